@@ -1,0 +1,142 @@
+//! TypeIDs: a prefix and a UUID in 26 characters of Crockford's base32
+//! (the TypeID specification, version 0.3).
+
+use std::fmt;
+
+use uuid::Uuid;
+
+const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+fn encode(uuid: Uuid) -> [u8; 26] {
+    let mut value = uuid.as_u128();
+    let mut text = [0; 26];
+    for digit in text.iter_mut().rev() {
+        *digit = ALPHABET[(value & 31) as usize];
+        value >>= 5;
+    }
+    text
+}
+
+fn decode(text: &str) -> Option<Uuid> {
+    // 26 digits hold 130 bits: a first digit above 7 would overflow.
+    if text.len() != 26 || text.as_bytes()[0] > b'7' {
+        return None;
+    }
+    let digits = text.bytes().map(|byte| ALPHABET.iter().position(|&digit| digit == byte));
+    let value = digits.into_iter().try_fold(0u128, |value, digit| Some(value << 5 | digit? as u128))?;
+    Some(Uuid::from_u128(value))
+}
+
+/// The text is not an id of the kind that was expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WrongId(&'static str);
+
+impl fmt::Display for WrongId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "must be an id of the form {}_ and 26 characters", self.0)
+    }
+}
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident $prefix:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// What stands before the underscore.
+            pub const PREFIX: &str = $prefix;
+
+            /// The id in its text form, lower case only.
+            pub fn parse(text: &str) -> Result<Self, WrongId> {
+                let digits = text.strip_prefix(concat!($prefix, "_"));
+                digits.and_then(decode).map(Self).ok_or(WrongId($prefix))
+            }
+
+            /// The UUID inside, as the database keeps it.
+            pub const fn uuid(self) -> Uuid {
+                self.0
+            }
+
+            /// From a constant.
+            pub const fn from_u128(value: u128) -> Self {
+                Self(Uuid::from_u128(value))
+            }
+        }
+
+        impl From<Uuid> for $name {
+            fn from(uuid: Uuid) -> Self {
+                Self(uuid)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let text = encode(self.0);
+                write!(f, "{}_{}", $prefix, std::str::from_utf8(&text).expect("base32 is ASCII"))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+    )*};
+}
+
+ids! {
+    /// A tenant.
+    OrgId "org";
+    /// An identity.
+    AccountId "acct";
+    /// A custom role.
+    RoleId "role";
+    /// One right of one account on one node.
+    GrantId "grant";
+    /// A long-lived credential.
+    TokenId "tok";
+    /// A line of an org's event log.
+    EventId "evt";
+}
+
+/// The built-in org of the operators. It cannot be suspended or deleted.
+pub const SYSTEM_ORG: OrgId = OrgId::from_u128(0x0000_0000_0000_7000_8000_0000_0000_0001);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agrees_with_the_specification() {
+        // From the TypeID specification's table of valid ids.
+        let uuid: Uuid = "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap();
+        assert_eq!(encode(uuid), *b"01h455vb4pex5vsknk084sn02q");
+        assert_eq!(decode("01h455vb4pex5vsknk084sn02q"), Some(uuid));
+        assert_eq!(decode("00000000000000000000000000"), Some(Uuid::nil()));
+        assert_eq!(decode("7zzzzzzzzzzzzzzzzzzzzzzzzz"), Some(Uuid::max()));
+    }
+
+    #[test]
+    fn refuses_what_is_no_id_of_the_kind() {
+        let good = OrgId::from_u128(7).to_string();
+        assert_eq!(OrgId::parse(&good), Ok(OrgId::from_u128(7)));
+        let digits = &good["org_".len()..];
+        for bad in [
+            "",
+            "org",
+            "org_",
+            digits,
+            &format!("acct_{digits}"),
+            &good.to_uppercase(),
+            &format!("{good}0"),
+            &good[..good.len() - 1],
+            "org_8zzzzzzzzzzzzzzzzzzzzzzzzz",
+            "org_0000000000000000000000000l",
+            "org_0000000000000000000000000é",
+            "org_ééééééééééééé",
+        ] {
+            assert!(OrgId::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The rules, pure: no runtime, no database, no transport.
+
+pub mod access_token;
+pub mod exchange;
+pub mod ids;
+pub mod names;
+pub mod pages;
+pub mod permissions;
+pub mod policy;
+pub mod principal;
+pub mod resources;
+pub mod rights;
+pub mod token_text;

@@ -1,0 +1,277 @@
+//! Texts that people and programs choose, each checked once, when it comes in.
+
+use std::fmt;
+
+/// What is wrong with a text, as a sentence that follows the field's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Invalid(pub &'static str);
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+macro_rules! texts {
+    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(String);
+
+        impl $name {
+            /// Its text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    )*};
+}
+
+texts! {
+    /// The name of a service account or a custom role: 1 to 63 of `A-Z a-z 0-9 _ -`,
+    /// starting with a letter or digit.
+    AccountName;
+    /// The slug of an org: `[a-z][a-z0-9-]{1,38}[a-z0-9]`.
+    Slug;
+    /// A name to show: 1 to 100 characters.
+    DisplayName;
+    /// Free text of at most 1 000 characters.
+    Description;
+    /// An e-mail address in lower case, or something in its form: a username.
+    Email;
+    /// Who an access token is meant for: 1 to 255 visible ASCII characters.
+    Audience;
+}
+
+impl AccountName {
+    /// Checks a name.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let first = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+        let rest = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
+        if first && rest && text.len() <= 63 {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Invalid("must be 1 to 63 of A-Z a-z 0-9 _ -, starting with a letter or digit"))
+        }
+    }
+
+    /// What two names that differ only in case have in common.
+    pub fn key(&self) -> String {
+        self.0.to_ascii_lowercase()
+    }
+}
+
+impl Slug {
+    /// Checks a slug.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let bytes = text.as_bytes();
+        let good = (3..=40).contains(&bytes.len())
+            && bytes[0].is_ascii_lowercase()
+            && bytes[bytes.len() - 1] != b'-'
+            && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-');
+        if good { Ok(Self(text.to_owned())) } else { Err(Invalid("must match [a-z][a-z0-9-]{1,38}[a-z0-9]")) }
+    }
+}
+
+impl DisplayName {
+    /// Checks a name to show.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        if !(1..=100).contains(&text.chars().count()) {
+            return Err(Invalid("must be 1 to 100 characters"));
+        }
+        if text.trim().is_empty() {
+            return Err(Invalid("must not be blank"));
+        }
+        if text.chars().any(is_deceptive) || text.contains("://") {
+            return Err(Invalid("must hold no control characters and no `://`"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl Description {
+    /// Checks a description. It may hold line breaks and tabs.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        if text.chars().count() > 1_000 {
+            return Err(Invalid("must be at most 1 000 characters"));
+        }
+        if text.chars().any(|c| is_deceptive(c) && !"\n\r\t".contains(c)) {
+            return Err(Invalid("must hold no control characters"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// Control characters, and those that reverse the text around them, which make one name look like another.
+fn is_deceptive(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+impl Email {
+    /// Checks an address and lower-cases it. ASCII; a local part of dot-separated
+    /// atoms (RFC 5321, without quoting) and a domain of letters, digits, `-`.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        const WRONG: Invalid = Invalid("must have the form of an e-mail address, in ASCII, at most 254 characters");
+        let (local, domain) = text.rsplit_once('@').ok_or(WRONG)?;
+        let atom = |atom: &str| {
+            !atom.is_empty() && atom.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&b))
+        };
+        let good = text.len() <= 254 && local.len() <= 64 && local.split('.').all(atom) && is_domain(domain);
+        if good { Ok(Self(text.to_ascii_lowercase())) } else { Err(WRONG) }
+    }
+
+    /// What stands after the `@`.
+    pub fn domain(&self) -> &str {
+        self.0.rsplit_once('@').map_or("", |(_, domain)| domain)
+    }
+}
+
+fn is_domain(domain: &str) -> bool {
+    domain.split('.').all(|label| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    })
+}
+
+impl Audience {
+    /// Checks an audience.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        if (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Invalid("must be 1 to 255 visible ASCII characters, without spaces"))
+        }
+    }
+}
+
+/// OIDC standard claims about an account, each checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Profile {
+    pub display_name: Option<String>,
+    pub given_name: Option<String>,
+    pub family_name: Option<String>,
+    pub phone_number: Option<String>,
+    pub locale: Option<String>,
+    pub zoneinfo: Option<String>,
+}
+
+impl Profile {
+    /// The name to show: display name, else given and family name, else `username`.
+    pub fn title(&self, username: &str) -> String {
+        let names = [&self.given_name, &self.family_name].into_iter().flatten();
+        let full = names.map(String::as_str).collect::<Vec<_>>().join(" ");
+        match &self.display_name {
+            Some(name) => name.clone(),
+            None if full.is_empty() => username.to_owned(),
+            None => full,
+        }
+    }
+}
+
+/// Checks an E.164 number: `+` and 2 to 15 digits, the first not 0.
+pub fn phone_number(text: &str) -> Result<String, Invalid> {
+    let digits = text.strip_prefix('+').unwrap_or("");
+    let good = (2..=15).contains(&digits.len())
+        && !digits.starts_with('0')
+        && digits.bytes().all(|b| b.is_ascii_digit());
+    if good { Ok(text.to_owned()) } else { Err(Invalid("must be an E.164 number such as +34911234567")) }
+}
+
+/// Checks the shape of a BCP 47 tag: alphanumeric subtags of 1 to 8, the first of letters.
+pub fn locale(text: &str) -> Result<String, Invalid> {
+    let mut subtags = text.split('-');
+    let first = subtags.next().unwrap_or("");
+    let good = text.len() <= 35
+        && (2..=8).contains(&first.len())
+        && first.bytes().all(|b| b.is_ascii_alphabetic())
+        && subtags.all(|s| (1..=8).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_alphanumeric()));
+    if good { Ok(text.to_owned()) } else { Err(Invalid("must be a BCP 47 tag such as en or pt-BR")) }
+}
+
+/// Checks the shape of a name of the IANA time zone database.
+pub fn zoneinfo(text: &str) -> Result<String, Invalid> {
+    let part = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_alphabetic())
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+-".contains(&b))
+    };
+    if text.len() <= 64 && text.split('/').all(part) {
+        Ok(text.to_owned())
+    } else {
+        Err(Invalid("must be an IANA time zone such as Europe/Madrid"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn account_names() {
+        for good in ["a", "0", "A-b_C", &"x".repeat(63)] {
+            assert_eq!(AccountName::parse(good).unwrap().as_str(), good);
+        }
+        for bad in ["", "my account", "a/b", "_a", "-a", "a.b", "аdmin", "naïve", "a\n", "a\0", "ａ", &"x".repeat(64)] {
+            assert!(AccountName::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn slugs() {
+        for good in ["abc", "a-b", "a00", &format!("a{}", "b".repeat(39))] {
+            assert!(Slug::parse(good).is_ok(), "{good:?}");
+        }
+        for bad in ["", "ab", "0bc", "-bc", "ab-", "aBc", "a_c", "a c", &format!("a{}", "b".repeat(40))] {
+            assert!(Slug::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn names_to_show() {
+        for good in ["x", "Zoë Ñúñez", "名前", &"é".repeat(100)] {
+            assert!(DisplayName::parse(good).is_ok(), "{good:?}");
+        }
+        for bad in ["", " ", "a\tb", "http://x", "a\u{202e}b", &"é".repeat(101)] {
+            assert!(DisplayName::parse(bad).is_err(), "{bad:?}");
+        }
+        assert!(Description::parse("two\nlines").is_ok() && Description::parse("bell\u{7}").is_err());
+    }
+
+    #[test]
+    fn addresses() {
+        assert_eq!(Email::parse("Ann.B+x@Example.ORG").unwrap().as_str(), "ann.b+x@example.org");
+        assert_eq!(Email::parse("bot@demo.127.0.0.1").unwrap().domain(), "demo.127.0.0.1");
+        let long = format!("{}@example.org", "a".repeat(65));
+        for bad in ["", "a", "@b", "a@", "a@b@c", "a b@c", "a..b@c", ".a@c", "a@-b", "a@b..c", "é@b", "a@b\r\n", &long] {
+            assert!(Email::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn audiences_and_profiles() {
+        assert!(Audience::parse("https://api.example").is_ok() && Audience::parse(&"a".repeat(255)).is_ok());
+        assert!(Audience::parse("").is_err() && Audience::parse("a b").is_err() && Audience::parse(&"a".repeat(256)).is_err());
+        assert!(phone_number("+34911234567").is_ok() && phone_number("+0911").is_err() && phone_number("34911").is_err());
+        assert!(locale("pt-BR").is_ok() && locale("e").is_err() && locale("en_US").is_err());
+        assert!(zoneinfo("America/Argentina/Buenos_Aires").is_ok() && zoneinfo("Europe/").is_err());
+    }
+
+    #[test]
+    fn titles() {
+        let mut profile = Profile::default();
+        assert_eq!(profile.title("a@b"), "a@b");
+        profile.family_name = Some("Ruiz".into());
+        assert_eq!(profile.title("a@b"), "Ruiz");
+        profile.given_name = Some("Ann".into());
+        assert_eq!(profile.title("a@b"), "Ann Ruiz");
+        profile.display_name = Some("AR".into());
+        assert_eq!(profile.title("a@b"), "AR");
+    }
+}

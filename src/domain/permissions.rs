@@ -1,0 +1,217 @@
+//! Permissions and the system roles.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use super::ids::RoleId;
+use super::names::Invalid;
+
+/// One right, `noun.verb`: one of Countersign's own, or one of an application.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Permission(Cow<'static, str>);
+
+macro_rules! own_permissions {
+    ($($constant:ident $name:literal;)*) => {
+        impl Permission {
+            $(#[doc = concat!("`", $name, "`")] pub const $constant: Permission = Permission(Cow::Borrowed($name));)*
+
+            /// Countersign's own, the platform's included.
+            pub const OWN: &[Permission] = &[$(Permission::$constant),*];
+        }
+    };
+}
+
+own_permissions! {
+    ACCOUNTS_IMPERSONATE "accounts.impersonate";
+    ACCOUNTS_READ "accounts.read";
+    ACCOUNTS_WRITE "accounts.write";
+    EVENTS_READ "events.read";
+    INVITATIONS_READ "invitations.read";
+    INVITATIONS_WRITE "invitations.write";
+    ORGS_READ "orgs.read";
+    ORGS_WRITE "orgs.write";
+    PLATFORM_ACCOUNTS "platform.accounts";
+    PLATFORM_KEYS "platform.keys";
+    PLATFORM_ORGS "platform.orgs";
+    PLATFORM_VERIFY "platform.verify";
+    RESOURCES_READ "resources.read";
+    RESOURCES_WRITE "resources.write";
+    ROLES_READ "roles.read";
+    ROLES_WRITE "roles.write";
+    TOKENS_INTROSPECT "tokens.introspect";
+    TOKENS_READ "tokens.read";
+    TOKENS_WRITE "tokens.write";
+}
+
+impl Permission {
+    /// Checks a permission: `[a-z][a-z0-9_]{0,30}\.[a-z][a-z0-9_]{0,30}`. A noun of
+    /// Countersign's own stands only in the permissions that exist.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        if let Some(own) = Self::OWN.iter().find(|own| own.0 == text) {
+            return Ok(own.clone());
+        }
+        let (noun, verb) = text.split_once('.').unwrap_or(("", ""));
+        if !is_word(noun) || !is_word(verb) {
+            return Err(Invalid("must be a permission such as invoices.read: [a-z][a-z0-9_]{0,30} twice, joined by `.`"));
+        }
+        if Self::OWN.iter().any(|own| own.noun() == noun) {
+            return Err(Invalid("is no permission of Countersign, to which its noun is reserved"));
+        }
+        Ok(Self(Cow::Owned(text.to_owned())))
+    }
+
+    fn noun(&self) -> &str {
+        self.0.split_once('.').map_or("", |(noun, _)| noun)
+    }
+
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it is an application's, not Countersign's own.
+    pub fn is_application(&self) -> bool {
+        !Self::OWN.contains(self)
+    }
+
+    /// Whether it is of the platform, held in the system org alone.
+    pub fn is_platform(&self) -> bool {
+        self.noun() == "platform"
+    }
+}
+
+fn is_word(word: &str) -> bool {
+    (1..=31).contains(&word.len())
+        && word.as_bytes()[0].is_ascii_lowercase()
+        && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+}
+
+impl fmt::Display for Permission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Permission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The roles that every org has and nobody changes. The id of each is its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SystemRole {
+    /// Everything in its org, application permissions included; never `platform.*`.
+    Owner,
+    /// What an owner has, less `orgs.write`, `accounts.impersonate` and application permissions.
+    Manager,
+    /// Every `.read` of Countersign's own.
+    Auditor,
+    /// Oneself and the org's name; every membership carries it without a grant.
+    Member,
+}
+
+impl SystemRole {
+    pub const ALL: [SystemRole; 4] = [Self::Owner, Self::Manager, Self::Auditor, Self::Member];
+
+    /// Its id, here and in the `roles` of a JWT.
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Manager => "manager",
+            Self::Auditor => "auditor",
+            Self::Member => "member",
+        }
+    }
+
+    /// The permissions of Countersign's own that it carries.
+    pub fn permissions(self) -> impl Iterator<Item = &'static Permission> {
+        Permission::OWN.iter().filter(move |permission| match self {
+            Self::Owner => !permission.is_platform(),
+            Self::Manager => {
+                !permission.is_platform()
+                    && **permission != Permission::ORGS_WRITE
+                    && **permission != Permission::ACCOUNTS_IMPERSONATE
+            }
+            Self::Auditor => permission.as_str().ends_with(".read"),
+            Self::Member => false,
+        })
+    }
+
+    /// Whether it carries every application permission, named yet or not.
+    pub fn carries_applications(self) -> bool {
+        self == Self::Owner
+    }
+}
+
+/// What a grant gives: a role or one permission.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Right {
+    System(SystemRole),
+    Custom(RoleId),
+    Permission(Permission),
+}
+
+impl Right {
+    /// A role by its id: a system role's name, or `role_…`.
+    pub fn parse_role(text: &str) -> Result<Self, Invalid> {
+        if let Some(role) = SystemRole::ALL.into_iter().find(|role| role.id() == text) {
+            return Ok(Self::System(role));
+        }
+        let wrong = Invalid("must be owner, manager, auditor, member, or a role_… id");
+        RoleId::parse(text).map(Self::Custom).map_err(|_| wrong)
+    }
+
+    /// Either kind from the one text form that the database keeps: permissions have a dot, role ids have none.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        if text.contains('.') { Permission::parse(text).map(Self::Permission) } else { Self::parse_role(text) }
+    }
+}
+
+impl fmt::Display for Right {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System(role) => f.write_str(role.id()),
+            Self::Custom(id) => id.fmt(f),
+            Self::Permission(permission) => permission.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permissions_are_checked() {
+        for good in ["invoices.read", "a.b", "x1_.y_2", "tokens.write", "platform.keys", &format!("{0}.{0}", "a".repeat(31))] {
+            assert_eq!(Permission::parse(good).unwrap().as_str(), good);
+        }
+        for bad in [
+            "", ".", "a", "a.", ".b", "a.b.c", "A.b", "a.B", "1a.b", "a b.c", "é.b", "*", "invoices.*",
+            "tokens.reed", "platform.all", "accounts.delete", &format!("{}.a", "a".repeat(32)),
+        ] {
+            assert!(Permission::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn system_roles_carry_what_the_model_says() {
+        let names = |role: SystemRole| role.permissions().map(|p| p.as_str()).collect::<Vec<_>>();
+        assert_eq!(names(SystemRole::Owner).len(), Permission::OWN.len() - 4);
+        assert_eq!(names(SystemRole::Manager).len(), names(SystemRole::Owner).len() - 2);
+        assert_eq!(
+            names(SystemRole::Auditor),
+            ["accounts.read", "events.read", "invitations.read", "orgs.read", "resources.read", "roles.read", "tokens.read"]
+        );
+        assert!(names(SystemRole::Member).is_empty());
+    }
+
+    #[test]
+    fn rights_round_trip_through_their_text() {
+        for text in ["owner", "member", "invoices.read", "tokens.write", "role_00000000000000000000000007"] {
+            assert_eq!(Right::parse(text).unwrap().to_string(), text);
+        }
+        assert!(Right::parse("root").is_err() && Right::parse_role("invoices.read").is_err());
+    }
+}

@@ -1,0 +1,87 @@
+//! What bounds the life of credentials.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long a token lives when nothing else is asked for.
+pub const DEFAULT_TOKEN_LIFE: Duration = DAY.saturating_mul(365);
+/// The longest life that can be asked for.
+pub const MAX_TOKEN_LIFE: Duration = DAY.saturating_mul(3_650);
+/// How long an access token lives when nothing else is asked for.
+pub const DEFAULT_ACCESS_TOKEN_LIFE: Duration = Duration::from_secs(5 * 60);
+/// The longest life of an access token.
+pub const MAX_ACCESS_TOKEN_LIFE: Duration = Duration::from_secs(60 * 60);
+/// Live tokens of one account.
+pub const MAX_LIVE_TOKENS: i64 = 100;
+/// Scopes, resources, audiences and grants in one list.
+pub const MAX_LIST: usize = 100;
+
+/// When a new token is to end, as it was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiration {
+    Unspecified,
+    After(Duration),
+    At(OffsetDateTime),
+}
+
+/// Why a token cannot end when it was asked to: the sentence after the field's name.
+pub type Refusal = &'static str;
+
+impl Expiration {
+    /// The time at which a token made now ends. `ceiling` is when the credential that
+    /// makes it ends, where that bounds the new one: an asked-for life beyond it is
+    /// refused, the default is cut to it.
+    pub fn resolve(self, now: OffsetDateTime, ceiling: Option<OffsetDateTime>) -> Result<OffsetDateTime, Refusal> {
+        let end = match self {
+            Self::Unspecified => {
+                let end = now + DEFAULT_TOKEN_LIFE;
+                return Ok(ceiling.map_or(end, |ceiling| end.min(ceiling)));
+            }
+            Self::After(life) if life < Duration::from_secs(1) => return Err("must be at least 1 s"),
+            Self::After(life) if life > MAX_TOKEN_LIFE => return Err("must be at most 3 650 days"),
+            Self::After(life) => now + life,
+            Self::At(end) => end,
+        };
+        if end <= now {
+            return Err("must be after now");
+        }
+        if end > now + MAX_TOKEN_LIFE {
+            return Err("must be within 3 650 days");
+        }
+        if ceiling.is_some_and(|ceiling| end > ceiling) {
+            return Err("must not be after the end of the credential that makes the token");
+        }
+        Ok(end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_life_is_bounded() {
+        let now = OffsetDateTime::UNIX_EPOCH + DAY * 20_000;
+        let soon = now + DAY;
+        let after = |seconds| Expiration::After(Duration::from_secs(seconds));
+        assert_eq!(Expiration::Unspecified.resolve(now, None), Ok(now + DEFAULT_TOKEN_LIFE));
+        assert_eq!(Expiration::Unspecified.resolve(now, Some(soon)), Ok(soon));
+        assert_eq!(after(1).resolve(now, None), Ok(now + Duration::from_secs(1)));
+        assert_eq!(Expiration::After(MAX_TOKEN_LIFE).resolve(now, None), Ok(now + MAX_TOKEN_LIFE));
+        assert_eq!(Expiration::At(soon).resolve(now, Some(soon)), Ok(soon));
+        for (asked, ceiling) in [
+            (after(0), None),
+            (Expiration::After(MAX_TOKEN_LIFE + Duration::from_secs(1)), None),
+            (after(2 * 86_400), Some(soon)),
+            (Expiration::At(now), None),
+            (Expiration::At(now - DAY), None),
+            (Expiration::At(now + MAX_TOKEN_LIFE + DAY), None),
+            (Expiration::At(soon + DAY), Some(soon)),
+        ] {
+            assert!(asked.resolve(now, ceiling).is_err(), "{asked:?}");
+        }
+    }
+}

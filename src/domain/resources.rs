@@ -1,0 +1,187 @@
+//! The nodes of an org's catalogue, and which of them lie below which.
+
+use std::fmt;
+
+use super::names::Invalid;
+
+/// The path of a resource: 1 to 8 segments of `[a-z0-9][a-z0-9_-]{0,62}`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ResourcePath(Box<str>);
+
+impl ResourcePath {
+    /// Checks a path.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let segments = text.split('/');
+        if segments.clone().count() > 8 || !segments.into_iter().all(is_segment) {
+            return Err(Invalid("must be 1 to 8 segments of [a-z0-9][a-z0-9_-]{0,62}, joined by `/`"));
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The nodes above it, the topmost first, and itself last.
+    pub fn lineage(&self) -> Vec<ResourcePath> {
+        let cuts = self.0.match_indices('/').map(|(i, _)| i).chain([self.0.len()]);
+        cuts.map(|end| Self(self.0[..end].into())).collect()
+    }
+
+    /// Whether `other` is this node or lies below it.
+    pub fn covers(&self, other: &ResourcePath) -> bool {
+        let rest = other.0.strip_prefix(&*self.0);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
+fn is_segment(segment: &str) -> bool {
+    let mut bytes = segment.bytes();
+    let first = bytes.next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    first && segment.len() <= 63 && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b))
+}
+
+impl fmt::Display for ResourcePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for ResourcePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where a right holds: the whole org (`*`), or a path and all below it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Node {
+    Org,
+    Path(ResourcePath),
+}
+
+impl Node {
+    /// `*` or a path. An empty text is an error, never the whole org.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        match text {
+            "*" => Ok(Self::Org),
+            "" => Err(Invalid("is required: a path, or `*` for the whole org")),
+            path => ResourcePath::parse(path).map(Self::Path),
+        }
+    }
+
+    /// The path; none for the whole org.
+    pub fn path(&self) -> Option<&ResourcePath> {
+        match self {
+            Self::Org => None,
+            Self::Path(path) => Some(path),
+        }
+    }
+
+    /// Whether `other` is this node or lies below it.
+    pub fn covers(&self, other: &Node) -> bool {
+        match (self, other) {
+            (Self::Org, _) => true,
+            (Self::Path(_), Self::Org) => false,
+            (Self::Path(a), Self::Path(b)) => a.covers(b),
+        }
+    }
+}
+
+impl From<Option<ResourcePath>> for Node {
+    fn from(path: Option<ResourcePath>) -> Self {
+        path.map_or(Self::Org, Self::Path)
+    }
+}
+
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Org => f.write_str("*"),
+            Self::Path(path) => path.fmt(f),
+        }
+    }
+}
+
+/// A set of nodes, none of which covers another.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Nodes(Vec<Node>);
+
+impl Nodes {
+    /// Adds a node, unless one that is there covers it.
+    pub fn insert(&mut self, node: Node) {
+        if !self.cover(&node) {
+            self.0.retain(|held| !node.covers(held));
+            self.0.push(node);
+        }
+    }
+
+    /// Whether one of them is `node` or lies above it.
+    pub fn cover(&self, node: &Node) -> bool {
+        self.0.iter().any(|held| held.covers(node))
+    }
+
+    /// What both cover.
+    pub fn meet(&self, other: &Nodes) -> Nodes {
+        let mut met = Nodes::default();
+        for a in &self.0 {
+            for b in &other.0 {
+                if a.covers(b) {
+                    met.insert(b.clone());
+                } else if b.covers(a) {
+                    met.insert(a.clone());
+                }
+            }
+        }
+        met
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Node> {
+        self.0.iter()
+    }
+}
+
+impl FromIterator<Node> for Nodes {
+    fn from_iter<I: IntoIterator<Item = Node>>(nodes: I) -> Self {
+        let mut set = Self::default();
+        nodes.into_iter().for_each(|node| set.insert(node));
+        set
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_checked() {
+        let longest = "a".repeat(63);
+        for good in ["a", "0", "customers/acme", "a_b-c/0", "a/b/c/d/e/f/g/h", &longest] {
+            assert_eq!(ResourcePath::parse(good).unwrap().as_str(), good);
+        }
+        let too_long = "a".repeat(64);
+        for bad in ["", "/", "a/", "/a", "a//b", "A", "é", "a b", "-a", "_a", ".", "a.b", "a/b/c/d/e/f/g/h/i", "*", &too_long] {
+            assert!(ResourcePath::parse(bad).is_err(), "{bad:?}");
+        }
+        assert!(Node::parse("").is_err());
+        assert_eq!(Node::parse("*"), Ok(Node::Org));
+    }
+
+    #[test]
+    fn a_node_covers_itself_and_what_is_below() {
+        let covers = |a: &str, b: &str| Node::parse(a).unwrap().covers(&Node::parse(b).unwrap());
+        assert!(covers("*", "*") && covers("*", "a") && covers("a", "a") && covers("a", "a/b/c"));
+        assert!(!covers("a", "*") && !covers("a/b", "a") && !covers("subscriptions/yuno", "subscriptions/yuno2"));
+    }
+
+    #[test]
+    fn a_lineage_ends_with_the_node() {
+        let texts: Vec<_> = ResourcePath::parse("a/bc/d").unwrap().lineage().iter().map(|p| p.to_string()).collect();
+        assert_eq!(texts, ["a", "a/bc", "a/bc/d"]);
+    }
+}

@@ -1,0 +1,285 @@
+//! What can go wrong, as a caller sees it.
+//!
+//! An [`Error`] has a [`Reason`], which fixes its status code; a message that is
+//! safe to send; details; and perhaps a source, which is logged once at the
+//! boundary and never sent.
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+/// The result of everything that a caller may see fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The gRPC status codes that Countersign answers with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    Aborted,
+    AlreadyExists,
+    DeadlineExceeded,
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    Unauthenticated,
+    Unavailable,
+    Unimplemented,
+}
+
+macro_rules! reasons {
+    ($($variant:ident $name:literal $code:ident $message:literal;)*) => {
+        /// Why, finely: the values of the published `ErrorReason`, each with its
+        /// status code and the message that is sent when there is none more exact.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Reason { $($variant),* }
+
+        impl Reason {
+            /// Every reason there is.
+            pub const ALL: &[Reason] = &[$(Reason::$variant),*];
+
+            /// The name on the wire, without the enum's prefix.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),* }
+            }
+
+            /// The one status code that it comes with.
+            pub const fn code(self) -> Code {
+                match self { $(Self::$variant => Code::$code),* }
+            }
+
+            /// What is said when there is nothing more exact to say.
+            pub const fn message(self) -> &'static str {
+                match self { $(Self::$variant => $message),* }
+            }
+        }
+    };
+}
+
+reasons! {
+    CredentialMissing "CREDENTIAL_MISSING" Unauthenticated "the call needs a credential: send `authorization: Bearer <token>`";
+    TokenInvalid "TOKEN_INVALID" Unauthenticated "the credential is not valid";
+    TokenExpired "TOKEN_EXPIRED" Unauthenticated "the token has expired";
+    TokenRevoked "TOKEN_REVOKED" Unauthenticated "the token was revoked";
+    TokenBlocked "TOKEN_BLOCKED" Unauthenticated "the org's token policy stops this token";
+    AccessTokenInvalid "ACCESS_TOKEN_INVALID" Unauthenticated "the access token is not valid here";
+    AccessTokenStale "ACCESS_TOKEN_STALE" Unauthenticated "rights changed since the access token was issued: exchange the token again";
+    AccountDeactivated "ACCOUNT_DEACTIVATED" Unauthenticated "the account is deactivated or deleted";
+    OrgSuspended "ORG_SUSPENDED" Unauthenticated "the org is suspended or deleted";
+    PermissionMissing "PERMISSION_MISSING" PermissionDenied "the caller lacks a permission";
+    GrantExceedsCaller "GRANT_EXCEEDS_CALLER" PermissionDenied "a grant carries more than the caller holds";
+    TargetExceedsCaller "TARGET_EXCEEDS_CALLER" PermissionDenied "the target can do more than the caller";
+    ScopeNotHeld "SCOPE_NOT_HELD" PermissionDenied "a scope that was asked for is not held";
+    InvalidField "INVALID_FIELD" InvalidArgument "a field is not valid";
+    MalformedRequest "MALFORMED_REQUEST" InvalidArgument "the request is not a message of this RPC";
+    InvalidTarget "INVALID_TARGET" InvalidArgument "the audience is not allowed";
+    SubjectNotExchangeable "SUBJECT_NOT_EXCHANGEABLE" InvalidArgument "the subject is of a kind that is never exchanged";
+    TargetNotServiceAccount "TARGET_NOT_SERVICE_ACCOUNT" InvalidArgument "the account must be a service account";
+    RequestIdReused "REQUEST_ID_REUSED" InvalidArgument "the request_id was used before with another request";
+    ResourceNotFound "RESOURCE_NOT_FOUND" NotFound "not found";
+    ResourceExists "RESOURCE_EXISTS" AlreadyExists "it exists already";
+    NameHeldByDeletedAccount "NAME_HELD_BY_DELETED_ACCOUNT" AlreadyExists "the name is held by a deleted account until that is purged";
+    RequestReplayed "REQUEST_REPLAYED" AlreadyExists "this request_id was carried out before; its secret is not shown again";
+    LastOwner "LAST_OWNER" FailedPrecondition "the org would be left without an owner";
+    ScopeTooWide "SCOPE_TOO_WIDE" FailedPrecondition "the access token would be larger than 4 KiB: ask for fewer scopes";
+    LimitReached "LIMIT_REACHED" FailedPrecondition "a limit is reached";
+    Conflict "CONFLICT" Aborted "another change came between: try again";
+    MessageTooLarge "MESSAGE_TOO_LARGE" ResourceExhausted "the message is larger than the server accepts";
+    Overloaded "OVERLOADED" ResourceExhausted "the server is overloaded: try again";
+    DeadlineExceeded "DEADLINE_EXCEEDED" DeadlineExceeded "the call took longer than its deadline";
+    MethodUnknown "METHOD_UNKNOWN" Unimplemented "there is no such RPC";
+    DatabaseUnavailable "DATABASE_UNAVAILABLE" Unavailable "the database cannot be reached: try again";
+    Internal "INTERNAL" Internal "an internal error: the server's log has its cause under this request id";
+}
+
+/// One field that is wrong, by its path in the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    pub field: String,
+    pub description: String,
+}
+
+/// One thing that stands in the way: a right that is missing, a limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Precondition {
+    /// What kind of thing, such as `PERMISSION`.
+    pub kind: &'static str,
+    /// Which one.
+    pub subject: String,
+    pub description: String,
+}
+
+/// Why a call failed. `Display` is safe to send to the caller.
+pub struct Error(Box<Parts>);
+
+/// The parts of an [`Error`] that its boundary turns into a status.
+pub struct Parts {
+    pub reason: Reason,
+    pub message: Cow<'static, str>,
+    pub violations: Vec<Violation>,
+    pub preconditions: Vec<Precondition>,
+    /// Facts for programs, under `ErrorInfo.metadata`.
+    pub metadata: Vec<(&'static str, String)>,
+    /// What was not found or exists already: its kind and the caller's name for it.
+    pub resource: Option<(&'static str, String)>,
+    pub retry_after: Option<Duration>,
+    /// For the log alone.
+    pub source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// An error with the reason's own message.
+    pub fn new(reason: Reason) -> Self {
+        Self::with_message(reason, reason.message())
+    }
+
+    /// An error with a message of its own, which the caller will see.
+    pub fn with_message(reason: Reason, message: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Parts {
+            reason,
+            message: message.into(),
+            violations: Vec::new(),
+            preconditions: Vec::new(),
+            metadata: Vec::new(),
+            resource: None,
+            retry_after: None,
+            source: None,
+        }))
+    }
+
+    /// `RESOURCE_NOT_FOUND`, naming the thing as the caller did.
+    pub fn not_found(kind: &'static str, name: impl fmt::Display) -> Self {
+        let mut error = Self::with_message(Reason::ResourceNotFound, format!("{kind} {name} not found"));
+        error.0.resource = Some((kind, name.to_string()));
+        error
+    }
+
+    /// `RESOURCE_EXISTS`, naming the thing as the caller did.
+    pub fn exists(kind: &'static str, name: impl fmt::Display) -> Self {
+        let mut error = Self::with_message(Reason::ResourceExists, format!("{kind} {name} exists already"));
+        error.0.resource = Some((kind, name.to_string()));
+        error
+    }
+
+    /// A fault of ours. The text goes to the log, never to the caller.
+    pub fn internal(what: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::new(Reason::Internal).because(what)
+    }
+
+    /// `INVALID_FIELD` with one violation.
+    pub fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {
+        let mut violations = Violations::default();
+        violations.add(field, description);
+        violations.error()
+    }
+
+    /// Adds the cause, for the log alone.
+    pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// Adds things that stand in the way.
+    pub fn with_preconditions(mut self, preconditions: impl IntoIterator<Item = Precondition>) -> Self {
+        self.0.preconditions.extend(preconditions);
+        self
+    }
+
+    /// Adds a fact for programs.
+    pub fn with_metadata(mut self, key: &'static str, value: impl Into<String>) -> Self {
+        self.0.metadata.push((key, value.into()));
+        self
+    }
+
+    /// Says when it is worth trying again.
+    pub fn retry_after(mut self, delay: Duration) -> Self {
+        self.0.retry_after = Some(delay);
+        self
+    }
+
+    /// Why.
+    pub fn reason(&self) -> Reason {
+        self.0.reason
+    }
+
+    /// Its parts, for the boundary.
+    pub fn into_parts(self) -> Parts {
+        *self.0
+    }
+}
+
+impl From<Reason> for Error {
+    fn from(reason: Reason) -> Self {
+        Self::new(reason)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0.reason.name(), self.0.message)?;
+        match &self.0.source {
+            Some(source) => write!(f, " ({source})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// Collects every violation of a request before refusing it.
+#[derive(Debug, Default)]
+pub struct Violations(Vec<Violation>);
+
+impl Violations {
+    /// Notes that `field` is wrong.
+    pub fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
+        self.0.push(Violation { field: field.into(), description: description.into() });
+    }
+
+    /// The value, or a note that `field` is wrong.
+    pub fn check<T, E: fmt::Display>(&mut self, field: &str, parsed: Result<T, E>) -> Option<T> {
+        parsed.map_err(|error| self.add(field, error.to_string())).ok()
+    }
+
+    /// Like [`check`](Self::check) for each of a list of at most `limit`; the violations name the index.
+    pub fn check_each<T, E: fmt::Display>(
+        &mut self,
+        field: &str,
+        values: &[String],
+        limit: usize,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Vec<T> {
+        if values.len() > limit {
+            self.add(field, format!("holds {} values; at most {limit} are allowed", values.len()));
+            return Vec::new();
+        }
+        let each = values.iter().enumerate();
+        each.filter_map(|(i, value)| self.check(&format!("{field}[{i}]"), parse(value))).collect()
+    }
+
+    /// `Ok` when nothing was noted.
+    pub fn finish(self) -> Result<()> {
+        if self.0.is_empty() { Ok(()) } else { Err(self.error()) }
+    }
+
+    /// The error that lists what was noted.
+    pub fn error(self) -> Error {
+        let fields: Vec<_> = self.0.iter().map(|v| format!("{}: {}", v.field, v.description)).take(3).collect();
+        let more = if self.0.len() > 3 { format!("; and {} more", self.0.len() - 3) } else { String::new() };
+        let mut error = Error::with_message(Reason::InvalidField, format!("{}{more}", fields.join("; ")));
+        error.0.violations = self.0;
+        error
+    }
+}

@@ -1,0 +1,8 @@
+pub mod clock;
+pub mod domain;
+pub mod error;
+/// The generated protocol.
+pub mod pb {
+    tonic::include_proto!("countersign.v1");
+    include!(concat!(env!("OUT_DIR"), "/redacted.rs"));
+}
