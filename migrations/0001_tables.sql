@@ -18,13 +18,6 @@ create table deployment (
 comment on table deployment is 'The one row about the deployment itself.';
 comment on column deployment.feed_epoch is 'Raised when the database under us is another one, so that cursors of the former do not go on in it.';
 
-create table master_keys (
-    master_key_id text collate "C" not null,
-    sealed_probe bytea not null,
-    constraint master_keys_pk primary key (master_key_id)
-);
-comment on table master_keys is 'The master keys that were ever current, each with a known text sealed under it: a server with the wrong key refuses to start.';
-
 create table peppers (
     pepper_id integer not null,
     sealed bytea not null,
@@ -237,6 +230,7 @@ create table requests (
     request_id uuid not null,
     body_hash bytea not null,
     made text collate "C" not null,
+    response bytea not null,
     create_time timestamptz not null,
     constraint requests_pk primary key (org_id, account_id, actor_id, method, request_id)
 );
@@ -244,6 +238,7 @@ comment on table requests is 'The creates that carried a request_id, kept 24 h: 
 comment on column requests.account_id is 'The account that called.';
 comment on column requests.actor_id is 'Who stood behind it: the same, or whoever impersonated it.';
 comment on column requests.made is 'The id or path of what was made.';
+comment on column requests.response is 'The answer as it was sent, without a secret.';
 create index requests_age on requests (create_time);
 
 create table events (

@@ -1,6 +1,8 @@
 pub mod clock;
 pub mod domain;
+pub mod db;
 pub mod error;
+pub mod keys;
 /// The generated protocol.
 pub mod pb {
     tonic::include_proto!("countersign.v1");

@@ -55,7 +55,7 @@ impl Rights {
     }
 
     /// The rights that a credential's lists leave open; an empty list limits nothing.
-    fn within(scopes: &[Permission], resources: &[ResourcePath]) -> Self {
+    pub(super) fn within(scopes: &[Permission], resources: &[ResourcePath]) -> Self {
         let nodes: Nodes = if resources.is_empty() {
             [Node::Org].into_iter().collect()
         } else {
@@ -88,6 +88,16 @@ impl Rights {
     /// Whether the permission is held anywhere.
     pub fn hold_somewhere(&self, permission: &Permission) -> bool {
         self.named.contains_key(permission) || (permission.is_application() && !self.applications.is_empty())
+    }
+
+    /// What either set holds.
+    pub fn join(mut self, other: Rights) -> Rights {
+        for (permission, nodes) in other.named {
+            let held = self.named.entry(permission).or_default();
+            nodes.iter().for_each(|node| held.insert(node.clone()));
+        }
+        other.applications.iter().for_each(|node| self.applications.insert(node.clone()));
+        self
     }
 
     /// What both sets hold.

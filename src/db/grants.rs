@@ -1,0 +1,217 @@
+//! `grants`, and the custom `roles` that they name.
+
+use std::collections::BTreeMap;
+
+use sqlx::{PgConnection, PgExecutor};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::damaged;
+use crate::domain::ids::{AccountId, GrantId, OrgId, RoleId};
+use crate::domain::pages::{COUNTED, Page};
+use crate::domain::permissions::{Permission, Right};
+use crate::domain::resources::Node;
+use crate::domain::rights::HeldGrant;
+use crate::error::{Error, Result};
+
+/// A grant, as it is stored.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    pub grant_id: Uuid,
+    pub account_id: Uuid,
+    pub right_id: String,
+    pub resource: Option<String>,
+    pub create_time: OffsetDateTime,
+}
+
+impl Grant {
+    /// Its id.
+    pub fn id(&self) -> GrantId {
+        self.grant_id.into()
+    }
+
+    /// What it gives.
+    pub fn right(&self) -> Result<Right> {
+        Right::parse(&self.right_id).map_err(damaged("right"))
+    }
+
+    /// Where it holds.
+    pub fn node(&self) -> Result<Node> {
+        Node::parse(self.resource.as_deref().unwrap_or("*")).map_err(damaged("resource path"))
+    }
+
+    /// Whether it is of this right on this node.
+    pub fn is(&self, right: &Right, node: &Node) -> bool {
+        self.right_id == right.to_string() && self.resource.as_deref() == node.path().map(|path| path.as_str())
+    }
+}
+
+/// Which grants to list.
+pub enum Filter {
+    Account(AccountId),
+    Right(Right),
+    Node(Node),
+}
+
+/// A page of grants, oldest first.
+pub async fn page(
+    db: &mut PgConnection,
+    org_id: OrgId,
+    filter: &Filter,
+    after: Option<GrantId>,
+    size: i64,
+) -> Result<Page<Grant>> {
+    let (mut account, mut right, mut on_node, mut path) = (None, None, false, None);
+    match filter {
+        Filter::Account(id) => account = Some(id.uuid()),
+        Filter::Right(wanted) => right = Some(wanted.to_string()),
+        Filter::Node(node) => (on_node, path) = (true, node.path().map(|path| path.to_string())),
+    }
+    let rows = sqlx::query_as!(
+        Grant,
+        "select grant_id, account_id, right_id, resource, create_time from grants
+         where org_id = $1 and ($2::uuid is null or account_id = $2) and ($3::text is null or right_id = $3)
+           and (not $4 or resource is not distinct from $5) and ($6::uuid is null or grant_id > $6)
+         order by grant_id limit $7",
+        org_id.uuid(),
+        account,
+        right,
+        on_node,
+        path,
+        after.map(GrantId::uuid),
+        size + 1
+    );
+    let rows = rows.fetch_all(&mut *db).await?;
+    let counted = sqlx::query_scalar!(
+        r#"select count(*) as "n!" from (
+               select 1 from grants
+               where org_id = $1 and ($2::uuid is null or account_id = $2) and ($3::text is null or right_id = $3)
+                 and (not $4 or resource is not distinct from $5) limit $6
+           ) few"#,
+        org_id.uuid(),
+        account,
+        right,
+        on_node,
+        path,
+        COUNTED + 1
+    );
+    let counted = counted.fetch_one(db).await?;
+    Ok(Page::of(rows, size, counted, |grant| grant.id().to_string()))
+}
+
+/// All grants of an account, oldest first.
+pub async fn find_of(db: impl PgExecutor<'_>, org_id: OrgId, account_id: AccountId) -> Result<Vec<Grant>> {
+    let query = sqlx::query_as!(
+        Grant,
+        "select grant_id, account_id, right_id, resource, create_time from grants
+         where org_id = $1 and account_id = $2 order by grant_id",
+        org_id.uuid(),
+        account_id.uuid()
+    );
+    Ok(query.fetch_all(db).await?)
+}
+
+/// What the grants of an account give, custom roles opened.
+pub async fn find_held(db: &mut PgConnection, org_id: OrgId, account_id: AccountId) -> Result<Vec<HeldGrant>> {
+    let grants = find_of(&mut *db, org_id, account_id).await?;
+    let pairs: Vec<_> = grants.iter().map(|grant| Ok((grant.right()?, grant.node()?))).collect::<Result<_>>()?;
+    let roles = find_roles(db, org_id, pairs.iter().map(|(right, _)| right)).await?;
+    Ok(pairs.into_iter().map(|(right, node)| held(right, node, &roles)).collect())
+}
+
+/// A grant with what its role carries.
+pub fn held(right: Right, node: Node, roles: &BTreeMap<RoleId, Vec<Permission>>) -> HeldGrant {
+    let role_permissions = match &right {
+        Right::Custom(id) => roles.get(id).cloned().unwrap_or_default(),
+        _ => Vec::new(),
+    };
+    HeldGrant { right, node, role_permissions }
+}
+
+/// The permissions of those custom roles among the rights that exist.
+pub async fn find_roles<'a>(
+    db: impl PgExecutor<'_>,
+    org_id: OrgId,
+    rights: impl IntoIterator<Item = &'a Right>,
+) -> Result<BTreeMap<RoleId, Vec<Permission>>> {
+    let custom = |right: &Right| if let Right::Custom(id) = right { Some(id.uuid()) } else { None };
+    let ids: Vec<Uuid> = rights.into_iter().filter_map(custom).collect();
+    if ids.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let query = sqlx::query!(
+        "select role_id, permissions from roles where org_id = $1 and role_id = any($2)",
+        org_id.uuid(),
+        &ids
+    );
+    let parse = |texts: Vec<String>| -> Result<Vec<_>> {
+        texts.iter().map(|text| Permission::parse(text).map_err(damaged("permission"))).collect()
+    };
+    let rows = query.fetch_all(db).await?;
+    rows.into_iter().map(|row| Ok((row.role_id.into(), parse(row.permissions)?))).collect()
+}
+
+/// Gives rights to an account; those that it holds already change nothing. Returns what is new.
+pub async fn insert(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    account_id: AccountId,
+    new: &[(GrantId, &HeldGrant)],
+    now: OffsetDateTime,
+) -> Result<Vec<Grant>> {
+    let ids: Vec<Uuid> = new.iter().map(|(id, _)| id.uuid()).collect();
+    let rights: Vec<String> = new.iter().map(|(_, grant)| grant.right.to_string()).collect();
+    let role = |grant: &HeldGrant| if let Right::Custom(id) = grant.right { Some(id.uuid()) } else { None };
+    let roles: Vec<Option<Uuid>> = new.iter().map(|(_, grant)| role(grant)).collect();
+    let paths: Vec<Option<String>> =
+        new.iter().map(|(_, grant)| grant.node.path().map(|path| path.to_string())).collect();
+    let query = sqlx::query_as!(
+        Grant,
+        "insert into grants (org_id, grant_id, account_id, right_id, role_id, resource, create_time)
+         select $1, grant_id, $2, right_id, role_id, resource, $7
+         from unnest($3::uuid[], $4::text[], $5::uuid[], $6::text[]) as new (grant_id, right_id, role_id, resource)
+         on conflict on constraint grants_held_once do nothing
+         returning grant_id, account_id, right_id, resource, create_time",
+        org_id.uuid(),
+        account_id.uuid(),
+        &ids,
+        &rights,
+        &roles as &[Option<Uuid>],
+        &paths as &[Option<String>],
+        now
+    );
+    Ok(query.fetch_all(tx).await?)
+}
+
+/// Takes grants away, all or none.
+pub async fn delete(tx: &mut PgConnection, org_id: OrgId, grant_ids: &[GrantId]) -> Result<()> {
+    let ids: Vec<Uuid> = grant_ids.iter().map(|id| id.uuid()).collect();
+    let query = sqlx::query!("delete from grants where org_id = $1 and grant_id = any($2)", org_id.uuid(), &ids);
+    let deleted = query.execute(tx).await?.rows_affected();
+    if deleted == ids.len() as u64 {
+        Ok(())
+    } else {
+        Err(Error::internal(format!("deleting {} grants touched {deleted}", ids.len())))
+    }
+}
+
+/// Whether somebody else in the org, active, holds this right on the whole of it.
+/// The org is locked, so that the answer holds until the transaction ends.
+pub async fn find_other_holder(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    right_id: &str,
+    but: AccountId,
+) -> Result<bool> {
+    let query = sqlx::query_scalar!(
+        r#"select exists (
+               select 1 from grants g join accounts a on a.org_id = g.org_id and a.account_id = g.account_id
+               where g.org_id = $1 and g.right_id = $2 and g.resource is null and g.account_id <> $3
+                 and a.deactivate_time is null and a.delete_time is null
+           ) as "exists!""#,
+        org_id.uuid(),
+        right_id,
+        but.uuid()
+    );
+    Ok(query.fetch_one(tx).await?)
+}

@@ -1,0 +1,83 @@
+//! `peppers` and `signing_keys`.
+
+use sqlx::PgPool;
+use time::OffsetDateTime;
+
+use crate::clock::{Clock, random};
+use crate::error::Result;
+use crate::keys::peppers::{self, Peppers};
+use crate::keys::ring::{BadKeys, KeySet, KeyState, NewKey};
+use crate::keys::seal::{MasterKeys, Unopenable};
+
+/// Why the keys of the database cannot be used.
+#[derive(Debug)]
+pub enum KeysError {
+    Peppers(Unopenable),
+    SigningKeys(BadKeys),
+    Other(crate::error::Error),
+}
+
+impl std::fmt::Display for KeysError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Peppers(error) => write!(f, "peppers: {error}"),
+            Self::SigningKeys(error) => error.fmt(f),
+            Self::Other(error) => write!(f, "{error:?}"),
+        }
+    }
+}
+
+impl std::error::Error for KeysError {}
+
+impl<E: Into<crate::error::Error>> From<E> for KeysError {
+    fn from(error: E) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+/// Opens all peppers.
+pub async fn find_peppers(db: &PgPool, master: &MasterKeys) -> Result<Peppers, KeysError> {
+    let rows = sqlx::query!("select pepper_id, sealed from peppers order by pepper_id").fetch_all(db).await?;
+    Peppers::open(master, rows.iter().map(|row| (row.pepper_id, row.sealed.as_slice()))).map_err(KeysError::Peppers)
+}
+
+/// Opens all keys that are not revoked.
+pub async fn find_signing_keys(db: &PgPool, master: &MasterKeys) -> Result<KeySet, KeysError> {
+    let rows = sqlx::query!("select kid, state, sealed from signing_keys order by create_time, kid");
+    let rows = rows.fetch_all(db).await?;
+    let known = rows.iter().filter_map(|row| Some((row.kid.as_str(), KeyState::parse(&row.state)?, row.sealed.as_slice())));
+    KeySet::open(master, known).map_err(KeysError::SigningKeys)
+}
+
+/// Makes the first pepper and the first signing key where there is none. Servers that
+/// start at once leave one of each: the unique index on the active key decides.
+pub async fn ensure(db: &PgPool, master: &MasterKeys, clock: &Clock) -> Result<(), KeysError> {
+    let now: OffsetDateTime = clock.now();
+    let missing = sqlx::query!(
+        r#"select not exists (select 1 from peppers) as "pepper!",
+                  not exists (select 1 from signing_keys where state = 'ACTIVE') as "key!""#
+    );
+    let missing = missing.fetch_one(db).await?;
+    if missing.pepper {
+        let sealed = peppers::new_sealed(master, 1, random());
+        let query = sqlx::query!(
+            "insert into peppers (pepper_id, sealed, create_time) values (1, $1, $2) on conflict do nothing",
+            sealed,
+            now
+        );
+        query.execute(db).await?;
+    }
+    if missing.key {
+        let key = NewKey::generate(master)?;
+        let query = sqlx::query!(
+            "insert into signing_keys (kid, state, algorithm, sealed, create_time, activate_time)
+             values ($1, 'ACTIVE', $2, $3, $4, $4) on conflict do nothing",
+            key.kid,
+            key.algorithm,
+            key.sealed,
+            now
+        );
+        query.execute(db).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,78 @@
+//! The tables. One file for each, or for a tight family; free functions whose SQL is
+//! checked against the schema when they are compiled. `find*` read, the rest write and
+//! take the transaction of the caller.
+
+pub mod accounts;
+pub mod events;
+pub mod grants;
+pub mod keys;
+pub mod orgs;
+pub mod pool;
+pub mod principals;
+pub mod requests;
+pub mod resources;
+pub mod schema;
+pub mod sweep;
+pub mod tokens;
+
+use std::time::Duration;
+
+use sqlx::error::DatabaseError;
+
+use crate::domain::names::Invalid;
+use crate::error::{Error, Reason, Result};
+
+/// How often a transaction that met another one is tried in all.
+const TRIES: u32 = 4;
+
+impl From<sqlx::Error> for Error {
+    /// What no query has translated: the database is out of reach, another
+    /// transaction came between, or it is a fault of ours.
+    fn from(error: sqlx::Error) -> Self {
+        use sqlx::Error as E;
+        let code = error.as_database_error().and_then(DatabaseError::code);
+        let reason = match (&error, code.as_deref()) {
+            (E::PoolTimedOut | E::PoolClosed | E::Io(_) | E::Tls(_) | E::WorkerCrashed, _) => Reason::DatabaseUnavailable,
+            // Serialization failure, deadlock.
+            (_, Some("40001" | "40P01")) => Reason::Conflict,
+            // Failover: shutting down, starting up, too many connections, read-only standby, connection lost.
+            (_, Some("57P01" | "57P02" | "57P03" | "53300" | "25006")) => Reason::DatabaseUnavailable,
+            (_, Some(code)) if code.starts_with("08") => Reason::DatabaseUnavailable,
+            _ => Reason::Internal,
+        };
+        Error::new(reason).because(error)
+    }
+}
+
+/// Carries out a whole transaction, and again when it met another one: a deadlock or
+/// a serialization failure. What still fails then is `CONFLICT`.
+pub async fn retrying<T, F: Future<Output = Result<T>>>(mut transaction: impl FnMut() -> F) -> Result<T> {
+    let mut tries = 1;
+    loop {
+        match transaction().await {
+            Err(error) if error.reason() == Reason::Conflict && tries < TRIES => {
+                tokio::time::sleep(Duration::from_millis(5 << tries)).await;
+                tries += 1;
+            }
+            done => return done,
+        }
+    }
+}
+
+/// The name of the constraint that a write ran into.
+fn constraint(error: &sqlx::Error) -> Option<&str> {
+    error.as_database_error().and_then(DatabaseError::constraint)
+}
+
+/// A stored text that is not what was checked before it was stored.
+fn damaged(what: &'static str) -> impl Fn(Invalid) -> Error {
+    move |invalid| Error::internal(format!("a stored {what} is damaged: it {invalid}"))
+}
+
+/// Refuses a write that did not touch exactly one row.
+fn one_row(done: &sqlx::postgres::PgQueryResult, what: &'static str) -> Result<()> {
+    match done.rows_affected() {
+        1 => Ok(()),
+        rows => Err(Error::internal(format!("{what} touched {rows} rows instead of one"))),
+    }
+}

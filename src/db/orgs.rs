@@ -1,0 +1,101 @@
+//! `orgs` and `slugs`.
+
+use sqlx::{PgConnection, PgExecutor};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{constraint, one_row};
+use crate::domain::ids::OrgId;
+use crate::domain::names::{DisplayName, Slug};
+use crate::domain::pages::{COUNTED, Page};
+use crate::error::{Error, Result};
+
+/// A tenant, as it is stored.
+#[derive(Clone, Debug)]
+pub struct Org {
+    pub org_id: Uuid,
+    pub slug: String,
+    pub display_name: String,
+    pub revision: i64,
+    pub suspend_time: Option<OffsetDateTime>,
+    pub delete_time: Option<OffsetDateTime>,
+    pub create_time: OffsetDateTime,
+    pub update_time: OffsetDateTime,
+}
+
+impl Org {
+    /// Its id.
+    pub fn id(&self) -> OrgId {
+        self.org_id.into()
+    }
+}
+
+/// The org, deleted or not.
+pub async fn find(db: impl PgExecutor<'_>, org_id: OrgId) -> Result<Option<Org>> {
+    let query = sqlx::query_as!(
+        Org,
+        "select org_id, slug, display_name, revision, suspend_time, delete_time, create_time, update_time
+         from orgs where org_id = $1",
+        org_id.uuid()
+    );
+    Ok(query.fetch_optional(db).await?)
+}
+
+/// A page of all orgs, oldest first. Ids carry their time of creation, so that a new
+/// org comes after all that were listed.
+pub async fn page(db: &mut PgConnection, after: Option<OrgId>, size: i64) -> Result<Page<Org>> {
+    let rows = sqlx::query_as!(
+        Org,
+        "select org_id, slug, display_name, revision, suspend_time, delete_time, create_time, update_time
+         from orgs where $1::uuid is null or org_id > $1 order by org_id limit $2",
+        after.map(OrgId::uuid),
+        size + 1
+    );
+    let rows = rows.fetch_all(&mut *db).await?;
+    let counted = sqlx::query_scalar!(r#"select count(*) as "n!" from (select 1 from orgs limit $1) few"#, COUNTED + 1);
+    let counted = counted.fetch_one(db).await?;
+    Ok(Page::of(rows, size, counted, |org| org.id().to_string()))
+}
+
+/// Locks the org's row: what every change of grants, memberships or account states
+/// does first, so that two that count owners at once take turns.
+///
+/// # Errors
+/// `RESOURCE_NOT_FOUND` when there is no such org.
+pub async fn lock(tx: &mut PgConnection, org_id: OrgId) -> Result<()> {
+    let row = sqlx::query_scalar!("select org_id from orgs where org_id = $1 for update", org_id.uuid());
+    match row.fetch_optional(tx).await? {
+        Some(_) => Ok(()),
+        None => Err(Error::not_found("org", org_id)),
+    }
+}
+
+/// A new org. Its slug is taken first: the primary key there is the lock.
+///
+/// # Errors
+/// `RESOURCE_EXISTS` when the slug is, or ever was, taken.
+pub async fn insert(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    slug: &Slug,
+    display_name: &DisplayName,
+    now: OffsetDateTime,
+) -> Result<Org> {
+    let taken = sqlx::query!("insert into slugs (slug, org_id) values ($1, $2)", slug.as_str(), org_id.uuid());
+    let taken = taken.execute(&mut *tx).await.map_err(|error| match constraint(&error) {
+        Some("slugs_pk") => Error::exists("org", slug),
+        _ => error.into(),
+    })?;
+    one_row(&taken, "taking a slug")?;
+    let query = sqlx::query_as!(
+        Org,
+        "insert into orgs (org_id, slug, display_name, version, revision, create_time, update_time)
+         values ($1, $2, $3, 1, 1, $4, $4)
+         returning org_id, slug, display_name, revision, suspend_time, delete_time, create_time, update_time",
+        org_id.uuid(),
+        slug.as_str(),
+        display_name.as_str(),
+        now
+    );
+    Ok(query.fetch_one(tx).await?)
+}

@@ -1,0 +1,97 @@
+//! Everything that is behind a token, in two indexed reads: where it lives, and the
+//! token with its secrets, account, org and grants.
+
+use sqlx::PgPool;
+use sqlx::types::Json;
+
+use super::damaged;
+use crate::domain::ids::TokenId;
+use crate::domain::names::Audience;
+use crate::domain::permissions::{Permission, Right};
+use crate::domain::principal::{AccountKind, Principal, Restrictions, SecretRecord};
+use crate::domain::resources::{Node, ResourcePath};
+use crate::domain::rights::HeldGrant;
+use crate::error::{Error, Result};
+
+/// A grant as the query gives it: right, path, permissions of a custom role.
+type GrantRow = (String, Option<String>, Option<Vec<String>>);
+
+/// The principal behind a token; none when the token does not exist.
+pub async fn find(db: &PgPool, token_id: TokenId) -> Result<Option<Principal>> {
+    let narrow = sqlx::query_scalar!("select org_id from credentials where credential_id = $1", token_id.uuid());
+    let Some(org_id) = narrow.fetch_optional(db).await? else { return Ok(None) };
+    let query = sqlx::query!(
+        r#"select t.account_id, t.scopes, t.resources, t.allowed_audiences, t.may_manage_tokens, t.create_time,
+                  t.expire_time, t.revoke_time is not null as "revoked!", a.kind, a.username,
+                  (a.deactivate_time is not null or a.delete_time is not null) as "account_stopped!",
+                  (o.suspend_time is not null or o.delete_time is not null) as "org_stopped!",
+                  o.version as org_version, m.version as account_version,
+                  array(select s.mac from token_secrets s where s.org_id = $1 and s.token_id = $2
+                        order by s.secret_number) as "macs!",
+                  array(select s.pepper_id from token_secrets s where s.org_id = $1 and s.token_id = $2
+                        order by s.secret_number) as "peppers!",
+                  (select coalesce(jsonb_agg(jsonb_build_array(g.right_id, g.resource, r.permissions)), '[]')
+                   from grants g left join roles r on r.org_id = g.org_id and r.role_id = g.role_id
+                   where g.org_id = $1 and g.account_id = t.account_id) as "grants!: Json<Vec<GrantRow>>",
+                  -- Only an owner's list needs the application permissions that the org names. The recursion
+                  -- skips from one distinct right to the next along an index, however many grants there are.
+                  case when exists (select 1 from grants g where g.org_id = $1 and g.account_id = t.account_id
+                                    and g.right_id = 'owner')
+                  then array(
+                      with recursive named (right_id) as (
+                          (select right_id from grants where org_id = $1 order by right_id limit 1)
+                          union all
+                          select (select g.right_id from grants g where g.org_id = $1 and g.right_id > n.right_id
+                                  order by g.right_id limit 1)
+                          from named n where n.right_id is not null
+                      )
+                      select right_id from named where strpos(right_id, '.') > 0
+                      union
+                      select unnest(permissions) from roles where org_id = $1
+                  ) else '{}' end as "named_by_org!"
+           from tokens t
+           join accounts a on a.org_id = t.org_id and a.account_id = t.account_id
+           join memberships m on m.org_id = t.org_id and m.account_id = t.account_id
+           join orgs o on o.org_id = t.org_id
+           where t.org_id = $1 and t.token_id = $2"#,
+        org_id,
+        token_id.uuid()
+    );
+    let Some(row) = query.fetch_optional(db).await? else { return Ok(None) };
+    let permissions = |texts: &[String]| -> Result<Vec<Permission>> {
+        texts.iter().map(|text| Permission::parse(text).map_err(damaged("permission"))).collect()
+    };
+    let grant = |(right, path, role): &GrantRow| -> Result<HeldGrant> {
+        Ok(HeldGrant {
+            right: Right::parse(right).map_err(damaged("right"))?,
+            node: Node::parse(path.as_deref().unwrap_or("*")).map_err(damaged("resource path"))?,
+            role_permissions: permissions(role.as_deref().unwrap_or(&[]))?,
+        })
+    };
+    let path = |text: &String| ResourcePath::parse(text).map_err(damaged("resource path"));
+    let audience = |text: &String| Audience::parse(text).map_err(damaged("audience"));
+    let secrets = row.macs.into_iter().zip(row.peppers).map(|(mac, pepper)| SecretRecord { mac, pepper });
+    Ok(Some(Principal {
+        token_id,
+        org_id: org_id.into(),
+        account_id: row.account_id.into(),
+        account_kind: AccountKind::parse(&row.kind).ok_or_else(|| Error::internal("a stored account kind is unknown"))?,
+        username: row.username,
+        secrets: secrets.collect(),
+        restrictions: Restrictions {
+            scopes: permissions(&row.scopes)?,
+            resources: row.resources.iter().map(path).collect::<Result<_>>()?,
+            audiences: row.allowed_audiences.iter().map(audience).collect::<Result<_>>()?,
+        },
+        may_manage_tokens: row.may_manage_tokens,
+        create_time: row.create_time,
+        expire_time: row.expire_time,
+        revoked: row.revoked,
+        account_stopped: row.account_stopped,
+        org_stopped: row.org_stopped,
+        org_version: row.org_version,
+        account_version: row.account_version,
+        grants: row.grants.iter().map(grant).collect::<Result<_>>()?,
+        named_by_org: permissions(&row.named_by_org)?.into_iter().collect(),
+    }))
+}

@@ -1,0 +1,25 @@
+//! Rows that have served their time.
+
+use sqlx::PgPool;
+use time::{Duration, OffsetDateTime};
+
+use super::requests;
+use crate::error::Result;
+
+/// How long feed rows are kept.
+const FEED_KEPT: Duration = Duration::hours(24);
+/// How long events are kept.
+const EVENTS_KEPT: Duration = Duration::days(400);
+
+/// Deletes what is older than it is kept. Any number of nodes may do it at once.
+/// Returns how many rows went.
+pub async fn sweep(db: &PgPool, now: OffsetDateTime) -> Result<u64> {
+    let feed = sqlx::query!("delete from feed where create_time < $1", now - FEED_KEPT);
+    let requests = sqlx::query!("delete from requests where create_time < $1", now - requests::KEPT);
+    let events = sqlx::query!("delete from events where create_time < $1", now - EVENTS_KEPT);
+    let mut gone = 0;
+    for query in [feed, requests, events] {
+        gone += query.execute(db).await?.rows_affected();
+    }
+    Ok(gone)
+}

@@ -1,0 +1,225 @@
+//! `tokens`, `token_secrets` and `credentials`.
+
+use sqlx::{PgConnection, PgExecutor};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::one_row;
+use crate::domain::ids::{AccountId, OrgId, TokenId};
+use crate::domain::names::DisplayName;
+use crate::domain::pages::{COUNTED, Page};
+use crate::domain::principal::{Restrictions, SecretRecord};
+use crate::error::{Error, Result};
+
+/// A token, as it is stored, with what may be shown of its secrets.
+#[derive(Clone, Debug)]
+pub struct Token {
+    pub org_id: Uuid,
+    pub token_id: Uuid,
+    pub account_id: Uuid,
+    pub display_name: Option<String>,
+    pub scopes: Vec<String>,
+    pub resources: Vec<String>,
+    pub allowed_audiences: Vec<String>,
+    pub may_manage_tokens: bool,
+    pub revision: i64,
+    pub create_time: OffsetDateTime,
+    pub expire_time: Option<OffsetDateTime>,
+    pub revoke_time: Option<OffsetDateTime>,
+    pub revoke_reason: Option<String>,
+    pub hints: Vec<String>,
+    pub secret_create_times: Vec<OffsetDateTime>,
+}
+
+impl Token {
+    /// Its id.
+    pub fn id(&self) -> TokenId {
+        self.token_id.into()
+    }
+
+    /// Whose it is.
+    pub fn account(&self) -> AccountId {
+        self.account_id.into()
+    }
+}
+
+/// A token to be made.
+pub struct NewToken<'a> {
+    pub token_id: TokenId,
+    pub org_id: OrgId,
+    pub account_id: AccountId,
+    pub display_name: Option<&'a DisplayName>,
+    pub restrictions: &'a Restrictions,
+    pub may_manage_tokens: bool,
+    pub expire_time: OffsetDateTime,
+    /// The token that makes it; none when the command line does.
+    pub made_by: Option<TokenId>,
+    pub secret: &'a SecretRecord,
+    pub hint: &'a str,
+}
+
+/// The columns of [`Token`], with what comes after `from tokens t`.
+macro_rules! select_tokens {
+    ($rest:tt, $($arg:expr),* $(,)?) => {
+        sqlx::query_as!(
+            Token,
+            r#"select org_id, token_id, account_id, display_name, scopes, resources, allowed_audiences,
+                      may_manage_tokens, revision, create_time, expire_time, revoke_time, revoke_reason,
+                      array(select s.hint from token_secrets s
+                            where s.org_id = t.org_id and s.token_id = t.token_id
+                            order by s.secret_number) as "hints!",
+                      array(select s.create_time from token_secrets s
+                            where s.org_id = t.org_id and s.token_id = t.token_id
+                            order by s.secret_number) as "secret_create_times!"
+               from tokens t "# + $rest,
+            $($arg),*
+        )
+    };
+}
+
+/// The token, live or not.
+pub async fn find(db: impl PgExecutor<'_>, org_id: OrgId, token_id: TokenId) -> Result<Option<Token>> {
+    let query = select_tokens!("where org_id = $1 and token_id = $2", org_id.uuid(), token_id.uuid());
+    Ok(query.fetch_optional(db).await?)
+}
+
+/// A page of the org's tokens, or of one account's, oldest first.
+pub async fn page(
+    db: &mut PgConnection,
+    org_id: OrgId,
+    account_id: Option<AccountId>,
+    after: Option<TokenId>,
+    size: i64,
+) -> Result<Page<Token>> {
+    let account_id = account_id.map(AccountId::uuid);
+    let rows = select_tokens!(
+        "where org_id = $1 and ($2::uuid is null or account_id = $2) and ($3::uuid is null or token_id > $3)
+         order by token_id limit $4",
+        org_id.uuid(),
+        account_id,
+        after.map(TokenId::uuid),
+        size + 1
+    );
+    let rows = rows.fetch_all(&mut *db).await?;
+    let counted = sqlx::query_scalar!(
+        r#"select count(*) as "n!" from (
+               select 1 from tokens where org_id = $1 and ($2::uuid is null or account_id = $2) limit $3
+           ) few"#,
+        org_id.uuid(),
+        account_id,
+        COUNTED + 1
+    );
+    let counted = counted.fetch_one(db).await?;
+    Ok(Page::of(rows, size, counted, |token| token.id().to_string()))
+}
+
+/// The ids of the account's live tokens of this name, oldest first.
+pub async fn find_live_named(
+    db: impl PgExecutor<'_>,
+    org_id: OrgId,
+    account_id: AccountId,
+    display_name: &str,
+    now: OffsetDateTime,
+) -> Result<Vec<TokenId>> {
+    let query = sqlx::query_scalar!(
+        "select token_id from tokens
+         where org_id = $1 and account_id = $2 and display_name = $3 and revoke_time is null
+           and (expire_time is null or expire_time > $4)
+         order by token_id",
+        org_id.uuid(),
+        account_id.uuid(),
+        display_name,
+        now
+    );
+    Ok(query.fetch_all(db).await?.into_iter().map(TokenId::from).collect())
+}
+
+/// How many live tokens the account has. Its row is locked, so that the answer holds.
+pub async fn count_live(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    account_id: AccountId,
+    now: OffsetDateTime,
+) -> Result<i64> {
+    let query = sqlx::query_scalar!(
+        r#"select count(*) as "n!" from tokens
+           where org_id = $1 and account_id = $2 and revoke_time is null and (expire_time is null or expire_time > $3)"#,
+        org_id.uuid(),
+        account_id.uuid(),
+        now
+    );
+    Ok(query.fetch_one(tx).await?)
+}
+
+/// A new token with its first secret. Its narrow row comes first.
+pub async fn insert(tx: &mut PgConnection, new: &NewToken<'_>, now: OffsetDateTime) -> Result<Token> {
+    let (org_id, token_id, account_id) = (new.org_id.uuid(), new.token_id.uuid(), new.account_id.uuid());
+    let narrow = sqlx::query!(
+        "insert into credentials (credential_id, org_id, account_id, made_by) values ($1, $2, $3, $4)",
+        token_id,
+        org_id,
+        account_id,
+        new.made_by.map(TokenId::uuid)
+    );
+    one_row(&narrow.execute(&mut *tx).await?, "listing a credential")?;
+    let texts = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>();
+    let lists = new.restrictions;
+    let token = sqlx::query!(
+        "insert into tokens (org_id, token_id, account_id, kind, display_name, scopes, resources, allowed_audiences,
+                             may_manage_tokens, revision, create_time, expire_time)
+         values ($1, $2, $3, 'SECRET', $4, $5, $6, $7, $8, 1, $9, $10)",
+        org_id,
+        token_id,
+        account_id,
+        new.display_name.map(DisplayName::as_str),
+        &texts(&mut lists.scopes.iter().map(ToString::to_string)),
+        &texts(&mut lists.resources.iter().map(ToString::to_string)),
+        &texts(&mut lists.audiences.iter().map(ToString::to_string)),
+        new.may_manage_tokens,
+        now,
+        new.expire_time
+    );
+    one_row(&token.execute(&mut *tx).await?, "making a token")?;
+    let secret = sqlx::query!(
+        "insert into token_secrets (org_id, token_id, secret_number, mac, pepper_id, hint, create_time)
+         values ($1, $2, 1, $3, $4, $5, $6)",
+        org_id,
+        token_id,
+        new.secret.mac,
+        new.secret.pepper,
+        new.hint,
+        now
+    );
+    one_row(&secret.execute(&mut *tx).await?, "keeping a secret")?;
+    find(tx, new.org_id, new.token_id).await?.ok_or_else(|| Error::internal("a token just made is gone"))
+}
+
+/// Revokes a token for good. False when it was revoked before, which changes nothing.
+pub async fn revoke(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    token_id: TokenId,
+    reason: &str,
+    now: OffsetDateTime,
+) -> Result<bool> {
+    let query = sqlx::query!(
+        "update tokens set revoke_time = $3, revoke_reason = $4, revision = revision + 1
+         where org_id = $1 and token_id = $2 and revoke_time is null",
+        org_id.uuid(),
+        token_id.uuid(),
+        now,
+        reason
+    );
+    Ok(query.execute(tx).await?.rows_affected() == 1)
+}
+
+/// The tokens that these made, in whatever org, live or not.
+pub async fn find_made_by(db: impl PgExecutor<'_>, makers: &[TokenId]) -> Result<Vec<(OrgId, TokenId)>> {
+    let makers: Vec<Uuid> = makers.iter().map(|id| id.uuid()).collect();
+    let query = sqlx::query!(
+        "select org_id, credential_id from credentials where made_by = any($1) order by credential_id",
+        &makers
+    );
+    let rows = query.fetch_all(db).await?;
+    Ok(rows.into_iter().map(|row| (row.org_id.into(), row.credential_id.into())).collect())
+}

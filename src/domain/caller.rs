@@ -1,0 +1,209 @@
+//! Who is calling, with what, and what that may do.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use time::OffsetDateTime;
+
+use super::ids::{AccountId, OrgId, SYSTEM_ORG, TokenId};
+use super::names::Audience;
+use super::permissions::Permission;
+use super::principal::{Principal, Restrictions};
+use super::resources::Node;
+use super::rights::{HeldGrant, Missing, Rights, may_pass_on, may_take_over};
+use crate::error::{Error, Precondition, Reason, Result};
+
+/// Where a call comes from.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    /// The address at the other end of the connection.
+    pub address: Option<IpAddr>,
+    /// Names the call in answers, events and logs.
+    pub request_id: String,
+}
+
+/// An authenticated caller: a good credential, with its rights as they are now.
+#[derive(Clone)]
+pub struct Caller {
+    principal: Arc<Principal>,
+    rights: Rights,
+    /// What its JWT carries, where that is less than the token it was made from.
+    narrowed_to: Option<Rights>,
+    pub origin: Origin,
+}
+
+impl Caller {
+    /// A caller whose bearer is the token itself, or a JWT made from it; `narrowed_to`
+    /// is what the JWT carries where that is less. A JWT is never more than its token
+    /// is now.
+    pub fn new(principal: Arc<Principal>, narrowed_to: Option<Rights>, origin: Origin) -> Self {
+        let held = principal.effective_rights();
+        let rights = narrowed_to.as_ref().map_or_else(|| held.clone(), |carried| held.meet(carried));
+        Self { principal, rights, narrowed_to, origin }
+    }
+
+    pub fn account_id(&self) -> AccountId {
+        self.principal.account_id
+    }
+
+    /// The token behind the call.
+    pub fn credential_id(&self) -> TokenId {
+        self.principal.token_id
+    }
+
+    /// The org that the credential acts in.
+    pub fn home(&self) -> OrgId {
+        self.principal.org_id
+    }
+
+    /// The permissions that the credential holds on the whole of its org, sorted.
+    pub fn permissions(&self) -> Vec<String> {
+        self.rights.on_org(&self.principal.named_by_org).iter().map(Permission::to_string).collect()
+    }
+
+    /// A platform administrator: holds `platform.accounts` in the system org.
+    pub fn is_operator(&self) -> bool {
+        self.holds_platform(&Permission::PLATFORM_ACCOUNTS)
+    }
+
+    /// Whether it holds this permission of the platform.
+    pub fn holds_platform(&self, permission: &Permission) -> bool {
+        self.home() == SYSTEM_ORG && self.rights.cover(permission, &Node::Org)
+    }
+
+    /// Whether it holds the permission anywhere at all: what closes an RPC to those
+    /// who never could, before the message is looked at.
+    pub fn holds_somewhere(&self, permission: &Permission) -> bool {
+        self.rights.hold_somewhere(permission) || (self.is_operator() && Rights::of_owner().hold_somewhere(permission))
+    }
+
+    /// Requires a permission of the platform.
+    pub fn require_platform(&self, permission: &Permission) -> Result<()> {
+        if self.holds_platform(permission) { Ok(()) } else { Err(missing(permission, &Node::Org)) }
+    }
+
+    /// The caller in the org that a request names; none = its own. A credential acts
+    /// in its own org alone; operators act in any, as its owner.
+    ///
+    /// # Errors
+    /// `RESOURCE_NOT_FOUND` for another org, whether it exists or not.
+    pub fn acting_in(&self, org: Option<OrgId>) -> Result<Acting<'_>> {
+        let org_id = org.unwrap_or(self.home());
+        let rights = match (org_id == self.home(), self.is_operator()) {
+            (true, false) => Cow::Borrowed(&self.rights),
+            (true, true) => Cow::Owned(self.rights.clone().join(Rights::of_owner())),
+            (false, true) => Cow::Owned(Rights::of_owner()),
+            (false, false) => return Err(Error::not_found("org", org_id)),
+        };
+        Ok(Acting { caller: self, org_id, rights })
+    }
+}
+
+/// A caller in one org.
+pub struct Acting<'a> {
+    pub caller: &'a Caller,
+    pub org_id: OrgId,
+    rights: Cow<'a, Rights>,
+}
+
+impl Acting<'_> {
+    /// Requires a permission on a node or above it.
+    pub fn require(&self, permission: &Permission, node: &Node) -> Result<()> {
+        if self.rights.cover(permission, node) { Ok(()) } else { Err(missing(permission, node)) }
+    }
+
+    /// Whether the account is the caller's own, here.
+    pub fn is_self(&self, account_id: AccountId) -> bool {
+        self.org_id == self.caller.home() && account_id == self.caller.account_id()
+    }
+
+    /// Refuses grants that carry more than the caller holds.
+    pub fn may_pass_on<'g>(&self, grants: impl IntoIterator<Item = &'g HeldGrant>) -> Result<()> {
+        may_pass_on(&self.rights, grants)
+    }
+
+    /// Refuses a target that can do more than the caller.
+    pub fn may_take_over(&self, target: &Rights) -> Result<()> {
+        may_take_over(&self.rights, target)
+    }
+
+    /// Refuses to stop an owner, or something of an owner's, unless the caller covers
+    /// what that account can do. Anybody else may be stopped.
+    pub fn may_stop(&self, target: &[HeldGrant]) -> Result<()> {
+        if is_owner(self.org_id, target) { self.may_take_over(&Rights::of_grants(target)) } else { Ok(()) }
+    }
+
+    /// Whether the credential may create tokens at all.
+    pub fn require_token_management(&self) -> Result<()> {
+        if self.caller.principal.may_manage_tokens {
+            return Ok(());
+        }
+        let message = "the credential may not manage tokens: it was created without may_manage_tokens";
+        Err(Error::with_message(Reason::PermissionMissing, message))
+    }
+
+    /// What bounds a token that this credential makes, beside the rights of now: its
+    /// own lists, which also bound what the account may come to hold later.
+    ///
+    /// # Errors
+    /// `TARGET_EXCEEDS_CALLER`, naming what exceeds.
+    pub fn may_make(&self, lists: &Restrictions, may_manage_tokens: bool) -> Result<()> {
+        let Restrictions { scopes, resources, audiences } = &self.caller.principal.restrictions;
+        let mut limits = Rights::within(scopes, resources);
+        if let Some(carried) = &self.caller.narrowed_to {
+            limits = limits.meet(carried);
+        }
+        let narrowed = self.caller.principal.restrictions.narrow_rights() || self.caller.narrowed_to.is_some();
+        if narrowed {
+            let asked = Rights::within(&lists.scopes, &lists.resources);
+            Missing::refuse(Reason::TargetExceedsCaller, &asked.beyond(&limits))?;
+        }
+        let allowed = |audience: &Audience| audiences.is_empty() || audiences.contains(audience);
+        if (lists.audiences.is_empty() && !audiences.is_empty()) || !lists.audiences.iter().all(allowed) {
+            return Err(exceeds("AUDIENCE", "allowed_audiences", "must be among those of the credential that makes the token"));
+        }
+        if may_manage_tokens && !self.is_unbound_operator() {
+            let why = "only an operator's token without scopes, itself with may_manage_tokens, gives it";
+            return Err(exceeds("CREDENTIAL", "may_manage_tokens", why));
+        }
+        Ok(())
+    }
+
+    /// When a token that this credential makes has to end at the latest; none where
+    /// only the policy says.
+    pub fn token_ceiling(&self) -> Option<OffsetDateTime> {
+        if self.is_unbound_operator() { None } else { self.caller.principal.expire_time }
+    }
+
+    /// An operator's token without scopes: a deployment's first lasting credentials come from one.
+    fn is_unbound_operator(&self) -> bool {
+        let Caller { principal, narrowed_to, .. } = self.caller;
+        let unbound = !principal.restrictions.narrow_rights() && narrowed_to.is_none();
+        self.caller.is_operator() && unbound && principal.may_manage_tokens
+    }
+}
+
+/// Whether an account with these grants is an owner of the org: `owner` on the whole
+/// of it, or in the system org `platform.accounts`, which is what an operator is.
+pub fn is_owner(org_id: OrgId, grants: &[HeldGrant]) -> bool {
+    let owning = owning_right(org_id);
+    grants.iter().any(|grant| grant.node == Node::Org && grant.right.to_string() == owning)
+}
+
+/// The right that makes an owner in this org, as the database keeps it.
+pub fn owning_right(org_id: OrgId) -> &'static str {
+    if org_id == SYSTEM_ORG { "platform.accounts" } else { "owner" }
+}
+
+fn missing(permission: &Permission, node: &Node) -> Error {
+    Error::with_message(Reason::PermissionMissing, format!("the caller needs {permission} on {node}"))
+        .with_metadata("permission", permission.as_str())
+        .with_metadata("resource", node.to_string())
+}
+
+fn exceeds(kind: &'static str, subject: &str, why: &'static str) -> Error {
+    let message = format!("{}: {subject} {why}", Reason::TargetExceedsCaller.message());
+    let precondition = Precondition { kind, subject: subject.into(), description: why.into() };
+    Error::with_message(Reason::TargetExceedsCaller, message).with_preconditions([precondition])
+}
