@@ -1,10 +1,26 @@
+//! Countersign: identities for workloads. Service accounts, long-lived tokens, and
+//! the short-lived JWTs that they are exchanged for.
+//!
+//! The floors, and which way imports go (`docs/architecture.md` walks through them):
+//!
+//! - `main` → [`server`], [`jobs`], [`dev`], [`bootstrap`]
+//! - transport: [`grpc`], [`http`]
+//! - state and tables: [`principals`], [`state`], [`db`], [`keys`]
+//! - rules, pure: [`domain`]
+//! - the ground: [`error`], [`clock`], [`config`], [`telemetry`]
+#![deny(unsafe_code)]
+
+pub mod bootstrap;
 pub mod clock;
-pub mod domain;
+pub mod config;
 pub mod db;
+pub mod domain;
 pub mod error;
+pub mod grpc;
+pub mod http;
+pub mod jobs;
 pub mod keys;
-/// The generated protocol.
-pub mod pb {
-    tonic::include_proto!("countersign.v1");
-    include!(concat!(env!("OUT_DIR"), "/redacted.rs"));
-}
+pub mod principals;
+pub mod server;
+pub mod state;
+pub mod telemetry;

@@ -54,9 +54,13 @@ pub async fn page(
 }
 
 /// Those of the paths that exist.
-pub async fn find_paths(db: impl PgExecutor<'_>, org_id: OrgId, paths: &[String]) -> Result<Vec<String>> {
+pub async fn find_paths(db: impl PgExecutor<'_>, org_id: OrgId, paths: &[ResourcePath]) -> Result<Vec<String>> {
+    if paths.is_empty() {
+        return Ok(Vec::new());
+    }
+    let paths: Vec<String> = paths.iter().map(ResourcePath::to_string).collect();
     let query =
-        sqlx::query_scalar!("select path from resources where org_id = $1 and path = any($2)", org_id.uuid(), paths);
+        sqlx::query_scalar!("select path from resources where org_id = $1 and path = any($2)", org_id.uuid(), &paths);
     Ok(query.fetch_all(db).await?)
 }
 

@@ -4,12 +4,13 @@ use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::events::{Change, FieldChange};
 use super::one_row;
-use crate::domain::ids::{AccountId, OrgId, TokenId};
+use crate::domain::ids::{AccountId, EventId, OrgId, TokenId};
 use crate::domain::names::DisplayName;
 use crate::domain::pages::{COUNTED, Page};
 use crate::domain::principal::{Restrictions, SecretRecord};
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 
 /// A token, as it is stored, with what may be shown of its secrets.
 #[derive(Clone, Debug)]
@@ -56,6 +57,30 @@ pub struct NewToken<'a> {
     pub made_by: Option<TokenId>,
     pub secret: &'a SecretRecord,
     pub hint: &'a str,
+}
+
+impl NewToken<'_> {
+    /// The change that it is.
+    pub fn created(&self, event_id: EventId) -> Change {
+        let mut fields = vec![
+            FieldChange::set("account_id", self.account_id),
+            FieldChange::set("expire_time", self.expire_time),
+            FieldChange::set("may_manage_tokens", self.may_manage_tokens),
+        ];
+        fields.extend(self.display_name.map(|name| FieldChange::set("display_name", name)));
+        let lists = self.restrictions;
+        fields.extend(lists.scopes.iter().map(|scope| FieldChange::set("scopes", scope)));
+        fields.extend(lists.resources.iter().map(|resource| FieldChange::set("resources", resource)));
+        fields.extend(lists.audiences.iter().map(|audience| FieldChange::set("allowed_audiences", audience)));
+        Change {
+            event_id,
+            org_id: self.org_id,
+            kind: "token.created",
+            resource_ids: vec![self.token_id.to_string()],
+            fields,
+            subjects: vec![self.token_id.to_string()],
+        }
+    }
 }
 
 /// The columns of [`Token`], with what comes after `from tokens t`.
@@ -192,6 +217,20 @@ pub async fn insert(tx: &mut PgConnection, new: &NewToken<'_>, now: OffsetDateTi
     );
     one_row(&secret.execute(&mut *tx).await?, "keeping a secret")?;
     find(tx, new.org_id, new.token_id).await?.ok_or_else(|| Error::internal("a token just made is gone"))
+}
+
+/// Keeps the token that makes another one from being revoked until the transaction
+/// ends: whoever revokes it then finds what it made.
+///
+/// # Errors
+/// `TOKEN_REVOKED` when it was.
+pub async fn hold_live(tx: &mut PgConnection, org_id: OrgId, token_id: TokenId) -> Result<()> {
+    let query = sqlx::query_scalar!(
+        "select token_id from tokens where org_id = $1 and token_id = $2 and revoke_time is null for share",
+        org_id.uuid(),
+        token_id.uuid()
+    );
+    query.fetch_optional(tx).await?.map(|_| ()).ok_or_else(|| Reason::TokenRevoked.into())
 }
 
 /// Revokes a token for good. False when it was revoked before, which changes nothing.

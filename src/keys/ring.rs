@@ -258,6 +258,14 @@ impl Ring {
         self.keys.load().json.clone()
     }
 
+    /// The algorithms of the published keys, by their JOSE names.
+    pub fn algorithms(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.jwks().iter().filter_map(|jwk| jwk.common.key_algorithm).map(|a| a.to_string()).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
     /// The published keys.
     pub fn jwks(&self) -> Vec<Jwk> {
         self.keys.load().published.iter().map(|key| key.jwk.clone()).collect()

@@ -1,0 +1,266 @@
+//! The command line: flags and `COUNTERSIGN_*` variables, and nothing else.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use http::Uri;
+use http::uri::Scheme;
+
+/// Identities for workloads: service accounts, long-lived tokens, short-lived JWTs.
+///
+/// To try it: `countersign dev`. In production: `migrate`, then `bootstrap` once, then `serve`.
+#[derive(Debug, Parser)]
+#[command(name = "countersign", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the API on a migrated database.
+    Serve(ServeArgs),
+    /// Try it: an embedded PostgreSQL, an org `demo`, a token, a JWT, then serve until Ctrl-C.
+    Dev(DevArgs),
+    /// Create or update the schema of the database. Safe while servers run, and many times at once.
+    Migrate(DatabaseArgs),
+    /// Create the operator of a new deployment and give its token, once.
+    Bootstrap(BootstrapArgs),
+}
+
+/// Flags of every command.
+#[derive(Args, Clone, Debug)]
+pub struct LogArgs {
+    /// What to log: a level, or levels by target, such as `info,countersign=debug`.
+    #[arg(long, global = true, env = "COUNTERSIGN_LOG", default_value = "info", value_name = "LEVELS")]
+    pub log: String,
+    /// How to log: `pretty` for people, `json` for collectors.
+    #[arg(long, global = true, env = "COUNTERSIGN_LOG_FORMAT", default_value = "pretty", value_name = "FORMAT")]
+    pub log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Pretty,
+    Json,
+}
+
+/// Which database.
+#[derive(Args, Clone, Debug)]
+pub struct DatabaseArgs {
+    /// The database: `postgres://user:password@host/name`, with `?sslmode=verify-full` over a network.
+    /// Better given as a variable: flags can be read by every process of the machine.
+    #[arg(long, env = "COUNTERSIGN_DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub database_url: DatabaseUrl,
+}
+
+/// Which master keys.
+#[derive(Args, Clone, Debug)]
+pub struct MasterKeyArgs {
+    /// The file of the master keys, which seal what the database keeps secret. A line each,
+    /// `id:base64(32 bytes)`; the first is current, all can open. Make one with:
+    /// (umask 077; echo "1:$(openssl rand -base64 32)" > master.key)
+    #[arg(long, env = "COUNTERSIGN_MASTER_KEY_FILE", value_name = "FILE")]
+    pub master_key_file: PathBuf,
+}
+
+/// Who signs.
+#[derive(Args, Clone, Debug)]
+pub struct IssuerArgs {
+    /// `iss` of every JWT: the URL at which verifiers reach this service. Changing it later
+    /// invalidates every JWT that is under way.
+    #[arg(long, env = "COUNTERSIGN_ISSUER", value_name = "URL")]
+    pub issuer: Issuer,
+}
+
+/// `countersign serve`.
+#[derive(Args, Clone, Debug)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    #[command(flatten)]
+    pub issuer: IssuerArgs,
+    #[command(flatten)]
+    pub master_key: MasterKeyArgs,
+    /// Where to listen, for gRPC and plain HTTP alike. Port 0 takes a free one.
+    #[arg(long, env = "COUNTERSIGN_LISTEN", default_value = "127.0.0.1:50051", value_name = "ADDRESS:PORT")]
+    pub listen: SocketAddr,
+    #[command(flatten)]
+    pub limits: LimitArgs,
+}
+
+/// What a server accepts.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct LimitArgs {
+    /// Connections to the database.
+    #[arg(long, env = "COUNTERSIGN_DATABASE_CONNECTIONS", default_value_t = 16, value_name = "N")]
+    pub database_connections: u32,
+    /// The largest request message, in bytes.
+    #[arg(long, env = "COUNTERSIGN_MAX_MESSAGE_SIZE", default_value_t = 1 << 20, value_name = "BYTES")]
+    pub max_message_size: usize,
+    /// The largest header list of a request, in bytes.
+    #[arg(long, env = "COUNTERSIGN_MAX_HEADER_SIZE", default_value_t = 16 << 10, value_name = "BYTES")]
+    pub max_header_size: u32,
+    /// Calls under way at once; more are told to come back in a second.
+    #[arg(long, env = "COUNTERSIGN_MAX_CONCURRENT_REQUESTS", default_value_t = 1_024, value_name = "N")]
+    pub max_concurrent_requests: usize,
+    /// The longest that a call may take, in seconds; its own deadline may be shorter.
+    #[arg(long, env = "COUNTERSIGN_REQUEST_TIMEOUT", default_value = "10", value_parser = seconds, value_name = "SECONDS")]
+    pub request_timeout: Duration,
+    /// How long calls under way may take to end after SIGTERM or SIGINT, in seconds.
+    #[arg(long, env = "COUNTERSIGN_DRAIN_TIMEOUT", default_value = "10", value_parser = seconds, value_name = "SECONDS")]
+    pub drain_timeout: Duration,
+    /// Describe the API to whoever asks (gRPC server reflection).
+    #[arg(long, env = "COUNTERSIGN_REFLECTION", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub reflection: bool,
+}
+
+/// `countersign dev`.
+#[derive(Args, Clone, Debug)]
+pub struct DevArgs {
+    /// Where everything is kept: the database, the master key, `dev.env`.
+    #[arg(long, env = "COUNTERSIGN_DATA_DIR", default_value = ".countersign", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Where to listen. Port 0 takes a free one.
+    #[arg(long, env = "COUNTERSIGN_LISTEN", default_value = "127.0.0.1:50051", value_name = "ADDRESS:PORT")]
+    pub listen: SocketAddr,
+    /// Do the tour and stop.
+    #[arg(long)]
+    pub exit: bool,
+}
+
+/// `countersign bootstrap`.
+#[derive(Args, Clone, Debug)]
+pub struct BootstrapArgs {
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    #[command(flatten)]
+    pub issuer: IssuerArgs,
+    #[command(flatten)]
+    pub master_key: MasterKeyArgs,
+    /// Write the token to this new file, mode 0600, and nothing else into it. Without it the
+    /// token is printed, to a terminal alone.
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds @ 1..=3_600) => Ok(Duration::from_secs(seconds)),
+        _ => Err("must be 1 to 3600 seconds".to_owned()),
+    }
+}
+
+/// The URL of a database. It may hold a password, which `Debug` does not show.
+#[derive(Clone)]
+pub struct DatabaseUrl(String);
+
+impl DatabaseUrl {
+    /// The whole of it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("must begin with postgres://")
+        }
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DatabaseUrl([redacted])")
+    }
+}
+
+/// The URL of an issuer (RFC 8414, section 2): http or https, a host, no query and no
+/// fragment, no `/` at its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issuer {
+    url: String,
+    host: String,
+}
+
+impl Issuer {
+    /// Its host, in a form that may stand in an e-mail address.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+}
+
+impl FromStr for Issuer {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const WRONG: &str = "must be a URL such as https://id.example.com, without query, fragment and final slash";
+        let uri: Uri = text.parse().map_err(|_| WRONG)?;
+        let scheme = uri.scheme().ok_or(WRONG)?;
+        let authority = uri.authority().ok_or(WRONG)?;
+        let web = *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS;
+        if !web || text.contains(['?', '#', '@']) || text.ends_with('/') || !text.is_ascii() {
+            return Err(WRONG);
+        }
+        let host: String = authority.host().chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
+        let host = host.trim_matches('-').to_ascii_lowercase();
+        // So that name, `@`, slug and `.` leave room in the 254 characters of a username.
+        if host.is_empty() || host.len() > 149 {
+            return Err("must have a host of 1 to 149 characters");
+        }
+        Ok(Self { url: text.to_owned(), host })
+    }
+}
+
+impl fmt::Display for Issuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.url)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn issuers() {
+        for (good, host) in [
+            ("https://id.example.com", "id.example.com"),
+            ("http://127.0.0.1:50051", "127.0.0.1"),
+            ("http://[::1]:50051", "1"),
+            ("https://ID.example/path", "id.example"),
+        ] {
+            let issuer: Issuer = good.parse().unwrap();
+            assert_eq!((issuer.to_string().as_str(), issuer.host()), (good, host));
+        }
+        for bad in ["", "id.example.com", "ftp://x", "https://", "https://x/", "https://x?y", "https://x#y", "https://a@b"] {
+            assert!(bad.parse::<Issuer>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_password() {
+        let url: DatabaseUrl = "postgres://u:hunter2@h/d".parse().unwrap();
+        assert!(!format!("{url:?}").contains("hunter2"));
+    }
+}

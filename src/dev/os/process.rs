@@ -1,0 +1,117 @@
+//! A child process that never outlives us, and that may be waited for and signalled from any thread.
+#![deny(unsafe_code)]
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus};
+use std::sync::mpsc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// A running, or ended, child in a process group of its own (Ctrl-C on the terminal does not reach it).
+pub struct Process {
+    pid: Pid,
+    fate: Arc<Fate>,
+}
+
+#[derive(Default)]
+struct Fate {
+    ended: Mutex<Option<ExitStatus>>,
+    changed: Condvar,
+}
+
+impl Process {
+    /// Starts `command`. On Linux the child receives `when_we_die` as soon as this process ends, killed or not.
+    ///
+    /// The command is dropped before this returns, and with it our copies of the files it was given.
+    pub fn spawn(mut command: Command, when_we_die: Signal) -> io::Result<Process> {
+        command.process_group(0);
+        super::die_with_parent(&mut command, when_we_die);
+        let fate = Arc::new(Fate::default());
+        let (tell, told) = mpsc::channel();
+        let watched = Arc::clone(&fate);
+        // The parent-death signal belongs to the thread that forks. This one lives exactly as long as the child.
+        thread::Builder::new()
+            .name("child process".to_owned())
+            .spawn(move || {
+                let spawned = command.spawn();
+                drop(command);
+                match spawned {
+                    Err(error) => drop(tell.send(Err(error))),
+                    Ok(child) => {
+                        let pid = Pid::from_raw(child.id().cast_signed());
+                        drop(tell.send(Ok(pid)));
+                        watched.watch(child, pid);
+                    }
+                }
+            })?;
+        let pid = told.recv().map_err(io::Error::other)??;
+        Ok(Process { pid, fate })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.pid.as_raw().cast_unsigned()
+    }
+
+    /// How the child ended; `None` while it runs.
+    pub fn ended(&self) -> Option<ExitStatus> {
+        *self.fate.lock()
+    }
+
+    /// Sends a signal; does nothing once the child has ended.
+    pub fn signal(&self, signal: Signal) {
+        let ended = self.fate.lock();
+        // Reaping needs the same lock, so that the id still is the child's. The only failure left is that it
+        // has ended in this moment, which is what the caller is after.
+        if ended.is_none() {
+            let _ = kill(self.pid, signal);
+        }
+    }
+
+    /// Waits for the end for at most `limit`; `None` if the child still runs then.
+    pub fn wait(&self, limit: Duration) -> Option<ExitStatus> {
+        let deadline = Instant::now() + limit;
+        let mut ended = self.fate.lock();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if ended.is_some() || left.is_zero() {
+                return *ended;
+            }
+            ended = self
+                .fate
+                .changed
+                .wait_timeout(ended, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    /// Sends the signals in turn, each with the time it has to work, until the child has ended.
+    pub fn end(&self, steps: &[(Signal, Duration)]) -> Option<ExitStatus> {
+        for &(signal, limit) in steps {
+            self.signal(signal);
+            if let Some(status) = self.wait(limit) {
+                return Some(status);
+            }
+        }
+        None
+    }
+}
+
+impl Fate {
+    fn lock(&self) -> MutexGuard<'_, Option<ExitStatus>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn watch(&self, mut child: Child, pid: Pid) {
+        let waited = super::wait_for_end(pid);
+        let mut ended = self.lock();
+        // Both fail only for a child that is no longer ours to wait for, which is an ended one as well.
+        *ended = Some(waited.and_then(|()| child.wait()).unwrap_or_default());
+        self.changed.notify_all();
+    }
+}

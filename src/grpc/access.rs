@@ -1,0 +1,52 @@
+//! Who may call what: one row for each RPC. A path that is not here is denied.
+
+use crate::domain::permissions::Permission;
+
+/// What an RPC asks of its caller before its message is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing. What the message holds may still be a credential.
+    Open,
+    /// A good credential, of whatever rights. The handler knows whom it may answer.
+    Authenticated,
+    /// A good credential that holds the permission somewhere. The handler states the
+    /// node that it acts on, which only the message tells.
+    Requires(&'static Permission),
+}
+
+use Access::{Authenticated, Open, Requires};
+
+/// The row of a path; none for an unknown one.
+pub fn access(path: &str) -> Option<Access> {
+    Some(match path {
+        "/countersign.v1.AccountService/CreateServiceAccount" => Requires(&Permission::ACCOUNTS_WRITE),
+        "/countersign.v1.AccountService/GetAccount" => Authenticated,
+        "/countersign.v1.AccountService/ListAccounts" => Requires(&Permission::ACCOUNTS_READ),
+        "/countersign.v1.AccountService/GrantAccess" => Requires(&Permission::ACCOUNTS_WRITE),
+        "/countersign.v1.AccountService/RevokeAccess" => Requires(&Permission::ACCOUNTS_WRITE),
+        "/countersign.v1.AccountService/ListGrants" => Authenticated,
+        "/countersign.v1.AccountService/GetCaller" => Authenticated,
+
+        "/countersign.v1.OrgService/CreateOrg" => Requires(&Permission::PLATFORM_ORGS),
+        "/countersign.v1.OrgService/GetOrg" => Authenticated,
+        "/countersign.v1.OrgService/ListOrgs" => Authenticated,
+        "/countersign.v1.OrgService/CreateResource" => Requires(&Permission::RESOURCES_WRITE),
+        "/countersign.v1.OrgService/ListResources" => Requires(&Permission::RESOURCES_READ),
+
+        "/countersign.v1.TokenService/CreateToken" => Requires(&Permission::TOKENS_WRITE),
+        "/countersign.v1.TokenService/GetToken" => Authenticated,
+        "/countersign.v1.TokenService/ListTokens" => Authenticated,
+        // By the token's text it is open; by its id the handler asks for the caller.
+        "/countersign.v1.TokenService/RevokeToken" => Open,
+        "/countersign.v1.TokenService/ExchangeToken" => Open,
+        // Held in the token's org, or `platform.verify`: the handler says which.
+        "/countersign.v1.TokenService/IntrospectToken" => Authenticated,
+        "/countersign.v1.TokenService/GetJsonWebKeySet" => Open,
+
+        "/grpc.health.v1.Health/Check"
+        | "/grpc.health.v1.Health/Watch"
+        | "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+        | "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo" => Open,
+        _ => return None,
+    })
+}

@@ -1,0 +1,17 @@
+//! `AccountService`: where to find each RPC.
+
+use super::accounts::{access, caller, create, get};
+use super::service;
+
+service! {
+    /// The identities of an org and what they may do.
+    Accounts: super::pb::account_service_server::AccountService {
+        create_service_account(CreateServiceAccountRequest) -> CreateServiceAccountResponse = create::service_account;
+        get_account(GetAccountRequest) -> GetAccountResponse = get::account;
+        list_accounts(ListAccountsRequest) -> ListAccountsResponse = get::accounts;
+        grant_access(GrantAccessRequest) -> GrantAccessResponse = access::grant;
+        revoke_access(RevokeAccessRequest) -> RevokeAccessResponse = access::revoke;
+        list_grants(ListGrantsRequest) -> ListGrantsResponse = access::list;
+        get_caller(GetCallerRequest) -> GetCallerResponse = caller::get;
+    }
+}

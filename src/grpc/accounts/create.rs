@@ -1,0 +1,121 @@
+//! `CreateServiceAccount`: a workload's identity, with its first grants.
+
+use super::access::{described, givable};
+use crate::db::accounts::NewServiceAccount;
+use crate::db::events::{self, Actor, Change, FieldChange};
+use crate::db::{self, retrying};
+use crate::domain::ids::{AccountId, GrantId};
+use crate::domain::names::{AccountName, Description, Email, Profile};
+use crate::domain::permissions::{Permission, Right};
+use crate::domain::resources::Node;
+use crate::error::{Error, Result, Violations};
+use crate::grpc::auth::Call;
+use crate::grpc::once::{self, Once};
+use crate::grpc::{convert, pb};
+use crate::state::State;
+
+/// What is to be made, checked.
+struct NewAccount {
+    name: AccountName,
+    profile: Profile,
+    contact_email: Option<Email>,
+    description: Option<Description>,
+    username: Option<Email>,
+    grants: Vec<(Right, Node)>,
+}
+
+impl TryFrom<&pb::CreateServiceAccountRequest> for NewAccount {
+    type Error = Error;
+
+    fn try_from(request: &pb::CreateServiceAccountRequest) -> Result<Self> {
+        let mut violations = Violations::default();
+        let name = violations.check("name", AccountName::parse(&request.name));
+        let profile = convert::profile(&mut violations, request.profile.as_ref());
+        let email = |text: &str| convert::optional(text, Email::parse);
+        let contact_email = violations.check("contact_email", email(&request.contact_email));
+        let username = violations.check("username", email(&request.username));
+        let description =
+            violations.check("description", convert::optional(&request.description, Description::parse));
+        let grants = convert::grants(&mut violations, &request.grants);
+        violations.check("request_id", once::parse(&request.request_id));
+        violations.finish()?;
+        let (Some(name), Some(contact_email), Some(username), Some(description)) =
+            (name, contact_email, username, description)
+        else {
+            return Err(Error::internal("a field was refused without a violation"));
+        };
+        Ok(Self { name, profile, contact_email, description, username, grants })
+    }
+}
+
+pub async fn service_account(
+    state: &State,
+    call: &Call,
+    mut request: pb::CreateServiceAccountRequest,
+) -> Result<pb::CreateServiceAccountResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    acting.require(&Permission::ACCOUNTS_WRITE, &Node::Org)?;
+    let new = NewAccount::try_from(&request)?;
+    let request_id = once::parse(&std::mem::take(&mut request.request_id)).unwrap_or_default();
+    let once = Once::new(&acting, "CreateServiceAccount", request_id, &request);
+    let now = state.clock.now();
+    retrying(|| async {
+        let mut tx = state.db.begin().await?;
+        db::orgs::lock(&mut tx, acting.org_id).await?;
+        let grants = givable(&mut tx, &acting, &new.grants).await?;
+        if let Some(before) = once.replayed(&mut tx, now).await? {
+            return Ok(before);
+        }
+        let org = db::orgs::find(&mut *tx, acting.org_id).await?;
+        let slug = org.ok_or_else(|| Error::not_found("org", acting.org_id))?.slug;
+        let username = match &new.username {
+            None => default_username(state, &new.name, &slug)?,
+            Some(username) => own_username(state, username, &slug)?,
+        };
+        let account_id: AccountId = state.clock.new_id();
+        let row = NewServiceAccount {
+            account_id,
+            org_id: acting.org_id,
+            name: &new.name,
+            username: &username,
+            profile: &new.profile,
+            contact_email: new.contact_email.as_ref(),
+            description: new.description.as_ref(),
+            deactivated: request.deactivated,
+        };
+        let account = db::accounts::insert(&mut tx, &row, now).await?;
+        let numbered: Vec<_> = grants.iter().map(|grant| (state.clock.new_id::<GrantId>(), grant)).collect();
+        let given = db::grants::insert(&mut tx, acting.org_id, account_id, &numbered, now).await?;
+        let mut fields = vec![FieldChange::set("name", &new.name), FieldChange::set("username", &username)];
+        fields.extend(given.iter().map(|grant| FieldChange::set("grants", described(grant))));
+        let change = Change {
+            event_id: state.clock.new_id(),
+            org_id: acting.org_id,
+            kind: "account.created",
+            resource_ids: vec![account_id.to_string()],
+            fields,
+            subjects: vec![account_id.to_string()],
+        };
+        events::record(&mut tx, &Actor::from(&acting), &[change], now).await?;
+        let response = pb::CreateServiceAccountResponse { account: Some(convert::account(&account)?) };
+        once.finish(&mut tx, &account_id.to_string(), &response).await?;
+        tx.commit().await?;
+        Ok(response)
+    })
+    .await
+}
+
+/// `name@<org slug>.<issuer host>`.
+pub fn default_username(state: &State, name: &AccountName, slug: &str) -> Result<Email> {
+    let username = format!("{}@{slug}.{}", name.key(), state.issuer_host());
+    Email::parse(&username).map_err(|_| Error::invalid("name", "leaves no room for a username: give one"))
+}
+
+/// A username that the caller gives lies under the org's own suffixes.
+fn own_username(state: &State, username: &Email, slug: &str) -> Result<Email> {
+    let own = format!("{slug}.{}", state.issuer_host());
+    if username.domain() == slug || username.domain() == own {
+        return Ok(username.clone());
+    }
+    Err(Error::invalid("username", format!("must end in @{slug} or @{own}")))
+}

@@ -1,0 +1,6 @@
+//! The handlers of `AccountService`, by noun.
+
+pub mod access;
+pub mod caller;
+pub mod create;
+pub mod get;

@@ -1,0 +1,139 @@
+//! The outermost layer of the RPCs: names each call, bounds how many there are and how
+//! long they take, gives every answer its form, and logs it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::{Request, State as Shared};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use tokio::sync::Semaphore;
+use tonic::transport::server::TcpConnectInfo;
+use uuid::Uuid;
+
+use super::access::access;
+use super::status;
+use crate::domain::caller::Origin;
+use crate::error::{Error, Reason};
+use crate::state::State;
+
+const REQUEST_ID: &str = "x-request-id";
+
+/// What a server accepts.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The largest request message, in bytes.
+    pub max_message_size: usize,
+    /// Calls under way at once; more are told to come back.
+    pub max_concurrent_requests: usize,
+    /// The longest that a call may take; its own deadline may be shorter.
+    pub request_timeout: Duration,
+}
+
+/// The shared part of the layer.
+pub struct Boundary {
+    state: Arc<State>,
+    limits: Limits,
+    permits: Semaphore,
+}
+
+impl Boundary {
+    pub fn new(state: Arc<State>, limits: Limits) -> Self {
+        Self { state, limits, permits: Semaphore::new(limits.max_concurrent_requests) }
+    }
+}
+
+/// The layer.
+pub async fn guard(Shared(boundary): Shared<Arc<Boundary>>, mut request: Request, next: Next) -> Response {
+    if !is_grpc(request.headers()) {
+        // Somebody speaks plain HTTP to us.
+        let known = access(request.uri().path()).is_some();
+        return if known { StatusCode::UNSUPPORTED_MEDIA_TYPE } else { StatusCode::NOT_FOUND }.into_response();
+    }
+    let started = Instant::now();
+    let origin = Origin { address: peer(&request), request_id: request_id(request.headers(), &boundary.state) };
+    let method = request.uri().path().to_owned();
+    // A stream has no end to wait for: only its connection bounds it.
+    let streams = method.starts_with("/grpc.");
+    let deadline = deadline(request.headers()).unwrap_or(Duration::MAX).min(boundary.limits.request_timeout);
+    request.extensions_mut().insert(origin.clone());
+
+    let response = match boundary.permits.try_acquire() {
+        _ if streams => next.run(request).await,
+        Err(_) => failed(Error::new(Reason::Overloaded).retry_after(Duration::from_secs(1)), &origin),
+        Ok(_permit) => match tokio::time::timeout(deadline, next.run(request)).await {
+            Ok(response) => response,
+            Err(_) => failed(Reason::DeadlineExceeded.into(), &origin),
+        },
+    };
+    let mut response = status::normalise(response, &origin);
+    if let Ok(id) = HeaderValue::from_str(&origin.request_id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    let code = response.headers().get("grpc-status").and_then(|code| code.to_str().ok()).unwrap_or("0");
+    tracing::debug!(
+        request_id = origin.request_id,
+        method,
+        code,
+        address = origin.address.map(tracing::field::display),
+        micros = started.elapsed().as_micros() as u64,
+        "call"
+    );
+    response
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    content_type.is_some_and(|value| value.starts_with("application/grpc"))
+}
+
+fn failed(error: Error, origin: &Origin) -> Response {
+    status::answer(error, origin).into_http()
+}
+
+fn peer(request: &Request) -> Option<std::net::IpAddr> {
+    let info = request.extensions().get::<TcpConnectInfo>()?;
+    info.remote_addr().map(|address| address.ip().to_canonical())
+}
+
+/// The caller's own id of the call where it is one that may stand in a log; else a new one.
+fn request_id(headers: &HeaderMap, state: &State) -> String {
+    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    let good = |id: &&str| (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    given.filter(good).map_or_else(|| state.clock.new_id::<Uuid>().to_string(), str::to_owned)
+}
+
+/// `grpc-timeout` (gRPC over HTTP/2): at most 8 digits and a unit.
+fn deadline(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let value: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(value * 3_600)),
+        "M" => Some(Duration::from_secs(value * 60)),
+        "S" => Some(Duration::from_secs(value)),
+        "m" => Some(Duration::from_millis(value)),
+        "u" => Some(Duration::from_micros(value)),
+        "n" => Some(Duration::from_nanos(value)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines() {
+        let parse = |text: &str| deadline(&HeaderMap::from_iter([("grpc-timeout".parse().unwrap(), text.parse().unwrap())]));
+        assert_eq!(parse("10m"), Some(Duration::from_millis(10)));
+        assert_eq!(parse("99999999H"), Some(Duration::from_secs(99_999_999 * 3_600)));
+        for bad in ["", "m", "10", "-1S", "123456789S", "1.5S", "10x"] {
+            assert_eq!(parse(bad), None, "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Between the messages of the protocol and what the rest of the house speaks.
+
+use std::time::Duration;
+
+use prost_types::Timestamp;
+use time::OffsetDateTime;
+
+use super::pb;
+use crate::db;
+use crate::domain::ids::{OrgId, RoleId};
+use crate::domain::names::{self, DisplayName, Profile};
+use crate::domain::permissions::{Permission, Right};
+use crate::domain::policy::MAX_LIST;
+use crate::domain::principal::AccountKind;
+use crate::domain::resources::Node;
+use crate::domain::token_text::obfuscated;
+use crate::error::{Error, Result, Violations};
+
+/// The `org_id` of a request; empty is none.
+pub fn org_id(text: &str) -> Result<Option<OrgId>> {
+    match text {
+        "" => Ok(None),
+        text => OrgId::parse(text).map(Some).map_err(|wrong| Error::invalid("org_id", wrong.to_string())),
+    }
+}
+
+/// A time on the wire.
+pub fn timestamp(time: OffsetDateTime) -> Timestamp {
+    Timestamp { seconds: time.unix_timestamp(), nanos: time.nanosecond() as i32 }
+}
+
+/// A time from the wire, cut to microseconds, which is what is kept.
+pub fn time(timestamp: &Timestamp) -> Result<OffsetDateTime, &'static str> {
+    const WRONG: &str = "must be a time between the years 1 and 9999";
+    let seconds = OffsetDateTime::from_unix_timestamp(timestamp.seconds).map_err(|_| WRONG)?;
+    let nanos = u32::try_from(timestamp.nanos).map_err(|_| WRONG)?;
+    seconds.replace_nanosecond(nanos / 1_000 * 1_000).map_err(|_| WRONG)
+}
+
+/// A duration from the wire.
+pub fn duration(duration: &prost_types::Duration) -> Result<time::Duration, &'static str> {
+    let (seconds, nanos) = (duration.seconds, duration.nanos);
+    if nanos.unsigned_abs() >= 1_000_000_000 || (seconds > 0 && nanos < 0) || (seconds < 0 && nanos > 0) {
+        return Err("must be a duration whose parts have one sign");
+    }
+    Ok(time::Duration::new(seconds, nanos))
+}
+
+/// A duration on the wire.
+pub fn proto_duration(duration: Duration) -> prost_types::Duration {
+    prost_types::Duration { seconds: duration.as_secs() as i64, nanos: duration.subsec_nanos() as i32 }
+}
+
+/// A text that may be left out, checked where it is not.
+pub fn optional<T, E>(text: &str, parse: impl Fn(&str) -> Result<T, E>) -> Result<Option<T>, E> {
+    if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
+}
+
+/// A profile, every field checked.
+pub fn profile(violations: &mut Violations, message: Option<&pb::Profile>) -> Profile {
+    let Some(message) = message else { return Profile::default() };
+    let name = |text: &str| DisplayName::parse(text).map(|name| name.to_string());
+    let mut check = |field: &str, text: &Option<String>, parse: &dyn Fn(&str) -> Result<String, names::Invalid>| {
+        text.as_deref().and_then(|text| violations.check(&format!("profile.{field}"), parse(text)))
+    };
+    Profile {
+        display_name: check("display_name", &message.display_name, &name),
+        given_name: check("given_name", &message.given_name, &name),
+        family_name: check("family_name", &message.family_name, &name),
+        phone_number: check("phone_number", &message.phone_number, &names::phone_number),
+        locale: check("locale", &message.locale, &names::locale),
+        zoneinfo: check("zoneinfo", &message.zoneinfo, &names::zoneinfo),
+    }
+}
+
+/// Grants to be given: each needs a right and a resource. At most 100.
+pub fn grants(violations: &mut Violations, messages: &[pb::Grant]) -> Vec<(Right, Node)> {
+    if messages.len() > MAX_LIST {
+        violations.add("grants", format!("holds {} grants; at most {MAX_LIST} are allowed", messages.len()));
+        return Vec::new();
+    }
+    let mut grants: Vec<(Right, Node)> = Vec::with_capacity(messages.len());
+    for (i, message) in messages.iter().enumerate() {
+        let right = violations.check(&format!("grants[{i}].right"), right(message.right.as_ref()));
+        let node = violations.check(&format!("grants[{i}].resource"), Node::parse(&message.resource));
+        if let (Some(right), Some(node)) = (right, node) {
+            // What stands twice is given once.
+            if !grants.contains(&(right.clone(), node.clone())) {
+                grants.push((right, node));
+            }
+        }
+    }
+    grants
+}
+
+/// The right of a grant.
+pub fn right(message: Option<&pb::grant::Right>) -> Result<Right, names::Invalid> {
+    match message {
+        None => Err(names::Invalid("is required: role_id or permission")),
+        Some(pb::grant::Right::RoleId(role)) => Right::parse_role(role),
+        Some(pb::grant::Right::Permission(permission)) => Permission::parse(permission).map(Right::Permission),
+    }
+}
+
+/// A grant as callers see it.
+pub fn grant(grant: &db::grants::Grant) -> Result<pb::Grant> {
+    let right = match grant.right()? {
+        Right::System(role) => pb::grant::Right::RoleId(role.id().to_owned()),
+        Right::Custom(id) => pb::grant::Right::RoleId(RoleId::to_string(&id)),
+        Right::Permission(permission) => pb::grant::Right::Permission(permission.to_string()),
+    };
+    Ok(pb::Grant {
+        grant_id: grant.id().to_string(),
+        right: Some(right),
+        resource: grant.node()?.to_string(),
+        account_id: crate::domain::ids::AccountId::from(grant.account_id).to_string(),
+        create_time: Some(timestamp(grant.create_time)),
+    })
+}
+
+/// An account as callers see it.
+pub fn account(account: &db::accounts::Account) -> Result<pb::Account> {
+    let kind = account.kind()?;
+    let state = if account.delete_time.is_some() {
+        pb::AccountState::Deleted
+    } else if account.deactivate_time.is_some() {
+        pb::AccountState::Deactivated
+    } else if kind == AccountKind::User {
+        // A user without a password yet; passwords are not known to this schema.
+        pb::AccountState::Invited
+    } else {
+        pb::AccountState::Active
+    };
+    let profile = account.profile();
+    Ok(pb::Account {
+        id: account.id().to_string(),
+        org_id: OrgId::from(account.org_id).to_string(),
+        kind: account_kind(kind).into(),
+        state: state.into(),
+        name: account.name.clone().unwrap_or_default(),
+        username: account.username.clone(),
+        title: profile.title(&account.username),
+        profile: Some(pb::Profile {
+            display_name: profile.display_name,
+            given_name: profile.given_name,
+            family_name: profile.family_name,
+            phone_number: profile.phone_number,
+            locale: profile.locale,
+            zoneinfo: profile.zoneinfo,
+        }),
+        contact_email: account.contact_email.clone().unwrap_or_default(),
+        description: account.description.clone().unwrap_or_default(),
+        create_time: Some(timestamp(account.create_time)),
+        update_time: Some(timestamp(account.update_time)),
+        etag: account.revision.to_string(),
+    })
+}
+
+/// What an account is.
+pub fn account_kind(kind: AccountKind) -> pb::AccountKind {
+    match kind {
+        AccountKind::User => pb::AccountKind::User,
+        AccountKind::ServiceAccount => pb::AccountKind::ServiceAccount,
+    }
+}
+
+/// An org as callers see it.
+pub fn org(org: &db::orgs::Org) -> pb::Org {
+    let state = match (org.delete_time, org.suspend_time) {
+        (Some(_), _) => pb::OrgState::Deleted,
+        (None, Some(_)) => pb::OrgState::Suspended,
+        (None, None) => pb::OrgState::Active,
+    };
+    pb::Org {
+        id: org.id().to_string(),
+        slug: org.slug.clone(),
+        display_name: org.display_name.clone(),
+        state: state.into(),
+        create_time: Some(timestamp(org.create_time)),
+        update_time: Some(timestamp(org.update_time)),
+        etag: org.revision.to_string(),
+    }
+}
+
+/// A node of the catalogue as callers see it.
+pub fn resource(resource: &db::resources::Resource) -> pb::Resource {
+    pb::Resource {
+        path: resource.path.clone(),
+        display_name: resource.display_name.clone().unwrap_or_default(),
+        create_time: Some(timestamp(resource.create_time)),
+        update_time: Some(timestamp(resource.update_time)),
+        etag: resource.revision.to_string(),
+    }
+}
+
+/// A token as callers see it, now.
+pub fn token(token: &db::tokens::Token, now: OffsetDateTime) -> pb::Token {
+    let state = if token.revoke_time.is_some() {
+        pb::TokenState::Revoked
+    } else if token.expire_time.is_some_and(|end| end <= now) {
+        pb::TokenState::Expired
+    } else {
+        pb::TokenState::Active
+    };
+    let secrets = token.hints.iter().zip(&token.secret_create_times).map(|(hint, made)| pb::TokenSecret {
+        obfuscated: obfuscated(token.id(), hint),
+        create_time: Some(timestamp(*made)),
+    });
+    let reason = token.revoke_reason.as_deref().and_then(revoke_reason);
+    pb::Token {
+        id: token.id().to_string(),
+        org_id: OrgId::from(token.org_id).to_string(),
+        account_id: token.account().to_string(),
+        kind: pb::TokenKind::Secret.into(),
+        state: state.into(),
+        display_name: token.display_name.clone().unwrap_or_default(),
+        scopes: token.scopes.clone(),
+        resources: token.resources.clone(),
+        allowed_audiences: token.allowed_audiences.clone(),
+        may_manage_tokens: token.may_manage_tokens,
+        secrets: secrets.collect(),
+        create_time: Some(timestamp(token.create_time)),
+        expire_time: token.expire_time.map(timestamp),
+        revoke_time: token.revoke_time.map(timestamp),
+        revoke_reason: reason.unwrap_or(pb::RevokeReason::Unspecified).into(),
+        etag: token.revision.to_string(),
+    }
+}
+
+/// The name of a reason as the database keeps it: without the enum's prefix.
+pub fn revoke_reason_name(reason: pb::RevokeReason) -> &'static str {
+    reason.as_str_name().trim_start_matches("REVOKE_REASON_")
+}
+
+fn revoke_reason(name: &str) -> Option<pb::RevokeReason> {
+    pb::RevokeReason::from_str_name(&format!("REVOKE_REASON_{name}"))
+}

@@ -1,0 +1,5 @@
+//! The handlers of `OrgService`, by noun.
+
+pub mod create;
+pub mod get;
+pub mod resources;

@@ -1,0 +1,17 @@
+//! `TokenService`: where to find each RPC.
+
+use super::service;
+use super::tokens::{create, exchange, get, introspect, keys, revoke};
+
+service! {
+    /// Long-lived tokens, and the short-lived JWTs that they are exchanged for.
+    Tokens: super::pb::token_service_server::TokenService {
+        create_token(CreateTokenRequest) -> CreateTokenResponse = create::token;
+        get_token(GetTokenRequest) -> GetTokenResponse = get::token;
+        list_tokens(ListTokensRequest) -> ListTokensResponse = get::tokens;
+        revoke_token(RevokeTokenRequest) -> RevokeTokenResponse = revoke::token;
+        exchange_token(ExchangeTokenRequest) -> ExchangeTokenResponse = exchange::token;
+        introspect_token(IntrospectTokenRequest) -> IntrospectTokenResponse = introspect::token;
+        get_json_web_key_set(GetJsonWebKeySetRequest) -> GetJsonWebKeySetResponse = keys::json_web_key_set;
+    }
+}

@@ -1,0 +1,79 @@
+//! `ExchangeToken`: a long-lived token becomes a short-lived JWT. Nothing is written.
+
+use uuid::Uuid;
+
+use crate::domain::access_token::{Claims, Detail, GRANT_DETAIL};
+use crate::domain::exchange::{self, Decision};
+use crate::domain::names::Audience;
+use crate::domain::permissions::Permission;
+use crate::domain::policy::MAX_LIST;
+use crate::domain::principal::Principal;
+use crate::error::{Error, Reason, Result, Violations};
+use crate::grpc::auth::{Call, looks_like_jwt};
+use crate::grpc::{convert, pb};
+use crate::principals;
+use crate::state::State;
+
+/// `issued_token_type` (RFC 8693, section 3).
+const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+
+pub async fn token(state: &State, call: &Call, request: pb::ExchangeTokenRequest) -> Result<pb::ExchangeTokenResponse> {
+    let subject = if request.subject_token.is_empty() { call.bearer()? } else { &request.subject_token };
+    if looks_like_jwt(subject) {
+        // An access token never begets another: its life would have no end.
+        return Err(Reason::SubjectNotExchangeable.into());
+    }
+    let principal = principals::by_text(state, subject).await?;
+    let now = state.clock.now();
+    principal.check(now)?;
+    let asked = asked(&request)?;
+    let decision = exchange::decide(&principal, &asked, state.ring.issuer(), now)?;
+    let expires_at = decision.expires_at;
+    let claims = claims(state, &principal, decision);
+    let access_token = state.ring.sign(&claims)?;
+    Ok(pb::ExchangeTokenResponse {
+        access_token,
+        issued_token_type: ACCESS_TOKEN.to_owned(),
+        token_type: "Bearer".to_owned(),
+        expire_time: Some(prost_types::Timestamp { seconds: expires_at, nanos: 0 }),
+        scopes: claims.scope.split_ascii_whitespace().map(str::to_owned).collect(),
+    })
+}
+
+fn asked(request: &pb::ExchangeTokenRequest) -> Result<exchange::Request> {
+    let mut violations = Violations::default();
+    let audiences = violations.check_each("audiences", &request.audiences, MAX_LIST, Audience::parse);
+    let scopes = violations.check_each("scopes", &request.scopes, MAX_LIST, Permission::parse);
+    let ttl = request.requested_ttl.as_ref().map(convert::duration).transpose();
+    let ttl = violations.check("requested_ttl", ttl.and_then(exchange::Request::lifetime));
+    violations.finish()?;
+    let ttl = ttl.ok_or_else(|| Error::internal("a field was refused without a violation"))?;
+    Ok(exchange::Request::new(audiences, scopes, ttl))
+}
+
+fn claims(state: &State, principal: &Principal, decision: Decision) -> Claims {
+    let scope: Vec<&str> = decision.scope.iter().map(Permission::as_str).collect();
+    let details = decision.on_paths.iter().map(|(path, permissions)| Detail {
+        kind: GRANT_DETAIL.to_owned(),
+        identifier: path.to_string(),
+        actions: permissions.iter().map(Permission::to_string).collect(),
+    });
+    Claims {
+        iss: state.ring.issuer().to_owned(),
+        sub: principal.account_id.to_string(),
+        aud: decision.audiences.into(),
+        exp: decision.expires_at,
+        iat: decision.issued_at,
+        nbf: decision.issued_at,
+        jti: state.clock.new_id::<Uuid>().to_string(),
+        client_id: principal.token_id.to_string(),
+        scope: scope.join(" "),
+        org: principal.org_id.to_string(),
+        account_kind: principal.account_kind.name().to_owned(),
+        token_kind: "SECRET".to_owned(),
+        org_ver: principal.org_version,
+        acct_ver: principal.account_version,
+        roles: decision.roles,
+        authorization_details: details.collect(),
+    }
+}

@@ -1,0 +1,34 @@
+//! `GetJsonWebKeySet`.
+
+use jsonwebtoken::jwk::{AlgorithmParameters, Jwk};
+
+use crate::error::{Error, Result};
+use crate::grpc::auth::Call;
+use crate::grpc::pb;
+use crate::keys::ring::JWKS_MAX_AGE;
+use crate::state::State;
+
+pub async fn json_web_key_set(
+    state: &State,
+    _: &Call,
+    _: pb::GetJsonWebKeySetRequest,
+) -> Result<pb::GetJsonWebKeySetResponse> {
+    Ok(pb::GetJsonWebKeySetResponse {
+        keys: state.ring.jwks().iter().map(key).collect::<Result<_>>()?,
+        max_age: Some(prost_types::Duration { seconds: JWKS_MAX_AGE.into(), nanos: 0 }),
+    })
+}
+
+fn key(jwk: &Jwk) -> Result<pb::JsonWebKey> {
+    let AlgorithmParameters::OctetKeyPair(pair) = &jwk.algorithm else {
+        return Err(Error::internal("a published key is of an unknown kind"));
+    };
+    Ok(pb::JsonWebKey {
+        kty: "OKP".to_owned(),
+        kid: jwk.common.key_id.clone().unwrap_or_default(),
+        r#use: "sig".to_owned(),
+        alg: jwk.common.key_algorithm.map(|algorithm| algorithm.to_string()).unwrap_or_default(),
+        crv: "Ed25519".to_owned(),
+        x: pair.x.clone(),
+    })
+}

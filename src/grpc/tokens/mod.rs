@@ -1,0 +1,8 @@
+//! The handlers of `TokenService`, by noun.
+
+pub mod create;
+pub mod exchange;
+pub mod get;
+pub mod introspect;
+pub mod keys;
+pub mod revoke;

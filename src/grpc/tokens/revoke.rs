@@ -1,0 +1,125 @@
+//! `RevokeToken`: for good, by id or by the token's own text.
+
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use crate::db::events::{self, Actor, Change, FieldChange};
+use crate::db::{self, retrying};
+use crate::domain::ids::{OrgId, TokenId};
+use crate::domain::permissions::Permission;
+use crate::domain::resources::Node;
+use crate::error::{Error, Reason, Result};
+use crate::grpc::auth::Call;
+use crate::grpc::pb::RevokeReason;
+use crate::grpc::pb::revoke_token_request::Target;
+use crate::grpc::{convert, pb};
+use crate::principals;
+use crate::state::State;
+
+pub async fn token(state: &State, call: &Call, request: pb::RevokeTokenRequest) -> Result<pb::RevokeTokenResponse> {
+    match &request.target {
+        Some(Target::TokenText(text)) => by_text(state, call, text, reason(&request)?).await,
+        Some(Target::TokenId(id)) => by_id(state, call, &request, id).await,
+        None => {
+            call.authenticate(state).await?;
+            Err(Error::invalid("target", "is required: token_id or token_text"))
+        }
+    }
+}
+
+fn reason(request: &pb::RevokeTokenRequest) -> Result<RevokeReason> {
+    RevokeReason::try_from(request.reason).map_err(|_| Error::invalid("reason", "is not a known reason"))
+}
+
+async fn by_id(
+    state: &State,
+    call: &Call,
+    request: &pb::RevokeTokenRequest,
+    token_id: &str,
+) -> Result<pb::RevokeTokenResponse> {
+    let call = call.authenticated(state).await?;
+    let acting = call.acting_in(state, &request.org_id).await?;
+    acting.require(&Permission::TOKENS_WRITE, &Node::Org)?;
+    let token_id = TokenId::parse(token_id).map_err(|wrong| Error::invalid("token_id", wrong.to_string()))?;
+    let reason = reason(request)?;
+    let now = state.clock.now();
+    retrying(|| async {
+        let mut tx = state.db.begin().await?;
+        let token = db::tokens::find(&mut *tx, acting.org_id, token_id).await?;
+        let token = token.ok_or_else(|| Error::not_found("token", token_id))?;
+        acting.may_stop(&db::grants::find_held(&mut tx, acting.org_id, token.account()).await?)?;
+        revoke(state, &mut tx, &Actor::from(&acting), (acting.org_id, token_id), reason, now).await?;
+        let token = db::tokens::find(&mut *tx, acting.org_id, token_id).await?;
+        tx.commit().await?;
+        Ok(pb::RevokeTokenResponse { token: token.map(|token| convert::token(&token, now)) })
+    })
+    .await
+}
+
+/// Whoever knows the text may revoke it; whether it was one is not told (RFC 7009).
+async fn by_text(state: &State, call: &Call, text: &str, reason: RevokeReason) -> Result<pb::RevokeTokenResponse> {
+    let principal = match principals::by_text(state, text).await {
+        Ok(principal) => principal,
+        Err(error) if error.reason() == Reason::TokenInvalid => return Ok(pb::RevokeTokenResponse::default()),
+        Err(error) => return Err(error),
+    };
+    let actor = Actor {
+        account_id: Some(principal.account_id),
+        credential_id: Some(principal.token_id),
+        operator: false,
+        address: call.origin.address.map(|address| address.to_string()),
+        request_id: Some(call.origin.request_id.clone()),
+    };
+    let now = state.clock.now();
+    retrying(|| async {
+        let mut tx = state.db.begin().await?;
+        revoke(state, &mut tx, &actor, (principal.org_id, principal.token_id), reason, now).await?;
+        tx.commit().await?;
+        Ok(pb::RevokeTokenResponse::default())
+    })
+    .await
+}
+
+/// Revokes a token, and on `KEY_COMPROMISE` all that descend from it. What was revoked
+/// before stays as it was, but its descendants are looked for: a leak may be noticed late.
+pub async fn revoke(
+    state: &State,
+    tx: &mut PgConnection,
+    actor: &Actor,
+    token: (OrgId, TokenId),
+    reason: RevokeReason,
+    now: OffsetDateTime,
+) -> Result<()> {
+    let name = convert::revoke_reason_name(reason);
+    let mut changes: Vec<Change> = Vec::new();
+    let mut generation = vec![token];
+    while !generation.is_empty() {
+        for (org_id, token_id) in &generation {
+            if !db::tokens::revoke(&mut *tx, *org_id, *token_id, name, now).await? {
+                continue;
+            }
+            let id = token_id.to_string();
+            // One event in each org, naming all that went there.
+            match changes.iter_mut().find(|change| change.org_id == *org_id) {
+                Some(change) => {
+                    change.resource_ids.push(id.clone());
+                    change.subjects.push(id);
+                }
+                None => changes.push(Change {
+                    event_id: state.clock.new_id(),
+                    org_id: *org_id,
+                    kind: "token.revoked",
+                    resource_ids: vec![id.clone()],
+                    fields: vec![FieldChange::set("revoke_reason", name)],
+                    subjects: vec![id],
+                }),
+            }
+        }
+        if reason != RevokeReason::KeyCompromise {
+            break;
+        }
+        let makers: Vec<TokenId> = generation.iter().map(|(_, id)| *id).collect();
+        generation = db::tokens::find_made_by(&mut *tx, &makers).await?;
+    }
+    events::record(tx, actor, &changes, now).await
+}

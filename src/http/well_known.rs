@@ -1,0 +1,43 @@
+//! What a verifier reads: the key set (RFC 7517) and the documents that lead to it
+//! (OpenID Connect Discovery 1.0, RFC 8414). They name only what exists.
+
+use std::sync::Arc;
+
+use axum::extract::State as Shared;
+use axum::response::{IntoResponse, Response};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use serde_json::{Value, json};
+
+use crate::keys::ring::JWKS_MAX_AGE;
+use crate::state::State;
+
+pub async fn jwks(Shared(state): Shared<Arc<State>>) -> Response {
+    document("application/jwk-set+json", state.ring.jwks_json())
+}
+
+pub async fn openid_configuration(Shared(state): Shared<Arc<State>>) -> Response {
+    let mut metadata = metadata(state.ring.issuer());
+    metadata["subject_types_supported"] = json!(["public"]);
+    metadata["id_token_signing_alg_values_supported"] = json!(state.ring.algorithms());
+    document("application/json", metadata.to_string())
+}
+
+pub async fn authorization_server(Shared(state): Shared<Arc<State>>) -> Response {
+    document("application/json", metadata(state.ring.issuer()).to_string())
+}
+
+/// Nobody is sent here to authorise anything: tokens are exchanged over gRPC, which
+/// these documents have no word for.
+fn metadata(issuer: &str) -> Value {
+    json!({
+        "issuer": issuer,
+        "jwks_uri": format!("{issuer}/.well-known/jwks.json"),
+        "response_types_supported": [],
+        "grant_types_supported": [],
+    })
+}
+
+fn document(content_type: &'static str, body: String) -> Response {
+    let max_age = format!("public, max-age={JWKS_MAX_AGE}");
+    ([(CONTENT_TYPE, content_type.to_owned()), (CACHE_CONTROL, max_age)], body).into_response()
+}

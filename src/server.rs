@@ -1,0 +1,80 @@
+//! Serves: `run(listener, state, options, shutdown)`. Whoever calls owns the port and the stop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tonic::service::Routes;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+use crate::config::LimitArgs;
+use crate::grpc::{self, Limits};
+use crate::state::State;
+use crate::{http, jobs};
+
+/// Serves gRPC and plain HTTP on one listener until `shutdown` is done; then takes no
+/// new calls and lets those under way end, for at most the drain timeout.
+pub async fn run(
+    listener: TcpListener,
+    state: Arc<State>,
+    options: LimitArgs,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let limits = Limits {
+        max_message_size: options.max_message_size,
+        max_concurrent_requests: options.max_concurrent_requests,
+        request_timeout: options.request_timeout,
+    };
+    let app = grpc::router(&state, limits, health, options.reflection).merge(http::router(state.clone()));
+    let jobs = jobs::start(&state, reporter.clone());
+
+    let (stopping, stopped) = tokio::sync::oneshot::channel();
+    let drain = async move {
+        shutdown.await;
+        // Whoever balances load sees it before the connections go.
+        for service in grpc::SERVICES.into_iter().chain([""]) {
+            reporter.set_service_status(service, tonic_health::ServingStatus::NotServing).await;
+        }
+        let _ = stopping.send(());
+    };
+    let serving = Server::builder()
+        .accept_http1(true)
+        .tcp_nodelay(true)
+        .http2_max_header_list_size(options.max_header_size)
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .max_concurrent_streams(256)
+        .add_routes(Routes::from(app))
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener), drain);
+    let limit = async {
+        // The sender goes unsent only when serving itself has ended.
+        if stopped.await.is_ok() {
+            tokio::time::sleep(options.drain_timeout).await;
+        } else {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        done = serving => done?,
+        () = limit => tracing::warn!("calls were still under way when the drain timeout ended"),
+    }
+    drop(jobs);
+    Ok(())
+}
+
+/// Done when the process is asked to end: SIGTERM, or SIGINT (Ctrl-C).
+pub async fn asked_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!("signals cannot be waited for; end the process with SIGKILL");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
+}

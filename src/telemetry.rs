@@ -1,0 +1,24 @@
+//! Logs. Nothing that is secret has a `Debug` or `Display` that would show it here.
+
+use std::io::{IsTerminal as _, stderr};
+
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer as _, fmt, registry};
+
+use crate::config::{LogArgs, LogFormat};
+
+/// Starts logging to standard error. Does nothing when it was started before.
+///
+/// # Errors
+/// When the levels cannot be read.
+pub fn start(args: &LogArgs) -> anyhow::Result<()> {
+    let levels: Targets = args.log.parse().map_err(|error| anyhow::anyhow!("--log {:?}: {error}", args.log))?;
+    let layer = match args.log_format {
+        LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(stderr).boxed(),
+        LogFormat::Pretty => fmt::layer().with_ansi(stderr().is_terminal()).with_writer(stderr).boxed(),
+    };
+    let _ = registry().with(layer.with_filter(levels)).try_init();
+    Ok(())
+}
