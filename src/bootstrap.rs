@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use sqlx::PgConnection;
-use zeroize::Zeroizing;
 
 use crate::clock::random;
 use crate::db::accounts::NewServiceAccount;
 use crate::db::events::{self, Actor, Change, FieldChange};
 use crate::db::tokens::NewToken;
 use crate::db::{self, retrying};
-use crate::domain::ids::{AccountId, GrantId, OrgId, SYSTEM_ORG, TokenId};
+use crate::domain::ids::{AccountId, GrantId, SYSTEM_ORG, TokenId};
 use crate::domain::names::{AccountName, DisplayName, Email, Invalid, Profile, Slug};
 use crate::domain::permissions::{Permission, Right};
 use crate::domain::principal::Restrictions;
@@ -29,107 +28,148 @@ const SYSTEM: &str = "system";
 
 /// The id of the operator account; none before the first bootstrap.
 pub async fn find_operator(state: &State) -> Result<Option<AccountId>> {
-    let found = db::accounts::find_by_name(&state.db, SYSTEM_ORG, &constant(AccountName::parse(OPERATOR))?).await?;
+    let found =
+        db::accounts::find_by_name(&state.db, SYSTEM_ORG, &constant(AccountName::parse(OPERATOR))?).await?;
     Ok(found.map(|account| account.id()))
 }
 
-/// Creates the system org and its operator, who holds everything of the platform.
+/// Creates the system org, its operator, who holds everything of the platform, and a
+/// token, in one step. `deliver` is given the token before anything is lasting: what it
+/// refuses was never made.
 ///
 /// # Errors
-/// `RESOURCE_EXISTS` when there is one.
-pub async fn create_operator(state: &State) -> Result<AccountId> {
-    let name = constant(AccountName::parse(OPERATOR))?;
-    let slug = constant(Slug::parse(SYSTEM))?;
-    let title = constant(DisplayName::parse("Countersign"))?;
-    let username = constant(Email::parse(&format!("{OPERATOR}@{SYSTEM}.{}", state.issuer_host())))?;
+/// `RESOURCE_EXISTS` when there is an operator.
+pub async fn bootstrap(
+    state: &State,
+    token_name: &str,
+    life: Duration,
+    deliver: impl FnOnce(&str) -> Result<()>,
+) -> Result<AccountId> {
     let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = state.db.begin().await?;
-        db::orgs::insert(&mut tx, SYSTEM_ORG, &slug, &title, now).await?;
-        let new = NewServiceAccount {
-            account_id: state.clock.new_id(),
-            org_id: SYSTEM_ORG,
-            name: &name,
-            username: &username,
-            profile: &Profile::default(),
-            contact_email: None,
-            description: None,
-            deactivated: false,
-        };
-        db::accounts::insert(&mut tx, &new, now).await?;
-        let platform = Permission::OWN.iter().filter(|permission| permission.is_platform());
-        let grants: Vec<(GrantId, HeldGrant)> = platform
-            .map(|permission| {
-                let right = Right::Permission(permission.clone());
-                (state.clock.new_id(), HeldGrant { right, node: Node::Org, role_permissions: Vec::new() })
-            })
-            .collect();
-        let numbered: Vec<_> = grants.iter().map(|(id, grant)| (*id, grant)).collect();
-        db::grants::insert(&mut tx, SYSTEM_ORG, new.account_id, &numbered, now).await?;
-        let change = Change {
-            event_id: state.clock.new_id(),
-            org_id: SYSTEM_ORG,
-            kind: "operator.created",
-            resource_ids: vec![new.account_id.to_string()],
-            fields: grants.iter().map(|(_, grant)| FieldChange::set("grants", &grant.right)).collect(),
-            subjects: vec![new.account_id.to_string()],
-        };
-        events::record(&mut tx, &Actor::default(), &[change], now).await?;
-        tx.commit().await?;
-        Ok(new.account_id)
-    })
-    .await
+    let mut tx = state.db.begin().await?;
+    let (operator, made) = create_operator(state, &mut tx).await?;
+    let (text, issued) = issue(state, &mut tx, operator, token_name, life).await?;
+    events::record(&mut tx, &Actor::default(), &[made, issued], now).await?;
+    deliver(text.expose())?;
+    tx.commit().await?;
+    Ok(operator)
 }
 
-/// A token for the operator, without scopes and with `may_manage_tokens`. The tokens of
-/// the same name that it had before are revoked in the same step.
-pub async fn issue_operator_token(
+/// Another token for the operator. Those of the same name that it had before are
+/// revoked in the same step.
+pub async fn reissue(
     state: &State,
     operator: AccountId,
-    name: &str,
+    token_name: &str,
     life: Duration,
-) -> Result<Zeroizing<String>> {
-    let display_name = constant(DisplayName::parse(name))?;
+) -> Result<TokenText> {
     let now = state.clock.now();
     retrying(|| async {
         let mut tx = state.db.begin().await?;
         let account = db::accounts::lock(&mut tx, SYSTEM_ORG, operator).await?;
         account.ok_or_else(|| Error::not_found("account", operator))?;
-        let mut changes = supersede(state, &mut tx, SYSTEM_ORG, operator, name).await?;
-        let text = TokenText::new(TextKind::SecretToken, state.clock.new_id::<TokenId>(), random());
-        let row = NewToken {
-            token_id: text.id(),
-            org_id: SYSTEM_ORG,
-            account_id: operator,
-            display_name: Some(&display_name),
-            restrictions: &Restrictions::default(),
-            may_manage_tokens: true,
-            expire_time: now + life,
-            made_by: None,
-            secret: &state.peppers.load().record(&text),
-            hint: text.hint(),
-        };
-        db::tokens::insert(&mut tx, &row, now).await?;
-        changes.push(row.created(state.clock.new_id()));
+        let mut changes = supersede(state, &mut tx, operator, token_name).await?;
+        let (text, issued) = issue(state, &mut tx, operator, token_name, life).await?;
+        changes.push(issued);
         events::record(&mut tx, &Actor::default(), &changes, now).await?;
         tx.commit().await?;
-        Ok(Zeroizing::new(text.expose().to_owned()))
+        Ok(text)
     })
     .await
 }
 
-/// Revokes the account's live tokens of this name. Returns the change to record.
-pub async fn supersede(
+async fn create_operator(state: &State, tx: &mut PgConnection) -> Result<(AccountId, Change)> {
+    let name = constant(AccountName::parse(OPERATOR))?;
+    let slug = constant(Slug::parse(SYSTEM))?;
+    let title = constant(DisplayName::parse("Countersign"))?;
+    let username = constant(Email::parse(&format!(
+        "{OPERATOR}@{SYSTEM}.{}",
+        state.issuer_host()
+    )))?;
+    let now = state.clock.now();
+    db::orgs::insert(&mut *tx, SYSTEM_ORG, &slug, &title, now).await?;
+    let new = NewServiceAccount {
+        account_id: state.clock.new_id(),
+        org_id: SYSTEM_ORG,
+        name: &name,
+        username: &username,
+        profile: &Profile::default(),
+        contact_email: None,
+        description: None,
+        deactivated: false,
+    };
+    db::accounts::insert(&mut *tx, &new, now).await?;
+    let platform = Permission::OWN
+        .iter()
+        .filter(|permission| permission.is_platform());
+    let grant = |permission: &Permission| {
+        let right = Right::Permission(permission.clone());
+        (
+            state.clock.new_id::<GrantId>(),
+            HeldGrant {
+                right,
+                node: Node::Org,
+                role_permissions: Vec::new(),
+            },
+        )
+    };
+    let grants: Vec<_> = platform.map(grant).collect();
+    let numbered: Vec<_> = grants.iter().map(|(id, grant)| (*id, grant)).collect();
+    db::grants::insert(tx, SYSTEM_ORG, new.account_id, &numbered, now).await?;
+    let change = Change {
+        event_id: state.clock.new_id(),
+        org_id: SYSTEM_ORG,
+        kind: "operator.created",
+        resource_ids: vec![new.account_id.to_string()],
+        fields: grants
+            .iter()
+            .map(|(_, grant)| FieldChange::set("grants", &grant.right))
+            .collect(),
+        subjects: vec![new.account_id.to_string()],
+    };
+    Ok((new.account_id, change))
+}
+
+/// A token without scopes and with `may_manage_tokens`: the first lasting credentials
+/// of a deployment are made with it.
+async fn issue(
     state: &State,
     tx: &mut PgConnection,
-    org_id: OrgId,
-    account_id: AccountId,
+    operator: AccountId,
+    name: &str,
+    life: Duration,
+) -> Result<(TokenText, Change)> {
+    let display_name = constant(DisplayName::parse(name))?;
+    let now = state.clock.now();
+    let text = TokenText::new(TextKind::SecretToken, state.clock.new_id::<TokenId>(), random());
+    let row = NewToken {
+        token_id: text.id(),
+        org_id: SYSTEM_ORG,
+        account_id: operator,
+        display_name: Some(&display_name),
+        restrictions: &Restrictions::default(),
+        may_manage_tokens: true,
+        expire_time: now + life,
+        made_by: None,
+        secret: &state.peppers.load().record(&text),
+        hint: text.hint(),
+    };
+    db::tokens::insert(tx, &row, now).await?;
+    let change = row.created(state.clock.new_id());
+    Ok((text, change))
+}
+
+/// Revokes the operator's live tokens of this name. Returns the change to record, if any.
+async fn supersede(
+    state: &State,
+    tx: &mut PgConnection,
+    operator: AccountId,
     name: &str,
 ) -> Result<Vec<Change>> {
     let now = state.clock.now();
-    let live = db::tokens::find_live_named(&mut *tx, org_id, account_id, name, now).await?;
+    let live = db::tokens::find_live_named(&mut *tx, SYSTEM_ORG, operator, name, now).await?;
     for token_id in &live {
-        db::tokens::revoke(&mut *tx, org_id, *token_id, "SUPERSEDED", now).await?;
+        db::tokens::revoke(&mut *tx, SYSTEM_ORG, *token_id, "SUPERSEDED", now).await?;
     }
     if live.is_empty() {
         return Ok(Vec::new());
@@ -137,7 +177,7 @@ pub async fn supersede(
     let ids: Vec<String> = live.iter().map(TokenId::to_string).collect();
     Ok(vec![Change {
         event_id: state.clock.new_id(),
-        org_id,
+        org_id: SYSTEM_ORG,
         kind: "token.revoked",
         resource_ids: ids.clone(),
         fields: vec![FieldChange::set("revoke_reason", "SUPERSEDED")],

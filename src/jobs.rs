@@ -49,7 +49,11 @@ async fn probe(state: Arc<State>, health: HealthReporter) {
         }
         said = Some(answers);
         state.ready.send_replace(answers);
-        let status = if answers { ServingStatus::Serving } else { ServingStatus::NotServing };
+        let status = if answers {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
         for service in SERVICES.into_iter().chain([""]) {
             health.set_service_status(service, status).await;
         }

@@ -14,6 +14,7 @@ pub mod bootstrap;
 pub mod clock;
 pub mod config;
 pub mod db;
+pub mod dev;
 pub mod domain;
 pub mod error;
 pub mod grpc;

@@ -1,1 +1,152 @@
-fn main(){}
+//! The command line: serve | dev | migrate | bootstrap.
+
+use std::fs::{File, OpenOptions};
+use std::io::{IsTerminal as _, Write as _, stdout};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Parser as _;
+use countersign::clock::Clock;
+use countersign::config::{BootstrapArgs, Cli, Command, DatabaseArgs, ServeArgs};
+use countersign::db::{pool, schema};
+use countersign::error::{Error, Reason};
+use countersign::keys::seal::MasterKeys;
+use countersign::state::State;
+use countersign::{bootstrap, dev, server, telemetry};
+use sqlx::{Connection as _, PgConnection, PgPool};
+
+fn main() -> ExitCode {
+    dev::os::forget_pg_environment();
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("countersign: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    telemetry::start(&cli.log)?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(async {
+        match cli.command {
+            Command::Serve(args) => serve(args).await,
+            Command::Dev(args) => dev::run(args).await,
+            Command::Migrate(args) => migrate(args).await,
+            Command::Bootstrap(args) => make_operator(args).await,
+        }
+    })
+}
+
+async fn serve(args: ServeArgs) -> Result<()> {
+    let master = MasterKeys::read(&args.master_key.master_key_file)?;
+    let db = database(&args.database, args.limits.database_connections).await?;
+    let listener = dev::listen(args.listen).await?;
+    let issuer = args.issuer.issuer;
+    let state = State::open(db, master, issuer, Clock::default()).await?;
+    let (address, issuer) = (listener.local_addr()?, &state.issuer);
+    tracing::info!(%address, %issuer, version = env!("CARGO_PKG_VERSION"), "ready");
+    server::run(listener, state.clone(), args.limits, server::asked_to_stop()).await
+}
+
+async fn migrate(args: DatabaseArgs) -> Result<()> {
+    let options = pool::options(args.database_url.expose()).context("--database-url")?;
+    let mut connection = PgConnection::connect_with(&options)
+        .await
+        .context("the database cannot be reached")?;
+    schema::migrate(&mut connection).await?;
+    connection.close().await?;
+    println!("the schema is at migration {}", schema::newest());
+    Ok(())
+}
+
+async fn make_operator(args: BootstrapArgs) -> Result<()> {
+    let master = MasterKeys::read(&args.master_key.master_key_file)?;
+    let db = database(&args.database, 2).await?;
+    let state = State::open(db, master, args.issuer.issuer, Clock::default()).await?;
+    ensure!(
+        bootstrap::find_operator(&state).await?.is_none(),
+        "this deployment has its operator already: bootstrap is done once"
+    );
+    let mut output = Output::open(args.output)?;
+    let name = "bootstrap";
+    let deliver = |token: &str| output.write(token).map_err(Error::internal);
+    match bootstrap::bootstrap(&state, name, bootstrap::TOKEN_LIFE, deliver).await {
+        Ok(operator) => {
+            eprintln!("operator {operator} made; its token is good for 24 h: make lasting ones with it");
+            Ok(())
+        }
+        Err(error) => {
+            output.discard();
+            if error.reason() == Reason::ResourceExists {
+                bail!("this deployment has its operator already: bootstrap is done once");
+            }
+            Err(anyhow::Error::new(error))
+        }
+    }
+}
+
+/// Where the operator's token goes.
+enum Output {
+    Terminal,
+    File(File, PathBuf),
+}
+
+impl Output {
+    /// A new file that only its owner may read; or the terminal, and nothing that is a
+    /// terminal's stand-in: what goes into a pipe or a log stays there.
+    fn open(path: Option<PathBuf>) -> Result<Self> {
+        let Some(path) = path else {
+            ensure!(
+                stdout().is_terminal(),
+                "the token is shown on a terminal alone: give --output FILE"
+            );
+            return Ok(Self::Terminal);
+        };
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path);
+        let file = file.with_context(|| format!("--output {}: making a new file", path.display()))?;
+        Ok(Self::File(file, path))
+    }
+
+    fn write(&mut self, token: &str) -> std::io::Result<()> {
+        match self {
+            Self::Terminal => writeln!(stdout(), "{token}"),
+            Self::File(file, _) => {
+                file.write_all(token.as_bytes())?;
+                file.write_all(b"\n")?;
+                file.sync_all()
+            }
+        }
+    }
+
+    fn discard(&self) {
+        if let Self::File(_, path) = self {
+            remove(path);
+        }
+    }
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = std::fs::remove_file(path) {
+        eprintln!("countersign: {} could not be removed: {error}", path.display());
+    }
+}
+
+/// A pool of the database, after a look at whether it is there and has our schema.
+async fn database(args: &DatabaseArgs, connections: u32) -> Result<PgPool> {
+    let options = pool::options(args.database_url.expose()).context("--database-url")?;
+    let db = pool::lazy(options, connections);
+    schema::ping(&db)
+        .await
+        .context("the database cannot be reached")?;
+    schema::check(&db).await?;
+    Ok(db)
+}

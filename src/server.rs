@@ -35,7 +35,9 @@ pub async fn run(
         shutdown.await;
         // Whoever balances load sees it before the connections go.
         for service in grpc::SERVICES.into_iter().chain([""]) {
-            reporter.set_service_status(service, tonic_health::ServingStatus::NotServing).await;
+            reporter
+                .set_service_status(service, tonic_health::ServingStatus::NotServing)
+                .await;
         }
         let _ = stopping.send(());
     };
@@ -67,7 +69,8 @@ pub async fn run(
 /// Done when the process is asked to end: SIGTERM, or SIGINT (Ctrl-C).
 pub async fn asked_to_stop() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
         tracing::error!("signals cannot be waited for; end the process with SIGKILL");
         return std::future::pending().await;

@@ -28,7 +28,12 @@ pub struct State {
 impl State {
     /// Opens the keys of a migrated database, making the first ones where there are
     /// none. `issuer` is `iss` of all that is signed.
-    pub async fn open(db: PgPool, master: MasterKeys, issuer: Issuer, clock: Clock) -> Result<Arc<Self>, KeysError> {
+    pub async fn open(
+        db: PgPool,
+        master: MasterKeys,
+        issuer: Issuer,
+        clock: Clock,
+    ) -> Result<Arc<Self>, KeysError> {
         ensure(&db, &master, &clock).await?;
         let peppers = find_peppers(&db, &master).await?;
         let keys = find_signing_keys(&db, &master).await?;
@@ -51,7 +56,8 @@ impl State {
     /// Reads the keys again: other nodes may have made new ones.
     pub async fn reload_keys(&self) -> Result<(), KeysError> {
         let peppers = find_peppers(&self.db, &self.master).await?;
-        self.ring.replace(find_signing_keys(&self.db, &self.master).await?);
+        self.ring
+            .replace(find_signing_keys(&self.db, &self.master).await?);
         self.peppers.store(Arc::new(peppers));
         Ok(())
     }

@@ -95,12 +95,12 @@ pub async fn find(db: impl PgExecutor<'_>, org_id: OrgId, account_id: AccountId)
 }
 
 /// The account by its name, whatever its case; deleted ones too.
-pub async fn find_by_name(db: impl PgExecutor<'_>, org_id: OrgId, name: &AccountName) -> Result<Option<Account>> {
-    let query = select_accounts!(
-        "where org_id = $1 and name_key = $2",
-        org_id.uuid(),
-        name.key()
-    );
+pub async fn find_by_name(
+    db: impl PgExecutor<'_>,
+    org_id: OrgId,
+    name: &AccountName,
+) -> Result<Option<Account>> {
+    let query = select_accounts!("where org_id = $1 and name_key = $2", org_id.uuid(), name.key());
     Ok(query.fetch_optional(db).await?)
 }
 
@@ -145,7 +145,11 @@ pub async fn lock(tx: &mut PgConnection, org_id: OrgId, account_id: AccountId) -
 ///
 /// # Errors
 /// `RESOURCE_EXISTS` or `NAME_HELD_BY_DELETED_ACCOUNT` for its name, `RESOURCE_EXISTS` for its username.
-pub async fn insert(tx: &mut PgConnection, new: &NewServiceAccount<'_>, now: OffsetDateTime) -> Result<Account> {
+pub async fn insert(
+    tx: &mut PgConnection,
+    new: &NewServiceAccount<'_>,
+    now: OffsetDateTime,
+) -> Result<Account> {
     let (org_id, account_id) = (new.org_id.uuid(), new.account_id.uuid());
     if let Some(held) = find_by_name(&mut *tx, new.org_id, new.name).await? {
         return Err(match held.delete_time {
@@ -159,10 +163,13 @@ pub async fn insert(tx: &mut PgConnection, new: &NewServiceAccount<'_>, now: Off
         org_id,
         account_id
     );
-    let taken = taken.execute(&mut *tx).await.map_err(|error| match constraint(&error) {
-        Some("usernames_pk") => Error::exists("username", new.username),
-        _ => error.into(),
-    })?;
+    let taken = taken
+        .execute(&mut *tx)
+        .await
+        .map_err(|error| match constraint(&error) {
+            Some("usernames_pk") => Error::exists("username", new.username),
+            _ => error.into(),
+        })?;
     one_row(&taken, "taking a username")?;
     let query = sqlx::query_as!(
         Account,
@@ -189,10 +196,13 @@ pub async fn insert(tx: &mut PgConnection, new: &NewServiceAccount<'_>, now: Off
         new.deactivated.then_some(now),
         now
     );
-    let account = query.fetch_one(&mut *tx).await.map_err(|error| match constraint(&error) {
-        Some("accounts_name_unique") => Error::exists("account", new.name),
-        _ => error.into(),
-    })?;
+    let account = query
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(|error| match constraint(&error) {
+            Some("accounts_name_unique") => Error::exists("account", new.name),
+            _ => error.into(),
+        })?;
     let member = sqlx::query!(
         "insert into memberships (org_id, account_id, home_org_id, title, version, create_time)
          values ($1, $2, $1, $3, 1, $4)",
@@ -202,7 +212,11 @@ pub async fn insert(tx: &mut PgConnection, new: &NewServiceAccount<'_>, now: Off
         now
     );
     one_row(&member.execute(&mut *tx).await?, "making a membership")?;
-    let listed = sqlx::query!("insert into account_orgs (account_id, org_id) values ($1, $2)", account_id, org_id);
+    let listed = sqlx::query!(
+        "insert into account_orgs (account_id, org_id) values ($1, $2)",
+        account_id,
+        org_id
+    );
     one_row(&listed.execute(tx).await?, "listing a membership")?;
     Ok(account)
 }

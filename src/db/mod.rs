@@ -32,7 +32,9 @@ impl From<sqlx::Error> for Error {
         use sqlx::Error as E;
         let code = error.as_database_error().and_then(DatabaseError::code);
         let reason = match (&error, code.as_deref()) {
-            (E::PoolTimedOut | E::PoolClosed | E::Io(_) | E::Tls(_) | E::WorkerCrashed, _) => Reason::DatabaseUnavailable,
+            (E::PoolTimedOut | E::PoolClosed | E::Io(_) | E::Tls(_) | E::WorkerCrashed, _) => {
+                Reason::DatabaseUnavailable
+            }
             // Serialization failure, deadlock.
             (_, Some("40001" | "40P01")) => Reason::Conflict,
             // Failover: shutting down, starting up, too many connections, read-only standby, connection lost.
@@ -73,6 +75,8 @@ fn damaged(what: &'static str) -> impl Fn(Invalid) -> Error {
 fn one_row(done: &sqlx::postgres::PgQueryResult, what: &'static str) -> Result<()> {
     match done.rows_affected() {
         1 => Ok(()),
-        rows => Err(Error::internal(format!("{what} touched {rows} rows instead of one"))),
+        rows => Err(Error::internal(format!(
+            "{what} touched {rows} rows instead of one"
+        ))),
     }
 }

@@ -18,8 +18,13 @@ type GrantRow = (String, Option<String>, Option<Vec<String>>);
 
 /// The principal behind a token; none when the token does not exist.
 pub async fn find(db: &PgPool, token_id: TokenId) -> Result<Option<Principal>> {
-    let narrow = sqlx::query_scalar!("select org_id from credentials where credential_id = $1", token_id.uuid());
-    let Some(org_id) = narrow.fetch_optional(db).await? else { return Ok(None) };
+    let narrow = sqlx::query_scalar!(
+        "select org_id from credentials where credential_id = $1",
+        token_id.uuid()
+    );
+    let Some(org_id) = narrow.fetch_optional(db).await? else {
+        return Ok(None);
+    };
     let query = sqlx::query!(
         r#"select t.account_id, t.scopes, t.resources, t.allowed_audiences, t.may_manage_tokens, t.create_time,
                   t.expire_time, t.revoke_time is not null as "revoked!", a.kind, a.username,
@@ -57,9 +62,14 @@ pub async fn find(db: &PgPool, token_id: TokenId) -> Result<Option<Principal>> {
         org_id,
         token_id.uuid()
     );
-    let Some(row) = query.fetch_optional(db).await? else { return Ok(None) };
+    let Some(row) = query.fetch_optional(db).await? else {
+        return Ok(None);
+    };
     let permissions = |texts: &[String]| -> Result<Vec<Permission>> {
-        texts.iter().map(|text| Permission::parse(text).map_err(damaged("permission"))).collect()
+        texts
+            .iter()
+            .map(|text| Permission::parse(text).map_err(damaged("permission")))
+            .collect()
     };
     let grant = |(right, path, role): &GrantRow| -> Result<HeldGrant> {
         Ok(HeldGrant {
@@ -70,18 +80,27 @@ pub async fn find(db: &PgPool, token_id: TokenId) -> Result<Option<Principal>> {
     };
     let path = |text: &String| ResourcePath::parse(text).map_err(damaged("resource path"));
     let audience = |text: &String| Audience::parse(text).map_err(damaged("audience"));
-    let secrets = row.macs.into_iter().zip(row.peppers).map(|(mac, pepper)| SecretRecord { mac, pepper });
+    let secrets = row
+        .macs
+        .into_iter()
+        .zip(row.peppers)
+        .map(|(mac, pepper)| SecretRecord { mac, pepper });
     Ok(Some(Principal {
         token_id,
         org_id: org_id.into(),
         account_id: row.account_id.into(),
-        account_kind: AccountKind::parse(&row.kind).ok_or_else(|| Error::internal("a stored account kind is unknown"))?,
+        account_kind: AccountKind::parse(&row.kind)
+            .ok_or_else(|| Error::internal("a stored account kind is unknown"))?,
         username: row.username,
         secrets: secrets.collect(),
         restrictions: Restrictions {
             scopes: permissions(&row.scopes)?,
             resources: row.resources.iter().map(path).collect::<Result<_>>()?,
-            audiences: row.allowed_audiences.iter().map(audience).collect::<Result<_>>()?,
+            audiences: row
+                .allowed_audiences
+                .iter()
+                .map(audience)
+                .collect::<Result<_>>()?,
         },
         may_manage_tokens: row.may_manage_tokens,
         create_time: row.create_time,

@@ -54,13 +54,20 @@ pub async fn page(
 }
 
 /// Those of the paths that exist.
-pub async fn find_paths(db: impl PgExecutor<'_>, org_id: OrgId, paths: &[ResourcePath]) -> Result<Vec<String>> {
+pub async fn find_paths(
+    db: impl PgExecutor<'_>,
+    org_id: OrgId,
+    paths: &[ResourcePath],
+) -> Result<Vec<String>> {
     if paths.is_empty() {
         return Ok(Vec::new());
     }
     let paths: Vec<String> = paths.iter().map(ResourcePath::to_string).collect();
-    let query =
-        sqlx::query_scalar!("select path from resources where org_id = $1 and path = any($2)", org_id.uuid(), &paths);
+    let query = sqlx::query_scalar!(
+        "select path from resources where org_id = $1 and path = any($2)",
+        org_id.uuid(),
+        &paths
+    );
     Ok(query.fetch_all(db).await?)
 }
 
@@ -77,7 +84,9 @@ pub async fn insert(
 ) -> Result<Resource> {
     let lineage: Vec<String> = path.lineage().iter().map(ResourcePath::to_string).collect();
     let (above, _) = lineage.split_at(lineage.len() - 1);
-    let parents: Vec<Option<String>> = std::iter::once(None).chain(above.iter().cloned().map(Some)).collect();
+    let parents: Vec<Option<String>> = std::iter::once(None)
+        .chain(above.iter().cloned().map(Some))
+        .collect();
     let query = sqlx::query!(
         "insert into resources (org_id, path, parent, revision, create_time, update_time)
          select $1, path, parent, 1, $4, $4 from unnest($2::text[], $3::text[]) as missing (path, parent)
@@ -99,5 +108,8 @@ pub async fn insert(
         display_name.map(DisplayName::as_str),
         now
     );
-    query.fetch_optional(tx).await?.ok_or_else(|| Error::exists("resource", path))
+    query
+        .fetch_optional(tx)
+        .await?
+        .ok_or_else(|| Error::exists("resource", path))
 }

@@ -76,3 +76,27 @@ pub fn at_exit(run: extern "C" fn()) -> io::Result<()> {
         _ => Err(io::Error::other("the C library refused another exit handler")),
     }
 }
+
+/// Removes the `PG*` variables, which the driver would read by itself: all settings are flags and `COUNTERSIGN_*`.
+///
+/// To be called before the first thread is started.
+pub fn forget_pg_environment() {
+    const NAMES: [&str; 12] = [
+        "PGHOST",
+        "PGHOSTADDR",
+        "PGPORT",
+        "PGUSER",
+        "PGDATABASE",
+        "PGDATA",
+        "PGOPTIONS",
+        "PGPASSWORD",
+        "PGAPPNAME",
+        "PGSSLMODE",
+        "PGSSLROOTCERT",
+        "PGSSLCERT",
+    ];
+    for name in NAMES {
+        // SAFETY: no other thread is there yet that could read the environment meanwhile.
+        unsafe { std::env::remove_var(name) };
+    }
+}

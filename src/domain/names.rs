@@ -53,11 +53,15 @@ impl AccountName {
     /// Checks a name.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let first = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
-        let rest = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
+        let rest = text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
         if first && rest && text.len() <= 63 {
             Ok(Self(text.to_owned()))
         } else {
-            Err(Invalid("must be 1 to 63 of A-Z a-z 0-9 _ -, starting with a letter or digit"))
+            Err(Invalid(
+                "must be 1 to 63 of A-Z a-z 0-9 _ -, starting with a letter or digit",
+            ))
         }
     }
 
@@ -74,8 +78,14 @@ impl Slug {
         let good = (3..=40).contains(&bytes.len())
             && bytes[0].is_ascii_lowercase()
             && bytes[bytes.len() - 1] != b'-'
-            && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-');
-        if good { Ok(Self(text.to_owned())) } else { Err(Invalid("must match [a-z][a-z0-9-]{1,38}[a-z0-9]")) }
+            && bytes
+                .iter()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-');
+        if good {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Invalid("must match [a-z][a-z0-9-]{1,38}[a-z0-9]"))
+        }
     }
 }
 
@@ -117,13 +127,21 @@ impl Email {
     /// Checks an address and lower-cases it. ASCII; a local part of dot-separated
     /// atoms (RFC 5321, without quoting) and a domain of letters, digits, `-`.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        const WRONG: Invalid = Invalid("must have the form of an e-mail address, in ASCII, at most 254 characters");
+        const WRONG: Invalid =
+            Invalid("must have the form of an e-mail address, in ASCII, at most 254 characters");
         let (local, domain) = text.rsplit_once('@').ok_or(WRONG)?;
         let atom = |atom: &str| {
-            !atom.is_empty() && atom.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&b))
+            !atom.is_empty()
+                && atom
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&b))
         };
         let good = text.len() <= 254 && local.len() <= 64 && local.split('.').all(atom) && is_domain(domain);
-        if good { Ok(Self(text.to_ascii_lowercase())) } else { Err(WRONG) }
+        if good {
+            Ok(Self(text.to_ascii_lowercase()))
+        } else {
+            Err(WRONG)
+        }
     }
 
     /// What stands after the `@`.
@@ -147,7 +165,9 @@ impl Audience {
         if (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(Invalid("must be 1 to 255 visible ASCII characters, without spaces"))
+            Err(Invalid(
+                "must be 1 to 255 visible ASCII characters, without spaces",
+            ))
         }
     }
 }
@@ -182,7 +202,11 @@ pub fn phone_number(text: &str) -> Result<String, Invalid> {
     let good = (2..=15).contains(&digits.len())
         && !digits.starts_with('0')
         && digits.bytes().all(|b| b.is_ascii_digit());
-    if good { Ok(text.to_owned()) } else { Err(Invalid("must be an E.164 number such as +34911234567")) }
+    if good {
+        Ok(text.to_owned())
+    } else {
+        Err(Invalid("must be an E.164 number such as +34911234567"))
+    }
 }
 
 /// Checks the shape of a BCP 47 tag: alphanumeric subtags of 1 to 8, the first of letters.
@@ -193,14 +217,20 @@ pub fn locale(text: &str) -> Result<String, Invalid> {
         && (2..=8).contains(&first.len())
         && first.bytes().all(|b| b.is_ascii_alphabetic())
         && subtags.all(|s| (1..=8).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_alphanumeric()));
-    if good { Ok(text.to_owned()) } else { Err(Invalid("must be a BCP 47 tag such as en or pt-BR")) }
+    if good {
+        Ok(text.to_owned())
+    } else {
+        Err(Invalid("must be a BCP 47 tag such as en or pt-BR"))
+    }
 }
 
 /// Checks the shape of a name of the IANA time zone database.
 pub fn zoneinfo(text: &str) -> Result<String, Invalid> {
     let part = |part: &str| {
         part.starts_with(|c: char| c.is_ascii_alphabetic())
-            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+-".contains(&b))
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"_+-".contains(&b))
     };
     if text.len() <= 64 && text.split('/').all(part) {
         Ok(text.to_owned())
@@ -218,7 +248,20 @@ mod tests {
         for good in ["a", "0", "A-b_C", &"x".repeat(63)] {
             assert_eq!(AccountName::parse(good).unwrap().as_str(), good);
         }
-        for bad in ["", "my account", "a/b", "_a", "-a", "a.b", "аdmin", "naïve", "a\n", "a\0", "ａ", &"x".repeat(64)] {
+        for bad in [
+            "",
+            "my account",
+            "a/b",
+            "_a",
+            "-a",
+            "a.b",
+            "аdmin",
+            "naïve",
+            "a\n",
+            "a\0",
+            "ａ",
+            &"x".repeat(64),
+        ] {
             assert!(AccountName::parse(bad).is_err(), "{bad:?}");
         }
     }
@@ -228,7 +271,17 @@ mod tests {
         for good in ["abc", "a-b", "a00", &format!("a{}", "b".repeat(39))] {
             assert!(Slug::parse(good).is_ok(), "{good:?}");
         }
-        for bad in ["", "ab", "0bc", "-bc", "ab-", "aBc", "a_c", "a c", &format!("a{}", "b".repeat(40))] {
+        for bad in [
+            "",
+            "ab",
+            "0bc",
+            "-bc",
+            "ab-",
+            "aBc",
+            "a_c",
+            "a c",
+            &format!("a{}", "b".repeat(40)),
+        ] {
             assert!(Slug::parse(bad).is_err(), "{bad:?}");
         }
     }
@@ -246,10 +299,19 @@ mod tests {
 
     #[test]
     fn addresses() {
-        assert_eq!(Email::parse("Ann.B+x@Example.ORG").unwrap().as_str(), "ann.b+x@example.org");
-        assert_eq!(Email::parse("bot@demo.127.0.0.1").unwrap().domain(), "demo.127.0.0.1");
+        assert_eq!(
+            Email::parse("Ann.B+x@Example.ORG").unwrap().as_str(),
+            "ann.b+x@example.org"
+        );
+        assert_eq!(
+            Email::parse("bot@demo.127.0.0.1").unwrap().domain(),
+            "demo.127.0.0.1"
+        );
         let long = format!("{}@example.org", "a".repeat(65));
-        for bad in ["", "a", "@b", "a@", "a@b@c", "a b@c", "a..b@c", ".a@c", "a@-b", "a@b..c", "é@b", "a@b\r\n", &long] {
+        for bad in [
+            "", "a", "@b", "a@", "a@b@c", "a b@c", "a..b@c", ".a@c", "a@-b", "a@b..c", "é@b", "a@b\r\n",
+            &long,
+        ] {
             assert!(Email::parse(bad).is_err(), "{bad:?}");
         }
     }
@@ -257,8 +319,16 @@ mod tests {
     #[test]
     fn audiences_and_profiles() {
         assert!(Audience::parse("https://api.example").is_ok() && Audience::parse(&"a".repeat(255)).is_ok());
-        assert!(Audience::parse("").is_err() && Audience::parse("a b").is_err() && Audience::parse(&"a".repeat(256)).is_err());
-        assert!(phone_number("+34911234567").is_ok() && phone_number("+0911").is_err() && phone_number("34911").is_err());
+        assert!(
+            Audience::parse("").is_err()
+                && Audience::parse("a b").is_err()
+                && Audience::parse(&"a".repeat(256)).is_err()
+        );
+        assert!(
+            phone_number("+34911234567").is_ok()
+                && phone_number("+0911").is_err()
+                && phone_number("34911").is_err()
+        );
         assert!(locale("pt-BR").is_ok() && locale("e").is_err() && locale("en_US").is_err());
         assert!(zoneinfo("America/Argentina/Buenos_Aires").is_ok() && zoneinfo("Europe/").is_err());
     }

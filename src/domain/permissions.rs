@@ -52,10 +52,14 @@ impl Permission {
         }
         let (noun, verb) = text.split_once('.').unwrap_or(("", ""));
         if !is_word(noun) || !is_word(verb) {
-            return Err(Invalid("must be a permission such as invoices.read: [a-z][a-z0-9_]{0,30} twice, joined by `.`"));
+            return Err(Invalid(
+                "must be a permission such as invoices.read: [a-z][a-z0-9_]{0,30} twice, joined by `.`",
+            ));
         }
         if Self::OWN.iter().any(|own| own.noun() == noun) {
-            return Err(Invalid("is no permission of Countersign, to which its noun is reserved"));
+            return Err(Invalid(
+                "is no permission of Countersign, to which its noun is reserved",
+            ));
         }
         Ok(Self(Cow::Owned(text.to_owned())))
     }
@@ -83,7 +87,9 @@ impl Permission {
 fn is_word(word: &str) -> bool {
     (1..=31).contains(&word.len())
         && word.as_bytes()[0].is_ascii_lowercase()
-        && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        && word
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
 impl fmt::Display for Permission {
@@ -164,7 +170,11 @@ impl Right {
 
     /// Either kind from the one text form that the database keeps: permissions have a dot, role ids have none.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        if text.contains('.') { Permission::parse(text).map(Self::Permission) } else { Self::parse_role(text) }
+        if text.contains('.') {
+            Permission::parse(text).map(Self::Permission)
+        } else {
+            Self::parse_role(text)
+        }
     }
 }
 
@@ -184,12 +194,34 @@ mod tests {
 
     #[test]
     fn permissions_are_checked() {
-        for good in ["invoices.read", "a.b", "x1_.y_2", "tokens.write", "platform.keys", &format!("{0}.{0}", "a".repeat(31))] {
+        for good in [
+            "invoices.read",
+            "a.b",
+            "x1_.y_2",
+            "tokens.write",
+            "platform.keys",
+            &format!("{0}.{0}", "a".repeat(31)),
+        ] {
             assert_eq!(Permission::parse(good).unwrap().as_str(), good);
         }
         for bad in [
-            "", ".", "a", "a.", ".b", "a.b.c", "A.b", "a.B", "1a.b", "a b.c", "é.b", "*", "invoices.*",
-            "tokens.reed", "platform.all", "accounts.delete", &format!("{}.a", "a".repeat(32)),
+            "",
+            ".",
+            "a",
+            "a.",
+            ".b",
+            "a.b.c",
+            "A.b",
+            "a.B",
+            "1a.b",
+            "a b.c",
+            "é.b",
+            "*",
+            "invoices.*",
+            "tokens.reed",
+            "platform.all",
+            "accounts.delete",
+            &format!("{}.a", "a".repeat(32)),
         ] {
             assert!(Permission::parse(bad).is_err(), "{bad:?}");
         }
@@ -199,17 +231,34 @@ mod tests {
     fn system_roles_carry_what_the_model_says() {
         let names = |role: SystemRole| role.permissions().map(|p| p.as_str()).collect::<Vec<_>>();
         assert_eq!(names(SystemRole::Owner).len(), Permission::OWN.len() - 4);
-        assert_eq!(names(SystemRole::Manager).len(), names(SystemRole::Owner).len() - 2);
+        assert_eq!(
+            names(SystemRole::Manager).len(),
+            names(SystemRole::Owner).len() - 2
+        );
         assert_eq!(
             names(SystemRole::Auditor),
-            ["accounts.read", "events.read", "invitations.read", "orgs.read", "resources.read", "roles.read", "tokens.read"]
+            [
+                "accounts.read",
+                "events.read",
+                "invitations.read",
+                "orgs.read",
+                "resources.read",
+                "roles.read",
+                "tokens.read"
+            ]
         );
         assert!(names(SystemRole::Member).is_empty());
     }
 
     #[test]
     fn rights_round_trip_through_their_text() {
-        for text in ["owner", "member", "invoices.read", "tokens.write", "role_00000000000000000000000007"] {
+        for text in [
+            "owner",
+            "member",
+            "invoices.read",
+            "tokens.write",
+            "role_00000000000000000000000007",
+        ] {
             assert_eq!(Right::parse(text).unwrap().to_string(), text);
         }
         assert!(Right::parse("root").is_err() && Right::parse_role("invoices.read").is_err());

@@ -30,7 +30,9 @@ impl AccountKind {
 
     /// The reverse of [`name`](Self::name).
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::User, Self::ServiceAccount].into_iter().find(|kind| kind.name() == name)
+        [Self::User, Self::ServiceAccount]
+            .into_iter()
+            .find(|kind| kind.name() == name)
     }
 }
 
@@ -89,7 +91,9 @@ impl Principal {
     /// What the token can do now: the account's rights within the token's lists.
     /// The one answer for exchange, introspection and access alike.
     pub fn effective_rights(&self) -> Rights {
-        let Restrictions { scopes, resources, .. } = &self.restrictions;
+        let Restrictions {
+            scopes, resources, ..
+        } = &self.restrictions;
         if self.restrictions.narrow_rights() {
             self.account_rights().narrowed(scopes, resources)
         } else {
@@ -99,10 +103,14 @@ impl Principal {
 
     /// The ids of the roles that the account holds on the whole org; `member` always.
     pub fn roles(&self) -> Vec<String> {
-        let roles = self.grants.iter().filter(|grant| grant.node == Node::Org).filter_map(|grant| match &grant.right {
-            Right::Permission(_) => None,
-            role => Some(role.to_string()),
-        });
+        let roles = self
+            .grants
+            .iter()
+            .filter(|grant| grant.node == Node::Org)
+            .filter_map(|grant| match &grant.right {
+                Right::Permission(_) => None,
+                role => Some(role.to_string()),
+            });
         let all: BTreeSet<_> = roles.chain([SystemRole::Member.id().to_owned()]).collect();
         all.into_iter().collect()
     }

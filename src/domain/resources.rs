@@ -13,7 +13,9 @@ impl ResourcePath {
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let segments = text.split('/');
         if segments.clone().count() > 8 || !segments.into_iter().all(is_segment) {
-            return Err(Invalid("must be 1 to 8 segments of [a-z0-9][a-z0-9_-]{0,62}, joined by `/`"));
+            return Err(Invalid(
+                "must be 1 to 8 segments of [a-z0-9][a-z0-9_-]{0,62}, joined by `/`",
+            ));
         }
         Ok(Self(text.into()))
     }
@@ -38,8 +40,12 @@ impl ResourcePath {
 
 fn is_segment(segment: &str) -> bool {
     let mut bytes = segment.bytes();
-    let first = bytes.next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-    first && segment.len() <= 63 && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b))
+    let first = bytes
+        .next()
+        .is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    first
+        && segment.len() <= 63
+        && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b))
 }
 
 impl fmt::Display for ResourcePath {
@@ -165,7 +171,23 @@ mod tests {
             assert_eq!(ResourcePath::parse(good).unwrap().as_str(), good);
         }
         let too_long = "a".repeat(64);
-        for bad in ["", "/", "a/", "/a", "a//b", "A", "é", "a b", "-a", "_a", ".", "a.b", "a/b/c/d/e/f/g/h/i", "*", &too_long] {
+        for bad in [
+            "",
+            "/",
+            "a/",
+            "/a",
+            "a//b",
+            "A",
+            "é",
+            "a b",
+            "-a",
+            "_a",
+            ".",
+            "a.b",
+            "a/b/c/d/e/f/g/h/i",
+            "*",
+            &too_long,
+        ] {
             assert!(ResourcePath::parse(bad).is_err(), "{bad:?}");
         }
         assert!(Node::parse("").is_err());
@@ -176,12 +198,19 @@ mod tests {
     fn a_node_covers_itself_and_what_is_below() {
         let covers = |a: &str, b: &str| Node::parse(a).unwrap().covers(&Node::parse(b).unwrap());
         assert!(covers("*", "*") && covers("*", "a") && covers("a", "a") && covers("a", "a/b/c"));
-        assert!(!covers("a", "*") && !covers("a/b", "a") && !covers("subscriptions/yuno", "subscriptions/yuno2"));
+        assert!(
+            !covers("a", "*") && !covers("a/b", "a") && !covers("subscriptions/yuno", "subscriptions/yuno2")
+        );
     }
 
     #[test]
     fn a_lineage_ends_with_the_node() {
-        let texts: Vec<_> = ResourcePath::parse("a/bc/d").unwrap().lineage().iter().map(|p| p.to_string()).collect();
+        let texts: Vec<_> = ResourcePath::parse("a/bc/d")
+            .unwrap()
+            .lineage()
+            .iter()
+            .map(|p| p.to_string())
+            .collect();
         assert_eq!(texts, ["a", "a/bc", "a/bc/d"]);
     }
 }

@@ -41,7 +41,9 @@ impl Call {
 
     /// The caller of an RPC that is not open.
     pub fn caller(&self) -> Result<&Caller> {
-        self.caller.as_ref().ok_or_else(|| Reason::CredentialMissing.into())
+        self.caller
+            .as_ref()
+            .ok_or_else(|| Reason::CredentialMissing.into())
     }
 
     /// The caller in the org that the request names; none = its own.
@@ -51,7 +53,8 @@ impl Call {
     pub async fn acting_in(&self, state: &State, org_id: &str) -> Result<Acting<'_>> {
         let acting = self.caller()?.acting_in(convert::org_id(org_id)?)?;
         // The caller's own org exists; an operator may name one that does not.
-        if acting.org_id != acting.caller.home() && db::orgs::find(&state.db, acting.org_id).await?.is_none() {
+        if acting.org_id != acting.caller.home() && db::orgs::find(&state.db, acting.org_id).await?.is_none()
+        {
             return Err(Error::not_found("org", acting.org_id));
         }
         Ok(acting)
@@ -68,7 +71,10 @@ impl Call {
 
     /// This call of an open RPC, with its caller.
     pub async fn authenticated(&self, state: &State) -> Result<Self> {
-        Ok(Self { caller: Some(self.authenticate(state).await?), ..self.clone() })
+        Ok(Self {
+            caller: Some(self.authenticate(state).await?),
+            ..self.clone()
+        })
     }
 
     /// Authenticates the bearer. The layer does it for all RPCs but the open ones.
@@ -82,7 +88,10 @@ impl Call {
         let (principal, token) = principals::by_access_token(state, bearer).await?;
         // A JWT made for another service must not work here, wherever it leaked to.
         if token.claims.aud.as_slice() != [state.ring.issuer()] {
-            return Err(Error::with_message(Reason::AccessTokenInvalid, "the access token is meant for another audience"));
+            return Err(Error::with_message(
+                Reason::AccessTokenInvalid,
+                "the access token is meant for another audience",
+            ));
         }
         Ok(Caller::new(principal, token.narrowed_to, self.origin.clone()))
     }
@@ -96,7 +105,11 @@ pub fn looks_like_jwt(text: &str) -> bool {
 /// Authenticates each call, and refuses what the access table closes to it.
 pub async fn authenticate(Shared(state): Shared<Arc<State>>, mut request: Request, next: Next) -> Response {
     let origin = request.extensions().get::<Origin>().cloned().unwrap_or_default();
-    let mut call = Call { caller: None, bearer: bearer(request.headers()), origin };
+    let mut call = Call {
+        caller: None,
+        bearer: bearer(request.headers()),
+        origin,
+    };
     let outcome = match access(request.uri().path()) {
         None => Err(Reason::MethodUnknown.into()),
         Some(Access::Open) => Ok(None),
@@ -106,7 +119,8 @@ pub async fn authenticate(Shared(state): Shared<Arc<State>>, mut request: Reques
                 return Ok(Some(caller));
             }
             let message = format!("the caller needs {permission}");
-            Err(Error::with_message(Reason::PermissionMissing, message).with_metadata("permission", permission.as_str()))
+            Err(Error::with_message(Reason::PermissionMissing, message)
+                .with_metadata("permission", permission.as_str()))
         }),
     };
     match outcome {
@@ -119,13 +133,18 @@ pub async fn authenticate(Shared(state): Shared<Arc<State>>, mut request: Reques
     }
 }
 
-
 fn bearer(headers: &HeaderMap) -> Bearer {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let Some(value) = values.next() else { return Bearer::None };
-    let parsed = value.to_str().ok().and_then(|value| value.split_once(' ')).and_then(|(scheme, text)| {
-        (scheme.eq_ignore_ascii_case("bearer") && !text.trim().is_empty()).then(|| text.trim().into())
-    });
+    let Some(value) = values.next() else {
+        return Bearer::None;
+    };
+    let parsed = value
+        .to_str()
+        .ok()
+        .and_then(|value| value.split_once(' '))
+        .and_then(|(scheme, text)| {
+            (scheme.eq_ignore_ascii_case("bearer") && !text.trim().is_empty()).then(|| text.trim().into())
+        });
     match (parsed, values.next()) {
         (Some(text), None) => Bearer::Text(text),
         _ => Bearer::Garbage,

@@ -22,7 +22,12 @@ pub fn parse(request_id: &str) -> Result<Option<Uuid>, &'static str> {
 
 impl<'a> Once<'a> {
     /// `body` is the request without its `request_id`.
-    pub fn new(acting: &'a Acting<'a>, method: &'static str, request_id: Option<Uuid>, body: &impl Message) -> Self {
+    pub fn new(
+        acting: &'a Acting<'a>,
+        method: &'static str,
+        request_id: Option<Uuid>,
+        body: &impl Message,
+    ) -> Self {
         Self(request_id.map(|id| Request::new(acting, method, id, &body.encode_to_vec())))
     }
 
@@ -40,8 +45,12 @@ impl<'a> Once<'a> {
         tx: &mut PgConnection,
         now: OffsetDateTime,
     ) -> Result<Option<T>> {
-        let Some(replay) = self.claim(tx, now).await? else { return Ok(None) };
-        T::decode(replay.response.as_slice()).map(Some).map_err(Error::internal)
+        let Some(replay) = self.claim(tx, now).await? else {
+            return Ok(None);
+        };
+        T::decode(replay.response.as_slice())
+            .map(Some)
+            .map_err(Error::internal)
     }
 
     /// Keeps the answer for a replay.

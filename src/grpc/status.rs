@@ -31,15 +31,22 @@ pub fn answer(error: Error, origin: &Origin) -> Status {
     } else if reason == Reason::Internal {
         tracing::error!(request_id, reason = reason.name(), "call failed");
     }
-    let metadata: HashMap<String, String> =
-        parts.metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    let metadata: HashMap<String, String> = parts
+        .metadata
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect();
     let mut details = ErrorDetails::with_error_info(reason.name(), DOMAIN, metadata);
     if !origin.request_id.is_empty() {
         details.set_request_info(request_id, "");
     }
     if !parts.violations.is_empty() {
         let violations = parts.violations.into_iter().take(MAX_ENTRIES);
-        details.set_bad_request(violations.map(|v| FieldViolation::new(v.field, v.description)).collect::<Vec<_>>());
+        details.set_bad_request(
+            violations
+                .map(|v| FieldViolation::new(v.field, v.description))
+                .collect::<Vec<_>>(),
+        );
     }
     if !parts.preconditions.is_empty() {
         let preconditions = parts.preconditions.into_iter().take(MAX_ENTRIES);
@@ -72,12 +79,15 @@ fn foreign(status: &Status, headers: &HeaderMap) -> Error {
     match status.code() {
         Code::OutOfRange | Code::ResourceExhausted => Reason::MessageTooLarge.into(),
         Code::Cancelled | Code::DeadlineExceeded => Reason::DeadlineExceeded.into(),
-        Code::Unimplemented if headers.contains_key("grpc-accept-encoding") => {
-            Error::with_message(Reason::MalformedRequest, "the request is compressed in a way that is not supported")
-        }
+        Code::Unimplemented if headers.contains_key("grpc-accept-encoding") => Error::with_message(
+            Reason::MalformedRequest,
+            "the request is compressed in a way that is not supported",
+        ),
         Code::Unimplemented => Reason::MethodUnknown.into(),
         // The framework fails only on messages that it cannot read: it never sees our own errors.
-        Code::Internal | Code::InvalidArgument | Code::Unknown | Code::DataLoss => Reason::MalformedRequest.into(),
+        Code::Internal | Code::InvalidArgument | Code::Unknown | Code::DataLoss => {
+            Reason::MalformedRequest.into()
+        }
         // A service of the framework's own, such as health for an unknown service.
         Code::NotFound => Error::with_message(Reason::ResourceNotFound, "no such service"),
         _ => Error::internal(format!("the framework answered {:?}", status.code())),
@@ -106,7 +116,10 @@ fn cut(message: Cow<'static, str>) -> String {
     if message.len() <= MAX {
         return message.into_owned();
     }
-    let end = (0..=MAX).rev().find(|&at| message.is_char_boundary(at)).unwrap_or(0);
+    let end = (0..=MAX)
+        .rev()
+        .find(|&at| message.is_char_boundary(at))
+        .unwrap_or(0);
     format!("{}…", &message[..end])
 }
 

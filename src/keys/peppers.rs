@@ -42,7 +42,10 @@ impl Peppers {
     /// When there is no pepper: a server makes the first one before it serves.
     pub fn record(&self, text: &TokenText) -> SecretRecord {
         let (&pepper, key) = self.0.last_key_value().expect("there is a pepper");
-        SecretRecord { mac: mac(key, text).as_ref().to_vec(), pepper }
+        SecretRecord {
+            mac: mac(key, text).as_ref().to_vec(),
+            pepper,
+        }
     }
 
     /// Whether the text is that of one of the records. Takes the same time for an
@@ -89,8 +92,13 @@ mod tests {
     #[test]
     fn a_text_matches_its_own_record_under_its_pepper() {
         let master = MasterKeys::for_tests();
-        let rows = [(1, new_sealed(&master, 1, [1; 32])), (2, new_sealed(&master, 2, [2; 32]))];
-        let open = |rows: &[(i32, Vec<u8>)]| Peppers::open(&master, rows.iter().map(|(n, s)| (*n, s.as_slice()))).unwrap();
+        let rows = [
+            (1, new_sealed(&master, 1, [1; 32])),
+            (2, new_sealed(&master, 2, [2; 32])),
+        ];
+        let open = |rows: &[(i32, Vec<u8>)]| {
+            Peppers::open(&master, rows.iter().map(|(n, s)| (*n, s.as_slice()))).unwrap()
+        };
         let (first, both) = (open(&rows[..1]), open(&rows));
         let text = TokenText::new(TextKind::SecretToken, TokenId::from_u128(1), [9; 32]);
         let other = TokenText::new(TextKind::SecretToken, TokenId::from_u128(1), [8; 32]);

@@ -16,7 +16,11 @@ use crate::grpc::pb::create_org_request::Owner;
 use crate::grpc::{convert, pb};
 use crate::state::State;
 
-pub async fn org(state: &State, call: &Call, mut request: pb::CreateOrgRequest) -> Result<pb::CreateOrgResponse> {
+pub async fn org(
+    state: &State,
+    call: &Call,
+    mut request: pb::CreateOrgRequest,
+) -> Result<pb::CreateOrgResponse> {
     let caller = call.caller()?;
     caller.require_platform(&Permission::PLATFORM_ORGS)?;
 
@@ -31,7 +35,8 @@ pub async fn org(state: &State, call: &Call, mut request: pb::CreateOrgRequest) 
         None => violations.check("owner", Err("is required: owner_service_account_name")),
     };
     let request_id = violations.check("request_id", once::parse(&request_id));
-    let (Some(slug), Some(display_name), Some(owner), Some(request_id)) = (slug, display_name, owner, request_id)
+    let (Some(slug), Some(display_name), Some(owner), Some(request_id)) =
+        (slug, display_name, owner, request_id)
     else {
         return Err(violations.error());
     };
@@ -58,15 +63,22 @@ pub async fn org(state: &State, call: &Call, mut request: pb::CreateOrgRequest) 
             deactivated: false,
         };
         let account = db::accounts::insert(&mut tx, &new, now).await?;
-        let ownership =
-            HeldGrant { right: Right::System(SystemRole::Owner), node: Node::Org, role_permissions: Vec::new() };
+        let ownership = HeldGrant {
+            right: Right::System(SystemRole::Owner),
+            node: Node::Org,
+            role_permissions: Vec::new(),
+        };
         let grant_id: GrantId = state.clock.new_id();
         db::grants::insert(&mut tx, org_id, new.account_id, &[(grant_id, &ownership)], now).await?;
         let change = Change {
             event_id: state.clock.new_id(),
             org_id,
             kind: "org.created",
-            resource_ids: vec![org_id.to_string(), new.account_id.to_string(), grant_id.to_string()],
+            resource_ids: vec![
+                org_id.to_string(),
+                new.account_id.to_string(),
+                grant_id.to_string(),
+            ],
             fields: vec![
                 FieldChange::set("slug", &slug),
                 FieldChange::set("display_name", &display_name),
@@ -75,8 +87,10 @@ pub async fn org(state: &State, call: &Call, mut request: pb::CreateOrgRequest) 
             subjects: vec![org_id.to_string(), new.account_id.to_string()],
         };
         events::record(&mut tx, &Actor::from(caller), &[change], now).await?;
-        let response =
-            pb::CreateOrgResponse { org: Some(convert::org(&org)), owner: Some(convert::account(&account)?) };
+        let response = pb::CreateOrgResponse {
+            org: Some(convert::org(&org)),
+            owner: Some(convert::account(&account)?),
+        };
         once.finish(&mut tx, &org_id.to_string(), &response).await?;
         tx.commit().await?;
         Ok(response)

@@ -15,27 +15,48 @@ pub async fn token(state: &State, call: &Call, request: pb::GetTokenRequest) -> 
     let may_read = acting.require(&Permission::TOKENS_READ, &Node::Org);
     let token_id = match TokenId::parse(&request.token_id) {
         Ok(id) => id,
-        Err(wrong) => return Err(may_read.err().unwrap_or(Error::invalid("token_id", wrong.to_string()))),
+        Err(wrong) => {
+            return Err(may_read
+                .err()
+                .unwrap_or(Error::invalid("token_id", wrong.to_string())));
+        }
     };
     let found = db::tokens::find(&state.db, acting.org_id, token_id).await?;
-    let own = found.as_ref().is_some_and(|token| acting.is_self(token.account()));
+    let own = found
+        .as_ref()
+        .is_some_and(|token| acting.is_self(token.account()));
     if !own {
         // Before its existence is told: whose it is makes no difference to anybody else.
         may_read?;
     }
     let token = found.ok_or_else(|| Error::not_found("token", token_id))?;
-    Ok(pb::GetTokenResponse { token: Some(convert::token(&token, state.clock.now())) })
+    Ok(pb::GetTokenResponse {
+        token: Some(convert::token(&token, state.clock.now())),
+    })
 }
 
-pub async fn tokens(state: &State, call: &Call, request: pb::ListTokensRequest) -> Result<pb::ListTokensResponse> {
+pub async fn tokens(
+    state: &State,
+    call: &Call,
+    request: pb::ListTokensRequest,
+) -> Result<pb::ListTokensResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
     let account_id = convert::optional(&request.account_id, AccountId::parse);
     if !matches!(account_id, Ok(Some(id)) if acting.is_self(id)) {
         acting.require(&Permission::TOKENS_READ, &Node::Org)?;
     }
     let account_id = account_id.map_err(|wrong| Error::invalid("account_id", wrong.to_string()))?;
-    let filter = pb::ListTokensRequest { account_id: request.account_id, ..Default::default() };
-    let paging = Paging::read(state, &acting, "ListTokens", &filter, (request.page_size, &request.page_token))?;
+    let filter = pb::ListTokensRequest {
+        account_id: request.account_id,
+        ..Default::default()
+    };
+    let paging = Paging::read(
+        state,
+        &acting,
+        "ListTokens",
+        &filter,
+        (request.page_size, &request.page_token),
+    )?;
     let mut db = state.db.acquire().await?;
     if let Some(id) = account_id {
         let account = db::accounts::find(&mut *db, acting.org_id, id).await?;

@@ -16,7 +16,11 @@ use crate::grpc::{convert, pb};
 use crate::principals;
 use crate::state::State;
 
-pub async fn token(state: &State, call: &Call, request: pb::RevokeTokenRequest) -> Result<pb::RevokeTokenResponse> {
+pub async fn token(
+    state: &State,
+    call: &Call,
+    request: pb::RevokeTokenRequest,
+) -> Result<pb::RevokeTokenResponse> {
     match &request.target {
         Some(Target::TokenText(text)) => by_text(state, call, text, reason(&request)?).await,
         Some(Target::TokenId(id)) => by_id(state, call, &request, id).await,
@@ -48,16 +52,31 @@ async fn by_id(
         let token = db::tokens::find(&mut *tx, acting.org_id, token_id).await?;
         let token = token.ok_or_else(|| Error::not_found("token", token_id))?;
         acting.may_stop(&db::grants::find_held(&mut tx, acting.org_id, token.account()).await?)?;
-        revoke(state, &mut tx, &Actor::from(&acting), (acting.org_id, token_id), reason, now).await?;
+        revoke(
+            state,
+            &mut tx,
+            &Actor::from(&acting),
+            (acting.org_id, token_id),
+            reason,
+            now,
+        )
+        .await?;
         let token = db::tokens::find(&mut *tx, acting.org_id, token_id).await?;
         tx.commit().await?;
-        Ok(pb::RevokeTokenResponse { token: token.map(|token| convert::token(&token, now)) })
+        Ok(pb::RevokeTokenResponse {
+            token: token.map(|token| convert::token(&token, now)),
+        })
     })
     .await
 }
 
 /// Whoever knows the text may revoke it; whether it was one is not told (RFC 7009).
-async fn by_text(state: &State, call: &Call, text: &str, reason: RevokeReason) -> Result<pb::RevokeTokenResponse> {
+async fn by_text(
+    state: &State,
+    call: &Call,
+    text: &str,
+    reason: RevokeReason,
+) -> Result<pb::RevokeTokenResponse> {
     let principal = match principals::by_text(state, text).await {
         Ok(principal) => principal,
         Err(error) if error.reason() == Reason::TokenInvalid => return Ok(pb::RevokeTokenResponse::default()),
@@ -73,7 +92,15 @@ async fn by_text(state: &State, call: &Call, text: &str, reason: RevokeReason) -
     let now = state.clock.now();
     retrying(|| async {
         let mut tx = state.db.begin().await?;
-        revoke(state, &mut tx, &actor, (principal.org_id, principal.token_id), reason, now).await?;
+        revoke(
+            state,
+            &mut tx,
+            &actor,
+            (principal.org_id, principal.token_id),
+            reason,
+            now,
+        )
+        .await?;
         tx.commit().await?;
         Ok(pb::RevokeTokenResponse::default())
     })

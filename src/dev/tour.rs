@@ -1,0 +1,352 @@
+//! The main job, once, over the wire as any client would do it: an org, a service
+//! account, a token, a JWT, and its verification with nothing but the published keys.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use serde_json::{Value, json};
+use tonic::metadata::MetadataValue;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request};
+
+use super::TOKEN_NAME;
+use super::postgres::Server;
+use crate::grpc::pb;
+use pb::account_service_client::AccountServiceClient;
+use pb::org_service_client::OrgServiceClient;
+use pb::token_service_client::TokenServiceClient;
+
+const SLUG: &str = "demo";
+const OWNER: &str = "admin";
+
+/// What the tour did.
+pub struct Done {
+    pub org_id: String,
+    pub service_token: String,
+    org_is_new: bool,
+    token_is_new: bool,
+    account: pb::Account,
+    token: pb::Token,
+    jwt_len: usize,
+    claims: Value,
+    kid: String,
+}
+
+/// Whether the token is one of an operator, and works.
+pub async fn is_operator(endpoint: &str, token: &str) -> Result<bool> {
+    let mut accounts = AccountServiceClient::new(connect(endpoint).await?);
+    match accounts
+        .get_caller(bearing(token, pb::GetCallerRequest {})?)
+        .await
+    {
+        Ok(caller) => Ok(caller
+            .into_inner()
+            .permissions
+            .iter()
+            .any(|held| held == "platform.accounts")),
+        Err(status) if status.code() == Code::Unauthenticated => Ok(false),
+        Err(status) => Err(status).context("asking who the earlier operator token is"),
+    }
+}
+
+/// Does what is not done yet, and the exchange each time.
+pub async fn run(endpoint: &str, operator_token: &str, earlier: Option<&str>) -> Result<Done> {
+    let channel = connect(endpoint).await?;
+    let (org, org_is_new) = demo_org(&channel, operator_token).await?;
+    let (account, token, service_token, token_is_new) =
+        service_token(&channel, operator_token, &org.id, earlier).await?;
+
+    let mut tokens = TokenServiceClient::new(channel);
+    let exchange = pb::ExchangeTokenRequest {
+        subject_token: service_token.clone(),
+        ..Default::default()
+    };
+    let exchanged = tokens
+        .exchange_token(exchange)
+        .await
+        .context("exchanging the service token")?
+        .into_inner();
+    let keys = tokens
+        .get_json_web_key_set(pb::GetJsonWebKeySetRequest {})
+        .await?
+        .into_inner();
+    let (claims, kid) = verify(endpoint, &exchanged.access_token, &keys)?;
+    ensure!(claims["sub"] == account.id, "the JWT is of another account");
+    let jwt_len = exchanged.access_token.len();
+    Ok(Done {
+        org_id: org.id,
+        service_token,
+        org_is_new,
+        token_is_new,
+        account,
+        token,
+        jwt_len,
+        claims,
+        kid,
+    })
+}
+
+async fn connect(endpoint: &str) -> Result<Channel> {
+    Ok(Endpoint::from_shared(endpoint.to_owned())?.connect().await?)
+}
+
+fn bearing<T>(token: &str, message: T) -> Result<Request<T>> {
+    let mut request = Request::new(message);
+    let value: MetadataValue<_> = format!("Bearer {token}")
+        .parse()
+        .context("a token that is no text")?;
+    request.metadata_mut().insert("authorization", value);
+    Ok(request)
+}
+
+/// The org `demo`, made if it is not there.
+async fn demo_org(channel: &Channel, operator_token: &str) -> Result<(pb::Org, bool)> {
+    let mut orgs = OrgServiceClient::new(channel.clone());
+    let mut page_token = String::new();
+    loop {
+        let request = pb::ListOrgsRequest {
+            page_size: 200,
+            page_token,
+        };
+        let page = orgs
+            .list_orgs(bearing(operator_token, request)?)
+            .await?
+            .into_inner();
+        if let Some(org) = page.orgs.into_iter().find(|org| org.slug == SLUG) {
+            return Ok((org, false));
+        }
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        page_token = page.next_page_token;
+    }
+    let request = pb::CreateOrgRequest {
+        slug: SLUG.to_owned(),
+        display_name: "Demo".to_owned(),
+        owner: Some(pb::create_org_request::Owner::OwnerServiceAccountName(
+            OWNER.to_owned(),
+        )),
+        ..Default::default()
+    };
+    let made = orgs
+        .create_org(bearing(operator_token, request)?)
+        .await
+        .context("creating the org demo")?;
+    Ok((made.into_inner().org.context("an answer without its org")?, true))
+}
+
+/// The service token of the org: the earlier one if it still works, else a new one, and
+/// the ones that `dev` made before revoked.
+async fn service_token(
+    channel: &Channel,
+    operator_token: &str,
+    org_id: &str,
+    earlier: Option<&str>,
+) -> Result<(pb::Account, pb::Token, String, bool)> {
+    let mut accounts = AccountServiceClient::new(channel.clone());
+    let mut tokens = TokenServiceClient::new(channel.clone());
+    if let Some(text) = earlier {
+        match accounts
+            .get_caller(bearing(text, pb::GetCallerRequest {})?)
+            .await
+            .map(|caller| caller.into_inner())
+        {
+            Ok(pb::GetCallerResponse {
+                account: Some(account),
+                credential_id,
+                ..
+            }) if account.org_id == org_id => {
+                let request = pb::GetTokenRequest {
+                    org_id: org_id.to_owned(),
+                    token_id: credential_id,
+                };
+                let token = tokens
+                    .get_token(bearing(operator_token, request)?)
+                    .await?
+                    .into_inner()
+                    .token;
+                return Ok((
+                    account,
+                    token.context("an answer without its token")?,
+                    text.to_owned(),
+                    false,
+                ));
+            }
+            Err(status) if status.code() != Code::Unauthenticated => {
+                return Err(status).context("asking whose the earlier service token is");
+            }
+            _ => {}
+        }
+    }
+    let account = admin(&mut accounts, operator_token, org_id).await?;
+    let request = pb::ListTokensRequest {
+        org_id: org_id.to_owned(),
+        account_id: account.id.clone(),
+        page_size: 200,
+        ..Default::default()
+    };
+    let before = tokens
+        .list_tokens(bearing(operator_token, request)?)
+        .await?
+        .into_inner()
+        .tokens;
+    for token in before
+        .into_iter()
+        .filter(|t| t.display_name == TOKEN_NAME && t.state() == pb::TokenState::Active)
+    {
+        let request = pb::RevokeTokenRequest {
+            org_id: org_id.to_owned(),
+            target: Some(pb::revoke_token_request::Target::TokenId(token.id)),
+            reason: pb::RevokeReason::Superseded.into(),
+        };
+        tokens.revoke_token(bearing(operator_token, request)?).await?;
+    }
+    let request = pb::CreateTokenRequest {
+        org_id: org_id.to_owned(),
+        account_id: account.id.clone(),
+        display_name: TOKEN_NAME.to_owned(),
+        ..Default::default()
+    };
+    let made = tokens
+        .create_token(bearing(operator_token, request)?)
+        .await
+        .context("creating a service token")?;
+    let made = made.into_inner();
+    Ok((
+        account,
+        made.token.context("an answer without its token")?,
+        made.secret,
+        true,
+    ))
+}
+
+/// The org's first account, which owns it.
+async fn admin(
+    accounts: &mut AccountServiceClient<Channel>,
+    operator_token: &str,
+    org_id: &str,
+) -> Result<pb::Account> {
+    let filter = Some(pb::list_grants_request::Filter::RoleId("owner".to_owned()));
+    let request = pb::ListGrantsRequest {
+        org_id: org_id.to_owned(),
+        filter,
+        ..Default::default()
+    };
+    let owners = accounts
+        .list_grants(bearing(operator_token, request)?)
+        .await?
+        .into_inner()
+        .grants;
+    let account_id = owners
+        .into_iter()
+        .next()
+        .context("the org demo has no owner any more")?
+        .account_id;
+    let request = pb::GetAccountRequest {
+        org_id: org_id.to_owned(),
+        account_id,
+    };
+    let account = accounts
+        .get_account(bearing(operator_token, request)?)
+        .await?
+        .into_inner()
+        .account;
+    account.context("an answer without its account")
+}
+
+/// Verifies the JWT as a stranger does: with a standard library and the published keys.
+fn verify(issuer: &str, jwt: &str, published: &pb::GetJsonWebKeySetResponse) -> Result<(Value, String)> {
+    let kid = decode_header(jwt)?.kid.context("a JWT without kid")?;
+    let key = published
+        .keys
+        .iter()
+        .find(|key| key.kid == kid)
+        .context("the JWT's key is not published")?;
+    let keys =
+        json!({ "keys": [{ "kty": key.kty, "crv": key.crv, "alg": key.alg, "kid": key.kid, "x": key.x }] });
+    let keys: JwkSet = serde_json::from_value(keys)?;
+    let mut validation = Validation::new(Algorithm::EdDSA);
+    validation.set_issuer(&[issuer]);
+    validation.set_audience(&[issuer]);
+    validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+    let decoded = decode::<Value>(jwt, &DecodingKey::from_jwk(&keys.keys[0])?, &validation);
+    Ok((decoded.context("verifying the JWT")?.claims, kid))
+}
+
+/// Says what was done.
+pub fn tell(done: &Done, database: &Server, took: Duration) -> Result<()> {
+    let news = |new: bool| if new { "made now" } else { "kept from before" };
+    let secret = done.token.secrets.first().map_or("", |secret| &secret.obfuscated);
+    let text = format!(
+        r#"
+Countersign {version} did its main job in {millis} ms:
+
+  database  PostgreSQL {postgres}, private to this process
+  org       demo, {org} ({org_news})
+  account   {name}, {account}, a service account that owns the org
+  token     {secret}, good for 365 days ({token_news})
+  exchange  the token gave a JWT of {jwt_len} bytes for {life} s, with {rights} rights on the org
+  verified  its EdDSA signature, issuer, audience and time, with published key {kid}"#,
+        version = env!("CARGO_PKG_VERSION"),
+        millis = took.as_millis(),
+        postgres = database.version(),
+        org = done.org_id,
+        org_news = news(done.org_is_new),
+        name = done.account.name,
+        account = done.account.id,
+        token_news = news(done.token_is_new),
+        jwt_len = done.jwt_len,
+        life = done.claims["exp"].as_i64().unwrap_or(0) - done.claims["iat"].as_i64().unwrap_or(0),
+        rights = done.claims["scope"]
+            .as_str()
+            .unwrap_or("")
+            .split_ascii_whitespace()
+            .count(),
+        kid = done.kid,
+    );
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
+}
+
+/// Commands to paste while the server runs.
+pub fn suggest(endpoint: &str, env: &Path) -> Result<()> {
+    let address = endpoint.trim_start_matches("http://");
+    let text = format!(
+        r#"
+Paste into another terminal:
+
+  source {env}
+  grpcurl -plaintext {address} list
+  grpcurl -plaintext -H "authorization: Bearer $COUNTERSIGN_SERVICE_TOKEN" {address} \
+    countersign.v1.AccountService/GetCaller
+  grpcurl -plaintext -H "authorization: Bearer $COUNTERSIGN_SERVICE_TOKEN" {address} \
+    countersign.v1.TokenService/ExchangeToken
+  grpcurl -plaintext -H "authorization: Bearer $COUNTERSIGN_OPERATOR_TOKEN" {address} \
+    countersign.v1.OrgService/ListOrgs
+  curl -s $COUNTERSIGN_ENDPOINT/.well-known/jwks.json
+
+Serving gRPC and HTTP on {endpoint} until Ctrl-C.
+"#,
+        env = shell_quoted(env),
+    );
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
+}
+
+/// A path as a shell takes it. `source` looks a bare name up elsewhere, hence the `./`.
+fn shell_quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let text = if text.starts_with(['/', '.']) {
+        text
+    } else {
+        format!("./{text}")
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    if text.chars().all(plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
