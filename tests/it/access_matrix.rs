@@ -1,0 +1,237 @@
+//! Every RPC × every kind of caller. A row that is missing fails, and so does an RPC
+//! that the access table does not know.
+
+use std::collections::BTreeMap;
+
+use countersign::grpc::access::{Access, access};
+use countersign::grpc::pb;
+use prost::Message as _;
+use tonic::Status;
+
+use crate::harness::{Client, Org, TestServer, by_id, call_raw, grant, reason, token_for};
+use crate::proto::rpcs;
+
+/// The kinds of caller, in the order of the columns below. `foreign` owns another org
+/// and names this one; `narrow` is an owner whose token has the scope `tokens.read` alone.
+const KINDS: [&str; 9] =
+    ["none", "garbage", "foreign", "member", "auditor", "manager", "owner", "operator", "narrow"];
+
+const OK: &str = "OK";
+const NONE: &str = "CREDENTIAL_MISSING";
+const JUNK: &str = "TOKEN_INVALID";
+const HIDE: &str = "RESOURCE_NOT_FOUND";
+const DENY: &str = "PERMISSION_MISSING";
+
+/// What each kind of caller gets from an RPC that is sent a good request.
+#[rustfmt::skip]
+const MATRIX: &[(&str, [&str; 9])] = &[
+    // RPC                                  none  garbage foreign member auditor manager owner operator narrow
+    ("AccountService/CreateServiceAccount", [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
+    ("AccountService/GetAccount",           [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
+    ("AccountService/GetCaller",            [NONE, JUNK, OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    ("AccountService/GrantAccess",          [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
+    ("AccountService/ListAccounts",         [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
+    ("AccountService/ListGrants",           [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
+    ("AccountService/RevokeAccess",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
+    ("OrgService/CreateOrg",                [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY]),
+    ("OrgService/CreateResource",           [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
+    ("OrgService/GetOrg",                   [NONE, JUNK, HIDE, OK,   OK,   OK,   OK,   OK,   OK]),
+    ("OrgService/ListOrgs",                 [NONE, JUNK, OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    ("OrgService/ListResources",            [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
+    ("TokenService/CreateToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
+    ("TokenService/ExchangeToken",          [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    ("TokenService/GetJsonWebKeySet",       [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    ("TokenService/GetToken",               [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   OK]),
+    // The foreign owner is told that the token is not active, as of one that does not exist.
+    ("TokenService/IntrospectToken",        [NONE, JUNK, OK,   DENY, DENY, OK,   OK,   OK,   DENY]),
+    ("TokenService/ListTokens",             [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   OK]),
+    ("TokenService/RevokeToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
+];
+
+/// What the requests are about.
+struct Things<'a> {
+    server: &'a TestServer,
+    org: &'a Org,
+    target: pb::Account,
+    target_token: String,
+}
+
+impl Things<'_> {
+    /// A good request, new for each call where it makes something.
+    async fn request(&self, rpc: &str, unique: &str) -> Vec<u8> {
+        let (org_id, account_id) = (self.org.id.clone(), self.target.id.clone());
+        match rpc {
+            "AccountService/CreateServiceAccount" => {
+                pb::CreateServiceAccountRequest { org_id, name: unique.into(), ..Default::default() }.encode_to_vec()
+            }
+            "AccountService/GetAccount" => pb::GetAccountRequest { org_id, account_id }.encode_to_vec(),
+            "AccountService/GetCaller" => pb::GetCallerRequest {}.encode_to_vec(),
+            "AccountService/GrantAccess" => {
+                let grants = vec![grant("auditor", "*")];
+                pb::GrantAccessRequest { org_id, account_id, grants }.encode_to_vec()
+            }
+            "AccountService/ListAccounts" => pb::ListAccountsRequest { org_id, ..Default::default() }.encode_to_vec(),
+            "AccountService/ListGrants" => {
+                let filter = Some(pb::list_grants_request::Filter::AccountId(account_id));
+                pb::ListGrantsRequest { org_id, filter, ..Default::default() }.encode_to_vec()
+            }
+            "AccountService/RevokeAccess" => {
+                let given = vec![grant("member", "*")];
+                let give = pb::GrantAccessRequest { org_id: org_id.clone(), account_id: account_id.clone(), grants: given.clone() };
+                self.server.operator.accounts().grant_access(give).await.unwrap();
+                pb::RevokeAccessRequest { org_id, account_id, grants: given }.encode_to_vec()
+            }
+            "OrgService/CreateOrg" => crate::harness::create_org(unique).encode_to_vec(),
+            "OrgService/CreateResource" => {
+                pb::CreateResourceRequest { org_id, path: unique.into(), ..Default::default() }.encode_to_vec()
+            }
+            "OrgService/GetOrg" => pb::GetOrgRequest { org_id }.encode_to_vec(),
+            "OrgService/ListOrgs" => pb::ListOrgsRequest::default().encode_to_vec(),
+            "OrgService/ListResources" => pb::ListResourcesRequest { org_id, ..Default::default() }.encode_to_vec(),
+            "TokenService/CreateToken" => token_for(&org_id, &account_id).encode_to_vec(),
+            "TokenService/ExchangeToken" => {
+                pb::ExchangeTokenRequest { subject_token: self.target_token.clone(), ..Default::default() }.encode_to_vec()
+            }
+            "TokenService/GetJsonWebKeySet" => pb::GetJsonWebKeySetRequest {}.encode_to_vec(),
+            "TokenService/GetToken" => pb::GetTokenRequest { org_id, token_id: self.new_token().await }.encode_to_vec(),
+            "TokenService/IntrospectToken" => {
+                pb::IntrospectTokenRequest { token_text: self.target_token.clone(), ..Default::default() }.encode_to_vec()
+            }
+            "TokenService/ListTokens" => pb::ListTokensRequest { org_id, ..Default::default() }.encode_to_vec(),
+            "TokenService/RevokeToken" => by_id(&org_id, &self.new_token().await).encode_to_vec(),
+            other => panic!("{other} has no request here"),
+        }
+    }
+
+    async fn new_token(&self) -> String {
+        let made = self.server.operator.tokens().create_token(token_for(&self.org.id, &self.target.id)).await.unwrap();
+        let id = made.into_inner().token.unwrap().id;
+        // Live tokens of one account are bounded.
+        let live = pb::ListTokensRequest {
+            org_id: self.org.id.clone(),
+            account_id: self.target.id.clone(),
+            page_size: 200,
+            ..Default::default()
+        };
+        let live = self.server.operator.tokens().list_tokens(live).await.unwrap().into_inner().tokens;
+        let active: Vec<_> = live.iter().filter(|token| token.state() == pb::TokenState::Active).collect();
+        if active.len() > 50 {
+            for token in active.iter().filter(|token| token.id != id && token.display_name != "kept").take(40) {
+                self.server.operator.tokens().revoke_token(by_id(&self.org.id, &token.id)).await.unwrap();
+            }
+        }
+        id
+    }
+}
+
+async fn callers(server: &TestServer, org: &Org) -> Vec<Client> {
+    let foreign = server.org().await;
+    let mut callers = vec![server.anonymous(), server.client("rubbish"), foreign.owner];
+    for role in ["member", "auditor", "manager"] {
+        callers.push(server.account(&org.id, role, &[(role, "*")]).await.1);
+    }
+    let request = pb::CreateTokenRequest {
+        scopes: vec!["tokens.read".into()],
+        may_manage_tokens: true,
+        ..token_for(&org.id, &org.owner_id)
+    };
+    let narrow = server.operator.tokens().create_token(request).await.unwrap().into_inner().secret;
+    callers.extend([org.owner.clone(), server.operator.clone(), server.client(narrow)]);
+    callers
+}
+
+fn outcome(result: Result<Vec<u8>, Status>) -> String {
+    match result {
+        Ok(_) => OK.to_owned(),
+        Err(status) => reason(&status),
+    }
+}
+
+#[tokio::test]
+async fn every_rpc_answers_every_kind_of_caller_as_the_matrix_says() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let (target, _) = server.account(&org.id, "target", &[]).await;
+    let request = pb::CreateTokenRequest { display_name: "kept".into(), ..token_for(&org.id, &target.id) };
+    let target_token = server.operator.tokens().create_token(request).await.unwrap().into_inner().secret;
+    let things = Things { server: &server, org: &org, target, target_token };
+
+    let by_token = callers(&server, &org).await;
+    let mut by_jwt = Vec::new();
+    for (kind, caller) in KINDS.iter().zip(&by_token) {
+        by_jwt.push(match *kind {
+            "none" => caller.clone(),
+            "garbage" => server.client("aaaa.bbbb.cccc"),
+            _ => caller.with_jwt().await,
+        });
+    }
+
+    let rows: BTreeMap<_, _> = MATRIX.iter().copied().collect();
+    let mut wrong = Vec::new();
+    for rpc in rpcs() {
+        let short = rpc.strip_prefix("/countersign.v1.").unwrap();
+        let Some(row) = rows.get(short) else {
+            wrong.push(format!("{rpc} has no row"));
+            continue;
+        };
+        for (form, callers) in [("token", &by_token), ("jwt", &by_jwt)] {
+            for (i, kind) in KINDS.iter().enumerate() {
+                let unique = format!("{form}-{kind}-{}", short.len());
+                let request = things.request(short, &unique).await;
+                let got = outcome(call_raw(&callers[i], &rpc, request).await);
+                let expected = if form == "jwt" && row[i] == JUNK { "ACCESS_TOKEN_INVALID" } else { row[i] };
+                if got != expected {
+                    wrong.push(format!("{rpc} by {kind} with a {form}: {got}, not {expected}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(rows.len(), rpcs().len(), "a row of an RPC that is not there");
+}
+
+#[tokio::test]
+async fn what_the_table_does_not_know_is_denied() {
+    for rpc in rpcs() {
+        assert!(access(&rpc).is_some(), "{rpc} has no row in the access table");
+    }
+    let open: Vec<_> = rpcs().into_iter().filter(|rpc| access(rpc) == Some(Access::Open)).collect();
+    assert_eq!(
+        open,
+        [
+            "/countersign.v1.TokenService/RevokeToken",
+            "/countersign.v1.TokenService/ExchangeToken",
+            "/countersign.v1.TokenService/GetJsonWebKeySet"
+        ]
+    );
+    let server = TestServer::start().await;
+    for path in ["/countersign.v1.TokenService/NoSuchMethod", "/countersign.v1.NoService/Get", "/x/y", "/grpc.health.v1.Health/Other"] {
+        let status = call_raw(&server.operator, path, Vec::new()).await.unwrap_err();
+        assert_eq!((reason(&status).as_str(), status.code()), ("METHOD_UNKNOWN", tonic::Code::Unimplemented), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn self_is_what_needs_no_permission() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let (account, member) = server.account(&org.id, "bot", &[("invoices.read", "*")]).await;
+    let me = member.caller().await.unwrap();
+    assert_eq!(me.account.as_ref().unwrap().id, account.id);
+    assert_eq!(me.permissions, ["invoices.read"]);
+    let get = pb::GetAccountRequest { account_id: account.id.clone(), ..Default::default() };
+    assert_eq!(member.accounts().get_account(get).await.unwrap().into_inner().account.unwrap(), account);
+    let filter = Some(pb::list_grants_request::Filter::AccountId(account.id.clone()));
+    let list = pb::ListGrantsRequest { filter, ..Default::default() };
+    assert_eq!(member.accounts().list_grants(list).await.unwrap().into_inner().grants.len(), 1);
+    let list = pb::ListTokensRequest { account_id: account.id.clone(), ..Default::default() };
+    let tokens = member.tokens().list_tokens(list).await.unwrap().into_inner().tokens;
+    assert_eq!(tokens.len(), 1);
+    assert_eq!(tokens[0].id, me.credential_id);
+    let get = pb::GetTokenRequest { token_id: me.credential_id, ..Default::default() };
+    assert_eq!(member.tokens().get_token(get).await.unwrap().into_inner().token.unwrap(), tokens[0]);
+    // One's own name is not what another org's account of that id would be.
+    let other = server.org().await;
+    let get = pb::GetAccountRequest { org_id: other.id, account_id: account.id };
+    crate::harness::refused(member.accounts().get_account(get).await, tonic::Code::NotFound, HIDE);
+}

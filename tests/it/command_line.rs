@@ -1,0 +1,268 @@
+//! The binary itself: what it refuses, and in which words; `dev`, `migrate`,
+//! `bootstrap` and `serve` as a user runs them.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use countersign::grpc::pb;
+use countersign::keys::seal::MasterKeys;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tonic::transport::Endpoint;
+
+use crate::harness::{Client, Database};
+
+fn countersign() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("COUNTERSIGN_") && name != "COUNTERSIGN_PG_BIN") {
+        command.env_remove(name);
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// A directory of its own, removed at the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("countersign-it-{}-{name}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    fn master_key(&self) -> PathBuf {
+        let path = self.path("master.key");
+        fs::write(&path, MasterKeys::new_file().as_bytes()).unwrap();
+        path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Runs to the end, which must be a failure that says `says`.
+#[track_caller]
+fn fails(command: &mut Command, says: &str) {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let text = String::from_utf8_lossy(&stderr);
+    assert!(!status.success() && text.contains(says), "{says:?} is not in: {text}{}", String::from_utf8_lossy(&stdout));
+    assert!(!text.contains("panicked"), "{text}");
+}
+
+#[track_caller]
+fn succeeds(command: &mut Command) -> String {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
+    String::from_utf8(stdout).unwrap()
+}
+
+fn serve(database: &Database, key: &Path) -> Command {
+    let mut command = countersign();
+    command.args(["serve", "--listen", "127.0.0.1:0", "--issuer", "https://id.example", "--database-url"]);
+    command.arg(database.url()).arg("--master-key-file").arg(key);
+    command
+}
+
+/// A process that is ended with us.
+struct Running(Child);
+
+impl Running {
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.0.id() as i32), signal).unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts a server and reads its log until it says where it listens.
+fn start(command: &mut Command) -> (Running, String) {
+    let mut child = command.stderr(Stdio::piped()).args(["--log-format", "json"]).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    loop {
+        line.clear();
+        assert!(log.read_line(&mut line).unwrap() > 0, "the server ended before it was ready");
+        if line.contains("\"ready\"") {
+            break;
+        }
+    }
+    std::thread::spawn(move || log.read_to_end(&mut Vec::new()));
+    let ready: serde_json::Value = serde_json::from_str(&line).unwrap();
+    (Running(child), format!("http://{}", ready["address"].as_str().unwrap()))
+}
+
+#[tokio::test]
+async fn serve_refuses_what_is_missing_or_wrong() {
+    let scratch = Scratch::new("refusals");
+    let key = scratch.master_key();
+    let empty = Database::create_empty().await;
+    let good = Database::create().await;
+    fails(countersign().arg("serve"), "--master-key-file <FILE>");
+    fails(serve(&good, &key).args(["--issuer"]), "--issuer");
+    fails(&mut serve(&good, &scratch.path("nowhere")), "master key file");
+    fs::write(scratch.path("bad"), "1:AAAA").unwrap();
+    fails(&mut serve(&good, &scratch.path("bad")), "line 1: the key must be 32 bytes");
+    fails(&mut serve(&empty, &key), "run `countersign migrate`");
+    let mut unreachable = countersign();
+    unreachable.args(["serve", "--database-url", "postgres://x@127.0.0.1:1/x", "--issuer", "https://id.example"]);
+    fails(unreachable.arg("--master-key-file").arg(&key), "the database cannot be reached");
+    let mut no_url = countersign();
+    no_url.args(["migrate", "--database-url", "mysql://x"]);
+    fails(&mut no_url, "must begin with postgres://");
+
+    let (_running, endpoint) = start(&mut serve(&good, &key));
+    let taken = endpoint.strip_prefix("http://").unwrap();
+    let mut second = countersign();
+    second.args(["serve", "--listen", taken, "--issuer", "https://id.example", "--database-url"]);
+    fails(second.arg(good.url()).arg("--master-key-file").arg(&key), "Address already in use");
+    // The database is that of another master key.
+    let other = Scratch::new("other-key");
+    fails(&mut serve(&good, &other.master_key()), "does not open with any master key");
+
+    sqlx::query("insert into schema_versions values (1000, 999)").execute(&good.pool()).await.unwrap();
+    fails(&mut serve(&good, &key), "this binary is too old");
+}
+
+#[tokio::test]
+async fn migrate_bootstrap_serve_and_stop() {
+    let scratch = Scratch::new("production");
+    let key = scratch.master_key();
+    let database = Database::create_empty().await;
+    let migrate = || {
+        let mut command = countersign();
+        command.arg("migrate").env("COUNTERSIGN_DATABASE_URL", database.url());
+        command
+    };
+    succeeds(&mut migrate());
+    succeeds(&mut migrate());
+    let bootstrap = || {
+        let mut command = countersign();
+        command.args(["bootstrap", "--issuer", "https://id.example"]);
+        command.env("COUNTERSIGN_DATABASE_URL", database.url()).env("COUNTERSIGN_MASTER_KEY_FILE", &key);
+        command
+    };
+    // Not into a pipe, and not over a file.
+    fails(&mut bootstrap(), "give --output FILE");
+    fails(bootstrap().arg("--output").arg(&key), "--output");
+    let output = scratch.path("token");
+    assert_eq!(succeeds(bootstrap().arg("--output").arg(&output)), "");
+    assert_eq!(fs::metadata(&output).unwrap().permissions().mode() & 0o777, 0o600);
+    let token = fs::read_to_string(&output).unwrap();
+    assert_eq!(token.trim_end().len(), 83, "nothing but the token");
+    fails(bootstrap().arg("--output").arg(scratch.path("again")), "has its operator already");
+    assert!(!scratch.path("again").exists());
+
+    let (mut running, endpoint) = start(&mut serve(&database, &key));
+    let channel = Endpoint::from_shared(endpoint).unwrap().connect().await.unwrap();
+    let client = Client { channel, bearer: Some(token.trim_end().to_owned()) };
+    let caller = client.caller().await.unwrap();
+    assert!(caller.permissions.contains(&"platform.accounts".to_owned()));
+    let get = pb::GetTokenRequest { token_id: caller.credential_id, ..Default::default() };
+    let token = client.tokens().get_token(get).await.unwrap().into_inner().token.unwrap();
+    assert!(token.may_manage_tokens && token.scopes.is_empty());
+    assert_eq!(token.expire_time.unwrap().seconds - token.create_time.unwrap().seconds, 24 * 3_600);
+    assert_eq!(crate::harness::claims(&client.exchange().await.unwrap().access_token)["iss"], "https://id.example");
+    running.signal(Signal::SIGTERM);
+    assert!(running.0.wait().unwrap().success());
+}
+
+#[test]
+fn version_and_help() {
+    assert_eq!(succeeds(countersign().arg("--version")).trim(), concat!("countersign ", env!("CARGO_PKG_VERSION")));
+    let help = succeeds(countersign().args(["serve", "--help"]));
+    for flag in ["--listen", "--database-url", "--issuer", "--master-key-file", "COUNTERSIGN_LISTEN", "--drain-timeout"] {
+        assert!(help.contains(flag), "{flag}");
+    }
+}
+
+fn dev(data_dir: &Path) -> Command {
+    let mut command = countersign();
+    command.args(["dev", "--listen", "127.0.0.1:0", "--exit", "--data-dir"]).arg(data_dir);
+    command
+}
+
+fn variables(data_dir: &Path) -> std::collections::BTreeMap<String, String> {
+    let text = fs::read_to_string(data_dir.join("dev.env")).unwrap();
+    text.lines().map(|line| line.split_once('=').unwrap()).map(|(n, v)| (n.to_owned(), v.to_owned())).collect()
+}
+
+#[test]
+fn dev_does_the_main_job_and_keeps_what_it_made() {
+    let scratch = Scratch::new("dev");
+    let data_dir = scratch.path("data");
+    let first = succeeds(&mut dev(&data_dir));
+    for said in ["demo", "made now", "verified", "EdDSA"] {
+        assert!(first.contains(said), "{said} is not in {first}");
+    }
+    assert_eq!(fs::read_to_string(data_dir.join(".gitignore")).unwrap(), "*\n");
+    for private in ["dev.env", "master.key"] {
+        assert_eq!(fs::metadata(data_dir.join(private)).unwrap().permissions().mode() & 0o777, 0o600, "{private}");
+    }
+    let before = variables(&data_dir);
+    assert_eq!(
+        before.keys().collect::<Vec<_>>(),
+        ["COUNTERSIGN_ENDPOINT", "COUNTERSIGN_OPERATOR_TOKEN", "COUNTERSIGN_ORG_ID", "COUNTERSIGN_SERVICE_TOKEN"]
+    );
+    let second = succeeds(&mut dev(&data_dir));
+    assert!(second.contains("kept from before") && !second.contains("made now"), "{second}");
+    let after = variables(&data_dir);
+    for kept in ["COUNTERSIGN_OPERATOR_TOKEN", "COUNTERSIGN_ORG_ID", "COUNTERSIGN_SERVICE_TOKEN"] {
+        assert_eq!(before[kept], after[kept], "{kept}");
+    }
+    // Without the file, new tokens are made, and the old ones are worth nothing.
+    fs::remove_file(data_dir.join("dev.env")).unwrap();
+    succeeds(&mut dev(&data_dir));
+    let anew = variables(&data_dir);
+    assert_eq!(anew["COUNTERSIGN_ORG_ID"], before["COUNTERSIGN_ORG_ID"]);
+    assert_ne!(anew["COUNTERSIGN_OPERATOR_TOKEN"], before["COUNTERSIGN_OPERATOR_TOKEN"]);
+    let old = format!("COUNTERSIGN_ENDPOINT=x\nCOUNTERSIGN_OPERATOR_TOKEN={}\nCOUNTERSIGN_SERVICE_TOKEN={}\n", before["COUNTERSIGN_OPERATOR_TOKEN"], before["COUNTERSIGN_SERVICE_TOKEN"]);
+    fs::write(data_dir.join("dev.env"), old).unwrap();
+    succeeds(&mut dev(&data_dir));
+    let again = variables(&data_dir);
+    for replaced in ["COUNTERSIGN_OPERATOR_TOKEN", "COUNTERSIGN_SERVICE_TOKEN"] {
+        assert!(again[replaced] != before[replaced] && again[replaced] != anew[replaced], "{replaced}");
+    }
+}
+
+#[test]
+fn dev_finds_a_port_in_use_before_it_makes_anything() {
+    let scratch = Scratch::new("port");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut command = countersign();
+    command.args(["dev", "--exit", "--listen", &taken.local_addr().unwrap().to_string(), "--data-dir"]);
+    fails(command.arg(scratch.path("data")), "Address already in use");
+    assert!(!scratch.path("data").exists());
+}
+
+#[test]
+fn dev_serves_until_it_is_interrupted() {
+    let scratch = Scratch::new("dev-serve");
+    let data_dir = scratch.path("data");
+    let mut command = countersign();
+    command.args(["dev", "--listen", "127.0.0.1:0", "--data-dir"]).arg(&data_dir).stdout(Stdio::piped());
+    let mut running = Running(command.spawn().unwrap());
+    let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
+    let serving = lines.find(|line| line.as_ref().unwrap().starts_with("Serving")).unwrap().unwrap();
+    assert!(serving.contains(&variables(&data_dir)["COUNTERSIGN_ENDPOINT"]));
+    // One data directory, one server.
+    fails(&mut dev(&data_dir), "");
+    running.signal(Signal::SIGINT);
+    assert!(running.0.wait().unwrap().success());
+    assert!(!data_dir.join("postgres/data/postmaster.pid").exists(), "the database was stopped");
+}

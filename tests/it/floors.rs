@@ -1,0 +1,127 @@
+//! Imports go down: main → server, jobs, dev → grpc, http → principals, db, keys →
+//! domain → error, clock.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The floor of each module of the crate; the ground is 0.
+const FLOORS: &[(&str, u32)] = &[
+    ("main", 6),
+    ("dev", 5),
+    ("server", 4),
+    ("bootstrap", 4),
+    ("jobs", 4),
+    ("grpc", 3),
+    ("http", 3),
+    ("principals", 2),
+    ("state", 2),
+    ("db", 2),
+    ("keys", 2),
+    ("domain", 1),
+    ("telemetry", 0),
+    ("config", 0),
+    ("error", 0),
+    ("clock", 0),
+];
+
+/// The sideways and upward steps that are meant, each with its reason.
+const EXCEPTIONS: &[(&str, &str)] = &[
+    // Health needs the names of the services.
+    ("jobs", "grpc"),
+];
+
+fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// The modules of the crate that a source names, tests aside.
+fn uses(text: &str) -> Vec<String> {
+    let text = text.split("#[cfg(test)]\nmod ").next().unwrap();
+    let mut modules = Vec::new();
+    for part in text.split("crate::").skip(1) {
+        if let Some(list) = part.strip_prefix('{') {
+            let list = list.split("};").next().unwrap();
+            let mut depth = 0;
+            let mut word = String::new();
+            for c in list.chars() {
+                match c {
+                    '{' => depth += 1,
+                    '}' => depth -= 1,
+                    ',' if depth == 0 => modules.push(std::mem::take(&mut word)),
+                    _ if depth == 0 => word.push(c),
+                    _ => {}
+                }
+            }
+            modules.push(word);
+        } else {
+            modules.push(part.to_owned());
+        }
+    }
+    let first = |path: &String| path.trim().split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap().to_owned();
+    modules.iter().map(first).filter(|name| !name.is_empty()).collect()
+}
+
+fn floor(module: &str) -> Option<u32> {
+    FLOORS.iter().find(|(name, _)| *name == module).map(|(_, floor)| *floor)
+}
+
+#[test]
+fn imports_go_down() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    assert!(files.len() > 30);
+    let mut wrong = Vec::new();
+    for path in files {
+        let inside = path.strip_prefix(&root).unwrap();
+        let module = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
+        if module == "lib" {
+            continue;
+        }
+        let own = floor(module).unwrap_or_else(|| panic!("{module} is on no floor"));
+        for used in uses(&fs::read_to_string(&path).unwrap()) {
+            let sideways = used == module || EXCEPTIONS.contains(&(module, used.as_str()));
+            // Within the floor of state and tables, whoever is named may be named by the others.
+            let same_floor = floor(&used) == Some(own) && own == 2;
+            if !sideways && !same_floor && floor(&used).is_some_and(|floor| floor >= own) {
+                wrong.push(format!("{} uses {used}", inside.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_rules_are_pure() {
+    let mut files = Vec::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/domain"), &mut files);
+    for path in files {
+        let text = fs::read_to_string(&path).unwrap();
+        for impure in ["tokio", "sqlx", "tonic", "pb::", "std::fs", "std::env", "std::net::Tcp"] {
+            assert!(!text.contains(impure), "{} uses {impure}", path.display());
+        }
+    }
+}
+
+#[test]
+fn messages_of_the_protocol_stay_in_the_transport() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    for path in files {
+        let inside = path.strip_prefix(&root).unwrap();
+        // The tour of `dev` is a client of our own server, over the wire.
+        if inside.starts_with("grpc") || inside.ends_with("dev/tour.rs") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(!text.contains("pb::") || inside.ends_with("jobs.rs"), "{} sees pb", inside.display());
+    }
+}

@@ -1,0 +1,211 @@
+//! Nobody passes on what they do not hold; a right holds on its node and below.
+
+use countersign::grpc::pb;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use crate::harness::{Client, TestServer, grant, refused};
+
+async fn give(client: &Client, account_id: &str, grants: &[(&str, &str)]) -> Result<Vec<pb::Grant>, Status> {
+    let grants = grants.iter().map(|(right, resource)| grant(right, resource)).collect();
+    let request = pb::GrantAccessRequest { account_id: account_id.into(), grants, ..Default::default() };
+    Ok(client.accounts().grant_access(request).await?.into_inner().account_grants)
+}
+
+async fn take(client: &Client, account_id: &str, grants: Vec<pb::Grant>) -> Result<Vec<pb::Grant>, Status> {
+    let request = pb::RevokeAccessRequest { account_id: account_id.into(), grants, ..Default::default() };
+    Ok(client.accounts().revoke_access(request).await?.into_inner().account_grants)
+}
+
+async fn create(client: &Client, name: &str, grants: &[(&str, &str)]) -> Result<(), Status> {
+    let grants = grants.iter().map(|(right, resource)| grant(right, resource)).collect();
+    let request = pb::CreateServiceAccountRequest { name: name.into(), grants, ..Default::default() };
+    client.accounts().create_service_account(request).await.map(|_| ())
+}
+
+#[tokio::test]
+async fn nobody_passes_on_what_they_do_not_hold() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    server.resources(&org.id, &["subscriptions/yuno/perimeters/emea", "subscriptions/yuno2"]).await;
+    let (target, _) = server.account(&org.id, "target", &[]).await;
+    let yuno = &[("manager", "subscriptions/yuno"), ("invoices.read", "subscriptions/yuno")];
+    let (_, local) = server.account(&org.id, "local", yuno).await;
+    let (_, manager) = server.account(&org.id, "manager", &[("manager", "*"), ("invoices.read", "*")]).await;
+    let exceeds = "GRANT_EXCEEDS_CALLER";
+    for (who, right, on) in [
+        (&manager, "owner", "*"),
+        (&manager, "owner", "subscriptions/yuno"),
+        (&manager, "orgs.write", "*"),
+        (&manager, "accounts.impersonate", "*"),
+        (&manager, "invoices.write", "*"),
+        (&manager, "platform.accounts", "*"),
+        (&org.owner, "platform.accounts", "*"),
+        (&org.owner, "platform.keys", "subscriptions/yuno"),
+        (&local, "owner", "subscriptions/yuno"),
+        (&local, "invoices.write", "subscriptions/yuno"),
+    ] {
+        let refusal = refused(give(who, &target.id, &[(right, on)]).await, Code::PermissionDenied, exceeds);
+        assert!(!refusal.get_details_precondition_failure().unwrap().violations.is_empty());
+        if std::ptr::eq(who, &manager) || std::ptr::eq(who, &org.owner) {
+            refused(create(who, "new", &[(right, on)]).await, Code::PermissionDenied, exceeds);
+        }
+    }
+    // Outside one's own nodes one has no right to write at all, `yuno2` included.
+    for on in ["*", "subscriptions", "subscriptions/yuno2"] {
+        refused(give(&local, &target.id, &[("invoices.read", on)]).await, Code::PermissionDenied, "PERMISSION_MISSING");
+    }
+    refused(create(&local, "new", &[]).await, Code::PermissionDenied, "PERMISSION_MISSING");
+
+    give(&local, &target.id, &[("invoices.read", "subscriptions/yuno/perimeters/emea")]).await.unwrap();
+    give(&manager, &target.id, &[("invoices.read", "subscriptions/yuno2"), ("manager", "*")]).await.unwrap();
+    // An owner gives what nothing names yet.
+    let all = give(&org.owner, &target.id, &[("shipments.plan", "*"), ("owner", "subscriptions")]).await.unwrap();
+    assert_eq!(all.len(), 5);
+    assert!(all.iter().all(|grant| grant.account_id == target.id && grant.grant_id.starts_with("grant_")));
+}
+
+#[tokio::test]
+async fn all_or_nothing() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let (target, _) = server.account(&org.id, "target", &[]).await;
+    let (_, manager) = server.account(&org.id, "manager", &[("manager", "*")]).await;
+    let both = [("auditor", "*"), ("owner", "*")];
+    refused(give(&manager, &target.id, &both).await, Code::PermissionDenied, "GRANT_EXCEEDS_CALLER");
+    refused(give(&org.owner, &target.id, &[("auditor", "*"), ("a.b", "nowhere")]).await, Code::InvalidArgument, "INVALID_FIELD");
+    refused(create(&manager, "half", &both).await, Code::PermissionDenied, "GRANT_EXCEEDS_CALLER");
+    let names = org.owner.accounts().list_accounts(pb::ListAccountsRequest::default()).await.unwrap().into_inner();
+    assert!(names.accounts.iter().all(|account| account.name != "half"));
+    assert_eq!(give(&org.owner, &target.id, &[("auditor", "*")]).await.unwrap().len(), 1);
+    // One that is not there refuses all, and nothing changes.
+    let taken = vec![grant("auditor", "*"), grant("manager", "*")];
+    refused(take(&org.owner, &target.id, taken).await, Code::NotFound, "RESOURCE_NOT_FOUND");
+    assert_eq!(give(&org.owner, &target.id, &[("auditor", "*")]).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn giving_what_is_held_changes_nothing() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let (target, _) = server.account(&org.id, "target", &[]).await;
+    let first = give(&org.owner, &target.id, &[("auditor", "*")]).await.unwrap();
+    let count = "select count(*) from events";
+    let before: i64 = sqlx::query_scalar(count).fetch_one(&server.state.db).await.unwrap();
+    assert_eq!(give(&org.owner, &target.id, &[("auditor", "*"), ("auditor", "*")]).await.unwrap(), first);
+    let after: i64 = sqlx::query_scalar(count).fetch_one(&server.state.db).await.unwrap();
+    assert_eq!(before, after);
+}
+
+#[tokio::test]
+async fn grants_are_taken_by_id_or_by_what_they_are() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    server.resources(&org.id, &["a"]).await;
+    let (target, _) = server.account(&org.id, "target", &[("auditor", "*"), ("auditor", "a"), ("x.y", "a")]).await;
+    let list = async |filter| {
+        let request = pb::ListGrantsRequest { filter: Some(filter), ..Default::default() };
+        org.owner.accounts().list_grants(request).await.unwrap().into_inner().grants
+    };
+    use pb::list_grants_request::Filter;
+    let all = list(Filter::AccountId(target.id.clone())).await;
+    assert_eq!(all.len(), 3);
+    assert_eq!(list(Filter::RoleId("auditor".into())).await.len(), 2);
+    assert_eq!(list(Filter::Resource("a".into())).await.len(), 2);
+    assert_eq!(list(Filter::Resource("*".into())).await.len(), 2, "the owner's and the auditor's");
+    let by_id = pb::Grant { grant_id: all[0].grant_id.clone(), ..Default::default() };
+    assert_eq!(take(&org.owner, &target.id, vec![by_id.clone()]).await.unwrap().len(), 2);
+    refused(take(&org.owner, &target.id, vec![by_id]).await, Code::NotFound, "RESOURCE_NOT_FOUND");
+    assert!(take(&org.owner, &target.id, vec![grant("auditor", "a"), grant("x.y", "a")]).await.unwrap().is_empty());
+    let refusal = take(&org.owner, &target.id, vec![pb::Grant::default()]).await;
+    refused(refusal, Code::InvalidArgument, "INVALID_FIELD");
+    refused(take(&org.owner, &target.id, vec![]).await, Code::InvalidArgument, "INVALID_FIELD");
+}
+
+#[tokio::test]
+async fn an_org_keeps_an_owner() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let (second, _) = server.account(&org.id, "second", &[]).await;
+    let ownership = || vec![grant("owner", "*")];
+    refused(take(&org.owner, &org.owner_id, ownership()).await, Code::FailedPrecondition, "LAST_OWNER");
+    give(&org.owner, &second.id, &[("owner", "*")]).await.unwrap();
+    // An owner that is not active is none.
+    let db = &server.state.db;
+    sqlx::query("update accounts set deactivate_time = now() where name = 'second'").execute(db).await.unwrap();
+    refused(take(&org.owner, &org.owner_id, ownership()).await, Code::FailedPrecondition, "LAST_OWNER");
+    sqlx::query("update accounts set deactivate_time = null").execute(db).await.unwrap();
+    take(&org.owner, &org.owner_id, ownership()).await.unwrap();
+    // A manager does not touch an owner.
+    let (_, manager) = server.account(&org.id, "manager", &[("manager", "*")]).await;
+    refused(take(&manager, &second.id, ownership()).await, Code::PermissionDenied, "TARGET_EXCEEDS_CALLER");
+    // The last operator keeps what makes it one.
+    let operator = server.operator.caller().await.unwrap().account.unwrap().id;
+    let platform = vec![grant("platform.accounts", "*")];
+    refused(take(&server.operator, &operator, platform).await, Code::FailedPrecondition, "LAST_OWNER");
+}
+
+#[tokio::test]
+async fn an_operator_acts_in_any_org_and_is_marked() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let (target, _) = server.account(&org.id, "target", &[]).await;
+    let events: Vec<(String, bool, bool)> = sqlx::query_as(
+        "select type, operator, actor_id is not null from events where org_id = (select org_id from slugs where slug = $1)
+         order by event_id",
+    )
+    .bind(&org.slug)
+    .fetch_all(&server.state.db)
+    .await
+    .unwrap();
+    assert_eq!(events[0], ("org.created".into(), true, true));
+    assert!(events.iter().all(|(_, operator, actor)| *operator && *actor));
+    give(&org.owner, &target.id, &[("auditor", "*")]).await.unwrap();
+    let marked: bool = sqlx::query_scalar("select operator from events where type = 'access.granted'")
+        .fetch_one(&server.state.db)
+        .await
+        .unwrap();
+    assert!(!marked);
+}
+
+#[tokio::test]
+async fn every_change_writes_one_event_and_one_feed_row_and_no_secret() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    server.resources(&org.id, &["a/b"]).await;
+    let (target, client) = server.account(&org.id, "target", &[("auditor", "a")]).await;
+    give(&org.owner, &target.id, &[("x.y", "a/b")]).await.unwrap();
+    take(&org.owner, &target.id, vec![grant("x.y", "a/b")]).await.unwrap();
+    let id = client.caller().await.unwrap().credential_id;
+    org.owner.tokens().revoke_token(crate::harness::by_id("", &id)).await.unwrap();
+    let rows: Vec<(String, i64, String, Option<String>, Option<String>, Vec<String>)> = sqlx::query_as(
+        "select e.type, count(f.*), e.changes::text, e.address, e.request_id, e.resource_ids
+         from events e left join feed f on f.org_id = e.org_id and f.event_id = e.event_id
+         where e.operator or e.actor_id is not null
+         group by e.org_id, e.event_id order by e.event_id",
+    )
+    .fetch_all(&server.state.db)
+    .await
+    .unwrap();
+    let kinds: Vec<_> = rows.iter().map(|row| row.0.as_str()).collect();
+    assert_eq!(
+        kinds,
+        [
+            "org.created", "token.created", "resource.created", "account.created", "token.created", "access.granted",
+            "access.revoked", "token.revoked"
+        ]
+    );
+    for (kind, feed, changes, address, request_id, resources) in rows {
+        assert_eq!(feed, 1, "{kind}");
+        assert_eq!(address.as_deref(), Some("127.0.0.1"), "{kind}");
+        assert!(request_id.is_some() && !resources.is_empty() && changes.contains("field"), "{kind}");
+        for secret in [client.token(), org.owner.token(), server.operator.token()] {
+            assert!(!changes.contains(secret.split('_').nth(3).unwrap()), "{kind}");
+        }
+    }
+    let unknown: i64 = sqlx::query_scalar("select count(*) from feed where cardinality(subjects) = 0 and kind <> 'resource.created'")
+        .fetch_one(&server.state.db)
+        .await
+        .unwrap();
+    assert_eq!(unknown, 0, "a change says what it touches");
+}

@@ -1,0 +1,141 @@
+//! A database for each test, copied from a template that is migrated once.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use countersign::db::{pool, schema};
+use countersign::dev::{connect_options, postgres};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
+
+/// The server of this run, where no `DATABASE_URL` names one.
+fn private_server() -> &'static postgres::Server {
+    postgres::for_tests()
+}
+
+fn given_server() -> Option<String> {
+    std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty())
+}
+
+/// Options for a database of the server that the tests run on.
+pub fn options(database: &str) -> PgConnectOptions {
+    match given_server() {
+        Some(url) => pool::options(&url).expect("DATABASE_URL").database(database),
+        None => connect_options(private_server(), database),
+    }
+}
+
+async fn maintenance() -> PgConnection {
+    let options = match given_server() {
+        Some(url) => pool::options(&url).expect("DATABASE_URL"),
+        None => options("postgres"),
+    };
+    PgConnection::connect_with(&options).await.unwrap()
+}
+
+/// The template, made by whoever comes first.
+fn template() -> &'static str {
+    static TEMPLATE: OnceLock<String> = OnceLock::new();
+    TEMPLATE.get_or_init(|| {
+        let name = format!("countersign_test_{}", std::process::id());
+        let make = async |name: &str| {
+            create(name, None).await;
+            let mut connection = PgConnection::connect_with(&options(name)).await.unwrap();
+            schema::migrate(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+        };
+        // A runtime of its own: the one of the test that comes first ends with that test.
+        std::thread::scope(|scope| {
+            let make = || tokio::runtime::Runtime::new().unwrap().block_on(make(&name));
+            scope.spawn(make).join().unwrap();
+        });
+        if given_server().is_some() {
+            countersign::dev::os::at_exit(drop_template).unwrap();
+        }
+        name
+    })
+}
+
+/// A given server is left as it was.
+extern "C" fn drop_template() {
+    drop_database(template());
+}
+
+fn drop_database(name: &str) {
+    let sql = format!("drop database {name} with (force)");
+    let drop = async {
+        let mut connection = maintenance().await;
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    };
+    std::thread::scope(|scope| {
+        let run = || tokio::runtime::Runtime::new().unwrap().block_on(drop);
+        scope.spawn(run).join().unwrap();
+    });
+}
+
+async fn create(name: &str, template: Option<&str>) {
+    let template = template.map(|template| format!("template {template}")).unwrap_or_default();
+    let sql = format!("create database {name} {template}");
+    let mut connection = maintenance().await;
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+/// A database that nobody else uses.
+pub struct Database {
+    name: String,
+}
+
+impl Database {
+    /// A migrated one.
+    pub async fn create() -> Self {
+        let name = Self::new_name();
+        create(&name, Some(template())).await;
+        Self { name }
+    }
+
+    /// One without a schema.
+    pub async fn create_empty() -> Self {
+        let name = Self::new_name();
+        create(&name, None).await;
+        Self { name }
+    }
+
+    fn new_name() -> String {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        format!("countersign_test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub fn options(&self) -> PgConnectOptions {
+        options(&self.name)
+    }
+
+    pub fn pool(&self) -> PgPool {
+        pool::lazy(self.options(), 3)
+    }
+
+    /// The `--database-url` of it.
+    pub fn url(&self) -> String {
+        match given_server() {
+            Some(url) => {
+                let (base, query) = url.split_once('?').map_or((url.as_str(), ""), |(base, query)| (base, query));
+                let (server, _) = base.rsplit_once('/').expect("DATABASE_URL names a database");
+                format!("{server}/{}?{query}", self.name)
+            }
+            None => {
+                let server = private_server();
+                let socket = server.socket_dir().display().to_string().replace('/', "%2F");
+                format!("postgres://{}@localhost/{}?host={socket}", server.user(), self.name)
+            }
+        }
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        // The private server goes as a whole.
+        if given_server().is_some() {
+            drop_database(&self.name);
+        }
+    }
+}

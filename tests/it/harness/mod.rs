@@ -1,0 +1,292 @@
+//! A real server on port 0 with a database of its own, and real clients.
+
+mod database;
+mod raw;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use countersign::bootstrap;
+use countersign::clock::Clock;
+use countersign::config::LimitArgs;
+use countersign::grpc::pb;
+use countersign::keys::seal::MasterKeys;
+use countersign::server;
+use countersign::state::State;
+use pb::account_service_client::AccountServiceClient;
+use pb::org_service_client::OrgServiceClient;
+use pb::token_service_client::TokenServiceClient;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tonic::metadata::MetadataValue;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt as _;
+
+pub use database::Database;
+pub use raw::call_raw;
+
+/// What a server of the tests accepts.
+pub const LIMITS: LimitArgs = LimitArgs {
+    database_connections: 5,
+    max_message_size: 1 << 20,
+    max_header_size: 16 << 10,
+    max_concurrent_requests: 1_024,
+    request_timeout: Duration::from_secs(20),
+    drain_timeout: Duration::from_secs(2),
+    reflection: true,
+};
+
+/// A running server.
+pub struct TestServer {
+    pub endpoint: String,
+    pub state: Arc<State>,
+    pub operator: Client,
+    pub database: Database,
+    channel: Channel,
+    stop: Option<oneshot::Sender<()>>,
+    pub serving: Option<JoinHandle<anyhow::Result<()>>>,
+}
+
+impl TestServer {
+    pub async fn start() -> Self {
+        Self::with_limits(LIMITS).await
+    }
+
+    pub async fn with_limits(limits: LimitArgs) -> Self {
+        let database = Database::create().await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let pool = countersign::db::pool::lazy(database.options(), limits.database_connections);
+        let state = State::open(pool, master_keys(), endpoint.parse().unwrap(), Clock::default()).await.unwrap();
+        let mut token = String::new();
+        let keep = |text: &str| {
+            token.push_str(text);
+            Ok(())
+        };
+        bootstrap::bootstrap(&state, "test", bootstrap::TOKEN_LIFE, keep).await.unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let shutdown = async {
+            let _ = stopped.await;
+        };
+        let serving = tokio::spawn(server::run(listener, state.clone(), limits, shutdown));
+        let channel = Endpoint::from_shared(endpoint.clone()).unwrap().connect().await.unwrap();
+        let operator = Client { channel: channel.clone(), bearer: Some(token) };
+        Self { endpoint, state, operator, database, channel, stop: Some(stop), serving: Some(serving) }
+    }
+
+    /// A client with this bearer.
+    pub fn client(&self, bearer: impl Into<String>) -> Client {
+        Client { channel: self.channel.clone(), bearer: Some(bearer.into()) }
+    }
+
+    /// A client without any.
+    pub fn anonymous(&self) -> Client {
+        Client { channel: self.channel.clone(), bearer: None }
+    }
+
+    /// Asks the server to stop.
+    pub fn shut_down(&mut self) {
+        self.stop.take();
+    }
+
+    /// A new org with its owner, who has a token that may manage tokens.
+    pub async fn org(&self) -> Org {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let slug = format!("org-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let made = self.operator.orgs().create_org(create_org(&slug)).await.unwrap().into_inner();
+        let (id, owner) = (made.org.unwrap().id, made.owner.unwrap());
+        let token = self.managing_token(&id, &owner.id).await;
+        Org { id, slug, owner_id: owner.id, owner: self.client(token) }
+    }
+
+    /// A token, made by the operator, that may manage tokens.
+    pub async fn managing_token(&self, org_id: &str, account_id: &str) -> String {
+        let request = pb::CreateTokenRequest { may_manage_tokens: true, ..token_for(org_id, account_id) };
+        self.operator.tokens().create_token(request).await.unwrap().into_inner().secret
+    }
+
+    /// A fresh token of the org's owner, who may be older than its first one: made by an
+    /// operator whose token is fresh too.
+    pub async fn managing_token_of(&self, org: &Org) -> String {
+        let operator = bootstrap::find_operator(&self.state).await.unwrap().unwrap();
+        let text = bootstrap::reissue(&self.state, operator, "later", bootstrap::TOKEN_LIFE).await.unwrap();
+        let request = pb::CreateTokenRequest { may_manage_tokens: true, ..token_for(&org.id, &org.owner_id) };
+        self.client(text.expose()).tokens().create_token(request).await.unwrap().into_inner().secret
+    }
+
+    /// A service account with these grants, made by the operator, and a managing token.
+    pub async fn account(&self, org_id: &str, name: &str, grants: &[(&str, &str)]) -> (pb::Account, Client) {
+        let request = pb::CreateServiceAccountRequest {
+            org_id: org_id.into(),
+            name: name.into(),
+            grants: grants.iter().map(|(right, resource)| grant(right, resource)).collect(),
+            ..Default::default()
+        };
+        let account = self.operator.accounts().create_service_account(request).await.unwrap();
+        let account = account.into_inner().account.unwrap();
+        let token = self.managing_token(org_id, &account.id).await;
+        (account, self.client(token))
+    }
+
+    /// Creates nodes of the org's catalogue.
+    pub async fn resources(&self, org_id: &str, paths: &[&str]) {
+        for path in paths {
+            let request =
+                pb::CreateResourceRequest { org_id: org_id.into(), path: (*path).into(), ..Default::default() };
+            self.operator.orgs().create_resource(request).await.unwrap();
+        }
+    }
+}
+
+/// An org of a test.
+pub struct Org {
+    pub id: String,
+    pub slug: String,
+    pub owner_id: String,
+    pub owner: Client,
+}
+
+/// A client of all three services with one credential.
+#[derive(Clone)]
+pub struct Client {
+    pub channel: Channel,
+    pub bearer: Option<String>,
+}
+
+type Bearing = InterceptedService<Channel, Bearer>;
+
+impl Client {
+    pub fn accounts(&self) -> AccountServiceClient<Bearing> {
+        AccountServiceClient::with_interceptor(self.channel.clone(), Bearer(self.bearer.clone()))
+    }
+
+    pub fn orgs(&self) -> OrgServiceClient<Bearing> {
+        OrgServiceClient::with_interceptor(self.channel.clone(), Bearer(self.bearer.clone()))
+    }
+
+    pub fn tokens(&self) -> TokenServiceClient<Bearing> {
+        TokenServiceClient::with_interceptor(self.channel.clone(), Bearer(self.bearer.clone()))
+    }
+
+    /// The token's text.
+    pub fn token(&self) -> &str {
+        self.bearer.as_deref().unwrap()
+    }
+
+    /// Exchanges the client's token for everything it holds.
+    pub async fn exchange(&self) -> Result<pb::ExchangeTokenResponse, Status> {
+        let request = pb::ExchangeTokenRequest { subject_token: self.token().into(), ..Default::default() };
+        Ok(self.tokens().exchange_token(request).await?.into_inner())
+    }
+
+    /// The same caller with a JWT instead of its token.
+    pub async fn with_jwt(&self) -> Client {
+        let jwt = self.exchange().await.unwrap().access_token;
+        Client { channel: self.channel.clone(), bearer: Some(jwt) }
+    }
+
+    pub async fn caller(&self) -> Result<pb::GetCallerResponse, Status> {
+        Ok(self.accounts().get_caller(pb::GetCallerRequest {}).await?.into_inner())
+    }
+}
+
+/// Adds the bearer to each call.
+#[derive(Clone)]
+pub struct Bearer(pub Option<String>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(bearer) = &self.0 {
+            let value: MetadataValue<_> = format!("Bearer {bearer}").parse().unwrap();
+            request.metadata_mut().insert("authorization", value);
+        }
+        Ok(request)
+    }
+}
+
+pub fn create_org(slug: &str) -> pb::CreateOrgRequest {
+    pb::CreateOrgRequest {
+        slug: slug.into(),
+        display_name: slug.into(),
+        owner: Some(pb::create_org_request::Owner::OwnerServiceAccountName("root".into())),
+        ..Default::default()
+    }
+}
+
+/// A grant of a role (no dot) or a permission (a dot).
+pub fn grant(right: &str, resource: &str) -> pb::Grant {
+    let right = if right.contains('.') {
+        pb::grant::Right::Permission(right.into())
+    } else {
+        pb::grant::Right::RoleId(right.into())
+    };
+    pb::Grant { right: Some(right), resource: resource.into(), ..Default::default() }
+}
+
+pub fn token_for(org_id: &str, account_id: &str) -> pb::CreateTokenRequest {
+    pb::CreateTokenRequest { org_id: org_id.into(), account_id: account_id.into(), ..Default::default() }
+}
+
+pub fn by_id(org_id: &str, token_id: &str) -> pb::RevokeTokenRequest {
+    pb::RevokeTokenRequest {
+        org_id: org_id.into(),
+        target: Some(pb::revoke_token_request::Target::TokenId(token_id.into())),
+        ..Default::default()
+    }
+}
+
+pub fn by_text(text: &str) -> pb::RevokeTokenRequest {
+    let target = Some(pb::revoke_token_request::Target::TokenText(text.into()));
+    pb::RevokeTokenRequest { target, ..Default::default() }
+}
+
+/// The claims of a JWT, unverified.
+pub fn claims(jwt: &str) -> serde_json::Value {
+    use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
+    let body = jwt.split('.').nth(1).unwrap();
+    serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(body).unwrap()).unwrap()
+}
+
+/// The reason of a refusal, which must have the right form and say nothing internal.
+#[track_caller]
+pub fn reason(status: &Status) -> String {
+    let info = status.get_details_error_info().unwrap_or_else(|| panic!("no ErrorInfo: {status:?}"));
+    assert_eq!(info.domain, "countersign");
+    assert!(status.get_details_request_info().is_some(), "no request id: {status:?}");
+    let shown = format!("{} {:?}", status.message(), status.get_error_details()).to_lowercase();
+    for internal in ["select ", "insert ", "update ", "sqlx", "constraint", "_pk", "src/", "/tmp", "panicked", "prost", "hyper"] {
+        assert!(!shown.contains(internal), "{internal:?} in {shown}");
+    }
+    info.reason
+}
+
+/// Demands a refusal with this code and reason.
+#[track_caller]
+pub fn refused<T: std::fmt::Debug>(result: Result<T, Status>, code: Code, expected: &str) -> Status {
+    let status = result.expect_err("the call should have been refused");
+    assert_eq!((reason(&status).as_str(), status.code()), (expected, code), "{}", status.message());
+    status
+}
+
+/// The fields that a `BadRequest` names.
+#[track_caller]
+pub fn violated(status: &Status) -> Vec<String> {
+    let bad = status.get_details_bad_request().expect("a BadRequest");
+    bad.field_violations.into_iter().map(|violation| violation.field).collect()
+}
+
+/// A fresh master key.
+pub fn master_keys() -> MasterKeys {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("countersign-it-{}-{count}.key", std::process::id()));
+    std::fs::write(&path, MasterKeys::new_file().as_bytes()).unwrap();
+    let keys = MasterKeys::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    keys
+}

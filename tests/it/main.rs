@@ -1,0 +1,17 @@
+//! All integration tests, in one binary: it links once, and its tests share one
+//! PostgreSQL server, each with a database of its own.
+
+mod access_matrix;
+mod bad_input;
+mod command_line;
+mod floors;
+mod grants;
+mod harness;
+mod main_job;
+mod migrations;
+mod paging;
+mod proto;
+mod races;
+mod serving;
+mod status_contract;
+mod tokens;

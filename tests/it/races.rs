@@ -1,0 +1,176 @@
+//! Two at once.
+
+use countersign::db::{keys, pool};
+use countersign::clock::Clock;
+use countersign::grpc::pb;
+use tonic::{Code, Status};
+
+use crate::harness::{Database, TestServer, grant, master_keys, reason, refused, token_for};
+
+fn wins<T>(results: &[Result<T, Status>]) -> usize {
+    results.iter().filter(|result| result.is_ok()).count()
+}
+
+#[tokio::test]
+async fn of_many_that_take_one_name_one_wins() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let mut results = Vec::new();
+    let calls = (0..8).map(|_| {
+        let owner = org.owner.clone();
+        tokio::spawn(async move {
+            let request = pb::CreateServiceAccountRequest { name: "only".into(), ..Default::default() };
+            owner.accounts().create_service_account(request).await
+        })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        results.push(call.await.unwrap());
+    }
+    assert_eq!(wins(&results), 1);
+    for lost in results.into_iter().filter_map(Result::err) {
+        assert_eq!((reason(&lost).as_str(), lost.code()), ("RESOURCE_EXISTS", Code::AlreadyExists));
+    }
+    let operator = &server.operator;
+    let (a, b) = tokio::join!(
+        async { operator.orgs().create_org(crate::harness::create_org("same")).await },
+        async { operator.orgs().create_org(crate::harness::create_org("same")).await },
+    );
+    assert_eq!(usize::from(a.is_ok()) + usize::from(b.is_ok()), 1);
+}
+
+#[tokio::test]
+async fn a_request_id_creates_once() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let id = "0190f3c2-7b2a-7c3e-8d4f-5a6b7c8d9eaf";
+    let request = |name: &str| pb::CreateServiceAccountRequest {
+        name: name.into(),
+        request_id: id.into(),
+        ..Default::default()
+    };
+    let calls = (0..8).map(|_| {
+        let (owner, request) = (org.owner.clone(), request("bot"));
+        tokio::spawn(async move { owner.accounts().create_service_account(request).await })
+    });
+    let mut accounts = Vec::new();
+    for call in calls.collect::<Vec<_>>() {
+        accounts.push(call.await.unwrap().unwrap().into_inner().account.unwrap());
+    }
+    assert!(accounts.windows(2).all(|pair| pair[0] == pair[1]), "a replay answers as the first call did");
+    let events: i64 = sqlx::query_scalar("select count(*) from events where type = 'account.created'")
+        .fetch_one(&server.state.db)
+        .await
+        .unwrap();
+    assert_eq!(events, 1);
+    let other = org.owner.accounts().create_service_account(request("other")).await;
+    refused(other, Code::InvalidArgument, "REQUEST_ID_REUSED");
+    // Another caller's is another one; so is another method's, and one from two days ago.
+    let (_, manager) = server.account(&org.id, "manager", &[("manager", "*")]).await;
+    manager.accounts().create_service_account(request("other")).await.unwrap();
+    let resource = |path: &str| pb::CreateResourceRequest { path: path.into(), request_id: id.into(), ..Default::default() };
+    let first = org.owner.orgs().create_resource(resource("a")).await.unwrap().into_inner();
+    assert_eq!(org.owner.orgs().create_resource(resource("a")).await.unwrap().into_inner(), first);
+    server.state.clock.advance(std::time::Duration::from_secs(25 * 3_600));
+    let owner = server.client(server.managing_token_of(&org).await);
+    owner.orgs().create_resource(resource("b")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_replayed_token_says_that_its_secret_is_gone() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let request = pb::CreateTokenRequest {
+        request_id: "0190f3c2-7b2a-7c3e-8d4f-5a6b7c8d9eaf".into(),
+        ..token_for("", &org.owner_id)
+    };
+    let made = org.owner.tokens().create_token(request.clone()).await.unwrap().into_inner().token.unwrap();
+    let again = refused(org.owner.tokens().create_token(request).await, Code::AlreadyExists, "REQUEST_REPLAYED");
+    use tonic_types::StatusExt as _;
+    assert_eq!(again.get_details_error_info().unwrap().metadata["id"], made.id);
+}
+
+#[tokio::test]
+async fn a_replay_is_authorised_anew() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let (manager, client) = server.account(&org.id, "manager", &[("manager", "*")]).await;
+    let request = pb::CreateServiceAccountRequest {
+        name: "bot".into(),
+        request_id: "0190f3c2-7b2a-7c3e-8d4f-5a6b7c8d9eaf".into(),
+        ..Default::default()
+    };
+    client.accounts().create_service_account(request.clone()).await.unwrap();
+    let taken = vec![grant("manager", "*")];
+    let revoke = pb::RevokeAccessRequest { account_id: manager.id, grants: taken, ..Default::default() };
+    org.owner.accounts().revoke_access(revoke).await.unwrap();
+    let again = client.accounts().create_service_account(request).await;
+    refused(again, Code::PermissionDenied, "PERMISSION_MISSING");
+}
+
+#[tokio::test]
+async fn two_owners_who_disown_each_other_leave_one() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let (second, second_client) = server.account(&org.id, "second", &[("owner", "*")]).await;
+    for _ in 0..5 {
+        let take = |account_id: &str| pb::RevokeAccessRequest {
+            account_id: account_id.into(),
+            grants: vec![grant("owner", "*")],
+            ..Default::default()
+        };
+        let (mut a, mut b) = (org.owner.accounts(), second_client.accounts());
+        let (x, y) = tokio::join!(a.revoke_access(take(&second.id)), b.revoke_access(take(&org.owner_id)));
+        assert_eq!(usize::from(x.is_ok()) + usize::from(y.is_ok()), 1, "{x:?} {y:?}");
+        let owners: i64 = sqlx::query_scalar("select count(*) from grants where right_id = 'owner'")
+            .fetch_one(&server.state.db)
+            .await
+            .unwrap();
+        assert_eq!(owners, 1);
+        for account_id in [&second.id, &org.owner_id] {
+            let grants = vec![grant("owner", "*")];
+            let give = pb::GrantAccessRequest { org_id: org.id.clone(), account_id: account_id.clone(), grants };
+            server.operator.accounts().grant_access(give).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_hundredth_token_is_made_once() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let (bot, _) = server.account(&org.id, "bot", &[]).await;
+    for _ in 1..97 {
+        server.operator.tokens().create_token(token_for(&org.id, &bot.id)).await.unwrap();
+    }
+    let calls = (0..8).map(|_| {
+        let (operator, request) = (server.operator.clone(), token_for(&org.id, &bot.id));
+        tokio::spawn(async move { operator.tokens().create_token(request).await })
+    });
+    let mut made = 0;
+    for call in calls.collect::<Vec<_>>() {
+        made += usize::from(call.await.unwrap().is_ok());
+    }
+    assert_eq!(made, 3);
+}
+
+#[tokio::test]
+async fn servers_that_start_at_once_leave_one_key_of_each_kind() {
+    let database = Database::create().await;
+    let master = std::sync::Arc::new(master_keys());
+    let starts = (0..10).map(|_| {
+        let (pool, master) = (pool::lazy(database.options(), 2), master.clone());
+        tokio::spawn(async move { keys::ensure(&pool, &master, &Clock::default()).await })
+    });
+    for start in starts.collect::<Vec<_>>() {
+        start.await.unwrap().unwrap();
+    }
+    let pool = database.pool();
+    let count = "select (select count(*) from signing_keys), (select count(*) from peppers)";
+    assert_eq!(sqlx::query_as::<_, (i64, i64)>(count).fetch_one(&pool).await.unwrap(), (1, 1));
+    keys::find_signing_keys(&pool, &master).await.unwrap();
+    // Another master key opens none of it, and makes no key of its own beside them.
+    let other = master_keys();
+    keys::ensure(&pool, &other, &Clock::default()).await.unwrap();
+    assert!(keys::find_signing_keys(&pool, &other).await.is_err() && keys::find_peppers(&pool, &other).await.is_err());
+    assert_eq!(sqlx::query_as::<_, (i64, i64)>(count).fetch_one(&pool).await.unwrap(), (1, 1));
+}

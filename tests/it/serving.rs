@@ -1,0 +1,130 @@
+//! Beside the three services: health, reflection, plain HTTP, limits and drain.
+
+use std::time::Duration;
+
+use countersign::config::LimitArgs;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_reflection::pb::{v1, v1alpha};
+
+use crate::harness::{LIMITS, TestServer};
+
+pub struct Answer {
+    pub status: u16,
+    pub body: String,
+    headers: Vec<(String, String)>,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// A plain HTTP/1.1 GET.
+pub async fn http_get(endpoint: &str, path: &str) -> Answer {
+    http(endpoint, &format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).await
+}
+
+async fn http(endpoint: &str, request: &str) -> Answer {
+    let mut stream = TcpStream::connect(endpoint.strip_prefix("http://").unwrap()).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let mut lines = head.lines();
+    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let headers = lines.map(|line| line.split_once(": ").unwrap()).map(|(n, v)| (n.to_lowercase(), v.to_owned()));
+    Answer { status, headers: headers.collect(), body: body.to_owned() }
+}
+
+#[tokio::test]
+async fn plain_http_finds_documents_and_nothing_else() {
+    let server = TestServer::start().await;
+    for path in ["/.well-known/jwks.json", "/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"] {
+        let answer = http_get(&server.endpoint, path).await;
+        assert_eq!(answer.status, 200, "{path}");
+        assert!(answer.header("content-type").unwrap().contains("json"), "{path}");
+        assert!(answer.header("cache-control").is_some(), "{path}");
+    }
+    assert_eq!(http_get(&server.endpoint, "/healthz").await.status, 200);
+    assert_eq!(http_get(&server.endpoint, "/readyz").await.status, 200);
+    assert_eq!(http_get(&server.endpoint, "/nothing").await.status, 404);
+    assert_eq!(http_get(&server.endpoint, "/countersign.v1.OrgService/GetOrg").await.status, 415);
+}
+
+#[tokio::test]
+async fn health_tells_of_each_service_and_of_a_database_that_is_gone() {
+    let server = TestServer::start().await;
+    let mut health = HealthClient::new(server.operator.channel.clone());
+    let services = ["", "countersign.v1.AccountService", "countersign.v1.OrgService", "countersign.v1.TokenService"];
+    for service in services {
+        let mut watch = health.watch(HealthCheckRequest { service: service.into() }).await.unwrap().into_inner();
+        while watch.message().await.unwrap().unwrap().status() != ServingStatus::Serving {}
+    }
+    let unknown = health.check(HealthCheckRequest { service: "x".into() }).await.unwrap_err();
+    assert_eq!(crate::harness::reason(&unknown), "RESOURCE_NOT_FOUND");
+
+    let mut watch = health.watch(HealthCheckRequest { service: String::new() }).await.unwrap().into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    server.state.db.close().await;
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    assert_eq!(http_get(&server.endpoint, "/readyz").await.status, 503);
+    assert_eq!(http_get(&server.endpoint, "/healthz").await.status, 200);
+}
+
+#[tokio::test]
+async fn reflection_speaks_both_versions() {
+    let server = TestServer::start().await;
+    let channel = server.operator.channel.clone();
+    let ask = v1::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(v1::server_reflection_request::MessageRequest::ListServices(String::new())),
+    };
+    let mut client = v1::server_reflection_client::ServerReflectionClient::new(channel.clone());
+    let mut answers = client.server_reflection_info(tokio_stream::once(ask)).await.unwrap().into_inner();
+    let answer = format!("{:?}", answers.message().await.unwrap().unwrap());
+    let ask = v1alpha::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(v1alpha::server_reflection_request::MessageRequest::ListServices(String::new())),
+    };
+    let mut client = v1alpha::server_reflection_client::ServerReflectionClient::new(channel);
+    let mut answers = client.server_reflection_info(tokio_stream::once(ask)).await.unwrap().into_inner();
+    let older = format!("{:?}", answers.message().await.unwrap().unwrap());
+    for service in ["AccountService", "OrgService", "TokenService", "grpc.health.v1.Health"] {
+        assert!(answer.contains(service) && older.contains(service), "{service}");
+    }
+}
+
+#[tokio::test]
+async fn reflection_can_be_switched_off() {
+    let server = TestServer::with_limits(LimitArgs { reflection: false, ..LIMITS }).await;
+    let ask = v1::ServerReflectionRequest { host: String::new(), message_request: None };
+    let mut client = v1::server_reflection_client::ServerReflectionClient::new(server.operator.channel.clone());
+    let status = client.server_reflection_info(tokio_stream::once(ask)).await.unwrap_err();
+    assert_eq!(crate::harness::reason(&status), "METHOD_UNKNOWN");
+}
+
+#[tokio::test]
+async fn headers_above_the_limit_are_refused_and_the_server_goes_on() {
+    let server = TestServer::start().await;
+    let large = server.client("x".repeat(64 << 10));
+    large.caller().await.unwrap_err();
+    server.operator.caller().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stop_lets_calls_end_and_waits_no_longer_than_its_limit() {
+    let mut server = TestServer::start().await;
+    // A health watch is a call that never ends by itself.
+    let mut health = HealthClient::new(server.operator.channel.clone());
+    let mut watch = health.watch(HealthCheckRequest { service: String::new() }).await.unwrap().into_inner();
+    watch.message().await.unwrap();
+    server.shut_down();
+    let serving = server.serving.take().unwrap();
+    let done = tokio::time::timeout(LIMITS.drain_timeout + Duration::from_secs(20), serving).await;
+    done.expect("the drain has a time limit").unwrap().unwrap();
+}

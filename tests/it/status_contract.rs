@@ -1,0 +1,131 @@
+//! Every reason has its code and its form, and those statuses that the framework makes
+//! by itself have them too.
+
+use countersign::domain::caller::Origin;
+use countersign::error::{Error, Reason};
+use countersign::grpc::pb;
+use countersign::grpc::status::answer;
+use prost::Message as _;
+use tonic::{Code, Request};
+use tonic_types::StatusExt as _;
+
+use crate::harness::{LIMITS, TestServer, call_raw, claims, create_org, reason, refused, violated};
+
+/// The published table: code, reasons.
+const CODES: &[(Code, &str)] = &[
+    (
+        Code::Unauthenticated,
+        "CREDENTIAL_MISSING TOKEN_INVALID TOKEN_EXPIRED TOKEN_REVOKED TOKEN_BLOCKED ACCESS_TOKEN_INVALID \
+         ACCESS_TOKEN_STALE ACCOUNT_DEACTIVATED ORG_SUSPENDED",
+    ),
+    (Code::PermissionDenied, "PERMISSION_MISSING GRANT_EXCEEDS_CALLER TARGET_EXCEEDS_CALLER SCOPE_NOT_HELD"),
+    (
+        Code::InvalidArgument,
+        "INVALID_FIELD MALFORMED_REQUEST INVALID_TARGET SUBJECT_NOT_EXCHANGEABLE TARGET_NOT_SERVICE_ACCOUNT \
+         REQUEST_ID_REUSED",
+    ),
+    (Code::NotFound, "RESOURCE_NOT_FOUND"),
+    (Code::AlreadyExists, "RESOURCE_EXISTS NAME_HELD_BY_DELETED_ACCOUNT REQUEST_REPLAYED"),
+    (Code::FailedPrecondition, "LAST_OWNER SCOPE_TOO_WIDE LIMIT_REACHED"),
+    (Code::Aborted, "CONFLICT"),
+    (Code::ResourceExhausted, "MESSAGE_TOO_LARGE OVERLOADED"),
+    (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+    (Code::Unimplemented, "METHOD_UNKNOWN"),
+    (Code::Unavailable, "DATABASE_UNAVAILABLE"),
+    (Code::Internal, "INTERNAL"),
+];
+
+#[test]
+fn every_reason_comes_with_its_code_and_its_details() {
+    let origin = Origin { address: None, request_id: "r-1".into() };
+    let mut seen = 0;
+    for (code, names) in CODES {
+        for name in names.split_whitespace() {
+            let known = Reason::ALL.iter().find(|reason| reason.name() == name);
+            let status = answer(Error::new(*known.unwrap_or_else(|| panic!("{name} is not there"))), &origin);
+            assert_eq!((status.code(), reason(&status).as_str()), (*code, name));
+            assert_eq!(status.get_details_request_info().unwrap().request_id, "r-1");
+            assert!(!status.message().is_empty());
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, Reason::ALL.len());
+}
+
+#[test]
+fn a_source_is_never_sent() {
+    let error = Error::internal("select secret from vault at /etc/passwd");
+    let status = answer(error, &Origin { address: None, request_id: "r".into() });
+    assert_eq!(reason(&status), "INTERNAL");
+    assert!(!format!("{status:?}").contains("vault"));
+    let error = Error::from(sqlx::Error::Protocol("insert into tokens".into()));
+    assert_eq!(reason(&answer(error, &Origin { address: None, request_id: "r".into() })), "INTERNAL");
+}
+
+#[tokio::test]
+async fn the_frameworks_own_statuses_have_a_reason() {
+    let server = TestServer::start().await;
+    let create = "/countersign.v1.OrgService/CreateOrg";
+    // Field 2 is `slug`, a string: these bytes are not UTF-8.
+    let status = call_raw(&server.operator, create, vec![0x12, 0x02, 0xff, 0xfe]).await.unwrap_err();
+    assert_eq!((reason(&status).as_str(), status.code()), ("MALFORMED_REQUEST", Code::InvalidArgument));
+    // A length that goes past the end.
+    let status = call_raw(&server.operator, create, vec![0x12, 0x7f, 0x41]).await.unwrap_err();
+    assert_eq!((reason(&status).as_str(), status.code()), ("MALFORMED_REQUEST", Code::InvalidArgument));
+    // 10 MiB.
+    let large = pb::CreateOrgRequest { display_name: "x".repeat(10 << 20), ..create_org("large") };
+    let status = call_raw(&server.operator, create, large.encode_to_vec()).await.unwrap_err();
+    assert_eq!((reason(&status).as_str(), status.code()), ("MESSAGE_TOO_LARGE", Code::ResourceExhausted));
+    // The server goes on.
+    server.operator.caller().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_deadline_that_has_passed_is_told() {
+    let server = TestServer::start().await;
+    let mut request = Request::new(pb::ListOrgsRequest::default());
+    request.metadata_mut().insert("grpc-timeout", "1n".parse().unwrap());
+    let status = server.operator.orgs().list_orgs(request).await.unwrap_err();
+    assert_eq!((reason(&status).as_str(), status.code()), ("DEADLINE_EXCEEDED", Code::DeadlineExceeded));
+}
+
+#[tokio::test]
+async fn more_calls_than_allowed_are_told_to_come_back() {
+    let limits = countersign::config::LimitArgs { max_concurrent_requests: 0, ..LIMITS };
+    let server = TestServer::with_limits(limits).await;
+    let status = refused(server.operator.caller().await, Code::ResourceExhausted, "OVERLOADED");
+    assert!(status.get_details_retry_info().unwrap().retry_delay.is_some());
+}
+
+#[tokio::test]
+async fn all_violations_come_at_once() {
+    let server = TestServer::start().await;
+    let request = pb::CreateOrgRequest { slug: "A".into(), request_id: "x".into(), ..Default::default() };
+    let status = refused(server.operator.orgs().create_org(request).await, Code::InvalidArgument, "INVALID_FIELD");
+    assert_eq!(violated(&status), ["slug", "display_name", "owner", "request_id"]);
+}
+
+#[tokio::test]
+async fn a_request_id_of_the_caller_comes_back() {
+    let server = TestServer::start().await;
+    let ask = async |id: &str| {
+        let mut request = Request::new(pb::GetCallerRequest {});
+        request.metadata_mut().insert("x-request-id", id.parse().unwrap());
+        let answer = server.operator.accounts().get_caller(request).await.unwrap();
+        answer.metadata().get("x-request-id").unwrap().to_str().unwrap().to_owned()
+    };
+    assert_eq!(ask("my-id.1").await, "my-id.1");
+    for bad in ["a b", "x".repeat(65).as_str(), "a\tb", "<script>"] {
+        assert_ne!(ask(bad).await, bad);
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_is_gone_is_told_as_such() {
+    let server = TestServer::start().await;
+    let jwt = server.operator.exchange().await.unwrap().access_token;
+    assert_eq!(claims(&jwt)["iss"], server.endpoint.as_str());
+    server.state.db.close().await;
+    refused(server.operator.caller().await, Code::Unavailable, "DATABASE_UNAVAILABLE");
+    refused(server.operator.exchange().await, Code::Unavailable, "DATABASE_UNAVAILABLE");
+}
