@@ -61,10 +61,7 @@ impl Redacted {
         self.paths.push(message.full_name().to_owned());
         let oneofs: Vec<_> = message.oneofs().filter(|oneof| !oneof.is_synthetic()).collect();
         let mut body = format!("f.debug_struct(\"{}\")", message.name());
-        for field in message
-            .fields()
-            .filter(|f| f.containing_oneof().is_none_or(|o| o.is_synthetic()))
-        {
+        for field in message.fields().filter(|f| f.containing_oneof().is_none_or(|o| o.is_synthetic())) {
             let name = field.name();
             if is_redacted(&field) {
                 write!(body, ".field(\"{name}\", &\"[redacted]\")")?;
@@ -77,10 +74,7 @@ impl Redacted {
         }
         self.implement(message.name(), &format!("{body}.finish()"))?;
         for oneof in &oneofs {
-            self.oneof(
-                &format!("{}::{}", snake(message.name()), camel(oneof.name())),
-                oneof,
-            )?;
+            self.oneof(&format!("{}::{}", snake(message.name()), camel(oneof.name())), oneof)?;
         }
         Ok(())
     }
@@ -90,15 +84,9 @@ impl Redacted {
         for field in oneof.fields() {
             let variant = camel(field.name());
             if is_redacted(&field) {
-                write!(
-                    body,
-                    "Self::{variant}(_) => f.write_str(\"{variant}([redacted])\"),"
-                )?;
+                write!(body, "Self::{variant}(_) => f.write_str(\"{variant}([redacted])\"),")?;
             } else {
-                write!(
-                    body,
-                    "Self::{variant}(v) => f.debug_tuple(\"{variant}\").field(v).finish(),"
-                )?;
+                write!(body, "Self::{variant}(v) => f.debug_tuple(\"{variant}\").field(v).finish(),")?;
             }
         }
         self.implement(type_name, &format!("{body}}}"))
@@ -115,16 +103,12 @@ impl Redacted {
 /// Whether the field's options say `debug_redact = true` (field 16 of `FieldOptions`).
 fn is_redacted(field: &FieldDescriptor) -> bool {
     let options = field.options();
-    let known = options
-        .get_field_by_name("debug_redact")
-        .is_some_and(|v| v.as_bool() == Some(true));
+    let known = options.get_field_by_name("debug_redact").is_some_and(|v| v.as_bool() == Some(true));
     known || options.unknown_fields().any(|field| field.number() == 16)
 }
 
 fn camel(name: &str) -> String {
-    name.split('_')
-        .map(|word| word[..1].to_uppercase() + &word[1..])
-        .collect()
+    name.split('_').map(|word| word[..1].to_uppercase() + &word[1..]).collect()
 }
 
 fn snake(name: &str) -> String {

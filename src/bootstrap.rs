@@ -82,10 +82,7 @@ async fn create_operator(state: &State, tx: &mut PgConnection) -> Result<(Accoun
     let name = constant(AccountName::parse(OPERATOR))?;
     let slug = constant(Slug::parse(SYSTEM))?;
     let title = constant(DisplayName::parse("Countersign"))?;
-    let username = constant(Email::parse(&format!(
-        "{OPERATOR}@{SYSTEM}.{}",
-        state.issuer_host()
-    )))?;
+    let username = constant(Email::parse(&format!("{OPERATOR}@{SYSTEM}.{}", state.issuer_host())))?;
     let now = state.clock.now();
     db::orgs::insert(&mut *tx, SYSTEM_ORG, &slug, &title, now).await?;
     let new = NewServiceAccount {
@@ -99,19 +96,10 @@ async fn create_operator(state: &State, tx: &mut PgConnection) -> Result<(Accoun
         deactivated: false,
     };
     db::accounts::insert(&mut *tx, &new, now).await?;
-    let platform = Permission::OWN
-        .iter()
-        .filter(|permission| permission.is_platform());
+    let platform = Permission::OWN.iter().filter(|permission| permission.is_platform());
     let grant = |permission: &Permission| {
         let right = Right::Permission(permission.clone());
-        (
-            state.clock.new_id::<GrantId>(),
-            HeldGrant {
-                right,
-                node: Node::Org,
-                role_permissions: Vec::new(),
-            },
-        )
+        (state.clock.new_id::<GrantId>(), HeldGrant { right, node: Node::Org, role_permissions: Vec::new() })
     };
     let grants: Vec<_> = platform.map(grant).collect();
     let numbered: Vec<_> = grants.iter().map(|(id, grant)| (*id, grant)).collect();
@@ -121,10 +109,7 @@ async fn create_operator(state: &State, tx: &mut PgConnection) -> Result<(Accoun
         org_id: SYSTEM_ORG,
         kind: "operator.created",
         resource_ids: vec![new.account_id.to_string()],
-        fields: grants
-            .iter()
-            .map(|(_, grant)| FieldChange::set("grants", &grant.right))
-            .collect(),
+        fields: grants.iter().map(|(_, grant)| FieldChange::set("grants", &grant.right)).collect(),
         subjects: vec![new.account_id.to_string()],
     };
     Ok((new.account_id, change))

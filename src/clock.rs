@@ -19,24 +19,19 @@ impl Clock {
     pub fn now(&self) -> OffsetDateTime {
         #[expect(clippy::disallowed_methods, reason = "this is where time enters")]
         let now = OffsetDateTime::now_utc();
-        let now = now
-            .replace_nanosecond(now.nanosecond() / 1_000 * 1_000)
-            .unwrap_or(now);
+        let now = now.replace_nanosecond(now.nanosecond() / 1_000 * 1_000).unwrap_or(now);
         now + time::Duration::microseconds(self.ahead_micros.load(Ordering::Relaxed))
     }
 
     /// Moves this clock and its clones forward.
     pub fn advance(&self, by: Duration) {
-        self.ahead_micros
-            .fetch_add(by.as_micros() as i64, Ordering::Relaxed);
+        self.ahead_micros.fetch_add(by.as_micros() as i64, Ordering::Relaxed);
     }
 
     /// A fresh UUIDv7 (RFC 9562): its first 48 bits are the time in milliseconds.
     pub fn new_id<T: From<Uuid>>(&self) -> T {
         let millis = (self.now().unix_timestamp_nanos() / 1_000_000) as u64;
-        uuid::Builder::from_unix_timestamp_millis(millis, &random())
-            .into_uuid()
-            .into()
+        uuid::Builder::from_unix_timestamp_millis(millis, &random()).into_uuid().into()
     }
 }
 

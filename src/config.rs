@@ -70,12 +70,7 @@ pub enum LogFormat {
 pub struct DatabaseArgs {
     /// The database: `postgres://user:password@host/name`, with `?sslmode=verify-full` over a network.
     /// Better given as a variable: flags can be read by every process of the machine.
-    #[arg(
-        long,
-        env = "COUNTERSIGN_DATABASE_URL",
-        hide_env_values = true,
-        value_name = "URL"
-    )]
+    #[arg(long, env = "COUNTERSIGN_DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: DatabaseUrl,
 }
 
@@ -108,12 +103,7 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub master_key: MasterKeyArgs,
     /// Where to listen, for gRPC and plain HTTP alike. Port 0 takes a free one.
-    #[arg(
-        long,
-        env = "COUNTERSIGN_LISTEN",
-        default_value = "127.0.0.1:50051",
-        value_name = "ADDRESS:PORT"
-    )]
+    #[arg(long, env = "COUNTERSIGN_LISTEN", default_value = "127.0.0.1:50051", value_name = "ADDRESS:PORT")]
     pub listen: SocketAddr,
     #[command(flatten)]
     pub limits: LimitArgs,
@@ -123,12 +113,7 @@ pub struct ServeArgs {
 #[derive(Args, Clone, Copy, Debug)]
 pub struct LimitArgs {
     /// Connections to the database.
-    #[arg(
-        long,
-        env = "COUNTERSIGN_DATABASE_CONNECTIONS",
-        default_value_t = 16,
-        value_name = "N"
-    )]
+    #[arg(long, env = "COUNTERSIGN_DATABASE_CONNECTIONS", default_value_t = 16, value_name = "N")]
     pub database_connections: u32,
     /// The largest request message, in bytes.
     #[arg(long, env = "COUNTERSIGN_MAX_MESSAGE_SIZE", default_value_t = 1 << 20, value_name = "BYTES")]
@@ -137,12 +122,7 @@ pub struct LimitArgs {
     #[arg(long, env = "COUNTERSIGN_MAX_HEADER_SIZE", default_value_t = 16 << 10, value_name = "BYTES")]
     pub max_header_size: u32,
     /// Calls under way at once; more are told to come back in a second.
-    #[arg(
-        long,
-        env = "COUNTERSIGN_MAX_CONCURRENT_REQUESTS",
-        default_value_t = 1_024,
-        value_name = "N"
-    )]
+    #[arg(long, env = "COUNTERSIGN_MAX_CONCURRENT_REQUESTS", default_value_t = 1_024, value_name = "N")]
     pub max_concurrent_requests: usize,
     /// The longest that a call may take, in seconds; its own deadline may be shorter.
     #[arg(long, env = "COUNTERSIGN_REQUEST_TIMEOUT", default_value = "10", value_parser = seconds, value_name = "SECONDS")]
@@ -159,20 +139,10 @@ pub struct LimitArgs {
 #[derive(Args, Clone, Debug)]
 pub struct DevArgs {
     /// Where everything is kept: the database, the master key, `dev.env`.
-    #[arg(
-        long,
-        env = "COUNTERSIGN_DATA_DIR",
-        default_value = ".countersign",
-        value_name = "DIR"
-    )]
+    #[arg(long, env = "COUNTERSIGN_DATA_DIR", default_value = ".countersign", value_name = "DIR")]
     pub data_dir: PathBuf,
     /// Where to listen. Port 0 takes a free one.
-    #[arg(
-        long,
-        env = "COUNTERSIGN_LISTEN",
-        default_value = "127.0.0.1:50051",
-        value_name = "ADDRESS:PORT"
-    )]
+    #[arg(long, env = "COUNTERSIGN_LISTEN", default_value = "127.0.0.1:50051", value_name = "ADDRESS:PORT")]
     pub listen: SocketAddr,
     /// Do the tour and stop.
     #[arg(long)]
@@ -263,23 +233,14 @@ impl FromStr for Issuer {
         let host: String = authority
             .host()
             .chars()
-            .map(|c| {
-                if c.is_ascii_alphanumeric() || c == '.' {
-                    c
-                } else {
-                    '-'
-                }
-            })
+            .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' })
             .collect();
         let host = host.trim_matches('-').to_ascii_lowercase();
         // So that name, `@`, slug and `.` leave room in the 254 characters of a username.
         if host.is_empty() || host.len() > 149 {
             return Err("must have a host of 1 to 149 characters");
         }
-        Ok(Self {
-            url: text.to_owned(),
-            host,
-        })
+        Ok(Self { url: text.to_owned(), host })
     }
 }
 

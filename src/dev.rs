@@ -60,9 +60,8 @@ async fn run_on(
     let endpoint = endpoint(address);
     let pool = open_database(database, limits.database_connections).await?;
     let master = master_keys(&args.data_dir.join("master.key"))?;
-    let issuer: Issuer = endpoint
-        .parse()
-        .map_err(|wrong| anyhow::anyhow!("the issuer {endpoint} {wrong}"))?;
+    let issuer: Issuer =
+        endpoint.parse().map_err(|wrong| anyhow::anyhow!("the issuer {endpoint} {wrong}"))?;
     let state = State::open(pool.clone(), master, issuer, Clock::default()).await?;
 
     let (stop, stopped) = oneshot::channel::<()>();
@@ -81,8 +80,7 @@ async fn run_on(
             org_id: Some(done.org_id.clone()),
             service_token: Some(done.service_token.clone()),
         };
-        env.write(&path)
-            .with_context(|| format!("writing {}", path.display()))?;
+        env.write(&path).with_context(|| format!("writing {}", path.display()))?;
         tour::tell(&done, database, began.elapsed())?;
         if !args.exit {
             tour::suggest(&endpoint, &path)?;
@@ -99,9 +97,7 @@ async fn run_on(
 
 /// Binds, or says in words why not.
 pub async fn listen(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("listening on {address}"))
+    TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))
 }
 
 /// Where clients on this machine reach an address; a wildcard is reached through loopback.
@@ -118,16 +114,9 @@ fn endpoint(address: SocketAddr) -> String {
 fn prepare(data_dir: &Path) -> Result<()> {
     let make = || -> io::Result<()> {
         // Others may pass through, so that PostgreSQL's own user reaches its files; what is secret is 0600.
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o711)
-            .create(data_dir)?;
+        fs::DirBuilder::new().recursive(true).mode(0o711).create(data_dir)?;
         let ignore = data_dir.join(".gitignore");
-        if ignore.exists() {
-            Ok(())
-        } else {
-            fs::write(ignore, "*\n")
-        }
+        if ignore.exists() { Ok(()) } else { fs::write(ignore, "*\n") }
     };
     make().with_context(|| format!("making the data directory {}", data_dir.display()))
 }
@@ -136,11 +125,7 @@ async fn start_database(data_dir: &Path) -> Result<Server> {
     let data_dir = data_dir.to_owned();
     let start = move || {
         let progress = |line: &str| eprintln!("{line}");
-        Server::start(&Options {
-            data_dir: &data_dir,
-            durable: true,
-            progress: &progress,
-        })
+        Server::start(&Options { data_dir: &data_dir, durable: true, progress: &progress })
     };
     tokio::task::spawn_blocking(start).await?
 }
@@ -164,9 +149,7 @@ async fn open_database(server: &Server, connections: u32) -> Result<PgPool> {
         DATABASE
     );
     if !there.fetch_one(&mut maintenance).await? {
-        sqlx::raw_sql("create database countersign")
-            .execute(&mut maintenance)
-            .await?;
+        sqlx::raw_sql("create database countersign").execute(&mut maintenance).await?;
     }
     maintenance.close().await?;
     let options = connect_options(server, DATABASE);
@@ -194,11 +177,7 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(new)?;
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(new)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(new, path)

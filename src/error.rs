@@ -245,10 +245,7 @@ pub struct Violations(Vec<Violation>);
 impl Violations {
     /// Notes that `field` is wrong.
     pub fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
-        self.0.push(Violation {
-            field: field.into(),
-            description: description.into(),
-        });
+        self.0.push(Violation { field: field.into(), description: description.into() });
     }
 
     /// The value, or a note that `field` is wrong.
@@ -265,39 +262,23 @@ impl Violations {
         parse: impl Fn(&str) -> Result<T, E>,
     ) -> Vec<T> {
         if values.len() > limit {
-            self.add(
-                field,
-                format!("holds {} values; at most {limit} are allowed", values.len()),
-            );
+            self.add(field, format!("holds {} values; at most {limit} are allowed", values.len()));
             return Vec::new();
         }
         let each = values.iter().enumerate();
-        each.filter_map(|(i, value)| self.check(&format!("{field}[{i}]"), parse(value)))
-            .collect()
+        each.filter_map(|(i, value)| self.check(&format!("{field}[{i}]"), parse(value))).collect()
     }
 
     /// `Ok` when nothing was noted.
     pub fn finish(self) -> Result<()> {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            Err(self.error())
-        }
+        if self.0.is_empty() { Ok(()) } else { Err(self.error()) }
     }
 
     /// The error that lists what was noted.
     pub fn error(self) -> Error {
-        let fields: Vec<_> = self
-            .0
-            .iter()
-            .map(|v| format!("{}: {}", v.field, v.description))
-            .take(3)
-            .collect();
-        let more = if self.0.len() > 3 {
-            format!("; and {} more", self.0.len() - 3)
-        } else {
-            String::new()
-        };
+        let fields: Vec<_> =
+            self.0.iter().map(|v| format!("{}: {}", v.field, v.description)).take(3).collect();
+        let more = if self.0.len() > 3 { format!("; and {} more", self.0.len() - 3) } else { String::new() };
         let mut error = Error::with_message(Reason::InvalidField, format!("{}{more}", fields.join("; ")));
         error.0.violations = self.0;
         error

@@ -49,14 +49,15 @@ async fn probe(state: Arc<State>, health: HealthReporter) {
         }
         said = Some(answers);
         state.ready.send_replace(answers);
-        let status = if answers {
-            ServingStatus::Serving
-        } else {
-            ServingStatus::NotServing
-        };
-        for service in SERVICES.into_iter().chain([""]) {
-            health.set_service_status(service, status).await;
-        }
+        report(&health, answers).await;
+    }
+}
+
+/// Sets the health of every service, and of the whole.
+pub async fn report(health: &HealthReporter, serving: bool) {
+    let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+    for service in SERVICES.into_iter().chain([""]) {
+        health.set_service_status(service, status).await;
     }
 }
 

@@ -55,9 +55,8 @@ async fn serve(args: ServeArgs) -> Result<()> {
 
 async fn migrate(args: DatabaseArgs) -> Result<()> {
     let options = pool::options(args.database_url.expose()).context("--database-url")?;
-    let mut connection = PgConnection::connect_with(&options)
-        .await
-        .context("the database cannot be reached")?;
+    let mut connection =
+        PgConnection::connect_with(&options).await.context("the database cannot be reached")?;
     schema::migrate(&mut connection).await?;
     connection.close().await?;
     println!("the schema is at migration {}", schema::newest());
@@ -101,17 +100,10 @@ impl Output {
     /// terminal's stand-in: what goes into a pipe or a log stays there.
     fn open(path: Option<PathBuf>) -> Result<Self> {
         let Some(path) = path else {
-            ensure!(
-                stdout().is_terminal(),
-                "the token is shown on a terminal alone: give --output FILE"
-            );
+            ensure!(stdout().is_terminal(), "the token is shown on a terminal alone: give --output FILE");
             return Ok(Self::Terminal);
         };
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path);
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         let file = file.with_context(|| format!("--output {}: making a new file", path.display()))?;
         Ok(Self::File(file, path))
     }
@@ -144,9 +136,7 @@ fn remove(path: &Path) {
 async fn database(args: &DatabaseArgs, connections: u32) -> Result<PgPool> {
     let options = pool::options(args.database_url.expose()).context("--database-url")?;
     let db = pool::lazy(options, connections);
-    schema::ping(&db)
-        .await
-        .context("the database cannot be reached")?;
+    schema::ping(&db).await.context("the database cannot be reached")?;
     schema::check(&db).await?;
     Ok(db)
 }

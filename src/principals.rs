@@ -44,9 +44,8 @@ pub async fn by_text(state: &State, text: &str) -> Result<Arc<Principal>> {
 pub async fn by_access_token(state: &State, jwt: &str) -> Result<(Arc<Principal>, AccessToken)> {
     let now = state.clock.now();
     let token = state.ring.verify(jwt, now)?;
-    let principal = db::principals::find(&state.db, token.token_id)
-        .await?
-        .ok_or(Reason::AccessTokenInvalid)?;
+    let principal =
+        db::principals::find(&state.db, token.token_id).await?.ok_or(Reason::AccessTokenInvalid)?;
     if principal.org_id != token.org_id || principal.account_id != token.account_id {
         return Err(Reason::AccessTokenInvalid.into());
     }

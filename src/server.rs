@@ -22,6 +22,8 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
     let (reporter, health) = tonic_health::server::health_reporter();
+    // The keys were just read from the database: it answers.
+    jobs::report(&reporter, true).await;
     let limits = Limits {
         max_message_size: options.max_message_size,
         max_concurrent_requests: options.max_concurrent_requests,
@@ -34,11 +36,7 @@ pub async fn run(
     let drain = async move {
         shutdown.await;
         // Whoever balances load sees it before the connections go.
-        for service in grpc::SERVICES.into_iter().chain([""]) {
-            reporter
-                .set_service_status(service, tonic_health::ServingStatus::NotServing)
-                .await;
-        }
+        jobs::report(&reporter, false).await;
         let _ = stopping.send(());
     };
     let serving = Server::builder()

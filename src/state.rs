@@ -56,8 +56,7 @@ impl State {
     /// Reads the keys again: other nodes may have made new ones.
     pub async fn reload_keys(&self) -> Result<(), KeysError> {
         let peppers = find_peppers(&self.db, &self.master).await?;
-        self.ring
-            .replace(find_signing_keys(&self.db, &self.master).await?);
+        self.ring.replace(find_signing_keys(&self.db, &self.master).await?);
         self.peppers.store(Arc::new(peppers));
         Ok(())
     }

@@ -14,20 +14,11 @@ use crate::config::{LogArgs, LogFormat};
 /// # Errors
 /// When the levels cannot be read.
 pub fn start(args: &LogArgs) -> anyhow::Result<()> {
-    let levels: Targets = args
-        .log
-        .parse()
-        .map_err(|error| anyhow::anyhow!("--log {:?}: {error}", args.log))?;
+    let levels: Targets =
+        args.log.parse().map_err(|error| anyhow::anyhow!("--log {:?}: {error}", args.log))?;
     let layer = match args.log_format {
-        LogFormat::Json => fmt::layer()
-            .json()
-            .flatten_event(true)
-            .with_writer(stderr)
-            .boxed(),
-        LogFormat::Pretty => fmt::layer()
-            .with_ansi(stderr().is_terminal())
-            .with_writer(stderr)
-            .boxed(),
+        LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(stderr).boxed(),
+        LogFormat::Pretty => fmt::layer().with_ansi(stderr().is_terminal()).with_writer(stderr).boxed(),
     };
     let _ = registry().with(layer.with_filter(levels)).try_init();
     Ok(())

@@ -163,13 +163,10 @@ pub async fn insert(
         org_id,
         account_id
     );
-    let taken = taken
-        .execute(&mut *tx)
-        .await
-        .map_err(|error| match constraint(&error) {
-            Some("usernames_pk") => Error::exists("username", new.username),
-            _ => error.into(),
-        })?;
+    let taken = taken.execute(&mut *tx).await.map_err(|error| match constraint(&error) {
+        Some("usernames_pk") => Error::exists("username", new.username),
+        _ => error.into(),
+    })?;
     one_row(&taken, "taking a username")?;
     let query = sqlx::query_as!(
         Account,
@@ -196,13 +193,10 @@ pub async fn insert(
         new.deactivated.then_some(now),
         now
     );
-    let account = query
-        .fetch_one(&mut *tx)
-        .await
-        .map_err(|error| match constraint(&error) {
-            Some("accounts_name_unique") => Error::exists("account", new.name),
-            _ => error.into(),
-        })?;
+    let account = query.fetch_one(&mut *tx).await.map_err(|error| match constraint(&error) {
+        Some("accounts_name_unique") => Error::exists("account", new.name),
+        _ => error.into(),
+    })?;
     let member = sqlx::query!(
         "insert into memberships (org_id, account_id, home_org_id, title, version, create_time)
          values ($1, $2, $1, $3, 1, $4)",
@@ -212,11 +206,8 @@ pub async fn insert(
         now
     );
     one_row(&member.execute(&mut *tx).await?, "making a membership")?;
-    let listed = sqlx::query!(
-        "insert into account_orgs (account_id, org_id) values ($1, $2)",
-        account_id,
-        org_id
-    );
+    let listed =
+        sqlx::query!("insert into account_orgs (account_id, org_id) values ($1, $2)", account_id, org_id);
     one_row(&listed.execute(tx).await?, "listing a membership")?;
     Ok(account)
 }

@@ -51,20 +51,12 @@ pub struct FieldChange {
 impl FieldChange {
     /// A field that had no value before.
     pub fn set(field: &'static str, new_value: impl ToString) -> Self {
-        Self {
-            field,
-            old_value: None,
-            new_value: Some(new_value.to_string()),
-        }
+        Self { field, old_value: None, new_value: Some(new_value.to_string()) }
     }
 
     /// A field that has no value any more.
     pub fn cleared(field: &'static str, old_value: impl ToString) -> Self {
-        Self {
-            field,
-            old_value: Some(old_value.to_string()),
-            new_value: None,
-        }
+        Self { field, old_value: Some(old_value.to_string()), new_value: None }
     }
 }
 

@@ -119,15 +119,10 @@ pub async fn find_held(
     account_id: AccountId,
 ) -> Result<Vec<HeldGrant>> {
     let grants = find_of(&mut *db, org_id, account_id).await?;
-    let pairs: Vec<_> = grants
-        .iter()
-        .map(|grant| Ok((grant.right()?, grant.node()?)))
-        .collect::<Result<_>>()?;
+    let pairs: Vec<_> =
+        grants.iter().map(|grant| Ok((grant.right()?, grant.node()?))).collect::<Result<_>>()?;
     let roles = find_roles(db, org_id, pairs.iter().map(|(right, _)| right)).await?;
-    Ok(pairs
-        .into_iter()
-        .map(|(right, node)| held(right, node, &roles))
-        .collect())
+    Ok(pairs.into_iter().map(|(right, node)| held(right, node, &roles)).collect())
 }
 
 /// A grant with what its role carries.
@@ -136,11 +131,7 @@ pub fn held(right: Right, node: Node, roles: &BTreeMap<RoleId, Vec<Permission>>)
         Right::Custom(id) => roles.get(id).cloned().unwrap_or_default(),
         _ => Vec::new(),
     };
-    HeldGrant {
-        right,
-        node,
-        role_permissions,
-    }
+    HeldGrant { right, node, role_permissions }
 }
 
 /// The permissions of those custom roles among the rights that exist.
@@ -150,11 +141,7 @@ pub async fn find_roles<'a>(
     rights: impl IntoIterator<Item = &'a Right>,
 ) -> Result<BTreeMap<RoleId, Vec<Permission>>> {
     let custom = |right: &Right| {
-        if let Right::Custom(id) = right {
-            Some(id.uuid())
-        } else {
-            None
-        }
+        if let Right::Custom(id) = right { Some(id.uuid()) } else { None }
     };
     let ids: Vec<Uuid> = rights.into_iter().filter_map(custom).collect();
     if ids.is_empty() {
@@ -166,15 +153,10 @@ pub async fn find_roles<'a>(
         &ids
     );
     let parse = |texts: Vec<String>| -> Result<Vec<_>> {
-        texts
-            .iter()
-            .map(|text| Permission::parse(text).map_err(damaged("permission")))
-            .collect()
+        texts.iter().map(|text| Permission::parse(text).map_err(damaged("permission"))).collect()
     };
     let rows = query.fetch_all(db).await?;
-    rows.into_iter()
-        .map(|row| Ok((row.role_id.into(), parse(row.permissions)?)))
-        .collect()
+    rows.into_iter().map(|row| Ok((row.role_id.into(), parse(row.permissions)?))).collect()
 }
 
 /// Gives rights to an account; those that it holds already change nothing. Returns what is new.
@@ -188,17 +170,11 @@ pub async fn insert(
     let ids: Vec<Uuid> = new.iter().map(|(id, _)| id.uuid()).collect();
     let rights: Vec<String> = new.iter().map(|(_, grant)| grant.right.to_string()).collect();
     let role = |grant: &HeldGrant| {
-        if let Right::Custom(id) = grant.right {
-            Some(id.uuid())
-        } else {
-            None
-        }
+        if let Right::Custom(id) = grant.right { Some(id.uuid()) } else { None }
     };
     let roles: Vec<Option<Uuid>> = new.iter().map(|(_, grant)| role(grant)).collect();
-    let paths: Vec<Option<String>> = new
-        .iter()
-        .map(|(_, grant)| grant.node.path().map(|path| path.to_string()))
-        .collect();
+    let paths: Vec<Option<String>> =
+        new.iter().map(|(_, grant)| grant.node.path().map(|path| path.to_string())).collect();
     let query = sqlx::query_as!(
         Grant,
         "insert into grants (org_id, grant_id, account_id, right_id, role_id, resource, create_time)
@@ -220,19 +196,13 @@ pub async fn insert(
 /// Takes grants away, all or none.
 pub async fn delete(tx: &mut PgConnection, org_id: OrgId, grant_ids: &[GrantId]) -> Result<()> {
     let ids: Vec<Uuid> = grant_ids.iter().map(|id| id.uuid()).collect();
-    let query = sqlx::query!(
-        "delete from grants where org_id = $1 and grant_id = any($2)",
-        org_id.uuid(),
-        &ids
-    );
+    let query =
+        sqlx::query!("delete from grants where org_id = $1 and grant_id = any($2)", org_id.uuid(), &ids);
     let deleted = query.execute(tx).await?.rows_affected();
     if deleted == ids.len() as u64 {
         Ok(())
     } else {
-        Err(Error::internal(format!(
-            "deleting {} grants touched {deleted}",
-            ids.len()
-        )))
+        Err(Error::internal(format!("deleting {} grants touched {deleted}", ids.len())))
     }
 }
 

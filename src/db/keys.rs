@@ -37,27 +37,18 @@ impl<E: Into<crate::error::Error>> From<E> for KeysError {
 
 /// Opens all peppers.
 pub async fn find_peppers(db: &PgPool, master: &MasterKeys) -> Result<Peppers, KeysError> {
-    let rows = sqlx::query!("select pepper_id, sealed from peppers order by pepper_id")
-        .fetch_all(db)
-        .await?;
-    Peppers::open(
-        master,
-        rows.iter().map(|row| (row.pepper_id, row.sealed.as_slice())),
-    )
-    .map_err(KeysError::Peppers)
+    let rows = sqlx::query!("select pepper_id, sealed from peppers order by pepper_id").fetch_all(db).await?;
+    Peppers::open(master, rows.iter().map(|row| (row.pepper_id, row.sealed.as_slice())))
+        .map_err(KeysError::Peppers)
 }
 
 /// Opens all keys that are not revoked.
 pub async fn find_signing_keys(db: &PgPool, master: &MasterKeys) -> Result<KeySet, KeysError> {
     let rows = sqlx::query!("select kid, state, sealed from signing_keys order by create_time, kid");
     let rows = rows.fetch_all(db).await?;
-    let known = rows.iter().filter_map(|row| {
-        Some((
-            row.kid.as_str(),
-            KeyState::parse(&row.state)?,
-            row.sealed.as_slice(),
-        ))
-    });
+    let known = rows
+        .iter()
+        .filter_map(|row| Some((row.kid.as_str(), KeyState::parse(&row.state)?, row.sealed.as_slice())));
     KeySet::open(master, known).map_err(KeysError::SigningKeys)
 }
 

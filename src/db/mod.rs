@@ -75,8 +75,6 @@ fn damaged(what: &'static str) -> impl Fn(Invalid) -> Error {
 fn one_row(done: &sqlx::postgres::PgQueryResult, what: &'static str) -> Result<()> {
     match done.rows_affected() {
         1 => Ok(()),
-        rows => Err(Error::internal(format!(
-            "{what} touched {rows} rows instead of one"
-        ))),
+        rows => Err(Error::internal(format!("{what} touched {rows} rows instead of one"))),
     }
 }

@@ -52,10 +52,8 @@ pub async fn page(db: &mut PgConnection, after: Option<OrgId>, size: i64) -> Res
         size + 1
     );
     let rows = rows.fetch_all(&mut *db).await?;
-    let counted = sqlx::query_scalar!(
-        r#"select count(*) as "n!" from (select 1 from orgs limit $1) few"#,
-        COUNTED + 1
-    );
+    let counted =
+        sqlx::query_scalar!(r#"select count(*) as "n!" from (select 1 from orgs limit $1) few"#, COUNTED + 1);
     let counted = counted.fetch_one(db).await?;
     Ok(Page::of(rows, size, counted, |org| org.id().to_string()))
 }
@@ -66,10 +64,7 @@ pub async fn page(db: &mut PgConnection, after: Option<OrgId>, size: i64) -> Res
 /// # Errors
 /// `RESOURCE_NOT_FOUND` when there is no such org.
 pub async fn lock(tx: &mut PgConnection, org_id: OrgId) -> Result<()> {
-    let row = sqlx::query_scalar!(
-        "select org_id from orgs where org_id = $1 for update",
-        org_id.uuid()
-    );
+    let row = sqlx::query_scalar!("select org_id from orgs where org_id = $1 for update", org_id.uuid());
     match row.fetch_optional(tx).await? {
         Some(_) => Ok(()),
         None => Err(Error::not_found("org", org_id)),
@@ -87,18 +82,12 @@ pub async fn insert(
     display_name: &DisplayName,
     now: OffsetDateTime,
 ) -> Result<Org> {
-    let taken = sqlx::query!(
-        "insert into slugs (slug, org_id) values ($1, $2)",
-        slug.as_str(),
-        org_id.uuid()
-    );
-    let taken = taken
-        .execute(&mut *tx)
-        .await
-        .map_err(|error| match constraint(&error) {
-            Some("slugs_pk") => Error::exists("org", slug),
-            _ => error.into(),
-        })?;
+    let taken =
+        sqlx::query!("insert into slugs (slug, org_id) values ($1, $2)", slug.as_str(), org_id.uuid());
+    let taken = taken.execute(&mut *tx).await.map_err(|error| match constraint(&error) {
+        Some("slugs_pk") => Error::exists("org", slug),
+        _ => error.into(),
+    })?;
     one_row(&taken, "taking a slug")?;
     let query = sqlx::query_as!(
         Org,

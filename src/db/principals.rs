@@ -18,10 +18,8 @@ type GrantRow = (String, Option<String>, Option<Vec<String>>);
 
 /// The principal behind a token; none when the token does not exist.
 pub async fn find(db: &PgPool, token_id: TokenId) -> Result<Option<Principal>> {
-    let narrow = sqlx::query_scalar!(
-        "select org_id from credentials where credential_id = $1",
-        token_id.uuid()
-    );
+    let narrow =
+        sqlx::query_scalar!("select org_id from credentials where credential_id = $1", token_id.uuid());
     let Some(org_id) = narrow.fetch_optional(db).await? else {
         return Ok(None);
     };
@@ -66,10 +64,7 @@ pub async fn find(db: &PgPool, token_id: TokenId) -> Result<Option<Principal>> {
         return Ok(None);
     };
     let permissions = |texts: &[String]| -> Result<Vec<Permission>> {
-        texts
-            .iter()
-            .map(|text| Permission::parse(text).map_err(damaged("permission")))
-            .collect()
+        texts.iter().map(|text| Permission::parse(text).map_err(damaged("permission"))).collect()
     };
     let grant = |(right, path, role): &GrantRow| -> Result<HeldGrant> {
         Ok(HeldGrant {
@@ -80,11 +75,7 @@ pub async fn find(db: &PgPool, token_id: TokenId) -> Result<Option<Principal>> {
     };
     let path = |text: &String| ResourcePath::parse(text).map_err(damaged("resource path"));
     let audience = |text: &String| Audience::parse(text).map_err(damaged("audience"));
-    let secrets = row
-        .macs
-        .into_iter()
-        .zip(row.peppers)
-        .map(|(mac, pepper)| SecretRecord { mac, pepper });
+    let secrets = row.macs.into_iter().zip(row.peppers).map(|(mac, pepper)| SecretRecord { mac, pepper });
     Ok(Some(Principal {
         token_id,
         org_id: org_id.into(),
@@ -96,11 +87,7 @@ pub async fn find(db: &PgPool, token_id: TokenId) -> Result<Option<Principal>> {
         restrictions: Restrictions {
             scopes: permissions(&row.scopes)?,
             resources: row.resources.iter().map(path).collect::<Result<_>>()?,
-            audiences: row
-                .allowed_audiences
-                .iter()
-                .map(audience)
-                .collect::<Result<_>>()?,
+            audiences: row.allowed_audiences.iter().map(audience).collect::<Result<_>>()?,
         },
         may_manage_tokens: row.may_manage_tokens,
         create_time: row.create_time,

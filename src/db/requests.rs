@@ -32,12 +32,7 @@ impl<'a> Request<'a> {
     /// Names a create. `body` is the encoded request without its `request_id`.
     pub fn new(acting: &'a Acting<'a>, method: &'static str, request_id: Uuid, body: &[u8]) -> Self {
         let body_hash = digest::digest(&digest::SHA256, body).as_ref().to_vec();
-        Self {
-            acting,
-            method,
-            request_id,
-            body_hash,
-        }
+        Self { acting, method, request_id, body_hash }
     }
 
     /// Claims the request for this transaction, waiting for another one that is about
@@ -78,10 +73,7 @@ impl<'a> Request<'a> {
         if before.body_hash != self.body_hash {
             return Err(Reason::RequestIdReused.into());
         }
-        Ok(Some(Replay {
-            made: before.made,
-            response: before.response,
-        }))
+        Ok(Some(Replay { made: before.made, response: before.response }))
     }
 
     /// Notes what came of it, in the transaction that claimed it.

@@ -84,9 +84,7 @@ pub async fn insert(
 ) -> Result<Resource> {
     let lineage: Vec<String> = path.lineage().iter().map(ResourcePath::to_string).collect();
     let (above, _) = lineage.split_at(lineage.len() - 1);
-    let parents: Vec<Option<String>> = std::iter::once(None)
-        .chain(above.iter().cloned().map(Some))
-        .collect();
+    let parents: Vec<Option<String>> = std::iter::once(None).chain(above.iter().cloned().map(Some)).collect();
     let query = sqlx::query!(
         "insert into resources (org_id, path, parent, revision, create_time, update_time)
          select $1, path, parent, 1, $4, $4 from unnest($2::text[], $3::text[]) as missing (path, parent)
@@ -108,8 +106,5 @@ pub async fn insert(
         display_name.map(DisplayName::as_str),
         now
     );
-    query
-        .fetch_optional(tx)
-        .await?
-        .ok_or_else(|| Error::exists("resource", path))
+    query.fetch_optional(tx).await?.ok_or_else(|| Error::exists("resource", path))
 }

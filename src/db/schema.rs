@@ -48,30 +48,18 @@ impl std::error::Error for SchemaError {}
 
 /// The newest migration that this binary knows.
 pub fn newest() -> i64 {
-    MIGRATIONS
-        .iter()
-        .map(|migration| migration.version)
-        .max()
-        .unwrap_or(0)
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 
 /// Brings the schema up to date. Any number of processes may do this at once: they
 /// take turns. Leaves a schema alone that a newer binary has migrated further.
 pub async fn migrate(connection: &mut PgConnection) -> Result<(), MigrateError> {
-    Migrator {
-        ignore_missing: true,
-        ..clone(&MIGRATIONS)
-    }
-    .run(connection)
-    .await
+    Migrator { ignore_missing: true, ..clone(&MIGRATIONS) }.run(connection).await
 }
 
 /// [`Migrator`] is not `Clone`; its parts are.
 fn clone(migrator: &Migrator) -> Migrator {
-    Migrator {
-        migrations: migrator.migrations.clone(),
-        ..Migrator::DEFAULT
-    }
+    Migrator { migrations: migrator.migrations.clone(), ..Migrator::DEFAULT }
 }
 
 /// Refuses a schema that this binary cannot live with.
@@ -80,28 +68,16 @@ pub async fn check(pool: &PgPool) -> Result<(), SchemaError> {
         r#"select max(version) as "version!", max(oldest_binary) as "oldest_binary!" from schema_versions"#
     );
     let row = versions.fetch_one(pool).await.map_err(|error| {
-        let code = error
-            .as_database_error()
-            .and_then(|error| error.code().map(|code| code.into_owned()));
+        let code = error.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
         // Undefined table.
-        if code.as_deref() == Some("42P01") {
-            SchemaError::Missing
-        } else {
-            SchemaError::Database(error)
-        }
+        if code.as_deref() == Some("42P01") { SchemaError::Missing } else { SchemaError::Database(error) }
     })?;
     let ours = newest();
     if row.oldest_binary > ours {
-        return Err(SchemaError::TooNew {
-            oldest_binary: row.oldest_binary,
-            ours,
-        });
+        return Err(SchemaError::TooNew { oldest_binary: row.oldest_binary, ours });
     }
     if row.version < ours {
-        return Err(SchemaError::Behind {
-            has: row.version,
-            needs: ours,
-        });
+        return Err(SchemaError::Behind { has: row.version, needs: ours });
     }
     Ok(())
 }

@@ -15,10 +15,7 @@ const EVENTS_KEPT: Duration = Duration::days(400);
 /// Returns how many rows went.
 pub async fn sweep(db: &PgPool, now: OffsetDateTime) -> Result<u64> {
     let feed = sqlx::query!("delete from feed where create_time < $1", now - FEED_KEPT);
-    let requests = sqlx::query!(
-        "delete from requests where create_time < $1",
-        now - requests::KEPT
-    );
+    let requests = sqlx::query!("delete from requests where create_time < $1", now - requests::KEPT);
     let events = sqlx::query!("delete from events where create_time < $1", now - EVENTS_KEPT);
     let mut gone = 0;
     for query in [feed, requests, events] {

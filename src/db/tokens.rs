@@ -67,24 +67,11 @@ impl NewToken<'_> {
             FieldChange::set("expire_time", self.expire_time),
             FieldChange::set("may_manage_tokens", self.may_manage_tokens),
         ];
-        fields.extend(
-            self.display_name
-                .map(|name| FieldChange::set("display_name", name)),
-        );
+        fields.extend(self.display_name.map(|name| FieldChange::set("display_name", name)));
         let lists = self.restrictions;
         fields.extend(lists.scopes.iter().map(|scope| FieldChange::set("scopes", scope)));
-        fields.extend(
-            lists
-                .resources
-                .iter()
-                .map(|resource| FieldChange::set("resources", resource)),
-        );
-        fields.extend(
-            lists
-                .audiences
-                .iter()
-                .map(|audience| FieldChange::set("allowed_audiences", audience)),
-        );
+        fields.extend(lists.resources.iter().map(|resource| FieldChange::set("resources", resource)));
+        fields.extend(lists.audiences.iter().map(|audience| FieldChange::set("allowed_audiences", audience)));
         Change {
             event_id,
             org_id: self.org_id,
@@ -117,11 +104,7 @@ macro_rules! select_tokens {
 
 /// The token, live or not.
 pub async fn find(db: impl PgExecutor<'_>, org_id: OrgId, token_id: TokenId) -> Result<Option<Token>> {
-    let query = select_tokens!(
-        "where org_id = $1 and token_id = $2",
-        org_id.uuid(),
-        token_id.uuid()
-    );
+    let query = select_tokens!("where org_id = $1 and token_id = $2", org_id.uuid(), token_id.uuid());
     Ok(query.fetch_optional(db).await?)
 }
 
@@ -173,12 +156,7 @@ pub async fn find_live_named(
         display_name,
         now
     );
-    Ok(query
-        .fetch_all(db)
-        .await?
-        .into_iter()
-        .map(TokenId::from)
-        .collect())
+    Ok(query.fetch_all(db).await?.into_iter().map(TokenId::from).collect())
 }
 
 /// How many live tokens the account has. Its row is locked, so that the answer holds.
@@ -238,9 +216,7 @@ pub async fn insert(tx: &mut PgConnection, new: &NewToken<'_>, now: OffsetDateTi
         now
     );
     one_row(&secret.execute(&mut *tx).await?, "keeping a secret")?;
-    find(tx, new.org_id, new.token_id)
-        .await?
-        .ok_or_else(|| Error::internal("a token just made is gone"))
+    find(tx, new.org_id, new.token_id).await?.ok_or_else(|| Error::internal("a token just made is gone"))
 }
 
 /// Keeps the token that makes another one from being revoked until the transaction
@@ -254,11 +230,7 @@ pub async fn hold_live(tx: &mut PgConnection, org_id: OrgId, token_id: TokenId) 
         org_id.uuid(),
         token_id.uuid()
     );
-    query
-        .fetch_optional(tx)
-        .await?
-        .map(|_| ())
-        .ok_or_else(|| Reason::TokenRevoked.into())
+    query.fetch_optional(tx).await?.map(|_| ()).ok_or_else(|| Reason::TokenRevoked.into())
 }
 
 /// Revokes a token for good. False when it was revoked before, which changes nothing.
@@ -288,8 +260,5 @@ pub async fn find_made_by(db: impl PgExecutor<'_>, makers: &[TokenId]) -> Result
         &makers
     );
     let rows = query.fetch_all(db).await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| (row.org_id.into(), row.credential_id.into()))
-        .collect())
+    Ok(rows.into_iter().map(|row| (row.org_id.into(), row.credential_id.into())).collect())
 }

@@ -64,10 +64,7 @@ pub fn find(wanted: &Wanted<'_>) -> Result<Binaries> {
         return named(Path::new(&dir), wanted);
     }
     let installed = installed(wanted.account);
-    let newest = installed
-        .iter()
-        .filter(|found| found.suits(wanted))
-        .max_by_key(|found| &found.version);
+    let newest = installed.iter().filter(|found| found.suits(wanted)).max_by_key(|found| &found.version);
     if let Some(newest) = newest {
         return Ok(newest.clone());
     }
@@ -106,12 +103,10 @@ impl Binaries {
             bail!("there is no {}", initdb.display());
         }
         let postgres = dir.join("postgres");
-        let output = account
-            .command(&postgres)
-            .arg("--version")
-            .current_dir("/")
-            .output()
-            .with_context(|| format!("running {} as the user `{}`", postgres.display(), account.name()))?;
+        let output =
+            account.command(&postgres).arg("--version").current_dir("/").output().with_context(|| {
+                format!("running {} as the user `{}`", postgres.display(), account.name())
+            })?;
         let text = String::from_utf8_lossy(&output.stdout);
         let Some(version) = Version::parse(&text) else {
             bail!(
@@ -121,10 +116,7 @@ impl Binaries {
                 format!("{text}{}", String::from_utf8_lossy(&output.stderr)).trim()
             );
         };
-        Ok(Binaries {
-            dir: dir.to_owned(),
-            version,
-        })
+        Ok(Binaries { dir: dir.to_owned(), version })
     }
 
     fn suits(&self, wanted: &Wanted<'_>) -> bool {
@@ -135,24 +127,11 @@ impl Binaries {
 impl Version {
     /// Reads `postgres (PostgreSQL) 17.2 (Debian 17.2-1)`. A pre-release (`18beta1`) counts as minor version 0.
     fn parse(line: &str) -> Option<Version> {
-        let text = line
-            .trim()
-            .strip_prefix("postgres (PostgreSQL) ")?
-            .split_whitespace()
-            .next()?;
-        let digits = text
-            .find(|character: char| !character.is_ascii_digit())
-            .unwrap_or(text.len());
+        let text = line.trim().strip_prefix("postgres (PostgreSQL) ")?.split_whitespace().next()?;
+        let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
         let (major, rest) = text.split_at(digits);
-        let minor = rest
-            .strip_prefix('.')
-            .and_then(|minor| minor.parse().ok())
-            .unwrap_or(0);
-        Some(Version {
-            major: major.parse().ok()?,
-            minor,
-            text: text.to_owned(),
-        })
+        let minor = rest.strip_prefix('.').and_then(|minor| minor.parse().ok()).unwrap_or(0);
+        Some(Version { major: major.parse().ok()?, minor, text: text.to_owned() })
     }
 }
 
@@ -178,15 +157,9 @@ fn named(dir: &Path, wanted: &Wanted<'_>) -> Result<Binaries> {
 }
 
 fn other_major(wanted: &Wanted<'_>, found: &[Binaries]) -> anyhow::Error {
-    let found: Vec<String> = found
-        .iter()
-        .map(|found| format!("{} in {}", found.version(), found.dir.display()))
-        .collect();
-    let found = if found.is_empty() {
-        "none".to_owned()
-    } else {
-        found.join(", ")
-    };
+    let found: Vec<String> =
+        found.iter().map(|found| format!("{} in {}", found.version(), found.dir.display())).collect();
+    let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
     let major = wanted.major.unwrap_or_default();
     anyhow!(
         "the database in {} was written by PostgreSQL {major}, and no other major version can read it \
@@ -210,9 +183,7 @@ fn installed(account: &Account) -> Vec<Binaries> {
         .collect();
     dirs.sort();
     dirs.dedup();
-    dirs.iter()
-        .filter_map(|dir| Binaries::probe(dir, account).ok())
-        .collect()
+    dirs.iter().filter_map(|dir| Binaries::probe(dir, account).ok()).collect()
 }
 
 /// The directories that a pattern with at most one `*` names.
@@ -232,13 +203,7 @@ fn matches(pattern: &str) -> Vec<PathBuf> {
             let name = name.as_encoded_bytes();
             name.starts_with(prefix.as_bytes()) && name.ends_with(suffix.as_bytes())
         })
-        .map(|entry| {
-            if rest.is_empty() {
-                entry.path()
-            } else {
-                entry.path().join(rest)
-            }
-        })
+        .map(|entry| if rest.is_empty() { entry.path() } else { entry.path().join(rest) })
         .collect()
 }
 
@@ -246,10 +211,7 @@ fn matches(pattern: &str) -> Vec<PathBuf> {
 fn on_path<'a>(names: &[&'a str]) -> Option<&'a str> {
     let path = env::var_os("PATH").unwrap_or_default();
     let dirs: Vec<PathBuf> = env::split_paths(&path).collect();
-    names
-        .iter()
-        .copied()
-        .find(|name| dirs.iter().any(|dir| dir.join(OsStr::new(name)).is_file()))
+    names.iter().copied().find(|name| dirs.iter().any(|dir| dir.join(OsStr::new(name)).is_file()))
 }
 
 #[cfg(test)]
@@ -259,10 +221,7 @@ mod tests {
     #[test]
     fn versions_are_read_as_the_server_prints_them() {
         let cases = [
-            (
-                "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n",
-                Some((15, 18, "15.18")),
-            ),
+            ("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n", Some((15, 18, "15.18"))),
             ("postgres (PostgreSQL) 17.2\n", Some((17, 2, "17.2"))),
             ("postgres (PostgreSQL) 18beta1", Some((18, 0, "18beta1"))),
             ("postgres (PostgreSQL) 19devel", Some((19, 0, "19devel"))),
@@ -273,9 +232,7 @@ mod tests {
         ];
         for (line, expected) in cases {
             let version = Version::parse(line);
-            let version = version
-                .as_ref()
-                .map(|found| (found.major, found.minor, found.text.as_str()));
+            let version = version.as_ref().map(|found| (found.major, found.minor, found.text.as_str()));
             assert_eq!(version, expected, "{line:?}");
         }
     }

@@ -62,10 +62,7 @@ mod tests {
         file.write(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let read = EnvFile::read(&path);
-        assert_eq!(
-            (read.endpoint, read.org_id, read.service_token),
-            (file.endpoint, file.org_id, None)
-        );
+        assert_eq!((read.endpoint, read.org_id, read.service_token), (file.endpoint, file.org_id, None));
         fs::remove_file(&path).unwrap();
         assert!(EnvFile::read(&path).endpoint.is_none());
     }

@@ -71,16 +71,12 @@ impl Server {
         lock: File,
         programs: Option<&Path>,
     ) -> Result<Server> {
-        let &Options {
-            durable, progress, ..
-        } = options;
+        let &Options { durable, progress, .. } = options;
         let place = Place::choose(data_dir, progress)?;
         let log = Log::open_alone(&place, progress)?;
         let written_by = cluster::major_version(&place)?;
         // Elsewhere than in the data directory, whoever runs PostgreSQL might not reach it.
-        let programs = programs
-            .filter(|_| place.is_in(data_dir))
-            .map_or(place.programs(), Path::to_owned);
+        let programs = programs.filter(|_| place.is_in(data_dir)).map_or(place.programs(), Path::to_owned);
         let binaries = binaries::find(&Wanted {
             major: written_by,
             data: &place.data(),
@@ -89,10 +85,7 @@ impl Server {
             progress,
         })?;
         if written_by.is_none() {
-            progress(&format!(
-                "making a new PostgreSQL {} database",
-                binaries.version()
-            ));
+            progress(&format!("making a new PostgreSQL {} database", binaries.version()));
             cluster::create(&place, &binaries, durable, &log)?;
         }
         let socket_dir = place.make_socket_dir()?;
@@ -119,10 +112,7 @@ impl Server {
         let mut tell_at = Duration::from_secs(5);
         while !cluster::is_ready(&self.place, self.pid()) {
             if let Some(status) = self.process.ended() {
-                bail!(
-                    "PostgreSQL ended while it was starting ({status}); {}",
-                    self.log.tail()
-                );
+                bail!("PostgreSQL ended while it was starting ({status}); {}", self.log.tail());
             }
             if began.elapsed() > READY_LIMIT {
                 bail!("PostgreSQL does not become ready; {}", self.log.tail());
@@ -171,15 +161,8 @@ impl Server {
         }
         match self.process.end(&STOP) {
             Some(status) if status.success() => Ok(()),
-            Some(status) => bail!(
-                "PostgreSQL did not stop in good order ({status}); {}",
-                self.log.tail()
-            ),
-            None => bail!(
-                "PostgreSQL (process {}) does not stop; {}",
-                self.pid(),
-                self.log.tail()
-            ),
+            Some(status) => bail!("PostgreSQL did not stop in good order ({status}); {}", self.log.tail()),
+            None => bail!("PostgreSQL (process {}) does not stop; {}", self.pid(), self.log.tail()),
         }
     }
 
@@ -216,11 +199,7 @@ mod tests {
         }
 
         fn start(&self) -> Result<Server> {
-            Server::start(&Options {
-                data_dir: &self.0,
-                durable: false,
-                progress: &|_| {},
-            })
+            Server::start(&Options { data_dir: &self.0, durable: false, progress: &|_| {} })
         }
     }
 
@@ -242,10 +221,7 @@ mod tests {
         assert!(first.first_start());
         assert!(first.socket_dir().join(".s.PGSQL.5432").exists());
         let refused = dir.start().err().unwrap().to_string();
-        assert!(
-            refused.contains(&format!("another instance (process {})", std::process::id())),
-            "{refused}"
-        );
+        assert!(refused.contains(&format!("another instance (process {})", std::process::id())), "{refused}");
         first.stop().unwrap();
 
         // After an orderly end, and after one that leaves repairs to the next start.
@@ -264,10 +240,7 @@ mod tests {
         fs::write(data.join("PG_VERSION"), "9\n").unwrap();
         fs::write(data.join("countersign-initialised"), "9.6\n").unwrap();
         let refused = dir.start().err().unwrap().to_string();
-        assert!(
-            refused.contains("was written by PostgreSQL 9, and no other major version"),
-            "{refused}"
-        );
+        assert!(refused.contains("was written by PostgreSQL 9, and no other major version"), "{refused}");
         assert!(data.exists());
     }
 }

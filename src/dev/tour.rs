@@ -39,15 +39,8 @@ pub struct Done {
 /// Whether the token is one of an operator, and works.
 pub async fn is_operator(endpoint: &str, token: &str) -> Result<bool> {
     let mut accounts = AccountServiceClient::new(connect(endpoint).await?);
-    match accounts
-        .get_caller(bearing(token, pb::GetCallerRequest {})?)
-        .await
-    {
-        Ok(caller) => Ok(caller
-            .into_inner()
-            .permissions
-            .iter()
-            .any(|held| held == "platform.accounts")),
+    match accounts.get_caller(bearing(token, pb::GetCallerRequest {})?).await {
+        Ok(caller) => Ok(caller.into_inner().permissions.iter().any(|held| held == "platform.accounts")),
         Err(status) if status.code() == Code::Unauthenticated => Ok(false),
         Err(status) => Err(status).context("asking who the earlier operator token is"),
     }
@@ -61,33 +54,14 @@ pub async fn run(endpoint: &str, operator_token: &str, earlier: Option<&str>) ->
         service_token(&channel, operator_token, &org.id, earlier).await?;
 
     let mut tokens = TokenServiceClient::new(channel);
-    let exchange = pb::ExchangeTokenRequest {
-        subject_token: service_token.clone(),
-        ..Default::default()
-    };
-    let exchanged = tokens
-        .exchange_token(exchange)
-        .await
-        .context("exchanging the service token")?
-        .into_inner();
-    let keys = tokens
-        .get_json_web_key_set(pb::GetJsonWebKeySetRequest {})
-        .await?
-        .into_inner();
+    let exchange = pb::ExchangeTokenRequest { subject_token: service_token.clone(), ..Default::default() };
+    let exchanged =
+        tokens.exchange_token(exchange).await.context("exchanging the service token")?.into_inner();
+    let keys = tokens.get_json_web_key_set(pb::GetJsonWebKeySetRequest {}).await?.into_inner();
     let (claims, kid) = verify(endpoint, &exchanged.access_token, &keys)?;
     ensure!(claims["sub"] == account.id, "the JWT is of another account");
     let jwt_len = exchanged.access_token.len();
-    Ok(Done {
-        org_id: org.id,
-        service_token,
-        org_is_new,
-        token_is_new,
-        account,
-        token,
-        jwt_len,
-        claims,
-        kid,
-    })
+    Ok(Done { org_id: org.id, service_token, org_is_new, token_is_new, account, token, jwt_len, claims, kid })
 }
 
 async fn connect(endpoint: &str) -> Result<Channel> {
@@ -96,9 +70,7 @@ async fn connect(endpoint: &str) -> Result<Channel> {
 
 fn bearing<T>(token: &str, message: T) -> Result<Request<T>> {
     let mut request = Request::new(message);
-    let value: MetadataValue<_> = format!("Bearer {token}")
-        .parse()
-        .context("a token that is no text")?;
+    let value: MetadataValue<_> = format!("Bearer {token}").parse().context("a token that is no text")?;
     request.metadata_mut().insert("authorization", value);
     Ok(request)
 }
@@ -108,14 +80,8 @@ async fn demo_org(channel: &Channel, operator_token: &str) -> Result<(pb::Org, b
     let mut orgs = OrgServiceClient::new(channel.clone());
     let mut page_token = String::new();
     loop {
-        let request = pb::ListOrgsRequest {
-            page_size: 200,
-            page_token,
-        };
-        let page = orgs
-            .list_orgs(bearing(operator_token, request)?)
-            .await?
-            .into_inner();
+        let request = pb::ListOrgsRequest { page_size: 200, page_token };
+        let page = orgs.list_orgs(bearing(operator_token, request)?).await?.into_inner();
         if let Some(org) = page.orgs.into_iter().find(|org| org.slug == SLUG) {
             return Ok((org, false));
         }
@@ -127,15 +93,10 @@ async fn demo_org(channel: &Channel, operator_token: &str) -> Result<(pb::Org, b
     let request = pb::CreateOrgRequest {
         slug: SLUG.to_owned(),
         display_name: "Demo".to_owned(),
-        owner: Some(pb::create_org_request::Owner::OwnerServiceAccountName(
-            OWNER.to_owned(),
-        )),
+        owner: Some(pb::create_org_request::Owner::OwnerServiceAccountName(OWNER.to_owned())),
         ..Default::default()
     };
-    let made = orgs
-        .create_org(bearing(operator_token, request)?)
-        .await
-        .context("creating the org demo")?;
+    let made = orgs.create_org(bearing(operator_token, request)?).await.context("creating the org demo")?;
     Ok((made.into_inner().org.context("an answer without its org")?, true))
 }
 
@@ -155,26 +116,12 @@ async fn service_token(
             .await
             .map(|caller| caller.into_inner())
         {
-            Ok(pb::GetCallerResponse {
-                account: Some(account),
-                credential_id,
-                ..
-            }) if account.org_id == org_id => {
-                let request = pb::GetTokenRequest {
-                    org_id: org_id.to_owned(),
-                    token_id: credential_id,
-                };
-                let token = tokens
-                    .get_token(bearing(operator_token, request)?)
-                    .await?
-                    .into_inner()
-                    .token;
-                return Ok((
-                    account,
-                    token.context("an answer without its token")?,
-                    text.to_owned(),
-                    false,
-                ));
+            Ok(pb::GetCallerResponse { account: Some(account), credential_id, .. })
+                if account.org_id == org_id =>
+            {
+                let request = pb::GetTokenRequest { org_id: org_id.to_owned(), token_id: credential_id };
+                let token = tokens.get_token(bearing(operator_token, request)?).await?.into_inner().token;
+                return Ok((account, token.context("an answer without its token")?, text.to_owned(), false));
             }
             Err(status) if status.code() != Code::Unauthenticated => {
                 return Err(status).context("asking whose the earlier service token is");
@@ -189,14 +136,9 @@ async fn service_token(
         page_size: 200,
         ..Default::default()
     };
-    let before = tokens
-        .list_tokens(bearing(operator_token, request)?)
-        .await?
-        .into_inner()
-        .tokens;
-    for token in before
-        .into_iter()
-        .filter(|t| t.display_name == TOKEN_NAME && t.state() == pb::TokenState::Active)
+    let before = tokens.list_tokens(bearing(operator_token, request)?).await?.into_inner().tokens;
+    for token in
+        before.into_iter().filter(|t| t.display_name == TOKEN_NAME && t.state() == pb::TokenState::Active)
     {
         let request = pb::RevokeTokenRequest {
             org_id: org_id.to_owned(),
@@ -211,17 +153,10 @@ async fn service_token(
         display_name: TOKEN_NAME.to_owned(),
         ..Default::default()
     };
-    let made = tokens
-        .create_token(bearing(operator_token, request)?)
-        .await
-        .context("creating a service token")?;
+    let made =
+        tokens.create_token(bearing(operator_token, request)?).await.context("creating a service token")?;
     let made = made.into_inner();
-    Ok((
-        account,
-        made.token.context("an answer without its token")?,
-        made.secret,
-        true,
-    ))
+    Ok((account, made.token.context("an answer without its token")?, made.secret, true))
 }
 
 /// The org's first account, which owns it.
@@ -231,41 +166,18 @@ async fn admin(
     org_id: &str,
 ) -> Result<pb::Account> {
     let filter = Some(pb::list_grants_request::Filter::RoleId("owner".to_owned()));
-    let request = pb::ListGrantsRequest {
-        org_id: org_id.to_owned(),
-        filter,
-        ..Default::default()
-    };
-    let owners = accounts
-        .list_grants(bearing(operator_token, request)?)
-        .await?
-        .into_inner()
-        .grants;
-    let account_id = owners
-        .into_iter()
-        .next()
-        .context("the org demo has no owner any more")?
-        .account_id;
-    let request = pb::GetAccountRequest {
-        org_id: org_id.to_owned(),
-        account_id,
-    };
-    let account = accounts
-        .get_account(bearing(operator_token, request)?)
-        .await?
-        .into_inner()
-        .account;
+    let request = pb::ListGrantsRequest { org_id: org_id.to_owned(), filter, ..Default::default() };
+    let owners = accounts.list_grants(bearing(operator_token, request)?).await?.into_inner().grants;
+    let account_id = owners.into_iter().next().context("the org demo has no owner any more")?.account_id;
+    let request = pb::GetAccountRequest { org_id: org_id.to_owned(), account_id };
+    let account = accounts.get_account(bearing(operator_token, request)?).await?.into_inner().account;
     account.context("an answer without its account")
 }
 
 /// Verifies the JWT as a stranger does: with a standard library and the published keys.
 fn verify(issuer: &str, jwt: &str, published: &pb::GetJsonWebKeySetResponse) -> Result<(Value, String)> {
     let kid = decode_header(jwt)?.kid.context("a JWT without kid")?;
-    let key = published
-        .keys
-        .iter()
-        .find(|key| key.kid == kid)
-        .context("the JWT's key is not published")?;
+    let key = published.keys.iter().find(|key| key.kid == kid).context("the JWT's key is not published")?;
     let keys =
         json!({ "keys": [{ "kty": key.kty, "crv": key.crv, "alg": key.alg, "kid": key.kid, "x": key.x }] });
     let keys: JwkSet = serde_json::from_value(keys)?;
@@ -301,11 +213,7 @@ Countersign {version} did its main job in {millis} ms:
         token_news = news(done.token_is_new),
         jwt_len = done.jwt_len,
         life = done.claims["exp"].as_i64().unwrap_or(0) - done.claims["iat"].as_i64().unwrap_or(0),
-        rights = done.claims["scope"]
-            .as_str()
-            .unwrap_or("")
-            .split_ascii_whitespace()
-            .count(),
+        rights = done.claims["scope"].as_str().unwrap_or("").split_ascii_whitespace().count(),
         kid = done.kid,
     );
     Ok(std::io::stdout().write_all(text.as_bytes())?)
@@ -338,15 +246,7 @@ Serving gRPC and HTTP on {endpoint} until Ctrl-C.
 /// A path as a shell takes it. `source` looks a bare name up elsewhere, hence the `./`.
 fn shell_quoted(path: &Path) -> String {
     let text = path.display().to_string();
-    let text = if text.starts_with(['/', '.']) {
-        text
-    } else {
-        format!("./{text}")
-    };
+    let text = if text.starts_with(['/', '.']) { text } else { format!("./{text}") };
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
-    if text.chars().all(plain) {
-        text
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }

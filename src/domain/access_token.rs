@@ -59,11 +59,7 @@ impl Audiences {
 
 impl From<Vec<String>> for Audiences {
     fn from(mut audiences: Vec<String>) -> Self {
-        if audiences.len() == 1 {
-            Self::One(audiences.remove(0))
-        } else {
-            Self::Many(audiences)
-        }
+        if audiences.len() == 1 { Self::One(audiences.remove(0)) } else { Self::Many(audiences) }
     }
 }
 
@@ -108,13 +104,7 @@ impl AccessToken {
             Some(_) => None,
             None => Some(carried(&claims)?),
         };
-        Ok(Self {
-            claims,
-            org_id,
-            account_id,
-            token_id,
-            narrowed_to,
-        })
+        Ok(Self { claims, org_id, account_id, token_id, narrowed_to })
     }
 }
 
@@ -124,11 +114,7 @@ fn carried(claims: &Claims) -> Result<Rights, ForeignClaims> {
     for scope in claims.scope.split_ascii_whitespace() {
         pairs.push((permission(scope)?, Node::Org));
     }
-    for detail in claims
-        .authorization_details
-        .iter()
-        .filter(|detail| detail.kind == GRANT_DETAIL)
-    {
+    for detail in claims.authorization_details.iter().filter(|detail| detail.kind == GRANT_DETAIL) {
         let path = ResourcePath::parse(&detail.identifier).map_err(|_| ForeignClaims)?;
         for action in &detail.actions {
             pairs.push((permission(action)?, Node::Path(path.clone())));
@@ -187,15 +173,9 @@ mod tests {
         let read = AccessToken::from_claims(claims()).unwrap().narrowed_to.unwrap();
         let node = |text| Node::parse(text).unwrap();
         assert!(read.cover(&Permission::TOKENS_READ, &node("*")));
-        assert!(read.cover(
-            &Permission::parse("invoices.write").unwrap(),
-            &node("customers/acme/eu")
-        ));
+        assert!(read.cover(&Permission::parse("invoices.write").unwrap(), &node("customers/acme/eu")));
         assert!(!read.cover(&Permission::TOKENS_WRITE, &node("*")));
-        let whole = Claims {
-            roles: Some(vec!["member".into()]),
-            ..claims()
-        };
+        let whole = Claims { roles: Some(vec!["member".into()]), ..claims() };
         assert!(AccessToken::from_claims(whole).unwrap().narrowed_to.is_none());
     }
 

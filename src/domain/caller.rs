@@ -39,15 +39,8 @@ impl Caller {
     /// is now.
     pub fn new(principal: Arc<Principal>, narrowed_to: Option<Rights>, origin: Origin) -> Self {
         let held = principal.effective_rights();
-        let rights = narrowed_to
-            .as_ref()
-            .map_or_else(|| held.clone(), |carried| held.meet(carried));
-        Self {
-            principal,
-            rights,
-            narrowed_to,
-            origin,
-        }
+        let rights = narrowed_to.as_ref().map_or_else(|| held.clone(), |carried| held.meet(carried));
+        Self { principal, rights, narrowed_to, origin }
     }
 
     pub fn account_id(&self) -> AccountId {
@@ -66,11 +59,7 @@ impl Caller {
 
     /// The permissions that the credential holds on the whole of its org, sorted.
     pub fn permissions(&self) -> Vec<String> {
-        self.rights
-            .on_org(&self.principal.named_by_org)
-            .iter()
-            .map(Permission::to_string)
-            .collect()
+        self.rights.on_org(&self.principal.named_by_org).iter().map(Permission::to_string).collect()
     }
 
     /// A platform administrator: holds `platform.accounts` in the system org.
@@ -92,11 +81,7 @@ impl Caller {
 
     /// Requires a permission of the platform.
     pub fn require_platform(&self, permission: &Permission) -> Result<()> {
-        if self.holds_platform(permission) {
-            Ok(())
-        } else {
-            Err(missing(permission, &Node::Org))
-        }
+        if self.holds_platform(permission) { Ok(()) } else { Err(missing(permission, &Node::Org)) }
     }
 
     /// The caller in the org that a request names; none = its own. A credential acts
@@ -112,11 +97,7 @@ impl Caller {
             (false, true) => Cow::Owned(Rights::of_owner()),
             (false, false) => return Err(Error::not_found("org", org_id)),
         };
-        Ok(Acting {
-            caller: self,
-            org_id,
-            rights,
-        })
+        Ok(Acting { caller: self, org_id, rights })
     }
 }
 
@@ -130,11 +111,7 @@ pub struct Acting<'a> {
 impl Acting<'_> {
     /// Requires a permission on a node or above it.
     pub fn require(&self, permission: &Permission, node: &Node) -> Result<()> {
-        if self.rights.cover(permission, node) {
-            Ok(())
-        } else {
-            Err(missing(permission, node))
-        }
+        if self.rights.cover(permission, node) { Ok(()) } else { Err(missing(permission, node)) }
     }
 
     /// Whether the account is the caller's own, here.
@@ -155,11 +132,7 @@ impl Acting<'_> {
     /// Refuses to stop an owner, or something of an owner's, unless the caller covers
     /// what that account can do. Anybody else may be stopped.
     pub fn may_stop(&self, target: &[HeldGrant]) -> Result<()> {
-        if is_owner(self.org_id, target) {
-            self.may_take_over(&Rights::of_grants(target))
-        } else {
-            Ok(())
-        }
+        if is_owner(self.org_id, target) { self.may_take_over(&Rights::of_grants(target)) } else { Ok(()) }
     }
 
     /// Whether the credential may create tokens at all.
@@ -177,11 +150,7 @@ impl Acting<'_> {
     /// # Errors
     /// `TARGET_EXCEEDS_CALLER`, naming what exceeds.
     pub fn may_make(&self, lists: &Restrictions, may_manage_tokens: bool) -> Result<()> {
-        let Restrictions {
-            scopes,
-            resources,
-            audiences,
-        } = &self.caller.principal.restrictions;
+        let Restrictions { scopes, resources, audiences } = &self.caller.principal.restrictions;
         let mut limits = Rights::within(scopes, resources);
         if let Some(carried) = &self.caller.narrowed_to {
             limits = limits.meet(carried);
@@ -210,20 +179,12 @@ impl Acting<'_> {
     /// When a token that this credential makes has to end at the latest; none where
     /// only the policy says.
     pub fn token_ceiling(&self) -> Option<OffsetDateTime> {
-        if self.is_unbound_operator() {
-            None
-        } else {
-            self.caller.principal.expire_time
-        }
+        if self.is_unbound_operator() { None } else { self.caller.principal.expire_time }
     }
 
     /// An operator's token without scopes: a deployment's first lasting credentials come from one.
     fn is_unbound_operator(&self) -> bool {
-        let Caller {
-            principal,
-            narrowed_to,
-            ..
-        } = self.caller;
+        let Caller { principal, narrowed_to, .. } = self.caller;
         let unbound = !principal.restrictions.narrow_rights() && narrowed_to.is_none();
         self.caller.is_operator() && unbound && principal.may_manage_tokens
     }
@@ -233,35 +194,22 @@ impl Acting<'_> {
 /// of it, or in the system org `platform.accounts`, which is what an operator is.
 pub fn is_owner(org_id: OrgId, grants: &[HeldGrant]) -> bool {
     let owning = owning_right(org_id);
-    grants
-        .iter()
-        .any(|grant| grant.node == Node::Org && grant.right.to_string() == owning)
+    grants.iter().any(|grant| grant.node == Node::Org && grant.right.to_string() == owning)
 }
 
 /// The right that makes an owner in this org, as the database keeps it.
 pub fn owning_right(org_id: OrgId) -> &'static str {
-    if org_id == SYSTEM_ORG {
-        "platform.accounts"
-    } else {
-        "owner"
-    }
+    if org_id == SYSTEM_ORG { "platform.accounts" } else { "owner" }
 }
 
 fn missing(permission: &Permission, node: &Node) -> Error {
-    Error::with_message(
-        Reason::PermissionMissing,
-        format!("the caller needs {permission} on {node}"),
-    )
-    .with_metadata("permission", permission.as_str())
-    .with_metadata("resource", node.to_string())
+    Error::with_message(Reason::PermissionMissing, format!("the caller needs {permission} on {node}"))
+        .with_metadata("permission", permission.as_str())
+        .with_metadata("resource", node.to_string())
 }
 
 fn exceeds(kind: &'static str, subject: &str, why: &'static str) -> Error {
     let message = format!("{}: {subject} {why}", Reason::TargetExceedsCaller.message());
-    let precondition = Precondition {
-        kind,
-        subject: subject.into(),
-        description: why.into(),
-    };
+    let precondition = Precondition { kind, subject: subject.into(), description: why.into() };
     Error::with_message(Reason::TargetExceedsCaller, message).with_preconditions([precondition])
 }

@@ -34,11 +34,7 @@ impl Request {
 
     /// A request of checked parts; `ttl` as [`lifetime`](Self::lifetime) gave it.
     pub fn new(audiences: Vec<Audience>, scopes: Vec<Permission>, ttl: Option<Duration>) -> Self {
-        Self {
-            audiences,
-            scopes,
-            ttl,
-        }
+        Self { audiences, scopes, ttl }
     }
 }
 
@@ -75,18 +71,12 @@ pub fn decide(
     let not_held = request.scopes.iter().filter(|scope| !held.hold_somewhere(scope));
     refuse_scopes(not_held)?;
     let narrowed = !request.scopes.is_empty() || principal.restrictions.narrow_rights();
-    let given = if request.scopes.is_empty() {
-        held
-    } else {
-        held.narrowed(&request.scopes, &[])
-    };
+    let given = if request.scopes.is_empty() { held } else { held.narrowed(&request.scopes, &[]) };
 
     let issued_at = now.unix_timestamp();
     let ttl = request.ttl.unwrap_or(DEFAULT_ACCESS_TOKEN_LIFE);
     let asked = (now + ttl).unix_timestamp().max(issued_at + 1);
-    let expires_at = principal
-        .expire_time
-        .map_or(asked, |end| asked.min(end.unix_timestamp()));
+    let expires_at = principal.expire_time.map_or(asked, |end| asked.min(end.unix_timestamp()));
     if expires_at <= issued_at {
         // Less than a second of the token is left, and a JWT counts in seconds.
         return Err(Reason::TokenExpired.into());
@@ -108,15 +98,13 @@ pub fn refuse_scopes<'a>(not_held: impl Iterator<Item = &'a Permission>) -> Resu
         return Ok(());
     }
     let message = format!("{}: {}", Reason::ScopeNotHeld.message(), scopes.join(", "));
-    Err(
-        Error::with_message(Reason::ScopeNotHeld, message).with_preconditions(scopes.into_iter().map(
-            |subject| Precondition {
-                kind: "SCOPE",
-                subject,
-                description: "not held".into(),
-            },
-        )),
-    )
+    Err(Error::with_message(Reason::ScopeNotHeld, message).with_preconditions(
+        scopes.into_iter().map(|subject| Precondition {
+            kind: "SCOPE",
+            subject,
+            description: "not held".into(),
+        }),
+    ))
 }
 
 fn audiences(principal: &Principal, asked: &[Audience], issuer: &str) -> Result<Vec<String>> {
@@ -135,10 +123,7 @@ fn audiences(principal: &Principal, asked: &[Audience], issuer: &str) -> Result<
     }
     // A JWT that opens Countersign's own API must not be handed to another service.
     if audiences.len() > 1 && audiences.iter().any(|audience| audience == issuer) {
-        return Err(Error::with_message(
-            Reason::InvalidTarget,
-            "the issuer stands alone as an audience",
-        ));
+        return Err(Error::with_message(Reason::InvalidTarget, "the issuer stands alone as an audience"));
     }
     Ok(audiences)
 }
@@ -188,13 +173,8 @@ mod tests {
         // Held on a path only: it counts as held and stands in the details alone.
         let decision = decide(&held, &request(&[], &["invoices.write"], None), ISSUER, now()).unwrap();
         assert!(decision.scope.is_empty() && decision.on_paths.len() == 1);
-        let refused = decide(
-            &held,
-            &request(&[], &["invoices.read", "x.y"], None),
-            ISSUER,
-            now(),
-        )
-        .unwrap_err();
+        let refused =
+            decide(&held, &request(&[], &["invoices.read", "x.y"], None), ISSUER, now()).unwrap_err();
         assert_eq!(refused.reason(), Reason::ScopeNotHeld);
         assert_eq!(refused.into_parts().preconditions[0].subject, "x.y");
     }
@@ -218,10 +198,7 @@ mod tests {
                 .map(|d| d.audiences)
                 .map_err(|e| e.reason())
         };
-        assert_eq!(
-            ask(&held, &["https://b.example", "a"]),
-            Ok(vec!["https://b.example".into(), "a".into()])
-        );
+        assert_eq!(ask(&held, &["https://b.example", "a"]), Ok(vec!["https://b.example".into(), "a".into()]));
         assert_eq!(ask(&held, &["a", "a"]), Ok(vec!["a".into()]));
         assert_eq!(ask(&held, &[ISSUER]), Ok(vec![ISSUER.into()]));
         assert_eq!(ask(&held, &[ISSUER, "a"]), Err(Reason::InvalidTarget));
@@ -238,31 +215,17 @@ mod tests {
             let mut held = principal(&[]);
             held.expire_time = Some(now() + left);
             let decision = decide(&held, &request(&[], &[], ttl), ISSUER, now());
-            decision
-                .map(|d| d.expires_at - d.issued_at)
-                .map_err(|e| e.reason())
+            decision.map(|d| d.expires_at - d.issued_at).map_err(|e| e.reason())
         };
         assert_eq!(lasts(time::Duration::days(1), Some(3_600)), Ok(3_600));
         assert_eq!(lasts(time::Duration::seconds(90), Some(3_600)), Ok(90));
         assert_eq!(lasts(time::Duration::milliseconds(1_900), None), Ok(1));
-        assert_eq!(
-            lasts(time::Duration::milliseconds(900), None),
-            Err(Reason::TokenExpired)
-        );
+        assert_eq!(lasts(time::Duration::milliseconds(900), None), Err(Reason::TokenExpired));
         assert_eq!(lasts(time::Duration::ZERO, None), Err(Reason::TokenExpired));
-        for (asked, good) in [
-            (1, true),
-            (3_600, true),
-            (0, false),
-            (-1, false),
-            (3_601, false),
-            (i64::MAX, false),
-        ] {
-            assert_eq!(
-                Request::lifetime(Some(time::Duration::seconds(asked))).is_ok(),
-                good,
-                "{asked}"
-            );
+        for (asked, good) in
+            [(1, true), (3_600, true), (0, false), (-1, false), (3_601, false), (i64::MAX, false)]
+        {
+            assert_eq!(Request::lifetime(Some(time::Duration::seconds(asked))).is_ok(), good, "{asked}");
         }
     }
 }

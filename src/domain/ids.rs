@@ -22,12 +22,8 @@ fn decode(text: &str) -> Option<Uuid> {
     if text.len() != 26 || text.as_bytes()[0] > b'7' {
         return None;
     }
-    let digits = text
-        .bytes()
-        .map(|byte| ALPHABET.iter().position(|&digit| digit == byte));
-    let value = digits
-        .into_iter()
-        .try_fold(0u128, |value, digit| Some(value << 5 | digit? as u128))?;
+    let digits = text.bytes().map(|byte| ALPHABET.iter().position(|&digit| digit == byte));
+    let value = digits.into_iter().try_fold(0u128, |value, digit| Some(value << 5 | digit? as u128))?;
     Some(Uuid::from_u128(value))
 }
 

@@ -57,9 +57,7 @@ impl Permission {
             ));
         }
         if Self::OWN.iter().any(|own| own.noun() == noun) {
-            return Err(Invalid(
-                "is no permission of Countersign, to which its noun is reserved",
-            ));
+            return Err(Invalid("is no permission of Countersign, to which its noun is reserved"));
         }
         Ok(Self(Cow::Owned(text.to_owned())))
     }
@@ -87,9 +85,7 @@ impl Permission {
 fn is_word(word: &str) -> bool {
     (1..=31).contains(&word.len())
         && word.as_bytes()[0].is_ascii_lowercase()
-        && word
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
 impl fmt::Display for Permission {
@@ -231,10 +227,7 @@ mod tests {
     fn system_roles_carry_what_the_model_says() {
         let names = |role: SystemRole| role.permissions().map(|p| p.as_str()).collect::<Vec<_>>();
         assert_eq!(names(SystemRole::Owner).len(), Permission::OWN.len() - 4);
-        assert_eq!(
-            names(SystemRole::Manager).len(),
-            names(SystemRole::Owner).len() - 2
-        );
+        assert_eq!(names(SystemRole::Manager).len(), names(SystemRole::Owner).len() - 2);
         assert_eq!(
             names(SystemRole::Auditor),
             [
@@ -252,13 +245,7 @@ mod tests {
 
     #[test]
     fn rights_round_trip_through_their_text() {
-        for text in [
-            "owner",
-            "member",
-            "invoices.read",
-            "tokens.write",
-            "role_00000000000000000000000007",
-        ] {
+        for text in ["owner", "member", "invoices.read", "tokens.write", "role_00000000000000000000000007"] {
             assert_eq!(Right::parse(text).unwrap().to_string(), text);
         }
         assert!(Right::parse("root").is_err() && Right::parse_role("invoices.read").is_err());

@@ -71,16 +71,10 @@ mod tests {
         let now = OffsetDateTime::UNIX_EPOCH + DAY * 20_000;
         let soon = now + DAY;
         let after = |seconds| Expiration::After(Duration::from_secs(seconds));
-        assert_eq!(
-            Expiration::Unspecified.resolve(now, None),
-            Ok(now + DEFAULT_TOKEN_LIFE)
-        );
+        assert_eq!(Expiration::Unspecified.resolve(now, None), Ok(now + DEFAULT_TOKEN_LIFE));
         assert_eq!(Expiration::Unspecified.resolve(now, Some(soon)), Ok(soon));
         assert_eq!(after(1).resolve(now, None), Ok(now + Duration::from_secs(1)));
-        assert_eq!(
-            Expiration::After(MAX_TOKEN_LIFE).resolve(now, None),
-            Ok(now + MAX_TOKEN_LIFE)
-        );
+        assert_eq!(Expiration::After(MAX_TOKEN_LIFE).resolve(now, None), Ok(now + MAX_TOKEN_LIFE));
         assert_eq!(Expiration::At(soon).resolve(now, Some(soon)), Ok(soon));
         for (asked, ceiling) in [
             (after(0), None),

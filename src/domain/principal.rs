@@ -30,9 +30,7 @@ impl AccountKind {
 
     /// The reverse of [`name`](Self::name).
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::User, Self::ServiceAccount]
-            .into_iter()
-            .find(|kind| kind.name() == name)
+        [Self::User, Self::ServiceAccount].into_iter().find(|kind| kind.name() == name)
     }
 }
 
@@ -91,9 +89,7 @@ impl Principal {
     /// What the token can do now: the account's rights within the token's lists.
     /// The one answer for exchange, introspection and access alike.
     pub fn effective_rights(&self) -> Rights {
-        let Restrictions {
-            scopes, resources, ..
-        } = &self.restrictions;
+        let Restrictions { scopes, resources, .. } = &self.restrictions;
         if self.restrictions.narrow_rights() {
             self.account_rights().narrowed(scopes, resources)
         } else {
@@ -103,13 +99,12 @@ impl Principal {
 
     /// The ids of the roles that the account holds on the whole org; `member` always.
     pub fn roles(&self) -> Vec<String> {
-        let roles = self
-            .grants
-            .iter()
-            .filter(|grant| grant.node == Node::Org)
-            .filter_map(|grant| match &grant.right {
-                Right::Permission(_) => None,
-                role => Some(role.to_string()),
+        let roles =
+            self.grants.iter().filter(|grant| grant.node == Node::Org).filter_map(|grant| {
+                match &grant.right {
+                    Right::Permission(_) => None,
+                    role => Some(role.to_string()),
+                }
             });
         let all: BTreeSet<_> = roles.chain([SystemRole::Member.id().to_owned()]).collect();
         all.into_iter().collect()
@@ -173,7 +168,8 @@ pub(crate) mod tests {
     #[test]
     fn a_token_works_until_something_stops_it() {
         let end = now() + time::Duration::days(1);
-        let cases: [(fn(&mut Principal), Result<(), Reason>); 6] = [
+        type Case = (fn(&mut Principal), Result<(), Reason>);
+        let cases: [Case; 6] = [
             (|_| (), Ok(())),
             (|p| p.revoked = true, Err(Reason::TokenRevoked)),
             (|p| p.org_stopped = true, Err(Reason::OrgSuspended)),

@@ -13,9 +13,7 @@ impl ResourcePath {
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let segments = text.split('/');
         if segments.clone().count() > 8 || !segments.into_iter().all(is_segment) {
-            return Err(Invalid(
-                "must be 1 to 8 segments of [a-z0-9][a-z0-9_-]{0,62}, joined by `/`",
-            ));
+            return Err(Invalid("must be 1 to 8 segments of [a-z0-9][a-z0-9_-]{0,62}, joined by `/`"));
         }
         Ok(Self(text.into()))
     }
@@ -40,9 +38,7 @@ impl ResourcePath {
 
 fn is_segment(segment: &str) -> bool {
     let mut bytes = segment.bytes();
-    let first = bytes
-        .next()
-        .is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let first = bytes.next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     first
         && segment.len() <= 63
         && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b))
@@ -205,12 +201,8 @@ mod tests {
 
     #[test]
     fn a_lineage_ends_with_the_node() {
-        let texts: Vec<_> = ResourcePath::parse("a/bc/d")
-            .unwrap()
-            .lineage()
-            .iter()
-            .map(|p| p.to_string())
-            .collect();
+        let texts: Vec<_> =
+            ResourcePath::parse("a/bc/d").unwrap().lineage().iter().map(|p| p.to_string()).collect();
         assert_eq!(texts, ["a", "a/bc", "a/bc/d"]);
     }
 }

@@ -50,9 +50,7 @@ impl Rights {
     /// Exactly these permissions on exactly these nodes.
     pub fn of_pairs(pairs: impl IntoIterator<Item = (Permission, Node)>) -> Self {
         let mut rights = Self::default();
-        pairs
-            .into_iter()
-            .for_each(|(permission, node)| rights.add(permission, node));
+        pairs.into_iter().for_each(|(permission, node)| rights.add(permission, node));
         rights
     }
 
@@ -63,21 +61,10 @@ impl Rights {
         } else {
             resources.iter().cloned().map(Node::Path).collect()
         };
-        let permissions = if scopes.is_empty() {
-            Permission::OWN
-        } else {
-            scopes
-        };
+        let permissions = if scopes.is_empty() { Permission::OWN } else { scopes };
         Self {
-            named: permissions
-                .iter()
-                .map(|permission| (permission.clone(), nodes.clone()))
-                .collect(),
-            applications: if scopes.is_empty() {
-                nodes
-            } else {
-                Nodes::default()
-            },
+            named: permissions.iter().map(|permission| (permission.clone(), nodes.clone())).collect(),
+            applications: if scopes.is_empty() { nodes } else { Nodes::default() },
         }
     }
 
@@ -86,8 +73,7 @@ impl Rights {
     }
 
     fn add_role(&mut self, role: SystemRole, node: &Node) {
-        role.permissions()
-            .for_each(|permission| self.add(permission.clone(), node.clone()));
+        role.permissions().for_each(|permission| self.add(permission.clone(), node.clone()));
         if role.carries_applications() {
             self.applications.insert(node.clone());
         }
@@ -110,26 +96,18 @@ impl Rights {
             let held = self.named.entry(permission).or_default();
             nodes.iter().for_each(|node| held.insert(node.clone()));
         }
-        other
-            .applications
-            .iter()
-            .for_each(|node| self.applications.insert(node.clone()));
+        other.applications.iter().for_each(|node| self.applications.insert(node.clone()));
         self
     }
 
     /// What both sets hold.
     pub fn meet(&self, other: &Rights) -> Rights {
-        let mut met = Rights {
-            applications: self.applications.meet(&other.applications),
-            ..Rights::default()
-        };
+        let mut met =
+            Rights { applications: self.applications.meet(&other.applications), ..Rights::default() };
         for permission in self.named.keys().chain(other.named.keys()) {
             let nodes = self.nodes(permission).meet(&other.nodes(permission));
             // What `applications` says already is not said again.
-            if nodes
-                .iter()
-                .any(|node| !permission.is_application() || !met.applications.cover(node))
-            {
+            if nodes.iter().any(|node| !permission.is_application() || !met.applications.cover(node)) {
                 met.named.insert(permission.clone(), nodes);
             }
         }
@@ -154,29 +132,19 @@ impl Rights {
             .iter()
             .flat_map(|(permission, nodes)| nodes.iter().map(move |node| (permission, node)));
         let missing = named.filter(|(permission, node)| !holder.cover(permission, node));
-        let named = missing.map(|(permission, node)| Missing {
-            permission: permission.to_string(),
-            node: node.clone(),
-        });
-        let applications = self
-            .applications
-            .iter()
-            .filter(|node| !holder.applications.cover(node));
-        let every = |node: &Node| Missing {
-            permission: "every application permission".into(),
-            node: node.clone(),
-        };
+        let named = missing
+            .map(|(permission, node)| Missing { permission: permission.to_string(), node: node.clone() });
+        let applications = self.applications.iter().filter(|node| !holder.applications.cover(node));
+        let every =
+            |node: &Node| Missing { permission: "every application permission".into(), node: node.clone() };
         named.chain(applications.map(every)).collect()
     }
 
     /// The permissions held on the whole org, sorted. Where every application
     /// permission is held, those are listed that the org names.
     pub fn on_org(&self, named_by_org: &BTreeSet<Permission>) -> BTreeSet<Permission> {
-        let named = self
-            .named
-            .iter()
-            .filter(|(_, nodes)| nodes.cover(&Node::Org))
-            .map(|(permission, _)| permission);
+        let named =
+            self.named.iter().filter(|(_, nodes)| nodes.cover(&Node::Org)).map(|(permission, _)| permission);
         let everything = self.applications.cover(&Node::Org);
         let applications = named_by_org.iter().filter(|p| everything && p.is_application());
         named.chain(applications).cloned().collect()
@@ -189,9 +157,8 @@ impl Rights {
     ) -> BTreeMap<ResourcePath, BTreeSet<Permission>> {
         let mut paths: BTreeMap<ResourcePath, BTreeSet<Permission>> = BTreeMap::new();
         let named = self.named.keys();
-        let applications = named_by_org
-            .iter()
-            .filter(|p| p.is_application() && !self.applications.is_empty());
+        let applications =
+            named_by_org.iter().filter(|p| p.is_application() && !self.applications.is_empty());
         for permission in named.chain(applications) {
             for path in self.nodes(permission).iter().filter_map(Node::path) {
                 paths.entry(path.clone()).or_default().insert(permission.clone());
@@ -214,26 +181,17 @@ impl Missing {
         if missing.is_empty() {
             return Ok(());
         }
-        let listed: Vec<_> = missing
-            .iter()
-            .take(3)
-            .map(|m| format!("{} on {}", m.permission, m.node))
-            .collect();
-        let more = if missing.len() > 3 {
-            format!(" and {} more", missing.len() - 3)
-        } else {
-            String::new()
-        };
+        let listed: Vec<_> =
+            missing.iter().take(3).map(|m| format!("{} on {}", m.permission, m.node)).collect();
+        let more = if missing.len() > 3 { format!(" and {} more", missing.len() - 3) } else { String::new() };
         let message = format!("{}: missing {}{more}", reason.message(), listed.join(", "));
-        Err(
-            Error::with_message(reason, message).with_preconditions(missing.iter().take(100).map(|m| {
-                Precondition {
-                    kind: "PERMISSION",
-                    subject: format!("{} on {}", m.permission, m.node),
-                    description: "the caller does not hold it".into(),
-                }
-            })),
-        )
+        Err(Error::with_message(reason, message).with_preconditions(missing.iter().take(100).map(|m| {
+            Precondition {
+                kind: "PERMISSION",
+                subject: format!("{} on {}", m.permission, m.node),
+                description: "the caller does not hold it".into(),
+            }
+        })))
     }
 }
 
@@ -243,10 +201,7 @@ pub fn may_pass_on<'a>(
     caller: &Rights,
     grants: impl IntoIterator<Item = &'a HeldGrant>,
 ) -> Result<(), Error> {
-    Missing::refuse(
-        Reason::GrantExceedsCaller,
-        &Rights::of_grants(grants).beyond(caller),
-    )
+    Missing::refuse(Reason::GrantExceedsCaller, &Rights::of_grants(grants).beyond(caller))
 }
 
 /// Nobody takes over what exceeds them: the caller must cover what the target can do.
@@ -269,29 +224,17 @@ mod tests {
     }
 
     fn grant(right: &str, on: &str) -> HeldGrant {
-        HeldGrant {
-            right: Right::parse(right).unwrap(),
-            node: node(on),
-            role_permissions: Vec::new(),
-        }
+        HeldGrant { right: Right::parse(right).unwrap(), node: node(on), role_permissions: Vec::new() }
     }
 
     fn rights(grants: &[(&str, &str)]) -> Rights {
-        Rights::of_grants(
-            &grants
-                .iter()
-                .map(|(right, on)| grant(right, on))
-                .collect::<Vec<_>>(),
-        )
+        Rights::of_grants(&grants.iter().map(|(right, on)| grant(right, on)).collect::<Vec<_>>())
     }
 
     #[test]
     fn a_right_holds_on_its_node_and_below() {
         let held = rights(&[("invoices.read", "subscriptions/yuno")]);
-        assert!(held.cover(
-            &permission("invoices.read"),
-            &node("subscriptions/yuno/perimeters/emea")
-        ));
+        assert!(held.cover(&permission("invoices.read"), &node("subscriptions/yuno/perimeters/emea")));
         assert!(!held.cover(&permission("invoices.read"), &node("subscriptions/yuno2")));
         assert!(!held.cover(&permission("invoices.read"), &Node::Org));
         assert!(!held.cover(&permission("invoices.write"), &node("subscriptions/yuno")));
@@ -303,13 +246,7 @@ mod tests {
         assert!(owner.cover(&permission("anything.new"), &node("a/b")));
         assert!(!owner.cover(&Permission::PLATFORM_ORGS, &Node::Org));
         assert_eq!(rights(&[("owner", "*")]), owner);
-        assert!(
-            may_pass_on(
-                &owner,
-                &[grant("owner", "*"), grant("member", "*"), grant("x.y", "a")]
-            )
-            .is_ok()
-        );
+        assert!(may_pass_on(&owner, &[grant("owner", "*"), grant("member", "*"), grant("x.y", "a")]).is_ok());
         let refused = may_pass_on(&rights(&[("manager", "*")]), &[grant("owner", "*")]).unwrap_err();
         assert_eq!(refused.reason(), Reason::GrantExceedsCaller);
         assert_eq!(refused.into_parts().preconditions.len(), 3);
@@ -333,10 +270,7 @@ mod tests {
         let known = BTreeSet::from([permission("invoices.read")]);
         let owner = Rights::of_owner();
         assert!(owner.on_org(&known).contains(&permission("invoices.read")));
-        assert_eq!(
-            owner.on_org(&known).len(),
-            SystemRole::Owner.permissions().count() + 1
-        );
+        assert_eq!(owner.on_org(&known).len(), SystemRole::Owner.permissions().count() + 1);
         let on_a = rights(&[("owner", "a"), ("invoices.write", "a/b")]);
         assert!(on_a.on_org(&known).is_empty());
         let paths = on_a.on_paths(&known);
@@ -355,14 +289,7 @@ mod tests {
             Just("invoices.write"),
             Just("tokens.write"),
         ];
-        let on = prop_oneof![
-            Just("*"),
-            Just("a"),
-            Just("a/b"),
-            Just("a/b/c"),
-            Just("ab"),
-            Just("d")
-        ];
+        let on = prop_oneof![Just("*"), Just("a"), Just("a/b"), Just("a/b/c"), Just("ab"), Just("d")];
         prop::collection::vec((right, on), 0..6).prop_map(|grants| rights(&grants))
     }
 

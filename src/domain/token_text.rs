@@ -79,10 +79,7 @@ impl TokenText {
         if u32::from_be_bytes(crc) != crc32fast::hash(body.as_bytes()) {
             return Err(Malformed);
         }
-        Ok(Self {
-            text: text.to_owned(),
-            id: Uuid::from_bytes(id).into(),
-        })
+        Ok(Self { text: text.to_owned(), id: Uuid::from_bytes(id).into() })
     }
 
     /// The public part: which credential it claims to be.

@@ -41,9 +41,7 @@ impl Call {
 
     /// The caller of an RPC that is not open.
     pub fn caller(&self) -> Result<&Caller> {
-        self.caller
-            .as_ref()
-            .ok_or_else(|| Reason::CredentialMissing.into())
+        self.caller.as_ref().ok_or_else(|| Reason::CredentialMissing.into())
     }
 
     /// The caller in the org that the request names; none = its own.
@@ -71,10 +69,7 @@ impl Call {
 
     /// This call of an open RPC, with its caller.
     pub async fn authenticated(&self, state: &State) -> Result<Self> {
-        Ok(Self {
-            caller: Some(self.authenticate(state).await?),
-            ..self.clone()
-        })
+        Ok(Self { caller: Some(self.authenticate(state).await?), ..self.clone() })
     }
 
     /// Authenticates the bearer. The layer does it for all RPCs but the open ones.
@@ -105,11 +100,7 @@ pub fn looks_like_jwt(text: &str) -> bool {
 /// Authenticates each call, and refuses what the access table closes to it.
 pub async fn authenticate(Shared(state): Shared<Arc<State>>, mut request: Request, next: Next) -> Response {
     let origin = request.extensions().get::<Origin>().cloned().unwrap_or_default();
-    let mut call = Call {
-        caller: None,
-        bearer: bearer(request.headers()),
-        origin,
-    };
+    let mut call = Call { caller: None, bearer: bearer(request.headers()), origin };
     let outcome = match access(request.uri().path()) {
         None => Err(Reason::MethodUnknown.into()),
         Some(Access::Open) => Ok(None),
@@ -138,13 +129,9 @@ fn bearer(headers: &HeaderMap) -> Bearer {
     let Some(value) = values.next() else {
         return Bearer::None;
     };
-    let parsed = value
-        .to_str()
-        .ok()
-        .and_then(|value| value.split_once(' '))
-        .and_then(|(scheme, text)| {
-            (scheme.eq_ignore_ascii_case("bearer") && !text.trim().is_empty()).then(|| text.trim().into())
-        });
+    let parsed = value.to_str().ok().and_then(|value| value.split_once(' ')).and_then(|(scheme, text)| {
+        (scheme.eq_ignore_ascii_case("bearer") && !text.trim().is_empty()).then(|| text.trim().into())
+    });
     match (parsed, values.next()) {
         (Some(text), None) => Bearer::Text(text),
         _ => Bearer::Garbage,

@@ -40,11 +40,7 @@ pub struct Boundary {
 
 impl Boundary {
     pub fn new(state: Arc<State>, limits: Limits) -> Self {
-        Self {
-            state,
-            limits,
-            permits: Semaphore::new(limits.max_concurrent_requests),
-        }
+        Self { state, limits, permits: Semaphore::new(limits.max_concurrent_requests) }
     }
 }
 
@@ -53,32 +49,21 @@ pub async fn guard(Shared(boundary): Shared<Arc<Boundary>>, mut request: Request
     if !is_grpc(request.headers()) {
         // Somebody speaks plain HTTP to us.
         let known = access(request.uri().path()).is_some();
-        return if known {
-            StatusCode::UNSUPPORTED_MEDIA_TYPE
-        } else {
-            StatusCode::NOT_FOUND
-        }
-        .into_response();
+        return if known { StatusCode::UNSUPPORTED_MEDIA_TYPE } else { StatusCode::NOT_FOUND }
+            .into_response();
     }
     let started = Instant::now();
-    let origin = Origin {
-        address: peer(&request),
-        request_id: request_id(request.headers(), &boundary.state),
-    };
+    let origin =
+        Origin { address: peer(&request), request_id: request_id(request.headers(), &boundary.state) };
     let method = request.uri().path().to_owned();
     // A stream has no end to wait for: only its connection bounds it.
     let streams = method.starts_with("/grpc.");
-    let deadline = deadline(request.headers())
-        .unwrap_or(Duration::MAX)
-        .min(boundary.limits.request_timeout);
+    let deadline = deadline(request.headers()).unwrap_or(Duration::MAX).min(boundary.limits.request_timeout);
     request.extensions_mut().insert(origin.clone());
 
     let response = match boundary.permits.try_acquire() {
         _ if streams => next.run(request).await,
-        Err(_) => failed(
-            Error::new(Reason::Overloaded).retry_after(Duration::from_secs(1)),
-            &origin,
-        ),
+        Err(_) => failed(Error::new(Reason::Overloaded).retry_after(Duration::from_secs(1)), &origin),
         Ok(_permit) => match tokio::time::timeout(deadline, next.run(request)).await {
             Ok(response) => response,
             Err(_) => failed(Reason::DeadlineExceeded.into(), &origin),
@@ -88,11 +73,7 @@ pub async fn guard(Shared(boundary): Shared<Arc<Boundary>>, mut request: Request
     if let Ok(id) = HeaderValue::from_str(&origin.request_id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
-    let code = response
-        .headers()
-        .get("grpc-status")
-        .and_then(|code| code.to_str().ok())
-        .unwrap_or("0");
+    let code = response.headers().get("grpc-status").and_then(|code| code.to_str().ok()).unwrap_or("0");
     tracing::debug!(
         request_id = origin.request_id,
         method,
@@ -105,9 +86,7 @@ pub async fn guard(Shared(boundary): Shared<Arc<Boundary>>, mut request: Request
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {
-    let content_type = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     content_type.is_some_and(|value| value.starts_with("application/grpc"))
 }
 
@@ -124,14 +103,9 @@ fn peer(request: &Request) -> Option<std::net::IpAddr> {
 fn request_id(headers: &HeaderMap, state: &State) -> String {
     let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
     let good = |id: &&str| {
-        (1..=64).contains(&id.len())
-            && id
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
     };
-    given
-        .filter(good)
-        .map_or_else(|| state.clock.new_id::<Uuid>().to_string(), str::to_owned)
+    given.filter(good).map_or_else(|| state.clock.new_id::<Uuid>().to_string(), str::to_owned)
 }
 
 /// `grpc-timeout` (gRPC over HTTP/2): at most 8 digits and a unit.
@@ -160,10 +134,7 @@ mod tests {
     #[test]
     fn deadlines() {
         let parse = |text: &str| {
-            deadline(&HeaderMap::from_iter([(
-                "grpc-timeout".parse().unwrap(),
-                text.parse().unwrap(),
-            )]))
+            deadline(&HeaderMap::from_iter([("grpc-timeout".parse().unwrap(), text.parse().unwrap())]))
         };
         assert_eq!(parse("10m"), Some(Duration::from_millis(10)));
         assert_eq!(parse("99999999H"), Some(Duration::from_secs(99_999_999 * 3_600)));

@@ -20,18 +20,13 @@ use crate::error::{Error, Result, Violations};
 pub fn org_id(text: &str) -> Result<Option<OrgId>> {
     match text {
         "" => Ok(None),
-        text => OrgId::parse(text)
-            .map(Some)
-            .map_err(|wrong| Error::invalid("org_id", wrong.to_string())),
+        text => OrgId::parse(text).map(Some).map_err(|wrong| Error::invalid("org_id", wrong.to_string())),
     }
 }
 
 /// A time on the wire.
 pub fn timestamp(time: OffsetDateTime) -> Timestamp {
-    Timestamp {
-        seconds: time.unix_timestamp(),
-        nanos: time.nanosecond() as i32,
-    }
+    Timestamp { seconds: time.unix_timestamp(), nanos: time.nanosecond() as i32 }
 }
 
 /// A time from the wire, cut to microseconds, which is what is kept.
@@ -39,9 +34,7 @@ pub fn time(timestamp: &Timestamp) -> Result<OffsetDateTime, &'static str> {
     const WRONG: &str = "must be a time between the years 1 and 9999";
     let seconds = OffsetDateTime::from_unix_timestamp(timestamp.seconds).map_err(|_| WRONG)?;
     let nanos = u32::try_from(timestamp.nanos).map_err(|_| WRONG)?;
-    seconds
-        .replace_nanosecond(nanos / 1_000 * 1_000)
-        .map_err(|_| WRONG)
+    seconds.replace_nanosecond(nanos / 1_000 * 1_000).map_err(|_| WRONG)
 }
 
 /// A duration from the wire.
@@ -55,19 +48,12 @@ pub fn duration(duration: &prost_types::Duration) -> Result<time::Duration, &'st
 
 /// A duration on the wire.
 pub fn proto_duration(duration: Duration) -> prost_types::Duration {
-    prost_types::Duration {
-        seconds: duration.as_secs() as i64,
-        nanos: duration.subsec_nanos() as i32,
-    }
+    prost_types::Duration { seconds: duration.as_secs() as i64, nanos: duration.subsec_nanos() as i32 }
 }
 
 /// A text that may be left out, checked where it is not.
 pub fn optional<T, E>(text: &str, parse: impl Fn(&str) -> Result<T, E>) -> Result<Option<T>, E> {
-    if text.is_empty() {
-        Ok(None)
-    } else {
-        parse(text).map(Some)
-    }
+    if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
 }
 
 /// A profile, every field checked.
@@ -78,8 +64,7 @@ pub fn profile(violations: &mut Violations, message: Option<&pb::Profile>) -> Pr
     let name = |text: &str| DisplayName::parse(text).map(|name| name.to_string());
     let mut check =
         |field: &str, text: &Option<String>, parse: &dyn Fn(&str) -> Result<String, names::Invalid>| {
-            text.as_deref()
-                .and_then(|text| violations.check(&format!("profile.{field}"), parse(text)))
+            text.as_deref().and_then(|text| violations.check(&format!("profile.{field}"), parse(text)))
         };
     Profile {
         display_name: check("display_name", &message.display_name, &name),
@@ -94,10 +79,7 @@ pub fn profile(violations: &mut Violations, message: Option<&pb::Profile>) -> Pr
 /// Grants to be given: each needs a right and a resource. At most 100.
 pub fn grants(violations: &mut Violations, messages: &[pb::Grant]) -> Vec<(Right, Node)> {
     if messages.len() > MAX_LIST {
-        violations.add(
-            "grants",
-            format!("holds {} grants; at most {MAX_LIST} are allowed", messages.len()),
-        );
+        violations.add("grants", format!("holds {} grants; at most {MAX_LIST} are allowed", messages.len()));
         return Vec::new();
     }
     let mut grants: Vec<(Right, Node)> = Vec::with_capacity(messages.len());
@@ -225,14 +207,10 @@ pub fn token(token: &db::tokens::Token, now: OffsetDateTime) -> pb::Token {
     } else {
         pb::TokenState::Active
     };
-    let secrets = token
-        .hints
-        .iter()
-        .zip(&token.secret_create_times)
-        .map(|(hint, made)| pb::TokenSecret {
-            obfuscated: obfuscated(token.id(), hint),
-            create_time: Some(timestamp(*made)),
-        });
+    let secrets = token.hints.iter().zip(&token.secret_create_times).map(|(hint, made)| pb::TokenSecret {
+        obfuscated: obfuscated(token.id(), hint),
+        create_time: Some(timestamp(*made)),
+    });
     let reason = token.revoke_reason.as_deref().and_then(revoke_reason);
     pb::Token {
         id: token.id().to_string(),

@@ -41,11 +41,8 @@ use pb::org_service_server::OrgServiceServer;
 use pb::token_service_server::TokenServiceServer;
 
 /// The names of the services, for health.
-pub const SERVICES: [&str; 3] = [
-    "countersign.v1.AccountService",
-    "countersign.v1.OrgService",
-    "countersign.v1.TokenService",
-];
+pub const SERVICES: [&str; 3] =
+    ["countersign.v1.AccountService", "countersign.v1.OrgService", "countersign.v1.TokenService"];
 
 /// All RPCs behind authentication and the boundary that gives every answer its form.
 pub fn router<H: Health>(
@@ -70,11 +67,7 @@ pub fn router<H: Health>(
         // Older grpcurl builds and Python's client speak v1alpha alone.
         routes
             .add_service(describe().build_v1().expect("our descriptors are well-formed"))
-            .add_service(
-                describe()
-                    .build_v1alpha()
-                    .expect("our descriptors are well-formed"),
-            );
+            .add_service(describe().build_v1alpha().expect("our descriptors are well-formed"));
     }
     let boundary = Arc::new(Boundary::new(state.clone(), limits));
     routes

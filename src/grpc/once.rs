@@ -48,9 +48,7 @@ impl<'a> Once<'a> {
         let Some(replay) = self.claim(tx, now).await? else {
             return Ok(None);
         };
-        T::decode(replay.response.as_slice())
-            .map(Some)
-            .map_err(Error::internal)
+        T::decode(replay.response.as_slice()).map(Some).map_err(Error::internal)
     }
 
     /// Keeps the answer for a replay.

@@ -39,16 +39,10 @@ impl Paging {
         let size = violations.check("page_size", pages::size(page_size));
         let after = match page_token {
             "" => Some(None),
-            text => violations
-                .check("page_token", open(state, &binding, text))
-                .map(Some),
+            text => violations.check("page_token", open(state, &binding, text)).map(Some),
         };
         violations.finish()?;
-        Ok(Self {
-            binding,
-            size: size.unwrap_or_default(),
-            after: after.flatten(),
-        })
+        Ok(Self { binding, size: size.unwrap_or_default(), after: after.flatten() })
     }
 
     /// The key, parsed. What we sealed ourselves parses.
@@ -70,10 +64,7 @@ impl Paging {
 fn open(state: &State, binding: &str, text: &str) -> Result<String, &'static str> {
     const WRONG: &str = "must be the next_page_token of the same call by the same caller, from the last 24 h";
     let sealed = BASE64URL.decode(text).map_err(|_| WRONG)?;
-    let plain = state
-        .master
-        .open(Purpose::PageToken, binding, &sealed)
-        .map_err(|_| WRONG)?;
+    let plain = state.master.open(Purpose::PageToken, binding, &sealed).map_err(|_| WRONG)?;
     let (end, key) = plain.split_first_chunk().ok_or(WRONG)?;
     if i64::from_be_bytes(*end) <= state.clock.now().unix_timestamp() {
         return Err(WRONG);

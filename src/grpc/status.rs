@@ -31,11 +31,8 @@ pub fn answer(error: Error, origin: &Origin) -> Status {
     } else if reason == Reason::Internal {
         tracing::error!(request_id, reason = reason.name(), "call failed");
     }
-    let metadata: HashMap<String, String> = parts
-        .metadata
-        .into_iter()
-        .map(|(key, value)| (key.to_owned(), value))
-        .collect();
+    let metadata: HashMap<String, String> =
+        parts.metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     let mut details = ErrorDetails::with_error_info(reason.name(), DOMAIN, metadata);
     if !origin.request_id.is_empty() {
         details.set_request_info(request_id, "");
@@ -43,9 +40,7 @@ pub fn answer(error: Error, origin: &Origin) -> Status {
     if !parts.violations.is_empty() {
         let violations = parts.violations.into_iter().take(MAX_ENTRIES);
         details.set_bad_request(
-            violations
-                .map(|v| FieldViolation::new(v.field, v.description))
-                .collect::<Vec<_>>(),
+            violations.map(|v| FieldViolation::new(v.field, v.description)).collect::<Vec<_>>(),
         );
     }
     if !parts.preconditions.is_empty() {
@@ -116,10 +111,7 @@ fn cut(message: Cow<'static, str>) -> String {
     if message.len() <= MAX {
         return message.into_owned();
     }
-    let end = (0..=MAX)
-        .rev()
-        .find(|&at| message.is_char_boundary(at))
-        .unwrap_or(0);
+    let end = (0..=MAX).rev().find(|&at| message.is_char_boundary(at)).unwrap_or(0);
     format!("{}…", &message[..end])
 }
 

@@ -15,14 +15,8 @@ use crate::state::State;
 pub fn router(state: Arc<State>) -> Router {
     Router::new()
         .route("/.well-known/jwks.json", get(well_known::jwks))
-        .route(
-            "/.well-known/openid-configuration",
-            get(well_known::openid_configuration),
-        )
-        .route(
-            "/.well-known/oauth-authorization-server",
-            get(well_known::authorization_server),
-        )
+        .route("/.well-known/openid-configuration", get(well_known::openid_configuration))
+        .route("/.well-known/oauth-authorization-server", get(well_known::authorization_server))
         .route("/healthz", get(alive))
         .route("/readyz", get(ready))
         .with_state(state)

@@ -39,9 +39,5 @@ fn metadata(issuer: &str) -> Value {
 
 fn document(content_type: &'static str, body: String) -> Response {
     let max_age = format!("public, max-age={JWKS_MAX_AGE}");
-    (
-        [(CONTENT_TYPE, content_type.to_owned()), (CACHE_CONTROL, max_age)],
-        body,
-    )
-        .into_response()
+    ([(CONTENT_TYPE, content_type.to_owned()), (CACHE_CONTROL, max_age)], body).into_response()
 }

@@ -42,10 +42,7 @@ impl Peppers {
     /// When there is no pepper: a server makes the first one before it serves.
     pub fn record(&self, text: &TokenText) -> SecretRecord {
         let (&pepper, key) = self.0.last_key_value().expect("there is a pepper");
-        SecretRecord {
-            mac: mac(key, text).as_ref().to_vec(),
-            pepper,
-        }
+        SecretRecord { mac: mac(key, text).as_ref().to_vec(), pepper }
     }
 
     /// Whether the text is that of one of the records. Takes the same time for an
@@ -92,10 +89,7 @@ mod tests {
     #[test]
     fn a_text_matches_its_own_record_under_its_pepper() {
         let master = MasterKeys::for_tests();
-        let rows = [
-            (1, new_sealed(&master, 1, [1; 32])),
-            (2, new_sealed(&master, 2, [2; 32])),
-        ];
+        let rows = [(1, new_sealed(&master, 1, [1; 32])), (2, new_sealed(&master, 2, [2; 32]))];
         let open = |rows: &[(i32, Vec<u8>)]| {
             Peppers::open(&master, rows.iter().map(|(n, s)| (*n, s.as_slice()))).unwrap()
         };
@@ -106,7 +100,10 @@ mod tests {
         let new = both.record(&text);
         assert_eq!((old.pepper, new.pepper), (1, 2));
         assert_ne!(old.mac, new.mac);
-        assert!(both.matches(&text, &[old.clone()]) && both.matches(&text, &[new.clone()]));
+        assert!(
+            both.matches(&text, std::slice::from_ref(&old))
+                && both.matches(&text, std::slice::from_ref(&new))
+        );
         assert!(both.matches(&text, &[both.record(&other), new.clone()]));
         assert!(!both.matches(&other, &[old, new.clone()]) && !both.matches(&text, &[]));
         assert!(!first.matches(&text, &[new]) && !first.knows(2));

@@ -71,9 +71,7 @@ impl NewKey {
     /// Makes an Ed25519 pair and seals it.
     pub fn generate(master: &MasterKeys) -> Result<Self> {
         let pair = Ed25519KeyPair::generate().map_err(|_| Error::internal("making an Ed25519 key failed"))?;
-        let pkcs8 = pair
-            .to_pkcs8v1()
-            .map_err(|_| Error::internal("encoding an Ed25519 key failed"))?;
+        let pkcs8 = pair.to_pkcs8v1().map_err(|_| Error::internal("encoding an Ed25519 key failed"))?;
         let mut jwk = Jwk {
             common: CommonParameters {
                 public_key_use: Some(PublicKeyUse::Signature),
@@ -89,15 +87,10 @@ impl NewKey {
         let kid = jwk.thumbprint(ThumbprintHash::SHA256).map_err(Error::internal)?;
         jwk.common.key_id = Some(kid.clone());
         let private = Some(Zeroizing::new(BASE64URL.encode(pkcs8.as_ref())));
-        let record = serde_json::to_vec(&Record { jwk, private })
-            .map(Zeroizing::new)
-            .map_err(Error::internal)?;
+        let record =
+            serde_json::to_vec(&Record { jwk, private }).map(Zeroizing::new).map_err(Error::internal)?;
         let sealed = master.seal(Purpose::SigningKey, &kid, &record);
-        Ok(Self {
-            kid,
-            algorithm: "EdDSA",
-            sealed,
-        })
+        Ok(Self { kid, algorithm: "EdDSA", sealed })
     }
 }
 
@@ -155,28 +148,18 @@ impl KeySet {
                 continue;
             }
             let damaged = || BadKeys::Damaged(kid.to_owned());
-            let bytes = master
-                .open(Purpose::SigningKey, kid, sealed)
-                .map_err(BadKeys::Unopenable)?;
+            let bytes = master.open(Purpose::SigningKey, kid, sealed).map_err(BadKeys::Unopenable)?;
             let record: Record = serde_json::from_slice(&bytes).map_err(|_| damaged())?;
             if state == KeyState::Active {
                 let private = record.private.as_ref().ok_or_else(damaged)?;
                 active = Some(SigningKey::new(kid, private).ok_or_else(damaged)?);
             }
             let decoding = DecodingKey::from_jwk(&record.jwk).map_err(|_| damaged())?;
-            published.push(PublicKey {
-                kid: kid.to_owned(),
-                jwk: record.jwk,
-                decoding,
-            });
+            published.push(PublicKey { kid: kid.to_owned(), jwk: record.jwk, decoding });
         }
         let keys = published.iter().map(|key| key.jwk.clone()).collect();
         let json = serde_json::to_string(&JwkSet { keys }).expect("a key set is JSON");
-        Ok(Self {
-            active: active.ok_or(BadKeys::NoneActive)?,
-            published,
-            json,
-        })
+        Ok(Self { active: active.ok_or(BadKeys::NoneActive)?, published, json })
     }
 }
 
@@ -185,10 +168,7 @@ impl SigningKey {
         let pkcs8 = Zeroizing::new(BASE64URL.decode(pkcs8).ok()?);
         let pair = Ed25519KeyPair::from_pkcs8(&pkcs8).ok()?;
         let header = format!(r#"{{"typ":"{TYP}","alg":"EdDSA","kid":"{kid}"}}"#);
-        Some(Self {
-            pair,
-            header: BASE64URL.encode(header) + ".",
-        })
+        Some(Self { pair, header: BASE64URL.encode(header) + "." })
     }
 }
 
@@ -211,10 +191,7 @@ pub struct Ring {
 impl Ring {
     /// A ring of one issuer.
     pub fn new(issuer: String, keys: KeySet) -> Self {
-        Self {
-            issuer,
-            keys: ArcSwap::from_pointee(keys),
-        }
+        Self { issuer, keys: ArcSwap::from_pointee(keys) }
     }
 
     /// `iss` of what is signed, and the audience of Countersign's own API.
@@ -238,11 +215,7 @@ impl Ring {
         let signature = keys.active.pair.sign(jwt.as_bytes());
         jwt.push('.');
         BASE64URL.encode_string(signature.as_ref(), &mut jwt);
-        if jwt.len() > MAX_LEN {
-            Err(Reason::ScopeTooWide.into())
-        } else {
-            Ok(jwt)
-        }
+        if jwt.len() > MAX_LEN { Err(Reason::ScopeTooWide.into()) } else { Ok(jwt) }
     }
 
     /// Verifies a JWT of this issuer: form, header, signature, issuer and time. Whom
@@ -262,17 +235,9 @@ impl Ring {
             return Err(refuse);
         }
         let keys = self.keys.load();
-        let key = keys
-            .published
-            .iter()
-            .find(|key| key.kid == header.kid)
-            .ok_or(refuse)?;
-        let algorithm = key
-            .jwk
-            .common
-            .key_algorithm
-            .and_then(|alg| Algorithm::try_from(alg).ok())
-            .ok_or(refuse)?;
+        let key = keys.published.iter().find(|key| key.kid == header.kid).ok_or(refuse)?;
+        let algorithm =
+            key.jwk.common.key_algorithm.and_then(|alg| Algorithm::try_from(alg).ok()).ok_or(refuse)?;
         if header.alg != algorithm {
             return Err(refuse);
         }
@@ -297,12 +262,8 @@ impl Ring {
 
     /// The algorithms of the published keys, by their JOSE names.
     pub fn algorithms(&self) -> Vec<String> {
-        let mut names: Vec<_> = self
-            .jwks()
-            .iter()
-            .filter_map(|jwk| jwk.common.key_algorithm)
-            .map(|a| a.to_string())
-            .collect();
+        let mut names: Vec<_> =
+            self.jwks().iter().filter_map(|jwk| jwk.common.key_algorithm).map(|a| a.to_string()).collect();
         names.sort();
         names.dedup();
         names
@@ -310,12 +271,7 @@ impl Ring {
 
     /// The published keys.
     pub fn jwks(&self) -> Vec<Jwk> {
-        self.keys
-            .load()
-            .published
-            .iter()
-            .map(|key| key.jwk.clone())
-            .collect()
+        self.keys.load().published.iter().map(|key| key.jwk.clone()).collect()
     }
 }
 
@@ -335,11 +291,8 @@ mod tests {
     fn ring() -> Ring {
         let master = MasterKeys::for_tests();
         let key = NewKey::generate(&master).unwrap();
-        let keys = KeySet::open(
-            &master,
-            [(key.kid.as_str(), KeyState::Active, key.sealed.as_slice())],
-        )
-        .unwrap();
+        let keys =
+            KeySet::open(&master, [(key.kid.as_str(), KeyState::Active, key.sealed.as_slice())]).unwrap();
         Ring::new("https://id.example".into(), keys)
     }
 
@@ -391,10 +344,7 @@ mod tests {
         let jwt = ring.sign(&claims()).unwrap();
         let at = |seconds| now() + time::Duration::seconds(seconds);
         assert!(ring.verify(&jwt, at(299)).is_ok());
-        assert_eq!(
-            ring.verify(&jwt, at(300)).unwrap_err(),
-            Reason::AccessTokenInvalid
-        );
+        assert_eq!(ring.verify(&jwt, at(300)).unwrap_err(), Reason::AccessTokenInvalid);
         assert_eq!(ring.verify(&jwt, at(-1)).unwrap_err(), Reason::AccessTokenInvalid);
     }
 
@@ -413,15 +363,10 @@ mod tests {
         let hs_header = header.replace("EdDSA", "HS256");
         let hs_signed = format!("{}.{}", BASE64URL.encode(&hs_header), BASE64URL.encode(&body));
         let hs_key = hmac::Key::new(hmac::HMAC_SHA256, &public.unwrap());
-        let hs = format!(
-            "{hs_signed}.{}",
-            BASE64URL.encode(hmac::sign(&hs_key, hs_signed.as_bytes()).as_ref())
-        );
-        let none = format!(
-            "{}.{}.",
-            BASE64URL.encode(header.replace("EdDSA", "none")),
-            BASE64URL.encode(&body)
-        );
+        let hs =
+            format!("{hs_signed}.{}", BASE64URL.encode(hmac::sign(&hs_key, hs_signed.as_bytes()).as_ref()));
+        let none =
+            format!("{}.{}.", BASE64URL.encode(header.replace("EdDSA", "none")), BASE64URL.encode(&body));
         let good = ring.sign(&claims()).unwrap();
         let other_key = self::ring().sign(&claims()).unwrap();
         let with_header = |extra: &str| forge(&ring, &header.replacen('{', &format!("{{{extra},"), 1), &body);
@@ -429,47 +374,28 @@ mod tests {
             ("alg none", none),
             ("HS256 with the public key", hs),
             ("another issuer's key", other_key),
-            (
-                "another typ",
-                forge(&ring, &header.replace("at+jwt", "JWT"), &body),
-            ),
+            ("another typ", forge(&ring, &header.replace("at+jwt", "JWT"), &body)),
             ("no kid", forge(&ring, r#"{"typ":"at+jwt","alg":"EdDSA"}"#, &body)),
             ("crit", with_header(r#""crit":["exp"]"#)),
             ("jku", with_header(r#""jku":"https://evil.example""#)),
             ("x5u", with_header(r#""x5u":"https://evil.example""#)),
             ("typ twice", with_header(r#""typ":"at+jwt""#)),
-            (
-                "another issuer",
-                forge(&ring, &header, &body.replace("id.example", "evil.example")),
-            ),
-            (
-                "a claim twice",
-                forge(&ring, &header, &body.replacen('{', r#"{"iss":"x","#, 1)),
-            ),
-            (
-                "no exp",
-                forge(&ring, &header, &body.replace(r#""exp""#, r#""exq""#)),
-            ),
+            ("another issuer", forge(&ring, &header, &body.replace("id.example", "evil.example"))),
+            ("a claim twice", forge(&ring, &header, &body.replacen('{', r#"{"iss":"x","#, 1))),
+            ("no exp", forge(&ring, &header, &body.replace(r#""exp""#, r#""exq""#))),
             ("a signature cut", good[..good.len() - 2].to_owned()),
             ("four parts", format!("{good}.x")),
             ("padding", format!("{good}=")),
             ("1 MB", "a.".repeat(500_000)),
             ("nothing", String::new()),
         ] {
-            assert_eq!(
-                ring.verify(&jwt, now()).unwrap_err(),
-                Reason::AccessTokenInvalid,
-                "{what}"
-            );
+            assert_eq!(ring.verify(&jwt, now()).unwrap_err(), Reason::AccessTokenInvalid, "{what}");
         }
     }
 
     #[test]
     fn a_token_above_four_kib_is_refused() {
-        let wide = Claims {
-            scope: "invoices.read ".repeat(300),
-            ..claims()
-        };
+        let wide = Claims { scope: "invoices.read ".repeat(300), ..claims() };
         assert_eq!(ring().sign(&wide).unwrap_err().reason(), Reason::ScopeTooWide);
     }
 
@@ -479,10 +405,7 @@ mod tests {
         let planted = NewKey::generate(&theirs).unwrap();
         let open =
             |kid: &str, sealed: &[u8]| KeySet::open(&ours, [(kid, KeyState::Active, sealed)]).map(|_| ());
-        assert!(matches!(
-            open(&planted.kid, &planted.sealed),
-            Err(BadKeys::Unopenable(_))
-        ));
+        assert!(matches!(open(&planted.kid, &planted.sealed), Err(BadKeys::Unopenable(_))));
         let (a, b) = (NewKey::generate(&ours).unwrap(), NewKey::generate(&ours).unwrap());
         assert!(matches!(open(&a.kid, &b.sealed), Err(BadKeys::Unopenable(_))));
         assert!(matches!(KeySet::open(&ours, []), Err(BadKeys::NoneActive)));

@@ -89,9 +89,7 @@ impl MasterKeys {
                 continue;
             }
             let wrong = |what: &str| BadMasterKeys(format!("line {}: {what}", number + 1));
-            let (id, encoded) = line
-                .split_once(':')
-                .ok_or_else(|| wrong("must be `id:base64(32 bytes)`"))?;
+            let (id, encoded) = line.split_once(':').ok_or_else(|| wrong("must be `id:base64(32 bytes)`"))?;
             let is_id = |b: u8| b.is_ascii_alphanumeric() || b"_-".contains(&b);
             if !(1..=32).contains(&id.len()) || !id.bytes().all(is_id) {
                 return Err(wrong("the id must be 1 to 32 of A-Z a-z 0-9 _ -"));
@@ -105,10 +103,7 @@ impl MasterKeys {
                 return Err(wrong("the id stands twice"));
             }
             let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, b"").extract(&bytes);
-            keys.push(MasterKey {
-                id: id.to_owned(),
-                prk,
-            });
+            keys.push(MasterKey { id: id.to_owned(), prk });
         }
         if keys.is_empty() {
             return Err(BadMasterKeys(
@@ -120,10 +115,7 @@ impl MasterKeys {
 
     /// A line for a new master key file.
     pub fn new_file() -> Zeroizing<String> {
-        Zeroizing::new(format!(
-            "1:{}\n",
-            BASE64_STANDARD.encode(Zeroizing::new(random::<32>()))
-        ))
+        Zeroizing::new(format!("1:{}\n", BASE64_STANDARD.encode(Zeroizing::new(random::<32>()))))
     }
 
     /// Seals a value for one purpose and one row, under the current master key:
@@ -151,19 +143,13 @@ impl MasterKeys {
         let (&[version, id_len], rest) = sealed.split_first_chunk().ok_or(Unopenable)?;
         let (master_id, rest) = rest.split_at_checked(id_len.into()).ok_or(Unopenable)?;
         let (&nonce, body) = rest.split_first_chunk::<NONCE_LEN>().ok_or(Unopenable)?;
-        let master = self
-            .0
-            .iter()
-            .find(|key| key.id.as_bytes() == master_id)
-            .ok_or(Unopenable)?;
+        let master = self.0.iter().find(|key| key.id.as_bytes() == master_id).ok_or(Unopenable)?;
         if version != VERSION {
             return Err(Unopenable);
         }
         let mut body = Zeroizing::new(body.to_vec());
         let aad = Aad::from(additional_data(purpose, id));
-        let opened = master
-            .key(purpose)
-            .open_in_place(Nonce::assume_unique_for_key(nonce), aad, &mut body);
+        let opened = master.key(purpose).open_in_place(Nonce::assume_unique_for_key(nonce), aad, &mut body);
         let len = opened.map_err(|_| Unopenable)?.len();
         body.truncate(len);
         Ok(body)
@@ -173,10 +159,7 @@ impl MasterKeys {
 impl MasterKey {
     fn key(&self, purpose: Purpose) -> LessSafeKey {
         let info = [purpose.label().as_bytes()];
-        let okm = self
-            .prk
-            .expand(&info, &AES_256_GCM_SIV)
-            .expect("32 bytes are within HKDF's limit");
+        let okm = self.prk.expand(&info, &AES_256_GCM_SIV).expect("32 bytes are within HKDF's limit");
         LessSafeKey::new(UnboundKey::from(okm))
     }
 }
@@ -224,10 +207,7 @@ mod tests {
             let mut changed = sealed.clone();
             changed[at] ^= 1;
             assert!(keys.open(Purpose::Pepper, "1", &changed).is_err(), "byte {at}");
-            assert!(
-                keys.open(Purpose::Pepper, "1", &sealed[..at]).is_err(),
-                "cut at {at}"
-            );
+            assert!(keys.open(Purpose::Pepper, "1", &sealed[..at]).is_err(), "cut at {at}");
         }
         assert!(!sealed.windows(6).any(|window| window == b"secret"));
     }
@@ -240,10 +220,7 @@ mod tests {
         let sealed = old.seal(Purpose::Pepper, "1", b"x");
         assert!(both.open(Purpose::Pepper, "1", &sealed).is_ok());
         assert!(new.open(Purpose::Pepper, "1", &sealed).is_err());
-        assert!(
-            new.open(Purpose::Pepper, "1", &both.seal(Purpose::Pepper, "1", b"x"))
-                .is_ok()
-        );
+        assert!(new.open(Purpose::Pepper, "1", &both.seal(Purpose::Pepper, "1", b"x")).is_ok());
         // The same id with other bytes.
         let other = MasterKeys::parse(&line("old", 3)).unwrap();
         assert!(other.open(Purpose::Pepper, "1", &sealed).is_err());

@@ -62,7 +62,8 @@ impl Things<'_> {
         let (org_id, account_id) = (self.org.id.clone(), self.target.id.clone());
         match rpc {
             "AccountService/CreateServiceAccount" => {
-                pb::CreateServiceAccountRequest { org_id, name: unique.into(), ..Default::default() }.encode_to_vec()
+                pb::CreateServiceAccountRequest { org_id, name: unique.into(), ..Default::default() }
+                    .encode_to_vec()
             }
             "AccountService/GetAccount" => pb::GetAccountRequest { org_id, account_id }.encode_to_vec(),
             "AccountService/GetCaller" => pb::GetCallerRequest {}.encode_to_vec(),
@@ -70,41 +71,62 @@ impl Things<'_> {
                 let grants = vec![grant("auditor", "*")];
                 pb::GrantAccessRequest { org_id, account_id, grants }.encode_to_vec()
             }
-            "AccountService/ListAccounts" => pb::ListAccountsRequest { org_id, ..Default::default() }.encode_to_vec(),
+            "AccountService/ListAccounts" => {
+                pb::ListAccountsRequest { org_id, ..Default::default() }.encode_to_vec()
+            }
             "AccountService/ListGrants" => {
                 let filter = Some(pb::list_grants_request::Filter::AccountId(account_id));
                 pb::ListGrantsRequest { org_id, filter, ..Default::default() }.encode_to_vec()
             }
             "AccountService/RevokeAccess" => {
                 let given = vec![grant("member", "*")];
-                let give = pb::GrantAccessRequest { org_id: org_id.clone(), account_id: account_id.clone(), grants: given.clone() };
+                let give = pb::GrantAccessRequest {
+                    org_id: org_id.clone(),
+                    account_id: account_id.clone(),
+                    grants: given.clone(),
+                };
                 self.server.operator.accounts().grant_access(give).await.unwrap();
                 pb::RevokeAccessRequest { org_id, account_id, grants: given }.encode_to_vec()
             }
             "OrgService/CreateOrg" => crate::harness::create_org(unique).encode_to_vec(),
             "OrgService/CreateResource" => {
-                pb::CreateResourceRequest { org_id, path: unique.into(), ..Default::default() }.encode_to_vec()
+                pb::CreateResourceRequest { org_id, path: unique.into(), ..Default::default() }
+                    .encode_to_vec()
             }
             "OrgService/GetOrg" => pb::GetOrgRequest { org_id }.encode_to_vec(),
             "OrgService/ListOrgs" => pb::ListOrgsRequest::default().encode_to_vec(),
-            "OrgService/ListResources" => pb::ListResourcesRequest { org_id, ..Default::default() }.encode_to_vec(),
+            "OrgService/ListResources" => {
+                pb::ListResourcesRequest { org_id, ..Default::default() }.encode_to_vec()
+            }
             "TokenService/CreateToken" => token_for(&org_id, &account_id).encode_to_vec(),
             "TokenService/ExchangeToken" => {
-                pb::ExchangeTokenRequest { subject_token: self.target_token.clone(), ..Default::default() }.encode_to_vec()
+                pb::ExchangeTokenRequest { subject_token: self.target_token.clone(), ..Default::default() }
+                    .encode_to_vec()
             }
             "TokenService/GetJsonWebKeySet" => pb::GetJsonWebKeySetRequest {}.encode_to_vec(),
-            "TokenService/GetToken" => pb::GetTokenRequest { org_id, token_id: self.new_token().await }.encode_to_vec(),
-            "TokenService/IntrospectToken" => {
-                pb::IntrospectTokenRequest { token_text: self.target_token.clone(), ..Default::default() }.encode_to_vec()
+            "TokenService/GetToken" => {
+                pb::GetTokenRequest { org_id, token_id: self.new_token().await }.encode_to_vec()
             }
-            "TokenService/ListTokens" => pb::ListTokensRequest { org_id, ..Default::default() }.encode_to_vec(),
+            "TokenService/IntrospectToken" => {
+                pb::IntrospectTokenRequest { token_text: self.target_token.clone(), ..Default::default() }
+                    .encode_to_vec()
+            }
+            "TokenService/ListTokens" => {
+                pb::ListTokensRequest { org_id, ..Default::default() }.encode_to_vec()
+            }
             "TokenService/RevokeToken" => by_id(&org_id, &self.new_token().await).encode_to_vec(),
             other => panic!("{other} has no request here"),
         }
     }
 
     async fn new_token(&self) -> String {
-        let made = self.server.operator.tokens().create_token(token_for(&self.org.id, &self.target.id)).await.unwrap();
+        let made = self
+            .server
+            .operator
+            .tokens()
+            .create_token(token_for(&self.org.id, &self.target.id))
+            .await
+            .unwrap();
         let id = made.into_inner().token.unwrap().id;
         // Live tokens of one account are bounded.
         let live = pb::ListTokensRequest {
@@ -116,7 +138,8 @@ impl Things<'_> {
         let live = self.server.operator.tokens().list_tokens(live).await.unwrap().into_inner().tokens;
         let active: Vec<_> = live.iter().filter(|token| token.state() == pb::TokenState::Active).collect();
         if active.len() > 50 {
-            for token in active.iter().filter(|token| token.id != id && token.display_name != "kept").take(40) {
+            for token in active.iter().filter(|token| token.id != id && token.display_name != "kept").take(40)
+            {
                 self.server.operator.tokens().revoke_token(by_id(&self.org.id, &token.id)).await.unwrap();
             }
         }
@@ -205,9 +228,18 @@ async fn what_the_table_does_not_know_is_denied() {
         ]
     );
     let server = TestServer::start().await;
-    for path in ["/countersign.v1.TokenService/NoSuchMethod", "/countersign.v1.NoService/Get", "/x/y", "/grpc.health.v1.Health/Other"] {
+    for path in [
+        "/countersign.v1.TokenService/NoSuchMethod",
+        "/countersign.v1.NoService/Get",
+        "/x/y",
+        "/grpc.health.v1.Health/Other",
+    ] {
         let status = call_raw(&server.operator, path, Vec::new()).await.unwrap_err();
-        assert_eq!((reason(&status).as_str(), status.code()), ("METHOD_UNKNOWN", tonic::Code::Unimplemented), "{path}");
+        assert_eq!(
+            (reason(&status).as_str(), status.code()),
+            ("METHOD_UNKNOWN", tonic::Code::Unimplemented),
+            "{path}"
+        );
     }
 }
 

@@ -74,14 +74,16 @@ async fn junk_asks_the_database_nothing() {
 #[tokio::test]
 async fn garbage_in_the_authorization() {
     let server = TestServer::start().await;
-    for garbage in ["", "Bearer", "Bearer ", "Basic dXNlcjpwYXNz", "rubbish", "Bearer a b", "bearer\trubbish"] {
+    for garbage in ["", "Bearer", "Bearer ", "Basic dXNlcjpwYXNz", "rubbish", "Bearer a b", "bearer\trubbish"]
+    {
         let mut request = Request::new(pb::GetCallerRequest {});
         request.metadata_mut().insert("authorization", garbage.parse().unwrap());
         let answer = server.anonymous().accounts().get_caller(request).await;
         refused(answer, Code::Unauthenticated, "TOKEN_INVALID");
     }
     // Twice, the second one good.
-    let good: tonic::metadata::MetadataValue<_> = format!("Bearer {}", server.operator.token()).parse().unwrap();
+    let good: tonic::metadata::MetadataValue<_> =
+        format!("Bearer {}", server.operator.token()).parse().unwrap();
     let mut request = Request::new(pb::GetCallerRequest {});
     request.metadata_mut().append("authorization", "Bearer x".parse().unwrap());
     request.metadata_mut().append("authorization", good.clone());
@@ -102,25 +104,36 @@ async fn exchanges_that_ask_too_much() {
         grants: vec![grant("invoices.read", "*")],
         ..Default::default()
     };
-    let account = org.owner.accounts().create_service_account(request).await.unwrap().into_inner().account.unwrap();
-    let request =
-        pb::CreateTokenRequest { allowed_audiences: vec!["https://a.example".into()], ..token_for("", &account.id) };
+    let account =
+        org.owner.accounts().create_service_account(request).await.unwrap().into_inner().account.unwrap();
+    let request = pb::CreateTokenRequest {
+        allowed_audiences: vec!["https://a.example".into()],
+        ..token_for("", &account.id)
+    };
     let bot = server.client(org.owner.tokens().create_token(request).await.unwrap().into_inner().secret);
     let ask = async |request: pb::ExchangeTokenRequest| {
-        bot.tokens().exchange_token(pb::ExchangeTokenRequest { subject_token: bot.token().into(), ..request }).await
+        bot.tokens()
+            .exchange_token(pb::ExchangeTokenRequest { subject_token: bot.token().into(), ..request })
+            .await
     };
     let scopes = |scopes: &[&str]| pb::ExchangeTokenRequest {
         scopes: scopes.iter().map(|scope| (*scope).into()).collect(),
         ..Default::default()
     };
-    let refusal = refused(ask(scopes(&["invoices.read", "invoices.write"])).await, Code::PermissionDenied, "SCOPE_NOT_HELD");
+    let refusal = refused(
+        ask(scopes(&["invoices.read", "invoices.write"])).await,
+        Code::PermissionDenied,
+        "SCOPE_NOT_HELD",
+    );
     assert!(refusal.message().contains("invoices.write") && !refusal.message().contains("invoices.read"));
     let audience = |audiences: &[&str]| pb::ExchangeTokenRequest {
         audiences: audiences.iter().map(|audience| (*audience).into()).collect(),
         ..Default::default()
     };
     ask(audience(&["https://a.example"])).await.unwrap();
-    for refused_one in [&["https://b.example"][..], &["https://a.example", "https://b.example"], &[&server.endpoint]] {
+    for refused_one in
+        [&["https://b.example"][..], &["https://a.example", "https://b.example"], &[&server.endpoint]]
+    {
         refused(ask(audience(refused_one)).await, Code::InvalidArgument, "INVALID_TARGET");
     }
     let both = pb::ExchangeTokenRequest {
@@ -134,7 +147,17 @@ async fn exchanges_that_ask_too_much() {
         requested_ttl: Some(Duration { seconds, nanos }),
         ..Default::default()
     };
-    for (seconds, nanos) in [(0, 0), (-1, 0), (0, -1), (3_600, 1), (3_601, 0), (i64::MAX, 0), (i64::MIN, 0), (1, -1), (1, i32::MAX)] {
+    for (seconds, nanos) in [
+        (0, 0),
+        (-1, 0),
+        (0, -1),
+        (3_600, 1),
+        (3_601, 0),
+        (i64::MAX, 0),
+        (i64::MIN, 0),
+        (1, -1),
+        (1, i32::MAX),
+    ] {
         let refusal = refused(ask(ttl(seconds, nanos)).await, Code::InvalidArgument, "INVALID_FIELD");
         assert_eq!(violated(&refusal), ["requested_ttl"], "{seconds} {nanos}");
     }
@@ -142,7 +165,8 @@ async fn exchanges_that_ask_too_much() {
     ask(ttl(0, 1)).await.unwrap();
 
     let many = vec!["invoices.read".to_owned(); 101];
-    let refusal = ask(pb::ExchangeTokenRequest { scopes: many, audiences: vec!["a b".into()], ..ttl(0, 0) }).await;
+    let refusal =
+        ask(pb::ExchangeTokenRequest { scopes: many, audiences: vec!["a b".into()], ..ttl(0, 0) }).await;
     let refusal = refused(refusal, Code::InvalidArgument, "INVALID_FIELD");
     assert_eq!(violated(&refusal), ["audiences[0]", "scopes", "requested_ttl"]);
 }
@@ -157,7 +181,21 @@ async fn names_of_accounts() {
     let server = TestServer::start().await;
     let owner = server.org().await.owner;
     let longest = "x".repeat(63);
-    for bad in ["", " ", "my account", "a/b", "a.b", "a@b", "-a", "_a", "x\n", "аpple", "naïve", "ｆｕｌｌ", &format!("{longest}x")] {
+    for bad in [
+        "",
+        " ",
+        "my account",
+        "a/b",
+        "a.b",
+        "a@b",
+        "-a",
+        "_a",
+        "x\n",
+        "аpple",
+        "naïve",
+        "ｆｕｌｌ",
+        &format!("{longest}x"),
+    ] {
         let refusal = refused(create(&owner, bad).await, Code::InvalidArgument, "INVALID_FIELD");
         assert_eq!(violated(&refusal), ["name"], "{bad:?}");
     }
@@ -193,35 +231,69 @@ async fn fields_of_accounts() {
         contact_email: "nobody".into(),
         description: "x".repeat(1_001),
         username: "é@x".into(),
-        grants: vec![pb::Grant::default(), grant("invoices.read", ""), grant("root", "*"), grant("tokens.steal", "A")],
+        grants: vec![
+            pb::Grant::default(),
+            grant("invoices.read", ""),
+            grant("root", "*"),
+            grant("tokens.steal", "A"),
+        ],
         request_id: "1".into(),
         ..Default::default()
     };
-    let refusal = refused(org.owner.accounts().create_service_account(request).await, Code::InvalidArgument, "INVALID_FIELD");
+    let refusal = refused(
+        org.owner.accounts().create_service_account(request).await,
+        Code::InvalidArgument,
+        "INVALID_FIELD",
+    );
     assert_eq!(
         violated(&refusal),
         [
-            "profile.display_name", "profile.given_name", "profile.family_name", "profile.phone_number",
-            "profile.locale", "profile.zoneinfo", "contact_email", "username", "description", "grants[0].right",
-            "grants[0].resource", "grants[1].resource", "grants[2].right", "grants[3].right", "grants[3].resource",
+            "profile.display_name",
+            "profile.given_name",
+            "profile.family_name",
+            "profile.phone_number",
+            "profile.locale",
+            "profile.zoneinfo",
+            "contact_email",
+            "username",
+            "description",
+            "grants[0].right",
+            "grants[0].resource",
+            "grants[1].resource",
+            "grants[2].right",
+            "grants[3].right",
+            "grants[3].resource",
             "request_id"
         ]
     );
     let good = pb::CreateServiceAccountRequest {
         name: "bot".into(),
-        profile: Some(pb::Profile { display_name: Some("Build bot".into()), locale: Some("en".into()), ..Default::default() }),
+        profile: Some(pb::Profile {
+            display_name: Some("Build bot".into()),
+            locale: Some("en".into()),
+            ..Default::default()
+        }),
         contact_email: "Team@Example.org".into(),
         description: "Builds.\nAnd tests.".into(),
         username: format!("builder@{}", org.slug),
         ..Default::default()
     };
-    let account = org.owner.accounts().create_service_account(good.clone()).await.unwrap().into_inner().account.unwrap();
+    let account = org
+        .owner
+        .accounts()
+        .create_service_account(good.clone())
+        .await
+        .unwrap()
+        .into_inner()
+        .account
+        .unwrap();
     assert_eq!((account.title.as_str(), account.contact_email.as_str()), ("Build bot", "team@example.org"));
     assert_eq!(account.username, format!("builder@{}", org.slug));
     // Usernames are unique across the deployment and lie under the org's own suffix.
     let again = pb::CreateServiceAccountRequest { name: "other".into(), ..good.clone() };
     refused(org.owner.accounts().create_service_account(again).await, Code::AlreadyExists, "RESOURCE_EXISTS");
-    let elsewhere = pb::CreateServiceAccountRequest { name: "other".into(), username: "a@example.org".into(), ..good };
+    let elsewhere =
+        pb::CreateServiceAccountRequest { name: "other".into(), username: "a@example.org".into(), ..good };
     let refusal = org.owner.accounts().create_service_account(elsewhere).await;
     assert_eq!(violated(&refused(refusal, Code::InvalidArgument, "INVALID_FIELD")), ["username"]);
 }
@@ -250,7 +322,8 @@ async fn ids_of_the_wrong_kind_and_of_nobody() {
     // An org that does not exist, for whoever may name any.
     let get = pb::GetOrgRequest { org_id: "org_00000000000000000000000000".into() };
     refused(server.operator.orgs().get_org(get).await, Code::NotFound, "RESOURCE_NOT_FOUND");
-    let list = pb::ListAccountsRequest { org_id: "org_00000000000000000000000000".into(), ..Default::default() };
+    let list =
+        pb::ListAccountsRequest { org_id: "org_00000000000000000000000000".into(), ..Default::default() };
     refused(server.operator.accounts().list_accounts(list).await, Code::NotFound, "RESOURCE_NOT_FOUND");
     let get = pb::GetTokenRequest { token_id: "tok_00000000000000000000000000".into(), ..Default::default() };
     refused(org.owner.tokens().get_token(get).await, Code::NotFound, "RESOURCE_NOT_FOUND");
@@ -262,13 +335,20 @@ async fn resources_and_orgs() {
     let org = server.org().await;
     let create = async |path: &str| {
         let request = pb::CreateResourceRequest { path: path.into(), ..Default::default() };
-        org.owner.orgs().create_resource(request).await.map(|answer| answer.into_inner().resource.unwrap().path)
+        org.owner
+            .orgs()
+            .create_resource(request)
+            .await
+            .map(|answer| answer.into_inner().resource.unwrap().path)
     };
     for bad in ["", "*", "/", "a/", "A", "a b", "a/b/c/d/e/f/g/h/i", &"a".repeat(64)] {
         let refusal = refused(create(bad).await, Code::InvalidArgument, "INVALID_FIELD");
         assert_eq!(violated(&refusal), ["path"], "{bad:?}");
     }
-    assert_eq!(create("subscriptions/yuno/perimeters/emea").await.unwrap(), "subscriptions/yuno/perimeters/emea");
+    assert_eq!(
+        create("subscriptions/yuno/perimeters/emea").await.unwrap(),
+        "subscriptions/yuno/perimeters/emea"
+    );
     refused(create("subscriptions/yuno").await, Code::AlreadyExists, "RESOURCE_EXISTS");
     refused(create("subscriptions/yuno/perimeters/emea").await, Code::AlreadyExists, "RESOURCE_EXISTS");
     create("subscriptions/yuno2").await.unwrap();
@@ -296,12 +376,14 @@ async fn tokens_that_cannot_be_made() {
     let server = TestServer::start().await;
     let org = server.org().await;
     let create = async |request: pb::CreateTokenRequest| {
-        let request = pb::CreateTokenRequest { org_id: org.id.clone(), account_id: org.owner_id.clone(), ..request };
+        let request =
+            pb::CreateTokenRequest { org_id: org.id.clone(), account_id: org.owner_id.clone(), ..request };
         server.operator.tokens().create_token(request).await.map(|answer| answer.into_inner().token.unwrap())
     };
     let empty = pb::CreateTokenRequest::default;
     let ttl = |seconds| Some(pb::create_token_request::Expiration::Ttl(Duration { seconds, nanos: 0 }));
-    let end = |seconds| Some(pb::create_token_request::Expiration::ExpireTime(Timestamp { seconds, nanos: 0 }));
+    let end =
+        |seconds| Some(pb::create_token_request::Expiration::ExpireTime(Timestamp { seconds, nanos: 0 }));
     let now = server.state.clock.now().unix_timestamp();
     for (request, field) in [
         (pb::CreateTokenRequest { scopes: vec!["tokens.steal".into()], ..empty() }, "scopes[0]"),
@@ -331,7 +413,8 @@ async fn tokens_that_cannot_be_made() {
 
     // A scope that the account does not hold is a mistake.
     let (bot, _) = server.account(&org.id, "bot", &[("invoices.read", "*")]).await;
-    let request = pb::CreateTokenRequest { scopes: vec!["invoices.write".into()], ..token_for(&org.id, &bot.id) };
+    let request =
+        pb::CreateTokenRequest { scopes: vec!["invoices.write".into()], ..token_for(&org.id, &bot.id) };
     refused(server.operator.tokens().create_token(request).await, Code::PermissionDenied, "SCOPE_NOT_HELD");
     let request = token_for(&org.id, "acct_00000000000000000000000000");
     refused(server.operator.tokens().create_token(request).await, Code::NotFound, "RESOURCE_NOT_FOUND");
@@ -343,6 +426,7 @@ async fn ten_thousand_grants_in_one_call() {
     let org = server.org().await;
     let grants = vec![grant("invoices.read", "*"); 10_000];
     let request = pb::GrantAccessRequest { account_id: org.owner_id.clone(), grants, ..Default::default() };
-    let refusal = refused(org.owner.accounts().grant_access(request).await, Code::InvalidArgument, "INVALID_FIELD");
+    let refusal =
+        refused(org.owner.accounts().grant_access(request).await, Code::InvalidArgument, "INVALID_FIELD");
     assert_eq!(violated(&refusal), ["grants"]);
 }

@@ -17,7 +17,9 @@ use crate::harness::{Client, Database};
 
 fn countersign() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("COUNTERSIGN_") && name != "COUNTERSIGN_PG_BIN") {
+    for (name, _) in
+        std::env::vars().filter(|(name, _)| name.starts_with("COUNTERSIGN_") && name != "COUNTERSIGN_PG_BIN")
+    {
         command.env_remove(name);
     }
     command.stdin(Stdio::null());
@@ -56,7 +58,11 @@ impl Drop for Scratch {
 fn fails(command: &mut Command, says: &str) {
     let Output { status, stdout, stderr } = command.output().unwrap();
     let text = String::from_utf8_lossy(&stderr);
-    assert!(!status.success() && text.contains(says), "{says:?} is not in: {text}{}", String::from_utf8_lossy(&stdout));
+    assert!(
+        !status.success() && text.contains(says),
+        "{says:?} is not in: {text}{}",
+        String::from_utf8_lossy(&stdout)
+    );
     assert!(!text.contains("panicked"), "{text}");
 }
 
@@ -120,7 +126,13 @@ async fn serve_refuses_what_is_missing_or_wrong() {
     fails(&mut serve(&good, &scratch.path("bad")), "line 1: the key must be 32 bytes");
     fails(&mut serve(&empty, &key), "run `countersign migrate`");
     let mut unreachable = countersign();
-    unreachable.args(["serve", "--database-url", "postgres://x@127.0.0.1:1/x", "--issuer", "https://id.example"]);
+    unreachable.args([
+        "serve",
+        "--database-url",
+        "postgres://x@127.0.0.1:1/x",
+        "--issuer",
+        "https://id.example",
+    ]);
     fails(unreachable.arg("--master-key-file").arg(&key), "the database cannot be reached");
     let mut no_url = countersign();
     no_url.args(["migrate", "--database-url", "mysql://x"]);
@@ -177,16 +189,29 @@ async fn migrate_bootstrap_serve_and_stop() {
     let token = client.tokens().get_token(get).await.unwrap().into_inner().token.unwrap();
     assert!(token.may_manage_tokens && token.scopes.is_empty());
     assert_eq!(token.expire_time.unwrap().seconds - token.create_time.unwrap().seconds, 24 * 3_600);
-    assert_eq!(crate::harness::claims(&client.exchange().await.unwrap().access_token)["iss"], "https://id.example");
+    assert_eq!(
+        crate::harness::claims(&client.exchange().await.unwrap().access_token)["iss"],
+        "https://id.example"
+    );
     running.signal(Signal::SIGTERM);
     assert!(running.0.wait().unwrap().success());
 }
 
 #[test]
 fn version_and_help() {
-    assert_eq!(succeeds(countersign().arg("--version")).trim(), concat!("countersign ", env!("CARGO_PKG_VERSION")));
+    assert_eq!(
+        succeeds(countersign().arg("--version")).trim(),
+        concat!("countersign ", env!("CARGO_PKG_VERSION"))
+    );
     let help = succeeds(countersign().args(["serve", "--help"]));
-    for flag in ["--listen", "--database-url", "--issuer", "--master-key-file", "COUNTERSIGN_LISTEN", "--drain-timeout"] {
+    for flag in [
+        "--listen",
+        "--database-url",
+        "--issuer",
+        "--master-key-file",
+        "COUNTERSIGN_LISTEN",
+        "--drain-timeout",
+    ] {
         assert!(help.contains(flag), "{flag}");
     }
 }
@@ -199,7 +224,10 @@ fn dev(data_dir: &Path) -> Command {
 
 fn variables(data_dir: &Path) -> std::collections::BTreeMap<String, String> {
     let text = fs::read_to_string(data_dir.join("dev.env")).unwrap();
-    text.lines().map(|line| line.split_once('=').unwrap()).map(|(n, v)| (n.to_owned(), v.to_owned())).collect()
+    text.lines()
+        .map(|line| line.split_once('=').unwrap())
+        .map(|(n, v)| (n.to_owned(), v.to_owned()))
+        .collect()
 }
 
 #[test]
@@ -212,12 +240,21 @@ fn dev_does_the_main_job_and_keeps_what_it_made() {
     }
     assert_eq!(fs::read_to_string(data_dir.join(".gitignore")).unwrap(), "*\n");
     for private in ["dev.env", "master.key"] {
-        assert_eq!(fs::metadata(data_dir.join(private)).unwrap().permissions().mode() & 0o777, 0o600, "{private}");
+        assert_eq!(
+            fs::metadata(data_dir.join(private)).unwrap().permissions().mode() & 0o777,
+            0o600,
+            "{private}"
+        );
     }
     let before = variables(&data_dir);
     assert_eq!(
         before.keys().collect::<Vec<_>>(),
-        ["COUNTERSIGN_ENDPOINT", "COUNTERSIGN_OPERATOR_TOKEN", "COUNTERSIGN_ORG_ID", "COUNTERSIGN_SERVICE_TOKEN"]
+        [
+            "COUNTERSIGN_ENDPOINT",
+            "COUNTERSIGN_OPERATOR_TOKEN",
+            "COUNTERSIGN_ORG_ID",
+            "COUNTERSIGN_SERVICE_TOKEN"
+        ]
     );
     let second = succeeds(&mut dev(&data_dir));
     assert!(second.contains("kept from before") && !second.contains("made now"), "{second}");
@@ -231,7 +268,10 @@ fn dev_does_the_main_job_and_keeps_what_it_made() {
     let anew = variables(&data_dir);
     assert_eq!(anew["COUNTERSIGN_ORG_ID"], before["COUNTERSIGN_ORG_ID"]);
     assert_ne!(anew["COUNTERSIGN_OPERATOR_TOKEN"], before["COUNTERSIGN_OPERATOR_TOKEN"]);
-    let old = format!("COUNTERSIGN_ENDPOINT=x\nCOUNTERSIGN_OPERATOR_TOKEN={}\nCOUNTERSIGN_SERVICE_TOKEN={}\n", before["COUNTERSIGN_OPERATOR_TOKEN"], before["COUNTERSIGN_SERVICE_TOKEN"]);
+    let old = format!(
+        "COUNTERSIGN_ENDPOINT=x\nCOUNTERSIGN_OPERATOR_TOKEN={}\nCOUNTERSIGN_SERVICE_TOKEN={}\n",
+        before["COUNTERSIGN_OPERATOR_TOKEN"], before["COUNTERSIGN_SERVICE_TOKEN"]
+    );
     fs::write(data_dir.join("dev.env"), old).unwrap();
     succeeds(&mut dev(&data_dir));
     let again = variables(&data_dir);

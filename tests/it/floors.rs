@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 /// The floor of each module of the crate; the ground is 0.
 const FLOORS: &[(&str, u32)] = &[
-    ("main", 6),
-    ("dev", 5),
-    ("server", 4),
+    ("main", 7),
+    ("dev", 6),
+    ("server", 5),
     ("bootstrap", 4),
     ("jobs", 4),
     ("grpc", 3),
@@ -18,7 +18,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("db", 2),
     ("keys", 2),
     ("domain", 1),
-    ("telemetry", 0),
+    ("telemetry", 1),
     ("config", 0),
     ("error", 0),
     ("clock", 0),
@@ -64,7 +64,9 @@ fn uses(text: &str) -> Vec<String> {
             modules.push(part.to_owned());
         }
     }
-    let first = |path: &String| path.trim().split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap().to_owned();
+    let first = |path: &String| {
+        path.trim().split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap().to_owned()
+    };
     modules.iter().map(first).filter(|name| !name.is_empty()).collect()
 }
 

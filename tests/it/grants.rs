@@ -53,14 +53,19 @@ async fn nobody_passes_on_what_they_do_not_hold() {
     }
     // Outside one's own nodes one has no right to write at all, `yuno2` included.
     for on in ["*", "subscriptions", "subscriptions/yuno2"] {
-        refused(give(&local, &target.id, &[("invoices.read", on)]).await, Code::PermissionDenied, "PERMISSION_MISSING");
+        refused(
+            give(&local, &target.id, &[("invoices.read", on)]).await,
+            Code::PermissionDenied,
+            "PERMISSION_MISSING",
+        );
     }
     refused(create(&local, "new", &[]).await, Code::PermissionDenied, "PERMISSION_MISSING");
 
     give(&local, &target.id, &[("invoices.read", "subscriptions/yuno/perimeters/emea")]).await.unwrap();
     give(&manager, &target.id, &[("invoices.read", "subscriptions/yuno2"), ("manager", "*")]).await.unwrap();
     // An owner gives what nothing names yet.
-    let all = give(&org.owner, &target.id, &[("shipments.plan", "*"), ("owner", "subscriptions")]).await.unwrap();
+    let all =
+        give(&org.owner, &target.id, &[("shipments.plan", "*"), ("owner", "subscriptions")]).await.unwrap();
     assert_eq!(all.len(), 5);
     assert!(all.iter().all(|grant| grant.account_id == target.id && grant.grant_id.starts_with("grant_")));
 }
@@ -73,9 +78,14 @@ async fn all_or_nothing() {
     let (_, manager) = server.account(&org.id, "manager", &[("manager", "*")]).await;
     let both = [("auditor", "*"), ("owner", "*")];
     refused(give(&manager, &target.id, &both).await, Code::PermissionDenied, "GRANT_EXCEEDS_CALLER");
-    refused(give(&org.owner, &target.id, &[("auditor", "*"), ("a.b", "nowhere")]).await, Code::InvalidArgument, "INVALID_FIELD");
+    refused(
+        give(&org.owner, &target.id, &[("auditor", "*"), ("a.b", "nowhere")]).await,
+        Code::InvalidArgument,
+        "INVALID_FIELD",
+    );
     refused(create(&manager, "half", &both).await, Code::PermissionDenied, "GRANT_EXCEEDS_CALLER");
-    let names = org.owner.accounts().list_accounts(pb::ListAccountsRequest::default()).await.unwrap().into_inner();
+    let names =
+        org.owner.accounts().list_accounts(pb::ListAccountsRequest::default()).await.unwrap().into_inner();
     assert!(names.accounts.iter().all(|account| account.name != "half"));
     assert_eq!(give(&org.owner, &target.id, &[("auditor", "*")]).await.unwrap().len(), 1);
     // One that is not there refuses all, and nothing changes.
@@ -102,7 +112,8 @@ async fn grants_are_taken_by_id_or_by_what_they_are() {
     let server = TestServer::start().await;
     let org = server.org().await;
     server.resources(&org.id, &["a"]).await;
-    let (target, _) = server.account(&org.id, "target", &[("auditor", "*"), ("auditor", "a"), ("x.y", "a")]).await;
+    let (target, _) =
+        server.account(&org.id, "target", &[("auditor", "*"), ("auditor", "a"), ("x.y", "a")]).await;
     let list = async |filter| {
         let request = pb::ListGrantsRequest { filter: Some(filter), ..Default::default() };
         org.owner.accounts().list_grants(request).await.unwrap().into_inner().grants
@@ -113,10 +124,16 @@ async fn grants_are_taken_by_id_or_by_what_they_are() {
     assert_eq!(list(Filter::RoleId("auditor".into())).await.len(), 2);
     assert_eq!(list(Filter::Resource("a".into())).await.len(), 2);
     assert_eq!(list(Filter::Resource("*".into())).await.len(), 2, "the owner's and the auditor's");
-    let by_id = pb::Grant { grant_id: all[0].grant_id.clone(), ..Default::default() };
+    let whole = all.iter().find(|grant| grant.resource == "*").unwrap();
+    let by_id = pb::Grant { grant_id: whole.grant_id.clone(), ..Default::default() };
     assert_eq!(take(&org.owner, &target.id, vec![by_id.clone()]).await.unwrap().len(), 2);
     refused(take(&org.owner, &target.id, vec![by_id]).await, Code::NotFound, "RESOURCE_NOT_FOUND");
-    assert!(take(&org.owner, &target.id, vec![grant("auditor", "a"), grant("x.y", "a")]).await.unwrap().is_empty());
+    assert!(
+        take(&org.owner, &target.id, vec![grant("auditor", "a"), grant("x.y", "a")])
+            .await
+            .unwrap()
+            .is_empty()
+    );
     let refusal = take(&org.owner, &target.id, vec![pb::Grant::default()]).await;
     refused(refusal, Code::InvalidArgument, "INVALID_FIELD");
     refused(take(&org.owner, &target.id, vec![]).await, Code::InvalidArgument, "INVALID_FIELD");
@@ -132,7 +149,10 @@ async fn an_org_keeps_an_owner() {
     give(&org.owner, &second.id, &[("owner", "*")]).await.unwrap();
     // An owner that is not active is none.
     let db = &server.state.db;
-    sqlx::query("update accounts set deactivate_time = now() where name = 'second'").execute(db).await.unwrap();
+    sqlx::query("update accounts set deactivate_time = now() where name = 'second'")
+        .execute(db)
+        .await
+        .unwrap();
     refused(take(&org.owner, &org.owner_id, ownership()).await, Code::FailedPrecondition, "LAST_OWNER");
     sqlx::query("update accounts set deactivate_time = null").execute(db).await.unwrap();
     take(&org.owner, &org.owner_id, ownership()).await.unwrap();
@@ -178,7 +198,8 @@ async fn every_change_writes_one_event_and_one_feed_row_and_no_secret() {
     take(&org.owner, &target.id, vec![grant("x.y", "a/b")]).await.unwrap();
     let id = client.caller().await.unwrap().credential_id;
     org.owner.tokens().revoke_token(crate::harness::by_id("", &id)).await.unwrap();
-    let rows: Vec<(String, i64, String, Option<String>, Option<String>, Vec<String>)> = sqlx::query_as(
+    type Row = (String, i64, String, Option<String>, Option<String>, Vec<String>);
+    let rows: Vec<Row> = sqlx::query_as(
         "select e.type, count(f.*), e.changes::text, e.address, e.request_id, e.resource_ids
          from events e left join feed f on f.org_id = e.org_id and f.event_id = e.event_id
          where e.operator or e.actor_id is not null
@@ -191,8 +212,14 @@ async fn every_change_writes_one_event_and_one_feed_row_and_no_secret() {
     assert_eq!(
         kinds,
         [
-            "org.created", "token.created", "resource.created", "account.created", "token.created", "access.granted",
-            "access.revoked", "token.revoked"
+            "org.created",
+            "token.created",
+            "resource.created",
+            "account.created",
+            "token.created",
+            "access.granted",
+            "access.revoked",
+            "token.revoked"
         ]
     );
     for (kind, feed, changes, address, request_id, resources) in rows {
@@ -203,9 +230,11 @@ async fn every_change_writes_one_event_and_one_feed_row_and_no_secret() {
             assert!(!changes.contains(secret.split('_').nth(3).unwrap()), "{kind}");
         }
     }
-    let unknown: i64 = sqlx::query_scalar("select count(*) from feed where cardinality(subjects) = 0 and kind <> 'resource.created'")
-        .fetch_one(&server.state.db)
-        .await
-        .unwrap();
+    let unknown: i64 = sqlx::query_scalar(
+        "select count(*) from feed where cardinality(subjects) = 0 and kind <> 'resource.created'",
+    )
+    .fetch_one(&server.state.db)
+    .await
+    .unwrap();
     assert_eq!(unknown, 0, "a change says what it touches");
 }

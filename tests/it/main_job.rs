@@ -22,10 +22,13 @@ async fn a_token_becomes_a_jwt_that_a_stranger_verifies() {
     assert_eq!(answer.issued_token_type, "urn:ietf:params:oauth:token-type:access_token");
 
     // All that a stranger has: the issuer's address.
-    let discovery: Value = serde_json::from_str(&http_get(&server.endpoint, "/.well-known/openid-configuration").await.body).unwrap();
+    let discovery: Value =
+        serde_json::from_str(&http_get(&server.endpoint, "/.well-known/openid-configuration").await.body)
+            .unwrap();
     assert_eq!(discovery["issuer"], server.endpoint.as_str());
     assert_eq!(discovery["response_types_supported"], json!([]));
-    let jwks_path = discovery["jwks_uri"].as_str().unwrap().strip_prefix(&server.endpoint).unwrap().to_owned();
+    let jwks_path =
+        discovery["jwks_uri"].as_str().unwrap().strip_prefix(&server.endpoint).unwrap().to_owned();
     let keys: JwkSet = serde_json::from_str(&http_get(&server.endpoint, &jwks_path).await.body).unwrap();
     let header = decode_header(&answer.access_token).unwrap();
     assert_eq!((header.typ.as_deref(), header.alg), (Some("at+jwt"), Algorithm::EdDSA));
@@ -36,7 +39,9 @@ async fn a_token_becomes_a_jwt_that_a_stranger_verifies() {
     validation.set_audience(&[&server.endpoint]);
     validation.validate_nbf = true;
     validation.leeway = 0;
-    let read = decode::<Value>(&answer.access_token, &DecodingKey::from_jwk(key).unwrap(), &validation).unwrap().claims;
+    let read = decode::<Value>(&answer.access_token, &DecodingKey::from_jwk(key).unwrap(), &validation)
+        .unwrap()
+        .claims;
 
     let caller = bot.caller().await.unwrap();
     assert_eq!(read["sub"], account.id.as_str());
@@ -52,7 +57,11 @@ async fn a_token_becomes_a_jwt_that_a_stranger_verifies() {
     let scope: Vec<_> = read["scope"].as_str().unwrap().split(' ').collect();
     assert_eq!(scope, answer.scopes);
     assert_eq!(scope, caller.permissions);
-    assert!(scope.contains(&"invoices.read") && !scope.contains(&"invoices.write") && !scope.contains(&"orgs.write"));
+    assert!(
+        scope.contains(&"invoices.read")
+            && !scope.contains(&"invoices.write")
+            && !scope.contains(&"orgs.write")
+    );
     let (iat, exp) = (read["iat"].as_i64().unwrap(), read["exp"].as_i64().unwrap());
     assert!(iat >= before && read["nbf"] == iat && exp == iat + 300);
     assert_eq!(answer.expire_time.unwrap().seconds, exp);
@@ -70,7 +79,8 @@ async fn the_bearer_may_be_the_subject() {
     // What stands in the metadata is not looked at beside a subject: clients that add an
     // expired JWT to every call must be able to get a new one.
     let stale = server.client("a.b.c");
-    let request = pb::ExchangeTokenRequest { subject_token: server.operator.token().into(), ..Default::default() };
+    let request =
+        pb::ExchangeTokenRequest { subject_token: server.operator.token().into(), ..Default::default() };
     stale.tokens().exchange_token(request).await.unwrap();
 }
 
@@ -83,11 +93,14 @@ async fn asking_for_less() {
         let request = pb::ExchangeTokenRequest { subject_token: bot.token().into(), ..request };
         bot.tokens().exchange_token(request).await.map(|answer| claims(&answer.into_inner().access_token))
     };
-    let scoped = ask(pb::ExchangeTokenRequest { scopes: vec!["invoices.read".into()], ..Default::default() }).await.unwrap();
+    let scoped = ask(pb::ExchangeTokenRequest { scopes: vec!["invoices.read".into()], ..Default::default() })
+        .await
+        .unwrap();
     assert_eq!(scoped["scope"], "invoices.read");
     assert!(scoped.get("roles").is_none(), "a narrowed JWT names no roles");
     let two = vec!["https://a.example".to_owned(), "https://b.example".to_owned()];
-    let elsewhere = ask(pb::ExchangeTokenRequest { audiences: two.clone(), ..Default::default() }).await.unwrap();
+    let elsewhere =
+        ask(pb::ExchangeTokenRequest { audiences: two.clone(), ..Default::default() }).await.unwrap();
     assert_eq!(elsewhere["aud"], json!(two));
     let ttl = Some(prost_types::Duration { seconds: 60, nanos: 0 });
     let short = ask(pb::ExchangeTokenRequest { requested_ttl: ttl, ..Default::default() }).await.unwrap();
@@ -147,7 +160,11 @@ async fn whoever_has_the_text_may_revoke_it() {
     for text in ["rubbish", bot.token(), &bot.token().replace("csign", "cxign")] {
         anonymous.tokens().revoke_token(by_text(text)).await.unwrap();
     }
-    refused(anonymous.tokens().revoke_token(by_id("", "tok_x")).await, Code::Unauthenticated, "CREDENTIAL_MISSING");
+    refused(
+        anonymous.tokens().revoke_token(by_id("", "tok_x")).await,
+        Code::Unauthenticated,
+        "CREDENTIAL_MISSING",
+    );
 }
 
 #[tokio::test]
@@ -177,7 +194,8 @@ async fn a_jwt_for_another_audience_does_not_work_here() {
         ..Default::default()
     };
     let mut tokens = server.operator.tokens();
-    let foreign = tokens.exchange_token(ask("https://billing.example")).await.unwrap().into_inner().access_token;
+    let foreign =
+        tokens.exchange_token(ask("https://billing.example")).await.unwrap().into_inner().access_token;
     refused(server.client(foreign).caller().await, Code::Unauthenticated, "ACCESS_TOKEN_INVALID");
     let own = tokens.exchange_token(ask(&server.endpoint)).await.unwrap().into_inner().access_token;
     server.client(own.clone()).caller().await.unwrap();
@@ -196,7 +214,8 @@ async fn too_many_rights_for_one_jwt_are_told() {
     for part in 0..4 {
         let names = (0..100).map(|n| format!("application_{part}_{n}.read"));
         let grants = names.map(|name| crate::harness::grant(&name, "*")).collect();
-        let request = pb::GrantAccessRequest { org_id: org.id.clone(), account_id: account.id.clone(), grants };
+        let request =
+            pb::GrantAccessRequest { org_id: org.id.clone(), account_id: account.id.clone(), grants };
         server.operator.accounts().grant_access(request).await.unwrap();
     }
     refused(bot.exchange().await, Code::FailedPrecondition, "SCOPE_TOO_WIDE");
@@ -215,8 +234,16 @@ async fn what_stops_an_account_or_an_org_stops_its_tokens_and_jwts() {
     let jwt = org.owner.with_jwt().await;
     let db = &server.state.db;
     for (stop, resume, expected) in [
-        ("update accounts set deactivate_time = now()", "update accounts set deactivate_time = null", "ACCOUNT_DEACTIVATED"),
-        ("update accounts set delete_time = now()", "update accounts set delete_time = null", "ACCOUNT_DEACTIVATED"),
+        (
+            "update accounts set deactivate_time = now()",
+            "update accounts set deactivate_time = null",
+            "ACCOUNT_DEACTIVATED",
+        ),
+        (
+            "update accounts set delete_time = now()",
+            "update accounts set delete_time = null",
+            "ACCOUNT_DEACTIVATED",
+        ),
         ("update orgs set suspend_time = now()", "update orgs set suspend_time = null", "ORG_SUSPENDED"),
         ("update orgs set delete_time = now()", "update orgs set delete_time = null", "ORG_SUSPENDED"),
     ] {
@@ -225,7 +252,8 @@ async fn what_stops_an_account_or_an_org_stops_its_tokens_and_jwts() {
         refused(org.owner.exchange().await, Code::Unauthenticated, expected);
         refused(org.owner.caller().await, Code::Unauthenticated, expected);
         refused(jwt.caller().await, Code::Unauthenticated, expected);
-        let request = pb::IntrospectTokenRequest { token_text: org.owner.token().into(), ..Default::default() };
+        let request =
+            pb::IntrospectTokenRequest { token_text: org.owner.token().into(), ..Default::default() };
         assert!(!server.operator.tokens().introspect_token(request).await.unwrap().into_inner().active);
         sqlx::query(sqlx::AssertSqlSafe(format!("{resume}{ours}"))).execute(db).await.unwrap();
         org.owner.exchange().await.unwrap();
@@ -236,8 +264,10 @@ async fn what_stops_an_account_or_an_org_stops_its_tokens_and_jwts() {
 async fn an_account_may_be_made_deactivated() {
     let server = TestServer::start().await;
     let org = server.org().await;
-    let request = pb::CreateServiceAccountRequest { name: "later".into(), deactivated: true, ..Default::default() };
-    let account = org.owner.accounts().create_service_account(request).await.unwrap().into_inner().account.unwrap();
+    let request =
+        pb::CreateServiceAccountRequest { name: "later".into(), deactivated: true, ..Default::default() };
+    let account =
+        org.owner.accounts().create_service_account(request).await.unwrap().into_inner().account.unwrap();
     assert_eq!(account.state(), pb::AccountState::Deactivated);
     let token = server.managing_token(&org.id, &account.id).await;
     refused(server.client(token).exchange().await, Code::Unauthenticated, "ACCOUNT_DEACTIVATED");
@@ -248,7 +278,8 @@ async fn introspection_tells_what_is_good_now() {
     let server = TestServer::start().await;
     let org = server.org().await;
     server.resources(&org.id, &["a"]).await;
-    let (account, bot) = server.account(&org.id, "bot", &[("invoices.read", "*"), ("invoices.write", "a")]).await;
+    let (account, bot) =
+        server.account(&org.id, "bot", &[("invoices.read", "*"), ("invoices.write", "a")]).await;
     let jwt = bot.exchange().await.unwrap().access_token;
     let ask = async |request: pb::IntrospectTokenRequest| {
         org.owner.tokens().introspect_token(request).await.unwrap().into_inner()
@@ -264,12 +295,19 @@ async fn introspection_tells_what_is_good_now() {
     assert_eq!(token.account_kind, i32::from(pb::AccountKind::ServiceAccount));
     assert_eq!(token.max_cache_ttl.unwrap().seconds, 60);
     let of_jwt = ask(about(&jwt)).await;
-    assert_eq!((of_jwt.active, of_jwt.client_id, of_jwt.aud), (true, token.client_id, vec![server.endpoint.clone()]));
+    assert_eq!(
+        (of_jwt.active, of_jwt.client_id, of_jwt.aud),
+        (true, token.client_id, vec![server.endpoint.clone()])
+    );
     assert_eq!(of_jwt.jti, claims(&jwt)["jti"].as_str().unwrap());
 
     let nothing = pb::IntrospectTokenResponse::default();
-    let with_scope = |text: &str, scope: &str| pb::IntrospectTokenRequest { required_scopes: vec![scope.into()], ..about(text) };
-    let for_audience = |text: &str, audience: &str| pb::IntrospectTokenRequest { audience: audience.into(), ..about(text) };
+    let with_scope = |text: &str, scope: &str| pb::IntrospectTokenRequest {
+        required_scopes: vec![scope.into()],
+        ..about(text)
+    };
+    let for_audience =
+        |text: &str, audience: &str| pb::IntrospectTokenRequest { audience: audience.into(), ..about(text) };
     for text in [bot.token(), &jwt] {
         assert!(ask(with_scope(text, "invoices.read")).await.active);
         assert_eq!(ask(with_scope(text, "invoices.write")).await, nothing, "held on a path only");
@@ -306,7 +344,8 @@ async fn an_exchange_writes_nothing() {
 #[tokio::test]
 async fn the_key_set_over_grpc_is_that_over_http() {
     let server = TestServer::start().await;
-    let answer = server.anonymous().tokens().get_json_web_key_set(pb::GetJsonWebKeySetRequest {}).await.unwrap();
+    let answer =
+        server.anonymous().tokens().get_json_web_key_set(pb::GetJsonWebKeySetRequest {}).await.unwrap();
     let answer = answer.into_inner();
     assert_eq!(answer.max_age.unwrap().seconds, 300);
     let http = http_get(&server.endpoint, "/.well-known/jwks.json").await;

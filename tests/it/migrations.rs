@@ -7,8 +7,18 @@ use sqlx::{Connection as _, PgConnection, PgPool};
 use crate::harness::Database;
 
 /// Tables without an org: keyed by what is looked up first, or small and read everywhere.
-const GLOBAL: &[&str] =
-    &["_sqlx_migrations", "schema_versions", "deployment", "peppers", "signing_keys", "slugs", "usernames", "credentials", "account_orgs", "feed"];
+const GLOBAL: &[&str] = &[
+    "_sqlx_migrations",
+    "schema_versions",
+    "deployment",
+    "peppers",
+    "signing_keys",
+    "slugs",
+    "usernames",
+    "credentials",
+    "account_orgs",
+    "feed",
+];
 
 async fn names(pool: &PgPool, sql: &'static str) -> Vec<String> {
     sqlx::query_scalar(sql).fetch_all(pool).await.unwrap()
@@ -24,8 +34,10 @@ async fn from_empty_to_head_and_again() {
         schema::migrate(&mut connection).await.unwrap();
         schema::check(&pool).await.unwrap();
     }
-    let recorded: i64 = sqlx::query_scalar("select count(*) from schema_versions").fetch_one(&pool).await.unwrap();
-    let applied: i64 = sqlx::query_scalar("select count(*) from _sqlx_migrations").fetch_one(&pool).await.unwrap();
+    let recorded: i64 =
+        sqlx::query_scalar("select count(*) from schema_versions").fetch_one(&pool).await.unwrap();
+    let applied: i64 =
+        sqlx::query_scalar("select count(*) from _sqlx_migrations").fetch_one(&pool).await.unwrap();
     assert_eq!(recorded, applied, "each migration records the oldest binary that can live with it");
     assert_eq!(applied, schema::newest());
 }
@@ -53,7 +65,10 @@ async fn a_schema_that_does_not_fit_is_refused_in_words() {
     let pool = database.pool();
     sqlx::query("insert into schema_versions values (1000, 2)").execute(&pool).await.unwrap();
     schema::check(&pool).await.expect("a newer schema that old binaries can live with");
-    sqlx::query("update schema_versions set oldest_binary = 999 where version = 1000").execute(&pool).await.unwrap();
+    sqlx::query("update schema_versions set oldest_binary = 999 where version = 1000")
+        .execute(&pool)
+        .await
+        .unwrap();
     let refused = schema::check(&pool).await.unwrap_err();
     assert!(refused.to_string().contains("this binary is too old"), "{refused}");
     sqlx::query("delete from schema_versions where version > 1").execute(&pool).await.unwrap();
@@ -98,7 +113,10 @@ async fn tenant_tables_begin_with_the_org() {
     .await
     .unwrap();
     for (table, index, first) in keys {
-        assert!(GLOBAL.contains(&table.as_str()) || first == "org_id", "{index} of {table} begins with {first}");
+        assert!(
+            GLOBAL.contains(&table.as_str()) || first == "org_id",
+            "{index} of {table} begins with {first}"
+        );
     }
     let references: Vec<(String, String)> = sqlx::query_as(
         "select k.conname::text, a.attname::text

@@ -62,7 +62,11 @@ async fn a_page_token_is_good_for_the_same_call_by_the_same_caller_alone() {
     refused(org.owner.orgs().list_resources(list("", &token)).await, Code::InvalidArgument, "INVALID_FIELD");
     let of_all = org.owner.orgs().list_resources(list("", "")).await.unwrap().into_inner().next_page_token;
     org.owner.orgs().list_resources(list("", &of_all)).await.unwrap();
-    refused(org.owner.orgs().list_resources(list("a", &of_all)).await, Code::InvalidArgument, "INVALID_FIELD");
+    refused(
+        org.owner.orgs().list_resources(list("a", &of_all)).await,
+        Code::InvalidArgument,
+        "INVALID_FIELD",
+    );
     // It carries no authority, and ends after a day.
     server.state.clock.advance(std::time::Duration::from_secs(24 * 3_600 - 60));
     let owner = server.client(server.managing_token_of(&org).await);
@@ -88,10 +92,18 @@ async fn the_other_lists_have_pages_too() {
     let second = server.operator.orgs().list_orgs(list(first.next_page_token)).await.unwrap().into_inner();
     assert_eq!(second.orgs[0].id, org.id);
     let own = org.owner.orgs().list_orgs(list(String::new())).await.unwrap().into_inner();
-    assert_eq!((own.orgs.len(), own.next_page_token.as_str(), own.orgs[0].id.as_str()), (1, "", org.id.as_str()));
+    assert_eq!(
+        (own.orgs.len(), own.next_page_token.as_str(), own.orgs[0].id.as_str()),
+        (1, "", org.id.as_str())
+    );
 
     let filter = Some(pb::list_grants_request::Filter::Resource("*".into()));
-    let list = |page_token: String| pb::ListGrantsRequest { page_size: 1, page_token, filter: filter.clone(), ..Default::default() };
+    let list = |page_token: String| pb::ListGrantsRequest {
+        page_size: 1,
+        page_token,
+        filter: filter.clone(),
+        ..Default::default()
+    };
     let first = org.owner.accounts().list_grants(list(String::new())).await.unwrap().into_inner();
     let second = org.owner.accounts().list_grants(list(first.next_page_token)).await.unwrap().into_inner();
     assert_eq!((first.total_size, second.next_page_token.as_str()), (Some(2), ""));

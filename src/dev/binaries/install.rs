@@ -9,18 +9,10 @@ use super::on_path;
 /// Package managers: which systems they belong to, and what they call PostgreSQL's server.
 const MANAGERS: [(&str, &[&str], &str); 6] = [
     ("apt-get", &["debian", "ubuntu"], "apt-get install postgresql"),
-    (
-        "dnf",
-        &["fedora", "rhel", "centos"],
-        "dnf install postgresql-server",
-    ),
+    ("dnf", &["fedora", "rhel", "centos"], "dnf install postgresql-server"),
     ("apk", &["alpine"], "apk add postgresql"),
     ("pacman", &["arch"], "pacman -S postgresql"),
-    (
-        "zypper",
-        &["suse", "opensuse"],
-        "zypper install postgresql-server",
-    ),
+    ("zypper", &["suse", "opensuse"], "zypper install postgresql-server"),
     ("brew", &["macos"], "brew install postgresql@17"),
 ];
 
@@ -40,9 +32,7 @@ fn command(os_release: &str, present: impl Fn(&str) -> bool, root: bool) -> Opti
     if cfg!(target_os = "macos") {
         system.push("macos");
     }
-    let of_system = MANAGERS
-        .iter()
-        .find(|(_, of, _)| system.iter().any(|family| of.contains(family)));
+    let of_system = MANAGERS.iter().find(|(_, of, _)| system.iter().any(|family| of.contains(family)));
     let (manager, _, command) = of_system
         .filter(|(manager, ..)| present(manager))
         .or_else(|| MANAGERS.iter().find(|(manager, ..)| present(manager)))
@@ -61,11 +51,7 @@ fn families(os_release: &str) -> Vec<&str> {
             .find(|(name, _)| *name == key)
             .map(|(_, value)| value.trim_matches(['"', '\'']))
     };
-    [value("ID"), value("ID_LIKE")]
-        .into_iter()
-        .flatten()
-        .flat_map(str::split_whitespace)
-        .collect()
+    [value("ID"), value("ID_LIKE")].into_iter().flatten().flat_map(str::split_whitespace).collect()
 }
 
 #[cfg(test)]
@@ -76,16 +62,8 @@ mod tests {
     fn each_system_gets_its_own_command() {
         let cases = [
             ("ID=debian\n", "apt-get", "sudo apt-get install postgresql"),
-            (
-                "ID=linuxmint\nID_LIKE=\"ubuntu debian\"\n",
-                "apt-get",
-                "sudo apt-get install postgresql",
-            ),
-            (
-                "ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n",
-                "dnf",
-                "sudo dnf install postgresql-server",
-            ),
+            ("ID=linuxmint\nID_LIKE=\"ubuntu debian\"\n", "apt-get", "sudo apt-get install postgresql"),
+            ("ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n", "dnf", "sudo dnf install postgresql-server"),
             ("ID=alpine\n", "apk", "sudo apk add postgresql"),
             ("ID=arch\n", "pacman", "sudo pacman -S postgresql"),
             (

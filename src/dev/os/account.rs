@@ -40,17 +40,9 @@ impl Account {
         if let Ok(existing) = fs::symlink_metadata(data)
             && existing.uid() != 0
         {
-            let name = User::from_uid(Uid::from_raw(existing.uid()))
-                .ok()
-                .flatten()
-                .map(|user| user.name);
+            let name = User::from_uid(Uid::from_raw(existing.uid())).ok().flatten().map(|user| user.name);
             let name = name.unwrap_or_else(|| existing.uid().to_string());
-            return Ok(Account {
-                name,
-                uid: existing.uid(),
-                gid: existing.gid(),
-                dropped: true,
-            });
+            return Ok(Account { name, uid: existing.uid(), gid: existing.gid(), dropped: true });
         }
         for name in ["postgres", "nobody"] {
             if let Some(user) = User::from_name(name).context("reading the system's user list")? {
@@ -64,12 +56,7 @@ impl Account {
     }
 
     fn new(user: User, dropped: bool) -> Account {
-        Account {
-            name: user.name,
-            uid: user.uid.as_raw(),
-            gid: user.gid.as_raw(),
-            dropped,
-        }
+        Account { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw(), dropped }
     }
 
     pub fn name(&self) -> &str {
@@ -93,11 +80,7 @@ impl Account {
     pub fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         // Our own HOME and PG* would lead PostgreSQL astray, and a locale this system lacks would stop it.
-        command
-            .env_clear()
-            .env("LC_ALL", "C")
-            .env("PATH", "/usr/bin:/bin")
-            .stdin(Stdio::null());
+        command.env_clear().env("LC_ALL", "C").env("PATH", "/usr/bin:/bin").stdin(Stdio::null());
         if self.dropped {
             // The standard library sets the group first and clears the others, then the user.
             command.gid(self.gid).uid(self.uid);
@@ -108,11 +91,7 @@ impl Account {
     /// Whether this user may pass through all of `dir`, asked of the kernel and not guessed from mode bits.
     pub fn reaches(&self, dir: &Path) -> Result<bool> {
         let mut probe = self.command(Path::new("/bin/sh"));
-        probe
-            .args(["-c", ":"])
-            .current_dir(dir)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        probe.args(["-c", ":"]).current_dir(dir).stdout(Stdio::null()).stderr(Stdio::null());
         match probe.status() {
             Ok(_) => Ok(true),
             Err(error) if is(&error, Errno::EACCES) => Ok(false),

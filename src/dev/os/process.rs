@@ -35,20 +35,18 @@ impl Process {
         let (tell, told) = mpsc::channel();
         let watched = Arc::clone(&fate);
         // The parent-death signal belongs to the thread that forks. This one lives exactly as long as the child.
-        thread::Builder::new()
-            .name("child process".to_owned())
-            .spawn(move || {
-                let spawned = command.spawn();
-                drop(command);
-                match spawned {
-                    Err(error) => drop(tell.send(Err(error))),
-                    Ok(child) => {
-                        let pid = Pid::from_raw(child.id().cast_signed());
-                        drop(tell.send(Ok(pid)));
-                        watched.watch(child, pid);
-                    }
+        thread::Builder::new().name("child process".to_owned()).spawn(move || {
+            let spawned = command.spawn();
+            drop(command);
+            match spawned {
+                Err(error) => drop(tell.send(Err(error))),
+                Ok(child) => {
+                    let pid = Pid::from_raw(child.id().cast_signed());
+                    drop(tell.send(Ok(pid)));
+                    watched.watch(child, pid);
                 }
-            })?;
+            }
+        })?;
         let pid = told.recv().map_err(io::Error::other)??;
         Ok(Process { pid, fate })
     }
@@ -81,12 +79,7 @@ impl Process {
             if ended.is_some() || left.is_zero() {
                 return *ended;
             }
-            ended = self
-                .fate
-                .changed
-                .wait_timeout(ended, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            ended = self.fate.changed.wait_timeout(ended, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

@@ -56,32 +56,20 @@ pub fn create(place: &Place, binaries: &Binaries, durable: bool, log: &Log) -> R
     place.make_private(&data)?;
 
     let mut initdb = binaries.command("initdb", &place.account);
-    initdb
-        .arg("-D")
-        .arg(&data)
-        .args(["-U", SUPERUSER, "-E", "UTF8", "--no-locale", "--data-checksums"]);
+    initdb.arg("-D").arg(&data).args(["-U", SUPERUSER, "-E", "UTF8", "--no-locale", "--data-checksums"]);
     // Whoever can enter the socket's directory is the cluster's user or root.
     initdb.args(["--auth-local=trust", "--auth-host=reject", "--no-instructions"]);
     if !durable {
         initdb.arg("--no-sync");
     }
-    initdb
-        .current_dir(&place.home)
-        .stdout(log.output()?)
-        .stderr(log.output()?);
+    initdb.current_dir(&place.home).stdout(log.output()?).stderr(log.output()?);
     let process = Process::spawn(initdb, Signal::SIGKILL).context("starting initdb")?;
     match process.wait(INITDB_LIMIT) {
         Some(status) if status.success() => {}
-        Some(status) => bail!(
-            "making the database failed: initdb ended with {status}; {}",
-            log.tail()
-        ),
+        Some(status) => bail!("making the database failed: initdb ended with {status}; {}", log.tail()),
         None => {
             process.end(&[(Signal::SIGKILL, Duration::from_secs(5))]);
-            bail!(
-                "making the database failed: initdb did not finish in time; {}",
-                log.tail()
-            );
+            bail!("making the database failed: initdb did not finish in time; {}", log.tail());
         }
     }
     mark(place, binaries, durable).with_context(|| format!("marking {} as finished", data.display()))
@@ -89,11 +77,7 @@ pub fn create(place: &Place, binaries: &Binaries, durable: bool, log: &Log) -> R
 
 fn mark(place: &Place, binaries: &Binaries, durable: bool) -> Result<()> {
     let data = place.data();
-    let mut marker = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(data.join(MARKER))?;
+    let mut marker = OpenOptions::new().write(true).create_new(true).mode(0o600).open(data.join(MARKER))?;
     if place.account.is_dropped() {
         fchown(&marker, Some(place.account.uid()), Some(place.account.gid()))?;
     }
@@ -101,10 +85,7 @@ fn mark(place: &Place, binaries: &Binaries, durable: bool) -> Result<()> {
     if durable {
         marker.sync_all()?;
         // initdb has written out what is inside; the names that lead there are ours to keep.
-        for dir in [Some(data.as_path()), Some(&place.home), place.home.parent()]
-            .into_iter()
-            .flatten()
-        {
+        for dir in [Some(data.as_path()), Some(&place.home), place.home.parent()].into_iter().flatten() {
             fs::File::open(dir)?.sync_all()?;
         }
     }
@@ -166,10 +147,7 @@ pub fn server(
     for setting in common.iter().chain(settings) {
         postgres.args(["-c", setting]);
     }
-    postgres
-        .current_dir(&place.home)
-        .stdout(log.output()?)
-        .stderr(log.output()?);
+    postgres.current_dir(&place.home).stdout(log.output()?).stderr(log.output()?);
     Ok(postgres)
 }
 

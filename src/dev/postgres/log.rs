@@ -61,8 +61,7 @@ impl Log {
             thread::sleep(Duration::from_millis(5));
         }
         let mut log = Log { file, path, start: 0 };
-        log.begin()
-            .with_context(|| format!("preparing {}", log.path.display()))?;
+        log.begin().with_context(|| format!("preparing {}", log.path.display()))?;
         Ok(log)
     }
 
@@ -77,9 +76,7 @@ impl Log {
 
     /// The log as the output of a child.
     pub fn output(&self) -> Result<Stdio> {
-        Ok(Stdio::from(
-            self.file.try_clone().context("handing the log to PostgreSQL")?,
-        ))
+        Ok(Stdio::from(self.file.try_clone().context("handing the log to PostgreSQL")?))
     }
 
     /// The end of what was written since this log was opened, for an error message.
@@ -92,18 +89,12 @@ impl Log {
             file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
             Ok(bytes)
         };
-        let text = read()
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-            .unwrap_or_default();
+        let text = read().map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
         let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
         let last = lines.len().saturating_sub(TAIL_LINES);
         match lines.get(last..) {
             Some(lines) if !lines.is_empty() => {
-                format!(
-                    "the log, {}, ends with\n  {}",
-                    self.path.display(),
-                    lines.join("\n  ")
-                )
+                format!("the log, {}, ends with\n  {}", self.path.display(), lines.join("\n  "))
             }
             _ => format!("the log, {}, says nothing", self.path.display()),
         }

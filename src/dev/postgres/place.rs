@@ -113,14 +113,10 @@ impl Place {
 
     fn socket_dir(&self) -> Result<PathBuf> {
         let short = format!("countersign-{}", hash(&self.home));
-        [
-            self.home.join("socket"),
-            std::env::temp_dir().join(&short),
-            Path::new("/tmp").join(&short),
-        ]
-        .into_iter()
-        .find(|dir| dir.join(SOCKET_NAME).as_os_str().len() <= SOCKET_PATH_LIMIT)
-        .ok_or_else(|| anyhow!("no directory has a name short enough for PostgreSQL's socket"))
+        [self.home.join("socket"), std::env::temp_dir().join(&short), Path::new("/tmp").join(&short)]
+            .into_iter()
+            .find(|dir| dir.join(SOCKET_NAME).as_os_str().len() <= SOCKET_PATH_LIMIT)
+            .ok_or_else(|| anyhow!("no directory has a name short enough for PostgreSQL's socket"))
     }
 
     /// Makes a directory that only the cluster's user can enter (and root can), or takes the one that is there.
@@ -162,10 +158,7 @@ pub fn open_data_dir(data_dir: &Path) -> Result<PathBuf> {
 pub fn lock(data_dir: &Path) -> Result<File> {
     let path = data_dir.join("postgres.lock");
     let mut file = open_private(&path).with_context(|| {
-        format!(
-            "using the data directory {}, which the user who starts this must own",
-            data_dir.display()
-        )
+        format!("using the data directory {}, which the user who starts this must own", data_dir.display())
     })?;
     let deadline = Instant::now() + Duration::from_secs(1);
     loop {
@@ -238,11 +231,7 @@ fn new_far_home(data_dir: &Path) -> Result<PathBuf> {
     fs::create_dir_all(FAR).with_context(|| format!("making the directory {FAR}"))?;
     // What a removed data directory of the same name left is not ours to use or to remove.
     for attempt in 0_u32.. {
-        let name = if attempt == 0 {
-            hash.clone()
-        } else {
-            format!("{hash}-{attempt}")
-        };
+        let name = if attempt == 0 { hash.clone() } else { format!("{hash}-{attempt}") };
         let far = Path::new(FAR).join(&name);
         match fs::create_dir(&far) {
             Ok(()) => {
@@ -271,12 +260,7 @@ fn note(data_dir: &Path, name: &str) -> io::Result<()> {
 
 fn hash(path: &Path) -> String {
     let bytes = OsStr::as_bytes(path.as_os_str());
-    digest(&SHA256, bytes)
-        .as_ref()
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    digest(&SHA256, bytes).as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -284,28 +268,18 @@ mod tests {
     use super::*;
 
     fn place(home: &str) -> Place {
-        Place {
-            home: PathBuf::from(home),
-            account: Account::to_run(Path::new("/nonexistent")).unwrap(),
-        }
+        Place { home: PathBuf::from(home), account: Account::to_run(Path::new("/nonexistent")).unwrap() }
     }
 
     #[test]
     fn a_socket_is_in_the_clusters_place_while_its_name_is_short_enough() {
         let room = SOCKET_PATH_LIMIT - "/socket/".len() - SOCKET_NAME.len();
         let fits = format!("/{}", "h".repeat(room - 1));
-        assert_eq!(
-            place(&fits).socket_dir().unwrap(),
-            Path::new(&fits).join("socket")
-        );
+        assert_eq!(place(&fits).socket_dir().unwrap(), Path::new(&fits).join("socket"));
 
         let too_long = format!("{fits}h");
         let short = place(&too_long).socket_dir().unwrap();
-        assert!(
-            short.join(SOCKET_NAME).as_os_str().len() <= SOCKET_PATH_LIMIT,
-            "{}",
-            short.display()
-        );
+        assert!(short.join(SOCKET_NAME).as_os_str().len() <= SOCKET_PATH_LIMIT, "{}", short.display());
         assert!(!short.starts_with(&too_long));
         // The same place has the same directory, another place another one.
         assert_eq!(place(&too_long).socket_dir().unwrap(), short);
@@ -318,10 +292,7 @@ mod tests {
         fs::create_dir_all(&dir).unwrap();
         assert_eq!(noted(&dir).unwrap(), None);
         note(&dir, "0123456789abcdef-2").unwrap();
-        assert_eq!(
-            noted(&dir).unwrap(),
-            Some(Path::new(FAR).join("0123456789abcdef-2"))
-        );
+        assert_eq!(noted(&dir).unwrap(), Some(Path::new(FAR).join("0123456789abcdef-2")));
         for elsewhere in ["", "..", "../../etc", "/etc", "a/b", "name"] {
             note(&dir, elsewhere).unwrap();
             assert!(noted(&dir).is_err(), "{elsewhere:?}");

@@ -58,11 +58,7 @@ impl TestRun {
             sweep(&root);
             new_run(&root)?
         };
-        let options = Options {
-            data_dir: &dir,
-            durable: false,
-            progress: &tell,
-        };
+        let options = Options { data_dir: &dir, durable: false, progress: &tell };
         // Not in the run's own directory: what had to be fetched once is there for the next run.
         let server = Server::start_locked(&options, &dir, lock, Some(&root.join("programs")))?;
         Ok(TestRun { server, dir })
@@ -131,11 +127,7 @@ fn sweep(root: &Path) {
 
 /// Runs have numbers for names.
 fn is_run(entry: &fs::DirEntry) -> bool {
-    entry
-        .file_name()
-        .as_encoded_bytes()
-        .iter()
-        .all(u8::is_ascii_digit)
+    entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit)
 }
 
 fn remove(dir: &Path, place: &Place) {

@@ -46,10 +46,7 @@ pub async fn grant(
         let grants = givable(&mut tx, &acting, &grants).await?;
         let account = db::accounts::lock(&mut tx, acting.org_id, account_id).await?;
         account.ok_or_else(|| Error::not_found("account", account_id))?;
-        let numbered: Vec<_> = grants
-            .iter()
-            .map(|grant| (state.clock.new_id::<GrantId>(), grant))
-            .collect();
+        let numbered: Vec<_> = grants.iter().map(|grant| (state.clock.new_id::<GrantId>(), grant)).collect();
         let given = db::grants::insert(&mut tx, acting.org_id, account_id, &numbered, now).await?;
         if !given.is_empty() {
             let change = Change {
@@ -57,19 +54,14 @@ pub async fn grant(
                 org_id: acting.org_id,
                 kind: "access.granted",
                 resource_ids: touched(account_id, &given),
-                fields: given
-                    .iter()
-                    .map(|grant| FieldChange::set("grants", described(grant)))
-                    .collect(),
+                fields: given.iter().map(|grant| FieldChange::set("grants", described(grant))).collect(),
                 subjects: vec![account_id.to_string()],
             };
             events::record(&mut tx, &Actor::from(&acting), &[change], now).await?;
         }
         let all = db::grants::find_of(&mut *tx, acting.org_id, account_id).await?;
         tx.commit().await?;
-        Ok(pb::GrantAccessResponse {
-            account_grants: all.iter().map(convert::grant).collect::<Result<_>>()?,
-        })
+        Ok(pb::GrantAccessResponse { account_grants: all.iter().map(convert::grant).collect::<Result<_>>()? })
     })
     .await
 }
@@ -89,13 +81,8 @@ pub async fn revoke(
     let mut violations = Violations::default();
     let account_id = violations.check("account_id", AccountId::parse(&request.account_id));
     let named = named(&mut violations, &request.grants);
-    let pairs = named.iter().filter_map(|name| {
-        if let Named::Pair(_, node) = name {
-            Some(node)
-        } else {
-            None
-        }
-    });
+    let pairs =
+        named.iter().filter_map(|name| if let Named::Pair(_, node) = name { Some(node) } else { None });
     let by_id = named.iter().any(|name| matches!(name, Named::Id(_)));
     for node in nodes(pairs, if by_id { 0 } else { request.grants.len() }) {
         acting.require(&Permission::ACCOUNTS_WRITE, node)?;
@@ -129,10 +116,7 @@ pub async fn revoke(
             org_id: acting.org_id,
             kind: "access.revoked",
             resource_ids: touched(account_id, &taken),
-            fields: taken
-                .iter()
-                .map(|grant| FieldChange::cleared("grants", described(grant)))
-                .collect(),
+            fields: taken.iter().map(|grant| FieldChange::cleared("grants", described(grant))).collect(),
             subjects: vec![account_id.to_string()],
         };
         events::record(&mut tx, &Actor::from(&acting), &[change], now).await?;
@@ -153,12 +137,10 @@ pub async fn list(
     let mut violations = Violations::default();
     let filter = match &request.filter {
         None => violations.check("filter", Err("is required: account_id, role_id or resource")),
-        Some(PbFilter::AccountId(id)) => violations
-            .check("account_id", AccountId::parse(id))
-            .map(Filter::Account),
-        Some(PbFilter::RoleId(id)) => violations
-            .check("role_id", Right::parse_role(id))
-            .map(Filter::Right),
+        Some(PbFilter::AccountId(id)) => {
+            violations.check("account_id", AccountId::parse(id)).map(Filter::Account)
+        }
+        Some(PbFilter::RoleId(id)) => violations.check("role_id", Right::parse_role(id)).map(Filter::Right),
         Some(PbFilter::Resource(node)) => violations.check("resource", Node::parse(node)).map(Filter::Node),
     };
     match &filter {
@@ -170,17 +152,8 @@ pub async fn list(
         return Err(violations.error());
     };
 
-    let same = pb::ListGrantsRequest {
-        filter: request.filter,
-        ..Default::default()
-    };
-    let paging = Paging::read(
-        state,
-        &acting,
-        "ListGrants",
-        &same,
-        (request.page_size, &request.page_token),
-    )?;
+    let same = pb::ListGrantsRequest { filter: request.filter, ..Default::default() };
+    let paging = Paging::read(state, &acting, "ListGrants", &same, (request.page_size, &request.page_token))?;
     let mut db = state.db.acquire().await?;
     if let Filter::Account(id) = filter {
         let account = db::accounts::find(&mut *db, acting.org_id, id).await?;
@@ -216,30 +189,19 @@ pub async fn givable(
 ) -> Result<Vec<HeldGrant>> {
     let roles =
         db::grants::find_roles(&mut *tx, acting.org_id, grants.iter().map(|(right, _)| right)).await?;
-    let opened: Vec<_> = grants
-        .iter()
-        .map(|(right, node)| held(right.clone(), node.clone(), &roles))
-        .collect();
+    let opened: Vec<_> =
+        grants.iter().map(|(right, node)| held(right.clone(), node.clone(), &roles)).collect();
     acting.may_pass_on(&opened)?;
 
-    let wanted: Vec<_> = grants
-        .iter()
-        .filter_map(|(_, node)| node.path().cloned())
-        .collect();
+    let wanted: Vec<_> = grants.iter().filter_map(|(_, node)| node.path().cloned()).collect();
     let paths = db::resources::find_paths(tx, acting.org_id, &wanted).await?;
     let mut violations = Violations::default();
     for (i, (right, node)) in grants.iter().enumerate() {
         if matches!(right, Right::Custom(id) if !roles.contains_key(id)) {
             violations.add(format!("grants[{i}].role_id"), "no such role in the org");
         }
-        if node
-            .path()
-            .is_some_and(|path| !paths.iter().any(|found| found == path.as_str()))
-        {
-            violations.add(
-                format!("grants[{i}].resource"),
-                "no such resource in the org: create it first",
-            );
+        if node.path().is_some_and(|path| !paths.iter().any(|found| found == path.as_str())) {
+            violations.add(format!("grants[{i}].resource"), "no such resource in the org: create it first");
         }
     }
     violations.finish()?;
@@ -249,15 +211,12 @@ pub async fn givable(
 fn named(violations: &mut Violations, messages: &[pb::Grant]) -> Vec<Named> {
     match messages.len() {
         0 => violations.add("grants", "is required"),
-        n if n > MAX_LIST => violations.add(
-            "grants",
-            format!("holds {n} grants; at most {MAX_LIST} are allowed"),
-        ),
+        n if n > MAX_LIST => {
+            violations.add("grants", format!("holds {n} grants; at most {MAX_LIST} are allowed"))
+        }
         _ => {
             let each = messages.iter().enumerate();
-            return each
-                .filter_map(|(i, message)| name(violations, i, message))
-                .collect();
+            return each.filter_map(|(i, message)| name(violations, i, message)).collect();
         }
     }
     Vec::new()
@@ -266,16 +225,10 @@ fn named(violations: &mut Violations, messages: &[pb::Grant]) -> Vec<Named> {
 fn name(violations: &mut Violations, i: usize, message: &pb::Grant) -> Option<Named> {
     if !message.grant_id.is_empty() {
         return violations
-            .check(
-                &format!("grants[{i}].grant_id"),
-                GrantId::parse(&message.grant_id),
-            )
+            .check(&format!("grants[{i}].grant_id"), GrantId::parse(&message.grant_id))
             .map(Named::Id);
     }
-    let right = violations.check(
-        &format!("grants[{i}].right"),
-        convert::right(message.right.as_ref()),
-    );
+    let right = violations.check(&format!("grants[{i}].right"), convert::right(message.right.as_ref()));
     let node = violations.check(&format!("grants[{i}].resource"), Node::parse(&message.resource));
     Some(Named::Pair(right?, node?))
 }
@@ -297,9 +250,7 @@ fn split(account_id: AccountId, mut grants: Vec<Grant>, named: &[Named]) -> Resu
             });
         }
     }
-    let kept = grants
-        .extract_if(.., |grant| !named.iter().any(|name| is(grant, name)))
-        .collect();
+    let kept = grants.extract_if(.., |grant| !named.iter().any(|name| is(grant, name))).collect();
     Ok((grants, kept))
 }
 
@@ -312,9 +263,7 @@ async fn keep_an_owner(
     kept: &[Grant],
 ) -> Result<()> {
     let owning = owning_right(org_id);
-    let still = kept
-        .iter()
-        .any(|grant| grant.right_id == owning && grant.resource.is_none());
+    let still = kept.iter().any(|grant| grant.right_id == owning && grant.resource.is_none());
     if !is_owner(org_id, before)
         || still
         || db::grants::find_other_holder(tx, org_id, owning, account_id).await?
@@ -325,16 +274,10 @@ async fn keep_an_owner(
 }
 
 fn touched(account_id: AccountId, grants: &[Grant]) -> Vec<String> {
-    std::iter::once(account_id.to_string())
-        .chain(grants.iter().map(|grant| grant.id().to_string()))
-        .collect()
+    std::iter::once(account_id.to_string()).chain(grants.iter().map(|grant| grant.id().to_string())).collect()
 }
 
 /// A grant in an event: what, and where.
 pub fn described(grant: &Grant) -> String {
-    format!(
-        "{} on {}",
-        grant.right_id,
-        grant.resource.as_deref().unwrap_or("*")
-    )
+    format!("{} on {}", grant.right_id, grant.resource.as_deref().unwrap_or("*"))
 }

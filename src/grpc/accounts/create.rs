@@ -34,10 +34,8 @@ impl TryFrom<&pb::CreateServiceAccountRequest> for NewAccount {
         let email = |text: &str| convert::optional(text, Email::parse);
         let contact_email = violations.check("contact_email", email(&request.contact_email));
         let username = violations.check("username", email(&request.username));
-        let description = violations.check(
-            "description",
-            convert::optional(&request.description, Description::parse),
-        );
+        let description =
+            violations.check("description", convert::optional(&request.description, Description::parse));
         let grants = convert::grants(&mut violations, &request.grants);
         violations.check("request_id", once::parse(&request.request_id));
         violations.finish()?;
@@ -46,14 +44,7 @@ impl TryFrom<&pb::CreateServiceAccountRequest> for NewAccount {
         else {
             return Err(Error::internal("a field was refused without a violation"));
         };
-        Ok(Self {
-            name,
-            profile,
-            contact_email,
-            description,
-            username,
-            grants,
-        })
+        Ok(Self { name, profile, contact_email, description, username, grants })
     }
 }
 
@@ -93,20 +84,10 @@ pub async fn service_account(
             deactivated: request.deactivated,
         };
         let account = db::accounts::insert(&mut tx, &row, now).await?;
-        let numbered: Vec<_> = grants
-            .iter()
-            .map(|grant| (state.clock.new_id::<GrantId>(), grant))
-            .collect();
+        let numbered: Vec<_> = grants.iter().map(|grant| (state.clock.new_id::<GrantId>(), grant)).collect();
         let given = db::grants::insert(&mut tx, acting.org_id, account_id, &numbered, now).await?;
-        let mut fields = vec![
-            FieldChange::set("name", &new.name),
-            FieldChange::set("username", &username),
-        ];
-        fields.extend(
-            given
-                .iter()
-                .map(|grant| FieldChange::set("grants", described(grant))),
-        );
+        let mut fields = vec![FieldChange::set("name", &new.name), FieldChange::set("username", &username)];
+        fields.extend(given.iter().map(|grant| FieldChange::set("grants", described(grant))));
         let change = Change {
             event_id: state.clock.new_id(),
             org_id: acting.org_id,
@@ -116,9 +97,7 @@ pub async fn service_account(
             subjects: vec![account_id.to_string()],
         };
         events::record(&mut tx, &Actor::from(&acting), &[change], now).await?;
-        let response = pb::CreateServiceAccountResponse {
-            account: Some(convert::account(&account)?),
-        };
+        let response = pb::CreateServiceAccountResponse { account: Some(convert::account(&account)?) };
         once.finish(&mut tx, &account_id.to_string(), &response).await?;
         tx.commit().await?;
         Ok(response)
@@ -138,8 +117,5 @@ fn own_username(state: &State, username: &Email, slug: &str) -> Result<Email> {
     if username.domain() == slug || username.domain() == own {
         return Ok(username.clone());
     }
-    Err(Error::invalid(
-        "username",
-        format!("must end in @{slug} or @{own}"),
-    ))
+    Err(Error::invalid("username", format!("must end in @{slug} or @{own}")))
 }

@@ -23,9 +23,7 @@ pub async fn account(
     let account_id = account_id.map_err(|wrong| Error::invalid("account_id", wrong.to_string()))?;
     let found = db::accounts::find(&state.db, acting.org_id, account_id).await?;
     let account = found.ok_or_else(|| Error::not_found("account", account_id))?;
-    Ok(pb::GetAccountResponse {
-        account: Some(convert::account(&account)?),
-    })
+    Ok(pb::GetAccountResponse { account: Some(convert::account(&account)?) })
 }
 
 pub async fn accounts(
@@ -36,21 +34,11 @@ pub async fn accounts(
     let acting = call.acting_in(state, &request.org_id).await?;
     acting.require(&Permission::ACCOUNTS_READ, &Node::Org)?;
     let filter = pb::ListAccountsRequest::default();
-    let paging = Paging::read(
-        state,
-        &acting,
-        "ListAccounts",
-        &filter,
-        (request.page_size, &request.page_token),
-    )?;
+    let paging =
+        Paging::read(state, &acting, "ListAccounts", &filter, (request.page_size, &request.page_token))?;
     let mut db = state.db.acquire().await?;
-    let page = db::accounts::page(
-        &mut db,
-        acting.org_id,
-        paging.after(AccountId::parse),
-        paging.size,
-    )
-    .await?;
+    let page =
+        db::accounts::page(&mut db, acting.org_id, paging.after(AccountId::parse), paging.size).await?;
     Ok(pb::ListAccountsResponse {
         accounts: page.rows.iter().map(convert::account).collect::<Result<_>>()?,
         next_page_token: paging.next(state, &page),

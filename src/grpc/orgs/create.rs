@@ -74,11 +74,7 @@ pub async fn org(
             event_id: state.clock.new_id(),
             org_id,
             kind: "org.created",
-            resource_ids: vec![
-                org_id.to_string(),
-                new.account_id.to_string(),
-                grant_id.to_string(),
-            ],
+            resource_ids: vec![org_id.to_string(), new.account_id.to_string(), grant_id.to_string()],
             fields: vec![
                 FieldChange::set("slug", &slug),
                 FieldChange::set("display_name", &display_name),
@@ -87,10 +83,8 @@ pub async fn org(
             subjects: vec![org_id.to_string(), new.account_id.to_string()],
         };
         events::record(&mut tx, &Actor::from(caller), &[change], now).await?;
-        let response = pb::CreateOrgResponse {
-            org: Some(convert::org(&org)),
-            owner: Some(convert::account(&account)?),
-        };
+        let response =
+            pb::CreateOrgResponse { org: Some(convert::org(&org)), owner: Some(convert::account(&account)?) };
         once.finish(&mut tx, &org_id.to_string(), &response).await?;
         tx.commit().await?;
         Ok(response)

@@ -13,22 +13,14 @@ pub async fn org(state: &State, call: &Call, request: pb::GetOrgRequest) -> Resu
     let acting = call.acting_in(state, &request.org_id).await?;
     let found = db::orgs::find(&state.db, acting.org_id).await?;
     let org = found.ok_or_else(|| Error::not_found("org", acting.org_id))?;
-    Ok(pb::GetOrgResponse {
-        org: Some(convert::org(&org)),
-    })
+    Ok(pb::GetOrgResponse { org: Some(convert::org(&org)) })
 }
 
 pub async fn orgs(state: &State, call: &Call, request: pb::ListOrgsRequest) -> Result<pb::ListOrgsResponse> {
     let caller = call.caller()?;
     let acting = caller.acting_in(None)?;
     let filter = pb::ListOrgsRequest::default();
-    let paging = Paging::read(
-        state,
-        &acting,
-        "ListOrgs",
-        &filter,
-        (request.page_size, &request.page_token),
-    )?;
+    let paging = Paging::read(state, &acting, "ListOrgs", &filter, (request.page_size, &request.page_token))?;
     if !caller.is_operator() {
         let own = db::orgs::find(&state.db, acting.org_id).await?;
         let orgs: Vec<_> = own.iter().map(convert::org).collect();

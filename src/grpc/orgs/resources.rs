@@ -26,10 +26,8 @@ pub async fn create(
     let request_id = std::mem::take(&mut request.request_id);
     let mut violations = Violations::default();
     let path = violations.check("path", path);
-    let display_name = violations.check(
-        "display_name",
-        convert::optional(&request.display_name, DisplayName::parse),
-    );
+    let display_name =
+        violations.check("display_name", convert::optional(&request.display_name, DisplayName::parse));
     let request_id = violations.check("request_id", once::parse(&request_id));
     let (Some(path), Some(display_name), Some(request_id)) = (path, display_name, request_id) else {
         return Err(violations.error());
@@ -54,9 +52,7 @@ pub async fn create(
             subjects: Vec::new(),
         };
         events::record(&mut tx, &Actor::from(&acting), &[change], now).await?;
-        let response = pb::CreateResourceResponse {
-            resource: Some(convert::resource(&resource)),
-        };
+        let response = pb::CreateResourceResponse { resource: Some(convert::resource(&resource)) };
         once.finish(&mut tx, path.as_str(), &response).await?;
         tx.commit().await?;
         Ok(response)
@@ -75,27 +71,13 @@ pub async fn list(
     acting.require(&Permission::RESOURCES_READ, &node)?;
     let parent = parent.map_err(|invalid| Error::invalid("parent", invalid.to_string()))?;
 
-    let filter = pb::ListResourcesRequest {
-        parent: request.parent,
-        ..Default::default()
-    };
-    let paging = Paging::read(
-        state,
-        &acting,
-        "ListResources",
-        &filter,
-        (request.page_size, &request.page_token),
-    )?;
+    let filter = pb::ListResourcesRequest { parent: request.parent, ..Default::default() };
+    let paging =
+        Paging::read(state, &acting, "ListResources", &filter, (request.page_size, &request.page_token))?;
     let after = paging.after(ResourcePath::parse);
     let mut db = state.db.acquire().await?;
-    let page = db::resources::page(
-        &mut db,
-        acting.org_id,
-        parent.as_ref(),
-        after.as_ref(),
-        paging.size,
-    )
-    .await?;
+    let page =
+        db::resources::page(&mut db, acting.org_id, parent.as_ref(), after.as_ref(), paging.size).await?;
     Ok(pb::ListResourcesResponse {
         resources: page.rows.iter().map(convert::resource).collect(),
         next_page_token: paging.next(state, &page),

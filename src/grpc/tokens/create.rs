@@ -36,14 +36,10 @@ impl TryFrom<&pb::CreateTokenRequest> for New {
 
     fn try_from(request: &pb::CreateTokenRequest) -> Result<Self> {
         let mut violations = Violations::default();
-        let account_id = violations.check(
-            "account_id",
-            convert::optional(&request.account_id, AccountId::parse),
-        );
-        let display_name = violations.check(
-            "display_name",
-            convert::optional(&request.display_name, DisplayName::parse),
-        );
+        let account_id =
+            violations.check("account_id", convert::optional(&request.account_id, AccountId::parse));
+        let display_name =
+            violations.check("display_name", convert::optional(&request.display_name, DisplayName::parse));
         if pb::TokenKind::try_from(request.kind).is_err() {
             violations.add("kind", "must be TOKEN_KIND_SECRET");
         }
@@ -60,9 +56,9 @@ impl TryFrom<&pb::CreateTokenRequest> for New {
         let expiration = match &request.expiration {
             None => Some(Expiration::Unspecified),
             Some(PbExpiration::Ttl(ttl)) => violations.check("ttl", life(ttl)).map(Expiration::After),
-            Some(PbExpiration::ExpireTime(end)) => violations
-                .check("expire_time", convert::time(end))
-                .map(Expiration::At),
+            Some(PbExpiration::ExpireTime(end)) => {
+                violations.check("expire_time", convert::time(end)).map(Expiration::At)
+            }
         };
         violations.check("request_id", once::parse(&request.request_id));
         violations.finish()?;
@@ -70,12 +66,7 @@ impl TryFrom<&pb::CreateTokenRequest> for New {
         else {
             return Err(Error::internal("a field was refused without a violation"));
         };
-        Ok(Self {
-            account_id,
-            display_name,
-            lists,
-            expiration,
-        })
+        Ok(Self { account_id, display_name, lists, expiration })
     }
 }
 
@@ -100,15 +91,9 @@ pub async fn token(
     let once = Once::new(&acting, "CreateToken", request_id, &request);
     let now = state.clock.now();
     let ceiling = acting.token_ceiling();
-    let field = if matches!(new.expiration, Expiration::At(_)) {
-        "expire_time"
-    } else {
-        "ttl"
-    };
-    let expire_time = new
-        .expiration
-        .resolve(now, ceiling)
-        .map_err(|refusal| Error::invalid(field, refusal))?;
+    let field = if matches!(new.expiration, Expiration::At(_)) { "expire_time" } else { "ttl" };
+    let expire_time =
+        new.expiration.resolve(now, ceiling).map_err(|refusal| Error::invalid(field, refusal))?;
 
     retrying(|| async {
         let mut tx = state.db.begin().await?;
@@ -119,13 +104,13 @@ pub async fn token(
         }
         if db::tokens::count_live(&mut tx, acting.org_id, account_id, now).await? >= MAX_LIVE_TOKENS {
             let message = format!("the account has {MAX_LIVE_TOKENS} live tokens: revoke one first");
-            return Err(
-                Error::with_message(Reason::LimitReached, message).with_preconditions([Precondition {
+            return Err(Error::with_message(Reason::LimitReached, message).with_preconditions([
+                Precondition {
                     kind: "LIMIT",
                     subject: "live tokens of one account".into(),
                     description: format!("at most {MAX_LIVE_TOKENS}"),
-                }]),
-            );
+                },
+            ]));
         }
         let text = TokenText::new(TextKind::SecretToken, state.clock.new_id::<TokenId>(), random());
         let row = NewToken {
@@ -141,21 +126,12 @@ pub async fn token(
             hint: text.hint(),
         };
         let token = db::tokens::insert(&mut tx, &row, now).await?;
-        events::record(
-            &mut tx,
-            &Actor::from(&acting),
-            &[row.created(state.clock.new_id())],
-            now,
-        )
-        .await?;
+        events::record(&mut tx, &Actor::from(&acting), &[row.created(state.clock.new_id())], now).await?;
         let token = Some(convert::token(&token, now));
         // A replay has no use for the answer: what matters of it, the secret, is not kept.
         once.finish(&mut tx, &text.id().to_string(), &()).await?;
         tx.commit().await?;
-        Ok(pb::CreateTokenResponse {
-            token,
-            secret: text.expose().to_owned(),
-        })
+        Ok(pb::CreateTokenResponse { token, secret: text.expose().to_owned() })
     })
     .await
 }
@@ -184,10 +160,7 @@ async fn existing(tx: &mut PgConnection, org_id: OrgId, resources: &[ResourcePat
     let mut violations = Violations::default();
     for (i, path) in resources.iter().enumerate() {
         if !found.iter().any(|found| found == path.as_str()) {
-            violations.add(
-                format!("resources[{i}]"),
-                "no such resource in the org: create it first",
-            );
+            violations.add(format!("resources[{i}]"), "no such resource in the org: create it first");
         }
     }
     violations.finish()

@@ -22,11 +22,7 @@ pub async fn token(
     call: &Call,
     request: pb::ExchangeTokenRequest,
 ) -> Result<pb::ExchangeTokenResponse> {
-    let subject = if request.subject_token.is_empty() {
-        call.bearer()?
-    } else {
-        &request.subject_token
-    };
+    let subject = if request.subject_token.is_empty() { call.bearer()? } else { &request.subject_token };
     if looks_like_jwt(subject) {
         // An access token never begets another: its life would have no end.
         return Err(Reason::SubjectNotExchangeable.into());
@@ -43,10 +39,7 @@ pub async fn token(
         access_token,
         issued_token_type: ACCESS_TOKEN.to_owned(),
         token_type: "Bearer".to_owned(),
-        expire_time: Some(prost_types::Timestamp {
-            seconds: expires_at,
-            nanos: 0,
-        }),
+        expire_time: Some(prost_types::Timestamp { seconds: expires_at, nanos: 0 }),
         scopes: claims.scope.split_ascii_whitespace().map(str::to_owned).collect(),
     })
 }

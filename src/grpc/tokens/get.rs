@@ -16,23 +16,17 @@ pub async fn token(state: &State, call: &Call, request: pb::GetTokenRequest) -> 
     let token_id = match TokenId::parse(&request.token_id) {
         Ok(id) => id,
         Err(wrong) => {
-            return Err(may_read
-                .err()
-                .unwrap_or(Error::invalid("token_id", wrong.to_string())));
+            return Err(may_read.err().unwrap_or(Error::invalid("token_id", wrong.to_string())));
         }
     };
     let found = db::tokens::find(&state.db, acting.org_id, token_id).await?;
-    let own = found
-        .as_ref()
-        .is_some_and(|token| acting.is_self(token.account()));
+    let own = found.as_ref().is_some_and(|token| acting.is_self(token.account()));
     if !own {
         // Before its existence is told: whose it is makes no difference to anybody else.
         may_read?;
     }
     let token = found.ok_or_else(|| Error::not_found("token", token_id))?;
-    Ok(pb::GetTokenResponse {
-        token: Some(convert::token(&token, state.clock.now())),
-    })
+    Ok(pb::GetTokenResponse { token: Some(convert::token(&token, state.clock.now())) })
 }
 
 pub async fn tokens(
@@ -46,17 +40,9 @@ pub async fn tokens(
         acting.require(&Permission::TOKENS_READ, &Node::Org)?;
     }
     let account_id = account_id.map_err(|wrong| Error::invalid("account_id", wrong.to_string()))?;
-    let filter = pb::ListTokensRequest {
-        account_id: request.account_id,
-        ..Default::default()
-    };
-    let paging = Paging::read(
-        state,
-        &acting,
-        "ListTokens",
-        &filter,
-        (request.page_size, &request.page_token),
-    )?;
+    let filter = pb::ListTokensRequest { account_id: request.account_id, ..Default::default() };
+    let paging =
+        Paging::read(state, &acting, "ListTokens", &filter, (request.page_size, &request.page_token))?;
     let mut db = state.db.acquire().await?;
     if let Some(id) = account_id {
         let account = db::accounts::find(&mut *db, acting.org_id, id).await?;

@@ -36,12 +36,8 @@ pub async fn token(
         violations.add("token_text", "is required");
     }
     let audience = violations.check("audience", convert::optional(&request.audience, Audience::parse));
-    let required = violations.check_each(
-        "required_scopes",
-        &request.required_scopes,
-        MAX_LIST,
-        Permission::parse,
-    );
+    let required =
+        violations.check_each("required_scopes", &request.required_scopes, MAX_LIST, Permission::parse);
     let (Some(audience), ()) = (audience, violations.finish()?) else {
         return Err(Error::internal("a field was refused without a violation"));
     };
@@ -101,12 +97,7 @@ async fn service_token(state: &State, text: &str, audience: Option<&Audience>) -
             exp: principal.expire_time.map_or(0, |end| end.unix_timestamp()),
             iat: principal.create_time.unix_timestamp(),
             nbf: principal.create_time.unix_timestamp(),
-            aud: principal
-                .restrictions
-                .audiences
-                .iter()
-                .map(ToString::to_string)
-                .collect(),
+            aud: principal.restrictions.audiences.iter().map(ToString::to_string).collect(),
             max_cache_ttl: Some(convert::proto_duration(left.unwrap_or(MAX_CACHE).min(MAX_CACHE))),
             ..common(state, &principal)
         },

@@ -15,10 +15,7 @@ pub async fn json_web_key_set(
 ) -> Result<pb::GetJsonWebKeySetResponse> {
     Ok(pb::GetJsonWebKeySetResponse {
         keys: state.ring.jwks().iter().map(key).collect::<Result<_>>()?,
-        max_age: Some(prost_types::Duration {
-            seconds: JWKS_MAX_AGE.into(),
-            nanos: 0,
-        }),
+        max_age: Some(prost_types::Duration { seconds: JWKS_MAX_AGE.into(), nanos: 0 }),
     })
 }
 
@@ -30,11 +27,7 @@ fn key(jwk: &Jwk) -> Result<pb::JsonWebKey> {
         kty: "OKP".to_owned(),
         kid: jwk.common.key_id.clone().unwrap_or_default(),
         r#use: "sig".to_owned(),
-        alg: jwk
-            .common
-            .key_algorithm
-            .map(|algorithm| algorithm.to_string())
-            .unwrap_or_default(),
+        alg: jwk.common.key_algorithm.map(|algorithm| algorithm.to_string()).unwrap_or_default(),
         crv: "Ed25519".to_owned(),
         x: pair.x.clone(),
     })

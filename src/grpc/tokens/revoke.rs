@@ -52,20 +52,10 @@ async fn by_id(
         let token = db::tokens::find(&mut *tx, acting.org_id, token_id).await?;
         let token = token.ok_or_else(|| Error::not_found("token", token_id))?;
         acting.may_stop(&db::grants::find_held(&mut tx, acting.org_id, token.account()).await?)?;
-        revoke(
-            state,
-            &mut tx,
-            &Actor::from(&acting),
-            (acting.org_id, token_id),
-            reason,
-            now,
-        )
-        .await?;
+        revoke(state, &mut tx, &Actor::from(&acting), (acting.org_id, token_id), reason, now).await?;
         let token = db::tokens::find(&mut *tx, acting.org_id, token_id).await?;
         tx.commit().await?;
-        Ok(pb::RevokeTokenResponse {
-            token: token.map(|token| convert::token(&token, now)),
-        })
+        Ok(pb::RevokeTokenResponse { token: token.map(|token| convert::token(&token, now)) })
     })
     .await
 }
@@ -92,15 +82,7 @@ async fn by_text(
     let now = state.clock.now();
     retrying(|| async {
         let mut tx = state.db.begin().await?;
-        revoke(
-            state,
-            &mut tx,
-            &actor,
-            (principal.org_id, principal.token_id),
-            reason,
-            now,
-        )
-        .await?;
+        revoke(state, &mut tx, &actor, (principal.org_id, principal.token_id), reason, now).await?;
         tx.commit().await?;
         Ok(pb::RevokeTokenResponse::default())
     })

@@ -118,7 +118,8 @@ impl Database {
     pub fn url(&self) -> String {
         match given_server() {
             Some(url) => {
-                let (base, query) = url.split_once('?').map_or((url.as_str(), ""), |(base, query)| (base, query));
+                let (base, query) =
+                    url.split_once('?').map_or((url.as_str(), ""), |(base, query)| (base, query));
                 let (server, _) = base.rsplit_once('/').expect("DATABASE_URL names a database");
                 format!("{server}/{}?{query}", self.name)
             }

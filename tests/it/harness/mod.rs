@@ -46,7 +46,7 @@ pub struct TestServer {
     pub endpoint: String,
     pub state: Arc<State>,
     pub operator: Client,
-    pub database: Database,
+    _database: Database,
     channel: Channel,
     stop: Option<oneshot::Sender<()>>,
     pub serving: Option<JoinHandle<anyhow::Result<()>>>,
@@ -62,7 +62,8 @@ impl TestServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let pool = countersign::db::pool::lazy(database.options(), limits.database_connections);
-        let state = State::open(pool, master_keys(), endpoint.parse().unwrap(), Clock::default()).await.unwrap();
+        let state =
+            State::open(pool, master_keys(), endpoint.parse().unwrap(), Clock::default()).await.unwrap();
         let mut token = String::new();
         let keep = |text: &str| {
             token.push_str(text);
@@ -76,7 +77,15 @@ impl TestServer {
         let serving = tokio::spawn(server::run(listener, state.clone(), limits, shutdown));
         let channel = Endpoint::from_shared(endpoint.clone()).unwrap().connect().await.unwrap();
         let operator = Client { channel: channel.clone(), bearer: Some(token) };
-        Self { endpoint, state, operator, database, channel, stop: Some(stop), serving: Some(serving) }
+        Self {
+            endpoint,
+            state,
+            operator,
+            _database: database,
+            channel,
+            stop: Some(stop),
+            serving: Some(serving),
+        }
     }
 
     /// A client with this bearer.
@@ -136,8 +145,11 @@ impl TestServer {
     /// Creates nodes of the org's catalogue.
     pub async fn resources(&self, org_id: &str, paths: &[&str]) {
         for path in paths {
-            let request =
-                pb::CreateResourceRequest { org_id: org_id.into(), path: (*path).into(), ..Default::default() };
+            let request = pb::CreateResourceRequest {
+                org_id: org_id.into(),
+                path: (*path).into(),
+                ..Default::default()
+            };
             self.operator.orgs().create_resource(request).await.unwrap();
         }
     }
@@ -259,7 +271,19 @@ pub fn reason(status: &Status) -> String {
     assert_eq!(info.domain, "countersign");
     assert!(status.get_details_request_info().is_some(), "no request id: {status:?}");
     let shown = format!("{} {:?}", status.message(), status.get_error_details()).to_lowercase();
-    for internal in ["select ", "insert ", "update ", "sqlx", "constraint", "_pk", "src/", "/tmp", "panicked", "prost", "hyper"] {
+    for internal in [
+        "select ",
+        "insert ",
+        "update ",
+        "sqlx",
+        "constraint",
+        "_pk",
+        "src/",
+        "/tmp",
+        "panicked",
+        "prost",
+        "hyper",
+    ] {
         assert!(!shown.contains(internal), "{internal:?} in {shown}");
     }
     info.reason
