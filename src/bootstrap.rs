@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 
 use crate::clock::random;
 use crate::db::accounts::NewServiceAccount;
-use crate::db::events::{self, Actor, Change, FieldChange};
+use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::tokens::NewToken;
 use crate::db::{self, retrying};
 use crate::domain::ids::{AccountId, GrantId, SYSTEM_ORG, TokenId};
@@ -18,6 +18,7 @@ use crate::domain::rights::HeldGrant;
 use crate::domain::token_text::{TextKind, TokenText};
 use crate::error::{Error, Result};
 use crate::state::State;
+use crate::transaction::Transaction;
 
 /// How long the token of `countersign bootstrap` lives: long enough to make lasting ones.
 pub const TOKEN_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -46,10 +47,10 @@ pub async fn bootstrap(
     deliver: impl FnOnce(&str) -> Result<()>,
 ) -> Result<AccountId> {
     let now = state.clock.now();
-    let mut tx = state.db.begin().await?;
+    let mut tx = Transaction::begin(state).await?;
     let (operator, made) = create_operator(state, &mut tx).await?;
     let (text, issued) = issue(state, &mut tx, operator, token_name, life).await?;
-    events::record(&mut tx, &Actor::default(), &[made, issued], now).await?;
+    tx.record(&Actor::default(), &[made, issued], now).await?;
     deliver(text.expose())?;
     tx.commit().await?;
     Ok(operator)
@@ -65,13 +66,13 @@ pub async fn reissue(
 ) -> Result<TokenText> {
     let now = state.clock.now();
     retrying(|| async {
-        let mut tx = state.db.begin().await?;
+        let mut tx = Transaction::begin(state).await?;
         let account = db::accounts::lock(&mut tx, SYSTEM_ORG, operator).await?;
         account.ok_or_else(|| Error::not_found("account", operator))?;
         let mut changes = supersede(state, &mut tx, operator, token_name).await?;
         let (text, issued) = issue(state, &mut tx, operator, token_name, life).await?;
         changes.push(issued);
-        events::record(&mut tx, &Actor::default(), &changes, now).await?;
+        tx.record(&Actor::default(), &changes, now).await?;
         tx.commit().await?;
         Ok(text)
     })

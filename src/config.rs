@@ -115,6 +115,19 @@ pub struct LimitArgs {
     /// Connections to the database.
     #[arg(long, env = "COUNTERSIGN_DATABASE_CONNECTIONS", default_value_t = 16, value_name = "N")]
     pub database_connections: u32,
+    /// Connections to the database for looking up credentials that are not cached.
+    #[arg(long, env = "COUNTERSIGN_DATABASE_LOAD_CONNECTIONS", default_value_t = 4, value_name = "N")]
+    pub database_load_connections: u32,
+    /// Tokens whose rights are kept in memory, at most; about 1 KB each.
+    #[arg(long, env = "COUNTERSIGN_CACHE_SIZE", default_value_t = 100_000, value_name = "N")]
+    pub cache_size: usize,
+    /// After this long a cached token is looked up again, whatever the feed of changes says, in seconds.
+    #[arg(long, env = "COUNTERSIGN_CACHE_MAX_AGE", default_value = "60", value_parser = seconds, value_name = "SECONDS")]
+    pub cache_max_age: Duration,
+    /// For this long after the database is gone, cached tokens still exchange, for JWTs of at most
+    /// 60 s, in seconds.
+    #[arg(long, env = "COUNTERSIGN_OUTAGE_GRACE", default_value = "60", value_parser = seconds, value_name = "SECONDS")]
+    pub outage_grace: Duration,
     /// The largest request message, in bytes.
     #[arg(long, env = "COUNTERSIGN_MAX_MESSAGE_SIZE", default_value_t = 1 << 20, value_name = "BYTES")]
     pub max_message_size: usize,
@@ -133,6 +146,24 @@ pub struct LimitArgs {
     /// Describe the API to whoever asks (gRPC server reflection).
     #[arg(long, env = "COUNTERSIGN_REFLECTION", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     pub reflection: bool,
+}
+
+impl LimitArgs {
+    /// The bounds of the cache.
+    pub fn bounds(&self) -> Bounds {
+        Bounds { capacity: self.cache_size, max_age: self.cache_max_age, outage_grace: self.outage_grace }
+    }
+}
+
+/// The bounds of the cache of principals.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Tokens that are kept at most.
+    pub capacity: usize,
+    /// After this long an entry is looked at again, whatever the feed says.
+    pub max_age: Duration,
+    /// For this long after the last sign of the database, what was good then still exchanges.
+    pub outage_grace: Duration,
 }
 
 /// `countersign dev`.

@@ -16,15 +16,15 @@ use std::{fs, io};
 
 use anyhow::{Context as _, Result};
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{Connection as _, PgConnection, PgPool};
+use sqlx::{Connection as _, PgConnection};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
 use crate::config::{DevArgs, Issuer, LimitArgs};
-use crate::db::{pool, schema};
+use crate::db::schema;
 use crate::keys::seal::MasterKeys;
-use crate::state::State;
+use crate::state::{Pools, State};
 use crate::{bootstrap, server};
 use env_file::EnvFile;
 use postgres::{Options, Server};
@@ -58,11 +58,18 @@ async fn run_on(
     began: Instant,
 ) -> Result<()> {
     let endpoint = endpoint(address);
-    let pool = open_database(database, limits.database_connections).await?;
+    let options = open_database(database).await?;
     let master = master_keys(&args.data_dir.join("master.key"))?;
     let issuer: Issuer =
         endpoint.parse().map_err(|wrong| anyhow::anyhow!("the issuer {endpoint} {wrong}"))?;
-    let state = State::open(pool.clone(), master, issuer, Clock::default()).await?;
+    let state = State::open(
+        Pools::open(&options, limits.database_connections, limits.database_load_connections),
+        master,
+        issuer,
+        limits.bounds(),
+        Clock::default(),
+    )
+    .await?;
 
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = tokio::spawn(server::run(listener, state.clone(), limits, async move {
@@ -91,7 +98,7 @@ async fn run_on(
     let outcome = work.await;
     drop(stop);
     let served = serving.await?;
-    pool.close().await;
+    state.close().await;
     outcome.and(served)
 }
 
@@ -142,7 +149,8 @@ pub fn connect_options(server: &Server, database: &str) -> PgConnectOptions {
         .application_name("countersign")
 }
 
-async fn open_database(server: &Server, connections: u32) -> Result<PgPool> {
+/// Options for our own database, made and migrated.
+async fn open_database(server: &Server) -> Result<PgConnectOptions> {
     let mut maintenance = PgConnection::connect_with(&connect_options(server, "postgres")).await?;
     let there = sqlx::query_scalar!(
         r#"select exists (select 1 from pg_database where datname = $1) as "there!""#,
@@ -156,7 +164,7 @@ async fn open_database(server: &Server, connections: u32) -> Result<PgPool> {
     let mut connection = PgConnection::connect_with(&options).await?;
     schema::migrate(&mut connection).await?;
     connection.close().await?;
-    Ok(pool::lazy(options, connections))
+    Ok(options)
 }
 
 /// The master keys of this data directory, made at its first start.

@@ -88,6 +88,7 @@ reasons! {
     Conflict "CONFLICT" Aborted "another change came between: try again";
     MessageTooLarge "MESSAGE_TOO_LARGE" ResourceExhausted "the message is larger than the server accepts";
     Overloaded "OVERLOADED" ResourceExhausted "the server is overloaded: try again";
+    Throttled "THROTTLED" ResourceExhausted "too many failed authentications from this address: try again later";
     DeadlineExceeded "DEADLINE_EXCEEDED" DeadlineExceeded "the call took longer than its deadline";
     MethodUnknown "METHOD_UNKNOWN" Unimplemented "there is no such RPC";
     DatabaseUnavailable "DATABASE_UNAVAILABLE" Unavailable "the database cannot be reached: try again";

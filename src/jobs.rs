@@ -4,16 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::db::{schema, sweep};
+use crate::db::sweep;
+use crate::feed;
 use crate::grpc::SERVICES;
 use crate::state::State;
 
-/// How often the database is looked at.
-const PROBE: Duration = Duration::from_secs(1);
+/// How often health is compared with what the feed says.
+const HEALTH: Duration = Duration::from_millis(100);
 /// How often the keys are read again.
 const KEYS: Duration = Duration::from_secs(30);
 /// How often what has served its time is swept.
@@ -22,7 +23,8 @@ const SWEEP: Duration = Duration::from_secs(600);
 /// Starts all jobs. They end when the set is dropped.
 pub fn start(state: &Arc<State>, health: HealthReporter) -> JoinSet<()> {
     let mut jobs = JoinSet::new();
-    jobs.spawn(probe(state.clone(), health));
+    jobs.spawn(tell_health(state.clone(), health));
+    jobs.spawn(feed::follow(state.clone()));
     jobs.spawn(reload_keys(state.clone()));
     jobs.spawn(sweep_rows(state.clone()));
     jobs
@@ -34,31 +36,29 @@ fn every(period: Duration) -> tokio::time::Interval {
     interval
 }
 
-/// Tells health and readiness whether the database answers.
-async fn probe(state: Arc<State>, health: HealthReporter) {
-    let mut tick = every(PROBE);
+/// Tells health whether the database answers, and whether exchanges go on without it.
+async fn tell_health(state: Arc<State>, health: HealthReporter) {
+    let mut tick = every(HEALTH);
     let mut said = None;
     loop {
         tick.tick().await;
-        let answers = matches!(timeout(PROBE, schema::ping(&state.db)).await, Ok(Ok(())));
-        if said == Some(answers) {
-            continue;
+        let now = (state.feed.answers(), state.principals.serve(&state));
+        if said != Some(now) {
+            report(&health, now.0, now.1).await;
+            said = Some(now);
         }
-        if said.is_some() || !answers {
-            tracing::warn!(answers, "the database's readiness changed");
-        }
-        said = Some(answers);
-        state.ready.send_replace(answers);
-        report(&health, answers).await;
     }
 }
 
-/// Sets the health of every service, and of the whole.
-pub async fn report(health: &HealthReporter, serving: bool) {
-    let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
-    for service in SERVICES.into_iter().chain([""]) {
-        health.set_service_status(service, status).await;
+/// Sets the health of what writes and of what exchanges; the whole is well while
+/// exchanges go on, which is what others depend on.
+pub async fn report(health: &HealthReporter, writes: bool, exchanges: bool) {
+    let status = |well| if well { ServingStatus::Serving } else { ServingStatus::NotServing };
+    for service in SERVICES {
+        let well = if service.ends_with(".TokenService") { exchanges } else { writes };
+        health.set_service_status(service, status(well)).await;
     }
+    health.set_service_status("", status(exchanges)).await;
 }
 
 /// Takes up what other nodes made.

@@ -5,7 +5,7 @@
 //!
 //! - `main` → [`server`], [`jobs`], [`dev`], [`bootstrap`]
 //! - transport: [`grpc`], [`http`]
-//! - state and tables: [`principals`], [`state`], [`db`], [`keys`]
+//! - state and tables: [`principals`], [`feed`], [`transaction`], [`state`], [`db`], [`keys`]
 //! - rules, pure: [`domain`]
 //! - the ground: [`error`], [`clock`], [`config`], [`telemetry`]
 #![deny(unsafe_code)]
@@ -17,6 +17,7 @@ pub mod db;
 pub mod dev;
 pub mod domain;
 pub mod error;
+pub mod feed;
 pub mod grpc;
 pub mod http;
 pub mod jobs;
@@ -25,3 +26,4 @@ pub mod principals;
 pub mod server;
 pub mod state;
 pub mod telemetry;
+pub mod transaction;

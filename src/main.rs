@@ -5,17 +5,18 @@ use std::io::{IsTerminal as _, Write as _, stdout};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser as _;
 use countersign::clock::Clock;
-use countersign::config::{BootstrapArgs, Cli, Command, DatabaseArgs, ServeArgs};
+use countersign::config::{BootstrapArgs, Bounds, Cli, Command, DatabaseArgs, ServeArgs};
 use countersign::db::{pool, schema};
 use countersign::error::{Error, Reason};
 use countersign::keys::seal::MasterKeys;
-use countersign::state::State;
+use countersign::state::{Pools, State};
 use countersign::{bootstrap, dev, server, telemetry};
-use sqlx::{Connection as _, PgConnection, PgPool};
+use sqlx::{Connection as _, PgConnection};
 
 fn main() -> ExitCode {
     dev::os::forget_pg_environment();
@@ -44,10 +45,12 @@ fn run(cli: Cli) -> Result<()> {
 
 async fn serve(args: ServeArgs) -> Result<()> {
     let master = MasterKeys::read(&args.master_key.master_key_file)?;
-    let db = database(&args.database, args.limits.database_connections).await?;
+    let pools =
+        database(&args.database, args.limits.database_connections, args.limits.database_load_connections)
+            .await?;
     let listener = dev::listen(args.listen).await?;
     let issuer = args.issuer.issuer;
-    let state = State::open(db, master, issuer, Clock::default()).await?;
+    let state = State::open(pools, master, issuer, args.limits.bounds(), Clock::default()).await?;
     let (address, issuer) = (listener.local_addr()?, &state.issuer);
     tracing::info!(%address, %issuer, version = env!("CARGO_PKG_VERSION"), "ready");
     server::run(listener, state.clone(), args.limits, server::asked_to_stop()).await
@@ -65,8 +68,10 @@ async fn migrate(args: DatabaseArgs) -> Result<()> {
 
 async fn make_operator(args: BootstrapArgs) -> Result<()> {
     let master = MasterKeys::read(&args.master_key.master_key_file)?;
-    let db = database(&args.database, 2).await?;
-    let state = State::open(db, master, args.issuer.issuer, Clock::default()).await?;
+    let pools = database(&args.database, 2, 1).await?;
+    // Nothing is served: nothing is kept.
+    let bounds = Bounds { capacity: 1, max_age: Duration::ZERO, outage_grace: Duration::ZERO };
+    let state = State::open(pools, master, args.issuer.issuer, bounds, Clock::default()).await?;
     ensure!(
         bootstrap::find_operator(&state).await?.is_none(),
         "this deployment has its operator already: bootstrap is done once"
@@ -132,11 +137,11 @@ fn remove(path: &Path) {
     }
 }
 
-/// A pool of the database, after a look at whether it is there and has our schema.
-async fn database(args: &DatabaseArgs, connections: u32) -> Result<PgPool> {
+/// Pools of the database, after a look at whether it is there and has our schema.
+async fn database(args: &DatabaseArgs, connections: u32, loads: u32) -> Result<Pools> {
     let options = pool::options(args.database_url.expose()).context("--database-url")?;
-    let db = pool::lazy(options, connections);
-    schema::ping(&db).await.context("the database cannot be reached")?;
-    schema::check(&db).await?;
-    Ok(db)
+    let pools = Pools::open(&options, connections, loads);
+    schema::ping(&pools.main).await.context("the database cannot be reached")?;
+    schema::check(&pools.main).await?;
+    Ok(pools)
 }

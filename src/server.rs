@@ -23,7 +23,7 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let (reporter, health) = tonic_health::server::health_reporter();
     // The keys were just read from the database: it answers.
-    jobs::report(&reporter, true).await;
+    jobs::report(&reporter, true, true).await;
     let limits = Limits {
         max_message_size: options.max_message_size,
         max_concurrent_requests: options.max_concurrent_requests,
@@ -36,7 +36,7 @@ pub async fn run(
     let drain = async move {
         shutdown.await;
         // Whoever balances load sees it before the connections go.
-        jobs::report(&reporter, false).await;
+        jobs::report(&reporter, false, false).await;
         let _ = stopping.send(());
     };
     let serving = Server::builder()

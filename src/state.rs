@@ -4,14 +4,39 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use sqlx::PgPool;
-use tokio::sync::watch;
+use sqlx::postgres::PgConnectOptions;
 
 use crate::clock::Clock;
-use crate::config::Issuer;
+use crate::config::{Bounds, Issuer};
+use crate::db::feed::note_system;
 use crate::db::keys::{KeysError, ensure, find_peppers, find_signing_keys};
+use crate::db::pool::lazy;
+use crate::feed::Feed;
 use crate::keys::peppers::Peppers;
 use crate::keys::ring::Ring;
 use crate::keys::seal::MasterKeys;
+use crate::principals::Principals;
+
+/// The pools of a server: each kind of work waits for its own.
+pub struct Pools {
+    /// For what handlers read and write.
+    pub main: PgPool,
+    /// For looks at what is behind a credential.
+    pub loads: PgPool,
+    /// For whoever follows the feed: one connection listens, one looks.
+    pub feed: PgPool,
+}
+
+impl Pools {
+    /// Pools of this database that connect when they are first needed.
+    pub fn open(options: &PgConnectOptions, main: u32, loads: u32) -> Self {
+        Self {
+            main: lazy(options.clone(), main),
+            loads: lazy(options.clone(), loads),
+            feed: lazy(options.clone(), 2),
+        }
+    }
+}
 
 /// What a server is made of.
 pub struct State {
@@ -21,19 +46,22 @@ pub struct State {
     pub peppers: ArcSwap<Peppers>,
     pub ring: Ring,
     pub issuer: Issuer,
-    /// Whether the database answers, as the last look at it said.
-    pub ready: watch::Sender<bool>,
+    pub principals: Principals,
+    pub feed: Feed,
 }
 
 impl State {
     /// Opens the keys of a migrated database, making the first ones where there are
     /// none. `issuer` is `iss` of all that is signed.
     pub async fn open(
-        db: PgPool,
+        pools: Pools,
         master: MasterKeys,
         issuer: Issuer,
+        bounds: Bounds,
         clock: Clock,
     ) -> Result<Arc<Self>, KeysError> {
+        let db = pools.main;
+        note_system(&db).await?;
         ensure(&db, &master, &clock).await?;
         let peppers = find_peppers(&db, &master).await?;
         let keys = find_signing_keys(&db, &master).await?;
@@ -44,8 +72,16 @@ impl State {
             peppers: ArcSwap::from_pointee(peppers),
             ring: Ring::new(issuer.to_string(), keys),
             issuer,
-            ready: watch::Sender::new(true),
+            principals: Principals::new(pools.loads, bounds),
+            feed: Feed::new(pools.feed),
         }))
+    }
+
+    /// Closes all connections to the database.
+    pub async fn close(&self) {
+        self.feed.close().await;
+        self.principals.close().await;
+        self.db.close().await;
     }
 
     /// The host of the issuer: the end of usernames that nobody chose.

@@ -4,6 +4,7 @@
 
 pub mod accounts;
 pub mod events;
+pub mod feed;
 pub mod grants;
 pub mod keys;
 pub mod orgs;

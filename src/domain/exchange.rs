@@ -36,6 +36,11 @@ impl Request {
     pub fn new(audiences: Vec<Audience>, scopes: Vec<Permission>, ttl: Option<Duration>) -> Self {
         Self { audiences, scopes, ttl }
     }
+
+    /// Asks for no longer a life than this.
+    pub fn cut_to(&mut self, longest: Duration) {
+        self.ttl = Some(self.ttl.unwrap_or(DEFAULT_ACCESS_TOKEN_LIFE).min(longest));
+    }
 }
 
 /// What the access token is to say.

@@ -76,11 +76,11 @@ impl Call {
     pub async fn authenticate(&self, state: &State) -> Result<Caller> {
         let bearer = self.bearer()?;
         if !looks_like_jwt(bearer) {
-            let principal = principals::by_text(state, bearer).await?;
+            let principal = principals::by_text(state, bearer, self.origin.address).await?.principal;
             principal.check(state.clock.now())?;
             return Ok(Caller::new(principal, None, self.origin.clone()));
         }
-        let (principal, token) = principals::by_access_token(state, bearer).await?;
+        let (found, token) = principals::by_access_token(state, bearer, self.origin.address).await?;
         // A JWT made for another service must not work here, wherever it leaked to.
         if token.claims.aud.as_slice() != [state.ring.issuer()] {
             return Err(Error::with_message(
@@ -88,7 +88,7 @@ impl Call {
                 "the access token is meant for another audience",
             ));
         }
-        Ok(Caller::new(principal, token.narrowed_to, self.origin.clone()))
+        Ok(Caller::new(found.principal, token.narrowed_to, self.origin.clone()))
     }
 }
 

@@ -63,6 +63,8 @@ pub fn router<H: Health>(
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(DESCRIPTORS)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                // With these, grpcurl shows the details of an error instead of their bytes.
+                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         };
         // Older grpcurl builds and Python's client speak v1alpha alone.
         routes

@@ -59,7 +59,7 @@ async fn before_the_secret_matched_every_failure_looks_alike() {
 #[tokio::test]
 async fn junk_asks_the_database_nothing() {
     let server = TestServer::start().await;
-    server.state.db.close().await;
+    server.state.close().await;
     let known_shape = ["unknown id", "wrong secret"];
     for (what, text) in bad_tokens(server.operator.token()) {
         if !known_shape.contains(&what) {

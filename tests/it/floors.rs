@@ -14,6 +14,8 @@ const FLOORS: &[(&str, u32)] = &[
     ("grpc", 3),
     ("http", 3),
     ("principals", 2),
+    ("feed", 2),
+    ("transaction", 2),
     ("state", 2),
     ("db", 2),
     ("keys", 2),

@@ -249,6 +249,8 @@ async fn what_stops_an_account_or_an_org_stops_its_tokens_and_jwts() {
     ] {
         let ours = " where org_id <> '00000000-0000-7000-8000-000000000001'";
         sqlx::query(sqlx::AssertSqlSafe(format!("{stop}{ours}"))).execute(db).await.unwrap();
+        // Changed behind the server's back.
+        server.state.principals.clear();
         refused(org.owner.exchange().await, Code::Unauthenticated, expected);
         refused(org.owner.caller().await, Code::Unauthenticated, expected);
         refused(jwt.caller().await, Code::Unauthenticated, expected);
@@ -256,6 +258,7 @@ async fn what_stops_an_account_or_an_org_stops_its_tokens_and_jwts() {
             pb::IntrospectTokenRequest { token_text: org.owner.token().into(), ..Default::default() };
         assert!(!server.operator.tokens().introspect_token(request).await.unwrap().into_inner().active);
         sqlx::query(sqlx::AssertSqlSafe(format!("{resume}{ours}"))).execute(db).await.unwrap();
+        server.state.principals.clear();
         org.owner.exchange().await.unwrap();
     }
 }

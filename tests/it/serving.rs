@@ -63,7 +63,7 @@ async fn plain_http_finds_documents_and_nothing_else() {
 
 #[tokio::test]
 async fn health_tells_of_each_service_and_of_a_database_that_is_gone() {
-    let server = TestServer::start().await;
+    let server = TestServer::with_limits(LimitArgs { outage_grace: Duration::from_secs(2), ..LIMITS }).await;
     let mut health = HealthClient::new(server.operator.channel.clone());
     let services =
         ["", "countersign.v1.AccountService", "countersign.v1.OrgService", "countersign.v1.TokenService"];
@@ -75,10 +75,25 @@ async fn health_tells_of_each_service_and_of_a_database_that_is_gone() {
     let unknown = health.check(HealthCheckRequest { service: "x".into() }).await.unwrap_err();
     assert_eq!(crate::harness::reason(&unknown), "RESOURCE_NOT_FOUND");
 
-    let mut watch = health.watch(HealthCheckRequest { service: String::new() }).await.unwrap().into_inner();
-    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
-    server.state.db.close().await;
-    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    // What writes is down at once; what exchanges goes on for the grace.
+    let watch = async |service: &str| {
+        let mut health = HealthClient::new(server.operator.channel.clone());
+        let request = HealthCheckRequest { service: service.into() };
+        let mut watch = health.watch(request).await.unwrap().into_inner();
+        assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+        watch
+    };
+    let (mut orgs, mut tokens, mut all) = (
+        watch("countersign.v1.OrgService").await,
+        watch("countersign.v1.TokenService").await,
+        watch("").await,
+    );
+    server.state.close().await;
+    while orgs.message().await.unwrap().unwrap().status() != ServingStatus::NotServing {}
+    assert_eq!(http_get(&server.endpoint, "/readyz").await.status, 200);
+    for watch in [&mut tokens, &mut all] {
+        while watch.message().await.unwrap().unwrap().status() != ServingStatus::NotServing {}
+    }
     assert_eq!(http_get(&server.endpoint, "/readyz").await.status, 503);
     assert_eq!(http_get(&server.endpoint, "/healthz").await.status, 200);
 }

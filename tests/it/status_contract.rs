@@ -28,7 +28,7 @@ const CODES: &[(Code, &str)] = &[
     (Code::AlreadyExists, "RESOURCE_EXISTS NAME_HELD_BY_DELETED_ACCOUNT REQUEST_REPLAYED"),
     (Code::FailedPrecondition, "LAST_OWNER SCOPE_TOO_WIDE LIMIT_REACHED"),
     (Code::Aborted, "CONFLICT"),
-    (Code::ResourceExhausted, "MESSAGE_TOO_LARGE OVERLOADED"),
+    (Code::ResourceExhausted, "MESSAGE_TOO_LARGE OVERLOADED THROTTLED"),
     (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
     (Code::Unimplemented, "METHOD_UNKNOWN"),
     (Code::Unavailable, "DATABASE_UNAVAILABLE"),
@@ -124,7 +124,8 @@ async fn a_database_that_is_gone_is_told_as_such() {
     let server = TestServer::start().await;
     let jwt = server.operator.exchange().await.unwrap().access_token;
     assert_eq!(claims(&jwt)["iss"], server.endpoint.as_str());
-    server.state.db.close().await;
+    server.state.close().await;
+    server.state.principals.clear();
     refused(server.operator.caller().await, Code::Unavailable, "DATABASE_UNAVAILABLE");
     refused(server.operator.exchange().await, Code::Unavailable, "DATABASE_UNAVAILABLE");
 }

@@ -301,6 +301,7 @@ async fn a_row_planted_without_the_master_key_authenticates_nothing() {
     .execute(&server.state.db)
     .await
     .unwrap();
+    server.state.principals.clear();
     refused(server.operator.exchange().await, Code::Unauthenticated, "TOKEN_INVALID");
     bot.exchange().await.unwrap();
 }

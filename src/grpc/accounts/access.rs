@@ -2,7 +2,7 @@
 
 use sqlx::PgConnection;
 
-use crate::db::events::{self, Actor, Change, FieldChange};
+use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::grants::{Filter, Grant, held};
 use crate::db::{self, retrying};
 use crate::domain::caller::{Acting, is_owner, owning_right};
@@ -17,6 +17,7 @@ use crate::grpc::paging::Paging;
 use crate::grpc::pb::list_grants_request::Filter as PbFilter;
 use crate::grpc::{convert, pb};
 use crate::state::State;
+use crate::transaction::Transaction;
 
 pub async fn grant(
     state: &State,
@@ -41,7 +42,7 @@ pub async fn grant(
 
     let now = state.clock.now();
     retrying(|| async {
-        let mut tx = state.db.begin().await?;
+        let mut tx = Transaction::begin(state).await?;
         db::orgs::lock(&mut tx, acting.org_id).await?;
         let grants = givable(&mut tx, &acting, &grants).await?;
         let account = db::accounts::lock(&mut tx, acting.org_id, account_id).await?;
@@ -55,9 +56,9 @@ pub async fn grant(
                 kind: "access.granted",
                 resource_ids: touched(account_id, &given),
                 fields: given.iter().map(|grant| FieldChange::set("grants", described(grant))).collect(),
-                subjects: vec![account_id.to_string()],
+                subjects: subjects(acting.org_id, account_id, &given),
             };
-            events::record(&mut tx, &Actor::from(&acting), &[change], now).await?;
+            tx.record(&Actor::from(&acting), &[change], now).await?;
         }
         let all = db::grants::find_of(&mut *tx, acting.org_id, account_id).await?;
         tx.commit().await?;
@@ -94,7 +95,7 @@ pub async fn revoke(
 
     let now = state.clock.now();
     retrying(|| async {
-        let mut tx = state.db.begin().await?;
+        let mut tx = Transaction::begin(state).await?;
         db::orgs::lock(&mut tx, acting.org_id).await?;
         let account = db::accounts::lock(&mut tx, acting.org_id, account_id).await?;
         let grants = match account {
@@ -117,9 +118,9 @@ pub async fn revoke(
             kind: "access.revoked",
             resource_ids: touched(account_id, &taken),
             fields: taken.iter().map(|grant| FieldChange::cleared("grants", described(grant))).collect(),
-            subjects: vec![account_id.to_string()],
+            subjects: subjects(acting.org_id, account_id, &taken),
         };
-        events::record(&mut tx, &Actor::from(&acting), &[change], now).await?;
+        tx.record(&Actor::from(&acting), &[change], now).await?;
         tx.commit().await?;
         Ok(pb::RevokeAccessResponse {
             account_grants: kept.iter().map(convert::grant).collect::<Result<_>>()?,
@@ -275,6 +276,15 @@ async fn keep_an_owner(
 
 fn touched(account_id: AccountId, grants: &[Grant]) -> Vec<String> {
     std::iter::once(account_id.to_string()).chain(grants.iter().map(|grant| grant.id().to_string())).collect()
+}
+
+/// The cache keys that giving or taking grants touches: the account; and the owners of
+/// the org, whose list of permissions names those that grants name.
+pub fn subjects(org_id: OrgId, account_id: AccountId, grants: &[Grant]) -> Vec<String> {
+    let names_one =
+        grants.iter().any(|grant| matches!(grant.right(), Ok(Right::Permission(p)) if p.is_application()));
+    let owners = names_one.then(|| format!("owners/{org_id}"));
+    std::iter::once(account_id.to_string()).chain(owners).collect()
 }
 
 /// A grant in an event: what, and where.

@@ -1,8 +1,8 @@
 //! `CreateServiceAccount`: a workload's identity, with its first grants.
 
-use super::access::{described, givable};
+use super::access::{described, givable, subjects};
 use crate::db::accounts::NewServiceAccount;
-use crate::db::events::{self, Actor, Change, FieldChange};
+use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::{self, retrying};
 use crate::domain::ids::{AccountId, GrantId};
 use crate::domain::names::{AccountName, Description, Email, Profile};
@@ -13,6 +13,7 @@ use crate::grpc::auth::Call;
 use crate::grpc::once::{self, Once};
 use crate::grpc::{convert, pb};
 use crate::state::State;
+use crate::transaction::Transaction;
 
 /// What is to be made, checked.
 struct NewAccount {
@@ -60,7 +61,7 @@ pub async fn service_account(
     let once = Once::new(&acting, "CreateServiceAccount", request_id, &request);
     let now = state.clock.now();
     retrying(|| async {
-        let mut tx = state.db.begin().await?;
+        let mut tx = Transaction::begin(state).await?;
         db::orgs::lock(&mut tx, acting.org_id).await?;
         let grants = givable(&mut tx, &acting, &new.grants).await?;
         if let Some(before) = once.replayed(&mut tx, now).await? {
@@ -94,9 +95,9 @@ pub async fn service_account(
             kind: "account.created",
             resource_ids: vec![account_id.to_string()],
             fields,
-            subjects: vec![account_id.to_string()],
+            subjects: subjects(acting.org_id, account_id, &given),
         };
-        events::record(&mut tx, &Actor::from(&acting), &[change], now).await?;
+        tx.record(&Actor::from(&acting), &[change], now).await?;
         let response = pb::CreateServiceAccountResponse { account: Some(convert::account(&account)?) };
         once.finish(&mut tx, &account_id.to_string(), &response).await?;
         tx.commit().await?;

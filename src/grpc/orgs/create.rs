@@ -1,7 +1,7 @@
 //! `CreateOrg`: a tenant together with its first owner.
 
 use crate::db::accounts::NewServiceAccount;
-use crate::db::events::{self, Actor, Change, FieldChange};
+use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::{self, retrying};
 use crate::domain::ids::{AccountId, GrantId, OrgId};
 use crate::domain::names::{AccountName, DisplayName, Profile, Slug};
@@ -15,6 +15,7 @@ use crate::grpc::once::{self, Once};
 use crate::grpc::pb::create_org_request::Owner;
 use crate::grpc::{convert, pb};
 use crate::state::State;
+use crate::transaction::Transaction;
 
 pub async fn org(
     state: &State,
@@ -46,7 +47,7 @@ pub async fn org(
     let once = Once::new(&acting, "CreateOrg", request_id, &request);
     let now = state.clock.now();
     retrying(|| async {
-        let mut tx = state.db.begin().await?;
+        let mut tx = Transaction::begin(state).await?;
         if let Some(before) = once.replayed(&mut tx, now).await? {
             return Ok(before);
         }
@@ -82,7 +83,7 @@ pub async fn org(
             ],
             subjects: vec![org_id.to_string(), new.account_id.to_string()],
         };
-        events::record(&mut tx, &Actor::from(caller), &[change], now).await?;
+        tx.record(&Actor::from(caller), &[change], now).await?;
         let response =
             pb::CreateOrgResponse { org: Some(convert::org(&org)), owner: Some(convert::account(&account)?) };
         once.finish(&mut tx, &org_id.to_string(), &response).await?;

@@ -1,6 +1,6 @@
 //! `CreateResource` and `ListResources`: the org's catalogue.
 
-use crate::db::events::{self, Actor, Change, FieldChange};
+use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::{self, retrying};
 use crate::domain::names::DisplayName;
 use crate::domain::permissions::Permission;
@@ -11,6 +11,7 @@ use crate::grpc::once::{self, Once};
 use crate::grpc::paging::Paging;
 use crate::grpc::{convert, pb};
 use crate::state::State;
+use crate::transaction::Transaction;
 
 pub async fn create(
     state: &State,
@@ -36,7 +37,7 @@ pub async fn create(
     let once = Once::new(&acting, "CreateResource", request_id, &request);
     let now = state.clock.now();
     retrying(|| async {
-        let mut tx = state.db.begin().await?;
+        let mut tx = Transaction::begin(state).await?;
         db::orgs::lock(&mut tx, acting.org_id).await?;
         if let Some(before) = once.replayed(&mut tx, now).await? {
             return Ok(before);
@@ -51,7 +52,7 @@ pub async fn create(
             fields: vec![FieldChange::set("path", &path)],
             subjects: Vec::new(),
         };
-        events::record(&mut tx, &Actor::from(&acting), &[change], now).await?;
+        tx.record(&Actor::from(&acting), &[change], now).await?;
         let response = pb::CreateResourceResponse { resource: Some(convert::resource(&resource)) };
         once.finish(&mut tx, path.as_str(), &response).await?;
         tx.commit().await?;

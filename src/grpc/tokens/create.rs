@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 
 use crate::clock::random;
-use crate::db::events::{self, Actor};
+use crate::db::events::Actor;
 use crate::db::tokens::NewToken;
 use crate::db::{self, retrying};
 use crate::domain::caller::Acting;
@@ -22,6 +22,7 @@ use crate::grpc::once::{self, Once};
 use crate::grpc::pb::create_token_request::Expiration as PbExpiration;
 use crate::grpc::{convert, pb};
 use crate::state::State;
+use crate::transaction::Transaction;
 
 /// What is to be made, checked.
 struct New {
@@ -96,7 +97,7 @@ pub async fn token(
         new.expiration.resolve(now, ceiling).map_err(|refusal| Error::invalid(field, refusal))?;
 
     retrying(|| async {
-        let mut tx = state.db.begin().await?;
+        let mut tx = Transaction::begin(state).await?;
         db::tokens::hold_live(&mut tx, acting.caller.home(), acting.caller.credential_id()).await?;
         authorise(&mut tx, &acting, account_id, &new.lists).await?;
         if let Some(replay) = once.claim(&mut tx, now).await? {
@@ -126,7 +127,7 @@ pub async fn token(
             hint: text.hint(),
         };
         let token = db::tokens::insert(&mut tx, &row, now).await?;
-        events::record(&mut tx, &Actor::from(&acting), &[row.created(state.clock.new_id())], now).await?;
+        tx.record(&Actor::from(&acting), &[row.created(state.clock.new_id())], now).await?;
         let token = Some(convert::token(&token, now));
         // A replay has no use for the answer: what matters of it, the secret, is not kept.
         once.finish(&mut tx, &text.id().to_string(), &()).await?;

@@ -1,5 +1,7 @@
 //! `ExchangeToken`: a long-lived token becomes a short-lived JWT. Nothing is written.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
 use crate::domain::access_token::{Claims, Detail, GRANT_DETAIL};
@@ -11,11 +13,14 @@ use crate::domain::principal::Principal;
 use crate::error::{Error, Reason, Result, Violations};
 use crate::grpc::auth::{Call, looks_like_jwt};
 use crate::grpc::{convert, pb};
-use crate::principals;
+use crate::principals::{self, Authenticated};
 use crate::state::State;
 
 /// `issued_token_type` (RFC 8693, section 3).
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+
+/// The longest life of an access token that is made while the database is gone.
+const OUTAGE_LIFE: Duration = Duration::from_secs(60);
 
 pub async fn token(
     state: &State,
@@ -27,10 +32,15 @@ pub async fn token(
         // An access token never begets another: its life would have no end.
         return Err(Reason::SubjectNotExchangeable.into());
     }
-    let principal = principals::by_text(state, subject).await?;
+    let Authenticated { principal, in_outage } =
+        principals::by_text(state, subject, call.origin.address).await?;
     let now = state.clock.now();
     principal.check(now)?;
-    let asked = asked(&request)?;
+    let mut asked = asked(&request)?;
+    if in_outage {
+        // Nobody can revoke it now: it must not outlive the outage by much.
+        asked.cut_to(OUTAGE_LIFE);
+    }
     let decision = exchange::decide(&principal, &asked, state.ring.issuer(), now)?;
     let expires_at = decision.expires_at;
     let claims = claims(state, &principal, decision);

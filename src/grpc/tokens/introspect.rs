@@ -1,5 +1,6 @@
 //! `IntrospectToken`: is it good, now, and for what (RFC 7662).
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::domain::access_token::AccessToken;
@@ -42,10 +43,11 @@ pub async fn token(
         return Err(Error::internal("a field was refused without a violation"));
     };
 
+    let from = call.origin.address;
     let looked_up = if looks_like_jwt(&request.token_text) {
-        access_token(state, &request.token_text, audience.as_ref()).await
+        access_token(state, &request.token_text, audience.as_ref(), from).await
     } else {
-        service_token(state, &request.token_text, audience.as_ref()).await
+        service_token(state, &request.token_text, audience.as_ref(), from).await
     };
     let found = match looked_up {
         Ok(found) => found,
@@ -80,8 +82,13 @@ fn may_see(caller: &Caller, org_id: OrgId) -> bool {
 
 type Found = Option<(OrgId, pb::IntrospectTokenResponse)>;
 
-async fn service_token(state: &State, text: &str, audience: Option<&Audience>) -> Result<Found> {
-    let principal = principals::by_text(state, text).await?;
+async fn service_token(
+    state: &State,
+    text: &str,
+    audience: Option<&Audience>,
+    from: Option<IpAddr>,
+) -> Result<Found> {
+    let principal = principals::by_text(state, text, from).await?.principal;
     let now = state.clock.now();
     principal.check(now)?;
     if !audience.is_none_or(|audience| may_target(&principal, audience)) {
@@ -104,8 +111,14 @@ async fn service_token(state: &State, text: &str, audience: Option<&Audience>) -
     )))
 }
 
-async fn access_token(state: &State, jwt: &str, audience: Option<&Audience>) -> Result<Found> {
-    let (principal, AccessToken { claims, .. }) = principals::by_access_token(state, jwt).await?;
+async fn access_token(
+    state: &State,
+    jwt: &str,
+    audience: Option<&Audience>,
+    from: Option<IpAddr>,
+) -> Result<Found> {
+    let (found, AccessToken { claims, .. }) = principals::by_access_token(state, jwt, from).await?;
+    let principal = found.principal;
     if !audience.is_none_or(|audience| claims.aud.as_slice().iter().any(|aud| aud == audience.as_str())) {
         return Ok(None);
     }

@@ -1,9 +1,8 @@
 //! `RevokeToken`: for good, by id or by the token's own text.
 
-use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-use crate::db::events::{self, Actor, Change, FieldChange};
+use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::{self, retrying};
 use crate::domain::ids::{OrgId, TokenId};
 use crate::domain::permissions::Permission;
@@ -15,6 +14,7 @@ use crate::grpc::pb::revoke_token_request::Target;
 use crate::grpc::{convert, pb};
 use crate::principals;
 use crate::state::State;
+use crate::transaction::Transaction;
 
 pub async fn token(
     state: &State,
@@ -48,7 +48,7 @@ async fn by_id(
     let reason = reason(request)?;
     let now = state.clock.now();
     retrying(|| async {
-        let mut tx = state.db.begin().await?;
+        let mut tx = Transaction::begin(state).await?;
         let token = db::tokens::find(&mut *tx, acting.org_id, token_id).await?;
         let token = token.ok_or_else(|| Error::not_found("token", token_id))?;
         acting.may_stop(&db::grants::find_held(&mut tx, acting.org_id, token.account()).await?)?;
@@ -67,8 +67,8 @@ async fn by_text(
     text: &str,
     reason: RevokeReason,
 ) -> Result<pb::RevokeTokenResponse> {
-    let principal = match principals::by_text(state, text).await {
-        Ok(principal) => principal,
+    let principal = match principals::by_text(state, text, call.origin.address).await {
+        Ok(found) => found.principal,
         Err(error) if error.reason() == Reason::TokenInvalid => return Ok(pb::RevokeTokenResponse::default()),
         Err(error) => return Err(error),
     };
@@ -81,7 +81,7 @@ async fn by_text(
     };
     let now = state.clock.now();
     retrying(|| async {
-        let mut tx = state.db.begin().await?;
+        let mut tx = Transaction::begin(state).await?;
         revoke(state, &mut tx, &actor, (principal.org_id, principal.token_id), reason, now).await?;
         tx.commit().await?;
         Ok(pb::RevokeTokenResponse::default())
@@ -93,7 +93,7 @@ async fn by_text(
 /// before stays as it was, but its descendants are looked for: a leak may be noticed late.
 pub async fn revoke(
     state: &State,
-    tx: &mut PgConnection,
+    tx: &mut Transaction<'_>,
     actor: &Actor,
     token: (OrgId, TokenId),
     reason: RevokeReason,
@@ -104,7 +104,7 @@ pub async fn revoke(
     let mut generation = vec![token];
     while !generation.is_empty() {
         for (org_id, token_id) in &generation {
-            if !db::tokens::revoke(&mut *tx, *org_id, *token_id, name, now).await? {
+            if !db::tokens::revoke(tx, *org_id, *token_id, name, now).await? {
                 continue;
             }
             let id = token_id.to_string();
@@ -128,7 +128,7 @@ pub async fn revoke(
             break;
         }
         let makers: Vec<TokenId> = generation.iter().map(|(_, id)| *id).collect();
-        generation = db::tokens::find_made_by(&mut *tx, &makers).await?;
+        generation = db::tokens::find_made_by(&mut **tx, &makers).await?;
     }
-    events::record(tx, actor, &changes, now).await
+    tx.record(actor, &changes, now).await
 }

@@ -13,7 +13,7 @@ use countersign::config::LimitArgs;
 use countersign::grpc::pb;
 use countersign::keys::seal::MasterKeys;
 use countersign::server;
-use countersign::state::State;
+use countersign::state::{Pools, State};
 use pb::account_service_client::AccountServiceClient;
 use pb::org_service_client::OrgServiceClient;
 use pb::token_service_client::TokenServiceClient;
@@ -33,6 +33,10 @@ pub use raw::call_raw;
 /// What a server of the tests accepts.
 pub const LIMITS: LimitArgs = LimitArgs {
     database_connections: 5,
+    database_load_connections: 2,
+    cache_size: 1_000,
+    cache_max_age: Duration::from_secs(60),
+    outage_grace: Duration::from_secs(60),
     max_message_size: 1 << 20,
     max_header_size: 16 << 10,
     max_concurrent_requests: 1_024,
@@ -61,9 +65,12 @@ impl TestServer {
         let database = Database::create().await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let pool = countersign::db::pool::lazy(database.options(), limits.database_connections);
+        let pools =
+            Pools::open(&database.options(), limits.database_connections, limits.database_load_connections);
         let state =
-            State::open(pool, master_keys(), endpoint.parse().unwrap(), Clock::default()).await.unwrap();
+            State::open(pools, master_keys(), endpoint.parse().unwrap(), limits.bounds(), Clock::default())
+                .await
+                .unwrap();
         let mut token = String::new();
         let keep = |text: &str| {
             token.push_str(text);

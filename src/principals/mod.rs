@@ -1,0 +1,221 @@
+//! From a credential to what is behind it, without the database where that is warm.
+//!
+//! The order of the checks is the rule of `docs/architecture.md`: what costs nothing
+//! first, and nothing is told about a token before its secret matched.
+
+mod cache;
+mod failures;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sqlx::PgPool;
+use tokio::sync::Semaphore;
+
+use crate::config::Bounds;
+use crate::db;
+use crate::domain::access_token::AccessToken;
+use crate::domain::ids::{SYSTEM_ORG, TokenId};
+use crate::domain::principal::Principal;
+use crate::domain::token_text::TokenText;
+use crate::error::{Error, Reason, Result};
+use crate::state::State;
+use cache::{Cache, Entry, Flight};
+use failures::Failures;
+
+/// How far behind the feed may be before an entry is looked at again on use.
+const MAX_LAG: Duration = Duration::from_secs(2);
+/// How long one look at the database may take.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(2);
+/// Looks that may be under way or waiting at once; more are shed.
+const MAX_LOADS: usize = 256;
+/// How often a look is repeated that a change crossed.
+const MAX_CROSSINGS: u32 = 4;
+
+/// The cache, and the way to the database behind it.
+pub struct Principals {
+    cache: Cache,
+    failures: Failures,
+    /// A pool of its own: no flood of misses takes a connection from a write.
+    loads: PgPool,
+    places: Semaphore,
+    bounds: Bounds,
+}
+
+/// A principal whose credential was good.
+pub struct Authenticated {
+    pub principal: Arc<Principal>,
+    /// The database is gone, and this is what was known when it was last seen.
+    pub in_outage: bool,
+}
+
+impl Principals {
+    pub fn new(loads: PgPool, bounds: Bounds) -> Self {
+        Self {
+            cache: Cache::new(bounds.capacity),
+            failures: Failures::default(),
+            loads,
+            places: Semaphore::new(MAX_LOADS),
+            bounds,
+        }
+    }
+
+    /// Closes its connections.
+    pub async fn close(&self) {
+        self.loads.close().await;
+    }
+
+    /// Drops what these subjects touch. Twice is harmless.
+    pub fn invalidate(&self, subjects: &[String]) {
+        self.cache.invalidate(subjects);
+    }
+
+    /// Drops everything: the database under us is another one.
+    pub fn clear(&self) {
+        self.cache.clear();
+    }
+
+    /// How many are kept.
+    pub fn len(&self) -> usize {
+        self.cache.len()
+    }
+
+    /// Whether none is kept.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether exchanges go on: the database answers, or did until a while ago.
+    pub fn serve(&self, state: &State) -> bool {
+        state.feed.answers() || state.feed.staleness() <= self.bounds.outage_grace
+    }
+
+    async fn find(&self, state: &State, id: TokenId, from: Option<IpAddr>) -> Result<Option<Authenticated>> {
+        let known = self.cache.get(id);
+        if let Some(entry) = &known
+            && self.is_fresh(state, entry)
+        {
+            return Ok(Some(Authenticated { principal: entry.principal.clone(), in_outage: false }));
+        }
+        let loaded = if !state.feed.answers() {
+            Err(Reason::DatabaseUnavailable)
+        } else if known.is_none() && self.cache.is_missing(id) {
+            return Ok(None);
+        } else if known.is_none() && self.failures.are_too_many(from) {
+            return Err(Failures::refusal());
+        } else {
+            self.load(id).await
+        };
+        match (loaded, known) {
+            (Ok(found), _) => Ok(found.map(|principal| Authenticated { principal, in_outage: false })),
+            (Err(Reason::DatabaseUnavailable), Some(entry)) if self.outlives_outage(state, &entry) => {
+                Ok(Some(Authenticated { principal: entry.principal.clone(), in_outage: true }))
+            }
+            (Err(Reason::Overloaded), _) => {
+                Err(Error::new(Reason::Overloaded).retry_after(Duration::from_secs(1)))
+            }
+            (Err(reason), _) => Err(reason.into()),
+        }
+    }
+
+    /// Young enough, and the feed would have told of a change; or just read.
+    fn is_fresh(&self, state: &State, entry: &Entry) -> bool {
+        let age = entry.loaded.elapsed();
+        age <= self.bounds.max_age && (age <= MAX_LAG || state.feed.staleness() <= MAX_LAG)
+    }
+
+    /// What was good at the last sign of the database is good for the grace after it.
+    /// Platform administrators wait for the database.
+    fn outlives_outage(&self, state: &State, entry: &Entry) -> bool {
+        let seen = state.feed.last_seen();
+        state.feed.staleness() <= self.bounds.outage_grace
+            && seen.saturating_duration_since(entry.loaded) <= self.bounds.max_age
+            && entry.principal.org_id != SYSTEM_ORG
+    }
+
+    /// One look at the database, however many ask for the same token at once.
+    async fn load(&self, id: TokenId) -> Result<Option<Arc<Principal>>, Reason> {
+        let flight = self.cache.join(id);
+        let outcome = flight.outcome.get_or_init(|| self.read(id, &flight)).await.clone();
+        self.cache.leave(id, &flight);
+        outcome
+    }
+
+    /// Reads until no change crossed the reading: what was read before a change and kept
+    /// after it was announced would stay wrong.
+    async fn read(&self, id: TokenId, flight: &Arc<Flight>) -> Result<Option<Arc<Principal>>, Reason> {
+        let _place = self.places.try_acquire().map_err(|_| Reason::Overloaded)?;
+        for _ in 0..MAX_CROSSINGS {
+            flight.start();
+            let began = Instant::now();
+            let found = tokio::time::timeout(LOAD_TIMEOUT, db::principals::find(&self.loads, id)).await;
+            let found = found.map_err(|_| Reason::DatabaseUnavailable)?.map_err(|error| {
+                tracing::warn!(?error, "a principal could not be read");
+                error.reason()
+            })?;
+            let found = found.map(Arc::new);
+            if self.cache.keep(id, flight, found.clone(), began) {
+                return Ok(found);
+            }
+        }
+        Err(Reason::Overloaded)
+    }
+}
+
+/// The principal whose token text this is: length, shape and checksum (no database
+/// call for junk), then what is known by its id, then the secret in constant time.
+///
+/// # Errors
+/// `TOKEN_INVALID`, whatever of this fails. Whether the token still works is the
+/// caller's to check ([`Principal::check`]).
+pub async fn by_text(state: &State, text: &str, from: Option<IpAddr>) -> Result<Authenticated> {
+    let refuse = || {
+        state.principals.failures.note(from);
+        Error::new(Reason::TokenInvalid)
+    };
+    let text = TokenText::parse(text).map_err(|_| refuse())?;
+    let found = state.principals.find(state, text.id(), from).await?;
+    let records = found.as_ref().map_or(&[][..], |found| &found.principal.secrets);
+    let mut peppers = state.peppers.load();
+    if records.iter().any(|record| !peppers.knows(record.pepper)) {
+        // Another node took a newer pepper up.
+        state.reload_keys().await.map_err(Error::internal)?;
+        peppers = state.peppers.load();
+    }
+    // Compared even where nothing was found, so that both take the same time.
+    match (peppers.matches(&text, records), found) {
+        (true, Some(found)) => Ok(found),
+        _ => Err(refuse()),
+    }
+}
+
+/// The principal that a JWT of ours was made from, as it is now, and what the JWT says.
+/// The audience is the caller's to check.
+///
+/// # Errors
+/// `ACCESS_TOKEN_INVALID` for one that is not good or has nothing behind it; what
+/// stops its token; `ACCESS_TOKEN_STALE` when rights were narrowed since.
+pub async fn by_access_token(
+    state: &State,
+    jwt: &str,
+    from: Option<IpAddr>,
+) -> Result<(Authenticated, AccessToken)> {
+    let now = state.clock.now();
+    let refuse = |reason: Reason| {
+        state.principals.failures.note(from);
+        Error::new(reason)
+    };
+    let token = state.ring.verify(jwt, now).map_err(refuse)?;
+    let found = state.principals.find(state, token.token_id, from).await?;
+    let found = found.ok_or_else(|| refuse(Reason::AccessTokenInvalid))?;
+    let principal = &found.principal;
+    if principal.org_id != token.org_id || principal.account_id != token.account_id {
+        return Err(refuse(Reason::AccessTokenInvalid));
+    }
+    principal.check(now)?;
+    if token.claims.org_ver < principal.org_version || token.claims.acct_ver < principal.account_version {
+        return Err(Reason::AccessTokenStale.into());
+    }
+    Ok((found, token))
+}

@@ -1,0 +1,58 @@
+//! A transaction whose changes reach the log, the feed, and the caches of this node
+//! before its outcome is answered.
+
+use std::ops::{Deref, DerefMut};
+
+use sqlx::{PgConnection, Postgres};
+use time::OffsetDateTime;
+
+use crate::db::events::{self, Actor, Change};
+use crate::error::Result;
+use crate::feed::CHANNEL;
+use crate::state::State;
+
+/// Rolled back when it is dropped.
+pub struct Transaction<'a> {
+    state: &'a State,
+    inner: sqlx::Transaction<'static, Postgres>,
+    touched: Vec<String>,
+}
+
+impl<'a> Transaction<'a> {
+    /// Begins one.
+    pub async fn begin(state: &'a State) -> Result<Self> {
+        Ok(Self { state, inner: state.db.begin().await?, touched: Vec::new() })
+    }
+
+    /// Writes the event and the feed row of each change. Called once in a transaction.
+    pub async fn record(&mut self, actor: &Actor, changes: &[Change], now: OffsetDateTime) -> Result<()> {
+        events::record(&mut self.inner, actor, changes, now).await?;
+        self.touched.extend(changes.iter().flat_map(|change| change.subjects.iter().cloned()));
+        Ok(())
+    }
+
+    /// Commits, wakes the other nodes, and drops what was touched here at once.
+    pub async fn commit(mut self) -> Result<()> {
+        if !self.touched.is_empty() {
+            sqlx::query!("select pg_notify($1, '')", CHANNEL).fetch_one(&mut *self.inner).await?;
+        }
+        let outcome = self.inner.commit().await;
+        // Also when it failed: an answer that was lost on the way may have been a yes.
+        self.state.principals.invalidate(&self.touched);
+        Ok(outcome?)
+    }
+}
+
+impl Deref for Transaction<'_> {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.inner
+    }
+}
+
+impl DerefMut for Transaction<'_> {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.inner
+    }
+}
