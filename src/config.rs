@@ -113,13 +113,13 @@ pub struct ServeArgs {
 #[derive(Args, Clone, Copy, Debug)]
 pub struct LimitArgs {
     /// Connections to the database.
-    #[arg(long, env = "COUNTERSIGN_DATABASE_CONNECTIONS", default_value_t = 16, value_name = "N")]
+    #[arg(long, env = "COUNTERSIGN_DATABASE_CONNECTIONS", default_value_t = 16, value_parser = positive::<u32>, value_name = "N")]
     pub database_connections: u32,
     /// Connections to the database for looking up credentials that are not cached.
-    #[arg(long, env = "COUNTERSIGN_DATABASE_LOAD_CONNECTIONS", default_value_t = 4, value_name = "N")]
+    #[arg(long, env = "COUNTERSIGN_DATABASE_LOAD_CONNECTIONS", default_value_t = 4, value_parser = positive::<u32>, value_name = "N")]
     pub database_load_connections: u32,
     /// Tokens whose rights are kept in memory, at most; about 1 KB each.
-    #[arg(long, env = "COUNTERSIGN_CACHE_SIZE", default_value_t = 100_000, value_name = "N")]
+    #[arg(long, env = "COUNTERSIGN_CACHE_SIZE", default_value_t = 100_000, value_parser = positive::<usize>, value_name = "N")]
     pub cache_size: usize,
     /// After this long a cached token is looked up again, whatever the feed of changes says, in seconds.
     #[arg(long, env = "COUNTERSIGN_CACHE_MAX_AGE", default_value = "60", value_parser = seconds, value_name = "SECONDS")]
@@ -129,13 +129,13 @@ pub struct LimitArgs {
     #[arg(long, env = "COUNTERSIGN_OUTAGE_GRACE", default_value = "60", value_parser = seconds, value_name = "SECONDS")]
     pub outage_grace: Duration,
     /// The largest request message, in bytes.
-    #[arg(long, env = "COUNTERSIGN_MAX_MESSAGE_SIZE", default_value_t = 1 << 20, value_name = "BYTES")]
+    #[arg(long, env = "COUNTERSIGN_MAX_MESSAGE_SIZE", default_value_t = 1 << 20, value_parser = positive::<usize>, value_name = "BYTES")]
     pub max_message_size: usize,
     /// The largest header list of a request, in bytes.
-    #[arg(long, env = "COUNTERSIGN_MAX_HEADER_SIZE", default_value_t = 16 << 10, value_name = "BYTES")]
+    #[arg(long, env = "COUNTERSIGN_MAX_HEADER_SIZE", default_value_t = 16 << 10, value_parser = positive::<u32>, value_name = "BYTES")]
     pub max_header_size: u32,
     /// Calls under way at once; more are told to come back in a second.
-    #[arg(long, env = "COUNTERSIGN_MAX_CONCURRENT_REQUESTS", default_value_t = 1_024, value_name = "N")]
+    #[arg(long, env = "COUNTERSIGN_MAX_CONCURRENT_REQUESTS", default_value_t = 1_024, value_parser = positive::<usize>, value_name = "N")]
     pub max_concurrent_requests: usize,
     /// The longest that a call may take, in seconds; its own deadline may be shorter.
     #[arg(long, env = "COUNTERSIGN_REQUEST_TIMEOUT", default_value = "10", value_parser = seconds, value_name = "SECONDS")]
@@ -197,6 +197,11 @@ pub struct BootstrapArgs {
     pub output: Option<PathBuf>,
 }
 
+/// A number of things of which none would be no service.
+fn positive<T: FromStr + Default + PartialEq>(text: &str) -> Result<T, &'static str> {
+    text.parse().ok().filter(|number| *number != T::default()).ok_or("must be a whole number above 0")
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(seconds @ 1..=3_600) => Ok(Duration::from_secs(seconds)),
@@ -215,15 +220,10 @@ impl DatabaseUrl {
     }
 }
 
-impl FromStr for DatabaseUrl {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err("must begin with postgres://")
-        }
+impl From<String> for DatabaseUrl {
+    /// Takes whatever is given: the command line's own complaint would show the password.
+    fn from(url: String) -> Self {
+        Self(url)
     }
 }
 
@@ -319,7 +319,7 @@ mod tests {
 
     #[test]
     fn debug_shows_no_password() {
-        let url: DatabaseUrl = "postgres://u:hunter2@h/d".parse().unwrap();
+        let url = DatabaseUrl::from("postgres://u:hunter2@h/d".to_owned());
         assert!(!format!("{url:?}").contains("hunter2"));
     }
 }

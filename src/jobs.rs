@@ -42,7 +42,7 @@ async fn tell_health(state: Arc<State>, health: HealthReporter) {
     let mut said = None;
     loop {
         tick.tick().await;
-        let now = (state.feed.answers(), state.principals.serve(&state));
+        let now = (state.feed.answers() && state.is_ready(), state.is_ready());
         if said != Some(now) {
             report(&health, now.0, now.1).await;
             said = Some(now);

@@ -16,6 +16,7 @@ use countersign::error::{Error, Reason};
 use countersign::keys::seal::MasterKeys;
 use countersign::state::{Pools, State};
 use countersign::{bootstrap, dev, server, telemetry};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 
 fn main() -> ExitCode {
@@ -57,9 +58,7 @@ async fn serve(args: ServeArgs) -> Result<()> {
 }
 
 async fn migrate(args: DatabaseArgs) -> Result<()> {
-    let options = pool::options(args.database_url.expose()).context("--database-url")?;
-    let mut connection =
-        PgConnection::connect_with(&options).await.context("the database cannot be reached")?;
+    let mut connection = connect(&options(&args)?).await?;
     schema::migrate(&mut connection).await?;
     connection.close().await?;
     println!("the schema is at migration {}", schema::newest());
@@ -137,11 +136,22 @@ fn remove(path: &Path) {
     }
 }
 
+fn options(args: &DatabaseArgs) -> Result<PgConnectOptions> {
+    pool::options(args.database_url.expose()).map_err(|wrong| anyhow::anyhow!("--database-url {wrong}"))
+}
+
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection> {
+    // Its `Display` names the cause already.
+    let connection = PgConnection::connect_with(options).await;
+    connection.map_err(|error| anyhow::anyhow!("the database cannot be reached: {error}"))
+}
+
 /// Pools of the database, after a look at whether it is there and has our schema.
 async fn database(args: &DatabaseArgs, connections: u32, loads: u32) -> Result<Pools> {
-    let options = pool::options(args.database_url.expose()).context("--database-url")?;
+    let options = options(args)?;
+    // A connection of its own says why there is none; a pool says only that it waited.
+    connect(&options).await?.close().await?;
     let pools = Pools::open(&options, connections, loads);
-    schema::ping(&pools.main).await.context("the database cannot be reached")?;
     schema::check(&pools.main).await?;
     Ok(pools)
 }

@@ -33,8 +33,10 @@ pub async fn run(
     let jobs = jobs::start(&state, reporter.clone());
 
     let (stopping, stopped) = tokio::sync::oneshot::channel();
+    let draining = state.clone();
     let drain = async move {
         shutdown.await;
+        draining.stop();
         // Whoever balances load sees it before the connections go.
         jobs::report(&reporter, false, false).await;
         let _ = stopping.send(());

@@ -1,6 +1,7 @@
 //! The one shared struct: what every handler may need.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use sqlx::PgPool;
@@ -48,6 +49,9 @@ pub struct State {
     pub issuer: Issuer,
     pub principals: Principals,
     pub feed: Feed,
+    /// The keys of the database open with ours. False after another database came under us.
+    keys_open: AtomicBool,
+    stopping: AtomicBool,
 }
 
 impl State {
@@ -74,6 +78,8 @@ impl State {
             issuer,
             principals: Principals::new(pools.loads, bounds),
             feed: Feed::new(pools.feed),
+            keys_open: AtomicBool::new(true),
+            stopping: AtomicBool::new(false),
         }))
     }
 
@@ -89,8 +95,33 @@ impl State {
         self.issuer.host()
     }
 
-    /// Reads the keys again: other nodes may have made new ones.
+    /// Whether exchanges go on: the keys are good, the database answers or did until a
+    /// while ago, and nobody has asked us to stop.
+    pub fn is_ready(&self) -> bool {
+        let open = self.keys_open.load(Ordering::Relaxed);
+        open && !self.stopping.load(Ordering::Relaxed) && self.principals.serve(self)
+    }
+
+    /// From now on this server is not ready.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Reads the keys again: other nodes may have made new ones. When the database cannot
+    /// be reached the ones at hand stay in use.
     pub async fn reload_keys(&self) -> Result<(), KeysError> {
+        let outcome = self.read_keys().await;
+        match &outcome {
+            Ok(()) => self.keys_open.store(true, Ordering::Relaxed),
+            Err(KeysError::Other(_)) => {}
+            Err(KeysError::Peppers(_) | KeysError::SigningKeys(_)) => {
+                self.keys_open.store(false, Ordering::Relaxed)
+            }
+        }
+        outcome
+    }
+
+    async fn read_keys(&self) -> Result<(), KeysError> {
         let peppers = find_peppers(&self.db, &self.master).await?;
         self.ring.replace(find_signing_keys(&self.db, &self.master).await?);
         self.peppers.store(Arc::new(peppers));

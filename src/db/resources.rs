@@ -71,7 +71,7 @@ pub async fn find_paths(
     Ok(query.fetch_all(db).await?)
 }
 
-/// A new node, with what is missing above it.
+/// A new node, with what is missing above it; the paths of the latter come back too.
 ///
 /// # Errors
 /// `RESOURCE_EXISTS` when it is there.
@@ -81,20 +81,20 @@ pub async fn insert(
     path: &ResourcePath,
     display_name: Option<&DisplayName>,
     now: OffsetDateTime,
-) -> Result<Resource> {
+) -> Result<(Resource, Vec<String>)> {
     let lineage: Vec<String> = path.lineage().iter().map(ResourcePath::to_string).collect();
     let (above, _) = lineage.split_at(lineage.len() - 1);
     let parents: Vec<Option<String>> = std::iter::once(None).chain(above.iter().cloned().map(Some)).collect();
-    let query = sqlx::query!(
+    let query = sqlx::query_scalar!(
         "insert into resources (org_id, path, parent, revision, create_time, update_time)
          select $1, path, parent, 1, $4, $4 from unnest($2::text[], $3::text[]) as missing (path, parent)
-         on conflict on constraint resources_pk do nothing",
+         on conflict on constraint resources_pk do nothing returning path",
         org_id.uuid(),
         above,
         &parents[..above.len()] as &[Option<String>],
         now
     );
-    query.execute(&mut *tx).await?;
+    let made_above = query.fetch_all(&mut *tx).await?;
     let query = sqlx::query_as!(
         Resource,
         "insert into resources (org_id, path, parent, display_name, revision, create_time, update_time)
@@ -106,5 +106,6 @@ pub async fn insert(
         display_name.map(DisplayName::as_str),
         now
     );
-    query.fetch_optional(tx).await?.ok_or_else(|| Error::exists("resource", path))
+    let resource = query.fetch_optional(tx).await?.ok_or_else(|| Error::exists("resource", path))?;
+    Ok((resource, made_above))
 }

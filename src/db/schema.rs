@@ -3,7 +3,7 @@
 use std::fmt;
 
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::{Connection as _, PgConnection, PgPool};
+use sqlx::{PgConnection, PgPool};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -80,9 +80,4 @@ pub async fn check(pool: &PgPool) -> Result<(), SchemaError> {
         return Err(SchemaError::Behind { has: row.version, needs: ours });
     }
     Ok(())
-}
-
-/// Whether the database answers.
-pub async fn ping(pool: &PgPool) -> Result<(), sqlx::Error> {
-    pool.acquire().await?.ping().await
 }

@@ -81,7 +81,7 @@ pub fn at_exit(run: extern "C" fn()) -> io::Result<()> {
 ///
 /// To be called before the first thread is started.
 pub fn forget_pg_environment() {
-    const NAMES: [&str; 12] = [
+    const NAMES: [&str; 13] = [
         "PGHOST",
         "PGHOSTADDR",
         "PGPORT",
@@ -94,6 +94,7 @@ pub fn forget_pg_environment() {
         "PGSSLMODE",
         "PGSSLROOTCERT",
         "PGSSLCERT",
+        "PGSSLKEY",
     ];
     for name in NAMES {
         // SAFETY: no other thread is there yet that could read the environment meanwhile.

@@ -202,7 +202,8 @@ Countersign {version} did its main job in {millis} ms:
   account   {name}, {account}, a service account that owns the org
   token     {secret}, good for 365 days ({token_news})
   exchange  the token gave a JWT of {jwt_len} bytes for {life} s, with {rights} rights on the org
-  verified  its EdDSA signature, issuer, audience and time, with published key {kid}"#,
+  verified  its EdDSA signature, issuer, audience and time, with published key {kid}
+"#,
         version = env!("CARGO_PKG_VERSION"),
         millis = took.as_millis(),
         postgres = database.version(),

@@ -157,6 +157,13 @@ impl Acting<'_> {
         }
         let narrowed =
             self.caller.principal.restrictions.narrow_rights() || self.caller.narrowed_to.is_some();
+        if narrowed && lists.scopes.is_empty() && (!scopes.is_empty() || self.caller.narrowed_to.is_some()) {
+            return Err(exceeds(
+                "CREDENTIAL",
+                "scopes",
+                "must be named: the credential that makes the token has some",
+            ));
+        }
         if narrowed {
             let asked = Rights::within(&lists.scopes, &lists.resources);
             Missing::refuse(Reason::TargetExceedsCaller, &asked.beyond(&limits))?;

@@ -31,6 +31,17 @@ pub enum Expiration {
 pub type Refusal = &'static str;
 
 impl Expiration {
+    /// After this long, where that is within the limits.
+    pub fn after(life: Duration) -> Result<Self, Refusal> {
+        if life < Duration::from_secs(1) {
+            Err("must be at least 1 s")
+        } else if life > MAX_TOKEN_LIFE {
+            Err("must be at most 3 650 days")
+        } else {
+            Ok(Self::After(life))
+        }
+    }
+
     /// The time at which a token made now ends. `ceiling` is when the credential that
     /// makes it ends, where that bounds the new one: an asked-for life beyond it is
     /// refused, the default is cut to it.
@@ -44,8 +55,6 @@ impl Expiration {
                 let end = now + DEFAULT_TOKEN_LIFE;
                 return Ok(ceiling.map_or(end, |ceiling| end.min(ceiling)));
             }
-            Self::After(life) if life < Duration::from_secs(1) => return Err("must be at least 1 s"),
-            Self::After(life) if life > MAX_TOKEN_LIFE => return Err("must be at most 3 650 days"),
             Self::After(life) => now + life,
             Self::At(end) => end,
         };
@@ -76,9 +85,10 @@ mod tests {
         assert_eq!(after(1).resolve(now, None), Ok(now + Duration::from_secs(1)));
         assert_eq!(Expiration::After(MAX_TOKEN_LIFE).resolve(now, None), Ok(now + MAX_TOKEN_LIFE));
         assert_eq!(Expiration::At(soon).resolve(now, Some(soon)), Ok(soon));
+        assert!(Expiration::after(Duration::from_millis(999)).is_err());
+        assert!(Expiration::after(MAX_TOKEN_LIFE + Duration::from_nanos(1)).is_err());
+        assert_eq!(Expiration::after(MAX_TOKEN_LIFE), Ok(Expiration::After(MAX_TOKEN_LIFE)));
         for (asked, ceiling) in [
-            (after(0), None),
-            (Expiration::After(MAX_TOKEN_LIFE + Duration::from_secs(1)), None),
             (after(2 * 86_400), Some(soon)),
             (Expiration::At(now), None),
             (Expiration::At(now - DAY), None),

@@ -87,10 +87,7 @@ pub fn grants(violations: &mut Violations, messages: &[pb::Grant]) -> Vec<(Right
         let right = violations.check(&format!("grants[{i}].right"), right(message.right.as_ref()));
         let node = violations.check(&format!("grants[{i}].resource"), Node::parse(&message.resource));
         if let (Some(right), Some(node)) = (right, node) {
-            // What stands twice is given once.
-            if !grants.contains(&(right.clone(), node.clone())) {
-                grants.push((right, node));
-            }
+            grants.push((right, node));
         }
     }
     grants

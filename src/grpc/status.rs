@@ -1,7 +1,6 @@
 //! The only place where a status is made: from our errors, and from those that the
 //! framework makes by itself, which come without a reason.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 
 use axum::response::Response;
@@ -14,9 +13,14 @@ use crate::error::{self, Error, Reason};
 
 /// `domain` of every `ErrorInfo`.
 pub const DOMAIN: &str = "countersign";
-/// A status travels in a header, and clients bound those to 8 KiB or so: no more
-/// entries than this, and the message says how many there are.
-const MAX_ENTRIES: usize = 50;
+/// A status travels in headers, and clients bound those: gRPC's C core begins to refuse
+/// at 8 KiB. What the lists of one status may take of that, in bytes; what does not fit
+/// is left out, and the message says that there is more.
+const LISTS_BUDGET: usize = 3_000;
+/// The longest text of one entry, in bytes.
+const MAX_ENTRY: usize = 200;
+/// The longest message, in bytes: it is sent twice, and percent-encoded once.
+const MAX_MESSAGE: usize = 600;
 
 /// The status of an error. Its source is logged here, once, and sent nowhere.
 pub fn answer(error: Error, origin: &Origin) -> Status {
@@ -38,23 +42,23 @@ pub fn answer(error: Error, origin: &Origin) -> Status {
         details.set_request_info(request_id, "");
     }
     if !parts.violations.is_empty() {
-        let violations = parts.violations.into_iter().take(MAX_ENTRIES);
-        details.set_bad_request(
-            violations.map(|v| FieldViolation::new(v.field, v.description)).collect::<Vec<_>>(),
-        );
+        let entries = parts.violations.iter().map(|v| [v.field.as_str(), &v.description]);
+        let violations = fitting(entries).map(|[field, description]| FieldViolation::new(field, description));
+        details.set_bad_request(violations.collect::<Vec<_>>());
     }
     if !parts.preconditions.is_empty() {
-        let preconditions = parts.preconditions.into_iter().take(MAX_ENTRIES);
-        let violations = preconditions.map(|p| PreconditionViolation::new(p.kind, p.subject, p.description));
+        let entries = parts.preconditions.iter().map(|p| [p.kind, p.subject.as_str(), &p.description]);
+        let violations =
+            fitting(entries).map(|[kind, subject, why]| PreconditionViolation::new(kind, subject, why));
         details.set_precondition_failure(violations.collect::<Vec<_>>());
     }
     if let Some((kind, name)) = parts.resource {
-        details.set_resource_info(kind, name, "", "");
+        details.set_resource_info(kind, cut(&name, MAX_ENTRY), "", "");
     }
     if let Some(delay) = parts.retry_after {
         details.set_retry_info(Some(delay));
     }
-    Status::with_error_details(code(reason), cut(parts.message), details)
+    Status::with_error_details(code(reason), cut(&parts.message, MAX_MESSAGE), details)
 }
 
 /// Gives a status that the framework made its code and its reason: ours have details,
@@ -106,13 +110,25 @@ fn code(reason: Reason) -> Code {
     }
 }
 
-fn cut(message: Cow<'static, str>) -> String {
-    const MAX: usize = 1_000;
-    if message.len() <= MAX {
-        return message.into_owned();
+/// The first entries that fit, each text cut to a bearable length.
+fn fitting<'a, const N: usize>(
+    entries: impl Iterator<Item = [&'a str; N]>,
+) -> impl Iterator<Item = [String; N]> {
+    let mut left = LISTS_BUDGET;
+    entries.map(|texts| texts.map(|text| cut(text, MAX_ENTRY))).take_while(move |texts| {
+        let size = texts.iter().map(String::len).sum::<usize>() + 8;
+        let fits = size <= left;
+        left = left.saturating_sub(size);
+        fits
+    })
+}
+
+fn cut(text: &str, max: usize) -> String {
+    if text.len() <= max {
+        return text.to_owned();
     }
-    let end = (0..=MAX).rev().find(|&at| message.is_char_boundary(at)).unwrap_or(0);
-    format!("{}…", &message[..end])
+    let end = (0..=max).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    format!("{}…", &text[..end])
 }
 
 /// An error with all its causes, for the log.

@@ -29,9 +29,9 @@ async fn alive() -> &'static str {
 
 /// The process can do its work: exchanges go on.
 async fn ready(Shared(state): Shared<Arc<State>>) -> (StatusCode, &'static str) {
-    if state.principals.serve(&state) {
+    if state.is_ready() {
         (StatusCode::OK, "ready\n")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n")
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready: the database does not answer, or the server stops\n")
     }
 }

@@ -421,6 +421,58 @@ async fn tokens_that_cannot_be_made() {
 }
 
 #[tokio::test]
+async fn a_long_refusal_fits_into_the_headers_of_every_client() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let (manager, client) = server.account(&org.id, "manager", &[("manager", "*")]).await;
+    let path = vec!["x".repeat(63); 7].join("/");
+    let grants = (0..100).map(|n| grant(&format!("application_{n}.read"), &path)).collect();
+    let request = pb::GrantAccessRequest { account_id: manager.id, grants, ..Default::default() };
+    let refusal = client.accounts().grant_access(request).await;
+    let refusal = refused(refusal, Code::PermissionDenied, "GRANT_EXCEEDS_CALLER");
+    // In base64, beside the message, below the 8 KiB at which the strictest clients begin to refuse.
+    assert!(refusal.details().len() * 4 / 3 + refusal.message().len() < 7_000, "{}", refusal.details().len());
+    let names = vec!["tokens.steal".to_owned(); 100];
+    let request = pb::ExchangeTokenRequest {
+        subject_token: org.owner.token().into(),
+        scopes: names.clone(),
+        audiences: vec!["a b".into(); 100],
+        ..Default::default()
+    };
+    let refusal =
+        refused(org.owner.tokens().exchange_token(request).await, Code::InvalidArgument, "INVALID_FIELD");
+    assert!(refusal.details().len() * 4 / 3 + refusal.message().len() < 7_000, "{}", refusal.details().len());
+}
+
+#[tokio::test]
+async fn violations_name_the_place_in_the_request() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let grants = vec![grant("a.b", "*"), grant("a.b", "*"), grant("a.b", "nowhere")];
+    let request = pb::GrantAccessRequest { account_id: org.owner_id.clone(), grants, ..Default::default() };
+    let refusal =
+        refused(org.owner.accounts().grant_access(request).await, Code::InvalidArgument, "INVALID_FIELD");
+    assert_eq!(violated(&refusal), ["grants[2].resource"]);
+    let request = pb::RevokeTokenRequest { reason: 99, ..by_id("", "x") };
+    let refusal =
+        refused(org.owner.tokens().revoke_token(request).await, Code::InvalidArgument, "INVALID_FIELD");
+    assert_eq!(violated(&refusal), ["token_id", "reason"]);
+}
+
+#[tokio::test]
+async fn a_token_of_a_person_is_refused() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let (person, _) = server.account(&org.id, "person", &[]).await;
+    sqlx::query("update accounts set kind = 'USER', name = null, name_key = null where name = 'person'")
+        .execute(&server.state.db)
+        .await
+        .unwrap();
+    let refusal = server.operator.tokens().create_token(token_for(&org.id, &person.id)).await;
+    refused(refusal, Code::InvalidArgument, "TARGET_NOT_SERVICE_ACCOUNT");
+}
+
+#[tokio::test]
 async fn ten_thousand_grants_in_one_call() {
     let server = TestServer::start().await;
     let org = server.org().await;

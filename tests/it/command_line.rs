@@ -135,8 +135,10 @@ async fn serve_refuses_what_is_missing_or_wrong() {
     ]);
     fails(unreachable.arg("--master-key-file").arg(&key), "the database cannot be reached");
     let mut no_url = countersign();
-    no_url.args(["migrate", "--database-url", "mysql://x"]);
+    no_url.args(["migrate", "--database-url", "mysql://u:hunter2@x"]);
     fails(&mut no_url, "must begin with postgres://");
+    assert!(!String::from_utf8_lossy(&no_url.output().unwrap().stderr).contains("hunter2"));
+    fails(serve(&good, &key).args(["--max-concurrent-requests", "0"]), "above 0");
 
     let (_running, endpoint) = start(&mut serve(&good, &key));
     let taken = endpoint.strip_prefix("http://").unwrap();

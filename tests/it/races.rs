@@ -92,6 +92,16 @@ async fn a_replayed_token_says_that_its_secret_is_gone() {
         refused(org.owner.tokens().create_token(request).await, Code::AlreadyExists, "REQUEST_REPLAYED");
     use tonic_types::StatusExt as _;
     assert_eq!(again.get_details_error_info().unwrap().metadata["id"], made.id);
+    // Also when the end that it was given has passed since.
+    let end = prost_types::Timestamp { seconds: server.state.clock.now().unix_timestamp() + 60, nanos: 0 };
+    let request = pb::CreateTokenRequest {
+        request_id: "0190f3c2-7b2a-7c3e-8d4f-5a6b7c8d9eb0".into(),
+        expiration: Some(pb::create_token_request::Expiration::ExpireTime(end)),
+        ..token_for("", &org.owner_id)
+    };
+    org.owner.tokens().create_token(request.clone()).await.unwrap();
+    server.state.clock.advance(std::time::Duration::from_secs(61));
+    refused(org.owner.tokens().create_token(request).await, Code::AlreadyExists, "REQUEST_REPLAYED");
 }
 
 #[tokio::test]

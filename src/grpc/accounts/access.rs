@@ -104,7 +104,10 @@ pub async fn revoke(
         };
         let (taken, kept) = split(account_id, grants, &named)?;
         for grant in &taken {
-            acting.require(&Permission::ACCOUNTS_WRITE, &grant.node()?)?;
+            let may = acting.require(&Permission::ACCOUNTS_WRITE, &grant.node()?);
+            // One that is named by its id is not told of to whoever may not write there.
+            let by_id = named.iter().any(|name| matches!(name, Named::Id(id) if *id == grant.id()));
+            may.map_err(|error| if by_id { Error::not_found("grant", grant.id()) } else { error })?;
         }
         let held_before = db::grants::find_held(&mut tx, acting.org_id, account_id).await?;
         acting.may_stop(&held_before)?;
@@ -274,7 +277,8 @@ async fn keep_an_owner(
     Err(Reason::LastOwner.into())
 }
 
-fn touched(account_id: AccountId, grants: &[Grant]) -> Vec<String> {
+/// The ids that an event of grants names.
+pub fn touched(account_id: AccountId, grants: &[Grant]) -> Vec<String> {
     std::iter::once(account_id.to_string()).chain(grants.iter().map(|grant| grant.id().to_string())).collect()
 }
 

@@ -8,7 +8,7 @@ use crate::domain::names::{AccountName, DisplayName, Profile, Slug};
 use crate::domain::permissions::{Permission, Right, SystemRole};
 use crate::domain::resources::Node;
 use crate::domain::rights::HeldGrant;
-use crate::error::{Result, Violations};
+use crate::error::{Error, Result, Violations};
 use crate::grpc::accounts::create::default_username;
 use crate::grpc::auth::Call;
 use crate::grpc::once::{self, Once};
@@ -41,7 +41,8 @@ pub async fn org(
     else {
         return Err(violations.error());
     };
-    let username = default_username(state, &owner, slug.as_str())?;
+    let username = default_username(state, &owner, slug.as_str());
+    let username = username.map_err(|wrong| Error::invalid("owner_service_account_name", wrong))?;
 
     let acting = caller.acting_in(None)?;
     let once = Once::new(&acting, "CreateOrg", request_id, &request);

@@ -42,14 +42,17 @@ pub async fn create(
         if let Some(before) = once.replayed(&mut tx, now).await? {
             return Ok(before);
         }
-        let resource =
+        let (resource, above) =
             db::resources::insert(&mut tx, acting.org_id, &path, display_name.as_ref(), now).await?;
         let change = Change {
             event_id: state.clock.new_id(),
             org_id: acting.org_id,
             kind: "resource.created",
-            resource_ids: vec![path.to_string()],
-            fields: vec![FieldChange::set("path", &path)],
+            resource_ids: above.into_iter().chain([path.to_string()]).collect(),
+            fields: [FieldChange::set("path", &path)]
+                .into_iter()
+                .chain(display_name.as_ref().map(|name| FieldChange::set("display_name", name)))
+                .collect(),
             subjects: Vec::new(),
         };
         tx.record(&Actor::from(&acting), &[change], now).await?;

@@ -56,7 +56,7 @@ impl TryFrom<&pb::CreateTokenRequest> for New {
         };
         let expiration = match &request.expiration {
             None => Some(Expiration::Unspecified),
-            Some(PbExpiration::Ttl(ttl)) => violations.check("ttl", life(ttl)).map(Expiration::After),
+            Some(PbExpiration::Ttl(ttl)) => violations.check("ttl", life(ttl)),
             Some(PbExpiration::ExpireTime(end)) => {
                 violations.check("expire_time", convert::time(end)).map(Expiration::At)
             }
@@ -71,9 +71,9 @@ impl TryFrom<&pb::CreateTokenRequest> for New {
     }
 }
 
-fn life(ttl: &prost_types::Duration) -> Result<std::time::Duration, &'static str> {
+fn life(ttl: &prost_types::Duration) -> Result<Expiration, &'static str> {
     let ttl = convert::duration(ttl)?;
-    std::time::Duration::try_from(ttl).map_err(|_| "must not be negative")
+    std::time::Duration::try_from(ttl).map_err(|_| "must not be negative").and_then(Expiration::after)
 }
 
 pub async fn token(
@@ -91,10 +91,6 @@ pub async fn token(
     let account_id = new.account_id.unwrap_or(acting.caller.account_id());
     let once = Once::new(&acting, "CreateToken", request_id, &request);
     let now = state.clock.now();
-    let ceiling = acting.token_ceiling();
-    let field = if matches!(new.expiration, Expiration::At(_)) { "expire_time" } else { "ttl" };
-    let expire_time =
-        new.expiration.resolve(now, ceiling).map_err(|refusal| Error::invalid(field, refusal))?;
 
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
@@ -103,6 +99,10 @@ pub async fn token(
         if let Some(replay) = once.claim(&mut tx, now).await? {
             return Err(replay.secret_is_gone());
         }
+        // After the replay: the first call's end may have passed since.
+        let field = if matches!(new.expiration, Expiration::At(_)) { "expire_time" } else { "ttl" };
+        let end = new.expiration.resolve(now, acting.token_ceiling());
+        let expire_time = end.map_err(|refusal| Error::invalid(field, refusal))?;
         if db::tokens::count_live(&mut tx, acting.org_id, account_id, now).await? >= MAX_LIVE_TOKENS {
             let message = format!("the account has {MAX_LIVE_TOKENS} live tokens: revoke one first");
             return Err(Error::with_message(Reason::LimitReached, message).with_preconditions([

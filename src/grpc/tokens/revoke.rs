@@ -7,7 +7,7 @@ use crate::db::{self, retrying};
 use crate::domain::ids::{OrgId, TokenId};
 use crate::domain::permissions::Permission;
 use crate::domain::resources::Node;
-use crate::error::{Error, Reason, Result};
+use crate::error::{Error, Reason, Result, Violations};
 use crate::grpc::auth::Call;
 use crate::grpc::pb::RevokeReason;
 use crate::grpc::pb::revoke_token_request::Target;
@@ -22,7 +22,10 @@ pub async fn token(
     request: pb::RevokeTokenRequest,
 ) -> Result<pb::RevokeTokenResponse> {
     match &request.target {
-        Some(Target::TokenText(text)) => by_text(state, call, text, reason(&request)?).await,
+        Some(Target::TokenText(text)) => {
+            let reason = reason(&request).map_err(|wrong| Error::invalid("reason", wrong))?;
+            by_text(state, call, text, reason).await
+        }
         Some(Target::TokenId(id)) => by_id(state, call, &request, id).await,
         None => {
             call.authenticate(state).await?;
@@ -31,8 +34,8 @@ pub async fn token(
     }
 }
 
-fn reason(request: &pb::RevokeTokenRequest) -> Result<RevokeReason> {
-    RevokeReason::try_from(request.reason).map_err(|_| Error::invalid("reason", "is not a known reason"))
+fn reason(request: &pb::RevokeTokenRequest) -> Result<RevokeReason, &'static str> {
+    RevokeReason::try_from(request.reason).map_err(|_| "is not a known reason")
 }
 
 async fn by_id(
@@ -44,8 +47,10 @@ async fn by_id(
     let call = call.authenticated(state).await?;
     let acting = call.acting_in(state, &request.org_id).await?;
     acting.require(&Permission::TOKENS_WRITE, &Node::Org)?;
-    let token_id = TokenId::parse(token_id).map_err(|wrong| Error::invalid("token_id", wrong.to_string()))?;
-    let reason = reason(request)?;
+    let mut violations = Violations::default();
+    let token_id = violations.check("token_id", TokenId::parse(token_id));
+    let reason = violations.check("reason", reason(request));
+    let (Some(token_id), Some(reason)) = (token_id, reason) else { return Err(violations.error()) };
     let now = state.clock.now();
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
