@@ -128,6 +128,10 @@ pub struct LimitArgs {
     /// 60 s, in seconds.
     #[arg(long, env = "COUNTERSIGN_OUTAGE_GRACE", default_value = "60", value_parser = seconds, value_name = "SECONDS")]
     pub outage_grace: Duration,
+    /// Be woken by the database at each change (`LISTEN`). Without it, as behind a connection pooler
+    /// that gives each transaction another connection, changes of other nodes are seen each second.
+    #[arg(long, env = "COUNTERSIGN_FEED_LISTEN", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub feed_listen: bool,
     /// The largest request message, in bytes.
     #[arg(long, env = "COUNTERSIGN_MAX_MESSAGE_SIZE", default_value_t = 1 << 20, value_parser = positive::<usize>, value_name = "BYTES")]
     pub max_message_size: usize,

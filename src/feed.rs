@@ -65,11 +65,16 @@ impl Feed {
 }
 
 /// Follows until it is dropped.
-pub async fn follow(state: Arc<State>) {
+///
+/// `wake` says whether to listen for notifications besides.
+pub async fn follow(state: Arc<State>, wake: bool) {
     let db = state.feed.db.clone();
     let woken = Arc::new(Notify::new());
     // Ends with this future.
-    let _listener = tokio::task::JoinSet::from_iter([listen(db.clone(), woken.clone())]);
+    let mut listener = tokio::task::JoinSet::new();
+    if wake {
+        listener.spawn(listen(db.clone(), woken.clone()));
+    }
     let mut cursor = Cursor::default();
     loop {
         look(&state, &db, &mut cursor).await;

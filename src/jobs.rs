@@ -20,11 +20,11 @@ const KEYS: Duration = Duration::from_secs(30);
 /// How often what has served its time is swept.
 const SWEEP: Duration = Duration::from_secs(600);
 
-/// Starts all jobs. They end when the set is dropped.
-pub fn start(state: &Arc<State>, health: HealthReporter) -> JoinSet<()> {
+/// Starts all jobs; `wake` says whether the feed's follower listens. They end when the set is dropped.
+pub fn start(state: &Arc<State>, wake: bool, health: HealthReporter) -> JoinSet<()> {
     let mut jobs = JoinSet::new();
     jobs.spawn(tell_health(state.clone(), health));
-    jobs.spawn(feed::follow(state.clone()));
+    jobs.spawn(feed::follow(state.clone(), wake));
     jobs.spawn(reload_keys(state.clone()));
     jobs.spawn(sweep_rows(state.clone()));
     jobs

@@ -30,7 +30,7 @@ pub async fn run(
         request_timeout: options.request_timeout,
     };
     let app = grpc::router(&state, limits, health, options.reflection).merge(http::router(state.clone()));
-    let jobs = jobs::start(&state, reporter.clone());
+    let jobs = jobs::start(&state, options.feed_listen, reporter.clone());
 
     let (stopping, stopped) = tokio::sync::oneshot::channel();
     let draining = state.clone();

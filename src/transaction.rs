@@ -7,7 +7,7 @@ use sqlx::{PgConnection, Postgres};
 use time::OffsetDateTime;
 
 use crate::db::events::{self, Actor, Change};
-use crate::error::Result;
+use crate::error::{Reason, Result};
 use crate::feed::CHANNEL;
 use crate::state::State;
 
@@ -20,7 +20,13 @@ pub struct Transaction<'a> {
 
 impl<'a> Transaction<'a> {
     /// Begins one.
+    ///
+    /// # Errors
+    /// `DATABASE_UNAVAILABLE`, at once where it is known already.
     pub async fn begin(state: &'a State) -> Result<Self> {
+        if !state.feed.answers() {
+            return Err(Reason::DatabaseUnavailable.into());
+        }
         Ok(Self { state, inner: state.db.begin().await?, touched: Vec::new() })
     }
 

@@ -66,6 +66,8 @@ pub async fn guard(Shared(boundary): Shared<Arc<Boundary>>, mut request: Request
         Err(_) => failed(Error::new(Reason::Overloaded).retry_after(Duration::from_secs(1)), &origin),
         Ok(_permit) => match tokio::time::timeout(deadline, next.run(request)).await {
             Ok(response) => response,
+            // A database that hangs is why a call took so long.
+            Err(_) if !boundary.state.feed.answers() => failed(Reason::DatabaseUnavailable.into(), &origin),
             Err(_) => failed(Reason::DeadlineExceeded.into(), &origin),
         },
     };

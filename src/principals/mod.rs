@@ -8,6 +8,7 @@ mod failures;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
@@ -40,6 +41,8 @@ pub struct Principals {
     /// A pool of its own: no flood of misses takes a connection from a write.
     loads: PgPool,
     places: Semaphore,
+    /// How often the database was looked at.
+    looks: AtomicU64,
     bounds: Bounds,
 }
 
@@ -57,6 +60,7 @@ impl Principals {
             failures: Failures::default(),
             loads,
             places: Semaphore::new(MAX_LOADS),
+            looks: AtomicU64::new(0),
             bounds,
         }
     }
@@ -74,6 +78,11 @@ impl Principals {
     /// Drops everything: the database under us is another one.
     pub fn clear(&self) {
         self.cache.clear();
+    }
+
+    /// How often the database was looked at since the start.
+    pub fn looks(&self) -> u64 {
+        self.looks.load(Ordering::Relaxed)
     }
 
     /// How many are kept.
@@ -119,10 +128,13 @@ impl Principals {
         }
     }
 
-    /// Young enough, and the feed would have told of a change; or just read.
+    /// The database is there, the entry young enough, and the feed would have told of a
+    /// change; or it was just read.
     fn is_fresh(&self, state: &State, entry: &Entry) -> bool {
         let age = entry.loaded.elapsed();
-        age <= self.bounds.max_age && (age <= MAX_LAG || state.feed.staleness() <= MAX_LAG)
+        state.feed.answers()
+            && age <= self.bounds.max_age
+            && (age <= MAX_LAG || state.feed.staleness() <= MAX_LAG)
     }
 
     /// What was good at the last sign of the database is good for the grace after it.
@@ -148,6 +160,7 @@ impl Principals {
         let _place = self.places.try_acquire().map_err(|_| Reason::Overloaded)?;
         for _ in 0..MAX_CROSSINGS {
             flight.start();
+            self.looks.fetch_add(1, Ordering::Relaxed);
             let began = Instant::now();
             let found = tokio::time::timeout(LOAD_TIMEOUT, db::principals::find(&self.loads, id)).await;
             let found = found.map_err(|_| Reason::DatabaseUnavailable)?.map_err(|error| {

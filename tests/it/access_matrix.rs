@@ -49,16 +49,16 @@ const MATRIX: &[(&str, [&str; 9])] = &[
 ];
 
 /// What the requests are about.
-struct Things<'a> {
-    server: &'a TestServer,
-    org: &'a Org,
-    target: pb::Account,
-    target_token: String,
+pub struct Things<'a> {
+    pub server: &'a TestServer,
+    pub org: &'a Org,
+    pub target: pb::Account,
+    pub target_token: String,
 }
 
 impl Things<'_> {
     /// A good request, new for each call where it makes something.
-    async fn request(&self, rpc: &str, unique: &str) -> Vec<u8> {
+    pub async fn request(&self, rpc: &str, unique: &str) -> Vec<u8> {
         let (org_id, account_id) = (self.org.id.clone(), self.target.id.clone());
         match rpc {
             "AccountService/CreateServiceAccount" => {

@@ -4,12 +4,15 @@
 mod access_matrix;
 mod bad_input;
 mod command_line;
+mod feed;
 mod floors;
 mod grants;
 mod harness;
 mod main_job;
 mod migrations;
+mod outage;
 mod paging;
+mod principals;
 mod proto;
 mod races;
 mod serving;

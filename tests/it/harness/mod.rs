@@ -17,6 +17,7 @@ use countersign::state::{Pools, State};
 use pb::account_service_client::AccountServiceClient;
 use pb::org_service_client::OrgServiceClient;
 use pb::token_service_client::TokenServiceClient;
+use sqlx::postgres::PgConnectOptions;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -34,6 +35,7 @@ pub use raw::call_raw;
 pub const LIMITS: LimitArgs = LimitArgs {
     database_connections: 5,
     database_load_connections: 2,
+    feed_listen: true,
     cache_size: 1_000,
     cache_max_age: Duration::from_secs(60),
     outage_grace: Duration::from_secs(60),
@@ -50,7 +52,8 @@ pub struct TestServer {
     pub endpoint: String,
     pub state: Arc<State>,
     pub operator: Client,
-    _database: Database,
+    database: Arc<Database>,
+    master: Arc<str>,
     channel: Channel,
     stop: Option<oneshot::Sender<()>>,
     pub serving: Option<JoinHandle<anyhow::Result<()>>>,
@@ -62,21 +65,46 @@ impl TestServer {
     }
 
     pub async fn with_limits(limits: LimitArgs) -> Self {
-        let database = Database::create().await;
+        let database = Arc::new(Database::create().await);
+        let options = database.options();
+        let master = MasterKeys::new_file().as_str().into();
+        Self::on(options, database, master, None, limits).await
+    }
+
+    /// Another node on the same database.
+    pub async fn beside(&self, limits: LimitArgs) -> Self {
+        let operator = Some(self.operator.token());
+        Self::on(self.database.options(), self.database.clone(), self.master.clone(), operator, limits).await
+    }
+
+    /// A node on a migrated database; `operator` is the token of its operator if it has one.
+    pub async fn on(
+        options: PgConnectOptions,
+        database: Arc<Database>,
+        master: Arc<str>,
+        operator: Option<&str>,
+        limits: LimitArgs,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let pools =
-            Pools::open(&database.options(), limits.database_connections, limits.database_load_connections);
-        let state =
-            State::open(pools, master_keys(), endpoint.parse().unwrap(), limits.bounds(), Clock::default())
-                .await
-                .unwrap();
-        let mut token = String::new();
-        let keep = |text: &str| {
-            token.push_str(text);
-            Ok(())
-        };
-        bootstrap::bootstrap(&state, "test", bootstrap::TOKEN_LIFE, keep).await.unwrap();
+        let pools = Pools::open(&options, limits.database_connections, limits.database_load_connections);
+        let state = State::open(
+            pools,
+            read_keys(&master),
+            endpoint.parse().unwrap(),
+            limits.bounds(),
+            Clock::default(),
+        )
+        .await
+        .unwrap();
+        let mut token = operator.unwrap_or_default().to_owned();
+        if operator.is_none() {
+            let keep = |text: &str| {
+                token.push_str(text);
+                Ok(())
+            };
+            bootstrap::bootstrap(&state, "test", bootstrap::TOKEN_LIFE, keep).await.unwrap();
+        }
         let (stop, stopped) = oneshot::channel();
         let shutdown = async {
             let _ = stopped.await;
@@ -88,7 +116,8 @@ impl TestServer {
             endpoint,
             state,
             operator,
-            _database: database,
+            database,
+            master,
             channel,
             stop: Some(stop),
             serving: Some(serving),
@@ -313,10 +342,14 @@ pub fn violated(status: &Status) -> Vec<String> {
 
 /// A fresh master key.
 pub fn master_keys() -> MasterKeys {
+    read_keys(&MasterKeys::new_file())
+}
+
+fn read_keys(text: &str) -> MasterKeys {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let path = std::env::temp_dir().join(format!("countersign-it-{}-{count}.key", std::process::id()));
-    std::fs::write(&path, MasterKeys::new_file().as_bytes()).unwrap();
+    std::fs::write(&path, text).unwrap();
     let keys = MasterKeys::read(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
     keys

@@ -1,0 +1,121 @@
+//! The cache: what is warm asks the database nothing, and misses are few and bounded.
+
+use countersign::config::LimitArgs;
+use countersign::domain::ids::TokenId;
+use countersign::domain::token_text::{TextKind, TokenText};
+use countersign::grpc::pb;
+use tonic::Code;
+use tonic_types::StatusExt as _;
+
+use crate::harness::{LIMITS, TestServer, refused, token_for};
+
+/// The text of a token that does not exist.
+fn unknown(number: u128) -> String {
+    TokenText::new(TextKind::SecretToken, TokenId::from_u128(number), [7; 32]).expose().to_owned()
+}
+
+#[tokio::test]
+async fn what_is_warm_executes_no_statement() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let (_, bot) = server.account(&org.id, "bot", &[("invoices.read", "*")]).await;
+    let jwt = bot.exchange().await.unwrap().access_token;
+    org.owner.exchange().await.unwrap();
+    let looks = server.state.principals.looks();
+    // Whatever asked now would fail: these are all the connections that handlers have.
+    server.state.db.close().await;
+    server.state.principals.close().await;
+    for _ in 0..3 {
+        bot.exchange().await.unwrap();
+        for text in [bot.token(), jwt.as_str()] {
+            let request = pb::IntrospectTokenRequest { token_text: text.into(), ..Default::default() };
+            assert!(org.owner.tokens().introspect_token(request).await.unwrap().into_inner().active);
+        }
+        // Authenticated, by token and by JWT, and closed by the access table.
+        for caller in [bot.clone(), server.client(jwt.clone())] {
+            let made = caller.orgs().create_org(crate::harness::create_org("none")).await;
+            refused(made, Code::PermissionDenied, "PERMISSION_MISSING");
+        }
+    }
+    assert_eq!(server.state.principals.looks(), looks);
+}
+
+#[tokio::test]
+async fn a_miss_is_looked_up_once_however_many_ask() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let (_, bot) = server.account(&org.id, "bot", &[]).await;
+    let looks = server.state.principals.looks();
+    let calls: Vec<_> = (0..50)
+        .map(|_| {
+            let bot = bot.clone();
+            tokio::spawn(async move { bot.exchange().await })
+        })
+        .collect();
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    assert_eq!(server.state.principals.looks(), looks + 1);
+    // So is what does not exist, for a moment.
+    for _ in 0..20 {
+        refused(server.client(unknown(1)).exchange().await, Code::Unauthenticated, "TOKEN_INVALID");
+    }
+    assert_eq!(server.state.principals.looks(), looks + 2);
+    // A wrong secret of a token that exists asks nothing more.
+    let id = TokenText::parse(bot.token()).unwrap().id();
+    let wrong = TokenText::new(TextKind::SecretToken, id, [7; 32]);
+    refused(server.client(wrong.expose()).exchange().await, Code::Unauthenticated, "TOKEN_INVALID");
+    assert_eq!(server.state.principals.looks(), looks + 2);
+}
+
+#[tokio::test]
+async fn the_cache_is_bounded() {
+    let server = TestServer::with_limits(LimitArgs { cache_size: 5, ..LIMITS }).await;
+    let org = server.org().await;
+    let (bot, _) = server.account(&org.id, "bot", &[]).await;
+    for _ in 0..20 {
+        let made =
+            server.operator.tokens().create_token(token_for(&org.id, &bot.id)).await.unwrap().into_inner();
+        server.client(made.secret).exchange().await.unwrap();
+        assert!(server.state.principals.len() <= 5);
+    }
+}
+
+#[tokio::test]
+async fn an_entry_is_looked_at_again_after_its_time() {
+    let limits = LimitArgs { cache_max_age: std::time::Duration::from_millis(1), ..LIMITS };
+    let server = TestServer::with_limits(limits).await;
+    server.operator.exchange().await.unwrap();
+    let looks = server.state.principals.looks();
+    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    server.operator.exchange().await.unwrap();
+    assert_eq!(server.state.principals.looks(), looks + 1);
+}
+
+#[tokio::test]
+async fn whoever_guesses_has_to_wait_and_others_go_on() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    org.owner.exchange().await.unwrap();
+    for number in 0..101 {
+        refused(server.client(unknown(number)).exchange().await, Code::Unauthenticated, "TOKEN_INVALID");
+    }
+    let looks = server.state.principals.looks();
+    let refusal = refused(server.client(unknown(500)).exchange().await, Code::ResourceExhausted, "THROTTLED");
+    assert!(refusal.get_details_retry_info().unwrap().retry_delay.is_some());
+    refused(server.client(unknown(501)).caller().await, Code::ResourceExhausted, "THROTTLED");
+    assert_eq!(server.state.principals.looks(), looks, "no query");
+    // From the same address, what is cached goes on.
+    org.owner.exchange().await.unwrap();
+    server.operator.caller().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_owners_list_names_what_the_org_names_since() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let names = |scopes: Vec<String>| scopes.iter().any(|scope| scope == "shipments.plan");
+    assert!(!names(org.owner.exchange().await.unwrap().scopes));
+    server.account(&org.id, "bot", &[("shipments.plan", "*")]).await;
+    assert!(names(org.owner.exchange().await.unwrap().scopes));
+}
