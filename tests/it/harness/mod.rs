@@ -2,6 +2,7 @@
 
 mod database;
 mod raw;
+mod secrets;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -111,6 +112,7 @@ impl TestServer {
         };
         let serving = tokio::spawn(server::run(listener, state.clone(), limits, shutdown));
         let channel = Endpoint::from_shared(endpoint.clone()).unwrap().connect().await.unwrap();
+        secrets::watch(&token);
         let operator = Client { channel: channel.clone(), bearer: Some(token) };
         Self {
             endpoint,
@@ -126,7 +128,9 @@ impl TestServer {
 
     /// A client with this bearer.
     pub fn client(&self, bearer: impl Into<String>) -> Client {
-        Client { channel: self.channel.clone(), bearer: Some(bearer.into()) }
+        let bearer = bearer.into();
+        secrets::watch(&bearer);
+        Client { channel: self.channel.clone(), bearer: Some(bearer) }
     }
 
     /// A client without any.
@@ -229,7 +233,9 @@ impl Client {
     /// Exchanges the client's token for everything it holds.
     pub async fn exchange(&self) -> Result<pb::ExchangeTokenResponse, Status> {
         let request = pb::ExchangeTokenRequest { subject_token: self.token().into(), ..Default::default() };
-        Ok(self.tokens().exchange_token(request).await?.into_inner())
+        let answer = self.tokens().exchange_token(request).await?.into_inner();
+        secrets::watch(&answer.access_token);
+        Ok(answer)
     }
 
     /// The same caller with a JWT instead of its token.
@@ -307,6 +313,7 @@ pub fn reason(status: &Status) -> String {
     assert_eq!(info.domain, "countersign");
     assert!(status.get_details_request_info().is_some(), "no request id: {status:?}");
     let shown = format!("{} {:?}", status.message(), status.get_error_details()).to_lowercase();
+    secrets::hides_secrets(&format!("{status:?}"));
     for internal in [
         "select ",
         "insert ",

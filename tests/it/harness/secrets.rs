@@ -1,0 +1,79 @@
+//! No secret that the suite makes may stand in what the servers log. Everything is
+//! logged, at the finest level, into memory, and searched when the process ends.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::sync::{Mutex, Once, PoisonError};
+
+use tracing_subscriber::fmt::MakeWriter;
+
+static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+static SECRETS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+static WATCH: Once = Once::new();
+
+/// The part of a credential that nobody else may know.
+pub fn secret_part(credential: &str) -> Option<&str> {
+    if credential.starts_with("csign_") {
+        return credential.split('_').nth(3).filter(|secret| secret.len() == 43);
+    }
+    // The signature of a JWT.
+    let mut parts = credential.split('.');
+    let signature = parts.nth(2)?;
+    (signature.len() > 40 && parts.next().is_none()).then_some(signature)
+}
+
+/// Remembers a credential, and watches the log from now on.
+pub fn watch(credential: &str) {
+    WATCH.call_once(|| {
+        let format = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false);
+        format.with_writer(Log).init();
+        countersign::dev::os::at_exit(search).unwrap();
+    });
+    if let Some(secret) = secret_part(credential) {
+        SECRETS.lock().unwrap_or_else(PoisonError::into_inner).insert(secret.to_owned());
+    }
+}
+
+/// Refuses a text with a secret that was made so far.
+#[track_caller]
+pub fn hides_secrets(text: &str) {
+    let secrets = SECRETS.lock().unwrap_or_else(PoisonError::into_inner);
+    assert!(!secrets.iter().any(|secret| text.contains(secret.as_str())), "a secret is shown");
+}
+
+#[derive(Clone, Copy)]
+struct Log;
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        LOG.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Log;
+
+    fn make_writer(&'a self) -> Log {
+        Log
+    }
+}
+
+/// Ends the process as a failure when the log holds a secret.
+extern "C" fn search() {
+    let log = LOG.lock().unwrap_or_else(PoisonError::into_inner);
+    let secrets = SECRETS.lock().unwrap_or_else(PoisonError::into_inner);
+    let log = String::from_utf8_lossy(&log);
+    let lines: Vec<&str> = log.lines().collect();
+    for secret in secrets.iter() {
+        if let Some(line) = lines.iter().find(|line| line.contains(secret.as_str())) {
+            eprintln!("a secret stands in the log: {line}");
+            std::process::abort();
+        }
+    }
+    eprintln!("searched {} log lines for {} secrets: none stands there", lines.len(), secrets.len());
+}
