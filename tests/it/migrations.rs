@@ -78,7 +78,8 @@ async fn a_schema_that_does_not_fit_is_refused_in_words() {
 
 #[tokio::test]
 async fn every_table_is_explained_and_every_constraint_named() {
-    let pool = Database::create().await.pool();
+    let database = Database::create().await;
+    let pool = database.pool();
     let unexplained = names(
         &pool,
         "select relname::text from pg_class
@@ -101,7 +102,8 @@ async fn every_table_is_explained_and_every_constraint_named() {
 
 #[tokio::test]
 async fn tenant_tables_begin_with_the_org() {
-    let pool = Database::create().await.pool();
+    let database = Database::create().await;
+    let pool = database.pool();
     let keys: Vec<(String, String, String)> = sqlx::query_as(
         "select c.relname::text, i.relname::text, a.attname::text
          from pg_index x
@@ -134,7 +136,8 @@ async fn tenant_tables_begin_with_the_org() {
 
 #[tokio::test]
 async fn every_foreign_key_has_its_index() {
-    let pool = Database::create().await.pool();
+    let database = Database::create().await;
+    let pool = database.pool();
     let bare = names(
         &pool,
         "select k.conname::text from pg_constraint k
@@ -149,7 +152,8 @@ async fn every_foreign_key_has_its_index() {
 
 #[tokio::test]
 async fn compared_text_has_one_order_everywhere() {
-    let pool = Database::create().await.pool();
+    let database = Database::create().await;
+    let pool = database.pool();
     let indexed = names(
         &pool,
         "select distinct c.relname || '.' || a.attname
@@ -165,7 +169,8 @@ async fn compared_text_has_one_order_everywhere() {
 
 #[tokio::test]
 async fn nothing_hangs_on_what_cannot_be_sharded() {
-    let pool = Database::create().await.pool();
+    let database = Database::create().await;
+    let pool = database.pool();
     let sql = "select relname::text from pg_class where relnamespace = 'public'::regnamespace and relkind = 'S'
                union all select tgname::text from pg_trigger where not tgisinternal
                union all select typname::text from pg_type where typnamespace = 'public'::regnamespace and typtype = 'e'
