@@ -93,6 +93,46 @@ pub struct IssuerArgs {
     pub issuer: Issuer,
 }
 
+/// What a first key signs with.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct SigningArgs {
+    /// With what the first signing key of a new database signs. A database that has one keeps it,
+    /// whatever is said here: changing the algorithm is a rotation.
+    #[arg(long, env = "COUNTERSIGN_SIGNING_ALGORITHM", default_value = "EdDSA", value_name = "ALGORITHM")]
+    pub signing_algorithm: SigningAlgorithm,
+}
+
+/// The algorithms that a signing key may have, by their JOSE names (RFC 7518, RFC 8037).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SigningAlgorithm {
+    /// Ed25519: the smallest and fastest
+    #[value(name = "EdDSA")]
+    EdDsa,
+    /// ECDSA on P-256 with SHA-256
+    #[value(name = "ES256")]
+    Es256,
+    /// RSA, 2048 bits, PKCS #1 v1.5, with SHA-256: for verifiers that know nothing else
+    #[value(name = "RS256")]
+    Rs256,
+}
+
+impl SigningAlgorithm {
+    /// Its name in headers, key sets and the database.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::EdDsa => "EdDSA",
+            Self::Es256 => "ES256",
+            Self::Rs256 => "RS256",
+        }
+    }
+}
+
+impl fmt::Display for SigningAlgorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// `countersign serve`.
 #[derive(Args, Clone, Debug)]
 pub struct ServeArgs {
@@ -102,6 +142,8 @@ pub struct ServeArgs {
     pub issuer: IssuerArgs,
     #[command(flatten)]
     pub master_key: MasterKeyArgs,
+    #[command(flatten)]
+    pub signing: SigningArgs,
     /// Where to listen, for gRPC and plain HTTP alike. Port 0 takes a free one.
     #[arg(long, env = "COUNTERSIGN_LISTEN", default_value = "127.0.0.1:50051", value_name = "ADDRESS:PORT")]
     pub listen: SocketAddr,
@@ -183,6 +225,8 @@ pub struct DevArgs {
     #[arg(long)]
     pub exit: bool,
     #[command(flatten)]
+    pub signing: SigningArgs,
+    #[command(flatten)]
     pub limits: LimitArgs,
 }
 
@@ -195,6 +239,8 @@ pub struct BootstrapArgs {
     pub issuer: IssuerArgs,
     #[command(flatten)]
     pub master_key: MasterKeyArgs,
+    #[command(flatten)]
+    pub signing: SigningArgs,
     /// Write the token to this new file, mode 0600, and nothing else into it. Without it the
     /// token is printed, to a terminal alone.
     #[arg(long, value_name = "FILE")]
@@ -294,6 +340,16 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn algorithms_are_named_exactly() {
+        for algorithm in SigningAlgorithm::value_variants() {
+            assert_eq!(SigningAlgorithm::from_str(algorithm.name(), false), Ok(*algorithm));
+        }
+        for bad in ["eddsa", "Ed25519", "HS256", "none", "RS512", ""] {
+            assert!(SigningAlgorithm::from_str(bad, false).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -65,6 +65,7 @@ async fn run_on(
     let state = State::open(
         Pools::open(&options, limits.database_connections, limits.database_load_connections),
         master,
+        args.signing.signing_algorithm,
         issuer,
         limits.bounds(),
         Clock::default(),

@@ -50,8 +50,8 @@ async fn serve(args: ServeArgs) -> Result<()> {
         database(&args.database, args.limits.database_connections, args.limits.database_load_connections)
             .await?;
     let listener = dev::listen(args.listen).await?;
-    let issuer = args.issuer.issuer;
-    let state = State::open(pools, master, issuer, args.limits.bounds(), Clock::default()).await?;
+    let (issuer, algorithm) = (args.issuer.issuer, args.signing.signing_algorithm);
+    let state = State::open(pools, master, algorithm, issuer, args.limits.bounds(), Clock::default()).await?;
     let (address, issuer) = (listener.local_addr()?, &state.issuer);
     tracing::info!(%address, %issuer, version = env!("CARGO_PKG_VERSION"), "ready");
     server::run(listener, state.clone(), args.limits, server::asked_to_stop()).await
@@ -70,7 +70,8 @@ async fn make_operator(args: BootstrapArgs) -> Result<()> {
     let pools = database(&args.database, 2, 1).await?;
     // Nothing is served: nothing is kept.
     let bounds = Bounds { capacity: 1, max_age: Duration::ZERO, outage_grace: Duration::ZERO };
-    let state = State::open(pools, master, args.issuer.issuer, bounds, Clock::default()).await?;
+    let (issuer, algorithm) = (args.issuer.issuer, args.signing.signing_algorithm);
+    let state = State::open(pools, master, algorithm, issuer, bounds, Clock::default()).await?;
     ensure!(
         bootstrap::find_operator(&state).await?.is_none(),
         "this deployment has its operator already: bootstrap is done once"

@@ -8,7 +8,7 @@ use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::clock::Clock;
-use crate::config::{Bounds, Issuer};
+use crate::config::{Bounds, Issuer, SigningAlgorithm};
 use crate::db::feed::note_system;
 use crate::db::keys::{KeysError, ensure, find_peppers, find_signing_keys};
 use crate::db::pool::lazy;
@@ -56,19 +56,26 @@ pub struct State {
 
 impl State {
     /// Opens the keys of a migrated database, making the first ones where there are
-    /// none. `issuer` is `iss` of all that is signed.
+    /// none. `issuer` is `iss` of all that is signed. A database that signs with another
+    /// algorithm keeps its key: verifiers have pinned that one, and are told beforehand of
+    /// the next.
     pub async fn open(
         pools: Pools,
         master: MasterKeys,
+        algorithm: SigningAlgorithm,
         issuer: Issuer,
         bounds: Bounds,
         clock: Clock,
     ) -> Result<Arc<Self>, KeysError> {
         let db = pools.main;
         note_system(&db).await?;
-        ensure(&db, &master, &clock).await?;
+        ensure(&db, &master, algorithm, &clock).await?;
         let peppers = find_peppers(&db, &master).await?;
         let keys = find_signing_keys(&db, &master).await?;
+        if keys.signs_with() != algorithm {
+            let signs_with = keys.signs_with();
+            tracing::warn!(asked_for = %algorithm, "the database signs with {signs_with}; changing it is a rotation");
+        }
         Ok(Arc::new(Self {
             db,
             clock,

@@ -4,9 +4,11 @@ use sqlx::PgPool;
 use time::OffsetDateTime;
 
 use crate::clock::{Clock, random};
+use crate::config::SigningAlgorithm;
 use crate::error::Result;
+use crate::keys::pair::NewKey;
 use crate::keys::peppers::{self, Peppers};
-use crate::keys::ring::{BadKeys, KeySet, KeyState, NewKey};
+use crate::keys::ring::{BadKeys, KeySet, KeyState};
 use crate::keys::seal::{MasterKeys, Unopenable};
 
 /// Why the keys of the database cannot be used.
@@ -52,9 +54,15 @@ pub async fn find_signing_keys(db: &PgPool, master: &MasterKeys) -> Result<KeySe
     KeySet::open(master, known).map_err(KeysError::SigningKeys)
 }
 
-/// Makes the first pepper and the first signing key where there is none. Servers that
-/// start at once leave one of each: the unique index on the active key decides.
-pub async fn ensure(db: &PgPool, master: &MasterKeys, clock: &Clock) -> Result<(), KeysError> {
+/// Makes the first pepper and the first signing key, of this algorithm, where there is
+/// none. Servers that start at once leave one of each: the unique index on the active key
+/// decides.
+pub async fn ensure(
+    db: &PgPool,
+    master: &MasterKeys,
+    algorithm: SigningAlgorithm,
+    clock: &Clock,
+) -> Result<(), KeysError> {
     let now: OffsetDateTime = clock.now();
     let missing = sqlx::query!(
         r#"select not exists (select 1 from peppers) as "pepper!",
@@ -71,12 +79,13 @@ pub async fn ensure(db: &PgPool, master: &MasterKeys, clock: &Clock) -> Result<(
         query.execute(db).await?;
     }
     if missing.key {
-        let key = NewKey::generate(master)?;
+        // An RSA key takes a moment to find, on this thread: a server that starts does nothing else.
+        let key = NewKey::generate(master, algorithm)?;
         let query = sqlx::query!(
             "insert into signing_keys (kid, state, algorithm, sealed, create_time, activate_time)
              values ($1, 'ACTIVE', $2, $3, $4, $4) on conflict do nothing",
             key.kid,
-            key.algorithm,
+            key.algorithm.name(),
             key.sealed,
             now
         );

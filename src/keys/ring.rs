@@ -8,18 +8,15 @@ use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD as BASE64URL, Engine as _};
-use jsonwebtoken::jwk::{
-    AlgorithmParameters, CommonParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, OctetKeyPairParameters,
-    OctetKeyPairType, PublicKeyUse, ThumbprintHash,
-};
+use jsonwebtoken::jwk::{Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use time::OffsetDateTime;
-use zeroize::Zeroizing;
 
+use super::pair::{Pair, Record, jose};
 use super::seal::{MasterKeys, Purpose, Unopenable};
+use crate::config::SigningAlgorithm;
 use crate::domain::access_token::{AccessToken, Claims, MAX_LEN, TYP};
 use crate::error::{Error, Reason, Result};
 
@@ -52,58 +49,17 @@ impl KeyState {
     }
 }
 
-/// What is sealed of a key: all that is published is read from here.
-#[derive(Serialize, Deserialize)]
-struct Record {
-    jwk: Jwk,
-    /// PKCS #8, base64url. Erased when the key retires.
-    private: Option<Zeroizing<String>>,
-}
-
-/// A new key, for its row.
-pub struct NewKey {
-    pub kid: String,
-    pub algorithm: &'static str,
-    pub sealed: Vec<u8>,
-}
-
-impl NewKey {
-    /// Makes an Ed25519 pair and seals it.
-    pub fn generate(master: &MasterKeys) -> Result<Self> {
-        let pair = Ed25519KeyPair::generate().map_err(|_| Error::internal("making an Ed25519 key failed"))?;
-        let pkcs8 = pair.to_pkcs8v1().map_err(|_| Error::internal("encoding an Ed25519 key failed"))?;
-        let mut jwk = Jwk {
-            common: CommonParameters {
-                public_key_use: Some(PublicKeyUse::Signature),
-                key_algorithm: Some(KeyAlgorithm::EdDSA),
-                ..CommonParameters::default()
-            },
-            algorithm: AlgorithmParameters::OctetKeyPair(OctetKeyPairParameters {
-                key_type: OctetKeyPairType::OctetKeyPair,
-                curve: EllipticCurve::Ed25519,
-                x: BASE64URL.encode(pair.public_key().as_ref()),
-            }),
-        };
-        let kid = jwk.thumbprint(ThumbprintHash::SHA256).map_err(Error::internal)?;
-        jwk.common.key_id = Some(kid.clone());
-        let private = Some(Zeroizing::new(BASE64URL.encode(pkcs8.as_ref())));
-        let record =
-            serde_json::to_vec(&Record { jwk, private }).map(Zeroizing::new).map_err(Error::internal)?;
-        let sealed = master.seal(Purpose::SigningKey, &kid, &record);
-        Ok(Self { kid, algorithm: "EdDSA", sealed })
-    }
-}
-
 /// A published key.
 #[derive(Clone)]
 struct PublicKey {
     kid: String,
+    algorithm: SigningAlgorithm,
     jwk: Jwk,
     decoding: DecodingKey,
 }
 
 struct SigningKey {
-    pair: Ed25519KeyPair,
+    pair: Pair,
     /// The encoded header with the dot behind it: the same for every token of the key.
     header: String,
 }
@@ -150,25 +106,28 @@ impl KeySet {
             let damaged = || BadKeys::Damaged(kid.to_owned());
             let bytes = master.open(Purpose::SigningKey, kid, sealed).map_err(BadKeys::Unopenable)?;
             let record: Record = serde_json::from_slice(&bytes).map_err(|_| damaged())?;
+            let algorithm = record.algorithm().ok_or_else(damaged)?;
             if state == KeyState::Active {
-                let private = record.private.as_ref().ok_or_else(damaged)?;
-                active = Some(SigningKey::new(kid, private).ok_or_else(damaged)?);
+                active = Some(SigningKey::new(kid, record.pair().ok_or_else(damaged)?));
             }
             let decoding = DecodingKey::from_jwk(&record.jwk).map_err(|_| damaged())?;
-            published.push(PublicKey { kid: kid.to_owned(), jwk: record.jwk, decoding });
+            published.push(PublicKey { kid: kid.to_owned(), algorithm, jwk: record.jwk, decoding });
         }
         let keys = published.iter().map(|key| key.jwk.clone()).collect();
         let json = serde_json::to_string(&JwkSet { keys }).expect("a key set is JSON");
         Ok(Self { active: active.ok_or(BadKeys::NoneActive)?, published, json })
     }
+
+    /// The algorithm of the key that signs.
+    pub fn signs_with(&self) -> SigningAlgorithm {
+        self.active.pair.algorithm()
+    }
 }
 
 impl SigningKey {
-    fn new(kid: &str, pkcs8: &str) -> Option<Self> {
-        let pkcs8 = Zeroizing::new(BASE64URL.decode(pkcs8).ok()?);
-        let pair = Ed25519KeyPair::from_pkcs8(&pkcs8).ok()?;
-        let header = format!(r#"{{"typ":"{TYP}","alg":"EdDSA","kid":"{kid}"}}"#);
-        Some(Self { pair, header: BASE64URL.encode(header) + "." })
+    fn new(kid: &str, pair: Pair) -> Self {
+        let header = format!(r#"{{"typ":"{TYP}","alg":"{}","kid":"{kid}"}}"#, pair.algorithm());
+        Self { pair, header: BASE64URL.encode(header) + "." }
     }
 }
 
@@ -208,13 +167,13 @@ impl Ring {
     pub fn sign(&self, claims: &Claims) -> Result<String> {
         let keys = self.keys.load();
         let json = serde_json::to_vec(claims).map_err(Error::internal)?;
-        let header = &keys.active.header;
-        let mut jwt = String::with_capacity(header.len() + json.len() * 4 / 3 + 96);
+        let SigningKey { pair, header } = &keys.active;
+        // Three bytes become four characters; a dot, and what rounding adds.
+        let encoded = (json.len() + pair.signature_len()) * 4 / 3 + 4;
+        let mut jwt = String::with_capacity(header.len() + encoded);
         jwt.push_str(header);
         BASE64URL.encode_string(&json, &mut jwt);
-        let signature = keys.active.pair.sign(jwt.as_bytes());
-        jwt.push('.');
-        BASE64URL.encode_string(signature.as_ref(), &mut jwt);
+        pair.sign(&mut jwt)?;
         if jwt.len() > MAX_LEN { Err(Reason::ScopeTooWide.into()) } else { Ok(jwt) }
     }
 
@@ -236,8 +195,9 @@ impl Ring {
         }
         let keys = self.keys.load();
         let key = keys.published.iter().find(|key| key.kid == header.kid).ok_or(refuse)?;
-        let algorithm =
-            key.jwk.common.key_algorithm.and_then(|alg| Algorithm::try_from(alg).ok()).ok_or(refuse)?;
+        // The key says how it verifies, never the JWT: else a sender could take the public
+        // part of one kind of key for the secret of another.
+        let algorithm = jose(key.algorithm);
         if header.alg != algorithm {
             return Err(refuse);
         }
@@ -263,7 +223,7 @@ impl Ring {
     /// The algorithms of the published keys, by their JOSE names.
     pub fn algorithms(&self) -> Vec<String> {
         let mut names: Vec<_> =
-            self.jwks().iter().filter_map(|jwk| jwk.common.key_algorithm).map(|a| a.to_string()).collect();
+            self.keys.load().published.iter().map(|key| key.algorithm.to_string()).collect();
         names.sort();
         names.dedup();
         names
@@ -278,9 +238,14 @@ impl Ring {
 #[cfg(test)]
 mod tests {
     use aws_lc_rs::hmac;
+    use clap::ValueEnum as _;
+    use jsonwebtoken::jwk::ThumbprintHash;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::domain::ids::{AccountId, OrgId, TokenId};
+    use crate::keys::pair::NewKey;
+    use SigningAlgorithm::{EdDsa, Es256, Rs256};
 
     const NOW: i64 = 1_800_000_000;
 
@@ -288,12 +253,27 @@ mod tests {
         OffsetDateTime::from_unix_timestamp(NOW).unwrap()
     }
 
-    fn ring() -> Ring {
+    fn ring(algorithm: SigningAlgorithm) -> Ring {
         let master = MasterKeys::for_tests();
-        let key = NewKey::generate(&master).unwrap();
+        let key = NewKey::generate(&master, algorithm).unwrap();
         let keys =
             KeySet::open(&master, [(key.kid.as_str(), KeyState::Active, key.sealed.as_slice())]).unwrap();
         Ring::new("https://id.example".into(), keys)
+    }
+
+    /// Rings of one issuer that publish all their keys, and sign with one algorithm each.
+    fn rings() -> Vec<Ring> {
+        let master = MasterKeys::for_tests();
+        let algorithms = SigningAlgorithm::value_variants();
+        let keys: Vec<_> = algorithms.iter().map(|a| NewKey::generate(&master, *a).unwrap()).collect();
+        let rows = |active: &SigningAlgorithm| {
+            let rows = keys.iter().map(|key| {
+                let state = if key.algorithm == *active { KeyState::Active } else { KeyState::Retiring };
+                (key.kid.as_str(), state, key.sealed.as_slice())
+            });
+            KeySet::open(&master, rows.collect::<Vec<_>>()).unwrap()
+        };
+        algorithms.iter().map(|a| Ring::new("https://id.example".into(), rows(a))).collect()
     }
 
     fn claims() -> Claims {
@@ -317,30 +297,64 @@ mod tests {
         }
     }
 
+    fn unsigned(header: &str, claims: &str) -> String {
+        format!("{}.{}", BASE64URL.encode(header), BASE64URL.encode(claims))
+    }
+
     /// A JWT with this header and these claims, under the ring's own key.
     fn forge(ring: &Ring, header: &str, claims: &str) -> String {
-        let signed = format!("{}.{}", BASE64URL.encode(header), BASE64URL.encode(claims));
-        let signature = ring.keys.load().active.pair.sign(signed.as_bytes());
-        format!("{signed}.{}", BASE64URL.encode(signature.as_ref()))
+        let mut jwt = unsigned(header, claims);
+        ring.keys.load().active.pair.sign(&mut jwt).unwrap();
+        jwt
+    }
+
+    /// A JWT with this header and these claims, under a secret.
+    fn forge_hs256(secret: &[u8], header: &str, claims: &str) -> String {
+        let signed = unsigned(header, claims);
+        let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), signed.as_bytes());
+        format!("{signed}.{}", BASE64URL.encode(mac.as_ref()))
     }
 
     #[test]
     fn what_is_signed_verifies() {
-        let ring = ring();
-        let jwt = ring.sign(&claims()).unwrap();
-        assert_eq!(ring.verify(&jwt, now()).unwrap().claims, claims());
-        let jwks: serde_json::Value = serde_json::from_str(&ring.jwks_json()).unwrap();
-        let key = &jwks["keys"][0];
-        assert_eq!(
-            (&key["kty"], &key["crv"], &key["alg"], &key["use"]),
-            (&"OKP".into(), &"Ed25519".into(), &"EdDSA".into(), &"sig".into())
-        );
-        assert!(key.get("d").is_none() && key["kid"].as_str().unwrap().len() == 43);
+        for (algorithm, kind, members) in [
+            (EdDsa, json!({ "kty": "OKP", "crv": "Ed25519" }), &[("x", 32)][..]),
+            (Es256, json!({ "kty": "EC", "crv": "P-256" }), &[("x", 32), ("y", 32)]),
+            (Rs256, json!({ "kty": "RSA" }), &[("e", 3), ("n", 256)]),
+        ] {
+            let ring = ring(algorithm);
+            let jwt = ring.sign(&claims()).unwrap();
+            assert_eq!(ring.verify(&jwt, now()).unwrap().claims, claims());
+            assert_eq!(ring.keys.load().signs_with(), algorithm);
+            assert_eq!(ring.algorithms(), [algorithm.name()]);
+            let signature = BASE64URL.decode(jwt.rsplit('.').next().unwrap()).unwrap();
+            assert_eq!(signature.len(), if algorithm == Rs256 { 256 } else { 64 });
+
+            // Published is what belongs there, in the lengths of RFC 7518, and nothing else.
+            let jwks: Value = serde_json::from_str(&ring.jwks_json()).unwrap();
+            let mut key = jwks["keys"][0].as_object().unwrap().clone();
+            for (member, bytes) in members {
+                let value = key.remove(*member).unwrap();
+                assert_eq!(BASE64URL.decode(value.as_str().unwrap()).unwrap().len(), *bytes, "{member}");
+            }
+            let kid = ring.jwks()[0].thumbprint(ThumbprintHash::SHA256).unwrap();
+            let mut expected = json!({ "alg": algorithm.name(), "use": "sig", "kid": kid });
+            expected.as_object_mut().unwrap().extend(kind.as_object().unwrap().clone());
+            assert_eq!(Value::Object(key), expected);
+        }
+    }
+
+    #[test]
+    fn the_text_is_made_in_one_piece() {
+        for ring in rings() {
+            let jwt = ring.sign(&claims()).unwrap();
+            assert!(jwt.capacity() - jwt.len() <= 8, "{} of {}", jwt.len(), jwt.capacity());
+        }
     }
 
     #[test]
     fn time_is_checked_without_leeway() {
-        let ring = ring();
+        let ring = ring(EdDsa);
         let jwt = ring.sign(&claims()).unwrap();
         let at = |seconds| now() + time::Duration::seconds(seconds);
         assert!(ring.verify(&jwt, at(299)).is_ok());
@@ -350,32 +364,37 @@ mod tests {
 
     #[test]
     fn forgeries_are_refused() {
-        let ring = ring();
+        for algorithm in SigningAlgorithm::value_variants() {
+            refuses_forgeries(*algorithm);
+        }
+    }
+
+    fn refuses_forgeries(algorithm: SigningAlgorithm) {
+        let ring = ring(algorithm);
+        let alg = algorithm.name();
         let kid = ring.keys.load().published[0].kid.clone();
-        let header = format!(r#"{{"typ":"at+jwt","alg":"EdDSA","kid":"{kid}"}}"#);
+        let header = format!(r#"{{"typ":"at+jwt","alg":"{alg}","kid":"{kid}"}}"#);
         let body = serde_json::to_string(&claims()).unwrap();
         assert!(ring.verify(&forge(&ring, &header, &body), now()).is_ok());
 
-        let public = BASE64URL.decode(match &ring.jwks()[0].algorithm {
-            AlgorithmParameters::OctetKeyPair(key) => key.x.clone(),
-            other => panic!("{other:?}"),
-        });
-        let hs_header = header.replace("EdDSA", "HS256");
-        let hs_signed = format!("{}.{}", BASE64URL.encode(&hs_header), BASE64URL.encode(&body));
-        let hs_key = hmac::Key::new(hmac::HMAC_SHA256, &public.unwrap());
-        let hs =
-            format!("{hs_signed}.{}", BASE64URL.encode(hmac::sign(&hs_key, hs_signed.as_bytes()).as_ref()));
-        let none =
-            format!("{}.{}.", BASE64URL.encode(header.replace("EdDSA", "none")), BASE64URL.encode(&body));
+        let hs_header = header.replace(alg, "HS256");
+        let jwk = serde_json::to_vec(&ring.jwks()[0]).unwrap();
+        let hs_raw = forge_hs256(ring.keys.load().active.pair.public_key(), &hs_header, &body);
+        let none = format!("{}.", unsigned(&header.replace(alg, "none"), &body));
         let good = ring.sign(&claims()).unwrap();
-        let other_key = self::ring().sign(&claims()).unwrap();
+        let (signed, signature) = good.rsplit_once('.').unwrap();
+        let zeros = BASE64URL.encode(vec![0; BASE64URL.decode(signature).unwrap().len()]);
+        let other_key = self::ring(algorithm).sign(&claims()).unwrap();
         let with_header = |extra: &str| forge(&ring, &header.replacen('{', &format!("{{{extra},"), 1), &body);
         for (what, jwt) in [
             ("alg none", none),
-            ("HS256 with the public key", hs),
+            ("HS256 with the public key", hs_raw),
+            ("HS256 with the published key", forge_hs256(&jwk, &hs_header, &body)),
             ("another issuer's key", other_key),
+            ("an alg that no key has", forge(&ring, &header.replace(alg, "RS512"), &body)),
+            ("a name that no alg has", forge(&ring, &header.replace(alg, &alg.to_lowercase()), &body)),
             ("another typ", forge(&ring, &header.replace("at+jwt", "JWT"), &body)),
-            ("no kid", forge(&ring, r#"{"typ":"at+jwt","alg":"EdDSA"}"#, &body)),
+            ("no kid", forge(&ring, &format!(r#"{{"typ":"at+jwt","alg":"{alg}"}}"#), &body)),
             ("crit", with_header(r#""crit":["exp"]"#)),
             ("jku", with_header(r#""jku":"https://evil.example""#)),
             ("x5u", with_header(r#""x5u":"https://evil.example""#)),
@@ -384,29 +403,51 @@ mod tests {
             ("a claim twice", forge(&ring, &header, &body.replacen('{', r#"{"iss":"x","#, 1))),
             ("no exp", forge(&ring, &header, &body.replace(r#""exp""#, r#""exq""#))),
             ("a signature cut", good[..good.len() - 2].to_owned()),
+            ("a signature of zeros", format!("{signed}.{zeros}")),
+            ("no signature", format!("{signed}.")),
             ("four parts", format!("{good}.x")),
             ("padding", format!("{good}=")),
             ("1 MB", "a.".repeat(500_000)),
             ("nothing", String::new()),
         ] {
-            assert_eq!(ring.verify(&jwt, now()).unwrap_err(), Reason::AccessTokenInvalid, "{what}");
+            assert_eq!(ring.verify(&jwt, now()).unwrap_err(), Reason::AccessTokenInvalid, "{alg}: {what}");
         }
+    }
+
+    #[test]
+    fn a_key_verifies_with_its_own_algorithm_alone() {
+        let rings = rings();
+        let body = serde_json::to_string(&claims()).unwrap();
+        let keys = rings[0].keys.load();
+        for signer in &rings {
+            let signs_with = signer.keys.load().signs_with();
+            for named in &keys.published {
+                for alg in SigningAlgorithm::value_variants() {
+                    let header = format!(r#"{{"typ":"at+jwt","alg":"{alg}","kid":"{}"}}"#, named.kid);
+                    let verified = rings[0].verify(&forge(signer, &header, &body), now());
+                    let right = named.algorithm == signs_with && *alg == signs_with;
+                    let what = format!("signed with {signs_with}, kid of {}, alg {alg}", named.algorithm);
+                    assert_eq!(verified.err(), (!right).then_some(Reason::AccessTokenInvalid), "{what}");
+                }
+            }
+        }
+        assert_eq!(rings[0].algorithms(), ["ES256", "EdDSA", "RS256"]);
     }
 
     #[test]
     fn a_token_above_four_kib_is_refused() {
         let wide = Claims { scope: "invoices.read ".repeat(300), ..claims() };
-        assert_eq!(ring().sign(&wide).unwrap_err().reason(), Reason::ScopeTooWide);
+        assert_eq!(ring(EdDsa).sign(&wide).unwrap_err().reason(), Reason::ScopeTooWide);
     }
 
     #[test]
     fn a_planted_row_publishes_nothing() {
         let (ours, theirs) = (MasterKeys::for_tests(), MasterKeys::for_tests());
-        let planted = NewKey::generate(&theirs).unwrap();
+        let planted = NewKey::generate(&theirs, EdDsa).unwrap();
         let open =
             |kid: &str, sealed: &[u8]| KeySet::open(&ours, [(kid, KeyState::Active, sealed)]).map(|_| ());
         assert!(matches!(open(&planted.kid, &planted.sealed), Err(BadKeys::Unopenable(_))));
-        let (a, b) = (NewKey::generate(&ours).unwrap(), NewKey::generate(&ours).unwrap());
+        let (a, b) = (NewKey::generate(&ours, EdDsa).unwrap(), NewKey::generate(&ours, EdDsa).unwrap());
         assert!(matches!(open(&a.kid, &b.sealed), Err(BadKeys::Unopenable(_))));
         assert!(matches!(KeySet::open(&ours, []), Err(BadKeys::NoneActive)));
     }

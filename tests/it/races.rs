@@ -1,6 +1,7 @@
 //! Two at once.
 
 use countersign::clock::Clock;
+use countersign::config::SigningAlgorithm::EdDsa;
 use countersign::db::{keys, pool};
 use countersign::grpc::pb;
 use tonic::{Code, Status};
@@ -175,7 +176,7 @@ async fn servers_that_start_at_once_leave_one_key_of_each_kind() {
     let master = std::sync::Arc::new(master_keys());
     let starts = (0..10).map(|_| {
         let (pool, master) = (pool::lazy(database.options(), 2), master.clone());
-        tokio::spawn(async move { keys::ensure(&pool, &master, &Clock::default()).await })
+        tokio::spawn(async move { keys::ensure(&pool, &master, EdDsa, &Clock::default()).await })
     });
     for start in starts.collect::<Vec<_>>() {
         start.await.unwrap().unwrap();
@@ -186,7 +187,7 @@ async fn servers_that_start_at_once_leave_one_key_of_each_kind() {
     keys::find_signing_keys(&pool, &master).await.unwrap();
     // Another master key opens none of it, and makes no key of its own beside them.
     let other = master_keys();
-    keys::ensure(&pool, &other, &Clock::default()).await.unwrap();
+    keys::ensure(&pool, &other, EdDsa, &Clock::default()).await.unwrap();
     assert!(
         keys::find_signing_keys(&pool, &other).await.is_err()
             && keys::find_peppers(&pool, &other).await.is_err()

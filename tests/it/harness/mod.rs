@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use countersign::bootstrap;
 use countersign::clock::Clock;
-use countersign::config::LimitArgs;
+use countersign::config::{LimitArgs, SigningAlgorithm};
 use countersign::grpc::pb;
 use countersign::keys::seal::MasterKeys;
 use countersign::server;
@@ -66,10 +66,19 @@ impl TestServer {
     }
 
     pub async fn with_limits(limits: LimitArgs) -> Self {
+        Self::fresh(limits, SigningAlgorithm::EdDsa).await
+    }
+
+    /// A server whose first key signs with this algorithm.
+    pub async fn signing_with(algorithm: SigningAlgorithm) -> Self {
+        Self::fresh(LIMITS, algorithm).await
+    }
+
+    async fn fresh(limits: LimitArgs, algorithm: SigningAlgorithm) -> Self {
         let database = Arc::new(Database::create().await);
         let options = database.options();
         let master = MasterKeys::new_file().as_str().into();
-        Self::on(options, database, master, None, limits).await
+        Self::node(options, database, master, None, limits, algorithm).await
     }
 
     /// Another node on the same database.
@@ -86,12 +95,24 @@ impl TestServer {
         operator: Option<&str>,
         limits: LimitArgs,
     ) -> Self {
+        Self::node(options, database, master, operator, limits, SigningAlgorithm::EdDsa).await
+    }
+
+    async fn node(
+        options: PgConnectOptions,
+        database: Arc<Database>,
+        master: Arc<str>,
+        operator: Option<&str>,
+        limits: LimitArgs,
+        algorithm: SigningAlgorithm,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let pools = Pools::open(&options, limits.database_connections, limits.database_load_connections);
         let state = State::open(
             pools,
             read_keys(&master),
+            algorithm,
             endpoint.parse().unwrap(),
             limits.bounds(),
             Clock::default(),
