@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::{Value, json};
 use tonic::metadata::MetadataValue;
@@ -22,6 +22,8 @@ use pb::token_service_client::TokenServiceClient;
 
 const SLUG: &str = "demo";
 const OWNER: &str = "admin";
+/// What a verifier pins: a key of any other algorithm is not looked at.
+const ALGORITHMS: [Algorithm; 3] = [Algorithm::EdDSA, Algorithm::ES256, Algorithm::RS256];
 
 /// What the tour did.
 pub struct Done {
@@ -34,6 +36,7 @@ pub struct Done {
     jwt_len: usize,
     claims: Value,
     kid: String,
+    alg: String,
 }
 
 /// Whether the token is one of an operator, and works.
@@ -58,10 +61,20 @@ pub async fn run(endpoint: &str, operator_token: &str, earlier: Option<&str>) ->
     let exchanged =
         tokens.exchange_token(exchange).await.context("exchanging the service token")?.into_inner();
     let keys = tokens.get_json_web_key_set(pb::GetJsonWebKeySetRequest {}).await?.into_inner();
-    let (claims, kid) = verify(endpoint, &exchanged.access_token, &keys)?;
+    let (claims, key) = verify(endpoint, &exchanged.access_token, keys)?;
     ensure!(claims["sub"] == account.id, "the JWT is of another account");
-    let jwt_len = exchanged.access_token.len();
-    Ok(Done { org_id: org.id, service_token, org_is_new, token_is_new, account, token, jwt_len, claims, kid })
+    Ok(Done {
+        org_id: org.id,
+        service_token,
+        org_is_new,
+        token_is_new,
+        account,
+        token,
+        jwt_len: exchanged.access_token.len(),
+        claims,
+        kid: key.kid,
+        alg: key.alg,
+    })
 }
 
 async fn connect(endpoint: &str) -> Result<Channel> {
@@ -175,18 +188,28 @@ async fn admin(
 }
 
 /// Verifies the JWT as a stranger does: with a standard library and the published keys.
-fn verify(issuer: &str, jwt: &str, published: &pb::GetJsonWebKeySetResponse) -> Result<(Value, String)> {
+/// Gives its claims, and the key that verified it.
+fn verify(
+    issuer: &str,
+    jwt: &str,
+    published: pb::GetJsonWebKeySetResponse,
+) -> Result<(Value, pb::JsonWebKey)> {
     let kid = decode_header(jwt)?.kid.context("a JWT without kid")?;
-    let key = published.keys.iter().find(|key| key.kid == kid).context("the JWT's key is not published")?;
-    let keys =
-        json!({ "keys": [{ "kty": key.kty, "crv": key.crv, "alg": key.alg, "kid": key.kid, "x": key.x }] });
-    let keys: JwkSet = serde_json::from_value(keys)?;
-    let mut validation = Validation::new(Algorithm::EdDSA);
+    let key = published.keys.into_iter().find(|key| key.kid == kid);
+    let key = key.context("the JWT's key is not published")?;
+    // The key's algorithm and not the header's, which whoever sent the JWT has written.
+    let algorithm: Algorithm = key.alg.parse()?;
+    ensure!(ALGORITHMS.contains(&algorithm), "the JWT's key is for {}", key.alg);
+    let jwk: Jwk = serde_json::from_value(json!({
+        "kty": key.kty, "kid": key.kid, "alg": key.alg,
+        "crv": key.crv, "x": key.x, "y": key.y, "n": key.n, "e": key.e,
+    }))?;
+    let mut validation = Validation::new(algorithm);
     validation.set_issuer(&[issuer]);
     validation.set_audience(&[issuer]);
     validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-    let decoded = decode::<Value>(jwt, &DecodingKey::from_jwk(&keys.keys[0])?, &validation);
-    Ok((decoded.context("verifying the JWT")?.claims, kid))
+    let decoded = decode::<Value>(jwt, &DecodingKey::from_jwk(&jwk)?, &validation);
+    Ok((decoded.context("verifying the JWT")?.claims, key))
 }
 
 /// Says what was done.
@@ -202,7 +225,7 @@ Countersign {version} did its main job in {millis} ms:
   account   {name}, {account}, a service account that owns the org
   token     {secret}, good for 365 days ({token_news})
   exchange  the token gave a JWT of {jwt_len} bytes for {life} s, with {rights} rights on the org
-  verified  its EdDSA signature, issuer, audience and time, with published key {kid}
+  verified  its {alg} signature, issuer, audience and time, with published key {kid}
 "#,
         version = env!("CARGO_PKG_VERSION"),
         millis = took.as_millis(),
@@ -215,6 +238,7 @@ Countersign {version} did its main job in {millis} ms:
         jwt_len = done.jwt_len,
         life = done.claims["exp"].as_i64().unwrap_or(0) - done.claims["iat"].as_i64().unwrap_or(0),
         rights = done.claims["scope"].as_str().unwrap_or("").split_ascii_whitespace().count(),
+        alg = done.alg,
         kid = done.kid,
     );
     Ok(std::io::stdout().write_all(text.as_bytes())?)

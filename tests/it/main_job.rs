@@ -1,12 +1,17 @@
 //! The main job: a long-lived token becomes a short-lived JWT that a stranger can verify.
 
+use clap::ValueEnum as _;
+use countersign::clock::Clock;
+use countersign::config::SigningAlgorithm;
 use countersign::grpc::pb;
-use jsonwebtoken::jwk::JwkSet;
+use countersign::keys::seal::MasterKeys;
+use countersign::state::{Pools, State};
+use jsonwebtoken::jwk::{JwkSet, ThumbprintHash};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::{Value, json};
 use tonic::Code;
 
-use crate::harness::{TestServer, by_id, by_text, claims, refused, token_for};
+use crate::harness::{Database, LIMITS, TestServer, by_id, by_text, claims, refused, token_for};
 use crate::serving::http_get;
 
 #[tokio::test]
@@ -33,7 +38,7 @@ async fn a_token_becomes_a_jwt_that_a_stranger_verifies() {
     let header = decode_header(&answer.access_token).unwrap();
     assert_eq!((header.typ.as_deref(), header.alg), (Some("at+jwt"), Algorithm::EdDSA));
     let key = keys.find(header.kid.as_ref().unwrap()).unwrap();
-    assert_eq!(key.thumbprint(jsonwebtoken::jwk::ThumbprintHash::SHA256).unwrap(), header.kid.unwrap());
+    assert_eq!(key.thumbprint(ThumbprintHash::SHA256).unwrap(), header.kid.unwrap());
     let mut validation = Validation::new(Algorithm::EdDSA);
     validation.set_issuer(&[&server.endpoint]);
     validation.set_audience(&[&server.endpoint]);
@@ -68,6 +73,63 @@ async fn a_token_becomes_a_jwt_that_a_stranger_verifies() {
     assert!(read["org_ver"].is_i64() && read["acct_ver"].is_i64() && read.get("act").is_none());
     assert_ne!(claims(&bot.exchange().await.unwrap().access_token)["jti"], read["jti"]);
     assert!(answer.access_token.len() <= 4_096);
+}
+
+/// Verifies as a service does that pinned one algorithm, and was told nothing but the
+/// issuer's address.
+async fn verified(endpoint: &str, jwt: &str, pinned: Algorithm) -> Value {
+    let keys: JwkSet =
+        serde_json::from_str(&http_get(endpoint, "/.well-known/jwks.json").await.body).unwrap();
+    let header = decode_header(jwt).unwrap();
+    assert_eq!((header.typ.as_deref(), header.alg), (Some("at+jwt"), pinned));
+    let key = keys.find(&header.kid.unwrap()).unwrap();
+    let mut validation = Validation::new(pinned);
+    validation.set_issuer(&[endpoint]);
+    validation.set_audience(&[endpoint]);
+    decode::<Value>(jwt, &DecodingKey::from_jwk(key).unwrap(), &validation).unwrap().claims
+}
+
+#[tokio::test]
+async fn a_stranger_verifies_each_algorithm() {
+    for algorithm in SigningAlgorithm::value_variants() {
+        let server = TestServer::signing_with(*algorithm).await;
+        let jwt = server.operator.exchange().await.unwrap().access_token;
+        let read = verified(&server.endpoint, &jwt, algorithm.name().parse().unwrap()).await;
+        assert_eq!(read["iss"], server.endpoint.as_str());
+        // Countersign's own API takes it, and discovery says what to pin.
+        let caller = server.client(jwt).caller().await.unwrap();
+        assert_eq!(read["client_id"], caller.credential_id.as_str());
+        let discovered = http_get(&server.endpoint, "/.well-known/openid-configuration").await.body;
+        let discovered: Value = serde_json::from_str(&discovered).unwrap();
+        assert_eq!(discovered["id_token_signing_alg_values_supported"], json!([algorithm.name()]));
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_signs_with_another_algorithm_keeps_its_key() {
+    let database = Database::create().await;
+    let path = std::env::temp_dir().join(format!("countersign-it-{}-kept.key", std::process::id()));
+    std::fs::write(&path, MasterKeys::new_file().as_bytes()).unwrap();
+    let open = async |algorithm| {
+        let pools = Pools::open(&database.options(), 1, 1);
+        let master = MasterKeys::read(&path).unwrap();
+        let issuer = "https://id.example".parse().unwrap();
+        State::open(pools, master, algorithm, issuer, LIMITS.bounds(), Clock::default()).await.unwrap()
+    };
+    let first = open(SigningAlgorithm::Es256).await;
+    for algorithm in SigningAlgorithm::value_variants() {
+        let later = open(*algorithm).await;
+        assert_eq!(later.ring.algorithms(), ["ES256"]);
+        assert_eq!(later.ring.jwks_json(), first.ring.jwks_json());
+        later.close().await;
+    }
+    first.close().await;
+    std::fs::remove_file(&path).unwrap();
+    let rows: Vec<(String, String)> = sqlx::query_as("select state, algorithm from signing_keys")
+        .fetch_all(&database.pool())
+        .await
+        .unwrap();
+    assert_eq!(rows, [("ACTIVE".to_owned(), "ES256".to_owned())]);
 }
 
 #[tokio::test]
@@ -346,18 +408,22 @@ async fn an_exchange_writes_nothing() {
 
 #[tokio::test]
 async fn the_key_set_over_grpc_is_that_over_http() {
-    let server = TestServer::start().await;
-    let answer =
-        server.anonymous().tokens().get_json_web_key_set(pb::GetJsonWebKeySetRequest {}).await.unwrap();
-    let answer = answer.into_inner();
-    assert_eq!(answer.max_age.unwrap().seconds, 300);
-    let http = http_get(&server.endpoint, "/.well-known/jwks.json").await;
-    assert_eq!(http.header("cache-control").unwrap(), "public, max-age=300");
-    let keys: Value = serde_json::from_str(&http.body).unwrap();
-    let (http, grpc) = (&keys["keys"][0], &answer.keys[0]);
-    let field = |name: &str| http[name].as_str().unwrap().to_owned();
-    assert_eq!(
-        [&grpc.kty, &grpc.kid, &grpc.r#use, &grpc.alg, &grpc.crv, &grpc.x].map(String::clone),
-        ["kty", "kid", "use", "alg", "crv", "x"].map(field)
-    );
+    for algorithm in SigningAlgorithm::value_variants() {
+        let server = TestServer::signing_with(*algorithm).await;
+        let answer =
+            server.anonymous().tokens().get_json_web_key_set(pb::GetJsonWebKeySetRequest {}).await.unwrap();
+        let answer = answer.into_inner();
+        assert_eq!(answer.max_age.unwrap().seconds, 300);
+        let http = http_get(&server.endpoint, "/.well-known/jwks.json").await;
+        assert_eq!(http.header("cache-control").unwrap(), "public, max-age=300");
+        let keys: Value = serde_json::from_str(&http.body).unwrap();
+        let [key] = &answer.keys[..] else { panic!("{answer:?}") };
+        let pb::JsonWebKey { kty, kid, r#use, alg, crv, x, y, n, e } = key;
+        let all = json!({
+            "kty": kty, "kid": kid, "use": r#use, "alg": alg, "crv": crv, "x": x, "y": y, "n": n, "e": e,
+        });
+        let Value::Object(mut members) = all else { unreachable!() };
+        members.retain(|_, value| value != "");
+        assert_eq!(keys, json!({ "keys": [members] }));
+    }
 }

@@ -20,15 +20,26 @@ pub async fn json_web_key_set(
 }
 
 fn key(jwk: &Jwk) -> Result<pb::JsonWebKey> {
-    let AlgorithmParameters::OctetKeyPair(pair) = &jwk.algorithm else {
-        return Err(Error::internal("a published key is of an unknown kind"));
-    };
-    Ok(pb::JsonWebKey {
-        kty: "OKP".to_owned(),
+    let common = pb::JsonWebKey {
         kid: jwk.common.key_id.clone().unwrap_or_default(),
         r#use: "sig".to_owned(),
         alg: jwk.common.key_algorithm.map(|algorithm| algorithm.to_string()).unwrap_or_default(),
-        crv: "Ed25519".to_owned(),
-        x: pair.x.clone(),
+        ..Default::default()
+    };
+    Ok(match &jwk.algorithm {
+        AlgorithmParameters::OctetKeyPair(key) => {
+            pb::JsonWebKey { kty: "OKP".to_owned(), crv: "Ed25519".to_owned(), x: key.x.clone(), ..common }
+        }
+        AlgorithmParameters::EllipticCurve(key) => pb::JsonWebKey {
+            kty: "EC".to_owned(),
+            crv: "P-256".to_owned(),
+            x: key.x.clone(),
+            y: key.y.clone(),
+            ..common
+        },
+        AlgorithmParameters::RSA(key) => {
+            pb::JsonWebKey { kty: "RSA".to_owned(), n: key.n.clone(), e: key.e.clone(), ..common }
+        }
+        _ => return Err(Error::internal("a published key is of an unknown kind")),
     })
 }
