@@ -20,6 +20,9 @@ pub fn start(args: &LogArgs) -> anyhow::Result<()> {
         LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(stderr).boxed(),
         LogFormat::Pretty => fmt::layer().with_ansi(stderr().is_terminal()).with_writer(stderr).boxed(),
     };
-    let _ = registry().with(layer.with_filter(levels)).try_init();
+    // The levels are a layer of their own and not a filter of the other one: such a filter
+    // remembers its last refusal for the thread until an event comes, so that a line behind a
+    // mere question whether something is logged, which sqlx asks for each query, would be lost.
+    let _ = registry().with(levels).with(layer).try_init();
     Ok(())
 }

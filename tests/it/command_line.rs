@@ -283,6 +283,24 @@ fn dev_does_the_main_job_and_keeps_what_it_made() {
 }
 
 #[test]
+fn dev_signs_with_what_was_asked_for_first() {
+    let scratch = Scratch::new("dev-algorithm");
+    let data_dir = scratch.path("data");
+    let with = |algorithm: &str| {
+        let output = dev(&data_dir).args(["--signing-algorithm", algorithm]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap())
+    };
+    let warning = "the database signs with RS256; changing it is a rotation";
+    let [said, log] = with("RS256");
+    assert!(said.contains("its RS256 signature") && !log.contains(warning), "{said}{log}");
+    let [said, log] = with("ES256");
+    assert!(said.contains("its RS256 signature"), "{said}");
+    assert_eq!(log.matches(warning).count(), 1, "{log}");
+    fails(dev(&data_dir).args(["--signing-algorithm", "HS256"]), "possible values: EdDSA, ES256, RS256");
+}
+
+#[test]
 fn dev_finds_a_port_in_use_before_it_makes_anything() {
     let scratch = Scratch::new("port");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
