@@ -7,7 +7,8 @@ with an error at the first thing that is wrong.
 
 Needs the packages of tests/requirements.txt, and in the environment COUNTERSIGN_ENDPOINT,
 COUNTERSIGN_OPERATOR_TOKEN and COUNTERSIGN_ORG_ID, as `countersign dev` writes them into
-dev.env. May be run many times against one server.
+dev.env. May be run many times against one server. Where COUNTERSIGN_SIGNING_ALGORITHM is
+set, the server must sign with that.
 """
 
 import base64
@@ -34,6 +35,13 @@ SERVICES = ["AccountService", "OrgService", "TokenService"]
 BILLING = "https://billing.example"
 LEDGER = "https://ledger.example"
 DEADLINE = 10  # seconds, for each call
+# What a JWT may be signed with, and the members of a published key for it. Pinned: the key that a
+# JWT names says which of them it is, and never the JWT.
+ALGORITHMS = {
+    "EdDSA": ["alg", "crv", "kid", "kty", "use", "x"],
+    "ES256": ["alg", "crv", "kid", "kty", "use", "x", "y"],
+    "RS256": ["alg", "e", "kid", "kty", "n", "use"],
+}
 
 
 def main():
@@ -54,7 +62,8 @@ def run(client, channel, endpoint, operator, org_id):
     done("the server describes the RPCs that proto/ declares, by reflection v1alpha")
 
     keys = Keys(endpoint)
-    done(f"discovery leads to {len(keys.by_id)} published key(s), over plain HTTP")
+    algorithms = ", ".join(keys.algorithms)
+    done(f"discovery leads to {len(keys.by_id)} published key(s), for {algorithms}, over plain HTTP")
 
     name = f"stranger-{secrets.token_hex(4)}"
     path = f"strangers/{name}"
@@ -240,19 +249,30 @@ class Keys:
         )
         published = fetch(discovered["jwks_uri"])["keys"]
         for key in published:
-            equal(sorted(key), ["alg", "crv", "kid", "kty", "use", "x"], "the members of a published key")
+            equal(key["alg"] in ALGORITHMS, True, f"{key['alg']} is an algorithm of Countersign's")
+            equal(sorted(key), ALGORITHMS[key["alg"]], "the members of a published key")
+        self.algorithms = sorted({key["alg"] for key in published})
+        equal(
+            discovered["id_token_signing_alg_values_supported"],
+            self.algorithms,
+            "the algorithms that discovery names",
+        )
         self.by_id = {key["kid"]: jwt.PyJWK(key) for key in published}
 
     def verify(self, token, audience):
         header = jwt.get_unverified_header(token)
         equal(sorted(header), ["alg", "kid", "typ"], "the members of the JWT's header")
-        equal((header["typ"], header["alg"]), ("at+jwt", "EdDSA"), "typ and alg of the JWT's header")
         equal(header["kid"] in self.by_id, True, f"the key {header['kid']} is published")
+        key = self.by_id[header["kid"]]
+        algorithm = key.algorithm_name
+        equal((header["typ"], header["alg"]), ("at+jwt", algorithm), "typ and alg of the JWT's header")
+        expected = os.environ.get("COUNTERSIGN_SIGNING_ALGORITHM") or algorithm
+        equal(algorithm, expected, "the algorithm of the key that signs")
         required = ["iss", "sub", "aud", "exp", "iat", "nbf", "jti", "client_id"]
         return jwt.decode(
             token,
-            self.by_id[header["kid"]],
-            algorithms=["EdDSA"],
+            key,
+            algorithms=[algorithm],
             issuer=self.issuer,
             audience=audience,
             options={"require": required},
