@@ -105,7 +105,7 @@ pub struct SigningArgs {
 /// The algorithms that a signing key may have, by their JOSE names (RFC 7518, RFC 8037).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum SigningAlgorithm {
-    /// Ed25519: the smallest and fastest
+    /// Ed25519
     #[value(name = "EdDSA")]
     EdDsa,
     /// ECDSA on P-256 with SHA-256
