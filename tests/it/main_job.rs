@@ -11,7 +11,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::{Value, json};
 use tonic::Code;
 
-use crate::harness::{Database, LIMITS, TestServer, by_id, by_text, claims, refused, token_for};
+use crate::harness::{Database, LIMITS, TestServer, by_id, by_text, claims, read_keys, refused, token_for};
 use crate::serving::http_get;
 
 #[tokio::test]
@@ -108,13 +108,13 @@ async fn a_stranger_verifies_each_algorithm() {
 #[tokio::test]
 async fn a_database_that_signs_with_another_algorithm_keeps_its_key() {
     let database = Database::create().await;
-    let path = std::env::temp_dir().join(format!("countersign-it-{}-kept.key", std::process::id()));
-    std::fs::write(&path, MasterKeys::new_file().as_bytes()).unwrap();
+    let master = MasterKeys::new_file();
     let open = async |algorithm| {
         let pools = Pools::open(&database.options(), 1, 1);
-        let master = MasterKeys::read(&path).unwrap();
         let issuer = "https://id.example".parse().unwrap();
-        State::open(pools, master, algorithm, issuer, LIMITS.bounds(), Clock::default()).await.unwrap()
+        State::open(pools, read_keys(&master), algorithm, issuer, LIMITS.bounds(), Clock::default())
+            .await
+            .unwrap()
     };
     let first = open(SigningAlgorithm::Es256).await;
     for algorithm in SigningAlgorithm::value_variants() {
@@ -124,7 +124,6 @@ async fn a_database_that_signs_with_another_algorithm_keeps_its_key() {
         later.close().await;
     }
     first.close().await;
-    std::fs::remove_file(&path).unwrap();
     let rows: Vec<(String, String)> = sqlx::query_as("select state, algorithm from signing_keys")
         .fetch_all(&database.pool())
         .await

@@ -373,7 +373,8 @@ pub fn master_keys() -> MasterKeys {
     read_keys(&MasterKeys::new_file())
 }
 
-fn read_keys(text: &str) -> MasterKeys {
+/// The master keys of a file with this text.
+pub fn read_keys(text: &str) -> MasterKeys {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let path = std::env::temp_dir().join(format!("countersign-it-{}-{count}.key", std::process::id()));
