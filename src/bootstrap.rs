@@ -1,12 +1,13 @@
-//! The first operator of a deployment.
+//! The first operator of a deployment, and the way back when its tokens are lost.
 
 use std::time::Duration;
 
 use sqlx::PgConnection;
 
 use crate::clock::random;
-use crate::db::accounts::NewServiceAccount;
+use crate::db::accounts::{Account, NewServiceAccount};
 use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::grants::Grant;
 use crate::db::tokens::NewToken;
 use crate::db::{self, retrying};
 use crate::domain::ids::{AccountId, GrantId, SYSTEM_ORG, TokenId};
@@ -69,14 +70,44 @@ pub async fn reissue(
         let mut tx = Transaction::begin(state).await?;
         let account = db::accounts::lock(&mut tx, SYSTEM_ORG, operator).await?;
         account.ok_or_else(|| Error::not_found("account", operator))?;
-        let mut changes = supersede(state, &mut tx, operator, token_name).await?;
+        let superseded = supersede(state, &mut tx, operator, token_name).await?;
         let (text, issued) = issue(state, &mut tx, operator, token_name, life).await?;
-        changes.push(issued);
+        let changes: Vec<_> = superseded.into_iter().chain([issued]).collect();
         tx.record(&Actor::default(), &changes, now).await?;
         tx.commit().await?;
         Ok(text)
     })
     .await
+}
+
+/// A token for the operator when all are lost, and what the operator needs for it to be
+/// of use: an active account with everything of the platform. Live tokens of the same
+/// name are revoked; others stay as they are. `deliver` is given the token before
+/// anything is lasting: what it refuses changes nothing.
+///
+/// # Errors
+/// `RESOURCE_NOT_FOUND` when there is no operator yet.
+pub async fn recover(
+    state: &State,
+    token_name: &str,
+    life: Duration,
+    deliver: impl FnOnce(&str) -> Result<()>,
+) -> Result<AccountId> {
+    let now = state.clock.now();
+    let mut tx = Transaction::begin(state).await?;
+    // No change of grants or account states goes on meanwhile.
+    db::orgs::lock(&mut tx, SYSTEM_ORG).await?;
+    let name = constant(AccountName::parse(OPERATOR))?;
+    let found = db::accounts::find_by_name(&mut *tx, SYSTEM_ORG, &name).await?;
+    let operator = found.ok_or_else(|| Error::not_found("account", OPERATOR))?;
+    let restored = restore(state, &mut tx, &operator).await?;
+    let superseded = supersede(state, &mut tx, operator.id(), token_name).await?;
+    let (text, issued) = issue(state, &mut tx, operator.id(), token_name, life).await?;
+    let changes: Vec<_> = restored.into_iter().chain(superseded).chain([issued]).collect();
+    tx.record(&Actor::default(), &changes, now).await?;
+    deliver(text.expose())?;
+    tx.commit().await?;
+    Ok(operator.id())
 }
 
 async fn create_operator(state: &State, tx: &mut PgConnection) -> Result<(AccountId, Change)> {
@@ -97,6 +128,20 @@ async fn create_operator(state: &State, tx: &mut PgConnection) -> Result<(Accoun
         deactivated: false,
     };
     db::accounts::insert(&mut *tx, &new, now).await?;
+    let grants = grant_platform(state, tx, new.account_id).await?;
+    let change = Change {
+        event_id: state.clock.new_id(),
+        org_id: SYSTEM_ORG,
+        kind: "operator.created",
+        resource_ids: vec![new.account_id.to_string()],
+        fields: grants.iter().map(|grant| FieldChange::set("grants", &grant.right_id)).collect(),
+        subjects: vec![new.account_id.to_string()],
+    };
+    Ok((new.account_id, change))
+}
+
+/// Gives the operator everything of the platform. Returns what it did not hold before.
+async fn grant_platform(state: &State, tx: &mut PgConnection, operator: AccountId) -> Result<Vec<Grant>> {
     let platform = Permission::OWN.iter().filter(|permission| permission.is_platform());
     let grant = |permission: &Permission| {
         let right = Right::Permission(permission.clone());
@@ -104,16 +149,31 @@ async fn create_operator(state: &State, tx: &mut PgConnection) -> Result<(Accoun
     };
     let grants: Vec<_> = platform.map(grant).collect();
     let numbered: Vec<_> = grants.iter().map(|(id, grant)| (*id, grant)).collect();
-    db::grants::insert(tx, SYSTEM_ORG, new.account_id, &numbered, now).await?;
-    let change = Change {
+    db::grants::insert(tx, SYSTEM_ORG, operator, &numbered, state.clock.now()).await
+}
+
+/// Makes the operator what bootstrap made it, where somebody took that away. Returns
+/// the change to record, if any. The org is locked.
+async fn restore(state: &State, tx: &mut PgConnection, operator: &Account) -> Result<Option<Change>> {
+    let stopped = [("deactivate_time", operator.deactivate_time), ("delete_time", operator.delete_time)];
+    let mut fields: Vec<_> =
+        stopped.into_iter().filter_map(|(field, time)| Some(FieldChange::cleared(field, time?))).collect();
+    if !fields.is_empty() {
+        db::accounts::reinstate(&mut *tx, SYSTEM_ORG, operator.id(), state.clock.now()).await?;
+    }
+    let grants = grant_platform(state, tx, operator.id()).await?;
+    fields.extend(grants.iter().map(|grant| FieldChange::set("grants", &grant.right_id)));
+    if fields.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Change {
         event_id: state.clock.new_id(),
         org_id: SYSTEM_ORG,
-        kind: "operator.created",
-        resource_ids: vec![new.account_id.to_string()],
-        fields: grants.iter().map(|(_, grant)| FieldChange::set("grants", &grant.right)).collect(),
-        subjects: vec![new.account_id.to_string()],
-    };
-    Ok((new.account_id, change))
+        kind: "operator.restored",
+        resource_ids: vec![operator.id().to_string()],
+        fields,
+        subjects: vec![operator.id().to_string()],
+    }))
 }
 
 /// A token without scopes and with `may_manage_tokens`: the first lasting credentials
@@ -151,24 +211,24 @@ async fn supersede(
     tx: &mut PgConnection,
     operator: AccountId,
     name: &str,
-) -> Result<Vec<Change>> {
+) -> Result<Option<Change>> {
     let now = state.clock.now();
     let live = db::tokens::find_live_named(&mut *tx, SYSTEM_ORG, operator, name, now).await?;
     for token_id in &live {
         db::tokens::revoke(&mut *tx, SYSTEM_ORG, *token_id, "SUPERSEDED", now).await?;
     }
     if live.is_empty() {
-        return Ok(Vec::new());
+        return Ok(None);
     }
     let ids: Vec<String> = live.iter().map(TokenId::to_string).collect();
-    Ok(vec![Change {
+    Ok(Some(Change {
         event_id: state.clock.new_id(),
         org_id: SYSTEM_ORG,
         kind: "token.revoked",
         resource_ids: ids.clone(),
         fields: vec![FieldChange::set("revoke_reason", "SUPERSEDED")],
         subjects: ids,
-    }])
+    }))
 }
 
 /// A name that stands in this file is one.

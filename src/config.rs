@@ -31,7 +31,7 @@ pub enum Command {
     Dev(DevArgs),
     /// Create or update the schema of the database. Safe while servers run, and many times at once.
     Migrate(DatabaseArgs),
-    /// Create the operator of a new deployment and give its token, once.
+    /// Create the operator of a new deployment and give its token, once; `--recover` gives another.
     Bootstrap(BootstrapArgs),
 }
 
@@ -241,6 +241,10 @@ pub struct BootstrapArgs {
     pub master_key: MasterKeyArgs,
     #[command(flatten)]
     pub signing: SigningArgs,
+    /// Give the operator of this deployment another token, for when all are lost: it and its platform
+    /// rights are restored where they were taken away, and earlier tokens of this command are revoked.
+    #[arg(long)]
+    pub recover: bool,
     /// Write the token to this new file, mode 0600, and nothing else into it. Without it the
     /// token is printed, to a terminal alone.
     #[arg(long, value_name = "FILE")]

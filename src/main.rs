@@ -72,27 +72,39 @@ async fn make_operator(args: BootstrapArgs) -> Result<()> {
     let bounds = Bounds { capacity: 1, max_age: Duration::ZERO, outage_grace: Duration::ZERO };
     let (issuer, algorithm) = (args.issuer.issuer, args.signing.signing_algorithm);
     let state = State::open(pools, master, algorithm, issuer, bounds, Clock::default()).await?;
-    ensure!(
-        bootstrap::find_operator(&state).await?.is_none(),
-        "this deployment has its operator already: bootstrap is done once"
-    );
+    let there = bootstrap::find_operator(&state).await?.is_some();
+    ensure!(args.recover || !there, HAS_OPERATOR);
+    ensure!(there || !args.recover, "this deployment has no operator yet: run bootstrap without --recover");
     let mut output = Output::open(args.output)?;
-    let name = "bootstrap";
+    let (name, life) = ("bootstrap", bootstrap::TOKEN_LIFE);
     let deliver = |token: &str| output.write(token).map_err(Error::internal);
-    match bootstrap::bootstrap(&state, name, bootstrap::TOKEN_LIFE, deliver).await {
+    let outcome = if args.recover {
+        bootstrap::recover(&state, name, life, deliver).await
+    } else {
+        bootstrap::bootstrap(&state, name, life, deliver).await
+    };
+    match outcome {
         Ok(operator) => {
-            eprintln!("operator {operator} made; its token is good for 24 h: make lasting ones with it");
+            let done = if args.recover {
+                "has a new token, and earlier ones of bootstrap are revoked"
+            } else {
+                "made"
+            };
+            eprintln!("operator {operator} {done}; its token is good for 24 h: make lasting ones with it");
             Ok(())
         }
         Err(error) => {
             output.discard();
             if error.reason() == Reason::ResourceExists {
-                bail!("this deployment has its operator already: bootstrap is done once");
+                bail!(HAS_OPERATOR);
             }
             Err(anyhow::Error::new(error))
         }
     }
 }
+
+const HAS_OPERATOR: &str =
+    "this deployment has its operator already: bootstrap is done once (all its tokens are lost? --recover)";
 
 /// Where the operator's token goes.
 enum Output {

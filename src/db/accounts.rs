@@ -212,6 +212,23 @@ pub async fn insert(
     Ok(account)
 }
 
+/// Makes an account active again, whether it was deactivated or deleted.
+pub async fn reinstate(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    account_id: AccountId,
+    now: OffsetDateTime,
+) -> Result<()> {
+    let query = sqlx::query!(
+        "update accounts set deactivate_time = null, delete_time = null, revision = revision + 1, update_time = $3
+         where org_id = $1 and account_id = $2",
+        org_id.uuid(),
+        account_id.uuid(),
+        now
+    );
+    one_row(&query.execute(tx).await?, "reinstating an account")
+}
+
 /// Raises the version of the account in the org: JWTs from before are stale.
 pub async fn raise_version(tx: &mut PgConnection, org_id: OrgId, account_id: AccountId) -> Result<()> {
     let query = sqlx::query!(

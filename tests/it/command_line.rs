@@ -199,6 +199,78 @@ async fn migrate_bootstrap_serve_and_stop() {
     assert!(running.0.wait().unwrap().success());
 }
 
+#[tokio::test]
+async fn bootstrap_recovers_the_operator() {
+    let scratch = Scratch::new("recover");
+    let key = scratch.master_key();
+    let database = Database::create().await;
+    let bootstrap = |arguments: &[&str], output: &str| {
+        let mut command = countersign();
+        command.args(["bootstrap", "--issuer", "https://id.example"]).args(arguments);
+        command.env("COUNTERSIGN_DATABASE_URL", database.url()).env("COUNTERSIGN_MASTER_KEY_FILE", &key);
+        command.arg("--output").arg(scratch.path(output));
+        command
+    };
+    let read = |output: &str| fs::read_to_string(scratch.path(output)).unwrap().trim_end().to_owned();
+
+    fails(&mut bootstrap(&["--recover"], "early"), "run bootstrap without --recover");
+    assert!(!scratch.path("early").exists());
+    succeeds(&mut bootstrap(&[], "first"));
+    fails(&mut bootstrap(&[], "again"), "--recover");
+    // What cannot be delivered is not made: the first token stays good.
+    fails(&mut bootstrap(&["--recover"], "first"), "--output");
+
+    let (_running, endpoint) = start(&mut serve(&database, &key));
+    let channel = Endpoint::from_shared(endpoint).unwrap().connect().await.unwrap();
+    let client = |token: String| Client { channel: channel.clone(), bearer: Some(token) };
+    let first = client(read("first"));
+    let caller = first.caller().await.unwrap();
+    let operator = caller.account.unwrap();
+    // A token of another name is not of bootstrap's making, and stays.
+    let lasting = pb::CreateTokenRequest {
+        display_name: "lasting".into(),
+        ..crate::harness::token_for(&operator.org_id, &operator.id)
+    };
+    let lasting = first.tokens().create_token(lasting).await.unwrap().into_inner().secret;
+
+    succeeds(&mut bootstrap(&["--recover"], "second"));
+    assert_eq!(fs::metadata(scratch.path("second")).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(first.caller().await.is_err(), "the earlier token is revoked");
+    let second = client(read("second"));
+    assert!(second.caller().await.unwrap().permissions.contains(&"platform.accounts".to_owned()));
+    let get = pb::GetTokenRequest { token_id: caller.credential_id, ..Default::default() };
+    let revoked = second.tokens().get_token(get).await.unwrap().into_inner().token.unwrap();
+    assert_eq!(revoked.state(), pb::TokenState::Revoked);
+    assert_eq!(client(lasting).caller().await.unwrap().account.unwrap().id, operator.id);
+    let pool = database.pool();
+    let events = async || {
+        let query = "select string_agg(type, ' ' order by event_id) from events
+                     where org_id = '00000000-0000-7000-8000-000000000001'";
+        sqlx::query_scalar::<_, String>(query).fetch_one(&pool).await.unwrap()
+    };
+    let so_far = "operator.created token.created token.created token.revoked token.created";
+    assert_eq!(events().await, so_far);
+
+    // An operator whom somebody stripped of everything is made whole again.
+    for sql in [
+        "update accounts set deactivate_time = create_time, delete_time = create_time",
+        "delete from grants where right_id in ('platform.accounts', 'platform.keys')",
+    ] {
+        sqlx::query(sql).execute(&pool).await.unwrap();
+    }
+    succeeds(&mut bootstrap(&["--recover"], "third"));
+    let caller = client(read("third")).caller().await.unwrap();
+    for permission in ["platform.accounts", "platform.keys", "platform.orgs", "platform.verify"] {
+        assert!(caller.permissions.contains(&permission.to_owned()), "{permission}");
+    }
+    assert_eq!(caller.account.unwrap().id, operator.id);
+    assert_eq!(events().await, format!("{so_far} operator.restored token.revoked token.created"));
+    let query = "select string_agg(change ->> 'field', ' ') from events, jsonb_array_elements(changes) change
+                 where type = 'operator.restored'";
+    let restored: String = sqlx::query_scalar(query).fetch_one(&pool).await.unwrap();
+    assert_eq!(restored, "deactivate_time delete_time grants grants");
+}
+
 #[test]
 fn version_and_help() {
     assert_eq!(
