@@ -241,7 +241,7 @@ Countersign {version} did its main job in {millis} ms:
         alg = done.alg,
         kid = done.kid,
     );
-    Ok(std::io::stdout().write_all(text.as_bytes())?)
+    Ok(writeln!(std::io::stdout(), "{text}")?)
 }
 
 /// Commands to paste while the server runs.

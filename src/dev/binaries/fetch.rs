@@ -149,9 +149,7 @@ fn run(mut command: Command, work: &Path, progress: &(dyn Fn(&str) + Sync)) -> R
             Some(status) if status.success() => return Ok(()),
             Some(status) => {
                 let said = String::from_utf8_lossy(&fs::read(&said).unwrap_or_default()).into_owned();
-                // Clients name the cause first and go on for a page.
-                let said: Vec<&str> = said.lines().map(str::trim).take(4).collect();
-                bail!("{name} ended with {status}: {}", said.join(", "));
+                bail!("{name} ended with {status}: {}", cause(&said));
             }
             None if began.elapsed() > FETCH_LIMIT => {
                 process.end(&[
@@ -163,6 +161,14 @@ fn run(mut command: Command, work: &Path, progress: &(dyn Fn(&str) + Sync)) -> R
             None => progress(&format!("… {name} is at work, {} s", began.elapsed().as_secs())),
         }
     }
+}
+
+/// Clients name the cause first and go on for a page; pip names it once for each time that it tried.
+fn cause(said: &str) -> String {
+    let mut lines: Vec<&str> = said.lines().map(str::trim).collect();
+    lines.dedup_by_key(|line| line.split_once("(Retry(").map_or(*line, |(before, _)| before));
+    lines.truncate(4);
+    lines.join(", ")
 }
 
 fn only_file(dir: &Path) -> Result<PathBuf> {
@@ -269,6 +275,18 @@ fn remove(dir: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cause_is_named_once() {
+        let pip = "WARNING: Retrying (Retry(total=1)) after: refused\nWARNING: Retrying (Retry(total=0)) after: \
+                   refused\nERROR: Could not find a version\nERROR: No matching distribution\n";
+        assert_eq!(
+            cause(pip),
+            "WARNING: Retrying (Retry(total=1)) after: refused, ERROR: Could not find a version, \
+             ERROR: No matching distribution"
+        );
+        assert_eq!(cause("a\nb\nc\nd\ne\n"), "a, b, c, d");
+    }
 
     #[test]
     fn links_are_read_in_either_order() {
