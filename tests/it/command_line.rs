@@ -16,7 +16,7 @@ use tonic::transport::Endpoint;
 
 use crate::harness::{Client, Database};
 
-fn countersign() -> Command {
+pub fn countersign() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
     for (name, _) in
         std::env::vars().filter(|(name, _)| name.starts_with("COUNTERSIGN_") && name != "COUNTERSIGN_PG_BIN")
@@ -28,16 +28,16 @@ fn countersign() -> Command {
 }
 
 /// A directory of its own, removed at the end.
-struct Scratch(PathBuf);
+pub struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("countersign-it-{}-{name}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
         Self(path)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
@@ -82,10 +82,10 @@ fn serve(database: &Database, key: &Path) -> Command {
 }
 
 /// A process that is ended with us.
-struct Running(Child);
+pub struct Running(pub Child);
 
 impl Running {
-    fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.0.id() as i32), signal).unwrap();
     }
 }
@@ -299,7 +299,7 @@ fn dev(data_dir: &Path) -> Command {
     command
 }
 
-fn variables(data_dir: &Path) -> std::collections::BTreeMap<String, String> {
+pub fn variables(data_dir: &Path) -> std::collections::BTreeMap<String, String> {
     let text = fs::read_to_string(data_dir.join("dev.env")).unwrap();
     text.lines()
         .map(|line| line.split_once('=').unwrap())

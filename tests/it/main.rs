@@ -4,6 +4,7 @@
 mod access_matrix;
 mod bad_input;
 mod command_line;
+mod crash;
 mod feed;
 mod floors;
 mod grants;
