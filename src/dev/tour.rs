@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request};
@@ -223,7 +224,7 @@ Countersign {version} did its main job in {millis} ms:
   database  PostgreSQL {postgres}, private to this process
   org       demo, {org} ({org_news})
   account   {name}, {account}, a service account that owns the org
-  token     {secret}, good for 365 days ({token_news})
+  token     {secret}, good until {token_end} ({token_news})
   exchange  the token gave a JWT of {jwt_len} bytes for {life} s, with {rights} rights on the org
   verified  its {alg} signature, issuer, audience and time, with published key {kid}
 "#,
@@ -234,6 +235,7 @@ Countersign {version} did its main job in {millis} ms:
         org_news = news(done.org_is_new),
         name = done.account.name,
         account = done.account.id,
+        token_end = day(done.token.expire_time.as_ref()),
         token_news = news(done.token_is_new),
         jwt_len = done.jwt_len,
         life = done.claims["exp"].as_i64().unwrap_or(0) - done.claims["iat"].as_i64().unwrap_or(0),
@@ -242,6 +244,12 @@ Countersign {version} did its main job in {millis} ms:
         kid = done.kid,
     );
     Ok(writeln!(std::io::stdout(), "{text}")?)
+}
+
+/// The day of a time, in UTC.
+fn day(time: Option<&prost_types::Timestamp>) -> String {
+    let time = time.and_then(|time| OffsetDateTime::from_unix_timestamp(time.seconds).ok());
+    time.map_or_else(|| "it is revoked".to_owned(), |time| time.date().to_string())
 }
 
 /// Commands to paste while the server runs.

@@ -115,6 +115,10 @@ impl Own {
 
 impl Drop for Own {
     fn drop(&mut self) {
+        if self.postgres.is_some() {
+            // A stopped process would not hear that it is to end.
+            self.signal(Signal::SIGCONT);
+        }
         if let Some(postgres) = self.postgres.take() {
             postgres.stop_immediately();
         }
