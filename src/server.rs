@@ -41,15 +41,18 @@ pub async fn run(
         jobs::report(&reporter, false, false).await;
         let _ = stopping.send(());
     };
+    // Said of the listener: what the builder is told counts only for one that it binds itself.
+    // With Nagle's algorithm the trailers of each answer wait for the client's acknowledgement.
+    let incoming =
+        TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(Duration::from_secs(60)));
     let serving = Server::builder()
         .accept_http1(true)
-        .tcp_nodelay(true)
         .http2_max_header_list_size(options.max_header_size)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .max_concurrent_streams(256)
         .add_routes(Routes::from(app))
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener), drain);
+        .serve_with_incoming_shutdown(incoming, drain);
     let limit = async {
         // The sender goes unsent only when serving itself has ended.
         if stopped.await.is_ok() {
