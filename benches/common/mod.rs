@@ -1,0 +1,389 @@
+//! What both benches stand on: a private PostgreSQL, `serve` as child processes of the
+//! release binary, something to exchange, and the statistics.
+#![allow(dead_code, reason = "neither bench needs all of it")]
+
+use std::fmt::Display;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _, stdout};
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use countersign::db::pool;
+use countersign::dev::{connect_options, os, postgres};
+use countersign::grpc::pb;
+use countersign::keys::seal::MasterKeys;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use pb::account_service_client::AccountServiceClient;
+use pb::org_service_client::OrgServiceClient;
+use pb::token_service_client::TokenServiceClient;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
+use tonic::metadata::MetadataValue;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+
+/// The `iss` of everything; nobody resolves it.
+pub const ISSUER: &str = "https://id.example";
+/// Whom the JWTs are for.
+pub const AUDIENCE: &str = "https://billing.example";
+
+/// A line at once, so that a long set-up does not look like a hang.
+pub fn progress(line: impl Display) {
+    println!("{line}");
+    let _ = stdout().flush();
+}
+
+/// The value of `--name VALUE`, or what holds without it. `cargo bench` adds `--bench`.
+pub fn option<T: std::str::FromStr>(name: &str, default: T) -> Result<T> {
+    let mut arguments = std::env::args().skip_while(|argument| argument != name);
+    if arguments.next().is_none() {
+        return Ok(default);
+    }
+    let value = arguments.next().with_context(|| format!("{name} needs a value"))?;
+    value.parse().map_err(|_| anyhow!("{name} {value}: not understood"))
+}
+
+/// Refuses what is no option of the bench.
+pub fn only_options(known: &[&str]) -> Result<()> {
+    for argument in std::env::args().skip(1).filter(|argument| argument.starts_with("--")) {
+        let fits = argument == "--bench" || known.contains(&argument.as_str());
+        ensure!(fits, "{argument}: unknown; there are {}", known.join(" N, ") + " N");
+    }
+    Ok(())
+}
+
+/// Which cores the server and everything else have, where there are two.
+#[derive(Clone, Copy, Debug)]
+pub struct Cores {
+    pub server: usize,
+    pub others: usize,
+}
+
+impl Cores {
+    /// The first two that we may use.
+    pub fn find() -> Option<Self> {
+        let allowed = sched_getaffinity(Pid::from_raw(0)).ok()?;
+        let mut free = (0..CpuSet::count()).filter(|&core| allowed.is_set(core).unwrap_or(false));
+        Some(Self { server: free.next()?, others: free.next()? })
+    }
+}
+
+/// Keeps the calling thread, and what it starts from now on, on one core.
+pub fn pin(core: Option<usize>) -> Result<()> {
+    let Some(core) = core else { return Ok(()) };
+    let mut set = CpuSet::new();
+    set.set(core)?;
+    Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
+}
+
+/// A directory of its own, removed at the end.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A migrated database with an operator, on a private PostgreSQL server that ends with us.
+pub struct Deployment {
+    scratch: Scratch,
+    pub operator: String,
+    pub server: &'static postgres::Server,
+}
+
+const DATABASE: &str = "countersign";
+
+impl Deployment {
+    /// As in production: `create database`, `migrate`, `bootstrap`.
+    pub async fn make() -> Result<Self> {
+        os::forget_pg_environment();
+        progress("starting a private PostgreSQL");
+        let server = postgres::for_tests();
+        let mut maintenance = PgConnection::connect_with(&connect_options(server, "postgres")).await?;
+        let create = format!("create database {DATABASE}");
+        sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut maintenance).await?;
+        maintenance.close().await?;
+
+        let scratch = std::env::temp_dir().join(format!("countersign-bench-{}", std::process::id()));
+        std::fs::create_dir_all(&scratch)?;
+        let mut made = Self { scratch: Scratch(scratch), operator: String::new(), server };
+        std::fs::write(made.master_key(), MasterKeys::new_file().as_bytes())?;
+        progress("migrate, bootstrap");
+        made.run(countersign("migrate"))?;
+        let token = made.scratch.0.join("operator.token");
+        let mut bootstrap = countersign("bootstrap");
+        bootstrap.arg("--output").arg(&token);
+        made.run(bootstrap)?;
+        std::fs::read_to_string(&token)?.trim().clone_into(&mut made.operator);
+        Ok(made)
+    }
+
+    fn run(&self, mut command: Command) -> Result<()> {
+        let output = self.configure(&mut command).output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
+    fn configure<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        let socket = self.server.socket_dir().display().to_string().replace('/', "%2F");
+        let url = format!("postgres://{}@localhost/{DATABASE}?host={socket}", self.server.user());
+        command
+            .env("COUNTERSIGN_DATABASE_URL", url)
+            .env("COUNTERSIGN_ISSUER", ISSUER)
+            .env("COUNTERSIGN_MASTER_KEY_FILE", self.master_key())
+    }
+
+    fn master_key(&self) -> PathBuf {
+        self.scratch.0.join("master.key")
+    }
+
+    /// The keys that seal the database's secrets.
+    pub fn master_keys(&self) -> Result<MasterKeys> {
+        Ok(MasterKeys::read(&self.master_key())?)
+    }
+
+    /// How to connect to the database.
+    pub fn options(&self) -> PgConnectOptions {
+        connect_options(self.server, DATABASE)
+    }
+
+    /// Connections of our own to the database.
+    pub fn pool(&self, connections: u32) -> PgPool {
+        pool::lazy(self.options(), connections)
+    }
+
+    /// Starts `serve` with these flags, and waits until it is ready.
+    pub fn serve(&self, flags: &[&str]) -> Result<Served> {
+        let mut command = countersign("serve");
+        command.args(["--listen", "127.0.0.1:0", "--log-format", "json", "--reflection", "false"]);
+        self.configure(command.args(flags));
+        Served::start(&mut command)
+    }
+}
+
+/// The binary beside this one, without what the environment says to it.
+fn countersign(subcommand: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"COUNTERSIGN_") {
+            command.env_remove(name);
+        }
+    }
+    command.arg(subcommand);
+    command
+}
+
+/// A server in a process of its own, which ends with this value, and with us.
+pub struct Served {
+    child: Child,
+    /// `127.0.0.1:PORT`.
+    pub address: String,
+    /// From its start to its being ready.
+    pub took: Duration,
+}
+
+impl Served {
+    /// Starts it and reads standard error until a line of JSON says `ready` and the address.
+    /// The thread that calls must outlive it.
+    pub fn start(command: &mut Command) -> Result<Self> {
+        os::die_with_parent(command, Signal::SIGKILL);
+        let began = Instant::now();
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let stderr = child.stderr.take().context("no standard error")?;
+        let mut served = Self { child, address: String::new(), took: Duration::ZERO };
+        let mut log = BufReader::new(stderr);
+        let mut line = String::new();
+        while !line.contains("\"ready\"") {
+            line.clear();
+            ensure!(log.read_line(&mut line)? > 0, "the server ended before it was ready");
+        }
+        served.took = began.elapsed();
+        let ready: serde_json::Value = serde_json::from_str(&line)?;
+        ready["address"].as_str().context("no address")?.clone_into(&mut served.address);
+        // What it says later is shown: it should say nothing.
+        std::thread::spawn(move || {
+            for line in log.by_ref().lines().map_while(Result::ok) {
+                if !line.contains("\"INFO\"") {
+                    eprintln!("{line}");
+                }
+            }
+        });
+        Ok(served)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its resident memory, in KB.
+    pub fn resident_kb(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        Ok(line.trim().trim_end_matches("kB").trim().parse()?)
+    }
+
+    /// A client of it with this bearer.
+    pub async fn client(&self, bearer: &str) -> Result<Client> {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address))?.tcp_nodelay(true);
+        Ok(Client { channel: endpoint.connect().await?, bearer: Bearer::new(bearer)? })
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = kill(Pid::from_raw(self.pid().cast_signed()), Signal::SIGTERM);
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(3) {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Adds the bearer to each call.
+#[derive(Clone)]
+pub struct Bearer(MetadataValue<tonic::metadata::Ascii>);
+
+impl Bearer {
+    fn new(text: &str) -> Result<Self> {
+        Ok(Self(format!("Bearer {text}").parse()?))
+    }
+}
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("authorization", self.0.clone());
+        Ok(request)
+    }
+}
+
+/// A client of all three services with one credential.
+#[derive(Clone)]
+pub struct Client {
+    channel: Channel,
+    bearer: Bearer,
+}
+
+type Bearing = InterceptedService<Channel, Bearer>;
+
+impl Client {
+    /// On the same connection, with another credential.
+    pub fn with(&self, bearer: &str) -> Result<Self> {
+        Ok(Self { channel: self.channel.clone(), bearer: Bearer::new(bearer)? })
+    }
+
+    pub fn accounts(&self) -> AccountServiceClient<Bearing> {
+        AccountServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+    }
+
+    pub fn orgs(&self) -> OrgServiceClient<Bearing> {
+        OrgServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+    }
+
+    pub fn tokens(&self) -> TokenServiceClient<Bearing> {
+        TokenServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+    }
+
+    /// A new org with one resource.
+    pub async fn make_org(&self, slug: &str, resource: &str) -> Result<String> {
+        let request = pb::CreateOrgRequest {
+            slug: slug.into(),
+            display_name: slug.into(),
+            owner: Some(pb::create_org_request::Owner::OwnerServiceAccountName("root".into())),
+            ..Default::default()
+        };
+        let org = self.orgs().create_org(request).await?.into_inner().org.context("no org")?.id;
+        let request =
+            pb::CreateResourceRequest { org_id: org.clone(), path: resource.into(), ..Default::default() };
+        self.orgs().create_resource(request).await?;
+        Ok(org)
+    }
+
+    /// A service account with these grants of permissions: its id.
+    pub async fn make_account(&self, org_id: &str, name: &str, grants: &[(&str, &str)]) -> Result<String> {
+        let request = pb::CreateServiceAccountRequest {
+            org_id: org_id.into(),
+            name: name.into(),
+            grants: grants.iter().map(|(permission, resource)| grant(permission, resource)).collect(),
+            ..Default::default()
+        };
+        let made = self.accounts().create_service_account(request).await?.into_inner();
+        Ok(made.account.context("no account")?.id)
+    }
+
+    /// A token: its id and its text.
+    pub async fn make_token(&self, org_id: &str, account_id: &str) -> Result<(String, String)> {
+        let request = pb::CreateTokenRequest {
+            org_id: org_id.into(),
+            account_id: account_id.into(),
+            ..Default::default()
+        };
+        let made = self.tokens().create_token(request).await?.into_inner();
+        Ok((made.token.context("no token")?.id, made.secret))
+    }
+}
+
+/// A grant of a permission.
+pub fn grant(permission: &str, resource: &str) -> pb::Grant {
+    let right = Some(pb::grant::Right::Permission(permission.into()));
+    pb::Grant { right, resource: resource.into(), ..Default::default() }
+}
+
+/// Numbers, sorted.
+#[derive(Clone, Debug)]
+pub struct Sorted(Vec<f64>);
+
+impl FromIterator<f64> for Sorted {
+    fn from_iter<I: IntoIterator<Item = f64>>(numbers: I) -> Self {
+        let mut numbers: Vec<f64> = numbers.into_iter().collect();
+        numbers.sort_by(f64::total_cmp);
+        Self(numbers)
+    }
+}
+
+impl Deref for Sorted {
+    type Target = [f64];
+
+    fn deref(&self) -> &[f64] {
+        &self.0
+    }
+}
+
+impl Sorted {
+    /// The smallest number that this share of all does not exceed.
+    pub fn quantile(&self, share: f64) -> f64 {
+        let rank = (share * self.len() as f64).ceil() as usize;
+        self.get(rank.clamp(1, self.len().max(1)) - 1).copied().unwrap_or(f64::NAN)
+    }
+
+    pub fn median(&self) -> f64 {
+        self.quantile(0.5)
+    }
+
+    pub fn max(&self) -> f64 {
+        self.quantile(1.0)
+    }
+
+    /// `median (min–max)`.
+    pub fn show(&self, digits: usize) -> String {
+        let (median, min, max) = (self.median(), self.quantile(0.0), self.max());
+        format!("{median:.digits$} ({min:.digits$}–{max:.digits$})")
+    }
+}
+
+/// The path of this very binary.
+pub fn myself() -> Result<PathBuf> {
+    std::env::current_exe().context("our own path")
+}

@@ -1,0 +1,108 @@
+//! The ceiling of the transport: a bare tonic server that answers each call with 300 bytes.
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::task::{Context, Poll};
+
+use anyhow::Result;
+use bytes::{Buf as _, BufMut as _, Bytes};
+use tokio::net::TcpListener;
+use tonic::body::Body;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::server::{Grpc, NamedService, UnaryService};
+use tonic::service::Routes;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status};
+use tower::Service;
+
+/// The hidden argument that makes the bench this server.
+pub const ARGUMENT: &str = "--serve-echo";
+/// The path of its one method.
+pub const PATH: &str = "/bench.Echo/Echo";
+
+/// Serves until it is killed; on the same kind of runtime as `serve`.
+pub fn run() -> Result<()> {
+    tokio::runtime::Runtime::new()?.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        eprintln!(r#"{{"message":"ready","address":"{}"}}"#, listener.local_addr()?);
+        let echo = Echo { answer: Bytes::from_static(&[b'x'; 300]) };
+        let mut routes = Routes::builder();
+        routes.add_service(echo);
+        // The builder's own `tcp_nodelay` does not reach a listener that is given.
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        Ok(Server::builder().add_routes(routes.routes()).serve_with_incoming(incoming).await?)
+    })
+}
+
+#[derive(Clone)]
+struct Echo {
+    answer: Bytes,
+}
+
+impl NamedService for Echo {
+    const NAME: &str = "bench.Echo";
+}
+
+impl Service<http::Request<Body>> for Echo {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = std::pin::Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        // As the code that tonic generates does.
+        let method = self.clone();
+        Box::pin(async move { Ok(Grpc::new(Raw).unary(method, request).await) })
+    }
+}
+
+impl UnaryService<Bytes> for Echo {
+    type Response = Bytes;
+    type Future = Ready<Result<Response<Bytes>, Status>>;
+
+    fn call(&mut self, _: Request<Bytes>) -> Self::Future {
+        ready(Ok(Response::new(self.answer.clone())))
+    }
+}
+
+/// Messages as the bytes that they are.
+#[derive(Clone, Copy)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Raw;
+    type Decoder = Raw;
+
+    fn encoder(&mut self) -> Raw {
+        Raw
+    }
+
+    fn decoder(&mut self) -> Raw {
+        Raw
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
+    }
+}

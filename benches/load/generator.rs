@@ -1,0 +1,178 @@
+//! The load: a closed loop on 4 connections with 16 streams each, plain HTTP/2 with
+//! messages that were encoded before, so that a call costs the generator the same
+//! whatever it calls.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use bytes::{BufMut as _, Bytes, BytesMut};
+use h2::client::{self, SendRequest};
+use http::{HeaderMap, Method, Version, header};
+use prost::Message;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+pub const CONNECTIONS: usize = 4;
+pub const STREAMS: usize = 16;
+
+/// Before a slice counts.
+const RAMP: Duration = Duration::from_millis(300);
+
+/// Calls of one method: the messages in turn, from the first again after the last.
+pub struct Calls {
+    request: http::Request<()>,
+    messages: Vec<Bytes>,
+    next: AtomicUsize,
+}
+
+impl Calls {
+    pub fn new(address: &str, path: &str, bearer: Option<&str>, messages: Vec<Bytes>) -> Result<Self> {
+        let mut request = http::Request::builder()
+            .method(Method::POST)
+            .version(Version::HTTP_2)
+            .uri(format!("http://{address}{path}"))
+            .header("te", "trailers")
+            .header(header::CONTENT_TYPE, "application/grpc");
+        if let Some(bearer) = bearer {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {bearer}"));
+        }
+        Ok(Self { request: request.body(())?, messages, next: AtomicUsize::new(0) })
+    }
+
+    fn message(&self) -> Bytes {
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        self.messages[next % self.messages.len()].clone()
+    }
+}
+
+/// A message as it goes over the wire: not compressed, its length, itself.
+pub fn framed(message: &impl Message) -> Bytes {
+    let body = message.encode_to_vec();
+    let mut frame = BytesMut::with_capacity(body.len() + 5);
+    frame.put_u8(0);
+    frame.put_u32(body.len() as u32);
+    frame.put(body.as_slice());
+    frame.freeze()
+}
+
+/// What a slice of load came to, with what `meter` counted over the same time.
+pub struct Slice<M> {
+    pub requests: f64,
+    pub seconds: f64,
+    pub before: M,
+    pub after: M,
+    /// In microseconds.
+    pub latencies: Vec<f64>,
+    /// All requests, those before and after the measured time too.
+    pub all: f64,
+}
+
+/// So many calls on one connection, as many at once as it has streams, without measuring.
+pub async fn pass(address: &str, calls: &Arc<Calls>, count: usize) -> Result<()> {
+    let send = connect(address).await?;
+    let left = Arc::new(AtomicUsize::new(count));
+    let mut streams = JoinSet::new();
+    for _ in 0..STREAMS {
+        let (mut send, calls, left) = (send.clone(), calls.clone(), left.clone());
+        streams.spawn(async move {
+            let take = |left: usize| left.checked_sub(1);
+            while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
+                call(&mut send, &calls).await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(stream) = streams.join_next().await {
+        stream??;
+    }
+    Ok(())
+}
+
+/// Loads for a while. A call that is not answered well ends the bench.
+pub async fn load<M>(
+    address: &str,
+    calls: &Arc<Calls>,
+    lasts: Duration,
+    meter: impl Fn() -> Result<M>,
+) -> Result<Slice<M>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let done = Arc::new(AtomicUsize::new(0));
+    let latencies = Arc::new(Mutex::new(Vec::new()));
+    let mut streams = JoinSet::new();
+    for _ in 0..CONNECTIONS {
+        let send = connect(address).await?;
+        for _ in 0..STREAMS {
+            let (mut send, calls) = (send.clone(), calls.clone());
+            let (stop, done, latencies) = (stop.clone(), done.clone(), latencies.clone());
+            streams.spawn(async move {
+                let mut mine = Vec::with_capacity(1 << 12);
+                while !stop.load(Ordering::Relaxed) {
+                    let began = Instant::now();
+                    call(&mut send, &calls).await?;
+                    mine.push((began, began.elapsed()));
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+                latencies.lock().unwrap_or_else(PoisonError::into_inner).extend(mine);
+                anyhow::Ok(())
+            });
+        }
+    }
+    tokio::time::sleep(RAMP).await;
+    let (first, began, before) = (done.load(Ordering::Relaxed), Instant::now(), meter()?);
+    tokio::time::sleep(lasts).await;
+    let (last, took, after) = (done.load(Ordering::Relaxed), began.elapsed(), meter()?);
+    stop.store(true, Ordering::Relaxed);
+    while let Some(stream) = streams.join_next().await {
+        stream??;
+    }
+    ensure!(last > first, "no call was answered");
+    let latencies = latencies.lock().unwrap_or_else(PoisonError::into_inner);
+    let counted = latencies.iter().filter(|(at, _)| *at >= began && *at < began + took);
+    Ok(Slice {
+        requests: (last - first) as f64,
+        seconds: took.as_secs_f64(),
+        before,
+        after,
+        latencies: counted.map(|(_, latency)| latency.as_secs_f64() * 1e6).collect(),
+        all: done.load(Ordering::Relaxed) as f64,
+    })
+}
+
+async fn connect(address: &str) -> Result<SendRequest<Bytes>> {
+    let socket = TcpStream::connect(address).await?;
+    socket.set_nodelay(true)?;
+    let mut builder = client::Builder::new();
+    builder.initial_window_size(1 << 20).initial_connection_window_size(1 << 24);
+    let (send, connection) = builder.handshake(socket).await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            eprintln!("a connection of the generator: {error}");
+        }
+    });
+    Ok(send)
+}
+
+async fn call(send: &mut SendRequest<Bytes>, calls: &Calls) -> Result<()> {
+    std::future::poll_fn(|context| send.poll_ready(context)).await?;
+    let (answer, mut stream) = send.send_request(calls.request.clone(), false)?;
+    stream.send_data(calls.message(), true)?;
+    let answer = answer.await?;
+    succeeded(answer.headers(), false)?;
+    let mut body = answer.into_body();
+    while let Some(data) = body.data().await {
+        let data = data?;
+        body.flow_control().release_capacity(data.len())?;
+    }
+    let trailers = body.trailers().await?.context("an answer without trailers")?;
+    succeeded(&trailers, true)
+}
+
+fn succeeded(headers: &HeaderMap, last: bool) -> Result<()> {
+    match headers.get("grpc-status") {
+        None if !last => Ok(()),
+        Some(code) if code == "0" => Ok(()),
+        code => bail!("a call failed: {code:?} {:?}", headers.get("grpc-message")),
+    }
+}
