@@ -116,6 +116,7 @@ async fn run(rounds: usize, lasts: Duration, cores: Option<Cores>) -> Result<()>
     let statements = transactions(&tenant.db).await? - before - background * began.elapsed().as_secs_f64();
 
     report(&all, statements);
+    progress(format_args!("\nfilling the cache with {COLD} tokens"));
     let filling = warm.resident_kb()?;
     Target::new(&warm, EXCHANGE, None, exchanges)?.first_pass(COLD).await?;
     let more = COLD - WARM;
