@@ -1,8 +1,6 @@
 //! Everything that is behind a token, in two indexed reads: where it lives, and the
 //! token with its secrets, account, org and grants.
 
-use std::sync::OnceLock;
-
 use sqlx::PgPool;
 use sqlx::types::Json;
 
@@ -101,6 +99,5 @@ pub async fn find(db: &PgPool, token_id: TokenId) -> Result<Option<Principal>> {
         account_version: row.account_version,
         grants: row.grants.iter().map(grant).collect::<Result<_>>()?,
         named_by_org: permissions(&row.named_by_org)?.into_iter().collect(),
-        effective: OnceLock::new(),
     }))
 }

@@ -27,8 +27,7 @@ pub struct Origin {
 #[derive(Clone)]
 pub struct Caller {
     principal: Arc<Principal>,
-    /// What it holds, where that is less than its token holds.
-    rights: Option<Rights>,
+    rights: Rights,
     /// What its JWT carries, where that is less than the token it was made from.
     narrowed_to: Option<Rights>,
     pub origin: Origin,
@@ -40,7 +39,7 @@ impl Caller {
     /// is now.
     pub fn new(principal: Arc<Principal>, narrowed_to: Option<Rights>, origin: Origin) -> Self {
         let held = principal.effective_rights();
-        let rights = narrowed_to.as_ref().map(|carried| held.meet(carried));
+        let rights = narrowed_to.as_ref().map_or_else(|| held.clone(), |carried| held.meet(carried));
         Self { principal, rights, narrowed_to, origin }
     }
 
@@ -58,13 +57,9 @@ impl Caller {
         self.principal.org_id
     }
 
-    fn rights(&self) -> &Rights {
-        self.rights.as_ref().unwrap_or_else(|| self.principal.effective_rights())
-    }
-
     /// The permissions that the credential holds on the whole of its org, sorted.
     pub fn permissions(&self) -> Vec<String> {
-        self.rights().on_org(&self.principal.named_by_org).iter().map(Permission::to_string).collect()
+        self.rights.on_org(&self.principal.named_by_org).iter().map(Permission::to_string).collect()
     }
 
     /// A platform administrator: holds `platform.accounts` in the system org.
@@ -74,13 +69,13 @@ impl Caller {
 
     /// Whether it holds this permission of the platform.
     pub fn holds_platform(&self, permission: &Permission) -> bool {
-        self.home() == SYSTEM_ORG && self.rights().cover(permission, &Node::Org)
+        self.home() == SYSTEM_ORG && self.rights.cover(permission, &Node::Org)
     }
 
     /// Whether it holds the permission anywhere at all: what closes an RPC to those
     /// who never could, before the message is looked at.
     pub fn holds_somewhere(&self, permission: &Permission) -> bool {
-        self.rights().hold_somewhere(permission)
+        self.rights.hold_somewhere(permission)
             || (self.is_operator() && Rights::of_owner().hold_somewhere(permission))
     }
 
@@ -97,8 +92,8 @@ impl Caller {
     pub fn acting_in(&self, org: Option<OrgId>) -> Result<Acting<'_>> {
         let org_id = org.unwrap_or(self.home());
         let rights = match (org_id == self.home(), self.is_operator()) {
-            (true, false) => Cow::Borrowed(self.rights()),
-            (true, true) => Cow::Owned(self.rights().clone().join(Rights::of_owner())),
+            (true, false) => Cow::Borrowed(&self.rights),
+            (true, true) => Cow::Owned(self.rights.clone().join(Rights::of_owner())),
             (false, true) => Cow::Owned(Rights::of_owner()),
             (false, false) => return Err(Error::not_found("org", org_id)),
         };

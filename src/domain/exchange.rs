@@ -1,7 +1,6 @@
 //! The decision of an exchange: a good token and what was asked for, to what the
 //! access token says.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -77,11 +76,7 @@ pub fn decide(
     let not_held = request.scopes.iter().filter(|scope| !held.hold_somewhere(scope));
     refuse_scopes(not_held)?;
     let narrowed = !request.scopes.is_empty() || principal.restrictions.narrow_rights();
-    let given = if request.scopes.is_empty() {
-        Cow::Borrowed(held)
-    } else {
-        Cow::Owned(held.narrowed(&request.scopes, &[]))
-    };
+    let given = if request.scopes.is_empty() { held } else { held.narrowed(&request.scopes, &[]) };
 
     let issued_at = now.unix_timestamp();
     let ttl = request.ttl.unwrap_or(DEFAULT_ACCESS_TOKEN_LIFE);

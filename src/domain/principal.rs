@@ -2,7 +2,6 @@
 //! authenticated call need, as it was read together.
 
 use std::collections::BTreeSet;
-use std::sync::OnceLock;
 
 use time::OffsetDateTime;
 
@@ -79,8 +78,6 @@ pub struct Principal {
     pub grants: Vec<HeldGrant>,
     /// The application permissions that roles and grants of the org name; filled where an owner's list needs them.
     pub named_by_org: BTreeSet<Permission>,
-    /// Worked out at the first use, and then kept: what is read together does not change.
-    pub effective: OnceLock<Rights>,
 }
 
 impl Principal {
@@ -91,12 +88,13 @@ impl Principal {
 
     /// What the token can do now: the account's rights within the token's lists.
     /// The one answer for exchange, introspection and access alike.
-    pub fn effective_rights(&self) -> &Rights {
-        self.effective.get_or_init(|| {
-            let Restrictions { scopes, resources, .. } = &self.restrictions;
-            let held = self.account_rights();
-            if self.restrictions.narrow_rights() { held.narrowed(scopes, resources) } else { held }
-        })
+    pub fn effective_rights(&self) -> Rights {
+        let Restrictions { scopes, resources, .. } = &self.restrictions;
+        if self.restrictions.narrow_rights() {
+            self.account_rights().narrowed(scopes, resources)
+        } else {
+            self.account_rights()
+        }
     }
 
     /// The ids of the roles that the account holds on the whole org; `member` always.
@@ -164,7 +162,6 @@ pub(crate) mod tests {
                 })
                 .collect(),
             named_by_org: BTreeSet::new(),
-            effective: OnceLock::new(),
         }
     }
 
