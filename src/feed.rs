@@ -17,8 +17,10 @@ use crate::state::State;
 
 /// The channel on which changes wake the nodes.
 pub const CHANNEL: &str = "countersign_feed";
-/// How often the feed is looked at when nothing wakes us.
-const POLL: Duration = Duration::from_secs(1);
+/// How often the feed is looked at when nothing wakes us. Together with the time that a look
+/// may take this is less than the 2 s of silence after which entries are read again: a
+/// database that hangs is known to be gone before anybody waits for it.
+const POLL: Duration = Duration::from_millis(800);
 /// How long a look may take before the database counts as gone.
 const POLL_TIMEOUT: Duration = Duration::from_secs(1);
 

@@ -28,7 +28,7 @@ use failures::Failures;
 /// How far behind the feed may be before an entry is looked at again on use.
 const MAX_LAG: Duration = Duration::from_secs(2);
 /// How long one look at the database may take.
-const LOAD_TIMEOUT: Duration = Duration::from_secs(2);
+const LOAD_TIMEOUT: Duration = Duration::from_secs(1);
 /// Looks that may be under way or waiting at once; more are shed.
 const MAX_LOADS: usize = 256;
 /// How often a look is repeated that a change crossed.
