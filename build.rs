@@ -32,6 +32,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut prost = tonic_prost_build::Config::new();
     prost.skip_debug(&redacted.paths);
+    // Sorted maps, so that the same message always has the same bytes: a replay compares their hash.
+    prost.btree_map(["."]);
     tonic_prost_build::configure().compile_fds_with_config(compiler.file_descriptor_set(), prost)?;
     Ok(())
 }

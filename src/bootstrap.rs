@@ -5,11 +5,12 @@ use std::time::Duration;
 use sqlx::PgConnection;
 
 use crate::clock::random;
-use crate::db::accounts::{Account, NewServiceAccount};
+use crate::db::accounts::{Account, NewAccount};
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::grants::Grant;
 use crate::db::tokens::NewToken;
 use crate::db::{self, retrying};
+use crate::domain::accounts::Settings;
 use crate::domain::ids::{AccountId, GrantId, SYSTEM_ORG, TokenId};
 use crate::domain::names::{AccountName, DisplayName, Email, Invalid, Profile, Slug};
 use crate::domain::permissions::{Permission, Right};
@@ -117,14 +118,15 @@ async fn create_operator(state: &State, tx: &mut PgConnection) -> Result<(Accoun
     let username = constant(Email::parse(&format!("{OPERATOR}@{SYSTEM}.{}", state.issuer_host())))?;
     let now = state.clock.now();
     db::orgs::insert(&mut *tx, SYSTEM_ORG, &slug, &title, now).await?;
-    let new = NewServiceAccount {
+    let new = NewAccount {
         account_id: state.clock.new_id(),
         org_id: SYSTEM_ORG,
-        name: &name,
+        name: Some(&name),
         username: &username,
         profile: &Profile::default(),
         contact_email: None,
         description: None,
+        settings: &Settings::default(),
         deactivated: false,
     };
     db::accounts::insert(&mut *tx, &new, now).await?;

@@ -1,12 +1,15 @@
 //! `accounts`, `usernames`, `memberships` and `account_orgs`.
 
+use serde_json::{Map, Value};
+use sqlx::types::Json;
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{constraint, one_row};
+use super::{account_links, constraint, damaged, one_row};
+use crate::domain::accounts::{AccountState, Attributes, Link, Settings};
 use crate::domain::ids::{AccountId, OrgId};
-use crate::domain::names::{AccountName, Description, Email, Profile};
+use crate::domain::names::{AccountName, Description, Email, LinkKind, LinkSlug, Profile};
 use crate::domain::pages::{COUNTED, Page};
 use crate::domain::principal::AccountKind;
 use crate::error::{Error, Reason, Result};
@@ -27,6 +30,11 @@ pub struct Account {
     pub zoneinfo: Option<String>,
     pub contact_email: Option<String>,
     pub description: Option<String>,
+    pub email_notifications: Option<bool>,
+    pub attributes: Option<Json<Map<String, Value>>>,
+    /// Kind, enabled, slug of each.
+    pub links: Option<Json<Vec<(String, bool, String)>>>,
+    pub password_time: Option<OffsetDateTime>,
     pub revision: i64,
     pub deactivate_time: Option<OffsetDateTime>,
     pub delete_time: Option<OffsetDateTime>,
@@ -45,6 +53,33 @@ impl Account {
         AccountKind::parse(&self.kind).ok_or_else(|| Error::internal("a stored account kind is unknown"))
     }
 
+    /// Where it is in its life.
+    pub fn state(&self) -> Result<AccountState> {
+        let (deactivated, deleted) = (self.deactivate_time.is_some(), self.delete_time.is_some());
+        Ok(AccountState::of(self.kind()?, self.password_time.is_some(), deactivated, deleted))
+    }
+
+    /// The name of a service account.
+    pub fn name(&self) -> Result<Option<AccountName>> {
+        self.name.as_deref().map(AccountName::parse).transpose().map_err(damaged("account name"))
+    }
+
+    /// What it keeps for itself and for applications.
+    pub fn settings(&self) -> Result<Settings> {
+        let links = self.links.as_ref().map_or(&[][..], |links| links.0.as_slice());
+        let link = |(kind, enabled, slug): &(String, bool, String)| {
+            let kind = LinkKind::parse(kind).map_err(damaged("kind of link"))?;
+            let slug = LinkSlug::parse(slug).map_err(damaged("slug of a link"))?;
+            Ok((kind, Link { enabled: *enabled, slug }))
+        };
+        let attributes = self.attributes.as_ref().map(|kept| kept.0.clone()).unwrap_or_default();
+        Ok(Settings {
+            email_notifications: self.email_notifications,
+            links: links.iter().map(link).collect::<Result<_>>()?,
+            attributes: Attributes::kept(attributes),
+        })
+    }
+
     /// OIDC claims about it.
     pub fn profile(&self) -> Profile {
         Profile {
@@ -58,30 +93,43 @@ impl Account {
     }
 }
 
-/// The columns of [`Account`], with what comes after `from accounts`.
+/// The columns of [`Account`], with what comes after `from accounts a`.
 macro_rules! select_accounts {
     ($rest:tt, $($arg:expr),* $(,)?) => {
         sqlx::query_as!(
             Account,
-            "select org_id, account_id, kind, name, username, display_name, given_name, family_name, phone_number,
-                    locale, zoneinfo, contact_email, description, revision, deactivate_time, delete_time,
-                    create_time, update_time
-             from accounts " + $rest,
+            r#"select org_id, account_id, kind, name, username, display_name, given_name, family_name, phone_number,
+                      locale, zoneinfo, contact_email, description, email_notifications,
+                      attributes as "attributes: Json<Map<String, Value>>",
+                      (select jsonb_agg(jsonb_build_array(l.kind, l.enabled, l.slug) order by l.kind)
+                       from account_links l where l.org_id = a.org_id and l.account_id = a.account_id)
+                          as "links: Json<Vec<(String, bool, String)>>",
+                      password_time, revision, deactivate_time, delete_time, create_time, update_time
+               from accounts a "# + $rest,
             $($arg),*
         )
     };
 }
 
-/// A service account to be made.
-pub struct NewServiceAccount<'a> {
+/// An account to be made.
+pub struct NewAccount<'a> {
     pub account_id: AccountId,
     pub org_id: OrgId,
-    pub name: &'a AccountName,
+    /// The name of a service account; none makes a user.
+    pub name: Option<&'a AccountName>,
     pub username: &'a Email,
     pub profile: &'a Profile,
     pub contact_email: Option<&'a Email>,
     pub description: Option<&'a Description>,
+    pub settings: &'a Settings,
     pub deactivated: bool,
+}
+
+impl NewAccount<'_> {
+    /// A person or a workload.
+    pub fn kind(&self) -> AccountKind {
+        if self.name.is_some() { AccountKind::ServiceAccount } else { AccountKind::User }
+    }
 }
 
 /// The account, deleted ones not.
@@ -141,46 +189,28 @@ pub async fn lock(tx: &mut PgConnection, org_id: OrgId, account_id: AccountId) -
     Ok(query.fetch_optional(tx).await?)
 }
 
-/// A new service account, with its username and its membership at home.
+/// A new account, with its username, its links and its membership at home.
 ///
 /// # Errors
-/// `RESOURCE_EXISTS` or `NAME_HELD_BY_DELETED_ACCOUNT` for its name, `RESOURCE_EXISTS` for its username.
-pub async fn insert(
-    tx: &mut PgConnection,
-    new: &NewServiceAccount<'_>,
-    now: OffsetDateTime,
-) -> Result<Account> {
+/// `RESOURCE_EXISTS` or `NAME_HELD_BY_DELETED_ACCOUNT` for its name or username, `USE_INVITATION` for a
+/// user who has an account elsewhere, `RESOURCE_EXISTS` for the slug of a link.
+pub async fn insert(tx: &mut PgConnection, new: &NewAccount<'_>, now: OffsetDateTime) -> Result<Account> {
     let (org_id, account_id) = (new.org_id.uuid(), new.account_id.uuid());
-    if let Some(held) = find_by_name(&mut *tx, new.org_id, new.name).await? {
-        return Err(match held.delete_time {
-            Some(_) => Reason::NameHeldByDeletedAccount.into(),
-            None => Error::exists("account", new.name),
-        });
+    if let Some(name) = new.name {
+        free_name(&mut *tx, new.org_id, name).await?;
     }
-    let taken = sqlx::query!(
-        "insert into usernames (username, org_id, account_id) values ($1, $2, $3)",
-        new.username.as_str(),
-        org_id,
-        account_id
-    );
-    let taken = taken.execute(&mut *tx).await.map_err(|error| match constraint(&error) {
-        Some("usernames_pk") => Error::exists("username", new.username),
-        _ => error.into(),
-    })?;
-    one_row(&taken, "taking a username")?;
-    let query = sqlx::query_as!(
-        Account,
+    take_username(&mut *tx, new.org_id, new.account_id, new.kind(), new.username).await?;
+    let attributes = &new.settings.attributes;
+    let query = sqlx::query!(
         "insert into accounts (org_id, account_id, kind, name, name_key, username, display_name, given_name,
-                family_name, phone_number, locale, zoneinfo, contact_email, description, revision, deactivate_time,
-                create_time, update_time)
-         values ($1, $2, 'SERVICE_ACCOUNT', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 1, $14, $15, $15)
-         returning org_id, account_id, kind, name, username, display_name, given_name, family_name, phone_number,
-                locale, zoneinfo, contact_email, description, revision, deactivate_time, delete_time, create_time,
-                update_time",
+                family_name, phone_number, locale, zoneinfo, contact_email, description, email_notifications,
+                attributes, revision, deactivate_time, create_time, update_time)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, 1, $17, $18, $18)",
         org_id,
         account_id,
-        new.name.as_str(),
-        new.name.key(),
+        new.kind().name(),
+        new.name.map(AccountName::as_str),
+        new.name.map(AccountName::key),
         new.username.as_str(),
         new.profile.display_name,
         new.profile.given_name,
@@ -190,13 +220,12 @@ pub async fn insert(
         new.profile.zoneinfo,
         new.contact_email.map(Email::as_str),
         new.description.map(Description::as_str),
+        new.settings.email_notifications,
+        (!attributes.is_empty()).then(|| Json(attributes.object())) as _,
         new.deactivated.then_some(now),
         now
     );
-    let account = query.fetch_one(&mut *tx).await.map_err(|error| match constraint(&error) {
-        Some("accounts_name_unique") => Error::exists("account", new.name),
-        _ => error.into(),
-    })?;
+    one_row(&query.execute(&mut *tx).await.map_err(name_taken)?, "making an account")?;
     let member = sqlx::query!(
         "insert into memberships (org_id, account_id, home_org_id, title, version, create_time)
          values ($1, $2, $1, $3, 1, $4)",
@@ -208,8 +237,61 @@ pub async fn insert(
     one_row(&member.execute(&mut *tx).await?, "making a membership")?;
     let listed =
         sqlx::query!("insert into account_orgs (account_id, org_id) values ($1, $2)", account_id, org_id);
-    one_row(&listed.execute(tx).await?, "listing a membership")?;
-    Ok(account)
+    one_row(&listed.execute(&mut *tx).await?, "listing a membership")?;
+    account_links::replace(&mut *tx, new.org_id, new.account_id, &new.settings.links).await?;
+    find(tx, new.org_id, new.account_id).await?.ok_or_else(|| Error::internal("an account just made is gone"))
+}
+
+/// Refuses a name that an account of the org has, whatever its case.
+async fn free_name(tx: &mut PgConnection, org_id: OrgId, name: &AccountName) -> Result<()> {
+    match find_by_name(tx, org_id, name).await? {
+        None => Ok(()),
+        Some(held) if held.delete_time.is_some() => Err(Reason::NameHeldByDeletedAccount.into()),
+        Some(_) => Err(Error::exists("account", name)),
+    }
+}
+
+/// Another transaction took the name since we looked: look again, and say who has it.
+fn name_taken(error: sqlx::Error) -> Error {
+    match constraint(&error) {
+        Some("accounts_name_unique") => Error::new(Reason::Conflict).because(error),
+        _ => error.into(),
+    }
+}
+
+/// Takes a username for an account: its primary key is the lock.
+async fn take_username(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    account_id: AccountId,
+    kind: AccountKind,
+    username: &Email,
+) -> Result<()> {
+    let held =
+        sqlx::query!("select org_id, account_id from usernames where username = $1", username.as_str());
+    if let Some(held) = held.fetch_optional(&mut *tx).await? {
+        if held.org_id != org_id.uuid() {
+            return Err(match kind {
+                AccountKind::User => Reason::UseInvitation.into(),
+                AccountKind::ServiceAccount => Error::exists("username", username),
+            });
+        }
+        let live = find(tx, org_id, held.account_id.into()).await?.is_some();
+        let exists = Error::exists("username", username);
+        return Err(if live { exists } else { Reason::NameHeldByDeletedAccount.into() });
+    }
+    let query = sqlx::query!(
+        "insert into usernames (username, org_id, account_id) values ($1, $2, $3)",
+        username.as_str(),
+        org_id.uuid(),
+        account_id.uuid()
+    );
+    let taken = query.execute(tx).await.map_err(|error| match constraint(&error) {
+        // As with names: another transaction came first.
+        Some("usernames_pk") => Error::new(Reason::Conflict).because(error),
+        _ => error.into(),
+    })?;
+    one_row(&taken, "taking a username")
 }
 
 /// Makes an account active again, whether it was deactivated or deleted.

@@ -54,6 +54,15 @@ impl FieldChange {
         Self { field, old_value: None, new_value: Some(new_value.to_string()) }
     }
 
+    /// A field that had another value before; none when it had the same.
+    pub fn between(
+        field: &'static str,
+        old_value: Option<String>,
+        new_value: Option<String>,
+    ) -> Option<Self> {
+        (old_value != new_value).then_some(Self { field, old_value, new_value })
+    }
+
     /// A field that has no value any more.
     pub fn cleared(field: &'static str, old_value: impl ToString) -> Self {
         Self { field, old_value: Some(old_value.to_string()), new_value: None }

@@ -2,6 +2,7 @@
 //! checked against the schema when they are compiled. `find*` read, the rest write and
 //! take the transaction of the caller.
 
+pub mod account_links;
 pub mod accounts;
 pub mod events;
 pub mod feed;

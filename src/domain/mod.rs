@@ -1,6 +1,7 @@
 //! The rules, pure: no runtime, no database, no transport.
 
 pub mod access_token;
+pub mod accounts;
 pub mod caller;
 pub mod exchange;
 pub mod ids;

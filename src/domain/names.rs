@@ -47,6 +47,10 @@ texts! {
     Email;
     /// Who an access token is meant for: 1 to 255 visible ASCII characters.
     Audience;
+    /// A kind of link of an account: `[a-z][a-z0-9_]{0,30}`.
+    LinkKind;
+    /// Under what a link finds its account: `[a-z0-9][a-z0-9_-]{0,62}`.
+    LinkSlug;
 }
 
 impl AccountName {
@@ -150,6 +154,33 @@ impl Audience {
             Ok(Self(text.to_owned()))
         } else {
             Err(Invalid("must be 1 to 255 visible ASCII characters, without spaces"))
+        }
+    }
+}
+
+impl LinkKind {
+    /// Checks a kind of link.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let first = text.bytes().next().is_some_and(|b| b.is_ascii_lowercase());
+        let rest = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        if first && rest && text.len() <= 31 {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Invalid("must match [a-z][a-z0-9_]{0,30}"))
+        }
+    }
+}
+
+impl LinkSlug {
+    /// Checks a slug of a link. Every account name in lower case is one.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let first = text.bytes().next().is_some_and(alphanumeric);
+        let rest = text.bytes().all(|b| alphanumeric(b) || b"_-".contains(&b));
+        if first && rest && text.len() <= 63 {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Invalid("must match [a-z0-9][a-z0-9_-]{0,62}"))
         }
     }
 }
@@ -269,6 +300,22 @@ mod tests {
             &long,
         ] {
             assert!(Email::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn links() {
+        for good in ["a", "personal_url", &"a".repeat(31)] {
+            assert!(LinkKind::parse(good).is_ok(), "{good:?}");
+        }
+        for bad in ["", "_a", "0a", "Dropzone", "a-b", "a.b", "é", &"a".repeat(32)] {
+            assert!(LinkKind::parse(bad).is_err(), "{bad:?}");
+        }
+        for good in ["0", "ann-ruiz_2", &AccountName::parse("Build_Bot-1").unwrap().key(), &"a".repeat(63)] {
+            assert!(LinkSlug::parse(good).is_ok(), "{good:?}");
+        }
+        for bad in ["", "-a", "_a", "Ann", "a.b", "a/b", "a b", "é", &"a".repeat(64)] {
+            assert!(LinkSlug::parse(bad).is_err(), "{bad:?}");
         }
     }
 

@@ -5,8 +5,10 @@ use std::time::Duration;
 use prost_types::Timestamp;
 use time::OffsetDateTime;
 
+use super::accounts::settings;
 use super::pb;
 use crate::db;
+use crate::domain::accounts::AccountState;
 use crate::domain::ids::{OrgId, RoleId};
 use crate::domain::names::{self, DisplayName, Profile};
 use crate::domain::permissions::{Permission, Right};
@@ -123,22 +125,12 @@ pub fn grant(grant: &db::grants::Grant) -> Result<pb::Grant> {
 /// An account as callers see it.
 pub fn account(account: &db::accounts::Account) -> Result<pb::Account> {
     let kind = account.kind()?;
-    let state = if account.delete_time.is_some() {
-        pb::AccountState::Deleted
-    } else if account.deactivate_time.is_some() {
-        pb::AccountState::Deactivated
-    } else if kind == AccountKind::User {
-        // A user without a password yet; passwords are not known to this schema.
-        pb::AccountState::Invited
-    } else {
-        pb::AccountState::Active
-    };
     let profile = account.profile();
     Ok(pb::Account {
         id: account.id().to_string(),
         org_id: OrgId::from(account.org_id).to_string(),
         kind: account_kind(kind).into(),
-        state: state.into(),
+        state: account_state(account.state()?).into(),
         name: account.name.clone().unwrap_or_default(),
         username: account.username.clone(),
         title: profile.title(&account.username),
@@ -152,8 +144,11 @@ pub fn account(account: &db::accounts::Account) -> Result<pb::Account> {
         }),
         contact_email: account.contact_email.clone().unwrap_or_default(),
         description: account.description.clone().unwrap_or_default(),
+        settings: Some(settings::message(&account.settings()?, kind)),
+        login_enabled: account.password_time.is_some(),
         create_time: Some(timestamp(account.create_time)),
         update_time: Some(timestamp(account.update_time)),
+        delete_time: account.delete_time.map(timestamp),
         etag: account.revision.to_string(),
     })
 }
@@ -163,6 +158,16 @@ pub fn account_kind(kind: AccountKind) -> pb::AccountKind {
     match kind {
         AccountKind::User => pb::AccountKind::User,
         AccountKind::ServiceAccount => pb::AccountKind::ServiceAccount,
+    }
+}
+
+/// Where an account is in its life.
+fn account_state(state: AccountState) -> pb::AccountState {
+    match state {
+        AccountState::Invited => pb::AccountState::Invited,
+        AccountState::Active => pb::AccountState::Active,
+        AccountState::Deactivated => pb::AccountState::Deactivated,
+        AccountState::Deleted => pb::AccountState::Deleted,
     }
 }
 

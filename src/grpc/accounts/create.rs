@@ -1,9 +1,11 @@
 //! `CreateServiceAccount`: a workload's identity, with its first grants.
 
 use super::access::{described, givable, subjects, touched};
-use crate::db::accounts::NewServiceAccount;
+use super::settings;
+use crate::db::accounts;
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::{self, retrying};
+use crate::domain::accounts::Settings;
 use crate::domain::ids::{AccountId, GrantId};
 use crate::domain::names::{AccountName, Description, Email, Profile};
 use crate::domain::permissions::{Permission, Right};
@@ -22,6 +24,7 @@ struct NewAccount {
     contact_email: Option<Email>,
     description: Option<Description>,
     username: Email,
+    settings: Settings,
     grants: Vec<(Right, Node)>,
 }
 
@@ -42,6 +45,7 @@ impl NewAccount {
         };
         let description =
             violations.check("description", convert::optional(&request.description, Description::parse));
+        let settings = settings::read(&mut violations, request.settings.as_ref(), name.as_ref());
         let grants = convert::grants(&mut violations, &request.grants);
         violations.check("request_id", once::parse(&request.request_id));
         violations.finish()?;
@@ -50,7 +54,7 @@ impl NewAccount {
         else {
             return Err(Error::internal("a field was refused without a violation"));
         };
-        Ok(Self { name, profile, contact_email, description, username, grants })
+        Ok(Self { name, profile, contact_email, description, username, settings, grants })
     }
 
     /// What an event says of it.
@@ -69,7 +73,11 @@ impl NewAccount {
         ];
         let given = optional.into_iter().filter_map(|(field, value)| Some(FieldChange::set(field, value?)));
         let named = [FieldChange::set("name", &self.name), FieldChange::set("username", &self.username)];
-        named.into_iter().chain(given).collect()
+        named
+            .into_iter()
+            .chain(given)
+            .chain(settings::changes(&Settings::default(), &self.settings))
+            .collect()
     }
 }
 
@@ -94,14 +102,15 @@ pub async fn service_account(
             return Ok(before);
         }
         let account_id: AccountId = state.clock.new_id();
-        let row = NewServiceAccount {
+        let row = accounts::NewAccount {
             account_id,
             org_id: acting.org_id,
-            name: &new.name,
+            name: Some(&new.name),
             username: &new.username,
             profile: &new.profile,
             contact_email: new.contact_email.as_ref(),
             description: new.description.as_ref(),
+            settings: &new.settings,
             deactivated: request.deactivated,
         };
         let account = db::accounts::insert(&mut tx, &row, now).await?;

@@ -4,3 +4,4 @@ pub mod access;
 pub mod caller;
 pub mod create;
 pub mod get;
+pub mod settings;

@@ -1,8 +1,9 @@
 //! `CreateOrg`: a tenant together with its first owner.
 
-use crate::db::accounts::NewServiceAccount;
+use crate::db::accounts::NewAccount;
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::{self, retrying};
+use crate::domain::accounts::Settings;
 use crate::domain::ids::{AccountId, GrantId, OrgId};
 use crate::domain::names::{AccountName, DisplayName, Profile, Slug};
 use crate::domain::permissions::{Permission, Right, SystemRole};
@@ -54,14 +55,15 @@ pub async fn org(
         }
         let org_id: OrgId = state.clock.new_id();
         let org = db::orgs::insert(&mut tx, org_id, &slug, &display_name, now).await?;
-        let new = NewServiceAccount {
+        let new = NewAccount {
             account_id: state.clock.new_id::<AccountId>(),
             org_id,
-            name: &owner,
+            name: Some(&owner),
             username: &username,
             profile: &Profile::default(),
             contact_email: None,
             description: None,
+            settings: &Settings::default(),
             deactivated: false,
         };
         let account = db::accounts::insert(&mut tx, &new, now).await?;
