@@ -12,6 +12,7 @@ use crate::db::tokens::NewToken;
 use crate::db::{self, retrying};
 use crate::domain::accounts::Settings;
 use crate::domain::ids::{AccountId, GrantId, SYSTEM_ORG, TokenId};
+use crate::domain::life::Life;
 use crate::domain::names::{AccountName, DisplayName, Email, Invalid, Profile, Slug};
 use crate::domain::permissions::{Permission, Right};
 use crate::domain::principal::Restrictions;
@@ -161,7 +162,8 @@ async fn restore(state: &State, tx: &mut PgConnection, operator: &Account) -> Re
     let mut fields: Vec<_> =
         stopped.into_iter().filter_map(|(field, time)| Some(FieldChange::cleared(field, time?))).collect();
     if !fields.is_empty() {
-        db::accounts::reinstate(&mut *tx, SYSTEM_ORG, operator.id(), state.clock.now()).await?;
+        db::accounts::set_life(&mut *tx, SYSTEM_ORG, operator.id(), Life::default(), state.clock.now())
+            .await?;
     }
     let grants = grant_platform(state, tx, operator.id()).await?;
     fields.extend(grants.iter().map(|grant| FieldChange::set("grants", &grant.right_id)));

@@ -1,5 +1,7 @@
 //! What happens in the background.
 
+mod purge;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +14,8 @@ use crate::db::sweep;
 use crate::feed;
 use crate::grpc::SERVICES;
 use crate::state::State;
+
+pub use purge::purge;
 
 /// How often health is compared with what the feed says.
 const HEALTH: Duration = Duration::from_millis(100);
@@ -82,6 +86,11 @@ async fn sweep_rows(state: Arc<State>) {
             Ok(0) => {}
             Ok(rows) => tracing::info!(rows, "swept rows that have served their time"),
             Err(error) => tracing::warn!(?error, "sweeping failed; it is tried again later"),
+        }
+        match purge(&state).await {
+            Ok(0) => {}
+            Ok(accounts) => tracing::info!(accounts, "purged accounts that were deleted 30 days ago"),
+            Err(error) => tracing::warn!(?error, "purging failed; it is tried again later"),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! `accounts`, `usernames`, `memberships` and `account_orgs`.
 
+mod life;
+
 use serde_json::{Map, Value};
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgExecutor};
@@ -9,10 +11,13 @@ use uuid::Uuid;
 use super::{account_links, constraint, damaged, one_row};
 use crate::domain::accounts::{AccountState, Attributes, Link, Settings};
 use crate::domain::ids::{AccountId, OrgId};
+use crate::domain::life::Life;
 use crate::domain::names::{AccountName, Description, Email, LinkKind, LinkSlug, Profile};
 use crate::domain::pages::{COUNTED, Page};
 use crate::domain::principal::AccountKind;
 use crate::error::{Error, Reason, Result};
+
+pub use life::{find_deleted_by, purge, set_life};
 
 /// An account, as it is stored.
 #[derive(Clone, Debug)]
@@ -57,6 +62,11 @@ impl Account {
     pub fn state(&self) -> Result<AccountState> {
         let (deactivated, deleted) = (self.deactivate_time.is_some(), self.delete_time.is_some());
         Ok(AccountState::of(self.kind()?, self.password_time.is_some(), deactivated, deleted))
+    }
+
+    /// When it was deactivated and deleted.
+    pub fn life(&self) -> Life {
+        Life { deactivate_time: self.deactivate_time, delete_time: self.delete_time }
     }
 
     /// The name of a service account.
@@ -142,6 +152,16 @@ pub async fn find(db: impl PgExecutor<'_>, org_id: OrgId, account_id: AccountId)
     Ok(query.fetch_optional(db).await?)
 }
 
+/// The account, deleted or not.
+pub async fn find_any(
+    db: impl PgExecutor<'_>,
+    org_id: OrgId,
+    account_id: AccountId,
+) -> Result<Option<Account>> {
+    let query = select_accounts!("where org_id = $1 and account_id = $2", org_id.uuid(), account_id.uuid());
+    Ok(query.fetch_optional(db).await?)
+}
+
 /// The account by its name, whatever its case; deleted ones too.
 pub async fn find_by_name(
     db: impl PgExecutor<'_>,
@@ -183,6 +203,20 @@ pub async fn page(
 pub async fn lock(tx: &mut PgConnection, org_id: OrgId, account_id: AccountId) -> Result<Option<Account>> {
     let query = select_accounts!(
         "where org_id = $1 and account_id = $2 and delete_time is null for no key update",
+        org_id.uuid(),
+        account_id.uuid()
+    );
+    Ok(query.fetch_optional(tx).await?)
+}
+
+/// Locks the account, deleted or not, as [`lock`] does.
+pub async fn lock_any(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    account_id: AccountId,
+) -> Result<Option<Account>> {
+    let query = select_accounts!(
+        "where org_id = $1 and account_id = $2 for no key update",
         org_id.uuid(),
         account_id.uuid()
     );
@@ -292,23 +326,6 @@ async fn take_username(
         _ => error.into(),
     })?;
     one_row(&taken, "taking a username")
-}
-
-/// Makes an account active again, whether it was deactivated or deleted.
-pub async fn reinstate(
-    tx: &mut PgConnection,
-    org_id: OrgId,
-    account_id: AccountId,
-    now: OffsetDateTime,
-) -> Result<()> {
-    let query = sqlx::query!(
-        "update accounts set deactivate_time = null, delete_time = null, revision = revision + 1, update_time = $3
-         where org_id = $1 and account_id = $2",
-        org_id.uuid(),
-        account_id.uuid(),
-        now
-    );
-    one_row(&query.execute(tx).await?, "reinstating an account")
 }
 
 /// Raises the version of the account in the org: JWTs from before are stale.

@@ -7,9 +7,12 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::damaged;
+use crate::domain::accounts::AccountState;
 use crate::domain::ids::{AccountId, GrantId, OrgId, RoleId};
+use crate::domain::owners::OtherOwners;
 use crate::domain::pages::{COUNTED, Page};
 use crate::domain::permissions::{Permission, Right};
+use crate::domain::principal::AccountKind;
 use crate::domain::resources::Node;
 use crate::domain::rights::HeldGrant;
 use crate::error::{Error, Result};
@@ -206,23 +209,29 @@ pub async fn delete(tx: &mut PgConnection, org_id: OrgId, grant_ids: &[GrantId])
     }
 }
 
-/// Whether somebody else in the org, active, holds this right on the whole of it.
-/// The org is locked, so that the answer holds until the transaction ends.
-pub async fn find_other_holder(
+/// Who else holds this right on the whole org, as far as its own accounts go. The org is
+/// locked, so that the answer holds until the transaction ends.
+pub async fn find_other_owners(
     tx: &mut PgConnection,
     org_id: OrgId,
     right_id: &str,
     but: AccountId,
-) -> Result<bool> {
-    let query = sqlx::query_scalar!(
-        r#"select exists (
-               select 1 from grants g join accounts a on a.org_id = g.org_id and a.account_id = g.account_id
-               where g.org_id = $1 and g.right_id = $2 and g.resource is null and g.account_id <> $3
-                 and a.deactivate_time is null and a.delete_time is null
-           ) as "exists!""#,
+) -> Result<OtherOwners> {
+    let query = sqlx::query!(
+        r#"select distinct a.kind, a.password_time is not null as "has_password!",
+                  a.deactivate_time is not null as "deactivated!", a.delete_time is not null as "deleted!"
+           from grants g join accounts a on a.org_id = g.org_id and a.account_id = g.account_id
+           where g.org_id = $1 and g.right_id = $2 and g.resource is null and g.account_id <> $3"#,
         org_id.uuid(),
         right_id,
         but.uuid()
     );
-    Ok(query.fetch_one(tx).await?)
+    let state = |kind: &str, has_password, deactivated, deleted| {
+        let kind =
+            AccountKind::parse(kind).ok_or_else(|| Error::internal("a stored account kind is unknown"))?;
+        Ok(AccountState::of(kind, has_password, deactivated, deleted))
+    };
+    let rows = query.fetch_all(tx).await?.into_iter();
+    let states = rows.map(|row| state(&row.kind, row.has_password, row.deactivated, row.deleted));
+    Ok(OtherOwners::of(states.collect::<Result<Vec<_>>>()?))
 }

@@ -159,6 +159,26 @@ pub async fn find_live_named(
     Ok(query.fetch_all(db).await?.into_iter().map(TokenId::from).collect())
 }
 
+/// The ids of the account's live tokens, oldest first. Its row is locked, so that the answer holds.
+pub async fn find_live(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    account_id: AccountId,
+    now: OffsetDateTime,
+    limit: i64,
+) -> Result<Vec<TokenId>> {
+    let query = sqlx::query_scalar!(
+        "select token_id from tokens
+         where org_id = $1 and account_id = $2 and revoke_time is null and (expire_time is null or expire_time > $3)
+         order by token_id limit $4",
+        org_id.uuid(),
+        account_id.uuid(),
+        now,
+        limit
+    );
+    Ok(query.fetch_all(tx).await?.into_iter().map(TokenId::from).collect())
+}
+
 /// How many live tokens the account has. Its row is locked, so that the answer holds.
 pub async fn count_live(
     tx: &mut PgConnection,

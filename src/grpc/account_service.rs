@@ -1,6 +1,6 @@
 //! `AccountService`: where to find each RPC.
 
-use super::accounts::{access, caller, create, get};
+use super::accounts::{access, caller, create, get, life};
 use super::service;
 
 service! {
@@ -9,6 +9,10 @@ service! {
         create_service_account(CreateServiceAccountRequest) -> CreateServiceAccountResponse = create::service_account;
         get_account(GetAccountRequest) -> GetAccountResponse = get::account;
         list_accounts(ListAccountsRequest) -> ListAccountsResponse = get::accounts;
+        activate_account(ActivateAccountRequest) -> ActivateAccountResponse = life::activate;
+        deactivate_account(DeactivateAccountRequest) -> DeactivateAccountResponse = life::deactivate;
+        delete_account(DeleteAccountRequest) -> DeleteAccountResponse = life::delete;
+        undelete_account(UndeleteAccountRequest) -> UndeleteAccountResponse = life::undelete;
         grant_access(GrantAccessRequest) -> GrantAccessResponse = access::grant;
         revoke_access(RevokeAccessRequest) -> RevokeAccessResponse = access::revoke;
         list_grants(ListGrantsRequest) -> ListGrantsResponse = access::list;

@@ -2,6 +2,7 @@
 //! that the access table does not know.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use countersign::grpc::access::{Access, access};
 use countersign::grpc::pb;
@@ -26,13 +27,17 @@ const DENY: &str = "PERMISSION_MISSING";
 #[rustfmt::skip]
 const MATRIX: &[(&str, [&str; 9])] = &[
     // RPC                                  none  garbage foreign member auditor manager owner operator narrow
+    ("AccountService/ActivateAccount",      [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
     ("AccountService/CreateServiceAccount", [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
+    ("AccountService/DeactivateAccount",    [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
+    ("AccountService/DeleteAccount",        [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
     ("AccountService/GetAccount",           [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
     ("AccountService/GetCaller",            [NONE, JUNK, OK,   OK,   OK,   OK,   OK,   OK,   OK]),
     ("AccountService/GrantAccess",          [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
     ("AccountService/ListAccounts",         [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
     ("AccountService/ListGrants",           [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
     ("AccountService/RevokeAccess",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
+    ("AccountService/UndeleteAccount",      [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
     ("OrgService/CreateOrg",                [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY]),
     ("OrgService/CreateResource",           [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
     ("OrgService/GetOrg",                   [NONE, JUNK, HIDE, OK,   OK,   OK,   OK,   OK,   OK]),
@@ -61,9 +66,21 @@ impl Things<'_> {
     pub async fn request(&self, rpc: &str, unique: &str) -> Vec<u8> {
         let (org_id, account_id) = (self.org.id.clone(), self.target.id.clone());
         match rpc {
+            "AccountService/ActivateAccount" => {
+                let account_id = self.new_account(unique, true).await;
+                pb::ActivateAccountRequest { org_id, account_id, ..Default::default() }.encode_to_vec()
+            }
             "AccountService/CreateServiceAccount" => {
                 pb::CreateServiceAccountRequest { org_id, name: unique.into(), ..Default::default() }
                     .encode_to_vec()
+            }
+            "AccountService/DeactivateAccount" => {
+                let account_id = self.new_account(unique, false).await;
+                pb::DeactivateAccountRequest { org_id, account_id, ..Default::default() }.encode_to_vec()
+            }
+            "AccountService/DeleteAccount" => {
+                let account_id = self.new_account(unique, false).await;
+                pb::DeleteAccountRequest { org_id, account_id }.encode_to_vec()
             }
             "AccountService/GetAccount" => pb::GetAccountRequest { org_id, account_id }.encode_to_vec(),
             "AccountService/GetCaller" => pb::GetCallerRequest {}.encode_to_vec(),
@@ -87,6 +104,13 @@ impl Things<'_> {
                 };
                 self.server.operator.accounts().grant_access(give).await.unwrap();
                 pb::RevokeAccessRequest { org_id, account_id, grants: given }.encode_to_vec()
+            }
+            "AccountService/UndeleteAccount" => {
+                let account_id = self.new_account(unique, false).await;
+                let delete =
+                    pb::DeleteAccountRequest { org_id: org_id.clone(), account_id: account_id.clone() };
+                self.server.operator.accounts().delete_account(delete).await.unwrap();
+                pb::UndeleteAccountRequest { org_id, account_id }.encode_to_vec()
             }
             "OrgService/CreateOrg" => crate::harness::create_org(unique).encode_to_vec(),
             "OrgService/CreateResource" => {
@@ -117,6 +141,16 @@ impl Things<'_> {
             "TokenService/RevokeToken" => by_id(&org_id, &self.new_token().await).encode_to_vec(),
             other => panic!("{other} has no request here"),
         }
+    }
+
+    /// An account of its own for a call that would stop the target.
+    async fn new_account(&self, unique: &str, deactivated: bool) -> String {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("{unique}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let org_id = self.org.id.clone();
+        let request = pb::CreateServiceAccountRequest { org_id, name, deactivated, ..Default::default() };
+        let made = self.server.operator.accounts().create_service_account(request).await.unwrap();
+        made.into_inner().account.unwrap().id
     }
 
     async fn new_token(&self) -> String {

@@ -10,6 +10,7 @@ mod feed;
 mod floors;
 mod grants;
 mod harness;
+mod lifecycle;
 mod main_job;
 mod migrations;
 mod outage;

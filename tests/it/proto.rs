@@ -50,6 +50,10 @@ fn every_rpc_says_who_may_call_it_and_why_it_fails() {
                     "Takes",
                     "Revokes",
                     "Exchanges",
+                    "Activates",
+                    "Deactivates",
+                    "Deletes",
+                    "Undeletes",
                 ];
                 assert!(
                     changes.iter().any(|word| text.contains(word)),

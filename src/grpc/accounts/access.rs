@@ -2,16 +2,17 @@
 
 use sqlx::PgConnection;
 
+use super::owners::keep_one;
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::grants::{Filter, Grant, held};
 use crate::db::{self, retrying};
-use crate::domain::caller::{Acting, is_owner, owning_right};
+use crate::domain::caller::{Acting, owning_right};
 use crate::domain::ids::{AccountId, GrantId, OrgId};
 use crate::domain::permissions::{Permission, Right};
 use crate::domain::policy::MAX_LIST;
 use crate::domain::resources::Node;
 use crate::domain::rights::HeldGrant;
-use crate::error::{Error, Reason, Result, Violations};
+use crate::error::{Error, Result, Violations};
 use crate::grpc::auth::Call;
 use crate::grpc::paging::Paging;
 use crate::grpc::pb::list_grants_request::Filter as PbFilter;
@@ -98,7 +99,7 @@ pub async fn revoke(
         let mut tx = Transaction::begin(state).await?;
         db::orgs::lock(&mut tx, acting.org_id).await?;
         let account = db::accounts::lock(&mut tx, acting.org_id, account_id).await?;
-        let grants = match account {
+        let grants = match &account {
             Some(_) => db::grants::find_of(&mut *tx, acting.org_id, account_id).await?,
             None => Vec::new(),
         };
@@ -111,7 +112,12 @@ pub async fn revoke(
         }
         let held_before = db::grants::find_held(&mut tx, acting.org_id, account_id).await?;
         acting.may_stop(&held_before)?;
-        keep_an_owner(&mut tx, acting.org_id, account_id, &held_before, &kept).await?;
+        if let Some(account) = &account {
+            let owning = owning_right(acting.org_id);
+            let still = kept.iter().any(|grant| grant.right_id == owning && grant.resource.is_none());
+            let becomes = if still { Some(account.state()?) } else { None };
+            keep_one(&mut tx, acting.org_id, account, &held_before, becomes).await?;
+        }
         let ids: Vec<_> = taken.iter().map(Grant::id).collect();
         db::grants::delete(&mut tx, acting.org_id, &ids).await?;
         db::accounts::raise_version(&mut tx, acting.org_id, account_id).await?;
@@ -256,25 +262,6 @@ fn split(account_id: AccountId, mut grants: Vec<Grant>, named: &[Named]) -> Resu
     }
     let kept = grants.extract_if(.., |grant| !named.iter().any(|name| is(grant, name))).collect();
     Ok((grants, kept))
-}
-
-/// Refuses to take ownership from the last active owner. The org is locked.
-async fn keep_an_owner(
-    tx: &mut PgConnection,
-    org_id: OrgId,
-    account_id: AccountId,
-    before: &[HeldGrant],
-    kept: &[Grant],
-) -> Result<()> {
-    let owning = owning_right(org_id);
-    let still = kept.iter().any(|grant| grant.right_id == owning && grant.resource.is_none());
-    if !is_owner(org_id, before)
-        || still
-        || db::grants::find_other_holder(tx, org_id, owning, account_id).await?
-    {
-        return Ok(());
-    }
-    Err(Reason::LastOwner.into())
 }
 
 /// The ids that an event of grants names.

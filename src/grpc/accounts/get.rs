@@ -21,7 +21,7 @@ pub async fn account(
         acting.require(&Permission::ACCOUNTS_READ, &Node::Org)?;
     }
     let account_id = account_id.map_err(|wrong| Error::invalid("account_id", wrong.to_string()))?;
-    let found = db::accounts::find(&state.db, acting.org_id, account_id).await?;
+    let found = db::accounts::find_any(&state.db, acting.org_id, account_id).await?;
     let account = found.ok_or_else(|| Error::not_found("account", account_id))?;
     Ok(pb::GetAccountResponse { account: Some(convert::account(&account)?) })
 }

@@ -4,4 +4,6 @@ pub mod access;
 pub mod caller;
 pub mod create;
 pub mod get;
+pub mod life;
+pub mod owners;
 pub mod settings;

@@ -1,0 +1,129 @@
+//! `ActivateAccount`, `DeactivateAccount`, `DeleteAccount` and `UndeleteAccount`.
+
+use time::OffsetDateTime;
+
+use super::owners::{keep_one, refuse_live_tokens};
+use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::{self, retrying};
+use crate::domain::ids::AccountId;
+use crate::domain::life::{Life, Step};
+use crate::domain::names::Description;
+use crate::domain::permissions::Permission;
+use crate::domain::resources::Node;
+use crate::domain::rights::Rights;
+use crate::error::{Error, Result, Violations};
+use crate::grpc::auth::Call;
+use crate::grpc::{convert, pb};
+use crate::state::State;
+use crate::transaction::Transaction;
+
+/// Which account takes it, and why.
+struct Request {
+    org_id: String,
+    account_id: String,
+    reason: String,
+}
+
+pub async fn activate(
+    state: &State,
+    call: &Call,
+    request: pb::ActivateAccountRequest,
+) -> Result<pb::ActivateAccountResponse> {
+    let pb::ActivateAccountRequest { org_id, account_id, reason } = request;
+    let account = take(state, call, Request { org_id, account_id, reason }, Step::Activate).await?;
+    Ok(pb::ActivateAccountResponse { account: Some(account) })
+}
+
+pub async fn deactivate(
+    state: &State,
+    call: &Call,
+    request: pb::DeactivateAccountRequest,
+) -> Result<pb::DeactivateAccountResponse> {
+    let pb::DeactivateAccountRequest { org_id, account_id, reason } = request;
+    let account = take(state, call, Request { org_id, account_id, reason }, Step::Deactivate).await?;
+    Ok(pb::DeactivateAccountResponse { account: Some(account) })
+}
+
+pub async fn delete(
+    state: &State,
+    call: &Call,
+    request: pb::DeleteAccountRequest,
+) -> Result<pb::DeleteAccountResponse> {
+    let pb::DeleteAccountRequest { org_id, account_id } = request;
+    let request = Request { org_id, account_id, reason: String::new() };
+    let account = take(state, call, request, Step::Delete).await?;
+    Ok(pb::DeleteAccountResponse { account: Some(account) })
+}
+
+pub async fn undelete(
+    state: &State,
+    call: &Call,
+    request: pb::UndeleteAccountRequest,
+) -> Result<pb::UndeleteAccountResponse> {
+    let pb::UndeleteAccountRequest { org_id, account_id } = request;
+    let request = Request { org_id, account_id, reason: String::new() };
+    let account = take(state, call, request, Step::Undelete).await?;
+    Ok(pb::UndeleteAccountResponse { account: Some(account) })
+}
+
+/// Lets an account take a step. One that was taken before changes nothing.
+async fn take(state: &State, call: &Call, request: Request, step: Step) -> Result<pb::Account> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    acting.require(&Permission::ACCOUNTS_WRITE, &Node::Org)?;
+    let mut violations = Violations::default();
+    let account_id = violations.check("account_id", AccountId::parse(&request.account_id));
+    let reason = violations.check("reason", convert::optional(&request.reason, Description::parse));
+    let (Some(account_id), Some(reason)) = (account_id, reason) else {
+        return Err(violations.error());
+    };
+    if acting.is_self(account_id) {
+        step.refuse_self()?;
+    }
+    let org_id = acting.org_id;
+    let now = state.clock.now();
+    retrying(|| async {
+        let mut tx = Transaction::begin(state).await?;
+        db::orgs::lock(&mut tx, org_id).await?;
+        let found = db::accounts::lock_any(&mut tx, org_id, account_id).await?;
+        let stepped = found.and_then(|account| Some((step.taken(account.life(), now)?, account)));
+        let (life, account) = stepped.ok_or_else(|| Error::not_found("account", account_id))?;
+        let held = db::grants::find_held(&mut tx, org_id, account_id).await?;
+        if step.stops() {
+            acting.may_stop(&held)?;
+        } else {
+            acting.may_take_over(&Rights::of_grants(&held))?;
+        }
+        if life == account.life() {
+            return convert::account(&account);
+        }
+        if step == Step::Delete {
+            refuse_live_tokens(&mut tx, org_id, account_id, now).await?;
+        }
+        let after = db::accounts::set_life(&mut tx, org_id, account_id, life, now).await?;
+        if step.stops() {
+            keep_one(&mut tx, org_id, &account, &held, Some(after.state()?)).await?;
+            db::accounts::raise_version(&mut tx, org_id, account_id).await?;
+        }
+        let reason = reason.as_ref().map(|reason| FieldChange::set("reason", reason));
+        let change = Change {
+            event_id: state.clock.new_id(),
+            org_id,
+            kind: step.event(),
+            resource_ids: vec![account_id.to_string()],
+            fields: changes(account.life(), life).into_iter().chain(reason).collect(),
+            subjects: vec![account_id.to_string()],
+        };
+        tx.record(&Actor::from(&acting), &[change], now).await?;
+        tx.commit().await?;
+        convert::account(&after)
+    })
+    .await
+}
+
+fn changes(before: Life, after: Life) -> Vec<FieldChange> {
+    let text = |time: Option<OffsetDateTime>| time.map(|time| time.to_string());
+    let deactivated =
+        FieldChange::between("deactivate_time", text(before.deactivate_time), text(after.deactivate_time));
+    let deleted = FieldChange::between("delete_time", text(before.delete_time), text(after.delete_time));
+    deactivated.into_iter().chain(deleted).collect()
+}

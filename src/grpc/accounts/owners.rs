@@ -1,0 +1,57 @@
+//! What stands in the way of taking an account out of an org, on whatever path.
+
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use crate::db;
+use crate::db::accounts::Account;
+use crate::domain::accounts::AccountState;
+use crate::domain::caller::{is_owner, owning_right};
+use crate::domain::ids::{AccountId, OrgId};
+use crate::domain::policy::MAX_LIVE_TOKENS;
+use crate::domain::rights::HeldGrant;
+use crate::error::{Error, Precondition, Reason, Result};
+
+/// Refuses to take the org's last owner. `held` is what the account holds in the org now;
+/// it `becomes` an owner in another state, or none. The org is locked, so that two calls
+/// take turns. An owner whose home is another org does not count: an org keeps one of its own.
+///
+/// # Errors
+/// `LAST_OWNER`.
+pub async fn keep_one(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    account: &Account,
+    held: &[HeldGrant],
+    becomes: Option<AccountState>,
+) -> Result<()> {
+    if !is_owner(org_id, held) {
+        return Ok(());
+    }
+    let others = db::grants::find_other_owners(tx, org_id, owning_right(org_id), account.id()).await?;
+    Ok(others.suffice(account.state()?, becomes)?)
+}
+
+/// Refuses what would end live tokens by surprise: they are to be reassigned or revoked
+/// first. The account is locked, so that none is made meanwhile.
+///
+/// # Errors
+/// `ACCOUNT_OWNS_TOKENS`, naming them.
+pub async fn refuse_live_tokens(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    account_id: AccountId,
+    now: OffsetDateTime,
+) -> Result<()> {
+    let live = db::tokens::find_live(tx, org_id, account_id, now, MAX_LIVE_TOKENS).await?;
+    if live.is_empty() {
+        return Ok(());
+    }
+    let message = format!("{} ({} in all)", Reason::AccountOwnsTokens.message(), live.len());
+    let token = |id: &crate::domain::ids::TokenId| Precondition {
+        kind: "TOKEN",
+        subject: id.to_string(),
+        description: "is live".into(),
+    };
+    Err(Error::with_message(Reason::AccountOwnsTokens, message).with_preconditions(live.iter().map(token)))
+}

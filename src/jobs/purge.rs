@@ -1,0 +1,62 @@
+//! The end of deleted accounts.
+
+use uuid::Uuid;
+
+use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::{self, retrying};
+use crate::domain::ids::{AccountId, OrgId};
+use crate::domain::life::DELETED_KEPT;
+use crate::error::Result;
+use crate::state::State;
+use crate::transaction::Transaction;
+
+/// How many accounts are looked up at once.
+const BATCH: i64 = 100;
+
+/// Purges the accounts that were deleted 30 days ago or more. Any number of nodes may do
+/// it at once. One that cannot be purged does not keep the others. Returns how many went.
+///
+/// # Errors
+/// When the accounts could not be found.
+pub async fn purge(state: &State) -> Result<u64> {
+    let mut after = (Uuid::nil(), Uuid::nil());
+    let mut purged = 0;
+    loop {
+        let deleted_by = state.clock.now() - DELETED_KEPT;
+        let due = db::accounts::find_deleted_by(&state.db, deleted_by, after, BATCH).await?;
+        let Some((org_id, account_id)) = due.last() else {
+            return Ok(purged);
+        };
+        after = (org_id.uuid(), account_id.uuid());
+        for (org_id, account_id) in due {
+            match purge_one(state, org_id, account_id).await {
+                Ok(gone) => purged += u64::from(gone),
+                Err(error) => tracing::warn!(?error, %account_id, "an account could not be purged"),
+            }
+        }
+    }
+}
+
+async fn purge_one(state: &State, org_id: OrgId, account_id: AccountId) -> Result<bool> {
+    let now = state.clock.now();
+    retrying(|| async {
+        let mut tx = Transaction::begin(state).await?;
+        db::orgs::lock(&mut tx, org_id).await?;
+        if !db::accounts::purge(&mut tx, org_id, account_id, now - DELETED_KEPT).await? {
+            return Ok(false);
+        }
+        let change = Change {
+            event_id: state.clock.new_id(),
+            org_id,
+            kind: "account.purged",
+            resource_ids: vec![account_id.to_string()],
+            fields: vec![FieldChange::cleared("account_id", account_id)],
+            // The owners' list of permissions named those that its grants named.
+            subjects: vec![account_id.to_string(), format!("owners/{org_id}")],
+        };
+        tx.record(&Actor::default(), &[change], now).await?;
+        tx.commit().await?;
+        Ok(true)
+    })
+    .await
+}
