@@ -67,6 +67,19 @@ impl FieldChange {
     pub fn cleared(field: &'static str, old_value: impl ToString) -> Self {
         Self { field, old_value: Some(old_value.to_string()), new_value: None }
     }
+
+    /// A list: one for each value that was taken out or put in.
+    pub fn of_lists<'a, T: PartialEq + ToString>(
+        field: &'static str,
+        old: &'a [T],
+        new: &'a [T],
+    ) -> impl Iterator<Item = Self> + 'a {
+        let gone =
+            old.iter().filter(|value| !new.contains(value)).map(move |v| Self::cleared(field, v.to_string()));
+        let come =
+            new.iter().filter(|value| !old.contains(value)).map(move |v| Self::set(field, v.to_string()));
+        gone.chain(come)
+    }
 }
 
 /// One change: a line of the org's log, and what it touches in caches.

@@ -1,6 +1,4 @@
-//! `grants`, and the custom `roles` that they name.
-
-use std::collections::BTreeMap;
+//! `grants`: what accounts hold, and where.
 
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
@@ -8,13 +6,14 @@ use uuid::Uuid;
 
 use super::damaged;
 use crate::domain::accounts::AccountState;
-use crate::domain::ids::{AccountId, GrantId, OrgId, RoleId};
+use crate::domain::ids::{AccountId, GrantId, OrgId};
 use crate::domain::owners::OtherOwners;
 use crate::domain::pages::{COUNTED, Page};
 use crate::domain::permissions::{Permission, Right};
 use crate::domain::principal::AccountKind;
 use crate::domain::resources::Node;
 use crate::domain::rights::HeldGrant;
+use crate::domain::roles::Roles;
 use crate::error::{Error, Result};
 
 /// A grant, as it is stored.
@@ -124,42 +123,47 @@ pub async fn find_held(
     let grants = find_of(&mut *db, org_id, account_id).await?;
     let pairs: Vec<_> =
         grants.iter().map(|grant| Ok((grant.right()?, grant.node()?))).collect::<Result<_>>()?;
-    let roles = find_roles(db, org_id, pairs.iter().map(|(right, _)| right)).await?;
+    let roles = super::roles::find_named(db, org_id, pairs.iter().map(|(right, _)| right)).await?;
     Ok(pairs.into_iter().map(|(right, node)| held(right, node, &roles)).collect())
 }
 
 /// A grant with what its role carries.
-pub fn held(right: Right, node: Node, roles: &BTreeMap<RoleId, Vec<Permission>>) -> HeldGrant {
+pub fn held(right: Right, node: Node, roles: &Roles) -> HeldGrant {
     let role_permissions = match &right {
-        Right::Custom(id) => roles.get(id).cloned().unwrap_or_default(),
+        Right::Custom(id) => roles.get(id).map(|role| role.permissions.clone()).unwrap_or_default(),
         _ => Vec::new(),
     };
     HeldGrant { right, node, role_permissions }
 }
 
-/// The permissions of those custom roles among the rights that exist.
-pub async fn find_roles<'a>(
+/// The application permissions that the grants and roles of the org name, sorted, at
+/// most `limit`. The recursion skips from one distinct right to the next along an index.
+pub async fn find_named_permissions(
     db: impl PgExecutor<'_>,
     org_id: OrgId,
-    rights: impl IntoIterator<Item = &'a Right>,
-) -> Result<BTreeMap<RoleId, Vec<Permission>>> {
-    let custom = |right: &Right| {
-        if let Right::Custom(id) = right { Some(id.uuid()) } else { None }
-    };
-    let ids: Vec<Uuid> = rights.into_iter().filter_map(custom).collect();
-    if ids.is_empty() {
-        return Ok(BTreeMap::new());
-    }
-    let query = sqlx::query!(
-        "select role_id, permissions from roles where org_id = $1 and role_id = any($2)",
+    limit: usize,
+) -> Result<Vec<Permission>> {
+    let own: Vec<String> = Permission::OWN.iter().map(Permission::to_string).collect();
+    let query = sqlx::query_scalar!(
+        r#"with recursive named (right_id) as (
+               (select right_id from grants where org_id = $1 order by right_id limit 1)
+               union all
+               select (select g.right_id from grants g where g.org_id = $1 and g.right_id > n.right_id
+                       order by g.right_id limit 1)
+               from named n where n.right_id is not null
+           )
+           select permission as "permission!" from (
+               select right_id as permission from named where strpos(right_id, '.') > 0
+               union
+               select unnest(permissions) from roles where org_id = $1
+           ) every
+           where permission <> all($2) order by permission limit $3"#,
         org_id.uuid(),
-        &ids
+        &own,
+        limit as i64
     );
-    let parse = |texts: Vec<String>| -> Result<Vec<_>> {
-        texts.iter().map(|text| Permission::parse(text).map_err(damaged("permission"))).collect()
-    };
-    let rows = query.fetch_all(db).await?;
-    rows.into_iter().map(|row| Ok((row.role_id.into(), parse(row.permissions)?))).collect()
+    let texts = query.fetch_all(db).await?;
+    texts.iter().map(|text| Permission::parse(text).map_err(damaged("permission"))).collect()
 }
 
 /// Gives rights to an account; those that it holds already change nothing. Returns what is new.

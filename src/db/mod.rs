@@ -13,6 +13,7 @@ pub mod pool;
 pub mod principals;
 pub mod requests;
 pub mod resources;
+pub mod roles;
 pub mod schema;
 pub mod sweep;
 pub mod tokens;

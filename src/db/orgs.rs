@@ -71,6 +71,12 @@ pub async fn lock(tx: &mut PgConnection, org_id: OrgId) -> Result<()> {
     }
 }
 
+/// Raises the org's `org_ver`: JWTs from before carry rights that somebody has lost.
+pub async fn raise_version(tx: &mut PgConnection, org_id: OrgId) -> Result<()> {
+    let query = sqlx::query!("update orgs set version = version + 1 where org_id = $1", org_id.uuid());
+    one_row(&query.execute(tx).await?, "raising an org's version")
+}
+
 /// A new org. Its slug is taken first: the primary key there is the lock.
 ///
 /// # Errors

@@ -2,11 +2,13 @@
 
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
+use super::{damaged, one_row};
 use crate::domain::ids::OrgId;
 use crate::domain::names::DisplayName;
 use crate::domain::pages::{COUNTED, Page};
-use crate::domain::resources::ResourcePath;
+use crate::domain::resources::{Node, ResourcePath};
 use crate::error::{Error, Result};
 
 /// A node, as it is stored.
@@ -17,6 +19,13 @@ pub struct Resource {
     pub revision: i64,
     pub create_time: OffsetDateTime,
     pub update_time: OffsetDateTime,
+}
+
+impl Resource {
+    /// Where it is.
+    pub fn node(&self) -> Result<Node> {
+        Node::parse(&self.path).map_err(damaged("resource path"))
+    }
 }
 
 /// A page of the catalogue, ordered by path; with a parent, of it and what is below.
@@ -53,22 +62,88 @@ pub async fn page(
     Ok(Page::of(rows, size, counted, |resource| resource.path.clone()))
 }
 
-/// Those of the paths that exist.
-pub async fn find_paths(
-    db: impl PgExecutor<'_>,
-    org_id: OrgId,
-    paths: &[ResourcePath],
-) -> Result<Vec<String>> {
+/// The node.
+pub async fn find(db: impl PgExecutor<'_>, org_id: OrgId, path: &ResourcePath) -> Result<Option<Resource>> {
+    let query = sqlx::query_as!(
+        Resource,
+        "select path, display_name, revision, create_time, update_time from resources
+         where org_id = $1 and path = $2",
+        org_id.uuid(),
+        path.as_str()
+    );
+    Ok(query.fetch_optional(db).await?)
+}
+
+/// Locks the node until the transaction ends: whoever would hold on to it waits, and
+/// then finds it gone, or is found.
+pub async fn lock(tx: &mut PgConnection, org_id: OrgId, path: &ResourcePath) -> Result<Option<Resource>> {
+    let query = sqlx::query_as!(
+        Resource,
+        "select path, display_name, revision, create_time, update_time from resources
+         where org_id = $1 and path = $2 for update",
+        org_id.uuid(),
+        path.as_str()
+    );
+    Ok(query.fetch_optional(tx).await?)
+}
+
+/// Those of the paths that exist. They are not deleted until the transaction ends, so
+/// that what is bound to them stays bound to something.
+pub async fn hold(tx: &mut PgConnection, org_id: OrgId, paths: &[ResourcePath]) -> Result<Vec<String>> {
     if paths.is_empty() {
         return Ok(Vec::new());
     }
     let paths: Vec<String> = paths.iter().map(ResourcePath::to_string).collect();
     let query = sqlx::query_scalar!(
-        "select path from resources where org_id = $1 and path = any($2)",
+        "select path from resources where org_id = $1 and path = any($2) order by path for key share",
         org_id.uuid(),
         &paths
     );
-    Ok(query.fetch_all(db).await?)
+    Ok(query.fetch_all(tx).await?)
+}
+
+/// What stands in the way of deleting a node.
+#[derive(Clone, Debug)]
+pub enum Use {
+    /// A node below it, by its path.
+    Below(String),
+    Grant(Uuid),
+    Token(Uuid),
+}
+
+/// What hangs on the node: nodes below it, grants on it, live tokens restricted to it;
+/// at most `limit`. The node is locked, so that nothing is added meanwhile.
+pub async fn find_uses(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    path: &ResourcePath,
+    limit: i64,
+    now: OffsetDateTime,
+) -> Result<Vec<Use>> {
+    let query = sqlx::query!(
+        r#"(select path, null::uuid as grant_id, null::uuid as token_id from resources
+            where org_id = $1 and parent = $2 order by path limit $3)
+           union all
+           (select null, grant_id, null from grants where org_id = $1 and resource = $2
+            order by grant_id limit $3)
+           union all
+           (select null, null, token_id from tokens
+            where org_id = $1 and resources @> array[$2] and resources <> '{}'
+              and revoke_time is null and (expire_time is null or expire_time > $4) limit $3)
+           limit $3"#,
+        org_id.uuid(),
+        path.as_str(),
+        limit,
+        now
+    );
+    let rows = query.fetch_all(tx).await?;
+    let uses = rows.into_iter().map(|row| match (row.path, row.grant_id, row.token_id) {
+        (Some(path), _, _) => Ok(Use::Below(path)),
+        (_, Some(id), _) => Ok(Use::Grant(id)),
+        (_, _, Some(id)) => Ok(Use::Token(id)),
+        (None, None, None) => Err(Error::internal("a use of a resource without a name")),
+    });
+    uses.collect()
 }
 
 /// A new node, with what is missing above it; the paths of the latter come back too.
@@ -108,4 +183,32 @@ pub async fn insert(
     );
     let resource = query.fetch_optional(tx).await?.ok_or_else(|| Error::exists("resource", path))?;
     Ok((resource, made_above))
+}
+
+/// The node with another name to show. It is locked.
+pub async fn update(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    path: &ResourcePath,
+    display_name: Option<&DisplayName>,
+    now: OffsetDateTime,
+) -> Result<Resource> {
+    let query = sqlx::query_as!(
+        Resource,
+        "update resources set display_name = $3, revision = revision + 1, update_time = $4
+         where org_id = $1 and path = $2
+         returning path, display_name, revision, create_time, update_time",
+        org_id.uuid(),
+        path.as_str(),
+        display_name.map(DisplayName::as_str),
+        now
+    );
+    Ok(query.fetch_one(tx).await?)
+}
+
+/// Takes a node away on which nothing hangs.
+pub async fn delete(tx: &mut PgConnection, org_id: OrgId, path: &ResourcePath) -> Result<()> {
+    let query =
+        sqlx::query!("delete from resources where org_id = $1 and path = $2", org_id.uuid(), path.as_str());
+    one_row(&query.execute(tx).await?, "deleting a resource")
 }

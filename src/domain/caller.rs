@@ -12,6 +12,7 @@ use super::permissions::Permission;
 use super::principal::{Principal, Restrictions};
 use super::resources::Node;
 use super::rights::{HeldGrant, Missing, Rights, may_pass_on, may_take_over};
+use super::roles::{CustomRole, may_define, may_redefine};
 use crate::error::{Error, Precondition, Reason, Result};
 
 /// Where a call comes from.
@@ -124,6 +125,26 @@ impl Acting<'_> {
         may_pass_on(&self.rights, grants)
     }
 
+    /// Whether the caller could give this.
+    pub fn could_give(&self, grant: &HeldGrant) -> bool {
+        self.could_give_on(&grant.node) && self.may_pass_on([grant]).is_ok()
+    }
+
+    /// Whether the caller could give anything on the node.
+    pub fn could_give_on(&self, node: &Node) -> bool {
+        self.rights.cover(&Permission::ACCOUNTS_WRITE, node)
+    }
+
+    /// Refuses a role that carries more than the caller holds on the whole org.
+    pub fn may_define(&self, role: &CustomRole) -> Result<()> {
+        may_define(&self.rights, role)
+    }
+
+    /// Refuses to widen a role by more than the caller holds on the whole org.
+    pub fn may_redefine(&self, before: &CustomRole, after: &CustomRole) -> Result<()> {
+        may_redefine(&self.rights, before, after)
+    }
+
     /// Refuses a target that can do more than the caller.
     pub fn may_take_over(&self, target: &Rights) -> Result<()> {
         may_take_over(&self.rights, target)
@@ -198,10 +219,14 @@ impl Acting<'_> {
 }
 
 /// Whether an account with these grants is an owner of the org: `owner` on the whole
-/// of it, or in the system org `platform.accounts`, which is what an operator is.
+/// of it, or in the system org `platform.accounts`, which is what an operator is,
+/// by whatever grant.
 pub fn is_owner(org_id: OrgId, grants: &[HeldGrant]) -> bool {
     let owning = owning_right(org_id);
-    grants.iter().any(|grant| grant.node == Node::Org && grant.right.to_string() == owning)
+    grants.iter().any(|grant| {
+        let by_role = grant.role_permissions.iter().any(|permission| permission.as_str() == owning);
+        grant.node == Node::Org && (by_role || grant.right.to_string() == owning)
+    })
 }
 
 /// The right that makes an owner in this org, as the database keeps it.

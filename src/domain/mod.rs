@@ -14,4 +14,5 @@ pub mod policy;
 pub mod principal;
 pub mod resources;
 pub mod rights;
+pub mod roles;
 pub mod token_text;

@@ -13,13 +13,15 @@ use super::rights::{HeldGrant, Rights};
 use crate::error::Reason;
 
 /// What an account is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AccountKind {
     User,
     ServiceAccount,
 }
 
 impl AccountKind {
+    pub const ALL: [AccountKind; 2] = [Self::User, Self::ServiceAccount];
+
     /// Its name in the database, in a JWT and on the wire.
     pub const fn name(self) -> &'static str {
         match self {
@@ -30,7 +32,7 @@ impl AccountKind {
 
     /// The reverse of [`name`](Self::name).
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::User, Self::ServiceAccount].into_iter().find(|kind| kind.name() == name)
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 }
 

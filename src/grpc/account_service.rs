@@ -1,6 +1,6 @@
 //! `AccountService`: where to find each RPC.
 
-use super::accounts::{access, caller, create, get, life};
+use super::accounts::{access, caller, create, get, grantable, life};
 use super::service;
 
 service! {
@@ -16,6 +16,7 @@ service! {
         grant_access(GrantAccessRequest) -> GrantAccessResponse = access::grant;
         revoke_access(RevokeAccessRequest) -> RevokeAccessResponse = access::revoke;
         list_grants(ListGrantsRequest) -> ListGrantsResponse = access::list;
+        list_grantable_access(ListGrantableAccessRequest) -> ListGrantableAccessResponse = grantable::list;
         get_caller(GetCallerRequest) -> GetCallerResponse = caller::get;
     }
 }

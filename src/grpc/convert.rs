@@ -11,7 +11,7 @@ use crate::db;
 use crate::domain::accounts::AccountState;
 use crate::domain::ids::{OrgId, RoleId};
 use crate::domain::names::{self, DisplayName, Profile};
-use crate::domain::permissions::{Permission, Right};
+use crate::domain::permissions::{Permission, Right, SystemRole};
 use crate::domain::policy::MAX_LIST;
 use crate::domain::principal::AccountKind;
 use crate::domain::resources::Node;
@@ -171,6 +171,45 @@ fn account_state(state: AccountState) -> pb::AccountState {
     }
 }
 
+/// What an account is to be.
+pub fn parse_account_kind(kind: i32) -> Result<AccountKind, &'static str> {
+    match pb::AccountKind::try_from(kind) {
+        Ok(pb::AccountKind::User) => Ok(AccountKind::User),
+        Ok(pb::AccountKind::ServiceAccount) => Ok(AccountKind::ServiceAccount),
+        Ok(pb::AccountKind::Unspecified) | Err(_) => {
+            Err("must be ACCOUNT_KIND_USER or ACCOUNT_KIND_SERVICE_ACCOUNT")
+        }
+    }
+}
+
+/// A custom role as callers see it.
+pub fn role(role: &db::roles::Role) -> Result<pb::Role> {
+    let kinds = role.fields()?.terms.account_kinds;
+    Ok(pb::Role {
+        id: role.id().to_string(),
+        name: role.name.clone(),
+        display_name: role.display_name.clone(),
+        description: role.description.clone(),
+        permissions: role.permissions.clone(),
+        account_kinds: kinds.into_iter().map(|kind| account_kind(kind).into()).collect(),
+        system: false,
+        create_time: Some(timestamp(role.create_time)),
+        update_time: Some(timestamp(role.update_time)),
+        etag: role.revision.to_string(),
+    })
+}
+
+/// A role that every org has.
+pub fn system_role(role: SystemRole) -> pb::Role {
+    pb::Role {
+        id: role.id().to_owned(),
+        name: role.id().to_owned(),
+        permissions: role.permissions().map(Permission::to_string).collect(),
+        system: true,
+        ..Default::default()
+    }
+}
+
 /// An org as callers see it.
 pub fn org(org: &db::orgs::Org) -> pb::Org {
     let state = match (org.delete_time, org.suspend_time) {
@@ -193,7 +232,7 @@ pub fn org(org: &db::orgs::Org) -> pb::Org {
 pub fn resource(resource: &db::resources::Resource) -> pb::Resource {
     pb::Resource {
         path: resource.path.clone(),
-        display_name: resource.display_name.clone().unwrap_or_default(),
+        display_name: resource.display_name.clone(),
         create_time: Some(timestamp(resource.create_time)),
         update_time: Some(timestamp(resource.update_time)),
         etag: resource.revision.to_string(),

@@ -13,7 +13,6 @@ mod paging;
 pub mod status;
 mod token_service;
 mod tokens;
-#[allow(dead_code, reason = "the first updates follow")]
 mod update;
 
 use std::sync::Arc;

@@ -35,14 +35,22 @@ const MATRIX: &[(&str, [&str; 9])] = &[
     ("AccountService/GetCaller",            [NONE, JUNK, OK,   OK,   OK,   OK,   OK,   OK,   OK]),
     ("AccountService/GrantAccess",          [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
     ("AccountService/ListAccounts",         [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
+    ("AccountService/ListGrantableAccess",  [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
     ("AccountService/ListGrants",           [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
     ("AccountService/RevokeAccess",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
     ("AccountService/UndeleteAccount",      [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
     ("OrgService/CreateOrg",                [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY]),
     ("OrgService/CreateResource",           [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
+    ("OrgService/CreateRole",               [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
+    ("OrgService/DeleteResource",           [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
+    ("OrgService/DeleteRole",               [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
     ("OrgService/GetOrg",                   [NONE, JUNK, HIDE, OK,   OK,   OK,   OK,   OK,   OK]),
+    ("OrgService/GetRole",                  [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
     ("OrgService/ListOrgs",                 [NONE, JUNK, OK,   OK,   OK,   OK,   OK,   OK,   OK]),
     ("OrgService/ListResources",            [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
+    ("OrgService/ListRoles",                [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
+    ("OrgService/UpdateResource",           [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
+    ("OrgService/UpdateRole",               [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
     ("TokenService/CreateToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
     ("TokenService/ExchangeToken",          [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
     ("TokenService/GetJsonWebKeySet",       [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
@@ -91,6 +99,9 @@ impl Things<'_> {
             "AccountService/ListAccounts" => {
                 pb::ListAccountsRequest { org_id, ..Default::default() }.encode_to_vec()
             }
+            "AccountService/ListGrantableAccess" => {
+                pb::ListGrantableAccessRequest { org_id, account_id, ..Default::default() }.encode_to_vec()
+            }
             "AccountService/ListGrants" => {
                 let filter = Some(pb::list_grants_request::Filter::AccountId(account_id));
                 pb::ListGrantsRequest { org_id, filter, ..Default::default() }.encode_to_vec()
@@ -117,10 +128,39 @@ impl Things<'_> {
                 pb::CreateResourceRequest { org_id, path: unique.into(), ..Default::default() }
                     .encode_to_vec()
             }
+            "OrgService/CreateRole" => {
+                pb::CreateRoleRequest { org_id, role: Some(role(unique)), ..Default::default() }
+                    .encode_to_vec()
+            }
+            "OrgService/DeleteResource" => {
+                let path = self.new_resource(&format!("d-{unique}")).await;
+                pb::DeleteResourceRequest { org_id, path, ..Default::default() }.encode_to_vec()
+            }
+            "OrgService/DeleteRole" => {
+                let role_id = self.new_role(&format!("d-{unique}")).await;
+                pb::DeleteRoleRequest { org_id, role_id, ..Default::default() }.encode_to_vec()
+            }
             "OrgService/GetOrg" => pb::GetOrgRequest { org_id }.encode_to_vec(),
+            "OrgService/GetRole" => {
+                let role_id = self.new_role(&format!("g-{unique}")).await;
+                pb::GetRoleRequest { org_id, role_id }.encode_to_vec()
+            }
             "OrgService/ListOrgs" => pb::ListOrgsRequest::default().encode_to_vec(),
             "OrgService/ListResources" => {
                 pb::ListResourcesRequest { org_id, ..Default::default() }.encode_to_vec()
+            }
+            "OrgService/ListRoles" => pb::ListRolesRequest { org_id, ..Default::default() }.encode_to_vec(),
+            "OrgService/UpdateResource" => {
+                let path = self.new_resource(&format!("u-{unique}")).await;
+                let resource = pb::Resource { path, display_name: Some("New".into()), ..Default::default() };
+                pb::UpdateResourceRequest { org_id, resource: Some(resource), update_mask: None }
+                    .encode_to_vec()
+            }
+            "OrgService/UpdateRole" => {
+                let id = self.new_role(&format!("u-{unique}")).await;
+                let permissions = vec!["tokens.read".into()];
+                let role = Some(pb::Role { id, permissions, ..Default::default() });
+                pb::UpdateRoleRequest { org_id, role, update_mask: None }.encode_to_vec()
             }
             "TokenService/CreateToken" => token_for(&org_id, &account_id).encode_to_vec(),
             "TokenService/ExchangeToken" => {
@@ -153,6 +193,17 @@ impl Things<'_> {
         made.into_inner().account.unwrap().id
     }
 
+    async fn new_resource(&self, path: &str) -> String {
+        self.server.resources(&self.org.id, &[path]).await;
+        path.to_owned()
+    }
+
+    async fn new_role(&self, name: &str) -> String {
+        let role = Some(role(name));
+        let request = pb::CreateRoleRequest { org_id: self.org.id.clone(), role, ..Default::default() };
+        self.server.operator.orgs().create_role(request).await.unwrap().into_inner().role.unwrap().id
+    }
+
     async fn new_token(&self) -> String {
         let made = self
             .server
@@ -179,6 +230,11 @@ impl Things<'_> {
         }
         id
     }
+}
+
+/// A role that a manager can make.
+fn role(name: &str) -> pb::Role {
+    pb::Role { name: name.into(), permissions: vec!["accounts.read".into()], ..Default::default() }
 }
 
 async fn callers(server: &TestServer, org: &Org) -> Vec<Client> {

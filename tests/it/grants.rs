@@ -238,3 +238,127 @@ async fn every_change_writes_one_event_and_one_feed_row_and_no_secret() {
     .unwrap();
     assert_eq!(unknown, 0, "a change says what it touches");
 }
+
+#[tokio::test]
+async fn a_role_here_and_another_there() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let yuno = "subscriptions/yuno";
+    let (emea, apac) = ("subscriptions/yuno/perimeters/emea", "subscriptions/yuno/perimeters/apac");
+    server.resources(&org.id, &[emea, apac, "subscriptions/yuno2/perimeters/emea"]).await;
+    let (target, _) = server.account(&org.id, "target", &[]).await;
+    let (account, client) =
+        server.account(&org.id, "bot", &[("manager", emea), ("auditor", apac), ("x.y", yuno)]).await;
+    // The same by its token, by a JWT, and by what the JWT says of it.
+    let jwt = client.exchange().await.unwrap().access_token;
+    let details = crate::harness::claims(&jwt)["authorization_details"].clone();
+    let paths: Vec<_> =
+        details.as_array().unwrap().iter().map(|one| one["identifier"].as_str().unwrap()).collect();
+    assert_eq!(paths, [yuno, apac, emea]);
+    let rename = async |client: &Client, path: &str, name: &str| {
+        let resource =
+            pb::Resource { path: path.into(), display_name: Some(name.into()), ..Default::default() };
+        let request = pb::UpdateResourceRequest { resource: Some(resource), ..Default::default() };
+        client.orgs().update_resource(request).await.map(|_| ())
+    };
+    for (client, name) in [(&client, "by token"), (&client.with_jwt().await, "by jwt")] {
+        rename(client, emea, name).await.unwrap();
+        give(client, &target.id, &[("auditor", emea), ("x.y", emea)]).await.unwrap();
+        let read = |parent: &str| pb::ListResourcesRequest { parent: parent.into(), ..Default::default() };
+        client.orgs().list_resources(read(apac)).await.unwrap();
+        client.orgs().list_resources(read(emea)).await.unwrap();
+        let missing = "PERMISSION_MISSING";
+        for elsewhere in [apac, yuno, "subscriptions/yuno2", "subscriptions/yuno2/perimeters/emea"] {
+            refused(rename(client, elsewhere, name).await, Code::PermissionDenied, missing);
+            let refusal = give(client, &target.id, &[("auditor", elsewhere)]).await;
+            refused(refusal, Code::PermissionDenied, missing);
+        }
+        for elsewhere in [yuno, "subscriptions/yuno2", "subscriptions/yuno2/perimeters/emea"] {
+            let refusal = client.orgs().list_resources(read(elsewhere)).await;
+            refused(refusal, Code::PermissionDenied, missing);
+        }
+    }
+    // The right that is lost is lost on the next call, by whatever credential; the other stays.
+    let before = client.with_jwt().await;
+    take(&org.owner, &account.id, vec![grant("manager", emea)]).await.unwrap();
+    refused(rename(&before, emea, "late").await, Code::Unauthenticated, "ACCESS_TOKEN_STALE");
+    for client in [&client, &client.with_jwt().await] {
+        refused(rename(client, emea, "late").await, Code::PermissionDenied, "PERMISSION_MISSING");
+        let read = pb::ListResourcesRequest { parent: apac.into(), ..Default::default() };
+        client.orgs().list_resources(read).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_jwt_is_never_more_than_the_rights_of_now() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let (account, client) = server.account(&org.id, "bot", &[("auditor", "*"), ("x.y", "*")]).await;
+    let before = client.with_jwt().await;
+    let read = pb::ListAccountsRequest::default;
+    before.accounts().list_accounts(read()).await.unwrap();
+    take(&org.owner, &account.id, vec![grant("auditor", "*")]).await.unwrap();
+    // Its scope still says `accounts.read`.
+    let scope = crate::harness::claims(before.token())["scope"].as_str().unwrap().to_owned();
+    assert!(scope.contains("accounts.read"));
+    refused(before.accounts().list_accounts(read()).await, Code::Unauthenticated, "ACCESS_TOKEN_STALE");
+    refused(before.caller().await, Code::Unauthenticated, "ACCESS_TOKEN_STALE");
+    // Given again, the old one stays stale; a new one works.
+    give(&org.owner, &account.id, &[("auditor", "*")]).await.unwrap();
+    refused(before.caller().await, Code::Unauthenticated, "ACCESS_TOKEN_STALE");
+    let after = client.with_jwt().await;
+    after.accounts().list_accounts(read()).await.unwrap();
+    // What is gained later does not widen a JWT that asked for less.
+    let request = pb::ExchangeTokenRequest {
+        subject_token: client.token().into(),
+        scopes: vec!["x.y".into()],
+        ..Default::default()
+    };
+    let narrow = client.tokens().exchange_token(request).await.unwrap().into_inner().access_token;
+    let narrow = server.client(narrow);
+    give(&org.owner, &account.id, &[("manager", "*")]).await.unwrap();
+    refused(narrow.accounts().list_accounts(read()).await, Code::PermissionDenied, "PERMISSION_MISSING");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_grants_is_named() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let (target, _) = server.account(&org.id, "target", &[]).await;
+    let deep = "a/b/c/d/e/f/g/h/i";
+    let refusal = give(
+        &org.owner,
+        &target.id,
+        &[("x.y", ""), ("x.y", deep), ("accounts.frobnicate", "*"), ("role_1", "*"), ("x.y", "*")],
+    )
+    .await;
+    let refusal = refused(refusal, Code::InvalidArgument, "INVALID_FIELD");
+    assert_eq!(
+        crate::harness::violated(&refusal),
+        ["grants[0].resource", "grants[1].resource", "grants[2].right", "grants[3].right"]
+    );
+    for on in ["", deep] {
+        let refusal = create(&org.owner, "new", &[("x.y", on)]).await;
+        let refusal = refused(refusal, Code::InvalidArgument, "INVALID_FIELD");
+        assert_eq!(crate::harness::violated(&refusal), ["grants[0].resource"]);
+        let refusal = take(&org.owner, &target.id, vec![grant("x.y", on)]).await;
+        refused(refusal, Code::InvalidArgument, "INVALID_FIELD");
+    }
+    // One hundred at most, in every call that takes some; ten thousand are refused unread.
+    let many: Vec<(&str, &str)> = vec![("x.y", "*"); 10_000];
+    let began = std::time::Instant::now();
+    for refusal in [
+        give(&org.owner, &target.id, &many).await.map(|_| ()),
+        give(&org.owner, &target.id, &many[..101]).await.map(|_| ()),
+        create(&org.owner, "new", &many).await,
+        create(&org.owner, "new", &many[..101]).await,
+        take(&org.owner, &target.id, vec![grant("x.y", "*"); 10_000]).await.map(|_| ()),
+    ] {
+        let refusal = refused(refusal, Code::InvalidArgument, "INVALID_FIELD");
+        assert_eq!(crate::harness::violated(&refusal), ["grants"]);
+    }
+    assert!(began.elapsed() < std::time::Duration::from_secs(2));
+    let hundred: Vec<String> = (0..100).map(|n| format!("x.y{n}")).collect();
+    let hundred: Vec<_> = hundred.iter().map(|right| (right.as_str(), "*")).collect();
+    assert_eq!(give(&org.owner, &target.id, &hundred).await.unwrap().len(), 100);
+}

@@ -45,7 +45,10 @@ fn every_rpc_says_who_may_call_it_and_why_it_fails() {
                 let changes = [
                     "Changes nothing",
                     "Writes nothing",
+                    "Changes a role",
+                    "Changes what is shown",
                     "Creates",
+                    "Deletes",
                     "Gives",
                     "Takes",
                     "Revokes",

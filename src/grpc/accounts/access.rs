@@ -3,6 +3,7 @@
 use sqlx::PgConnection;
 
 use super::owners::keep_one;
+use crate::db::accounts::Account;
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::grants::{Filter, Grant, held};
 use crate::db::{self, retrying};
@@ -10,8 +11,10 @@ use crate::domain::caller::{Acting, owning_right};
 use crate::domain::ids::{AccountId, GrantId, OrgId};
 use crate::domain::permissions::{Permission, Right};
 use crate::domain::policy::MAX_LIST;
+use crate::domain::principal::AccountKind;
 use crate::domain::resources::Node;
 use crate::domain::rights::HeldGrant;
+use crate::domain::roles::may_hold;
 use crate::error::{Error, Result, Violations};
 use crate::grpc::auth::Call;
 use crate::grpc::paging::Paging;
@@ -45,8 +48,9 @@ pub async fn grant(
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
         db::orgs::lock(&mut tx, acting.org_id).await?;
-        let grants = givable(&mut tx, &acting, &grants).await?;
         let account = db::accounts::lock(&mut tx, acting.org_id, account_id).await?;
+        let kind = account.as_ref().map(Account::kind).transpose()?;
+        let grants = givable(&mut tx, &acting, kind, &grants).await?;
         account.ok_or_else(|| Error::not_found("account", account_id))?;
         let numbered: Vec<_> = grants.iter().map(|grant| (state.clock.new_id::<GrantId>(), grant)).collect();
         let given = db::grants::insert(&mut tx, acting.org_id, account_id, &numbered, now).await?;
@@ -188,27 +192,33 @@ fn nodes<'a>(read: impl Iterator<Item = &'a Node>, asked: usize) -> Vec<&'a Node
     nodes
 }
 
-/// Grants that the caller may give, with what their roles carry.
+/// Grants that the caller may give to an account of this kind (none: there is no such
+/// account), with what their roles carry. The org is locked; the resources are held
+/// until the transaction ends.
 ///
 /// # Errors
-/// `GRANT_EXCEEDS_CALLER` first; then `INVALID_FIELD` for each whose role or resource does not exist.
+/// `GRANT_EXCEEDS_CALLER` first; then `INVALID_FIELD` for each whose role or resource
+/// does not exist, or whose role is not for accounts of the kind.
 pub async fn givable(
     tx: &mut PgConnection,
     acting: &Acting<'_>,
+    kind: Option<AccountKind>,
     grants: &[(Right, Node)],
 ) -> Result<Vec<HeldGrant>> {
-    let roles =
-        db::grants::find_roles(&mut *tx, acting.org_id, grants.iter().map(|(right, _)| right)).await?;
+    let roles = db::roles::find_named(&mut *tx, acting.org_id, grants.iter().map(|(right, _)| right)).await?;
     let opened: Vec<_> =
         grants.iter().map(|(right, node)| held(right.clone(), node.clone(), &roles)).collect();
     acting.may_pass_on(&opened)?;
 
     let wanted: Vec<_> = grants.iter().filter_map(|(_, node)| node.path().cloned()).collect();
-    let paths = db::resources::find_paths(tx, acting.org_id, &wanted).await?;
+    let paths = db::resources::hold(tx, acting.org_id, &wanted).await?;
     let mut violations = Violations::default();
     for (i, (right, node)) in grants.iter().enumerate() {
         if matches!(right, Right::Custom(id) if !roles.contains_key(id)) {
             violations.add(format!("grants[{i}].role_id"), "no such role in the org");
+        }
+        if kind.is_some_and(|kind| !may_hold(kind, right, &roles)) {
+            violations.add(format!("grants[{i}].role_id"), "the role is not for accounts of this kind");
         }
         if node.path().is_some_and(|path| !paths.iter().any(|found| found == path.as_str())) {
             violations.add(format!("grants[{i}].resource"), "no such resource in the org: create it first");

@@ -9,6 +9,7 @@ use crate::domain::accounts::Settings;
 use crate::domain::ids::{AccountId, GrantId};
 use crate::domain::names::{AccountName, Description, Email, Profile};
 use crate::domain::permissions::{Permission, Right};
+use crate::domain::principal::AccountKind;
 use crate::domain::resources::Node;
 use crate::error::{Error, Result, Violations};
 use crate::grpc::auth::Call;
@@ -97,7 +98,8 @@ pub async fn service_account(
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
         db::orgs::lock(&mut tx, acting.org_id).await?;
-        let grants = givable(&mut tx, &acting, &new.grants).await?;
+        let kind = Some(AccountKind::ServiceAccount);
+        let grants = givable(&mut tx, &acting, kind, &new.grants).await?;
         if let Some(before) = once.replayed(&mut tx, now).await? {
             return Ok(before);
         }

@@ -4,6 +4,7 @@ pub mod access;
 pub mod caller;
 pub mod create;
 pub mod get;
+pub mod grantable;
 pub mod life;
 pub mod owners;
 pub mod settings;

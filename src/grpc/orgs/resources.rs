@@ -1,17 +1,23 @@
-//! `CreateResource` and `ListResources`: the org's catalogue.
+//! The org's catalogue of resources.
 
 use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::resources::Use;
 use crate::db::{self, retrying};
+use crate::domain::ids::{GrantId, TokenId};
 use crate::domain::names::DisplayName;
 use crate::domain::permissions::Permission;
 use crate::domain::resources::{Node, ResourcePath};
-use crate::error::{Error, Result, Violations};
+use crate::error::{Error, Precondition, Reason, Result, Violations};
 use crate::grpc::auth::Call;
 use crate::grpc::once::{self, Once};
 use crate::grpc::paging::Paging;
+use crate::grpc::update::{Mask, check_etag};
 use crate::grpc::{convert, pb};
 use crate::state::State;
 use crate::transaction::Transaction;
+
+/// What stands in the way of a deletion, as far as it is listed.
+const LISTED: i64 = 100;
 
 pub async fn create(
     state: &State,
@@ -87,4 +93,106 @@ pub async fn list(
         next_page_token: paging.next(state, &page),
         total_size: page.total,
     })
+}
+
+pub async fn update(
+    state: &State,
+    call: &Call,
+    request: pb::UpdateResourceRequest,
+) -> Result<pb::UpdateResourceResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    let message = request.resource.unwrap_or_default();
+    let path = ResourcePath::parse(&message.path);
+    acting.require(&Permission::RESOURCES_WRITE, &Node::from(path.clone().ok()))?;
+
+    let mut violations = Violations::default();
+    let path = violations.check("resource.path", path);
+    let is_set = |_: &str| message.display_name.is_some();
+    // There is one field to change: a mask that is good names it.
+    Mask::read(&mut violations, request.update_mask.as_ref(), &["display_name"], is_set);
+    let display_name = convert::optional(message.display_name(), DisplayName::parse);
+    let display_name = violations.check("resource.display_name", display_name);
+    let (Some(path), Some(display_name)) = (path, display_name) else {
+        return Err(violations.error());
+    };
+    violations.finish()?;
+
+    let now = state.clock.now();
+    retrying(|| async {
+        let mut tx = Transaction::begin(state).await?;
+        let found = db::resources::lock(&mut tx, acting.org_id, &path).await?;
+        let found = found.ok_or_else(|| Error::not_found("resource", &path))?;
+        check_etag(&message.etag, found.revision)?;
+        let new = display_name.as_ref().map(DisplayName::to_string);
+        let field = FieldChange::between("display_name", found.display_name.clone(), new);
+        let Some(field) = field else {
+            return Ok(pb::UpdateResourceResponse { resource: Some(convert::resource(&found)) });
+        };
+        let resource =
+            db::resources::update(&mut tx, acting.org_id, &path, display_name.as_ref(), now).await?;
+        let change = Change {
+            event_id: state.clock.new_id(),
+            org_id: acting.org_id,
+            kind: "resource.updated",
+            resource_ids: vec![path.to_string()],
+            fields: vec![field],
+            subjects: Vec::new(),
+        };
+        tx.record(&Actor::from(&acting), &[change], now).await?;
+        tx.commit().await?;
+        Ok(pb::UpdateResourceResponse { resource: Some(convert::resource(&resource)) })
+    })
+    .await
+}
+
+pub async fn delete(
+    state: &State,
+    call: &Call,
+    request: pb::DeleteResourceRequest,
+) -> Result<pb::DeleteResourceResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    let path = ResourcePath::parse(&request.path);
+    acting.require(&Permission::RESOURCES_WRITE, &Node::from(path.clone().ok()))?;
+    let path = path.map_err(|wrong| Error::invalid("path", wrong.to_string()))?;
+
+    let now = state.clock.now();
+    retrying(|| async {
+        let mut tx = Transaction::begin(state).await?;
+        db::orgs::lock(&mut tx, acting.org_id).await?;
+        // A token restricted to it that is being made holds it: this waits, and finds the token.
+        let found = db::resources::lock(&mut tx, acting.org_id, &path).await?;
+        let found = found.ok_or_else(|| Error::not_found("resource", &path))?;
+        check_etag(&request.etag, found.revision)?;
+        in_use(&db::resources::find_uses(&mut tx, acting.org_id, &path, LISTED, now).await?)?;
+        db::resources::delete(&mut tx, acting.org_id, &path).await?;
+        let shown = found.display_name.map(|name| FieldChange::cleared("display_name", name));
+        let change = Change {
+            event_id: state.clock.new_id(),
+            org_id: acting.org_id,
+            kind: "resource.deleted",
+            resource_ids: vec![path.to_string()],
+            fields: [FieldChange::cleared("path", &path)].into_iter().chain(shown).collect(),
+            subjects: Vec::new(),
+        };
+        tx.record(&Actor::from(&acting), &[change], now).await?;
+        tx.commit().await?;
+        Ok(pb::DeleteResourceResponse {})
+    })
+    .await
+}
+
+/// Refuses to delete what something hangs on.
+fn in_use(uses: &[Use]) -> Result<()> {
+    if uses.is_empty() {
+        return Ok(());
+    }
+    let standing = uses.iter().map(|found| match found {
+        Use::Below(path) => ("RESOURCE", path.clone(), "is below the resource"),
+        Use::Grant(id) => ("GRANT", GrantId::from(*id).to_string(), "is on the resource"),
+        Use::Token(id) => ("TOKEN", TokenId::from(*id).to_string(), "is restricted to the resource"),
+    });
+    let standing =
+        standing.map(|(kind, subject, why)| Precondition { kind, subject, description: why.into() });
+    let message = format!("{} things or more hang on the resource: take them away first", uses.len());
+    Err(Error::with_message(Reason::ResourceInUse, message).with_preconditions(standing))
 }

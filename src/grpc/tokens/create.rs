@@ -157,7 +157,7 @@ async fn authorise(
 }
 
 async fn existing(tx: &mut PgConnection, org_id: OrgId, resources: &[ResourcePath]) -> Result<()> {
-    let found = db::resources::find_paths(tx, org_id, resources).await?;
+    let found = db::resources::hold(tx, org_id, resources).await?;
     let mut violations = Violations::default();
     for (i, path) in resources.iter().enumerate() {
         if !found.iter().any(|found| found == path.as_str()) {

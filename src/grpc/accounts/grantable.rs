@@ -1,0 +1,174 @@
+//! `ListGrantableAccess`: what the caller could give, and what is held already.
+
+use sqlx::PgConnection;
+
+use crate::db;
+use crate::domain::caller::Acting;
+use crate::domain::ids::{AccountId, SYSTEM_ORG};
+use crate::domain::permissions::{Permission, Right, SystemRole};
+use crate::domain::principal::AccountKind;
+use crate::domain::resources::{Node, ResourcePath};
+use crate::domain::rights::{HeldGrant, Rights};
+use crate::domain::roles::{CustomRole, MAX_ROLES};
+use crate::error::{Error, Result, Violations};
+use crate::grpc::auth::Call;
+use crate::grpc::paging::Paging;
+use crate::grpc::{convert, pb};
+use crate::state::State;
+
+/// Application permissions in one answer.
+const MAX_PERMISSIONS: usize = 1_000;
+
+/// Whom something could be given to.
+struct Recipient {
+    /// The kinds that it may be of; an account that is there is of one.
+    kinds: Vec<AccountKind>,
+    /// None for an account yet to be made.
+    account_id: Option<AccountId>,
+    grants: Vec<HeldGrant>,
+}
+
+impl Recipient {
+    async fn find(
+        db: &mut PgConnection,
+        acting: &Acting<'_>,
+        account_id: Option<AccountId>,
+        kind: Option<AccountKind>,
+    ) -> Result<Self> {
+        let Some(id) = account_id else {
+            let kinds = kind.map_or_else(|| AccountKind::ALL.to_vec(), |kind| vec![kind]);
+            return Ok(Self { kinds, account_id: None, grants: Vec::new() });
+        };
+        let account = db::accounts::find(&mut *db, acting.org_id, id).await?;
+        let account = account.ok_or_else(|| Error::not_found("account", id))?;
+        let grants = db::grants::find_held(db, acting.org_id, id).await?;
+        Ok(Self { kinds: vec![account.kind()?], account_id, grants })
+    }
+
+    /// Whether it holds this very right there; `member` goes with every membership.
+    fn has(&self, right: &Right, node: &Node) -> bool {
+        let as_member = self.account_id.is_some() && *right == Right::System(SystemRole::Member);
+        as_member || self.grants.iter().any(|grant| grant.right == *right && grant.node.covers(node))
+    }
+}
+
+pub async fn list(
+    state: &State,
+    call: &Call,
+    request: pb::ListGrantableAccessRequest,
+) -> Result<pb::ListGrantableAccessResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    let node = convert::optional(&request.resource, Node::parse).map(|node| node.unwrap_or(Node::Org));
+    acting.require(&Permission::ACCOUNTS_READ, node.as_ref().unwrap_or(&Node::Org))?;
+
+    let mut violations = Violations::default();
+    let node = violations.check("resource", node);
+    let account_id = violations.check("account_id", convert::optional(&request.account_id, AccountId::parse));
+    let kind = violations.check("account_kind", kind(&request));
+    let (Some(node), Some(account_id), Some(kind)) = (node, account_id, kind) else {
+        return Err(violations.error());
+    };
+    let filter = pb::ListGrantableAccessRequest {
+        org_id: String::new(),
+        page_size: 0,
+        page_token: String::new(),
+        ..request.clone()
+    };
+    let page = (request.page_size, request.page_token.as_str());
+    let paging = Paging::read(state, &acting, "ListGrantableAccess", &filter, page)?;
+
+    let mut db = state.db.acquire().await?;
+    let recipient = Recipient::find(&mut db, &acting, account_id, kind).await?;
+    if let Some(path) = node.path()
+        && db::resources::find(&mut *db, acting.org_id, path).await?.is_none()
+    {
+        return Err(Error::invalid("resource", "no such resource in the org: create it first"));
+    }
+    let mut response = pb::ListGrantableAccessResponse::default();
+    if paging.after.is_none() {
+        response.roles = roles(&mut db, &acting, &recipient, &node).await?;
+        (response.permissions, response.more_permissions) =
+            permissions(&mut db, &acting, &recipient, &node).await?;
+    }
+    let after = paging.after(ResourcePath::parse);
+    let page = db::resources::page(&mut db, acting.org_id, node.path(), after.as_ref(), paging.size).await?;
+    response.next_page_token = paging.next(state, &page);
+    response.total_size = page.total;
+    response.resources =
+        page.rows.into_iter().map(|row| resource(&acting, &recipient, row)).collect::<Result<_>>()?;
+    Ok(response)
+}
+
+/// The kind of an account yet to be made; none where it is left open.
+fn kind(request: &pb::ListGrantableAccessRequest) -> Result<Option<AccountKind>, &'static str> {
+    if request.account_kind == pb::AccountKind::Unspecified as i32 {
+        Ok(None)
+    } else if request.account_id.is_empty() {
+        convert::parse_account_kind(request.account_kind).map(Some)
+    } else {
+        Err("must be absent beside an account_id: the account has its kind")
+    }
+}
+
+async fn roles(
+    db: &mut PgConnection,
+    acting: &Acting<'_>,
+    recipient: &Recipient,
+    node: &Node,
+) -> Result<Vec<pb::GrantableRole>> {
+    let judge = |right: Right, terms: CustomRole, name: String, display_name: Option<String>| {
+        let is_for = recipient.kinds.iter().any(|kind| terms.is_for(*kind));
+        let grant = HeldGrant { right, node: node.clone(), role_permissions: terms.permissions };
+        pb::GrantableRole {
+            role_id: grant.right.to_string(),
+            name,
+            display_name: display_name.unwrap_or_default(),
+            held: recipient.has(&grant.right, node),
+            grantable: is_for && acting.could_give(&grant),
+        }
+    };
+    let system = SystemRole::ALL
+        .map(|role| judge(Right::System(role), CustomRole::default(), role.id().to_owned(), None));
+    let mut all = Vec::from(system);
+    for role in db::roles::find_after(db, acting.org_id, None, MAX_ROLES).await? {
+        all.push(judge(Right::Custom(role.id()), role.fields()?.terms, role.name, role.display_name));
+    }
+    Ok(all)
+}
+
+async fn permissions(
+    db: &mut PgConnection,
+    acting: &Acting<'_>,
+    recipient: &Recipient,
+    node: &Node,
+) -> Result<(Vec<pb::GrantablePermission>, bool)> {
+    let mut named = db::grants::find_named_permissions(db, acting.org_id, MAX_PERMISSIONS + 1).await?;
+    let more = named.len() > MAX_PERMISSIONS;
+    named.truncate(MAX_PERMISSIONS);
+    let own = Permission::OWN.iter().filter(|own| acting.org_id == SYSTEM_ORG || !own.is_platform());
+    named.extend(own.cloned());
+    named.sort();
+    let held = Rights::of_grants(&recipient.grants);
+    let judge = |permission: Permission| {
+        let held = held.cover(&permission, node);
+        let text = permission.to_string();
+        let right = Right::Permission(permission);
+        let grant = HeldGrant { right, node: node.clone(), role_permissions: Vec::new() };
+        pb::GrantablePermission { permission: text, held, grantable: acting.could_give(&grant) }
+    };
+    Ok((named.into_iter().map(judge).collect(), more))
+}
+
+fn resource(
+    acting: &Acting<'_>,
+    recipient: &Recipient,
+    row: db::resources::Resource,
+) -> Result<pb::GrantableResource> {
+    let node = row.node()?;
+    Ok(pb::GrantableResource {
+        held: recipient.grants.iter().any(|grant| grant.node.covers(&node)),
+        grantable: acting.could_give_on(&node),
+        path: row.path,
+        display_name: row.display_name.unwrap_or_default(),
+    })
+}

@@ -1,0 +1,344 @@
+//! The roles: those that an org makes for itself, and those of the system to read.
+
+use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::roles::Fields;
+use crate::db::{self, retrying};
+use crate::domain::ids::{AccountId, RoleId};
+use crate::domain::names::{AccountName, Description, DisplayName};
+use crate::domain::pages::Page;
+use crate::domain::permissions::{Permission, Right, SystemRole};
+use crate::domain::policy::MAX_LIST;
+use crate::domain::principal::AccountKind;
+use crate::domain::resources::Node;
+use crate::domain::roles::{CustomRole, MAX_ROLES, parse_name};
+use crate::error::{Error, Precondition, Reason, Result, Violations};
+use crate::grpc::auth::Call;
+use crate::grpc::once::{self, Once};
+use crate::grpc::paging::Paging;
+use crate::grpc::update::{Mask, check_etag};
+use crate::grpc::{convert, pb};
+use crate::state::State;
+use crate::transaction::Transaction;
+
+/// What an update may change.
+const UPDATABLE: [&str; 5] = ["account_kinds", "description", "display_name", "name", "permissions"];
+
+/// The fields that a request gives, checked; none for those that it does not give.
+struct Given {
+    name: Option<AccountName>,
+    display_name: Option<Option<DisplayName>>,
+    description: Option<Option<Description>>,
+    permissions: Option<Vec<Permission>>,
+    account_kinds: Option<Vec<AccountKind>>,
+}
+
+impl Given {
+    /// Reads the fields of the message that are `given`.
+    fn read(violations: &mut Violations, message: &pb::Role, given: impl Fn(&str) -> bool) -> Self {
+        let mut check = Self {
+            name: None,
+            display_name: None,
+            description: None,
+            permissions: None,
+            account_kinds: None,
+        };
+        if given("name") {
+            check.name = violations.check("role.name", parse_name(&message.name));
+        }
+        if given("display_name") {
+            let shown = convert::optional(message.display_name(), DisplayName::parse);
+            check.display_name = violations.check("role.display_name", shown);
+        }
+        if given("description") {
+            let described = convert::optional(message.description(), Description::parse);
+            check.description = violations.check("role.description", described);
+        }
+        if given("permissions") {
+            if message.permissions.is_empty() {
+                violations.add("role.permissions", "is required: 1 to 100 permissions");
+            }
+            let each = &message.permissions;
+            check.permissions =
+                Some(violations.check_each("role.permissions", each, MAX_LIST, Permission::parse));
+        }
+        if given("account_kinds") {
+            let kinds: Result<Vec<_>, _> =
+                message.account_kinds.iter().map(|kind| convert::parse_account_kind(*kind)).collect();
+            check.account_kinds = violations.check("role.account_kinds", kinds);
+        }
+        check
+    }
+
+    /// A role of these fields alone; none where one was refused.
+    fn alone(self) -> Option<Fields> {
+        Some(Fields {
+            name: self.name?,
+            display_name: self.display_name?,
+            description: self.description?,
+            terms: CustomRole::new(self.permissions?, self.account_kinds?),
+        })
+    }
+
+    /// These fields instead of those from before.
+    fn over(&self, before: &Fields) -> Fields {
+        let permissions = self.permissions.as_ref().unwrap_or(&before.terms.permissions);
+        let account_kinds = self.account_kinds.as_ref().unwrap_or(&before.terms.account_kinds);
+        Fields {
+            name: self.name.as_ref().unwrap_or(&before.name).clone(),
+            display_name: self.display_name.as_ref().unwrap_or(&before.display_name).clone(),
+            description: self.description.as_ref().unwrap_or(&before.description).clone(),
+            terms: CustomRole::new(permissions.clone(), account_kinds.clone()),
+        }
+    }
+}
+
+pub async fn create(
+    state: &State,
+    call: &Call,
+    mut request: pb::CreateRoleRequest,
+) -> Result<pb::CreateRoleResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    acting.require(&Permission::ROLES_WRITE, &Node::Org)?;
+
+    let request_id = std::mem::take(&mut request.request_id);
+    let mut violations = Violations::default();
+    let given = Given::read(&mut violations, &request.role.clone().unwrap_or_default(), |_| true);
+    let request_id = violations.check("request_id", once::parse(&request_id));
+    violations.finish()?;
+    let (Some(fields), Some(request_id)) = (given.alone(), request_id) else {
+        return Err(Error::internal("a field was refused without a violation"));
+    };
+    acting.may_define(&fields.terms)?;
+
+    let once = Once::new(&acting, "CreateRole", request_id, &request);
+    let now = state.clock.now();
+    retrying(|| async {
+        let mut tx = Transaction::begin(state).await?;
+        db::orgs::lock(&mut tx, acting.org_id).await?;
+        if let Some(before) = once.replayed(&mut tx, now).await? {
+            return Ok(before);
+        }
+        if db::roles::count(&mut *tx, acting.org_id).await? >= MAX_ROLES {
+            return Err(too_many());
+        }
+        let role_id: RoleId = state.clock.new_id();
+        let role = db::roles::insert(&mut tx, acting.org_id, role_id, &fields, now).await?;
+        let change = Change {
+            event_id: state.clock.new_id(),
+            org_id: acting.org_id,
+            kind: "role.created",
+            resource_ids: vec![role_id.to_string()],
+            fields: changes(None, Some(&fields)),
+            subjects: vec![format!("owners/{}", acting.org_id)],
+        };
+        tx.record(&Actor::from(&acting), &[change], now).await?;
+        let response = pb::CreateRoleResponse { role: Some(convert::role(&role)?) };
+        once.finish(&mut tx, &role_id.to_string(), &response).await?;
+        tx.commit().await?;
+        Ok(response)
+    })
+    .await
+}
+
+pub async fn get(state: &State, call: &Call, request: pb::GetRoleRequest) -> Result<pb::GetRoleResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    acting.require(&Permission::ROLES_READ, &Node::Org)?;
+    let right = Right::parse_role(&request.role_id);
+    let role = match right.map_err(|wrong| Error::invalid("role_id", wrong.to_string()))? {
+        Right::Custom(id) => {
+            let found = db::roles::find(&state.db, acting.org_id, id).await?;
+            convert::role(&found.ok_or_else(|| Error::not_found("role", id))?)?
+        }
+        Right::System(role) => convert::system_role(role),
+        Right::Permission(_) => return Err(Error::internal("a role was read as a permission")),
+    };
+    Ok(pb::GetRoleResponse { role: Some(role) })
+}
+
+pub async fn list(
+    state: &State,
+    call: &Call,
+    request: pb::ListRolesRequest,
+) -> Result<pb::ListRolesResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    acting.require(&Permission::ROLES_READ, &Node::Org)?;
+    let filter = pb::ListRolesRequest::default();
+    let paging =
+        Paging::read(state, &acting, "ListRoles", &filter, (request.page_size, &request.page_token))?;
+    let (passed, after) = match paging.after(Right::parse_role) {
+        Some(Right::Custom(id)) => (SystemRole::ALL.len(), Some(id)),
+        Some(right) => {
+            (SystemRole::ALL.iter().position(|role| right == Right::System(*role)).map_or(0, |i| i + 1), None)
+        }
+        None => (0, None),
+    };
+    let system = SystemRole::ALL[passed..].iter().map(|role| convert::system_role(*role));
+    let mut roles: Vec<pb::Role> = system.take(paging.size as usize + 1).collect();
+    let wanted = paging.size + 1 - roles.len() as i64;
+    let mut db = state.db.acquire().await?;
+    let custom = db::roles::find_after(&mut *db, acting.org_id, after, wanted).await?;
+    roles.extend(custom.iter().map(convert::role).collect::<Result<Vec<_>>>()?);
+    let counted = SystemRole::ALL.len() as i64 + db::roles::count(&mut *db, acting.org_id).await?;
+    let page = Page::of(roles, paging.size, counted, |role| role.id.clone());
+    Ok(pb::ListRolesResponse {
+        next_page_token: paging.next(state, &page),
+        total_size: page.total,
+        roles: page.rows,
+    })
+}
+
+pub async fn update(
+    state: &State,
+    call: &Call,
+    request: pb::UpdateRoleRequest,
+) -> Result<pb::UpdateRoleResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    acting.require(&Permission::ROLES_WRITE, &Node::Org)?;
+
+    let message = request.role.unwrap_or_default();
+    let mut violations = Violations::default();
+    let role_id = violations.check("role.id", custom(&message.id));
+    let mask =
+        Mask::read(&mut violations, request.update_mask.as_ref(), &UPDATABLE, |path| is_set(&message, path));
+    let given = Given::read(&mut violations, &message, |path| mask.has(path));
+    let Some(role_id) = role_id else {
+        return Err(violations.error());
+    };
+    violations.finish()?;
+
+    let now = state.clock.now();
+    retrying(|| async {
+        let mut tx = Transaction::begin(state).await?;
+        db::orgs::lock(&mut tx, acting.org_id).await?;
+        let found = db::roles::find(&mut *tx, acting.org_id, role_id).await?;
+        let found = found.ok_or_else(|| Error::not_found("role", role_id))?;
+        let before = found.fields()?;
+        let after = given.over(&before);
+        acting.may_redefine(&before.terms, &after.terms)?;
+        check_etag(&message.etag, found.revision)?;
+        if before == after {
+            return Ok(pb::UpdateRoleResponse { role: Some(convert::role(&found)?) });
+        }
+        let lost = before.terms.kinds_beyond(&after.terms);
+        in_use(&db::roles::find_holders(&mut *tx, acting.org_id, role_id, &lost).await?)?;
+        let role = db::roles::update(&mut tx, acting.org_id, role_id, &after, now).await?;
+        let narrowed = before.terms.permissions_beyond(&after.terms).next().is_some();
+        // Nobody has lost anything by a role that nobody holds.
+        let all = &AccountKind::ALL;
+        if narrowed && !db::roles::find_holders(&mut *tx, acting.org_id, role_id, all).await?.is_empty() {
+            db::orgs::raise_version(&mut tx, acting.org_id).await?;
+        }
+        let carries_other = before.terms.permissions != after.terms.permissions;
+        let change = Change {
+            event_id: state.clock.new_id(),
+            org_id: acting.org_id,
+            kind: "role.updated",
+            resource_ids: vec![role_id.to_string()],
+            fields: changes(Some(&before), Some(&after)),
+            // One row for all who hold it, and for the org's version.
+            subjects: carries_other.then(|| acting.org_id.to_string()).into_iter().collect(),
+        };
+        tx.record(&Actor::from(&acting), &[change], now).await?;
+        tx.commit().await?;
+        Ok(pb::UpdateRoleResponse { role: Some(convert::role(&role)?) })
+    })
+    .await
+}
+
+pub async fn delete(
+    state: &State,
+    call: &Call,
+    request: pb::DeleteRoleRequest,
+) -> Result<pb::DeleteRoleResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    acting.require(&Permission::ROLES_WRITE, &Node::Org)?;
+    let role_id = custom(&request.role_id).map_err(|wrong| Error::invalid("role_id", wrong))?;
+
+    let now = state.clock.now();
+    retrying(|| async {
+        let mut tx = Transaction::begin(state).await?;
+        db::orgs::lock(&mut tx, acting.org_id).await?;
+        let found = db::roles::find(&mut *tx, acting.org_id, role_id).await?;
+        let found = found.ok_or_else(|| Error::not_found("role", role_id))?;
+        check_etag(&request.etag, found.revision)?;
+        in_use(&db::roles::find_holders(&mut *tx, acting.org_id, role_id, &AccountKind::ALL).await?)?;
+        db::roles::delete(&mut tx, acting.org_id, role_id).await?;
+        let change = Change {
+            event_id: state.clock.new_id(),
+            org_id: acting.org_id,
+            kind: "role.deleted",
+            resource_ids: vec![role_id.to_string()],
+            fields: changes(Some(&found.fields()?), None),
+            subjects: vec![format!("owners/{}", acting.org_id)],
+        };
+        tx.record(&Actor::from(&acting), &[change], now).await?;
+        tx.commit().await?;
+        Ok(pb::DeleteRoleResponse {})
+    })
+    .await
+}
+
+/// The id of a role that can be changed.
+fn custom(id: &str) -> Result<RoleId, String> {
+    match Right::parse_role(id) {
+        Ok(Right::System(_)) => Err("is a system role, which never changes".into()),
+        _ => RoleId::parse(id).map_err(|wrong| wrong.to_string()),
+    }
+}
+
+fn is_set(role: &pb::Role, path: &str) -> bool {
+    match path {
+        "name" => !role.name.is_empty(),
+        "display_name" => role.display_name.is_some(),
+        "description" => role.description.is_some(),
+        "permissions" => !role.permissions.is_empty(),
+        "account_kinds" => !role.account_kinds.is_empty(),
+        _ => false,
+    }
+}
+
+/// What an event says of a change.
+fn changes(before: Option<&Fields>, after: Option<&Fields>) -> Vec<FieldChange> {
+    fn names(fields: Option<&Fields>) -> Vec<&'static str> {
+        let kinds = fields.map_or(&[][..], |fields| &fields.terms.account_kinds);
+        kinds.iter().map(|kind| kind.name()).collect()
+    }
+    fn permissions(fields: Option<&Fields>) -> &[Permission] {
+        fields.map_or(&[], |fields| &fields.terms.permissions)
+    }
+    let name = |fields: &Fields| Some(fields.name.to_string());
+    let shown = |fields: &Fields| fields.display_name.as_ref().map(DisplayName::to_string);
+    let described = |fields: &Fields| fields.description.as_ref().map(Description::to_string);
+    let texts = [
+        FieldChange::between("name", before.and_then(name), after.and_then(name)),
+        FieldChange::between("display_name", before.and_then(shown), after.and_then(shown)),
+        FieldChange::between("description", before.and_then(described), after.and_then(described)),
+    ];
+    let mut all: Vec<_> = texts.into_iter().flatten().collect();
+    all.extend(FieldChange::of_lists("permissions", permissions(before), permissions(after)));
+    all.extend(FieldChange::of_lists("account_kinds", &names(before), &names(after)));
+    all
+}
+
+/// Refuses to take a role away from those who hold it.
+fn in_use(holders: &[AccountId]) -> Result<()> {
+    if holders.is_empty() {
+        return Ok(());
+    }
+    let holding = holders.iter().map(|id| Precondition {
+        kind: "ACCOUNT",
+        subject: id.to_string(),
+        description: "holds the role".into(),
+    });
+    let message = format!("{} accounts or more hold the role: take it from them first", holders.len());
+    Err(Error::with_message(Reason::ResourceInUse, message).with_preconditions(holding))
+}
+
+fn too_many() -> Error {
+    let message = format!("the org has {MAX_ROLES} roles: delete one first");
+    Error::with_message(Reason::LimitReached, message).with_preconditions([Precondition {
+        kind: "LIMIT",
+        subject: "roles of one org".into(),
+        description: format!("at most {MAX_ROLES}"),
+    }])
+}
