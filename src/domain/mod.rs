@@ -3,6 +3,8 @@
 pub mod access_token;
 pub mod accounts;
 pub mod caller;
+#[cfg(test)]
+mod delegation;
 pub mod exchange;
 pub mod ids;
 pub mod life;

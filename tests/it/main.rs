@@ -6,6 +6,7 @@ mod accounts;
 mod bad_input;
 mod command_line;
 mod crash;
+mod escalation;
 mod feed;
 mod floors;
 mod grantable;
