@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::{Mutex, Once, PoisonError};
 
+use aho_corasick::AhoCorasick;
 use tracing_subscriber::fmt::MakeWriter;
 
 static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
@@ -67,13 +68,14 @@ impl<'a> MakeWriter<'a> for Log {
 extern "C" fn search() {
     let log = LOG.lock().unwrap_or_else(PoisonError::into_inner);
     let secrets = SECRETS.lock().unwrap_or_else(PoisonError::into_inner);
-    let log = String::from_utf8_lossy(&log);
-    let lines: Vec<&str> = log.lines().collect();
-    for secret in secrets.iter() {
-        if let Some(line) = lines.iter().find(|line| line.contains(secret.as_str())) {
-            eprintln!("a secret stands in the log: {line}");
-            std::process::abort();
-        }
+    // One pass for all of them: a search for each takes longer than the whole suite.
+    let all = AhoCorasick::new(secrets.iter()).unwrap();
+    if let Some(found) = all.find(log.as_slice()) {
+        let from = log[..found.start()].iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+        let line = log[from..].split(|b| *b == b'\n').next().unwrap_or_default();
+        eprintln!("a secret stands in the log: {}", String::from_utf8_lossy(line));
+        std::process::abort();
     }
-    eprintln!("searched {} log lines for {} secrets: none stands there", lines.len(), secrets.len());
+    let lines = log.iter().filter(|b| **b == b'\n').count();
+    eprintln!("searched {lines} log lines for {} secrets: none stands there", secrets.len());
 }
