@@ -10,10 +10,10 @@ use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::grants::Grant;
 use crate::db::tokens::NewToken;
 use crate::db::{self, retrying};
-use crate::domain::accounts::Settings;
+use crate::domain::accounts::Details;
 use crate::domain::ids::{AccountId, GrantId, SYSTEM_ORG, TokenId};
 use crate::domain::life::Life;
-use crate::domain::names::{AccountName, DisplayName, Email, Invalid, Profile, Slug};
+use crate::domain::names::{AccountName, DisplayName, Email, Invalid, Slug};
 use crate::domain::permissions::{Permission, Right};
 use crate::domain::principal::Restrictions;
 use crate::domain::resources::Node;
@@ -119,17 +119,9 @@ async fn create_operator(state: &State, tx: &mut PgConnection) -> Result<(Accoun
     let username = constant(Email::parse(&format!("{OPERATOR}@{SYSTEM}.{}", state.issuer_host())))?;
     let now = state.clock.now();
     db::orgs::insert(&mut *tx, SYSTEM_ORG, &slug, &title, now).await?;
-    let new = NewAccount {
-        account_id: state.clock.new_id(),
-        org_id: SYSTEM_ORG,
-        name: Some(&name),
-        username: &username,
-        profile: &Profile::default(),
-        contact_email: None,
-        description: None,
-        settings: &Settings::default(),
-        deactivated: false,
-    };
+    let details = Details::new(Some(name), username);
+    let account_id = state.clock.new_id();
+    let new = NewAccount { account_id, org_id: SYSTEM_ORG, details: &details, deactivated: false };
     db::accounts::insert(&mut *tx, &new, now).await?;
     let grants = grant_platform(state, tx, new.account_id).await?;
     let change = Change {

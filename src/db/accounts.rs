@@ -1,6 +1,7 @@
 //! `accounts`, `usernames`, `memberships` and `account_orgs`.
 
 mod life;
+mod update;
 
 use serde_json::{Map, Value};
 use sqlx::types::Json;
@@ -9,7 +10,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{account_links, constraint, damaged, one_row};
-use crate::domain::accounts::{AccountState, Attributes, Link, Settings};
+use crate::domain::accounts::{AccountState, Attributes, Details, Link, Settings};
 use crate::domain::ids::{AccountId, OrgId};
 use crate::domain::life::Life;
 use crate::domain::names::{AccountName, Description, Email, LinkKind, LinkSlug, Profile};
@@ -18,6 +19,7 @@ use crate::domain::principal::AccountKind;
 use crate::error::{Error, Reason, Result};
 
 pub use life::{find_deleted_by, purge, set_life};
+pub use update::update;
 
 /// An account, as it is stored.
 #[derive(Clone, Debug)]
@@ -69,9 +71,19 @@ impl Account {
         Life { deactivate_time: self.deactivate_time, delete_time: self.delete_time }
     }
 
-    /// The name of a service account.
-    pub fn name(&self) -> Result<Option<AccountName>> {
-        self.name.as_deref().map(AccountName::parse).transpose().map_err(damaged("account name"))
+    /// What it says of itself.
+    pub fn details(&self) -> Result<Details> {
+        let name = self.name.as_deref().map(AccountName::parse).transpose();
+        let contact_email = self.contact_email.as_deref().map(Email::parse).transpose();
+        let description = self.description.as_deref().map(Description::parse).transpose();
+        Ok(Details {
+            name: name.map_err(damaged("account name"))?,
+            username: Email::parse(&self.username).map_err(damaged("username"))?,
+            profile: self.profile(),
+            contact_email: contact_email.map_err(damaged("address"))?,
+            description: description.map_err(damaged("description"))?,
+            settings: self.settings()?,
+        })
     }
 
     /// What it keeps for itself and for applications.
@@ -125,21 +137,9 @@ macro_rules! select_accounts {
 pub struct NewAccount<'a> {
     pub account_id: AccountId,
     pub org_id: OrgId,
-    /// The name of a service account; none makes a user.
-    pub name: Option<&'a AccountName>,
-    pub username: &'a Email,
-    pub profile: &'a Profile,
-    pub contact_email: Option<&'a Email>,
-    pub description: Option<&'a Description>,
-    pub settings: &'a Settings,
+    /// Without a name it is a user.
+    pub details: &'a Details,
     pub deactivated: bool,
-}
-
-impl NewAccount<'_> {
-    /// A person or a workload.
-    pub fn kind(&self) -> AccountKind {
-        if self.name.is_some() { AccountKind::ServiceAccount } else { AccountKind::User }
-    }
 }
 
 /// The account, deleted ones not.
@@ -230,11 +230,11 @@ pub async fn lock_any(
 /// user who has an account elsewhere, `RESOURCE_EXISTS` for the slug of a link.
 pub async fn insert(tx: &mut PgConnection, new: &NewAccount<'_>, now: OffsetDateTime) -> Result<Account> {
     let (org_id, account_id) = (new.org_id.uuid(), new.account_id.uuid());
-    if let Some(name) = new.name {
+    let Details { name, username, profile, contact_email, description, settings } = new.details;
+    if let Some(name) = name {
         free_name(&mut *tx, new.org_id, name).await?;
     }
-    take_username(&mut *tx, new.org_id, new.account_id, new.kind(), new.username).await?;
-    let attributes = &new.settings.attributes;
+    take_username(&mut *tx, new.org_id, new.account_id, new.details).await?;
     let query = sqlx::query!(
         "insert into accounts (org_id, account_id, kind, name, name_key, username, display_name, given_name,
                 family_name, phone_number, locale, zoneinfo, contact_email, description, email_notifications,
@@ -242,20 +242,20 @@ pub async fn insert(tx: &mut PgConnection, new: &NewAccount<'_>, now: OffsetDate
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, 1, $17, $18, $18)",
         org_id,
         account_id,
-        new.kind().name(),
-        new.name.map(AccountName::as_str),
-        new.name.map(AccountName::key),
-        new.username.as_str(),
-        new.profile.display_name,
-        new.profile.given_name,
-        new.profile.family_name,
-        new.profile.phone_number,
-        new.profile.locale,
-        new.profile.zoneinfo,
-        new.contact_email.map(Email::as_str),
-        new.description.map(Description::as_str),
-        new.settings.email_notifications,
-        (!attributes.is_empty()).then(|| Json(attributes.object())) as _,
+        new.details.kind().name(),
+        name.as_ref().map(AccountName::as_str),
+        name.as_ref().map(AccountName::key),
+        username.as_str(),
+        profile.display_name,
+        profile.given_name,
+        profile.family_name,
+        profile.phone_number,
+        profile.locale,
+        profile.zoneinfo,
+        contact_email.as_ref().map(Email::as_str),
+        description.as_ref().map(Description::as_str),
+        settings.email_notifications,
+        kept(&settings.attributes) as _,
         new.deactivated.then_some(now),
         now
     );
@@ -265,15 +265,20 @@ pub async fn insert(tx: &mut PgConnection, new: &NewAccount<'_>, now: OffsetDate
          values ($1, $2, $1, $3, 1, $4)",
         org_id,
         account_id,
-        new.profile.title(new.username.as_str()),
+        new.details.title(),
         now
     );
     one_row(&member.execute(&mut *tx).await?, "making a membership")?;
     let listed =
         sqlx::query!("insert into account_orgs (account_id, org_id) values ($1, $2)", account_id, org_id);
     one_row(&listed.execute(&mut *tx).await?, "listing a membership")?;
-    account_links::replace(&mut *tx, new.org_id, new.account_id, &new.settings.links).await?;
+    account_links::replace(&mut *tx, new.org_id, new.account_id, &settings.links).await?;
     find(tx, new.org_id, new.account_id).await?.ok_or_else(|| Error::internal("an account just made is gone"))
+}
+
+/// Attributes as they are kept: nothing where there are none.
+fn kept(attributes: &Attributes) -> Option<Json<&Map<String, Value>>> {
+    (!attributes.is_empty()).then(|| Json(attributes.object()))
 }
 
 /// Refuses a name that an account of the org has, whatever its case.
@@ -298,14 +303,14 @@ async fn take_username(
     tx: &mut PgConnection,
     org_id: OrgId,
     account_id: AccountId,
-    kind: AccountKind,
-    username: &Email,
+    details: &Details,
 ) -> Result<()> {
+    let username = &details.username;
     let held =
         sqlx::query!("select org_id, account_id from usernames where username = $1", username.as_str());
     if let Some(held) = held.fetch_optional(&mut *tx).await? {
         if held.org_id != org_id.uuid() {
-            return Err(match kind {
+            return Err(match details.kind() {
                 AccountKind::User => Reason::UseInvitation.into(),
                 AccountKind::ServiceAccount => Error::exists("username", username),
             });
@@ -326,6 +331,24 @@ async fn take_username(
         _ => error.into(),
     })?;
     one_row(&taken, "taking a username")
+}
+
+/// Who is found by an enabled link; deactivated and deleted accounts are not.
+pub async fn find_by_link(
+    db: impl PgExecutor<'_>,
+    org_id: OrgId,
+    kind: &LinkKind,
+    slug: &LinkSlug,
+) -> Result<Option<Account>> {
+    let query = select_accounts!(
+        "where org_id = $1 and deactivate_time is null and delete_time is null and account_id = (
+             select l.account_id from account_links l
+             where l.org_id = $1 and l.kind = $2 and l.slug = $3 and l.enabled)",
+        org_id.uuid(),
+        kind.as_str(),
+        slug.as_str()
+    );
+    Ok(query.fetch_optional(db).await?)
 }
 
 /// Raises the version of the account in the org: JWTs from before are stale.

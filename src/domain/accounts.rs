@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::names::{AccountName, Invalid, LinkKind, LinkSlug};
+use super::names::{AccountName, Description, Email, Invalid, LinkKind, LinkSlug, Profile};
 use super::principal::AccountKind;
 
 /// How many kinds of links an account may have.
@@ -111,6 +111,42 @@ impl Settings {
     /// Whether notifications go out by e-mail: unless it was set, to people alone.
     pub fn notifies(&self, kind: AccountKind) -> bool {
         self.email_notifications.unwrap_or(kind == AccountKind::User)
+    }
+}
+
+/// What an account says of itself: all that somebody may give it, or change.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Details {
+    /// The name of a service account; a user has none.
+    pub name: Option<AccountName>,
+    pub username: Email,
+    pub profile: Profile,
+    pub contact_email: Option<Email>,
+    pub description: Option<Description>,
+    pub settings: Settings,
+}
+
+impl Details {
+    /// A user with this address, or a service account with this name, and nothing else.
+    pub fn new(name: Option<AccountName>, username: Email) -> Self {
+        Self {
+            name,
+            username,
+            profile: Profile::default(),
+            contact_email: None,
+            description: None,
+            settings: Settings::default(),
+        }
+    }
+
+    /// A person or a workload.
+    pub fn kind(&self) -> AccountKind {
+        if self.name.is_some() { AccountKind::ServiceAccount } else { AccountKind::User }
+    }
+
+    /// The name to show.
+    pub fn title(&self) -> String {
+        self.profile.title(self.username.as_str())
     }
 }
 

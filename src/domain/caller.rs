@@ -58,6 +58,11 @@ impl Caller {
         self.principal.org_id
     }
 
+    /// Whether the credential has scopes or resources, or its JWT carries less than it.
+    fn is_narrowed(&self) -> bool {
+        self.principal.restrictions.narrow_rights() || self.narrowed_to.is_some()
+    }
+
     /// The permissions that the credential holds on the whole of its org, sorted.
     pub fn permissions(&self) -> Vec<String> {
         self.rights.on_org(&self.principal.named_by_org).iter().map(Permission::to_string).collect()
@@ -120,6 +125,12 @@ impl Acting<'_> {
         self.org_id == self.caller.home() && account_id == self.caller.account_id()
     }
 
+    /// Whether the account is the caller's own, to change as oneself may: a credential
+    /// with scopes or resources has rights of oneself for reading alone.
+    pub fn may_change_self(&self, account_id: AccountId) -> bool {
+        self.is_self(account_id) && !self.caller.is_narrowed()
+    }
+
     /// Refuses grants that carry more than the caller holds.
     pub fn may_pass_on<'g>(&self, grants: impl IntoIterator<Item = &'g HeldGrant>) -> Result<()> {
         may_pass_on(&self.rights, grants)
@@ -176,8 +187,7 @@ impl Acting<'_> {
         if let Some(carried) = &self.caller.narrowed_to {
             limits = limits.meet(carried);
         }
-        let narrowed =
-            self.caller.principal.restrictions.narrow_rights() || self.caller.narrowed_to.is_some();
+        let narrowed = self.caller.is_narrowed();
         if narrowed && lists.scopes.is_empty() && (!scopes.is_empty() || self.caller.narrowed_to.is_some()) {
             return Err(exceeds(
                 "CREDENTIAL",
@@ -212,9 +222,8 @@ impl Acting<'_> {
 
     /// An operator's token without scopes: a deployment's first lasting credentials come from one.
     fn is_unbound_operator(&self) -> bool {
-        let Caller { principal, narrowed_to, .. } = self.caller;
-        let unbound = !principal.restrictions.narrow_rights() && narrowed_to.is_none();
-        self.caller.is_operator() && unbound && principal.may_manage_tokens
+        let unbound = !self.caller.is_narrowed() && self.caller.principal.may_manage_tokens;
+        self.caller.is_operator() && unbound
     }
 }
 

@@ -20,16 +20,20 @@ use Access::{Authenticated, Open, Requires};
 pub fn access(path: &str) -> Option<Access> {
     Some(match path {
         "/countersign.v1.AccountService/CreateServiceAccount" => Requires(&Permission::ACCOUNTS_WRITE),
+        "/countersign.v1.AccountService/CreateUser" => Requires(&Permission::ACCOUNTS_WRITE),
         "/countersign.v1.AccountService/GetAccount" => Authenticated,
         "/countersign.v1.AccountService/ListAccounts" => Requires(&Permission::ACCOUNTS_READ),
         "/countersign.v1.AccountService/ActivateAccount" => Requires(&Permission::ACCOUNTS_WRITE),
         "/countersign.v1.AccountService/DeactivateAccount" => Requires(&Permission::ACCOUNTS_WRITE),
         "/countersign.v1.AccountService/DeleteAccount" => Requires(&Permission::ACCOUNTS_WRITE),
         "/countersign.v1.AccountService/UndeleteAccount" => Requires(&Permission::ACCOUNTS_WRITE),
+        // Oneself needs no permission: the handler knows what of it.
+        "/countersign.v1.AccountService/UpdateAccount" => Authenticated,
         "/countersign.v1.AccountService/GrantAccess" => Requires(&Permission::ACCOUNTS_WRITE),
         "/countersign.v1.AccountService/RevokeAccess" => Requires(&Permission::ACCOUNTS_WRITE),
         "/countersign.v1.AccountService/ListGrants" => Authenticated,
         "/countersign.v1.AccountService/ListGrantableAccess" => Requires(&Permission::ACCOUNTS_READ),
+        "/countersign.v1.AccountService/ResolveLink" => Authenticated,
         "/countersign.v1.AccountService/GetCaller" => Authenticated,
 
         "/countersign.v1.OrgService/CreateOrg" => Requires(&Permission::PLATFORM_ORGS),

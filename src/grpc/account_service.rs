@@ -1,14 +1,16 @@
 //! `AccountService`: where to find each RPC.
 
-use super::accounts::{access, caller, create, get, grantable, life};
+use super::accounts::{access, caller, create, get, grantable, life, links, update};
 use super::service;
 
 service! {
     /// The identities of an org and what they may do.
     Accounts: super::pb::account_service_server::AccountService {
         create_service_account(CreateServiceAccountRequest) -> CreateServiceAccountResponse = create::service_account;
+        create_user(CreateUserRequest) -> CreateUserResponse = create::user;
         get_account(GetAccountRequest) -> GetAccountResponse = get::account;
         list_accounts(ListAccountsRequest) -> ListAccountsResponse = get::accounts;
+        update_account(UpdateAccountRequest) -> UpdateAccountResponse = update::account;
         activate_account(ActivateAccountRequest) -> ActivateAccountResponse = life::activate;
         deactivate_account(DeactivateAccountRequest) -> DeactivateAccountResponse = life::deactivate;
         delete_account(DeleteAccountRequest) -> DeleteAccountResponse = life::delete;
@@ -17,6 +19,7 @@ service! {
         revoke_access(RevokeAccessRequest) -> RevokeAccessResponse = access::revoke;
         list_grants(ListGrantsRequest) -> ListGrantsResponse = access::list;
         list_grantable_access(ListGrantableAccessRequest) -> ListGrantableAccessResponse = grantable::list;
+        resolve_link(ResolveLinkRequest) -> ResolveLinkResponse = links::resolve;
         get_caller(GetCallerRequest) -> GetCallerResponse = caller::get;
     }
 }

@@ -29,6 +29,7 @@ const MATRIX: &[(&str, [&str; 9])] = &[
     // RPC                                  none  garbage foreign member auditor manager owner operator narrow
     ("AccountService/ActivateAccount",      [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
     ("AccountService/CreateServiceAccount", [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
+    ("AccountService/CreateUser",           [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
     ("AccountService/DeactivateAccount",    [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
     ("AccountService/DeleteAccount",        [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
     ("AccountService/GetAccount",           [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
@@ -38,6 +39,8 @@ const MATRIX: &[(&str, [&str; 9])] = &[
     ("AccountService/ListGrantableAccess",  [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
     ("AccountService/ListGrants",           [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
     ("AccountService/RevokeAccess",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
+    ("AccountService/ResolveLink",          [NONE, JUNK, HIDE, OK,   OK,   OK,   OK,   OK,   OK]),
+    ("AccountService/UpdateAccount",        [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
     ("AccountService/UndeleteAccount",      [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
     ("OrgService/CreateOrg",                [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY]),
     ("OrgService/CreateResource",           [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
@@ -82,6 +85,10 @@ impl Things<'_> {
                 pb::CreateServiceAccountRequest { org_id, name: unique.into(), ..Default::default() }
                     .encode_to_vec()
             }
+            "AccountService/CreateUser" => {
+                let email = format!("{unique}@example.org");
+                pb::CreateUserRequest { org_id, email, ..Default::default() }.encode_to_vec()
+            }
             "AccountService/DeactivateAccount" => {
                 let account_id = self.new_account(unique, false).await;
                 pb::DeactivateAccountRequest { org_id, account_id, ..Default::default() }.encode_to_vec()
@@ -115,6 +122,24 @@ impl Things<'_> {
                 };
                 self.server.operator.accounts().grant_access(give).await.unwrap();
                 pb::RevokeAccessRequest { org_id, account_id, grants: given }.encode_to_vec()
+            }
+            "AccountService/ResolveLink" => {
+                let slug = unique.to_owned();
+                let links = [("dropzone".to_owned(), pb::AccountLink { enabled: true, slug: slug.clone() })];
+                let settings = pb::AccountSettings { links: links.into(), ..Default::default() };
+                let account = pb::Account { id: account_id, settings: Some(settings), ..Default::default() };
+                let set = pb::UpdateAccountRequest {
+                    org_id: org_id.clone(),
+                    account: Some(account),
+                    update_mask: None,
+                };
+                self.server.operator.accounts().update_account(set).await.unwrap();
+                pb::ResolveLinkRequest { org_id, kind: "dropzone".into(), slug }.encode_to_vec()
+            }
+            "AccountService/UpdateAccount" => {
+                let description = Some(unique.to_owned());
+                let account = pb::Account { id: account_id, description, ..Default::default() };
+                pb::UpdateAccountRequest { org_id, account: Some(account), update_mask: None }.encode_to_vec()
             }
             "AccountService/UndeleteAccount" => {
                 let account_id = self.new_account(unique, false).await;

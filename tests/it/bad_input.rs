@@ -287,7 +287,7 @@ async fn fields_of_accounts() {
         .into_inner()
         .account
         .unwrap();
-    assert_eq!((account.title.as_str(), account.contact_email.as_str()), ("Build bot", "team@example.org"));
+    assert_eq!((account.title.as_str(), account.contact_email()), ("Build bot", "team@example.org"));
     assert_eq!(account.username, format!("builder@{}", org.slug));
     // Usernames are unique across the deployment and lie under the org's own suffix.
     let again = pb::CreateServiceAccountRequest { name: "other".into(), ..good.clone() };

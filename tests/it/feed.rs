@@ -13,11 +13,12 @@ use crate::harness::{Client, Database, LIMITS, TestServer, by_id, call_raw, gran
 use crate::proto::rpcs;
 
 /// What only reads.
-const READS: [&str; 14] = [
+const READS: [&str; 15] = [
     "AccountService/GetAccount",
     "AccountService/ListAccounts",
     "AccountService/ListGrants",
     "AccountService/ListGrantableAccess",
+    "AccountService/ResolveLink",
     "AccountService/GetCaller",
     "OrgService/GetOrg",
     "OrgService/ListOrgs",

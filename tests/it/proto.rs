@@ -43,7 +43,7 @@ fn every_rpc_says_who_may_call_it_and_why_it_fails() {
                 let text = comment(&file, &[6, s as i32, 2, m as i32]);
                 assert!(text.contains("The caller must"), "{}: {text}", method.name());
                 let changes = [
-                    "Changes nothing",
+                    "Changes",
                     "Writes nothing",
                     "Changes a role",
                     "Changes what is shown",

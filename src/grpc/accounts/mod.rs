@@ -3,8 +3,11 @@
 pub mod access;
 pub mod caller;
 pub mod create;
+pub mod details;
 pub mod get;
 pub mod grantable;
 pub mod life;
 pub mod owners;
+pub mod links;
 pub mod settings;
+pub mod update;

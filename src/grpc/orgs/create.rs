@@ -3,14 +3,14 @@
 use crate::db::accounts::NewAccount;
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::{self, retrying};
-use crate::domain::accounts::Settings;
+use crate::domain::accounts::Details;
 use crate::domain::ids::{AccountId, GrantId, OrgId};
-use crate::domain::names::{AccountName, DisplayName, Profile, Slug};
+use crate::domain::names::{AccountName, DisplayName, Slug};
 use crate::domain::permissions::{Permission, Right, SystemRole};
 use crate::domain::resources::Node;
 use crate::domain::rights::HeldGrant;
-use crate::error::{Error, Result, Violations};
-use crate::grpc::accounts::create::default_username;
+use crate::error::{Result, Violations};
+use crate::grpc::accounts::details;
 use crate::grpc::auth::Call;
 use crate::grpc::once::{self, Once};
 use crate::grpc::pb::create_org_request::Owner;
@@ -30,20 +30,13 @@ pub async fn org(
     let mut violations = Violations::default();
     let slug = violations.check("slug", Slug::parse(&request.slug));
     let display_name = violations.check("display_name", DisplayName::parse(&request.display_name));
-    let owner = match &request.owner {
-        Some(Owner::OwnerServiceAccountName(name)) => {
-            violations.check("owner_service_account_name", AccountName::parse(name))
-        }
-        None => violations.check("owner", Err("is required: owner_service_account_name")),
-    };
+    let owner = owner(state, &mut violations, request.owner.as_ref(), slug.as_ref());
     let request_id = violations.check("request_id", once::parse(&request_id));
     let (Some(slug), Some(display_name), Some(owner), Some(request_id)) =
         (slug, display_name, owner, request_id)
     else {
         return Err(violations.error());
     };
-    let username = default_username(state, &owner, slug.as_str());
-    let username = username.map_err(|wrong| Error::invalid("owner_service_account_name", wrong))?;
 
     let acting = caller.acting_in(None)?;
     let once = Once::new(&acting, "CreateOrg", request_id, &request);
@@ -58,12 +51,7 @@ pub async fn org(
         let new = NewAccount {
             account_id: state.clock.new_id::<AccountId>(),
             org_id,
-            name: Some(&owner),
-            username: &username,
-            profile: &Profile::default(),
-            contact_email: None,
-            description: None,
-            settings: &Settings::default(),
+            details: &owner,
             deactivated: false,
         };
         let account = db::accounts::insert(&mut tx, &new, now).await?;
@@ -94,4 +82,26 @@ pub async fn org(
         Ok(response)
     })
     .await
+}
+
+/// Who the first owner is: a workload of that name, or a person.
+fn owner(
+    state: &State,
+    violations: &mut Violations,
+    owner: Option<&Owner>,
+    slug: Option<&Slug>,
+) -> Option<Details> {
+    match owner {
+        Some(Owner::OwnerServiceAccountName(name)) => {
+            let name = violations.check("owner_service_account_name", AccountName::parse(name))?;
+            let username = details::default_username(state, &name, slug?.as_str());
+            let username = violations.check("owner_service_account_name", username)?;
+            Some(Details::new(Some(name), username))
+        }
+        Some(Owner::OwnerEmail(email)) => {
+            let email = violations.check("owner_email", details::mailbox(state, email))?;
+            Some(Details::new(None, email))
+        }
+        None => violations.check("owner", Err("is required: owner_email or owner_service_account_name")),
+    }
 }

@@ -1,0 +1,112 @@
+//! Changes of what an account says of itself.
+
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use super::{Account, find, free_name, kept, name_taken, take_username};
+use crate::db::{account_links, one_row};
+use crate::domain::accounts::Details;
+use crate::domain::ids::{AccountId, OrgId};
+use crate::domain::names::{AccountName, Description, Email};
+use crate::error::{Error, Result};
+
+/// Gives an account other details, and with them its kind: without a name it is a user.
+/// The account is locked, and has those of `before`. Returns it as it is then.
+///
+/// # Errors
+/// Those of [`insert`](super::insert), for what it takes anew.
+pub async fn update(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    account_id: AccountId,
+    (before, after): (&Details, &Details),
+    now: OffsetDateTime,
+) -> Result<Account> {
+    let key = |details: &Details| details.name.as_ref().map(AccountName::key);
+    if let Some(name) = &after.name
+        && key(before) != key(after)
+    {
+        free_name(&mut *tx, org_id, name).await?;
+    }
+    if before.username != after.username {
+        take_username(&mut *tx, org_id, account_id, after).await?;
+        give_username_up(&mut *tx, org_id, account_id, &before.username).await?;
+    }
+    write(&mut *tx, org_id, account_id, after, now).await?;
+    if before.title() != after.title() {
+        retitle(&mut *tx, account_id, &after.title()).await?;
+    }
+    if before.settings.links != after.settings.links {
+        account_links::replace(&mut *tx, org_id, account_id, &after.settings.links).await?;
+    }
+    find(tx, org_id, account_id).await?.ok_or_else(|| Error::internal("an account just changed is gone"))
+}
+
+async fn write(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    account_id: AccountId,
+    details: &Details,
+    now: OffsetDateTime,
+) -> Result<()> {
+    let Details { name, username, profile, contact_email, description, settings } = details;
+    let query = sqlx::query!(
+        "update accounts set kind = $3, name = $4, name_key = $5, username = $6, display_name = $7, given_name = $8,
+                family_name = $9, phone_number = $10, locale = $11, zoneinfo = $12, contact_email = $13,
+                description = $14, email_notifications = $15, attributes = $16, revision = revision + 1,
+                update_time = $17
+         where org_id = $1 and account_id = $2 and delete_time is null",
+        org_id.uuid(),
+        account_id.uuid(),
+        details.kind().name(),
+        name.as_ref().map(AccountName::as_str),
+        name.as_ref().map(AccountName::key),
+        username.as_str(),
+        profile.display_name,
+        profile.given_name,
+        profile.family_name,
+        profile.phone_number,
+        profile.locale,
+        profile.zoneinfo,
+        contact_email.as_ref().map(Email::as_str),
+        description.as_ref().map(Description::as_str),
+        settings.email_notifications,
+        kept(&settings.attributes) as _,
+        now
+    );
+    one_row(&query.execute(tx).await.map_err(name_taken)?, "changing an account")
+}
+
+async fn give_username_up(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    account_id: AccountId,
+    username: &Email,
+) -> Result<()> {
+    let query = sqlx::query!(
+        "delete from usernames where username = $1 and org_id = $2 and account_id = $3",
+        username.as_str(),
+        org_id.uuid(),
+        account_id.uuid()
+    );
+    one_row(&query.execute(tx).await?, "giving a username up")
+}
+
+/// The name to show stands beside each membership, wherever that is.
+async fn retitle(tx: &mut PgConnection, account_id: AccountId, title: &str) -> Result<()> {
+    let orgs =
+        sqlx::query_scalar!("select org_id from account_orgs where account_id = $1", account_id.uuid());
+    let orgs = orgs.fetch_all(&mut *tx).await?;
+    let query = sqlx::query!(
+        "update memberships set title = $3 where org_id = any($1) and account_id = $2",
+        &orgs,
+        account_id.uuid(),
+        title
+    );
+    let touched = query.execute(tx).await?.rows_affected();
+    if touched == orgs.len() as u64 {
+        Ok(())
+    } else {
+        Err(Error::internal(format!("giving a title touched {touched} of {} memberships", orgs.len())))
+    }
+}

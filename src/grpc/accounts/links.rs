@@ -1,0 +1,29 @@
+//! `ResolveLink`.
+
+use crate::db;
+use crate::domain::names::{LinkKind, LinkSlug};
+use crate::error::{Error, Result, Violations};
+use crate::grpc::auth::Call;
+use crate::grpc::{convert, pb};
+use crate::state::State;
+
+pub async fn resolve(
+    state: &State,
+    call: &Call,
+    request: pb::ResolveLinkRequest,
+) -> Result<pb::ResolveLinkResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    let mut violations = Violations::default();
+    let kind = violations.check("kind", LinkKind::parse(&request.kind));
+    let slug = violations.check("slug", LinkSlug::parse(&request.slug));
+    let (Some(kind), Some(slug)) = (kind, slug) else {
+        return Err(violations.error());
+    };
+    let found = db::accounts::find_by_link(&state.db, acting.org_id, &kind, &slug).await?;
+    let account = found.ok_or_else(|| Error::not_found("link", format!("{kind}/{slug}")))?;
+    Ok(pb::ResolveLinkResponse {
+        account_id: account.id().to_string(),
+        account_kind: convert::account_kind(account.kind()?).into(),
+        display_name: account.profile().title(&account.username),
+    })
+}

@@ -1,0 +1,213 @@
+//! `UpdateAccount`.
+
+use super::{details, settings};
+use crate::db::events::{Actor, Change};
+use crate::db::{self, retrying};
+use crate::domain::accounts::Details;
+use crate::domain::caller::Acting;
+use crate::domain::ids::AccountId;
+use crate::domain::names::{AccountName, Description, Email, Profile};
+use crate::domain::permissions::Permission;
+use crate::domain::principal::AccountKind;
+use crate::domain::resources::Node;
+use crate::error::{Error, Reason, Result, Violations};
+use crate::grpc::auth::Call;
+use crate::grpc::update::{Mask, check_etag};
+use crate::grpc::{convert, pb};
+use crate::state::State;
+use crate::transaction::Transaction;
+
+/// What may be updated.
+const KNOWN: [&str; 14] = [
+    // To be refused by its own reason.
+    "kind",
+    "name",
+    "username",
+    "profile.display_name",
+    "profile.given_name",
+    "profile.family_name",
+    "profile.phone_number",
+    "profile.locale",
+    "profile.zoneinfo",
+    "contact_email",
+    "description",
+    "settings.email_notifications",
+    "settings.links",
+    "settings.attributes",
+];
+
+/// What oneself may update. To name the kind is refused to everybody.
+fn is_ones_own(path: &str) -> bool {
+    path == "kind"
+        || path.starts_with("profile.")
+        || (path.starts_with("settings.") && path != "settings.attributes")
+}
+
+pub async fn account(
+    state: &State,
+    call: &Call,
+    request: pb::UpdateAccountRequest,
+) -> Result<pb::UpdateAccountResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    let asked = request.account.unwrap_or_default();
+    let mut violations = Violations::default();
+    let account_id = violations.check("account.id", AccountId::parse(&asked.id));
+    let has_mask = request.update_mask.as_ref().is_some_and(|mask| !mask.paths.is_empty());
+    let mask = Mask::read(&mut violations, request.update_mask.as_ref(), &KNOWN, |path| is_set(&asked, path));
+
+    let own = account_id.is_some_and(|id| acting.may_change_self(id)) && mask.paths().all(is_ones_own);
+    if !own {
+        acting.require(&Permission::ACCOUNTS_WRITE, &Node::Org)?;
+    }
+    if has_mask && mask.has("kind") {
+        return Err(Reason::KindIsImmutable.into());
+    }
+    let Some(account_id) = account_id else {
+        return Err(violations.error());
+    };
+    violations.finish()?;
+
+    let now = state.clock.now();
+    retrying(|| async {
+        let mut tx = Transaction::begin(state).await?;
+        let found = db::accounts::lock(&mut tx, acting.org_id, account_id).await?;
+        let account = found.ok_or_else(|| Error::not_found("account", account_id))?;
+        check_etag(&asked.etag, account.revision)?;
+        if mask.has("kind") && asked.kind != i32::from(convert::account_kind(account.kind()?)) {
+            return Err(Reason::KindIsImmutable.into());
+        }
+        let before = account.details()?;
+        let org = db::orgs::find(&mut *tx, acting.org_id).await?;
+        let org = org.ok_or_else(|| Error::not_found("org", acting.org_id))?;
+        let username = |text: &str| username(state, &acting, &before, &org.slug, text);
+        let after = updated(&before, &mask, &asked, username)?;
+        let fields = details::changes(&before, &after);
+        if fields.is_empty() {
+            return Ok(pb::UpdateAccountResponse { account: Some(convert::account(&account)?) });
+        }
+        let account =
+            db::accounts::update(&mut tx, acting.org_id, account_id, (&before, &after), now).await?;
+        let change = Change {
+            event_id: state.clock.new_id(),
+            org_id: acting.org_id,
+            kind: "account.updated",
+            resource_ids: vec![account_id.to_string()],
+            fields,
+            subjects: vec![account_id.to_string()],
+        };
+        tx.record(&Actor::from(&acting), &[change], now).await?;
+        tx.commit().await?;
+        Ok(pb::UpdateAccountResponse { account: Some(convert::account(&account)?) })
+    })
+    .await
+}
+
+/// The details with what the mask names from the message. A text that is absent there,
+/// or empty, is cleared.
+fn updated(
+    before: &Details,
+    mask: &Mask,
+    asked: &pb::Account,
+    username: impl Fn(&str) -> Result<Result<Email, String>>,
+) -> Result<Details> {
+    let mut violations = Violations::default();
+    let mut after = before.clone();
+    if mask.has("name") {
+        let name = match before.kind() {
+            AccountKind::ServiceAccount => AccountName::parse(&asked.name).map_err(|wrong| wrong.to_string()),
+            AccountKind::User => Err("is for service accounts: a user has none".into()),
+        };
+        after.name = violations.check("account.name", name).or(after.name);
+    }
+    if mask.has("username") && !asked.username.eq_ignore_ascii_case(before.username.as_str()) {
+        let username = username(&asked.username)?;
+        after.username = violations.check("account.username", username).unwrap_or(after.username);
+    }
+    after.profile = profile(&mut violations, &before.profile, mask, asked.profile.as_ref());
+    if mask.has("contact_email") {
+        let parsed = convert::optional(asked.contact_email(), Email::parse);
+        after.contact_email = violations.check("account.contact_email", parsed).flatten();
+    }
+    if mask.has("description") {
+        let parsed = convert::optional(asked.description(), Description::parse);
+        after.description = violations.check("account.description", parsed).flatten();
+    }
+    let given = asked.settings.clone().unwrap_or_default();
+    if mask.has("settings.email_notifications") {
+        after.settings.email_notifications = given.email_notifications;
+    }
+    if mask.has("settings.links") {
+        after.settings.links = settings::links(&mut violations, &given.links, after.name.as_ref());
+    }
+    if mask.has("settings.attributes") {
+        after.settings.attributes = settings::attributes(&mut violations, given.attributes.as_ref());
+    }
+    violations.finish()?;
+    Ok(after)
+}
+
+fn profile(
+    violations: &mut Violations,
+    before: &Profile,
+    mask: &Mask,
+    asked: Option<&pb::Profile>,
+) -> Profile {
+    macro_rules! each {
+        ($($field:ident)*) => {{
+            let has = |field: &str| mask.has(&format!("profile.{field}"));
+            let asked = asked.cloned().unwrap_or_default();
+            let given = pb::Profile {
+                $($field: asked.$field.filter(|text| !text.is_empty() && has(stringify!($field))),)*
+            };
+            let read = convert::profile(violations, Some(&given));
+            Profile { $($field: if has(stringify!($field)) { read.$field } else { before.$field.clone() },)* }
+        }};
+    }
+    each!(display_name given_name family_name phone_number locale zoneinfo)
+}
+
+/// Another username. A user's is the address that passwords are mailed to, and what
+/// calls a service account by name must go on calling that one: neither is the org's to change.
+///
+/// # Errors
+/// `EMAIL_IS_IMMUTABLE` for a user, unless an operator calls. What is wrong with the text is given back.
+fn username(
+    state: &State,
+    acting: &Acting<'_>,
+    before: &Details,
+    slug: &str,
+    text: &str,
+) -> Result<Result<Email, String>> {
+    Ok(match (before.kind(), acting.caller.is_operator()) {
+        (AccountKind::User, false) => return Err(Reason::EmailIsImmutable.into()),
+        (AccountKind::User, true) => details::mailbox(state, text).map_err(|wrong| wrong.to_string()),
+        (AccountKind::ServiceAccount, false) => {
+            Err("is chosen when the service account is created; only an operator changes it".into())
+        }
+        (AccountKind::ServiceAccount, true) => details::own_username(state, text, slug),
+    })
+}
+
+/// Whether a field is set in the message, which without a mask says that it changes.
+fn is_set(asked: &pb::Account, path: &str) -> bool {
+    let (profile, settings) = (asked.profile.as_ref(), asked.settings.as_ref());
+    let in_profile = |is_set: fn(&pb::Profile) -> bool| profile.is_some_and(is_set);
+    let in_settings = |is_set: fn(&pb::AccountSettings) -> bool| settings.is_some_and(is_set);
+    match path {
+        "kind" => asked.kind != 0,
+        "name" => !asked.name.is_empty(),
+        "username" => !asked.username.is_empty(),
+        "profile.display_name" => in_profile(|profile| profile.display_name.is_some()),
+        "profile.given_name" => in_profile(|profile| profile.given_name.is_some()),
+        "profile.family_name" => in_profile(|profile| profile.family_name.is_some()),
+        "profile.phone_number" => in_profile(|profile| profile.phone_number.is_some()),
+        "profile.locale" => in_profile(|profile| profile.locale.is_some()),
+        "profile.zoneinfo" => in_profile(|profile| profile.zoneinfo.is_some()),
+        "contact_email" => asked.contact_email.is_some(),
+        "description" => asked.description.is_some(),
+        "settings.email_notifications" => in_settings(|settings| settings.email_notifications.is_some()),
+        "settings.links" => in_settings(|settings| !settings.links.is_empty()),
+        "settings.attributes" => in_settings(|settings| settings.attributes.is_some()),
+        _ => false,
+    }
+}
