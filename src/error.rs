@@ -279,6 +279,12 @@ impl Violations {
         each.filter_map(|(i, value)| self.check(&format!("{field}[{i}]"), parse(value))).collect()
     }
 
+    /// Takes in what is wrong with the message at `field`.
+    pub fn take_in(&mut self, field: &str, inner: Violations) {
+        let inner = inner.0.into_iter();
+        self.0.extend(inner.map(|wrong| Violation { field: format!("{field}.{}", wrong.field), ..wrong }));
+    }
+
     /// `Ok` when nothing was noted.
     pub fn finish(self) -> Result<()> {
         if self.0.is_empty() { Ok(()) } else { Err(self.error()) }

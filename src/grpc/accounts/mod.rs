@@ -7,7 +7,7 @@ pub mod details;
 pub mod get;
 pub mod grantable;
 pub mod life;
-pub mod owners;
 pub mod links;
+pub mod owners;
 pub mod settings;
 pub mod update;

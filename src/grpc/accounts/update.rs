@@ -117,23 +117,25 @@ fn updated(
             AccountKind::ServiceAccount => AccountName::parse(&asked.name).map_err(|wrong| wrong.to_string()),
             AccountKind::User => Err("is for service accounts: a user has none".into()),
         };
-        after.name = violations.check("account.name", name).or(after.name);
+        after.name = violations.check("name", name).or(after.name);
     }
     if mask.has("username") && !asked.username.eq_ignore_ascii_case(before.username.as_str()) {
         let username = username(&asked.username)?;
-        after.username = violations.check("account.username", username).unwrap_or(after.username);
+        after.username = violations.check("username", username).unwrap_or(after.username);
     }
     after.profile = profile(&mut violations, &before.profile, mask, asked.profile.as_ref());
     if mask.has("contact_email") {
         let parsed = convert::optional(asked.contact_email(), Email::parse);
-        after.contact_email = violations.check("account.contact_email", parsed).flatten();
+        after.contact_email = violations.check("contact_email", parsed).flatten();
     }
     if mask.has("description") {
         let parsed = convert::optional(asked.description(), Description::parse);
-        after.description = violations.check("account.description", parsed).flatten();
+        after.description = violations.check("description", parsed).flatten();
     }
     let given = asked.settings.clone().unwrap_or_default();
-    if mask.has("settings.email_notifications") {
+    // To what it is, be it by default, it is not changed.
+    let is = Some(before.settings.notifies(before.kind()));
+    if mask.has("settings.email_notifications") && given.email_notifications != is {
         after.settings.email_notifications = given.email_notifications;
     }
     if mask.has("settings.links") {
@@ -142,7 +144,9 @@ fn updated(
     if mask.has("settings.attributes") {
         after.settings.attributes = settings::attributes(&mut violations, given.attributes.as_ref());
     }
-    violations.finish()?;
+    let mut outer = Violations::default();
+    outer.take_in("account", violations);
+    outer.finish()?;
     Ok(after)
 }
 
