@@ -1,5 +1,6 @@
 //! `accounts`, `usernames`, `memberships` and `account_orgs`.
 
+mod guests;
 mod life;
 mod update;
 
@@ -18,6 +19,7 @@ use crate::domain::pages::{COUNTED, Page};
 use crate::domain::principal::AccountKind;
 use crate::error::{Error, Reason, Result};
 
+pub use guests::{find_guest_orgs, leave};
 pub use life::{find_deleted_by, purge, set_life};
 pub use update::update;
 
@@ -349,6 +351,16 @@ pub async fn find_by_link(
         slug.as_str()
     );
     Ok(query.fetch_optional(db).await?)
+}
+
+/// Takes the account's password away, if it has one.
+pub async fn clear_password(tx: &mut PgConnection, org_id: OrgId, account_id: AccountId) -> Result<()> {
+    let query = sqlx::query!(
+        "update accounts set password_time = null where org_id = $1 and account_id = $2",
+        org_id.uuid(),
+        account_id.uuid()
+    );
+    one_row(&query.execute(tx).await?, "clearing a password")
 }
 
 /// Raises the version of the account in the org: JWTs from before are stale.

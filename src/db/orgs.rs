@@ -77,6 +77,20 @@ pub async fn raise_version(tx: &mut PgConnection, org_id: OrgId) -> Result<()> {
     one_row(&query.execute(tx).await?, "raising an org's version")
 }
 
+/// Locks several orgs, always in the same order, so that two that do so wait and do
+/// not deadlock.
+pub async fn lock_all(tx: &mut PgConnection, orgs: impl IntoIterator<Item = OrgId>) -> Result<()> {
+    let orgs: Vec<Uuid> = orgs.into_iter().map(OrgId::uuid).collect();
+    let rows = sqlx::query_scalar!(
+        "select org_id from orgs where org_id = any($1) order by org_id for update",
+        &orgs
+    );
+    match rows.fetch_all(tx).await?.len() {
+        found if found == orgs.len() => Ok(()),
+        found => Err(Error::internal(format!("locking {} orgs found {found}", orgs.len()))),
+    }
+}
+
 /// A new org. Its slug is taken first: the primary key there is the lock.
 ///
 /// # Errors

@@ -29,6 +29,7 @@ pub fn access(path: &str) -> Option<Access> {
         "/countersign.v1.AccountService/UndeleteAccount" => Requires(&Permission::ACCOUNTS_WRITE),
         // Oneself needs no permission: the handler knows what of it.
         "/countersign.v1.AccountService/UpdateAccount" => Authenticated,
+        "/countersign.v1.AccountService/ConvertAccount" => Requires(&Permission::PLATFORM_ACCOUNTS),
         "/countersign.v1.AccountService/GrantAccess" => Requires(&Permission::ACCOUNTS_WRITE),
         "/countersign.v1.AccountService/RevokeAccess" => Requires(&Permission::ACCOUNTS_WRITE),
         "/countersign.v1.AccountService/ListGrants" => Authenticated,

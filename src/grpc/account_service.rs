@@ -1,6 +1,6 @@
 //! `AccountService`: where to find each RPC.
 
-use super::accounts::{access, caller, create, get, grantable, life, links, update};
+use super::accounts::{access, caller, convert, create, get, grantable, life, links, update};
 use super::service;
 
 service! {
@@ -15,6 +15,7 @@ service! {
         deactivate_account(DeactivateAccountRequest) -> DeactivateAccountResponse = life::deactivate;
         delete_account(DeleteAccountRequest) -> DeleteAccountResponse = life::delete;
         undelete_account(UndeleteAccountRequest) -> UndeleteAccountResponse = life::undelete;
+        convert_account(ConvertAccountRequest) -> ConvertAccountResponse = convert::account;
         grant_access(GrantAccessRequest) -> GrantAccessResponse = access::grant;
         revoke_access(RevokeAccessRequest) -> RevokeAccessResponse = access::revoke;
         list_grants(ListGrantsRequest) -> ListGrantsResponse = access::list;

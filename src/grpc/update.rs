@@ -51,7 +51,6 @@ impl Mask {
     }
 
     /// The fields that change, sorted.
-    #[cfg(test)]
     pub fn paths(&self) -> impl Iterator<Item = &'static str> {
         self.0.iter().copied()
     }

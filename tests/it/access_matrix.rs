@@ -28,6 +28,7 @@ const DENY: &str = "PERMISSION_MISSING";
 const MATRIX: &[(&str, [&str; 9])] = &[
     // RPC                                  none  garbage foreign member auditor manager owner operator narrow
     ("AccountService/ActivateAccount",      [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
+    ("AccountService/ConvertAccount",       [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY]),
     ("AccountService/CreateServiceAccount", [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
     ("AccountService/CreateUser",           [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
     ("AccountService/DeactivateAccount",    [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
@@ -80,6 +81,18 @@ impl Things<'_> {
             "AccountService/ActivateAccount" => {
                 let account_id = self.new_account(unique, true).await;
                 pb::ActivateAccountRequest { org_id, account_id, ..Default::default() }.encode_to_vec()
+            }
+            "AccountService/ConvertAccount" => {
+                let account_id = self.new_account(unique, false).await;
+                let email = format!("converted-{unique}@example.org");
+                pb::ConvertAccountRequest {
+                    org_id,
+                    account_id,
+                    kind: pb::AccountKind::User.into(),
+                    reason: "a person after all".into(),
+                    identity: Some(pb::convert_account_request::Identity::Email(email)),
+                }
+                .encode_to_vec()
             }
             "AccountService/CreateServiceAccount" => {
                 pb::CreateServiceAccountRequest { org_id, name: unique.into(), ..Default::default() }

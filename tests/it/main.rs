@@ -2,6 +2,7 @@
 //! PostgreSQL server, each with a database of its own.
 
 mod access_matrix;
+mod account_conversion;
 mod account_updates;
 mod accounts;
 mod bad_input;

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod caller;
+pub mod convert;
 pub mod create;
 pub mod details;
 pub mod get;

@@ -1,0 +1,68 @@
+//! Where an account is a guest: its memberships beside the one at home.
+
+use sqlx::{PgConnection, PgExecutor};
+use uuid::Uuid;
+
+use crate::db::grants::Grant;
+use crate::domain::ids::{AccountId, OrgId};
+use crate::error::{Error, Result};
+
+/// The orgs where the account is a guest, in the order in which they are locked.
+pub async fn find_guest_orgs(
+    db: impl PgExecutor<'_>,
+    home: OrgId,
+    account_id: AccountId,
+) -> Result<Vec<OrgId>> {
+    let query = sqlx::query_scalar!(
+        "select org_id from account_orgs where account_id = $1 and org_id <> $2 order by org_id",
+        account_id.uuid(),
+        home.uuid()
+    );
+    Ok(query.fetch_all(db).await?.into_iter().map(OrgId::from).collect())
+}
+
+/// Ends the memberships of a guest in these orgs, which are locked, with what was
+/// granted there. Returns the grants.
+pub async fn leave(
+    tx: &mut PgConnection,
+    account_id: AccountId,
+    orgs: &[OrgId],
+) -> Result<Vec<(OrgId, Grant)>> {
+    if orgs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let orgs: Vec<Uuid> = orgs.iter().map(|org| org.uuid()).collect();
+    let grants = sqlx::query!(
+        "delete from grants where org_id = any($1) and account_id = $2
+         returning org_id, grant_id, account_id, right_id, resource, create_time",
+        &orgs,
+        account_id.uuid()
+    );
+    let grants = grants.fetch_all(&mut *tx).await?;
+    let members = sqlx::query!(
+        "delete from memberships where org_id = any($1) and account_id = $2",
+        &orgs,
+        account_id.uuid()
+    );
+    let members = members.execute(&mut *tx).await?.rows_affected();
+    let listed = sqlx::query!(
+        "delete from account_orgs where org_id = any($1) and account_id = $2",
+        &orgs,
+        account_id.uuid()
+    );
+    let listed = listed.execute(tx).await?.rows_affected();
+    if members != orgs.len() as u64 || listed != members {
+        return Err(Error::internal(format!("leaving {} orgs touched {members} and {listed}", orgs.len())));
+    }
+    let grants = grants.into_iter().map(|row| {
+        let grant = Grant {
+            grant_id: row.grant_id,
+            account_id: row.account_id,
+            right_id: row.right_id,
+            resource: row.resource,
+            create_time: row.create_time,
+        };
+        (row.org_id.into(), grant)
+    });
+    Ok(grants.collect())
+}

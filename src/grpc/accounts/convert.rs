@@ -1,0 +1,195 @@
+//! `ConvertAccount`: a person becomes a workload, or the other way round. Nothing else
+//! changes what an account is, and nobody in the org can do it.
+
+use sqlx::PgConnection;
+
+use super::access::{described, subjects, touched};
+use super::details::{changes, default_username, mailbox};
+use super::owners::{keep_one, refuse_live_tokens};
+use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::grants::Grant;
+use crate::db::{self, retrying};
+use crate::domain::accounts::{AccountState, Details};
+use crate::domain::caller::Acting;
+use crate::domain::ids::{AccountId, OrgId};
+use crate::domain::names::{AccountName, Description, Email, Invalid};
+use crate::domain::permissions::Permission;
+use crate::domain::principal::AccountKind;
+use crate::domain::roles::may_hold;
+use crate::error::{Error, Reason, Result, Violations};
+use crate::grpc::auth::Call;
+use crate::grpc::pb::convert_account_request::Identity;
+use crate::grpc::{convert, pb};
+use crate::state::State;
+use crate::transaction::Transaction;
+
+/// What becomes of which account, and why.
+struct Conversion {
+    account_id: AccountId,
+    /// None makes a user.
+    name: Option<AccountName>,
+    username: Email,
+    reason: Description,
+}
+
+impl Conversion {
+    /// Checks a request. `slug` is that of the account's org.
+    fn check(state: &State, request: &pb::ConvertAccountRequest, slug: &str) -> Result<Self> {
+        let mut violations = Violations::default();
+        let account_id = violations.check("account_id", AccountId::parse(&request.account_id));
+        let identity = identity(state, &mut violations, request, slug);
+        let reason = match request.reason.as_str() {
+            "" => Err(Invalid("is required")),
+            text => Description::parse(text),
+        };
+        let reason = violations.check("reason", reason);
+        match (account_id, identity, reason) {
+            (Some(account_id), Some((name, username)), Some(reason)) => {
+                Ok(Self { account_id, name, username, reason })
+            }
+            _ => Err(violations.error()),
+        }
+    }
+
+    /// The account's details afterwards. What was set for itself goes back to what the
+    /// new kind starts with; links are off, and keep their slugs.
+    fn details(&self, before: &Details) -> Details {
+        let mut after =
+            Details { name: self.name.clone(), username: self.username.clone(), ..before.clone() };
+        after.settings.email_notifications = None;
+        after.settings.links.values_mut().for_each(|link| link.enabled = false);
+        after
+    }
+}
+
+/// The name and the username that go with the kind that is asked for.
+fn identity(
+    state: &State,
+    violations: &mut Violations,
+    request: &pb::ConvertAccountRequest,
+    slug: &str,
+) -> Option<(Option<AccountName>, Email)> {
+    match (pb::AccountKind::try_from(request.kind), &request.identity) {
+        (Ok(pb::AccountKind::ServiceAccount), Some(Identity::Name(name))) => {
+            let name = violations.check("name", AccountName::parse(name))?;
+            let username = violations.check("name", default_username(state, &name, slug))?;
+            Some((Some(name), username))
+        }
+        (Ok(pb::AccountKind::User), Some(Identity::Email(email))) => {
+            Some((None, violations.check("email", mailbox(state, email))?))
+        }
+        (Ok(pb::AccountKind::ServiceAccount), _) => {
+            violations.check("name", Err("is what a service account needs"))
+        }
+        (Ok(pb::AccountKind::User), _) => violations.check("email", Err("is what a user needs")),
+        _ => violations.check("kind", Err("must be ACCOUNT_KIND_USER or ACCOUNT_KIND_SERVICE_ACCOUNT")),
+    }
+}
+
+pub async fn account(
+    state: &State,
+    call: &Call,
+    request: pb::ConvertAccountRequest,
+) -> Result<pb::ConvertAccountResponse> {
+    call.caller()?.require_platform(&Permission::PLATFORM_ACCOUNTS)?;
+    let acting = call.acting_in(state, &request.org_id).await?;
+    let org = db::orgs::find(&state.db, acting.org_id).await?;
+    let slug = org.ok_or_else(|| Error::not_found("org", acting.org_id))?.slug;
+    let conversion = Conversion::check(state, &request, &slug)?;
+    retrying(|| carry_out(state, &acting, &conversion)).await
+}
+
+async fn carry_out(
+    state: &State,
+    acting: &Acting<'_>,
+    conversion: &Conversion,
+) -> Result<pb::ConvertAccountResponse> {
+    let (org_id, account_id, now) = (acting.org_id, conversion.account_id, state.clock.now());
+    let mut tx = Transaction::begin(state).await?;
+    let guest_in = lock_orgs(&mut tx, org_id, account_id).await?;
+    let found = db::accounts::lock(&mut tx, org_id, account_id).await?;
+    let account = found.ok_or_else(|| Error::not_found("account", account_id))?;
+    let before = account.details()?;
+    let after = conversion.details(&before);
+    if before.kind() == after.kind() {
+        return Err(Error::invalid("kind", "is what the account is already"));
+    }
+    if after.kind() == AccountKind::User {
+        refuse_live_tokens(&mut tx, org_id, account_id, now).await?;
+    }
+    let held = db::grants::find_held(&mut tx, org_id, account_id).await?;
+    let becomes = AccountState::of(after.kind(), false, account.deactivate_time.is_some(), false);
+    keep_one(&mut tx, org_id, &account, &held, Some(becomes)).await?;
+
+    let left = db::accounts::leave(&mut tx, account_id, &guest_in).await?;
+    let lost = unfit(&mut tx, org_id, account_id, after.kind()).await?;
+    db::grants::delete(&mut tx, org_id, &lost.iter().map(Grant::id).collect::<Vec<_>>()).await?;
+    db::accounts::clear_password(&mut tx, org_id, account_id).await?;
+    db::accounts::raise_version(&mut tx, org_id, account_id).await?;
+    let converted = db::accounts::update(&mut tx, org_id, account_id, (&before, &after), now).await?;
+
+    let kind = FieldChange {
+        old_value: Some(before.kind().name().into()),
+        ..FieldChange::set("kind", after.kind().name())
+    };
+    let mut fields = vec![kind, FieldChange::set("reason", &conversion.reason)];
+    fields.extend(changes(&before, &after));
+    fields.extend(account.password_time.map(|time| FieldChange::cleared("password_time", time)));
+    fields.extend(lost.iter().map(|grant| FieldChange::cleared("grants", described(grant))));
+    let home = Change {
+        event_id: state.clock.new_id(),
+        org_id,
+        kind: "account.converted",
+        resource_ids: touched(account_id, &lost),
+        fields,
+        subjects: subjects(org_id, account_id, &lost),
+    };
+    let guests = guest_in.iter().map(|host| {
+        let lost = left.iter().filter(|(org, _)| org == host).map(|(_, grant)| grant.clone());
+        removed(state, *host, (org_id, account_id), &lost.collect::<Vec<_>>())
+    });
+    let changes: Vec<_> = std::iter::once(home).chain(guests).collect();
+    tx.record(&Actor::from(acting), &changes, now).await?;
+    tx.commit().await?;
+    Ok(pb::ConvertAccountResponse { account: Some(convert::account(&converted)?) })
+}
+
+/// Locks the account's org, and those where it is a guest, which it gives.
+async fn lock_orgs(tx: &mut PgConnection, home: OrgId, account_id: AccountId) -> Result<Vec<OrgId>> {
+    let guest_in = db::accounts::find_guest_orgs(&mut *tx, home, account_id).await?;
+    db::orgs::lock_all(&mut *tx, guest_in.iter().copied().chain([home])).await?;
+    if db::accounts::find_guest_orgs(&mut *tx, home, account_id).await? != guest_in {
+        // A membership came or went before its org was locked: look again.
+        return Err(Reason::Conflict.into());
+    }
+    Ok(guest_in)
+}
+
+/// The account's grants of roles that are not for accounts of the kind.
+async fn unfit(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    account_id: AccountId,
+    kind: AccountKind,
+) -> Result<Vec<Grant>> {
+    let grants = db::grants::find_of(&mut *tx, org_id, account_id).await?;
+    let rights = grants.iter().map(Grant::right).collect::<Result<Vec<_>>>()?;
+    let roles = db::roles::find_named(tx, org_id, &rights).await?;
+    let unfit = grants.into_iter().zip(rights).filter(|(_, right)| !may_hold(kind, right, &roles));
+    Ok(unfit.map(|(grant, _)| grant).collect())
+}
+
+/// What the log of an org says in which the account was a guest.
+fn removed(state: &State, org_id: OrgId, (home, account_id): (OrgId, AccountId), lost: &[Grant]) -> Change {
+    let left = FieldChange::cleared("home_org_id", home);
+    Change {
+        event_id: state.clock.new_id(),
+        org_id,
+        kind: "member.removed",
+        resource_ids: touched(account_id, lost),
+        fields: std::iter::once(left)
+            .chain(lost.iter().map(|grant| FieldChange::cleared("grants", described(grant))))
+            .collect(),
+        subjects: subjects(org_id, account_id, lost),
+    }
+}
