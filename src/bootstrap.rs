@@ -8,14 +8,14 @@ use crate::clock::random;
 use crate::db::accounts::{Account, NewAccount};
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::grants::Grant;
-use crate::db::tokens::NewToken;
+use crate::db::tokens::{Labels, NewToken};
 use crate::db::{self, retrying};
 use crate::domain::accounts::Details;
 use crate::domain::ids::{AccountId, GrantId, SYSTEM_ORG, TokenId};
 use crate::domain::life::Life;
 use crate::domain::names::{AccountName, DisplayName, Email, Invalid, Slug};
 use crate::domain::permissions::{Permission, Right};
-use crate::domain::principal::Restrictions;
+use crate::domain::principal::{Restrictions, TokenKind};
 use crate::domain::resources::Node;
 use crate::domain::rights::HeldGrant;
 use crate::domain::token_text::{TextKind, TokenText};
@@ -188,6 +188,8 @@ async fn issue(
         token_id: text.id(),
         org_id: SYSTEM_ORG,
         account_id: operator,
+        kind: TokenKind::Secret,
+        labels: &Labels::new(),
         display_name: Some(&display_name),
         restrictions: &Restrictions::default(),
         may_manage_tokens: true,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use http::Uri;
 use http::uri::Scheme;
+use ipnet::IpNet;
 
 /// Identities for workloads: service accounts, long-lived tokens, short-lived JWTs.
 ///
@@ -152,7 +153,7 @@ pub struct ServeArgs {
 }
 
 /// What a server accepts.
-#[derive(Args, Clone, Copy, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct LimitArgs {
     /// Connections to the database.
     #[arg(long, env = "COUNTERSIGN_DATABASE_CONNECTIONS", default_value_t = 16, value_parser = positive::<u32>, value_name = "N")]
@@ -189,6 +190,10 @@ pub struct LimitArgs {
     /// How long calls under way may take to end after SIGTERM or SIGINT, in seconds.
     #[arg(long, env = "COUNTERSIGN_DRAIN_TIMEOUT", default_value = "10", value_parser = seconds, value_name = "SECONDS")]
     pub drain_timeout: Duration,
+    /// The proxies in front of the server, as networks or addresses: what they say in
+    /// `x-forwarded-for` is where a call comes from. Nobody else is believed.
+    #[arg(long, env = "COUNTERSIGN_TRUSTED_PROXIES", value_delimiter = ',', value_parser = network, value_name = "CIDR,…")]
+    pub trusted_proxies: Vec<IpNet>,
     /// Describe the API to whoever asks (gRPC server reflection).
     #[arg(long, env = "COUNTERSIGN_REFLECTION", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     pub reflection: bool,
@@ -254,6 +259,12 @@ pub struct BootstrapArgs {
 /// A number of things of which none would be no service.
 fn positive<T: FromStr + Default + PartialEq>(text: &str) -> Result<T, &'static str> {
     text.parse().ok().filter(|number| *number != T::default()).ok_or("must be a whole number above 0")
+}
+
+/// A network, or an address alone.
+fn network(text: &str) -> Result<IpNet, String> {
+    let alone = text.parse::<std::net::IpAddr>().map(IpNet::from);
+    alone.or_else(|_| text.parse()).map_err(|_| "must be like 10.0.0.0/8 or 2001:db8::1".to_owned())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

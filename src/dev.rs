@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
-use crate::config::{DevArgs, Issuer, LimitArgs};
+use crate::config::{DevArgs, Issuer};
 use crate::db::schema;
 use crate::keys::seal::MasterKeys;
 use crate::state::{Pools, State};
@@ -37,21 +37,19 @@ const DATABASE: &str = "countersign";
 
 /// Runs until Ctrl-C, or until the tour is done when the caller wants no more.
 pub async fn run(args: DevArgs) -> Result<()> {
-    let limits = args.limits;
     let began = Instant::now();
     // First of all, so that a port in use is found before anything is made.
     let listener = listen(args.listen).await?;
     let address = listener.local_addr()?;
     prepare(&args.data_dir)?;
     let database = start_database(&args.data_dir).await?;
-    let outcome = run_on(&args, limits, &database, listener, address, began).await;
+    let outcome = run_on(&args, &database, listener, address, began).await;
     let stopped = tokio::task::spawn_blocking(move || database.stop()).await?;
     outcome.and(stopped)
 }
 
 async fn run_on(
     args: &DevArgs,
-    limits: LimitArgs,
     database: &Server,
     listener: TcpListener,
     address: SocketAddr,
@@ -63,17 +61,17 @@ async fn run_on(
     let issuer: Issuer =
         endpoint.parse().map_err(|wrong| anyhow::anyhow!("the issuer {endpoint} {wrong}"))?;
     let state = State::open(
-        Pools::open(&options, limits.database_connections, limits.database_load_connections),
+        Pools::open(&options, args.limits.database_connections, args.limits.database_load_connections),
         master,
         args.signing.signing_algorithm,
         issuer,
-        limits.bounds(),
+        args.limits.bounds(),
         Clock::default(),
     )
     .await?;
 
     let (stop, stopped) = oneshot::channel::<()>();
-    let serving = tokio::spawn(server::run(listener, state.clone(), limits, async move {
+    let serving = tokio::spawn(server::run(listener, state.clone(), args.limits.clone(), async move {
         // Nobody sends: the other end being dropped is the sign.
         let _ = stopped.await;
     }));

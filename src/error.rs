@@ -71,12 +71,16 @@ reasons! {
     GrantExceedsCaller "GRANT_EXCEEDS_CALLER" PermissionDenied "a grant carries more than the caller holds";
     TargetExceedsCaller "TARGET_EXCEEDS_CALLER" PermissionDenied "the target can do more than the caller";
     ScopeNotHeld "SCOPE_NOT_HELD" PermissionDenied "a scope that was asked for is not held";
+    OriginNotAllowed "ORIGIN_NOT_ALLOWED" PermissionDenied "the publishable token does not work from this origin";
+    AddressNotAllowed "ADDRESS_NOT_ALLOWED" PermissionDenied "the credential does not work from this address";
+    PurposeMismatch "PURPOSE_MISMATCH" PermissionDenied "the credential is for another purpose";
     InvalidField "INVALID_FIELD" InvalidArgument "a field is not valid";
     MalformedRequest "MALFORMED_REQUEST" InvalidArgument "the request is not a message of this RPC";
     InvalidTarget "INVALID_TARGET" InvalidArgument "the audience is not allowed";
     SubjectNotExchangeable "SUBJECT_NOT_EXCHANGEABLE" InvalidArgument "the subject is of a kind that is never exchanged";
     TargetNotServiceAccount "TARGET_NOT_SERVICE_ACCOUNT" InvalidArgument "the account must be a service account";
     RequestIdReused "REQUEST_ID_REUSED" InvalidArgument "the request_id was used before with another request";
+    OriginMismatch "ORIGIN_MISMATCH" InvalidArgument "the origin field differs from the connection's own origin header";
     KindIsImmutable "KIND_IS_IMMUTABLE" InvalidArgument "an account's kind is changed by ConvertAccount alone";
     EmailIsImmutable "EMAIL_IS_IMMUTABLE" InvalidArgument "a user's e-mail address is their username; nobody in the org can change it";
     CannotCloneSelf "CANNOT_CLONE_SELF" InvalidArgument "an account cannot clone itself";

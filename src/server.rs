@@ -9,6 +9,7 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
 use crate::config::LimitArgs;
+use crate::domain::networks::Network;
 use crate::grpc::{self, Limits};
 use crate::state::State;
 use crate::{http, jobs};
@@ -28,6 +29,7 @@ pub async fn run(
         max_message_size: options.max_message_size,
         max_concurrent_requests: options.max_concurrent_requests,
         request_timeout: options.request_timeout,
+        trusted_proxies: options.trusted_proxies.iter().copied().map(Network::from).collect(),
     };
     let app = grpc::router(&state, limits, health, options.reflection).merge(http::router(state.clone()));
     let jobs = jobs::start(&state, options.feed_listen, reporter.clone());

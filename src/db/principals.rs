@@ -6,11 +6,13 @@ use sqlx::types::Json;
 
 use super::damaged;
 use crate::domain::ids::TokenId;
-use crate::domain::names::Audience;
+use crate::domain::names::{Audience, Purpose};
+use crate::domain::networks::Network;
 use crate::domain::permissions::{Permission, Right};
-use crate::domain::principal::{AccountKind, Principal, Restrictions, SecretRecord};
+use crate::domain::principal::{AccountKind, Principal, Restrictions, SecretRecord, TokenKind};
 use crate::domain::resources::{Node, ResourcePath};
 use crate::domain::rights::HeldGrant;
+use crate::domain::web_origin::WebOrigin;
 use crate::error::{Error, Result};
 
 /// A grant as the query gives it: right, path, permissions of a custom role.
@@ -24,7 +26,9 @@ pub async fn find(db: &PgPool, token_id: TokenId) -> Result<Option<Principal>> {
         return Ok(None);
     };
     let query = sqlx::query!(
-        r#"select t.account_id, t.scopes, t.resources, t.allowed_audiences, t.may_manage_tokens, t.create_time,
+        r#"select t.account_id, t.kind as token_kind, t.scopes, t.resources, t.allowed_audiences, t.purpose,
+                  coalesce(t.allowed_origins, '{}') as "allowed_origins!",
+                  coalesce(t.allowed_cidrs, '{}') as "allowed_cidrs!", t.may_manage_tokens, t.create_time,
                   t.expire_time, t.revoke_time is not null as "revoked!", a.kind, a.username,
                   (a.deactivate_time is not null or a.delete_time is not null) as "account_stopped!",
                   (o.suspend_time is not null or o.delete_time is not null) as "org_stopped!",
@@ -75,11 +79,16 @@ pub async fn find(db: &PgPool, token_id: TokenId) -> Result<Option<Principal>> {
     };
     let path = |text: &String| ResourcePath::parse(text).map_err(damaged("resource path"));
     let audience = |text: &String| Audience::parse(text).map_err(damaged("audience"));
+    let network = |text: &String| Network::parse(text).map_err(damaged("network"));
+    let origin = |text: &String| WebOrigin::parse(text).map_err(damaged("web origin"));
+    let purpose = |text: String| Purpose::parse(&text).map_err(damaged("purpose"));
     let secrets = row.macs.into_iter().zip(row.peppers).map(|(mac, pepper)| SecretRecord { mac, pepper });
     Ok(Some(Principal {
         token_id,
         org_id: org_id.into(),
         account_id: row.account_id.into(),
+        kind: TokenKind::parse(&row.token_kind)
+            .ok_or_else(|| Error::internal("a stored token kind is unknown"))?,
         account_kind: AccountKind::parse(&row.kind)
             .ok_or_else(|| Error::internal("a stored account kind is unknown"))?,
         username: row.username,
@@ -88,6 +97,9 @@ pub async fn find(db: &PgPool, token_id: TokenId) -> Result<Option<Principal>> {
             scopes: permissions(&row.scopes)?,
             resources: row.resources.iter().map(path).collect::<Result<_>>()?,
             audiences: row.allowed_audiences.iter().map(audience).collect::<Result<_>>()?,
+            networks: row.allowed_cidrs.iter().map(network).collect::<Result<_>>()?,
+            origins: row.allowed_origins.iter().map(origin).collect::<Result<_>>()?,
+            purpose: row.purpose.map(purpose).transpose()?,
         },
         may_manage_tokens: row.may_manage_tokens,
         create_time: row.create_time,

@@ -1,5 +1,8 @@
 //! `tokens`, `token_secrets` and `credentials`.
 
+use std::collections::BTreeMap;
+
+use sqlx::types::Json;
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -7,10 +10,13 @@ use uuid::Uuid;
 use super::events::{Change, FieldChange};
 use super::one_row;
 use crate::domain::ids::{AccountId, EventId, OrgId, TokenId};
-use crate::domain::names::DisplayName;
+use crate::domain::names::{DisplayName, Purpose};
 use crate::domain::pages::{COUNTED, Page};
-use crate::domain::principal::{Restrictions, SecretRecord};
+use crate::domain::principal::{Restrictions, SecretRecord, TokenKind};
 use crate::error::{Error, Reason, Result};
+
+/// What people and programs find a token by.
+pub type Labels = BTreeMap<String, String>;
 
 /// A token, as it is stored, with what may be shown of its secrets.
 #[derive(Clone, Debug)]
@@ -18,10 +24,15 @@ pub struct Token {
     pub org_id: Uuid,
     pub token_id: Uuid,
     pub account_id: Uuid,
+    pub kind: String,
     pub display_name: Option<String>,
+    pub purpose: Option<String>,
+    pub labels: Option<Json<Labels>>,
     pub scopes: Vec<String>,
     pub resources: Vec<String>,
     pub allowed_audiences: Vec<String>,
+    pub allowed_origins: Vec<String>,
+    pub allowed_cidrs: Vec<String>,
     pub may_manage_tokens: bool,
     pub revision: i64,
     pub create_time: OffsetDateTime,
@@ -38,6 +49,11 @@ impl Token {
         self.token_id.into()
     }
 
+    /// What it is good for.
+    pub fn kind(&self) -> Result<TokenKind> {
+        TokenKind::parse(&self.kind).ok_or_else(|| Error::internal("a stored token kind is unknown"))
+    }
+
     /// Whose it is.
     pub fn account(&self) -> AccountId {
         self.account_id.into()
@@ -49,7 +65,9 @@ pub struct NewToken<'a> {
     pub token_id: TokenId,
     pub org_id: OrgId,
     pub account_id: AccountId,
+    pub kind: TokenKind,
     pub display_name: Option<&'a DisplayName>,
+    pub labels: &'a Labels,
     pub restrictions: &'a Restrictions,
     pub may_manage_tokens: bool,
     pub expire_time: OffsetDateTime,
@@ -64,6 +82,7 @@ impl NewToken<'_> {
     pub fn created(&self, event_id: EventId) -> Change {
         let mut fields = vec![
             FieldChange::set("account_id", self.account_id),
+            FieldChange::set("kind", self.kind.name()),
             FieldChange::set("expire_time", self.expire_time),
             FieldChange::set("may_manage_tokens", self.may_manage_tokens),
         ];
@@ -72,6 +91,12 @@ impl NewToken<'_> {
         fields.extend(lists.scopes.iter().map(|scope| FieldChange::set("scopes", scope)));
         fields.extend(lists.resources.iter().map(|resource| FieldChange::set("resources", resource)));
         fields.extend(lists.audiences.iter().map(|audience| FieldChange::set("allowed_audiences", audience)));
+        fields.extend(lists.networks.iter().map(|network| FieldChange::set("allowed_cidrs", network)));
+        fields.extend(lists.origins.iter().map(|origin| FieldChange::set("allowed_origins", origin)));
+        fields.extend(lists.purpose.iter().map(|purpose| FieldChange::set("purpose", purpose)));
+        fields.extend(
+            self.labels.iter().map(|(key, value)| FieldChange::set("labels", format!("{key}={value}"))),
+        );
         Change {
             event_id,
             org_id: self.org_id,
@@ -88,8 +113,9 @@ macro_rules! select_tokens {
     ($rest:tt, $($arg:expr),* $(,)?) => {
         sqlx::query_as!(
             Token,
-            r#"select org_id, token_id, account_id, display_name, scopes, resources, allowed_audiences,
-                      may_manage_tokens, revision, create_time, expire_time, revoke_time, revoke_reason,
+            r#"select org_id, token_id, account_id, kind, display_name, purpose, labels as "labels: Json<Labels>",
+                      scopes, resources, allowed_audiences, coalesce(allowed_origins, '{}') as "allowed_origins!",
+                      coalesce(allowed_cidrs, '{}') as "allowed_cidrs!", may_manage_tokens, revision, create_time, expire_time, revoke_time, revoke_reason,
                       array(select s.hint from token_secrets s
                             where s.org_id = t.org_id and s.token_id = t.token_id
                             order by s.secret_number) as "hints!",
@@ -211,18 +237,24 @@ pub async fn insert(tx: &mut PgConnection, new: &NewToken<'_>, now: OffsetDateTi
     let lists = new.restrictions;
     let token = sqlx::query!(
         "insert into tokens (org_id, token_id, account_id, kind, display_name, scopes, resources, allowed_audiences,
-                             may_manage_tokens, revision, create_time, expire_time)
-         values ($1, $2, $3, 'SECRET', $4, $5, $6, $7, $8, 1, $9, $10)",
+                             may_manage_tokens, revision, create_time, expire_time, purpose, labels,
+                             allowed_origins, allowed_cidrs)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1, $10, $11, $12, $13, $14, $15)",
         org_id,
         token_id,
         account_id,
+        new.kind.name(),
         new.display_name.map(DisplayName::as_str),
         &texts(&mut lists.scopes.iter().map(ToString::to_string)),
         &texts(&mut lists.resources.iter().map(ToString::to_string)),
         &texts(&mut lists.audiences.iter().map(ToString::to_string)),
         new.may_manage_tokens,
         now,
-        new.expire_time
+        new.expire_time,
+        lists.purpose.as_ref().map(Purpose::as_str),
+        Json(new.labels) as _,
+        &texts(&mut lists.origins.iter().map(ToString::to_string)),
+        &texts(&mut lists.networks.iter().map(ToString::to_string))
     );
     one_row(&token.execute(&mut *tx).await?, "making a token")?;
     let secret = sqlx::query!(

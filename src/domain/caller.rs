@@ -6,13 +6,16 @@ use std::sync::Arc;
 
 use time::OffsetDateTime;
 
+use super::exchange::ShownAt;
 use super::ids::{AccountId, OrgId, SYSTEM_ORG, TokenId};
 use super::names::Audience;
+use super::networks::Network;
 use super::permissions::Permission;
-use super::principal::{Principal, Restrictions};
+use super::principal::{Principal, Restrictions, Shown, TokenKind};
 use super::resources::Node;
 use super::rights::{HeldGrant, Missing, Rights, may_pass_on, may_take_over};
 use super::roles::{CustomRole, may_define, may_redefine};
+use super::web_origin::WebOrigin;
 use crate::error::{Error, Precondition, Reason, Result};
 
 /// Where a call comes from.
@@ -20,8 +23,47 @@ use crate::error::{Error, Precondition, Reason, Result};
 pub struct Origin {
     /// The address at the other end of the connection.
     pub address: Option<IpAddr>,
+    /// The page that calls, as its browser says.
+    pub page: Page,
     /// Names the call in answers, events and logs.
     pub request_id: String,
+}
+
+/// What the `origin` header of a connection says.
+#[derive(Clone, Debug, Default)]
+pub enum Page {
+    /// There is none: whoever calls is no page.
+    #[default]
+    None,
+    Web(WebOrigin),
+    /// Something that is no web origin, such as `null`.
+    Other,
+}
+
+impl Origin {
+    /// Where a credential is shown that somebody else speaks for: as the fields of the
+    /// request say, except that a connection's own `origin` header alone counts.
+    ///
+    /// # Errors
+    /// `ORIGIN_MISMATCH` where header and field differ.
+    pub fn shown_at(&self, origin: Option<WebOrigin>, address: Option<IpAddr>) -> Result<ShownAt> {
+        let origin = match (&self.page, origin) {
+            (Page::None, field) => field,
+            (Page::Other, None) => None,
+            (Page::Web(page), None) => Some(page.clone()),
+            (Page::Web(page), Some(field)) if *page == field => Some(field),
+            _ => return Err(Reason::OriginMismatch.into()),
+        };
+        Ok(ShownAt { origin, address })
+    }
+}
+
+/// What a caller has authenticated by.
+pub enum Bearer {
+    /// The token itself.
+    Token,
+    /// A JWT made from it, with what that carries where it is less.
+    AccessToken { narrowed_to: Option<Rights> },
 }
 
 /// An authenticated caller: a good credential, with its rights as they are now.
@@ -35,13 +77,28 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// A caller whose bearer is the token itself, or a JWT made from it; `narrowed_to`
-    /// is what the JWT carries where that is less. A JWT is never more than its token
-    /// is now.
-    pub fn new(principal: Arc<Principal>, narrowed_to: Option<Rights>, origin: Origin) -> Self {
+    /// A caller by this bearer. A JWT is never more than its token is now, nor from elsewhere.
+    ///
+    /// # Errors
+    /// `TOKEN_INVALID` or `ACCESS_TOKEN_INVALID` for what comes from a publishable token:
+    /// those open nothing of this API, from wherever. `PURPOSE_MISMATCH` for a token with
+    /// a purpose, since this API names none; `ADDRESS_NOT_ALLOWED`.
+    pub fn new(principal: Arc<Principal>, bearer: Bearer, origin: Origin) -> Result<Self> {
+        if principal.kind == TokenKind::Publishable {
+            let reason = match bearer {
+                Bearer::Token => Reason::TokenInvalid,
+                Bearer::AccessToken { .. } => Reason::AccessTokenInvalid,
+            };
+            return Err(Error::with_message(reason, "a publishable token opens nothing of this API"));
+        }
+        principal.admit(&Shown { address: origin.address, ..Shown::default() })?;
+        let narrowed_to = match bearer {
+            Bearer::Token => None,
+            Bearer::AccessToken { narrowed_to } => narrowed_to,
+        };
         let held = principal.effective_rights();
         let rights = narrowed_to.as_ref().map_or_else(|| held.clone(), |carried| held.meet(carried));
-        Self { principal, rights, narrowed_to, origin }
+        Ok(Self { principal, rights, narrowed_to, origin })
     }
 
     pub fn account_id(&self) -> AccountId {
@@ -61,6 +118,14 @@ impl Caller {
     /// Whether the credential has scopes or resources, or its JWT carries less than it.
     fn is_narrowed(&self) -> bool {
         self.principal.restrictions.narrow_rights() || self.narrowed_to.is_some()
+    }
+
+    /// Whether the caller may verify the credentials of this org, and is believed in
+    /// what it says of whoever shows them.
+    pub fn may_verify(&self, org_id: OrgId) -> bool {
+        let in_org = self.acting_in(Some(org_id));
+        self.holds_platform(&Permission::PLATFORM_VERIFY)
+            || in_org.is_ok_and(|acting| acting.require(&Permission::TOKENS_INTROSPECT, &Node::Org).is_ok())
     }
 
     /// The permissions that the credential holds on the whole of its org, sorted.
@@ -182,7 +247,7 @@ impl Acting<'_> {
     /// # Errors
     /// `TARGET_EXCEEDS_CALLER`, naming what exceeds.
     pub fn may_make(&self, lists: &Restrictions, may_manage_tokens: bool) -> Result<()> {
-        let Restrictions { scopes, resources, audiences } = &self.caller.principal.restrictions;
+        let Restrictions { scopes, resources, audiences, networks, .. } = &self.caller.principal.restrictions;
         let mut limits = Rights::within(scopes, resources);
         if let Some(carried) = &self.caller.narrowed_to {
             limits = limits.meet(carried);
@@ -205,6 +270,14 @@ impl Acting<'_> {
                 "AUDIENCE",
                 "allowed_audiences",
                 "must be among those of the credential that makes the token",
+            ));
+        }
+        let inside = |network: &Network| networks.iter().any(|own| own.covers(network));
+        if !networks.is_empty() && (lists.networks.is_empty() || !lists.networks.iter().all(inside)) {
+            return Err(exceeds(
+                "NETWORK",
+                "allowed_cidrs",
+                "must lie within those of the credential that makes the token",
             ));
         }
         if may_manage_tokens && !self.is_unbound_operator() {

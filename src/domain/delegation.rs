@@ -9,7 +9,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::caller::{Acting, Caller, Origin};
+use super::caller::{Acting, Bearer, Caller, Origin};
 use super::ids::{AccountId, RoleId};
 use super::permissions::{Permission, Right};
 use super::principal::tests::principal;
@@ -151,7 +151,7 @@ impl World {
         let Some(credential) = usable.get(step.by % usable.len().max(1)).copied() else {
             return refuse();
         };
-        let caller = Caller::new(Arc::new(self.principal(credential)), None, Origin::default());
+        let caller = Caller::new(Arc::new(self.principal(credential)), Bearer::Token, Origin::default())?;
         let acting = caller.acting_in(None)?;
         let own = credential.account;
         match &step.call {
@@ -330,7 +330,7 @@ fn lists() -> impl Strategy<Value = Restrictions> {
     (scopes, resources).prop_map(|(scopes, resources)| Restrictions {
         scopes,
         resources,
-        audiences: Vec::new(),
+        ..Restrictions::default()
     })
 }
 

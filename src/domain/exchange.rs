@@ -2,15 +2,17 @@
 //! access token says.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::names::Audience;
+use super::names::{Audience, Purpose};
 use super::permissions::Permission;
 use super::policy::{DEFAULT_ACCESS_TOKEN_LIFE, MAX_ACCESS_TOKEN_LIFE};
-use super::principal::Principal;
+use super::principal::{Principal, Shown};
 use super::resources::ResourcePath;
+use super::web_origin::WebOrigin;
 use crate::error::{Error, Precondition, Reason, Result};
 
 /// What a caller may ask of an exchange, checked.
@@ -19,6 +21,22 @@ pub struct Request {
     audiences: Vec<Audience>,
     scopes: Vec<Permission>,
     ttl: Option<Duration>,
+    purpose: Option<Purpose>,
+    shown_at: ShownAt,
+}
+
+/// Where the subject of an exchange or introspection is shown.
+#[derive(Clone, Debug, Default)]
+pub struct ShownAt {
+    pub address: Option<IpAddr>,
+    pub origin: Option<WebOrigin>,
+}
+
+impl ShownAt {
+    /// The same, with what for.
+    pub fn with<'a>(&'a self, purpose: Option<&'a Purpose>) -> Shown<'a> {
+        Shown { address: self.address, origin: self.origin.as_ref(), purpose }
+    }
 }
 
 impl Request {
@@ -34,7 +52,12 @@ impl Request {
 
     /// A request of checked parts; `ttl` as [`lifetime`](Self::lifetime) gave it.
     pub fn new(audiences: Vec<Audience>, scopes: Vec<Permission>, ttl: Option<Duration>) -> Self {
-        Self { audiences, scopes, ttl }
+        Self { audiences, scopes, ttl, purpose: None, shown_at: ShownAt::default() }
+    }
+
+    /// The same, shown there, for that.
+    pub fn shown(self, shown_at: ShownAt, purpose: Option<Purpose>) -> Self {
+        Self { shown_at, purpose, ..self }
     }
 
     /// Asks for no longer a life than this.
@@ -62,8 +85,8 @@ pub struct Decision {
 /// Decides. The secret of the token has matched before.
 ///
 /// # Errors
-/// Whatever stops the token ([`Principal::check`]); `SCOPE_NOT_HELD` with the
-/// scopes; `INVALID_TARGET` with the audience.
+/// Whatever stops the token ([`Principal::check`], [`Principal::admit`]);
+/// `SCOPE_NOT_HELD` with the scopes; `INVALID_TARGET` with the audience.
 pub fn decide(
     principal: &Principal,
     request: &Request,
@@ -71,6 +94,7 @@ pub fn decide(
     now: OffsetDateTime,
 ) -> Result<Decision> {
     principal.check(now)?;
+    principal.admit(&request.shown_at.with(request.purpose.as_ref()))?;
     let audiences = audiences(principal, &request.audiences, issuer)?;
     let held = principal.effective_rights();
     let not_held = request.scopes.iter().filter(|scope| !held.hold_somewhere(scope));

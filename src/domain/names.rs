@@ -51,6 +51,8 @@ texts! {
     LinkKind;
     /// Under what a link finds its account: `[a-z0-9][a-z0-9_-]{0,62}`.
     LinkSlug;
+    /// What a credential is for alone: `[A-Z_]{1,32}`, such as `SCIM`.
+    Purpose;
 }
 
 impl AccountName {
@@ -183,6 +185,35 @@ impl LinkSlug {
             Err(Invalid("must match [a-z0-9][a-z0-9_-]{0,62}"))
         }
     }
+}
+
+impl Purpose {
+    /// Checks a purpose.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        if (1..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_uppercase() || b == b'_') {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Invalid("must match [A-Z_]{1,32}"))
+        }
+    }
+}
+
+/// Checks the key of a label: 1 to 63 of `A-Z a-z 0-9 _ - . /`, starting with a letter or digit.
+pub fn label_key(text: &str) -> Result<String, Invalid> {
+    let first = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    if first && text.len() <= 63 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-./".contains(&b)) {
+        Ok(text.to_owned())
+    } else {
+        Err(Invalid("must have keys of 1 to 63 of A-Z a-z 0-9 _ - . /, starting with a letter or digit"))
+    }
+}
+
+/// Checks the value of a label: at most 63 characters.
+pub fn label_value(text: &str) -> Result<String, Invalid> {
+    if text.chars().count() > 63 || text.chars().any(is_deceptive) {
+        return Err(Invalid("must have values of at most 63 characters, none of them a control character"));
+    }
+    Ok(text.to_owned())
 }
 
 /// OIDC standard claims about an account, each checked.

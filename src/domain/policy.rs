@@ -16,7 +16,9 @@ pub const DEFAULT_ACCESS_TOKEN_LIFE: Duration = Duration::from_secs(5 * 60);
 pub const MAX_ACCESS_TOKEN_LIFE: Duration = Duration::from_secs(60 * 60);
 /// Live tokens of one account.
 pub const MAX_LIVE_TOKENS: i64 = 100;
-/// Scopes, resources, audiences and grants in one list.
+/// Labels of one token.
+pub const MAX_LABELS: usize = 16;
+/// Scopes, resources, audiences, networks, origins and grants in one list.
 pub const MAX_LIST: usize = 100;
 
 /// When a new token is to end, as it was asked for.

@@ -2,14 +2,17 @@
 //! authenticated call need, as it was read together.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use time::OffsetDateTime;
 
 use super::ids::{AccountId, OrgId, TokenId};
-use super::names::Audience;
+use super::names::{Audience, Purpose};
+use super::networks::Network;
 use super::permissions::{Permission, Right, SystemRole};
 use super::resources::{Node, ResourcePath};
 use super::rights::{HeldGrant, Rights};
+use super::web_origin::WebOrigin;
 use crate::error::Reason;
 
 /// What an account is.
@@ -36,12 +39,51 @@ impl AccountKind {
     }
 }
 
-/// What a token was limited to when it was made. Empty lists limit nothing.
+/// What a token is good for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum TokenKind {
+    /// Kept secret by its holder; authenticates from anywhere.
+    #[default]
+    Secret,
+    /// Public: authenticates from its origins alone, and nothing of Countersign's own.
+    Publishable,
+}
+
+impl TokenKind {
+    /// Its name in the database, in a JWT and on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Secret => "SECRET",
+            Self::Publishable => "PUBLISHABLE",
+        }
+    }
+
+    /// The reverse of [`name`](Self::name).
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Secret, Self::Publishable].into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// What a token was limited to when it was made. Empty lists limit nothing; only a
+/// publishable token has origins, and always has some.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Restrictions {
     pub scopes: Vec<Permission>,
     pub resources: Vec<ResourcePath>,
     pub audiences: Vec<Audience>,
+    pub networks: Vec<Network>,
+    pub origins: Vec<WebOrigin>,
+    pub purpose: Option<Purpose>,
+}
+
+/// Where a credential is shown from, and what for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shown<'a> {
+    /// The address of whoever shows it; none where it is not known.
+    pub address: Option<IpAddr>,
+    /// The page that shows it; none outside a browser, or where it is no proper origin.
+    pub origin: Option<&'a WebOrigin>,
+    pub purpose: Option<&'a Purpose>,
 }
 
 impl Restrictions {
@@ -63,6 +105,7 @@ pub struct Principal {
     pub token_id: TokenId,
     pub org_id: OrgId,
     pub account_id: AccountId,
+    pub kind: TokenKind,
     pub account_kind: AccountKind,
     pub username: String,
     pub secrets: Vec<SecretRecord>,
@@ -129,6 +172,50 @@ impl Principal {
     }
 }
 
+impl Principal {
+    /// Whether the token may be used from there, for that. Asked where [`check`](Self::check) is.
+    ///
+    /// # Errors
+    /// `PURPOSE_MISMATCH` unless both sides name the same purpose or neither names one;
+    /// `ADDRESS_NOT_ALLOWED`, also where the address is not known; `ORIGIN_NOT_ALLOWED`
+    /// for a publishable token without one of its origins.
+    pub fn admit(&self, shown: &Shown<'_>) -> Result<(), Reason> {
+        if self.restrictions.purpose.as_ref() != shown.purpose {
+            Err(Reason::PurposeMismatch)
+        } else if !shown.address.map_or(self.restrictions.networks.is_empty(), |a| self.works_at(a)) {
+            Err(Reason::AddressNotAllowed)
+        } else if !shown.origin.map_or(self.kind == TokenKind::Secret, |origin| self.works_from(origin)) {
+            Err(Reason::OriginNotAllowed)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The same for a JWT that was made from the token. From where the token was shown was
+    /// looked at then, and whoever shows the JWT now is another hop: an address or an
+    /// origin counts only where it is told.
+    pub fn admit_access_token(&self, shown: &Shown<'_>) -> Result<(), Reason> {
+        if self.restrictions.purpose.as_ref() != shown.purpose {
+            Err(Reason::PurposeMismatch)
+        } else if shown.address.is_some_and(|address| !self.works_at(address)) {
+            Err(Reason::AddressNotAllowed)
+        } else if shown.origin.is_some_and(|origin| !self.works_from(origin)) {
+            Err(Reason::OriginNotAllowed)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn works_at(&self, address: IpAddr) -> bool {
+        let networks = &self.restrictions.networks;
+        networks.is_empty() || networks.iter().any(|network| network.contains(address))
+    }
+
+    fn works_from(&self, origin: &WebOrigin) -> bool {
+        self.kind == TokenKind::Secret || self.restrictions.origins.contains(origin)
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -143,6 +230,7 @@ pub(crate) mod tests {
             token_id: TokenId::from_u128(3),
             org_id: OrgId::from_u128(1),
             account_id: AccountId::from_u128(2),
+            kind: TokenKind::Secret,
             account_kind: AccountKind::ServiceAccount,
             username: "bot@demo.localhost".into(),
             secrets: Vec::new(),
@@ -185,6 +273,58 @@ pub(crate) mod tests {
             assert_eq!(principal.check(now()), expected);
         }
         assert_eq!(principal(&[]).check(end), Err(Reason::TokenExpired));
+    }
+
+    #[test]
+    fn a_token_works_from_where_and_for_what_it_is_meant() {
+        let origin = WebOrigin::parse("https://app.example").unwrap();
+        let other = WebOrigin::parse("https://other.example").unwrap();
+        let (scim, etl) = (Purpose::parse("SCIM").unwrap(), Purpose::parse("ETL").unwrap());
+        let from = |address: &str| Shown { address: address.parse().ok(), ..Default::default() };
+        let anywhere = principal(&[]);
+        assert_eq!(anywhere.admit(&Shown::default()), Ok(()));
+        assert_eq!(anywhere.admit(&Shown { origin: Some(&other), ..from("192.0.2.1") }), Ok(()));
+        assert_eq!(
+            anywhere.admit(&Shown { purpose: Some(&scim), ..Default::default() }),
+            Err(Reason::PurposeMismatch)
+        );
+
+        let mut held = principal(&[]);
+        held.restrictions.networks =
+            vec![Network::parse("192.0.2.0/24").unwrap(), Network::parse("2001:db8::/32").unwrap()];
+        for (address, good) in [
+            ("192.0.2.9", true),
+            ("::ffff:192.0.2.9", true),
+            ("2001:db8::9", true),
+            ("192.0.3.9", false),
+            ("2001:db9::9", false),
+            ("", false),
+        ] {
+            let expected = if good { Ok(()) } else { Err(Reason::AddressNotAllowed) };
+            assert_eq!(held.admit(&from(address)), expected, "{address}");
+        }
+
+        let mut held = principal(&[]);
+        held.restrictions.purpose = Some(scim.clone());
+        for (purpose, good) in [(Some(&scim), true), (Some(&etl), false), (None, false)] {
+            let shown = Shown { purpose, ..Default::default() };
+            assert_eq!(held.admit(&shown).is_ok(), good, "{purpose:?}");
+        }
+
+        let mut held = principal(&[]);
+        held.kind = TokenKind::Publishable;
+        held.restrictions.origins = vec![origin.clone()];
+        for (shown, good) in [(Some(&origin), true), (Some(&other), false), (None, false)] {
+            let outcome = held.admit(&Shown { origin: shown, ..Default::default() });
+            assert_eq!(outcome, if good { Ok(()) } else { Err(Reason::OriginNotAllowed) });
+        }
+
+        held.restrictions.networks = vec![Network::parse("192.0.2.0/24").unwrap()];
+        let at = |address: &str, origin| held.admit_access_token(&Shown { origin, ..from(address) });
+        assert_eq!(at("", None), Ok(()), "what is not told was looked at when it was exchanged");
+        assert_eq!(at("192.0.2.9", Some(&origin)), Ok(()));
+        assert_eq!(at("192.0.3.9", Some(&origin)), Err(Reason::AddressNotAllowed));
+        assert_eq!(at("", Some(&other)), Err(Reason::OriginNotAllowed));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::ids::TokenId;
+use super::principal::TokenKind;
 
 const BRAND: &str = "csign";
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -25,17 +26,29 @@ pub const MAX_LEN: usize = 128;
 pub enum TextKind {
     /// A secret service token, `sat`.
     SecretToken,
+    /// A publishable service token, `pub`.
+    PublishableToken,
 }
 
 impl TextKind {
     const fn code(self) -> &'static str {
         match self {
             Self::SecretToken => "sat",
+            Self::PublishableToken => "pub",
         }
     }
 
     fn parse(code: &str) -> Option<Self> {
-        (code == Self::SecretToken.code()).then_some(Self::SecretToken)
+        [Self::SecretToken, Self::PublishableToken].into_iter().find(|kind| kind.code() == code)
+    }
+}
+
+impl From<TokenKind> for TextKind {
+    fn from(kind: TokenKind) -> Self {
+        match kind {
+            TokenKind::Secret => Self::SecretToken,
+            TokenKind::Publishable => Self::PublishableToken,
+        }
     }
 }
 
@@ -44,6 +57,8 @@ impl TextKind {
 #[derive(Clone, ZeroizeOnDrop)]
 pub struct TokenText {
     text: String,
+    #[zeroize(skip)]
+    kind: TextKind,
     #[zeroize(skip)]
     id: TokenId,
 }
@@ -57,7 +72,7 @@ impl TokenText {
     pub fn new(kind: TextKind, id: TokenId, mut secret: [u8; 32]) -> Self {
         let text = assemble(BRAND, kind.code(), id.uuid().as_bytes(), &secret);
         secret.zeroize();
-        Self { text, id }
+        Self { text, kind, id }
     }
 
     /// Checks length, shape and checksum, in this order.
@@ -69,9 +84,10 @@ impl TokenText {
         let mut parts = body.split('_');
         let mut next = || parts.next().ok_or(Malformed);
         let (brand, kind, id, secret) = (next()?, next()?, next()?, next()?);
-        if parts.next().is_some() || brand != BRAND || TextKind::parse(kind).is_none() {
+        if parts.next().is_some() || brand != BRAND {
             return Err(Malformed);
         }
+        let kind = TextKind::parse(kind).ok_or(Malformed)?;
         let id: [u8; 16] = decode::<16>(id, ID_DIGITS).ok_or(Malformed)?;
         let mut secret: [u8; 32] = decode::<32>(secret, SECRET_DIGITS).ok_or(Malformed)?;
         secret.zeroize();
@@ -79,7 +95,13 @@ impl TokenText {
         if u32::from_be_bytes(crc) != crc32fast::hash(body.as_bytes()) {
             return Err(Malformed);
         }
-        Ok(Self { text: text.to_owned(), id: Uuid::from_bytes(id).into() })
+        Ok(Self { text: text.to_owned(), kind, id: Uuid::from_bytes(id).into() })
+    }
+
+    /// What kind of credential it claims to be. The secret is bound to it: another kind
+    /// before the same parts matches nothing.
+    pub fn kind(&self) -> TextKind {
+        self.kind
     }
 
     /// The public part: which credential it claims to be.
@@ -98,10 +120,10 @@ impl TokenText {
     }
 }
 
-/// Enough of a secret token's text to recognise it, and too little to use it.
-pub fn obfuscated(id: TokenId, hint: &str) -> String {
+/// Enough of a token's text to recognise it, and too little to use it.
+pub fn obfuscated(kind: TextKind, id: TokenId, hint: &str) -> String {
     let id = String::from_utf8_lossy(&encode::<ID_DIGITS>(id.uuid().as_bytes())).into_owned();
-    format!("{BRAND}_{}_{id}_…{hint}", TextKind::SecretToken.code())
+    format!("{BRAND}_{}_{id}_…{hint}", kind.code())
 }
 
 impl fmt::Debug for TokenText {
@@ -206,7 +228,7 @@ mod tests {
         let text = sample();
         let secret = text.expose().split('_').nth(3).unwrap();
         assert!(!format!("{text:?}").contains(secret));
-        assert!(!obfuscated(text.id(), text.hint()).contains(&secret[..4]));
+        assert!(!obfuscated(text.kind(), text.id(), text.hint()).contains(&secret[..4]));
         assert!(text.expose().ends_with(text.hint()));
     }
 

@@ -10,7 +10,7 @@ use http::{HeaderMap, header};
 use super::access::{Access, access};
 use super::{convert, status};
 use crate::db;
-use crate::domain::caller::{Acting, Caller, Origin};
+use crate::domain::caller::{self, Acting, Caller, Origin};
 use crate::error::{Error, Reason, Result};
 use crate::principals;
 use crate::state::State;
@@ -78,7 +78,7 @@ impl Call {
         if !looks_like_jwt(bearer) {
             let principal = principals::by_text(state, bearer, self.origin.address).await?.principal;
             principal.check(state.clock.now())?;
-            return Ok(Caller::new(principal, None, self.origin.clone()));
+            return Caller::new(principal, caller::Bearer::Token, self.origin.clone());
         }
         let (found, token) = principals::by_access_token(state, bearer, self.origin.address).await?;
         // A JWT made for another service must not work here, wherever it leaked to.
@@ -88,7 +88,8 @@ impl Call {
                 "the access token is meant for another audience",
             ));
         }
-        Ok(Caller::new(found.principal, token.narrowed_to, self.origin.clone()))
+        let bearer = caller::Bearer::AccessToken { narrowed_to: token.narrowed_to };
+        Caller::new(found.principal, bearer, self.origin.clone())
     }
 }
 

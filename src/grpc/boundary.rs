@@ -1,6 +1,7 @@
 //! The outermost layer of the RPCs: names each call, bounds how many there are and how
 //! long they take, gives every answer its form, and logs it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,14 +15,17 @@ use uuid::Uuid;
 
 use super::access::access;
 use super::status;
-use crate::domain::caller::Origin;
+use crate::domain::caller::{Origin, Page};
+use crate::domain::networks::{self, Network};
+use crate::domain::web_origin::WebOrigin;
 use crate::error::{Error, Reason};
 use crate::state::State;
 
 const REQUEST_ID: &str = "x-request-id";
+const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// What a server accepts.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Limits {
     /// The largest request message, in bytes.
     pub max_message_size: usize,
@@ -29,6 +33,8 @@ pub struct Limits {
     pub max_concurrent_requests: usize,
     /// The longest that a call may take; its own deadline may be shorter.
     pub request_timeout: Duration,
+    /// Whose `x-forwarded-for` is believed.
+    pub trusted_proxies: Vec<Network>,
 }
 
 /// The shared part of the layer.
@@ -40,7 +46,7 @@ pub struct Boundary {
 
 impl Boundary {
     pub fn new(state: Arc<State>, limits: Limits) -> Self {
-        Self { state, limits, permits: Semaphore::new(limits.max_concurrent_requests) }
+        Self { permits: Semaphore::new(limits.max_concurrent_requests), state, limits }
     }
 }
 
@@ -53,8 +59,11 @@ pub async fn guard(Shared(boundary): Shared<Arc<Boundary>>, mut request: Request
             .into_response();
     }
     let started = Instant::now();
-    let origin =
-        Origin { address: peer(&request), request_id: request_id(request.headers(), &boundary.state) };
+    let origin = Origin {
+        address: client(&request, &boundary.limits.trusted_proxies),
+        page: page(request.headers()),
+        request_id: request_id(request.headers(), &boundary.state),
+    };
     let method = request.uri().path().to_owned();
     // A stream has no end to wait for: only its connection bounds it.
     let streams = method.starts_with("/grpc.");
@@ -96,9 +105,25 @@ fn failed(error: Error, origin: &Origin) -> Response {
     status::answer(error, origin).into_http()
 }
 
-fn peer(request: &Request) -> Option<std::net::IpAddr> {
-    let info = request.extensions().get::<TcpConnectInfo>()?;
-    info.remote_addr().map(|address| address.ip().to_canonical())
+/// Where the call comes from, behind the proxies that are ours.
+fn client(request: &Request, trusted: &[Network]) -> Option<IpAddr> {
+    let peer = request.extensions().get::<TcpConnectInfo>()?.remote_addr()?.ip();
+    // Lines that are not ASCII are no addresses, and still stand for hops.
+    let lines = request.headers().get_all(FORWARDED_FOR).iter().map(|line| line.to_str().unwrap_or("?"));
+    networks::client(peer, lines, trusted)
+}
+
+/// The page that a browser says it calls for. More than one is none that can be believed.
+fn page(headers: &HeaderMap) -> Page {
+    let mut values = headers.get_all(header::ORIGIN).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Page::None,
+        (Some(value), None) => {
+            let origin = value.to_str().ok().and_then(|text| WebOrigin::parse(text).ok());
+            origin.map_or(Page::Other, Page::Web)
+        }
+        _ => Page::Other,
+    }
 }
 
 /// The caller's own id of the call where it is one that may stand in a log; else a new one.

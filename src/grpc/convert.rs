@@ -13,7 +13,7 @@ use crate::domain::ids::{OrgId, RoleId};
 use crate::domain::names::{self, DisplayName, Profile};
 use crate::domain::permissions::{Permission, Right, SystemRole};
 use crate::domain::policy::MAX_LIST;
-use crate::domain::principal::AccountKind;
+use crate::domain::principal::{AccountKind, TokenKind};
 use crate::domain::resources::Node;
 use crate::domain::token_text::obfuscated;
 use crate::error::{Error, Result, Violations};
@@ -240,7 +240,8 @@ pub fn resource(resource: &db::resources::Resource) -> pb::Resource {
 }
 
 /// A token as callers see it, now.
-pub fn token(token: &db::tokens::Token, now: OffsetDateTime) -> pb::Token {
+pub fn token(token: &db::tokens::Token, now: OffsetDateTime) -> Result<pb::Token> {
+    let kind = token.kind()?;
     let state = if token.revoke_time.is_some() {
         pb::TokenState::Revoked
     } else if token.expire_time.is_some_and(|end| end <= now) {
@@ -249,19 +250,23 @@ pub fn token(token: &db::tokens::Token, now: OffsetDateTime) -> pb::Token {
         pb::TokenState::Active
     };
     let secrets = token.hints.iter().zip(&token.secret_create_times).map(|(hint, made)| pb::TokenSecret {
-        obfuscated: obfuscated(token.id(), hint),
+        obfuscated: obfuscated(kind.into(), token.id(), hint),
         create_time: Some(timestamp(*made)),
     });
     let reason = token.revoke_reason.as_deref().and_then(revoke_reason);
-    pb::Token {
+    Ok(pb::Token {
         id: token.id().to_string(),
         org_id: OrgId::from(token.org_id).to_string(),
         account_id: token.account().to_string(),
-        kind: pb::TokenKind::Secret.into(),
+        kind: token_kind(kind).into(),
         state: state.into(),
         display_name: token.display_name.clone().unwrap_or_default(),
+        purpose: token.purpose.clone().unwrap_or_default(),
+        labels: token.labels.iter().flat_map(|labels| labels.0.clone()).collect(),
         scopes: token.scopes.clone(),
         resources: token.resources.clone(),
+        allowed_origins: token.allowed_origins.clone(),
+        allowed_cidrs: token.allowed_cidrs.clone(),
         allowed_audiences: token.allowed_audiences.clone(),
         may_manage_tokens: token.may_manage_tokens,
         secrets: secrets.collect(),
@@ -270,6 +275,13 @@ pub fn token(token: &db::tokens::Token, now: OffsetDateTime) -> pb::Token {
         revoke_time: token.revoke_time.map(timestamp),
         revoke_reason: reason.unwrap_or(pb::RevokeReason::Unspecified).into(),
         etag: token.revision.to_string(),
+    })
+}
+
+fn token_kind(kind: TokenKind) -> pb::TokenKind {
+    match kind {
+        TokenKind::Secret => pb::TokenKind::Secret,
+        TokenKind::Publishable => pb::TokenKind::Publishable,
     }
 }
 

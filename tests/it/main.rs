@@ -23,6 +23,7 @@ mod principals;
 mod proto;
 mod races;
 mod resources;
+mod restrictions;
 mod roles;
 mod serving;
 mod status_contract;

@@ -18,11 +18,15 @@ const CODES: &[(Code, &str)] = &[
         "CREDENTIAL_MISSING TOKEN_INVALID TOKEN_EXPIRED TOKEN_REVOKED ACCESS_TOKEN_INVALID \
          ACCESS_TOKEN_STALE ACCOUNT_DEACTIVATED ORG_SUSPENDED",
     ),
-    (Code::PermissionDenied, "PERMISSION_MISSING GRANT_EXCEEDS_CALLER TARGET_EXCEEDS_CALLER SCOPE_NOT_HELD"),
+    (
+        Code::PermissionDenied,
+        "PERMISSION_MISSING GRANT_EXCEEDS_CALLER TARGET_EXCEEDS_CALLER SCOPE_NOT_HELD \
+         ORIGIN_NOT_ALLOWED ADDRESS_NOT_ALLOWED PURPOSE_MISMATCH",
+    ),
     (
         Code::InvalidArgument,
         "INVALID_FIELD MALFORMED_REQUEST INVALID_TARGET SUBJECT_NOT_EXCHANGEABLE TARGET_NOT_SERVICE_ACCOUNT \
-         REQUEST_ID_REUSED KIND_IS_IMMUTABLE EMAIL_IS_IMMUTABLE CANNOT_CLONE_SELF CANNOT_DEACTIVATE_SELF \
+         REQUEST_ID_REUSED ORIGIN_MISMATCH KIND_IS_IMMUTABLE EMAIL_IS_IMMUTABLE CANNOT_CLONE_SELF CANNOT_DEACTIVATE_SELF \
          CANNOT_DELETE_SELF",
     ),
     (Code::NotFound, "RESOURCE_NOT_FOUND"),
@@ -41,7 +45,7 @@ const CODES: &[(Code, &str)] = &[
 
 #[test]
 fn every_reason_comes_with_its_code_and_its_details() {
-    let origin = Origin { address: None, request_id: "r-1".into() };
+    let origin = Origin { request_id: "r-1".into(), ..Default::default() };
     let mut seen = 0;
     for (code, names) in CODES {
         for name in names.split_whitespace() {
@@ -59,11 +63,11 @@ fn every_reason_comes_with_its_code_and_its_details() {
 #[test]
 fn a_source_is_never_sent() {
     let error = Error::internal("select secret from vault at /etc/passwd");
-    let status = answer(error, &Origin { address: None, request_id: "r".into() });
+    let status = answer(error, &Origin { request_id: "r".into(), ..Default::default() });
     assert_eq!(reason(&status), "INTERNAL");
     assert!(!format!("{status:?}").contains("vault"));
     let error = Error::from(sqlx::Error::Protocol("insert into tokens".into()));
-    assert_eq!(reason(&answer(error, &Origin { address: None, request_id: "r".into() })), "INTERNAL");
+    assert_eq!(reason(&answer(error, &Origin { request_id: "r".into(), ..Default::default() })), "INTERNAL");
 }
 
 #[tokio::test]

@@ -1,21 +1,25 @@
 //! `CreateToken`: a long-lived credential, shown once.
 
+use std::collections::BTreeMap;
+
 use sqlx::PgConnection;
 
 use crate::clock::random;
 use crate::db::events::Actor;
-use crate::db::tokens::NewToken;
+use crate::db::tokens::{Labels, NewToken};
 use crate::db::{self, retrying};
 use crate::domain::caller::Acting;
 use crate::domain::exchange::refuse_scopes;
 use crate::domain::ids::{AccountId, OrgId, TokenId};
-use crate::domain::names::{Audience, DisplayName};
+use crate::domain::names::{self, Audience, DisplayName, Purpose};
+use crate::domain::networks::Network;
 use crate::domain::permissions::Permission;
-use crate::domain::policy::{Expiration, MAX_LIST, MAX_LIVE_TOKENS};
-use crate::domain::principal::{AccountKind, Restrictions};
+use crate::domain::policy::{Expiration, MAX_LABELS, MAX_LIST, MAX_LIVE_TOKENS};
+use crate::domain::principal::{AccountKind, Restrictions, TokenKind};
 use crate::domain::resources::{Node, ResourcePath};
 use crate::domain::rights::Rights;
-use crate::domain::token_text::{TextKind, TokenText};
+use crate::domain::token_text::TokenText;
+use crate::domain::web_origin::WebOrigin;
 use crate::error::{Error, Precondition, Reason, Result, Violations};
 use crate::grpc::auth::Call;
 use crate::grpc::once::{self, Once};
@@ -27,7 +31,9 @@ use crate::transaction::Transaction;
 /// What is to be made, checked.
 struct New {
     account_id: Option<AccountId>,
+    kind: TokenKind,
     display_name: Option<DisplayName>,
+    labels: Labels,
     lists: Restrictions,
     expiration: Expiration,
 }
@@ -41,9 +47,9 @@ impl TryFrom<&pb::CreateTokenRequest> for New {
             violations.check("account_id", convert::optional(&request.account_id, AccountId::parse));
         let display_name =
             violations.check("display_name", convert::optional(&request.display_name, DisplayName::parse));
-        if pb::TokenKind::try_from(request.kind).is_err() {
-            violations.add("kind", "must be TOKEN_KIND_SECRET");
-        }
+        let kind = violations.check("kind", kind(request.kind));
+        let purpose = violations.check("purpose", convert::optional(&request.purpose, Purpose::parse));
+        let labels = labels(&mut violations, &request.labels);
         let lists = Restrictions {
             scopes: violations.check_each("scopes", &request.scopes, MAX_LIST, Permission::parse),
             resources: violations.check_each("resources", &request.resources, MAX_LIST, ResourcePath::parse),
@@ -53,7 +59,23 @@ impl TryFrom<&pb::CreateTokenRequest> for New {
                 MAX_LIST,
                 Audience::parse,
             ),
+            networks: violations.check_each(
+                "allowed_cidrs",
+                &request.allowed_cidrs,
+                MAX_LIST,
+                Network::parse,
+            ),
+            origins: violations.check_each(
+                "allowed_origins",
+                &request.allowed_origins,
+                MAX_LIST,
+                WebOrigin::parse,
+            ),
+            purpose: purpose.flatten(),
         };
+        if let Some(kind) = kind {
+            fits_kind(&mut violations, kind, request);
+        }
         let expiration = match &request.expiration {
             None => Some(Expiration::Unspecified),
             Some(PbExpiration::Ttl(ttl)) => violations.check("ttl", life(ttl)),
@@ -63,12 +85,59 @@ impl TryFrom<&pb::CreateTokenRequest> for New {
         };
         violations.check("request_id", once::parse(&request.request_id));
         violations.finish()?;
-        let (Some(account_id), Some(display_name), Some(expiration)) = (account_id, display_name, expiration)
+        let (Some(account_id), Some(kind), Some(display_name), Some(expiration)) =
+            (account_id, kind, display_name, expiration)
         else {
             return Err(Error::internal("a field was refused without a violation"));
         };
-        Ok(Self { account_id, display_name, lists, expiration })
+        Ok(Self { account_id, kind, display_name, labels, lists, expiration })
     }
+}
+
+fn kind(kind: i32) -> Result<TokenKind, &'static str> {
+    match pb::TokenKind::try_from(kind) {
+        Ok(pb::TokenKind::Unspecified | pb::TokenKind::Secret) => Ok(TokenKind::Secret),
+        Ok(pb::TokenKind::Publishable) => Ok(TokenKind::Publishable),
+        Err(_) => Err("must be TOKEN_KIND_SECRET or TOKEN_KIND_PUBLISHABLE"),
+    }
+}
+
+/// What a token of this kind must have, and must not.
+fn fits_kind(violations: &mut Violations, kind: TokenKind, request: &pb::CreateTokenRequest) {
+    if kind == TokenKind::Secret {
+        if !request.allowed_origins.is_empty() {
+            violations.add("allowed_origins", "must be empty: a secret token works from any origin");
+        }
+        return;
+    }
+    if request.allowed_origins.is_empty() {
+        violations.add("allowed_origins", "is required for a publishable token");
+    }
+    if request.scopes.is_empty() {
+        violations.add("scopes", "is required for a publishable token");
+    }
+    for (i, scope) in request.scopes.iter().enumerate().take(MAX_LIST) {
+        if Permission::parse(scope).is_ok_and(|permission| !permission.is_application()) {
+            violations.add(format!("scopes[{i}]"), "must be an application's: a publishable token is public");
+        }
+    }
+    if request.may_manage_tokens {
+        violations.add("may_manage_tokens", "must not be set for a publishable token");
+    }
+}
+
+/// Labels, checked: at most 16.
+pub fn labels(violations: &mut Violations, asked: &BTreeMap<String, String>) -> Labels {
+    if asked.len() > MAX_LABELS {
+        violations.add("labels", format!("holds {} labels; at most {MAX_LABELS} are allowed", asked.len()));
+        return Labels::new();
+    }
+    let checked = asked.iter().filter_map(|(key, value)| {
+        let key = violations.check("labels", names::label_key(key));
+        let value = violations.check("labels", names::label_value(value));
+        Some((key?, value?))
+    });
+    checked.collect()
 }
 
 fn life(ttl: &prost_types::Duration) -> Result<Expiration, &'static str> {
@@ -113,12 +182,14 @@ pub async fn token(
                 },
             ]));
         }
-        let text = TokenText::new(TextKind::SecretToken, state.clock.new_id::<TokenId>(), random());
+        let text = TokenText::new(new.kind.into(), state.clock.new_id::<TokenId>(), random());
         let row = NewToken {
             token_id: text.id(),
             org_id: acting.org_id,
             account_id,
+            kind: new.kind,
             display_name: new.display_name.as_ref(),
+            labels: &new.labels,
             restrictions: &new.lists,
             may_manage_tokens: request.may_manage_tokens,
             expire_time,
@@ -127,8 +198,12 @@ pub async fn token(
             hint: text.hint(),
         };
         let token = db::tokens::insert(&mut tx, &row, now).await?;
+        let token = Some(convert::token(&token, now)?);
+        if request.validate_only {
+            // Never committed: what would have been made is the answer.
+            return Ok(pb::CreateTokenResponse { token, secret: String::new() });
+        }
         tx.record(&Actor::from(&acting), &[row.created(state.clock.new_id())], now).await?;
-        let token = Some(convert::token(&token, now));
         // A replay has no use for the answer: what matters of it, the secret, is not kept.
         once.finish(&mut tx, &text.id().to_string(), &()).await?;
         tx.commit().await?;

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::shown::Told;
 use crate::domain::access_token::{Claims, Detail, GRANT_DETAIL};
 use crate::domain::exchange::{self, Decision};
-use crate::domain::names::Audience;
+use crate::domain::ids::OrgId;
+use crate::domain::names::{Audience, Purpose};
 use crate::domain::permissions::Permission;
 use crate::domain::policy::MAX_LIST;
 use crate::domain::principal::Principal;
-use crate::error::{Error, Reason, Result, Violations};
+use crate::error::{Code, Error, Reason, Result, Violations};
 use crate::grpc::auth::{Call, looks_like_jwt};
 use crate::grpc::{convert, pb};
 use crate::principals::{self, Authenticated};
@@ -18,6 +20,10 @@ use crate::state::State;
 
 /// `issued_token_type` (RFC 8693, section 3).
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+
+/// Why `origin` and `client_address` do not count.
+const UNBELIEVED: &str = "counts only from a caller that authenticates beside the subject_token and holds \
+                          tokens.introspect in its org";
 
 /// The longest life of an access token that is made while the database is gone.
 const OUTAGE_LIFE: Duration = Duration::from_secs(60);
@@ -36,7 +42,7 @@ pub async fn token(
         principals::by_text(state, subject, call.origin.address).await?;
     let now = state.clock.now();
     principal.check(now)?;
-    let mut asked = asked(&request)?;
+    let mut asked = asked(state, call, &request, principal.org_id).await?;
     if in_outage {
         // Nobody can revoke it now: it must not outlive the outage by much.
         asked.cut_to(OUTAGE_LIFE);
@@ -54,15 +60,51 @@ pub async fn token(
     })
 }
 
-fn asked(request: &pb::ExchangeTokenRequest) -> Result<exchange::Request> {
+async fn asked(
+    state: &State,
+    call: &Call,
+    request: &pb::ExchangeTokenRequest,
+    org_id: OrgId,
+) -> Result<exchange::Request> {
     let mut violations = Violations::default();
     let audiences = violations.check_each("audiences", &request.audiences, MAX_LIST, Audience::parse);
     let scopes = violations.check_each("scopes", &request.scopes, MAX_LIST, Permission::parse);
     let ttl = request.requested_ttl.as_ref().map(convert::duration).transpose();
     let ttl = violations.check("requested_ttl", ttl.and_then(exchange::Request::lifetime));
+    let purpose = violations.check("purpose", convert::optional(&request.purpose, Purpose::parse));
+    let told = Told::read(&mut violations, &request.origin, &request.client_address);
+    if told.is_some() && !is_believed(state, call, request, org_id).await? {
+        for (field, text) in [("origin", &request.origin), ("client_address", &request.client_address)] {
+            if !text.is_empty() {
+                violations.add(field, UNBELIEVED);
+            }
+        }
+    }
     violations.finish()?;
-    let ttl = ttl.ok_or_else(|| Error::internal("a field was refused without a violation"))?;
-    Ok(exchange::Request::new(audiences, scopes, ttl))
+    let (Some(ttl), Some(purpose)) = (ttl, purpose) else {
+        return Err(Error::internal("a field was refused without a violation"));
+    };
+    let shown_at = call.origin.shown_at(told.origin, told.address.or(call.origin.address))?;
+    Ok(exchange::Request::new(audiences, scopes, ttl).shown(shown_at, purpose))
+}
+
+/// Whether the bearer beside the subject is somebody whose word on who shows it counts.
+async fn is_believed(
+    state: &State,
+    call: &Call,
+    request: &pb::ExchangeTokenRequest,
+    org_id: OrgId,
+) -> Result<bool> {
+    if request.subject_token.is_empty() {
+        return Ok(false);
+    }
+    match call.authenticate(state).await {
+        Ok(caller) => Ok(caller.may_verify(org_id)),
+        Err(error) if matches!(error.reason().code(), Code::Unauthenticated | Code::PermissionDenied) => {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn claims(state: &State, principal: &Principal, decision: Decision) -> Claims {
@@ -84,7 +126,7 @@ fn claims(state: &State, principal: &Principal, decision: Decision) -> Claims {
         scope: scope.join(" "),
         org: principal.org_id.to_string(),
         account_kind: principal.account_kind.name().to_owned(),
-        token_kind: "SECRET".to_owned(),
+        token_kind: principal.kind.name().to_owned(),
         org_ver: principal.org_version,
         acct_ver: principal.account_version,
         roles: decision.roles,

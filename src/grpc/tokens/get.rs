@@ -26,7 +26,7 @@ pub async fn token(state: &State, call: &Call, request: pb::GetTokenRequest) -> 
         may_read?;
     }
     let token = found.ok_or_else(|| Error::not_found("token", token_id))?;
-    Ok(pb::GetTokenResponse { token: Some(convert::token(&token, state.clock.now())) })
+    Ok(pb::GetTokenResponse { token: Some(convert::token(&token, state.clock.now())?) })
 }
 
 pub async fn tokens(
@@ -52,7 +52,7 @@ pub async fn tokens(
     let page = db::tokens::page(&mut db, acting.org_id, account_id, after, paging.size).await?;
     let now = state.clock.now();
     Ok(pb::ListTokensResponse {
-        tokens: page.rows.iter().map(|token| convert::token(token, now)).collect(),
+        tokens: page.rows.iter().map(|token| convert::token(token, now)).collect::<Result<_>>()?,
         next_page_token: paging.next(state, &page),
         total_size: page.total,
     })

@@ -3,15 +3,15 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::shown::Told;
 use crate::domain::access_token::AccessToken;
 use crate::domain::caller::Caller;
-use crate::domain::exchange::may_target;
+use crate::domain::exchange::{ShownAt, may_target};
 use crate::domain::ids::OrgId;
-use crate::domain::names::Audience;
+use crate::domain::names::{Audience, Purpose};
 use crate::domain::permissions::Permission;
 use crate::domain::policy::MAX_LIST;
 use crate::domain::principal::Principal;
-use crate::domain::resources::Node;
 use crate::error::{Code, Error, Reason, Result, Violations};
 use crate::grpc::auth::{Call, looks_like_jwt};
 use crate::grpc::{convert, pb};
@@ -39,15 +39,19 @@ pub async fn token(
     let audience = violations.check("audience", convert::optional(&request.audience, Audience::parse));
     let required =
         violations.check_each("required_scopes", &request.required_scopes, MAX_LIST, Permission::parse);
-    let (Some(audience), ()) = (audience, violations.finish()?) else {
+    let purpose = violations.check("purpose", convert::optional(&request.purpose, Purpose::parse));
+    let told = Told::read(&mut violations, &request.origin, &request.client_address);
+    violations.finish()?;
+    let (Some(audience), Some(purpose)) = (audience, purpose) else {
         return Err(Error::internal("a field was refused without a violation"));
     };
+    let asked = Asked { audience, purpose, shown_at: call.origin.shown_at(told.origin, told.address)? };
 
     let from = call.origin.address;
     let looked_up = if looks_like_jwt(&request.token_text) {
-        access_token(state, &request.token_text, audience.as_ref(), from).await
+        access_token(state, &request.token_text, &asked, from).await
     } else {
-        service_token(state, &request.token_text, audience.as_ref(), from).await
+        service_token(state, &request.token_text, &asked, from).await
     };
     let found = match looked_up {
         Ok(found) => found,
@@ -60,38 +64,31 @@ pub async fn token(
         required.iter().all(|scope| scopes.contains(&scope.as_str()))
     };
     Ok(match found {
-        Some((org_id, response)) if may_see(caller, org_id) && held(&response) => response,
+        Some((org_id, response)) if caller.may_verify(org_id) && held(&response) => response,
         _ => pb::IntrospectTokenResponse::default(),
     })
 }
 
 /// Whether the caller may introspect anything at all.
 fn may_verify(caller: &Caller) -> bool {
-    caller.holds_platform(&Permission::PLATFORM_VERIFY)
-        || caller
-            .acting_in(None)
-            .is_ok_and(|acting| acting.require(&Permission::TOKENS_INTROSPECT, &Node::Org).is_ok())
+    caller.may_verify(caller.home())
 }
 
-/// Whether the caller may introspect tokens of this org.
-fn may_see(caller: &Caller, org_id: OrgId) -> bool {
-    let in_org = caller.acting_in(Some(org_id));
-    caller.holds_platform(&Permission::PLATFORM_VERIFY)
-        || in_org.is_ok_and(|acting| acting.require(&Permission::TOKENS_INTROSPECT, &Node::Org).is_ok())
+/// What the token is to be good for.
+struct Asked {
+    audience: Option<Audience>,
+    purpose: Option<Purpose>,
+    shown_at: ShownAt,
 }
 
 type Found = Option<(OrgId, pb::IntrospectTokenResponse)>;
 
-async fn service_token(
-    state: &State,
-    text: &str,
-    audience: Option<&Audience>,
-    from: Option<IpAddr>,
-) -> Result<Found> {
+async fn service_token(state: &State, text: &str, asked: &Asked, from: Option<IpAddr>) -> Result<Found> {
     let principal = principals::by_text(state, text, from).await?.principal;
     let now = state.clock.now();
     principal.check(now)?;
-    if !audience.is_none_or(|audience| may_target(&principal, audience)) {
+    let may_target = asked.audience.as_ref().is_none_or(|audience| may_target(&principal, audience));
+    if !may_target || principal.admit(&asked.shown_at.with(asked.purpose.as_ref())).is_err() {
         return Ok(None);
     }
     let scope = principal.effective_rights().on_org(&principal.named_by_org);
@@ -111,15 +108,12 @@ async fn service_token(
     )))
 }
 
-async fn access_token(
-    state: &State,
-    jwt: &str,
-    audience: Option<&Audience>,
-    from: Option<IpAddr>,
-) -> Result<Found> {
+async fn access_token(state: &State, jwt: &str, asked: &Asked, from: Option<IpAddr>) -> Result<Found> {
     let (found, AccessToken { claims, .. }) = principals::by_access_token(state, jwt, from).await?;
     let principal = found.principal;
-    if !audience.is_none_or(|audience| claims.aud.as_slice().iter().any(|aud| aud == audience.as_str())) {
+    let is_for = |audience: &Audience| claims.aud.as_slice().iter().any(|aud| aud == audience.as_str());
+    let shown = asked.shown_at.with(asked.purpose.as_ref());
+    if !asked.audience.as_ref().is_none_or(is_for) || principal.admit_access_token(&shown).is_err() {
         return Ok(None);
     }
     let left = Duration::from_secs((claims.exp - state.clock.now().unix_timestamp()).max(0) as u64);

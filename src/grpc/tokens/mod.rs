@@ -6,3 +6,4 @@ pub mod get;
 pub mod introspect;
 pub mod keys;
 pub mod revoke;
+mod shown;

@@ -7,6 +7,7 @@ use crate::db::{self, retrying};
 use crate::domain::ids::{OrgId, TokenId};
 use crate::domain::permissions::Permission;
 use crate::domain::resources::Node;
+use crate::domain::token_text::{TextKind, TokenText};
 use crate::error::{Error, Reason, Result, Violations};
 use crate::grpc::auth::Call;
 use crate::grpc::pb::RevokeReason;
@@ -60,7 +61,8 @@ async fn by_id(
         revoke(state, &mut tx, &Actor::from(&acting), (acting.org_id, token_id), reason, now).await?;
         let token = db::tokens::find(&mut *tx, acting.org_id, token_id).await?;
         tx.commit().await?;
-        Ok(pb::RevokeTokenResponse { token: token.map(|token| convert::token(&token, now)) })
+        let token = token.map(|token| convert::token(&token, now)).transpose()?;
+        Ok(pb::RevokeTokenResponse { token })
     })
     .await
 }
@@ -72,6 +74,12 @@ async fn by_text(
     text: &str,
     reason: RevokeReason,
 ) -> Result<pb::RevokeTokenResponse> {
+    if TokenText::parse(text).is_ok_and(|text| text.kind() == TextKind::PublishableToken) {
+        return Err(Error::invalid(
+            "token_text",
+            "is publishable, and so known to everybody: name its token_id",
+        ));
+    }
     let principal = match principals::by_text(state, text, call.origin.address).await {
         Ok(found) => found.principal,
         Err(error) if error.reason() == Reason::TokenInvalid => return Ok(pb::RevokeTokenResponse::default()),

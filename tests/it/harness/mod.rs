@@ -45,6 +45,7 @@ pub const LIMITS: LimitArgs = LimitArgs {
     max_concurrent_requests: 1_024,
     request_timeout: Duration::from_secs(20),
     drain_timeout: Duration::from_secs(2),
+    trusted_proxies: Vec::new(),
     reflection: true,
 };
 

@@ -1,0 +1,184 @@
+//! Networks in CIDR notation (RFC 4632, RFC 4291): from where a credential works.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+
+use super::names::Invalid;
+
+/// A network, or one address: IPv4 or IPv6. IPv4 in its IPv6 form is IPv4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Network(IpNet);
+
+impl Network {
+    /// Checks `address/length`, or an address alone, which is a network of one. Bits
+    /// behind the length must be zero: `10.0.0.1/8` is more likely an error than meant.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        const WRONG: Invalid = Invalid("must be an address or network such as 192.0.2.7 or 2001:db8::/32");
+        // The standard library's reader of addresses takes no `010`, which some read as 8.
+        let (address, length) = text.split_once('/').map_or((text, None), |(a, n)| (a, Some(n)));
+        let address: IpAddr = address.parse().map_err(|_| WRONG)?;
+        let net = match length {
+            None => IpNet::from(address),
+            Some(length) if length.bytes().all(|b| b.is_ascii_digit()) => {
+                IpNet::new(address, length.parse().map_err(|_| WRONG)?).map_err(|_| WRONG)?
+            }
+            Some(_) => return Err(WRONG),
+        };
+        let net = canonical(net);
+        if net != net.trunc() {
+            return Err(Invalid("must have no bits set behind its prefix length"));
+        }
+        Ok(Self(net))
+    }
+
+    /// Whether the address lies in it.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.0.contains(&address.to_canonical())
+    }
+
+    /// Whether all of the other lies in it.
+    pub fn covers(&self, other: &Network) -> bool {
+        self.0.contains(&other.0)
+    }
+}
+
+/// `::ffff:192.0.2.0/120` is `192.0.2.0/24`. A shorter prefix than 96 holds more than
+/// IPv4, and stays as it is: no canonical address lies in it as IPv6.
+fn canonical(net: IpNet) -> IpNet {
+    let IpNet::V6(v6) = net else { return net };
+    let mapped = v6.addr().to_ipv4_mapped().filter(|_| v6.prefix_len() >= 96);
+    let v4 = mapped.and_then(|address| IpNet::new(address.into(), v6.prefix_len() - 96).ok());
+    v4.unwrap_or(net)
+}
+
+impl From<IpNet> for Network {
+    fn from(net: IpNet) -> Self {
+        Self(canonical(net).trunc())
+    }
+}
+
+/// Where a connection comes from whose other end is `peer`: the rightmost hop of
+/// `x-forwarded-for` that is none of our own proxies, since each of those appends whom it
+/// hears, and what stands left of it anybody may have written. All lines of the header
+/// count as one. None where that hop is no address.
+pub fn client<'a>(
+    peer: IpAddr,
+    forwarded_for: impl DoubleEndedIterator<Item = &'a str>,
+    trusted: &[Network],
+) -> Option<IpAddr> {
+    let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
+    let mut last = peer.to_canonical();
+    if !is_trusted(last) {
+        return Some(last);
+    }
+    for hop in forwarded_for.rev().flat_map(|line| line.rsplit(',')) {
+        let hop = hop.trim();
+        let address = hop.parse().or_else(|_| hop.parse::<SocketAddr>().map(|socket| socket.ip()));
+        last = address.ok()?.to_canonical();
+        if !is_trusted(last) {
+            break;
+        }
+    }
+    Some(last)
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn network(text: &str) -> Network {
+        Network::parse(text).unwrap()
+    }
+
+    #[test]
+    fn what_is_read() {
+        for (text, shown) in [
+            ("192.0.2.7", "192.0.2.7/32"),
+            ("192.0.2.0/24", "192.0.2.0/24"),
+            ("0.0.0.0/0", "0.0.0.0/0"),
+            ("2001:DB8::/32", "2001:db8::/32"),
+            ("::1", "::1/128"),
+            ("::/0", "::/0"),
+            ("::ffff:192.0.2.7", "192.0.2.7/32"),
+            ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
+        ] {
+            assert_eq!(network(text).to_string(), shown);
+        }
+        for bad in [
+            "",
+            "*",
+            "10.0.0.1/8",
+            "10.0.0.0/33",
+            "10.0.0.0/-1",
+            "10.0.0/8",
+            "010.0.0.0/8",
+            "10.0.0.0/08 ",
+            "10.0.0.0/",
+            "2001:db8::1/32",
+            "2001:db8::/129",
+            "fe80::1%eth0",
+            "localhost",
+            "10.0.0.0-10.0.0.9",
+            "::ffff:192.0.2.7/120",
+        ] {
+            assert!(Network::parse(bad).is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn what_lies_in_it() {
+        let in_net = |net: &str, address: &str| network(net).contains(address.parse().unwrap());
+        assert!(in_net("192.0.2.0/24", "192.0.2.255") && !in_net("192.0.2.0/24", "192.0.3.0"));
+        assert!(in_net("192.0.2.0/24", "::ffff:192.0.2.9"), "a mapped address is the IPv4 one");
+        assert!(in_net("::ffff:192.0.2.0/120", "192.0.2.9"), "a mapped network too");
+        assert!(!in_net("::/0", "192.0.2.9"), "all of IPv6 is not IPv4");
+        assert!(in_net("2001:db8::/32", "2001:db8:1::2") && !in_net("2001:db8::/32", "2001:db9::"));
+        assert!(network("10.0.0.0/8").covers(&network("10.1.0.0/16")));
+        assert!(!network("10.1.0.0/16").covers(&network("10.0.0.0/8")));
+        assert!(!network("::/0").covers(&network("10.0.0.0/8")));
+    }
+
+    #[test]
+    fn only_our_own_proxies_are_believed() {
+        let trusted = [network("10.0.0.0/8"), network("2001:db8::/32")];
+        let client = |peer: &str, lines: &[&str]| {
+            let found = client(peer.parse().unwrap(), lines.iter().copied(), &trusted);
+            found.map_or_else(String::new, |address| address.to_string())
+        };
+        assert_eq!(client("192.0.2.1", &["203.0.113.9"]), "192.0.2.1", "a stranger may write what it likes");
+        assert_eq!(client("10.0.0.1", &[]), "10.0.0.1");
+        assert_eq!(client("10.0.0.1", &["203.0.113.9"]), "203.0.113.9");
+        assert_eq!(client("::ffff:10.0.0.1", &["203.0.113.9"]), "203.0.113.9");
+        assert_eq!(client("10.0.0.1", &["198.51.100.1, 203.0.113.9"]), "203.0.113.9", "the left is forged");
+        assert_eq!(client("10.0.0.1", &["203.0.113.9, 10.0.0.2,10.0.0.3"]), "203.0.113.9");
+        assert_eq!(client("10.0.0.1", &["203.0.113.9", "10.0.0.2"]), "203.0.113.9", "lines are joined");
+        assert_eq!(client("10.0.0.1", &["203.0.113.9", "198.51.100.1"]), "198.51.100.1");
+        assert_eq!(client("10.0.0.1", &["10.0.0.3, 10.0.0.2"]), "10.0.0.3", "all are ours");
+        assert_eq!(client("2001:db8::1", &["2001:db9::9"]), "2001:db9::9");
+        assert_eq!(client("10.0.0.1", &["203.0.113.9:4711"]), "203.0.113.9");
+        assert_eq!(client("10.0.0.1", &["[2001:db9::9]:4711"]), "2001:db9::9");
+        assert_eq!(client("10.0.0.1", &["::ffff:203.0.113.9"]), "203.0.113.9");
+        for junk in ["unknown", "", "_hidden", "203.0.113.9,", "?"] {
+            assert_eq!(client("10.0.0.1", &[junk]), "", "{junk:?} is nobody");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_read_reads_again_as_itself(text in "[0-9a-f:./]{0,48}") {
+            if let Ok(network) = Network::parse(&text) {
+                prop_assert_eq!(Network::parse(&network.to_string()), Ok(network));
+            }
+        }
+    }
+}
