@@ -175,6 +175,10 @@ pub struct LimitArgs {
     /// that gives each transaction another connection, changes of other nodes are seen each second.
     #[arg(long, env = "COUNTERSIGN_FEED_LISTEN", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     pub feed_listen: bool,
+    /// How often it is written when tokens were last used, in seconds, 1 to 60. What a process that is
+    /// killed has not written is lost.
+    #[arg(long, env = "COUNTERSIGN_LAST_USE_INTERVAL", default_value = "30", value_parser = up_to_a_minute, value_name = "SECONDS")]
+    pub last_use_interval: Duration,
     /// The largest request message, in bytes.
     #[arg(long, env = "COUNTERSIGN_MAX_MESSAGE_SIZE", default_value_t = 1 << 20, value_parser = positive::<usize>, value_name = "BYTES")]
     pub max_message_size: usize,
@@ -271,6 +275,13 @@ fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(seconds @ 1..=3_600) => Ok(Duration::from_secs(seconds)),
         _ => Err("must be 1 to 3600 seconds".to_owned()),
+    }
+}
+
+fn up_to_a_minute(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds @ 1..=60) => Ok(Duration::from_secs(seconds)),
+        _ => Err("must be 1 to 60 seconds".to_owned()),
     }
 }
 

@@ -96,6 +96,7 @@ reasons! {
     LimitReached "LIMIT_REACHED" FailedPrecondition "a limit is reached";
     AccountOwnsTokens "ACCOUNT_OWNS_TOKENS" FailedPrecondition "the account owns live tokens: reassign or revoke them first";
     HomeOrg "HOME_ORG" FailedPrecondition "the org is the account's home: delete the account instead";
+    RotationInProgress "ROTATION_IN_PROGRESS" FailedPrecondition "two secrets of the token live: finish or cancel the rotation, or end both with an overlap of 0";
     ResourceInUse "RESOURCE_IN_USE" FailedPrecondition "it is in use";
     Conflict "CONFLICT" Aborted "another change came between: try again";
     EtagMismatch "ETAG_MISMATCH" Aborted "it was changed since the etag was read";

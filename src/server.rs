@@ -12,7 +12,10 @@ use crate::config::LimitArgs;
 use crate::domain::networks::Network;
 use crate::grpc::{self, Limits};
 use crate::state::State;
-use crate::{http, jobs};
+use crate::{http, jobs, last_use};
+
+/// How long the last uses of tokens may take to be written when the server ends.
+const LAST_WRITE: Duration = Duration::from_secs(5);
 
 /// Serves gRPC and plain HTTP on one listener until `shutdown` is done; then takes no
 /// new calls and lets those under way end, for at most the drain timeout.
@@ -33,6 +36,9 @@ pub async fn run(
     };
     let app = grpc::router(&state, limits, health, options.reflection).merge(http::router(state.clone()));
     let jobs = jobs::start(&state, options.feed_listen, reporter.clone());
+    // No job like the others: it ends in its own time, and loses nothing.
+    let (writing, ended) = tokio::sync::oneshot::channel();
+    let uses = tokio::spawn(last_use::keep(state.clone(), options.last_use_interval, ended));
 
     let (stopping, stopped) = tokio::sync::oneshot::channel();
     let draining = state.clone();
@@ -63,12 +69,19 @@ pub async fn run(
             std::future::pending::<()>().await;
         }
     };
-    tokio::select! {
-        done = serving => done?,
-        () = limit => tracing::warn!("calls were still under way when the drain timeout ended"),
-    }
+    let served = tokio::select! {
+        done = serving => done,
+        () = limit => {
+            tracing::warn!("calls were still under way when the drain timeout ended");
+            Ok(())
+        }
+    };
     drop(jobs);
-    Ok(())
+    drop(writing);
+    if tokio::time::timeout(LAST_WRITE, uses).await.is_err() {
+        tracing::warn!("the last uses of tokens could not be written in time");
+    }
+    Ok(served?)
 }
 
 /// Done when the process is asked to end: SIGTERM, or SIGINT (Ctrl-C).

@@ -16,6 +16,7 @@ use crate::feed::Feed;
 use crate::keys::peppers::Peppers;
 use crate::keys::ring::Ring;
 use crate::keys::seal::MasterKeys;
+use crate::last_use::Uses;
 use crate::principals::Principals;
 
 /// The pools of a server: each kind of work waits for its own.
@@ -49,6 +50,7 @@ pub struct State {
     pub issuer: Issuer,
     pub principals: Principals,
     pub feed: Feed,
+    pub uses: Uses,
     /// The keys of the database open with ours. False after another database came under us.
     keys_open: AtomicBool,
     stopping: AtomicBool,
@@ -85,6 +87,7 @@ impl State {
             issuer,
             principals: Principals::new(pools.loads, bounds),
             feed: Feed::new(pools.feed),
+            uses: Uses::default(),
             keys_open: AtomicBool::new(true),
             stopping: AtomicBool::new(false),
         }))

@@ -15,6 +15,7 @@ pub mod requests;
 pub mod resources;
 pub mod roles;
 pub mod schema;
+pub mod secrets;
 pub mod sweep;
 pub mod tokens;
 

@@ -1,15 +1,16 @@
 //! Everything that is behind a token, in two indexed reads: where it lives, and the
 //! token with its secrets, account, org and grants.
 
-use sqlx::PgPool;
 use sqlx::types::Json;
+use sqlx::{PgExecutor, PgPool};
+use time::OffsetDateTime;
 
 use super::damaged;
-use crate::domain::ids::TokenId;
+use crate::domain::ids::{OrgId, TokenId};
 use crate::domain::names::{Audience, Purpose};
 use crate::domain::networks::Network;
 use crate::domain::permissions::{Permission, Right};
-use crate::domain::principal::{AccountKind, Principal, Restrictions, SecretRecord, TokenKind};
+use crate::domain::principal::{AccountKind, Principal, Restrictions, Secret, SecretRecord, TokenKind};
 use crate::domain::resources::{Node, ResourcePath};
 use crate::domain::rights::HeldGrant;
 use crate::domain::web_origin::WebOrigin;
@@ -22,9 +23,14 @@ type GrantRow = (String, Option<String>, Option<Vec<String>>);
 pub async fn find(db: &PgPool, token_id: TokenId) -> Result<Option<Principal>> {
     let narrow =
         sqlx::query_scalar!("select org_id from credentials where credential_id = $1", token_id.uuid());
-    let Some(org_id) = narrow.fetch_optional(db).await? else {
-        return Ok(None);
-    };
+    match narrow.fetch_optional(db).await? {
+        Some(org_id) => read(db, org_id.into(), token_id).await,
+        None => Ok(None),
+    }
+}
+
+/// The principal behind a token of this org.
+pub async fn read(db: impl PgExecutor<'_>, org_id: OrgId, token_id: TokenId) -> Result<Option<Principal>> {
     let query = sqlx::query!(
         r#"select t.account_id, t.kind as token_kind, t.scopes, t.resources, t.allowed_audiences, t.purpose,
                   coalesce(t.allowed_origins, '{}') as "allowed_origins!",
@@ -33,10 +39,9 @@ pub async fn find(db: &PgPool, token_id: TokenId) -> Result<Option<Principal>> {
                   (a.deactivate_time is not null or a.delete_time is not null) as "account_stopped!",
                   (o.suspend_time is not null or o.delete_time is not null) as "org_stopped!",
                   o.version as org_version, m.version as account_version,
-                  array(select s.mac from token_secrets s where s.org_id = $1 and s.token_id = $2
-                        order by s.secret_number) as "macs!",
-                  array(select s.pepper_id from token_secrets s where s.org_id = $1 and s.token_id = $2
-                        order by s.secret_number) as "peppers!",
+                  coalesce(s.macs, '{}') as "macs!", coalesce(s.peppers, '{}') as "peppers!",
+                  coalesce(s.numbers, '{}') as "secret_numbers!",
+                  coalesce(s.ends, '{}') as "secret_ends!: Vec<Option<OffsetDateTime>>",
                   (select coalesce(jsonb_agg(jsonb_build_array(g.right_id, g.resource, r.permissions)), '[]')
                    from grants g left join roles r on r.org_id = g.org_id and r.role_id = g.role_id
                    where g.org_id = $1 and g.account_id = t.account_id) as "grants!: Json<Vec<GrantRow>>",
@@ -60,8 +65,15 @@ pub async fn find(db: &PgPool, token_id: TokenId) -> Result<Option<Principal>> {
            join accounts a on a.org_id = t.org_id and a.account_id = t.account_id
            join memberships m on m.org_id = t.org_id and m.account_id = t.account_id
            join orgs o on o.org_id = t.org_id
+           cross join lateral (
+               select array_agg(mac order by secret_number) as macs,
+                      array_agg(pepper_id order by secret_number) as peppers,
+                      array_agg(secret_number order by secret_number) as numbers,
+                      array_agg(expire_time order by secret_number) as ends
+               from token_secrets where org_id = $1 and token_id = $2
+           ) s
            where t.org_id = $1 and t.token_id = $2"#,
-        org_id,
+        org_id.uuid(),
         token_id.uuid()
     );
     let Some(row) = query.fetch_optional(db).await? else {
@@ -82,10 +94,13 @@ pub async fn find(db: &PgPool, token_id: TokenId) -> Result<Option<Principal>> {
     let network = |text: &String| Network::parse(text).map_err(damaged("network"));
     let origin = |text: &String| WebOrigin::parse(text).map_err(damaged("web origin"));
     let purpose = |text: String| Purpose::parse(&text).map_err(damaged("purpose"));
-    let secrets = row.macs.into_iter().zip(row.peppers).map(|(mac, pepper)| SecretRecord { mac, pepper });
+    let records = row.macs.into_iter().zip(row.peppers).map(|(mac, pepper)| SecretRecord { mac, pepper });
+    let lives = row.secret_numbers.into_iter().zip(row.secret_ends);
+    let secrets = lives.zip(records);
+    let secrets = secrets.map(|((number, expire_time), record)| Secret { number, expire_time, record });
     Ok(Some(Principal {
         token_id,
-        org_id: org_id.into(),
+        org_id,
         account_id: row.account_id.into(),
         kind: TokenKind::parse(&row.token_kind)
             .ok_or_else(|| Error::internal("a stored token kind is unknown"))?,

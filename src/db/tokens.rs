@@ -1,4 +1,4 @@
-//! `tokens`, `token_secrets` and `credentials`.
+//! `tokens` and `credentials`, and what is shown of `token_secrets`.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::events::{Change, FieldChange};
 use super::one_row;
+use super::secrets::{self, NewSecret};
 use crate::domain::ids::{AccountId, EventId, OrgId, TokenId};
 use crate::domain::names::{DisplayName, Purpose};
 use crate::domain::pages::{COUNTED, Page};
@@ -39,8 +40,27 @@ pub struct Token {
     pub expire_time: Option<OffsetDateTime>,
     pub revoke_time: Option<OffsetDateTime>,
     pub revoke_reason: Option<String>,
+    // Of each secret, in the order in which they were made.
+    pub secret_numbers: Vec<i32>,
     pub hints: Vec<String>,
     pub secret_create_times: Vec<OffsetDateTime>,
+    pub secret_expire_times: Vec<Option<OffsetDateTime>>,
+    pub last_use_times: Vec<Option<OffsetDateTime>>,
+    pub last_use_addresses: Vec<Option<String>>,
+    pub use_counts: Vec<Option<i64>>,
+}
+
+/// What may be shown of one secret of a token.
+#[derive(Clone, Debug)]
+pub struct ShownSecret<'a> {
+    pub number: i32,
+    pub hint: &'a str,
+    pub create_time: OffsetDateTime,
+    /// When it ends before its token does.
+    pub expire_time: Option<OffsetDateTime>,
+    pub last_use_time: Option<OffsetDateTime>,
+    pub last_use_address: Option<&'a str>,
+    pub use_count: i64,
 }
 
 impl Token {
@@ -57,6 +77,19 @@ impl Token {
     /// Whose it is.
     pub fn account(&self) -> AccountId {
         self.account_id.into()
+    }
+
+    /// Its secrets, the oldest first.
+    pub fn secrets(&self) -> impl Iterator<Item = ShownSecret<'_>> {
+        (0..self.hints.len()).map(|i| ShownSecret {
+            number: self.secret_numbers[i],
+            hint: &self.hints[i],
+            create_time: self.secret_create_times[i],
+            expire_time: self.secret_expire_times[i],
+            last_use_time: self.last_use_times[i],
+            last_use_address: self.last_use_addresses[i].as_deref(),
+            use_count: self.use_counts[i].unwrap_or(0),
+        })
     }
 }
 
@@ -116,13 +149,22 @@ macro_rules! select_tokens {
             r#"select org_id, token_id, account_id, kind, display_name, purpose, labels as "labels: Json<Labels>",
                       scopes, resources, allowed_audiences, coalesce(allowed_origins, '{}') as "allowed_origins!",
                       coalesce(allowed_cidrs, '{}') as "allowed_cidrs!", may_manage_tokens, revision, create_time, expire_time, revoke_time, revoke_reason,
-                      array(select s.hint from token_secrets s
-                            where s.org_id = t.org_id and s.token_id = t.token_id
-                            order by s.secret_number) as "hints!",
-                      array(select s.create_time from token_secrets s
-                            where s.org_id = t.org_id and s.token_id = t.token_id
-                            order by s.secret_number) as "secret_create_times!"
-               from tokens t "# + $rest,
+                      coalesce(s.numbers, '{}') as "secret_numbers!", coalesce(s.hints, '{}') as "hints!",
+                      coalesce(s.made, '{}') as "secret_create_times!",
+                      coalesce(s.ends, '{}') as "secret_expire_times!: Vec<Option<OffsetDateTime>>",
+                      coalesce(s.used, '{}') as "last_use_times!: Vec<Option<OffsetDateTime>>",
+                      coalesce(s.addresses, '{}') as "last_use_addresses!: Vec<Option<String>>",
+                      coalesce(s.counts, '{}') as "use_counts!: Vec<Option<i64>>"
+               from tokens t cross join lateral (
+                   select array_agg(secret_number order by secret_number) as numbers,
+                          array_agg(hint order by secret_number) as hints,
+                          array_agg(create_time order by secret_number) as made,
+                          array_agg(expire_time order by secret_number) as ends,
+                          array_agg(last_use_time order by secret_number) as used,
+                          array_agg(last_use_address order by secret_number) as addresses,
+                          array_agg(use_count order by secret_number) as counts
+                   from token_secrets where org_id = t.org_id and token_id = t.token_id
+               ) s "# + $rest,
             $($arg),*
         )
     };
@@ -257,17 +299,8 @@ pub async fn insert(tx: &mut PgConnection, new: &NewToken<'_>, now: OffsetDateTi
         &texts(&mut lists.networks.iter().map(ToString::to_string))
     );
     one_row(&token.execute(&mut *tx).await?, "making a token")?;
-    let secret = sqlx::query!(
-        "insert into token_secrets (org_id, token_id, secret_number, mac, pepper_id, hint, create_time)
-         values ($1, $2, 1, $3, $4, $5, $6)",
-        org_id,
-        token_id,
-        new.secret.mac,
-        new.secret.pepper,
-        new.hint,
-        now
-    );
-    one_row(&secret.execute(&mut *tx).await?, "keeping a secret")?;
+    let first = NewSecret { number: 1, record: new.secret, hint: new.hint, made_by: None };
+    secrets::insert(&mut *tx, (new.org_id, new.token_id), &first, now).await?;
     find(tx, new.org_id, new.token_id).await?.ok_or_else(|| Error::internal("a token just made is gone"))
 }
 

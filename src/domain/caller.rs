@@ -287,6 +287,16 @@ impl Acting<'_> {
         Ok(())
     }
 
+    /// Whether the caller may rotate a token of this account: by permission, or because it is
+    /// its own. A credential that is narrowed has rights of oneself for reading only, and for
+    /// rotating itself.
+    pub fn require_rotation(&self, token_id: TokenId, account_id: AccountId) -> Result<()> {
+        let Caller { principal, narrowed_to, .. } = self.caller;
+        let narrowed = principal.restrictions.narrow_rights() || narrowed_to.is_some();
+        let own = self.is_self(account_id) && (!narrowed || token_id == principal.token_id);
+        if own { Ok(()) } else { self.require(&Permission::TOKENS_WRITE, &Node::Org) }
+    }
+
     /// When a token that this credential makes has to end at the latest; none where
     /// only the policy says.
     pub fn token_ceiling(&self) -> Option<OffsetDateTime> {

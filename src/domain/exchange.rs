@@ -60,6 +60,11 @@ impl Request {
         Self { shown_at, purpose, ..self }
     }
 
+    /// The address that the subject is shown at.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.shown_at.address
+    }
+
     /// Asks for no longer a life than this.
     pub fn cut_to(&mut self, longest: Duration) {
         self.ttl = Some(self.ttl.unwrap_or(DEFAULT_ACCESS_TOKEN_LIFE).min(longest));

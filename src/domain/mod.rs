@@ -18,5 +18,6 @@ pub mod principal;
 pub mod resources;
 pub mod rights;
 pub mod roles;
+pub mod rotation;
 pub mod token_text;
 pub mod web_origin;

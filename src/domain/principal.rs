@@ -93,11 +93,28 @@ impl Restrictions {
     }
 }
 
-/// One secret of a token: what is kept instead of its text.
+/// What is kept of a secret instead of its text.
 #[derive(Clone)]
 pub struct SecretRecord {
     pub mac: Vec<u8>,
     pub pepper: i32,
+}
+
+/// One secret of a token, and how long it is good.
+#[derive(Clone)]
+pub struct Secret {
+    /// Its place among the token's secrets, from 1 on; never used again.
+    pub number: i32,
+    /// When it ends before its token does: another one takes its place.
+    pub expire_time: Option<OffsetDateTime>,
+    pub record: SecretRecord,
+}
+
+impl Secret {
+    /// Whether it authenticates no more, whatever its token does.
+    pub fn has_ended(&self, now: OffsetDateTime) -> bool {
+        self.expire_time.is_some_and(|end| end <= now)
+    }
 }
 
 /// A token with its account, org and grants.
@@ -108,7 +125,7 @@ pub struct Principal {
     pub kind: TokenKind,
     pub account_kind: AccountKind,
     pub username: String,
-    pub secrets: Vec<SecretRecord>,
+    pub secrets: Vec<Secret>,
     pub restrictions: Restrictions,
     pub may_manage_tokens: bool,
     pub create_time: OffsetDateTime,

@@ -53,6 +53,10 @@ pub fn access(path: &str) -> Option<Access> {
         "/countersign.v1.TokenService/CreateToken" => Requires(&Permission::TOKENS_WRITE),
         "/countersign.v1.TokenService/GetToken" => Authenticated,
         "/countersign.v1.TokenService/ListTokens" => Authenticated,
+        // `tokens.write`, or a token of the caller's own account: the handler knows whose it is.
+        "/countersign.v1.TokenService/RotateToken" => Authenticated,
+        "/countersign.v1.TokenService/FinishRotation" => Authenticated,
+        "/countersign.v1.TokenService/CancelRotation" => Authenticated,
         // By the token's text it is open; by its id the handler asks for the caller.
         "/countersign.v1.TokenService/RevokeToken" => Open,
         "/countersign.v1.TokenService/ExchangeToken" => Open,

@@ -76,9 +76,12 @@ impl Call {
     pub async fn authenticate(&self, state: &State) -> Result<Caller> {
         let bearer = self.bearer()?;
         if !looks_like_jwt(bearer) {
-            let principal = principals::by_text(state, bearer, self.origin.address).await?.principal;
-            principal.check(state.clock.now())?;
-            return Caller::new(principal, caller::Bearer::Token, self.origin.clone());
+            let found = principals::by_text(state, bearer, self.origin.address).await?;
+            let now = state.clock.now();
+            found.principal.check(now)?;
+            let caller = Caller::new(found.principal.clone(), caller::Bearer::Token, self.origin.clone())?;
+            state.uses.note(&found, self.origin.address, now);
+            return Ok(caller);
         }
         let (found, token) = principals::by_access_token(state, bearer, self.origin.address).await?;
         // A JWT made for another service must not work here, wherever it leaked to.

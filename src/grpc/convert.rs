@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use super::accounts::settings;
 use super::pb;
 use crate::db;
+use crate::db::tokens::ShownSecret;
 use crate::domain::accounts::AccountState;
 use crate::domain::ids::{OrgId, RoleId};
 use crate::domain::names::{self, DisplayName, Profile};
@@ -15,6 +16,7 @@ use crate::domain::permissions::{Permission, Right, SystemRole};
 use crate::domain::policy::MAX_LIST;
 use crate::domain::principal::{AccountKind, TokenKind};
 use crate::domain::resources::Node;
+use crate::domain::rotation::SecretState;
 use crate::domain::token_text::obfuscated;
 use crate::error::{Error, Result, Violations};
 
@@ -249,10 +251,7 @@ pub fn token(token: &db::tokens::Token, now: OffsetDateTime) -> Result<pb::Token
     } else {
         pb::TokenState::Active
     };
-    let secrets = token.hints.iter().zip(&token.secret_create_times).map(|(hint, made)| pb::TokenSecret {
-        obfuscated: obfuscated(kind.into(), token.id(), hint),
-        create_time: Some(timestamp(*made)),
-    });
+    let secrets = token.secrets().map(|secret| token_secret(token, kind, &secret, now));
     let reason = token.revoke_reason.as_deref().and_then(revoke_reason);
     Ok(pb::Token {
         id: token.id().to_string(),
@@ -282,6 +281,28 @@ fn token_kind(kind: TokenKind) -> pb::TokenKind {
     match kind {
         TokenKind::Secret => pb::TokenKind::Secret,
         TokenKind::Publishable => pb::TokenKind::Publishable,
+    }
+}
+
+fn token_secret(
+    token: &db::tokens::Token,
+    kind: TokenKind,
+    secret: &ShownSecret<'_>,
+    now: OffsetDateTime,
+) -> pb::TokenSecret {
+    let state = match SecretState::of(secret.expire_time, now) {
+        SecretState::Active => pb::TokenSecretState::Active,
+        SecretState::Retiring => pb::TokenSecretState::Retiring,
+        SecretState::Expired => pb::TokenSecretState::Expired,
+    };
+    pb::TokenSecret {
+        obfuscated: obfuscated(kind.into(), token.id(), secret.hint),
+        state: state.into(),
+        create_time: Some(timestamp(secret.create_time)),
+        expire_time: secret.expire_time.map(timestamp),
+        last_use_time: secret.last_use_time.map(timestamp),
+        last_use_address: secret.last_use_address.unwrap_or_default().to_owned(),
+        use_count: secret.use_count,
     }
 }
 

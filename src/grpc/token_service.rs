@@ -1,7 +1,7 @@
 //! `TokenService`: where to find each RPC.
 
 use super::service;
-use super::tokens::{create, exchange, get, introspect, keys, revoke};
+use super::tokens::{create, exchange, get, introspect, keys, revoke, rotate};
 
 service! {
     /// Long-lived tokens, and the short-lived JWTs that they are exchanged for.
@@ -9,6 +9,9 @@ service! {
         create_token(CreateTokenRequest) -> CreateTokenResponse = create::token;
         get_token(GetTokenRequest) -> GetTokenResponse = get::token;
         list_tokens(ListTokensRequest) -> ListTokensResponse = get::tokens;
+        rotate_token(RotateTokenRequest) -> RotateTokenResponse = rotate::rotate;
+        finish_rotation(FinishRotationRequest) -> FinishRotationResponse = rotate::finish;
+        cancel_rotation(CancelRotationRequest) -> CancelRotationResponse = rotate::cancel;
         revoke_token(RevokeTokenRequest) -> RevokeTokenResponse = revoke::token;
         exchange_token(ExchangeTokenRequest) -> ExchangeTokenResponse = exchange::token;
         introspect_token(IntrospectTokenRequest) -> IntrospectTokenResponse = introspect::token;

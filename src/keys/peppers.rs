@@ -45,16 +45,23 @@ impl Peppers {
         SecretRecord { mac: mac(key, text).as_ref().to_vec(), pepper }
     }
 
-    /// Whether the text is that of one of the records. Takes the same time for an
-    /// unknown token, which has none, as for a wrong secret.
-    pub fn matches(&self, text: &TokenText, records: &[SecretRecord]) -> bool {
-        let mut matched = false;
-        for record in records {
-            if let Some(key) = self.0.get(&record.pepper) {
-                matched |= verify_slices_are_equal(mac(key, text).as_ref(), &record.mac).is_ok();
+    /// Which of the records is that of the text. Takes the same time for an unknown
+    /// token, which has none, as for a wrong secret.
+    pub fn find<'a>(
+        &self,
+        text: &TokenText,
+        records: impl IntoIterator<Item = &'a SecretRecord>,
+    ) -> Option<usize> {
+        let (mut matched, mut none) = (None, true);
+        for (place, record) in records.into_iter().enumerate() {
+            none = false;
+            if let Some(key) = self.0.get(&record.pepper)
+                && verify_slices_are_equal(mac(key, text).as_ref(), &record.mac).is_ok()
+            {
+                matched = Some(place);
             }
         }
-        if records.is_empty() {
+        if none {
             let dummy = self.record(text);
             let _ = verify_slices_are_equal(&dummy.mac, &[0; 32]);
         }
@@ -100,13 +107,10 @@ mod tests {
         let new = both.record(&text);
         assert_eq!((old.pepper, new.pepper), (1, 2));
         assert_ne!(old.mac, new.mac);
-        assert!(
-            both.matches(&text, std::slice::from_ref(&old))
-                && both.matches(&text, std::slice::from_ref(&new))
-        );
-        assert!(both.matches(&text, &[both.record(&other), new.clone()]));
-        assert!(!both.matches(&other, &[old, new.clone()]) && !both.matches(&text, &[]));
-        assert!(!first.matches(&text, &[new]) && !first.knows(2));
+        assert_eq!((both.find(&text, [&old]), both.find(&text, [&new])), (Some(0), Some(0)));
+        assert_eq!(both.find(&text, [&both.record(&other), &new]), Some(1));
+        assert_eq!((both.find(&other, [&old, &new]), both.find(&text, [])), (None, None));
+        assert!(first.find(&text, [&new]).is_none() && !first.knows(2));
     }
 
     #[test]

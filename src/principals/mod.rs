@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
+use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 
 use crate::config::Bounds;
@@ -51,6 +52,30 @@ pub struct Authenticated {
     pub principal: Arc<Principal>,
     /// The database is gone, and this is what was known when it was last seen.
     pub in_outage: bool,
+    /// The number of the secret that matched; none for a JWT.
+    pub secret: Option<i32>,
+}
+
+impl Authenticated {
+    fn new(principal: Arc<Principal>, in_outage: bool) -> Self {
+        Self { principal, in_outage, secret: None }
+    }
+
+    /// The same, by the secret at this place.
+    ///
+    /// # Errors
+    /// `TOKEN_EXPIRED` when another one has taken its place, and before that whatever stops
+    /// the whole token.
+    fn by_secret(mut self, place: usize, now: OffsetDateTime) -> Result<Self> {
+        let secret = &self.principal.secrets[place];
+        if secret.has_ended(now) {
+            self.principal.check(now)?;
+            let message = "the secret has expired: the token was rotated";
+            return Err(Error::with_message(Reason::TokenExpired, message));
+        }
+        self.secret = Some(secret.number);
+        Ok(self)
+    }
 }
 
 impl Principals {
@@ -105,7 +130,7 @@ impl Principals {
         if let Some(entry) = &known
             && self.is_fresh(state, entry)
         {
-            return Ok(Some(Authenticated { principal: entry.principal.clone(), in_outage: false }));
+            return Ok(Some(Authenticated::new(entry.principal.clone(), false)));
         }
         let loaded = if !state.feed.answers() {
             Err(Reason::DatabaseUnavailable)
@@ -117,9 +142,9 @@ impl Principals {
             self.load(id).await
         };
         match (loaded, known) {
-            (Ok(found), _) => Ok(found.map(|principal| Authenticated { principal, in_outage: false })),
+            (Ok(found), _) => Ok(found.map(|principal| Authenticated::new(principal, false))),
             (Err(Reason::DatabaseUnavailable), Some(entry)) if self.outlives_outage(state, &entry) => {
-                Ok(Some(Authenticated { principal: entry.principal.clone(), in_outage: true }))
+                Ok(Some(Authenticated::new(entry.principal.clone(), true)))
             }
             (Err(Reason::Overloaded), _) => {
                 Err(Error::new(Reason::Overloaded).retry_after(Duration::from_secs(1)))
@@ -180,8 +205,9 @@ impl Principals {
 /// call for junk), then what is known by its id, then the secret in constant time.
 ///
 /// # Errors
-/// `TOKEN_INVALID`, whatever of this fails. Whether the token still works is the
-/// caller's to check ([`Principal::check`]).
+/// `TOKEN_INVALID`, whatever of this fails. `TOKEN_EXPIRED` when the secret is one whose
+/// overlap has ended. Whether the token still works is the caller's to check
+/// ([`Principal::check`]).
 pub async fn by_text(state: &State, text: &str, from: Option<IpAddr>) -> Result<Authenticated> {
     let refuse = || {
         state.principals.failures.note(from);
@@ -189,16 +215,18 @@ pub async fn by_text(state: &State, text: &str, from: Option<IpAddr>) -> Result<
     };
     let text = TokenText::parse(text).map_err(|_| refuse())?;
     let found = state.principals.find(state, text.id(), from).await?;
-    let records = found.as_ref().map_or(&[][..], |found| &found.principal.secrets);
+    let secrets = found.as_ref().map_or(&[][..], |found| &found.principal.secrets);
     let mut peppers = state.peppers.load();
-    if records.iter().any(|record| !peppers.knows(record.pepper)) {
+    let now = state.clock.now();
+    // One that has ended may outlive its pepper.
+    if secrets.iter().any(|secret| !secret.has_ended(now) && !peppers.knows(secret.record.pepper)) {
         // Another node took a newer pepper up.
         state.reload_keys().await.map_err(Error::internal)?;
         peppers = state.peppers.load();
     }
     // Compared even where nothing was found, so that both take the same time.
-    match (peppers.matches(&text, records), found) {
-        (true, Some(found)) => Ok(found),
+    match (peppers.find(&text, secrets.iter().map(|secret| &secret.record)), found) {
+        (Some(place), Some(found)) => found.by_secret(place, now),
         _ => Err(refuse()),
     }
 }

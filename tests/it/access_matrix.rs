@@ -9,7 +9,7 @@ use countersign::grpc::pb;
 use prost::Message as _;
 use tonic::Status;
 
-use crate::harness::{Client, Org, TestServer, by_id, call_raw, grant, reason, token_for};
+use crate::harness::{Client, Org, TestServer, by_id, call_raw, grant, reason, rotate_token, token_for};
 use crate::proto::rpcs;
 
 /// The kinds of caller, in the order of the columns below. `foreign` owns another org
@@ -55,14 +55,17 @@ const MATRIX: &[(&str, [&str; 9])] = &[
     ("OrgService/ListRoles",                [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
     ("OrgService/UpdateResource",           [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
     ("OrgService/UpdateRole",               [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
+    ("TokenService/CancelRotation",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
     ("TokenService/CreateToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
     ("TokenService/ExchangeToken",          [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    ("TokenService/FinishRotation",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
     ("TokenService/GetJsonWebKeySet",       [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
     ("TokenService/GetToken",               [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   OK]),
     // The foreign owner is told that the token is not active, as of one that does not exist.
     ("TokenService/IntrospectToken",        [NONE, JUNK, OK,   DENY, DENY, OK,   OK,   OK,   DENY]),
     ("TokenService/ListTokens",             [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   OK]),
     ("TokenService/RevokeToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
+    ("TokenService/RotateToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
 ];
 
 /// What the requests are about.
@@ -216,6 +219,15 @@ impl Things<'_> {
             "TokenService/ListTokens" => {
                 pb::ListTokensRequest { org_id, ..Default::default() }.encode_to_vec()
             }
+            "TokenService/RotateToken" => {
+                rotate_token(&org_id, &self.new_token().await, None).encode_to_vec()
+            }
+            "TokenService/FinishRotation" => {
+                pb::FinishRotationRequest { org_id, token_id: self.rotating_token().await }.encode_to_vec()
+            }
+            "TokenService/CancelRotation" => {
+                pb::CancelRotationRequest { org_id, token_id: self.rotating_token().await }.encode_to_vec()
+            }
             "TokenService/RevokeToken" => by_id(&org_id, &self.new_token().await).encode_to_vec(),
             other => panic!("{other} has no request here"),
         }
@@ -240,6 +252,12 @@ impl Things<'_> {
         let role = Some(role(name));
         let request = pb::CreateRoleRequest { org_id: self.org.id.clone(), role, ..Default::default() };
         self.server.operator.orgs().create_role(request).await.unwrap().into_inner().role.unwrap().id
+    }
+
+    async fn rotating_token(&self) -> String {
+        let id = self.new_token().await;
+        self.server.operator.tokens().rotate_token(rotate_token(&self.org.id, &id, None)).await.unwrap();
+        id
     }
 
     async fn new_token(&self) -> String {

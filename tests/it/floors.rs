@@ -15,6 +15,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("http", 3),
     ("principals", 2),
     ("feed", 2),
+    ("last_use", 2),
     ("transaction", 2),
     ("state", 2),
     ("db", 2),

@@ -38,6 +38,11 @@ async fn what_is_warm_executes_no_statement() {
         }
     }
     assert_eq!(server.state.principals.looks(), looks);
+    // The uses were noted, and wait for whoever writes them: here in vain, and so they wait on.
+    let waiting = server.state.uses.len();
+    assert!(waiting >= 2, "{waiting}");
+    countersign::last_use::flush(&server.state).await.unwrap_err();
+    assert_eq!(server.state.uses.len(), waiting);
 }
 
 #[tokio::test]

@@ -141,6 +141,7 @@ fn secrets_do_not_show_in_debug() {
     const SECRET: &str = "hunter2";
     let shown = [
         format!("{:?}", pb::CreateTokenResponse { token: None, secret: SECRET.into() }),
+        format!("{:?}", pb::RotateTokenResponse { token: None, secret: SECRET.into() }),
         format!("{:?}", pb::ExchangeTokenRequest { subject_token: SECRET.into(), ..Default::default() }),
         format!("{:?}", pb::ExchangeTokenResponse { access_token: SECRET.into(), ..Default::default() }),
         format!("{:?}", pb::IntrospectTokenRequest { token_text: SECRET.into(), ..Default::default() }),

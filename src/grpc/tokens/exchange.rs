@@ -38,19 +38,20 @@ pub async fn token(
         // An access token never begets another: its life would have no end.
         return Err(Reason::SubjectNotExchangeable.into());
     }
-    let Authenticated { principal, in_outage } =
-        principals::by_text(state, subject, call.origin.address).await?;
+    let found = principals::by_text(state, subject, call.origin.address).await?;
     let now = state.clock.now();
-    principal.check(now)?;
+    found.principal.check(now)?;
+    let Authenticated { principal, in_outage, .. } = &found;
     let mut asked = asked(state, call, &request, principal.org_id).await?;
-    if in_outage {
+    if *in_outage {
         // Nobody can revoke it now: it must not outlive the outage by much.
         asked.cut_to(OUTAGE_LIFE);
     }
-    let decision = exchange::decide(&principal, &asked, state.ring.issuer(), now)?;
+    let decision = exchange::decide(principal, &asked, state.ring.issuer(), now)?;
     let expires_at = decision.expires_at;
-    let claims = claims(state, &principal, decision);
+    let claims = claims(state, principal, decision);
     let access_token = state.ring.sign(&claims)?;
+    state.uses.note(&found, asked.address(), now);
     Ok(pb::ExchangeTokenResponse {
         access_token,
         issued_token_type: ACCESS_TOKEN.to_owned(),

@@ -6,4 +6,5 @@ pub mod get;
 pub mod introspect;
 pub mod keys;
 pub mod revoke;
+pub mod rotate;
 mod shown;

@@ -1,5 +1,7 @@
 //! `RevokeToken`: for good, by id or by the token's own text.
 
+use std::collections::BTreeSet;
+
 use time::OffsetDateTime;
 
 use crate::db::events::{Actor, Change, FieldChange};
@@ -8,7 +10,7 @@ use crate::domain::ids::{OrgId, TokenId};
 use crate::domain::permissions::Permission;
 use crate::domain::resources::Node;
 use crate::domain::token_text::{TextKind, TokenText};
-use crate::error::{Error, Reason, Result, Violations};
+use crate::error::{Code, Error, Result, Violations};
 use crate::grpc::auth::Call;
 use crate::grpc::pb::RevokeReason;
 use crate::grpc::pb::revoke_token_request::Target;
@@ -82,7 +84,10 @@ async fn by_text(
     }
     let principal = match principals::by_text(state, text, call.origin.address).await {
         Ok(found) => found.principal,
-        Err(error) if error.reason() == Reason::TokenInvalid => return Ok(pb::RevokeTokenResponse::default()),
+        // Unknown, or a secret that has ended, which stands for the token no more.
+        Err(error) if error.reason().code() == Code::Unauthenticated => {
+            return Ok(pb::RevokeTokenResponse::default());
+        }
         Err(error) => return Err(error),
     };
     let actor = Actor {
@@ -102,7 +107,8 @@ async fn by_text(
     .await
 }
 
-/// Revokes a token, and on `KEY_COMPROMISE` all that descend from it. What was revoked
+/// Revokes a token, and on `KEY_COMPROMISE` all that descend from it: what it made, and what
+/// has a secret that it made by rotating. What was revoked
 /// before stays as it was, but its descendants are looked for: a leak may be noticed late.
 pub async fn revoke(
     state: &State,
@@ -115,6 +121,7 @@ pub async fn revoke(
     let name = convert::revoke_reason_name(reason);
     let mut changes: Vec<Change> = Vec::new();
     let mut generation = vec![token];
+    let mut seen = BTreeSet::new();
     while !generation.is_empty() {
         for (org_id, token_id) in &generation {
             if !db::tokens::revoke(tx, *org_id, *token_id, name, now).await? {
@@ -140,8 +147,13 @@ pub async fn revoke(
         if reason != RevokeReason::KeyCompromise {
             break;
         }
+        seen.extend(generation.iter().map(|(_, id)| *id));
         let makers: Vec<TokenId> = generation.iter().map(|(_, id)| *id).collect();
         generation = db::tokens::find_made_by(&mut **tx, &makers).await?;
+        // Whoever had the maker may know their secrets, too.
+        generation.extend(db::secrets::find_made_by(&mut **tx, &makers, now).await?);
+        // Tokens may have rotated each other.
+        generation.retain(|(_, id)| !seen.contains(id));
     }
     tx.record(actor, &changes, now).await
 }

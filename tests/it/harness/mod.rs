@@ -40,6 +40,7 @@ pub const LIMITS: LimitArgs = LimitArgs {
     cache_size: 1_000,
     cache_max_age: Duration::from_secs(60),
     outage_grace: Duration::from_secs(60),
+    last_use_interval: Duration::from_secs(30),
     max_message_size: 1 << 20,
     max_header_size: 16 << 10,
     max_concurrent_requests: 1_024,
@@ -226,7 +227,7 @@ pub struct Org {
 }
 
 /// A client of all three services with one credential.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Client {
     pub channel: Channel,
     pub bearer: Option<String>,
@@ -306,6 +307,15 @@ pub fn grant(right: &str, resource: &str) -> pb::Grant {
 
 pub fn token_for(org_id: &str, account_id: &str) -> pb::CreateTokenRequest {
     pb::CreateTokenRequest { org_id: org_id.into(), account_id: account_id.into(), ..Default::default() }
+}
+
+/// A rotation with an overlap of so many seconds.
+pub fn rotate_token(org_id: &str, token_id: &str, overlap: Option<i64>) -> pb::RotateTokenRequest {
+    pb::RotateTokenRequest {
+        org_id: org_id.into(),
+        token_id: token_id.into(),
+        overlap: overlap.map(|seconds| prost_types::Duration { seconds, nanos: 0 }),
+    }
 }
 
 pub fn by_id(org_id: &str, token_id: &str) -> pb::RevokeTokenRequest {

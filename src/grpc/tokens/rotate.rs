@@ -1,0 +1,220 @@
+//! `RotateToken`, `FinishRotation` and `CancelRotation`: another secret for a token, and
+//! the end of the old one.
+
+use time::OffsetDateTime;
+
+use crate::clock::random;
+use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::secrets::NewSecret;
+use crate::db::{self, retrying};
+use crate::domain::caller::Acting;
+use crate::domain::ids::{OrgId, TokenId};
+use crate::domain::permissions::Permission;
+use crate::domain::principal::Principal;
+use crate::domain::resources::Node;
+use crate::domain::rotation::{self, Rotation};
+use crate::domain::token_text::{TokenText, obfuscated};
+use crate::error::{Error, Result, Violations};
+use crate::grpc::auth::Call;
+use crate::grpc::{convert, pb};
+use crate::state::State;
+use crate::transaction::Transaction;
+
+pub async fn rotate(
+    state: &State,
+    call: &Call,
+    request: pb::RotateTokenRequest,
+) -> Result<pb::RotateTokenResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    authorise(state, &acting, &request.token_id).await?;
+    let mut violations = Violations::default();
+    let token_id = violations.check("token_id", TokenId::parse(&request.token_id));
+    let overlap = request.overlap.as_ref().map(convert::duration).transpose();
+    let overlap = violations.check("overlap", overlap.and_then(rotation::overlap));
+    let (Some(token_id), Some(overlap)) = (token_id, overlap) else { return Err(violations.error()) };
+    let now = state.clock.now();
+    retrying(|| async {
+        let mut tx = Transaction::begin(state).await?;
+        let held = Held::lock(&mut tx, &acting, token_id, now).await?;
+        let planned = rotation::rotate(&held.principal.secrets, overlap, now, held.principal.expire_time)?;
+        let text = TokenText::new(held.principal.kind.into(), token_id, random());
+        let fields = held.replace(state, &mut tx, &acting, &planned, &text, now).await?;
+        let token = held.conclude(state, tx, &acting, "token.rotated", fields, now).await?;
+        Ok(pb::RotateTokenResponse { token: Some(token), secret: text.expose().to_owned() })
+    })
+    .await
+}
+
+pub async fn finish(
+    state: &State,
+    call: &Call,
+    request: pb::FinishRotationRequest,
+) -> Result<pb::FinishRotationResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    let token_id = rights_first(state, &acting, &request.token_id).await?;
+    let now = state.clock.now();
+    retrying(|| async {
+        let mut tx = Transaction::begin(state).await?;
+        let held = Held::lock(&mut tx, &acting, token_id, now).await?;
+        let Some(underway) = rotation::underway(&held.principal.secrets, now) else {
+            // It finished by itself, perhaps a moment ago: what was asked for is so.
+            return Ok(pb::FinishRotationResponse { token: Some(convert::token(&held.before, now)?) });
+        };
+        db::secrets::set_end(&mut tx, held.place(), &[underway.old], Some(now)).await?;
+        let fields = vec![FieldChange::cleared("secrets", held.obfuscated(underway.old)?)];
+        let token = held.conclude(state, tx, &acting, "token.rotation_finished", fields, now).await?;
+        Ok(pb::FinishRotationResponse { token: Some(token) })
+    })
+    .await
+}
+
+pub async fn cancel(
+    state: &State,
+    call: &Call,
+    request: pb::CancelRotationRequest,
+) -> Result<pb::CancelRotationResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    let token_id = rights_first(state, &acting, &request.token_id).await?;
+    let now = state.clock.now();
+    retrying(|| async {
+        let mut tx = Transaction::begin(state).await?;
+        let held = Held::lock(&mut tx, &acting, token_id, now).await?;
+        // Without one the old secret is gone: a yes would have its holder rely on it.
+        let underway = rotation::underway(&held.principal.secrets, now)
+            .ok_or_else(|| Error::not_found("rotation of", token_id))?;
+        let place = held.place();
+        db::secrets::set_end(&mut tx, place, &[underway.new], Some(now)).await?;
+        db::secrets::set_end(&mut tx, place, &[underway.old], None).await?;
+        let fields = vec![
+            FieldChange::cleared("secrets", held.obfuscated(underway.new)?),
+            FieldChange::cleared("secrets.expire_time", underway.end),
+        ];
+        let token = held.conclude(state, tx, &acting, "token.rotation_cancelled", fields, now).await?;
+        Ok(pb::CancelRotationResponse { token: Some(token) })
+    })
+    .await
+}
+
+/// What needs no more than the token's id: rights before everything else. Whose the token
+/// is matters to those alone who may not rotate them all.
+async fn authorise(state: &State, acting: &Acting<'_>, token_id: &str) -> Result<()> {
+    acting.require_token_management()?;
+    let Err(refusal) = acting.require(&Permission::TOKENS_WRITE, &Node::Org) else { return Ok(()) };
+    let Ok(token_id) = TokenId::parse(token_id) else { return Err(refusal) };
+    match db::tokens::find(&state.db, acting.org_id, token_id).await? {
+        Some(token) => acting.require_rotation(token_id, token.account()),
+        None => Err(refusal),
+    }
+}
+
+async fn rights_first(state: &State, acting: &Acting<'_>, token_id: &str) -> Result<TokenId> {
+    authorise(state, acting, token_id).await?;
+    TokenId::parse(token_id).map_err(|wrong| Error::invalid("token_id", wrong.to_string()))
+}
+
+/// A live token whose row is locked, and which the caller may rotate.
+struct Held {
+    principal: Principal,
+    /// What is shown of it before the change.
+    before: db::tokens::Token,
+}
+
+impl Held {
+    async fn lock(
+        tx: &mut Transaction<'_>,
+        acting: &Acting<'_>,
+        token_id: TokenId,
+        now: OffsetDateTime,
+    ) -> Result<Self> {
+        let (org_id, credential_id) = (acting.org_id, acting.caller.credential_id());
+        if token_id != credential_id {
+            // Whoever revokes the caller finds what it made. Its own row is locked below, which
+            // two that share it would do in a circle.
+            db::tokens::hold_live(tx, acting.caller.home(), credential_id).await?;
+        }
+        let account_id = db::secrets::lock(tx, org_id, token_id).await?;
+        acting.require_rotation(token_id, account_id.ok_or_else(|| Error::not_found("token", token_id))?)?;
+        let gone = || Error::internal("a locked token is gone");
+        let principal = db::principals::read(&mut **tx, org_id, token_id).await?.ok_or_else(gone)?;
+        let before = db::tokens::find(&mut **tx, org_id, token_id).await?.ok_or_else(gone)?;
+        acting.may_take_over(&principal.effective_rights())?;
+        // Its lists bound what it may come to do. That the caller itself may manage tokens was
+        // asked before.
+        acting.may_make(&principal.restrictions, false)?;
+        if principal.revoked || principal.expire_time.is_some_and(|end| end <= now) {
+            return Err(Error::not_found("live token", token_id));
+        }
+        Ok(Self { principal, before })
+    }
+
+    fn place(&self) -> (OrgId, TokenId) {
+        (self.principal.org_id, self.principal.token_id)
+    }
+
+    /// How people recognise one of its secrets.
+    fn obfuscated(&self, number: i32) -> Result<String> {
+        let known = self.before.secrets().find(|secret| secret.number == number);
+        let known = known.ok_or_else(|| Error::internal("a secret of a locked token is gone"))?;
+        Ok(obfuscated(self.principal.kind.into(), self.principal.token_id, known.hint))
+    }
+
+    /// Gives it the secret of this text, and the others their end. Returns what to record.
+    async fn replace(
+        &self,
+        state: &State,
+        tx: &mut Transaction<'_>,
+        acting: &Acting<'_>,
+        planned: &Rotation,
+        text: &TokenText,
+        now: OffsetDateTime,
+    ) -> Result<Vec<FieldChange>> {
+        let (org_id, token_id) = self.place();
+        db::secrets::forget_ended(tx, org_id, token_id, now).await?;
+        // Who rotates itself may be whoever got its secret by rotating it.
+        let made_by = match acting.caller.credential_id() {
+            itself if itself == token_id => db::secrets::find_maker(tx, org_id, token_id).await?,
+            other => Some(other),
+        };
+        db::secrets::set_end(tx, (org_id, token_id), &planned.ending, Some(planned.end)).await?;
+        let record = &state.peppers.load().record(text);
+        let new = NewSecret { number: planned.number, record, hint: text.hint(), made_by };
+        db::secrets::insert(tx, (org_id, token_id), &new, now).await?;
+        let mut fields = vec![FieldChange::set("secrets", obfuscated(text.kind(), token_id, text.hint()))];
+        if planned.end > now {
+            fields.push(FieldChange::set("secrets.expire_time", planned.end));
+        } else {
+            for ended in &planned.ending {
+                fields.push(FieldChange::cleared("secrets", self.obfuscated(*ended)?));
+            }
+        }
+        Ok(fields)
+    }
+
+    /// Records the change, commits, and shows the token.
+    async fn conclude(
+        &self,
+        state: &State,
+        mut tx: Transaction<'_>,
+        acting: &Acting<'_>,
+        kind: &'static str,
+        fields: Vec<FieldChange>,
+        now: OffsetDateTime,
+    ) -> Result<pb::Token> {
+        let (org_id, token_id) = self.place();
+        db::secrets::revise(&mut tx, org_id, token_id).await?;
+        let id = token_id.to_string();
+        let change = Change {
+            event_id: state.clock.new_id(),
+            org_id,
+            kind,
+            resource_ids: vec![id.clone()],
+            fields,
+            subjects: vec![id],
+        };
+        tx.record(&Actor::from(acting), &[change], now).await?;
+        let token = db::tokens::find(&mut *tx, org_id, token_id).await?;
+        let token = token.ok_or_else(|| Error::internal("a locked token is gone"))?;
+        tx.commit().await?;
+        convert::token(&token, now)
+    }
+}
