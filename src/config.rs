@@ -31,7 +31,7 @@ pub enum Command {
     /// Try it: an embedded PostgreSQL, an org `demo`, a token, a JWT, then serve until Ctrl-C.
     Dev(DevArgs),
     /// Create or update the schema of the database. Safe while servers run, and many times at once.
-    Migrate(DatabaseArgs),
+    Migrate(MigrateArgs),
     /// Create the operator of a new deployment and give its token, once; `--recover` gives another.
     Bootstrap(BootstrapArgs),
 }
@@ -73,6 +73,19 @@ pub struct DatabaseArgs {
     /// Better given as a variable: flags can be read by every process of the machine.
     #[arg(long, env = "COUNTERSIGN_DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: DatabaseUrl,
+}
+
+/// `countersign migrate`.
+#[derive(Args, Clone, Debug)]
+pub struct MigrateArgs {
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// The database was restored from a backup: servers drop what they have cached of the former
+    /// one, and cursors of its feed of changes expire. Servers notice most restores by themselves;
+    /// a dump that went back into the same PostgreSQL cluster they do not. What was changed after
+    /// the backup is undone: tokens that were revoked since are good again.
+    #[arg(long)]
+    pub after_restore: bool,
 }
 
 /// Which master keys.

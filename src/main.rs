@@ -10,8 +10,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser as _;
 use countersign::clock::Clock;
-use countersign::config::{BootstrapArgs, Bounds, Cli, Command, DatabaseArgs, ServeArgs};
-use countersign::db::{pool, schema};
+use countersign::config::{BootstrapArgs, Bounds, Cli, Command, DatabaseArgs, MigrateArgs, ServeArgs};
+use countersign::db::{feed, pool, schema};
 use countersign::error::{Error, Reason};
 use countersign::keys::seal::MasterKeys;
 use countersign::state::{Pools, State};
@@ -57,11 +57,15 @@ async fn serve(args: ServeArgs) -> Result<()> {
     server::run(listener, state.clone(), args.limits, server::asked_to_stop()).await
 }
 
-async fn migrate(args: DatabaseArgs) -> Result<()> {
-    let mut connection = connect(&options(&args)?).await?;
+async fn migrate(args: MigrateArgs) -> Result<()> {
+    let mut connection = connect(&options(&args.database)?).await?;
     schema::migrate(&mut connection).await?;
-    connection.close().await?;
     println!("the schema is at migration {}", schema::newest());
+    if args.after_restore {
+        let epoch = feed::raise_epoch(&mut connection, None).await?;
+        println!("the feed is in epoch {epoch}: servers drop their caches, and cursors from before expire");
+    }
+    connection.close().await?;
     Ok(())
 }
 
@@ -165,6 +169,6 @@ async fn database(args: &DatabaseArgs, connections: u32, loads: u32) -> Result<P
     // A connection of its own says why there is none; a pool says only that it waited.
     connect(&options).await?.close().await?;
     let pools = Pools::open(&options, connections, loads);
-    schema::check(&pools.main).await?;
+    schema::check(&pools.main.pool()).await?;
     Ok(pools)
 }

@@ -4,14 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
-use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::clock::Clock;
 use crate::config::{Bounds, Issuer, SigningAlgorithm};
-use crate::db::feed::note_system;
 use crate::db::keys::{KeysError, ensure, find_peppers, find_signing_keys};
-use crate::db::pool::lazy;
+use crate::db::pool::Db;
 use crate::feed::Feed;
 use crate::keys::peppers::Peppers;
 use crate::keys::ring::Ring;
@@ -22,27 +20,27 @@ use crate::principals::Principals;
 /// The pools of a server: each kind of work waits for its own.
 pub struct Pools {
     /// For what handlers read and write.
-    pub main: PgPool,
+    pub main: Db,
     /// For looks at what is behind a credential.
-    pub loads: PgPool,
+    pub loads: Db,
     /// For whoever follows the feed: one connection listens, one looks.
-    pub feed: PgPool,
+    pub feed: Db,
 }
 
 impl Pools {
     /// Pools of this database that connect when they are first needed.
     pub fn open(options: &PgConnectOptions, main: u32, loads: u32) -> Self {
         Self {
-            main: lazy(options.clone(), main),
-            loads: lazy(options.clone(), loads),
-            feed: lazy(options.clone(), 2),
+            main: Db::lazy(options.clone(), main),
+            loads: Db::lazy(options.clone(), loads),
+            feed: Db::lazy(options.clone(), 2),
         }
     }
 }
 
 /// What a server is made of.
 pub struct State {
-    pub db: PgPool,
+    pub db: Db,
     pub clock: Clock,
     pub master: MasterKeys,
     pub peppers: ArcSwap<Peppers>,
@@ -70,10 +68,12 @@ impl State {
         clock: Clock,
     ) -> Result<Arc<Self>, KeysError> {
         let db = pools.main;
-        note_system(&db).await?;
-        ensure(&db, &master, algorithm, &clock).await?;
-        let peppers = find_peppers(&db, &master).await?;
-        let keys = find_signing_keys(&db, &master).await?;
+        // Before anything is read: what changes from here on is heard of.
+        let feed = Feed::begin(pools.feed).await?;
+        let pool = db.pool();
+        ensure(&pool, &master, algorithm, &clock).await?;
+        let peppers = find_peppers(&pool, &master).await?;
+        let keys = find_signing_keys(&pool, &master).await?;
         if keys.signs_with() != algorithm {
             let signs_with = keys.signs_with();
             tracing::warn!(asked_for = %algorithm, "the database signs with {signs_with}; changing it is a rotation");
@@ -86,7 +86,7 @@ impl State {
             ring: Ring::new(issuer.to_string(), keys),
             issuer,
             principals: Principals::new(pools.loads, bounds),
-            feed: Feed::new(pools.feed),
+            feed,
             uses: Uses::default(),
             keys_open: AtomicBool::new(true),
             stopping: AtomicBool::new(false),
@@ -98,6 +98,13 @@ impl State {
         self.feed.close().await;
         self.principals.close().await;
         self.db.close().await;
+    }
+
+    /// Gives up the connections that handlers and loads have: they hang, or lead to a database
+    /// that is no longer ours.
+    pub fn renew_connections(&self) {
+        self.db.renew();
+        self.principals.renew_connections();
     }
 
     /// The host of the issuer: the end of usernames that nobody chose.
@@ -132,8 +139,9 @@ impl State {
     }
 
     async fn read_keys(&self) -> Result<(), KeysError> {
-        let peppers = find_peppers(&self.db, &self.master).await?;
-        self.ring.replace(find_signing_keys(&self.db, &self.master).await?);
+        let pool = self.db.pool();
+        let peppers = find_peppers(&pool, &self.master).await?;
+        self.ring.replace(find_signing_keys(&pool, &self.master).await?);
         self.peppers.store(Arc::new(peppers));
         Ok(())
     }

@@ -1,6 +1,6 @@
-//! What both benches stand on: a private PostgreSQL, `serve` as child processes of the
+//! What the benches stand on: a private PostgreSQL, `serve` as child processes of the
 //! release binary, something to exchange, and the statistics.
-#![allow(dead_code, reason = "neither bench needs all of it")]
+#![allow(dead_code, reason = "no bench needs all of it")]
 
 use std::fmt::Display;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _, stdout};
@@ -169,7 +169,7 @@ impl Deployment {
 }
 
 /// The binary beside this one, without what the environment says to it.
-fn countersign(subcommand: &str) -> Command {
+pub fn countersign(subcommand: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
     for (name, _) in std::env::vars_os() {
         if name.as_encoded_bytes().starts_with(b"COUNTERSIGN_") {

@@ -39,10 +39,13 @@ impl From<sqlx::Error> for Error {
             (E::PoolTimedOut | E::PoolClosed | E::Io(_) | E::Tls(_) | E::WorkerCrashed, _) => {
                 Reason::DatabaseUnavailable
             }
-            // Serialization failure, deadlock.
-            (_, Some("40001" | "40P01")) => Reason::Conflict,
-            // Failover: shutting down, starting up, too many connections, read-only standby, connection lost.
-            (_, Some("57P01" | "57P02" | "57P03" | "53300" | "25006")) => Reason::DatabaseUnavailable,
+            // Serialization failure, deadlock, a lock that somebody keeps for too long.
+            (_, Some("40001" | "40P01" | "55P03")) => Reason::Conflict,
+            // Failover: shutting down, starting up, too many connections, read-only standby, connection lost;
+            // and a transaction that the server has not heard of for too long.
+            (_, Some("57P01" | "57P02" | "57P03" | "53300" | "25006" | "25P03")) => {
+                Reason::DatabaseUnavailable
+            }
             (_, Some(code)) if code.starts_with("08") => Reason::DatabaseUnavailable,
             _ => Reason::Internal,
         };

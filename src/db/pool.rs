@@ -1,12 +1,29 @@
 //! Connections to the database.
 
+use std::fmt;
+use std::pin::Pin;
 use std::str::FromStr as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use arc_swap::ArcSwap;
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{
+    PgConnectOptions, PgPool, PgPoolOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo,
+};
+use sqlx::{Describe, Either, Execute, Executor, Postgres, SqlStr, Transaction};
+use tokio_stream::Stream;
 
 /// How long a call waits for a connection before it is told that there is none.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Begins a transaction, in one round trip. When the way to us is cut, the server goes on waiting for
+/// the next statement and keeps what the transaction has locked, an org's row for example, until TCP
+/// gives up, which takes hours: such a transaction ends by itself. Those that wait for its locks give
+/// up before, or they would take over one after the other, though nobody is there any more either.
+const BEGIN: &str =
+    "begin; set local lock_timeout = '2s'; set local idle_in_transaction_session_timeout = '3s'";
 
 /// Options from a URL, `postgres://user:password@host/database`. The PG* variables of
 /// the environment, which the driver reads by itself, are not looked at: what is not
@@ -33,4 +50,108 @@ pub fn lazy(options: PgConnectOptions, max_connections: u32) -> PgPool {
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .idle_timeout(Duration::from_secs(300))
         .connect_lazy_with(options)
+}
+
+/// A pool whose connections can all be given up at once.
+///
+/// When the way to a database is cut, its connections hang in whatever they were doing, and
+/// go on hanging after it is back: nothing tells them. A pool waits for each of them before
+/// it gives the place to another. This one is exchanged for a new one instead.
+pub struct Db {
+    options: PgConnectOptions,
+    max_connections: u32,
+    pool: ArcSwap<PgPool>,
+    closed: AtomicBool,
+}
+
+impl Db {
+    /// Connects when it is first needed.
+    pub fn lazy(options: PgConnectOptions, max_connections: u32) -> Self {
+        let pool = ArcSwap::from_pointee(lazy(options.clone(), max_connections));
+        Self { options, max_connections, pool, closed: AtomicBool::new(false) }
+    }
+
+    /// The pool of now.
+    pub fn pool(&self) -> PgPool {
+        PgPool::clone(&self.pool.load())
+    }
+
+    pub async fn acquire(&self) -> sqlx::Result<PoolConnection<Postgres>> {
+        self.pool().acquire().await
+    }
+
+    pub async fn begin(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
+        self.pool().begin_with(BEGIN).await
+    }
+
+    /// Gives up all connections. Who waits for one is told at once that there is none; who
+    /// has one may go on with it.
+    pub fn renew(&self) {
+        if self.is_closed() {
+            return;
+        }
+        let new = lazy(self.options.clone(), self.max_connections);
+        let old = self.pool.swap(Arc::new(new));
+        // Dropped, not closed in words: there may be nobody who listens.
+        while let Some(idle) = old.try_acquire() {
+            drop(idle.detach());
+        }
+        // Nothing is given out of it from here on; that all have come back is not waited for.
+        drop(old.close());
+    }
+
+    /// Whether it was closed for good.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Closes all connections, for good.
+    pub async fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+        self.pool().close().await;
+    }
+}
+
+impl fmt::Debug for Db {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Db").field("max_connections", &self.max_connections).finish_non_exhaustive()
+    }
+}
+
+type BoxFuture<'e, T> = Pin<Box<dyn Future<Output = sqlx::Result<T>> + Send + 'e>>;
+type BoxStream<'e, T> = Pin<Box<dyn Stream<Item = sqlx::Result<T>> + Send + 'e>>;
+
+/// A statement on whatever connection is free, as with the pool itself.
+impl<'p> Executor<'p> for &'_ Db {
+    type Database = Postgres;
+
+    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Either<PgQueryResult, PgRow>>
+    where
+        'p: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        (&self.pool()).fetch_many(query)
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Option<PgRow>>
+    where
+        'p: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        (&self.pool()).fetch_optional(query)
+    }
+
+    fn prepare_with<'e>(self, sql: SqlStr, parameters: &'e [PgTypeInfo]) -> BoxFuture<'e, PgStatement>
+    where
+        'p: 'e,
+    {
+        (&self.pool()).prepare_with(sql, parameters)
+    }
+
+    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Describe<Postgres>>
+    where
+        'p: 'e,
+    {
+        (&self.pool()).describe(sql)
+    }
 }

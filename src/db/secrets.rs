@@ -1,6 +1,6 @@
 //! `token_secrets`: what is kept of the secrets of a token, and of their use.
 
-use sqlx::{PgConnection, PgExecutor, PgPool};
+use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -144,7 +144,7 @@ pub struct SecretUse {
 /// Writes down the uses of many secrets, in one statement. The time goes forward only,
 /// whatever came before from this node or another, and the counts add up. A secret that is
 /// gone is passed over. Each secret is there once.
-pub async fn note_uses(db: &PgPool, uses: &[SecretUse]) -> Result<()> {
+pub async fn note_uses(db: impl PgExecutor<'_>, uses: &[SecretUse]) -> Result<()> {
     fn column<T>(uses: &[SecretUse], value: impl Fn(&SecretUse) -> T) -> Vec<T> {
         uses.iter().map(value).collect()
     }

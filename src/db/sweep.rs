@@ -1,6 +1,6 @@
 //! Rows that have served their time.
 
-use sqlx::PgPool;
+use sqlx::PgExecutor;
 use time::{Duration, OffsetDateTime};
 
 use super::requests;
@@ -17,13 +17,31 @@ const SECRETS_KEPT: Duration = Duration::days(30);
 
 /// Deletes what is older than it is kept. Any number of nodes may do it at once.
 /// Returns how many rows went.
-pub async fn sweep(db: &PgPool, now: OffsetDateTime) -> Result<u64> {
-    let feed = sqlx::query!("delete from feed where create_time < $1", now - FEED_KEPT);
+pub async fn sweep(db: impl PgExecutor<'_> + Copy, now: OffsetDateTime) -> Result<u64> {
+    // What is not settled stays: nobody who resumes the feed can have had it yet. How far was
+    // swept is noted in the same statement, so that they hear of what they have missed.
+    let feed = sqlx::query_scalar!(
+        r#"with gone as (
+               delete from feed
+               where create_time < $1
+                 and (epoch <> (select feed_epoch from deployment)
+                      or xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint)
+               returning epoch, xid, seq
+           ), noted as (
+               insert into feed_sweeps (epoch, xid, seq)
+               select distinct on (epoch) epoch, xid, seq from gone order by epoch, xid desc, seq desc
+               on conflict (epoch) do update set xid = excluded.xid, seq = excluded.seq
+               where (feed_sweeps.xid, feed_sweeps.seq) < (excluded.xid, excluded.seq)
+           )
+           select count(*) as "rows!" from gone"#,
+        now - FEED_KEPT
+    );
+    let feed = feed.fetch_one(db).await?;
     let requests = sqlx::query!("delete from requests where create_time < $1", now - requests::KEPT);
     let events = sqlx::query!("delete from events where create_time < $1", now - EVENTS_KEPT);
     let secrets = sqlx::query!("delete from token_secrets where expire_time < $1", now - SECRETS_KEPT);
-    let mut gone = 0;
-    for query in [feed, requests, events, secrets] {
+    let mut gone = feed as u64;
+    for query in [requests, events, secrets] {
         gone += query.execute(db).await?.rows_affected();
     }
     Ok(gone)

@@ -27,11 +27,14 @@ async fn alive() -> &'static str {
     "ok\n"
 }
 
-/// The process can do its work: exchanges go on.
-async fn ready(Shared(state): Shared<Arc<State>>) -> (StatusCode, &'static str) {
-    if state.is_ready() {
-        (StatusCode::OK, "ready\n")
+/// The process can do its work: exchanges go on. And how far it is behind the feed of changes.
+async fn ready(Shared(state): Shared<Arc<State>>) -> (StatusCode, String) {
+    let (status, said) = if state.is_ready() {
+        (StatusCode::OK, "ready")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready: the database does not answer, or the server stops\n")
-    }
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready: the database does not answer, or the server stops")
+    };
+    let heard = state.feed.staleness().as_secs_f64();
+    let lag = state.feed.cursor_lag().as_secs_f64();
+    (status, format!("{said}\nfeed_heard_seconds_ago {heard:.3}\nfeed_cursor_lag_seconds {lag:.3}\n"))
 }

@@ -106,6 +106,14 @@ struct Index {
     flights: HashMap<TokenId, Arc<Flight>>,
 }
 
+impl Index {
+    fn land(&mut self, id: TokenId, flight: &Arc<Flight>) {
+        if self.flights.get(&id).is_some_and(|current| Arc::ptr_eq(current, flight)) {
+            self.flights.remove(&id);
+        }
+    }
+}
+
 impl Cache {
     pub fn new(capacity: usize) -> Self {
         Self {
@@ -139,20 +147,25 @@ impl Cache {
 
     /// A look that has ended is joined no more.
     pub fn leave(&self, id: TokenId, flight: &Arc<Flight>) {
-        let mut index = lock(&self.index);
-        if index.flights.get(&id).is_some_and(|current| Arc::ptr_eq(current, flight)) {
-            index.flights.remove(&id);
-        }
+        lock(&self.index).land(id, flight);
     }
 
     /// Keeps what was read, unless a change crossed the reading: then false, and it must
     /// be read again.
-    pub fn keep(&self, id: TokenId, flight: &Flight, found: Option<Arc<Principal>>, began: Instant) -> bool {
+    pub fn keep(
+        &self,
+        id: TokenId,
+        flight: &Arc<Flight>,
+        found: Option<Arc<Principal>>,
+        began: Instant,
+    ) -> bool {
         // Changes are applied under the same lock: none comes between the look and the keeping.
         let mut index = lock(&self.index);
         if flight.is_crossed(id, found.as_deref()) {
             return false;
         }
+        // Whoever asks after the next change must not join a look that was before it.
+        index.land(id, flight);
         let Some(principal) = found else {
             self.remember_missing(id);
             return true;
@@ -237,12 +250,13 @@ impl Cache {
         let mut index = lock(&self.index);
         self.entries.pin().clear();
         self.missing.pin().clear();
-        // A look at the former database must not be kept: nobody joins it, and it is told
-        // that everything has changed.
-        for (id, flight) in index.flights.drain() {
+        // A look at the former database must not be kept: it is told that everything has
+        // changed. It goes on to hear of changes, since it looks again.
+        let flights = std::mem::take(&mut index.flights);
+        for (id, flight) in &flights {
             lock(&flight.crossed).push(id.to_string());
         }
-        *index = Index::default();
+        *index = Index { flights, ..Index::default() };
     }
 }
 
@@ -345,6 +359,36 @@ mod tests {
         assert!(cache.keep(id, &flight, None, Instant::now()) && cache.is_missing(id));
         cache.invalidate(&[id.to_string()]);
         assert!(!cache.is_missing(id));
+    }
+
+    #[test]
+    fn nobody_joins_a_reading_that_is_done() {
+        let cache = Cache::new(10);
+        let (id, found) = (TokenId::from_u128(1), of(1, 10, 100, &[]));
+        let flight = cache.join(id);
+        assert!(Arc::ptr_eq(&flight, &cache.join(id)));
+        assert!(cache.keep(id, &flight, Some(found), Instant::now()));
+        // What changes now is not in it.
+        cache.invalidate(&[id.to_string()]);
+        let next = cache.join(id);
+        assert!(!Arc::ptr_eq(&flight, &next));
+        cache.leave(id, &flight);
+        assert!(Arc::ptr_eq(&next, &cache.join(id)), "each leaves its own");
+    }
+
+    #[test]
+    fn a_reading_of_the_former_database_is_read_again_and_hears_of_changes() {
+        let cache = Cache::new(10);
+        let (id, found) = (TokenId::from_u128(1), of(1, 10, 100, &[]));
+        let flight = cache.join(id);
+        flight.start();
+        cache.clear();
+        assert!(!cache.keep(id, &flight, Some(found.clone()), Instant::now()));
+        flight.start();
+        cache.invalidate(&[id.to_string()]);
+        assert!(!cache.keep(id, &flight, Some(found.clone()), Instant::now()));
+        flight.start();
+        assert!(cache.keep(id, &flight, Some(found), Instant::now()));
     }
 
     #[test]

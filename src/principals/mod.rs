@@ -11,12 +11,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use sqlx::PgPool;
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 
 use crate::config::Bounds;
 use crate::db;
+use crate::db::pool::Db;
 use crate::domain::access_token::AccessToken;
 use crate::domain::ids::{SYSTEM_ORG, TokenId};
 use crate::domain::principal::Principal;
@@ -40,7 +40,7 @@ pub struct Principals {
     cache: Cache,
     failures: Failures,
     /// A pool of its own: no flood of misses takes a connection from a write.
-    loads: PgPool,
+    loads: Db,
     places: Semaphore,
     /// How often the database was looked at.
     looks: AtomicU64,
@@ -79,7 +79,7 @@ impl Authenticated {
 }
 
 impl Principals {
-    pub fn new(loads: PgPool, bounds: Bounds) -> Self {
+    pub fn new(loads: Db, bounds: Bounds) -> Self {
         Self {
             cache: Cache::new(bounds.capacity),
             failures: Failures::default(),
@@ -93,6 +93,11 @@ impl Principals {
     /// Closes its connections.
     pub async fn close(&self) {
         self.loads.close().await;
+    }
+
+    /// Gives them up, to begin with new ones.
+    pub fn renew_connections(&self) {
+        self.loads.renew();
     }
 
     /// Drops what these subjects touch. Twice is harmless.
@@ -125,6 +130,16 @@ impl Principals {
         state.feed.answers() || state.feed.staleness() <= self.bounds.outage_grace
     }
 
+    /// Counts one more failure of this address. After too many it is told to wait, whatever
+    /// was wrong.
+    fn refuse(&self, from: Option<IpAddr>, reason: Reason) -> Error {
+        if self.failures.are_too_many(from) {
+            return Failures::refusal();
+        }
+        self.failures.note(from);
+        Error::new(reason)
+    }
+
     async fn find(&self, state: &State, id: TokenId, from: Option<IpAddr>) -> Result<Option<Authenticated>> {
         let known = self.cache.get(id);
         if let Some(entry) = &known
@@ -134,10 +149,10 @@ impl Principals {
         }
         let loaded = if !state.feed.answers() {
             Err(Reason::DatabaseUnavailable)
-        } else if known.is_none() && self.cache.is_missing(id) {
-            return Ok(None);
         } else if known.is_none() && self.failures.are_too_many(from) {
             return Err(Failures::refusal());
+        } else if known.is_none() && self.cache.is_missing(id) {
+            return Ok(None);
         } else {
             self.load(id).await
         };
@@ -187,7 +202,8 @@ impl Principals {
             flight.start();
             self.looks.fetch_add(1, Ordering::Relaxed);
             let began = Instant::now();
-            let found = tokio::time::timeout(LOAD_TIMEOUT, db::principals::find(&self.loads, id)).await;
+            let pool = self.loads.pool();
+            let found = tokio::time::timeout(LOAD_TIMEOUT, db::principals::find(&pool, id)).await;
             let found = found.map_err(|_| Reason::DatabaseUnavailable)?.map_err(|error| {
                 tracing::warn!(?error, "a principal could not be read");
                 error.reason()
@@ -209,10 +225,7 @@ impl Principals {
 /// overlap has ended. Whether the token still works is the caller's to check
 /// ([`Principal::check`]).
 pub async fn by_text(state: &State, text: &str, from: Option<IpAddr>) -> Result<Authenticated> {
-    let refuse = || {
-        state.principals.failures.note(from);
-        Error::new(Reason::TokenInvalid)
-    };
+    let refuse = || state.principals.refuse(from, Reason::TokenInvalid);
     let text = TokenText::parse(text).map_err(|_| refuse())?;
     let found = state.principals.find(state, text.id(), from).await?;
     let secrets = found.as_ref().map_or(&[][..], |found| &found.principal.secrets);
@@ -243,10 +256,7 @@ pub async fn by_access_token(
     from: Option<IpAddr>,
 ) -> Result<(Authenticated, AccessToken)> {
     let now = state.clock.now();
-    let refuse = |reason: Reason| {
-        state.principals.failures.note(from);
-        Error::new(reason)
-    };
+    let refuse = |reason| state.principals.refuse(from, reason);
     let token = state.ring.verify(jwt, now).map_err(refuse)?;
     let found = state.principals.find(state, token.token_id, from).await?;
     let found = found.ok_or_else(|| refuse(Reason::AccessTokenInvalid))?;

@@ -274,6 +274,41 @@ async fn bootstrap_recovers_the_operator() {
     assert_eq!(restored, "deactivate_time delete_time grants grants");
 }
 
+#[tokio::test]
+async fn migrate_after_a_restore_drops_what_servers_have_cached() {
+    let scratch = Scratch::new("after-restore");
+    let key = scratch.master_key();
+    let database = Database::create().await;
+    let output = scratch.path("token");
+    let mut bootstrap = countersign();
+    bootstrap.args(["bootstrap", "--issuer", "https://id.example", "--output"]).arg(&output);
+    bootstrap.env("COUNTERSIGN_DATABASE_URL", database.url()).env("COUNTERSIGN_MASTER_KEY_FILE", &key);
+    succeeds(&mut bootstrap);
+    let (_running, endpoint) = start(&mut serve(&database, &key));
+    let channel = Endpoint::from_shared(endpoint).unwrap().connect().await.unwrap();
+    let token = fs::read_to_string(&output).unwrap().trim_end().to_owned();
+    let client = Client { channel, bearer: Some(token) };
+    client.exchange().await.unwrap();
+
+    // What a dump that went back into the same cluster looks like: other rows, and no word of it.
+    let pool = database.pool();
+    sqlx::query("update tokens set revoke_time = create_time, revoke_reason = 'UNSPECIFIED'")
+        .execute(&pool)
+        .await
+        .unwrap();
+    client.exchange().await.expect("nobody has told the server");
+    let migrate = |flags: &[&str]| {
+        let mut command = countersign();
+        succeeds(command.arg("migrate").args(flags).env("COUNTERSIGN_DATABASE_URL", database.url()))
+    };
+    assert!(!migrate(&[]).contains("epoch"));
+    client.exchange().await.expect("an ordinary migration drops nothing");
+    assert!(migrate(&["--after-restore"]).contains("the feed is in epoch 2"));
+    crate::feed::until(Duration::from_secs(10), async || client.exchange().await.is_err()).await;
+    crate::harness::refused(client.exchange().await, tonic::Code::Unauthenticated, "TOKEN_REVOKED");
+    assert!(migrate(&["--after-restore"]).contains("the feed is in epoch 3"), "each restore is one");
+}
+
 #[test]
 fn version_and_help() {
     assert_eq!(
@@ -290,6 +325,11 @@ fn version_and_help() {
         "--drain-timeout",
     ] {
         assert!(help.contains(flag), "{flag}");
+    }
+    let help = succeeds(countersign().args(["migrate", "--help"]));
+    for said in ["--after-restore", "restored from a backup", "tokens that were revoked since are good again"]
+    {
+        assert!(help.split_whitespace().collect::<Vec<_>>().join(" ").contains(said), "{said}");
     }
 }
 

@@ -3,13 +3,11 @@
 use std::time::{Duration, Instant};
 
 use countersign::config::LimitArgs;
-use countersign::db::feed::{self, Cursor, News};
 use countersign::grpc::pb;
-use sqlx::{Connection as _, PgConnection, PgPool};
 use tonic::Code;
 
 use crate::access_matrix::Things;
-use crate::harness::{Client, Database, LIMITS, TestServer, by_id, call_raw, grant, refused, token_for};
+use crate::harness::{Client, LIMITS, TestServer, by_id, call_raw, grant, refused, token_for};
 use crate::proto::rpcs;
 
 /// What only reads.
@@ -56,7 +54,7 @@ async fn every_rpc_that_changes_something_writes_one_event_and_what_it_touches()
 }
 
 /// Asks until the answer is as wished, for at most `limit`; gives how long it took.
-async fn until(limit: Duration, mut ask: impl AsyncFnMut() -> bool) -> Duration {
+pub async fn until(limit: Duration, mut ask: impl AsyncFnMut() -> bool) -> Duration {
     let began = Instant::now();
     while !ask().await {
         assert!(began.elapsed() < limit, "not within {limit:?}");
@@ -102,63 +100,6 @@ async fn another_database_under_us_drops_what_was_cached() {
     let epoch = "select feed_epoch from deployment where system_identifier = (select system_identifier from pg_control_system())";
     assert_eq!(sqlx::query_scalar::<_, i64>(epoch).fetch_one(&server.state.db).await.unwrap(), 2);
     org.owner.exchange().await.unwrap();
-}
-
-async fn write(connection: &mut PgConnection, subject: &str) {
-    sqlx::query(
-        "insert into feed (epoch, xid, seq, org_id, event_id, kind, subjects, create_time)
-         values (1, pg_current_xact_id()::text::bigint, 0, gen_random_uuid(), gen_random_uuid(), 'test', array[$1], now())",
-    )
-    .bind(subject)
-    .execute(connection)
-    .await
-    .unwrap();
-}
-
-async fn news(pool: &PgPool, cursor: &mut Cursor) -> Vec<String> {
-    match feed::read(pool, cursor).await.unwrap() {
-        News::Touched(subjects) => subjects,
-        News::AnotherDatabase => panic!("it is the same"),
-    }
-}
-
-#[tokio::test]
-async fn no_change_is_lost_or_held_up_whatever_the_order_of_commits() {
-    let database = Database::create().await;
-    let pool = database.pool();
-    feed::note_system(&pool).await.unwrap();
-    let mut cursor = Cursor::default();
-    assert!(news(&pool, &mut cursor).await.is_empty());
-
-    // One that stays open, and one in another database of the server.
-    let mut idle = PgConnection::connect_with(&database.options()).await.unwrap();
-    let mut idle = idle.begin().await.unwrap();
-    write(&mut idle, "idle").await;
-    let elsewhere = Database::create_empty().await;
-    let mut foreign = PgConnection::connect_with(&elsewhere.options()).await.unwrap();
-    let mut foreign = foreign.begin().await.unwrap();
-    sqlx::query("create table t ()").execute(&mut *foreign).await.unwrap();
-
-    // 32 writers begin in one order and commit in the opposite one, with a look after each.
-    let mut connections = Vec::new();
-    for _ in 0..32 {
-        connections.push(PgConnection::connect_with(&database.options()).await.unwrap());
-    }
-    let mut open = Vec::new();
-    for (n, connection) in connections.iter_mut().enumerate() {
-        let mut tx = connection.begin().await.unwrap();
-        write(&mut tx, &format!("writer-{n}")).await;
-        open.push((n, tx));
-    }
-    while let Some((n, tx)) = open.pop() {
-        assert!(news(&pool, &mut cursor).await.is_empty(), "what is not committed is not told");
-        tx.commit().await.unwrap();
-        assert_eq!(news(&pool, &mut cursor).await, [format!("writer-{n}")], "at once, and once");
-    }
-    idle.commit().await.unwrap();
-    assert_eq!(news(&pool, &mut cursor).await, ["idle"], "a lower number that commits last");
-    foreign.rollback().await.unwrap();
-    assert!(news(&pool, &mut cursor).await.is_empty());
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ const GLOBAL: &[&str] = &[
     "credentials",
     "account_orgs",
     "feed",
+    "feed_sweeps",
 ];
 
 async fn names(pool: &PgPool, sql: &'static str) -> Vec<String> {

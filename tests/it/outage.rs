@@ -2,52 +2,70 @@
 //! are told, and all is well again soon after its return.
 
 use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use countersign::config::LimitArgs;
 use countersign::db::schema;
 use countersign::dev::{connect_options, postgres};
+use countersign::domain::ids::TokenId;
+use countersign::domain::token_text::{TextKind, TokenText};
 use countersign::grpc::pb;
 use countersign::keys::seal::MasterKeys;
+use countersign::state::State;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sqlx::{Connection as _, PgConnection};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tonic::Code;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
-use crate::harness::{Client, Database, LIMITS, Org, TestServer, claims, refused};
+use crate::feed::until;
+use crate::harness::{Client, Database, LIMITS, Org, Proxy, TestServer, claims, reason, refused};
 use crate::serving::http_get;
 
-const GRACE: Duration = Duration::from_secs(4);
+const GRACE: Duration = Duration::from_secs(8);
+/// A look that began in vain just before the return, the pause after it, and a look: 1.4 s. The rest
+/// is for a machine that is busy with other tests.
+const RECOVERY: Duration = Duration::from_secs(15);
 
 fn limits() -> LimitArgs {
     LimitArgs { outage_grace: GRACE, request_timeout: Duration::from_secs(4), ..LIMITS }
 }
 
-/// A server on a PostgreSQL of its own, which may be stopped and killed.
+/// A server on a PostgreSQL of its own, which may be stopped and killed, and the way to which may
+/// be cut.
 struct Own {
     server: TestServer,
     org: Org,
     bot: Client,
     postgres: Option<postgres::Server>,
-    data_dir: std::path::PathBuf,
+    proxy: Proxy,
+    data_dir: PathBuf,
 }
 
 impl Own {
     async fn start(name: &str) -> Self {
         let data_dir = std::env::temp_dir().join(format!("countersign-outage-{}-{name}", std::process::id()));
         let postgres = start_postgres(&data_dir).await;
-        let options = connect_options(&postgres, "postgres");
-        let mut connection = PgConnection::connect_with(&options).await.unwrap();
+        let proxy = Proxy::to(&postgres).await;
+        let mut connection = PgConnection::connect_with(&proxy.options("postgres")).await.unwrap();
         schema::migrate(&mut connection).await.unwrap();
         let unused = Arc::new(Database::create_empty().await);
         let master = MasterKeys::new_file().as_str().into();
+        // Straight to the socket, as `dev` has it, where the way is not to be cut.
+        let cut = name == "unreachable";
+        let options = if cut { proxy.options("postgres") } else { connect_options(&postgres, "postgres") };
         let server = TestServer::on(options, unused, master, None, limits()).await;
         let org = server.org().await;
         let (_, bot) = server.account(&org.id, "bot", &[("x.y", "*")]).await;
         bot.exchange().await.unwrap();
         server.operator.exchange().await.unwrap();
-        Self { server, org, bot, postgres: Some(postgres), data_dir }
+        Self { server, org, bot, postgres: Some(postgres), proxy, data_dir }
     }
 
     /// The processes of the database, its head first.
@@ -76,7 +94,7 @@ impl Own {
         while self.server.state.feed.answers() {
             self.bot.exchange().await.unwrap();
             tokio::time::sleep(Duration::from_millis(5)).await;
-            assert!(began.elapsed() < Duration::from_secs(3), "it is noticed");
+            assert!(began.elapsed() < Duration::from_secs(6), "it is noticed");
         }
         let jwt = claims(&self.bot.exchange().await.unwrap().access_token);
         assert!(jwt["exp"].as_i64().unwrap() - jwt["iat"].as_i64().unwrap() <= 60);
@@ -87,7 +105,15 @@ impl Own {
             Code::Unavailable,
             "DATABASE_UNAVAILABLE",
         );
-        assert_eq!(http_get(&self.server.endpoint, "/readyz").await.status, 200);
+        self.health("countersign.v1.OrgService", ServingStatus::NotServing).await;
+        let (ready, tokens) = (
+            http_get(&self.server.endpoint, "/readyz").await.status,
+            self.health_now("countersign.v1.TokenService").await,
+        );
+        assert!(
+            (ready, tokens) == (200, ServingStatus::Serving) || self.server.state.feed.staleness() > GRACE,
+            "{ready} {tokens:?}"
+        );
         while self.server.state.feed.staleness() <= GRACE {
             // The grace may end between our look at the clock and the server's.
             let within = self.bot.exchange().await;
@@ -100,18 +126,55 @@ impl Own {
         let answer = self.org.owner.tokens().introspect_token(request).await;
         refused(answer, Code::Unavailable, "DATABASE_UNAVAILABLE");
         assert_eq!(http_get(&self.server.endpoint, "/readyz").await.status, 503);
+        self.health("countersign.v1.TokenService", ServingStatus::NotServing).await;
+        self.health("", ServingStatus::NotServing).await;
     }
 
-    /// Once it is back, both kinds of work go on within two seconds.
+    /// Once it is back, both kinds of work go on, and health says so.
     async fn recover(&self) {
         let back = Instant::now();
-        while self.bot.exchange().await.is_err() || self.server.operator.caller().await.is_err() {
-            let told = (self.bot.exchange().await.err(), self.server.operator.caller().await.err());
-            assert!(back.elapsed() < Duration::from_secs(10), "it does not recover: {told:?}");
+        let mut tries = 0;
+        let write = async |path: String| {
+            let request = pb::CreateResourceRequest { path, ..Default::default() };
+            self.org.owner.orgs().create_resource(request).await
+        };
+        loop {
+            tries += 1;
+            let written = write(format!("back-{tries}")).await;
+            let told =
+                (self.bot.exchange().await.err(), self.server.operator.caller().await.err(), written.err());
+            if let (None, None, None) = told {
+                break;
+            }
+            assert!(back.elapsed() < RECOVERY, "it does not recover: {told:?}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        let request = pb::CreateResourceRequest { path: "b".into(), ..Default::default() };
-        self.org.owner.orgs().create_resource(request).await.unwrap();
+        for service in ["", "countersign.v1.OrgService", "countersign.v1.TokenService"] {
+            self.health(service, ServingStatus::Serving).await;
+        }
+        assert_eq!(http_get(&self.server.endpoint, "/readyz").await.status, 200);
+        // All is well: as many at once as there are connections, and none waits for a dead one.
+        let at_once: Vec<_> = (0..2 * LIMITS.database_connections)
+            .map(|n| {
+                let orgs = self.org.owner.orgs();
+                let request = pb::CreateResourceRequest { path: format!("all-{n}"), ..Default::default() };
+                tokio::spawn(async move { { orgs }.create_resource(request).await })
+            })
+            .collect();
+        for call in at_once {
+            call.await.unwrap().unwrap();
+        }
+    }
+
+    async fn health_now(&self, service: &str) -> ServingStatus {
+        let request = HealthCheckRequest { service: service.into() };
+        let mut client = HealthClient::new(self.server.operator.channel.clone());
+        client.check(request).await.unwrap().into_inner().status()
+    }
+
+    /// Waits until health says so: it looks ten times a second.
+    async fn health(&self, service: &str, status: ServingStatus) {
+        until(Duration::from_secs(5), async || self.health_now(service).await == status).await;
     }
 }
 
@@ -128,7 +191,86 @@ impl Drop for Own {
     }
 }
 
-async fn start_postgres(data_dir: &std::path::Path) -> postgres::Server {
+/// Callers who go on calling, before the database goes, while it is gone, and after.
+struct Load {
+    stop: watch::Sender<bool>,
+    callers: JoinSet<u32>,
+}
+
+impl Load {
+    fn start(own: &Own) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let mut callers = JoinSet::new();
+        for _ in 0..4 {
+            callers.spawn(exchange_on(own.server.state.clone(), own.bot.clone(), stopped.clone()));
+        }
+        for n in 0..2 {
+            callers.spawn(write_on(own.org.owner.clone(), n, stopped.clone()));
+            callers.spawn(miss_on(own.server.anonymous(), n, stopped.clone()));
+        }
+        Self { stop, callers }
+    }
+
+    /// Every one of them has done its work, and met nothing that should not be.
+    async fn end(mut self) {
+        self.stop.send_replace(true);
+        while let Some(calls) = self.callers.join_next().await {
+            assert!(calls.unwrap() > 3);
+        }
+    }
+}
+
+/// What is cached goes on within the grace, whatever is under way, and stops after it.
+async fn exchange_on(state: Arc<State>, bot: Client, stopped: watch::Receiver<bool>) -> u32 {
+    let mut calls = 0;
+    while !*stopped.borrow() {
+        let (stale, answers) = (state.feed.staleness(), state.feed.answers());
+        let answer = bot.exchange().await;
+        let still = (state.feed.staleness(), state.feed.answers());
+        if still.0 <= GRACE && stale <= GRACE {
+            assert!(answer.is_ok(), "{stale:?} {still:?} {answer:?}");
+        } else if stale > GRACE && !answers && !still.1 {
+            refused(answer, Code::Unavailable, "DATABASE_UNAVAILABLE");
+        }
+        calls += 1;
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    calls
+}
+
+/// A write is done, or told that the database is not there; it never just hangs.
+async fn write_on(owner: Client, n: u32, stopped: watch::Receiver<bool>) -> u32 {
+    let mut calls = 0;
+    while !*stopped.borrow() {
+        calls += 1;
+        let path = format!("written-{n}-{calls}");
+        let request = pb::CreateResourceRequest { path, ..Default::default() };
+        if let Err(status) = owner.orgs().create_resource(request).await {
+            refused::<()>(Err(status), Code::Unavailable, "DATABASE_UNAVAILABLE");
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    calls
+}
+
+/// So is a look for what is not cached.
+async fn miss_on(anonymous: Client, n: u32, stopped: watch::Receiver<bool>) -> u32 {
+    let mut calls = 0;
+    while !*stopped.borrow() {
+        calls += 1;
+        let id = TokenId::from_u128(u128::from(n) << 64 | u128::from(calls));
+        let text = TokenText::new(TextKind::SecretToken, id, [7; 32]);
+        let request = pb::ExchangeTokenRequest { subject_token: text.expose().into(), ..Default::default() };
+        let status = anonymous.tokens().exchange_token(request).await.unwrap_err();
+        let told = reason(&status);
+        let fits = ["TOKEN_INVALID", "THROTTLED", "DATABASE_UNAVAILABLE"].contains(&told.as_str());
+        assert!(fits, "{status:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    calls
+}
+
+pub async fn start_postgres(data_dir: &std::path::Path) -> postgres::Server {
     let data_dir = data_dir.to_owned();
     let start = move || {
         // Durable: what was acknowledged is to be there after the crash.
@@ -138,22 +280,44 @@ async fn start_postgres(data_dir: &std::path::Path) -> postgres::Server {
     tokio::task::spawn_blocking(start).await.unwrap()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_is_killed() {
     let mut own = Own::start("killed").await;
+    let load = Load::start(&own);
     let postgres = own.postgres.take().unwrap();
     postgres.stop_immediately();
     drop(postgres);
     own.live_through().await;
     own.postgres = Some(start_postgres(&own.data_dir).await);
     own.recover().await;
+    load.end().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_hangs() {
     let own = Own::start("hangs").await;
+    let load = Load::start(&own);
     own.signal(Signal::SIGSTOP);
     own.live_through().await;
     own.signal(Signal::SIGCONT);
     own.recover().await;
+    load.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_cannot_be_reached() {
+    let own = Own::start("unreachable").await;
+    let load = Load::start(&own);
+    own.proxy.cut();
+    own.live_through().await;
+    own.proxy.mend();
+    own.recover().await;
+    load.end().await;
+    // Woken again, too: what was listening is as dead as the rest.
+    let listening = "select count(*) from pg_stat_activity where query like 'LISTEN%' and state = 'idle'";
+    let direct = connect_options(own.postgres.as_ref().unwrap(), "postgres");
+    let mut direct = PgConnection::connect_with(&direct).await.unwrap();
+    let query = async || sqlx::query_scalar::<_, i64>(listening).fetch_one(&mut direct).await.unwrap();
+    let mut query = query;
+    until(Duration::from_secs(10), async || query().await >= 1).await;
 }

@@ -109,10 +109,34 @@ async fn whoever_guesses_has_to_wait_and_others_go_on() {
     let refusal = refused(server.client(unknown(500)).exchange().await, Code::ResourceExhausted, "THROTTLED");
     assert!(refusal.get_details_retry_info().unwrap().retry_delay.is_some());
     refused(server.client(unknown(501)).caller().await, Code::ResourceExhausted, "THROTTLED");
+    // Whatever is wrong: what was found missing a moment ago, what is no token, a JWT that is none,
+    // a wrong secret of a token that is cached.
+    let id = TokenText::parse(org.owner.token()).unwrap().id();
+    let wrong = TokenText::new(TextKind::SecretToken, id, [7; 32]).expose().to_owned();
+    for text in [unknown(100), "junk".to_owned(), wrong] {
+        refused(server.client(text).exchange().await, Code::ResourceExhausted, "THROTTLED");
+    }
+    refused(server.client("a.b.c").caller().await, Code::ResourceExhausted, "THROTTLED");
     assert_eq!(server.state.principals.looks(), looks, "no query");
     // From the same address, what is cached goes on.
     org.owner.exchange().await.unwrap();
     server.operator.caller().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_others_sent_to_a_caller_is_no_failure_of_its_address() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let (_, bot) = server.account(&org.id, "bot", &[]).await;
+    let introspect = async |text: String| {
+        let request = pb::IntrospectTokenRequest { token_text: text, ..Default::default() };
+        org.owner.tokens().introspect_token(request).await.unwrap().into_inner().active
+    };
+    for number in 0..101 {
+        assert!(!introspect(unknown(number)).await);
+    }
+    // Not cached yet: it takes a query.
+    assert!(introspect(bot.token().into()).await);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Steps in the life of an account, and its end.
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -35,7 +35,7 @@ pub async fn set_life(
 /// Accounts of whatever org that were deleted by then, in the order of their keys, after
 /// this one.
 pub async fn find_deleted_by(
-    db: &PgPool,
+    db: impl PgExecutor<'_>,
     deleted_by: OffsetDateTime,
     (after_org, after_account): (Uuid, Uuid),
     limit: i64,

@@ -1,6 +1,7 @@
 //! A real server on port 0 with a database of its own, and real clients.
 
 mod database;
+mod proxy;
 mod raw;
 mod secrets;
 
@@ -30,6 +31,7 @@ use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 
 pub use database::Database;
+pub use proxy::Proxy;
 pub use raw::call_raw;
 
 /// What a server of the tests accepts.
