@@ -22,8 +22,9 @@ pub async fn sweep(db: &PgPool, now: OffsetDateTime) -> Result<u64> {
     let requests = sqlx::query!("delete from requests where create_time < $1", now - requests::KEPT);
     let events = sqlx::query!("delete from events where create_time < $1", now - EVENTS_KEPT);
     let secrets = sqlx::query!("delete from token_secrets where expire_time < $1", now - SECRETS_KEPT);
+    let named = sqlx::query!("delete from event_resources where create_time < $1", now - EVENTS_KEPT);
     let mut gone = 0;
-    for query in [feed, requests, events, secrets] {
+    for query in [feed, requests, named, events, secrets] {
         gone += query.execute(db).await?.rows_affected();
     }
     Ok(gone)

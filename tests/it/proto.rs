@@ -4,7 +4,7 @@
 use countersign::error::Reason;
 use countersign::grpc::{DESCRIPTORS, pb};
 use prost::Message as _;
-use prost_types::{FileDescriptorProto, FileDescriptorSet};
+use prost_types::{DescriptorProto, FileDescriptorProto, FileDescriptorSet};
 
 fn files() -> Vec<FileDescriptorProto> {
     let set = FileDescriptorSet::decode(DESCRIPTORS).unwrap();
@@ -23,6 +23,20 @@ pub fn rpcs() -> Vec<String> {
         }
     }
     paths
+}
+
+/// The request and the response message of an RPC, by its path.
+pub fn messages(rpc: &str) -> (DescriptorProto, DescriptorProto) {
+    let files = files();
+    let (_, name) = rpc.rsplit_once('/').unwrap();
+    let methods = files.iter().flat_map(|file| &file.service).flat_map(|service| &service.method);
+    let method = methods.into_iter().find(|method| method.name() == name).unwrap();
+    let message = |path: &str| {
+        let name = path.rsplit_once('.').unwrap().1;
+        let mut all = files.iter().flat_map(|file| &file.message_type);
+        all.find(|message| message.name() == name).unwrap().clone()
+    };
+    (message(method.input_type()), message(method.output_type()))
 }
 
 /// The comment that stands before the element at this path.
@@ -52,6 +66,8 @@ fn every_rpc_says_who_may_call_it_and_why_it_fails() {
                     "Gives",
                     "Takes",
                     "Revokes",
+                    "Changes",
+                    "Stops",
                     "Exchanges",
                     "Activates",
                     "Deactivates",

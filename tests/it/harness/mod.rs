@@ -11,6 +11,7 @@ use std::time::Duration;
 use countersign::bootstrap;
 use countersign::clock::Clock;
 use countersign::config::{LimitArgs, SigningAlgorithm};
+use countersign::domain::ids::{AccountId, OrgId};
 use countersign::grpc::pb;
 use countersign::keys::seal::MasterKeys;
 use countersign::server;
@@ -30,7 +31,8 @@ use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 
 pub use database::Database;
-pub use raw::call_raw;
+pub use raw::{call_named, call_raw};
+pub use secrets::{hides_secrets, watch};
 
 /// What a server of the tests accepts.
 pub const LIMITS: LimitArgs = LimitArgs {
@@ -203,6 +205,48 @@ impl TestServer {
         let account = account.into_inner().account.unwrap();
         let token = self.managing_token(org_id, &account.id).await;
         (account, self.client(token))
+    }
+
+    /// A person of another org who is a member of this one, with these permissions. Guests
+    /// come by invitation, which there is no RPC for yet.
+    pub async fn guest(&self, org_id: &str, permissions: &[(&str, &str)]) -> pb::Account {
+        let home = self.org().await;
+        let (account, _) = self.account(&home.id, "guest", &[]).await;
+        let guest = AccountId::parse(&account.id).unwrap().uuid();
+        let [org, home] = [org_id, &home.id].map(|id| OrgId::parse(id).unwrap().uuid());
+        let db = &self.state.db;
+        sqlx::query("update accounts set kind = 'USER', name = null, name_key = null where account_id = $1")
+            .bind(guest)
+            .execute(db)
+            .await
+            .unwrap();
+        sqlx::query(
+            "with member as (
+                 insert into memberships (org_id, account_id, home_org_id, title, version, create_time)
+                 values ($1, $2, $3, 'A Guest', 1, now())
+             )
+             insert into account_orgs (account_id, org_id) values ($2, $1)",
+        )
+        .bind(org)
+        .bind(guest)
+        .bind(home)
+        .execute(db)
+        .await
+        .unwrap();
+        for (right, path) in permissions {
+            sqlx::query(
+                "insert into grants (org_id, grant_id, account_id, right_id, resource, create_time)
+                 values ($1, gen_random_uuid(), $2, $3, nullif($4, '*'), now())",
+            )
+            .bind(org)
+            .bind(guest)
+            .bind(*right)
+            .bind(*path)
+            .execute(db)
+            .await
+            .unwrap();
+        }
+        account
     }
 
     /// Creates nodes of the org's catalogue.

@@ -1,0 +1,8 @@
+-- What ListEvents asks for, each with its rows in the order of the list. What its
+-- resource_ids name is looked up in a table of its own (0009): an array has no order.
+
+create index events_time on events (org_id, create_time, event_id);
+create index events_actor on events (org_id, actor_id, create_time, event_id);
+create index events_type on events (org_id, type, create_time, event_id);
+
+insert into schema_versions (version, oldest_binary) values (8, 1);
