@@ -31,12 +31,14 @@ pub fn messages(rpc: &str) -> (DescriptorProto, DescriptorProto) {
     let (_, name) = rpc.rsplit_once('/').unwrap();
     let methods = files.iter().flat_map(|file| &file.service).flat_map(|service| &service.method);
     let method = methods.into_iter().find(|method| method.name() == name).unwrap();
-    let message = |path: &str| {
-        let name = path.rsplit_once('.').unwrap().1;
-        let mut all = files.iter().flat_map(|file| &file.message_type);
-        all.find(|message| message.name() == name).unwrap().clone()
-    };
-    (message(method.input_type()), message(method.output_type()))
+    (message(method.input_type()).unwrap(), message(method.output_type()).unwrap())
+}
+
+/// A message of ours by its full name; none for one within another, such as a map's entry.
+pub fn message(path: &str) -> Option<DescriptorProto> {
+    let name = path.strip_prefix(".countersign.v1.")?;
+    let mut all = files().into_iter().flat_map(|file| file.message_type);
+    all.find(|message| message.name() == name)
 }
 
 /// The comment that stands before the element at this path.

@@ -187,10 +187,16 @@ impl TestServer {
     /// A fresh token of the org's owner, who may be older than its first one: made by an
     /// operator whose token is fresh too.
     pub async fn managing_token_of(&self, org: &Org) -> String {
+        let request = pb::CreateTokenRequest { may_manage_tokens: true, ..token_for(&org.id, &org.owner_id) };
+        let operator = self.fresh_operator().await;
+        operator.tokens().create_token(request).await.unwrap().into_inner().secret
+    }
+
+    /// The operator with a token of today.
+    pub async fn fresh_operator(&self) -> Client {
         let operator = bootstrap::find_operator(&self.state).await.unwrap().unwrap();
         let text = bootstrap::reissue(&self.state, operator, "later", bootstrap::TOKEN_LIFE).await.unwrap();
-        let request = pb::CreateTokenRequest { may_manage_tokens: true, ..token_for(&org.id, &org.owner_id) };
-        self.client(text.expose()).tokens().create_token(request).await.unwrap().into_inner().secret
+        self.client(text.expose())
     }
 
     /// A service account with these grants, made by the operator, and a managing token.
