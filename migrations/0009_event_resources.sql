@@ -9,6 +9,6 @@ create table event_resources (
 );
 comment on table event_resources is 'The resource_ids of events, one row for each, by what they name.';
 comment on column event_resources.create_time is 'That of the event.';
-create index event_resources_age on event_resources (create_time);
+create index event_resources_age on event_resources using brin (create_time);
 
 insert into schema_versions (version, oldest_binary) values (9, 1);

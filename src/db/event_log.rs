@@ -81,6 +81,7 @@ impl FromStr for Place {
     }
 }
 
+// The count is ordered too: so it cannot be planned as a walk over everybody's rows.
 /// A page of events, and how many there are in all; `$rest` says where they come from.
 macro_rules! select_events {
     ($db:expr, $org_id:expr, ($from:expr, $end:expr, $start:expr, $size:expr), $rest:tt $(, $arg:expr)*) => {{
@@ -93,7 +94,7 @@ macro_rules! select_events {
         );
         let rows = rows.fetch_all(&mut *$db).await?;
         let counted = sqlx::query_scalar!(
-            r#"select count(*) as "n!" from (select 1 from "# + $rest + " limit $5) few",
+            r#"select count(*) as "n!" from (select 1 from "# + $rest + " order by e.create_time desc, e.event_id desc limit $5) few",
             $org_id, $end.time, $end.event_id.uuid(), $start, COUNTED + 1 $(, $arg)*
         );
         (rows, counted.fetch_one(&mut *$db).await?)

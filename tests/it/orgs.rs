@@ -381,3 +381,35 @@ async fn who_may_not_be_removed_stays() {
     server.operator.accounts().grant_access(give).await.unwrap();
     server.operator.orgs().remove_member(request).await.unwrap();
 }
+
+#[tokio::test]
+async fn of_many_at_once_one_counts() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let etag = get(&org.owner, "").await.unwrap().etag;
+    let renames = (0..8).map(|n| {
+        let (owner, etag) = (org.owner.clone(), etag.clone());
+        tokio::spawn(async move {
+            update(&owner, pb::Org { display_name: format!("Name {n}"), etag, ..Default::default() }, &[])
+                .await
+        })
+    });
+    let mut won = 0;
+    for rename in renames.collect::<Vec<_>>() {
+        match rename.await.unwrap() {
+            Ok(_) => won += 1,
+            lost => drop(refused(lost, Code::Aborted, "ETAG_MISMATCH")),
+        }
+    }
+    assert_eq!(won, 1);
+    let suspensions = (0..8).map(|_| {
+        let (operator, org_id) = (server.operator.clone(), org.id.clone());
+        tokio::spawn(async move { suspend(&operator, &org_id, "at once").await })
+    });
+    for suspension in suspensions.collect::<Vec<_>>() {
+        assert_eq!(suspension.await.unwrap().unwrap().state(), pb::OrgState::Suspended);
+    }
+    let log = events(&server.operator, &org.id).await;
+    let count = |kind: &str| log.iter().filter(|event| event.r#type == kind).count();
+    assert_eq!((count("org.updated"), count("org.suspended")), (1, 1));
+}
