@@ -44,8 +44,9 @@ async fn news(db: &PgPool, seen: &mut Vec<Uuid>) -> Vec<Written> {
     rows
 }
 
-/// What is in no cache: a new node of the catalogue, an org's name.
-const UNCACHED: [&str; 2] = ["resource.created", "org.updated"];
+/// What is in no cache: the catalogue (a node with something on it is not deleted), and an
+/// org's name.
+const UNCACHED: [&str; 4] = ["resource.created", "resource.updated", "resource.deleted", "org.updated"];
 
 #[tokio::test]
 async fn every_change_is_one_event_and_nothing_else_is() {

@@ -45,7 +45,7 @@ async fn the_log_is_read_newest_first_and_by_what_is_asked() {
     assert_eq!((newest.actor_id.as_str(), newest.operator), (bot.id.as_str(), false));
     assert_eq!((newest.address.as_str(), newest.impersonator_id.as_str()), ("127.0.0.1", ""));
     assert!(!newest.request_id.is_empty() && newest.create_time.is_some());
-    assert_eq!(newest.resource_ids, [other.id.clone()]);
+    assert_eq!(newest.resource_ids, [other.id.as_str()]);
     let operator_id = server.operator.caller().await.unwrap().account.unwrap().id;
     assert!(all[1..].iter().all(|event| event.operator && event.actor_id == operator_id));
     let same: Vec<_> = newest.changes.iter().filter(|change| change.field == "name").collect();

@@ -13,7 +13,6 @@ use prost_types::field_descriptor_proto::{Label, Type};
 use sqlx::AssertSqlSafe;
 use tonic::Status;
 use tonic_types::StatusExt as _;
-use uuid::Uuid;
 
 use crate::access_matrix::Things;
 use crate::harness::{Client, Org, TestServer, call_named, grant, token_for};
@@ -41,17 +40,11 @@ impl Twin {
         let request =
             pb::CreateTokenRequest { display_name: "kept".into(), ..token_for(&org.id, &target.id) };
         let made = server.operator.tokens().create_token(request).await.unwrap().into_inner();
-        let role: Uuid = server.state.clock.new_id();
-        sqlx::query(
-            "insert into roles (org_id, role_id, name, name_key, permissions, revision, create_time, update_time)
-             values ($1, $2, 'reader', 'reader', '{x.y}', 1, now(), now())",
-        )
-        .bind(OrgId::parse(&org.id).unwrap().uuid())
-        .bind(role)
-        .execute(&server.state.db)
-        .await
-        .unwrap();
-        let role_id = countersign::domain::ids::RoleId::from(role).to_string();
+        let role = pb::Role { name: "reader".into(), permissions: vec!["x.y".into()], ..Default::default() };
+        let request =
+            pb::CreateRoleRequest { org_id: org.id.clone(), role: Some(role), ..Default::default() };
+        let role = server.operator.orgs().create_role(request).await.unwrap().into_inner().role;
+        let role_id = role.unwrap().id;
         let grants = vec![grant(&role_id, "a")];
         let give = pb::GrantAccessRequest { org_id: org.id.clone(), account_id: target.id.clone(), grants };
         let given = server.operator.accounts().grant_access(give).await.unwrap().into_inner().account_grants;

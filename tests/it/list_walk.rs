@@ -116,6 +116,9 @@ async fn grow(server: &TestServer, org: &Org, target: &pb::Account, n: usize) {
     server.org().await;
     server.account(&org.id, &format!("late-{n}"), &[]).await;
     server.resources(&org.id, &[&format!("late-{n}")]).await;
+    let role = pb::Role { name: format!("late-{n}"), permissions: vec!["x.y".into()], ..Default::default() };
+    let request = pb::CreateRoleRequest { org_id: org.id.clone(), role: Some(role), ..Default::default() };
+    server.operator.orgs().create_role(request).await.unwrap();
     let grants = vec![grant(&format!("late.n{n}"), "*")];
     let give = pb::GrantAccessRequest { org_id: org.id.clone(), account_id: target.id.clone(), grants };
     server.operator.accounts().grant_access(give).await.unwrap();

@@ -31,9 +31,11 @@ pub fn with_number(message: &[u8], field: u32, value: i64) -> Vec<u8> {
     message
 }
 
-/// The fields of a message: each with its number, its value where that is a text, a list's
-/// element or a message, and all of its bytes.
-fn fields(mut message: &[u8]) -> Vec<(u32, Option<&[u8]>, &[u8])> {
+/// A field of a message: its number, its value where that is a text, a list's element or a
+/// message, and all of its bytes.
+type Field<'a> = (u32, Option<&'a [u8]>, &'a [u8]);
+
+fn fields(mut message: &[u8]) -> Vec<Field<'_>> {
     let mut fields = Vec::new();
     while !message.is_empty() {
         let start = message;
