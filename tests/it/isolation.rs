@@ -93,7 +93,11 @@ impl Twin {
                 injected.extend(id.map(|id| (name.to_owned(), wire::with_text(request, number, id))));
             } else if field.r#type() == Type::Message && field.type_name().starts_with(".countersign.v1.") {
                 let Some(within) = message(field.type_name()) else { continue };
-                for (inner, bytes) in self.messages(&within) {
+                // What is yet to be made has no id: one that is sent is not looked at.
+                let made = wire::number(kind, "request_id").is_some();
+                for (inner, bytes) in
+                    self.messages(&within).into_iter().filter(|(inner, _)| !made || inner != "id")
+                {
                     let bytes = wire::with_bytes(request, number, &bytes);
                     let list = if field.label() == Label::Repeated { "[]" } else { "" };
                     injected.push((format!("{name}{list}.{inner}"), bytes));

@@ -56,7 +56,8 @@ impl List {
         let request = wire::with_text(request, self.page_token, token);
         let answer = call_raw(by, &self.rpc, request).await?;
         let next = wire::values(&answer, self.next_page_token).pop().unwrap_or_default();
-        Ok((wire::values(&answer, 1), String::from_utf8(next).unwrap()))
+        // The list that has pages stands before the token of the next one.
+        Ok((wire::values(&answer, self.next_page_token - 1), String::from_utf8(next).unwrap()))
     }
 
     /// The token of the second page.
@@ -82,6 +83,11 @@ impl List {
                 continue;
             }
             let request = match field.r#type() {
+                // Of an account yet to be made: in the place of one that is there.
+                Type::Enum if name == "account_kind" => {
+                    let unnamed = wire::without(&self.request, self.number("account_id"));
+                    wire::with_number(&unnamed, number, 1)
+                }
                 Type::String => {
                     let other = match name {
                         "account_id" | "actor_id" | "resource_id" => org.owner_id.as_str(),
