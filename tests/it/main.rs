@@ -19,7 +19,6 @@ mod harness;
 mod isolation;
 mod last_use;
 mod lifecycle;
-mod lifecycle;
 mod list_walk;
 mod main_job;
 mod migrations;
