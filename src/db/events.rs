@@ -121,6 +121,16 @@ pub async fn record(
             now
         );
         one_row(&event.execute(&mut *tx).await?, "writing an event")?;
+        let named = sqlx::query!(
+            "insert into event_resources (org_id, resource_id, create_time, event_id)
+             select $1, resource_id, $3, $4 from unnest($2::text[]) as named (resource_id)
+             on conflict on constraint event_resources_pk do nothing",
+            change.org_id.uuid(),
+            &change.resource_ids,
+            now,
+            change.event_id.uuid()
+        );
+        named.execute(&mut *tx).await?;
         // Plain VALUES: elsewhere a sharded engine would put in a worker's transaction number.
         let row = sqlx::query!(
             "insert into feed (epoch, xid, seq, org_id, event_id, kind, subjects, create_time)

@@ -4,10 +4,12 @@
 
 pub mod account_links;
 pub mod accounts;
+pub mod event_log;
 pub mod events;
 pub mod feed;
 pub mod grants;
 pub mod keys;
+pub mod memberships;
 pub mod orgs;
 pub mod pool;
 pub mod principals;

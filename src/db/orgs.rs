@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::{constraint, one_row};
 use crate::domain::ids::OrgId;
 use crate::domain::names::{DisplayName, Slug};
+use crate::domain::orgs::Life;
 use crate::domain::pages::{COUNTED, Page};
 use crate::error::{Error, Result};
 
@@ -27,6 +28,11 @@ impl Org {
     /// Its id.
     pub fn id(&self) -> OrgId {
         self.org_id.into()
+    }
+
+    /// Whether it is stopped, and how.
+    pub fn life(&self) -> Life {
+        Life { suspend_time: self.suspend_time, delete_time: self.delete_time }
     }
 }
 
@@ -63,12 +69,14 @@ pub async fn page(db: &mut PgConnection, after: Option<OrgId>, size: i64) -> Res
 ///
 /// # Errors
 /// `RESOURCE_NOT_FOUND` when there is no such org.
-pub async fn lock(tx: &mut PgConnection, org_id: OrgId) -> Result<()> {
-    let row = sqlx::query_scalar!("select org_id from orgs where org_id = $1 for update", org_id.uuid());
-    match row.fetch_optional(tx).await? {
-        Some(_) => Ok(()),
-        None => Err(Error::not_found("org", org_id)),
-    }
+pub async fn lock(tx: &mut PgConnection, org_id: OrgId) -> Result<Org> {
+    let row = sqlx::query_as!(
+        Org,
+        "select org_id, slug, display_name, revision, suspend_time, delete_time, create_time, update_time
+         from orgs where org_id = $1 for update",
+        org_id.uuid()
+    );
+    row.fetch_optional(tx).await?.ok_or_else(|| Error::not_found("org", org_id))
 }
 
 /// Raises the org's `org_ver`: JWTs from before carry rights that somebody has lost.
@@ -117,6 +125,47 @@ pub async fn insert(
         org_id.uuid(),
         slug.as_str(),
         display_name.as_str(),
+        now
+    );
+    Ok(query.fetch_one(tx).await?)
+}
+
+/// Gives the org another display name.
+pub async fn rename(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    display_name: &DisplayName,
+    now: OffsetDateTime,
+) -> Result<Org> {
+    let query = sqlx::query_as!(
+        Org,
+        "update orgs set display_name = $2, revision = revision + 1, update_time = $3 where org_id = $1
+         returning org_id, slug, display_name, revision, suspend_time, delete_time, create_time, update_time",
+        org_id.uuid(),
+        display_name.as_str(),
+        now
+    );
+    Ok(query.fetch_one(tx).await?)
+}
+
+/// Stops the org, or lets it go on. `stale` makes the access tokens from before stale.
+pub async fn set_life(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    life: Life,
+    stale: bool,
+    now: OffsetDateTime,
+) -> Result<Org> {
+    let query = sqlx::query_as!(
+        Org,
+        "update orgs set suspend_time = $2, delete_time = $3, version = version + case when $4 then 1 else 0 end,
+                revision = revision + 1, update_time = $5
+         where org_id = $1
+         returning org_id, slug, display_name, revision, suspend_time, delete_time, create_time, update_time",
+        org_id.uuid(),
+        life.suspend_time,
+        life.delete_time,
+        stale,
         now
     );
     Ok(query.fetch_one(tx).await?)

@@ -36,7 +36,8 @@ pub async fn read(db: impl PgExecutor<'_>, org_id: OrgId, token_id: TokenId) -> 
                   coalesce(t.allowed_origins, '{}') as "allowed_origins!",
                   coalesce(t.allowed_cidrs, '{}') as "allowed_cidrs!", t.may_manage_tokens, t.create_time,
                   t.expire_time, t.revoke_time is not null as "revoked!", a.kind, a.username,
-                  (a.deactivate_time is not null or a.delete_time is not null) as "account_stopped!",
+                  (a.deactivate_time is not null or a.delete_time is not null or m.remove_time is not null)
+                      as "account_stopped!",
                   (o.suspend_time is not null or o.delete_time is not null) as "org_stopped!",
                   o.version as org_version, m.version as account_version,
                   coalesce(s.macs, '{}') as "macs!", coalesce(s.peppers, '{}') as "peppers!",

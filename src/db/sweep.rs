@@ -40,8 +40,9 @@ pub async fn sweep(db: impl PgExecutor<'_> + Copy, now: OffsetDateTime) -> Resul
     let requests = sqlx::query!("delete from requests where create_time < $1", now - requests::KEPT);
     let events = sqlx::query!("delete from events where create_time < $1", now - EVENTS_KEPT);
     let secrets = sqlx::query!("delete from token_secrets where expire_time < $1", now - SECRETS_KEPT);
+    let named = sqlx::query!("delete from event_resources where create_time < $1", now - EVENTS_KEPT);
     let mut gone = feed as u64;
-    for query in [requests, events, secrets] {
+    for query in [requests, named, events, secrets] {
         gone += query.execute(db).await?.rows_affected();
     }
     Ok(gone)

@@ -10,6 +10,7 @@ pub mod ids;
 pub mod life;
 pub mod names;
 pub mod networks;
+pub mod orgs;
 pub mod owners;
 pub mod pages;
 pub mod permissions;

@@ -249,6 +249,21 @@ pub fn phone_number(text: &str) -> Result<String, Invalid> {
     if good { Ok(text.to_owned()) } else { Err(Invalid("must be an E.164 number such as +34911234567")) }
 }
 
+/// Checks the type of an event: two words with a dot between them.
+pub fn event_type(text: &str) -> Result<String, Invalid> {
+    let word = |word: &str| {
+        (1..=31).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+    };
+    let good = text.split_once('.').is_some_and(|(noun, verb)| word(noun) && word(verb));
+    if good { Ok(text.to_owned()) } else { Err(Invalid("must be noun.verb such as token.revoked")) }
+}
+
+/// Checks what an event may name: an id or a path.
+pub fn resource_id(text: &str) -> Result<String, Invalid> {
+    let good = (1..=512).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+    if good { Ok(text.to_owned()) } else { Err(Invalid("must be 1 to 512 visible ASCII characters")) }
+}
+
 /// Checks the shape of a BCP 47 tag: alphanumeric subtags of 1 to 8, the first of letters.
 pub fn locale(text: &str) -> Result<String, Invalid> {
     let mut subtags = text.split('-');

@@ -10,7 +10,7 @@ use super::pb;
 use crate::db;
 use crate::db::tokens::ShownSecret;
 use crate::domain::accounts::AccountState;
-use crate::domain::ids::{OrgId, RoleId};
+use crate::domain::ids::{AccountId, EventId, OrgId, RoleId};
 use crate::domain::names::{self, DisplayName, Profile};
 use crate::domain::permissions::{Permission, Right, SystemRole};
 use crate::domain::policy::MAX_LIST;
@@ -119,7 +119,7 @@ pub fn grant(grant: &db::grants::Grant) -> Result<pb::Grant> {
         grant_id: grant.id().to_string(),
         right: Some(right),
         resource: grant.node()?.to_string(),
-        account_id: crate::domain::ids::AccountId::from(grant.account_id).to_string(),
+        account_id: AccountId::from(grant.account_id).to_string(),
         create_time: Some(timestamp(grant.create_time)),
     })
 }
@@ -226,7 +226,43 @@ pub fn org(org: &db::orgs::Org) -> pb::Org {
         state: state.into(),
         create_time: Some(timestamp(org.create_time)),
         update_time: Some(timestamp(org.update_time)),
+        delete_time: org.delete_time.map(timestamp),
         etag: org.revision.to_string(),
+    }
+}
+
+/// A member as callers see it.
+pub fn member(member: &db::memberships::Member) -> Result<pb::Member> {
+    Ok(pb::Member {
+        org_id: OrgId::from(member.org_id).to_string(),
+        account_id: member.id().to_string(),
+        home_org_id: OrgId::from(member.home_org_id).to_string(),
+        kind: account_kind(member.kind()?).into(),
+        title: member.title.clone(),
+        create_time: Some(timestamp(member.create_time)),
+    })
+}
+
+/// A line of an org's log as callers see it.
+pub fn event(org_id: OrgId, event: db::event_log::Event) -> pb::Event {
+    let account = |id: uuid::Uuid| AccountId::from(id).to_string();
+    let changes = event.changes.0.into_iter().map(|change| pb::FieldChange {
+        field: change.field,
+        old_value: change.old_value,
+        new_value: change.new_value,
+    });
+    pb::Event {
+        id: EventId::from(event.event_id).to_string(),
+        org_id: org_id.to_string(),
+        r#type: event.kind,
+        actor_id: event.actor_id.map(account).unwrap_or_default(),
+        impersonator_id: event.impersonator_id.map(account).unwrap_or_default(),
+        operator: event.operator,
+        resource_ids: event.resource_ids,
+        changes: changes.collect(),
+        address: event.address.unwrap_or_default(),
+        request_id: event.request_id.unwrap_or_default(),
+        create_time: Some(timestamp(event.create_time)),
     }
 }
 

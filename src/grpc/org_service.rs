@@ -1,6 +1,6 @@
 //! `OrgService`: where to find each RPC.
 
-use super::orgs::{create, get, resources, roles};
+use super::orgs::{create, events, get, lifecycle, members, resources, roles, update};
 use super::service;
 
 service! {
@@ -9,6 +9,11 @@ service! {
         create_org(CreateOrgRequest) -> CreateOrgResponse = create::org;
         get_org(GetOrgRequest) -> GetOrgResponse = get::org;
         list_orgs(ListOrgsRequest) -> ListOrgsResponse = get::orgs;
+        update_org(UpdateOrgRequest) -> UpdateOrgResponse = update::org;
+        suspend_org(SuspendOrgRequest) -> SuspendOrgResponse = lifecycle::suspend;
+        resume_org(ResumeOrgRequest) -> ResumeOrgResponse = lifecycle::resume;
+        delete_org(DeleteOrgRequest) -> DeleteOrgResponse = lifecycle::delete;
+        undelete_org(UndeleteOrgRequest) -> UndeleteOrgResponse = lifecycle::undelete;
         create_role(CreateRoleRequest) -> CreateRoleResponse = roles::create;
         get_role(GetRoleRequest) -> GetRoleResponse = roles::get;
         list_roles(ListRolesRequest) -> ListRolesResponse = roles::list;
@@ -18,5 +23,8 @@ service! {
         list_resources(ListResourcesRequest) -> ListResourcesResponse = resources::list;
         update_resource(UpdateResourceRequest) -> UpdateResourceResponse = resources::update;
         delete_resource(DeleteResourceRequest) -> DeleteResourceResponse = resources::delete;
+        list_members(ListMembersRequest) -> ListMembersResponse = members::list;
+        remove_member(RemoveMemberRequest) -> RemoveMemberResponse = members::remove;
+        list_events(ListEventsRequest) -> ListEventsResponse = events::list;
     }
 }

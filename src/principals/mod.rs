@@ -154,7 +154,7 @@ impl Principals {
         } else if known.is_none() && self.cache.is_missing(id) {
             return Ok(None);
         } else {
-            self.load(id).await
+            self.load(id, known.is_some()).await
         };
         match (loaded, known) {
             (Ok(found), _) => Ok(found.map(|principal| Authenticated::new(principal, false))),
@@ -186,10 +186,15 @@ impl Principals {
             && entry.principal.org_id != SYSTEM_ORG
     }
 
-    /// One look at the database, however many ask for the same token at once.
-    async fn load(&self, id: TokenId) -> Result<Option<Arc<Principal>>, Reason> {
+    /// One look at the database, however many ask for the same token at once. Where nothing
+    /// was known a moment ago, another's look may have ended since: what it kept is new.
+    async fn load(&self, id: TokenId, was_known: bool) -> Result<Option<Arc<Principal>>, Reason> {
         let flight = self.cache.join(id);
-        let outcome = flight.outcome.get_or_init(|| self.read(id, &flight)).await.clone();
+        let look = async || match self.cache.get(id) {
+            Some(entry) if !was_known => Ok(Some(entry.principal.clone())),
+            _ => self.read(id, &flight).await,
+        };
+        let outcome = flight.outcome.get_or_init(look).await.clone();
         self.cache.leave(id, &flight);
         outcome
     }

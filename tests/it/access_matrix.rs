@@ -51,10 +51,18 @@ const MATRIX: &[(&str, [&str; 9])] = &[
     ("OrgService/GetOrg",                   [NONE, JUNK, HIDE, OK,   OK,   OK,   OK,   OK,   OK]),
     ("OrgService/GetRole",                  [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
     ("OrgService/ListOrgs",                 [NONE, JUNK, OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    ("OrgService/UpdateOrg",                [NONE, JUNK, HIDE, DENY, DENY, DENY, OK,   OK,   DENY]),
+    ("OrgService/SuspendOrg",               [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY]),
+    ("OrgService/ResumeOrg",                [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY]),
+    ("OrgService/DeleteOrg",                [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY]),
+    ("OrgService/UndeleteOrg",              [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY]),
     ("OrgService/ListResources",            [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
     ("OrgService/ListRoles",                [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
     ("OrgService/UpdateResource",           [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
     ("OrgService/UpdateRole",               [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
+    ("OrgService/ListMembers",              [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
+    ("OrgService/RemoveMember",             [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
+    ("OrgService/ListEvents",               [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
     ("TokenService/CancelRotation",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
     ("TokenService/CreateToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
     ("TokenService/ExchangeToken",          [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
@@ -67,6 +75,13 @@ const MATRIX: &[(&str, [&str; 9])] = &[
     ("TokenService/RevokeToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
     ("TokenService/RotateToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
 ];
+
+/// What an owner of the org gets from the RPC, by its name without the package.
+pub fn for_owner(short: &str) -> &'static str {
+    let (_, row) =
+        MATRIX.iter().find(|(rpc, _)| *rpc == short).unwrap_or_else(|| panic!("{short} has no row"));
+    row[KINDS.iter().position(|kind| *kind == "owner").unwrap()]
+}
 
 /// What the requests are about.
 pub struct Things<'a> {
@@ -117,6 +132,14 @@ impl Things<'_> {
             "AccountService/GetCaller" => pb::GetCallerRequest {}.encode_to_vec(),
             "AccountService/GrantAccess" => {
                 let grants = vec![grant("auditor", "*")];
+                // What is held already would change nothing; that it is not is no matter.
+                let taken = pb::RevokeAccessRequest {
+                    org_id: org_id.clone(),
+                    account_id: account_id.clone(),
+                    grants,
+                };
+                let _ = self.server.operator.accounts().revoke_access(taken.clone()).await;
+                let grants = taken.grants;
                 pb::GrantAccessRequest { org_id, account_id, grants }.encode_to_vec()
             }
             "AccountService/ListAccounts" => {
@@ -203,6 +226,39 @@ impl Things<'_> {
                 let role = Some(pb::Role { id, permissions, ..Default::default() });
                 pb::UpdateRoleRequest { org_id, role, update_mask: None }.encode_to_vec()
             }
+            "OrgService/UpdateOrg" => {
+                let org = pb::Org { id: org_id, display_name: unique.into(), ..Default::default() };
+                pb::UpdateOrgRequest { org: Some(org), update_mask: None }.encode_to_vec()
+            }
+            // An org of its own each: what is stopped answers nobody any more.
+            "OrgService/SuspendOrg" => {
+                let org_id = self.server.org().await.id;
+                pb::SuspendOrgRequest { org_id, reason: "unpaid".into() }.encode_to_vec()
+            }
+            "OrgService/ResumeOrg" => {
+                let org_id = self.server.org().await.id;
+                let suspend = pb::SuspendOrgRequest { org_id: org_id.clone(), ..Default::default() };
+                self.server.operator.orgs().suspend_org(suspend).await.unwrap();
+                pb::ResumeOrgRequest { org_id, reason: "paid".into() }.encode_to_vec()
+            }
+            "OrgService/DeleteOrg" => {
+                let org_id = self.server.org().await.id;
+                pb::DeleteOrgRequest { org_id, reason: "left".into() }.encode_to_vec()
+            }
+            "OrgService/UndeleteOrg" => {
+                let org_id = self.server.org().await.id;
+                let delete = pb::DeleteOrgRequest { org_id: org_id.clone(), ..Default::default() };
+                self.server.operator.orgs().delete_org(delete).await.unwrap();
+                pb::UndeleteOrgRequest { org_id, reason: "came back".into() }.encode_to_vec()
+            }
+            "OrgService/ListMembers" => {
+                pb::ListMembersRequest { org_id, ..Default::default() }.encode_to_vec()
+            }
+            "OrgService/RemoveMember" => {
+                let account_id = self.server.guest(&org_id, &[("x.y", "*")]).await.id;
+                pb::RemoveMemberRequest { org_id, account_id }.encode_to_vec()
+            }
+            "OrgService/ListEvents" => pb::ListEventsRequest { org_id, ..Default::default() }.encode_to_vec(),
             "TokenService/CreateToken" => token_for(&org_id, &account_id).encode_to_vec(),
             "TokenService/ExchangeToken" => {
                 pb::ExchangeTokenRequest { subject_token: self.target_token.clone(), ..Default::default() }

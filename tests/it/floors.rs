@@ -130,3 +130,42 @@ fn messages_of_the_protocol_stay_in_the_transport() {
         assert!(!text.contains("pb::") || inside.ends_with("jobs.rs"), "{} sees pb", inside.display());
     }
 }
+
+/// The rooms whose files the map names one by one; of other folders it names the folder.
+const NAMED_ONE_BY_ONE: &[&str] = &["", "grpc", "keys", "domain"];
+
+#[test]
+fn the_map_shows_the_files_that_are_there() {
+    let text = include_str!("../../docs/architecture.md");
+    let map = text.split("```").nth(1).unwrap();
+    let words: Vec<&str> = map
+        .split(|c: char| !c.is_alphanumeric() && !"_./".contains(c))
+        .filter(|word| !word.is_empty())
+        .collect();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    let mut wrong = Vec::new();
+    for path in &files {
+        let inside = path.strip_prefix(&root).unwrap();
+        let folder = inside.parent().unwrap().to_str().unwrap();
+        let (name, stem) = (inside.file_name().unwrap().to_str().unwrap(), inside.file_stem().unwrap());
+        let shown = if name == "mod.rs" || name == "lib.rs" {
+            true
+        } else if NAMED_ONE_BY_ONE.contains(&folder) {
+            words.contains(&name) || (folder == "domain" && words.contains(&stem.to_str().unwrap()))
+        } else {
+            let room = Path::new(folder).iter().next_back().unwrap().to_str().unwrap();
+            words.contains(&format!("{room}/").as_str()) || words.contains(&room)
+        };
+        if !shown {
+            wrong.push(format!("src/{} is not on the map", inside.display()));
+        }
+    }
+    for word in words.iter().filter(|word| word.ends_with(".rs")) {
+        if !files.iter().any(|path| path.ends_with(word)) {
+            wrong.push(format!("{word} is on the map and not in src"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -25,11 +25,35 @@ pub async fn keep_one(
     held: &[HeldGrant],
     becomes: Option<AccountState>,
 ) -> Result<()> {
+    keep_another(tx, org_id, (account.id(), account.state()?), held, becomes).await
+}
+
+/// The same for a guest who leaves. Whether that one is active is known at its home alone:
+/// the org keeps an active owner of its own whatever it is.
+///
+/// # Errors
+/// `LAST_OWNER`.
+pub async fn keep_one_without_guest(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    guest: AccountId,
+    held: &[HeldGrant],
+) -> Result<()> {
+    keep_another(tx, org_id, (guest, AccountState::Active), held, None).await
+}
+
+async fn keep_another(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    (account_id, was): (AccountId, AccountState),
+    held: &[HeldGrant],
+    becomes: Option<AccountState>,
+) -> Result<()> {
     if !is_owner(org_id, held) {
         return Ok(());
     }
-    let others = db::grants::find_other_owners(tx, org_id, owning_right(org_id), account.id()).await?;
-    Ok(others.suffice(account.state()?, becomes)?)
+    let others = db::grants::find_other_owners(tx, org_id, owning_right(org_id), account_id).await?;
+    Ok(others.suffice(was, becomes)?)
 }
 
 /// Refuses what would end live tokens by surprise: they are to be reassigned or revoked

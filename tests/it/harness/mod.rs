@@ -12,6 +12,7 @@ use std::time::Duration;
 use countersign::bootstrap;
 use countersign::clock::Clock;
 use countersign::config::{LimitArgs, SigningAlgorithm};
+use countersign::domain::ids::{AccountId, OrgId};
 use countersign::grpc::pb;
 use countersign::keys::seal::MasterKeys;
 use countersign::server;
@@ -32,7 +33,8 @@ use tonic_types::StatusExt as _;
 
 pub use database::Database;
 pub use proxy::Proxy;
-pub use raw::call_raw;
+pub use raw::{call_named, call_raw};
+pub use secrets::{hides_secrets, watch};
 
 /// What a server of the tests accepts.
 pub const LIMITS: LimitArgs = LimitArgs {
@@ -187,10 +189,16 @@ impl TestServer {
     /// A fresh token of the org's owner, who may be older than its first one: made by an
     /// operator whose token is fresh too.
     pub async fn managing_token_of(&self, org: &Org) -> String {
+        let request = pb::CreateTokenRequest { may_manage_tokens: true, ..token_for(&org.id, &org.owner_id) };
+        let operator = self.fresh_operator().await;
+        operator.tokens().create_token(request).await.unwrap().into_inner().secret
+    }
+
+    /// The operator with a token of today.
+    pub async fn fresh_operator(&self) -> Client {
         let operator = bootstrap::find_operator(&self.state).await.unwrap().unwrap();
         let text = bootstrap::reissue(&self.state, operator, "later", bootstrap::TOKEN_LIFE).await.unwrap();
-        let request = pb::CreateTokenRequest { may_manage_tokens: true, ..token_for(&org.id, &org.owner_id) };
-        self.client(text.expose()).tokens().create_token(request).await.unwrap().into_inner().secret
+        self.client(text.expose())
     }
 
     /// A service account with these grants, made by the operator, and a managing token.
@@ -205,6 +213,48 @@ impl TestServer {
         let account = account.into_inner().account.unwrap();
         let token = self.managing_token(org_id, &account.id).await;
         (account, self.client(token))
+    }
+
+    /// A person of another org who is a member of this one, with these permissions. Guests
+    /// come by invitation, which there is no RPC for yet.
+    pub async fn guest(&self, org_id: &str, permissions: &[(&str, &str)]) -> pb::Account {
+        let home = self.org().await;
+        let (account, _) = self.account(&home.id, "guest", &[]).await;
+        let guest = AccountId::parse(&account.id).unwrap().uuid();
+        let [org, home] = [org_id, &home.id].map(|id| OrgId::parse(id).unwrap().uuid());
+        let db = &self.state.db;
+        sqlx::query("update accounts set kind = 'USER', name = null, name_key = null where account_id = $1")
+            .bind(guest)
+            .execute(db)
+            .await
+            .unwrap();
+        sqlx::query(
+            "with member as (
+                 insert into memberships (org_id, account_id, home_org_id, title, version, create_time)
+                 values ($1, $2, $3, 'A Guest', 1, now())
+             )
+             insert into account_orgs (account_id, org_id) values ($2, $1)",
+        )
+        .bind(org)
+        .bind(guest)
+        .bind(home)
+        .execute(db)
+        .await
+        .unwrap();
+        for (right, path) in permissions {
+            sqlx::query(
+                "insert into grants (org_id, grant_id, account_id, right_id, resource, create_time)
+                 values ($1, gen_random_uuid(), $2, $3, nullif($4, '*'), now())",
+            )
+            .bind(org)
+            .bind(guest)
+            .bind(*right)
+            .bind(*path)
+            .execute(db)
+            .await
+            .unwrap();
+        }
+        account
     }
 
     /// Creates nodes of the org's catalogue.

@@ -10,10 +10,21 @@ use super::{Bearer, Client};
 
 /// Calls an RPC by its path; the message and the answer are encoded.
 pub async fn call_raw(client: &Client, path: &str, message: Vec<u8>) -> Result<Vec<u8>, Status> {
+    call(client, path, Request::new(Bytes::from(message))).await
+}
+
+/// The same under a request id of one's own.
+pub async fn call_named(client: &Client, path: &str, message: &[u8], id: &str) -> Result<Vec<u8>, Status> {
+    let mut request = Request::new(Bytes::copy_from_slice(message));
+    request.metadata_mut().insert("x-request-id", id.parse().unwrap());
+    call(client, path, request).await
+}
+
+async fn call(client: &Client, path: &str, request: Request<Bytes>) -> Result<Vec<u8>, Status> {
     let service = InterceptedService::new(client.channel.clone(), Bearer(client.bearer.clone()));
     let mut grpc = Grpc::new(service);
     grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
-    let answer = grpc.unary(Request::new(Bytes::from(message)), path.parse().unwrap(), Raw).await?;
+    let answer = grpc.unary(request, path.parse().unwrap(), Raw).await?;
     Ok(answer.into_inner().to_vec())
 }
 

@@ -1,0 +1,63 @@
+//! `ListEvents`: the org's audit log.
+
+use crate::db;
+use crate::db::event_log::{Filter, Place};
+use crate::domain::ids::AccountId;
+use crate::domain::names;
+use crate::domain::permissions::Permission;
+use crate::domain::resources::Node;
+use crate::error::{Result, Violations};
+use crate::grpc::auth::Call;
+use crate::grpc::paging::Paging;
+use crate::grpc::{convert, pb};
+use crate::state::State;
+
+pub async fn list(
+    state: &State,
+    call: &Call,
+    request: pb::ListEventsRequest,
+) -> Result<pb::ListEventsResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    acting.require(&Permission::EVENTS_READ, &Node::Org)?;
+    let filter = filter(&request)?;
+
+    let same = pb::ListEventsRequest {
+        org_id: String::new(),
+        page_size: 0,
+        page_token: String::new(),
+        ..request.clone()
+    };
+    let paging = Paging::read(state, &acting, "ListEvents", &same, (request.page_size, &request.page_token))?;
+    let mut db = state.db.acquire().await?;
+    let after = paging.after(str::parse::<Place>);
+    let page = db::event_log::page(&mut db, acting.org_id, &filter, after, paging.size).await?;
+    Ok(pb::ListEventsResponse {
+        next_page_token: paging.next(state, &page),
+        total_size: page.total,
+        events: page.rows.into_iter().map(|event| convert::event(acting.org_id, event)).collect(),
+    })
+}
+
+fn filter(request: &pb::ListEventsRequest) -> Result<Filter> {
+    let mut violations = Violations::default();
+    let time = |time: &Option<prost_types::Timestamp>| time.as_ref().map(convert::time).transpose();
+    let actor_id = violations.check("actor_id", convert::optional(&request.actor_id, AccountId::parse));
+    let resource_id =
+        violations.check("resource_id", convert::optional(&request.resource_id, names::resource_id));
+    let kind = violations.check("type", convert::optional(&request.r#type, names::event_type));
+    let start = violations.check("start_time", time(&request.start_time)).flatten();
+    let end = violations.check("end_time", time(&request.end_time)).flatten();
+    if let (Some(start), Some(end)) = (start, end)
+        && start >= end
+    {
+        violations.add("end_time", "must be after start_time");
+    }
+    violations.finish()?;
+    Ok(Filter {
+        actor_id: actor_id.flatten(),
+        resource_id: resource_id.flatten(),
+        kind: kind.flatten(),
+        start,
+        end,
+    })
+}

@@ -1,0 +1,99 @@
+//! `SuspendOrg`, `ResumeOrg`, `DeleteOrg` and `UndeleteOrg`: an operator stops everything
+//! in an org, and lets it go on.
+
+use time::OffsetDateTime;
+
+use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::{self, retrying};
+use crate::domain::ids::{OrgId, SYSTEM_ORG};
+use crate::domain::names::Description;
+use crate::domain::orgs::Step;
+use crate::domain::permissions::Permission;
+use crate::error::{Result, Violations};
+use crate::grpc::auth::Call;
+use crate::grpc::{convert, pb};
+use crate::state::State;
+use crate::transaction::Transaction;
+
+pub async fn suspend(
+    state: &State,
+    call: &Call,
+    request: pb::SuspendOrgRequest,
+) -> Result<pb::SuspendOrgResponse> {
+    let org = take(state, call, Step::Suspend, (&request.org_id, &request.reason)).await?;
+    Ok(pb::SuspendOrgResponse { org: Some(org) })
+}
+
+pub async fn resume(
+    state: &State,
+    call: &Call,
+    request: pb::ResumeOrgRequest,
+) -> Result<pb::ResumeOrgResponse> {
+    let org = take(state, call, Step::Resume, (&request.org_id, &request.reason)).await?;
+    Ok(pb::ResumeOrgResponse { org: Some(org) })
+}
+
+pub async fn delete(
+    state: &State,
+    call: &Call,
+    request: pb::DeleteOrgRequest,
+) -> Result<pb::DeleteOrgResponse> {
+    let org = take(state, call, Step::Delete, (&request.org_id, &request.reason)).await?;
+    Ok(pb::DeleteOrgResponse { org: Some(org) })
+}
+
+pub async fn undelete(
+    state: &State,
+    call: &Call,
+    request: pb::UndeleteOrgRequest,
+) -> Result<pb::UndeleteOrgResponse> {
+    let org = take(state, call, Step::Undelete, (&request.org_id, &request.reason)).await?;
+    Ok(pb::UndeleteOrgResponse { org: Some(org) })
+}
+
+/// Takes the step, if it changes anything.
+async fn take(state: &State, call: &Call, step: Step, (org_id, reason): (&str, &str)) -> Result<pb::Org> {
+    let caller = call.caller()?;
+    caller.require_platform(&Permission::PLATFORM_ORGS)?;
+    let mut violations = Violations::default();
+    let org_id = violations.check("org_id", target(org_id));
+    let reason = violations.check("reason", convert::optional(reason, Description::parse));
+    let (Some(org_id), Some(reason)) = (org_id, reason) else { return Err(violations.error()) };
+
+    let now = state.clock.now();
+    retrying(|| async {
+        let mut tx = Transaction::begin(state).await?;
+        let before = db::orgs::lock(&mut tx, org_id).await?;
+        let life = before.life().after(step, now);
+        if life == before.life() {
+            return Ok(convert::org(&before));
+        }
+        let org = db::orgs::set_life(&mut tx, org_id, life, step.stops(), now).await?;
+        let text = |time: Option<OffsetDateTime>| time.map(|time| time.to_string());
+        let fields = [
+            FieldChange::between("suspend_time", text(before.suspend_time), text(org.suspend_time)),
+            FieldChange::between("delete_time", text(before.delete_time), text(org.delete_time)),
+            reason.as_ref().map(|reason| FieldChange::set("reason", reason)),
+        ];
+        let change = Change {
+            event_id: state.clock.new_id(),
+            org_id,
+            kind: step.event(),
+            resource_ids: vec![org_id.to_string()],
+            fields: fields.into_iter().flatten().collect(),
+            subjects: vec![org_id.to_string()],
+        };
+        tx.record(&Actor::from(caller), &[change], now).await?;
+        tx.commit().await?;
+        Ok(convert::org(&org))
+    })
+    .await
+}
+
+/// The org to stop, or to let go on. Without the system org nobody could undo anything.
+fn target(text: &str) -> Result<OrgId, String> {
+    match OrgId::parse(text) {
+        Ok(SYSTEM_ORG) => Err("must not be the system org, which is never suspended or deleted".to_owned()),
+        other => other.map_err(|wrong| wrong.to_string()),
+    }
+}

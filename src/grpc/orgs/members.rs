@@ -1,0 +1,81 @@
+//! `ListMembers` and `RemoveMember`: who may act in the org.
+
+use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::grants::Grant;
+use crate::db::{self, retrying};
+use crate::domain::ids::{AccountId, OrgId};
+use crate::domain::permissions::Permission;
+use crate::domain::resources::Node;
+use crate::error::{Error, Reason, Result};
+use crate::grpc::accounts::access::{described, subjects, touched};
+use crate::grpc::accounts::owners;
+use crate::grpc::auth::Call;
+use crate::grpc::paging::Paging;
+use crate::grpc::{convert, pb};
+use crate::state::State;
+use crate::transaction::Transaction;
+
+pub async fn list(
+    state: &State,
+    call: &Call,
+    request: pb::ListMembersRequest,
+) -> Result<pb::ListMembersResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    acting.require(&Permission::ACCOUNTS_READ, &Node::Org)?;
+    let filter = pb::ListMembersRequest::default();
+    let paging =
+        Paging::read(state, &acting, "ListMembers", &filter, (request.page_size, &request.page_token))?;
+    let mut db = state.db.acquire().await?;
+    let after = paging.after(AccountId::parse);
+    let page = db::memberships::page(&mut db, acting.org_id, after, paging.size).await?;
+    Ok(pb::ListMembersResponse {
+        members: page.rows.iter().map(convert::member).collect::<Result<_>>()?,
+        next_page_token: paging.next(state, &page),
+        total_size: page.total,
+    })
+}
+
+pub async fn remove(
+    state: &State,
+    call: &Call,
+    request: pb::RemoveMemberRequest,
+) -> Result<pb::RemoveMemberResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    acting.require(&Permission::ACCOUNTS_WRITE, &Node::Org)?;
+    let account_id = AccountId::parse(&request.account_id);
+    let account_id = account_id.map_err(|wrong| Error::invalid("account_id", wrong.to_string()))?;
+
+    let now = state.clock.now();
+    retrying(|| async {
+        let mut tx = Transaction::begin(state).await?;
+        db::orgs::lock(&mut tx, acting.org_id).await?;
+        let member = db::memberships::find(&mut *tx, acting.org_id, account_id).await?;
+        let member = member.ok_or_else(|| Error::not_found("member", account_id))?;
+        let held = db::grants::find_held(&mut tx, acting.org_id, account_id).await?;
+        acting.may_stop(&held)?;
+        if member.home_org_id == acting.org_id.uuid() {
+            return Err(Reason::HomeOrg.into());
+        }
+        owners::refuse_live_tokens(&mut tx, acting.org_id, account_id, now).await?;
+        owners::keep_one_without_guest(&mut tx, acting.org_id, account_id, &held).await?;
+
+        let grants = db::grants::find_of(&mut *tx, acting.org_id, account_id).await?;
+        let ids: Vec<_> = grants.iter().map(Grant::id).collect();
+        db::grants::delete(&mut tx, acting.org_id, &ids).await?;
+        db::memberships::remove(&mut tx, acting.org_id, account_id, now).await?;
+        let left = FieldChange::cleared("home_org_id", OrgId::from(member.home_org_id));
+        let lost = grants.iter().map(|grant| FieldChange::cleared("grants", described(grant)));
+        let change = Change {
+            event_id: state.clock.new_id(),
+            org_id: acting.org_id,
+            kind: "member.removed",
+            resource_ids: touched(account_id, &grants),
+            fields: std::iter::once(left).chain(lost).collect(),
+            subjects: subjects(acting.org_id, account_id, &grants),
+        };
+        tx.record(&Actor::from(&acting), &[change], now).await?;
+        tx.commit().await?;
+        Ok(pb::RemoveMemberResponse {})
+    })
+    .await
+}

@@ -1,0 +1,71 @@
+//! `UpdateOrg`: the org's display name.
+
+use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::{self, retrying};
+use crate::domain::ids::OrgId;
+use crate::domain::names::DisplayName;
+use crate::domain::permissions::Permission;
+use crate::domain::resources::Node;
+use crate::error::{Error, Result, Violations};
+use crate::grpc::auth::Call;
+use crate::grpc::update::{Mask, check_etag};
+use crate::grpc::{convert, pb};
+use crate::state::State;
+use crate::transaction::Transaction;
+
+pub async fn org(state: &State, call: &Call, request: pb::UpdateOrgRequest) -> Result<pb::UpdateOrgResponse> {
+    let new = request.org.unwrap_or_default();
+    if let Err(wrong) = convert::optional(&new.id, OrgId::parse) {
+        return Err(Error::invalid("org.id", wrong.to_string()));
+    }
+    let acting = call.acting_in(state, &new.id).await?;
+    acting.require(&Permission::ORGS_WRITE, &Node::Org)?;
+
+    let mut violations = Violations::default();
+    let masked = request.update_mask.as_ref().is_some_and(|mask| !mask.paths.is_empty());
+    if !masked && !new.slug.is_empty() {
+        // An org that was read may be sent back whole.
+        let stored = db::orgs::find(&state.db, acting.org_id).await?;
+        if stored.is_none_or(|stored| stored.slug != new.slug) {
+            violations.add("org.slug", "never changes");
+        }
+    }
+    let mask = Mask::read(&mut violations, request.update_mask.as_ref(), &["display_name"], |_| {
+        !new.display_name.is_empty()
+    });
+    let display_name = if mask.has("display_name") {
+        violations.check("org.display_name", DisplayName::parse(&new.display_name))
+    } else {
+        None
+    };
+    violations.finish()?;
+    let Some(display_name) = display_name else {
+        return Err(Error::internal("a mask was accepted that names nothing"));
+    };
+
+    let now = state.clock.now();
+    retrying(|| async {
+        let mut tx = Transaction::begin(state).await?;
+        let before = db::orgs::lock(&mut tx, acting.org_id).await?;
+        check_etag(&new.etag, before.revision)?;
+        let names = [&before.display_name, display_name.as_str()].map(|name| Some(name.to_owned()));
+        let [old, new] = names;
+        let Some(renamed) = FieldChange::between("display_name", old, new) else {
+            return Ok(pb::UpdateOrgResponse { org: Some(convert::org(&before)) });
+        };
+        let org = db::orgs::rename(&mut tx, acting.org_id, &display_name, now).await?;
+        let change = Change {
+            event_id: state.clock.new_id(),
+            org_id: acting.org_id,
+            kind: "org.updated",
+            resource_ids: vec![acting.org_id.to_string()],
+            fields: vec![renamed],
+            // No cache holds an org's name.
+            subjects: Vec::new(),
+        };
+        tx.record(&Actor::from(&acting), &[change], now).await?;
+        tx.commit().await?;
+        Ok(pb::UpdateOrgResponse { org: Some(convert::org(&org)) })
+    })
+    .await
+}
