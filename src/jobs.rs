@@ -10,7 +10,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::db::sweep;
+use crate::db::{self, sweep};
+use crate::error::Result;
 use crate::feed;
 use crate::grpc::SERVICES;
 use crate::state::State;
@@ -23,6 +24,9 @@ const HEALTH: Duration = Duration::from_millis(100);
 const KEYS: Duration = Duration::from_secs(30);
 /// How often what has served its time is swept.
 const SWEEP: Duration = Duration::from_secs(600);
+
+/// How many accounts are made searchable in one statement.
+const FILLED_AT_ONCE: i64 = 500;
 
 /// Starts all jobs; `wake` says whether the feed's follower listens. They end when the set is dropped.
 pub fn start(state: &Arc<State>, wake: bool, health: HealthReporter) -> JoinSet<()> {
@@ -78,6 +82,19 @@ async fn reload_keys(state: Arc<State>) {
     }
 }
 
+/// Writes what accounts are found by where an older binary did not. Returns how many
+/// there were.
+pub async fn fill_searchable(state: &State) -> Result<u64> {
+    let mut filled = 0;
+    loop {
+        let mut db = state.db.acquire().await?;
+        match db::accounts::fill_searchable(&mut db, FILLED_AT_ONCE).await? {
+            0 => return Ok(filled),
+            some => filled += some,
+        }
+    }
+}
+
 async fn sweep_rows(state: Arc<State>) {
     let mut tick = every(SWEEP);
     loop {
@@ -86,6 +103,13 @@ async fn sweep_rows(state: Arc<State>) {
             Ok(0) => {}
             Ok(rows) => tracing::info!(rows, "swept rows that have served their time"),
             Err(error) => tracing::warn!(?error, "sweeping failed; it is tried again later"),
+        }
+        match fill_searchable(&state).await {
+            Ok(0) => {}
+            Ok(accounts) => tracing::info!(accounts, "wrote what accounts from before are found by"),
+            Err(error) => {
+                tracing::warn!(?error, "writing what accounts are found by failed; it is tried again")
+            }
         }
         match purge(&state).await {
             Ok(0) => {}

@@ -2,6 +2,7 @@
 
 mod guests;
 mod life;
+mod list;
 mod update;
 
 use serde_json::{Map, Value};
@@ -15,12 +16,13 @@ use crate::domain::accounts::{AccountState, Attributes, Details, Link, Settings}
 use crate::domain::ids::{AccountId, OrgId};
 use crate::domain::life::Life;
 use crate::domain::names::{AccountName, Description, Email, LinkKind, LinkSlug, Profile};
-use crate::domain::pages::{COUNTED, Page};
 use crate::domain::principal::AccountKind;
+use crate::domain::search::Searchable;
 use crate::error::{Error, Reason, Result};
 
 pub use guests::{find_guest_orgs, leave};
 pub use life::{find_deleted_by, purge, set_life};
+pub use list::{Filter, fill_searchable, page};
 pub use update::update;
 
 /// An account, as it is stored.
@@ -135,6 +137,8 @@ macro_rules! select_accounts {
     };
 }
 
+use select_accounts;
+
 /// An account to be made.
 pub struct NewAccount<'a> {
     pub account_id: AccountId,
@@ -174,32 +178,6 @@ pub async fn find_by_name(
     Ok(query.fetch_optional(db).await?)
 }
 
-/// A page of the org's accounts, oldest first.
-pub async fn page(
-    db: &mut PgConnection,
-    org_id: OrgId,
-    after: Option<AccountId>,
-    size: i64,
-) -> Result<Page<Account>> {
-    let rows = select_accounts!(
-        "where org_id = $1 and delete_time is null and ($2::uuid is null or account_id > $2)
-         order by account_id limit $3",
-        org_id.uuid(),
-        after.map(AccountId::uuid),
-        size + 1
-    );
-    let rows = rows.fetch_all(&mut *db).await?;
-    let counted = sqlx::query_scalar!(
-        r#"select count(*) as "n!" from (
-               select 1 from accounts where org_id = $1 and delete_time is null limit $2
-           ) few"#,
-        org_id.uuid(),
-        COUNTED + 1
-    );
-    let counted = counted.fetch_one(db).await?;
-    Ok(Page::of(rows, size, counted, |account| account.id().to_string()))
-}
-
 /// Locks the account until the transaction ends, so that what hangs on it can be
 /// counted, and it is not deleted meanwhile. None when there is no such account.
 pub async fn lock(tx: &mut PgConnection, org_id: OrgId, account_id: AccountId) -> Result<Option<Account>> {
@@ -237,11 +215,12 @@ pub async fn insert(tx: &mut PgConnection, new: &NewAccount<'_>, now: OffsetDate
         free_name(&mut *tx, new.org_id, name).await?;
     }
     take_username(&mut *tx, new.org_id, new.account_id, new.details).await?;
+    let found_by = Searchable::of_details(new.org_id, new.details);
     let query = sqlx::query!(
         "insert into accounts (org_id, account_id, kind, name, name_key, username, display_name, given_name,
                 family_name, phone_number, locale, zoneinfo, contact_email, description, email_notifications,
-                attributes, revision, deactivate_time, create_time, update_time)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, 1, $17, $18, $18)",
+                attributes, search_text, search_pieces, revision, deactivate_time, create_time, update_time)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, 1, $19, $20, $20)",
         org_id,
         account_id,
         new.details.kind().name(),
@@ -258,6 +237,8 @@ pub async fn insert(tx: &mut PgConnection, new: &NewAccount<'_>, now: OffsetDate
         description.as_ref().map(Description::as_str),
         settings.email_notifications,
         kept(&settings.attributes) as _,
+        found_by.text,
+        &found_by.pieces,
         new.deactivated.then_some(now),
         now
     );

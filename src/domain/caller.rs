@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use time::OffsetDateTime;
 
+use super::cloning::{Divided, divide};
 use super::exchange::ShownAt;
 use super::ids::{AccountId, OrgId, SYSTEM_ORG, TokenId};
 use super::names::Audience;
@@ -219,6 +220,16 @@ impl Acting<'_> {
     /// Refuses to widen a role by more than the caller holds on the whole org.
     pub fn may_redefine(&self, before: &CustomRole, after: &CustomRole) -> Result<()> {
         may_redefine(&self.rights, before, after)
+    }
+
+    /// Divides the grants of an account to be cloned: what the clone gets, what the caller
+    /// may not pass on, and what the caller leaves out.
+    pub fn divide<T>(
+        &self,
+        grants: Vec<(T, HeldGrant)>,
+        is_excluded: impl Fn(&T) -> bool,
+    ) -> Divided<(T, HeldGrant)> {
+        divide(&self.rights, grants, is_excluded)
     }
 
     /// Refuses a target that can do more than the caller.

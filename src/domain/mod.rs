@@ -3,6 +3,7 @@
 pub mod access_token;
 pub mod accounts;
 pub mod caller;
+pub mod cloning;
 #[cfg(test)]
 mod delegation;
 pub mod exchange;
@@ -20,5 +21,6 @@ pub mod resources;
 pub mod rights;
 pub mod roles;
 pub mod rotation;
+pub mod search;
 pub mod token_text;
 pub mod web_origin;

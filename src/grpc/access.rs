@@ -21,6 +21,7 @@ pub fn access(path: &str) -> Option<Access> {
     Some(match path {
         "/countersign.v1.AccountService/CreateServiceAccount" => Requires(&Permission::ACCOUNTS_WRITE),
         "/countersign.v1.AccountService/CreateUser" => Requires(&Permission::ACCOUNTS_WRITE),
+        "/countersign.v1.AccountService/CloneAccount" => Requires(&Permission::ACCOUNTS_WRITE),
         "/countersign.v1.AccountService/GetAccount" => Authenticated,
         "/countersign.v1.AccountService/ListAccounts" => Requires(&Permission::ACCOUNTS_READ),
         "/countersign.v1.AccountService/ActivateAccount" => Requires(&Permission::ACCOUNTS_WRITE),

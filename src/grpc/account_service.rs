@@ -1,6 +1,6 @@
 //! `AccountService`: where to find each RPC.
 
-use super::accounts::{access, caller, convert, create, get, grantable, life, links, update};
+use super::accounts::{access, caller, clone, convert, create, get, grantable, life, links, update};
 use super::service;
 
 service! {
@@ -8,6 +8,7 @@ service! {
     Accounts: super::pb::account_service_server::AccountService {
         create_service_account(CreateServiceAccountRequest) -> CreateServiceAccountResponse = create::service_account;
         create_user(CreateUserRequest) -> CreateUserResponse = create::user;
+        clone_account(CloneAccountRequest) -> CloneAccountResponse = clone::account;
         get_account(GetAccountRequest) -> GetAccountResponse = get::account;
         list_accounts(ListAccountsRequest) -> ListAccountsResponse = get::accounts;
         update_account(UpdateAccountRequest) -> UpdateAccountResponse = update::account;

@@ -163,6 +163,23 @@ pub fn account_kind(kind: AccountKind) -> pb::AccountKind {
     }
 }
 
+/// A kind to list; unspecified is any.
+pub fn kind(kind: i32) -> Result<Option<AccountKind>, &'static str> {
+    if kind == pb::AccountKind::Unspecified as i32 { Ok(None) } else { parse_account_kind(kind).map(Some) }
+}
+
+/// A state to list; unspecified is any but deleted.
+pub fn state(state: i32) -> Result<Option<AccountState>, &'static str> {
+    match pb::AccountState::try_from(state) {
+        Ok(pb::AccountState::Unspecified) => Ok(None),
+        Ok(pb::AccountState::Invited) => Ok(Some(AccountState::Invited)),
+        Ok(pb::AccountState::Active) => Ok(Some(AccountState::Active)),
+        Ok(pb::AccountState::Deactivated) => Ok(Some(AccountState::Deactivated)),
+        Ok(pb::AccountState::Deleted) => Ok(Some(AccountState::Deleted)),
+        Err(_) => Err("must be an AccountState"),
+    }
+}
+
 /// Where an account is in its life.
 fn account_state(state: AccountState) -> pb::AccountState {
     match state {

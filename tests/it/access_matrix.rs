@@ -29,6 +29,7 @@ const MATRIX: &[(&str, [&str; 9])] = &[
     // RPC                                  none  garbage foreign member auditor manager owner operator narrow
     ("AccountService/ActivateAccount",      [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
     ("AccountService/ConvertAccount",       [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY]),
+    ("AccountService/CloneAccount",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
     ("AccountService/CreateServiceAccount", [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
     ("AccountService/CreateUser",           [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
     ("AccountService/DeactivateAccount",    [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
@@ -112,6 +113,13 @@ impl Things<'_> {
                 }
                 .encode_to_vec()
             }
+            "AccountService/CloneAccount" => pb::CloneAccountRequest {
+                org_id,
+                account_id,
+                name: format!("clone-{unique}"),
+                ..Default::default()
+            }
+            .encode_to_vec(),
             "AccountService/CreateServiceAccount" => {
                 pb::CreateServiceAccountRequest { org_id, name: unique.into(), ..Default::default() }
                     .encode_to_vec()

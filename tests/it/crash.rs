@@ -103,7 +103,12 @@ impl Connection {
         let mut names = Vec::new();
         let mut page_token = String::new();
         loop {
-            let request = pb::ListAccountsRequest { org_id: self.org_id.clone(), page_size: 200, page_token };
+            let request = pb::ListAccountsRequest {
+                org_id: self.org_id.clone(),
+                page_size: 200,
+                page_token,
+                ..Default::default()
+            };
             let page = self.operator.accounts().list_accounts(request).await.unwrap().into_inner();
             names.extend(page.accounts.into_iter().map(|account| account.name));
             page_token = page.next_page_token;

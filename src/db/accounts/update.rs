@@ -8,6 +8,7 @@ use crate::db::{account_links, one_row};
 use crate::domain::accounts::Details;
 use crate::domain::ids::{AccountId, OrgId};
 use crate::domain::names::{AccountName, Description, Email};
+use crate::domain::search::Searchable;
 use crate::error::{Error, Result};
 
 /// Gives an account other details, and with them its kind: without a name it is a user.
@@ -50,11 +51,12 @@ async fn write(
     now: OffsetDateTime,
 ) -> Result<()> {
     let Details { name, username, profile, contact_email, description, settings } = details;
+    let found_by = Searchable::of_details(org_id, details);
     let query = sqlx::query!(
         "update accounts set kind = $3, name = $4, name_key = $5, username = $6, display_name = $7, given_name = $8,
                 family_name = $9, phone_number = $10, locale = $11, zoneinfo = $12, contact_email = $13,
-                description = $14, email_notifications = $15, attributes = $16, revision = revision + 1,
-                update_time = $17
+                description = $14, email_notifications = $15, attributes = $16, search_text = $18,
+                search_pieces = $19, revision = revision + 1, update_time = $17
          where org_id = $1 and account_id = $2 and delete_time is null",
         org_id.uuid(),
         account_id.uuid(),
@@ -72,7 +74,9 @@ async fn write(
         description.as_ref().map(Description::as_str),
         settings.email_notifications,
         kept(&settings.attributes) as _,
-        now
+        now,
+        found_by.text,
+        &found_by.pieces
     );
     one_row(&query.execute(tx).await.map_err(name_taken)?, "changing an account")
 }

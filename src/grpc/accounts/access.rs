@@ -72,8 +72,8 @@ pub async fn grant(
     .await
 }
 
-/// A grant to be taken away, as the request names it.
-enum Named {
+/// A grant of an account, as a request names it.
+pub enum Named {
     Id(GrantId),
     Pair(Right, Node),
 }
@@ -86,7 +86,10 @@ pub async fn revoke(
     let acting = call.acting_in(state, &request.org_id).await?;
     let mut violations = Violations::default();
     let account_id = violations.check("account_id", AccountId::parse(&request.account_id));
-    let named = named(&mut violations, &request.grants);
+    let named = named(&mut violations, "grants", &request.grants);
+    if request.grants.is_empty() {
+        violations.add("grants", "is required");
+    }
     let pairs =
         named.iter().filter_map(|name| if let Named::Pair(_, node) = name { Some(node) } else { None });
     let by_id = named.iter().any(|name| matches!(name, Named::Id(_)));
@@ -228,34 +231,34 @@ pub async fn givable(
     Ok(opened)
 }
 
-fn named(violations: &mut Violations, messages: &[pb::Grant]) -> Vec<Named> {
-    match messages.len() {
-        0 => violations.add("grants", "is required"),
-        n if n > MAX_LIST => {
-            violations.add("grants", format!("holds {n} grants; at most {MAX_LIST} are allowed"))
-        }
-        _ => {
-            let each = messages.iter().enumerate();
-            return each.filter_map(|(i, message)| name(violations, i, message)).collect();
-        }
+/// Reads which grants a field names, by their ids or by what they are. At most 100.
+pub fn named(violations: &mut Violations, field: &str, messages: &[pb::Grant]) -> Vec<Named> {
+    if messages.len() > MAX_LIST {
+        let found = messages.len();
+        violations.add(field, format!("holds {found} grants; at most {MAX_LIST} are allowed"));
+        return Vec::new();
     }
-    Vec::new()
+    let each = messages.iter().enumerate();
+    each.filter_map(|(i, message)| name(violations, &format!("{field}[{i}]"), message)).collect()
 }
 
-fn name(violations: &mut Violations, i: usize, message: &pb::Grant) -> Option<Named> {
+fn name(violations: &mut Violations, field: &str, message: &pb::Grant) -> Option<Named> {
     if !message.grant_id.is_empty() {
-        return violations
-            .check(&format!("grants[{i}].grant_id"), GrantId::parse(&message.grant_id))
-            .map(Named::Id);
+        let id = GrantId::parse(&message.grant_id);
+        return violations.check(&format!("{field}.grant_id"), id).map(Named::Id);
     }
-    let right = violations.check(&format!("grants[{i}].right"), convert::right(message.right.as_ref()));
-    let node = violations.check(&format!("grants[{i}].resource"), Node::parse(&message.resource));
+    let right = violations.check(&format!("{field}.right"), convert::right(message.right.as_ref()));
+    let node = violations.check(&format!("{field}.resource"), Node::parse(&message.resource));
     Some(Named::Pair(right?, node?))
 }
 
 /// Which of the account's grants are named, and which are not. One that is named and
 /// not there refuses all.
-fn split(account_id: AccountId, mut grants: Vec<Grant>, named: &[Named]) -> Result<(Vec<Grant>, Vec<Grant>)> {
+pub fn split(
+    account_id: AccountId,
+    mut grants: Vec<Grant>,
+    named: &[Named],
+) -> Result<(Vec<Grant>, Vec<Grant>)> {
     let is = |grant: &Grant, name: &Named| match name {
         Named::Id(id) => grant.id() == *id,
         Named::Pair(right, node) => grant.is(right, node),

@@ -1,10 +1,12 @@
 //! `GetAccount` and `ListAccounts`.
 
 use crate::db;
-use crate::domain::ids::AccountId;
-use crate::domain::permissions::Permission;
+use crate::db::accounts::Filter;
+use crate::domain::ids::{AccountId, OrgId};
+use crate::domain::permissions::{Permission, Right};
 use crate::domain::resources::Node;
-use crate::error::{Error, Result};
+use crate::domain::search::Needle;
+use crate::error::{Error, Result, Violations};
 use crate::grpc::auth::Call;
 use crate::grpc::paging::Paging;
 use crate::grpc::{convert, pb};
@@ -33,15 +35,36 @@ pub async fn accounts(
 ) -> Result<pb::ListAccountsResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
     acting.require(&Permission::ACCOUNTS_READ, &Node::Org)?;
-    let filter = pb::ListAccountsRequest::default();
-    let paging =
-        Paging::read(state, &acting, "ListAccounts", &filter, (request.page_size, &request.page_token))?;
+    let filter = filter(acting.org_id, &request)?;
+    let (page_size, page_token) = (request.page_size, request.page_token.as_str());
+    let same = pb::ListAccountsRequest {
+        kind: request.kind,
+        state: request.state,
+        query: request.query.clone(),
+        role_id: request.role_id.clone(),
+        ..Default::default()
+    };
+    let paging = Paging::read(state, &acting, "ListAccounts", &same, (page_size, page_token))?;
     let mut db = state.db.acquire().await?;
-    let page =
-        db::accounts::page(&mut db, acting.org_id, paging.after(AccountId::parse), paging.size).await?;
+    let after = paging.after(AccountId::parse);
+    let page = db::accounts::page(&mut db, acting.org_id, &filter, after, paging.size).await?;
     Ok(pb::ListAccountsResponse {
         accounts: page.rows.iter().map(convert::account).collect::<Result<_>>()?,
         next_page_token: paging.next(state, &page),
         total_size: page.total,
     })
+}
+
+fn filter(org_id: OrgId, request: &pb::ListAccountsRequest) -> Result<Filter> {
+    let mut violations = Violations::default();
+    let filter = Filter {
+        kind: violations.check("kind", convert::kind(request.kind)).flatten(),
+        state: violations.check("state", convert::state(request.state)).flatten(),
+        role: violations.check("role_id", convert::optional(&request.role_id, Right::parse_role)).flatten(),
+        query: violations
+            .check("query", convert::optional(&request.query, |query| Needle::parse(org_id, query)))
+            .flatten(),
+    };
+    violations.finish()?;
+    Ok(filter)
 }

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod caller;
+pub mod clone;
 pub mod convert;
 pub mod create;
 pub mod details;

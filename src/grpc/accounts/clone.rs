@@ -1,0 +1,184 @@
+//! `CloneAccount`: an account like another one, as far as the caller may pass on what it holds.
+
+use super::access::{Named, described, named, split, subjects, touched};
+use super::details;
+use crate::db::accounts::{Account, NewAccount};
+use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::grants::Grant;
+use crate::db::{self, retrying};
+use crate::domain::accounts::Details;
+use crate::domain::caller::Acting;
+use crate::domain::cloning::{self, Divided};
+use crate::domain::ids::{AccountId, GrantId};
+use crate::domain::names::{AccountName, Profile};
+use crate::domain::permissions::Permission;
+use crate::domain::principal::AccountKind;
+use crate::domain::resources::Node;
+use crate::domain::rights::HeldGrant;
+use crate::error::{Error, Reason, Result, Violations};
+use crate::grpc::auth::Call;
+use crate::grpc::once::{self, Once};
+use crate::grpc::{convert, pb};
+use crate::state::State;
+use crate::transaction::Transaction;
+
+/// What is asked for, checked as far as that goes without the source.
+struct New {
+    source_id: AccountId,
+    name: String,
+    email: String,
+    profile: Profile,
+    deactivated: bool,
+    excluded: Vec<Named>,
+}
+
+impl New {
+    fn check(request: &pb::CloneAccountRequest) -> Result<Self> {
+        let mut violations = Violations::default();
+        let source_id = violations.check("account_id", AccountId::parse(&request.account_id));
+        match (request.name.as_str(), request.email.as_str()) {
+            ("", "") => violations.add("name", "is required: for a user, an email"),
+            ("", _) => {}
+            (name, email) => {
+                violations.check("name", AccountName::parse(name));
+                if !email.is_empty() {
+                    violations.add("email", "must be absent beside a name: an account has one of them");
+                }
+            }
+        }
+        let profile = convert::profile(&mut violations, request.profile.as_ref());
+        let excluded = named(&mut violations, "excluded_grants", &request.excluded_grants);
+        violations.check("request_id", once::parse(&request.request_id));
+        let Some(source_id) = source_id else {
+            return Err(violations.error());
+        };
+        violations.finish()?;
+        let (name, email) = (request.name.clone(), request.email.clone());
+        Ok(Self { source_id, name, email, profile, deactivated: request.deactivated, excluded })
+    }
+
+    /// The details of the clone of this source. `slug` is that of the org.
+    fn details(&self, state: &State, source: &Account, slug: &str) -> Result<Details> {
+        let mut violations = Violations::default();
+        let (name, username) = match (source.kind()?, self.name.as_str()) {
+            (AccountKind::ServiceAccount, "") => {
+                violations.add("name", "is required: the account is a service account");
+                violations.add("email", "is for users: the account is a service account");
+                (None, None)
+            }
+            (AccountKind::ServiceAccount, text) => {
+                let name = violations.check("name", AccountName::parse(text));
+                let username = name.as_ref().map(|name| details::default_username(state, name, slug));
+                (name, username.and_then(|username| violations.check("name", username)))
+            }
+            (AccountKind::User, "") => {
+                (None, violations.check("email", details::mailbox(state, &self.email)))
+            }
+            (AccountKind::User, _) => {
+                violations.add("name", "is for service accounts: the account is a user");
+                violations.add("email", "is required: the account is a user");
+                (None, None)
+            }
+        };
+        let Some(username) = username else {
+            return Err(violations.error());
+        };
+        let settings = cloning::settings(&source.settings()?, name.as_ref());
+        Ok(Details { profile: self.profile.clone(), settings, ..Details::new(name, username) })
+    }
+}
+
+pub async fn account(
+    state: &State,
+    call: &Call,
+    mut request: pb::CloneAccountRequest,
+) -> Result<pb::CloneAccountResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    acting.require(&Permission::ACCOUNTS_WRITE, &Node::Org)?;
+    acting.require(&Permission::ACCOUNTS_READ, &Node::Org)?;
+    let new = New::check(&request)?;
+    if acting.is_self(new.source_id) {
+        return Err(Reason::CannotCloneSelf.into());
+    }
+    let org = db::orgs::find(&state.db, acting.org_id).await?;
+    let slug = org.ok_or_else(|| Error::not_found("org", acting.org_id))?.slug;
+    let request_id = once::parse(&std::mem::take(&mut request.request_id)).unwrap_or_default();
+    // A preview is no first call.
+    let request_id = request_id.filter(|_| !request.validate_only);
+    let once = Once::new(&acting, "CloneAccount", request_id, &request);
+    retrying(|| async {
+        let mut tx = Transaction::begin(state).await?;
+        db::orgs::lock(&mut tx, acting.org_id).await?;
+        if let Some(before) = once.replayed(&mut tx, state.clock.now()).await? {
+            return Ok(before);
+        }
+        let mut response = clone(state, &acting, &mut tx, &new, &slug).await?;
+        if request.validate_only {
+            // All was done, and is undone with the transaction.
+            for account in response.account.iter_mut() {
+                (account.id, account.etag) = Default::default();
+                (account.create_time, account.update_time) = (None, None);
+            }
+            return Ok(response);
+        }
+        let made = response.account.as_ref().map(|account| account.id.as_str()).unwrap_or_default();
+        once.finish(&mut tx, made, &response).await?;
+        tx.commit().await?;
+        Ok(response)
+    })
+    .await
+}
+
+/// Makes the clone, and records it. The org is locked.
+async fn clone(
+    state: &State,
+    acting: &Acting<'_>,
+    tx: &mut Transaction<'_>,
+    new: &New,
+    slug: &str,
+) -> Result<pb::CloneAccountResponse> {
+    let (org_id, now) = (acting.org_id, state.clock.now());
+    let source = db::accounts::find(&mut **tx, org_id, new.source_id).await?;
+    let source = source.ok_or_else(|| Error::not_found("account", new.source_id))?;
+    let details = new.details(state, &source, slug)?;
+    let Divided { given, dropped, .. } = divide(acting, tx, new).await?;
+
+    let account_id: AccountId = state.clock.new_id();
+    let row = NewAccount { account_id, org_id, details: &details, deactivated: new.deactivated };
+    let account = db::accounts::insert(&mut *tx, &row, now).await?;
+    let numbered: Vec<_> = given.iter().map(|(_, held)| (state.clock.new_id::<GrantId>(), held)).collect();
+    let given = db::grants::insert(&mut *tx, org_id, account_id, &numbered, now).await?;
+    let mut fields = details::given(&details);
+    fields.push(FieldChange::set("cloned_from", new.source_id));
+    fields.extend(new.deactivated.then(|| FieldChange::set("deactivated", true)));
+    fields.extend(given.iter().map(|grant| FieldChange::set("grants", described(grant))));
+    let mut resource_ids = touched(account_id, &given);
+    resource_ids.push(new.source_id.to_string());
+    let change = Change {
+        event_id: state.clock.new_id(),
+        org_id,
+        kind: "account.created",
+        resource_ids,
+        fields,
+        subjects: subjects(org_id, account_id, &given),
+    };
+    tx.record(&Actor::from(acting), &[change], now).await?;
+    Ok(pb::CloneAccountResponse {
+        account: Some(convert::account(&account)?),
+        dropped_grants: dropped.iter().map(|(grant, _)| convert::grant(grant)).collect::<Result<_>>()?,
+    })
+}
+
+/// The source's grants: what the clone gets, what it does not, and why.
+async fn divide(
+    acting: &Acting<'_>,
+    tx: &mut Transaction<'_>,
+    new: &New,
+) -> Result<Divided<(Grant, HeldGrant)>> {
+    let grants = db::grants::find_of(&mut **tx, acting.org_id, new.source_id).await?;
+    let (excluded, _) = split(new.source_id, grants.clone(), &new.excluded)?;
+    // In the same order: the org is locked, so that they are the same grants.
+    let held = db::grants::find_held(&mut *tx, acting.org_id, new.source_id).await?;
+    let opened = grants.into_iter().zip(held).collect();
+    Ok(acting.divide(opened, |grant: &Grant| excluded.iter().any(|out| out.grant_id == grant.grant_id)))
+}
