@@ -17,6 +17,8 @@ use crate::state::State;
 
 /// The channel on which changes wake the nodes.
 pub const CHANNEL: &str = "countersign_feed";
+/// The subject of whatever changes signing keys or peppers.
+pub const KEYS: &str = "keys";
 /// How often the feed is looked at when nothing wakes us. Together with the time that a look
 /// may take this is less than the 2 s of silence after which entries are read again: a
 /// database that hangs is known to be gone before anybody waits for it.
@@ -78,18 +80,29 @@ pub async fn follow(state: Arc<State>, wake: bool) {
         listener.spawn(listen(db.clone(), woken.clone()));
     }
     let mut cursor = Cursor::default();
+    let mut keys_changed = false;
     loop {
-        look(&state, &db, &mut cursor).await;
+        look(&state, &db, &mut cursor, &mut keys_changed).await;
         let _ = timeout(POLL, woken.notified()).await;
     }
 }
 
-async fn look(state: &State, db: &PgPool, cursor: &mut Cursor) {
+/// Looks once. `keys_changed` stays set until the keys were read.
+async fn look(state: &State, db: &PgPool, cursor: &mut Cursor, keys_changed: &mut bool) {
     let began = Instant::now();
     match timeout(POLL_TIMEOUT, feed::read(db, cursor)).await {
         Ok(Ok(News::Touched(subjects))) => {
             if !subjects.is_empty() {
                 state.principals.invalidate(&subjects);
+            }
+            *keys_changed |= subjects.iter().any(|subject| subject == KEYS);
+            if *keys_changed {
+                match state.reload_keys().await {
+                    Ok(()) => *keys_changed = false,
+                    Err(error) => {
+                        tracing::error!(%error, "changed keys cannot be read; they are tried again")
+                    }
+                }
             }
             if !state.feed.answers() {
                 tracing::info!("the database answers again");

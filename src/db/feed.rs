@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
 use crate::error::Result;
+use crate::feed::CHANNEL;
 
 /// Where a reader of the feed is.
 #[derive(Debug, Default)]
@@ -73,6 +74,12 @@ pub async fn read(db: &PgPool, cursor: &mut Cursor) -> Result<News> {
     }
     cursor.given.retain(|(xid, _)| *xid >= now.xmin);
     Ok(News::Touched(touched))
+}
+
+/// Wakes the nodes when the transaction commits.
+pub async fn wake(tx: &mut PgConnection) -> Result<()> {
+    sqlx::query!("select pg_notify($1, '')", CHANNEL).fetch_one(tx).await?;
+    Ok(())
 }
 
 /// Notes which cluster the database is in. In another one than before, which is what a

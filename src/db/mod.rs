@@ -9,6 +9,7 @@ pub mod feed;
 pub mod grants;
 pub mod keys;
 pub mod orgs;
+pub mod peppers;
 pub mod pool;
 pub mod principals;
 pub mod requests;
@@ -16,6 +17,8 @@ pub mod resources;
 pub mod roles;
 pub mod schema;
 pub mod secrets;
+pub mod sealed;
+pub mod signing_keys;
 pub mod sweep;
 pub mod tokens;
 

@@ -19,5 +19,6 @@ pub mod resources;
 pub mod rights;
 pub mod roles;
 pub mod rotation;
+pub mod signing_keys;
 pub mod token_text;
 pub mod web_origin;

@@ -29,6 +29,7 @@ const READS: [&str; 15] = [
     "TokenService/ListTokens",
     "TokenService/ExchangeToken",
     "TokenService/IntrospectToken",
+    "TokenService/ListSigningKeys",
 ];
 
 #[tokio::test]
@@ -56,7 +57,7 @@ async fn every_rpc_that_changes_something_writes_one_event_and_what_it_touches()
 }
 
 /// Asks until the answer is as wished, for at most `limit`; gives how long it took.
-async fn until(limit: Duration, mut ask: impl AsyncFnMut() -> bool) -> Duration {
+pub async fn until(limit: Duration, mut ask: impl AsyncFnMut() -> bool) -> Duration {
     let began = Instant::now();
     while !ask().await {
         assert!(began.elapsed() < limit, "not within {limit:?}");
