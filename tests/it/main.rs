@@ -16,6 +16,7 @@ mod grants;
 mod harness;
 mod last_use;
 mod lifecycle;
+mod jwt_attacks;
 mod keys_command;
 mod main_job;
 mod migrations;
