@@ -42,6 +42,11 @@ impl Feed {
         Self { db, began: Instant::now(), seen: AtomicU64::new(0), answers: AtomicBool::new(true) }
     }
 
+    /// Its connections, for what has to be read when something was heard.
+    pub fn db(&self) -> &PgPool {
+        &self.db
+    }
+
     /// Closes its connections.
     pub async fn close(&self) {
         self.db.close().await;

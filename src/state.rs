@@ -30,7 +30,7 @@ pub struct Pools {
     pub main: PgPool,
     /// For looks at what is behind a credential.
     pub loads: PgPool,
-    /// For whoever follows the feed: one connection listens, one looks.
+    /// For whoever follows the feed: one connection listens, one looks, one reads keys.
     pub feed: PgPool,
 }
 
@@ -40,7 +40,7 @@ impl Pools {
         Self {
             main: lazy(options.clone(), main),
             loads: lazy(options.clone(), loads),
-            feed: lazy(options.clone(), 2),
+            feed: lazy(options.clone(), 3),
         }
     }
 }
@@ -173,8 +173,9 @@ impl State {
     async fn read_keys(&self) -> Result<(), KeysError> {
         let _alone = self.reading.lock().await;
         self.readings.fetch_add(1, Ordering::Relaxed);
-        let peppers = find_peppers(&self.db, &self.master).await?;
-        let keys = find_signing_keys(&self.db, &self.master).await?;
+        // A busy server still hears of its keys.
+        let peppers = find_peppers(self.feed.db(), &self.master).await?;
+        let keys = find_signing_keys(self.feed.db(), &self.master).await?;
         for stranger in strangers(&peppers, &keys) {
             tracing::error!("{stranger} was not sealed under a master key of this server; it is left out");
         }

@@ -267,6 +267,23 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn an_rsa_key_is_made_beside_the_async_threads() {
+        // On this runtime's one thread nothing else would happen meanwhile.
+        let master = Arc::new(MasterKeys::for_tests());
+        let made = NewKey::make(&master, SigningAlgorithm::Rs256);
+        tokio::pin!(made);
+        let mut turns = 0;
+        let key = loop {
+            tokio::select! {
+                biased;
+                key = &mut made => break key.unwrap(),
+                () = tokio::task::yield_now() => turns += 1,
+            }
+        };
+        assert!(turns > 0 && can_sign(&master, &key.kid, &key.sealed));
+    }
+
     #[test]
     fn without_its_private_part_a_key_is_published_and_signs_no_more() {
         let master = MasterKeys::for_tests();

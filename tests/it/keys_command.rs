@@ -162,6 +162,39 @@ async fn resealing_goes_on_where_it_was_interrupted_and_says_what_is_left() {
     assert!(output.contains(&named), "{output}");
 }
 
+#[tokio::test]
+async fn what_is_erased_stays_erased_whoever_seals_it_anew() {
+    let first = TestServer::start().await;
+    let old = first.master_key_file().to_owned();
+    let new = line("new");
+    let files = [format!("{new}{old}"), format!("{old}{new}")];
+    let server = first.with_master_keys(&files[0], LIMITS, EdDsa).await;
+    let mut resealed = 0;
+    let reseal = async {
+        for turn in 0..60 {
+            let master = read_keys(&files[turn % 2]);
+            resealed +=
+                keys_command::reseal(&first.state.db, &master, &first.state.clock, |_| ()).await.unwrap();
+        }
+    };
+    let rotate = async {
+        for _ in 0..30 {
+            let request = pb::RotateSigningKeyRequest { activate_now: true };
+            server.operator.tokens().rotate_signing_key(request).await.unwrap();
+        }
+    };
+    tokio::join!(reseal, rotate);
+    assert!(resealed > 60, "{resealed}");
+    let rows: Vec<(String, String)> =
+        sqlx::query_as("select kid, state from signing_keys").fetch_all(&server.state.db).await.unwrap();
+    assert_eq!(rows.len(), 31);
+    for (kid, state) in rows {
+        assert_eq!(record_of(&server, &kid).await["private"].is_null(), state == "RETIRING", "{state}");
+    }
+    let jwt = server.operator.exchange().await.unwrap().access_token;
+    server.client(jwt).caller().await.unwrap();
+}
+
 /// The shell blocks of a part of the README.
 fn readme(part: &str) -> Vec<String> {
     let readme = include_str!("../../README.md");

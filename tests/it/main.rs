@@ -18,6 +18,7 @@ mod last_use;
 mod lifecycle;
 mod jwt_attacks;
 mod keys_command;
+mod lifecycle;
 mod main_job;
 mod migrations;
 mod outage;
