@@ -34,6 +34,47 @@ pub enum Command {
     Migrate(MigrateArgs),
     /// Create the operator of a new deployment and give its token, once; `--recover` gives another.
     Bootstrap(BootstrapArgs),
+    /// Look after what the database keeps sealed: see under which master key it is, change that
+    /// master key, make a new pepper. Safe while servers run.
+    #[command(subcommand)]
+    Keys(KeysCommand),
+}
+
+/// `countersign keys`.
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// List all that is sealed, and under which master key.
+    List(KeysArgs),
+    /// Seal everything under the current master key: the first one of the file.
+    ///
+    /// To change the master key without a stop:
+    ///
+    /// 1. Put the new key into the file as its last line, on every server, and restart them one
+    ///    after the other: from then on all of them can open what is sealed under it.
+    ///
+    /// 2. Move its line to the top, and restart them again: what they seal from now on is under it.
+    ///
+    /// 3. Run this command with the same file. It moves what is there, in small transactions while
+    ///    the servers run, says what it does, and fails when something still names another master
+    ///    key. It can be interrupted, and run again.
+    ///
+    /// 4. Take the old line out of the file, and restart the servers. Keep the old key as long as
+    ///    backups from before are kept: they open with it alone.
+    #[command(verbatim_doc_comment)]
+    Reseal(KeysArgs),
+    /// Make a new pepper, the key of the HMAC that token secrets are kept as. Servers keep new
+    /// secrets under it at once, and older ones when they are next used. An older pepper goes by
+    /// itself when no live token's secret is under it any more.
+    NewPepper(KeysArgs),
+}
+
+/// What every `countersign keys` needs.
+#[derive(Args, Clone, Debug)]
+pub struct KeysArgs {
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    #[command(flatten)]
+    pub master_key: MasterKeyArgs,
 }
 
 /// Flags of every command.
@@ -110,8 +151,8 @@ pub struct IssuerArgs {
 /// What a first key signs with.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct SigningArgs {
-    /// With what the first signing key of a new database signs. A database that has one keeps it,
-    /// whatever is said here: changing the algorithm is a rotation.
+    /// With what a signing key signs that is made from now on. A database that has a key keeps it
+    /// until its time is over, or until it is rotated (`RotateSigningKey`).
     #[arg(long, env = "COUNTERSIGN_SIGNING_ALGORITHM", default_value = "EdDSA", value_name = "ALGORITHM")]
     pub signing_algorithm: SigningAlgorithm,
 }
@@ -192,6 +233,10 @@ pub struct LimitArgs {
     /// killed has not written is lost.
     #[arg(long, env = "COUNTERSIGN_LAST_USE_INTERVAL", default_value = "30", value_parser = up_to_a_minute, value_name = "SECONDS")]
     pub last_use_interval: Duration,
+    /// How long a signing key signs before its successor does, in seconds: 1 hour to 1 year. The
+    /// successor is made and published by itself, ten minutes before it signs.
+    #[arg(long, env = "COUNTERSIGN_SIGNING_KEY_LIFETIME", default_value = "2592000", value_parser = signing_key_lifetime, value_name = "SECONDS")]
+    pub signing_key_lifetime: Duration,
     /// The largest request message, in bytes.
     #[arg(long, env = "COUNTERSIGN_MAX_MESSAGE_SIZE", default_value_t = 1 << 20, value_parser = positive::<usize>, value_name = "BYTES")]
     pub max_message_size: usize,
@@ -298,6 +343,14 @@ fn up_to_a_minute(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Long enough that not all published keys are keys that retire.
+fn signing_key_lifetime(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds @ 3_600..=31_536_000) => Ok(Duration::from_secs(seconds)),
+        _ => Err("must be 3600 to 31536000 seconds, an hour to a year".to_owned()),
+    }
+}
+
 /// The URL of a database. It may hold a password, which `Debug` does not show.
 #[derive(Clone)]
 pub struct DatabaseUrl(String);
@@ -388,6 +441,16 @@ mod tests {
         }
         for bad in ["eddsa", "Ed25519", "HS256", "none", "RS512", ""] {
             assert!(SigningAlgorithm::from_str(bad, false).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_signing_key_lives_for_an_hour_to_a_year() {
+        for (text, expected) in [("3600", 3_600), ("2592000", 2_592_000), ("31536000", 31_536_000)] {
+            assert_eq!(signing_key_lifetime(text), Ok(Duration::from_secs(expected)));
+        }
+        for bad in ["", "0", "3599", "31536001", "-1", "30d", "1e6"] {
+            assert!(signing_key_lifetime(bad).is_err(), "{bad:?}");
         }
     }
 

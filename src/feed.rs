@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use sqlx::PgConnection;
 use sqlx::postgres::PgListener;
+use sqlx::{PgConnection, PgPool};
 use tokio::sync::{Mutex, Notify};
 use tokio::time::timeout;
 
@@ -19,6 +19,8 @@ use crate::state::State;
 
 /// The channel on which changes wake the nodes.
 pub const CHANNEL: &str = "countersign_feed";
+/// The subject of whatever changes signing keys or peppers.
+pub const KEYS: &str = "keys";
 /// How often the feed is looked at when nothing wakes us. Together with the time that a look
 /// may take this is less than the 2 s of silence after which entries are read again: a
 /// database that hangs is known to be gone before anybody waits for it.
@@ -63,6 +65,11 @@ impl Feed {
             held_back: AtomicU64::new(NEVER),
             answers: AtomicBool::new(true),
         })
+    }
+
+    /// Its connections, for what has to be read when something was heard.
+    pub fn db(&self) -> PgPool {
+        self.db.pool()
     }
 
     /// Closes its connections.
@@ -118,11 +125,12 @@ pub async fn follow(state: Arc<State>, wake: bool) {
     let mut follower = state.feed.follower.lock().await;
     let mut connection = None;
     let mut told_of_lag = false;
+    let mut keys_changed = false;
     loop {
         let began = Instant::now();
         match timeout(POLL_TIMEOUT, look(&state, &mut connection, &mut follower)).await {
             Ok(Ok(news)) => {
-                apply(&state, news).await;
+                apply(&state, news, &mut keys_changed).await;
                 if !state.feed.answers() {
                     tracing::info!("the database answers again");
                 }
@@ -149,11 +157,21 @@ async fn look(state: &State, connection: &mut Option<PgConnection>, follower: &m
     follower.read(connection).await
 }
 
-async fn apply(state: &State, news: News) {
+/// What was heard counts. `keys_changed` stays set until the keys were read.
+async fn apply(state: &State, news: News, keys_changed: &mut bool) {
     match news {
         News::Touched(subjects) => {
             if !subjects.is_empty() {
                 state.principals.invalidate(&subjects);
+            }
+            *keys_changed |= subjects.iter().any(|subject| subject == KEYS);
+            if *keys_changed {
+                match state.reload_keys().await {
+                    Ok(()) => *keys_changed = false,
+                    Err(error) => {
+                        tracing::error!(%error, "changed keys cannot be read; they are tried again")
+                    }
+                }
             }
         }
         News::AnotherDatabase => {

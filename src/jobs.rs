@@ -6,15 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use crate::config::LimitArgs;
 use crate::db::{self, sweep};
 use crate::error::Result;
 use crate::feed;
 use crate::grpc::SERVICES;
 use crate::state::State;
+use crate::{principals, rotation};
 
 pub use purge::purge;
 
@@ -22,18 +24,25 @@ pub use purge::purge;
 const HEALTH: Duration = Duration::from_millis(100);
 /// How often the keys are read again.
 const KEYS: Duration = Duration::from_secs(30);
+/// How often it is asked, in memory, whether a key has to be made, or to sign, or to go.
+const TURN: Duration = Duration::from_secs(1);
+/// How often what was noted of secrets under older peppers is written.
+const UPTAKE: Duration = Duration::from_secs(1);
 /// How often what has served its time is swept.
 const SWEEP: Duration = Duration::from_secs(600);
 
 /// How many accounts are made searchable in one statement.
 const FILLED_AT_ONCE: i64 = 500;
 
-/// Starts all jobs; `wake` says whether the feed's follower listens. They end when the set is dropped.
-pub fn start(state: &Arc<State>, wake: bool, health: HealthReporter) -> JoinSet<()> {
+/// Starts all jobs; the options say whether the feed's follower listens, and how long a key
+/// signs. They end when the set is dropped.
+pub fn start(state: &Arc<State>, options: &LimitArgs, health: HealthReporter) -> JoinSet<()> {
     let mut jobs = JoinSet::new();
     jobs.spawn(tell_health(state.clone(), health));
-    jobs.spawn(feed::follow(state.clone(), wake));
+    jobs.spawn(feed::follow(state.clone(), options.feed_listen));
     jobs.spawn(reload_keys(state.clone()));
+    jobs.spawn(turn_signing_keys(state.clone(), options.signing_key_lifetime));
+    jobs.spawn(take_up_pepper(state.clone()));
     jobs.spawn(sweep_rows(state.clone()));
     jobs
 }
@@ -82,6 +91,34 @@ async fn reload_keys(state: Arc<State>) {
     }
 }
 
+/// Makes the next signing key ahead of time, and lets it sign when it is known.
+async fn turn_signing_keys(state: Arc<State>, lifetime: Duration) {
+    let lifetime = lifetime.try_into().unwrap_or(time::Duration::MAX);
+    let mut tick = every(TURN);
+    loop {
+        tick.tick().await;
+        if state.feed.answers()
+            && let Err(error) = rotation::turn_signing_keys(&state, lifetime).await
+        {
+            tracing::error!(?error, "the signing keys cannot go on; it is tried again later");
+            sleep(KEYS).await;
+        }
+    }
+}
+
+/// Secrets that were used are kept under the newest pepper.
+async fn take_up_pepper(state: Arc<State>) {
+    let mut tick = every(UPTAKE);
+    loop {
+        tick.tick().await;
+        match principals::take_up_pepper(&state).await {
+            Ok(0) => {}
+            Ok(secrets) => tracing::info!(secrets, "kept secrets under the newest pepper"),
+            Err(error) => tracing::warn!(?error, "a pepper was not taken up; it is with the next use"),
+        }
+    }
+}
+
 /// Writes what accounts are found by where an older binary did not. Returns how many
 /// there were.
 pub async fn fill_searchable(state: &State) -> Result<u64> {
@@ -115,6 +152,11 @@ async fn sweep_rows(state: Arc<State>) {
             Ok(0) => {}
             Ok(accounts) => tracing::info!(accounts, "purged accounts that were deleted 30 days ago"),
             Err(error) => tracing::warn!(?error, "purging failed; it is tried again later"),
+        }
+        match rotation::drop_peppers(&state).await {
+            Ok(dropped) if dropped.is_empty() => {}
+            Ok(dropped) => tracing::info!(?dropped, "dropped peppers that no live secret names"),
+            Err(error) => tracing::warn!(?error, "a pepper was not dropped; it is tried again later"),
         }
     }
 }

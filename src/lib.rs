@@ -3,9 +3,10 @@
 //!
 //! The floors, and which way imports go (`docs/architecture.md` walks through them):
 //!
-//! - `main` → [`server`], [`jobs`], [`dev`], [`bootstrap`]
+//! - `main` → [`server`], [`jobs`], [`dev`], [`bootstrap`], [`keys_command`]
 //! - transport: [`grpc`], [`http`]
-//! - state and tables: [`principals`], [`feed`], [`last_use`], [`transaction`], [`state`], [`db`], [`keys`]
+//! - state and tables: [`principals`], [`feed`], [`last_use`], [`rotation`], [`transaction`], [`state`], [`db`],
+//!   [`keys`]
 //! - rules, pure: [`domain`]
 //! - the ground: [`error`], [`clock`], [`config`], [`telemetry`]
 #![deny(unsafe_code)]
@@ -22,8 +23,10 @@ pub mod grpc;
 pub mod http;
 pub mod jobs;
 pub mod keys;
+pub mod keys_command;
 pub mod last_use;
 pub mod principals;
+pub mod rotation;
 pub mod server;
 pub mod state;
 pub mod telemetry;

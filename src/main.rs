@@ -1,4 +1,4 @@
-//! The command line: serve | dev | migrate | bootstrap.
+//! The command line: serve | dev | migrate | bootstrap | keys.
 
 use std::fs::{File, OpenOptions};
 use std::io::{IsTerminal as _, Write as _, stdout};
@@ -10,12 +10,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser as _;
 use countersign::clock::Clock;
-use countersign::config::{BootstrapArgs, Bounds, Cli, Command, DatabaseArgs, MigrateArgs, ServeArgs};
+use countersign::config::{
+    BootstrapArgs, Bounds, Cli, Command, DatabaseArgs, KeysArgs, KeysCommand, MigrateArgs, ServeArgs,
+};
 use countersign::db::{feed, pool, schema};
 use countersign::error::{Error, Reason};
 use countersign::keys::seal::MasterKeys;
 use countersign::state::{Pools, State};
-use countersign::{bootstrap, dev, server, telemetry};
+use countersign::{bootstrap, dev, keys_command, server, telemetry};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 
@@ -40,6 +42,9 @@ fn run(cli: Cli) -> Result<()> {
             Command::Dev(args) => dev::run(args).await,
             Command::Migrate(args) => migrate(args).await,
             Command::Bootstrap(args) => make_operator(args).await,
+            Command::Keys(KeysCommand::List(args)) => list_keys(args).await,
+            Command::Keys(KeysCommand::Reseal(args)) => reseal(args).await,
+            Command::Keys(KeysCommand::NewPepper(args)) => new_pepper(args).await,
         }
     })
 }
@@ -66,6 +71,47 @@ async fn migrate(args: MigrateArgs) -> Result<()> {
         println!("the feed is in epoch {epoch}: servers drop their caches, and cursors from before expire");
     }
     connection.close().await?;
+    Ok(())
+}
+
+async fn list_keys(args: KeysArgs) -> Result<()> {
+    let master = MasterKeys::read(&args.master_key.master_key_file)?;
+    let db = database(&args.database, 1, 1).await?.main;
+    println!("the current master key is {}", master.current());
+    for entry in keys_command::list(&db.pool(), &master).await? {
+        println!("{entry}");
+    }
+    Ok(())
+}
+
+async fn reseal(args: KeysArgs) -> Result<()> {
+    let master = MasterKeys::read(&args.master_key.master_key_file)?;
+    let db = database(&args.database, 1, 1).await?.main;
+    let current = master.current();
+    let progress = |name: &str| println!("{name}: now sealed under master key {current}");
+    let resealed = keys_command::reseal(&db.pool(), &master, &Clock::default(), progress).await?;
+    let entries = keys_command::list(&db.pool(), &master).await?;
+    let left: Vec<_> =
+        entries.iter().filter(|entry| !entry.opens || entry.under.as_deref() != Some(current)).collect();
+    println!("{resealed} of {} were sealed anew", entries.len());
+    for entry in &left {
+        eprintln!("{entry}");
+    }
+    ensure!(
+        left.is_empty(),
+        "{} of {} are not under master key {current}: keep the others in the file",
+        left.len(),
+        entries.len()
+    );
+    println!("nothing names another master key than {current}");
+    Ok(())
+}
+
+async fn new_pepper(args: KeysArgs) -> Result<()> {
+    let master = MasterKeys::read(&args.master_key.master_key_file)?;
+    let db = database(&args.database, 1, 1).await?.main;
+    let number = keys_command::new_pepper(&db.pool(), &master, &Clock::default()).await?;
+    println!("pepper {number} is made; secrets are kept under it from now on, older ones at their next use");
     Ok(())
 }
 

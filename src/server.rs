@@ -35,7 +35,7 @@ pub async fn run(
         trusted_proxies: options.trusted_proxies.iter().copied().map(Network::from).collect(),
     };
     let app = grpc::router(&state, limits, health, options.reflection).merge(http::router(state.clone()));
-    let jobs = jobs::start(&state, options.feed_listen, reporter.clone());
+    let jobs = jobs::start(&state, &options, reporter.clone());
     // No job like the others: it ends in its own time, and loses nothing.
     let (writing, ended) = tokio::sync::oneshot::channel();
     let uses = tokio::spawn(last_use::keep(state.clone(), options.last_use_interval, ended));

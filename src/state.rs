@@ -1,15 +1,17 @@
 //! The one shared struct: what every handler may need.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::clock::Clock;
 use crate::config::{Bounds, Issuer, SigningAlgorithm};
-use crate::db::keys::{KeysError, ensure, find_peppers, find_signing_keys};
+use crate::db::keys::{KeysError, ensure, find_peppers, find_signing_keys, strangers};
 use crate::db::pool::Db;
+use crate::error::Reason;
 use crate::feed::Feed;
 use crate::keys::peppers::Peppers;
 use crate::keys::ring::Ring;
@@ -17,13 +19,16 @@ use crate::keys::seal::MasterKeys;
 use crate::last_use::Uses;
 use crate::principals::Principals;
 
+/// How long a reading of the keys may take.
+const READING_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// The pools of a server: each kind of work waits for its own.
 pub struct Pools {
     /// For what handlers read and write.
     pub main: Db,
     /// For looks at what is behind a credential.
     pub loads: Db,
-    /// For whoever follows the feed: one connection listens, one looks.
+    /// For whoever follows the feed: one connection listens, one looks, one reads keys.
     pub feed: Db,
 }
 
@@ -33,7 +38,7 @@ impl Pools {
         Self {
             main: Db::lazy(options.clone(), main),
             loads: Db::lazy(options.clone(), loads),
-            feed: Db::lazy(options.clone(), 2),
+            feed: Db::lazy(options.clone(), 3),
         }
     }
 }
@@ -42,16 +47,39 @@ impl Pools {
 pub struct State {
     pub db: Db,
     pub clock: Clock,
-    pub master: MasterKeys,
+    pub master: Arc<MasterKeys>,
     pub peppers: ArcSwap<Peppers>,
     pub ring: Ring,
     pub issuer: Issuer,
+    /// What a key that is made from now on signs with.
+    pub signing_algorithm: SigningAlgorithm,
     pub principals: Principals,
     pub feed: Feed,
     pub uses: Uses,
     /// The keys of the database open with ours. False after another database came under us.
     keys_open: AtomicBool,
+    /// One reading at a time: what is kept is what was read last.
+    reading: tokio::sync::Mutex<()>,
+    /// How often they were read since the start.
+    readings: AtomicU64,
+    unknown_kid: Seldom,
+    unknown_pepper: Seldom,
     stopping: AtomicBool,
+}
+
+/// What may be done once a second, however many ask for it.
+#[derive(Default)]
+struct Seldom(Mutex<Option<Instant>>);
+
+impl Seldom {
+    fn may(&self) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = last.is_none_or(|last| last.elapsed() >= Duration::from_secs(1));
+        if may {
+            *last = Some(Instant::now());
+        }
+        may
+    }
 }
 
 impl State {
@@ -68,12 +96,17 @@ impl State {
         clock: Clock,
     ) -> Result<Arc<Self>, KeysError> {
         let db = pools.main;
+        let master = Arc::new(master);
         // Before anything is read: what changes from here on is heard of.
         let feed = Feed::begin(pools.feed).await?;
         let pool = db.pool();
         ensure(&pool, &master, algorithm, &clock).await?;
         let peppers = find_peppers(&pool, &master).await?;
         let keys = find_signing_keys(&pool, &master).await?;
+        let strangers = strangers(&peppers, &keys);
+        if !strangers.is_empty() {
+            return Err(KeysError::Strangers(strangers));
+        }
         if keys.signs_with() != algorithm {
             let signs_with = keys.signs_with();
             tracing::warn!(asked_for = %algorithm, "the database signs with {signs_with}; changing it is a rotation");
@@ -85,10 +118,15 @@ impl State {
             peppers: ArcSwap::from_pointee(peppers),
             ring: Ring::new(issuer.to_string(), keys),
             issuer,
+            signing_algorithm: algorithm,
             principals: Principals::new(pools.loads, bounds),
             feed,
             uses: Uses::default(),
             keys_open: AtomicBool::new(true),
+            reading: tokio::sync::Mutex::default(),
+            readings: AtomicU64::new(0),
+            unknown_kid: Seldom::default(),
+            unknown_pepper: Seldom::default(),
             stopping: AtomicBool::new(false),
         }))
     }
@@ -127,11 +165,12 @@ impl State {
     /// Reads the keys again: other nodes may have made new ones. When the database cannot
     /// be reached the ones at hand stay in use.
     pub async fn reload_keys(&self) -> Result<(), KeysError> {
-        let outcome = self.read_keys().await;
+        let outcome = tokio::time::timeout(READING_TIMEOUT, self.read_keys()).await;
+        let outcome = outcome.unwrap_or_else(|_| Err(KeysError::Other(Reason::DatabaseUnavailable.into())));
         match &outcome {
             Ok(()) => self.keys_open.store(true, Ordering::Relaxed),
             Err(KeysError::Other(_)) => {}
-            Err(KeysError::Peppers(_) | KeysError::SigningKeys(_)) => {
+            Err(KeysError::Peppers(_) | KeysError::SigningKeys(_) | KeysError::Strangers(_)) => {
                 self.keys_open.store(false, Ordering::Relaxed)
             }
         }
@@ -139,10 +178,50 @@ impl State {
     }
 
     async fn read_keys(&self) -> Result<(), KeysError> {
-        let pool = self.db.pool();
-        let peppers = find_peppers(&pool, &self.master).await?;
-        self.ring.replace(find_signing_keys(&pool, &self.master).await?);
-        self.peppers.store(Arc::new(peppers));
+        let _alone = self.reading.lock().await;
+        self.readings.fetch_add(1, Ordering::Relaxed);
+        // A busy server still hears of its keys.
+        let db = self.feed.db();
+        let peppers = find_peppers(&db, &self.master).await?;
+        let keys = find_signing_keys(&db, &self.master).await?;
+        for stranger in strangers(&peppers, &keys) {
+            tracing::error!("{stranger} was not sealed under a master key of this server; it is left out");
+        }
+        self.ring.replace(keys);
+        let before = self.peppers.swap(Arc::new(peppers));
+        let now = self.peppers.load();
+        if before.numbers().any(|number| !now.knows(number)) {
+            // What was read under one that is gone has been kept anew since.
+            self.principals.clear();
+        }
         Ok(())
+    }
+
+    /// How often the keys were read since the start.
+    pub fn key_readings(&self) -> u64 {
+        self.readings.load(Ordering::Relaxed)
+    }
+
+    /// Reads the keys because a JWT names one that is not here. Anybody can write such a
+    /// JWT: at most once a second.
+    pub async fn look_for_signing_key(&self) {
+        self.look_for_keys(&self.unknown_kid).await;
+    }
+
+    /// Reads the keys because a secret names a pepper that is not here, at most once a second.
+    pub async fn look_for_pepper(&self) {
+        self.look_for_keys(&self.unknown_pepper).await;
+    }
+
+    async fn look_for_keys(&self, seldom: &Seldom) {
+        if !self.feed.answers() {
+            return;
+        }
+        if !seldom.may() {
+            // Somebody else looks already, or did just now.
+            drop(self.reading.lock().await);
+        } else if let Err(error) = self.reload_keys().await {
+            tracing::warn!(%error, "keys could not be read again; the ones at hand stay in use");
+        }
     }
 }

@@ -7,8 +7,9 @@ use sqlx::{PgConnection, Postgres};
 use time::OffsetDateTime;
 
 use crate::db::events::{self, Actor, Change};
+use crate::db::feed::wake;
 use crate::error::{Reason, Result};
-use crate::feed::CHANNEL;
+use crate::feed::KEYS;
 use crate::state::State;
 
 /// Rolled back when it is dropped.
@@ -40,11 +41,16 @@ impl<'a> Transaction<'a> {
     /// Commits, wakes the other nodes, and drops what was touched here at once.
     pub async fn commit(mut self) -> Result<()> {
         if !self.touched.is_empty() {
-            sqlx::query!("select pg_notify($1, '')", CHANNEL).fetch_one(&mut *self.inner).await?;
+            wake(&mut self.inner).await?;
         }
         let outcome = self.inner.commit().await;
         // Also when it failed: an answer that was lost on the way may have been a yes.
         self.state.principals.invalidate(&self.touched);
+        if self.touched.iter().any(|subject| subject == KEYS)
+            && let Err(error) = self.state.reload_keys().await
+        {
+            tracing::error!(%error, "changed keys cannot be read; whoever follows the feed tries again");
+        }
         Ok(outcome?)
     }
 }

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::domain::ids::{EventId, OrgId};
 use crate::error::Result;
+use crate::feed::CHANNEL;
 
 /// How long a new epoch waits for writers of the former one. They hold nobody else up for longer.
 const WRITERS: &str = "set local lock_timeout = '500ms'";
@@ -280,6 +281,12 @@ impl Follower {
         *self = Self::begin(db).await?;
         Ok(News::AnotherDatabase)
     }
+}
+
+/// Wakes the nodes when the transaction commits.
+pub async fn wake(tx: &mut PgConnection) -> Result<()> {
+    sqlx::query!("select pg_notify($1, '')", CHANNEL).fetch_one(tx).await?;
+    Ok(())
 }
 
 /// Notes which cluster the database is in. In another one than before, which is what a

@@ -1,14 +1,17 @@
-//! `peppers` and `signing_keys`.
+//! `peppers` and `signing_keys`, opened; and the first of each.
 
-use sqlx::PgPool;
+use std::sync::Arc;
+
+use sqlx::{PgExecutor, PgPool};
 use time::OffsetDateTime;
 
 use crate::clock::{Clock, random};
 use crate::config::SigningAlgorithm;
+use crate::domain::signing_keys::{KeyState, Life};
 use crate::error::Result;
 use crate::keys::pair::NewKey;
 use crate::keys::peppers::{self, Peppers};
-use crate::keys::ring::{BadKeys, KeySet, KeyState};
+use crate::keys::ring::{BadKeys, KeySet};
 use crate::keys::seal::{MasterKeys, Unopenable};
 
 /// Why the keys of the database cannot be used.
@@ -16,6 +19,8 @@ use crate::keys::seal::{MasterKeys, Unopenable};
 pub enum KeysError {
     Peppers(Unopenable),
     SigningKeys(BadKeys),
+    /// Rows that do not open beside others that do.
+    Strangers(Vec<String>),
     Other(crate::error::Error),
 }
 
@@ -24,6 +29,7 @@ impl std::fmt::Display for KeysError {
         match self {
             Self::Peppers(error) => write!(f, "peppers: {error}"),
             Self::SigningKeys(error) => error.fmt(f),
+            Self::Strangers(rows) => write!(f, "{}: {Unopenable}", rows.join(", ")),
             Self::Other(error) => write!(f, "{error:?}"),
         }
     }
@@ -37,20 +43,36 @@ impl<E: Into<crate::error::Error>> From<E> for KeysError {
     }
 }
 
+/// The rows that were left out because they do not open, by name.
+pub fn strangers(peppers: &Peppers, keys: &KeySet) -> Vec<String> {
+    let peppers = peppers.left_out.iter().map(|number| format!("pepper {number}"));
+    peppers.chain(keys.left_out.iter().map(|kid| format!("signing key {kid}"))).collect()
+}
+
 /// Opens all peppers.
-pub async fn find_peppers(db: &PgPool, master: &MasterKeys) -> Result<Peppers, KeysError> {
+pub async fn find_peppers(db: impl PgExecutor<'_>, master: &MasterKeys) -> Result<Peppers, KeysError> {
     let rows = sqlx::query!("select pepper_id, sealed from peppers order by pepper_id").fetch_all(db).await?;
     Peppers::open(master, rows.iter().map(|row| (row.pepper_id, row.sealed.as_slice())))
         .map_err(KeysError::Peppers)
 }
 
 /// Opens all keys that are not revoked.
-pub async fn find_signing_keys(db: &PgPool, master: &MasterKeys) -> Result<KeySet, KeysError> {
-    let rows = sqlx::query!("select kid, state, sealed from signing_keys order by create_time, kid");
+pub async fn find_signing_keys(db: impl PgExecutor<'_>, master: &MasterKeys) -> Result<KeySet, KeysError> {
+    let rows = sqlx::query!(
+        "select kid, state, sealed, create_time, activate_time, retire_time
+         from signing_keys where state <> 'REVOKED' order by create_time, kid"
+    );
     let rows = rows.fetch_all(db).await?;
-    let known = rows
-        .iter()
-        .filter_map(|row| Some((row.kid.as_str(), KeyState::parse(&row.state)?, row.sealed.as_slice())));
+    let known = rows.iter().filter_map(|row| {
+        let life = Life {
+            kid: row.kid.clone(),
+            state: KeyState::parse(&row.state)?,
+            create_time: row.create_time,
+            activate_time: row.activate_time,
+            retire_time: row.retire_time,
+        };
+        Some((life, row.sealed.as_slice()))
+    });
     KeySet::open(master, known).map_err(KeysError::SigningKeys)
 }
 
@@ -59,7 +81,7 @@ pub async fn find_signing_keys(db: &PgPool, master: &MasterKeys) -> Result<KeySe
 /// decides.
 pub async fn ensure(
     db: &PgPool,
-    master: &MasterKeys,
+    master: &Arc<MasterKeys>,
     algorithm: SigningAlgorithm,
     clock: &Clock,
 ) -> Result<(), KeysError> {
@@ -79,8 +101,7 @@ pub async fn ensure(
         query.execute(db).await?;
     }
     if missing.key {
-        // An RSA key takes a moment to find, on this thread: a server that starts does nothing else.
-        let key = NewKey::generate(master, algorithm)?;
+        let key = NewKey::make(master, algorithm).await?;
         let query = sqlx::query!(
             "insert into signing_keys (kid, state, algorithm, sealed, create_time, activate_time)
              values ($1, 'ACTIVE', $2, $3, $4, $4) on conflict do nothing",

@@ -11,13 +11,16 @@ pub mod grants;
 pub mod keys;
 pub mod memberships;
 pub mod orgs;
+pub mod peppers;
 pub mod pool;
 pub mod principals;
 pub mod requests;
 pub mod resources;
 pub mod roles;
 pub mod schema;
+pub mod sealed;
 pub mod secrets;
+pub mod signing_keys;
 pub mod sweep;
 pub mod tokens;
 

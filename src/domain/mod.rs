@@ -22,5 +22,6 @@ pub mod rights;
 pub mod roles;
 pub mod rotation;
 pub mod search;
+pub mod signing_keys;
 pub mod token_text;
 pub mod web_origin;

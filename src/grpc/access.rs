@@ -72,6 +72,9 @@ pub fn access(path: &str) -> Option<Access> {
         // Held in the token's org, or `platform.verify`: the handler says which.
         "/countersign.v1.TokenService/IntrospectToken" => Authenticated,
         "/countersign.v1.TokenService/GetJsonWebKeySet" => Open,
+        "/countersign.v1.TokenService/ListSigningKeys" => Requires(&Permission::PLATFORM_KEYS),
+        "/countersign.v1.TokenService/RotateSigningKey" => Requires(&Permission::PLATFORM_KEYS),
+        "/countersign.v1.TokenService/RevokeSigningKey" => Requires(&Permission::PLATFORM_KEYS),
 
         "/grpc.health.v1.Health/Check"
         | "/grpc.health.v1.Health/Watch"

@@ -17,6 +17,7 @@ use crate::domain::policy::MAX_LIST;
 use crate::domain::principal::{AccountKind, TokenKind};
 use crate::domain::resources::Node;
 use crate::domain::rotation::SecretState;
+use crate::domain::signing_keys::KeyState;
 use crate::domain::token_text::obfuscated;
 use crate::error::{Error, Result, Violations};
 
@@ -356,6 +357,28 @@ fn token_secret(
         last_use_time: secret.last_use_time.map(timestamp),
         last_use_address: secret.last_use_address.unwrap_or_default().to_owned(),
         use_count: secret.use_count,
+    }
+}
+
+/// A signing key as callers see it.
+pub fn signing_key(key: &db::signing_keys::SigningKey) -> pb::SigningKey {
+    let state = match key.state() {
+        Some(KeyState::Next) => pb::SigningKeyState::Next,
+        Some(KeyState::Active) => pb::SigningKeyState::Active,
+        Some(KeyState::Retiring) => pb::SigningKeyState::Retiring,
+        Some(KeyState::Revoked) => pb::SigningKeyState::Revoked,
+        None => pb::SigningKeyState::Unspecified,
+    };
+    let reason = key.revoke_reason.as_deref().and_then(revoke_reason);
+    pb::SigningKey {
+        kid: key.kid.clone(),
+        algorithm: key.algorithm.clone(),
+        state: state.into(),
+        create_time: Some(timestamp(key.create_time)),
+        activate_time: key.activate_time.map(timestamp),
+        retire_time: key.retire_time.map(timestamp),
+        revoke_time: key.revoke_time.map(timestamp),
+        revoke_reason: reason.unwrap_or(pb::RevokeReason::Unspecified).into(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `TokenService`: where to find each RPC.
 
 use super::service;
-use super::tokens::{create, exchange, get, introspect, keys, revoke, rotate};
+use super::tokens::{create, exchange, get, introspect, keys, revoke, rotate, signing_keys};
 
 service! {
     /// Long-lived tokens, and the short-lived JWTs that they are exchanged for.
@@ -16,5 +16,8 @@ service! {
         exchange_token(ExchangeTokenRequest) -> ExchangeTokenResponse = exchange::token;
         introspect_token(IntrospectTokenRequest) -> IntrospectTokenResponse = introspect::token;
         get_json_web_key_set(GetJsonWebKeySetRequest) -> GetJsonWebKeySetResponse = keys::json_web_key_set;
+        list_signing_keys(ListSigningKeysRequest) -> ListSigningKeysResponse = signing_keys::list;
+        rotate_signing_key(RotateSigningKeyRequest) -> RotateSigningKeyResponse = signing_keys::rotate;
+        revoke_signing_key(RevokeSigningKeyRequest) -> RevokeSigningKeyResponse = signing_keys::revoke;
     }
 }

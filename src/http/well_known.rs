@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use serde_json::{Value, json};
 
-use crate::keys::ring::JWKS_MAX_AGE;
+use crate::domain::signing_keys::JWKS_MAX_AGE;
 use crate::state::State;
 
 pub async fn jwks(Shared(state): Shared<Arc<State>>) -> Response {

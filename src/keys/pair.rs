@@ -1,5 +1,7 @@
 //! The key pairs that sign: how each kind is made, sealed, kept ready and published.
 
+use std::sync::Arc;
+
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa;
@@ -15,7 +17,7 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::seal::{MasterKeys, Purpose};
+use super::seal::{MasterKeys, Purpose, Unopenable};
 use crate::config::SigningAlgorithm;
 use crate::error::{Error, Result};
 
@@ -43,6 +45,13 @@ pub struct NewKey {
 }
 
 impl NewKey {
+    /// Makes a pair and seals it, on a thread of its own: an RSA key takes a moment to find.
+    pub async fn make(master: &Arc<MasterKeys>, algorithm: SigningAlgorithm) -> Result<Self> {
+        let master = master.clone();
+        let made = tokio::task::spawn_blocking(move || Self::generate(&master, algorithm));
+        made.await.map_err(Error::internal)?
+    }
+
     /// Makes a pair and seals it.
     pub fn generate(master: &MasterKeys, algorithm: SigningAlgorithm) -> Result<Self> {
         let pair = Pair::generate(algorithm)?;
@@ -64,7 +73,44 @@ pub(super) struct Record {
     private: Option<Zeroizing<String>>,
 }
 
+/// A sealed record without its private part, sealed anew: from now on nobody can sign
+/// with it.
+pub fn without_private_part(master: &MasterKeys, kid: &str, sealed: &[u8]) -> Result<Vec<u8>> {
+    let record = Record { private: None, ..Record::open(master, kid, sealed).map_err(Error::internal)? };
+    let record = serde_json::to_vec(&record).map_err(Error::internal)?;
+    Ok(master.seal(Purpose::SigningKey, kid, &record))
+}
+
+/// Whether a sealed record was sealed by us and holds a pair that can sign.
+pub fn can_sign(master: &MasterKeys, kid: &str, sealed: &[u8]) -> bool {
+    Record::open(master, kid, sealed).is_ok_and(|record| record.pair().is_some())
+}
+
+/// Why a record cannot be used.
+#[derive(Debug)]
+pub(super) enum BadRecord {
+    Unopenable(Unopenable),
+    Damaged,
+}
+
+impl std::fmt::Display for BadRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unopenable(error) => error.fmt(f),
+            Self::Damaged => f.write_str("what was sealed is not a key"),
+        }
+    }
+}
+
+impl std::error::Error for BadRecord {}
+
 impl Record {
+    /// Opens what was sealed for this key.
+    pub(super) fn open(master: &MasterKeys, kid: &str, sealed: &[u8]) -> Result<Self, BadRecord> {
+        let bytes = master.open(Purpose::SigningKey, kid, sealed).map_err(BadRecord::Unopenable)?;
+        serde_json::from_slice(&bytes).map_err(|_| BadRecord::Damaged)
+    }
+
     /// The key's algorithm; none when it is not one of ours, or not that of such a key.
     pub(super) fn algorithm(&self) -> Option<SigningAlgorithm> {
         use AlgorithmParameters::{EllipticCurve as Ec, OctetKeyPair as Okp, RSA};
@@ -218,6 +264,44 @@ mod tests {
             let read: Record = serde_json::from_slice(&json).unwrap();
             assert_eq!(read.algorithm(), Some(*algorithm));
             assert_eq!(read.pair().unwrap().public_key(), pair.public_key());
+        }
+    }
+
+    #[tokio::test]
+    async fn an_rsa_key_is_made_beside_the_async_threads() {
+        // On this runtime's one thread nothing else would happen meanwhile.
+        let master = Arc::new(MasterKeys::for_tests());
+        let made = NewKey::make(&master, SigningAlgorithm::Rs256);
+        tokio::pin!(made);
+        let mut turns = 0;
+        let key = loop {
+            tokio::select! {
+                biased;
+                key = &mut made => break key.unwrap(),
+                () = tokio::task::yield_now() => turns += 1,
+            }
+        };
+        assert!(turns > 0 && can_sign(&master, &key.kid, &key.sealed));
+    }
+
+    #[test]
+    fn without_its_private_part_a_key_is_published_and_signs_no_more() {
+        let master = MasterKeys::for_tests();
+        for algorithm in SigningAlgorithm::value_variants() {
+            let key = NewKey::generate(&master, *algorithm).unwrap();
+            assert!(can_sign(&master, &key.kid, &key.sealed));
+            let erased = without_private_part(&master, &key.kid, &key.sealed).unwrap();
+            assert!(!can_sign(&master, &key.kid, &erased));
+            let text = master.open(Purpose::SigningKey, &key.kid, &erased).unwrap();
+            let text = String::from_utf8(text.to_vec()).unwrap();
+            assert!(text.ends_with(r#""private":null}"#), "{text}");
+            let [before, after] =
+                [&key.sealed, &erased].map(|sealed| Record::open(&master, &key.kid, sealed).unwrap().jwk);
+            assert_eq!(before, after);
+            // Only for its own row, and only what we sealed.
+            assert!(!can_sign(&master, "other", &key.sealed));
+            assert!(!can_sign(&MasterKeys::for_tests(), &key.kid, &key.sealed));
+            assert!(without_private_part(&master, "other", &key.sealed).is_err());
         }
     }
 

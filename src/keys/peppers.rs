@@ -16,7 +16,12 @@ use crate::domain::token_text::TokenText;
 const LABEL: &[u8] = b"countersign/token/v1\0";
 
 /// The peppers of the deployment, by number.
-pub struct Peppers(BTreeMap<i32, hmac::Key>);
+pub struct Peppers {
+    keys: BTreeMap<i32, hmac::Key>,
+    /// The numbers of rows that do not open: not sealed by us, or under a master key that
+    /// is not here.
+    pub left_out: Vec<i32>,
+}
 
 /// The random bytes of a new pepper, sealed for its row.
 pub fn new_sealed(master: &MasterKeys, number: i32, bytes: [u8; 32]) -> Vec<u8> {
@@ -24,16 +29,27 @@ pub fn new_sealed(master: &MasterKeys, number: i32, bytes: [u8; 32]) -> Vec<u8> 
 }
 
 impl Peppers {
-    /// Opens the rows of the table. A row that does not open was not sealed by us.
+    /// Opens the rows of the table. Those that do not open are left out.
+    ///
+    /// # Errors
+    /// When there are rows, and none opens.
     pub fn open<'a>(
         master: &MasterKeys,
         rows: impl IntoIterator<Item = (i32, &'a [u8])>,
     ) -> Result<Self, Unopenable> {
-        let open = |(number, sealed): (i32, &[u8])| {
-            let bytes = master.open(Purpose::Pepper, &number.to_string(), sealed)?;
-            Ok((number, hmac::Key::new(hmac::HMAC_SHA256, &bytes)))
-        };
-        rows.into_iter().map(open).collect::<Result<_, _>>().map(Self)
+        let (mut keys, mut left_out) = (BTreeMap::new(), Vec::new());
+        for (number, sealed) in rows {
+            match master.open(Purpose::Pepper, &number.to_string(), sealed) {
+                Ok(bytes) => {
+                    keys.insert(number, hmac::Key::new(hmac::HMAC_SHA256, &bytes));
+                }
+                Err(Unopenable) => left_out.push(number),
+            }
+        }
+        if keys.is_empty() && !left_out.is_empty() {
+            return Err(Unopenable);
+        }
+        Ok(Self { keys, left_out })
     }
 
     /// What to keep of a new secret: its MAC under the newest pepper.
@@ -41,7 +57,7 @@ impl Peppers {
     /// # Panics
     /// When there is no pepper: a server makes the first one before it serves.
     pub fn record(&self, text: &TokenText) -> SecretRecord {
-        let (&pepper, key) = self.0.last_key_value().expect("there is a pepper");
+        let (&pepper, key) = self.keys.last_key_value().expect("there is a pepper");
         SecretRecord { mac: mac(key, text).as_ref().to_vec(), pepper }
     }
 
@@ -55,7 +71,7 @@ impl Peppers {
         let (mut matched, mut none) = (None, true);
         for (place, record) in records.into_iter().enumerate() {
             none = false;
-            if let Some(key) = self.0.get(&record.pepper)
+            if let Some(key) = self.keys.get(&record.pepper)
                 && verify_slices_are_equal(mac(key, text).as_ref(), &record.mac).is_ok()
             {
                 matched = Some(place);
@@ -68,9 +84,24 @@ impl Peppers {
         matched
     }
 
+    /// What to keep of the text instead of its record, where that is under an older pepper.
+    pub fn renewed(&self, text: &TokenText, record: &SecretRecord) -> Option<SecretRecord> {
+        (Some(record.pepper) != self.newest()).then(|| self.record(text))
+    }
+
+    /// The number of the pepper that new secrets are kept under.
+    pub fn newest(&self) -> Option<i32> {
+        self.keys.last_key_value().map(|(number, _)| *number)
+    }
+
+    /// The numbers of all, oldest first.
+    pub fn numbers(&self) -> impl Iterator<Item = i32> {
+        self.keys.keys().copied()
+    }
+
     /// Whether a pepper of this number is here.
     pub fn knows(&self, number: i32) -> bool {
-        self.0.contains_key(&number)
+        self.keys.contains_key(&number)
     }
 }
 
@@ -83,7 +114,7 @@ fn mac(key: &hmac::Key, text: &TokenText) -> hmac::Tag {
 
 impl fmt::Debug for Peppers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.keys()).finish()
+        f.debug_list().entries(self.keys.keys()).finish()
     }
 }
 
@@ -111,6 +142,10 @@ mod tests {
         assert_eq!(both.find(&text, [&both.record(&other), &new]), Some(1));
         assert_eq!((both.find(&other, [&old, &new]), both.find(&text, [])), (None, None));
         assert!(first.find(&text, [&new]).is_none() && !first.knows(2));
+        // What is under an older pepper is kept anew once its text is at hand.
+        let renewed = both.renewed(&text, &old).unwrap();
+        assert_eq!((renewed.pepper, &renewed.mac), (2, &new.mac));
+        assert!(both.renewed(&text, &new).is_none() && first.renewed(&text, &old).is_none());
     }
 
     #[test]
@@ -118,5 +153,17 @@ mod tests {
         let master = MasterKeys::for_tests();
         let sealed = new_sealed(&master, 1, [1; 32]);
         assert!(Peppers::open(&master, [(2, sealed.as_slice())]).is_err());
+    }
+
+    #[test]
+    fn a_planted_pepper_keeps_nothing_and_matches_nothing() {
+        let (ours, theirs) = (MasterKeys::for_tests(), MasterKeys::for_tests());
+        let (good, planted) = (new_sealed(&ours, 1, [1; 32]), new_sealed(&theirs, 2, [2; 32]));
+        let peppers = Peppers::open(&ours, [(1, good.as_slice()), (2, planted.as_slice())]).unwrap();
+        assert_eq!((peppers.newest(), &peppers.left_out), (Some(1), &vec![2]));
+        let known = Peppers::open(&theirs, [(2, planted.as_slice())]).unwrap();
+        let text = TokenText::new(TextKind::SecretToken, TokenId::from_u128(1), [9; 32]);
+        assert!(peppers.find(&text, [&known.record(&text)]).is_none());
+        assert_eq!(peppers.record(&text).pepper, 1);
     }
 }

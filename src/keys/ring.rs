@@ -14,40 +14,12 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 use time::OffsetDateTime;
 
-use super::pair::{Pair, Record, jose};
-use super::seal::{MasterKeys, Purpose, Unopenable};
+use super::pair::{BadRecord, Pair, Record, jose};
+use super::seal::{MasterKeys, Unopenable};
 use crate::config::SigningAlgorithm;
 use crate::domain::access_token::{AccessToken, Claims, MAX_LEN, TYP};
+use crate::domain::signing_keys::{KeyState, Life, is_kid};
 use crate::error::{Error, Reason, Result};
-
-/// How long a published key set may be kept, in seconds.
-pub const JWKS_MAX_AGE: u32 = 300;
-
-/// Where a key is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyState {
-    /// Published, and soon to sign.
-    Next,
-    /// Signs.
-    Active,
-    /// Signs no more; what it signed may still be under way.
-    Retiring,
-    /// Not to be trusted, and not published.
-    Revoked,
-}
-
-impl KeyState {
-    /// The reverse of its name in the database.
-    pub fn parse(name: &str) -> Option<Self> {
-        match name {
-            "NEXT" => Some(Self::Next),
-            "ACTIVE" => Some(Self::Active),
-            "RETIRING" => Some(Self::Retiring),
-            "REVOKED" => Some(Self::Revoked),
-            _ => None,
-        }
-    }
-}
 
 /// A published key.
 #[derive(Clone)]
@@ -69,6 +41,11 @@ pub struct KeySet {
     active: SigningKey,
     published: Vec<PublicKey>,
     json: String,
+    /// What the schedule looks at: all that is published.
+    lives: Vec<Life>,
+    /// The kids of rows that do not open: not sealed by us, or under a master key that is
+    /// not here. They are not published.
+    pub left_out: Vec<String>,
 }
 
 /// Why stored keys cannot be used.
@@ -92,30 +69,46 @@ impl fmt::Display for BadKeys {
 impl std::error::Error for BadKeys {}
 
 impl KeySet {
-    /// Opens the rows of the table: kid, state, sealed record.
+    /// Opens the rows of the table: a key's life, and its sealed record. Those that do not
+    /// open are left out.
+    ///
+    /// # Errors
+    /// When there is no active key, or it does not open; when one of ours is damaged.
     pub fn open<'a>(
         master: &MasterKeys,
-        rows: impl IntoIterator<Item = (&'a str, KeyState, &'a [u8])>,
+        rows: impl IntoIterator<Item = (Life, &'a [u8])>,
     ) -> Result<Self, BadKeys> {
-        let mut active = None;
-        let mut published = Vec::new();
-        for (kid, state, sealed) in rows {
-            if state == KeyState::Revoked {
-                continue;
-            }
-            let damaged = || BadKeys::Damaged(kid.to_owned());
-            let bytes = master.open(Purpose::SigningKey, kid, sealed).map_err(BadKeys::Unopenable)?;
-            let record: Record = serde_json::from_slice(&bytes).map_err(|_| damaged())?;
+        let (mut active, mut published) = (None, Vec::new());
+        let (mut lives, mut left_out) = (Vec::new(), Vec::new());
+        for (life, sealed) in rows.into_iter().filter(|(life, _)| life.state != KeyState::Revoked) {
+            let damaged = || BadKeys::Damaged(life.kid.clone());
+            let record = match Record::open(master, &life.kid, sealed) {
+                Ok(record) => record,
+                Err(BadRecord::Unopenable(error)) if life.state == KeyState::Active => {
+                    return Err(BadKeys::Unopenable(error));
+                }
+                Err(BadRecord::Unopenable(_)) => {
+                    left_out.push(life.kid);
+                    continue;
+                }
+                Err(BadRecord::Damaged) => return Err(damaged()),
+            };
             let algorithm = record.algorithm().ok_or_else(damaged)?;
-            if state == KeyState::Active {
-                active = Some(SigningKey::new(kid, record.pair().ok_or_else(damaged)?));
+            if life.state == KeyState::Active {
+                active = Some(SigningKey::new(&life.kid, record.pair().ok_or_else(damaged)?));
             }
             let decoding = DecodingKey::from_jwk(&record.jwk).map_err(|_| damaged())?;
-            published.push(PublicKey { kid: kid.to_owned(), algorithm, jwk: record.jwk, decoding });
+            published.push(PublicKey { kid: life.kid.clone(), algorithm, jwk: record.jwk, decoding });
+            lives.push(life);
         }
         let keys = published.iter().map(|key| key.jwk.clone()).collect();
         let json = serde_json::to_string(&JwkSet { keys }).expect("a key set is JSON");
-        Ok(Self { active: active.ok_or(BadKeys::NoneActive)?, published, json })
+        Ok(Self { active: active.ok_or(BadKeys::NoneActive)?, published, json, lives, left_out })
+    }
+
+    /// What the schedule looks at.
+    pub fn lives(&self) -> &[Life] {
+        &self.lives
     }
 
     /// The algorithm of the key that signs.
@@ -175,6 +168,21 @@ impl Ring {
         BASE64URL.encode_string(&json, &mut jwt);
         pair.sign(&mut jwt)?;
         if jwt.len() > MAX_LEN { Err(Reason::ScopeTooWide.into()) } else { Ok(jwt) }
+    }
+
+    /// What the schedule looks at.
+    pub fn lives(&self) -> Vec<Life> {
+        self.keys.load().lives.clone()
+    }
+
+    /// Whether the JWT, unverified, has the form of our own and names a key that is not
+    /// here: another node may have made one.
+    pub fn names_another_key(&self, jwt: &str) -> bool {
+        let header = jwt.split('.').next().filter(|_| jwt.len() <= MAX_LEN);
+        let header = header.and_then(|header| BASE64URL.decode(header).ok());
+        let header = header.and_then(|header| serde_json::from_slice::<Header>(&header).ok());
+        let known = |kid: &str| self.keys.load().published.iter().any(|key| key.kid == kid);
+        header.is_some_and(|header| header.typ == TYP && is_kid(&header.kid) && !known(&header.kid))
     }
 
     /// Verifies a JWT of this issuer: form, header, signature, issuer and time. Whom
@@ -253,11 +261,15 @@ mod tests {
         OffsetDateTime::from_unix_timestamp(NOW).unwrap()
     }
 
+    fn life(kid: &str, state: KeyState) -> Life {
+        Life { kid: kid.into(), state, create_time: now(), activate_time: None, retire_time: None }
+    }
+
     fn ring(algorithm: SigningAlgorithm) -> Ring {
         let master = MasterKeys::for_tests();
         let key = NewKey::generate(&master, algorithm).unwrap();
         let keys =
-            KeySet::open(&master, [(key.kid.as_str(), KeyState::Active, key.sealed.as_slice())]).unwrap();
+            KeySet::open(&master, [(life(&key.kid, KeyState::Active), key.sealed.as_slice())]).unwrap();
         Ring::new("https://id.example".into(), keys)
     }
 
@@ -269,7 +281,7 @@ mod tests {
         let rows = |active: &SigningAlgorithm| {
             let rows = keys.iter().map(|key| {
                 let state = if key.algorithm == *active { KeyState::Active } else { KeyState::Retiring };
-                (key.kid.as_str(), state, key.sealed.as_slice())
+                (life(&key.kid, state), key.sealed.as_slice())
             });
             KeySet::open(&master, rows.collect::<Vec<_>>()).unwrap()
         };
@@ -444,11 +456,44 @@ mod tests {
     fn a_planted_row_publishes_nothing() {
         let (ours, theirs) = (MasterKeys::for_tests(), MasterKeys::for_tests());
         let planted = NewKey::generate(&theirs, EdDsa).unwrap();
-        let open =
-            |kid: &str, sealed: &[u8]| KeySet::open(&ours, [(kid, KeyState::Active, sealed)]).map(|_| ());
+        let open = |kid: &str, sealed: &[u8]| {
+            KeySet::open(&ours, [(life(kid, KeyState::Active), sealed)]).map(|_| ())
+        };
         assert!(matches!(open(&planted.kid, &planted.sealed), Err(BadKeys::Unopenable(_))));
         let (a, b) = (NewKey::generate(&ours, EdDsa).unwrap(), NewKey::generate(&ours, EdDsa).unwrap());
         assert!(matches!(open(&a.kid, &b.sealed), Err(BadKeys::Unopenable(_))));
         assert!(matches!(KeySet::open(&ours, []), Err(BadKeys::NoneActive)));
+        // Beside a key of ours it is left out, whatever state it claims.
+        for state in [KeyState::Next, KeyState::Retiring, KeyState::Revoked] {
+            let rows = [
+                (life(&a.kid, KeyState::Active), a.sealed.as_slice()),
+                (life(&planted.kid, state), planted.sealed.as_slice()),
+                (life(&b.kid, state), a.sealed.as_slice()),
+            ];
+            let keys = KeySet::open(&ours, rows).unwrap();
+            assert_eq!(keys.published.len(), 1);
+            assert!(keys.json.contains(&a.kid) && !keys.json.contains(&planted.kid));
+            assert_eq!(keys.left_out.len(), if state == KeyState::Revoked { 0 } else { 2 });
+            assert_eq!(keys.lives, [life(&a.kid, KeyState::Active)]);
+        }
+    }
+
+    #[test]
+    fn only_what_has_our_form_is_looked_for_elsewhere() {
+        let (ring, other) = (ring(EdDsa), self::ring(EdDsa));
+        let jwt = other.sign(&claims()).unwrap();
+        assert!(ring.names_another_key(&jwt));
+        assert!(!other.names_another_key(&jwt));
+        let header = BASE64URL.decode(jwt.split('.').next().unwrap()).unwrap();
+        let header = String::from_utf8(header).unwrap();
+        for junk in [
+            header.replace("at+jwt", "JWT"),
+            header.replacen('{', r#"{"crit":[],"#, 1),
+            header.replace(r#""kid":""#, r#""kid":"x"#),
+            r#"{"typ":"at+jwt","alg":"EdDSA","kid":"short"}"#.to_owned(),
+        ] {
+            assert!(!ring.names_another_key(&unsigned(&junk, "{}")), "{junk}");
+        }
+        assert!(!ring.names_another_key(&"a.".repeat(500_000)));
     }
 }

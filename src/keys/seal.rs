@@ -90,8 +90,7 @@ impl MasterKeys {
             }
             let wrong = |what: &str| BadMasterKeys(format!("line {}: {what}", number + 1));
             let (id, encoded) = line.split_once(':').ok_or_else(|| wrong("must be `id:base64(32 bytes)`"))?;
-            let is_id = |b: u8| b.is_ascii_alphanumeric() || b"_-".contains(&b);
-            if !(1..=32).contains(&id.len()) || !id.bytes().all(is_id) {
+            if !is_id(id) {
                 return Err(wrong("the id must be 1 to 32 of A-Z a-z 0-9 _ -"));
             }
             let bytes = BASE64_STANDARD.decode(encoded).map(Zeroizing::new);
@@ -138,6 +137,11 @@ impl MasterKeys {
         sealed
     }
 
+    /// The id of the master key that seals.
+    pub fn current(&self) -> &str {
+        &self.0[0].id
+    }
+
     /// Opens what [`seal`](Self::seal) gave for the same purpose and id.
     pub fn open(&self, purpose: Purpose, id: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Unopenable> {
         let (&[version, id_len], rest) = sealed.split_first_chunk().ok_or(Unopenable)?;
@@ -154,6 +158,19 @@ impl MasterKeys {
         body.truncate(len);
         Ok(body)
     }
+}
+
+/// The id of the master key that a sealed value names; none when it is none of ours.
+pub fn sealed_under(sealed: &[u8]) -> Option<&str> {
+    let (&[version, id_len], rest) = sealed.split_first_chunk()?;
+    let (id, _) = rest.split_at_checked(id_len.into())?;
+    let id = std::str::from_utf8(id).ok()?;
+    (version == VERSION && is_id(id)).then_some(id)
+}
+
+fn is_id(text: &str) -> bool {
+    let is_id = |b: u8| b.is_ascii_alphanumeric() || b"_-".contains(&b);
+    (1..=32).contains(&text.len()) && text.bytes().all(is_id)
 }
 
 impl MasterKey {
@@ -220,6 +237,11 @@ mod tests {
         let sealed = old.seal(Purpose::Pepper, "1", b"x");
         assert!(both.open(Purpose::Pepper, "1", &sealed).is_ok());
         assert!(new.open(Purpose::Pepper, "1", &sealed).is_err());
+        assert_eq!((sealed_under(&sealed), both.current()), (Some("old"), "new"));
+        assert_eq!(sealed_under(&both.seal(Purpose::Pepper, "1", b"x")), Some("new"));
+        for junk in [&b""[..], b"\x01", b"\x02\x011", b"\x01\x09short", b"\x01\x01\n"] {
+            assert_eq!(sealed_under(junk), None, "{junk:?}");
+        }
         assert!(new.open(Purpose::Pepper, "1", &both.seal(Purpose::Pepper, "1", b"x")).is_ok());
         // The same id with other bytes.
         let other = MasterKeys::parse(&line("old", 3)).unwrap();

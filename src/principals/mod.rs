@@ -5,6 +5,7 @@
 
 mod cache;
 mod failures;
+mod uptake;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::error::{Error, Reason, Result};
 use crate::state::State;
 use cache::{Cache, Entry, Flight};
 use failures::Failures;
+use uptake::Uptake;
 
 /// How far behind the feed may be before an entry is looked at again on use.
 const MAX_LAG: Duration = Duration::from_secs(2);
@@ -45,6 +47,7 @@ pub struct Principals {
     /// How often the database was looked at.
     looks: AtomicU64,
     bounds: Bounds,
+    uptake: Uptake,
 }
 
 /// A principal whose credential was good.
@@ -87,6 +90,7 @@ impl Principals {
             places: Semaphore::new(MAX_LOADS),
             looks: AtomicU64::new(0),
             bounds,
+            uptake: Uptake::default(),
         }
     }
 
@@ -222,6 +226,20 @@ impl Principals {
     }
 }
 
+/// Keeps what was noted of secrets under older peppers under the newest one, in one
+/// statement. Returns how many.
+pub async fn take_up_pepper(state: &State) -> Result<u64> {
+    let renewals = state.principals.uptake.take();
+    if renewals.is_empty() {
+        return Ok(0);
+    }
+    let renewed = db::peppers::renew(&state.db.pool(), &renewals).await?;
+    // So that they are not noted again. Other nodes learn of it when they read them the next time.
+    let tokens: Vec<_> = renewals.iter().map(|renewal| renewal.token_id.to_string()).collect();
+    state.principals.invalidate(&tokens);
+    Ok(renewed)
+}
+
 /// The principal whose token text this is: length, shape and checksum (no database
 /// call for junk), then what is known by its id, then the secret in constant time.
 ///
@@ -239,12 +257,16 @@ pub async fn by_text(state: &State, text: &str, from: Option<IpAddr>) -> Result<
     // One that has ended may outlive its pepper.
     if secrets.iter().any(|secret| !secret.has_ended(now) && !peppers.knows(secret.record.pepper)) {
         // Another node took a newer pepper up.
-        state.reload_keys().await.map_err(Error::internal)?;
+        state.look_for_pepper().await;
         peppers = state.peppers.load();
     }
     // Compared even where nothing was found, so that both take the same time.
     match (peppers.find(&text, secrets.iter().map(|secret| &secret.record)), found) {
-        (Some(place), Some(found)) => found.by_secret(place, now),
+        (Some(place), Some(found)) => {
+            let found = found.by_secret(place, now)?;
+            state.principals.uptake.note(&peppers, &text, &found.principal, place);
+            Ok(found)
+        }
         _ => Err(refuse()),
     }
 }
@@ -262,7 +284,14 @@ pub async fn by_access_token(
 ) -> Result<(Authenticated, AccessToken)> {
     let now = state.clock.now();
     let refuse = |reason| state.principals.refuse(from, reason);
-    let token = state.ring.verify(jwt, now).map_err(refuse)?;
+    let mut verified = state.ring.verify(jwt, now);
+    if verified.is_err() && state.ring.names_another_key(jwt) && !state.principals.failures.are_too_many(from)
+    {
+        // Another node may have made the key a moment ago: it signs at once where one was revoked.
+        state.look_for_signing_key().await;
+        verified = state.ring.verify(jwt, now);
+    }
+    let token = verified.map_err(refuse)?;
     let found = state.principals.find(state, token.token_id, from).await?;
     let found = found.ok_or_else(|| refuse(Reason::AccessTokenInvalid))?;
     let principal = &found.principal;

@@ -72,8 +72,11 @@ const MATRIX: &[(&str, [&str; 9])] = &[
     ("TokenService/GetToken",               [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   OK]),
     // The foreign owner is told that the token is not active, as of one that does not exist.
     ("TokenService/IntrospectToken",        [NONE, JUNK, OK,   DENY, DENY, OK,   OK,   OK,   DENY]),
+    ("TokenService/ListSigningKeys",        [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY]),
     ("TokenService/ListTokens",             [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   OK]),
+    ("TokenService/RevokeSigningKey",       [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY]),
     ("TokenService/RevokeToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
+    ("TokenService/RotateSigningKey",       [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY]),
     ("TokenService/RotateToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
 ];
 
@@ -292,6 +295,14 @@ impl Things<'_> {
             "TokenService/CancelRotation" => {
                 pb::CancelRotationRequest { org_id, token_id: self.rotating_token().await }.encode_to_vec()
             }
+            "TokenService/ListSigningKeys" => pb::ListSigningKeysRequest::default().encode_to_vec(),
+            "TokenService/RevokeSigningKey" => {
+                let rotate = pb::RotateSigningKeyRequest::default();
+                let next = self.server.operator.tokens().rotate_signing_key(rotate).await.unwrap();
+                let kid = next.into_inner().signing_key.unwrap().kid;
+                pb::RevokeSigningKeyRequest { kid, ..Default::default() }.encode_to_vec()
+            }
+            "TokenService/RotateSigningKey" => pb::RotateSigningKeyRequest::default().encode_to_vec(),
             "TokenService/RevokeToken" => by_id(&org_id, &self.new_token().await).encode_to_vec(),
             other => panic!("{other} has no request here"),
         }

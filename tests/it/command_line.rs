@@ -56,7 +56,7 @@ impl Drop for Scratch {
 
 /// Runs to the end, which must be a failure that says `says`.
 #[track_caller]
-fn fails(command: &mut Command, says: &str) {
+pub fn fails(command: &mut Command, says: &str) {
     let Output { status, stdout, stderr } = command.output().unwrap();
     let text = String::from_utf8_lossy(&stderr);
     assert!(
@@ -68,13 +68,13 @@ fn fails(command: &mut Command, says: &str) {
 }
 
 #[track_caller]
-fn succeeds(command: &mut Command) -> String {
+pub fn succeeds(command: &mut Command) -> String {
     let Output { status, stdout, stderr } = command.output().unwrap();
     assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
     String::from_utf8(stdout).unwrap()
 }
 
-fn serve(database: &Database, key: &Path) -> Command {
+pub fn serve(database: &Database, key: &Path) -> Command {
     let mut command = countersign();
     command.args(["serve", "--listen", "127.0.0.1:0", "--issuer", "https://id.example", "--database-url"]);
     command.arg(database.url()).arg("--master-key-file").arg(key);
@@ -98,7 +98,7 @@ impl Drop for Running {
 }
 
 /// Starts a server and reads its log until it says where it listens.
-fn start(command: &mut Command) -> (Running, String) {
+pub fn start(command: &mut Command) -> (Running, String) {
     let mut child = command.stderr(Stdio::piped()).args(["--log-format", "json"]).spawn().unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
@@ -413,6 +413,53 @@ fn dev_signs_with_what_was_asked_for_first() {
     assert!(said.contains("its RS256 signature"), "{said}");
     assert_eq!(log.matches(warning).count(), 1, "{log}");
     fails(dev(&data_dir).args(["--signing-algorithm", "HS256"]), "possible values: EdDSA, ES256, RS256");
+}
+
+#[tokio::test]
+async fn dev_goes_on_with_a_rotated_key() {
+    let scratch = Scratch::new("dev-rotated");
+    let data_dir = scratch.path("data");
+    let run = |algorithm: &str| {
+        let mut command = countersign();
+        command.args(["dev", "--listen", "127.0.0.1:0", "--drain-timeout", "1"]);
+        command.args(["--signing-algorithm", algorithm, "--data-dir"]);
+        let mut running = Running(command.arg(&data_dir).stdout(Stdio::piped()).spawn().unwrap());
+        let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().starts_with("Serving")));
+        running
+    };
+    let connect = async || {
+        let variables = variables(&data_dir);
+        let endpoint = Endpoint::from_shared(variables["COUNTERSIGN_ENDPOINT"].clone()).unwrap();
+        let channel = endpoint.connect().await.unwrap();
+        let operator = variables["COUNTERSIGN_OPERATOR_TOKEN"].clone();
+        (Client { channel, bearer: Some(operator) }, variables["COUNTERSIGN_ENDPOINT"].clone())
+    };
+    let kid = |jwt: &str| jsonwebtoken::decode_header(jwt).unwrap().kid.unwrap();
+    let stop = |mut running: Running| {
+        running.signal(Signal::SIGINT);
+        assert!(running.0.wait().unwrap().success());
+    };
+
+    let running = run("EdDSA");
+    let (operator, _) = connect().await;
+    let first = kid(&operator.exchange().await.unwrap().access_token);
+    stop(running);
+    // Told another algorithm, it goes on with its key until that is rotated.
+    let running = run("ES256");
+    let (operator, _) = connect().await;
+    assert_eq!(kid(&operator.exchange().await.unwrap().access_token), first);
+    let request = pb::RotateSigningKeyRequest { activate_now: true };
+    let rotated = operator.tokens().rotate_signing_key(request).await.unwrap().into_inner();
+    let second = rotated.signing_key.unwrap();
+    assert_eq!(second.algorithm, "ES256");
+    stop(running);
+    let running = run("ES256");
+    let (operator, endpoint) = connect().await;
+    assert_eq!(kid(&operator.exchange().await.unwrap().access_token), second.kid);
+    let published = crate::serving::http_get(&endpoint, "/.well-known/jwks.json").await.body;
+    assert!(published.contains(&first) && published.contains(&second.kid), "{published}");
+    stop(running);
 }
 
 #[test]

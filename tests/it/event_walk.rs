@@ -57,7 +57,7 @@ async fn every_change_is_one_event_and_nothing_else_is() {
     let (_, member) = server.account(&org.id, "member", &[("member", "*")]).await;
     let things = Things { server: &server, org: &org, target, target_token: client.token().into() };
     let operator_id = server.operator.caller().await.unwrap().account.unwrap().id;
-    let db = &server.state.db;
+    let db = &server.state.db.pool();
     let mut seen = Vec::new();
     let mut walked = 0_u128;
 

@@ -28,6 +28,7 @@ pub const READS: &[&str] = &[
     "TokenService/ExchangeToken",
     "TokenService/IntrospectToken",
     "TokenService/GetJsonWebKeySet",
+    "TokenService/ListSigningKeys",
 ];
 
 /// Asks until the answer is as wished, for at most `limit`; gives how long it took.

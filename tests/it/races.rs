@@ -245,7 +245,7 @@ async fn servers_that_start_at_once_leave_one_key_of_each_kind() {
     assert_eq!(sqlx::query_as::<_, (i64, i64)>(count).fetch_one(&pool).await.unwrap(), (1, 1));
     keys::find_signing_keys(&pool, &master).await.unwrap();
     // Another master key opens none of it, and makes no key of its own beside them.
-    let other = master_keys();
+    let other = std::sync::Arc::new(master_keys());
     keys::ensure(&pool, &other, EdDsa, &Clock::default()).await.unwrap();
     assert!(
         keys::find_signing_keys(&pool, &other).await.is_err()

@@ -2,10 +2,10 @@
 
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk};
 
+use crate::domain::signing_keys::JWKS_MAX_AGE;
 use crate::error::{Error, Result};
 use crate::grpc::auth::Call;
 use crate::grpc::pb;
-use crate::keys::ring::JWKS_MAX_AGE;
 use crate::state::State;
 
 pub async fn json_web_key_set(

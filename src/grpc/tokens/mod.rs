@@ -8,3 +8,4 @@ pub mod keys;
 pub mod revoke;
 pub mod rotate;
 mod shown;
+pub mod signing_keys;

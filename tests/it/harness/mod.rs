@@ -43,6 +43,7 @@ pub const LIMITS: LimitArgs = LimitArgs {
     feed_listen: true,
     cache_size: 1_000,
     cache_max_age: Duration::from_secs(60),
+    signing_key_lifetime: Duration::from_secs(30 * 24 * 3_600),
     outage_grace: Duration::from_secs(60),
     last_use_interval: Duration::from_secs(30),
     max_message_size: 1 << 20,
@@ -66,6 +67,21 @@ pub struct TestServer {
     pub serving: Option<JoinHandle<anyhow::Result<()>>>,
 }
 
+/// What a node begins with.
+struct Start<'a> {
+    operator: Option<&'a str>,
+    /// Default: its own endpoint.
+    issuer: Option<String>,
+    clock: Clock,
+    algorithm: SigningAlgorithm,
+}
+
+impl Default for Start<'_> {
+    fn default() -> Self {
+        Self { operator: None, issuer: None, clock: Clock::default(), algorithm: SigningAlgorithm::EdDsa }
+    }
+}
+
 impl TestServer {
     pub async fn start() -> Self {
         Self::with_limits(LIMITS).await
@@ -84,13 +100,43 @@ impl TestServer {
         let database = Arc::new(Database::create().await);
         let options = database.options();
         let master = MasterKeys::new_file().as_str().into();
-        Self::node(options, database, master, None, limits, algorithm).await
+        Self::node(options, database, master, Start { algorithm, ..Start::default() }, limits).await
     }
 
-    /// Another node on the same database.
+    /// Another node on the same database: the same issuer, and the same time.
     pub async fn beside(&self, limits: LimitArgs) -> Self {
-        let operator = Some(self.operator.token());
-        Self::on(self.database.options(), self.database.clone(), self.master.clone(), operator, limits).await
+        self.beside_signing_with(limits, SigningAlgorithm::EdDsa).await
+    }
+
+    /// Another node that makes keys of this algorithm.
+    pub async fn beside_signing_with(&self, limits: LimitArgs, algorithm: SigningAlgorithm) -> Self {
+        self.with_master_keys(&self.master, limits, algorithm).await
+    }
+
+    /// Another node with this master key file.
+    pub async fn with_master_keys(
+        &self,
+        master: &str,
+        limits: LimitArgs,
+        algorithm: SigningAlgorithm,
+    ) -> Self {
+        let start = Start {
+            operator: Some(self.operator.token()),
+            issuer: Some(self.state.issuer.to_string()),
+            clock: self.state.clock.clone(),
+            algorithm,
+        };
+        Self::node(self.database.options(), self.database.clone(), master.into(), start, limits).await
+    }
+
+    /// The text of its master key file.
+    pub fn master_key_file(&self) -> &str {
+        &self.master
+    }
+
+    /// Its database, for whatever else works on it.
+    pub fn database(&self) -> &Database {
+        &self.database
     }
 
     /// A node on a migrated database; `operator` is the token of its operator if it has one.
@@ -101,17 +147,17 @@ impl TestServer {
         operator: Option<&str>,
         limits: LimitArgs,
     ) -> Self {
-        Self::node(options, database, master, operator, limits, SigningAlgorithm::EdDsa).await
+        Self::node(options, database, master, Start { operator, ..Start::default() }, limits).await
     }
 
     async fn node(
         options: PgConnectOptions,
         database: Arc<Database>,
         master: Arc<str>,
-        operator: Option<&str>,
+        start: Start<'_>,
         limits: LimitArgs,
-        algorithm: SigningAlgorithm,
     ) -> Self {
+        let Start { operator, issuer, clock, algorithm } = start;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let pools = Pools::open(&options, limits.database_connections, limits.database_load_connections);
@@ -119,9 +165,9 @@ impl TestServer {
             pools,
             read_keys(&master),
             algorithm,
-            endpoint.parse().unwrap(),
+            issuer.as_deref().unwrap_or(&endpoint).parse().unwrap(),
             limits.bounds(),
-            Clock::default(),
+            clock,
         )
         .await
         .unwrap();

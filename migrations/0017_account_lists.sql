@@ -11,4 +11,4 @@ create index accounts_search on accounts using gin (search_pieces) with (fastupd
 create index accounts_not_searchable on accounts (org_id, account_id) where search_pieces is null;
 create index grants_holders on grants (org_id, right_id, account_id);
 
-insert into schema_versions (version, oldest_binary) values (12, 1);
+insert into schema_versions (version, oldest_binary) values (17, 1);

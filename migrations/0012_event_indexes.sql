@@ -1,5 +1,5 @@
 -- What ListEvents asks for, each with its rows in the order of the list. What its
--- resource_ids name is looked up in a table of its own (0012): an array has no order.
+-- resource_ids name is looked up in a table of its own (0013): an array has no order.
 -- Age, which all orgs are swept by, is indexed without an order: an ordered index over all
 -- orgs looks to the planner like a way to read one org's newest events, and is a way to
 -- read everybody's.
@@ -10,4 +10,4 @@ create index events_type on events (org_id, type, create_time, event_id);
 drop index events_age;
 create index events_age on events using brin (create_time);
 
-insert into schema_versions (version, oldest_binary) values (11, 1);
+insert into schema_versions (version, oldest_binary) values (12, 1);

@@ -11,4 +11,4 @@ comment on table event_resources is 'The resource_ids of events, one row for eac
 comment on column event_resources.create_time is 'That of the event.';
 create index event_resources_age on event_resources using brin (create_time);
 
-insert into schema_versions (version, oldest_binary) values (12, 1);
+insert into schema_versions (version, oldest_binary) values (13, 1);

@@ -7,4 +7,4 @@ alter table accounts
 comment on column accounts.search_text is 'Name, username and display name in lower case, a line break before each.';
 comment on column accounts.search_pieces is 'A number for each three successive characters of search_text, and for each first one (src/domain/search.rs).';
 
-insert into schema_versions (version, oldest_binary) values (11, 1);
+insert into schema_versions (version, oldest_binary) values (16, 1);

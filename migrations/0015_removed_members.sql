@@ -3,4 +3,4 @@
 alter table memberships add column remove_time timestamptz;
 comment on column memberships.remove_time is 'Since when a guest is a member no more. The row stays: revoked tokens hang on it, and its version keeps access tokens from before stale should the guest come back.';
 
-insert into schema_versions (version, oldest_binary) values (14, 1);
+insert into schema_versions (version, oldest_binary) values (15, 1);

@@ -1,0 +1,145 @@
+//! Whatever is sealed under the master key, table by table: what is to be sealed anew when
+//! that changes. A test compares the list with the columns of the schema.
+
+use sqlx::{PgConnection, PgExecutor};
+
+use crate::error::{Error, Result};
+use crate::keys::seal::Purpose;
+
+/// A table with a column `sealed`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sealed {
+    Peppers,
+    SigningKeys,
+}
+
+impl Sealed {
+    pub const ALL: [Self; 2] = [Self::Peppers, Self::SigningKeys];
+
+    /// Its name in the schema.
+    pub const fn table(self) -> &'static str {
+        match self {
+            Self::Peppers => "peppers",
+            Self::SigningKeys => "signing_keys",
+        }
+    }
+
+    /// What its values are sealed for.
+    pub const fn purpose(self) -> Purpose {
+        match self {
+            Self::Peppers => Purpose::Pepper,
+            Self::SigningKeys => Purpose::SigningKey,
+        }
+    }
+}
+
+/// A sealed value, with the id that it is bound to.
+pub struct Row {
+    pub id: String,
+    pub sealed: Vec<u8>,
+}
+
+impl Row {
+    /// How people call it.
+    pub fn name(&self, table: Sealed) -> String {
+        match table {
+            Sealed::Peppers => format!("pepper {}", self.id),
+            Sealed::SigningKeys => format!("signing_key {}", self.id),
+        }
+    }
+}
+
+/// The rows after this id.
+pub async fn page(
+    db: impl PgExecutor<'_>,
+    table: Sealed,
+    after: Option<&str>,
+    size: i64,
+) -> Result<Vec<Row>> {
+    Ok(match table {
+        Sealed::Peppers => {
+            let query = sqlx::query_as!(
+                Row,
+                r#"select pepper_id::text as "id!", sealed from peppers
+                   where $1::integer is null or pepper_id > $1 order by pepper_id limit $2"#,
+                number(after)?,
+                size
+            );
+            query.fetch_all(db).await?
+        }
+        Sealed::SigningKeys => {
+            // Of a revoked one nothing is kept.
+            let query = sqlx::query_as!(
+                Row,
+                "select kid as id, sealed from signing_keys
+                 where state <> 'REVOKED' and ($1::text is null or kid > $1) order by kid limit $2",
+                after,
+                size
+            );
+            query.fetch_all(db).await?
+        }
+    })
+}
+
+/// The rows after this id, which nobody else changes until the transaction ends.
+pub async fn lock_page(
+    tx: &mut PgConnection,
+    table: Sealed,
+    after: Option<&str>,
+    size: i64,
+) -> Result<Vec<Row>> {
+    Ok(match table {
+        Sealed::Peppers => {
+            let query = sqlx::query_as!(
+                Row,
+                r#"select pepper_id::text as "id!", sealed from peppers
+                   where $1::integer is null or pepper_id > $1 order by pepper_id limit $2 for update"#,
+                number(after)?,
+                size
+            );
+            query.fetch_all(tx).await?
+        }
+        Sealed::SigningKeys => {
+            let query = sqlx::query_as!(
+                Row,
+                "select kid as id, sealed from signing_keys
+                 where state <> 'REVOKED' and ($1::text is null or kid > $1) order by kid limit $2 for update",
+                after,
+                size
+            );
+            query.fetch_all(tx).await?
+        }
+    })
+}
+
+/// Puts other values in the place of these. The rows are locked.
+pub async fn replace(tx: &mut PgConnection, table: Sealed, ids: &[String], anew: &[Vec<u8>]) -> Result<()> {
+    let done = match table {
+        Sealed::Peppers => {
+            let query = sqlx::query!(
+                "update peppers p set sealed = n.sealed
+                 from unnest($1::text[], $2::bytea[]) as n (id, sealed) where p.pepper_id = n.id::integer",
+                ids,
+                anew
+            );
+            query.execute(tx).await?
+        }
+        Sealed::SigningKeys => {
+            let query = sqlx::query!(
+                "update signing_keys k set sealed = n.sealed
+                 from unnest($1::text[], $2::bytea[]) as n (id, sealed) where k.kid = n.id",
+                ids,
+                anew
+            );
+            query.execute(tx).await?
+        }
+    };
+    match done.rows_affected() {
+        rows if rows == ids.len() as u64 => Ok(()),
+        rows => Err(Error::internal(format!("sealing anew touched {rows} rows instead of {}", ids.len()))),
+    }
+}
+
+fn number(after: Option<&str>) -> Result<Option<i32>> {
+    after.map(|id| id.parse().map_err(Error::internal)).transpose()
+}

@@ -1,0 +1,127 @@
+//! `ListSigningKeys`, `RotateSigningKey`, `RevokeSigningKey`.
+
+use crate::db::events::{Actor, FieldChange};
+use crate::db::{self, retrying, signing_keys::parse_place};
+use crate::domain::ids::SYSTEM_ORG;
+use crate::domain::permissions::Permission;
+use crate::domain::signing_keys::{KeyState, is_kid};
+use crate::error::{Error, Result, Violations};
+use crate::grpc::auth::Call;
+use crate::grpc::paging::Paging;
+use crate::grpc::pb::RevokeReason;
+use crate::grpc::{convert, pb};
+use crate::keys::pair::NewKey;
+use crate::rotation;
+use crate::state::State;
+use crate::transaction::Transaction;
+
+pub async fn list(
+    state: &State,
+    call: &Call,
+    request: pb::ListSigningKeysRequest,
+) -> Result<pb::ListSigningKeysResponse> {
+    let caller = call.caller()?;
+    caller.require_platform(&Permission::PLATFORM_KEYS)?;
+    let acting = caller.acting_in(None)?;
+    let filter = pb::ListSigningKeysRequest::default();
+    let asked = (request.page_size, request.page_token.as_str());
+    let paging = Paging::read(state, &acting, "ListSigningKeys", &filter, asked)?;
+    let mut db = state.db.acquire().await?;
+    let page = db::signing_keys::page(&mut db, paging.after(parse_place), paging.size).await?;
+    Ok(pb::ListSigningKeysResponse {
+        signing_keys: page.rows.iter().map(convert::signing_key).collect(),
+        next_page_token: paging.next(state, &page),
+        total_size: page.total,
+    })
+}
+
+pub async fn rotate(
+    state: &State,
+    call: &Call,
+    request: pb::RotateSigningKeyRequest,
+) -> Result<pb::RotateSigningKeyResponse> {
+    let caller = call.caller()?;
+    caller.require_platform(&Permission::PLATFORM_KEYS)?;
+    // Made beforehand, needed or not: the lock is not held meanwhile.
+    let fresh = NewKey::make(&state.master, state.signing_algorithm).await?;
+    let now = state.clock.now();
+    retrying(|| async {
+        let mut tx = Transaction::begin(state).await?;
+        db::orgs::lock(&mut tx, SYSTEM_ORG).await?;
+        let keys = db::keys::find_signing_keys(&mut *tx, &state.master).await.map_err(Error::internal)?;
+        let next = keys.lives().iter().find(|key| key.state == KeyState::Next);
+        let (kid, change) = match (next, request.activate_now) {
+            (Some(next), false) => (&next.kid, None),
+            (Some(next), true) => {
+                (&next.kid, Some(rotation::activate(state, &mut tx, &next.kid, now).await?))
+            }
+            (None, false) => (&fresh.kid, Some(rotation::publish(state, &mut tx, &fresh, now).await?)),
+            (None, true) => (&fresh.kid, Some(rotation::replace(state, &mut tx, &fresh, now).await?)),
+        };
+        let key = db::signing_keys::find(&mut *tx, kid).await?;
+        if let Some(change) = change {
+            tx.record(&Actor::from(caller), &[change], now).await?;
+            tx.commit().await?;
+        }
+        Ok(pb::RotateSigningKeyResponse { signing_key: key.as_ref().map(convert::signing_key) })
+    })
+    .await
+}
+
+pub async fn revoke(
+    state: &State,
+    call: &Call,
+    request: pb::RevokeSigningKeyRequest,
+) -> Result<pb::RevokeSigningKeyResponse> {
+    let caller = call.caller()?;
+    caller.require_platform(&Permission::PLATFORM_KEYS)?;
+    let mut violations = Violations::default();
+    if !is_kid(&request.kid) {
+        violations.add("kid", "must be the id of a key: 43 characters, base64url");
+    }
+    let reason = RevokeReason::try_from(request.reason).map_err(|_| "is not a known reason");
+    let reason = violations.check("reason", reason);
+    let (Some(reason), ()) = (reason, violations.finish()?) else {
+        return Err(Error::internal("a field was refused without a violation"));
+    };
+    let reason = convert::revoke_reason_name(reason);
+    let kid = request.kid.as_str();
+    // Made beforehand, needed or not: the lock is not held meanwhile.
+    let fresh = NewKey::make(&state.master, state.signing_algorithm).await?;
+    let now = state.clock.now();
+    retrying(|| async {
+        let mut tx = Transaction::begin(state).await?;
+        db::orgs::lock(&mut tx, SYSTEM_ORG).await?;
+        let key = db::signing_keys::find(&mut *tx, kid).await?;
+        let key = key.ok_or_else(|| Error::not_found("signing key", kid))?;
+        if key.state() == Some(KeyState::Revoked) {
+            return Ok(pb::RevokeSigningKeyResponse { signing_key: Some(convert::signing_key(&key)) });
+        }
+        db::signing_keys::revoke(&mut tx, kid, reason, now).await?;
+        let mut kids = vec![kid.to_owned()];
+        let mut fields = vec![
+            FieldChange {
+                field: "state",
+                old_value: Some(key.state.clone()),
+                new_value: Some(KeyState::Revoked.name().to_owned()),
+            },
+            FieldChange::set("revoke_reason", reason),
+        ];
+        if key.state() == Some(KeyState::Active) {
+            // Never the next one: whoever took the active key may have taken that, too.
+            db::signing_keys::insert(&mut tx, &fresh, KeyState::Active, now).await?;
+            kids.push(fresh.kid.clone());
+            fields.push(FieldChange {
+                field: "active_kid",
+                old_value: Some(kid.to_owned()),
+                new_value: Some(fresh.kid.clone()),
+            });
+        }
+        let revoked = db::signing_keys::find(&mut *tx, kid).await?;
+        let change = rotation::change(state, "signing_key.revoked", kids, fields);
+        tx.record(&Actor::from(caller), &[change], now).await?;
+        tx.commit().await?;
+        Ok(pb::RevokeSigningKeyResponse { signing_key: revoked.as_ref().map(convert::signing_key) })
+    })
+    .await
+}
