@@ -9,6 +9,7 @@ pub mod exchange;
 pub mod ids;
 pub mod life;
 pub mod names;
+pub mod narrowing;
 pub mod networks;
 pub mod owners;
 pub mod pages;

@@ -29,4 +29,5 @@ mod roles;
 mod rotation;
 mod serving;
 mod status_contract;
+mod token_changes;
 mod tokens;

@@ -5,6 +5,8 @@ pub mod exchange;
 pub mod get;
 pub mod introspect;
 pub mod keys;
+pub mod reassign;
 pub mod revoke;
 pub mod rotate;
 mod shown;
+pub mod update;
