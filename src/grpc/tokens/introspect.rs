@@ -113,7 +113,8 @@ async fn introspect(
     asked: &Asked<'_>,
 ) -> Result<pb::IntrospectTokenResponse> {
     let shown_at = call.origin.shown_at(asked.told.origin.clone(), asked.told.address)?;
-    let from = call.origin.address;
+    // Whoever verifies is not who guesses: a failure counts for the address that is told.
+    let from = asked.told.address;
     let looked_up = if looks_like_jwt(asked.token_text) {
         access_token(state, asked, &shown_at, from).await
     } else {
