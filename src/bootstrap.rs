@@ -212,9 +212,7 @@ async fn supersede(
 ) -> Result<Option<Change>> {
     let now = state.clock.now();
     let live = db::tokens::find_live_named(&mut *tx, SYSTEM_ORG, operator, name, now).await?;
-    for token_id in &live {
-        db::tokens::revoke(&mut *tx, SYSTEM_ORG, *token_id, "SUPERSEDED", now).await?;
-    }
+    db::tokens::revoke(tx, SYSTEM_ORG, &live, "SUPERSEDED", now).await?;
     if live.is_empty() {
         return Ok(None);
     }

@@ -83,6 +83,7 @@ reasons! {
     OriginMismatch "ORIGIN_MISMATCH" InvalidArgument "the origin field differs from the connection's own origin header";
     KindIsImmutable "KIND_IS_IMMUTABLE" InvalidArgument "an account's kind is changed by ConvertAccount alone";
     EmailIsImmutable "EMAIL_IS_IMMUTABLE" InvalidArgument "a user's e-mail address is their username; nobody in the org can change it";
+    WideningNotAllowed "WIDENING_NOT_ALLOWED" InvalidArgument "a token is only ever narrowed";
     CannotCloneSelf "CANNOT_CLONE_SELF" InvalidArgument "an account cannot clone itself";
     CannotDeactivateSelf "CANNOT_DEACTIVATE_SELF" InvalidArgument "an account cannot deactivate itself";
     CannotDeleteSelf "CANNOT_DELETE_SELF" InvalidArgument "an account cannot delete itself";

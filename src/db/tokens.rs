@@ -8,12 +8,17 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::events::{Change, FieldChange};
-use super::one_row;
 use super::secrets::{self, NewSecret};
+use super::{damaged, one_row};
 use crate::domain::ids::{AccountId, EventId, OrgId, TokenId};
-use crate::domain::names::{DisplayName, Purpose};
+use crate::domain::names::{Audience, DisplayName, Purpose};
+use crate::domain::narrowing::Limits;
+use crate::domain::networks::Network;
 use crate::domain::pages::{COUNTED, Page};
+use crate::domain::permissions::Permission;
 use crate::domain::principal::{Restrictions, SecretRecord, TokenKind};
+use crate::domain::resources::ResourcePath;
+use crate::domain::web_origin::WebOrigin;
 use crate::error::{Error, Reason, Result};
 
 /// What people and programs find a token by.
@@ -77,6 +82,24 @@ impl Token {
     /// Whose it is.
     pub fn account(&self) -> AccountId {
         self.account_id.into()
+    }
+
+    /// What it was limited to.
+    pub fn restrictions(&self) -> Result<Restrictions> {
+        let scope = |text: &String| Permission::parse(text).map_err(damaged("permission"));
+        let path = |text: &String| ResourcePath::parse(text).map_err(damaged("resource path"));
+        let audience = |text: &String| Audience::parse(text).map_err(damaged("audience"));
+        let network = |text: &String| Network::parse(text).map_err(damaged("network"));
+        let origin = |text: &String| WebOrigin::parse(text).map_err(damaged("web origin"));
+        let purpose = |text: &String| Purpose::parse(text).map_err(damaged("purpose"));
+        Ok(Restrictions {
+            scopes: self.scopes.iter().map(scope).collect::<Result<_>>()?,
+            resources: self.resources.iter().map(path).collect::<Result<_>>()?,
+            audiences: self.allowed_audiences.iter().map(audience).collect::<Result<_>>()?,
+            networks: self.allowed_cidrs.iter().map(network).collect::<Result<_>>()?,
+            origins: self.allowed_origins.iter().map(origin).collect::<Result<_>>()?,
+            purpose: self.purpose.as_ref().map(purpose).transpose()?,
+        })
     }
 
     /// Its secrets, the oldest first.
@@ -176,30 +199,79 @@ pub async fn find(db: impl PgExecutor<'_>, org_id: OrgId, token_id: TokenId) -> 
     Ok(query.fetch_optional(db).await?)
 }
 
-/// A page of the org's tokens, or of one account's, oldest first.
+/// Which tokens to list: those to which all of it applies.
+pub struct Filter {
+    pub now: OffsetDateTime,
+    pub account_id: Option<AccountId>,
+    pub kind: Option<TokenKind>,
+    pub purpose: Option<Purpose>,
+    /// `ACTIVE`, `EXPIRED` or `REVOKED`, now.
+    pub state: Option<&'static str>,
+    /// Neither made nor used since.
+    pub idle_since: Option<OffsetDateTime>,
+    pub expires_before: Option<OffsetDateTime>,
+    pub labels: Labels,
+}
+
+/// A page of the org's tokens, oldest first.
 pub async fn page(
     db: &mut PgConnection,
     org_id: OrgId,
-    account_id: Option<AccountId>,
+    filter: &Filter,
     after: Option<TokenId>,
     size: i64,
 ) -> Result<Page<Token>> {
-    let account_id = account_id.map(AccountId::uuid);
+    let account_id = filter.account_id.map(AccountId::uuid);
+    let kind = filter.kind.map(TokenKind::name);
+    let purpose = filter.purpose.as_ref().map(Purpose::as_str);
+    let labels = (!filter.labels.is_empty()).then_some(Json(&filter.labels));
     let rows = select_tokens!(
-        "where org_id = $1 and ($2::uuid is null or account_id = $2) and ($3::uuid is null or token_id > $3)
-         order by token_id limit $4",
+        "where org_id = $1 and ($2::uuid is null or account_id = $2) and ($3::text is null or kind = $3)
+           and ($4::text is null or purpose = $4) and ($5::jsonb is null or labels @> $5)
+           and ($6::timestamptz is null or t.expire_time < $6)
+           and ($7::timestamptz is null or t.create_time < $7 and not exists (
+               select 1 from token_secrets used where used.org_id = $1 and used.token_id = t.token_id
+                 and used.last_use_time >= $7))
+           and ($8::text is null or $8 = case when revoke_time is not null then 'REVOKED'
+                                              when t.expire_time <= $9 then 'EXPIRED' else 'ACTIVE' end)
+           and ($10::uuid is null or token_id > $10)
+         order by token_id limit $11",
         org_id.uuid(),
         account_id,
+        kind,
+        purpose,
+        labels as _,
+        filter.expires_before,
+        filter.idle_since,
+        filter.state,
+        filter.now,
         after.map(TokenId::uuid),
         size + 1
     );
     let rows = rows.fetch_all(&mut *db).await?;
+    let labels = (!filter.labels.is_empty()).then_some(Json(&filter.labels));
     let counted = sqlx::query_scalar!(
         r#"select count(*) as "n!" from (
-               select 1 from tokens where org_id = $1 and ($2::uuid is null or account_id = $2) limit $3
+               select 1 from tokens t
+               where org_id = $1 and ($2::uuid is null or account_id = $2) and ($3::text is null or kind = $3)
+                 and ($4::text is null or purpose = $4) and ($5::jsonb is null or labels @> $5)
+                 and ($6::timestamptz is null or t.expire_time < $6)
+                 and ($7::timestamptz is null or t.create_time < $7 and not exists (
+                     select 1 from token_secrets used where used.org_id = $1 and used.token_id = t.token_id
+                       and used.last_use_time >= $7))
+                 and ($8::text is null or $8 = case when revoke_time is not null then 'REVOKED'
+                                                    when t.expire_time <= $9 then 'EXPIRED' else 'ACTIVE' end)
+               limit $10
            ) few"#,
         org_id.uuid(),
         account_id,
+        kind,
+        purpose,
+        labels as _,
+        filter.expires_before,
+        filter.idle_since,
+        filter.state,
+        filter.now,
         COUNTED + 1
     );
     let counted = counted.fetch_one(db).await?;
@@ -275,7 +347,6 @@ pub async fn insert(tx: &mut PgConnection, new: &NewToken<'_>, now: OffsetDateTi
         new.made_by.map(TokenId::uuid)
     );
     one_row(&narrow.execute(&mut *tx).await?, "listing a credential")?;
-    let texts = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>();
     let lists = new.restrictions;
     let token = sqlx::query!(
         "insert into tokens (org_id, token_id, account_id, kind, display_name, scopes, resources, allowed_audiences,
@@ -287,16 +358,16 @@ pub async fn insert(tx: &mut PgConnection, new: &NewToken<'_>, now: OffsetDateTi
         account_id,
         new.kind.name(),
         new.display_name.map(DisplayName::as_str),
-        &texts(&mut lists.scopes.iter().map(ToString::to_string)),
-        &texts(&mut lists.resources.iter().map(ToString::to_string)),
-        &texts(&mut lists.audiences.iter().map(ToString::to_string)),
+        &texts(&lists.scopes),
+        &texts(&lists.resources),
+        &texts(&lists.audiences),
         new.may_manage_tokens,
         now,
         new.expire_time,
         lists.purpose.as_ref().map(Purpose::as_str),
         Json(new.labels) as _,
-        &texts(&mut lists.origins.iter().map(ToString::to_string)),
-        &texts(&mut lists.networks.iter().map(ToString::to_string))
+        &texts(&lists.origins),
+        &texts(&lists.networks)
     );
     one_row(&token.execute(&mut *tx).await?, "making a token")?;
     let first = NewSecret { number: 1, record: new.secret, hint: new.hint, made_by: None };
@@ -318,23 +389,114 @@ pub async fn hold_live(tx: &mut PgConnection, org_id: OrgId, token_id: TokenId) 
     query.fetch_optional(tx).await?.map(|_| ()).ok_or_else(|| Reason::TokenRevoked.into())
 }
 
-/// Revokes a token for good. False when it was revoked before, which changes nothing.
+/// Revokes tokens for good. Gives those that were not before: the others stay as they were.
 pub async fn revoke(
     tx: &mut PgConnection,
     org_id: OrgId,
-    token_id: TokenId,
+    token_ids: &[TokenId],
     reason: &str,
     now: OffsetDateTime,
-) -> Result<bool> {
-    let query = sqlx::query!(
+) -> Result<Vec<TokenId>> {
+    let ids: Vec<Uuid> = token_ids.iter().map(|id| id.uuid()).collect();
+    let query = sqlx::query_scalar!(
         "update tokens set revoke_time = $3, revoke_reason = $4, revision = revision + 1
-         where org_id = $1 and token_id = $2 and revoke_time is null",
+         where org_id = $1 and token_id = any($2) and revoke_time is null returning token_id",
         org_id.uuid(),
-        token_id.uuid(),
+        &ids,
         now,
         reason
     );
-    Ok(query.execute(tx).await?.rows_affected() == 1)
+    Ok(query.fetch_all(tx).await?.into_iter().map(TokenId::from).collect())
+}
+
+/// What an update changes of a token.
+pub struct TokenUpdate<'a> {
+    pub display_name: Option<&'a str>,
+    pub labels: &'a Labels,
+    pub limits: &'a Limits,
+}
+
+/// Updates a live token, whose row is locked.
+pub async fn update(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    token_id: TokenId,
+    new: &TokenUpdate<'_>,
+) -> Result<()> {
+    let Limits { restrictions, expire_time } = new.limits;
+    let query = sqlx::query!(
+        "update tokens set display_name = $3, labels = $4, scopes = $5, resources = $6, allowed_audiences = $7,
+                allowed_origins = $8, allowed_cidrs = $9, expire_time = $10, revision = revision + 1
+         where org_id = $1 and token_id = $2",
+        org_id.uuid(),
+        token_id.uuid(),
+        new.display_name,
+        Json(new.labels) as _,
+        &texts(&restrictions.scopes),
+        &texts(&restrictions.resources),
+        &texts(&restrictions.audiences),
+        &texts(&restrictions.origins),
+        &texts(&restrictions.networks),
+        *expire_time
+    );
+    one_row(&query.execute(tx).await?, "updating a token")
+}
+
+fn texts(items: &[impl ToString]) -> Vec<String> {
+    items.iter().map(ToString::to_string).collect()
+}
+
+/// Locks the live ones among these tokens until the transaction ends, oldest first.
+pub async fn lock_live(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    token_ids: &[TokenId],
+    now: OffsetDateTime,
+) -> Result<Vec<Token>> {
+    let ids: Vec<Uuid> = token_ids.iter().map(|id| id.uuid()).collect();
+    let query = select_tokens!(
+        "where org_id = $1 and token_id = any($2) and revoke_time is null
+           and (t.expire_time is null or t.expire_time > $3)
+         order by token_id for no key update of t",
+        org_id.uuid(),
+        &ids,
+        now
+    );
+    Ok(query.fetch_all(tx).await?)
+}
+
+/// Moves tokens, whose rows are locked, to another account of the org, without these scopes.
+pub async fn reassign(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    token_ids: &[TokenId],
+    account_id: AccountId,
+    lost: &[Permission],
+) -> Result<()> {
+    let ids: Vec<Uuid> = token_ids.iter().map(|id| id.uuid()).collect();
+    let tokens = sqlx::query!(
+        "update tokens set account_id = $3, revision = revision + 1,
+                scopes = array(select scope from unnest(scopes) with ordinality as kept (scope, place)
+                               where scope <> all($4) order by place)
+         where org_id = $1 and token_id = any($2)",
+        org_id.uuid(),
+        &ids,
+        account_id.uuid(),
+        &texts(lost)
+    );
+    let moved = tokens.execute(&mut *tx).await?.rows_affected();
+    let narrow = sqlx::query!(
+        "update credentials set account_id = $3 where org_id = $1 and credential_id = any($2)",
+        org_id.uuid(),
+        &ids,
+        account_id.uuid()
+    );
+    let listed = narrow.execute(tx).await?.rows_affected();
+    if moved == ids.len() as u64 && listed == moved {
+        Ok(())
+    } else {
+        Err(Error::internal(format!("moving {} tokens touched {moved} and {listed}", ids.len())))
+    }
 }
 
 /// The tokens that these made, in whatever org, live or not.

@@ -10,6 +10,7 @@ pub mod exchange;
 pub mod ids;
 pub mod life;
 pub mod names;
+pub mod narrowing;
 pub mod networks;
 pub mod orgs;
 pub mod owners;

@@ -66,11 +66,16 @@ pub fn access(path: &str) -> Option<Access> {
         "/countersign.v1.TokenService/RotateToken" => Authenticated,
         "/countersign.v1.TokenService/FinishRotation" => Authenticated,
         "/countersign.v1.TokenService/CancelRotation" => Authenticated,
+        "/countersign.v1.TokenService/UpdateToken" => Requires(&Permission::TOKENS_WRITE),
         // By the token's text it is open; by its id the handler asks for the caller.
         "/countersign.v1.TokenService/RevokeToken" => Open,
+        "/countersign.v1.TokenService/RevokeAccountTokens" => Requires(&Permission::TOKENS_WRITE),
+        "/countersign.v1.TokenService/ReassignToken" => Requires(&Permission::TOKENS_WRITE),
+        "/countersign.v1.TokenService/ReassignAccountTokens" => Requires(&Permission::TOKENS_WRITE),
         "/countersign.v1.TokenService/ExchangeToken" => Open,
         // Held in the token's org, or `platform.verify`: the handler says which.
         "/countersign.v1.TokenService/IntrospectToken" => Authenticated,
+        "/countersign.v1.TokenService/BatchIntrospectTokens" => Authenticated,
         "/countersign.v1.TokenService/GetJsonWebKeySet" => Open,
         "/countersign.v1.TokenService/ListSigningKeys" => Requires(&Permission::PLATFORM_KEYS),
         "/countersign.v1.TokenService/RotateSigningKey" => Requires(&Permission::PLATFORM_KEYS),

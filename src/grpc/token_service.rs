@@ -1,7 +1,9 @@
 //! `TokenService`: where to find each RPC.
 
 use super::service;
-use super::tokens::{create, exchange, get, introspect, keys, revoke, rotate, signing_keys};
+use super::tokens::{
+    create, exchange, get, introspect, keys, reassign, revoke, rotate, signing_keys, update,
+};
 
 service! {
     /// Long-lived tokens, and the short-lived JWTs that they are exchanged for.
@@ -12,9 +14,14 @@ service! {
         rotate_token(RotateTokenRequest) -> RotateTokenResponse = rotate::rotate;
         finish_rotation(FinishRotationRequest) -> FinishRotationResponse = rotate::finish;
         cancel_rotation(CancelRotationRequest) -> CancelRotationResponse = rotate::cancel;
+        update_token(UpdateTokenRequest) -> UpdateTokenResponse = update::token;
         revoke_token(RevokeTokenRequest) -> RevokeTokenResponse = revoke::token;
+        revoke_account_tokens(RevokeAccountTokensRequest) -> RevokeAccountTokensResponse = revoke::of_account;
+        reassign_token(ReassignTokenRequest) -> ReassignTokenResponse = reassign::token;
+        reassign_account_tokens(ReassignAccountTokensRequest) -> ReassignAccountTokensResponse = reassign::tokens;
         exchange_token(ExchangeTokenRequest) -> ExchangeTokenResponse = exchange::token;
         introspect_token(IntrospectTokenRequest) -> IntrospectTokenResponse = introspect::token;
+        batch_introspect_tokens(BatchIntrospectTokensRequest) -> BatchIntrospectTokensResponse = introspect::tokens;
         get_json_web_key_set(GetJsonWebKeySetRequest) -> GetJsonWebKeySetResponse = keys::json_web_key_set;
         list_signing_keys(ListSigningKeysRequest) -> ListSigningKeysResponse = signing_keys::list;
         rotate_signing_key(RotateSigningKeyRequest) -> RotateSigningKeyResponse = signing_keys::rotate;

@@ -64,6 +64,7 @@ const MATRIX: &[(&str, [&str; 9])] = &[
     ("OrgService/ListMembers",              [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
     ("OrgService/RemoveMember",             [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
     ("OrgService/ListEvents",               [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
+    ("TokenService/BatchIntrospectTokens",  [NONE, JUNK, OK,   DENY, DENY, OK,   OK,   OK,   DENY]),
     ("TokenService/CancelRotation",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
     ("TokenService/CreateToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
     ("TokenService/ExchangeToken",          [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
@@ -74,10 +75,14 @@ const MATRIX: &[(&str, [&str; 9])] = &[
     ("TokenService/IntrospectToken",        [NONE, JUNK, OK,   DENY, DENY, OK,   OK,   OK,   DENY]),
     ("TokenService/ListSigningKeys",        [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY]),
     ("TokenService/ListTokens",             [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   OK]),
+    ("TokenService/ReassignAccountTokens",  [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
+    ("TokenService/ReassignToken",          [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
+    ("TokenService/RevokeAccountTokens",    [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
     ("TokenService/RevokeSigningKey",       [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY]),
     ("TokenService/RevokeToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
     ("TokenService/RotateSigningKey",       [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY]),
     ("TokenService/RotateToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
+    ("TokenService/UpdateToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
 ];
 
 /// What an owner of the org gets from the RPC, by its name without the package.
@@ -303,6 +308,37 @@ impl Things<'_> {
                 pb::RevokeSigningKeyRequest { kid, ..Default::default() }.encode_to_vec()
             }
             "TokenService/RotateSigningKey" => pb::RotateSigningKeyRequest::default().encode_to_vec(),
+            "TokenService/UpdateToken" => {
+                let token = pb::Token {
+                    id: self.new_token().await,
+                    display_name: unique.into(),
+                    ..Default::default()
+                };
+                pb::UpdateTokenRequest { org_id, token: Some(token), update_mask: None }.encode_to_vec()
+            }
+            "TokenService/ReassignToken" => {
+                let token_id = self.new_token().await;
+                let account_id = self.new_account(unique, false).await;
+                pb::ReassignTokenRequest { org_id, token_id, account_id, ..Default::default() }
+                    .encode_to_vec()
+            }
+            "TokenService/ReassignAccountTokens" => {
+                let from_account_id = self.account_with_token(unique).await;
+                let account_id = self.new_account(unique, false).await;
+                pb::ReassignAccountTokensRequest { org_id, from_account_id, account_id, ..Default::default() }
+                    .encode_to_vec()
+            }
+            "TokenService/RevokeAccountTokens" => {
+                let account_id = self.account_with_token(unique).await;
+                pb::RevokeAccountTokensRequest { org_id, account_id, ..Default::default() }.encode_to_vec()
+            }
+            "TokenService/BatchIntrospectTokens" => {
+                let one = pb::IntrospectTokenRequest {
+                    token_text: self.target_token.clone(),
+                    ..Default::default()
+                };
+                pb::BatchIntrospectTokensRequest { requests: vec![one.clone(), one] }.encode_to_vec()
+            }
             "TokenService/RevokeToken" => by_id(&org_id, &self.new_token().await).encode_to_vec(),
             other => panic!("{other} has no request here"),
         }
@@ -316,6 +352,14 @@ impl Things<'_> {
         let request = pb::CreateServiceAccountRequest { org_id, name, deactivated, ..Default::default() };
         let made = self.server.operator.accounts().create_service_account(request).await.unwrap();
         made.into_inner().account.unwrap().id
+    }
+
+    /// An account of its own with a live token.
+    async fn account_with_token(&self, unique: &str) -> String {
+        let account_id = self.new_account(unique, false).await;
+        let request = token_for(&self.org.id, &account_id);
+        self.server.operator.tokens().create_token(request).await.unwrap();
+        account_id
     }
 
     async fn new_resource(&self, path: &str) -> String {

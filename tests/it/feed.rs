@@ -29,6 +29,7 @@ pub const READS: &[&str] = &[
     "TokenService/IntrospectToken",
     "TokenService/GetJsonWebKeySet",
     "TokenService/ListSigningKeys",
+    "TokenService/BatchIntrospectTokens",
 ];
 
 /// Asks until the answer is as wished, for at most `limit`; gives how long it took.

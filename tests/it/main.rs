@@ -42,5 +42,6 @@ mod rotation;
 mod serving;
 mod signing_keys;
 mod status_contract;
+mod token_changes;
 mod tokens;
 mod wire;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use sqlx::PgConnection;
+use time::OffsetDateTime;
 
 use crate::clock::random;
 use crate::db::events::Actor;
@@ -172,16 +173,7 @@ pub async fn token(
         let field = if matches!(new.expiration, Expiration::At(_)) { "expire_time" } else { "ttl" };
         let end = new.expiration.resolve(now, acting.token_ceiling());
         let expire_time = end.map_err(|refusal| Error::invalid(field, refusal))?;
-        if db::tokens::count_live(&mut tx, acting.org_id, account_id, now).await? >= MAX_LIVE_TOKENS {
-            let message = format!("the account has {MAX_LIVE_TOKENS} live tokens: revoke one first");
-            return Err(Error::with_message(Reason::LimitReached, message).with_preconditions([
-                Precondition {
-                    kind: "LIMIT",
-                    subject: "live tokens of one account".into(),
-                    description: format!("at most {MAX_LIVE_TOKENS}"),
-                },
-            ]));
-        }
+        room_for(&mut tx, acting.org_id, account_id, 1, now).await?;
         let text = TokenText::new(new.kind.into(), state.clock.new_id::<TokenId>(), random());
         let row = NewToken {
             token_id: text.id(),
@@ -228,15 +220,46 @@ async fn authorise(
     let held = Rights::of_grants(&db::grants::find_held(tx, acting.org_id, account_id).await?);
     acting.may_take_over(&held.narrowed(&lists.scopes, &lists.resources))?;
     refuse_scopes(lists.scopes.iter().filter(|scope| !held.hold_somewhere(scope)))?;
-    existing(tx, acting.org_id, &lists.resources).await
+    existing(tx, acting.org_id, "resources", &lists.resources).await
 }
 
-async fn existing(tx: &mut PgConnection, org_id: OrgId, resources: &[ResourcePath]) -> Result<()> {
+/// Refuses tokens beyond those that one account may have. Its row is locked.
+///
+/// # Errors
+/// `LIMIT_REACHED`.
+pub async fn room_for(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    account_id: AccountId,
+    more: usize,
+    now: OffsetDateTime,
+) -> Result<()> {
+    if db::tokens::count_live(tx, org_id, account_id, now).await? + more as i64 <= MAX_LIVE_TOKENS {
+        return Ok(());
+    }
+    let message = format!("an account has at most {MAX_LIVE_TOKENS} live tokens: revoke some first");
+    Err(Error::with_message(Reason::LimitReached, message).with_preconditions([Precondition {
+        kind: "LIMIT",
+        subject: "live tokens of one account".into(),
+        description: format!("at most {MAX_LIVE_TOKENS}"),
+    }]))
+}
+
+/// Refuses resources that are not in the org; the others stay until the transaction ends.
+///
+/// # Errors
+/// `INVALID_FIELD`, naming each in the list `field`.
+pub async fn existing(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    field: &str,
+    resources: &[ResourcePath],
+) -> Result<()> {
     let found = db::resources::hold(tx, org_id, resources).await?;
     let mut violations = Violations::default();
     for (i, path) in resources.iter().enumerate() {
         if !found.iter().any(|found| found == path.as_str()) {
-            violations.add(format!("resources[{i}]"), "no such resource in the org: create it first");
+            violations.add(format!("{field}[{i}]"), "no such resource in the org: create it first");
         }
     }
     violations.finish()

@@ -1,10 +1,16 @@
 //! `GetToken` and `ListTokens`.
 
+use time::OffsetDateTime;
+
+use super::create::labels;
 use crate::db;
+use crate::db::tokens::Filter;
 use crate::domain::ids::{AccountId, TokenId};
+use crate::domain::names::Purpose;
 use crate::domain::permissions::Permission;
+use crate::domain::principal::TokenKind;
 use crate::domain::resources::Node;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Violations};
 use crate::grpc::auth::Call;
 use crate::grpc::paging::Paging;
 use crate::grpc::{convert, pb};
@@ -32,28 +38,62 @@ pub async fn token(state: &State, call: &Call, request: pb::GetTokenRequest) -> 
 pub async fn tokens(
     state: &State,
     call: &Call,
-    request: pb::ListTokensRequest,
+    mut request: pb::ListTokensRequest,
 ) -> Result<pb::ListTokensResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
     let account_id = convert::optional(&request.account_id, AccountId::parse);
     if !matches!(account_id, Ok(Some(id)) if acting.is_self(id)) {
         acting.require(&Permission::TOKENS_READ, &Node::Org)?;
     }
-    let account_id = account_id.map_err(|wrong| Error::invalid("account_id", wrong.to_string()))?;
-    let filter = pb::ListTokensRequest { account_id: request.account_id, ..Default::default() };
-    let paging =
-        Paging::read(state, &acting, "ListTokens", &filter, (request.page_size, &request.page_token))?;
+    let now = state.clock.now();
+    let mut violations = Violations::default();
+    let filter = filter(&mut violations, account_id.map_err(|wrong| wrong.to_string()), &request, now);
+    violations.finish()?;
+    let asked = (request.page_size, std::mem::take(&mut request.page_token));
+    request.page_size = 0;
+    let paging = Paging::read(state, &acting, "ListTokens", &request, (asked.0, &asked.1))?;
     let mut db = state.db.acquire().await?;
-    if let Some(id) = account_id {
+    if let Some(id) = filter.account_id {
         let account = db::accounts::find(&mut *db, acting.org_id, id).await?;
         account.ok_or_else(|| Error::not_found("account", id))?;
     }
     let after = paging.after(TokenId::parse);
-    let page = db::tokens::page(&mut db, acting.org_id, account_id, after, paging.size).await?;
-    let now = state.clock.now();
+    let page = db::tokens::page(&mut db, acting.org_id, &filter, after, paging.size).await?;
     Ok(pb::ListTokensResponse {
         tokens: page.rows.iter().map(|token| convert::token(token, now)).collect::<Result<_>>()?,
         next_page_token: paging.next(state, &page),
         total_size: page.total,
     })
+}
+
+fn filter(
+    violations: &mut Violations,
+    account_id: Result<Option<AccountId>, String>,
+    request: &pb::ListTokensRequest,
+    now: OffsetDateTime,
+) -> Filter {
+    let time = |time: &Option<prost_types::Timestamp>| time.as_ref().map(convert::time).transpose();
+    let kind = match pb::TokenKind::try_from(request.kind) {
+        Ok(pb::TokenKind::Unspecified) => Ok(None),
+        Ok(pb::TokenKind::Secret) => Ok(Some(TokenKind::Secret)),
+        Ok(pb::TokenKind::Publishable) => Ok(Some(TokenKind::Publishable)),
+        Err(_) => Err("is not a known kind"),
+    };
+    let state = match pb::TokenState::try_from(request.state) {
+        Ok(pb::TokenState::Unspecified) => Ok(None),
+        Ok(pb::TokenState::Active) => Ok(Some("ACTIVE")),
+        Ok(pb::TokenState::Expired) => Ok(Some("EXPIRED")),
+        Ok(pb::TokenState::Revoked) => Ok(Some("REVOKED")),
+        Err(_) => Err("is not a known state"),
+    };
+    Filter {
+        now,
+        account_id: violations.check("account_id", account_id).flatten(),
+        kind: violations.check("kind", kind).flatten(),
+        purpose: violations.check("purpose", convert::optional(&request.purpose, Purpose::parse)).flatten(),
+        state: violations.check("state", state).flatten(),
+        idle_since: violations.check("idle_since", time(&request.idle_since)).flatten(),
+        expires_before: violations.check("expires_before", time(&request.expires_before)).flatten(),
+        labels: labels(violations, &request.labels),
+    }
 }

@@ -1,4 +1,4 @@
-//! `IntrospectToken`: is it good, now, and for what (RFC 7662).
+//! `IntrospectToken` and `BatchIntrospectTokens`: is it good, now, and for what (RFC 7662).
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -26,33 +26,99 @@ pub async fn token(
     call: &Call,
     request: pb::IntrospectTokenRequest,
 ) -> Result<pb::IntrospectTokenResponse> {
-    let caller = call.caller()?;
-    if !may_verify(caller) {
-        let message = format!("the caller needs {} in an org", Permission::TOKENS_INTROSPECT);
-        return Err(Error::with_message(Reason::PermissionMissing, message)
-            .with_metadata("permission", Permission::TOKENS_INTROSPECT.as_str()));
-    }
+    let caller = verifier(call)?;
     let mut violations = Violations::default();
-    if request.token_text.is_empty() {
-        violations.add("token_text", "is required");
-    }
-    let audience = violations.check("audience", convert::optional(&request.audience, Audience::parse));
-    let required =
-        violations.check_each("required_scopes", &request.required_scopes, MAX_LIST, Permission::parse);
-    let purpose = violations.check("purpose", convert::optional(&request.purpose, Purpose::parse));
-    let told = Told::read(&mut violations, &request.origin, &request.client_address);
+    let asked = Asked::read(&mut violations, &request);
     violations.finish()?;
-    let (Some(audience), Some(purpose)) = (audience, purpose) else {
-        return Err(Error::internal("a field was refused without a violation"));
-    };
-    let asked = Asked { audience, purpose, shown_at: call.origin.shown_at(told.origin, told.address)? };
+    let asked = asked.ok_or_else(|| Error::internal("a field was refused without a violation"))?;
+    introspect(state, call, caller, &asked).await
+}
 
+pub async fn tokens(
+    state: &State,
+    call: &Call,
+    request: pb::BatchIntrospectTokensRequest,
+) -> Result<pb::BatchIntrospectTokensResponse> {
+    let caller = verifier(call)?;
+    let mut violations = Violations::default();
+    let asked: Vec<_> = match request.requests.len() {
+        0 => {
+            violations.add("requests", "is required");
+            Vec::new()
+        }
+        n if n > MAX_LIST => {
+            violations.add("requests", format!("holds {n} requests; at most {MAX_LIST} are allowed"));
+            Vec::new()
+        }
+        _ => {
+            let each = request.requests.iter().enumerate();
+            each.filter_map(|(i, one)| {
+                let mut wrong = Violations::default();
+                let asked = Asked::read(&mut wrong, one);
+                violations.take_in(&format!("requests[{i}]"), wrong);
+                asked
+            })
+            .collect()
+        }
+    };
+    violations.finish()?;
+    // One after the other: the cache answers most, and a batch takes no more of the
+    // database at a time than one call.
+    let mut responses = Vec::with_capacity(asked.len());
+    for one in &asked {
+        responses.push(introspect(state, call, caller, one).await?);
+    }
+    Ok(pb::BatchIntrospectTokensResponse { responses })
+}
+
+/// The caller, who may introspect something.
+fn verifier(call: &Call) -> Result<&Caller> {
+    let caller = call.caller()?;
+    if caller.may_verify(caller.home()) {
+        return Ok(caller);
+    }
+    let message = format!("the caller needs {} in an org", Permission::TOKENS_INTROSPECT);
+    Err(Error::with_message(Reason::PermissionMissing, message)
+        .with_metadata("permission", Permission::TOKENS_INTROSPECT.as_str()))
+}
+
+/// What a token is to be good for.
+struct Asked<'a> {
+    token_text: &'a str,
+    audience: Option<Audience>,
+    purpose: Option<Purpose>,
+    told: Told,
+    required: Vec<Permission>,
+}
+
+impl<'a> Asked<'a> {
+    /// Checks a request.
+    fn read(violations: &mut Violations, request: &'a pb::IntrospectTokenRequest) -> Option<Self> {
+        if request.token_text.is_empty() {
+            violations.add("token_text", "is required");
+        }
+        let audience = violations.check("audience", convert::optional(&request.audience, Audience::parse));
+        let purpose = violations.check("purpose", convert::optional(&request.purpose, Purpose::parse));
+        let told = Told::read(violations, &request.origin, &request.client_address);
+        let required =
+            violations.check_each("required_scopes", &request.required_scopes, MAX_LIST, Permission::parse);
+        Some(Self { token_text: &request.token_text, audience: audience?, purpose: purpose?, told, required })
+    }
+}
+
+async fn introspect(
+    state: &State,
+    call: &Call,
+    caller: &Caller,
+    asked: &Asked<'_>,
+) -> Result<pb::IntrospectTokenResponse> {
+    let shown_at = call.origin.shown_at(asked.told.origin.clone(), asked.told.address)?;
     // What others sent to the caller is no failure of the caller's address.
     let from = None;
-    let looked_up = if looks_like_jwt(&request.token_text) {
-        access_token(state, &request.token_text, &asked, from).await
+    let looked_up = if looks_like_jwt(asked.token_text) {
+        access_token(state, asked, &shown_at, from).await
     } else {
-        service_token(state, &request.token_text, &asked, from).await
+        service_token(state, asked, &shown_at, from).await
     };
     let found = match looked_up {
         Ok(found) => found,
@@ -62,7 +128,7 @@ pub async fn token(
     };
     let held = |response: &pb::IntrospectTokenResponse| {
         let scopes: Vec<_> = response.scope.split_ascii_whitespace().collect();
-        required.iter().all(|scope| scopes.contains(&scope.as_str()))
+        asked.required.iter().all(|scope| scopes.contains(&scope.as_str()))
     };
     Ok(match found {
         Some((org_id, response)) if caller.may_verify(org_id) && held(&response) => response,
@@ -70,26 +136,19 @@ pub async fn token(
     })
 }
 
-/// Whether the caller may introspect anything at all.
-fn may_verify(caller: &Caller) -> bool {
-    caller.may_verify(caller.home())
-}
-
-/// What the token is to be good for.
-struct Asked {
-    audience: Option<Audience>,
-    purpose: Option<Purpose>,
-    shown_at: ShownAt,
-}
-
 type Found = Option<(OrgId, pb::IntrospectTokenResponse)>;
 
-async fn service_token(state: &State, text: &str, asked: &Asked, from: Option<IpAddr>) -> Result<Found> {
-    let principal = principals::by_text(state, text, from).await?.principal;
+async fn service_token(
+    state: &State,
+    asked: &Asked<'_>,
+    shown_at: &ShownAt,
+    from: Option<IpAddr>,
+) -> Result<Found> {
+    let principal = principals::by_text(state, asked.token_text, from).await?.principal;
     let now = state.clock.now();
     principal.check(now)?;
     let may_target = asked.audience.as_ref().is_none_or(|audience| may_target(&principal, audience));
-    if !may_target || principal.admit(&asked.shown_at.with(asked.purpose.as_ref())).is_err() {
+    if !may_target || principal.admit(&shown_at.with(asked.purpose.as_ref())).is_err() {
         return Ok(None);
     }
     let scope = principal.effective_rights().on_org(&principal.named_by_org);
@@ -109,11 +168,17 @@ async fn service_token(state: &State, text: &str, asked: &Asked, from: Option<Ip
     )))
 }
 
-async fn access_token(state: &State, jwt: &str, asked: &Asked, from: Option<IpAddr>) -> Result<Found> {
-    let (found, AccessToken { claims, .. }) = principals::by_access_token(state, jwt, from).await?;
+async fn access_token(
+    state: &State,
+    asked: &Asked<'_>,
+    shown_at: &ShownAt,
+    from: Option<IpAddr>,
+) -> Result<Found> {
+    let (found, AccessToken { claims, .. }) =
+        principals::by_access_token(state, asked.token_text, from).await?;
     let principal = found.principal;
     let is_for = |audience: &Audience| claims.aud.as_slice().iter().any(|aud| aud == audience.as_str());
-    let shown = asked.shown_at.with(asked.purpose.as_ref());
+    let shown = shown_at.with(asked.purpose.as_ref());
     if !asked.audience.as_ref().is_none_or(is_for) || principal.admit_access_token(&shown).is_err() {
         return Ok(None);
     }

@@ -1,13 +1,15 @@
-//! `RevokeToken`: for good, by id or by the token's own text.
+//! `RevokeToken` and `RevokeAccountTokens`: for good, by id, by the token's own text, or
+//! all of an account.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use time::OffsetDateTime;
 
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::{self, retrying};
-use crate::domain::ids::{OrgId, TokenId};
+use crate::domain::ids::{AccountId, OrgId, TokenId};
 use crate::domain::permissions::Permission;
+use crate::domain::policy::MAX_LIVE_TOKENS;
 use crate::domain::resources::Node;
 use crate::domain::token_text::{TextKind, TokenText};
 use crate::error::{Code, Error, Result, Violations};
@@ -26,7 +28,7 @@ pub async fn token(
 ) -> Result<pb::RevokeTokenResponse> {
     match &request.target {
         Some(Target::TokenText(text)) => {
-            let reason = reason(&request).map_err(|wrong| Error::invalid("reason", wrong))?;
+            let reason = known(request.reason).map_err(|wrong| Error::invalid("reason", wrong))?;
             by_text(state, call, text, reason).await
         }
         Some(Target::TokenId(id)) => by_id(state, call, &request, id).await,
@@ -37,8 +39,8 @@ pub async fn token(
     }
 }
 
-fn reason(request: &pb::RevokeTokenRequest) -> Result<RevokeReason, &'static str> {
-    RevokeReason::try_from(request.reason).map_err(|_| "is not a known reason")
+fn known(reason: i32) -> Result<RevokeReason, &'static str> {
+    RevokeReason::try_from(reason).map_err(|_| "is not a known reason")
 }
 
 async fn by_id(
@@ -52,7 +54,7 @@ async fn by_id(
     acting.require(&Permission::TOKENS_WRITE, &Node::Org)?;
     let mut violations = Violations::default();
     let token_id = violations.check("token_id", TokenId::parse(token_id));
-    let reason = violations.check("reason", reason(request));
+    let reason = violations.check("reason", known(request.reason));
     let (Some(token_id), Some(reason)) = (token_id, reason) else { return Err(violations.error()) };
     let now = state.clock.now();
     retrying(|| async {
@@ -60,7 +62,7 @@ async fn by_id(
         let token = db::tokens::find(&mut *tx, acting.org_id, token_id).await?;
         let token = token.ok_or_else(|| Error::not_found("token", token_id))?;
         acting.may_stop(&db::grants::find_held(&mut tx, acting.org_id, token.account()).await?)?;
-        revoke(state, &mut tx, &Actor::from(&acting), (acting.org_id, token_id), reason, now).await?;
+        revoke(state, &mut tx, &Actor::from(&acting), vec![(acting.org_id, token_id)], reason, now).await?;
         let token = db::tokens::find(&mut *tx, acting.org_id, token_id).await?;
         tx.commit().await?;
         let token = token.map(|token| convert::token(&token, now)).transpose()?;
@@ -100,49 +102,62 @@ async fn by_text(
     let now = state.clock.now();
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
-        revoke(state, &mut tx, &actor, (principal.org_id, principal.token_id), reason, now).await?;
+        revoke(state, &mut tx, &actor, vec![(principal.org_id, principal.token_id)], reason, now).await?;
         tx.commit().await?;
         Ok(pb::RevokeTokenResponse::default())
     })
     .await
 }
 
-/// Revokes a token, and on `KEY_COMPROMISE` all that descend from it: what it made, and what
-/// has a secret that it made by rotating. What was revoked
-/// before stays as it was, but its descendants are looked for: a leak may be noticed late.
+/// Revokes every live token of an account.
+pub async fn of_account(
+    state: &State,
+    call: &Call,
+    request: pb::RevokeAccountTokensRequest,
+) -> Result<pb::RevokeAccountTokensResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    acting.require(&Permission::TOKENS_WRITE, &Node::Org)?;
+    let mut violations = Violations::default();
+    let account_id = violations.check("account_id", AccountId::parse(&request.account_id));
+    let reason = violations.check("reason", known(request.reason));
+    let (Some(account_id), Some(reason)) = (account_id, reason) else { return Err(violations.error()) };
+    let now = state.clock.now();
+    retrying(|| async {
+        let mut tx = Transaction::begin(state).await?;
+        // Locked, so that none is made meanwhile.
+        let account = db::accounts::lock(&mut tx, acting.org_id, account_id).await?;
+        account.ok_or_else(|| Error::not_found("account", account_id))?;
+        acting.may_stop(&db::grants::find_held(&mut tx, acting.org_id, account_id).await?)?;
+        let live = db::tokens::find_live(&mut tx, acting.org_id, account_id, now, MAX_LIVE_TOKENS).await?;
+        let live = live.into_iter().map(|token_id| (acting.org_id, token_id)).collect();
+        let revoked = revoke(state, &mut tx, &Actor::from(&acting), live, reason, now).await?;
+        tx.commit().await?;
+        Ok(pb::RevokeAccountTokensResponse { revoked_count: revoked as i32 })
+    })
+    .await
+}
+
+/// Revokes tokens, and on `KEY_COMPROMISE` all that descend from them: what they made, and
+/// what has a secret that they made by rotating. What was revoked before stays as it was,
+/// but its descendants are looked for: a leak may be noticed late. Gives how many.
 pub async fn revoke(
     state: &State,
     tx: &mut Transaction<'_>,
     actor: &Actor,
-    token: (OrgId, TokenId),
+    tokens: Vec<(OrgId, TokenId)>,
     reason: RevokeReason,
     now: OffsetDateTime,
-) -> Result<()> {
+) -> Result<usize> {
     let name = convert::revoke_reason_name(reason);
-    let mut changes: Vec<Change> = Vec::new();
-    let mut generation = vec![token];
+    let mut revoked: BTreeMap<OrgId, Vec<TokenId>> = BTreeMap::new();
+    let mut generation = tokens;
     let mut seen = BTreeSet::new();
     while !generation.is_empty() {
-        for (org_id, token_id) in &generation {
-            if !db::tokens::revoke(tx, *org_id, *token_id, name, now).await? {
-                continue;
-            }
-            let id = token_id.to_string();
-            // One event in each org, naming all that went there.
-            match changes.iter_mut().find(|change| change.org_id == *org_id) {
-                Some(change) => {
-                    change.resource_ids.push(id.clone());
-                    change.subjects.push(id);
-                }
-                None => changes.push(Change {
-                    event_id: state.clock.new_id(),
-                    org_id: *org_id,
-                    kind: "token.revoked",
-                    resource_ids: vec![id.clone()],
-                    fields: vec![FieldChange::set("revoke_reason", name)],
-                    subjects: vec![id],
-                }),
-            }
+        let mut by_org: BTreeMap<OrgId, Vec<TokenId>> = BTreeMap::new();
+        generation.iter().for_each(|(org_id, token_id)| by_org.entry(*org_id).or_default().push(*token_id));
+        for (org_id, token_ids) in &by_org {
+            let stopped = db::tokens::revoke(tx, *org_id, token_ids, name, now).await?;
+            revoked.entry(*org_id).or_default().extend(stopped);
         }
         if reason != RevokeReason::KeyCompromise {
             break;
@@ -155,5 +170,22 @@ pub async fn revoke(
         // Tokens may have rotated each other.
         generation.retain(|(_, id)| !seen.contains(id));
     }
-    tx.record(actor, &changes, now).await
+    // One event in each org, naming all that went there.
+    let changes: Vec<Change> = revoked
+        .iter()
+        .filter(|(_, tokens)| !tokens.is_empty())
+        .map(|(org_id, tokens)| {
+            let ids: Vec<String> = tokens.iter().map(TokenId::to_string).collect();
+            Change {
+                event_id: state.clock.new_id(),
+                org_id: *org_id,
+                kind: "token.revoked",
+                resource_ids: ids.clone(),
+                fields: vec![FieldChange::set("revoke_reason", name)],
+                subjects: ids,
+            }
+        })
+        .collect();
+    tx.record(actor, &changes, now).await?;
+    Ok(revoked.values().map(Vec::len).sum())
 }

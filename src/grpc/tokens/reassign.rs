@@ -1,0 +1,195 @@
+//! `ReassignToken` and `ReassignAccountTokens`: a token goes on under another account.
+
+use std::collections::BTreeSet;
+
+use super::create::room_for;
+use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::tokens::Token;
+use crate::db::{self, retrying};
+use crate::domain::caller::Acting;
+use crate::domain::exchange::refuse_scopes;
+use crate::domain::ids::{AccountId, TokenId};
+use crate::domain::permissions::Permission;
+use crate::domain::policy::MAX_LIVE_TOKENS;
+use crate::domain::principal::{AccountKind, Restrictions};
+use crate::domain::resources::Node;
+use crate::domain::rights::Rights;
+use crate::error::{Error, Reason, Result, Violations};
+use crate::grpc::auth::Call;
+use crate::grpc::{convert, pb};
+use crate::state::State;
+use crate::transaction::Transaction;
+
+/// What is to be moved.
+enum Which {
+    One(TokenId),
+    AllOf(AccountId),
+}
+
+/// A move, as it was asked for.
+struct Asked {
+    which: Which,
+    to: AccountId,
+    allow_narrowing: bool,
+    validate_only: bool,
+}
+
+pub async fn token(
+    state: &State,
+    call: &Call,
+    request: pb::ReassignTokenRequest,
+) -> Result<pb::ReassignTokenResponse> {
+    let acting = authorised(state, call, &request.org_id).await?;
+    let mut violations = Violations::default();
+    let token_id = violations.check("token_id", TokenId::parse(&request.token_id));
+    let to = violations.check("account_id", AccountId::parse(&request.account_id));
+    let (Some(token_id), Some(to)) = (token_id, to) else { return Err(violations.error()) };
+    let asked = Asked {
+        which: Which::One(token_id),
+        to,
+        allow_narrowing: request.allow_narrowing,
+        validate_only: request.validate_only,
+    };
+    let (tokens, lost_scopes) = reassign(state, &acting, &asked).await?;
+    Ok(pb::ReassignTokenResponse { token: tokens.into_iter().next(), lost_scopes })
+}
+
+pub async fn tokens(
+    state: &State,
+    call: &Call,
+    request: pb::ReassignAccountTokensRequest,
+) -> Result<pb::ReassignAccountTokensResponse> {
+    let acting = authorised(state, call, &request.org_id).await?;
+    let mut violations = Violations::default();
+    let from = violations.check("from_account_id", AccountId::parse(&request.from_account_id));
+    let to = violations.check("account_id", AccountId::parse(&request.account_id));
+    let (Some(from), Some(to)) = (from, to) else { return Err(violations.error()) };
+    let asked = Asked {
+        which: Which::AllOf(from),
+        to,
+        allow_narrowing: request.allow_narrowing,
+        validate_only: request.validate_only,
+    };
+    let (tokens, lost_scopes) = reassign(state, &acting, &asked).await?;
+    Ok(pb::ReassignAccountTokensResponse { tokens, lost_scopes })
+}
+
+async fn authorised<'a>(state: &State, call: &'a Call, org_id: &str) -> Result<Acting<'a>> {
+    let acting = call.acting_in(state, org_id).await?;
+    acting.require(&Permission::TOKENS_WRITE, &Node::Org)?;
+    acting.require_token_management()?;
+    Ok(acting)
+}
+
+/// Moves them, all or none. Gives them as they are afterwards, and what they lost.
+async fn reassign(
+    state: &State,
+    acting: &Acting<'_>,
+    asked: &Asked,
+) -> Result<(Vec<pb::Token>, Vec<String>)> {
+    let now = state.clock.now();
+    let (org_id, to) = (acting.org_id, asked.to);
+    retrying(|| async {
+        let mut tx = Transaction::begin(state).await?;
+        db::orgs::lock(&mut tx, org_id).await?;
+        let target = db::accounts::lock(&mut tx, org_id, to).await?;
+        let target = target.ok_or_else(|| Error::not_found("account", to))?;
+        let ids = match asked.which {
+            Which::One(token_id) => vec![token_id],
+            Which::AllOf(from) => {
+                let account = db::accounts::find(&mut *tx, org_id, from).await?;
+                account.ok_or_else(|| Error::not_found("account", from))?;
+                db::tokens::find_live(&mut tx, org_id, from, now, MAX_LIVE_TOKENS).await?
+            }
+        };
+        let tokens = db::tokens::lock_live(&mut tx, org_id, &ids, now).await?;
+        if let (Which::One(token_id), true) = (&asked.which, tokens.is_empty()) {
+            return Err(Error::not_found("live token", token_id));
+        }
+        if target.kind()? != AccountKind::ServiceAccount {
+            return Err(Reason::TargetNotServiceAccount.into());
+        }
+        let Some(from) = tokens.first().map(Token::account).filter(|from| *from != to) else {
+            // There is none, or it is where it should be.
+            let tokens = tokens.iter().map(|token| convert::token(token, now)).collect::<Result<_>>()?;
+            return Ok((tokens, Vec::new()));
+        };
+        let rights = Moved {
+            before: Rights::of_grants(&db::grants::find_held(&mut tx, org_id, from).await?),
+            after: Rights::of_grants(&db::grants::find_held(&mut tx, org_id, to).await?),
+        };
+        let (lacking, lost) = rights.weigh(acting, &tokens, asked.allow_narrowing)?;
+        room_for(&mut tx, org_id, to, tokens.len(), now).await?;
+
+        let ids: Vec<TokenId> = tokens.iter().map(Token::id).collect();
+        db::tokens::reassign(&mut tx, org_id, &ids, to, &lacking).await?;
+        let names: Vec<String> = ids.iter().map(TokenId::to_string).collect();
+        let mut fields = vec![FieldChange {
+            field: "account_id",
+            old_value: Some(from.to_string()),
+            new_value: Some(to.to_string()),
+        }];
+        fields.extend(lacking.iter().map(|scope| FieldChange::cleared("scopes", scope)));
+        let change = Change {
+            event_id: state.clock.new_id(),
+            org_id,
+            kind: "token.reassigned",
+            resource_ids: names.clone(),
+            fields,
+            subjects: names,
+        };
+        let moved = db::tokens::lock_live(&mut tx, org_id, &ids, now).await?;
+        let moved = moved.iter().map(|token| convert::token(token, now)).collect::<Result<_>>()?;
+        if !asked.validate_only {
+            tx.record(&Actor::from(acting), &[change], now).await?;
+            tx.commit().await?;
+        }
+        Ok((moved, lost))
+    })
+    .await
+}
+
+/// What the account holds that has the tokens, and what the one holds that is to have them.
+struct Moved {
+    before: Rights,
+    after: Rights,
+}
+
+impl Moved {
+    /// The scopes to take from the tokens, and everything that one of them could use before
+    /// and cannot any more.
+    ///
+    /// # Errors
+    /// `TARGET_EXCEEDS_CALLER` unless the caller covers each before and after;
+    /// `SCOPE_NOT_HELD` with the scopes that the new owner lacks, unless narrowing is
+    /// allowed and leaves some: no scopes at all would mean every right.
+    fn weigh(
+        &self,
+        acting: &Acting<'_>,
+        tokens: &[Token],
+        allow_narrowing: bool,
+    ) -> Result<(Vec<Permission>, Vec<String>)> {
+        let (mut lacking, mut lost, mut refused) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        for token in tokens {
+            let Restrictions { scopes, resources, .. } = &token.restrictions()?;
+            let (kept, gone): (Vec<_>, Vec<_>) =
+                scopes.iter().cloned().partition(|scope| self.after.hold_somewhere(scope));
+            if !gone.is_empty() && (!allow_narrowing || kept.is_empty()) {
+                refused.extend(gone);
+                continue;
+            }
+            let lists = Restrictions { scopes: kept, ..token.restrictions()? };
+            let before = self.before.narrowed(scopes, resources);
+            let after = self.after.narrowed(&lists.scopes, resources);
+            acting.may_take_over(&before)?;
+            acting.may_take_over(&after)?;
+            acting.may_make(&lists, false)?;
+            let gone_now = before.permissions().filter(|permission| !after.hold_somewhere(permission));
+            lost.extend(gone_now.map(Permission::to_string));
+            lacking.extend(gone);
+        }
+        let refused: Vec<Permission> = refused.into_iter().collect();
+        refuse_scopes(refused.iter())?;
+        Ok((lacking.into_iter().collect(), lost.into_iter().collect()))
+    }
+}

@@ -1,0 +1,230 @@
+//! `UpdateToken`: a token is renamed, narrowed, shortened, or works from elsewhere.
+
+use time::OffsetDateTime;
+
+use super::create::{existing, labels};
+use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::tokens::{Labels, TokenUpdate};
+use crate::db::{self, retrying};
+use crate::domain::exchange::refuse_scopes;
+use crate::domain::ids::TokenId;
+use crate::domain::names::{Audience, DisplayName};
+use crate::domain::narrowing::{Limits, may_become};
+use crate::domain::networks::Network;
+use crate::domain::permissions::Permission;
+use crate::domain::policy::{Expiration, MAX_LIST};
+use crate::domain::principal::{Restrictions, TokenKind};
+use crate::domain::resources::{Node, ResourcePath};
+use crate::domain::rights::Rights;
+use crate::domain::web_origin::WebOrigin;
+use crate::error::{Error, Result, Violations};
+use crate::grpc::auth::Call;
+use crate::grpc::update::{Mask, check_etag};
+use crate::grpc::{convert, pb};
+use crate::state::State;
+use crate::transaction::Transaction;
+
+/// What may be updated.
+const KNOWN: [&str; 8] = [
+    "display_name",
+    "labels",
+    "scopes",
+    "resources",
+    "allowed_audiences",
+    "allowed_cidrs",
+    "allowed_origins",
+    "expire_time",
+];
+
+fn is_set(token: &pb::Token, path: &str) -> bool {
+    match path {
+        "display_name" => !token.display_name.is_empty(),
+        "labels" => !token.labels.is_empty(),
+        "scopes" => !token.scopes.is_empty(),
+        "resources" => !token.resources.is_empty(),
+        "allowed_audiences" => !token.allowed_audiences.is_empty(),
+        "allowed_cidrs" => !token.allowed_cidrs.is_empty(),
+        "allowed_origins" => !token.allowed_origins.is_empty(),
+        _ => token.expire_time.is_some(),
+    }
+}
+
+/// The fields of the request, checked each by itself.
+struct Given {
+    display_name: Option<DisplayName>,
+    labels: Labels,
+    limits: Limits,
+}
+
+impl Given {
+    fn read(violations: &mut Violations, mask: &Mask, asked: &pb::Token, now: OffsetDateTime) -> Self {
+        let display_name = convert::optional(&asked.display_name, DisplayName::parse);
+        let display_name = violations.check("token.display_name", display_name).flatten();
+        let end = match &asked.expire_time {
+            Some(end) if mask.has("expire_time") => {
+                let end = convert::time(end).and_then(|end| Expiration::At(end).resolve(now, None));
+                violations.check("token.expire_time", end)
+            }
+            _ => None,
+        };
+        let lists = Restrictions {
+            scopes: violations.check_each("token.scopes", &asked.scopes, MAX_LIST, Permission::parse),
+            resources: violations.check_each(
+                "token.resources",
+                &asked.resources,
+                MAX_LIST,
+                ResourcePath::parse,
+            ),
+            audiences: violations.check_each(
+                "token.allowed_audiences",
+                &asked.allowed_audiences,
+                MAX_LIST,
+                Audience::parse,
+            ),
+            networks: violations.check_each(
+                "token.allowed_cidrs",
+                &asked.allowed_cidrs,
+                MAX_LIST,
+                Network::parse,
+            ),
+            origins: violations.check_each(
+                "token.allowed_origins",
+                &asked.allowed_origins,
+                MAX_LIST,
+                WebOrigin::parse,
+            ),
+            purpose: None,
+        };
+        let labels = labels(violations, &asked.labels);
+        Self { display_name, labels, limits: Limits { restrictions: lists, expire_time: end } }
+    }
+
+    /// The limits with what the mask names from the request.
+    fn over(&self, before: &Limits, mask: &Mask) -> Limits {
+        let (old, new) = (&before.restrictions, &self.limits.restrictions);
+        let pick = |path: &str| if mask.has(path) { new } else { old };
+        Limits {
+            restrictions: Restrictions {
+                scopes: pick("scopes").scopes.clone(),
+                resources: pick("resources").resources.clone(),
+                audiences: pick("allowed_audiences").audiences.clone(),
+                networks: pick("allowed_cidrs").networks.clone(),
+                origins: pick("allowed_origins").origins.clone(),
+                purpose: old.purpose.clone(),
+            },
+            expire_time: if mask.has("expire_time") { self.limits.expire_time } else { before.expire_time },
+        }
+    }
+}
+
+pub async fn token(
+    state: &State,
+    call: &Call,
+    request: pb::UpdateTokenRequest,
+) -> Result<pb::UpdateTokenResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    acting.require(&Permission::TOKENS_WRITE, &Node::Org)?;
+    acting.require_token_management()?;
+    let asked = request.token.unwrap_or_default();
+    let now = state.clock.now();
+    let mut violations = Violations::default();
+    let token_id = violations.check("token.id", TokenId::parse(&asked.id));
+    let mask = Mask::read(&mut violations, request.update_mask.as_ref(), &KNOWN, |path| is_set(&asked, path));
+    let given = Given::read(&mut violations, &mask, &asked, now);
+    let Some(token_id) = token_id else { return Err(violations.error()) };
+    violations.finish()?;
+
+    retrying(|| async {
+        let mut tx = Transaction::begin(state).await?;
+        let live = db::tokens::lock_live(&mut tx, acting.org_id, &[token_id], now).await?;
+        let token = live.into_iter().next().ok_or_else(|| Error::not_found("live token", token_id))?;
+        let before = Limits { restrictions: token.restrictions()?, expire_time: token.expire_time };
+        let after = given.over(&before, &mask);
+        let held = db::grants::find_held(&mut tx, acting.org_id, token.account()).await?;
+        let held = Rights::of_grants(&held);
+        let Restrictions { scopes, resources, origins, .. } = &before.restrictions;
+        acting.may_take_over(&held.narrowed(scopes, resources))?;
+        acting.may_make(&after.restrictions, false)?;
+        check_etag(&asked.etag, token.revision)?;
+        if token.kind()? == TokenKind::Secret && after.restrictions.origins != *origins {
+            let why = "must be empty: a secret token works from any origin";
+            return Err(Error::invalid("token.allowed_origins", why));
+        }
+        may_become(&before, &after)?;
+        if after.narrow_rights_of(&before) {
+            refuse_scopes(after.restrictions.scopes.iter().filter(|scope| !held.hold_somewhere(scope)))?;
+            existing(&mut tx, acting.org_id, "token.resources", &after.restrictions.resources).await?;
+        }
+
+        let named = if mask.has("display_name") {
+            given.display_name.as_ref().map(DisplayName::as_str)
+        } else {
+            token.display_name.as_deref()
+        };
+        let old_labels = token.labels.as_ref().map(|labels| labels.0.clone()).unwrap_or_default();
+        let new_labels = if mask.has("labels") { &given.labels } else { &old_labels };
+        let mut fields = changed(&before, &after);
+        fields.extend(differ("display_name", token.display_name.as_deref(), named));
+        fields.extend(differ("labels", shown(&old_labels).as_deref(), shown(new_labels).as_deref()));
+        if fields.is_empty() {
+            return Ok(pb::UpdateTokenResponse { token: Some(convert::token(&token, now)?) });
+        }
+        let new = TokenUpdate { display_name: named, labels: new_labels, limits: &after };
+        db::tokens::update(&mut tx, acting.org_id, token_id, &new).await?;
+        let mut subjects = vec![token_id.to_string()];
+        if after.narrow_rights_of(&before) {
+            // Verifiers that keep JWTs from before learn that they carry too much.
+            db::accounts::raise_version(&mut tx, acting.org_id, token.account()).await?;
+            subjects.push(token.account().to_string());
+        }
+        let change = Change {
+            event_id: state.clock.new_id(),
+            org_id: acting.org_id,
+            kind: "token.updated",
+            resource_ids: vec![token_id.to_string()],
+            fields,
+            subjects,
+        };
+        tx.record(&Actor::from(&acting), &[change], now).await?;
+        let token = db::tokens::find(&mut *tx, acting.org_id, token_id).await?;
+        let token = token.ok_or_else(|| Error::internal("a locked token is gone"))?;
+        tx.commit().await?;
+        Ok(pb::UpdateTokenResponse { token: Some(convert::token(&token, now)?) })
+    })
+    .await
+}
+
+/// The limits that differ, for the event.
+fn changed(before: &Limits, after: &Limits) -> Vec<FieldChange> {
+    let (old, new) = (&before.restrictions, &after.restrictions);
+    let times = |limits: &Limits| limits.expire_time.map(|end| end.to_string());
+    [
+        differ("scopes", listed(&old.scopes).as_deref(), listed(&new.scopes).as_deref()),
+        differ("resources", listed(&old.resources).as_deref(), listed(&new.resources).as_deref()),
+        differ("allowed_audiences", listed(&old.audiences).as_deref(), listed(&new.audiences).as_deref()),
+        differ("allowed_cidrs", listed(&old.networks).as_deref(), listed(&new.networks).as_deref()),
+        differ("allowed_origins", listed(&old.origins).as_deref(), listed(&new.origins).as_deref()),
+        differ("expire_time", times(before).as_deref(), times(after).as_deref()),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn differ(field: &'static str, old: Option<&str>, new: Option<&str>) -> Option<FieldChange> {
+    (old != new).then(|| FieldChange {
+        field,
+        old_value: old.map(str::to_owned),
+        new_value: new.map(str::to_owned),
+    })
+}
+
+fn listed(items: &[impl ToString]) -> Option<String> {
+    let texts: Vec<String> = items.iter().map(ToString::to_string).collect();
+    (!texts.is_empty()).then(|| texts.join(" "))
+}
+
+fn shown(labels: &Labels) -> Option<String> {
+    let pairs: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    (!pairs.is_empty()).then(|| pairs.join(" "))
+}
