@@ -376,15 +376,15 @@ async fn tokens_are_found_by_what_they_are() {
     };
     let any = pb::ListTokensRequest::default;
     let in_hours = |hours: i64| {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        Some(prost_types::Timestamp { seconds: now.as_secs() as i64 + hours * 3_600, nanos: 0 })
+        let seconds = world.server.state.clock.now().unix_timestamp() + hours * 3_600;
+        Some(prost_types::Timestamp { seconds, nanos: 0 })
     };
     assert_eq!(found(any()).await.len(), 4);
-    assert_eq!(found(pb::ListTokensRequest { purpose: "SCIM".into(), ..any() }).await, [scim.id.clone()]);
+    assert_eq!(found(pb::ListTokensRequest { purpose: "SCIM".into(), ..any() }).await, [scim.id.as_str()]);
     let kind = pb::TokenKind::Publishable.into();
-    assert_eq!(found(pb::ListTokensRequest { kind, ..any() }).await, [public.id.clone()]);
+    assert_eq!(found(pb::ListTokensRequest { kind, ..any() }).await, [public.id.as_str()]);
     let state = pb::TokenState::Revoked.into();
-    assert_eq!(found(pb::ListTokensRequest { state, ..any() }).await, [dead.id.clone()]);
+    assert_eq!(found(pb::ListTokensRequest { state, ..any() }).await, [dead.id.as_str()]);
     let state = pb::TokenState::Active.into();
     assert_eq!(found(pb::ListTokensRequest { state, ..any() }).await.len(), 3);
     assert_eq!(
@@ -392,12 +392,12 @@ async fn tokens_are_found_by_what_they_are() {
         0
     );
     let soon = pb::ListTokensRequest { expires_before: in_hours(2), ..any() };
-    assert_eq!(found(soon).await, [scim.id.clone()]);
+    assert_eq!(found(soon).await, [scim.id.as_str()]);
     let label = |key: &str, value: &str| pb::ListTokensRequest {
         labels: [(key.to_owned(), value.to_owned())].into(),
         ..any()
     };
-    assert_eq!(found(label("team", "billing")).await, [scim.id.clone()]);
+    assert_eq!(found(label("team", "billing")).await, [scim.id.as_str()]);
     assert_eq!(found(label("team", "other")).await.len(), 0);
     assert_eq!(found(pb::ListTokensRequest { idle_since: in_hours(-1), ..any() }).await.len(), 0);
     assert_eq!(found(pb::ListTokensRequest { idle_since: in_hours(1), ..any() }).await.len(), 4);
