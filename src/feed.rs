@@ -86,10 +86,16 @@ pub async fn follow(state: Arc<State>, wake: bool) {
 
 async fn look(state: &State, db: &PgPool, cursor: &mut Cursor) {
     let began = Instant::now();
+    let first = cursor.is_new();
     match timeout(POLL_TIMEOUT, feed::read(db, cursor)).await {
         Ok(Ok(News::Touched(subjects))) => {
             if !subjects.is_empty() {
                 state.principals.invalidate(&subjects);
+                state.origins.touched(&subjects);
+            }
+            if first {
+                // They were read before the feed was: what came between is in neither.
+                state.origins.doubt_all();
             }
             if !state.feed.answers() {
                 tracing::info!("the database answers again");
@@ -99,6 +105,7 @@ async fn look(state: &State, db: &PgPool, cursor: &mut Cursor) {
         Ok(Ok(News::AnotherDatabase)) => {
             tracing::warn!("the database is another one than before: all that was cached is dropped");
             state.principals.clear();
+            state.origins.doubt_all();
             if let Err(error) = state.reload_keys().await {
                 tracing::error!(%error, "the keys of the other database cannot be read");
             }

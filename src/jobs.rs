@@ -11,9 +11,9 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::db::sweep;
-use crate::feed;
 use crate::grpc::SERVICES;
 use crate::state::State;
+use crate::{feed, origins};
 
 pub use purge::purge;
 
@@ -29,6 +29,7 @@ pub fn start(state: &Arc<State>, wake: bool, health: HealthReporter) -> JoinSet<
     let mut jobs = JoinSet::new();
     jobs.spawn(tell_health(state.clone(), health));
     jobs.spawn(feed::follow(state.clone(), wake));
+    jobs.spawn(origins::keep(state.clone()));
     jobs.spawn(reload_keys(state.clone()));
     jobs.spawn(sweep_rows(state.clone()));
     jobs

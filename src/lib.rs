@@ -5,7 +5,7 @@
 //!
 //! - `main` → [`server`], [`jobs`], [`dev`], [`bootstrap`]
 //! - transport: [`grpc`], [`http`]
-//! - state and tables: [`principals`], [`feed`], [`last_use`], [`transaction`], [`state`], [`db`], [`keys`]
+//! - state and tables: [`principals`], [`feed`], [`last_use`], [`origins`], [`transaction`], [`state`], [`db`], [`keys`]
 //! - rules, pure: [`domain`]
 //! - the ground: [`error`], [`clock`], [`config`], [`telemetry`]
 #![deny(unsafe_code)]
@@ -23,6 +23,7 @@ pub mod http;
 pub mod jobs;
 pub mod keys;
 pub mod last_use;
+pub mod origins;
 pub mod principals;
 pub mod server;
 pub mod state;

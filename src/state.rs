@@ -17,6 +17,7 @@ use crate::keys::peppers::Peppers;
 use crate::keys::ring::Ring;
 use crate::keys::seal::MasterKeys;
 use crate::last_use::Uses;
+use crate::origins::Origins;
 use crate::principals::Principals;
 
 /// The pools of a server: each kind of work waits for its own.
@@ -25,7 +26,7 @@ pub struct Pools {
     pub main: PgPool,
     /// For looks at what is behind a credential.
     pub loads: PgPool,
-    /// For whoever follows the feed: one connection listens, one looks.
+    /// For whoever follows the feed: one connection listens, one looks, one reads origins.
     pub feed: PgPool,
 }
 
@@ -35,7 +36,7 @@ impl Pools {
         Self {
             main: lazy(options.clone(), main),
             loads: lazy(options.clone(), loads),
-            feed: lazy(options.clone(), 2),
+            feed: lazy(options.clone(), 3),
         }
     }
 }
@@ -51,6 +52,7 @@ pub struct State {
     pub principals: Principals,
     pub feed: Feed,
     pub uses: Uses,
+    pub origins: Origins,
     /// The keys of the database open with ours. False after another database came under us.
     keys_open: AtomicBool,
     stopping: AtomicBool,
@@ -73,6 +75,7 @@ impl State {
         note_system(&db).await?;
         ensure(&db, &master, algorithm, &clock).await?;
         let peppers = find_peppers(&db, &master).await?;
+        let origins = Origins::read(pools.feed.clone(), clock.now()).await?;
         let keys = find_signing_keys(&db, &master).await?;
         if keys.signs_with() != algorithm {
             let signs_with = keys.signs_with();
@@ -88,6 +91,7 @@ impl State {
             principals: Principals::new(pools.loads, bounds),
             feed: Feed::new(pools.feed),
             uses: Uses::default(),
+            origins,
             keys_open: AtomicBool::new(true),
             stopping: AtomicBool::new(false),
         }))

@@ -15,6 +15,13 @@ pub struct Cursor {
     given: HashSet<(i64, i32)>,
 }
 
+impl Cursor {
+    /// Whether nothing was read with it yet.
+    pub fn is_new(&self) -> bool {
+        self.at.is_none()
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct At {
     epoch: i64,

@@ -9,6 +9,7 @@ pub mod feed;
 pub mod grants;
 pub mod keys;
 pub mod orgs;
+pub mod origins;
 pub mod pool;
 pub mod principals;
 pub mod requests;

@@ -8,8 +8,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::events::{Change, FieldChange};
-use super::one_row;
 use super::secrets::{self, NewSecret};
+use super::{one_row, origins};
 use crate::domain::ids::{AccountId, EventId, OrgId, TokenId};
 use crate::domain::names::{DisplayName, Purpose};
 use crate::domain::pages::{COUNTED, Page};
@@ -299,6 +299,9 @@ pub async fn insert(tx: &mut PgConnection, new: &NewToken<'_>, now: OffsetDateTi
         &texts(&mut lists.networks.iter().map(ToString::to_string))
     );
     one_row(&token.execute(&mut *tx).await?, "making a token")?;
+    if !lists.origins.is_empty() {
+        origins::insert(tx, new.org_id, new.token_id, &lists.origins, Some(new.expire_time)).await?;
+    }
     let first = NewSecret { number: 1, record: new.secret, hint: new.hint, made_by: None };
     secrets::insert(&mut *tx, (new.org_id, new.token_id), &first, now).await?;
     find(tx, new.org_id, new.token_id).await?.ok_or_else(|| Error::internal("a token just made is gone"))
@@ -334,7 +337,11 @@ pub async fn revoke(
         now,
         reason
     );
-    Ok(query.execute(tx).await?.rows_affected() == 1)
+    if query.execute(&mut *tx).await?.rows_affected() == 0 {
+        return Ok(false);
+    }
+    origins::delete(tx, org_id, token_id).await?;
+    Ok(true)
 }
 
 /// The tokens that these made, in whatever org, live or not.

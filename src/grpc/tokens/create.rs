@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use sqlx::PgConnection;
+use time::OffsetDateTime;
 
 use crate::clock::random;
 use crate::db::events::Actor;
@@ -14,7 +15,7 @@ use crate::domain::ids::{AccountId, OrgId, TokenId};
 use crate::domain::names::{self, Audience, DisplayName, Purpose};
 use crate::domain::networks::Network;
 use crate::domain::permissions::Permission;
-use crate::domain::policy::{Expiration, MAX_LABELS, MAX_LIST, MAX_LIVE_TOKENS};
+use crate::domain::policy::{Expiration, MAX_LABELS, MAX_LIST, MAX_LIVE_TOKENS, MAX_ORIGINS_OF_ORG};
 use crate::domain::principal::{AccountKind, Restrictions, TokenKind};
 use crate::domain::resources::{Node, ResourcePath};
 use crate::domain::rights::Rights;
@@ -172,16 +173,7 @@ pub async fn token(
         let field = if matches!(new.expiration, Expiration::At(_)) { "expire_time" } else { "ttl" };
         let end = new.expiration.resolve(now, acting.token_ceiling());
         let expire_time = end.map_err(|refusal| Error::invalid(field, refusal))?;
-        if db::tokens::count_live(&mut tx, acting.org_id, account_id, now).await? >= MAX_LIVE_TOKENS {
-            let message = format!("the account has {MAX_LIVE_TOKENS} live tokens: revoke one first");
-            return Err(Error::with_message(Reason::LimitReached, message).with_preconditions([
-                Precondition {
-                    kind: "LIMIT",
-                    subject: "live tokens of one account".into(),
-                    description: format!("at most {MAX_LIVE_TOKENS}"),
-                },
-            ]));
-        }
+        within_limits(&mut tx, acting.org_id, account_id, &new.lists, now).await?;
         let text = TokenText::new(new.kind.into(), state.clock.new_id::<TokenId>(), random());
         let row = NewToken {
             token_id: text.id(),
@@ -229,6 +221,34 @@ async fn authorise(
     acting.may_take_over(&held.narrowed(&lists.scopes, &lists.resources))?;
     refuse_scopes(lists.scopes.iter().filter(|scope| !held.hold_somewhere(scope)))?;
     existing(tx, acting.org_id, &lists.resources).await
+}
+
+/// How much an account and an org may have.
+async fn within_limits(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    account_id: AccountId,
+    lists: &Restrictions,
+    now: OffsetDateTime,
+) -> Result<()> {
+    if db::tokens::count_live(tx, org_id, account_id, now).await? >= MAX_LIVE_TOKENS {
+        let message = format!("the account has {MAX_LIVE_TOKENS} live tokens: revoke one first");
+        return Err(limit_reached(message, "live tokens of one account", MAX_LIVE_TOKENS));
+    }
+    let origins = lists.origins.len() as i64;
+    if origins > 0 && db::origins::count(tx, org_id, now).await? + origins > MAX_ORIGINS_OF_ORG {
+        let message = format!(
+            "the org's live tokens would name more than {MAX_ORIGINS_OF_ORG} origins: revoke one first"
+        );
+        return Err(limit_reached(message, "origins of all live tokens", MAX_ORIGINS_OF_ORG));
+    }
+    Ok(())
+}
+
+fn limit_reached(message: String, subject: &str, limit: i64) -> Error {
+    let precondition =
+        Precondition { kind: "LIMIT", subject: subject.into(), description: format!("at most {limit}") };
+    Error::with_message(Reason::LimitReached, message).with_preconditions([precondition])
 }
 
 async fn existing(tx: &mut PgConnection, org_id: OrgId, resources: &[ResourcePath]) -> Result<()> {
