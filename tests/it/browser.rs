@@ -125,7 +125,13 @@ fn frame(message: &[u8]) -> Vec<u8> {
 }
 
 /// One request over HTTP/1.1, on a connection of its own.
-async fn http(server: &TestServer, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+async fn http(
+    server: &TestServer,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Answer {
     let address = server.endpoint.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(address).await.unwrap();
     let mut request = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
@@ -165,7 +171,8 @@ async fn exchange(server: &TestServer, token: &str, origin: &str, scopes: &[&str
         scopes: scopes.iter().map(|scope| (*scope).into()).collect(),
         ..Default::default()
     };
-    let headers = [("content-type", WEB), ("x-grpc-web", "1"), ("origin", origin), ("x-request-id", "page-1")];
+    let headers =
+        [("content-type", WEB), ("x-grpc-web", "1"), ("origin", origin), ("x-request-id", "page-1")];
     http(server, "POST", EXCHANGE, &headers, &frame(&request.encode_to_vec())).await
 }
 
@@ -187,7 +194,10 @@ async fn until(server: &TestServer, origin: &str, allowed: bool) {
         if answer.reader().is_some() == allowed {
             return;
         }
-        assert!(began.elapsed() < Duration::from_secs(20), "{origin} should have become {allowed}: {answer:?}");
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "{origin} should have become {allowed}: {answer:?}"
+        );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -249,11 +259,13 @@ async fn the_allowed_page_gets_a_jwt_and_reads_what_is_refused() {
     assert_eq!(answer.reader().as_deref(), Some(APP));
     let answer = exchange(&world.server, "junk", APP, &[]).await;
     assert_eq!(answer.refusal(), (Code::Unauthenticated, "TOKEN_INVALID".into()));
-    let short = http(&world.server, "POST", EXCHANGE, &[("content-type", WEB), ("origin", APP)], &[0, 0]).await;
+    let short =
+        http(&world.server, "POST", EXCHANGE, &[("content-type", WEB), ("origin", APP)], &[0, 0]).await;
     assert_eq!(short.refusal(), (Code::InvalidArgument, "MALFORMED_REQUEST".into()));
     let large = vec![0; LIMITS.max_message_size + 1];
     let large =
-        http(&world.server, "POST", EXCHANGE, &[("content-type", WEB), ("origin", APP)], &frame(&large)).await;
+        http(&world.server, "POST", EXCHANGE, &[("content-type", WEB), ("origin", APP)], &frame(&large))
+            .await;
     assert_eq!(large.refusal(), (Code::ResourceExhausted, "MESSAGE_TOO_LARGE".into()));
     world.org.owner.tokens().revoke_token(by_id("", &id)).await.unwrap();
     let answer = exchange(&world.server, token.token(), APP, &[]).await;
@@ -377,9 +389,11 @@ async fn nothing_else_is_served_to_pages() {
 #[tokio::test]
 async fn what_is_public_can_be_read_by_pages() {
     let world = World::new().await;
-    for path in
-        ["/.well-known/jwks.json", "/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"]
-    {
+    for path in [
+        "/.well-known/jwks.json",
+        "/.well-known/openid-configuration",
+        "/.well-known/oauth-authorization-server",
+    ] {
         for headers in [&[("origin", OTHER)][..], &[]] {
             let answer = http(&world.server, "GET", path, headers, b"").await;
             assert_eq!((answer.status, answer.reader().as_deref()), (200, Some("*")), "{path}");
@@ -524,11 +538,8 @@ async fn an_org_does_not_fill_the_memory_of_all() {
     owner.tokens().create_token(token_for(&world.org.id, &world.bot.id)).await.unwrap();
     let org = world.server.org().await;
     let (bot, _) = world.server.account(&org.id, "bot", &[("invoices.read", "*")]).await;
-    let other = pb::CreateTokenRequest {
-        org_id: org.id.clone(),
-        account_id: bot.id,
-        ..world.publishable(&[OTHER])
-    };
+    let other =
+        pb::CreateTokenRequest { org_id: org.id.clone(), account_id: bot.id, ..world.publishable(&[OTHER]) };
     org.owner.tokens().create_token(other).await.unwrap();
     owner.tokens().revoke_token(by_id("", &id)).await.unwrap();
     world.make(world.publishable(&[OTHER])).await;
