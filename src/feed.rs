@@ -163,6 +163,7 @@ async fn apply(state: &State, news: News, keys_changed: &mut bool) {
         News::Touched(subjects) => {
             if !subjects.is_empty() {
                 state.principals.invalidate(&subjects);
+                state.origins.touched(&subjects);
             }
             *keys_changed |= subjects.iter().any(|subject| subject == KEYS);
             if *keys_changed {
@@ -179,6 +180,7 @@ async fn apply(state: &State, news: News, keys_changed: &mut bool) {
             // Some connections may still lead to the former one.
             state.renew_connections();
             state.principals.clear();
+            state.origins.doubt_all();
             if let Err(error) = state.reload_keys().await {
                 tracing::error!(%error, "the keys of the other database cannot be read");
             }

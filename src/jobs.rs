@@ -13,10 +13,9 @@ use tonic_health::server::HealthReporter;
 use crate::config::LimitArgs;
 use crate::db::{self, sweep};
 use crate::error::Result;
-use crate::feed;
 use crate::grpc::SERVICES;
 use crate::state::State;
-use crate::{principals, rotation};
+use crate::{feed, origins, principals, rotation};
 
 pub use purge::purge;
 
@@ -40,6 +39,7 @@ pub fn start(state: &Arc<State>, options: &LimitArgs, health: HealthReporter) ->
     let mut jobs = JoinSet::new();
     jobs.spawn(tell_health(state.clone(), health));
     jobs.spawn(feed::follow(state.clone(), options.feed_listen));
+    jobs.spawn(origins::keep(state.clone()));
     jobs.spawn(reload_keys(state.clone()));
     jobs.spawn(turn_signing_keys(state.clone(), options.signing_key_lifetime));
     jobs.spawn(take_up_pepper(state.clone()));

@@ -5,8 +5,8 @@
 //!
 //! - `main` → [`server`], [`jobs`], [`dev`], [`bootstrap`], [`keys_command`]
 //! - transport: [`grpc`], [`http`]
-//! - state and tables: [`principals`], [`feed`], [`last_use`], [`rotation`], [`transaction`], [`state`], [`db`],
-//!   [`keys`]
+//! - state and tables: [`principals`], [`feed`], [`last_use`], [`origins`], [`rotation`], [`transaction`],
+//!   [`state`], [`db`], [`keys`]
 //! - rules, pure: [`domain`]
 //! - the ground: [`error`], [`clock`], [`config`], [`telemetry`]
 #![deny(unsafe_code)]
@@ -25,6 +25,7 @@ pub mod jobs;
 pub mod keys;
 pub mod keys_command;
 pub mod last_use;
+pub mod origins;
 pub mod principals;
 pub mod rotation;
 pub mod server;

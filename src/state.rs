@@ -17,6 +17,7 @@ use crate::keys::peppers::Peppers;
 use crate::keys::ring::Ring;
 use crate::keys::seal::MasterKeys;
 use crate::last_use::Uses;
+use crate::origins::Origins;
 use crate::principals::Principals;
 
 /// How long a reading of the keys may take.
@@ -28,7 +29,7 @@ pub struct Pools {
     pub main: Db,
     /// For looks at what is behind a credential.
     pub loads: Db,
-    /// For whoever follows the feed: one connection listens, one looks, one reads keys.
+    /// For whoever follows the feed: one connection listens, one looks, one reads keys, one origins.
     pub feed: Db,
 }
 
@@ -38,7 +39,7 @@ impl Pools {
         Self {
             main: Db::lazy(options.clone(), main),
             loads: Db::lazy(options.clone(), loads),
-            feed: Db::lazy(options.clone(), 3),
+            feed: Db::lazy(options.clone(), 4),
         }
     }
 }
@@ -56,6 +57,7 @@ pub struct State {
     pub principals: Principals,
     pub feed: Feed,
     pub uses: Uses,
+    pub origins: Origins,
     /// The keys of the database open with ours. False after another database came under us.
     keys_open: AtomicBool,
     /// One reading at a time: what is kept is what was read last.
@@ -103,6 +105,7 @@ impl State {
         ensure(&pool, &master, algorithm, &clock).await?;
         let peppers = find_peppers(&pool, &master).await?;
         let keys = find_signing_keys(&pool, &master).await?;
+        let origins = Origins::read(&feed.db(), clock.now()).await?;
         let strangers = strangers(&peppers, &keys);
         if !strangers.is_empty() {
             return Err(KeysError::Strangers(strangers));
@@ -122,6 +125,7 @@ impl State {
             principals: Principals::new(pools.loads, bounds),
             feed,
             uses: Uses::default(),
+            origins,
             keys_open: AtomicBool::new(true),
             reading: tokio::sync::Mutex::default(),
             readings: AtomicU64::new(0),

@@ -11,6 +11,7 @@ pub mod grants;
 pub mod keys;
 pub mod memberships;
 pub mod orgs;
+pub mod origins;
 pub mod peppers;
 pub mod pool;
 pub mod principals;

@@ -10,6 +10,8 @@ use crate::error::Result;
 const FEED_KEPT: Duration = Duration::hours(24);
 /// How long events are kept.
 const EVENTS_KEPT: Duration = Duration::days(400);
+/// How long the origins of expired tokens are kept: longer than clocks differ.
+const ORIGINS_KEPT: Duration = Duration::days(1);
 
 /// How long a secret that has ended is still known for what it was: its holder is told that it
 /// has expired, and its last use is shown.
@@ -41,8 +43,9 @@ pub async fn sweep(db: impl PgExecutor<'_> + Copy, now: OffsetDateTime) -> Resul
     let events = sqlx::query!("delete from events where create_time < $1", now - EVENTS_KEPT);
     let secrets = sqlx::query!("delete from token_secrets where expire_time < $1", now - SECRETS_KEPT);
     let named = sqlx::query!("delete from event_resources where create_time < $1", now - EVENTS_KEPT);
+    let origins = sqlx::query!("delete from token_origins where expire_time < $1", now - ORIGINS_KEPT);
     let mut gone = feed as u64;
-    for query in [requests, named, events, secrets] {
+    for query in [requests, named, events, secrets, origins] {
         gone += query.execute(db).await?.rows_affected();
     }
     Ok(gone)

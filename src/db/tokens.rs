@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::events::{Change, FieldChange};
 use super::secrets::{self, NewSecret};
-use super::{damaged, one_row};
+use super::{damaged, one_row, origins};
 use crate::domain::ids::{AccountId, EventId, OrgId, TokenId};
 use crate::domain::names::{Audience, DisplayName, Purpose};
 use crate::domain::narrowing::Limits;
@@ -370,6 +370,9 @@ pub async fn insert(tx: &mut PgConnection, new: &NewToken<'_>, now: OffsetDateTi
         &texts(&lists.networks)
     );
     one_row(&token.execute(&mut *tx).await?, "making a token")?;
+    if !lists.origins.is_empty() {
+        origins::insert(tx, new.org_id, new.token_id, &lists.origins, Some(new.expire_time)).await?;
+    }
     let first = NewSecret { number: 1, record: new.secret, hint: new.hint, made_by: None };
     secrets::insert(&mut *tx, (new.org_id, new.token_id), &first, now).await?;
     find(tx, new.org_id, new.token_id).await?.ok_or_else(|| Error::internal("a token just made is gone"))
@@ -406,7 +409,9 @@ pub async fn revoke(
         now,
         reason
     );
-    Ok(query.fetch_all(tx).await?.into_iter().map(TokenId::from).collect())
+    let revoked: Vec<_> = query.fetch_all(&mut *tx).await?.into_iter().map(TokenId::from).collect();
+    origins::delete(tx, org_id, &revoked).await?;
+    Ok(revoked)
 }
 
 /// What an update changes of a token.
@@ -439,7 +444,9 @@ pub async fn update(
         &texts(&restrictions.networks),
         *expire_time
     );
-    one_row(&query.execute(tx).await?, "updating a token")
+    one_row(&query.execute(&mut *tx).await?, "updating a token")?;
+    origins::delete(&mut *tx, org_id, &[token_id]).await?;
+    origins::insert(tx, org_id, token_id, &restrictions.origins, *expire_time).await
 }
 
 fn texts(items: &[impl ToString]) -> Vec<String> {

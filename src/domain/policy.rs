@@ -16,6 +16,9 @@ pub const DEFAULT_ACCESS_TOKEN_LIFE: Duration = Duration::from_secs(5 * 60);
 pub const MAX_ACCESS_TOKEN_LIFE: Duration = Duration::from_secs(60 * 60);
 /// Live tokens of one account.
 pub const MAX_LIVE_TOKENS: i64 = 100;
+/// The most origins that the live tokens of an org name in all: every node keeps them in
+/// memory, and no org takes that of the others.
+pub const MAX_ORIGINS_OF_ORG: i64 = 10_000;
 /// Labels of one token.
 pub const MAX_LABELS: usize = 16;
 /// Scopes, resources, audiences, networks, origins and grants in one list.

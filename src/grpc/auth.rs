@@ -8,7 +8,7 @@ use axum::response::Response;
 use http::{HeaderMap, header};
 
 use super::access::{Access, access};
-use super::{convert, status};
+use super::{convert, status, web};
 use crate::db;
 use crate::domain::caller::{self, Acting, Caller, Origin};
 use crate::error::{Error, Reason, Result};
@@ -107,6 +107,11 @@ pub async fn authenticate(Shared(state): Shared<Arc<State>>, mut request: Reques
     let mut call = Call { caller: None, bearer: bearer(request.headers()), origin };
     let outcome = match access(request.uri().path()) {
         None => Err(Reason::MethodUnknown.into()),
+        Some(_)
+            if request.extensions().get::<web::OverWeb>().is_some() && !web::serves(request.uri().path()) =>
+        {
+            Err(Error::with_message(Reason::MethodUnknown, "this RPC is not served over gRPC-Web"))
+        }
         Some(Access::Open) => Ok(None),
         Some(Access::Authenticated) => call.authenticate(&state).await.map(Some),
         Some(Access::Requires(permission)) => call.authenticate(&state).await.and_then(|caller| {

@@ -1,4 +1,4 @@
-//! The outermost layer of the RPCs: names each call, bounds how many there are and how
+//! The outermost layer of all RPCs alike: names each call, bounds how many there are and how
 //! long they take, gives every answer its form, and logs it.
 
 use std::net::IpAddr;
@@ -114,7 +114,7 @@ fn client(request: &Request, trusted: &[Network]) -> Option<IpAddr> {
 }
 
 /// The page that a browser says it calls for. More than one is none that can be believed.
-fn page(headers: &HeaderMap) -> Page {
+pub(super) fn page(headers: &HeaderMap) -> Page {
     let mut values = headers.get_all(header::ORIGIN).iter();
     match (values.next(), values.next()) {
         (None, _) => Page::None,

@@ -14,6 +14,7 @@ pub mod status;
 mod token_service;
 mod tokens;
 mod update;
+mod web;
 
 use std::sync::Arc;
 
@@ -45,7 +46,8 @@ use pb::token_service_server::TokenServiceServer;
 pub const SERVICES: [&str; 3] =
     ["countersign.v1.AccountService", "countersign.v1.OrgService", "countersign.v1.TokenService"];
 
-/// All RPCs behind authentication and the boundary that gives every answer its form.
+/// All RPCs behind authentication, the boundary that gives every answer its form, and
+/// what pages in browsers need.
 pub fn router<H: Health>(
     state: &Arc<State>,
     limits: Limits,
@@ -78,6 +80,7 @@ pub fn router<H: Health>(
         .into_axum_router()
         .layer(from_fn_with_state(state.clone(), auth::authenticate))
         .layer(from_fn_with_state(boundary, boundary::guard))
+        .layer(from_fn_with_state(state.clone(), web::translate))
 }
 
 /// Implements a service: a table of contents, a line for each RPC.

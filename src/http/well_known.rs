@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::State as Shared;
 use axum::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE};
 use serde_json::{Value, json};
 
 use crate::domain::signing_keys::JWKS_MAX_AGE;
@@ -37,7 +37,13 @@ fn metadata(issuer: &str) -> Value {
     })
 }
 
+/// Any page may read it: it says the same to everybody.
 fn document(content_type: &'static str, body: String) -> Response {
     let max_age = format!("public, max-age={JWKS_MAX_AGE}");
-    ([(CONTENT_TYPE, content_type.to_owned()), (CACHE_CONTROL, max_age)], body).into_response()
+    let headers = [
+        (CONTENT_TYPE, content_type.to_owned()),
+        (CACHE_CONTROL, max_age),
+        (ACCESS_CONTROL_ALLOW_ORIGIN, "*".to_owned()),
+    ];
+    (headers, body).into_response()
 }

@@ -15,6 +15,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("grpc", 3),
     ("http", 3),
     ("principals", 2),
+    ("origins", 2),
     ("feed", 2),
     ("last_use", 2),
     ("transaction", 2),

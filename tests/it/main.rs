@@ -6,6 +6,7 @@ mod account_conversion;
 mod account_updates;
 mod accounts;
 mod bad_input;
+mod browser;
 mod clone;
 mod command_line;
 mod crash;

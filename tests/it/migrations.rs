@@ -16,6 +16,7 @@ const GLOBAL: &[&str] = &[
     "slugs",
     "usernames",
     "credentials",
+    "token_origins",
     "account_orgs",
     "feed",
     "feed_sweeps",

@@ -15,7 +15,7 @@ use crate::domain::ids::{AccountId, OrgId, TokenId};
 use crate::domain::names::{self, Audience, DisplayName, Purpose};
 use crate::domain::networks::Network;
 use crate::domain::permissions::Permission;
-use crate::domain::policy::{Expiration, MAX_LABELS, MAX_LIST, MAX_LIVE_TOKENS};
+use crate::domain::policy::{Expiration, MAX_LABELS, MAX_LIST, MAX_LIVE_TOKENS, MAX_ORIGINS_OF_ORG};
 use crate::domain::principal::{AccountKind, Restrictions, TokenKind};
 use crate::domain::resources::{Node, ResourcePath};
 use crate::domain::rights::Rights;
@@ -174,6 +174,7 @@ pub async fn token(
         let end = new.expiration.resolve(now, acting.token_ceiling());
         let expire_time = end.map_err(|refusal| Error::invalid(field, refusal))?;
         room_for(&mut tx, acting.org_id, account_id, 1, now).await?;
+        room_for_origins(&mut tx, acting.org_id, new.lists.origins.len(), now).await?;
         let text = TokenText::new(new.kind.into(), state.clock.new_id::<TokenId>(), random());
         let row = NewToken {
             token_id: text.id(),
@@ -238,11 +239,31 @@ pub async fn room_for(
         return Ok(());
     }
     let message = format!("an account has at most {MAX_LIVE_TOKENS} live tokens: revoke some first");
-    Err(Error::with_message(Reason::LimitReached, message).with_preconditions([Precondition {
-        kind: "LIMIT",
-        subject: "live tokens of one account".into(),
-        description: format!("at most {MAX_LIVE_TOKENS}"),
-    }]))
+    Err(limit_reached(message, "live tokens of one account", MAX_LIVE_TOKENS))
+}
+
+/// Refuses origins beyond those that the live tokens of an org may name.
+///
+/// # Errors
+/// `LIMIT_REACHED`.
+pub async fn room_for_origins(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    more: usize,
+    now: OffsetDateTime,
+) -> Result<()> {
+    if more == 0 || db::origins::count(tx, org_id, now).await? + more as i64 <= MAX_ORIGINS_OF_ORG {
+        return Ok(());
+    }
+    let message =
+        format!("the org's live tokens would name more than {MAX_ORIGINS_OF_ORG} origins: revoke one first");
+    Err(limit_reached(message, "origins of all live tokens", MAX_ORIGINS_OF_ORG))
+}
+
+fn limit_reached(message: String, subject: &str, limit: i64) -> Error {
+    let precondition =
+        Precondition { kind: "LIMIT", subject: subject.into(), description: format!("at most {limit}") };
+    Error::with_message(Reason::LimitReached, message).with_preconditions([precondition])
 }
 
 /// Refuses resources that are not in the org; the others stay until the transaction ends.

@@ -2,7 +2,7 @@
 
 use time::OffsetDateTime;
 
-use super::create::{existing, labels};
+use super::create::{existing, labels, room_for_origins};
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::tokens::{Labels, TokenUpdate};
 use crate::db::{self, retrying};
@@ -151,6 +151,8 @@ pub async fn token(
             return Err(Error::invalid("token.allowed_origins", why));
         }
         may_become(&before, &after)?;
+        let more = after.restrictions.origins.len().saturating_sub(origins.len());
+        room_for_origins(&mut tx, acting.org_id, more, now).await?;
         if after.narrow_rights_of(&before) {
             refuse_scopes(after.restrictions.scopes.iter().filter(|scope| !held.hold_somewhere(scope)))?;
             existing(&mut tx, acting.org_id, "token.resources", &after.restrictions.resources).await?;
