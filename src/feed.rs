@@ -178,11 +178,14 @@ async fn apply(state: &State, news: News, keys_changed: &mut bool) {
         News::AnotherDatabase => {
             tracing::warn!("the database is another one than before: all that was cached is dropped");
             // Some connections may still lead to the former one.
+            state.feed.db.renew();
             state.renew_connections();
             state.principals.clear();
             state.origins.doubt_all();
+            *keys_changed = false;
             if let Err(error) = state.reload_keys().await {
-                tracing::error!(%error, "the keys of the other database cannot be read");
+                tracing::error!(%error, "the keys of the other database cannot be read; they are tried again");
+                *keys_changed = true;
             }
         }
     }

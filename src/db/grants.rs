@@ -64,23 +64,23 @@ pub async fn page(
     after: Option<GrantId>,
     size: i64,
 ) -> Result<Page<Grant>> {
-    let (mut account, mut right, mut on_node, mut path) = (None, None, false, None);
+    let (mut account, mut right, mut path, mut on_org) = (None, None, None, false);
     match filter {
         Filter::Account(id) => account = Some(id.uuid()),
         Filter::Right(wanted) => right = Some(wanted.to_string()),
-        Filter::Node(node) => (on_node, path) = (true, node.path().map(|path| path.to_string())),
+        Filter::Node(node) => (path, on_org) = (node.path().map(ToString::to_string), node.path().is_none()),
     }
     let rows = sqlx::query_as!(
         Grant,
         "select grant_id, account_id, right_id, resource, create_time from grants
          where org_id = $1 and ($2::uuid is null or account_id = $2) and ($3::text is null or right_id = $3)
-           and (not $4 or resource is not distinct from $5) and ($6::uuid is null or grant_id > $6)
+           and ($4::text is null or resource = $4) and (not $5 or resource is null) and ($6::uuid is null or grant_id > $6)
          order by grant_id limit $7",
         org_id.uuid(),
         account,
         right,
-        on_node,
         path,
+        on_org,
         after.map(GrantId::uuid),
         size + 1
     );
@@ -89,13 +89,13 @@ pub async fn page(
         r#"select count(*) as "n!" from (
                select 1 from grants
                where org_id = $1 and ($2::uuid is null or account_id = $2) and ($3::text is null or right_id = $3)
-                 and (not $4 or resource is not distinct from $5) limit $6
+                 and ($4::text is null or resource = $4) and (not $5 or resource is null) limit $6
            ) few"#,
         org_id.uuid(),
         account,
         right,
-        on_node,
         path,
+        on_org,
         COUNTED + 1
     );
     let counted = counted.fetch_one(db).await?;

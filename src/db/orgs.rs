@@ -65,7 +65,8 @@ pub async fn page(db: &mut PgConnection, after: Option<OrgId>, size: i64) -> Res
 }
 
 /// Locks the org's row: what every change of grants, memberships or account states
-/// does first, so that two that count owners at once take turns.
+/// does first, so that two that count owners at once take turns. Whoever only writes an
+/// event of the org, which refers to its row, need not wait.
 ///
 /// # Errors
 /// `RESOURCE_NOT_FOUND` when there is no such org.
@@ -73,7 +74,7 @@ pub async fn lock(tx: &mut PgConnection, org_id: OrgId) -> Result<Org> {
     let row = sqlx::query_as!(
         Org,
         "select org_id, slug, display_name, revision, suspend_time, delete_time, create_time, update_time
-         from orgs where org_id = $1 for update",
+         from orgs where org_id = $1 for no key update",
         org_id.uuid()
     );
     row.fetch_optional(tx).await?.ok_or_else(|| Error::not_found("org", org_id))
@@ -90,7 +91,7 @@ pub async fn raise_version(tx: &mut PgConnection, org_id: OrgId) -> Result<()> {
 pub async fn lock_all(tx: &mut PgConnection, orgs: impl IntoIterator<Item = OrgId>) -> Result<()> {
     let orgs: Vec<Uuid> = orgs.into_iter().map(OrgId::uuid).collect();
     let rows = sqlx::query_scalar!(
-        "select org_id from orgs where org_id = any($1) order by org_id for update",
+        "select org_id from orgs where org_id = any($1) order by org_id for no key update",
         &orgs
     );
     match rows.fetch_all(tx).await?.len() {

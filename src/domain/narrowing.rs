@@ -20,8 +20,15 @@ impl Limits {
     /// Whether a JWT from before the change may carry more than the token gives after it.
     pub fn narrow_rights_of(&self, before: &Limits) -> bool {
         let (old, new) = (&before.restrictions, &self.restrictions);
-        old.scopes != new.scopes || old.resources != new.resources || old.audiences != new.audiences
+        !same(&old.scopes, &new.scopes)
+            || !same(&old.resources, &new.resources)
+            || !same(&old.audiences, &new.audiences)
     }
+}
+
+/// Whether two lists hold the same, in whatever order.
+pub fn same<T: PartialEq>(one: &[T], other: &[T]) -> bool {
+    one.iter().all(|item| other.contains(item)) && other.iter().all(|item| one.contains(item))
 }
 
 /// Refuses what would widen the token. Origins and networks say from where it works: they
@@ -122,6 +129,8 @@ mod tests {
         let beside = limits(&["x.read"], &["a/b2"], &["one"]);
         assert_eq!(refused(&narrow, &beside), ["resources"]);
         assert!(narrow.narrow_rights_of(&wider) && !narrow.narrow_rights_of(&narrow));
+        let turned = limits(&["x.write", "x.read"], &["a"], &["two", "one", "one"]);
+        assert!(!turned.narrow_rights_of(&wider), "the order says nothing");
     }
 
     #[test]

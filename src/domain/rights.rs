@@ -85,11 +85,6 @@ impl Rights {
         named || (permission.is_application() && self.applications.cover(node))
     }
 
-    /// The permissions that are named, wherever they are held.
-    pub fn permissions(&self) -> impl Iterator<Item = &Permission> {
-        self.named.keys()
-    }
-
     /// Whether the permission is held anywhere.
     pub fn hold_somewhere(&self, permission: &Permission) -> bool {
         self.named.contains_key(permission) || (permission.is_application() && !self.applications.is_empty())

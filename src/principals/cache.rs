@@ -145,9 +145,14 @@ impl Cache {
         lock(&self.index).flights.entry(id).or_default().clone()
     }
 
-    /// A look that has ended is joined no more.
+    /// A look that has ended is joined no more, nor one that nobody waits for any more. One
+    /// that was given up goes on with the next who waits, and stays until then.
     pub fn leave(&self, id: TokenId, flight: &Arc<Flight>) {
-        lock(&self.index).land(id, flight);
+        let mut index = lock(&self.index);
+        // The index's own, and that of whoever leaves: others join under this lock alone.
+        if flight.outcome.initialized() || Arc::strong_count(flight) <= 2 {
+            index.land(id, flight);
+        }
     }
 
     /// Keeps what was read, unless a change crossed the reading: then false, and it must
@@ -413,5 +418,18 @@ mod tests {
         }
         let index = lock(&cache.index);
         assert!(index.order.len() <= 21 && index.accounts.is_empty() && index.orgs.is_empty());
+    }
+
+    #[test]
+    fn a_look_that_nobody_waits_for_any_more_is_forgotten() {
+        let cache = Cache::new(10);
+        let id = TokenId::from_u128(7);
+        let (one, two) = (cache.join(id), cache.join(id));
+        assert!(Arc::ptr_eq(&one, &two));
+        cache.leave(id, &one);
+        drop(one);
+        assert_eq!(lock(&cache.index).flights.len(), 1, "the other waits on");
+        cache.leave(id, &two);
+        assert!(lock(&cache.index).flights.is_empty(), "both were given up before there was an outcome");
     }
 }

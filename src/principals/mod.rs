@@ -60,6 +60,13 @@ pub struct Authenticated {
 }
 
 impl Authenticated {
+    /// When what was shown ends: the token, or the secret where another takes its place before.
+    pub fn end(&self) -> Option<OffsetDateTime> {
+        let shown = self.principal.secrets.iter().find(|secret| Some(secret.number) == self.secret);
+        let ends = [self.principal.expire_time, shown.and_then(|secret| secret.expire_time)];
+        ends.into_iter().flatten().min()
+    }
+
     fn new(principal: Arc<Principal>, in_outage: bool) -> Self {
         Self { principal, in_outage, secret: None }
     }
@@ -194,13 +201,13 @@ impl Principals {
     /// was known a moment ago, another's look may have ended since: what it kept is new.
     async fn load(&self, id: TokenId, was_known: bool) -> Result<Option<Arc<Principal>>, Reason> {
         let flight = self.cache.join(id);
+        // Also when the caller goes away before there is an outcome.
+        let _leaving = Leaving { cache: &self.cache, id, flight: &flight };
         let look = async || match self.cache.get(id) {
             Some(entry) if !was_known => Ok(Some(entry.principal.clone())),
             _ => self.read(id, &flight).await,
         };
-        let outcome = flight.outcome.get_or_init(look).await.clone();
-        self.cache.leave(id, &flight);
-        outcome
+        flight.outcome.get_or_init(look).await.clone()
     }
 
     /// Reads until no change crossed the reading: what was read before a change and kept
@@ -223,6 +230,19 @@ impl Principals {
             }
         }
         Err(Reason::Overloaded)
+    }
+}
+
+/// Somebody who waits for a look at the database.
+struct Leaving<'a> {
+    cache: &'a Cache,
+    id: TokenId,
+    flight: &'a Arc<Flight>,
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.cache.leave(self.id, self.flight);
     }
 }
 

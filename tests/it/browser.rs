@@ -478,6 +478,33 @@ async fn every_node_follows_which_origins_are_named() {
 }
 
 #[tokio::test]
+async fn an_update_of_a_token_changes_whose_pages_it_serves() {
+    let world = World::new().await;
+    let server = &world.server;
+    let (token, _) = world.make(world.publishable(&[APP])).await;
+    until(server, APP, true).await;
+    let moved = pb::Token { id: token.clone(), allowed_origins: vec![SHOP.into()], ..Default::default() };
+    let request = pb::UpdateTokenRequest { token: Some(moved), ..Default::default() };
+    world.org.owner.tokens().update_token(request).await.unwrap();
+    until(server, SHOP, true).await;
+    until(server, APP, false).await;
+    // A shorter life is one of its origins, too.
+    let soon = server.state.clock.now().unix_timestamp() + 60;
+    let shorter = pb::Token {
+        id: token,
+        expire_time: Some(prost_types::Timestamp { seconds: soon, nanos: 0 }),
+        ..Default::default()
+    };
+    let request = pb::UpdateTokenRequest { token: Some(shorter), ..Default::default() };
+    world.org.owner.tokens().update_token(request).await.unwrap();
+    let (later, _) = world.make(world.publishable(&["https://later.example"])).await;
+    until(server, "https://later.example", true).await;
+    server.state.clock.advance(Duration::from_secs(61));
+    preflight(server, EXCHANGE, SHOP).await.is_for_nobody();
+    assert!(!later.is_empty());
+}
+
+#[tokio::test]
 async fn an_origin_ends_with_its_last_token() {
     let world = World::new().await;
     let ttl = |seconds| Some(pb::create_token_request::Expiration::Ttl(duration(seconds)));

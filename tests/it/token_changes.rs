@@ -6,7 +6,7 @@ use prost_types::FieldMask;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::harness::{Client, Org, TestServer, claims, refused, token_for, violated};
+use crate::harness::{Client, Org, TestServer, claims, grant, refused, token_for, violated};
 
 struct World {
     server: TestServer,
@@ -78,6 +78,21 @@ async fn a_token_is_narrowed_and_jwts_from_before_are_stale() {
     let same = pb::Token { etag: String::new(), ..narrowed };
     let again = update(&world.org.owner, same, &["scopes", "allowed_audiences"]).await.unwrap();
     assert_eq!((again, world.events().await), (after, events), "what is so already changes nothing");
+
+    // A token that was shortened takes its JWTs with it.
+    let (_, verifier) = world.server.account(&world.org.id, "verifier", &[("tokens.introspect", "*")]).await;
+    let jwt = client.exchange().await.unwrap().access_token;
+    let end = world.server.state.clock.now().unix_timestamp() + 20;
+    let shorter = pb::Token {
+        id: token.id.clone(),
+        expire_time: Some(prost_types::Timestamp { seconds: end, nanos: 0 }),
+        ..Default::default()
+    };
+    update(&world.org.owner, shorter, &[]).await.unwrap();
+    let ask = pb::IntrospectTokenRequest { token_text: jwt, ..Default::default() };
+    let seen = verifier.tokens().introspect_token(ask).await.unwrap().into_inner();
+    assert_eq!((seen.active, seen.exp), (true, end));
+    assert!(seen.max_cache_ttl.unwrap().seconds <= 20);
 
     let path = pb::Token {
         id: token.id.clone(),
@@ -235,6 +250,55 @@ async fn a_token_goes_on_under_another_account() {
 }
 
 #[tokio::test]
+async fn what_a_token_without_scopes_loses_is_told_before_it_is_lost() {
+    let world = World::new().await;
+    world.server.resources(&world.org.id, &["customers/acme"]).await;
+    let (weak, _) = world.server.account(&world.org.id, "weak", &[("invoices.read", "customers/acme")]).await;
+    let (token, client) = world.make(world.scoped(&[])).await;
+    let ask = |allow_narrowing| pb::ReassignTokenRequest {
+        token_id: token.id.clone(),
+        account_id: weak.id.clone(),
+        allow_narrowing,
+        ..Default::default()
+    };
+    let refusal = world.org.owner.tokens().reassign_token(ask(false)).await;
+    let refusal = refused(refusal, Code::PermissionDenied, "SCOPE_NOT_HELD");
+    let listed = refusal.get_details_precondition_failure().unwrap().violations;
+    let listed: Vec<_> = listed.iter().map(|v| v.subject.as_str()).collect();
+    // From the whole org to one customer is less, too.
+    assert_eq!(listed, ["invoices.read on *", "invoices.write on *"]);
+    assert_eq!(client.exchange().await.unwrap().scopes, ["invoices.read", "invoices.write"]);
+    let moved = world.org.owner.tokens().reassign_token(ask(true)).await.unwrap().into_inner();
+    assert_eq!(moved.lost_scopes, ["invoices.read", "invoices.write"]);
+}
+
+#[tokio::test]
+async fn less_is_always_allowed_and_the_order_of_a_list_says_nothing() {
+    let world = World::new().await;
+    let (token, client) = world.make(world.scoped(&["invoices.read", "invoices.write"])).await;
+    let jwt = client.with_jwt().await;
+    let events = world.events().await;
+    let turned = pb::Token {
+        id: token.id.clone(),
+        scopes: texts(&["invoices.write", "invoices.read"]),
+        ..Default::default()
+    };
+    let same = update(&world.org.owner, turned, &[]).await.unwrap();
+    assert_eq!((same.etag, world.events().await), (token.etag, events));
+    jwt.caller().await.unwrap();
+    // A scope that its account has lost since stands in the way of nothing.
+    let taken = pb::RevokeAccessRequest {
+        account_id: world.bot.id.clone(),
+        grants: vec![grant("invoices.write", "*")],
+        ..Default::default()
+    };
+    world.org.owner.accounts().revoke_access(taken).await.unwrap();
+    let contained =
+        pb::Token { id: token.id, allowed_audiences: texts(&["https://a.example"]), ..Default::default() };
+    update(&world.org.owner, contained, &[]).await.unwrap();
+}
+
+#[tokio::test]
 async fn no_scope_left_would_be_every_right() {
     let world = World::new().await;
     let (empty, _) = world.server.account(&world.org.id, "empty", &[]).await;
@@ -314,8 +378,12 @@ async fn an_account_has_no_more_tokens_than_one_may_have_by_moving_either() {
         world.make(token_for(&world.org.id, &full.id)).await;
     }
     let (token, _) = world.make(world.scoped(&[])).await;
-    let request =
-        pb::ReassignTokenRequest { token_id: token.id, account_id: full.id.clone(), ..Default::default() };
+    let request = pb::ReassignTokenRequest {
+        allow_narrowing: true,
+        token_id: token.id,
+        account_id: full.id.clone(),
+        ..Default::default()
+    };
     let refusal = world.org.owner.tokens().reassign_token(request).await;
     refused(refusal, Code::FailedPrecondition, "LIMIT_REACHED");
 }

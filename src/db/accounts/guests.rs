@@ -1,6 +1,7 @@
 //! Where an account is a guest: its memberships beside the one at home.
 
 use sqlx::{PgConnection, PgExecutor};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::db::grants::Grant;
@@ -22,11 +23,13 @@ pub async fn find_guest_orgs(
 }
 
 /// Ends the memberships of a guest in these orgs, which are locked, with what was
-/// granted there. Returns the grants.
+/// granted there. Their rows stay: a version never goes back, and revoked tokens hang on
+/// them. Returns the grants.
 pub async fn leave(
     tx: &mut PgConnection,
     account_id: AccountId,
     orgs: &[OrgId],
+    now: OffsetDateTime,
 ) -> Result<Vec<(OrgId, Grant)>> {
     if orgs.is_empty() {
         return Ok(Vec::new());
@@ -40,9 +43,11 @@ pub async fn leave(
     );
     let grants = grants.fetch_all(&mut *tx).await?;
     let members = sqlx::query!(
-        "delete from memberships where org_id = any($1) and account_id = $2",
+        "update memberships set remove_time = $3, version = version + 1
+         where org_id = any($1) and account_id = $2 and remove_time is null",
         &orgs,
-        account_id.uuid()
+        account_id.uuid(),
+        now
     );
     let members = members.execute(&mut *tx).await?.rows_affected();
     let listed = sqlx::query!(

@@ -121,7 +121,7 @@ async fn carry_out(
     let becomes = AccountState::of(after.kind(), false, account.deactivate_time.is_some(), false);
     keep_one(&mut tx, org_id, &account, &held, Some(becomes)).await?;
 
-    let left = db::accounts::leave(&mut tx, account_id, &guest_in).await?;
+    let left = db::accounts::leave(&mut tx, account_id, &guest_in, now).await?;
     let lost = unfit(&mut tx, org_id, account_id, after.kind()).await?;
     db::grants::delete(&mut tx, org_id, &lost.iter().map(Grant::id).collect::<Vec<_>>()).await?;
     db::accounts::clear_password(&mut tx, org_id, account_id).await?;

@@ -220,7 +220,9 @@ pub async fn update(
             return Ok(pb::UpdateRoleResponse { role: Some(convert::role(&found)?) });
         }
         let lost = before.terms.kinds_beyond(&after.terms);
-        in_use(&db::roles::find_holders(&mut *tx, acting.org_id, role_id, &lost).await?)?;
+        if !lost.is_empty() {
+            in_use(&db::roles::find_holders(&mut *tx, acting.org_id, role_id, &lost).await?)?;
+        }
         let role = db::roles::update(&mut tx, acting.org_id, role_id, &after, now).await?;
         let narrowed = before.terms.permissions_beyond(&after.terms).next().is_some();
         // Nobody has lost anything by a role that nobody holds.

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use time::OffsetDateTime;
+
 use super::shown::Told;
 use crate::domain::access_token::AccessToken;
 use crate::domain::caller::Caller;
@@ -144,7 +146,9 @@ async fn service_token(
     shown_at: &ShownAt,
     from: Option<IpAddr>,
 ) -> Result<Found> {
-    let principal = principals::by_text(state, asked.token_text, from).await?.principal;
+    let found = principals::by_text(state, asked.token_text, from).await?;
+    let end = found.end();
+    let principal = found.principal;
     let now = state.clock.now();
     principal.check(now)?;
     let may_target = asked.audience.as_ref().is_none_or(|audience| may_target(&principal, audience));
@@ -153,12 +157,12 @@ async fn service_token(
     }
     let scope = principal.effective_rights().on_org(&principal.named_by_org);
     let scope: Vec<&str> = scope.iter().map(Permission::as_str).collect();
-    let left = principal.expire_time.map(|end| (end - now).unsigned_abs());
+    let left = end.map(|end| (end - now).unsigned_abs());
     Ok(Some((
         principal.org_id,
         pb::IntrospectTokenResponse {
             scope: scope.join(" "),
-            exp: principal.expire_time.map_or(0, |end| end.unix_timestamp()),
+            exp: end.map_or(0, OffsetDateTime::unix_timestamp),
             iat: principal.create_time.unix_timestamp(),
             nbf: principal.create_time.unix_timestamp(),
             aud: principal.restrictions.audiences.iter().map(ToString::to_string).collect(),
@@ -182,12 +186,14 @@ async fn access_token(
     if !asked.audience.as_ref().is_none_or(is_for) || principal.admit_access_token(&shown).is_err() {
         return Ok(None);
     }
-    let left = Duration::from_secs((claims.exp - state.clock.now().unix_timestamp()).max(0) as u64);
+    // A token that was shortened since takes its JWTs with it.
+    let exp = principal.expire_time.map_or(claims.exp, |end| claims.exp.min(end.unix_timestamp()));
+    let left = Duration::from_secs((exp - state.clock.now().unix_timestamp()).max(0) as u64);
     Ok(Some((
         principal.org_id,
         pb::IntrospectTokenResponse {
             scope: claims.scope.clone(),
-            exp: claims.exp,
+            exp,
             iat: claims.iat,
             nbf: claims.nbf,
             aud: claims.aud.as_slice().to_vec(),

@@ -13,7 +13,7 @@ use crate::domain::permissions::Permission;
 use crate::domain::policy::MAX_LIVE_TOKENS;
 use crate::domain::principal::{AccountKind, Restrictions};
 use crate::domain::resources::Node;
-use crate::domain::rights::Rights;
+use crate::domain::rights::{Missing, Rights};
 use crate::error::{Error, Reason, Result, Violations};
 use crate::grpc::auth::Call;
 use crate::grpc::{convert, pb};
@@ -161,8 +161,8 @@ impl Moved {
     ///
     /// # Errors
     /// `TARGET_EXCEEDS_CALLER` unless the caller covers each before and after;
-    /// `SCOPE_NOT_HELD` with the scopes that the new owner lacks, unless narrowing is
-    /// allowed and leaves some: no scopes at all would mean every right.
+    /// `SCOPE_NOT_HELD` with what the new owner lacks, unless narrowing is allowed and leaves
+    /// some scopes: none at all would mean every right.
     fn weigh(
         &self,
         acting: &Acting<'_>,
@@ -172,8 +172,9 @@ impl Moved {
         let (mut lacking, mut lost, mut refused) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for token in tokens {
             let Restrictions { scopes, resources, .. } = &token.restrictions()?;
+            let left = self.after.narrowed(&[], resources);
             let (kept, gone): (Vec<_>, Vec<_>) =
-                scopes.iter().cloned().partition(|scope| self.after.hold_somewhere(scope));
+                scopes.iter().cloned().partition(|scope| left.hold_somewhere(scope));
             if !gone.is_empty() && (!allow_narrowing || kept.is_empty()) {
                 refused.extend(gone);
                 continue;
@@ -184,8 +185,11 @@ impl Moved {
             acting.may_take_over(&before)?;
             acting.may_take_over(&after)?;
             acting.may_make(&lists, false)?;
-            let gone_now = before.permissions().filter(|permission| !after.hold_somewhere(permission));
-            lost.extend(gone_now.map(Permission::to_string));
+            let missing = before.beyond(&after);
+            if !allow_narrowing {
+                Missing::refuse(Reason::ScopeNotHeld, &missing)?;
+            }
+            lost.extend(missing.into_iter().map(|missing| missing.permission));
             lacking.extend(gone);
         }
         let refused: Vec<Permission> = refused.into_iter().collect();

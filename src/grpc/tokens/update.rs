@@ -9,7 +9,7 @@ use crate::db::{self, retrying};
 use crate::domain::exchange::refuse_scopes;
 use crate::domain::ids::TokenId;
 use crate::domain::names::{Audience, DisplayName};
-use crate::domain::narrowing::{Limits, may_become};
+use crate::domain::narrowing::{Limits, may_become, same};
 use crate::domain::networks::Network;
 use crate::domain::permissions::Permission;
 use crate::domain::policy::{Expiration, MAX_LIST};
@@ -153,10 +153,10 @@ pub async fn token(
         may_become(&before, &after)?;
         let more = after.restrictions.origins.len().saturating_sub(origins.len());
         room_for_origins(&mut tx, acting.org_id, more, now).await?;
-        if after.narrow_rights_of(&before) {
-            refuse_scopes(after.restrictions.scopes.iter().filter(|scope| !held.hold_somewhere(scope)))?;
-            existing(&mut tx, acting.org_id, "token.resources", &after.restrictions.resources).await?;
-        }
+        // What the token had is not asked about again: less of it is always allowed.
+        let new_scopes = after.restrictions.scopes.iter().filter(|scope| !scopes.contains(scope));
+        refuse_scopes(new_scopes.filter(|scope| !held.hold_somewhere(scope)))?;
+        existing(&mut tx, acting.org_id, "token.resources", &after.restrictions.resources).await?;
 
         let named = if mask.has("display_name") {
             given.display_name.as_ref().map(DisplayName::as_str)
@@ -201,16 +201,20 @@ fn changed(before: &Limits, after: &Limits) -> Vec<FieldChange> {
     let (old, new) = (&before.restrictions, &after.restrictions);
     let times = |limits: &Limits| limits.expire_time.map(|end| end.to_string());
     [
-        differ("scopes", listed(&old.scopes).as_deref(), listed(&new.scopes).as_deref()),
-        differ("resources", listed(&old.resources).as_deref(), listed(&new.resources).as_deref()),
-        differ("allowed_audiences", listed(&old.audiences).as_deref(), listed(&new.audiences).as_deref()),
-        differ("allowed_cidrs", listed(&old.networks).as_deref(), listed(&new.networks).as_deref()),
-        differ("allowed_origins", listed(&old.origins).as_deref(), listed(&new.origins).as_deref()),
+        lists("scopes", &old.scopes, &new.scopes),
+        lists("resources", &old.resources, &new.resources),
+        lists("allowed_audiences", &old.audiences, &new.audiences),
+        lists("allowed_cidrs", &old.networks, &new.networks),
+        lists("allowed_origins", &old.origins, &new.origins),
         differ("expire_time", times(before).as_deref(), times(after).as_deref()),
     ]
     .into_iter()
     .flatten()
     .collect()
+}
+
+fn lists<T: ToString + PartialEq>(field: &'static str, old: &[T], new: &[T]) -> Option<FieldChange> {
+    if same(old, new) { None } else { differ(field, listed(old).as_deref(), listed(new).as_deref()) }
 }
 
 fn differ(field: &'static str, old: Option<&str>, new: Option<&str>) -> Option<FieldChange> {
