@@ -189,7 +189,7 @@ impl Missing {
             Precondition {
                 kind: "PERMISSION",
                 subject: format!("{} on {}", m.permission, m.node),
-                description: "the caller does not hold it".into(),
+                description: "it is not held".into(),
             }
         })))
     }

@@ -319,14 +319,26 @@ impl Things<'_> {
             "TokenService/ReassignToken" => {
                 let token_id = self.new_token().await;
                 let account_id = self.new_account(unique, false).await;
-                pb::ReassignTokenRequest { org_id, token_id, account_id, ..Default::default() }
-                    .encode_to_vec()
+                pb::ReassignTokenRequest {
+                    org_id,
+                    token_id,
+                    account_id,
+                    allow_narrowing: true,
+                    ..Default::default()
+                }
+                .encode_to_vec()
             }
             "TokenService/ReassignAccountTokens" => {
                 let from_account_id = self.account_with_token(unique).await;
                 let account_id = self.new_account(unique, false).await;
-                pb::ReassignAccountTokensRequest { org_id, from_account_id, account_id, ..Default::default() }
-                    .encode_to_vec()
+                pb::ReassignAccountTokensRequest {
+                    org_id,
+                    from_account_id,
+                    account_id,
+                    allow_narrowing: true,
+                    ..Default::default()
+                }
+                .encode_to_vec()
             }
             "TokenService/RevokeAccountTokens" => {
                 let account_id = self.account_with_token(unique).await;

@@ -58,7 +58,7 @@ async fn held(client: &Client, org: &Org, account_id: &str) -> usize {
 }
 
 async fn version(server: &TestServer, account_id: &str) -> i64 {
-    let sql = "select version from memberships where account_id = $1";
+    let sql = "select version from memberships where account_id = $1 and remove_time is null";
     let id = AccountId::parse(account_id).unwrap().uuid();
     sqlx::query_scalar(sql).bind(id).fetch_one(&server.state.db).await.unwrap()
 }
@@ -147,7 +147,7 @@ async fn a_person_becomes_a_workload_and_is_a_guest_nowhere() {
     assert_eq!(bot.settings.as_ref().unwrap().email_notifications, Some(false));
     let said = event(&server, "account.converted", &ann.id).await;
     assert!(said["password_time"].0.is_some() && said["password_time"].1.is_none());
-    let places = "select count(*) from memberships where account_id = $1";
+    let places = "select count(*) from memberships where account_id = $1 and remove_time is null";
     let listed = "select count(*) from account_orgs where account_id = $1";
     let grants = "select count(*) from grants where account_id = $1";
     for (sql, of_ann, of_bob) in [(places, 1, 2), (listed, 1, 2), (grants, 1, 2)] {
