@@ -5,9 +5,10 @@ use countersign::domain::ids::TokenId;
 use countersign::domain::token_text::{TextKind, TokenText};
 use countersign::grpc::pb;
 use tonic::Code;
+use tonic::transport::Endpoint;
 use tonic_types::StatusExt as _;
 
-use crate::harness::{LIMITS, TestServer, refused, token_for};
+use crate::harness::{Client, LIMITS, TestServer, reason, refused, token_for};
 
 /// The text of a token that does not exist.
 fn unknown(number: u128) -> String {
@@ -110,6 +111,12 @@ async fn an_entry_is_looked_at_again_after_its_time() {
 async fn whoever_guesses_has_to_wait_and_others_go_on() {
     let server = TestServer::start().await;
     let org = server.org().await;
+    // What the feed still has to tell of them is told before they are cached.
+    let made = std::time::Instant::now();
+    while server.state.feed.last_seen() < made {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    server.operator.caller().await.unwrap();
     org.owner.exchange().await.unwrap();
     for number in 0..101 {
         refused(server.client(unknown(number)).exchange().await, Code::Unauthenticated, "TOKEN_INVALID");
@@ -156,4 +163,41 @@ async fn an_owners_list_names_what_the_org_names_since() {
     assert!(!names(org.owner.exchange().await.unwrap().scopes));
     server.account(&org.id, "bot", &[("shipments.plan", "*")]).await;
     assert!(names(org.owner.exchange().await.unwrap().scopes));
+}
+
+#[tokio::test]
+async fn misses_beyond_what_may_wait_are_shed_and_what_is_cached_goes_on() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    org.owner.exchange().await.unwrap();
+    // Looks hang for as long as this is open; nothing else needs the table.
+    let mut holder = server.state.db.pool().begin().await.unwrap();
+    sqlx::query("lock table credentials in access exclusive mode").execute(&mut *holder).await.unwrap();
+    let mut calls = Vec::new();
+    // A connection carries 256 calls at once, and as many looks may wait.
+    for connection in 0..2 {
+        let endpoint = Endpoint::from_shared(server.endpoint.clone()).unwrap();
+        let channel = endpoint.connect().await.unwrap();
+        for n in 0..200 {
+            let bearer = Some(unknown(10_000 + connection * 1_000 + n));
+            let client = Client { channel: channel.clone(), bearer };
+            calls.push(tokio::spawn(async move { client.exchange().await }));
+        }
+    }
+    org.owner.exchange().await.unwrap();
+    let (mut shed, mut waited) = (0, 0);
+    for call in calls {
+        let refusal = call.await.unwrap().unwrap_err();
+        match reason(&refusal).as_str() {
+            "OVERLOADED" => {
+                assert!(refusal.get_details_retry_info().unwrap().retry_delay.is_some());
+                shed += 1;
+            }
+            "DATABASE_UNAVAILABLE" => waited += 1,
+            other => panic!("{other}"),
+        }
+    }
+    assert!(shed > 0 && waited > 0, "{shed} were shed, {waited} waited");
+    drop(holder);
+    org.owner.exchange().await.unwrap();
 }
