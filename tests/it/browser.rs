@@ -420,6 +420,7 @@ async fn a_preflight_asks_the_database_nothing() {
     let world = World::new().await;
     let (_, token) = world.make(world.publishable(&[APP])).await;
     until(&world.server, APP, true).await;
+    world.server.hear_all().await;
     exchange(&world.server, token.token(), APP, &[]).await.jwt();
     let looks = world.server.state.principals.looks();
     // Whatever asked now would fail: these are all the connections that this server has.

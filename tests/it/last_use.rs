@@ -41,6 +41,7 @@ async fn each_secret_keeps_its_own_last_use() {
     assert_eq!((secret.last_use_time, secret.last_use_address.as_str(), secret.use_count), (None, "", 0));
     let rotated = org.owner.tokens().rotate_token(rotate_token("", &id, None)).await.unwrap().into_inner();
     let new = server.client(rotated.secret);
+    server.hear_all().await;
     let began = server.state.clock.now();
     // Two exchanges and two calls; one that is refused for what it asks is no use.
     for _ in 0..2 {

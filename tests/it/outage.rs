@@ -63,6 +63,7 @@ impl Own {
         let server = TestServer::on(options, unused, master, None, limits()).await;
         let org = server.org().await;
         let (_, bot) = server.account(&org.id, "bot", &[("x.y", "*")]).await;
+        server.hear_all().await;
         bot.exchange().await.unwrap();
         server.operator.exchange().await.unwrap();
         Self { server, org, bot, postgres: Some(postgres), proxy, data_dir }

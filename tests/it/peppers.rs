@@ -118,9 +118,11 @@ async fn a_dead_token_holds_no_pepper() {
 #[tokio::test]
 async fn a_use_under_an_older_pepper_writes_nothing_on_its_way() {
     let server = TestServer::start().await;
+    server.hear_all().await;
     server.operator.exchange().await.unwrap();
     new_pepper(&server).await;
     until(SOON, async || server.state.peppers.load().newest() == Some(2)).await;
+    server.hear_all().await;
     // Whatever asked now would fail: these are all the connections that handlers have.
     server.state.db.close().await;
     server.state.principals.close().await;

@@ -20,6 +20,7 @@ async fn what_is_warm_executes_no_statement() {
     let server = TestServer::start().await;
     let org = server.org().await;
     let (_, bot) = server.account(&org.id, "bot", &[("invoices.read", "*")]).await;
+    server.hear_all().await;
     let jwt = bot.exchange().await.unwrap().access_token;
     org.owner.exchange().await.unwrap();
     let looks = server.state.principals.looks();
@@ -111,11 +112,7 @@ async fn an_entry_is_looked_at_again_after_its_time() {
 async fn whoever_guesses_has_to_wait_and_others_go_on() {
     let server = TestServer::start().await;
     let org = server.org().await;
-    // What the feed still has to tell of them is told before they are cached.
-    let made = std::time::Instant::now();
-    while server.state.feed.last_seen() < made {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    server.hear_all().await;
     server.operator.caller().await.unwrap();
     org.owner.exchange().await.unwrap();
     for number in 0..101 {

@@ -78,6 +78,7 @@ async fn both_secrets_work_until_the_overlap_is_over() {
         rotated.secrets[0].expire_time.unwrap().seconds - rotated.secrets[1].create_time.unwrap().seconds;
     assert_eq!((life, rotated.secrets[1].expire_time), (DAY, None));
     assert!(new.token().ends_with(rotated.secrets[1].obfuscated.split('…').nth(1).unwrap()));
+    server.hear_all().await;
     for client in [&old, &new] {
         works(client).await;
         client.caller().await.unwrap();

@@ -7,7 +7,7 @@ mod secrets;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use countersign::bootstrap;
 use countersign::clock::Clock;
@@ -209,6 +209,15 @@ impl TestServer {
     /// A client without any.
     pub fn anonymous(&self) -> Client {
         Client { channel: self.channel.clone(), bearer: None }
+    }
+
+    /// Waits until this node has heard of everything that was committed before. What the feed
+    /// still has to tell of a token drops it from the cache once more.
+    pub async fn hear_all(&self) {
+        let now = Instant::now();
+        while self.state.feed.last_seen() < now {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Asks the server to stop.
