@@ -2,6 +2,7 @@
 //! that changes. A test compares the list with the columns of the schema.
 
 use sqlx::{PgConnection, PgExecutor};
+use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::keys::seal::Purpose;
@@ -11,16 +12,18 @@ use crate::keys::seal::Purpose;
 pub enum Sealed {
     Peppers,
     SigningKeys,
+    Passwords,
 }
 
 impl Sealed {
-    pub const ALL: [Self; 2] = [Self::Peppers, Self::SigningKeys];
+    pub const ALL: [Self; 3] = [Self::Peppers, Self::SigningKeys, Self::Passwords];
 
     /// Its name in the schema.
     pub const fn table(self) -> &'static str {
         match self {
             Self::Peppers => "peppers",
             Self::SigningKeys => "signing_keys",
+            Self::Passwords => "passwords",
         }
     }
 
@@ -29,6 +32,7 @@ impl Sealed {
         match self {
             Self::Peppers => Purpose::Pepper,
             Self::SigningKeys => Purpose::SigningKey,
+            Self::Passwords => Purpose::Password,
         }
     }
 }
@@ -45,6 +49,7 @@ impl Row {
         match table {
             Sealed::Peppers => format!("pepper {}", self.id),
             Sealed::SigningKeys => format!("signing_key {}", self.id),
+            Sealed::Passwords => format!("password {}", self.id),
         }
     }
 }
@@ -74,6 +79,19 @@ pub async fn page(
                 "select kid as id, sealed from signing_keys
                  where state <> 'REVOKED' and ($1::text is null or kid > $1) order by kid limit $2",
                 after,
+                size
+            );
+            query.fetch_all(db).await?
+        }
+        Sealed::Passwords => {
+            let (org_id, account_id) = owner(after)?.unzip();
+            let query = sqlx::query_as!(
+                Row,
+                r#"select org_id::text || '/' || account_id::text as "id!", sealed from passwords
+                   where $1::uuid is null or (org_id, account_id) > ($1, $2::uuid)
+                   order by org_id, account_id limit $3"#,
+                org_id,
+                account_id,
                 size
             );
             query.fetch_all(db).await?
@@ -109,6 +127,27 @@ pub async fn lock_page(
             );
             query.fetch_all(tx).await?
         }
+        Sealed::Passwords => {
+            let (org_id, account_id) = owner(after)?.unzip();
+            // Of one org at a time: rows are locked where the org is named.
+            let next = sqlx::query_scalar!(
+                "select org_id from passwords where $1::uuid is null or (org_id, account_id) > ($1, $2::uuid)
+                 order by org_id, account_id limit 1",
+                org_id,
+                account_id
+            );
+            let Some(next) = next.fetch_optional(&mut *tx).await? else { return Ok(Vec::new()) };
+            let query = sqlx::query_as!(
+                Row,
+                r#"select org_id::text || '/' || account_id::text as "id!", sealed from passwords
+                   where org_id = $1 and ($2::uuid is null or account_id > $2)
+                   order by account_id limit $3 for update"#,
+                next,
+                account_id.filter(|_| org_id == Some(next)),
+                size
+            );
+            query.fetch_all(tx).await?
+        }
     })
 }
 
@@ -133,6 +172,19 @@ pub async fn replace(tx: &mut PgConnection, table: Sealed, ids: &[String], anew:
             );
             query.execute(tx).await?
         }
+        Sealed::Passwords => {
+            let owners: Vec<_> = ids.iter().map(|id| owner(Some(id))).collect::<Result<_>>()?;
+            let (orgs, accounts): (Vec<Uuid>, Vec<Uuid>) = owners.into_iter().flatten().unzip();
+            let query = sqlx::query!(
+                "update passwords p set sealed = n.sealed
+                 from unnest($1::uuid[], $2::uuid[], $3::bytea[]) as n (org_id, account_id, sealed)
+                 where p.org_id = n.org_id and p.account_id = n.account_id",
+                &orgs,
+                &accounts,
+                anew
+            );
+            query.execute(tx).await?
+        }
     };
     match done.rows_affected() {
         rows if rows == ids.len() as u64 => Ok(()),
@@ -142,4 +194,14 @@ pub async fn replace(tx: &mut PgConnection, table: Sealed, ids: &[String], anew:
 
 fn number(after: Option<&str>) -> Result<Option<i32>> {
     after.map(|id| id.parse().map_err(Error::internal)).transpose()
+}
+
+/// The two halves of the id of a password.
+fn owner(id: Option<&str>) -> Result<Option<(Uuid, Uuid)>> {
+    let halves =
+        id.map(|id| id.split_once('/').ok_or_else(|| Error::internal("the id of a password is damaged")));
+    let owner = |(org, account): (&str, &str)| -> Result<(Uuid, Uuid)> {
+        Ok((org.parse().map_err(Error::internal)?, account.parse().map_err(Error::internal)?))
+    };
+    halves.transpose()?.map(owner).transpose()
 }

@@ -15,6 +15,7 @@ pub mod networks;
 pub mod orgs;
 pub mod owners;
 pub mod pages;
+pub mod password;
 pub mod permissions;
 pub mod policy;
 pub mod principal;
