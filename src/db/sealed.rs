@@ -16,7 +16,7 @@ pub enum Sealed {
 }
 
 impl Sealed {
-    pub const ALL: [Self; 3] = [Self::Peppers, Self::SigningKeys, Self::Passwords];
+    pub const ALL: [Self; 3] = [Self::Passwords, Self::Peppers, Self::SigningKeys];
 
     /// Its name in the schema.
     pub const fn table(self) -> &'static str {
