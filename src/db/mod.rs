@@ -9,6 +9,7 @@ pub mod events;
 pub mod feed;
 pub mod grants;
 pub mod keys;
+pub mod login_buckets;
 pub mod memberships;
 pub mod orgs;
 pub mod origins;

@@ -44,8 +44,9 @@ pub async fn sweep(db: impl PgExecutor<'_> + Copy, now: OffsetDateTime) -> Resul
     let secrets = sqlx::query!("delete from token_secrets where expire_time < $1", now - SECRETS_KEPT);
     let named = sqlx::query!("delete from event_resources where create_time < $1", now - EVENTS_KEPT);
     let origins = sqlx::query!("delete from token_origins where expire_time < $1", now - ORIGINS_KEPT);
+    let logins = sqlx::query!("delete from login_buckets where keep_until < $1", now);
     let mut gone = feed as u64;
-    for query in [requests, named, events, secrets, origins] {
+    for query in [requests, named, events, secrets, origins, logins] {
         gone += query.execute(db).await?.rows_affected();
     }
     Ok(gone)

@@ -25,5 +25,6 @@ pub mod roles;
 pub mod rotation;
 pub mod search;
 pub mod signing_keys;
+pub mod throttle;
 pub mod token_text;
 pub mod web_origin;
