@@ -5,8 +5,8 @@
 //!
 //! - `main` → [`server`], [`jobs`], [`dev`], [`bootstrap`], [`keys_command`]
 //! - transport: [`grpc`], [`http`]
-//! - state and tables: [`principals`], [`feed`], [`last_use`], [`origins`], [`rotation`], [`transaction`],
-//!   [`state`], [`db`], [`keys`]
+//! - state and tables: [`principals`], [`feed`], [`last_use`], [`origins`], [`rotation`], [`sign_in`],
+//!   [`transaction`], [`state`], [`db`], [`keys`]
 //! - rules, pure: [`domain`]
 //! - the ground: [`error`], [`clock`], [`config`], [`telemetry`]
 #![deny(unsafe_code)]
@@ -29,6 +29,7 @@ pub mod origins;
 pub mod principals;
 pub mod rotation;
 pub mod server;
+pub mod sign_in;
 pub mod state;
 pub mod telemetry;
 pub mod transaction;

@@ -3,7 +3,7 @@
 use sqlx::PgExecutor;
 use time::{Duration, OffsetDateTime};
 
-use super::requests;
+use super::{requests, sessions};
 use crate::error::Result;
 
 /// How long feed rows are kept.
@@ -45,7 +45,7 @@ pub async fn sweep(db: impl PgExecutor<'_> + Copy, now: OffsetDateTime) -> Resul
     let named = sqlx::query!("delete from event_resources where create_time < $1", now - EVENTS_KEPT);
     let origins = sqlx::query!("delete from token_origins where expire_time < $1", now - ORIGINS_KEPT);
     let logins = sqlx::query!("delete from login_buckets where keep_until < $1", now);
-    let mut gone = feed as u64;
+    let mut gone = feed as u64 + sessions::sweep(db, now).await?;
     for query in [requests, named, events, secrets, origins, logins] {
         gone += query.execute(db).await?.rows_affected();
     }

@@ -28,12 +28,21 @@ pub struct Peppers {
 pub enum Blinded {
     /// A password in a request that is remembered, to tell whether it comes again.
     Request,
+    /// A username that somebody signs in with.
+    LoginName,
+    /// An address that somebody signs in from.
+    LoginAddress,
+    /// Both together.
+    LoginKnownAddress,
 }
 
 impl Blinded {
     const fn label(self) -> &'static [u8] {
         match self {
             Self::Request => b"countersign/request/v1\0",
+            Self::LoginName => b"countersign/login/name/v1\0",
+            Self::LoginAddress => b"countersign/login/address/v1\0",
+            Self::LoginKnownAddress => b"countersign/login/known-address/v1\0",
         }
     }
 }

@@ -20,6 +20,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("last_use", 2),
     ("transaction", 2),
     ("rotation", 2),
+    ("sign_in", 2),
     ("state", 2),
     ("db", 2),
     ("keys", 2),

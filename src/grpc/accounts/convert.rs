@@ -125,6 +125,7 @@ async fn carry_out(
     let lost = unfit(&mut tx, org_id, account_id, after.kind()).await?;
     db::grants::delete(&mut tx, org_id, &lost.iter().map(Grant::id).collect::<Vec<_>>()).await?;
     db::passwords::clear(&mut tx, org_id, account_id).await?;
+    db::sessions::end_of_account(&mut tx, org_id, account_id, None, now).await?;
     db::accounts::raise_version(&mut tx, org_id, account_id).await?;
     let converted = db::accounts::update(&mut tx, org_id, account_id, (&before, &after), now).await?;
 

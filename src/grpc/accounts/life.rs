@@ -103,6 +103,7 @@ async fn take(state: &State, call: &Call, request: Request, step: Step) -> Resul
         if step.stops() {
             keep_one(&mut tx, org_id, &account, &held, Some(after.state()?)).await?;
             db::accounts::raise_version(&mut tx, org_id, account_id).await?;
+            db::sessions::end_of_account(&mut tx, org_id, account_id, None, now).await?;
         }
         let reason = reason.as_ref().map(|reason| FieldChange::set("reason", reason));
         let change = Change {
