@@ -222,7 +222,8 @@ async fn a_session_acts_where_its_account_is_a_member() {
     refused(accounts(&there, &account.org_id).await, Code::NotFound, "RESOURCE_NOT_FOUND");
     let at_home = exchange("").await.unwrap();
     at_home.caller().await.unwrap();
-    refused(accounts(&at_home, &host.id).await, Code::NotFound, "RESOURCE_NOT_FOUND");
+    let get = at_home.orgs().get_org(pb::GetOrgRequest { org_id: host.id.clone() }).await;
+    refused(get, Code::NotFound, "RESOURCE_NOT_FOUND");
     refused(exchange(&stranger.id).await, Code::NotFound, "RESOURCE_NOT_FOUND");
     let request = pb::LoginRequest {
         username: account.username.clone(),
