@@ -8,6 +8,7 @@ pub mod cloning;
 mod delegation;
 pub mod exchange;
 pub mod ids;
+pub mod impersonation;
 pub mod life;
 pub mod member;
 pub mod names;

@@ -59,7 +59,8 @@ pub fn access(path: &str) -> Option<Access> {
         "/countersign.v1.OrgService/RemoveMember" => Requires(&Permission::ACCOUNTS_WRITE),
         "/countersign.v1.OrgService/ListEvents" => Requires(&Permission::EVENTS_READ),
 
-        "/countersign.v1.TokenService/CreateToken" => Requires(&Permission::TOKENS_WRITE),
+        // `tokens.write`, or as a service account whose administrator has it: the handler knows whom for.
+        "/countersign.v1.TokenService/CreateToken" => Authenticated,
         "/countersign.v1.TokenService/GetToken" => Authenticated,
         "/countersign.v1.TokenService/ListTokens" => Authenticated,
         // `tokens.write`, or a token of the caller's own account: the handler knows whose it is.
@@ -73,6 +74,7 @@ pub fn access(path: &str) -> Option<Access> {
         "/countersign.v1.TokenService/ReassignToken" => Requires(&Permission::TOKENS_WRITE),
         "/countersign.v1.TokenService/ReassignAccountTokens" => Requires(&Permission::TOKENS_WRITE),
         "/countersign.v1.TokenService/ExchangeToken" => Open,
+        "/countersign.v1.TokenService/ImpersonateAccount" => Requires(&Permission::ACCOUNTS_IMPERSONATE),
         // Held in the token's org, or `platform.verify`: the handler says which.
         "/countersign.v1.TokenService/IntrospectToken" => Authenticated,
         "/countersign.v1.TokenService/BatchIntrospectTokens" => Authenticated,

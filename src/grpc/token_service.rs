@@ -2,7 +2,7 @@
 
 use super::service;
 use super::tokens::{
-    create, exchange, get, introspect, keys, reassign, revoke, rotate, signing_keys, update,
+    create, exchange, get, impersonate, introspect, keys, reassign, revoke, rotate, signing_keys, update,
 };
 
 service! {
@@ -20,6 +20,7 @@ service! {
         reassign_token(ReassignTokenRequest) -> ReassignTokenResponse = reassign::token;
         reassign_account_tokens(ReassignAccountTokensRequest) -> ReassignAccountTokensResponse = reassign::tokens;
         exchange_token(ExchangeTokenRequest) -> ExchangeTokenResponse = exchange::token;
+        impersonate_account(ImpersonateAccountRequest) -> ImpersonateAccountResponse = impersonate::account;
         introspect_token(IntrospectTokenRequest) -> IntrospectTokenResponse = introspect::token;
         batch_introspect_tokens(BatchIntrospectTokensRequest) -> BatchIntrospectTokensResponse = introspect::tokens;
         get_json_web_key_set(GetJsonWebKeySetRequest) -> GetJsonWebKeySetResponse = keys::json_web_key_set;

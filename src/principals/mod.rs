@@ -21,8 +21,9 @@ use crate::db;
 use crate::db::pool::Db;
 use crate::domain::access_token::AccessToken;
 use crate::domain::ids::{AccountId, OrgId, SYSTEM_ORG, TokenId};
+use crate::domain::impersonation::Impersonation;
 use crate::domain::member::Member;
-use crate::domain::principal::Principal;
+use crate::domain::principal::{AccountKind, Principal};
 use crate::domain::token_text::TokenText;
 use crate::error::{Error, Reason, Result};
 use crate::state::State;
@@ -330,17 +331,32 @@ pub async fn by_text(state: &State, text: &str, from: Option<IpAddr>) -> Result<
     }
 }
 
+/// What a JWT of ours stands for now.
+pub struct Verified {
+    /// The credential that it was made from.
+    pub found: Authenticated,
+    pub token: AccessToken,
+    /// Whose place it puts the holder of the credential in, if anybody's.
+    pub impersonation: Option<Impersonation>,
+}
+
+impl Verified {
+    /// The account that it speaks for.
+    pub fn member(&self) -> &Member {
+        self.impersonation
+            .as_ref()
+            .map_or(&self.found.principal.member, |impersonation| &impersonation.target)
+    }
+}
+
 /// The principal that a JWT of ours was made from, as it is now, and what the JWT says.
 /// The audience is the caller's to check.
 ///
 /// # Errors
 /// `ACCESS_TOKEN_INVALID` for one that is not good or has nothing behind it; what
-/// stops its token; `ACCESS_TOKEN_STALE` when rights were narrowed since.
-pub async fn by_access_token(
-    state: &State,
-    jwt: &str,
-    from: Option<IpAddr>,
-) -> Result<(Authenticated, AccessToken)> {
+/// stops its token, or whom it impersonates; `ACCESS_TOKEN_STALE` when rights were narrowed
+/// since, that to impersonate among them.
+pub async fn by_access_token(state: &State, jwt: &str, from: Option<IpAddr>) -> Result<Verified> {
     let now = state.clock.now();
     let refuse = |reason| state.principals.refuse(from, reason);
     let mut verified = state.ring.verify(jwt, now);
@@ -353,13 +369,31 @@ pub async fn by_access_token(
     let token = verified.map_err(refuse)?;
     let found = state.principals.token(state, token.token_id, from).await?;
     let found = found.ok_or_else(|| refuse(Reason::AccessTokenInvalid))?;
-    let principal = &found.principal;
-    if principal.org_id != token.org_id || principal.account_id != token.account_id {
+    if found.principal.account_id != token.actor_id.unwrap_or(token.account_id) {
         return Err(refuse(Reason::AccessTokenInvalid));
     }
-    principal.check(now)?;
-    if token.claims.org_ver < principal.org_version || token.claims.acct_ver < principal.account_version {
+    found.principal.check(now)?;
+    let impersonation = match token.actor_id {
+        None => None,
+        Some(actor_id) => {
+            let target = state.principals.member(state, token.org_id, token.account_id).await?;
+            let may_be = |target: &Member| {
+                target.account_id != actor_id && target.account_kind == AccountKind::ServiceAccount
+            };
+            let target = target.filter(|target| may_be(target));
+            let target = target.ok_or_else(|| refuse(Reason::AccessTokenInvalid))?;
+            let impersonation = Impersonation::new(&found.principal, target)?;
+            impersonation.target.check_active()?;
+            Some(impersonation)
+        }
+    };
+    let verified = Verified { found, token, impersonation };
+    let (claims, member) = (&verified.token.claims, verified.member());
+    if member.org_id != verified.token.org_id {
+        return Err(refuse(Reason::AccessTokenInvalid));
+    }
+    if claims.org_ver < member.org_version || claims.acct_ver < member.account_version {
         return Err(Reason::AccessTokenStale.into());
     }
-    Ok((found, token))
+    Ok(verified)
 }

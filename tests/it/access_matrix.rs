@@ -13,9 +13,11 @@ use crate::harness::{Client, Org, TestServer, by_id, call_raw, grant, reason, ro
 use crate::proto::rpcs;
 
 /// The kinds of caller, in the order of the columns below. `foreign` owns another org
-/// and names this one; `narrow` is an owner whose token has the scope `tokens.read` alone.
-const KINDS: [&str; 9] =
-    ["none", "garbage", "foreign", "member", "auditor", "manager", "owner", "operator", "narrow"];
+/// and names this one; `narrow` is an owner whose token has the scope `tokens.read` alone;
+/// `imperson` is a service account, an owner too, as the owner impersonates it: a JWT in any case.
+#[rustfmt::skip]
+const KINDS: [&str; 10] =
+    ["none", "garbage", "foreign", "member", "auditor", "manager", "owner", "operator", "narrow", "imperson"];
 
 const OK: &str = "OK";
 const NONE: &str = "CREDENTIAL_MISSING";
@@ -25,64 +27,65 @@ const DENY: &str = "PERMISSION_MISSING";
 
 /// What each kind of caller gets from an RPC that is sent a good request.
 #[rustfmt::skip]
-const MATRIX: &[(&str, [&str; 9])] = &[
-    // RPC                                  none  garbage foreign member auditor manager owner operator narrow
-    ("AccountService/ActivateAccount",      [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("AccountService/ConvertAccount",       [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY]),
-    ("AccountService/CloneAccount",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("AccountService/CreateServiceAccount", [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("AccountService/CreateUser",           [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("AccountService/DeactivateAccount",    [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("AccountService/DeleteAccount",        [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("AccountService/GetAccount",           [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
-    ("AccountService/GetCaller",            [NONE, JUNK, OK,   OK,   OK,   OK,   OK,   OK,   OK]),
-    ("AccountService/GrantAccess",          [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("AccountService/ListAccounts",         [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
-    ("AccountService/ListGrantableAccess",  [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
-    ("AccountService/ListGrants",           [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
-    ("AccountService/RevokeAccess",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("AccountService/ResolveLink",          [NONE, JUNK, HIDE, OK,   OK,   OK,   OK,   OK,   OK]),
-    ("AccountService/UpdateAccount",        [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("AccountService/UndeleteAccount",      [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("OrgService/CreateOrg",                [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY]),
-    ("OrgService/CreateResource",           [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("OrgService/CreateRole",               [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("OrgService/DeleteResource",           [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("OrgService/DeleteRole",               [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("OrgService/GetOrg",                   [NONE, JUNK, HIDE, OK,   OK,   OK,   OK,   OK,   OK]),
-    ("OrgService/GetRole",                  [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
-    ("OrgService/ListOrgs",                 [NONE, JUNK, OK,   OK,   OK,   OK,   OK,   OK,   OK]),
-    ("OrgService/UpdateOrg",                [NONE, JUNK, HIDE, DENY, DENY, DENY, OK,   OK,   DENY]),
-    ("OrgService/SuspendOrg",               [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY]),
-    ("OrgService/ResumeOrg",                [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY]),
-    ("OrgService/DeleteOrg",                [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY]),
-    ("OrgService/UndeleteOrg",              [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY]),
-    ("OrgService/ListResources",            [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
-    ("OrgService/ListRoles",                [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
-    ("OrgService/UpdateResource",           [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("OrgService/UpdateRole",               [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("OrgService/ListMembers",              [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
-    ("OrgService/RemoveMember",             [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("OrgService/ListEvents",               [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
-    ("TokenService/BatchIntrospectTokens",  [NONE, JUNK, OK,   DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("TokenService/CancelRotation",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("TokenService/CreateToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("TokenService/ExchangeToken",          [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
-    ("TokenService/FinishRotation",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("TokenService/GetJsonWebKeySet",       [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
-    ("TokenService/GetToken",               [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   OK]),
+const MATRIX: &[(&str, [&str; 10])] = &[
+    // RPC                                  none  garbage foreign member auditor manager owner operator narrow imperson
+    ("AccountService/ActivateAccount",      [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK]),
+    ("AccountService/ConvertAccount",       [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY]),
+    ("AccountService/CloneAccount",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK]),
+    ("AccountService/CreateServiceAccount", [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK]),
+    ("AccountService/CreateUser",           [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK]),
+    ("AccountService/DeactivateAccount",    [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK]),
+    ("AccountService/DeleteAccount",        [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK]),
+    ("AccountService/GetAccount",           [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK]),
+    ("AccountService/GetCaller",            [NONE, JUNK, OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    ("AccountService/GrantAccess",          [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK]),
+    ("AccountService/ListAccounts",         [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK]),
+    ("AccountService/ListGrantableAccess",  [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK]),
+    ("AccountService/ListGrants",           [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK]),
+    ("AccountService/RevokeAccess",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK]),
+    ("AccountService/ResolveLink",          [NONE, JUNK, HIDE, OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    ("AccountService/UpdateAccount",        [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK]),
+    ("AccountService/UndeleteAccount",      [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK]),
+    ("OrgService/CreateOrg",                [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY]),
+    ("OrgService/CreateResource",           [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK]),
+    ("OrgService/CreateRole",               [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK]),
+    ("OrgService/DeleteResource",           [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK]),
+    ("OrgService/DeleteRole",               [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK]),
+    ("OrgService/GetOrg",                   [NONE, JUNK, HIDE, OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    ("OrgService/GetRole",                  [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK]),
+    ("OrgService/ListOrgs",                 [NONE, JUNK, OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    ("OrgService/UpdateOrg",                [NONE, JUNK, HIDE, DENY, DENY, DENY, OK,   OK,   DENY, OK]),
+    ("OrgService/SuspendOrg",               [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY]),
+    ("OrgService/ResumeOrg",                [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY]),
+    ("OrgService/DeleteOrg",                [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY]),
+    ("OrgService/UndeleteOrg",              [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY]),
+    ("OrgService/ListResources",            [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK]),
+    ("OrgService/ListRoles",                [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK]),
+    ("OrgService/UpdateResource",           [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK]),
+    ("OrgService/UpdateRole",               [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK]),
+    ("OrgService/ListMembers",              [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK]),
+    ("OrgService/RemoveMember",             [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK]),
+    ("OrgService/ListEvents",               [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK]),
+    ("TokenService/BatchIntrospectTokens",  [NONE, JUNK, OK,   DENY, DENY, OK,   OK,   OK,   DENY, OK]),
+    ("TokenService/CancelRotation",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK]),
+    ("TokenService/CreateToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK]),
+    ("TokenService/ExchangeToken",          [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    ("TokenService/FinishRotation",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK]),
+    ("TokenService/GetJsonWebKeySet",       [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    ("TokenService/GetToken",               [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   OK,   OK]),
+    ("TokenService/ImpersonateAccount",     [NONE, JUNK, HIDE, DENY, DENY, DENY, OK,   OK,   DENY, DENY]),
     // The foreign owner is told that the token is not active, as of one that does not exist.
-    ("TokenService/IntrospectToken",        [NONE, JUNK, OK,   DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("TokenService/ListSigningKeys",        [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY]),
-    ("TokenService/ListTokens",             [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   OK]),
-    ("TokenService/ReassignAccountTokens",  [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("TokenService/ReassignToken",          [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("TokenService/RevokeAccountTokens",    [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("TokenService/RevokeSigningKey",       [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY]),
-    ("TokenService/RevokeToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("TokenService/RotateSigningKey",       [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY]),
-    ("TokenService/RotateToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("TokenService/UpdateToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
+    ("TokenService/IntrospectToken",        [NONE, JUNK, OK,   DENY, DENY, OK,   OK,   OK,   DENY, OK]),
+    ("TokenService/ListSigningKeys",        [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY]),
+    ("TokenService/ListTokens",             [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   OK,   OK]),
+    ("TokenService/ReassignAccountTokens",  [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK]),
+    ("TokenService/ReassignToken",          [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK]),
+    ("TokenService/RevokeAccountTokens",    [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK]),
+    ("TokenService/RevokeSigningKey",       [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY]),
+    ("TokenService/RevokeToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK]),
+    ("TokenService/RotateSigningKey",       [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY]),
+    ("TokenService/RotateToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK]),
+    ("TokenService/UpdateToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK]),
 ];
 
 /// What an owner of the org gets from the RPC, by its name without the package.
@@ -288,6 +291,13 @@ impl Things<'_> {
                 pb::IntrospectTokenRequest { token_text: self.target_token.clone(), ..Default::default() }
                     .encode_to_vec()
             }
+            "TokenService/ImpersonateAccount" => pb::ImpersonateAccountRequest {
+                org_id,
+                account_id,
+                reason: unique.into(),
+                ..Default::default()
+            }
+            .encode_to_vec(),
             "TokenService/ListTokens" => {
                 pb::ListTokensRequest { org_id, ..Default::default() }.encode_to_vec()
             }
@@ -436,7 +446,9 @@ async fn callers(server: &TestServer, org: &Org) -> Vec<Client> {
         ..token_for(&org.id, &org.owner_id)
     };
     let narrow = server.operator.tokens().create_token(request).await.unwrap().into_inner().secret;
-    callers.extend([org.owner.clone(), server.operator.clone(), server.client(narrow)]);
+    let (second, _) = server.account(&org.id, "second", &[("owner", "*")]).await;
+    let impersonated = org.owner.impersonating(&second.id).await;
+    callers.extend([org.owner.clone(), server.operator.clone(), server.client(narrow), impersonated]);
     callers
 }
 
@@ -460,7 +472,7 @@ async fn every_rpc_answers_every_kind_of_caller_as_the_matrix_says() {
     let mut by_jwt = Vec::new();
     for (kind, caller) in KINDS.iter().zip(&by_token) {
         by_jwt.push(match *kind {
-            "none" => caller.clone(),
+            "none" | "imperson" => caller.clone(),
             "garbage" => server.client("aaaa.bbbb.cccc"),
             _ => caller.with_jwt().await,
         });

@@ -19,6 +19,7 @@ mod floors;
 mod grantable;
 mod grants;
 mod harness;
+mod impersonation;
 mod isolation;
 mod jwt_attacks;
 mod keys_command;

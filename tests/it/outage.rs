@@ -45,6 +45,8 @@ struct Own {
     server: TestServer,
     org: Org,
     bot: Client,
+    /// The owner's, as another service account.
+    impersonation: String,
     postgres: Option<postgres::Server>,
     proxy: Proxy,
     data_dir: PathBuf,
@@ -68,7 +70,9 @@ impl Own {
         server.hear_all().await;
         bot.exchange().await.unwrap();
         server.operator.exchange().await.unwrap();
-        let own = Self { server, org, bot, postgres: Some(postgres), proxy, data_dir };
+        let (target, _) = server.account(&org.id, "target", &[]).await;
+        let impersonation = org.owner.impersonate(&target.id).await.unwrap();
+        let own = Self { server, org, bot, impersonation, postgres: Some(postgres), proxy, data_dir };
         own.owner().await.unwrap();
         own
     }
@@ -112,6 +116,13 @@ impl Own {
         let jwt = claims(&self.bot.exchange().await.unwrap().access_token);
         assert!(jwt["exp"].as_i64().unwrap() - jwt["iat"].as_i64().unwrap() <= 60);
         refused(self.server.operator.exchange().await, Code::Unavailable, "DATABASE_UNAVAILABLE");
+        let introspect = async |jwt: &str| {
+            let request = pb::IntrospectTokenRequest { token_text: jwt.into(), ..Default::default() };
+            self.org.owner.tokens().introspect_token(request).await
+        };
+        let own = self.bot.exchange().await.unwrap().access_token;
+        assert!(introspect(&own).await.unwrap().into_inner().active);
+        refused(introspect(&self.impersonation).await, Code::Unavailable, "DATABASE_UNAVAILABLE");
         let error = self.owner().await.expect_err("only tokens outlive an outage");
         assert_eq!(error.reason(), Reason::DatabaseUnavailable);
         let request = pb::CreateResourceRequest { path: "a".into(), ..Default::default() };

@@ -17,6 +17,7 @@ pub async fn get(state: &State, call: &Call, _: pb::GetCallerRequest) -> Result<
         account: Some(convert::account(&account)?),
         org: Some(convert::org(&org)),
         permissions: caller.permissions(),
+        actor: caller.actor_id().map(|id| id.to_string()).unwrap_or_default(),
         credential_id: caller.credential_id().to_string(),
     })
 }

@@ -152,7 +152,11 @@ pub async fn token(
     mut request: pb::CreateTokenRequest,
 ) -> Result<pb::CreateTokenResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
-    acting.require(&Permission::TOKENS_WRITE, &Node::Org)?;
+    let account_id = convert::optional(&request.account_id, AccountId::parse).ok();
+    match account_id.map(|account_id| account_id.unwrap_or(acting.caller.account_id())) {
+        Some(account_id) => acting.require_token_creation(account_id)?,
+        None => acting.require(&Permission::TOKENS_WRITE, &Node::Org)?,
+    }
     acting.require_token_management()?;
     let new = New::try_from(&request)?;
     acting.may_make(&new.lists, request.may_manage_tokens)?;
@@ -164,7 +168,7 @@ pub async fn token(
 
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
-        db::tokens::hold_live(&mut tx, acting.caller.home(), acting.caller.credential_id()).await?;
+        db::tokens::hold_live(&mut tx, acting.caller.credential_org(), acting.caller.credential_id()).await?;
         authorise(&mut tx, &acting, account_id, &new.lists).await?;
         if let Some(replay) = once.claim(&mut tx, now).await? {
             return Err(replay.secret_is_gone());

@@ -2,16 +2,13 @@
 
 use std::time::Duration;
 
-use uuid::Uuid;
-
+use super::claims::claims;
 use super::shown::Told;
-use crate::domain::access_token::{Claims, Detail, GRANT_DETAIL};
-use crate::domain::exchange::{self, Decision};
+use crate::domain::exchange;
 use crate::domain::ids::OrgId;
 use crate::domain::names::{Audience, Purpose};
 use crate::domain::permissions::Permission;
 use crate::domain::policy::MAX_LIST;
-use crate::domain::principal::Principal;
 use crate::error::{Code, Error, Reason, Result, Violations};
 use crate::grpc::auth::{Call, looks_like_jwt};
 use crate::grpc::{convert, pb};
@@ -49,7 +46,7 @@ pub async fn token(
     }
     let decision = exchange::decide(principal, &asked, state.ring.issuer(), now)?;
     let expires_at = decision.expires_at;
-    let claims = claims(state, principal, decision);
+    let claims = claims(state, principal, &principal.member, decision);
     let access_token = state.ring.sign(&claims)?;
     state.uses.note(&found, asked.address(), now);
     Ok(pb::ExchangeTokenResponse {
@@ -105,32 +102,5 @@ async fn is_believed(
             Ok(false)
         }
         Err(error) => Err(error),
-    }
-}
-
-fn claims(state: &State, principal: &Principal, decision: Decision) -> Claims {
-    let scope: Vec<&str> = decision.scope.iter().map(Permission::as_str).collect();
-    let details = decision.on_paths.iter().map(|(path, permissions)| Detail {
-        kind: GRANT_DETAIL.to_owned(),
-        identifier: path.to_string(),
-        actions: permissions.iter().map(Permission::to_string).collect(),
-    });
-    Claims {
-        iss: state.ring.issuer().to_owned(),
-        sub: principal.account_id.to_string(),
-        aud: decision.audiences.into(),
-        exp: decision.expires_at,
-        iat: decision.issued_at,
-        nbf: decision.issued_at,
-        jti: state.clock.new_id::<Uuid>().to_string(),
-        client_id: principal.token_id.to_string(),
-        scope: scope.join(" "),
-        org: principal.org_id.to_string(),
-        account_kind: principal.account_kind.name().to_owned(),
-        token_kind: principal.kind.name().to_owned(),
-        org_ver: principal.org_version,
-        acct_ver: principal.account_version,
-        roles: decision.roles,
-        authorization_details: details.collect(),
     }
 }

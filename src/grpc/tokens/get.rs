@@ -26,7 +26,8 @@ pub async fn token(state: &State, call: &Call, request: pb::GetTokenRequest) -> 
         }
     };
     let found = db::tokens::find(&state.db, acting.org_id, token_id).await?;
-    let own = found.as_ref().is_some_and(|token| acting.is_self(token.account()));
+    let own =
+        found.as_ref().is_some_and(|token| acting.may_read_self(token.account(), &Permission::TOKENS_READ));
     if !own {
         // Before its existence is told: whose it is makes no difference to anybody else.
         may_read?;
@@ -42,7 +43,7 @@ pub async fn tokens(
 ) -> Result<pb::ListTokensResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
     let account_id = convert::optional(&request.account_id, AccountId::parse);
-    if !matches!(account_id, Ok(Some(id)) if acting.is_self(id)) {
+    if !matches!(account_id, Ok(Some(id)) if acting.may_read_self(id, &Permission::TOKENS_READ)) {
         acting.require(&Permission::TOKENS_READ, &Node::Org)?;
     }
     let now = state.clock.now();

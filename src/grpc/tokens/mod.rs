@@ -1,8 +1,10 @@
 //! The handlers of `TokenService`, by noun.
 
+mod claims;
 pub mod create;
 pub mod exchange;
 pub mod get;
+pub mod impersonate;
 pub mod introspect;
 pub mod keys;
 pub mod reassign;

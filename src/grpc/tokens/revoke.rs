@@ -94,6 +94,7 @@ async fn by_text(
     };
     let actor = Actor {
         account_id: Some(principal.account_id),
+        impersonator_id: None,
         credential_id: Some(principal.token_id),
         operator: false,
         address: call.origin.address.map(|address| address.to_string()),

@@ -130,7 +130,7 @@ impl Held {
         if token_id != credential_id {
             // Whoever revokes the caller finds what it made. Its own row is locked below, which
             // two that share it would do in a circle.
-            db::tokens::hold_live(tx, acting.caller.home(), credential_id).await?;
+            db::tokens::hold_live(tx, acting.caller.credential_org(), credential_id).await?;
         }
         let account_id = db::secrets::lock(tx, org_id, token_id).await?;
         acting.require_rotation(token_id, account_id.ok_or_else(|| Error::not_found("token", token_id))?)?;

@@ -374,6 +374,24 @@ impl Client {
         Client { channel: self.channel.clone(), bearer: Some(jwt) }
     }
 
+    /// The JWT with which the caller acts as this account.
+    pub async fn impersonate(&self, account_id: &str) -> Result<String, Status> {
+        let request = pb::ImpersonateAccountRequest {
+            account_id: account_id.into(),
+            reason: "to look after it".into(),
+            ..Default::default()
+        };
+        let jwt = self.tokens().impersonate_account(request).await?.into_inner().access_token;
+        secrets::watch(&jwt);
+        Ok(jwt)
+    }
+
+    /// The caller as this account.
+    pub async fn impersonating(&self, account_id: &str) -> Client {
+        let jwt = self.impersonate(account_id).await.unwrap();
+        Client { channel: self.channel.clone(), bearer: Some(jwt) }
+    }
+
     pub async fn caller(&self) -> Result<pb::GetCallerResponse, Status> {
         Ok(self.accounts().get_caller(pb::GetCallerRequest {}).await?.into_inner())
     }
