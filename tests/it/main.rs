@@ -23,6 +23,7 @@ mod isolation;
 mod jwt_attacks;
 mod keys_command;
 mod last_use;
+mod leaks;
 mod lifecycle;
 mod list_walk;
 mod listing;

@@ -5,6 +5,7 @@ pub mod exchange;
 pub mod get;
 pub mod introspect;
 pub mod keys;
+pub mod leaks;
 pub mod reassign;
 pub mod revoke;
 pub mod rotate;
