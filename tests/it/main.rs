@@ -16,6 +16,7 @@ mod event_walk;
 mod events;
 mod feed;
 mod floors;
+mod fuzz;
 mod grantable;
 mod grants;
 mod harness;
