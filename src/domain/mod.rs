@@ -9,6 +9,7 @@ mod delegation;
 pub mod exchange;
 pub mod ids;
 pub mod life;
+pub mod member;
 pub mod names;
 pub mod narrowing;
 pub mod networks;

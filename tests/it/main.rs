@@ -29,6 +29,7 @@ mod lifecycle;
 mod list_walk;
 mod listing;
 mod main_job;
+mod members;
 mod migrations;
 mod orgs;
 mod outage;
