@@ -387,7 +387,8 @@ impl Bench<'_> {
                 let read = async |until: Option<Instant>| -> Result<()> {
                     loop {
                         let id = ids[next.fetch_add(1, Ordering::Relaxed) % ids.len()];
-                        let found = db::principals::find(&pool, id).await.map_err(|e| anyhow!("{e:?}"))?;
+                        let found =
+                            db::principals::find(&pool, id, None).await.map_err(|e| anyhow!("{e:?}"))?;
                         ensure!(found.is_some(), "a token of ours is gone");
                         if until.is_none_or(|until| Instant::now() >= until) {
                             return Ok(());

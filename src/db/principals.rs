@@ -21,14 +21,23 @@ use crate::error::{Error, Result};
 /// A grant as the query gives it: right, path, permissions of a custom role.
 type GrantRow = (String, Option<String>, Option<Vec<String>>);
 
-/// The principal behind a token; none when the token does not exist.
-pub async fn find(db: &PgPool, token_id: TokenId) -> Result<Option<Principal>> {
+/// The principal behind a token; none when the token does not exist. Then the decoy is read in
+/// its place, another token: an id that does not exist is to be refused no sooner than a wrong
+/// secret of one that does.
+pub async fn find(
+    db: &PgPool,
+    token_id: TokenId,
+    decoy: Option<(OrgId, TokenId)>,
+) -> Result<Option<Principal>> {
     let narrow =
         sqlx::query_scalar!("select org_id from credentials where credential_id = $1", token_id.uuid());
-    match narrow.fetch_optional(db).await? {
-        Some(org_id) => read(db, org_id.into(), token_id).await,
-        None => Ok(None),
+    if let Some(org_id) = narrow.fetch_optional(db).await? {
+        return read(db, org_id.into(), token_id).await;
     }
+    if let Some((org_id, token_id)) = decoy {
+        read(db, org_id, token_id).await?;
+    }
+    Ok(None)
 }
 
 /// The principal behind a token of this org.

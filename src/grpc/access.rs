@@ -73,6 +73,7 @@ pub fn access(path: &str) -> Option<Access> {
         "/countersign.v1.TokenService/RevokeAccountTokens" => Requires(&Permission::TOKENS_WRITE),
         "/countersign.v1.TokenService/ReassignToken" => Requires(&Permission::TOKENS_WRITE),
         "/countersign.v1.TokenService/ReassignAccountTokens" => Requires(&Permission::TOKENS_WRITE),
+        "/countersign.v1.TokenService/ReportLeakedToken" => Open,
         "/countersign.v1.TokenService/ExchangeToken" => Open,
         "/countersign.v1.TokenService/ImpersonateAccount" => Requires(&Permission::ACCOUNTS_IMPERSONATE),
         // Held in the token's org, or `platform.verify`: the handler says which.

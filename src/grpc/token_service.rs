@@ -2,7 +2,8 @@
 
 use super::service;
 use super::tokens::{
-    create, exchange, get, impersonate, introspect, keys, reassign, revoke, rotate, signing_keys, update,
+    create, exchange, get, impersonate, introspect, keys, leaks, reassign, revoke, rotate, signing_keys,
+    update,
 };
 
 service! {
@@ -23,6 +24,7 @@ service! {
         impersonate_account(ImpersonateAccountRequest) -> ImpersonateAccountResponse = impersonate::account;
         introspect_token(IntrospectTokenRequest) -> IntrospectTokenResponse = introspect::token;
         batch_introspect_tokens(BatchIntrospectTokensRequest) -> BatchIntrospectTokensResponse = introspect::tokens;
+        report_leaked_token(ReportLeakedTokenRequest) -> ReportLeakedTokenResponse = leaks::report;
         get_json_web_key_set(GetJsonWebKeySetRequest) -> GetJsonWebKeySetResponse = keys::json_web_key_set;
         list_signing_keys(ListSigningKeysRequest) -> ListSigningKeysResponse = signing_keys::list;
         rotate_signing_key(RotateSigningKeyRequest) -> RotateSigningKeyResponse = signing_keys::rotate;

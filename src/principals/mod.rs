@@ -9,8 +9,8 @@ mod failures;
 mod uptake;
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
@@ -27,7 +27,7 @@ use crate::domain::principal::{AccountKind, Principal};
 use crate::domain::token_text::TokenText;
 use crate::error::{Error, Reason, Result};
 use crate::state::State;
-use cache::{Cache, Entry, Flight, Key, Known};
+use cache::{Cache, Entry, Flight, Key, Known, lock};
 use failures::Failures;
 use uptake::Uptake;
 
@@ -47,6 +47,8 @@ pub struct Principals {
     /// A pool of its own: no flood of misses takes a connection from a write.
     loads: Db,
     places: Semaphore,
+    /// The token that was read last, for ids that do not exist.
+    decoy: Mutex<Option<(OrgId, TokenId)>>,
     /// How often the database was looked at.
     looks: AtomicU64,
     bounds: Bounds,
@@ -94,6 +96,7 @@ impl Principals {
             failures: Failures::default(),
             loads,
             places: Semaphore::new(MAX_LOADS),
+            decoy: Mutex::default(),
             looks: AtomicU64::new(0),
             bounds,
             uptake: Uptake::default(),
@@ -263,7 +266,12 @@ impl Principals {
         let pool = self.loads.pool();
         Ok(match key {
             Key::Token(id) => {
-                db::principals::find(&pool, id).await?.map(|found| Known::Token(Arc::new(found)))
+                let decoy = *lock(&self.decoy);
+                let found = db::principals::find(&pool, id, decoy).await?;
+                if let Some(found) = &found {
+                    *lock(&self.decoy) = Some((found.org_id, id));
+                }
+                found.map(|found| Known::Token(Arc::new(found)))
             }
             Key::Member(org_id, account_id) => {
                 let found = db::principals::find_member(&pool, org_id, account_id).await?;

@@ -4,12 +4,15 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use countersign::domain::token_text::TokenText;
 use countersign::grpc::access::{Access, access};
 use countersign::grpc::pb;
 use prost::Message as _;
 use tonic::Status;
 
-use crate::harness::{Client, Org, TestServer, by_id, call_raw, grant, reason, rotate_token, token_for};
+use crate::harness::{
+    Client, Org, TestServer, by_id, call_raw, grant, reason, rotate_token, token_for, watch,
+};
 use crate::proto::rpcs;
 
 /// The kinds of caller, in the order of the columns below. `foreign` owns another org
@@ -80,6 +83,8 @@ const MATRIX: &[(&str, [&str; 10])] = &[
     ("TokenService/ListTokens",             [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   OK,   OK]),
     ("TokenService/ReassignAccountTokens",  [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK]),
     ("TokenService/ReassignToken",          [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK]),
+    // Its text is all that is asked for: whoever calls, it is good, and told nothing.
+    ("TokenService/ReportLeakedToken",      [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
     ("TokenService/RevokeAccountTokens",    [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK]),
     ("TokenService/RevokeSigningKey",       [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY]),
     ("TokenService/RevokeToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK]),
@@ -350,6 +355,10 @@ impl Things<'_> {
                 }
                 .encode_to_vec()
             }
+            "TokenService/ReportLeakedToken" => {
+                let token_texts = vec![self.new_token_text().await];
+                pb::ReportLeakedTokenRequest { token_texts }.encode_to_vec()
+            }
             "TokenService/RevokeAccountTokens" => {
                 let account_id = self.account_with_token(unique).await;
                 pb::RevokeAccountTokensRequest { org_id, account_id, ..Default::default() }.encode_to_vec()
@@ -402,14 +411,14 @@ impl Things<'_> {
     }
 
     async fn new_token(&self) -> String {
-        let made = self
-            .server
-            .operator
-            .tokens()
-            .create_token(token_for(&self.org.id, &self.target.id))
-            .await
-            .unwrap();
-        let id = made.into_inner().token.unwrap().id;
+        TokenText::parse(&self.new_token_text().await).unwrap().id().to_string()
+    }
+
+    async fn new_token_text(&self) -> String {
+        let request = token_for(&self.org.id, &self.target.id);
+        let made = self.server.operator.tokens().create_token(request).await.unwrap().into_inner();
+        watch(&made.secret);
+        let id = made.token.unwrap().id;
         // Live tokens of one account are bounded.
         let live = pb::ListTokensRequest {
             org_id: self.org.id.clone(),
@@ -425,7 +434,7 @@ impl Things<'_> {
                 self.server.operator.tokens().revoke_token(by_id(&self.org.id, &token.id)).await.unwrap();
             }
         }
-        id
+        made.secret
     }
 }
 
@@ -513,6 +522,7 @@ async fn what_the_table_does_not_know_is_denied() {
         [
             "/countersign.v1.TokenService/RevokeToken",
             "/countersign.v1.TokenService/ExchangeToken",
+            "/countersign.v1.TokenService/ReportLeakedToken",
             "/countersign.v1.TokenService/GetJsonWebKeySet"
         ]
     );

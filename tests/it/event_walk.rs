@@ -53,6 +53,10 @@ const UNCACHED: [&str; 5] =
 /// What is done anew each time that it is asked for.
 const ANEW: [&str; 1] = ["TokenService/ImpersonateAccount"];
 
+/// Who calls does not matter: the text in the message is all that counts, nobody is refused, and
+/// the event names nobody.
+const BY_TEXT_ALONE: [&str; 1] = ["TokenService/ReportLeakedToken"];
+
 #[tokio::test]
 async fn every_change_is_one_event_and_nothing_else_is() {
     let server = TestServer::start().await;
@@ -82,10 +86,12 @@ async fn every_change_is_one_event_and_nothing_else_is() {
                 assert_eq!(news(db, &mut seen).await.len(), 0, "{rpc} only reads");
                 continue;
             }
-            // A refusal.
-            let refusal = call(&member, &request, &id).await.expect_err(&rpc);
-            assert_eq!(reason(&refusal), "PERMISSION_MISSING", "{rpc} by a member");
-            assert_eq!(news(db, &mut seen).await.len(), 0, "{rpc} was refused");
+            let anonymous = BY_TEXT_ALONE.contains(&short);
+            if !anonymous {
+                let refusal = call(&member, &request, &id).await.expect_err(&rpc);
+                assert_eq!(reason(&refusal), "PERMISSION_MISSING", "{rpc} by a member");
+                assert_eq!(news(db, &mut seen).await.len(), 0, "{rpc} was refused");
+            }
             if denied {
                 call(caller, &request, &id).await.expect_err(&rpc);
                 assert_eq!(news(db, &mut seen).await.len(), 0, "{rpc} was refused");
@@ -105,13 +111,14 @@ async fn every_change_is_one_event_and_nothing_else_is() {
             assert_eq!(rows.len(), 1, "{rpc} by the {who}: {rows:?}");
             let event = &rows[0];
             // An operator's change is an event of the org that was changed.
-            let all = [request.as_slice(), &answer].concat();
+            let all =
+                if anonymous { org.id.clone().into_bytes() } else { [request.as_slice(), &answer].concat() };
             let changed = wire::ids(&all).into_iter().find(|id| id.starts_with("org_"));
             // What names no org is of the platform itself.
             let changed = changed.map_or(SYSTEM_ORG, |id| OrgId::parse(&id).unwrap());
             assert_eq!(event.org_id, changed.uuid(), "{rpc} by the {who}");
-            assert_eq!(event.actor_id, Some(AccountId::parse(caller_id).unwrap().uuid()), "{rpc}");
-            assert_eq!(event.operator, who == "operator", "{rpc}");
+            let actor = (!anonymous).then(|| AccountId::parse(caller_id).unwrap().uuid());
+            assert_eq!((event.actor_id, event.operator), (actor, !anonymous && who == "operator"), "{rpc}");
             assert_eq!(event.address.as_deref(), Some("127.0.0.1"), "{rpc}");
             assert_eq!(event.request_id.as_deref(), Some(id.as_str()), "{rpc}");
             assert!(!event.resource_ids.is_empty(), "{rpc} names what it touched");

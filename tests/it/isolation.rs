@@ -20,7 +20,7 @@ use crate::proto::{message, messages, rpcs};
 use crate::wire;
 
 /// Whoever holds the text of a token is its holder, whatever org that is in.
-const BY_TEXT_ALONE: [&str; 1] = ["TokenService/ExchangeToken"];
+const BY_TEXT_ALONE: [&str; 2] = ["TokenService/ExchangeToken", "TokenService/ReportLeakedToken"];
 
 /// An org with everything in it that the other has too.
 struct Twin {

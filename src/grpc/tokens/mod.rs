@@ -7,6 +7,7 @@ pub mod get;
 pub mod impersonate;
 pub mod introspect;
 pub mod keys;
+pub mod leaks;
 pub mod reassign;
 pub mod revoke;
 pub mod rotate;

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use crate::db::events::{Actor, Change, FieldChange};
@@ -138,10 +139,11 @@ pub async fn of_account(
     .await
 }
 
-/// Revokes tokens, and on `KEY_COMPROMISE` all that descend from them: what they made, and
-/// what has a secret that they made by rotating. What was revoked before stays as it was,
-/// but its descendants are looked for: a leak may be noticed late. Gives how many.
-pub async fn revoke(
+/// Tokens by their org.
+pub type ByOrg = BTreeMap<OrgId, Vec<TokenId>>;
+
+/// Revokes tokens, and what descends from them, as [`stop`] does. Gives how many.
+async fn revoke(
     state: &State,
     tx: &mut Transaction<'_>,
     actor: &Actor,
@@ -149,32 +151,10 @@ pub async fn revoke(
     reason: RevokeReason,
     now: OffsetDateTime,
 ) -> Result<usize> {
-    let name = convert::revoke_reason_name(reason);
-    let mut revoked: BTreeMap<OrgId, Vec<TokenId>> = BTreeMap::new();
-    let mut generation = tokens;
-    let mut seen = BTreeSet::new();
-    while !generation.is_empty() {
-        let mut by_org: BTreeMap<OrgId, Vec<TokenId>> = BTreeMap::new();
-        generation.iter().for_each(|(org_id, token_id)| by_org.entry(*org_id).or_default().push(*token_id));
-        for (org_id, token_ids) in &by_org {
-            let stopped = db::tokens::revoke(tx, *org_id, token_ids, name, now).await?;
-            revoked.entry(*org_id).or_default().extend(stopped);
-        }
-        if reason != RevokeReason::KeyCompromise {
-            break;
-        }
-        seen.extend(generation.iter().map(|(_, id)| *id));
-        let makers: Vec<TokenId> = generation.iter().map(|(_, id)| *id).collect();
-        generation = db::tokens::find_made_by(&mut **tx, &makers).await?;
-        // Whoever had the maker may know their secrets, too.
-        generation.extend(db::secrets::find_made_by(&mut **tx, &makers, now).await?);
-        // Tokens may have rotated each other.
-        generation.retain(|(_, id)| !seen.contains(id));
-    }
+    let revoked = stop(tx, tokens, reason, now).await?;
     // One event in each org, naming all that went there.
     let changes: Vec<Change> = revoked
         .iter()
-        .filter(|(_, tokens)| !tokens.is_empty())
         .map(|(org_id, tokens)| {
             let ids: Vec<String> = tokens.iter().map(TokenId::to_string).collect();
             Change {
@@ -182,11 +162,57 @@ pub async fn revoke(
                 org_id: *org_id,
                 kind: "token.revoked",
                 resource_ids: ids.clone(),
-                fields: vec![FieldChange::set("revoke_reason", name)],
+                fields: vec![FieldChange::set("revoke_reason", convert::revoke_reason_name(reason))],
                 subjects: ids,
             }
         })
         .collect();
     tx.record(actor, &changes, now).await?;
     Ok(revoked.values().map(Vec::len).sum())
+}
+
+/// Revokes tokens, and on `KEY_COMPROMISE` all that descend from them. What was revoked
+/// before stays as it was, but its descendants are looked for: a leak may be noticed late.
+/// Gives those that were not revoked before.
+pub async fn stop(
+    tx: &mut PgConnection,
+    tokens: Vec<(OrgId, TokenId)>,
+    reason: RevokeReason,
+    now: OffsetDateTime,
+) -> Result<ByOrg> {
+    let name = convert::revoke_reason_name(reason);
+    let mut revoked = ByOrg::new();
+    let mut generation = tokens;
+    let mut seen = BTreeSet::new();
+    while !generation.is_empty() {
+        let mut by_org = ByOrg::new();
+        generation.iter().for_each(|(org_id, token_id)| by_org.entry(*org_id).or_default().push(*token_id));
+        for (org_id, token_ids) in &by_org {
+            let stopped = db::tokens::revoke(&mut *tx, *org_id, token_ids, name, now).await?;
+            if !stopped.is_empty() {
+                revoked.entry(*org_id).or_default().extend(stopped);
+            }
+        }
+        if reason != RevokeReason::KeyCompromise {
+            break;
+        }
+        seen.extend(generation.iter().map(|(_, id)| *id));
+        let makers: Vec<TokenId> = generation.iter().map(|(_, id)| *id).collect();
+        generation = made_by(tx, &makers, now).await?;
+        // Tokens may have rotated each other.
+        generation.retain(|(_, id)| !seen.contains(id));
+    }
+    Ok(revoked)
+}
+
+/// What whoever had these tokens may know the secrets of: the tokens that they made, and
+/// those that have a secret which they made by rotating.
+pub async fn made_by(
+    tx: &mut PgConnection,
+    makers: &[TokenId],
+    now: OffsetDateTime,
+) -> Result<Vec<(OrgId, TokenId)>> {
+    let mut made = db::tokens::find_made_by(&mut *tx, makers).await?;
+    made.extend(db::secrets::find_made_by(tx, makers, now).await?);
+    Ok(made)
 }

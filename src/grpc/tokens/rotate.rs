@@ -177,7 +177,13 @@ impl Held {
         };
         db::secrets::set_end(tx, (org_id, token_id), &planned.ending, Some(planned.end)).await?;
         let record = &state.peppers.load().record(text);
-        let new = NewSecret { number: planned.number, record, hint: text.hint(), made_by };
+        let new = NewSecret {
+            number: planned.number,
+            record,
+            hint: text.hint(),
+            made_by,
+            made_by_itself: acting.caller.credential_id() == token_id,
+        };
         db::secrets::insert(tx, (org_id, token_id), &new, now).await?;
         let mut fields = vec![FieldChange::set("secrets", obfuscated(text.kind(), token_id, text.hint()))];
         if planned.end > now {
