@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use time::OffsetDateTime;
 
@@ -12,6 +13,7 @@ use super::networks::Network;
 use super::permissions::{Permission, Right, SystemRole};
 use super::resources::{Node, ResourcePath};
 use super::rights::{HeldGrant, Rights};
+use super::token_policy::{Facts, Rules};
 use super::web_origin::WebOrigin;
 use crate::error::Reason;
 
@@ -130,6 +132,11 @@ pub struct Principal {
     pub may_manage_tokens: bool,
     pub create_time: OffsetDateTime,
     pub expire_time: Option<OffsetDateTime>,
+    /// The last time that it was used, as far as was written when this was read, or that it or
+    /// a secret of it was made.
+    pub last_use: OffsetDateTime,
+    /// What its org's policy lets tokens be; one for all of the org that are cached.
+    pub rules: Arc<Rules>,
     pub revoked: bool,
     pub account_stopped: bool,
     pub org_stopped: bool,
@@ -183,8 +190,27 @@ impl Principal {
             Err(Reason::AccountDeactivated)
         } else if self.expire_time.is_some_and(|end| end <= now) {
             Err(Reason::TokenExpired)
+        } else if !self.rules.allow(&self.facts(), now) {
+            Err(Reason::TokenBlocked)
         } else {
             Ok(())
+        }
+    }
+
+    /// Whether it seems not to have been used for longer than the policy allows: the use
+    /// that says otherwise may have been written since this was read.
+    pub fn seems_idle(&self, now: OffsetDateTime) -> bool {
+        self.rules.idle_before(now).is_some_and(|limit| self.last_use < limit)
+    }
+
+    /// What a policy looks at.
+    fn facts(&self) -> Facts {
+        Facts {
+            kind: self.kind,
+            owner: self.account_kind,
+            create_time: self.create_time,
+            expire_time: self.expire_time,
+            last_use: self.last_use,
         }
     }
 }
@@ -235,6 +261,8 @@ impl Principal {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use super::super::token_policy::tests::default_rules;
+    use super::super::token_policy::{Ceilings, TokenPolicy};
     use super::*;
 
     pub(crate) fn now() -> OffsetDateTime {
@@ -255,6 +283,8 @@ pub(crate) mod tests {
             may_manage_tokens: false,
             create_time: now(),
             expire_time: Some(now() + time::Duration::days(1)),
+            last_use: now(),
+            rules: Arc::new(default_rules()),
             revoked: false,
             account_stopped: false,
             org_stopped: false,
@@ -276,13 +306,26 @@ pub(crate) mod tests {
     fn a_token_works_until_something_stops_it() {
         let end = now() + time::Duration::days(1);
         type Case = (fn(&mut Principal), Result<(), Reason>);
-        let cases: [Case; 6] = [
+        let blocking = |principal: &mut Principal| {
+            let policy = TokenPolicy {
+                max_secret_lifetime: Some(std::time::Duration::from_secs(60)),
+                ..TokenPolicy::default()
+            };
+            principal.rules = Arc::new(policy.within(&Ceilings::default()));
+        };
+        let cases: [Case; 9] = [
             (|_| (), Ok(())),
             (|p| p.revoked = true, Err(Reason::TokenRevoked)),
             (|p| p.org_stopped = true, Err(Reason::OrgSuspended)),
             (|p| p.account_stopped = true, Err(Reason::AccountDeactivated)),
             (|p| p.expire_time = Some(now()), Err(Reason::TokenExpired)),
-            (|p| p.expire_time = None, Ok(())),
+            (|p| p.expire_time = None, Err(Reason::TokenBlocked)),
+            (|p| p.account_kind = AccountKind::User, Err(Reason::TokenBlocked)),
+            (blocking, Err(Reason::TokenBlocked)),
+            (
+                |p| (p.account_kind, p.expire_time) = (AccountKind::User, Some(now())),
+                Err(Reason::TokenExpired),
+            ),
         ];
         for (change, expected) in cases {
             let mut principal = principal(&[]);

@@ -187,6 +187,20 @@ impl Cache {
         true
     }
 
+    /// The same, sharing the rules of its org with what is cached of that: they are the same
+    /// unless a change is just being heard of.
+    pub fn with_rules_of_org(&self, mut principal: Principal) -> Principal {
+        let other = {
+            let index = lock(&self.index);
+            index.orgs.get(&principal.org_id).and_then(|tokens| tokens.iter().next().copied())
+        };
+        let other = other.and_then(|id| self.entries.pin().get(&id).cloned());
+        if let Some(other) = other.filter(|other| other.principal.rules == principal.rules) {
+            principal.rules = other.principal.rules.clone();
+        }
+        principal
+    }
+
     fn remember_missing(&self, id: TokenId) {
         let missing = self.missing.pin();
         if missing.len() >= MAX_MISSING {
@@ -283,6 +297,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::domain::principal::tests::principal;
+    use crate::domain::token_policy::{Ceilings, TokenPolicy};
 
     fn of(token: u128, account: u128, org: u128, grants: &[(&str, &str)]) -> Arc<Principal> {
         let mut principal = principal(grants);
@@ -332,6 +347,20 @@ mod tests {
         let cache = all();
         cache.clear();
         assert_eq!(cache.len(), 0);
+    }
+
+    #[test]
+    fn the_tokens_of_an_org_share_its_rules() {
+        let cache = Cache::new(10);
+        let (one, other) = (of(1, 10, 100, &[]), of(2, 11, 100, &[]));
+        assert!(put(&cache, &one));
+        let other = cache.with_rules_of_org(Arc::into_inner(other).unwrap());
+        assert!(Arc::ptr_eq(&one.rules, &other.rules));
+        let mut ruled = principal(&[]);
+        ruled.org_id = OrgId::from_u128(100);
+        let policy = TokenPolicy { allow_endless: true, ..TokenPolicy::default() };
+        ruled.rules = Arc::new(policy.within(&Ceilings::default()));
+        assert!(cache.with_rules_of_org(ruled).rules.endless, "others than these are its own");
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::db::pool::Db;
 use crate::domain::access_token::AccessToken;
 use crate::domain::ids::{SYSTEM_ORG, TokenId};
 use crate::domain::principal::Principal;
+use crate::domain::token_policy::Ceilings;
 use crate::domain::token_text::TokenText;
 use crate::error::{Error, Reason, Result};
 use crate::state::State;
@@ -47,6 +48,7 @@ pub struct Principals {
     /// How often the database was looked at.
     looks: AtomicU64,
     bounds: Bounds,
+    ceilings: Ceilings,
     uptake: Uptake,
 }
 
@@ -96,6 +98,7 @@ impl Principals {
             loads,
             places: Semaphore::new(MAX_LOADS),
             looks: AtomicU64::new(0),
+            ceilings: bounds.ceilings.into(),
             bounds,
             uptake: Uptake::default(),
         }
@@ -155,6 +158,7 @@ impl Principals {
         let known = self.cache.get(id);
         if let Some(entry) = &known
             && self.is_fresh(state, entry)
+            && !self.may_have_been_used(state, entry)
         {
             return Ok(Some(Authenticated::new(entry.principal.clone(), false)));
         }
@@ -188,6 +192,14 @@ impl Principals {
             && (age <= MAX_LAG || state.feed.staleness() <= MAX_LAG)
     }
 
+    /// What was not used for too long when it was read may have been used since, here or on
+    /// another node: it is read again, as seldom as an id that does not exist.
+    fn may_have_been_used(&self, state: &State, entry: &Entry) -> bool {
+        entry.principal.rules.idle.is_some()
+            && entry.loaded.elapsed() > MAX_LAG
+            && entry.principal.seems_idle(state.clock.now())
+    }
+
     /// What was good at the last sign of the database is good for the grace after it.
     /// Platform administrators wait for the database.
     fn outlives_outage(&self, state: &State, entry: &Entry) -> bool {
@@ -219,12 +231,13 @@ impl Principals {
             self.looks.fetch_add(1, Ordering::Relaxed);
             let began = Instant::now();
             let pool = self.loads.pool();
-            let found = tokio::time::timeout(LOAD_TIMEOUT, db::principals::find(&pool, id)).await;
+            let found =
+                tokio::time::timeout(LOAD_TIMEOUT, db::principals::find(&pool, id, &self.ceilings)).await;
             let found = found.map_err(|_| Reason::DatabaseUnavailable)?.map_err(|error| {
                 tracing::warn!(?error, "a principal could not be read");
                 error.reason()
             })?;
-            let found = found.map(Arc::new);
+            let found = found.map(|found| Arc::new(self.cache.with_rules_of_org(found)));
             if self.cache.keep(id, flight, found.clone(), began) {
                 return Ok(found);
             }
