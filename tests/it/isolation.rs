@@ -21,7 +21,8 @@ use crate::wire;
 
 /// Whoever holds the text of a token is its holder, whatever org that is in; and so is who knows a
 /// password.
-const BY_TEXT_ALONE: [&str; 2] = ["TokenService/ExchangeToken", "TokenService/Login"];
+const BY_TEXT_ALONE: [&str; 3] =
+    ["TokenService/ExchangeToken", "TokenService/Login", "TokenService/ReportLeakedToken"];
 
 /// An org with everything in it that the other has too.
 struct Twin {
