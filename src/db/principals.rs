@@ -2,11 +2,14 @@
 //! token with its secrets, account, org and grants. And the same of an account without a
 //! token: one read, or two where it is a guest.
 
+use std::sync::Arc;
+
 use sqlx::types::Json;
 use sqlx::{PgExecutor, PgPool};
 use time::OffsetDateTime;
 
 use super::damaged;
+use super::policies::Stored;
 use crate::domain::ids::{AccountId, OrgId, TokenId};
 use crate::domain::member::Member;
 use crate::domain::names::{Audience, Purpose};
@@ -15,33 +18,40 @@ use crate::domain::permissions::{Permission, Right};
 use crate::domain::principal::{AccountKind, Principal, Restrictions, Secret, SecretRecord, TokenKind};
 use crate::domain::resources::{Node, ResourcePath};
 use crate::domain::rights::HeldGrant;
+use crate::domain::token_policy::Ceilings;
 use crate::domain::web_origin::WebOrigin;
 use crate::error::{Error, Result};
 
 /// A grant as the query gives it: right, path, permissions of a custom role.
 type GrantRow = (String, Option<String>, Option<Vec<String>>);
 
-/// The principal behind a token; none when the token does not exist. Then the decoy is read in
-/// its place, another token: an id that does not exist is to be refused no sooner than a wrong
-/// secret of one that does.
+/// The principal behind a token, with its org's policy within the ceilings; none when the token
+/// does not exist. Then the decoy is read in its place, another token: an id that does not exist
+/// is to be refused no sooner than a wrong secret of one that does.
 pub async fn find(
     db: &PgPool,
     token_id: TokenId,
     decoy: Option<(OrgId, TokenId)>,
+    ceilings: &Ceilings,
 ) -> Result<Option<Principal>> {
     let narrow =
         sqlx::query_scalar!("select org_id from credentials where credential_id = $1", token_id.uuid());
     if let Some(org_id) = narrow.fetch_optional(db).await? {
-        return read(db, org_id.into(), token_id).await;
+        return read(db, org_id.into(), token_id, ceilings).await;
     }
     if let Some((org_id, token_id)) = decoy {
-        read(db, org_id, token_id).await?;
+        read(db, org_id, token_id, ceilings).await?;
     }
     Ok(None)
 }
 
 /// The principal behind a token of this org.
-pub async fn read(db: impl PgExecutor<'_>, org_id: OrgId, token_id: TokenId) -> Result<Option<Principal>> {
+pub async fn read(
+    db: impl PgExecutor<'_>,
+    org_id: OrgId,
+    token_id: TokenId,
+    ceilings: &Ceilings,
+) -> Result<Option<Principal>> {
     let query = sqlx::query!(
         r#"select t.account_id, t.kind as token_kind, t.scopes, t.resources, t.allowed_audiences, t.purpose,
                   coalesce(t.allowed_origins, '{}') as "allowed_origins!",
@@ -50,6 +60,8 @@ pub async fn read(db: impl PgExecutor<'_>, org_id: OrgId, token_id: TokenId) -> 
                   (a.deactivate_time is not null or a.delete_time is not null or m.remove_time is not null)
                       as "account_stopped!",
                   (o.suspend_time is not null or o.delete_time is not null) as "org_stopped!",
+                  o.token_policy as "token_policy: Json<Stored>",
+                  greatest(t.create_time, s.last_use) as "last_use!",
                   o.version as org_version, m.version as account_version,
                   coalesce(s.macs, '{}') as "macs!", coalesce(s.peppers, '{}') as "peppers!",
                   coalesce(s.numbers, '{}') as "secret_numbers!",
@@ -81,7 +93,8 @@ pub async fn read(db: impl PgExecutor<'_>, org_id: OrgId, token_id: TokenId) -> 
                select array_agg(mac order by secret_number) as macs,
                       array_agg(pepper_id order by secret_number) as peppers,
                       array_agg(secret_number order by secret_number) as numbers,
-                      array_agg(expire_time order by secret_number) as ends
+                      array_agg(expire_time order by secret_number) as ends,
+                      max(greatest(create_time, last_use_time)) as last_use
                from token_secrets where org_id = $1 and token_id = $2
            ) s
            where t.org_id = $1 and t.token_id = $2"#,
@@ -129,6 +142,8 @@ pub async fn read(db: impl PgExecutor<'_>, org_id: OrgId, token_id: TokenId) -> 
         may_manage_tokens: row.may_manage_tokens,
         create_time: row.create_time,
         expire_time: row.expire_time,
+        last_use: row.last_use,
+        rules: Arc::new(Stored::policy(row.token_policy.as_deref())?.within(ceilings)),
         revoked: row.revoked,
     }))
 }

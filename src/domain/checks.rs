@@ -43,6 +43,8 @@ pub enum Check {
     Account,
     /// The token's end, and that of the secret where another took its place.
     Expiry,
+    /// That of the org: what it stops is good again when it allows it again.
+    Policy,
     Purpose,
     Network,
     Origin,
@@ -51,7 +53,7 @@ pub enum Check {
 
 impl Check {
     /// Whether the token works at all.
-    pub const OF_STATE: [Check; 4] = [Self::Revoked, Self::Org, Self::Account, Self::Expiry];
+    pub const OF_STATE: [Check; 5] = [Self::Revoked, Self::Org, Self::Account, Self::Expiry, Self::Policy];
     /// Whether it may be used from there, for that.
     pub const OF_USE: [Check; 3] = [Self::Purpose, Self::Network, Self::Origin];
 
@@ -61,6 +63,7 @@ impl Check {
             Self::Org => "org",
             Self::Account => "account",
             Self::Expiry => "expiry",
+            Self::Policy => "policy",
             Self::Purpose => "purpose",
             Self::Network => "network",
             Self::Origin => "origin",
@@ -101,6 +104,7 @@ impl Principal {
                 let ended = self.expire_time.is_some_and(|end| end <= used.now);
                 (!ended && !self.was_replaced(used.secret, used.now), Reason::TokenExpired)
             }
+            Check::Policy => (self.rules.allow(&self.facts(), used.now), Reason::TokenBlocked),
             Check::Purpose => {
                 (self.restrictions.purpose.as_ref() == used.shown.purpose, Reason::PurposeMismatch)
             }
@@ -157,11 +161,14 @@ pub fn explain_token(principal: &Principal, used: &Use<'_>) -> Vec<Outcome> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::super::exchange::{Request, ShownAt, decide};
     use super::super::names::Purpose;
     use super::super::networks::Network;
     use super::super::principal::tests::{now, principal};
     use super::super::principal::{Secret, SecretRecord};
+    use super::super::token_policy::{Ceilings, MIN_TOKEN_LIFE, TokenPolicy};
     use super::super::web_origin::WebOrigin;
     use super::*;
 
@@ -188,11 +195,18 @@ mod tests {
     #[test]
     fn an_explanation_says_what_the_exchange_says() {
         type Change = fn(&mut Principal);
-        let changes: [(&str, Change); 8] = [
+        let changes: [(&str, Change); 9] = [
             ("revoked", |p| p.revoked = true),
             ("org", |p| p.member.org_stopped = true),
             ("account", |p| p.member.account_stopped = true),
             ("expiry", |p| p.expire_time = Some(now())),
+            ("policy", |p| {
+                let policy =
+                    TokenPolicy { max_secret_lifetime: Some(MIN_TOKEN_LIFE), ..TokenPolicy::default() };
+                let policy = TokenPolicy { max_publishable_lifetime: policy.max_secret_lifetime, ..policy };
+                p.create_time -= time::Duration::days(1);
+                p.rules = Arc::new(policy.within(&Ceilings::default()));
+            }),
             ("purpose", |p| p.restrictions.purpose = Purpose::parse("SCIM").ok()),
             ("network", |p| p.restrictions.networks = vec![Network::parse("192.0.2.0/24").unwrap()]),
             ("origin", |p| p.kind = TokenKind::Publishable),

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::ops::Deref;
+use std::sync::Arc;
 
 use time::OffsetDateTime;
 
@@ -14,6 +15,7 @@ use super::networks::Network;
 use super::permissions::Permission;
 use super::resources::ResourcePath;
 use super::rights::Rights;
+use super::token_policy::{Facts, Rules};
 use super::web_origin::WebOrigin;
 use crate::error::Reason;
 
@@ -130,6 +132,11 @@ pub struct Principal {
     pub may_manage_tokens: bool,
     pub create_time: OffsetDateTime,
     pub expire_time: Option<OffsetDateTime>,
+    /// The last time that it was used, as far as was written when this was read, or that it or
+    /// a secret of it was made.
+    pub last_use: OffsetDateTime,
+    /// What its org's policy lets tokens be; one for all of the org that are cached.
+    pub rules: Arc<Rules>,
     pub revoked: bool,
 }
 
@@ -163,6 +170,23 @@ impl Principal {
     pub fn check_secret(&self, secret: Option<i32>, now: OffsetDateTime) -> Result<(), Reason> {
         let used = Use { secret, ..Use::at(now) };
         Check::OF_STATE.into_iter().try_for_each(|check| self.pass(check, &used))
+    }
+
+    /// Whether it seems not to have been used for longer than the policy allows: the use
+    /// that says otherwise may have been written since this was read.
+    pub fn seems_idle(&self, now: OffsetDateTime) -> bool {
+        self.rules.idle_before(now).is_some_and(|limit| self.last_use < limit)
+    }
+
+    /// What a policy looks at.
+    pub(super) fn facts(&self) -> Facts {
+        Facts {
+            kind: self.kind,
+            owner: self.account_kind,
+            create_time: self.create_time,
+            expire_time: self.expire_time,
+            last_use: self.last_use,
+        }
     }
 
     /// Whether the token may be used from there, for that. Asked where [`check`](Self::check) is.
@@ -206,6 +230,8 @@ impl Principal {
 pub(crate) mod tests {
     use std::collections::BTreeSet;
 
+    use super::super::token_policy::tests::default_rules;
+    use super::super::token_policy::{Ceilings, TokenPolicy};
     use super::*;
     use crate::domain::ids::{AccountId, OrgId};
     use crate::domain::permissions::Right;
@@ -244,6 +270,8 @@ pub(crate) mod tests {
             may_manage_tokens: false,
             create_time: now(),
             expire_time: Some(now() + time::Duration::days(1)),
+            last_use: now(),
+            rules: Arc::new(default_rules()),
             revoked: false,
         }
     }
@@ -252,13 +280,26 @@ pub(crate) mod tests {
     fn a_token_works_until_something_stops_it() {
         let end = now() + time::Duration::days(1);
         type Case = (fn(&mut Principal), Result<(), Reason>);
-        let cases: [Case; 6] = [
+        let blocking = |principal: &mut Principal| {
+            let policy = TokenPolicy {
+                max_secret_lifetime: Some(std::time::Duration::from_secs(60)),
+                ..TokenPolicy::default()
+            };
+            principal.rules = Arc::new(policy.within(&Ceilings::default()));
+        };
+        let cases: [Case; 9] = [
             (|_| (), Ok(())),
             (|p| p.revoked = true, Err(Reason::TokenRevoked)),
             (|p| p.member.org_stopped = true, Err(Reason::OrgSuspended)),
             (|p| p.member.account_stopped = true, Err(Reason::AccountDeactivated)),
             (|p| p.expire_time = Some(now()), Err(Reason::TokenExpired)),
-            (|p| p.expire_time = None, Ok(())),
+            (|p| p.expire_time = None, Err(Reason::TokenBlocked)),
+            (|p| p.member.account_kind = AccountKind::User, Err(Reason::TokenBlocked)),
+            (blocking, Err(Reason::TokenBlocked)),
+            (
+                |p| (p.member.account_kind, p.expire_time) = (AccountKind::User, Some(now())),
+                Err(Reason::TokenExpired),
+            ),
         ];
         for (change, expected) in cases {
             let mut principal = principal(&[]);

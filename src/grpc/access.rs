@@ -42,6 +42,7 @@ pub fn access(path: &str) -> Option<Access> {
         "/countersign.v1.OrgService/GetOrg" => Authenticated,
         "/countersign.v1.OrgService/ListOrgs" => Authenticated,
         "/countersign.v1.OrgService/UpdateOrg" => Requires(&Permission::ORGS_WRITE),
+        "/countersign.v1.OrgService/UpdateTokenPolicy" => Requires(&Permission::ORGS_WRITE),
         "/countersign.v1.OrgService/SuspendOrg" => Requires(&Permission::PLATFORM_ORGS),
         "/countersign.v1.OrgService/ResumeOrg" => Requires(&Permission::PLATFORM_ORGS),
         "/countersign.v1.OrgService/DeleteOrg" => Requires(&Permission::PLATFORM_ORGS),

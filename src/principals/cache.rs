@@ -245,6 +245,23 @@ impl Cache {
         true
     }
 
+    /// The same, sharing the rules of its org with what is cached of that: they are the same
+    /// unless a change is just being heard of.
+    pub fn with_rules_of_org(&self, mut principal: Principal) -> Principal {
+        let other = {
+            let index = lock(&self.index);
+            let mut keys = index.orgs.get(&principal.org_id).into_iter().flatten();
+            keys.find(|key| matches!(key, Key::Token(_))).copied()
+        };
+        let other = other.and_then(|key| self.entries.pin().get(&key).cloned());
+        if let Some(Known::Token(other)) = other.map(|entry| entry.known.clone())
+            && other.rules == principal.rules
+        {
+            principal.rules = other.rules.clone();
+        }
+        principal
+    }
+
     fn remember_missing(&self, index: &mut Index, key: Key) {
         let missing = self.missing.pin();
         if missing.len() >= MAX_MISSING {
@@ -344,6 +361,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::domain::principal::tests::principal;
+    use crate::domain::token_policy::{Ceilings, TokenPolicy};
 
     fn of(id: u128, account: u128, org: u128, grants: &[(&str, &str)]) -> Known {
         let mut principal = principal(grants);
@@ -418,6 +436,24 @@ mod tests {
         let cache = all();
         cache.clear();
         assert_eq!(cache.len(), 0);
+    }
+
+    #[test]
+    fn the_tokens_of_an_org_share_its_rules() {
+        let cache = Cache::new(10);
+        let in_org = || {
+            let mut principal = principal(&[]);
+            principal.member.org_id = OrgId::from_u128(100);
+            principal
+        };
+        let one = Arc::new(in_org());
+        assert!(put(&cache, &guest(11, 100, 200, &[])));
+        assert!(put(&cache, &Known::Token(one.clone())));
+        assert!(Arc::ptr_eq(&one.rules, &cache.with_rules_of_org(in_org()).rules));
+        let mut ruled = in_org();
+        let policy = TokenPolicy { allow_endless: true, ..TokenPolicy::default() };
+        ruled.rules = Arc::new(policy.within(&Ceilings::default()));
+        assert!(cache.with_rules_of_org(ruled).rules.endless, "others than these are its own");
     }
 
     #[test]

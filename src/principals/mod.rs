@@ -25,6 +25,7 @@ use crate::domain::ids::{AccountId, OrgId, SYSTEM_ORG, TokenId};
 use crate::domain::impersonation::Impersonation;
 use crate::domain::member::Member;
 use crate::domain::principal::{AccountKind, Principal};
+use crate::domain::token_policy::Ceilings;
 use crate::domain::token_text::{Malformed, TokenText};
 use crate::error::{Error, Reason, Result};
 use crate::state::State;
@@ -53,6 +54,7 @@ pub struct Principals {
     /// How often the database was looked at.
     looks: AtomicU64,
     bounds: Bounds,
+    ceilings: Ceilings,
     uptake: Uptake,
 }
 
@@ -107,6 +109,7 @@ impl Principals {
             places: Semaphore::new(MAX_LOADS),
             decoy: Mutex::default(),
             looks: AtomicU64::new(0),
+            ceilings: bounds.ceilings.into(),
             bounds,
             uptake: Uptake::default(),
         }
@@ -194,6 +197,7 @@ impl Principals {
         let known = self.cache.get(key);
         if let Some(entry) = &known
             && self.is_fresh(state, entry)
+            && !self.may_have_been_used(state, entry)
         {
             return Ok(Some((entry.known.clone(), false)));
         }
@@ -225,6 +229,15 @@ impl Principals {
         state.feed.answers()
             && age <= self.bounds.max_age
             && (age <= MAX_LAG || state.feed.staleness() <= MAX_LAG)
+    }
+
+    /// What was not used for too long when it was read may have been used since, here or on
+    /// another node: it is read again, as seldom as an id that does not exist.
+    fn may_have_been_used(&self, state: &State, entry: &Entry) -> bool {
+        let Known::Token(principal) = &entry.known else { return false };
+        principal.rules.idle.is_some()
+            && entry.loaded.elapsed() > MAX_LAG
+            && principal.seems_idle(state.clock.now())
     }
 
     /// What was good at the last sign of the database is good for the grace after it.
@@ -276,11 +289,11 @@ impl Principals {
         Ok(match key {
             Key::Token(id) => {
                 let decoy = *lock(&self.decoy);
-                let found = db::principals::find(&pool, id, decoy).await?;
+                let found = db::principals::find(&pool, id, decoy, &self.ceilings).await?;
                 if let Some(found) = &found {
                     *lock(&self.decoy) = Some((found.org_id, id));
                 }
-                found.map(|found| Known::Token(Arc::new(found)))
+                found.map(|found| Known::Token(Arc::new(self.cache.with_rules_of_org(found))))
             }
             Key::Member(org_id, account_id) => {
                 let found = db::principals::find_member(&pool, org_id, account_id).await?;

@@ -61,6 +61,7 @@ const MATRIX: &[(&str, [&str; 10])] = &[
     ("OrgService/SuspendOrg",               [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY]),
     ("OrgService/ResumeOrg",                [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY]),
     ("OrgService/DeleteOrg",                [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY]),
+    ("OrgService/UpdateTokenPolicy",        [NONE, JUNK, HIDE, DENY, DENY, DENY, OK,   OK,   DENY, OK]),
     ("OrgService/UndeleteOrg",              [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY]),
     ("OrgService/ListResources",            [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK]),
     ("OrgService/ListRoles",                [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK]),
@@ -254,6 +255,15 @@ impl Things<'_> {
             "OrgService/UpdateOrg" => {
                 let org = pb::Org { id: org_id, display_name: unique.into(), ..Default::default() };
                 pb::UpdateOrgRequest { org: Some(org), update_mask: None }.encode_to_vec()
+            }
+            "OrgService/UpdateTokenPolicy" => {
+                // Another one each time, which stops nothing and makes no JWT stale.
+                static COUNT: AtomicU32 = AtomicU32::new(0);
+                let seconds = 86_400 + i64::from(COUNT.fetch_add(1, Ordering::Relaxed));
+                let life = prost_types::Duration { seconds, nanos: 0 };
+                let policy = pb::TokenPolicy { default_lifetime: Some(life), ..Default::default() };
+                pb::UpdateTokenPolicyRequest { org_id, policy: Some(policy), ..Default::default() }
+                    .encode_to_vec()
             }
             // An org of its own each: what is stopped answers nobody any more.
             "OrgService/SuspendOrg" => {

@@ -11,7 +11,7 @@ use tonic::Code;
 
 use crate::harness::{Client, Org, TestServer, by_id, reason, refused, rotate_token, violated};
 
-const STATE: [&str; 4] = ["revoked", "org", "account", "expiry"];
+const STATE: [&str; 5] = ["revoked", "org", "account", "expiry", "policy"];
 const USE: [&str; 4] = ["purpose", "network", "origin", "audience"];
 const TEXT: [&str; 4] = ["shape", "checksum", "known", "secret"];
 
@@ -105,7 +105,7 @@ impl World {
             ..shown.explain(Target::TokenId(token.id.clone()))
         };
         let by_id = explain(by, named).await;
-        assert_eq!(names(&by_id), [STATE, USE].concat());
+        assert_eq!(names(&by_id), [&STATE[..], &USE].concat());
         assert_eq!(by_id, checks[4..]);
     }
 }
@@ -118,7 +118,7 @@ async fn the_first_check_that_fails_is_why_the_exchange_is_refused() {
     let good = Shown::text(&text);
     world.agree(&good, Some(&token), None).await;
     let checks = explain(&org.owner, good.explain(Target::TokenText(text.clone()))).await;
-    assert_eq!(names(&checks), [TEXT, STATE, USE].concat());
+    assert_eq!(names(&checks), [&TEXT[..], &STATE, &USE].concat());
 
     // The text.
     let unknown = TokenText::new(TextKind::SecretToken, TokenId::from_u128(7), [7; 32]).expose().to_owned();
@@ -134,8 +134,8 @@ async fn the_first_check_that_fails_is_why_the_exchange_is_refused() {
         ("x".repeat(129), "shape", 1),
         (flipped, "checksum", 2),
         (unknown, "known", 3),
-        (wrong, "secret", 12),
-        (other_kind, "secret", 12),
+        (wrong, "secret", 13),
+        (other_kind, "secret", 13),
     ] {
         let shown = Shown::text(&text);
         world.agree(&shown, None, Some((check, "TOKEN_INVALID"))).await;
@@ -184,6 +184,20 @@ async fn the_first_check_that_fails_is_why_the_exchange_is_refused() {
     };
     server.operator.accounts().deactivate_account(stop).await.unwrap();
     world.agree(&Shown::text(&text), Some(&token), Some(("account", "ACCOUNT_DEACTIVATED"))).await;
+    let (token, text) = world.token("policy", pb::CreateTokenRequest::default()).await;
+    let set = async |seconds: i64| {
+        let longest = Some(prost_types::Duration { seconds, nanos: 0 });
+        let request = pb::UpdateTokenPolicyRequest {
+            org_id: org.id.clone(),
+            policy: Some(pb::TokenPolicy { max_secret_lifetime: longest, ..Default::default() }),
+            ..Default::default()
+        };
+        server.operator.orgs().update_token_policy(request).await.unwrap();
+    };
+    set(30 * 86_400).await;
+    world.agree(&Shown::text(&text), Some(&token), Some(("policy", "TOKEN_BLOCKED"))).await;
+    set(365 * 86_400).await;
+    world.agree(&Shown::text(&text), Some(&token), None).await;
     let ttl = pb::create_token_request::Expiration::Ttl(prost_types::Duration { seconds: 3_600, nanos: 0 });
     let short = pb::CreateTokenRequest { expiration: Some(ttl), ..Default::default() };
     let (short, short_text) = world.token("expiry", short).await;

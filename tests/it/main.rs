@@ -49,5 +49,7 @@ mod serving;
 mod signing_keys;
 mod status_contract;
 mod token_changes;
+mod token_policy;
+mod token_reminders;
 mod tokens;
 mod wire;

@@ -75,8 +75,10 @@ pub async fn org(
             subjects: vec![org_id.to_string(), new.account_id.to_string()],
         };
         tx.record(&Actor::from(caller), &[change], now).await?;
-        let response =
-            pb::CreateOrgResponse { org: Some(convert::org(&org)), owner: Some(convert::account(&account)?) };
+        let response = pb::CreateOrgResponse {
+            org: Some(convert::org(&org, &state.ceilings)?),
+            owner: Some(convert::account(&account)?),
+        };
         once.finish(&mut tx, &org_id.to_string(), &response).await?;
         tx.commit().await?;
         Ok(response)

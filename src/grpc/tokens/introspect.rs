@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use super::shown::Told;
 use crate::domain::caller::Caller;
-use crate::domain::exchange::{ShownAt, may_target};
+use crate::domain::exchange::{ShownAt, may_target, targets};
 use crate::domain::ids::{OrgId, TokenId};
 use crate::domain::member::Member;
 use crate::domain::names::{Audience, Purpose};
@@ -162,7 +162,7 @@ async fn service_token(
             exp: end.map_or(0, OffsetDateTime::unix_timestamp),
             iat: principal.create_time.unix_timestamp(),
             nbf: principal.create_time.unix_timestamp(),
-            aud: principal.restrictions.audiences.iter().map(ToString::to_string).collect(),
+            aud: targets(&principal, state.ring.issuer()),
             max_cache_ttl: Some(convert::proto_duration(left.unwrap_or(MAX_CACHE).min(MAX_CACHE))),
             ..common(state, principal.token_id, &principal.member)
         },

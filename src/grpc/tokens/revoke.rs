@@ -65,8 +65,9 @@ async fn by_id(
         acting.may_stop(&db::grants::find_held(&mut tx, acting.org_id, token.account()).await?)?;
         revoke(state, &mut tx, &Actor::from(&acting), vec![(acting.org_id, token_id)], reason, now).await?;
         let token = db::tokens::find(&mut *tx, acting.org_id, token_id).await?;
+        let rules = db::policies::find_rules(&mut *tx, acting.org_id, &state.ceilings).await?;
         tx.commit().await?;
-        let token = token.map(|token| convert::token(&token, now)).transpose()?;
+        let token = token.map(|token| convert::token(&token, &rules, now)).transpose()?;
         Ok(pb::RevokeTokenResponse { token })
     })
     .await

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use countersign::bootstrap;
 use countersign::clock::Clock;
-use countersign::config::{LimitArgs, SigningAlgorithm};
+use countersign::config::{CeilingArgs, LimitArgs, SigningAlgorithm};
 use countersign::domain::ids::{AccountId, OrgId};
 use countersign::grpc::pb;
 use countersign::keys::seal::MasterKeys;
@@ -52,6 +52,7 @@ pub const LIMITS: LimitArgs = LimitArgs {
     request_timeout: Duration::from_secs(20),
     drain_timeout: Duration::from_secs(2),
     trusted_proxies: Vec::new(),
+    ceilings: CeilingArgs::WIDEST,
     reflection: true,
 };
 
