@@ -26,6 +26,7 @@ pub const READS: &[&str] = &[
     "TokenService/GetToken",
     "TokenService/ListTokens",
     "TokenService/ExchangeToken",
+    "TokenService/ExplainToken",
     "TokenService/IntrospectToken",
     "TokenService/GetJsonWebKeySet",
     "TokenService/ListSigningKeys",

@@ -14,6 +14,7 @@ mod cursors;
 mod escalation;
 mod event_walk;
 mod events;
+mod explain;
 mod feed;
 mod floors;
 mod fuzz;
