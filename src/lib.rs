@@ -3,9 +3,9 @@
 //!
 //! The floors, and which way imports go (`docs/architecture.md` walks through them):
 //!
-//! - `main` → [`server`], [`jobs`], [`dev`], [`bootstrap`], [`keys_command`]
+//! - `main` → [`server`], [`jobs`], [`dev`], [`bootstrap`], [`keys_command`], [`mail_command`]
 //! - transport: [`grpc`], [`http`]
-//! - state and tables: [`principals`], [`feed`], [`last_use`], [`origins`], [`rotation`], [`transaction`],
+//! - state and tables: [`principals`], [`feed`], [`last_use`], [`origins`], [`rotation`], [`transaction`], [`mail`],
 //!   [`state`], [`db`], [`keys`]
 //! - rules, pure: [`domain`]
 //! - the ground: [`error`], [`clock`], [`config`], [`telemetry`]
@@ -25,6 +25,8 @@ pub mod jobs;
 pub mod keys;
 pub mod keys_command;
 pub mod last_use;
+pub mod mail;
+pub mod mail_command;
 pub mod origins;
 pub mod principals;
 pub mod rotation;

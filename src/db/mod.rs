@@ -12,6 +12,7 @@ pub mod keys;
 pub mod memberships;
 pub mod orgs;
 pub mod origins;
+pub mod outbox;
 pub mod peppers;
 pub mod pool;
 pub mod principals;

@@ -2,6 +2,7 @@
 //! that changes. A test compares the list with the columns of the schema.
 
 use sqlx::{PgConnection, PgExecutor};
+use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::keys::seal::Purpose;
@@ -11,16 +12,18 @@ use crate::keys::seal::Purpose;
 pub enum Sealed {
     Peppers,
     SigningKeys,
+    Outbox,
 }
 
 impl Sealed {
-    pub const ALL: [Self; 2] = [Self::Peppers, Self::SigningKeys];
+    pub const ALL: [Self; 3] = [Self::Outbox, Self::Peppers, Self::SigningKeys];
 
     /// Its name in the schema.
     pub const fn table(self) -> &'static str {
         match self {
             Self::Peppers => "peppers",
             Self::SigningKeys => "signing_keys",
+            Self::Outbox => "outbox",
         }
     }
 
@@ -29,6 +32,7 @@ impl Sealed {
         match self {
             Self::Peppers => Purpose::Pepper,
             Self::SigningKeys => Purpose::SigningKey,
+            Self::Outbox => Purpose::Mail,
         }
     }
 }
@@ -45,6 +49,7 @@ impl Row {
         match table {
             Sealed::Peppers => format!("pepper {}", self.id),
             Sealed::SigningKeys => format!("signing_key {}", self.id),
+            Sealed::Outbox => format!("mail {}", self.id),
         }
     }
 }
@@ -74,6 +79,17 @@ pub async fn page(
                 "select kid as id, sealed from signing_keys
                  where state <> 'REVOKED' and ($1::text is null or kid > $1) order by kid limit $2",
                 after,
+                size
+            );
+            query.fetch_all(db).await?
+        }
+        Sealed::Outbox => {
+            // Of one that was sent the code is erased.
+            let query = sqlx::query_as!(
+                Row,
+                r#"select mail_id::text as "id!", sealed as "sealed!" from outbox
+                   where sealed is not null and ($1::uuid is null or mail_id > $1) order by mail_id limit $2"#,
+                uuid(after)?,
                 size
             );
             query.fetch_all(db).await?
@@ -109,6 +125,17 @@ pub async fn lock_page(
             );
             query.fetch_all(tx).await?
         }
+        Sealed::Outbox => {
+            // Of one that was sent the code is erased.
+            let query = sqlx::query_as!(
+                Row,
+                r#"select mail_id::text as "id!", sealed as "sealed!" from outbox
+                   where sealed is not null and ($1::uuid is null or mail_id > $1) order by mail_id limit $2 for update"#,
+                uuid(after)?,
+                size
+            );
+            query.fetch_all(tx).await?
+        }
     })
 }
 
@@ -133,6 +160,15 @@ pub async fn replace(tx: &mut PgConnection, table: Sealed, ids: &[String], anew:
             );
             query.execute(tx).await?
         }
+        Sealed::Outbox => {
+            let query = sqlx::query!(
+                "update outbox m set sealed = n.sealed
+                 from unnest($1::text[], $2::bytea[]) as n (id, sealed) where m.mail_id = n.id::uuid",
+                ids,
+                anew
+            );
+            query.execute(tx).await?
+        }
     };
     match done.rows_affected() {
         rows if rows == ids.len() as u64 => Ok(()),
@@ -141,5 +177,9 @@ pub async fn replace(tx: &mut PgConnection, table: Sealed, ids: &[String], anew:
 }
 
 fn number(after: Option<&str>) -> Result<Option<i32>> {
+    after.map(|id| id.parse().map_err(Error::internal)).transpose()
+}
+
+fn uuid(after: Option<&str>) -> Result<Option<Uuid>> {
     after.map(|id| id.parse().map_err(Error::internal)).transpose()
 }

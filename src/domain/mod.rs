@@ -9,6 +9,7 @@ mod delegation;
 pub mod exchange;
 pub mod ids;
 pub mod life;
+pub mod mail;
 pub mod names;
 pub mod narrowing;
 pub mod networks;

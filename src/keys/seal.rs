@@ -25,6 +25,7 @@ pub enum Purpose {
     Pepper,
     SigningKey,
     PageToken,
+    Mail,
 }
 
 impl Purpose {
@@ -33,6 +34,7 @@ impl Purpose {
             Self::Pepper => "countersign/seal/v1/pepper",
             Self::SigningKey => "countersign/seal/v1/signing-key",
             Self::PageToken => "countersign/seal/v1/page-token",
+            Self::Mail => "countersign/seal/v1/mail",
         }
     }
 }

@@ -26,6 +26,7 @@ mod last_use;
 mod lifecycle;
 mod list_walk;
 mod listing;
+mod mails;
 mod main_job;
 mod migrations;
 mod orgs;

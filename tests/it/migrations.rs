@@ -20,6 +20,7 @@ const GLOBAL: &[&str] = &[
     "account_orgs",
     "feed",
     "feed_sweeps",
+    "outbox",
 ];
 
 async fn names(pool: &PgPool, sql: &'static str) -> Vec<String> {
