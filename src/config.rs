@@ -337,6 +337,8 @@ pub struct LimitArgs {
     /// How long calls under way may take to end after SIGTERM or SIGINT, in seconds.
     #[arg(long, env = "COUNTERSIGN_DRAIN_TIMEOUT", default_value = "10", value_parser = seconds, value_name = "SECONDS")]
     pub drain_timeout: Duration,
+    #[command(flatten)]
+    pub passwords: PasswordArgs,
     /// The proxies in front of the server, as networks or addresses: what they say in
     /// `x-forwarded-for` is where a call comes from. Nobody else is believed.
     #[arg(long, env = "COUNTERSIGN_TRUSTED_PROXIES", value_delimiter = ',', value_parser = network, value_name = "CIDR,…")]
@@ -349,11 +351,16 @@ pub struct LimitArgs {
 impl LimitArgs {
     /// The bounds of the cache.
     pub fn bounds(&self) -> Bounds {
-        Bounds { capacity: self.cache_size, max_age: self.cache_max_age, outage_grace: self.outage_grace }
+        Bounds {
+            capacity: self.cache_size,
+            max_age: self.cache_max_age,
+            outage_grace: self.outage_grace,
+            passwords: self.passwords,
+        }
     }
 }
 
-/// The bounds of the cache of principals.
+/// The bounds of what is kept in memory: of the cache of principals, and of what hashes take.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// Tokens that are kept at most.
@@ -362,6 +369,35 @@ pub struct Bounds {
     pub max_age: Duration,
     /// For this long after the last sign of the database, what was good then still exchanges.
     pub outage_grace: Duration,
+    pub passwords: PasswordArgs,
+}
+
+/// How passwords are hashed.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct PasswordArgs {
+    /// What the hash of one password takes (Argon2id), in KiB: 19456, 19 MiB, or more. After a rise a
+    /// password is hashed anew when somebody signs in with it.
+    #[arg(long, env = "COUNTERSIGN_PASSWORD_HASH_MEMORY", default_value_t = Self::FLOOR.password_hash_memory, value_parser = hash_memory, value_name = "KIB")]
+    pub password_hash_memory: u32,
+    /// How often the hash of a password goes through its memory: 2 or more.
+    #[arg(long, env = "COUNTERSIGN_PASSWORD_HASH_PASSES", default_value_t = Self::FLOOR.password_hash_passes, value_parser = hash_passes, value_name = "N")]
+    pub password_hash_passes: u32,
+    /// What all hashes of passwords that are under way may take together, in MiB: with the default, 6
+    /// hashes at once. Logins beyond that are told to come back in a second; nothing else waits for them.
+    #[arg(long, env = "COUNTERSIGN_PASSWORD_MEMORY", default_value_t = Self::FLOOR.password_memory, value_parser = positive::<u32>, value_name = "MIB")]
+    pub password_memory: u32,
+}
+
+impl PasswordArgs {
+    /// The defaults, and what the hash of one password takes at least.
+    pub const FLOOR: Self =
+        Self { password_hash_memory: 19 << 10, password_hash_passes: 2, password_memory: 128 };
+
+    /// How many passwords may be hashed at once: one at least.
+    pub fn places(self) -> usize {
+        let (all, one) = (u64::from(self.password_memory) << 10, u64::from(self.password_hash_memory));
+        usize::try_from((all / one).max(1)).unwrap_or(usize::MAX).min(tokio::sync::Semaphore::MAX_PERMITS)
+    }
 }
 
 /// `countersign dev`.
@@ -427,6 +463,20 @@ fn up_to_a_minute(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(seconds @ 1..=60) => Ok(Duration::from_secs(seconds)),
         _ => Err("must be 1 to 60 seconds".to_owned()),
+    }
+}
+
+fn hash_memory(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(kib @ 19_456..=4_194_304) => Ok(kib),
+        _ => Err("must be 19456 to 4194304 KiB".to_owned()),
+    }
+}
+
+fn hash_passes(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(passes @ 2..=100) => Ok(passes),
+        _ => Err("must be 2 to 100".to_owned()),
     }
 }
 

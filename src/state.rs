@@ -14,6 +14,7 @@ use crate::db::keys::{KeysError, ensure, find_peppers, find_signing_keys, strang
 use crate::db::pool::Db;
 use crate::error::Reason;
 use crate::feed::Feed;
+use crate::keys::passwords::Passwords;
 use crate::keys::peppers::Peppers;
 use crate::keys::ring::Ring;
 use crate::keys::seal::MasterKeys;
@@ -51,6 +52,7 @@ pub struct State {
     pub clock: Clock,
     pub master: Arc<MasterKeys>,
     pub peppers: ArcSwap<Peppers>,
+    pub passwords: Passwords,
     pub ring: Ring,
     pub issuer: Issuer,
     /// What a key that is made from now on signs with.
@@ -120,6 +122,7 @@ impl State {
         Ok(Arc::new(Self {
             db,
             clock,
+            passwords: Passwords::new(bounds.passwords, master.clone()),
             master,
             peppers: ArcSwap::from_pointee(peppers),
             ring: Ring::new(issuer.to_string(), keys),

@@ -334,16 +334,6 @@ pub async fn find_by_link(
     Ok(query.fetch_optional(db).await?)
 }
 
-/// Takes the account's password away, if it has one.
-pub async fn clear_password(tx: &mut PgConnection, org_id: OrgId, account_id: AccountId) -> Result<()> {
-    let query = sqlx::query!(
-        "update accounts set password_time = null where org_id = $1 and account_id = $2",
-        org_id.uuid(),
-        account_id.uuid()
-    );
-    one_row(&query.execute(tx).await?, "clearing a password")
-}
-
 /// Raises the version of the account in the org: JWTs from before are stale.
 pub async fn raise_version(tx: &mut PgConnection, org_id: OrgId, account_id: AccountId) -> Result<()> {
     let query = sqlx::query!(

@@ -1,12 +1,14 @@
 //! Everything that is behind a token, in two indexed reads: where it lives, and the
-//! token with its secrets, account, org and grants.
+//! token with its secrets, account, org and grants. And the same of an account without a
+//! token: one read, or two where it is a guest.
 
 use sqlx::types::Json;
 use sqlx::{PgExecutor, PgPool};
 use time::OffsetDateTime;
 
 use super::damaged;
-use crate::domain::ids::{OrgId, TokenId};
+use crate::domain::ids::{AccountId, OrgId, TokenId};
+use crate::domain::member::Member;
 use crate::domain::names::{Audience, Purpose};
 use crate::domain::networks::Network;
 use crate::domain::permissions::{Permission, Right};
@@ -80,16 +82,6 @@ pub async fn read(db: impl PgExecutor<'_>, org_id: OrgId, token_id: TokenId) -> 
     let Some(row) = query.fetch_optional(db).await? else {
         return Ok(None);
     };
-    let permissions = |texts: &[String]| -> Result<Vec<Permission>> {
-        texts.iter().map(|text| Permission::parse(text).map_err(damaged("permission"))).collect()
-    };
-    let grant = |(right, path, role): &GrantRow| -> Result<HeldGrant> {
-        Ok(HeldGrant {
-            right: Right::parse(right).map_err(damaged("right"))?,
-            node: Node::parse(path.as_deref().unwrap_or("*")).map_err(damaged("resource path"))?,
-            role_permissions: permissions(role.as_deref().unwrap_or(&[]))?,
-        })
-    };
     let path = |text: &String| ResourcePath::parse(text).map_err(damaged("resource path"));
     let audience = |text: &String| Audience::parse(text).map_err(damaged("audience"));
     let network = |text: &String| Network::parse(text).map_err(damaged("network"));
@@ -101,13 +93,21 @@ pub async fn read(db: impl PgExecutor<'_>, org_id: OrgId, token_id: TokenId) -> 
     let secrets = secrets.map(|((number, expire_time), record)| Secret { number, expire_time, record });
     Ok(Some(Principal {
         token_id,
-        org_id,
-        account_id: row.account_id.into(),
+        member: Member {
+            org_id,
+            account_id: row.account_id.into(),
+            home_org_id: org_id,
+            account_kind: account_kind(&row.kind)?,
+            username: row.username,
+            account_stopped: row.account_stopped,
+            org_stopped: row.org_stopped,
+            org_version: row.org_version,
+            account_version: row.account_version,
+            grants: row.grants.iter().map(grant).collect::<Result<_>>()?,
+            named_by_org: permissions(&row.named_by_org)?.into_iter().collect(),
+        },
         kind: TokenKind::parse(&row.token_kind)
             .ok_or_else(|| Error::internal("a stored token kind is unknown"))?,
-        account_kind: AccountKind::parse(&row.kind)
-            .ok_or_else(|| Error::internal("a stored account kind is unknown"))?,
-        username: row.username,
         secrets: secrets.collect(),
         restrictions: Restrictions {
             scopes: permissions(&row.scopes)?,
@@ -121,11 +121,99 @@ pub async fn read(db: impl PgExecutor<'_>, org_id: OrgId, token_id: TokenId) -> 
         create_time: row.create_time,
         expire_time: row.expire_time,
         revoked: row.revoked,
-        account_stopped: row.account_stopped,
+    }))
+}
+
+fn permissions(texts: &[String]) -> Result<Vec<Permission>> {
+    texts.iter().map(|text| Permission::parse(text).map_err(damaged("permission"))).collect()
+}
+
+fn grant((right, path, role): &GrantRow) -> Result<HeldGrant> {
+    Ok(HeldGrant {
+        right: Right::parse(right).map_err(damaged("right"))?,
+        node: Node::parse(path.as_deref().unwrap_or("*")).map_err(damaged("resource path"))?,
+        role_permissions: permissions(role.as_deref().unwrap_or(&[]))?,
+    })
+}
+
+fn account_kind(name: &str) -> Result<AccountKind> {
+    AccountKind::parse(name).ok_or_else(|| Error::internal("a stored account kind is unknown"))
+}
+
+/// An account in an org; none where it is no member and never was.
+pub async fn find_member(db: &PgPool, org_id: OrgId, account_id: AccountId) -> Result<Option<Member>> {
+    let query = sqlx::query!(
+        r#"select m.home_org_id, m.version as account_version, o.version as org_version, a.kind as "kind?",
+                  a.username as "username?",
+                  (a.deactivate_time is not null or a.delete_time is not null or m.remove_time is not null)
+                      as "account_stopped!",
+                  (o.suspend_time is not null or o.delete_time is not null
+                   or h.suspend_time is not null or h.delete_time is not null) as "org_stopped!",
+                  (select coalesce(jsonb_agg(jsonb_build_array(g.right_id, g.resource, r.permissions)), '[]')
+                   from grants g left join roles r on r.org_id = g.org_id and r.role_id = g.role_id
+                   where g.org_id = $1 and g.account_id = $2) as "grants!: Json<Vec<GrantRow>>",
+                  -- As for a token.
+                  case when exists (select 1 from grants g where g.org_id = $1 and g.account_id = $2
+                                    and g.right_id = 'owner')
+                  then array(
+                      with recursive named (right_id) as (
+                          (select right_id from grants where org_id = $1 order by right_id limit 1)
+                          union all
+                          select (select g.right_id from grants g where g.org_id = $1 and g.right_id > n.right_id
+                                  order by g.right_id limit 1)
+                          from named n where n.right_id is not null
+                      )
+                      select right_id from named where strpos(right_id, '.') > 0
+                      union
+                      select unnest(permissions) from roles where org_id = $1
+                  ) else '{}' end as "named_by_org!"
+           from memberships m
+           join orgs o on o.org_id = m.org_id
+           join orgs h on h.org_id = m.home_org_id
+           left join accounts a on a.org_id = m.org_id and a.account_id = m.account_id
+           where m.org_id = $1 and m.account_id = $2"#,
+        org_id.uuid(),
+        account_id.uuid()
+    );
+    let Some(row) = query.fetch_optional(db).await? else {
+        return Ok(None);
+    };
+    let home_org_id = row.home_org_id.into();
+    let at_home = match row.kind.zip(row.username) {
+        Some((kind, username)) => Some((kind, username, false)),
+        None => find_at_home(db, home_org_id, account_id).await?,
+    };
+    // A guest whose account was purged is nobody any more.
+    let Some((kind, username, stopped_at_home)) = at_home else {
+        return Ok(None);
+    };
+    Ok(Some(Member {
+        org_id,
+        account_id,
+        home_org_id,
+        account_kind: account_kind(&kind)?,
+        username,
+        account_stopped: row.account_stopped || stopped_at_home,
         org_stopped: row.org_stopped,
         org_version: row.org_version,
         account_version: row.account_version,
         grants: row.grants.iter().map(grant).collect::<Result<_>>()?,
         named_by_org: permissions(&row.named_by_org)?.into_iter().collect(),
     }))
+}
+
+/// Kind and username of a guest, and whether it is stopped where it is kept: on another
+/// shard, which a join does not reach.
+async fn find_at_home(
+    db: &PgPool,
+    home: OrgId,
+    account_id: AccountId,
+) -> Result<Option<(String, String, bool)>> {
+    let query = sqlx::query!(
+        r#"select kind, username, (deactivate_time is not null or delete_time is not null) as "stopped!"
+           from accounts where org_id = $1 and account_id = $2"#,
+        home.uuid(),
+        account_id.uuid()
+    );
+    Ok(query.fetch_optional(db).await?.map(|row| (row.kind, row.username, row.stopped)))
 }

@@ -13,10 +13,11 @@ pub enum Sealed {
     Peppers,
     SigningKeys,
     Outbox,
+    Passwords,
 }
 
 impl Sealed {
-    pub const ALL: [Self; 3] = [Self::Outbox, Self::Peppers, Self::SigningKeys];
+    pub const ALL: [Self; 4] = [Self::Outbox, Self::Passwords, Self::Peppers, Self::SigningKeys];
 
     /// Its name in the schema.
     pub const fn table(self) -> &'static str {
@@ -24,6 +25,7 @@ impl Sealed {
             Self::Peppers => "peppers",
             Self::SigningKeys => "signing_keys",
             Self::Outbox => "outbox",
+            Self::Passwords => "passwords",
         }
     }
 
@@ -33,6 +35,7 @@ impl Sealed {
             Self::Peppers => Purpose::Pepper,
             Self::SigningKeys => Purpose::SigningKey,
             Self::Outbox => Purpose::Mail,
+            Self::Passwords => Purpose::Password,
         }
     }
 }
@@ -50,6 +53,7 @@ impl Row {
             Sealed::Peppers => format!("pepper {}", self.id),
             Sealed::SigningKeys => format!("signing_key {}", self.id),
             Sealed::Outbox => format!("mail {}", self.id),
+            Sealed::Passwords => format!("password {}", self.id),
         }
     }
 }
@@ -90,6 +94,19 @@ pub async fn page(
                 r#"select mail_id::text as "id!", sealed as "sealed!" from outbox
                    where sealed is not null and ($1::uuid is null or mail_id > $1) order by mail_id limit $2"#,
                 uuid(after)?,
+                size
+            );
+            query.fetch_all(db).await?
+        }
+        Sealed::Passwords => {
+            let (org_id, account_id) = owner(after)?.unzip();
+            let query = sqlx::query_as!(
+                Row,
+                r#"select org_id::text || '/' || account_id::text as "id!", sealed from passwords
+                   where $1::uuid is null or (org_id, account_id) > ($1, $2::uuid)
+                   order by org_id, account_id limit $3"#,
+                org_id,
+                account_id,
                 size
             );
             query.fetch_all(db).await?
@@ -136,6 +153,27 @@ pub async fn lock_page(
             );
             query.fetch_all(tx).await?
         }
+        Sealed::Passwords => {
+            let (org_id, account_id) = owner(after)?.unzip();
+            // Of one org at a time: rows are locked where the org is named.
+            let next = sqlx::query_scalar!(
+                "select org_id from passwords where $1::uuid is null or (org_id, account_id) > ($1, $2::uuid)
+                 order by org_id, account_id limit 1",
+                org_id,
+                account_id
+            );
+            let Some(next) = next.fetch_optional(&mut *tx).await? else { return Ok(Vec::new()) };
+            let query = sqlx::query_as!(
+                Row,
+                r#"select org_id::text || '/' || account_id::text as "id!", sealed from passwords
+                   where org_id = $1 and ($2::uuid is null or account_id > $2)
+                   order by account_id limit $3 for update"#,
+                next,
+                account_id.filter(|_| org_id == Some(next)),
+                size
+            );
+            query.fetch_all(tx).await?
+        }
     })
 }
 
@@ -169,6 +207,19 @@ pub async fn replace(tx: &mut PgConnection, table: Sealed, ids: &[String], anew:
             );
             query.execute(tx).await?
         }
+        Sealed::Passwords => {
+            let owners: Vec<_> = ids.iter().map(|id| owner(Some(id))).collect::<Result<_>>()?;
+            let (orgs, accounts): (Vec<Uuid>, Vec<Uuid>) = owners.into_iter().flatten().unzip();
+            let query = sqlx::query!(
+                "update passwords p set sealed = n.sealed
+                 from unnest($1::uuid[], $2::uuid[], $3::bytea[]) as n (org_id, account_id, sealed)
+                 where p.org_id = n.org_id and p.account_id = n.account_id",
+                &orgs,
+                &accounts,
+                anew
+            );
+            query.execute(tx).await?
+        }
     };
     match done.rows_affected() {
         rows if rows == ids.len() as u64 => Ok(()),
@@ -182,4 +233,14 @@ fn number(after: Option<&str>) -> Result<Option<i32>> {
 
 fn uuid(after: Option<&str>) -> Result<Option<Uuid>> {
     after.map(|id| id.parse().map_err(Error::internal)).transpose()
+}
+
+/// The two halves of the id of a password.
+fn owner(id: Option<&str>) -> Result<Option<(Uuid, Uuid)>> {
+    let halves =
+        id.map(|id| id.split_once('/').ok_or_else(|| Error::internal("the id of a password is damaged")));
+    let owner = |(org, account): (&str, &str)| -> Result<(Uuid, Uuid)> {
+        Ok((org.parse().map_err(Error::internal)?, account.parse().map_err(Error::internal)?))
+    };
+    halves.transpose()?.map(owner).transpose()
 }

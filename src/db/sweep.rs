@@ -56,9 +56,10 @@ pub async fn sweep(db: impl PgExecutor<'_> + Copy, now: OffsetDateTime) -> Resul
         now - SENT_MAILS_KEPT,
         now - DEAD_MAILS_KEPT
     );
+    let logins = sqlx::query!("delete from login_buckets where keep_until < $1", now);
     let mut gone = feed as u64;
     gone += mails.execute(db).await?.rows_affected();
-    for query in [requests, named, events, secrets, origins] {
+    for query in [requests, named, events, secrets, origins, logins] {
         gone += query.execute(db).await?.rows_affected();
     }
     Ok(gone)

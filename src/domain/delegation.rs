@@ -119,10 +119,10 @@ impl World {
 
     fn principal(&self, token: &Token) -> Principal {
         let mut principal = principal(&[]);
-        principal.account_id = AccountId::from_u128(token.account as u128);
+        principal.member.account_id = AccountId::from_u128(token.account as u128);
         principal.restrictions = token.lists.clone();
         principal.may_manage_tokens = token.may_manage_tokens;
-        principal.grants = self.grants_of(token.account);
+        principal.member.grants = self.grants_of(token.account);
         principal
     }
 

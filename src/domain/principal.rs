@@ -1,17 +1,18 @@
 //! What is behind a token: everything that an exchange, an introspection and an
 //! authenticated call need, as it was read together.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::ops::Deref;
 
 use time::OffsetDateTime;
 
-use super::ids::{AccountId, OrgId, TokenId};
+use super::ids::TokenId;
+use super::member::Member;
 use super::names::{Audience, Purpose};
 use super::networks::Network;
-use super::permissions::{Permission, Right, SystemRole};
-use super::resources::{Node, ResourcePath};
-use super::rights::{HeldGrant, Rights};
+use super::permissions::Permission;
+use super::resources::ResourcePath;
+use super::rights::Rights;
 use super::web_origin::WebOrigin;
 use crate::error::Reason;
 
@@ -117,37 +118,29 @@ impl Secret {
     }
 }
 
-/// A token with its account, org and grants.
+/// A token with the account that owns it, in the org that it acts in. What is known of
+/// the account reads as the token's own.
 pub struct Principal {
     pub token_id: TokenId,
-    pub org_id: OrgId,
-    pub account_id: AccountId,
+    pub member: Member,
     pub kind: TokenKind,
-    pub account_kind: AccountKind,
-    pub username: String,
     pub secrets: Vec<Secret>,
     pub restrictions: Restrictions,
     pub may_manage_tokens: bool,
     pub create_time: OffsetDateTime,
     pub expire_time: Option<OffsetDateTime>,
     pub revoked: bool,
-    pub account_stopped: bool,
-    pub org_stopped: bool,
-    /// Raised by what narrows the rights of the whole org.
-    pub org_version: i64,
-    /// Raised by what narrows the rights of the account.
-    pub account_version: i64,
-    pub grants: Vec<HeldGrant>,
-    /// The application permissions that roles and grants of the org name; filled where an owner's list needs them.
-    pub named_by_org: BTreeSet<Permission>,
+}
+
+impl Deref for Principal {
+    type Target = Member;
+
+    fn deref(&self) -> &Member {
+        &self.member
+    }
 }
 
 impl Principal {
-    /// What the account holds in the org, whatever credential it uses.
-    pub fn account_rights(&self) -> Rights {
-        Rights::of_grants(&self.grants)
-    }
-
     /// What the token can do now: the account's rights within the token's lists.
     /// The one answer for exchange, introspection and access alike.
     pub fn effective_rights(&self) -> Rights {
@@ -159,33 +152,14 @@ impl Principal {
         }
     }
 
-    /// The ids of the roles that the account holds on the whole org; `member` always.
-    pub fn roles(&self) -> Vec<String> {
-        let roles =
-            self.grants.iter().filter(|grant| grant.node == Node::Org).filter_map(|grant| {
-                match &grant.right {
-                    Right::Permission(_) => None,
-                    role => Some(role.to_string()),
-                }
-            });
-        let all: BTreeSet<_> = roles.chain([SystemRole::Member.id().to_owned()]).collect();
-        all.into_iter().collect()
-    }
-
     /// Whether the token works at all now. Asked only after its secret matched, or a
     /// JWT made from it verified, so that the true reason may be told.
     pub fn check(&self, now: OffsetDateTime) -> Result<(), Reason> {
         if self.revoked {
-            Err(Reason::TokenRevoked)
-        } else if self.org_stopped {
-            Err(Reason::OrgSuspended)
-        } else if self.account_stopped {
-            Err(Reason::AccountDeactivated)
-        } else if self.expire_time.is_some_and(|end| end <= now) {
-            Err(Reason::TokenExpired)
-        } else {
-            Ok(())
+            return Err(Reason::TokenRevoked);
         }
+        self.member.check_active()?;
+        if self.expire_time.is_some_and(|end| end <= now) { Err(Reason::TokenExpired) } else { Ok(()) }
     }
 }
 
@@ -235,7 +209,13 @@ impl Principal {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::domain::ids::{AccountId, OrgId};
+    use crate::domain::permissions::Right;
+    use crate::domain::resources::Node;
+    use crate::domain::rights::HeldGrant;
 
     pub(crate) fn now() -> OffsetDateTime {
         OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap()
@@ -243,32 +223,33 @@ pub(crate) mod tests {
 
     /// A good token of a service account with these grants.
     pub(crate) fn principal(grants: &[(&str, &str)]) -> Principal {
+        let grant = |(right, node): &(&str, &str)| HeldGrant {
+            right: Right::parse(right).unwrap(),
+            node: Node::parse(node).unwrap(),
+            role_permissions: Vec::new(),
+        };
         Principal {
             token_id: TokenId::from_u128(3),
-            org_id: OrgId::from_u128(1),
-            account_id: AccountId::from_u128(2),
+            member: Member {
+                org_id: OrgId::from_u128(1),
+                account_id: AccountId::from_u128(2),
+                home_org_id: OrgId::from_u128(1),
+                account_kind: AccountKind::ServiceAccount,
+                username: "bot@demo.localhost".into(),
+                account_stopped: false,
+                org_stopped: false,
+                org_version: 1,
+                account_version: 4,
+                grants: grants.iter().map(grant).collect(),
+                named_by_org: BTreeSet::new(),
+            },
             kind: TokenKind::Secret,
-            account_kind: AccountKind::ServiceAccount,
-            username: "bot@demo.localhost".into(),
             secrets: Vec::new(),
             restrictions: Restrictions::default(),
             may_manage_tokens: false,
             create_time: now(),
             expire_time: Some(now() + time::Duration::days(1)),
             revoked: false,
-            account_stopped: false,
-            org_stopped: false,
-            org_version: 1,
-            account_version: 4,
-            grants: grants
-                .iter()
-                .map(|(right, node)| HeldGrant {
-                    right: Right::parse(right).unwrap(),
-                    node: Node::parse(node).unwrap(),
-                    role_permissions: Vec::new(),
-                })
-                .collect(),
-            named_by_org: BTreeSet::new(),
         }
     }
 
@@ -279,8 +260,8 @@ pub(crate) mod tests {
         let cases: [Case; 6] = [
             (|_| (), Ok(())),
             (|p| p.revoked = true, Err(Reason::TokenRevoked)),
-            (|p| p.org_stopped = true, Err(Reason::OrgSuspended)),
-            (|p| p.account_stopped = true, Err(Reason::AccountDeactivated)),
+            (|p| p.member.org_stopped = true, Err(Reason::OrgSuspended)),
+            (|p| p.member.account_stopped = true, Err(Reason::AccountDeactivated)),
             (|p| p.expire_time = Some(now()), Err(Reason::TokenExpired)),
             (|p| p.expire_time = None, Ok(())),
         ];

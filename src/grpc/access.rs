@@ -31,6 +31,7 @@ pub fn access(path: &str) -> Option<Access> {
         // Oneself needs no permission: the handler knows what of it.
         "/countersign.v1.AccountService/UpdateAccount" => Authenticated,
         "/countersign.v1.AccountService/ConvertAccount" => Requires(&Permission::PLATFORM_ACCOUNTS),
+        "/countersign.v1.AccountService/SetPassword" => Requires(&Permission::ACCOUNTS_WRITE),
         "/countersign.v1.AccountService/GrantAccess" => Requires(&Permission::ACCOUNTS_WRITE),
         "/countersign.v1.AccountService/RevokeAccess" => Requires(&Permission::ACCOUNTS_WRITE),
         "/countersign.v1.AccountService/ListGrants" => Authenticated,

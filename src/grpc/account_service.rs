@@ -1,6 +1,8 @@
 //! `AccountService`: where to find each RPC.
 
-use super::accounts::{access, caller, clone, convert, create, get, grantable, life, links, update};
+use super::accounts::{
+    access, caller, clone, convert, create, get, grantable, life, links, passwords, update,
+};
 use super::service;
 
 service! {
@@ -17,6 +19,7 @@ service! {
         delete_account(DeleteAccountRequest) -> DeleteAccountResponse = life::delete;
         undelete_account(UndeleteAccountRequest) -> UndeleteAccountResponse = life::undelete;
         convert_account(ConvertAccountRequest) -> ConvertAccountResponse = convert::account;
+        set_password(SetPasswordRequest) -> SetPasswordResponse = passwords::set;
         grant_access(GrantAccessRequest) -> GrantAccessResponse = access::grant;
         revoke_access(RevokeAccessRequest) -> RevokeAccessResponse = access::revoke;
         list_grants(ListGrantsRequest) -> ListGrantsResponse = access::list;

@@ -23,6 +23,21 @@ pub struct Peppers {
     pub left_out: Vec<i32>,
 }
 
+/// What a text is blinded for: the same text is another one for another purpose.
+#[derive(Clone, Copy, Debug)]
+pub enum Blinded {
+    /// A password in a request that is remembered, to tell whether it comes again.
+    Request,
+}
+
+impl Blinded {
+    const fn label(self) -> &'static [u8] {
+        match self {
+            Self::Request => b"countersign/request/v1\0",
+        }
+    }
+}
+
 /// The random bytes of a new pepper, sealed for its row.
 pub fn new_sealed(master: &MasterKeys, number: i32, bytes: [u8; 32]) -> Vec<u8> {
     master.seal(Purpose::Pepper, &number.to_string(), &bytes)
@@ -59,6 +74,19 @@ impl Peppers {
     pub fn record(&self, text: &TokenText) -> SecretRecord {
         let (&pepper, key) = self.keys.last_key_value().expect("there is a pepper");
         SecretRecord { mac: mac(key, text).as_ref().to_vec(), pepper }
+    }
+
+    /// What stands for a text that can be guessed, a name or a password: its MAC under the newest
+    /// pepper, for one purpose. It is another one under the next pepper.
+    ///
+    /// # Panics
+    /// When there is no pepper: a server makes the first one before it serves.
+    pub fn blind(&self, purpose: Blinded, text: &str) -> [u8; 32] {
+        let (_, key) = self.keys.last_key_value().expect("there is a pepper");
+        let mut context = hmac::Context::with_key(key);
+        context.update(purpose.label());
+        context.update(text.as_bytes());
+        context.sign().as_ref().try_into().expect("SHA-256 gives 32 bytes")
     }
 
     /// Which of the records is that of the text. Takes the same time for an unknown

@@ -26,6 +26,7 @@ pub enum Purpose {
     SigningKey,
     PageToken,
     Mail,
+    Password,
 }
 
 impl Purpose {
@@ -35,6 +36,7 @@ impl Purpose {
             Self::SigningKey => "countersign/seal/v1/signing-key",
             Self::PageToken => "countersign/seal/v1/page-token",
             Self::Mail => "countersign/seal/v1/mail",
+            Self::Password => "countersign/seal/v1/password",
         }
     }
 }

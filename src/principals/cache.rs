@@ -1,6 +1,7 @@
-//! What is known of tokens: read without locks, changed under one.
+//! What is known of tokens, and of accounts without one: read without locks, changed
+//! under one.
 //!
-//! An entry is found again by whatever a change names: its token, its account, its org.
+//! An entry is found again by whatever a change names: its token, its account, its orgs.
 //! A look at the database that a change crosses is not kept: the change is applied to
 //! the looks under way just as to the entries.
 
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::OnceCell;
 
 use crate::domain::ids::{AccountId, OrgId, TokenId};
-use crate::domain::permissions::{Right, SystemRole};
+use crate::domain::member::Member;
 use crate::domain::principal::Principal;
 use crate::error::Reason;
 
@@ -21,9 +22,35 @@ const MISSING_FOR: Duration = Duration::from_secs(2);
 /// How many of those are remembered.
 const MAX_MISSING: usize = 10_000;
 
-/// A principal, and since when it is known.
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Key {
+    /// A token, with the account behind it.
+    Token(TokenId),
+    /// An account in an org, without a token.
+    Member(OrgId, AccountId),
+}
+
+/// What is behind a key.
+#[derive(Clone)]
+pub enum Known {
+    Token(Arc<Principal>),
+    Member(Arc<Member>),
+}
+
+impl Known {
+    /// The account.
+    pub fn member(&self) -> &Member {
+        match self {
+            Self::Token(principal) => &principal.member,
+            Self::Member(member) => member,
+        }
+    }
+}
+
+/// Something that is known, and since when.
 pub struct Entry {
-    pub principal: Arc<Principal>,
+    pub known: Known,
     /// When its reading began.
     pub loaded: Instant,
     used: AtomicBool,
@@ -32,7 +59,7 @@ pub struct Entry {
 /// A look at the database that is under way.
 #[derive(Default)]
 pub struct Flight {
-    pub outcome: OnceCell<Result<Option<Arc<Principal>>, Reason>>,
+    pub outcome: OnceCell<Result<Option<Known>, Reason>>,
     /// What was changed since it began.
     crossed: Mutex<Vec<String>>,
 }
@@ -43,10 +70,10 @@ impl Flight {
         lock(&self.crossed).clear();
     }
 
-    fn is_crossed(&self, id: TokenId, found: Option<&Principal>) -> bool {
+    fn is_crossed(&self, key: Key, found: Option<&Known>) -> bool {
         let crossed = lock(&self.crossed);
-        crossed.iter().any(|subject| {
-            *subject == id.to_string() || found.is_some_and(|principal| concerns(subject, principal))
+        crossed.iter().filter_map(|subject| Subject::parse(subject)).any(|subject| {
+            subject.names(key) || found.is_some_and(|known| subject.concerns(key, known.member()))
         })
     }
 }
@@ -75,41 +102,79 @@ impl Subject {
 /// Before an org's id: the owners of it.
 const OWNERS: &str = "owners/";
 
-fn concerns(subject: &str, principal: &Principal) -> bool {
-    match Subject::parse(subject) {
-        Some(Subject::Token(id)) => id == principal.token_id,
-        Some(Subject::Account(id)) => id == principal.account_id,
-        Some(Subject::Org(id)) => id == principal.org_id,
-        Some(Subject::Owners(id)) => id == principal.org_id && owns_something(principal),
-        None => false,
+impl Subject {
+    /// Whether the change may be that something exists from now on under this key.
+    fn names(&self, key: Key) -> bool {
+        match (self, key) {
+            (Self::Token(id), Key::Token(token)) => *id == token,
+            (Self::Account(id), Key::Member(_, account)) => *id == account,
+            (Self::Org(id), Key::Member(org, _)) => *id == org,
+            _ => false,
+        }
     }
-}
 
-fn owns_something(principal: &Principal) -> bool {
-    principal.grants.iter().any(|grant| grant.right == Right::System(SystemRole::Owner))
+    /// Whether it changes what is known under this key.
+    fn concerns(&self, key: Key, member: &Member) -> bool {
+        match self {
+            Self::Token(id) => key == Key::Token(*id),
+            Self::Account(id) => *id == member.account_id,
+            Self::Org(id) => *id == member.org_id || *id == member.home_org_id,
+            Self::Owners(id) => *id == member.org_id && member.owns_something(),
+        }
+    }
 }
 
 /// The cache.
 pub struct Cache {
-    entries: papaya::HashMap<TokenId, Arc<Entry>>,
-    missing: papaya::HashMap<TokenId, Instant>,
+    entries: papaya::HashMap<Key, Arc<Entry>>,
+    missing: papaya::HashMap<Key, Instant>,
     index: Mutex<Index>,
     capacity: usize,
 }
 
-/// How entries are found by what they depend on, and in which order they came.
+/// How keys are found by what they depend on, and in which order they came.
 #[derive(Default)]
 struct Index {
-    accounts: HashMap<AccountId, HashSet<TokenId>>,
-    orgs: HashMap<OrgId, HashSet<TokenId>>,
-    order: VecDeque<TokenId>,
-    flights: HashMap<TokenId, Arc<Flight>>,
+    accounts: HashMap<AccountId, HashSet<Key>>,
+    orgs: HashMap<OrgId, HashSet<Key>>,
+    /// The keys that were found missing, by the account that they name.
+    missing: HashMap<AccountId, HashSet<Key>>,
+    order: VecDeque<Key>,
+    flights: HashMap<Key, Arc<Flight>>,
 }
 
 impl Index {
-    fn land(&mut self, id: TokenId, flight: &Arc<Flight>) {
-        if self.flights.get(&id).is_some_and(|current| Arc::ptr_eq(current, flight)) {
-            self.flights.remove(&id);
+    fn land(&mut self, key: Key, flight: &Arc<Flight>) {
+        if self.flights.get(&key).is_some_and(|current| Arc::ptr_eq(current, flight)) {
+            self.flights.remove(&key);
+        }
+    }
+
+    fn insert(&mut self, key: Key, member: &Member) {
+        self.accounts.entry(member.account_id).or_default().insert(key);
+        self.orgs.entry(member.org_id).or_default().insert(key);
+        if member.home_org_id != member.org_id {
+            self.orgs.entry(member.home_org_id).or_default().insert(key);
+        }
+    }
+
+    fn remove(&mut self, key: Key, member: &Member) {
+        forget(&mut self.accounts, member.account_id, key);
+        forget(&mut self.orgs, member.org_id, key);
+        forget(&mut self.orgs, member.home_org_id, key);
+    }
+
+    /// What the change may touch.
+    fn touched(&self, subject: &Subject) -> Vec<Key> {
+        match subject {
+            Subject::Token(id) => vec![Key::Token(*id)],
+            Subject::Account(id) => {
+                let found = self.accounts.get(id).into_iter().flatten();
+                found.chain(self.missing.get(id).into_iter().flatten()).copied().collect()
+            }
+            Subject::Org(id) | Subject::Owners(id) => {
+                self.orgs.get(id).into_iter().flatten().copied().collect()
+            }
         }
     }
 }
@@ -124,62 +189,55 @@ impl Cache {
         }
     }
 
-    /// What is known of a token. Takes no lock.
-    pub fn get(&self, id: TokenId) -> Option<Arc<Entry>> {
-        let entry = self.entries.pin().get(&id).cloned()?;
+    /// What is known under a key. Takes no lock.
+    pub fn get(&self, key: Key) -> Option<Arc<Entry>> {
+        let entry = self.entries.pin().get(&key).cloned()?;
         entry.used.store(true, Ordering::Relaxed);
         Some(entry)
     }
 
-    /// Whether the id was found not to exist, a moment ago.
-    pub fn is_missing(&self, id: TokenId) -> bool {
-        self.missing.pin().get(&id).is_some_and(|since| since.elapsed() < MISSING_FOR)
+    /// Whether there was found to be nothing, a moment ago.
+    pub fn is_missing(&self, key: Key) -> bool {
+        self.missing.pin().get(&key).is_some_and(|since| since.elapsed() < MISSING_FOR)
     }
 
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// The look that is under way for this token, or a new one.
-    pub fn join(&self, id: TokenId) -> Arc<Flight> {
-        lock(&self.index).flights.entry(id).or_default().clone()
+    /// The look that is under way for this key, or a new one.
+    pub fn join(&self, key: Key) -> Arc<Flight> {
+        lock(&self.index).flights.entry(key).or_default().clone()
     }
 
     /// A look that has ended is joined no more, nor one that nobody waits for any more. One
     /// that was given up goes on with the next who waits, and stays until then.
-    pub fn leave(&self, id: TokenId, flight: &Arc<Flight>) {
+    pub fn leave(&self, key: Key, flight: &Arc<Flight>) {
         let mut index = lock(&self.index);
         // The index's own, and that of whoever leaves: others join under this lock alone.
         if flight.outcome.initialized() || Arc::strong_count(flight) <= 2 {
-            index.land(id, flight);
+            index.land(key, flight);
         }
     }
 
     /// Keeps what was read, unless a change crossed the reading: then false, and it must
     /// be read again.
-    pub fn keep(
-        &self,
-        id: TokenId,
-        flight: &Arc<Flight>,
-        found: Option<Arc<Principal>>,
-        began: Instant,
-    ) -> bool {
+    pub fn keep(&self, key: Key, flight: &Arc<Flight>, found: Option<Known>, began: Instant) -> bool {
         // Changes are applied under the same lock: none comes between the look and the keeping.
         let mut index = lock(&self.index);
-        if flight.is_crossed(id, found.as_deref()) {
+        if flight.is_crossed(key, found.as_ref()) {
             return false;
         }
         // Whoever asks after the next change must not join a look that was before it.
-        index.land(id, flight);
-        let Some(principal) = found else {
-            self.remember_missing(id);
+        index.land(key, flight);
+        let Some(known) = found else {
+            self.remember_missing(&mut index, key);
             return true;
         };
-        index.accounts.entry(principal.account_id).or_default().insert(id);
-        index.orgs.entry(principal.org_id).or_default().insert(id);
-        let entry = Arc::new(Entry { principal, loaded: began, used: AtomicBool::new(false) });
-        if self.entries.pin().insert(id, entry).is_none() {
-            index.order.push_back(id);
+        index.insert(key, known.member());
+        let entry = Arc::new(Entry { known, loaded: began, used: AtomicBool::new(false) });
+        if self.entries.pin().insert(key, entry).is_none() {
+            index.order.push_back(key);
         }
         while self.entries.len() > self.capacity {
             self.evict_one(&mut index);
@@ -187,33 +245,42 @@ impl Cache {
         true
     }
 
-    fn remember_missing(&self, id: TokenId) {
+    fn remember_missing(&self, index: &mut Index, key: Key) {
         let missing = self.missing.pin();
         if missing.len() >= MAX_MISSING {
             missing.clear();
+            index.missing.clear();
         }
-        missing.insert(id, Instant::now());
+        missing.insert(key, Instant::now());
+        if let Key::Member(_, account_id) = key {
+            index.missing.entry(account_id).or_default().insert(key);
+        }
+    }
+
+    fn forget_missing(&self, index: &mut Index, key: Key) {
+        self.missing.pin().remove(&key);
+        if let Key::Member(_, account_id) = key {
+            forget(&mut index.missing, account_id, key);
+        }
     }
 
     /// The oldest that was not used since it was last passed over.
     fn evict_one(&self, index: &mut Index) {
-        while let Some(id) = index.order.pop_front() {
+        while let Some(key) = index.order.pop_front() {
             let entries = self.entries.pin();
-            let Some(entry) = entries.get(&id) else { continue };
+            let Some(entry) = entries.get(&key).cloned() else { continue };
             if entry.used.swap(false, Ordering::Relaxed) {
-                index.order.push_back(id);
+                index.order.push_back(key);
             } else {
-                let principal = entry.principal.clone();
-                self.remove(index, id, &principal);
+                self.remove(index, key, &entry);
                 return;
             }
         }
     }
 
-    fn remove(&self, index: &mut Index, id: TokenId, principal: &Principal) {
-        self.entries.pin().remove(&id);
-        forget(&mut index.accounts, principal.account_id, id);
-        forget(&mut index.orgs, principal.org_id, id);
+    fn remove(&self, index: &mut Index, key: Key, entry: &Entry) {
+        self.entries.pin().remove(&key);
+        index.remove(key, entry.known.member());
     }
 
     /// Drops what these subjects touch, and tells the looks that are under way.
@@ -222,31 +289,21 @@ impl Cache {
         for flight in index.flights.values() {
             lock(&flight.crossed).extend_from_slice(subjects);
         }
-        for subject in subjects {
-            let touched: Vec<TokenId> = match Subject::parse(subject) {
-                Some(Subject::Token(id)) => {
-                    self.missing.pin().remove(&id);
-                    vec![id]
+        for subject in subjects.iter().filter_map(|subject| Subject::parse(subject)) {
+            for key in index.touched(&subject) {
+                if subject.names(key) {
+                    self.forget_missing(&mut index, key);
                 }
-                Some(Subject::Account(id)) => {
-                    index.accounts.get(&id).into_iter().flatten().copied().collect()
-                }
-                Some(Subject::Org(id) | Subject::Owners(id)) => {
-                    index.orgs.get(&id).into_iter().flatten().copied().collect()
-                }
-                None => continue,
-            };
-            for id in touched {
-                let entry = self.entries.pin().get(&id).cloned();
-                if let Some(entry) = entry.filter(|entry| concerns(subject, &entry.principal)) {
-                    self.remove(&mut index, id, &entry.principal);
+                let entry = self.entries.pin().get(&key).cloned();
+                if let Some(entry) = entry.filter(|entry| subject.concerns(key, entry.known.member())) {
+                    self.remove(&mut index, key, &entry);
                 }
             }
         }
         // What was removed is passed over when its turn comes; many such make the line long.
         if index.order.len() > 2 * self.capacity {
             let entries = self.entries.pin();
-            index.order.retain(|id| entries.contains_key(id));
+            index.order.retain(|key| entries.contains_key(key));
         }
     }
 
@@ -258,18 +315,22 @@ impl Cache {
         // A look at the former database must not be kept: it is told that everything has
         // changed. It goes on to hear of changes, since it looks again.
         let flights = std::mem::take(&mut index.flights);
-        for (id, flight) in &flights {
-            lock(&flight.crossed).push(id.to_string());
+        for (key, flight) in &flights {
+            let named = match key {
+                Key::Token(id) => id.to_string(),
+                Key::Member(_, account_id) => account_id.to_string(),
+            };
+            lock(&flight.crossed).push(named);
         }
         *index = Index { flights, ..Index::default() };
     }
 }
 
-fn forget<K: std::hash::Hash + Eq>(sets: &mut HashMap<K, HashSet<TokenId>>, key: K, id: TokenId) {
-    if let Some(set) = sets.get_mut(&key) {
-        set.remove(&id);
+fn forget<K: std::hash::Hash + Eq>(sets: &mut HashMap<K, HashSet<Key>>, of: K, key: Key) {
+    if let Some(set) = sets.get_mut(&of) {
+        set.remove(&key);
         if set.is_empty() {
-            sets.remove(&key);
+            sets.remove(&of);
         }
     }
 }
@@ -284,23 +345,48 @@ mod tests {
     use super::*;
     use crate::domain::principal::tests::principal;
 
-    fn of(token: u128, account: u128, org: u128, grants: &[(&str, &str)]) -> Arc<Principal> {
+    fn of(id: u128, account: u128, org: u128, grants: &[(&str, &str)]) -> Known {
         let mut principal = principal(grants);
-        principal.token_id = TokenId::from_u128(token);
-        principal.account_id = AccountId::from_u128(account);
-        principal.org_id = OrgId::from_u128(org);
-        Arc::new(principal)
+        principal.token_id = TokenId::from_u128(id);
+        principal.member.account_id = AccountId::from_u128(account);
+        principal.member.org_id = OrgId::from_u128(org);
+        principal.member.home_org_id = OrgId::from_u128(org);
+        Known::Token(Arc::new(principal))
     }
 
-    fn put(cache: &Cache, principal: &Arc<Principal>) -> bool {
-        let flight = cache.join(principal.token_id);
-        let kept = cache.keep(principal.token_id, &flight, Some(principal.clone()), Instant::now());
-        cache.leave(principal.token_id, &flight);
+    fn guest(account: u128, org: u128, home: u128, grants: &[(&str, &str)]) -> Known {
+        let mut member = principal(grants).member;
+        member.account_id = AccountId::from_u128(account);
+        member.org_id = OrgId::from_u128(org);
+        member.home_org_id = OrgId::from_u128(home);
+        Known::Member(Arc::new(member))
+    }
+
+    fn token(id: u128) -> Key {
+        Key::Token(TokenId::from_u128(id))
+    }
+
+    fn member(org: u128, account: u128) -> Key {
+        Key::Member(OrgId::from_u128(org), AccountId::from_u128(account))
+    }
+
+    fn key_of(known: &Known) -> Key {
+        match known {
+            Known::Token(principal) => Key::Token(principal.token_id),
+            Known::Member(member) => Key::Member(member.org_id, member.account_id),
+        }
+    }
+
+    fn put(cache: &Cache, known: &Known) -> bool {
+        let key = key_of(known);
+        let flight = cache.join(key);
+        let kept = cache.keep(key, &flight, Some(known.clone()), Instant::now());
+        cache.leave(key, &flight);
         kept
     }
 
-    fn has(cache: &Cache, token: u128) -> bool {
-        cache.get(TokenId::from_u128(token)).is_some()
+    fn has(cache: &Cache, id: u128) -> bool {
+        cache.get(token(id)).is_some()
     }
 
     #[test]
@@ -342,58 +428,58 @@ mod tests {
             OrgId::from_u128(100).to_string(),
         ] {
             let cache = Cache::new(10);
-            let (id, found) = (TokenId::from_u128(1), of(1, 10, 100, &[]));
-            let flight = cache.join(id);
+            let (key, found) = (token(1), of(1, 10, 100, &[]));
+            let flight = cache.join(key);
             flight.start();
             cache.invalidate(&[subject]);
-            assert!(!cache.keep(id, &flight, Some(found.clone()), Instant::now()));
+            assert!(!cache.keep(key, &flight, Some(found.clone()), Instant::now()));
             assert!(!has(&cache, 1));
             // The next reading began after it.
             flight.start();
             cache.invalidate(&[TokenId::from_u128(2).to_string()]);
-            assert!(cache.keep(id, &flight, Some(found), Instant::now()));
+            assert!(cache.keep(key, &flight, Some(found), Instant::now()));
         }
         // A token that is made while it is found missing.
         let cache = Cache::new(10);
-        let id = TokenId::from_u128(1);
-        let flight = cache.join(id);
+        let key = token(1);
+        let flight = cache.join(key);
         flight.start();
-        cache.invalidate(&[id.to_string()]);
-        assert!(!cache.keep(id, &flight, None, Instant::now()));
+        cache.invalidate(&[TokenId::from_u128(1).to_string()]);
+        assert!(!cache.keep(key, &flight, None, Instant::now()));
         flight.start();
-        assert!(cache.keep(id, &flight, None, Instant::now()) && cache.is_missing(id));
-        cache.invalidate(&[id.to_string()]);
-        assert!(!cache.is_missing(id));
+        assert!(cache.keep(key, &flight, None, Instant::now()) && cache.is_missing(key));
+        cache.invalidate(&[TokenId::from_u128(1).to_string()]);
+        assert!(!cache.is_missing(key));
     }
 
     #[test]
     fn nobody_joins_a_reading_that_is_done() {
         let cache = Cache::new(10);
-        let (id, found) = (TokenId::from_u128(1), of(1, 10, 100, &[]));
-        let flight = cache.join(id);
-        assert!(Arc::ptr_eq(&flight, &cache.join(id)));
-        assert!(cache.keep(id, &flight, Some(found), Instant::now()));
+        let (key, found) = (token(1), of(1, 10, 100, &[]));
+        let flight = cache.join(key);
+        assert!(Arc::ptr_eq(&flight, &cache.join(key)));
+        assert!(cache.keep(key, &flight, Some(found), Instant::now()));
         // What changes now is not in it.
-        cache.invalidate(&[id.to_string()]);
-        let next = cache.join(id);
+        cache.invalidate(&[TokenId::from_u128(1).to_string()]);
+        let next = cache.join(key);
         assert!(!Arc::ptr_eq(&flight, &next));
-        cache.leave(id, &flight);
-        assert!(Arc::ptr_eq(&next, &cache.join(id)), "each leaves its own");
+        cache.leave(key, &flight);
+        assert!(Arc::ptr_eq(&next, &cache.join(key)), "each leaves its own");
     }
 
     #[test]
     fn a_reading_of_the_former_database_is_read_again_and_hears_of_changes() {
         let cache = Cache::new(10);
-        let (id, found) = (TokenId::from_u128(1), of(1, 10, 100, &[]));
-        let flight = cache.join(id);
+        let (key, found) = (token(1), of(1, 10, 100, &[]));
+        let flight = cache.join(key);
         flight.start();
         cache.clear();
-        assert!(!cache.keep(id, &flight, Some(found.clone()), Instant::now()));
+        assert!(!cache.keep(key, &flight, Some(found.clone()), Instant::now()));
         flight.start();
-        cache.invalidate(&[id.to_string()]);
-        assert!(!cache.keep(id, &flight, Some(found.clone()), Instant::now()));
+        cache.invalidate(&[TokenId::from_u128(1).to_string()]);
+        assert!(!cache.keep(key, &flight, Some(found.clone()), Instant::now()));
         flight.start();
-        assert!(cache.keep(id, &flight, Some(found), Instant::now()));
+        assert!(cache.keep(key, &flight, Some(found), Instant::now()));
     }
 
     #[test]
@@ -409,9 +495,13 @@ mod tests {
         assert_eq!(cache.len(), 10);
         assert!(has(&cache, 0) && !has(&cache, 1) && has(&cache, 14));
         for id in 0..20_001 {
-            cache.remember_missing(TokenId::from_u128(id));
+            cache.remember_missing(&mut lock(&cache.index), token(id));
         }
         assert!(cache.missing.len() <= MAX_MISSING);
+        for id in 0..20_001 {
+            cache.remember_missing(&mut lock(&cache.index), member(1, id));
+        }
+        assert!(lock(&cache.index).missing.len() <= MAX_MISSING && cache.missing.len() <= MAX_MISSING);
         for token in 100..200 {
             put(&cache, &of(token, token, 1, &[]));
             cache.invalidate(&[OrgId::from_u128(1).to_string()]);
@@ -423,13 +513,61 @@ mod tests {
     #[test]
     fn a_look_that_nobody_waits_for_any_more_is_forgotten() {
         let cache = Cache::new(10);
-        let id = TokenId::from_u128(7);
-        let (one, two) = (cache.join(id), cache.join(id));
+        let key = token(7);
+        let (one, two) = (cache.join(key), cache.join(key));
         assert!(Arc::ptr_eq(&one, &two));
-        cache.leave(id, &one);
+        cache.leave(key, &one);
         drop(one);
         assert_eq!(lock(&cache.index).flights.len(), 1, "the other waits on");
-        cache.leave(id, &two);
+        cache.leave(key, &two);
         assert!(lock(&cache.index).flights.is_empty(), "both were given up before there was an outcome");
+    }
+
+    #[test]
+    fn what_is_known_of_a_guest_hangs_on_its_home_too() {
+        let all = || {
+            let cache = Cache::new(100);
+            for known in [
+                of(1, 10, 100, &[]),
+                guest(10, 100, 100, &[]),
+                guest(10, 101, 100, &[("owner", "a")]),
+                guest(11, 101, 101, &[]),
+            ] {
+                assert!(put(&cache, &known));
+            }
+            cache
+        };
+        let keys = [token(1), member(100, 10), member(101, 10), member(101, 11)];
+        for (subject, left) in [
+            (TokenId::from_u128(1).to_string(), vec![1, 2, 3]),
+            (AccountId::from_u128(10).to_string(), vec![3]),
+            (OrgId::from_u128(100).to_string(), vec![3]),
+            (OrgId::from_u128(101).to_string(), vec![0, 1]),
+            (format!("owners/{}", OrgId::from_u128(101)), vec![0, 1, 3]),
+            (format!("owners/{}", OrgId::from_u128(100)), vec![0, 1, 2, 3]),
+        ] {
+            let cache = all();
+            cache.invalidate(std::slice::from_ref(&subject));
+            let kept: Vec<usize> = (0..4).filter(|key| cache.get(keys[*key]).is_some()).collect();
+            assert_eq!(kept, left, "{subject}");
+            cache.clear();
+            let index = lock(&cache.index);
+            assert!(index.accounts.is_empty() && index.orgs.is_empty());
+        }
+        // Crossed by a change at home; found missing while it becomes a member, or soon after.
+        let cache = Cache::new(10);
+        let (key, found) = (member(101, 10), guest(10, 101, 100, &[]));
+        let flight = cache.join(key);
+        flight.start();
+        cache.invalidate(&[OrgId::from_u128(100).to_string()]);
+        assert!(!cache.keep(key, &flight, Some(found), Instant::now()));
+        let joins = AccountId::from_u128(10).to_string();
+        flight.start();
+        cache.invalidate(std::slice::from_ref(&joins));
+        assert!(!cache.keep(key, &flight, None, Instant::now()));
+        flight.start();
+        assert!(cache.keep(key, &flight, None, Instant::now()) && cache.is_missing(key));
+        cache.invalidate(&[joins]);
+        assert!(!cache.is_missing(key) && lock(&cache.index).missing.is_empty());
     }
 }

@@ -1,4 +1,5 @@
-//! From a credential to what is behind it, without the database where that is warm.
+//! From a credential, or an account without one, to what is behind it, without the database
+//! where that is warm.
 //!
 //! The order of the checks is the rule of `docs/architecture.md`: what costs nothing
 //! first, and nothing is told about a token before its secret matched.
@@ -19,12 +20,13 @@ use crate::config::Bounds;
 use crate::db;
 use crate::db::pool::Db;
 use crate::domain::access_token::AccessToken;
-use crate::domain::ids::{SYSTEM_ORG, TokenId};
+use crate::domain::ids::{AccountId, OrgId, SYSTEM_ORG, TokenId};
+use crate::domain::member::Member;
 use crate::domain::principal::Principal;
 use crate::domain::token_text::TokenText;
 use crate::error::{Error, Reason, Result};
 use crate::state::State;
-use cache::{Cache, Entry, Flight};
+use cache::{Cache, Entry, Flight, Key, Known};
 use failures::Failures;
 use uptake::Uptake;
 
@@ -65,10 +67,6 @@ impl Authenticated {
         let shown = self.principal.secrets.iter().find(|secret| Some(secret.number) == self.secret);
         let ends = [self.principal.expire_time, shown.and_then(|secret| secret.expire_time)];
         ends.into_iter().flatten().min()
-    }
-
-    fn new(principal: Arc<Principal>, in_outage: bool) -> Self {
-        Self { principal, in_outage, secret: None }
     }
 
     /// The same, by the secret at this place.
@@ -151,26 +149,54 @@ impl Principals {
         Error::new(reason)
     }
 
-    async fn find(&self, state: &State, id: TokenId, from: Option<IpAddr>) -> Result<Option<Authenticated>> {
-        let known = self.cache.get(id);
+    /// The account in the org, whatever credential it uses; none where it is no member and
+    /// never was. Whether anything stops it is the caller's to check ([`Member::check_active`]).
+    ///
+    /// # Errors
+    /// `DATABASE_UNAVAILABLE` from the first moment of an outage on: only tokens outlive one.
+    pub async fn member(
+        &self,
+        state: &State,
+        org_id: OrgId,
+        account_id: AccountId,
+    ) -> Result<Option<Arc<Member>>> {
+        // Who asks has authenticated: nothing is guessed.
+        let found = self.find(state, Key::Member(org_id, account_id), None).await?;
+        Ok(found.and_then(|(known, _)| match known {
+            Known::Member(member) => Some(member),
+            Known::Token(_) => None,
+        }))
+    }
+
+    async fn token(&self, state: &State, id: TokenId, from: Option<IpAddr>) -> Result<Option<Authenticated>> {
+        let found = self.find(state, Key::Token(id), from).await?;
+        Ok(found.and_then(|(known, in_outage)| match known {
+            Known::Token(principal) => Some(Authenticated { principal, in_outage, secret: None }),
+            Known::Member(_) => None,
+        }))
+    }
+
+    /// What is behind the key, and whether that is what was known before an outage.
+    async fn find(&self, state: &State, key: Key, from: Option<IpAddr>) -> Result<Option<(Known, bool)>> {
+        let known = self.cache.get(key);
         if let Some(entry) = &known
             && self.is_fresh(state, entry)
         {
-            return Ok(Some(Authenticated::new(entry.principal.clone(), false)));
+            return Ok(Some((entry.known.clone(), false)));
         }
         let loaded = if !state.feed.answers() {
             Err(Reason::DatabaseUnavailable)
         } else if known.is_none() && self.failures.are_too_many(from) {
             return Err(Failures::refusal());
-        } else if known.is_none() && self.cache.is_missing(id) {
+        } else if known.is_none() && self.cache.is_missing(key) {
             return Ok(None);
         } else {
-            self.load(id, known.is_some()).await
+            self.load(key, known.is_some()).await
         };
         match (loaded, known) {
-            (Ok(found), _) => Ok(found.map(|principal| Authenticated::new(principal, false))),
+            (Ok(found), _) => Ok(found.map(|known| (known, false))),
             (Err(Reason::DatabaseUnavailable), Some(entry)) if self.outlives_outage(state, &entry) => {
-                Ok(Some(Authenticated::new(entry.principal.clone(), true)))
+                Ok(Some((entry.known.clone(), true)))
             }
             (Err(Reason::Overloaded), _) => {
                 Err(Error::new(Reason::Overloaded).retry_after(Duration::from_secs(1)))
@@ -189,60 +215,73 @@ impl Principals {
     }
 
     /// What was good at the last sign of the database is good for the grace after it.
-    /// Platform administrators wait for the database.
+    /// Platform administrators wait for the database, and so does whoever acts without a
+    /// token of the account.
     fn outlives_outage(&self, state: &State, entry: &Entry) -> bool {
         let seen = state.feed.last_seen();
-        state.feed.staleness() <= self.bounds.outage_grace
+        let is_token = matches!(&entry.known, Known::Token(principal) if principal.org_id != SYSTEM_ORG);
+        is_token
+            && state.feed.staleness() <= self.bounds.outage_grace
             && seen.saturating_duration_since(entry.loaded) <= self.bounds.max_age
-            && entry.principal.org_id != SYSTEM_ORG
     }
 
-    /// One look at the database, however many ask for the same token at once. Where nothing
+    /// One look at the database, however many ask for the same key at once. Where nothing
     /// was known a moment ago, another's look may have ended since: what it kept is new.
-    async fn load(&self, id: TokenId, was_known: bool) -> Result<Option<Arc<Principal>>, Reason> {
-        let flight = self.cache.join(id);
+    async fn load(&self, key: Key, was_known: bool) -> Result<Option<Known>, Reason> {
+        let flight = self.cache.join(key);
         // Also when the caller goes away before there is an outcome.
-        let _leaving = Leaving { cache: &self.cache, id, flight: &flight };
-        let look = async || match self.cache.get(id) {
-            Some(entry) if !was_known => Ok(Some(entry.principal.clone())),
-            _ => self.read(id, &flight).await,
+        let _leaving = Leaving { cache: &self.cache, key, flight: &flight };
+        let look = async || match self.cache.get(key) {
+            Some(entry) if !was_known => Ok(Some(entry.known.clone())),
+            _ => self.read(key, &flight).await,
         };
         flight.outcome.get_or_init(look).await.clone()
     }
 
     /// Reads until no change crossed the reading: what was read before a change and kept
     /// after it was announced would stay wrong.
-    async fn read(&self, id: TokenId, flight: &Arc<Flight>) -> Result<Option<Arc<Principal>>, Reason> {
+    async fn read(&self, key: Key, flight: &Arc<Flight>) -> Result<Option<Known>, Reason> {
         let _place = self.places.try_acquire().map_err(|_| Reason::Overloaded)?;
         for _ in 0..MAX_CROSSINGS {
             flight.start();
             self.looks.fetch_add(1, Ordering::Relaxed);
             let began = Instant::now();
-            let pool = self.loads.pool();
-            let found = tokio::time::timeout(LOAD_TIMEOUT, db::principals::find(&pool, id)).await;
+            let found = tokio::time::timeout(LOAD_TIMEOUT, self.look(key)).await;
             let found = found.map_err(|_| Reason::DatabaseUnavailable)?.map_err(|error| {
                 tracing::warn!(?error, "a principal could not be read");
                 error.reason()
             })?;
-            let found = found.map(Arc::new);
-            if self.cache.keep(id, flight, found.clone(), began) {
+            if self.cache.keep(key, flight, found.clone(), began) {
                 return Ok(found);
             }
         }
         Err(Reason::Overloaded)
+    }
+
+    async fn look(&self, key: Key) -> Result<Option<Known>> {
+        let pool = self.loads.pool();
+        Ok(match key {
+            Key::Token(id) => {
+                db::principals::find(&pool, id).await?.map(|found| Known::Token(Arc::new(found)))
+            }
+            Key::Member(org_id, account_id) => {
+                let found = db::principals::find_member(&pool, org_id, account_id).await?;
+                found.map(|found| Known::Member(Arc::new(found)))
+            }
+        })
     }
 }
 
 /// Somebody who waits for a look at the database.
 struct Leaving<'a> {
     cache: &'a Cache,
-    id: TokenId,
+    key: Key,
     flight: &'a Arc<Flight>,
 }
 
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
-        self.cache.leave(self.id, self.flight);
+        self.cache.leave(self.key, self.flight);
     }
 }
 
@@ -270,7 +309,7 @@ pub async fn take_up_pepper(state: &State) -> Result<u64> {
 pub async fn by_text(state: &State, text: &str, from: Option<IpAddr>) -> Result<Authenticated> {
     let refuse = || state.principals.refuse(from, Reason::TokenInvalid);
     let text = TokenText::parse(text).map_err(|_| refuse())?;
-    let found = state.principals.find(state, text.id(), from).await?;
+    let found = state.principals.token(state, text.id(), from).await?;
     let secrets = found.as_ref().map_or(&[][..], |found| &found.principal.secrets);
     let mut peppers = state.peppers.load();
     let now = state.clock.now();
@@ -312,7 +351,7 @@ pub async fn by_access_token(
         verified = state.ring.verify(jwt, now);
     }
     let token = verified.map_err(refuse)?;
-    let found = state.principals.find(state, token.token_id, from).await?;
+    let found = state.principals.token(state, token.token_id, from).await?;
     let found = found.ok_or_else(|| refuse(Reason::AccessTokenInvalid))?;
     let principal = &found.principal;
     if principal.org_id != token.org_id || principal.account_id != token.account_id {

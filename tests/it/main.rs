@@ -28,6 +28,7 @@ mod list_walk;
 mod listing;
 mod mails;
 mod main_job;
+mod members;
 mod migrations;
 mod orgs;
 mod outage;

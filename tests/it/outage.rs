@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use countersign::config::LimitArgs;
 use countersign::db::schema;
 use countersign::dev::{connect_options, postgres};
-use countersign::domain::ids::TokenId;
+use countersign::domain::ids::{AccountId, OrgId, TokenId};
+use countersign::domain::member::Member;
 use countersign::domain::token_text::{TextKind, TokenText};
+use countersign::error::{Reason, Result};
 use countersign::grpc::pb;
 use countersign::keys::seal::MasterKeys;
 use countersign::state::State;
@@ -66,7 +68,17 @@ impl Own {
         server.hear_all().await;
         bot.exchange().await.unwrap();
         server.operator.exchange().await.unwrap();
-        Self { server, org, bot, postgres: Some(postgres), proxy, data_dir }
+        let own = Self { server, org, bot, postgres: Some(postgres), proxy, data_dir };
+        own.owner().await.unwrap();
+        own
+    }
+
+    /// What the cache knows of the owner without a token.
+    async fn owner(&self) -> Result<Option<Arc<Member>>> {
+        let org_id = OrgId::parse(&self.org.id).unwrap();
+        let account_id = AccountId::parse(&self.org.owner_id).unwrap();
+        let state = &self.server.state;
+        state.principals.member(state, org_id, account_id).await
     }
 
     /// The processes of the database, its head first.
@@ -100,6 +112,8 @@ impl Own {
         let jwt = claims(&self.bot.exchange().await.unwrap().access_token);
         assert!(jwt["exp"].as_i64().unwrap() - jwt["iat"].as_i64().unwrap() <= 60);
         refused(self.server.operator.exchange().await, Code::Unavailable, "DATABASE_UNAVAILABLE");
+        let error = self.owner().await.expect_err("only tokens outlive an outage");
+        assert_eq!(error.reason(), Reason::DatabaseUnavailable);
         let request = pb::CreateResourceRequest { path: "a".into(), ..Default::default() };
         refused(
             self.org.owner.orgs().create_resource(request).await,

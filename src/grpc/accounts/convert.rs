@@ -124,7 +124,7 @@ async fn carry_out(
     let left = db::accounts::leave(&mut tx, account_id, &guest_in, now).await?;
     let lost = unfit(&mut tx, org_id, account_id, after.kind()).await?;
     db::grants::delete(&mut tx, org_id, &lost.iter().map(Grant::id).collect::<Vec<_>>()).await?;
-    db::accounts::clear_password(&mut tx, org_id, account_id).await?;
+    db::passwords::clear(&mut tx, org_id, account_id).await?;
     db::accounts::raise_version(&mut tx, org_id, account_id).await?;
     let converted = db::accounts::update(&mut tx, org_id, account_id, (&before, &after), now).await?;
 

@@ -1,5 +1,6 @@
 //! `CreateServiceAccount` and `CreateUser`: an identity, with its first grants.
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use prost::Message;
 
 use super::access::{described, givable, subjects, touched};
@@ -11,12 +12,14 @@ use crate::domain::accounts::Details;
 use crate::domain::caller::Acting;
 use crate::domain::ids::{AccountId, GrantId};
 use crate::domain::names::{AccountName, Description, Email};
+use crate::domain::password::Password;
 use crate::domain::permissions::{Permission, Right};
 use crate::domain::resources::Node;
 use crate::error::{Error, Result, Violations};
 use crate::grpc::auth::Call;
 use crate::grpc::once::{self, Once};
 use crate::grpc::{convert, pb};
+use crate::keys::peppers::Blinded;
 use crate::state::State;
 use crate::transaction::Transaction;
 
@@ -25,6 +28,7 @@ struct New {
     details: Details,
     grants: Vec<(Right, Node)>,
     deactivated: bool,
+    password: Option<Password>,
 }
 
 impl New {
@@ -43,16 +47,17 @@ impl New {
         let description =
             violations.check("description", convert::optional(&request.description, Description::parse));
         let settings = settings::read(&mut violations, request.settings.as_ref(), name.as_ref());
+        let password = violations.check("password", convert::optional(&request.password, Password::parse));
         let grants = convert::grants(&mut violations, &request.grants);
         violations.check("request_id", once::parse(&request.request_id));
         violations.finish()?;
-        let (Some(name), Some(contact_email), Some(username), Some(description)) =
-            (name, contact_email, username, description)
+        let (Some(name), Some(contact_email), Some(username), Some(description), Some(password)) =
+            (name, contact_email, username, description, password)
         else {
             return Err(Error::internal("a field was refused without a violation"));
         };
         let details = Details { name: Some(name), username, profile, contact_email, description, settings };
-        Ok(Self { details, grants, deactivated: request.deactivated })
+        Ok(Self { details, grants, deactivated: request.deactivated, password })
     }
 
     fn user(state: &State, request: &pb::CreateUserRequest) -> Result<Self> {
@@ -66,7 +71,7 @@ impl New {
         };
         violations.finish()?;
         let details = Details { profile, ..Details::new(None, email) };
-        Ok(Self { details, grants, deactivated: request.deactivated })
+        Ok(Self { details, grants, deactivated: request.deactivated, password: None })
     }
 }
 
@@ -81,6 +86,11 @@ pub async fn service_account(
     let slug = org.ok_or_else(|| Error::not_found("org", acting.org_id))?.slug;
     let new = New::service_account(state, &request, &slug)?;
     let request_id = once::parse(&std::mem::take(&mut request.request_id)).unwrap_or_default();
+    if new.password.is_some() {
+        // What is kept of the request, to know it again, must not be something to guess against.
+        let blinded = state.peppers.load().blind(Blinded::Request, &request.password);
+        request.password = BASE64_STANDARD.encode(blinded);
+    }
     let once = Once::new(&acting, "CreateServiceAccount", request_id, &request);
     let answer = |account| pb::CreateServiceAccountResponse { account: Some(account) };
     create(state, &acting, &new, &once, answer).await
@@ -107,6 +117,11 @@ async fn create<R: Message + Default>(
     answer: impl Fn(pb::Account) -> R,
 ) -> Result<R> {
     let now = state.clock.now();
+    let account_id: AccountId = state.clock.new_id();
+    let record = match &new.password {
+        Some(password) => Some(state.passwords.hash((acting.org_id, account_id), password).await?),
+        None => None,
+    };
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
         db::orgs::lock(&mut tx, acting.org_id).await?;
@@ -114,18 +129,23 @@ async fn create<R: Message + Default>(
         if let Some(before) = once.replayed(&mut tx, now).await? {
             return Ok(before);
         }
-        let account_id: AccountId = state.clock.new_id();
         let row = NewAccount {
             account_id,
             org_id: acting.org_id,
             details: &new.details,
             deactivated: new.deactivated,
         };
-        let account = db::accounts::insert(&mut tx, &row, now).await?;
+        let mut account = db::accounts::insert(&mut tx, &row, now).await?;
+        if let Some(record) = &record {
+            db::passwords::set(&mut tx, acting.org_id, account_id, record, now).await?;
+            let found = db::accounts::find(&mut *tx, acting.org_id, account_id).await?;
+            account = found.ok_or_else(|| Error::internal("an account just made is gone"))?;
+        }
         let numbered: Vec<_> = grants.iter().map(|grant| (state.clock.new_id::<GrantId>(), grant)).collect();
         let given = db::grants::insert(&mut tx, acting.org_id, account_id, &numbered, now).await?;
         let mut fields = details::given(&new.details);
         fields.extend(new.deactivated.then(|| FieldChange::set("deactivated", true)));
+        fields.extend(record.as_ref().map(|_| FieldChange::set("password_time", now)));
         fields.extend(given.iter().map(|grant| FieldChange::set("grants", described(grant))));
         let change = Change {
             event_id: state.clock.new_id(),

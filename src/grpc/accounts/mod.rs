@@ -11,5 +11,6 @@ pub mod grantable;
 pub mod life;
 pub mod links;
 pub mod owners;
+pub mod passwords;
 pub mod settings;
 pub mod update;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use countersign::bootstrap;
 use countersign::clock::Clock;
-use countersign::config::{LimitArgs, SigningAlgorithm, WebUrl};
+use countersign::config::{LimitArgs, PasswordArgs, SigningAlgorithm, WebUrl};
 use countersign::domain::ids::{AccountId, OrgId};
 use countersign::grpc::pb;
 use countersign::keys::seal::MasterKeys;
@@ -54,6 +54,8 @@ pub const LIMITS: LimitArgs = LimitArgs {
     max_concurrent_requests: 1_024,
     request_timeout: Duration::from_secs(20),
     drain_timeout: Duration::from_secs(2),
+    // Cheap: what hashing costs is tested beside it.
+    passwords: PasswordArgs { password_hash_memory: 64, password_hash_passes: 1, password_memory: 2 },
     trusted_proxies: Vec::new(),
     reflection: true,
 };

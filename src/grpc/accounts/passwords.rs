@@ -1,0 +1,66 @@
+//! `SetPassword`: what an administrator gives a technical user.
+
+use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::{self, retrying};
+use crate::domain::ids::AccountId;
+use crate::domain::names::Invalid;
+use crate::domain::password::Password;
+use crate::domain::permissions::Permission;
+use crate::domain::principal::AccountKind;
+use crate::domain::resources::Node;
+use crate::domain::rights::Rights;
+use crate::error::{Error, Reason, Result, Violations};
+use crate::grpc::auth::Call;
+use crate::grpc::pb;
+use crate::state::State;
+use crate::transaction::Transaction;
+
+/// A password that a request must give.
+pub fn required(text: &str) -> Result<Password, Invalid> {
+    if text.is_empty() { Err(Invalid("is required")) } else { Password::parse(text) }
+}
+
+pub async fn set(
+    state: &State,
+    call: &Call,
+    request: pb::SetPasswordRequest,
+) -> Result<pb::SetPasswordResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    acting.require(&Permission::ACCOUNTS_WRITE, &Node::Org)?;
+    let mut violations = Violations::default();
+    let account_id = violations.check("account_id", AccountId::parse(&request.account_id));
+    let password = violations.check("password", required(&request.password));
+    let (Some(account_id), Some(password)) = (account_id, password) else {
+        return Err(violations.error());
+    };
+    let org_id = acting.org_id;
+    // Before the transaction: nothing is locked while it is hashed.
+    let record = state.passwords.hash((org_id, account_id), &password).await?;
+    let now = state.clock.now();
+    retrying(|| async {
+        let mut tx = Transaction::begin(state).await?;
+        let account = db::accounts::lock(&mut tx, org_id, account_id).await?;
+        let account = account.ok_or_else(|| Error::not_found("account", account_id))?;
+        let held = db::grants::find_held(&mut tx, org_id, account_id).await?;
+        acting.may_take_over(&Rights::of_grants(&held))?;
+        if account.kind()? != AccountKind::ServiceAccount {
+            return Err(Reason::TargetNotServiceAccount.into());
+        }
+        db::passwords::set(&mut tx, org_id, account_id, &record, now).await?;
+        let before = account.password_time.map(|time| time.to_string());
+        let change = Change {
+            event_id: state.clock.new_id(),
+            org_id,
+            kind: "account.password_set",
+            resource_ids: vec![account_id.to_string()],
+            fields: FieldChange::between("password_time", before, Some(now.to_string()))
+                .into_iter()
+                .collect(),
+            subjects: vec![account_id.to_string()],
+        };
+        tx.record(&Actor::from(&acting), &[change], now).await?;
+        tx.commit().await?;
+        Ok(pb::SetPasswordResponse {})
+    })
+    .await
+}

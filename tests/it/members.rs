@@ -1,0 +1,139 @@
+//! What the cache knows of an account in an org without a token: the same as of its
+//! tokens, also of a guest, and no longer than it is true.
+
+use std::sync::Arc;
+
+use countersign::domain::ids::{AccountId, OrgId};
+use countersign::domain::member::Member;
+use countersign::error::Reason;
+use countersign::grpc::pb;
+use countersign::principals;
+
+use crate::harness::{Org, TestServer, grant, rotate_token};
+
+async fn member(server: &TestServer, org: &Org, account_id: &str) -> Option<Arc<Member>> {
+    let (org_id, account_id) = (OrgId::parse(&org.id).unwrap(), AccountId::parse(account_id).unwrap());
+    server.state.principals.member(&server.state, org_id, account_id).await.unwrap()
+}
+
+async fn stopped(server: &TestServer, org: &Org, account_id: &str) -> Option<Reason> {
+    member(server, org, account_id).await.unwrap().check_active().err()
+}
+
+#[tokio::test]
+async fn an_account_is_what_its_tokens_say() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    server.resources(&org.id, &["customers/acme"]).await;
+    let role = pb::Role { name: "Clerk".into(), permissions: vec!["a.b".into()], ..Default::default() };
+    let request = pb::CreateRoleRequest { org_id: org.id.clone(), role: Some(role), ..Default::default() };
+    let role = server.operator.orgs().create_role(request).await.unwrap().into_inner().role.unwrap().id;
+    let grants = [("auditor", "*"), ("x.y", "customers/acme"), (role.as_str(), "customers")];
+    let (bot, client) = server.account(&org.id, "bot", &grants).await;
+    for (id, client) in [(&bot.id, &client), (&org.owner_id, &org.owner)] {
+        let by_token = principals::by_text(&server.state, client.token(), None).await.unwrap().principal;
+        assert_eq!(*member(&server, &org, id).await.unwrap(), by_token.member);
+    }
+    let looks = server.state.principals.looks();
+    server.hear_all().await;
+    member(&server, &org, &bot.id).await.unwrap();
+    let warm = server.state.principals.looks();
+    assert!(warm - looks <= 1);
+    for _ in 0..3 {
+        member(&server, &org, &bot.id).await.unwrap();
+    }
+    assert_eq!(server.state.principals.looks(), warm);
+    // A rotated token is none of its business; a grant is.
+    let token_id = client.caller().await.unwrap().credential_id;
+    org.owner.tokens().rotate_token(rotate_token("", &token_id, None)).await.unwrap();
+    let warm = server.state.principals.looks();
+    member(&server, &org, &bot.id).await.unwrap();
+    assert_eq!(server.state.principals.looks(), warm);
+    let request = pb::GrantAccessRequest {
+        account_id: bot.id.clone(),
+        grants: vec![grant("p.q", "*")],
+        ..Default::default()
+    };
+    org.owner.accounts().grant_access(request).await.unwrap();
+    assert_eq!(member(&server, &org, &bot.id).await.unwrap().grants.len(), 4);
+}
+
+#[tokio::test]
+async fn many_who_ask_at_once_take_one_look_and_nobody_is_remembered_for_a_moment() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let other = server.org().await;
+    let (bot, _) = server.account(&org.id, "bot", &[]).await;
+    server.hear_all().await;
+    let few = |before: u64| {
+        let looks = server.state.principals.looks() - before;
+        assert!((1..=5).contains(&looks), "{looks}");
+    };
+    let before = server.state.principals.looks();
+    let calls: Vec<_> = (0..50)
+        .map(|_| {
+            let state = server.state.clone();
+            let org_id = OrgId::parse(&org.id).unwrap();
+            let account_id = AccountId::parse(&bot.id).unwrap();
+            tokio::spawn(async move { state.principals.member(&state, org_id, account_id).await })
+        })
+        .collect();
+    for call in calls {
+        assert!(call.await.unwrap().unwrap().is_some());
+    }
+    few(before);
+    let before = server.state.principals.looks();
+    for _ in 0..20 {
+        assert!(member(&server, &other, &bot.id).await.is_none(), "no member there");
+    }
+    few(before);
+}
+
+#[tokio::test]
+async fn a_guest_is_known_where_it_acts_and_stopped_by_either_side_on_all_nodes() {
+    let here = TestServer::start().await;
+    let there = here.beside(crate::harness::LIMITS).await;
+    let org = here.org().await;
+    let guest = here.guest(&org.id, &[("x.y", "*"), ("owner", "*")]).await;
+    let found = member(&here, &org, &guest.id).await.unwrap();
+    assert_eq!((found.home_org_id.to_string(), &found.username), (guest.org_id.clone(), &guest.username));
+    assert_eq!((found.org_id.to_string(), found.grants.len()), (org.id.clone(), 2));
+    assert!(found.named_by_org.iter().any(|permission| permission.as_str() == "x.y"));
+    assert_eq!(stopped(&here, &org, &guest.id).await, None);
+
+    // On the node of the change at once, on the other one as soon as it has heard of it.
+    let both = async |expected: Option<Reason>| {
+        assert_eq!(stopped(&here, &org, &guest.id).await, expected);
+        there.hear_all().await;
+        assert_eq!(stopped(&there, &org, &guest.id).await, expected);
+    };
+    both(None).await;
+    let operator = &here.operator;
+    let (id, reason) = (guest.id.clone(), "test".to_owned());
+    let request = pb::DeactivateAccountRequest {
+        org_id: guest.org_id.clone(),
+        account_id: id.clone(),
+        reason: reason.clone(),
+    };
+    operator.accounts().deactivate_account(request).await.unwrap();
+    both(Some(Reason::AccountDeactivated)).await;
+    let request = pb::ActivateAccountRequest {
+        org_id: guest.org_id.clone(),
+        account_id: id.clone(),
+        reason: reason.clone(),
+    };
+    operator.accounts().activate_account(request).await.unwrap();
+    both(None).await;
+    for org_id in [&guest.org_id, &org.id] {
+        let (org_id, reason) = (org_id.clone(), reason.clone());
+        let request = pb::SuspendOrgRequest { org_id: org_id.clone(), reason: reason.clone() };
+        operator.orgs().suspend_org(request).await.unwrap();
+        both(Some(Reason::OrgSuspended)).await;
+        operator.orgs().resume_org(pb::ResumeOrgRequest { org_id, reason }).await.unwrap();
+        both(None).await;
+    }
+    let request = pb::RemoveMemberRequest { org_id: org.id.clone(), account_id: id.clone() };
+    operator.orgs().remove_member(request).await.unwrap();
+    both(Some(Reason::AccountDeactivated)).await;
+    assert!(member(&here, &org, &guest.id).await.unwrap().grants.is_empty());
+}
