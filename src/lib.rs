@@ -5,7 +5,7 @@
 //!
 //! - `main` → [`server`], [`jobs`], [`dev`], [`bootstrap`], [`keys_command`], [`mail_command`]
 //! - transport: [`grpc`], [`http`]
-//! - state and tables: [`principals`], [`feed`], [`last_use`], [`origins`], [`rotation`], [`transaction`], [`mail`],
+//! - state and tables: [`principals`], [`feed`], [`last_use`], [`origins`], [`rotation`], [`transaction`], [`mail`], [`codes`], [`resets`],
 //!   [`state`], [`db`], [`keys`]
 //! - rules, pure: [`domain`]
 //! - the ground: [`error`], [`clock`], [`config`], [`telemetry`]
@@ -13,6 +13,7 @@
 
 pub mod bootstrap;
 pub mod clock;
+pub mod codes;
 pub mod config;
 pub mod db;
 pub mod dev;
@@ -29,6 +30,7 @@ pub mod mail;
 pub mod mail_command;
 pub mod origins;
 pub mod principals;
+pub mod resets;
 pub mod rotation;
 pub mod server;
 pub mod state;

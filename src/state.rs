@@ -63,6 +63,8 @@ pub struct State {
     pub origins: Origins,
     /// Rung when something was put into the outbox here.
     pub mails: Notify,
+    /// Rung when somebody asked here for a new password.
+    pub reset_requests: Notify,
     /// The keys of the database open with ours. False after another database came under us.
     keys_open: AtomicBool,
     /// One reading at a time: what is kept is what was read last.
@@ -133,6 +135,7 @@ impl State {
             uses: Uses::default(),
             origins,
             mails: Notify::new(),
+            reset_requests: Notify::new(),
             keys_open: AtomicBool::new(true),
             reading: tokio::sync::Mutex::default(),
             readings: AtomicU64::new(0),

@@ -4,6 +4,7 @@
 
 pub mod account_links;
 pub mod accounts;
+pub mod codes;
 pub mod event_log;
 pub mod events;
 pub mod feed;
@@ -19,6 +20,7 @@ pub mod peppers;
 pub mod pool;
 pub mod principals;
 pub mod requests;
+pub mod reset_requests;
 pub mod resources;
 pub mod roles;
 pub mod schema;

@@ -13,6 +13,10 @@ const EVENTS_KEPT: Duration = Duration::days(400);
 /// How long the origins of expired tokens are kept: longer than clocks differ.
 const ORIGINS_KEPT: Duration = Duration::days(1);
 
+/// How long a code is known after it has ended: its holder is told so.
+const CODES_KEPT: Duration = Duration::days(30);
+/// How long it is remembered that somebody asked for a new password, when no node looked.
+const RESET_REQUESTS_KEPT: Duration = Duration::hours(1);
 /// How long a mail is kept that was sent.
 const SENT_MAILS_KEPT: Duration = Duration::days(7);
 /// How long a mail is kept that was given up.
@@ -57,9 +61,11 @@ pub async fn sweep(db: impl PgExecutor<'_> + Copy, now: OffsetDateTime) -> Resul
         now - DEAD_MAILS_KEPT
     );
     let logins = sqlx::query!("delete from login_buckets where keep_until < $1", now);
+    let codes = sqlx::query!("delete from codes where expire_time < $1", now - CODES_KEPT);
+    let resets = sqlx::query!("delete from reset_requests where create_time < $1", now - RESET_REQUESTS_KEPT);
     let mut gone = feed as u64;
     gone += mails.execute(db).await?.rows_affected();
-    for query in [requests, named, events, secrets, origins, logins] {
+    for query in [requests, named, events, secrets, origins, logins, codes, resets] {
         gone += query.execute(db).await?.rows_affected();
     }
     Ok(gone)

@@ -96,6 +96,8 @@ ids! {
     GrantId "grant";
     /// A long-lived credential.
     TokenId "tok";
+    /// An invitation to an org.
+    InvitationId "inv";
     /// A line of an org's event log.
     EventId "evt";
 }

@@ -4,6 +4,7 @@ pub mod access_token;
 pub mod accounts;
 pub mod caller;
 pub mod cloning;
+pub mod codes;
 #[cfg(test)]
 mod delegation;
 pub mod exchange;

@@ -28,18 +28,26 @@ pub enum TextKind {
     SecretToken,
     /// A publishable service token, `pub`.
     PublishableToken,
+    /// A code that accepts an invitation, `inv`.
+    Invitation,
+    /// A code that sets a password, `rst`.
+    PasswordCode,
 }
 
 impl TextKind {
+    const ALL: [Self; 4] = [Self::SecretToken, Self::PublishableToken, Self::Invitation, Self::PasswordCode];
+
     const fn code(self) -> &'static str {
         match self {
             Self::SecretToken => "sat",
             Self::PublishableToken => "pub",
+            Self::Invitation => "inv",
+            Self::PasswordCode => "rst",
         }
     }
 
     fn parse(code: &str) -> Option<Self> {
-        [Self::SecretToken, Self::PublishableToken].into_iter().find(|kind| kind.code() == code)
+        Self::ALL.into_iter().find(|kind| kind.code() == code)
     }
 }
 

@@ -28,12 +28,15 @@ pub struct Peppers {
 pub enum Blinded {
     /// A password in a request that is remembered, to tell whether it comes again.
     Request,
+    /// The network that asks for new passwords: how often is counted.
+    ResetAddress,
 }
 
 impl Blinded {
     const fn label(self) -> &'static [u8] {
         match self {
             Self::Request => b"countersign/request/v1\0",
+            Self::ResetAddress => b"countersign/reset-address/v1\0",
         }
     }
 }

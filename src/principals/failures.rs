@@ -20,7 +20,7 @@ const MAX_ADDRESSES: usize = 50_000;
 pub struct Failures(Mutex<HashMap<IpAddr, (Instant, u32)>>);
 
 /// An IPv6 host owns a whole /64, and counts as one.
-fn network(address: IpAddr) -> IpAddr {
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
         v4 => v4,

@@ -28,6 +28,7 @@ use crate::error::{Error, Reason, Result};
 use crate::state::State;
 use cache::{Cache, Entry, Flight, Key, Known};
 use failures::Failures;
+pub use failures::network;
 use uptake::Uptake;
 
 /// How far behind the feed may be before an entry is looked at again on use.
@@ -141,12 +142,20 @@ impl Principals {
 
     /// Counts one more failure of this address. After too many it is told to wait, whatever
     /// was wrong.
-    fn refuse(&self, from: Option<IpAddr>, reason: Reason) -> Error {
+    pub fn refuse(&self, from: Option<IpAddr>, reason: Reason) -> Error {
         if self.failures.are_too_many(from) {
             return Failures::refusal();
         }
         self.failures.note(from);
         Error::new(reason)
+    }
+
+    /// Refuses an address that has guessed too often, before a guess costs a query.
+    ///
+    /// # Errors
+    /// `THROTTLED`.
+    pub fn may_guess(&self, from: Option<IpAddr>) -> Result<()> {
+        if self.failures.are_too_many(from) { Err(Failures::refusal()) } else { Ok(()) }
     }
 
     /// The account in the org, whatever credential it uses; none where it is no member and

@@ -21,6 +21,8 @@ const FLOORS: &[(&str, u32)] = &[
     ("last_use", 2),
     ("transaction", 2),
     ("mail", 2),
+    ("codes", 2),
+    ("resets", 2),
     ("rotation", 2),
     ("state", 2),
     ("db", 2),

@@ -8,6 +8,7 @@ mod accounts;
 mod bad_input;
 mod browser;
 mod clone;
+mod codes;
 mod command_line;
 mod crash;
 mod cursors;

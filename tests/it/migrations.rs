@@ -21,6 +21,8 @@ const GLOBAL: &[&str] = &[
     "feed",
     "feed_sweeps",
     "outbox",
+    "codes",
+    "reset_requests",
 ];
 
 async fn names(pool: &PgPool, sql: &'static str) -> Vec<String> {

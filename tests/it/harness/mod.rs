@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use countersign::bootstrap;
 use countersign::clock::Clock;
 use countersign::config::{LimitArgs, PasswordArgs, SigningAlgorithm, WebUrl};
+use countersign::db::sealed::Sealed;
 use countersign::domain::ids::{AccountId, OrgId};
 use countersign::grpc::pb;
 use countersign::keys::seal::MasterKeys;
@@ -363,6 +364,25 @@ impl TestServer {
             .unwrap();
         }
         account
+    }
+
+    /// A new user of the org, invited by its owner.
+    pub async fn user(&self, org: &Org, email: &str) -> pb::Account {
+        let request = pb::CreateUserRequest { email: email.into(), ..Default::default() };
+        org.owner.accounts().create_user(request).await.unwrap().into_inner().account.unwrap()
+    }
+
+    /// The code of the newest mail to this address that waits in the outbox.
+    pub async fn code_for(&self, address: &str) -> Option<String> {
+        let query = "select mail_id::text, sealed from outbox
+                     where recipient = $1 and sealed is not null order by mail_id desc limit 1";
+        let found: Option<(String, Vec<u8>)> =
+            sqlx::query_as(query).bind(address).fetch_optional(&self.state.db).await.unwrap();
+        let (id, sealed) = found?;
+        let code = self.state.master.open(Sealed::Outbox.purpose(), &id, &sealed).unwrap();
+        let code = String::from_utf8(code.to_vec()).unwrap();
+        secrets::watch(&code);
+        Some(code)
     }
 
     /// Creates nodes of the org's catalogue.
