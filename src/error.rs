@@ -67,6 +67,7 @@ reasons! {
     AccessTokenStale "ACCESS_TOKEN_STALE" Unauthenticated "rights changed since the access token was issued: exchange the token again";
     AccountDeactivated "ACCOUNT_DEACTIVATED" Unauthenticated "the account is deactivated or deleted";
     OrgSuspended "ORG_SUSPENDED" Unauthenticated "the org is suspended or deleted";
+    LoginFailed "LOGIN_FAILED" Unauthenticated "username and password do not match, or the account cannot sign in";
     PermissionMissing "PERMISSION_MISSING" PermissionDenied "the caller lacks a permission";
     GrantExceedsCaller "GRANT_EXCEEDS_CALLER" PermissionDenied "a grant carries more than the caller holds";
     TargetExceedsCaller "TARGET_EXCEEDS_CALLER" PermissionDenied "the target can do more than the caller";
@@ -103,7 +104,7 @@ reasons! {
     EtagMismatch "ETAG_MISMATCH" Aborted "it was changed since the etag was read";
     MessageTooLarge "MESSAGE_TOO_LARGE" ResourceExhausted "the message is larger than the server accepts";
     Overloaded "OVERLOADED" ResourceExhausted "the server is overloaded: try again";
-    Throttled "THROTTLED" ResourceExhausted "too many failed authentications from this address: try again later";
+    Throttled "THROTTLED" ResourceExhausted "too many failed attempts: try again later";
     DeadlineExceeded "DEADLINE_EXCEEDED" DeadlineExceeded "the call took longer than its deadline";
     MethodUnknown "METHOD_UNKNOWN" Unimplemented "there is no such RPC";
     DatabaseUnavailable "DATABASE_UNAVAILABLE" Unavailable "the database cannot be reached: try again";

@@ -16,8 +16,9 @@ use time::OffsetDateTime;
 use tokio::sync::{Notify, oneshot};
 
 use crate::db::retrying;
-use crate::db::secrets::{SecretUse, note_uses};
-use crate::domain::ids::{OrgId, TokenId};
+use crate::db::secrets::{self, SecretUse};
+use crate::db::sessions::{self, SessionUse};
+use crate::domain::ids::{CredentialId, OrgId, TokenId};
 use crate::error::Result;
 use crate::principals::Authenticated;
 use crate::state::State;
@@ -32,8 +33,8 @@ const BATCH: usize = 5_000;
 /// How soon it is tried again to write them.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
-/// One secret: its token, and its number there.
-type Key = (TokenId, i32);
+/// One secret: its token or session, and its number there.
+type Key = (CredentialId, i32);
 
 /// The uses of one secret that wait to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +80,7 @@ impl Uses {
             let principal = &found.principal;
             let address = from.map(|address| address.to_canonical());
             let used = Use { org_id: principal.org_id, time: now, address, count: 1 };
-            self.add((principal.token_id, number), used);
+            self.add((principal.credential_id, number), used);
         }
     }
 
@@ -155,9 +156,7 @@ pub async fn flush(state: &State) -> Result<()> {
     }
     let taken = state.uses.take();
     for (i, batch) in taken.chunks(BATCH).enumerate() {
-        let rows: Vec<SecretUse> = batch.iter().map(|(key, used)| row(key, used)).collect();
-        // Another node may write the same secrets at the same time, in another order.
-        if let Err(error) = retrying(|| note_uses(&state.db, &rows)).await {
+        if let Err(error) = write(state, batch).await {
             taken[i * BATCH..].iter().for_each(|(key, used)| state.uses.add(*key, *used));
             return Err(error);
         }
@@ -165,11 +164,33 @@ pub async fn flush(state: &State) -> Result<()> {
     Ok(())
 }
 
-fn row((token_id, number): &Key, used: &Use) -> SecretUse {
+/// A statement for tokens, and one for sessions where there are some.
+async fn write(state: &State, batch: &[(Key, Use)]) -> Result<()> {
+    let (mut tokens, mut of_sessions) = (Vec::new(), Vec::new());
+    for ((id, number), used) in batch {
+        match *id {
+            CredentialId::Token(id) => tokens.push(of_secret((id, *number), used)),
+            CredentialId::Session(session_id) => {
+                of_sessions.push(SessionUse { org_id: used.org_id, session_id, time: used.time });
+            }
+        }
+    }
+    // Another node may write the same ones at the same time, in another order. Sessions first: what
+    // is written of them twice adds nothing up.
+    if !of_sessions.is_empty() {
+        retrying(|| sessions::note_uses(&state.db, &of_sessions)).await?;
+    }
+    if !tokens.is_empty() {
+        retrying(|| secrets::note_uses(&state.db, &tokens)).await?;
+    }
+    Ok(())
+}
+
+fn of_secret((token_id, number): (TokenId, i32), used: &Use) -> SecretUse {
     SecretUse {
         org_id: used.org_id,
-        token_id: *token_id,
-        number: *number,
+        token_id,
+        number,
         time: used.time,
         address: used.address.map(|address| address.to_string()),
         count: used.count,
@@ -205,7 +226,7 @@ mod tests {
 
     fn found(token: u128, secret: Option<i32>) -> Authenticated {
         let mut principal = principal(&[]);
-        principal.token_id = TokenId::from_u128(token);
+        principal.credential_id = TokenId::from_u128(token).into();
         Authenticated { principal: Arc::new(principal), in_outage: false, secret }
     }
 
@@ -230,8 +251,11 @@ mod tests {
         let last = now() + time::Duration::seconds(7);
         let org_id = OrgId::from_u128(1);
         let expected = [
-            ((TokenId::from_u128(1), 1), Use { org_id, time: last, address: address(7), count: 1_600 }),
-            ((TokenId::from_u128(2), 7), Use { org_id, time: last, address: None, count: 800 }),
+            (
+                (TokenId::from_u128(1).into(), 1),
+                Use { org_id, time: last, address: address(7), count: 1_600 },
+            ),
+            ((TokenId::from_u128(2).into(), 7), Use { org_id, time: last, address: None, count: 800 }),
         ];
         assert_eq!(uses.take(), expected);
         assert!(uses.is_empty());
@@ -242,10 +266,10 @@ mod tests {
         let uses = Uses::default();
         let used = Use { org_id: OrgId::from_u128(1), time: now(), address: None, count: 1 };
         for token in 0..MAX_WAITING as u128 + 10 {
-            uses.add((TokenId::from_u128(token), 1), used);
+            uses.add((TokenId::from_u128(token).into(), 1), used);
         }
         // What is known goes on being counted.
-        uses.add((TokenId::from_u128(0), 1), used);
+        uses.add((TokenId::from_u128(0).into(), 1), used);
         assert_eq!((uses.len(), uses.lost.load(Ordering::Relaxed)), (MAX_WAITING, 10));
         assert_eq!(uses.take()[0].1.count, 2);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

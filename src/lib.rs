@@ -5,8 +5,8 @@
 //!
 //! - `main` → [`server`], [`jobs`], [`dev`], [`bootstrap`], [`keys_command`], [`mail_command`]
 //! - transport: [`grpc`], [`http`]
-//! - state and tables: [`principals`], [`feed`], [`last_use`], [`origins`], [`rotation`], [`transaction`], [`mail`], [`codes`], [`resets`],
-//!   [`state`], [`db`], [`keys`]
+//! - state and tables: [`principals`], [`feed`], [`last_use`], [`origins`], [`rotation`], [`sign_in`],
+//!   [`codes`], [`resets`], [`mail`], [`transaction`], [`state`], [`db`], [`keys`]
 //! - rules, pure: [`domain`]
 //! - the ground: [`error`], [`clock`], [`config`], [`telemetry`]
 #![deny(unsafe_code)]
@@ -33,6 +33,7 @@ pub mod principals;
 pub mod resets;
 pub mod rotation;
 pub mod server;
+pub mod sign_in;
 pub mod state;
 pub mod telemetry;
 pub mod transaction;

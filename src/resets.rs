@@ -16,12 +16,12 @@ use crate::domain::caller::Origin;
 use crate::domain::codes::{ASKED_WITHIN, End, MAX_ASKED};
 use crate::domain::ids::{AccountId, SYSTEM_ORG};
 use crate::domain::names::{Email, Invalid};
+use crate::domain::networks::neighbourhood;
 use crate::domain::password::Password;
 use crate::domain::principal::AccountKind;
 use crate::domain::token_text::TextKind;
 use crate::error::{Error, Reason, Result};
 use crate::keys::peppers::Blinded;
-use crate::principals::network;
 use crate::state::State;
 use crate::transaction::Transaction;
 
@@ -38,7 +38,7 @@ pub async fn request(state: &State, origin: &Origin, username: &Email) -> Result
         address: origin.address.map(|address| address.to_string()),
         request_id: origin.request_id.clone(),
     };
-    let network = origin.address.map(|address| network(address).to_string());
+    let network = origin.address.map(|address| neighbourhood(address).to_string());
     let bucket = network.map(|network| state.peppers.load().blind(Blinded::ResetAddress, &network));
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
@@ -111,7 +111,7 @@ async fn may_be_sent_one(state: &State, tx: &mut PgConnection, account: &Account
 }
 
 /// Sets the password of the account that the code was mailed to, its first one or another:
-/// whoever has the code has the mailbox. All other codes of the account end.
+/// whoever has the code has the mailbox. Its sessions and all its other codes end.
 /// One that is deactivated stays so, and has its password when it is activated. Gives the
 /// account as it is then.
 ///
@@ -149,6 +149,7 @@ pub async fn reset(state: &State, origin: &Origin, code: &str, new_password: &st
         }
         db::passwords::set(&mut tx, org_id, account_id, &record, now).await?;
         db::codes::end_all(&mut tx, org_id, code.subject_id, End::Replaced, now).await?;
+        db::sessions::end_of_account(&mut tx, org_id, account_id, None, now).await?;
         let before = account.password_time.map(|time| time.to_string());
         let change = Change {
             event_id: state.clock.new_id(),

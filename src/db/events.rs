@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use super::one_row;
 use crate::domain::caller::{Acting, Caller};
-use crate::domain::ids::{AccountId, EventId, OrgId, SYSTEM_ORG, TokenId};
+use crate::domain::ids::{AccountId, CredentialId, EventId, OrgId, SYSTEM_ORG};
 use crate::error::Result;
 
 /// Who makes a change, and from where.
@@ -16,7 +16,7 @@ use crate::error::Result;
 pub struct Actor {
     /// None for the server itself and its command line.
     pub account_id: Option<AccountId>,
-    pub credential_id: Option<TokenId>,
+    pub credential_id: Option<CredentialId>,
     pub operator: bool,
     pub address: Option<String>,
     pub request_id: Option<String>,
@@ -36,7 +36,7 @@ impl From<&Caller> for Actor {
 
 impl From<&Acting<'_>> for Actor {
     fn from(acting: &Acting<'_>) -> Self {
-        acting.caller.into()
+        acting.caller.as_ref().into()
     }
 }
 
@@ -113,7 +113,7 @@ pub async fn record(
             change.kind,
             actor.account_id.map(AccountId::uuid),
             actor.operator,
-            actor.credential_id.map(TokenId::uuid),
+            actor.credential_id.map(CredentialId::uuid),
             &change.resource_ids,
             Json(&change.fields) as _,
             actor.address,

@@ -5,6 +5,7 @@
 pub mod account_links;
 pub mod accounts;
 pub mod codes;
+pub mod credentials;
 pub mod event_log;
 pub mod events;
 pub mod feed;
@@ -26,6 +27,8 @@ pub mod roles;
 pub mod schema;
 pub mod sealed;
 pub mod secrets;
+pub mod sessions;
+pub mod sign_in;
 pub mod signing_keys;
 pub mod sweep;
 pub mod tokens;

@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{constraint, one_row};
-use crate::domain::ids::OrgId;
+use crate::domain::ids::{AccountId, OrgId};
 use crate::domain::names::{DisplayName, Slug};
 use crate::domain::orgs::Life;
 use crate::domain::pages::{COUNTED, Page};
@@ -60,6 +60,37 @@ pub async fn page(db: &mut PgConnection, after: Option<OrgId>, size: i64) -> Res
     let rows = rows.fetch_all(&mut *db).await?;
     let counted =
         sqlx::query_scalar!(r#"select count(*) as "n!" from (select 1 from orgs limit $1) few"#, COUNTED + 1);
+    let counted = counted.fetch_one(db).await?;
+    Ok(Page::of(rows, size, counted, |org| org.id().to_string()))
+}
+
+/// A page of the orgs in which an account may act, oldest first.
+pub async fn page_of_member(
+    db: &mut PgConnection,
+    account_id: AccountId,
+    after: Option<OrgId>,
+    size: i64,
+) -> Result<Page<Org>> {
+    let rows = sqlx::query_as!(
+        Org,
+        "select o.org_id, o.slug, o.display_name, o.revision, o.suspend_time, o.delete_time, o.create_time,
+                o.update_time
+         from account_orgs m join orgs o on o.org_id = m.org_id
+         where m.account_id = $1 and o.suspend_time is null and o.delete_time is null
+           and ($2::uuid is null or o.org_id > $2)
+         order by o.org_id limit $3",
+        account_id.uuid(),
+        after.map(OrgId::uuid),
+        size + 1
+    );
+    let rows = rows.fetch_all(&mut *db).await?;
+    let counted = sqlx::query_scalar!(
+        r#"select count(*) as "n!" from (
+               select 1 from account_orgs m join orgs o on o.org_id = m.org_id
+               where m.account_id = $1 and o.suspend_time is null and o.delete_time is null limit $2) few"#,
+        account_id.uuid(),
+        COUNTED + 1
+    );
     let counted = counted.fetch_one(db).await?;
     Ok(Page::of(rows, size, counted, |org| org.id().to_string()))
 }

@@ -3,10 +3,10 @@
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
 
-use super::one_row;
-use crate::domain::ids::{AccountId, OrgId};
+use super::{one_row, sessions};
+use crate::domain::ids::{AccountId, OrgId, SessionId};
 use crate::error::Result;
-use crate::keys::passwords::PasswordRecord;
+use crate::keys::passwords::{Owner, PasswordRecord};
 
 /// What is kept of the account's password.
 pub async fn find(
@@ -23,7 +23,7 @@ pub async fn find(
 }
 
 /// Gives the account this password, in the place of the one that it has. The account is in its home
-/// org, and locked. An `INVITED` user is `ACTIVE` with it, a service account may `Login`.
+/// org, and locked. Ends its sessions. An `INVITED` user is `ACTIVE` with it, a service account may `Login`.
 ///
 /// The caller records the change, and names the account among the subjects that it touches.
 pub async fn set(
@@ -31,6 +31,17 @@ pub async fn set(
     org_id: OrgId,
     account_id: AccountId,
     record: &PasswordRecord,
+    now: OffsetDateTime,
+) -> Result<()> {
+    change(tx, (org_id, account_id), record, None, now).await
+}
+
+/// As [`set`] does, but for one session: that of whoever changes the password.
+pub async fn change(
+    tx: &mut PgConnection,
+    (org_id, account_id): Owner,
+    record: &PasswordRecord,
+    but: Option<SessionId>,
     now: OffsetDateTime,
 ) -> Result<()> {
     let kept = sqlx::query!(
@@ -48,7 +59,9 @@ pub async fn set(
         account_id.uuid(),
         now
     );
-    one_row(&told.execute(tx).await?, "setting a password")
+    one_row(&told.execute(&mut *tx).await?, "setting a password")?;
+    sessions::end_of_account(tx, org_id, account_id, but, now).await?;
+    Ok(())
 }
 
 /// Takes the account's password away, if it has one.

@@ -6,8 +6,8 @@ use sqlx::types::Json;
 use sqlx::{PgExecutor, PgPool};
 use time::OffsetDateTime;
 
-use super::damaged;
-use crate::domain::ids::{AccountId, OrgId, TokenId};
+use super::{damaged, sessions};
+use crate::domain::ids::{AccountId, OrgId, SessionId, TokenId};
 use crate::domain::member::Member;
 use crate::domain::names::{Audience, Purpose};
 use crate::domain::networks::Network;
@@ -15,6 +15,7 @@ use crate::domain::permissions::{Permission, Right};
 use crate::domain::principal::{AccountKind, Principal, Restrictions, Secret, SecretRecord, TokenKind};
 use crate::domain::resources::{Node, ResourcePath};
 use crate::domain::rights::HeldGrant;
+use crate::domain::sessions::idle_end;
 use crate::domain::web_origin::WebOrigin;
 use crate::error::{Error, Result};
 
@@ -92,7 +93,7 @@ pub async fn read(db: impl PgExecutor<'_>, org_id: OrgId, token_id: TokenId) -> 
     let secrets = lives.zip(records);
     let secrets = secrets.map(|((number, expire_time), record)| Secret { number, expire_time, record });
     Ok(Some(Principal {
-        token_id,
+        credential_id: token_id.into(),
         member: Member {
             org_id,
             account_id: row.account_id.into(),
@@ -120,7 +121,30 @@ pub async fn read(db: impl PgExecutor<'_>, org_id: OrgId, token_id: TokenId) -> 
         may_manage_tokens: row.may_manage_tokens,
         create_time: row.create_time,
         expire_time: row.expire_time,
+        idle_end: None,
         revoked: row.revoked,
+    }))
+}
+
+/// The principal behind a session, in the home org of its account; none when there is no such session.
+pub async fn find_session(db: &PgPool, session_id: SessionId) -> Result<Option<Principal>> {
+    let narrow =
+        sqlx::query_scalar!("select org_id from credentials where credential_id = $1", session_id.uuid());
+    let Some(org_id) = narrow.fetch_optional(db).await?.map(OrgId::from) else { return Ok(None) };
+    let Some(session) = sessions::find(db, org_id, session_id).await? else { return Ok(None) };
+    let Some(member) = find_member(db, org_id, session.account_id).await? else { return Ok(None) };
+    Ok(Some(Principal {
+        credential_id: session_id.into(),
+        member,
+        kind: TokenKind::Session,
+        secrets: vec![Secret { number: 1, expire_time: None, record: session.secret }],
+        restrictions: Restrictions::default(),
+        // A session is its account, whatever that may do.
+        may_manage_tokens: true,
+        create_time: session.create_time,
+        expire_time: Some(session.expire_time),
+        idle_end: Some(idle_end(session.use_time)),
+        revoked: session.ended,
     }))
 }
 

@@ -14,8 +14,8 @@ pub struct NewSecret<'a> {
     pub number: i32,
     pub record: &'a SecretRecord,
     pub hint: &'a str,
-    /// The other token that stands behind it, if one does: which rotated this one.
-    pub made_by: Option<TokenId>,
+    /// The other token or session that stands behind it, if one does: which rotated this one.
+    pub made_by: Option<Uuid>,
 }
 
 /// Keeps another secret of a token.
@@ -34,7 +34,7 @@ pub async fn insert(
         new.record.mac,
         new.record.pepper,
         new.hint,
-        new.made_by.map(TokenId::uuid),
+        new.made_by,
         now
     );
     one_row(&query.execute(tx).await?, "keeping a secret")
@@ -61,14 +61,14 @@ pub async fn revise(tx: &mut PgConnection, org_id: OrgId, token_id: TokenId) -> 
     one_row(&query.execute(tx).await?, "revising a token")
 }
 
-/// The token that stands behind the newest secret, if another one does.
-pub async fn find_maker(tx: &mut PgConnection, org_id: OrgId, token_id: TokenId) -> Result<Option<TokenId>> {
+/// The token or session that stands behind the newest secret, if another one does.
+pub async fn find_maker(tx: &mut PgConnection, org_id: OrgId, token_id: TokenId) -> Result<Option<Uuid>> {
     let query = sqlx::query_scalar!(
         "select made_by from token_secrets where org_id = $1 and token_id = $2 order by secret_number desc limit 1",
         org_id.uuid(),
         token_id.uuid()
     );
-    Ok(query.fetch_optional(tx).await?.flatten().map(TokenId::from))
+    Ok(query.fetch_optional(tx).await?.flatten())
 }
 
 /// Forgets the secrets of a token that have ended: the next rotation begins.
@@ -114,15 +114,14 @@ pub async fn set_end(
 /// they rotated them. A look at all orgs: an operator's token rotates in any.
 pub async fn find_made_by(
     db: impl PgExecutor<'_>,
-    makers: &[TokenId],
+    makers: &[Uuid],
     now: OffsetDateTime,
 ) -> Result<Vec<(OrgId, TokenId)>> {
-    let makers: Vec<Uuid> = makers.iter().map(|id| id.uuid()).collect();
     let query = sqlx::query!(
         "select org_id, token_id from token_secrets
          where made_by = any($1) and (expire_time is null or expire_time > $2)
          order by org_id, token_id",
-        &makers,
+        makers,
         now
     );
     let rows = query.fetch_all(db).await?;

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::events::{Change, FieldChange};
 use super::secrets::{self, NewSecret};
 use super::{damaged, one_row, origins};
-use crate::domain::ids::{AccountId, EventId, OrgId, TokenId};
+use crate::domain::ids::{AccountId, CredentialId, EventId, OrgId, TokenId};
 use crate::domain::names::{Audience, DisplayName, Purpose};
 use crate::domain::narrowing::Limits;
 use crate::domain::networks::Network;
@@ -127,7 +127,7 @@ pub struct NewToken<'a> {
     pub may_manage_tokens: bool,
     pub expire_time: OffsetDateTime,
     /// The token that makes it; none when the command line does.
-    pub made_by: Option<TokenId>,
+    pub made_by: Option<CredentialId>,
     pub secret: &'a SecretRecord,
     pub hint: &'a str,
 }
@@ -268,7 +268,7 @@ pub async fn insert(tx: &mut PgConnection, new: &NewToken<'_>, now: OffsetDateTi
         token_id,
         org_id,
         account_id,
-        new.made_by.map(TokenId::uuid)
+        new.made_by.map(CredentialId::uuid)
     );
     one_row(&narrow.execute(&mut *tx).await?, "listing a credential")?;
     let lists = new.restrictions;
@@ -431,11 +431,10 @@ pub async fn reassign(
 }
 
 /// The tokens that these made, in whatever org, live or not.
-pub async fn find_made_by(db: impl PgExecutor<'_>, makers: &[TokenId]) -> Result<Vec<(OrgId, TokenId)>> {
-    let makers: Vec<Uuid> = makers.iter().map(|id| id.uuid()).collect();
+pub async fn find_made_by(db: impl PgExecutor<'_>, makers: &[Uuid]) -> Result<Vec<(OrgId, TokenId)>> {
     let query = sqlx::query!(
         "select org_id, credential_id from credentials where made_by = any($1) order by credential_id",
-        &makers
+        makers
     );
     let rows = query.fetch_all(db).await?;
     Ok(rows.into_iter().map(|row| (row.org_id.into(), row.credential_id.into())).collect())

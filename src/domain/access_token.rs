@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{AccountId, OrgId, TokenId};
+use super::ids::{AccountId, CredentialId, OrgId};
 use super::permissions::Permission;
 use super::resources::{Node, ResourcePath};
 use super::rights::Rights;
@@ -78,7 +78,8 @@ pub struct AccessToken {
     pub claims: Claims,
     pub org_id: OrgId,
     pub account_id: AccountId,
-    pub token_id: TokenId,
+    /// What it was made from.
+    pub credential_id: CredentialId,
     /// What it carries, where it carries less than the token that it was made from.
     pub narrowed_to: Option<Rights>,
 }
@@ -98,13 +99,13 @@ impl AccessToken {
     pub fn from_claims(claims: Claims) -> Result<Self, ForeignClaims> {
         let org_id = OrgId::parse(&claims.org).map_err(|_| ForeignClaims)?;
         let account_id = AccountId::parse(&claims.sub).map_err(|_| ForeignClaims)?;
-        let token_id = TokenId::parse(&claims.client_id).map_err(|_| ForeignClaims)?;
+        let credential_id = CredentialId::parse(&claims.client_id).map_err(|_| ForeignClaims)?;
         // `roles` stands only where nothing was narrowed; then the token itself says what holds.
         let narrowed_to = match &claims.roles {
             Some(_) => None,
             None => Some(carried(&claims)?),
         };
-        Ok(Self { claims, org_id, account_id, token_id, narrowed_to })
+        Ok(Self { claims, org_id, account_id, credential_id, narrowed_to })
     }
 }
 
@@ -126,6 +127,7 @@ fn carried(claims: &Claims) -> Result<Rights, ForeignClaims> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::ids::TokenId;
 
     fn claims() -> Claims {
         Claims {

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use super::cloning::{Divided, divide};
 use super::exchange::ShownAt;
-use super::ids::{AccountId, OrgId, SYSTEM_ORG, TokenId};
+use super::ids::{AccountId, CredentialId, OrgId, SYSTEM_ORG, SessionId, TokenId};
 use super::names::Audience;
 use super::networks::Network;
 use super::permissions::Permission;
@@ -61,8 +61,8 @@ impl Origin {
 
 /// What a caller has authenticated by.
 pub enum Bearer {
-    /// The token itself.
-    Token,
+    /// The text of the token or session itself.
+    Text,
     /// A JWT made from it, with what that carries where it is less.
     AccessToken { narrowed_to: Option<Rights> },
 }
@@ -72,6 +72,8 @@ pub enum Bearer {
 pub struct Caller {
     principal: Arc<Principal>,
     rights: Rights,
+    /// It has shown the credential itself, and no JWT made from it.
+    by_text: bool,
     /// What its JWT carries, where that is less than the token it was made from.
     narrowed_to: Option<Rights>,
     pub origin: Origin,
@@ -87,28 +89,64 @@ impl Caller {
     pub fn new(principal: Arc<Principal>, bearer: Bearer, origin: Origin) -> Result<Self> {
         if principal.kind == TokenKind::Publishable {
             let reason = match bearer {
-                Bearer::Token => Reason::TokenInvalid,
+                Bearer::Text => Reason::TokenInvalid,
                 Bearer::AccessToken { .. } => Reason::AccessTokenInvalid,
             };
             return Err(Error::with_message(reason, "a publishable token opens nothing of this API"));
         }
         principal.admit(&Shown { address: origin.address, ..Shown::default() })?;
-        let narrowed_to = match bearer {
-            Bearer::Token => None,
-            Bearer::AccessToken { narrowed_to } => narrowed_to,
+        let (by_text, narrowed_to) = match bearer {
+            Bearer::Text => (true, None),
+            Bearer::AccessToken { narrowed_to } => (false, narrowed_to),
         };
         let held = principal.effective_rights();
         let rights = narrowed_to.as_ref().map_or_else(|| held.clone(), |carried| held.meet(carried));
-        Ok(Self { principal, rights, narrowed_to, origin })
+        Ok(Self { principal, rights, by_text, narrowed_to, origin })
     }
 
     pub fn account_id(&self) -> AccountId {
         self.principal.account_id
     }
 
-    /// The token behind the call.
-    pub fn credential_id(&self) -> TokenId {
-        self.principal.token_id
+    /// The token or session behind the call.
+    pub fn credential_id(&self) -> CredentialId {
+        self.principal.credential_id
+    }
+
+    /// The org that the credential is kept in: a session's is the home of its account, wherever it acts.
+    pub fn credential_org(&self) -> OrgId {
+        match self.principal.credential_id {
+            CredentialId::Token(_) => self.principal.org_id,
+            CredentialId::Session(_) => self.principal.home_org_id,
+        }
+    }
+
+    /// The session behind the call, if it is one, whether its text was shown or a JWT made from it.
+    pub fn session(&self) -> Option<SessionId> {
+        match self.principal.credential_id {
+            CredentialId::Token(_) => None,
+            CredentialId::Session(id) => Some(id),
+        }
+    }
+
+    /// Whether a password login stands behind the call itself: the text of a session.
+    pub fn has_signed_in(&self) -> bool {
+        self.by_text && self.session().is_some()
+    }
+
+    /// The session that may act in this org, too, if its account is a member there. A JWT made
+    /// from it acts in its own org alone, as every other; and so does an operator, who is one in any.
+    pub fn may_travel(&self, org_id: OrgId) -> Option<&Principal> {
+        let travels = self.has_signed_in() && !self.is_operator() && org_id != self.home();
+        travels.then_some(&*self.principal)
+    }
+
+    /// The same caller in another org, as this principal of its session.
+    ///
+    /// # Errors
+    /// What [`new`](Self::new) says.
+    pub fn within(&self, principal: Arc<Principal>) -> Result<Self> {
+        Self::new(principal, Bearer::Text, self.origin.clone())
     }
 
     /// The org that the credential acts in.
@@ -116,8 +154,13 @@ impl Caller {
         self.principal.org_id
     }
 
+    /// The org that its account is kept in.
+    pub fn account_home(&self) -> OrgId {
+        self.principal.home_org_id
+    }
+
     /// Whether the credential has scopes or resources, or its JWT carries less than it.
-    fn is_narrowed(&self) -> bool {
+    pub fn is_narrowed(&self) -> bool {
         self.principal.restrictions.narrow_rights() || self.narrowed_to.is_some()
     }
 
@@ -169,13 +212,19 @@ impl Caller {
             (false, true) => Cow::Owned(Rights::of_owner()),
             (false, false) => return Err(Error::not_found("org", org_id)),
         };
-        Ok(Acting { caller: self, org_id, rights })
+        Ok(Acting { caller: Cow::Borrowed(self), org_id, rights })
+    }
+
+    /// The caller in its own org, as [`acting_in`](Self::acting_in) gives it.
+    pub fn acting_at_home(self) -> Acting<'static> {
+        let (org_id, rights) = (self.home(), self.rights.clone());
+        Acting { caller: Cow::Owned(self), org_id, rights: Cow::Owned(rights) }
     }
 }
 
 /// A caller in one org.
 pub struct Acting<'a> {
-    pub caller: &'a Caller,
+    pub caller: Cow<'a, Caller>,
     pub org_id: OrgId,
     rights: Cow<'a, Rights>,
 }
@@ -243,6 +292,15 @@ impl Acting<'_> {
         if is_owner(self.org_id, target) { self.may_take_over(&Rights::of_grants(target)) } else { Ok(()) }
     }
 
+    /// Whether the caller may make tokens for an account: by permission, or because it is its `own`
+    /// and a password login stands behind the call.
+    pub fn require_making(&self, own: bool) -> Result<()> {
+        if own && self.caller.has_signed_in() {
+            return Ok(());
+        }
+        self.require(&Permission::TOKENS_WRITE, &Node::Org)
+    }
+
     /// Whether the credential may create tokens at all.
     pub fn require_token_management(&self) -> Result<()> {
         if self.caller.principal.may_manage_tokens {
@@ -291,8 +349,9 @@ impl Acting<'_> {
                 "must lie within those of the credential that makes the token",
             ));
         }
-        if may_manage_tokens && !self.is_unbound_operator() {
-            let why = "only an operator's token without scopes, itself with may_manage_tokens, gives it";
+        if may_manage_tokens && !self.is_unbound_operator() && !self.is_person_who_manages() {
+            let why = "only an operator's token without scopes, itself with may_manage_tokens, gives it, \
+                       or a session that holds tokens.write";
             return Err(exceeds("CREDENTIAL", "may_manage_tokens", why));
         }
         Ok(())
@@ -302,16 +361,26 @@ impl Acting<'_> {
     /// its own. A credential that is narrowed has rights of oneself for reading only, and for
     /// rotating itself.
     pub fn require_rotation(&self, token_id: TokenId, account_id: AccountId) -> Result<()> {
-        let Caller { principal, narrowed_to, .. } = self.caller;
-        let narrowed = principal.restrictions.narrow_rights() || narrowed_to.is_some();
-        let own = self.is_self(account_id) && (!narrowed || token_id == principal.token_id);
+        let credential_id = self.caller.credential_id();
+        // What a login alone allows needs its text, as the making of a token does.
+        let signed_in = self.caller.session().is_none() || self.caller.has_signed_in();
+        let own = signed_in
+            && self.is_self(account_id)
+            && (!self.caller.is_narrowed() || credential_id == token_id.into());
         if own { Ok(()) } else { self.require(&Permission::TOKENS_WRITE, &Node::Org) }
     }
 
     /// When a token that this credential makes has to end at the latest; none where
     /// only the policy says.
     pub fn token_ceiling(&self) -> Option<OffsetDateTime> {
-        if self.is_unbound_operator() { None } else { self.caller.principal.expire_time }
+        let unbound = self.is_unbound_operator() || self.caller.session().is_some();
+        if unbound { None } else { self.caller.principal.expire_time }
+    }
+
+    /// A session stands for its account, which is no token that passes on what it was given.
+    fn is_person_who_manages(&self) -> bool {
+        let manages = self.rights.cover(&Permission::TOKENS_WRITE, &Node::Org);
+        manages && self.caller.session().is_some() && !self.caller.is_narrowed()
     }
 
     /// An operator's token without scopes: a deployment's first lasting credentials come from one.

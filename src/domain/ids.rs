@@ -70,6 +70,12 @@ macro_rules! ids {
             }
         }
 
+        impl From<$name> for Uuid {
+            fn from(id: $name) -> Self {
+                id.0
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 let text = encode(self.0);
@@ -98,8 +104,54 @@ ids! {
     TokenId "tok";
     /// An invitation to an org.
     InvitationId "inv";
+    /// What a login gave.
+    SessionId "ses";
     /// A line of an org's event log.
     EventId "evt";
+}
+
+/// What authenticates: a token, or a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CredentialId {
+    Token(TokenId),
+    Session(SessionId),
+}
+
+impl CredentialId {
+    /// The id in its text form: `tok_…` or `ses_…`.
+    pub fn parse(text: &str) -> Result<Self, WrongId> {
+        let token = TokenId::parse(text).map(Self::Token);
+        token.or_else(|wrong| SessionId::parse(text).map(Self::Session).map_err(|_| wrong))
+    }
+
+    /// The UUID inside, as the database keeps it.
+    pub const fn uuid(self) -> Uuid {
+        match self {
+            Self::Token(id) => id.uuid(),
+            Self::Session(id) => id.uuid(),
+        }
+    }
+}
+
+impl From<TokenId> for CredentialId {
+    fn from(id: TokenId) -> Self {
+        Self::Token(id)
+    }
+}
+
+impl From<SessionId> for CredentialId {
+    fn from(id: SessionId) -> Self {
+        Self::Session(id)
+    }
+}
+
+impl fmt::Display for CredentialId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Token(id) => id.fmt(f),
+            Self::Session(id) => id.fmt(f),
+        }
+    }
 }
 
 /// The built-in org of the operators. It cannot be suspended or deleted.
@@ -117,6 +169,15 @@ mod tests {
         assert_eq!(decode("01h455vb4pex5vsknk084sn02q"), Some(uuid));
         assert_eq!(decode("00000000000000000000000000"), Some(Uuid::nil()));
         assert_eq!(decode("7zzzzzzzzzzzzzzzzzzzzzzzzz"), Some(Uuid::max()));
+    }
+
+    #[test]
+    fn a_credential_is_a_token_or_a_session() {
+        let (token, session) = (TokenId::from_u128(7), SessionId::from_u128(7));
+        for id in [CredentialId::from(token), session.into()] {
+            assert_eq!(CredentialId::parse(&id.to_string()), Ok(id));
+        }
+        assert!(CredentialId::parse(&OrgId::from_u128(7).to_string()).is_err());
     }
 
     #[test]

@@ -27,6 +27,7 @@ pub mod rights;
 pub mod roles;
 pub mod rotation;
 pub mod search;
+pub mod sessions;
 pub mod signing_keys;
 pub mod throttle;
 pub mod token_text;

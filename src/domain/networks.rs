@@ -1,7 +1,7 @@
 //! Networks in CIDR notation (RFC 4632, RFC 4291): from where a credential works.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
@@ -41,6 +41,15 @@ impl Network {
     /// Whether all of the other lies in it.
     pub fn covers(&self, other: &Network) -> bool {
         self.0.contains(&other.0)
+    }
+}
+
+/// The addresses that one host is likely to have all of: an IPv6 host owns a whole /64. Given as its
+/// first address.
+pub fn neighbourhood(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+        v4 => v4,
     }
 }
 

@@ -6,7 +6,7 @@ use std::ops::Deref;
 
 use time::OffsetDateTime;
 
-use super::ids::TokenId;
+use super::ids::CredentialId;
 use super::member::Member;
 use super::names::{Audience, Purpose};
 use super::networks::Network;
@@ -48,6 +48,8 @@ pub enum TokenKind {
     Secret,
     /// Public: authenticates from its origins alone, and nothing of Countersign's own.
     Publishable,
+    /// What a login gave: authenticates as its account, for a while.
+    Session,
 }
 
 impl TokenKind {
@@ -56,10 +58,11 @@ impl TokenKind {
         match self {
             Self::Secret => "SECRET",
             Self::Publishable => "PUBLISHABLE",
+            Self::Session => "SESSION",
         }
     }
 
-    /// The reverse of [`name`](Self::name).
+    /// The reverse of [`name`](Self::name), of what is a token.
     pub fn parse(name: &str) -> Option<Self> {
         [Self::Secret, Self::Publishable].into_iter().find(|kind| kind.name() == name)
     }
@@ -118,10 +121,11 @@ impl Secret {
     }
 }
 
-/// A token with the account that owns it, in the org that it acts in. What is known of
-/// the account reads as the token's own.
+/// A token or a session with its account, in the org that it acts in. What is known of
+/// the account reads as the credential's own.
+#[derive(Clone)]
 pub struct Principal {
-    pub token_id: TokenId,
+    pub credential_id: CredentialId,
     pub member: Member,
     pub kind: TokenKind,
     pub secrets: Vec<Secret>,
@@ -129,6 +133,8 @@ pub struct Principal {
     pub may_manage_tokens: bool,
     pub create_time: OffsetDateTime,
     pub expire_time: Option<OffsetDateTime>,
+    /// When it ends for want of use; none for what need not be used.
+    pub idle_end: Option<OffsetDateTime>,
     pub revoked: bool,
 }
 
@@ -152,6 +158,16 @@ impl Principal {
         }
     }
 
+    /// Whether it ended for want of use, as far as is known here.
+    pub fn seems_idle(&self, now: OffsetDateTime) -> bool {
+        self.idle_end.is_some_and(|end| end <= now)
+    }
+
+    /// The same credential in another org, where its account is this member.
+    pub fn within(&self, member: Member) -> Self {
+        Self { member, ..self.clone() }
+    }
+
     /// Whether the token works at all now. Asked only after its secret matched, or a
     /// JWT made from it verified, so that the true reason may be told.
     pub fn check(&self, now: OffsetDateTime) -> Result<(), Reason> {
@@ -159,7 +175,8 @@ impl Principal {
             return Err(Reason::TokenRevoked);
         }
         self.member.check_active()?;
-        if self.expire_time.is_some_and(|end| end <= now) { Err(Reason::TokenExpired) } else { Ok(()) }
+        let ended = self.expire_time.is_some_and(|end| end <= now) || self.seems_idle(now);
+        if ended { Err(Reason::TokenExpired) } else { Ok(()) }
     }
 }
 
@@ -175,7 +192,8 @@ impl Principal {
             Err(Reason::PurposeMismatch)
         } else if !shown.address.map_or(self.restrictions.networks.is_empty(), |a| self.works_at(a)) {
             Err(Reason::AddressNotAllowed)
-        } else if !shown.origin.map_or(self.kind == TokenKind::Secret, |origin| self.works_from(origin)) {
+        } else if !shown.origin.map_or(self.kind != TokenKind::Publishable, |origin| self.works_from(origin))
+        {
             Err(Reason::OriginNotAllowed)
         } else {
             Ok(())
@@ -203,7 +221,7 @@ impl Principal {
     }
 
     fn works_from(&self, origin: &WebOrigin) -> bool {
-        self.kind == TokenKind::Secret || self.restrictions.origins.contains(origin)
+        self.kind != TokenKind::Publishable || self.restrictions.origins.contains(origin)
     }
 }
 
@@ -212,7 +230,7 @@ pub(crate) mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::domain::ids::{AccountId, OrgId};
+    use crate::domain::ids::{AccountId, OrgId, TokenId};
     use crate::domain::permissions::Right;
     use crate::domain::resources::Node;
     use crate::domain::rights::HeldGrant;
@@ -229,7 +247,7 @@ pub(crate) mod tests {
             role_permissions: Vec::new(),
         };
         Principal {
-            token_id: TokenId::from_u128(3),
+            credential_id: TokenId::from_u128(3).into(),
             member: Member {
                 org_id: OrgId::from_u128(1),
                 account_id: AccountId::from_u128(2),
@@ -249,6 +267,7 @@ pub(crate) mod tests {
             may_manage_tokens: false,
             create_time: now(),
             expire_time: Some(now() + time::Duration::days(1)),
+            idle_end: None,
             revoked: false,
         }
     }
@@ -257,13 +276,15 @@ pub(crate) mod tests {
     fn a_token_works_until_something_stops_it() {
         let end = now() + time::Duration::days(1);
         type Case = (fn(&mut Principal), Result<(), Reason>);
-        let cases: [Case; 6] = [
+        let cases: [Case; 8] = [
             (|_| (), Ok(())),
             (|p| p.revoked = true, Err(Reason::TokenRevoked)),
             (|p| p.member.org_stopped = true, Err(Reason::OrgSuspended)),
             (|p| p.member.account_stopped = true, Err(Reason::AccountDeactivated)),
             (|p| p.expire_time = Some(now()), Err(Reason::TokenExpired)),
             (|p| p.expire_time = None, Ok(())),
+            (|p| p.idle_end = Some(now()), Err(Reason::TokenExpired)),
+            (|p| p.idle_end = Some(now() + time::Duration::SECOND), Ok(())),
         ];
         for (change, expected) in cases {
             let mut principal = principal(&[]);

@@ -9,7 +9,7 @@ use std::fmt;
 use uuid::Uuid;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::ids::TokenId;
+use super::ids::{CredentialId, TokenId};
 use super::principal::TokenKind;
 
 const BRAND: &str = "csign";
@@ -28,6 +28,8 @@ pub enum TextKind {
     SecretToken,
     /// A publishable service token, `pub`.
     PublishableToken,
+    /// A session, `ses`.
+    Session,
     /// A code that accepts an invitation, `inv`.
     Invitation,
     /// A code that sets a password, `rst`.
@@ -41,6 +43,7 @@ impl TextKind {
         match self {
             Self::SecretToken => "sat",
             Self::PublishableToken => "pub",
+            Self::Session => "ses",
             Self::Invitation => "inv",
             Self::PasswordCode => "rst",
         }
@@ -56,6 +59,7 @@ impl From<TokenKind> for TextKind {
         match kind {
             TokenKind::Secret => Self::SecretToken,
             TokenKind::Publishable => Self::PublishableToken,
+            TokenKind::Session => Self::Session,
         }
     }
 }
@@ -68,7 +72,7 @@ pub struct TokenText {
     #[zeroize(skip)]
     kind: TextKind,
     #[zeroize(skip)]
-    id: TokenId,
+    id: Uuid,
 }
 
 /// The text is of no credential.
@@ -77,8 +81,9 @@ pub struct Malformed;
 
 impl TokenText {
     /// The text of a credential, from its id and 32 random bytes.
-    pub fn new(kind: TextKind, id: TokenId, mut secret: [u8; 32]) -> Self {
-        let text = assemble(BRAND, kind.code(), id.uuid().as_bytes(), &secret);
+    pub fn new(kind: TextKind, id: impl Into<Uuid>, mut secret: [u8; 32]) -> Self {
+        let id = id.into();
+        let text = assemble(BRAND, kind.code(), id.as_bytes(), &secret);
         secret.zeroize();
         Self { text, kind, id }
     }
@@ -103,7 +108,7 @@ impl TokenText {
         if u32::from_be_bytes(crc) != crc32fast::hash(body.as_bytes()) {
             return Err(Malformed);
         }
-        Ok(Self { text: text.to_owned(), kind, id: Uuid::from_bytes(id).into() })
+        Ok(Self { text: text.to_owned(), kind, id: Uuid::from_bytes(id) })
     }
 
     /// What kind of credential it claims to be. The secret is bound to it: another kind
@@ -112,9 +117,18 @@ impl TokenText {
         self.kind
     }
 
-    /// The public part: which credential it claims to be.
+    /// The public part, of a token's text: which token it claims to be.
     pub fn id(&self) -> TokenId {
-        self.id
+        self.id.into()
+    }
+
+    /// Which credential it claims to be; none for a text that authenticates nothing.
+    pub fn credential_id(&self) -> Option<CredentialId> {
+        Some(match self.kind {
+            TextKind::SecretToken | TextKind::PublishableToken => CredentialId::Token(self.id.into()),
+            TextKind::Session => CredentialId::Session(self.id.into()),
+            TextKind::Invitation | TextKind::PasswordCode => return None,
+        })
     }
 
     /// The whole text, secret included.

@@ -31,6 +31,8 @@ pub fn access(path: &str) -> Option<Access> {
         // Oneself needs no permission: the handler knows what of it.
         "/countersign.v1.AccountService/UpdateAccount" => Authenticated,
         "/countersign.v1.AccountService/ConvertAccount" => Requires(&Permission::PLATFORM_ACCOUNTS),
+        // One's own, and whose the current one is.
+        "/countersign.v1.AccountService/ChangePassword" => Authenticated,
         "/countersign.v1.AccountService/SetPassword" => Requires(&Permission::ACCOUNTS_WRITE),
         "/countersign.v1.AccountService/GrantAccess" => Requires(&Permission::ACCOUNTS_WRITE),
         "/countersign.v1.AccountService/RevokeAccess" => Requires(&Permission::ACCOUNTS_WRITE),
@@ -64,7 +66,13 @@ pub fn access(path: &str) -> Option<Access> {
         "/countersign.v1.OrgService/RemoveMember" => Requires(&Permission::ACCOUNTS_WRITE),
         "/countersign.v1.OrgService/ListEvents" => Requires(&Permission::EVENTS_READ),
 
-        "/countersign.v1.TokenService/CreateToken" => Requires(&Permission::TOKENS_WRITE),
+        // What it is for: a username and a password instead of a credential.
+        "/countersign.v1.TokenService/Login" => Open,
+        "/countersign.v1.TokenService/Logout" => Authenticated,
+        // `accounts.write`, or one's own.
+        "/countersign.v1.TokenService/RevokeAccountSessions" => Authenticated,
+        // `tokens.write`, or a password login for oneself: the handler knows.
+        "/countersign.v1.TokenService/CreateToken" => Authenticated,
         "/countersign.v1.TokenService/GetToken" => Authenticated,
         "/countersign.v1.TokenService/ListTokens" => Authenticated,
         // `tokens.write`, or a token of the caller's own account: the handler knows whose it is.

@@ -19,6 +19,7 @@ service! {
         delete_account(DeleteAccountRequest) -> DeleteAccountResponse = life::delete;
         undelete_account(UndeleteAccountRequest) -> UndeleteAccountResponse = life::undelete;
         convert_account(ConvertAccountRequest) -> ConvertAccountResponse = convert::account;
+        change_password(ChangePasswordRequest) -> ChangePasswordResponse = passwords::change;
         set_password(SetPasswordRequest) -> SetPasswordResponse = passwords::set;
         grant_access(GrantAccessRequest) -> GrantAccessResponse = access::grant;
         revoke_access(RevokeAccessRequest) -> RevokeAccessResponse = access::revoke;

@@ -11,6 +11,8 @@ use super::access::{Access, access};
 use super::{convert, status, web};
 use crate::db;
 use crate::domain::caller::{self, Acting, Caller, Origin};
+use crate::domain::ids::OrgId;
+use crate::domain::principal::Principal;
 use crate::error::{Error, Reason, Result};
 use crate::principals;
 use crate::state::State;
@@ -49,7 +51,11 @@ impl Call {
     /// # Errors
     /// `RESOURCE_NOT_FOUND` for an org that does not exist, or is not the caller's to see.
     pub async fn acting_in(&self, state: &State, org_id: &str) -> Result<Acting<'_>> {
-        let acting = self.caller()?.acting_in(convert::org_id(org_id)?)?;
+        let (caller, org_id) = (self.caller()?, convert::org_id(org_id)?);
+        if let Some((session, there)) = org_id.and_then(|there| Some((caller.may_travel(there)?, there))) {
+            return travel(state, caller, session, there).await;
+        }
+        let acting = caller.acting_in(org_id)?;
         // The caller's own org exists; an operator may name one that does not.
         if acting.org_id != acting.caller.home() && db::orgs::find(&state.db, acting.org_id).await?.is_none()
         {
@@ -79,7 +85,7 @@ impl Call {
             let found = principals::by_text(state, bearer, self.origin.address).await?;
             let now = state.clock.now();
             found.principal.check(now)?;
-            let caller = Caller::new(found.principal.clone(), caller::Bearer::Token, self.origin.clone())?;
+            let caller = Caller::new(found.principal.clone(), caller::Bearer::Text, self.origin.clone())?;
             state.uses.note(&found, self.origin.address, now);
             return Ok(caller);
         }
@@ -94,6 +100,22 @@ impl Call {
         let bearer = caller::Bearer::AccessToken { narrowed_to: token.narrowed_to };
         Caller::new(found.principal, bearer, self.origin.clone())
     }
+}
+
+/// The caller where the account of its session is a member.
+///
+/// # Errors
+/// `RESOURCE_NOT_FOUND` where it is none, or the org is stopped.
+async fn travel(
+    state: &State,
+    caller: &Caller,
+    session: &Principal,
+    org_id: OrgId,
+) -> Result<Acting<'static>> {
+    let there = principals::within(state, session, org_id).await?;
+    let there = there.filter(|principal| principal.check(state.clock.now()).is_ok());
+    let there = there.ok_or_else(|| Error::not_found("org", org_id))?;
+    Ok(caller.within(there)?.acting_at_home())
 }
 
 /// Whether a credential is to be read as a JWT: those have dots, tokens have none.

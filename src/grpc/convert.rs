@@ -335,6 +335,8 @@ fn token_kind(kind: TokenKind) -> pb::TokenKind {
     match kind {
         TokenKind::Secret => pb::TokenKind::Secret,
         TokenKind::Publishable => pb::TokenKind::Publishable,
+        // Never shown as a token.
+        TokenKind::Session => pb::TokenKind::Unspecified,
     }
 }
 

@@ -2,12 +2,15 @@
 
 use super::service;
 use super::tokens::{
-    create, exchange, get, introspect, keys, reassign, revoke, rotate, signing_keys, update,
+    create, exchange, get, introspect, keys, login, reassign, revoke, rotate, sessions, signing_keys, update,
 };
 
 service! {
     /// Long-lived tokens, and the short-lived JWTs that they are exchanged for.
     Tokens: super::pb::token_service_server::TokenService {
+        login(LoginRequest) -> LoginResponse = login::login;
+        logout(LogoutRequest) -> LogoutResponse = sessions::logout;
+        revoke_account_sessions(RevokeAccountSessionsRequest) -> RevokeAccountSessionsResponse = sessions::of_account;
         create_token(CreateTokenRequest) -> CreateTokenResponse = create::token;
         get_token(GetTokenRequest) -> GetTokenResponse = get::token;
         list_tokens(ListTokensRequest) -> ListTokensResponse = get::tokens;

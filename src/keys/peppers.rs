@@ -30,6 +30,12 @@ pub enum Blinded {
     Request,
     /// The network that asks for new passwords: how often is counted.
     ResetAddress,
+    /// A username that somebody signs in with.
+    LoginName,
+    /// An address that somebody signs in from.
+    LoginAddress,
+    /// Both together.
+    LoginKnownAddress,
 }
 
 impl Blinded {
@@ -37,6 +43,9 @@ impl Blinded {
         match self {
             Self::Request => b"countersign/request/v1\0",
             Self::ResetAddress => b"countersign/reset-address/v1\0",
+            Self::LoginName => b"countersign/login/name/v1\0",
+            Self::LoginAddress => b"countersign/login/address/v1\0",
+            Self::LoginKnownAddress => b"countersign/login/known-address/v1\0",
         }
     }
 }

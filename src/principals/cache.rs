@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use time::OffsetDateTime;
 use tokio::sync::OnceCell;
 
-use crate::domain::ids::{AccountId, OrgId, TokenId};
+use crate::domain::ids::{AccountId, CredentialId, OrgId, SessionId, TokenId};
 use crate::domain::member::Member;
 use crate::domain::principal::Principal;
 use crate::error::Reason;
@@ -27,14 +28,25 @@ const MAX_MISSING: usize = 10_000;
 pub enum Key {
     /// A token, with the account behind it.
     Token(TokenId),
+    /// A session, with the account behind it in its home org.
+    Session(SessionId),
     /// An account in an org, without a token.
     Member(OrgId, AccountId),
+}
+
+impl From<CredentialId> for Key {
+    fn from(id: CredentialId) -> Self {
+        match id {
+            CredentialId::Token(id) => Self::Token(id),
+            CredentialId::Session(id) => Self::Session(id),
+        }
+    }
 }
 
 /// What is behind a key.
 #[derive(Clone)]
 pub enum Known {
-    Token(Arc<Principal>),
+    Credential(Arc<Principal>),
     Member(Arc<Member>),
 }
 
@@ -42,8 +54,18 @@ impl Known {
     /// The account.
     pub fn member(&self) -> &Member {
         match self {
-            Self::Token(principal) => &principal.member,
+            Self::Credential(principal) => &principal.member,
             Self::Member(member) => member,
+        }
+    }
+}
+
+impl Known {
+    /// When it ends for want of use, unless it was used where that was not known yet.
+    pub fn idle_end(&self) -> Option<OffsetDateTime> {
+        match self {
+            Self::Credential(principal) => principal.idle_end,
+            Self::Member(_) => None,
         }
     }
 }
@@ -80,7 +102,7 @@ impl Flight {
 
 /// What a change names.
 enum Subject {
-    Token(TokenId),
+    Credential(CredentialId),
     Account(AccountId),
     Org(OrgId),
     /// The owners of an org, or of nodes of it: what they hold depends on what the org names.
@@ -93,9 +115,9 @@ impl Subject {
         if let Some(org) = text.strip_prefix(OWNERS) {
             return OrgId::parse(org).ok().map(Self::Owners);
         }
-        let token = TokenId::parse(text).map(Self::Token).ok();
+        let credential = CredentialId::parse(text).map(Self::Credential).ok();
         let account = || AccountId::parse(text).map(Self::Account).ok();
-        token.or_else(account).or_else(|| OrgId::parse(text).map(Self::Org).ok())
+        credential.or_else(account).or_else(|| OrgId::parse(text).map(Self::Org).ok())
     }
 }
 
@@ -106,7 +128,7 @@ impl Subject {
     /// Whether the change may be that something exists from now on under this key.
     fn names(&self, key: Key) -> bool {
         match (self, key) {
-            (Self::Token(id), Key::Token(token)) => *id == token,
+            (Self::Credential(id), key) => key == (*id).into(),
             (Self::Account(id), Key::Member(_, account)) => *id == account,
             (Self::Org(id), Key::Member(org, _)) => *id == org,
             _ => false,
@@ -116,7 +138,7 @@ impl Subject {
     /// Whether it changes what is known under this key.
     fn concerns(&self, key: Key, member: &Member) -> bool {
         match self {
-            Self::Token(id) => key == Key::Token(*id),
+            Self::Credential(id) => key == (*id).into(),
             Self::Account(id) => *id == member.account_id,
             Self::Org(id) => *id == member.org_id || *id == member.home_org_id,
             Self::Owners(id) => *id == member.org_id && member.owns_something(),
@@ -167,7 +189,7 @@ impl Index {
     /// What the change may touch.
     fn touched(&self, subject: &Subject) -> Vec<Key> {
         match subject {
-            Subject::Token(id) => vec![Key::Token(*id)],
+            Subject::Credential(id) => vec![(*id).into()],
             Subject::Account(id) => {
                 let found = self.accounts.get(id).into_iter().flatten();
                 found.chain(self.missing.get(id).into_iter().flatten()).copied().collect()
@@ -318,6 +340,7 @@ impl Cache {
         for (key, flight) in &flights {
             let named = match key {
                 Key::Token(id) => id.to_string(),
+                Key::Session(id) => id.to_string(),
                 Key::Member(_, account_id) => account_id.to_string(),
             };
             lock(&flight.crossed).push(named);
@@ -347,11 +370,11 @@ mod tests {
 
     fn of(id: u128, account: u128, org: u128, grants: &[(&str, &str)]) -> Known {
         let mut principal = principal(grants);
-        principal.token_id = TokenId::from_u128(id);
+        principal.credential_id = TokenId::from_u128(id).into();
         principal.member.account_id = AccountId::from_u128(account);
         principal.member.org_id = OrgId::from_u128(org);
         principal.member.home_org_id = OrgId::from_u128(org);
-        Known::Token(Arc::new(principal))
+        Known::Credential(Arc::new(principal))
     }
 
     fn guest(account: u128, org: u128, home: u128, grants: &[(&str, &str)]) -> Known {
@@ -372,7 +395,7 @@ mod tests {
 
     fn key_of(known: &Known) -> Key {
         match known {
-            Known::Token(principal) => Key::Token(principal.token_id),
+            Known::Credential(principal) => principal.credential_id.into(),
             Known::Member(member) => Key::Member(member.org_id, member.account_id),
         }
     }

@@ -2,10 +2,11 @@
 //! costs a query.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::domain::networks::neighbourhood;
 use crate::error::{Error, Reason};
 
 /// So many failures of one address…
@@ -19,18 +20,10 @@ const MAX_ADDRESSES: usize = 50_000;
 #[derive(Default)]
 pub struct Failures(Mutex<HashMap<IpAddr, (Instant, u32)>>);
 
-/// An IPv6 host owns a whole /64, and counts as one.
-pub fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-        v4 => v4,
-    }
-}
-
 impl Failures {
     /// Counts one more.
     pub fn note(&self, from: Option<IpAddr>) {
-        let Some(from) = from.map(network) else { return };
+        let Some(from) = from.map(neighbourhood) else { return };
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.len() >= MAX_ADDRESSES && !counts.contains_key(&from) {
             counts.retain(|_, (since, _)| since.elapsed() < WINDOW);
@@ -47,7 +40,7 @@ impl Failures {
 
     /// Whether the address has to wait.
     pub fn are_too_many(&self, from: Option<IpAddr>) -> bool {
-        let Some(from) = from.map(network) else { return false };
+        let Some(from) = from.map(neighbourhood) else { return false };
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         counts.get(&from).is_some_and(|(since, count)| *count > LIMIT && since.elapsed() < WINDOW)
     }
@@ -60,6 +53,8 @@ impl Failures {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
 
     #[test]

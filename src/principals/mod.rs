@@ -20,15 +20,14 @@ use crate::config::Bounds;
 use crate::db;
 use crate::db::pool::Db;
 use crate::domain::access_token::AccessToken;
-use crate::domain::ids::{AccountId, OrgId, SYSTEM_ORG, TokenId};
+use crate::domain::ids::{AccountId, CredentialId, OrgId, SYSTEM_ORG};
 use crate::domain::member::Member;
-use crate::domain::principal::Principal;
+use crate::domain::principal::{Principal, TokenKind};
 use crate::domain::token_text::TokenText;
 use crate::error::{Error, Reason, Result};
 use crate::state::State;
 use cache::{Cache, Entry, Flight, Key, Known};
 use failures::Failures;
-pub use failures::network;
 use uptake::Uptake;
 
 /// How far behind the feed may be before an entry is looked at again on use.
@@ -173,14 +172,19 @@ impl Principals {
         let found = self.find(state, Key::Member(org_id, account_id), None).await?;
         Ok(found.and_then(|(known, _)| match known {
             Known::Member(member) => Some(member),
-            Known::Token(_) => None,
+            Known::Credential(_) => None,
         }))
     }
 
-    async fn token(&self, state: &State, id: TokenId, from: Option<IpAddr>) -> Result<Option<Authenticated>> {
-        let found = self.find(state, Key::Token(id), from).await?;
+    async fn credential(
+        &self,
+        state: &State,
+        id: CredentialId,
+        from: Option<IpAddr>,
+    ) -> Result<Option<Authenticated>> {
+        let found = self.find(state, id.into(), from).await?;
         Ok(found.and_then(|(known, in_outage)| match known {
-            Known::Token(principal) => Some(Authenticated { principal, in_outage, secret: None }),
+            Known::Credential(principal) => Some(Authenticated { principal, in_outage, secret: None }),
             Known::Member(_) => None,
         }))
     }
@@ -190,6 +194,7 @@ impl Principals {
         let known = self.cache.get(key);
         if let Some(entry) = &known
             && self.is_fresh(state, entry)
+            && entry.known.idle_end().is_none_or(|end| state.clock.now() < end)
         {
             return Ok(Some((entry.known.clone(), false)));
         }
@@ -228,8 +233,9 @@ impl Principals {
     /// token of the account.
     fn outlives_outage(&self, state: &State, entry: &Entry) -> bool {
         let seen = state.feed.last_seen();
-        let is_token = matches!(&entry.known, Known::Token(principal) if principal.org_id != SYSTEM_ORG);
-        is_token
+        let may =
+            |principal: &Principal| principal.kind != TokenKind::Session && principal.org_id != SYSTEM_ORG;
+        matches!(&entry.known, Known::Credential(principal) if may(principal))
             && state.feed.staleness() <= self.bounds.outage_grace
             && seen.saturating_duration_since(entry.loaded) <= self.bounds.max_age
     }
@@ -271,7 +277,11 @@ impl Principals {
         let pool = self.loads.pool();
         Ok(match key {
             Key::Token(id) => {
-                db::principals::find(&pool, id).await?.map(|found| Known::Token(Arc::new(found)))
+                db::principals::find(&pool, id).await?.map(|found| Known::Credential(Arc::new(found)))
+            }
+            Key::Session(id) => {
+                let found = db::principals::find_session(&pool, id).await?;
+                found.map(|found| Known::Credential(Arc::new(found)))
             }
             Key::Member(org_id, account_id) => {
                 let found = db::principals::find_member(&pool, org_id, account_id).await?;
@@ -318,7 +328,8 @@ pub async fn take_up_pepper(state: &State) -> Result<u64> {
 pub async fn by_text(state: &State, text: &str, from: Option<IpAddr>) -> Result<Authenticated> {
     let refuse = || state.principals.refuse(from, Reason::TokenInvalid);
     let text = TokenText::parse(text).map_err(|_| refuse())?;
-    let found = state.principals.token(state, text.id(), from).await?;
+    let id = text.credential_id().ok_or_else(refuse)?;
+    let found = state.principals.credential(state, id, from).await?;
     let secrets = found.as_ref().map_or(&[][..], |found| &found.principal.secrets);
     let mut peppers = state.peppers.load();
     let now = state.clock.now();
@@ -337,6 +348,13 @@ pub async fn by_text(state: &State, text: &str, from: Option<IpAddr>) -> Result<
         }
         _ => Err(refuse()),
     }
+}
+
+/// A session in another org than its account's home; none where the account is no member. Whether
+/// anything stops it there is the caller's to check ([`Principal::check`]).
+pub async fn within(state: &State, session: &Principal, org_id: OrgId) -> Result<Option<Arc<Principal>>> {
+    let member = state.principals.member(state, org_id, session.account_id).await?;
+    Ok(member.map(|member| Arc::new(session.within(member.as_ref().clone()))))
 }
 
 /// The principal that a JWT of ours was made from, as it is now, and what the JWT says.
@@ -360,8 +378,12 @@ pub async fn by_access_token(
         verified = state.ring.verify(jwt, now);
     }
     let token = verified.map_err(refuse)?;
-    let found = state.principals.token(state, token.token_id, from).await?;
-    let found = found.ok_or_else(|| refuse(Reason::AccessTokenInvalid))?;
+    let found = state.principals.credential(state, token.credential_id, from).await?;
+    let mut found = found.ok_or_else(|| refuse(Reason::AccessTokenInvalid))?;
+    if found.principal.kind == TokenKind::Session && found.principal.org_id != token.org_id {
+        let there = within(state, &found.principal, token.org_id).await?;
+        found.principal = there.ok_or_else(|| refuse(Reason::AccessTokenInvalid))?;
+    }
     let principal = &found.principal;
     if principal.org_id != token.org_id || principal.account_id != token.account_id {
         return Err(refuse(Reason::AccessTokenInvalid));

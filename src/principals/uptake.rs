@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::db::peppers::Renewal;
-use crate::domain::ids::TokenId;
+use crate::domain::ids::{CredentialId, TokenId};
 use crate::domain::principal::Principal;
 use crate::domain::token_text::TokenText;
 use crate::keys::peppers::Peppers;
@@ -21,18 +21,20 @@ impl Uptake {
     /// Notes the secret in this place, which has just matched, where it is under an older
     /// pepper.
     pub fn note(&self, peppers: &Peppers, text: &TokenText, principal: &Principal, place: usize) {
+        // A session's ends before a pepper does that is not the newest any more.
+        let CredentialId::Token(token_id) = principal.credential_id else { return };
         let Some(kept) = principal.secrets.get(place) else { return };
         let Some(secret) = peppers.renewed(text, &kept.record) else { return };
         let mut noted = self.lock();
         if noted.len() < MAX {
             let renewal = Renewal {
                 org_id: principal.org_id,
-                token_id: principal.token_id,
+                token_id,
                 number: kept.number,
                 before: kept.record.mac.clone(),
                 secret,
             };
-            noted.insert((principal.token_id, kept.number), renewal);
+            noted.insert((token_id, kept.number), renewal);
         }
     }
 

@@ -24,6 +24,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("codes", 2),
     ("resets", 2),
     ("rotation", 2),
+    ("sign_in", 2),
     ("state", 2),
     ("db", 2),
     ("keys", 2),

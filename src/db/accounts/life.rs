@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Account, find_any};
-use crate::db::one_row;
+use crate::db::{one_row, sessions};
 use crate::domain::ids::{AccountId, OrgId};
 use crate::domain::life::Life;
 use crate::error::{Error, Result};
@@ -80,6 +80,7 @@ pub async fn purge(
     );
     let tokens = tokens.fetch_all(&mut *tx).await?;
     sqlx::query!("delete from credentials where credential_id = any($1)", &tokens).execute(&mut *tx).await?;
+    sessions::purge(&mut *tx, org_id, account_id).await?;
     let grants = sqlx::query!("delete from grants where org_id = $1 and account_id = $2", org, account);
     grants.execute(&mut *tx).await?;
     let member = sqlx::query!("delete from memberships where org_id = $1 and account_id = $2", org, account);

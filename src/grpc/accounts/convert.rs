@@ -128,6 +128,7 @@ async fn carry_out(
     db::grants::delete(&mut tx, org_id, &lost.iter().map(Grant::id).collect::<Vec<_>>()).await?;
     db::passwords::clear(&mut tx, org_id, account_id).await?;
     db::codes::end_all(&mut tx, org_id, account_id.uuid(), End::Revoked, now).await?;
+    db::sessions::end_of_account(&mut tx, org_id, account_id, None, now).await?;
     db::accounts::raise_version(&mut tx, org_id, account_id).await?;
     let converted = db::accounts::update(&mut tx, org_id, account_id, (&before, &after), now).await?;
 

@@ -105,6 +105,7 @@ async fn take(state: &State, call: &Call, request: Request, step: Step) -> Resul
         if step.stops() {
             keep_one(&mut tx, org_id, &account, &held, Some(after.state()?)).await?;
             db::accounts::raise_version(&mut tx, org_id, account_id).await?;
+            db::sessions::end_of_account(&mut tx, org_id, account_id, None, now).await?;
         }
         match step {
             Step::Delete => {

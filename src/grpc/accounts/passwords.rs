@@ -1,10 +1,13 @@
-//! `SetPassword`: what an administrator gives a technical user.
+//! `SetPassword`: what an administrator gives a technical user. `ChangePassword`: what somebody
+//! gives themselves.
+
+use std::sync::Arc;
 
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::{self, retrying};
 use crate::domain::ids::AccountId;
-use crate::domain::names::Invalid;
-use crate::domain::password::Password;
+use crate::domain::names::{Email, Invalid};
+use crate::domain::password::{Password, TypedPassword};
 use crate::domain::permissions::Permission;
 use crate::domain::principal::AccountKind;
 use crate::domain::resources::Node;
@@ -12,6 +15,7 @@ use crate::domain::rights::Rights;
 use crate::error::{Error, Reason, Result, Violations};
 use crate::grpc::auth::Call;
 use crate::grpc::pb;
+use crate::sign_in;
 use crate::state::State;
 use crate::transaction::Transaction;
 
@@ -61,6 +65,56 @@ pub async fn set(
         tx.record(&Actor::from(&acting), &[change], now).await?;
         tx.commit().await?;
         Ok(pb::SetPasswordResponse {})
+    })
+    .await
+}
+
+pub async fn change(
+    state: &Arc<State>,
+    call: &Call,
+    request: pb::ChangePasswordRequest,
+) -> Result<pb::ChangePasswordResponse> {
+    let caller = call.caller()?;
+    if caller.is_narrowed() {
+        let message =
+            "a credential with scopes or resources, or a JWT with less than all, does not change it";
+        return Err(Error::with_message(Reason::PermissionMissing, message));
+    }
+    let mut violations = Violations::default();
+    if request.current_password.is_empty() {
+        violations.add("current_password", "is required");
+    }
+    let password = violations.check("new_password", required(&request.new_password));
+    violations.finish()?;
+    let password = password.ok_or_else(|| Error::internal("a field was refused without a violation"))?;
+    let typed = TypedPassword::new(&request.current_password);
+    drop(request);
+
+    let owner = (caller.account_home(), caller.account_id());
+    let account = db::accounts::find(&state.db, owner.0, owner.1).await?;
+    let account = account.ok_or_else(|| Error::not_found("account", owner.1))?;
+    let username = Email::parse(&account.username).map_err(|_| Error::internal("a username is damaged"))?;
+    let who = sign_in::with_password(state, &username, &typed, &call.origin).await?;
+    let record = state.passwords.hash(owner, &password).await?;
+    let now = state.clock.now();
+    retrying(|| async {
+        let mut tx = Transaction::begin(state).await?;
+        who.conclude(&mut tx, now).await?;
+        db::passwords::change(&mut tx, owner, &record, caller.session(), now).await?;
+        let before = account.password_time.map(|time| time.to_string());
+        let change = Change {
+            event_id: state.clock.new_id(),
+            org_id: owner.0,
+            kind: "account.password_changed",
+            resource_ids: vec![owner.1.to_string()],
+            fields: FieldChange::between("password_time", before, Some(now.to_string()))
+                .into_iter()
+                .collect(),
+            subjects: vec![owner.1.to_string()],
+        };
+        tx.record(&Actor::from(caller), &[change], now).await?;
+        tx.commit().await?;
+        Ok(pb::ChangePasswordResponse {})
     })
     .await
 }

@@ -21,6 +21,17 @@ pub async fn orgs(state: &State, call: &Call, request: pb::ListOrgsRequest) -> R
     let acting = caller.acting_in(None)?;
     let filter = pb::ListOrgsRequest::default();
     let paging = Paging::read(state, &acting, "ListOrgs", &filter, (request.page_size, &request.page_token))?;
+    if caller.has_signed_in() && !caller.is_operator() {
+        // A session acts wherever its account is a member.
+        let mut db = state.db.acquire().await?;
+        let after = paging.after(OrgId::parse);
+        let page = db::orgs::page_of_member(&mut db, caller.account_id(), after, paging.size).await?;
+        return Ok(pb::ListOrgsResponse {
+            orgs: page.rows.iter().map(convert::org).collect(),
+            next_page_token: paging.next(state, &page),
+            total_size: page.total,
+        });
+    }
     if !caller.is_operator() {
         let own = db::orgs::find(&state.db, acting.org_id).await?;
         let orgs: Vec<_> = own.iter().map(convert::org).collect();

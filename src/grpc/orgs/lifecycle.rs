@@ -69,6 +69,9 @@ async fn take(state: &State, call: &Call, step: Step, (org_id, reason): (&str, &
             return Ok(convert::org(&before));
         }
         let org = db::orgs::set_life(&mut tx, org_id, life, step.stops(), now).await?;
+        if step.stops() {
+            db::sessions::end_of_org(&mut tx, org_id, now).await?;
+        }
         let text = |time: Option<OffsetDateTime>| time.map(|time| time.to_string());
         let fields = [
             FieldChange::between("suspend_time", text(before.suspend_time), text(org.suspend_time)),

@@ -17,7 +17,7 @@ use crate::domain::networks::Network;
 use crate::domain::permissions::Permission;
 use crate::domain::policy::{Expiration, MAX_LABELS, MAX_LIST, MAX_LIVE_TOKENS, MAX_ORIGINS_OF_ORG};
 use crate::domain::principal::{AccountKind, Restrictions, TokenKind};
-use crate::domain::resources::{Node, ResourcePath};
+use crate::domain::resources::ResourcePath;
 use crate::domain::rights::Rights;
 use crate::domain::token_text::TokenText;
 use crate::domain::web_origin::WebOrigin;
@@ -152,7 +152,9 @@ pub async fn token(
     mut request: pb::CreateTokenRequest,
 ) -> Result<pb::CreateTokenResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
-    acting.require(&Permission::TOKENS_WRITE, &Node::Org)?;
+    let named = &request.account_id;
+    let own = named.is_empty() || AccountId::parse(named).is_ok_and(|id| acting.is_self(id));
+    acting.require_making(own)?;
     acting.require_token_management()?;
     let new = New::try_from(&request)?;
     acting.may_make(&new.lists, request.may_manage_tokens)?;
@@ -164,7 +166,8 @@ pub async fn token(
 
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
-        db::tokens::hold_live(&mut tx, acting.caller.home(), acting.caller.credential_id()).await?;
+        let (credential_org, credential_id) = (acting.caller.credential_org(), acting.caller.credential_id());
+        db::credentials::hold_live(&mut tx, credential_org, credential_id).await?;
         authorise(&mut tx, &acting, account_id, &new.lists).await?;
         if let Some(replay) = once.claim(&mut tx, now).await? {
             return Err(replay.secret_is_gone());
@@ -186,7 +189,7 @@ pub async fn token(
             restrictions: &new.lists,
             may_manage_tokens: request.may_manage_tokens,
             expire_time,
-            made_by: Some(acting.caller.credential_id()),
+            made_by: Some(credential_id),
             secret: &state.peppers.load().record(&text),
             hint: text.hint(),
         };

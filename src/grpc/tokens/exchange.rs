@@ -1,7 +1,9 @@
 //! `ExchangeToken`: a long-lived token becomes a short-lived JWT. Nothing is written.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::shown::Told;
@@ -11,7 +13,7 @@ use crate::domain::ids::OrgId;
 use crate::domain::names::{Audience, Purpose};
 use crate::domain::permissions::Permission;
 use crate::domain::policy::MAX_LIST;
-use crate::domain::principal::Principal;
+use crate::domain::principal::{Principal, TokenKind};
 use crate::error::{Code, Error, Reason, Result, Violations};
 use crate::grpc::auth::{Call, looks_like_jwt};
 use crate::grpc::{convert, pb};
@@ -47,18 +49,60 @@ pub async fn token(
         // Nobody can revoke it now: it must not outlive the outage by much.
         asked.cut_to(OUTAGE_LIFE);
     }
-    let decision = exchange::decide(principal, &asked, state.ring.issuer(), now)?;
-    let expires_at = decision.expires_at;
-    let claims = claims(state, principal, decision);
-    let access_token = state.ring.sign(&claims)?;
+    let issued = match elsewhere(state, principal, &request.org_id).await? {
+        None => issue(state, principal, &asked, now)?,
+        Some(there) => issue(state, &there, &asked, now)?,
+    };
     state.uses.note(&found, asked.address(), now);
     Ok(pb::ExchangeTokenResponse {
-        access_token,
+        access_token: issued.access_token,
         issued_token_type: ACCESS_TOKEN.to_owned(),
         token_type: "Bearer".to_owned(),
-        expire_time: Some(prost_types::Timestamp { seconds: expires_at, nanos: 0 }),
-        scopes: claims.scope.split_ascii_whitespace().map(str::to_owned).collect(),
+        expire_time: Some(issued.expire_time),
+        scopes: issued.scope.split_ascii_whitespace().map(str::to_owned).collect(),
     })
+}
+
+/// A JWT, and what its holder is told of it.
+pub struct Issued {
+    pub access_token: String,
+    pub expire_time: prost_types::Timestamp,
+    /// Its claim `scope`.
+    pub scope: String,
+}
+
+/// Makes the JWT that is asked for.
+///
+/// # Errors
+/// What [`exchange::decide`] refuses; `SCOPE_TOO_WIDE`.
+pub fn issue(
+    state: &State,
+    principal: &Principal,
+    asked: &exchange::Request,
+    now: OffsetDateTime,
+) -> Result<Issued> {
+    let decision = exchange::decide(principal, asked, state.ring.issuer(), now)?;
+    let expire_time = prost_types::Timestamp { seconds: decision.expires_at, nanos: 0 };
+    let claims = claims(state, principal, decision);
+    Ok(Issued { access_token: state.ring.sign(&claims)?, expire_time, scope: claims.scope })
+}
+
+/// The subject in the org that is named, where that is another one than its own: a session's alone.
+///
+/// # Errors
+/// `RESOURCE_NOT_FOUND` where it does not act, and for a token.
+async fn elsewhere(state: &State, principal: &Principal, org_id: &str) -> Result<Option<Arc<Principal>>> {
+    match convert::org_id(org_id)? {
+        Some(org_id) if org_id != principal.org_id => {
+            let there = match principal.kind {
+                TokenKind::Session => principals::within(state, principal, org_id).await?,
+                TokenKind::Secret | TokenKind::Publishable => None,
+            };
+            let there = there.filter(|there| there.check_active().is_ok());
+            there.map(Some).ok_or_else(|| Error::not_found("org", org_id))
+        }
+        _ => Ok(None),
+    }
 }
 
 async fn asked(
@@ -123,7 +167,7 @@ fn claims(state: &State, principal: &Principal, decision: Decision) -> Claims {
         iat: decision.issued_at,
         nbf: decision.issued_at,
         jti: state.clock.new_id::<Uuid>().to_string(),
-        client_id: principal.token_id.to_string(),
+        client_id: principal.credential_id.to_string(),
         scope: scope.join(" "),
         org: principal.org_id.to_string(),
         account_kind: principal.account_kind.name().to_owned(),

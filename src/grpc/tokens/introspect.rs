@@ -207,7 +207,7 @@ async fn access_token(
 fn common(state: &State, principal: &Principal) -> pb::IntrospectTokenResponse {
     pb::IntrospectTokenResponse {
         active: true,
-        client_id: principal.token_id.to_string(),
+        client_id: principal.credential_id.to_string(),
         username: principal.username.clone(),
         token_type: "Bearer".to_owned(),
         sub: principal.account_id.to_string(),

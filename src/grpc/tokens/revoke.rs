@@ -3,11 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sqlx::PgConnection;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
+use super::sessions;
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::{self, retrying};
-use crate::domain::ids::{AccountId, OrgId, TokenId};
+use crate::domain::ids::{AccountId, CredentialId, OrgId, SessionId, TokenId};
 use crate::domain::permissions::Permission;
 use crate::domain::policy::MAX_LIVE_TOKENS;
 use crate::domain::resources::Node;
@@ -100,7 +103,7 @@ async fn by_text(
     };
     let actor = Actor {
         account_id: Some(principal.account_id),
-        credential_id: Some(principal.token_id),
+        credential_id: Some(principal.credential_id),
         operator: false,
         address: call.origin.address.map(|address| address.to_string()),
         request_id: Some(call.origin.request_id.clone()),
@@ -108,11 +111,39 @@ async fn by_text(
     let now = state.clock.now();
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
-        revoke(state, &mut tx, &actor, vec![(principal.org_id, principal.token_id)], reason, now).await?;
+        match principal.credential_id {
+            CredentialId::Token(id) => {
+                revoke(state, &mut tx, &actor, vec![(principal.org_id, id)], reason, now).await?;
+            }
+            CredentialId::Session(id) => {
+                end_session(state, &mut tx, &actor, (principal.org_id, id), reason, now).await?;
+            }
+        }
         tx.commit().await?;
         Ok(pb::RevokeTokenResponse::default())
     })
     .await
+}
+
+/// Ends a session, and on `KEY_COMPROMISE` the tokens that descend from it.
+async fn end_session(
+    state: &State,
+    tx: &mut Transaction<'_>,
+    actor: &Actor,
+    (org_id, session_id): (OrgId, SessionId),
+    reason: RevokeReason,
+    now: OffsetDateTime,
+) -> Result<()> {
+    let mut changes = Vec::new();
+    if db::sessions::end(tx, org_id, session_id, now).await? {
+        let why = FieldChange::set("revoke_reason", convert::revoke_reason_name(reason));
+        changes.push(sessions::change(state, "session.ended", (org_id, session_id), vec![why]));
+    }
+    if reason == RevokeReason::KeyCompromise {
+        let made = made_by(tx, &[session_id.uuid()], now).await?;
+        changes.extend(stop(state, tx, made, reason, now).await?.changes);
+    }
+    tx.record(actor, &changes, now).await
 }
 
 /// Revokes every live token of an account.
@@ -154,6 +185,24 @@ pub async fn revoke(
     reason: RevokeReason,
     now: OffsetDateTime,
 ) -> Result<usize> {
+    let stopped = stop(state, tx, tokens, reason, now).await?;
+    tx.record(actor, &stopped.changes, now).await?;
+    Ok(stopped.tokens)
+}
+
+/// What was revoked: one change in each org, naming all that went there.
+struct Stopped {
+    changes: Vec<Change>,
+    tokens: usize,
+}
+
+async fn stop(
+    state: &State,
+    tx: &mut Transaction<'_>,
+    tokens: Vec<(OrgId, TokenId)>,
+    reason: RevokeReason,
+    now: OffsetDateTime,
+) -> Result<Stopped> {
     let name = convert::revoke_reason_name(reason);
     let mut revoked: BTreeMap<OrgId, Vec<TokenId>> = BTreeMap::new();
     let mut generation = tokens;
@@ -169,14 +218,11 @@ pub async fn revoke(
             break;
         }
         seen.extend(generation.iter().map(|(_, id)| *id));
-        let makers: Vec<TokenId> = generation.iter().map(|(_, id)| *id).collect();
-        generation = db::tokens::find_made_by(&mut **tx, &makers).await?;
-        // Whoever had the maker may know their secrets, too.
-        generation.extend(db::secrets::find_made_by(&mut **tx, &makers, now).await?);
+        let makers: Vec<Uuid> = generation.iter().map(|(_, id)| id.uuid()).collect();
+        generation = made_by(tx, &makers, now).await?;
         // Tokens may have rotated each other.
         generation.retain(|(_, id)| !seen.contains(id));
     }
-    // One event in each org, naming all that went there.
     let changes: Vec<Change> = revoked
         .iter()
         .filter(|(_, tokens)| !tokens.is_empty())
@@ -192,6 +238,16 @@ pub async fn revoke(
             }
         })
         .collect();
-    tx.record(actor, &changes, now).await?;
-    Ok(revoked.values().map(Vec::len).sum())
+    Ok(Stopped { changes, tokens: revoked.values().map(Vec::len).sum() })
+}
+
+/// The tokens that these made, and those whose secret they know because they made it by rotating.
+async fn made_by(
+    tx: &mut PgConnection,
+    makers: &[Uuid],
+    now: OffsetDateTime,
+) -> Result<Vec<(OrgId, TokenId)>> {
+    let mut made = db::tokens::find_made_by(&mut *tx, makers).await?;
+    made.extend(db::secrets::find_made_by(tx, makers, now).await?);
+    Ok(made)
 }

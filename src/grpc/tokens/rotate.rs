@@ -114,6 +114,7 @@ async fn rights_first(state: &State, acting: &Acting<'_>, token_id: &str) -> Res
 
 /// A live token whose row is locked, and which the caller may rotate.
 struct Held {
+    token_id: TokenId,
     principal: Principal,
     /// What is shown of it before the change.
     before: db::tokens::Token,
@@ -127,10 +128,10 @@ impl Held {
         now: OffsetDateTime,
     ) -> Result<Self> {
         let (org_id, credential_id) = (acting.org_id, acting.caller.credential_id());
-        if token_id != credential_id {
+        if credential_id != token_id.into() {
             // Whoever revokes the caller finds what it made. Its own row is locked below, which
             // two that share it would do in a circle.
-            db::tokens::hold_live(tx, acting.caller.home(), credential_id).await?;
+            db::credentials::hold_live(tx, acting.caller.credential_org(), credential_id).await?;
         }
         let account_id = db::secrets::lock(tx, org_id, token_id).await?;
         acting.require_rotation(token_id, account_id.ok_or_else(|| Error::not_found("token", token_id))?)?;
@@ -144,18 +145,18 @@ impl Held {
         if principal.revoked || principal.expire_time.is_some_and(|end| end <= now) {
             return Err(Error::not_found("live token", token_id));
         }
-        Ok(Self { principal, before })
+        Ok(Self { token_id, principal, before })
     }
 
     fn place(&self) -> (OrgId, TokenId) {
-        (self.principal.org_id, self.principal.token_id)
+        (self.principal.org_id, self.token_id)
     }
 
     /// How people recognise one of its secrets.
     fn obfuscated(&self, number: i32) -> Result<String> {
         let known = self.before.secrets().find(|secret| secret.number == number);
         let known = known.ok_or_else(|| Error::internal("a secret of a locked token is gone"))?;
-        Ok(obfuscated(self.principal.kind.into(), self.principal.token_id, known.hint))
+        Ok(obfuscated(self.principal.kind.into(), self.token_id, known.hint))
     }
 
     /// Gives it the secret of this text, and the others their end. Returns what to record.
@@ -172,8 +173,8 @@ impl Held {
         db::secrets::forget_ended(tx, org_id, token_id, now).await?;
         // Who rotates itself may be whoever got its secret by rotating it.
         let made_by = match acting.caller.credential_id() {
-            itself if itself == token_id => db::secrets::find_maker(tx, org_id, token_id).await?,
-            other => Some(other),
+            itself if itself == token_id.into() => db::secrets::find_maker(tx, org_id, token_id).await?,
+            other => Some(other.uuid()),
         };
         db::secrets::set_end(tx, (org_id, token_id), &planned.ending, Some(planned.end)).await?;
         let record = &state.peppers.load().record(text);

@@ -1,0 +1,132 @@
+//! `Login`: a username and a password become a session, and a first JWT.
+
+use std::sync::Arc;
+
+use super::{exchange, sessions};
+use crate::clock::random;
+use crate::db::events::{Actor, FieldChange};
+use crate::db::sessions::NewSession;
+use crate::db::{self, retrying};
+use crate::domain::exchange::Request;
+use crate::domain::ids::{OrgId, SessionId};
+use crate::domain::names::Email;
+use crate::domain::password::TypedPassword;
+use crate::domain::principal::Principal;
+use crate::domain::sessions::life;
+use crate::domain::token_text::{TextKind, TokenText};
+use crate::error::{Error, Reason, Result, Violations};
+use crate::grpc::auth::Call;
+use crate::grpc::{convert, pb};
+use crate::principals;
+use crate::sign_in::{self, SignedIn};
+use crate::state::State;
+use crate::transaction::Transaction;
+
+pub async fn login(state: &Arc<State>, call: &Call, request: pb::LoginRequest) -> Result<pb::LoginResponse> {
+    let mut violations = Violations::default();
+    let username = violations.check("username", required_username(&request.username));
+    if request.password.is_empty() {
+        violations.add("password", "is required");
+    }
+    let org_id = violations.check("org_id", convert::optional(&request.org_id, OrgId::parse));
+    violations.finish()?;
+    let (Some(username), Some(org_id)) = (username, org_id) else {
+        return Err(Error::internal("a field was refused without a violation"));
+    };
+    let typed = TypedPassword::new(&request.password);
+    drop(request);
+    let who = sign_in::with_password(state, &username, &typed, &call.origin).await?;
+    let there = org_id.unwrap_or(who.org_id);
+    if !acts_in(state, &who, there).await? {
+        return Err(Reason::LoginFailed.into());
+    }
+    let session = begin(state, call, &who).await?;
+    answer(state, call, &who, &session, there).await
+}
+
+fn required_username(text: &str) -> Result<Email, crate::domain::names::Invalid> {
+    if text.is_empty() { Err(crate::domain::names::Invalid("is required")) } else { Email::parse(text) }
+}
+
+/// Whether the account may act in the org.
+async fn acts_in(state: &State, who: &SignedIn, org_id: OrgId) -> Result<bool> {
+    let member = state.principals.member(state, org_id, who.account_id).await?;
+    Ok(member.is_some_and(|member| member.check_active().is_ok()))
+}
+
+/// A session that was just made.
+struct Begun {
+    text: TokenText,
+    expire_time: time::OffsetDateTime,
+}
+
+async fn begin(state: &State, call: &Call, who: &SignedIn) -> Result<Begun> {
+    let now = state.clock.now();
+    let session_id: SessionId = state.clock.new_id();
+    let text = TokenText::new(TextKind::Session, session_id, random());
+    let secret = state.peppers.load().record(&text);
+    let SignedIn { org_id, account_id, kind, .. } = *who;
+    let expire_time = now + life(kind);
+    let actor = Actor {
+        account_id: Some(account_id),
+        credential_id: Some(session_id.into()),
+        operator: false,
+        address: call.origin.address.map(|address| address.to_string()),
+        request_id: Some(call.origin.request_id.clone()),
+    };
+    retrying(|| async {
+        let mut tx = Transaction::begin(state).await?;
+        who.conclude(&mut tx, now).await?;
+        let row = NewSession { session_id, org_id, account_id, secret: &secret, expire_time };
+        db::sessions::insert(&mut tx, &row, now).await?;
+        let fields =
+            vec![FieldChange::set("account_id", account_id), FieldChange::set("expire_time", expire_time)];
+        let mut change = sessions::change(state, "session.created", (org_id, session_id), fields);
+        change.resource_ids.push(account_id.to_string());
+        tx.record(&actor, &[change], now).await?;
+        tx.commit().await
+    })
+    .await?;
+    Ok(Begun { text, expire_time })
+}
+
+async fn answer(
+    state: &State,
+    call: &Call,
+    who: &SignedIn,
+    session: &Begun,
+    org_id: OrgId,
+) -> Result<pb::LoginResponse> {
+    let found = principals::by_text(state, session.text.expose(), call.origin.address).await?;
+    let there = match org_id == who.org_id {
+        true => found.principal,
+        false => {
+            let there = principals::within(state, &found.principal, org_id).await?;
+            there.ok_or_else(|| Error::from(Reason::LoginFailed))?
+        }
+    };
+    let (access_token, expire_time) = access_token(state, &there)?;
+    let account = db::accounts::find(&state.db, who.org_id, who.account_id).await?;
+    let account = account.ok_or_else(|| Error::from(Reason::LoginFailed))?;
+    let orgs = db::sign_in::find_orgs(&state.db.pool(), who.org_id, who.account_id).await?;
+    let org =
+        |(org_id, display_name): (OrgId, String)| pb::LoginOrg { org_id: org_id.to_string(), display_name };
+    Ok(pb::LoginResponse {
+        session_token: session.text.expose().to_owned(),
+        session_expire_time: Some(convert::timestamp(session.expire_time)),
+        access_token,
+        expire_time,
+        account: Some(convert::account(&account)?),
+        orgs: orgs.into_iter().map(org).collect(),
+    })
+}
+
+/// A JWT for the issuer with all rights; none where it would be too large, since the session can be
+/// exchanged for one with fewer.
+fn access_token(state: &State, principal: &Principal) -> Result<(String, Option<prost_types::Timestamp>)> {
+    match exchange::issue(state, principal, &Request::default(), state.clock.now()) {
+        Ok(issued) => Ok((issued.access_token, Some(issued.expire_time))),
+        Err(error) if error.reason() == Reason::ScopeTooWide => Ok((String::new(), None)),
+        Err(error) => Err(error),
+    }
+}
