@@ -11,6 +11,7 @@ pub mod exchange;
 pub mod ids;
 pub mod life;
 pub mod mail;
+pub mod markup;
 pub mod member;
 pub mod names;
 pub mod narrowing;

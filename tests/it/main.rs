@@ -33,6 +33,7 @@ mod members;
 mod migrations;
 mod orgs;
 mod outage;
+mod pages;
 mod paging;
 mod peppers;
 mod principals;
