@@ -37,7 +37,8 @@ pub enum TextKind {
 }
 
 impl TextKind {
-    const ALL: [Self; 4] = [Self::SecretToken, Self::PublishableToken, Self::Invitation, Self::PasswordCode];
+    const ALL: [Self; 5] =
+        [Self::SecretToken, Self::PublishableToken, Self::Session, Self::Invitation, Self::PasswordCode];
 
     const fn code(self) -> &'static str {
         match self {
@@ -243,6 +244,17 @@ mod tests {
         let parsed = TokenText::parse(text.expose()).unwrap();
         assert_eq!(parsed.id(), text.id());
         assert_eq!(parsed.expose(), text.expose());
+    }
+
+    #[test]
+    fn a_text_of_each_kind_is_read_as_that_kind() {
+        for kind in TextKind::ALL {
+            let text = TokenText::new(kind, Uuid::from_u128(1), [7; 32]);
+            let parsed = TokenText::parse(text.expose()).unwrap();
+            assert_eq!(parsed.kind(), kind);
+            let authenticates = !matches!(kind, TextKind::Invitation | TextKind::PasswordCode);
+            assert_eq!(parsed.credential_id().is_some(), authenticates, "{kind:?}");
+        }
     }
 
     #[test]
