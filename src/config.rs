@@ -10,6 +10,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use http::Uri;
 use http::uri::Scheme;
 use ipnet::IpNet;
+use lettre::message::Mailbox;
+use uuid::Uuid;
 
 /// Identities for workloads: service accounts, long-lived tokens, short-lived JWTs.
 ///
@@ -38,6 +40,48 @@ pub enum Command {
     /// master key, make a new pepper. Safe while servers run.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Look after mails that could not be sent.
+    #[command(subcommand)]
+    Mail(MailCommand),
+}
+
+/// `countersign mail`.
+#[derive(Debug, Subcommand)]
+pub enum MailCommand {
+    /// List the mails that were given up, with the error that they ended with.
+    ///
+    /// A mail that a mail server does not take is tried again for about a day, with pauses of 10
+    /// seconds to an hour. Then it is given up; at once where the server refused it for good, such
+    /// as for an address that does not exist. It is kept for 30 days.
+    List(MailListArgs),
+    /// Have mails that were given up tried again, from the start.
+    ///
+    /// Servers take them within seconds. One whose link has ended meanwhile is not sent any more:
+    /// whoever needs it asks for another one (`RequestPasswordReset`, `ResendInvitation`).
+    Retry(MailRetryArgs),
+}
+
+/// `countersign mail list`.
+#[derive(Args, Clone, Debug)]
+pub struct MailListArgs {
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// List those that are still tried, too.
+    #[arg(long)]
+    pub waiting: bool,
+}
+
+/// `countersign mail retry`.
+#[derive(Args, Clone, Debug)]
+pub struct MailRetryArgs {
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// Which, by the ids that `countersign mail list` shows.
+    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+    pub ids: Vec<Uuid>,
+    /// All that were given up.
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// `countersign keys`.
@@ -203,7 +247,48 @@ pub struct ServeArgs {
     #[arg(long, env = "COUNTERSIGN_LISTEN", default_value = "127.0.0.1:50051", value_name = "ADDRESS:PORT")]
     pub listen: SocketAddr,
     #[command(flatten)]
+    pub pages: PagesArgs,
+    #[command(flatten)]
+    pub mail: MailArgs,
+    #[command(flatten)]
     pub limits: LimitArgs,
+}
+
+/// Where the links in mails lead.
+#[derive(Args, Clone, Debug)]
+pub struct PagesArgs {
+    /// What the links in mails begin with, before `/set-password?code=…` and
+    /// `/accept-invitation?code=…`. Default: the issuer, under which this server shows pages of its
+    /// own. Point it at yours to show those instead; they call `ResetPassword` and
+    /// `AcceptInvitation`.
+    #[arg(long, env = "COUNTERSIGN_PAGES_URL", value_name = "URL")]
+    pub pages_url: Option<WebUrl>,
+}
+
+/// How mails are sent.
+#[derive(Args, Clone, Debug)]
+pub struct MailArgs {
+    /// The mail server: `smtp://user:password@host:587`, which must offer STARTTLS, or
+    /// `smtps://user:password@host:465` for TLS from the start. User and password may be left out;
+    /// what is special in a URL is written as `%40`. A server for tests may have no TLS:
+    /// `smtp://localhost:1025?tls=none`. Without a mail server mails wait in the database, for a
+    /// server that has one. Better given as a variable: flags can be read by every process of the
+    /// machine.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_SMTP_URL",
+        hide_env_values = true,
+        value_name = "URL",
+        requires = "mail_from"
+    )]
+    pub smtp_url: Option<SmtpUrl>,
+    /// Who mails are from: `Example <no-reply@example.com>`, or the address alone.
+    #[arg(long, env = "COUNTERSIGN_MAIL_FROM", value_name = "MAILBOX")]
+    pub mail_from: Option<Mailbox>,
+    /// A file with the certificate, in PEM form, of the authority that signed the mail server's.
+    /// With it no other is trusted; without it those that browsers trust are.
+    #[arg(long, env = "COUNTERSIGN_SMTP_CA_FILE", value_name = "FILE")]
+    pub smtp_ca_file: Option<PathBuf>,
 }
 
 /// What a server accepts.
@@ -357,7 +442,7 @@ impl PasswordArgs {
 /// `countersign dev`.
 #[derive(Args, Clone, Debug)]
 pub struct DevArgs {
-    /// Where everything is kept: the database, the master key, `dev.env`.
+    /// Where everything is kept: the database, the master key, `dev.env`, and the mails, as files.
     #[arg(long, env = "COUNTERSIGN_DATA_DIR", default_value = ".countersign", value_name = "DIR")]
     pub data_dir: PathBuf,
     /// Where to listen. Port 0 takes a free one.
@@ -368,6 +453,8 @@ pub struct DevArgs {
     pub exit: bool,
     #[command(flatten)]
     pub signing: SigningArgs,
+    #[command(flatten)]
+    pub pages: PagesArgs,
     #[command(flatten)]
     pub limits: LimitArgs,
 }
@@ -475,6 +562,61 @@ impl From<String> for DatabaseUrl {
 impl fmt::Debug for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("DatabaseUrl([redacted])")
+    }
+}
+
+/// The URL of a mail server. It may hold a password, which `Debug` does not show.
+#[derive(Clone)]
+pub struct SmtpUrl(String);
+
+impl SmtpUrl {
+    /// The whole of it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for SmtpUrl {
+    /// Takes whatever is given, as the URL of a database does.
+    fn from(url: String) -> Self {
+        Self(url)
+    }
+}
+
+impl fmt::Debug for SmtpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SmtpUrl([redacted])")
+    }
+}
+
+/// The URL that pages are below: as that of an issuer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebUrl(String);
+
+impl WebUrl {
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for WebUrl {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse::<Issuer>().map(|url| Self(url.url))
+    }
+}
+
+impl From<&Issuer> for WebUrl {
+    fn from(issuer: &Issuer) -> Self {
+        Self(issuer.url.clone())
+    }
+}
+
+impl fmt::Display for WebUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
@@ -613,6 +755,8 @@ mod tests {
     #[test]
     fn debug_shows_no_password() {
         let url = DatabaseUrl::from("postgres://u:hunter2@h/d".to_owned());
+        assert!(!format!("{url:?}").contains("hunter2"));
+        let url = SmtpUrl::from("smtp://u:hunter2@h".to_owned());
         assert!(!format!("{url:?}").contains("hunter2"));
     }
 }

@@ -21,9 +21,10 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
-use crate::config::{DevArgs, Issuer};
+use crate::config::{DevArgs, Issuer, WebUrl};
 use crate::db::schema;
 use crate::keys::seal::MasterKeys;
+use crate::mail::{PostOffice, Postman, Transport};
 use crate::state::{Pools, State};
 use crate::{bootstrap, server};
 use env_file::EnvFile;
@@ -34,6 +35,8 @@ const TOKEN_NAME: &str = "dev";
 /// How long the operator token of `dev` lives.
 const TOKEN_LIFE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 const DATABASE: &str = "countersign";
+/// Who the mails of `dev` are from, which nobody receives.
+const MAIL_FROM: &str = "Countersign <no-reply@countersign.example>";
 
 /// Runs until Ctrl-C, or until the tour is done when the caller wants no more.
 pub async fn run(args: DevArgs) -> Result<()> {
@@ -71,10 +74,14 @@ async fn run_on(
     .await?;
 
     let (stop, stopped) = oneshot::channel::<()>();
-    let serving = tokio::spawn(server::run(listener, state.clone(), args.limits.clone(), async move {
-        // Nobody sends: the other end being dropped is the sign.
-        let _ = stopped.await;
-    }));
+    let pages_url = args.pages.pages_url.clone().unwrap_or_else(|| WebUrl::from(&state.issuer));
+    let transport = Transport::Files(args.data_dir.join("mail"));
+    let office = PostOffice { pages_url, postman: Some(Postman { from: MAIL_FROM.parse()?, transport }) };
+    let serving =
+        tokio::spawn(server::run(listener, state.clone(), args.limits.clone(), office, async move {
+            // Nobody sends: the other end being dropped is the sign.
+            let _ = stopped.await;
+        }));
     let path = args.data_dir.join("dev.env");
     let earlier = EnvFile::read(&path);
     let work = async {

@@ -16,7 +16,7 @@ use crate::db::{self, sweep};
 use crate::error::Result;
 use crate::grpc::SERVICES;
 use crate::state::State;
-use crate::{feed, origins, principals, rotation};
+use crate::{feed, origins, principals, resets, rotation};
 
 pub use purge::purge;
 pub use remind::remind;
@@ -29,6 +29,8 @@ const KEYS: Duration = Duration::from_secs(30);
 const TURN: Duration = Duration::from_secs(1);
 /// How often what was noted of secrets under older peppers is written.
 const UPTAKE: Duration = Duration::from_secs(1);
+/// How often it is looked whether somebody asked another node for a password.
+const RESETS: Duration = Duration::from_secs(2);
 /// How often what has served its time is swept.
 const SWEEP: Duration = Duration::from_secs(600);
 
@@ -45,6 +47,7 @@ pub fn start(state: &Arc<State>, options: &LimitArgs, health: HealthReporter) ->
     jobs.spawn(reload_keys(state.clone()));
     jobs.spawn(turn_signing_keys(state.clone(), options.signing_key_lifetime));
     jobs.spawn(take_up_pepper(state.clone()));
+    jobs.spawn(answer_reset_requests(state.clone()));
     jobs.spawn(sweep_rows(state.clone()));
     jobs
 }
@@ -117,6 +120,21 @@ async fn take_up_pepper(state: Arc<State>) {
             Ok(0) => {}
             Ok(secrets) => tracing::info!(secrets, "kept secrets under the newest pepper"),
             Err(error) => tracing::warn!(?error, "a pepper was not taken up; it is with the next use"),
+        }
+    }
+}
+
+/// Looks who asked for another password, here or on a node that ended before it looked.
+async fn answer_reset_requests(state: Arc<State>) {
+    loop {
+        if state.feed.answers()
+            && let Err(error) = resets::answer_all(&state).await
+        {
+            tracing::warn!(?error, "requests for passwords were not answered; it is tried again");
+        }
+        tokio::select! {
+            () = state.reset_requests.notified() => {}
+            () = sleep(RESETS) => {}
         }
     }
 }

@@ -3,16 +3,17 @@
 //!
 //! The floors, and which way imports go (`docs/architecture.md` walks through them):
 //!
-//! - `main` → [`server`], [`jobs`], [`dev`], [`bootstrap`], [`keys_command`]
+//! - `main` → [`server`], [`jobs`], [`dev`], [`bootstrap`], [`keys_command`], [`mail_command`]
 //! - transport: [`grpc`], [`http`]
 //! - state and tables: [`principals`], [`feed`], [`last_use`], [`origins`], [`rotation`], [`sign_in`],
-//!   [`transaction`], [`state`], [`db`], [`keys`]
+//!   [`codes`], [`resets`], [`mail`], [`peer`], [`transaction`], [`state`], [`db`], [`keys`]
 //! - rules, pure: [`domain`]
 //! - the ground: [`error`], [`clock`], [`config`], [`telemetry`]
 #![deny(unsafe_code)]
 
 pub mod bootstrap;
 pub mod clock;
+pub mod codes;
 pub mod config;
 pub mod db;
 pub mod dev;
@@ -25,8 +26,12 @@ pub mod jobs;
 pub mod keys;
 pub mod keys_command;
 pub mod last_use;
+pub mod mail;
+pub mod mail_command;
 pub mod origins;
+pub mod peer;
 pub mod principals;
+pub mod resets;
 pub mod rotation;
 pub mod server;
 pub mod sign_in;

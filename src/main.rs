@@ -1,4 +1,4 @@
-//! The command line: serve | dev | migrate | bootstrap | keys.
+//! The command line: serve | dev | migrate | bootstrap | keys | mail.
 
 use std::fs::{File, OpenOptions};
 use std::io::{IsTerminal as _, Write as _, stdout};
@@ -11,14 +11,15 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser as _;
 use countersign::clock::Clock;
 use countersign::config::{
-    BootstrapArgs, Bounds, CeilingArgs, Cli, Command, DatabaseArgs, KeysArgs, KeysCommand, MigrateArgs,
-    PasswordArgs, ServeArgs,
+    BootstrapArgs, Bounds, CeilingArgs, Cli, Command, DatabaseArgs, KeysArgs, KeysCommand, MailArgs,
+    MailCommand, MailListArgs, MailRetryArgs, MigrateArgs, PasswordArgs, ServeArgs, WebUrl,
 };
 use countersign::db::{feed, pool, schema};
 use countersign::error::{Error, Reason};
 use countersign::keys::seal::MasterKeys;
+use countersign::mail::{PostOffice, Postman, Smtp, Transport};
 use countersign::state::{Pools, State};
-use countersign::{bootstrap, dev, keys_command, server, telemetry};
+use countersign::{bootstrap, dev, keys_command, mail_command, server, telemetry};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 
@@ -46,21 +47,36 @@ fn run(cli: Cli) -> Result<()> {
             Command::Keys(KeysCommand::List(args)) => list_keys(args).await,
             Command::Keys(KeysCommand::Reseal(args)) => reseal(args).await,
             Command::Keys(KeysCommand::NewPepper(args)) => new_pepper(args).await,
+            Command::Mail(MailCommand::List(args)) => list_mails(args).await,
+            Command::Mail(MailCommand::Retry(args)) => retry_mails(args).await,
         }
     })
 }
 
 async fn serve(args: ServeArgs) -> Result<()> {
     let master = MasterKeys::read(&args.master_key.master_key_file)?;
+    let postman = postman(&args.mail)?;
     let pools =
         database(&args.database, args.limits.database_connections, args.limits.database_load_connections)
             .await?;
     let listener = dev::listen(args.listen).await?;
     let (issuer, algorithm) = (args.issuer.issuer, args.signing.signing_algorithm);
     let state = State::open(pools, master, algorithm, issuer, args.limits.bounds(), Clock::default()).await?;
+    let pages_url = args.pages.pages_url.unwrap_or_else(|| WebUrl::from(&state.issuer));
+    let office = PostOffice { pages_url, postman };
+    if office.postman.is_none() {
+        tracing::warn!("no --smtp-url: mails wait in the database, for a server that has one");
+    }
     let (address, issuer) = (listener.local_addr()?, &state.issuer);
     tracing::info!(%address, %issuer, version = env!("CARGO_PKG_VERSION"), "ready");
-    server::run(listener, state.clone(), args.limits, server::asked_to_stop()).await
+    server::run(listener, state.clone(), args.limits, office, server::asked_to_stop()).await
+}
+
+/// Who sends mails, where a mail server is given.
+fn postman(args: &MailArgs) -> Result<Option<Postman>> {
+    let (Some(url), Some(from)) = (&args.smtp_url, &args.mail_from) else { return Ok(None) };
+    let smtp = Smtp::open(url, args.smtp_ca_file.as_deref(), from.email.domain())?;
+    Ok(Some(Postman { from: from.clone(), transport: Transport::Smtp(smtp) }))
 }
 
 async fn migrate(args: MigrateArgs) -> Result<()> {
@@ -113,6 +129,32 @@ async fn new_pepper(args: KeysArgs) -> Result<()> {
     let db = database(&args.database, 1, 1).await?.main;
     let number = keys_command::new_pepper(&db.pool(), &master, &Clock::default()).await?;
     println!("pepper {number} is made; secrets are kept under it from now on, older ones at their next use");
+    Ok(())
+}
+
+async fn list_mails(args: MailListArgs) -> Result<()> {
+    let db = database(&args.database, 1, 1).await?.main;
+    let mut count = 0_u64;
+    mail_command::list(&db.pool(), args.waiting, |mail| {
+        count += 1;
+        println!("{mail}");
+    })
+    .await?;
+    let which = if args.waiting { "wait or were given up" } else { "were given up" };
+    eprintln!("{count} mails {which}");
+    Ok(())
+}
+
+async fn retry_mails(args: MailRetryArgs) -> Result<()> {
+    let db = database(&args.database, 1, 1).await?.main;
+    let ids = (!args.all).then_some(args.ids.as_slice());
+    let retried = mail_command::retry(&db.pool(), ids, &Clock::default()).await?;
+    for id in &retried {
+        println!("{id}: is tried again");
+    }
+    let left: Vec<_> = args.ids.iter().filter(|id| !retried.contains(id)).map(ToString::to_string).collect();
+    ensure!(left.is_empty(), "not given up, or their links have ended: {}", left.join(" "));
+    eprintln!("{} mails are tried again", retried.len());
     Ok(())
 }
 

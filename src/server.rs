@@ -1,4 +1,4 @@
-//! Serves: `run(listener, state, options, shutdown)`. Whoever calls owns the port and the stop.
+//! Serves: `run(listener, state, options, office, shutdown)`. Whoever calls owns the port and the stop.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,14 +8,18 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
-use crate::config::LimitArgs;
+use crate::config::{LimitArgs, WebUrl};
 use crate::domain::networks::Network;
 use crate::grpc::{self, Limits};
+use crate::mail::{PostOffice, deliver};
 use crate::state::State;
 use crate::{http, jobs, last_use};
 
 /// How long the last uses of tokens may take to be written when the server ends.
 const LAST_WRITE: Duration = Duration::from_secs(5);
+
+/// How long mails that are being sent may take when the server ends.
+const LAST_MAIL: Duration = Duration::from_secs(10);
 
 /// Serves gRPC and plain HTTP on one listener until `shutdown` is done; then takes no
 /// new calls and lets those under way end, for at most the drain timeout.
@@ -23,22 +27,34 @@ pub async fn run(
     listener: TcpListener,
     state: Arc<State>,
     options: LimitArgs,
+    office: PostOffice,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
     let (reporter, health) = tonic_health::server::health_reporter();
     // The keys were just read from the database: it answers.
     jobs::report(&reporter, true, true).await;
+    let trusted_proxies: Vec<_> = options.trusted_proxies.iter().copied().map(Network::from).collect();
+    let pages = http::Settings::new(
+        trusted_proxies.clone(),
+        options.request_timeout,
+        [&WebUrl::from(&state.issuer), &office.pages_url],
+    );
     let limits = Limits {
         max_message_size: options.max_message_size,
         max_concurrent_requests: options.max_concurrent_requests,
         request_timeout: options.request_timeout,
-        trusted_proxies: options.trusted_proxies.iter().copied().map(Network::from).collect(),
+        trusted_proxies,
     };
-    let app = grpc::router(&state, limits, health, options.reflection).merge(http::router(state.clone()));
+    let app =
+        grpc::router(&state, limits, health, options.reflection).merge(http::router(state.clone(), pages));
     let jobs = jobs::start(&state, &options, reporter.clone());
     // No job like the others: it ends in its own time, and loses nothing.
     let (writing, ended) = tokio::sync::oneshot::channel();
     let uses = tokio::spawn(last_use::keep(state.clone(), options.last_use_interval, ended));
+    // Neither is this: a mail that was handed over is to be noted, or it is sent twice.
+    let (sending, ended) = tokio::sync::oneshot::channel();
+    let mails =
+        office.postman.clone().map(|postman| tokio::spawn(deliver(state.clone(), office, postman, ended)));
 
     let (stopping, stopped) = tokio::sync::oneshot::channel();
     let draining = state.clone();
@@ -78,8 +94,14 @@ pub async fn run(
     };
     drop(jobs);
     drop(writing);
+    drop(sending);
     if tokio::time::timeout(LAST_WRITE, uses).await.is_err() {
         tracing::warn!("the last uses of tokens could not be written in time");
+    }
+    if let Some(mails) = mails
+        && tokio::time::timeout(LAST_MAIL, mails).await.is_err()
+    {
+        tracing::warn!("a mail was still being sent: it is sent again, by this server or another one");
     }
     Ok(served?)
 }

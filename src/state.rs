@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use sqlx::postgres::PgConnectOptions;
+use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::config::{Bounds, CeilingArgs, Issuer, SigningAlgorithm};
@@ -63,6 +64,10 @@ pub struct State {
     pub feed: Feed,
     pub uses: Uses,
     pub origins: Origins,
+    /// Rung when something was put into the outbox here.
+    pub mails: Notify,
+    /// Rung when somebody asked here for a new password.
+    pub reset_requests: Notify,
     /// The keys of the database open with ours. False after another database came under us.
     keys_open: AtomicBool,
     /// One reading at a time: what is kept is what was read last.
@@ -145,6 +150,8 @@ impl State {
             feed,
             uses: Uses::default(),
             origins,
+            mails: Notify::new(),
+            reset_requests: Notify::new(),
             keys_open: AtomicBool::new(true),
             reading: tokio::sync::Mutex::default(),
             readings: AtomicU64::new(0),
@@ -177,12 +184,17 @@ impl State {
     /// while ago, and nobody has asked us to stop.
     pub fn is_ready(&self) -> bool {
         let open = self.keys_open.load(Ordering::Relaxed);
-        open && !self.stopping.load(Ordering::Relaxed) && self.principals.serve(self)
+        open && !self.is_stopping() && self.principals.serve(self)
     }
 
     /// From now on this server is not ready.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether somebody has asked us to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
     }
 
     /// Reads the keys again: other nodes may have made new ones. When the database cannot

@@ -1,5 +1,5 @@
 //! A transaction whose changes reach the log, the feed, and the caches of this node
-//! before its outcome is answered.
+//! before its outcome is answered; and with them the mails that tell of them.
 
 use std::ops::{Deref, DerefMut};
 
@@ -10,6 +10,7 @@ use crate::db::events::{self, Actor, Change};
 use crate::db::feed::wake;
 use crate::error::{Reason, Result};
 use crate::feed::KEYS;
+use crate::mail::Letter;
 use crate::state::State;
 
 /// Rolled back when it is dropped.
@@ -17,6 +18,7 @@ pub struct Transaction<'a> {
     state: &'a State,
     inner: sqlx::Transaction<'static, Postgres>,
     touched: Vec<String>,
+    mailed: bool,
 }
 
 impl<'a> Transaction<'a> {
@@ -28,13 +30,20 @@ impl<'a> Transaction<'a> {
         if !state.feed.answers() {
             return Err(Reason::DatabaseUnavailable.into());
         }
-        Ok(Self { state, inner: state.db.begin().await?, touched: Vec::new() })
+        Ok(Self { state, inner: state.db.begin().await?, touched: Vec::new(), mailed: false })
     }
 
     /// Writes the event and the feed row of each change. Called once in a transaction.
     pub async fn record(&mut self, actor: &Actor, changes: &[Change], now: OffsetDateTime) -> Result<()> {
         events::record(&mut self.inner, actor, changes, now).await?;
         self.touched.extend(changes.iter().flat_map(|change| change.subjects.iter().cloned()));
+        Ok(())
+    }
+
+    /// Writes a mail down, which is sent when the change is made, and not before.
+    pub async fn mail(&mut self, letter: &Letter, now: OffsetDateTime) -> Result<()> {
+        letter.post(&mut self.inner, &self.state.master, self.state.clock.new_id(), now).await?;
+        self.mailed = true;
         Ok(())
     }
 
@@ -46,6 +55,9 @@ impl<'a> Transaction<'a> {
         let outcome = self.inner.commit().await;
         // Also when it failed: an answer that was lost on the way may have been a yes.
         self.state.principals.invalidate(&self.touched);
+        if self.mailed {
+            self.state.mails.notify_one();
+        }
         if self.touched.iter().any(|subject| subject == KEYS)
             && let Err(error) = self.state.reload_keys().await
         {

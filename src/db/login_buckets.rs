@@ -216,3 +216,28 @@ async fn keep(tx: &mut PgConnection, row: &Row, bucket: &Bucket, now: OffsetDate
     );
     one_row(&query.execute(tx).await?, "counting a login")
 }
+
+/// Counts a request of an address that succeeds whatever it asks for, unless it has to wait: as
+/// many as failed logins of one address may there be, and then it waits as long.
+///
+/// # Errors
+/// `THROTTLED`, with how long to wait; then nothing was counted.
+pub async fn admit_request(tx: &mut PgConnection, key: Key, now: OffsetDateTime) -> Result<()> {
+    let there = sqlx::query!(
+        "insert into login_buckets (bucket, failures, further, keep_until) values ($1, '{}', 0, $2)
+         on conflict on constraint login_buckets_pk do nothing",
+        &key[..],
+        now
+    );
+    there.execute(&mut *tx).await?;
+    for row in lock(&mut *tx, &[key.to_vec()]).await? {
+        let mut bucket = row.counts();
+        if let Some(wait) = bucket.wait(now) {
+            let error = Error::with_message(Reason::Throttled, "too many requests: try again later");
+            return Err(error.retry_after(wait.unsigned_abs()));
+        }
+        bucket.count(ADDRESS_LIMIT, now);
+        keep(&mut *tx, &row, &bucket, now).await?;
+    }
+    Ok(())
+}

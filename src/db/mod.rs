@@ -4,6 +4,7 @@
 
 pub mod account_links;
 pub mod accounts;
+pub mod codes;
 pub mod credentials;
 pub mod event_log;
 pub mod events;
@@ -14,6 +15,7 @@ pub mod login_buckets;
 pub mod memberships;
 pub mod orgs;
 pub mod origins;
+pub mod outbox;
 pub mod passwords;
 pub mod peppers;
 pub mod policies;
@@ -21,6 +23,7 @@ pub mod pool;
 pub mod principals;
 pub mod reminders;
 pub mod requests;
+pub mod reset_requests;
 pub mod resources;
 pub mod roles;
 pub mod schema;

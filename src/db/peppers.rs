@@ -62,8 +62,8 @@ pub async fn renew(db: &PgPool, renewals: &[Renewal]) -> Result<u64> {
     .await
 }
 
-/// The peppers that are older than the newest one and that no live token's secret and no live
-/// session names.
+/// The peppers that are older than the newest one and that no live token's secret, no live session
+/// and no live code names.
 pub async fn find_unused(db: &PgPool, newest: i32, now: OffsetDateTime) -> Result<Vec<i32>> {
     let query = sqlx::query_scalar!(
         "select p.pepper_id from peppers p
@@ -74,6 +74,9 @@ pub async fn find_unused(db: &PgPool, newest: i32, now: OffsetDateTime) -> Resul
                where s.pepper_id = p.pepper_id and t.revoke_time is null
                  and (t.expire_time is null or t.expire_time > $2)
                  and (s.expire_time is null or s.expire_time > $2))
+           and not exists (
+               select 1 from codes c
+               where c.pepper_id = p.pepper_id and c.end_time is null and c.expire_time > $2)
            and not exists (
                select 1 from sessions s
                where s.pepper_id = p.pepper_id and s.end_time is null and s.expire_time > $2)

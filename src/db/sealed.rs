@@ -12,17 +12,19 @@ use crate::keys::seal::Purpose;
 pub enum Sealed {
     Peppers,
     SigningKeys,
+    Outbox,
     Passwords,
 }
 
 impl Sealed {
-    pub const ALL: [Self; 3] = [Self::Passwords, Self::Peppers, Self::SigningKeys];
+    pub const ALL: [Self; 4] = [Self::Outbox, Self::Passwords, Self::Peppers, Self::SigningKeys];
 
     /// Its name in the schema.
     pub const fn table(self) -> &'static str {
         match self {
             Self::Peppers => "peppers",
             Self::SigningKeys => "signing_keys",
+            Self::Outbox => "outbox",
             Self::Passwords => "passwords",
         }
     }
@@ -32,6 +34,7 @@ impl Sealed {
         match self {
             Self::Peppers => Purpose::Pepper,
             Self::SigningKeys => Purpose::SigningKey,
+            Self::Outbox => Purpose::Mail,
             Self::Passwords => Purpose::Password,
         }
     }
@@ -49,6 +52,7 @@ impl Row {
         match table {
             Sealed::Peppers => format!("pepper {}", self.id),
             Sealed::SigningKeys => format!("signing_key {}", self.id),
+            Sealed::Outbox => format!("mail {}", self.id),
             Sealed::Passwords => format!("password {}", self.id),
         }
     }
@@ -79,6 +83,17 @@ pub async fn page(
                 "select kid as id, sealed from signing_keys
                  where state <> 'REVOKED' and ($1::text is null or kid > $1) order by kid limit $2",
                 after,
+                size
+            );
+            query.fetch_all(db).await?
+        }
+        Sealed::Outbox => {
+            // Of one that was sent the code is erased.
+            let query = sqlx::query_as!(
+                Row,
+                r#"select mail_id::text as "id!", sealed as "sealed!" from outbox
+                   where sealed is not null and ($1::uuid is null or mail_id > $1) order by mail_id limit $2"#,
+                uuid(after)?,
                 size
             );
             query.fetch_all(db).await?
@@ -123,6 +138,17 @@ pub async fn lock_page(
                 "select kid as id, sealed from signing_keys
                  where state <> 'REVOKED' and ($1::text is null or kid > $1) order by kid limit $2 for update",
                 after,
+                size
+            );
+            query.fetch_all(tx).await?
+        }
+        Sealed::Outbox => {
+            // Of one that was sent the code is erased.
+            let query = sqlx::query_as!(
+                Row,
+                r#"select mail_id::text as "id!", sealed as "sealed!" from outbox
+                   where sealed is not null and ($1::uuid is null or mail_id > $1) order by mail_id limit $2 for update"#,
+                uuid(after)?,
                 size
             );
             query.fetch_all(tx).await?
@@ -172,6 +198,15 @@ pub async fn replace(tx: &mut PgConnection, table: Sealed, ids: &[String], anew:
             );
             query.execute(tx).await?
         }
+        Sealed::Outbox => {
+            let query = sqlx::query!(
+                "update outbox m set sealed = n.sealed
+                 from unnest($1::text[], $2::bytea[]) as n (id, sealed) where m.mail_id = n.id::uuid",
+                ids,
+                anew
+            );
+            query.execute(tx).await?
+        }
         Sealed::Passwords => {
             let owners: Vec<_> = ids.iter().map(|id| owner(Some(id))).collect::<Result<_>>()?;
             let (orgs, accounts): (Vec<Uuid>, Vec<Uuid>) = owners.into_iter().flatten().unzip();
@@ -193,6 +228,10 @@ pub async fn replace(tx: &mut PgConnection, table: Sealed, ids: &[String], anew:
 }
 
 fn number(after: Option<&str>) -> Result<Option<i32>> {
+    after.map(|id| id.parse().map_err(Error::internal)).transpose()
+}
+
+fn uuid(after: Option<&str>) -> Result<Option<Uuid>> {
     after.map(|id| id.parse().map_err(Error::internal)).transpose()
 }
 

@@ -102,6 +102,8 @@ ids! {
     GrantId "grant";
     /// A long-lived credential.
     TokenId "tok";
+    /// An invitation to an org.
+    InvitationId "inv";
     /// What a login gave.
     SessionId "ses";
     /// A line of an org's event log.

@@ -5,12 +5,15 @@ pub mod accounts;
 pub mod caller;
 pub mod checks;
 pub mod cloning;
+pub mod codes;
 #[cfg(test)]
 mod delegation;
 pub mod exchange;
 pub mod ids;
 pub mod impersonation;
 pub mod life;
+pub mod mail;
+pub mod markup;
 pub mod member;
 pub mod names;
 pub mod narrowing;

@@ -30,21 +30,28 @@ pub enum TextKind {
     PublishableToken,
     /// A session, `ses`.
     Session,
+    /// A code that accepts an invitation, `inv`.
+    Invitation,
+    /// A code that sets a password, `rst`.
+    PasswordCode,
 }
 
 impl TextKind {
+    const ALL: [Self; 5] =
+        [Self::SecretToken, Self::PublishableToken, Self::Session, Self::Invitation, Self::PasswordCode];
+
     const fn code(self) -> &'static str {
         match self {
             Self::SecretToken => "sat",
             Self::PublishableToken => "pub",
             Self::Session => "ses",
+            Self::Invitation => "inv",
+            Self::PasswordCode => "rst",
         }
     }
 
     fn parse(code: &str) -> Option<Self> {
-        [Self::SecretToken, Self::PublishableToken, Self::Session]
-            .into_iter()
-            .find(|kind| kind.code() == code)
+        Self::ALL.into_iter().find(|kind| kind.code() == code)
     }
 }
 
@@ -124,6 +131,7 @@ impl TokenText {
         Some(match self.kind {
             TextKind::SecretToken | TextKind::PublishableToken => CredentialId::Token(self.id.into()),
             TextKind::Session => CredentialId::Session(self.id.into()),
+            TextKind::Invitation | TextKind::PasswordCode => return None,
         })
     }
 
@@ -239,6 +247,17 @@ mod tests {
         let parsed = TokenText::parse(text.expose()).unwrap();
         assert_eq!(parsed.id(), text.id());
         assert_eq!(parsed.expose(), text.expose());
+    }
+
+    #[test]
+    fn a_text_of_each_kind_is_read_as_that_kind() {
+        for kind in TextKind::ALL {
+            let text = TokenText::new(kind, Uuid::from_u128(1), [7; 32]);
+            let parsed = TokenText::parse(text.expose()).unwrap();
+            assert_eq!(parsed.kind(), kind);
+            let authenticates = !matches!(kind, TextKind::Invitation | TextKind::PasswordCode);
+            assert_eq!(parsed.credential_id().is_some(), authenticates, "{kind:?}");
+        }
     }
 
     #[test]

@@ -40,6 +40,10 @@ pub fn access(path: &str) -> Option<Access> {
         "/countersign.v1.AccountService/ListGrantableAccess" => Requires(&Permission::ACCOUNTS_READ),
         "/countersign.v1.AccountService/ResolveLink" => Authenticated,
         "/countersign.v1.AccountService/GetCaller" => Authenticated,
+        // Whoever has no password can prove nothing yet.
+        "/countersign.v1.AccountService/RequestPasswordReset" => Open,
+        // The code is the credential.
+        "/countersign.v1.AccountService/ResetPassword" => Open,
 
         "/countersign.v1.OrgService/CreateOrg" => Requires(&Permission::PLATFORM_ORGS),
         "/countersign.v1.OrgService/GetOrg" => Authenticated,

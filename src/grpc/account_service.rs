@@ -1,7 +1,7 @@
 //! `AccountService`: where to find each RPC.
 
 use super::accounts::{
-    access, caller, clone, convert, create, get, grantable, life, links, passwords, update,
+    access, caller, clone, convert, create, get, grantable, life, links, passwords, resets, update,
 };
 use super::service;
 
@@ -26,6 +26,8 @@ service! {
         list_grants(ListGrantsRequest) -> ListGrantsResponse = access::list;
         list_grantable_access(ListGrantableAccessRequest) -> ListGrantableAccessResponse = grantable::list;
         resolve_link(ResolveLinkRequest) -> ResolveLinkResponse = links::resolve;
+        request_password_reset(RequestPasswordResetRequest) -> RequestPasswordResetResponse = resets::request;
+        reset_password(ResetPasswordRequest) -> ResetPasswordResponse = resets::reset;
         get_caller(GetCallerRequest) -> GetCallerResponse = caller::get;
     }
 }

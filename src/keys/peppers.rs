@@ -28,6 +28,8 @@ pub struct Peppers {
 pub enum Blinded {
     /// A password in a request that is remembered, to tell whether it comes again.
     Request,
+    /// The network that asks for new passwords: how often is counted.
+    ResetAddress,
     /// A username that somebody signs in with.
     LoginName,
     /// An address that somebody signs in from.
@@ -40,6 +42,7 @@ impl Blinded {
     const fn label(self) -> &'static [u8] {
         match self {
             Self::Request => b"countersign/request/v1\0",
+            Self::ResetAddress => b"countersign/reset-address/v1\0",
             Self::LoginName => b"countersign/login/name/v1\0",
             Self::LoginAddress => b"countersign/login/address/v1\0",
             Self::LoginKnownAddress => b"countersign/login/known-address/v1\0",

@@ -25,6 +25,7 @@ pub enum Purpose {
     Pepper,
     SigningKey,
     PageToken,
+    Mail,
     Password,
 }
 
@@ -34,6 +35,7 @@ impl Purpose {
             Self::Pepper => "countersign/seal/v1/pepper",
             Self::SigningKey => "countersign/seal/v1/signing-key",
             Self::PageToken => "countersign/seal/v1/page-token",
+            Self::Mail => "countersign/seal/v1/mail",
             Self::Password => "countersign/seal/v1/password",
         }
     }

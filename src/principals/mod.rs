@@ -157,12 +157,20 @@ impl Principals {
 
     /// Counts one more failure of this address. After too many it is told to wait, whatever
     /// was wrong.
-    fn refuse(&self, from: Option<IpAddr>, reason: Reason) -> Error {
+    pub fn refuse(&self, from: Option<IpAddr>, reason: Reason) -> Error {
         if self.failures.are_too_many(from) {
             return Failures::refusal();
         }
         self.failures.note(from);
         Error::new(reason)
+    }
+
+    /// Refuses an address that has guessed too often, before a guess costs a query.
+    ///
+    /// # Errors
+    /// `THROTTLED`.
+    pub fn may_guess(&self, from: Option<IpAddr>) -> Result<()> {
+        if self.failures.are_too_many(from) { Err(Failures::refusal()) } else { Ok(()) }
     }
 
     /// The account in the org, whatever credential it uses; none where it is no member and

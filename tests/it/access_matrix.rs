@@ -52,6 +52,8 @@ const MATRIX: &[(&str, [&str; 12])] = &[
     ("AccountService/RevokeAccess",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
     ("AccountService/ResolveLink",          [NONE, JUNK, HIDE, OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
     ("AccountService/ChangePassword",       [NONE, JUNK, FAIL, FAIL, FAIL, FAIL, FAIL, FAIL, DENY, DENY, OK,   OK]),
+    ("AccountService/RequestPasswordReset", [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    ("AccountService/ResetPassword",        [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
     ("AccountService/SetPassword",          [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
     ("AccountService/UpdateAccount",        [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
     ("AccountService/UndeleteAccount",      [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
@@ -193,6 +195,17 @@ impl Things<'_> {
             "AccountService/ListGrants" => {
                 let filter = Some(pb::list_grants_request::Filter::AccountId(account_id));
                 pb::ListGrantsRequest { org_id, filter, ..Default::default() }.encode_to_vec()
+            }
+            "AccountService/RequestPasswordReset" => {
+                pb::RequestPasswordResetRequest { email: format!("{unique}@example.org") }.encode_to_vec()
+            }
+            "AccountService/ResetPassword" => {
+                let email = format!("reset-{unique}-{}@example.org", self.org.slug);
+                let request = pb::CreateUserRequest { org_id, email: email.clone(), ..Default::default() };
+                self.server.operator.accounts().create_user(request).await.unwrap();
+                let code = self.server.code_for(&email).await.unwrap();
+                pb::ResetPasswordRequest { code, new_password: "correct horse battery".into() }
+                    .encode_to_vec()
             }
             "AccountService/RevokeAccess" => {
                 let given = vec![grant("member", "*")];
@@ -579,6 +592,8 @@ async fn what_the_table_does_not_know_is_denied() {
     assert_eq!(
         open,
         [
+            "/countersign.v1.AccountService/RequestPasswordReset",
+            "/countersign.v1.AccountService/ResetPassword",
             "/countersign.v1.TokenService/Login",
             "/countersign.v1.TokenService/RevokeToken",
             "/countersign.v1.TokenService/ExchangeToken",

@@ -20,6 +20,10 @@ const GLOBAL: &[&str] = &[
     "account_orgs",
     "feed",
     "feed_sweeps",
+    "login_buckets",
+    "outbox",
+    "codes",
+    "reset_requests",
 ];
 
 async fn names(pool: &PgPool, sql: &'static str) -> Vec<String> {

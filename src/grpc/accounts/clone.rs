@@ -2,9 +2,11 @@
 
 use super::access::{Named, described, named, split, subjects, touched};
 use super::details;
+use crate::codes::send_first_password;
 use crate::db::accounts::{Account, NewAccount};
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::grants::Grant;
+use crate::db::orgs::Org;
 use crate::db::{self, retrying};
 use crate::domain::accounts::Details;
 use crate::domain::caller::Acting;
@@ -100,19 +102,17 @@ pub async fn account(
     if acting.is_self(new.source_id) {
         return Err(Reason::CannotCloneSelf.into());
     }
-    let org = db::orgs::find(&state.db, acting.org_id).await?;
-    let slug = org.ok_or_else(|| Error::not_found("org", acting.org_id))?.slug;
     let request_id = once::parse(&std::mem::take(&mut request.request_id)).unwrap_or_default();
     // A preview is no first call.
     let request_id = request_id.filter(|_| !request.validate_only);
     let once = Once::new(&acting, "CloneAccount", request_id, &request);
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
-        db::orgs::lock(&mut tx, acting.org_id).await?;
+        let org = db::orgs::lock(&mut tx, acting.org_id).await?;
         if let Some(before) = once.replayed(&mut tx, state.clock.now()).await? {
             return Ok(before);
         }
-        let mut response = clone(state, &acting, &mut tx, &new, &slug).await?;
+        let mut response = clone(state, &acting, &mut tx, &new, &org).await?;
         if request.validate_only {
             // All was done, and is undone with the transaction.
             for account in response.account.iter_mut() {
@@ -135,12 +135,12 @@ async fn clone(
     acting: &Acting<'_>,
     tx: &mut Transaction<'_>,
     new: &New,
-    slug: &str,
+    org: &Org,
 ) -> Result<pb::CloneAccountResponse> {
     let (org_id, now) = (acting.org_id, state.clock.now());
     let source = db::accounts::find(&mut **tx, org_id, new.source_id).await?;
     let source = source.ok_or_else(|| Error::not_found("account", new.source_id))?;
-    let details = new.details(state, &source, slug)?;
+    let details = new.details(state, &source, &org.slug)?;
     let Divided { given, dropped, .. } = divide(acting, tx, new).await?;
 
     let account_id: AccountId = state.clock.new_id();
@@ -163,6 +163,7 @@ async fn clone(
         subjects: subjects(org_id, account_id, &given),
     };
     tx.record(&Actor::from(acting), &[change], now).await?;
+    send_first_password(state, tx, org, &account).await?;
     Ok(pb::CloneAccountResponse {
         account: Some(convert::account(&account)?),
         dropped_grants: dropped.iter().map(|(grant, _)| convert::grant(grant)).collect::<Result<_>>()?,

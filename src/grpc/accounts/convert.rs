@@ -6,11 +6,13 @@ use sqlx::PgConnection;
 use super::access::{described, subjects, touched};
 use super::details::{changes, default_username, mailbox};
 use super::owners::{keep_one, refuse_live_tokens};
+use crate::codes::send_first_password;
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::grants::Grant;
 use crate::db::{self, retrying};
 use crate::domain::accounts::{AccountState, Details};
 use crate::domain::caller::Acting;
+use crate::domain::codes::End;
 use crate::domain::ids::{AccountId, OrgId};
 use crate::domain::names::{AccountName, Description, Email};
 use crate::domain::permissions::Permission;
@@ -121,6 +123,7 @@ async fn carry_out(
     let lost = unfit(&mut tx, org_id, account_id, after.kind()).await?;
     db::grants::delete(&mut tx, org_id, &lost.iter().map(Grant::id).collect::<Vec<_>>()).await?;
     db::passwords::clear(&mut tx, org_id, account_id).await?;
+    db::codes::end_all(&mut tx, org_id, account_id.uuid(), End::Revoked, now).await?;
     db::sessions::end_of_account(&mut tx, org_id, account_id, None, now).await?;
     db::accounts::raise_version(&mut tx, org_id, account_id).await?;
     let converted = db::accounts::update(&mut tx, org_id, account_id, (&before, &after), now).await?;
@@ -147,6 +150,8 @@ async fn carry_out(
     });
     let changes: Vec<_> = std::iter::once(home).chain(guests).collect();
     tx.record(&Actor::from(acting), &changes, now).await?;
+    let org = db::orgs::find(&mut *tx, org_id).await?.ok_or_else(|| Error::not_found("org", org_id))?;
+    send_first_password(state, &mut tx, &org, &converted).await?;
     tx.commit().await?;
     Ok(pb::ConvertAccountResponse { account: Some(convert::account(&converted)?) })
 }

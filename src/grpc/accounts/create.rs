@@ -5,6 +5,7 @@ use prost::Message;
 
 use super::access::{described, givable, subjects, touched};
 use super::{details, settings};
+use crate::codes::send_first_password;
 use crate::db::accounts::NewAccount;
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::{self, retrying};
@@ -124,7 +125,7 @@ async fn create<R: Message + Default>(
     };
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
-        db::orgs::lock(&mut tx, acting.org_id).await?;
+        let org = db::orgs::lock(&mut tx, acting.org_id).await?;
         let grants = givable(&mut tx, acting, Some(new.details.kind()), &new.grants).await?;
         if let Some(before) = once.replayed(&mut tx, now).await? {
             return Ok(before);
@@ -156,6 +157,7 @@ async fn create<R: Message + Default>(
             subjects: subjects(acting.org_id, account_id, &given),
         };
         tx.record(&Actor::from(acting), &[change], now).await?;
+        send_first_password(state, &mut tx, &org, &account).await?;
         let response = answer(convert::account(&account)?);
         once.finish(&mut tx, &account_id.to_string(), &response).await?;
         tx.commit().await?;

@@ -3,8 +3,10 @@
 use time::OffsetDateTime;
 
 use super::owners::{keep_one, refuse_live_tokens};
+use crate::codes::send_first_password;
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::{self, retrying};
+use crate::domain::codes::End;
 use crate::domain::ids::AccountId;
 use crate::domain::life::{Life, Step};
 use crate::domain::names::Description;
@@ -83,7 +85,7 @@ async fn take(state: &State, call: &Call, request: Request, step: Step) -> Resul
     let now = state.clock.now();
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
-        db::orgs::lock(&mut tx, org_id).await?;
+        let org = db::orgs::lock(&mut tx, org_id).await?;
         let found = db::accounts::lock_any(&mut tx, org_id, account_id).await?;
         let stepped = found.and_then(|account| Some((step.taken(account.life(), now)?, account)));
         let (life, account) = stepped.ok_or_else(|| Error::not_found("account", account_id))?;
@@ -104,6 +106,14 @@ async fn take(state: &State, call: &Call, request: Request, step: Step) -> Resul
             keep_one(&mut tx, org_id, &account, &held, Some(after.state()?)).await?;
             db::accounts::raise_version(&mut tx, org_id, account_id).await?;
             db::sessions::end_of_account(&mut tx, org_id, account_id, None, now).await?;
+        }
+        match step {
+            Step::Delete => {
+                db::codes::end_all(&mut tx, org_id, account_id.uuid(), End::Revoked, now).await?;
+            }
+            // The link from before has ended with it.
+            Step::Undelete => send_first_password(state, &mut tx, &org, &after).await?,
+            Step::Activate | Step::Deactivate => {}
         }
         let reason = reason.as_ref().map(|reason| FieldChange::set("reason", reason));
         let change = Change {

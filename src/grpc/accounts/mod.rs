@@ -12,5 +12,6 @@ pub mod life;
 pub mod links;
 pub mod owners;
 pub mod passwords;
+pub mod resets;
 pub mod settings;
 pub mod update;

@@ -1,10 +1,12 @@
 //! `UpdateAccount`.
 
 use super::{details, settings};
+use crate::codes::send_first_password;
 use crate::db::events::{Actor, Change};
 use crate::db::{self, retrying};
 use crate::domain::accounts::Details;
 use crate::domain::caller::Acting;
+use crate::domain::codes::End;
 use crate::domain::ids::AccountId;
 use crate::domain::names::{AccountName, Description, Email, Profile};
 use crate::domain::permissions::Permission;
@@ -97,6 +99,11 @@ pub async fn account(
             subjects: vec![account_id.to_string()],
         };
         tx.record(&Actor::from(&acting), &[change], now).await?;
+        if before.username != after.username {
+            // A code proves the mailbox that it was sent to, which is no longer the account's.
+            db::codes::end_all(&mut tx, acting.org_id, account_id.uuid(), End::Revoked, now).await?;
+            send_first_password(state, &mut tx, &org, &account).await?;
+        }
         tx.commit().await?;
         Ok(pb::UpdateAccountResponse { account: Some(convert::account(&account)?) })
     })

@@ -1,5 +1,6 @@
 //! `CreateOrg`: a tenant together with its first owner.
 
+use crate::codes::send_first_password;
 use crate::db::accounts::NewAccount;
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::{self, retrying};
@@ -75,6 +76,7 @@ pub async fn org(
             subjects: vec![org_id.to_string(), new.account_id.to_string()],
         };
         tx.record(&Actor::from(caller), &[change], now).await?;
+        send_first_password(state, &mut tx, &org, &account).await?;
         let response = pb::CreateOrgResponse {
             org: Some(convert::org(&org, &state.ceilings)?),
             owner: Some(convert::account(&account)?),

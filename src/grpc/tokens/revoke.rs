@@ -20,9 +20,9 @@ use crate::grpc::auth::Call;
 use crate::grpc::pb::RevokeReason;
 use crate::grpc::pb::revoke_token_request::Target;
 use crate::grpc::{convert, pb};
-use crate::principals;
 use crate::state::State;
 use crate::transaction::Transaction;
+use crate::{codes, principals};
 
 pub async fn token(
     state: &State,
@@ -87,6 +87,12 @@ async fn by_text(
             "token_text",
             "is publishable, and so known to everybody: name its token_id",
         ));
+    }
+    if let Ok(code) = TokenText::parse(text)
+        && matches!(code.kind(), TextKind::Invitation | TextKind::PasswordCode)
+    {
+        codes::revoke(state, &call.origin, text, code.kind()).await?;
+        return Ok(pb::RevokeTokenResponse::default());
     }
     let principal = match principals::by_text(state, text, call.origin.address).await {
         Ok(found) => found.principal,

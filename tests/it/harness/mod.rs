@@ -5,6 +5,7 @@ mod people;
 mod proxy;
 mod raw;
 mod secrets;
+mod smtp;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,10 +13,12 @@ use std::time::{Duration, Instant};
 
 use countersign::bootstrap;
 use countersign::clock::Clock;
-use countersign::config::{CeilingArgs, LimitArgs, PasswordArgs, SigningAlgorithm};
+use countersign::config::{CeilingArgs, LimitArgs, PasswordArgs, SigningAlgorithm, WebUrl};
+use countersign::db::sealed::Sealed;
 use countersign::domain::ids::{AccountId, OrgId};
 use countersign::grpc::pb;
 use countersign::keys::seal::MasterKeys;
+use countersign::mail::{PostOffice, Postman};
 use countersign::server;
 use countersign::state::{Pools, State};
 use pb::account_service_client::AccountServiceClient;
@@ -37,6 +40,7 @@ pub use people::PASSWORD;
 pub use proxy::Proxy;
 pub use raw::{call_named, call_raw};
 pub use secrets::{hides_secrets, watch};
+pub use smtp::{Manner, Security, SmtpServer, certificate};
 
 /// What a server of the tests accepts.
 pub const LIMITS: LimitArgs = LimitArgs {
@@ -79,11 +83,14 @@ struct Start<'a> {
     issuer: Option<String>,
     clock: Clock,
     algorithm: SigningAlgorithm,
+    /// None: mails wait.
+    postman: Option<Postman>,
 }
 
 impl Default for Start<'_> {
     fn default() -> Self {
-        Self { operator: None, issuer: None, clock: Clock::default(), algorithm: SigningAlgorithm::EdDsa }
+        let algorithm = SigningAlgorithm::EdDsa;
+        Self { operator: None, issuer: None, clock: Clock::default(), algorithm, postman: None }
     }
 }
 
@@ -99,6 +106,49 @@ impl TestServer {
     /// A server whose first key signs with this algorithm.
     pub async fn signing_with(algorithm: SigningAlgorithm) -> Self {
         Self::fresh(LIMITS, algorithm).await
+    }
+
+    /// A server that brings mails to this mail server.
+    pub async fn with_mail(smtp: &SmtpServer, limits: LimitArgs) -> Self {
+        let database = Arc::new(Database::create().await);
+        let options = database.options();
+        let master = MasterKeys::new_file().as_str().into();
+        let start = Start { postman: Some(smtp.postman()), ..Start::default() };
+        Self::node(options, database, master, start, limits).await
+    }
+
+    /// Another node on the same database that brings mails to this mail server.
+    pub async fn beside_with_mail(&self, smtp: &SmtpServer) -> Self {
+        self.beside_with_postman(smtp.postman()).await
+    }
+
+    /// The same with a postman of one's own.
+    pub async fn beside_with_postman(&self, postman: Postman) -> Self {
+        self.sending(self.master.clone(), postman).await
+    }
+
+    /// The same with this master key file.
+    pub async fn with_master_keys_and_mail(&self, master: &str, smtp: &SmtpServer) -> Self {
+        self.sending(master.into(), smtp.postman()).await
+    }
+
+    async fn sending(&self, master: Arc<str>, postman: Postman) -> Self {
+        let start = Start {
+            operator: Some(self.operator.token()),
+            issuer: Some(self.state.issuer.to_string()),
+            clock: self.state.clock.clone(),
+            postman: Some(postman),
+            ..Start::default()
+        };
+        Self::node(self.database.options(), self.database.clone(), master, start, LIMITS).await
+    }
+
+    /// Ends this node, and waits until it has.
+    pub async fn stop(mut self) {
+        self.shut_down();
+        if let Some(serving) = self.serving.take() {
+            serving.await.unwrap().unwrap();
+        }
     }
 
     async fn fresh(limits: LimitArgs, algorithm: SigningAlgorithm) -> Self {
@@ -130,6 +180,7 @@ impl TestServer {
             issuer: Some(self.state.issuer.to_string()),
             clock: self.state.clock.clone(),
             algorithm,
+            postman: None,
         };
         Self::node(self.database.options(), self.database.clone(), master.into(), start, limits).await
     }
@@ -162,7 +213,7 @@ impl TestServer {
         start: Start<'_>,
         limits: LimitArgs,
     ) -> Self {
-        let Start { operator, issuer, clock, algorithm } = start;
+        let Start { operator, issuer, clock, algorithm, postman } = start;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let pools = Pools::open(&options, limits.database_connections, limits.database_load_connections);
@@ -188,7 +239,8 @@ impl TestServer {
         let shutdown = async {
             let _ = stopped.await;
         };
-        let serving = tokio::spawn(server::run(listener, state.clone(), limits, shutdown));
+        let office = PostOffice { pages_url: WebUrl::from(&state.issuer), postman };
+        let serving = tokio::spawn(server::run(listener, state.clone(), limits, office, shutdown));
         let channel = Endpoint::from_shared(endpoint.clone()).unwrap().connect().await.unwrap();
         secrets::watch(&token);
         let operator = Client { channel: channel.clone(), bearer: Some(token) };
@@ -315,6 +367,25 @@ impl TestServer {
             .unwrap();
         }
         account
+    }
+
+    /// A new user of the org, invited by its owner.
+    pub async fn user(&self, org: &Org, email: &str) -> pb::Account {
+        let request = pb::CreateUserRequest { email: email.into(), ..Default::default() };
+        org.owner.accounts().create_user(request).await.unwrap().into_inner().account.unwrap()
+    }
+
+    /// The code of the newest mail to this address that waits in the outbox.
+    pub async fn code_for(&self, address: &str) -> Option<String> {
+        let query = "select mail_id::text, sealed from outbox
+                     where recipient = $1 and sealed is not null order by mail_id desc limit 1";
+        let found: Option<(String, Vec<u8>)> =
+            sqlx::query_as(query).bind(address).fetch_optional(&self.state.db).await.unwrap();
+        let (id, sealed) = found?;
+        let code = self.state.master.open(Sealed::Outbox.purpose(), &id, &sealed).unwrap();
+        let code = String::from_utf8(code.to_vec()).unwrap();
+        secrets::watch(&code);
+        Some(code)
     }
 
     /// Creates nodes of the org's catalogue.

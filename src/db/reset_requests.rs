@@ -1,0 +1,57 @@
+//! `reset_requests`: who asked for another password, whether there is such an account or not.
+
+use sqlx::{PgConnection, PgExecutor};
+use time::OffsetDateTime;
+
+use crate::domain::ids::{AccountId, OrgId};
+use crate::domain::names::Email;
+use crate::error::Result;
+
+/// What was asked, and from where.
+pub struct ResetRequest {
+    pub address: Option<String>,
+    pub request_id: String,
+}
+
+/// Notes that somebody asked. Twice is once.
+pub async fn insert(
+    tx: &mut PgConnection,
+    username: &Email,
+    asked: &ResetRequest,
+    now: OffsetDateTime,
+) -> Result<()> {
+    let query = sqlx::query!(
+        "insert into reset_requests (username, address, request_id, create_time) values ($1, $2, $3, $4)
+         on conflict on constraint reset_requests_pk do nothing",
+        username.as_str(),
+        asked.address,
+        asked.request_id,
+        now
+    );
+    query.execute(tx).await?;
+    Ok(())
+}
+
+/// Names that were asked for, those that wait longest first.
+pub async fn find(db: impl PgExecutor<'_>, limit: i64) -> Result<Vec<String>> {
+    let query =
+        sqlx::query_scalar!("select username from reset_requests order by create_time limit $1", limit);
+    Ok(query.fetch_all(db).await?)
+}
+
+/// Takes a request away: whoever does so answers it, with the rest of the transaction. None
+/// when another node was first.
+pub async fn take(tx: &mut PgConnection, username: &str) -> Result<Option<ResetRequest>> {
+    let query = sqlx::query_as!(
+        ResetRequest,
+        "delete from reset_requests where username = $1 returning address, request_id",
+        username
+    );
+    Ok(query.fetch_optional(tx).await?)
+}
+
+/// Whose username it is.
+pub async fn find_account(tx: &mut PgConnection, username: &str) -> Result<Option<(OrgId, AccountId)>> {
+    let query = sqlx::query!("select org_id, account_id from usernames where username = $1", username);
+    Ok(query.fetch_optional(tx).await?.map(|row| (row.org_id.into(), row.account_id.into())))
+}

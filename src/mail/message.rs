@@ -1,0 +1,77 @@
+//! From a claimed mail to a message (RFC 5322).
+
+use lettre::message::header::{HeaderName, HeaderValue};
+use lettre::message::{Mailbox, MultiPart};
+use lettre::{Address, Message};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::render::{self, Rendered};
+use super::{Failure, Link, PostOffice};
+use crate::config::WebUrl;
+use crate::db::outbox::Claimed;
+use crate::domain::mail::Mail;
+use crate::keys::seal::{MasterKeys, Purpose};
+
+/// A message, and what it is about.
+pub struct Built {
+    pub message: Message,
+    pub subject: String,
+    /// Where its link leads, for whoever tries out.
+    pub link: Option<Link>,
+}
+
+/// Builds the message of a mail. Its id is that of the mail, so that a receiver can tell when
+/// one came twice.
+pub fn build(
+    claimed: &Claimed,
+    from: &Mailbox,
+    office: &PostOffice,
+    master: &MasterKeys,
+    now: std::time::SystemTime,
+) -> Result<Built, Failure> {
+    let lasting = |error: &dyn std::fmt::Display| Failure::Lasting(error.to_string());
+    let mail = claimed.mail().map_err(|_| {
+        // A node of a newer version may know it.
+        Failure::Passing("this version of the server does not know the mail".to_owned())
+    })?;
+    let link = link(claimed, &mail, &office.pages_url, master)?;
+    let Rendered { subject, text, html } = render::render(&mail, link.as_ref().map(|link| link.as_str()));
+    let to: Address = claimed.recipient.parse().map_err(|error| lasting(&error))?;
+    let message = Message::builder()
+        .from(from.clone())
+        .to(Mailbox::new(None, to))
+        .subject(&subject)
+        .date(now)
+        .message_id(Some(message_id(claimed.mail_id, from)))
+        // RFC 3834: nobody's holiday answers it.
+        .raw_header(HeaderValue::new(
+            HeaderName::new_from_ascii_str("Auto-Submitted"),
+            "auto-generated".to_owned(),
+        ))
+        .multipart(MultiPart::alternative_plain_html(text, html))
+        .map_err(|error| lasting(&error))?;
+    Ok(Built { message, subject, link })
+}
+
+fn message_id(mail_id: Uuid, from: &Mailbox) -> String {
+    format!("<{mail_id}@{}>", from.email.domain())
+}
+
+/// `<pages url>/<page>?code=<code>`, from what is configured alone.
+fn link(
+    claimed: &Claimed,
+    mail: &Mail,
+    pages_url: &WebUrl,
+    master: &MasterKeys,
+) -> Result<Option<Link>, Failure> {
+    let Some(page) = render::page(mail) else { return Ok(None) };
+    let sealed = claimed.sealed.as_deref();
+    let sealed = sealed.ok_or_else(|| Failure::Lasting("its code was erased".to_owned()))?;
+    // Another node may have the master key that this one lacks.
+    let unopenable =
+        |_| Failure::Passing("its code does not open with the master keys of this server".to_owned());
+    let code = master.open(Purpose::Mail, &claimed.mail_id.to_string(), sealed).map_err(unopenable)?;
+    let code = std::str::from_utf8(&code).map_err(|error| Failure::Lasting(error.to_string()))?;
+    Ok(Some(Zeroizing::new(format!("{pages_url}/{page}?code={code}"))))
+}

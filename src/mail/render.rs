@@ -1,0 +1,286 @@
+//! What each mail says, as plain text and as HTML.
+//!
+//! Names come from whoever chose them. In the plain text they stay within their line; in the
+//! HTML they are escaped; in the subject they are encoded by whoever builds the message.
+
+use time::OffsetDateTime;
+
+use crate::domain::mail::Mail;
+use crate::domain::markup::escaped;
+
+/// The pages that links lead to, below the pages' URL.
+const SET_PASSWORD: &str = "set-password";
+const ACCEPT_INVITATION: &str = "accept-invitation";
+
+/// The page that the link of a mail leads to; none for one without a link.
+pub fn page(mail: &Mail) -> Option<&'static str> {
+    match mail {
+        Mail::Invitation { .. } => Some(ACCEPT_INVITATION),
+        Mail::SetPassword { .. } | Mail::ResetPassword { .. } => Some(SET_PASSWORD),
+        Mail::TokenExpiring { .. } | Mail::TokenLeaked { .. } | Mail::SignInThrottled { .. } => None,
+    }
+}
+
+/// A mail as it is read.
+pub struct Rendered {
+    pub subject: String,
+    pub text: String,
+    pub html: String,
+}
+
+/// What a mail says, before it has a form.
+struct Content {
+    org: String,
+    subject: String,
+    heading: String,
+    paragraphs: Vec<String>,
+    /// What stands on the button, for a mail with a link.
+    button: &'static str,
+    /// Below the button.
+    small: String,
+}
+
+/// The texts of a mail; `link` is where its button leads.
+pub fn render(mail: &Mail, link: Option<&str>) -> Rendered {
+    let content = content(mail);
+    Rendered { subject: content.subject.clone(), text: text(&content, link), html: html(&content, link) }
+}
+
+fn content(mail: &Mail) -> Content {
+    match mail {
+        Mail::Invitation { org, inviter } => invitation(&one_line(org), inviter.as_deref().map(one_line)),
+        Mail::SetPassword { org } => set_password(&one_line(org)),
+        Mail::ResetPassword { org } => reset_password(&one_line(org)),
+        Mail::TokenExpiring { org, account, token, expire_time } => {
+            token_expiring(&one_line(org), &one_line(account), &one_line(token), *expire_time)
+        }
+        Mail::TokenLeaked { org, account, token } => {
+            token_leaked(&one_line(org), &one_line(account), &one_line(token))
+        }
+        Mail::SignInThrottled { org, username, address } => {
+            sign_in_throttled(&one_line(org), &one_line(username), address.as_deref().map(one_line))
+        }
+    }
+}
+
+fn invitation(org: &str, inviter: Option<String>) -> Content {
+    let who = inviter.map_or_else(
+        || format!("You are invited to join {org}."),
+        |inviter| format!("{inviter} invites you to join {org}."),
+    );
+    Content {
+        org: org.to_owned(),
+        subject: format!("You are invited to {org}"),
+        heading: format!("Join {org}"),
+        paragraphs: vec![who],
+        button: "Accept the invitation",
+        small: format!(
+            "The link works once, for 7 days, and only for this e-mail address. If you do not know {org}, \
+             you can ignore this mail."
+        ),
+    }
+}
+
+fn set_password(org: &str) -> Content {
+    Content {
+        org: org.to_owned(),
+        subject: format!("Set your password for {org}"),
+        heading: format!("Welcome to {org}"),
+        paragraphs: vec![format!(
+            "An account was made for you at {org}. You sign in with this e-mail address and a password \
+             that you choose now."
+        )],
+        button: "Set your password",
+        small: "The link works once, for 7 days. If you did not expect this mail, you can ignore it: \
+                nobody can sign in before a password is set."
+            .to_owned(),
+    }
+}
+
+fn reset_password(org: &str) -> Content {
+    Content {
+        org: org.to_owned(),
+        subject: format!("Choose a new password for {org}"),
+        heading: "Choose a new password".to_owned(),
+        paragraphs: vec![format!(
+            "Somebody asked for a new password for your account at {org}. If that was you, choose one now. \
+             You will be signed out everywhere else."
+        )],
+        button: "Choose a new password",
+        small: "The link works once, for one hour. If it was not you, you can ignore this mail: your \
+                password stays as it is."
+            .to_owned(),
+    }
+}
+
+fn token_expiring(org: &str, account: &str, token: &str, expire_time: i64) -> Content {
+    let end = OffsetDateTime::from_unix_timestamp(expire_time).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let (day, month, year, hour, minute) = (end.day(), end.month(), end.year(), end.hour(), end.minute());
+    let end = format!("{day} {month} {year}, {hour:02}:{minute:02} UTC");
+    Content {
+        org: org.to_owned(),
+        subject: format!("A token of {account} at {org} expires soon"),
+        heading: "A token expires soon".to_owned(),
+        paragraphs: vec![
+            format!("The token “{token}” of {account} at {org} expires on {end}."),
+            "What still uses it then stops. Rotate the token, or make another one, and put it wherever \
+             this one is."
+                .to_owned(),
+        ],
+        button: "",
+        small: format!("You get this mail because it is where {account} is to be told of such things."),
+    }
+}
+
+fn token_leaked(org: &str, account: &str, token: &str) -> Content {
+    Content {
+        org: org.to_owned(),
+        subject: format!("A token of {account} at {org} was leaked"),
+        heading: "A token was leaked".to_owned(),
+        paragraphs: vec![
+            format!(
+                "The token “{token}” of {account} at {org} was found where others can read it. What was found \
+                 has been revoked, and works no more."
+            ),
+            format!(
+                "Put another token wherever it was used, and look through the events of {org} for what \
+                 was done with it."
+            ),
+        ],
+        button: "",
+        small: format!("You get this mail because it is where {account} is to be told of such things."),
+    }
+}
+
+fn sign_in_throttled(org: &str, username: &str, address: Option<String>) -> Content {
+    let from = address.map_or_else(String::new, |address| format!(", the last time from {address}"));
+    Content {
+        org: org.to_owned(),
+        subject: format!("Somebody tries to sign in to your account at {org}"),
+        heading: "Too many wrong passwords".to_owned(),
+        paragraphs: vec![
+            format!("Somebody tried to sign in as {username} with wrong passwords{from}."),
+            "Sign-in now waits for a while after each wrong password. From where you signed in lately you \
+             still get in."
+                .to_owned(),
+        ],
+        button: "",
+        small: "If that was you, there is nothing to do. If not, nobody got in; a password that you use \
+                elsewhere as well is better changed."
+            .to_owned(),
+    }
+}
+
+/// A name that cannot leave its line: nothing else may look as if we had written it.
+fn one_line(name: &str) -> String {
+    name.chars().map(|c| if c.is_control() || "\u{2028}\u{2029}".contains(c) { ' ' } else { c }).collect()
+}
+
+fn text(content: &Content, link: Option<&str>) -> String {
+    let mut parts = vec![content.heading.clone()];
+    parts.extend(content.paragraphs.iter().cloned());
+    parts.extend(link.map(|link| format!("{}:\n{link}", content.button)));
+    parts.push(content.small.clone());
+    parts.push(format!("-- \n{}", content.org));
+    parts.join("\n\n") + "\n"
+}
+
+/// One column, no image, nothing from elsewhere: it looks the same where nothing is loaded.
+/// What mail readers know of style stands with each element.
+fn html(content: &Content, link: Option<&str>) -> String {
+    let paragraphs: String = content
+        .paragraphs
+        .iter()
+        .map(|text| format!("<p style=\"margin:0 0 16px\">{}</p>\n", escaped(text)))
+        .collect();
+    let button = link.map_or_else(String::new, |link| {
+        let link = escaped(link);
+        format!(
+            "<p style=\"margin:24px 0\"><a href=\"{link}\" style=\"display:inline-block;padding:12px 24px;\
+             border-radius:6px;background:#1f4fd8;color:#ffffff;font-weight:600;text-decoration:none\">{}</a></p>\n\
+             <p style=\"margin:0 0 16px;font-size:14px;color:#5b6472\">Or copy this address into a browser:<br>\
+             <a href=\"{link}\" style=\"color:#1f4fd8;word-break:break-all\">{link}</a></p>\n",
+            escaped(content.button)
+        )
+    });
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>{subject}</title>\n</head>\n\
+         <body style=\"margin:0;padding:0;background:#f4f5f7\">\n\
+         <div style=\"max-width:520px;margin:0 auto;padding:32px 16px;font-family:-apple-system,'Segoe UI',\
+         Roboto,Helvetica,Arial,sans-serif;font-size:16px;line-height:1.5;color:#1c2330\">\n\
+         <p style=\"margin:0 0 16px;font-weight:600\">{org}</p>\n\
+         <div style=\"padding:32px;border-radius:10px;background:#ffffff\">\n\
+         <h1 style=\"margin:0 0 16px;font-size:22px;line-height:1.3\">{heading}</h1>\n\
+         {paragraphs}{button}\
+         <p style=\"margin:24px 0 0;font-size:14px;color:#5b6472\">{small}</p>\n\
+         </div>\n</div>\n</body>\n</html>\n",
+        subject = escaped(&content.subject),
+        org = escaped(&content.org),
+        heading = escaped(&content.heading),
+        small = escaped(&content.small),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINK: &str = "https://id.example/set-password?code=csign_rst_x";
+
+    /// One of each, with this for every name.
+    fn each(name: &str) -> Vec<Mail> {
+        let name = || name.to_owned();
+        vec![
+            Mail::invitation(name(), Some(name())),
+            Mail::invitation(name(), None),
+            Mail::SetPassword { org: name() },
+            Mail::ResetPassword { org: name() },
+            Mail::token_expiring(name(), name(), name(), OffsetDateTime::UNIX_EPOCH),
+            Mail::token_leaked(name(), name(), name()),
+            Mail::sign_in_throttled(name(), name(), Some(name())),
+            Mail::sign_in_throttled(name(), name(), None),
+        ]
+    }
+
+    #[test]
+    fn each_mail_names_the_org_in_every_part() {
+        for mail in each("Acme") {
+            let link = page(&mail).map(|_| LINK);
+            let Rendered { subject, text, html } = render(&mail, link);
+            for part in [&subject, &text, &html] {
+                assert!(part.contains("Acme"), "{mail:?}: {part}");
+            }
+            for part in [&text, &html] {
+                assert_eq!(part.contains(LINK), link.is_some(), "{mail:?}: {part}");
+            }
+            assert!(!html.contains("http://") && html.matches("https://").count() <= 3, "{html}");
+            assert!(text.lines().all(|line| line.len() < 998), "{text}");
+        }
+        let text = render(&each("Acme")[4], None).text;
+        assert!(text.contains("expires on 1 January 1970, 00:00 UTC."), "{text}");
+    }
+
+    #[test]
+    fn names_cannot_be_more_than_names() {
+        let evil = "<script>alert(1)</script>\"'&\r\nBcc: all@example.org\r\n\r\nPay here\u{2028}now";
+        for mail in each(evil) {
+            let Rendered { subject, text, html } = render(&mail, page(&mail).map(|_| LINK));
+            assert!(!subject.contains(['\r', '\n']), "{subject}");
+            assert!(!html.contains("<script") && html.contains("&lt;script&gt;"), "{html}");
+            assert!(!html.contains("\"'&\r") && html.contains("&quot;&#39;&amp;"), "{html}");
+            for part in [&text, &html] {
+                assert!(part.lines().all(|line| !line.trim_start().starts_with("Bcc:")), "{part}");
+                assert!(!part.contains('\u{2028}'));
+            }
+        }
+    }
+
+    #[test]
+    fn links_lead_to_the_page_that_takes_their_code() {
+        let pages: Vec<_> = each("Acme").iter().map(page).collect();
+        let (join, set) = (Some("accept-invitation"), Some("set-password"));
+        assert_eq!(pages, [join, join, set, set, None, None, None, None]);
+    }
+}

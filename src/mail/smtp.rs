@@ -1,0 +1,233 @@
+//! The way to a mail server (RFC 5321): TLS from the start or by STARTTLS, and the line
+//! between a failure that passes and one that does not.
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use lettre::Message;
+use lettre::transport::smtp::Error as SmtpError;
+use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, CertificateStore, TlsParameters};
+use lettre::transport::smtp::extension::ClientId;
+use percent_encoding::percent_decode_str;
+use tokio::time::timeout;
+use url::{Host, Url};
+
+use super::Failure;
+use crate::config::SmtpUrl;
+
+/// How long it may take to reach the server and to be let in.
+const CONNECT: Duration = Duration::from_secs(30);
+/// How long it may take to hand a mail over. A server that is slow to say yes may have taken
+/// it, so this is longer than people would wait.
+const HAND_OVER: Duration = Duration::from_secs(120);
+/// How long it may take to say goodbye, when all is done.
+const GOODBYE: Duration = Duration::from_secs(2);
+/// The longest that all of it may take.
+pub const LONGEST: Duration = Duration::from_secs(152);
+
+/// A mail server, and how to be let in.
+#[derive(Clone)]
+pub struct Smtp {
+    host: String,
+    port: u16,
+    security: Security,
+    credentials: Option<Credentials>,
+    hello: ClientId,
+}
+
+#[derive(Clone)]
+enum Security {
+    /// From the first byte.
+    Tls(TlsParameters),
+    /// Before anything that matters, or not at all.
+    StartTls(TlsParameters),
+    /// Only where somebody asked for it.
+    None,
+}
+
+impl Smtp {
+    /// From `--smtp-url` and `--smtp-ca-file`. `hello` is the domain that we say hello as.
+    ///
+    /// # Errors
+    /// What is wrong, in words that do not show the URL, which may hold a password.
+    pub fn open(url: &SmtpUrl, ca_file: Option<&Path>, hello: &str) -> anyhow::Result<Self> {
+        let url = Parts::parse(url.expose()).map_err(|wrong| anyhow::anyhow!("--smtp-url {wrong}"))?;
+        let security = match url.security {
+            Asked::None => Security::None,
+            Asked::Tls => Security::Tls(tls(&url.host, ca_file)?),
+            Asked::StartTls => Security::StartTls(tls(&url.host, ca_file)?),
+        };
+        Ok(Self {
+            host: url.host,
+            port: url.port,
+            security,
+            credentials: url.credentials,
+            hello: ClientId::Domain(hello.to_owned()),
+        })
+    }
+
+    /// Hands a mail over. When it returns `Ok`, the server has taken it.
+    pub(super) async fn send(&self, message: &Message) -> Result<(), Failure> {
+        let passing = |error: SmtpError| Failure::Passing(told(&error));
+        let late = |what| move |_| Failure::Passing(format!("the mail server did not {what} in time"));
+        let connected = timeout(CONNECT, self.connect()).await.map_err(late("let us in"))?;
+        // Also a refusal for good: the server is wrong, or our password, and no mail is to blame.
+        let mut connection = connected.map_err(passing)?;
+        let bytes = message.formatted();
+        let sent = timeout(HAND_OVER, connection.send(message.envelope(), &bytes)).await;
+        let sent = sent.map_err(late("take the mail"))?;
+        let failed = sent.err().map(|error| match error.status() {
+            Some(code) if error.is_permanent() && !is_about_us(code.into()) => Failure::Lasting(told(&error)),
+            _ => passing(error),
+        });
+        if timeout(GOODBYE, connection.abort()).await.is_err() {
+            tracing::debug!("the mail server does not answer our goodbye");
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn connect(&self) -> Result<AsyncSmtpConnection, SmtpError> {
+        let wrapped = match &self.security {
+            Security::Tls(parameters) => Some(parameters.clone()),
+            Security::StartTls(_) | Security::None => None,
+        };
+        let server = (self.host.as_str(), self.port);
+        let mut connection =
+            AsyncSmtpConnection::connect_tokio1(server, Some(CONNECT), &self.hello, wrapped, None).await?;
+        if let Security::StartTls(parameters) = &self.security {
+            connection.starttls(parameters.clone(), &self.hello).await?;
+        }
+        if let Some(credentials) = &self.credentials {
+            connection.auth(DEFAULT_MECHANISMS, credentials).await?;
+        }
+        Ok(connection)
+    }
+}
+
+/// Refusals for good that are about who we are, not about the mail: not authenticated, TLS
+/// wanted (RFC 4954, RFC 3207).
+fn is_about_us(code: u16) -> bool {
+    matches!(code, 530 | 534 | 535 | 538)
+}
+
+/// What people read of an error: one line of bounded length.
+fn told(error: &SmtpError) -> String {
+    let line = error.to_string();
+    line.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
+}
+
+fn tls(host: &str, ca_file: Option<&Path>) -> anyhow::Result<TlsParameters> {
+    let mut builder = TlsParameters::builder(host.to_owned());
+    if let Some(path) = ca_file {
+        let named = |what: &dyn fmt::Display| anyhow::anyhow!("--smtp-ca-file {}: {what}", path.display());
+        let pem = std::fs::read(path).map_err(|error| named(&error))?;
+        let certificate = Certificate::from_pem(&pem).map_err(|error| named(&error))?;
+        anyhow::ensure!(
+            pem.windows(27).any(|window| window == b"-----BEGIN CERTIFICATE-----"),
+            named(&"holds no certificate in PEM form")
+        );
+        builder = builder.certificate_store(CertificateStore::None).add_root_certificate(certificate);
+    }
+    Ok(builder.build()?)
+}
+
+/// What a URL says.
+struct Parts {
+    host: String,
+    port: u16,
+    security: Asked,
+    credentials: Option<Credentials>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Tls,
+    StartTls,
+    None,
+}
+
+impl Parts {
+    fn parse(text: &str) -> Result<Self, &'static str> {
+        const WRONG: &str = "must be smtp://user:password@host:587 or smtps://user:password@host:465";
+        let url = Url::parse(text).map_err(|_| WRONG)?;
+        let security = match (url.scheme(), url.query()) {
+            ("smtps", None) => Asked::Tls,
+            ("smtp", None) => Asked::StartTls,
+            ("smtp", Some("tls=none")) => Asked::None,
+            ("smtp", Some(_)) => return Err("may only have the query ?tls=none"),
+            _ => return Err(WRONG),
+        };
+        // `host_str` writes IPv6 addresses in brackets, which nobody can connect to.
+        let host = match url.host().ok_or(WRONG)? {
+            Host::Domain(name) if !name.is_empty() => name.to_owned(),
+            Host::Domain(_) => return Err(WRONG),
+            Host::Ipv4(address) => address.to_string(),
+            Host::Ipv6(address) => address.to_string(),
+        };
+        if !matches!(url.path(), "" | "/") || url.fragment().is_some() {
+            return Err(WRONG);
+        }
+        let decoded =
+            |text| percent_decode_str(text).decode_utf8().map_err(|_| "holds bytes that are no text");
+        let credentials = match (url.username(), url.password()) {
+            ("", None) => None,
+            (user, Some(password)) if !user.is_empty() => {
+                Some(Credentials::new(decoded(user)?.into_owned(), decoded(password)?.into_owned()))
+            }
+            _ => return Err("must have both a user and a password, or neither"),
+        };
+        let loopback = host == "localhost"
+            || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+        if security == Asked::None && credentials.is_some() && !loopback {
+            return Err("must not send a password without TLS to another machine");
+        }
+        let default = if security == Asked::Tls { 465 } else { 587 };
+        Ok(Self { host, port: url.port().unwrap_or(default), security, credentials })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_of_mail_servers() {
+        for (text, host, port, security, credentials) in [
+            ("smtp://mail.example", "mail.example", 587, Asked::StartTls, false),
+            ("smtp://u:p%40+@mail.example:2525", "mail.example", 2525, Asked::StartTls, true),
+            ("smtps://u:p@mail.example", "mail.example", 465, Asked::Tls, true),
+            ("smtp://127.0.0.1:1025?tls=none", "127.0.0.1", 1025, Asked::None, false),
+            ("smtp://mailpit:1025?tls=none", "mailpit", 1025, Asked::None, false),
+            ("smtp://u:p@[::1]:1025?tls=none", "::1", 1025, Asked::None, true),
+        ] {
+            let parts = Parts::parse(text).unwrap();
+            let said = (parts.host.as_str(), parts.port, parts.security, parts.credentials.is_some());
+            assert_eq!(said, (host, port, security, credentials), "{text}");
+        }
+        let credentials = Parts::parse("smtp://a%40b:p%40+@mail.example").unwrap().credentials;
+        assert_eq!(credentials, Some(Credentials::new("a@b".to_owned(), "p@+".to_owned())));
+        for bad in [
+            "",
+            "mail.example",
+            "http://mail.example",
+            "smtp://",
+            "smtp://u@mail.example",
+            "smtp://:p@mail.example",
+            "smtp://mail.example/path",
+            "smtp://mail.example?tls=maybe",
+            "smtps://mail.example?tls=none",
+            "smtp://mail.example#x",
+            "smtp://u:p@mail.example?tls=none",
+            "smtp://%ff:%ff@mail.example",
+        ] {
+            assert!(Parts::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn all_of_it_has_an_end() {
+        assert_eq!(LONGEST, CONNECT + HAND_OVER + GOODBYE);
+    }
+}
