@@ -21,8 +21,12 @@ use crate::wire;
 
 /// Whoever holds the text of a token or a code is its holder, whatever org that is in; and so is who
 /// knows a password.
-const BY_TEXT_ALONE: [&str; 3] =
-    ["TokenService/ExchangeToken", "TokenService/Login", "AccountService/ResetPassword"];
+const BY_TEXT_ALONE: [&str; 4] = [
+    "TokenService/ExchangeToken",
+    "TokenService/Login",
+    "TokenService/ReportLeakedToken",
+    "AccountService/ResetPassword",
+];
 
 /// An org with everything in it that the other has too.
 struct Twin {
