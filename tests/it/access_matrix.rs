@@ -49,6 +49,8 @@ const MATRIX: &[(&str, [&str; 12])] = &[
     ("AccountService/ListAccounts",         [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
     ("AccountService/ListGrantableAccess",  [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
     ("AccountService/ListGrants",           [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("AccountService/RequestPasswordReset", [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    ("AccountService/ResetPassword",        [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
     ("AccountService/RevokeAccess",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
     ("AccountService/ResolveLink",          [NONE, JUNK, HIDE, OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
     ("AccountService/ChangePassword",       [NONE, JUNK, FAIL, FAIL, FAIL, FAIL, FAIL, FAIL, DENY, DENY, OK,   OK]),
