@@ -9,6 +9,7 @@ pub mod codes;
 mod delegation;
 pub mod exchange;
 pub mod ids;
+pub mod invitations;
 pub mod life;
 pub mod mail;
 pub mod member;

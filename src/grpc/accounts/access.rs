@@ -5,10 +5,10 @@ use sqlx::PgConnection;
 use super::owners::keep_one;
 use crate::db::accounts::Account;
 use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::grants::{Filter, Grant, held};
+use crate::db::grants::{Filter, Grant, described, held, subjects, touched};
 use crate::db::{self, retrying};
 use crate::domain::caller::{Acting, owning_right};
-use crate::domain::ids::{AccountId, GrantId, OrgId};
+use crate::domain::ids::{AccountId, GrantId};
 use crate::domain::permissions::{Permission, Right};
 use crate::domain::policy::MAX_LIST;
 use crate::domain::principal::AccountKind;
@@ -275,23 +275,4 @@ pub fn split(
     }
     let kept = grants.extract_if(.., |grant| !named.iter().any(|name| is(grant, name))).collect();
     Ok((grants, kept))
-}
-
-/// The ids that an event of grants names.
-pub fn touched(account_id: AccountId, grants: &[Grant]) -> Vec<String> {
-    std::iter::once(account_id.to_string()).chain(grants.iter().map(|grant| grant.id().to_string())).collect()
-}
-
-/// The cache keys that giving or taking grants touches: the account; and the owners of
-/// the org, whose list of permissions names those that grants name.
-pub fn subjects(org_id: OrgId, account_id: AccountId, grants: &[Grant]) -> Vec<String> {
-    let names_one =
-        grants.iter().any(|grant| matches!(grant.right(), Ok(Right::Permission(p)) if p.is_application()));
-    let owners = names_one.then(|| format!("owners/{org_id}"));
-    std::iter::once(account_id.to_string()).chain(owners).collect()
-}
-
-/// A grant in an event: what, and where.
-pub fn described(grant: &Grant) -> String {
-    format!("{} on {}", grant.right_id, grant.resource.as_deref().unwrap_or("*"))
 }
