@@ -77,7 +77,8 @@ impl SignUp {
     /// `INVALID_FIELD`, all violations at once.
     pub fn check(given_name: &str, family_name: &str, password: &str) -> Result<Self> {
         let mut violations = Violations::default();
-        let name = |text: &str| required(text).and_then(|text| DisplayName::parse(text).map_err(|wrong| wrong.0));
+        let name =
+            |text: &str| required(text).and_then(|text| DisplayName::parse(text).map_err(|wrong| wrong.0));
         let given_name = violations.check("given_name", name(given_name));
         let family_name = violations.check("family_name", name(family_name));
         let password = required(password).and_then(|text| Password::parse(text).map_err(|wrong| wrong.0));
@@ -146,7 +147,8 @@ pub async fn accept(
         address: origin.address.map(|address| address.to_string()),
         request_id: Some(origin.request_id.clone()),
     };
-    let joining = Joining { state, shown, org_id, account_id, record: record.as_ref(), now: state.clock.now() };
+    let joining =
+        Joining { state, shown, org_id, account_id, record: record.as_ref(), now: state.clock.now() };
     retrying(|| joining.carry_out(accepting, &actor)).await
 }
 

@@ -155,7 +155,7 @@ impl World {
         let Some(credential) = usable.get(step.by % usable.len().max(1)).copied() else {
             return refuse();
         };
-        let caller = Caller::new(Arc::new(self.principal(credential)), Bearer::Token, Origin::default())?;
+        let caller = Caller::new(Arc::new(self.principal(credential)), Bearer::Text, Origin::default())?;
         let acting = caller.acting_in(None)?;
         let (own, under) = (credential.account, credential.lists.clone());
         match &step.call {

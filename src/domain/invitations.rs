@@ -121,7 +121,8 @@ mod tests {
     /// Roles that are there, one in three not for users.
     fn any_roles() -> impl Strategy<Value = Roles> {
         let permission = prop_oneof![Just("invoices.write"), Just("accounts.read")];
-        let kinds = prop_oneof![Just(vec![]), Just(vec![AccountKind::User]), Just(vec![AccountKind::ServiceAccount])];
+        let kinds =
+            prop_oneof![Just(vec![]), Just(vec![AccountKind::User]), Just(vec![AccountKind::ServiceAccount])];
         let role = (prop::collection::vec(permission, 0..2), kinds).prop_map(|(permissions, kinds)| {
             let permissions = permissions.into_iter().map(|text| Permission::parse(text).unwrap());
             CustomRole::new(permissions.collect(), kinds)

@@ -1,6 +1,8 @@
 //! `OrgService`: where to find each RPC.
 
-use super::orgs::{accept_invitation, create, events, get, invitations, lifecycle, members, resources, roles, update};
+use super::orgs::{
+    accept_invitation, create, events, get, invitations, lifecycle, members, resources, roles, update,
+};
 use super::service;
 
 service! {

@@ -9,82 +9,93 @@ use countersign::grpc::pb;
 use prost::Message as _;
 use tonic::Status;
 
-use crate::harness::{Client, Org, TestServer, by_id, call_raw, grant, reason, rotate_token, token_for};
+use crate::harness::{
+    Client, Org, PASSWORD, TestServer, by_id, call_raw, grant, reason, rotate_token, token_for,
+};
 use crate::proto::rpcs;
 
 /// The kinds of caller, in the order of the columns below. `foreign` owns another org
-/// and names this one; `narrow` is an owner whose token has the scope `tokens.read` alone.
-const KINDS: [&str; 9] =
-    ["none", "garbage", "foreign", "member", "auditor", "manager", "owner", "operator", "narrow"];
+/// and names this one; `narrow` is an owner whose token has the scope `tokens.read` alone;
+/// `session` is an owner who signed in with a password, `visitor` a plain member who did.
+#[rustfmt::skip]
+const KINDS: [&str; 11] = [
+    "none", "garbage", "foreign", "member", "auditor", "manager", "owner", "operator", "narrow", "session", "visitor",
+];
 
 const OK: &str = "OK";
 const NONE: &str = "CREDENTIAL_MISSING";
 const JUNK: &str = "TOKEN_INVALID";
 const HIDE: &str = "RESOURCE_NOT_FOUND";
 const DENY: &str = "PERMISSION_MISSING";
+const FAIL: &str = "LOGIN_FAILED";
 
 /// What each kind of caller gets from an RPC that is sent a good request.
 #[rustfmt::skip]
-const MATRIX: &[(&str, [&str; 9])] = &[
-    // RPC                                  none  garbage foreign member auditor manager owner operator narrow
-    ("AccountService/ActivateAccount",      [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("AccountService/ConvertAccount",       [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY]),
-    ("AccountService/CloneAccount",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("AccountService/CreateServiceAccount", [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("AccountService/CreateUser",           [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("AccountService/DeactivateAccount",    [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("AccountService/DeleteAccount",        [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("AccountService/GetAccount",           [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
-    ("AccountService/GetCaller",            [NONE, JUNK, OK,   OK,   OK,   OK,   OK,   OK,   OK]),
-    ("AccountService/GrantAccess",          [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("AccountService/ListAccounts",         [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
-    ("AccountService/ListGrantableAccess",  [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
-    ("AccountService/ListGrants",           [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
-    ("AccountService/RequestPasswordReset", [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
-    ("AccountService/ResetPassword",        [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
-    ("AccountService/RevokeAccess",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("AccountService/ResolveLink",          [NONE, JUNK, HIDE, OK,   OK,   OK,   OK,   OK,   OK]),
-    ("AccountService/UpdateAccount",        [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("AccountService/UndeleteAccount",      [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("OrgService/CreateOrg",                [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY]),
-    ("OrgService/CreateResource",           [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("OrgService/CreateRole",               [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("OrgService/DeleteResource",           [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("OrgService/DeleteRole",               [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("OrgService/GetOrg",                   [NONE, JUNK, HIDE, OK,   OK,   OK,   OK,   OK,   OK]),
-    ("OrgService/GetRole",                  [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
-    ("OrgService/ListOrgs",                 [NONE, JUNK, OK,   OK,   OK,   OK,   OK,   OK,   OK]),
-    ("OrgService/UpdateOrg",                [NONE, JUNK, HIDE, DENY, DENY, DENY, OK,   OK,   DENY]),
-    ("OrgService/SuspendOrg",               [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY]),
-    ("OrgService/ResumeOrg",                [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY]),
-    ("OrgService/DeleteOrg",                [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY]),
-    ("OrgService/UndeleteOrg",              [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY]),
-    ("OrgService/ListResources",            [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
-    ("OrgService/ListRoles",                [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
-    ("OrgService/UpdateResource",           [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("OrgService/UpdateRole",               [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("OrgService/ListMembers",              [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
-    ("OrgService/RemoveMember",             [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("OrgService/ListEvents",               [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY]),
-    ("TokenService/BatchIntrospectTokens",  [NONE, JUNK, OK,   DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("TokenService/CancelRotation",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("TokenService/CreateToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("TokenService/ExchangeToken",          [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
-    ("TokenService/FinishRotation",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("TokenService/GetJsonWebKeySet",       [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
-    ("TokenService/GetToken",               [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   OK]),
+const MATRIX: &[(&str, [&str; 11])] = &[
+    // RPC                                  none  garbage foreign member auditor manager owner operator narrow session visitor
+    ("AccountService/ActivateAccount",      [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("AccountService/ConvertAccount",       [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY, DENY]),
+    ("AccountService/CloneAccount",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("AccountService/CreateServiceAccount", [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("AccountService/CreateUser",           [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("AccountService/DeactivateAccount",    [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("AccountService/DeleteAccount",        [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("AccountService/GetAccount",           [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("AccountService/GetCaller",            [NONE, JUNK, OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    ("AccountService/GrantAccess",          [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("AccountService/ListAccounts",         [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("AccountService/ListGrantableAccess",  [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("AccountService/ListGrants",           [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("AccountService/RequestPasswordReset", [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    ("AccountService/ResetPassword",        [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    ("AccountService/RevokeAccess",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("AccountService/ResolveLink",          [NONE, JUNK, HIDE, OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    ("AccountService/ChangePassword",       [NONE, JUNK, FAIL, FAIL, FAIL, FAIL, FAIL, FAIL, DENY, OK,   OK]),
+    ("AccountService/SetPassword",          [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("AccountService/UpdateAccount",        [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("AccountService/UndeleteAccount",      [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("OrgService/CreateOrg",                [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY, DENY]),
+    ("OrgService/CreateResource",           [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("OrgService/CreateRole",               [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("OrgService/DeleteResource",           [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("OrgService/DeleteRole",               [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("OrgService/GetOrg",                   [NONE, JUNK, HIDE, OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    ("OrgService/GetRole",                  [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("OrgService/ListOrgs",                 [NONE, JUNK, OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    ("OrgService/UpdateOrg",                [NONE, JUNK, HIDE, DENY, DENY, DENY, OK,   OK,   DENY, OK,   DENY]),
+    ("OrgService/SuspendOrg",               [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY, DENY]),
+    ("OrgService/ResumeOrg",                [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY, DENY]),
+    ("OrgService/DeleteOrg",                [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY, DENY]),
+    ("OrgService/UndeleteOrg",              [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY, DENY]),
+    ("OrgService/ListResources",            [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("OrgService/ListRoles",                [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("OrgService/UpdateResource",           [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("OrgService/UpdateRole",               [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("OrgService/ListMembers",              [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("OrgService/RemoveMember",             [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("OrgService/ListEvents",               [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("TokenService/BatchIntrospectTokens",  [NONE, JUNK, OK,   DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("TokenService/CancelRotation",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("TokenService/CreateToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("TokenService/ExchangeToken",          [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    ("TokenService/FinishRotation",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("TokenService/GetJsonWebKeySet",       [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    ("TokenService/GetToken",               [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   OK,   OK,   DENY]),
     // The foreign owner is told that the token is not active, as of one that does not exist.
-    ("TokenService/IntrospectToken",        [NONE, JUNK, OK,   DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("TokenService/ListSigningKeys",        [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY]),
-    ("TokenService/ListTokens",             [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   OK]),
-    ("TokenService/ReassignAccountTokens",  [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("TokenService/ReassignToken",          [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("TokenService/RevokeAccountTokens",    [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("TokenService/RevokeSigningKey",       [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY]),
-    ("TokenService/RevokeToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("TokenService/RotateSigningKey",       [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY]),
-    ("TokenService/RotateToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
-    ("TokenService/UpdateToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY]),
+    ("TokenService/IntrospectToken",        [NONE, JUNK, OK,   DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("TokenService/ListSigningKeys",        [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY, DENY]),
+    ("TokenService/ListTokens",             [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   OK,   OK,   DENY]),
+    ("TokenService/Login",                  [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    ("TokenService/Logout",                 [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, DENY, DENY, OK,   OK]),
+    ("TokenService/ReassignAccountTokens",  [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("TokenService/ReassignToken",          [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("TokenService/RevokeAccountSessions",  [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("TokenService/RevokeAccountTokens",    [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("TokenService/RevokeSigningKey",       [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY, DENY]),
+    ("TokenService/RevokeToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("TokenService/RotateSigningKey",       [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY, DENY]),
+    ("TokenService/RotateToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("TokenService/UpdateToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
 ];
 
 /// What an owner of the org gets from the RPC, by its name without the package.
@@ -122,6 +133,13 @@ impl Things<'_> {
                     identity: Some(pb::convert_account_request::Identity::Email(email)),
                 }
                 .encode_to_vec()
+            }
+            "AccountService/ChangePassword" => {
+                pb::ChangePasswordRequest { current_password: PASSWORD.into(), new_password: PASSWORD.into() }
+                    .encode_to_vec()
+            }
+            "AccountService/SetPassword" => {
+                pb::SetPasswordRequest { org_id, account_id, password: PASSWORD.into() }.encode_to_vec()
             }
             "AccountService/CloneAccount" => pb::CloneAccountRequest {
                 org_id,
@@ -288,6 +306,17 @@ impl Things<'_> {
                 pb::RemoveMemberRequest { org_id, account_id }.encode_to_vec()
             }
             "OrgService/ListEvents" => pb::ListEventsRequest { org_id, ..Default::default() }.encode_to_vec(),
+            "TokenService/Login" => {
+                let username = self.server.technical(&org_id, &self.fresh(unique), &[]).await.username;
+                pb::LoginRequest { username, password: PASSWORD.into(), org_id: String::new() }
+                    .encode_to_vec()
+            }
+            "TokenService/Logout" => pb::LogoutRequest {}.encode_to_vec(),
+            "TokenService/RevokeAccountSessions" => {
+                let account = self.server.technical(&org_id, &self.fresh(unique), &[]).await;
+                self.server.session(&account.username).await;
+                pb::RevokeAccountSessionsRequest { org_id, account_id: account.id }.encode_to_vec()
+            }
             "TokenService/CreateToken" => token_for(&org_id, &account_id).encode_to_vec(),
             "TokenService/ExchangeToken" => {
                 pb::ExchangeTokenRequest { subject_token: self.target_token.clone(), ..Default::default() }
@@ -371,12 +400,17 @@ impl Things<'_> {
 
     /// An account of its own for a call that would stop the target.
     async fn new_account(&self, unique: &str, deactivated: bool) -> String {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("{unique}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let name = self.fresh(unique);
         let org_id = self.org.id.clone();
         let request = pb::CreateServiceAccountRequest { org_id, name, deactivated, ..Default::default() };
         let made = self.server.operator.accounts().create_service_account(request).await.unwrap();
         made.into_inner().account.unwrap().id
+    }
+
+    /// A name that no account has yet.
+    fn fresh(&self, unique: &str) -> String {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        format!("{unique}-{}", COUNT.fetch_add(1, Ordering::Relaxed))
     }
 
     /// An account of its own with a live token.
@@ -450,8 +484,15 @@ async fn callers(server: &TestServer, org: &Org) -> Vec<Client> {
     };
     let narrow = server.operator.tokens().create_token(request).await.unwrap().into_inner().secret;
     callers.extend([org.owner.clone(), server.operator.clone(), server.client(narrow)]);
+    for (username, right) in SIGNED_IN {
+        server.person(&org.id, username, &[(right, "*")]).await;
+        callers.push(server.session(username).await);
+    }
     callers
 }
+
+/// Those of the last columns, and what they hold.
+const SIGNED_IN: [(&str, &str); 2] = [("owner@example.org", "owner"), ("visitor@example.org", "member")];
 
 fn outcome(result: Result<Vec<u8>, Status>) -> String {
     match result {
@@ -469,7 +510,7 @@ async fn every_rpc_answers_every_kind_of_caller_as_the_matrix_says() {
     let target_token = server.operator.tokens().create_token(request).await.unwrap().into_inner().secret;
     let things = Things { server: &server, org: &org, target, target_token };
 
-    let by_token = callers(&server, &org).await;
+    let mut by_token = callers(&server, &org).await;
     let mut by_jwt = Vec::new();
     for (kind, caller) in KINDS.iter().zip(&by_token) {
         by_jwt.push(match *kind {
@@ -487,7 +528,12 @@ async fn every_rpc_answers_every_kind_of_caller_as_the_matrix_says() {
             wrong.push(format!("{rpc} has no row"));
             continue;
         };
-        for (form, callers) in [("token", &by_token), ("jwt", &by_jwt)] {
+        for (form, callers) in [("token", &mut by_token), ("jwt", &mut by_jwt)] {
+            // What the RPC before has ended.
+            for ((username, _), caller) in SIGNED_IN.iter().rev().zip(callers.iter_mut().rev()) {
+                let session = server.session(username).await;
+                *caller = if form == "jwt" { session.with_jwt().await } else { session };
+            }
             for (i, kind) in KINDS.iter().enumerate() {
                 let unique = format!("{form}-{kind}-{}", short.len());
                 let request = things.request(short, &unique).await;
@@ -514,6 +560,7 @@ async fn what_the_table_does_not_know_is_denied() {
         [
             "/countersign.v1.AccountService/RequestPasswordReset",
             "/countersign.v1.AccountService/ResetPassword",
+            "/countersign.v1.TokenService/Login",
             "/countersign.v1.TokenService/RevokeToken",
             "/countersign.v1.TokenService/ExchangeToken",
             "/countersign.v1.TokenService/GetJsonWebKeySet"

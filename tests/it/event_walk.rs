@@ -54,6 +54,12 @@ const UNCACHED: [&str; 4] = ["resource.created", "resource.updated", "resource.d
 /// has looked whether it changes something.
 const OPEN: [&str; 2] = ["AccountService/RequestPasswordReset", "AccountService/ResetPassword"];
 
+/// What needs a password instead of a permission; `login.rs` looks at their events.
+const BY_PASSWORD: [&str; 3] = ["AccountService/ChangePassword", "TokenService/Login", "TokenService/Logout"];
+
+/// What is another change each time: the same password, set again, ends the sessions since.
+const ANEW: [&str; 1] = ["AccountService/SetPassword"];
+
 #[tokio::test]
 async fn every_change_is_one_event_and_nothing_else_is() {
     let server = TestServer::start().await;
@@ -68,6 +74,9 @@ async fn every_change_is_one_event_and_nothing_else_is() {
 
     for rpc in rpcs() {
         let short = rpc.strip_prefix("/countersign.v1.").unwrap();
+        if BY_PASSWORD.contains(&short) {
+            continue;
+        }
         for (who, caller, caller_id) in
             [("operator", &server.operator, &operator_id), ("owner", &org.owner, &org.owner_id)]
         {
@@ -143,7 +152,7 @@ async fn every_change_is_one_event_and_nothing_else_is() {
                 let replayed = again.as_ref().err().is_none_or(|status| reason(status) == "REQUEST_REPLAYED");
                 assert!(replayed, "{rpc} again: {again:?}");
             }
-            assert_eq!(news(db, &mut seen).await.len(), 0, "{rpc} again");
+            assert_eq!(news(db, &mut seen).await.len(), usize::from(ANEW.contains(&short)), "{rpc} again");
         }
     }
 }

@@ -9,8 +9,14 @@ use tonic::{Code, Status};
 
 use crate::harness::{Client, TestServer, refused, violated};
 
-async fn list(by: &Client, request: pb::ListEventsRequest) -> Result<Vec<pb::Event>, Status> {
+/// Reads the log.
+pub async fn list(by: &Client, request: pb::ListEventsRequest) -> Result<Vec<pb::Event>, Status> {
     Ok(by.orgs().list_events(request).await?.into_inner().events)
+}
+
+/// What an event says that a field became.
+pub fn became(event: &pb::Event, field: &str) -> Option<String> {
+    event.changes.iter().find(|change| change.field == field)?.new_value.clone()
 }
 
 fn kinds(events: &[pb::Event]) -> Vec<&str> {

@@ -19,8 +19,10 @@ use crate::harness::{Client, Org, TestServer, call_named, grant, token_for};
 use crate::proto::{message, messages, rpcs};
 use crate::wire;
 
-/// Whoever holds the text of a token or a code is its holder, whatever org that is in.
-const BY_TEXT_ALONE: [&str; 2] = ["TokenService/ExchangeToken", "AccountService/ResetPassword"];
+/// Whoever holds the text of a token or a code is its holder, whatever org that is in; and so is who
+/// knows a password.
+const BY_TEXT_ALONE: [&str; 3] =
+    ["TokenService/ExchangeToken", "TokenService/Login", "AccountService/ResetPassword"];
 
 /// An org with everything in it that the other has too.
 struct Twin {

@@ -27,7 +27,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::feed::until;
-use crate::harness::{Client, Database, LIMITS, Org, Proxy, TestServer, claims, reason, refused};
+use crate::harness::{Client, Database, LIMITS, Org, PASSWORD, Proxy, TestServer, claims, reason, refused};
 use crate::serving::http_get;
 
 const GRACE: Duration = Duration::from_secs(8);
@@ -45,6 +45,9 @@ struct Own {
     server: TestServer,
     org: Org,
     bot: Client,
+    /// A person, and a JWT of the session: neither outlives an outage.
+    session: Client,
+    session_jwt: Client,
     postgres: Option<postgres::Server>,
     proxy: Proxy,
     data_dir: PathBuf,
@@ -68,7 +71,11 @@ impl Own {
         server.hear_all().await;
         bot.exchange().await.unwrap();
         server.operator.exchange().await.unwrap();
-        let own = Self { server, org, bot, postgres: Some(postgres), proxy, data_dir };
+        server.person(&org.id, "ann@example.org", &[]).await;
+        let session = server.session("ann@example.org").await;
+        let session_jwt = session.with_jwt().await;
+        session_jwt.caller().await.unwrap();
+        let own = Self { server, org, bot, session, session_jwt, postgres: Some(postgres), proxy, data_dir };
         own.owner().await.unwrap();
         own
     }
@@ -112,6 +119,12 @@ impl Own {
         let jwt = claims(&self.bot.exchange().await.unwrap().access_token);
         assert!(jwt["exp"].as_i64().unwrap() - jwt["iat"].as_i64().unwrap() <= 60);
         refused(self.server.operator.exchange().await, Code::Unavailable, "DATABASE_UNAVAILABLE");
+        for signed_in in [&self.session, &self.session_jwt] {
+            refused(signed_in.caller().await, Code::Unavailable, "DATABASE_UNAVAILABLE");
+        }
+        refused(self.session.exchange().await, Code::Unavailable, "DATABASE_UNAVAILABLE");
+        let login = self.server.login("ann@example.org", PASSWORD, None).await;
+        refused(login, Code::Unavailable, "DATABASE_UNAVAILABLE");
         let error = self.owner().await.expect_err("only tokens outlive an outage");
         assert_eq!(error.reason(), Reason::DatabaseUnavailable);
         let request = pb::CreateResourceRequest { path: "a".into(), ..Default::default() };

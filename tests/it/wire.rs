@@ -73,7 +73,7 @@ pub fn without(message: &[u8], field: u32) -> Vec<u8> {
 pub fn ids(message: &[u8]) -> Vec<String> {
     const DIGITS: usize = 26;
     let mut found = Vec::new();
-    for prefix in ["org", "acct", "role", "grant", "tok", "evt"] {
+    for prefix in ["org", "acct", "role", "grant", "tok", "ses", "evt"] {
         let prefix = format!("{prefix}_");
         for (at, window) in message.windows(prefix.len()).enumerate() {
             let end = at + prefix.len() + DIGITS;

@@ -38,7 +38,8 @@ pub async fn create(
     acting.require(&Permission::INVITATIONS_WRITE, &Node::Org)?;
     let mut violations = Violations::default();
     if acting.org_id == SYSTEM_ORG {
-        violations.add("org_id", "must not be the system org, whose members are operators: create them there");
+        violations
+            .add("org_id", "must not be the system org, whose members are operators: create them there");
     }
     let email = violations.check("email", details::mailbox(state, &request.email));
     let grants = convert::grants(&mut violations, &request.grants);
@@ -62,9 +63,11 @@ pub async fn create(
         refuse_too_many(&mut tx, acting.org_id, now).await?;
         let invitation_id: InvitationId = state.clock.new_id();
         let sending = sending(&acting, now);
-        db::invitations::insert(&mut tx, acting.org_id, invitation_id, (&email, &grants), &sending, now).await?;
+        db::invitations::insert(&mut tx, acting.org_id, invitation_id, (&email, &grants), &sending, now)
+            .await?;
         let mut fields = vec![FieldChange::set("email", &email)];
-        let named = grants.iter().map(|(right, node)| FieldChange::set("grants", format!("{right} on {node}")));
+        let named =
+            grants.iter().map(|(right, node)| FieldChange::set("grants", format!("{right} on {node}")));
         fields.extend(named);
         fields.push(FieldChange::set("expire_time", sending.expire_time));
         let change = change(state, "invitation.created", (acting.org_id, invitation_id), fields);
@@ -324,9 +327,5 @@ fn shown(invitation: &Invitation, now: OffsetDateTime) -> Result<pb::Invitation>
 
 /// A grant that nobody holds: what was asked for, and where.
 pub fn asked(right: &Right, node: &Node) -> pb::Grant {
-    pb::Grant {
-        right: Some(convert::shown_right(right)),
-        resource: node.to_string(),
-        ..Default::default()
-    }
+    pb::Grant { right: Some(convert::shown_right(right)), resource: node.to_string(), ..Default::default() }
 }

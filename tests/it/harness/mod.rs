@@ -1,6 +1,7 @@
 //! A real server on port 0 with a database of its own, and real clients.
 
 mod database;
+mod people;
 mod proxy;
 mod raw;
 mod secrets;
@@ -35,6 +36,7 @@ use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 
 pub use database::Database;
+pub use people::PASSWORD;
 pub use proxy::Proxy;
 pub use raw::{call_named, call_raw};
 pub use secrets::{hides_secrets, watch};

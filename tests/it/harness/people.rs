@@ -1,0 +1,83 @@
+//! Who has a password, and what a login gives them.
+
+use countersign::db;
+use countersign::domain::ids::{AccountId, OrgId};
+use countersign::domain::password::Password;
+use countersign::grpc::pb;
+use tonic::{Request, Status};
+
+use super::{Client, TestServer, grant, watch};
+
+/// A password that may be set.
+pub const PASSWORD: &str = "correct horse battery staple";
+
+impl TestServer {
+    /// A person with this address, these grants, and [`PASSWORD`]. People set it by a link in a mail.
+    pub async fn person(&self, org_id: &str, email: &str, grants: &[(&str, &str)]) -> pb::Account {
+        let request = pb::CreateUserRequest {
+            org_id: org_id.into(),
+            email: email.into(),
+            grants: grants.iter().map(|(right, resource)| grant(right, resource)).collect(),
+            ..Default::default()
+        };
+        let made = self.operator.accounts().create_user(request).await.unwrap().into_inner().account.unwrap();
+        self.give_password(&made, PASSWORD).await;
+        made
+    }
+
+    /// Gives the account this password, whatever it is.
+    pub async fn give_password(&self, account: &pb::Account, password: &str) {
+        let owner = (OrgId::parse(&account.org_id).unwrap(), AccountId::parse(&account.id).unwrap());
+        let record = self.state.passwords.hash(owner, &Password::parse(password).unwrap()).await.unwrap();
+        let mut tx = self.state.db.begin().await.unwrap();
+        db::passwords::set(&mut tx, owner.0, owner.1, &record, self.state.clock.now()).await.unwrap();
+        tx.commit().await.unwrap();
+        watch(password);
+    }
+
+    /// A service account with these grants and [`PASSWORD`].
+    pub async fn technical(&self, org_id: &str, name: &str, grants: &[(&str, &str)]) -> pb::Account {
+        watch(PASSWORD);
+        let request = pb::CreateServiceAccountRequest {
+            org_id: org_id.into(),
+            name: name.into(),
+            password: PASSWORD.into(),
+            grants: grants.iter().map(|(right, resource)| grant(right, resource)).collect(),
+            ..Default::default()
+        };
+        let made = self.operator.accounts().create_service_account(request).await.unwrap();
+        made.into_inner().account.unwrap()
+    }
+
+    /// Signs in, and gives a client with the session.
+    pub async fn session(&self, username: &str) -> Client {
+        self.client(self.login(username, PASSWORD, None).await.unwrap().session_token)
+    }
+
+    /// Signs in from this address, where the server believes it.
+    pub async fn login(
+        &self,
+        username: &str,
+        password: &str,
+        from: Option<&str>,
+    ) -> Result<pb::LoginResponse, Status> {
+        let request =
+            pb::LoginRequest { username: username.into(), password: password.into(), ..Default::default() };
+        self.login_with(request, from).await
+    }
+
+    pub async fn login_with(
+        &self,
+        request: pb::LoginRequest,
+        from: Option<&str>,
+    ) -> Result<pb::LoginResponse, Status> {
+        let mut request = Request::new(request);
+        if let Some(from) = from {
+            request.metadata_mut().insert("x-forwarded-for", from.parse().unwrap());
+        }
+        let answer = self.anonymous().tokens().login(request).await?.into_inner();
+        watch(&answer.session_token);
+        watch(&answer.access_token);
+        Ok(answer)
+    }
+}
