@@ -81,15 +81,10 @@ pub async fn find(db: impl PgExecutor<'_>, org_id: OrgId, account_id: AccountId)
     Ok(query.fetch_optional(db).await?)
 }
 
-/// The member, locked until the transaction ends, so that what hangs on it can be counted. The org
-/// is locked.
+/// The member, its account locked until the transaction ends where that is kept here. The org is
+/// locked, so that nobody comes or goes meanwhile.
 pub async fn lock(tx: &mut PgConnection, org_id: OrgId, account_id: AccountId) -> Result<Option<Member>> {
-    let locked = sqlx::query_scalar!(
-        "select account_id from memberships where org_id = $1 and account_id = $2 for no key update",
-        org_id.uuid(),
-        account_id.uuid()
-    );
-    locked.fetch_optional(&mut *tx).await?;
+    super::accounts::lock(&mut *tx, org_id, account_id).await?;
     find(tx, org_id, account_id).await
 }
 

@@ -223,19 +223,22 @@ pub async fn find_live_named(
     Ok(query.fetch_all(db).await?.into_iter().map(TokenId::from).collect())
 }
 
-/// The ids of the account's live tokens, oldest first. Its row is locked, so that the answer holds.
+/// The ids of the account's live tokens in these orgs, oldest first. Its row is locked, so that the
+/// answer holds.
 pub async fn find_live(
     tx: &mut PgConnection,
-    org_id: OrgId,
+    orgs: &[OrgId],
     account_id: AccountId,
     now: OffsetDateTime,
     limit: i64,
 ) -> Result<Vec<TokenId>> {
+    let orgs: Vec<Uuid> = orgs.iter().map(|org| org.uuid()).collect();
     let query = sqlx::query_scalar!(
         "select token_id from tokens
-         where org_id = $1 and account_id = $2 and revoke_time is null and (expire_time is null or expire_time > $3)
+         where org_id = any($1) and account_id = $2 and revoke_time is null
+           and (expire_time is null or expire_time > $3)
          order by token_id limit $4",
-        org_id.uuid(),
+        &orgs,
         account_id.uuid(),
         now,
         limit

@@ -37,7 +37,8 @@ pub enum TextKind {
 }
 
 impl TextKind {
-    const ALL: [Self; 4] = [Self::SecretToken, Self::PublishableToken, Self::Invitation, Self::PasswordCode];
+    const ALL: [Self; 5] =
+        [Self::SecretToken, Self::PublishableToken, Self::Session, Self::Invitation, Self::PasswordCode];
 
     const fn code(self) -> &'static str {
         match self {

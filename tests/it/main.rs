@@ -20,6 +20,7 @@ mod floors;
 mod grantable;
 mod grants;
 mod harness;
+mod invitations;
 mod isolation;
 mod jwt_attacks;
 mod keys_command;

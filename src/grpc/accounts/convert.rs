@@ -115,9 +115,10 @@ async fn carry_out(
     if before.kind() == after.kind() {
         return Err(Error::invalid("kind", "is what the account is already"));
     }
-    if after.kind() == AccountKind::User {
-        refuse_live_tokens(&mut tx, org_id, account_id, now).await?;
-    }
+    // A person keeps none at home, and nobody those of the orgs that are left.
+    let mut without = guest_in.clone();
+    without.extend((after.kind() == AccountKind::User).then_some(org_id));
+    refuse_live_tokens(&mut tx, &without, account_id, now).await?;
     let held = db::grants::find_held(&mut tx, org_id, account_id).await?;
     let becomes = AccountState::of(after.kind(), false, account.deactivate_time.is_some(), false);
     keep_one(&mut tx, org_id, &account, &held, Some(becomes)).await?;

@@ -55,7 +55,7 @@ pub async fn remove(
         if member.home_org_id == acting.org_id.uuid() {
             return Err(Reason::HomeOrg.into());
         }
-        owners::refuse_live_tokens(&mut tx, acting.org_id, account_id, now).await?;
+        owners::refuse_live_tokens(&mut tx, &[acting.org_id], account_id, now).await?;
         owners::keep_one_without_guest(&mut tx, acting.org_id, account_id, &held).await?;
 
         let grants = db::grants::find_of(&mut *tx, acting.org_id, account_id).await?;
