@@ -6,7 +6,7 @@
 //! - `main` → [`server`], [`jobs`], [`dev`], [`bootstrap`], [`keys_command`], [`mail_command`]
 //! - transport: [`grpc`], [`http`]
 //! - state and tables: [`principals`], [`feed`], [`last_use`], [`origins`], [`rotation`], [`sign_in`],
-//!   [`codes`], [`resets`], [`invitations`], [`mail`], [`transaction`], [`state`], [`db`], [`keys`]
+//!   [`codes`], [`resets`], [`invitations`], [`mail`], [`peer`], [`transaction`], [`state`], [`db`], [`keys`]
 //! - rules, pure: [`domain`]
 //! - the ground: [`error`], [`clock`], [`config`], [`telemetry`]
 #![deny(unsafe_code)]
@@ -30,6 +30,7 @@ pub mod last_use;
 pub mod mail;
 pub mod mail_command;
 pub mod origins;
+pub mod peer;
 pub mod principals;
 pub mod resets;
 pub mod rotation;

@@ -110,6 +110,32 @@ async fn may_be_sent_one(state: &State, tx: &mut PgConnection, account: &Account
     Ok(asked < MAX_ASKED)
 }
 
+/// Whose password a code sets.
+pub struct Found {
+    /// How the org is called.
+    pub org: String,
+    pub username: String,
+    /// Whether it is the first one.
+    pub is_first: bool,
+}
+
+/// Looks whose password a code sets, without using it.
+///
+/// # Errors
+/// What [`codes::check`] says of the code; `ORG_SUSPENDED`, `ACCOUNT_DEACTIVATED` (deleted).
+pub async fn look(state: &State, origin: &Origin, code: &str) -> Result<Found> {
+    let code = codes::check(state, code, TextKind::PasswordCode, origin.address).await?;
+    let db = state.db.pool();
+    let org = db::orgs::find(&db, code.org()).await?.ok_or(Reason::OrgSuspended)?;
+    if org.life() != Default::default() {
+        return Err(Reason::OrgSuspended.into());
+    }
+    let account = db::accounts::find(&db, code.org(), code.subject_id.into()).await?;
+    let account = account.ok_or(Reason::AccountDeactivated)?;
+    let is_first = account.password_time.is_none();
+    Ok(Found { org: org.display_name, username: account.username, is_first })
+}
+
 /// Sets the password of the account that the code was mailed to, its first one or another:
 /// whoever has the code has the mailbox. Its sessions and all its other codes end.
 /// One that is deactivated stays so, and has its password when it is activated. Gives the

@@ -8,7 +8,7 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
-use crate::config::LimitArgs;
+use crate::config::{LimitArgs, WebUrl};
 use crate::domain::networks::Network;
 use crate::grpc::{self, Limits};
 use crate::mail::{PostOffice, deliver};
@@ -33,13 +33,20 @@ pub async fn run(
     let (reporter, health) = tonic_health::server::health_reporter();
     // The keys were just read from the database: it answers.
     jobs::report(&reporter, true, true).await;
+    let trusted_proxies: Vec<_> = options.trusted_proxies.iter().copied().map(Network::from).collect();
+    let pages = http::Settings::new(
+        trusted_proxies.clone(),
+        options.request_timeout,
+        [&WebUrl::from(&state.issuer), &office.pages_url],
+    );
     let limits = Limits {
         max_message_size: options.max_message_size,
         max_concurrent_requests: options.max_concurrent_requests,
         request_timeout: options.request_timeout,
-        trusted_proxies: options.trusted_proxies.iter().copied().map(Network::from).collect(),
+        trusted_proxies,
     };
-    let app = grpc::router(&state, limits, health, options.reflection).merge(http::router(state.clone()));
+    let app =
+        grpc::router(&state, limits, health, options.reflection).merge(http::router(state.clone(), pages));
     let jobs = jobs::start(&state, &options, reporter.clone());
     // No job like the others: it ends in its own time, and loses nothing.
     let (writing, ended) = tokio::sync::oneshot::channel();

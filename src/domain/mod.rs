@@ -12,6 +12,7 @@ pub mod ids;
 pub mod invitations;
 pub mod life;
 pub mod mail;
+pub mod markup;
 pub mod member;
 pub mod names;
 pub mod narrowing;

@@ -1,7 +1,6 @@
 //! The outermost layer of all RPCs alike: names each call, bounds how many there are and how
 //! long they take, gives every answer its form, and logs it.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,19 +9,18 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::sync::Semaphore;
-use tonic::transport::server::TcpConnectInfo;
 use uuid::Uuid;
 
 use super::access::access;
 use super::status;
 use crate::domain::caller::{Origin, Page};
-use crate::domain::networks::{self, Network};
+use crate::domain::networks::Network;
 use crate::domain::web_origin::WebOrigin;
 use crate::error::{Error, Reason};
+use crate::peer;
 use crate::state::State;
 
 const REQUEST_ID: &str = "x-request-id";
-const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// What a server accepts.
 #[derive(Clone, Debug)]
@@ -60,7 +58,7 @@ pub async fn guard(Shared(boundary): Shared<Arc<Boundary>>, mut request: Request
     }
     let started = Instant::now();
     let origin = Origin {
-        address: client(&request, &boundary.limits.trusted_proxies),
+        address: peer::address(&request, &boundary.limits.trusted_proxies),
         page: page(request.headers()),
         request_id: request_id(request.headers(), &boundary.state),
     };
@@ -103,14 +101,6 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 
 fn failed(error: Error, origin: &Origin) -> Response {
     status::answer(error, origin).into_http()
-}
-
-/// Where the call comes from, behind the proxies that are ours.
-fn client(request: &Request, trusted: &[Network]) -> Option<IpAddr> {
-    let peer = request.extensions().get::<TcpConnectInfo>()?.remote_addr()?.ip();
-    // Lines that are not ASCII are no addresses, and still stand for hops.
-    let lines = request.headers().get_all(FORWARDED_FOR).iter().map(|line| line.to_str().unwrap_or("?"));
-    networks::client(peer, lines, trusted)
 }
 
 /// The page that a browser says it calls for. More than one is none that can be believed.

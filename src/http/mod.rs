@@ -1,5 +1,7 @@
-//! The plain-HTTP edge, on the same port: what verifiers and probes fetch.
+//! The plain-HTTP edge, on the same port: what verifiers and probes fetch, and the pages that
+//! the links in mails lead to.
 
+mod pages;
 mod well_known;
 
 use std::sync::Arc;
@@ -11,8 +13,11 @@ use http::StatusCode;
 
 use crate::state::State;
 
+pub use pages::Settings;
+
 /// The routes of the edge.
-pub fn router(state: Arc<State>) -> Router {
+pub fn router(state: Arc<State>, pages: Settings) -> Router {
+    let pages = pages::router(state.clone(), pages);
     Router::new()
         .route("/.well-known/jwks.json", get(well_known::jwks))
         .route("/.well-known/openid-configuration", get(well_known::openid_configuration))
@@ -20,6 +25,7 @@ pub fn router(state: Arc<State>) -> Router {
         .route("/healthz", get(alive))
         .route("/readyz", get(ready))
         .with_state(state)
+        .merge(pages)
 }
 
 /// The process lives.

@@ -6,6 +6,7 @@
 use time::OffsetDateTime;
 
 use crate::domain::mail::Mail;
+use crate::domain::markup::escaped;
 
 /// The pages that links lead to, below the pages' URL.
 const SET_PASSWORD: &str = "set-password";
@@ -220,22 +221,6 @@ fn html(content: &Content, link: Option<&str>) -> String {
         heading = escaped(&content.heading),
         small = escaped(&content.small),
     )
-}
-
-/// Text within HTML, and within a quoted attribute.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("transaction", 2),
     ("mail", 2),
     ("codes", 2),
+    ("peer", 2),
     ("resets", 2),
     ("rotation", 2),
     ("sign_in", 2),

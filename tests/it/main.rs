@@ -35,6 +35,7 @@ mod members;
 mod migrations;
 mod orgs;
 mod outage;
+mod pages;
 mod paging;
 mod peppers;
 mod principals;

@@ -29,7 +29,8 @@ pub async fn http_get(endpoint: &str, path: &str) -> Answer {
     http(endpoint, &format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).await
 }
 
-async fn http(endpoint: &str, request: &str) -> Answer {
+/// Any request over plain HTTP/1.1, which is the last on its connection.
+pub async fn http(endpoint: &str, request: &str) -> Answer {
     let mut stream = TcpStream::connect(endpoint.strip_prefix("http://").unwrap()).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut text = String::new();

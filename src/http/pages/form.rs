@@ -1,0 +1,52 @@
+//! What a form brings: a small body, urlencoded.
+
+use axum::body::to_bytes;
+use axum::extract::Request;
+use axum::response::Response;
+use http::{StatusCode, header};
+use url::form_urlencoded;
+use zeroize::Zeroizing;
+
+use super::sorry;
+
+/// The largest body: a password of 128 characters has at most some 2 KiB, urlencoded.
+const MAX_BODY: usize = 16 << 10;
+
+/// The fields of a form. They may hold passwords, and are wiped.
+pub struct Fields(Vec<(String, Zeroizing<String>)>);
+
+impl Fields {
+    /// Reads a form. One that is too large is refused as soon as that is known.
+    ///
+    /// # Errors
+    /// The page that says what is wrong.
+    pub async fn read(request: Request) -> Result<Self, Response> {
+        let (parts, body) = request.into_parts();
+        let header = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
+        let form = header(header::CONTENT_TYPE).is_some_and(|kind| {
+            let kind = kind.split(';').next().unwrap_or_default().trim();
+            kind.eq_ignore_ascii_case("application/x-www-form-urlencoded")
+        });
+        if !form {
+            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return Err(sorry(status, "This is no form", "Open the link from the mail again."));
+        }
+        let too_large = || {
+            sorry(StatusCode::PAYLOAD_TOO_LARGE, "This is too much", "The form was larger than it can be.")
+        };
+        let declared = header(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
+        if declared.is_some_and(|length| length > MAX_BODY as u64) {
+            return Err(too_large());
+        }
+        let body = to_bytes(body, MAX_BODY).await.map_err(|_| too_large())?;
+        let fields = form_urlencoded::parse(&body);
+        Ok(Self(
+            fields.map(|(name, value)| (name.into_owned(), Zeroizing::new(value.into_owned()))).collect(),
+        ))
+    }
+
+    /// What a field says; nothing where it is not there.
+    pub fn get(&self, name: &str) -> &str {
+        self.0.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value.as_str())
+    }
+}

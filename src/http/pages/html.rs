@@ -1,0 +1,203 @@
+//! What the pages are made of. Every text is escaped here, and nowhere else.
+
+use std::sync::LazyLock;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+
+use crate::domain::markup::escaped;
+
+const STYLE: &str = include_str!("style.css");
+
+/// What the page may load: its own style sheet, by its hash, and nothing else from anywhere.
+/// It is framed by nobody, and its form goes to where it came from.
+pub static POLICY: LazyLock<String> = LazyLock::new(|| {
+    let hash = BASE64_STANDARD.encode(digest(&SHA256, STYLE.as_bytes()));
+    format!(
+        "default-src 'none'; style-src 'sha256-{hash}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    )
+});
+
+/// What one says in a form.
+pub struct Field<'a> {
+    /// Its name in the form, and its id on the page.
+    pub name: &'static str,
+    pub label: &'static str,
+    /// `password`, `text`, `email`.
+    pub kind: &'static str,
+    /// What a browser may fill in by itself.
+    pub autocomplete: &'static str,
+    pub hint: Option<&'static str>,
+    /// What it shows. Never a password.
+    pub value: &'a str,
+    pub readonly: bool,
+    pub wrong: Option<String>,
+}
+
+/// A form, with what was wrong with it the last time.
+pub struct Form<'a> {
+    /// Where it goes, relative to the page: whatever the address is that it is reached at.
+    pub action: &'static str,
+    /// Goes with it, unseen.
+    pub code: &'a str,
+    pub fields: Vec<Field<'a>>,
+    pub button: &'static str,
+    /// What is wrong with none of the fields.
+    pub wrong: Option<String>,
+}
+
+/// A page.
+pub struct Page<'a> {
+    /// Whose it is; none where that is not known.
+    pub org: Option<&'a str>,
+    pub heading: &'a str,
+    pub paragraphs: Vec<String>,
+    pub form: Option<Form<'a>>,
+}
+
+impl Page<'_> {
+    /// The document.
+    pub fn render(&self) -> String {
+        let wrong = self.form.as_ref().is_some_and(Form::is_wrong);
+        // Read first when the page is announced.
+        let title = if wrong { format!("Error: {}", self.heading) } else { self.heading.to_owned() };
+        let title = self.org.map_or_else(|| title.clone(), |org| format!("{title} – {org}"));
+        let org = self.org.map_or_else(String::new, |org| format!("<p class=\"org\">{}</p>\n", escaped(org)));
+        let class = if self.form.is_some() { " class=\"lead\"" } else { "" };
+        let text: String =
+            self.paragraphs.iter().map(|text| format!("<p{class}>{}</p>\n", escaped(text))).collect();
+        let form = self.form.as_ref().map_or_else(String::new, Form::render);
+        let summary = self.form.as_ref().map_or_else(String::new, Form::summary);
+        format!(
+            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+             <meta name=\"robots\" content=\"noindex\">\n<title>{title}</title>\n\
+             <style>{STYLE}</style>\n</head>\n<body>\n{org}<main>\n\
+             {summary}<h1>{heading}</h1>\n{text}{form}</main>\n</body>\n</html>\n",
+            title = escaped(&title),
+            heading = escaped(self.heading),
+        )
+    }
+}
+
+impl Form<'_> {
+    fn is_wrong(&self) -> bool {
+        self.wrong.is_some() || self.fields.iter().any(|field| field.wrong.is_some())
+    }
+
+    /// All that is wrong, at the top, each with a way to its field.
+    fn summary(&self) -> String {
+        if !self.is_wrong() {
+            return String::new();
+        }
+        let items: String = self
+            .fields
+            .iter()
+            .filter_map(|field| {
+                let wrong = escaped(field.wrong.as_deref()?);
+                Some(format!("<li><a href=\"#{}\">{}: {wrong}</a></li>\n", field.name, field.label))
+            })
+            .collect();
+        let list = if items.is_empty() { String::new() } else { format!("<ul>\n{items}</ul>\n") };
+        let heading = self.wrong.as_deref().unwrap_or("That did not work yet.");
+        format!("<div class=\"summary\" role=\"alert\">\n<p>{}</p>\n{list}</div>\n", escaped(heading))
+    }
+
+    fn render(&self) -> String {
+        // The first that is wrong is where one goes on; else the first that can be filled in.
+        let focus = self.fields.iter().find(|field| field.wrong.is_some());
+        let focus = focus.or_else(|| self.fields.iter().find(|field| !field.readonly));
+        let focus = focus.map(|field| field.name);
+        let fields: String =
+            self.fields.iter().map(|field| field.render(focus == Some(field.name))).collect();
+        format!(
+            "<form method=\"post\" action=\"{}\" accept-charset=\"utf-8\">\n\
+             <input type=\"hidden\" name=\"code\" value=\"{}\">\n{fields}<button type=\"submit\">{}</button>\n</form>\n",
+            escaped(self.action),
+            escaped(self.code),
+            escaped(self.button)
+        )
+    }
+}
+
+impl Field<'_> {
+    fn render(&self, focus: bool) -> String {
+        let name = self.name;
+        let hint = self.hint.map(|hint| (format!("{name}-hint"), "hint", hint));
+        let wrong = self.wrong.as_deref().map(|wrong| (format!("{name}-wrong"), "wrong", wrong));
+        let below: Vec<_> = wrong.into_iter().chain(hint).collect();
+        let ids: Vec<_> = below.iter().map(|(id, _, _)| id.as_str()).collect();
+        let mut attributes = format!(" autocomplete=\"{}\"", self.autocomplete);
+        if !ids.is_empty() {
+            attributes += &format!(" aria-describedby=\"{}\"", ids.join(" "));
+        }
+        if self.wrong.is_some() {
+            attributes += " aria-invalid=\"true\"";
+        }
+        if !self.value.is_empty() {
+            attributes += &format!(" value=\"{}\"", escaped(self.value));
+        }
+        attributes += if self.readonly { " readonly" } else { " required" };
+        if self.kind != "text" {
+            attributes += " spellcheck=\"false\" autocapitalize=\"none\"";
+        }
+        if focus {
+            attributes += " autofocus";
+        }
+        let below: String = below
+            .iter()
+            .map(|(id, class, text)| format!("<p class=\"{class}\" id=\"{id}\">{}</p>\n", escaped(text)))
+            .collect();
+        format!(
+            "<div class=\"field\">\n<label for=\"{name}\">{}</label>\n\
+             <input id=\"{name}\" name=\"{name}\" type=\"{}\"{attributes}>\n{below}</div>\n",
+            escaped(self.label),
+            self.kind
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_text_and_errors_belong_to_their_fields() {
+        let evil = "<script>alert(1)</script>\"'";
+        let field = Field {
+            name: "password",
+            label: "Password",
+            kind: "password",
+            autocomplete: "new-password",
+            hint: Some("12 characters"),
+            value: evil,
+            readonly: false,
+            wrong: Some(evil.to_owned()),
+        };
+        let form =
+            Form { action: "set-password", code: evil, fields: vec![field], button: "Go", wrong: None };
+        let page =
+            Page { org: Some(evil), heading: evil, paragraphs: vec![evil.to_owned()], form: Some(form) };
+        let html = page.render();
+        assert!(!html.contains("<script") && !html.contains("\"'"), "{html}");
+        for part in [
+            "<label for=\"password\">",
+            "aria-describedby=\"password-wrong password-hint\"",
+            "aria-invalid=\"true\"",
+            "id=\"password-wrong\"",
+            "id=\"password-hint\"",
+            "href=\"#password\"",
+            "role=\"alert\"",
+            "autofocus",
+            "<title>Error: ",
+        ] {
+            assert_eq!(html.matches(part).count(), 1, "{part}: {html}");
+        }
+    }
+
+    #[test]
+    fn nothing_comes_from_elsewhere() {
+        assert!(!STYLE.contains("url(") && !STYLE.contains("@import") && !STYLE.contains("</"));
+        assert!(POLICY.starts_with("default-src 'none';") && !POLICY.contains("unsafe"));
+    }
+}

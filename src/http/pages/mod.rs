@@ -1,0 +1,241 @@
+//! The pages that the links in mails lead to, for whoever has none of their own.
+//!
+//! They work without JavaScript and set no cookie. So there is nothing of the visitor's that
+//! another site could misuse: whoever sends a form must have the code, and who has the code
+//! needs no visitor. That is why there is no token against forged requests; a form of another
+//! site is refused all the same. To fetch a page uses no code up: scanners of mails do.
+
+mod form;
+mod html;
+mod password;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{Request, State as Shared};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY, RETRY_AFTER,
+};
+use http::{HeaderValue, StatusCode, header};
+use uuid::Uuid;
+
+use crate::config::WebUrl;
+use crate::domain::caller::{Origin, Page as From};
+use crate::domain::networks::Network;
+use crate::domain::web_origin::WebOrigin;
+use crate::error::{Error, Reason};
+use crate::peer;
+use crate::state::State;
+use html::Page;
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What every answer says: to keep no copy, to tell no other site of the address, to load
+/// nothing, to be in no frame.
+const HEADERS: [(HeaderName, &str); 6] = [
+    (CONTENT_TYPE, "text/html; charset=utf-8"),
+    (CACHE_CONTROL, "no-store"),
+    (REFERRER_POLICY, "no-referrer"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+];
+
+/// What the pages need beside the state.
+#[derive(Clone)]
+pub struct Settings {
+    /// Whose `x-forwarded-for` is believed.
+    pub trusted_proxies: Vec<Network>,
+    /// The longest that a request may take.
+    pub timeout: Duration,
+    /// Where the pages are reached: forms come from there.
+    pub own_origins: Vec<WebOrigin>,
+}
+
+impl Settings {
+    /// Those of a server whose pages are reached at these URLs.
+    pub fn new(trusted_proxies: Vec<Network>, timeout: Duration, urls: [&WebUrl; 2]) -> Self {
+        let origin = |url: &WebUrl| {
+            let mut parts = url.as_str().splitn(4, '/');
+            let (scheme, host) = (parts.next()?, parts.nth(1)?);
+            WebOrigin::parse(&format!("{scheme}//{host}")).ok()
+        };
+        Self { trusted_proxies, timeout, own_origins: urls.into_iter().filter_map(origin).collect() }
+    }
+}
+
+/// The routes of the pages.
+pub fn router(state: Arc<State>, settings: Settings) -> Router {
+    Router::new()
+        .route("/set-password", get(password::show).post(password::set))
+        .layer(from_fn_with_state((state.clone(), Arc::new(settings)), guard))
+        .with_state(state)
+}
+
+/// Round every page: names the request, bounds its time, refuses forms of other sites, gives the
+/// answer its headers, and logs it without its query, which may hold a code.
+async fn guard(
+    Shared((state, settings)): Shared<(Arc<State>, Arc<Settings>)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let began = Instant::now();
+    let origin = Origin {
+        address: peer::address(&request, &settings.trusted_proxies),
+        page: From::None,
+        request_id: state.clock.new_id::<Uuid>().to_string(),
+    };
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    request.extensions_mut().insert(origin.clone());
+    let mut response = if method == http::Method::POST && is_of_another_site(&request, &settings.own_origins)
+    {
+        sorry(StatusCode::FORBIDDEN, "This form came from another site", "Open the link from the mail again.")
+    } else {
+        let answered = tokio::time::timeout(settings.timeout, next.run(request)).await;
+        answered.unwrap_or_else(|_| busy(StatusCode::SERVICE_UNAVAILABLE, None))
+    };
+    let headers = response.headers_mut();
+    for (name, value) in HEADERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if let Ok(policy) = HeaderValue::from_str(&html::POLICY) {
+        headers.insert(CONTENT_SECURITY_POLICY, policy);
+    }
+    if let Ok(id) = HeaderValue::from_str(&origin.request_id) {
+        headers.insert(REQUEST_ID, id);
+    }
+    tracing::debug!(
+        request_id = origin.request_id,
+        %method,
+        path,
+        status = response.status().as_u16(),
+        address = origin.address.map(tracing::field::display::<IpAddr>),
+        micros = began.elapsed().as_micros() as u64,
+        "page"
+    );
+    response
+}
+
+/// Whether a browser says that a form was sent from another site. From a page that tells
+/// nobody where it is, as ours do, it says `null`, which another site can have, too: then what
+/// counts is `Sec-Fetch-Site`, where there is one.
+fn is_of_another_site(request: &Request, own: &[WebOrigin]) -> bool {
+    let values = |name| request.headers().get_all(name).iter().map(|value: &HeaderValue| value.to_str().ok());
+    let other_site = values(SEC_FETCH_SITE).any(|site| !matches!(site, Some("same-origin" | "none")));
+    let other_origin = values(header::ORIGIN).any(|origin| match origin {
+        Some("null") => false,
+        origin => {
+            !origin.and_then(|text| WebOrigin::parse(text).ok()).is_some_and(|origin| own.contains(&origin))
+        }
+    });
+    other_site || other_origin
+}
+
+/// A page with this status.
+fn page(status: StatusCode, page: &Page<'_>) -> Response {
+    (status, page.render()).into_response()
+}
+
+/// A page that says why there is nothing to do here.
+fn sorry(status: StatusCode, heading: &str, text: &str) -> Response {
+    page(status, &Page { org: None, heading, paragraphs: vec![text.to_owned()], form: None })
+}
+
+/// Too much is going on; later it works.
+fn busy(status: StatusCode, retry_after: Option<Duration>) -> Response {
+    let seconds = retry_after.map_or(1, |wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1);
+    let wait = match seconds {
+        1..=5 => "a moment".to_owned(),
+        6..=90 => format!("{seconds} seconds"),
+        more => format!("{} minutes", more.div_ceil(60)),
+    };
+    let text = format!("Please try again in {wait}. The link stays good.");
+    let mut response = sorry(status, "Please try again", &text);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    response
+}
+
+/// What a visitor is told of an error that no field of a form is to blame for. Its cause goes
+/// to the log, once.
+fn failed(error: Error, origin: &Origin) -> Response {
+    let reason = error.reason();
+    let parts = error.into_parts();
+    if let Some(source) = &parts.source {
+        tracing::error!(request_id = origin.request_id, reason = reason.name(), error = %source, "a page failed");
+    }
+    match reason {
+        Reason::TokenExpired => sorry(
+            StatusCode::GONE,
+            "This link has expired",
+            "Links in mails are good for a limited time. Ask for another one where you got this one.",
+        ),
+        Reason::TokenRevoked => sorry(
+            StatusCode::GONE,
+            "This link was used already",
+            "Each link works once, and a newer one takes the place of an older one. If you did not use it, \
+             look for a newer mail, or ask for another one.",
+        ),
+        Reason::OrgSuspended | Reason::AccountDeactivated => sorry(
+            StatusCode::FORBIDDEN,
+            "This account cannot be used now",
+            "Ask whoever looks after accounts in your organisation.",
+        ),
+        Reason::Throttled => busy(StatusCode::TOO_MANY_REQUESTS, parts.retry_after),
+        Reason::Overloaded | Reason::DatabaseUnavailable | Reason::Conflict => {
+            busy(StatusCode::SERVICE_UNAVAILABLE, parts.retry_after)
+        }
+        Reason::TokenInvalid => sorry(
+            StatusCode::NOT_FOUND,
+            "This link does not work",
+            "It may have been cut off on its way. Open it from the mail once more, or copy all of it into \
+             the address bar.",
+        ),
+        _ => sorry(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "Something went wrong",
+            "It is not your fault. Please try again later: the link stays good.",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+
+    #[test]
+    fn forms_of_other_sites() {
+        let url = |text: &str| text.parse::<WebUrl>().unwrap();
+        let (issuer, pages) = (url("https://id.example/auth"), url("https://sign-up.example:8443"));
+        let settings = Settings::new(Vec::new(), Duration::from_secs(1), [&issuer, &pages]);
+        for (headers, refused) in [
+            (&[][..], false),
+            (&[("origin", "https://id.example")], false),
+            (&[("origin", "https://sign-up.example:8443")], false),
+            (&[("origin", "https://sign-up.example")], true),
+            (&[("origin", "http://id.example")], true),
+            (&[("origin", "https://evil.example")], true),
+            (&[("origin", "https://id.example"), ("origin", "https://evil.example")], true),
+            (&[("origin", "null")], false),
+            (&[("origin", "null"), ("sec-fetch-site", "same-origin")], false),
+            (&[("origin", "null"), ("sec-fetch-site", "none")], false),
+            (&[("origin", "null"), ("sec-fetch-site", "cross-site")], true),
+            (&[("origin", "null"), ("sec-fetch-site", "same-site")], true),
+            (&[("sec-fetch-site", "cross-site")], true),
+            (&[("origin", "rubbish")], true),
+        ] {
+            let mut request = Request::new(Body::empty());
+            for (name, value) in headers {
+                request.headers_mut().append(*name, HeaderValue::from_static(value));
+            }
+            assert_eq!(is_of_another_site(&request, &settings.own_origins), refused, "{headers:?}");
+        }
+    }
+}

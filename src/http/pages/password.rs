@@ -1,0 +1,137 @@
+//! `/set-password`: the first password of a new user, or another one.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Request, State as Shared};
+use axum::response::{IntoResponse as _, Redirect, Response};
+use http::{StatusCode, Uri};
+use url::form_urlencoded;
+
+use super::form::Fields;
+use super::html::{Field, Form, Page};
+use super::{failed, page, sorry};
+use crate::domain::accounts::AccountState;
+use crate::domain::caller::Origin;
+use crate::domain::password::Password;
+use crate::error::Result;
+use crate::resets::{self, Found};
+use crate::state::State;
+
+/// Relative, as everything here: whatever stands before it is the proxy's matter.
+const ACTION: &str = "set-password";
+const DONE: &str = "set-password?done=active";
+const DONE_STOPPED: &str = "set-password?done=deactivated";
+
+/// What is wrong with what was typed.
+#[derive(Default)]
+struct Wrong {
+    password: Option<String>,
+    again: Option<String>,
+}
+
+/// The page. It looks at the code, and does not use it.
+pub async fn show(
+    Shared(state): Shared<Arc<State>>,
+    Extension(origin): Extension<Origin>,
+    uri: Uri,
+) -> Response {
+    let query = uri.query().unwrap_or_default().as_bytes();
+    let value = |wanted: &str| {
+        let mut pairs = form_urlencoded::parse(query);
+        pairs.find(|(name, _)| name == wanted).map(|(_, value)| value.into_owned())
+    };
+    if let Some(done) = value("done") {
+        return done_page(&done);
+    }
+    let code = value("code").unwrap_or_default();
+    match resets::look(&state, &origin, &code).await {
+        Ok(found) => form(StatusCode::OK, &found, &code, Wrong::default()),
+        Err(error) => failed(error, &origin),
+    }
+}
+
+/// The form that was sent.
+pub async fn set(
+    Shared(state): Shared<Arc<State>>,
+    Extension(origin): Extension<Origin>,
+    request: Request,
+) -> Response {
+    let fields = match Fields::read(request).await {
+        Ok(fields) => fields,
+        Err(refusal) => return refusal,
+    };
+    match take(&state, &origin, &fields).await {
+        Ok(response) => response,
+        Err(error) => failed(error, &origin),
+    }
+}
+
+async fn take(state: &State, origin: &Origin, fields: &Fields) -> Result<Response> {
+    let (code, typed, again) = (fields.get("code"), fields.get("password"), fields.get("password_again"));
+    // The code first: without it nobody learns anything.
+    let found = resets::look(state, origin, code).await?;
+    let wrong = Wrong {
+        password: match typed {
+            "" => Some("choose a password".to_owned()),
+            typed => Password::parse(typed).err().map(|invalid| invalid.to_string()),
+        },
+        again: (typed != again).then(|| "is not the same as the password above it".to_owned()),
+    };
+    if wrong.password.is_some() || wrong.again.is_some() {
+        return Ok(form(StatusCode::UNPROCESSABLE_ENTITY, &found, code, wrong));
+    }
+    let account = resets::reset(state, origin, code, typed).await?;
+    // Another request, so that to reload the page sends nothing again.
+    let stopped = account.state()? == AccountState::Deactivated;
+    Ok(Redirect::to(if stopped { DONE_STOPPED } else { DONE }).into_response())
+}
+
+fn form(status: StatusCode, found: &Found, code: &str, wrong: Wrong) -> Response {
+    let (heading, lead) = if found.is_first {
+        ("Set your password", format!("Welcome to {}. Choose a password to sign in with.", found.org))
+    } else {
+        let lead = "You will be signed out everywhere else. Your old password works no more then.";
+        ("Choose a new password", lead.to_owned())
+    };
+    let password = |name, label, hint, wrong| Field {
+        name,
+        label,
+        kind: "password",
+        autocomplete: "new-password",
+        hint,
+        value: "",
+        readonly: false,
+        wrong,
+    };
+    let username = Field {
+        name: "username",
+        label: "E-mail address",
+        kind: "email",
+        // So that a password manager knows whose password it is.
+        autocomplete: "username",
+        hint: None,
+        value: &found.username,
+        readonly: true,
+        wrong: None,
+    };
+    let hint = Some("12 characters or more. Several unrelated words are easy to remember and hard to guess.");
+    let fields = vec![
+        username,
+        password("password", "Password", hint, wrong.password),
+        password("password_again", "Password, once more", None, wrong.again),
+    ];
+    let form = Form { action: ACTION, code, fields, button: "Save password", wrong: None };
+    page(status, &Page { org: Some(&found.org), heading, paragraphs: vec![lead], form: Some(form) })
+}
+
+fn done_page(done: &str) -> Response {
+    let text = match done {
+        "deactivated" => {
+            "Your account is deactivated at the moment. You can sign in with your e-mail address and the new \
+             password as soon as an administrator activates it. You can close this page."
+        }
+        _ => "You can sign in with your e-mail address and the new password. You can close this page.",
+    };
+    sorry(StatusCode::OK, "Your password is saved", text)
+}
