@@ -20,6 +20,7 @@ use common::{AUDIENCE, Client, Cores, Deployment, Served, Sorted, myself, option
 use countersign::clock::{Clock, random};
 use countersign::db;
 use countersign::domain::ids::{AccountId, OrgId, TokenId};
+use countersign::domain::token_policy::Ceilings;
 use countersign::domain::token_text::{TextKind, TokenText};
 use countersign::grpc::pb;
 use generator::{CONNECTIONS, Calls, STREAMS, Slice, framed, load, pass};
@@ -387,7 +388,8 @@ impl Bench<'_> {
                 let read = async |until: Option<Instant>| -> Result<()> {
                     loop {
                         let id = ids[next.fetch_add(1, Ordering::Relaxed) % ids.len()];
-                        let found = db::principals::find(&pool, id).await.map_err(|e| anyhow!("{e:?}"))?;
+                        let found = db::principals::find(&pool, id, None, &Ceilings::default()).await;
+                        let found = found.map_err(|e| anyhow!("{e:?}"))?;
                         ensure!(found.is_some(), "a token of ours is gone");
                         if until.is_none_or(|until| Instant::now() >= until) {
                             return Ok(());

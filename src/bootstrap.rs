@@ -18,6 +18,7 @@ use crate::domain::permissions::{Permission, Right};
 use crate::domain::principal::{Restrictions, TokenKind};
 use crate::domain::resources::Node;
 use crate::domain::rights::HeldGrant;
+use crate::domain::token_policy::TokenPolicy;
 use crate::domain::token_text::{TextKind, TokenText};
 use crate::error::{Error, Result};
 use crate::state::State;
@@ -83,7 +84,8 @@ pub async fn reissue(
 }
 
 /// A token for the operator when all are lost, and what the operator needs for it to be
-/// of use: an active account with everything of the platform. Live tokens of the same
+/// of use: an active account with everything of the platform, in an org whose policy does not
+/// stop the token. Live tokens of the same
 /// name are revoked; others stay as they are. `deliver` is given the token before
 /// anything is lasting: what it refuses changes nothing.
 ///
@@ -98,14 +100,15 @@ pub async fn recover(
     let now = state.clock.now();
     let mut tx = Transaction::begin(state).await?;
     // No change of grants or account states goes on meanwhile.
-    db::orgs::lock(&mut tx, SYSTEM_ORG).await?;
+    let org = db::orgs::lock(&mut tx, SYSTEM_ORG).await?;
+    let loosened = loosen(state, &mut tx, &org, life).await?;
     let name = constant(AccountName::parse(OPERATOR))?;
     let found = db::accounts::find_by_name(&mut *tx, SYSTEM_ORG, &name).await?;
     let operator = found.ok_or_else(|| Error::not_found("account", OPERATOR))?;
     let restored = restore(state, &mut tx, &operator).await?;
     let superseded = supersede(state, &mut tx, operator.id(), token_name).await?;
     let (text, issued) = issue(state, &mut tx, operator.id(), token_name, life).await?;
-    let changes: Vec<_> = restored.into_iter().chain(superseded).chain([issued]).collect();
+    let changes: Vec<_> = loosened.into_iter().chain(restored).chain(superseded).chain([issued]).collect();
     tx.record(&Actor::default(), &changes, now).await?;
     deliver(text.expose())?;
     tx.commit().await?;
@@ -172,6 +175,31 @@ async fn restore(state: &State, tx: &mut PgConnection, operator: &Account) -> Re
     }))
 }
 
+/// Forgets the longest life that the policy of the system org allows, where a token of this
+/// life would exceed it. Returns the change to record, if any. The org is locked.
+async fn loosen(
+    state: &State,
+    tx: &mut PgConnection,
+    org: &db::orgs::Org,
+    life: Duration,
+) -> Result<Option<Change>> {
+    let now = state.clock.now();
+    let policy = org.policy()?;
+    let Some(longest) = policy.max_secret_lifetime.filter(|longest| *longest < life) else {
+        return Ok(None);
+    };
+    let loosened = TokenPolicy { max_secret_lifetime: None, ..policy };
+    db::policies::set(tx, SYSTEM_ORG, &loosened, false, now).await?;
+    Ok(Some(Change {
+        event_id: state.clock.new_id(),
+        org_id: SYSTEM_ORG,
+        kind: "org.token_policy_updated",
+        resource_ids: vec![SYSTEM_ORG.to_string()],
+        fields: vec![FieldChange::cleared("max_secret_lifetime", format!("{}s", longest.as_secs()))],
+        subjects: vec![SYSTEM_ORG.to_string()],
+    }))
+}
+
 /// A token without scopes and with `may_manage_tokens`: the first lasting credentials
 /// of a deployment are made with it.
 async fn issue(
@@ -183,6 +211,9 @@ async fn issue(
 ) -> Result<(TokenText, Change)> {
     let display_name = constant(DisplayName::parse(name))?;
     let now = state.clock.now();
+    // A token that is stopped at once would be of no use.
+    let rules = db::policies::find_rules(&mut *tx, SYSTEM_ORG, &state.ceilings).await?;
+    let life = life.min(rules.max_lifetime(TokenKind::Secret));
     let text = TokenText::new(TextKind::SecretToken, state.clock.new_id::<TokenId>(), random());
     let row = NewToken {
         token_id: text.id(),
@@ -193,7 +224,7 @@ async fn issue(
         display_name: Some(&display_name),
         restrictions: &Restrictions::default(),
         may_manage_tokens: true,
-        expire_time: now + life,
+        expire_time: Some(now + life),
         made_by: None,
         secret: &state.peppers.load().record(&text),
         hint: text.hint(),

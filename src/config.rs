@@ -346,6 +346,8 @@ pub struct LimitArgs {
     /// Describe the API to whoever asks (gRPC server reflection).
     #[arg(long, env = "COUNTERSIGN_REFLECTION", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     pub reflection: bool,
+    #[command(flatten)]
+    pub ceilings: CeilingArgs,
 }
 
 impl LimitArgs {
@@ -356,11 +358,46 @@ impl LimitArgs {
             max_age: self.cache_max_age,
             outage_grace: self.outage_grace,
             passwords: self.passwords,
+            ceilings: self.ceilings,
         }
     }
 }
 
-/// The bounds of what is kept in memory: of the cache of principals, and of what hashes take.
+/// What the token policies of all orgs are bounded by, whatever was decided before.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct CeilingArgs {
+    /// The longest life of a token, whatever the policy of its org says, in seconds: 1 day to 3 650
+    /// days. A token that was made for longer is stopped.
+    #[arg(long, env = "COUNTERSIGN_MAX_TOKEN_LIFETIME", default_value = "315360000", value_parser = days, value_name = "SECONDS")]
+    pub max_token_lifetime: Duration,
+    /// The longest life of a JWT, in seconds: 60 to 3600.
+    #[arg(long, env = "COUNTERSIGN_MAX_ACCESS_TOKEN_LIFETIME", default_value = "3600", value_parser = access_token_lifetime, value_name = "SECONDS")]
+    pub max_access_token_lifetime: Duration,
+    /// Let the policies of orgs allow tokens without an end.
+    #[arg(long, env = "COUNTERSIGN_ALLOW_ENDLESS_TOKENS", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub allow_endless_tokens: bool,
+    /// Let the policies of orgs allow tokens that belong to users.
+    #[arg(long, env = "COUNTERSIGN_ALLOW_USER_TOKENS", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub allow_user_tokens: bool,
+    /// Stop tokens that were not used for this long, in seconds, 1 day to 3 650 days, also where the
+    /// policy of their org allows it. Without it that policy alone counts.
+    #[arg(long, env = "COUNTERSIGN_MAX_TOKEN_IDLE", value_parser = days, value_name = "SECONDS")]
+    pub max_token_idle: Option<Duration>,
+}
+
+impl CeilingArgs {
+    /// The widest that there are, which are the defaults of the flags.
+    pub const WIDEST: Self = Self {
+        max_token_lifetime: Duration::from_secs(315_360_000),
+        max_access_token_lifetime: Duration::from_secs(3_600),
+        allow_endless_tokens: true,
+        allow_user_tokens: true,
+        max_token_idle: None,
+    };
+}
+
+/// The bounds of what is behind credentials: of the cache of it, of what tokens may be, and of what
+/// hashes of passwords take.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// Tokens that are kept at most.
@@ -369,6 +406,8 @@ pub struct Bounds {
     pub max_age: Duration,
     /// For this long after the last sign of the database, what was good then still exchanges.
     pub outage_grace: Duration,
+    /// What no org's policy goes beyond.
+    pub ceilings: CeilingArgs,
     pub passwords: PasswordArgs,
 }
 
@@ -477,6 +516,20 @@ fn hash_passes(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(passes @ 2..=100) => Ok(passes),
         _ => Err("must be 2 to 100".to_owned()),
+    }
+}
+
+fn days(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds @ 86_400..=315_360_000) => Ok(Duration::from_secs(seconds)),
+        _ => Err("must be 86400 to 315360000 seconds, a day to 3 650 days".to_owned()),
+    }
+}
+
+fn access_token_lifetime(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds @ 60..=3_600) => Ok(Duration::from_secs(seconds)),
+        _ => Err("must be 60 to 3600 seconds".to_owned()),
     }
 }
 
@@ -644,6 +697,34 @@ mod tests {
         for bad in ["", "0", "3599", "31536001", "-1", "30d", "1e6"] {
             assert!(signing_key_lifetime(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn ceilings_have_bounds_of_their_own() {
+        for (text, good) in
+            [("86400", true), ("315360000", true), ("86399", false), ("315360001", false), ("", false)]
+        {
+            assert_eq!(days(text).is_ok(), good, "{text:?}");
+        }
+        for (text, good) in [("60", true), ("3600", true), ("59", false), ("3601", false), ("1h", false)] {
+            assert_eq!(access_token_lifetime(text).is_ok(), good, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_widest_ceilings_are_the_default() {
+        let cli = [
+            "countersign",
+            "serve",
+            "--database-url",
+            "x",
+            "--issuer",
+            "https://x",
+            "--master-key-file",
+            "x",
+        ];
+        let Command::Serve(args) = Cli::parse_from(cli).command else { panic!("another command") };
+        assert_eq!(format!("{:?}", args.limits.ceilings), format!("{:?}", CeilingArgs::WIDEST));
     }
 
     #[test]

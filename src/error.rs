@@ -63,6 +63,7 @@ reasons! {
     TokenInvalid "TOKEN_INVALID" Unauthenticated "the credential is not valid";
     TokenExpired "TOKEN_EXPIRED" Unauthenticated "the token has expired";
     TokenRevoked "TOKEN_REVOKED" Unauthenticated "the token was revoked";
+    TokenBlocked "TOKEN_BLOCKED" Unauthenticated "the org's token policy stops the token";
     AccessTokenInvalid "ACCESS_TOKEN_INVALID" Unauthenticated "the access token is not valid here";
     AccessTokenStale "ACCESS_TOKEN_STALE" Unauthenticated "rights changed since the access token was issued: exchange the token again";
     AccountDeactivated "ACCOUNT_DEACTIVATED" Unauthenticated "the account is deactivated or deleted";

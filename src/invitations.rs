@@ -57,10 +57,21 @@ pub async fn look(state: &State, code: &str, from: Option<IpAddr>) -> Result<Sho
     if org.life() != Default::default() {
         return Err(Reason::OrgSuspended.into());
     }
-    let invitation = db::invitations::find(&mut *db, org_id, code.subject_id.into()).await?;
-    let email = invitation.ok_or(Reason::TokenRevoked)?.email()?;
+    let email = trusted(&mut db, &code).await?.email()?;
     let holder = db::accounts::find_holder(&mut *db, email.as_str()).await?;
     Ok(Shown { code, org_display_name: org.display_name, email, needs_sign_up: holder.is_none() })
+}
+
+/// The invitation of a code, unless it was sent with a token that somebody else is known to have had.
+async fn trusted(db: &mut PgConnection, code: &Code) -> Result<Invitation> {
+    let invitation = db::invitations::find(&mut *db, code.org(), code.subject_id.into()).await?;
+    let invitation = invitation.ok_or(Reason::TokenRevoked)?;
+    let (org_id, token_id) = invitation.sent_with();
+    if db::tokens::is_compromised(db, org_id, token_id).await? {
+        let message = "the invitation was sent with a token that was stolen: ask for another one";
+        return Err(Error::with_message(Reason::TokenRevoked, message));
+    }
+    Ok(invitation)
 }
 
 /// Who signs up: the names and the password of a new user.
@@ -143,6 +154,7 @@ pub async fn accept(
             Accepting::Caller { credential_id, .. } => Some(*credential_id),
             Accepting::New(_) | Accepting::SignedIn(_) => None,
         },
+        impersonator_id: None,
         operator: false,
         address: origin.address.map(|address| address.to_string()),
         request_id: Some(origin.request_id.clone()),
@@ -178,8 +190,7 @@ impl Joining<'_> {
         if org.life() != Default::default() {
             return Err(Reason::OrgSuspended.into());
         }
-        let invitation = db::invitations::find(&mut *tx, org_id, invitation_id).await?;
-        let invitation = invitation.ok_or(Reason::TokenRevoked)?;
+        let invitation = trusted(&mut tx, &self.shown.code).await?;
         let (account, mut fields) = match accepting {
             Accepting::New(new) => self.sign_up(&mut tx, new).await?,
             Accepting::Caller { home, .. } => self.join(&mut tx, *home).await?,
@@ -276,12 +287,16 @@ pub fn sign_in_first() -> Error {
 /// the transaction ends.
 async fn divide(tx: &mut PgConnection, org_id: OrgId, invitation: &Invitation) -> Result<Received> {
     let asked = invitation.grants()?;
-    let sender = rights_of_sender(&mut *tx, org_id, invitation.inviter()).await?;
+    let mut senders = Vec::new();
+    for sender in invitation.senders() {
+        senders.push(rights_of_sender(&mut *tx, org_id, sender).await?);
+    }
+    let rights = senders.into_iter().reduce(|all, sender| all.meet(&sender)).unwrap_or_default();
     let roles = db::roles::find_named(&mut *tx, org_id, asked.iter().map(|(right, _)| right)).await?;
     let wanted: Vec<_> = asked.iter().filter_map(|(_, node)| node.path().cloned()).collect();
     let paths = db::resources::hold(tx, org_id, &wanted).await?;
     let opened = asked.into_iter().map(|(right, node)| held(right, node, &roles)).collect();
-    Ok(receive(&sender, opened, &roles, &paths))
+    Ok(receive(&rights, opened, &roles, &paths))
 }
 
 /// What whoever sent an invitation holds in the org now: nothing, once the account is deactivated,

@@ -1,6 +1,7 @@
 //! What happens in the background.
 
 mod purge;
+mod remind;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::state::State;
 use crate::{feed, origins, principals, resets, rotation};
 
 pub use purge::purge;
+pub use remind::remind;
 
 /// How often health is compared with what the feed says.
 const HEALTH: Duration = Duration::from_millis(100);
@@ -170,6 +172,11 @@ async fn sweep_rows(state: Arc<State>) {
             Ok(0) => {}
             Ok(accounts) => tracing::info!(accounts, "purged accounts that were deleted 30 days ago"),
             Err(error) => tracing::warn!(?error, "purging failed; it is tried again later"),
+        }
+        match remind(&state).await {
+            Ok(0) => {}
+            Ok(reminders) => tracing::info!(reminders, "told of tokens that end soon"),
+            Err(error) => tracing::warn!(?error, "telling of tokens that end failed; it is tried again"),
         }
         match rotation::drop_peppers(&state).await {
             Ok(dropped) if dropped.is_empty() => {}

@@ -11,8 +11,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser as _;
 use countersign::clock::Clock;
 use countersign::config::{
-    BootstrapArgs, Bounds, Cli, Command, DatabaseArgs, KeysArgs, KeysCommand, MailArgs, MailCommand,
-    MailListArgs, MailRetryArgs, MigrateArgs, PasswordArgs, ServeArgs, WebUrl,
+    BootstrapArgs, Bounds, CeilingArgs, Cli, Command, DatabaseArgs, KeysArgs, KeysCommand, MailArgs,
+    MailCommand, MailListArgs, MailRetryArgs, MigrateArgs, PasswordArgs, ServeArgs, WebUrl,
 };
 use countersign::db::{feed, pool, schema};
 use countersign::error::{Error, Reason};
@@ -162,8 +162,13 @@ async fn make_operator(args: BootstrapArgs) -> Result<()> {
     let master = MasterKeys::read(&args.master_key.master_key_file)?;
     let pools = database(&args.database, 2, 1).await?;
     // Nothing is served: nothing is kept.
-    let passwords = PasswordArgs::FLOOR;
-    let bounds = Bounds { capacity: 1, max_age: Duration::ZERO, outage_grace: Duration::ZERO, passwords };
+    let bounds = Bounds {
+        capacity: 1,
+        max_age: Duration::ZERO,
+        outage_grace: Duration::ZERO,
+        passwords: PasswordArgs::FLOOR,
+        ceilings: CeilingArgs::WIDEST,
+    };
     let (issuer, algorithm) = (args.issuer.issuer, args.signing.signing_algorithm);
     let state = State::open(pools, master, algorithm, issuer, bounds, Clock::default()).await?;
     let there = bootstrap::find_operator(&state).await?.is_some();

@@ -9,9 +9,10 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
-use crate::config::{Bounds, Issuer, SigningAlgorithm};
+use crate::config::{Bounds, CeilingArgs, Issuer, SigningAlgorithm};
 use crate::db::keys::{KeysError, ensure, find_peppers, find_signing_keys, strangers};
 use crate::db::pool::Db;
+use crate::domain::token_policy::Ceilings;
 use crate::error::Reason;
 use crate::feed::Feed;
 use crate::keys::passwords::Passwords;
@@ -57,6 +58,8 @@ pub struct State {
     pub issuer: Issuer,
     /// What a key that is made from now on signs with.
     pub signing_algorithm: SigningAlgorithm,
+    /// What no org's token policy goes beyond.
+    pub ceilings: Ceilings,
     pub principals: Principals,
     pub feed: Feed,
     pub uses: Uses,
@@ -74,6 +77,18 @@ pub struct State {
     unknown_kid: Seldom,
     unknown_pepper: Seldom,
     stopping: AtomicBool,
+}
+
+impl From<CeilingArgs> for Ceilings {
+    fn from(args: CeilingArgs) -> Self {
+        Self {
+            token_life: args.max_token_lifetime,
+            access_token_life: args.max_access_token_lifetime,
+            endless: args.allow_endless_tokens,
+            user_tokens: args.allow_user_tokens,
+            idle: args.max_token_idle,
+        }
+    }
 }
 
 /// What may be done once a second, however many ask for it.
@@ -130,6 +145,7 @@ impl State {
             ring: Ring::new(issuer.to_string(), keys),
             issuer,
             signing_algorithm: algorithm,
+            ceilings: bounds.ceilings.into(),
             principals: Principals::new(pools.loads, bounds),
             feed,
             uses: Uses::default(),

@@ -16,6 +16,8 @@ use crate::error::Result;
 pub struct Actor {
     /// None for the server itself and its command line.
     pub account_id: Option<AccountId>,
+    /// Who impersonates that account, if anybody.
+    pub impersonator_id: Option<AccountId>,
     pub credential_id: Option<CredentialId>,
     pub operator: bool,
     pub address: Option<String>,
@@ -26,8 +28,9 @@ impl From<&Caller> for Actor {
     fn from(caller: &Caller) -> Self {
         Self {
             account_id: Some(caller.account_id()),
+            impersonator_id: caller.actor_id(),
             credential_id: Some(caller.credential_id()),
-            operator: caller.home() == SYSTEM_ORG,
+            operator: caller.credential_org() == SYSTEM_ORG,
             address: caller.origin.address.map(|address| address.to_string()),
             request_id: Some(caller.origin.request_id.clone()),
         }
@@ -105,13 +108,14 @@ pub async fn record(
 ) -> Result<()> {
     for (seq, change) in changes.iter().enumerate() {
         let event = sqlx::query!(
-            "insert into events (org_id, event_id, type, actor_id, operator, credential_id, resource_ids, changes,
-                                 address, request_id, create_time)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+            "insert into events (org_id, event_id, type, actor_id, impersonator_id, operator, credential_id,
+                                 resource_ids, changes, address, request_id, create_time)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
             change.org_id.uuid(),
             change.event_id.uuid(),
             change.kind,
             actor.account_id.map(AccountId::uuid),
+            actor.impersonator_id.map(AccountId::uuid),
             actor.operator,
             actor.credential_id.map(CredentialId::uuid),
             &change.resource_ids,

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{damaged, one_row};
-use crate::domain::ids::{AccountId, InvitationId, OrgId};
+use crate::domain::ids::{AccountId, InvitationId, OrgId, TokenId};
 use crate::domain::invitations::{InvitationState, KEPT, SENT_WITHIN};
 use crate::domain::names::Email;
 use crate::domain::pages::{COUNTED, Page};
@@ -24,6 +24,9 @@ pub struct Invitation {
     grants: Json<Vec<(String, String)>>,
     inviter_id: Uuid,
     inviter_org_id: Uuid,
+    impersonator_id: Option<Uuid>,
+    impersonator_org_id: Option<Uuid>,
+    credential_id: Uuid,
     pub create_time: OffsetDateTime,
     pub send_time: OffsetDateTime,
     pub expire_time: OffsetDateTime,
@@ -52,9 +55,23 @@ impl Invitation {
         self.grants.iter().map(grant).collect()
     }
 
-    /// The account that stands behind it, after the org that this one is kept in.
-    pub fn inviter(&self) -> (OrgId, AccountId) {
-        (self.inviter_org_id.into(), self.inviter_id.into())
+    /// The account that sent it last.
+    pub fn inviter(&self) -> AccountId {
+        self.inviter_id.into()
+    }
+
+    /// Who stands behind it, each after the org that the account is kept in: who sent it, and who
+    /// impersonated that one. What is given, all of them cover.
+    pub fn senders(&self) -> Vec<(OrgId, AccountId)> {
+        let inviter = (self.inviter_org_id, self.inviter_id);
+        let impersonator = self.impersonator_org_id.zip(self.impersonator_id);
+        let all = std::iter::once(inviter).chain(impersonator);
+        all.map(|(org_id, account_id)| (org_id.into(), account_id.into())).collect()
+    }
+
+    /// Where the token is kept that it was sent with, if it was one, and its id.
+    pub fn sent_with(&self) -> (OrgId, TokenId) {
+        (self.impersonator_org_id.unwrap_or(self.inviter_org_id).into(), self.credential_id.into())
     }
 
     /// Who accepted it.
@@ -75,7 +92,7 @@ macro_rules! select_invitations {
         sqlx::query_as!(
             Invitation,
             r#"select org_id, invitation_id, email, grants as "grants: Json<Vec<(String, String)>>", inviter_id,
-                      inviter_org_id, create_time, send_time, expire_time, accept_time, account_id, revoke_time
+                      inviter_org_id, impersonator_id, impersonator_org_id, credential_id, create_time, send_time, expire_time, accept_time, account_id, revoke_time
                from invitations "# + $rest,
             $($arg),*
         )
@@ -86,6 +103,8 @@ macro_rules! select_invitations {
 pub struct Sending {
     /// The account, and the org that it is kept in.
     pub inviter: (OrgId, AccountId),
+    /// Who impersonates that one.
+    pub impersonator: Option<(OrgId, AccountId)>,
     /// The token or session.
     pub credential_id: Uuid,
     pub expire_time: OffsetDateTime,
@@ -102,15 +121,17 @@ pub async fn insert(
 ) -> Result<()> {
     let grants: Vec<_> = grants.iter().map(|(right, node)| (right.to_string(), node.to_string())).collect();
     let query = sqlx::query!(
-        "insert into invitations (org_id, invitation_id, email, grants, inviter_id, inviter_org_id, credential_id,
-                sent_times, create_time, send_time, expire_time)
-         values ($1, $2, $3, $4, $5, $6, $7, array[$8::timestamptz], $8, $8, $9)",
+        "insert into invitations (org_id, invitation_id, email, grants, inviter_id, inviter_org_id, impersonator_id,
+                impersonator_org_id, credential_id, sent_times, create_time, send_time, expire_time)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, array[$10::timestamptz], $10, $10, $11)",
         org_id.uuid(),
         invitation_id.uuid(),
         email.as_str(),
         Json(grants) as _,
         sending.inviter.1.uuid(),
         sending.inviter.0.uuid(),
+        sending.impersonator.map(|(_, account_id)| account_id.uuid()),
+        sending.impersonator.map(|(org_id, _)| org_id.uuid()),
         sending.credential_id,
         now,
         sending.expire_time
@@ -128,13 +149,16 @@ pub async fn resend(
 ) -> Result<()> {
     let query = sqlx::query!(
         "update invitations
-         set inviter_id = $3, inviter_org_id = $4, credential_id = $5, send_time = $6, expire_time = $7,
-             sent_times = array(select sent from unnest(sent_times) sent where sent > $8) || $6::timestamptz
+         set inviter_id = $3, inviter_org_id = $4, impersonator_id = $5, impersonator_org_id = $6, credential_id = $7,
+             send_time = $8, expire_time = $9,
+             sent_times = array(select sent from unnest(sent_times) sent where sent > $10) || $8::timestamptz
          where org_id = $1 and invitation_id = $2 and accept_time is null and revoke_time is null",
         org_id.uuid(),
         invitation_id.uuid(),
         sending.inviter.1.uuid(),
         sending.inviter.0.uuid(),
+        sending.impersonator.map(|(_, account_id)| account_id.uuid()),
+        sending.impersonator.map(|(org_id, _)| org_id.uuid()),
         sending.credential_id,
         now,
         sending.expire_time,

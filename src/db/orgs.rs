@@ -1,14 +1,17 @@
 //! `orgs` and `slugs`.
 
+use sqlx::types::Json;
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::policies::Stored;
 use super::{constraint, one_row};
 use crate::domain::ids::{AccountId, OrgId};
 use crate::domain::names::{DisplayName, Slug};
 use crate::domain::orgs::Life;
 use crate::domain::pages::{COUNTED, Page};
+use crate::domain::token_policy::TokenPolicy;
 use crate::error::{Error, Result};
 
 /// A tenant, as it is stored.
@@ -18,6 +21,7 @@ pub struct Org {
     pub slug: String,
     pub display_name: String,
     pub revision: i64,
+    pub token_policy: Option<Json<Stored>>,
     pub suspend_time: Option<OffsetDateTime>,
     pub delete_time: Option<OffsetDateTime>,
     pub create_time: OffsetDateTime,
@@ -34,14 +38,20 @@ impl Org {
     pub fn life(&self) -> Life {
         Life { suspend_time: self.suspend_time, delete_time: self.delete_time }
     }
+
+    /// What it has decided about its tokens.
+    pub fn policy(&self) -> Result<TokenPolicy> {
+        Stored::policy(self.token_policy.as_deref())
+    }
 }
 
 /// The org, deleted or not.
 pub async fn find(db: impl PgExecutor<'_>, org_id: OrgId) -> Result<Option<Org>> {
     let query = sqlx::query_as!(
         Org,
-        "select org_id, slug, display_name, revision, suspend_time, delete_time, create_time, update_time
-         from orgs where org_id = $1",
+        r#"select org_id, slug, display_name, revision, token_policy as "token_policy: _", suspend_time,
+                delete_time, create_time, update_time
+         from orgs where org_id = $1"#,
         org_id.uuid()
     );
     Ok(query.fetch_optional(db).await?)
@@ -52,8 +62,9 @@ pub async fn find(db: impl PgExecutor<'_>, org_id: OrgId) -> Result<Option<Org>>
 pub async fn page(db: &mut PgConnection, after: Option<OrgId>, size: i64) -> Result<Page<Org>> {
     let rows = sqlx::query_as!(
         Org,
-        "select org_id, slug, display_name, revision, suspend_time, delete_time, create_time, update_time
-         from orgs where $1::uuid is null or org_id > $1 order by org_id limit $2",
+        r#"select org_id, slug, display_name, revision, token_policy as "token_policy: _", suspend_time,
+                delete_time, create_time, update_time
+         from orgs where $1::uuid is null or org_id > $1 order by org_id limit $2"#,
         after.map(OrgId::uuid),
         size + 1
     );
@@ -73,12 +84,12 @@ pub async fn page_of_member(
 ) -> Result<Page<Org>> {
     let rows = sqlx::query_as!(
         Org,
-        "select o.org_id, o.slug, o.display_name, o.revision, o.suspend_time, o.delete_time, o.create_time,
-                o.update_time
+        r#"select o.org_id, o.slug, o.display_name, o.revision, o.suspend_time, o.delete_time, o.create_time,
+                o.update_time, o.token_policy as "token_policy: Json<Stored>"
          from account_orgs m join orgs o on o.org_id = m.org_id
          where m.account_id = $1 and o.suspend_time is null and o.delete_time is null
            and ($2::uuid is null or o.org_id > $2)
-         order by o.org_id limit $3",
+         order by o.org_id limit $3"#,
         account_id.uuid(),
         after.map(OrgId::uuid),
         size + 1
@@ -104,8 +115,9 @@ pub async fn page_of_member(
 pub async fn lock(tx: &mut PgConnection, org_id: OrgId) -> Result<Org> {
     let row = sqlx::query_as!(
         Org,
-        "select org_id, slug, display_name, revision, suspend_time, delete_time, create_time, update_time
-         from orgs where org_id = $1 for no key update",
+        r#"select org_id, slug, display_name, revision, token_policy as "token_policy: _", suspend_time,
+                delete_time, create_time, update_time
+         from orgs where org_id = $1 for no key update"#,
         org_id.uuid()
     );
     row.fetch_optional(tx).await?.ok_or_else(|| Error::not_found("org", org_id))
@@ -151,9 +163,10 @@ pub async fn insert(
     one_row(&taken, "taking a slug")?;
     let query = sqlx::query_as!(
         Org,
-        "insert into orgs (org_id, slug, display_name, version, revision, create_time, update_time)
+        r#"insert into orgs (org_id, slug, display_name, version, revision, create_time, update_time)
          values ($1, $2, $3, 1, 1, $4, $4)
-         returning org_id, slug, display_name, revision, suspend_time, delete_time, create_time, update_time",
+         returning org_id, slug, display_name, revision, token_policy as "token_policy: _", suspend_time,
+                delete_time, create_time, update_time"#,
         org_id.uuid(),
         slug.as_str(),
         display_name.as_str(),
@@ -171,8 +184,9 @@ pub async fn rename(
 ) -> Result<Org> {
     let query = sqlx::query_as!(
         Org,
-        "update orgs set display_name = $2, revision = revision + 1, update_time = $3 where org_id = $1
-         returning org_id, slug, display_name, revision, suspend_time, delete_time, create_time, update_time",
+        r#"update orgs set display_name = $2, revision = revision + 1, update_time = $3 where org_id = $1
+         returning org_id, slug, display_name, revision, token_policy as "token_policy: _", suspend_time,
+                delete_time, create_time, update_time"#,
         org_id.uuid(),
         display_name.as_str(),
         now
@@ -190,10 +204,11 @@ pub async fn set_life(
 ) -> Result<Org> {
     let query = sqlx::query_as!(
         Org,
-        "update orgs set suspend_time = $2, delete_time = $3, version = version + case when $4 then 1 else 0 end,
+        r#"update orgs set suspend_time = $2, delete_time = $3, version = version + case when $4 then 1 else 0 end,
                 revision = revision + 1, update_time = $5
          where org_id = $1
-         returning org_id, slug, display_name, revision, suspend_time, delete_time, create_time, update_time",
+         returning org_id, slug, display_name, revision, token_policy as "token_policy: _", suspend_time,
+                delete_time, create_time, update_time"#,
         org_id.uuid(),
         life.suspend_time,
         life.delete_time,

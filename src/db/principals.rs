@@ -2,10 +2,13 @@
 //! token with its secrets, account, org and grants. And the same of an account without a
 //! token: one read, or two where it is a guest.
 
+use std::sync::Arc;
+
 use sqlx::types::Json;
 use sqlx::{PgExecutor, PgPool};
 use time::OffsetDateTime;
 
+use super::policies::Stored;
 use super::{damaged, sessions};
 use crate::domain::ids::{AccountId, OrgId, SessionId, TokenId};
 use crate::domain::member::Member;
@@ -15,25 +18,40 @@ use crate::domain::permissions::{Permission, Right};
 use crate::domain::principal::{AccountKind, Principal, Restrictions, Secret, SecretRecord, TokenKind};
 use crate::domain::resources::{Node, ResourcePath};
 use crate::domain::rights::HeldGrant;
-use crate::domain::sessions::idle_end;
+use crate::domain::token_policy::{Ceilings, Rules};
 use crate::domain::web_origin::WebOrigin;
 use crate::error::{Error, Result};
 
 /// A grant as the query gives it: right, path, permissions of a custom role.
 type GrantRow = (String, Option<String>, Option<Vec<String>>);
 
-/// The principal behind a token; none when the token does not exist.
-pub async fn find(db: &PgPool, token_id: TokenId) -> Result<Option<Principal>> {
+/// The principal behind a token, with its org's policy within the ceilings; none when the token
+/// does not exist. Then the decoy is read in its place, another token: an id that does not exist
+/// is to be refused no sooner than a wrong secret of one that does.
+pub async fn find(
+    db: &PgPool,
+    token_id: TokenId,
+    decoy: Option<(OrgId, TokenId)>,
+    ceilings: &Ceilings,
+) -> Result<Option<Principal>> {
     let narrow =
         sqlx::query_scalar!("select org_id from credentials where credential_id = $1", token_id.uuid());
-    match narrow.fetch_optional(db).await? {
-        Some(org_id) => read(db, org_id.into(), token_id).await,
-        None => Ok(None),
+    if let Some(org_id) = narrow.fetch_optional(db).await? {
+        return read(db, org_id.into(), token_id, ceilings).await;
     }
+    if let Some((org_id, token_id)) = decoy {
+        read(db, org_id, token_id, ceilings).await?;
+    }
+    Ok(None)
 }
 
 /// The principal behind a token of this org.
-pub async fn read(db: impl PgExecutor<'_>, org_id: OrgId, token_id: TokenId) -> Result<Option<Principal>> {
+pub async fn read(
+    db: impl PgExecutor<'_>,
+    org_id: OrgId,
+    token_id: TokenId,
+    ceilings: &Ceilings,
+) -> Result<Option<Principal>> {
     let query = sqlx::query!(
         r#"select t.account_id, t.kind as token_kind, t.scopes, t.resources, t.allowed_audiences, t.purpose,
                   coalesce(t.allowed_origins, '{}') as "allowed_origins!",
@@ -42,6 +60,8 @@ pub async fn read(db: impl PgExecutor<'_>, org_id: OrgId, token_id: TokenId) -> 
                   (a.deactivate_time is not null or a.delete_time is not null or m.remove_time is not null)
                       as "account_stopped!",
                   (o.suspend_time is not null or o.delete_time is not null) as "org_stopped!",
+                  o.token_policy as "token_policy: Json<Stored>",
+                  greatest(t.create_time, s.last_use) as "last_use!",
                   o.version as org_version, m.version as account_version,
                   coalesce(s.macs, '{}') as "macs!", coalesce(s.peppers, '{}') as "peppers!",
                   coalesce(s.numbers, '{}') as "secret_numbers!",
@@ -73,7 +93,8 @@ pub async fn read(db: impl PgExecutor<'_>, org_id: OrgId, token_id: TokenId) -> 
                select array_agg(mac order by secret_number) as macs,
                       array_agg(pepper_id order by secret_number) as peppers,
                       array_agg(secret_number order by secret_number) as numbers,
-                      array_agg(expire_time order by secret_number) as ends
+                      array_agg(expire_time order by secret_number) as ends,
+                      max(greatest(create_time, last_use_time)) as last_use
                from token_secrets where org_id = $1 and token_id = $2
            ) s
            where t.org_id = $1 and t.token_id = $2"#,
@@ -106,6 +127,7 @@ pub async fn read(db: impl PgExecutor<'_>, org_id: OrgId, token_id: TokenId) -> 
             account_version: row.account_version,
             grants: row.grants.iter().map(grant).collect::<Result<_>>()?,
             named_by_org: permissions(&row.named_by_org)?.into_iter().collect(),
+            rules: rules(row.token_policy.as_deref(), ceilings)?,
         },
         kind: TokenKind::parse(&row.token_kind)
             .ok_or_else(|| Error::internal("a stored token kind is unknown"))?,
@@ -121,18 +143,25 @@ pub async fn read(db: impl PgExecutor<'_>, org_id: OrgId, token_id: TokenId) -> 
         may_manage_tokens: row.may_manage_tokens,
         create_time: row.create_time,
         expire_time: row.expire_time,
-        idle_end: None,
+        last_use: row.last_use,
         revoked: row.revoked,
     }))
 }
 
 /// The principal behind a session, in the home org of its account; none when there is no such session.
-pub async fn find_session(db: &PgPool, session_id: SessionId) -> Result<Option<Principal>> {
+/// Then as much is looked for in vain.
+pub async fn find_session(
+    db: &PgPool,
+    session_id: SessionId,
+    ceilings: &Ceilings,
+) -> Result<Option<Principal>> {
     let narrow =
         sqlx::query_scalar!("select org_id from credentials where credential_id = $1", session_id.uuid());
-    let Some(org_id) = narrow.fetch_optional(db).await?.map(OrgId::from) else { return Ok(None) };
-    let Some(session) = sessions::find(db, org_id, session_id).await? else { return Ok(None) };
-    let Some(member) = find_member(db, org_id, session.account_id).await? else { return Ok(None) };
+    let org_id = narrow.fetch_optional(db).await?.map_or(OrgId::from_u128(0), OrgId::from);
+    let session = sessions::find(db, org_id, session_id).await?;
+    let account_id = session.as_ref().map_or(AccountId::from_u128(0), |session| session.account_id);
+    let member = find_member(db, org_id, account_id, ceilings).await?;
+    let Some((session, member)) = session.zip(member) else { return Ok(None) };
     Ok(Some(Principal {
         credential_id: session_id.into(),
         member,
@@ -143,7 +172,7 @@ pub async fn find_session(db: &PgPool, session_id: SessionId) -> Result<Option<P
         may_manage_tokens: true,
         create_time: session.create_time,
         expire_time: Some(session.expire_time),
-        idle_end: Some(idle_end(session.use_time)),
+        last_use: session.use_time,
         revoked: session.ended,
     }))
 }
@@ -160,12 +189,21 @@ fn grant((right, path, role): &GrantRow) -> Result<HeldGrant> {
     })
 }
 
+fn rules(policy: Option<&Stored>, ceilings: &Ceilings) -> Result<Arc<Rules>> {
+    Ok(Arc::new(Stored::policy(policy)?.within(ceilings)))
+}
+
 fn account_kind(name: &str) -> Result<AccountKind> {
     AccountKind::parse(name).ok_or_else(|| Error::internal("a stored account kind is unknown"))
 }
 
 /// An account in an org; none where it is no member and never was.
-pub async fn find_member(db: &PgPool, org_id: OrgId, account_id: AccountId) -> Result<Option<Member>> {
+pub async fn find_member(
+    db: &PgPool,
+    org_id: OrgId,
+    account_id: AccountId,
+    ceilings: &Ceilings,
+) -> Result<Option<Member>> {
     let query = sqlx::query!(
         r#"select m.home_org_id, m.version as account_version, o.version as org_version, a.kind as "kind?",
                   a.username as "username?",
@@ -173,6 +211,7 @@ pub async fn find_member(db: &PgPool, org_id: OrgId, account_id: AccountId) -> R
                       as "account_stopped!",
                   (o.suspend_time is not null or o.delete_time is not null
                    or h.suspend_time is not null or h.delete_time is not null) as "org_stopped!",
+                  o.token_policy as "token_policy: Json<Stored>",
                   (select coalesce(jsonb_agg(jsonb_build_array(g.right_id, g.resource, r.permissions)), '[]')
                    from grants g left join roles r on r.org_id = g.org_id and r.role_id = g.role_id
                    where g.org_id = $1 and g.account_id = $2) as "grants!: Json<Vec<GrantRow>>",
@@ -223,6 +262,7 @@ pub async fn find_member(db: &PgPool, org_id: OrgId, account_id: AccountId) -> R
         account_version: row.account_version,
         grants: row.grants.iter().map(grant).collect::<Result<_>>()?,
         named_by_org: permissions(&row.named_by_org)?.into_iter().collect(),
+        rules: rules(row.token_policy.as_deref(), ceilings)?,
     }))
 }
 

@@ -41,7 +41,7 @@ impl<'a> Request<'a> {
     /// # Errors
     /// `REQUEST_ID_REUSED` when it was another request.
     pub async fn claim(&self, tx: &mut PgConnection, now: OffsetDateTime) -> Result<Option<Replay>> {
-        let caller = self.acting.caller.account_id().uuid();
+        let (account, actor) = self.asked_by();
         let claim = sqlx::query!(
             "insert into requests (org_id, account_id, actor_id, method, request_id, body_hash, made, response, create_time)
              values ($1, $2, $3, $4, $5, $6, '', '', $7)
@@ -49,8 +49,8 @@ impl<'a> Request<'a> {
              set body_hash = excluded.body_hash, made = '', response = '', create_time = excluded.create_time
              where requests.create_time <= $8",
             self.acting.org_id.uuid(),
-            caller,
-            caller,
+            account,
+            actor,
             self.method,
             self.request_id,
             self.body_hash,
@@ -64,8 +64,8 @@ impl<'a> Request<'a> {
             "select body_hash, made, response from requests
              where org_id = $1 and account_id = $2 and actor_id = $3 and method = $4 and request_id = $5",
             self.acting.org_id.uuid(),
-            caller,
-            caller,
+            account,
+            actor,
             self.method,
             self.request_id
         );
@@ -76,15 +76,21 @@ impl<'a> Request<'a> {
         Ok(Some(Replay { made: before.made, response: before.response }))
     }
 
+    /// The account that asked, and who did: another one under impersonation.
+    fn asked_by(&self) -> (Uuid, Uuid) {
+        let account = self.acting.caller.account_id();
+        (account.uuid(), self.acting.caller.actor_id().unwrap_or(account).uuid())
+    }
+
     /// Notes what came of it, in the transaction that claimed it.
     pub async fn finish(&self, tx: &mut PgConnection, made: &str, response: &[u8]) -> Result<()> {
-        let caller = self.acting.caller.account_id().uuid();
+        let (account, actor) = self.asked_by();
         let query = sqlx::query!(
             "update requests set made = $6, response = $7
              where org_id = $1 and account_id = $2 and actor_id = $3 and method = $4 and request_id = $5",
             self.acting.org_id.uuid(),
-            caller,
-            caller,
+            account,
+            actor,
             self.method,
             self.request_id,
             made,

@@ -16,6 +16,8 @@ pub struct NewSecret<'a> {
     pub hint: &'a str,
     /// The other token or session that stands behind it, if one does: which rotated this one.
     pub made_by: Option<Uuid>,
+    /// The token rotated itself.
+    pub made_by_itself: bool,
 }
 
 /// Keeps another secret of a token.
@@ -26,8 +28,9 @@ pub async fn insert(
     now: OffsetDateTime,
 ) -> Result<()> {
     let query = sqlx::query!(
-        "insert into token_secrets (org_id, token_id, secret_number, mac, pepper_id, hint, made_by, create_time)
-         values ($1, $2, $3, $4, $5, $6, $7, $8)",
+        "insert into token_secrets (org_id, token_id, secret_number, mac, pepper_id, hint, made_by, create_time,
+                                    made_by_itself)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         org_id.uuid(),
         token_id.uuid(),
         new.number,
@@ -35,7 +38,8 @@ pub async fn insert(
         new.record.pepper,
         new.hint,
         new.made_by,
-        now
+        now,
+        new.made_by_itself
     );
     one_row(&query.execute(tx).await?, "keeping a secret")
 }
@@ -69,6 +73,23 @@ pub async fn find_maker(tx: &mut PgConnection, org_id: OrgId, token_id: TokenId)
         token_id.uuid()
     );
     Ok(query.fetch_optional(tx).await?.flatten())
+}
+
+/// The numbers of those secrets that these tokens made by rotating themselves.
+pub async fn find_made_by_themselves(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    token_ids: &[TokenId],
+) -> Result<Vec<(TokenId, i32)>> {
+    let ids: Vec<Uuid> = token_ids.iter().map(|id| id.uuid()).collect();
+    let query = sqlx::query!(
+        "select token_id, secret_number from token_secrets
+         where org_id = $1 and token_id = any($2) and made_by_itself",
+        org_id.uuid(),
+        &ids
+    );
+    let rows = query.fetch_all(tx).await?;
+    Ok(rows.into_iter().map(|row| (row.token_id.into(), row.secret_number)).collect())
 }
 
 /// Forgets the secrets of a token that have ended: the next rotation begins.

@@ -15,8 +15,10 @@ use crate::domain::names::{Audience, DisplayName, Purpose};
 use crate::domain::narrowing::Limits;
 use crate::domain::networks::Network;
 use crate::domain::permissions::Permission;
-use crate::domain::principal::{Restrictions, SecretRecord, TokenKind};
+use crate::domain::principal::{AccountKind, Restrictions, SecretRecord, TokenKind};
+use crate::domain::reminders::need_not;
 use crate::domain::resources::ResourcePath;
+use crate::domain::token_policy::{Facts, Rules, TokenState};
 use crate::domain::web_origin::WebOrigin;
 use crate::error::{Error, Reason, Result};
 
@@ -29,6 +31,8 @@ pub struct Token {
     pub org_id: Uuid,
     pub token_id: Uuid,
     pub account_id: Uuid,
+    /// Of the account; none for one whose home is another org.
+    pub owner_kind: Option<String>,
     pub kind: String,
     pub display_name: Option<String>,
     pub purpose: Option<String>,
@@ -101,6 +105,24 @@ impl Token {
         })
     }
 
+    /// Where it is in its life, under these rules.
+    pub fn state(&self, rules: &Rules, now: OffsetDateTime) -> Result<TokenState> {
+        Ok(rules.state(&self.facts()?, self.revoke_time.is_some(), now))
+    }
+
+    fn facts(&self) -> Result<Facts> {
+        // Who comes from another org is a person.
+        let owner = self.owner_kind.as_deref().map_or(Some(AccountKind::User), AccountKind::parse);
+        let uses = self.last_use_times.iter().flatten().chain(&self.secret_create_times);
+        Ok(Facts {
+            kind: self.kind()?,
+            owner: owner.ok_or_else(|| Error::internal("a stored account kind is unknown"))?,
+            create_time: self.create_time,
+            expire_time: self.expire_time,
+            last_use: uses.copied().max().map_or(self.create_time, |used| used.max(self.create_time)),
+        })
+    }
+
     /// Its secrets, the oldest first.
     pub fn secrets(&self) -> impl Iterator<Item = ShownSecret<'_>> {
         (0..self.hints.len()).map(|i| ShownSecret {
@@ -125,7 +147,8 @@ pub struct NewToken<'a> {
     pub labels: &'a Labels,
     pub restrictions: &'a Restrictions,
     pub may_manage_tokens: bool,
-    pub expire_time: OffsetDateTime,
+    /// None: it has no end.
+    pub expire_time: Option<OffsetDateTime>,
     /// The token that makes it; none when the command line does.
     pub made_by: Option<CredentialId>,
     pub secret: &'a SecretRecord,
@@ -138,7 +161,10 @@ impl NewToken<'_> {
         let mut fields = vec![
             FieldChange::set("account_id", self.account_id),
             FieldChange::set("kind", self.kind.name()),
-            FieldChange::set("expire_time", self.expire_time),
+            self.expire_time.map_or_else(
+                || FieldChange::set("never_expires", true),
+                |end| FieldChange::set("expire_time", end),
+            ),
             FieldChange::set("may_manage_tokens", self.may_manage_tokens),
         ];
         fields.extend(self.display_name.map(|name| FieldChange::set("display_name", name)));
@@ -165,10 +191,12 @@ impl NewToken<'_> {
 
 /// The columns of [`Token`], with what comes after `from tokens t`.
 macro_rules! select_tokens {
-    ($rest:tt, $($arg:expr),* $(,)?) => {
+    ($rest:tt $(+ $more:tt)*, $($arg:expr),* $(,)?) => {
         sqlx::query_as!(
             Token,
             r#"select org_id, token_id, account_id, kind, display_name, purpose, labels as "labels: Json<Labels>",
+                      (select a.kind from accounts a where a.org_id = t.org_id and a.account_id = t.account_id)
+                          as owner_kind,
                       scopes, resources, allowed_audiences, coalesce(allowed_origins, '{}') as "allowed_origins!",
                       coalesce(allowed_cidrs, '{}') as "allowed_cidrs!", may_manage_tokens, revision, create_time, expire_time, revoke_time, revoke_reason,
                       coalesce(s.numbers, '{}') as "secret_numbers!", coalesce(s.hints, '{}') as "hints!",
@@ -186,7 +214,7 @@ macro_rules! select_tokens {
                           array_agg(last_use_address order by secret_number) as addresses,
                           array_agg(use_count order by secret_number) as counts
                    from token_secrets where org_id = t.org_id and token_id = t.token_id
-               ) s "# + $rest,
+               ) s "# + $rest $(+ $more)*,
             $($arg),*
         )
     };
@@ -278,8 +306,8 @@ pub async fn insert(tx: &mut PgConnection, new: &NewToken<'_>, now: OffsetDateTi
     let token = sqlx::query!(
         "insert into tokens (org_id, token_id, account_id, kind, display_name, scopes, resources, allowed_audiences,
                              may_manage_tokens, revision, create_time, expire_time, purpose, labels,
-                             allowed_origins, allowed_cidrs)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1, $10, $11, $12, $13, $14, $15)",
+                             allowed_origins, allowed_cidrs, reminded_days)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1, $10, $11, $12, $13, $14, $15, $16)",
         org_id,
         token_id,
         account_id,
@@ -294,13 +322,15 @@ pub async fn insert(tx: &mut PgConnection, new: &NewToken<'_>, now: OffsetDateTi
         lists.purpose.as_ref().map(Purpose::as_str),
         Json(new.labels) as _,
         &texts(&lists.origins),
-        &texts(&lists.networks)
+        &texts(&lists.networks),
+        new.expire_time.and_then(|end| need_not(end - now))
     );
     one_row(&token.execute(&mut *tx).await?, "making a token")?;
     if !lists.origins.is_empty() {
-        origins::insert(tx, new.org_id, new.token_id, &lists.origins, Some(new.expire_time)).await?;
+        origins::insert(tx, new.org_id, new.token_id, &lists.origins, new.expire_time).await?;
     }
-    let first = NewSecret { number: 1, record: new.secret, hint: new.hint, made_by: None };
+    let first =
+        NewSecret { number: 1, record: new.secret, hint: new.hint, made_by: None, made_by_itself: false };
     secrets::insert(&mut *tx, (new.org_id, new.token_id), &first, now).await?;
     find(tx, new.org_id, new.token_id).await?.ok_or_else(|| Error::internal("a token just made is gone"))
 }
@@ -441,4 +471,15 @@ pub async fn find_made_by(db: impl PgExecutor<'_>, makers: &[Uuid]) -> Result<Ve
     );
     let rows = query.fetch_all(db).await?;
     Ok(rows.into_iter().map(|row| (row.org_id.into(), row.credential_id.into())).collect())
+}
+
+/// Whether the token was revoked because somebody else had it.
+pub async fn is_compromised(db: impl PgExecutor<'_>, org_id: OrgId, token_id: TokenId) -> Result<bool> {
+    let query = sqlx::query_scalar!(
+        r#"select exists (select 1 from tokens
+                          where org_id = $1 and token_id = $2 and revoke_reason = 'KEY_COMPROMISE') as "is!""#,
+        org_id.uuid(),
+        token_id.uuid()
+    );
+    Ok(query.fetch_one(db).await?)
 }

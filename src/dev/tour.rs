@@ -151,9 +151,9 @@ async fn service_token(
         ..Default::default()
     };
     let before = tokens.list_tokens(bearing(operator_token, request)?).await?.into_inner().tokens;
-    for token in
-        before.into_iter().filter(|t| t.display_name == TOKEN_NAME && t.state() == pb::TokenState::Active)
-    {
+    let lives =
+        |token: &pb::Token| [pb::TokenState::Active, pb::TokenState::Blocked].contains(&token.state());
+    for token in before.into_iter().filter(|token| token.display_name == TOKEN_NAME && lives(token)) {
         let request = pb::RevokeTokenRequest {
             org_id: org_id.to_owned(),
             target: Some(pb::revoke_token_request::Target::TokenId(token.id)),

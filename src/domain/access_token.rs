@@ -33,10 +33,19 @@ pub struct Claims {
     pub token_kind: String,
     pub org_ver: i64,
     pub acct_ver: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub act: Option<Act>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub roles: Option<Vec<String>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub authorization_details: Vec<Detail>,
+}
+
+/// Who acts in the place of the subject (RFC 8693, section 4.1). Nobody does so twice over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Act {
+    pub sub: String,
 }
 
 /// `aud`: a string when there is one audience, else an array (RFC 7519, section 4.1.3).
@@ -78,8 +87,10 @@ pub struct AccessToken {
     pub claims: Claims,
     pub org_id: OrgId,
     pub account_id: AccountId,
-    /// What it was made from.
+    /// What it was made from: under impersonation, the administrator's.
     pub credential_id: CredentialId,
+    /// Who impersonates the account, if anybody.
+    pub actor_id: Option<AccountId>,
     /// What it carries, where it carries less than the token that it was made from.
     pub narrowed_to: Option<Rights>,
 }
@@ -100,12 +111,16 @@ impl AccessToken {
         let org_id = OrgId::parse(&claims.org).map_err(|_| ForeignClaims)?;
         let account_id = AccountId::parse(&claims.sub).map_err(|_| ForeignClaims)?;
         let credential_id = CredentialId::parse(&claims.client_id).map_err(|_| ForeignClaims)?;
+        let actor_id = claims.act.as_ref().map(|act| AccountId::parse(&act.sub)).transpose();
+        let actor_id = actor_id.map_err(|_| ForeignClaims)?;
         // `roles` stands only where nothing was narrowed; then the token itself says what holds.
         let narrowed_to = match &claims.roles {
+            // What two accounts hold together is never all that one of them may do.
+            Some(_) if actor_id.is_some() => return Err(ForeignClaims),
             Some(_) => None,
             None => Some(carried(&claims)?),
         };
-        Ok(Self { claims, org_id, account_id, credential_id, narrowed_to })
+        Ok(Self { claims, org_id, account_id, credential_id, actor_id, narrowed_to })
     }
 }
 
@@ -145,6 +160,7 @@ mod tests {
             token_kind: "SECRET".into(),
             org_ver: 1,
             acct_ver: 4,
+            act: None,
             roles: None,
             authorization_details: vec![Detail {
                 kind: GRANT_DETAIL.into(),
@@ -171,6 +187,28 @@ mod tests {
     }
 
     #[test]
+    fn an_actor_stands_once_and_alone() {
+        let actor = AccountId::from_u128(9);
+        let acting = Claims { act: Some(Act { sub: actor.to_string() }), ..claims() };
+        let json = serde_json::to_string(&acting).unwrap();
+        assert!(json.contains(&format!(r#""act":{{"sub":"{actor}"}}"#)), "{json}");
+        assert_eq!(serde_json::from_str::<Claims>(&json).unwrap(), acting);
+        assert_eq!(AccessToken::from_claims(acting).unwrap().actor_id, Some(actor));
+        assert!(!serde_json::to_string(&claims()).unwrap().contains("act\":{"));
+        for bad in [
+            json.replacen('{', r#"{"act":{"sub":"x"},"#, 1),
+            json.replace(r#""act":{"#, r#""act":{"act":{"sub":"x"},"#),
+            json.replace(r#""act":{"#, r#""act":{"sub":"x","#),
+            json.replace(&format!(r#"{{"sub":"{actor}"}}"#), "{}"),
+            json.replace(&format!(r#"{{"sub":"{actor}"}}"#), &format!(r#""{actor}""#)),
+            json.replace(&format!(r#"{{"sub":"{actor}"}}"#), "[]"),
+        ] {
+            assert_ne!(bad, json);
+            assert!(serde_json::from_str::<Claims>(&bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn a_narrowed_token_carries_what_it_lists() {
         let read = AccessToken::from_claims(claims()).unwrap().narrowed_to.unwrap();
         let node = |text| Node::parse(text).unwrap();
@@ -188,6 +226,11 @@ mod tests {
             |c: &mut Claims| c.client_id = c.sub.clone(),
             |c: &mut Claims| c.org = String::new(),
             |c: &mut Claims| c.scope = "OWNER".into(),
+            |c: &mut Claims| c.act = Some(Act { sub: "somebody".into() }),
+            |c: &mut Claims| {
+                c.act = Some(Act { sub: c.sub.clone() });
+                c.roles = Some(vec!["member".into()]);
+            },
         ] {
             let mut claims = claims();
             change(&mut claims);

@@ -9,6 +9,8 @@ use time::OffsetDateTime;
 use super::cloning::{Divided, divide};
 use super::exchange::ShownAt;
 use super::ids::{AccountId, CredentialId, OrgId, SYSTEM_ORG, SessionId, TokenId};
+use super::impersonation::Impersonation;
+use super::member::Member;
 use super::names::Audience;
 use super::networks::Network;
 use super::permissions::Permission;
@@ -63,19 +65,31 @@ impl Origin {
 pub enum Bearer {
     /// The text of the token or session itself.
     Text,
-    /// A JWT made from it, with what that carries where it is less.
-    AccessToken { narrowed_to: Option<Rights> },
+    /// A JWT made from it.
+    AccessToken {
+        /// What it carries, where that is less than the token.
+        narrowed_to: Option<Rights>,
+        /// Whose place it puts the caller in, if anybody's.
+        impersonation: Option<Impersonation>,
+        /// Whole seconds since 1970.
+        expires_at: i64,
+    },
 }
 
 /// An authenticated caller: a good credential, with its rights as they are now.
 #[derive(Clone)]
 pub struct Caller {
+    /// The credential. Under impersonation it is the administrator's.
     principal: Arc<Principal>,
+    impersonation: Option<Impersonation>,
     rights: Rights,
     /// It has shown the credential itself, and no JWT made from it.
     by_text: bool,
-    /// What its JWT carries, where that is less than the token it was made from.
+    /// What its JWT carries, where that is less than the token it was made from. That of an
+    /// impersonation carries all that it was made for.
     narrowed_to: Option<Rights>,
+    /// When the JWT ends.
+    expires_at: Option<i64>,
     pub origin: Origin,
 }
 
@@ -95,20 +109,36 @@ impl Caller {
             return Err(Error::with_message(reason, "a publishable token opens nothing of this API"));
         }
         principal.admit(&Shown { address: origin.address, ..Shown::default() })?;
-        let (by_text, narrowed_to) = match bearer {
-            Bearer::Text => (true, None),
-            Bearer::AccessToken { narrowed_to } => (false, narrowed_to),
+        let by_text = matches!(bearer, Bearer::Text);
+        let (mut narrowed_to, impersonation, expires_at) = match bearer {
+            Bearer::Text => (None, None, None),
+            Bearer::AccessToken { narrowed_to, impersonation, expires_at } => {
+                (narrowed_to, impersonation, Some(expires_at))
+            }
         };
-        let held = principal.effective_rights();
-        let rights = narrowed_to.as_ref().map_or_else(|| held.clone(), |carried| held.meet(carried));
-        Ok(Self { principal, rights, by_text, narrowed_to, origin })
+        let rights = match (&impersonation, &mut narrowed_to) {
+            (Some(impersonation), carried) => impersonation.rights(&carried.take().unwrap_or_default()),
+            (None, Some(carried)) => principal.effective_rights().meet(carried),
+            (None, None) => principal.effective_rights(),
+        };
+        Ok(Self { principal, impersonation, rights, by_text, narrowed_to, expires_at, origin })
+    }
+
+    /// The account that the caller acts as, where it acts.
+    fn member(&self) -> &Member {
+        self.impersonation.as_ref().map_or(&self.principal.member, |impersonation| &impersonation.target)
     }
 
     pub fn account_id(&self) -> AccountId {
-        self.principal.account_id
+        self.member().account_id
     }
 
-    /// The token or session behind the call.
+    /// Who acts as that account by impersonation; none where it acts itself.
+    pub fn actor_id(&self) -> Option<AccountId> {
+        self.impersonation.as_ref().map(|_| self.principal.account_id)
+    }
+
+    /// The token or session behind the call. Under impersonation it is the administrator's.
     pub fn credential_id(&self) -> CredentialId {
         self.principal.credential_id
     }
@@ -151,12 +181,32 @@ impl Caller {
 
     /// The org that the credential acts in.
     pub fn home(&self) -> OrgId {
-        self.principal.org_id
+        self.member().org_id
+    }
+
+    /// When what was shown ends, in whole seconds since 1970; none where it has no end.
+    pub fn ends_at(&self) -> Option<i64> {
+        let credential = self.principal.expire_time.map(OffsetDateTime::unix_timestamp);
+        credential.into_iter().chain(self.expires_at).min()
+    }
+
+    /// The credential behind the call.
+    pub fn credential(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// Refuses a JWT that carries less than its token.
+    ///
+    /// # Errors
+    /// `TARGET_EXCEEDS_CALLER`, naming what it lacks.
+    pub fn require_whole_credential(&self) -> Result<()> {
+        let Some(carried) = &self.narrowed_to else { return Ok(()) };
+        Missing::refuse(Reason::TargetExceedsCaller, &self.principal.effective_rights().beyond(carried))
     }
 
     /// The org that its account is kept in.
     pub fn account_home(&self) -> OrgId {
-        self.principal.home_org_id
+        self.member().home_org_id
     }
 
     /// Whether the credential has scopes or resources, or its JWT carries less than it.
@@ -174,7 +224,7 @@ impl Caller {
 
     /// The permissions that the credential holds on the whole of its org, sorted.
     pub fn permissions(&self) -> Vec<String> {
-        self.rights.on_org(&self.principal.named_by_org).iter().map(Permission::to_string).collect()
+        self.rights.on_org(&self.member().named_by_org).iter().map(Permission::to_string).collect()
     }
 
     /// A platform administrator: holds `platform.accounts` in the system org.
@@ -206,19 +256,29 @@ impl Caller {
     /// `RESOURCE_NOT_FOUND` for another org, whether it exists or not.
     pub fn acting_in(&self, org: Option<OrgId>) -> Result<Acting<'_>> {
         let org_id = org.unwrap_or(self.home());
-        let rights = match (org_id == self.home(), self.is_operator()) {
-            (true, false) => Cow::Borrowed(&self.rights),
-            (true, true) => Cow::Owned(self.rights.clone().join(Rights::of_owner())),
-            (false, true) => Cow::Owned(Rights::of_owner()),
-            (false, false) => return Err(Error::not_found("org", org_id)),
-        };
-        Ok(Acting { caller: Cow::Borrowed(self), org_id, rights })
+        match rights_in(self.home(), &self.rights, org_id) {
+            Some(rights) => Ok(Acting { caller: Cow::Borrowed(self), org_id, rights }),
+            None => Err(Error::not_found("org", org_id)),
+        }
     }
 
     /// The caller in its own org, as [`acting_in`](Self::acting_in) gives it.
     pub fn acting_at_home(self) -> Acting<'static> {
         let (org_id, rights) = (self.home(), self.rights.clone());
         Acting { caller: Cow::Owned(self), org_id, rights: Cow::Owned(rights) }
+    }
+}
+
+/// What the rights of a credential of the org `home` are worth in another one, or there:
+/// a credential acts in its own org alone, operators in any, as its owner. None where it
+/// cannot act at all.
+pub(super) fn rights_in(home: OrgId, rights: &Rights, org_id: OrgId) -> Option<Cow<'_, Rights>> {
+    let is_operator = home == SYSTEM_ORG && rights.cover(&Permission::PLATFORM_ACCOUNTS, &Node::Org);
+    match (org_id == home, is_operator) {
+        (true, false) => Some(Cow::Borrowed(rights)),
+        (true, true) => Some(Cow::Owned(rights.clone().join(Rights::of_owner()))),
+        (false, true) => Some(Cow::Owned(Rights::of_owner())),
+        (false, false) => None,
     }
 }
 
@@ -235,15 +295,38 @@ impl Acting<'_> {
         if self.rights.cover(permission, node) { Ok(()) } else { Err(missing(permission, node)) }
     }
 
-    /// Whether the account is the caller's own, here.
+    /// What the caller holds here.
+    pub(super) fn rights(&self) -> &Rights {
+        &self.rights
+    }
+
+    /// Whether the account is the caller's own: also that of whoever impersonates it. Nobody
+    /// clones, stops or impersonates it.
     pub fn is_self(&self, account_id: AccountId) -> bool {
+        self.is_own(account_id) || self.caller.actor_id() == Some(account_id)
+    }
+
+    /// Whether it is what the caller acts as, here.
+    fn is_own(&self, account_id: AccountId) -> bool {
         self.org_id == self.caller.home() && account_id == self.caller.account_id()
     }
 
+    /// Whether the account is the caller's own, to read as oneself may. Under impersonation
+    /// that counts where the administrator could read it by this permission.
+    pub fn may_read_self(&self, account_id: AccountId, permission: &Permission) -> bool {
+        let impersonation = self.caller.impersonation.as_ref();
+        self.is_own(account_id) && impersonation.is_none_or(|as_target| as_target.allows(permission))
+    }
+
     /// Whether the account is the caller's own, to change as oneself may: a credential
-    /// with scopes or resources has rights of oneself for reading alone.
-    pub fn may_change_self(&self, account_id: AccountId) -> bool {
-        self.is_self(account_id) && !self.caller.is_narrowed()
+    /// with scopes or resources has rights of oneself for reading alone. Under impersonation
+    /// they count where the administrator could make the change by this permission.
+    pub fn may_change_self(&self, account_id: AccountId, permission: &Permission) -> bool {
+        self.is_own(account_id)
+            && match &self.caller.impersonation {
+                Some(impersonation) => impersonation.allows(permission),
+                None => !self.caller.is_narrowed(),
+            }
     }
 
     /// Refuses grants that carry more than the caller holds.
@@ -290,15 +373,6 @@ impl Acting<'_> {
     /// what that account can do. Anybody else may be stopped.
     pub fn may_stop(&self, target: &[HeldGrant]) -> Result<()> {
         if is_owner(self.org_id, target) { self.may_take_over(&Rights::of_grants(target)) } else { Ok(()) }
-    }
-
-    /// Whether the caller may make tokens for an account: by permission, or because it is its `own`
-    /// and a password login stands behind the call.
-    pub fn require_making(&self, own: bool) -> Result<()> {
-        if own && self.caller.has_signed_in() {
-            return Ok(());
-        }
-        self.require(&Permission::TOKENS_WRITE, &Node::Org)
     }
 
     /// Whether the credential may create tokens at all.
@@ -357,16 +431,24 @@ impl Acting<'_> {
         Ok(())
     }
 
+    /// Whether the caller may make a token for this account at all: by permission; as the
+    /// account's own, whoever impersonates it having the permission; or because it is its own and
+    /// a password login stands behind the call.
+    pub fn require_token_creation(&self, account_id: AccountId) -> Result<()> {
+        let may = self.caller.actor_id().is_some() || self.caller.has_signed_in();
+        let own = may && self.may_change_self(account_id, &Permission::TOKENS_WRITE);
+        if own { Ok(()) } else { self.require(&Permission::TOKENS_WRITE, &Node::Org) }
+    }
+
     /// Whether the caller may rotate a token of this account: by permission, or because it is
     /// its own. A credential that is narrowed has rights of oneself for reading only, and for
     /// rotating itself.
     pub fn require_rotation(&self, token_id: TokenId, account_id: AccountId) -> Result<()> {
-        let credential_id = self.caller.credential_id();
+        let itself = self.is_own(account_id) && self.caller.credential_id() == token_id.into();
         // What a login alone allows needs its text, as the making of a token does.
-        let signed_in = self.caller.session().is_none() || self.caller.has_signed_in();
-        let own = signed_in
-            && self.is_self(account_id)
-            && (!self.caller.is_narrowed() || credential_id == token_id.into());
+        let caller = &self.caller;
+        let by_jwt = caller.actor_id().is_none() && caller.session().is_some() && !caller.has_signed_in();
+        let own = itself || (!by_jwt && self.may_change_self(account_id, &Permission::TOKENS_WRITE));
         if own { Ok(()) } else { self.require(&Permission::TOKENS_WRITE, &Node::Org) }
     }
 
@@ -380,7 +462,8 @@ impl Acting<'_> {
     /// A session stands for its account, which is no token that passes on what it was given.
     fn is_person_who_manages(&self) -> bool {
         let manages = self.rights.cover(&Permission::TOKENS_WRITE, &Node::Org);
-        manages && self.caller.session().is_some() && !self.caller.is_narrowed()
+        let itself = self.caller.session().is_some() && self.caller.actor_id().is_none();
+        manages && itself && !self.caller.is_narrowed()
     }
 
     /// An operator's token without scopes: a deployment's first lasting credentials come from one.

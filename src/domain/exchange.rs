@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use super::names::{Audience, Purpose};
 use super::permissions::Permission;
-use super::policy::{DEFAULT_ACCESS_TOKEN_LIFE, MAX_ACCESS_TOKEN_LIFE};
+use super::policy::MAX_ACCESS_TOKEN_LIFE;
 use super::principal::{Principal, Shown};
 use super::resources::ResourcePath;
 use super::web_origin::WebOrigin;
@@ -21,6 +21,8 @@ pub struct Request {
     audiences: Vec<Audience>,
     scopes: Vec<Permission>,
     ttl: Option<Duration>,
+    /// No longer than this, whatever is asked for.
+    longest: Option<Duration>,
     purpose: Option<Purpose>,
     shown_at: ShownAt,
 }
@@ -52,7 +54,7 @@ impl Request {
 
     /// A request of checked parts; `ttl` as [`lifetime`](Self::lifetime) gave it.
     pub fn new(audiences: Vec<Audience>, scopes: Vec<Permission>, ttl: Option<Duration>) -> Self {
-        Self { audiences, scopes, ttl, purpose: None, shown_at: ShownAt::default() }
+        Self { audiences, scopes, ttl, ..Self::default() }
     }
 
     /// The same, shown there, for that.
@@ -67,7 +69,7 @@ impl Request {
 
     /// Asks for no longer a life than this.
     pub fn cut_to(&mut self, longest: Duration) {
-        self.ttl = Some(self.ttl.unwrap_or(DEFAULT_ACCESS_TOKEN_LIFE).min(longest));
+        self.longest = Some(longest);
     }
 }
 
@@ -108,7 +110,8 @@ pub fn decide(
     let given = if request.scopes.is_empty() { held } else { held.narrowed(&request.scopes, &[]) };
 
     let issued_at = now.unix_timestamp();
-    let ttl = request.ttl.unwrap_or(DEFAULT_ACCESS_TOKEN_LIFE);
+    let ttl = principal.rules.access_token_life(request.ttl);
+    let ttl = request.longest.map_or(ttl, |longest| ttl.min(longest));
     let asked = (now + ttl).unix_timestamp().max(issued_at + 1);
     let expires_at = principal.expire_time.map_or(asked, |end| asked.min(end.unix_timestamp()));
     if expires_at <= issued_at {
@@ -148,7 +151,8 @@ fn audiences(principal: &Principal, asked: &[Audience], issuer: &str) -> Result<
     let mut audiences: Vec<String> = Vec::with_capacity(asked.len());
     for audience in asked {
         if !may_target(principal, audience) {
-            let message = format!("the token allows no access token for the audience {audience}");
+            let message =
+                format!("the token or the org's policy allows no access token for the audience {audience}");
             return Err(Error::with_message(Reason::InvalidTarget, message));
         }
         if !audiences.iter().any(|known| known == audience.as_str()) {
@@ -162,15 +166,29 @@ fn audiences(principal: &Principal, asked: &[Audience], issuer: &str) -> Result<
     Ok(audiences)
 }
 
-/// Whether the token's own list lets it be used for this audience; an empty list allows any.
+/// Whether the token's own list and the org's policy let it be used for this audience; an
+/// empty list allows any.
 pub fn may_target(principal: &Principal, audience: &Audience) -> bool {
     let allowed = &principal.restrictions.audiences;
-    allowed.is_empty() || allowed.contains(audience)
+    (allowed.is_empty() || allowed.contains(audience)) && principal.rules.allow_audience(audience)
+}
+
+/// The audiences that the token can be used for beside the issuer; empty: any. Where its list
+/// and the policy have none in common it is the issuer alone.
+pub fn targets(principal: &Principal, issuer: &str) -> Vec<String> {
+    let (own, policy) = (&principal.restrictions.audiences, &principal.rules.audiences);
+    let listed = if own.is_empty() { policy } else { own };
+    let allowed = listed.iter().filter(|audience| principal.rules.allow_audience(audience));
+    let allowed: Vec<String> = allowed.map(Audience::to_string).collect();
+    if allowed.is_empty() && !listed.is_empty() { vec![issuer.to_owned()] } else { allowed }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::super::principal::tests::{now, principal};
+    use super::super::token_policy::{Ceilings, TokenPolicy};
     use super::*;
 
     const ISSUER: &str = "https://id.example";
@@ -241,6 +259,48 @@ mod tests {
         assert_eq!(ask(&held, &["a", "b"]), Err(Reason::InvalidTarget));
         assert_eq!(ask(&held, &[ISSUER]), Err(Reason::InvalidTarget));
         assert_eq!(ask(&held, &[]), Ok(vec![ISSUER.into()]));
+    }
+
+    #[test]
+    fn the_policy_narrows_audiences_and_lives() {
+        let ruled = |own: &[&str], policy: &[&str]| {
+            let list = |texts: &[&str]| texts.iter().map(|a| Audience::parse(a).unwrap()).collect();
+            let mut held = principal(&[]);
+            held.restrictions.audiences = list(own);
+            let policy = TokenPolicy {
+                allowed_audiences: list(policy),
+                access_token_lifetime: Some(Duration::from_secs(120)),
+                ..TokenPolicy::default()
+            };
+            held.member.rules = Arc::new(policy.within(&Ceilings::default()));
+            held
+        };
+        for (own, policy, good, bad, shown) in [
+            (&[][..], &[][..], &["a", "b"][..], &[][..], &[][..]),
+            (&["a"], &[], &["a"], &["b"], &["a"]),
+            (&[], &["a"], &["a"], &["b"], &["a"]),
+            (&["a", "b"], &["b", "c"], &["b"], &["a", "c"], &["b"]),
+            (&["a"], &["b"], &[], &["a", "b"], &[ISSUER]),
+        ] {
+            let held = ruled(own, policy);
+            let ask = |audience: &str| decide(&held, &request(&[audience], &[], None), ISSUER, now());
+            assert!(good.iter().all(|audience| ask(audience).is_ok()), "{own:?} {policy:?}");
+            for audience in bad {
+                assert_eq!(ask(audience).unwrap_err().reason(), Reason::InvalidTarget);
+            }
+            assert_eq!(targets(&held, ISSUER), shown, "{own:?} {policy:?}");
+            // Without one it is the issuer, whatever the lists say.
+            decide(&held, &request(&[], &[], None), ISSUER, now()).unwrap();
+        }
+        let mut asked = request(&[], &[], Some(3_600));
+        let life = |asked: &Request| {
+            let decision = decide(&ruled(&[], &[]), asked, ISSUER, now()).unwrap();
+            decision.expires_at - decision.issued_at
+        };
+        assert_eq!(life(&asked), 120);
+        asked.cut_to(Duration::from_secs(60));
+        assert_eq!(life(&asked), 60);
+        assert_eq!(life(&Request::default()), 120);
     }
 
     #[test]

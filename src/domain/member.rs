@@ -1,12 +1,14 @@
 //! An account in one org: what it holds there, and whether anything stops it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::ids::{AccountId, OrgId};
 use super::permissions::{Permission, Right, SystemRole};
 use super::principal::AccountKind;
 use super::resources::Node;
 use super::rights::{HeldGrant, Rights};
+use super::token_policy::Rules;
 use crate::error::Reason;
 
 /// An account where it is a member, whatever credential it uses there.
@@ -29,6 +31,8 @@ pub struct Member {
     pub grants: Vec<HeldGrant>,
     /// The application permissions that roles and grants of the org name; filled where an owner's list needs them.
     pub named_by_org: BTreeSet<Permission>,
+    /// What the org's policy lets tokens be; one for all of the org that are cached.
+    pub rules: Arc<Rules>,
 }
 
 impl Member {

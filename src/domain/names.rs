@@ -102,6 +102,11 @@ impl DisplayName {
 }
 
 impl Description {
+    /// Checks one that has to say something.
+    pub fn required(text: &str) -> Result<Self, Invalid> {
+        if text.trim().is_empty() { Err(Invalid("is required")) } else { Self::parse(text) }
+    }
+
     /// Checks a description. It may hold line breaks and tabs.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         if text.chars().count() > 1_000 {

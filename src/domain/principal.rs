@@ -13,6 +13,8 @@ use super::networks::Network;
 use super::permissions::Permission;
 use super::resources::ResourcePath;
 use super::rights::Rights;
+use super::sessions::idle_end;
+use super::token_policy::Facts;
 use super::web_origin::WebOrigin;
 use crate::error::Reason;
 
@@ -133,8 +135,9 @@ pub struct Principal {
     pub may_manage_tokens: bool,
     pub create_time: OffsetDateTime,
     pub expire_time: Option<OffsetDateTime>,
-    /// When it ends for want of use; none for what need not be used.
-    pub idle_end: Option<OffsetDateTime>,
+    /// The last time that it was used, as far as was written when this was read, or that it or
+    /// a secret of it was made.
+    pub last_use: OffsetDateTime,
     pub revoked: bool,
 }
 
@@ -158,11 +161,6 @@ impl Principal {
         }
     }
 
-    /// Whether it ended for want of use, as far as is known here.
-    pub fn seems_idle(&self, now: OffsetDateTime) -> bool {
-        self.idle_end.is_some_and(|end| end <= now)
-    }
-
     /// The same credential in another org, where its account is this member.
     pub fn within(&self, member: Member) -> Self {
         Self { member, ..self.clone() }
@@ -175,8 +173,36 @@ impl Principal {
             return Err(Reason::TokenRevoked);
         }
         self.member.check_active()?;
-        let ended = self.expire_time.is_some_and(|end| end <= now) || self.seems_idle(now);
-        if ended { Err(Reason::TokenExpired) } else { Ok(()) }
+        let is_session = self.kind == TokenKind::Session;
+        if self.expire_time.is_some_and(|end| end <= now) || (is_session && self.seems_idle(now)) {
+            Err(Reason::TokenExpired)
+        } else if !is_session && !self.rules.allow(&self.facts(), now) {
+            Err(Reason::TokenBlocked)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether it seems not to have been used for longer than the policy allows, or a session may
+    /// lie idle: the use that says otherwise may have been written since this was read.
+    pub fn seems_idle(&self, now: OffsetDateTime) -> bool {
+        match self.kind {
+            TokenKind::Session => idle_end(self.last_use) <= now,
+            TokenKind::Secret | TokenKind::Publishable => {
+                self.rules.idle_before(now).is_some_and(|limit| self.last_use < limit)
+            }
+        }
+    }
+
+    /// What a policy looks at.
+    fn facts(&self) -> Facts {
+        Facts {
+            kind: self.kind,
+            owner: self.account_kind,
+            create_time: self.create_time,
+            expire_time: self.expire_time,
+            last_use: self.last_use,
+        }
     }
 }
 
@@ -229,6 +255,10 @@ impl Principal {
 pub(crate) mod tests {
     use std::collections::BTreeSet;
 
+    use std::sync::Arc;
+
+    use super::super::token_policy::tests::default_rules;
+    use super::super::token_policy::{Ceilings, TokenPolicy};
     use super::*;
     use crate::domain::ids::{AccountId, OrgId, TokenId};
     use crate::domain::permissions::Right;
@@ -260,6 +290,7 @@ pub(crate) mod tests {
                 account_version: 4,
                 grants: grants.iter().map(grant).collect(),
                 named_by_org: BTreeSet::new(),
+                rules: Arc::new(default_rules()),
             },
             kind: TokenKind::Secret,
             secrets: Vec::new(),
@@ -267,7 +298,7 @@ pub(crate) mod tests {
             may_manage_tokens: false,
             create_time: now(),
             expire_time: Some(now() + time::Duration::days(1)),
-            idle_end: None,
+            last_use: now(),
             revoked: false,
         }
     }
@@ -276,15 +307,33 @@ pub(crate) mod tests {
     fn a_token_works_until_something_stops_it() {
         let end = now() + time::Duration::days(1);
         type Case = (fn(&mut Principal), Result<(), Reason>);
-        let cases: [Case; 8] = [
+        let blocking = |principal: &mut Principal| {
+            let policy = TokenPolicy {
+                max_secret_lifetime: Some(std::time::Duration::from_secs(60)),
+                ..TokenPolicy::default()
+            };
+            principal.member.rules = Arc::new(policy.within(&Ceilings::default()));
+        };
+        let cases: [Case; 12] = [
             (|_| (), Ok(())),
             (|p| p.revoked = true, Err(Reason::TokenRevoked)),
             (|p| p.member.org_stopped = true, Err(Reason::OrgSuspended)),
             (|p| p.member.account_stopped = true, Err(Reason::AccountDeactivated)),
             (|p| p.expire_time = Some(now()), Err(Reason::TokenExpired)),
-            (|p| p.expire_time = None, Ok(())),
-            (|p| p.idle_end = Some(now()), Err(Reason::TokenExpired)),
-            (|p| p.idle_end = Some(now() + time::Duration::SECOND), Ok(())),
+            (|p| p.expire_time = None, Err(Reason::TokenBlocked)),
+            (|p| p.member.account_kind = AccountKind::User, Err(Reason::TokenBlocked)),
+            (blocking, Err(Reason::TokenBlocked)),
+            (
+                |p| (p.member.account_kind, p.expire_time) = (AccountKind::User, Some(now())),
+                Err(Reason::TokenExpired),
+            ),
+            // A session is no token: what the policy says of those does not stop it.
+            (|p| (p.kind, p.member.account_kind) = (TokenKind::Session, AccountKind::User), Ok(())),
+            (|p| (p.kind, p.last_use) = (TokenKind::Session, now() - 12 * time::Duration::HOUR), Ok(())),
+            (
+                |p| (p.kind, p.last_use) = (TokenKind::Session, now() - 13 * time::Duration::HOUR),
+                Err(Reason::TokenExpired),
+            ),
         ];
         for (change, expected) in cases {
             let mut principal = principal(&[]);

@@ -98,6 +98,29 @@ pub fn underway(secrets: &[Secret], now: OffsetDateTime) -> Option<Underway> {
     retiring.map(|(old, end)| Underway { old, end, new: new.number })
 }
 
+/// What goes when a secret has leaked.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Leak {
+    /// The whole token.
+    Token,
+    /// The leaked secret alone: the other one goes on, as long as the token does.
+    Secret { ended: i32, left: i32 },
+}
+
+/// Decides what goes of a token when secrets of it have leaked. All are given by their
+/// numbers: those that live, those that leaked, those that the token made by rotating
+/// itself. None when none that leaked lives.
+pub fn leak(live: &[i32], leaked: &[i32], made_by_itself: &[i32]) -> Option<Leak> {
+    let (gone, left): (Vec<i32>, Vec<i32>) = live.iter().partition(|number| leaked.contains(number));
+    let first = *gone.iter().min()?;
+    // Whoever had the leaked one may have rotated the token with it, and know what came of that.
+    let is_known = |number: &i32| *number > first && made_by_itself.contains(number);
+    Some(match (gone[..].as_ref(), left[..].as_ref()) {
+        (&[ended], &[left]) if !is_known(&left) => Leak::Secret { ended, left },
+        _ => Leak::Token,
+    })
+}
+
 fn live(secrets: &[Secret], now: OffsetDateTime) -> impl Iterator<Item = &Secret> {
     secrets.iter().filter(move |secret| !secret.has_ended(now))
 }
@@ -132,6 +155,29 @@ mod tests {
         for wrong in [days(30) + time::Duration::NANOSECOND, -time::Duration::NANOSECOND, days(-1), days(99)]
         {
             assert!(overlap(Some(wrong)).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_leaked_secret_goes_alone_where_another_lives_that_it_could_not_make() {
+        let alone = |ended, left| Some(Leak::Secret { ended, left });
+        for (live, leaked, made_by_itself, expected) in [
+            (&[1][..], &[1][..], &[][..], Some(Leak::Token)),
+            (&[1, 2], &[1], &[], alone(1, 2)),
+            (&[1, 2], &[2], &[], alone(2, 1)),
+            (&[1, 2], &[1, 2], &[], Some(Leak::Token)),
+            (&[1, 2], &[1], &[2], Some(Leak::Token)),
+            // What was there before is not known by the one that came after it.
+            (&[1, 2], &[2], &[2], alone(2, 1)),
+            (&[2, 3], &[2], &[2], alone(2, 3)),
+            (&[2], &[1], &[], None),
+            (&[], &[1], &[], None),
+        ] {
+            assert_eq!(
+                leak(live, leaked, made_by_itself),
+                expected,
+                "{live:?} {leaked:?} {made_by_itself:?}"
+            );
         }
     }
 

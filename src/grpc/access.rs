@@ -49,6 +49,7 @@ pub fn access(path: &str) -> Option<Access> {
         "/countersign.v1.OrgService/GetOrg" => Authenticated,
         "/countersign.v1.OrgService/ListOrgs" => Authenticated,
         "/countersign.v1.OrgService/UpdateOrg" => Requires(&Permission::ORGS_WRITE),
+        "/countersign.v1.OrgService/UpdateTokenPolicy" => Requires(&Permission::ORGS_WRITE),
         "/countersign.v1.OrgService/SuspendOrg" => Requires(&Permission::PLATFORM_ORGS),
         "/countersign.v1.OrgService/ResumeOrg" => Requires(&Permission::PLATFORM_ORGS),
         "/countersign.v1.OrgService/DeleteOrg" => Requires(&Permission::PLATFORM_ORGS),
@@ -78,7 +79,8 @@ pub fn access(path: &str) -> Option<Access> {
         "/countersign.v1.TokenService/Logout" => Authenticated,
         // `accounts.write`, or one's own.
         "/countersign.v1.TokenService/RevokeAccountSessions" => Authenticated,
-        // `tokens.write`, or a password login for oneself: the handler knows.
+        // `tokens.write`, or for oneself with a password login, or as a service account whose administrator
+        // has it: the handler knows whom for.
         "/countersign.v1.TokenService/CreateToken" => Authenticated,
         "/countersign.v1.TokenService/GetToken" => Authenticated,
         "/countersign.v1.TokenService/ListTokens" => Authenticated,
@@ -92,7 +94,9 @@ pub fn access(path: &str) -> Option<Access> {
         "/countersign.v1.TokenService/RevokeAccountTokens" => Requires(&Permission::TOKENS_WRITE),
         "/countersign.v1.TokenService/ReassignToken" => Requires(&Permission::TOKENS_WRITE),
         "/countersign.v1.TokenService/ReassignAccountTokens" => Requires(&Permission::TOKENS_WRITE),
+        "/countersign.v1.TokenService/ReportLeakedToken" => Open,
         "/countersign.v1.TokenService/ExchangeToken" => Open,
+        "/countersign.v1.TokenService/ImpersonateAccount" => Requires(&Permission::ACCOUNTS_IMPERSONATE),
         // Held in the token's org, or `platform.verify`: the handler says which.
         "/countersign.v1.TokenService/IntrospectToken" => Authenticated,
         "/countersign.v1.TokenService/BatchIntrospectTokens" => Authenticated,

@@ -94,7 +94,8 @@ impl Call {
             state.uses.note(&found, self.origin.address, now);
             return Ok(caller);
         }
-        let (found, token) = principals::by_access_token(state, bearer, self.origin.address).await?;
+        let verified = principals::by_access_token(state, bearer, self.origin.address).await?;
+        let principals::Verified { found, token, impersonation } = verified;
         // A JWT made for another service must not work here, wherever it leaked to.
         if token.claims.aud.as_slice() != [state.ring.issuer()] {
             return Err(Error::with_message(
@@ -102,7 +103,11 @@ impl Call {
                 "the access token is meant for another audience",
             ));
         }
-        let bearer = caller::Bearer::AccessToken { narrowed_to: token.narrowed_to };
+        let bearer = caller::Bearer::AccessToken {
+            narrowed_to: token.narrowed_to,
+            impersonation,
+            expires_at: token.claims.exp,
+        };
         Caller::new(found.principal, bearer, self.origin.clone())
     }
 }

@@ -6,6 +6,7 @@ use prost_types::Timestamp;
 use time::OffsetDateTime;
 
 use super::accounts::settings;
+use super::orgs::token_policy;
 use super::pb;
 use crate::db;
 use crate::db::tokens::ShownSecret;
@@ -18,6 +19,7 @@ use crate::domain::principal::{AccountKind, TokenKind};
 use crate::domain::resources::Node;
 use crate::domain::rotation::SecretState;
 use crate::domain::signing_keys::KeyState;
+use crate::domain::token_policy::{Ceilings, Rules, TokenState};
 use crate::domain::token_text::obfuscated;
 use crate::error::{Error, Result, Violations};
 
@@ -234,23 +236,24 @@ pub fn system_role(role: SystemRole) -> pb::Role {
     }
 }
 
-/// An org as callers see it.
-pub fn org(org: &db::orgs::Org) -> pb::Org {
+/// An org as callers see it, its policy within the ceilings of the deployment.
+pub fn org(org: &db::orgs::Org, ceilings: &Ceilings) -> Result<pb::Org> {
     let state = match (org.delete_time, org.suspend_time) {
         (Some(_), _) => pb::OrgState::Deleted,
         (None, Some(_)) => pb::OrgState::Suspended,
         (None, None) => pb::OrgState::Active,
     };
-    pb::Org {
+    Ok(pb::Org {
         id: org.id().to_string(),
         slug: org.slug.clone(),
         display_name: org.display_name.clone(),
         state: state.into(),
+        token_policy: Some(token_policy::message(&org.policy()?, ceilings, org.revision)),
         create_time: Some(timestamp(org.create_time)),
         update_time: Some(timestamp(org.update_time)),
         delete_time: org.delete_time.map(timestamp),
         etag: org.revision.to_string(),
-    }
+    })
 }
 
 /// A member as callers see it.
@@ -299,15 +302,14 @@ pub fn resource(resource: &db::resources::Resource) -> pb::Resource {
     }
 }
 
-/// A token as callers see it, now.
-pub fn token(token: &db::tokens::Token, now: OffsetDateTime) -> Result<pb::Token> {
+/// A token as callers see it, now, under the rules of its org.
+pub fn token(token: &db::tokens::Token, rules: &Rules, now: OffsetDateTime) -> Result<pb::Token> {
     let kind = token.kind()?;
-    let state = if token.revoke_time.is_some() {
-        pb::TokenState::Revoked
-    } else if token.expire_time.is_some_and(|end| end <= now) {
-        pb::TokenState::Expired
-    } else {
-        pb::TokenState::Active
+    let state = match token.state(rules, now)? {
+        TokenState::Active => pb::TokenState::Active,
+        TokenState::Expired => pb::TokenState::Expired,
+        TokenState::Revoked => pb::TokenState::Revoked,
+        TokenState::Blocked => pb::TokenState::Blocked,
     };
     let secrets = token.secrets().map(|secret| token_secret(token, kind, &secret, now));
     let reason = token.revoke_reason.as_deref().and_then(revoke_reason);

@@ -1,7 +1,8 @@
 //! `OrgService`: where to find each RPC.
 
 use super::orgs::{
-    accept_invitation, create, events, get, invitations, lifecycle, members, resources, roles, update,
+    accept_invitation, create, events, get, invitations, lifecycle, members, resources, roles, token_policy,
+    update,
 };
 use super::service;
 
@@ -12,6 +13,7 @@ service! {
         get_org(GetOrgRequest) -> GetOrgResponse = get::org;
         list_orgs(ListOrgsRequest) -> ListOrgsResponse = get::orgs;
         update_org(UpdateOrgRequest) -> UpdateOrgResponse = update::org;
+        update_token_policy(UpdateTokenPolicyRequest) -> UpdateTokenPolicyResponse = token_policy::update;
         suspend_org(SuspendOrgRequest) -> SuspendOrgResponse = lifecycle::suspend;
         resume_org(ResumeOrgRequest) -> ResumeOrgResponse = lifecycle::resume;
         delete_org(DeleteOrgRequest) -> DeleteOrgResponse = lifecycle::delete;

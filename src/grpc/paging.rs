@@ -35,7 +35,8 @@ impl Paging {
         let mut violations = Violations::default();
         let filter = digest::digest(&digest::SHA256, &filter.encode_to_vec());
         let (caller, org) = (acting.caller.account_id(), acting.org_id);
-        let binding = format!("{caller}/{org}/{method}/{}", BASE64URL.encode(filter.as_ref()));
+        let actor = acting.caller.actor_id().unwrap_or(caller);
+        let binding = format!("{caller}/{actor}/{org}/{method}/{}", BASE64URL.encode(filter.as_ref()));
         let size = violations.check("page_size", pages::size(page_size));
         let after = match page_token {
             "" => Some(None),

@@ -2,7 +2,8 @@
 
 use super::service;
 use super::tokens::{
-    create, exchange, get, introspect, keys, login, reassign, revoke, rotate, sessions, signing_keys, update,
+    create, exchange, get, impersonate, introspect, keys, leaks, login, reassign, revoke, rotate, sessions,
+    signing_keys, update,
 };
 
 service! {
@@ -23,8 +24,10 @@ service! {
         reassign_token(ReassignTokenRequest) -> ReassignTokenResponse = reassign::token;
         reassign_account_tokens(ReassignAccountTokensRequest) -> ReassignAccountTokensResponse = reassign::tokens;
         exchange_token(ExchangeTokenRequest) -> ExchangeTokenResponse = exchange::token;
+        impersonate_account(ImpersonateAccountRequest) -> ImpersonateAccountResponse = impersonate::account;
         introspect_token(IntrospectTokenRequest) -> IntrospectTokenResponse = introspect::token;
         batch_introspect_tokens(BatchIntrospectTokensRequest) -> BatchIntrospectTokensResponse = introspect::tokens;
+        report_leaked_token(ReportLeakedTokenRequest) -> ReportLeakedTokenResponse = leaks::report;
         get_json_web_key_set(GetJsonWebKeySetRequest) -> GetJsonWebKeySetResponse = keys::json_web_key_set;
         list_signing_keys(ListSigningKeysRequest) -> ListSigningKeysResponse = signing_keys::list;
         rotate_signing_key(RotateSigningKeyRequest) -> RotateSigningKeyResponse = signing_keys::rotate;

@@ -304,6 +304,7 @@ mod tests {
             token_kind: "SECRET".into(),
             org_ver: 1,
             acct_ver: 1,
+            act: None,
             roles: None,
             authorization_details: Vec::new(),
         }

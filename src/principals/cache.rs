@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use time::OffsetDateTime;
 use tokio::sync::OnceCell;
 
 use crate::domain::ids::{AccountId, CredentialId, OrgId, SessionId, TokenId};
@@ -22,6 +21,8 @@ use crate::error::Reason;
 const MISSING_FOR: Duration = Duration::from_secs(2);
 /// How many of those are remembered.
 const MAX_MISSING: usize = 10_000;
+/// How many entries of an org are looked at for its rules.
+const MAX_LOOKS: usize = 8;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,16 +57,6 @@ impl Known {
         match self {
             Self::Credential(principal) => &principal.member,
             Self::Member(member) => member,
-        }
-    }
-}
-
-impl Known {
-    /// When it ends for want of use, unless it was used where that was not known yet.
-    pub fn idle_end(&self) -> Option<OffsetDateTime> {
-        match self {
-            Self::Credential(principal) => principal.idle_end,
-            Self::Member(_) => None,
         }
     }
 }
@@ -267,6 +258,23 @@ impl Cache {
         true
     }
 
+    /// Lets it share the rules of its org with what is cached of that: they are the same
+    /// unless a change is just being heard of.
+    pub fn share_rules(&self, member: &mut Member) {
+        let keys: Vec<Key> = {
+            let index = lock(&self.index);
+            index.orgs.get(&member.org_id).into_iter().flatten().copied().take(MAX_LOOKS).collect()
+        };
+        let entries = self.entries.pin();
+        let mut others = keys.iter().filter_map(|key| entries.get(key)).map(|entry| entry.known.member());
+        // Some may be of accounts that are kept here, and are guests elsewhere.
+        if let Some(other) = others.find(|other| other.org_id == member.org_id)
+            && other.rules == member.rules
+        {
+            member.rules = other.rules.clone();
+        }
+    }
+
     fn remember_missing(&self, index: &mut Index, key: Key) {
         let missing = self.missing.pin();
         if missing.len() >= MAX_MISSING {
@@ -359,7 +367,7 @@ fn forget<K: std::hash::Hash + Eq>(sets: &mut HashMap<K, HashSet<Key>>, of: K, k
 }
 
 /// Nothing that is done under these locks panics half-way.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -367,6 +375,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::domain::principal::tests::principal;
+    use crate::domain::token_policy::{Ceilings, TokenPolicy};
 
     fn of(id: u128, account: u128, org: u128, grants: &[(&str, &str)]) -> Known {
         let mut principal = principal(grants);
@@ -441,6 +450,28 @@ mod tests {
         let cache = all();
         cache.clear();
         assert_eq!(cache.len(), 0);
+    }
+
+    #[test]
+    fn what_is_known_of_an_org_shares_its_rules() {
+        let cache = Cache::new(10);
+        let in_org = || {
+            let mut member = principal(&[]).member;
+            member.org_id = OrgId::from_u128(100);
+            member
+        };
+        let one = Arc::new(Principal { member: in_org(), ..principal(&[]) });
+        // Kept in this org, and a guest of another one.
+        assert!(put(&cache, &guest(11, 200, 100, &[])));
+        assert!(put(&cache, &Known::Credential(one.clone())));
+        let shared = |mut member: Member| {
+            cache.share_rules(&mut member);
+            member.rules
+        };
+        assert!(Arc::ptr_eq(&one.rules, &shared(in_org())));
+        let policy = TokenPolicy { allow_endless: true, ..TokenPolicy::default() };
+        let ruled = Member { rules: Arc::new(policy.within(&Ceilings::default())), ..in_org() };
+        assert!(shared(ruled).endless, "others than these are its own");
     }
 
     #[test]

@@ -9,8 +9,8 @@ mod failures;
 mod uptake;
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
@@ -20,13 +20,15 @@ use crate::config::Bounds;
 use crate::db;
 use crate::db::pool::Db;
 use crate::domain::access_token::AccessToken;
-use crate::domain::ids::{AccountId, CredentialId, OrgId, SYSTEM_ORG};
+use crate::domain::ids::{AccountId, CredentialId, OrgId, SYSTEM_ORG, TokenId};
+use crate::domain::impersonation::Impersonation;
 use crate::domain::member::Member;
-use crate::domain::principal::{Principal, TokenKind};
+use crate::domain::principal::{AccountKind, Principal, TokenKind};
+use crate::domain::token_policy::Ceilings;
 use crate::domain::token_text::TokenText;
 use crate::error::{Error, Reason, Result};
 use crate::state::State;
-use cache::{Cache, Entry, Flight, Key, Known};
+use cache::{Cache, Entry, Flight, Key, Known, lock};
 use failures::Failures;
 use uptake::Uptake;
 
@@ -46,9 +48,12 @@ pub struct Principals {
     /// A pool of its own: no flood of misses takes a connection from a write.
     loads: Db,
     places: Semaphore,
+    /// The token that was read last, for ids that do not exist.
+    decoy: Mutex<Option<(OrgId, TokenId)>>,
     /// How often the database was looked at.
     looks: AtomicU64,
     bounds: Bounds,
+    ceilings: Ceilings,
     uptake: Uptake,
 }
 
@@ -93,7 +98,9 @@ impl Principals {
             failures: Failures::default(),
             loads,
             places: Semaphore::new(MAX_LOADS),
+            decoy: Mutex::default(),
             looks: AtomicU64::new(0),
+            ceilings: bounds.ceilings.into(),
             bounds,
             uptake: Uptake::default(),
         }
@@ -194,7 +201,7 @@ impl Principals {
         let known = self.cache.get(key);
         if let Some(entry) = &known
             && self.is_fresh(state, entry)
-            && entry.known.idle_end().is_none_or(|end| state.clock.now() < end)
+            && !self.may_have_been_used(state, entry)
         {
             return Ok(Some((entry.known.clone(), false)));
         }
@@ -226,6 +233,15 @@ impl Principals {
         state.feed.answers()
             && age <= self.bounds.max_age
             && (age <= MAX_LAG || state.feed.staleness() <= MAX_LAG)
+    }
+
+    /// What was not used for too long when it was read may have been used since, here or on
+    /// another node: it is read again, as seldom as an id that does not exist.
+    fn may_have_been_used(&self, state: &State, entry: &Entry) -> bool {
+        let Known::Credential(principal) = &entry.known else { return false };
+        (principal.kind == TokenKind::Session || principal.rules.idle.is_some())
+            && entry.loaded.elapsed() > MAX_LAG
+            && principal.seems_idle(state.clock.now())
     }
 
     /// What was good at the last sign of the database is good for the grace after it.
@@ -277,17 +293,30 @@ impl Principals {
         let pool = self.loads.pool();
         Ok(match key {
             Key::Token(id) => {
-                db::principals::find(&pool, id).await?.map(|found| Known::Credential(Arc::new(found)))
+                let decoy = *lock(&self.decoy);
+                let found = db::principals::find(&pool, id, decoy, &self.ceilings).await?;
+                if let Some(found) = &found {
+                    *lock(&self.decoy) = Some((found.org_id, id));
+                }
+                found.map(|found| self.credential_of(found))
             }
             Key::Session(id) => {
-                let found = db::principals::find_session(&pool, id).await?;
-                found.map(|found| Known::Credential(Arc::new(found)))
+                let found = db::principals::find_session(&pool, id, &self.ceilings).await?;
+                found.map(|found| self.credential_of(found))
             }
             Key::Member(org_id, account_id) => {
-                let found = db::principals::find_member(&pool, org_id, account_id).await?;
-                found.map(|found| Known::Member(Arc::new(found)))
+                let found = db::principals::find_member(&pool, org_id, account_id, &self.ceilings).await?;
+                found.map(|mut found| {
+                    self.cache.share_rules(&mut found);
+                    Known::Member(Arc::new(found))
+                })
             }
         })
+    }
+
+    fn credential_of(&self, mut found: Principal) -> Known {
+        self.cache.share_rules(&mut found.member);
+        Known::Credential(Arc::new(found))
     }
 }
 
@@ -357,17 +386,32 @@ pub async fn within(state: &State, session: &Principal, org_id: OrgId) -> Result
     Ok(member.map(|member| Arc::new(session.within(member.as_ref().clone()))))
 }
 
+/// What a JWT of ours stands for now.
+pub struct Verified {
+    /// The credential that it was made from.
+    pub found: Authenticated,
+    pub token: AccessToken,
+    /// Whose place it puts the holder of the credential in, if anybody's.
+    pub impersonation: Option<Impersonation>,
+}
+
+impl Verified {
+    /// The account that it speaks for.
+    pub fn member(&self) -> &Member {
+        self.impersonation
+            .as_ref()
+            .map_or(&self.found.principal.member, |impersonation| &impersonation.target)
+    }
+}
+
 /// The principal that a JWT of ours was made from, as it is now, and what the JWT says.
 /// The audience is the caller's to check.
 ///
 /// # Errors
 /// `ACCESS_TOKEN_INVALID` for one that is not good or has nothing behind it; what
-/// stops its token; `ACCESS_TOKEN_STALE` when rights were narrowed since.
-pub async fn by_access_token(
-    state: &State,
-    jwt: &str,
-    from: Option<IpAddr>,
-) -> Result<(Authenticated, AccessToken)> {
+/// stops its token, or whom it impersonates; `ACCESS_TOKEN_STALE` when rights were narrowed
+/// since, that to impersonate among them.
+pub async fn by_access_token(state: &State, jwt: &str, from: Option<IpAddr>) -> Result<Verified> {
     let now = state.clock.now();
     let refuse = |reason| state.principals.refuse(from, reason);
     let mut verified = state.ring.verify(jwt, now);
@@ -380,17 +424,37 @@ pub async fn by_access_token(
     let token = verified.map_err(refuse)?;
     let found = state.principals.credential(state, token.credential_id, from).await?;
     let mut found = found.ok_or_else(|| refuse(Reason::AccessTokenInvalid))?;
-    if found.principal.kind == TokenKind::Session && found.principal.org_id != token.org_id {
-        let there = within(state, &found.principal, token.org_id).await?;
-        found.principal = there.ok_or_else(|| refuse(Reason::AccessTokenInvalid))?;
-    }
-    let principal = &found.principal;
-    if principal.org_id != token.org_id || principal.account_id != token.account_id {
+    if found.principal.account_id != token.actor_id.unwrap_or(token.account_id) {
         return Err(refuse(Reason::AccessTokenInvalid));
     }
-    principal.check(now)?;
-    if token.claims.org_ver < principal.org_version || token.claims.acct_ver < principal.account_version {
+    if found.principal.kind == TokenKind::Session
+        && found.principal.org_id != token.org_id
+        && let Some(there) = within(state, &found.principal, token.org_id).await?
+    {
+        found.principal = there;
+    }
+    found.principal.check(now)?;
+    let impersonation = match token.actor_id {
+        None => None,
+        Some(actor_id) => {
+            let target = state.principals.member(state, token.org_id, token.account_id).await?;
+            let may_be = |target: &Member| {
+                target.account_id != actor_id && target.account_kind == AccountKind::ServiceAccount
+            };
+            let target = target.filter(|target| may_be(target));
+            let target = target.ok_or_else(|| refuse(Reason::AccessTokenInvalid))?;
+            let impersonation = Impersonation::new(&found.principal, target)?;
+            impersonation.target.check_active()?;
+            Some(impersonation)
+        }
+    };
+    let verified = Verified { found, token, impersonation };
+    let (claims, member) = (&verified.token.claims, verified.member());
+    if member.org_id != verified.token.org_id {
+        return Err(refuse(Reason::AccessTokenInvalid));
+    }
+    if claims.org_ver < member.org_version || claims.acct_ver < member.account_version {
         return Err(Reason::AccessTokenStale.into());
     }
-    Ok((found, token))
+    Ok(verified)
 }

@@ -4,22 +4,25 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use countersign::domain::token_text::TokenText;
 use countersign::grpc::access::{Access, access};
 use countersign::grpc::pb;
 use prost::Message as _;
 use tonic::Status;
 
 use crate::harness::{
-    Client, Org, PASSWORD, TestServer, by_id, call_raw, grant, invite, reason, rotate_token, token_for,
+    Client, Org, PASSWORD, TestServer, by_id, call_raw, grant, invite, reason, rotate_token, token_for, watch,
 };
 use crate::proto::rpcs;
 
 /// The kinds of caller, in the order of the columns below. `foreign` owns another org
 /// and names this one; `narrow` is an owner whose token has the scope `tokens.read` alone;
+/// `imperson` is a service account, an owner too, as the owner impersonates it: a JWT in any case.
 /// `session` is an owner who signed in with a password, `visitor` a plain member who did.
 #[rustfmt::skip]
-const KINDS: [&str; 11] = [
-    "none", "garbage", "foreign", "member", "auditor", "manager", "owner", "operator", "narrow", "session", "visitor",
+const KINDS: [&str; 12] = [
+    "none", "garbage", "foreign", "member", "auditor", "manager", "owner", "operator", "narrow", "imperson", "session",
+    "visitor",
 ];
 
 const OK: &str = "OK";
@@ -32,78 +35,82 @@ const ELSE: &str = "INVITATION_EMAIL_MISMATCH";
 
 /// What each kind of caller gets from an RPC that is sent a good request.
 #[rustfmt::skip]
-const MATRIX: &[(&str, [&str; 11])] = &[
-    // RPC                                  none  garbage foreign member auditor manager owner operator narrow session visitor
-    ("AccountService/ActivateAccount",      [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("AccountService/ConvertAccount",       [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY, DENY]),
-    ("AccountService/CloneAccount",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("AccountService/CreateServiceAccount", [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("AccountService/CreateUser",           [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("AccountService/DeactivateAccount",    [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("AccountService/DeleteAccount",        [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("AccountService/GetAccount",           [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("AccountService/GetCaller",            [NONE, JUNK, OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
-    ("AccountService/GrantAccess",          [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("AccountService/ListAccounts",         [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("AccountService/ListGrantableAccess",  [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("AccountService/ListGrants",           [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("AccountService/RequestPasswordReset", [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
-    ("AccountService/ResetPassword",        [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
-    ("AccountService/RevokeAccess",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("AccountService/ResolveLink",          [NONE, JUNK, HIDE, OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
-    ("AccountService/ChangePassword",       [NONE, JUNK, FAIL, FAIL, FAIL, FAIL, FAIL, FAIL, DENY, OK,   OK]),
-    ("AccountService/SetPassword",          [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("AccountService/UpdateAccount",        [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("AccountService/UndeleteAccount",      [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
+const MATRIX: &[(&str, [&str; 12])] = &[
+    // RPC                                  none  garbage foreign member auditor manager owner operator narrow imperson session visitor
+    ("AccountService/ActivateAccount",      [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("AccountService/ConvertAccount",       [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY, DENY, DENY]),
+    ("AccountService/CloneAccount",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("AccountService/CreateServiceAccount", [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("AccountService/CreateUser",           [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("AccountService/DeactivateAccount",    [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("AccountService/DeleteAccount",        [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("AccountService/GetAccount",           [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("AccountService/GetCaller",            [NONE, JUNK, OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    ("AccountService/GrantAccess",          [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("AccountService/ListAccounts",         [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("AccountService/ListGrantableAccess",  [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("AccountService/ListGrants",           [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("AccountService/RequestPasswordReset", [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    ("AccountService/ResetPassword",        [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    ("AccountService/RevokeAccess",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("AccountService/ResolveLink",          [NONE, JUNK, HIDE, OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    ("AccountService/ChangePassword",       [NONE, JUNK, FAIL, FAIL, FAIL, FAIL, FAIL, FAIL, DENY, DENY, OK,   OK]),
+    ("AccountService/SetPassword",          [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("AccountService/UpdateAccount",        [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("AccountService/UndeleteAccount",      [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
     // Without a credential it signs up; a token accepts nothing, and a session what is its account's.
-    ("OrgService/AcceptInvitation",         [OK,   JUNK, DENY, DENY, DENY, DENY, DENY, DENY, DENY, ELSE, ELSE]),
-    ("OrgService/CreateInvitation",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("OrgService/GetInvitation",            [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
-    ("OrgService/ListInvitations",          [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("OrgService/ResendInvitation",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("OrgService/RevokeInvitation",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("OrgService/CreateOrg",                [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY, DENY]),
-    ("OrgService/CreateResource",           [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("OrgService/CreateRole",               [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("OrgService/DeleteResource",           [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("OrgService/DeleteRole",               [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("OrgService/GetOrg",                   [NONE, JUNK, HIDE, OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
-    ("OrgService/GetRole",                  [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("OrgService/ListOrgs",                 [NONE, JUNK, OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
-    ("OrgService/UpdateOrg",                [NONE, JUNK, HIDE, DENY, DENY, DENY, OK,   OK,   DENY, OK,   DENY]),
-    ("OrgService/SuspendOrg",               [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY, DENY]),
-    ("OrgService/ResumeOrg",                [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY, DENY]),
-    ("OrgService/DeleteOrg",                [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY, DENY]),
-    ("OrgService/UndeleteOrg",              [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY, DENY]),
-    ("OrgService/ListResources",            [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("OrgService/ListRoles",                [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("OrgService/UpdateResource",           [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("OrgService/UpdateRole",               [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("OrgService/ListMembers",              [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("OrgService/RemoveMember",             [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("OrgService/ListEvents",               [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("TokenService/BatchIntrospectTokens",  [NONE, JUNK, OK,   DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("TokenService/CancelRotation",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("TokenService/CreateToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("TokenService/ExchangeToken",          [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
-    ("TokenService/FinishRotation",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("TokenService/GetJsonWebKeySet",       [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
-    ("TokenService/GetToken",               [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   OK,   OK,   DENY]),
+    ("OrgService/AcceptInvitation",         [OK,   JUNK, DENY, DENY, DENY, DENY, DENY, DENY, DENY, DENY, ELSE, ELSE]),
+    ("OrgService/CreateInvitation",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("OrgService/GetInvitation",            [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    ("OrgService/ListInvitations",          [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("OrgService/ResendInvitation",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("OrgService/RevokeInvitation",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("OrgService/CreateOrg",                [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY, DENY, DENY]),
+    ("OrgService/CreateResource",           [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("OrgService/CreateRole",               [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("OrgService/DeleteResource",           [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("OrgService/DeleteRole",               [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("OrgService/GetOrg",                   [NONE, JUNK, HIDE, OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    ("OrgService/GetRole",                  [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("OrgService/ListOrgs",                 [NONE, JUNK, OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    ("OrgService/UpdateOrg",                [NONE, JUNK, HIDE, DENY, DENY, DENY, OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("OrgService/SuspendOrg",               [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY, DENY, DENY]),
+    ("OrgService/ResumeOrg",                [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY, DENY, DENY]),
+    ("OrgService/DeleteOrg",                [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY, DENY, DENY]),
+    ("OrgService/UpdateTokenPolicy",        [NONE, JUNK, HIDE, DENY, DENY, DENY, OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("OrgService/UndeleteOrg",              [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY, DENY, DENY]),
+    ("OrgService/ListResources",            [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("OrgService/ListRoles",                [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("OrgService/UpdateResource",           [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("OrgService/UpdateRole",               [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("OrgService/ListMembers",              [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("OrgService/RemoveMember",             [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("OrgService/ListEvents",               [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("TokenService/BatchIntrospectTokens",  [NONE, JUNK, OK,   DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("TokenService/CancelRotation",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("TokenService/CreateToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("TokenService/ExchangeToken",          [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    ("TokenService/FinishRotation",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("TokenService/GetJsonWebKeySet",       [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    ("TokenService/GetToken",               [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   OK,   OK,   OK,   DENY]),
+    ("TokenService/ImpersonateAccount",     [NONE, JUNK, HIDE, DENY, DENY, DENY, OK,   OK,   DENY, DENY, OK,   DENY]),
     // The foreign owner is told that the token is not active, as of one that does not exist.
-    ("TokenService/IntrospectToken",        [NONE, JUNK, OK,   DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("TokenService/ListSigningKeys",        [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY, DENY]),
-    ("TokenService/ListTokens",             [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   OK,   OK,   DENY]),
-    ("TokenService/Login",                  [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
-    ("TokenService/Logout",                 [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, DENY, DENY, OK,   OK]),
-    ("TokenService/ReassignAccountTokens",  [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("TokenService/ReassignToken",          [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("TokenService/RevokeAccountSessions",  [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("TokenService/RevokeAccountTokens",    [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("TokenService/RevokeSigningKey",       [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY, DENY]),
-    ("TokenService/RevokeToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("TokenService/RotateSigningKey",       [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY, DENY]),
-    ("TokenService/RotateToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
-    ("TokenService/UpdateToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   DENY]),
+    ("TokenService/IntrospectToken",        [NONE, JUNK, OK,   DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("TokenService/ListSigningKeys",        [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY, DENY, DENY]),
+    ("TokenService/ListTokens",             [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   OK,   OK,   OK,   DENY]),
+    ("TokenService/Login",                  [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    ("TokenService/Logout",                 [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, DENY, DENY, DENY, OK,   OK]),
+    ("TokenService/ReassignAccountTokens",  [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("TokenService/ReassignToken",          [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    // Its text is all that is asked for: whoever calls, it is good, and told nothing.
+    ("TokenService/ReportLeakedToken",      [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    ("TokenService/RevokeAccountSessions",  [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("TokenService/RevokeAccountTokens",    [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("TokenService/RevokeSigningKey",       [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY, DENY, DENY]),
+    ("TokenService/RevokeToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("TokenService/RotateSigningKey",       [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY, DENY, DENY]),
+    ("TokenService/RotateToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("TokenService/UpdateToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
 ];
 
 /// What an owner of the org gets from the RPC, by its name without the package.
@@ -314,6 +321,15 @@ impl Things<'_> {
                 let org = pb::Org { id: org_id, display_name: unique.into(), ..Default::default() };
                 pb::UpdateOrgRequest { org: Some(org), update_mask: None }.encode_to_vec()
             }
+            "OrgService/UpdateTokenPolicy" => {
+                // Another one each time, which stops nothing and makes no JWT stale.
+                static COUNT: AtomicU32 = AtomicU32::new(0);
+                let seconds = 86_400 + i64::from(COUNT.fetch_add(1, Ordering::Relaxed));
+                let life = prost_types::Duration { seconds, nanos: 0 };
+                let policy = pb::TokenPolicy { default_lifetime: Some(life), ..Default::default() };
+                pb::UpdateTokenPolicyRequest { org_id, policy: Some(policy), ..Default::default() }
+                    .encode_to_vec()
+            }
             // An org of its own each: what is stopped answers nobody any more.
             "OrgService/SuspendOrg" => {
                 let org_id = self.server.org().await.id;
@@ -367,6 +383,13 @@ impl Things<'_> {
                 pb::IntrospectTokenRequest { token_text: self.target_token.clone(), ..Default::default() }
                     .encode_to_vec()
             }
+            "TokenService/ImpersonateAccount" => pb::ImpersonateAccountRequest {
+                org_id,
+                account_id,
+                reason: unique.into(),
+                ..Default::default()
+            }
+            .encode_to_vec(),
             "TokenService/ListTokens" => {
                 pb::ListTokensRequest { org_id, ..Default::default() }.encode_to_vec()
             }
@@ -418,6 +441,10 @@ impl Things<'_> {
                     ..Default::default()
                 }
                 .encode_to_vec()
+            }
+            "TokenService/ReportLeakedToken" => {
+                let token_texts = vec![self.new_token_text().await];
+                pb::ReportLeakedTokenRequest { token_texts }.encode_to_vec()
             }
             "TokenService/RevokeAccountTokens" => {
                 let account_id = self.account_with_token(unique).await;
@@ -486,14 +513,14 @@ impl Things<'_> {
     }
 
     async fn new_token(&self) -> String {
-        let made = self
-            .server
-            .operator
-            .tokens()
-            .create_token(token_for(&self.org.id, &self.target.id))
-            .await
-            .unwrap();
-        let id = made.into_inner().token.unwrap().id;
+        TokenText::parse(&self.new_token_text().await).unwrap().id().to_string()
+    }
+
+    async fn new_token_text(&self) -> String {
+        let request = token_for(&self.org.id, &self.target.id);
+        let made = self.server.operator.tokens().create_token(request).await.unwrap().into_inner();
+        watch(&made.secret);
+        let id = made.token.unwrap().id;
         // Live tokens of one account are bounded.
         let live = pb::ListTokensRequest {
             org_id: self.org.id.clone(),
@@ -509,7 +536,7 @@ impl Things<'_> {
                 self.server.operator.tokens().revoke_token(by_id(&self.org.id, &token.id)).await.unwrap();
             }
         }
-        id
+        made.secret
     }
 }
 
@@ -530,7 +557,9 @@ async fn callers(server: &TestServer, org: &Org) -> Vec<Client> {
         ..token_for(&org.id, &org.owner_id)
     };
     let narrow = server.operator.tokens().create_token(request).await.unwrap().into_inner().secret;
-    callers.extend([org.owner.clone(), server.operator.clone(), server.client(narrow)]);
+    let (second, _) = server.account(&org.id, "second", &[("owner", "*")]).await;
+    let impersonated = org.owner.impersonating(&second.id).await;
+    callers.extend([org.owner.clone(), server.operator.clone(), server.client(narrow), impersonated]);
     for (username, right) in SIGNED_IN {
         server.person(&org.id, username, &[(right, "*")]).await;
         callers.push(server.session(username).await);
@@ -561,7 +590,7 @@ async fn every_rpc_answers_every_kind_of_caller_as_the_matrix_says() {
     let mut by_jwt = Vec::new();
     for (kind, caller) in KINDS.iter().zip(&by_token) {
         by_jwt.push(match *kind {
-            "none" => caller.clone(),
+            "none" | "imperson" => caller.clone(),
             "garbage" => server.client("aaaa.bbbb.cccc"),
             _ => caller.with_jwt().await,
         });
@@ -612,6 +641,7 @@ async fn what_the_table_does_not_know_is_denied() {
             "/countersign.v1.TokenService/Login",
             "/countersign.v1.TokenService/RevokeToken",
             "/countersign.v1.TokenService/ExchangeToken",
+            "/countersign.v1.TokenService/ReportLeakedToken",
             "/countersign.v1.TokenService/GetJsonWebKeySet"
         ]
     );

@@ -21,9 +21,10 @@ use crate::wire;
 
 /// Whoever holds the text of a token or a code is its holder, whatever org that is in; and so is who
 /// knows a password.
-const BY_TEXT_ALONE: [&str; 5] = [
+const BY_TEXT_ALONE: [&str; 6] = [
     "TokenService/ExchangeToken",
     "TokenService/Login",
+    "TokenService/ReportLeakedToken",
     "AccountService/ResetPassword",
     "OrgService/GetInvitation",
     "OrgService/AcceptInvitation",

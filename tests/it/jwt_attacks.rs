@@ -274,6 +274,82 @@ async fn a_forged_claim_gives_no_right_that_the_token_lacks() {
 }
 
 #[tokio::test]
+async fn no_actor_but_the_one_whose_credential_it_is() {
+    let attack = Attack::new().await;
+    let org = &attack.org;
+    let (bot, client) = attack.server.account(&org.id, "bot", &[("x.y", "*")]).await;
+    let (second, _) = attack.server.account(&org.id, "second", &[("x.y", "*"), ("p.q", "*")]).await;
+    let request = pb::CreateUserRequest { email: "ada@example.org".into(), ..Default::default() };
+    let user = org.owner.accounts().create_user(request).await.unwrap().into_inner().account.unwrap();
+    let other = attack.server.org().await;
+    let good = crate::harness::claims(&org.owner.impersonate(&bot.id).await.unwrap());
+    let header = attack.header.to_string();
+    let with = |claim: &str, value: Value| {
+        let mut claims = good.clone();
+        match value {
+            Value::Null => claims.as_object_mut().unwrap().remove(claim),
+            value => claims.as_object_mut().unwrap().insert(claim.to_owned(), value),
+        };
+        attack.forge(&header, &claims.to_string())
+    };
+    attack.server.client(with("jti", json!("x"))).caller().await.unwrap();
+    let bots_own = client.caller().await.unwrap().credential_id;
+    for (claim, value) in [
+        ("act", json!(null)),
+        ("act", json!({"sub": second.id})),
+        ("act", json!({"sub": bot.id})),
+        ("act", json!({"sub": other.owner_id})),
+        ("act", json!({"sub": "somebody"})),
+        ("act", json!({"sub": org.owner_id, "act": {"sub": second.id}})),
+        ("act", json!({"sub": org.owner_id, "iss": "x"})),
+        ("act", json!({})),
+        ("act", json!(org.owner_id)),
+        ("act", json!([{"sub": org.owner_id}])),
+        ("roles", json!(["member"])),
+        ("client_id", json!(bots_own)),
+        ("sub", json!(org.owner_id)),
+        ("sub", json!(user.id)),
+        ("sub", json!(other.owner_id)),
+        ("sub", json!("acct_00000000000000000000000000")),
+    ] {
+        attack.fails(&format!("{claim} {value}"), &with(claim, value)).await;
+    }
+    let text = good.to_string();
+    let (act, null) = (format!(r#"{{"act":{},"#, good["act"]), r#"{"act":null,"#);
+    for twice in [act.as_str(), null] {
+        attack.fails("act twice", &attack.forge(&header, &text.replacen('{', twice, 1))).await;
+    }
+    attack.fails("act null", &attack.forge(&header, &text.replace(&good["act"].to_string(), "null"))).await;
+    // Another org than the credential acts in: nobody may impersonate there.
+    let elsewhere = json!({"sub": other.owner_id, "org": other.id});
+    let mut claims = good.clone();
+    claims.as_object_mut().unwrap().extend(elsewhere.as_object().unwrap().clone());
+    let elsewhere = attack.forge(&header, &claims.to_string());
+    refused(
+        attack.server.client(elsewhere.clone()).caller().await,
+        Code::Unauthenticated,
+        "ACCESS_TOKEN_STALE",
+    );
+    assert!(!attack.is_active(&elsewhere).await);
+    // An actor in a JWT that has none.
+    for act in [&second.id, &org.owner_id] {
+        let mut claims = attack.claims.clone();
+        claims["act"] = json!({"sub": act});
+        attack.fails("act beside roles", &attack.forge(&header, &claims.to_string())).await;
+        claims.as_object_mut().unwrap().remove("roles");
+        attack.fails("act of the credential's own", &attack.forge(&header, &claims.to_string())).await;
+    }
+    // Whatever it carries, and whomever it names, it holds what both hold.
+    let mut wide = good.clone();
+    wide["scope"] = json!("x.y p.q accounts.write orgs.write tokens.write");
+    let caller = attack.server.client(attack.forge(&header, &wide.to_string()));
+    assert_eq!(caller.caller().await.unwrap().permissions, ["x.y"]);
+    wide["sub"] = json!(second.id);
+    let caller = attack.server.client(attack.forge(&header, &wide.to_string()));
+    assert_eq!(caller.caller().await.unwrap().permissions, ["p.q", "x.y"]);
+}
+
+#[tokio::test]
 async fn no_shape_but_three_parts_of_a_bounded_size() {
     let attack = Attack::new().await;
     let good = attack.forge(&attack.header.to_string(), &attack.claims.to_string());

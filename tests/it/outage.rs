@@ -48,6 +48,8 @@ struct Own {
     /// A person, and a JWT of the session: neither outlives an outage.
     session: Client,
     session_jwt: Client,
+    /// The owner's, as another service account.
+    impersonation: String,
     postgres: Option<postgres::Server>,
     proxy: Proxy,
     data_dir: PathBuf,
@@ -75,7 +77,19 @@ impl Own {
         let session = server.session("ann@example.org").await;
         let session_jwt = session.with_jwt().await;
         session_jwt.caller().await.unwrap();
-        let own = Self { server, org, bot, session, session_jwt, postgres: Some(postgres), proxy, data_dir };
+        let (target, _) = server.account(&org.id, "target", &[]).await;
+        let impersonation = org.owner.impersonate(&target.id).await.unwrap();
+        let own = Self {
+            server,
+            org,
+            bot,
+            session,
+            session_jwt,
+            impersonation,
+            postgres: Some(postgres),
+            proxy,
+            data_dir,
+        };
         own.owner().await.unwrap();
         own
     }
@@ -125,6 +139,13 @@ impl Own {
         refused(self.session.exchange().await, Code::Unavailable, "DATABASE_UNAVAILABLE");
         let login = self.server.login("ann@example.org", PASSWORD, None).await;
         refused(login, Code::Unavailable, "DATABASE_UNAVAILABLE");
+        let introspect = async |jwt: &str| {
+            let request = pb::IntrospectTokenRequest { token_text: jwt.into(), ..Default::default() };
+            self.org.owner.tokens().introspect_token(request).await
+        };
+        let own = self.bot.exchange().await.unwrap().access_token;
+        assert!(introspect(&own).await.unwrap().into_inner().active);
+        refused(introspect(&self.impersonation).await, Code::Unavailable, "DATABASE_UNAVAILABLE");
         let error = self.owner().await.expect_err("only tokens outlive an outage");
         assert_eq!(error.reason(), Reason::DatabaseUnavailable);
         let request = pb::CreateResourceRequest { path: "a".into(), ..Default::default() };

@@ -30,8 +30,13 @@ fn fields<'a>(code: &'a str, password: &'a str, again: &'a str) -> [(&'a str, &'
     [("code", code), ("password", password), ("password_again", again)]
 }
 
-async fn login(server: &TestServer, username: &str, password: &str) -> Result<pb::LoginResponse, tonic::Status> {
-    let request = pb::LoginRequest { username: username.into(), password: password.into(), ..Default::default() };
+async fn login(
+    server: &TestServer,
+    username: &str,
+    password: &str,
+) -> Result<pb::LoginResponse, tonic::Status> {
+    let request =
+        pb::LoginRequest { username: username.into(), password: password.into(), ..Default::default() };
     let answer = server.anonymous().tokens().login(request).await?.into_inner();
     watch(&answer.session_token);
     watch(&answer.access_token);
@@ -74,7 +79,8 @@ async fn a_link_from_a_mail_leads_to_a_page_whose_form_sets_the_password() {
     let smtp = SmtpServer::start().await;
     let server = TestServer::with_mail(&smtp, LIMITS).await;
     let org = server.org().await;
-    let update = pb::Org { id: org.id.clone(), display_name: "Müller <b>& Söhne</b>".into(), ..Default::default() };
+    let update =
+        pb::Org { id: org.id.clone(), display_name: "Müller <b>& Söhne</b>".into(), ..Default::default() };
     let update = pb::UpdateOrgRequest { org: Some(update), ..Default::default() };
     org.owner.orgs().update_org(update).await.unwrap();
     let ana = server.user(&org, "ana@example.org").await;
@@ -99,7 +105,9 @@ async fn a_link_from_a_mail_leads_to_a_page_whose_form_sets_the_password() {
     let wrong = post(&server, "", &fields(&code, "swordfish", "sw0rdfish")).await;
     assert_eq!(wrong.status, 422);
     is_a_page(&wrong);
-    for part in ["id=\"password-wrong\"", "id=\"password_again-wrong\"", "role=\"alert\"", "12 to 128 characters"] {
+    for part in
+        ["id=\"password-wrong\"", "id=\"password_again-wrong\"", "role=\"alert\"", "12 to 128 characters"]
+    {
         assert!(wrong.body.contains(part), "{part}: {}", wrong.body);
     }
     assert_eq!(wrong.body.matches("aria-invalid=\"true\"").count(), 2);
@@ -118,7 +126,8 @@ async fn a_link_from_a_mail_leads_to_a_page_whose_form_sets_the_password() {
     assert_eq!(session.account.unwrap().id, ana.id);
 
     // Once, and the page says so.
-    for answer in [http_get(&server.endpoint, path).await, post(&server, "", &fields(&code, PASSWORD, PASSWORD)).await]
+    for answer in
+        [http_get(&server.endpoint, path).await, post(&server, "", &fields(&code, PASSWORD, PASSWORD)).await]
     {
         assert_eq!(answer.status, 410);
         is_a_page(&answer);
@@ -141,12 +150,18 @@ async fn a_reset_ends_every_session() {
     by_jwt.caller().await.unwrap();
     let ask = pb::RequestPasswordResetRequest { email: "ana@example.org".into() };
     server.anonymous().accounts().request_password_reset(ask).await.unwrap();
-    crate::feed::until(Duration::from_secs(20), async || server.code_for("ana@example.org").await.is_some_and(|new| new != code)).await;
+    crate::feed::until(Duration::from_secs(20), async || {
+        server.code_for("ana@example.org").await.is_some_and(|new| new != code)
+    })
+    .await;
     by_session.caller().await.unwrap();
     let code = server.code_for("ana@example.org").await.unwrap();
     let shown = http_get(&server.endpoint, &format!("/set-password?code={code}")).await;
     assert!(shown.body.contains("Choose a new password"), "{}", shown.body);
-    assert_eq!(post(&server, "", &fields(&code, "another horse battery", "another horse battery")).await.status, 303);
+    assert_eq!(
+        post(&server, "", &fields(&code, "another horse battery", "another horse battery")).await.status,
+        303
+    );
     for ended in [by_session, by_jwt] {
         refused(ended.caller().await, Code::Unauthenticated, "TOKEN_REVOKED");
     }

@@ -1,14 +1,19 @@
 //! The cache: what is warm asks the database nothing, and misses are few and bounded.
 
-use countersign::config::LimitArgs;
+use std::time::{Duration, Instant};
+
+use countersign::config::{LimitArgs, SigningAlgorithm};
 use countersign::domain::ids::TokenId;
 use countersign::domain::token_text::{TextKind, TokenText};
 use countersign::grpc::pb;
+use countersign::principals::by_text;
+use countersign::state::{Pools, State};
 use tonic::Code;
 use tonic::transport::Endpoint;
 use tonic_types::StatusExt as _;
 
-use crate::harness::{Client, LIMITS, TestServer, reason, refused, token_for};
+use crate::feed::until;
+use crate::harness::{Client, LIMITS, TestServer, read_keys, reason, refused, token_for};
 
 /// The text of a token that does not exist.
 fn unknown(number: u128) -> String {
@@ -99,13 +104,38 @@ async fn the_cache_is_bounded() {
 
 #[tokio::test]
 async fn an_entry_is_looked_at_again_after_its_time() {
-    let limits = LimitArgs { cache_max_age: std::time::Duration::from_millis(1), ..LIMITS };
+    let limits = LimitArgs { cache_max_age: Duration::from_millis(1), ..LIMITS };
     let server = TestServer::with_limits(limits).await;
     server.operator.exchange().await.unwrap();
     let looks = server.state.principals.looks();
-    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    tokio::time::sleep(Duration::from_millis(2)).await;
     server.operator.exchange().await.unwrap();
     assert_eq!(server.state.principals.looks(), looks + 1);
+}
+
+#[tokio::test]
+async fn what_nothing_was_heard_of_for_two_seconds_is_looked_at_again() {
+    let server = TestServer::start().await;
+    // A node that nobody tells of changes: its feed has no follower.
+    let state = State::open(
+        Pools::open(&server.database().options(), 2, 1),
+        read_keys(server.master_key_file()),
+        SigningAlgorithm::EdDsa,
+        server.state.issuer.clone(),
+        LIMITS.bounds(),
+        server.state.clock.clone(),
+    );
+    let state = state.await.unwrap();
+    let look = async || by_text(&state, server.operator.token(), None).await.map(|_| ()).unwrap();
+    look().await;
+    let (loaded, looks) = (Instant::now(), state.principals.looks());
+    let silence = Duration::from_secs(2);
+    until(Duration::from_secs(10), async || loaded.elapsed() > silence && state.feed.staleness() > silence)
+        .await;
+    assert!(loaded.elapsed() < LIMITS.cache_max_age && state.feed.answers(), "it is no older than it may be");
+    look().await;
+    assert_eq!(state.principals.looks(), looks + 1);
+    state.close().await;
 }
 
 #[tokio::test]

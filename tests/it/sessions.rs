@@ -9,6 +9,7 @@ use countersign::grpc::pb;
 use countersign::last_use;
 use tonic::{Code, Status};
 
+use crate::feed::until;
 use crate::harness::{
     Client, LIMITS, Org, PASSWORD, TestServer, by_text, claims, grant, refused, rotate_token, token_for,
 };
@@ -28,21 +29,24 @@ async fn a_session_that_is_used_lives_for_a_week_and_one_that_is_not_for_half_a_
     server.person(&org.id, ANN, &[]).await;
     let (active, idle) = (server.session(ANN).await, server.session(ANN).await);
     let hour = Duration::from_secs(3_600);
-    for _ in 0..14 {
-        server.state.clock.advance(11 * hour);
-        active.caller().await.unwrap();
-        // As it is written by and by.
+    // As it is written, and read again, by and by.
+    let later = async |by: Duration| {
         last_use::flush(&server.state).await.unwrap();
+        server.state.principals.clear();
+        server.state.clock.advance(by);
+    };
+    for _ in 0..14 {
+        later(11 * hour).await;
+        active.caller().await.unwrap();
     }
     refused(idle.caller().await, Code::Unauthenticated, "TOKEN_EXPIRED");
-    server.state.clock.advance(13 * hour);
+    later(13 * hour).await;
     refused(active.caller().await, Code::Unauthenticated, "TOKEN_EXPIRED");
     // An unused one ends a minute after the half day at the latest, and not before.
     let (first, second) = (server.session(ANN).await, server.session(ANN).await);
-    server.state.clock.advance(12 * hour - Duration::from_secs(1));
+    later(12 * hour - Duration::from_secs(1)).await;
     first.exchange().await.unwrap();
-    last_use::flush(&server.state).await.unwrap();
-    server.state.clock.advance(Duration::from_secs(62));
+    later(Duration::from_secs(62)).await;
     refused(second.exchange().await, Code::Unauthenticated, "TOKEN_EXPIRED");
     first.exchange().await.unwrap();
 }
@@ -59,9 +63,10 @@ async fn a_use_on_one_node_keeps_the_session_on_all() {
     a.state.clock.advance(Duration::from_secs(11 * 3_600));
     on_a.caller().await.unwrap();
     last_use::flush(&a.state).await.unwrap();
-    // Here it is known as it was eleven hours ago: it is looked at again, and not refused.
+    // Here it is known as it was eleven hours ago: it is looked at again, as seldom as what does not
+    // exist, and is good.
     a.state.clock.advance(Duration::from_secs(11 * 3_600));
-    on_b.caller().await.unwrap();
+    until(Duration::from_secs(10), async || on_b.caller().await.is_ok()).await;
 }
 
 #[tokio::test]
@@ -222,7 +227,8 @@ async fn a_session_acts_where_its_account_is_a_member() {
     refused(accounts(&there, &account.org_id).await, Code::NotFound, "RESOURCE_NOT_FOUND");
     let at_home = exchange("").await.unwrap();
     at_home.caller().await.unwrap();
-    refused(accounts(&at_home, &host.id).await, Code::NotFound, "RESOURCE_NOT_FOUND");
+    let get = at_home.orgs().get_org(pb::GetOrgRequest { org_id: host.id.clone() }).await;
+    refused(get, Code::NotFound, "RESOURCE_NOT_FOUND");
     refused(exchange(&stranger.id).await, Code::NotFound, "RESOURCE_NOT_FOUND");
     let request = pb::LoginRequest {
         username: account.username.clone(),
@@ -334,6 +340,89 @@ async fn what_a_session_is_no_good_for() {
         pb::ChangePasswordRequest { current_password: PASSWORD.into(), new_password: PASSWORD.into() };
     let changed = narrow.accounts().change_password(change).await;
     refused(changed, Code::PermissionDenied, "PERMISSION_MISSING");
+}
+
+#[tokio::test]
+async fn an_administrator_who_signed_in_acts_as_a_service_account() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    server.person(&org.id, ANN, &[("owner", "*")]).await;
+    let bot = server.technical(&org.id, "bot", &[("x.y", "*")]).await;
+    let session = server.session(ANN).await;
+    let impersonated = session.impersonating(&bot.id).await;
+    let me = impersonated.caller().await.unwrap();
+    assert_eq!((me.account.unwrap().id, me.permissions), (bot.id.clone(), vec!["x.y".to_owned()]));
+    assert_eq!(me.credential_id, session.caller().await.unwrap().credential_id);
+    // The session is not the account's to end, nor the password the administrator's to change.
+    let out = impersonated.tokens().logout(pb::LogoutRequest {}).await;
+    refused(out, Code::PermissionDenied, "PERMISSION_MISSING");
+    let change =
+        pb::ChangePasswordRequest { current_password: PASSWORD.into(), new_password: PASSWORD.into() };
+    let changed = impersonated.accounts().change_password(change).await;
+    refused(changed, Code::PermissionDenied, "PERMISSION_MISSING");
+    // A key of the account, made in its place.
+    let made = impersonated.tokens().create_token(token_for("", "")).await.unwrap().into_inner();
+    server.client(made.secret).exchange().await.unwrap();
+    session.tokens().logout(pb::LogoutRequest {}).await.unwrap();
+    refused(impersonated.caller().await, Code::Unauthenticated, "TOKEN_REVOKED");
+
+    // A guest, too, where they were given it.
+    let host = server.org().await;
+    let (target, _) = server.account(&host.id, "target", &[("x.y", "*")]).await;
+    let (_, guest) = guest(&server, &host, &[("accounts.impersonate", "*"), ("x.y", "*")]).await;
+    let request = pb::ImpersonateAccountRequest {
+        org_id: host.id.clone(),
+        account_id: target.id.clone(),
+        reason: "to look".into(),
+        ..Default::default()
+    };
+    let answer = guest.tokens().impersonate_account(request).await.unwrap().into_inner();
+    let there = server.client(answer.access_token);
+    assert_eq!(there.caller().await.unwrap().account.unwrap().id, target.id);
+}
+
+#[tokio::test]
+async fn what_the_policy_says_of_access_tokens_holds_for_sessions_where_they_act() {
+    let server = TestServer::start().await;
+    let host = server.org().await;
+    let (_, session) = guest(&server, &host, &[("x.y", "*")]).await;
+    let policy = pb::TokenPolicy {
+        access_token_lifetime: Some(prost_types::Duration { seconds: 90, nanos: 0 }),
+        allowed_audiences: vec!["https://billing.example".into()],
+        ..Default::default()
+    };
+    let request =
+        pb::UpdateTokenPolicyRequest { org_id: host.id.clone(), policy: Some(policy), ..Default::default() };
+    host.owner.orgs().update_token_policy(request).await.unwrap();
+    let exchange = async |org_id: &str, audience: &str| {
+        let request = pb::ExchangeTokenRequest {
+            subject_token: session.token().into(),
+            org_id: org_id.into(),
+            audiences: vec![audience.into()],
+            ..Default::default()
+        };
+        let answer = session.tokens().exchange_token(request).await?.into_inner();
+        let claims = claims(&answer.access_token);
+        Ok::<_, Status>(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap())
+    };
+    assert_eq!(exchange(&host.id, "https://billing.example").await.unwrap(), 90);
+    let other = exchange(&host.id, "https://other.example").await;
+    refused(other, Code::InvalidArgument, "INVALID_TARGET");
+    assert_eq!(exchange("", "https://other.example").await.unwrap(), 300);
+}
+
+#[tokio::test]
+async fn a_session_that_leaked_is_ended_with_what_it_made() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let bot = server.technical(&org.id, "bot", &[]).await;
+    let session = server.session(&bot.username).await;
+    let made = session.tokens().create_token(token_for("", "")).await.unwrap().into_inner();
+    let report = pb::ReportLeakedTokenRequest { token_texts: vec![session.token().into(), "junk".into()] };
+    server.anonymous().tokens().report_leaked_token(report.clone()).await.unwrap();
+    refused(session.caller().await, Code::Unauthenticated, "TOKEN_REVOKED");
+    refused(server.client(made.secret).caller().await, Code::Unauthenticated, "TOKEN_REVOKED");
+    server.anonymous().tokens().report_leaked_token(report).await.unwrap();
 }
 
 #[tokio::test]

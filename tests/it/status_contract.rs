@@ -15,7 +15,7 @@ use crate::harness::{LIMITS, TestServer, call_raw, claims, create_org, reason, r
 const CODES: &[(Code, &str)] = &[
     (
         Code::Unauthenticated,
-        "CREDENTIAL_MISSING TOKEN_INVALID TOKEN_EXPIRED TOKEN_REVOKED ACCESS_TOKEN_INVALID \
+        "CREDENTIAL_MISSING TOKEN_INVALID TOKEN_EXPIRED TOKEN_REVOKED TOKEN_BLOCKED ACCESS_TOKEN_INVALID \
          ACCESS_TOKEN_STALE ACCOUNT_DEACTIVATED ORG_SUSPENDED LOGIN_FAILED",
     ),
     (

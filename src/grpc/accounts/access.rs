@@ -165,7 +165,7 @@ pub async fn list(
         Some(PbFilter::Resource(node)) => violations.check("resource", Node::parse(node)).map(Filter::Node),
     };
     match &filter {
-        Some(Filter::Account(id)) if acting.is_self(*id) => {}
+        Some(Filter::Account(id)) if acting.may_read_self(*id, &Permission::ACCOUNTS_READ) => {}
         Some(Filter::Node(node)) => acting.require(&Permission::ACCOUNTS_READ, node)?,
         _ => acting.require(&Permission::ACCOUNTS_READ, &Node::Org)?,
     }

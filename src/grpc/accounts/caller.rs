@@ -15,8 +15,9 @@ pub async fn get(state: &State, call: &Call, _: pb::GetCallerRequest) -> Result<
     let org = org.ok_or_else(|| Error::not_found("org", caller.home()))?;
     Ok(pb::GetCallerResponse {
         account: Some(convert::account(&account)?),
-        org: Some(convert::org(&org)),
+        org: Some(convert::org(&org, &state.ceilings)?),
         permissions: caller.permissions(),
+        actor: caller.actor_id().map(|id| id.to_string()).unwrap_or_default(),
         credential_id: caller.credential_id().to_string(),
     })
 }

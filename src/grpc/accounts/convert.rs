@@ -13,7 +13,7 @@ use crate::domain::accounts::{AccountState, Details};
 use crate::domain::caller::Acting;
 use crate::domain::codes::End;
 use crate::domain::ids::{AccountId, OrgId};
-use crate::domain::names::{AccountName, Description, Email, Invalid};
+use crate::domain::names::{AccountName, Description, Email};
 use crate::domain::permissions::Permission;
 use crate::domain::principal::AccountKind;
 use crate::domain::roles::may_hold;
@@ -39,11 +39,7 @@ impl Conversion {
         let mut violations = Violations::default();
         let account_id = violations.check("account_id", AccountId::parse(&request.account_id));
         let identity = identity(state, &mut violations, request, slug);
-        let reason = match request.reason.as_str() {
-            "" => Err(Invalid("is required")),
-            text => Description::parse(text),
-        };
-        let reason = violations.check("reason", reason);
+        let reason = violations.check("reason", Description::required(&request.reason));
         match (account_id, identity, reason) {
             (Some(account_id), Some((name, username)), Some(reason)) => {
                 Ok(Self { account_id, name, username, reason })

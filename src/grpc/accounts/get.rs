@@ -19,7 +19,7 @@ pub async fn account(
 ) -> Result<pb::GetAccountResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
     let account_id = AccountId::parse(&request.account_id);
-    if !account_id.is_ok_and(|id| acting.is_self(id)) {
+    if !account_id.is_ok_and(|id| acting.may_read_self(id, &Permission::ACCOUNTS_READ)) {
         acting.require(&Permission::ACCOUNTS_READ, &Node::Org)?;
     }
     let account_id = account_id.map_err(|wrong| Error::invalid("account_id", wrong.to_string()))?;

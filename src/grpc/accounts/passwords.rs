@@ -75,9 +75,9 @@ pub async fn change(
     request: pb::ChangePasswordRequest,
 ) -> Result<pb::ChangePasswordResponse> {
     let caller = call.caller()?;
-    if caller.is_narrowed() {
-        let message =
-            "a credential with scopes or resources, or a JWT with less than all, does not change it";
+    if caller.is_narrowed() || caller.actor_id().is_some() {
+        let message = "a credential with scopes or resources, a JWT with less than all, and whoever \
+                       impersonates the account, do not change it";
         return Err(Error::with_message(Reason::PermissionMissing, message));
     }
     let mut violations = Violations::default();

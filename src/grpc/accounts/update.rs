@@ -57,7 +57,8 @@ pub async fn account(
     let has_mask = request.update_mask.as_ref().is_some_and(|mask| !mask.paths.is_empty());
     let mask = Mask::read(&mut violations, request.update_mask.as_ref(), &KNOWN, |path| is_set(&asked, path));
 
-    let own = account_id.is_some_and(|id| acting.may_change_self(id)) && mask.paths().all(is_ones_own);
+    let own = account_id.is_some_and(|id| acting.may_change_self(id, &Permission::ACCOUNTS_WRITE))
+        && mask.paths().all(is_ones_own);
     if !own {
         acting.require(&Permission::ACCOUNTS_WRITE, &Node::Org)?;
     }

@@ -77,8 +77,10 @@ pub async fn org(
         };
         tx.record(&Actor::from(caller), &[change], now).await?;
         send_first_password(state, &mut tx, &org, &account).await?;
-        let response =
-            pb::CreateOrgResponse { org: Some(convert::org(&org)), owner: Some(convert::account(&account)?) };
+        let response = pb::CreateOrgResponse {
+            org: Some(convert::org(&org, &state.ceilings)?),
+            owner: Some(convert::account(&account)?),
+        };
         once.finish(&mut tx, &org_id.to_string(), &response).await?;
         tx.commit().await?;
         Ok(response)

@@ -13,7 +13,7 @@ pub async fn org(state: &State, call: &Call, request: pb::GetOrgRequest) -> Resu
     let acting = call.acting_in(state, &request.org_id).await?;
     let found = db::orgs::find(&state.db, acting.org_id).await?;
     let org = found.ok_or_else(|| Error::not_found("org", acting.org_id))?;
-    Ok(pb::GetOrgResponse { org: Some(convert::org(&org)) })
+    Ok(pb::GetOrgResponse { org: Some(convert::org(&org, &state.ceilings)?) })
 }
 
 pub async fn orgs(state: &State, call: &Call, request: pb::ListOrgsRequest) -> Result<pb::ListOrgsResponse> {
@@ -21,20 +21,21 @@ pub async fn orgs(state: &State, call: &Call, request: pb::ListOrgsRequest) -> R
     let acting = caller.acting_in(None)?;
     let filter = pb::ListOrgsRequest::default();
     let paging = Paging::read(state, &acting, "ListOrgs", &filter, (request.page_size, &request.page_token))?;
+    let seen = |org: &db::orgs::Org| convert::org(org, &state.ceilings);
     if caller.has_signed_in() && !caller.is_operator() {
         // A session acts wherever its account is a member.
         let mut db = state.db.acquire().await?;
         let after = paging.after(OrgId::parse);
         let page = db::orgs::page_of_member(&mut db, caller.account_id(), after, paging.size).await?;
         return Ok(pb::ListOrgsResponse {
-            orgs: page.rows.iter().map(convert::org).collect(),
+            orgs: page.rows.iter().map(seen).collect::<Result<_>>()?,
             next_page_token: paging.next(state, &page),
             total_size: page.total,
         });
     }
     if !caller.is_operator() {
         let own = db::orgs::find(&state.db, acting.org_id).await?;
-        let orgs: Vec<_> = own.iter().map(convert::org).collect();
+        let orgs: Vec<_> = own.iter().map(seen).collect::<Result<_>>()?;
         return Ok(pb::ListOrgsResponse {
             total_size: Some(orgs.len() as i32),
             orgs,
@@ -44,7 +45,7 @@ pub async fn orgs(state: &State, call: &Call, request: pb::ListOrgsRequest) -> R
     let mut db = state.db.acquire().await?;
     let page = db::orgs::page(&mut db, paging.after(OrgId::parse), paging.size).await?;
     Ok(pb::ListOrgsResponse {
-        orgs: page.rows.iter().map(convert::org).collect(),
+        orgs: page.rows.iter().map(seen).collect::<Result<_>>()?,
         next_page_token: paging.next(state, &page),
         total_size: page.total,
     })

@@ -137,7 +137,7 @@ pub async fn resend(
         let sending = sending(&acting, now);
         db::invitations::resend(&mut tx, acting.org_id, invitation_id, &sending, now).await?;
         let text = |value: String| Some(value);
-        let (before, after) = (invitation.inviter().1.to_string(), sending.inviter.1.to_string());
+        let (before, after) = (invitation.inviter().to_string(), sending.inviter.1.to_string());
         let ends = (invitation.expire_time.to_string(), sending.expire_time.to_string());
         let fields = [
             FieldChange::between("inviter_id", text(before), text(after)),
@@ -196,6 +196,7 @@ fn sending(acting: &Acting<'_>, now: OffsetDateTime) -> Sending {
     let caller = &acting.caller;
     Sending {
         inviter: (caller.account_home(), caller.account_id()),
+        impersonator: caller.actor_id().map(|account_id| (caller.credential_org(), account_id)),
         credential_id: caller.credential_id().uuid(),
         expire_time: now + Purpose::Invitation.life(),
     }
@@ -315,7 +316,7 @@ fn shown(invitation: &Invitation, now: OffsetDateTime) -> Result<pb::Invitation>
         email: invitation.email.clone(),
         grants: grants.iter().map(|(right, node)| asked(right, node)).collect(),
         state: state.into(),
-        inviter_id: invitation.inviter().1.to_string(),
+        inviter_id: invitation.inviter().to_string(),
         create_time: Some(convert::timestamp(invitation.create_time)),
         send_time: Some(convert::timestamp(invitation.send_time)),
         expire_time: Some(convert::timestamp(invitation.expire_time)),

@@ -66,7 +66,7 @@ async fn take(state: &State, call: &Call, step: Step, (org_id, reason): (&str, &
         let before = db::orgs::lock(&mut tx, org_id).await?;
         let life = before.life().after(step, now);
         if life == before.life() {
-            return Ok(convert::org(&before));
+            return convert::org(&before, &state.ceilings);
         }
         let org = db::orgs::set_life(&mut tx, org_id, life, step.stops(), now).await?;
         if step.stops() {
@@ -88,7 +88,7 @@ async fn take(state: &State, call: &Call, step: Step, (org_id, reason): (&str, &
         };
         tx.record(&Actor::from(caller), &[change], now).await?;
         tx.commit().await?;
-        Ok(convert::org(&org))
+        convert::org(&org, &state.ceilings)
     })
     .await
 }

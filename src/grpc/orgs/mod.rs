@@ -9,4 +9,5 @@ pub mod lifecycle;
 pub mod members;
 pub mod resources;
 pub mod roles;
+pub mod token_policy;
 pub mod update;

@@ -23,11 +23,20 @@ pub async fn org(state: &State, call: &Call, request: pb::UpdateOrgRequest) -> R
 
     let mut violations = Violations::default();
     let masked = request.update_mask.as_ref().is_some_and(|mask| !mask.paths.is_empty());
-    if !masked && !new.slug.is_empty() {
+    if !masked && (!new.slug.is_empty() || new.token_policy.is_some()) {
         // An org that was read may be sent back whole.
         let stored = db::orgs::find(&state.db, acting.org_id).await?;
-        if stored.is_none_or(|stored| stored.slug != new.slug) {
+        let stored = stored.map(|stored| convert::org(&stored, &state.ceilings)).transpose()?;
+        let stored = stored.unwrap_or_default();
+        if !new.slug.is_empty() && stored.slug != new.slug {
             violations.add("org.slug", "never changes");
+        }
+        let policy = |org: &pb::Org| {
+            let policy = org.token_policy.clone();
+            policy.map(|policy| pb::TokenPolicy { etag: String::new(), ..policy })
+        };
+        if new.token_policy.is_some() && policy(&stored) != policy(&new) {
+            violations.add("org.token_policy", "is changed by UpdateTokenPolicy alone");
         }
     }
     let mask = Mask::read(&mut violations, request.update_mask.as_ref(), &["display_name"], |_| {
@@ -51,7 +60,7 @@ pub async fn org(state: &State, call: &Call, request: pb::UpdateOrgRequest) -> R
         let names = [&before.display_name, display_name.as_str()].map(|name| Some(name.to_owned()));
         let [old, new] = names;
         let Some(renamed) = FieldChange::between("display_name", old, new) else {
-            return Ok(pb::UpdateOrgResponse { org: Some(convert::org(&before)) });
+            return Ok(pb::UpdateOrgResponse { org: Some(convert::org(&before, &state.ceilings)?) });
         };
         let org = db::orgs::rename(&mut tx, acting.org_id, &display_name, now).await?;
         let change = Change {
@@ -65,7 +74,7 @@ pub async fn org(state: &State, call: &Call, request: pb::UpdateOrgRequest) -> R
         };
         tx.record(&Actor::from(&acting), &[change], now).await?;
         tx.commit().await?;
-        Ok(pb::UpdateOrgResponse { org: Some(convert::org(&org)) })
+        Ok(pb::UpdateOrgResponse { org: Some(convert::org(&org, &state.ceilings)?) })
     })
     .await
 }

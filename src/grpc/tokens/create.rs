@@ -16,9 +16,10 @@ use crate::domain::names::{self, Audience, DisplayName, Purpose};
 use crate::domain::networks::Network;
 use crate::domain::permissions::Permission;
 use crate::domain::policy::{Expiration, MAX_LABELS, MAX_LIST, MAX_LIVE_TOKENS, MAX_ORIGINS_OF_ORG};
-use crate::domain::principal::{AccountKind, Restrictions, TokenKind};
-use crate::domain::resources::ResourcePath;
+use crate::domain::principal::{Restrictions, TokenKind};
+use crate::domain::resources::{Node, ResourcePath};
 use crate::domain::rights::Rights;
+use crate::domain::token_policy::Rules;
 use crate::domain::token_text::TokenText;
 use crate::domain::web_origin::WebOrigin;
 use crate::error::{Error, Precondition, Reason, Result, Violations};
@@ -82,6 +83,11 @@ impl TryFrom<&pb::CreateTokenRequest> for New {
             Some(PbExpiration::Ttl(ttl)) => violations.check("ttl", life(ttl)),
             Some(PbExpiration::ExpireTime(end)) => {
                 violations.check("expire_time", convert::time(end)).map(Expiration::At)
+            }
+            Some(PbExpiration::NeverExpires(true)) => Some(Expiration::Never),
+            Some(PbExpiration::NeverExpires(false)) => {
+                violations.add("never_expires", "must be true where it is given");
+                None
             }
         };
         violations.check("request_id", once::parse(&request.request_id));
@@ -152,9 +158,11 @@ pub async fn token(
     mut request: pb::CreateTokenRequest,
 ) -> Result<pb::CreateTokenResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
-    let named = &request.account_id;
-    let own = named.is_empty() || AccountId::parse(named).is_ok_and(|id| acting.is_self(id));
-    acting.require_making(own)?;
+    let account_id = convert::optional(&request.account_id, AccountId::parse).ok();
+    match account_id.map(|account_id| account_id.unwrap_or(acting.caller.account_id())) {
+        Some(account_id) => acting.require_token_creation(account_id)?,
+        None => acting.require(&Permission::TOKENS_WRITE, &Node::Org)?,
+    }
     acting.require_token_management()?;
     let new = New::try_from(&request)?;
     acting.may_make(&new.lists, request.may_manage_tokens)?;
@@ -168,14 +176,13 @@ pub async fn token(
         let mut tx = Transaction::begin(state).await?;
         let (credential_org, credential_id) = (acting.caller.credential_org(), acting.caller.credential_id());
         db::credentials::hold_live(&mut tx, credential_org, credential_id).await?;
-        authorise(&mut tx, &acting, account_id, &new.lists).await?;
+        let rules = db::policies::find_rules(&mut *tx, acting.org_id, &state.ceilings).await?;
+        authorise(&mut tx, &acting, account_id, &new.lists, &rules).await?;
         if let Some(replay) = once.claim(&mut tx, now).await? {
             return Err(replay.secret_is_gone());
         }
         // After the replay: the first call's end may have passed since.
-        let field = if matches!(new.expiration, Expiration::At(_)) { "expire_time" } else { "ttl" };
-        let end = new.expiration.resolve(now, acting.token_ceiling());
-        let expire_time = end.map_err(|refusal| Error::invalid(field, refusal))?;
+        let expire_time = within_policy(&new, &rules, now, acting.token_ceiling())?;
         room_for(&mut tx, acting.org_id, account_id, 1, now).await?;
         room_for_origins(&mut tx, acting.org_id, new.lists.origins.len(), now).await?;
         let text = TokenText::new(new.kind.into(), state.clock.new_id::<TokenId>(), random());
@@ -194,7 +201,7 @@ pub async fn token(
             hint: text.hint(),
         };
         let token = db::tokens::insert(&mut tx, &row, now).await?;
-        let token = Some(convert::token(&token, now)?);
+        let token = Some(convert::token(&token, &rules, now)?);
         if request.validate_only {
             // Never committed: what would have been made is the answer.
             return Ok(pb::CreateTokenResponse { token, secret: String::new() });
@@ -208,6 +215,40 @@ pub async fn token(
     .await
 }
 
+/// When the token ends; none where it has no end.
+///
+/// # Errors
+/// `INVALID_FIELD` for an end or an audience that the org's policy does not allow, or an end
+/// after that of the credential that makes the token.
+fn within_policy(
+    new: &New,
+    rules: &Rules,
+    now: OffsetDateTime,
+    ceiling: Option<OffsetDateTime>,
+) -> Result<Option<OffsetDateTime>> {
+    let mut violations = Violations::default();
+    audiences_within_policy(&mut violations, "allowed_audiences", (&[], &new.lists.audiences), rules);
+    let end = new.expiration.resolve(new.kind, rules, now, ceiling);
+    let end = violations.check(new.expiration.field(), end);
+    violations.finish()?;
+    end.ok_or_else(|| Error::internal("an end was refused without a violation"))
+}
+
+/// Refuses audiences that the org's policy allows no JWT for, unless the token had them before.
+pub fn audiences_within_policy(
+    violations: &mut Violations,
+    field: &str,
+    (before, after): (&[Audience], &[Audience]),
+    rules: &Rules,
+) {
+    for (i, audience) in after.iter().enumerate() {
+        if !before.contains(audience) && !rules.allow_audience(audience) {
+            violations
+                .add(format!("{field}[{i}]"), "is not among the audiences that the org's policy allows");
+        }
+    }
+}
+
 /// What needs the account: that it is there, that the caller covers what the token
 /// could do for it, that it holds the scopes, and that the resources exist.
 async fn authorise(
@@ -215,10 +256,15 @@ async fn authorise(
     acting: &Acting<'_>,
     account_id: AccountId,
     lists: &Restrictions,
+    rules: &Rules,
 ) -> Result<()> {
-    let account = db::accounts::lock(&mut *tx, acting.org_id, account_id).await?;
-    let account = account.ok_or_else(|| Error::not_found("account", account_id))?;
-    if account.kind()? != AccountKind::ServiceAccount {
+    let Some(account) = db::accounts::lock(&mut *tx, acting.org_id, account_id).await? else {
+        let guest = db::memberships::find(tx, acting.org_id, account_id).await?;
+        let message = "a guest owns no tokens where it visits: make one for a service account";
+        let refusal = guest.map(|_| Error::with_message(Reason::TargetNotServiceAccount, message));
+        return Err(refusal.unwrap_or_else(|| Error::not_found("account", account_id)));
+    };
+    if !rules.allow_owner(account.kind()?) {
         return Err(Reason::TargetNotServiceAccount.into());
     }
     let held = Rights::of_grants(&db::grants::find_held(tx, acting.org_id, account_id).await?);

@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use time::OffsetDateTime;
-use uuid::Uuid;
 
+use super::claims::claims;
 use super::shown::Told;
-use crate::domain::access_token::{Claims, Detail, GRANT_DETAIL};
-use crate::domain::exchange::{self, Decision};
+use crate::domain::exchange;
 use crate::domain::ids::OrgId;
 use crate::domain::names::{Audience, Purpose};
 use crate::domain::permissions::Permission;
@@ -83,7 +82,7 @@ pub fn issue(
 ) -> Result<Issued> {
     let decision = exchange::decide(principal, asked, state.ring.issuer(), now)?;
     let expire_time = prost_types::Timestamp { seconds: decision.expires_at, nanos: 0 };
-    let claims = claims(state, principal, decision);
+    let claims = claims(state, principal, &principal.member, decision);
     Ok(Issued { access_token: state.ring.sign(&claims)?, expire_time, scope: claims.scope })
 }
 
@@ -149,32 +148,5 @@ async fn is_believed(
             Ok(false)
         }
         Err(error) => Err(error),
-    }
-}
-
-fn claims(state: &State, principal: &Principal, decision: Decision) -> Claims {
-    let scope: Vec<&str> = decision.scope.iter().map(Permission::as_str).collect();
-    let details = decision.on_paths.iter().map(|(path, permissions)| Detail {
-        kind: GRANT_DETAIL.to_owned(),
-        identifier: path.to_string(),
-        actions: permissions.iter().map(Permission::to_string).collect(),
-    });
-    Claims {
-        iss: state.ring.issuer().to_owned(),
-        sub: principal.account_id.to_string(),
-        aud: decision.audiences.into(),
-        exp: decision.expires_at,
-        iat: decision.issued_at,
-        nbf: decision.issued_at,
-        jti: state.clock.new_id::<Uuid>().to_string(),
-        client_id: principal.credential_id.to_string(),
-        scope: scope.join(" "),
-        org: principal.org_id.to_string(),
-        account_kind: principal.account_kind.name().to_owned(),
-        token_kind: principal.kind.name().to_owned(),
-        org_ver: principal.org_version,
-        acct_ver: principal.account_version,
-        roles: decision.roles,
-        authorization_details: details.collect(),
     }
 }

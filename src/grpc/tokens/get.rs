@@ -1,7 +1,5 @@
 //! `GetToken` and `ListTokens`.
 
-use time::OffsetDateTime;
-
 use super::create::labels;
 use crate::db;
 use crate::db::tokens::Filter;
@@ -10,6 +8,7 @@ use crate::domain::names::Purpose;
 use crate::domain::permissions::Permission;
 use crate::domain::principal::TokenKind;
 use crate::domain::resources::Node;
+use crate::domain::token_policy::{Rules, TokenState};
 use crate::error::{Error, Result, Violations};
 use crate::grpc::auth::Call;
 use crate::grpc::paging::Paging;
@@ -26,13 +25,15 @@ pub async fn token(state: &State, call: &Call, request: pb::GetTokenRequest) -> 
         }
     };
     let found = db::tokens::find(&state.db, acting.org_id, token_id).await?;
-    let own = found.as_ref().is_some_and(|token| acting.is_self(token.account()));
+    let own =
+        found.as_ref().is_some_and(|token| acting.may_read_self(token.account(), &Permission::TOKENS_READ));
     if !own {
         // Before its existence is told: whose it is makes no difference to anybody else.
         may_read?;
     }
     let token = found.ok_or_else(|| Error::not_found("token", token_id))?;
-    Ok(pb::GetTokenResponse { token: Some(convert::token(&token, state.clock.now())?) })
+    let rules = db::policies::find_rules(&state.db, acting.org_id, &state.ceilings).await?;
+    Ok(pb::GetTokenResponse { token: Some(convert::token(&token, &rules, state.clock.now())?) })
 }
 
 pub async fn tokens(
@@ -42,12 +43,13 @@ pub async fn tokens(
 ) -> Result<pb::ListTokensResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
     let account_id = convert::optional(&request.account_id, AccountId::parse);
-    if !matches!(account_id, Ok(Some(id)) if acting.is_self(id)) {
+    if !matches!(account_id, Ok(Some(id)) if acting.may_read_self(id, &Permission::TOKENS_READ)) {
         acting.require(&Permission::TOKENS_READ, &Node::Org)?;
     }
     let now = state.clock.now();
     let mut violations = Violations::default();
-    let filter = filter(&mut violations, account_id.map_err(|wrong| wrong.to_string()), &request, now);
+    let rules = db::policies::find_rules(&state.db, acting.org_id, &state.ceilings).await?;
+    let filter = filter(&mut violations, account_id.map_err(|wrong| wrong.to_string()), &request, &rules);
     violations.finish()?;
     let asked = (request.page_size, std::mem::take(&mut request.page_token));
     request.page_size = 0;
@@ -58,9 +60,9 @@ pub async fn tokens(
         account.ok_or_else(|| Error::not_found("account", id))?;
     }
     let after = paging.after(TokenId::parse);
-    let page = db::tokens::page(&mut db, acting.org_id, &filter, after, paging.size).await?;
+    let page = db::tokens::page(&mut db, acting.org_id, &filter, after, paging.size, now).await?;
     Ok(pb::ListTokensResponse {
-        tokens: page.rows.iter().map(|token| convert::token(token, now)).collect::<Result<_>>()?,
+        tokens: page.rows.iter().map(|token| convert::token(token, &rules, now)).collect::<Result<_>>()?,
         next_page_token: paging.next(state, &page),
         total_size: page.total,
     })
@@ -70,7 +72,7 @@ fn filter(
     violations: &mut Violations,
     account_id: Result<Option<AccountId>, String>,
     request: &pb::ListTokensRequest,
-    now: OffsetDateTime,
+    rules: &Rules,
 ) -> Filter {
     let time = |time: &Option<prost_types::Timestamp>| time.as_ref().map(convert::time).transpose();
     let kind = match pb::TokenKind::try_from(request.kind) {
@@ -81,17 +83,22 @@ fn filter(
     };
     let state = match pb::TokenState::try_from(request.state) {
         Ok(pb::TokenState::Unspecified) => Ok(None),
-        Ok(pb::TokenState::Active) => Ok(Some("ACTIVE")),
-        Ok(pb::TokenState::Expired) => Ok(Some("EXPIRED")),
-        Ok(pb::TokenState::Revoked) => Ok(Some("REVOKED")),
+        Ok(pb::TokenState::Active) => Ok(Some(TokenState::Active)),
+        Ok(pb::TokenState::Expired) => Ok(Some(TokenState::Expired)),
+        Ok(pb::TokenState::Revoked) => Ok(Some(TokenState::Revoked)),
+        Ok(pb::TokenState::Blocked) => Ok(Some(TokenState::Blocked)),
         Err(_) => Err("is not a known state"),
     };
     Filter {
-        now,
         account_id: violations.check("account_id", account_id).flatten(),
         kind: violations.check("kind", kind).flatten(),
         purpose: violations.check("purpose", convert::optional(&request.purpose, Purpose::parse)).flatten(),
-        state: violations.check("state", state).flatten(),
+        states: violations
+            .check("state", state)
+            .flatten()
+            .map(|state| (state, rules.clone()))
+            .into_iter()
+            .collect(),
         idle_since: violations.check("idle_since", time(&request.idle_since)).flatten(),
         expires_before: violations.check("expires_before", time(&request.expires_before)).flatten(),
         labels: labels(violations, &request.labels),

@@ -1,19 +1,19 @@
 //! `IntrospectToken` and `BatchIntrospectTokens`: is it good, now, and for what (RFC 7662).
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use time::OffsetDateTime;
 
 use super::shown::Told;
-use crate::domain::access_token::AccessToken;
 use crate::domain::caller::Caller;
-use crate::domain::exchange::{ShownAt, may_target};
-use crate::domain::ids::OrgId;
+use crate::domain::exchange::{ShownAt, may_target, targets};
+use crate::domain::ids::{CredentialId, OrgId};
+use crate::domain::member::Member;
 use crate::domain::names::{Audience, Purpose};
 use crate::domain::permissions::Permission;
 use crate::domain::policy::MAX_LIST;
-use crate::domain::principal::Principal;
 use crate::error::{Code, Error, Reason, Result, Violations};
 use crate::grpc::auth::{Call, looks_like_jwt};
 use crate::grpc::{convert, pb};
@@ -155,19 +155,17 @@ async fn service_token(
     if !may_target || principal.admit(&shown_at.with(asked.purpose.as_ref())).is_err() {
         return Ok(None);
     }
-    let scope = principal.effective_rights().on_org(&principal.named_by_org);
-    let scope: Vec<&str> = scope.iter().map(Permission::as_str).collect();
     let left = end.map(|end| (end - now).unsigned_abs());
     Ok(Some((
         principal.org_id,
         pb::IntrospectTokenResponse {
-            scope: scope.join(" "),
+            scope: joined(&principal.effective_rights().on_org(&principal.named_by_org)),
             exp: end.map_or(0, OffsetDateTime::unix_timestamp),
             iat: principal.create_time.unix_timestamp(),
             nbf: principal.create_time.unix_timestamp(),
-            aud: principal.restrictions.audiences.iter().map(ToString::to_string).collect(),
+            aud: targets(&principal, state.ring.issuer()),
             max_cache_ttl: Some(convert::proto_duration(left.unwrap_or(MAX_CACHE).min(MAX_CACHE))),
-            ..common(state, &principal)
+            ..common(state, principal.credential_id, &principal.member)
         },
     )))
 }
@@ -178,9 +176,8 @@ async fn access_token(
     shown_at: &ShownAt,
     from: Option<IpAddr>,
 ) -> Result<Found> {
-    let (found, AccessToken { claims, .. }) =
-        principals::by_access_token(state, asked.token_text, from).await?;
-    let principal = found.principal;
+    let verified = principals::by_access_token(state, asked.token_text, from).await?;
+    let (principal, claims) = (&verified.found.principal, &verified.token.claims);
     let is_for = |audience: &Audience| claims.aud.as_slice().iter().any(|aud| aud == audience.as_str());
     let shown = shown_at.with(asked.purpose.as_ref());
     if !asked.audience.as_ref().is_none_or(is_for) || principal.admit_access_token(&shown).is_err() {
@@ -189,31 +186,44 @@ async fn access_token(
     // A token that was shortened since takes its JWTs with it.
     let exp = principal.expire_time.map_or(claims.exp, |end| claims.exp.min(end.unix_timestamp()));
     let left = Duration::from_secs((exp - state.clock.now().unix_timestamp()).max(0) as u64);
+    let member = verified.member();
+    let scope = match (&verified.impersonation, &verified.token.narrowed_to) {
+        // The administrator's rights may have been narrowed since.
+        (Some(impersonation), Some(carried)) => {
+            joined(&impersonation.rights(carried).on_org(&member.named_by_org))
+        }
+        _ => claims.scope.clone(),
+    };
     Ok(Some((
-        principal.org_id,
+        member.org_id,
         pb::IntrospectTokenResponse {
-            scope: claims.scope.clone(),
+            scope,
             exp,
             iat: claims.iat,
             nbf: claims.nbf,
             aud: claims.aud.as_slice().to_vec(),
-            jti: claims.jti,
+            jti: claims.jti.clone(),
+            actor: verified.token.actor_id.map(|id| id.to_string()).unwrap_or_default(),
             max_cache_ttl: Some(convert::proto_duration(left.min(MAX_CACHE))),
-            ..common(state, &principal)
+            ..common(state, principal.credential_id, member)
         },
     )))
 }
 
-fn common(state: &State, principal: &Principal) -> pb::IntrospectTokenResponse {
+fn joined(scope: &BTreeSet<Permission>) -> String {
+    scope.iter().map(Permission::as_str).collect::<Vec<_>>().join(" ")
+}
+
+fn common(state: &State, client_id: CredentialId, member: &Member) -> pb::IntrospectTokenResponse {
     pb::IntrospectTokenResponse {
         active: true,
-        client_id: principal.credential_id.to_string(),
-        username: principal.username.clone(),
+        client_id: client_id.to_string(),
+        username: member.username.clone(),
         token_type: "Bearer".to_owned(),
-        sub: principal.account_id.to_string(),
+        sub: member.account_id.to_string(),
         iss: state.ring.issuer().to_owned(),
-        org_id: principal.org_id.to_string(),
-        account_kind: convert::account_kind(principal.account_kind).into(),
+        org_id: member.org_id.to_string(),
+        account_kind: convert::account_kind(member.account_kind).into(),
         ..Default::default()
     }
 }

@@ -69,6 +69,7 @@ async fn begin(state: &State, call: &Call, who: &SignedIn) -> Result<Begun> {
     let expire_time = now + life(kind);
     let actor = Actor {
         account_id: Some(account_id),
+        impersonator_id: None,
         credential_id: Some(session_id.into()),
         operator: false,
         address: call.origin.address.map(|address| address.to_string()),

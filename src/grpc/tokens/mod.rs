@@ -1,10 +1,13 @@
 //! The handlers of `TokenService`, by noun.
 
+mod claims;
 pub mod create;
 pub mod exchange;
 pub mod get;
+pub mod impersonate;
 pub mod introspect;
 pub mod keys;
+pub mod leaks;
 pub mod login;
 pub mod reassign;
 pub mod revoke;

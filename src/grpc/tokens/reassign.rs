@@ -109,9 +109,11 @@ async fn reassign(
         if target.kind()? != AccountKind::ServiceAccount {
             return Err(Reason::TargetNotServiceAccount.into());
         }
+        let rules = db::policies::find_rules(&mut *tx, org_id, &state.ceilings).await?;
+        let shown = |token: &Token| convert::token(token, &rules, now);
         let Some(from) = tokens.first().map(Token::account).filter(|from| *from != to) else {
             // There is none, or it is where it should be.
-            let tokens = tokens.iter().map(|token| convert::token(token, now)).collect::<Result<_>>()?;
+            let tokens = tokens.iter().map(shown).collect::<Result<_>>()?;
             return Ok((tokens, Vec::new()));
         };
         let rights = Moved {
@@ -139,7 +141,7 @@ async fn reassign(
             subjects: names,
         };
         let moved = db::tokens::lock_live(&mut tx, org_id, &ids, now).await?;
-        let moved = moved.iter().map(|token| convert::token(token, now)).collect::<Result<_>>()?;
+        let moved = moved.iter().map(shown).collect::<Result<_>>()?;
         if !asked.validate_only {
             tx.record(&Actor::from(acting), &[change], now).await?;
             tx.commit().await?;

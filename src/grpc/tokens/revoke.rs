@@ -67,8 +67,9 @@ async fn by_id(
         acting.may_stop(&db::grants::find_held(&mut tx, acting.org_id, token.account()).await?)?;
         revoke(state, &mut tx, &Actor::from(&acting), vec![(acting.org_id, token_id)], reason, now).await?;
         let token = db::tokens::find(&mut *tx, acting.org_id, token_id).await?;
+        let rules = db::policies::find_rules(&mut *tx, acting.org_id, &state.ceilings).await?;
         tx.commit().await?;
-        let token = token.map(|token| convert::token(&token, now)).transpose()?;
+        let token = token.map(|token| convert::token(&token, &rules, now)).transpose()?;
         Ok(pb::RevokeTokenResponse { token })
     })
     .await
@@ -103,6 +104,7 @@ async fn by_text(
     };
     let actor = Actor {
         account_id: Some(principal.account_id),
+        impersonator_id: None,
         credential_id: Some(principal.credential_id),
         operator: false,
         address: call.origin.address.map(|address| address.to_string()),
@@ -116,7 +118,8 @@ async fn by_text(
                 revoke(state, &mut tx, &actor, vec![(principal.org_id, id)], reason, now).await?;
             }
             CredentialId::Session(id) => {
-                end_session(state, &mut tx, &actor, (principal.org_id, id), reason, now).await?;
+                let ended = end_session(state, &mut tx, (principal.org_id, id), reason, now).await?;
+                tx.record(&actor, &ended, now).await?;
             }
         }
         tx.commit().await?;
@@ -125,25 +128,24 @@ async fn by_text(
     .await
 }
 
-/// Ends a session, and on `KEY_COMPROMISE` the tokens that descend from it.
-async fn end_session(
+/// Ends a session, and on `KEY_COMPROMISE` the tokens that descend from it. Gives what to record.
+pub async fn end_session(
     state: &State,
-    tx: &mut Transaction<'_>,
-    actor: &Actor,
+    tx: &mut PgConnection,
     (org_id, session_id): (OrgId, SessionId),
     reason: RevokeReason,
     now: OffsetDateTime,
-) -> Result<()> {
-    let mut changes = Vec::new();
+) -> Result<Vec<Change>> {
+    let mut ended = Vec::new();
     if db::sessions::end(tx, org_id, session_id, now).await? {
         let why = FieldChange::set("revoke_reason", convert::revoke_reason_name(reason));
-        changes.push(sessions::change(state, "session.ended", (org_id, session_id), vec![why]));
+        ended.push(sessions::change(state, "session.ended", (org_id, session_id), vec![why]));
     }
     if reason == RevokeReason::KeyCompromise {
-        let made = made_by(tx, &[session_id.uuid()], now).await?;
-        changes.extend(stop(state, tx, made, reason, now).await?.changes);
+        let made = made_by(tx, &[session_id.into()], now).await?;
+        ended.extend(changes(state, &stop(tx, made, reason, now).await?, reason));
     }
-    tx.record(actor, &changes, now).await
+    Ok(ended)
 }
 
 /// Revokes every live token of an account.
@@ -174,10 +176,11 @@ pub async fn of_account(
     .await
 }
 
-/// Revokes tokens, and on `KEY_COMPROMISE` all that descend from them: what they made, and
-/// what has a secret that they made by rotating. What was revoked before stays as it was,
-/// but its descendants are looked for: a leak may be noticed late. Gives how many.
-pub async fn revoke(
+/// Tokens by their org.
+pub type ByOrg = BTreeMap<OrgId, Vec<TokenId>>;
+
+/// Revokes tokens, and what descends from them, as [`stop`] does. Gives how many.
+async fn revoke(
     state: &State,
     tx: &mut Transaction<'_>,
     actor: &Actor,
@@ -185,69 +188,70 @@ pub async fn revoke(
     reason: RevokeReason,
     now: OffsetDateTime,
 ) -> Result<usize> {
-    let stopped = stop(state, tx, tokens, reason, now).await?;
-    tx.record(actor, &stopped.changes, now).await?;
-    Ok(stopped.tokens)
+    let revoked = stop(tx, tokens, reason, now).await?;
+    tx.record(actor, &changes(state, &revoked, reason), now).await?;
+    Ok(revoked.values().map(Vec::len).sum())
 }
 
-/// What was revoked: one change in each org, naming all that went there.
-struct Stopped {
-    changes: Vec<Change>,
-    tokens: usize,
+/// One event in each org, naming all that went there.
+fn changes(state: &State, revoked: &ByOrg, reason: RevokeReason) -> Vec<Change> {
+    let change = |(org_id, tokens): (&OrgId, &Vec<TokenId>)| {
+        let ids: Vec<String> = tokens.iter().map(TokenId::to_string).collect();
+        Change {
+            event_id: state.clock.new_id(),
+            org_id: *org_id,
+            kind: "token.revoked",
+            resource_ids: ids.clone(),
+            fields: vec![FieldChange::set("revoke_reason", convert::revoke_reason_name(reason))],
+            subjects: ids,
+        }
+    };
+    revoked.iter().map(change).collect()
 }
 
-async fn stop(
-    state: &State,
-    tx: &mut Transaction<'_>,
+/// Revokes tokens, and on `KEY_COMPROMISE` all that descend from them. What was revoked
+/// before stays as it was, but its descendants are looked for: a leak may be noticed late.
+/// Gives those that were not revoked before.
+pub async fn stop(
+    tx: &mut PgConnection,
     tokens: Vec<(OrgId, TokenId)>,
     reason: RevokeReason,
     now: OffsetDateTime,
-) -> Result<Stopped> {
+) -> Result<ByOrg> {
     let name = convert::revoke_reason_name(reason);
-    let mut revoked: BTreeMap<OrgId, Vec<TokenId>> = BTreeMap::new();
+    let mut revoked = ByOrg::new();
     let mut generation = tokens;
     let mut seen = BTreeSet::new();
     while !generation.is_empty() {
-        let mut by_org: BTreeMap<OrgId, Vec<TokenId>> = BTreeMap::new();
+        let mut by_org = ByOrg::new();
         generation.iter().for_each(|(org_id, token_id)| by_org.entry(*org_id).or_default().push(*token_id));
         for (org_id, token_ids) in &by_org {
-            let stopped = db::tokens::revoke(tx, *org_id, token_ids, name, now).await?;
-            revoked.entry(*org_id).or_default().extend(stopped);
+            let stopped = db::tokens::revoke(&mut *tx, *org_id, token_ids, name, now).await?;
+            if !stopped.is_empty() {
+                revoked.entry(*org_id).or_default().extend(stopped);
+            }
         }
         if reason != RevokeReason::KeyCompromise {
             break;
         }
         seen.extend(generation.iter().map(|(_, id)| *id));
-        let makers: Vec<Uuid> = generation.iter().map(|(_, id)| id.uuid()).collect();
+        let makers: Vec<CredentialId> = generation.iter().map(|(_, id)| (*id).into()).collect();
         generation = made_by(tx, &makers, now).await?;
         // Tokens may have rotated each other.
         generation.retain(|(_, id)| !seen.contains(id));
     }
-    let changes: Vec<Change> = revoked
-        .iter()
-        .filter(|(_, tokens)| !tokens.is_empty())
-        .map(|(org_id, tokens)| {
-            let ids: Vec<String> = tokens.iter().map(TokenId::to_string).collect();
-            Change {
-                event_id: state.clock.new_id(),
-                org_id: *org_id,
-                kind: "token.revoked",
-                resource_ids: ids.clone(),
-                fields: vec![FieldChange::set("revoke_reason", name)],
-                subjects: ids,
-            }
-        })
-        .collect();
-    Ok(Stopped { changes, tokens: revoked.values().map(Vec::len).sum() })
+    Ok(revoked)
 }
 
-/// The tokens that these made, and those whose secret they know because they made it by rotating.
-async fn made_by(
+/// What whoever had these tokens or sessions may know the secrets of: the tokens that they made, and
+/// those that have a secret which they made by rotating.
+pub async fn made_by(
     tx: &mut PgConnection,
-    makers: &[Uuid],
+    makers: &[CredentialId],
     now: OffsetDateTime,
 ) -> Result<Vec<(OrgId, TokenId)>> {
-    let mut made = db::tokens::find_made_by(&mut *tx, makers).await?;
-    made.extend(db::secrets::find_made_by(tx, makers, now).await?);
+    let makers: Vec<Uuid> = makers.iter().map(|id| id.uuid()).collect();
+    let mut made = db::tokens::find_made_by(&mut *tx, &makers).await?;
+    made.extend(db::secrets::find_made_by(tx, &makers, now).await?);
     Ok(made)
 }

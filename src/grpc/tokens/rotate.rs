@@ -35,7 +35,7 @@ pub async fn rotate(
     let now = state.clock.now();
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
-        let held = Held::lock(&mut tx, &acting, token_id, now).await?;
+        let held = Held::lock(state, &mut tx, &acting, token_id, now).await?;
         let planned = rotation::rotate(&held.principal.secrets, overlap, now, held.principal.expire_time)?;
         let text = TokenText::new(held.principal.kind.into(), token_id, random());
         let fields = held.replace(state, &mut tx, &acting, &planned, &text, now).await?;
@@ -55,10 +55,11 @@ pub async fn finish(
     let now = state.clock.now();
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
-        let held = Held::lock(&mut tx, &acting, token_id, now).await?;
+        let held = Held::lock(state, &mut tx, &acting, token_id, now).await?;
         let Some(underway) = rotation::underway(&held.principal.secrets, now) else {
             // It finished by itself, perhaps a moment ago: what was asked for is so.
-            return Ok(pb::FinishRotationResponse { token: Some(convert::token(&held.before, now)?) });
+            let token = convert::token(&held.before, &held.principal.rules, now)?;
+            return Ok(pb::FinishRotationResponse { token: Some(token) });
         };
         db::secrets::set_end(&mut tx, held.place(), &[underway.old], Some(now)).await?;
         let fields = vec![FieldChange::cleared("secrets", held.obfuscated(underway.old)?)];
@@ -78,7 +79,7 @@ pub async fn cancel(
     let now = state.clock.now();
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
-        let held = Held::lock(&mut tx, &acting, token_id, now).await?;
+        let held = Held::lock(state, &mut tx, &acting, token_id, now).await?;
         // Without one the old secret is gone: a yes would have its holder rely on it.
         let underway = rotation::underway(&held.principal.secrets, now)
             .ok_or_else(|| Error::not_found("rotation of", token_id))?;
@@ -122,6 +123,7 @@ struct Held {
 
 impl Held {
     async fn lock(
+        state: &State,
         tx: &mut Transaction<'_>,
         acting: &Acting<'_>,
         token_id: TokenId,
@@ -136,7 +138,8 @@ impl Held {
         let account_id = db::secrets::lock(tx, org_id, token_id).await?;
         acting.require_rotation(token_id, account_id.ok_or_else(|| Error::not_found("token", token_id))?)?;
         let gone = || Error::internal("a locked token is gone");
-        let principal = db::principals::read(&mut **tx, org_id, token_id).await?.ok_or_else(gone)?;
+        let principal = db::principals::read(&mut **tx, org_id, token_id, &state.ceilings).await?;
+        let principal = principal.ok_or_else(gone)?;
         let before = db::tokens::find(&mut **tx, org_id, token_id).await?.ok_or_else(gone)?;
         acting.may_take_over(&principal.effective_rights())?;
         // Its lists bound what it may come to do. That the caller itself may manage tokens was
@@ -178,7 +181,13 @@ impl Held {
         };
         db::secrets::set_end(tx, (org_id, token_id), &planned.ending, Some(planned.end)).await?;
         let record = &state.peppers.load().record(text);
-        let new = NewSecret { number: planned.number, record, hint: text.hint(), made_by };
+        let new = NewSecret {
+            number: planned.number,
+            record,
+            hint: text.hint(),
+            made_by,
+            made_by_itself: acting.caller.credential_id() == token_id.into(),
+        };
         db::secrets::insert(tx, (org_id, token_id), &new, now).await?;
         let mut fields = vec![FieldChange::set("secrets", obfuscated(text.kind(), token_id, text.hint()))];
         if planned.end > now {
@@ -216,6 +225,6 @@ impl Held {
         let token = db::tokens::find(&mut *tx, org_id, token_id).await?;
         let token = token.ok_or_else(|| Error::internal("a locked token is gone"))?;
         tx.commit().await?;
-        convert::token(&token, now)
+        convert::token(&token, &self.principal.rules, now)
     }
 }

@@ -13,7 +13,8 @@ use crate::transaction::Transaction;
 
 pub async fn logout(state: &State, call: &Call, _: pb::LogoutRequest) -> Result<pb::LogoutResponse> {
     let caller = call.caller()?;
-    let Some(session_id) = caller.session() else {
+    // Whoever impersonates has a session that is not the account's.
+    let Some(session_id) = caller.session().filter(|_| caller.actor_id().is_none()) else {
         let message = "there is no session behind the call: a token is ended by RevokeToken";
         return Err(Error::with_message(Reason::PermissionMissing, message));
     };
@@ -56,7 +57,8 @@ pub async fn of_account(
 ) -> Result<pb::RevokeAccountSessionsResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
     let account_id = AccountId::parse(&request.account_id);
-    let own = account_id.is_ok_and(|account_id| acting.may_change_self(account_id));
+    let own =
+        account_id.is_ok_and(|account_id| acting.may_change_self(account_id, &Permission::ACCOUNTS_WRITE));
     if !own {
         acting.require(&Permission::ACCOUNTS_WRITE, &Node::Org)?;
     }

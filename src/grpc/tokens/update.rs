@@ -2,9 +2,9 @@
 
 use time::OffsetDateTime;
 
-use super::create::{existing, labels, room_for_origins};
+use super::create::{audiences_within_policy, existing, labels, room_for_origins};
 use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::tokens::{Labels, TokenUpdate};
+use crate::db::tokens::{Labels, Token, TokenUpdate};
 use crate::db::{self, retrying};
 use crate::domain::exchange::refuse_scopes;
 use crate::domain::ids::TokenId;
@@ -12,10 +12,11 @@ use crate::domain::names::{Audience, DisplayName};
 use crate::domain::narrowing::{Limits, may_become, same};
 use crate::domain::networks::Network;
 use crate::domain::permissions::Permission;
-use crate::domain::policy::{Expiration, MAX_LIST};
+use crate::domain::policy::MAX_LIST;
 use crate::domain::principal::{Restrictions, TokenKind};
 use crate::domain::resources::{Node, ResourcePath};
 use crate::domain::rights::Rights;
+use crate::domain::token_policy::Rules;
 use crate::domain::web_origin::WebOrigin;
 use crate::error::{Error, Result, Violations};
 use crate::grpc::auth::Call;
@@ -62,7 +63,8 @@ impl Given {
         let display_name = violations.check("token.display_name", display_name).flatten();
         let end = match &asked.expire_time {
             Some(end) if mask.has("expire_time") => {
-                let end = convert::time(end).and_then(|end| Expiration::At(end).resolve(now, None));
+                let end = convert::time(end)
+                    .and_then(|end| if end > now { Ok(end) } else { Err("must be after now") });
                 violations.check("token.expire_time", end)
             }
             _ => None,
@@ -151,6 +153,8 @@ pub async fn token(
             return Err(Error::invalid("token.allowed_origins", why));
         }
         may_become(&before, &after)?;
+        let rules = db::policies::find_rules(&mut *tx, acting.org_id, &state.ceilings).await?;
+        within_policy(&token, &before, &after, &rules)?;
         let more = after.restrictions.origins.len().saturating_sub(origins.len());
         room_for_origins(&mut tx, acting.org_id, more, now).await?;
         // What the token had is not asked about again: less of it is always allowed.
@@ -169,7 +173,7 @@ pub async fn token(
         fields.extend(differ("display_name", token.display_name.as_deref(), named));
         fields.extend(differ("labels", shown(&old_labels).as_deref(), shown(new_labels).as_deref()));
         if fields.is_empty() {
-            return Ok(pb::UpdateTokenResponse { token: Some(convert::token(&token, now)?) });
+            return Ok(pb::UpdateTokenResponse { token: Some(convert::token(&token, &rules, now)?) });
         }
         let new = TokenUpdate { display_name: named, labels: new_labels, limits: &after };
         db::tokens::update(&mut tx, acting.org_id, token_id, &new).await?;
@@ -191,9 +195,21 @@ pub async fn token(
         let token = db::tokens::find(&mut *tx, acting.org_id, token_id).await?;
         let token = token.ok_or_else(|| Error::internal("a locked token is gone"))?;
         tx.commit().await?;
-        Ok(pb::UpdateTokenResponse { token: Some(convert::token(&token, now)?) })
+        Ok(pb::UpdateTokenResponse { token: Some(convert::token(&token, &rules, now)?) })
     })
     .await
+}
+
+/// Refuses a new end that the org's policy stops the token for, and audiences that it allows no
+/// JWT for. What the token had is not asked about again.
+fn within_policy(token: &Token, before: &Limits, after: &Limits, rules: &Rules) -> Result<()> {
+    let mut violations = Violations::default();
+    if let Some(end) = after.expire_time.filter(|end| before.expire_time != Some(*end)) {
+        violations.check("token.expire_time", rules.may_end(token.kind()?, token.create_time, end));
+    }
+    let audiences = (&before.restrictions.audiences[..], &after.restrictions.audiences[..]);
+    audiences_within_policy(&mut violations, "token.allowed_audiences", audiences, rules);
+    violations.finish()
 }
 
 /// The limits that differ, for the event.

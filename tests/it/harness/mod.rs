@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use countersign::bootstrap;
 use countersign::clock::Clock;
-use countersign::config::{LimitArgs, PasswordArgs, SigningAlgorithm, WebUrl};
+use countersign::config::{CeilingArgs, LimitArgs, PasswordArgs, SigningAlgorithm, WebUrl};
 use countersign::db::sealed::Sealed;
 use countersign::grpc::pb;
 use countersign::keys::seal::MasterKeys;
@@ -59,6 +59,7 @@ pub const LIMITS: LimitArgs = LimitArgs {
     // Cheap: what hashing costs is tested beside it.
     passwords: PasswordArgs { password_hash_memory: 64, password_hash_passes: 1, password_memory: 2 },
     trusted_proxies: Vec::new(),
+    ceilings: CeilingArgs::WIDEST,
     reflection: true,
 };
 
@@ -403,6 +404,24 @@ impl Client {
     /// The same caller with a JWT instead of its token.
     pub async fn with_jwt(&self) -> Client {
         let jwt = self.exchange().await.unwrap().access_token;
+        Client { channel: self.channel.clone(), bearer: Some(jwt) }
+    }
+
+    /// The JWT with which the caller acts as this account.
+    pub async fn impersonate(&self, account_id: &str) -> Result<String, Status> {
+        let request = pb::ImpersonateAccountRequest {
+            account_id: account_id.into(),
+            reason: "to look after it".into(),
+            ..Default::default()
+        };
+        let jwt = self.tokens().impersonate_account(request).await?.into_inner().access_token;
+        secrets::watch(&jwt);
+        Ok(jwt)
+    }
+
+    /// The caller as this account.
+    pub async fn impersonating(&self, account_id: &str) -> Client {
+        let jwt = self.impersonate(account_id).await.unwrap();
         Client { channel: self.channel.clone(), bearer: Some(jwt) }
     }
 

@@ -1,0 +1,41 @@
+//! From a decision to the claims of the access token.
+
+use uuid::Uuid;
+
+use crate::domain::access_token::{Act, Claims, Detail, GRANT_DETAIL};
+use crate::domain::exchange::Decision;
+use crate::domain::member::Member;
+use crate::domain::permissions::Permission;
+use crate::domain::principal::Principal;
+use crate::state::State;
+
+/// The claims of an access token that is made from a credential and speaks for an account:
+/// the credential's own, or one that its account impersonates.
+pub fn claims(state: &State, credential: &Principal, subject: &Member, decision: Decision) -> Claims {
+    let scope: Vec<&str> = decision.scope.iter().map(Permission::as_str).collect();
+    let details = decision.on_paths.iter().map(|(path, permissions)| Detail {
+        kind: GRANT_DETAIL.to_owned(),
+        identifier: path.to_string(),
+        actions: permissions.iter().map(Permission::to_string).collect(),
+    });
+    let acts = credential.account_id != subject.account_id;
+    Claims {
+        iss: state.ring.issuer().to_owned(),
+        sub: subject.account_id.to_string(),
+        aud: decision.audiences.into(),
+        exp: decision.expires_at,
+        iat: decision.issued_at,
+        nbf: decision.issued_at,
+        jti: state.clock.new_id::<Uuid>().to_string(),
+        client_id: credential.credential_id.to_string(),
+        scope: scope.join(" "),
+        org: subject.org_id.to_string(),
+        account_kind: subject.account_kind.name().to_owned(),
+        token_kind: credential.kind.name().to_owned(),
+        org_ver: subject.org_version,
+        acct_ver: subject.account_version,
+        act: acts.then(|| Act { sub: credential.account_id.to_string() }),
+        roles: decision.roles,
+        authorization_details: details.collect(),
+    }
+}

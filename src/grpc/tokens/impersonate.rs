@@ -1,0 +1,58 @@
+//! `ImpersonateAccount`: an administrator acts as a service account for a while.
+
+use super::claims::claims;
+use crate::db::events::{Actor, Change, FieldChange};
+use crate::domain::ids::AccountId;
+use crate::domain::impersonation;
+use crate::domain::names::Description;
+use crate::domain::permissions::Permission;
+use crate::domain::resources::Node;
+use crate::error::{Error, Reason, Result, Violations};
+use crate::grpc::auth::Call;
+use crate::grpc::{convert, pb};
+use crate::state::State;
+use crate::transaction::Transaction;
+
+pub async fn account(
+    state: &State,
+    call: &Call,
+    request: pb::ImpersonateAccountRequest,
+) -> Result<pb::ImpersonateAccountResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    acting.require(&Permission::ACCOUNTS_IMPERSONATE, &Node::Org)?;
+    if acting.caller.actor_id().is_some() {
+        let message = "an impersonation does not impersonate further";
+        return Err(Error::with_message(Reason::PermissionMissing, message));
+    }
+    let mut violations = Violations::default();
+    let account_id = violations.check("account_id", AccountId::parse(&request.account_id));
+    let reason = violations.check("reason", Description::required(&request.reason));
+    let ttl = request.ttl.as_ref().map(convert::duration).transpose();
+    let ttl = violations.check("ttl", ttl.and_then(impersonation::lifetime));
+    let (Some(account_id), Some(reason), Some(ttl)) = (account_id, reason, ttl) else {
+        return Err(violations.error());
+    };
+
+    let now = state.clock.now();
+    // What changes from now on ends the access token when it is used.
+    let target = state.principals.member(state, acting.org_id, account_id).await?;
+    let target = target.ok_or_else(|| Error::not_found("account", account_id))?;
+    let decision = impersonation::decide(&acting, &target, ttl, state.ring.issuer(), now)?;
+    let expire_time = prost_types::Timestamp { seconds: decision.expires_at, nanos: 0 };
+    let claims = claims(state, acting.caller.credential(), &target, decision);
+    let access_token = state.ring.sign(&claims)?;
+
+    let mut tx = Transaction::begin(state).await?;
+    let change = Change {
+        event_id: state.clock.new_id(),
+        org_id: acting.org_id,
+        kind: "account.impersonated",
+        resource_ids: vec![account_id.to_string()],
+        fields: vec![FieldChange::set("reason", reason), FieldChange::set("access_token.jti", claims.jti)],
+        // It makes nothing untrue.
+        subjects: Vec::new(),
+    };
+    tx.record(&Actor::from(&acting), &[change], now).await?;
+    tx.commit().await?;
+    Ok(pb::ImpersonateAccountResponse { access_token, expire_time: Some(expire_time) })
+}

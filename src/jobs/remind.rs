@@ -1,0 +1,73 @@
+//! Reminders of tokens that end soon.
+
+use uuid::Uuid;
+
+use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::reminders::{Ending, Reminded};
+use crate::db::{self, retrying};
+use crate::domain::reminders::due;
+use crate::error::Result;
+use crate::state::State;
+use crate::transaction::Transaction;
+
+/// How many tokens are looked up at once.
+const BATCH: i64 = 500;
+
+/// Writes an event for each token and threshold that has come. Any number of nodes may do it
+/// at once: each is written once. One that fails does not keep the others. Returns how many
+/// were written.
+///
+/// # Errors
+/// When the tokens could not be found.
+pub async fn remind(state: &State) -> Result<u64> {
+    let mut after = (Uuid::nil(), Uuid::nil());
+    let mut told = 0;
+    loop {
+        let ending = db::reminders::find_due(&state.db, state.clock.now(), after, BATCH).await?;
+        let Some(last) = ending.last() else {
+            return Ok(told);
+        };
+        after = (last.org_id.uuid(), last.token_id.uuid());
+        for token in ending {
+            match remind_of(state, &token).await {
+                Ok(done) => told += u64::from(done),
+                Err(error) => {
+                    tracing::warn!(?error, token_id = %token.token_id, "a reminder was not written")
+                }
+            }
+        }
+    }
+}
+
+async fn remind_of(state: &State, token: &Ending) -> Result<bool> {
+    let now = state.clock.now();
+    let Some(days) = due(token.expire_time, token.told, now) else { return Ok(false) };
+    retrying(|| async {
+        let mut tx = Transaction::begin(state).await?;
+        let Some(reminded) = db::reminders::remind(&mut tx, token, days).await? else {
+            return Ok(false);
+        };
+        tx.record(&Actor::default(), &[change(state, &reminded)], now).await?;
+        tx.commit().await?;
+        Ok(true)
+    })
+    .await
+}
+
+fn change(state: &State, reminded: &Reminded) -> Change {
+    let name = reminded.display_name.as_ref();
+    let mut fields = vec![
+        FieldChange::set("expire_time", reminded.expire_time),
+        FieldChange::set("expires_within_days", reminded.days),
+    ];
+    fields.extend(name.map(|name| FieldChange::set("display_name", name)));
+    Change {
+        event_id: state.clock.new_id(),
+        org_id: reminded.org_id,
+        kind: "token.expiring",
+        resource_ids: vec![reminded.token_id.to_string(), reminded.account_id.to_string()],
+        fields,
+        // What the token can do is what it was.
+        subjects: Vec::new(),
+    }
+}

@@ -1,0 +1,164 @@
+//! What anybody may send, as bytes: each of these panics where a promise about it is broken.
+//! The fuzzer drives them (`fuzz_targets/`), and so does a bounded test that runs everywhere
+//! (`tests/it/fuzz.rs`).
+
+use std::net::IpAddr;
+use std::sync::OnceLock;
+
+use aws_lc_rs::signature::Ed25519KeyPair;
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD as BASE64URL, Engine as _};
+use countersign::config::SigningAlgorithm;
+use countersign::domain::names::{Audience, Purpose};
+use countersign::domain::networks::{Network, client};
+use countersign::domain::permissions::{Permission, Right};
+use countersign::domain::resources::{Node, ResourcePath};
+use countersign::domain::signing_keys::{KeyState, Life};
+use countersign::domain::token_text::{MAX_LEN, TokenText};
+use countersign::domain::web_origin::WebOrigin;
+use countersign::keys::pair::NewKey;
+use countersign::keys::ring::{KeySet, Ring};
+use countersign::keys::seal::{self, MasterKeys};
+use time::OffsetDateTime;
+
+/// A target: what it is called, and what it does with its input.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them; each has a file of its name in `fuzz_targets/` and a folder in `corpus/`.
+pub const ALL: [Target; 5] = [
+    ("token_text", token_text),
+    ("web_origin", web_origin),
+    ("network", network),
+    ("scope", scope),
+    ("jwt", jwt),
+];
+
+/// The text of a credential.
+pub fn token_text(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(parsed) = TokenText::parse(text) else { return };
+    assert!(text.len() <= MAX_LEN && parsed.expose() == text);
+    let again = TokenText::parse(parsed.expose()).unwrap();
+    assert_eq!((again.id(), again.kind()), (parsed.id(), parsed.kind()));
+    let secret = text.split('_').nth(3).unwrap();
+    assert!(!format!("{parsed:?}").contains(secret), "a secret shows in Debug");
+    assert!(!parsed.hint().is_empty() && text.ends_with(parsed.hint()) && parsed.hint().len() < 6);
+}
+
+/// A web origin.
+pub fn web_origin(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(origin) = WebOrigin::parse(text) else { return };
+    let shown = origin.to_string();
+    assert_eq!(WebOrigin::parse(&shown).as_ref(), Ok(&origin), "{text:?} is written as {shown:?}");
+    let rest = shown.strip_prefix("https://").or_else(|| shown.strip_prefix("http://")).unwrap();
+    assert!(shown.is_ascii() && !rest.is_empty() && !rest.ends_with('.'), "{shown:?}");
+    assert!(!rest.contains(['*', '/', '@', '?', '#', ' ', '\\', '%']), "{shown:?}");
+    assert!(shown.bytes().all(|b| !b.is_ascii_uppercase()), "{shown:?}");
+    assert!(!(shown.starts_with("https://") && rest.ends_with(":443")), "{shown:?}");
+    assert!(!(shown.starts_with("http://") && rest.ends_with(":80")), "{shown:?}");
+}
+
+/// A network, in the first line; and the lines of `x-forwarded-for`, in the others.
+pub fn network(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let mut lines = text.split('\n');
+    if let Ok(network) = Network::parse(lines.next().unwrap_or("")) {
+        let shown = network.to_string();
+        assert_eq!(Network::parse(&shown), Ok(network), "{text:?} is written as {shown:?}");
+        assert!(network.covers(&network));
+        let first: IpAddr = shown.split('/').next().unwrap().parse().unwrap();
+        assert!(network.contains(first), "{shown} does not hold its first address");
+    }
+    let ours = [Network::parse("10.0.0.0/8").unwrap(), Network::parse("fd00::/8").unwrap()];
+    let peer = IpAddr::from([10, 0, 0, 1]);
+    let found = client(peer, lines.clone(), &ours);
+    if let Some(found) = found.filter(|found| *found != peer) {
+        assert!(lines.clone().any(|line| !line.trim().is_empty()), "{found} out of nothing");
+        assert_eq!(found, found.to_canonical());
+    }
+    // Who is no proxy of ours is not asked.
+    let stranger = IpAddr::from([192, 0, 2, 1]);
+    assert_eq!(client(stranger, lines, &ours), Some(stranger));
+}
+
+/// Permissions, rights, paths, purposes and audiences.
+pub fn scope(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(permission) = Permission::parse(text) {
+        assert_eq!(permission.to_string(), text);
+        assert_eq!(Right::parse(text), Ok(Right::Permission(permission)));
+        assert!(text.is_ascii() && text.matches('.').count() == 1 && text.len() <= 63);
+    }
+    if let Ok(right) = Right::parse(text) {
+        assert_eq!(right.to_string(), text);
+    }
+    if let Ok(node) = Node::parse(text) {
+        assert_eq!(node.to_string(), text);
+    }
+    if let Ok(path) = ResourcePath::parse(text) {
+        let lineage = path.lineage();
+        assert!(lineage.len() <= 8 && lineage.last() == Some(&path));
+        for above in &lineage {
+            assert!(above.covers(&path) && (above == &path || !path.covers(above)));
+        }
+        // The same beginning is not the same node.
+        if let Ok(beside) = ResourcePath::parse(&format!("{text}2")) {
+            assert!(!path.covers(&beside) && !beside.covers(&path));
+        }
+    }
+    if let Ok(purpose) = Purpose::parse(text) {
+        assert!(purpose.as_str() == text && (1..=32).contains(&text.len()));
+    }
+    if let Ok(audience) = Audience::parse(text) {
+        assert!(audience.as_str() == text && (1..=255).contains(&text.len()));
+        assert!(!text.contains(char::is_whitespace));
+    }
+}
+
+/// A JWT, as it is; and one whose header (the first line) and claims (the rest) the
+/// issuer's own key has signed: what comes after a signature must stand as much.
+pub fn jwt(data: &[u8]) {
+    let (ring, pair) = issuer();
+    let now = OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    assert!(ring.verify(text, now).is_err(), "whoever found this made a signature: {text}");
+    ring.names_another_key(text);
+    let (header, claims) = text.split_once('\n').unwrap_or((text, ""));
+    let header = header.replace("KID", ring.lives()[0].kid.as_str());
+    let signed = format!("{}.{}", BASE64URL.encode(header), BASE64URL.encode(claims));
+    let jwt = format!("{signed}.{}", BASE64URL.encode(pair.sign(signed.as_bytes())));
+    let Ok(token) = ring.verify(&jwt, now) else { return };
+    let said = &token.claims;
+    assert!(said.iss == ISSUER && said.exp > now.unix_timestamp() && said.nbf <= now.unix_timestamp());
+    assert_eq!(
+        (token.org_id.to_string(), token.account_id.to_string()),
+        (said.org.clone(), said.sub.clone())
+    );
+    assert!(jwt.len() <= 4 * 1024);
+}
+
+const ISSUER: &str = "https://id.example";
+
+/// An issuer, and its signing key in our hands.
+fn issuer() -> &'static (Ring, Ed25519KeyPair) {
+    static ISSUER_AND_KEY: OnceLock<(Ring, Ed25519KeyPair)> = OnceLock::new();
+    ISSUER_AND_KEY.get_or_init(|| {
+        let file = std::env::temp_dir().join(format!("countersign-fuzz-{}.key", std::process::id()));
+        std::fs::write(&file, MasterKeys::new_file().as_str()).unwrap();
+        let master = MasterKeys::read(&file).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        let key = NewKey::generate(&master, SigningAlgorithm::EdDsa).unwrap();
+        let record = master.open(seal::Purpose::SigningKey, &key.kid, &key.sealed).unwrap();
+        let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+        let private = BASE64URL.decode(record["private"].as_str().unwrap()).unwrap();
+        let life = Life {
+            kid: key.kid.clone(),
+            state: KeyState::Active,
+            create_time: OffsetDateTime::UNIX_EPOCH,
+            activate_time: Some(OffsetDateTime::UNIX_EPOCH),
+            retire_time: None,
+        };
+        let keys = KeySet::open(&master, [(life, key.sealed.as_slice())]).unwrap();
+        (Ring::new(ISSUER.to_owned(), keys), Ed25519KeyPair::from_pkcs8(&private).unwrap())
+    })
+}
