@@ -695,6 +695,8 @@ async fn a_guest_leaves_comes_back_and_ends_with_the_account_at_home() {
     let get = pb::GetAccountRequest { account_id: guest.id.clone(), ..Default::default() };
     refused(org.owner.accounts().get_account(get).await, Code::NotFound, "RESOURCE_NOT_FOUND");
     // Who am I, here?
+    refused(server.client(&after).caller().await, Code::Unauthenticated, "ACCESS_TOKEN_STALE");
+    let after = there(&session).await.unwrap();
     let me = server.client(&after).caller().await.unwrap();
     assert_eq!((me.account.unwrap().id, me.org.unwrap().id), (guest.id.clone(), org.id.clone()));
     // Its tokens would be a user's, which nobody makes here.

@@ -22,6 +22,7 @@ mod grantable;
 mod grants;
 mod harness;
 mod impersonation;
+mod invitation_page;
 mod invitations;
 mod isolation;
 mod jwt_attacks;

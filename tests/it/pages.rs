@@ -45,7 +45,7 @@ async fn login(
 
 /// What every page says to the browser, and holds.
 #[track_caller]
-fn is_a_page(answer: &Answer) {
+pub fn is_a_page(answer: &Answer) {
     for (name, value) in [
         ("content-type", "text/html; charset=utf-8"),
         ("cache-control", "no-store"),
