@@ -145,8 +145,12 @@ pub async fn revoke(state: &State, origin: &Origin, text: &str, kind: TextKind) 
     let now = state.clock.now();
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
+        db::orgs::lock(&mut tx, code.org()).await?;
         if !db::codes::end(&mut tx, code.code_id, End::Revoked, now).await? {
             return Ok(());
+        }
+        if code.purpose()? == Purpose::Invitation {
+            db::invitations::revoke(&mut tx, code.org(), code.subject_id.into(), now).await?;
         }
         let change = Change {
             event_id: state.clock.new_id(),

@@ -76,6 +76,7 @@ reasons! {
     OriginNotAllowed "ORIGIN_NOT_ALLOWED" PermissionDenied "the publishable token does not work from this origin";
     AddressNotAllowed "ADDRESS_NOT_ALLOWED" PermissionDenied "the credential does not work from this address";
     PurposeMismatch "PURPOSE_MISMATCH" PermissionDenied "the credential is for another purpose";
+    InvitationEmailMismatch "INVITATION_EMAIL_MISMATCH" PermissionDenied "the invitation is for the account whose proved e-mail address it names";
     InvalidField "INVALID_FIELD" InvalidArgument "a field is not valid";
     MalformedRequest "MALFORMED_REQUEST" InvalidArgument "the request is not a message of this RPC";
     InvalidTarget "INVALID_TARGET" InvalidArgument "the audience is not allowed";

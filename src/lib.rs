@@ -6,7 +6,7 @@
 //! - `main` → [`server`], [`jobs`], [`dev`], [`bootstrap`], [`keys_command`], [`mail_command`]
 //! - transport: [`grpc`], [`http`]
 //! - state and tables: [`principals`], [`feed`], [`last_use`], [`origins`], [`rotation`], [`sign_in`],
-//!   [`codes`], [`resets`], [`mail`], [`peer`], [`transaction`], [`state`], [`db`], [`keys`]
+//!   [`codes`], [`resets`], [`invitations`], [`mail`], [`peer`], [`transaction`], [`state`], [`db`], [`keys`]
 //! - rules, pure: [`domain`]
 //! - the ground: [`error`], [`clock`], [`config`], [`telemetry`]
 #![deny(unsafe_code)]
@@ -22,6 +22,7 @@ pub mod error;
 pub mod feed;
 pub mod grpc;
 pub mod http;
+pub mod invitations;
 pub mod jobs;
 pub mod keys;
 pub mod keys_command;

@@ -73,7 +73,7 @@ async fn answer(state: &State, username: &str) -> Result<()> {
     let now = state.clock.now();
     let mut tx = Transaction::begin(state).await?;
     let Some(asked) = reset_requests::take(&mut tx, username).await? else { return Ok(()) };
-    if let Some((org_id, account_id)) = reset_requests::find_account(&mut tx, username).await?
+    if let Some((org_id, account_id)) = db::accounts::find_holder(&mut *tx, username).await?
         // Operators get their credentials by `bootstrap`.
         && org_id != SYSTEM_ORG
     {
@@ -174,6 +174,7 @@ pub async fn reset(state: &State, origin: &Origin, code: &str, new_password: &st
             return Err(Reason::TokenRevoked.into());
         }
         db::passwords::set(&mut tx, org_id, account_id, &record, now).await?;
+        db::accounts::prove_mailbox(&mut tx, org_id, account_id, now).await?;
         db::codes::end_all(&mut tx, org_id, code.subject_id, End::Replaced, now).await?;
         db::sessions::end_of_account(&mut tx, org_id, account_id, None, now).await?;
         let before = account.password_time.map(|time| time.to_string());

@@ -20,7 +20,7 @@ use crate::domain::principal::AccountKind;
 use crate::domain::search::Searchable;
 use crate::error::{Error, Reason, Result};
 
-pub use guests::{find_guest_orgs, leave};
+pub use guests::{find_guest_orgs, leave, lock_orgs};
 pub use life::{find_deleted_by, purge, set_life};
 pub use list::{Filter, fill_searchable, page};
 pub use update::update;
@@ -46,6 +46,8 @@ pub struct Account {
     /// Kind, enabled, slug of each.
     pub links: Option<Json<Vec<(String, bool, String)>>>,
     pub password_time: Option<OffsetDateTime>,
+    /// When a code that was mailed to the username was last used.
+    pub email_proved_time: Option<OffsetDateTime>,
     pub revision: i64,
     pub deactivate_time: Option<OffsetDateTime>,
     pub delete_time: Option<OffsetDateTime>,
@@ -130,7 +132,7 @@ macro_rules! select_accounts {
                       (select jsonb_agg(jsonb_build_array(l.kind, l.enabled, l.slug) order by l.kind)
                        from account_links l where l.org_id = a.org_id and l.account_id = a.account_id)
                           as "links: Json<Vec<(String, bool, String)>>",
-                      password_time, revision, deactivate_time, delete_time, create_time, update_time
+                      password_time, email_proved_time, revision, deactivate_time, delete_time, create_time, update_time
                from accounts a "# + $rest,
             $($arg),*
         )
@@ -314,6 +316,28 @@ async fn take_username(
         _ => error.into(),
     })?;
     one_row(&taken, "taking a username")
+}
+
+/// Whose username this is: deleted accounts hold theirs.
+pub async fn find_holder(db: impl PgExecutor<'_>, username: &str) -> Result<Option<(OrgId, AccountId)>> {
+    let query = sqlx::query!("select org_id, account_id from usernames where username = $1", username);
+    Ok(query.fetch_optional(db).await?.map(|row| (row.org_id.into(), row.account_id.into())))
+}
+
+/// Notes that a code that was mailed to the username was used: whoever has the account has the mailbox.
+pub async fn prove_mailbox(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    account_id: AccountId,
+    now: OffsetDateTime,
+) -> Result<()> {
+    let query = sqlx::query!(
+        "update accounts set email_proved_time = $3 where org_id = $1 and account_id = $2",
+        org_id.uuid(),
+        account_id.uuid(),
+        now
+    );
+    one_row(&query.execute(tx).await?, "proving a mailbox")
 }
 
 /// Who is found by an enabled link; deactivated and deleted accounts are not.

@@ -239,3 +239,22 @@ pub async fn find_other_owners(
     let states = rows.map(|row| state(&row.kind, row.has_password, row.deactivated, row.deleted));
     Ok(OtherOwners::of(states.collect::<Result<Vec<_>>>()?))
 }
+
+/// The ids that an event of grants names.
+pub fn touched(account_id: AccountId, grants: &[Grant]) -> Vec<String> {
+    std::iter::once(account_id.to_string()).chain(grants.iter().map(|grant| grant.id().to_string())).collect()
+}
+
+/// The cache keys that giving or taking grants touches: the account; and the owners of
+/// the org, whose list of permissions names those that grants name.
+pub fn subjects(org_id: OrgId, account_id: AccountId, grants: &[Grant]) -> Vec<String> {
+    let names_one =
+        grants.iter().any(|grant| matches!(grant.right(), Ok(Right::Permission(p)) if p.is_application()));
+    let owners = names_one.then(|| format!("owners/{org_id}"));
+    std::iter::once(account_id.to_string()).chain(owners).collect()
+}
+
+/// A grant in an event: what, and where.
+pub fn described(grant: &Grant) -> String {
+    format!("{} on {}", grant.right_id, grant.resource.as_deref().unwrap_or("*"))
+}

@@ -4,8 +4,10 @@ use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::events::{Change, FieldChange};
+use super::grants::{Grant, described, subjects, touched};
 use super::one_row;
-use crate::domain::ids::{AccountId, OrgId};
+use crate::domain::ids::{AccountId, EventId, OrgId};
 use crate::domain::pages::{COUNTED, Page};
 use crate::domain::principal::AccountKind;
 use crate::error::{Error, Result};
@@ -79,6 +81,43 @@ pub async fn find(db: impl PgExecutor<'_>, org_id: OrgId, account_id: AccountId)
     Ok(query.fetch_optional(db).await?)
 }
 
+/// The member, its account locked until the transaction ends where that is kept here. The org is
+/// locked, so that nobody comes or goes meanwhile.
+pub async fn lock(tx: &mut PgConnection, org_id: OrgId, account_id: AccountId) -> Result<Option<Member>> {
+    super::accounts::lock(&mut *tx, org_id, account_id).await?;
+    find(tx, org_id, account_id).await
+}
+
+/// Makes an account of another org a member. One that was a member before goes on with the version
+/// that it left with: access tokens from before stay stale.
+pub async fn join(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    (home, account_id): (OrgId, AccountId),
+    title: &str,
+    now: OffsetDateTime,
+) -> Result<()> {
+    let member = sqlx::query!(
+        "insert into memberships (org_id, account_id, home_org_id, title, version, create_time)
+         values ($1, $2, $3, $4, 1, $5)
+         on conflict on constraint memberships_pk do update
+         set remove_time = null, title = excluded.title, create_time = excluded.create_time
+         where memberships.remove_time is not null and memberships.home_org_id = excluded.home_org_id",
+        org_id.uuid(),
+        account_id.uuid(),
+        home.uuid(),
+        title,
+        now
+    );
+    one_row(&member.execute(&mut *tx).await?, "making a guest")?;
+    let listed = sqlx::query!(
+        "insert into account_orgs (account_id, org_id) values ($1, $2)",
+        account_id.uuid(),
+        org_id.uuid()
+    );
+    one_row(&listed.execute(tx).await?, "listing a guest")
+}
+
 /// Ends a membership. Its row stays for the tokens that were revoked in it, and for its
 /// version: should the guest come back, access tokens from before stay stale.
 pub async fn remove(
@@ -101,4 +140,23 @@ pub async fn remove(
         org_id.uuid()
     );
     one_row(&listed.execute(tx).await?, "unlisting a membership")
+}
+
+/// What the log of an org says when a guest has left it, with what was granted there.
+pub fn removed(
+    event_id: EventId,
+    org_id: OrgId,
+    (home, account_id): (OrgId, AccountId),
+    lost: &[Grant],
+) -> Change {
+    let left = FieldChange::cleared("home_org_id", home);
+    let lost_grants = lost.iter().map(|grant| FieldChange::cleared("grants", described(grant)));
+    Change {
+        event_id,
+        org_id,
+        kind: "member.removed",
+        resource_ids: touched(account_id, lost),
+        fields: std::iter::once(left).chain(lost_grants).collect(),
+        subjects: subjects(org_id, account_id, lost),
+    }
 }

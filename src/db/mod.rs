@@ -10,6 +10,7 @@ pub mod event_log;
 pub mod events;
 pub mod feed;
 pub mod grants;
+pub mod invitations;
 pub mod keys;
 pub mod login_buckets;
 pub mod memberships;

@@ -3,7 +3,6 @@
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
 
-use crate::domain::ids::{AccountId, OrgId};
 use crate::domain::names::Email;
 use crate::error::Result;
 
@@ -48,10 +47,4 @@ pub async fn take(tx: &mut PgConnection, username: &str) -> Result<Option<ResetR
         username
     );
     Ok(query.fetch_optional(tx).await?)
-}
-
-/// Whose username it is.
-pub async fn find_account(tx: &mut PgConnection, username: &str) -> Result<Option<(OrgId, AccountId)>> {
-    let query = sqlx::query!("select org_id, account_id from usernames where username = $1", username);
-    Ok(query.fetch_optional(tx).await?.map(|row| (row.org_id.into(), row.account_id.into())))
 }

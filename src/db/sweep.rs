@@ -3,7 +3,7 @@
 use sqlx::PgExecutor;
 use time::{Duration, OffsetDateTime};
 
-use super::{requests, sessions};
+use super::{invitations, requests, sessions};
 use crate::error::Result;
 
 /// How long feed rows are kept.
@@ -63,7 +63,7 @@ pub async fn sweep(db: impl PgExecutor<'_> + Copy, now: OffsetDateTime) -> Resul
     let logins = sqlx::query!("delete from login_buckets where keep_until < $1", now);
     let codes = sqlx::query!("delete from codes where expire_time < $1", now - CODES_KEPT);
     let resets = sqlx::query!("delete from reset_requests where create_time < $1", now - RESET_REQUESTS_KEPT);
-    let mut gone = feed as u64 + sessions::sweep(db, now).await?;
+    let mut gone = feed as u64 + sessions::sweep(db, now).await? + invitations::sweep(db, now).await?;
     gone += mails.execute(db).await?.rows_affected();
     for query in [requests, named, events, secrets, origins, logins, codes, resets] {
         gone += query.execute(db).await?.rows_affected();

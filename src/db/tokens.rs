@@ -251,19 +251,22 @@ pub async fn find_live_named(
     Ok(query.fetch_all(db).await?.into_iter().map(TokenId::from).collect())
 }
 
-/// The ids of the account's live tokens, oldest first. Its row is locked, so that the answer holds.
+/// The ids of the account's live tokens in these orgs, oldest first. Its row is locked, so that the
+/// answer holds.
 pub async fn find_live(
     tx: &mut PgConnection,
-    org_id: OrgId,
+    orgs: &[OrgId],
     account_id: AccountId,
     now: OffsetDateTime,
     limit: i64,
 ) -> Result<Vec<TokenId>> {
+    let orgs: Vec<Uuid> = orgs.iter().map(|org| org.uuid()).collect();
     let query = sqlx::query_scalar!(
         "select token_id from tokens
-         where org_id = $1 and account_id = $2 and revoke_time is null and (expire_time is null or expire_time > $3)
+         where org_id = any($1) and account_id = $2 and revoke_time is null
+           and (expire_time is null or expire_time > $3)
          order by token_id limit $4",
-        org_id.uuid(),
+        &orgs,
         account_id.uuid(),
         now,
         limit
@@ -468,4 +471,15 @@ pub async fn find_made_by(db: impl PgExecutor<'_>, makers: &[Uuid]) -> Result<Ve
     );
     let rows = query.fetch_all(db).await?;
     Ok(rows.into_iter().map(|row| (row.org_id.into(), row.credential_id.into())).collect())
+}
+
+/// Whether the token was revoked because somebody else had it.
+pub async fn is_compromised(db: impl PgExecutor<'_>, org_id: OrgId, token_id: TokenId) -> Result<bool> {
+    let query = sqlx::query_scalar!(
+        r#"select exists (select 1 from tokens
+                          where org_id = $1 and token_id = $2 and revoke_reason = 'KEY_COMPROMISE') as "is!""#,
+        org_id.uuid(),
+        token_id.uuid()
+    );
+    Ok(query.fetch_one(db).await?)
 }

@@ -102,10 +102,10 @@ ids! {
     GrantId "grant";
     /// A long-lived credential.
     TokenId "tok";
-    /// An invitation to an org.
-    InvitationId "inv";
     /// What a login gave.
     SessionId "ses";
+    /// An invitation to an org.
+    InvitationId "inv";
     /// A line of an org's event log.
     EventId "evt";
 }

@@ -11,6 +11,7 @@ mod delegation;
 pub mod exchange;
 pub mod ids;
 pub mod impersonation;
+pub mod invitations;
 pub mod life;
 pub mod mail;
 pub mod markup;

@@ -65,6 +65,13 @@ pub fn access(path: &str) -> Option<Access> {
         "/countersign.v1.OrgService/DeleteResource" => Requires(&Permission::RESOURCES_WRITE),
         "/countersign.v1.OrgService/ListMembers" => Requires(&Permission::ACCOUNTS_READ),
         "/countersign.v1.OrgService/RemoveMember" => Requires(&Permission::ACCOUNTS_WRITE),
+        "/countersign.v1.OrgService/CreateInvitation" => Requires(&Permission::INVITATIONS_WRITE),
+        "/countersign.v1.OrgService/ListInvitations" => Requires(&Permission::INVITATIONS_READ),
+        "/countersign.v1.OrgService/ResendInvitation" => Requires(&Permission::INVITATIONS_WRITE),
+        "/countersign.v1.OrgService/RevokeInvitation" => Requires(&Permission::INVITATIONS_WRITE),
+        // By the code; where an account has the address the handler asks for the caller as well.
+        "/countersign.v1.OrgService/GetInvitation" => Open,
+        "/countersign.v1.OrgService/AcceptInvitation" => Open,
         "/countersign.v1.OrgService/ListEvents" => Requires(&Permission::EVENTS_READ),
 
         // What it is for: a username and a password instead of a credential.

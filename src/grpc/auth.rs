@@ -64,6 +64,11 @@ impl Call {
         Ok(acting)
     }
 
+    /// Whether the call of an open RPC comes with a credential, good or not.
+    pub fn has_bearer(&self) -> bool {
+        !matches!(self.bearer, Bearer::None)
+    }
+
     /// The bearer of an open RPC, taken for a credential of whatever kind.
     pub fn bearer(&self) -> Result<&str> {
         match &self.bearer {

@@ -111,16 +111,20 @@ pub fn right(message: Option<&pb::grant::Right>) -> Result<Right, names::Invalid
     }
 }
 
+/// A right as callers see it.
+pub fn shown_right(right: &Right) -> pb::grant::Right {
+    match right {
+        Right::System(role) => pb::grant::Right::RoleId(role.id().to_owned()),
+        Right::Custom(id) => pb::grant::Right::RoleId(RoleId::to_string(id)),
+        Right::Permission(permission) => pb::grant::Right::Permission(permission.to_string()),
+    }
+}
+
 /// A grant as callers see it.
 pub fn grant(grant: &db::grants::Grant) -> Result<pb::Grant> {
-    let right = match grant.right()? {
-        Right::System(role) => pb::grant::Right::RoleId(role.id().to_owned()),
-        Right::Custom(id) => pb::grant::Right::RoleId(RoleId::to_string(&id)),
-        Right::Permission(permission) => pb::grant::Right::Permission(permission.to_string()),
-    };
     Ok(pb::Grant {
         grant_id: grant.id().to_string(),
-        right: Some(right),
+        right: Some(shown_right(&grant.right()?)),
         resource: grant.node()?.to_string(),
         account_id: AccountId::from(grant.account_id).to_string(),
         create_time: Some(timestamp(grant.create_time)),

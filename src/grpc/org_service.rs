@@ -1,6 +1,9 @@
 //! `OrgService`: where to find each RPC.
 
-use super::orgs::{create, events, get, lifecycle, members, resources, roles, token_policy, update};
+use super::orgs::{
+    accept_invitation, create, events, get, invitations, lifecycle, members, resources, roles, token_policy,
+    update,
+};
 use super::service;
 
 service! {
@@ -26,6 +29,12 @@ service! {
         delete_resource(DeleteResourceRequest) -> DeleteResourceResponse = resources::delete;
         list_members(ListMembersRequest) -> ListMembersResponse = members::list;
         remove_member(RemoveMemberRequest) -> RemoveMemberResponse = members::remove;
+        create_invitation(CreateInvitationRequest) -> CreateInvitationResponse = invitations::create;
+        list_invitations(ListInvitationsRequest) -> ListInvitationsResponse = invitations::list;
+        resend_invitation(ResendInvitationRequest) -> ResendInvitationResponse = invitations::resend;
+        revoke_invitation(RevokeInvitationRequest) -> RevokeInvitationResponse = invitations::revoke;
+        get_invitation(GetInvitationRequest) -> GetInvitationResponse = accept_invitation::get;
+        accept_invitation(AcceptInvitationRequest) -> AcceptInvitationResponse = accept_invitation::accept;
         list_events(ListEventsRequest) -> ListEventsResponse = events::list;
     }
 }

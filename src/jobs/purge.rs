@@ -41,11 +41,13 @@ async fn purge_one(state: &State, org_id: OrgId, account_id: AccountId) -> Resul
     let now = state.clock.now();
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
-        db::orgs::lock(&mut tx, org_id).await?;
+        let guest_in = db::accounts::lock_orgs(&mut tx, org_id, account_id).await?;
         if !db::accounts::purge(&mut tx, org_id, account_id, now - DELETED_KEPT).await? {
             return Ok(false);
         }
-        let change = Change {
+        // Where it was a guest it is nobody any more.
+        let left = db::accounts::leave(&mut tx, account_id, &guest_in, now).await?;
+        let home = Change {
             event_id: state.clock.new_id(),
             org_id,
             kind: "account.purged",
@@ -54,7 +56,11 @@ async fn purge_one(state: &State, org_id: OrgId, account_id: AccountId) -> Resul
             // The owners' list of permissions named those that its grants named.
             subjects: vec![account_id.to_string(), format!("owners/{org_id}")],
         };
-        tx.record(&Actor::default(), &[change], now).await?;
+        let guests = left.iter().map(|(host, lost)| {
+            db::memberships::removed(state.clock.new_id(), *host, (org_id, account_id), lost)
+        });
+        let changes: Vec<_> = std::iter::once(home).chain(guests).collect();
+        tx.record(&Actor::default(), &changes, now).await?;
         tx.commit().await?;
         Ok(true)
     })

@@ -11,7 +11,7 @@ use prost::Message as _;
 use tonic::Status;
 
 use crate::harness::{
-    Client, Org, PASSWORD, TestServer, by_id, call_raw, grant, reason, rotate_token, token_for, watch,
+    Client, Org, PASSWORD, TestServer, by_id, call_raw, grant, invite, reason, rotate_token, token_for, watch,
 };
 use crate::proto::rpcs;
 
@@ -31,6 +31,7 @@ const JUNK: &str = "TOKEN_INVALID";
 const HIDE: &str = "RESOURCE_NOT_FOUND";
 const DENY: &str = "PERMISSION_MISSING";
 const FAIL: &str = "LOGIN_FAILED";
+const ELSE: &str = "INVITATION_EMAIL_MISMATCH";
 
 /// What each kind of caller gets from an RPC that is sent a good request.
 #[rustfmt::skip]
@@ -59,6 +60,13 @@ const MATRIX: &[(&str, [&str; 12])] = &[
     ("AccountService/SetPassword",          [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
     ("AccountService/UpdateAccount",        [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
     ("AccountService/UndeleteAccount",      [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    // Without a credential it signs up; a token accepts nothing, and a session what is its account's.
+    ("OrgService/AcceptInvitation",         [OK,   JUNK, DENY, DENY, DENY, DENY, DENY, DENY, DENY, DENY, ELSE, ELSE]),
+    ("OrgService/CreateInvitation",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("OrgService/GetInvitation",            [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    ("OrgService/ListInvitations",          [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("OrgService/ResendInvitation",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
+    ("OrgService/RevokeInvitation",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
     ("OrgService/CreateOrg",                [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY, DENY, DENY]),
     ("OrgService/CreateResource",           [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
     ("OrgService/CreateRole",               [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
@@ -243,6 +251,35 @@ impl Things<'_> {
                     pb::DeleteAccountRequest { org_id: org_id.clone(), account_id: account_id.clone() };
                 self.server.operator.accounts().delete_account(delete).await.unwrap();
                 pb::UndeleteAccountRequest { org_id, account_id }.encode_to_vec()
+            }
+            "OrgService/AcceptInvitation" => {
+                let (_, email) = self.new_invitation().await;
+                pb::AcceptInvitationRequest {
+                    code: self.server.code_for(&email).await.unwrap(),
+                    given_name: "Ann".into(),
+                    family_name: "Ruiz".into(),
+                    password: PASSWORD.into(),
+                }
+                .encode_to_vec()
+            }
+            "OrgService/CreateInvitation" => {
+                let email = format!("invited-{unique}@example.org");
+                pb::CreateInvitationRequest { org_id, email, ..Default::default() }.encode_to_vec()
+            }
+            "OrgService/GetInvitation" => {
+                let (_, email) = self.new_invitation().await;
+                pb::GetInvitationRequest { code: self.server.code_for(&email).await.unwrap() }.encode_to_vec()
+            }
+            "OrgService/ListInvitations" => {
+                pb::ListInvitationsRequest { org_id, ..Default::default() }.encode_to_vec()
+            }
+            "OrgService/ResendInvitation" => {
+                let (invitation_id, _) = self.new_invitation().await;
+                pb::ResendInvitationRequest { org_id, invitation_id }.encode_to_vec()
+            }
+            "OrgService/RevokeInvitation" => {
+                let (invitation_id, _) = self.new_invitation().await;
+                pb::RevokeInvitationRequest { org_id, invitation_id }.encode_to_vec()
             }
             "OrgService/CreateOrg" => crate::harness::create_org(unique).encode_to_vec(),
             "OrgService/CreateResource" => {
@@ -447,6 +484,16 @@ impl Things<'_> {
         format!("{unique}-{}", COUNT.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// An invitation of its own, and whom it is for. As many as are wanted.
+    async fn new_invitation(&self) -> (String, String) {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let sent = "update invitations set sent_times = '{}'";
+        sqlx::query(sent).execute(&self.server.state.db).await.unwrap();
+        let email = format!("invited@{}.example", COUNT.fetch_add(1, Ordering::Relaxed));
+        let made = invite(&self.server.operator, &self.org.id, &email, &[]).await.unwrap();
+        (made.id, email)
+    }
+
     /// An account of its own with a live token.
     async fn account_with_token(&self, unique: &str) -> String {
         let account_id = self.new_account(unique, false).await;
@@ -596,6 +643,8 @@ async fn what_the_table_does_not_know_is_denied() {
         [
             "/countersign.v1.AccountService/RequestPasswordReset",
             "/countersign.v1.AccountService/ResetPassword",
+            "/countersign.v1.OrgService/GetInvitation",
+            "/countersign.v1.OrgService/AcceptInvitation",
             "/countersign.v1.TokenService/Login",
             "/countersign.v1.TokenService/RevokeToken",
             "/countersign.v1.TokenService/ExchangeToken",

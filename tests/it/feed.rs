@@ -22,6 +22,8 @@ pub const READS: &[&str] = &[
     "OrgService/ListRoles",
     "OrgService/ListResources",
     "OrgService/ListMembers",
+    "OrgService/ListInvitations",
+    "OrgService/GetInvitation",
     "OrgService/ListEvents",
     "TokenService/GetToken",
     "TokenService/ListTokens",

@@ -26,6 +26,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("resets", 2),
     ("rotation", 2),
     ("sign_in", 2),
+    ("invitations", 2),
     ("state", 2),
     ("db", 2),
     ("keys", 2),

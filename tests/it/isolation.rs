@@ -15,17 +15,19 @@ use tonic::Status;
 use tonic_types::StatusExt as _;
 
 use crate::access_matrix::Things;
-use crate::harness::{Client, Org, TestServer, call_named, grant, token_for};
+use crate::harness::{Client, Org, TestServer, call_named, grant, invite, token_for};
 use crate::proto::{message, messages, rpcs};
 use crate::wire;
 
 /// Whoever holds the text of a token or a code is its holder, whatever org that is in; and so is who
 /// knows a password.
-const BY_TEXT_ALONE: [&str; 4] = [
+const BY_TEXT_ALONE: [&str; 6] = [
     "TokenService/ExchangeToken",
     "TokenService/Login",
     "TokenService/ReportLeakedToken",
     "AccountService/ResetPassword",
+    "OrgService/GetInvitation",
+    "OrgService/AcceptInvitation",
 ];
 
 /// An org with everything in it that the other has too.
@@ -36,6 +38,7 @@ struct Twin {
     token_id: String,
     role_id: String,
     grant_id: String,
+    invitation_id: String,
 }
 
 impl Twin {
@@ -56,7 +59,9 @@ impl Twin {
         let given = server.operator.accounts().grant_access(give).await.unwrap().into_inner().account_grants;
         let grant_id = given[0].grant_id.clone();
         let (target_token, token_id) = (made.secret, made.token.unwrap().id);
-        Self { org, target, target_token, token_id, role_id, grant_id }
+        let email = format!("invited@{}.example", org.slug);
+        let invitation_id = invite(&server.operator, &org.id, &email, &[]).await.unwrap().id;
+        Self { org, target, target_token, token_id, role_id, grant_id, invitation_id }
     }
 
     fn things<'a>(&'a self, server: &'a TestServer) -> Things<'a> {
@@ -72,6 +77,7 @@ impl Twin {
             "token_id" => &self.token_id,
             "role_id" => &self.role_id,
             "grant_id" => &self.grant_id,
+            "invitation_id" => &self.invitation_id,
             "request_id" => return None,
             other if other.ends_with("_id") => panic!("say which id of the other org is for {other}"),
             _ => return None,

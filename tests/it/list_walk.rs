@@ -10,7 +10,7 @@ use prost_types::field_descriptor_proto::Type;
 use tonic::{Code, Status};
 
 use crate::access_matrix::Things;
-use crate::harness::{Client, Org, TestServer, call_raw, grant, refused, token_for, violated};
+use crate::harness::{Client, Org, TestServer, call_raw, grant, invite, refused, token_for, violated};
 use crate::proto::{messages, rpcs};
 use crate::wire;
 
@@ -133,6 +133,7 @@ async fn grow(server: &TestServer, org: &Org, target: &pb::Account, n: usize) {
     let give = pb::GrantAccessRequest { org_id: org.id.clone(), account_id: target.id.clone(), grants };
     server.operator.accounts().grant_access(give).await.unwrap();
     server.operator.tokens().create_token(token_for(&org.id, &target.id)).await.unwrap();
+    invite(&server.operator, &org.id, &format!("late-{n}@example.org"), &[]).await.unwrap();
 }
 
 #[tokio::test]
@@ -143,6 +144,9 @@ async fn a_page_token_is_good_for_one_question_of_one_caller() {
     let (target, client) = server.account(&org.id, "target", &[("auditor", "*"), ("x.y", "a")]).await;
     let things = Things { server: &server, org: &org, target, target_token: client.token().into() };
     let operator = &server.operator;
+    for n in 0..2 {
+        invite(operator, &org.id, &format!("invited-{n}@example.org"), &[]).await.unwrap();
+    }
     let lists = List::all(&things).await;
     let mut tokens = BTreeMap::new();
     for list in &lists {
@@ -214,8 +218,10 @@ async fn pages_hold_every_row_once_while_others_are_made() {
     server.resources(&org.id, &["a/b", "m", "z"]).await;
     let (target, client) = server.account(&org.id, "target", &[("auditor", "*"), ("x.y", "a")]).await;
     let things = Things { server: &server, org: &org, target, target_token: client.token().into() };
-    grow(&server, &org, &things.target, 0).await;
-    let mut made = 0;
+    let mut made = 3;
+    for n in 0..made {
+        grow(&server, &org, &things.target, n).await;
+    }
     for list in List::all(&things).await {
         let (before, rest) = list.page(&server.operator, &list.sized(200), "").await.unwrap();
         assert!(before.len() >= 3 && rest.is_empty(), "{}", list.rpc);

@@ -23,6 +23,8 @@ mod grantable;
 mod grants;
 mod harness;
 mod impersonation;
+mod invitation_page;
+mod invitations;
 mod isolation;
 mod jwt_attacks;
 mod keys_command;

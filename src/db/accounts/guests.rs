@@ -5,8 +5,9 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::db::grants::Grant;
+use crate::db::orgs;
 use crate::domain::ids::{AccountId, OrgId};
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 
 /// The orgs where the account is a guest, in the order in which they are locked.
 pub async fn find_guest_orgs(
@@ -22,18 +23,33 @@ pub async fn find_guest_orgs(
     Ok(query.fetch_all(db).await?.into_iter().map(OrgId::from).collect())
 }
 
+/// Locks the account's org, and those where it is a guest, which it gives.
+///
+/// # Errors
+/// `CONFLICT` when a membership came or went before its org was locked.
+pub async fn lock_orgs(tx: &mut PgConnection, home: OrgId, account_id: AccountId) -> Result<Vec<OrgId>> {
+    let guest_in = find_guest_orgs(&mut *tx, home, account_id).await?;
+    orgs::lock_all(&mut *tx, guest_in.iter().copied().chain([home])).await?;
+    if find_guest_orgs(&mut *tx, home, account_id).await? == guest_in {
+        Ok(guest_in)
+    } else {
+        Err(Reason::Conflict.into())
+    }
+}
+
 /// Ends the memberships of a guest in these orgs, which are locked, with what was
 /// granted there. Their rows stay: a version never goes back, and revoked tokens hang on
-/// them. Returns the grants.
+/// them. Returns the grants of each.
 pub async fn leave(
     tx: &mut PgConnection,
     account_id: AccountId,
     orgs: &[OrgId],
     now: OffsetDateTime,
-) -> Result<Vec<(OrgId, Grant)>> {
+) -> Result<Vec<(OrgId, Vec<Grant>)>> {
     if orgs.is_empty() {
         return Ok(Vec::new());
     }
+    let mut left: Vec<(OrgId, Vec<Grant>)> = orgs.iter().map(|org| (*org, Vec::new())).collect();
     let orgs: Vec<Uuid> = orgs.iter().map(|org| org.uuid()).collect();
     let grants = sqlx::query!(
         "delete from grants where org_id = any($1) and account_id = $2
@@ -59,7 +75,7 @@ pub async fn leave(
     if members != orgs.len() as u64 || listed != members {
         return Err(Error::internal(format!("leaving {} orgs touched {members} and {listed}", orgs.len())));
     }
-    let grants = grants.into_iter().map(|row| {
+    for row in grants {
         let grant = Grant {
             grant_id: row.grant_id,
             account_id: row.account_id,
@@ -67,7 +83,8 @@ pub async fn leave(
             resource: row.resource,
             create_time: row.create_time,
         };
-        (row.org_id.into(), grant)
-    });
-    Ok(grants.collect())
+        let of_org = left.iter_mut().find(|(org, _)| org.uuid() == row.org_id);
+        of_org.ok_or_else(|| Error::internal("a grant was taken in another org"))?.1.push(grant);
+    }
+    Ok(left)
 }

@@ -56,7 +56,9 @@ async fn write(
         "update accounts set kind = $3, name = $4, name_key = $5, username = $6, display_name = $7, given_name = $8,
                 family_name = $9, phone_number = $10, locale = $11, zoneinfo = $12, contact_email = $13,
                 description = $14, email_notifications = $15, attributes = $16, search_text = $18,
-                search_pieces = $19, revision = revision + 1, update_time = $17
+                search_pieces = $19,
+                -- Another username is another mailbox.
+                email_proved_time = case when username = $6 then email_proved_time end, revision = revision + 1, update_time = $17
          where org_id = $1 and account_id = $2 and delete_time is null",
         org_id.uuid(),
         account_id.uuid(),

@@ -2,13 +2,13 @@
 
 use sqlx::PgConnection;
 
-use super::owners::keep_one;
-use crate::db::accounts::Account;
+use super::owners::{keep_one, keep_one_without_guest};
 use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::grants::{Filter, Grant, held};
+use crate::db::grants::{Filter, Grant, described, held, subjects, touched};
+use crate::db::memberships::Member;
 use crate::db::{self, retrying};
 use crate::domain::caller::{Acting, owning_right};
-use crate::domain::ids::{AccountId, GrantId, OrgId};
+use crate::domain::ids::{AccountId, GrantId};
 use crate::domain::permissions::{Permission, Right};
 use crate::domain::policy::MAX_LIST;
 use crate::domain::principal::AccountKind;
@@ -48,10 +48,10 @@ pub async fn grant(
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
         db::orgs::lock(&mut tx, acting.org_id).await?;
-        let account = db::accounts::lock(&mut tx, acting.org_id, account_id).await?;
-        let kind = account.as_ref().map(Account::kind).transpose()?;
+        let member = db::memberships::lock(&mut tx, acting.org_id, account_id).await?;
+        let kind = member.as_ref().map(Member::kind).transpose()?;
         let grants = givable(&mut tx, &acting, kind, &grants).await?;
-        account.ok_or_else(|| Error::not_found("account", account_id))?;
+        member.ok_or_else(|| Error::not_found("account", account_id))?;
         let numbered: Vec<_> = grants.iter().map(|grant| (state.clock.new_id::<GrantId>(), grant)).collect();
         let given = db::grants::insert(&mut tx, acting.org_id, account_id, &numbered, now).await?;
         if !given.is_empty() {
@@ -105,8 +105,8 @@ pub async fn revoke(
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
         db::orgs::lock(&mut tx, acting.org_id).await?;
-        let account = db::accounts::lock(&mut tx, acting.org_id, account_id).await?;
-        let grants = match &account {
+        let member = db::memberships::lock(&mut tx, acting.org_id, account_id).await?;
+        let grants = match &member {
             Some(_) => db::grants::find_of(&mut *tx, acting.org_id, account_id).await?,
             None => Vec::new(),
         };
@@ -119,11 +119,15 @@ pub async fn revoke(
         }
         let held_before = db::grants::find_held(&mut tx, acting.org_id, account_id).await?;
         acting.may_stop(&held_before)?;
-        if let Some(account) = &account {
-            let owning = owning_right(acting.org_id);
-            let still = kept.iter().any(|grant| grant.right_id == owning && grant.resource.is_none());
-            let becomes = if still { Some(account.state()?) } else { None };
-            keep_one(&mut tx, acting.org_id, account, &held_before, becomes).await?;
+        let owning = owning_right(acting.org_id);
+        let still = kept.iter().any(|grant| grant.right_id == owning && grant.resource.is_none());
+        match db::accounts::find(&mut *tx, acting.org_id, account_id).await? {
+            Some(account) => {
+                let becomes = if still { Some(account.state()?) } else { None };
+                keep_one(&mut tx, acting.org_id, &account, &held_before, becomes).await?;
+            }
+            None if still => {}
+            None => keep_one_without_guest(&mut tx, acting.org_id, account_id, &held_before).await?,
         }
         let ids: Vec<_> = taken.iter().map(Grant::id).collect();
         db::grants::delete(&mut tx, acting.org_id, &ids).await?;
@@ -173,8 +177,8 @@ pub async fn list(
     let paging = Paging::read(state, &acting, "ListGrants", &same, (request.page_size, &request.page_token))?;
     let mut db = state.db.acquire().await?;
     if let Filter::Account(id) = filter {
-        let account = db::accounts::find(&mut *db, acting.org_id, id).await?;
-        account.ok_or_else(|| Error::not_found("account", id))?;
+        let member = db::memberships::find(&mut *db, acting.org_id, id).await?;
+        member.ok_or_else(|| Error::not_found("account", id))?;
     }
     let after = paging.after(GrantId::parse);
     let page = db::grants::page(&mut db, acting.org_id, &filter, after, paging.size).await?;
@@ -275,23 +279,4 @@ pub fn split(
     }
     let kept = grants.extract_if(.., |grant| !named.iter().any(|name| is(grant, name))).collect();
     Ok((grants, kept))
-}
-
-/// The ids that an event of grants names.
-pub fn touched(account_id: AccountId, grants: &[Grant]) -> Vec<String> {
-    std::iter::once(account_id.to_string()).chain(grants.iter().map(|grant| grant.id().to_string())).collect()
-}
-
-/// The cache keys that giving or taking grants touches: the account; and the owners of
-/// the org, whose list of permissions names those that grants name.
-pub fn subjects(org_id: OrgId, account_id: AccountId, grants: &[Grant]) -> Vec<String> {
-    let names_one =
-        grants.iter().any(|grant| matches!(grant.right(), Ok(Right::Permission(p)) if p.is_application()));
-    let owners = names_one.then(|| format!("owners/{org_id}"));
-    std::iter::once(account_id.to_string()).chain(owners).collect()
-}
-
-/// A grant in an event: what, and where.
-pub fn described(grant: &Grant) -> String {
-    format!("{} on {}", grant.right_id, grant.resource.as_deref().unwrap_or("*"))
 }

@@ -1,11 +1,11 @@
 //! `CloneAccount`: an account like another one, as far as the caller may pass on what it holds.
 
-use super::access::{Named, described, named, split, subjects, touched};
+use super::access::{Named, named, split};
 use super::details;
 use crate::codes::send_first_password;
 use crate::db::accounts::{Account, NewAccount};
 use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::grants::Grant;
+use crate::db::grants::{Grant, described, subjects, touched};
 use crate::db::orgs::Org;
 use crate::db::{self, retrying};
 use crate::domain::accounts::Details;

@@ -3,12 +3,11 @@
 
 use sqlx::PgConnection;
 
-use super::access::{described, subjects, touched};
 use super::details::{changes, default_username, mailbox};
 use super::owners::{keep_one, refuse_live_tokens};
 use crate::codes::send_first_password;
 use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::grants::Grant;
+use crate::db::grants::{Grant, described, subjects, touched};
 use crate::db::{self, retrying};
 use crate::domain::accounts::{AccountState, Details};
 use crate::domain::caller::Acting;
@@ -18,7 +17,7 @@ use crate::domain::names::{AccountName, Description, Email};
 use crate::domain::permissions::Permission;
 use crate::domain::principal::AccountKind;
 use crate::domain::roles::may_hold;
-use crate::error::{Error, Reason, Result, Violations};
+use crate::error::{Error, Result, Violations};
 use crate::grpc::auth::Call;
 use crate::grpc::pb::convert_account_request::Identity;
 use crate::grpc::{convert, pb};
@@ -104,7 +103,7 @@ async fn carry_out(
 ) -> Result<pb::ConvertAccountResponse> {
     let (org_id, account_id, now) = (acting.org_id, conversion.account_id, state.clock.now());
     let mut tx = Transaction::begin(state).await?;
-    let guest_in = lock_orgs(&mut tx, org_id, account_id).await?;
+    let guest_in = db::accounts::lock_orgs(&mut tx, org_id, account_id).await?;
     let found = db::accounts::lock(&mut tx, org_id, account_id).await?;
     let account = found.ok_or_else(|| Error::not_found("account", account_id))?;
     let before = account.details()?;
@@ -112,9 +111,10 @@ async fn carry_out(
     if before.kind() == after.kind() {
         return Err(Error::invalid("kind", "is what the account is already"));
     }
-    if after.kind() == AccountKind::User {
-        refuse_live_tokens(&mut tx, org_id, account_id, now).await?;
-    }
+    // A person keeps none at home, and nobody those of the orgs that are left.
+    let mut without = guest_in.clone();
+    without.extend((after.kind() == AccountKind::User).then_some(org_id));
+    refuse_live_tokens(&mut tx, &without, account_id, now).await?;
     let held = db::grants::find_held(&mut tx, org_id, account_id).await?;
     let becomes = AccountState::of(after.kind(), false, account.deactivate_time.is_some(), false);
     keep_one(&mut tx, org_id, &account, &held, Some(becomes)).await?;
@@ -144,9 +144,8 @@ async fn carry_out(
         fields,
         subjects: subjects(org_id, account_id, &lost),
     };
-    let guests = guest_in.iter().map(|host| {
-        let lost = left.iter().filter(|(org, _)| org == host).map(|(_, grant)| grant.clone());
-        removed(state, *host, (org_id, account_id), &lost.collect::<Vec<_>>())
+    let guests = left.iter().map(|(host, lost)| {
+        db::memberships::removed(state.clock.new_id(), *host, (org_id, account_id), lost)
     });
     let changes: Vec<_> = std::iter::once(home).chain(guests).collect();
     tx.record(&Actor::from(acting), &changes, now).await?;
@@ -154,17 +153,6 @@ async fn carry_out(
     send_first_password(state, &mut tx, &org, &converted).await?;
     tx.commit().await?;
     Ok(pb::ConvertAccountResponse { account: Some(convert::account(&converted)?) })
-}
-
-/// Locks the account's org, and those where it is a guest, which it gives.
-async fn lock_orgs(tx: &mut PgConnection, home: OrgId, account_id: AccountId) -> Result<Vec<OrgId>> {
-    let guest_in = db::accounts::find_guest_orgs(&mut *tx, home, account_id).await?;
-    db::orgs::lock_all(&mut *tx, guest_in.iter().copied().chain([home])).await?;
-    if db::accounts::find_guest_orgs(&mut *tx, home, account_id).await? != guest_in {
-        // A membership came or went before its org was locked: look again.
-        return Err(Reason::Conflict.into());
-    }
-    Ok(guest_in)
 }
 
 /// The account's grants of roles that are not for accounts of the kind.
@@ -179,19 +167,4 @@ async fn unfit(
     let roles = db::roles::find_named(tx, org_id, &rights).await?;
     let unfit = grants.into_iter().zip(rights).filter(|(_, right)| !may_hold(kind, right, &roles));
     Ok(unfit.map(|(grant, _)| grant).collect())
-}
-
-/// What the log of an org says in which the account was a guest.
-fn removed(state: &State, org_id: OrgId, (home, account_id): (OrgId, AccountId), lost: &[Grant]) -> Change {
-    let left = FieldChange::cleared("home_org_id", home);
-    Change {
-        event_id: state.clock.new_id(),
-        org_id,
-        kind: "member.removed",
-        resource_ids: touched(account_id, lost),
-        fields: std::iter::once(left)
-            .chain(lost.iter().map(|grant| FieldChange::cleared("grants", described(grant))))
-            .collect(),
-        subjects: subjects(org_id, account_id, lost),
-    }
 }

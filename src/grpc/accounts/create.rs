@@ -3,11 +3,12 @@
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use prost::Message;
 
-use super::access::{described, givable, subjects, touched};
+use super::access::givable;
 use super::{details, settings};
 use crate::codes::send_first_password;
 use crate::db::accounts::NewAccount;
 use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::grants::{described, subjects, touched};
 use crate::db::{self, retrying};
 use crate::domain::accounts::Details;
 use crate::domain::caller::Acting;

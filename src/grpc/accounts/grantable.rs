@@ -39,10 +39,10 @@ impl Recipient {
             let kinds = kind.map_or_else(|| AccountKind::ALL.to_vec(), |kind| vec![kind]);
             return Ok(Self { kinds, account_id: None, grants: Vec::new() });
         };
-        let account = db::accounts::find(&mut *db, acting.org_id, id).await?;
-        let account = account.ok_or_else(|| Error::not_found("account", id))?;
+        let member = db::memberships::find(&mut *db, acting.org_id, id).await?;
+        let member = member.ok_or_else(|| Error::not_found("account", id))?;
         let grants = db::grants::find_held(db, acting.org_id, id).await?;
-        Ok(Self { kinds: vec![account.kind()?], account_id, grants })
+        Ok(Self { kinds: vec![member.kind()?], account_id, grants })
     }
 
     /// Whether it holds this very right there; `member` goes with every membership.

@@ -99,7 +99,9 @@ async fn take(state: &State, call: &Call, request: Request, step: Step) -> Resul
             return convert::account(&account);
         }
         if step == Step::Delete {
-            refuse_live_tokens(&mut tx, org_id, account_id, now).await?;
+            let mut orgs = db::accounts::find_guest_orgs(&mut *tx, org_id, account_id).await?;
+            orgs.push(org_id);
+            refuse_live_tokens(&mut tx, &orgs, account_id, now).await?;
         }
         let after = db::accounts::set_life(&mut tx, org_id, account_id, life, now).await?;
         if step.stops() {

@@ -57,17 +57,18 @@ async fn keep_another(
 }
 
 /// Refuses what would end live tokens by surprise: they are to be reassigned or revoked
-/// first. The account is locked, so that none is made meanwhile.
+/// first. The account is locked, so that none is made meanwhile. Whoever leaves for good names all
+/// orgs that the account is a member of.
 ///
 /// # Errors
 /// `ACCOUNT_OWNS_TOKENS`, naming them.
 pub async fn refuse_live_tokens(
     tx: &mut PgConnection,
-    org_id: OrgId,
+    orgs: &[OrgId],
     account_id: AccountId,
     now: OffsetDateTime,
 ) -> Result<()> {
-    let live = db::tokens::find_live(tx, org_id, account_id, now, MAX_LIVE_TOKENS).await?;
+    let live = db::tokens::find_live(tx, orgs, account_id, now, MAX_LIVE_TOKENS).await?;
     if live.is_empty() {
         return Ok(());
     }

@@ -1,13 +1,12 @@
 //! `ListMembers` and `RemoveMember`: who may act in the org.
 
-use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::events::Actor;
 use crate::db::grants::Grant;
 use crate::db::{self, retrying};
 use crate::domain::ids::{AccountId, OrgId};
 use crate::domain::permissions::Permission;
 use crate::domain::resources::Node;
 use crate::error::{Error, Reason, Result};
-use crate::grpc::accounts::access::{described, subjects, touched};
 use crate::grpc::accounts::owners;
 use crate::grpc::auth::Call;
 use crate::grpc::paging::Paging;
@@ -56,23 +55,16 @@ pub async fn remove(
         if member.home_org_id == acting.org_id.uuid() {
             return Err(Reason::HomeOrg.into());
         }
-        owners::refuse_live_tokens(&mut tx, acting.org_id, account_id, now).await?;
+        owners::refuse_live_tokens(&mut tx, &[acting.org_id], account_id, now).await?;
         owners::keep_one_without_guest(&mut tx, acting.org_id, account_id, &held).await?;
 
         let grants = db::grants::find_of(&mut *tx, acting.org_id, account_id).await?;
         let ids: Vec<_> = grants.iter().map(Grant::id).collect();
         db::grants::delete(&mut tx, acting.org_id, &ids).await?;
         db::memberships::remove(&mut tx, acting.org_id, account_id, now).await?;
-        let left = FieldChange::cleared("home_org_id", OrgId::from(member.home_org_id));
-        let lost = grants.iter().map(|grant| FieldChange::cleared("grants", described(grant)));
-        let change = Change {
-            event_id: state.clock.new_id(),
-            org_id: acting.org_id,
-            kind: "member.removed",
-            resource_ids: touched(account_id, &grants),
-            fields: std::iter::once(left).chain(lost).collect(),
-            subjects: subjects(acting.org_id, account_id, &grants),
-        };
+        let home = OrgId::from(member.home_org_id);
+        let change =
+            db::memberships::removed(state.clock.new_id(), acting.org_id, (home, account_id), &grants);
         tx.record(&Actor::from(&acting), &[change], now).await?;
         tx.commit().await?;
         Ok(pb::RemoveMemberResponse {})

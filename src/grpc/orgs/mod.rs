@@ -1,8 +1,10 @@
 //! The handlers of `OrgService`, by noun.
 
+pub mod accept_invitation;
 pub mod create;
 pub mod events;
 pub mod get;
+pub mod invitations;
 pub mod lifecycle;
 pub mod members;
 pub mod resources;

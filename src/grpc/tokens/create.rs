@@ -258,8 +258,12 @@ async fn authorise(
     lists: &Restrictions,
     rules: &Rules,
 ) -> Result<()> {
-    let account = db::accounts::lock(&mut *tx, acting.org_id, account_id).await?;
-    let account = account.ok_or_else(|| Error::not_found("account", account_id))?;
+    let Some(account) = db::accounts::lock(&mut *tx, acting.org_id, account_id).await? else {
+        let guest = db::memberships::find(tx, acting.org_id, account_id).await?;
+        let message = "a guest owns no tokens where it visits: make one for a service account";
+        let refusal = guest.map(|_| Error::with_message(Reason::TargetNotServiceAccount, message));
+        return Err(refusal.unwrap_or_else(|| Error::not_found("account", account_id)));
+    };
     if !rules.allow_owner(account.kind()?) {
         return Err(Reason::TargetNotServiceAccount.into());
     }

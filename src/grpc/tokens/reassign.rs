@@ -99,7 +99,7 @@ async fn reassign(
             Which::AllOf(from) => {
                 let account = db::accounts::find(&mut *tx, org_id, from).await?;
                 account.ok_or_else(|| Error::not_found("account", from))?;
-                db::tokens::find_live(&mut tx, org_id, from, now, MAX_LIVE_TOKENS).await?
+                db::tokens::find_live(&mut tx, &[org_id], from, now, MAX_LIVE_TOKENS).await?
             }
         };
         let tokens = db::tokens::lock_live(&mut tx, org_id, &ids, now).await?;

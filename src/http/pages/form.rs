@@ -3,7 +3,7 @@
 use axum::body::to_bytes;
 use axum::extract::Request;
 use axum::response::Response;
-use http::{StatusCode, header};
+use http::{StatusCode, Uri, header};
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
@@ -11,6 +11,12 @@ use super::sorry;
 
 /// The largest body: a password of 128 characters has at most some 2 KiB, urlencoded.
 const MAX_BODY: usize = 16 << 10;
+
+/// A value of the query of an address.
+pub fn query(uri: &Uri, wanted: &str) -> Option<String> {
+    let mut pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    pairs.find(|(name, _)| name == wanted).map(|(_, value)| value.into_owned())
+}
 
 /// The fields of a form. They may hold passwords, and are wiped.
 pub struct Fields(Vec<(String, Zeroizing<String>)>);

@@ -7,6 +7,7 @@
 
 mod form;
 mod html;
+mod invitation;
 mod password;
 
 use std::net::IpAddr;
@@ -74,6 +75,7 @@ impl Settings {
 pub fn router(state: Arc<State>, settings: Settings) -> Router {
     Router::new()
         .route("/set-password", get(password::show).post(password::set))
+        .route("/accept-invitation", get(invitation::show).post(invitation::accept))
         .layer(from_fn_with_state((state.clone(), Arc::new(settings)), guard))
         .with_state(state)
 }

@@ -6,9 +6,8 @@ use axum::Extension;
 use axum::extract::{Request, State as Shared};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use http::{StatusCode, Uri};
-use url::form_urlencoded;
 
-use super::form::Fields;
+use super::form::{Fields, query};
 use super::html::{Field, Form, Page};
 use super::{failed, page, sorry};
 use crate::domain::accounts::AccountState;
@@ -36,15 +35,10 @@ pub async fn show(
     Extension(origin): Extension<Origin>,
     uri: Uri,
 ) -> Response {
-    let query = uri.query().unwrap_or_default().as_bytes();
-    let value = |wanted: &str| {
-        let mut pairs = form_urlencoded::parse(query);
-        pairs.find(|(name, _)| name == wanted).map(|(_, value)| value.into_owned())
-    };
-    if let Some(done) = value("done") {
+    if let Some(done) = query(&uri, "done") {
         return done_page(&done);
     }
-    let code = value("code").unwrap_or_default();
+    let code = query(&uri, "code").unwrap_or_default();
     match resets::look(&state, &origin, &code).await {
         Ok(found) => form(StatusCode::OK, &found, &code, Wrong::default()),
         Err(error) => failed(error, &origin),

@@ -15,7 +15,6 @@ use countersign::bootstrap;
 use countersign::clock::Clock;
 use countersign::config::{CeilingArgs, LimitArgs, PasswordArgs, SigningAlgorithm, WebUrl};
 use countersign::db::sealed::Sealed;
-use countersign::domain::ids::{AccountId, OrgId};
 use countersign::grpc::pb;
 use countersign::keys::seal::MasterKeys;
 use countersign::mail::{PostOffice, Postman};
@@ -36,7 +35,7 @@ use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 
 pub use database::Database;
-pub use people::PASSWORD;
+pub use people::{PASSWORD, accept, invite, sign_up};
 pub use proxy::Proxy;
 pub use raw::{call_named, call_raw};
 pub use secrets::{hides_secrets, watch};
@@ -325,48 +324,6 @@ impl TestServer {
         let account = account.into_inner().account.unwrap();
         let token = self.managing_token(org_id, &account.id).await;
         (account, self.client(token))
-    }
-
-    /// A person of another org who is a member of this one, with these permissions. Guests
-    /// come by invitation, which there is no RPC for yet.
-    pub async fn guest(&self, org_id: &str, permissions: &[(&str, &str)]) -> pb::Account {
-        let home = self.org().await;
-        let (account, _) = self.account(&home.id, "guest", &[]).await;
-        let guest = AccountId::parse(&account.id).unwrap().uuid();
-        let [org, home] = [org_id, &home.id].map(|id| OrgId::parse(id).unwrap().uuid());
-        let db = &self.state.db;
-        sqlx::query("update accounts set kind = 'USER', name = null, name_key = null where account_id = $1")
-            .bind(guest)
-            .execute(db)
-            .await
-            .unwrap();
-        sqlx::query(
-            "with member as (
-                 insert into memberships (org_id, account_id, home_org_id, title, version, create_time)
-                 values ($1, $2, $3, 'A Guest', 1, now())
-             )
-             insert into account_orgs (account_id, org_id) values ($2, $1)",
-        )
-        .bind(org)
-        .bind(guest)
-        .bind(home)
-        .execute(db)
-        .await
-        .unwrap();
-        for (right, path) in permissions {
-            sqlx::query(
-                "insert into grants (org_id, grant_id, account_id, right_id, resource, create_time)
-                 values ($1, gen_random_uuid(), $2, $3, nullif($4, '*'), now())",
-            )
-            .bind(org)
-            .bind(guest)
-            .bind(*right)
-            .bind(*path)
-            .execute(db)
-            .await
-            .unwrap();
-        }
-        account
     }
 
     /// A new user of the org, invited by its owner.

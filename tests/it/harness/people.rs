@@ -25,6 +25,31 @@ impl TestServer {
         made
     }
 
+    /// A person with this address and [`PASSWORD`], set by the link in the mail: whose mailbox it is, is
+    /// proved.
+    pub async fn proved_person(&self, org_id: &str, email: &str) -> pb::Account {
+        let request =
+            pb::CreateUserRequest { org_id: org_id.into(), email: email.into(), ..Default::default() };
+        let made = self.operator.accounts().create_user(request).await.unwrap().into_inner().account.unwrap();
+        let code = self.code_for(email).await.unwrap();
+        let set = pb::ResetPasswordRequest { code, new_password: PASSWORD.into() };
+        self.anonymous().accounts().reset_password(set).await.unwrap();
+        watch(PASSWORD);
+        made
+    }
+
+    /// A person of another org who was invited to this one with these rights, and has accepted.
+    pub async fn guest(&self, org_id: &str, grants: &[(&str, &str)]) -> pb::Account {
+        let home = self.org().await;
+        let email = format!("guest@{}.example", home.slug);
+        let guest = self.proved_person(&home.id, &email).await;
+        invite(&self.operator, org_id, &email, grants).await.unwrap();
+        let code = self.code_for(&email).await.unwrap();
+        let joined = accept(&self.session(&email).await, &code).await.unwrap();
+        assert_eq!((joined.account.unwrap().id, joined.dropped_grants.len()), (guest.id.clone(), 0));
+        guest
+    }
+
     /// Gives the account this password, whatever it is.
     pub async fn give_password(&self, account: &pb::Account, password: &str) {
         let owner = (OrgId::parse(&account.org_id).unwrap(), AccountId::parse(&account.id).unwrap());
@@ -80,4 +105,38 @@ impl TestServer {
         watch(&answer.access_token);
         Ok(answer)
     }
+}
+
+/// Invites the address to the org with these rights.
+pub async fn invite(
+    by: &Client,
+    org_id: &str,
+    email: &str,
+    grants: &[(&str, &str)],
+) -> Result<pb::Invitation, Status> {
+    let request = pb::CreateInvitationRequest {
+        org_id: org_id.into(),
+        email: email.into(),
+        grants: grants.iter().map(|(right, resource)| grant(right, resource)).collect(),
+        ..Default::default()
+    };
+    Ok(by.orgs().create_invitation(request).await?.into_inner().invitation.unwrap())
+}
+
+/// Accepts an invitation as whoever this client is.
+pub async fn accept(by: &Client, code: &str) -> Result<pb::AcceptInvitationResponse, Status> {
+    let request = pb::AcceptInvitationRequest { code: code.into(), ..Default::default() };
+    Ok(by.orgs().accept_invitation(request).await?.into_inner())
+}
+
+/// Signs up with an invitation, and [`PASSWORD`].
+pub async fn sign_up(server: &TestServer, code: &str) -> Result<pb::AcceptInvitationResponse, Status> {
+    let request = pb::AcceptInvitationRequest {
+        code: code.into(),
+        given_name: "Ann".into(),
+        family_name: "Ruiz".into(),
+        password: PASSWORD.into(),
+    };
+    watch(PASSWORD);
+    Ok(server.anonymous().orgs().accept_invitation(request).await?.into_inner())
 }

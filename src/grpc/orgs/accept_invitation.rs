@@ -1,0 +1,79 @@
+//! `GetInvitation` and `AcceptInvitation`: for whoever has the code.
+
+use super::invitations::asked;
+use crate::domain::caller::Caller;
+use crate::error::{Error, Reason, Result, Violations};
+use crate::grpc::auth::Call;
+use crate::grpc::{convert, pb};
+use crate::invitations::{self, Accepting, SignUp, sign_in_first};
+use crate::state::State;
+
+pub async fn get(
+    state: &State,
+    call: &Call,
+    request: pb::GetInvitationRequest,
+) -> Result<pb::GetInvitationResponse> {
+    let shown = invitations::look(state, &request.code, call.origin.address).await?;
+    Ok(pb::GetInvitationResponse {
+        org_display_name: shown.org_display_name,
+        email: shown.email.to_string(),
+        needs_sign_up: shown.needs_sign_up,
+    })
+}
+
+pub async fn accept(
+    state: &State,
+    call: &Call,
+    request: pb::AcceptInvitationRequest,
+) -> Result<pb::AcceptInvitationResponse> {
+    let shown = invitations::look(state, &request.code, call.origin.address).await?;
+    let caller = if call.has_bearer() { Some(call.authenticate(state).await?) } else { None };
+    let accepted = match caller {
+        None if !shown.needs_sign_up => return Err(sign_in_first()),
+        None => {
+            let new = SignUp::check(&request.given_name, &request.family_name, &request.password)?;
+            invitations::accept(state, &shown, &Accepting::New(&new), &call.origin).await?
+        }
+        Some(caller) => {
+            let accepting = signed_in(&caller)?;
+            if shown.needs_sign_up {
+                return Err(Reason::InvitationEmailMismatch.into());
+            }
+            refuse_sign_up(&request)?;
+            invitations::accept(state, &shown, &accepting, &call.origin).await?
+        }
+    };
+    Ok(pb::AcceptInvitationResponse {
+        account: Some(convert::account(&accepted.account)?),
+        dropped_grants: accepted.dropped.iter().map(|grant| asked(&grant.right, &grant.node)).collect(),
+    })
+}
+
+/// Whoever has signed in. A token joins nothing: it was made for less than its account may do.
+fn signed_in(caller: &Caller) -> Result<Accepting<'static>> {
+    if caller.session().is_none() || caller.is_narrowed() || caller.actor_id().is_some() {
+        let message = "a session accepts an invitation, or a JWT made from one that carries all rights";
+        return Err(Error::with_message(Reason::PermissionMissing, message));
+    }
+    Ok(Accepting::Caller {
+        home: caller.account_home(),
+        account_id: caller.account_id(),
+        credential_id: caller.credential_id(),
+    })
+}
+
+/// Names and a password are an account's to change, by other calls.
+fn refuse_sign_up(request: &pb::AcceptInvitationRequest) -> Result<()> {
+    let mut violations = Violations::default();
+    let given = [
+        ("given_name", &request.given_name),
+        ("family_name", &request.family_name),
+        ("password", &request.password),
+    ];
+    for (field, text) in given {
+        if !text.is_empty() {
+            violations.add(field, "must be absent: the address has an account");
+        }
+    }
+    violations.finish()
+}

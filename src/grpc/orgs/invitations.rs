@@ -1,0 +1,332 @@
+//! `CreateInvitation`, `ListInvitations`, `ResendInvitation` and `RevokeInvitation`: for those
+//! who invite.
+
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use crate::codes::{self, ToSend};
+use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::grants::held;
+use crate::db::invitations::{Invitation, Sending};
+use crate::db::orgs::Org;
+use crate::db::{self, retrying};
+use crate::domain::caller::Acting;
+use crate::domain::codes::{End, Purpose};
+use crate::domain::ids::{InvitationId, OrgId, SYSTEM_ORG};
+use crate::domain::invitations::{InvitationState, MAX_SENT};
+use crate::domain::mail::Mail;
+use crate::domain::names::Email;
+use crate::domain::permissions::{Permission, Right};
+use crate::domain::principal::AccountKind;
+use crate::domain::resources::Node;
+use crate::error::{Error, Precondition, Reason, Result, Violations};
+use crate::grpc::accounts::access::givable;
+use crate::grpc::accounts::details;
+use crate::grpc::auth::Call;
+use crate::grpc::once::{self, Once};
+use crate::grpc::paging::Paging;
+use crate::grpc::{convert, pb};
+use crate::state::State;
+use crate::transaction::Transaction;
+
+pub async fn create(
+    state: &State,
+    call: &Call,
+    mut request: pb::CreateInvitationRequest,
+) -> Result<pb::CreateInvitationResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    acting.require(&Permission::INVITATIONS_WRITE, &Node::Org)?;
+    let mut violations = Violations::default();
+    if acting.org_id == SYSTEM_ORG {
+        violations
+            .add("org_id", "must not be the system org, whose members are operators: create them there");
+    }
+    let email = violations.check("email", details::mailbox(state, &request.email));
+    let grants = convert::grants(&mut violations, &request.grants);
+    let request_id = violations.check("request_id", once::parse(&std::mem::take(&mut request.request_id)));
+    let (Some(email), Some(request_id)) = (email, request_id) else {
+        return Err(violations.error());
+    };
+    violations.finish()?;
+
+    let once = Once::new(&acting, "CreateInvitation", request_id, &request);
+    let now = state.clock.now();
+    retrying(|| async {
+        let mut tx = Transaction::begin(state).await?;
+        let org = db::orgs::lock(&mut tx, acting.org_id).await?;
+        givable(&mut tx, &acting, Some(AccountKind::User), &grants).await?;
+        if let Some(before) = once.replayed(&mut tx, now).await? {
+            return Ok(before);
+        }
+        refuse_member(&mut tx, acting.org_id, &email).await?;
+        refuse_invited(&mut tx, acting.org_id, &email, now).await?;
+        refuse_too_many(&mut tx, acting.org_id, now).await?;
+        let invitation_id: InvitationId = state.clock.new_id();
+        let sending = sending(&acting, now);
+        db::invitations::insert(&mut tx, acting.org_id, invitation_id, (&email, &grants), &sending, now)
+            .await?;
+        let mut fields = vec![FieldChange::set("email", &email)];
+        let named =
+            grants.iter().map(|(right, node)| FieldChange::set("grants", format!("{right} on {node}")));
+        fields.extend(named);
+        fields.push(FieldChange::set("expire_time", sending.expire_time));
+        let change = change(state, "invitation.created", (acting.org_id, invitation_id), fields);
+        tx.record(&Actor::from(&acting), &[change], now).await?;
+        let invitation = send(state, &acting, &mut tx, &org, invitation_id).await?;
+        let response = pb::CreateInvitationResponse { invitation: Some(shown(&invitation, now)?) };
+        once.finish(&mut tx, &invitation_id.to_string(), &response).await?;
+        tx.commit().await?;
+        Ok(response)
+    })
+    .await
+}
+
+pub async fn list(
+    state: &State,
+    call: &Call,
+    request: pb::ListInvitationsRequest,
+) -> Result<pb::ListInvitationsResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    acting.require(&Permission::INVITATIONS_READ, &Node::Org)?;
+    let wanted = read_state(request.state).map_err(|wrong| Error::invalid("state", wrong))?;
+    let same = pb::ListInvitationsRequest { state: request.state, ..Default::default() };
+    let asked = (request.page_size, request.page_token.as_str());
+    let paging = Paging::read(state, &acting, "ListInvitations", &same, asked)?;
+    let now = state.clock.now();
+    let mut db = state.db.acquire().await?;
+    let after = paging.after(InvitationId::parse);
+    let page = db::invitations::page(&mut db, acting.org_id, wanted, after, (paging.size, now)).await?;
+    Ok(pb::ListInvitationsResponse {
+        invitations: page.rows.iter().map(|row| shown(row, now)).collect::<Result<_>>()?,
+        next_page_token: paging.next(state, &page),
+        total_size: page.total,
+    })
+}
+
+pub async fn resend(
+    state: &State,
+    call: &Call,
+    request: pb::ResendInvitationRequest,
+) -> Result<pb::ResendInvitationResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    acting.require(&Permission::INVITATIONS_WRITE, &Node::Org)?;
+    let invitation_id = invitation_id(&request.invitation_id)?;
+
+    let now = state.clock.now();
+    retrying(|| async {
+        let mut tx = Transaction::begin(state).await?;
+        let org = db::orgs::lock(&mut tx, acting.org_id).await?;
+        let found = db::invitations::find(&mut *tx, acting.org_id, invitation_id).await?;
+        let invitation = found.ok_or_else(|| Error::not_found("invitation", invitation_id))?;
+        // Who sends it stands behind it. What is gone of its grants gives nothing to anybody.
+        let grants = invitation.grants()?;
+        let rights = grants.iter().map(|(right, _)| right);
+        let roles = db::roles::find_named(&mut *tx, acting.org_id, rights).await?;
+        let opened: Vec<_> = grants.into_iter().map(|(right, node)| held(right, node, &roles)).collect();
+        acting.may_pass_on(&opened)?;
+        let email = invitation.email()?;
+        match invitation.state(now) {
+            InvitationState::Accepted | InvitationState::Revoked => {
+                return Err(Error::not_found("open invitation", invitation_id));
+            }
+            InvitationState::Expired => refuse_invited(&mut tx, acting.org_id, &email, now).await?,
+            InvitationState::Pending => {}
+        }
+        refuse_member(&mut tx, acting.org_id, &email).await?;
+        refuse_too_many(&mut tx, acting.org_id, now).await?;
+        let sending = sending(&acting, now);
+        db::invitations::resend(&mut tx, acting.org_id, invitation_id, &sending, now).await?;
+        let text = |value: String| Some(value);
+        let (before, after) = (invitation.inviter().to_string(), sending.inviter.1.to_string());
+        let ends = (invitation.expire_time.to_string(), sending.expire_time.to_string());
+        let fields = [
+            FieldChange::between("inviter_id", text(before), text(after)),
+            FieldChange::between("expire_time", text(ends.0), text(ends.1)),
+        ];
+        let fields = fields.into_iter().flatten().collect();
+        let change = change(state, "invitation.resent", (acting.org_id, invitation_id), fields);
+        tx.record(&Actor::from(&acting), &[change], now).await?;
+        let invitation = send(state, &acting, &mut tx, &org, invitation_id).await?;
+        tx.commit().await?;
+        Ok(pb::ResendInvitationResponse { invitation: Some(shown(&invitation, now)?) })
+    })
+    .await
+}
+
+pub async fn revoke(
+    state: &State,
+    call: &Call,
+    request: pb::RevokeInvitationRequest,
+) -> Result<pb::RevokeInvitationResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    acting.require(&Permission::INVITATIONS_WRITE, &Node::Org)?;
+    let invitation_id = invitation_id(&request.invitation_id)?;
+
+    let now = state.clock.now();
+    retrying(|| async {
+        let mut tx = Transaction::begin(state).await?;
+        db::orgs::lock(&mut tx, acting.org_id).await?;
+        let found = db::invitations::find(&mut *tx, acting.org_id, invitation_id).await?;
+        let before = found.ok_or_else(|| Error::not_found("invitation", invitation_id))?;
+        match before.state(now) {
+            InvitationState::Accepted => return Err(Error::not_found("open invitation", invitation_id)),
+            InvitationState::Revoked => {
+                return Ok(pb::RevokeInvitationResponse { invitation: Some(shown(&before, now)?) });
+            }
+            InvitationState::Pending | InvitationState::Expired => {}
+        }
+        db::codes::end_all(&mut tx, acting.org_id, invitation_id.uuid(), End::Revoked, now).await?;
+        db::invitations::revoke(&mut tx, acting.org_id, invitation_id, now).await?;
+        let fields = vec![FieldChange::set("revoke_time", now)];
+        let change = change(state, "invitation.revoked", (acting.org_id, invitation_id), fields);
+        tx.record(&Actor::from(&acting), &[change], now).await?;
+        let after = found_again(&mut tx, acting.org_id, invitation_id).await?;
+        tx.commit().await?;
+        Ok(pb::RevokeInvitationResponse { invitation: Some(shown(&after, now)?) })
+    })
+    .await
+}
+
+fn invitation_id(text: &str) -> Result<InvitationId> {
+    InvitationId::parse(text).map_err(|wrong| Error::invalid("invitation_id", wrong.to_string()))
+}
+
+/// Who sends now, with what, and how long that is good.
+fn sending(acting: &Acting<'_>, now: OffsetDateTime) -> Sending {
+    let caller = &acting.caller;
+    Sending {
+        inviter: (caller.account_home(), caller.account_id()),
+        impersonator: caller.actor_id().map(|account_id| (caller.credential_org(), account_id)),
+        credential_id: caller.credential_id().uuid(),
+        expire_time: now + Purpose::Invitation.life(),
+    }
+}
+
+/// Writes the mail down, with a code; the one before works no more. Gives the invitation as it
+/// is then.
+async fn send(
+    state: &State,
+    acting: &Acting<'_>,
+    tx: &mut Transaction<'_>,
+    org: &Org,
+    invitation_id: InvitationId,
+) -> Result<Invitation> {
+    let invitation = found_again(&mut *tx, acting.org_id, invitation_id).await?;
+    // An operator is none, and stays without a name.
+    let sender = db::memberships::find(&mut **tx, acting.org_id, acting.caller.account_id()).await?;
+    let recipient = invitation.email()?;
+    let new = ToSend {
+        org_id: acting.org_id,
+        subject_id: invitation_id.uuid(),
+        purpose: Purpose::Invitation,
+        asked: false,
+        recipient: &recipient,
+        mail: Mail::invitation(org.display_name.clone(), sender.map(|member| member.title)),
+    };
+    codes::send(state, tx, new).await?;
+    Ok(invitation)
+}
+
+async fn found_again(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    invitation_id: InvitationId,
+) -> Result<Invitation> {
+    let found = db::invitations::find(tx, org_id, invitation_id).await?;
+    found.ok_or_else(|| Error::internal("an invitation just written is gone"))
+}
+
+/// Refuses an address whose account is a member, or whose deleted account of this org holds it.
+/// Whether it has an account elsewhere is not told.
+async fn refuse_member(tx: &mut PgConnection, org_id: OrgId, email: &Email) -> Result<()> {
+    let Some((home, account_id)) = db::accounts::find_holder(&mut *tx, email.as_str()).await? else {
+        return Ok(());
+    };
+    if db::memberships::find(tx, org_id, account_id).await?.is_some() {
+        return Err(Error::exists("member", email));
+    }
+    if home == org_id { Err(Reason::NameHeldByDeletedAccount.into()) } else { Ok(()) }
+}
+
+/// Refuses an address that is invited: of two mails nobody would know which is good for what.
+async fn refuse_invited(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    email: &Email,
+    now: OffsetDateTime,
+) -> Result<()> {
+    match db::invitations::find_pending(tx, org_id, email, now).await? {
+        Some(other) => Err(Error::exists("invitation", other.id())),
+        None => Ok(()),
+    }
+}
+
+/// So that nobody sends mail to the world in the org's name.
+async fn refuse_too_many(tx: &mut PgConnection, org_id: OrgId, now: OffsetDateTime) -> Result<()> {
+    if db::invitations::count_sent(tx, org_id, now).await? < MAX_SENT {
+        return Ok(());
+    }
+    let message = format!("the org has sent {MAX_SENT} invitations within 24 h: try again later");
+    Err(Error::with_message(Reason::LimitReached, message).with_preconditions([Precondition {
+        kind: "LIMIT",
+        subject: "invitations of one org".into(),
+        description: format!("at most {MAX_SENT} in 24 h, those sent again included"),
+    }]))
+}
+
+fn change(
+    state: &State,
+    kind: &'static str,
+    (org_id, invitation_id): (OrgId, InvitationId),
+    fields: Vec<FieldChange>,
+) -> Change {
+    Change {
+        event_id: state.clock.new_id(),
+        org_id,
+        kind,
+        resource_ids: vec![invitation_id.to_string()],
+        fields,
+        subjects: vec![invitation_id.to_string()],
+    }
+}
+
+fn read_state(state: i32) -> Result<Option<InvitationState>, &'static str> {
+    Ok(Some(match pb::InvitationState::try_from(state) {
+        Ok(pb::InvitationState::Unspecified) => return Ok(None),
+        Ok(pb::InvitationState::Pending) => InvitationState::Pending,
+        Ok(pb::InvitationState::Accepted) => InvitationState::Accepted,
+        Ok(pb::InvitationState::Revoked) => InvitationState::Revoked,
+        Ok(pb::InvitationState::Expired) => InvitationState::Expired,
+        Err(_) => return Err("must be a state of an invitation"),
+    }))
+}
+
+/// An invitation as those see it who may.
+fn shown(invitation: &Invitation, now: OffsetDateTime) -> Result<pb::Invitation> {
+    let state = match invitation.state(now) {
+        InvitationState::Pending => pb::InvitationState::Pending,
+        InvitationState::Accepted => pb::InvitationState::Accepted,
+        InvitationState::Revoked => pb::InvitationState::Revoked,
+        InvitationState::Expired => pb::InvitationState::Expired,
+    };
+    let grants = invitation.grants()?;
+    Ok(pb::Invitation {
+        id: invitation.id().to_string(),
+        org_id: OrgId::from(invitation.org_id).to_string(),
+        email: invitation.email.clone(),
+        grants: grants.iter().map(|(right, node)| asked(right, node)).collect(),
+        state: state.into(),
+        inviter_id: invitation.inviter().to_string(),
+        create_time: Some(convert::timestamp(invitation.create_time)),
+        send_time: Some(convert::timestamp(invitation.send_time)),
+        expire_time: Some(convert::timestamp(invitation.expire_time)),
+        accept_time: invitation.accept_time.map(convert::timestamp),
+        account_id: invitation.accepted_by().map(|id| id.to_string()).unwrap_or_default(),
+        revoke_time: invitation.revoke_time.map(convert::timestamp),
+    })
+}
+
+/// A grant that nobody holds: what was asked for, and where.
+pub fn asked(right: &Right, node: &Node) -> pb::Grant {
+    pb::Grant { right: Some(convert::shown_right(right)), resource: node.to_string(), ..Default::default() }
+}

@@ -1,0 +1,245 @@
+//! `/accept-invitation`: who has no account makes one; who has one shows that with its password.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Request, State as Shared};
+use axum::response::{IntoResponse as _, Redirect, Response};
+use http::{StatusCode, Uri};
+
+use super::form::{Fields, query};
+use super::html::{Field, Form, Page};
+use super::{failed, page, sorry};
+use crate::domain::caller::Origin;
+use crate::domain::password::TypedPassword;
+use crate::domain::principal::AccountKind;
+use crate::error::{Error, Reason, Result, Violation};
+use crate::invitations::{self, Accepted, Accepting, Shown, SignUp};
+use crate::sign_in;
+use crate::state::State;
+
+/// Relative, as everything here.
+const ACTION: &str = "accept-invitation";
+const DONE: &str = "accept-invitation?done=joined";
+const DONE_WITH_LESS: &str = "accept-invitation?done=with-less";
+
+/// What was typed, and what is wrong with it.
+#[derive(Default)]
+struct Typed<'a> {
+    given_name: &'a str,
+    family_name: &'a str,
+    wrong: Vec<Violation>,
+    /// What is wrong with none of the fields.
+    wrong_in_all: Option<String>,
+}
+
+impl Typed<'_> {
+    fn wrong(&self, field: &str) -> Option<String> {
+        let found = self.wrong.iter().find(|violation| violation.field == field);
+        found.map(|violation| violation.description.clone())
+    }
+}
+
+/// The page. It looks at the code, and does not use it.
+pub async fn show(
+    Shared(state): Shared<Arc<State>>,
+    Extension(origin): Extension<Origin>,
+    uri: Uri,
+) -> Response {
+    if let Some(done) = query(&uri, "done") {
+        return done_page(&done);
+    }
+    let code = query(&uri, "code").unwrap_or_default();
+    match invitations::look(&state, &code, origin.address).await {
+        Ok(shown) => form(StatusCode::OK, &shown, &code, &Typed::default()),
+        Err(error) => refused(error, &origin),
+    }
+}
+
+/// The form that was sent.
+pub async fn accept(
+    Shared(state): Shared<Arc<State>>,
+    Extension(origin): Extension<Origin>,
+    request: Request,
+) -> Response {
+    let fields = match Fields::read(request).await {
+        Ok(fields) => fields,
+        Err(refusal) => return refusal,
+    };
+    match take(&state, &origin, &fields).await {
+        Ok(response) => response,
+        Err(error) => refused(error, &origin),
+    }
+}
+
+async fn take(state: &Arc<State>, origin: &Origin, fields: &Fields) -> Result<Response> {
+    let code = fields.get("code");
+    // The code first: without it nobody learns anything, and no password is looked at.
+    let shown = invitations::look(state, code, origin.address).await?;
+    let outcome = if shown.needs_sign_up {
+        sign_up(state, &shown, origin, fields).await
+    } else {
+        join(state, &shown, origin, fields).await
+    };
+    match outcome {
+        // Another request, so that to reload the page sends nothing again.
+        Ok(Ok(accepted)) => {
+            let done = if accepted.dropped.is_empty() { DONE } else { DONE_WITH_LESS };
+            Ok(Redirect::to(done).into_response())
+        }
+        Ok(Err(typed)) => Ok(form(StatusCode::UNPROCESSABLE_ENTITY, &shown, code, &typed)),
+        Err(error) => Err(error),
+    }
+}
+
+async fn sign_up<'a>(
+    state: &State,
+    shown: &Shown,
+    origin: &Origin,
+    fields: &'a Fields,
+) -> Result<Result<Accepted, Typed<'a>>> {
+    let (given_name, family_name) = (fields.get("given_name"), fields.get("family_name"));
+    let (password, again) = (fields.get("password"), fields.get("password_again"));
+    let checked = SignUp::check(given_name, family_name, password);
+    let differs = (password != again).then(|| Violation {
+        field: "password_again".into(),
+        description: "is not the same as the password above it".into(),
+    });
+    let new = match (checked, differs) {
+        (Ok(new), None) => new,
+        (checked, differs) => {
+            let mut wrong = checked.err().map(|error| error.into_parts().violations).unwrap_or_default();
+            wrong.extend(differs);
+            return Ok(Err(Typed { given_name, family_name, wrong, wrong_in_all: None }));
+        }
+    };
+    Ok(Ok(invitations::accept(state, shown, &Accepting::New(&new), origin).await?))
+}
+
+/// The password of the account, compared as at every login: counted, in the same pool, and told
+/// apart from nothing else that may be wrong. What it proves ends with the request.
+async fn join<'a>(
+    state: &Arc<State>,
+    shown: &Shown,
+    origin: &Origin,
+    fields: &'a Fields,
+) -> Result<Result<Accepted, Typed<'a>>> {
+    let password = fields.get("password");
+    if password.is_empty() {
+        let required = Violation { field: "password".into(), description: "is required".into() };
+        return Ok(Err(Typed { wrong: vec![required], ..Typed::default() }));
+    }
+    let typed = TypedPassword::new(password);
+    let outcome = match sign_in::with_password(state, &shown.email, &typed, origin).await {
+        // Technical users sign in over the API alone.
+        Ok(who) if who.kind == AccountKind::ServiceAccount => Err(Reason::LoginFailed.into()),
+        Ok(who) => invitations::accept(state, shown, &Accepting::SignedIn(&who), origin).await,
+        Err(error) => Err(error),
+    };
+    match outcome {
+        Err(error) if error.reason() == Reason::LoginFailed => {
+            let wrong = "This is not the password, or the account cannot sign in.".to_owned();
+            Ok(Err(Typed { wrong_in_all: Some(wrong), ..Typed::default() }))
+        }
+        outcome => outcome.map(Ok),
+    }
+}
+
+fn form(status: StatusCode, shown: &Shown, code: &str, typed: &Typed<'_>) -> Response {
+    let org = shown.org_display_name.as_str();
+    let username = Field {
+        name: "username",
+        label: "E-mail address",
+        kind: "email",
+        // So that a password manager knows whose password it is.
+        autocomplete: "username",
+        hint: None,
+        value: shown.email.as_str(),
+        readonly: true,
+        wrong: None,
+    };
+    let password = |name, label, autocomplete, hint| Field {
+        name,
+        label,
+        kind: "password",
+        autocomplete,
+        hint,
+        value: "",
+        readonly: false,
+        wrong: typed.wrong(name),
+    };
+    let name = |name, label, autocomplete, value| Field {
+        name,
+        label,
+        kind: "text",
+        autocomplete,
+        hint: None,
+        value,
+        readonly: false,
+        wrong: typed.wrong(name),
+    };
+    let (lead, fields) = if shown.needs_sign_up {
+        let hint = "12 characters or more. Several unrelated words are easy to remember and hard to guess.";
+        let fields = vec![
+            username,
+            name("given_name", "First name", "given-name", typed.given_name),
+            name("family_name", "Last name", "family-name", typed.family_name),
+            password("password", "Password", "new-password", Some(hint)),
+            password("password_again", "Password, once more", "new-password", None),
+        ];
+        (
+            format!("You are invited to {org}. Tell us your name, and choose a password to sign in with."),
+            fields,
+        )
+    } else {
+        let hint = "If you have not set one yet, do that first: with the link in the mail that you got when your \
+                    account was made.";
+        let fields =
+            vec![username, password("password", "Password of your account", "current-password", Some(hint))];
+        (format!("You are invited to {org}. You have an account already: accept with its password."), fields)
+    };
+    let wrong = typed.wrong_in_all.clone();
+    let form = Form { action: ACTION, code, fields, button: "Accept the invitation", wrong };
+    let heading = format!("Join {org}");
+    page(status, &Page { org: Some(org), heading: &heading, paragraphs: vec![lead], form: Some(form) })
+}
+
+fn done_page(done: &str) -> Response {
+    let next = "You can sign in with your e-mail address and your password.";
+    let text = match done {
+        "with-less" => format!(
+            "{next} Not everything that you were invited to could be given: whoever invited you may not give it any \
+             more. Ask them. You can close this page."
+        ),
+        _ => format!("{next} You can close this page."),
+    };
+    sorry(StatusCode::OK, "You have joined", &text)
+}
+
+/// What stands in the way of this invitation, beside what may be wrong with any code.
+fn refused(error: Error, origin: &Origin) -> Response {
+    match error.reason() {
+        Reason::ResourceExists => sorry(
+            StatusCode::CONFLICT,
+            "You are a member already",
+            "There is nothing to accept. You can close this page.",
+        ),
+        Reason::InvitationEmailMismatch => sorry(
+            StatusCode::FORBIDDEN,
+            "Your e-mail address is not confirmed yet",
+            "Ask for a new password and set it with the link in the mail: that confirms your address. Then open the \
+             link of the invitation again.",
+        ),
+        Reason::CredentialMissing | Reason::UseInvitation => sorry(
+            StatusCode::CONFLICT,
+            "You have an account by now",
+            "Open the link from the mail again, and accept with the password of your account.",
+        ),
+        Reason::OrgSuspended => sorry(
+            StatusCode::FORBIDDEN,
+            "Nobody can join now",
+            "Ask whoever invited you. The link stays good until it expires.",
+        ),
+        _ => failed(error, origin),
+    }
+}
