@@ -97,9 +97,10 @@ mod tests {
 
     #[test]
     fn attempts_in_the_course_of_time() {
-        // When an attempt is made, and how long the next one then has to wait; a refused one says
-        // how long it has to.
-        let cases: [(&str, &[(i64, Result<i64, i64>)]); 6] = [
+        // When it is made, and how long the next one then has to wait; a refused one says how long
+        // it has to.
+        type Attempt = (i64, Result<i64, i64>);
+        let cases: [(&str, &[Attempt]); 6] = [
             ("five", &[(0, Ok(0)), (1, Ok(0)), (2, Ok(0)), (3, Ok(0)), (4, Ok(1)), (4, Err(1)), (5, Ok(2))]),
             (
                 "refused ones extend nothing",

@@ -247,6 +247,17 @@ mod tests {
     }
 
     #[test]
+    fn a_text_of_each_kind_is_read_as_that_kind() {
+        for kind in TextKind::ALL {
+            let text = TokenText::new(kind, Uuid::from_u128(1), [7; 32]);
+            let parsed = TokenText::parse(text.expose()).unwrap();
+            assert_eq!(parsed.kind(), kind);
+            let authenticates = !matches!(kind, TextKind::Invitation | TextKind::PasswordCode);
+            assert_eq!(parsed.credential_id().is_some(), authenticates, "{kind:?}");
+        }
+    }
+
+    #[test]
     fn debug_and_hint_show_no_secret() {
         let text = sample();
         let secret = text.expose().split('_').nth(3).unwrap();

@@ -20,6 +20,7 @@ const GLOBAL: &[&str] = &[
     "account_orgs",
     "feed",
     "feed_sweeps",
+    "login_buckets",
     "outbox",
     "codes",
     "reset_requests",

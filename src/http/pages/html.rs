@@ -99,7 +99,7 @@ impl Form<'_> {
             })
             .collect();
         let list = if items.is_empty() { String::new() } else { format!("<ul>\n{items}</ul>\n") };
-        let heading = self.wrong.as_deref().unwrap_or("That did not work yet.");
+        let heading = self.wrong.as_deref().unwrap_or("Something has to be corrected:");
         format!("<div class=\"summary\" role=\"alert\">\n<p>{}</p>\n{list}</div>\n", escaped(heading))
     }
 
@@ -124,7 +124,8 @@ impl Field<'_> {
     fn render(&self, focus: bool) -> String {
         let name = self.name;
         let hint = self.hint.map(|hint| (format!("{name}-hint"), "hint", hint));
-        let wrong = self.wrong.as_deref().map(|wrong| (format!("{name}-wrong"), "wrong", wrong));
+        let wrong = self.wrong.as_deref().map(sentence);
+        let wrong = wrong.as_deref().map(|wrong| (format!("{name}-wrong"), "wrong", wrong));
         let below: Vec<_> = wrong.into_iter().chain(hint).collect();
         let ids: Vec<_> = below.iter().map(|(id, _, _)| id.as_str()).collect();
         let mut attributes = format!(" autocomplete=\"{}\"", self.autocomplete);
@@ -155,6 +156,13 @@ impl Field<'_> {
             self.kind
         )
     }
+}
+
+/// What is wrong follows the field's name elsewhere; here it stands alone.
+fn sentence(wrong: &str) -> String {
+    let mut chars = wrong.chars();
+    let first = chars.next().into_iter().flat_map(char::to_uppercase);
+    first.chain(chars).chain(['.']).collect()
 }
 
 #[cfg(test)]
