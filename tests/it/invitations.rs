@@ -699,6 +699,9 @@ async fn a_guest_leaves_comes_back_and_ends_with_the_account_at_home() {
     let after = there(&session).await.unwrap();
     let me = server.client(&after).caller().await.unwrap();
     assert_eq!((me.account.unwrap().id, me.org.unwrap().id), (guest.id.clone(), org.id.clone()));
+    let get = pb::GetAccountRequest { org_id: org.id.clone(), account_id: guest.id.clone() };
+    let own = session.accounts().get_account(get).await.unwrap().into_inner().account.unwrap();
+    assert_eq!((own.id, own.org_id), (guest.id.clone(), guest.org_id.clone()));
     // Its tokens would be a user's, which nobody makes here.
     let token = org.owner.tokens().create_token(token_for(&org.id, &guest.id)).await;
     refused(token, Code::InvalidArgument, "TARGET_NOT_SERVICE_ACCOUNT");

@@ -105,9 +105,12 @@ async fn a_link_from_a_mail_leads_to_a_page_whose_form_sets_the_password() {
     let wrong = post(&server, "", &fields(&code, "swordfish", "sw0rdfish")).await;
     assert_eq!(wrong.status, 422);
     is_a_page(&wrong);
-    for part in
-        ["id=\"password-wrong\"", "id=\"password_again-wrong\"", "role=\"alert\"", "12 to 128 characters"]
-    {
+    for part in [
+        "id=\"password-wrong\"",
+        "id=\"password_again-wrong\"",
+        "role=\"alert\"",
+        "Must be 12 to 128 characters.",
+    ] {
         assert!(wrong.body.contains(part), "{part}: {}", wrong.body);
     }
     assert_eq!(wrong.body.matches("aria-invalid=\"true\" required").count(), 2);

@@ -184,7 +184,6 @@ async fn sessions_of_others_are_ended_by_those_who_may() {
 /// A person of another org who is a member of this one, with these permissions.
 async fn guest(server: &TestServer, org: &Org, permissions: &[(&str, &str)]) -> (pb::Account, Client) {
     let account = server.guest(&org.id, permissions).await;
-    server.give_password(&account, PASSWORD).await;
     let session = server.session(&account.username).await;
     (account, session)
 }
@@ -222,7 +221,8 @@ async fn a_session_acts_where_its_account_is_a_member() {
     let there = exchange(&host.id).await.unwrap();
     let jwt = claims(there.token());
     assert_eq!((jwt["org"].as_str(), jwt["scope"].as_str()), (Some(&*host.id), Some("accounts.read x.y")));
-    assert_eq!(there.caller().await.unwrap_err().code(), Code::NotFound, "the account is kept elsewhere");
+    let me = there.caller().await.unwrap();
+    assert_eq!((me.account.unwrap().id, me.org.unwrap().id), (account.id.clone(), host.id.clone()));
     accounts(&there, "").await.unwrap();
     refused(accounts(&there, &account.org_id).await, Code::NotFound, "RESOURCE_NOT_FOUND");
     let at_home = exchange("").await.unwrap();
@@ -246,7 +246,15 @@ async fn a_session_acts_where_its_account_is_a_member() {
     };
     refused(host.owner.tokens().exchange_token(request).await, Code::NotFound, "RESOURCE_NOT_FOUND");
 
-    // Whoever is no member any more acts there no more, at once.
+    // What is taken away there is gone at once; and so is the whole of it.
+    let request = pb::RevokeAccessRequest {
+        org_id: host.id.clone(),
+        account_id: account.id.clone(),
+        grants: vec![grant("accounts.read", "*")],
+    };
+    host.owner.accounts().revoke_access(request).await.unwrap();
+    refused(accounts(&session, &host.id).await, Code::PermissionDenied, "PERMISSION_MISSING");
+    refused(accounts(&there, "").await, Code::Unauthenticated, "ACCESS_TOKEN_STALE");
     let request = pb::RemoveMemberRequest { org_id: host.id.clone(), account_id: account.id };
     host.owner.orgs().remove_member(request).await.unwrap();
     refused(accounts(&session, &host.id).await, Code::NotFound, "RESOURCE_NOT_FOUND");

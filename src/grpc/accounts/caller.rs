@@ -9,7 +9,7 @@ use crate::state::State;
 pub async fn get(state: &State, call: &Call, _: pb::GetCallerRequest) -> Result<pb::GetCallerResponse> {
     let caller = call.caller()?;
     let mut db = state.db.acquire().await?;
-    let account = db::accounts::find(&mut *db, caller.home(), caller.account_id()).await?;
+    let account = db::accounts::find(&mut *db, caller.account_home(), caller.account_id()).await?;
     let account = account.ok_or_else(|| Error::not_found("account", caller.account_id()))?;
     let org = db::orgs::find(&mut *db, caller.home()).await?;
     let org = org.ok_or_else(|| Error::not_found("org", caller.home()))?;

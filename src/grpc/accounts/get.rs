@@ -19,11 +19,14 @@ pub async fn account(
 ) -> Result<pb::GetAccountResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
     let account_id = AccountId::parse(&request.account_id);
-    if !account_id.is_ok_and(|id| acting.may_read_self(id, &Permission::ACCOUNTS_READ)) {
+    let own = account_id.is_ok_and(|id| acting.may_read_self(id, &Permission::ACCOUNTS_READ));
+    if !own {
         acting.require(&Permission::ACCOUNTS_READ, &Node::Org)?;
     }
     let account_id = account_id.map_err(|wrong| Error::invalid("account_id", wrong.to_string()))?;
-    let found = db::accounts::find_any(&state.db, acting.org_id, account_id).await?;
+    // A guest's own is kept at home.
+    let home = if own { acting.caller.account_home() } else { acting.org_id };
+    let found = db::accounts::find_any(&state.db, home, account_id).await?;
     let account = found.ok_or_else(|| Error::not_found("account", account_id))?;
     Ok(pb::GetAccountResponse { account: Some(convert::account(&account)?) })
 }
