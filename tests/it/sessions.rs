@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 
 use crate::feed::until;
 use crate::harness::{
-    Client, LIMITS, Org, PASSWORD, TestServer, by_text, claims, refused, rotate_token, token_for,
+    Client, LIMITS, Org, PASSWORD, TestServer, by_text, claims, grant, refused, rotate_token, token_for,
 };
 
 const ANN: &str = "ann@example.org";
