@@ -31,6 +31,7 @@ comment on column outbox.claim_id is 'The latest claim: only its holder may say 
 comment on column outbox.dead_time is 'When it was given up.';
 create index outbox_due on outbox (next_time) where next_time is not null;
 create index outbox_code on outbox (code_id) where code_id is not null;
+create index outbox_recipient on outbox (recipient, create_time);
 create index outbox_ended on outbox (coalesce(sent_time, dead_time)) where next_time is null;
 
 insert into schema_versions (version, oldest_binary) values (29, 1);

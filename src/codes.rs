@@ -3,6 +3,8 @@
 
 use std::net::IpAddr;
 
+use sqlx::PgConnection;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::clock::random;
@@ -109,7 +111,10 @@ pub async fn check(state: &State, text: &str, kind: TextKind, from: Option<IpAdd
 }
 
 /// The code whose text this is, whether it works or not.
-async fn known(state: &State, text: &str, kind: TextKind, from: Option<IpAddr>) -> Result<Code> {
+///
+/// # Errors
+/// `TOKEN_INVALID` for what is none of this kind; `THROTTLED` for whoever guesses.
+pub async fn known(state: &State, text: &str, kind: TextKind, from: Option<IpAddr>) -> Result<Code> {
     let refuse = || state.principals.refuse(from, Reason::TokenInvalid);
     let text = TokenText::parse(text).ok().filter(|text| text.kind() == kind).ok_or_else(refuse)?;
     state.principals.may_guess(from)?;
@@ -131,12 +136,6 @@ pub async fn revoke(state: &State, origin: &Origin, text: &str, kind: TextKind) 
         Err(error) if error.reason().code() == Status::Unauthenticated => return Ok(()),
         Err(error) => return Err(error),
     };
-    let (kind, subject) = match code.purpose()? {
-        Purpose::Invitation => ("invitation.revoked", InvitationId::from(code.subject_id).to_string()),
-        Purpose::FirstPassword | Purpose::Reset => {
-            ("account.password_code_revoked", AccountId::from(code.subject_id).to_string())
-        }
-    };
     let actor = Actor {
         address: origin.address.map(|address| address.to_string()),
         request_id: Some(origin.request_id.clone()),
@@ -145,23 +144,39 @@ pub async fn revoke(state: &State, origin: &Origin, text: &str, kind: TextKind) 
     let now = state.clock.now();
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
-        db::orgs::lock(&mut tx, code.org()).await?;
-        if !db::codes::end(&mut tx, code.code_id, End::Revoked, now).await? {
-            return Ok(());
-        }
-        if code.purpose()? == Purpose::Invitation {
-            db::invitations::revoke(&mut tx, code.org(), code.subject_id.into(), now).await?;
-        }
-        let change = Change {
-            event_id: state.clock.new_id(),
-            org_id: code.org(),
-            kind,
-            resource_ids: vec![subject.clone()],
-            fields: vec![FieldChange::cleared("expire_time", code.expire_time)],
-            subjects: vec![subject.clone()],
-        };
+        let Some(change) = stop(state, &mut tx, &code, now).await? else { return Ok(()) };
         tx.record(&actor, &[change], now).await?;
         tx.commit().await
     })
     .await
+}
+
+/// Ends a code for good. None where it has ended already; else the change to record.
+pub async fn stop(
+    state: &State,
+    tx: &mut PgConnection,
+    code: &Code,
+    now: OffsetDateTime,
+) -> Result<Option<Change>> {
+    let (kind, subject) = match code.purpose()? {
+        Purpose::Invitation => ("invitation.revoked", InvitationId::from(code.subject_id).to_string()),
+        Purpose::FirstPassword | Purpose::Reset => {
+            ("account.password_code_revoked", AccountId::from(code.subject_id).to_string())
+        }
+    };
+    db::orgs::lock(tx, code.org()).await?;
+    if !db::codes::end(tx, code.code_id, End::Revoked, now).await? {
+        return Ok(None);
+    }
+    if code.purpose()? == Purpose::Invitation {
+        db::invitations::revoke(tx, code.org(), code.subject_id.into(), now).await?;
+    }
+    Ok(Some(Change {
+        event_id: state.clock.new_id(),
+        org_id: code.org(),
+        kind,
+        resource_ids: vec![subject.clone()],
+        fields: vec![FieldChange::cleared("expire_time", code.expire_time)],
+        subjects: vec![subject],
+    }))
 }

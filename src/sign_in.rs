@@ -21,6 +21,7 @@ use crate::db::sign_in::Candidate;
 use crate::db::{self, retrying};
 use crate::domain::caller::Origin;
 use crate::domain::ids::{AccountId, OrgId};
+use crate::domain::mail::Mail;
 use crate::domain::names::Email;
 use crate::domain::networks::neighbourhood;
 use crate::domain::password::TypedPassword;
@@ -28,6 +29,7 @@ use crate::domain::principal::AccountKind;
 use crate::error::{Error, Reason, Result};
 use crate::keys::passwords::{PasswordRecord, Verdict};
 use crate::keys::peppers::{Blinded, Peppers};
+use crate::mail;
 use crate::state::State;
 use crate::transaction::Transaction;
 
@@ -129,7 +131,8 @@ fn keys(peppers: &Peppers, username: &Email, address: Option<IpAddr>) -> Keys {
     Keys { name: peppers.blind(Blinded::LoginName, username), address }
 }
 
-/// Writes the event of each back-off that begins, into the log of the account's org. Beside the
+/// Writes the event of each back-off that begins, into the log of the account's org, and a mail to
+/// whoever is to be told. Beside the
 /// answer: whether there is an account must not show in how long that takes.
 fn tell(state: &Arc<State>, candidate: Option<Candidate>, admission: &Admission, origin: &Origin) {
     let (Some(candidate), false) = (candidate, admission.begins.is_empty()) else { return };
@@ -157,8 +160,14 @@ async fn record(state: &State, candidate: &Candidate, begins: &[Counted], actor:
         // Nothing that is kept of anybody changes.
         subjects: Vec::new(),
     };
+    let now = state.clock.now();
     let mut tx = Transaction::begin(state).await?;
-    tx.record(actor, &[change], state.clock.now()).await?;
+    tx.record(actor, &[change], now).await?;
+    // Where an address alone has to wait, it tried many names: none of their owners is to blame.
+    if begins.iter().any(|counted| *counted != Counted::Address) {
+        let say = |org, account| Mail::sign_in_throttled(org, account, actor.address.clone());
+        mail::tell_rarely(&mut tx, (candidate.org_id, candidate.account_id), now, say).await?;
+    }
     tx.commit().await
 }
 

@@ -60,9 +60,7 @@ impl Claimed {
 
 /// Writes a mail down, to be sent at once.
 pub async fn insert(tx: &mut PgConnection, new: &NewMail<'_>, now: OffsetDateTime) -> Result<()> {
-    let mut kept = serde_json::to_value(new.mail).map_err(Error::internal)?;
-    let parameters = kept["parameters"].take();
-    let template = kept["template"].as_str().ok_or_else(|| Error::internal("a mail without a name"))?;
+    let (template, parameters) = parts(new.mail)?;
     let query = sqlx::query!(
         "insert into outbox (mail_id, org_id, recipient, template, parameters, code_id, sealed, expire_time,
                 attempts, next_time, create_time)
@@ -78,6 +76,34 @@ pub async fn insert(tx: &mut PgConnection, new: &NewMail<'_>, now: OffsetDateTim
         now
     );
     one_row(&query.execute(tx).await?, "writing a mail down")
+}
+
+/// The name of a mail, and what it says.
+fn parts(mail: &Mail) -> Result<(String, Value)> {
+    let mut kept = serde_json::to_value(mail).map_err(Error::internal)?;
+    match (kept["template"].take(), kept["parameters"].take()) {
+        (Value::String(template), parameters) => Ok((template, parameters)),
+        _ => Err(Error::internal("a mail without a name")),
+    }
+}
+
+/// Whether a mail of the same kind was written down for the mailbox since then.
+pub async fn has_since(
+    tx: &mut PgConnection,
+    recipient: &str,
+    mail: &Mail,
+    since: OffsetDateTime,
+) -> Result<bool> {
+    let (template, _) = parts(mail)?;
+    let query = sqlx::query_scalar!(
+        r#"select exists (
+               select 1 from outbox where recipient = $1 and create_time > $3 and template = $2
+           ) as "there!""#,
+        recipient,
+        template,
+        since
+    );
+    Ok(query.fetch_one(tx).await?)
 }
 
 /// The mails that are due, those that wait longest first.

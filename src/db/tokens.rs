@@ -429,6 +429,23 @@ pub async fn lock_live(
     Ok(query.fetch_all(tx).await?)
 }
 
+/// Whose each of these tokens is, and how people call it.
+pub async fn find_owners(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    token_ids: &[TokenId],
+) -> Result<Vec<(TokenId, AccountId, Option<String>)>> {
+    let ids: Vec<Uuid> = token_ids.iter().map(|id| id.uuid()).collect();
+    let query = sqlx::query!(
+        "select token_id, account_id, display_name from tokens
+         where org_id = $1 and token_id = any($2) order by token_id",
+        org_id.uuid(),
+        &ids
+    );
+    let rows = query.fetch_all(tx).await?;
+    Ok(rows.into_iter().map(|row| (row.token_id.into(), row.account_id.into(), row.display_name)).collect())
+}
+
 /// Moves tokens, whose rows are locked, to another account of the org, without these scopes.
 pub async fn reassign(
     tx: &mut PgConnection,

@@ -27,10 +27,10 @@ pub enum Mail {
     ResetPassword { org: String },
     /// A token ends soon.
     TokenExpiring { org: String, account: String, token: String, expire_time: i64 },
-    /// A token was reported by somebody who found it, and works no more.
-    TokenLeaked { org: String, account: String, token: String },
+    /// Tokens were reported by somebody who found them, and work no more.
+    TokenLeaked { org: String, account: String, tokens: Vec<String> },
     /// So many wrong passwords that sign-in waits.
-    SignInThrottled { org: String, username: String, address: Option<String> },
+    SignInThrottled { org: String, account: String, address: Option<String> },
 }
 
 impl Mail {
@@ -50,31 +50,26 @@ impl Mail {
         Self::TokenExpiring { org, account, token, expire_time: expire_time.unix_timestamp() }
     }
 
-    /// A token of an account, each as people call it, was found somewhere and is revoked.
-    pub fn token_leaked(
-        org: impl Into<String>,
-        account: impl Into<String>,
-        token: impl Into<String>,
-    ) -> Self {
-        Self::TokenLeaked { org: org.into(), account: account.into(), token: token.into() }
+    /// Tokens of an account, each as people call it, were found somewhere and are revoked.
+    pub fn tokens_leaked(org: impl Into<String>, account: impl Into<String>, tokens: Vec<String>) -> Self {
+        Self::TokenLeaked { org: org.into(), account: account.into(), tokens }
     }
 
     /// Sign-in to an account waits, because of failures that came last from this address.
     pub fn sign_in_throttled(
         org: impl Into<String>,
-        username: impl Into<String>,
+        account: impl Into<String>,
         address: Option<String>,
     ) -> Self {
-        Self::SignInThrottled { org: org.into(), username: username.into(), address }
+        Self::SignInThrottled { org: org.into(), account: account.into(), address }
     }
 }
 
 /// Where notices about an account go, if anywhere: to a person's own mailbox unless they
 /// were switched off; to the contact of a service account where they were switched on. An
-/// account that is stopped is told nothing.
+/// account that is stopped is told nothing, nor a user whose mailbox nobody has proved.
 pub fn recipient(details: &Details, state: AccountState) -> Option<&Email> {
-    let stopped = matches!(state, AccountState::Deactivated | AccountState::Deleted);
-    if stopped || !details.settings.notifies(details.kind()) {
+    if state != AccountState::Active || !details.settings.notifies(details.kind()) {
         return None;
     }
     match details.kind() {
@@ -118,7 +113,7 @@ mod tests {
                     ..Details::new(Some(name), own.clone())
                 };
                 let expected = (said != Some(false)).then_some(&own);
-                assert_eq!((recipient(&person, Active), recipient(&person, Invited)), (expected, expected));
+                assert_eq!((recipient(&person, Active), recipient(&person, Invited)), (expected, None));
                 let expected = contact_email.as_ref().filter(|_| said == Some(true));
                 assert_eq!(recipient(&bot, Active), expected, "never the username, which is no mailbox");
                 for stopped in [Deactivated, Deleted] {

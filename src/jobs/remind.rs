@@ -5,15 +5,17 @@ use uuid::Uuid;
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::reminders::{Ending, Reminded};
 use crate::db::{self, retrying};
+use crate::domain::mail::Mail;
 use crate::domain::reminders::due;
 use crate::error::Result;
+use crate::mail;
 use crate::state::State;
 use crate::transaction::Transaction;
 
 /// How many tokens are looked up at once.
 const BATCH: i64 = 500;
 
-/// Writes an event for each token and threshold that has come. Any number of nodes may do it
+/// Writes an event, and a mail to whoever is to be told, for each token and threshold that has come. Any number of nodes may do it
 /// at once: each is written once. One that fails does not keep the others. Returns how many
 /// were written.
 ///
@@ -48,6 +50,9 @@ async fn remind_of(state: &State, token: &Ending) -> Result<bool> {
             return Ok(false);
         };
         tx.record(&Actor::default(), &[change(state, &reminded)], now).await?;
+        let name = reminded.display_name.clone().unwrap_or_else(|| reminded.token_id.to_string());
+        let say = |org, account| Mail::token_expiring(org, account, name, reminded.expire_time);
+        mail::tell(&mut tx, (reminded.org_id, reminded.account_id), now, say).await?;
         tx.commit().await?;
         Ok(true)
     })

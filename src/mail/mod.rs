@@ -8,6 +8,7 @@
 
 mod deliver;
 mod message;
+mod notice;
 mod render;
 mod smtp;
 
@@ -30,6 +31,7 @@ use crate::keys::seal::{MasterKeys, Purpose};
 
 pub use deliver::deliver;
 pub use lettre::message::Mailbox;
+pub use notice::{tell, tell_rarely};
 pub use smtp::Smtp;
 
 /// A mail to be sent.

@@ -12,6 +12,9 @@ use crate::domain::markup::escaped;
 const SET_PASSWORD: &str = "set-password";
 const ACCEPT_INVITATION: &str = "accept-invitation";
 
+/// Tokens that a mail names; of more it says how many.
+const MAX_NAMED: usize = 10;
+
 /// The page that the link of a mail leads to; none for one without a link.
 pub fn page(mail: &Mail) -> Option<&'static str> {
     match mail {
@@ -54,11 +57,12 @@ fn content(mail: &Mail) -> Content {
         Mail::TokenExpiring { org, account, token, expire_time } => {
             token_expiring(&one_line(org), &one_line(account), &one_line(token), *expire_time)
         }
-        Mail::TokenLeaked { org, account, token } => {
-            token_leaked(&one_line(org), &one_line(account), &one_line(token))
+        Mail::TokenLeaked { org, account, tokens } => {
+            let tokens: Vec<_> = tokens.iter().map(|token| one_line(token)).collect();
+            tokens_leaked(&one_line(org), &one_line(account), &tokens)
         }
-        Mail::SignInThrottled { org, username, address } => {
-            sign_in_throttled(&one_line(org), &one_line(username), address.as_deref().map(one_line))
+        Mail::SignInThrottled { org, account, address } => {
+            sign_in_throttled(&one_line(org), &one_line(account), address.as_deref().map(one_line))
         }
     }
 }
@@ -132,18 +136,29 @@ fn token_expiring(org: &str, account: &str, token: &str, expire_time: i64) -> Co
     }
 }
 
-fn token_leaked(org: &str, account: &str, token: &str) -> Content {
+fn tokens_leaked(org: &str, account: &str, tokens: &[String]) -> Content {
+    let mut named: Vec<_> = tokens.iter().take(MAX_NAMED).map(|token| format!("“{token}”")).collect();
+    if tokens.len() > MAX_NAMED {
+        named.push(format!("{} more", tokens.len() - MAX_NAMED));
+    }
+    let named = match named.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, before)) => format!("{} and {last}", before.join(", ")),
+        None => String::new(),
+    };
+    let (subject, heading, found) = match tokens.len() {
+        1 => ("A token", "A token was leaked", format!("The token {named} of {account} at {org} was found")),
+        _ => ("Tokens", "Tokens were leaked", format!("The tokens {named} of {account} at {org} were found")),
+    };
+    let were = if tokens.len() == 1 { "was" } else { "were" };
     Content {
         org: org.to_owned(),
-        subject: format!("A token of {account} at {org} was leaked"),
-        heading: "A token was leaked".to_owned(),
+        subject: format!("{subject} of {account} at {org} {were} leaked"),
+        heading: heading.to_owned(),
         paragraphs: vec![
+            format!("{found} where others can read it. What was found has been revoked, and works no more."),
             format!(
-                "The token “{token}” of {account} at {org} was found where others can read it. What was found \
-                 has been revoked, and works no more."
-            ),
-            format!(
-                "Put another token wherever it was used, and look through the events of {org} for what \
+                "Make another token for whatever used it, and look through the events of {org} for what \
                  was done with it."
             ),
         ],
@@ -152,14 +167,14 @@ fn token_leaked(org: &str, account: &str, token: &str) -> Content {
     }
 }
 
-fn sign_in_throttled(org: &str, username: &str, address: Option<String>) -> Content {
+fn sign_in_throttled(org: &str, account: &str, address: Option<String>) -> Content {
     let from = address.map_or_else(String::new, |address| format!(", the last time from {address}"));
     Content {
         org: org.to_owned(),
         subject: format!("Somebody tries to sign in to your account at {org}"),
         heading: "Too many wrong passwords".to_owned(),
         paragraphs: vec![
-            format!("Somebody tried to sign in as {username} with wrong passwords{from}."),
+            format!("Somebody tried to sign in as {account} with wrong passwords{from}."),
             "Sign-in now waits for a while after each wrong password. From where you signed in lately you \
              still get in."
                 .to_owned(),
@@ -238,7 +253,8 @@ mod tests {
             Mail::SetPassword { org: name() },
             Mail::ResetPassword { org: name() },
             Mail::token_expiring(name(), name(), name(), OffsetDateTime::UNIX_EPOCH),
-            Mail::token_leaked(name(), name(), name()),
+            Mail::tokens_leaked(name(), name(), vec![name()]),
+            Mail::tokens_leaked(name(), name(), vec![name(); 12]),
             Mail::sign_in_throttled(name(), name(), Some(name())),
             Mail::sign_in_throttled(name(), name(), None),
         ]
@@ -260,6 +276,13 @@ mod tests {
         }
         let text = render(&each("Acme")[4], None).text;
         assert!(text.contains("expires on 1 January 1970, 00:00 UTC."), "{text}");
+        let leaked = |tokens: &[&str]| {
+            let tokens = tokens.iter().map(|name| (*name).to_owned()).collect();
+            render(&Mail::tokens_leaked("Acme", "ci", tokens), None).text
+        };
+        assert!(leaked(&["a"]).contains("The token “a” of ci at Acme was found"));
+        assert!(leaked(&["a", "b", "c"]).contains("The tokens “a”, “b” and “c” of ci at Acme were found"));
+        assert!(leaked(&["a"; 12]).contains("“a” and 2 more of ci"));
     }
 
     #[test]
@@ -281,6 +304,6 @@ mod tests {
     fn links_lead_to_the_page_that_takes_their_code() {
         let pages: Vec<_> = each("Acme").iter().map(page).collect();
         let (join, set) = (Some("accept-invitation"), Some("set-password"));
-        assert_eq!(pages, [join, join, set, set, None, None, None, None]);
+        assert_eq!(pages, [join, join, set, set, None, None, None, None, None]);
     }
 }

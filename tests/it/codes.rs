@@ -203,8 +203,14 @@ async fn a_code_ends() {
     assert!(mails(&server, "resent@example.org").await.is_empty(), "nobody is sent a dead link");
     let unknown = TokenText::new(TextKind::PasswordCode, server.state.clock.new_id::<TokenId>(), random());
     revoke(unknown.expose()).await;
+    // By whoever finds it.
+    server.user(&org, "found@example.org").await;
+    let found = code("found@example.org").await;
+    let report = pb::ReportLeakedTokenRequest { token_texts: vec![found.clone(), found.clone()] };
+    server.anonymous().tokens().report_leaked_token(report).await.unwrap();
+    refused(reset(&server, &found, PASSWORD).await, Code::Unauthenticated, "TOKEN_REVOKED");
     let query = "select count(*) from events where type = 'account.password_code_revoked'";
-    assert_eq!(sqlx::query_scalar::<_, i64>(query).fetch_one(&server.state.db).await.unwrap(), 1);
+    assert_eq!(sqlx::query_scalar::<_, i64>(query).fetch_one(&server.state.db).await.unwrap(), 2);
 }
 
 #[tokio::test]

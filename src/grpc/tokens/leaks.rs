@@ -9,7 +9,8 @@ use super::revoke::{end_session, made_by, stop};
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::tokens::Token;
 use crate::db::{self, retrying};
-use crate::domain::ids::{CredentialId, OrgId, SessionId, TokenId};
+use crate::domain::ids::{AccountId, CredentialId, OrgId, SessionId, TokenId};
+use crate::domain::mail::Mail;
 use crate::domain::policy::MAX_LIST;
 use crate::domain::rotation::{Leak, SecretState, leak};
 use crate::domain::token_text::{TextKind, TokenText, obfuscated};
@@ -17,9 +18,9 @@ use crate::error::{Code, Error, Result, Violations};
 use crate::grpc::auth::Call;
 use crate::grpc::pb::RevokeReason;
 use crate::grpc::{convert, pb};
-use crate::principals;
 use crate::state::State;
 use crate::transaction::Transaction;
+use crate::{codes, mail, principals};
 
 /// What leaked, by its org.
 #[derive(Default)]
@@ -27,6 +28,7 @@ struct Leaked {
     /// The numbers of the secrets, by token.
     tokens: BTreeMap<OrgId, BTreeMap<TokenId, Vec<i32>>>,
     sessions: BTreeSet<(OrgId, SessionId)>,
+    codes: Vec<db::codes::Code>,
 }
 
 pub async fn report(
@@ -44,7 +46,7 @@ pub async fn report(
     }
     violations.finish()?;
     let leaked = known(state, call, &request.token_texts).await?;
-    if leaked.tokens.is_empty() && leaked.sessions.is_empty() {
+    if leaked.tokens.is_empty() && leaked.sessions.is_empty() && leaked.codes.is_empty() {
         return Ok(pb::ReportLeakedTokenResponse {});
     }
     // Whoever reports is nobody that we know: they had the text, as had whoever left it there.
@@ -60,11 +62,31 @@ pub async fn report(
         for session in &leaked.sessions {
             changes.extend(end_session(state, &mut tx, *session, RevokeReason::KeyCompromise, now).await?);
         }
+        for code in &leaked.codes {
+            changes.extend(codes::stop(state, &mut tx, code, now).await?);
+        }
         tx.record(&actor, &changes, now).await?;
+        tell_owners(&mut tx, &changes, now).await?;
         tx.commit().await?;
         Ok(pb::ReportLeakedTokenResponse {})
     })
     .await
+}
+
+/// Mails whoever is to be told of the accounts that have lost tokens, once for each.
+async fn tell_owners(tx: &mut Transaction<'_>, changes: &[Change], now: OffsetDateTime) -> Result<()> {
+    for change in changes {
+        let ids: Vec<_> = change.resource_ids.iter().filter_map(|id| TokenId::parse(id).ok()).collect();
+        let mut lost: BTreeMap<AccountId, Vec<String>> = BTreeMap::new();
+        for (token_id, account_id, name) in db::tokens::find_owners(tx, change.org_id, &ids).await? {
+            lost.entry(account_id).or_default().push(name.unwrap_or_else(|| token_id.to_string()));
+        }
+        for (account_id, names) in lost {
+            let say = |org, account| Mail::tokens_leaked(org, account, names);
+            mail::tell(tx, (change.org_id, account_id), now, say).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Those whose secret is right. What else is in the list is passed over: whoever searches
@@ -73,9 +95,17 @@ async fn known(state: &State, call: &Call, texts: &[String]) -> Result<Leaked> {
     let mut leaked = Leaked::default();
     for text in texts {
         // What is public cannot leak, and junk is not even a failure.
-        let leaks = |kind| matches!(kind, TextKind::SecretToken | TextKind::Session);
-        if !TokenText::parse(text).is_ok_and(|text| leaks(text.kind())) {
-            continue;
+        match TokenText::parse(text).map(|text| text.kind()) {
+            Ok(TextKind::SecretToken | TextKind::Session) => {}
+            Ok(kind @ (TextKind::Invitation | TextKind::PasswordCode)) => {
+                match codes::known(state, text, kind, call.origin.address).await {
+                    Ok(code) => leaked.codes.push(code),
+                    Err(error) if error.reason().code() == Code::Unauthenticated => {}
+                    Err(error) => return Err(error),
+                }
+                continue;
+            }
+            Ok(TextKind::PublishableToken) | Err(_) => continue,
         }
         match principals::by_text(state, text, call.origin.address).await {
             Ok(found) => {
