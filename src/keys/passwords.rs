@@ -99,7 +99,7 @@ impl Passwords {
     /// # Errors
     /// `OVERLOADED` when all places are taken.
     pub async fn hash(&self, owner: Owner, password: &Password) -> Result<PasswordRecord> {
-        self.hash_typed(owner, password.typed()).await
+        self.hash_again(owner, password.typed()).await
     }
 
     /// What to keep of a password that was right, anew. It may be from when other rules held.
@@ -107,10 +107,6 @@ impl Passwords {
     /// # Errors
     /// `OVERLOADED` when all places are taken.
     pub async fn hash_again(&self, owner: Owner, typed: &TypedPassword) -> Result<PasswordRecord> {
-        self.hash_typed(owner, typed).await
-    }
-
-    async fn hash_typed(&self, owner: Owner, typed: &TypedPassword) -> Result<PasswordRecord> {
         let (argon2, typed) = (self.argon2.clone(), typed.clone());
         let hash =
             self.run(move || argon2.hash_password_with_salt(typed.expose().as_bytes(), &random::<16>()));

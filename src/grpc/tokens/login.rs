@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use time::OffsetDateTime;
+
 use super::{exchange, sessions};
 use crate::clock::random;
 use crate::db::events::{Actor, FieldChange};
@@ -9,7 +11,7 @@ use crate::db::sessions::NewSession;
 use crate::db::{self, retrying};
 use crate::domain::exchange::Request;
 use crate::domain::ids::{OrgId, SessionId};
-use crate::domain::names::Email;
+use crate::domain::names::{Email, Invalid};
 use crate::domain::password::TypedPassword;
 use crate::domain::principal::Principal;
 use crate::domain::sessions::life;
@@ -44,8 +46,8 @@ pub async fn login(state: &Arc<State>, call: &Call, request: pb::LoginRequest) -
     answer(state, call, &who, &session, there).await
 }
 
-fn required_username(text: &str) -> Result<Email, crate::domain::names::Invalid> {
-    if text.is_empty() { Err(crate::domain::names::Invalid("is required")) } else { Email::parse(text) }
+fn required_username(text: &str) -> Result<Email, Invalid> {
+    if text.is_empty() { Err(Invalid("is required")) } else { Email::parse(text) }
 }
 
 /// Whether the account may act in the org.
@@ -57,7 +59,7 @@ async fn acts_in(state: &State, who: &SignedIn, org_id: OrgId) -> Result<bool> {
 /// A session that was just made.
 struct Begun {
     text: TokenText,
-    expire_time: time::OffsetDateTime,
+    expire_time: OffsetDateTime,
 }
 
 async fn begin(state: &State, call: &Call, who: &SignedIn) -> Result<Begun> {
