@@ -13,6 +13,7 @@ use super::permissions::Permission;
 use super::principal::{AccountKind, Principal};
 use super::resources::Node;
 use super::rights::Rights;
+use super::token_policy::Rules;
 use crate::error::{Error, Reason, Result};
 
 /// The longest life of the access token, and the one that it has when none is asked for:
@@ -30,7 +31,7 @@ pub fn lifetime(asked: Option<time::Duration>) -> Result<Duration, &'static str>
 }
 
 /// What the access token of an impersonation is to say. The caller holds
-/// `accounts.impersonate` in the target's org.
+/// `accounts.impersonate` in the target's org, whose rules these are.
 ///
 /// # Errors
 /// `INVALID_FIELD` for the caller's own account, `TARGET_NOT_SERVICE_ACCOUNT`,
@@ -41,6 +42,7 @@ pub fn decide(
     acting: &Acting<'_>,
     target: &Member,
     life: Duration,
+    rules: &Rules,
     issuer: &str,
     now: OffsetDateTime,
 ) -> Result<Decision> {
@@ -59,6 +61,7 @@ pub fn decide(
     acting.may_take_over(&held)?;
     let given = held.meet(acting.rights());
     let issued_at = now.unix_timestamp();
+    let life = rules.access_token_life(Some(life));
     let asked = (now + life).unix_timestamp().max(issued_at + 1);
     let expires_at = acting.caller.ends_at().map_or(asked, |end| asked.min(end));
     if expires_at <= issued_at {
@@ -114,6 +117,7 @@ mod tests {
     use super::super::caller::{Bearer, Caller, Origin};
     use super::super::ids::{AccountId, OrgId, SYSTEM_ORG};
     use super::super::principal::tests::{now, principal};
+    use super::super::token_policy::tests::default_rules;
     use super::*;
 
     const ISSUER: &str = "https://id.example";
@@ -132,7 +136,7 @@ mod tests {
 
     fn decided(by: Principal, bearer: Bearer, target: &Member) -> Result<Decision> {
         let caller = Caller::new(Arc::new(by), bearer, Origin::default())?;
-        decide(&caller.acting_in(Some(target.org_id))?, target, MAX_LIFE, ISSUER, now())
+        decide(&caller.acting_in(Some(target.org_id))?, target, MAX_LIFE, &default_rules(), ISSUER, now())
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod access_token;
 pub mod accounts;
 pub mod caller;
+pub mod checks;
 pub mod cloning;
 pub mod codes;
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::ops::Deref;
 
 use time::OffsetDateTime;
 
+use super::checks::{Check, Use};
 use super::ids::CredentialId;
 use super::member::Member;
 use super::names::{Audience, Purpose};
@@ -169,18 +170,13 @@ impl Principal {
     /// Whether the token works at all now. Asked only after its secret matched, or a
     /// JWT made from it verified, so that the true reason may be told.
     pub fn check(&self, now: OffsetDateTime) -> Result<(), Reason> {
-        if self.revoked {
-            return Err(Reason::TokenRevoked);
-        }
-        self.member.check_active()?;
-        let is_session = self.kind == TokenKind::Session;
-        if self.expire_time.is_some_and(|end| end <= now) || (is_session && self.seems_idle(now)) {
-            Err(Reason::TokenExpired)
-        } else if !is_session && !self.rules.allow(&self.facts(), now) {
-            Err(Reason::TokenBlocked)
-        } else {
-            Ok(())
-        }
+        self.check_secret(None, now)
+    }
+
+    /// The same, when it was shown by the secret of this number.
+    pub fn check_secret(&self, secret: Option<i32>, now: OffsetDateTime) -> Result<(), Reason> {
+        let used = Use { secret, ..Use::at(now) };
+        Check::OF_STATE.into_iter().try_for_each(|check| self.pass(check, &used))
     }
 
     /// Whether it seems not to have been used for longer than the policy allows, or a session may
@@ -195,7 +191,7 @@ impl Principal {
     }
 
     /// What a policy looks at.
-    fn facts(&self) -> Facts {
+    pub(super) fn facts(&self) -> Facts {
         Facts {
             kind: self.kind,
             owner: self.account_kind,
@@ -204,9 +200,7 @@ impl Principal {
             last_use: self.last_use,
         }
     }
-}
 
-impl Principal {
     /// Whether the token may be used from there, for that. Asked where [`check`](Self::check) is.
     ///
     /// # Errors
@@ -214,16 +208,9 @@ impl Principal {
     /// `ADDRESS_NOT_ALLOWED`, also where the address is not known; `ORIGIN_NOT_ALLOWED`
     /// for a publishable token without one of its origins.
     pub fn admit(&self, shown: &Shown<'_>) -> Result<(), Reason> {
-        if self.restrictions.purpose.as_ref() != shown.purpose {
-            Err(Reason::PurposeMismatch)
-        } else if !shown.address.map_or(self.restrictions.networks.is_empty(), |a| self.works_at(a)) {
-            Err(Reason::AddressNotAllowed)
-        } else if !shown.origin.map_or(self.kind != TokenKind::Publishable, |origin| self.works_from(origin))
-        {
-            Err(Reason::OriginNotAllowed)
-        } else {
-            Ok(())
-        }
+        // None of these looks at the time.
+        let used = Use { shown: *shown, ..Use::at(OffsetDateTime::UNIX_EPOCH) };
+        Check::OF_USE.into_iter().try_for_each(|check| self.pass(check, &used))
     }
 
     /// The same for a JWT that was made from the token. From where the token was shown was
@@ -241,12 +228,12 @@ impl Principal {
         }
     }
 
-    fn works_at(&self, address: IpAddr) -> bool {
+    pub(super) fn works_at(&self, address: IpAddr) -> bool {
         let networks = &self.restrictions.networks;
         networks.is_empty() || networks.iter().any(|network| network.contains(address))
     }
 
-    fn works_from(&self, origin: &WebOrigin) -> bool {
+    pub(super) fn works_from(&self, origin: &WebOrigin) -> bool {
         self.kind != TokenKind::Publishable || self.restrictions.origins.contains(origin)
     }
 }

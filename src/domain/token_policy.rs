@@ -210,6 +210,15 @@ impl Rules {
         asked.unwrap_or(self.access_token_default).min(self.access_token_max)
     }
 
+    /// Whether every token that the other rules allow is allowed by these, at any time.
+    pub fn stop_no_more_than(&self, other: &Rules) -> bool {
+        self.max_secret_lifetime >= other.max_secret_lifetime
+            && self.max_publishable_lifetime >= other.max_publishable_lifetime
+            && (self.endless || !other.endless)
+            && (self.user_tokens || !other.user_tokens)
+            && self.idle.is_none_or(|idle| other.idle.is_some_and(|other| idle >= other))
+    }
+
     /// Whether access tokens from before may be for an audience, or live for a time, that
     /// these rules allow no more.
     pub fn cut_access_tokens_of(&self, before: &Rules) -> bool {
@@ -382,20 +391,11 @@ pub(crate) mod tests {
         )
     }
 
-    /// Whether nothing that the other allows is refused by these rules.
-    fn at_least(wide: &Rules, narrow: &Rules) -> bool {
-        wide.max_secret_lifetime >= narrow.max_secret_lifetime
-            && wide.max_publishable_lifetime >= narrow.max_publishable_lifetime
-            && (wide.endless || !narrow.endless)
-            && (wide.user_tokens || !narrow.user_tokens)
-            && wide.idle.is_none_or(|idle| narrow.idle.is_some_and(|other| idle >= other))
-    }
-
     proptest! {
         #[test]
         fn ceilings_only_narrow(policy in any_policy(), ceilings in any_ceilings(), token in any_token()) {
             let (open, bound) = (policy.within(&Ceilings::default()), policy.within(&ceilings));
-            prop_assert!(at_least(&open, &bound));
+            prop_assert!(open.stop_no_more_than(&bound));
             prop_assert!(open.allow(&token, now()) || !bound.allow(&token, now()));
             for asked in [None, Some(Duration::from_secs(1)), Some(MAX_ACCESS_TOKEN_LIFE)] {
                 prop_assert!(bound.access_token_life(asked) <= ceilings.access_token_life);
@@ -409,7 +409,7 @@ pub(crate) mod tests {
         #[test]
         fn a_wider_policy_stops_nothing_more(one in any_policy(), other in any_policy(), token in any_token()) {
             let (one, other) = (one.within(&Ceilings::default()), other.within(&Ceilings::default()));
-            if at_least(&one, &other) {
+            if one.stop_no_more_than(&other) {
                 prop_assert!(one.allow(&token, now()) || !other.allow(&token, now()));
             }
             // What is not used goes idle and stays so; a use brings it back.

@@ -76,9 +76,12 @@ pub struct TokenText {
     id: Uuid,
 }
 
-/// The text is of no credential.
+/// Why a text is of no credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Malformed;
+pub enum Malformed {
+    Shape,
+    Checksum,
+}
 
 impl TokenText {
     /// The text of a credential, from its id and 32 random bytes.
@@ -92,22 +95,22 @@ impl TokenText {
     /// Checks length, shape and checksum, in this order.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         if text.len() > MAX_LEN || !text.is_ascii() {
-            return Err(Malformed);
+            return Err(Malformed::Shape);
         }
-        let (body, crc) = text.rsplit_once('_').ok_or(Malformed)?;
+        let (body, crc) = text.rsplit_once('_').ok_or(Malformed::Shape)?;
         let mut parts = body.split('_');
-        let mut next = || parts.next().ok_or(Malformed);
+        let mut next = || parts.next().ok_or(Malformed::Shape);
         let (brand, kind, id, secret) = (next()?, next()?, next()?, next()?);
         if parts.next().is_some() || brand != BRAND {
-            return Err(Malformed);
+            return Err(Malformed::Shape);
         }
-        let kind = TextKind::parse(kind).ok_or(Malformed)?;
-        let id: [u8; 16] = decode::<16>(id, ID_DIGITS).ok_or(Malformed)?;
-        let mut secret: [u8; 32] = decode::<32>(secret, SECRET_DIGITS).ok_or(Malformed)?;
+        let kind = TextKind::parse(kind).ok_or(Malformed::Shape)?;
+        let id: [u8; 16] = decode::<16>(id, ID_DIGITS).ok_or(Malformed::Shape)?;
+        let mut secret: [u8; 32] = decode::<32>(secret, SECRET_DIGITS).ok_or(Malformed::Shape)?;
         secret.zeroize();
-        let crc = decode::<4>(crc, CRC_DIGITS).ok_or(Malformed)?;
+        let crc = decode::<4>(crc, CRC_DIGITS).ok_or(Malformed::Shape)?;
         if u32::from_be_bytes(crc) != crc32fast::hash(body.as_bytes()) {
-            return Err(Malformed);
+            return Err(Malformed::Checksum);
         }
         Ok(Self { text: text.to_owned(), kind, id: Uuid::from_bytes(id) })
     }

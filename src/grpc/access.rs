@@ -96,6 +96,7 @@ pub fn access(path: &str) -> Option<Access> {
         "/countersign.v1.TokenService/ReassignAccountTokens" => Requires(&Permission::TOKENS_WRITE),
         "/countersign.v1.TokenService/ReportLeakedToken" => Open,
         "/countersign.v1.TokenService/ExchangeToken" => Open,
+        "/countersign.v1.TokenService/ExplainToken" => Requires(&Permission::TOKENS_READ),
         "/countersign.v1.TokenService/ImpersonateAccount" => Requires(&Permission::ACCOUNTS_IMPERSONATE),
         // Held in the token's org, or `platform.verify`: the handler says which.
         "/countersign.v1.TokenService/IntrospectToken" => Authenticated,

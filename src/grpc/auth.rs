@@ -89,7 +89,7 @@ impl Call {
         if !looks_like_jwt(bearer) {
             let found = principals::by_text(state, bearer, self.origin.address).await?;
             let now = state.clock.now();
-            found.principal.check(now)?;
+            found.check(now)?;
             let caller = Caller::new(found.principal.clone(), caller::Bearer::Text, self.origin.clone())?;
             state.uses.note(&found, self.origin.address, now);
             return Ok(caller);

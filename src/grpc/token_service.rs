@@ -2,8 +2,8 @@
 
 use super::service;
 use super::tokens::{
-    create, exchange, get, impersonate, introspect, keys, leaks, login, reassign, revoke, rotate, sessions,
-    signing_keys, update,
+    create, exchange, explain, get, impersonate, introspect, keys, leaks, login, reassign, revoke, rotate,
+    sessions, signing_keys, update,
 };
 
 service! {
@@ -25,6 +25,7 @@ service! {
         reassign_account_tokens(ReassignAccountTokensRequest) -> ReassignAccountTokensResponse = reassign::tokens;
         exchange_token(ExchangeTokenRequest) -> ExchangeTokenResponse = exchange::token;
         impersonate_account(ImpersonateAccountRequest) -> ImpersonateAccountResponse = impersonate::account;
+        explain_token(ExplainTokenRequest) -> ExplainTokenResponse = explain::token;
         introspect_token(IntrospectTokenRequest) -> IntrospectTokenResponse = introspect::token;
         batch_introspect_tokens(BatchIntrospectTokensRequest) -> BatchIntrospectTokensResponse = introspect::tokens;
         report_leaked_token(ReportLeakedTokenRequest) -> ReportLeakedTokenResponse = leaks::report;

@@ -2,7 +2,7 @@
 //!
 //! A handler makes a [`Letter`] and gives it to its transaction ([`Transaction::mail`]): with
 //! the change comes the mail, and without it none. From the outbox it is taken by
-//! [`deliver`], of this node or another.
+//! [`deliver()`], of this node or another.
 //!
 //! [`Transaction::mail`]: crate::transaction::Transaction::mail
 

@@ -20,12 +20,13 @@ use crate::config::Bounds;
 use crate::db;
 use crate::db::pool::Db;
 use crate::domain::access_token::AccessToken;
+use crate::domain::checks::TextCheck;
 use crate::domain::ids::{AccountId, CredentialId, OrgId, SYSTEM_ORG, TokenId};
 use crate::domain::impersonation::Impersonation;
 use crate::domain::member::Member;
 use crate::domain::principal::{AccountKind, Principal, TokenKind};
 use crate::domain::token_policy::Ceilings;
-use crate::domain::token_text::TokenText;
+use crate::domain::token_text::{Malformed, TokenText};
 use crate::error::{Error, Reason, Result};
 use crate::state::State;
 use cache::{Cache, Entry, Flight, Key, Known, lock};
@@ -74,21 +75,29 @@ impl Authenticated {
         ends.into_iter().flatten().min()
     }
 
-    /// The same, by the secret at this place.
+    /// Whether it works now, by the secret that was shown.
     ///
     /// # Errors
-    /// `TOKEN_EXPIRED` when another one has taken its place, and before that whatever stops
-    /// the whole token.
-    fn by_secret(mut self, place: usize, now: OffsetDateTime) -> Result<Self> {
-        let secret = &self.principal.secrets[place];
-        if secret.has_ended(now) {
-            self.principal.check(now)?;
-            let message = "the secret has expired: the token was rotated";
-            return Err(Error::with_message(Reason::TokenExpired, message));
-        }
-        self.secret = Some(secret.number);
-        Ok(self)
+    /// What stops the token; `TOKEN_EXPIRED` also when another secret has taken the place of
+    /// this one.
+    pub fn check(&self, now: OffsetDateTime) -> Result<()> {
+        self.principal.check_secret(self.secret, now).map_err(|reason| {
+            if reason == Reason::TokenExpired && self.principal.was_replaced(self.secret, now) {
+                return Error::with_message(reason, "the secret has expired: the token was rotated");
+            }
+            reason.into()
+        })
     }
+}
+
+/// How far the text of a token got.
+pub enum Reading {
+    /// It is the text of this token, perhaps one that has ended.
+    Good(Authenticated),
+    /// The token is there, and this is not its secret.
+    WrongSecret(Arc<Principal>),
+    /// There is no such token, or it is not the text of one.
+    Failed(TextCheck),
 }
 
 impl Principals {
@@ -347,17 +356,38 @@ pub async fn take_up_pepper(state: &State) -> Result<u64> {
     Ok(renewed)
 }
 
-/// The principal whose token text this is: length, shape and checksum (no database
-/// call for junk), then what is known by its id, then the secret in constant time.
+/// The principal whose token text this is.
 ///
 /// # Errors
-/// `TOKEN_INVALID`, whatever of this fails. `TOKEN_EXPIRED` when the secret is one whose
-/// overlap has ended. Whether the token still works is the caller's to check
-/// ([`Principal::check`]).
+/// `TOKEN_INVALID`, whatever of the text fails. When the secret is one whose overlap has
+/// ended, `TOKEN_EXPIRED`, and before that whatever stops the whole token. Whether the token
+/// still works otherwise is the caller's to check ([`Authenticated::check`]).
 pub async fn by_text(state: &State, text: &str, from: Option<IpAddr>) -> Result<Authenticated> {
-    let refuse = || state.principals.refuse(from, Reason::TokenInvalid);
-    let text = TokenText::parse(text).map_err(|_| refuse())?;
-    let id = text.credential_id().ok_or_else(refuse)?;
+    let Reading::Good(found) = read_text(state, text, from).await? else {
+        return Err(state.principals.refuse(from, Reason::TokenInvalid));
+    };
+    let now = state.clock.now();
+    if found.principal.was_replaced(found.secret, now) {
+        found.check(now)?;
+    }
+    Ok(found)
+}
+
+/// The token of this id, without its text, which whoever asks needs a right for.
+pub async fn by_id(state: &State, id: TokenId) -> Result<Option<Arc<Principal>>> {
+    Ok(state.principals.credential(state, id.into(), None).await?.map(|found| found.principal))
+}
+
+/// Reads a text: length, shape and checksum (no database call for junk), then what is
+/// known by its id, then the secret in constant time. Which of them failed is told to
+/// nobody who may not read the token.
+pub async fn read_text(state: &State, text: &str, from: Option<IpAddr>) -> Result<Reading> {
+    let text = match TokenText::parse(text) {
+        Ok(text) => text,
+        Err(Malformed::Shape) => return Ok(Reading::Failed(TextCheck::Shape)),
+        Err(Malformed::Checksum) => return Ok(Reading::Failed(TextCheck::Checksum)),
+    };
+    let Some(id) = text.credential_id() else { return Ok(Reading::Failed(TextCheck::Known)) };
     let found = state.principals.credential(state, id, from).await?;
     let secrets = found.as_ref().map_or(&[][..], |found| &found.principal.secrets);
     let mut peppers = state.peppers.load();
@@ -369,14 +399,19 @@ pub async fn by_text(state: &State, text: &str, from: Option<IpAddr>) -> Result<
         peppers = state.peppers.load();
     }
     // Compared even where nothing was found, so that both take the same time.
-    match (peppers.find(&text, secrets.iter().map(|secret| &secret.record)), found) {
-        (Some(place), Some(found)) => {
-            let found = found.by_secret(place, now)?;
-            state.principals.uptake.note(&peppers, &text, &found.principal, place);
-            Ok(found)
+    let place = peppers.find(&text, secrets.iter().map(|secret| &secret.record));
+    Ok(match (place, found) {
+        (Some(place), Some(mut found)) => {
+            let secret = &found.principal.secrets[place];
+            if !secret.has_ended(now) {
+                state.principals.uptake.note(&peppers, &text, &found.principal, place);
+            }
+            found.secret = Some(secret.number);
+            Reading::Good(found)
         }
-        _ => Err(refuse()),
-    }
+        (None, Some(found)) => Reading::WrongSecret(found.principal),
+        (_, None) => Reading::Failed(TextCheck::Known),
+    })
 }
 
 /// A session in another org than its account's home; none where the account is no member. Whether

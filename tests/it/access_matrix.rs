@@ -55,6 +55,8 @@ const MATRIX: &[(&str, [&str; 12])] = &[
     ("AccountService/RevokeAccess",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
     ("AccountService/ResolveLink",          [NONE, JUNK, HIDE, OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
     ("AccountService/ChangePassword",       [NONE, JUNK, FAIL, FAIL, FAIL, FAIL, FAIL, FAIL, DENY, DENY, OK,   OK]),
+    ("AccountService/RequestPasswordReset", [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    ("AccountService/ResetPassword",        [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
     ("AccountService/SetPassword",          [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
     ("AccountService/UpdateAccount",        [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
     ("AccountService/UndeleteAccount",      [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
@@ -90,6 +92,7 @@ const MATRIX: &[(&str, [&str; 12])] = &[
     ("TokenService/CancelRotation",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
     ("TokenService/CreateToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
     ("TokenService/ExchangeToken",          [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    ("TokenService/ExplainToken",           [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   OK,   OK,   OK,   DENY]),
     ("TokenService/FinishRotation",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
     ("TokenService/GetJsonWebKeySet",       [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
     ("TokenService/GetToken",               [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   OK,   OK,   OK,   DENY]),
@@ -374,6 +377,10 @@ impl Things<'_> {
             "TokenService/ExchangeToken" => {
                 pb::ExchangeTokenRequest { subject_token: self.target_token.clone(), ..Default::default() }
                     .encode_to_vec()
+            }
+            "TokenService/ExplainToken" => {
+                let target = Some(pb::explain_token_request::Target::TokenId(self.new_token().await));
+                pb::ExplainTokenRequest { org_id, target, ..Default::default() }.encode_to_vec()
             }
             "TokenService/GetJsonWebKeySet" => pb::GetJsonWebKeySetRequest {}.encode_to_vec(),
             "TokenService/GetToken" => {

@@ -28,6 +28,7 @@ pub const READS: &[&str] = &[
     "TokenService/GetToken",
     "TokenService/ListTokens",
     "TokenService/ExchangeToken",
+    "TokenService/ExplainToken",
     "TokenService/IntrospectToken",
     "TokenService/GetJsonWebKeySet",
     "TokenService/ListSigningKeys",

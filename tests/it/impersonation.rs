@@ -196,7 +196,17 @@ async fn what_is_asked_for_is_checked() {
     let end = pb::create_token_request::Expiration::Ttl(Duration { seconds: 90, nanos: 0 });
     let request = pb::CreateTokenRequest { expiration: Some(end), ..token_for(&org.id, &org.owner_id) };
     let short = server.operator.tokens().create_token(request).await.unwrap().into_inner().secret;
-    assert!((85..=90).contains(&lasts(&server.client(short), None).await));
+    let short = server.client(short);
+    assert!((85..=90).contains(&lasts(&short, None).await));
+    // Nor longer than the org lets access tokens live, whoever asks.
+    let policy = pb::TokenPolicy { access_token_lifetime: ttl(120, 0), ..Default::default() };
+    let request =
+        pb::UpdateTokenPolicyRequest { org_id: org.id.clone(), policy: Some(policy), ..Default::default() };
+    server.operator.orgs().update_token_policy(request).await.unwrap();
+    assert_eq!(lasts(&org.owner, None).await, 120);
+    let request = pb::ImpersonateAccountRequest { org_id: org.id.clone(), ..good() };
+    let jwt = server.operator.tokens().impersonate_account(request).await.unwrap().into_inner().access_token;
+    assert_eq!(claims(&jwt)["exp"].as_i64().unwrap() - claims(&jwt)["iat"].as_i64().unwrap(), 120);
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ mod cursors;
 mod escalation;
 mod event_walk;
 mod events;
+mod explain;
 mod feed;
 mod floors;
 mod fuzz;

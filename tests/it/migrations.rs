@@ -16,6 +16,7 @@ const GLOBAL: &[&str] = &[
     "slugs",
     "usernames",
     "credentials",
+    "login_buckets",
     "token_origins",
     "account_orgs",
     "feed",

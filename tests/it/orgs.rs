@@ -306,7 +306,7 @@ async fn members_are_the_orgs_own_and_its_guests() {
     assert_eq!((listed[1].kind(), &listed[1].home_org_id), (pb::AccountKind::ServiceAccount, &org.id));
     assert_eq!((listed[1].title.as_str(), listed[1].create_time), (bot.username.as_str(), bot.create_time));
     assert_eq!((listed[2].kind(), &listed[2].home_org_id), (pb::AccountKind::User, &guest.org_id));
-    assert_eq!(listed[2].title, "A Guest");
+    assert_eq!(listed[2].title, guest.title);
     // A deleted account is a member no more.
     sql(
         &server,

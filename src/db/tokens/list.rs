@@ -56,7 +56,7 @@ macro_rules! filtered {
                         when not r.user_tokens and not exists (
                             select 1 from accounts a where a.org_id = $1 and a.account_id = t.account_id
                               and a.kind = 'SERVICE_ACCOUNT') then 'BLOCKED'
-                        when t.create_time < r.idle_before and not exists (
+                        when r.idle_before is not null and t.create_time < r.idle_before and not exists (
                             select 1 from token_secrets used where used.org_id = $1 and used.token_id = t.token_id
                               and greatest(used.create_time, used.last_use_time) >= r.idle_before) then 'BLOCKED'
                         else 'ACTIVE' end)) "# + $tail,

@@ -2,16 +2,20 @@
 
 use std::time::Duration;
 
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
 use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::tokens::Filter;
+use crate::db::tokens::{Filter, Token};
 use crate::db::{self, retrying};
+use crate::domain::ids::OrgId;
 use crate::domain::names::Audience;
 use crate::domain::pages::Page;
 use crate::domain::permissions::Permission;
 use crate::domain::policy::{MAX_LIST, MAX_TOKEN_LIFE, spelled};
 use crate::domain::resources::Node;
 use crate::domain::token_policy::{
-    Ceilings, MIN_ACCESS_TOKEN_LIFE, MIN_IDLE, MIN_TOKEN_LIFE, TokenPolicy, TokenState,
+    Ceilings, MIN_ACCESS_TOKEN_LIFE, MIN_IDLE, MIN_TOKEN_LIFE, Rules, TokenPolicy, TokenState,
 };
 use crate::error::{Result, Violations};
 use crate::grpc::auth::Call;
@@ -88,11 +92,7 @@ pub async fn update(
         let after = over(&before, &given, &mask);
         let fields = changes(&before, &after);
         let (old, new) = (before.within(&state.ceilings), after.within(&state.ceilings));
-        let stops = Filter {
-            states: vec![(TokenState::Active, old.clone()), (TokenState::Blocked, new.clone())],
-            ..Filter::default()
-        };
-        let stopped = db::tokens::page(&mut tx, acting.org_id, &stops, None, MAX_LISTED, now).await?;
+        let stopped = stopped(&mut tx, acting.org_id, &old, &new, now).await?;
         let mut revision = org.revision;
         if !fields.is_empty() && !request.validate_only {
             // Verifiers that keep JWTs from before learn that some are good no more.
@@ -112,7 +112,7 @@ pub async fn update(
             tx.commit().await?;
         }
         let Page { rows, total, .. } = stopped;
-        let token = |token: &db::tokens::Token| Ok(seen(convert::token(token, &new, now)?, in_full));
+        let token = |token: &Token| Ok(seen(convert::token(token, &new, now)?, in_full));
         Ok(pb::UpdateTokenPolicyResponse {
             policy: Some(message(&after, &state.ceilings, revision)),
             affected_tokens: rows.iter().map(token).collect::<Result<_>>()?,
@@ -120,6 +120,23 @@ pub async fn update(
         })
     })
     .await
+}
+
+/// The tokens that the new rules stop and the old ones did not.
+async fn stopped(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    old: &Rules,
+    new: &Rules,
+    now: OffsetDateTime,
+) -> Result<Page<Token>> {
+    if new.stop_no_more_than(old) {
+        // Without a look at all tokens of the org, which may be many.
+        return Ok(Page { rows: Vec::new(), next: None, total: Some(0) });
+    }
+    let states = vec![(TokenState::Active, old.clone()), (TokenState::Blocked, new.clone())];
+    let filter = Filter { states, ..Filter::default() };
+    db::tokens::page(tx, org_id, &filter, None, MAX_LISTED, now).await
 }
 
 /// A token that is stopped, as whoever changes the policy sees it: in full with `tokens.read`.

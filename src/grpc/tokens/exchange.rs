@@ -41,7 +41,7 @@ pub async fn token(
     }
     let found = principals::by_text(state, subject, call.origin.address).await?;
     let now = state.clock.now();
-    found.principal.check(now)?;
+    found.check(now)?;
     let Authenticated { principal, in_outage, .. } = &found;
     let mut asked = asked(state, call, &request, principal.org_id).await?;
     if *in_outage {

@@ -1,6 +1,7 @@
 //! `ImpersonateAccount`: an administrator acts as a service account for a while.
 
 use super::claims::claims;
+use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::domain::ids::AccountId;
 use crate::domain::impersonation;
@@ -37,7 +38,8 @@ pub async fn account(
     // What changes from now on ends the access token when it is used.
     let target = state.principals.member(state, acting.org_id, account_id).await?;
     let target = target.ok_or_else(|| Error::not_found("account", account_id))?;
-    let decision = impersonation::decide(&acting, &target, ttl, state.ring.issuer(), now)?;
+    let rules = db::policies::find_rules(&state.db, acting.org_id, &state.ceilings).await?;
+    let decision = impersonation::decide(&acting, &target, ttl, &rules, state.ring.issuer(), now)?;
     let expire_time = prost_types::Timestamp { seconds: decision.expires_at, nanos: 0 };
     let claims = claims(state, acting.caller.credential(), &target, decision);
     let access_token = state.ring.sign(&claims)?;

@@ -147,10 +147,9 @@ async fn service_token(
     from: Option<IpAddr>,
 ) -> Result<Found> {
     let found = principals::by_text(state, asked.token_text, from).await?;
-    let end = found.end();
+    let (end, now) = (found.end(), state.clock.now());
+    found.check(now)?;
     let principal = found.principal;
-    let now = state.clock.now();
-    principal.check(now)?;
     let may_target = asked.audience.as_ref().is_none_or(|audience| may_target(&principal, audience));
     if !may_target || principal.admit(&shown_at.with(asked.purpose.as_ref())).is_err() {
         return Ok(None);

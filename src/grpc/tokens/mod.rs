@@ -3,6 +3,7 @@
 mod claims;
 pub mod create;
 pub mod exchange;
+pub mod explain;
 pub mod get;
 pub mod impersonate;
 pub mod introspect;

@@ -35,4 +35,4 @@ create index invitations_email on invitations (org_id, email);
 create index invitations_sent on invitations (org_id, send_time);
 create index invitations_age on invitations (expire_time);
 
-insert into schema_versions (version, oldest_binary) values (34, 1);
+insert into schema_versions (version, oldest_binary) values (32, 1);

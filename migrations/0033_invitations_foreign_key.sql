@@ -2,4 +2,4 @@
 
 alter table invitations add constraint invitations_org_fk foreign key (org_id) references orgs (org_id) on delete restrict;
 
-insert into schema_versions (version, oldest_binary) values (35, 1);
+insert into schema_versions (version, oldest_binary) values (33, 1);

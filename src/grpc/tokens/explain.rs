@@ -1,0 +1,105 @@
+//! `ExplainToken`: why a token is refused, check by check.
+
+use super::shown::Told;
+use crate::domain::caller::Acting;
+use crate::domain::checks::{Outcome, TextCheck, Use, explain_text, explain_token};
+use crate::domain::exchange::ShownAt;
+use crate::domain::ids::{OrgId, TokenId};
+use crate::domain::names::{Audience, Purpose};
+use crate::domain::permissions::Permission;
+use crate::domain::resources::Node;
+use crate::error::{Error, Reason, Result, Violations};
+use crate::grpc::auth::{Call, looks_like_jwt};
+use crate::grpc::pb::explain_token_request::Target;
+use crate::grpc::{convert, pb};
+use crate::principals::{self, Reading};
+use crate::state::State;
+
+/// Which token, checked.
+enum Asked<'a> {
+    Text(&'a str),
+    Id(TokenId),
+}
+
+pub async fn token(
+    state: &State,
+    call: &Call,
+    request: pb::ExplainTokenRequest,
+) -> Result<pb::ExplainTokenResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    acting.require(&Permission::TOKENS_READ, &Node::Org)?;
+    let mut violations = Violations::default();
+    let asked = target(&mut violations, &request);
+    let audience = violations.check("audience", convert::optional(&request.audience, Audience::parse));
+    let purpose = violations.check("purpose", convert::optional(&request.purpose, Purpose::parse));
+    let Told { origin, address } = Told::read(&mut violations, &request.origin, &request.client_address);
+    let (Some(asked), Some(audience), Some(purpose)) = (asked, audience, purpose) else {
+        return Err(violations.error());
+    };
+    violations.finish()?;
+
+    let (mut outcomes, principal, secret) = match asked {
+        Asked::Id(id) => {
+            let found = principals::by_id(state, id).await?;
+            let found = found.filter(|principal| principal.org_id == acting.org_id);
+            (Vec::new(), Some(found.ok_or_else(|| Error::not_found("token", id))?), None)
+        }
+        Asked::Text(text) => {
+            let named = !request.org_id.is_empty();
+            let may_read = |org_id: OrgId| may_read(&acting, named, org_id);
+            // What others have is no failure of the caller's address.
+            match principals::read_text(state, text, None).await? {
+                Reading::Good(found) if may_read(found.principal.org_id) => {
+                    (explain_text(None), Some(found.principal), found.secret)
+                }
+                Reading::WrongSecret(principal) if may_read(principal.org_id) => {
+                    (explain_text(Some(TextCheck::Secret)), Some(principal), None)
+                }
+                // As if it were not there.
+                Reading::Good(_) | Reading::WrongSecret(_) => {
+                    (explain_text(Some(TextCheck::Known)), None, None)
+                }
+                Reading::Failed(check) => (explain_text(Some(check)), None, None),
+            }
+        }
+    };
+    if let Some(principal) = principal {
+        let shown_at = ShownAt { address, origin };
+        let shown = shown_at.with(purpose.as_ref());
+        let used = Use { now: state.clock.now(), secret, shown, audience: audience.as_ref() };
+        outcomes.extend(explain_token(&principal, &used));
+    }
+    Ok(pb::ExplainTokenResponse { checks: outcomes.iter().map(check).collect() })
+}
+
+fn target<'a>(violations: &mut Violations, request: &'a pb::ExplainTokenRequest) -> Option<Asked<'a>> {
+    match &request.target {
+        None => violations.check("target", Err("is required: token_text or token_id")),
+        Some(Target::TokenId(id)) => violations.check("token_id", TokenId::parse(id)).map(Asked::Id),
+        Some(Target::TokenText(text)) if text.is_empty() => {
+            violations.check("token_text", Err("is required"))
+        }
+        Some(Target::TokenText(text)) if looks_like_jwt(text) => {
+            violations.check("token_text", Err("is a JWT: IntrospectToken says whether that is good"))
+        }
+        Some(Target::TokenText(text)) => Some(Asked::Text(text)),
+    }
+}
+
+/// Whether the caller may read the tokens of the org that the text's token is in: where the
+/// request names an org it is that one, else any in which the caller may act.
+fn may_read(acting: &Acting<'_>, named: bool, org_id: OrgId) -> bool {
+    if named {
+        return org_id == acting.org_id;
+    }
+    let there = acting.caller.acting_in(Some(org_id));
+    there.is_ok_and(|there| there.require(&Permission::TOKENS_READ, &Node::Org).is_ok())
+}
+
+fn check(outcome: &Outcome) -> pb::TokenCheck {
+    pb::TokenCheck {
+        name: outcome.name.to_owned(),
+        passed: outcome.failure.is_none(),
+        reason: outcome.failure.map(Reason::name).unwrap_or_default().to_owned(),
+    }
+}
