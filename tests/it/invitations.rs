@@ -756,3 +756,47 @@ async fn an_invitation_is_made_once_for_one_request_and_swept_when_it_is_old() {
     server.state.clock.advance(SOON * 2);
     assert_eq!(sweep().await, 0);
 }
+
+#[tokio::test]
+async fn what_a_stolen_token_has_sent_is_accepted_by_nobody() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let (_, stolen) = server.account(&org.id, "stolen", &[("manager", "*")]).await;
+    let invitation = invite(&stolen, "", "thief@example.org", &[("auditor", "*")]).await.unwrap();
+    let code = code_for(&server, "thief@example.org").await;
+    look(&server, &code).await.unwrap();
+    let revoke = pb::RevokeTokenRequest {
+        reason: pb::RevokeReason::KeyCompromise.into(),
+        ..by_text(stolen.token())
+    };
+    server.anonymous().tokens().revoke_token(revoke).await.unwrap();
+    refused(look(&server, &code).await, Code::Unauthenticated, "TOKEN_REVOKED");
+    refused(sign_up(&server, &code).await, Code::Unauthenticated, "TOKEN_REVOKED");
+    // With another token it was meant.
+    resend(&org.owner, &invitation).await.unwrap();
+    let joined = sign_up(&server, &code_for(&server, "thief@example.org").await).await.unwrap();
+    assert!(joined.dropped_grants.is_empty());
+}
+
+#[tokio::test]
+async fn whoever_impersonates_stands_behind_what_is_sent_so() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let (bot, _) = server.account(&org.id, "bot", &[("manager", "*")]).await;
+    let (boss, client) = server.account(&org.id, "boss", &[("owner", "*")]).await;
+    let acting = client.impersonating(&bot.id).await;
+    for email in ["ann@example.org", "bea@example.org"] {
+        let invitation = invite(&acting, "", email, &[("auditor", "*")]).await.unwrap();
+        assert_eq!(invitation.inviter_id, bot.id);
+    }
+    let joined = sign_up(&server, &code_for(&server, "ann@example.org").await).await.unwrap();
+    assert!(joined.dropped_grants.is_empty());
+    let take = pb::RevokeAccessRequest {
+        account_id: boss.id.clone(),
+        grants: vec![grant("owner", "*")],
+        ..Default::default()
+    };
+    org.owner.accounts().revoke_access(take).await.unwrap();
+    let joined = sign_up(&server, &code_for(&server, "bea@example.org").await).await.unwrap();
+    assert_eq!(named(&joined.dropped_grants), ["auditor on *"]);
+}
