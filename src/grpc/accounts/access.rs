@@ -105,7 +105,8 @@ pub async fn revoke(
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
         db::orgs::lock(&mut tx, acting.org_id).await?;
-        let account = db::accounts::lock(&mut tx, acting.org_id, account_id).await?;
+        // A deleted one as well: what it holds would keep a role or a resource from being deleted.
+        let account = db::accounts::lock_any(&mut tx, acting.org_id, account_id).await?;
         let grants = match &account {
             Some(_) => db::grants::find_of(&mut *tx, acting.org_id, account_id).await?,
             None => Vec::new(),
@@ -173,7 +174,7 @@ pub async fn list(
     let paging = Paging::read(state, &acting, "ListGrants", &same, (request.page_size, &request.page_token))?;
     let mut db = state.db.acquire().await?;
     if let Filter::Account(id) = filter {
-        let account = db::accounts::find(&mut *db, acting.org_id, id).await?;
+        let account = db::accounts::find_any(&mut *db, acting.org_id, id).await?;
         account.ok_or_else(|| Error::not_found("account", id))?;
     }
     let after = paging.after(GrantId::parse);
