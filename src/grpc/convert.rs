@@ -36,11 +36,15 @@ pub fn timestamp(time: OffsetDateTime) -> Timestamp {
     Timestamp { seconds: time.unix_timestamp(), nanos: time.nanosecond() as i32 }
 }
 
-/// A time from the wire, cut to microseconds, which is what is kept.
+/// A time from the wire, cut to microseconds, which is what is kept. The range is the one that
+/// `google.protobuf.Timestamp` states; the database ends before the calendar of [`OffsetDateTime`] does.
 pub fn time(timestamp: &Timestamp) -> Result<OffsetDateTime, &'static str> {
-    const WRONG: &str = "must be a time between the years 1 and 9999";
+    const WRONG: &str = "must be a time from 0001-01-01T00:00:00Z to 9999-12-31T23:59:59.999999999Z";
     let seconds = OffsetDateTime::from_unix_timestamp(timestamp.seconds).map_err(|_| WRONG)?;
     let nanos = u32::try_from(timestamp.nanos).map_err(|_| WRONG)?;
+    if !(1..=9_999).contains(&seconds.year()) {
+        return Err(WRONG);
+    }
     seconds.replace_nanosecond(nanos / 1_000 * 1_000).map_err(|_| WRONG)
 }
 

@@ -420,6 +420,67 @@ async fn tokens_that_cannot_be_made() {
     refused(server.operator.tokens().create_token(request).await, Code::NotFound, "RESOURCE_NOT_FOUND");
 }
 
+/// The first and the last second that `google.protobuf.Timestamp` knows.
+const FIRST: i64 = -62_135_596_800;
+const LAST: i64 = 253_402_300_799;
+
+#[tokio::test]
+async fn times_end_where_the_years_of_four_digits_do() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let token = org.owner.caller().await.unwrap().credential_id;
+    let ask = async |at: Timestamp| {
+        let time = Some(at);
+        let end = pb::create_token_request::Expiration::ExpireTime(at);
+        let create = pb::CreateTokenRequest { expiration: Some(end), ..token_for(&org.id, &org.owner_id) };
+        let changed = pb::Token { id: token.clone(), expire_time: time, ..Default::default() };
+        let update = pb::UpdateTokenRequest { token: Some(changed), ..Default::default() };
+        let events = pb::ListEventsRequest::default;
+        let tokens = pb::ListTokensRequest::default;
+        let list_events = async |request| org.owner.orgs().list_events(request).await.map(drop);
+        let list_tokens = async |request| org.owner.tokens().list_tokens(request).await.map(drop);
+        [
+            ("start_time", list_events(pb::ListEventsRequest { start_time: time, ..events() }).await),
+            ("end_time", list_events(pb::ListEventsRequest { end_time: time, ..events() }).await),
+            ("idle_since", list_tokens(pb::ListTokensRequest { idle_since: time, ..tokens() }).await),
+            ("expires_before", list_tokens(pb::ListTokensRequest { expires_before: time, ..tokens() }).await),
+            ("expire_time", org.owner.tokens().create_token(create).await.map(drop)),
+            ("token.expire_time", org.owner.tokens().update_token(update).await.map(drop)),
+        ]
+    };
+    for (seconds, nanos) in [(FIRST, 0), (LAST, 999_999_999)] {
+        for (field, answer) in ask(Timestamp { seconds, nanos }).await {
+            if field.contains("expire_time") {
+                // A time, but none that this token may end at.
+                let refusal = answer.unwrap_err();
+                assert_eq!(refusal.code(), Code::InvalidArgument, "{field}: {refusal:?}");
+                assert!(!refusal.message().contains("9999"), "{field}: {}", refusal.message());
+            } else {
+                answer.unwrap_or_else(|status| panic!("{field} {seconds}: {status:?}"));
+            }
+        }
+    }
+    for (seconds, nanos) in [
+        (FIRST - 1, 0),
+        (FIRST - 1, 999_999_999),
+        (LAST + 1, 0),
+        (LAST, 1_000_000_000),
+        (0, -1),
+        (i64::MIN, 0),
+        (i64::MAX, 0),
+    ] {
+        for (field, answer) in ask(Timestamp { seconds, nanos }).await {
+            let refusal = refused(answer, Code::InvalidArgument, "INVALID_FIELD");
+            assert_eq!(violated(&refusal), [field], "{seconds} {nanos}");
+            assert!(
+                refusal.message().contains("0001-01-01T00:00:00Z to 9999-12-31"),
+                "{}",
+                refusal.message()
+            );
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_long_refusal_fits_into_the_headers_of_every_client() {
     let server = TestServer::start().await;

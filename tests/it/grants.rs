@@ -4,7 +4,7 @@ use countersign::grpc::pb;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::harness::{Client, TestServer, grant, refused};
+use crate::harness::{Client, TestServer, by_id, grant, refused};
 
 async fn give(client: &Client, account_id: &str, grants: &[(&str, &str)]) -> Result<Vec<pb::Grant>, Status> {
     let grants = grants.iter().map(|(right, resource)| grant(right, resource)).collect();
@@ -137,6 +137,41 @@ async fn grants_are_taken_by_id_or_by_what_they_are() {
     let refusal = take(&org.owner, &target.id, vec![pb::Grant::default()]).await;
     refused(refusal, Code::InvalidArgument, "INVALID_FIELD");
     refused(take(&org.owner, &target.id, vec![]).await, Code::InvalidArgument, "INVALID_FIELD");
+}
+
+#[tokio::test]
+async fn what_a_deleted_account_holds_is_shown_and_taken() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    server.resources(&org.id, &["a"]).await;
+    let (gone, client) =
+        server.account(&org.id, "gone", &[("owner", "*"), ("auditor", "a"), ("x.y", "*")]).await;
+    let token = client.caller().await.unwrap().credential_id;
+    org.owner.tokens().revoke_token(by_id("", &token)).await.unwrap();
+    let request = pb::DeleteAccountRequest { account_id: gone.id.clone(), ..Default::default() };
+    org.owner.accounts().delete_account(request).await.unwrap();
+    let held = async || {
+        let filter = Some(pb::list_grants_request::Filter::AccountId(gone.id.clone()));
+        let request = pb::ListGrantsRequest { filter, ..Default::default() };
+        org.owner.accounts().list_grants(request).await.unwrap().into_inner().grants.len()
+    };
+    assert_eq!(held().await, 3);
+    refused(give(&org.owner, &gone.id, &[("x.y", "a")]).await, Code::NotFound, "RESOURCE_NOT_FOUND");
+    // One that is deleted is an owner all the same to whoever covers less, and to nobody else.
+    let (_, manager) = server.account(&org.id, "manager", &[("manager", "*")]).await;
+    let refusal = take(&manager, &gone.id, vec![grant("x.y", "*")]).await;
+    refused(refusal, Code::PermissionDenied, "TARGET_EXCEEDS_CALLER");
+    let refusal = take(&org.owner, &org.owner_id, vec![grant("owner", "*")]).await;
+    refused(refusal, Code::FailedPrecondition, "LAST_OWNER");
+    take(&org.owner, &gone.id, vec![grant("auditor", "a")]).await.unwrap();
+    let request = pb::DeleteResourceRequest { path: "a".into(), ..Default::default() };
+    org.owner.orgs().delete_resource(request).await.unwrap();
+    assert_eq!(take(&org.owner, &gone.id, vec![grant("owner", "*")]).await.unwrap().len(), 1);
+    assert_eq!(held().await, 1);
+    // It comes back with what is left.
+    let request = pb::UndeleteAccountRequest { account_id: gone.id.clone(), ..Default::default() };
+    org.owner.accounts().undelete_account(request).await.unwrap();
+    assert_eq!(held().await, 1);
 }
 
 #[tokio::test]

@@ -765,10 +765,8 @@ async fn what_a_stolen_token_has_sent_is_accepted_by_nobody() {
     let invitation = invite(&stolen, "", "thief@example.org", &[("auditor", "*")]).await.unwrap();
     let code = code_for(&server, "thief@example.org").await;
     look(&server, &code).await.unwrap();
-    let revoke = pb::RevokeTokenRequest {
-        reason: pb::RevokeReason::KeyCompromise.into(),
-        ..by_text(stolen.token())
-    };
+    let revoke =
+        pb::RevokeTokenRequest { reason: pb::RevokeReason::KeyCompromise.into(), ..by_text(stolen.token()) };
     server.anonymous().tokens().revoke_token(revoke).await.unwrap();
     refused(look(&server, &code).await, Code::Unauthenticated, "TOKEN_REVOKED");
     refused(sign_up(&server, &code).await, Code::Unauthenticated, "TOKEN_REVOKED");

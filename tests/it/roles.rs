@@ -5,7 +5,7 @@ use prost_types::FieldMask;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::harness::{Client, Org, TestServer, claims, grant, refused, token_for, violated};
+use crate::harness::{Client, Org, TestServer, by_id, claims, grant, refused, token_for, violated};
 
 const SERVICE_ACCOUNT: i32 = pb::AccountKind::ServiceAccount as i32;
 const USER: i32 = pb::AccountKind::User as i32;
@@ -69,6 +69,16 @@ async fn take(client: &Client, account_id: &str, right: &str, on: &str) {
     let grants = vec![grant(right, on)];
     let request = pb::RevokeAccessRequest { account_id: account_id.into(), grants, ..Default::default() };
     client.accounts().revoke_access(request).await.unwrap();
+}
+
+/// The id of an account that was deleted and held these.
+async fn deleted_account(server: &TestServer, org: &Org, name: &str, grants: &[(&str, &str)]) -> String {
+    let (account, client) = server.account(&org.id, name, grants).await;
+    let token = client.caller().await.unwrap().credential_id;
+    org.owner.tokens().revoke_token(by_id("", &token)).await.unwrap();
+    let request = pb::DeleteAccountRequest { account_id: account.id.clone(), ..Default::default() };
+    org.owner.accounts().delete_account(request).await.unwrap();
+    account.id
 }
 
 /// The events of roles, oldest first: type, ids, changes as `field old new`.
@@ -378,23 +388,18 @@ async fn a_role_that_is_held_is_not_deleted() {
     server.resources(&org.id, &["a"]).await;
     let made = create(&org.owner, role("r", &["x.y"])).await.unwrap();
     let (one, _) = server.account(&org.id, "one", &[(&made.id, "*"), (&made.id, "a")]).await;
-    let (two, _) = server.account(&org.id, "two", &[(&made.id, "a")]).await;
     // A deleted account would come back with it.
-    sqlx::query("update accounts set delete_time = now() where name = 'two'")
-        .execute(&server.state.db)
-        .await
-        .unwrap();
+    let two = deleted_account(&server, &org, "two", &[(&made.id, "a")]).await;
     let refusal = delete(&org.owner, &made.id, "").await;
     let refusal = refused(refusal, Code::FailedPrecondition, "RESOURCE_IN_USE");
     let mut holders: Vec<_> = refusal.get_details_precondition_failure().unwrap().violations;
     holders.sort_by(|a, b| a.subject.cmp(&b.subject));
     let holders: Vec<_> = holders.iter().map(|holder| holder.subject.as_str()).collect();
-    assert_eq!(holders, [one.id.as_str(), two.id.as_str()]);
-    sqlx::query("update accounts set delete_time = null").execute(&server.state.db).await.unwrap();
+    assert_eq!(holders, [one.id.as_str(), two.as_str()]);
     take(&org.owner, &one.id, &made.id, "*").await;
     take(&org.owner, &one.id, &made.id, "a").await;
     refused(delete(&org.owner, &made.id, "").await, Code::FailedPrecondition, "RESOURCE_IN_USE");
-    take(&org.owner, &two.id, &made.id, "a").await;
+    take(&org.owner, &two, &made.id, "a").await;
     delete(&org.owner, &made.id, "").await.unwrap();
     // Of many holders a hundred are named.
     let made = create(&org.owner, role("r", &["x.y"])).await.unwrap();

@@ -105,10 +105,12 @@ pub async fn revoke(
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
         db::orgs::lock(&mut tx, acting.org_id).await?;
-        let member = db::memberships::lock(&mut tx, acting.org_id, account_id).await?;
-        let grants = match &member {
-            Some(_) => db::grants::find_of(&mut *tx, acting.org_id, account_id).await?,
-            None => Vec::new(),
+        let member = db::memberships::lock(&mut tx, acting.org_id, account_id).await?.is_some();
+        // A deleted one as well: what it holds would keep a role or a resource from being deleted.
+        let there = member || db::accounts::lock_any(&mut tx, acting.org_id, account_id).await?.is_some();
+        let grants = match there {
+            true => db::grants::find_of(&mut *tx, acting.org_id, account_id).await?,
+            false => Vec::new(),
         };
         let (taken, kept) = split(account_id, grants, &named)?;
         for grant in &taken {
@@ -121,7 +123,7 @@ pub async fn revoke(
         acting.may_stop(&held_before)?;
         let owning = owning_right(acting.org_id);
         let still = kept.iter().any(|grant| grant.right_id == owning && grant.resource.is_none());
-        match db::accounts::find(&mut *tx, acting.org_id, account_id).await? {
+        match db::accounts::find_any(&mut *tx, acting.org_id, account_id).await? {
             Some(account) => {
                 let becomes = if still { Some(account.state()?) } else { None };
                 keep_one(&mut tx, acting.org_id, &account, &held_before, becomes).await?;
@@ -177,8 +179,9 @@ pub async fn list(
     let paging = Paging::read(state, &acting, "ListGrants", &same, (request.page_size, &request.page_token))?;
     let mut db = state.db.acquire().await?;
     if let Filter::Account(id) = filter {
-        let member = db::memberships::find(&mut *db, acting.org_id, id).await?;
-        member.ok_or_else(|| Error::not_found("account", id))?;
+        let there = db::memberships::find(&mut *db, acting.org_id, id).await?.is_some()
+            || db::accounts::find_any(&mut *db, acting.org_id, id).await?.is_some();
+        there.then_some(()).ok_or_else(|| Error::not_found("account", id))?;
     }
     let after = paging.after(GrantId::parse);
     let page = db::grants::page(&mut db, acting.org_id, &filter, after, paging.size).await?;
