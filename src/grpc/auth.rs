@@ -21,6 +21,9 @@ use crate::state::State;
 #[derive(Clone, Default)]
 pub struct Call {
     caller: Option<Caller>,
+    /// [`Principals::changes`](crate::principals::Principals::changes) before the caller was
+    /// authenticated.
+    as_of: u64,
     bearer: Bearer,
     pub origin: Origin,
 }
@@ -39,6 +42,21 @@ impl Call {
     /// The call whose request has these extensions.
     pub fn take(extensions: &mut tonic::Extensions) -> Self {
         extensions.remove::<Self>().unwrap_or_default()
+    }
+
+    /// The same call, now that its message is there, which the caller may have held back:
+    /// rights that were taken away meanwhile are gone.
+    ///
+    /// # Errors
+    /// What stops the caller now.
+    pub async fn renewed(mut self, state: &State) -> Result<Self, (Error, Origin)> {
+        if self.caller.is_some() && state.principals.changes() != self.as_of {
+            match self.authenticate(state).await {
+                Ok(caller) => self.caller = Some(caller),
+                Err(error) => return Err((error, self.origin)),
+            }
+        }
+        Ok(self)
     }
 
     /// The caller of an RPC that is not open.
@@ -136,7 +154,8 @@ pub fn looks_like_jwt(text: &str) -> bool {
 /// Authenticates each call, and refuses what the access table closes to it.
 pub async fn authenticate(Shared(state): Shared<Arc<State>>, mut request: Request, next: Next) -> Response {
     let origin = request.extensions().get::<Origin>().cloned().unwrap_or_default();
-    let mut call = Call { caller: None, bearer: bearer(request.headers()), origin };
+    let as_of = state.principals.changes();
+    let mut call = Call { caller: None, as_of, bearer: bearer(request.headers()), origin };
     let outcome = match access(request.uri().path()) {
         None => Err(Reason::MethodUnknown.into()),
         Some(_)

@@ -152,7 +152,11 @@ struct Index {
     orgs: HashMap<OrgId, HashSet<Key>>,
     /// The keys that were found missing, by the account that they name.
     missing: HashMap<AccountId, HashSet<Key>>,
+    /// Those among an org's keys whose rights depend on what it names.
+    owners: HashMap<OrgId, HashSet<Key>>,
     order: VecDeque<Key>,
+    /// What stands in that line, each once.
+    lined_up: HashSet<Key>,
     flights: HashMap<Key, Arc<Flight>>,
 }
 
@@ -169,12 +173,23 @@ impl Index {
         if member.home_org_id != member.org_id {
             self.orgs.entry(member.home_org_id).or_default().insert(key);
         }
+        if member.owns_something() {
+            self.owners.entry(member.org_id).or_default().insert(key);
+        }
     }
 
     fn remove(&mut self, key: Key, member: &Member) {
         forget(&mut self.accounts, member.account_id, key);
         forget(&mut self.orgs, member.org_id, key);
         forget(&mut self.orgs, member.home_org_id, key);
+        forget(&mut self.owners, member.org_id, key);
+    }
+
+    /// Puts it at the end of the line, where it does not stand in it already.
+    fn line_up(&mut self, key: Key) {
+        if self.lined_up.insert(key) {
+            self.order.push_back(key);
+        }
     }
 
     /// What the change may touch.
@@ -185,9 +200,8 @@ impl Index {
                 let found = self.accounts.get(id).into_iter().flatten();
                 found.chain(self.missing.get(id).into_iter().flatten()).copied().collect()
             }
-            Subject::Org(id) | Subject::Owners(id) => {
-                self.orgs.get(id).into_iter().flatten().copied().collect()
-            }
+            Subject::Org(id) => self.orgs.get(id).into_iter().flatten().copied().collect(),
+            Subject::Owners(id) => self.owners.get(id).into_iter().flatten().copied().collect(),
         }
     }
 }
@@ -225,12 +239,13 @@ impl Cache {
 
     /// A look that has ended is joined no more, nor one that nobody waits for any more. One
     /// that was given up goes on with the next who waits, and stays until then.
-    pub fn leave(&self, key: Key, flight: &Arc<Flight>) {
+    pub fn leave(&self, key: Key, flight: Arc<Flight>) {
         let mut index = lock(&self.index);
-        // The index's own, and that of whoever leaves: others join under this lock alone.
-        if flight.outcome.initialized() || Arc::strong_count(flight) <= 2 {
-            index.land(key, flight);
+        // The index's own, and that of whoever leaves: others join, and leave, under this lock alone.
+        if flight.outcome.initialized() || Arc::strong_count(&flight) <= 2 {
+            index.land(key, &flight);
         }
+        drop(flight);
     }
 
     /// Keeps what was read, unless a change crossed the reading: then false, and it must
@@ -249,9 +264,8 @@ impl Cache {
         };
         index.insert(key, known.member());
         let entry = Arc::new(Entry { known, loaded: began, used: AtomicBool::new(false) });
-        if self.entries.pin().insert(key, entry).is_none() {
-            index.order.push_back(key);
-        }
+        self.entries.pin().insert(key, entry);
+        index.line_up(key);
         while self.entries.len() > self.capacity {
             self.evict_one(&mut index);
         }
@@ -297,10 +311,11 @@ impl Cache {
     /// The oldest that was not used since it was last passed over.
     fn evict_one(&self, index: &mut Index) {
         while let Some(key) = index.order.pop_front() {
+            index.lined_up.remove(&key);
             let entries = self.entries.pin();
             let Some(entry) = entries.get(&key).cloned() else { continue };
             if entry.used.swap(false, Ordering::Relaxed) {
-                index.order.push_back(key);
+                index.line_up(key);
             } else {
                 self.remove(index, key, &entry);
                 return;
@@ -333,7 +348,9 @@ impl Cache {
         // What was removed is passed over when its turn comes; many such make the line long.
         if index.order.len() > 2 * self.capacity {
             let entries = self.entries.pin();
-            index.order.retain(|key| entries.contains_key(key));
+            let Index { order, lined_up, .. } = &mut *index;
+            order.retain(|key| entries.contains_key(key));
+            lined_up.retain(|key| entries.contains_key(key));
         }
     }
 
@@ -413,7 +430,7 @@ mod tests {
         let key = key_of(known);
         let flight = cache.join(key);
         let kept = cache.keep(key, &flight, Some(known.clone()), Instant::now());
-        cache.leave(key, &flight);
+        cache.leave(key, flight.clone());
         kept
     }
 
@@ -517,7 +534,7 @@ mod tests {
         cache.invalidate(&[TokenId::from_u128(1).to_string()]);
         let next = cache.join(key);
         assert!(!Arc::ptr_eq(&flight, &next));
-        cache.leave(key, &flight);
+        cache.leave(key, flight.clone());
         assert!(Arc::ptr_eq(&next, &cache.join(key)), "each leaves its own");
     }
 
@@ -570,10 +587,9 @@ mod tests {
         let key = token(7);
         let (one, two) = (cache.join(key), cache.join(key));
         assert!(Arc::ptr_eq(&one, &two));
-        cache.leave(key, &one);
-        drop(one);
+        cache.leave(key, one);
         assert_eq!(lock(&cache.index).flights.len(), 1, "the other waits on");
-        cache.leave(key, &two);
+        cache.leave(key, two);
         assert!(lock(&cache.index).flights.is_empty(), "both were given up before there was an outcome");
     }
 

@@ -53,6 +53,8 @@ pub struct Principals {
     decoy: Mutex<Option<(OrgId, TokenId)>>,
     /// How often the database was looked at.
     looks: AtomicU64,
+    /// How often something was dropped because it had changed.
+    changes: AtomicU64,
     bounds: Bounds,
     ceilings: Ceilings,
     uptake: Uptake,
@@ -109,6 +111,7 @@ impl Principals {
             places: Semaphore::new(MAX_LOADS),
             decoy: Mutex::default(),
             looks: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
             ceilings: bounds.ceilings.into(),
             bounds,
             uptake: Uptake::default(),
@@ -128,11 +131,19 @@ impl Principals {
     /// Drops what these subjects touch. Twice is harmless.
     pub fn invalidate(&self, subjects: &[String]) {
         self.cache.invalidate(subjects);
+        self.changes.fetch_add(1, Ordering::Release);
     }
 
     /// Drops everything: the database under us is another one.
     pub fn clear(&self) {
         self.cache.clear();
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// How often something has changed, here or elsewhere, as far as is heard. Whoever
+    /// authenticated when the number was another one may hold less now.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     /// How often the database was looked at since the start.
@@ -268,12 +279,12 @@ impl Principals {
     /// One look at the database, however many ask for the same key at once. Where nothing
     /// was known a moment ago, another's look may have ended since: what it kept is new.
     async fn load(&self, key: Key, was_known: bool) -> Result<Option<Known>, Reason> {
-        let flight = self.cache.join(key);
-        // Also when the caller goes away before there is an outcome.
-        let _leaving = Leaving { cache: &self.cache, key, flight: &flight };
+        // It leaves also when the caller goes away before there is an outcome.
+        let waiting = Waiting { cache: &self.cache, key, flight: Some(self.cache.join(key)) };
+        let flight = waiting.flight.as_ref().expect("it leaves at the end");
         let look = async || match self.cache.get(key) {
             Some(entry) if !was_known => Ok(Some(entry.known.clone())),
-            _ => self.read(key, &flight).await,
+            _ => self.read(key, flight).await,
         };
         flight.outcome.get_or_init(look).await.clone()
     }
@@ -330,15 +341,18 @@ impl Principals {
 }
 
 /// Somebody who waits for a look at the database.
-struct Leaving<'a> {
+struct Waiting<'a> {
     cache: &'a Cache,
     key: Key,
-    flight: &'a Arc<Flight>,
+    /// None when it has left.
+    flight: Option<Arc<Flight>>,
 }
 
-impl Drop for Leaving<'_> {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.cache.leave(self.key, self.flight);
+        if let Some(flight) = self.flight.take() {
+            self.cache.leave(self.key, flight);
+        }
     }
 }
 

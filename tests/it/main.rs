@@ -22,6 +22,7 @@ mod fuzz;
 mod grantable;
 mod grants;
 mod harness;
+mod held_calls;
 mod impersonation;
 mod invitation_page;
 mod invitations;

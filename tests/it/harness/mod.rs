@@ -37,7 +37,7 @@ use tonic_types::StatusExt as _;
 pub use database::Database;
 pub use people::{PASSWORD, accept, invite, sign_up};
 pub use proxy::Proxy;
-pub use raw::{call_named, call_raw};
+pub use raw::{call_held, call_named, call_raw};
 pub use secrets::{hides_secrets, watch};
 pub use smtp::{Manner, Security, SmtpServer, certificate};
 

@@ -1,6 +1,9 @@
 //! Calls by path with bytes, for tests that walk every RPC or send what no client would.
 
 use bytes::{Buf as _, BufMut as _, Bytes};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::service::interceptor::InterceptedService;
@@ -18,6 +21,24 @@ pub async fn call_named(client: &Client, path: &str, message: &[u8], id: &str) -
     let mut request = Request::new(Bytes::copy_from_slice(message));
     request.metadata_mut().insert("x-request-id", id.parse().unwrap());
     call(client, path, request).await
+}
+
+/// Opens a call, with its metadata alone. The message follows when it is sent, and the answer
+/// after that.
+pub fn call_held(
+    client: &Client,
+    path: &'static str,
+) -> (mpsc::Sender<Bytes>, JoinHandle<Result<Vec<u8>, Status>>) {
+    let (message, sent) = mpsc::channel(1);
+    let service = InterceptedService::new(client.channel.clone(), Bearer(client.bearer.clone()));
+    let answer = tokio::spawn(async move {
+        let mut grpc = Grpc::new(service);
+        grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let request = Request::new(ReceiverStream::new(sent));
+        let answer = grpc.client_streaming(request, path.parse().unwrap(), Raw).await?;
+        Ok(answer.into_inner().to_vec())
+    });
+    (message, answer)
 }
 
 async fn call(client: &Client, path: &str, request: Request<Bytes>) -> Result<Vec<u8>, Status> {
