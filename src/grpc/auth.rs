@@ -51,7 +51,7 @@ impl Call {
     /// What stops the caller now.
     pub async fn renewed(mut self, state: &State) -> Result<Self, (Error, Origin)> {
         if self.caller.is_some() && state.principals.changes() != self.as_of {
-            match self.authenticate(state).await {
+            match self.caller_now(state, false).await {
                 Ok(caller) => self.caller = Some(caller),
                 Err(error) => return Err((error, self.origin)),
             }
@@ -103,13 +103,20 @@ impl Call {
 
     /// Authenticates the bearer. The layer does it for all RPCs but the open ones.
     pub async fn authenticate(&self, state: &State) -> Result<Caller> {
+        self.caller_now(state, true).await
+    }
+
+    /// Whoever the bearer is now. `is_use`: it counts as a use of the credential.
+    async fn caller_now(&self, state: &State, is_use: bool) -> Result<Caller> {
         let bearer = self.bearer()?;
         if !looks_like_jwt(bearer) {
             let found = principals::by_text(state, bearer, self.origin.address).await?;
             let now = state.clock.now();
             found.check(now)?;
             let caller = Caller::new(found.principal.clone(), caller::Bearer::Text, self.origin.clone())?;
-            state.uses.note(&found, self.origin.address, now);
+            if is_use {
+                state.uses.note(&found, self.origin.address, now);
+            }
             return Ok(caller);
         }
         let verified = principals::by_access_token(state, bearer, self.origin.address).await?;
