@@ -26,7 +26,7 @@ def main():
     unique = uuid.uuid4().hex[:8]
     address = f"invited-{unique}@example.org"
     first = invite(setting("COUNTERSIGN_ORG_ID"), address, mails)
-    with tempfile.TemporaryDirectory() as profile, Browser(profile) as browser:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, Browser(profile) as browser:
         sign_up(browser, first, address)
         equal(orgs(address), 1, "the orgs of the new user")
         done("the new user logged in over gRPC")

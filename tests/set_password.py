@@ -51,8 +51,9 @@ def main():
     )
     link = wait_for(lambda: link_to(address, Path(data_dir) / "mail"), f"a mail to {address}")
     done("a user was created, and the mail with the link is there")
-    with tempfile.TemporaryDirectory() as profile, Browser(profile) as browser:
-        fill_in(browser, link, address)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        with Browser(profile) as browser:
+            fill_in(browser, link, address)
     answer = call("TokenService/Login", {"username": address, "password": PASSWORD})
     equal(answer["account"]["state"], "ACCOUNT_STATE_ACTIVE", "the state of the account")
     done("the new user logged in over gRPC")
@@ -120,8 +121,13 @@ class Browser:
         return self
 
     def __exit__(self, *_):
-        self.process.kill()
-        self.process.wait()
+        # Asked to, it ends with all its processes, which a signal would leave to end later.
+        self.to.write(json.dumps({"id": 0, "method": "Browser.close"}).encode() + b"\0")
+        try:
+            self.process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
         self.to.close()
         self.answers.close()
 
