@@ -9,14 +9,17 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt as _};
 
 use crate::domain::caller::Origin;
-use crate::error::{self, Error, Reason};
+use crate::error::{self, Error, Precondition, Reason};
 
 /// `domain` of every `ErrorInfo`.
 pub const DOMAIN: &str = "countersign";
 /// A status travels in headers, and clients bound those: gRPC's C core begins to refuse
-/// at 8 KiB. What the lists of one status may take of that, in bytes; what does not fit
-/// is left out, and the message says that there is more.
-const LISTS_BUDGET: usize = 3_000;
+/// at 8 KiB. What message and details may take of that as they are written there, in bytes:
+/// the ids of as many tokens as an account may have fit. Entries of lists that do not are
+/// left out, and the message says that there are more.
+const STATUS_BUDGET: usize = 6_500;
+/// What the list takes beside its entries: its type's name, three lengths and their tags.
+const LIST_FRAME: usize = 64;
 /// The longest text of one entry, in bytes.
 const MAX_ENTRY: usize = 200;
 /// The longest message, in bytes: it is sent twice, and percent-encoded once.
@@ -41,24 +44,29 @@ pub fn answer(error: Error, origin: &Origin) -> Status {
     if !origin.request_id.is_empty() {
         details.set_request_info(request_id, "");
     }
-    if !parts.violations.is_empty() {
-        let entries = parts.violations.iter().map(|v| [v.field.as_str(), &v.description]);
-        let violations = fitting(entries).map(|[field, description]| FieldViolation::new(field, description));
-        details.set_bad_request(violations.collect::<Vec<_>>());
-    }
-    if !parts.preconditions.is_empty() {
-        let entries = parts.preconditions.iter().map(|p| [p.kind, p.subject.as_str(), &p.description]);
-        let violations =
-            fitting(entries).map(|[kind, subject, why]| PreconditionViolation::new(kind, subject, why));
-        details.set_precondition_failure(violations.collect::<Vec<_>>());
-    }
     if let Some((kind, name)) = parts.resource {
         details.set_resource_info(kind, cut(&name, MAX_ENTRY), "", "");
     }
     if let Some(delay) = parts.retry_after {
         details.set_retry_info(Some(delay));
     }
-    Status::with_error_details(code(reason), cut(&parts.message, MAX_MESSAGE), details)
+    let message = cut(&parts.message, MAX_MESSAGE);
+    let status = |details| Status::with_error_details(code(reason), message.as_str(), details);
+    if parts.violations.is_empty() && parts.preconditions.is_empty() {
+        return status(details);
+    }
+    let mut left = room(&status(details.clone()));
+    if !parts.violations.is_empty() {
+        let entries = parts.violations.iter().map(|v| [v.field.as_str(), &v.description]);
+        let violations = fitting(entries, &mut left).map(|[field, why]| FieldViolation::new(field, why));
+        details.set_bad_request(violations.collect::<Vec<_>>());
+    }
+    if !parts.preconditions.is_empty() {
+        let violations = fitting(said_once(&parts.preconditions), &mut left)
+            .map(|[kind, subject, why]| PreconditionViolation::new(kind, subject, why));
+        details.set_precondition_failure(violations.collect::<Vec<_>>());
+    }
+    status(details)
 }
 
 /// Gives a status that the framework made its code and its reason: ours have details,
@@ -110,16 +118,45 @@ fn code(reason: Reason) -> Code {
     }
 }
 
-/// The first entries that fit, each text cut to a bearable length.
+/// How many bytes of lists a status has room for. The message is percent-encoded in a header
+/// of its own, and the details, which hold it once more, are base64.
+fn room(status: &Status) -> usize {
+    let encoded = |byte: u8| if byte.is_ascii_alphanumeric() { 1 } else { 3 };
+    let message: usize = status.message().bytes().map(encoded).sum();
+    let details = STATUS_BUDGET.saturating_sub(message) / 4 * 3;
+    details.saturating_sub(status.details().len() + LIST_FRAME)
+}
+
+/// The first entries that fit into what is left, each text cut to a bearable length.
 fn fitting<'a, const N: usize>(
     entries: impl Iterator<Item = [&'a str; N]>,
+    left: &mut usize,
 ) -> impl Iterator<Item = [String; N]> {
-    let mut left = LISTS_BUDGET;
     entries.map(|texts| texts.map(|text| cut(text, MAX_ENTRY))).take_while(move |texts| {
-        let size = texts.iter().map(String::len).sum::<usize>() + 8;
-        let fits = size <= left;
-        left = left.saturating_sub(size);
+        let size = field(texts.iter().map(|text| field(text.len())).sum());
+        let fits = size <= *left;
+        *left = left.saturating_sub(size);
         fits
+    })
+}
+
+/// What a field of so many bytes takes: its tag, its length, itself; nothing where it is empty.
+fn field(length: usize) -> usize {
+    match length {
+        0 => 0,
+        1..128 => length + 2,
+        _ => length + 3,
+    }
+}
+
+/// Kind, subject and description of each. What is said of one as of the one before it is
+/// said once: a hundred ids with a sentence each do not fit.
+fn said_once(preconditions: &[Precondition]) -> impl Iterator<Item = [&str; 3]> {
+    let mut before = None;
+    preconditions.iter().map(move |each| {
+        let (kind, subject, why) = (each.kind, each.subject.as_str(), each.description.as_str());
+        let again = before.replace((kind, why)) == Some((kind, why));
+        [kind, subject, if again { "" } else { why }]
     })
 }
 

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use countersign::domain::policy::MAX_LIVE_TOKENS;
 use countersign::grpc::pb;
 use countersign::jobs::purge;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::harness::{Client, Org, TestServer, by_id, grant, refused, token_for, violated};
+use crate::harness::{Client, Org, TestServer, by_id, grant, header_bytes, refused, token_for, violated};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -151,6 +152,28 @@ async fn an_account_that_owns_live_tokens_is_not_deleted() {
     server.state.clock.advance(366 * DAY);
     let owner = server.client(server.managing_token_of(&org).await);
     step(&owner, "deleted", &bot.id).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_hundred_live_tokens_are_named_each() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let bot = create(&org.owner, "bot", &[]).await.unwrap();
+    let mut ids = Vec::new();
+    for _ in 0..MAX_LIVE_TOKENS {
+        let made = server.operator.tokens().create_token(token_for(&org.id, &bot.id)).await.unwrap();
+        ids.push(made.into_inner().token.unwrap().id);
+    }
+    let refusal =
+        refused(step(&org.owner, "deleted", &bot.id).await, Code::FailedPrecondition, "ACCOUNT_OWNS_TOKENS");
+    assert!(refusal.message().contains("(100 in all)"), "{}", refusal.message());
+    let listed = refusal.get_details_precondition_failure().unwrap().violations;
+    assert!(listed.iter().all(|token| token.r#type == "TOKEN"));
+    // Said of the first, it is said of all.
+    assert_eq!((listed[0].description.as_str(), listed[1].description.as_str()), ("is live", ""));
+    let listed: Vec<_> = listed.into_iter().map(|token| token.subject).collect();
+    assert_eq!(listed, ids);
+    assert!(header_bytes(refusal) < 7_000);
 }
 
 #[tokio::test]

@@ -420,7 +420,7 @@ async fn a_role_that_is_held_is_not_deleted() {
     let refusal = refused(refusal, Code::FailedPrecondition, "RESOURCE_IN_USE");
     assert!(refusal.message().starts_with("100 accounts or more"), "{}", refusal.message());
     // As many as fit into the headers that clients take.
-    assert!(refusal.get_details_precondition_failure().unwrap().violations.len() >= 40);
+    assert!(refusal.get_details_precondition_failure().unwrap().violations.len() >= 90);
 }
 
 #[tokio::test]

@@ -2,14 +2,16 @@
 //! by itself have them too.
 
 use countersign::domain::caller::Origin;
-use countersign::error::{Error, Reason};
+use countersign::error::{Error, Precondition, Reason, Violations};
 use countersign::grpc::pb;
 use countersign::grpc::status::answer;
 use prost::Message as _;
 use tonic::{Code, Request};
 use tonic_types::StatusExt as _;
 
-use crate::harness::{LIMITS, TestServer, call_raw, claims, create_org, reason, refused, violated};
+use crate::harness::{
+    LIMITS, TestServer, call_raw, claims, create_org, header_bytes, reason, refused, violated,
+};
 
 /// The published table: code, reasons.
 const CODES: &[(Code, &str)] = &[
@@ -69,6 +71,38 @@ fn a_source_is_never_sent() {
     assert!(!format!("{status:?}").contains("vault"));
     let error = Error::from(sqlx::Error::Protocol("insert into tokens".into()));
     assert_eq!(reason(&answer(error, &Origin { request_id: "r".into(), ..Default::default() })), "INTERNAL");
+}
+
+#[test]
+fn a_status_fits_into_the_headers_of_every_client() {
+    let origin = Origin { request_id: "r".repeat(64), ..Default::default() };
+    let entries = |subject: &str, description: &str| {
+        let entry = |n| Precondition {
+            kind: "PERMISSION",
+            subject: format!("{subject}{n}"),
+            description: description.into(),
+        };
+        (0..100).map(entry).collect::<Vec<_>>()
+    };
+    let (short, long, wide) = ("tok_", "x".repeat(300), "é".repeat(500));
+    for message in ["is refused", &long, &wide] {
+        for subject in [short, &long, &wide] {
+            for description in ["is live", &long] {
+                let mut error = Error::with_message(Reason::AccountOwnsTokens, message.to_owned());
+                error = error.with_preconditions(entries(subject, description));
+                let status = answer(error, &origin);
+                let listed = status.get_details_precondition_failure().unwrap().violations.len();
+                let bytes = header_bytes(status);
+                assert!(bytes < 7_000, "{bytes}");
+                // What there is room for is used.
+                assert!(listed == 100 || bytes > 4_500, "{listed} entries in {bytes}");
+                let mut violations = Violations::default();
+                (0..100).for_each(|n| violations.add(format!("{subject}{n}"), description));
+                let bytes = header_bytes(answer(violations.error(), &origin));
+                assert!(bytes < 7_000, "{bytes}");
+            }
+        }
+    }
 }
 
 #[tokio::test]

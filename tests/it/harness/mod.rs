@@ -522,6 +522,12 @@ pub fn reason(status: &Status) -> String {
     info.reason
 }
 
+/// What the refusal took in headers, as clients that bound them count (RFC 9113, section 6.5.2).
+pub fn header_bytes(refusal: Status) -> usize {
+    let headers = refusal.into_http::<()>().into_parts().0.headers;
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
+}
+
 /// Demands a refusal with this code and reason.
 #[track_caller]
 pub fn refused<T: std::fmt::Debug>(result: Result<T, Status>, code: Code, expected: &str) -> Status {
