@@ -2,7 +2,10 @@
 //! applications.
 
 use std::collections::BTreeMap;
+use std::io::{Result as IoResult, Write};
 
+use serde::Serialize as _;
+use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 use serde_json::{Map, Value};
 
 use super::names::{AccountName, Description, Email, Invalid, LinkKind, LinkSlug, Profile};
@@ -10,7 +13,7 @@ use super::principal::AccountKind;
 
 /// How many kinds of links an account may have.
 pub const MAX_LINKS: usize = 16;
-/// How long attributes may be, as JSON without spaces.
+/// How long attributes may be, as JSON without spaces and with every number in full.
 pub const MAX_ATTRIBUTES: usize = 16 << 10;
 
 /// Where an account is in its life.
@@ -60,11 +63,14 @@ pub struct Attributes(Map<String, Value>);
 impl Attributes {
     /// Checks an object: at most 16 KiB, and no text with a NUL, which is not kept.
     pub fn parse(object: Map<String, Value>) -> Result<Self, Invalid> {
+        let mut text = vec![0; MAX_ATTRIBUTES];
+        let mut room = text.as_mut_slice();
+        // What does not fit fails before it takes memory: a small message may hold many long numbers.
+        let written = object.serialize(&mut Serializer::with_formatter(&mut room, InFull));
+        written.map_err(|_| Invalid("must be at most 16 KiB when written as JSON, numbers in full"))?;
+        let left = room.len();
+        let text = String::from_utf8_lossy(&text[..MAX_ATTRIBUTES - left]);
         // Written out, a NUL in a key or a text is `\u0000`, and a backslash is `\\`.
-        let text = serde_json::to_string(&object).map_err(|_| Invalid("must be a JSON object"))?;
-        if text.len() > MAX_ATTRIBUTES {
-            return Err(Invalid("must be at most 16 KiB when written as JSON"));
-        }
         if text.replace(r"\\", "").contains(r"\u0000") {
             return Err(Invalid("must hold no text with a NUL"));
         }
@@ -85,6 +91,20 @@ impl Attributes {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+/// JSON as the database prints it, but for the spaces: it knows neither exponents (1e308 has 309
+/// digits) nor a zero below zero. So what is read with an account is about as long as was measured.
+struct InFull;
+
+impl Formatter for InFull {
+    fn write_f64<W: ?Sized + Write>(&mut self, writer: &mut W, value: f64) -> IoResult<()> {
+        let value = if value == 0.0 { 0.0 } else { value };
+        let mut short = Vec::with_capacity(24);
+        CompactFormatter.write_f64(&mut short, value)?;
+        // `Display` writes the same digits, and zeros for the exponent.
+        if short.contains(&b'e') { write!(writer, "{value}") } else { writer.write_all(&short) }
     }
 }
 
@@ -208,5 +228,39 @@ mod tests {
         // The six characters themselves are no NUL.
         assert!(Attributes::parse(object("k", r"a\u0000b".into())).is_ok());
         assert!(Attributes::parse(object("k", "a\\\0".into())).is_err());
+    }
+
+    #[test]
+    fn numbers_of_attributes_count_in_full() {
+        let with = |number: &Value, text: usize| {
+            let text = Value::String("x".repeat(text));
+            Map::from_iter([("k".to_owned(), number.clone()), ("t".to_owned(), text)])
+        };
+        for (number, length) in [
+            (Value::from(0.0), "0.0".len()),
+            (Value::from(-0.0), "0.0".len()),
+            (Value::from(1.0), "1.0".len()),
+            (Value::from(-1.5), "-1.5".len()),
+            (Value::from(1e15), "1000000000000000.0".len()),
+            (Value::from(1e16), 17),
+            (Value::from(-1e16), 18),
+            (Value::from(123_456_789_012_345_680.0), 18),
+            (Value::from(1e-5), "0.00001".len()),
+            (Value::from(1e-300), 302),
+            (Value::from(-1e-300), 303),
+            (Value::from(1e308), 309),
+            (Value::from(f64::MAX), 309),
+            (Value::from(5e-324), 326),
+            // No double, which nobody sends, but JSON.
+            (Value::from(u64::MAX), 20),
+            (Value::from(i64::MIN), 20),
+        ] {
+            let longest = MAX_ATTRIBUTES - length - r#"{"k":,"t":""}"#.len();
+            assert!(Attributes::parse(with(&number, longest)).is_ok(), "{number}");
+            assert!(Attributes::parse(with(&number, longest + 1)).is_err(), "{number}");
+        }
+        // 310 bytes each, with its comma.
+        let many = |count| Map::from_iter([("k".to_owned(), Value::from(vec![1e308; count]))]);
+        assert!(Attributes::parse(many(52)).is_ok() && Attributes::parse(many(53)).is_err());
     }
 }

@@ -59,7 +59,7 @@ async fn service_accounts_start_with_notifications_and_links_off() {
 async fn settings_are_kept_as_given() {
     let server = TestServer::start().await;
     let org = server.org().await;
-    let numbers = [0.0, -1.5, 0.1, 1e16, 1e19, 1e300, 5e-324, 9_007_199_254_740_993.0];
+    let numbers = [0.0, -1.5, 0.1, 1e16, 1e19, 1e300, 5e-324, 9_007_199_254_740_993.0, f64::MAX];
     let numbers = numbers.into_iter().map(|number| value(Kind::NumberValue(number))).collect();
     let given = pb::AccountSettings {
         email_notifications: Some(true),
@@ -113,6 +113,37 @@ async fn settings_that_are_refused() {
     bot(&org.owner, "links", with(most)).await.unwrap();
     let kept = bot(&org.owner, "kept", keeping(object([("k", text(&largest))]))).await.unwrap();
     assert_eq!(kept.settings.unwrap().attributes, Some(object([("k", text(&largest))])));
+}
+
+#[tokio::test]
+async fn attributes_are_as_large_in_the_database_as_they_were_measured() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let numbers =
+        [1e308, -1.234_567_890_123_456_7e300, f64::MAX, 1e-300, 5e-324, -0.0, 0.0, 1.0, 1e15, 1e16, 1e-5];
+    let with = |numbers: &[f64], filling: usize| {
+        let list = numbers.iter().map(|number| value(Kind::NumberValue(*number))).collect();
+        let list = value(Kind::ListValue(ListValue { values: list }));
+        let attributes = object([("n", list), ("t", text(&"x".repeat(filling)))]);
+        pb::AccountSettings { attributes: Some(attributes), ..Default::default() }
+    };
+    // The database puts a space behind each comma and each colon.
+    let size = async |name: &str| {
+        let sql = "select octet_length(replace(attributes::text, ' ', '')) from accounts where name = $1";
+        sqlx::query_scalar::<_, i32>(sql).bind(name).fetch_one(&server.state.db).await.unwrap() as usize
+    };
+    bot(&org.owner, "small", with(&numbers, 0)).await.unwrap();
+    let longest = (16 << 10) - size("small").await;
+    let made = bot(&org.owner, "largest", with(&numbers, longest)).await.unwrap();
+    assert_eq!(size("largest").await, 16 << 10);
+    assert_eq!(made.settings.as_ref().unwrap().attributes, with(&numbers, longest).attributes);
+    assert_eq!(get(&org.owner, &made.id).await, made);
+    // One more; and what is 13 KB with exponents and 680 KB without.
+    for above in [with(&numbers, longest + 1), with(&[1e308; 2_200], 0)] {
+        let refusal = bot(&org.owner, "above", above).await;
+        let refusal = refused(refusal, Code::InvalidArgument, "INVALID_FIELD");
+        assert_eq!(violated(&refusal), ["settings.attributes"]);
+    }
 }
 
 #[tokio::test]
