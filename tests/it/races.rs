@@ -3,6 +3,7 @@
 use countersign::clock::Clock;
 use countersign::config::SigningAlgorithm::EdDsa;
 use countersign::db::{keys, pool};
+use countersign::domain::ids::AccountId;
 use countersign::grpc::pb;
 use tonic::{Code, Status};
 
@@ -65,9 +66,7 @@ async fn a_request_id_creates_once() {
     assert_eq!(events, 1);
     let other = org.owner.accounts().create_service_account(request("other")).await;
     refused(other, Code::InvalidArgument, "REQUEST_ID_REUSED");
-    // Another caller's is another one; so is another method's, and one from two days ago.
-    let (_, manager) = server.account(&org.id, "manager", &[("manager", "*")]).await;
-    manager.accounts().create_service_account(request("other")).await.unwrap();
+    // Another method's is another one, and so is one from two days ago.
     let resource = |path: &str| pb::CreateResourceRequest {
         path: path.into(),
         request_id: id.into(),
@@ -78,6 +77,39 @@ async fn a_request_id_creates_once() {
     server.state.clock.advance(std::time::Duration::from_secs(25 * 3_600));
     let owner = server.client(server.managing_token_of(&org).await);
     owner.orgs().create_resource(resource("b")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_request_id_of_two_callers_creates_once_for_each() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let (manager, client) = server.account(&org.id, "manager", &[("manager", "*")]).await;
+    let callers = [("the-owners", &org.owner, &org.owner_id), ("the-managers", &client, &manager.id)];
+    let calls: Vec<_> = (0..16)
+        .map(|n| {
+            let (name, caller, _) = callers[n % 2];
+            let request = pb::CreateServiceAccountRequest {
+                name: name.into(),
+                request_id: "0190f3c2-7b2a-7c3e-8d4f-5a6b7c8d9eaf".into(),
+                ..Default::default()
+            };
+            let caller = caller.clone();
+            tokio::spawn(async move { caller.accounts().create_service_account(request).await })
+        })
+        .collect();
+    let mut made = [const { Vec::new() }; 2];
+    for (n, call) in calls.into_iter().enumerate() {
+        made[n % 2].push(call.await.unwrap().unwrap().into_inner().account.unwrap());
+    }
+    for (accounts, (name, _, caller_id)) in made.iter().zip(callers) {
+        assert!(accounts.iter().all(|account| *account == accounts[0]), "{name}");
+        assert_eq!(accounts[0].name, name);
+        let sql = "select count(*) from events where type = 'account.created' and actor_id = $1";
+        let caller = AccountId::parse(caller_id).unwrap().uuid();
+        let events: i64 = sqlx::query_scalar(sql).bind(caller).fetch_one(&server.state.db).await.unwrap();
+        assert_eq!(events, 1, "{name}");
+    }
+    assert_ne!(made[0][0].id, made[1][0].id);
 }
 
 #[tokio::test]
