@@ -2,10 +2,11 @@
 //! `bootstrap` and `serve` as a user runs them.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use countersign::grpc::pb;
@@ -14,7 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tonic::transport::Endpoint;
 
-use crate::harness::{Client, Database};
+use crate::harness::{Client, Database, search_too, watch, watch_master_keys};
 
 pub fn countersign() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
@@ -43,21 +44,44 @@ impl Scratch {
 
     fn master_key(&self) -> PathBuf {
         let path = self.path("master.key");
-        fs::write(&path, MasterKeys::new_file().as_bytes()).unwrap();
+        let file = MasterKeys::new_file();
+        watch_master_keys(&file);
+        fs::write(&path, file.as_bytes()).unwrap();
         path
+    }
+}
+
+/// The logs below a directory, such as those of PostgreSQL, which may still be clearing up.
+fn search_logs(directory: &Path) {
+    let entries = fs::read_dir(directory).into_iter().flatten();
+    for path in entries.flatten().map(|entry| entry.path()) {
+        if path.is_dir() {
+            search_logs(&path);
+        } else if path.extension().is_some_and(|extension| extension == "log") {
+            search_too(&fs::read(path).unwrap_or_default());
+        }
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
+        search_logs(&self.0);
         let _ = fs::remove_dir_all(&self.0);
     }
+}
+
+/// Runs to the end. What it says is searched for secrets.
+pub fn output(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    search_too(&output.stdout);
+    search_too(&output.stderr);
+    output
 }
 
 /// Runs to the end, which must be a failure that says `says`.
 #[track_caller]
 pub fn fails(command: &mut Command, says: &str) {
-    let Output { status, stdout, stderr } = command.output().unwrap();
+    let Output { status, stdout, stderr } = output(command);
     let text = String::from_utf8_lossy(&stderr);
     assert!(
         !status.success() && text.contains(says),
@@ -69,9 +93,16 @@ pub fn fails(command: &mut Command, says: &str) {
 
 #[track_caller]
 pub fn succeeds(command: &mut Command) -> String {
-    let Output { status, stdout, stderr } = command.output().unwrap();
+    let Output { status, stdout, stderr } = output(command);
     assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
     String::from_utf8(stdout).unwrap()
+}
+
+/// The token that `bootstrap` wrote.
+fn read_token(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    watch(text.trim_end());
+    text.trim_end().to_owned()
 }
 
 pub fn serve(database: &Database, key: &Path) -> Command {
@@ -81,10 +112,17 @@ pub fn serve(database: &Database, key: &Path) -> Command {
     command
 }
 
-/// A process that is ended with us.
-pub struct Running(pub Child);
+/// A process that is ended with us. Its standard error, where that is a pipe, is read to the
+/// end, and searched for secrets.
+pub struct Running(pub Child, Option<JoinHandle<()>>);
 
 impl Running {
+    pub fn new(command: &mut Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let log = child.stderr.take().map(|log| read_log(log, Vec::new()));
+        Self(child, log)
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.0.id() as i32), signal).unwrap();
     }
@@ -94,24 +132,36 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+        if let Some(log) = self.1.take() {
+            let _ = log.join();
+        }
     }
 }
 
-/// Starts a server and reads its log until it says where it listens.
+fn read_log(mut log: impl Read + Send + 'static, mut text: Vec<u8>) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        log.read_to_end(&mut text).unwrap();
+        search_too(&text);
+    })
+}
+
+/// Starts a server, which logs everything, and reads its log until it says where it listens.
 pub fn start(command: &mut Command) -> (Running, String) {
-    let mut child = command.stderr(Stdio::piped()).args(["--log-format", "json"]).spawn().unwrap();
+    command.stderr(Stdio::piped()).args(["--log-format", "json", "--log", "trace"]);
+    let mut child = command.spawn().unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap());
-    let mut line = String::new();
-    loop {
-        line.clear();
-        assert!(log.read_line(&mut line).unwrap() > 0, "the server ended before it was ready");
-        if line.contains("\"ready\"") {
-            break;
+    let mut text = Vec::new();
+    let ready = loop {
+        let before = text.len();
+        let read = log.read_until(b'\n', &mut text).unwrap();
+        assert!(read > 0, "the server ended before it was ready: {}", String::from_utf8_lossy(&text));
+        let line: serde_json::Value = serde_json::from_slice(&text[before..]).unwrap();
+        if line["message"] == "ready" && line["address"].is_string() {
+            break line;
         }
-    }
-    std::thread::spawn(move || log.read_to_end(&mut Vec::new()));
-    let ready: serde_json::Value = serde_json::from_str(&line).unwrap();
-    (Running(child), format!("http://{}", ready["address"].as_str().unwrap()))
+    };
+    let running = Running(child, Some(read_log(log, text)));
+    (running, format!("http://{}", ready["address"].as_str().unwrap()))
 }
 
 #[tokio::test]
@@ -138,7 +188,7 @@ async fn serve_refuses_what_is_missing_or_wrong() {
     let mut no_url = countersign();
     no_url.args(["migrate", "--database-url", "mysql://u:hunter2@x"]);
     fails(&mut no_url, "must begin with postgres://");
-    assert!(!String::from_utf8_lossy(&no_url.output().unwrap().stderr).contains("hunter2"));
+    assert!(!String::from_utf8_lossy(&output(&mut no_url).stderr).contains("hunter2"));
     fails(serve(&good, &key).args(["--max-concurrent-requests", "0"]), "above 0");
 
     let (_running, endpoint) = start(&mut serve(&good, &key));
@@ -180,6 +230,7 @@ async fn migrate_bootstrap_serve_and_stop() {
     assert_eq!(fs::metadata(&output).unwrap().permissions().mode() & 0o777, 0o600);
     let token = fs::read_to_string(&output).unwrap();
     assert_eq!(token.trim_end().len(), 83, "nothing but the token");
+    watch(token.trim_end());
     fails(bootstrap().arg("--output").arg(scratch.path("again")), "has its operator already");
     assert!(!scratch.path("again").exists());
 
@@ -212,7 +263,7 @@ async fn bootstrap_recovers_the_operator() {
         command.arg("--output").arg(scratch.path(output));
         command
     };
-    let read = |output: &str| fs::read_to_string(scratch.path(output)).unwrap().trim_end().to_owned();
+    let read = |output: &str| read_token(&scratch.path(output));
 
     fails(&mut bootstrap(&["--recover"], "early"), "run bootstrap without --recover");
     assert!(!scratch.path("early").exists());
@@ -228,11 +279,14 @@ async fn bootstrap_recovers_the_operator() {
     let caller = first.caller().await.unwrap();
     let operator = caller.account.unwrap();
     // A token of another name is not of bootstrap's making, and stays.
+    // As the README makes it.
     let lasting = pb::CreateTokenRequest {
         display_name: "lasting".into(),
-        ..crate::harness::token_for(&operator.org_id, &operator.id)
+        may_manage_tokens: true,
+        ..Default::default()
     };
     let lasting = first.tokens().create_token(lasting).await.unwrap().into_inner().secret;
+    watch(&lasting);
 
     succeeds(&mut bootstrap(&["--recover"], "second"));
     assert_eq!(fs::metadata(scratch.path("second")).unwrap().permissions().mode() & 0o777, 0o600);
@@ -286,8 +340,7 @@ async fn migrate_after_a_restore_drops_what_servers_have_cached() {
     succeeds(&mut bootstrap);
     let (_running, endpoint) = start(&mut serve(&database, &key));
     let channel = Endpoint::from_shared(endpoint).unwrap().connect().await.unwrap();
-    let token = fs::read_to_string(&output).unwrap().trim_end().to_owned();
-    let client = Client { channel, bearer: Some(token) };
+    let client = Client { channel, bearer: Some(read_token(&output)) };
     client.exchange().await.unwrap();
 
     // What a dump that went back into the same cluster looks like: other rows, and no word of it.
@@ -341,10 +394,9 @@ fn dev(data_dir: &Path) -> Command {
 
 pub fn variables(data_dir: &Path) -> std::collections::BTreeMap<String, String> {
     let text = fs::read_to_string(data_dir.join("dev.env")).unwrap();
-    text.lines()
-        .map(|line| line.split_once('=').unwrap())
-        .map(|(n, v)| (n.to_owned(), v.to_owned()))
-        .collect()
+    watch_master_keys(&fs::read_to_string(data_dir.join("master.key")).unwrap());
+    let pairs = text.lines().map(|line| line.split_once('=').unwrap());
+    pairs.inspect(|(_, value)| watch(value)).map(|(n, v)| (n.to_owned(), v.to_owned())).collect()
 }
 
 #[test]
@@ -402,7 +454,7 @@ fn dev_signs_with_what_was_asked_for_first() {
     let scratch = Scratch::new("dev-algorithm");
     let data_dir = scratch.path("data");
     let with = |algorithm: &str| {
-        let output = dev(&data_dir).args(["--signing-algorithm", algorithm]).output().unwrap();
+        let output = output(dev(&data_dir).args(["--signing-algorithm", algorithm]));
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap())
     };
@@ -423,7 +475,8 @@ async fn dev_goes_on_with_a_rotated_key() {
         let mut command = countersign();
         command.args(["dev", "--listen", "127.0.0.1:0", "--drain-timeout", "1"]);
         command.args(["--signing-algorithm", algorithm, "--data-dir"]);
-        let mut running = Running(command.arg(&data_dir).stdout(Stdio::piped()).spawn().unwrap());
+        command.arg(&data_dir).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut running = Running::new(&mut command);
         let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
         assert!(lines.any(|line| line.unwrap().starts_with("Serving")));
         running
@@ -477,8 +530,8 @@ fn dev_serves_until_it_is_interrupted() {
     let scratch = Scratch::new("dev-serve");
     let data_dir = scratch.path("data");
     let mut command = countersign();
-    command.args(["dev", "--listen", "127.0.0.1:0", "--data-dir"]).arg(&data_dir).stdout(Stdio::piped());
-    let mut running = Running(command.spawn().unwrap());
+    command.args(["dev", "--listen", "127.0.0.1:0", "--data-dir"]).arg(&data_dir);
+    let mut running = Running::new(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
     let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
     let serving = lines.find(|line| line.as_ref().unwrap().starts_with("Serving")).unwrap().unwrap();
     assert!(serving.contains(&variables(&data_dir)["COUNTERSIGN_ENDPOINT"]));

@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::command_line::{Running, Scratch, countersign, variables};
-use crate::harness::{Client, token_for};
+use crate::harness::{Client, search_too, token_for, watch};
 
 /// A `countersign dev` that nobody asks to end. It stops when it is dropped, as `kill -9` does.
 struct Dev {
@@ -28,7 +28,7 @@ impl Dev {
         let mut command = countersign();
         command.args(["dev", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data_dir);
         command.stdout(Stdio::piped()).stderr(File::create(&log).unwrap());
-        let mut running = Running(command.spawn().unwrap());
+        let mut running = Running::new(&mut command);
         let stdout = BufReader::new(running.0.stdout.take().unwrap());
         Self { running, log, stdout }
     }
@@ -53,6 +53,14 @@ impl Dev {
             assert_eq!(self.running.0.try_wait().unwrap(), None, "it ended by itself: {}", self.said());
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        let _ = self.running.0.kill();
+        let _ = self.running.0.wait();
+        search_too(self.said().as_bytes());
     }
 }
 
@@ -95,7 +103,9 @@ impl Connection {
             acknowledged.lock().unwrap().accounts.push(account.name);
             let request = token_for(&self.org_id, &account.id);
             let Ok(made) = self.operator.tokens().create_token(request).await else { return };
-            acknowledged.lock().unwrap().tokens.push(made.into_inner().secret);
+            let secret = made.into_inner().secret;
+            watch(&secret);
+            acknowledged.lock().unwrap().tokens.push(secret);
         }
     }
 

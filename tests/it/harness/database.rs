@@ -8,6 +8,8 @@ use countersign::dev::{connect_options, postgres};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 
+use super::secrets::search_too;
+
 /// The server of this run, where no `DATABASE_URL` names one.
 fn private_server() -> &'static postgres::Server {
     postgres::for_tests()
@@ -67,10 +69,29 @@ fn drop_database(name: &str) {
         let mut connection = maintenance().await;
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
     };
-    std::thread::scope(|scope| {
-        let run = || tokio::runtime::Runtime::new().unwrap().block_on(drop);
-        scope.spawn(run).join().unwrap();
-    });
+    outside(drop);
+}
+
+/// Runs what a test's own runtime cannot wait for any more.
+fn outside<T: Send>(work: impl Future<Output = T> + Send) -> T {
+    let run = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(work)
+    };
+    std::thread::scope(|scope| scope.spawn(run).join().unwrap())
+}
+
+/// The whole text of all events, if there are any.
+async fn events(name: &str) -> Result<Option<String>, sqlx::Error> {
+    let mut connection = PgConnection::connect_with(&options(name)).await?;
+    let there = sqlx::query_scalar::<_, bool>("select to_regclass('events') is not null");
+    if !there.fetch_one(&mut connection).await? {
+        return Ok(None);
+    }
+    let all = sqlx::query_scalar("select string_agg(e::text, E'\\n') from events e");
+    let all = all.fetch_one(&mut connection).await?;
+    connection.close().await?;
+    Ok(all)
 }
 
 async fn create(name: &str, template: Option<&str>) {
@@ -134,6 +155,11 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
+        match outside(events(&self.name)) {
+            Ok(text) => search_too(text.unwrap_or_default().as_bytes()),
+            // A test that failed is not to be told as another failure.
+            Err(error) => assert!(std::thread::panicking(), "the events of {}: {error}", self.name),
+        }
         // The private server goes as a whole.
         if given_server().is_some() {
             drop_database(&self.name);

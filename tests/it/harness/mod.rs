@@ -38,7 +38,7 @@ pub use database::Database;
 pub use people::{PASSWORD, accept, invite, sign_up};
 pub use proxy::Proxy;
 pub use raw::{call_held, call_named, call_raw};
-pub use secrets::{hides_secrets, watch};
+pub use secrets::{hides_secrets, search_too, watch, watch_master_keys};
 pub use smtp::{Manner, Security, SmtpServer, certificate};
 
 /// What a server of the tests accepts.
@@ -242,6 +242,7 @@ impl TestServer {
         let serving = tokio::spawn(server::run(listener, state.clone(), limits, office, shutdown));
         let channel = Endpoint::from_shared(endpoint.clone()).unwrap().connect().await.unwrap();
         secrets::watch(&token);
+        secrets::watch_master_keys(&master);
         let operator = Client { channel: channel.clone(), bearer: Some(token) };
         Self {
             endpoint,

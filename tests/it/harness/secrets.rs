@@ -1,5 +1,6 @@
-//! No secret that the suite makes may stand in what the servers log. Everything is
-//! logged, at the finest level, into memory, and searched when the process ends.
+//! No secret that the suite makes may stand in what the servers log, nor in their events.
+//! Everything is logged, at the finest level, into memory, and searched when the process
+//! ends; with it the logs of processes that a test starts, and the events of its database.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -25,14 +26,38 @@ pub fn secret_part(credential: &str) -> Option<&str> {
 
 /// Remembers a credential, and watches the log from now on.
 pub fn watch(credential: &str) {
+    begin();
+    if let Some(secret) = secret_part(credential) {
+        remember(secret);
+    }
+}
+
+/// Remembers the keys of a master key file: a line each, `id:base64`.
+pub fn watch_master_keys(file: &str) {
+    begin();
+    let keys = file.lines().filter_map(|line| line.split_once(':')).map(|(_, key)| key.trim());
+    keys.filter(|key| key.len() == 44).for_each(remember);
+}
+
+/// Takes in what stands elsewhere, to be searched with the rest.
+pub fn search_too(text: &[u8]) {
+    begin();
+    // At once: what others log meanwhile would cut a secret in two.
+    let mut log = LOG.lock().unwrap_or_else(PoisonError::into_inner);
+    log.extend_from_slice(text);
+    log.push(b'\n');
+}
+
+fn begin() {
     WATCH.call_once(|| {
         let format = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false);
         format.with_writer(Log).init();
         countersign::dev::os::at_exit(search).unwrap();
     });
-    if let Some(secret) = secret_part(credential) {
-        SECRETS.lock().unwrap_or_else(PoisonError::into_inner).insert(secret.to_owned());
-    }
+}
+
+fn remember(secret: &str) {
+    SECRETS.lock().unwrap_or_else(PoisonError::into_inner).insert(secret.to_owned());
 }
 
 /// Refuses a text with a secret that was made so far.
