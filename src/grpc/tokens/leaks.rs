@@ -58,12 +58,14 @@ pub async fn report(
     let now = state.clock.now();
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
-        let mut changes = take_away(state, &mut tx, &leaked, now).await?;
-        for session in &leaked.sessions {
-            changes.extend(end_session(state, &mut tx, *session, RevokeReason::KeyCompromise, now).await?);
-        }
+        let mut changes = Vec::new();
+        // Orgs are locked before tokens, and in order.
         for code in &leaked.codes {
             changes.extend(codes::stop(state, &mut tx, code, now).await?);
+        }
+        changes.extend(take_away(state, &mut tx, &leaked, now).await?);
+        for session in &leaked.sessions {
+            changes.extend(end_session(state, &mut tx, *session, RevokeReason::KeyCompromise, now).await?);
         }
         tx.record(&actor, &changes, now).await?;
         tell_owners(&mut tx, &changes, now).await?;
@@ -122,6 +124,7 @@ async fn known(state: &State, call: &Call, texts: &[String]) -> Result<Leaked> {
             Err(error) => return Err(error),
         }
     }
+    leaked.codes.sort_by_key(db::codes::Code::org);
     Ok(leaked)
 }
 
