@@ -89,7 +89,7 @@ pub struct MailRetryArgs {
 pub enum KeysCommand {
     /// List all that is sealed, and under which master key.
     List(KeysArgs),
-    /// Seal everything under the current master key: the first one of the file.
+    /// Seal everything under the current master key: the first one of the file
     ///
     /// To change the master key without a stop:
     ///
@@ -121,6 +121,9 @@ pub struct KeysArgs {
     pub master_key: MasterKeyArgs,
 }
 
+/// The heading of the flags that every command has: else `--help` scatters them among its own.
+const LOGGING: &str = "Logging";
+
 /// Flags of every command.
 #[derive(Args, Clone, Debug)]
 pub struct LogArgs {
@@ -128,6 +131,7 @@ pub struct LogArgs {
     #[arg(
         long,
         global = true,
+        help_heading = LOGGING,
         env = "COUNTERSIGN_LOG",
         default_value = "info,sqlx=warn",
         value_name = "LEVELS"
@@ -137,6 +141,7 @@ pub struct LogArgs {
     #[arg(
         long,
         global = true,
+        help_heading = LOGGING,
         env = "COUNTERSIGN_LOG_FORMAT",
         default_value = "pretty",
         value_name = "FORMAT"
@@ -186,8 +191,8 @@ pub struct MasterKeyArgs {
 /// Who signs.
 #[derive(Args, Clone, Debug)]
 pub struct IssuerArgs {
-    /// `iss` of every JWT: the URL at which verifiers reach this service. Changing it later
-    /// invalidates every JWT that is under way.
+    /// `iss` of every JWT: the URL at which verifiers reach this service. The same for `bootstrap`
+    /// and for every server. Changing it later invalidates every JWT that is under way.
     #[arg(long, env = "COUNTERSIGN_ISSUER", value_name = "URL")]
     pub issuer: Issuer,
 }
@@ -195,8 +200,8 @@ pub struct IssuerArgs {
 /// What a first key signs with.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct SigningArgs {
-    /// With what a signing key signs that is made from now on. A database that has a key keeps it
-    /// until its time is over, or until it is rotated (`RotateSigningKey`).
+    /// The algorithm of the signing keys that are made from now on. The key that a database has
+    /// goes on until its time is over, or until it is rotated (`RotateSigningKey`).
     #[arg(long, env = "COUNTERSIGN_SIGNING_ALGORITHM", default_value = "EdDSA", value_name = "ALGORITHM")]
     pub signing_algorithm: SigningAlgorithm,
 }
@@ -294,10 +299,10 @@ pub struct MailArgs {
 /// What a server accepts.
 #[derive(Args, Clone, Debug)]
 pub struct LimitArgs {
-    /// Connections to the database.
+    /// The most connections to the database, beside those of the next flag.
     #[arg(long, env = "COUNTERSIGN_DATABASE_CONNECTIONS", default_value_t = 16, value_parser = positive::<u32>, value_name = "N")]
     pub database_connections: u32,
-    /// Connections to the database for looking up credentials that are not cached.
+    /// The most connections to the database for looking up credentials that are not cached.
     #[arg(long, env = "COUNTERSIGN_DATABASE_LOAD_CONNECTIONS", default_value_t = 4, value_parser = positive::<u32>, value_name = "N")]
     pub database_load_connections: u32,
     /// Tokens whose rights are kept in memory, at most; about 1 KB each.
@@ -366,7 +371,7 @@ impl LimitArgs {
 /// What the token policies of all orgs are bounded by, whatever was decided before.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct CeilingArgs {
-    /// The longest life of a token, whatever the policy of its org says, in seconds: 1 day to 3 650
+    /// The longest life of a token, whatever the policy of its org says, in seconds: 1 to 3650
     /// days. A token that was made for longer is stopped.
     #[arg(long, env = "COUNTERSIGN_MAX_TOKEN_LIFETIME", default_value = "315360000", value_parser = days, value_name = "SECONDS")]
     pub max_token_lifetime: Duration,
@@ -379,8 +384,8 @@ pub struct CeilingArgs {
     /// Let the policies of orgs allow tokens that belong to users.
     #[arg(long, env = "COUNTERSIGN_ALLOW_USER_TOKENS", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     pub allow_user_tokens: bool,
-    /// Stop tokens that were not used for this long, in seconds, 1 day to 3 650 days, also where the
-    /// policy of their org allows it. Without it that policy alone counts.
+    /// Stop tokens that were not used for this long, in seconds: 1 to 3650 days, also where
+    /// the policy of their org allows more. Without it that policy alone counts.
     #[arg(long, env = "COUNTERSIGN_MAX_TOKEN_IDLE", value_parser = days, value_name = "SECONDS")]
     pub max_token_idle: Option<Duration>,
 }
@@ -442,13 +447,13 @@ impl PasswordArgs {
 /// `countersign dev`.
 #[derive(Args, Clone, Debug)]
 pub struct DevArgs {
-    /// Where everything is kept: the database, the master key, `dev.env`, and the mails, as files.
+    /// Where everything is kept: the database, the master key, the tokens in `dev.env`, and the mails, as files.
     #[arg(long, env = "COUNTERSIGN_DATA_DIR", default_value = ".countersign", value_name = "DIR")]
     pub data_dir: PathBuf,
     /// Where to listen. Port 0 takes a free one.
     #[arg(long, env = "COUNTERSIGN_LISTEN", default_value = "127.0.0.1:50051", value_name = "ADDRESS:PORT")]
     pub listen: SocketAddr,
-    /// Do the tour and stop.
+    /// Make what is missing, exchange and verify once, say so, and stop instead of serving.
     #[arg(long)]
     pub exit: bool,
     #[command(flatten)]
