@@ -333,7 +333,8 @@ pub struct LimitArgs {
     /// The largest header list of a request, in bytes.
     #[arg(long, env = "COUNTERSIGN_MAX_HEADER_SIZE", default_value_t = 16 << 10, value_parser = positive::<u32>, value_name = "BYTES")]
     pub max_header_size: u32,
-    /// Calls under way at once; more are told to come back in a second.
+    /// Calls that are worked on at once; more are told to come back in a second. As many may wait for
+    /// their message: where more do, the one that has waited longest is told so.
     #[arg(long, env = "COUNTERSIGN_MAX_CONCURRENT_REQUESTS", default_value_t = 1_024, value_parser = positive::<usize>, value_name = "N")]
     pub max_concurrent_requests: usize,
     /// The longest that a call may take, in seconds; its own deadline may be shorter.

@@ -21,9 +21,6 @@ use crate::state::State;
 #[derive(Clone, Default)]
 pub struct Call {
     caller: Option<Caller>,
-    /// [`Principals::changes`](crate::principals::Principals::changes) before the caller was
-    /// authenticated.
-    as_of: u64,
     bearer: Bearer,
     pub origin: Origin,
 }
@@ -42,21 +39,6 @@ impl Call {
     /// The call whose request has these extensions.
     pub fn take(extensions: &mut tonic::Extensions) -> Self {
         extensions.remove::<Self>().unwrap_or_default()
-    }
-
-    /// The same call, now that its message is there, which the caller may have held back:
-    /// rights that were taken away meanwhile are gone.
-    ///
-    /// # Errors
-    /// What stops the caller now.
-    pub async fn renewed(mut self, state: &State) -> Result<Self, (Error, Origin)> {
-        if self.caller.is_some() && state.principals.changes() != self.as_of {
-            match self.caller_now(state, false).await {
-                Ok(caller) => self.caller = Some(caller),
-                Err(error) => return Err((error, self.origin)),
-            }
-        }
-        Ok(self)
     }
 
     /// The caller of an RPC that is not open.
@@ -103,20 +85,13 @@ impl Call {
 
     /// Authenticates the bearer. The layer does it for all RPCs but the open ones.
     pub async fn authenticate(&self, state: &State) -> Result<Caller> {
-        self.caller_now(state, true).await
-    }
-
-    /// Whoever the bearer is now. `is_use`: it counts as a use of the credential.
-    async fn caller_now(&self, state: &State, is_use: bool) -> Result<Caller> {
         let bearer = self.bearer()?;
         if !looks_like_jwt(bearer) {
             let found = principals::by_text(state, bearer, self.origin.address).await?;
             let now = state.clock.now();
             found.check(now)?;
             let caller = Caller::new(found.principal.clone(), caller::Bearer::Text, self.origin.clone())?;
-            if is_use {
-                state.uses.note(&found, self.origin.address, now);
-            }
+            state.uses.note(&found, self.origin.address, now);
             return Ok(caller);
         }
         let verified = principals::by_access_token(state, bearer, self.origin.address).await?;
@@ -161,8 +136,7 @@ pub fn looks_like_jwt(text: &str) -> bool {
 /// Authenticates each call, and refuses what the access table closes to it.
 pub async fn authenticate(Shared(state): Shared<Arc<State>>, mut request: Request, next: Next) -> Response {
     let origin = request.extensions().get::<Origin>().cloned().unwrap_or_default();
-    let as_of = state.principals.changes();
-    let mut call = Call { caller: None, as_of, bearer: bearer(request.headers()), origin };
+    let mut call = Call { caller: None, bearer: bearer(request.headers()), origin };
     let outcome = match access(request.uri().path()) {
         None => Err(Reason::MethodUnknown.into()),
         Some(_)

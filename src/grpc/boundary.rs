@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::body::Body;
 use axum::extract::{Request, State as Shared};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -12,11 +13,12 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::access::access;
+use super::arrivals::Arrivals;
 use super::status;
 use crate::domain::caller::{Origin, Page};
 use crate::domain::networks::Network;
 use crate::domain::web_origin::WebOrigin;
-use crate::error::{Error, Reason};
+use crate::error::{Error, Reason, Result};
 use crate::peer;
 use crate::state::State;
 
@@ -27,7 +29,8 @@ const REQUEST_ID: &str = "x-request-id";
 pub struct Limits {
     /// The largest request message, in bytes.
     pub max_message_size: usize,
-    /// Calls under way at once; more are told to come back.
+    /// Calls that are worked on at once, and calls that wait for their message; more are told
+    /// to come back.
     pub max_concurrent_requests: usize,
     /// The longest that a call may take; its own deadline may be shorter.
     pub request_timeout: Duration,
@@ -39,12 +42,23 @@ pub struct Limits {
 pub struct Boundary {
     state: Arc<State>,
     limits: Limits,
+    arrivals: Arrivals,
     permits: Semaphore,
 }
 
 impl Boundary {
     pub fn new(state: Arc<State>, limits: Limits) -> Self {
-        Self { permits: Semaphore::new(limits.max_concurrent_requests), state, limits }
+        let calls = limits.max_concurrent_requests;
+        let arrivals = Arrivals::new(calls, limits.max_message_size);
+        Self { arrivals, permits: Semaphore::new(calls), state, limits }
+    }
+
+    /// Lets a call in when its message is there, whose sender may hold it back.
+    async fn admit(&self, request: Request, next: Next) -> Result<Response> {
+        let (head, body) = request.into_parts();
+        let body = self.arrivals.whole(body).await?;
+        let _permit = self.permits.try_acquire().map_err(|_| overloaded())?;
+        Ok(next.run(Request::from_parts(head, Body::from(body))).await)
     }
 }
 
@@ -68,15 +82,15 @@ pub async fn guard(Shared(boundary): Shared<Arc<Boundary>>, mut request: Request
     let deadline = deadline(request.headers()).unwrap_or(Duration::MAX).min(boundary.limits.request_timeout);
     request.extensions_mut().insert(origin.clone());
 
-    let response = match boundary.permits.try_acquire() {
-        _ if streams => next.run(request).await,
-        Err(_) => failed(Error::new(Reason::Overloaded).retry_after(Duration::from_secs(1)), &origin),
-        Ok(_permit) => match tokio::time::timeout(deadline, next.run(request)).await {
-            Ok(response) => response,
+    let response = if streams {
+        next.run(request).await
+    } else {
+        match tokio::time::timeout(deadline, boundary.admit(request, next)).await {
+            Ok(answer) => answer.unwrap_or_else(|error| failed(error, &origin)),
             // A database that hangs is why a call took so long.
             Err(_) if !boundary.state.feed.answers() => failed(Reason::DatabaseUnavailable.into(), &origin),
             Err(_) => failed(Reason::DeadlineExceeded.into(), &origin),
-        },
+        }
     };
     let mut response = status::normalise(response, &origin);
     if let Ok(id) = HeaderValue::from_str(&origin.request_id) {
@@ -97,6 +111,10 @@ pub async fn guard(Shared(boundary): Shared<Arc<Boundary>>, mut request: Request
 fn is_grpc(headers: &HeaderMap) -> bool {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     content_type.is_some_and(|value| value.starts_with("application/grpc"))
+}
+
+pub(super) fn overloaded() -> Error {
+    Error::new(Reason::Overloaded).retry_after(Duration::from_secs(1))
 }
 
 fn failed(error: Error, origin: &Origin) -> Response {

@@ -3,6 +3,7 @@
 pub mod access;
 mod account_service;
 mod accounts;
+mod arrivals;
 mod auth;
 mod boundary;
 mod convert;
@@ -96,10 +97,7 @@ macro_rules! service {
                 request: tonic::Request<$crate::grpc::pb::$request>,
             ) -> Result<tonic::Response<$crate::grpc::pb::$response>, tonic::Status> {
                 let (_, mut extensions, message) = request.into_parts();
-                let call = match $crate::grpc::auth::Call::take(&mut extensions).renewed(&self.0).await {
-                    Ok(call) => call,
-                    Err((error, origin)) => return Err($crate::grpc::status::answer(error, &origin)),
-                };
+                let call = $crate::grpc::auth::Call::take(&mut extensions);
                 match $handler(&self.0, &call, message).await {
                     Ok(response) => Ok(tonic::Response::new(response)),
                     Err(error) => Err($crate::grpc::status::answer(error, &call.origin)),

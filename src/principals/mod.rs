@@ -53,8 +53,6 @@ pub struct Principals {
     decoy: Mutex<Option<(OrgId, TokenId)>>,
     /// How often the database was looked at.
     looks: AtomicU64,
-    /// How often something was dropped because it had changed.
-    changes: AtomicU64,
     bounds: Bounds,
     ceilings: Ceilings,
     uptake: Uptake,
@@ -111,7 +109,6 @@ impl Principals {
             places: Semaphore::new(MAX_LOADS),
             decoy: Mutex::default(),
             looks: AtomicU64::new(0),
-            changes: AtomicU64::new(0),
             ceilings: bounds.ceilings.into(),
             bounds,
             uptake: Uptake::default(),
@@ -131,19 +128,11 @@ impl Principals {
     /// Drops what these subjects touch. Twice is harmless.
     pub fn invalidate(&self, subjects: &[String]) {
         self.cache.invalidate(subjects);
-        self.changes.fetch_add(1, Ordering::Release);
     }
 
     /// Drops everything: the database under us is another one.
     pub fn clear(&self) {
         self.cache.clear();
-        self.changes.fetch_add(1, Ordering::Release);
-    }
-
-    /// How often something has changed, here or elsewhere, as far as is heard. Whoever
-    /// authenticated when the number was another one may hold less now.
-    pub fn changes(&self) -> u64 {
-        self.changes.load(Ordering::Acquire)
     }
 
     /// How often the database was looked at since the start.

@@ -1,13 +1,15 @@
-//! A call that is opened, and whose message is held back: what was taken away meanwhile is gone.
+//! Calls that are opened, and whose messages are held back: what was taken away meanwhile is
+//! gone, and they take no place from others.
 
 use std::time::Duration;
 
 use countersign::grpc::pb;
 use prost::Message as _;
 use tonic::Code;
+use tonic_types::StatusExt as _;
 
 use crate::feed::until;
-use crate::harness::{Client, Org, TestServer, by_id, call_held, grant, refused};
+use crate::harness::{Client, LIMITS, Org, TestServer, by_id, call_held, grant, refused};
 
 const CREATE: &str = "/countersign.v1.AccountService/CreateServiceAccount";
 
@@ -55,10 +57,9 @@ async fn a_call_that_is_held_open_acts_with_the_rights_of_its_message() {
     for stop in [Stop::Deactivate, Stop::TakeRole, Stop::RevokeToken, Stop::SuspendOrg] {
         let org = server.org().await;
         let (account, manager) = server.account(&org.id, "manager", &[("manager", "*")]).await;
-        countersign::last_use::flush(&server.state).await.unwrap();
         let (message, answer) = call_held(&manager, CREATE);
-        // It was let in.
-        until(Duration::from_secs(10), async || !server.state.uses.is_empty()).await;
+        // The call that follows it on the same connection is answered.
+        manager.caller().await.unwrap();
         let expected = stop.of(&server, &org, &account.id, &manager).await;
         let request = pb::CreateServiceAccountRequest { name: "late".into(), ..Default::default() };
         message.send(request.encode_to_vec().into()).await.unwrap();
@@ -78,4 +79,26 @@ async fn a_call_that_is_held_open_acts_with_the_rights_of_its_message() {
     message.send(request.encode_to_vec().into()).await.unwrap();
     drop(message);
     answer.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn calls_without_a_message_take_no_place_from_others() {
+    let limits = countersign::config::LimitArgs { max_concurrent_requests: 4, ..LIMITS };
+    let server = TestServer::with_limits(limits).await;
+    let anybody = Client { bearer: None, ..server.operator.clone() };
+    let held: Vec<_> = (0..20).map(|_| call_held(&anybody, CREATE)).collect();
+    let given_up = || held.iter().filter(|(_, answer)| answer.is_finished()).count();
+    until(Duration::from_secs(10), async || given_up() >= 16).await;
+    for _ in 0..50 {
+        server.operator.caller().await.unwrap();
+    }
+    for (message, answer) in held {
+        if answer.is_finished() {
+            let refusal = refused(answer.await.unwrap(), Code::ResourceExhausted, "OVERLOADED");
+            assert!(refusal.get_details_retry_info().unwrap().retry_delay.is_some());
+        } else {
+            drop(message);
+            assert!(answer.await.unwrap().is_err());
+        }
+    }
 }
