@@ -264,6 +264,63 @@ async fn conversions_that_are_refused() {
     assert_eq!(sqlx::query_scalar::<_, i64>(sql).fetch_one(&server.state.db).await.unwrap(), 0);
 }
 
+/// Whoever reads an account's mailbox acts as the account: among operators not all hold all.
+#[tokio::test]
+async fn nobody_takes_over_an_operator_who_can_do_more() {
+    let server = TestServer::start().await;
+    let system = server.operator.caller().await.unwrap().account.unwrap().org_id;
+    let rights = [("platform.accounts", "*"), ("accounts.write", "*"), ("accounts.read", "*")];
+    let (_, registrar) = server.account(&system, "registrar", &rights).await;
+    let create = async |name: &str, grants: Vec<pb::Grant>| {
+        let request = pb::CreateServiceAccountRequest { name: name.into(), grants, ..Default::default() };
+        server
+            .operator
+            .accounts()
+            .create_service_account(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .account
+            .unwrap()
+    };
+    let keeper = create("keeper", vec![grant("platform.keys", "*")]).await;
+    let clerk = create("clerk", vec![grant("accounts.read", "*")]).await;
+    let to_user = |account_id: &str, email: &str| pb::ConvertAccountRequest {
+        account_id: account_id.into(),
+        kind: pb::AccountKind::User.into(),
+        reason: "a person".into(),
+        identity: Some(Identity::Email(email.into())),
+        ..Default::default()
+    };
+    let refusal = convert(&registrar, to_user(&keeper.id, "mallory@example.org")).await;
+    refused(refusal, Code::PermissionDenied, "TARGET_EXCEEDS_CALLER");
+    convert(&registrar, to_user(&clerk.id, "clerk@example.org")).await.unwrap();
+
+    let invited = async |email: &str, right: &str| {
+        let request = pb::CreateUserRequest {
+            email: email.into(),
+            grants: vec![grant(right, "*")],
+            ..Default::default()
+        };
+        server.operator.accounts().create_user(request).await.unwrap().into_inner().account.unwrap()
+    };
+    let rename = async |account: pb::Account, username: &str| {
+        let request = pb::UpdateAccountRequest {
+            account: Some(pb::Account { username: username.into(), ..account }),
+            update_mask: Some(prost_types::FieldMask { paths: vec!["username".into()] }),
+            ..Default::default()
+        };
+        registrar.accounts().update_account(request).await
+    };
+    let keeper = invited("keeper@example.org", "platform.keys").await;
+    let refusal = rename(keeper.clone(), "mallory@example.org").await;
+    refused(refusal, Code::PermissionDenied, "TARGET_EXCEEDS_CALLER");
+    let get = pb::GetAccountRequest { account_id: keeper.id.clone(), ..Default::default() };
+    let now = server.operator.accounts().get_account(get).await.unwrap().into_inner().account.unwrap();
+    assert_eq!(now, keeper);
+    rename(invited("reader@example.org", "accounts.read").await, "reader@example.net").await.unwrap();
+}
+
 #[tokio::test]
 async fn a_role_for_the_other_kind_does_not_stay() {
     let server = TestServer::start().await;

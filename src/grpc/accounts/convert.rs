@@ -16,6 +16,7 @@ use crate::domain::ids::{AccountId, OrgId};
 use crate::domain::names::{AccountName, Description, Email};
 use crate::domain::permissions::Permission;
 use crate::domain::principal::AccountKind;
+use crate::domain::rights::Rights;
 use crate::domain::roles::may_hold;
 use crate::error::{Error, Result, Violations};
 use crate::grpc::auth::Call;
@@ -116,6 +117,8 @@ async fn carry_out(
     without.extend((after.kind() == AccountKind::User).then_some(org_id));
     refuse_live_tokens(&mut tx, &without, account_id, now).await?;
     let held = db::grants::find_held(&mut tx, org_id, account_id).await?;
+    // Whoever reads the mailbox that is named, or gives the next password, acts as the account.
+    acting.may_take_over(&Rights::of_grants(&held))?;
     let becomes = AccountState::of(after.kind(), false, account.deactivate_time.is_some(), false);
     keep_one(&mut tx, org_id, &account, &held, Some(becomes)).await?;
 

@@ -12,6 +12,7 @@ use crate::domain::names::{AccountName, Description, Email, Profile};
 use crate::domain::permissions::Permission;
 use crate::domain::principal::AccountKind;
 use crate::domain::resources::Node;
+use crate::domain::rights::Rights;
 use crate::error::{Error, Reason, Result, Violations};
 use crate::grpc::auth::Call;
 use crate::grpc::update::{Mask, check_etag};
@@ -87,6 +88,11 @@ pub async fn account(
         let fields = details::changes(&before, &after);
         if fields.is_empty() {
             return Ok(pb::UpdateAccountResponse { account: Some(convert::account(&account)?) });
+        }
+        if before.username != after.username {
+            // Whoever reads the mailbox that is named sets the password.
+            let held = db::grants::find_held(&mut tx, acting.org_id, account_id).await?;
+            acting.may_take_over(&Rights::of_grants(&held))?;
         }
         let account =
             db::accounts::update(&mut tx, acting.org_id, account_id, (&before, &after), now).await?;
