@@ -45,7 +45,7 @@ pub async fn request(state: &State, origin: &Origin, username: &Email) -> Result
         if let Some(bucket) = bucket {
             login_buckets::admit_request(&mut tx, bucket, now).await?;
         }
-        reset_requests::insert(&mut tx, username, &asked, now).await?;
+        reset_requests::insert(&mut tx, state.clock.new_id(), username, &asked, now).await?;
         tx.commit().await
     })
     .await?;
@@ -60,10 +60,18 @@ pub async fn answer_all(state: &State) -> Result<usize> {
     loop {
         let names = reset_requests::find(&state.db.pool(), BATCH).await?;
         looked_at += names.len();
+        let mut all = true;
         for name in &names {
-            retrying(|| answer(state, name)).await?;
+            if let Err(error) = retrying(|| answer(state, name)).await {
+                // The others do not wait for it.
+                tracing::warn!(
+                    ?error,
+                    "a request for another password cannot be answered; it is tried again"
+                );
+                all = false;
+            }
         }
-        if names.len() < BATCH as usize {
+        if names.len() < BATCH as usize || !all {
             return Ok(looked_at);
         }
     }

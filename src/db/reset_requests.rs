@@ -2,6 +2,7 @@
 
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::domain::names::Email;
 use crate::error::Result;
@@ -12,16 +13,19 @@ pub struct ResetRequest {
     pub request_id: String,
 }
 
-/// Notes that somebody asked. Twice is once.
+/// Notes that somebody asked. It waits for nobody who asked, or answers, for the same name: how
+/// long answering takes depends on whether there is such an account.
 pub async fn insert(
     tx: &mut PgConnection,
+    id: Uuid,
     username: &Email,
     asked: &ResetRequest,
     now: OffsetDateTime,
 ) -> Result<()> {
     let query = sqlx::query!(
-        "insert into reset_requests (username, address, request_id, create_time) values ($1, $2, $3, $4)
-         on conflict on constraint reset_requests_pk do nothing",
+        "insert into reset_requests (reset_request_id, username, address, request_id, create_time)
+         values ($1, $2, $3, $4, $5)",
+        id,
         username.as_str(),
         asked.address,
         asked.request_id,
@@ -33,18 +37,20 @@ pub async fn insert(
 
 /// Names that were asked for, those that wait longest first.
 pub async fn find(db: impl PgExecutor<'_>, limit: i64) -> Result<Vec<String>> {
-    let query =
-        sqlx::query_scalar!("select username from reset_requests order by create_time limit $1", limit);
+    let query = sqlx::query_scalar!(
+        "select username from reset_requests group by username order by min(create_time) limit $1",
+        limit
+    );
     Ok(query.fetch_all(db).await?)
 }
 
-/// Takes a request away: whoever does so answers it, with the rest of the transaction. None
-/// when another node was first.
+/// Takes all requests for a name away: whoever does so answers them as one, with the rest of the
+/// transaction. None when another node was first.
 pub async fn take(tx: &mut PgConnection, username: &str) -> Result<Option<ResetRequest>> {
     let query = sqlx::query_as!(
         ResetRequest,
         "delete from reset_requests where username = $1 returning address, request_id",
         username
     );
-    Ok(query.fetch_optional(tx).await?)
+    Ok(query.fetch_all(tx).await?.pop())
 }

@@ -203,6 +203,16 @@ async fn a_code_ends() {
     assert!(mails(&server, "resent@example.org").await.is_empty(), "nobody is sent a dead link");
     let unknown = TokenText::new(TextKind::PasswordCode, server.state.clock.new_id::<TokenId>(), random());
     revoke(unknown.expose()).await;
+    // By another password, which says that the account is in good hands.
+    ask_and_wait(&server, first).await;
+    let asked = code(first).await;
+    let session = server.client(server.login(first, PASSWORD, None).await.unwrap().session_token);
+    let change = pb::ChangePasswordRequest {
+        current_password: PASSWORD.into(),
+        new_password: format!("{PASSWORD} changed"),
+    };
+    session.accounts().change_password(change).await.unwrap();
+    refused(reset(&server, &asked, PASSWORD).await, Code::Unauthenticated, "TOKEN_REVOKED");
     // By whoever finds it.
     server.user(&org, "found@example.org").await;
     let found = code("found@example.org").await;
@@ -265,6 +275,30 @@ async fn asking_tells_nothing_and_mails_only_who_may_have_it() {
     assert_eq!(sent, ["ana@example.org"]);
     for bad in ["", "nobody", "a b@example.org", "a@example.org\r\nBcc: b@example.org", &"x".repeat(300)] {
         refused(ask(&server, bad).await, Code::InvalidArgument, "INVALID_FIELD");
+    }
+}
+
+/// Else how long it takes would tell whether somebody is being answered, and that takes longer
+/// where there is an account.
+#[tokio::test]
+async fn asking_waits_for_nobody_who_asks_for_the_same() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    server.user(&org, "ana@example.org").await;
+    for name in ["ana@example.org", "nobody@example.org"] {
+        let query = "insert into reset_requests (username, request_id, create_time) values ($1, 'r', now())";
+        let mut open = server.state.db.begin().await.unwrap();
+        sqlx::query(query).bind(name).execute(&mut *open).await.unwrap();
+        ask_and_wait(&server, name).await;
+        open.rollback().await.unwrap();
+        // The same of one that is being answered.
+        sqlx::query(query).bind(name).execute(&server.state.db).await.unwrap();
+        let mut open = server.state.db.begin().await.unwrap();
+        let query = "delete from reset_requests where username = $1";
+        sqlx::query(query).bind(name).execute(&mut *open).await.unwrap();
+        ask(&server, name).await.unwrap();
+        open.rollback().await.unwrap();
+        ask_and_wait(&server, name).await;
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::{self, retrying};
+use crate::domain::codes::End;
 use crate::domain::ids::AccountId;
 use crate::domain::names::{Email, Invalid};
 use crate::domain::password::{Password, TypedPassword};
@@ -94,13 +95,16 @@ pub async fn change(
     let account = db::accounts::find(&state.db, owner.0, owner.1).await?;
     let account = account.ok_or_else(|| Error::not_found("account", owner.1))?;
     let username = Email::parse(&account.username).map_err(|_| Error::internal("a username is damaged"))?;
-    let who = sign_in::with_password(state, &username, &typed, &call.origin).await?;
+    // First: whoever finds no place to hash has not failed to sign in.
     let record = state.passwords.hash(owner, &password).await?;
+    let who = sign_in::with_password(state, &username, &typed, &call.origin).await?;
     let now = state.clock.now();
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
         who.conclude(&mut tx, now).await?;
         db::passwords::change(&mut tx, owner, &record, caller.session(), now).await?;
+        // Whoever read an older mail sets no other one.
+        db::codes::end_all(&mut tx, owner.0, owner.1.uuid(), End::Replaced, now).await?;
         let before = account.password_time.map(|time| time.to_string());
         let change = Change {
             event_id: state.clock.new_id(),
