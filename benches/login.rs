@@ -10,14 +10,18 @@ use anyhow::{Context as _, Result, ensure};
 use common::{Client, Deployment, Served, Sorted, option, progress};
 use countersign::grpc::pb;
 use tokio::task::JoinSet;
-use tonic::{Code, Request};
+use tonic::Request;
+use tonic_types::StatusExt as _;
 
 /// How far the medians may be apart.
 const APART: f64 = 0.05;
 const PASSWORD: &str = "correct horse battery staple";
 const WRONG: &str = "correct horse battery stable";
-/// Logins under way at once in the flood.
+/// Clients that sign in at once.
 const FLOOD: usize = 64;
+/// Guesses, and from how many addresses.
+const GUESSES: usize = 1_000;
+const ADDRESSES: usize = 50;
 /// What is said of the memory in `--help`, in KiB.
 const BUDGET: u64 = 128 << 10;
 /// How far a process may be above that: what the connections of the flood take.
@@ -90,14 +94,16 @@ async fn login(
     username: &str,
     password: &str,
     from: &str,
-) -> Result<pb::LoginResponse, Code> {
+) -> Result<pb::LoginResponse, String> {
     let request =
         pb::LoginRequest { username: username.into(), password: password.into(), ..Default::default() };
     let mut request = Request::new(request);
     request.metadata_mut().insert("x-forwarded-for", from.parse().expect("an address is ASCII"));
     match client.tokens().login(request).await {
         Ok(answer) => Ok(answer.into_inner()),
-        Err(status) => Err(status.code()),
+        Err(status) => {
+            Err(status.get_error_details().error_info().map(|info| info.reason.clone()).unwrap_or_default())
+        }
     }
 }
 
@@ -105,7 +111,7 @@ async fn fail(client: &Client, username: &str, from: &str) -> Result<()> {
     // The right password of who is deactivated, a wrong one of all others.
     let password = if username.starts_with("deactivated") { PASSWORD } else { WRONG };
     match login(client, username, password, from).await {
-        Err(Code::Unauthenticated) => Ok(()),
+        Err(reason) if reason == "LOGIN_FAILED" => Ok(()),
         other => anyhow::bail!("{username}: {:?} instead of LOGIN_FAILED", other.map(drop)),
     }
 }
@@ -121,55 +127,117 @@ fn report(took: [Vec<f64>; 4]) -> Result<[f64; 4]> {
     Ok(medians)
 }
 
-/// Exchanges alone, and beside more logins than have room.
-async fn under_load(served: &Served, operator: &Client, org: &str, flood: Duration) -> Result<()> {
+/// Exchanges alone, beside more logins than have room, and beside guesses.
+async fn under_load(served: &Served, operator: &Client, org: &str, during: Duration) -> Result<()> {
     let account = operator.make_account(org, "exchanging", &[("invoices.read", "*")]).await?;
     let (_, token) = operator.make_token(org, &account).await?;
     // One for each client: what is under way counts as failed until it has succeeded.
     for lane in 0..FLOOD {
         make(operator, org, "flooding", lane).await?;
     }
-    let before = served.resident_kb()?;
-    let alone = exchanges(operator, &token, flood).await?;
-    let mut logins = JoinSet::new();
-    for lane in 0..FLOOD {
-        let client = operator.clone();
-        logins.spawn(async move {
-            let (mut done, mut shed) = (0_u32, 0_u32);
-            let began = Instant::now();
-            while began.elapsed() < flood {
-                match login(&client, &username("flooding", lane), PASSWORD, &address(lane)).await {
-                    Ok(_) => done += 1,
-                    Err(Code::ResourceExhausted) => {
-                        shed += 1;
-                        // A client that is told to come back in a second comes a little sooner.
-                        tokio::time::sleep(Duration::from_millis(100)).await;
-                    }
-                    Err(code) => anyhow::bail!("a login of the flood: {code:?}"),
-                }
-            }
-            Ok((done, shed))
-        });
+    for n in 0..GUESSES {
+        make(operator, org, "guessed", n).await?;
     }
-    let beside = exchanges(operator, &token, flood).await?;
-    let (mut done, mut shed) = (0, 0);
-    while let Some(lane) = logins.join_next().await {
-        let (some, more) = lane??;
-        (done, shed) = (done + some, shed + more);
+    let before = served.resident_kb()?;
+    let client = served.client(&token).await?;
+    let alone = exchanges(&client, &token, during).await?;
+    println!("\n| exchanges, one after the other | p50 ms | p99 ms | logins | shed | throttled |");
+    println!("|---|---|---|---|---|---|");
+    let row = |name: &str, took: &Sorted, count: Count| {
+        let (p50, p99) = (took.quantile(0.5), took.quantile(0.99));
+        println!(
+            "| {name} | {p50:.2} | {p99:.2} | {} | {} | {} |",
+            count.compared, count.shed, count.throttled
+        );
+    };
+    row("alone", &alone, Count::default());
+    let others = served.client(&token).await?;
+    for kind in [Flood::Right, Flood::OneAccount, Flood::ManyAccounts] {
+        let flood = kind.begin(&others, during);
+        let beside = exchanges(&client, &token, during).await?;
+        let count = Count::of(flood).await?;
+        row(kind.name(), &beside, count);
+        ensure!(kind == Flood::OneAccount || count.shed > 0, "nothing was shed: the flood was none");
+        ensure!(kind != Flood::OneAccount || count.throttled > 0, "nobody was throttled");
     }
     let peak = peak_kb(served.pid())?;
-    println!("\n| exchanges, one after the other | p50 ms | p99 ms |\n|---|---|---|");
-    for (name, took) in [("alone", &alone), ("beside the flood", &beside)] {
-        println!("| {name} | {:.2} | {:.2} |", took.quantile(0.5), took.quantile(0.99));
-    }
-    println!(
-        "\n{FLOOD} clients: {done} logins in {flood:?}, {shed} shed; memory {} MB before, {} MB at most",
-        before >> 10,
-        peak >> 10
-    );
-    ensure!(shed > 0, "nothing was shed: the flood was none");
+    println!("\nmemory: {} MB before, {} MB at most", before >> 10, peak >> 10);
     ensure!(peak < before + BUDGET + SLACK, "the memory exceeds its budget");
     Ok(())
+}
+
+/// What goes on beside the exchanges.
+#[derive(Clone, Copy, PartialEq)]
+enum Flood {
+    /// Good passwords, from more clients than there is room for, as long as the exchanges go on.
+    Right,
+    /// A thousand guesses from 50 addresses at one account.
+    OneAccount,
+    /// The same at a thousand accounts.
+    ManyAccounts,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Count {
+    compared: u32,
+    shed: u32,
+    throttled: u32,
+}
+
+impl Count {
+    async fn of(mut flood: JoinSet<Result<Self>>) -> Result<Self> {
+        let mut all = Self::default();
+        while let Some(lane) = flood.join_next().await {
+            let lane = lane??;
+            all.compared += lane.compared;
+            all.shed += lane.shed;
+            all.throttled += lane.throttled;
+        }
+        Ok(all)
+    }
+}
+
+impl Flood {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Right => "beside logins of 64 clients",
+            Self::OneAccount => "beside 1 000 guesses at one account",
+            Self::ManyAccounts => "beside 1 000 guesses at 1 000 accounts",
+        }
+    }
+
+    fn begin(self, client: &Client, during: Duration) -> JoinSet<Result<Count>> {
+        let lanes = if self == Self::Right { FLOOD } else { ADDRESSES };
+        (0..lanes).map(|lane| self.lane(client.clone(), lane, during)).collect()
+    }
+
+    async fn lane(self, client: Client, lane: usize, during: Duration) -> Result<Count> {
+        let (mut count, began, mut n) = (Count::default(), Instant::now(), 0);
+        // What earlier floods counted for an address is another's.
+        let from = address(0x1_0000 * (1 + self as usize) + lane);
+        loop {
+            let (name, password) = match self {
+                Self::Right if began.elapsed() > during => return Ok(count),
+                Self::Right => (username("flooding", lane), PASSWORD),
+                _ if n == GUESSES / ADDRESSES => return Ok(count),
+                Self::OneAccount => (username("guessed", 0), WRONG),
+                Self::ManyAccounts => (username("guessed", n * ADDRESSES + lane), WRONG),
+            };
+            match login(&client, &name, password, &from).await {
+                Err(reason) if reason == "OVERLOADED" => {
+                    count.shed += 1;
+                    // They are told to come back in a second, and come sooner; not all at once.
+                    tokio::time::sleep(Duration::from_millis(70 + lane as u64)).await;
+                    continue;
+                }
+                Err(reason) if reason == "THROTTLED" => count.throttled += 1,
+                Ok(_) if self == Self::Right => count.compared += 1,
+                Err(reason) if self != Self::Right && reason == "LOGIN_FAILED" => count.compared += 1,
+                other => anyhow::bail!("a login of the flood: {:?}", other.map(drop)),
+            }
+            n += 1;
+        }
+    }
 }
 
 async fn exchanges(client: &Client, token: &str, during: Duration) -> Result<Sorted> {

@@ -428,7 +428,7 @@ pub struct PasswordArgs {
     #[arg(long, env = "COUNTERSIGN_PASSWORD_HASH_PASSES", default_value_t = Self::FLOOR.password_hash_passes, value_parser = hash_passes, value_name = "N")]
     pub password_hash_passes: u32,
     /// What all hashes of passwords that are under way may take together, in MiB: with the default, 6
-    /// hashes at once. Logins beyond that are told to come back in a second; nothing else waits for them.
+    /// hashes at once. One is done at a time though it takes more. Logins beyond that are told to come back in a second; nothing else waits for them.
     #[arg(long, env = "COUNTERSIGN_PASSWORD_MEMORY", default_value_t = Self::FLOOR.password_memory, value_parser = positive::<u32>, value_name = "MIB")]
     pub password_memory: u32,
 }
@@ -439,9 +439,9 @@ impl PasswordArgs {
         Self { password_hash_memory: 19 << 10, password_hash_passes: 2, password_memory: 128 };
 
     /// How many passwords may be hashed at once: one at least.
-    pub fn places(self) -> usize {
+    pub fn places(self) -> u32 {
         let (all, one) = (u64::from(self.password_memory) << 10, u64::from(self.password_hash_memory));
-        usize::try_from((all / one).max(1)).unwrap_or(usize::MAX).min(tokio::sync::Semaphore::MAX_PERMITS)
+        u32::try_from((all / one).max(1)).unwrap_or(u32::MAX)
     }
 }
 

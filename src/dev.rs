@@ -3,7 +3,6 @@
 
 mod binaries;
 mod env_file;
-pub mod os;
 pub mod postgres;
 mod tour;
 

@@ -30,6 +30,7 @@ pub mod last_use;
 pub mod mail;
 pub mod mail_command;
 pub mod origins;
+pub mod os;
 pub mod peer;
 pub mod principals;
 pub mod resets;

@@ -19,12 +19,12 @@ use countersign::error::{Error, Reason};
 use countersign::keys::seal::MasterKeys;
 use countersign::mail::{PostOffice, Postman, Smtp, Transport};
 use countersign::state::{Pools, State};
-use countersign::{bootstrap, dev, keys_command, mail_command, server, telemetry};
+use countersign::{bootstrap, dev, keys_command, mail_command, os, server, telemetry};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 
 fn main() -> ExitCode {
-    dev::os::forget_pg_environment();
+    os::forget_pg_environment();
     let cli = Cli::parse();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,

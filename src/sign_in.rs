@@ -56,6 +56,8 @@ pub async fn with_password(
     typed: &TypedPassword,
     origin: &Origin,
 ) -> Result<SignedIn> {
+    // Shed before it costs anything; who finds the place gone later is not counted either.
+    state.passwords.has_room()?;
     let keys = keys(&state.peppers.load(), username, origin.address);
     let now = state.clock.now();
     let admission = retrying(|| async {

@@ -12,7 +12,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use super::os::account::Account;
+use crate::os::account::Account;
 
 const OLDEST_MAJOR: u32 = 15;
 /// Where packages put the programs; a `*` stands for any characters of one name.

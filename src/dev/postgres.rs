@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 
 use super::binaries::{self, Wanted};
-use super::os::process::Process;
+use crate::os::process::Process;
 use log::Log;
 use place::Place;
 pub use test_run::for_tests;

@@ -10,12 +10,13 @@
 //! *before* the transaction begins (no lock is held meanwhile), then `db::passwords::set` in it.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use argon2::password_hash::phc::{Output, PasswordHash, Salt};
-use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
@@ -25,6 +26,7 @@ use crate::config::PasswordArgs;
 use crate::domain::ids::{AccountId, OrgId};
 use crate::domain::password::{Password, TypedPassword};
 use crate::error::{Error, Reason, Result};
+use crate::os;
 
 /// When to come back after all places were taken. One is free again much sooner.
 const FULL: Duration = Duration::from_secs(1);
@@ -65,33 +67,70 @@ pub enum Verdict {
     RightButOld,
 }
 
-/// Hashes and verifies, off the async threads, as many at once as their memory allows.
-/// One more is refused at once: who waits in a line for a hash holds a connection meanwhile.
+/// Hashes and verifies, on threads of its own that give way to all others, as many at once as
+/// their memory allows. One more is refused at once: who waits in a line for a hash holds a
+/// connection meanwhile.
 pub struct Passwords {
-    argon2: Argon2<'static>,
+    params: Params,
     places: Arc<Semaphore>,
+    /// How many there are.
+    all_places: u32,
+    memory: Arc<Memory>,
+    /// None when it has been shut down. It runs nothing but what blocks.
+    threads: Option<Runtime>,
     /// Of no password: what is compared where there is nothing to compare with.
     dummy: PasswordHash,
     master: Arc<MasterKeys>,
+}
+
+/// What hashes are made in, kept for the next one: what is given back to the allocator it keeps for
+/// the thread that had it, and a dozen threads came to ten times the budget. What stands in it is no
+/// password, and says nothing of one without as much work as guessing it.
+#[derive(Default)]
+struct Memory(Mutex<Vec<Vec<Block>>>);
+
+impl Memory {
+    /// Argon2id of a password, in memory that another hash has left, if one has.
+    fn hash(&self, params: &Params, password: &[u8], salt: &[u8]) -> argon2::Result<[u8; OUTPUT]> {
+        let free = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut blocks = free().pop().unwrap_or_default();
+        let (had, takes) = (blocks.len(), params.block_count());
+        blocks.resize(had.max(takes), Block::new());
+        let mut hash = [0; OUTPUT];
+        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
+        argon2.hash_password_into_with_memory(password, salt, &mut hash, &mut blocks[..takes])?;
+        // One from when hashes took more does not leave more behind.
+        if had == 0 || had >= takes {
+            free().push(blocks);
+        }
+        Ok(hash)
+    }
 }
 
 impl Passwords {
     /// With these parameters, which the command line has checked against their floor.
     ///
     /// # Panics
-    /// With parameters that are none of Argon2's.
+    /// With parameters that are none of Argon2's, and where the system gives no runtime.
     pub fn new(args: PasswordArgs, master: Arc<MasterKeys>) -> Self {
         let params = Params::new(args.password_hash_memory, args.password_hash_passes, 1, Some(OUTPUT));
         let params = params.expect("the command line takes only parameters that Argon2 has");
-        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-        let dummy = PasswordHash {
-            algorithm: Algorithm::Argon2id.ident(),
-            version: Some(Version::V0x13.into()),
-            params: argon2.params().try_into().expect("three numbers fit"),
-            salt: Some(Salt::new(&random::<16>()).expect("16 bytes are a salt")),
-            hash: Some(Output::new(&random::<OUTPUT>()).expect("32 bytes are a hash")),
-        };
-        Self { argon2, places: Arc::new(Semaphore::new(args.places())), dummy, master }
+        let all_places = args.places();
+        let threads = Builder::new_current_thread()
+            .thread_name("passwords")
+            .max_blocking_threads(all_places as usize)
+            .on_thread_start(os::give_way)
+            .build()
+            .expect("a runtime of nothing but threads needs nothing");
+        Self {
+            places: Arc::new(Semaphore::new(all_places as usize)),
+            all_places,
+            memory: Arc::default(),
+            threads: Some(threads),
+            dummy: kept(&params, &random::<16>(), &random()),
+            params,
+            master,
+        }
     }
 
     /// What to keep of a new password.
@@ -107,12 +146,18 @@ impl Passwords {
     /// # Errors
     /// `OVERLOADED` when all places are taken.
     pub async fn hash_again(&self, owner: Owner, typed: &TypedPassword) -> Result<PasswordRecord> {
-        let (argon2, typed) = (self.argon2.clone(), typed.clone());
-        let hash =
-            self.run(move || argon2.hash_password_with_salt(typed.expose().as_bytes(), &random::<16>()));
-        let phc =
-            Zeroizing::new(hash.await?.map_err(|error| Error::internal(error.to_string()))?.to_string());
+        let salt = random::<16>();
+        let hash = self.run(self.params.clone(), typed, salt.to_vec()).await?;
+        let phc = Zeroizing::new(kept(&self.params, &salt, &hash).to_string());
         Ok(PasswordRecord(self.master.seal(Purpose::Password, &bound_to(owner), phc.as_bytes())))
+    }
+
+    /// Refuses, before anything is done, what would find no place.
+    ///
+    /// # Errors
+    /// `OVERLOADED` when all places are taken.
+    pub fn has_room(&self) -> Result<()> {
+        if self.places.available_permits() == 0 { Err(full()) } else { Ok(()) }
     }
 
     /// Compares a password with the record of an account. Without one the same work is done for
@@ -125,14 +170,15 @@ impl Passwords {
         typed: &TypedPassword,
         record: Option<(Owner, &PasswordRecord)>,
     ) -> Result<Verdict> {
-        let hash = record.and_then(|(owner, record)| self.open(owner, record));
-        let old = hash.as_ref().is_some_and(|hash| self.is_old(hash));
-        let known = hash.is_some();
-        let (argon2, typed) = (self.argon2.clone(), typed.clone());
-        let hash = hash.unwrap_or_else(|| self.dummy.clone());
-        let right =
-            self.run(move || argon2.verify_password(typed.expose().as_bytes(), &hash).is_ok()).await?;
-        Ok(match (right && known, old) {
+        let known = record.and_then(|(owner, record)| self.open(owner, record));
+        let with = known.as_ref().unwrap_or(&self.dummy);
+        let damaged = || Error::internal("the record of a password is damaged");
+        let params = Params::try_from(with).map_err(|_| damaged())?;
+        let (salt, expected) = with.salt.zip(with.hash).ok_or_else(damaged)?;
+        let old = params.m_cost() < self.params.m_cost() || params.t_cost() < self.params.t_cost();
+        let hash = self.run(params, typed, salt.as_ref().to_vec()).await?;
+        let right = verify_slices_are_equal(&hash, expected.as_bytes()).is_ok();
+        Ok(match (right && known.is_some(), old) {
             (false, _) => Verdict::Wrong,
             (true, false) => Verdict::Right,
             (true, true) => Verdict::RightButOld,
@@ -148,22 +194,43 @@ impl Passwords {
         PasswordHash::new(std::str::from_utf8(&phc).ok()?).ok()
     }
 
-    fn is_old(&self, hash: &PasswordHash) -> bool {
-        let (today, then) = (self.argon2.params(), Params::try_from(hash));
-        then.is_ok_and(|then| then.m_cost() < today.m_cost() || then.t_cost() < today.t_cost())
-    }
-
-    /// Runs one hash where it hinders no other work, in the span of the caller.
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-        let full = |_| Error::new(Reason::Overloaded).retry_after(FULL);
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(full)?;
-        let span = tracing::Span::current();
-        let done = tokio::task::spawn_blocking(move || {
+    /// Makes one hash where it hinders no other work, in the span of the caller.
+    async fn run(&self, params: Params, typed: &TypedPassword, salt: Vec<u8>) -> Result<[u8; OUTPUT]> {
+        // One from when hashes took more memory than today takes more places.
+        let places = params.m_cost().div_ceil(self.params.m_cost()).clamp(1, self.all_places);
+        let place = Arc::clone(&self.places).try_acquire_many_owned(places).map_err(|_| full())?;
+        let threads = self.threads.as_ref().ok_or_else(|| Error::internal("no hash is made any more"))?;
+        let (span, memory, typed) = (tracing::Span::current(), self.memory.clone(), typed.clone());
+        let made = threads.spawn_blocking(move || {
             // Kept until the memory is free again, though the call may have been given up.
             let _place = place;
-            span.in_scope(work)
+            span.in_scope(|| memory.hash(&params, typed.expose().as_bytes(), &salt))
         });
-        done.await.map_err(Error::internal)
+        made.await.map_err(Error::internal)?.map_err(|error| Error::internal(error.to_string()))
+    }
+}
+
+impl Drop for Passwords {
+    fn drop(&mut self) {
+        // It may be dropped by a task, which must not wait.
+        if let Some(threads) = self.threads.take() {
+            threads.shutdown_background();
+        }
+    }
+}
+
+fn full() -> Error {
+    Error::new(Reason::Overloaded).retry_after(FULL)
+}
+
+/// A hash as it is kept.
+fn kept(params: &Params, salt: &[u8], hash: &[u8; OUTPUT]) -> PasswordHash {
+    PasswordHash {
+        algorithm: Algorithm::Argon2id.ident(),
+        version: Some(Version::V0x13.into()),
+        params: params.try_into().expect("three numbers fit"),
+        salt: Some(Salt::new(salt).expect("16 bytes are a salt")),
+        hash: Some(Output::new(hash).expect("32 bytes are a hash")),
     }
 }
 
@@ -213,6 +280,7 @@ mod tests {
         }
         assert_eq!(passwords.verify(password.typed(), None).await.unwrap(), Verdict::Wrong);
         assert_ne!(record, passwords.hash(ONE, &password).await.unwrap(), "each has a salt of its own");
+        assert_eq!(passwords.memory.0.lock().unwrap().len(), 1, "one after the other they use one memory");
         // Planted by somebody without the master key.
         let theirs = Passwords::new(cheap(64, 1), Arc::new(MasterKeys::for_tests()));
         let planted = theirs.hash(ONE, &password).await.unwrap();
@@ -249,6 +317,23 @@ mod tests {
         let _taken = passwords.places.clone().try_acquire_many_owned(2).unwrap();
         let error = passwords.verify(&typed("whatever it is"), None).await.unwrap_err().into_parts();
         assert_eq!((error.reason, error.retry_after), (Reason::Overloaded, Some(FULL)));
+    }
+
+    #[tokio::test]
+    async fn a_hash_from_when_they_took_more_takes_more_places() {
+        let master = Arc::new(MasterKeys::for_tests());
+        let password = Password::parse("correct horse battery").unwrap();
+        let record = Passwords::new(cheap(3 << 10, 3), master.clone()).hash(ONE, &password).await.unwrap();
+        let verify = async |today: &Passwords| today.verify(password.typed(), Some((ONE, &record))).await;
+        let today = Passwords::new(cheap(2 << 10, 4), master.clone());
+        assert_eq!(verify(&today).await.unwrap(), Verdict::Right);
+        let taken = today.places.clone().try_acquire_owned().unwrap();
+        assert_eq!(verify(&today).await.unwrap_err().reason(), Reason::Overloaded);
+        assert_eq!(today.verify(password.typed(), None).await.unwrap(), Verdict::Wrong);
+        drop(taken);
+        // One that takes more than there is is done alone.
+        let least = Passwords::new(cheap(1 << 10, 2), master);
+        assert_eq!(verify(&least).await.unwrap(), Verdict::Right);
     }
 
     #[tokio::test]

@@ -35,6 +35,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("config", 0),
     ("error", 0),
     ("clock", 0),
+    ("os", 0),
 ];
 
 /// The sideways and upward steps that are meant, each with its reason.

@@ -13,9 +13,9 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use aws_lc_rs::digest::{Context, SHA256};
 use nix::sys::signal::Signal;
 
-use super::super::os::process::Process;
 use super::pins::{self, Client, Pin};
 use super::{Binaries, Wanted, on_path};
+use crate::os::process::Process;
 
 const FETCH_LIMIT: Duration = Duration::from_secs(900);
 

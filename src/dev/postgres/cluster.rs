@@ -12,9 +12,9 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 
 use super::super::binaries::Binaries;
-use super::super::os::process::Process;
 use super::log::Log;
 use super::place::Place;
+use crate::os::process::Process;
 
 /// The role that owns everything.
 pub const SUPERUSER: &str = "countersign";

@@ -14,7 +14,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use nix::libc;
 use nix::unistd::geteuid;
 
-use super::super::os::account::Account;
+use crate::os::account::Account;
 
 /// Names, in the data directory, the directory below [`FAR`] that holds the cluster.
 const NOTE: &str = "postgres.place";

@@ -9,10 +9,10 @@ use std::sync::OnceLock;
 use anyhow::{Context, Result, bail};
 use nix::unistd::geteuid;
 
-use super::super::os;
 use super::log::Log;
 use super::place::{self, Place};
 use super::{Options, Server};
+use crate::os;
 
 static RUN: OnceLock<TestRun> = OnceLock::new();
 

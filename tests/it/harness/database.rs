@@ -52,7 +52,7 @@ fn template() -> &'static str {
             scope.spawn(make).join().unwrap();
         });
         if given_server().is_some() {
-            countersign::dev::os::at_exit(drop_template).unwrap();
+            countersign::os::at_exit(drop_template).unwrap();
         }
         name
     })

@@ -1,4 +1,4 @@
-//! What the standard library cannot say about processes, and nothing else.
+//! What the standard library cannot say about processes and threads, and nothing else.
 #![allow(unsafe_code)] // the only module that may; every block says why it is sound
 
 pub mod account;
@@ -44,6 +44,18 @@ pub fn die_with_parent(command: &mut Command, signal: Signal) {
     }
     #[cfg(not(target_os = "linux"))]
     let _ = (command, signal);
+}
+
+/// Lets other threads go before the one that calls, from now on: it has the lowest priority at which
+/// a busy machine still lets it do something.
+///
+/// Does nothing outside Linux, where a priority is the whole process's.
+pub fn give_way() {
+    // SAFETY: the call changes no memory of ours; 0 is the thread that calls, and everybody may be nice.
+    #[cfg(target_os = "linux")]
+    unsafe {
+        libc::setpriority(libc::PRIO_PROCESS, 0, 19)
+    };
 }
 
 /// Blocks until the child has ended, and leaves it to be reaped: until then its id cannot be given to another
