@@ -10,9 +10,9 @@ use super::principal::AccountKind;
 /// The first pause before a mail is tried again; each further one is twice as long…
 const FIRST_PAUSE: Duration = Duration::seconds(10);
 /// …up to this.
-const LONGEST_PAUSE: Duration = Duration::hours(1);
+const LONGEST_PAUSE: Duration = Duration::minutes(10);
 /// After so many tries, about a day, a mail is given up.
-pub const MAX_TRIES: i32 = 32;
+pub const MAX_TRIES: i32 = 150;
 
 /// A mail: which one, and everything that its text says but the code in its link. Kept in
 /// the outbox by name and parameters, so a name or a field that was released stays.
@@ -67,13 +67,14 @@ impl Mail {
 
 /// Where notices about an account go, if anywhere: to a person's own mailbox unless they
 /// were switched off; to the contact of a service account where they were switched on. An
-/// account that is stopped is told nothing, nor a user whose mailbox nobody has proved.
-pub fn recipient(details: &Details, state: AccountState) -> Option<&Email> {
+/// account that is stopped is told nothing, nor a user whose mailbox nobody has `proved`: it may be
+/// somebody else's.
+pub fn recipient(details: &Details, state: AccountState, proved: bool) -> Option<&Email> {
     if state != AccountState::Active || !details.settings.notifies(details.kind()) {
         return None;
     }
     match details.kind() {
-        AccountKind::User => Some(&details.username),
+        AccountKind::User => Some(&details.username).filter(|_| proved),
         AccountKind::ServiceAccount => details.contact_email.as_ref(),
     }
 }
@@ -113,18 +114,27 @@ mod tests {
                     ..Details::new(Some(name), own.clone())
                 };
                 let expected = (said != Some(false)).then_some(&own);
-                assert_eq!((recipient(&person, Active), recipient(&person, Invited)), (expected, None));
+                assert_eq!(recipient(&person, Active, true), expected);
+                assert_eq!(
+                    (recipient(&person, Active, false), recipient(&person, Invited, true)),
+                    (None, None)
+                );
                 let expected = contact_email.as_ref().filter(|_| said == Some(true));
-                assert_eq!(recipient(&bot, Active), expected, "never the username, which is no mailbox");
+                assert_eq!(
+                    recipient(&bot, Active, false),
+                    expected,
+                    "never the username, which is no mailbox"
+                );
                 for stopped in [Deactivated, Deleted] {
-                    assert_eq!((recipient(&person, stopped), recipient(&bot, stopped)), (None, None));
+                    let told = (recipient(&person, stopped, true), recipient(&bot, stopped, true));
+                    assert_eq!(told, (None, None));
                 }
             }
         }
     }
 
     #[test]
-    fn pauses_double_up_to_an_hour_for_about_a_day() {
+    fn pauses_double_up_to_ten_minutes_for_about_a_day() {
         let pauses: Vec<_> = (1..).map_while(pause_after).collect();
         assert_eq!(pauses[..3], [10, 20, 40].map(Duration::seconds));
         assert!(pauses.is_sorted() && pauses[10..].iter().all(|pause| *pause == LONGEST_PAUSE));

@@ -46,7 +46,7 @@ pub async fn deliver(
         if state.feed.answers() {
             match round.clone().run().await {
                 // There may be more.
-                Ok(looked_at) if looked_at == BATCH as usize && !state.is_stopping() => continue,
+                Ok(done) if done == BATCH as usize && !state.is_stopping() => continue,
                 Ok(_) => {}
                 Err(error) => tracing::warn!(?error, "the outbox cannot be read; it is tried again"),
             }
@@ -66,11 +66,11 @@ struct Round {
 }
 
 impl Round {
-    /// Sends what is due, some at once. Returns how many were due.
+    /// Sends what is due, some at once. Returns how many it did all that it could for.
     async fn run(self: Arc<Self>) -> Result<usize> {
         let due = outbox::find_due(&self.state.db.pool(), self.state.clock.now(), BATCH).await?;
-        let looked_at = due.len();
         let mut due = due.into_iter();
+        let mut done = 0;
         let mut sending = JoinSet::new();
         loop {
             // What was claimed is sent; nothing more is claimed when the server ends.
@@ -80,15 +80,17 @@ impl Round {
             {
                 let round = self.clone();
                 sending.spawn(async move {
-                    if let Err(error) = round.one(mail_id).await {
+                    let outcome = round.one(mail_id).await;
+                    if let Err(error) = &outcome {
                         tracing::warn!(?error, %mail_id, "a mail could not be looked after; it is tried again");
                     }
+                    outcome.is_ok()
                 });
             }
             match sending.join_next().await {
-                Some(Ok(())) => {}
+                Some(Ok(looked_after)) => done += usize::from(looked_after),
                 Some(Err(error)) => tracing::error!(%error, "sending a mail broke off; it is tried again"),
-                None => return Ok(looked_at),
+                None => return Ok(done),
             }
         }
     }

@@ -61,9 +61,15 @@ impl Letter {
         Self { org_id, recipient: recipient.clone(), mail, code }
     }
 
-    /// A notice about an account of the org; none when nobody is to be told.
-    pub fn notice(org_id: OrgId, details: &Details, state: AccountState, mail: Mail) -> Option<Self> {
-        let recipient = recipient(details, state)?.clone();
+    /// A notice of the org about an account; none when nobody is to be told ([`recipient`]).
+    pub fn notice(
+        org_id: OrgId,
+        details: &Details,
+        state: AccountState,
+        proved: bool,
+        mail: Mail,
+    ) -> Option<Self> {
+        let recipient = recipient(details, state, proved)?.clone();
         Some(Self { org_id, recipient, mail, code: None })
     }
 

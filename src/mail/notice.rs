@@ -52,5 +52,6 @@ async fn letter(
     let org = db::orgs::find(&mut **tx, org_id).await?;
     let (Some(account), Some(org)) = (account, org) else { return Ok(None) };
     let mail = say(org.display_name, member.title);
-    Ok(Letter::notice(org_id, &account.details()?, account.state()?, mail))
+    let proved = account.email_proved_time.is_some();
+    Ok(Letter::notice(org_id, &account.details()?, account.state()?, proved, mail))
 }

@@ -175,8 +175,8 @@ fn sign_in_throttled(org: &str, account: &str, address: Option<String>) -> Conte
         heading: "Too many wrong passwords".to_owned(),
         paragraphs: vec![
             format!("Somebody tried to sign in as {account} with wrong passwords{from}."),
-            "Sign-in now waits for a while after each wrong password. From where you signed in lately you \
-             still get in."
+            "Sign-in now waits for a while after each wrong password. From another place where you signed \
+             in lately you still get in."
                 .to_owned(),
         ],
         button: "",

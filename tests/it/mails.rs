@@ -30,7 +30,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 fn notice(address: &str) -> Letter {
     let details = Details::new(None, Email::parse(address).unwrap());
     let mail = Mail::tokens_leaked("Acme", "ci", vec!["nightly".to_owned()]);
-    Letter::notice(SYSTEM_ORG, &details, AccountState::Active, mail).unwrap()
+    Letter::notice(SYSTEM_ORG, &details, AccountState::Active, true, mail).unwrap()
 }
 
 /// A mail with a code to this address, and the code.
@@ -466,9 +466,11 @@ async fn a_person_is_told_once_a_day_that_somebody_tries_their_account() {
     let code = server.code_for("ana@example.org").await.unwrap();
     let reset = pb::ResetPasswordRequest { code, new_password: "correct horse battery".into() };
     server.anonymous().accounts().reset_password(reset).await.unwrap();
-    let throttle = async || {
+    // Nobody has shown that this mailbox is theirs.
+    server.person(&org.id, "unproved@example.org", &[]).await;
+    let throttle = async |name: &str| {
         for _ in 0..6 {
-            server.login("ana@example.org", "wrong password x", None).await.unwrap_err();
+            server.login(name, "wrong password x", None).await.unwrap_err();
         }
     };
     let told = async || {
@@ -482,16 +484,19 @@ async fn a_person_is_told_once_a_day_that_somebody_tries_their_account() {
         })
         .await;
     };
-    throttle().await;
+    throttle("ana@example.org").await;
     events(1).await;
     assert_eq!(told().await, 1);
     // The next back-off begins after a while; the next mail the day after.
     server.state.clock.advance(MINUTE * 60);
-    throttle().await;
+    throttle("ana@example.org").await;
     events(2).await;
     assert_eq!(told().await, 1);
     server.state.clock.advance(MINUTE * 60 * 24);
-    throttle().await;
+    throttle("ana@example.org").await;
     events(3).await;
     assert_eq!(told().await, 2);
+    throttle("unproved@example.org").await;
+    events(4).await;
+    assert!(written(&server, "unproved@example.org").await.iter().all(|(kind, _)| kind == "SET_PASSWORD"));
 }
