@@ -153,7 +153,8 @@ pub async fn find_named_permissions(
                from named n where n.right_id is not null
            )
            select permission as "permission!" from (
-               select right_id as permission from named where strpos(right_id, '.') > 0
+               (select right_id as permission from named where strpos(right_id, '.') > 0 and right_id <> all($2)
+                limit $3)
                union
                select unnest(permissions) from roles where org_id = $1
            ) every

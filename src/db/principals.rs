@@ -25,6 +25,10 @@ use crate::error::{Error, Result};
 /// A grant as the query gives it: right, path, permissions of a custom role.
 type GrantRow = (String, Option<String>, Option<Vec<String>>);
 
+/// How many names of application permissions an owner's list has at most, the first ones in order:
+/// an access token with all of these is larger than it may be.
+const MAX_NAMED: i64 = 1_000;
+
 /// The principal behind a token, with its org's policy within the ceilings; none when the token
 /// does not exist. Then the decoy is read in its place, another token: an id that does not exist
 /// is to be refused no sooner than a wrong secret of one that does.
@@ -70,7 +74,8 @@ pub async fn read(
                    from grants g left join roles r on r.org_id = g.org_id and r.role_id = g.role_id
                    where g.org_id = $1 and g.account_id = t.account_id) as "grants!: Json<Vec<GrantRow>>",
                   -- Only an owner's list needs the application permissions that the org names. The recursion
-                  -- skips from one distinct right to the next along an index, however many grants there are.
+                  -- skips from one distinct right to the next along an index, however many grants there are,
+                  -- and goes on no further than somebody reads it.
                   case when exists (select 1 from grants g where g.org_id = $1 and g.account_id = t.account_id
                                     and g.right_id = 'owner')
                   then array(
@@ -81,9 +86,10 @@ pub async fn read(
                                   order by g.right_id limit 1)
                           from named n where n.right_id is not null
                       )
-                      select right_id from named where strpos(right_id, '.') > 0
+                      (select right_id from named where strpos(right_id, '.') > 0 limit $3)
                       union
-                      select unnest(permissions) from roles where org_id = $1
+                      (select distinct unnest(permissions) as right_id from roles where org_id = $1 order by 1 limit $3)
+                      order by 1 limit $3
                   ) else '{}' end as "named_by_org!"
            from tokens t
            join accounts a on a.org_id = t.org_id and a.account_id = t.account_id
@@ -99,7 +105,8 @@ pub async fn read(
            ) s
            where t.org_id = $1 and t.token_id = $2"#,
         org_id.uuid(),
-        token_id.uuid()
+        token_id.uuid(),
+        MAX_NAMED
     );
     let Some(row) = query.fetch_optional(db).await? else {
         return Ok(None);
@@ -226,9 +233,10 @@ pub async fn find_member(
                                   order by g.right_id limit 1)
                           from named n where n.right_id is not null
                       )
-                      select right_id from named where strpos(right_id, '.') > 0
+                      (select right_id from named where strpos(right_id, '.') > 0 limit $3)
                       union
-                      select unnest(permissions) from roles where org_id = $1
+                      (select distinct unnest(permissions) as right_id from roles where org_id = $1 order by 1 limit $3)
+                      order by 1 limit $3
                   ) else '{}' end as "named_by_org!"
            from memberships m
            join orgs o on o.org_id = m.org_id
@@ -236,7 +244,8 @@ pub async fn find_member(
            left join accounts a on a.org_id = m.org_id and a.account_id = m.account_id
            where m.org_id = $1 and m.account_id = $2"#,
         org_id.uuid(),
-        account_id.uuid()
+        account_id.uuid(),
+        MAX_NAMED
     );
     let Some(row) = query.fetch_optional(db).await? else {
         return Ok(None);

@@ -1,5 +1,6 @@
 //! Roles of an org's own: who may make and change them, what they give, and to whom.
 
+use countersign::domain::ids::AccountId;
 use countersign::grpc::pb;
 use prost_types::FieldMask;
 use tonic::{Code, Status};
@@ -342,6 +343,38 @@ async fn an_owners_list_names_what_roles_name() {
     assert_eq!((knows("bills.pay").await, knows("bills.send").await), ((false, false), (true, true)));
     delete(&org.owner, &made.id, "").await.unwrap();
     assert_eq!(knows("bills.send").await, (false, false));
+}
+
+/// Else an org with very many would be too much to read for its owners.
+#[tokio::test]
+async fn an_owners_list_names_a_thousand_at_most() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let many = "insert into grants (org_id, grant_id, account_id, right_id, create_time)
+                select a.org_id, gen_random_uuid(), a.account_id, 'x.p' || n, now()
+                from accounts a, generate_series(1000, 5000) n where a.account_id = $1";
+    let (bot, _) = server.account(&org.id, "bot", &[]).await;
+    let bot = AccountId::parse(&bot.id).unwrap().uuid();
+    sqlx::query(many).bind(bot).execute(&server.state.db).await.unwrap();
+    server.state.principals.clear();
+    let named = org.owner.caller().await.unwrap().permissions;
+    let named: Vec<_> = named.iter().filter(|name| name.starts_with("x.")).collect();
+    assert_eq!((named.len(), named[0].as_str(), named[999].as_str()), (1_000, "x.p1000", "x.p1999"));
+    // It holds them all, and a verifier that asks for one is told.
+    let request = pb::ExchangeTokenRequest {
+        subject_token: org.owner.token().into(),
+        scopes: vec!["x.p4999".into()],
+        ..Default::default()
+    };
+    assert_eq!(org.owner.tokens().exchange_token(request).await.unwrap().into_inner().scopes, ["x.p4999"]);
+    let request = pb::IntrospectTokenRequest {
+        token_text: org.owner.token().into(),
+        required_scopes: vec!["x.p4999".into()],
+        ..Default::default()
+    };
+    let told = org.owner.tokens().introspect_token(request).await.unwrap().into_inner();
+    assert!(told.active && told.scope.split(' ').any(|scope| scope == "x.p4999"));
+    refused(org.owner.exchange().await, Code::FailedPrecondition, "SCOPE_TOO_WIDE");
 }
 
 #[tokio::test]

@@ -158,7 +158,7 @@ async fn service_token(
     Ok(Some((
         principal.org_id,
         pb::IntrospectTokenResponse {
-            scope: joined(&principal.effective_rights().on_org(&principal.named_by_org)),
+            scope: joined(&principal.effective_rights().on_org(&named(&principal.named_by_org, asked))),
             exp: end.map_or(0, OffsetDateTime::unix_timestamp),
             iat: principal.create_time.unix_timestamp(),
             nbf: principal.create_time.unix_timestamp(),
@@ -189,7 +189,7 @@ async fn access_token(
     let scope = match (&verified.impersonation, &verified.token.narrowed_to) {
         // The administrator's rights may have been narrowed since.
         (Some(impersonation), Some(carried)) => {
-            joined(&impersonation.rights(carried).on_org(&member.named_by_org))
+            joined(&impersonation.rights(carried).on_org(&named(&member.named_by_org, asked)))
         }
         _ => claims.scope.clone(),
     };
@@ -207,6 +207,11 @@ async fn access_token(
             ..common(state, principal.credential_id, member)
         },
     )))
+}
+
+/// What an owner's list may show: what the org names, and what is asked for, which the org need not.
+fn named(by_org: &BTreeSet<Permission>, asked: &Asked<'_>) -> BTreeSet<Permission> {
+    by_org.iter().chain(&asked.required).cloned().collect()
 }
 
 fn joined(scope: &BTreeSet<Permission>) -> String {
