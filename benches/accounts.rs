@@ -46,7 +46,8 @@ fn cases() -> Vec<Case> {
         ("role (5 holders)", role("manager"), true),
         ("role (1 in 50)", role("auditor"), false),
         ("text (5 accounts)", query("quixotic"), true),
-        ("text (1 in 1 000)", query("svc-77"), true),
+        ("text (1 in 1 000)", query("svc-777"), true),
+        ("text (1 in 100)", query("svc-77"), false),
         ("text (everybody)", query("svc-"), false),
         ("one letter (everybody)", query("s"), false),
         (
@@ -130,19 +131,21 @@ async fn plans(pool: &PgPool, org: &str) -> Result<()> {
                    set auto_explain.log_analyze = on; set auto_explain.log_buffers = on;
                    set client_min_messages = log";
     sqlx::raw_sql(explain).execute(&mut *db).await?;
-    let role = Right::parse_role("auditor").map_err(|wrong| anyhow::anyhow!("{wrong}"))?;
+    let role = |name| Right::parse_role(name).map_err(|wrong| anyhow::anyhow!("{wrong}"));
     for (name, filter) in [
         ("a page", Filter::default()),
         ("state", Filter { state: Some(AccountState::Deactivated), ..Filter::default() }),
+        ("role (5 holders)", Filter { role: Some(role("manager")?), ..Filter::default() }),
         ("text (5 accounts)", Filter { query: Some(query("quixotic")?), ..Filter::default() }),
+        ("text (1 in 1 000)", Filter { query: Some(query("svc-777")?), ..Filter::default() }),
         ("text (everybody)", Filter { query: Some(query("svc-")?), ..Filter::default() }),
         (
-            "kind, role and text",
+            "kind, state, role and text",
             Filter {
                 kind: Some(AccountKind::User),
-                role: Some(role),
-                query: Some(query("svc-7")?),
-                ..Filter::default()
+                state: Some(AccountState::Deactivated),
+                role: Some(role("auditor")?),
+                query: Some(query("svc")?),
             },
         ),
     ] {

@@ -21,6 +21,9 @@ use crate::domain::principal::AccountKind;
 use crate::domain::search::{Needle, Searchable};
 use crate::error::Result;
 
+/// How many holders of a role are read beside another filter, which may leave fewer.
+const FEW_HOLDERS: i64 = 1_000;
+
 /// Which accounts to list; deleted ones only where that state is asked for.
 #[derive(Debug, Default)]
 pub struct Filter {
@@ -122,7 +125,7 @@ enum Holders {
     Any,
     /// These, sorted.
     These(Vec<Uuid>),
-    /// More than are counted; this is the first of them.
+    /// More than are worth reading; this is the first of them.
     Many { role: String, first: Uuid },
 }
 
@@ -148,15 +151,17 @@ async fn holders(tx: &mut PgConnection, org_id: OrgId, filter: &Filter) -> Resul
     let Some(role) = filter.role() else {
         return Ok(Holders::Any);
     };
+    // Where there are many, what the rest of the filter leaves is asked first, which may be few.
+    let few = if filter.narrows_without_role() { FEW_HOLDERS } else { COUNTED };
     let query = sqlx::query_scalar!(
         "select distinct account_id from grants where org_id = $1 and right_id = $2 order by account_id limit $3",
         org_id.uuid(),
         role,
-        COUNTED + 1
+        few + 1
     );
     let ids = query.fetch_all(tx).await?;
     Ok(match ids.first() {
-        Some(first) if ids.len() as i64 > COUNTED => Holders::Many { role, first: *first },
+        Some(first) if ids.len() as i64 > few => Holders::Many { role, first: *first },
         _ => Holders::These(ids),
     })
 }
