@@ -385,6 +385,9 @@ mod tests {
         );
         assert!(locale("pt-BR").is_ok() && locale("e").is_err() && locale("en_US").is_err());
         assert!(zoneinfo("America/Argentina/Buenos_Aires").is_ok() && zoneinfo("Europe/").is_err());
+        let tag = |length: usize| ["en-12345678-12345678-12345678-"; 2].concat()[..length].to_owned();
+        assert!(locale(&tag(35)).is_ok() && locale(&tag(36)).is_err());
+        assert!(zoneinfo(&"x".repeat(64)).is_ok() && zoneinfo(&"x".repeat(65)).is_err());
     }
 
     #[test]

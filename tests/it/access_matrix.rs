@@ -25,7 +25,7 @@ const KINDS: [&str; 12] = [
     "visitor",
 ];
 
-const OK: &str = "OK";
+pub const OK: &str = "OK";
 const NONE: &str = "CREDENTIAL_MISSING";
 const JUNK: &str = "TOKEN_INVALID";
 const HIDE: &str = "RESOURCE_NOT_FOUND";

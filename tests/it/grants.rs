@@ -388,6 +388,7 @@ async fn what_is_wrong_with_grants_is_named() {
         create(&org.owner, "new", &many).await,
         create(&org.owner, "new", &many[..101]).await,
         take(&org.owner, &target.id, vec![grant("x.y", "*"); 10_000]).await.map(|_| ()),
+        take(&org.owner, &target.id, vec![grant("x.y", "*"); 101]).await.map(|_| ()),
     ] {
         let refusal = refused(refusal, Code::InvalidArgument, "INVALID_FIELD");
         assert_eq!(crate::harness::violated(&refusal), ["grants"]);

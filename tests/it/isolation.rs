@@ -14,8 +14,8 @@ use sqlx::AssertSqlSafe;
 use tonic::Status;
 use tonic_types::StatusExt as _;
 
-use crate::access_matrix::Things;
-use crate::harness::{Client, Org, TestServer, call_named, grant, invite, token_for};
+use crate::access_matrix::{OK, Things, for_owner};
+use crate::harness::{Client, Org, TestServer, call_named, grant, invite, reason, token_for, violated};
 use crate::proto::{message, messages, rpcs};
 use crate::wire;
 
@@ -255,4 +255,54 @@ async fn another_orgs_things_are_as_if_they_were_not_there() {
     server.resources(&other.org.id, &["c"]).await;
     assert_ne!(checksum(&server, &other.org).await, before);
     assert_ne!(checksum(&server, &other.org).await, checksum(&server, &own.org).await);
+}
+
+/// An org's id where an account's belongs, and the like: each field that takes an id is named.
+#[tokio::test]
+async fn ids_of_another_kind_are_refused_by_the_field() {
+    let server = TestServer::start().await;
+    let own = Twin::make(&server).await;
+    let mut wrong = Twin::make(&server).await;
+    let an_org = std::mem::replace(&mut wrong.org.id, wrong.target.id.clone());
+    for id in [
+        &mut wrong.target.id,
+        &mut wrong.token_id,
+        &mut wrong.role_id,
+        &mut wrong.grant_id,
+        &mut wrong.invitation_id,
+    ] {
+        an_org.clone_into(id);
+    }
+    let (mut tried, mut answers) = (0, Vec::new());
+    for rpc in rpcs() {
+        let short = rpc.strip_prefix("/countersign.v1.").unwrap();
+        if BY_TEXT_ALONE.contains(&short) {
+            continue;
+        }
+        let caller = if for_owner(short) == OK { &own.org.owner } else { &server.operator };
+        let request = own.things(&server).request(short, "wrong-id").await;
+        for (field, request) in wrong.injected(&request, &messages(&rpc).0) {
+            let within = field.split_once('.').map_or("", |(_, within)| within);
+            // Of a message within, what says what it is; the rest is the server's to say. And a resource of
+            // the log may be a path.
+            if ["org_id", "account_id", "grant_id"].contains(&within)
+                || (short, field.as_str()) == ("OrgService/ListEvents", "resource_id")
+            {
+                continue;
+            }
+            tried += 1;
+            let said = match call_named(caller, &rpc, &request, "wrong-id").await {
+                Ok(_) => "OK".to_owned(),
+                Err(status) if reason(&status) != "INVALID_FIELD" => reason(&status),
+                Err(status) => violated(&status).join(", "),
+            };
+            let named =
+                [0, 1].map(|n| field.replace("[]", &format!("[{n}]")).replace("].role_id", "].right"));
+            if !named.contains(&said) {
+                answers.push(format!("{short} with another kind of id in {field}: {said}"));
+            }
+        }
+    }
+    assert!(answers.is_empty(), "{}", answers.join("\n"));
+    assert!(tried > rpcs().len(), "only {tried}");
 }

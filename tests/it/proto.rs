@@ -1,6 +1,8 @@
 //! The protos as a published contract: each RPC says who may call it and why it
 //! fails, each field what it takes, and secrets are marked.
 
+use std::collections::BTreeSet;
+
 use countersign::error::Reason;
 use countersign::grpc::{DESCRIPTORS, pb};
 use prost::Message as _;
@@ -135,23 +137,36 @@ fn every_reason_is_published_and_every_published_one_exists() {
         let reason = Reason::ALL.iter().find(|reason| reason.name() == name);
         let reason = reason.unwrap_or_else(|| panic!("{name} is published and never sent"));
         let text = comment(&file, &[5, 0, 2, v as i32]);
-        let code: String = format!("{:?}", reason.code())
-            .chars()
-            .flat_map(|c| c.is_uppercase().then_some('_').into_iter().chain([c.to_ascii_uppercase()]))
-            .skip(1)
-            .collect();
+        let code = code_name(*reason);
         assert!(text.starts_with(&format!("{code}. ")), "{name} comes with {code}: {text}");
         assert!(text.contains("Example: "), "{name} has no example");
     }
 }
 
+/// The name of its code, as gRPC writes it.
+fn code_name(reason: Reason) -> String {
+    let code = format!("{:?}", reason.code());
+    let words = code
+        .chars()
+        .flat_map(|c| c.is_uppercase().then_some('_').into_iter().chain([c.to_ascii_uppercase()]));
+    words.skip(1).collect()
+}
+
 #[test]
 fn every_reason_is_explained() {
-    let text = include_str!("../../docs/errors.md");
-    for reason in Reason::ALL {
-        let rows = text.matches(&format!("\n| `{}` |", reason.name())).count();
-        assert_eq!(rows, 1, "docs/errors.md explains {} once", reason.name());
+    let (_, table) = include_str!("../../docs/errors.md").split_once("\n## Reasons\n").unwrap();
+    let mut code = "";
+    let mut explained = BTreeSet::new();
+    for line in table.lines() {
+        if let Some(heading) = line.strip_prefix("### ") {
+            code = heading;
+        } else if let Some((name, _)) = line.strip_prefix("| `").and_then(|row| row.split_once("` |")) {
+            assert!(explained.insert((code, name)), "{name} is explained twice");
+        }
     }
+    let codes: Vec<_> = Reason::ALL.iter().map(|reason| code_name(*reason)).collect();
+    let sent = codes.iter().map(String::as_str).zip(Reason::ALL.iter().map(|reason| reason.name()));
+    assert_eq!(explained, sent.collect(), "what docs/errors.md explains, under which code");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use countersign::config::SigningAlgorithm::EdDsa;
 use countersign::db::{keys, pool};
 use countersign::domain::ids::AccountId;
 use countersign::grpc::pb;
+use pb::convert_account_request::Identity;
 use tonic::{Code, Status};
 
 use crate::harness::{Client, Database, TestServer, by_id, grant, master_keys, reason, refused, token_for};
@@ -33,11 +34,27 @@ async fn of_many_that_take_one_name_one_wins() {
         assert_eq!((reason(&lost).as_str(), lost.code()), ("RESOURCE_EXISTS", Code::AlreadyExists));
     }
     let operator = &server.operator;
-    let (a, b) =
-        tokio::join!(async { operator.orgs().create_org(crate::harness::create_org("same")).await }, async {
-            operator.orgs().create_org(crate::harness::create_org("same")).await
-        },);
-    assert_eq!(usize::from(a.is_ok()) + usize::from(b.is_ok()), 1);
+    let create_org = async || operator.orgs().create_org(crate::harness::create_org("same")).await.map(drop);
+    let create_role = async || {
+        let role = pb::Role { name: "only".into(), permissions: vec!["x.y".into()], ..Default::default() };
+        let request = pb::CreateRoleRequest { role: Some(role), ..Default::default() };
+        org.owner.orgs().create_role(request).await.map(drop)
+    };
+    let create_resource = async || {
+        let request = pb::CreateResourceRequest { path: "only".into(), ..Default::default() };
+        org.owner.orgs().create_resource(request).await.map(drop)
+    };
+    for (a, b) in [
+        tokio::join!(create_org(), create_org()),
+        tokio::join!(create_role(), create_role()),
+        tokio::join!(create_resource(), create_resource()),
+    ] {
+        let both = [a, b];
+        assert_eq!(wins(&both), 1, "{both:?}");
+        for lost in both {
+            lost.or_else(|lost| if reason(&lost) == "RESOURCE_EXISTS" { Ok(()) } else { Err(lost) }).unwrap();
+        }
+    }
 }
 
 #[tokio::test]
@@ -161,6 +178,8 @@ enum Way {
     Revoke,
     Deactivate,
     Delete,
+    /// Into somebody who has yet to set a password.
+    Convert,
 }
 
 async fn take_owner(client: &Client, way: Way, org_id: &str, account_id: &str) -> Result<(), Status> {
@@ -178,6 +197,17 @@ async fn take_owner(client: &Client, way: Way, org_id: &str, account_id: &str) -
         Way::Delete => {
             accounts.delete_account(pb::DeleteAccountRequest { org_id, account_id }).await?;
         }
+        Way::Convert => {
+            let email = format!("{}@example.org", account_id.to_lowercase());
+            let request = pb::ConvertAccountRequest {
+                org_id,
+                account_id,
+                kind: pb::AccountKind::User.into(),
+                reason: "a person after all".into(),
+                identity: Some(Identity::Email(email)),
+            };
+            accounts.convert_account(request).await?;
+        }
     }
     Ok(())
 }
@@ -187,7 +217,17 @@ async fn bring_back(operator: &Client, org_id: &str, account_id: &str) {
     let (org_id, account_id) = (org_id.to_owned(), account_id.to_owned());
     let mut accounts = operator.accounts();
     let undelete = pb::UndeleteAccountRequest { org_id: org_id.clone(), account_id: account_id.clone() };
-    accounts.undelete_account(undelete).await.unwrap();
+    let account = accounts.undelete_account(undelete).await.unwrap().into_inner().account.unwrap();
+    if account.kind() == pb::AccountKind::User {
+        let request = pb::ConvertAccountRequest {
+            org_id: org_id.clone(),
+            account_id: account_id.clone(),
+            kind: pb::AccountKind::ServiceAccount.into(),
+            reason: "no person".into(),
+            identity: Some(Identity::Name(account_id.to_lowercase())),
+        };
+        accounts.convert_account(request).await.unwrap();
+    }
     let (org, account) = (org_id.clone(), account_id.clone());
     let activate = pb::ActivateAccountRequest { org_id: org, account_id: account, ..Default::default() };
     accounts.activate_account(activate).await.unwrap();
@@ -195,16 +235,16 @@ async fn bring_back(operator: &Client, org_id: &str, account_id: &str) {
     accounts.grant_access(pb::GrantAccessRequest { org_id, account_id, grants }).await.unwrap();
 }
 
-/// In all pairings of ways. Who is deleted owns no live token, so that there the operator
+/// In all pairings of ways. Who is deleted or converted owns no live token, so that there the operator
 /// makes both calls; else the two owners do, each against the other.
 #[tokio::test]
 async fn two_owners_who_remove_each_other_leave_one() {
     let server = TestServer::start().await;
-    let ways = [Way::Revoke, Way::Deactivate, Way::Delete];
+    let ways = [Way::Revoke, Way::Deactivate, Way::Delete, Way::Convert];
     for (first, second) in ways.into_iter().flat_map(|a| ways.map(|b| (a, b))) {
         let org = server.org().await;
         let (other, other_client) = server.account(&org.id, "second", &[("owner", "*")]).await;
-        let (a, b) = if [first, second].contains(&Way::Delete) {
+        let (a, b) = if [first, second].iter().any(|way| [Way::Delete, Way::Convert].contains(way)) {
             for client in [&org.owner, &other_client] {
                 let id = client.caller().await.unwrap().credential_id;
                 server.operator.tokens().revoke_token(by_id(&org.id, &id)).await.unwrap();
@@ -231,6 +271,7 @@ async fn two_owners_who_remove_each_other_leave_one() {
             let sql = "select count(*) from grants g
                        join accounts a on a.org_id = g.org_id and a.account_id = g.account_id
                        where g.right_id = 'owner' and a.deactivate_time is null and a.delete_time is null
+                         and a.kind <> 'USER'
                          and g.org_id = (select org_id from slugs where slug = $1)";
             let owners: i64 =
                 sqlx::query_scalar(sql).bind(&org.slug).fetch_one(&server.state.db).await.unwrap();

@@ -72,6 +72,7 @@ pub async fn org(
                 FieldChange::set("slug", &slug),
                 FieldChange::set("display_name", &display_name),
                 FieldChange::set("owner", new.account_id),
+                FieldChange::set("owner_username", &owner.username),
             ],
             subjects: vec![org_id.to_string(), new.account_id.to_string()],
         };
