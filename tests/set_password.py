@@ -1,9 +1,10 @@
 """A person sets a password in a real browser, by keyboard, without JavaScript.
 
 Has `countersign dev` create a user, takes the link from the mail that it wrote, and opens the page
-in headless Chromium with scripts switched off. Types a password that is too short, reads what a
-screen reader would be told, types a good one, and logs in with it over gRPC. Prints a line for each
-step; ends with an error at the first thing that is wrong.
+in headless Chromium, as wide as a narrow phone, with scripts switched off. Types a password that is too
+short, reads what a screen reader would be told, types a good one, and logs in with it over gRPC. No page
+may be wider than the phone. Prints a line for each step; ends with an error at the first thing that is
+wrong.
 
     python3 tests/set_password.py .countersign
 
@@ -24,6 +25,9 @@ import uuid
 from pathlib import Path
 
 PASSWORD = "seven green bicycles"
+# The narrowest phone that is still about, and what a page is as wide as when it is enlarged to 400 %
+# (WCAG 1.4.10).
+WIDTH = 320
 CHROMIUM = [
     "chromium",
     "--headless",
@@ -114,6 +118,9 @@ class Browser:
         target = self.ask("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         self.ask("Emulation.setScriptExecutionDisabled", value=True)
+        self.ask(
+            "Emulation.setDeviceMetricsOverride", width=WIDTH, height=640, deviceScaleFactor=1, mobile=True
+        )
         for domain in ("Page", "DOM", "Accessibility"):
             self.ask(f"{domain}.enable")
 
@@ -133,6 +140,7 @@ class Browser:
 
     def open(self, url):
         self.until("Page.loadEventFired", lambda: self.ask("Page.navigate", url=url))
+        self.fits()
 
     def type(self, text):
         self.ask("Input.insertText", text=text)
@@ -153,6 +161,13 @@ class Browser:
     def submit(self):
         """Enter in a field, and what comes back."""
         self.until("Page.loadEventFired", lambda: self.press("Enter"))
+        self.fits()
+
+    def fits(self):
+        """Nobody has to scroll sideways, on whatever page this is."""
+        width = self.ask("Page.getLayoutMetrics")["cssContentSize"]["width"]
+        if width > WIDTH:
+            wrong(f"a page is {width} wide where {WIDTH} can be seen: {self.text()!r}")
 
     def text(self):
         root = self.ask("DOM.getDocument")["root"]["nodeId"]
@@ -244,7 +259,7 @@ def done(what):
 
 
 def wrong(what):
-    sys.exit(f"set_password: {what}")
+    sys.exit(f"{Path(sys.argv[0]).stem}: {what}")
 
 
 if __name__ == "__main__":
