@@ -283,6 +283,33 @@ async fn a_body_is_a_small_form_or_refused() {
 }
 
 #[tokio::test]
+async fn what_is_refused_is_answered_by_a_page_as_well() {
+    let server = TestServer::start().await;
+    let form = "content-type: application/x-www-form-urlencoded\r\n";
+    for path in ["/set-password", "/accept-invitation"] {
+        for (method, query, rest, status) in [
+            ("GET", "?code=csign_rst_guessed", String::new(), 404),
+            ("POST", "", format!("{form}content-length: 10485760\r\n"), 413),
+            ("POST", "", "content-type: application/json\r\ncontent-length: 0\r\n".to_owned(), 415),
+            ("POST", "", "content-length: 0\r\n".to_owned(), 415),
+            ("PUT", "?code=csign_rst_guessed", "content-length: 0\r\n".to_owned(), 405),
+            ("DELETE", "", String::new(), 405),
+            // As links become that were copied by hand.
+            ("GET", "/?code=csign_rst_guessed", String::new(), 404),
+            ("POST", "/", format!("{form}content-length: 0\r\n"), 404),
+        ] {
+            let head =
+                format!("{method} {path}{query} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{rest}\r\n");
+            let answer = http(&server.endpoint, &head).await;
+            assert_eq!(answer.status, status, "{head}");
+            is_a_page(&answer);
+            assert!(!answer.body.contains("guessed"), "{}", answer.body);
+            assert_eq!(answer.header("allow"), (status == 405).then_some("GET,HEAD,POST"), "{head}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_never_ends_is_given_up() {
     let limits = LimitArgs { request_timeout: Duration::from_secs(1), ..LIMITS };
     let server = TestServer::with_limits(limits).await;

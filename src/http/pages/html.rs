@@ -50,6 +50,8 @@ pub struct Form<'a> {
 pub struct Page<'a> {
     /// Whose it is; none where that is not known.
     pub org: Option<&'a str>,
+    /// Whether it says that all went well.
+    pub done: bool,
     pub heading: &'a str,
     pub paragraphs: Vec<String>,
     pub form: Option<Form<'a>>,
@@ -62,7 +64,9 @@ impl Page<'_> {
         // Read first when the page is announced.
         let title = if wrong { format!("Error: {}", self.heading) } else { self.heading.to_owned() };
         let title = self.org.map_or_else(|| title.clone(), |org| format!("{title} – {org}"));
-        let org = self.org.map_or_else(String::new, |org| format!("<p class=\"org\">{}</p>\n", escaped(org)));
+        let org = self.org.map_or_else(String::new, |org| format!("<header>{}</header>\n", escaped(org)));
+        // The heading says so, too.
+        let mark = if self.done { "<div class=\"mark\" aria-hidden=\"true\"></div>\n" } else { "" };
         let class = if self.form.is_some() { " class=\"lead\"" } else { "" };
         let text: String =
             self.paragraphs.iter().map(|text| format!("<p{class}>{}</p>\n", escaped(text))).collect();
@@ -73,7 +77,7 @@ impl Page<'_> {
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
              <meta name=\"robots\" content=\"noindex\">\n<title>{title}</title>\n\
              <style>{STYLE}</style>\n</head>\n<body>\n{org}<main>\n\
-             {summary}<h1>{heading}</h1>\n{text}{form}</main>\n</body>\n</html>\n",
+             {mark}{summary}<h1>{heading}</h1>\n{text}{form}</main>\n</body>\n</html>\n",
             title = escaped(&title),
             heading = escaped(self.heading),
         )
@@ -184,8 +188,13 @@ mod tests {
         };
         let form =
             Form { action: "set-password", code: evil, fields: vec![field], button: "Go", wrong: None };
-        let page =
-            Page { org: Some(evil), heading: evil, paragraphs: vec![evil.to_owned()], form: Some(form) };
+        let page = Page {
+            org: Some(evil),
+            done: false,
+            heading: evil,
+            paragraphs: vec![evil.to_owned()],
+            form: Some(form),
+        };
         let html = page.render().replace(STYLE, "");
         assert!(!html.contains("<script") && !html.contains("\"'"), "{html}");
         for part in [
@@ -198,8 +207,47 @@ mod tests {
             "role=\"alert\"",
             "autofocus",
             "<title>Error: ",
+            "<header>&lt;script&gt;",
         ] {
             assert_eq!(html.matches(part).count(), 1, "{part}: {html}");
+        }
+    }
+
+    /// The value of a colour of the style sheet: of the light one, or of the dark one.
+    fn colour(name: &str, dark: bool) -> &'static str {
+        let sheet = STYLE.split("prefers-color-scheme: dark").nth(usize::from(dark)).unwrap();
+        sheet.split(&format!("--{name}: #")).nth(1).unwrap().get(..6).unwrap()
+    }
+
+    /// How bright it is: relative luminance (WCAG 2.2).
+    fn luminance(colour: &str) -> f64 {
+        let part = |at: usize| {
+            let value = f64::from(u8::from_str_radix(&colour[at..at + 2], 16).unwrap()) / 255.0;
+            if value <= 0.04045 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
+        };
+        0.2126 * part(0) + 0.7152 * part(2) + 0.0722 * part(4)
+    }
+
+    #[test]
+    fn everybody_can_tell_text_and_edges_from_what_is_behind_them() {
+        // WCAG 2.2, 1.4.3: text.
+        let text: [(&str, &[&str]); 5] = [
+            ("card", &["text", "quiet", "wrong"]),
+            ("page", &["text", "quiet"]),
+            ("accent", &["on-accent"]),
+            ("accent-strong", &["on-accent"]),
+            ("wrong-page", &["text"]),
+        ];
+        // 1.4.11: where a field is, which one the cursor is in, that all went well.
+        let edges: [(&str, &[&str]); 3] =
+            [("card", &["line", "wrong", "accent"]), ("page", &["line"]), ("good-page", &["good"])];
+        let pairs = text.map(|pair| (pair, 4.5)).into_iter().chain(edges.map(|pair| (pair, 3.0)));
+        for ((behind, names), least) in pairs {
+            for (name, dark) in names.iter().flat_map(|name| [(name, false), (name, true)]) {
+                let [one, other] = [*name, behind].map(|name| luminance(colour(name, dark)) + 0.05);
+                let contrast = one.max(other) / one.min(other);
+                assert!(contrast >= least, "{name} on {behind}, dark {dark}: {contrast:.2}");
+            }
         }
     }
 

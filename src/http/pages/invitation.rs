@@ -201,7 +201,10 @@ fn form(status: StatusCode, shown: &Shown, code: &str, typed: &Typed<'_>) -> Res
     let wrong = typed.wrong_in_all.clone();
     let form = Form { action: ACTION, code, fields, button: "Accept the invitation", wrong };
     let heading = format!("Join {org}");
-    page(status, &Page { org: Some(org), heading: &heading, paragraphs: vec![lead], form: Some(form) })
+    page(
+        status,
+        &Page { org: Some(org), done: false, heading: &heading, paragraphs: vec![lead], form: Some(form) },
+    )
 }
 
 fn done_page(done: &str) -> Response {
@@ -213,7 +216,7 @@ fn done_page(done: &str) -> Response {
         ),
         _ => format!("{next} You can close this page."),
     };
-    sorry(StatusCode::OK, "You have joined", &text)
+    super::done("You have joined", &text)
 }
 
 /// What stands in the way of this invitation, beside what may be wrong with any code.

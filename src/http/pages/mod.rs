@@ -18,7 +18,7 @@ use axum::Router;
 use axum::extract::{Request, State as Shared};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
+use axum::routing::{any, get};
 use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY, RETRY_AFTER,
 };
@@ -73,11 +73,20 @@ impl Settings {
 
 /// The routes of the pages.
 pub fn router(state: Arc<State>, settings: Settings) -> Router {
+    let nowhere = any(|| async { no_such_link() });
     Router::new()
-        .route("/set-password", get(password::show).post(password::set))
-        .route("/accept-invitation", get(invitation::show).post(invitation::accept))
+        .route("/set-password", get(password::show).post(password::set).fallback(not_here))
+        .route("/accept-invitation", get(invitation::show).post(invitation::accept).fallback(not_here))
+        // Nearly an address of a page: it may hold a code, which the answer keeps as a page does.
+        .route("/set-password/", nowhere.clone())
+        .route("/accept-invitation/", nowhere)
         .layer(from_fn_with_state((state.clone(), Arc::new(settings)), guard))
         .with_state(state)
+}
+
+/// Whoever asks with another method than the page has.
+async fn not_here() -> Response {
+    sorry(StatusCode::METHOD_NOT_ALLOWED, "This cannot be done here", "Open the link from the mail again.")
 }
 
 /// Round every page: names the request, bounds its time, refuses forms of other sites, gives the
@@ -146,7 +155,25 @@ fn page(status: StatusCode, page: &Page<'_>) -> Response {
 
 /// A page that says why there is nothing to do here.
 fn sorry(status: StatusCode, heading: &str, text: &str) -> Response {
-    page(status, &Page { org: None, heading, paragraphs: vec![text.to_owned()], form: None })
+    page(status, &Page { org: None, done: false, heading, paragraphs: vec![text.to_owned()], form: None })
+}
+
+/// A page that says that all went well.
+fn done(heading: &str, text: &str) -> Response {
+    page(
+        StatusCode::OK,
+        &Page { org: None, done: true, heading, paragraphs: vec![text.to_owned()], form: None },
+    )
+}
+
+/// A link that no mail holds.
+fn no_such_link() -> Response {
+    sorry(
+        StatusCode::NOT_FOUND,
+        "This link does not work",
+        "It may have been cut off on its way. Open it from the mail once more, or copy all of it into \
+         the address bar.",
+    )
 }
 
 /// Too much is going on; later it works.
@@ -192,12 +219,7 @@ fn failed(error: Error, origin: &Origin) -> Response {
         Reason::Overloaded | Reason::DatabaseUnavailable | Reason::Conflict => {
             busy(StatusCode::SERVICE_UNAVAILABLE, parts.retry_after)
         }
-        Reason::TokenInvalid => sorry(
-            StatusCode::NOT_FOUND,
-            "This link does not work",
-            "It may have been cut off on its way. Open it from the mail once more, or copy all of it into \
-             the address bar.",
-        ),
+        Reason::TokenInvalid => no_such_link(),
         _ => sorry(
             StatusCode::INTERNAL_SERVER_ERROR,
             "Something went wrong",

@@ -9,7 +9,7 @@ use http::{StatusCode, Uri};
 
 use super::form::{Fields, query};
 use super::html::{Field, Form, Page};
-use super::{failed, page, sorry};
+use super::{failed, page};
 use crate::domain::accounts::AccountState;
 use crate::domain::caller::Origin;
 use crate::domain::password::Password;
@@ -116,7 +116,10 @@ fn form(status: StatusCode, found: &Found, code: &str, wrong: Wrong) -> Response
         password("password_again", "Password, once more", None, wrong.again),
     ];
     let form = Form { action: ACTION, code, fields, button: "Save password", wrong: None };
-    page(status, &Page { org: Some(&found.org), heading, paragraphs: vec![lead], form: Some(form) })
+    page(
+        status,
+        &Page { org: Some(&found.org), done: false, heading, paragraphs: vec![lead], form: Some(form) },
+    )
 }
 
 fn done_page(done: &str) -> Response {
@@ -127,5 +130,5 @@ fn done_page(done: &str) -> Response {
         }
         _ => "You can sign in with your e-mail address and the new password. You can close this page.",
     };
-    sorry(StatusCode::OK, "Your password is saved", text)
+    super::done("Your password is saved", text)
 }
