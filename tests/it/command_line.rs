@@ -541,3 +541,50 @@ fn dev_serves_until_it_is_interrupted() {
     assert!(running.0.wait().unwrap().success());
     assert!(!data_dir.join("postgres/data/postmaster.pid").exists(), "the database was stopped");
 }
+
+#[tokio::test]
+async fn dev_prints_the_link_of_each_mail() {
+    let scratch = Scratch::new("dev-mail");
+    let data_dir = scratch.path("data");
+    let mut command = countersign();
+    command.args(["dev", "--listen", "127.0.0.1:0", "--drain-timeout", "1", "--data-dir"]).arg(&data_dir);
+    let mut running = Running::new(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
+    let stdout = BufReader::new(running.0.stdout.take().unwrap());
+    let (say, said) = std::sync::mpsc::channel();
+    std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| say.send(line)));
+    let line = || said.recv_timeout(Duration::from_secs(120)).expect("dev says more");
+    while !line().starts_with("Serving") {}
+
+    let variables = variables(&data_dir);
+    let endpoint = &variables["COUNTERSIGN_ENDPOINT"];
+    let channel = Endpoint::from_shared(endpoint.clone()).unwrap().connect().await.unwrap();
+    let operator = Client { channel, bearer: Some(variables["COUNTERSIGN_OPERATOR_TOKEN"].clone()) };
+    let request = pb::CreateUserRequest {
+        org_id: variables["COUNTERSIGN_ORG_ID"].clone(),
+        email: "ana@example.org".into(),
+        ..Default::default()
+    };
+    operator.accounts().create_user(request).await.unwrap();
+    let about = loop {
+        let line = line();
+        if line.starts_with("Mail to ana@example.org: ") {
+            break line;
+        }
+    };
+    let link = line().trim().to_owned();
+    let path = link.strip_prefix(endpoint.as_str()).unwrap();
+    let code = path.strip_prefix("/set-password?code=").unwrap();
+    assert!(code.starts_with("csign_rst_"), "{path}");
+    watch(code);
+    assert_eq!(crate::serving::http_get(endpoint, path).await.status, 200);
+
+    // The file that it names holds the mail, link and all, for its owner alone.
+    let (_, file) = about.rsplit_once(", ").unwrap();
+    let file = Path::new(file);
+    assert_eq!(file.parent(), Some(data_dir.join("mail").as_path()));
+    assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
+    let mail = fs::read_to_string(file).unwrap().replace("=\r\n", "").replace("=3D", "=");
+    assert!(mail.contains(&link), "{mail}");
+    running.signal(Signal::SIGINT);
+    assert!(running.0.wait().unwrap().success());
+}

@@ -16,11 +16,13 @@ use countersign::grpc::pb;
 use countersign::keys_command;
 use countersign::mail::{Letter, Smtp};
 use countersign::transaction::Transaction;
+use tonic::Request;
+use tonic::transport::Endpoint;
 
 use crate::command_line::{Scratch, countersign, fails, serve, start, succeeds};
 use crate::feed::until;
 use crate::harness::{
-    LIMITS, Manner, Org, Security, SmtpServer, TestServer, certificate, read_keys, token_for, watch,
+    Client, LIMITS, Manner, Org, Security, SmtpServer, TestServer, certificate, read_keys, token_for, watch,
 };
 
 const SOON: Duration = Duration::from_secs(20);
@@ -362,6 +364,57 @@ async fn names_and_addresses_add_no_lines() {
         until(SOON, async || counts(&server).await == (0, 0, 1)).await;
     }
     assert_eq!(smtp.received().len(), 1);
+}
+
+#[tokio::test]
+async fn links_begin_as_it_was_set_whatever_host_a_call_names() {
+    const PAGES: &str = "https://accounts.example.com/id";
+    let scratch = Scratch::new("mail-pages");
+    let smtp = SmtpServer::start().await;
+    let writer = TestServer::start().await;
+    let org = writer.org().await;
+    let key = scratch.path("master.key");
+    fs::write(&key, writer.master_key_file()).unwrap();
+    let mut command = serve(writer.database(), &key);
+    command.args(["--smtp-url", &smtp.url(), "--mail-from", "no-reply@test.example", "--pages-url", PAGES]);
+    let (_node, endpoint) = start(&mut command);
+    // Its calls have `:authority: evil.example`, which is the `Host` of HTTP/2.
+    let endpoint = Endpoint::from_shared(endpoint).unwrap().origin("http://evil.example".parse().unwrap());
+    let channel = endpoint.connect().await.unwrap();
+    let owner = Client { channel: channel.clone(), bearer: Some(org.owner.token().to_owned()) };
+    let anybody = Client { channel, bearer: None };
+
+    let mut user =
+        Request::new(pb::CreateUserRequest { email: "ana@example.org".into(), ..Default::default() });
+    let mut invitation =
+        Request::new(pb::CreateInvitationRequest { email: "bea@example.org".into(), ..Default::default() });
+    let mut reset = Request::new(pb::RequestPasswordResetRequest { email: "ana@example.org".into() });
+    for headers in [user.metadata_mut(), invitation.metadata_mut(), reset.metadata_mut()] {
+        headers.insert("host", "evil.example".parse().unwrap());
+        headers.insert("x-forwarded-host", "evil.example".parse().unwrap());
+        headers.insert("forwarded", "host=evil.example;proto=https".parse().unwrap());
+    }
+    owner.accounts().create_user(user).await.unwrap();
+    owner.orgs().create_invitation(invitation).await.unwrap();
+    let mut mails = vec![smtp.mail_to("ana@example.org").await, smtp.mail_to("bea@example.org").await];
+    anybody.accounts().request_password_reset(reset).await.unwrap();
+    mails.extend(smtp.mails_to("ana@example.org", 2).await.pop());
+
+    for (mail, page, kind) in [
+        (&mails[0], "set-password", "csign_rst_"),
+        (&mails[1], "accept-invitation", "csign_inv_"),
+        (&mails[2], "set-password", "csign_rst_"),
+    ] {
+        let code = mail.code();
+        assert!(code.starts_with(kind), "{page}");
+        let link = format!("{PAGES}/{page}?code={code}");
+        assert_eq!(mail.link(), link);
+        for part in ["text/plain", "text/html"] {
+            let shown = mail.part(part);
+            assert!(shown.contains(&link) && !shown.contains("evil"), "{shown}");
+        }
+    }
+    assert_ne!(mails[0].code(), mails[2].code());
 }
 
 #[tokio::test]
