@@ -12,11 +12,15 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{
     PgConnectOptions, PgPool, PgPoolOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo,
 };
-use sqlx::{Describe, Either, Execute, Executor, Postgres, SqlStr, Transaction};
+use sqlx::{Connection as _, Describe, Either, Execute, Executor, Postgres, SqlStr, Transaction};
 use tokio_stream::Stream;
 
 /// How long a call waits for a connection before it is told that there is none.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a connection that was given back is taken for good: the driver asks the database when it is
+/// given back. Asking again cost a round trip for each statement of a busy server.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// Begins a transaction, in one round trip. When the way to us is cut, the server goes on waiting for
 /// the next statement and keeps what the transaction has locked, an org's row for example, until TCP
@@ -49,6 +53,15 @@ pub fn lazy(options: PgConnectOptions, max_connections: u32) -> PgPool {
         .max_connections(max_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .idle_timeout(Duration::from_secs(300))
+        .test_before_acquire(false)
+        .before_acquire(|connection, since| {
+            Box::pin(async move {
+                if since.idle_for >= FRESH {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         .connect_lazy_with(options)
 }
 
