@@ -30,8 +30,22 @@ pub fn lifetime(asked: Option<time::Duration>) -> Result<Duration, &'static str>
     }
 }
 
-/// What the access token of an impersonation is to say. The caller holds
-/// `accounts.impersonate` in the target's org, whose rules these are.
+/// Refuses whoever may impersonate nobody in the org: by permission, or because it is an
+/// impersonation itself.
+///
+/// # Errors
+/// `PERMISSION_MISSING`.
+pub fn authorise(acting: &Acting<'_>) -> Result<()> {
+    acting.require(&Permission::ACCOUNTS_IMPERSONATE, &Node::Org)?;
+    if acting.caller.actor_id().is_some() {
+        let message = "an impersonation does not impersonate further";
+        return Err(Error::with_message(Reason::PermissionMissing, message));
+    }
+    Ok(())
+}
+
+/// What the access token of an impersonation is to say. The caller is [authorised](authorise) in the
+/// target's org, whose rules these are.
 ///
 /// # Errors
 /// `INVALID_FIELD` for the caller's own account, `TARGET_NOT_SERVICE_ACCOUNT`,

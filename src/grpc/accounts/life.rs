@@ -12,7 +12,6 @@ use crate::domain::life::{Life, Step};
 use crate::domain::names::Description;
 use crate::domain::permissions::Permission;
 use crate::domain::resources::Node;
-use crate::domain::rights::Rights;
 use crate::error::{Error, Result, Violations};
 use crate::grpc::auth::Call;
 use crate::grpc::{convert, pb};
@@ -90,11 +89,7 @@ async fn take(state: &State, call: &Call, request: Request, step: Step) -> Resul
         let stepped = found.and_then(|account| Some((step.taken(account.life(), now)?, account)));
         let (life, account) = stepped.ok_or_else(|| Error::not_found("account", account_id))?;
         let held = db::grants::find_held(&mut tx, org_id, account_id).await?;
-        if step.stops() {
-            acting.may_stop(&held)?;
-        } else {
-            acting.may_take_over(&Rights::of_grants(&held))?;
-        }
+        acting.may_take(step, &held)?;
         if life == account.life() {
             return convert::account(&account);
         }

@@ -10,9 +10,7 @@ use crate::domain::ids::AccountId;
 use crate::domain::names::{Email, Invalid};
 use crate::domain::password::{Password, TypedPassword};
 use crate::domain::permissions::Permission;
-use crate::domain::principal::AccountKind;
 use crate::domain::resources::Node;
-use crate::domain::rights::Rights;
 use crate::error::{Error, Reason, Result, Violations};
 use crate::grpc::auth::Call;
 use crate::grpc::pb;
@@ -47,10 +45,7 @@ pub async fn set(
         let account = db::accounts::lock(&mut tx, org_id, account_id).await?;
         let account = account.ok_or_else(|| Error::not_found("account", account_id))?;
         let held = db::grants::find_held(&mut tx, org_id, account_id).await?;
-        acting.may_take_over(&Rights::of_grants(&held))?;
-        if account.kind()? != AccountKind::ServiceAccount {
-            return Err(Reason::TargetNotServiceAccount.into());
-        }
+        acting.may_set_password(account.kind()?, &held)?;
         db::passwords::set(&mut tx, org_id, account_id, &record, now).await?;
         let before = account.password_time.map(|time| time.to_string());
         let change = Change {

@@ -10,7 +10,6 @@ use crate::db::events::Actor;
 use crate::db::tokens::{Labels, NewToken};
 use crate::db::{self, retrying};
 use crate::domain::caller::Acting;
-use crate::domain::exchange::refuse_scopes;
 use crate::domain::ids::{AccountId, OrgId, TokenId};
 use crate::domain::names::{self, Audience, DisplayName, Purpose};
 use crate::domain::networks::Network;
@@ -264,12 +263,8 @@ async fn authorise(
         let refusal = guest.map(|_| Error::with_message(Reason::TargetNotServiceAccount, message));
         return Err(refusal.unwrap_or_else(|| Error::not_found("account", account_id)));
     };
-    if !rules.allow_owner(account.kind()?) {
-        return Err(Reason::TargetNotServiceAccount.into());
-    }
     let held = Rights::of_grants(&db::grants::find_held(tx, acting.org_id, account_id).await?);
-    acting.may_take_over(&held.narrowed(&lists.scopes, &lists.resources))?;
-    refuse_scopes(lists.scopes.iter().filter(|scope| !held.hold_somewhere(scope)))?;
+    acting.may_make_for(rules, account.kind()?, &held, lists)?;
     existing(tx, acting.org_id, "resources", &lists.resources).await
 }
 

@@ -6,9 +6,7 @@ use crate::db::events::{Actor, Change, FieldChange};
 use crate::domain::ids::AccountId;
 use crate::domain::impersonation;
 use crate::domain::names::Description;
-use crate::domain::permissions::Permission;
-use crate::domain::resources::Node;
-use crate::error::{Error, Reason, Result, Violations};
+use crate::error::{Error, Result, Violations};
 use crate::grpc::auth::Call;
 use crate::grpc::{convert, pb};
 use crate::state::State;
@@ -20,11 +18,7 @@ pub async fn account(
     request: pb::ImpersonateAccountRequest,
 ) -> Result<pb::ImpersonateAccountResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
-    acting.require(&Permission::ACCOUNTS_IMPERSONATE, &Node::Org)?;
-    if acting.caller.actor_id().is_some() {
-        let message = "an impersonation does not impersonate further";
-        return Err(Error::with_message(Reason::PermissionMissing, message));
-    }
+    impersonation::authorise(&acting)?;
     let mut violations = Violations::default();
     let account_id = violations.check("account_id", AccountId::parse(&request.account_id));
     let reason = violations.check("reason", Description::required(&request.reason));

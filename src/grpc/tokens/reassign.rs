@@ -1,19 +1,17 @@
 //! `ReassignToken` and `ReassignAccountTokens`: a token goes on under another account.
 
-use std::collections::BTreeSet;
-
 use super::create::room_for;
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::tokens::Token;
 use crate::db::{self, retrying};
 use crate::domain::caller::Acting;
-use crate::domain::exchange::refuse_scopes;
 use crate::domain::ids::{AccountId, TokenId};
 use crate::domain::permissions::Permission;
 use crate::domain::policy::MAX_LIVE_TOKENS;
-use crate::domain::principal::{AccountKind, Restrictions};
+use crate::domain::principal::AccountKind;
+use crate::domain::reassignment::Moved;
 use crate::domain::resources::Node;
-use crate::domain::rights::{Missing, Rights};
+use crate::domain::rights::Rights;
 use crate::error::{Error, Reason, Result, Violations};
 use crate::grpc::auth::Call;
 use crate::grpc::{convert, pb};
@@ -120,7 +118,9 @@ async fn reassign(
             before: Rights::of_grants(&db::grants::find_held(&mut tx, org_id, from).await?),
             after: Rights::of_grants(&db::grants::find_held(&mut tx, org_id, to).await?),
         };
-        let (lacking, lost) = rights.weigh(acting, &tokens, asked.allow_narrowing)?;
+        let lists = tokens.iter().map(Token::restrictions).collect::<Result<Vec<_>>>()?;
+        let lost = rights.weigh(acting, &lists, asked.allow_narrowing)?;
+        let lacking: Vec<_> = lost.scopes.into_iter().collect();
         room_for(&mut tx, org_id, to, tokens.len(), now).await?;
 
         let ids: Vec<TokenId> = tokens.iter().map(Token::id).collect();
@@ -146,56 +146,7 @@ async fn reassign(
             tx.record(&Actor::from(acting), &[change], now).await?;
             tx.commit().await?;
         }
-        Ok((moved, lost))
+        Ok((moved, lost.permissions.into_iter().collect()))
     })
     .await
-}
-
-/// What the account holds that has the tokens, and what the one holds that is to have them.
-struct Moved {
-    before: Rights,
-    after: Rights,
-}
-
-impl Moved {
-    /// The scopes to take from the tokens, and everything that one of them could use before
-    /// and cannot any more.
-    ///
-    /// # Errors
-    /// `TARGET_EXCEEDS_CALLER` unless the caller covers each before and after;
-    /// `SCOPE_NOT_HELD` with what the new owner lacks, unless narrowing is allowed and leaves
-    /// some scopes: none at all would mean every right.
-    fn weigh(
-        &self,
-        acting: &Acting<'_>,
-        tokens: &[Token],
-        allow_narrowing: bool,
-    ) -> Result<(Vec<Permission>, Vec<String>)> {
-        let (mut lacking, mut lost, mut refused) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        for token in tokens {
-            let Restrictions { scopes, resources, .. } = &token.restrictions()?;
-            let left = self.after.narrowed(&[], resources);
-            let (kept, gone): (Vec<_>, Vec<_>) =
-                scopes.iter().cloned().partition(|scope| left.hold_somewhere(scope));
-            if !gone.is_empty() && (!allow_narrowing || kept.is_empty()) {
-                refused.extend(gone);
-                continue;
-            }
-            let lists = Restrictions { scopes: kept, ..token.restrictions()? };
-            let before = self.before.narrowed(scopes, resources);
-            let after = self.after.narrowed(&lists.scopes, resources);
-            acting.may_take_over(&before)?;
-            acting.may_take_over(&after)?;
-            acting.may_make(&lists, false)?;
-            let missing = before.beyond(&after);
-            if !allow_narrowing {
-                Missing::refuse(Reason::ScopeNotHeld, &missing)?;
-            }
-            lost.extend(missing.into_iter().map(|missing| missing.permission));
-            lacking.extend(gone);
-        }
-        let refused: Vec<Permission> = refused.into_iter().collect();
-        refuse_scopes(refused.iter())?;
-        Ok((lacking.into_iter().collect(), lost.into_iter().collect()))
-    }
 }

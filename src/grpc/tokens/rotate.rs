@@ -135,16 +135,13 @@ impl Held {
             // two that share it would do in a circle.
             db::credentials::hold_live(tx, acting.caller.credential_org(), credential_id).await?;
         }
-        let account_id = db::secrets::lock(tx, org_id, token_id).await?;
-        acting.require_rotation(token_id, account_id.ok_or_else(|| Error::not_found("token", token_id))?)?;
+        let locked = db::secrets::lock(tx, org_id, token_id).await?;
+        locked.ok_or_else(|| Error::not_found("token", token_id))?;
         let gone = || Error::internal("a locked token is gone");
         let principal = db::principals::read(&mut **tx, org_id, token_id, &state.ceilings).await?;
         let principal = principal.ok_or_else(gone)?;
         let before = db::tokens::find(&mut **tx, org_id, token_id).await?.ok_or_else(gone)?;
-        acting.may_take_over(&principal.effective_rights())?;
-        // Its lists bound what it may come to do. That the caller itself may manage tokens was
-        // asked before.
-        acting.may_make(&principal.restrictions, false)?;
+        acting.may_rotate(token_id, &principal)?;
         if principal.revoked || principal.expire_time.is_some_and(|end| end <= now) {
             return Err(Error::not_found("live token", token_id));
         }

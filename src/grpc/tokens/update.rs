@@ -144,9 +144,8 @@ pub async fn token(
         let after = given.over(&before, &mask);
         let held = db::grants::find_held(&mut tx, acting.org_id, token.account()).await?;
         let held = Rights::of_grants(&held);
-        let Restrictions { scopes, resources, origins, .. } = &before.restrictions;
-        acting.may_take_over(&held.narrowed(scopes, resources))?;
-        acting.may_make(&after.restrictions, false)?;
+        acting.may_narrow(&held, &before.restrictions, &after.restrictions)?;
+        let Restrictions { scopes, origins, .. } = &before.restrictions;
         check_etag(&asked.etag, token.revision)?;
         if token.kind()? == TokenKind::Secret && after.restrictions.origins != *origins {
             let why = "must be empty: a secret token works from any origin";
