@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use countersign::grpc::pb;
 use tonic::{Code, Status};
 
-use crate::harness::{Client, Org, TestServer, claims, grant, refused, token_for};
+use crate::harness::{Client, Org, TestServer, claims, grant, refused, rotate_token, token_for};
 
 const GRANT: &str = "GRANT_EXCEEDS_CALLER";
 const TARGET: &str = "TARGET_EXCEEDS_CALLER";
@@ -142,6 +142,19 @@ impl Attempts<'_> {
         refused(refusal, Code::PermissionDenied, "SCOPE_NOT_HELD");
     }
 
+    /// What goes by mail to whoever reads the mailbox.
+    async fn invitations(&self) {
+        for (right, on) in [("owner", "*"), ("x.y", "*"), (self.strong_role, "customers/acme")] {
+            let request = pb::CreateInvitationRequest {
+                email: "mallory@example.org".into(),
+                grants: vec![grant("auditor", "*"), grant(right, on)],
+                ..Default::default()
+            };
+            let refusal = self.client.orgs().create_invitation(request).await;
+            refused(refusal, Code::PermissionDenied, GRANT);
+        }
+    }
+
     /// What would come back stronger than the caller stays where it is.
     async fn lives(&self, server: &TestServer) {
         let accounts = Client::accounts;
@@ -188,6 +201,75 @@ impl Attempts<'_> {
     }
 }
 
+/// Each call that yields a credential of this account, or puts somebody else in its place.
+async fn takes_no_place_of(
+    client: &Client,
+    strong: &pb::Account,
+    strong_client: &Client,
+    weak: &pb::Account,
+) {
+    let (accounts, tokens) = (|| client.accounts(), || client.tokens());
+    let account_id = || strong.id.clone();
+    let token_id = strong_client.caller().await.unwrap().credential_id;
+    let password = "a much better secret".into();
+    let request = pb::SetPasswordRequest { account_id: account_id(), password, ..Default::default() };
+    refused(accounts().set_password(request).await, Code::PermissionDenied, TARGET);
+    let refusal = tokens().create_token(token_for("", &strong.id)).await;
+    refused(refusal, Code::PermissionDenied, TARGET);
+    let refusal = tokens().rotate_token(rotate_token("", &token_id, None)).await;
+    refused(refusal, Code::PermissionDenied, TARGET);
+    let token = Some(pb::Token { id: token_id.clone(), display_name: "mine".into(), ..Default::default() });
+    let request = pb::UpdateTokenRequest { token, ..Default::default() };
+    refused(tokens().update_token(request).await, Code::PermissionDenied, TARGET);
+    let weak_token = tokens().create_token(token_for("", &weak.id)).await.unwrap().into_inner();
+    for (token_id, account_id) in [(token_id, weak.id.clone()), (weak_token.token.unwrap().id, account_id())]
+    {
+        let request =
+            pb::ReassignTokenRequest { token_id, account_id, allow_narrowing: true, ..Default::default() };
+        refused(tokens().reassign_token(request).await, Code::PermissionDenied, TARGET);
+    }
+}
+
+/// Among operators not all hold all. (What an operator alone may do with an account is tried
+/// where it is tested.)
+#[tokio::test]
+async fn a_limited_operator_gains_nothing_by_any_call() {
+    let server = TestServer::start().await;
+    let system = server.operator.caller().await.unwrap().account.unwrap().org_id;
+    let (registrar, client) = server.account(&system, "registrar", &[("platform.accounts", "*")]).await;
+    let (keeper, keeper_client) = server.account(&system, "keeper", &[("platform.keys", "*")]).await;
+    let (weak, _) = server.account(&system, "weak", &[]).await;
+    let closure = reach(&client).await;
+    takes_no_place_of(&client, &keeper, &keeper_client, &weak).await;
+    refused(client.impersonate(&keeper.id).await, Code::PermissionDenied, TARGET);
+
+    let role = |permission: &str| pb::Role {
+        name: "keys".into(),
+        permissions: vec![permission.into()],
+        ..Default::default()
+    };
+    let create = |permission| pb::CreateRoleRequest { role: Some(role(permission)), ..Default::default() };
+    refused(client.orgs().create_role(create("platform.keys")).await, Code::PermissionDenied, GRANT);
+    let made = client.orgs().create_role(create("platform.accounts")).await.unwrap().into_inner().role;
+    let role = Some(pb::Role { id: made.unwrap().id, ..role("platform.keys") });
+    let request = pb::UpdateRoleRequest { role, ..Default::default() };
+    refused(client.orgs().update_role(request).await, Code::PermissionDenied, GRANT);
+    for account_id in [&registrar.id, &weak.id] {
+        let grants = vec![grant("platform.keys", "*")];
+        let request = pb::GrantAccessRequest { account_id: account_id.clone(), grants, ..Default::default() };
+        refused(client.accounts().grant_access(request).await, Code::PermissionDenied, GRANT);
+    }
+
+    // It may stop whoever is no operator, and not bring back who can do more.
+    let stop = pb::DeactivateAccountRequest { account_id: keeper.id.clone(), ..Default::default() };
+    client.accounts().deactivate_account(stop).await.unwrap();
+    let activate = pb::ActivateAccountRequest { account_id: keeper.id.clone(), ..Default::default() };
+    let refusal = client.accounts().activate_account(activate.clone()).await;
+    refused(refusal, Code::PermissionDenied, TARGET);
+    server.operator.accounts().activate_account(activate).await.unwrap();
+    assert_eq!(reach(&client).await, closure);
+}
+
 #[tokio::test]
 async fn a_limited_manager_gains_nothing_by_any_call() {
     let server = TestServer::start().await;
@@ -222,6 +304,9 @@ async fn a_limited_manager_gains_nothing_by_any_call() {
     attempts.grants_and_accounts().await;
     attempts.roles().await;
     attempts.tokens().await;
+    attempts.invitations().await;
+    takes_no_place_of(&client, &strong, &strong_client, &weak).await;
+    refused(client.impersonate(&strong.id).await, Code::PermissionDenied, MISSING);
     attempts.lives(&server).await;
     attempts.others(&foreign).await;
     assert_eq!(reach(&client).await, closure, "not by itself");
