@@ -134,8 +134,8 @@ fn keys(peppers: &Peppers, username: &Email, address: Option<IpAddr>) -> Keys {
 }
 
 /// Writes the event of each back-off that begins, into the log of the account's org, and a mail to
-/// whoever is to be told. Beside the
-/// answer: whether there is an account must not show in how long that takes.
+/// whoever is to be told. Beside the answer: whether there is an account must not show in how long
+/// that takes.
 fn tell(state: &Arc<State>, candidate: Option<Candidate>, admission: &Admission, origin: &Origin) {
     let (Some(candidate), false) = (candidate, admission.begins.is_empty()) else { return };
     let (state, begins) = (state.clone(), admission.begins.clone());

@@ -26,25 +26,13 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import jwt
+from set_password import CHROMIUM, done, equal, setting, wrong
 
 PORT = 8765
 ALLOWED = f"http://localhost:{PORT}"
 OTHER = f"http://127.0.0.1:{PORT}"
 # What fetch() tells a page that the browser lets read nothing, whatever the reason.
 UNREADABLE = "TypeError: Failed to fetch"
-# A browser that is asked to leave no traces and to talk to nobody but this machine.
-CHROMIUM = [
-    "chromium",
-    "--headless",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-dev-shm-usage",
-    "--disable-gpu",
-    "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",
-    "--no-default-browser-check",
-    "--no-first-run",
-]
 
 
 def main():
@@ -132,23 +120,6 @@ class Quiet(SimpleHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
-
-
-def setting(name):
-    return os.environ.get(name) or wrong(f"{name} is not set: `set -a; source .countersign/dev.env`")
-
-
-def equal(found, expected, what):
-    if found != expected:
-        wrong(f"{what}: found {found!r}, expected {expected!r}")
-
-
-def done(what):
-    print("ok ", what, flush=True)
-
-
-def wrong(what):
-    sys.exit(f"browser: {what}")
 
 
 if __name__ == "__main__":

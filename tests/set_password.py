@@ -28,6 +28,7 @@ PASSWORD = "seven green bicycles"
 # The narrowest phone that is still about, and what a page is as wide as when it is enlarged to 400 %
 # (WCAG 1.4.10).
 WIDTH = 320
+# A browser that is asked to leave no traces and to talk to nobody but this machine.
 CHROMIUM = [
     "chromium",
     "--headless",
@@ -40,8 +41,6 @@ CHROMIUM = [
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",
     "--no-default-browser-check",
     "--no-first-run",
-    # Two pipes instead of a port: nobody else can talk to it.
-    "--remote-debugging-pipe",
 ]
 
 
@@ -97,7 +96,8 @@ class Browser:
     """Chromium, spoken to in the DevTools protocol: JSON texts that end with a zero byte."""
 
     def __init__(self, profile):
-        options = [f"--user-data-dir={profile}"]
+        # Two pipes instead of a port: nobody else can talk to it.
+        options = [f"--user-data-dir={profile}", "--remote-debugging-pipe"]
         if os.geteuid() == 0:
             # Chromium's sandbox is not for root.
             options.append("--no-sandbox")

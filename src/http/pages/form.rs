@@ -1,7 +1,7 @@
 //! What a form brings: a small body, urlencoded.
 
 use axum::body::to_bytes;
-use axum::extract::Request;
+use axum::extract::{FromRequest, Request};
 use axum::response::Response;
 use http::{StatusCode, Uri, header};
 use url::form_urlencoded;
@@ -21,12 +21,12 @@ pub fn query(uri: &Uri, wanted: &str) -> Option<String> {
 /// The fields of a form. They may hold passwords, and are wiped.
 pub struct Fields(Vec<(String, Zeroizing<String>)>);
 
-impl Fields {
-    /// Reads a form. One that is too large is refused as soon as that is known.
-    ///
-    /// # Errors
+impl<S: Sync> FromRequest<S> for Fields {
     /// The page that says what is wrong.
-    pub async fn read(request: Request) -> Result<Self, Response> {
+    type Rejection = Response;
+
+    /// Reads a form. One that is too large is refused as soon as that is known.
+    async fn from_request(request: Request, _: &S) -> Result<Self, Response> {
         let (parts, body) = request.into_parts();
         let header = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
         let form = header(header::CONTENT_TYPE).is_some_and(|kind| {
@@ -50,7 +50,9 @@ impl Fields {
             fields.map(|(name, value)| (name.into_owned(), Zeroizing::new(value.into_owned()))).collect(),
         ))
     }
+}
 
+impl Fields {
     /// What a field says; nothing where it is not there.
     pub fn get(&self, name: &str) -> &str {
         self.0.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value.as_str())

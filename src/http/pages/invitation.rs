@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::{Request, State as Shared};
+use axum::extract::State as Shared;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use http::{StatusCode, Uri};
 
@@ -60,16 +60,9 @@ pub async fn show(
 pub async fn accept(
     Shared(state): Shared<Arc<State>>,
     Extension(origin): Extension<Origin>,
-    request: Request,
+    fields: Fields,
 ) -> Response {
-    let fields = match Fields::read(request).await {
-        Ok(fields) => fields,
-        Err(refusal) => return refusal,
-    };
-    match take(&state, &origin, &fields).await {
-        Ok(response) => response,
-        Err(error) => refused(error, &origin),
-    }
+    take(&state, &origin, &fields).await.unwrap_or_else(|error| refused(error, &origin))
 }
 
 async fn take(state: &Arc<State>, origin: &Origin, fields: &Fields) -> Result<Response> {
