@@ -154,7 +154,8 @@ pub async fn look(state: &State, origin: &Origin, code: &str) -> Result<Found> {
 /// for `new_password`; `ORG_SUSPENDED`, `ACCOUNT_DEACTIVATED` (deleted).
 pub async fn reset(state: &State, origin: &Origin, code: &str, new_password: &str) -> Result<Account> {
     let code = codes::check(state, code, TextKind::PasswordCode, origin.address).await?;
-    let password = required(new_password).map_err(|Invalid(wrong)| Error::invalid("new_password", wrong))?;
+    let password =
+        Password::required(new_password).map_err(|Invalid(wrong)| Error::invalid("new_password", wrong))?;
     let (org_id, account_id) = (code.org(), AccountId::from(code.subject_id));
     // Before the transaction: nothing is locked while it is hashed.
     let record = state.passwords.hash((org_id, account_id), &password).await?;
@@ -202,9 +203,4 @@ pub async fn reset(state: &State, origin: &Origin, code: &str, new_password: &st
         after.ok_or_else(|| Error::internal("an account just changed is gone"))
     })
     .await
-}
-
-/// A password that must be given.
-fn required(text: &str) -> Result<Password, Invalid> {
-    if text.is_empty() { Err(Invalid("is required")) } else { Password::parse(text) }
 }

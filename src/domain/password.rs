@@ -46,6 +46,14 @@ impl Password {
         Ok(Self(typed))
     }
 
+    /// As [`parse`](Self::parse) does, of a password that must be given.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn required(text: &str) -> Result<Self, Invalid> {
+        if text.is_empty() { Err(Invalid("is required")) } else { Self::parse(text) }
+    }
+
     /// The same text, as it is typed to sign in.
     pub fn typed(&self) -> &TypedPassword {
         &self.0

@@ -7,7 +7,7 @@ use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::{self, retrying};
 use crate::domain::codes::End;
 use crate::domain::ids::AccountId;
-use crate::domain::names::{Email, Invalid};
+use crate::domain::names::Email;
 use crate::domain::password::{Password, TypedPassword};
 use crate::domain::permissions::Permission;
 use crate::domain::resources::Node;
@@ -18,11 +18,6 @@ use crate::sign_in;
 use crate::state::State;
 use crate::transaction::Transaction;
 
-/// A password that a request must give.
-pub fn required(text: &str) -> Result<Password, Invalid> {
-    if text.is_empty() { Err(Invalid("is required")) } else { Password::parse(text) }
-}
-
 pub async fn set(
     state: &State,
     call: &Call,
@@ -32,7 +27,7 @@ pub async fn set(
     acting.require(&Permission::ACCOUNTS_WRITE, &Node::Org)?;
     let mut violations = Violations::default();
     let account_id = violations.check("account_id", AccountId::parse(&request.account_id));
-    let password = violations.check("password", required(&request.password));
+    let password = violations.check("password", Password::required(&request.password));
     let (Some(account_id), Some(password)) = (account_id, password) else {
         return Err(violations.error());
     };
@@ -80,7 +75,7 @@ pub async fn change(
     if request.current_password.is_empty() {
         violations.add("current_password", "is required");
     }
-    let password = violations.check("new_password", required(&request.new_password));
+    let password = violations.check("new_password", Password::required(&request.new_password));
     violations.finish()?;
     let password = password.ok_or_else(|| Error::internal("a field was refused without a violation"))?;
     let typed = TypedPassword::new(&request.current_password);
