@@ -19,9 +19,9 @@ use bytes::Bytes;
 use common::{AUDIENCE, Client, Cores, Deployment, Served, Sorted, myself, option, pin, progress};
 use countersign::clock::{Clock, random};
 use countersign::db;
-use countersign::domain::ids::{AccountId, OrgId, TokenId};
-use countersign::domain::token_policy::Ceilings;
-use countersign::domain::token_text::{TextKind, TokenText};
+use countersign::domain::tokens::policy::Ceilings;
+use countersign::domain::values::ids::{AccountId, OrgId, TokenId};
+use countersign::domain::values::token_string::{TextKind, TokenText};
 use countersign::grpc::pb;
 use generator::{CONNECTIONS, Calls, STREAMS, Slice, framed, load, pass};
 use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
@@ -388,7 +388,7 @@ impl Bench<'_> {
                 let read = async |until: Option<Instant>| -> Result<()> {
                     loop {
                         let id = ids[next.fetch_add(1, Ordering::Relaxed) % ids.len()];
-                        let found = db::principals::find(&pool, id, None, &Ceilings::default()).await;
+                        let found = db::tokens::principals::find(&pool, id, None, &Ceilings::default()).await;
                         let found = found.map_err(|e| anyhow!("{e:?}"))?;
                         ensure!(found.is_some(), "a token of ours is gone");
                         if until.is_none_or(|until| Instant::now() >= until) {

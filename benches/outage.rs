@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use common::{AUDIENCE, Client, Served, Sorted, countersign, only_options, option, progress};
-use countersign::dev::postgres;
+use countersign::commands::dev::postgres;
+use countersign::crypto::seal::MasterKeys;
 use countersign::grpc::pb;
-use countersign::keys::seal::MasterKeys;
 use countersign::os;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

@@ -10,8 +10,8 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, anyhow, ensure};
 use common::{Client, Deployment, Served, Sorted, option, progress};
 use countersign::clock::random;
-use countersign::domain::ids::TokenId;
-use countersign::domain::token_text::{TextKind, TokenText};
+use countersign::domain::values::ids::TokenId;
+use countersign::domain::values::token_string::{TextKind, TokenText};
 use countersign::grpc::pb;
 use tonic::{Code, Request};
 

@@ -10,16 +10,18 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser as _;
 use countersign::clock::Clock;
+use countersign::commands::{bootstrap, dev, keys, mail};
 use countersign::config::{
     BootstrapArgs, Bounds, CeilingArgs, Cli, Command, DatabaseArgs, KeysArgs, KeysCommand, MailArgs,
     MailCommand, MailListArgs, MailRetryArgs, MigrateArgs, PasswordArgs, ServeArgs, WebUrl,
 };
-use countersign::db::{feed, pool, schema};
+use countersign::crypto::seal::MasterKeys;
+use countersign::db::events::feed;
+use countersign::db::{pool, schema};
 use countersign::error::{Error, Reason};
-use countersign::keys::seal::MasterKeys;
 use countersign::mail::{PostOffice, Postman, Smtp, Transport};
 use countersign::state::{Pools, State};
-use countersign::{bootstrap, dev, keys_command, mail_command, os, server, telemetry};
+use countersign::{os, server, telemetry};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 
@@ -95,7 +97,7 @@ async fn list_keys(args: KeysArgs) -> Result<()> {
     let master = MasterKeys::read(&args.master_key.master_key_file)?;
     let db = database(&args.database, 1, 1).await?.main;
     println!("the current master key is {}", master.current());
-    for entry in keys_command::list(&db.pool(), &master).await? {
+    for entry in keys::list(&db.pool(), &master).await? {
         println!("{entry}");
     }
     Ok(())
@@ -106,8 +108,8 @@ async fn reseal(args: KeysArgs) -> Result<()> {
     let db = database(&args.database, 1, 1).await?.main;
     let current = master.current();
     let progress = |name: &str| println!("{name}: now sealed under master key {current}");
-    let resealed = keys_command::reseal(&db.pool(), &master, &Clock::default(), progress).await?;
-    let entries = keys_command::list(&db.pool(), &master).await?;
+    let resealed = keys::reseal(&db.pool(), &master, &Clock::default(), progress).await?;
+    let entries = keys::list(&db.pool(), &master).await?;
     let left: Vec<_> =
         entries.iter().filter(|entry| !entry.opens || entry.under.as_deref() != Some(current)).collect();
     println!("{resealed} of {} were sealed anew", entries.len());
@@ -127,7 +129,7 @@ async fn reseal(args: KeysArgs) -> Result<()> {
 async fn new_pepper(args: KeysArgs) -> Result<()> {
     let master = MasterKeys::read(&args.master_key.master_key_file)?;
     let db = database(&args.database, 1, 1).await?.main;
-    let number = keys_command::new_pepper(&db.pool(), &master, &Clock::default()).await?;
+    let number = keys::new_pepper(&db.pool(), &master, &Clock::default()).await?;
     println!("pepper {number} is made; secrets are kept under it from now on, older ones at their next use");
     Ok(())
 }
@@ -135,7 +137,7 @@ async fn new_pepper(args: KeysArgs) -> Result<()> {
 async fn list_mails(args: MailListArgs) -> Result<()> {
     let db = database(&args.database, 1, 1).await?.main;
     let mut count = 0_u64;
-    mail_command::list(&db.pool(), args.waiting, |mail| {
+    mail::list(&db.pool(), args.waiting, |mail| {
         count += 1;
         println!("{mail}");
     })
@@ -148,7 +150,7 @@ async fn list_mails(args: MailListArgs) -> Result<()> {
 async fn retry_mails(args: MailRetryArgs) -> Result<()> {
     let db = database(&args.database, 1, 1).await?.main;
     let ids = (!args.all).then_some(args.ids.as_slice());
-    let retried = mail_command::retry(&db.pool(), ids, &Clock::default()).await?;
+    let retried = mail::retry(&db.pool(), ids, &Clock::default()).await?;
     for id in &retried {
         println!("{id}: is tried again");
     }

@@ -9,11 +9,13 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
 use crate::config::{LimitArgs, WebUrl};
-use crate::domain::networks::Network;
-use crate::grpc::{self, Limits};
+use crate::domain::values::networks::Network;
+use crate::grpc::layers::request::Limits;
+use crate::grpc::router::router;
 use crate::mail::{PostOffice, deliver};
 use crate::state::State;
-use crate::{http, jobs, last_use};
+use crate::state::last_use;
+use crate::{http, jobs};
 
 /// How long the last uses of tokens may take to be written when the server ends.
 const LAST_WRITE: Duration = Duration::from_secs(5);
@@ -45,8 +47,7 @@ pub async fn run(
         request_timeout: options.request_timeout,
         trusted_proxies,
     };
-    let app =
-        grpc::router(&state, limits, health, options.reflection).merge(http::router(state.clone(), pages));
+    let app = router(&state, limits, health, options.reflection).merge(http::router(state.clone(), pages));
     let jobs = jobs::start(&state, &options, reporter.clone());
     // No job like the others: it ends in its own time, and loses nothing.
     let (writing, ended) = tokio::sync::oneshot::channel();

@@ -10,10 +10,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
+use countersign::commands::dev::{connect_options, postgres};
+use countersign::crypto::seal::MasterKeys;
 use countersign::db::pool;
-use countersign::dev::{connect_options, postgres};
 use countersign::grpc::pb;
-use countersign::keys::seal::MasterKeys;
 use countersign::os;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::signal::{Signal, kill};

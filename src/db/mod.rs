@@ -2,37 +2,15 @@
 //! checked against the schema when they are compiled. `find*` read, the rest write and
 //! take the transaction of the caller.
 
-pub mod account_links;
 pub mod accounts;
-pub mod codes;
-pub mod credentials;
-pub mod event_log;
 pub mod events;
-pub mod feed;
-pub mod grants;
-pub mod invitations;
 pub mod keys;
-pub mod login_buckets;
-pub mod memberships;
 pub mod orgs;
-pub mod origins;
 pub mod outbox;
-pub mod passwords;
-pub mod peppers;
-pub mod policies;
 pub mod pool;
-pub mod principals;
-pub mod reminders;
 pub mod requests;
-pub mod reset_requests;
-pub mod resources;
-pub mod roles;
 pub mod schema;
-pub mod sealed;
-pub mod secrets;
-pub mod sessions;
 pub mod sign_in;
-pub mod signing_keys;
 pub mod sweep;
 pub mod tokens;
 
@@ -40,7 +18,7 @@ use std::time::Duration;
 
 use sqlx::error::DatabaseError;
 
-use crate::domain::names::Invalid;
+use crate::domain::values::names::Invalid;
 use crate::error::{Error, Reason, Result};
 
 /// How often a transaction that met another one is tried in all.

@@ -11,8 +11,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::one_row;
-use crate::domain::ids::OrgId;
 use crate::domain::mail::Mail;
+use crate::domain::values::ids::OrgId;
 use crate::error::{Error, Result};
 
 /// The code that the link of a mail carries.

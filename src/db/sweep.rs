@@ -3,7 +3,9 @@
 use sqlx::PgExecutor;
 use time::{Duration, OffsetDateTime};
 
-use super::{invitations, requests, sessions};
+use super::orgs::invitations;
+use super::requests;
+use super::sign_in::sessions;
 use crate::error::Result;
 
 /// How long feed rows are kept.

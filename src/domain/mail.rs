@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
+use super::access::credential::AccountKind;
 use super::accounts::{AccountState, Details};
-use super::names::Email;
-use super::principal::AccountKind;
+use super::values::names::Email;
 
 /// The first pause before a mail is tried again; each further one is twice as long…
 const FIRST_PAUSE: Duration = Duration::seconds(10);
@@ -92,7 +92,7 @@ pub fn pause_after(tries: i32) -> Option<Duration> {
 mod tests {
     use super::*;
     use crate::domain::accounts::Settings;
-    use crate::domain::names::AccountName;
+    use crate::domain::values::names::AccountName;
 
     #[test]
     fn notices_go_where_the_settings_allow() {

@@ -4,7 +4,7 @@
 
 use time::{Duration, OffsetDateTime};
 
-use super::policy::MAX_ACCESS_TOKEN_LIFE;
+use super::tokens::limits::MAX_ACCESS_TOKEN_LIFE;
 
 /// How long a published key set may be kept, in seconds.
 pub const JWKS_MAX_AGE: u32 = 300;

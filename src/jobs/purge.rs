@@ -2,13 +2,14 @@
 
 use uuid::Uuid;
 
+use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::{self, retrying};
-use crate::domain::ids::{AccountId, OrgId};
-use crate::domain::life::DELETED_KEPT;
+use crate::db::retrying;
+use crate::domain::accounts::lifecycle::DELETED_KEPT;
+use crate::domain::values::ids::{AccountId, OrgId};
 use crate::error::Result;
+use crate::flows::transaction::Transaction;
 use crate::state::State;
-use crate::transaction::Transaction;
 
 /// How many accounts are looked up at once.
 const BATCH: i64 = 100;
@@ -57,7 +58,7 @@ async fn purge_one(state: &State, org_id: OrgId, account_id: AccountId) -> Resul
             subjects: vec![account_id.to_string(), format!("owners/{org_id}")],
         };
         let guests = left.iter().map(|(host, lost)| {
-            db::memberships::removed(state.clock.new_id(), *host, (org_id, account_id), lost)
+            db::orgs::memberships::removed(state.clock.new_id(), *host, (org_id, account_id), lost)
         });
         let changes: Vec<_> = std::iter::once(home).chain(guests).collect();
         tx.record(&Actor::default(), &changes, now).await?;

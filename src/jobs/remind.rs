@@ -2,15 +2,16 @@
 
 use uuid::Uuid;
 
+use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::reminders::{Ending, Reminded};
-use crate::db::{self, retrying};
+use crate::db::retrying;
+use crate::db::tokens::reminders::{Ending, Reminded};
 use crate::domain::mail::Mail;
-use crate::domain::reminders::due;
+use crate::domain::tokens::reminders::due;
 use crate::error::Result;
-use crate::mail;
+use crate::flows::notify;
+use crate::flows::transaction::Transaction;
 use crate::state::State;
-use crate::transaction::Transaction;
 
 /// How many tokens are looked up at once.
 const BATCH: i64 = 500;
@@ -25,7 +26,7 @@ pub async fn remind(state: &State) -> Result<u64> {
     let mut after = (Uuid::nil(), Uuid::nil());
     let mut told = 0;
     loop {
-        let ending = db::reminders::find_due(&state.db, state.clock.now(), after, BATCH).await?;
+        let ending = db::tokens::reminders::find_due(&state.db, state.clock.now(), after, BATCH).await?;
         let Some(last) = ending.last() else {
             return Ok(told);
         };
@@ -46,13 +47,13 @@ async fn remind_of(state: &State, token: &Ending) -> Result<bool> {
     let Some(days) = due(token.expire_time, token.told, now) else { return Ok(false) };
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
-        let Some(reminded) = db::reminders::remind(&mut tx, token, days).await? else {
+        let Some(reminded) = db::tokens::reminders::remind(&mut tx, token, days).await? else {
             return Ok(false);
         };
         tx.record(&Actor::default(), &[change(state, &reminded)], now).await?;
         let name = reminded.display_name.clone().unwrap_or_else(|| reminded.token_id.to_string());
         let say = |org, account| Mail::token_expiring(org, account, name, reminded.expire_time);
-        mail::tell(&mut tx, (reminded.org_id, reminded.account_id), now, say).await?;
+        notify::tell(&mut tx, (reminded.org_id, reminded.account_id), now, say).await?;
         tx.commit().await?;
         Ok(true)
     })

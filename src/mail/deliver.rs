@@ -12,9 +12,13 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use super::message::{self, Built};
-use super::{Failure, PostOffice, Postman, Transport, smtp};
-use crate::db::outbox::{self, Claimed};
+use super::failure::Failure;
+use super::mailer::{PostOffice, Postman, Transport};
+use super::message;
+use super::message::Built;
+use super::smtp;
+use crate::db::outbox;
+use crate::db::outbox::Claimed;
 use crate::domain::mail::pause_after;
 use crate::error::Result;
 use crate::state::State;

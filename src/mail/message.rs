@@ -6,12 +6,14 @@ use lettre::{Address, Message};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::render::{self, Rendered};
-use super::{Failure, Link, PostOffice};
+use super::failure::Failure;
+use super::mailer::{Link, PostOffice};
+use super::render;
+use super::render::Rendered;
 use crate::config::WebUrl;
+use crate::crypto::seal::{MasterKeys, Purpose};
 use crate::db::outbox::Claimed;
 use crate::domain::mail::Mail;
-use crate::keys::seal::{MasterKeys, Purpose};
 
 /// A message, and what it is about.
 pub struct Built {

@@ -6,7 +6,7 @@
 use time::OffsetDateTime;
 
 use crate::domain::mail::Mail;
-use crate::domain::markup::escaped;
+use crate::domain::values::markup::escaped;
 
 /// The pages that links lead to, below the pages' URL.
 const SET_PASSWORD: &str = "set-password";

@@ -14,7 +14,7 @@ use percent_encoding::percent_decode_str;
 use tokio::time::timeout;
 use url::{Host, Url};
 
-use super::Failure;
+use super::failure::Failure;
 use crate::config::SmtpUrl;
 
 /// How long it may take to reach the server and to be let in.

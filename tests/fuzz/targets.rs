@@ -8,16 +8,17 @@ use std::sync::OnceLock;
 use aws_lc_rs::signature::Ed25519KeyPair;
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD as BASE64URL, Engine as _};
 use countersign::config::SigningAlgorithm;
-use countersign::domain::names::{Audience, Purpose};
-use countersign::domain::networks::{Network, client};
-use countersign::domain::permissions::{Permission, Right};
-use countersign::domain::resources::{Node, ResourcePath};
+use countersign::crypto::key_pair::NewKey;
+use countersign::crypto::seal;
+use countersign::crypto::seal::MasterKeys;
+use countersign::crypto::signer::{KeySet, Ring};
 use countersign::domain::signing_keys::{KeyState, Life};
-use countersign::domain::token_text::{MAX_LEN, TokenText};
-use countersign::domain::web_origin::WebOrigin;
-use countersign::keys::pair::NewKey;
-use countersign::keys::ring::{KeySet, Ring};
-use countersign::keys::seal::{self, MasterKeys};
+use countersign::domain::values::names::{Audience, Purpose};
+use countersign::domain::values::networks::{Network, client};
+use countersign::domain::values::permissions::{Permission, Right};
+use countersign::domain::values::resources::{Node, ResourcePath};
+use countersign::domain::values::token_string::{MAX_LEN, TokenText};
+use countersign::domain::values::web_origin::WebOrigin;
 use time::OffsetDateTime;
 
 /// A target: what it is called, and what it does with its input.

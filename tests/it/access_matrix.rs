@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use countersign::domain::token_text::TokenText;
-use countersign::grpc::access::{Access, access};
+use countersign::domain::values::token_string::TokenText;
+use countersign::grpc::layers::access::{Access, access};
 use countersign::grpc::pb;
 use prost::Message as _;
 use tonic::Status;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use countersign::domain::ids::{AccountId, GrantId, OrgId};
+use countersign::domain::values::ids::{AccountId, GrantId, OrgId};
 use countersign::grpc::pb;
 use pb::convert_account_request::Identity;
 use tonic::{Code, Status};

@@ -1,7 +1,7 @@
 //! Bad input, each with its exact code and reason.
 
-use countersign::domain::ids::TokenId;
-use countersign::domain::token_text::{TextKind, TokenText};
+use countersign::domain::values::ids::TokenId;
+use countersign::domain::values::token_string::{TextKind, TokenText};
 use countersign::grpc::pb;
 use prost_types::{Duration, Timestamp};
 use tonic::{Code, Request};

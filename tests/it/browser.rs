@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, Engine as _};
 use countersign::db::sweep;
-use countersign::domain::ids::OrgId;
+use countersign::domain::values::ids::OrgId;
 use countersign::grpc::pb;
 use prost::Message as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use countersign::clock::random;
-use countersign::domain::ids::TokenId;
-use countersign::domain::token_text::{TextKind, TokenText};
+use countersign::commands::keys;
+use countersign::domain::values::ids::TokenId;
+use countersign::domain::values::token_string::{TextKind, TokenText};
+use countersign::flows::signing_key_rotation;
 use countersign::grpc::pb;
-use countersign::{keys_command, rotation};
 use pb::AccountState::{Active, Deactivated, Invited};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -441,13 +442,13 @@ async fn a_pepper_stays_while_a_live_code_is_under_it() {
     let org = server.org().await;
     server.user(&org, "ana@example.org").await;
     let master = read_keys(server.master_key_file());
-    keys_command::new_pepper(&server.state.db.pool(), &master, &server.state.clock).await.unwrap();
+    keys::new_pepper(&server.state.db.pool(), &master, &server.state.clock).await.unwrap();
     until(SOON, async || server.state.peppers.load().newest() == Some(2)).await;
     server.state.clock.advance(HOUR + SOON);
     sqlx::query("update token_secrets set pepper_id = 2").execute(&server.state.db).await.unwrap();
-    assert!(rotation::drop_peppers(&server.state).await.unwrap().is_empty());
+    assert!(signing_key_rotation::drop_peppers(&server.state).await.unwrap().is_empty());
     reset(&server, &server.code_for("ana@example.org").await.unwrap(), PASSWORD).await.unwrap();
-    assert_eq!(rotation::drop_peppers(&server.state).await.unwrap(), [1]);
+    assert_eq!(signing_key_rotation::drop_peppers(&server.state).await.unwrap(), [1]);
 }
 
 #[tokio::test]

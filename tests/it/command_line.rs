@@ -9,8 +9,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use countersign::crypto::seal::MasterKeys;
 use countersign::grpc::pb;
-use countersign::keys::seal::MasterKeys;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tonic::transport::Endpoint;

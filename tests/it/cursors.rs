@@ -5,7 +5,8 @@ use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use countersign::clock::{Clock, random};
-use countersign::db::feed::{self, Follower, News, Page, Position};
+use countersign::db::events::feed;
+use countersign::db::events::feed::{Follower, News, Page, Position};
 use countersign::db::sweep;
 use countersign::error::Reason;
 use countersign::grpc::pb;

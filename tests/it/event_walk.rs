@@ -1,8 +1,8 @@
 //! Every RPC that changes something writes one event, which says who, what, where and
 //! from where, and no secret; and nothing else does.
 
-use countersign::domain::ids::{AccountId, OrgId, SYSTEM_ORG};
-use countersign::domain::token_text::TokenText;
+use countersign::domain::values::ids::{AccountId, OrgId, SYSTEM_ORG};
+use countersign::domain::values::token_string::TokenText;
 use sqlx::PgPool;
 use uuid::Uuid;
 

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use countersign::domain::ids::TokenId;
-use countersign::domain::token_text::{TextKind, TokenText};
+use countersign::domain::values::ids::TokenId;
+use countersign::domain::values::token_string::{TextKind, TokenText};
 use countersign::grpc::pb;
 use pb::explain_token_request::Target;
 use tonic::Code;

@@ -6,14 +6,14 @@ use std::hint::black_box;
 use std::path::Path;
 
 use allocation_counter::measure;
-use countersign::domain::names::Audience;
-use countersign::domain::networks::Network;
-use countersign::domain::permissions::Permission;
-use countersign::domain::resources::ResourcePath;
-use countersign::domain::token_text::TokenText;
-use countersign::domain::web_origin::WebOrigin;
+use countersign::domain::values::names::Audience;
+use countersign::domain::values::networks::Network;
+use countersign::domain::values::permissions::Permission;
+use countersign::domain::values::resources::ResourcePath;
+use countersign::domain::values::token_string::TokenText;
+use countersign::domain::values::web_origin::WebOrigin;
 use countersign::grpc::pb;
-use countersign::principals::by_text;
+use countersign::state::principals::by_text;
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 

@@ -1,7 +1,7 @@
 //! An administrator acts as a service account: what that can do, and cannot; when it ends;
 //! and that everything made so names both.
 
-use countersign::domain::ids::{AccountId, OrgId};
+use countersign::domain::values::ids::{AccountId, OrgId};
 use countersign::grpc::pb;
 use prost_types::Duration;
 use sqlx::types::Uuid;

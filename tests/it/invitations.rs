@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use countersign::clock::random;
-use countersign::domain::ids::{AccountId, TokenId};
-use countersign::domain::token_text::{TextKind, TokenText};
+use countersign::domain::values::ids::{AccountId, TokenId};
+use countersign::domain::values::token_string::{TextKind, TokenText};
 use countersign::grpc::pb;
 use pb::InvitationState::{Accepted, Expired, Pending, Revoked};
 use tonic::{Code, Status};

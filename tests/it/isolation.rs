@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use countersign::clock::random;
-use countersign::domain::ids::{OrgId, TokenId};
-use countersign::domain::token_text::{TextKind, TokenText};
+use countersign::domain::values::ids::{OrgId, TokenId};
+use countersign::domain::values::token_string::{TextKind, TokenText};
 use countersign::grpc::pb;
 use prost_types::DescriptorProto;
 use prost_types::field_descriptor_proto::{Label, Type};

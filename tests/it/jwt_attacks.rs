@@ -4,8 +4,8 @@
 use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD as BASE64URL, Engine as _};
+use countersign::crypto::seal::Purpose;
 use countersign::grpc::pb;
-use countersign::keys::seal::Purpose;
 use serde_json::{Value, json};
 use tonic::Code;
 

@@ -4,13 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use countersign::commands::keys;
 use countersign::config::SigningAlgorithm::EdDsa;
-use countersign::db::sealed::Sealed;
+use countersign::crypto::key_pair::NewKey;
+use countersign::crypto::peppers::new_sealed;
+use countersign::crypto::seal::{MasterKeys, sealed_under};
+use countersign::db::keys::sealed::Sealed;
 use countersign::grpc::pb;
-use countersign::keys::pair::NewKey;
-use countersign::keys::peppers::new_sealed;
-use countersign::keys::seal::{MasterKeys, sealed_under};
-use countersign::keys_command;
 use countersign::state::{Pools, State};
 
 use crate::command_line::{Scratch, countersign, fails, serve, start, succeeds};
@@ -132,8 +132,7 @@ async fn resealing_goes_on_where_it_was_interrupted_and_says_what_is_left() {
             .unwrap();
     }
     let mut told = Vec::new();
-    let resealed =
-        keys_command::reseal(&db.pool(), &master, clock, |name: &str| told.push(name.to_owned())).await;
+    let resealed = keys::reseal(&db.pool(), &master, clock, |name: &str| told.push(name.to_owned())).await;
     // The first pepper, those above 100, and the signing key.
     assert_eq!((resealed.unwrap(), told.len()), (1 + 105 + 1, 107));
     assert_eq!(told[..3], ["pepper 1", "pepper 101", "pepper 102"]);
@@ -174,9 +173,8 @@ async fn what_is_erased_stays_erased_whoever_seals_it_anew() {
     let reseal = async {
         for turn in 0..60 {
             let master = read_keys(&files[turn % 2]);
-            resealed += keys_command::reseal(&first.state.db.pool(), &master, &first.state.clock, |_| ())
-                .await
-                .unwrap();
+            resealed +=
+                keys::reseal(&first.state.db.pool(), &master, &first.state.clock, |_| ()).await.unwrap();
         }
     };
     let rotate = async {

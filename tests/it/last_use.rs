@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use countersign::config::LimitArgs;
-use countersign::db::secrets::{SecretUse, note_uses};
-use countersign::domain::ids::{OrgId, TokenId};
+use countersign::db::tokens::secrets::{SecretUse, note_uses};
+use countersign::domain::values::ids::{OrgId, TokenId};
 use countersign::grpc::pb;
-use countersign::last_use::flush;
+use countersign::state::last_use::flush;
 use tonic::Code;
 
 use crate::harness::{Client, LIMITS, Org, TestServer, by_id, refused, rotate_token, token_for};

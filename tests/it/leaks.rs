@@ -1,7 +1,7 @@
 //! `ReportLeakedToken`: what leaked stops, with what it made, and nothing is told.
 
-use countersign::domain::ids::TokenId;
-use countersign::domain::token_text::{TextKind, TokenText};
+use countersign::domain::values::ids::TokenId;
+use countersign::domain::values::token_string::{TextKind, TokenText};
 use countersign::grpc::pb;
 use tonic::{Code, Status};
 

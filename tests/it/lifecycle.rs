@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use countersign::domain::policy::MAX_LIVE_TOKENS;
+use countersign::domain::tokens::limits::MAX_LIVE_TOKENS;
 use countersign::grpc::pb;
 use countersign::jobs::purge;
 use tonic::{Code, Status};
@@ -262,7 +262,7 @@ async fn after_thirty_days_it_is_purged_with_all_that_hangs_on_it() {
     assert!(by_nobody);
     for id in [&bot.id, &linked.id] {
         refused(get(&owner, id).await, Code::NotFound, "RESOURCE_NOT_FOUND");
-        let uuid = countersign::domain::ids::AccountId::parse(id).unwrap().uuid();
+        let uuid = countersign::domain::values::ids::AccountId::parse(id).unwrap().uuid();
         for table in [
             "accounts",
             "usernames",
@@ -356,8 +356,8 @@ async fn an_org_keeps_an_owner_on_each_of_these_paths() {
     let last = "LAST_OWNER";
     refused(as_operator("deactivated", &org.owner_id).await, Code::FailedPrecondition, last);
     let db = &server.state.db;
-    let root = countersign::domain::ids::AccountId::parse(&org.owner_id).unwrap().uuid();
-    let other = countersign::domain::ids::AccountId::parse(&second.id).unwrap().uuid();
+    let root = countersign::domain::values::ids::AccountId::parse(&org.owner_id).unwrap().uuid();
+    let other = countersign::domain::values::ids::AccountId::parse(&second.id).unwrap().uuid();
     let user = "update accounts set kind = 'USER', name = null, name_key = null, deactivate_time = null
                 where account_id = $1";
     sqlx::query(user).bind(other).execute(db).await.unwrap();
@@ -399,7 +399,7 @@ async fn bad_input_of_the_steps() {
                 refused(step(&org.owner, taken, wrong).await, Code::InvalidArgument, "INVALID_FIELD");
             assert_eq!(violated(&refusal), ["account_id"], "{taken} {wrong}");
         }
-        let unknown = countersign::domain::ids::AccountId::from_u128(7).to_string();
+        let unknown = countersign::domain::values::ids::AccountId::from_u128(7).to_string();
         refused(step(&org.owner, taken, &unknown).await, Code::NotFound, "RESOURCE_NOT_FOUND");
         // The id of another org's account is one that does not exist.
         let other = server.org().await;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use countersign::domain::ids::{OrgId, RoleId};
+use countersign::domain::values::ids::{OrgId, RoleId};
 use countersign::grpc::pb;
 use countersign::jobs::fill_searchable;
 use tonic::{Code, Status};

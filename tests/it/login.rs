@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use countersign::config::{LimitArgs, PasswordArgs};
+use countersign::crypto::password_hash::PasswordRecord;
 use countersign::db;
-use countersign::domain::ids::{AccountId, OrgId};
+use countersign::domain::values::ids::{AccountId, OrgId};
 use countersign::grpc::pb;
-use countersign::keys::passwords::PasswordRecord;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 
@@ -363,11 +363,11 @@ async fn what_somebody_writes_into_the_database_signs_nobody_in() {
     };
     // The attacker's own record moved, a hash that was not sealed, one sealed with another master key.
     let id = AccountId::parse(&own.id).unwrap();
-    let moved = db::passwords::find(db, OrgId::parse(&org.id).unwrap(), id).await.unwrap().unwrap();
+    let moved = db::sign_in::passwords::find(db, OrgId::parse(&org.id).unwrap(), id).await.unwrap().unwrap();
     let stranger = TestServer::start().await;
     let theirs = {
         let owner = (OrgId::parse(&org.id).unwrap(), AccountId::parse(&target.id).unwrap());
-        let password = countersign::domain::password::Password::parse(PASSWORD).unwrap();
+        let password = countersign::domain::sign_in::password::Password::parse(PASSWORD).unwrap();
         stranger.state.passwords.hash(owner, &password).await.unwrap()
     };
     let plain = PasswordRecord::from_sealed(b"$argon2id$v=19$m=64,t=1,p=1$c2FsdHNhbHQ$aGFzaGhhc2g".to_vec());
@@ -384,7 +384,8 @@ async fn a_password_is_hashed_anew_when_the_parameters_rose() {
     let org = server.org().await;
     let bot = server.technical(&org.id, "bot", &[]).await;
     let owner = (OrgId::parse(&org.id).unwrap(), AccountId::parse(&bot.id).unwrap());
-    let record = async || db::passwords::find(&server.state.db, owner.0, owner.1).await.unwrap().unwrap();
+    let record =
+        async || db::sign_in::passwords::find(&server.state.db, owner.0, owner.1).await.unwrap().unwrap();
     let before = record().await;
     server.login(&bot.username, PASSWORD, None).await.unwrap();
     assert_eq!(record().await, before);

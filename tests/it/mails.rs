@@ -5,17 +5,17 @@ use std::fs;
 use std::time::Duration;
 
 use countersign::clock::random;
+use countersign::commands::keys;
 use countersign::config::SmtpUrl;
-use countersign::db::sealed::Sealed;
+use countersign::db::keys::sealed::Sealed;
 use countersign::domain::accounts::{AccountState, Details};
-use countersign::domain::ids::{SYSTEM_ORG, TokenId};
 use countersign::domain::mail::{MAX_TRIES, Mail};
-use countersign::domain::names::Email;
-use countersign::domain::token_text::{TextKind, TokenText};
+use countersign::domain::values::ids::{SYSTEM_ORG, TokenId};
+use countersign::domain::values::names::Email;
+use countersign::domain::values::token_string::{TextKind, TokenText};
+use countersign::flows::transaction::Transaction;
 use countersign::grpc::pb;
-use countersign::keys_command;
 use countersign::mail::{Letter, Smtp};
-use countersign::transaction::Transaction;
 use tonic::Request;
 use tonic::transport::Endpoint;
 
@@ -128,14 +128,12 @@ async fn while_it_waits_its_code_is_sealed_and_moves_to_another_master_key() {
     assert_eq!(open(&id).unwrap().as_slice(), code.expose().as_bytes());
     assert!(open("00000000-0000-0000-0000-000000000000").is_err());
 
-    let file = countersign::keys::seal::MasterKeys::new_file().replacen("1:", "new:", 1);
+    let file = countersign::crypto::seal::MasterKeys::new_file().replacen("1:", "new:", 1);
     let both = read_keys(&format!("{file}{}", first.master_key_file()));
     let mut told = Vec::new();
-    keys_command::reseal(&first.state.db.pool(), &both, &first.state.clock, |name| {
-        told.push(name.to_owned())
-    })
-    .await
-    .unwrap();
+    keys::reseal(&first.state.db.pool(), &both, &first.state.clock, |name| told.push(name.to_owned()))
+        .await
+        .unwrap();
     assert!(told.contains(&format!("mail {id}")), "{told:?}");
     let alone = first.with_master_keys_and_mail(&file, &smtp).await;
     assert_eq!(smtp.mail_to("ana@example.org").await.code(), code.expose());

@@ -3,8 +3,8 @@
 use clap::ValueEnum as _;
 use countersign::clock::Clock;
 use countersign::config::SigningAlgorithm;
+use countersign::crypto::seal::MasterKeys;
 use countersign::grpc::pb;
-use countersign::keys::seal::MasterKeys;
 use countersign::state::{Pools, State};
 use jsonwebtoken::jwk::{JwkSet, ThumbprintHash};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};

@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use countersign::domain::ids::{AccountId, OrgId};
-use countersign::domain::member::Member;
+use countersign::domain::access::member::Member;
+use countersign::domain::values::ids::{AccountId, OrgId};
 use countersign::error::Reason;
 use countersign::grpc::pb;
-use countersign::principals;
+use countersign::state::principals;
 
 use crate::harness::{Org, TestServer, grant, rotate_token};
 

@@ -1,7 +1,8 @@
 //! The schema: from nothing to head, each constraint named, each rule of tables that
 //! can be sharded kept.
 
-use countersign::db::schema::{self, SchemaError};
+use countersign::db::schema;
+use countersign::db::schema::SchemaError;
 use sqlx::{Connection as _, PgConnection, PgPool};
 
 use crate::harness::Database;

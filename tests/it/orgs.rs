@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use countersign::domain::ids::{AccountId, OrgId, SYSTEM_ORG};
-use countersign::grpc::access::{Access, access};
+use countersign::domain::values::ids::{AccountId, OrgId, SYSTEM_ORG};
+use countersign::grpc::layers::access::{Access, access};
 use countersign::grpc::pb;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;

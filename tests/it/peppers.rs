@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
-use countersign::domain::token_text::{TextKind, TokenText};
+use countersign::commands::keys;
+use countersign::crypto::peppers::{Peppers, new_sealed};
+use countersign::domain::values::token_string::{TextKind, TokenText};
+use countersign::flows::signing_key_rotation;
 use countersign::grpc::pb;
-use countersign::keys::peppers::{Peppers, new_sealed};
-use countersign::{keys_command, rotation};
 use tonic::Code;
 
 use crate::feed::until;
@@ -19,7 +20,7 @@ const SOON: Duration = Duration::from_secs(10);
 /// As `countersign keys new-pepper` does it.
 async fn new_pepper(server: &TestServer) -> i32 {
     let master = read_keys(server.master_key_file());
-    keys_command::new_pepper(&server.state.db.pool(), &master, &server.state.clock).await.unwrap()
+    keys::new_pepper(&server.state.db.pool(), &master, &server.state.clock).await.unwrap()
 }
 
 async fn pepper_of(server: &TestServer, token: &str) -> i32 {
@@ -63,14 +64,17 @@ async fn a_newer_pepper_is_taken_up_on_use_and_an_older_one_goes() {
     for (who, token) in [("the operator", a.operator.token()), ("the owner", org.owner.token())] {
         a.client(token).exchange().await.unwrap();
         until(SOON, async || pepper_of(&a, token).await == 2).await;
-        assert!(rotation::drop_peppers(&a.state).await.unwrap().is_empty(), "{who} has used its token");
+        assert!(
+            signing_key_rotation::drop_peppers(&a.state).await.unwrap().is_empty(),
+            "{who} has used its token"
+        );
     }
     a.state.clock.advance(Duration::from_secs(3_600));
-    assert!(rotation::drop_peppers(&a.state).await.unwrap().is_empty(), "a live token needs it");
+    assert!(signing_key_rotation::drop_peppers(&a.state).await.unwrap().is_empty(), "a live token needs it");
     a.client(&idle.secret).exchange().await.unwrap();
     until(SOON, async || pepper_of(&a, &idle.secret).await == 2).await;
-    assert_eq!(rotation::drop_peppers(&a.state).await.unwrap(), [1]);
-    assert!(rotation::drop_peppers(&a.state).await.unwrap().is_empty());
+    assert_eq!(signing_key_rotation::drop_peppers(&a.state).await.unwrap(), [1]);
+    assert!(signing_key_rotation::drop_peppers(&a.state).await.unwrap().is_empty());
     assert_eq!(peppers(&a).await, [2]);
     until(Duration::from_secs(3), async || !b.state.peppers.load().knows(1)).await;
     for client in [&used, &on_b, &a.client(&idle.secret), &b.client(&idle.secret)] {
@@ -104,7 +108,7 @@ async fn a_dead_token_holds_no_pepper() {
         .execute(&server.state.db)
         .await
         .unwrap();
-    assert!(rotation::drop_peppers(&server.state).await.unwrap().is_empty());
+    assert!(signing_key_rotation::drop_peppers(&server.state).await.unwrap().is_empty());
     sqlx::query(
         "update tokens set revoke_time = create_time, revoke_reason = 'UNSPECIFIED' where token_id = $1",
     )
@@ -112,7 +116,7 @@ async fn a_dead_token_holds_no_pepper() {
     .execute(&server.state.db)
     .await
     .unwrap();
-    assert_eq!(rotation::drop_peppers(&server.state).await.unwrap(), [1]);
+    assert_eq!(signing_key_rotation::drop_peppers(&server.state).await.unwrap(), [1]);
 }
 
 #[tokio::test]

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use countersign::config::{LimitArgs, SigningAlgorithm};
-use countersign::domain::ids::TokenId;
-use countersign::domain::token_text::{TextKind, TokenText};
+use countersign::domain::values::ids::TokenId;
+use countersign::domain::values::token_string::{TextKind, TokenText};
 use countersign::grpc::pb;
-use countersign::principals::by_text;
+use countersign::state::principals::by_text;
 use countersign::state::{Pools, State};
 use tonic::Code;
 use tonic::transport::Endpoint;
@@ -48,7 +48,7 @@ async fn what_is_warm_executes_no_statement() {
     // The uses were noted, and wait for whoever writes them: here in vain, and so they wait on.
     let waiting = server.state.uses.len();
     assert!(waiting >= 2, "{waiting}");
-    countersign::last_use::flush(&server.state).await.unwrap_err();
+    countersign::state::last_use::flush(&server.state).await.unwrap_err();
     assert_eq!(server.state.uses.len(), waiting);
 }
 

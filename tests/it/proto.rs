@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use countersign::error::Reason;
-use countersign::grpc::{DESCRIPTORS, pb};
+use countersign::grpc::pb::{self, DESCRIPTORS};
 use prost::Message as _;
 use prost_types::{DescriptorProto, FileDescriptorProto, FileDescriptorSet};
 

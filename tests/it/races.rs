@@ -3,7 +3,7 @@
 use countersign::clock::Clock;
 use countersign::config::SigningAlgorithm::EdDsa;
 use countersign::db::{keys, pool};
-use countersign::domain::ids::AccountId;
+use countersign::domain::values::ids::AccountId;
 use countersign::grpc::pb;
 use pb::convert_account_request::Identity;
 use tonic::{Code, Status};

@@ -1,8 +1,8 @@
 //! The org's catalogue: what is shown of a node, and when it can go.
 
 use countersign::db;
-use countersign::domain::ids::OrgId;
-use countersign::domain::resources::ResourcePath;
+use countersign::domain::values::ids::OrgId;
+use countersign::domain::values::resources::ResourcePath;
 use countersign::grpc::pb;
 use prost_types::FieldMask;
 use tonic::{Code, Status};
@@ -242,7 +242,7 @@ async fn a_deletion_waits_for_a_token_that_is_being_made() {
     let mut half = server.state.db.begin().await.unwrap();
     let org_id = OrgId::parse(&org.id).unwrap();
     let path = ResourcePath::parse("a").unwrap();
-    let held = db::resources::hold(&mut half, org_id, &[path]).await.unwrap();
+    let held = db::orgs::resources::hold(&mut half, org_id, &[path]).await.unwrap();
     assert_eq!(held, ["a"]);
     let insert = "update tokens set resources = '{a}' where display_name = 'half'";
     sqlx::query(insert).execute(&mut *half).await.unwrap();

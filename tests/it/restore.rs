@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use countersign::commands::dev::connect_options;
 use countersign::config::LimitArgs;
-use countersign::db::feed::{self, Page};
+use countersign::crypto::seal::MasterKeys;
+use countersign::db::events::feed;
+use countersign::db::events::feed::Page;
 use countersign::db::schema;
-use countersign::dev::connect_options;
-use countersign::keys::seal::MasterKeys;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio_stream::StreamExt as _;
 use tonic::Code;

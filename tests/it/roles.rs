@@ -1,6 +1,6 @@
 //! Roles of an org's own: who may make and change them, what they give, and to whom.
 
-use countersign::domain::ids::AccountId;
+use countersign::domain::values::ids::AccountId;
 use countersign::grpc::pb;
 use prost_types::FieldMask;
 use tonic::{Code, Status};

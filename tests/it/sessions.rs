@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use countersign::clock::random;
-use countersign::domain::ids::{OrgId, SessionId, TokenId};
-use countersign::domain::token_text::{TextKind, TokenText};
+use countersign::domain::values::ids::{OrgId, SessionId, TokenId};
+use countersign::domain::values::token_string::{TextKind, TokenText};
 use countersign::grpc::pb;
-use countersign::last_use;
+use countersign::state::last_use;
 use tonic::{Code, Status};
 
 use crate::feed::until;

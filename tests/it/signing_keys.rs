@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD as BASE64URL, Engine as _};
-use countersign::bootstrap;
+use countersign::commands::bootstrap;
 use countersign::config::{LimitArgs, SigningAlgorithm};
+use countersign::crypto::key_pair::NewKey;
+use countersign::crypto::seal::Purpose;
 use countersign::db::keys::KeysError;
+use countersign::flows::signing_key_rotation;
 use countersign::grpc::pb;
-use countersign::keys::pair::NewKey;
-use countersign::keys::seal::Purpose;
-use countersign::rotation;
 use countersign::state::{Pools, State};
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{DecodingKey, Validation, decode, decode_header};
@@ -171,9 +171,9 @@ async fn ten_nodes_at_once_do_each_thing_once() {
             .iter()
             .cloned()
             .map(|node| {
-                tokio::spawn(
-                    async move { rotation::turn_signing_keys(&node, LIFETIME.try_into().unwrap()).await },
-                )
+                tokio::spawn(async move {
+                    signing_key_rotation::turn_signing_keys(&node, LIFETIME.try_into().unwrap()).await
+                })
             })
             .collect();
         for turn in turns {
@@ -208,9 +208,9 @@ async fn nothing_is_asked_of_the_database_while_nothing_is_due() {
     let server = TestServer::start().await;
     let lifetime = LIFETIME.try_into().unwrap();
     server.state.db.close().await;
-    rotation::turn_signing_keys(&server.state, lifetime).await.unwrap();
+    signing_key_rotation::turn_signing_keys(&server.state, lifetime).await.unwrap();
     server.state.clock.advance(LIFETIME);
-    rotation::turn_signing_keys(&server.state, lifetime).await.unwrap_err();
+    signing_key_rotation::turn_signing_keys(&server.state, lifetime).await.unwrap_err();
 }
 
 #[tokio::test]
@@ -222,7 +222,7 @@ async fn before_bootstrap_no_key_turns() {
     let open = State::open(pools, master_keys(), SigningAlgorithm::EdDsa, issuer, LIMITS.bounds(), clock);
     let state = open.await.unwrap();
     state.clock.advance(2 * LIFETIME);
-    rotation::turn_signing_keys(&state, LIFETIME.try_into().unwrap()).await.unwrap();
+    signing_key_rotation::turn_signing_keys(&state, LIFETIME.try_into().unwrap()).await.unwrap();
     assert_eq!(state.ring.lives().len(), 1);
     state.close().await;
 }
@@ -457,7 +457,7 @@ async fn a_planted_key_is_not_published_and_stops_nobody() {
     assert_eq!(http_get(&server.endpoint, "/readyz").await.status, 200);
     // It is never taken for the next key of ours, however long it stands there.
     server.state.clock.advance(PUBLISHED_BEFORE);
-    rotation::turn_signing_keys(&server.state, LIFETIME.try_into().unwrap()).await.unwrap();
+    signing_key_rotation::turn_signing_keys(&server.state, LIFETIME.try_into().unwrap()).await.unwrap();
     assert_eq!(kid_of(&jwt(&server.operator).await), active);
     // A server that starts says what it found, and the operator takes it away.
     let again = State::open(

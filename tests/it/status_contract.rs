@@ -1,10 +1,10 @@
 //! Every reason has its code and its form, and those statuses that the framework makes
 //! by itself have them too.
 
-use countersign::domain::caller::Origin;
+use countersign::domain::access::caller::Origin;
 use countersign::error::{Error, Precondition, Reason, Violations};
+use countersign::grpc::layers::status::answer;
 use countersign::grpc::pb;
-use countersign::grpc::status::answer;
 use prost::Message as _;
 use tonic::{Code, Request};
 use tonic_types::StatusExt as _;

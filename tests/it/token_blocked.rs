@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use countersign::config::LimitArgs;
-use countersign::domain::ids::{OrgId, TokenId};
+use countersign::domain::values::ids::{OrgId, TokenId};
 use countersign::grpc::pb;
-use countersign::last_use::flush;
+use countersign::state::last_use::flush;
 use tonic::Code;
 
 use crate::feed::until;

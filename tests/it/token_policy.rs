@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use countersign::bootstrap;
+use countersign::commands::bootstrap;
 use countersign::config::{CeilingArgs, LimitArgs};
 use countersign::grpc::pb;
 use prost_types::FieldMask;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use countersign::db;
-use countersign::domain::ids::{OrgId, TokenId};
+use countersign::domain::values::ids::{OrgId, TokenId};
 use countersign::grpc::pb;
 use countersign::jobs::remind;
 
@@ -174,20 +174,20 @@ async fn one_that_is_revoked_or_shortened_under_way_is_not_told_of() {
     let (revoked, kept) = (world.for_days(40).await, world.for_days(40).await);
     // What a node sees in eleven days; the time of this one stands still, so that it tells nothing.
     let (state, later) = (&world.server.state, world.server.state.clock.now() + time::Duration::days(11));
-    let due = db::reminders::find_due(&state.db, later, Default::default(), 10).await.unwrap();
+    let due = db::tokens::reminders::find_due(&state.db, later, Default::default(), 10).await.unwrap();
     assert_eq!(due.len(), 2);
     world.server.operator.tokens().revoke_token(by_id(&world.org.id, &revoked)).await.unwrap();
     let mut connection = state.db.acquire().await.unwrap();
     for token in &due {
-        let told = db::reminders::remind(&mut connection, token, 30).await.unwrap();
+        let told = db::tokens::reminders::remind(&mut connection, token, 30).await.unwrap();
         let expected = token.token_id == TokenId::parse(&kept).unwrap();
         assert_eq!(told.is_some(), expected);
         if let Some(told) = told {
             assert_eq!((told.account_id.to_string(), told.days), (world.bot.id.clone(), 30));
-            assert!(db::reminders::remind(&mut connection, token, 30).await.unwrap().is_none());
+            assert!(db::tokens::reminders::remind(&mut connection, token, 30).await.unwrap().is_none());
             // Another end than the one that was seen.
-            let other = db::reminders::Ending { expire_time: later, ..*token };
-            assert!(db::reminders::remind(&mut connection, &other, 7).await.unwrap().is_none());
+            let other = db::tokens::reminders::Ending { expire_time: later, ..*token };
+            assert!(db::tokens::reminders::remind(&mut connection, &other, 7).await.unwrap().is_none());
         }
     }
 }

@@ -4,9 +4,9 @@ use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::db::grants::Grant;
+use super::grants::Grant;
 use crate::db::orgs;
-use crate::domain::ids::{AccountId, OrgId};
+use crate::domain::values::ids::{AccountId, OrgId};
 use crate::error::{Error, Reason, Result};
 
 /// The orgs where the account is a guest, in the order in which they are locked.

@@ -12,13 +12,13 @@ use sqlx::types::Json;
 use sqlx::{Acquire as _, PgConnection};
 use uuid::Uuid;
 
-use super::{Account, select_accounts};
+use super::account::{Account, select_accounts};
+use crate::domain::access::credential::AccountKind;
 use crate::domain::accounts::AccountState;
-use crate::domain::ids::{AccountId, OrgId};
-use crate::domain::pages::{COUNTED, Page};
-use crate::domain::permissions::{Right, SystemRole};
-use crate::domain::principal::AccountKind;
-use crate::domain::search::{Needle, Searchable};
+use crate::domain::accounts::search::{Needle, Searchable};
+use crate::domain::paging::{COUNTED, Page};
+use crate::domain::values::ids::{AccountId, OrgId};
+use crate::domain::values::permissions::{Right, SystemRole};
 use crate::error::Result;
 
 /// How many holders of a role are read beside another filter, which may leave fewer.

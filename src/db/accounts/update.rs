@@ -3,19 +3,20 @@
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-use super::{Account, find, free_name, kept, name_taken, take_username};
-use crate::db::{account_links, one_row};
+use super::account::{Account, find, free_name, kept, name_taken, take_username};
+use super::links;
+use crate::db::one_row;
 use crate::domain::accounts::Details;
-use crate::domain::ids::{AccountId, OrgId};
-use crate::domain::names::{AccountName, Description, Email};
-use crate::domain::search::Searchable;
+use crate::domain::accounts::search::Searchable;
+use crate::domain::values::ids::{AccountId, OrgId};
+use crate::domain::values::names::{AccountName, Description, Email};
 use crate::error::{Error, Result};
 
 /// Gives an account other details, and with them its kind: without a name it is a user.
 /// The account is locked, and has those of `before`. Returns it as it is then.
 ///
 /// # Errors
-/// Those of [`insert`](super::insert), for what it takes anew.
+/// Those of [`insert`](super::account::insert), for what it takes anew.
 pub async fn update(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -38,7 +39,7 @@ pub async fn update(
         retitle(&mut *tx, account_id, &after.title()).await?;
     }
     if before.settings.links != after.settings.links {
-        account_links::replace(&mut *tx, org_id, account_id, &after.settings.links).await?;
+        links::replace(&mut *tx, org_id, account_id, &after.settings.links).await?;
     }
     find(tx, org_id, account_id).await?.ok_or_else(|| Error::internal("an account just changed is gone"))
 }

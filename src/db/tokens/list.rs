@@ -6,12 +6,12 @@ use sqlx::PgConnection;
 use sqlx::types::Json;
 use time::OffsetDateTime;
 
-use super::{Labels, Token};
-use crate::domain::ids::{AccountId, OrgId, TokenId};
-use crate::domain::names::Purpose;
-use crate::domain::pages::{COUNTED, Page};
-use crate::domain::principal::TokenKind;
-use crate::domain::token_policy::{Rules, TokenState};
+use super::token::{Labels, Token, select_tokens};
+use crate::domain::access::credential::TokenKind;
+use crate::domain::paging::{COUNTED, Page};
+use crate::domain::tokens::policy::{Rules, TokenState};
+use crate::domain::values::ids::{AccountId, OrgId, TokenId};
+use crate::domain::values::names::Purpose;
 use crate::error::Result;
 
 /// Which tokens to list: those to which all of it applies.

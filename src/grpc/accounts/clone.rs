@@ -1,28 +1,32 @@
 //! `CloneAccount`: an account like another one, as far as the caller may pass on what it holds.
 
-use super::access::{Named, named, split};
 use super::details;
-use crate::codes::send_first_password;
+use super::grants::{Named, named, split};
+use crate::db;
+use crate::db::accounts::grants::{Grant, described, subjects, touched};
 use crate::db::accounts::{Account, NewAccount};
 use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::grants::{Grant, described, subjects, touched};
 use crate::db::orgs::Org;
-use crate::db::{self, retrying};
+use crate::db::retrying;
+use crate::domain::access::caller::Acting;
+use crate::domain::access::credential::AccountKind;
+use crate::domain::access::rights::HeldGrant;
 use crate::domain::accounts::Details;
-use crate::domain::caller::Acting;
-use crate::domain::cloning::{self, Divided};
-use crate::domain::ids::{AccountId, GrantId};
-use crate::domain::names::{AccountName, Profile};
-use crate::domain::permissions::Permission;
-use crate::domain::principal::AccountKind;
-use crate::domain::resources::Node;
-use crate::domain::rights::HeldGrant;
+use crate::domain::accounts::cloning;
+use crate::domain::accounts::cloning::Divided;
+use crate::domain::values::ids::{AccountId, GrantId};
+use crate::domain::values::names::{AccountName, Profile};
+use crate::domain::values::permissions::Permission;
+use crate::domain::values::resources::Node;
 use crate::error::{Error, Reason, Result, Violations};
-use crate::grpc::auth::Call;
-use crate::grpc::once::{self, Once};
-use crate::grpc::{convert, pb};
+use crate::flows::emailed_codes::send_first_password;
+use crate::flows::transaction::Transaction;
+use crate::grpc::layers::auth::Call;
+use crate::grpc::pb;
+use crate::grpc::wire::convert;
+use crate::grpc::wire::idempotency;
+use crate::grpc::wire::idempotency::Once;
 use crate::state::State;
-use crate::transaction::Transaction;
 
 /// What is asked for, checked as far as that goes without the source.
 struct New {
@@ -50,7 +54,7 @@ impl New {
         }
         let profile = convert::profile(&mut violations, request.profile.as_ref());
         let excluded = named(&mut violations, "excluded_grants", &request.excluded_grants);
-        violations.check("request_id", once::parse(&request.request_id));
+        violations.check("request_id", idempotency::parse(&request.request_id));
         let Some(source_id) = source_id else {
             return Err(violations.error());
         };
@@ -102,7 +106,7 @@ pub async fn account(
     if acting.is_self(new.source_id) {
         return Err(Reason::CannotCloneSelf.into());
     }
-    let request_id = once::parse(&std::mem::take(&mut request.request_id)).unwrap_or_default();
+    let request_id = idempotency::parse(&std::mem::take(&mut request.request_id)).unwrap_or_default();
     // A preview is no first call.
     let request_id = request_id.filter(|_| !request.validate_only);
     let once = Once::new(&acting, "CloneAccount", request_id, &request);
@@ -147,7 +151,7 @@ async fn clone(
     let row = NewAccount { account_id, org_id, details: &details, deactivated: new.deactivated };
     let account = db::accounts::insert(&mut *tx, &row, now).await?;
     let numbered: Vec<_> = given.iter().map(|(_, held)| (state.clock.new_id::<GrantId>(), held)).collect();
-    let given = db::grants::insert(&mut *tx, org_id, account_id, &numbered, now).await?;
+    let given = db::accounts::grants::insert(&mut *tx, org_id, account_id, &numbered, now).await?;
     let mut fields = details::given(&details);
     fields.push(FieldChange::set("cloned_from", new.source_id));
     fields.extend(new.deactivated.then(|| FieldChange::set("deactivated", true)));
@@ -176,10 +180,10 @@ async fn divide(
     tx: &mut Transaction<'_>,
     new: &New,
 ) -> Result<Divided<(Grant, HeldGrant)>> {
-    let grants = db::grants::find_of(&mut **tx, acting.org_id, new.source_id).await?;
+    let grants = db::accounts::grants::find_of(&mut **tx, acting.org_id, new.source_id).await?;
     let (excluded, _) = split(new.source_id, grants.clone(), &new.excluded)?;
     // In the same order: the org is locked, so that they are the same grants.
-    let held = db::grants::find_held(&mut *tx, acting.org_id, new.source_id).await?;
+    let held = db::accounts::grants::find_held(&mut *tx, acting.org_id, new.source_id).await?;
     let opened = grants.into_iter().zip(held).collect();
     Ok(acting.divide(opened, |grant: &Grant| excluded.iter().any(|out| out.grant_id == grant.grant_id)))
 }

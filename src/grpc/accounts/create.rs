@@ -3,27 +3,30 @@
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use prost::Message;
 
-use super::access::givable;
+use super::grants::givable;
 use super::{details, settings};
-use crate::codes::send_first_password;
+use crate::crypto::peppers::Blinded;
+use crate::db;
 use crate::db::accounts::NewAccount;
+use crate::db::accounts::grants::{described, subjects, touched};
 use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::grants::{described, subjects, touched};
-use crate::db::{self, retrying};
+use crate::db::retrying;
+use crate::domain::access::caller::Acting;
 use crate::domain::accounts::Details;
-use crate::domain::caller::Acting;
-use crate::domain::ids::{AccountId, GrantId};
-use crate::domain::names::{AccountName, Description, Email};
-use crate::domain::password::Password;
-use crate::domain::permissions::{Permission, Right};
-use crate::domain::resources::Node;
+use crate::domain::sign_in::password::Password;
+use crate::domain::values::ids::{AccountId, GrantId};
+use crate::domain::values::names::{AccountName, Description, Email};
+use crate::domain::values::permissions::{Permission, Right};
+use crate::domain::values::resources::Node;
 use crate::error::{Error, Result, Violations};
-use crate::grpc::auth::Call;
-use crate::grpc::once::{self, Once};
-use crate::grpc::{convert, pb};
-use crate::keys::peppers::Blinded;
+use crate::flows::emailed_codes::send_first_password;
+use crate::flows::transaction::Transaction;
+use crate::grpc::layers::auth::Call;
+use crate::grpc::pb;
+use crate::grpc::wire::convert;
+use crate::grpc::wire::idempotency;
+use crate::grpc::wire::idempotency::Once;
 use crate::state::State;
-use crate::transaction::Transaction;
 
 /// What is to be made, checked.
 struct New {
@@ -51,7 +54,7 @@ impl New {
         let settings = settings::read(&mut violations, request.settings.as_ref(), name.as_ref());
         let password = violations.check("password", convert::optional(&request.password, Password::parse));
         let grants = convert::grants(&mut violations, &request.grants);
-        violations.check("request_id", once::parse(&request.request_id));
+        violations.check("request_id", idempotency::parse(&request.request_id));
         violations.finish()?;
         let (Some(name), Some(contact_email), Some(username), Some(description), Some(password)) =
             (name, contact_email, username, description, password)
@@ -67,7 +70,7 @@ impl New {
         let email = violations.check("email", details::mailbox(state, &request.email));
         let profile = convert::profile(&mut violations, request.profile.as_ref());
         let grants = convert::grants(&mut violations, &request.grants);
-        violations.check("request_id", once::parse(&request.request_id));
+        violations.check("request_id", idempotency::parse(&request.request_id));
         let Some(email) = email else {
             return Err(violations.error());
         };
@@ -87,7 +90,7 @@ pub async fn service_account(
     let org = db::orgs::find(&state.db, acting.org_id).await?;
     let slug = org.ok_or_else(|| Error::not_found("org", acting.org_id))?.slug;
     let new = New::service_account(state, &request, &slug)?;
-    let request_id = once::parse(&std::mem::take(&mut request.request_id)).unwrap_or_default();
+    let request_id = idempotency::parse(&std::mem::take(&mut request.request_id)).unwrap_or_default();
     if new.password.is_some() {
         // What is kept of the request, to know it again, must not be something to guess against.
         let blinded = state.peppers.load().blind(Blinded::Request, &request.password);
@@ -106,7 +109,7 @@ pub async fn user(
     let acting = call.acting_in(state, &request.org_id).await?;
     acting.require(&Permission::ACCOUNTS_WRITE, &Node::Org)?;
     let new = New::user(state, &request)?;
-    let request_id = once::parse(&std::mem::take(&mut request.request_id)).unwrap_or_default();
+    let request_id = idempotency::parse(&std::mem::take(&mut request.request_id)).unwrap_or_default();
     let once = Once::new(&acting, "CreateUser", request_id, &request);
     create(state, &acting, &new, &once, |account| pb::CreateUserResponse { account: Some(account) }).await
 }
@@ -139,12 +142,12 @@ async fn create<R: Message + Default>(
         };
         let mut account = db::accounts::insert(&mut tx, &row, now).await?;
         if let Some(record) = &record {
-            db::passwords::set(&mut tx, acting.org_id, account_id, record, now).await?;
+            db::sign_in::passwords::set(&mut tx, acting.org_id, account_id, record, now).await?;
             let found = db::accounts::find(&mut *tx, acting.org_id, account_id).await?;
             account = found.ok_or_else(|| Error::internal("an account just made is gone"))?;
         }
         let numbered: Vec<_> = grants.iter().map(|grant| (state.clock.new_id::<GrantId>(), grant)).collect();
-        let given = db::grants::insert(&mut tx, acting.org_id, account_id, &numbered, now).await?;
+        let given = db::accounts::grants::insert(&mut tx, acting.org_id, account_id, &numbered, now).await?;
         let mut fields = details::given(&new.details);
         fields.extend(new.deactivated.then(|| FieldChange::set("deactivated", true)));
         fields.extend(record.as_ref().map(|_| FieldChange::set("password_time", now)));

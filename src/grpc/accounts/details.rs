@@ -3,7 +3,7 @@
 use super::settings;
 use crate::db::events::FieldChange;
 use crate::domain::accounts::{Details, Settings};
-use crate::domain::names::{AccountName, Description, Email, Invalid};
+use crate::domain::values::names::{AccountName, Description, Email, Invalid};
 use crate::state::State;
 
 /// `name@<org slug>.<issuer host>`.

@@ -2,14 +2,15 @@
 
 use crate::db;
 use crate::db::accounts::Filter;
-use crate::domain::ids::{AccountId, OrgId};
-use crate::domain::permissions::{Permission, Right};
-use crate::domain::resources::Node;
-use crate::domain::search::Needle;
+use crate::domain::accounts::search::Needle;
+use crate::domain::values::ids::{AccountId, OrgId};
+use crate::domain::values::permissions::{Permission, Right};
+use crate::domain::values::resources::Node;
 use crate::error::{Error, Result, Violations};
-use crate::grpc::auth::Call;
-use crate::grpc::paging::Paging;
-use crate::grpc::{convert, pb};
+use crate::grpc::layers::auth::Call;
+use crate::grpc::pb;
+use crate::grpc::wire::convert;
+use crate::grpc::wire::page_token::Paging;
 use crate::state::State;
 
 pub async fn account(

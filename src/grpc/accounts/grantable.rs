@@ -3,17 +3,18 @@
 use sqlx::PgConnection;
 
 use crate::db;
-use crate::domain::caller::Acting;
-use crate::domain::ids::{AccountId, SYSTEM_ORG};
-use crate::domain::permissions::{Permission, Right, SystemRole};
-use crate::domain::principal::AccountKind;
-use crate::domain::resources::{Node, ResourcePath};
-use crate::domain::rights::{HeldGrant, Rights};
-use crate::domain::roles::{CustomRole, MAX_ROLES};
+use crate::domain::access::caller::Acting;
+use crate::domain::access::credential::AccountKind;
+use crate::domain::access::rights::{HeldGrant, Rights};
+use crate::domain::access::roles::{CustomRole, MAX_ROLES};
+use crate::domain::values::ids::{AccountId, SYSTEM_ORG};
+use crate::domain::values::permissions::{Permission, Right, SystemRole};
+use crate::domain::values::resources::{Node, ResourcePath};
 use crate::error::{Error, Result, Violations};
-use crate::grpc::auth::Call;
-use crate::grpc::paging::Paging;
-use crate::grpc::{convert, pb};
+use crate::grpc::layers::auth::Call;
+use crate::grpc::pb;
+use crate::grpc::wire::convert;
+use crate::grpc::wire::page_token::Paging;
 use crate::state::State;
 
 /// Application permissions in one answer.
@@ -39,9 +40,9 @@ impl Recipient {
             let kinds = kind.map_or_else(|| AccountKind::ALL.to_vec(), |kind| vec![kind]);
             return Ok(Self { kinds, account_id: None, grants: Vec::new() });
         };
-        let member = db::memberships::find(&mut *db, acting.org_id, id).await?;
+        let member = db::orgs::memberships::find(&mut *db, acting.org_id, id).await?;
         let member = member.ok_or_else(|| Error::not_found("account", id))?;
-        let grants = db::grants::find_held(db, acting.org_id, id).await?;
+        let grants = db::accounts::grants::find_held(db, acting.org_id, id).await?;
         Ok(Self { kinds: vec![member.kind()?], account_id, grants })
     }
 
@@ -80,7 +81,7 @@ pub async fn list(
     let mut db = state.db.acquire().await?;
     let recipient = Recipient::find(&mut db, &acting, account_id, kind).await?;
     if let Some(path) = node.path()
-        && db::resources::find(&mut *db, acting.org_id, path).await?.is_none()
+        && db::orgs::resources::find(&mut *db, acting.org_id, path).await?.is_none()
     {
         return Err(Error::invalid("resource", "no such resource in the org: create it first"));
     }
@@ -91,7 +92,8 @@ pub async fn list(
             permissions(&mut db, &acting, &recipient, &node).await?;
     }
     let after = paging.after(ResourcePath::parse);
-    let page = db::resources::page(&mut db, acting.org_id, node.path(), after.as_ref(), paging.size).await?;
+    let page =
+        db::orgs::resources::page(&mut db, acting.org_id, node.path(), after.as_ref(), paging.size).await?;
     response.next_page_token = paging.next(state, &page);
     response.total_size = page.total;
     response.resources =
@@ -130,7 +132,7 @@ async fn roles(
     let system = SystemRole::ALL
         .map(|role| judge(Right::System(role), CustomRole::default(), role.id().to_owned(), None));
     let mut all = Vec::from(system);
-    for role in db::roles::find_after(db, acting.org_id, None, MAX_ROLES).await? {
+    for role in db::orgs::roles::find_after(db, acting.org_id, None, MAX_ROLES).await? {
         all.push(judge(Right::Custom(role.id()), role.fields()?.terms, role.name, role.display_name));
     }
     Ok(all)
@@ -142,7 +144,8 @@ async fn permissions(
     recipient: &Recipient,
     node: &Node,
 ) -> Result<(Vec<pb::GrantablePermission>, bool)> {
-    let mut named = db::grants::find_named_permissions(db, acting.org_id, MAX_PERMISSIONS + 1).await?;
+    let mut named =
+        db::accounts::grants::find_named_permissions(db, acting.org_id, MAX_PERMISSIONS + 1).await?;
     let more = named.len() > MAX_PERMISSIONS;
     named.truncate(MAX_PERMISSIONS);
     let own = Permission::OWN.iter().filter(|own| acting.org_id == SYSTEM_ORG || !own.is_platform());
@@ -162,7 +165,7 @@ async fn permissions(
 fn resource(
     acting: &Acting<'_>,
     recipient: &Recipient,
-    row: db::resources::Resource,
+    row: db::orgs::resources::Resource,
 ) -> Result<pb::GrantableResource> {
     let node = row.node()?;
     Ok(pb::GrantableResource {

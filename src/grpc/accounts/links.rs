@@ -1,10 +1,11 @@
 //! `ResolveLink`.
 
 use crate::db;
-use crate::domain::names::{LinkKind, LinkSlug};
+use crate::domain::values::names::{LinkKind, LinkSlug};
 use crate::error::{Error, Result, Violations};
-use crate::grpc::auth::Call;
-use crate::grpc::{convert, pb};
+use crate::grpc::layers::auth::Call;
+use crate::grpc::pb;
+use crate::grpc::wire::convert;
 use crate::state::State;
 
 pub async fn resolve(

@@ -1,17 +1,18 @@
 //! The handlers of `AccountService`, by noun.
 
-pub mod access;
-pub mod caller;
 pub mod clone;
-pub mod convert;
+pub mod conversion;
 pub mod create;
 pub mod details;
 pub mod get;
+pub mod get_caller;
 pub mod grantable;
-pub mod life;
+pub mod grants;
+pub mod lifecycle;
 pub mod links;
 pub mod owners;
+pub mod password_resets;
 pub mod passwords;
-pub mod resets;
+pub mod service;
 pub mod settings;
 pub mod update;

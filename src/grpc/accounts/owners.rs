@@ -5,11 +5,11 @@ use time::OffsetDateTime;
 
 use crate::db;
 use crate::db::accounts::Account;
+use crate::domain::access::caller::{is_owner, owning_right};
+use crate::domain::access::rights::HeldGrant;
 use crate::domain::accounts::AccountState;
-use crate::domain::caller::{is_owner, owning_right};
-use crate::domain::ids::{AccountId, OrgId};
-use crate::domain::policy::MAX_LIVE_TOKENS;
-use crate::domain::rights::HeldGrant;
+use crate::domain::tokens::limits::MAX_LIVE_TOKENS;
+use crate::domain::values::ids::{AccountId, OrgId};
 use crate::error::{Error, Precondition, Reason, Result};
 
 /// Refuses to take the org's last owner. `held` is what the account holds in the org now;
@@ -52,7 +52,8 @@ async fn keep_another(
     if !is_owner(org_id, held) {
         return Ok(());
     }
-    let others = db::grants::find_other_owners(tx, org_id, owning_right(org_id), account_id).await?;
+    let others =
+        db::accounts::grants::find_other_owners(tx, org_id, owning_right(org_id), account_id).await?;
     Ok(others.suffice(was, becomes)?)
 }
 
@@ -73,7 +74,7 @@ pub async fn refuse_live_tokens(
         return Ok(());
     }
     let message = format!("{} ({} in all)", Reason::AccountOwnsTokens.message(), live.len());
-    let token = |id: &crate::domain::ids::TokenId| Precondition {
+    let token = |id: &crate::domain::values::ids::TokenId| Precondition {
         kind: "TOKEN",
         subject: id.to_string(),
         description: "is live".into(),

@@ -3,20 +3,21 @@
 
 use std::sync::Arc;
 
+use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::{self, retrying};
-use crate::domain::codes::End;
-use crate::domain::ids::AccountId;
-use crate::domain::names::Email;
-use crate::domain::password::{Password, TypedPassword};
-use crate::domain::permissions::Permission;
-use crate::domain::resources::Node;
+use crate::db::retrying;
+use crate::domain::sign_in::emailed_codes::End;
+use crate::domain::sign_in::password::{Password, TypedPassword};
+use crate::domain::values::ids::AccountId;
+use crate::domain::values::names::Email;
+use crate::domain::values::permissions::Permission;
+use crate::domain::values::resources::Node;
 use crate::error::{Error, Reason, Result, Violations};
-use crate::grpc::auth::Call;
+use crate::flows::sign_in;
+use crate::flows::transaction::Transaction;
+use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
-use crate::sign_in;
 use crate::state::State;
-use crate::transaction::Transaction;
 
 pub async fn set(
     state: &State,
@@ -39,9 +40,9 @@ pub async fn set(
         let mut tx = Transaction::begin(state).await?;
         let account = db::accounts::lock(&mut tx, org_id, account_id).await?;
         let account = account.ok_or_else(|| Error::not_found("account", account_id))?;
-        let held = db::grants::find_held(&mut tx, org_id, account_id).await?;
+        let held = db::accounts::grants::find_held(&mut tx, org_id, account_id).await?;
         acting.may_set_password(account.kind()?, &held)?;
-        db::passwords::set(&mut tx, org_id, account_id, &record, now).await?;
+        db::sign_in::passwords::set(&mut tx, org_id, account_id, &record, now).await?;
         let before = account.password_time.map(|time| time.to_string());
         let change = Change {
             event_id: state.clock.new_id(),
@@ -92,9 +93,9 @@ pub async fn change(
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
         who.conclude(&mut tx, now).await?;
-        db::passwords::change(&mut tx, owner, &record, caller.session(), now).await?;
+        db::sign_in::passwords::change(&mut tx, owner, &record, caller.session(), now).await?;
         // Whoever read an older mail sets no other one.
-        db::codes::end_all(&mut tx, owner.0, owner.1.uuid(), End::Replaced, now).await?;
+        db::sign_in::emailed_codes::end_all(&mut tx, owner.0, owner.1.uuid(), End::Replaced, now).await?;
         let before = account.password_time.map(|time| time.to_string());
         let change = Change {
             event_id: state.clock.new_id(),

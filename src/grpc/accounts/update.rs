@@ -1,24 +1,26 @@
 //! `UpdateAccount`.
 
 use super::{details, settings};
-use crate::codes::send_first_password;
+use crate::db;
 use crate::db::events::{Actor, Change};
-use crate::db::{self, retrying};
+use crate::db::retrying;
+use crate::domain::access::caller::Acting;
+use crate::domain::access::credential::AccountKind;
+use crate::domain::access::rights::Rights;
 use crate::domain::accounts::Details;
-use crate::domain::caller::Acting;
-use crate::domain::codes::End;
-use crate::domain::ids::AccountId;
-use crate::domain::names::{AccountName, Description, Email, Profile};
-use crate::domain::permissions::Permission;
-use crate::domain::principal::AccountKind;
-use crate::domain::resources::Node;
-use crate::domain::rights::Rights;
+use crate::domain::sign_in::emailed_codes::End;
+use crate::domain::values::ids::AccountId;
+use crate::domain::values::names::{AccountName, Description, Email, Profile};
+use crate::domain::values::permissions::Permission;
+use crate::domain::values::resources::Node;
 use crate::error::{Error, Reason, Result, Violations};
-use crate::grpc::auth::Call;
-use crate::grpc::update::{Mask, check_etag};
-use crate::grpc::{convert, pb};
+use crate::flows::emailed_codes::send_first_password;
+use crate::flows::transaction::Transaction;
+use crate::grpc::layers::auth::Call;
+use crate::grpc::pb;
+use crate::grpc::wire::convert;
+use crate::grpc::wire::update_mask::{Mask, check_etag};
 use crate::state::State;
-use crate::transaction::Transaction;
 
 /// What may be updated.
 const KNOWN: [&str; 14] = [
@@ -91,7 +93,7 @@ pub async fn account(
         }
         if before.username != after.username {
             // Whoever reads the mailbox that is named sets the password.
-            let held = db::grants::find_held(&mut tx, acting.org_id, account_id).await?;
+            let held = db::accounts::grants::find_held(&mut tx, acting.org_id, account_id).await?;
             acting.may_take_over(&Rights::of_grants(&held))?;
         }
         let account =
@@ -107,7 +109,8 @@ pub async fn account(
         tx.record(&Actor::from(&acting), &[change], now).await?;
         if before.username != after.username {
             // A code proves the mailbox that it was sent to, which is no longer the account's.
-            db::codes::end_all(&mut tx, acting.org_id, account_id.uuid(), End::Revoked, now).await?;
+            db::sign_in::emailed_codes::end_all(&mut tx, acting.org_id, account_id.uuid(), End::Revoked, now)
+                .await?;
             send_first_password(state, &mut tx, &org, &account).await?;
         }
         tx.commit().await?;

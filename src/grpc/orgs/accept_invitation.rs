@@ -1,11 +1,13 @@
 //! `GetInvitation` and `AcceptInvitation`: for whoever has the code.
 
 use super::invitations::asked;
-use crate::domain::caller::Caller;
+use crate::domain::access::caller::Caller;
 use crate::error::{Error, Reason, Result, Violations};
-use crate::grpc::auth::Call;
-use crate::grpc::{convert, pb};
-use crate::invitations::{self, Accepting, SignUp, sign_in_first};
+use crate::flows::invitations;
+use crate::flows::invitations::{Accepting, SignUp, sign_in_first};
+use crate::grpc::layers::auth::Call;
+use crate::grpc::pb;
+use crate::grpc::wire::convert;
 use crate::state::State;
 
 pub async fn get(

@@ -1,23 +1,26 @@
 //! `CreateOrg`: a tenant together with its first owner.
 
-use crate::codes::send_first_password;
+use crate::db;
 use crate::db::accounts::NewAccount;
 use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::{self, retrying};
+use crate::db::retrying;
+use crate::domain::access::rights::HeldGrant;
 use crate::domain::accounts::Details;
-use crate::domain::ids::{AccountId, GrantId, OrgId};
-use crate::domain::names::{AccountName, DisplayName, Slug};
-use crate::domain::permissions::{Permission, Right, SystemRole};
-use crate::domain::resources::Node;
-use crate::domain::rights::HeldGrant;
+use crate::domain::values::ids::{AccountId, GrantId, OrgId};
+use crate::domain::values::names::{AccountName, DisplayName, Slug};
+use crate::domain::values::permissions::{Permission, Right, SystemRole};
+use crate::domain::values::resources::Node;
 use crate::error::{Result, Violations};
+use crate::flows::emailed_codes::send_first_password;
+use crate::flows::transaction::Transaction;
 use crate::grpc::accounts::details;
-use crate::grpc::auth::Call;
-use crate::grpc::once::{self, Once};
+use crate::grpc::layers::auth::Call;
+use crate::grpc::pb;
 use crate::grpc::pb::create_org_request::Owner;
-use crate::grpc::{convert, pb};
+use crate::grpc::wire::convert;
+use crate::grpc::wire::idempotency;
+use crate::grpc::wire::idempotency::Once;
 use crate::state::State;
-use crate::transaction::Transaction;
 
 pub async fn org(
     state: &State,
@@ -32,7 +35,7 @@ pub async fn org(
     let slug = violations.check("slug", Slug::parse(&request.slug));
     let display_name = violations.check("display_name", DisplayName::parse(&request.display_name));
     let owner = owner(state, &mut violations, request.owner.as_ref(), slug.as_ref());
-    let request_id = violations.check("request_id", once::parse(&request_id));
+    let request_id = violations.check("request_id", idempotency::parse(&request_id));
     let (Some(slug), Some(display_name), Some(owner), Some(request_id)) =
         (slug, display_name, owner, request_id)
     else {
@@ -62,7 +65,7 @@ pub async fn org(
             role_permissions: Vec::new(),
         };
         let grant_id: GrantId = state.clock.new_id();
-        db::grants::insert(&mut tx, org_id, new.account_id, &[(grant_id, &ownership)], now).await?;
+        db::accounts::grants::insert(&mut tx, org_id, new.account_id, &[(grant_id, &ownership)], now).await?;
         let change = Change {
             event_id: state.clock.new_id(),
             org_id,

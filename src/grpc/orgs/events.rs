@@ -1,15 +1,16 @@
 //! `ListEvents`: the org's audit log.
 
 use crate::db;
-use crate::db::event_log::{Filter, Place};
-use crate::domain::ids::AccountId;
-use crate::domain::names;
-use crate::domain::permissions::Permission;
-use crate::domain::resources::Node;
+use crate::db::events::log::{Filter, Place};
+use crate::domain::values::ids::AccountId;
+use crate::domain::values::names;
+use crate::domain::values::permissions::Permission;
+use crate::domain::values::resources::Node;
 use crate::error::{Result, Violations};
-use crate::grpc::auth::Call;
-use crate::grpc::paging::Paging;
-use crate::grpc::{convert, pb};
+use crate::grpc::layers::auth::Call;
+use crate::grpc::pb;
+use crate::grpc::wire::convert;
+use crate::grpc::wire::page_token::Paging;
 use crate::state::State;
 
 pub async fn list(
@@ -30,7 +31,7 @@ pub async fn list(
     let paging = Paging::read(state, &acting, "ListEvents", &same, (request.page_size, &request.page_token))?;
     let mut db = state.db.acquire().await?;
     let after = paging.after(str::parse::<Place>);
-    let page = db::event_log::page(&mut db, acting.org_id, &filter, after, paging.size).await?;
+    let page = db::events::log::page(&mut db, acting.org_id, &filter, after, paging.size).await?;
     Ok(pb::ListEventsResponse {
         next_page_token: paging.next(state, &page),
         total_size: page.total,

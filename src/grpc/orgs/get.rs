@@ -1,11 +1,12 @@
 //! `GetOrg` and `ListOrgs`.
 
 use crate::db;
-use crate::domain::ids::OrgId;
+use crate::domain::values::ids::OrgId;
 use crate::error::{Error, Result};
-use crate::grpc::auth::Call;
-use crate::grpc::paging::Paging;
-use crate::grpc::{convert, pb};
+use crate::grpc::layers::auth::Call;
+use crate::grpc::pb;
+use crate::grpc::wire::convert;
+use crate::grpc::wire::page_token::Paging;
 use crate::state::State;
 
 pub async fn org(state: &State, call: &Call, request: pb::GetOrgRequest) -> Result<pb::GetOrgResponse> {

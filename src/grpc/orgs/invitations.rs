@@ -4,30 +4,34 @@
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-use crate::codes::{self, ToSend};
+use crate::db;
+use crate::db::accounts::grants::held;
 use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::grants::held;
-use crate::db::invitations::{Invitation, Sending};
 use crate::db::orgs::Org;
-use crate::db::{self, retrying};
-use crate::domain::caller::Acting;
-use crate::domain::codes::{End, Purpose};
-use crate::domain::ids::{InvitationId, OrgId, SYSTEM_ORG};
-use crate::domain::invitations::{InvitationState, MAX_SENT};
+use crate::db::orgs::invitations::{Invitation, Sending};
+use crate::db::retrying;
+use crate::domain::access::caller::Acting;
+use crate::domain::access::credential::AccountKind;
 use crate::domain::mail::Mail;
-use crate::domain::names::Email;
-use crate::domain::permissions::{Permission, Right};
-use crate::domain::principal::AccountKind;
-use crate::domain::resources::Node;
+use crate::domain::sign_in::emailed_codes::{End, Purpose};
+use crate::domain::sign_in::invitations::{InvitationState, MAX_SENT};
+use crate::domain::values::ids::{InvitationId, OrgId, SYSTEM_ORG};
+use crate::domain::values::names::Email;
+use crate::domain::values::permissions::{Permission, Right};
+use crate::domain::values::resources::Node;
 use crate::error::{Error, Precondition, Reason, Result, Violations};
-use crate::grpc::accounts::access::givable;
+use crate::flows::emailed_codes;
+use crate::flows::emailed_codes::ToSend;
+use crate::flows::transaction::Transaction;
 use crate::grpc::accounts::details;
-use crate::grpc::auth::Call;
-use crate::grpc::once::{self, Once};
-use crate::grpc::paging::Paging;
-use crate::grpc::{convert, pb};
+use crate::grpc::accounts::grants::givable;
+use crate::grpc::layers::auth::Call;
+use crate::grpc::pb;
+use crate::grpc::wire::convert;
+use crate::grpc::wire::idempotency;
+use crate::grpc::wire::idempotency::Once;
+use crate::grpc::wire::page_token::Paging;
 use crate::state::State;
-use crate::transaction::Transaction;
 
 pub async fn create(
     state: &State,
@@ -43,7 +47,8 @@ pub async fn create(
     }
     let email = violations.check("email", details::mailbox(state, &request.email));
     let grants = convert::grants(&mut violations, &request.grants);
-    let request_id = violations.check("request_id", once::parse(&std::mem::take(&mut request.request_id)));
+    let request_id =
+        violations.check("request_id", idempotency::parse(&std::mem::take(&mut request.request_id)));
     let (Some(email), Some(request_id)) = (email, request_id) else {
         return Err(violations.error());
     };
@@ -63,8 +68,15 @@ pub async fn create(
         refuse_too_many(&mut tx, acting.org_id, now).await?;
         let invitation_id: InvitationId = state.clock.new_id();
         let sending = sending(&acting, now);
-        db::invitations::insert(&mut tx, acting.org_id, invitation_id, (&email, &grants), &sending, now)
-            .await?;
+        db::orgs::invitations::insert(
+            &mut tx,
+            acting.org_id,
+            invitation_id,
+            (&email, &grants),
+            &sending,
+            now,
+        )
+        .await?;
         let mut fields = vec![FieldChange::set("email", &email)];
         let named =
             grants.iter().map(|(right, node)| FieldChange::set("grants", format!("{right} on {node}")));
@@ -95,7 +107,7 @@ pub async fn list(
     let now = state.clock.now();
     let mut db = state.db.acquire().await?;
     let after = paging.after(InvitationId::parse);
-    let page = db::invitations::page(&mut db, acting.org_id, wanted, after, (paging.size, now)).await?;
+    let page = db::orgs::invitations::page(&mut db, acting.org_id, wanted, after, (paging.size, now)).await?;
     Ok(pb::ListInvitationsResponse {
         invitations: page.rows.iter().map(|row| shown(row, now)).collect::<Result<_>>()?,
         next_page_token: paging.next(state, &page),
@@ -116,12 +128,12 @@ pub async fn resend(
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
         let org = db::orgs::lock(&mut tx, acting.org_id).await?;
-        let found = db::invitations::find(&mut *tx, acting.org_id, invitation_id).await?;
+        let found = db::orgs::invitations::find(&mut *tx, acting.org_id, invitation_id).await?;
         let invitation = found.ok_or_else(|| Error::not_found("invitation", invitation_id))?;
         // Who sends it stands behind it. What is gone of its grants gives nothing to anybody.
         let grants = invitation.grants()?;
         let rights = grants.iter().map(|(right, _)| right);
-        let roles = db::roles::find_named(&mut *tx, acting.org_id, rights).await?;
+        let roles = db::orgs::roles::find_named(&mut *tx, acting.org_id, rights).await?;
         let opened: Vec<_> = grants.into_iter().map(|(right, node)| held(right, node, &roles)).collect();
         acting.may_pass_on(&opened)?;
         let email = invitation.email()?;
@@ -135,7 +147,7 @@ pub async fn resend(
         refuse_member(&mut tx, acting.org_id, &email).await?;
         refuse_too_many(&mut tx, acting.org_id, now).await?;
         let sending = sending(&acting, now);
-        db::invitations::resend(&mut tx, acting.org_id, invitation_id, &sending, now).await?;
+        db::orgs::invitations::resend(&mut tx, acting.org_id, invitation_id, &sending, now).await?;
         let text = |value: String| Some(value);
         let (before, after) = (invitation.inviter().to_string(), sending.inviter.1.to_string());
         let ends = (invitation.expire_time.to_string(), sending.expire_time.to_string());
@@ -166,7 +178,7 @@ pub async fn revoke(
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
         db::orgs::lock(&mut tx, acting.org_id).await?;
-        let found = db::invitations::find(&mut *tx, acting.org_id, invitation_id).await?;
+        let found = db::orgs::invitations::find(&mut *tx, acting.org_id, invitation_id).await?;
         let before = found.ok_or_else(|| Error::not_found("invitation", invitation_id))?;
         match before.state(now) {
             InvitationState::Accepted => return Err(Error::not_found("open invitation", invitation_id)),
@@ -175,8 +187,9 @@ pub async fn revoke(
             }
             InvitationState::Pending | InvitationState::Expired => {}
         }
-        db::codes::end_all(&mut tx, acting.org_id, invitation_id.uuid(), End::Revoked, now).await?;
-        db::invitations::revoke(&mut tx, acting.org_id, invitation_id, now).await?;
+        db::sign_in::emailed_codes::end_all(&mut tx, acting.org_id, invitation_id.uuid(), End::Revoked, now)
+            .await?;
+        db::orgs::invitations::revoke(&mut tx, acting.org_id, invitation_id, now).await?;
         let fields = vec![FieldChange::set("revoke_time", now)];
         let change = change(state, "invitation.revoked", (acting.org_id, invitation_id), fields);
         tx.record(&Actor::from(&acting), &[change], now).await?;
@@ -213,7 +226,7 @@ async fn send(
 ) -> Result<Invitation> {
     let invitation = found_again(&mut *tx, acting.org_id, invitation_id).await?;
     // An operator is none, and stays without a name.
-    let sender = db::memberships::find(&mut **tx, acting.org_id, acting.caller.account_id()).await?;
+    let sender = db::orgs::memberships::find(&mut **tx, acting.org_id, acting.caller.account_id()).await?;
     let recipient = invitation.email()?;
     let new = ToSend {
         org_id: acting.org_id,
@@ -223,7 +236,7 @@ async fn send(
         recipient: &recipient,
         mail: Mail::invitation(org.display_name.clone(), sender.map(|member| member.title)),
     };
-    codes::send(state, tx, new).await?;
+    emailed_codes::send(state, tx, new).await?;
     Ok(invitation)
 }
 
@@ -232,7 +245,7 @@ async fn found_again(
     org_id: OrgId,
     invitation_id: InvitationId,
 ) -> Result<Invitation> {
-    let found = db::invitations::find(tx, org_id, invitation_id).await?;
+    let found = db::orgs::invitations::find(tx, org_id, invitation_id).await?;
     found.ok_or_else(|| Error::internal("an invitation just written is gone"))
 }
 
@@ -242,7 +255,7 @@ async fn refuse_member(tx: &mut PgConnection, org_id: OrgId, email: &Email) -> R
     let Some((home, account_id)) = db::accounts::find_holder(&mut *tx, email.as_str()).await? else {
         return Ok(());
     };
-    if db::memberships::find(tx, org_id, account_id).await?.is_some() {
+    if db::orgs::memberships::find(tx, org_id, account_id).await?.is_some() {
         return Err(Error::exists("member", email));
     }
     if home == org_id { Err(Reason::NameHeldByDeletedAccount.into()) } else { Ok(()) }
@@ -255,7 +268,7 @@ async fn refuse_invited(
     email: &Email,
     now: OffsetDateTime,
 ) -> Result<()> {
-    match db::invitations::find_pending(tx, org_id, email, now).await? {
+    match db::orgs::invitations::find_pending(tx, org_id, email, now).await? {
         Some(other) => Err(Error::exists("invitation", other.id())),
         None => Ok(()),
     }
@@ -263,7 +276,7 @@ async fn refuse_invited(
 
 /// So that nobody sends mail to the world in the org's name.
 async fn refuse_too_many(tx: &mut PgConnection, org_id: OrgId, now: OffsetDateTime) -> Result<()> {
-    if db::invitations::count_sent(tx, org_id, now).await? < MAX_SENT {
+    if db::orgs::invitations::count_sent(tx, org_id, now).await? < MAX_SENT {
         return Ok(());
     }
     let message = format!("the org has sent {MAX_SENT} invitations within 24 h: try again later");

@@ -3,17 +3,19 @@
 
 use time::OffsetDateTime;
 
+use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::{self, retrying};
-use crate::domain::ids::{OrgId, SYSTEM_ORG};
-use crate::domain::names::Description;
+use crate::db::retrying;
 use crate::domain::orgs::Step;
-use crate::domain::permissions::Permission;
+use crate::domain::values::ids::{OrgId, SYSTEM_ORG};
+use crate::domain::values::names::Description;
+use crate::domain::values::permissions::Permission;
 use crate::error::{Result, Violations};
-use crate::grpc::auth::Call;
-use crate::grpc::{convert, pb};
+use crate::flows::transaction::Transaction;
+use crate::grpc::layers::auth::Call;
+use crate::grpc::pb;
+use crate::grpc::wire::convert;
 use crate::state::State;
-use crate::transaction::Transaction;
 
 pub async fn suspend(
     state: &State,
@@ -70,7 +72,7 @@ async fn take(state: &State, call: &Call, step: Step, (org_id, reason): (&str, &
         }
         let org = db::orgs::set_life(&mut tx, org_id, life, step.stops(), now).await?;
         if step.stops() {
-            db::sessions::end_of_org(&mut tx, org_id, now).await?;
+            db::sign_in::sessions::end_of_org(&mut tx, org_id, now).await?;
         }
         let text = |time: Option<OffsetDateTime>| time.map(|time| time.to_string());
         let fields = [

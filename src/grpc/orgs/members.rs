@@ -1,18 +1,20 @@
 //! `ListMembers` and `RemoveMember`: who may act in the org.
 
+use crate::db;
+use crate::db::accounts::grants::Grant;
 use crate::db::events::Actor;
-use crate::db::grants::Grant;
-use crate::db::{self, retrying};
-use crate::domain::ids::{AccountId, OrgId};
-use crate::domain::permissions::Permission;
-use crate::domain::resources::Node;
+use crate::db::retrying;
+use crate::domain::values::ids::{AccountId, OrgId};
+use crate::domain::values::permissions::Permission;
+use crate::domain::values::resources::Node;
 use crate::error::{Error, Reason, Result};
+use crate::flows::transaction::Transaction;
 use crate::grpc::accounts::owners;
-use crate::grpc::auth::Call;
-use crate::grpc::paging::Paging;
-use crate::grpc::{convert, pb};
+use crate::grpc::layers::auth::Call;
+use crate::grpc::pb;
+use crate::grpc::wire::convert;
+use crate::grpc::wire::page_token::Paging;
 use crate::state::State;
-use crate::transaction::Transaction;
 
 pub async fn list(
     state: &State,
@@ -26,7 +28,7 @@ pub async fn list(
         Paging::read(state, &acting, "ListMembers", &filter, (request.page_size, &request.page_token))?;
     let mut db = state.db.acquire().await?;
     let after = paging.after(AccountId::parse);
-    let page = db::memberships::page(&mut db, acting.org_id, after, paging.size).await?;
+    let page = db::orgs::memberships::page(&mut db, acting.org_id, after, paging.size).await?;
     Ok(pb::ListMembersResponse {
         members: page.rows.iter().map(convert::member).collect::<Result<_>>()?,
         next_page_token: paging.next(state, &page),
@@ -48,9 +50,9 @@ pub async fn remove(
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
         db::orgs::lock(&mut tx, acting.org_id).await?;
-        let member = db::memberships::find(&mut *tx, acting.org_id, account_id).await?;
+        let member = db::orgs::memberships::find(&mut *tx, acting.org_id, account_id).await?;
         let member = member.ok_or_else(|| Error::not_found("member", account_id))?;
-        let held = db::grants::find_held(&mut tx, acting.org_id, account_id).await?;
+        let held = db::accounts::grants::find_held(&mut tx, acting.org_id, account_id).await?;
         acting.may_stop(&held)?;
         if member.home_org_id == acting.org_id.uuid() {
             return Err(Reason::HomeOrg.into());
@@ -58,13 +60,13 @@ pub async fn remove(
         owners::refuse_live_tokens(&mut tx, &[acting.org_id], account_id, now).await?;
         owners::keep_one_without_guest(&mut tx, acting.org_id, account_id, &held).await?;
 
-        let grants = db::grants::find_of(&mut *tx, acting.org_id, account_id).await?;
+        let grants = db::accounts::grants::find_of(&mut *tx, acting.org_id, account_id).await?;
         let ids: Vec<_> = grants.iter().map(Grant::id).collect();
-        db::grants::delete(&mut tx, acting.org_id, &ids).await?;
-        db::memberships::remove(&mut tx, acting.org_id, account_id, now).await?;
+        db::accounts::grants::delete(&mut tx, acting.org_id, &ids).await?;
+        db::orgs::memberships::remove(&mut tx, acting.org_id, account_id, now).await?;
         let home = OrgId::from(member.home_org_id);
         let change =
-            db::memberships::removed(state.clock.new_id(), acting.org_id, (home, account_id), &grants);
+            db::orgs::memberships::removed(state.clock.new_id(), acting.org_id, (home, account_id), &grants);
         tx.record(&Actor::from(&acting), &[change], now).await?;
         tx.commit().await?;
         Ok(pb::RemoveMemberResponse {})

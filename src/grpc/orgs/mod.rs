@@ -9,5 +9,6 @@ pub mod lifecycle;
 pub mod members;
 pub mod resources;
 pub mod roles;
+pub mod service;
 pub mod token_policy;
 pub mod update;

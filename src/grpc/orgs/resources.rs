@@ -1,20 +1,23 @@
 //! The org's catalogue of resources.
 
+use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::resources::Use;
-use crate::db::{self, retrying};
-use crate::domain::ids::{GrantId, TokenId};
-use crate::domain::names::DisplayName;
-use crate::domain::permissions::Permission;
-use crate::domain::resources::{Node, ResourcePath};
+use crate::db::orgs::resources::Use;
+use crate::db::retrying;
+use crate::domain::values::ids::{GrantId, TokenId};
+use crate::domain::values::names::DisplayName;
+use crate::domain::values::permissions::Permission;
+use crate::domain::values::resources::{Node, ResourcePath};
 use crate::error::{Error, Precondition, Reason, Result, Violations};
-use crate::grpc::auth::Call;
-use crate::grpc::once::{self, Once};
-use crate::grpc::paging::Paging;
-use crate::grpc::update::{Mask, check_etag};
-use crate::grpc::{convert, pb};
+use crate::flows::transaction::Transaction;
+use crate::grpc::layers::auth::Call;
+use crate::grpc::pb;
+use crate::grpc::wire::convert;
+use crate::grpc::wire::idempotency;
+use crate::grpc::wire::idempotency::Once;
+use crate::grpc::wire::page_token::Paging;
+use crate::grpc::wire::update_mask::{Mask, check_etag};
 use crate::state::State;
-use crate::transaction::Transaction;
 
 /// What stands in the way of a deletion, as far as it is listed.
 const LISTED: i64 = 100;
@@ -35,7 +38,7 @@ pub async fn create(
     let path = violations.check("path", path);
     let display_name =
         violations.check("display_name", convert::optional(&request.display_name, DisplayName::parse));
-    let request_id = violations.check("request_id", once::parse(&request_id));
+    let request_id = violations.check("request_id", idempotency::parse(&request_id));
     let (Some(path), Some(display_name), Some(request_id)) = (path, display_name, request_id) else {
         return Err(violations.error());
     };
@@ -49,7 +52,7 @@ pub async fn create(
             return Ok(before);
         }
         let (resource, above) =
-            db::resources::insert(&mut tx, acting.org_id, &path, display_name.as_ref(), now).await?;
+            db::orgs::resources::insert(&mut tx, acting.org_id, &path, display_name.as_ref(), now).await?;
         let change = Change {
             event_id: state.clock.new_id(),
             org_id: acting.org_id,
@@ -87,7 +90,8 @@ pub async fn list(
     let after = paging.after(ResourcePath::parse);
     let mut db = state.db.acquire().await?;
     let page =
-        db::resources::page(&mut db, acting.org_id, parent.as_ref(), after.as_ref(), paging.size).await?;
+        db::orgs::resources::page(&mut db, acting.org_id, parent.as_ref(), after.as_ref(), paging.size)
+            .await?;
     Ok(pb::ListResourcesResponse {
         resources: page.rows.iter().map(convert::resource).collect(),
         next_page_token: paging.next(state, &page),
@@ -120,7 +124,7 @@ pub async fn update(
     let now = state.clock.now();
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
-        let found = db::resources::lock(&mut tx, acting.org_id, &path).await?;
+        let found = db::orgs::resources::lock(&mut tx, acting.org_id, &path).await?;
         let found = found.ok_or_else(|| Error::not_found("resource", &path))?;
         check_etag(&message.etag, found.revision)?;
         let new = display_name.as_ref().map(DisplayName::to_string);
@@ -129,7 +133,7 @@ pub async fn update(
             return Ok(pb::UpdateResourceResponse { resource: Some(convert::resource(&found)) });
         };
         let resource =
-            db::resources::update(&mut tx, acting.org_id, &path, display_name.as_ref(), now).await?;
+            db::orgs::resources::update(&mut tx, acting.org_id, &path, display_name.as_ref(), now).await?;
         let change = Change {
             event_id: state.clock.new_id(),
             org_id: acting.org_id,
@@ -160,11 +164,11 @@ pub async fn delete(
         let mut tx = Transaction::begin(state).await?;
         db::orgs::lock(&mut tx, acting.org_id).await?;
         // A token restricted to it that is being made holds it: this waits, and finds the token.
-        let found = db::resources::lock(&mut tx, acting.org_id, &path).await?;
+        let found = db::orgs::resources::lock(&mut tx, acting.org_id, &path).await?;
         let found = found.ok_or_else(|| Error::not_found("resource", &path))?;
         check_etag(&request.etag, found.revision)?;
-        in_use(&db::resources::find_uses(&mut tx, acting.org_id, &path, LISTED, now).await?)?;
-        db::resources::delete(&mut tx, acting.org_id, &path).await?;
+        in_use(&db::orgs::resources::find_uses(&mut tx, acting.org_id, &path, LISTED, now).await?)?;
+        db::orgs::resources::delete(&mut tx, acting.org_id, &path).await?;
         let shown = found.display_name.map(|name| FieldChange::cleared("display_name", name));
         let change = Change {
             event_id: state.clock.new_id(),

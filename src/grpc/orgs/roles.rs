@@ -1,24 +1,27 @@
 //! The roles: those that an org makes for itself, and those of the system to read.
 
+use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::roles::Fields;
-use crate::db::{self, retrying};
-use crate::domain::ids::{AccountId, RoleId};
-use crate::domain::names::{AccountName, Description, DisplayName};
-use crate::domain::pages::Page;
-use crate::domain::permissions::{Permission, Right, SystemRole};
-use crate::domain::policy::MAX_LIST;
-use crate::domain::principal::AccountKind;
-use crate::domain::resources::Node;
-use crate::domain::roles::{CustomRole, MAX_ROLES, parse_name};
+use crate::db::orgs::roles::Fields;
+use crate::db::retrying;
+use crate::domain::access::credential::AccountKind;
+use crate::domain::access::roles::{CustomRole, MAX_ROLES, parse_name};
+use crate::domain::paging::Page;
+use crate::domain::tokens::limits::MAX_LIST;
+use crate::domain::values::ids::{AccountId, RoleId};
+use crate::domain::values::names::{AccountName, Description, DisplayName};
+use crate::domain::values::permissions::{Permission, Right, SystemRole};
+use crate::domain::values::resources::Node;
 use crate::error::{Error, Precondition, Reason, Result, Violations};
-use crate::grpc::auth::Call;
-use crate::grpc::once::{self, Once};
-use crate::grpc::paging::Paging;
-use crate::grpc::update::{Mask, check_etag};
-use crate::grpc::{convert, pb};
+use crate::flows::transaction::Transaction;
+use crate::grpc::layers::auth::Call;
+use crate::grpc::pb;
+use crate::grpc::wire::convert;
+use crate::grpc::wire::idempotency;
+use crate::grpc::wire::idempotency::Once;
+use crate::grpc::wire::page_token::Paging;
+use crate::grpc::wire::update_mask::{Mask, check_etag};
 use crate::state::State;
-use crate::transaction::Transaction;
 
 /// What an update may change.
 const UPDATABLE: [&str; 5] = ["account_kinds", "description", "display_name", "name", "permissions"];
@@ -103,7 +106,7 @@ pub async fn create(
     let request_id = std::mem::take(&mut request.request_id);
     let mut violations = Violations::default();
     let given = Given::read(&mut violations, &request.role.clone().unwrap_or_default(), |_| true);
-    let request_id = violations.check("request_id", once::parse(&request_id));
+    let request_id = violations.check("request_id", idempotency::parse(&request_id));
     violations.finish()?;
     let (Some(fields), Some(request_id)) = (given.alone(), request_id) else {
         return Err(Error::internal("a field was refused without a violation"));
@@ -118,11 +121,11 @@ pub async fn create(
         if let Some(before) = once.replayed(&mut tx, now).await? {
             return Ok(before);
         }
-        if db::roles::count(&mut *tx, acting.org_id).await? >= MAX_ROLES {
+        if db::orgs::roles::count(&mut *tx, acting.org_id).await? >= MAX_ROLES {
             return Err(too_many());
         }
         let role_id: RoleId = state.clock.new_id();
-        let role = db::roles::insert(&mut tx, acting.org_id, role_id, &fields, now).await?;
+        let role = db::orgs::roles::insert(&mut tx, acting.org_id, role_id, &fields, now).await?;
         let change = Change {
             event_id: state.clock.new_id(),
             org_id: acting.org_id,
@@ -146,7 +149,7 @@ pub async fn get(state: &State, call: &Call, request: pb::GetRoleRequest) -> Res
     let right = Right::parse_role(&request.role_id);
     let role = match right.map_err(|wrong| Error::invalid("role_id", wrong.to_string()))? {
         Right::Custom(id) => {
-            let found = db::roles::find(&state.db, acting.org_id, id).await?;
+            let found = db::orgs::roles::find(&state.db, acting.org_id, id).await?;
             convert::role(&found.ok_or_else(|| Error::not_found("role", id))?)?
         }
         Right::System(role) => convert::system_role(role),
@@ -176,9 +179,9 @@ pub async fn list(
     let mut roles: Vec<pb::Role> = system.take(paging.size as usize + 1).collect();
     let wanted = paging.size + 1 - roles.len() as i64;
     let mut db = state.db.acquire().await?;
-    let custom = db::roles::find_after(&mut *db, acting.org_id, after, wanted).await?;
+    let custom = db::orgs::roles::find_after(&mut *db, acting.org_id, after, wanted).await?;
     roles.extend(custom.iter().map(convert::role).collect::<Result<Vec<_>>>()?);
-    let counted = SystemRole::ALL.len() as i64 + db::roles::count(&mut *db, acting.org_id).await?;
+    let counted = SystemRole::ALL.len() as i64 + db::orgs::roles::count(&mut *db, acting.org_id).await?;
     let page = Page::of(roles, paging.size, counted, |role| role.id.clone());
     Ok(pb::ListRolesResponse {
         next_page_token: paging.next(state, &page),
@@ -210,7 +213,7 @@ pub async fn update(
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
         db::orgs::lock(&mut tx, acting.org_id).await?;
-        let found = db::roles::find(&mut *tx, acting.org_id, role_id).await?;
+        let found = db::orgs::roles::find(&mut *tx, acting.org_id, role_id).await?;
         let found = found.ok_or_else(|| Error::not_found("role", role_id))?;
         let before = found.fields()?;
         let after = given.over(&before);
@@ -221,13 +224,14 @@ pub async fn update(
         }
         let lost = before.terms.kinds_beyond(&after.terms);
         if !lost.is_empty() {
-            in_use(&db::roles::find_holders(&mut *tx, acting.org_id, role_id, &lost).await?)?;
+            in_use(&db::orgs::roles::find_holders(&mut *tx, acting.org_id, role_id, &lost).await?)?;
         }
-        let role = db::roles::update(&mut tx, acting.org_id, role_id, &after, now).await?;
+        let role = db::orgs::roles::update(&mut tx, acting.org_id, role_id, &after, now).await?;
         let narrowed = before.terms.permissions_beyond(&after.terms).next().is_some();
         // Nobody has lost anything by a role that nobody holds.
         let all = &AccountKind::ALL;
-        if narrowed && !db::roles::find_holders(&mut *tx, acting.org_id, role_id, all).await?.is_empty() {
+        if narrowed && !db::orgs::roles::find_holders(&mut *tx, acting.org_id, role_id, all).await?.is_empty()
+        {
             db::orgs::raise_version(&mut tx, acting.org_id).await?;
         }
         let carries_other = before.terms.permissions != after.terms.permissions;
@@ -260,11 +264,11 @@ pub async fn delete(
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
         db::orgs::lock(&mut tx, acting.org_id).await?;
-        let found = db::roles::find(&mut *tx, acting.org_id, role_id).await?;
+        let found = db::orgs::roles::find(&mut *tx, acting.org_id, role_id).await?;
         let found = found.ok_or_else(|| Error::not_found("role", role_id))?;
         check_etag(&request.etag, found.revision)?;
-        in_use(&db::roles::find_holders(&mut *tx, acting.org_id, role_id, &AccountKind::ALL).await?)?;
-        db::roles::delete(&mut tx, acting.org_id, role_id).await?;
+        in_use(&db::orgs::roles::find_holders(&mut *tx, acting.org_id, role_id, &AccountKind::ALL).await?)?;
+        db::orgs::roles::delete(&mut tx, acting.org_id, role_id).await?;
         let change = Change {
             event_id: state.clock.new_id(),
             org_id: acting.org_id,

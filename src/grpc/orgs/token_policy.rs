@@ -5,24 +5,26 @@ use std::time::Duration;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
+use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::retrying;
 use crate::db::tokens::{Filter, Token};
-use crate::db::{self, retrying};
-use crate::domain::ids::OrgId;
-use crate::domain::names::Audience;
-use crate::domain::pages::Page;
-use crate::domain::permissions::Permission;
-use crate::domain::policy::{MAX_LIST, MAX_TOKEN_LIFE, spelled};
-use crate::domain::resources::Node;
-use crate::domain::token_policy::{
+use crate::domain::paging::Page;
+use crate::domain::tokens::limits::{MAX_LIST, MAX_TOKEN_LIFE, spelled};
+use crate::domain::tokens::policy::{
     Ceilings, MIN_ACCESS_TOKEN_LIFE, MIN_IDLE, MIN_TOKEN_LIFE, Rules, TokenPolicy, TokenState,
 };
+use crate::domain::values::ids::OrgId;
+use crate::domain::values::names::Audience;
+use crate::domain::values::permissions::Permission;
+use crate::domain::values::resources::Node;
 use crate::error::{Result, Violations};
-use crate::grpc::auth::Call;
-use crate::grpc::update::{Mask, check_etag};
-use crate::grpc::{convert, pb};
+use crate::flows::transaction::Transaction;
+use crate::grpc::layers::auth::Call;
+use crate::grpc::pb;
+use crate::grpc::wire::convert;
+use crate::grpc::wire::update_mask::{Mask, check_etag};
 use crate::state::State;
-use crate::transaction::Transaction;
 
 /// How many of the tokens that a change stops are listed; their number is told beside.
 const MAX_LISTED: i64 = 100;
@@ -97,7 +99,7 @@ pub async fn update(
         if !fields.is_empty() && !request.validate_only {
             // Verifiers that keep JWTs from before learn that some are good no more.
             let stale = stopped.total != Some(0) || new.cut_access_tokens_of(&old);
-            db::policies::set(&mut tx, acting.org_id, &after, stale, now).await?;
+            db::orgs::policies::set(&mut tx, acting.org_id, &after, stale, now).await?;
             revision += 1;
             let change = Change {
                 event_id: state.clock.new_id(),

@@ -1,17 +1,19 @@
 //! `UpdateOrg`: the org's display name.
 
+use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::{self, retrying};
-use crate::domain::ids::OrgId;
-use crate::domain::names::DisplayName;
-use crate::domain::permissions::Permission;
-use crate::domain::resources::Node;
+use crate::db::retrying;
+use crate::domain::values::ids::OrgId;
+use crate::domain::values::names::DisplayName;
+use crate::domain::values::permissions::Permission;
+use crate::domain::values::resources::Node;
 use crate::error::{Error, Result, Violations};
-use crate::grpc::auth::Call;
-use crate::grpc::update::{Mask, check_etag};
-use crate::grpc::{convert, pb};
+use crate::flows::transaction::Transaction;
+use crate::grpc::layers::auth::Call;
+use crate::grpc::pb;
+use crate::grpc::wire::convert;
+use crate::grpc::wire::update_mask::{Mask, check_etag};
 use crate::state::State;
-use crate::transaction::Transaction;
 
 pub async fn org(state: &State, call: &Call, request: pb::UpdateOrgRequest) -> Result<pb::UpdateOrgResponse> {
     let new = request.org.unwrap_or_default();

@@ -2,11 +2,11 @@
 
 use uuid::Uuid;
 
-use crate::domain::access_token::{Act, Claims, Detail, GRANT_DETAIL};
-use crate::domain::exchange::Decision;
-use crate::domain::member::Member;
-use crate::domain::permissions::Permission;
-use crate::domain::principal::Principal;
+use crate::domain::access::access_token::{Act, Claims, Detail, GRANT_DETAIL};
+use crate::domain::access::credential::Principal;
+use crate::domain::access::exchange::Decision;
+use crate::domain::access::member::Member;
+use crate::domain::values::permissions::Permission;
 use crate::state::State;
 
 /// The claims of an access token that is made from a credential and speaks for an account:

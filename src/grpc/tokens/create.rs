@@ -6,28 +6,32 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use crate::clock::random;
+use crate::db;
 use crate::db::events::Actor;
+use crate::db::retrying;
 use crate::db::tokens::{Labels, NewToken};
-use crate::db::{self, retrying};
-use crate::domain::caller::Acting;
-use crate::domain::ids::{AccountId, OrgId, TokenId};
-use crate::domain::names::{self, Audience, DisplayName, Purpose};
-use crate::domain::networks::Network;
-use crate::domain::permissions::Permission;
-use crate::domain::policy::{Expiration, MAX_LABELS, MAX_LIST, MAX_LIVE_TOKENS, MAX_ORIGINS_OF_ORG};
-use crate::domain::principal::{Restrictions, TokenKind};
-use crate::domain::resources::{Node, ResourcePath};
-use crate::domain::rights::Rights;
-use crate::domain::token_policy::Rules;
-use crate::domain::token_text::TokenText;
-use crate::domain::web_origin::WebOrigin;
+use crate::domain::access::caller::Acting;
+use crate::domain::access::credential::{Restrictions, TokenKind};
+use crate::domain::access::rights::Rights;
+use crate::domain::tokens::limits::{Expiration, MAX_LABELS, MAX_LIST, MAX_LIVE_TOKENS, MAX_ORIGINS_OF_ORG};
+use crate::domain::tokens::policy::Rules;
+use crate::domain::values::ids::{AccountId, OrgId, TokenId};
+use crate::domain::values::names;
+use crate::domain::values::names::{Audience, DisplayName, Purpose};
+use crate::domain::values::networks::Network;
+use crate::domain::values::permissions::Permission;
+use crate::domain::values::resources::{Node, ResourcePath};
+use crate::domain::values::token_string::TokenText;
+use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Error, Precondition, Reason, Result, Violations};
-use crate::grpc::auth::Call;
-use crate::grpc::once::{self, Once};
+use crate::flows::transaction::Transaction;
+use crate::grpc::layers::auth::Call;
+use crate::grpc::pb;
 use crate::grpc::pb::create_token_request::Expiration as PbExpiration;
-use crate::grpc::{convert, pb};
+use crate::grpc::wire::convert;
+use crate::grpc::wire::idempotency;
+use crate::grpc::wire::idempotency::Once;
 use crate::state::State;
-use crate::transaction::Transaction;
 
 /// What is to be made, checked.
 struct New {
@@ -89,7 +93,7 @@ impl TryFrom<&pb::CreateTokenRequest> for New {
                 None
             }
         };
-        violations.check("request_id", once::parse(&request.request_id));
+        violations.check("request_id", idempotency::parse(&request.request_id));
         violations.finish()?;
         let (Some(account_id), Some(kind), Some(display_name), Some(expiration)) =
             (account_id, kind, display_name, expiration)
@@ -166,7 +170,7 @@ pub async fn token(
     let new = New::try_from(&request)?;
     acting.may_make(&new.lists, request.may_manage_tokens)?;
 
-    let request_id = once::parse(&std::mem::take(&mut request.request_id)).unwrap_or_default();
+    let request_id = idempotency::parse(&std::mem::take(&mut request.request_id)).unwrap_or_default();
     let account_id = new.account_id.unwrap_or(acting.caller.account_id());
     let once = Once::new(&acting, "CreateToken", request_id, &request);
     let now = state.clock.now();
@@ -174,8 +178,8 @@ pub async fn token(
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
         let (credential_org, credential_id) = (acting.caller.credential_org(), acting.caller.credential_id());
-        db::credentials::hold_live(&mut tx, credential_org, credential_id).await?;
-        let rules = db::policies::find_rules(&mut *tx, acting.org_id, &state.ceilings).await?;
+        db::tokens::credentials::hold_live(&mut tx, credential_org, credential_id).await?;
+        let rules = db::orgs::policies::find_rules(&mut *tx, acting.org_id, &state.ceilings).await?;
         authorise(&mut tx, &acting, account_id, &new.lists, &rules).await?;
         if let Some(replay) = once.claim(&mut tx, now).await? {
             return Err(replay.secret_is_gone());
@@ -258,12 +262,12 @@ async fn authorise(
     rules: &Rules,
 ) -> Result<()> {
     let Some(account) = db::accounts::lock(&mut *tx, acting.org_id, account_id).await? else {
-        let guest = db::memberships::find(tx, acting.org_id, account_id).await?;
+        let guest = db::orgs::memberships::find(tx, acting.org_id, account_id).await?;
         let message = "a guest owns no tokens where it visits: make one for a service account";
         let refusal = guest.map(|_| Error::with_message(Reason::TargetNotServiceAccount, message));
         return Err(refusal.unwrap_or_else(|| Error::not_found("account", account_id)));
     };
-    let held = Rights::of_grants(&db::grants::find_held(tx, acting.org_id, account_id).await?);
+    let held = Rights::of_grants(&db::accounts::grants::find_held(tx, acting.org_id, account_id).await?);
     acting.may_make_for(rules, account.kind()?, &held, lists)?;
     existing(tx, acting.org_id, "resources", &lists.resources).await
 }
@@ -296,7 +300,8 @@ pub async fn room_for_origins(
     more: usize,
     now: OffsetDateTime,
 ) -> Result<()> {
-    if more == 0 || db::origins::count(tx, org_id, now).await? + more as i64 <= MAX_ORIGINS_OF_ORG {
+    if more == 0 || db::tokens::web_origins::count(tx, org_id, now).await? + more as i64 <= MAX_ORIGINS_OF_ORG
+    {
         return Ok(());
     }
     let message =
@@ -320,7 +325,7 @@ pub async fn existing(
     field: &str,
     resources: &[ResourcePath],
 ) -> Result<()> {
-    let found = db::resources::hold(tx, org_id, resources).await?;
+    let found = db::orgs::resources::hold(tx, org_id, resources).await?;
     let mut violations = Violations::default();
     for (i, path) in resources.iter().enumerate() {
         if !found.iter().any(|found| found == path.as_str()) {

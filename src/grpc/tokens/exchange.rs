@@ -6,18 +6,20 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::claims::claims;
-use super::shown::Told;
-use crate::domain::exchange;
-use crate::domain::ids::OrgId;
-use crate::domain::names::{Audience, Purpose};
-use crate::domain::permissions::Permission;
-use crate::domain::policy::MAX_LIST;
-use crate::domain::principal::{Principal, TokenKind};
+use super::presented_at::Told;
+use crate::domain::access::credential::{Principal, TokenKind};
+use crate::domain::access::exchange;
+use crate::domain::tokens::limits::MAX_LIST;
+use crate::domain::values::ids::OrgId;
+use crate::domain::values::names::{Audience, Purpose};
+use crate::domain::values::permissions::Permission;
 use crate::error::{Code, Error, Reason, Result, Violations};
-use crate::grpc::auth::{Call, looks_like_jwt};
-use crate::grpc::{convert, pb};
-use crate::principals::{self, Authenticated};
+use crate::grpc::layers::auth::{Call, looks_like_jwt};
+use crate::grpc::pb;
+use crate::grpc::wire::convert;
 use crate::state::State;
+use crate::state::principals;
+use crate::state::principals::Authenticated;
 
 /// `issued_token_type` (RFC 8693, section 3).
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";

@@ -1,19 +1,21 @@
 //! `ExplainToken`: why a token is refused, check by check.
 
-use super::shown::Told;
-use crate::domain::caller::Acting;
-use crate::domain::checks::{Outcome, TextCheck, Use, explain_text, explain_token};
-use crate::domain::exchange::ShownAt;
-use crate::domain::ids::{OrgId, TokenId};
-use crate::domain::names::{Audience, Purpose};
-use crate::domain::permissions::Permission;
-use crate::domain::resources::Node;
+use super::presented_at::Told;
+use crate::domain::access::caller::Acting;
+use crate::domain::access::checks::{Outcome, TextCheck, Use, explain_text, explain_token};
+use crate::domain::access::exchange::ShownAt;
+use crate::domain::values::ids::{OrgId, TokenId};
+use crate::domain::values::names::{Audience, Purpose};
+use crate::domain::values::permissions::Permission;
+use crate::domain::values::resources::Node;
 use crate::error::{Error, Reason, Result, Violations};
-use crate::grpc::auth::{Call, looks_like_jwt};
+use crate::grpc::layers::auth::{Call, looks_like_jwt};
+use crate::grpc::pb;
 use crate::grpc::pb::explain_token_request::Target;
-use crate::grpc::{convert, pb};
-use crate::principals::{self, Reading};
+use crate::grpc::wire::convert;
 use crate::state::State;
+use crate::state::principals;
+use crate::state::principals::Reading;
 
 /// Which token, checked.
 enum Asked<'a> {

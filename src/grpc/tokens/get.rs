@@ -3,16 +3,17 @@
 use super::create::labels;
 use crate::db;
 use crate::db::tokens::Filter;
-use crate::domain::ids::{AccountId, TokenId};
-use crate::domain::names::Purpose;
-use crate::domain::permissions::Permission;
-use crate::domain::principal::TokenKind;
-use crate::domain::resources::Node;
-use crate::domain::token_policy::{Rules, TokenState};
+use crate::domain::access::credential::TokenKind;
+use crate::domain::tokens::policy::{Rules, TokenState};
+use crate::domain::values::ids::{AccountId, TokenId};
+use crate::domain::values::names::Purpose;
+use crate::domain::values::permissions::Permission;
+use crate::domain::values::resources::Node;
 use crate::error::{Error, Result, Violations};
-use crate::grpc::auth::Call;
-use crate::grpc::paging::Paging;
-use crate::grpc::{convert, pb};
+use crate::grpc::layers::auth::Call;
+use crate::grpc::pb;
+use crate::grpc::wire::convert;
+use crate::grpc::wire::page_token::Paging;
 use crate::state::State;
 
 pub async fn token(state: &State, call: &Call, request: pb::GetTokenRequest) -> Result<pb::GetTokenResponse> {
@@ -32,7 +33,7 @@ pub async fn token(state: &State, call: &Call, request: pb::GetTokenRequest) -> 
         may_read?;
     }
     let token = found.ok_or_else(|| Error::not_found("token", token_id))?;
-    let rules = db::policies::find_rules(&state.db, acting.org_id, &state.ceilings).await?;
+    let rules = db::orgs::policies::find_rules(&state.db, acting.org_id, &state.ceilings).await?;
     Ok(pb::GetTokenResponse { token: Some(convert::token(&token, &rules, state.clock.now())?) })
 }
 
@@ -48,7 +49,7 @@ pub async fn tokens(
     }
     let now = state.clock.now();
     let mut violations = Violations::default();
-    let rules = db::policies::find_rules(&state.db, acting.org_id, &state.ceilings).await?;
+    let rules = db::orgs::policies::find_rules(&state.db, acting.org_id, &state.ceilings).await?;
     let filter = filter(&mut violations, account_id.map_err(|wrong| wrong.to_string()), &request, &rules);
     violations.finish()?;
     let asked = (request.page_size, std::mem::take(&mut request.page_token));

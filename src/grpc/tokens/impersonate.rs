@@ -3,14 +3,15 @@
 use super::claims::claims;
 use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
-use crate::domain::ids::AccountId;
-use crate::domain::impersonation;
-use crate::domain::names::Description;
+use crate::domain::access::impersonation;
+use crate::domain::values::ids::AccountId;
+use crate::domain::values::names::Description;
 use crate::error::{Error, Result, Violations};
-use crate::grpc::auth::Call;
-use crate::grpc::{convert, pb};
+use crate::flows::transaction::Transaction;
+use crate::grpc::layers::auth::Call;
+use crate::grpc::pb;
+use crate::grpc::wire::convert;
 use crate::state::State;
-use crate::transaction::Transaction;
 
 pub async fn account(
     state: &State,
@@ -32,7 +33,7 @@ pub async fn account(
     // What changes from now on ends the access token when it is used.
     let target = state.principals.member(state, acting.org_id, account_id).await?;
     let target = target.ok_or_else(|| Error::not_found("account", account_id))?;
-    let rules = db::policies::find_rules(&state.db, acting.org_id, &state.ceilings).await?;
+    let rules = db::orgs::policies::find_rules(&state.db, acting.org_id, &state.ceilings).await?;
     let decision = impersonation::decide(&acting, &target, ttl, &rules, state.ring.issuer(), now)?;
     let expire_time = prost_types::Timestamp { seconds: decision.expires_at, nanos: 0 };
     let claims = claims(state, acting.caller.credential(), &target, decision);

@@ -6,19 +6,20 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::shown::Told;
-use crate::domain::caller::Caller;
-use crate::domain::exchange::{ShownAt, may_target, targets};
-use crate::domain::ids::{CredentialId, OrgId};
-use crate::domain::member::Member;
-use crate::domain::names::{Audience, Purpose};
-use crate::domain::permissions::Permission;
-use crate::domain::policy::MAX_LIST;
+use super::presented_at::Told;
+use crate::domain::access::caller::Caller;
+use crate::domain::access::exchange::{ShownAt, may_target, targets};
+use crate::domain::access::member::Member;
+use crate::domain::tokens::limits::MAX_LIST;
+use crate::domain::values::ids::{CredentialId, OrgId};
+use crate::domain::values::names::{Audience, Purpose};
+use crate::domain::values::permissions::Permission;
 use crate::error::{Code, Error, Reason, Result, Violations};
-use crate::grpc::auth::{Call, looks_like_jwt};
-use crate::grpc::{convert, pb};
-use crate::principals;
+use crate::grpc::layers::auth::{Call, looks_like_jwt};
+use crate::grpc::pb;
+use crate::grpc::wire::convert;
 use crate::state::State;
+use crate::state::principals;
 
 /// How long an answer may be kept at most: a revocation is not to be overlooked for longer.
 const MAX_CACHE: Duration = Duration::from_secs(60);

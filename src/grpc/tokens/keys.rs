@@ -4,7 +4,7 @@ use jsonwebtoken::jwk::{AlgorithmParameters, Jwk};
 
 use crate::domain::signing_keys::JWKS_MAX_AGE;
 use crate::error::{Error, Result};
-use crate::grpc::auth::Call;
+use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::state::State;
 

@@ -6,21 +6,25 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::revoke::{end_session, made_by, stop};
+use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::retrying;
 use crate::db::tokens::Token;
-use crate::db::{self, retrying};
-use crate::domain::ids::{AccountId, CredentialId, OrgId, SessionId, TokenId};
 use crate::domain::mail::Mail;
-use crate::domain::policy::MAX_LIST;
-use crate::domain::rotation::{Leak, SecretState, leak};
-use crate::domain::token_text::{TextKind, TokenText, obfuscated};
+use crate::domain::tokens::limits::MAX_LIST;
+use crate::domain::tokens::rotation::{Leak, SecretState, leak};
+use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SessionId, TokenId};
+use crate::domain::values::token_string::{TextKind, TokenText, obfuscated};
 use crate::error::{Code, Error, Result, Violations};
-use crate::grpc::auth::Call;
+use crate::flows::emailed_codes;
+use crate::flows::notify;
+use crate::flows::transaction::Transaction;
+use crate::grpc::layers::auth::Call;
+use crate::grpc::pb;
 use crate::grpc::pb::RevokeReason;
-use crate::grpc::{convert, pb};
+use crate::grpc::wire::convert;
 use crate::state::State;
-use crate::transaction::Transaction;
-use crate::{codes, mail, principals};
+use crate::state::principals;
 
 /// What leaked, by its org.
 #[derive(Default)]
@@ -28,7 +32,7 @@ struct Leaked {
     /// The numbers of the secrets, by token.
     tokens: BTreeMap<OrgId, BTreeMap<TokenId, Vec<i32>>>,
     sessions: BTreeSet<(OrgId, SessionId)>,
-    codes: Vec<db::codes::Code>,
+    codes: Vec<db::sign_in::emailed_codes::Code>,
 }
 
 pub async fn report(
@@ -61,7 +65,7 @@ pub async fn report(
         let mut changes = Vec::new();
         // Orgs are locked before tokens, and in order.
         for code in &leaked.codes {
-            changes.extend(codes::stop(state, &mut tx, code, now).await?);
+            changes.extend(emailed_codes::stop(state, &mut tx, code, now).await?);
         }
         changes.extend(take_away(state, &mut tx, &leaked, now).await?);
         for session in &leaked.sessions {
@@ -85,7 +89,7 @@ async fn tell_owners(tx: &mut Transaction<'_>, changes: &[Change], now: OffsetDa
         }
         for (account_id, names) in lost {
             let say = |org, account| Mail::tokens_leaked(org, account, names);
-            mail::tell(tx, (change.org_id, account_id), now, say).await?;
+            notify::tell(tx, (change.org_id, account_id), now, say).await?;
         }
     }
     Ok(())
@@ -100,7 +104,7 @@ async fn known(state: &State, call: &Call, texts: &[String]) -> Result<Leaked> {
         match TokenText::parse(text).map(|text| text.kind()) {
             Ok(TextKind::SecretToken | TextKind::Session) => {}
             Ok(kind @ (TextKind::Invitation | TextKind::PasswordCode)) => {
-                match codes::known(state, text, kind, call.origin.address).await {
+                match emailed_codes::known(state, text, kind, call.origin.address).await {
                     Ok(code) => leaked.codes.push(code),
                     Err(error) if error.reason().code() == Code::Unauthenticated => {}
                     Err(error) => return Err(error),
@@ -124,7 +128,7 @@ async fn known(state: &State, call: &Call, texts: &[String]) -> Result<Leaked> {
             Err(error) => return Err(error),
         }
     }
-    leaked.codes.sort_by_key(db::codes::Code::org);
+    leaked.codes.sort_by_key(db::sign_in::emailed_codes::Code::org);
     Ok(leaked)
 }
 
@@ -154,7 +158,7 @@ async fn take_away(
     for (&org_id, secrets) in &leaked.tokens {
         let ids: Vec<TokenId> = secrets.keys().copied().collect();
         let tokens = db::tokens::lock_live(tx, org_id, &ids, now).await?;
-        let made_by_themselves = db::secrets::find_made_by_themselves(tx, org_id, &ids).await?;
+        let made_by_themselves = db::tokens::secrets::find_made_by_themselves(tx, org_id, &ids).await?;
         for (token_id, leaked) in secrets {
             makers.push((*token_id).into());
             // One that is revoked or expired has nothing to lose, but may have made some that have.
@@ -164,9 +168,9 @@ async fn take_away(
             match leak(&live(token, now), leaked, &by_itself) {
                 Some(Leak::Token) => whole.push((org_id, *token_id)),
                 Some(Leak::Secret { ended, left }) => {
-                    db::secrets::set_end(tx, (org_id, *token_id), &[ended], Some(now)).await?;
-                    db::secrets::set_end(tx, (org_id, *token_id), &[left], None).await?;
-                    db::secrets::revise(tx, org_id, *token_id).await?;
+                    db::tokens::secrets::set_end(tx, (org_id, *token_id), &[ended], Some(now)).await?;
+                    db::tokens::secrets::set_end(tx, (org_id, *token_id), &[left], None).await?;
+                    db::tokens::secrets::revise(tx, org_id, *token_id).await?;
                     change_in(org_id, &[*token_id], FieldChange::cleared("secrets", shown(token, ended)?));
                 }
                 None => {}

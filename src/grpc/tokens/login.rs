@@ -6,23 +6,26 @@ use time::OffsetDateTime;
 
 use super::{exchange, sessions};
 use crate::clock::random;
+use crate::db;
 use crate::db::events::{Actor, FieldChange};
-use crate::db::sessions::NewSession;
-use crate::db::{self, retrying};
-use crate::domain::exchange::Request;
-use crate::domain::ids::{OrgId, SessionId};
-use crate::domain::names::{Email, Invalid};
-use crate::domain::password::TypedPassword;
-use crate::domain::principal::Principal;
-use crate::domain::sessions::life;
-use crate::domain::token_text::{TextKind, TokenText};
+use crate::db::retrying;
+use crate::db::sign_in::sessions::NewSession;
+use crate::domain::access::credential::Principal;
+use crate::domain::access::exchange::Request;
+use crate::domain::sign_in::password::TypedPassword;
+use crate::domain::sign_in::sessions::life;
+use crate::domain::values::ids::{OrgId, SessionId};
+use crate::domain::values::names::{Email, Invalid};
+use crate::domain::values::token_string::{TextKind, TokenText};
 use crate::error::{Error, Reason, Result, Violations};
-use crate::grpc::auth::Call;
-use crate::grpc::{convert, pb};
-use crate::principals;
-use crate::sign_in::{self, SignedIn};
+use crate::flows::sign_in;
+use crate::flows::sign_in::SignedIn;
+use crate::flows::transaction::Transaction;
+use crate::grpc::layers::auth::Call;
+use crate::grpc::pb;
+use crate::grpc::wire::convert;
 use crate::state::State;
-use crate::transaction::Transaction;
+use crate::state::principals;
 
 pub async fn login(state: &Arc<State>, call: &Call, request: pb::LoginRequest) -> Result<pb::LoginResponse> {
     let mut violations = Violations::default();
@@ -81,7 +84,7 @@ async fn begin(state: &State, call: &Call, who: &SignedIn) -> Result<Begun> {
         let mut tx = Transaction::begin(state).await?;
         who.conclude(&mut tx, now).await?;
         let row = NewSession { session_id, org_id, account_id, secret: &secret, expire_time };
-        db::sessions::insert(&mut tx, &row, now).await?;
+        db::sign_in::sessions::insert(&mut tx, &row, now).await?;
         let fields =
             vec![FieldChange::set("account_id", account_id), FieldChange::set("expire_time", expire_time)];
         let mut change = sessions::change(state, "session.created", (org_id, session_id), fields);

@@ -1,22 +1,24 @@
 //! `ReassignToken` and `ReassignAccountTokens`: a token goes on under another account.
 
 use super::create::room_for;
+use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::retrying;
 use crate::db::tokens::Token;
-use crate::db::{self, retrying};
-use crate::domain::caller::Acting;
-use crate::domain::ids::{AccountId, TokenId};
-use crate::domain::permissions::Permission;
-use crate::domain::policy::MAX_LIVE_TOKENS;
-use crate::domain::principal::AccountKind;
-use crate::domain::reassignment::Moved;
-use crate::domain::resources::Node;
-use crate::domain::rights::Rights;
+use crate::domain::access::caller::Acting;
+use crate::domain::access::credential::AccountKind;
+use crate::domain::access::reassignment::Moved;
+use crate::domain::access::rights::Rights;
+use crate::domain::tokens::limits::MAX_LIVE_TOKENS;
+use crate::domain::values::ids::{AccountId, TokenId};
+use crate::domain::values::permissions::Permission;
+use crate::domain::values::resources::Node;
 use crate::error::{Error, Reason, Result, Violations};
-use crate::grpc::auth::Call;
-use crate::grpc::{convert, pb};
+use crate::flows::transaction::Transaction;
+use crate::grpc::layers::auth::Call;
+use crate::grpc::pb;
+use crate::grpc::wire::convert;
 use crate::state::State;
-use crate::transaction::Transaction;
 
 /// What is to be moved.
 enum Which {
@@ -107,7 +109,7 @@ async fn reassign(
         if target.kind()? != AccountKind::ServiceAccount {
             return Err(Reason::TargetNotServiceAccount.into());
         }
-        let rules = db::policies::find_rules(&mut *tx, org_id, &state.ceilings).await?;
+        let rules = db::orgs::policies::find_rules(&mut *tx, org_id, &state.ceilings).await?;
         let shown = |token: &Token| convert::token(token, &rules, now);
         let Some(from) = tokens.first().map(Token::account).filter(|from| *from != to) else {
             // There is none, or it is where it should be.
@@ -115,8 +117,8 @@ async fn reassign(
             return Ok((tokens, Vec::new()));
         };
         let rights = Moved {
-            before: Rights::of_grants(&db::grants::find_held(&mut tx, org_id, from).await?),
-            after: Rights::of_grants(&db::grants::find_held(&mut tx, org_id, to).await?),
+            before: Rights::of_grants(&db::accounts::grants::find_held(&mut tx, org_id, from).await?),
+            after: Rights::of_grants(&db::accounts::grants::find_held(&mut tx, org_id, to).await?),
         };
         let lists = tokens.iter().map(Token::restrictions).collect::<Result<Vec<_>>>()?;
         let lost = rights.weigh(acting, &lists, asked.allow_narrowing)?;

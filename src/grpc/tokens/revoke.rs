@@ -8,21 +8,24 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::sessions;
+use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::{self, retrying};
-use crate::domain::ids::{AccountId, CredentialId, OrgId, SessionId, TokenId};
-use crate::domain::permissions::Permission;
-use crate::domain::policy::MAX_LIVE_TOKENS;
-use crate::domain::resources::Node;
-use crate::domain::token_text::{TextKind, TokenText};
+use crate::db::retrying;
+use crate::domain::tokens::limits::MAX_LIVE_TOKENS;
+use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SessionId, TokenId};
+use crate::domain::values::permissions::Permission;
+use crate::domain::values::resources::Node;
+use crate::domain::values::token_string::{TextKind, TokenText};
 use crate::error::{Code, Error, Result, Violations};
-use crate::grpc::auth::Call;
+use crate::flows::emailed_codes;
+use crate::flows::transaction::Transaction;
+use crate::grpc::layers::auth::Call;
+use crate::grpc::pb;
 use crate::grpc::pb::RevokeReason;
 use crate::grpc::pb::revoke_token_request::Target;
-use crate::grpc::{convert, pb};
+use crate::grpc::wire::convert;
 use crate::state::State;
-use crate::transaction::Transaction;
-use crate::{codes, principals};
+use crate::state::principals;
 
 pub async fn token(
     state: &State,
@@ -64,10 +67,10 @@ async fn by_id(
         let mut tx = Transaction::begin(state).await?;
         let token = db::tokens::find(&mut *tx, acting.org_id, token_id).await?;
         let token = token.ok_or_else(|| Error::not_found("token", token_id))?;
-        acting.may_stop(&db::grants::find_held(&mut tx, acting.org_id, token.account()).await?)?;
+        acting.may_stop(&db::accounts::grants::find_held(&mut tx, acting.org_id, token.account()).await?)?;
         revoke(state, &mut tx, &Actor::from(&acting), vec![(acting.org_id, token_id)], reason, now).await?;
         let token = db::tokens::find(&mut *tx, acting.org_id, token_id).await?;
-        let rules = db::policies::find_rules(&mut *tx, acting.org_id, &state.ceilings).await?;
+        let rules = db::orgs::policies::find_rules(&mut *tx, acting.org_id, &state.ceilings).await?;
         tx.commit().await?;
         let token = token.map(|token| convert::token(&token, &rules, now)).transpose()?;
         Ok(pb::RevokeTokenResponse { token })
@@ -91,7 +94,7 @@ async fn by_text(
     if let Ok(code) = TokenText::parse(text)
         && matches!(code.kind(), TextKind::Invitation | TextKind::PasswordCode)
     {
-        codes::revoke(state, &call.origin, text, code.kind()).await?;
+        emailed_codes::revoke(state, &call.origin, text, code.kind()).await?;
         return Ok(pb::RevokeTokenResponse::default());
     }
     let principal = match principals::by_text(state, text, call.origin.address).await {
@@ -137,7 +140,7 @@ pub async fn end_session(
     now: OffsetDateTime,
 ) -> Result<Vec<Change>> {
     let mut ended = Vec::new();
-    if db::sessions::end(tx, org_id, session_id, now).await? {
+    if db::sign_in::sessions::end(tx, org_id, session_id, now).await? {
         let why = FieldChange::set("revoke_reason", convert::revoke_reason_name(reason));
         ended.push(sessions::change(state, "session.ended", (org_id, session_id), vec![why]));
     }
@@ -166,7 +169,7 @@ pub async fn of_account(
         // Locked, so that none is made meanwhile.
         let account = db::accounts::lock(&mut tx, acting.org_id, account_id).await?;
         account.ok_or_else(|| Error::not_found("account", account_id))?;
-        acting.may_stop(&db::grants::find_held(&mut tx, acting.org_id, account_id).await?)?;
+        acting.may_stop(&db::accounts::grants::find_held(&mut tx, acting.org_id, account_id).await?)?;
         let live = db::tokens::find_live(&mut tx, &[acting.org_id], account_id, now, MAX_LIVE_TOKENS).await?;
         let live = live.into_iter().map(|token_id| (acting.org_id, token_id)).collect();
         let revoked = revoke(state, &mut tx, &Actor::from(&acting), live, reason, now).await?;
@@ -252,6 +255,6 @@ pub async fn made_by(
 ) -> Result<Vec<(OrgId, TokenId)>> {
     let makers: Vec<Uuid> = makers.iter().map(|id| id.uuid()).collect();
     let mut made = db::tokens::find_made_by(&mut *tx, &makers).await?;
-    made.extend(db::secrets::find_made_by(tx, &makers, now).await?);
+    made.extend(db::tokens::secrets::find_made_by(tx, &makers, now).await?);
     Ok(made)
 }

@@ -4,21 +4,24 @@
 use time::OffsetDateTime;
 
 use crate::clock::random;
+use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::secrets::NewSecret;
-use crate::db::{self, retrying};
-use crate::domain::caller::Acting;
-use crate::domain::ids::{OrgId, TokenId};
-use crate::domain::permissions::Permission;
-use crate::domain::principal::Principal;
-use crate::domain::resources::Node;
-use crate::domain::rotation::{self, Rotation};
-use crate::domain::token_text::{TokenText, obfuscated};
+use crate::db::retrying;
+use crate::db::tokens::secrets::NewSecret;
+use crate::domain::access::caller::Acting;
+use crate::domain::access::credential::Principal;
+use crate::domain::tokens::rotation;
+use crate::domain::tokens::rotation::Rotation;
+use crate::domain::values::ids::{OrgId, TokenId};
+use crate::domain::values::permissions::Permission;
+use crate::domain::values::resources::Node;
+use crate::domain::values::token_string::{TokenText, obfuscated};
 use crate::error::{Error, Result, Violations};
-use crate::grpc::auth::Call;
-use crate::grpc::{convert, pb};
+use crate::flows::transaction::Transaction;
+use crate::grpc::layers::auth::Call;
+use crate::grpc::pb;
+use crate::grpc::wire::convert;
 use crate::state::State;
-use crate::transaction::Transaction;
 
 pub async fn rotate(
     state: &State,
@@ -61,7 +64,7 @@ pub async fn finish(
             let token = convert::token(&held.before, &held.principal.rules, now)?;
             return Ok(pb::FinishRotationResponse { token: Some(token) });
         };
-        db::secrets::set_end(&mut tx, held.place(), &[underway.old], Some(now)).await?;
+        db::tokens::secrets::set_end(&mut tx, held.place(), &[underway.old], Some(now)).await?;
         let fields = vec![FieldChange::cleared("secrets", held.obfuscated(underway.old)?)];
         let token = held.conclude(state, tx, &acting, "token.rotation_finished", fields, now).await?;
         Ok(pb::FinishRotationResponse { token: Some(token) })
@@ -84,8 +87,8 @@ pub async fn cancel(
         let underway = rotation::underway(&held.principal.secrets, now)
             .ok_or_else(|| Error::not_found("rotation of", token_id))?;
         let place = held.place();
-        db::secrets::set_end(&mut tx, place, &[underway.new], Some(now)).await?;
-        db::secrets::set_end(&mut tx, place, &[underway.old], None).await?;
+        db::tokens::secrets::set_end(&mut tx, place, &[underway.new], Some(now)).await?;
+        db::tokens::secrets::set_end(&mut tx, place, &[underway.old], None).await?;
         let fields = vec![
             FieldChange::cleared("secrets", held.obfuscated(underway.new)?),
             FieldChange::cleared("secrets.expire_time", underway.end),
@@ -133,12 +136,12 @@ impl Held {
         if credential_id != token_id.into() {
             // Whoever revokes the caller finds what it made. Its own row is locked below, which
             // two that share it would do in a circle.
-            db::credentials::hold_live(tx, acting.caller.credential_org(), credential_id).await?;
+            db::tokens::credentials::hold_live(tx, acting.caller.credential_org(), credential_id).await?;
         }
-        let locked = db::secrets::lock(tx, org_id, token_id).await?;
+        let locked = db::tokens::secrets::lock(tx, org_id, token_id).await?;
         locked.ok_or_else(|| Error::not_found("token", token_id))?;
         let gone = || Error::internal("a locked token is gone");
-        let principal = db::principals::read(&mut **tx, org_id, token_id, &state.ceilings).await?;
+        let principal = db::tokens::principals::read(&mut **tx, org_id, token_id, &state.ceilings).await?;
         let principal = principal.ok_or_else(gone)?;
         let before = db::tokens::find(&mut **tx, org_id, token_id).await?.ok_or_else(gone)?;
         acting.may_rotate(token_id, &principal)?;
@@ -170,13 +173,15 @@ impl Held {
         now: OffsetDateTime,
     ) -> Result<Vec<FieldChange>> {
         let (org_id, token_id) = self.place();
-        db::secrets::forget_ended(tx, org_id, token_id, now).await?;
+        db::tokens::secrets::forget_ended(tx, org_id, token_id, now).await?;
         // Who rotates itself may be whoever got its secret by rotating it.
         let made_by = match acting.caller.credential_id() {
-            itself if itself == token_id.into() => db::secrets::find_maker(tx, org_id, token_id).await?,
+            itself if itself == token_id.into() => {
+                db::tokens::secrets::find_maker(tx, org_id, token_id).await?
+            }
             other => Some(other.uuid()),
         };
-        db::secrets::set_end(tx, (org_id, token_id), &planned.ending, Some(planned.end)).await?;
+        db::tokens::secrets::set_end(tx, (org_id, token_id), &planned.ending, Some(planned.end)).await?;
         let record = &state.peppers.load().record(text);
         let new = NewSecret {
             number: planned.number,
@@ -185,7 +190,7 @@ impl Held {
             made_by,
             made_by_itself: acting.caller.credential_id() == token_id.into(),
         };
-        db::secrets::insert(tx, (org_id, token_id), &new, now).await?;
+        db::tokens::secrets::insert(tx, (org_id, token_id), &new, now).await?;
         let mut fields = vec![FieldChange::set("secrets", obfuscated(text.kind(), token_id, text.hint()))];
         if planned.end > now {
             fields.push(FieldChange::set("secrets.expire_time", planned.end));
@@ -208,7 +213,7 @@ impl Held {
         now: OffsetDateTime,
     ) -> Result<pb::Token> {
         let (org_id, token_id) = self.place();
-        db::secrets::revise(&mut tx, org_id, token_id).await?;
+        db::tokens::secrets::revise(&mut tx, org_id, token_id).await?;
         let id = token_id.to_string();
         let change = Change {
             event_id: state.clock.new_id(),

@@ -1,15 +1,16 @@
 //! `Logout` and `RevokeAccountSessions`: the end of sessions.
 
+use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::{self, retrying};
-use crate::domain::ids::{AccountId, OrgId, SessionId};
-use crate::domain::permissions::Permission;
-use crate::domain::resources::Node;
+use crate::db::retrying;
+use crate::domain::values::ids::{AccountId, OrgId, SessionId};
+use crate::domain::values::permissions::Permission;
+use crate::domain::values::resources::Node;
 use crate::error::{Error, Reason, Result};
-use crate::grpc::auth::Call;
+use crate::flows::transaction::Transaction;
+use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::state::State;
-use crate::transaction::Transaction;
 
 pub async fn logout(state: &State, call: &Call, _: pb::LogoutRequest) -> Result<pb::LogoutResponse> {
     let caller = call.caller()?;
@@ -21,7 +22,7 @@ pub async fn logout(state: &State, call: &Call, _: pb::LogoutRequest) -> Result<
     let (org_id, now) = (caller.credential_org(), state.clock.now());
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
-        if db::sessions::end(&mut tx, org_id, session_id, now).await? {
+        if db::sign_in::sessions::end(&mut tx, org_id, session_id, now).await? {
             let fields = vec![FieldChange::set("end_time", now)];
             let change = change(state, "session.ended", (org_id, session_id), fields);
             tx.record(&Actor::from(caller), &[change], now).await?;
@@ -70,9 +71,9 @@ pub async fn of_account(
         let account = db::accounts::lock(&mut tx, org_id, account_id).await?;
         account.ok_or_else(|| Error::not_found("account", account_id))?;
         if !own {
-            acting.may_stop(&db::grants::find_held(&mut tx, org_id, account_id).await?)?;
+            acting.may_stop(&db::accounts::grants::find_held(&mut tx, org_id, account_id).await?)?;
         }
-        let ended = db::sessions::end_of_account(&mut tx, org_id, account_id, None, now).await?;
+        let ended = db::sign_in::sessions::end_of_account(&mut tx, org_id, account_id, None, now).await?;
         if ended > 0 {
             let change = Change {
                 event_id: state.clock.new_id(),

@@ -1,19 +1,22 @@
 //! `ListSigningKeys`, `RotateSigningKey`, `RevokeSigningKey`.
 
+use crate::crypto::key_pair::NewKey;
+use crate::db;
 use crate::db::events::{Actor, FieldChange};
-use crate::db::{self, retrying, signing_keys::parse_place};
-use crate::domain::ids::SYSTEM_ORG;
-use crate::domain::permissions::Permission;
+use crate::db::keys::signing_keys::parse_place;
+use crate::db::retrying;
 use crate::domain::signing_keys::{KeyState, is_kid};
+use crate::domain::values::ids::SYSTEM_ORG;
+use crate::domain::values::permissions::Permission;
 use crate::error::{Error, Result, Violations};
-use crate::grpc::auth::Call;
-use crate::grpc::paging::Paging;
+use crate::flows::signing_key_rotation;
+use crate::flows::transaction::Transaction;
+use crate::grpc::layers::auth::Call;
+use crate::grpc::pb;
 use crate::grpc::pb::RevokeReason;
-use crate::grpc::{convert, pb};
-use crate::keys::pair::NewKey;
-use crate::rotation;
+use crate::grpc::wire::convert;
+use crate::grpc::wire::page_token::Paging;
 use crate::state::State;
-use crate::transaction::Transaction;
 
 pub async fn list(
     state: &State,
@@ -27,7 +30,7 @@ pub async fn list(
     let asked = (request.page_size, request.page_token.as_str());
     let paging = Paging::read(state, &acting, "ListSigningKeys", &filter, asked)?;
     let mut db = state.db.acquire().await?;
-    let page = db::signing_keys::page(&mut db, paging.after(parse_place), paging.size).await?;
+    let page = db::keys::signing_keys::page(&mut db, paging.after(parse_place), paging.size).await?;
     Ok(pb::ListSigningKeysResponse {
         signing_keys: page.rows.iter().map(convert::signing_key).collect(),
         next_page_token: paging.next(state, &page),
@@ -53,12 +56,16 @@ pub async fn rotate(
         let (kid, change) = match (next, request.activate_now) {
             (Some(next), false) => (&next.kid, None),
             (Some(next), true) => {
-                (&next.kid, Some(rotation::activate(state, &mut tx, &next.kid, now).await?))
+                (&next.kid, Some(signing_key_rotation::activate(state, &mut tx, &next.kid, now).await?))
             }
-            (None, false) => (&fresh.kid, Some(rotation::publish(state, &mut tx, &fresh, now).await?)),
-            (None, true) => (&fresh.kid, Some(rotation::replace(state, &mut tx, &fresh, now).await?)),
+            (None, false) => {
+                (&fresh.kid, Some(signing_key_rotation::publish(state, &mut tx, &fresh, now).await?))
+            }
+            (None, true) => {
+                (&fresh.kid, Some(signing_key_rotation::replace(state, &mut tx, &fresh, now).await?))
+            }
         };
-        let key = db::signing_keys::find(&mut *tx, kid).await?;
+        let key = db::keys::signing_keys::find(&mut *tx, kid).await?;
         if let Some(change) = change {
             tx.record(&Actor::from(caller), &[change], now).await?;
             tx.commit().await?;
@@ -92,12 +99,12 @@ pub async fn revoke(
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
         db::orgs::lock(&mut tx, SYSTEM_ORG).await?;
-        let key = db::signing_keys::find(&mut *tx, kid).await?;
+        let key = db::keys::signing_keys::find(&mut *tx, kid).await?;
         let key = key.ok_or_else(|| Error::not_found("signing key", kid))?;
         if key.state() == Some(KeyState::Revoked) {
             return Ok(pb::RevokeSigningKeyResponse { signing_key: Some(convert::signing_key(&key)) });
         }
-        db::signing_keys::revoke(&mut tx, kid, reason, now).await?;
+        db::keys::signing_keys::revoke(&mut tx, kid, reason, now).await?;
         let mut kids = vec![kid.to_owned()];
         let mut fields = vec![
             FieldChange {
@@ -109,7 +116,7 @@ pub async fn revoke(
         ];
         if key.state() == Some(KeyState::Active) {
             // Never the next one: whoever took the active key may have taken that, too.
-            db::signing_keys::insert(&mut tx, &fresh, KeyState::Active, now).await?;
+            db::keys::signing_keys::insert(&mut tx, &fresh, KeyState::Active, now).await?;
             kids.push(fresh.kid.clone());
             fields.push(FieldChange {
                 field: "active_kid",
@@ -117,8 +124,8 @@ pub async fn revoke(
                 new_value: Some(fresh.kid.clone()),
             });
         }
-        let revoked = db::signing_keys::find(&mut *tx, kid).await?;
-        let change = rotation::change(state, "signing_key.revoked", kids, fields);
+        let revoked = db::keys::signing_keys::find(&mut *tx, kid).await?;
+        let change = signing_key_rotation::change(state, "signing_key.revoked", kids, fields);
         tx.record(&Actor::from(caller), &[change], now).await?;
         tx.commit().await?;
         Ok(pb::RevokeSigningKeyResponse { signing_key: revoked.as_ref().map(convert::signing_key) })

@@ -3,27 +3,29 @@
 use time::OffsetDateTime;
 
 use super::create::{audiences_within_policy, existing, labels, room_for_origins};
+use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::retrying;
 use crate::db::tokens::{Labels, Token, TokenUpdate};
-use crate::db::{self, retrying};
-use crate::domain::exchange::refuse_scopes;
-use crate::domain::ids::TokenId;
-use crate::domain::names::{Audience, DisplayName};
-use crate::domain::narrowing::{Limits, may_become, same};
-use crate::domain::networks::Network;
-use crate::domain::permissions::Permission;
-use crate::domain::policy::MAX_LIST;
-use crate::domain::principal::{Restrictions, TokenKind};
-use crate::domain::resources::{Node, ResourcePath};
-use crate::domain::rights::Rights;
-use crate::domain::token_policy::Rules;
-use crate::domain::web_origin::WebOrigin;
+use crate::domain::access::credential::{Restrictions, TokenKind};
+use crate::domain::access::exchange::refuse_scopes;
+use crate::domain::access::rights::Rights;
+use crate::domain::tokens::limits::MAX_LIST;
+use crate::domain::tokens::narrowing::{Limits, may_become, same};
+use crate::domain::tokens::policy::Rules;
+use crate::domain::values::ids::TokenId;
+use crate::domain::values::names::{Audience, DisplayName};
+use crate::domain::values::networks::Network;
+use crate::domain::values::permissions::Permission;
+use crate::domain::values::resources::{Node, ResourcePath};
+use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Error, Result, Violations};
-use crate::grpc::auth::Call;
-use crate::grpc::update::{Mask, check_etag};
-use crate::grpc::{convert, pb};
+use crate::flows::transaction::Transaction;
+use crate::grpc::layers::auth::Call;
+use crate::grpc::pb;
+use crate::grpc::wire::convert;
+use crate::grpc::wire::update_mask::{Mask, check_etag};
 use crate::state::State;
-use crate::transaction::Transaction;
 
 /// What may be updated.
 const KNOWN: [&str; 8] = [
@@ -142,7 +144,7 @@ pub async fn token(
         let token = live.into_iter().next().ok_or_else(|| Error::not_found("live token", token_id))?;
         let before = Limits { restrictions: token.restrictions()?, expire_time: token.expire_time };
         let after = given.over(&before, &mask);
-        let held = db::grants::find_held(&mut tx, acting.org_id, token.account()).await?;
+        let held = db::accounts::grants::find_held(&mut tx, acting.org_id, token.account()).await?;
         let held = Rights::of_grants(&held);
         acting.may_narrow(&held, &before.restrictions, &after.restrictions)?;
         let Restrictions { scopes, origins, .. } = &before.restrictions;
@@ -152,7 +154,7 @@ pub async fn token(
             return Err(Error::invalid("token.allowed_origins", why));
         }
         may_become(&before, &after)?;
-        let rules = db::policies::find_rules(&mut *tx, acting.org_id, &state.ceilings).await?;
+        let rules = db::orgs::policies::find_rules(&mut *tx, acting.org_id, &state.ceilings).await?;
         within_policy(&token, &before, &after, &rules)?;
         let more = after.restrictions.origins.len().saturating_sub(origins.len());
         room_for_origins(&mut tx, acting.org_id, more, now).await?;

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 
-use crate::domain::markup::escaped;
+use crate::domain::values::markup::escaped;
 
 const STYLE: &str = include_str!("style.css");
 

@@ -10,12 +10,13 @@ use http::{StatusCode, Uri};
 use super::form::{Fields, query};
 use super::html::{Field, Form, Page};
 use super::{failed, page, sorry};
-use crate::domain::caller::Origin;
-use crate::domain::password::TypedPassword;
-use crate::domain::principal::AccountKind;
+use crate::domain::access::caller::Origin;
+use crate::domain::access::credential::AccountKind;
+use crate::domain::sign_in::password::TypedPassword;
 use crate::error::{Error, Reason, Result, Violation};
-use crate::invitations::{self, Accepted, Accepting, Shown, SignUp};
-use crate::sign_in;
+use crate::flows::invitations;
+use crate::flows::invitations::{Accepted, Accepting, Shown, SignUp};
+use crate::flows::sign_in;
 use crate::state::State;
 
 /// Relative, as everything here.

@@ -25,12 +25,12 @@ use http::header::{
 use http::{HeaderValue, StatusCode, header};
 use uuid::Uuid;
 
+use crate::client_addr;
 use crate::config::WebUrl;
-use crate::domain::caller::{Origin, Page as From};
-use crate::domain::networks::Network;
-use crate::domain::web_origin::WebOrigin;
+use crate::domain::access::caller::{Origin, Page as From};
+use crate::domain::values::networks::Network;
+use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Error, Reason};
-use crate::peer;
 use crate::state::State;
 use html::Page;
 
@@ -98,7 +98,7 @@ async fn guard(
 ) -> Response {
     let began = Instant::now();
     let origin = Origin {
-        address: peer::address(&request, &settings.trusted_proxies),
+        address: client_addr::address(&request, &settings.trusted_proxies),
         page: From::None,
         request_id: state.clock.new_id::<Uuid>().to_string(),
     };

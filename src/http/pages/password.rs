@@ -10,11 +10,12 @@ use http::{StatusCode, Uri};
 use super::form::{Fields, query};
 use super::html::{Field, Form, Page};
 use super::{failed, page};
+use crate::domain::access::caller::Origin;
 use crate::domain::accounts::AccountState;
-use crate::domain::caller::Origin;
-use crate::domain::password::Password;
+use crate::domain::sign_in::password::Password;
 use crate::error::Result;
-use crate::resets::{self, Found};
+use crate::flows::password_reset;
+use crate::flows::password_reset::Found;
 use crate::state::State;
 
 /// Relative, as everything here: whatever stands before it is the proxy's matter.
@@ -39,7 +40,7 @@ pub async fn show(
         return done_page(&done);
     }
     let code = query(&uri, "code").unwrap_or_default();
-    match resets::look(&state, &origin, &code).await {
+    match password_reset::look(&state, &origin, &code).await {
         Ok(found) => form(StatusCode::OK, &found, &code, Wrong::default()),
         Err(error) => failed(error, &origin),
     }
@@ -57,7 +58,7 @@ pub async fn set(
 async fn take(state: &State, origin: &Origin, fields: &Fields) -> Result<Response> {
     let (code, typed, again) = (fields.get("code"), fields.get("password"), fields.get("password_again"));
     // The code first: without it nobody learns anything.
-    let found = resets::look(state, origin, code).await?;
+    let found = password_reset::look(state, origin, code).await?;
     let wrong = Wrong {
         password: match typed {
             "" => Some("choose a password".to_owned()),
@@ -68,7 +69,7 @@ async fn take(state: &State, origin: &Origin, fields: &Fields) -> Result<Respons
     if wrong.password.is_some() || wrong.again.is_some() {
         return Ok(form(StatusCode::UNPROCESSABLE_ENTITY, &found, code, wrong));
     }
-    let account = resets::reset(state, origin, code, typed).await?;
+    let account = password_reset::reset(state, origin, code, typed).await?;
     // Another request, so that to reload the page sends nothing again.
     let stopped = account.state()? == AccountState::Deactivated;
     Ok(Redirect::to(if stopped { DONE_STOPPED } else { DONE }).into_response())

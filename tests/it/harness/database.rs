@@ -3,8 +3,8 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use countersign::commands::dev::{connect_options, postgres};
 use countersign::db::{pool, schema};
-use countersign::dev::{connect_options, postgres};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 

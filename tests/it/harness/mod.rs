@@ -11,12 +11,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use countersign::bootstrap;
 use countersign::clock::Clock;
+use countersign::commands::bootstrap;
 use countersign::config::{CeilingArgs, LimitArgs, PasswordArgs, SigningAlgorithm, WebUrl};
-use countersign::db::sealed::Sealed;
+use countersign::crypto::seal::MasterKeys;
+use countersign::db::keys::sealed::Sealed;
 use countersign::grpc::pb;
-use countersign::keys::seal::MasterKeys;
 use countersign::mail::{PostOffice, Postman};
 use countersign::server;
 use countersign::state::{Pools, State};

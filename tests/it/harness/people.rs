@@ -1,8 +1,8 @@
 //! Who has a password, and what a login gives them.
 
 use countersign::db;
-use countersign::domain::ids::{AccountId, OrgId};
-use countersign::domain::password::Password;
+use countersign::domain::sign_in::password::Password;
+use countersign::domain::values::ids::{AccountId, OrgId};
 use countersign::grpc::pb;
 use tonic::{Request, Status};
 
@@ -55,7 +55,9 @@ impl TestServer {
         let owner = (OrgId::parse(&account.org_id).unwrap(), AccountId::parse(&account.id).unwrap());
         let record = self.state.passwords.hash(owner, &Password::parse(password).unwrap()).await.unwrap();
         let mut tx = self.state.db.begin().await.unwrap();
-        db::passwords::set(&mut tx, owner.0, owner.1, &record, self.state.clock.now()).await.unwrap();
+        db::sign_in::passwords::set(&mut tx, owner.0, owner.1, &record, self.state.clock.now())
+            .await
+            .unwrap();
         tx.commit().await.unwrap();
         watch(password);
     }

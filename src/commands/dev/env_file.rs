@@ -1,0 +1,69 @@
+//! `dev.env`: what scripts need, for `source`.
+
+use std::path::Path;
+use std::{fs, io};
+
+/// The variables of the file.
+#[derive(Default)]
+pub struct EnvFile {
+    pub endpoint: Option<String>,
+    pub operator_token: Option<String>,
+    pub org_id: Option<String>,
+    pub service_token: Option<String>,
+}
+
+impl EnvFile {
+    /// What an earlier run wrote; nothing where there is no file, or not one of ours.
+    pub fn read(path: &Path) -> Self {
+        let mut file = Self::default();
+        for line in fs::read_to_string(path).unwrap_or_default().lines() {
+            let (name, value) = line.split_once('=').unwrap_or_default();
+            let value = Some(value.to_owned());
+            match name {
+                "COUNTERSIGN_ENDPOINT" => file.endpoint = value,
+                "COUNTERSIGN_OPERATOR_TOKEN" => file.operator_token = value,
+                "COUNTERSIGN_ORG_ID" => file.org_id = value,
+                "COUNTERSIGN_SERVICE_TOKEN" => file.service_token = value,
+                _ => {}
+            }
+        }
+        file
+    }
+
+    /// Writes the file anew, mode 0600, whole or not at all. No value holds a character
+    /// that a shell would take for its own.
+    pub fn write(&self, path: &Path) -> io::Result<()> {
+        let lines = [
+            ("COUNTERSIGN_ENDPOINT", &self.endpoint),
+            ("COUNTERSIGN_OPERATOR_TOKEN", &self.operator_token),
+            ("COUNTERSIGN_ORG_ID", &self.org_id),
+            ("COUNTERSIGN_SERVICE_TOKEN", &self.service_token),
+        ];
+        let line = |(name, value): (&str, &Option<String>)| Some(format!("{name}={}\n", value.as_ref()?));
+        crate::commands::dev::write_private(path, &lines.into_iter().filter_map(line).collect::<String>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_private() {
+        let path = std::env::temp_dir().join(format!("countersign-env-{}", std::process::id()));
+        let file = EnvFile {
+            endpoint: Some("http://127.0.0.1:1".into()),
+            org_id: Some("org_x".into()),
+            ..EnvFile::default()
+        };
+        file.write(&path).unwrap();
+        file.write(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let read = EnvFile::read(&path);
+        assert_eq!((read.endpoint, read.org_id, read.service_token), (file.endpoint, file.org_id, None));
+        fs::remove_file(&path).unwrap();
+        assert!(EnvFile::read(&path).endpoint.is_none());
+    }
+}

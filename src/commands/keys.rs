@@ -1,0 +1,177 @@
+//! `countersign keys`: what is done to keys by hand, while servers run or not.
+
+use std::fmt;
+
+use sqlx::{PgConnection, PgPool};
+use time::OffsetDateTime;
+
+use crate::clock::{Clock, random};
+use crate::crypto::peppers;
+use crate::crypto::seal::{MasterKeys, sealed_under};
+use crate::db;
+use crate::db::events;
+use crate::db::events::feed::wake;
+use crate::db::events::{Actor, Change};
+use crate::db::keys::find_peppers;
+use crate::db::keys::sealed;
+use crate::db::keys::sealed::Sealed;
+use crate::db::retrying;
+use crate::domain::values::ids::SYSTEM_ORG;
+use crate::error::{Error, Reason, Result};
+use crate::state::feed::KEYS;
+
+/// How many rows are sealed anew in one transaction.
+const BATCH: i64 = 100;
+
+/// One sealed value, as it may be shown.
+pub struct Entry {
+    pub what: String,
+    /// The master key that it names; none when what is there was not sealed by us.
+    pub under: Option<String>,
+    /// Whether it opens with a master key of the file.
+    pub opens: bool,
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.what)?;
+        match (&self.under, self.opens) {
+            (Some(id), true) => write!(f, "sealed under master key {id}"),
+            (Some(id), false) => {
+                write!(f, "names master key {id}, and DOES NOT OPEN with any of the file")
+            }
+            (None, _) => f.write_str("NOT SEALED by Countersign"),
+        }
+    }
+}
+
+/// All that is sealed in the database, and under what.
+pub async fn list(db: &PgPool, master: &MasterKeys) -> Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    for table in Sealed::ALL {
+        let mut after = None;
+        loop {
+            let rows = sealed::page(db, table, after.as_deref(), BATCH).await?;
+            let Some(last) = rows.last() else { break };
+            after = Some(last.id.clone());
+            entries.extend(rows.iter().map(|row| Entry {
+                what: row.name(table),
+                under: sealed_under(&row.sealed).map(str::to_owned),
+                opens: master.open(table.purpose(), &row.id, &row.sealed).is_ok(),
+            }));
+        }
+    }
+    Ok(entries)
+}
+
+/// Seals everything under the current master key. Rows that are there already stay as
+/// they are, so that it goes on where it was interrupted; those that do not open stay,
+/// too. `progress` is told after each transaction. Returns how many were sealed anew.
+pub async fn reseal(
+    db: &PgPool,
+    master: &MasterKeys,
+    clock: &Clock,
+    mut progress: impl FnMut(&str),
+) -> Result<usize> {
+    let mut resealed = 0;
+    for table in Sealed::ALL {
+        let mut after = None;
+        loop {
+            let (last, names) = retrying(|| batch(db, master, clock, table, after.as_deref())).await?;
+            resealed += names.len();
+            for name in &names {
+                progress(name);
+            }
+            match last {
+                Some(last) => after = Some(last),
+                None => break,
+            }
+        }
+    }
+    Ok(resealed)
+}
+
+/// One transaction: the next rows in the order of their ids. Gives the last one's, and the
+/// names of those that were sealed anew.
+async fn batch(
+    db: &PgPool,
+    master: &MasterKeys,
+    clock: &Clock,
+    table: Sealed,
+    after: Option<&str>,
+) -> Result<(Option<String>, Vec<String>)> {
+    let mut tx = db.begin().await?;
+    let log = lock_log(&mut tx).await?;
+    let rows = sealed::lock_page(&mut tx, table, after, BATCH).await?;
+    let (mut ids, mut anew, mut names) = (Vec::new(), Vec::new(), Vec::new());
+    for row in rows.iter().filter(|row| sealed_under(&row.sealed) != Some(master.current())) {
+        let Ok(plain) = master.open(table.purpose(), &row.id, &row.sealed) else { continue };
+        ids.push(row.id.clone());
+        anew.push(master.seal(table.purpose(), &row.id, &plain));
+        names.push(row.name(table));
+    }
+    if !ids.is_empty() {
+        sealed::replace(&mut tx, table, &ids, &anew).await?;
+        if log {
+            // Nothing that anybody keeps in memory has changed.
+            record(&mut tx, clock, "master_key.resealed", &names, false).await?;
+        }
+    }
+    tx.commit().await?;
+    Ok((rows.last().map(|row| row.id.clone()), names))
+}
+
+/// Makes a new pepper, under which every server keeps new secrets as soon as it hears of
+/// it, and older ones when they are next used. Returns its number.
+pub async fn new_pepper(db: &PgPool, master: &MasterKeys, clock: &Clock) -> Result<i32> {
+    retrying(|| async {
+        let mut tx = db.begin().await?;
+        let log = lock_log(&mut tx).await?;
+        let peppers = find_peppers(&mut *tx, master).await.map_err(Error::internal)?;
+        // A number that somebody else's row has taken is passed over.
+        let mut number = peppers.newest().unwrap_or_default() + 1;
+        while peppers.left_out.contains(&number) {
+            number += 1;
+        }
+        let now = clock.now();
+        db::keys::peppers::insert(&mut tx, number, &peppers::new_sealed(master, number, random()), now)
+            .await?;
+        if log {
+            record(&mut tx, clock, "pepper.created", &[format!("pepper {number}")], true).await?;
+        }
+        tx.commit().await?;
+        Ok(number)
+    })
+    .await
+}
+
+/// Takes turns with all other changes of keys. False before `bootstrap`: there is no log
+/// to write to.
+async fn lock_log(tx: &mut PgConnection) -> Result<bool> {
+    match db::orgs::lock(tx, SYSTEM_ORG).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.reason() == Reason::ResourceNotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes the event; `wake_nodes` where servers have to read their keys again.
+async fn record(
+    tx: &mut PgConnection,
+    clock: &Clock,
+    kind: &'static str,
+    names: &[String],
+    wake_nodes: bool,
+) -> Result<()> {
+    let now: OffsetDateTime = clock.now();
+    let change = Change {
+        event_id: clock.new_id(),
+        org_id: SYSTEM_ORG,
+        kind,
+        resource_ids: names.iter().map(|name| name.replace(' ', "/")).collect(),
+        fields: Vec::new(),
+        subjects: if wake_nodes { vec![KEYS.to_owned()] } else { Vec::new() },
+    };
+    events::record(tx, &Actor::default(), &[change], now).await?;
+    if wake_nodes { wake(tx).await } else { Ok(()) }
+}

@@ -1,0 +1,352 @@
+//! Passwords: hashed with Argon2id (RFC 9106), and the hash sealed under the master key.
+//!
+//! What people choose can be guessed, so that each guess must cost: 19 MiB of memory and 20 ms of
+//! a core (OWASP's password storage cheat sheet, in 2026). The hash is kept as a PHC string, so that its
+//! parameters may rise. It is sealed, with the account in the additional data: who has stolen the database
+//! guesses nothing without the master key, and who can write to it plants no password of
+//! their own, nor moves one from account to account.
+//!
+//! To set a password: [`Password::parse`](crate::domain::sign_in::password::Password::parse), [`Passwords::hash`]
+//! *before* the transaction begins (no lock is held meanwhile), then `db::passwords::set` in it.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use argon2::password_hash::phc::{Output, PasswordHash, Salt};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
+
+use super::seal::{MasterKeys, Purpose};
+use crate::clock::random;
+use crate::config::PasswordArgs;
+use crate::domain::sign_in::password::{Password, TypedPassword};
+use crate::domain::values::ids::{AccountId, OrgId};
+use crate::error::{Error, Reason, Result};
+use crate::os;
+
+/// When to come back after all places were taken. One is free again much sooner.
+const FULL: Duration = Duration::from_secs(1);
+/// How long the hash is, in bytes.
+const OUTPUT: usize = 32;
+
+/// Whose password it is: an account, in its home org.
+pub type Owner = (OrgId, AccountId);
+
+/// What is kept of a password: its Argon2id hash, sealed for its owner.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PasswordRecord(Vec<u8>);
+
+impl PasswordRecord {
+    /// What the database keeps.
+    pub fn from_sealed(sealed: Vec<u8>) -> Self {
+        Self(sealed)
+    }
+
+    /// For the database.
+    pub fn sealed(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for PasswordRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PasswordRecord([redacted])")
+    }
+}
+
+/// How a password that was typed compares with the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Wrong,
+    Right,
+    /// Right, and hashed with lower parameters than today's: hash it again.
+    RightButOld,
+}
+
+/// Hashes and verifies, on threads of its own that give way to all others, as many at once as
+/// their memory allows. One more is refused at once: who waits in a line for a hash holds a
+/// connection meanwhile.
+pub struct Passwords {
+    params: Params,
+    places: Arc<Semaphore>,
+    /// How many there are.
+    all_places: u32,
+    memory: Arc<Memory>,
+    /// None when it has been shut down. It runs nothing but what blocks.
+    threads: Option<Runtime>,
+    /// Of no password: what is compared where there is nothing to compare with.
+    dummy: PasswordHash,
+    master: Arc<MasterKeys>,
+}
+
+/// What hashes are made in, kept for the next one: what is given back to the allocator it keeps for
+/// the thread that had it, and a dozen threads came to ten times the budget. What stands in it is no
+/// password, and says nothing of one without as much work as guessing it.
+#[derive(Default)]
+struct Memory(Mutex<Vec<Vec<Block>>>);
+
+impl Memory {
+    /// Argon2id of a password, in memory that another hash has left, if one has.
+    fn hash(&self, params: &Params, password: &[u8], salt: &[u8]) -> argon2::Result<[u8; OUTPUT]> {
+        let free = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut blocks = free().pop().unwrap_or_default();
+        let (had, takes) = (blocks.len(), params.block_count());
+        blocks.resize(had.max(takes), Block::new());
+        let mut hash = [0; OUTPUT];
+        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
+        argon2.hash_password_into_with_memory(password, salt, &mut hash, &mut blocks[..takes])?;
+        // One from when hashes took more does not leave more behind.
+        if had == 0 || had >= takes {
+            free().push(blocks);
+        }
+        Ok(hash)
+    }
+}
+
+impl Passwords {
+    /// With these parameters, which the command line has checked against their floor.
+    ///
+    /// # Panics
+    /// With parameters that are none of Argon2's, and where the system gives no runtime.
+    pub fn new(args: PasswordArgs, master: Arc<MasterKeys>) -> Self {
+        let params = Params::new(args.password_hash_memory, args.password_hash_passes, 1, Some(OUTPUT));
+        let params = params.expect("the command line takes only parameters that Argon2 has");
+        let all_places = args.places();
+        let threads = Builder::new_current_thread()
+            .thread_name("passwords")
+            .max_blocking_threads(all_places as usize)
+            .on_thread_start(os::give_way)
+            .build()
+            .expect("a runtime of nothing but threads needs nothing");
+        Self {
+            places: Arc::new(Semaphore::new(all_places as usize)),
+            all_places,
+            memory: Arc::default(),
+            threads: Some(threads),
+            dummy: kept(&params, &random::<16>(), &random()),
+            params,
+            master,
+        }
+    }
+
+    /// What to keep of a new password.
+    ///
+    /// # Errors
+    /// `OVERLOADED` when all places are taken.
+    pub async fn hash(&self, owner: Owner, password: &Password) -> Result<PasswordRecord> {
+        self.hash_again(owner, password.typed()).await
+    }
+
+    /// What to keep of a password that was right, anew. It may be from when other rules held.
+    ///
+    /// # Errors
+    /// `OVERLOADED` when all places are taken.
+    pub async fn hash_again(&self, owner: Owner, typed: &TypedPassword) -> Result<PasswordRecord> {
+        let salt = random::<16>();
+        let hash = self.run(self.params.clone(), typed, salt.to_vec()).await?;
+        let phc = Zeroizing::new(kept(&self.params, &salt, &hash).to_string());
+        Ok(PasswordRecord(self.master.seal(Purpose::Password, &bound_to(owner), phc.as_bytes())))
+    }
+
+    /// Refuses, before anything is done, what would find no place.
+    ///
+    /// # Errors
+    /// `OVERLOADED` when all places are taken.
+    pub fn has_room(&self) -> Result<()> {
+        if self.places.available_permits() == 0 { Err(full()) } else { Ok(()) }
+    }
+
+    /// Compares a password with the record of an account. Without one the same work is done for
+    /// nothing, so that the time does not tell whether there is one; a record that does not open is none.
+    ///
+    /// # Errors
+    /// `OVERLOADED` when all places are taken.
+    pub async fn verify(
+        &self,
+        typed: &TypedPassword,
+        record: Option<(Owner, &PasswordRecord)>,
+    ) -> Result<Verdict> {
+        let known = record.and_then(|(owner, record)| self.open(owner, record));
+        let with = known.as_ref().unwrap_or(&self.dummy);
+        let damaged = || Error::internal("the record of a password is damaged");
+        let params = Params::try_from(with).map_err(|_| damaged())?;
+        let (salt, expected) = with.salt.zip(with.hash).ok_or_else(damaged)?;
+        let old = params.m_cost() < self.params.m_cost() || params.t_cost() < self.params.t_cost();
+        let hash = self.run(params, typed, salt.as_ref().to_vec()).await?;
+        let right = verify_slices_are_equal(&hash, expected.as_bytes()).is_ok();
+        Ok(match (right && known.is_some(), old) {
+            (false, _) => Verdict::Wrong,
+            (true, false) => Verdict::Right,
+            (true, true) => Verdict::RightButOld,
+        })
+    }
+
+    fn open(&self, owner: Owner, record: &PasswordRecord) -> Option<PasswordHash> {
+        let phc = self.master.open(Purpose::Password, &bound_to(owner), &record.0);
+        let Ok(phc) = phc else {
+            tracing::error!(account = %owner.1, "the record of a password does not open under a master key of this server");
+            return None;
+        };
+        PasswordHash::new(std::str::from_utf8(&phc).ok()?).ok()
+    }
+
+    /// Makes one hash where it hinders no other work, in the span of the caller.
+    async fn run(&self, params: Params, typed: &TypedPassword, salt: Vec<u8>) -> Result<[u8; OUTPUT]> {
+        // One from when hashes took more memory than today takes more places.
+        let places = params.m_cost().div_ceil(self.params.m_cost()).clamp(1, self.all_places);
+        let place = Arc::clone(&self.places).try_acquire_many_owned(places).map_err(|_| full())?;
+        let threads = self.threads.as_ref().ok_or_else(|| Error::internal("no hash is made any more"))?;
+        let (span, memory, typed) = (tracing::Span::current(), self.memory.clone(), typed.clone());
+        let made = threads.spawn_blocking(move || {
+            // Kept until the memory is free again, though the call may have been given up.
+            let _place = place;
+            span.in_scope(|| memory.hash(&params, typed.expose().as_bytes(), &salt))
+        });
+        made.await.map_err(Error::internal)?.map_err(|error| Error::internal(error.to_string()))
+    }
+}
+
+impl Drop for Passwords {
+    fn drop(&mut self) {
+        // It may be dropped by a task, which must not wait.
+        if let Some(threads) = self.threads.take() {
+            threads.shutdown_background();
+        }
+    }
+}
+
+fn full() -> Error {
+    Error::new(Reason::Overloaded).retry_after(FULL)
+}
+
+/// A hash as it is kept.
+fn kept(params: &Params, salt: &[u8], hash: &[u8; OUTPUT]) -> PasswordHash {
+    PasswordHash {
+        algorithm: Algorithm::Argon2id.ident(),
+        version: Some(Version::V0x13.into()),
+        params: params.try_into().expect("three numbers fit"),
+        salt: Some(Salt::new(salt).expect("16 bytes are a salt")),
+        hash: Some(Output::new(hash).expect("32 bytes are a hash")),
+    }
+}
+
+/// What the sealed hash is bound to.
+fn bound_to((org_id, account_id): Owner) -> String {
+    format!("{}/{}", org_id.uuid(), account_id.uuid())
+}
+
+impl fmt::Debug for Passwords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Passwords({} places free)", self.places.available_permits())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: Owner = (OrgId::from_u128(1), AccountId::from_u128(1));
+    const OTHER: Owner = (OrgId::from_u128(1), AccountId::from_u128(2));
+
+    fn cheap(memory: u32, budget: u32) -> PasswordArgs {
+        PasswordArgs { password_hash_memory: memory, password_hash_passes: 1, password_memory: budget }
+    }
+
+    fn typed(text: &str) -> TypedPassword {
+        TypedPassword::new(text)
+    }
+
+    #[tokio::test]
+    async fn the_right_password_of_the_right_account() {
+        let passwords = Passwords::new(cheap(64, 1), Arc::new(MasterKeys::for_tests()));
+        let password = Password::parse("caf\u{e9} au lait, please").unwrap();
+        let record = passwords.hash(ONE, &password).await.unwrap();
+        for (owner, text, verdict) in [
+            (ONE, "caf\u{e9} au lait, please", Verdict::Right),
+            (ONE, "cafe\u{301} au lait, please", Verdict::Right),
+            (ONE, "Caf\u{e9} au lait, please", Verdict::Wrong),
+            (ONE, "", Verdict::Wrong),
+            (OTHER, "caf\u{e9} au lait, please", Verdict::Wrong),
+        ] {
+            assert_eq!(
+                passwords.verify(&typed(text), Some((owner, &record))).await.unwrap(),
+                verdict,
+                "{text}"
+            );
+        }
+        assert_eq!(passwords.verify(password.typed(), None).await.unwrap(), Verdict::Wrong);
+        assert_ne!(record, passwords.hash(ONE, &password).await.unwrap(), "each has a salt of its own");
+        assert_eq!(passwords.memory.0.lock().unwrap().len(), 1, "one after the other they use one memory");
+        // Planted by somebody without the master key.
+        let theirs = Passwords::new(cheap(64, 1), Arc::new(MasterKeys::for_tests()));
+        let planted = theirs.hash(ONE, &password).await.unwrap();
+        for planted in [planted, PasswordRecord::from_sealed(b"$argon2id$v=19$m=8,t=1,p=1$".to_vec())] {
+            let verdict = passwords.verify(password.typed(), Some((ONE, &planted))).await.unwrap();
+            assert_eq!(verdict, Verdict::Wrong);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hash_is_old_when_the_parameters_rose() {
+        let master = Arc::new(MasterKeys::for_tests());
+        let password = Password::parse("correct horse battery").unwrap();
+        let low = Passwords::new(cheap(64, 1), master.clone());
+        let high = Passwords::new(cheap(128, 1), master);
+        let record = low.hash(ONE, &password).await.unwrap();
+        let verdict = async |passwords: &Passwords, record: &PasswordRecord| {
+            passwords.verify(password.typed(), Some((ONE, record))).await.unwrap()
+        };
+        assert_eq!(verdict(&low, &record).await, Verdict::Right);
+        assert_eq!(verdict(&high, &record).await, Verdict::RightButOld);
+        let anew = high.hash_again(ONE, password.typed()).await.unwrap();
+        // Lowered ones are no reason to weaken what is there.
+        assert_eq!(
+            (verdict(&high, &anew).await, verdict(&low, &anew).await),
+            (Verdict::Right, Verdict::Right)
+        );
+    }
+
+    #[tokio::test]
+    async fn what_has_no_place_is_refused_at_once() {
+        let passwords = Passwords::new(cheap(1 << 10, 2), Arc::new(MasterKeys::for_tests()));
+        assert_eq!(passwords.places.available_permits(), 2);
+        let _taken = passwords.places.clone().try_acquire_many_owned(2).unwrap();
+        let error = passwords.verify(&typed("whatever it is"), None).await.unwrap_err().into_parts();
+        assert_eq!((error.reason, error.retry_after), (Reason::Overloaded, Some(FULL)));
+    }
+
+    #[tokio::test]
+    async fn a_hash_from_when_they_took_more_takes_more_places() {
+        let master = Arc::new(MasterKeys::for_tests());
+        let password = Password::parse("correct horse battery").unwrap();
+        let record = Passwords::new(cheap(3 << 10, 3), master.clone()).hash(ONE, &password).await.unwrap();
+        let verify = async |today: &Passwords| today.verify(password.typed(), Some((ONE, &record))).await;
+        let today = Passwords::new(cheap(2 << 10, 4), master.clone());
+        assert_eq!(verify(&today).await.unwrap(), Verdict::Right);
+        let taken = today.places.clone().try_acquire_owned().unwrap();
+        assert_eq!(verify(&today).await.unwrap_err().reason(), Reason::Overloaded);
+        assert_eq!(today.verify(password.typed(), None).await.unwrap(), Verdict::Wrong);
+        drop(taken);
+        // One that takes more than there is is done alone.
+        let least = Passwords::new(cheap(1 << 10, 2), master);
+        assert_eq!(verify(&least).await.unwrap(), Verdict::Right);
+    }
+
+    #[tokio::test]
+    async fn the_parameters_of_production() {
+        let args = PasswordArgs::FLOOR;
+        let master = Arc::new(MasterKeys::for_tests());
+        let passwords = Passwords::new(args, master.clone());
+        let password = Password::parse("correct horse battery").unwrap();
+        let record = passwords.hash(ONE, &password).await.unwrap();
+        let phc = master.open(Purpose::Password, &bound_to(ONE), record.sealed()).unwrap();
+        let phc = std::str::from_utf8(&phc).unwrap();
+        assert!(phc.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{phc}");
+        assert_eq!(passwords.verify(password.typed(), Some((ONE, &record))).await.unwrap(), Verdict::Right);
+        assert!(!format!("{record:?} {passwords:?}").contains("argon2"));
+    }
+}

@@ -1,0 +1,500 @@
+//! The issuer's signing keys: access tokens are signed here, and verified.
+//!
+//! Signing is by hand with a key pair that is kept ready: a library that prepares
+//! the key on each call costs twice the signature. Verification is the library's,
+//! with everything that it leaves open set and checked here.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD as BASE64URL, Engine as _};
+use jsonwebtoken::jwk::{Jwk, JwkSet};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use serde::Deserialize;
+use time::OffsetDateTime;
+
+use super::key_pair::{BadRecord, Pair, Record, jose};
+use super::seal::{MasterKeys, Unopenable};
+use crate::config::SigningAlgorithm;
+use crate::domain::access::access_token::{AccessToken, Claims, MAX_LEN, TYP};
+use crate::domain::signing_keys::{KeyState, Life, is_kid};
+use crate::error::{Error, Reason, Result};
+
+/// A published key.
+#[derive(Clone)]
+struct PublicKey {
+    kid: String,
+    algorithm: SigningAlgorithm,
+    jwk: Jwk,
+    decoding: DecodingKey,
+}
+
+struct SigningKey {
+    pair: Pair,
+    /// The encoded header with the dot behind it: the same for every token of the key.
+    header: String,
+}
+
+/// A set of keys as it was read at one time.
+pub struct KeySet {
+    active: SigningKey,
+    published: Vec<PublicKey>,
+    json: String,
+    /// What the schedule looks at: all that is published.
+    lives: Vec<Life>,
+    /// The kids of rows that do not open: not sealed by us, or under a master key that is
+    /// not here. They are not published.
+    pub left_out: Vec<String>,
+}
+
+/// Why stored keys cannot be used.
+#[derive(Debug)]
+pub enum BadKeys {
+    Unopenable(Unopenable),
+    Damaged(String),
+    NoneActive,
+}
+
+impl fmt::Display for BadKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unopenable(error) => write!(f, "signing keys: {error}"),
+            Self::Damaged(kid) => write!(f, "signing key {kid} is damaged"),
+            Self::NoneActive => f.write_str("no signing key is active"),
+        }
+    }
+}
+
+impl std::error::Error for BadKeys {}
+
+impl KeySet {
+    /// Opens the rows of the table: a key's life, and its sealed record. Those that do not
+    /// open are left out.
+    ///
+    /// # Errors
+    /// When there is no active key, or it does not open; when one of ours is damaged.
+    pub fn open<'a>(
+        master: &MasterKeys,
+        rows: impl IntoIterator<Item = (Life, &'a [u8])>,
+    ) -> Result<Self, BadKeys> {
+        let (mut active, mut published) = (None, Vec::new());
+        let (mut lives, mut left_out) = (Vec::new(), Vec::new());
+        for (life, sealed) in rows.into_iter().filter(|(life, _)| life.state != KeyState::Revoked) {
+            let damaged = || BadKeys::Damaged(life.kid.clone());
+            let record = match Record::open(master, &life.kid, sealed) {
+                Ok(record) => record,
+                Err(BadRecord::Unopenable(error)) if life.state == KeyState::Active => {
+                    return Err(BadKeys::Unopenable(error));
+                }
+                Err(BadRecord::Unopenable(_)) => {
+                    left_out.push(life.kid);
+                    continue;
+                }
+                Err(BadRecord::Damaged) => return Err(damaged()),
+            };
+            let algorithm = record.algorithm().ok_or_else(damaged)?;
+            if life.state == KeyState::Active {
+                active = Some(SigningKey::new(&life.kid, record.pair().ok_or_else(damaged)?));
+            }
+            let decoding = DecodingKey::from_jwk(&record.jwk).map_err(|_| damaged())?;
+            published.push(PublicKey { kid: life.kid.clone(), algorithm, jwk: record.jwk, decoding });
+            lives.push(life);
+        }
+        let keys = published.iter().map(|key| key.jwk.clone()).collect();
+        let json = serde_json::to_string(&JwkSet { keys }).expect("a key set is JSON");
+        Ok(Self { active: active.ok_or(BadKeys::NoneActive)?, published, json, lives, left_out })
+    }
+
+    /// What the schedule looks at.
+    pub fn lives(&self) -> &[Life] {
+        &self.lives
+    }
+
+    /// The algorithm of the key that signs.
+    pub fn signs_with(&self) -> SigningAlgorithm {
+        self.active.pair.algorithm()
+    }
+}
+
+impl SigningKey {
+    fn new(kid: &str, pair: Pair) -> Self {
+        let header = format!(r#"{{"typ":"{TYP}","alg":"{}","kid":"{kid}"}}"#, pair.algorithm());
+        Self { pair, header: BASE64URL.encode(header) + "." }
+    }
+}
+
+/// The header of our own tokens: nothing else may stand in it, so that `crit`,
+/// `jku` and their like are refused unread.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    typ: String,
+    alg: Algorithm,
+    kid: String,
+}
+
+/// The keys of the issuer, as all threads see them now.
+pub struct Ring {
+    issuer: String,
+    keys: ArcSwap<KeySet>,
+}
+
+impl Ring {
+    /// A ring of one issuer.
+    pub fn new(issuer: String, keys: KeySet) -> Self {
+        Self { issuer, keys: ArcSwap::from_pointee(keys) }
+    }
+
+    /// `iss` of what is signed, and the audience of Countersign's own API.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// Takes another set of keys into use.
+    pub fn replace(&self, keys: KeySet) {
+        self.keys.store(Arc::new(keys));
+    }
+
+    /// Signs claims: a JWT in compact form (RFC 7515). Fails with `SCOPE_TOO_WIDE` above 4 KiB.
+    pub fn sign(&self, claims: &Claims) -> Result<String> {
+        let keys = self.keys.load();
+        let json = serde_json::to_vec(claims).map_err(Error::internal)?;
+        let SigningKey { pair, header } = &keys.active;
+        // Three bytes become four characters; a dot, and what rounding adds.
+        let encoded = (json.len() + pair.signature_len()) * 4 / 3 + 4;
+        let mut jwt = String::with_capacity(header.len() + encoded);
+        jwt.push_str(header);
+        BASE64URL.encode_string(&json, &mut jwt);
+        pair.sign(&mut jwt)?;
+        if jwt.len() > MAX_LEN { Err(Reason::ScopeTooWide.into()) } else { Ok(jwt) }
+    }
+
+    /// What the schedule looks at.
+    pub fn lives(&self) -> Vec<Life> {
+        self.keys.load().lives.clone()
+    }
+
+    /// Whether the JWT, unverified, has the form of our own and names a key that is not
+    /// here: another node may have made one.
+    pub fn names_another_key(&self, jwt: &str) -> bool {
+        let header = jwt.split('.').next().filter(|_| jwt.len() <= MAX_LEN);
+        let header = header.and_then(|header| BASE64URL.decode(header).ok());
+        let header = header.and_then(|header| serde_json::from_slice::<Header>(&header).ok());
+        let known = |kid: &str| self.keys.load().published.iter().any(|key| key.kid == kid);
+        header.is_some_and(|header| header.typ == TYP && is_kid(&header.kid) && !known(&header.kid))
+    }
+
+    /// Verifies a JWT of this issuer: form, header, signature, issuer and time. Whom
+    /// it is meant for and what is behind it is for the caller to check.
+    ///
+    /// # Errors
+    /// `ACCESS_TOKEN_INVALID`, whatever is wrong with it.
+    pub fn verify(&self, jwt: &str, now: OffsetDateTime) -> Result<AccessToken, Reason> {
+        let refuse = Reason::AccessTokenInvalid;
+        if jwt.len() > MAX_LEN {
+            return Err(refuse);
+        }
+        let header = jwt.split('.').next().unwrap_or("");
+        let header = BASE64URL.decode(header).map_err(|_| refuse)?;
+        let header: Header = serde_json::from_slice(&header).map_err(|_| refuse)?;
+        if header.typ != TYP {
+            return Err(refuse);
+        }
+        let keys = self.keys.load();
+        let key = keys.published.iter().find(|key| key.kid == header.kid).ok_or(refuse)?;
+        // The key says how it verifies, never the JWT: else a sender could take the public
+        // part of one kind of key for the secret of another.
+        let algorithm = jose(key.algorithm);
+        if header.alg != algorithm {
+            return Err(refuse);
+        }
+        let mut validation = Validation::new(algorithm);
+        // Time is checked below with our own clock, without leeway; the audience by the caller.
+        validation.required_spec_claims.clear();
+        validation.validate_exp = false;
+        validation.validate_aud = false;
+        let verified = jsonwebtoken::decode::<Claims>(jwt, &key.decoding, &validation).map_err(|_| refuse)?;
+        let claims = verified.claims;
+        let now = now.unix_timestamp();
+        if claims.iss != self.issuer || claims.exp <= now || claims.nbf > now {
+            return Err(refuse);
+        }
+        AccessToken::from_claims(claims).map_err(|_| refuse)
+    }
+
+    /// The published keys as a JWK set (RFC 7517), in JSON.
+    pub fn jwks_json(&self) -> String {
+        self.keys.load().json.clone()
+    }
+
+    /// The algorithms of the published keys, by their JOSE names.
+    pub fn algorithms(&self) -> Vec<String> {
+        let mut names: Vec<_> =
+            self.keys.load().published.iter().map(|key| key.algorithm.to_string()).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// The published keys.
+    pub fn jwks(&self) -> Vec<Jwk> {
+        self.keys.load().published.iter().map(|key| key.jwk.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::hmac;
+    use clap::ValueEnum as _;
+    use jsonwebtoken::jwk::ThumbprintHash;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::crypto::key_pair::NewKey;
+    use crate::domain::values::ids::{AccountId, OrgId, TokenId};
+    use SigningAlgorithm::{EdDsa, Es256, Rs256};
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn now() -> OffsetDateTime {
+        OffsetDateTime::from_unix_timestamp(NOW).unwrap()
+    }
+
+    fn life(kid: &str, state: KeyState) -> Life {
+        Life { kid: kid.into(), state, create_time: now(), activate_time: None, retire_time: None }
+    }
+
+    fn ring(algorithm: SigningAlgorithm) -> Ring {
+        let master = MasterKeys::for_tests();
+        let key = NewKey::generate(&master, algorithm).unwrap();
+        let keys =
+            KeySet::open(&master, [(life(&key.kid, KeyState::Active), key.sealed.as_slice())]).unwrap();
+        Ring::new("https://id.example".into(), keys)
+    }
+
+    /// Rings of one issuer that publish all their keys, and sign with one algorithm each.
+    fn rings() -> Vec<Ring> {
+        let master = MasterKeys::for_tests();
+        let algorithms = SigningAlgorithm::value_variants();
+        let keys: Vec<_> = algorithms.iter().map(|a| NewKey::generate(&master, *a).unwrap()).collect();
+        let rows = |active: &SigningAlgorithm| {
+            let rows = keys.iter().map(|key| {
+                let state = if key.algorithm == *active { KeyState::Active } else { KeyState::Retiring };
+                (life(&key.kid, state), key.sealed.as_slice())
+            });
+            KeySet::open(&master, rows.collect::<Vec<_>>()).unwrap()
+        };
+        algorithms.iter().map(|a| Ring::new("https://id.example".into(), rows(a))).collect()
+    }
+
+    fn claims() -> Claims {
+        Claims {
+            iss: "https://id.example".into(),
+            sub: AccountId::from_u128(2).to_string(),
+            aud: vec!["https://id.example".to_owned()].into(),
+            exp: NOW + 300,
+            iat: NOW,
+            nbf: NOW,
+            jti: "j".into(),
+            client_id: TokenId::from_u128(3).to_string(),
+            scope: "tokens.read".into(),
+            org: OrgId::from_u128(1).to_string(),
+            account_kind: "SERVICE_ACCOUNT".into(),
+            token_kind: "SECRET".into(),
+            org_ver: 1,
+            acct_ver: 1,
+            act: None,
+            roles: None,
+            authorization_details: Vec::new(),
+        }
+    }
+
+    fn unsigned(header: &str, claims: &str) -> String {
+        format!("{}.{}", BASE64URL.encode(header), BASE64URL.encode(claims))
+    }
+
+    /// A JWT with this header and these claims, under the ring's own key.
+    fn forge(ring: &Ring, header: &str, claims: &str) -> String {
+        let mut jwt = unsigned(header, claims);
+        ring.keys.load().active.pair.sign(&mut jwt).unwrap();
+        jwt
+    }
+
+    /// A JWT with this header and these claims, under a secret.
+    fn forge_hs256(secret: &[u8], header: &str, claims: &str) -> String {
+        let signed = unsigned(header, claims);
+        let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), signed.as_bytes());
+        format!("{signed}.{}", BASE64URL.encode(mac.as_ref()))
+    }
+
+    #[test]
+    fn what_is_signed_verifies() {
+        for (algorithm, kind, members) in [
+            (EdDsa, json!({ "kty": "OKP", "crv": "Ed25519" }), &[("x", 32)][..]),
+            (Es256, json!({ "kty": "EC", "crv": "P-256" }), &[("x", 32), ("y", 32)]),
+            (Rs256, json!({ "kty": "RSA" }), &[("e", 3), ("n", 256)]),
+        ] {
+            let ring = ring(algorithm);
+            let jwt = ring.sign(&claims()).unwrap();
+            assert_eq!(ring.verify(&jwt, now()).unwrap().claims, claims());
+            assert_eq!(ring.keys.load().signs_with(), algorithm);
+            assert_eq!(ring.algorithms(), [algorithm.name()]);
+            let signature = BASE64URL.decode(jwt.rsplit('.').next().unwrap()).unwrap();
+            assert_eq!(signature.len(), if algorithm == Rs256 { 256 } else { 64 });
+
+            // Published is what belongs there, in the lengths of RFC 7518, and nothing else.
+            let jwks: Value = serde_json::from_str(&ring.jwks_json()).unwrap();
+            let mut key = jwks["keys"][0].as_object().unwrap().clone();
+            for (member, bytes) in members {
+                let value = key.remove(*member).unwrap();
+                assert_eq!(BASE64URL.decode(value.as_str().unwrap()).unwrap().len(), *bytes, "{member}");
+            }
+            let kid = ring.jwks()[0].thumbprint(ThumbprintHash::SHA256).unwrap();
+            let mut expected = json!({ "alg": algorithm.name(), "use": "sig", "kid": kid });
+            expected.as_object_mut().unwrap().extend(kind.as_object().unwrap().clone());
+            assert_eq!(Value::Object(key), expected);
+        }
+    }
+
+    #[test]
+    fn the_text_is_made_in_one_piece() {
+        for ring in rings() {
+            let jwt = ring.sign(&claims()).unwrap();
+            assert!(jwt.capacity() - jwt.len() <= 8, "{} of {}", jwt.len(), jwt.capacity());
+        }
+    }
+
+    #[test]
+    fn time_is_checked_without_leeway() {
+        let ring = ring(EdDsa);
+        let jwt = ring.sign(&claims()).unwrap();
+        let at = |seconds| now() + time::Duration::seconds(seconds);
+        assert!(ring.verify(&jwt, at(299)).is_ok());
+        assert_eq!(ring.verify(&jwt, at(300)).unwrap_err(), Reason::AccessTokenInvalid);
+        assert_eq!(ring.verify(&jwt, at(-1)).unwrap_err(), Reason::AccessTokenInvalid);
+    }
+
+    #[test]
+    fn forgeries_are_refused() {
+        for algorithm in SigningAlgorithm::value_variants() {
+            refuses_forgeries(*algorithm);
+        }
+    }
+
+    fn refuses_forgeries(algorithm: SigningAlgorithm) {
+        let ring = ring(algorithm);
+        let alg = algorithm.name();
+        let kid = ring.keys.load().published[0].kid.clone();
+        let header = format!(r#"{{"typ":"at+jwt","alg":"{alg}","kid":"{kid}"}}"#);
+        let body = serde_json::to_string(&claims()).unwrap();
+        assert!(ring.verify(&forge(&ring, &header, &body), now()).is_ok());
+
+        let hs_header = header.replace(alg, "HS256");
+        let jwk = serde_json::to_vec(&ring.jwks()[0]).unwrap();
+        let hs_raw = forge_hs256(ring.keys.load().active.pair.public_key(), &hs_header, &body);
+        let none = format!("{}.", unsigned(&header.replace(alg, "none"), &body));
+        let good = ring.sign(&claims()).unwrap();
+        let (signed, signature) = good.rsplit_once('.').unwrap();
+        let zeros = BASE64URL.encode(vec![0; BASE64URL.decode(signature).unwrap().len()]);
+        let other_key = self::ring(algorithm).sign(&claims()).unwrap();
+        let with_header = |extra: &str| forge(&ring, &header.replacen('{', &format!("{{{extra},"), 1), &body);
+        for (what, jwt) in [
+            ("alg none", none),
+            ("HS256 with the public key", hs_raw),
+            ("HS256 with the published key", forge_hs256(&jwk, &hs_header, &body)),
+            ("another issuer's key", other_key),
+            ("an alg that no key has", forge(&ring, &header.replace(alg, "RS512"), &body)),
+            ("a name that no alg has", forge(&ring, &header.replace(alg, &alg.to_lowercase()), &body)),
+            ("another typ", forge(&ring, &header.replace("at+jwt", "JWT"), &body)),
+            ("no kid", forge(&ring, &format!(r#"{{"typ":"at+jwt","alg":"{alg}"}}"#), &body)),
+            ("crit", with_header(r#""crit":["exp"]"#)),
+            ("jku", with_header(r#""jku":"https://evil.example""#)),
+            ("x5u", with_header(r#""x5u":"https://evil.example""#)),
+            ("typ twice", with_header(r#""typ":"at+jwt""#)),
+            ("another issuer", forge(&ring, &header, &body.replace("id.example", "evil.example"))),
+            ("a claim twice", forge(&ring, &header, &body.replacen('{', r#"{"iss":"x","#, 1))),
+            ("no exp", forge(&ring, &header, &body.replace(r#""exp""#, r#""exq""#))),
+            ("a signature cut", good[..good.len() - 2].to_owned()),
+            ("a signature of zeros", format!("{signed}.{zeros}")),
+            ("no signature", format!("{signed}.")),
+            ("four parts", format!("{good}.x")),
+            ("padding", format!("{good}=")),
+            ("1 MB", "a.".repeat(500_000)),
+            ("nothing", String::new()),
+        ] {
+            assert_eq!(ring.verify(&jwt, now()).unwrap_err(), Reason::AccessTokenInvalid, "{alg}: {what}");
+        }
+    }
+
+    #[test]
+    fn a_key_verifies_with_its_own_algorithm_alone() {
+        let rings = rings();
+        let body = serde_json::to_string(&claims()).unwrap();
+        let keys = rings[0].keys.load();
+        for signer in &rings {
+            let signs_with = signer.keys.load().signs_with();
+            for named in &keys.published {
+                for alg in SigningAlgorithm::value_variants() {
+                    let header = format!(r#"{{"typ":"at+jwt","alg":"{alg}","kid":"{}"}}"#, named.kid);
+                    let verified = rings[0].verify(&forge(signer, &header, &body), now());
+                    let right = named.algorithm == signs_with && *alg == signs_with;
+                    let what = format!("signed with {signs_with}, kid of {}, alg {alg}", named.algorithm);
+                    assert_eq!(verified.err(), (!right).then_some(Reason::AccessTokenInvalid), "{what}");
+                }
+            }
+        }
+        assert_eq!(rings[0].algorithms(), ["ES256", "EdDSA", "RS256"]);
+    }
+
+    #[test]
+    fn a_token_above_four_kib_is_refused() {
+        let wide = Claims { scope: "invoices.read ".repeat(300), ..claims() };
+        assert_eq!(ring(EdDsa).sign(&wide).unwrap_err().reason(), Reason::ScopeTooWide);
+    }
+
+    #[test]
+    fn a_planted_row_publishes_nothing() {
+        let (ours, theirs) = (MasterKeys::for_tests(), MasterKeys::for_tests());
+        let planted = NewKey::generate(&theirs, EdDsa).unwrap();
+        let open = |kid: &str, sealed: &[u8]| {
+            KeySet::open(&ours, [(life(kid, KeyState::Active), sealed)]).map(|_| ())
+        };
+        assert!(matches!(open(&planted.kid, &planted.sealed), Err(BadKeys::Unopenable(_))));
+        let (a, b) = (NewKey::generate(&ours, EdDsa).unwrap(), NewKey::generate(&ours, EdDsa).unwrap());
+        assert!(matches!(open(&a.kid, &b.sealed), Err(BadKeys::Unopenable(_))));
+        assert!(matches!(KeySet::open(&ours, []), Err(BadKeys::NoneActive)));
+        // Beside a key of ours it is left out, whatever state it claims.
+        for state in [KeyState::Next, KeyState::Retiring, KeyState::Revoked] {
+            let rows = [
+                (life(&a.kid, KeyState::Active), a.sealed.as_slice()),
+                (life(&planted.kid, state), planted.sealed.as_slice()),
+                (life(&b.kid, state), a.sealed.as_slice()),
+            ];
+            let keys = KeySet::open(&ours, rows).unwrap();
+            assert_eq!(keys.published.len(), 1);
+            assert!(keys.json.contains(&a.kid) && !keys.json.contains(&planted.kid));
+            assert_eq!(keys.left_out.len(), if state == KeyState::Revoked { 0 } else { 2 });
+            assert_eq!(keys.lives, [life(&a.kid, KeyState::Active)]);
+        }
+    }
+
+    #[test]
+    fn only_what_has_our_form_is_looked_for_elsewhere() {
+        let (ring, other) = (ring(EdDsa), self::ring(EdDsa));
+        let jwt = other.sign(&claims()).unwrap();
+        assert!(ring.names_another_key(&jwt));
+        assert!(!other.names_another_key(&jwt));
+        let header = BASE64URL.decode(jwt.split('.').next().unwrap()).unwrap();
+        let header = String::from_utf8(header).unwrap();
+        for junk in [
+            header.replace("at+jwt", "JWT"),
+            header.replacen('{', r#"{"crit":[],"#, 1),
+            header.replace(r#""kid":""#, r#""kid":"x"#),
+            r#"{"typ":"at+jwt","alg":"EdDSA","kid":"short"}"#.to_owned(),
+        ] {
+            assert!(!ring.names_another_key(&unsigned(&junk, "{}")), "{junk}");
+        }
+        assert!(!ring.names_another_key(&"a.".repeat(500_000)));
+    }
+}

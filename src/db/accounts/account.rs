@@ -1,0 +1,360 @@
+//! `accounts`, `usernames`, `memberships` and `account_orgs`.
+
+use serde_json::{Map, Value};
+use sqlx::types::Json;
+use sqlx::{PgConnection, PgExecutor};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::links;
+use crate::db::{constraint, damaged, one_row};
+use crate::domain::access::credential::AccountKind;
+use crate::domain::accounts::lifecycle::Life;
+use crate::domain::accounts::search::Searchable;
+use crate::domain::accounts::{AccountState, Attributes, Details, Link, Settings};
+use crate::domain::values::ids::{AccountId, OrgId};
+use crate::domain::values::names::{AccountName, Description, Email, LinkKind, LinkSlug, Profile};
+use crate::error::{Error, Reason, Result};
+
+/// An account, as it is stored.
+#[derive(Clone, Debug)]
+pub struct Account {
+    pub org_id: Uuid,
+    pub account_id: Uuid,
+    pub kind: String,
+    pub name: Option<String>,
+    pub username: String,
+    pub display_name: Option<String>,
+    pub given_name: Option<String>,
+    pub family_name: Option<String>,
+    pub phone_number: Option<String>,
+    pub locale: Option<String>,
+    pub zoneinfo: Option<String>,
+    pub contact_email: Option<String>,
+    pub description: Option<String>,
+    pub email_notifications: Option<bool>,
+    pub attributes: Option<Json<Map<String, Value>>>,
+    /// Kind, enabled, slug of each.
+    pub links: Option<Json<Vec<(String, bool, String)>>>,
+    pub password_time: Option<OffsetDateTime>,
+    /// When a code that was mailed to the username was last used.
+    pub email_proved_time: Option<OffsetDateTime>,
+    pub revision: i64,
+    pub deactivate_time: Option<OffsetDateTime>,
+    pub delete_time: Option<OffsetDateTime>,
+    pub create_time: OffsetDateTime,
+    pub update_time: OffsetDateTime,
+}
+
+impl Account {
+    /// Its id.
+    pub fn id(&self) -> AccountId {
+        self.account_id.into()
+    }
+
+    /// A person or a workload.
+    pub fn kind(&self) -> Result<AccountKind> {
+        AccountKind::parse(&self.kind).ok_or_else(|| Error::internal("a stored account kind is unknown"))
+    }
+
+    /// Where it is in its life.
+    pub fn state(&self) -> Result<AccountState> {
+        let (deactivated, deleted) = (self.deactivate_time.is_some(), self.delete_time.is_some());
+        Ok(AccountState::of(self.kind()?, self.password_time.is_some(), deactivated, deleted))
+    }
+
+    /// When it was deactivated and deleted.
+    pub fn life(&self) -> Life {
+        Life { deactivate_time: self.deactivate_time, delete_time: self.delete_time }
+    }
+
+    /// What it says of itself.
+    pub fn details(&self) -> Result<Details> {
+        let name = self.name.as_deref().map(AccountName::parse).transpose();
+        let contact_email = self.contact_email.as_deref().map(Email::parse).transpose();
+        let description = self.description.as_deref().map(Description::parse).transpose();
+        Ok(Details {
+            name: name.map_err(damaged("account name"))?,
+            username: Email::parse(&self.username).map_err(damaged("username"))?,
+            profile: self.profile(),
+            contact_email: contact_email.map_err(damaged("address"))?,
+            description: description.map_err(damaged("description"))?,
+            settings: self.settings()?,
+        })
+    }
+
+    /// What it keeps for itself and for applications.
+    pub fn settings(&self) -> Result<Settings> {
+        let links = self.links.as_ref().map_or(&[][..], |links| links.0.as_slice());
+        let link = |(kind, enabled, slug): &(String, bool, String)| {
+            let kind = LinkKind::parse(kind).map_err(damaged("kind of link"))?;
+            let slug = LinkSlug::parse(slug).map_err(damaged("slug of a link"))?;
+            Ok((kind, Link { enabled: *enabled, slug }))
+        };
+        let attributes = self.attributes.as_ref().map(|kept| kept.0.clone()).unwrap_or_default();
+        Ok(Settings {
+            email_notifications: self.email_notifications,
+            links: links.iter().map(link).collect::<Result<_>>()?,
+            attributes: Attributes::kept(attributes),
+        })
+    }
+
+    /// OIDC claims about it.
+    pub fn profile(&self) -> Profile {
+        Profile {
+            display_name: self.display_name.clone(),
+            given_name: self.given_name.clone(),
+            family_name: self.family_name.clone(),
+            phone_number: self.phone_number.clone(),
+            locale: self.locale.clone(),
+            zoneinfo: self.zoneinfo.clone(),
+        }
+    }
+}
+
+/// The columns of [`Account`], with what comes after `from accounts a`.
+macro_rules! select_accounts {
+    ($rest:tt, $($arg:expr),* $(,)?) => {
+        sqlx::query_as!(
+            Account,
+            r#"select org_id, account_id, kind, name, username, display_name, given_name, family_name, phone_number,
+                      locale, zoneinfo, contact_email, description, email_notifications,
+                      attributes as "attributes: Json<Map<String, Value>>",
+                      (select jsonb_agg(jsonb_build_array(l.kind, l.enabled, l.slug) order by l.kind)
+                       from account_links l where l.org_id = a.org_id and l.account_id = a.account_id)
+                          as "links: Json<Vec<(String, bool, String)>>",
+                      password_time, email_proved_time, revision, deactivate_time, delete_time, create_time, update_time
+               from accounts a "# + $rest,
+            $($arg),*
+        )
+    };
+}
+
+pub(super) use select_accounts;
+
+/// An account to be made.
+pub struct NewAccount<'a> {
+    pub account_id: AccountId,
+    pub org_id: OrgId,
+    /// Without a name it is a user.
+    pub details: &'a Details,
+    pub deactivated: bool,
+}
+
+/// The account, deleted ones not.
+pub async fn find(db: impl PgExecutor<'_>, org_id: OrgId, account_id: AccountId) -> Result<Option<Account>> {
+    let query = select_accounts!(
+        "where org_id = $1 and account_id = $2 and delete_time is null",
+        org_id.uuid(),
+        account_id.uuid()
+    );
+    Ok(query.fetch_optional(db).await?)
+}
+
+/// The account, deleted or not.
+pub async fn find_any(
+    db: impl PgExecutor<'_>,
+    org_id: OrgId,
+    account_id: AccountId,
+) -> Result<Option<Account>> {
+    let query = select_accounts!("where org_id = $1 and account_id = $2", org_id.uuid(), account_id.uuid());
+    Ok(query.fetch_optional(db).await?)
+}
+
+/// The account by its name, whatever its case; deleted ones too.
+pub async fn find_by_name(
+    db: impl PgExecutor<'_>,
+    org_id: OrgId,
+    name: &AccountName,
+) -> Result<Option<Account>> {
+    let query = select_accounts!("where org_id = $1 and name_key = $2", org_id.uuid(), name.key());
+    Ok(query.fetch_optional(db).await?)
+}
+
+/// Locks the account until the transaction ends, so that what hangs on it can be
+/// counted, and it is not deleted meanwhile. None when there is no such account.
+pub async fn lock(tx: &mut PgConnection, org_id: OrgId, account_id: AccountId) -> Result<Option<Account>> {
+    let query = select_accounts!(
+        "where org_id = $1 and account_id = $2 and delete_time is null for no key update",
+        org_id.uuid(),
+        account_id.uuid()
+    );
+    Ok(query.fetch_optional(tx).await?)
+}
+
+/// Locks the account, deleted or not, as [`lock`] does.
+pub async fn lock_any(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    account_id: AccountId,
+) -> Result<Option<Account>> {
+    let query = select_accounts!(
+        "where org_id = $1 and account_id = $2 for no key update",
+        org_id.uuid(),
+        account_id.uuid()
+    );
+    Ok(query.fetch_optional(tx).await?)
+}
+
+/// A new account, with its username, its links and its membership at home.
+///
+/// # Errors
+/// `RESOURCE_EXISTS` or `NAME_HELD_BY_DELETED_ACCOUNT` for its name or username, `USE_INVITATION` for a
+/// user who has an account elsewhere, `RESOURCE_EXISTS` for the slug of a link.
+pub async fn insert(tx: &mut PgConnection, new: &NewAccount<'_>, now: OffsetDateTime) -> Result<Account> {
+    let (org_id, account_id) = (new.org_id.uuid(), new.account_id.uuid());
+    let Details { name, username, profile, contact_email, description, settings } = new.details;
+    if let Some(name) = name {
+        free_name(&mut *tx, new.org_id, name).await?;
+    }
+    take_username(&mut *tx, new.org_id, new.account_id, new.details).await?;
+    let found_by = Searchable::of_details(new.org_id, new.details);
+    let query = sqlx::query!(
+        "insert into accounts (org_id, account_id, kind, name, name_key, username, display_name, given_name,
+                family_name, phone_number, locale, zoneinfo, contact_email, description, email_notifications,
+                attributes, search_text, search_pieces, revision, deactivate_time, create_time, update_time)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, 1, $19, $20, $20)",
+        org_id,
+        account_id,
+        new.details.kind().name(),
+        name.as_ref().map(AccountName::as_str),
+        name.as_ref().map(AccountName::key),
+        username.as_str(),
+        profile.display_name,
+        profile.given_name,
+        profile.family_name,
+        profile.phone_number,
+        profile.locale,
+        profile.zoneinfo,
+        contact_email.as_ref().map(Email::as_str),
+        description.as_ref().map(Description::as_str),
+        settings.email_notifications,
+        kept(&settings.attributes) as _,
+        found_by.text,
+        &found_by.pieces,
+        new.deactivated.then_some(now),
+        now
+    );
+    one_row(&query.execute(&mut *tx).await.map_err(name_taken)?, "making an account")?;
+    let member = sqlx::query!(
+        "insert into memberships (org_id, account_id, home_org_id, title, version, create_time)
+         values ($1, $2, $1, $3, 1, $4)",
+        org_id,
+        account_id,
+        new.details.title(),
+        now
+    );
+    one_row(&member.execute(&mut *tx).await?, "making a membership")?;
+    let listed =
+        sqlx::query!("insert into account_orgs (account_id, org_id) values ($1, $2)", account_id, org_id);
+    one_row(&listed.execute(&mut *tx).await?, "listing a membership")?;
+    links::replace(&mut *tx, new.org_id, new.account_id, &settings.links).await?;
+    find(tx, new.org_id, new.account_id).await?.ok_or_else(|| Error::internal("an account just made is gone"))
+}
+
+/// Attributes as they are kept: nothing where there are none.
+pub(super) fn kept(attributes: &Attributes) -> Option<Json<&Map<String, Value>>> {
+    (!attributes.is_empty()).then(|| Json(attributes.object()))
+}
+
+/// Refuses a name that an account of the org has, whatever its case.
+pub(super) async fn free_name(tx: &mut PgConnection, org_id: OrgId, name: &AccountName) -> Result<()> {
+    match find_by_name(tx, org_id, name).await? {
+        None => Ok(()),
+        Some(held) if held.delete_time.is_some() => Err(Reason::NameHeldByDeletedAccount.into()),
+        Some(_) => Err(Error::exists("account", name)),
+    }
+}
+
+/// Another transaction took the name since we looked: look again, and say who has it.
+pub(super) fn name_taken(error: sqlx::Error) -> Error {
+    match constraint(&error) {
+        Some("accounts_name_unique") => Error::new(Reason::Conflict).because(error),
+        _ => error.into(),
+    }
+}
+
+/// Takes a username for an account: its primary key is the lock.
+pub(super) async fn take_username(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    account_id: AccountId,
+    details: &Details,
+) -> Result<()> {
+    let username = &details.username;
+    let held =
+        sqlx::query!("select org_id, account_id from usernames where username = $1", username.as_str());
+    if let Some(held) = held.fetch_optional(&mut *tx).await? {
+        if held.org_id != org_id.uuid() {
+            return Err(match details.kind() {
+                AccountKind::User => Reason::UseInvitation.into(),
+                AccountKind::ServiceAccount => Error::exists("username", username),
+            });
+        }
+        let live = find(tx, org_id, held.account_id.into()).await?.is_some();
+        let exists = Error::exists("username", username);
+        return Err(if live { exists } else { Reason::NameHeldByDeletedAccount.into() });
+    }
+    let query = sqlx::query!(
+        "insert into usernames (username, org_id, account_id) values ($1, $2, $3)",
+        username.as_str(),
+        org_id.uuid(),
+        account_id.uuid()
+    );
+    let taken = query.execute(tx).await.map_err(|error| match constraint(&error) {
+        // As with names: another transaction came first.
+        Some("usernames_pk") => Error::new(Reason::Conflict).because(error),
+        _ => error.into(),
+    })?;
+    one_row(&taken, "taking a username")
+}
+
+/// Whose username this is: deleted accounts hold theirs.
+pub async fn find_holder(db: impl PgExecutor<'_>, username: &str) -> Result<Option<(OrgId, AccountId)>> {
+    let query = sqlx::query!("select org_id, account_id from usernames where username = $1", username);
+    Ok(query.fetch_optional(db).await?.map(|row| (row.org_id.into(), row.account_id.into())))
+}
+
+/// Notes that a code that was mailed to the username was used: whoever has the account has the mailbox.
+pub async fn prove_mailbox(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    account_id: AccountId,
+    now: OffsetDateTime,
+) -> Result<()> {
+    let query = sqlx::query!(
+        "update accounts set email_proved_time = $3 where org_id = $1 and account_id = $2",
+        org_id.uuid(),
+        account_id.uuid(),
+        now
+    );
+    one_row(&query.execute(tx).await?, "proving a mailbox")
+}
+
+/// Who is found by an enabled link; deactivated and deleted accounts are not.
+pub async fn find_by_link(
+    db: impl PgExecutor<'_>,
+    org_id: OrgId,
+    kind: &LinkKind,
+    slug: &LinkSlug,
+) -> Result<Option<Account>> {
+    let query = select_accounts!(
+        "where org_id = $1 and deactivate_time is null and delete_time is null and account_id = (
+             select l.account_id from account_links l
+             where l.org_id = $1 and l.kind = $2 and l.slug = $3 and l.enabled)",
+        org_id.uuid(),
+        kind.as_str(),
+        slug.as_str()
+    );
+    Ok(query.fetch_optional(db).await?)
+}
+
+/// Raises the version of the account in the org: JWTs from before are stale.
+pub async fn raise_version(tx: &mut PgConnection, org_id: OrgId, account_id: AccountId) -> Result<()> {
+    let query = sqlx::query!(
+        "update memberships set version = version + 1 where org_id = $1 and account_id = $2",
+        org_id.uuid(),
+        account_id.uuid()
+    );
+    one_row(&query.execute(tx).await?, "raising a version")
+}

@@ -1,0 +1,102 @@
+//! Steps in the life of an account, and its end.
+
+use sqlx::{PgConnection, PgExecutor};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::account::{Account, find_any};
+use crate::db::one_row;
+use crate::db::sign_in::sessions;
+use crate::domain::accounts::lifecycle::Life;
+use crate::domain::values::ids::{AccountId, OrgId};
+use crate::error::{Error, Result};
+
+/// Sets where an account is in its life. Returns it as it is then.
+pub async fn set_life(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    account_id: AccountId,
+    life: Life,
+    now: OffsetDateTime,
+) -> Result<Account> {
+    let query = sqlx::query!(
+        "update accounts set deactivate_time = $3, delete_time = $4, revision = revision + 1, update_time = $5
+         where org_id = $1 and account_id = $2",
+        org_id.uuid(),
+        account_id.uuid(),
+        life.deactivate_time,
+        life.delete_time,
+        now
+    );
+    one_row(&query.execute(&mut *tx).await?, "changing the life of an account")?;
+    let account = find_any(tx, org_id, account_id).await?;
+    account.ok_or_else(|| Error::internal("an account just changed is gone"))
+}
+
+/// Accounts of whatever org that were deleted by then, in the order of their keys, after
+/// this one.
+pub async fn find_deleted_by(
+    db: impl PgExecutor<'_>,
+    deleted_by: OffsetDateTime,
+    (after_org, after_account): (Uuid, Uuid),
+    limit: i64,
+) -> Result<Vec<(OrgId, AccountId)>> {
+    let query = sqlx::query!(
+        "select org_id, account_id from accounts
+         where delete_time is not null and delete_time <= $1 and (org_id, account_id) > ($2, $3)
+         order by org_id, account_id limit $4",
+        deleted_by,
+        after_org,
+        after_account,
+        limit
+    );
+    let rows = query.fetch_all(db).await?;
+    Ok(rows.into_iter().map(|row| (row.org_id.into(), row.account_id.into())).collect())
+}
+
+/// Removes an account that was deleted by then with all that hangs on it in its home:
+/// its name and username are free again. False when there is none: another node was
+/// first, or it was undeleted. The org is locked.
+pub async fn purge(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    account_id: AccountId,
+    deleted_by: OffsetDateTime,
+) -> Result<bool> {
+    let (org, account) = (org_id.uuid(), account_id.uuid());
+    let due = sqlx::query_scalar!(
+        "select username from accounts where org_id = $1 and account_id = $2 and delete_time <= $3 for update",
+        org,
+        account,
+        deleted_by
+    );
+    let Some(username) = due.fetch_optional(&mut *tx).await? else {
+        return Ok(false);
+    };
+    // What points at the membership first; the secrets of tokens go with these. None is live.
+    let tokens = sqlx::query_scalar!(
+        "delete from tokens where org_id = $1 and account_id = $2 returning token_id",
+        org,
+        account
+    );
+    let tokens = tokens.fetch_all(&mut *tx).await?;
+    sqlx::query!("delete from credentials where credential_id = any($1)", &tokens).execute(&mut *tx).await?;
+    sessions::purge(&mut *tx, org_id, account_id).await?;
+    let grants = sqlx::query!("delete from grants where org_id = $1 and account_id = $2", org, account);
+    grants.execute(&mut *tx).await?;
+    let member = sqlx::query!("delete from memberships where org_id = $1 and account_id = $2", org, account);
+    one_row(&member.execute(&mut *tx).await?, "purging a membership")?;
+    let listed = sqlx::query!("delete from account_orgs where account_id = $1 and org_id = $2", account, org);
+    one_row(&listed.execute(&mut *tx).await?, "purging a listed membership")?;
+    // Its links go with it.
+    let gone = sqlx::query!("delete from accounts where org_id = $1 and account_id = $2", org, account);
+    one_row(&gone.execute(&mut *tx).await?, "purging an account")?;
+    let name = sqlx::query!(
+        "delete from usernames where username = $1 and org_id = $2 and account_id = $3",
+        username,
+        org,
+        account
+    );
+    one_row(&name.execute(tx).await?, "freeing a username")?;
+    Ok(true)
+}

@@ -1,0 +1,62 @@
+//! `account_links`.
+
+use std::collections::BTreeMap;
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::db::constraint;
+use crate::domain::accounts::Link;
+use crate::domain::values::ids::{AccountId, OrgId};
+use crate::domain::values::names::{LinkKind, LinkSlug};
+use crate::error::{Error, Reason, Result};
+
+/// Gives an account these links in place of those that it has.
+///
+/// # Errors
+/// `RESOURCE_EXISTS` for a slug that another account of the org has for that kind.
+pub async fn replace(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    account_id: AccountId,
+    links: &BTreeMap<LinkKind, Link>,
+) -> Result<()> {
+    let (org_id, account_id): (Uuid, Uuid) = (org_id.uuid(), account_id.uuid());
+    let gone =
+        sqlx::query!("delete from account_links where org_id = $1 and account_id = $2", org_id, account_id);
+    gone.execute(&mut *tx).await?;
+    if links.is_empty() {
+        return Ok(());
+    }
+    let kinds: Vec<String> = links.keys().map(LinkKind::to_string).collect();
+    let enabled: Vec<bool> = links.values().map(|link| link.enabled).collect();
+    let slugs: Vec<String> = links.values().map(|link| LinkSlug::to_string(&link.slug)).collect();
+    let taken = sqlx::query!(
+        r#"select l.kind, l.slug
+           from unnest($2::text[], $3::text[]) as wanted (kind, slug)
+           join account_links l on l.org_id = $1 and l.kind = wanted.kind and l.slug = wanted.slug
+           order by l.kind limit 1"#,
+        org_id,
+        &kinds,
+        &slugs
+    );
+    if let Some(taken) = taken.fetch_optional(&mut *tx).await? {
+        return Err(Error::exists("link", format!("{}/{}", taken.kind, taken.slug)));
+    }
+    let new = sqlx::query!(
+        "insert into account_links (org_id, account_id, kind, enabled, slug)
+         select $1, $2, kind, enabled, slug
+         from unnest($3::text[], $4::boolean[], $5::text[]) as new (kind, enabled, slug)",
+        org_id,
+        account_id,
+        &kinds,
+        &enabled,
+        &slugs
+    );
+    new.execute(tx).await.map_err(|error| match constraint(&error) {
+        // Another transaction took it since we looked: look again, and name it.
+        Some("account_links_slug_unique") => Error::new(Reason::Conflict).because(error),
+        _ => error.into(),
+    })?;
+    Ok(())
+}

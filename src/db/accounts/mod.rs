@@ -1,0 +1,15 @@
+//! Accounts, the orgs that they are members of, and what they are granted there.
+
+mod account;
+pub mod grants;
+mod guests;
+mod lifecycle;
+pub mod links;
+mod list;
+mod update;
+
+pub use account::*;
+pub use guests::{find_guest_orgs, leave, lock_orgs};
+pub use lifecycle::{find_deleted_by, purge, set_life};
+pub use list::{Filter, fill_searchable, page};
+pub use update::update;

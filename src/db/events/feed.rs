@@ -1,0 +1,372 @@
+//! `feed`, as those read it who keep caches true, and those who come back for what they
+//! have not had.
+//!
+//! A row is *settled* once it is below the oldest running transaction: no row can appear
+//! before it any more. What is settled has an order, and a place in it to come back to.
+//! What is not settled yet is true all the same, and caches are told of it at once.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use sqlx::{Connection as _, PgConnection};
+use uuid::Uuid;
+
+use crate::domain::values::ids::{EventId, OrgId};
+use crate::error::Result;
+use crate::state::feed::CHANNEL;
+
+/// How long a new epoch waits for writers of the former one. They hold nobody else up for longer.
+const WRITERS: &str = "set local lock_timeout = '500ms'";
+
+/// A place in the feed: a row that was given, with all before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    epoch: i64,
+    xid: i64,
+    seq: i32,
+    /// Tells the row from another one of the same number, in a database that was set back.
+    event_id: Uuid,
+}
+
+impl Position {
+    /// Before the first row of an epoch.
+    const fn start(epoch: i64) -> Self {
+        Self { epoch, xid: 0, seq: -1, event_id: Uuid::nil() }
+    }
+
+    /// Within an epoch.
+    const fn order(&self) -> (i64, i32) {
+        (self.xid, self.seq)
+    }
+
+    /// As bytes, for whoever keeps it.
+    pub fn to_bytes(self) -> Vec<u8> {
+        let mut bytes = self.epoch.to_be_bytes().to_vec();
+        bytes.extend(self.xid.to_be_bytes());
+        bytes.extend(self.seq.to_be_bytes());
+        bytes.extend(self.event_id.as_bytes());
+        bytes
+    }
+
+    /// From what [`to_bytes`](Self::to_bytes) gave.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (epoch, rest) = bytes.split_first_chunk()?;
+        let (xid, rest) = rest.split_first_chunk()?;
+        let (seq, event_id) = rest.split_first_chunk()?;
+        Some(Self {
+            epoch: i64::from_be_bytes(*epoch),
+            xid: i64::from_be_bytes(*xid),
+            seq: i32::from_be_bytes(*seq),
+            event_id: Uuid::from_slice(event_id).ok()?,
+        })
+    }
+}
+
+/// A row of the feed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    pub position: Position,
+    pub org_id: OrgId,
+    pub event_id: EventId,
+    pub kind: String,
+    pub subjects: Vec<String>,
+}
+
+/// Which rows are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Which {
+    /// Everything that is committed.
+    Visible,
+    /// At most so many of those that are settled.
+    Settled(i64),
+}
+
+/// What a look at the feed found.
+struct Look {
+    epoch: i64,
+    /// The database is in another cluster than the one that it was last known to be in.
+    moved: bool,
+    /// All transactions below it have ended.
+    xmin: i64,
+    /// The last row that was swept.
+    swept: Option<(i64, i32)>,
+    /// The row of the position is there.
+    there: bool,
+    rows: Vec<Row>,
+}
+
+/// Why nobody can go on from a position.
+enum Lost {
+    /// Rows that come after it were swept.
+    Swept,
+    /// It is of another epoch.
+    OtherEpoch,
+    /// It is of this epoch and its row is not there: the database was set back.
+    SetBack,
+}
+
+impl Look {
+    fn lost(&self, after: &Position) -> Option<Lost> {
+        if self.moved || self.epoch != after.epoch {
+            return Some(Lost::OtherEpoch);
+        }
+        match self.swept {
+            Some(swept) if swept > after.order() => Some(Lost::Swept),
+            Some(swept) if swept == after.order() => None,
+            _ if self.there || *after == Position::start(after.epoch) => None,
+            _ => Some(Lost::SetBack),
+        }
+    }
+}
+
+/// One statement, one snapshot: no row can become visible between its parts.
+async fn look(db: &mut PgConnection, after: &Position, which: Which) -> Result<Look> {
+    let (visible, limit) = match which {
+        Which::Visible => (true, None),
+        Which::Settled(limit) => (false, Some(limit)),
+    };
+    let query = sqlx::query!(
+        r#"select d.feed_epoch, d.system_identifier is distinct from c.system_identifier as "moved!",
+                  pg_snapshot_xmin(pg_current_snapshot())::text::bigint as "xmin!",
+                  s.xid as "swept_xid?", s.seq as "swept_seq?",
+                  exists (select 1 from feed l where l.epoch = $1 and l.xid = $2 and l.seq = $3
+                          and l.event_id = $4) as "there!",
+                  f.xid as "xid?", f.seq as "seq?", f.org_id as "org_id?", f.event_id as "event_id?",
+                  f.kind as "kind?", f.subjects as "subjects?"
+           from deployment d cross join pg_control_system() c
+           left join feed_sweeps s on s.epoch = d.feed_epoch
+           left join feed f on f.epoch = d.feed_epoch and (f.xid, f.seq) > ($2, $3)
+               and ($5 or f.xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint)
+           order by f.xid, f.seq
+           limit $6"#,
+        after.epoch,
+        after.xid,
+        after.seq,
+        after.event_id,
+        visible,
+        limit
+    );
+    let found = query.fetch_all(db).await?;
+    let first = found.first().ok_or(sqlx::Error::RowNotFound)?;
+    let (epoch, moved, xmin, there) = (first.feed_epoch, first.moved, first.xmin, first.there);
+    let swept = first.swept_xid.zip(first.swept_seq);
+    let mut rows = Vec::new();
+    for row in found {
+        if let (Some(xid), Some(seq), Some(org_id), Some(event_id), Some(kind), Some(subjects)) =
+            (row.xid, row.seq, row.org_id, row.event_id, row.kind, row.subjects)
+        {
+            let position = Position { epoch, xid, seq, event_id };
+            rows.push(Row { position, org_id: org_id.into(), event_id: event_id.into(), kind, subjects });
+        }
+    }
+    Ok(Look { epoch, moved, xmin, swept, there, rows })
+}
+
+/// The place after everything that is settled now.
+pub async fn latest(db: &mut PgConnection) -> Result<Position> {
+    let query = sqlx::query!(
+        r#"select d.feed_epoch, s.xid as "swept_xid?", s.seq as "swept_seq?",
+                  n.xid as "xid?", n.seq as "seq?", n.event_id as "event_id?"
+           from deployment d
+           left join feed_sweeps s on s.epoch = d.feed_epoch
+           left join lateral (
+               select f.xid, f.seq, f.event_id from feed f
+               where f.epoch = d.feed_epoch and f.xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+               order by f.xid desc, f.seq desc limit 1
+           ) n on true"#
+    );
+    let row = query.fetch_one(db).await?;
+    let (epoch, start) = (row.feed_epoch, Position::start(row.feed_epoch));
+    let swept = match (row.swept_xid, row.swept_seq) {
+        (Some(xid), Some(seq)) => Position { xid, seq, ..start },
+        _ => start,
+    };
+    let newest = match (row.xid, row.seq, row.event_id) {
+        (Some(xid), Some(seq), Some(event_id)) => Position { epoch, xid, seq, event_id },
+        _ => start,
+    };
+    // Rows are swept by their age, which is not quite their order.
+    Ok(if newest.order() >= swept.order() { newest } else { swept })
+}
+
+/// What a reader gets who comes back.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Page {
+    /// What comes after its position, in order, and where it is then.
+    Rows(Vec<Row>, Position),
+    /// Rows after its position were swept, or the database is another one: nobody can say
+    /// what it has missed. It begins anew ([`latest`]).
+    CursorExpired,
+}
+
+/// What was settled after a position, at most `limit` rows: each once, in the order of their
+/// transactions, and none later that belongs before one of them. An open transaction, in any
+/// database of the server, holds back what came after it.
+pub async fn resume(db: &mut PgConnection, after: &Position, limit: i64) -> Result<Page> {
+    let look = look(db, after, Which::Settled(limit)).await?;
+    if look.lost(after).is_some() {
+        return Ok(Page::CursorExpired);
+    }
+    let at = look.rows.last().map_or(*after, |row| row.position);
+    Ok(Page::Rows(look.rows, at))
+}
+
+/// Who hears of every change at once, in whatever order they are committed.
+#[derive(Debug)]
+pub struct Follower {
+    /// Everything up to here was given.
+    settled: Position,
+    /// What was given before it was settled, and when.
+    early: HashMap<(i64, i32), Instant>,
+}
+
+/// What a look at the feed gave a follower.
+#[derive(Debug, PartialEq, Eq)]
+pub enum News {
+    /// These subjects were touched since the last look.
+    Touched(Vec<String>),
+    /// The database is another one than at the last look, or too much was missed: nothing that
+    /// is known counts.
+    AnotherDatabase,
+}
+
+impl Follower {
+    /// One who knows everything that is committed now.
+    pub async fn begin(db: &mut PgConnection) -> Result<Self> {
+        note_system(db).await?;
+        Ok(Self { settled: latest(db).await?, early: HashMap::new() })
+    }
+
+    /// Everything up to here was given.
+    pub fn settled(&self) -> Position {
+        self.settled
+    }
+
+    /// Since when something is committed that readers who come back may not have yet, because
+    /// an older transaction is still open.
+    pub fn held_back_since(&self) -> Option<Instant> {
+        self.early.values().min().copied()
+    }
+
+    /// Reads every row that has become visible since the last look: a row is new when it was
+    /// not given yet, not when its number is high.
+    pub async fn read(&mut self, db: &mut PgConnection) -> Result<News> {
+        let look = look(db, &self.settled, Which::Visible).await?;
+        match look.lost(&self.settled) {
+            None => {}
+            Some(Lost::Swept | Lost::OtherEpoch) => return self.begin_anew(db).await,
+            Some(Lost::SetBack) => {
+                raise_epoch(db, Some(self.settled.epoch)).await?;
+                return self.begin_anew(db).await;
+            }
+        }
+        let mut touched = Vec::new();
+        for row in look.rows {
+            let given = self.early.contains_key(&row.position.order());
+            if row.position.xid < look.xmin {
+                self.settled = row.position;
+            } else if !given {
+                self.early.insert(row.position.order(), Instant::now());
+            }
+            if !given {
+                touched.extend(row.subjects);
+            }
+        }
+        self.early.retain(|(xid, _), _| *xid >= look.xmin);
+        Ok(News::Touched(touched))
+    }
+
+    /// Whoever drops what is known after this has missed nothing.
+    async fn begin_anew(&mut self, db: &mut PgConnection) -> Result<News> {
+        *self = Self::begin(db).await?;
+        Ok(News::AnotherDatabase)
+    }
+}
+
+/// Wakes the nodes when the transaction commits.
+pub async fn wake(tx: &mut PgConnection) -> Result<()> {
+    sqlx::query!("select pg_notify($1, '')", CHANNEL).fetch_one(tx).await?;
+    Ok(())
+}
+
+/// Notes which cluster the database is in. In another one than before, which is what a
+/// restored dump finds itself in, the feed begins a new epoch.
+async fn note_system(db: &mut PgConnection) -> Result<()> {
+    let query = sqlx::query!(
+        r#"select d.system_identifier is null as "new!",
+                  d.system_identifier is distinct from c.system_identifier as "moved!", d.feed_epoch
+           from deployment d cross join pg_control_system() c"#
+    );
+    let known = query.fetch_one(&mut *db).await?;
+    if known.new {
+        let query = sqlx::query!(
+            "update deployment d set system_identifier = c.system_identifier from pg_control_system() c
+             where d.system_identifier is null"
+        );
+        query.execute(db).await?;
+    } else if known.moved {
+        raise_epoch(db, Some(known.feed_epoch)).await?;
+    }
+    Ok(())
+}
+
+/// Begins a new epoch of the feed, in the cluster that the database is in now: all nodes drop
+/// what they know, and whoever comes back from before is told that it cannot go on. `from` is the
+/// epoch that is to end: of many who say so at once, one is heard. Returns the epoch that is.
+pub async fn raise_epoch(db: &mut PgConnection, from: Option<i64>) -> Result<i64> {
+    let mut tx = db.begin().await?;
+    sqlx::raw_sql(WRITERS).execute(&mut *tx).await?;
+    // Who has written to the former epoch commits first: nobody would look for its row later.
+    sqlx::raw_sql("lock table feed in share mode").execute(&mut *tx).await?;
+    let query = sqlx::query!(
+        "update deployment d
+         set feed_epoch = d.feed_epoch + 1, system_identifier = c.system_identifier
+         from pg_control_system() c
+         where $1::bigint is null or d.feed_epoch = $1",
+        from
+    );
+    query.execute(&mut *tx).await?;
+    let epoch = sqlx::query_scalar!("select feed_epoch from deployment").fetch_one(&mut *tx).await?;
+    tx.commit().await?;
+    Ok(epoch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_comes_back_from_its_bytes() {
+        let position = Position { epoch: 3, xid: 1 << 40, seq: 7, event_id: Uuid::from_u128(9) };
+        let bytes = position.to_bytes();
+        assert_eq!(Position::from_bytes(&bytes), Some(position));
+        for length in 0..bytes.len() {
+            assert_eq!(Position::from_bytes(&bytes[..length]), None, "{length}");
+        }
+        assert_eq!(Position::from_bytes(&[bytes, vec![0]].concat()), None);
+    }
+
+    #[test]
+    fn who_can_go_on_and_who_cannot() {
+        let at = Position { epoch: 2, xid: 10, seq: 1, event_id: Uuid::from_u128(1) };
+        let can = |look: Look, at: &Position| look.lost(at).is_none();
+        let look =
+            |epoch, moved, swept, there| Look { epoch, moved, xmin: 99, swept, there, rows: Vec::new() };
+        assert!(can(look(2, false, None, true), &at));
+        assert!(can(look(2, false, Some((10, 0)), true), &at));
+        assert!(can(look(2, false, Some((10, 1)), false), &at), "the last that was swept is its own");
+        assert!(can(look(2, false, None, false), &Position::start(2)), "nothing was given yet");
+        for lost in [
+            look(3, false, None, false),
+            look(1, false, None, false),
+            look(2, true, None, true),
+            look(2, false, Some((10, 2)), false),
+            look(2, false, Some((11, 0)), true),
+            look(2, false, None, false),
+            look(2, false, Some((9, 9)), false),
+        ] {
+            assert!(!can(lost, &at));
+        }
+        assert!(!can(look(2, false, Some((1, 0)), false), &Position::start(2)));
+    }
+}

@@ -1,0 +1,96 @@
+//! `peppers`, and the rows that name them.
+
+use sqlx::{PgConnection, PgPool};
+use time::{Duration, OffsetDateTime};
+use uuid::Uuid;
+
+use crate::db::{one_row, retrying};
+use crate::domain::access::credential::SecretRecord;
+use crate::domain::values::ids::{OrgId, TokenId};
+use crate::error::Result;
+
+/// How long the newest pepper has been there before an older one goes: nobody keeps a
+/// new secret under that one any more, wherever it takes long to hear.
+const SETTLED: Duration = Duration::hours(1);
+
+/// A secret whose text was at hand, to be kept under the newest pepper.
+pub struct Renewal {
+    pub org_id: OrgId,
+    pub token_id: TokenId,
+    /// Its place among the token's secrets.
+    pub number: i32,
+    /// What was kept of it.
+    pub before: Vec<u8>,
+    pub secret: SecretRecord,
+}
+
+/// A new pepper.
+pub async fn insert(tx: &mut PgConnection, number: i32, sealed: &[u8], now: OffsetDateTime) -> Result<()> {
+    let query = sqlx::query!(
+        "insert into peppers (pepper_id, sealed, create_time) values ($1, $2, $3)",
+        number,
+        sealed,
+        now
+    );
+    one_row(&query.execute(tx).await?, "keeping a pepper")
+}
+
+/// Keeps many secrets anew, in one statement. One that was changed meanwhile stays as it is.
+pub async fn renew(db: &PgPool, renewals: &[Renewal]) -> Result<u64> {
+    let orgs: Vec<Uuid> = renewals.iter().map(|renewal| renewal.org_id.uuid()).collect();
+    let tokens: Vec<Uuid> = renewals.iter().map(|renewal| renewal.token_id.uuid()).collect();
+    let numbers: Vec<i32> = renewals.iter().map(|renewal| renewal.number).collect();
+    let before: Vec<Vec<u8>> = renewals.iter().map(|renewal| renewal.before.clone()).collect();
+    let macs: Vec<Vec<u8>> = renewals.iter().map(|renewal| renewal.secret.mac.clone()).collect();
+    let peppers: Vec<i32> = renewals.iter().map(|renewal| renewal.secret.pepper).collect();
+    retrying(|| async {
+        let query = sqlx::query!(
+            "update token_secrets s set mac = n.mac, pepper_id = n.pepper_id
+             from unnest($1::uuid[], $2::uuid[], $3::integer[], $4::bytea[], $5::bytea[], $6::integer[])
+                  as n (org_id, token_id, secret_number, before, mac, pepper_id)
+             where s.org_id = n.org_id and s.token_id = n.token_id and s.secret_number = n.secret_number
+               and s.mac = n.before",
+            &orgs,
+            &tokens,
+            &numbers,
+            &before,
+            &macs,
+            &peppers
+        );
+        Ok(query.execute(db).await?.rows_affected())
+    })
+    .await
+}
+
+/// The peppers that are older than the newest one and that no live token's secret, no live session
+/// and no live code names.
+pub async fn find_unused(db: &PgPool, newest: i32, now: OffsetDateTime) -> Result<Vec<i32>> {
+    let query = sqlx::query_scalar!(
+        "select p.pepper_id from peppers p
+         where p.pepper_id < $1
+           and exists (select 1 from peppers n where n.pepper_id = $1 and n.create_time <= $3)
+           and not exists (
+               select 1 from token_secrets s join tokens t on t.org_id = s.org_id and t.token_id = s.token_id
+               where s.pepper_id = p.pepper_id and t.revoke_time is null
+                 and (t.expire_time is null or t.expire_time > $2)
+                 and (s.expire_time is null or s.expire_time > $2))
+           and not exists (
+               select 1 from codes c
+               where c.pepper_id = p.pepper_id and c.end_time is null and c.expire_time > $2)
+           and not exists (
+               select 1 from sessions s
+               where s.pepper_id = p.pepper_id and s.end_time is null and s.expire_time > $2)
+         order by p.pepper_id",
+        newest,
+        now,
+        now - SETTLED
+    );
+    Ok(query.fetch_all(db).await?)
+}
+
+/// Drops these. Returns those that were there.
+pub async fn delete(tx: &mut PgConnection, numbers: &[i32]) -> Result<Vec<i32>> {
+    let query =
+        sqlx::query_scalar!("delete from peppers where pepper_id = any($1) returning pepper_id", numbers);
+    Ok(query.fetch_all(tx).await?)
+}

@@ -1,0 +1,246 @@
+//! Whatever is sealed under the master key, table by table: what is to be sealed anew when
+//! that changes. A test compares the list with the columns of the schema.
+
+use sqlx::{PgConnection, PgExecutor};
+use uuid::Uuid;
+
+use crate::crypto::seal::Purpose;
+use crate::error::{Error, Result};
+
+/// A table with a column `sealed`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sealed {
+    Peppers,
+    SigningKeys,
+    Outbox,
+    Passwords,
+}
+
+impl Sealed {
+    pub const ALL: [Self; 4] = [Self::Outbox, Self::Passwords, Self::Peppers, Self::SigningKeys];
+
+    /// Its name in the schema.
+    pub const fn table(self) -> &'static str {
+        match self {
+            Self::Peppers => "peppers",
+            Self::SigningKeys => "signing_keys",
+            Self::Outbox => "outbox",
+            Self::Passwords => "passwords",
+        }
+    }
+
+    /// What its values are sealed for.
+    pub const fn purpose(self) -> Purpose {
+        match self {
+            Self::Peppers => Purpose::Pepper,
+            Self::SigningKeys => Purpose::SigningKey,
+            Self::Outbox => Purpose::Mail,
+            Self::Passwords => Purpose::Password,
+        }
+    }
+}
+
+/// A sealed value, with the id that it is bound to.
+pub struct Row {
+    pub id: String,
+    pub sealed: Vec<u8>,
+}
+
+impl Row {
+    /// How people call it.
+    pub fn name(&self, table: Sealed) -> String {
+        match table {
+            Sealed::Peppers => format!("pepper {}", self.id),
+            Sealed::SigningKeys => format!("signing_key {}", self.id),
+            Sealed::Outbox => format!("mail {}", self.id),
+            Sealed::Passwords => format!("password {}", self.id),
+        }
+    }
+}
+
+/// The rows after this id.
+pub async fn page(
+    db: impl PgExecutor<'_>,
+    table: Sealed,
+    after: Option<&str>,
+    size: i64,
+) -> Result<Vec<Row>> {
+    Ok(match table {
+        Sealed::Peppers => {
+            let query = sqlx::query_as!(
+                Row,
+                r#"select pepper_id::text as "id!", sealed from peppers
+                   where $1::integer is null or pepper_id > $1 order by pepper_id limit $2"#,
+                number(after)?,
+                size
+            );
+            query.fetch_all(db).await?
+        }
+        Sealed::SigningKeys => {
+            // Of a revoked one nothing is kept.
+            let query = sqlx::query_as!(
+                Row,
+                "select kid as id, sealed from signing_keys
+                 where state <> 'REVOKED' and ($1::text is null or kid > $1) order by kid limit $2",
+                after,
+                size
+            );
+            query.fetch_all(db).await?
+        }
+        Sealed::Outbox => {
+            // Of one that was sent the code is erased.
+            let query = sqlx::query_as!(
+                Row,
+                r#"select mail_id::text as "id!", sealed as "sealed!" from outbox
+                   where sealed is not null and ($1::uuid is null or mail_id > $1) order by mail_id limit $2"#,
+                uuid(after)?,
+                size
+            );
+            query.fetch_all(db).await?
+        }
+        Sealed::Passwords => {
+            let (org_id, account_id) = owner(after)?.unzip();
+            let query = sqlx::query_as!(
+                Row,
+                r#"select org_id::text || '/' || account_id::text as "id!", sealed from passwords
+                   where $1::uuid is null or (org_id, account_id) > ($1, $2::uuid)
+                   order by org_id, account_id limit $3"#,
+                org_id,
+                account_id,
+                size
+            );
+            query.fetch_all(db).await?
+        }
+    })
+}
+
+/// The rows after this id, which nobody else changes until the transaction ends.
+pub async fn lock_page(
+    tx: &mut PgConnection,
+    table: Sealed,
+    after: Option<&str>,
+    size: i64,
+) -> Result<Vec<Row>> {
+    Ok(match table {
+        Sealed::Peppers => {
+            let query = sqlx::query_as!(
+                Row,
+                r#"select pepper_id::text as "id!", sealed from peppers
+                   where $1::integer is null or pepper_id > $1 order by pepper_id limit $2 for update"#,
+                number(after)?,
+                size
+            );
+            query.fetch_all(tx).await?
+        }
+        Sealed::SigningKeys => {
+            let query = sqlx::query_as!(
+                Row,
+                "select kid as id, sealed from signing_keys
+                 where state <> 'REVOKED' and ($1::text is null or kid > $1) order by kid limit $2 for update",
+                after,
+                size
+            );
+            query.fetch_all(tx).await?
+        }
+        Sealed::Outbox => {
+            // Of one that was sent the code is erased.
+            let query = sqlx::query_as!(
+                Row,
+                r#"select mail_id::text as "id!", sealed as "sealed!" from outbox
+                   where sealed is not null and ($1::uuid is null or mail_id > $1) order by mail_id limit $2 for update"#,
+                uuid(after)?,
+                size
+            );
+            query.fetch_all(tx).await?
+        }
+        Sealed::Passwords => {
+            let (org_id, account_id) = owner(after)?.unzip();
+            // Of one org at a time: rows are locked where the org is named.
+            let next = sqlx::query_scalar!(
+                "select org_id from passwords where $1::uuid is null or (org_id, account_id) > ($1, $2::uuid)
+                 order by org_id, account_id limit 1",
+                org_id,
+                account_id
+            );
+            let Some(next) = next.fetch_optional(&mut *tx).await? else { return Ok(Vec::new()) };
+            let query = sqlx::query_as!(
+                Row,
+                r#"select org_id::text || '/' || account_id::text as "id!", sealed from passwords
+                   where org_id = $1 and ($2::uuid is null or account_id > $2)
+                   order by account_id limit $3 for update"#,
+                next,
+                account_id.filter(|_| org_id == Some(next)),
+                size
+            );
+            query.fetch_all(tx).await?
+        }
+    })
+}
+
+/// Puts other values in the place of these. The rows are locked.
+pub async fn replace(tx: &mut PgConnection, table: Sealed, ids: &[String], anew: &[Vec<u8>]) -> Result<()> {
+    let done = match table {
+        Sealed::Peppers => {
+            let query = sqlx::query!(
+                "update peppers p set sealed = n.sealed
+                 from unnest($1::text[], $2::bytea[]) as n (id, sealed) where p.pepper_id = n.id::integer",
+                ids,
+                anew
+            );
+            query.execute(tx).await?
+        }
+        Sealed::SigningKeys => {
+            let query = sqlx::query!(
+                "update signing_keys k set sealed = n.sealed
+                 from unnest($1::text[], $2::bytea[]) as n (id, sealed) where k.kid = n.id",
+                ids,
+                anew
+            );
+            query.execute(tx).await?
+        }
+        Sealed::Outbox => {
+            let query = sqlx::query!(
+                "update outbox m set sealed = n.sealed
+                 from unnest($1::text[], $2::bytea[]) as n (id, sealed) where m.mail_id = n.id::uuid",
+                ids,
+                anew
+            );
+            query.execute(tx).await?
+        }
+        Sealed::Passwords => {
+            let owners: Vec<_> = ids.iter().map(|id| owner(Some(id))).collect::<Result<_>>()?;
+            let (orgs, accounts): (Vec<Uuid>, Vec<Uuid>) = owners.into_iter().flatten().unzip();
+            let query = sqlx::query!(
+                "update passwords p set sealed = n.sealed
+                 from unnest($1::uuid[], $2::uuid[], $3::bytea[]) as n (org_id, account_id, sealed)
+                 where p.org_id = n.org_id and p.account_id = n.account_id",
+                &orgs,
+                &accounts,
+                anew
+            );
+            query.execute(tx).await?
+        }
+    };
+    match done.rows_affected() {
+        rows if rows == ids.len() as u64 => Ok(()),
+        rows => Err(Error::internal(format!("sealing anew touched {rows} rows instead of {}", ids.len()))),
+    }
+}
+
+fn number(after: Option<&str>) -> Result<Option<i32>> {
+    after.map(|id| id.parse().map_err(Error::internal)).transpose()
+}
+
+fn uuid(after: Option<&str>) -> Result<Option<Uuid>> {
+    after.map(|id| id.parse().map_err(Error::internal)).transpose()
+}
+
+/// The two halves of the id of a password.
+fn owner(id: Option<&str>) -> Result<Option<(Uuid, Uuid)>> {
+    let halves =
+        id.map(|id| id.split_once('/').ok_or_else(|| Error::internal("the id of a password is damaged")));
+    let owner = |(org, account): (&str, &str)| -> Result<(Uuid, Uuid)> {
+        Ok((org.parse().map_err(Error::internal)?, account.parse().map_err(Error::internal)?))
+    };
+    halves.transpose()?.map(owner).transpose()
+}

@@ -1,0 +1,162 @@
+//! `memberships` and `account_orgs`: who may act in an org.
+
+use sqlx::{PgConnection, PgExecutor};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::db::accounts::grants::{Grant, described, subjects, touched};
+use crate::db::events::{Change, FieldChange};
+use crate::db::one_row;
+use crate::domain::access::credential::AccountKind;
+use crate::domain::paging::{COUNTED, Page};
+use crate::domain::values::ids::{AccountId, EventId, OrgId};
+use crate::error::{Error, Result};
+
+/// A member, as it is stored.
+#[derive(Clone, Debug)]
+pub struct Member {
+    pub org_id: Uuid,
+    pub account_id: Uuid,
+    pub home_org_id: Uuid,
+    /// None for a guest, whose account is kept elsewhere.
+    pub kind: Option<String>,
+    pub title: String,
+    pub create_time: OffsetDateTime,
+}
+
+impl Member {
+    /// The account's id.
+    pub fn id(&self) -> AccountId {
+        self.account_id.into()
+    }
+
+    /// A person or a workload. Only people are guests.
+    pub fn kind(&self) -> Result<AccountKind> {
+        let Some(kind) = &self.kind else { return Ok(AccountKind::User) };
+        AccountKind::parse(kind).ok_or_else(|| Error::internal("a stored account kind is unknown"))
+    }
+}
+
+/// A page of the org's members, ordered by account; deleted accounts not.
+pub async fn page(
+    db: &mut PgConnection,
+    org_id: OrgId,
+    after: Option<AccountId>,
+    size: i64,
+) -> Result<Page<Member>> {
+    let rows = sqlx::query_as!(
+        Member,
+        r#"select m.org_id, m.account_id, m.home_org_id, a.kind as "kind?", m.title, m.create_time
+           from memberships m left join accounts a on a.org_id = m.org_id and a.account_id = m.account_id
+           where m.org_id = $1 and m.remove_time is null and a.delete_time is null
+             and ($2::uuid is null or m.account_id > $2)
+           order by m.account_id limit $3"#,
+        org_id.uuid(),
+        after.map(AccountId::uuid),
+        size + 1
+    );
+    let rows = rows.fetch_all(&mut *db).await?;
+    let counted = sqlx::query_scalar!(
+        r#"select count(*) as "n!" from (
+               select 1 from memberships m left join accounts a on a.org_id = m.org_id and a.account_id = m.account_id
+               where m.org_id = $1 and m.remove_time is null and a.delete_time is null limit $2
+           ) few"#,
+        org_id.uuid(),
+        COUNTED + 1
+    );
+    let counted = counted.fetch_one(db).await?;
+    Ok(Page::of(rows, size, counted, |member| member.id().to_string()))
+}
+
+/// The member; accounts of the org that are deleted, and guests that were removed, are none.
+pub async fn find(db: impl PgExecutor<'_>, org_id: OrgId, account_id: AccountId) -> Result<Option<Member>> {
+    let query = sqlx::query_as!(
+        Member,
+        r#"select m.org_id, m.account_id, m.home_org_id, a.kind as "kind?", m.title, m.create_time
+           from memberships m left join accounts a on a.org_id = m.org_id and a.account_id = m.account_id
+           where m.org_id = $1 and m.account_id = $2 and m.remove_time is null and a.delete_time is null"#,
+        org_id.uuid(),
+        account_id.uuid()
+    );
+    Ok(query.fetch_optional(db).await?)
+}
+
+/// The member, its account locked until the transaction ends where that is kept here. The org is
+/// locked, so that nobody comes or goes meanwhile.
+pub async fn lock(tx: &mut PgConnection, org_id: OrgId, account_id: AccountId) -> Result<Option<Member>> {
+    crate::db::accounts::lock(&mut *tx, org_id, account_id).await?;
+    find(tx, org_id, account_id).await
+}
+
+/// Makes an account of another org a member. One that was a member before goes on with the version
+/// that it left with: access tokens from before stay stale.
+pub async fn join(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    (home, account_id): (OrgId, AccountId),
+    title: &str,
+    now: OffsetDateTime,
+) -> Result<()> {
+    let member = sqlx::query!(
+        "insert into memberships (org_id, account_id, home_org_id, title, version, create_time)
+         values ($1, $2, $3, $4, 1, $5)
+         on conflict on constraint memberships_pk do update
+         set remove_time = null, title = excluded.title, create_time = excluded.create_time
+         where memberships.remove_time is not null and memberships.home_org_id = excluded.home_org_id",
+        org_id.uuid(),
+        account_id.uuid(),
+        home.uuid(),
+        title,
+        now
+    );
+    one_row(&member.execute(&mut *tx).await?, "making a guest")?;
+    let listed = sqlx::query!(
+        "insert into account_orgs (account_id, org_id) values ($1, $2)",
+        account_id.uuid(),
+        org_id.uuid()
+    );
+    one_row(&listed.execute(tx).await?, "listing a guest")
+}
+
+/// Ends a membership. Its row stays for the tokens that were revoked in it, and for its
+/// version: should the guest come back, access tokens from before stay stale.
+pub async fn remove(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    account_id: AccountId,
+    now: OffsetDateTime,
+) -> Result<()> {
+    let member = sqlx::query!(
+        "update memberships set remove_time = $3, version = version + 1
+         where org_id = $1 and account_id = $2 and remove_time is null",
+        org_id.uuid(),
+        account_id.uuid(),
+        now
+    );
+    one_row(&member.execute(&mut *tx).await?, "ending a membership")?;
+    let listed = sqlx::query!(
+        "delete from account_orgs where account_id = $1 and org_id = $2",
+        account_id.uuid(),
+        org_id.uuid()
+    );
+    one_row(&listed.execute(tx).await?, "unlisting a membership")
+}
+
+/// What the log of an org says when a guest has left it, with what was granted there.
+pub fn removed(
+    event_id: EventId,
+    org_id: OrgId,
+    (home, account_id): (OrgId, AccountId),
+    lost: &[Grant],
+) -> Change {
+    let left = FieldChange::cleared("home_org_id", home);
+    let lost_grants = lost.iter().map(|grant| FieldChange::cleared("grants", described(grant)));
+    Change {
+        event_id,
+        org_id,
+        kind: "member.removed",
+        resource_ids: touched(account_id, lost),
+        fields: std::iter::once(left).chain(lost_grants).collect(),
+        subjects: subjects(org_id, account_id, lost),
+    }
+}

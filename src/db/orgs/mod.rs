@@ -1,0 +1,225 @@
+//! `orgs` and `slugs`.
+
+pub mod invitations;
+pub mod memberships;
+pub mod policies;
+pub mod resources;
+pub mod roles;
+
+use sqlx::types::Json;
+use sqlx::{PgConnection, PgExecutor};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use self::policies::Stored;
+use super::{constraint, one_row};
+use crate::domain::orgs::Life;
+use crate::domain::paging::{COUNTED, Page};
+use crate::domain::tokens::policy::TokenPolicy;
+use crate::domain::values::ids::{AccountId, OrgId};
+use crate::domain::values::names::{DisplayName, Slug};
+use crate::error::{Error, Result};
+
+/// A tenant, as it is stored.
+#[derive(Clone, Debug)]
+pub struct Org {
+    pub org_id: Uuid,
+    pub slug: String,
+    pub display_name: String,
+    pub revision: i64,
+    pub token_policy: Option<Json<Stored>>,
+    pub suspend_time: Option<OffsetDateTime>,
+    pub delete_time: Option<OffsetDateTime>,
+    pub create_time: OffsetDateTime,
+    pub update_time: OffsetDateTime,
+}
+
+impl Org {
+    /// Its id.
+    pub fn id(&self) -> OrgId {
+        self.org_id.into()
+    }
+
+    /// Whether it is stopped, and how.
+    pub fn life(&self) -> Life {
+        Life { suspend_time: self.suspend_time, delete_time: self.delete_time }
+    }
+
+    /// What it has decided about its tokens.
+    pub fn policy(&self) -> Result<TokenPolicy> {
+        Stored::policy(self.token_policy.as_deref())
+    }
+}
+
+/// The org, deleted or not.
+pub async fn find(db: impl PgExecutor<'_>, org_id: OrgId) -> Result<Option<Org>> {
+    let query = sqlx::query_as!(
+        Org,
+        r#"select org_id, slug, display_name, revision, token_policy as "token_policy: _", suspend_time,
+                delete_time, create_time, update_time
+         from orgs where org_id = $1"#,
+        org_id.uuid()
+    );
+    Ok(query.fetch_optional(db).await?)
+}
+
+/// A page of all orgs, oldest first. Ids carry their time of creation, so that a new
+/// org comes after all that were listed.
+pub async fn page(db: &mut PgConnection, after: Option<OrgId>, size: i64) -> Result<Page<Org>> {
+    let rows = sqlx::query_as!(
+        Org,
+        r#"select org_id, slug, display_name, revision, token_policy as "token_policy: _", suspend_time,
+                delete_time, create_time, update_time
+         from orgs where $1::uuid is null or org_id > $1 order by org_id limit $2"#,
+        after.map(OrgId::uuid),
+        size + 1
+    );
+    let rows = rows.fetch_all(&mut *db).await?;
+    let counted =
+        sqlx::query_scalar!(r#"select count(*) as "n!" from (select 1 from orgs limit $1) few"#, COUNTED + 1);
+    let counted = counted.fetch_one(db).await?;
+    Ok(Page::of(rows, size, counted, |org| org.id().to_string()))
+}
+
+/// A page of the orgs in which an account may act, oldest first.
+pub async fn page_of_member(
+    db: &mut PgConnection,
+    account_id: AccountId,
+    after: Option<OrgId>,
+    size: i64,
+) -> Result<Page<Org>> {
+    let rows = sqlx::query_as!(
+        Org,
+        r#"select o.org_id, o.slug, o.display_name, o.revision, o.suspend_time, o.delete_time, o.create_time,
+                o.update_time, o.token_policy as "token_policy: Json<Stored>"
+         from account_orgs m join orgs o on o.org_id = m.org_id
+         where m.account_id = $1 and o.suspend_time is null and o.delete_time is null
+           and ($2::uuid is null or o.org_id > $2)
+         order by o.org_id limit $3"#,
+        account_id.uuid(),
+        after.map(OrgId::uuid),
+        size + 1
+    );
+    let rows = rows.fetch_all(&mut *db).await?;
+    let counted = sqlx::query_scalar!(
+        r#"select count(*) as "n!" from (
+               select 1 from account_orgs m join orgs o on o.org_id = m.org_id
+               where m.account_id = $1 and o.suspend_time is null and o.delete_time is null limit $2) few"#,
+        account_id.uuid(),
+        COUNTED + 1
+    );
+    let counted = counted.fetch_one(db).await?;
+    Ok(Page::of(rows, size, counted, |org| org.id().to_string()))
+}
+
+/// Locks the org's row: what every change of grants, memberships or account states
+/// does first, so that two that count owners at once take turns. Whoever only writes an
+/// event of the org, which refers to its row, need not wait.
+///
+/// # Errors
+/// `RESOURCE_NOT_FOUND` when there is no such org.
+pub async fn lock(tx: &mut PgConnection, org_id: OrgId) -> Result<Org> {
+    let row = sqlx::query_as!(
+        Org,
+        r#"select org_id, slug, display_name, revision, token_policy as "token_policy: _", suspend_time,
+                delete_time, create_time, update_time
+         from orgs where org_id = $1 for no key update"#,
+        org_id.uuid()
+    );
+    row.fetch_optional(tx).await?.ok_or_else(|| Error::not_found("org", org_id))
+}
+
+/// Raises the org's `org_ver`: JWTs from before carry rights that somebody has lost.
+pub async fn raise_version(tx: &mut PgConnection, org_id: OrgId) -> Result<()> {
+    let query = sqlx::query!("update orgs set version = version + 1 where org_id = $1", org_id.uuid());
+    one_row(&query.execute(tx).await?, "raising an org's version")
+}
+
+/// Locks several orgs, always in the same order, so that two that do so wait and do
+/// not deadlock.
+pub async fn lock_all(tx: &mut PgConnection, orgs: impl IntoIterator<Item = OrgId>) -> Result<()> {
+    let orgs: Vec<Uuid> = orgs.into_iter().map(OrgId::uuid).collect();
+    let rows = sqlx::query_scalar!(
+        "select org_id from orgs where org_id = any($1) order by org_id for no key update",
+        &orgs
+    );
+    match rows.fetch_all(tx).await?.len() {
+        found if found == orgs.len() => Ok(()),
+        found => Err(Error::internal(format!("locking {} orgs found {found}", orgs.len()))),
+    }
+}
+
+/// A new org. Its slug is taken first: the primary key there is the lock.
+///
+/// # Errors
+/// `RESOURCE_EXISTS` when the slug is, or ever was, taken.
+pub async fn insert(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    slug: &Slug,
+    display_name: &DisplayName,
+    now: OffsetDateTime,
+) -> Result<Org> {
+    let taken =
+        sqlx::query!("insert into slugs (slug, org_id) values ($1, $2)", slug.as_str(), org_id.uuid());
+    let taken = taken.execute(&mut *tx).await.map_err(|error| match constraint(&error) {
+        Some("slugs_pk") => Error::exists("org", slug),
+        _ => error.into(),
+    })?;
+    one_row(&taken, "taking a slug")?;
+    let query = sqlx::query_as!(
+        Org,
+        r#"insert into orgs (org_id, slug, display_name, version, revision, create_time, update_time)
+         values ($1, $2, $3, 1, 1, $4, $4)
+         returning org_id, slug, display_name, revision, token_policy as "token_policy: _", suspend_time,
+                delete_time, create_time, update_time"#,
+        org_id.uuid(),
+        slug.as_str(),
+        display_name.as_str(),
+        now
+    );
+    Ok(query.fetch_one(tx).await?)
+}
+
+/// Gives the org another display name.
+pub async fn rename(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    display_name: &DisplayName,
+    now: OffsetDateTime,
+) -> Result<Org> {
+    let query = sqlx::query_as!(
+        Org,
+        r#"update orgs set display_name = $2, revision = revision + 1, update_time = $3 where org_id = $1
+         returning org_id, slug, display_name, revision, token_policy as "token_policy: _", suspend_time,
+                delete_time, create_time, update_time"#,
+        org_id.uuid(),
+        display_name.as_str(),
+        now
+    );
+    Ok(query.fetch_one(tx).await?)
+}
+
+/// Stops the org, or lets it go on. `stale` makes the access tokens from before stale.
+pub async fn set_life(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    life: Life,
+    stale: bool,
+    now: OffsetDateTime,
+) -> Result<Org> {
+    let query = sqlx::query_as!(
+        Org,
+        r#"update orgs set suspend_time = $2, delete_time = $3, version = version + case when $4 then 1 else 0 end,
+                revision = revision + 1, update_time = $5
+         where org_id = $1
+         returning org_id, slug, display_name, revision, token_policy as "token_policy: _", suspend_time,
+                delete_time, create_time, update_time"#,
+        org_id.uuid(),
+        life.suspend_time,
+        life.delete_time,
+        stale,
+        now
+    );
+    Ok(query.fetch_one(tx).await?)
+}

@@ -1,0 +1,100 @@
+//! The token policy of an org, in one column of `orgs`.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sqlx::types::Json;
+use sqlx::{PgConnection, PgExecutor};
+use time::OffsetDateTime;
+
+use crate::db::{damaged, one_row};
+use crate::domain::tokens::policy::{Ceilings, Rules, TokenPolicy};
+use crate::domain::values::ids::OrgId;
+use crate::domain::values::names::Audience;
+use crate::error::{Error, Result};
+
+/// What is kept of a policy: what the org has decided and nothing else, times in seconds.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Stored {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_secret_lifetime: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_publishable_lifetime: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    default_lifetime: Option<u64>,
+    allow_endless: bool,
+    allow_user_tokens: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access_token_lifetime: Option<u64>,
+    allowed_audiences: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idle_limit: Option<u64>,
+}
+
+impl From<&TokenPolicy> for Stored {
+    fn from(policy: &TokenPolicy) -> Self {
+        let seconds = |time: Option<Duration>| time.map(|time| time.as_secs());
+        Self {
+            max_secret_lifetime: seconds(policy.max_secret_lifetime),
+            max_publishable_lifetime: seconds(policy.max_publishable_lifetime),
+            default_lifetime: seconds(policy.default_lifetime),
+            allow_endless: policy.allow_endless,
+            allow_user_tokens: policy.allow_user_tokens,
+            access_token_lifetime: seconds(policy.access_token_lifetime),
+            allowed_audiences: policy.allowed_audiences.iter().map(ToString::to_string).collect(),
+            idle_limit: seconds(policy.idle_limit),
+        }
+    }
+}
+
+impl Stored {
+    /// The policy that was stored; the default where none was.
+    pub fn policy(stored: Option<&Self>) -> Result<TokenPolicy> {
+        let Some(stored) = stored else { return Ok(TokenPolicy::default()) };
+        let time = |seconds: Option<u64>| seconds.map(Duration::from_secs);
+        let audience = |text: &String| Audience::parse(text).map_err(damaged("audience"));
+        Ok(TokenPolicy {
+            max_secret_lifetime: time(stored.max_secret_lifetime),
+            max_publishable_lifetime: time(stored.max_publishable_lifetime),
+            default_lifetime: time(stored.default_lifetime),
+            allow_endless: stored.allow_endless,
+            allow_user_tokens: stored.allow_user_tokens,
+            access_token_lifetime: time(stored.access_token_lifetime),
+            allowed_audiences: stored.allowed_audiences.iter().map(audience).collect::<Result<_>>()?,
+            idle_limit: time(stored.idle_limit),
+        })
+    }
+}
+
+/// What holds for the tokens of an org, within the ceilings.
+pub async fn find_rules(db: impl PgExecutor<'_>, org_id: OrgId, ceilings: &Ceilings) -> Result<Rules> {
+    let query = sqlx::query_scalar!(
+        r#"select token_policy as "token_policy: Json<Stored>" from orgs where org_id = $1"#,
+        org_id.uuid()
+    );
+    let stored = query.fetch_optional(db).await?;
+    let stored = stored.ok_or_else(|| Error::internal("the org of a call is gone"))?;
+    Ok(Stored::policy(stored.as_deref())?.within(ceilings))
+}
+
+/// Gives an org, whose row is locked, another policy. `stale` makes the access tokens from
+/// before stale.
+pub async fn set(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    policy: &TokenPolicy,
+    stale: bool,
+    now: OffsetDateTime,
+) -> Result<()> {
+    let query = sqlx::query!(
+        "update orgs set token_policy = $2, version = version + case when $3 then 1 else 0 end,
+                revision = revision + 1, update_time = $4
+         where org_id = $1",
+        org_id.uuid(),
+        Json(Stored::from(policy)) as _,
+        stale,
+        now
+    );
+    one_row(&query.execute(tx).await?, "setting a token policy")
+}

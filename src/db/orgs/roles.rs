@@ -1,0 +1,237 @@
+//! `roles`: those that an org makes for itself.
+
+use sqlx::{PgConnection, PgExecutor};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::db::{constraint, damaged, one_row};
+use crate::domain::access::credential::AccountKind;
+use crate::domain::access::roles::{CustomRole, Roles};
+use crate::domain::values::ids::{AccountId, OrgId, RoleId};
+use crate::domain::values::names::{AccountName, Description, DisplayName};
+use crate::domain::values::permissions::{Permission, Right};
+use crate::error::{Error, Result};
+
+/// A custom role, as it is stored.
+#[derive(Clone, Debug)]
+pub struct Role {
+    pub role_id: Uuid,
+    pub name: String,
+    pub display_name: Option<String>,
+    pub description: Option<String>,
+    pub permissions: Vec<String>,
+    pub account_kinds: Vec<String>,
+    pub revision: i64,
+    pub create_time: OffsetDateTime,
+    pub update_time: OffsetDateTime,
+}
+
+impl Role {
+    /// Its id.
+    pub fn id(&self) -> RoleId {
+        self.role_id.into()
+    }
+
+    /// All of it that can be chosen.
+    pub fn fields(&self) -> Result<Fields> {
+        let shown = |text: &String| DisplayName::parse(text).map_err(damaged("display name"));
+        let described = |text: &String| Description::parse(text).map_err(damaged("description"));
+        Ok(Fields {
+            name: AccountName::parse(&self.name).map_err(damaged("role name"))?,
+            display_name: self.display_name.as_ref().map(shown).transpose()?,
+            description: self.description.as_ref().map(described).transpose()?,
+            terms: terms(&self.permissions, &self.account_kinds)?,
+        })
+    }
+}
+
+fn terms(permissions: &[String], account_kinds: &[String]) -> Result<CustomRole> {
+    let permission = |text: &String| Permission::parse(text).map_err(damaged("permission"));
+    let kind = |text: &String| {
+        AccountKind::parse(text).ok_or_else(|| Error::internal("a stored account kind is unknown"))
+    };
+    Ok(CustomRole::new(
+        permissions.iter().map(permission).collect::<Result<_>>()?,
+        account_kinds.iter().map(kind).collect::<Result<_>>()?,
+    ))
+}
+
+/// All of a role that can be chosen, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fields {
+    pub name: AccountName,
+    pub display_name: Option<DisplayName>,
+    pub description: Option<Description>,
+    pub terms: CustomRole,
+}
+
+impl Fields {
+    fn permissions(&self) -> Vec<String> {
+        self.terms.permissions.iter().map(Permission::to_string).collect()
+    }
+
+    fn account_kinds(&self) -> Vec<String> {
+        self.terms.account_kinds.iter().map(|kind| kind.name().to_owned()).collect()
+    }
+}
+
+/// The columns of [`Role`], after `$before`, with what comes after them.
+macro_rules! roles {
+    ($before:tt, $after:tt, $($arg:expr),* $(,)?) => {
+        sqlx::query_as!(
+            Role,
+            $before + " role_id, name, display_name, description, permissions, account_kinds, revision, create_time,
+             update_time " + $after,
+            $($arg),*
+        )
+    };
+}
+
+/// The role.
+pub async fn find(db: impl PgExecutor<'_>, org_id: OrgId, role_id: RoleId) -> Result<Option<Role>> {
+    let query =
+        roles!("select", "from roles where org_id = $1 and role_id = $2", org_id.uuid(), role_id.uuid());
+    Ok(query.fetch_optional(db).await?)
+}
+
+/// Roles of the org, oldest first.
+pub async fn find_after(
+    db: impl PgExecutor<'_>,
+    org_id: OrgId,
+    after: Option<RoleId>,
+    limit: i64,
+) -> Result<Vec<Role>> {
+    let query = roles!(
+        "select",
+        "from roles where org_id = $1 and ($2::uuid is null or role_id > $2) order by role_id limit $3",
+        org_id.uuid(),
+        after.map(RoleId::uuid),
+        limit
+    );
+    Ok(query.fetch_all(db).await?)
+}
+
+/// How many the org has. Their number is bounded.
+pub async fn count(db: impl PgExecutor<'_>, org_id: OrgId) -> Result<i64> {
+    let query = sqlx::query_scalar!(r#"select count(*) as "n!" from roles where org_id = $1"#, org_id.uuid());
+    Ok(query.fetch_one(db).await?)
+}
+
+/// Those custom roles among the rights that exist.
+pub async fn find_named<'a>(
+    db: impl PgExecutor<'_>,
+    org_id: OrgId,
+    rights: impl IntoIterator<Item = &'a Right>,
+) -> Result<Roles> {
+    let custom = |right: &Right| {
+        if let Right::Custom(id) = right { Some(id.uuid()) } else { None }
+    };
+    let ids: Vec<Uuid> = rights.into_iter().filter_map(custom).collect();
+    if ids.is_empty() {
+        return Ok(Roles::new());
+    }
+    let query = sqlx::query!(
+        "select role_id, permissions, account_kinds from roles where org_id = $1 and role_id = any($2)",
+        org_id.uuid(),
+        &ids
+    );
+    let rows = query.fetch_all(db).await?;
+    rows.into_iter()
+        .map(|row| Ok((row.role_id.into(), terms(&row.permissions, &row.account_kinds)?)))
+        .collect()
+}
+
+/// Accounts of these kinds that hold the role, deleted ones included: some hundred at
+/// most. A guest's account is in another org, and a user's.
+pub async fn find_holders(
+    db: impl PgExecutor<'_>,
+    org_id: OrgId,
+    role_id: RoleId,
+    kinds: &[AccountKind],
+) -> Result<Vec<AccountId>> {
+    let kinds: Vec<String> = kinds.iter().map(|kind| kind.name().to_owned()).collect();
+    let query = sqlx::query_scalar!(
+        r#"select distinct account_id as "account_id!" from (
+               select g.account_id
+               from grants g left join accounts a on a.org_id = g.org_id and a.account_id = g.account_id
+               where g.org_id = $1 and g.role_id = $2 and coalesce(a.kind, 'USER') = any($3) limit 100
+           ) few"#,
+        org_id.uuid(),
+        role_id.uuid(),
+        &kinds
+    );
+    Ok(query.fetch_all(db).await?.into_iter().map(AccountId::from).collect())
+}
+
+fn name_taken(name: &AccountName) -> impl Fn(sqlx::Error) -> Error {
+    move |error| match constraint(&error) {
+        Some("roles_name_unique") => Error::exists("role", name),
+        _ => error.into(),
+    }
+}
+
+/// A new role.
+///
+/// # Errors
+/// `RESOURCE_EXISTS` when its name is taken.
+pub async fn insert(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    role_id: RoleId,
+    fields: &Fields,
+    now: OffsetDateTime,
+) -> Result<Role> {
+    let query = roles!(
+        "insert into roles (org_id, role_id, name, name_key, display_name, description, permissions, account_kinds,
+                            revision, create_time, update_time)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, 1, $9, $9) returning",
+        "",
+        org_id.uuid(),
+        role_id.uuid(),
+        fields.name.as_str(),
+        fields.name.key(),
+        fields.display_name.as_ref().map(DisplayName::as_str),
+        fields.description.as_ref().map(Description::as_str),
+        &fields.permissions(),
+        &fields.account_kinds(),
+        now
+    );
+    query.fetch_one(tx).await.map_err(name_taken(&fields.name))
+}
+
+/// The role with other fields. The org is locked, and the role was found.
+///
+/// # Errors
+/// `RESOURCE_EXISTS` when its name is taken.
+pub async fn update(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    role_id: RoleId,
+    fields: &Fields,
+    now: OffsetDateTime,
+) -> Result<Role> {
+    let query = roles!(
+        "update roles
+         set name = $3, name_key = $4, display_name = $5, description = $6, permissions = $7, account_kinds = $8,
+             revision = revision + 1, update_time = $9
+         where org_id = $1 and role_id = $2 returning",
+        "",
+        org_id.uuid(),
+        role_id.uuid(),
+        fields.name.as_str(),
+        fields.name.key(),
+        fields.display_name.as_ref().map(DisplayName::as_str),
+        fields.description.as_ref().map(Description::as_str),
+        &fields.permissions(),
+        &fields.account_kinds(),
+        now
+    );
+    query.fetch_one(tx).await.map_err(name_taken(&fields.name))
+}
+
+/// Takes a role away that nobody holds.
+pub async fn delete(tx: &mut PgConnection, org_id: OrgId, role_id: RoleId) -> Result<()> {
+    let query =
+        sqlx::query!("delete from roles where org_id = $1 and role_id = $2", org_id.uuid(), role_id.uuid());
+    one_row(&query.execute(tx).await?, "deleting a role")
+}

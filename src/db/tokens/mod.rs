@@ -1,0 +1,12 @@
+//! Tokens, their secrets, and what is behind a credential.
+
+pub mod credentials;
+mod list;
+pub mod principals;
+pub mod reminders;
+pub mod secrets;
+mod token;
+pub mod web_origins;
+
+pub use list::{Filter, page};
+pub use token::*;

@@ -1,0 +1,295 @@
+//! Everything that is behind a token, in two indexed reads: where it lives, and the
+//! token with its secrets, account, org and grants. And the same of an account without a
+//! token: one read, or two where it is a guest.
+
+use std::sync::Arc;
+
+use sqlx::types::Json;
+use sqlx::{PgExecutor, PgPool};
+use time::OffsetDateTime;
+
+use crate::db::damaged;
+use crate::db::orgs::policies::Stored;
+use crate::db::sign_in::sessions;
+use crate::domain::access::credential::{
+    AccountKind, Principal, Restrictions, Secret, SecretRecord, TokenKind,
+};
+use crate::domain::access::member::Member;
+use crate::domain::access::rights::HeldGrant;
+use crate::domain::tokens::policy::{Ceilings, Rules};
+use crate::domain::values::ids::{AccountId, OrgId, SessionId, TokenId};
+use crate::domain::values::names::{Audience, Purpose};
+use crate::domain::values::networks::Network;
+use crate::domain::values::permissions::{Permission, Right};
+use crate::domain::values::resources::{Node, ResourcePath};
+use crate::domain::values::web_origin::WebOrigin;
+use crate::error::{Error, Result};
+
+/// A grant as the query gives it: right, path, permissions of a custom role.
+type GrantRow = (String, Option<String>, Option<Vec<String>>);
+
+/// How many names of application permissions an owner's list has at most, the first ones in order:
+/// an access token with all of these is larger than it may be.
+const MAX_NAMED: i64 = 1_000;
+
+/// The principal behind a token, with its org's policy within the ceilings; none when the token
+/// does not exist. Then the decoy is read in its place, another token: an id that does not exist
+/// is to be refused no sooner than a wrong secret of one that does.
+pub async fn find(
+    db: &PgPool,
+    token_id: TokenId,
+    decoy: Option<(OrgId, TokenId)>,
+    ceilings: &Ceilings,
+) -> Result<Option<Principal>> {
+    let narrow =
+        sqlx::query_scalar!("select org_id from credentials where credential_id = $1", token_id.uuid());
+    if let Some(org_id) = narrow.fetch_optional(db).await? {
+        return read(db, org_id.into(), token_id, ceilings).await;
+    }
+    if let Some((org_id, token_id)) = decoy {
+        read(db, org_id, token_id, ceilings).await?;
+    }
+    Ok(None)
+}
+
+/// The principal behind a token of this org.
+pub async fn read(
+    db: impl PgExecutor<'_>,
+    org_id: OrgId,
+    token_id: TokenId,
+    ceilings: &Ceilings,
+) -> Result<Option<Principal>> {
+    let query = sqlx::query!(
+        r#"select t.account_id, t.kind as token_kind, t.scopes, t.resources, t.allowed_audiences, t.purpose,
+                  coalesce(t.allowed_origins, '{}') as "allowed_origins!",
+                  coalesce(t.allowed_cidrs, '{}') as "allowed_cidrs!", t.may_manage_tokens, t.create_time,
+                  t.expire_time, t.revoke_time is not null as "revoked!", a.kind, a.username,
+                  (a.deactivate_time is not null or a.delete_time is not null or m.remove_time is not null)
+                      as "account_stopped!",
+                  (o.suspend_time is not null or o.delete_time is not null) as "org_stopped!",
+                  o.token_policy as "token_policy: Json<Stored>",
+                  greatest(t.create_time, s.last_use) as "last_use!",
+                  o.version as org_version, m.version as account_version,
+                  coalesce(s.macs, '{}') as "macs!", coalesce(s.peppers, '{}') as "peppers!",
+                  coalesce(s.numbers, '{}') as "secret_numbers!",
+                  coalesce(s.ends, '{}') as "secret_ends!: Vec<Option<OffsetDateTime>>",
+                  (select coalesce(jsonb_agg(jsonb_build_array(g.right_id, g.resource, r.permissions)), '[]')
+                   from grants g left join roles r on r.org_id = g.org_id and r.role_id = g.role_id
+                   where g.org_id = $1 and g.account_id = t.account_id) as "grants!: Json<Vec<GrantRow>>",
+                  -- Only an owner's list needs the application permissions that the org names. The recursion
+                  -- skips from one distinct right to the next along an index, however many grants there are,
+                  -- and goes on no further than somebody reads it.
+                  case when exists (select 1 from grants g where g.org_id = $1 and g.account_id = t.account_id
+                                    and g.right_id = 'owner')
+                  then array(
+                      with recursive named (right_id) as (
+                          (select right_id from grants where org_id = $1 order by right_id limit 1)
+                          union all
+                          select (select g.right_id from grants g where g.org_id = $1 and g.right_id > n.right_id
+                                  order by g.right_id limit 1)
+                          from named n where n.right_id is not null
+                      )
+                      (select right_id from named where strpos(right_id, '.') > 0 limit $3)
+                      union
+                      (select distinct unnest(permissions) as right_id from roles where org_id = $1 order by 1 limit $3)
+                      order by 1 limit $3
+                  ) else '{}' end as "named_by_org!"
+           from tokens t
+           join accounts a on a.org_id = t.org_id and a.account_id = t.account_id
+           join memberships m on m.org_id = t.org_id and m.account_id = t.account_id
+           join orgs o on o.org_id = t.org_id
+           cross join lateral (
+               select array_agg(mac order by secret_number) as macs,
+                      array_agg(pepper_id order by secret_number) as peppers,
+                      array_agg(secret_number order by secret_number) as numbers,
+                      array_agg(expire_time order by secret_number) as ends,
+                      max(greatest(create_time, last_use_time)) as last_use
+               from token_secrets where org_id = $1 and token_id = $2
+           ) s
+           where t.org_id = $1 and t.token_id = $2"#,
+        org_id.uuid(),
+        token_id.uuid(),
+        MAX_NAMED
+    );
+    let Some(row) = query.fetch_optional(db).await? else {
+        return Ok(None);
+    };
+    let path = |text: &String| ResourcePath::parse(text).map_err(damaged("resource path"));
+    let audience = |text: &String| Audience::parse(text).map_err(damaged("audience"));
+    let network = |text: &String| Network::parse(text).map_err(damaged("network"));
+    let origin = |text: &String| WebOrigin::parse(text).map_err(damaged("web origin"));
+    let purpose = |text: String| Purpose::parse(&text).map_err(damaged("purpose"));
+    let records = row.macs.into_iter().zip(row.peppers).map(|(mac, pepper)| SecretRecord { mac, pepper });
+    let lives = row.secret_numbers.into_iter().zip(row.secret_ends);
+    let secrets = lives.zip(records);
+    let secrets = secrets.map(|((number, expire_time), record)| Secret { number, expire_time, record });
+    Ok(Some(Principal {
+        credential_id: token_id.into(),
+        member: Member {
+            org_id,
+            account_id: row.account_id.into(),
+            home_org_id: org_id,
+            account_kind: account_kind(&row.kind)?,
+            username: row.username,
+            account_stopped: row.account_stopped,
+            org_stopped: row.org_stopped,
+            org_version: row.org_version,
+            account_version: row.account_version,
+            grants: row.grants.iter().map(grant).collect::<Result<_>>()?,
+            named_by_org: permissions(&row.named_by_org)?.into_iter().collect(),
+            rules: rules(row.token_policy.as_deref(), ceilings)?,
+        },
+        kind: TokenKind::parse(&row.token_kind)
+            .ok_or_else(|| Error::internal("a stored token kind is unknown"))?,
+        secrets: secrets.collect(),
+        restrictions: Restrictions {
+            scopes: permissions(&row.scopes)?,
+            resources: row.resources.iter().map(path).collect::<Result<_>>()?,
+            audiences: row.allowed_audiences.iter().map(audience).collect::<Result<_>>()?,
+            networks: row.allowed_cidrs.iter().map(network).collect::<Result<_>>()?,
+            origins: row.allowed_origins.iter().map(origin).collect::<Result<_>>()?,
+            purpose: row.purpose.map(purpose).transpose()?,
+        },
+        may_manage_tokens: row.may_manage_tokens,
+        create_time: row.create_time,
+        expire_time: row.expire_time,
+        last_use: row.last_use,
+        revoked: row.revoked,
+    }))
+}
+
+/// The principal behind a session, in the home org of its account; none when there is no such session.
+/// Then as much is looked for in vain.
+pub async fn find_session(
+    db: &PgPool,
+    session_id: SessionId,
+    ceilings: &Ceilings,
+) -> Result<Option<Principal>> {
+    let narrow =
+        sqlx::query_scalar!("select org_id from credentials where credential_id = $1", session_id.uuid());
+    let org_id = narrow.fetch_optional(db).await?.map_or(OrgId::from_u128(0), OrgId::from);
+    let session = sessions::find(db, org_id, session_id).await?;
+    let account_id = session.as_ref().map_or(AccountId::from_u128(0), |session| session.account_id);
+    let member = find_member(db, org_id, account_id, ceilings).await?;
+    let Some((session, member)) = session.zip(member) else { return Ok(None) };
+    Ok(Some(Principal {
+        credential_id: session_id.into(),
+        member,
+        kind: TokenKind::Session,
+        secrets: vec![Secret { number: 1, expire_time: None, record: session.secret }],
+        restrictions: Restrictions::default(),
+        // A session is its account, whatever that may do.
+        may_manage_tokens: true,
+        create_time: session.create_time,
+        expire_time: Some(session.expire_time),
+        last_use: session.use_time,
+        revoked: session.ended,
+    }))
+}
+
+fn permissions(texts: &[String]) -> Result<Vec<Permission>> {
+    texts.iter().map(|text| Permission::parse(text).map_err(damaged("permission"))).collect()
+}
+
+fn grant((right, path, role): &GrantRow) -> Result<HeldGrant> {
+    Ok(HeldGrant {
+        right: Right::parse(right).map_err(damaged("right"))?,
+        node: Node::parse(path.as_deref().unwrap_or("*")).map_err(damaged("resource path"))?,
+        role_permissions: permissions(role.as_deref().unwrap_or(&[]))?,
+    })
+}
+
+fn rules(policy: Option<&Stored>, ceilings: &Ceilings) -> Result<Arc<Rules>> {
+    Ok(Arc::new(Stored::policy(policy)?.within(ceilings)))
+}
+
+fn account_kind(name: &str) -> Result<AccountKind> {
+    AccountKind::parse(name).ok_or_else(|| Error::internal("a stored account kind is unknown"))
+}
+
+/// An account in an org; none where it is no member and never was.
+pub async fn find_member(
+    db: &PgPool,
+    org_id: OrgId,
+    account_id: AccountId,
+    ceilings: &Ceilings,
+) -> Result<Option<Member>> {
+    let query = sqlx::query!(
+        r#"select m.home_org_id, m.version as account_version, o.version as org_version, a.kind as "kind?",
+                  a.username as "username?",
+                  (a.deactivate_time is not null or a.delete_time is not null or m.remove_time is not null)
+                      as "account_stopped!",
+                  (o.suspend_time is not null or o.delete_time is not null
+                   or h.suspend_time is not null or h.delete_time is not null) as "org_stopped!",
+                  o.token_policy as "token_policy: Json<Stored>",
+                  (select coalesce(jsonb_agg(jsonb_build_array(g.right_id, g.resource, r.permissions)), '[]')
+                   from grants g left join roles r on r.org_id = g.org_id and r.role_id = g.role_id
+                   where g.org_id = $1 and g.account_id = $2) as "grants!: Json<Vec<GrantRow>>",
+                  -- As for a token.
+                  case when exists (select 1 from grants g where g.org_id = $1 and g.account_id = $2
+                                    and g.right_id = 'owner')
+                  then array(
+                      with recursive named (right_id) as (
+                          (select right_id from grants where org_id = $1 order by right_id limit 1)
+                          union all
+                          select (select g.right_id from grants g where g.org_id = $1 and g.right_id > n.right_id
+                                  order by g.right_id limit 1)
+                          from named n where n.right_id is not null
+                      )
+                      (select right_id from named where strpos(right_id, '.') > 0 limit $3)
+                      union
+                      (select distinct unnest(permissions) as right_id from roles where org_id = $1 order by 1 limit $3)
+                      order by 1 limit $3
+                  ) else '{}' end as "named_by_org!"
+           from memberships m
+           join orgs o on o.org_id = m.org_id
+           join orgs h on h.org_id = m.home_org_id
+           left join accounts a on a.org_id = m.org_id and a.account_id = m.account_id
+           where m.org_id = $1 and m.account_id = $2"#,
+        org_id.uuid(),
+        account_id.uuid(),
+        MAX_NAMED
+    );
+    let Some(row) = query.fetch_optional(db).await? else {
+        return Ok(None);
+    };
+    let home_org_id = row.home_org_id.into();
+    let at_home = match row.kind.zip(row.username) {
+        Some((kind, username)) => Some((kind, username, false)),
+        None => find_at_home(db, home_org_id, account_id).await?,
+    };
+    // A guest whose account was purged is nobody any more.
+    let Some((kind, username, stopped_at_home)) = at_home else {
+        return Ok(None);
+    };
+    Ok(Some(Member {
+        org_id,
+        account_id,
+        home_org_id,
+        account_kind: account_kind(&kind)?,
+        username,
+        account_stopped: row.account_stopped || stopped_at_home,
+        org_stopped: row.org_stopped,
+        org_version: row.org_version,
+        account_version: row.account_version,
+        grants: row.grants.iter().map(grant).collect::<Result<_>>()?,
+        named_by_org: permissions(&row.named_by_org)?.into_iter().collect(),
+        rules: rules(row.token_policy.as_deref(), ceilings)?,
+    }))
+}
+
+/// Kind and username of a guest, and whether it is stopped where it is kept: on another
+/// shard, which a join does not reach.
+async fn find_at_home(
+    db: &PgPool,
+    home: OrgId,
+    account_id: AccountId,
+) -> Result<Option<(String, String, bool)>> {
+    let query = sqlx::query!(
+        r#"select kind, username, (deactivate_time is not null or delete_time is not null) as "stopped!"
+           from accounts where org_id = $1 and account_id = $2"#,
+        home.uuid(),
+        account_id.uuid()
+    );
+    Ok(query.fetch_optional(db).await?.map(|row| (row.kind, row.username, row.stopped)))
+}

@@ -1,0 +1,188 @@
+//! `token_secrets`: what is kept of the secrets of a token, and of their use.
+
+use sqlx::{PgConnection, PgExecutor};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::db::one_row;
+use crate::domain::access::credential::SecretRecord;
+use crate::domain::values::ids::{AccountId, OrgId, TokenId};
+use crate::error::{Error, Result};
+
+/// A secret to be kept.
+pub struct NewSecret<'a> {
+    pub number: i32,
+    pub record: &'a SecretRecord,
+    pub hint: &'a str,
+    /// The other token or session that stands behind it, if one does: which rotated this one.
+    pub made_by: Option<Uuid>,
+    /// The token rotated itself.
+    pub made_by_itself: bool,
+}
+
+/// Keeps another secret of a token.
+pub async fn insert(
+    tx: &mut PgConnection,
+    (org_id, token_id): (OrgId, TokenId),
+    new: &NewSecret<'_>,
+    now: OffsetDateTime,
+) -> Result<()> {
+    let query = sqlx::query!(
+        "insert into token_secrets (org_id, token_id, secret_number, mac, pepper_id, hint, made_by, create_time,
+                                    made_by_itself)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        org_id.uuid(),
+        token_id.uuid(),
+        new.number,
+        new.record.mac,
+        new.record.pepper,
+        new.hint,
+        new.made_by,
+        now,
+        new.made_by_itself
+    );
+    one_row(&query.execute(tx).await?, "keeping a secret")
+}
+
+/// Locks the token whose secrets are to change, and says whose it is. Two that rotate it at
+/// once take turns, and so does whoever revokes it.
+pub async fn lock(tx: &mut PgConnection, org_id: OrgId, token_id: TokenId) -> Result<Option<AccountId>> {
+    let query = sqlx::query_scalar!(
+        "select account_id from tokens where org_id = $1 and token_id = $2 for no key update",
+        org_id.uuid(),
+        token_id.uuid()
+    );
+    Ok(query.fetch_optional(tx).await?.map(AccountId::from))
+}
+
+/// Raises the token's revision: its secrets changed. Its row is locked.
+pub async fn revise(tx: &mut PgConnection, org_id: OrgId, token_id: TokenId) -> Result<()> {
+    let query = sqlx::query!(
+        "update tokens set revision = revision + 1 where org_id = $1 and token_id = $2",
+        org_id.uuid(),
+        token_id.uuid()
+    );
+    one_row(&query.execute(tx).await?, "revising a token")
+}
+
+/// The token or session that stands behind the newest secret, if another one does.
+pub async fn find_maker(tx: &mut PgConnection, org_id: OrgId, token_id: TokenId) -> Result<Option<Uuid>> {
+    let query = sqlx::query_scalar!(
+        "select made_by from token_secrets where org_id = $1 and token_id = $2 order by secret_number desc limit 1",
+        org_id.uuid(),
+        token_id.uuid()
+    );
+    Ok(query.fetch_optional(tx).await?.flatten())
+}
+
+/// The numbers of those secrets that these tokens made by rotating themselves.
+pub async fn find_made_by_themselves(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    token_ids: &[TokenId],
+) -> Result<Vec<(TokenId, i32)>> {
+    let ids: Vec<Uuid> = token_ids.iter().map(|id| id.uuid()).collect();
+    let query = sqlx::query!(
+        "select token_id, secret_number from token_secrets
+         where org_id = $1 and token_id = any($2) and made_by_itself",
+        org_id.uuid(),
+        &ids
+    );
+    let rows = query.fetch_all(tx).await?;
+    Ok(rows.into_iter().map(|row| (row.token_id.into(), row.secret_number)).collect())
+}
+
+/// Forgets the secrets of a token that have ended: the next rotation begins.
+pub async fn forget_ended(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    token_id: TokenId,
+    now: OffsetDateTime,
+) -> Result<()> {
+    let query = sqlx::query!(
+        "delete from token_secrets where org_id = $1 and token_id = $2 and expire_time <= $3",
+        org_id.uuid(),
+        token_id.uuid(),
+        now
+    );
+    query.execute(tx).await?;
+    Ok(())
+}
+
+/// Says when these secrets end; none = with their token.
+pub async fn set_end(
+    tx: &mut PgConnection,
+    (org_id, token_id): (OrgId, TokenId),
+    numbers: &[i32],
+    end: Option<OffsetDateTime>,
+) -> Result<()> {
+    let query = sqlx::query!(
+        "update token_secrets set expire_time = $4
+         where org_id = $1 and token_id = $2 and secret_number = any($3)",
+        org_id.uuid(),
+        token_id.uuid(),
+        numbers,
+        end
+    );
+    let rows = query.execute(tx).await?.rows_affected();
+    if rows == numbers.len() as u64 {
+        return Ok(());
+    }
+    Err(Error::internal(format!("ending {} secrets touched {rows} rows", numbers.len())))
+}
+
+/// The tokens with a secret that still works and that these tokens stand behind, because
+/// they rotated them. A look at all orgs: an operator's token rotates in any.
+pub async fn find_made_by(
+    db: impl PgExecutor<'_>,
+    makers: &[Uuid],
+    now: OffsetDateTime,
+) -> Result<Vec<(OrgId, TokenId)>> {
+    let query = sqlx::query!(
+        "select org_id, token_id from token_secrets
+         where made_by = any($1) and (expire_time is null or expire_time > $2)
+         order by org_id, token_id",
+        makers,
+        now
+    );
+    let rows = query.fetch_all(db).await?;
+    Ok(rows.into_iter().map(|row| (row.org_id.into(), row.token_id.into())).collect())
+}
+
+/// Uses of one secret since they were last written down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretUse {
+    pub org_id: OrgId,
+    pub token_id: TokenId,
+    pub number: i32,
+    /// The last one.
+    pub time: OffsetDateTime,
+    pub address: Option<String>,
+    pub count: i64,
+}
+
+/// Writes down the uses of many secrets, in one statement. The time goes forward only,
+/// whatever came before from this node or another, and the counts add up. A secret that is
+/// gone is passed over. Each secret is there once.
+pub async fn note_uses(db: impl PgExecutor<'_>, uses: &[SecretUse]) -> Result<()> {
+    fn column<T>(uses: &[SecretUse], value: impl Fn(&SecretUse) -> T) -> Vec<T> {
+        uses.iter().map(value).collect()
+    }
+    let query = sqlx::query!(
+        r#"update token_secrets s
+           set last_use_address = case when s.last_use_time > u.time then s.last_use_address else u.address end,
+               last_use_time = greatest(s.last_use_time, u.time),
+               use_count = coalesce(s.use_count, 0) + u.count
+           from unnest($1::uuid[], $2::uuid[], $3::integer[], $4::timestamptz[], $5::text[], $6::bigint[])
+                as u (org_id, token_id, secret_number, time, address, count)
+           where s.org_id = u.org_id and s.token_id = u.token_id and s.secret_number = u.secret_number"#,
+        &column(uses, |used| used.org_id.uuid()),
+        &column(uses, |used| used.token_id.uuid()),
+        &column(uses, |used| used.number),
+        &column(uses, |used| used.time),
+        &column(uses, |used| used.address.clone()) as &[Option<String>],
+        &column(uses, |used| used.count)
+    );
+    query.execute(db).await?;
+    Ok(())
+}

@@ -1,0 +1,501 @@
+//! `tokens` and `credentials`, and what is shown of `token_secrets`.
+
+use std::collections::BTreeMap;
+
+use sqlx::types::Json;
+use sqlx::{PgConnection, PgExecutor};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::secrets::{self, NewSecret};
+use super::web_origins;
+use crate::db::events::{Change, FieldChange};
+use crate::db::{damaged, one_row};
+use crate::domain::access::credential::{AccountKind, Restrictions, SecretRecord, TokenKind};
+use crate::domain::tokens::narrowing::Limits;
+use crate::domain::tokens::policy::{Facts, Rules, TokenState};
+use crate::domain::tokens::reminders::need_not;
+use crate::domain::values::ids::{AccountId, CredentialId, EventId, OrgId, TokenId};
+use crate::domain::values::names::{Audience, DisplayName, Purpose};
+use crate::domain::values::networks::Network;
+use crate::domain::values::permissions::Permission;
+use crate::domain::values::resources::ResourcePath;
+use crate::domain::values::web_origin::WebOrigin;
+use crate::error::{Error, Reason, Result};
+
+/// What people and programs find a token by.
+pub type Labels = BTreeMap<String, String>;
+
+/// A token, as it is stored, with what may be shown of its secrets.
+#[derive(Clone, Debug)]
+pub struct Token {
+    pub org_id: Uuid,
+    pub token_id: Uuid,
+    pub account_id: Uuid,
+    /// Of the account; none for one whose home is another org.
+    pub owner_kind: Option<String>,
+    pub kind: String,
+    pub display_name: Option<String>,
+    pub purpose: Option<String>,
+    pub labels: Option<Json<Labels>>,
+    pub scopes: Vec<String>,
+    pub resources: Vec<String>,
+    pub allowed_audiences: Vec<String>,
+    pub allowed_origins: Vec<String>,
+    pub allowed_cidrs: Vec<String>,
+    pub may_manage_tokens: bool,
+    pub revision: i64,
+    pub create_time: OffsetDateTime,
+    pub expire_time: Option<OffsetDateTime>,
+    pub revoke_time: Option<OffsetDateTime>,
+    pub revoke_reason: Option<String>,
+    // Of each secret, in the order in which they were made.
+    pub secret_numbers: Vec<i32>,
+    pub hints: Vec<String>,
+    pub secret_create_times: Vec<OffsetDateTime>,
+    pub secret_expire_times: Vec<Option<OffsetDateTime>>,
+    pub last_use_times: Vec<Option<OffsetDateTime>>,
+    pub last_use_addresses: Vec<Option<String>>,
+    pub use_counts: Vec<Option<i64>>,
+}
+
+/// What may be shown of one secret of a token.
+#[derive(Clone, Debug)]
+pub struct ShownSecret<'a> {
+    pub number: i32,
+    pub hint: &'a str,
+    pub create_time: OffsetDateTime,
+    /// When it ends before its token does.
+    pub expire_time: Option<OffsetDateTime>,
+    pub last_use_time: Option<OffsetDateTime>,
+    pub last_use_address: Option<&'a str>,
+    pub use_count: i64,
+}
+
+impl Token {
+    /// Its id.
+    pub fn id(&self) -> TokenId {
+        self.token_id.into()
+    }
+
+    /// What it is good for.
+    pub fn kind(&self) -> Result<TokenKind> {
+        TokenKind::parse(&self.kind).ok_or_else(|| Error::internal("a stored token kind is unknown"))
+    }
+
+    /// Whose it is.
+    pub fn account(&self) -> AccountId {
+        self.account_id.into()
+    }
+
+    /// What it was limited to.
+    pub fn restrictions(&self) -> Result<Restrictions> {
+        let scope = |text: &String| Permission::parse(text).map_err(damaged("permission"));
+        let path = |text: &String| ResourcePath::parse(text).map_err(damaged("resource path"));
+        let audience = |text: &String| Audience::parse(text).map_err(damaged("audience"));
+        let network = |text: &String| Network::parse(text).map_err(damaged("network"));
+        let origin = |text: &String| WebOrigin::parse(text).map_err(damaged("web origin"));
+        let purpose = |text: &String| Purpose::parse(text).map_err(damaged("purpose"));
+        Ok(Restrictions {
+            scopes: self.scopes.iter().map(scope).collect::<Result<_>>()?,
+            resources: self.resources.iter().map(path).collect::<Result<_>>()?,
+            audiences: self.allowed_audiences.iter().map(audience).collect::<Result<_>>()?,
+            networks: self.allowed_cidrs.iter().map(network).collect::<Result<_>>()?,
+            origins: self.allowed_origins.iter().map(origin).collect::<Result<_>>()?,
+            purpose: self.purpose.as_ref().map(purpose).transpose()?,
+        })
+    }
+
+    /// Where it is in its life, under these rules.
+    pub fn state(&self, rules: &Rules, now: OffsetDateTime) -> Result<TokenState> {
+        Ok(rules.state(&self.facts()?, self.revoke_time.is_some(), now))
+    }
+
+    fn facts(&self) -> Result<Facts> {
+        // Who comes from another org is a person.
+        let owner = self.owner_kind.as_deref().map_or(Some(AccountKind::User), AccountKind::parse);
+        let uses = self.last_use_times.iter().flatten().chain(&self.secret_create_times);
+        Ok(Facts {
+            kind: self.kind()?,
+            owner: owner.ok_or_else(|| Error::internal("a stored account kind is unknown"))?,
+            create_time: self.create_time,
+            expire_time: self.expire_time,
+            last_use: uses.copied().max().map_or(self.create_time, |used| used.max(self.create_time)),
+        })
+    }
+
+    /// Its secrets, the oldest first.
+    pub fn secrets(&self) -> impl Iterator<Item = ShownSecret<'_>> {
+        (0..self.hints.len()).map(|i| ShownSecret {
+            number: self.secret_numbers[i],
+            hint: &self.hints[i],
+            create_time: self.secret_create_times[i],
+            expire_time: self.secret_expire_times[i],
+            last_use_time: self.last_use_times[i],
+            last_use_address: self.last_use_addresses[i].as_deref(),
+            use_count: self.use_counts[i].unwrap_or(0),
+        })
+    }
+}
+
+/// A token to be made.
+pub struct NewToken<'a> {
+    pub token_id: TokenId,
+    pub org_id: OrgId,
+    pub account_id: AccountId,
+    pub kind: TokenKind,
+    pub display_name: Option<&'a DisplayName>,
+    pub labels: &'a Labels,
+    pub restrictions: &'a Restrictions,
+    pub may_manage_tokens: bool,
+    /// None: it has no end.
+    pub expire_time: Option<OffsetDateTime>,
+    /// The token that makes it; none when the command line does.
+    pub made_by: Option<CredentialId>,
+    pub secret: &'a SecretRecord,
+    pub hint: &'a str,
+}
+
+impl NewToken<'_> {
+    /// The change that it is.
+    pub fn created(&self, event_id: EventId) -> Change {
+        let mut fields = vec![
+            FieldChange::set("account_id", self.account_id),
+            FieldChange::set("kind", self.kind.name()),
+            self.expire_time.map_or_else(
+                || FieldChange::set("never_expires", true),
+                |end| FieldChange::set("expire_time", end),
+            ),
+            FieldChange::set("may_manage_tokens", self.may_manage_tokens),
+        ];
+        fields.extend(self.display_name.map(|name| FieldChange::set("display_name", name)));
+        let lists = self.restrictions;
+        fields.extend(lists.scopes.iter().map(|scope| FieldChange::set("scopes", scope)));
+        fields.extend(lists.resources.iter().map(|resource| FieldChange::set("resources", resource)));
+        fields.extend(lists.audiences.iter().map(|audience| FieldChange::set("allowed_audiences", audience)));
+        fields.extend(lists.networks.iter().map(|network| FieldChange::set("allowed_cidrs", network)));
+        fields.extend(lists.origins.iter().map(|origin| FieldChange::set("allowed_origins", origin)));
+        fields.extend(lists.purpose.iter().map(|purpose| FieldChange::set("purpose", purpose)));
+        fields.extend(
+            self.labels.iter().map(|(key, value)| FieldChange::set("labels", format!("{key}={value}"))),
+        );
+        Change {
+            event_id,
+            org_id: self.org_id,
+            kind: "token.created",
+            resource_ids: vec![self.token_id.to_string()],
+            fields,
+            subjects: vec![self.token_id.to_string()],
+        }
+    }
+}
+
+/// The columns of [`Token`], with what comes after `from tokens t`.
+macro_rules! select_tokens {
+    ($rest:tt $(+ $more:tt)*, $($arg:expr),* $(,)?) => {
+        sqlx::query_as!(
+            Token,
+            r#"select org_id, token_id, account_id, kind, display_name, purpose, labels as "labels: Json<Labels>",
+                      (select a.kind from accounts a where a.org_id = t.org_id and a.account_id = t.account_id)
+                          as owner_kind,
+                      scopes, resources, allowed_audiences, coalesce(allowed_origins, '{}') as "allowed_origins!",
+                      coalesce(allowed_cidrs, '{}') as "allowed_cidrs!", may_manage_tokens, revision, create_time, expire_time, revoke_time, revoke_reason,
+                      coalesce(s.numbers, '{}') as "secret_numbers!", coalesce(s.hints, '{}') as "hints!",
+                      coalesce(s.made, '{}') as "secret_create_times!",
+                      coalesce(s.ends, '{}') as "secret_expire_times!: Vec<Option<OffsetDateTime>>",
+                      coalesce(s.used, '{}') as "last_use_times!: Vec<Option<OffsetDateTime>>",
+                      coalesce(s.addresses, '{}') as "last_use_addresses!: Vec<Option<String>>",
+                      coalesce(s.counts, '{}') as "use_counts!: Vec<Option<i64>>"
+               from tokens t cross join lateral (
+                   select array_agg(secret_number order by secret_number) as numbers,
+                          array_agg(hint order by secret_number) as hints,
+                          array_agg(create_time order by secret_number) as made,
+                          array_agg(expire_time order by secret_number) as ends,
+                          array_agg(last_use_time order by secret_number) as used,
+                          array_agg(last_use_address order by secret_number) as addresses,
+                          array_agg(use_count order by secret_number) as counts
+                   from token_secrets where org_id = t.org_id and token_id = t.token_id
+               ) s "# + $rest $(+ $more)*,
+            $($arg),*
+        )
+    };
+}
+
+pub(super) use select_tokens;
+
+/// The token, live or not.
+pub async fn find(db: impl PgExecutor<'_>, org_id: OrgId, token_id: TokenId) -> Result<Option<Token>> {
+    let query = select_tokens!("where org_id = $1 and token_id = $2", org_id.uuid(), token_id.uuid());
+    Ok(query.fetch_optional(db).await?)
+}
+
+/// The ids of the account's live tokens of this name, oldest first.
+pub async fn find_live_named(
+    db: impl PgExecutor<'_>,
+    org_id: OrgId,
+    account_id: AccountId,
+    display_name: &str,
+    now: OffsetDateTime,
+) -> Result<Vec<TokenId>> {
+    let query = sqlx::query_scalar!(
+        "select token_id from tokens
+         where org_id = $1 and account_id = $2 and display_name = $3 and revoke_time is null
+           and (expire_time is null or expire_time > $4)
+         order by token_id",
+        org_id.uuid(),
+        account_id.uuid(),
+        display_name,
+        now
+    );
+    Ok(query.fetch_all(db).await?.into_iter().map(TokenId::from).collect())
+}
+
+/// The ids of the account's live tokens in these orgs, oldest first. Its row is locked, so that the
+/// answer holds.
+pub async fn find_live(
+    tx: &mut PgConnection,
+    orgs: &[OrgId],
+    account_id: AccountId,
+    now: OffsetDateTime,
+    limit: i64,
+) -> Result<Vec<TokenId>> {
+    let orgs: Vec<Uuid> = orgs.iter().map(|org| org.uuid()).collect();
+    let query = sqlx::query_scalar!(
+        "select token_id from tokens
+         where org_id = any($1) and account_id = $2 and revoke_time is null
+           and (expire_time is null or expire_time > $3)
+         order by token_id limit $4",
+        &orgs,
+        account_id.uuid(),
+        now,
+        limit
+    );
+    Ok(query.fetch_all(tx).await?.into_iter().map(TokenId::from).collect())
+}
+
+/// How many live tokens the account has. Its row is locked, so that the answer holds.
+pub async fn count_live(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    account_id: AccountId,
+    now: OffsetDateTime,
+) -> Result<i64> {
+    let query = sqlx::query_scalar!(
+        r#"select count(*) as "n!" from tokens
+           where org_id = $1 and account_id = $2 and revoke_time is null and (expire_time is null or expire_time > $3)"#,
+        org_id.uuid(),
+        account_id.uuid(),
+        now
+    );
+    Ok(query.fetch_one(tx).await?)
+}
+
+/// A new token with its first secret. Its narrow row comes first.
+pub async fn insert(tx: &mut PgConnection, new: &NewToken<'_>, now: OffsetDateTime) -> Result<Token> {
+    let (org_id, token_id, account_id) = (new.org_id.uuid(), new.token_id.uuid(), new.account_id.uuid());
+    let narrow = sqlx::query!(
+        "insert into credentials (credential_id, org_id, account_id, made_by) values ($1, $2, $3, $4)",
+        token_id,
+        org_id,
+        account_id,
+        new.made_by.map(CredentialId::uuid)
+    );
+    one_row(&narrow.execute(&mut *tx).await?, "listing a credential")?;
+    let lists = new.restrictions;
+    let token = sqlx::query!(
+        "insert into tokens (org_id, token_id, account_id, kind, display_name, scopes, resources, allowed_audiences,
+                             may_manage_tokens, revision, create_time, expire_time, purpose, labels,
+                             allowed_origins, allowed_cidrs, reminded_days)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1, $10, $11, $12, $13, $14, $15, $16)",
+        org_id,
+        token_id,
+        account_id,
+        new.kind.name(),
+        new.display_name.map(DisplayName::as_str),
+        &texts(&lists.scopes),
+        &texts(&lists.resources),
+        &texts(&lists.audiences),
+        new.may_manage_tokens,
+        now,
+        new.expire_time,
+        lists.purpose.as_ref().map(Purpose::as_str),
+        Json(new.labels) as _,
+        &texts(&lists.origins),
+        &texts(&lists.networks),
+        new.expire_time.and_then(|end| need_not(end - now))
+    );
+    one_row(&token.execute(&mut *tx).await?, "making a token")?;
+    if !lists.origins.is_empty() {
+        web_origins::insert(tx, new.org_id, new.token_id, &lists.origins, new.expire_time).await?;
+    }
+    let first =
+        NewSecret { number: 1, record: new.secret, hint: new.hint, made_by: None, made_by_itself: false };
+    secrets::insert(&mut *tx, (new.org_id, new.token_id), &first, now).await?;
+    find(tx, new.org_id, new.token_id).await?.ok_or_else(|| Error::internal("a token just made is gone"))
+}
+
+/// Keeps the token that makes another one from being revoked until the transaction
+/// ends: whoever revokes it then finds what it made.
+///
+/// # Errors
+/// `TOKEN_REVOKED` when it was.
+pub async fn hold_live(tx: &mut PgConnection, org_id: OrgId, token_id: TokenId) -> Result<()> {
+    let query = sqlx::query_scalar!(
+        "select token_id from tokens where org_id = $1 and token_id = $2 and revoke_time is null for share",
+        org_id.uuid(),
+        token_id.uuid()
+    );
+    query.fetch_optional(tx).await?.map(|_| ()).ok_or_else(|| Reason::TokenRevoked.into())
+}
+
+/// Revokes tokens for good. Gives those that were not before: the others stay as they were.
+pub async fn revoke(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    token_ids: &[TokenId],
+    reason: &str,
+    now: OffsetDateTime,
+) -> Result<Vec<TokenId>> {
+    let ids: Vec<Uuid> = token_ids.iter().map(|id| id.uuid()).collect();
+    let query = sqlx::query_scalar!(
+        "update tokens set revoke_time = $3, revoke_reason = $4, revision = revision + 1
+         where org_id = $1 and token_id = any($2) and revoke_time is null returning token_id",
+        org_id.uuid(),
+        &ids,
+        now,
+        reason
+    );
+    let revoked: Vec<_> = query.fetch_all(&mut *tx).await?.into_iter().map(TokenId::from).collect();
+    web_origins::delete(tx, org_id, &revoked).await?;
+    Ok(revoked)
+}
+
+/// What an update changes of a token.
+pub struct TokenUpdate<'a> {
+    pub display_name: Option<&'a str>,
+    pub labels: &'a Labels,
+    pub limits: &'a Limits,
+}
+
+/// Updates a live token, whose row is locked.
+pub async fn update(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    token_id: TokenId,
+    new: &TokenUpdate<'_>,
+) -> Result<()> {
+    let Limits { restrictions, expire_time } = new.limits;
+    let query = sqlx::query!(
+        "update tokens set display_name = $3, labels = $4, scopes = $5, resources = $6, allowed_audiences = $7,
+                allowed_origins = $8, allowed_cidrs = $9, expire_time = $10, revision = revision + 1
+         where org_id = $1 and token_id = $2",
+        org_id.uuid(),
+        token_id.uuid(),
+        new.display_name,
+        Json(new.labels) as _,
+        &texts(&restrictions.scopes),
+        &texts(&restrictions.resources),
+        &texts(&restrictions.audiences),
+        &texts(&restrictions.origins),
+        &texts(&restrictions.networks),
+        *expire_time
+    );
+    one_row(&query.execute(&mut *tx).await?, "updating a token")?;
+    web_origins::delete(&mut *tx, org_id, &[token_id]).await?;
+    web_origins::insert(tx, org_id, token_id, &restrictions.origins, *expire_time).await
+}
+
+fn texts(items: &[impl ToString]) -> Vec<String> {
+    items.iter().map(ToString::to_string).collect()
+}
+
+/// Locks the live ones among these tokens until the transaction ends, oldest first.
+pub async fn lock_live(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    token_ids: &[TokenId],
+    now: OffsetDateTime,
+) -> Result<Vec<Token>> {
+    let ids: Vec<Uuid> = token_ids.iter().map(|id| id.uuid()).collect();
+    let query = select_tokens!(
+        "where org_id = $1 and token_id = any($2) and revoke_time is null
+           and (t.expire_time is null or t.expire_time > $3)
+         order by token_id for no key update of t",
+        org_id.uuid(),
+        &ids,
+        now
+    );
+    Ok(query.fetch_all(tx).await?)
+}
+
+/// Whose each of these tokens is, and how people call it.
+pub async fn find_owners(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    token_ids: &[TokenId],
+) -> Result<Vec<(TokenId, AccountId, Option<String>)>> {
+    let ids: Vec<Uuid> = token_ids.iter().map(|id| id.uuid()).collect();
+    let query = sqlx::query!(
+        "select token_id, account_id, display_name from tokens
+         where org_id = $1 and token_id = any($2) order by token_id",
+        org_id.uuid(),
+        &ids
+    );
+    let rows = query.fetch_all(tx).await?;
+    Ok(rows.into_iter().map(|row| (row.token_id.into(), row.account_id.into(), row.display_name)).collect())
+}
+
+/// Moves tokens, whose rows are locked, to another account of the org, without these scopes.
+pub async fn reassign(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    token_ids: &[TokenId],
+    account_id: AccountId,
+    lost: &[Permission],
+) -> Result<()> {
+    let ids: Vec<Uuid> = token_ids.iter().map(|id| id.uuid()).collect();
+    let tokens = sqlx::query!(
+        "update tokens set account_id = $3, revision = revision + 1,
+                scopes = array(select scope from unnest(scopes) with ordinality as kept (scope, place)
+                               where scope <> all($4) order by place)
+         where org_id = $1 and token_id = any($2)",
+        org_id.uuid(),
+        &ids,
+        account_id.uuid(),
+        &texts(lost)
+    );
+    let moved = tokens.execute(&mut *tx).await?.rows_affected();
+    let narrow = sqlx::query!(
+        "update credentials set account_id = $3 where org_id = $1 and credential_id = any($2)",
+        org_id.uuid(),
+        &ids,
+        account_id.uuid()
+    );
+    let listed = narrow.execute(tx).await?.rows_affected();
+    if moved == ids.len() as u64 && listed == moved {
+        Ok(())
+    } else {
+        Err(Error::internal(format!("moving {} tokens touched {moved} and {listed}", ids.len())))
+    }
+}
+
+/// The tokens that these made, in whatever org, live or not.
+pub async fn find_made_by(db: impl PgExecutor<'_>, makers: &[Uuid]) -> Result<Vec<(OrgId, TokenId)>> {
+    let query = sqlx::query!(
+        "select org_id, credential_id from credentials where made_by = any($1) order by credential_id",
+        makers
+    );
+    let rows = query.fetch_all(db).await?;
+    Ok(rows.into_iter().map(|row| (row.org_id.into(), row.credential_id.into())).collect())
+}
+
+/// Whether the token was revoked because somebody else had it.
+pub async fn is_compromised(db: impl PgExecutor<'_>, org_id: OrgId, token_id: TokenId) -> Result<bool> {
+    let query = sqlx::query_scalar!(
+        r#"select exists (select 1 from tokens
+                          where org_id = $1 and token_id = $2 and revoke_reason = 'KEY_COMPROMISE') as "is!""#,
+        org_id.uuid(),
+        token_id.uuid()
+    );
+    Ok(query.fetch_one(db).await?)
+}

@@ -1,0 +1,85 @@
+//! `token_origins`: whose pages CORS answers.
+
+use sqlx::{PgConnection, PgExecutor};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::domain::values::ids::{OrgId, TokenId};
+use crate::domain::values::web_origin::WebOrigin;
+use crate::error::{Error, Result};
+
+/// An origin that a token names.
+pub struct NamedOrigin {
+    pub origin: String,
+    pub token_id: Uuid,
+    /// When the token ends; none: never.
+    pub expire_time: Option<OffsetDateTime>,
+}
+
+/// All origins of tokens that have not expired.
+pub async fn find_all(db: impl PgExecutor<'_>, now: OffsetDateTime) -> Result<Vec<NamedOrigin>> {
+    let query = sqlx::query_as!(
+        NamedOrigin,
+        "select origin, token_id, expire_time from token_origins where expire_time is null or expire_time > $1",
+        now
+    );
+    Ok(query.fetch_all(db).await?)
+}
+
+/// The origins of these tokens.
+pub async fn find_of(db: impl PgExecutor<'_>, tokens: &[Uuid]) -> Result<Vec<NamedOrigin>> {
+    let query = sqlx::query_as!(
+        NamedOrigin,
+        "select origin, token_id, expire_time from token_origins where token_id = any($1)",
+        tokens
+    );
+    Ok(query.fetch_all(db).await?)
+}
+
+/// How many origins the org's tokens name, each as often as it is named.
+pub async fn count(db: impl PgExecutor<'_>, org_id: OrgId, now: OffsetDateTime) -> Result<i64> {
+    let query = sqlx::query_scalar!(
+        r#"select count(*) as "n!" from token_origins
+           where org_id = $1 and (expire_time is null or expire_time > $2)"#,
+        org_id.uuid(),
+        now
+    );
+    Ok(query.fetch_one(db).await?)
+}
+
+/// Names the origins of a token that names none yet.
+pub async fn insert(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    token_id: TokenId,
+    origins: &[WebOrigin],
+    expire_time: Option<OffsetDateTime>,
+) -> Result<()> {
+    let mut texts: Vec<String> = origins.iter().map(ToString::to_string).collect();
+    texts.sort_unstable();
+    texts.dedup();
+    let query = sqlx::query!(
+        "insert into token_origins (origin, token_id, org_id, expire_time)
+         select origin, $2, $3, $4 from unnest($1::text[]) origin",
+        &texts,
+        token_id.uuid(),
+        org_id.uuid(),
+        expire_time
+    );
+    match query.execute(tx).await?.rows_affected() {
+        rows if rows == texts.len() as u64 => Ok(()),
+        rows => Err(Error::internal(format!("naming {} origins touched {rows} rows", texts.len()))),
+    }
+}
+
+/// Names the origins of these tokens no more. How many they were, their owners decided.
+pub async fn delete(tx: &mut PgConnection, org_id: OrgId, token_ids: &[TokenId]) -> Result<()> {
+    let tokens: Vec<Uuid> = token_ids.iter().map(|id| id.uuid()).collect();
+    let query = sqlx::query!(
+        "delete from token_origins where org_id = $1 and token_id = any($2)",
+        org_id.uuid(),
+        &tokens
+    );
+    query.execute(tx).await?;
+    Ok(())
+}

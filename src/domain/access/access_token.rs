@@ -1,0 +1,240 @@
+//! The claims of an access token (RFC 9068), and what reading them back gives.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::rights::Rights;
+use crate::domain::values::ids::{AccountId, CredentialId, OrgId};
+use crate::domain::values::permissions::Permission;
+use crate::domain::values::resources::{Node, ResourcePath};
+
+/// `typ` of the header (RFC 9068, section 2.1).
+pub const TYP: &str = "at+jwt";
+/// The largest access token, in bytes: larger ones are dropped by proxies on the way.
+pub const MAX_LEN: usize = 4 * 1024;
+/// `type` of an entry of `authorization_details` (RFC 9396).
+pub const GRANT_DETAIL: &str = "countersign_grant";
+
+/// The claims, in the order in which they are written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claims {
+    pub iss: String,
+    pub sub: String,
+    pub aud: Audiences,
+    pub exp: i64,
+    pub iat: i64,
+    pub nbf: i64,
+    pub jti: String,
+    pub client_id: String,
+    pub scope: String,
+    pub org: String,
+    pub account_kind: String,
+    pub token_kind: String,
+    pub org_ver: i64,
+    pub acct_ver: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub act: Option<Act>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub roles: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub authorization_details: Vec<Detail>,
+}
+
+/// Who acts in the place of the subject (RFC 8693, section 4.1). Nobody does so twice over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Act {
+    pub sub: String,
+}
+
+/// `aud`: a string when there is one audience, else an array (RFC 7519, section 4.1.3).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Audiences {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Audiences {
+    /// The audiences as a list.
+    pub fn as_slice(&self) -> &[String] {
+        match self {
+            Self::One(audience) => std::slice::from_ref(audience),
+            Self::Many(audiences) => audiences,
+        }
+    }
+}
+
+impl From<Vec<String>> for Audiences {
+    fn from(mut audiences: Vec<String>) -> Self {
+        if audiences.len() == 1 { Self::One(audiences.remove(0)) } else { Self::Many(audiences) }
+    }
+}
+
+/// The rights on one resource (RFC 9396).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Detail {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub identifier: String,
+    pub actions: Vec<String>,
+}
+
+/// What a verified access token says, parsed.
+#[derive(Clone, Debug)]
+pub struct AccessToken {
+    pub claims: Claims,
+    pub org_id: OrgId,
+    pub account_id: AccountId,
+    /// What it was made from: under impersonation, the administrator's.
+    pub credential_id: CredentialId,
+    /// Who impersonates the account, if anybody.
+    pub actor_id: Option<AccountId>,
+    /// What it carries, where it carries less than the token that it was made from.
+    pub narrowed_to: Option<Rights>,
+}
+
+/// The claims are not ones that this issuer writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ForeignClaims;
+
+impl fmt::Display for ForeignClaims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the claims are not of this issuer")
+    }
+}
+
+impl AccessToken {
+    /// Reads the claims of a JWT whose signature and issuer are verified.
+    pub fn from_claims(claims: Claims) -> Result<Self, ForeignClaims> {
+        let org_id = OrgId::parse(&claims.org).map_err(|_| ForeignClaims)?;
+        let account_id = AccountId::parse(&claims.sub).map_err(|_| ForeignClaims)?;
+        let credential_id = CredentialId::parse(&claims.client_id).map_err(|_| ForeignClaims)?;
+        let actor_id = claims.act.as_ref().map(|act| AccountId::parse(&act.sub)).transpose();
+        let actor_id = actor_id.map_err(|_| ForeignClaims)?;
+        // `roles` stands only where nothing was narrowed; then the token itself says what holds.
+        let narrowed_to = match &claims.roles {
+            // What two accounts hold together is never all that one of them may do.
+            Some(_) if actor_id.is_some() => return Err(ForeignClaims),
+            Some(_) => None,
+            None => Some(carried(&claims)?),
+        };
+        Ok(Self { claims, org_id, account_id, credential_id, actor_id, narrowed_to })
+    }
+}
+
+fn carried(claims: &Claims) -> Result<Rights, ForeignClaims> {
+    let permission = |text: &str| Permission::parse(text).map_err(|_| ForeignClaims);
+    let mut pairs = Vec::new();
+    for scope in claims.scope.split_ascii_whitespace() {
+        pairs.push((permission(scope)?, Node::Org));
+    }
+    for detail in claims.authorization_details.iter().filter(|detail| detail.kind == GRANT_DETAIL) {
+        let path = ResourcePath::parse(&detail.identifier).map_err(|_| ForeignClaims)?;
+        for action in &detail.actions {
+            pairs.push((permission(action)?, Node::Path(path.clone())));
+        }
+    }
+    Ok(Rights::of_pairs(pairs))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::values::ids::TokenId;
+
+    fn claims() -> Claims {
+        Claims {
+            iss: "https://id.example".into(),
+            sub: AccountId::from_u128(2).to_string(),
+            aud: vec!["https://id.example".to_owned()].into(),
+            exp: 1_800_000_300,
+            iat: 1_800_000_000,
+            nbf: 1_800_000_000,
+            jti: "j".into(),
+            client_id: TokenId::from_u128(3).to_string(),
+            scope: "invoices.read tokens.read".into(),
+            org: OrgId::from_u128(1).to_string(),
+            account_kind: "SERVICE_ACCOUNT".into(),
+            token_kind: "SECRET".into(),
+            org_ver: 1,
+            acct_ver: 4,
+            act: None,
+            roles: None,
+            authorization_details: vec![Detail {
+                kind: GRANT_DETAIL.into(),
+                identifier: "customers/acme".into(),
+                actions: vec!["invoices.write".into()],
+            }],
+        }
+    }
+
+    #[test]
+    fn claims_come_back_as_they_were_written() {
+        let json = serde_json::to_string(&claims()).unwrap();
+        assert!(json.contains(r#""aud":"https://id.example""#), "{json}");
+        assert_eq!(serde_json::from_str::<Claims>(&json).unwrap(), claims());
+        let many = Audiences::from(vec!["a".to_owned(), "b".to_owned()]);
+        assert_eq!(serde_json::to_string(&many).unwrap(), r#"["a","b"]"#);
+    }
+
+    #[test]
+    fn a_claim_that_stands_twice_is_refused() {
+        let json = serde_json::to_string(&claims()).unwrap();
+        let twice = json.replacen('{', r#"{"scope":"owner","#, 1);
+        assert!(serde_json::from_str::<Claims>(&twice).is_err());
+    }
+
+    #[test]
+    fn an_actor_stands_once_and_alone() {
+        let actor = AccountId::from_u128(9);
+        let acting = Claims { act: Some(Act { sub: actor.to_string() }), ..claims() };
+        let json = serde_json::to_string(&acting).unwrap();
+        assert!(json.contains(&format!(r#""act":{{"sub":"{actor}"}}"#)), "{json}");
+        assert_eq!(serde_json::from_str::<Claims>(&json).unwrap(), acting);
+        assert_eq!(AccessToken::from_claims(acting).unwrap().actor_id, Some(actor));
+        assert!(!serde_json::to_string(&claims()).unwrap().contains("act\":{"));
+        for bad in [
+            json.replacen('{', r#"{"act":{"sub":"x"},"#, 1),
+            json.replace(r#""act":{"#, r#""act":{"act":{"sub":"x"},"#),
+            json.replace(r#""act":{"#, r#""act":{"sub":"x","#),
+            json.replace(&format!(r#"{{"sub":"{actor}"}}"#), "{}"),
+            json.replace(&format!(r#"{{"sub":"{actor}"}}"#), &format!(r#""{actor}""#)),
+            json.replace(&format!(r#"{{"sub":"{actor}"}}"#), "[]"),
+        ] {
+            assert_ne!(bad, json);
+            assert!(serde_json::from_str::<Claims>(&bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_narrowed_token_carries_what_it_lists() {
+        let read = AccessToken::from_claims(claims()).unwrap().narrowed_to.unwrap();
+        let node = |text| Node::parse(text).unwrap();
+        assert!(read.cover(&Permission::TOKENS_READ, &node("*")));
+        assert!(read.cover(&Permission::parse("invoices.write").unwrap(), &node("customers/acme/eu")));
+        assert!(!read.cover(&Permission::TOKENS_WRITE, &node("*")));
+        let whole = Claims { roles: Some(vec!["member".into()]), ..claims() };
+        assert!(AccessToken::from_claims(whole).unwrap().narrowed_to.is_none());
+    }
+
+    #[test]
+    fn foreign_ids_are_refused() {
+        for change in [
+            |c: &mut Claims| c.sub = "somebody".into(),
+            |c: &mut Claims| c.client_id = c.sub.clone(),
+            |c: &mut Claims| c.org = String::new(),
+            |c: &mut Claims| c.scope = "OWNER".into(),
+            |c: &mut Claims| c.act = Some(Act { sub: "somebody".into() }),
+            |c: &mut Claims| {
+                c.act = Some(Act { sub: c.sub.clone() });
+                c.roles = Some(vec!["member".into()]);
+            },
+        ] {
+            let mut claims = claims();
+            change(&mut claims);
+            assert_eq!(AccessToken::from_claims(claims).unwrap_err(), ForeignClaims);
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Any org, any caller in it, any call.
+
+use proptest::prelude::*;
+
+use super::accounts::{PATHS, deactivated};
+use super::calls::{Attempt, Call};
+use super::world::{APPLICATIONS, Account, Invitation, Pick, Shown, Token, World};
+use crate::domain::access::credential::tests::now;
+use crate::domain::access::credential::{AccountKind, Restrictions};
+use crate::domain::access::roles::{CustomRole, may_hold};
+use crate::domain::accounts::lifecycle::{Life, Step};
+use crate::domain::values::permissions::{Permission, Right};
+use crate::domain::values::resources::{Node, ResourcePath};
+
+const OWN: [&str; 7] = [
+    "accounts.read",
+    "accounts.write",
+    "accounts.impersonate",
+    "invitations.write",
+    "roles.write",
+    "tokens.write",
+    "orgs.write",
+];
+const PLATFORM: [&str; 2] = ["platform.accounts", "platform.keys"];
+
+fn permission() -> impl Strategy<Value = &'static str> {
+    prop_oneof![
+        6 => prop::sample::select(&OWN[..]),
+        3 => prop::sample::select(&APPLICATIONS[..]),
+        3 => prop::sample::select(&PLATFORM[..])
+    ]
+}
+
+fn permissions(max: usize) -> impl Strategy<Value = Vec<Permission>> {
+    prop::collection::vec(permission().prop_map(|text| Permission::parse(text).unwrap()), 0..=max)
+}
+
+fn node() -> impl Strategy<Value = Node> {
+    let below = prop::sample::select(&PATHS[..]).prop_map(|text| Node::parse(text).unwrap());
+    prop_oneof![2 => Just(Node::Org), 1 => below]
+}
+
+fn kind() -> impl Strategy<Value = AccountKind> {
+    prop_oneof![2 => Just(AccountKind::ServiceAccount), 1 => Just(AccountKind::User)]
+}
+
+fn life() -> impl Strategy<Value = Life> {
+    let deleted = |deactivated: Life| Life { delete_time: Some(now()), ..deactivated };
+    prop_oneof![
+        4 => Just(Life::default()),
+        2 => Just(deactivated(true)),
+        1 => any::<bool>().prop_map(move |stopped| deleted(deactivated(stopped)))
+    ]
+}
+
+fn pick() -> impl Strategy<Value = Pick> {
+    prop_oneof![
+        2 => prop::sample::select(&["owner", "manager", "auditor"][..]).prop_map(Pick::Fixed),
+        3 => permission().prop_map(Pick::Fixed),
+        3 => (0..8usize).prop_map(Pick::Role)
+    ]
+}
+
+fn grants(max: usize) -> impl Strategy<Value = Vec<(Pick, Node)>> {
+    prop::collection::vec((pick(), node()), 0..=max)
+}
+
+fn terms() -> impl Strategy<Value = CustomRole> {
+    let kinds = prop_oneof![2 => Just(Vec::new()), 1 => kind().prop_map(|kind| vec![kind])];
+    (permissions(4), kinds).prop_map(|(permissions, kinds)| CustomRole::new(permissions, kinds))
+}
+
+fn lists() -> impl Strategy<Value = Restrictions> {
+    let path = prop::sample::select(&["a", "a/b"][..]).prop_map(|text| ResourcePath::parse(text).unwrap());
+    let resources = prop_oneof![3 => Just(Vec::new()), 1 => path.prop_map(|path| vec![path])];
+    let scopes = prop_oneof![2 => Just(Vec::new()), 1 => permissions(6)];
+    (scopes, resources).prop_map(|(scopes, resources)| Restrictions {
+        scopes,
+        resources,
+        ..Restrictions::default()
+    })
+}
+
+/// Lists that leave something to call.
+fn narrow_and_useful() -> impl Strategy<Value = Restrictions> {
+    lists().prop_map(|mut lists| {
+        if !lists.scopes.is_empty() {
+            lists.scopes.extend([
+                Permission::ACCOUNTS_WRITE,
+                Permission::INVITATIONS_WRITE,
+                Permission::TOKENS_WRITE,
+                Permission::PLATFORM_ACCOUNTS,
+            ]);
+        }
+        lists
+    })
+}
+
+/// What the first account holds: somebody who can call something.
+fn first(is_system: bool) -> BoxedStrategy<Vec<(&'static str, &'static str)>> {
+    let all = |rights: &[&'static str]| rights.iter().map(|right| (*right, "*")).collect::<Vec<_>>();
+    let own = prop_oneof![
+        Just(vec![("manager", "*"), ("x.z", "a")]),
+        Just(vec![("manager", "*"), ("x.y", "*"), ("accounts.impersonate", "*"), ("orgs.write", "a/b")]),
+        Just(all(&["accounts.write", "roles.write", "tokens.write", "invitations.write", "x.y"])),
+        Just(all(&["owner"]))
+    ];
+    let operators = prop_oneof![
+        2 => Just(all(&["platform.accounts", "accounts.write", "x.y"])),
+        1 => Just(all(&["platform.accounts", "platform.keys"]))
+    ];
+    if is_system { prop_oneof![1 => own, 3 => operators].boxed() } else { own.boxed() }
+}
+
+/// An org: roles, accounts, one good credential of the caller's, and some of which it has
+/// kept the text or the password though their accounts are stopped, or which others have;
+/// and invitations to its mailbox that give nothing any more.
+pub fn world() -> impl Strategy<Value = World> {
+    any::<bool>().prop_flat_map(world_of)
+}
+
+fn world_of(is_system: bool) -> impl Strategy<Value = World> {
+    let roles = prop::collection::vec(terms(), 0..4);
+    let accounts = prop::collection::vec((kind(), grants(3), life()), 2..6);
+    let tokens = prop::collection::vec((0..8usize, lists(), any::<bool>()), 0..5);
+    let invited = prop::collection::vec(grants(2), 0..3);
+    let own = (first(is_system), kind(), any::<bool>(), narrow_and_useful());
+    (any::<bool>(), roles, accounts, tokens, invited, own).prop_map(
+        move |(user_tokens, mut roles, accounts, tokens, invited, own)| {
+            // Nobody outside the system org holds anything of the platform.
+            let exists = |permission: &Permission| is_system || !permission.is_platform();
+            roles.iter_mut().for_each(|role| role.permissions.retain(exists));
+            let mut world = World::new(is_system, user_tokens, roles);
+            let (first, kind, has_session, lists) = own;
+            let parse = |(right, node)| (Right::parse(right).unwrap(), Node::parse(node).unwrap());
+            world.accounts.push(Account {
+                kind: if has_session { kind } else { AccountKind::ServiceAccount },
+                grants: first.into_iter().map(parse).collect(),
+                life: Life::default(),
+                signs_in: has_session,
+            });
+            let token = |account, lists, may_manage_tokens, known| Token {
+                account,
+                lists,
+                may_manage_tokens,
+                known,
+                bound: None,
+            };
+            world.tokens.push(token(0, lists, true, !has_session));
+            for (kind, picks, life) in accounts {
+                let mut grants = world.picked(&picks);
+                grants.retain(|(right, _)| {
+                    may_hold(kind, right, &world.roles)
+                        && !matches!(right, Right::Permission(p) if !exists(p))
+                });
+                // Of a working account the caller knows its own secrets alone.
+                world.accounts.push(Account { kind, grants, life, signs_in: life != Life::default() });
+            }
+            for (account, lists, may_manage_tokens) in tokens {
+                let account = world.any_account(account);
+                let known = world.accounts[account].life != Life::default();
+                world.tokens.push(token(account, lists, may_manage_tokens, known));
+            }
+            // Sent by somebody who was stopped since: as they stand they give nothing.
+            let sender = world.accounts.iter().position(|account| account.life != Life::default());
+            for picks in invited.iter().filter(|_| !is_system) {
+                let (grants, senders) = (world.picked(picks), sender.into_iter().collect());
+                world.invitations.extend(sender.map(|_| Invitation { grants, senders, open: true }));
+            }
+            world
+        },
+    )
+}
+
+fn about_accounts() -> impl Strategy<Value = Call> {
+    let n = || 0..12usize;
+    let mostly = || prop::bool::weighted(0.8);
+    let step =
+        prop_oneof![Just(Step::Activate), Just(Step::Deactivate), Just(Step::Delete), Just(Step::Undelete)];
+    prop_oneof![
+        2 => (kind(), grants(2), any::<bool>(), any::<bool>()).prop_map(|(kind, grants, deactivated, mine)| {
+            Call::CreateAccount { kind, grants, deactivated, mine }
+        }),
+        2 => (n(), any::<bool>(), any::<bool>())
+            .prop_map(|(source, deactivated, mine)| Call::CloneAccount { source, deactivated, mine }),
+        2 => (n(), pick(), node()).prop_map(|(account, right, node)| Call::GrantAccess { account, right, node }),
+        1 => (n(), 0..3usize).prop_map(|(account, grant)| Call::RevokeAccess { account, grant }),
+        4 => (n(), step).prop_map(|(account, step)| Call::Live { account, step }),
+        2 => n().prop_map(|account| Call::SetPassword { account }),
+        3 => (n(), mostly()).prop_map(|(account, mine)| Call::ConvertAccount { account, mine }),
+        5 => (n(), mostly()).prop_map(|(account, mine)| Call::UpdateUsername { account, mine }),
+        2 => n().prop_map(|account| Call::Impersonate { account }),
+    ]
+}
+
+fn about_others() -> impl Strategy<Value = Call> {
+    let n = || 0..12usize;
+    prop_oneof![
+        2 => grants(2).prop_map(|grants| Call::CreateInvitation { grants }),
+        2 => n().prop_map(|invitation| Call::ResendInvitation { invitation }),
+        2 => n().prop_map(|invitation| Call::AcceptInvitation { invitation }),
+        2 => terms().prop_map(|terms| Call::CreateRole { terms }),
+        2 => (n(), terms()).prop_map(|(role, terms)| Call::UpdateRole { role, terms }),
+        1 => n().prop_map(|role| Call::DeleteRole { role }),
+        2 => (n(), lists(), any::<bool>()).prop_map(|(account, lists, may_manage_tokens)| {
+            Call::CreateToken { account, lists, may_manage_tokens }
+        }),
+        2 => (n(), lists()).prop_map(|(token, lists)| Call::UpdateToken { token, lists }),
+        2 => n().prop_map(|token| Call::RotateToken { token }),
+        3 => (n(), n(), any::<bool>()).prop_map(|(token, account, allow_narrowing)| {
+            Call::ReassignToken { token, account, allow_narrowing }
+        }),
+    ]
+}
+
+pub fn attempt() -> impl Strategy<Value = Attempt> {
+    let shown = prop_oneof![
+        4 => Just(Shown::Text),
+        1 => Just(Shown::Jwt),
+        1 => lists().prop_map(Shown::NarrowJwt)
+    ];
+    let call = prop_oneof![about_accounts(), about_others()];
+    (0..24usize, shown, call).prop_map(|(by, shown, call)| Attempt { by, shown, call })
+}

@@ -1,0 +1,267 @@
+//! What there is in the model: an org, and what its caller has come by.
+
+use std::sync::Arc;
+
+use crate::domain::access::caller::{Bearer, Caller, Origin};
+use crate::domain::access::credential::tests::{now, principal};
+use crate::domain::access::credential::{AccountKind, Principal, Restrictions, TokenKind};
+use crate::domain::access::impersonation::Impersonation;
+use crate::domain::access::member::Member;
+use crate::domain::access::rights::{HeldGrant, Rights};
+use crate::domain::access::roles::{CustomRole, Roles};
+use crate::domain::accounts::lifecycle::Life;
+use crate::domain::tokens::policy::{Ceilings, Rules, TokenPolicy};
+use crate::domain::values::ids::{AccountId, OrgId, RoleId, SYSTEM_ORG, SessionId, TokenId};
+use crate::domain::values::permissions::{Permission, Right};
+use crate::domain::values::resources::Node;
+use crate::error::{Error, Reason, Result};
+
+pub const APPLICATIONS: [&str; 2] = ["x.y", "x.z"];
+
+/// An account of the model. Its id comes from its index.
+#[derive(Clone, Debug)]
+pub struct Account {
+    pub kind: AccountKind,
+    pub grants: Vec<(Right, Node)>,
+    pub life: Life,
+    /// Whether the caller knows its password, or reads the mailbox that another one is sent to.
+    pub signs_in: bool,
+}
+
+/// A token of the model.
+#[derive(Clone, Debug)]
+pub struct Token {
+    pub account: usize,
+    pub lists: Restrictions,
+    pub may_manage_tokens: bool,
+    /// Whether the caller has its text.
+    pub known: bool,
+    /// What bounded the credential that made, moved or rotated it, in the model.
+    pub bound: Option<Bound>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Bound {
+    pub limits: Rights,
+    /// Whether it could give `may_manage_tokens`.
+    pub gives_management: bool,
+}
+
+/// An invitation to a mailbox of the caller's.
+#[derive(Clone, Debug)]
+pub struct Invitation {
+    pub grants: Vec<(Right, Node)>,
+    /// Who sent it last; two of them under impersonation.
+    pub senders: Vec<usize>,
+    pub open: bool,
+}
+
+/// The JWT of an impersonation.
+#[derive(Clone, Debug)]
+pub struct Visit {
+    pub by: Credential,
+    pub actor: usize,
+    pub target: usize,
+    pub carried: Rights,
+}
+
+/// What the caller can act with, by its index.
+#[derive(Clone, Copy, Debug)]
+pub enum Credential {
+    Token(usize),
+    /// A session of this account: whoever knows the password has one whenever they like.
+    Session(usize),
+    Visit(usize),
+}
+
+/// How a credential is shown. That of an impersonation is a JWT as it is.
+#[derive(Clone, Debug)]
+pub enum Shown {
+    Text,
+    Jwt,
+    /// A JWT that carries no more than these lists leave open.
+    NarrowJwt(Restrictions),
+}
+
+#[derive(Clone, Debug)]
+pub struct World {
+    pub org: OrgId,
+    pub rules: Arc<Rules>,
+    pub roles: Roles,
+    pub accounts: Vec<Account>,
+    pub tokens: Vec<Token>,
+    pub invitations: Vec<Invitation>,
+    pub visits: Vec<Visit>,
+    /// How many roles were made: ids are never reused.
+    pub made_roles: u128,
+}
+
+/// A right to be given: one that is always there, or some custom role.
+#[derive(Clone, Debug)]
+pub enum Pick {
+    Fixed(&'static str),
+    Role(usize),
+}
+
+pub fn refuse<T>() -> Result<T> {
+    Err(Error::internal("it is not there, or not of the kind"))
+}
+
+pub fn account_id(account: usize) -> AccountId {
+    AccountId::from_u128(account as u128 + 1)
+}
+
+impl World {
+    /// An org with these roles and nobody in it.
+    pub fn new(is_system: bool, allow_user_tokens: bool, roles: Vec<CustomRole>) -> Self {
+        let policy = TokenPolicy { allow_user_tokens, ..TokenPolicy::default() };
+        let number = |(n, role)| (RoleId::from_u128(n as u128 + 1), role);
+        Self {
+            org: if is_system { SYSTEM_ORG } else { OrgId::from_u128(1) },
+            rules: Arc::new(policy.within(&Ceilings::default())),
+            roles: roles.into_iter().enumerate().map(number).collect(),
+            accounts: Vec::new(),
+            tokens: Vec::new(),
+            invitations: Vec::new(),
+            visits: Vec::new(),
+            made_roles: 0,
+        }
+    }
+
+    pub fn held(&self, grants: &[(Right, Node)]) -> Vec<HeldGrant> {
+        let open = |(right, node): &(Right, Node)| {
+            let role = if let Right::Custom(id) = right { self.roles.get(id) } else { None };
+            let role_permissions = role.map(|role| role.permissions.clone()).unwrap_or_default();
+            HeldGrant { right: right.clone(), node: node.clone(), role_permissions }
+        };
+        grants.iter().map(open).collect()
+    }
+
+    pub fn grants_of(&self, account: usize) -> Vec<HeldGrant> {
+        self.held(&self.accounts[account].grants)
+    }
+
+    pub fn rights_of(&self, account: usize) -> Rights {
+        Rights::of_grants(&self.grants_of(account))
+    }
+
+    /// Which account a call means that names the `n`-th.
+    pub fn any_account(&self, n: usize) -> usize {
+        n % self.accounts.len()
+    }
+
+    /// The same, unless it is deleted: most calls do not find one that is.
+    pub fn account(&self, n: usize) -> Result<usize> {
+        let account = self.any_account(n);
+        if self.accounts[account].life.delete_time.is_some() { refuse() } else { Ok(account) }
+    }
+
+    pub fn owns_tokens(&self, account: usize) -> bool {
+        self.tokens.iter().any(|token| token.account == account)
+    }
+
+    pub fn right(&self, pick: &Pick) -> Option<Right> {
+        match pick {
+            Pick::Fixed(text) => Right::parse(text).ok(),
+            Pick::Role(n) => self.role(*n).map(Right::Custom),
+        }
+    }
+
+    pub fn role(&self, n: usize) -> Option<RoleId> {
+        self.roles.keys().nth(n % self.roles.len().max(1)).copied()
+    }
+
+    /// The grants that are picked, as far as there are such rights.
+    pub fn picked(&self, grants: &[(Pick, Node)]) -> Vec<(Right, Node)> {
+        grants.iter().filter_map(|(pick, node)| Some((self.right(pick)?, node.clone()))).collect()
+    }
+
+    pub fn member(&self, account: usize) -> Member {
+        let Account { kind, life, .. } = &self.accounts[account];
+        Member {
+            org_id: self.org,
+            home_org_id: self.org,
+            account_id: account_id(account),
+            account_kind: *kind,
+            account_stopped: *life != Life::default(),
+            grants: self.grants_of(account),
+            named_by_org: APPLICATIONS.iter().map(|text| Permission::parse(text).unwrap()).collect(),
+            rules: self.rules.clone(),
+            ..principal(&[]).member
+        }
+    }
+
+    /// What is behind the credential: under impersonation, the administrator's.
+    pub fn principal(&self, credential: Credential) -> Principal {
+        match credential {
+            Credential::Token(n) => {
+                let Token { account, lists, may_manage_tokens, .. } = &self.tokens[n];
+                Principal {
+                    credential_id: TokenId::from_u128(n as u128).into(),
+                    member: self.member(*account),
+                    restrictions: lists.clone(),
+                    may_manage_tokens: *may_manage_tokens,
+                    ..principal(&[])
+                }
+            }
+            Credential::Session(account) => Principal {
+                credential_id: SessionId::from_u128(account as u128).into(),
+                member: self.member(account),
+                kind: TokenKind::Session,
+                may_manage_tokens: true,
+                ..principal(&[])
+            },
+            Credential::Visit(n) => self.principal(self.visits[n].by),
+        }
+    }
+
+    /// The accounts that stand behind the credential: the one that it acts as, and the administrator.
+    pub fn behind(&self, credential: Credential) -> Vec<usize> {
+        match credential {
+            Credential::Token(n) => vec![self.tokens[n].account],
+            Credential::Session(account) => vec![account],
+            Credential::Visit(n) => vec![self.visits[n].target, self.visits[n].actor],
+        }
+    }
+
+    /// Whoever shows the credential, if it is good.
+    pub fn caller(&self, credential: Credential, shown: &Shown) -> Result<Caller> {
+        let principal = self.principal(credential);
+        principal.check(now())?;
+        let jwt = |narrowed_to, impersonation| Bearer::AccessToken {
+            narrowed_to,
+            impersonation,
+            expires_at: now().unix_timestamp() + 60,
+        };
+        let bearer = match (credential, shown) {
+            (Credential::Visit(n), _) => {
+                let Visit { actor, target, carried, .. } = &self.visits[n];
+                let may_be = actor != target && principal.account_id == account_id(*actor);
+                if !may_be || self.accounts[*target].kind != AccountKind::ServiceAccount {
+                    return Err(Reason::AccessTokenInvalid.into());
+                }
+                let impersonation = Impersonation::new(&principal, Arc::new(self.member(*target)))?;
+                impersonation.target.check_active()?;
+                jwt(Some(carried.clone()), Some(impersonation))
+            }
+            (_, Shown::Text) => Bearer::Text,
+            (_, Shown::Jwt) if principal.restrictions.narrow_rights() => {
+                jwt(Some(principal.effective_rights()), None)
+            }
+            (_, Shown::Jwt) => jwt(None, None),
+            (_, Shown::NarrowJwt(lists)) => jwt(Some(Rights::within(&lists.scopes, &lists.resources)), None),
+        };
+        Caller::new(Arc::new(principal), bearer, Origin::default())
+    }
+
+    /// The credentials that the caller has and that work, each with whoever shows it.
+    pub fn usable(&self) -> Vec<(Credential, Caller)> {
+        let known = |n: &usize| self.tokens[*n].known;
+        let tokens = (0..self.tokens.len()).filter(known).map(Credential::Token);
+        let signs_in = |account: &usize| self.accounts[*account].signs_in;
+        let sessions = (0..self.accounts.len()).filter(signs_in).map(Credential::Session);
+        let visits = (0..self.visits.len()).map(Credential::Visit);
+        let all = tokens.chain(sessions).chain(visits);
+        all.filter_map(|credential| Some((credential, self.caller(credential, &Shown::Text).ok()?))).collect()
+    }
+}

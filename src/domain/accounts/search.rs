@@ -1,0 +1,167 @@
+//! Finding accounts by a part of their names, without an extension of the database.
+//!
+//! What can be found of an account is one text, in lower case: its name, username and
+//! display name, a line break before each. A line break stands in none of them, so
+//! that the break and what follows it mark a beginning. Of that text every three
+//! successive characters are kept as a number under an inverted index; a text of three
+//! or more characters can only be where all of *its* threes are. What the index finds
+//! is compared with the text itself, since threes may come from different places.
+
+use aws_lc_rs::digest::{Context, SHA256};
+
+use super::Details;
+use crate::domain::values::ids::OrgId;
+use crate::domain::values::names::{AccountName, Invalid};
+
+/// What stands before each name.
+const BREAK: char = '\n';
+/// The length of a piece, in characters.
+const PIECE: usize = 3;
+/// The longest name there is, a username: nothing longer is part of one.
+const MAX: usize = 254;
+
+/// What an account is found by, as the database keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Searchable {
+    pub text: String,
+    /// The pieces of the text, sorted, each once.
+    pub pieces: Vec<i64>,
+}
+
+impl Searchable {
+    /// What an account is found by. Whatever writes one of its names writes this.
+    pub fn of_details(org_id: OrgId, details: &Details) -> Self {
+        let name = details.name.as_ref().map(AccountName::as_str);
+        Self::of(org_id, name, details.username.as_str(), details.profile.display_name.as_deref())
+    }
+
+    /// What an account of these names is found by.
+    pub fn of(org_id: OrgId, name: Option<&str>, username: &str, display_name: Option<&str>) -> Self {
+        let names = [name, Some(username), display_name].into_iter().flatten();
+        let text: String = names.flat_map(|name| [BREAK.to_string(), folded(name)]).collect();
+        let mut pieces = pieces(org_id, &text, true);
+        pieces.sort_unstable();
+        pieces.dedup();
+        Self { text, pieces }
+    }
+}
+
+/// What is looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Needle {
+    pub text: String,
+    /// All of them are pieces of every text that this is part of.
+    pub pieces: Vec<i64>,
+}
+
+impl Needle {
+    /// A query of the org: part of a name; one or two characters are the beginning of one.
+    pub fn parse(org_id: OrgId, query: &str) -> Result<Self, Invalid> {
+        let length = query.chars().count();
+        if length > MAX {
+            return Err(Invalid("must be at most 254 characters"));
+        }
+        if query.chars().any(char::is_control) {
+            return Err(Invalid("must hold no control characters"));
+        }
+        let beginning = if length < PIECE { BREAK.to_string() } else { String::new() };
+        let text = beginning + &folded(query);
+        let pieces = pieces(org_id, &text, false);
+        Ok(Self { text, pieces })
+    }
+}
+
+/// In lower case, one character for each: names that differ only in case are the same.
+fn folded(text: &str) -> String {
+    // Some capitals become several characters in lower case, which a query cut between them would miss.
+    let lower = |c: char| c.to_lowercase().next().unwrap_or(c);
+    text.chars().map(lower).collect()
+}
+
+/// The pieces of a text; with `beginnings`, also each break with the one character after
+/// it, which is what a query of one character asks for. A text of two characters is one piece.
+fn pieces(org_id: OrgId, text: &str, beginnings: bool) -> Vec<i64> {
+    let characters: Vec<char> = text.chars().collect();
+    let short = characters.len() < PIECE;
+    let pairs = characters.windows(2).filter(|pair| short || (beginnings && pair[0] == BREAK));
+    let threes = characters.windows(PIECE);
+    pairs.chain(threes).map(|piece| number(org_id, piece)).collect()
+}
+
+/// The number that stands for a piece in one org: pieces of different orgs share none,
+/// so that a large org does not lengthen the lists of a small one. It is stored: it never changes.
+fn number(org_id: OrgId, piece: &[char]) -> i64 {
+    let mut context = Context::new(&SHA256);
+    context.update(org_id.uuid().as_bytes());
+    context.update(piece.iter().collect::<String>().as_bytes());
+    let digest = context.finish();
+    let (first, _) = digest.as_ref().split_first_chunk().expect("SHA-256 has 32 bytes");
+    i64::from_be_bytes(*first)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ORG: OrgId = OrgId::from_u128(1);
+
+    /// As the database does: by the pieces, and then by the text.
+    fn finds(query: &str, names: (Option<&str>, &str, Option<&str>)) -> bool {
+        let (needle, account) =
+            (Needle::parse(ORG, query).unwrap(), Searchable::of(ORG, names.0, names.1, names.2));
+        let by_pieces = needle.pieces.iter().all(|piece| account.pieces.contains(piece));
+        let by_text = account.text.contains(&needle.text);
+        assert!(by_pieces || !by_text, "{query:?}: the index would hide {names:?}");
+        by_pieces && by_text
+    }
+
+    #[test]
+    fn part_of_a_name_finds_it_and_one_or_two_characters_its_beginning() {
+        let bot = (Some("Nightly-Sync"), "nightly-sync@demo.localhost", Some("Zoë's Sync"));
+        for query in ["nightly", "SYNC@d", "ly-s", "zoË'", "N", "ni", "Z", "zo", "localhost", "'s "] {
+            assert!(finds(query, bot), "{query:?}");
+        }
+        for query in ["y", "yn", "oë", "sync nightly", "syncn", "nightlysync", "loc_l", "%", "host\u{e9}"] {
+            assert!(!finds(query, bot), "{query:?}");
+        }
+        assert!(finds("a", (None, "a", None)) && !finds("ab", (None, "a", None)));
+    }
+
+    #[test]
+    fn a_query_is_bounded_and_of_its_org() {
+        assert!(Needle::parse(ORG, &"é".repeat(254)).is_ok());
+        for bad in [&"é".repeat(255), "a\nb", "\0"] {
+            assert!(Needle::parse(ORG, bad).is_err(), "{bad:?}");
+        }
+        let other = Searchable::of(OrgId::from_u128(2), None, "abc", None);
+        assert!(Searchable::of(ORG, None, "abc", None).pieces.iter().all(|p| !other.pieces.contains(p)));
+    }
+
+    #[test]
+    fn what_is_stored_stays_what_it_was() {
+        assert_eq!(Searchable::of(ORG, None, "a", None).pieces, [number(ORG, &['\n', 'a'])]);
+        assert_eq!(number(ORG, &['a', 'b', 'c']), STORED);
+    }
+
+    /// SHA-256 of fifteen zeros, a one, and `abc`: its first eight bytes.
+    const STORED: i64 = 7_769_735_299_931_936_481;
+
+    proptest! {
+        #[test]
+        fn it_finds_what_a_comparison_of_the_names_finds(
+            name in "[a-cA-C-]{1,6}",
+            username in "[a-c@]{1,8}",
+            display_name in prop::option::of("[a-cÉéİß ]{1,6}"),
+            query in "[a-cA-CÉéİß@ -]{1,5}",
+        ) {
+            let names = [Some(name.as_str()), Some(username.as_str()), display_name.as_deref()];
+            let looked_for = folded(&query);
+            let expected = names.into_iter().flatten().map(folded).any(|name| {
+                if query.chars().count() < 3 { name.starts_with(&looked_for) } else { name.contains(&looked_for) }
+            });
+            prop_assert_eq!(finds(&query, (names[0], &username, names[2])), expected);
+        }
+    }
+}

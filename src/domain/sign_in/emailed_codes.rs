@@ -1,0 +1,134 @@
+//! Codes that travel by mail: what each is for, how long it lives, and why it works no more.
+
+use time::{Duration, OffsetDateTime};
+
+use crate::domain::values::token_string::TextKind;
+use crate::error::{Error, Reason, Result};
+
+/// How many codes whoever has a mailbox may ask for…
+pub const MAX_ASKED: i64 = 3;
+/// …within this long.
+pub const ASKED_WITHIN: Duration = Duration::hours(1);
+
+/// What a code is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Joins an org.
+    Invitation,
+    /// Sets the first password of a new user.
+    FirstPassword,
+    /// Sets another password.
+    Reset,
+}
+
+impl Purpose {
+    /// Those that set a password.
+    pub const OF_PASSWORDS: [Self; 2] = [Self::FirstPassword, Self::Reset];
+    const ALL: [Self; 3] = [Self::Invitation, Self::FirstPassword, Self::Reset];
+
+    /// Its name in the database.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Invitation => "INVITATION",
+            Self::FirstPassword => "FIRST_PASSWORD",
+            Self::Reset => "RESET",
+        }
+    }
+
+    /// The reverse of [`name`](Self::name).
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|purpose| purpose.name() == name)
+    }
+
+    /// What its text begins with.
+    pub const fn kind(self) -> TextKind {
+        match self {
+            Self::Invitation => TextKind::Invitation,
+            Self::FirstPassword | Self::Reset => TextKind::PasswordCode,
+        }
+    }
+
+    /// How long it is good for.
+    pub const fn life(self) -> Duration {
+        match self {
+            Self::Invitation | Self::FirstPassword => Duration::days(7),
+            Self::Reset => Duration::hours(1),
+        }
+    }
+}
+
+/// Why a code ended before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Used,
+    /// Another one took its place, or made it needless.
+    Replaced,
+    Revoked,
+}
+
+impl End {
+    const ALL: [Self; 3] = [Self::Used, Self::Replaced, Self::Revoked];
+
+    /// Its name in the database.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Used => "USED",
+            Self::Replaced => "REPLACED",
+            Self::Revoked => "REVOKED",
+        }
+    }
+
+    /// The reverse of [`name`](Self::name).
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|end| end.name() == name)
+    }
+}
+
+/// Refuses a code that works no more. Only who showed the whole code is told why.
+///
+/// # Errors
+/// `TOKEN_REVOKED`, whatever ended it; `TOKEN_EXPIRED`.
+pub fn check(end: Option<End>, expire_time: OffsetDateTime, now: OffsetDateTime) -> Result<()> {
+    let message = match end {
+        Some(End::Used) => "the code was used before",
+        Some(End::Replaced) => "the code was replaced by a newer one",
+        Some(End::Revoked) => "the code was revoked",
+        None if expire_time <= now => {
+            return Err(Error::with_message(Reason::TokenExpired, "the code has expired"));
+        }
+        None => return Ok(()),
+    };
+    Err(Error::with_message(Reason::TokenRevoked, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_works_until_it_ends() {
+        let at = |second| OffsetDateTime::from_unix_timestamp(second).unwrap();
+        let reason = |end, now| check(end, at(10), at(now)).map_err(|error| error.reason());
+        assert_eq!(reason(None, 9), Ok(()));
+        assert_eq!(reason(None, 10), Err(Reason::TokenExpired));
+        for end in End::ALL {
+            assert_eq!(
+                (reason(Some(end), 9), reason(Some(end), 11)),
+                (Err(Reason::TokenRevoked), Err(Reason::TokenRevoked))
+            );
+            assert_eq!(End::parse(end.name()), Some(end));
+        }
+    }
+
+    #[test]
+    fn purposes() {
+        for (purpose, kind, days) in [
+            (Purpose::Invitation, TextKind::Invitation, 7.0),
+            (Purpose::FirstPassword, TextKind::PasswordCode, 7.0),
+            (Purpose::Reset, TextKind::PasswordCode, 1.0 / 24.0),
+        ] {
+            assert_eq!((purpose.kind(), purpose.life()), (kind, Duration::seconds_f64(days * 86_400.0)));
+            assert_eq!(Purpose::parse(purpose.name()), Some(purpose));
+        }
+    }
+}

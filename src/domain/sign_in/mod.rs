@@ -1,0 +1,7 @@
+//! How people prove who they are: passwords, sessions, codes sent by e-mail, invitations.
+
+pub mod emailed_codes;
+pub mod invitations;
+pub mod password;
+pub mod sessions;
+pub mod throttle;

@@ -1,0 +1,178 @@
+//! Passwords, as people and administrators choose them.
+
+use std::fmt;
+
+use unicode_normalization::UnicodeNormalization as _;
+use zeroize::Zeroizing;
+
+use crate::domain::values::names::Invalid;
+
+/// How many characters a password has (NIST SP 800-63B, section 3.1.1.2, asks for at least 8, and to
+/// allow at least 64), after normalisation.
+const CHARACTERS: std::ops::RangeInclusive<usize> = 12..=128;
+/// What is looked at of a text, in bytes: 128 characters fit, each spelled out with many marks.
+const MAX_BYTES: usize = 4 << 10;
+/// The most common passwords of 12 characters or more, in lower case and in order: those of the first
+/// 500 000 lines of SecLists' `10-million-password-list-top-1000000.txt`, which is Mark Burnett's list
+/// of 2015. SecLists is under the MIT licence, the list itself in the public domain.
+const COMMON: &str = include_str!("common_passwords.txt");
+
+/// A password that may be set: 12 to 128 characters after NFKC (RFC 8265 says why texts that
+/// look the same must be the same), no control characters, none of the most common ones.
+#[derive(Clone)]
+pub struct Password(TypedPassword);
+
+/// What somebody types to sign in, whatever it is: normalised, and nothing else is known of it.
+#[derive(Clone)]
+pub struct TypedPassword(Zeroizing<String>);
+
+impl Password {
+    /// Checks a password. What is wrong with it is said without it.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        const LENGTH: Invalid = Invalid("must be 12 to 128 characters");
+        if text.len() > MAX_BYTES {
+            return Err(LENGTH);
+        }
+        let typed = TypedPassword::new(text);
+        if !CHARACTERS.contains(&typed.0.chars().count()) {
+            return Err(LENGTH);
+        }
+        if typed.0.chars().any(char::is_control) {
+            return Err(Invalid("must hold no control characters"));
+        }
+        if is_common(&typed.0) {
+            return Err(Invalid("is one of the most common passwords"));
+        }
+        Ok(Self(typed))
+    }
+
+    /// As [`parse`](Self::parse) does, of a password that must be given.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn required(text: &str) -> Result<Self, Invalid> {
+        if text.is_empty() { Err(Invalid("is required")) } else { Self::parse(text) }
+    }
+
+    /// The same text, as it is typed to sign in.
+    pub fn typed(&self) -> &TypedPassword {
+        &self.0
+    }
+}
+
+impl TypedPassword {
+    /// Normalises a text. One that is too long to be a password becomes one that is none.
+    pub fn new(text: &str) -> Self {
+        if text.len() > MAX_BYTES {
+            return Self(Zeroizing::default());
+        }
+        // NFKC makes of one character 18 at most. Enough room that nothing is moved, which would
+        // leave a copy behind.
+        let mut normalised = Zeroizing::new(String::with_capacity(text.len() * 11));
+        normalised.extend(text.nfkc());
+        Self(normalised)
+    }
+
+    /// The whole text.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+fn is_common(text: &str) -> bool {
+    let mut folded = Zeroizing::new(String::with_capacity(text.len() * 3));
+    folded.extend(text.chars().flat_map(char::to_lowercase));
+    COMMON.lines().any(|line| line == folded.as_str())
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password([redacted])")
+    }
+}
+
+impl fmt::Debug for TypedPassword {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TypedPassword([redacted])")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_may_be_a_password() {
+        let long = "ab".repeat(64);
+        for good in [
+            "correct horse battery",
+            "            x",
+            "Zwölf Zeichen",
+            "пароль-пароль-7",
+            "🔑🔑🔑🔑🔑🔑🔑🔑🔑🔑🔑🔑",
+            &long,
+            // Twelve once they are composed.
+            "a\u{301}e\u{301}i\u{301}o\u{301}u\u{301}y\u{301}n\u{303}c\u{327}a\u{300}e\u{300}i\u{300}o\u{300}",
+        ] {
+            assert!(Password::parse(good).is_ok(), "{good:?}");
+        }
+        for (bad, why) in [
+            ("", "must be 12 to 128 characters"),
+            ("elevenchars", "must be 12 to 128 characters"),
+            // Eleven once they are composed.
+            ("e\u{301}levenchars", "must be 12 to 128 characters"),
+            (&format!("{long}c"), "must be 12 to 128 characters"),
+            // Few characters that become many.
+            (&"\u{fdfa}".repeat(8), "must be 12 to 128 characters"),
+            (&"x".repeat(1 << 20), "must be 12 to 128 characters"),
+            ("a line\nand another", "must hold no control characters"),
+            ("with a NUL \0 in it", "must hold no control characters"),
+            ("c1 control \u{85} here", "must hold no control characters"),
+            ("password1234", "is one of the most common passwords"),
+            ("PassWordPassWord", "is one of the most common passwords"),
+            ("123456789012", "is one of the most common passwords"),
+            // Full-width letters and digits are the same.
+            ("ｐａｓｓｗｏｒｄ１２３４", "is one of the most common passwords"),
+        ] {
+            assert_eq!(Password::parse(bad).unwrap_err(), Invalid(why), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn texts_that_look_the_same_are_the_same() {
+        for (one, other) in [("caf\u{e9}", "cafe\u{301}"), ("ﬁne", "fine"), ("\u{2460}", "1")] {
+            assert_eq!(TypedPassword::new(one).expose(), TypedPassword::new(other).expose());
+        }
+        assert_eq!(TypedPassword::new(&"x".repeat(1 << 20)).expose(), "");
+    }
+
+    #[test]
+    fn the_list_can_be_met() {
+        for line in COMMON.lines() {
+            assert!((12..=128).contains(&line.chars().count()), "{line:?}");
+            assert!(is_common(line) && TypedPassword::new(line).expose() == line, "{line:?}");
+        }
+        assert!(COMMON.lines().is_sorted() && COMMON.lines().count() > 5_000);
+    }
+
+    #[test]
+    fn debug_does_not_show_it() {
+        let password = Password::parse("correct horse battery").unwrap();
+        assert!(!format!("{password:?} {:?}", password.typed()).contains("horse"));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics_and_what_is_good_stays_good(text in ".{0,200}") {
+            if let Ok(password) = Password::parse(&text) {
+                let typed = password.typed().expose();
+                prop_assert!(Password::parse(typed).is_ok());
+                let again = TypedPassword::new(typed);
+                prop_assert_eq!(again.expose(), typed);
+                prop_assert!(typed.len() <= text.len() * 11);
+            }
+        }
+    }
+}

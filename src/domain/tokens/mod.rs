@@ -1,0 +1,7 @@
+//! What a token is, how long it lives and what may change about it.
+
+pub mod limits;
+pub mod narrowing;
+pub mod policy;
+pub mod reminders;
+pub mod rotation;

@@ -1,0 +1,434 @@
+//! The token policy of an org: what its tokens may be, when they are made and each time that
+//! they are used. One function says whether it stops a token; whoever checks, shows, lists or
+//! warns asks that one.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use super::limits::{
+    DEFAULT_ACCESS_TOKEN_LIFE, DEFAULT_TOKEN_LIFE, MAX_ACCESS_TOKEN_LIFE, MAX_TOKEN_LIFE, spelled,
+};
+use crate::domain::access::credential::{AccountKind, TokenKind};
+use crate::domain::values::names::Audience;
+
+/// The least that a policy may set as a life of tokens.
+pub const MIN_TOKEN_LIFE: Duration = Duration::from_secs(60);
+/// The least that it may set as the life of access tokens.
+pub const MIN_ACCESS_TOKEN_LIFE: Duration = Duration::from_secs(10);
+/// The least time without a use after which tokens are stopped: much longer than what is
+/// known of the last use may be late.
+pub const MIN_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How late a use may come to be known: it is written within a minute, and a cached token that
+/// seems idle is read again. A token counts as idle only when the limit is over by this much,
+/// so that none is stopped which is used within the limit each time.
+const USE_KNOWN_AFTER: Duration = Duration::from_secs(5 * 60);
+
+/// What a deployment lets the policies of its orgs allow, at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ceilings {
+    pub token_life: Duration,
+    pub access_token_life: Duration,
+    pub endless: bool,
+    pub user_tokens: bool,
+    /// None: tokens may lie idle for ever.
+    pub idle: Option<Duration>,
+}
+
+impl Default for Ceilings {
+    fn default() -> Self {
+        Self {
+            token_life: MAX_TOKEN_LIFE,
+            access_token_life: MAX_ACCESS_TOKEN_LIFE,
+            endless: true,
+            user_tokens: true,
+            idle: None,
+        }
+    }
+}
+
+/// What an org has decided. None: nothing, and the default holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TokenPolicy {
+    pub max_secret_lifetime: Option<Duration>,
+    pub max_publishable_lifetime: Option<Duration>,
+    pub default_lifetime: Option<Duration>,
+    pub allow_endless: bool,
+    pub allow_user_tokens: bool,
+    pub access_token_lifetime: Option<Duration>,
+    /// Empty: any.
+    pub allowed_audiences: Vec<Audience>,
+    pub idle_limit: Option<Duration>,
+}
+
+impl TokenPolicy {
+    /// What holds: the policy within the ceilings, whatever was stored when those were higher.
+    pub fn within(&self, ceilings: &Ceilings) -> Rules {
+        let life = |asked: Option<Duration>, default| asked.unwrap_or(default).min(ceilings.token_life);
+        let idle = [self.idle_limit, ceilings.idle];
+        Rules {
+            max_secret_lifetime: life(self.max_secret_lifetime, MAX_TOKEN_LIFE),
+            max_publishable_lifetime: life(self.max_publishable_lifetime, MAX_TOKEN_LIFE),
+            default_lifetime: life(self.default_lifetime, DEFAULT_TOKEN_LIFE),
+            endless: self.allow_endless && ceilings.endless,
+            user_tokens: self.allow_user_tokens && ceilings.user_tokens,
+            access_token_default: self.access_token_lifetime.unwrap_or(DEFAULT_ACCESS_TOKEN_LIFE),
+            access_token_max: self
+                .access_token_lifetime
+                .unwrap_or(MAX_ACCESS_TOKEN_LIFE)
+                .min(ceilings.access_token_life),
+            audiences: self.allowed_audiences.clone(),
+            idle: idle.into_iter().flatten().min(),
+        }
+    }
+}
+
+/// What holds for the tokens of an org.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules {
+    pub max_secret_lifetime: Duration,
+    pub max_publishable_lifetime: Duration,
+    pub default_lifetime: Duration,
+    pub endless: bool,
+    pub user_tokens: bool,
+    access_token_default: Duration,
+    access_token_max: Duration,
+    /// Empty: any.
+    pub audiences: Vec<Audience>,
+    /// None: tokens may lie idle for ever.
+    pub idle: Option<Duration>,
+}
+
+/// What a policy looks at of a token.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts {
+    pub kind: TokenKind,
+    /// What the account is that owns it.
+    pub owner: AccountKind,
+    pub create_time: OffsetDateTime,
+    /// None: it has no end.
+    pub expire_time: Option<OffsetDateTime>,
+    /// The last time that it was used, or that it or a secret of it was made.
+    pub last_use: OffsetDateTime,
+}
+
+/// Where a token is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenState {
+    Active,
+    Expired,
+    Revoked,
+    /// It lives, and the policy stops it.
+    Blocked,
+}
+
+impl TokenState {
+    /// Its name in queries.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Active => "ACTIVE",
+            Self::Expired => "EXPIRED",
+            Self::Revoked => "REVOKED",
+            Self::Blocked => "BLOCKED",
+        }
+    }
+}
+
+impl Rules {
+    /// Whether a token may be used now, as far as the policy goes. What was stopped is good
+    /// again when the policy allows it again.
+    pub fn allow(&self, token: &Facts, now: OffsetDateTime) -> bool {
+        let lives = match token.expire_time {
+            None => self.endless,
+            Some(end) => end <= token.create_time + self.max_lifetime(token.kind),
+        };
+        let idle = self.idle_before(now).is_some_and(|limit| token.last_use < limit);
+        lives && !idle && self.allow_owner(token.owner)
+    }
+
+    /// Where the token is in its life, in the order in which whoever shows it is told.
+    pub fn state(&self, token: &Facts, revoked: bool, now: OffsetDateTime) -> TokenState {
+        if revoked {
+            TokenState::Revoked
+        } else if token.expire_time.is_some_and(|end| end <= now) {
+            TokenState::Expired
+        } else if self.allow(token, now) {
+            TokenState::Active
+        } else {
+            TokenState::Blocked
+        }
+    }
+
+    /// What was last used before this time is stopped; none without a limit.
+    pub fn idle_before(&self, now: OffsetDateTime) -> Option<OffsetDateTime> {
+        self.idle.map(|limit| now - limit - USE_KNOWN_AFTER)
+    }
+
+    /// Whether an account of this kind may own tokens.
+    pub fn allow_owner(&self, owner: AccountKind) -> bool {
+        owner == AccountKind::ServiceAccount || self.user_tokens
+    }
+
+    /// Whether an access token may be made for this audience.
+    pub fn allow_audience(&self, audience: &Audience) -> bool {
+        self.audiences.is_empty() || self.audiences.contains(audience)
+    }
+
+    /// The longest life of a token of this kind, from when it is made.
+    pub fn max_lifetime(&self, kind: TokenKind) -> Duration {
+        match kind {
+            // Of sessions it says nothing, and is not asked.
+            TokenKind::Secret | TokenKind::Session => self.max_secret_lifetime,
+            TokenKind::Publishable => self.max_publishable_lifetime,
+        }
+    }
+
+    /// Refuses an end that the policy stops. The error is the sentence after the field's name.
+    pub fn may_end(
+        &self,
+        kind: TokenKind,
+        create_time: OffsetDateTime,
+        end: OffsetDateTime,
+    ) -> Result<(), String> {
+        let longest = self.max_lifetime(kind);
+        if end <= create_time + longest {
+            return Ok(());
+        }
+        let kind = match kind {
+            TokenKind::Secret | TokenKind::Session => "secret",
+            TokenKind::Publishable => "publishable",
+        };
+        Err(format!(
+            "must give a life of at most {}: the org's policy lets a {kind} token live no longer",
+            spelled(longest)
+        ))
+    }
+
+    /// How long an access token lives for which so much was asked.
+    pub fn access_token_life(&self, asked: Option<Duration>) -> Duration {
+        asked.unwrap_or(self.access_token_default).min(self.access_token_max)
+    }
+
+    /// Whether every token that the other rules allow is allowed by these, at any time.
+    pub fn stop_no_more_than(&self, other: &Rules) -> bool {
+        self.max_secret_lifetime >= other.max_secret_lifetime
+            && self.max_publishable_lifetime >= other.max_publishable_lifetime
+            && (self.endless || !other.endless)
+            && (self.user_tokens || !other.user_tokens)
+            && self.idle.is_none_or(|idle| other.idle.is_some_and(|other| idle >= other))
+    }
+
+    /// Whether access tokens from before may be for an audience, or live for a time, that
+    /// these rules allow no more.
+    pub fn cut_access_tokens_of(&self, before: &Rules) -> bool {
+        let audiences = match (before.audiences.is_empty(), self.audiences.is_empty()) {
+            (_, true) => false,
+            (true, false) => true,
+            (false, false) => !before.audiences.iter().all(|audience| self.audiences.contains(audience)),
+        };
+        audiences || self.access_token_max < before.access_token_max
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::access::credential::tests::now;
+
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+    pub(crate) fn default_rules() -> Rules {
+        TokenPolicy::default().within(&Ceilings::default())
+    }
+
+    /// A secret token of a service account, made a day ago for a year, and used just now.
+    fn token() -> Facts {
+        Facts {
+            kind: TokenKind::Secret,
+            owner: AccountKind::ServiceAccount,
+            create_time: now() - DAY,
+            expire_time: Some(now() + 364 * DAY),
+            last_use: now(),
+        }
+    }
+
+    #[test]
+    fn a_policy_stops_what_offends_it() {
+        type Policy = fn(&mut TokenPolicy);
+        type Token = fn(&mut Facts);
+        let year = 365 * DAY;
+        let cases: [(Policy, Token, bool); 18] = [
+            (|_| (), |_| (), true),
+            // Its whole life counts, from when it was made.
+            (|p| p.max_secret_lifetime = Some(365 * DAY), |_| (), true),
+            (|p| p.max_secret_lifetime = Some(365 * DAY - Duration::from_secs(1)), |_| (), false),
+            (|p| p.max_publishable_lifetime = Some(DAY), |_| (), true),
+            (|p| p.max_publishable_lifetime = Some(DAY), |t| t.kind = TokenKind::Publishable, false),
+            (|p| p.max_secret_lifetime = Some(DAY), |t| t.kind = TokenKind::Publishable, true),
+            (|p| p.max_secret_lifetime = Some(2 * DAY), |t| t.expire_time = Some(now() + DAY), true),
+            // The default life binds what is made, not what is there.
+            (|p| p.default_lifetime = Some(DAY), |_| (), true),
+            (|_| (), |t| t.expire_time = None, false),
+            (|p| p.allow_endless = true, |t| t.expire_time = None, true),
+            // What has an end is bounded also where others have none.
+            (
+                |p| (p.allow_endless, p.max_secret_lifetime) = (true, Some(DAY)),
+                |t| t.expire_time = None,
+                true,
+            ),
+            (|p| (p.allow_endless, p.max_secret_lifetime) = (true, Some(DAY)), |_| (), false),
+            (|_| (), |t| t.owner = AccountKind::User, false),
+            (|p| p.allow_user_tokens = true, |t| t.owner = AccountKind::User, true),
+            (|p| p.idle_limit = Some(DAY), |_| (), true),
+            (|p| p.idle_limit = Some(DAY), |t| t.last_use = now() - DAY - USE_KNOWN_AFTER, true),
+            (
+                |p| p.idle_limit = Some(DAY),
+                |t| t.last_use = now() - DAY - USE_KNOWN_AFTER - Duration::from_micros(1),
+                false,
+            ),
+            (|_| (), |t| t.last_use = now() - 3_000 * DAY, true),
+        ];
+        for (i, (change, token_is, allowed)) in cases.into_iter().enumerate() {
+            let (mut policy, mut facts) = (TokenPolicy::default(), token());
+            change(&mut policy);
+            token_is(&mut facts);
+            assert_eq!(policy.within(&Ceilings::default()).allow(&facts, now()), allowed, "case {i}");
+        }
+        assert_eq!(default_rules().default_lifetime, year);
+    }
+
+    #[test]
+    fn the_states_have_an_order() {
+        let rules = TokenPolicy { max_secret_lifetime: Some(DAY), ..TokenPolicy::default() };
+        let rules = rules.within(&Ceilings::default());
+        let over = Facts { expire_time: Some(now()), create_time: now() - 2 * DAY, ..token() };
+        assert_eq!(rules.state(&token(), false, now()), TokenState::Blocked);
+        assert_eq!(rules.state(&over, false, now()), TokenState::Expired);
+        assert_eq!(rules.state(&over, true, now()), TokenState::Revoked);
+        assert_eq!(default_rules().state(&token(), false, now()), TokenState::Active);
+    }
+
+    #[test]
+    fn an_end_beyond_the_maximum_is_refused_by_its_name() {
+        let policy = TokenPolicy { max_secret_lifetime: Some(30 * DAY), ..TokenPolicy::default() };
+        let rules = policy.within(&Ceilings::default());
+        assert_eq!(rules.may_end(TokenKind::Secret, now(), now() + 30 * DAY), Ok(()));
+        let late = now() + 30 * DAY + Duration::from_secs(1);
+        assert!(rules.may_end(TokenKind::Secret, now(), late).unwrap_err().contains("30 days"));
+        assert_eq!(rules.may_end(TokenKind::Publishable, now(), late), Ok(()));
+    }
+
+    #[test]
+    fn access_tokens_live_as_long_as_is_asked_and_allowed() {
+        let seconds = Duration::from_secs;
+        let rules = |life: Option<u64>, ceiling| {
+            let policy = TokenPolicy { access_token_lifetime: life.map(seconds), ..TokenPolicy::default() };
+            policy.within(&Ceilings { access_token_life: seconds(ceiling), ..Ceilings::default() })
+        };
+        for (life, ceiling, asked, expected) in [
+            (None, 3_600, None, 300),
+            (None, 3_600, Some(3_600), 3_600),
+            (None, 600, Some(3_600), 600),
+            (None, 60, None, 60),
+            (Some(120), 3_600, None, 120),
+            (Some(120), 3_600, Some(300), 120),
+            (Some(120), 3_600, Some(30), 30),
+            (Some(1_800), 3_600, None, 1_800),
+            (Some(1_800), 600, None, 600),
+        ] {
+            let life = rules(life, ceiling).access_token_life(asked.map(seconds));
+            assert_eq!(life, seconds(expected), "{asked:?}");
+        }
+    }
+
+    fn any_policy() -> impl Strategy<Value = TokenPolicy> {
+        let life = || prop::option::of((60..400 * 86_400_u64).prop_map(Duration::from_secs));
+        let audiences = prop::sample::subsequence(vec!["a", "b", "c"], 0..=3);
+        let limits = (life(), life(), life(), life(), prop::option::of(10..=3_600_u64));
+        (limits, any::<bool>(), any::<bool>(), audiences).prop_map(
+            |((secret, publishable, default, idle, access), endless, users, audiences)| TokenPolicy {
+                max_secret_lifetime: secret,
+                max_publishable_lifetime: publishable,
+                default_lifetime: default,
+                allow_endless: endless,
+                allow_user_tokens: users,
+                access_token_lifetime: access.map(Duration::from_secs),
+                allowed_audiences: audiences.iter().map(|text| Audience::parse(text).unwrap()).collect(),
+                idle_limit: idle,
+            },
+        )
+    }
+
+    fn any_ceilings() -> impl Strategy<Value = Ceilings> {
+        let idle = prop::option::of((86_400..400 * 86_400_u64).prop_map(Duration::from_secs));
+        (60..400 * 86_400_u64, 10..=3_600_u64, any::<bool>(), any::<bool>(), idle).prop_map(
+            |(life, access, endless, user_tokens, idle)| Ceilings {
+                token_life: Duration::from_secs(life),
+                access_token_life: Duration::from_secs(access),
+                endless,
+                user_tokens,
+                idle,
+            },
+        )
+    }
+
+    fn any_token() -> impl Strategy<Value = Facts> {
+        let day = 86_400_u64;
+        (any::<bool>(), any::<bool>(), 0..400 * day, prop::option::of(1..800 * day), 0..400 * day).prop_map(
+            |(secret, user, age, life, unused)| {
+                let create_time = now() - Duration::from_secs(age);
+                Facts {
+                    kind: if secret { TokenKind::Secret } else { TokenKind::Publishable },
+                    owner: if user { AccountKind::User } else { AccountKind::ServiceAccount },
+                    create_time,
+                    expire_time: life.map(|life| create_time + Duration::from_secs(life)),
+                    last_use: (now() - Duration::from_secs(unused)).max(create_time),
+                }
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn ceilings_only_narrow(policy in any_policy(), ceilings in any_ceilings(), token in any_token()) {
+            let (open, bound) = (policy.within(&Ceilings::default()), policy.within(&ceilings));
+            prop_assert!(open.stop_no_more_than(&bound));
+            prop_assert!(open.allow(&token, now()) || !bound.allow(&token, now()));
+            for asked in [None, Some(Duration::from_secs(1)), Some(MAX_ACCESS_TOKEN_LIFE)] {
+                prop_assert!(bound.access_token_life(asked) <= ceilings.access_token_life);
+            }
+            // What the default gives, the maximum allows.
+            let end = now() + bound.default_lifetime.min(bound.max_lifetime(token.kind));
+            let made = Facts { create_time: now(), expire_time: Some(end), last_use: now(), ..token };
+            prop_assert!(bound.allow(&made, now()) || !bound.allow_owner(token.owner));
+        }
+
+        #[test]
+        fn a_wider_policy_stops_nothing_more(one in any_policy(), other in any_policy(), token in any_token()) {
+            let (one, other) = (one.within(&Ceilings::default()), other.within(&Ceilings::default()));
+            if one.stop_no_more_than(&other) {
+                prop_assert!(one.allow(&token, now()) || !other.allow(&token, now()));
+            }
+            // What is not used goes idle and stays so; a use brings it back.
+            let later = now() + 400 * DAY;
+            prop_assert!(one.allow(&token, now()) || !one.allow(&token, later));
+            let used = Facts { last_use: later, ..token };
+            prop_assert_eq!(one.allow(&used, later), one.allow(&Facts { last_use: now(), ..token }, now()));
+        }
+
+        #[test]
+        fn access_tokens_are_cut_when_one_from_before_would_not_be_made(one in any_policy(), other in any_policy()) {
+            let (before, after) = (one.within(&Ceilings::default()), other.within(&Ceilings::default()));
+            let longest = Some(MAX_ACCESS_TOKEN_LIFE);
+            let shorter = after.access_token_life(longest) < before.access_token_life(longest);
+            let lost = ["a", "b", "c", "d"].into_iter().any(|text| {
+                let audience = Audience::parse(text).unwrap();
+                before.allow_audience(&audience) && !after.allow_audience(&audience)
+            });
+            prop_assert_eq!(after.cut_access_tokens_of(&before), shorter || lost);
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! The text of a long-lived credential: `csign_<kind>_<id22>_<secret43>_<crc6>`.
+//!
+//! All three parts are base62, most significant digit first, left-padded with `0`.
+//! The checksum is CRC-32 (ISO-HDLC) of all before the last `_`: junk and typing
+//! errors are refused without asking anybody.
+
+use std::fmt;
+
+use uuid::Uuid;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use super::ids::{CredentialId, TokenId};
+use crate::domain::access::credential::TokenKind;
+
+const BRAND: &str = "csign";
+const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+const ID_DIGITS: usize = 22;
+const SECRET_DIGITS: usize = 43;
+const CRC_DIGITS: usize = 6;
+
+/// Nothing longer is looked at.
+pub const MAX_LEN: usize = 128;
+
+/// What kind of credential a text is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TextKind {
+    /// A secret service token, `sat`.
+    SecretToken,
+    /// A publishable service token, `pub`.
+    PublishableToken,
+    /// A session, `ses`.
+    Session,
+    /// A code that accepts an invitation, `inv`.
+    Invitation,
+    /// A code that sets a password, `rst`.
+    PasswordCode,
+}
+
+impl TextKind {
+    const ALL: [Self; 5] =
+        [Self::SecretToken, Self::PublishableToken, Self::Session, Self::Invitation, Self::PasswordCode];
+
+    const fn code(self) -> &'static str {
+        match self {
+            Self::SecretToken => "sat",
+            Self::PublishableToken => "pub",
+            Self::Session => "ses",
+            Self::Invitation => "inv",
+            Self::PasswordCode => "rst",
+        }
+    }
+
+    fn parse(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.code() == code)
+    }
+}
+
+impl From<TokenKind> for TextKind {
+    fn from(kind: TokenKind) -> Self {
+        match kind {
+            TokenKind::Secret => Self::SecretToken,
+            TokenKind::Publishable => Self::PublishableToken,
+            TokenKind::Session => Self::Session,
+        }
+    }
+}
+
+/// A text of the right shape with the right checksum. Whether its secret is good is
+/// not known yet.
+#[derive(Clone, ZeroizeOnDrop)]
+pub struct TokenText {
+    text: String,
+    #[zeroize(skip)]
+    kind: TextKind,
+    #[zeroize(skip)]
+    id: Uuid,
+}
+
+/// Why a text is of no credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Malformed {
+    Shape,
+    Checksum,
+}
+
+impl TokenText {
+    /// The text of a credential, from its id and 32 random bytes.
+    pub fn new(kind: TextKind, id: impl Into<Uuid>, mut secret: [u8; 32]) -> Self {
+        let id = id.into();
+        let text = assemble(BRAND, kind.code(), id.as_bytes(), &secret);
+        secret.zeroize();
+        Self { text, kind, id }
+    }
+
+    /// Checks length, shape and checksum, in this order.
+    pub fn parse(text: &str) -> Result<Self, Malformed> {
+        if text.len() > MAX_LEN || !text.is_ascii() {
+            return Err(Malformed::Shape);
+        }
+        let (body, crc) = text.rsplit_once('_').ok_or(Malformed::Shape)?;
+        let mut parts = body.split('_');
+        let mut next = || parts.next().ok_or(Malformed::Shape);
+        let (brand, kind, id, secret) = (next()?, next()?, next()?, next()?);
+        if parts.next().is_some() || brand != BRAND {
+            return Err(Malformed::Shape);
+        }
+        let kind = TextKind::parse(kind).ok_or(Malformed::Shape)?;
+        let id: [u8; 16] = decode::<16>(id, ID_DIGITS).ok_or(Malformed::Shape)?;
+        let mut secret: [u8; 32] = decode::<32>(secret, SECRET_DIGITS).ok_or(Malformed::Shape)?;
+        secret.zeroize();
+        let crc = decode::<4>(crc, CRC_DIGITS).ok_or(Malformed::Shape)?;
+        if u32::from_be_bytes(crc) != crc32fast::hash(body.as_bytes()) {
+            return Err(Malformed::Checksum);
+        }
+        Ok(Self { text: text.to_owned(), kind, id: Uuid::from_bytes(id) })
+    }
+
+    /// What kind of credential it claims to be. The secret is bound to it: another kind
+    /// before the same parts matches nothing.
+    pub fn kind(&self) -> TextKind {
+        self.kind
+    }
+
+    /// The public part, of a token's text: which token it claims to be.
+    pub fn id(&self) -> TokenId {
+        self.id.into()
+    }
+
+    /// Which credential it claims to be; none for a text that authenticates nothing.
+    pub fn credential_id(&self) -> Option<CredentialId> {
+        Some(match self.kind {
+            TextKind::SecretToken | TextKind::PublishableToken => CredentialId::Token(self.id.into()),
+            TextKind::Session => CredentialId::Session(self.id.into()),
+            TextKind::Invitation | TextKind::PasswordCode => return None,
+        })
+    }
+
+    /// The whole text, secret included.
+    pub fn expose(&self) -> &str {
+        &self.text
+    }
+
+    /// Its end, by which people recognise it: digits of the checksum, none of the secret.
+    pub fn hint(&self) -> &str {
+        &self.text[self.text.len() - 4..]
+    }
+}
+
+/// Enough of a token's text to recognise it, and too little to use it.
+pub fn obfuscated(kind: TextKind, id: TokenId, hint: &str) -> String {
+    let id = String::from_utf8_lossy(&encode::<ID_DIGITS>(id.uuid().as_bytes())).into_owned();
+    format!("{BRAND}_{}_{id}_…{hint}", kind.code())
+}
+
+impl fmt::Debug for TokenText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TokenText({}, [redacted])", self.id)
+    }
+}
+
+fn assemble(brand: &str, kind: &str, id: &[u8; 16], secret: &[u8; 32]) -> String {
+    // Enough room that nothing is moved, which would leave a copy behind.
+    let mut text = String::with_capacity(MAX_LEN);
+    text.extend([brand, "_", kind, "_"]);
+    text.extend(encode::<ID_DIGITS>(id).map(char::from));
+    text.push('_');
+    text.extend(encode::<SECRET_DIGITS>(secret).map(char::from));
+    let crc = crc32fast::hash(text.as_bytes());
+    text.push('_');
+    text.extend(encode::<CRC_DIGITS>(&crc.to_be_bytes()).map(char::from));
+    text
+}
+
+/// Long division of a big-endian number by 62, digit by digit from the right.
+fn encode<const DIGITS: usize>(bytes: &[u8]) -> [u8; DIGITS] {
+    let mut number = [0u8; 32];
+    let number = &mut number[..bytes.len()];
+    number.copy_from_slice(bytes);
+    let mut digits = [b'0'; DIGITS];
+    for digit in digits.iter_mut().rev() {
+        let mut remainder = 0u32;
+        for byte in number.iter_mut() {
+            let value = remainder << 8 | u32::from(*byte);
+            *byte = (value / 62) as u8;
+            remainder = value % 62;
+        }
+        *digit = ALPHABET[remainder as usize];
+    }
+    digits
+}
+
+/// The reverse; none when a digit is no digit, or the value does not fit.
+fn decode<const BYTES: usize>(text: &str, digits: usize) -> Option<[u8; BYTES]> {
+    if text.len() != digits {
+        return None;
+    }
+    let mut number = [0u8; BYTES];
+    for digit in text.bytes() {
+        let mut carry = match digit {
+            b'0'..=b'9' => u32::from(digit - b'0'),
+            b'A'..=b'Z' => u32::from(digit - b'A') + 10,
+            b'a'..=b'z' => u32::from(digit - b'a') + 36,
+            _ => return None,
+        };
+        for byte in number.iter_mut().rev() {
+            let value = u32::from(*byte) * 62 + carry;
+            *byte = value as u8;
+            carry = value >> 8;
+        }
+        if carry != 0 {
+            return None;
+        }
+    }
+    Some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn agrees_with_the_test_vector() {
+        let id: Uuid = "0190f3c2-7b2a-7c3e-8d4f-5a6b7c8d9eaf".parse().unwrap();
+        let secret: [u8; 32] = std::array::from_fn(|i| i as u8);
+        assert_eq!(
+            assemble("acme", "sat", id.as_bytes(), &secret),
+            "acme_sat_02xEbsg6yCEU5pMibQo2gB_003aUlTJC7tjlCTQj2uNU3MFagCXG9LRKRcwGkBIDlf_2xcTET"
+        );
+    }
+
+    fn sample() -> TokenText {
+        TokenText::new(TextKind::SecretToken, TokenId::from_u128(1 << 100), [0xa7; 32])
+    }
+
+    /// A text with the right checksum, whatever its parts.
+    fn with_crc(body: &str) -> String {
+        let crc = encode::<6>(&crc32fast::hash(body.as_bytes()).to_be_bytes());
+        format!("{body}_{}", std::str::from_utf8(&crc).unwrap())
+    }
+
+    #[test]
+    fn a_text_is_83_characters_and_comes_back() {
+        let text = sample();
+        assert_eq!(text.expose().len(), 83);
+        let parsed = TokenText::parse(text.expose()).unwrap();
+        assert_eq!(parsed.id(), text.id());
+        assert_eq!(parsed.expose(), text.expose());
+    }
+
+    #[test]
+    fn a_text_of_each_kind_is_read_as_that_kind() {
+        for kind in TextKind::ALL {
+            let text = TokenText::new(kind, Uuid::from_u128(1), [7; 32]);
+            let parsed = TokenText::parse(text.expose()).unwrap();
+            assert_eq!(parsed.kind(), kind);
+            let authenticates = !matches!(kind, TextKind::Invitation | TextKind::PasswordCode);
+            assert_eq!(parsed.credential_id().is_some(), authenticates, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn debug_and_hint_show_no_secret() {
+        let text = sample();
+        let secret = text.expose().split('_').nth(3).unwrap();
+        assert!(!format!("{text:?}").contains(secret));
+        assert!(!obfuscated(text.kind(), text.id(), text.hint()).contains(&secret[..4]));
+        assert!(text.expose().ends_with(text.hint()));
+    }
+
+    #[test]
+    fn refuses_malformed_texts() {
+        let good = sample().expose().to_owned();
+        let id = "0".repeat(22);
+        let secret = "0".repeat(43);
+        assert!(TokenText::parse(&with_crc(&format!("csign_sat_{id}_{secret}"))).is_ok());
+        for bad in [
+            "",
+            "_",
+            "csign_sat",
+            &good[..good.len() - 1],
+            &good[1..],
+            &format!("{good}0"),
+            &good.replace("csign", "acme"),
+            &good.to_uppercase(),
+            &format!(" {good}"),
+            &format!("{good}\n"),
+            // The right checksum round a wrong body.
+            &with_crc(&format!("csign_abc_{id}_{secret}")),
+            &with_crc(&format!("csign_sat_{id}0_{secret}")),
+            &with_crc(&format!("csign_sat_{id}_{}", &secret[1..])),
+            &with_crc(&format!("csign_sat_{id}_{secret}_x")),
+            &with_crc(&format!("csign_sat_{id}_{}", secret.replacen('0', "-", 1))),
+            // Values above 2^128 - 1, 2^256 - 1 and 2^32 - 1.
+            &with_crc(&format!("csign_sat_{}_{secret}", "z".repeat(22))),
+            &with_crc(&format!("csign_sat_{id}_{}", "z".repeat(43))),
+            &format!("csign_sat_{id}_{secret}_zzzzzz"),
+            &"é".repeat(40),
+            &"a".repeat(129),
+            &"_".repeat(1_000_000),
+        ] {
+            assert!(TokenText::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_id_and_secret_come_back(id: u128, secret: [u8; 32]) {
+            let text = TokenText::new(TextKind::SecretToken, TokenId::from_u128(id), secret);
+            let parsed = TokenText::parse(text.expose()).unwrap();
+            prop_assert_eq!(parsed.id(), TokenId::from_u128(id));
+            let digits = text.expose().split('_').nth(3).unwrap();
+            prop_assert_eq!(decode::<32>(digits, 43), Some(secret));
+        }
+
+        #[test]
+        fn one_changed_character_is_noticed(at in 0usize..83, to in "[0-9A-Za-z_]") {
+            let good = sample().expose().to_owned();
+            let mut bad = good.clone();
+            bad.replace_range(at..=at, &to);
+            prop_assert_eq!(TokenText::parse(&bad).is_ok(), bad == good);
+        }
+
+        #[test]
+        fn nothing_panics(text in ".{0,200}") {
+            let _ = TokenText::parse(&text);
+        }
+    }
+}

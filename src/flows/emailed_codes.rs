@@ -1,0 +1,183 @@
+//! Codes that travel by mail (`csign_inv_…`, `csign_rst_…`): made with the mail that brings
+//! them, checked as tokens are, used once.
+
+use std::net::IpAddr;
+
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::transaction::Transaction;
+use crate::clock::random;
+use crate::db;
+use crate::db::accounts::Account;
+use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::orgs::Org;
+use crate::db::retrying;
+use crate::db::sign_in::emailed_codes::{Code, NewCode};
+use crate::domain::access::caller::Origin;
+use crate::domain::access::credential::AccountKind;
+use crate::domain::mail::Mail;
+use crate::domain::sign_in::emailed_codes::{End, Purpose};
+use crate::domain::values::ids::{AccountId, InvitationId, OrgId, TokenId};
+use crate::domain::values::names::Email;
+use crate::domain::values::token_string::{TextKind, TokenText};
+use crate::error::{Code as Status, Reason, Result};
+use crate::mail::Letter;
+use crate::state::State;
+
+/// What a new code is for, and who is to have it.
+pub struct ToSend<'a> {
+    pub org_id: OrgId,
+    /// The account whose password it sets, or the invitation that it accepts. It is locked.
+    pub subject_id: Uuid,
+    pub purpose: Purpose,
+    /// Whether whoever has the mailbox asked for it.
+    pub asked: bool,
+    pub recipient: &'a Email,
+    /// What the mail says that brings it.
+    pub mail: Mail,
+}
+
+/// Makes a code and writes the mail down that brings it. The codes that the subject had
+/// before work no more.
+pub async fn send(state: &State, tx: &mut Transaction<'_>, new: ToSend<'_>) -> Result<()> {
+    let now = state.clock.now();
+    db::sign_in::emailed_codes::end_all(&mut *tx, new.org_id, new.subject_id, End::Replaced, now).await?;
+    let text = TokenText::new(new.purpose.kind(), state.clock.new_id::<TokenId>(), random());
+    let expire_time = now + new.purpose.life();
+    let record = state.peppers.load().record(&text);
+    let row = NewCode {
+        code_id: text.id().uuid(),
+        org_id: new.org_id,
+        subject_id: new.subject_id,
+        purpose: new.purpose,
+        asked: new.asked,
+        record: &record,
+        expire_time,
+    };
+    db::sign_in::emailed_codes::insert(&mut *tx, &row, now).await?;
+    tx.mail(&Letter::with_code(new.org_id, new.recipient, new.mail, text, expire_time), now).await
+}
+
+/// Sends a user without a password the link to set one. Everybody else is sent nothing: who has
+/// a password asks for another one, and a service account has no mailbox.
+pub async fn send_first_password(
+    state: &State,
+    tx: &mut Transaction<'_>,
+    org: &Org,
+    account: &Account,
+) -> Result<()> {
+    if account.kind()? != AccountKind::User || account.password_time.is_some() {
+        return Ok(());
+    }
+    send_password_code(state, tx, org, account, false).await
+}
+
+/// Sends a user a code to set a password, the first one or another. The account is locked.
+pub async fn send_password_code(
+    state: &State,
+    tx: &mut Transaction<'_>,
+    org: &Org,
+    account: &Account,
+    asked: bool,
+) -> Result<()> {
+    let name = org.display_name.clone();
+    let (purpose, mail) = match account.password_time {
+        None => (Purpose::FirstPassword, Mail::SetPassword { org: name }),
+        Some(_) => (Purpose::Reset, Mail::ResetPassword { org: name }),
+    };
+    let details = account.details()?;
+    let new = ToSend {
+        org_id: org.id(),
+        subject_id: account.account_id,
+        purpose,
+        asked,
+        recipient: &details.username,
+        mail,
+    };
+    send(state, tx, new).await
+}
+
+/// The code whose text this is, if it works: length, shape and checksum, then the row by its
+/// id, then the secret in constant time, and only then whether it has ended.
+///
+/// # Errors
+/// `TOKEN_INVALID` for what is none of this kind, `TOKEN_REVOKED` for one that was used, replaced
+/// or revoked, `TOKEN_EXPIRED`; `THROTTLED` for whoever guesses.
+pub async fn check(state: &State, text: &str, kind: TextKind, from: Option<IpAddr>) -> Result<Code> {
+    let code = known(state, text, kind, from).await?;
+    code.check(state.clock.now())?;
+    Ok(code)
+}
+
+/// The code whose text this is, whether it works or not.
+///
+/// # Errors
+/// `TOKEN_INVALID` for what is none of this kind; `THROTTLED` for whoever guesses.
+pub async fn known(state: &State, text: &str, kind: TextKind, from: Option<IpAddr>) -> Result<Code> {
+    let refuse = || state.principals.refuse(from, Reason::TokenInvalid);
+    let text = TokenText::parse(text).ok().filter(|text| text.kind() == kind).ok_or_else(refuse)?;
+    state.principals.may_guess(from)?;
+    let found = db::sign_in::emailed_codes::find(&state.db.pool(), text.id().uuid()).await?;
+    let record = found.as_ref().map(Code::record);
+    if record.as_ref().is_some_and(|record| !state.peppers.load().knows(record.pepper)) {
+        // Another node took a newer pepper up.
+        state.look_for_pepper().await;
+    }
+    // Compared even where nothing was found, so that both take the same time.
+    let matches = state.peppers.load().find(&text, record.as_ref()).is_some();
+    found.filter(|_| matches).ok_or_else(refuse)
+}
+
+/// Whoever knows a code may revoke it; whether it was one is not told (RFC 7009).
+pub async fn revoke(state: &State, origin: &Origin, text: &str, kind: TextKind) -> Result<()> {
+    let code = match known(state, text, kind, origin.address).await {
+        Ok(code) => code,
+        Err(error) if error.reason().code() == Status::Unauthenticated => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let actor = Actor {
+        address: origin.address.map(|address| address.to_string()),
+        request_id: Some(origin.request_id.clone()),
+        ..Actor::default()
+    };
+    let now = state.clock.now();
+    retrying(|| async {
+        let mut tx = Transaction::begin(state).await?;
+        let Some(change) = stop(state, &mut tx, &code, now).await? else { return Ok(()) };
+        tx.record(&actor, &[change], now).await?;
+        tx.commit().await
+    })
+    .await
+}
+
+/// Ends a code for good. None where it has ended already; else the change to record.
+pub async fn stop(
+    state: &State,
+    tx: &mut PgConnection,
+    code: &Code,
+    now: OffsetDateTime,
+) -> Result<Option<Change>> {
+    let (kind, subject) = match code.purpose()? {
+        Purpose::Invitation => ("invitation.revoked", InvitationId::from(code.subject_id).to_string()),
+        Purpose::FirstPassword | Purpose::Reset => {
+            ("account.password_code_revoked", AccountId::from(code.subject_id).to_string())
+        }
+    };
+    db::orgs::lock(tx, code.org()).await?;
+    if !db::sign_in::emailed_codes::end(tx, code.code_id, End::Revoked, now).await? {
+        return Ok(None);
+    }
+    if code.purpose()? == Purpose::Invitation {
+        db::orgs::invitations::revoke(tx, code.org(), code.subject_id.into(), now).await?;
+    }
+    Ok(Some(Change {
+        event_id: state.clock.new_id(),
+        org_id: code.org(),
+        kind,
+        resource_ids: vec![subject.clone()],
+        fields: vec![FieldChange::cleared("expire_time", code.expire_time)],
+        subjects: vec![subject],
+    }))
+}

@@ -1,0 +1,328 @@
+//! Invitations that are looked at and accepted, with the code from the mail: over gRPC, or on
+//! the page that the mail's link leads to.
+//!
+//! **A code proves a mailbox and signs nobody in.** Where no account has the address, it makes
+//! one. Where one has, whoever accepts has signed in to it, and it has proved that the mailbox
+//! is its own: otherwise whoever reads a mail could take over what was never theirs, and
+//! whoever merely claims an address would get what was meant for its owner.
+
+use std::net::IpAddr;
+
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use super::emailed_codes;
+use super::sign_in::SignedIn;
+use super::transaction::Transaction;
+use crate::crypto::password_hash::PasswordRecord;
+use crate::db;
+use crate::db::accounts::grants::{Grant, described, held, subjects, touched};
+use crate::db::accounts::{Account, NewAccount};
+use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::orgs::invitations::Invitation;
+use crate::db::retrying;
+use crate::db::sign_in::emailed_codes::Code;
+use crate::domain::access::caller::Origin;
+use crate::domain::access::credential::AccountKind;
+use crate::domain::access::rights::{HeldGrant, Rights};
+use crate::domain::accounts::{AccountState, Details};
+use crate::domain::sign_in::emailed_codes::End;
+use crate::domain::sign_in::invitations::{Received, receive};
+use crate::domain::sign_in::password::Password;
+use crate::domain::values::ids::{AccountId, CredentialId, GrantId, InvitationId, OrgId, SYSTEM_ORG};
+use crate::domain::values::names::{DisplayName, Email, Profile};
+use crate::domain::values::permissions::Permission;
+use crate::domain::values::resources::Node;
+use crate::domain::values::token_string::TextKind;
+use crate::error::{Error, Reason, Result, Violations};
+use crate::state::State;
+
+/// What whoever has the code may know.
+pub struct Shown {
+    code: Code,
+    pub org_display_name: String,
+    pub email: Email,
+    /// No account has the address.
+    pub needs_sign_up: bool,
+}
+
+/// What a code invites to. Changes nothing.
+///
+/// # Errors
+/// What [`codes::check`] says of the code; `ORG_SUSPENDED`.
+pub async fn look(state: &State, code: &str, from: Option<IpAddr>) -> Result<Shown> {
+    let code = emailed_codes::check(state, code, TextKind::Invitation, from).await?;
+    let org_id = code.org();
+    let mut db = state.db.acquire().await?;
+    let org = db::orgs::find(&mut *db, org_id).await?.ok_or(Reason::TokenRevoked)?;
+    if org.life() != Default::default() {
+        return Err(Reason::OrgSuspended.into());
+    }
+    let email = trusted(&mut db, &code).await?.email()?;
+    let holder = db::accounts::find_holder(&mut *db, email.as_str()).await?;
+    Ok(Shown { code, org_display_name: org.display_name, email, needs_sign_up: holder.is_none() })
+}
+
+/// The invitation of a code, unless it was sent with a token that somebody else is known to have had.
+async fn trusted(db: &mut PgConnection, code: &Code) -> Result<Invitation> {
+    let invitation = db::orgs::invitations::find(&mut *db, code.org(), code.subject_id.into()).await?;
+    let invitation = invitation.ok_or(Reason::TokenRevoked)?;
+    let (org_id, token_id) = invitation.sent_with();
+    if db::tokens::is_compromised(db, org_id, token_id).await? {
+        let message = "the invitation was sent with a token that was stolen: ask for another one";
+        return Err(Error::with_message(Reason::TokenRevoked, message));
+    }
+    Ok(invitation)
+}
+
+/// Who signs up: the names and the password of a new user.
+pub struct SignUp {
+    pub given_name: DisplayName,
+    pub family_name: DisplayName,
+    pub password: Password,
+}
+
+impl SignUp {
+    /// Checks what somebody typed.
+    ///
+    /// # Errors
+    /// `INVALID_FIELD`, all violations at once.
+    pub fn check(given_name: &str, family_name: &str, password: &str) -> Result<Self> {
+        let mut violations = Violations::default();
+        let name =
+            |text: &str| required(text).and_then(|text| DisplayName::parse(text).map_err(|wrong| wrong.0));
+        let given_name = violations.check("given_name", name(given_name));
+        let family_name = violations.check("family_name", name(family_name));
+        let password = required(password).and_then(|text| Password::parse(text).map_err(|wrong| wrong.0));
+        let password = violations.check("password", password);
+        match (given_name, family_name, password) {
+            (Some(given_name), Some(family_name), Some(password)) => {
+                Ok(Self { given_name, family_name, password })
+            }
+            _ => Err(violations.error()),
+        }
+    }
+}
+
+fn required(text: &str) -> Result<&str, &'static str> {
+    if text.is_empty() { Err("is required") } else { Ok(text) }
+}
+
+/// Who accepts.
+pub enum Accepting<'a> {
+    /// Nobody yet, who becomes a user of the org.
+    New(&'a SignUp),
+    /// The account of a session: its home, and the session.
+    Caller { home: OrgId, account_id: AccountId, credential_id: CredentialId },
+    /// Who has just typed the password.
+    SignedIn(&'a SignedIn),
+}
+
+/// The member that somebody has become.
+pub struct Accepted {
+    pub account: Account,
+    pub dropped: Vec<HeldGrant>,
+}
+
+/// Accepts the invitation that was looked at.
+///
+/// # Errors
+/// `TOKEN_REVOKED` or `TOKEN_EXPIRED` where the code has ended meanwhile; `ORG_SUSPENDED`;
+/// `CREDENTIAL_MISSING` for who signs up where an account has the address by now;
+/// `INVITATION_EMAIL_MISMATCH` for another account, or one that has not proved its mailbox;
+/// `ACCOUNT_DEACTIVATED`; `LOGIN_FAILED` where the password changed meanwhile;
+/// `RESOURCE_EXISTS` for a member; `OVERLOADED` when no place is free to hash.
+pub async fn accept(
+    state: &State,
+    shown: &Shown,
+    accepting: &Accepting<'_>,
+    origin: &Origin,
+) -> Result<Accepted> {
+    let org_id = shown.code.org();
+    let account_id = match accepting {
+        Accepting::New(_) => state.clock.new_id(),
+        Accepting::Caller { account_id, .. } => *account_id,
+        Accepting::SignedIn(who) => who.account_id,
+    };
+    // Before the transaction: nothing is locked while it is hashed.
+    let record = match accepting {
+        Accepting::New(new) => Some(state.passwords.hash((org_id, account_id), &new.password).await?),
+        Accepting::Caller { .. } | Accepting::SignedIn(_) => None,
+    };
+    let actor = Actor {
+        account_id: Some(account_id),
+        credential_id: match accepting {
+            Accepting::Caller { credential_id, .. } => Some(*credential_id),
+            Accepting::New(_) | Accepting::SignedIn(_) => None,
+        },
+        impersonator_id: None,
+        operator: false,
+        address: origin.address.map(|address| address.to_string()),
+        request_id: Some(origin.request_id.clone()),
+    };
+    let joining =
+        Joining { state, shown, org_id, account_id, record: record.as_ref(), now: state.clock.now() };
+    retrying(|| joining.carry_out(accepting, &actor)).await
+}
+
+/// One acceptance.
+struct Joining<'a> {
+    state: &'a State,
+    shown: &'a Shown,
+    org_id: OrgId,
+    account_id: AccountId,
+    /// Of a new account's password.
+    record: Option<&'a PasswordRecord>,
+    now: OffsetDateTime,
+}
+
+impl Joining<'_> {
+    async fn carry_out(&self, accepting: &Accepting<'_>, actor: &Actor) -> Result<Accepted> {
+        let Self { state, org_id, account_id, now, .. } = *self;
+        let mut tx = Transaction::begin(state).await?;
+        let org = db::orgs::lock(&mut tx, org_id).await?;
+        let invitation_id = InvitationId::from(self.shown.code.subject_id);
+        // Of two at once one ends the code; the other one waits here, and finds why it has ended.
+        if !db::sign_in::emailed_codes::end(&mut tx, self.shown.code.code_id, End::Used, now).await? {
+            let code = db::sign_in::emailed_codes::find(&mut *tx, self.shown.code.code_id).await?;
+            code.ok_or(Reason::TokenRevoked)?.check(now)?;
+            return Err(Reason::Conflict.into());
+        }
+        if org.life() != Default::default() {
+            return Err(Reason::OrgSuspended.into());
+        }
+        let invitation = trusted(&mut tx, &self.shown.code).await?;
+        let (account, mut fields) = match accepting {
+            Accepting::New(new) => self.sign_up(&mut tx, new).await?,
+            Accepting::Caller { home, .. } => self.join(&mut tx, *home).await?,
+            Accepting::SignedIn(who) => {
+                who.conclude(&mut tx, now).await?;
+                self.join(&mut tx, who.org_id).await?
+            }
+        };
+        let Received { given, dropped } = divide(&mut tx, org_id, &invitation).await?;
+        let numbered: Vec<_> = given.iter().map(|grant| (state.clock.new_id::<GrantId>(), grant)).collect();
+        let given = db::accounts::grants::insert(&mut tx, org_id, account_id, &numbered, now).await?;
+        db::orgs::invitations::accept(&mut tx, org_id, invitation_id, account_id, now).await?;
+        fields.extend(given.iter().map(|grant| FieldChange::set("grants", described(grant))));
+        let left_out = |grant: &HeldGrant| format!("{} on {}", grant.right, grant.node);
+        fields.extend(dropped.iter().map(|grant| FieldChange::set("dropped_grants", left_out(grant))));
+        let change = self.change(invitation_id, &given, fields);
+        tx.record(actor, &[change], now).await?;
+        tx.commit().await?;
+        Ok(Accepted { account, dropped })
+    }
+
+    fn change(&self, invitation_id: InvitationId, given: &[Grant], fields: Vec<FieldChange>) -> Change {
+        let mut resource_ids = touched(self.account_id, given);
+        resource_ids.push(invitation_id.to_string());
+        Change {
+            event_id: self.state.clock.new_id(),
+            org_id: self.org_id,
+            kind: "invitation.accepted",
+            resource_ids,
+            fields,
+            subjects: subjects(self.org_id, self.account_id, given),
+        }
+    }
+
+    /// Makes the account: a user of the org, who has proved the mailbox and has a password.
+    async fn sign_up(&self, tx: &mut Transaction<'_>, new: &SignUp) -> Result<(Account, Vec<FieldChange>)> {
+        let Self { org_id, account_id, now, .. } = *self;
+        if db::accounts::find_holder(&mut **tx, self.shown.email.as_str()).await?.is_some() {
+            return Err(sign_in_first());
+        }
+        let profile = Profile {
+            given_name: Some(new.given_name.to_string()),
+            family_name: Some(new.family_name.to_string()),
+            ..Profile::default()
+        };
+        let details = Details { profile, ..Details::new(None, self.shown.email.clone()) };
+        let row = NewAccount { account_id, org_id, details: &details, deactivated: false };
+        db::accounts::insert(&mut *tx, &row, now).await?;
+        let record = self.record.ok_or_else(|| Error::internal("who signs up has a password"))?;
+        db::sign_in::passwords::set(&mut *tx, org_id, account_id, record, now).await?;
+        db::accounts::prove_mailbox(&mut *tx, org_id, account_id, now).await?;
+        let account = db::accounts::find(&mut **tx, org_id, account_id).await?;
+        let account = account.ok_or_else(|| Error::internal("an account just made is gone"))?;
+        let fields = vec![
+            FieldChange::set("username", &self.shown.email),
+            FieldChange::set("profile.given_name", &new.given_name),
+            FieldChange::set("profile.family_name", &new.family_name),
+            FieldChange::set("password_time", now),
+        ];
+        Ok((account, fields))
+    }
+
+    /// Makes an account that is there a member, if it is the one that the invitation is for.
+    async fn join(&self, tx: &mut Transaction<'_>, home: OrgId) -> Result<(Account, Vec<FieldChange>)> {
+        let Self { org_id, account_id, now, .. } = *self;
+        let account = db::accounts::lock(&mut *tx, home, account_id).await?;
+        let account = account.ok_or(Reason::AccountDeactivated)?;
+        if account.username != self.shown.email.as_str()
+            || account.kind()? != AccountKind::User
+            || account.email_proved_time.is_none()
+        {
+            return Err(Reason::InvitationEmailMismatch.into());
+        }
+        if account.state()? != AccountState::Active {
+            return Err(Reason::AccountDeactivated.into());
+        }
+        if db::orgs::memberships::find(&mut **tx, org_id, account_id).await?.is_some() {
+            return Err(Error::exists("member", &self.shown.email));
+        }
+        let title = account.details()?.title();
+        db::orgs::memberships::join(&mut *tx, org_id, (home, account_id), &title, now).await?;
+        Ok((account, vec![FieldChange::set("home_org_id", home)]))
+    }
+}
+
+/// An account has the address: whoever has that account accepts while signed in to it.
+pub fn sign_in_first() -> Error {
+    let message = "an account has the address of the invitation: sign in to it, and accept then; whoever has set \
+                   no password yet does that first, with the mail that was sent for it";
+    Error::with_message(Reason::CredentialMissing, message)
+}
+
+/// What of the invitation's grants is given now. The org is locked; the resources are held until
+/// the transaction ends.
+async fn divide(tx: &mut PgConnection, org_id: OrgId, invitation: &Invitation) -> Result<Received> {
+    let asked = invitation.grants()?;
+    let mut senders = Vec::new();
+    for sender in invitation.senders() {
+        senders.push(rights_of_sender(&mut *tx, org_id, sender).await?);
+    }
+    let rights = senders.into_iter().reduce(|all, sender| all.meet(&sender)).unwrap_or_default();
+    let roles = db::orgs::roles::find_named(&mut *tx, org_id, asked.iter().map(|(right, _)| right)).await?;
+    let wanted: Vec<_> = asked.iter().filter_map(|(_, node)| node.path().cloned()).collect();
+    let paths = db::orgs::resources::hold(tx, org_id, &wanted).await?;
+    let opened = asked.into_iter().map(|(right, node)| held(right, node, &roles)).collect();
+    Ok(receive(&rights, opened, &roles, &paths))
+}
+
+/// What whoever sent an invitation holds in the org now: nothing, once the account is deactivated,
+/// deleted or no member any more, or its home is stopped; and what an owner holds, for an
+/// operator.
+async fn rights_of_sender(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    (home, sender): (OrgId, AccountId),
+) -> Result<Rights> {
+    let account = db::accounts::find(&mut *tx, home, sender).await?;
+    let active = account.map(|account| account.state()).transpose()? == Some(AccountState::Active);
+    let org = db::orgs::find(&mut *tx, home).await?;
+    if !active || org.is_none_or(|org| org.life() != Default::default()) {
+        return Ok(Rights::default());
+    }
+    let mut rights = Rights::default();
+    if db::orgs::memberships::find(&mut *tx, org_id, sender).await?.is_some() {
+        rights = Rights::of_grants(&db::accounts::grants::find_held(&mut *tx, org_id, sender).await?);
+    }
+    if home == SYSTEM_ORG {
+        let held = Rights::of_grants(&db::accounts::grants::find_held(&mut *tx, SYSTEM_ORG, sender).await?);
+        if held.cover(&Permission::PLATFORM_ACCOUNTS, &Node::Org) {
+            rights = rights.join(Rights::of_owner());
+        }
+    }
+    Ok(rights)
+}

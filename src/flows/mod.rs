@@ -1,0 +1,9 @@
+//! What has two entrances, such as an RPC and a page, or an RPC and a job.
+
+pub mod emailed_codes;
+pub mod invitations;
+pub mod notify;
+pub mod password_reset;
+pub mod sign_in;
+pub mod signing_key_rotation;
+pub mod transaction;

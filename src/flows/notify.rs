@@ -1,0 +1,60 @@
+//! Notices: what somebody is told of an account who need do nothing about it.
+
+use time::{Duration, OffsetDateTime};
+
+use super::transaction::Transaction;
+use crate::db;
+use crate::db::outbox;
+use crate::domain::mail::Mail;
+use crate::domain::values::ids::{AccountId, OrgId};
+use crate::error::Result;
+use crate::mail::Letter;
+
+/// So often at most somebody is told of what others can bring about as often as they like.
+const RARELY: Duration = Duration::days(1);
+
+/// Writes a notice about an account down, if somebody is to be told. `say` is given the names
+/// of the org and of the account.
+pub async fn tell(
+    tx: &mut Transaction<'_>,
+    (org_id, account_id): (OrgId, AccountId),
+    now: OffsetDateTime,
+    say: impl FnOnce(String, String) -> Mail,
+) -> Result<()> {
+    if let Some(letter) = letter(tx, (org_id, account_id), say).await? {
+        tx.mail(&letter, now).await?;
+    }
+    Ok(())
+}
+
+/// The same, unless the mailbox was told the same kind of thing within a day.
+pub async fn tell_rarely(
+    tx: &mut Transaction<'_>,
+    (org_id, account_id): (OrgId, AccountId),
+    now: OffsetDateTime,
+    say: impl FnOnce(String, String) -> Mail,
+) -> Result<()> {
+    if let Some(letter) = letter(tx, (org_id, account_id), say).await?
+        && !outbox::has_since(&mut *tx, letter.recipient().as_str(), letter.mail(), now - RARELY).await?
+    {
+        tx.mail(&letter, now).await?;
+    }
+    Ok(())
+}
+
+async fn letter(
+    tx: &mut Transaction<'_>,
+    (org_id, account_id): (OrgId, AccountId),
+    say: impl FnOnce(String, String) -> Mail,
+) -> Result<Option<Letter>> {
+    // A guest's account is kept elsewhere.
+    let Some(member) = db::orgs::memberships::find(&mut **tx, org_id, account_id).await? else {
+        return Ok(None);
+    };
+    let account = db::accounts::find(&mut **tx, member.home_org_id.into(), account_id).await?;
+    let org = db::orgs::find(&mut **tx, org_id).await?;
+    let (Some(account), Some(org)) = (account, org) else { return Ok(None) };
+    let mail = say(org.display_name, member.title);
+    let proved = account.email_proved_time.is_some();
+    Ok(Letter::notice(org_id, &account.details()?, account.state()?, proved, mail))
+}

@@ -1,0 +1,154 @@
+//! What happens to signing keys and peppers in the course of time. Any node may do it,
+//! and none leads: each looks at the rows again under the lock of the system org, and does
+//! what is due then.
+
+use time::OffsetDateTime;
+
+use super::transaction::Transaction;
+use crate::crypto::key_pair::{NewKey, can_sign};
+use crate::db;
+use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::retrying;
+use crate::domain::signing_keys::{KeyState, Step, due};
+use crate::domain::values::ids::SYSTEM_ORG;
+use crate::error::{Error, Reason, Result};
+use crate::state::State;
+use crate::state::feed::KEYS;
+
+/// Carries out what is due for the signing keys. While nothing is, nothing is asked of
+/// the database.
+pub async fn turn_signing_keys(state: &State, lifetime: time::Duration) -> Result<()> {
+    while let Some(step) = due(&state.ring.lives(), state.clock.now(), lifetime) {
+        if !carry_out(state, &step, lifetime).await? {
+            // Another node did it, or nobody may yet: what is known here was old.
+            return state.reload_keys().await.map_err(Error::internal);
+        }
+    }
+    Ok(())
+}
+
+async fn carry_out(state: &State, step: &Step, lifetime: time::Duration) -> Result<bool> {
+    // Made beforehand: the lock is not held meanwhile.
+    let fresh = match step {
+        Step::Publish => Some(NewKey::make(&state.master, state.signing_algorithm).await?),
+        Step::Activate { .. } | Step::Unpublish { .. } => None,
+    };
+    retrying(|| async {
+        let now = state.clock.now();
+        let mut tx = Transaction::begin(state).await?;
+        match db::orgs::lock(&mut tx, SYSTEM_ORG).await {
+            // Before `bootstrap` there is no log to write to, and nobody to sign for.
+            Err(error) if error.reason() == Reason::ResourceNotFound => return Ok(false),
+            locked => drop(locked?),
+        }
+        let keys = db::keys::find_signing_keys(&mut *tx, &state.master).await.map_err(Error::internal)?;
+        if due(keys.lives(), now, lifetime).as_ref() != Some(step) {
+            return Ok(false);
+        }
+        let change = match (step, &fresh) {
+            (Step::Publish, Some(fresh)) => publish(state, &mut tx, fresh, now).await?,
+            (Step::Publish, None) => return Err(Error::internal("no key was made to publish")),
+            (Step::Activate { kid }, _) => activate(state, &mut tx, kid, now).await?,
+            (Step::Unpublish { kid }, _) => unpublish(state, &mut tx, kid).await?,
+        };
+        tracing::info!(kind = change.kind, kids = ?change.resource_ids, "the signing keys went on");
+        tx.record(&Actor::default(), &[change], now).await?;
+        tx.commit().await?;
+        Ok(true)
+    })
+    .await
+}
+
+/// A line about keys in the log of the system org, which every node hears of.
+pub fn change(state: &State, kind: &'static str, kids: Vec<String>, fields: Vec<FieldChange>) -> Change {
+    Change {
+        event_id: state.clock.new_id(),
+        org_id: SYSTEM_ORG,
+        kind,
+        resource_ids: kids,
+        fields,
+        subjects: vec![KEYS.to_owned()],
+    }
+}
+
+/// Publishes a new key as the next one.
+pub async fn publish(
+    state: &State,
+    tx: &mut Transaction<'_>,
+    fresh: &NewKey,
+    now: OffsetDateTime,
+) -> Result<Change> {
+    db::keys::signing_keys::insert(tx, fresh, KeyState::Next, now).await?;
+    let fields = vec![
+        FieldChange::set("algorithm", fresh.algorithm),
+        FieldChange::set("state", KeyState::Next.name()),
+    ];
+    Ok(change(state, "signing_key.created", vec![fresh.kid.clone()], fields))
+}
+
+/// Lets the next key sign, and the active one retire.
+pub async fn activate(
+    state: &State,
+    tx: &mut Transaction<'_>,
+    kid: &str,
+    now: OffsetDateTime,
+) -> Result<Change> {
+    let sealed = db::keys::signing_keys::find_sealed(&mut **tx, kid).await?;
+    if !sealed.is_some_and(|sealed| can_sign(&state.master, kid, &sealed)) {
+        return Err(Error::internal(format!("signing key {kid} cannot sign: revoke it")));
+    }
+    let former = db::keys::signing_keys::retire_active(tx, &state.master, now).await?;
+    db::keys::signing_keys::activate(tx, kid, now).await?;
+    Ok(activated(state, former, kid.to_owned()))
+}
+
+/// Lets a new key sign at once, and the active one retire.
+pub async fn replace(
+    state: &State,
+    tx: &mut Transaction<'_>,
+    fresh: &NewKey,
+    now: OffsetDateTime,
+) -> Result<Change> {
+    let former = db::keys::signing_keys::retire_active(tx, &state.master, now).await?;
+    db::keys::signing_keys::insert(tx, fresh, KeyState::Active, now).await?;
+    Ok(activated(state, former, fresh.kid.clone()))
+}
+
+fn activated(state: &State, former: String, kid: String) -> Change {
+    let fields = vec![FieldChange {
+        field: "active_kid",
+        old_value: Some(former.clone()),
+        new_value: Some(kid.clone()),
+    }];
+    change(state, "signing_key.activated", vec![kid, former], fields)
+}
+
+async fn unpublish(state: &State, tx: &mut Transaction<'_>, kid: &str) -> Result<Change> {
+    db::keys::signing_keys::delete_retiring(tx, kid).await?;
+    let fields = vec![FieldChange::cleared("state", KeyState::Retiring.name())];
+    Ok(change(state, "signing_key.retired", vec![kid.to_owned()], fields))
+}
+
+/// Drops the peppers that are not the newest and that no live token's secret names.
+/// Returns their numbers.
+pub async fn drop_peppers(state: &State) -> Result<Vec<i32>> {
+    let peppers = state.peppers.load_full();
+    let Some(newest) = peppers.newest().filter(|_| peppers.numbers().count() > 1) else {
+        return Ok(Vec::new());
+    };
+    let now = state.clock.now();
+    // Not under the lock: it may take a while, and no secret is kept under an old pepper any more.
+    let unused = db::keys::peppers::find_unused(&state.db.pool(), newest, now).await?;
+    if unused.is_empty() {
+        return Ok(unused);
+    }
+    let mut tx = Transaction::begin(state).await?;
+    db::orgs::lock(&mut tx, SYSTEM_ORG).await?;
+    let dropped = db::keys::peppers::delete(&mut tx, &unused).await?;
+    if !dropped.is_empty() {
+        let names = dropped.iter().map(|number| format!("pepper/{number}")).collect();
+        tx.record(&Actor::default(), &[change(state, "pepper.dropped", names, Vec::new())], now).await?;
+        tx.commit().await?;
+    }
+    Ok(dropped)
+}

@@ -1,0 +1,175 @@
+//! `ConvertAccount`: a person becomes a workload, or the other way round. Nothing else
+//! changes what an account is, and nobody in the org can do it.
+
+use sqlx::PgConnection;
+
+use super::details::{changes, default_username, mailbox};
+use super::owners::{keep_one, refuse_live_tokens};
+use crate::db;
+use crate::db::accounts::grants::{Grant, described, subjects, touched};
+use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::retrying;
+use crate::domain::access::caller::Acting;
+use crate::domain::access::credential::AccountKind;
+use crate::domain::access::rights::Rights;
+use crate::domain::access::roles::may_hold;
+use crate::domain::accounts::{AccountState, Details};
+use crate::domain::sign_in::emailed_codes::End;
+use crate::domain::values::ids::{AccountId, OrgId};
+use crate::domain::values::names::{AccountName, Description, Email};
+use crate::domain::values::permissions::Permission;
+use crate::error::{Error, Result, Violations};
+use crate::flows::emailed_codes::send_first_password;
+use crate::flows::transaction::Transaction;
+use crate::grpc::layers::auth::Call;
+use crate::grpc::pb;
+use crate::grpc::pb::convert_account_request::Identity;
+use crate::grpc::wire::convert;
+use crate::state::State;
+
+/// What becomes of which account, and why.
+struct Conversion {
+    account_id: AccountId,
+    /// None makes a user.
+    name: Option<AccountName>,
+    username: Email,
+    reason: Description,
+}
+
+impl Conversion {
+    /// Checks a request. `slug` is that of the account's org.
+    fn check(state: &State, request: &pb::ConvertAccountRequest, slug: &str) -> Result<Self> {
+        let mut violations = Violations::default();
+        let account_id = violations.check("account_id", AccountId::parse(&request.account_id));
+        let identity = identity(state, &mut violations, request, slug);
+        let reason = violations.check("reason", Description::required(&request.reason));
+        match (account_id, identity, reason) {
+            (Some(account_id), Some((name, username)), Some(reason)) => {
+                Ok(Self { account_id, name, username, reason })
+            }
+            _ => Err(violations.error()),
+        }
+    }
+
+    /// The account's details afterwards. What was set for itself goes back to what the
+    /// new kind starts with; links are off, and keep their slugs.
+    fn details(&self, before: &Details) -> Details {
+        let mut after =
+            Details { name: self.name.clone(), username: self.username.clone(), ..before.clone() };
+        after.settings.email_notifications = None;
+        after.settings.links.values_mut().for_each(|link| link.enabled = false);
+        after
+    }
+}
+
+/// The name and the username that go with the kind that is asked for.
+fn identity(
+    state: &State,
+    violations: &mut Violations,
+    request: &pb::ConvertAccountRequest,
+    slug: &str,
+) -> Option<(Option<AccountName>, Email)> {
+    match (pb::AccountKind::try_from(request.kind), &request.identity) {
+        (Ok(pb::AccountKind::ServiceAccount), Some(Identity::Name(name))) => {
+            let name = violations.check("name", AccountName::parse(name))?;
+            let username = violations.check("name", default_username(state, &name, slug))?;
+            Some((Some(name), username))
+        }
+        (Ok(pb::AccountKind::User), Some(Identity::Email(email))) => {
+            Some((None, violations.check("email", mailbox(state, email))?))
+        }
+        (Ok(pb::AccountKind::ServiceAccount), _) => {
+            violations.check("name", Err("is what a service account needs"))
+        }
+        (Ok(pb::AccountKind::User), _) => violations.check("email", Err("is what a user needs")),
+        _ => violations.check("kind", Err("must be ACCOUNT_KIND_USER or ACCOUNT_KIND_SERVICE_ACCOUNT")),
+    }
+}
+
+pub async fn account(
+    state: &State,
+    call: &Call,
+    request: pb::ConvertAccountRequest,
+) -> Result<pb::ConvertAccountResponse> {
+    call.caller()?.require_platform(&Permission::PLATFORM_ACCOUNTS)?;
+    let acting = call.acting_in(state, &request.org_id).await?;
+    let org = db::orgs::find(&state.db, acting.org_id).await?;
+    let slug = org.ok_or_else(|| Error::not_found("org", acting.org_id))?.slug;
+    let conversion = Conversion::check(state, &request, &slug)?;
+    retrying(|| carry_out(state, &acting, &conversion)).await
+}
+
+async fn carry_out(
+    state: &State,
+    acting: &Acting<'_>,
+    conversion: &Conversion,
+) -> Result<pb::ConvertAccountResponse> {
+    let (org_id, account_id, now) = (acting.org_id, conversion.account_id, state.clock.now());
+    let mut tx = Transaction::begin(state).await?;
+    let guest_in = db::accounts::lock_orgs(&mut tx, org_id, account_id).await?;
+    let found = db::accounts::lock(&mut tx, org_id, account_id).await?;
+    let account = found.ok_or_else(|| Error::not_found("account", account_id))?;
+    let before = account.details()?;
+    let after = conversion.details(&before);
+    if before.kind() == after.kind() {
+        return Err(Error::invalid("kind", "is what the account is already"));
+    }
+    // A person keeps none at home, and nobody those of the orgs that are left.
+    let mut without = guest_in.clone();
+    without.extend((after.kind() == AccountKind::User).then_some(org_id));
+    refuse_live_tokens(&mut tx, &without, account_id, now).await?;
+    let held = db::accounts::grants::find_held(&mut tx, org_id, account_id).await?;
+    // Whoever reads the mailbox that is named, or gives the next password, acts as the account.
+    acting.may_take_over(&Rights::of_grants(&held))?;
+    let becomes = AccountState::of(after.kind(), false, account.deactivate_time.is_some(), false);
+    keep_one(&mut tx, org_id, &account, &held, Some(becomes)).await?;
+
+    let left = db::accounts::leave(&mut tx, account_id, &guest_in, now).await?;
+    let lost = unfit(&mut tx, org_id, account_id, after.kind()).await?;
+    db::accounts::grants::delete(&mut tx, org_id, &lost.iter().map(Grant::id).collect::<Vec<_>>()).await?;
+    db::sign_in::passwords::clear(&mut tx, org_id, account_id).await?;
+    db::sign_in::emailed_codes::end_all(&mut tx, org_id, account_id.uuid(), End::Revoked, now).await?;
+    db::sign_in::sessions::end_of_account(&mut tx, org_id, account_id, None, now).await?;
+    db::accounts::raise_version(&mut tx, org_id, account_id).await?;
+    let converted = db::accounts::update(&mut tx, org_id, account_id, (&before, &after), now).await?;
+
+    let kind = FieldChange {
+        old_value: Some(before.kind().name().into()),
+        ..FieldChange::set("kind", after.kind().name())
+    };
+    let mut fields = vec![kind, FieldChange::set("reason", &conversion.reason)];
+    fields.extend(changes(&before, &after));
+    fields.extend(account.password_time.map(|time| FieldChange::cleared("password_time", time)));
+    fields.extend(lost.iter().map(|grant| FieldChange::cleared("grants", described(grant))));
+    let home = Change {
+        event_id: state.clock.new_id(),
+        org_id,
+        kind: "account.converted",
+        resource_ids: touched(account_id, &lost),
+        fields,
+        subjects: subjects(org_id, account_id, &lost),
+    };
+    let guests = left.iter().map(|(host, lost)| {
+        db::orgs::memberships::removed(state.clock.new_id(), *host, (org_id, account_id), lost)
+    });
+    let changes: Vec<_> = std::iter::once(home).chain(guests).collect();
+    tx.record(&Actor::from(acting), &changes, now).await?;
+    let org = db::orgs::find(&mut *tx, org_id).await?.ok_or_else(|| Error::not_found("org", org_id))?;
+    send_first_password(state, &mut tx, &org, &converted).await?;
+    tx.commit().await?;
+    Ok(pb::ConvertAccountResponse { account: Some(convert::account(&converted)?) })
+}
+
+/// The account's grants of roles that are not for accounts of the kind.
+async fn unfit(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    account_id: AccountId,
+    kind: AccountKind,
+) -> Result<Vec<Grant>> {
+    let grants = db::accounts::grants::find_of(&mut *tx, org_id, account_id).await?;
+    let rights = grants.iter().map(Grant::right).collect::<Result<Vec<_>>>()?;
+    let roles = db::orgs::roles::find_named(tx, org_id, &rights).await?;
+    let unfit = grants.into_iter().zip(rights).filter(|(_, right)| !may_hold(kind, right, &roles));
+    Ok(unfit.map(|(grant, _)| grant).collect())
+}

@@ -1,0 +1,24 @@
+//! `GetCaller`: who am I, with what.
+
+use crate::db;
+use crate::error::{Error, Result};
+use crate::grpc::layers::auth::Call;
+use crate::grpc::pb;
+use crate::grpc::wire::convert;
+use crate::state::State;
+
+pub async fn get(state: &State, call: &Call, _: pb::GetCallerRequest) -> Result<pb::GetCallerResponse> {
+    let caller = call.caller()?;
+    let mut db = state.db.acquire().await?;
+    let account = db::accounts::find(&mut *db, caller.account_home(), caller.account_id()).await?;
+    let account = account.ok_or_else(|| Error::not_found("account", caller.account_id()))?;
+    let org = db::orgs::find(&mut *db, caller.home()).await?;
+    let org = org.ok_or_else(|| Error::not_found("org", caller.home()))?;
+    Ok(pb::GetCallerResponse {
+        account: Some(convert::account(&account)?),
+        org: Some(convert::org(&org, &state.ceilings)?),
+        permissions: caller.permissions(),
+        actor: caller.actor_id().map(|id| id.to_string()).unwrap_or_default(),
+        credential_id: caller.credential_id().to_string(),
+    })
+}

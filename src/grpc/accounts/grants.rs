@@ -1,0 +1,288 @@
+//! `GrantAccess`, `RevokeAccess` and `ListGrants`.
+
+use sqlx::PgConnection;
+
+use super::owners::{keep_one, keep_one_without_guest};
+use crate::db;
+use crate::db::accounts::grants::{Filter, Grant, described, held, subjects, touched};
+use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::orgs::memberships::Member;
+use crate::db::retrying;
+use crate::domain::access::caller::{Acting, owning_right};
+use crate::domain::access::credential::AccountKind;
+use crate::domain::access::rights::HeldGrant;
+use crate::domain::access::roles::may_hold;
+use crate::domain::tokens::limits::MAX_LIST;
+use crate::domain::values::ids::{AccountId, GrantId};
+use crate::domain::values::permissions::{Permission, Right};
+use crate::domain::values::resources::Node;
+use crate::error::{Error, Result, Violations};
+use crate::flows::transaction::Transaction;
+use crate::grpc::layers::auth::Call;
+use crate::grpc::pb;
+use crate::grpc::pb::list_grants_request::Filter as PbFilter;
+use crate::grpc::wire::convert;
+use crate::grpc::wire::page_token::Paging;
+use crate::state::State;
+
+pub async fn grant(
+    state: &State,
+    call: &Call,
+    request: pb::GrantAccessRequest,
+) -> Result<pb::GrantAccessResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    let mut violations = Violations::default();
+    let account_id = violations.check("account_id", AccountId::parse(&request.account_id));
+    let grants = convert::grants(&mut violations, &request.grants);
+    if request.grants.is_empty() {
+        violations.add("grants", "is required");
+    }
+    // Before the rest is found wrong, the right that is sure to be needed.
+    for node in nodes(grants.iter().map(|(_, node)| node), request.grants.len()) {
+        acting.require(&Permission::ACCOUNTS_WRITE, node)?;
+    }
+    let Some(account_id) = account_id else {
+        return Err(violations.error());
+    };
+    violations.finish()?;
+
+    let now = state.clock.now();
+    retrying(|| async {
+        let mut tx = Transaction::begin(state).await?;
+        db::orgs::lock(&mut tx, acting.org_id).await?;
+        let member = db::orgs::memberships::lock(&mut tx, acting.org_id, account_id).await?;
+        let kind = member.as_ref().map(Member::kind).transpose()?;
+        let grants = givable(&mut tx, &acting, kind, &grants).await?;
+        member.ok_or_else(|| Error::not_found("account", account_id))?;
+        let numbered: Vec<_> = grants.iter().map(|grant| (state.clock.new_id::<GrantId>(), grant)).collect();
+        let given = db::accounts::grants::insert(&mut tx, acting.org_id, account_id, &numbered, now).await?;
+        if !given.is_empty() {
+            let change = Change {
+                event_id: state.clock.new_id(),
+                org_id: acting.org_id,
+                kind: "access.granted",
+                resource_ids: touched(account_id, &given),
+                fields: given.iter().map(|grant| FieldChange::set("grants", described(grant))).collect(),
+                subjects: subjects(acting.org_id, account_id, &given),
+            };
+            tx.record(&Actor::from(&acting), &[change], now).await?;
+        }
+        let all = db::accounts::grants::find_of(&mut *tx, acting.org_id, account_id).await?;
+        tx.commit().await?;
+        Ok(pb::GrantAccessResponse { account_grants: all.iter().map(convert::grant).collect::<Result<_>>()? })
+    })
+    .await
+}
+
+/// A grant of an account, as a request names it.
+pub enum Named {
+    Id(GrantId),
+    Pair(Right, Node),
+}
+
+pub async fn revoke(
+    state: &State,
+    call: &Call,
+    request: pb::RevokeAccessRequest,
+) -> Result<pb::RevokeAccessResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    let mut violations = Violations::default();
+    let account_id = violations.check("account_id", AccountId::parse(&request.account_id));
+    let named = named(&mut violations, "grants", &request.grants);
+    if request.grants.is_empty() {
+        violations.add("grants", "is required");
+    }
+    let pairs =
+        named.iter().filter_map(|name| if let Named::Pair(_, node) = name { Some(node) } else { None });
+    let by_id = named.iter().any(|name| matches!(name, Named::Id(_)));
+    for node in nodes(pairs, if by_id { 0 } else { request.grants.len() }) {
+        acting.require(&Permission::ACCOUNTS_WRITE, node)?;
+    }
+    let Some(account_id) = account_id else {
+        return Err(violations.error());
+    };
+    violations.finish()?;
+
+    let now = state.clock.now();
+    retrying(|| async {
+        let mut tx = Transaction::begin(state).await?;
+        db::orgs::lock(&mut tx, acting.org_id).await?;
+        let member = db::orgs::memberships::lock(&mut tx, acting.org_id, account_id).await?.is_some();
+        // A deleted one as well: what it holds would keep a role or a resource from being deleted.
+        let there = member || db::accounts::lock_any(&mut tx, acting.org_id, account_id).await?.is_some();
+        let grants = match there {
+            true => db::accounts::grants::find_of(&mut *tx, acting.org_id, account_id).await?,
+            false => Vec::new(),
+        };
+        let (taken, kept) = split(account_id, grants, &named)?;
+        for grant in &taken {
+            let may = acting.require(&Permission::ACCOUNTS_WRITE, &grant.node()?);
+            // One that is named by its id is not told of to whoever may not write there.
+            let by_id = named.iter().any(|name| matches!(name, Named::Id(id) if *id == grant.id()));
+            may.map_err(|error| if by_id { Error::not_found("grant", grant.id()) } else { error })?;
+        }
+        let held_before = db::accounts::grants::find_held(&mut tx, acting.org_id, account_id).await?;
+        acting.may_stop(&held_before)?;
+        let owning = owning_right(acting.org_id);
+        let still = kept.iter().any(|grant| grant.right_id == owning && grant.resource.is_none());
+        match db::accounts::find_any(&mut *tx, acting.org_id, account_id).await? {
+            Some(account) => {
+                let becomes = if still { Some(account.state()?) } else { None };
+                keep_one(&mut tx, acting.org_id, &account, &held_before, becomes).await?;
+            }
+            None if still => {}
+            None => keep_one_without_guest(&mut tx, acting.org_id, account_id, &held_before).await?,
+        }
+        let ids: Vec<_> = taken.iter().map(Grant::id).collect();
+        db::accounts::grants::delete(&mut tx, acting.org_id, &ids).await?;
+        db::accounts::raise_version(&mut tx, acting.org_id, account_id).await?;
+        let change = Change {
+            event_id: state.clock.new_id(),
+            org_id: acting.org_id,
+            kind: "access.revoked",
+            resource_ids: touched(account_id, &taken),
+            fields: taken.iter().map(|grant| FieldChange::cleared("grants", described(grant))).collect(),
+            subjects: subjects(acting.org_id, account_id, &taken),
+        };
+        tx.record(&Actor::from(&acting), &[change], now).await?;
+        tx.commit().await?;
+        Ok(pb::RevokeAccessResponse {
+            account_grants: kept.iter().map(convert::grant).collect::<Result<_>>()?,
+        })
+    })
+    .await
+}
+
+pub async fn list(
+    state: &State,
+    call: &Call,
+    request: pb::ListGrantsRequest,
+) -> Result<pb::ListGrantsResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    let mut violations = Violations::default();
+    let filter = match &request.filter {
+        None => violations.check("filter", Err("is required: account_id, role_id or resource")),
+        Some(PbFilter::AccountId(id)) => {
+            violations.check("account_id", AccountId::parse(id)).map(Filter::Account)
+        }
+        Some(PbFilter::RoleId(id)) => violations.check("role_id", Right::parse_role(id)).map(Filter::Right),
+        Some(PbFilter::Resource(node)) => violations.check("resource", Node::parse(node)).map(Filter::Node),
+    };
+    match &filter {
+        Some(Filter::Account(id)) if acting.may_read_self(*id, &Permission::ACCOUNTS_READ) => {}
+        Some(Filter::Node(node)) => acting.require(&Permission::ACCOUNTS_READ, node)?,
+        _ => acting.require(&Permission::ACCOUNTS_READ, &Node::Org)?,
+    }
+    let Some(filter) = filter else {
+        return Err(violations.error());
+    };
+
+    let same = pb::ListGrantsRequest { filter: request.filter, ..Default::default() };
+    let paging = Paging::read(state, &acting, "ListGrants", &same, (request.page_size, &request.page_token))?;
+    let mut db = state.db.acquire().await?;
+    if let Filter::Account(id) = filter {
+        let there = db::orgs::memberships::find(&mut *db, acting.org_id, id).await?.is_some()
+            || db::accounts::find_any(&mut *db, acting.org_id, id).await?.is_some();
+        there.then_some(()).ok_or_else(|| Error::not_found("account", id))?;
+    }
+    let after = paging.after(GrantId::parse);
+    let page = db::accounts::grants::page(&mut db, acting.org_id, &filter, after, paging.size).await?;
+    Ok(pb::ListGrantsResponse {
+        grants: page.rows.iter().map(convert::grant).collect::<Result<_>>()?,
+        next_page_token: paging.next(state, &page),
+        total_size: page.total,
+    })
+}
+
+/// The nodes to require a right on: those that were read, and the whole org where
+/// some of the `asked` could not be, since nobody knows what they would have been.
+fn nodes<'a>(read: impl Iterator<Item = &'a Node>, asked: usize) -> Vec<&'a Node> {
+    let mut nodes: Vec<_> = read.collect();
+    if nodes.is_empty() && asked > 0 {
+        nodes.push(&Node::Org);
+    }
+    nodes
+}
+
+/// Grants that the caller may give to an account of this kind (none: there is no such
+/// account), with what their roles carry. The org is locked; the resources are held
+/// until the transaction ends.
+///
+/// # Errors
+/// `GRANT_EXCEEDS_CALLER` first; then `INVALID_FIELD` for each whose role or resource
+/// does not exist, or whose role is not for accounts of the kind.
+pub async fn givable(
+    tx: &mut PgConnection,
+    acting: &Acting<'_>,
+    kind: Option<AccountKind>,
+    grants: &[(Right, Node)],
+) -> Result<Vec<HeldGrant>> {
+    let roles =
+        db::orgs::roles::find_named(&mut *tx, acting.org_id, grants.iter().map(|(right, _)| right)).await?;
+    let opened: Vec<_> =
+        grants.iter().map(|(right, node)| held(right.clone(), node.clone(), &roles)).collect();
+    acting.may_pass_on(&opened)?;
+
+    let wanted: Vec<_> = grants.iter().filter_map(|(_, node)| node.path().cloned()).collect();
+    let paths = db::orgs::resources::hold(tx, acting.org_id, &wanted).await?;
+    let mut violations = Violations::default();
+    for (i, (right, node)) in grants.iter().enumerate() {
+        if matches!(right, Right::Custom(id) if !roles.contains_key(id)) {
+            violations.add(format!("grants[{i}].role_id"), "no such role in the org");
+        }
+        if kind.is_some_and(|kind| !may_hold(kind, right, &roles)) {
+            violations.add(format!("grants[{i}].role_id"), "the role is not for accounts of this kind");
+        }
+        if node.path().is_some_and(|path| !paths.iter().any(|found| found == path.as_str())) {
+            violations.add(format!("grants[{i}].resource"), "no such resource in the org: create it first");
+        }
+    }
+    violations.finish()?;
+    Ok(opened)
+}
+
+/// Reads which grants a field names, by their ids or by what they are. At most 100.
+pub fn named(violations: &mut Violations, field: &str, messages: &[pb::Grant]) -> Vec<Named> {
+    if messages.len() > MAX_LIST {
+        let found = messages.len();
+        violations.add(field, format!("holds {found} grants; at most {MAX_LIST} are allowed"));
+        return Vec::new();
+    }
+    let each = messages.iter().enumerate();
+    each.filter_map(|(i, message)| name(violations, &format!("{field}[{i}]"), message)).collect()
+}
+
+fn name(violations: &mut Violations, field: &str, message: &pb::Grant) -> Option<Named> {
+    if !message.grant_id.is_empty() {
+        let id = GrantId::parse(&message.grant_id);
+        return violations.check(&format!("{field}.grant_id"), id).map(Named::Id);
+    }
+    let right = violations.check(&format!("{field}.right"), convert::right(message.right.as_ref()));
+    let node = violations.check(&format!("{field}.resource"), Node::parse(&message.resource));
+    Some(Named::Pair(right?, node?))
+}
+
+/// Which of the account's grants are named, and which are not. One that is named and
+/// not there refuses all.
+pub fn split(
+    account_id: AccountId,
+    mut grants: Vec<Grant>,
+    named: &[Named],
+) -> Result<(Vec<Grant>, Vec<Grant>)> {
+    let is = |grant: &Grant, name: &Named| match name {
+        Named::Id(id) => grant.id() == *id,
+        Named::Pair(right, node) => grant.is(right, node),
+    };
+    for name in named {
+        if !grants.iter().any(|grant| is(grant, name)) {
+            return Err(match name {
+                Named::Id(id) => Error::not_found("grant", id),
+                Named::Pair(right, node) => {
+                    Error::not_found("grant", format!("{right} on {node} of {account_id}"))
+                }
+            });
+        }
+    }
+    let kept = grants.extract_if(.., |grant| !named.iter().any(|name| is(grant, name))).collect();
+    Ok((grants, kept))
+}

@@ -1,0 +1,140 @@
+//! `ActivateAccount`, `DeactivateAccount`, `DeleteAccount` and `UndeleteAccount`.
+
+use time::OffsetDateTime;
+
+use super::owners::{keep_one, refuse_live_tokens};
+use crate::db;
+use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::retrying;
+use crate::domain::accounts::lifecycle::{Life, Step};
+use crate::domain::sign_in::emailed_codes::End;
+use crate::domain::values::ids::AccountId;
+use crate::domain::values::names::Description;
+use crate::domain::values::permissions::Permission;
+use crate::domain::values::resources::Node;
+use crate::error::{Error, Result, Violations};
+use crate::flows::emailed_codes::send_first_password;
+use crate::flows::transaction::Transaction;
+use crate::grpc::layers::auth::Call;
+use crate::grpc::pb;
+use crate::grpc::wire::convert;
+use crate::state::State;
+
+/// Which account takes it, and why.
+struct Request {
+    org_id: String,
+    account_id: String,
+    reason: String,
+}
+
+pub async fn activate(
+    state: &State,
+    call: &Call,
+    request: pb::ActivateAccountRequest,
+) -> Result<pb::ActivateAccountResponse> {
+    let pb::ActivateAccountRequest { org_id, account_id, reason } = request;
+    let account = take(state, call, Request { org_id, account_id, reason }, Step::Activate).await?;
+    Ok(pb::ActivateAccountResponse { account: Some(account) })
+}
+
+pub async fn deactivate(
+    state: &State,
+    call: &Call,
+    request: pb::DeactivateAccountRequest,
+) -> Result<pb::DeactivateAccountResponse> {
+    let pb::DeactivateAccountRequest { org_id, account_id, reason } = request;
+    let account = take(state, call, Request { org_id, account_id, reason }, Step::Deactivate).await?;
+    Ok(pb::DeactivateAccountResponse { account: Some(account) })
+}
+
+pub async fn delete(
+    state: &State,
+    call: &Call,
+    request: pb::DeleteAccountRequest,
+) -> Result<pb::DeleteAccountResponse> {
+    let pb::DeleteAccountRequest { org_id, account_id } = request;
+    let request = Request { org_id, account_id, reason: String::new() };
+    let account = take(state, call, request, Step::Delete).await?;
+    Ok(pb::DeleteAccountResponse { account: Some(account) })
+}
+
+pub async fn undelete(
+    state: &State,
+    call: &Call,
+    request: pb::UndeleteAccountRequest,
+) -> Result<pb::UndeleteAccountResponse> {
+    let pb::UndeleteAccountRequest { org_id, account_id } = request;
+    let request = Request { org_id, account_id, reason: String::new() };
+    let account = take(state, call, request, Step::Undelete).await?;
+    Ok(pb::UndeleteAccountResponse { account: Some(account) })
+}
+
+/// Lets an account take a step. One that was taken before changes nothing.
+async fn take(state: &State, call: &Call, request: Request, step: Step) -> Result<pb::Account> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    acting.require(&Permission::ACCOUNTS_WRITE, &Node::Org)?;
+    let mut violations = Violations::default();
+    let account_id = violations.check("account_id", AccountId::parse(&request.account_id));
+    let reason = violations.check("reason", convert::optional(&request.reason, Description::parse));
+    let (Some(account_id), Some(reason)) = (account_id, reason) else {
+        return Err(violations.error());
+    };
+    if acting.is_self(account_id) {
+        step.refuse_self()?;
+    }
+    let org_id = acting.org_id;
+    let now = state.clock.now();
+    retrying(|| async {
+        let mut tx = Transaction::begin(state).await?;
+        let org = db::orgs::lock(&mut tx, org_id).await?;
+        let found = db::accounts::lock_any(&mut tx, org_id, account_id).await?;
+        let stepped = found.and_then(|account| Some((step.taken(account.life(), now)?, account)));
+        let (life, account) = stepped.ok_or_else(|| Error::not_found("account", account_id))?;
+        let held = db::accounts::grants::find_held(&mut tx, org_id, account_id).await?;
+        acting.may_take(step, &held)?;
+        if life == account.life() {
+            return convert::account(&account);
+        }
+        if step == Step::Delete {
+            let mut orgs = db::accounts::find_guest_orgs(&mut *tx, org_id, account_id).await?;
+            orgs.push(org_id);
+            refuse_live_tokens(&mut tx, &orgs, account_id, now).await?;
+        }
+        let after = db::accounts::set_life(&mut tx, org_id, account_id, life, now).await?;
+        if step.stops() {
+            keep_one(&mut tx, org_id, &account, &held, Some(after.state()?)).await?;
+            db::accounts::raise_version(&mut tx, org_id, account_id).await?;
+            db::sign_in::sessions::end_of_account(&mut tx, org_id, account_id, None, now).await?;
+        }
+        match step {
+            Step::Delete => {
+                db::sign_in::emailed_codes::end_all(&mut tx, org_id, account_id.uuid(), End::Revoked, now)
+                    .await?;
+            }
+            // The link from before has ended with it.
+            Step::Undelete => send_first_password(state, &mut tx, &org, &after).await?,
+            Step::Activate | Step::Deactivate => {}
+        }
+        let reason = reason.as_ref().map(|reason| FieldChange::set("reason", reason));
+        let change = Change {
+            event_id: state.clock.new_id(),
+            org_id,
+            kind: step.event(),
+            resource_ids: vec![account_id.to_string()],
+            fields: changes(account.life(), life).into_iter().chain(reason).collect(),
+            subjects: vec![account_id.to_string()],
+        };
+        tx.record(&Actor::from(&acting), &[change], now).await?;
+        tx.commit().await?;
+        convert::account(&after)
+    })
+    .await
+}
+
+fn changes(before: Life, after: Life) -> Vec<FieldChange> {
+    let text = |time: Option<OffsetDateTime>| time.map(|time| time.to_string());
+    let deactivated =
+        FieldChange::between("deactivate_time", text(before.deactivate_time), text(after.deactivate_time));
+    let deleted = FieldChange::between("delete_time", text(before.delete_time), text(after.delete_time));
+    deactivated.into_iter().chain(deleted).collect()
+}

@@ -1,0 +1,27 @@
+//! `RequestPasswordReset` and `ResetPassword`: for whoever has the mailbox.
+
+use crate::domain::values::names::Email;
+use crate::error::{Error, Result};
+use crate::flows::password_reset;
+use crate::grpc::layers::auth::Call;
+use crate::grpc::pb;
+use crate::state::State;
+
+pub async fn request(
+    state: &State,
+    call: &Call,
+    request: pb::RequestPasswordResetRequest,
+) -> Result<pb::RequestPasswordResetResponse> {
+    let email = Email::parse(&request.email).map_err(|wrong| Error::invalid("email", wrong.to_string()))?;
+    password_reset::request(state, &call.origin, &email).await?;
+    Ok(pb::RequestPasswordResetResponse {})
+}
+
+pub async fn reset(
+    state: &State,
+    call: &Call,
+    request: pb::ResetPasswordRequest,
+) -> Result<pb::ResetPasswordResponse> {
+    password_reset::reset(state, &call.origin, &request.code, &request.new_password).await?;
+    Ok(pb::ResetPasswordResponse {})
+}

@@ -1,0 +1,115 @@
+//! Who may call what: one row for each RPC. A path that is not here is denied.
+
+use crate::domain::values::permissions::Permission;
+
+/// What an RPC asks of its caller before its message is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing. What the message holds may still be a credential.
+    Open,
+    /// A good credential, of whatever rights. The handler knows whom it may answer.
+    Authenticated,
+    /// A good credential that holds the permission somewhere. The handler states the
+    /// node that it acts on, which only the message tells.
+    Requires(&'static Permission),
+}
+
+use Access::{Authenticated, Open, Requires};
+
+/// The row of a path; none for an unknown one.
+pub fn access(path: &str) -> Option<Access> {
+    Some(match path {
+        "/countersign.v1.AccountService/CreateServiceAccount" => Requires(&Permission::ACCOUNTS_WRITE),
+        "/countersign.v1.AccountService/CreateUser" => Requires(&Permission::ACCOUNTS_WRITE),
+        "/countersign.v1.AccountService/CloneAccount" => Requires(&Permission::ACCOUNTS_WRITE),
+        "/countersign.v1.AccountService/GetAccount" => Authenticated,
+        "/countersign.v1.AccountService/ListAccounts" => Requires(&Permission::ACCOUNTS_READ),
+        "/countersign.v1.AccountService/ActivateAccount" => Requires(&Permission::ACCOUNTS_WRITE),
+        "/countersign.v1.AccountService/DeactivateAccount" => Requires(&Permission::ACCOUNTS_WRITE),
+        "/countersign.v1.AccountService/DeleteAccount" => Requires(&Permission::ACCOUNTS_WRITE),
+        "/countersign.v1.AccountService/UndeleteAccount" => Requires(&Permission::ACCOUNTS_WRITE),
+        // Oneself needs no permission: the handler knows what of it.
+        "/countersign.v1.AccountService/UpdateAccount" => Authenticated,
+        "/countersign.v1.AccountService/ConvertAccount" => Requires(&Permission::PLATFORM_ACCOUNTS),
+        // One's own, and whose the current one is.
+        "/countersign.v1.AccountService/ChangePassword" => Authenticated,
+        "/countersign.v1.AccountService/SetPassword" => Requires(&Permission::ACCOUNTS_WRITE),
+        "/countersign.v1.AccountService/GrantAccess" => Requires(&Permission::ACCOUNTS_WRITE),
+        "/countersign.v1.AccountService/RevokeAccess" => Requires(&Permission::ACCOUNTS_WRITE),
+        "/countersign.v1.AccountService/ListGrants" => Authenticated,
+        "/countersign.v1.AccountService/ListGrantableAccess" => Requires(&Permission::ACCOUNTS_READ),
+        "/countersign.v1.AccountService/ResolveLink" => Authenticated,
+        "/countersign.v1.AccountService/GetCaller" => Authenticated,
+        // Whoever has no password can prove nothing yet.
+        "/countersign.v1.AccountService/RequestPasswordReset" => Open,
+        // The code is the credential.
+        "/countersign.v1.AccountService/ResetPassword" => Open,
+
+        "/countersign.v1.OrgService/CreateOrg" => Requires(&Permission::PLATFORM_ORGS),
+        "/countersign.v1.OrgService/GetOrg" => Authenticated,
+        "/countersign.v1.OrgService/ListOrgs" => Authenticated,
+        "/countersign.v1.OrgService/UpdateOrg" => Requires(&Permission::ORGS_WRITE),
+        "/countersign.v1.OrgService/UpdateTokenPolicy" => Requires(&Permission::ORGS_WRITE),
+        "/countersign.v1.OrgService/SuspendOrg" => Requires(&Permission::PLATFORM_ORGS),
+        "/countersign.v1.OrgService/ResumeOrg" => Requires(&Permission::PLATFORM_ORGS),
+        "/countersign.v1.OrgService/DeleteOrg" => Requires(&Permission::PLATFORM_ORGS),
+        "/countersign.v1.OrgService/UndeleteOrg" => Requires(&Permission::PLATFORM_ORGS),
+        "/countersign.v1.OrgService/CreateRole" => Requires(&Permission::ROLES_WRITE),
+        "/countersign.v1.OrgService/GetRole" => Requires(&Permission::ROLES_READ),
+        "/countersign.v1.OrgService/ListRoles" => Requires(&Permission::ROLES_READ),
+        "/countersign.v1.OrgService/UpdateRole" => Requires(&Permission::ROLES_WRITE),
+        "/countersign.v1.OrgService/DeleteRole" => Requires(&Permission::ROLES_WRITE),
+        "/countersign.v1.OrgService/CreateResource" => Requires(&Permission::RESOURCES_WRITE),
+        "/countersign.v1.OrgService/ListResources" => Requires(&Permission::RESOURCES_READ),
+        "/countersign.v1.OrgService/UpdateResource" => Requires(&Permission::RESOURCES_WRITE),
+        "/countersign.v1.OrgService/DeleteResource" => Requires(&Permission::RESOURCES_WRITE),
+        "/countersign.v1.OrgService/ListMembers" => Requires(&Permission::ACCOUNTS_READ),
+        "/countersign.v1.OrgService/RemoveMember" => Requires(&Permission::ACCOUNTS_WRITE),
+        "/countersign.v1.OrgService/CreateInvitation" => Requires(&Permission::INVITATIONS_WRITE),
+        "/countersign.v1.OrgService/ListInvitations" => Requires(&Permission::INVITATIONS_READ),
+        "/countersign.v1.OrgService/ResendInvitation" => Requires(&Permission::INVITATIONS_WRITE),
+        "/countersign.v1.OrgService/RevokeInvitation" => Requires(&Permission::INVITATIONS_WRITE),
+        // By the code; where an account has the address the handler asks for the caller as well.
+        "/countersign.v1.OrgService/GetInvitation" => Open,
+        "/countersign.v1.OrgService/AcceptInvitation" => Open,
+        "/countersign.v1.OrgService/ListEvents" => Requires(&Permission::EVENTS_READ),
+
+        // What it is for: a username and a password instead of a credential.
+        "/countersign.v1.TokenService/Login" => Open,
+        "/countersign.v1.TokenService/Logout" => Authenticated,
+        // `accounts.write`, or one's own.
+        "/countersign.v1.TokenService/RevokeAccountSessions" => Authenticated,
+        // `tokens.write`, or for oneself with a password login, or as a service account whose administrator
+        // has it: the handler knows whom for.
+        "/countersign.v1.TokenService/CreateToken" => Authenticated,
+        "/countersign.v1.TokenService/GetToken" => Authenticated,
+        "/countersign.v1.TokenService/ListTokens" => Authenticated,
+        // `tokens.write`, or a token of the caller's own account: the handler knows whose it is.
+        "/countersign.v1.TokenService/RotateToken" => Authenticated,
+        "/countersign.v1.TokenService/FinishRotation" => Authenticated,
+        "/countersign.v1.TokenService/CancelRotation" => Authenticated,
+        "/countersign.v1.TokenService/UpdateToken" => Requires(&Permission::TOKENS_WRITE),
+        // By the token's text it is open; by its id the handler asks for the caller.
+        "/countersign.v1.TokenService/RevokeToken" => Open,
+        "/countersign.v1.TokenService/RevokeAccountTokens" => Requires(&Permission::TOKENS_WRITE),
+        "/countersign.v1.TokenService/ReassignToken" => Requires(&Permission::TOKENS_WRITE),
+        "/countersign.v1.TokenService/ReassignAccountTokens" => Requires(&Permission::TOKENS_WRITE),
+        "/countersign.v1.TokenService/ReportLeakedToken" => Open,
+        "/countersign.v1.TokenService/ExchangeToken" => Open,
+        "/countersign.v1.TokenService/ExplainToken" => Requires(&Permission::TOKENS_READ),
+        "/countersign.v1.TokenService/ImpersonateAccount" => Requires(&Permission::ACCOUNTS_IMPERSONATE),
+        // Held in the token's org, or `platform.verify`: the handler says which.
+        "/countersign.v1.TokenService/IntrospectToken" => Authenticated,
+        "/countersign.v1.TokenService/BatchIntrospectTokens" => Authenticated,
+        "/countersign.v1.TokenService/GetJsonWebKeySet" => Open,
+        "/countersign.v1.TokenService/ListSigningKeys" => Requires(&Permission::PLATFORM_KEYS),
+        "/countersign.v1.TokenService/RotateSigningKey" => Requires(&Permission::PLATFORM_KEYS),
+        "/countersign.v1.TokenService/RevokeSigningKey" => Requires(&Permission::PLATFORM_KEYS),
+
+        "/grpc.health.v1.Health/Check"
+        | "/grpc.health.v1.Health/Watch"
+        | "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+        | "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo" => Open,
+        _ => return None,
+    })
+}

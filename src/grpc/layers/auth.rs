@@ -1,0 +1,184 @@
+//! From the metadata of a call to its [`Caller`].
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State as Shared};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::{HeaderMap, header};
+
+use super::access::{Access, access};
+use super::{grpc_web, status};
+use crate::db;
+use crate::domain::access::caller;
+use crate::domain::access::caller::{Acting, Caller, Origin};
+use crate::domain::access::credential::Principal;
+use crate::domain::values::ids::OrgId;
+use crate::error::{Error, Reason, Result};
+use crate::grpc::wire::convert;
+use crate::state::State;
+use crate::state::principals;
+
+/// What a handler knows of a call beside its message.
+#[derive(Clone, Default)]
+pub struct Call {
+    caller: Option<Caller>,
+    bearer: Bearer,
+    pub origin: Origin,
+}
+
+/// What stands in the `authorization` metadata.
+#[derive(Clone, Default)]
+enum Bearer {
+    #[default]
+    None,
+    Text(Arc<str>),
+    /// Something that is no bearer, or more than one.
+    Garbage,
+}
+
+impl Call {
+    /// The call whose request has these extensions.
+    pub fn take(extensions: &mut tonic::Extensions) -> Self {
+        extensions.remove::<Self>().unwrap_or_default()
+    }
+
+    /// The caller of an RPC that is not open.
+    pub fn caller(&self) -> Result<&Caller> {
+        self.caller.as_ref().ok_or_else(|| Reason::CredentialMissing.into())
+    }
+
+    /// The caller in the org that the request names; none = its own.
+    ///
+    /// # Errors
+    /// `RESOURCE_NOT_FOUND` for an org that does not exist, or is not the caller's to see.
+    pub async fn acting_in(&self, state: &State, org_id: &str) -> Result<Acting<'_>> {
+        let (caller, org_id) = (self.caller()?, convert::org_id(org_id)?);
+        if let Some((session, there)) = org_id.and_then(|there| Some((caller.may_travel(there)?, there))) {
+            return travel(state, caller, session, there).await;
+        }
+        let acting = caller.acting_in(org_id)?;
+        // The caller's own org exists; an operator may name one that does not.
+        if acting.org_id != acting.caller.home() && db::orgs::find(&state.db, acting.org_id).await?.is_none()
+        {
+            return Err(Error::not_found("org", acting.org_id));
+        }
+        Ok(acting)
+    }
+
+    /// Whether the call of an open RPC comes with a credential, good or not.
+    pub fn has_bearer(&self) -> bool {
+        !matches!(self.bearer, Bearer::None)
+    }
+
+    /// The bearer of an open RPC, taken for a credential of whatever kind.
+    pub fn bearer(&self) -> Result<&str> {
+        match &self.bearer {
+            Bearer::None => Err(Reason::CredentialMissing.into()),
+            Bearer::Garbage => Err(Reason::TokenInvalid.into()),
+            Bearer::Text(text) => Ok(text),
+        }
+    }
+
+    /// This call of an open RPC, with its caller.
+    pub async fn authenticated(&self, state: &State) -> Result<Self> {
+        Ok(Self { caller: Some(self.authenticate(state).await?), ..self.clone() })
+    }
+
+    /// Authenticates the bearer. The layer does it for all RPCs but the open ones.
+    pub async fn authenticate(&self, state: &State) -> Result<Caller> {
+        let bearer = self.bearer()?;
+        if !looks_like_jwt(bearer) {
+            let found = principals::by_text(state, bearer, self.origin.address).await?;
+            let now = state.clock.now();
+            found.check(now)?;
+            let caller = Caller::new(found.principal.clone(), caller::Bearer::Text, self.origin.clone())?;
+            state.uses.note(&found, self.origin.address, now);
+            return Ok(caller);
+        }
+        let verified = principals::by_access_token(state, bearer, self.origin.address).await?;
+        let principals::Verified { found, token, impersonation } = verified;
+        // A JWT made for another service must not work here, wherever it leaked to.
+        if token.claims.aud.as_slice() != [state.ring.issuer()] {
+            return Err(Error::with_message(
+                Reason::AccessTokenInvalid,
+                "the access token is meant for another audience",
+            ));
+        }
+        let bearer = caller::Bearer::AccessToken {
+            narrowed_to: token.narrowed_to,
+            impersonation,
+            expires_at: token.claims.exp,
+        };
+        Caller::new(found.principal, bearer, self.origin.clone())
+    }
+}
+
+/// The caller where the account of its session is a member.
+///
+/// # Errors
+/// `RESOURCE_NOT_FOUND` where it is none, or the org is stopped.
+async fn travel(
+    state: &State,
+    caller: &Caller,
+    session: &Principal,
+    org_id: OrgId,
+) -> Result<Acting<'static>> {
+    let there = principals::within(state, session, org_id).await?;
+    let there = there.filter(|principal| principal.check(state.clock.now()).is_ok());
+    let there = there.ok_or_else(|| Error::not_found("org", org_id))?;
+    Ok(caller.within(there)?.acting_at_home())
+}
+
+/// Whether a credential is to be read as a JWT: those have dots, tokens have none.
+pub fn looks_like_jwt(text: &str) -> bool {
+    text.contains('.')
+}
+
+/// Authenticates each call, and refuses what the access table closes to it.
+pub async fn authenticate(Shared(state): Shared<Arc<State>>, mut request: Request, next: Next) -> Response {
+    let origin = request.extensions().get::<Origin>().cloned().unwrap_or_default();
+    let mut call = Call { caller: None, bearer: bearer(request.headers()), origin };
+    let outcome = match access(request.uri().path()) {
+        None => Err(Reason::MethodUnknown.into()),
+        Some(_)
+            if request.extensions().get::<grpc_web::OverWeb>().is_some()
+                && !grpc_web::serves(request.uri().path()) =>
+        {
+            Err(Error::with_message(Reason::MethodUnknown, "this RPC is not served over gRPC-Web"))
+        }
+        Some(Access::Open) => Ok(None),
+        Some(Access::Authenticated) => call.authenticate(&state).await.map(Some),
+        Some(Access::Requires(permission)) => call.authenticate(&state).await.and_then(|caller| {
+            // A session may hold it where its account is a guest, which the message names.
+            if caller.holds_somewhere(permission) || caller.has_signed_in() {
+                return Ok(Some(caller));
+            }
+            let message = format!("the caller needs {permission}");
+            Err(Error::with_message(Reason::PermissionMissing, message)
+                .with_metadata("permission", permission.as_str()))
+        }),
+    };
+    match outcome {
+        Ok(caller) => {
+            call.caller = caller;
+            request.extensions_mut().insert(call);
+            next.run(request).await
+        }
+        Err(error) => status::answer(error, &call.origin).into_http(),
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Bearer {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = values.next() else {
+        return Bearer::None;
+    };
+    let parsed = value.to_str().ok().and_then(|value| value.split_once(' ')).and_then(|(scheme, text)| {
+        (scheme.eq_ignore_ascii_case("bearer") && !text.trim().is_empty()).then(|| text.trim().into())
+    });
+    match (parsed, values.next()) {
+        (Some(text), None) => Bearer::Text(text),
+        _ => Bearer::Garbage,
+    }
+}

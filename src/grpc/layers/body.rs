@@ -1,0 +1,132 @@
+//! Where calls wait for their message: before they are anything else. Whoever opens calls and
+//! holds their messages back takes no place from others, and acts with no rights of before.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+
+use axum::body::{Body, HttpBody as _};
+use tokio::sync::oneshot;
+
+use super::request::overloaded;
+use crate::error::{Reason, Result};
+
+/// What stands before a message: whether it is compressed, and its length (gRPC over HTTP/2).
+const MESSAGE_HEAD: usize = 5;
+
+pub struct Arrivals {
+    /// How many may wait.
+    room: usize,
+    /// The longest body, in bytes.
+    max_size: usize,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    next: u64,
+    /// In the order in which they came. Dropping the sender gives a call up.
+    calls: BTreeMap<u64, oneshot::Sender<Infallible>>,
+}
+
+impl Arrivals {
+    /// For so many calls at once, of messages that are so long at most.
+    pub fn new(room: usize, max_message_size: usize) -> Self {
+        Self { room, max_size: max_message_size.saturating_add(MESSAGE_HEAD), waiting: Mutex::default() }
+    }
+
+    /// The body of a call, when it is there as a whole.
+    ///
+    /// # Errors
+    /// `MESSAGE_TOO_LARGE`; `MALFORMED_REQUEST` where it breaks off; `OVERLOADED` where more calls
+    /// wait than there is room for, and none for as long as this one. A message that is on
+    /// its way is there soon, so that a flood of calls without one makes way for those with one.
+    pub async fn whole(&self, body: Body) -> Result<Vec<u8>> {
+        let mut reading = pin!(read(body, self.max_size));
+        // As a rule it came together with its headers.
+        let at_once = poll_fn(|context| Poll::Ready(reading.as_mut().poll(context))).await;
+        if let Poll::Ready(body) = at_once {
+            return body;
+        }
+        let (_place, given_up) = self.enter();
+        tokio::select! {
+            body = reading => body,
+            _ = given_up => Err(overloaded()),
+        }
+    }
+
+    fn enter(&self) -> (Place<'_>, oneshot::Receiver<Infallible>) {
+        let (sender, given_up) = oneshot::channel();
+        let mut waiting = self.waiting();
+        let id = waiting.next;
+        waiting.next += 1;
+        waiting.calls.insert(id, sender);
+        if waiting.calls.len() > self.room {
+            waiting.calls.pop_first();
+        }
+        (Place { arrivals: self, id }, given_up)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A call that waits.
+struct Place<'a> {
+    arrivals: &'a Arrivals,
+    id: u64,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.arrivals.waiting().calls.remove(&self.id);
+    }
+}
+
+async fn read(mut body: Body, max_size: usize) -> Result<Vec<u8>> {
+    let mut whole = Vec::new();
+    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+        let Ok(data) = frame.map_err(|_| Reason::MalformedRequest)?.into_data() else { continue };
+        if whole.len() + data.len() > max_size {
+            return Err(Reason::MessageTooLarge.into());
+        }
+        // Copied: a frame of a byte would hold much more than a byte.
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_call_that_has_waited_longest_gives_way() {
+        let arrivals = Arrivals::new(2, 0);
+        let (first, mut given_up) = arrivals.enter();
+        let (second, mut second_given_up) = arrivals.enter();
+        drop(second);
+        let (_third, mut third_given_up) = arrivals.enter();
+        assert!(given_up.try_recv() == Err(oneshot::error::TryRecvError::Empty), "a place became free");
+        let (_fourth, mut fourth_given_up) = arrivals.enter();
+        assert!(given_up.try_recv() == Err(oneshot::error::TryRecvError::Closed));
+        drop(first);
+        for waits in [&mut third_given_up, &mut fourth_given_up] {
+            assert!(waits.try_recv() == Err(oneshot::error::TryRecvError::Empty));
+        }
+        assert!(second_given_up.try_recv().is_err(), "it left by itself");
+        assert_eq!(arrivals.waiting().calls.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_up_to_its_limit() {
+        let arrivals = Arrivals::new(1, 10);
+        assert_eq!(arrivals.whole(Body::from(vec![7; 15])).await.unwrap(), [7; 15]);
+        let error = arrivals.whole(Body::from(vec![7; 16])).await.unwrap_err();
+        assert_eq!(error.reason(), Reason::MessageTooLarge);
+    }
+}

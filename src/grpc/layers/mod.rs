@@ -1,0 +1,9 @@
+//! The layers around every handler, from the outside in: grpc_web, request, body, auth with access,
+//! and status on the way out.
+
+pub mod access;
+pub mod auth;
+pub mod body;
+pub mod grpc_web;
+pub mod request;
+pub mod status;

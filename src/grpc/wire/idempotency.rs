@@ -1,0 +1,61 @@
+//! `request_id`: a create that is repeated is answered again, not carried out again.
+
+use prost::Message;
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::db::requests::{Replay, Request};
+use crate::domain::access::caller::Acting;
+use crate::error::{Error, Result};
+
+/// A create, with the `request_id` that it came under, if any.
+pub struct Once<'a>(Option<Request<'a>>);
+
+/// Parses a `request_id`; empty is none.
+pub fn parse(request_id: &str) -> Result<Option<Uuid>, &'static str> {
+    match request_id {
+        "" => Ok(None),
+        text => Uuid::try_parse(text).map(Some).map_err(|_| "must be a UUID"),
+    }
+}
+
+impl<'a> Once<'a> {
+    /// `body` is the request without its `request_id`.
+    pub fn new(
+        acting: &'a Acting<'a>,
+        method: &'static str,
+        request_id: Option<Uuid>,
+        body: &impl Message,
+    ) -> Self {
+        Self(request_id.map(|id| Request::new(acting, method, id, &body.encode_to_vec())))
+    }
+
+    /// Claims the request in this transaction; or gives what came of it before.
+    pub async fn claim(&self, tx: &mut PgConnection, now: OffsetDateTime) -> Result<Option<Replay>> {
+        match &self.0 {
+            Some(request) => request.claim(tx, now).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The answer that was given before, if this is a replay.
+    pub async fn replayed<T: Message + Default>(
+        &self,
+        tx: &mut PgConnection,
+        now: OffsetDateTime,
+    ) -> Result<Option<T>> {
+        let Some(replay) = self.claim(tx, now).await? else {
+            return Ok(None);
+        };
+        T::decode(replay.response.as_slice()).map(Some).map_err(Error::internal)
+    }
+
+    /// Keeps the answer for a replay.
+    pub async fn finish(&self, tx: &mut PgConnection, made: &str, response: &impl Message) -> Result<()> {
+        match &self.0 {
+            Some(request) => request.finish(tx, made, &response.encode_to_vec()).await,
+            None => Ok(()),
+        }
+    }
+}

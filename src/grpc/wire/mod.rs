@@ -1,0 +1,7 @@
+//! What the messages of all services share.
+
+pub mod convert;
+pub mod idempotency;
+pub mod page_token;
+pub mod service;
+pub mod update_mask;

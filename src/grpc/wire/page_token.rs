@@ -1,0 +1,75 @@
+//! Page tokens: sealed, bound to caller, org, method and filter, good for 24 h. They
+//! carry a place in a list and no authority: each page is authorised anew.
+
+use aws_lc_rs::digest;
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD as BASE64URL, Engine as _};
+use prost::Message;
+use time::Duration;
+
+use crate::crypto::seal::Purpose;
+use crate::domain::access::caller::Acting;
+use crate::domain::paging;
+use crate::domain::paging::Page;
+use crate::error::{Result, Violations};
+use crate::state::State;
+
+const LIFE: Duration = Duration::hours(24);
+
+/// A request for a page.
+pub struct Paging {
+    binding: String,
+    pub size: i64,
+    /// The key of the last row of the page before.
+    pub after: Option<String>,
+}
+
+impl Paging {
+    /// Reads `page_size` and `page_token`. `filter` is the request without the two:
+    /// a token of another filter is refused.
+    pub fn read(
+        state: &State,
+        acting: &Acting<'_>,
+        method: &str,
+        filter: &impl Message,
+        (page_size, page_token): (i32, &str),
+    ) -> Result<Self> {
+        let mut violations = Violations::default();
+        let filter = digest::digest(&digest::SHA256, &filter.encode_to_vec());
+        let (caller, org) = (acting.caller.account_id(), acting.org_id);
+        let actor = acting.caller.actor_id().unwrap_or(caller);
+        let binding = format!("{caller}/{actor}/{org}/{method}/{}", BASE64URL.encode(filter.as_ref()));
+        let size = violations.check("page_size", paging::size(page_size));
+        let after = match page_token {
+            "" => Some(None),
+            text => violations.check("page_token", open(state, &binding, text)).map(Some),
+        };
+        violations.finish()?;
+        Ok(Self { binding, size: size.unwrap_or_default(), after: after.flatten() })
+    }
+
+    /// The key, parsed. What we sealed ourselves parses.
+    pub fn after<T, E>(&self, parse: impl Fn(&str) -> Result<T, E>) -> Option<T> {
+        self.after.as_deref().and_then(|key| parse(key).ok())
+    }
+
+    /// `next_page_token`; empty on the last page.
+    pub fn next<T>(&self, state: &State, page: &Page<T>) -> String {
+        let Some(key) = &page.next else {
+            return String::new();
+        };
+        let mut plain = (state.clock.now() + LIFE).unix_timestamp().to_be_bytes().to_vec();
+        plain.extend(key.as_bytes());
+        BASE64URL.encode(state.master.seal(Purpose::PageToken, &self.binding, &plain))
+    }
+}
+
+fn open(state: &State, binding: &str, text: &str) -> Result<String, &'static str> {
+    const WRONG: &str = "must be the next_page_token of the same call by the same caller, from the last 24 h";
+    let sealed = BASE64URL.decode(text).map_err(|_| WRONG)?;
+    let plain = state.master.open(Purpose::PageToken, binding, &sealed).map_err(|_| WRONG)?;
+    let (end, key) = plain.split_first_chunk().ok_or(WRONG)?;
+    if i64::from_be_bytes(*end) <= state.clock.now().unix_timestamp() {
+        return Err(WRONG);
+    }
+    String::from_utf8(key.to_vec()).map_err(|_| WRONG)
+}

@@ -1,0 +1,25 @@
+//! The macro that implements a service.
+
+/// Implements a service: a table of contents, a line for each RPC.
+macro_rules! service {
+    ($(#[$doc:meta])* $name:ident: $service:path { $($rpc:ident($request:ident) -> $response:ident = $handler:path;)* }) => {
+        $(#[$doc])*
+        pub struct $name(pub std::sync::Arc<$crate::state::State>);
+
+        #[tonic::async_trait]
+        impl $service for $name {
+            $(async fn $rpc(
+                &self,
+                request: tonic::Request<$crate::grpc::pb::$request>,
+            ) -> Result<tonic::Response<$crate::grpc::pb::$response>, tonic::Status> {
+                let (_, mut extensions, message) = request.into_parts();
+                let call = $crate::grpc::layers::auth::Call::take(&mut extensions);
+                match $handler(&self.0, &call, message).await {
+                    Ok(response) => Ok(tonic::Response::new(response)),
+                    Err(error) => Err($crate::grpc::layers::status::answer(error, &call.origin)),
+                }
+            })*
+        }
+    };
+}
+pub(crate) use service;

@@ -1,0 +1,643 @@
+//! What is known of tokens, and of accounts without one: read without locks, changed
+//! under one.
+//!
+//! An entry is found again by whatever a change names: its token, its account, its orgs.
+//! A look at the database that a change crosses is not kept: the change is applied to
+//! the looks under way just as to the entries.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::OnceCell;
+
+use crate::domain::access::credential::Principal;
+use crate::domain::access::member::Member;
+use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SessionId, TokenId};
+use crate::error::Reason;
+
+/// How long it is remembered that an id does not exist.
+const MISSING_FOR: Duration = Duration::from_secs(2);
+/// How many of those are remembered.
+const MAX_MISSING: usize = 10_000;
+/// How many entries of an org are looked at for its rules.
+const MAX_LOOKS: usize = 8;
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Key {
+    /// A token, with the account behind it.
+    Token(TokenId),
+    /// A session, with the account behind it in its home org.
+    Session(SessionId),
+    /// An account in an org, without a token.
+    Member(OrgId, AccountId),
+}
+
+impl From<CredentialId> for Key {
+    fn from(id: CredentialId) -> Self {
+        match id {
+            CredentialId::Token(id) => Self::Token(id),
+            CredentialId::Session(id) => Self::Session(id),
+        }
+    }
+}
+
+/// What is behind a key.
+#[derive(Clone)]
+pub enum Known {
+    Credential(Arc<Principal>),
+    Member(Arc<Member>),
+}
+
+impl Known {
+    /// The account.
+    pub fn member(&self) -> &Member {
+        match self {
+            Self::Credential(principal) => &principal.member,
+            Self::Member(member) => member,
+        }
+    }
+}
+
+/// Something that is known, and since when.
+pub struct Entry {
+    pub known: Known,
+    /// When its reading began.
+    pub loaded: Instant,
+    used: AtomicBool,
+}
+
+/// A look at the database that is under way.
+#[derive(Default)]
+pub struct Flight {
+    pub outcome: OnceCell<Result<Option<Known>, Reason>>,
+    /// What was changed since it began.
+    crossed: Mutex<Vec<String>>,
+}
+
+impl Flight {
+    /// Forgets what came before this reading.
+    pub fn start(&self) {
+        lock(&self.crossed).clear();
+    }
+
+    fn is_crossed(&self, key: Key, found: Option<&Known>) -> bool {
+        let crossed = lock(&self.crossed);
+        crossed.iter().filter_map(|subject| Subject::parse(subject)).any(|subject| {
+            subject.names(key) || found.is_some_and(|known| subject.concerns(key, known.member()))
+        })
+    }
+}
+
+/// What a change names.
+enum Subject {
+    Credential(CredentialId),
+    Account(AccountId),
+    Org(OrgId),
+    /// The owners of an org, or of nodes of it: what they hold depends on what the org names.
+    Owners(OrgId),
+}
+
+impl Subject {
+    /// Unknown ones concern nothing that is kept here.
+    fn parse(text: &str) -> Option<Self> {
+        if let Some(org) = text.strip_prefix(OWNERS) {
+            return OrgId::parse(org).ok().map(Self::Owners);
+        }
+        let credential = CredentialId::parse(text).map(Self::Credential).ok();
+        let account = || AccountId::parse(text).map(Self::Account).ok();
+        credential.or_else(account).or_else(|| OrgId::parse(text).map(Self::Org).ok())
+    }
+}
+
+/// Before an org's id: the owners of it.
+const OWNERS: &str = "owners/";
+
+impl Subject {
+    /// Whether the change may be that something exists from now on under this key.
+    fn names(&self, key: Key) -> bool {
+        match (self, key) {
+            (Self::Credential(id), key) => key == (*id).into(),
+            (Self::Account(id), Key::Member(_, account)) => *id == account,
+            (Self::Org(id), Key::Member(org, _)) => *id == org,
+            _ => false,
+        }
+    }
+
+    /// Whether it changes what is known under this key.
+    fn concerns(&self, key: Key, member: &Member) -> bool {
+        match self {
+            Self::Credential(id) => key == (*id).into(),
+            Self::Account(id) => *id == member.account_id,
+            Self::Org(id) => *id == member.org_id || *id == member.home_org_id,
+            Self::Owners(id) => *id == member.org_id && member.owns_something(),
+        }
+    }
+}
+
+/// The cache.
+pub struct Cache {
+    entries: papaya::HashMap<Key, Arc<Entry>>,
+    missing: papaya::HashMap<Key, Instant>,
+    index: Mutex<Index>,
+    capacity: usize,
+}
+
+/// How keys are found by what they depend on, and in which order they came.
+#[derive(Default)]
+struct Index {
+    accounts: HashMap<AccountId, HashSet<Key>>,
+    orgs: HashMap<OrgId, HashSet<Key>>,
+    /// The keys that were found missing, by the account that they name.
+    missing: HashMap<AccountId, HashSet<Key>>,
+    /// Those among an org's keys whose rights depend on what it names.
+    owners: HashMap<OrgId, HashSet<Key>>,
+    order: VecDeque<Key>,
+    /// What stands in that line, each once.
+    lined_up: HashSet<Key>,
+    flights: HashMap<Key, Arc<Flight>>,
+}
+
+impl Index {
+    fn land(&mut self, key: Key, flight: &Arc<Flight>) {
+        if self.flights.get(&key).is_some_and(|current| Arc::ptr_eq(current, flight)) {
+            self.flights.remove(&key);
+        }
+    }
+
+    fn insert(&mut self, key: Key, member: &Member) {
+        self.accounts.entry(member.account_id).or_default().insert(key);
+        self.orgs.entry(member.org_id).or_default().insert(key);
+        if member.home_org_id != member.org_id {
+            self.orgs.entry(member.home_org_id).or_default().insert(key);
+        }
+        if member.owns_something() {
+            self.owners.entry(member.org_id).or_default().insert(key);
+        }
+    }
+
+    fn remove(&mut self, key: Key, member: &Member) {
+        forget(&mut self.accounts, member.account_id, key);
+        forget(&mut self.orgs, member.org_id, key);
+        forget(&mut self.orgs, member.home_org_id, key);
+        forget(&mut self.owners, member.org_id, key);
+    }
+
+    /// Puts it at the end of the line, where it does not stand in it already.
+    fn line_up(&mut self, key: Key) {
+        if self.lined_up.insert(key) {
+            self.order.push_back(key);
+        }
+    }
+
+    /// What the change may touch.
+    fn touched(&self, subject: &Subject) -> Vec<Key> {
+        match subject {
+            Subject::Credential(id) => vec![(*id).into()],
+            Subject::Account(id) => {
+                let found = self.accounts.get(id).into_iter().flatten();
+                found.chain(self.missing.get(id).into_iter().flatten()).copied().collect()
+            }
+            Subject::Org(id) => self.orgs.get(id).into_iter().flatten().copied().collect(),
+            Subject::Owners(id) => self.owners.get(id).into_iter().flatten().copied().collect(),
+        }
+    }
+}
+
+impl Cache {
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            entries: papaya::HashMap::new(),
+            missing: papaya::HashMap::new(),
+            index: Mutex::default(),
+            capacity: capacity.max(1),
+        }
+    }
+
+    /// What is known under a key. Takes no lock.
+    pub fn get(&self, key: Key) -> Option<Arc<Entry>> {
+        let entry = self.entries.pin().get(&key).cloned()?;
+        entry.used.store(true, Ordering::Relaxed);
+        Some(entry)
+    }
+
+    /// Whether there was found to be nothing, a moment ago.
+    pub fn is_missing(&self, key: Key) -> bool {
+        self.missing.pin().get(&key).is_some_and(|since| since.elapsed() < MISSING_FOR)
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The look that is under way for this key, or a new one.
+    pub fn join(&self, key: Key) -> Arc<Flight> {
+        lock(&self.index).flights.entry(key).or_default().clone()
+    }
+
+    /// A look that has ended is joined no more, nor one that nobody waits for any more. One
+    /// that was given up goes on with the next who waits, and stays until then.
+    pub fn leave(&self, key: Key, flight: Arc<Flight>) {
+        let mut index = lock(&self.index);
+        // The index's own, and that of whoever leaves: others join, and leave, under this lock alone.
+        if flight.outcome.initialized() || Arc::strong_count(&flight) <= 2 {
+            index.land(key, &flight);
+        }
+        drop(flight);
+    }
+
+    /// Keeps what was read, unless a change crossed the reading: then false, and it must
+    /// be read again.
+    pub fn keep(&self, key: Key, flight: &Arc<Flight>, found: Option<Known>, began: Instant) -> bool {
+        // Changes are applied under the same lock: none comes between the look and the keeping.
+        let mut index = lock(&self.index);
+        if flight.is_crossed(key, found.as_ref()) {
+            return false;
+        }
+        // Whoever asks after the next change must not join a look that was before it.
+        index.land(key, flight);
+        let Some(known) = found else {
+            self.remember_missing(&mut index, key);
+            return true;
+        };
+        index.insert(key, known.member());
+        let entry = Arc::new(Entry { known, loaded: began, used: AtomicBool::new(false) });
+        self.entries.pin().insert(key, entry);
+        index.line_up(key);
+        while self.entries.len() > self.capacity {
+            self.evict_one(&mut index);
+        }
+        true
+    }
+
+    /// Lets it share the rules of its org with what is cached of that: they are the same
+    /// unless a change is just being heard of.
+    pub fn share_rules(&self, member: &mut Member) {
+        let keys: Vec<Key> = {
+            let index = lock(&self.index);
+            index.orgs.get(&member.org_id).into_iter().flatten().copied().take(MAX_LOOKS).collect()
+        };
+        let entries = self.entries.pin();
+        let mut others = keys.iter().filter_map(|key| entries.get(key)).map(|entry| entry.known.member());
+        // Some may be of accounts that are kept here, and are guests elsewhere.
+        if let Some(other) = others.find(|other| other.org_id == member.org_id)
+            && other.rules == member.rules
+        {
+            member.rules = other.rules.clone();
+        }
+    }
+
+    fn remember_missing(&self, index: &mut Index, key: Key) {
+        let missing = self.missing.pin();
+        if missing.len() >= MAX_MISSING {
+            missing.clear();
+            index.missing.clear();
+        }
+        missing.insert(key, Instant::now());
+        if let Key::Member(_, account_id) = key {
+            index.missing.entry(account_id).or_default().insert(key);
+        }
+    }
+
+    fn forget_missing(&self, index: &mut Index, key: Key) {
+        self.missing.pin().remove(&key);
+        if let Key::Member(_, account_id) = key {
+            forget(&mut index.missing, account_id, key);
+        }
+    }
+
+    /// The oldest that was not used since it was last passed over.
+    fn evict_one(&self, index: &mut Index) {
+        while let Some(key) = index.order.pop_front() {
+            index.lined_up.remove(&key);
+            let entries = self.entries.pin();
+            let Some(entry) = entries.get(&key).cloned() else { continue };
+            if entry.used.swap(false, Ordering::Relaxed) {
+                index.line_up(key);
+            } else {
+                self.remove(index, key, &entry);
+                return;
+            }
+        }
+    }
+
+    fn remove(&self, index: &mut Index, key: Key, entry: &Entry) {
+        self.entries.pin().remove(&key);
+        index.remove(key, entry.known.member());
+    }
+
+    /// Drops what these subjects touch, and tells the looks that are under way.
+    pub fn invalidate(&self, subjects: &[String]) {
+        let mut index = lock(&self.index);
+        for flight in index.flights.values() {
+            lock(&flight.crossed).extend_from_slice(subjects);
+        }
+        for subject in subjects.iter().filter_map(|subject| Subject::parse(subject)) {
+            for key in index.touched(&subject) {
+                if subject.names(key) {
+                    self.forget_missing(&mut index, key);
+                }
+                let entry = self.entries.pin().get(&key).cloned();
+                if let Some(entry) = entry.filter(|entry| subject.concerns(key, entry.known.member())) {
+                    self.remove(&mut index, key, &entry);
+                }
+            }
+        }
+        // What was removed is passed over when its turn comes; many such make the line long.
+        if index.order.len() > 2 * self.capacity {
+            let entries = self.entries.pin();
+            let Index { order, lined_up, .. } = &mut *index;
+            order.retain(|key| entries.contains_key(key));
+            lined_up.retain(|key| entries.contains_key(key));
+        }
+    }
+
+    /// Drops everything, and what is under way with it.
+    pub fn clear(&self) {
+        let mut index = lock(&self.index);
+        self.entries.pin().clear();
+        self.missing.pin().clear();
+        // A look at the former database must not be kept: it is told that everything has
+        // changed. It goes on to hear of changes, since it looks again.
+        let flights = std::mem::take(&mut index.flights);
+        for (key, flight) in &flights {
+            let named = match key {
+                Key::Token(id) => id.to_string(),
+                Key::Session(id) => id.to_string(),
+                Key::Member(_, account_id) => account_id.to_string(),
+            };
+            lock(&flight.crossed).push(named);
+        }
+        *index = Index { flights, ..Index::default() };
+    }
+}
+
+fn forget<K: std::hash::Hash + Eq>(sets: &mut HashMap<K, HashSet<Key>>, of: K, key: Key) {
+    if let Some(set) = sets.get_mut(&of) {
+        set.remove(&key);
+        if set.is_empty() {
+            sets.remove(&of);
+        }
+    }
+}
+
+/// Nothing that is done under these locks panics half-way.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::access::credential::tests::principal;
+    use crate::domain::tokens::policy::{Ceilings, TokenPolicy};
+
+    fn of(id: u128, account: u128, org: u128, grants: &[(&str, &str)]) -> Known {
+        let mut principal = principal(grants);
+        principal.credential_id = TokenId::from_u128(id).into();
+        principal.member.account_id = AccountId::from_u128(account);
+        principal.member.org_id = OrgId::from_u128(org);
+        principal.member.home_org_id = OrgId::from_u128(org);
+        Known::Credential(Arc::new(principal))
+    }
+
+    fn guest(account: u128, org: u128, home: u128, grants: &[(&str, &str)]) -> Known {
+        let mut member = principal(grants).member;
+        member.account_id = AccountId::from_u128(account);
+        member.org_id = OrgId::from_u128(org);
+        member.home_org_id = OrgId::from_u128(home);
+        Known::Member(Arc::new(member))
+    }
+
+    fn token(id: u128) -> Key {
+        Key::Token(TokenId::from_u128(id))
+    }
+
+    fn member(org: u128, account: u128) -> Key {
+        Key::Member(OrgId::from_u128(org), AccountId::from_u128(account))
+    }
+
+    fn key_of(known: &Known) -> Key {
+        match known {
+            Known::Credential(principal) => principal.credential_id.into(),
+            Known::Member(member) => Key::Member(member.org_id, member.account_id),
+        }
+    }
+
+    fn put(cache: &Cache, known: &Known) -> bool {
+        let key = key_of(known);
+        let flight = cache.join(key);
+        let kept = cache.keep(key, &flight, Some(known.clone()), Instant::now());
+        cache.leave(key, flight.clone());
+        kept
+    }
+
+    fn has(cache: &Cache, id: u128) -> bool {
+        cache.get(token(id)).is_some()
+    }
+
+    #[test]
+    fn a_change_drops_what_it_names_and_nothing_else() {
+        let all = || {
+            let cache = Cache::new(100);
+            for principal in [
+                of(1, 10, 100, &[]),
+                of(2, 10, 100, &[]),
+                of(3, 11, 100, &[("owner", "a")]),
+                of(4, 12, 101, &[]),
+            ] {
+                assert!(put(&cache, &principal));
+            }
+            cache
+        };
+        for (subject, left) in [
+            (TokenId::from_u128(1).to_string(), vec![2, 3, 4]),
+            (AccountId::from_u128(10).to_string(), vec![3, 4]),
+            (OrgId::from_u128(100).to_string(), vec![4]),
+            (format!("owners/{}", OrgId::from_u128(100)), vec![1, 2, 4]),
+            ("customers/acme".to_owned(), vec![1, 2, 3, 4]),
+        ] {
+            let cache = all();
+            cache.invalidate(std::slice::from_ref(&subject));
+            let kept: Vec<u128> = (1..=4).filter(|token| has(&cache, *token)).collect();
+            assert_eq!(kept, left, "{subject}");
+        }
+        let cache = all();
+        cache.clear();
+        assert_eq!(cache.len(), 0);
+    }
+
+    #[test]
+    fn what_is_known_of_an_org_shares_its_rules() {
+        let cache = Cache::new(10);
+        let in_org = || {
+            let mut member = principal(&[]).member;
+            member.org_id = OrgId::from_u128(100);
+            member
+        };
+        let one = Arc::new(Principal { member: in_org(), ..principal(&[]) });
+        // Kept in this org, and a guest of another one.
+        assert!(put(&cache, &guest(11, 200, 100, &[])));
+        assert!(put(&cache, &Known::Credential(one.clone())));
+        let shared = |mut member: Member| {
+            cache.share_rules(&mut member);
+            member.rules
+        };
+        assert!(Arc::ptr_eq(&one.rules, &shared(in_org())));
+        let policy = TokenPolicy { allow_endless: true, ..TokenPolicy::default() };
+        let ruled = Member { rules: Arc::new(policy.within(&Ceilings::default())), ..in_org() };
+        assert!(shared(ruled).endless, "others than these are its own");
+    }
+
+    #[test]
+    fn a_reading_that_a_change_crosses_is_not_kept() {
+        for subject in [
+            TokenId::from_u128(1).to_string(),
+            AccountId::from_u128(10).to_string(),
+            OrgId::from_u128(100).to_string(),
+        ] {
+            let cache = Cache::new(10);
+            let (key, found) = (token(1), of(1, 10, 100, &[]));
+            let flight = cache.join(key);
+            flight.start();
+            cache.invalidate(&[subject]);
+            assert!(!cache.keep(key, &flight, Some(found.clone()), Instant::now()));
+            assert!(!has(&cache, 1));
+            // The next reading began after it.
+            flight.start();
+            cache.invalidate(&[TokenId::from_u128(2).to_string()]);
+            assert!(cache.keep(key, &flight, Some(found), Instant::now()));
+        }
+        // A token that is made while it is found missing.
+        let cache = Cache::new(10);
+        let key = token(1);
+        let flight = cache.join(key);
+        flight.start();
+        cache.invalidate(&[TokenId::from_u128(1).to_string()]);
+        assert!(!cache.keep(key, &flight, None, Instant::now()));
+        flight.start();
+        assert!(cache.keep(key, &flight, None, Instant::now()) && cache.is_missing(key));
+        cache.invalidate(&[TokenId::from_u128(1).to_string()]);
+        assert!(!cache.is_missing(key));
+    }
+
+    #[test]
+    fn nobody_joins_a_reading_that_is_done() {
+        let cache = Cache::new(10);
+        let (key, found) = (token(1), of(1, 10, 100, &[]));
+        let flight = cache.join(key);
+        assert!(Arc::ptr_eq(&flight, &cache.join(key)));
+        assert!(cache.keep(key, &flight, Some(found), Instant::now()));
+        // What changes now is not in it.
+        cache.invalidate(&[TokenId::from_u128(1).to_string()]);
+        let next = cache.join(key);
+        assert!(!Arc::ptr_eq(&flight, &next));
+        cache.leave(key, flight.clone());
+        assert!(Arc::ptr_eq(&next, &cache.join(key)), "each leaves its own");
+    }
+
+    #[test]
+    fn a_reading_of_the_former_database_is_read_again_and_hears_of_changes() {
+        let cache = Cache::new(10);
+        let (key, found) = (token(1), of(1, 10, 100, &[]));
+        let flight = cache.join(key);
+        flight.start();
+        cache.clear();
+        assert!(!cache.keep(key, &flight, Some(found.clone()), Instant::now()));
+        flight.start();
+        cache.invalidate(&[TokenId::from_u128(1).to_string()]);
+        assert!(!cache.keep(key, &flight, Some(found.clone()), Instant::now()));
+        flight.start();
+        assert!(cache.keep(key, &flight, Some(found), Instant::now()));
+    }
+
+    #[test]
+    fn it_is_bounded_and_keeps_what_is_used() {
+        let cache = Cache::new(10);
+        for token in 0..10 {
+            put(&cache, &of(token, token, 1, &[]));
+        }
+        assert!(has(&cache, 0));
+        for token in 10..15 {
+            put(&cache, &of(token, token, 1, &[]));
+        }
+        assert_eq!(cache.len(), 10);
+        assert!(has(&cache, 0) && !has(&cache, 1) && has(&cache, 14));
+        for id in 0..20_001 {
+            cache.remember_missing(&mut lock(&cache.index), token(id));
+        }
+        assert!(cache.missing.len() <= MAX_MISSING);
+        for id in 0..20_001 {
+            cache.remember_missing(&mut lock(&cache.index), member(1, id));
+        }
+        assert!(lock(&cache.index).missing.len() <= MAX_MISSING && cache.missing.len() <= MAX_MISSING);
+        for token in 100..200 {
+            put(&cache, &of(token, token, 1, &[]));
+            cache.invalidate(&[OrgId::from_u128(1).to_string()]);
+        }
+        let index = lock(&cache.index);
+        assert!(index.order.len() <= 21 && index.accounts.is_empty() && index.orgs.is_empty());
+    }
+
+    #[test]
+    fn a_look_that_nobody_waits_for_any_more_is_forgotten() {
+        let cache = Cache::new(10);
+        let key = token(7);
+        let (one, two) = (cache.join(key), cache.join(key));
+        assert!(Arc::ptr_eq(&one, &two));
+        cache.leave(key, one);
+        assert_eq!(lock(&cache.index).flights.len(), 1, "the other waits on");
+        cache.leave(key, two);
+        assert!(lock(&cache.index).flights.is_empty(), "both were given up before there was an outcome");
+    }
+
+    #[test]
+    fn what_is_known_of_a_guest_hangs_on_its_home_too() {
+        let all = || {
+            let cache = Cache::new(100);
+            for known in [
+                of(1, 10, 100, &[]),
+                guest(10, 100, 100, &[]),
+                guest(10, 101, 100, &[("owner", "a")]),
+                guest(11, 101, 101, &[]),
+            ] {
+                assert!(put(&cache, &known));
+            }
+            cache
+        };
+        let keys = [token(1), member(100, 10), member(101, 10), member(101, 11)];
+        for (subject, left) in [
+            (TokenId::from_u128(1).to_string(), vec![1, 2, 3]),
+            (AccountId::from_u128(10).to_string(), vec![3]),
+            (OrgId::from_u128(100).to_string(), vec![3]),
+            (OrgId::from_u128(101).to_string(), vec![0, 1]),
+            (format!("owners/{}", OrgId::from_u128(101)), vec![0, 1, 3]),
+            (format!("owners/{}", OrgId::from_u128(100)), vec![0, 1, 2, 3]),
+        ] {
+            let cache = all();
+            cache.invalidate(std::slice::from_ref(&subject));
+            let kept: Vec<usize> = (0..4).filter(|key| cache.get(keys[*key]).is_some()).collect();
+            assert_eq!(kept, left, "{subject}");
+            cache.clear();
+            let index = lock(&cache.index);
+            assert!(index.accounts.is_empty() && index.orgs.is_empty());
+        }
+        // Crossed by a change at home; found missing while it becomes a member, or soon after.
+        let cache = Cache::new(10);
+        let (key, found) = (member(101, 10), guest(10, 101, 100, &[]));
+        let flight = cache.join(key);
+        flight.start();
+        cache.invalidate(&[OrgId::from_u128(100).to_string()]);
+        assert!(!cache.keep(key, &flight, Some(found), Instant::now()));
+        let joins = AccountId::from_u128(10).to_string();
+        flight.start();
+        cache.invalidate(std::slice::from_ref(&joins));
+        assert!(!cache.keep(key, &flight, None, Instant::now()));
+        flight.start();
+        assert!(cache.keep(key, &flight, None, Instant::now()) && cache.is_missing(key));
+        cache.invalidate(&[joins]);
+        assert!(!cache.is_missing(key) && lock(&cache.index).missing.is_empty());
+    }
+}
