@@ -19,7 +19,7 @@ use countersign::crypto::seal::MasterKeys;
 use countersign::db::events::feed;
 use countersign::db::{pool, schema};
 use countersign::error::{Error, Reason};
-use countersign::mail::{PostOffice, Postman, Smtp, Transport};
+use countersign::mail::{EmailDelivery, Mailer, Smtp, Transport};
 use countersign::state::{Pools, State};
 use countersign::{os, server, telemetry};
 use sqlx::postgres::PgConnectOptions;
@@ -65,7 +65,7 @@ async fn serve(args: ServeArgs) -> Result<()> {
     let (issuer, algorithm) = (args.issuer.issuer, args.signing.signing_algorithm);
     let state = State::open(pools, master, algorithm, issuer, args.limits.bounds(), Clock::default()).await?;
     let pages_url = args.pages.pages_url.unwrap_or_else(|| WebUrl::from(&state.issuer));
-    let office = PostOffice { pages_url, postman };
+    let office = EmailDelivery { pages_url, postman };
     if office.postman.is_none() {
         tracing::warn!("no --smtp-url: mails wait in the database, for a server that has one");
     }
@@ -75,10 +75,10 @@ async fn serve(args: ServeArgs) -> Result<()> {
 }
 
 /// Who sends mails, where a mail server is given.
-fn postman(args: &MailArgs) -> Result<Option<Postman>> {
+fn postman(args: &MailArgs) -> Result<Option<Mailer>> {
     let (Some(url), Some(from)) = (&args.smtp_url, &args.mail_from) else { return Ok(None) };
     let smtp = Smtp::open(url, args.smtp_ca_file.as_deref(), from.email.domain())?;
-    Ok(Some(Postman { from: from.clone(), transport: Transport::Smtp(smtp) }))
+    Ok(Some(Mailer { from: from.clone(), transport: Transport::Smtp(smtp) }))
 }
 
 async fn migrate(args: MigrateArgs) -> Result<()> {

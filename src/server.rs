@@ -10,9 +10,9 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::config::{LimitArgs, WebUrl};
 use crate::domain::values::networks::Network;
-use crate::grpc::layers::request::Limits;
+use crate::grpc::layers::request::RequestLimits;
 use crate::grpc::router::router;
-use crate::mail::{PostOffice, deliver};
+use crate::mail::{EmailDelivery, deliver};
 use crate::state::State;
 use crate::state::last_use;
 use crate::{http, jobs};
@@ -29,19 +29,19 @@ pub async fn run(
     listener: TcpListener,
     state: Arc<State>,
     options: LimitArgs,
-    office: PostOffice,
+    office: EmailDelivery,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
     let (reporter, health) = tonic_health::server::health_reporter();
     // The keys were just read from the database: it answers.
     jobs::report(&reporter, true, true).await;
     let trusted_proxies: Vec<_> = options.trusted_proxies.iter().copied().map(Network::from).collect();
-    let pages = http::Settings::new(
+    let pages = http::PageSettings::new(
         trusted_proxies.clone(),
         options.request_timeout,
         [&WebUrl::from(&state.issuer), &office.pages_url],
     );
-    let limits = Limits {
+    let limits = RequestLimits {
         max_message_size: options.max_message_size,
         max_concurrent_requests: options.max_concurrent_requests,
         request_timeout: options.request_timeout,

@@ -14,13 +14,13 @@ use crate::db::tokens::{Labels, NewToken};
 use crate::domain::access::credential::{Restrictions, TokenKind};
 use crate::domain::access::rights::HeldGrant;
 use crate::domain::accounts::Details;
-use crate::domain::accounts::lifecycle::Life;
+use crate::domain::accounts::lifecycle::AccountLifecycle;
 use crate::domain::tokens::policy::TokenPolicy;
 use crate::domain::values::ids::{AccountId, GrantId, SYSTEM_ORG, TokenId};
 use crate::domain::values::names::{AccountName, DisplayName, Email, Invalid, Slug};
 use crate::domain::values::permissions::{Permission, Right};
 use crate::domain::values::resources::Node;
-use crate::domain::values::token_string::{TextKind, TokenText};
+use crate::domain::values::token_string::{TokenString, TokenStringKind};
 use crate::error::{Error, Result};
 use crate::flows::transaction::Transaction;
 use crate::state::State;
@@ -68,7 +68,7 @@ pub async fn reissue(
     operator: AccountId,
     token_name: &str,
     life: Duration,
-) -> Result<TokenText> {
+) -> Result<TokenString> {
     let now = state.clock.now();
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
@@ -158,8 +158,14 @@ async fn restore(state: &State, tx: &mut PgConnection, operator: &Account) -> Re
     let mut fields: Vec<_> =
         stopped.into_iter().filter_map(|(field, time)| Some(FieldChange::cleared(field, time?))).collect();
     if !fields.is_empty() {
-        db::accounts::set_life(&mut *tx, SYSTEM_ORG, operator.id(), Life::default(), state.clock.now())
-            .await?;
+        db::accounts::set_life(
+            &mut *tx,
+            SYSTEM_ORG,
+            operator.id(),
+            AccountLifecycle::default(),
+            state.clock.now(),
+        )
+        .await?;
     }
     let grants = grant_platform(state, tx, operator.id()).await?;
     fields.extend(grants.iter().map(|grant| FieldChange::set("grants", &grant.right_id)));
@@ -209,13 +215,13 @@ async fn issue(
     operator: AccountId,
     name: &str,
     life: Duration,
-) -> Result<(TokenText, Change)> {
+) -> Result<(TokenString, Change)> {
     let display_name = constant(DisplayName::parse(name))?;
     let now = state.clock.now();
     // A token that is stopped at once would be of no use.
     let rules = db::orgs::policies::find_rules(&mut *tx, SYSTEM_ORG, &state.ceilings).await?;
     let life = life.min(rules.max_lifetime(TokenKind::Secret));
-    let text = TokenText::new(TextKind::SecretToken, state.clock.new_id::<TokenId>(), random());
+    let text = TokenString::new(TokenStringKind::SecretToken, state.clock.new_id::<TokenId>(), random());
     let row = NewToken {
         token_id: text.id(),
         org_id: SYSTEM_ORG,

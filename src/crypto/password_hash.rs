@@ -20,7 +20,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
-use super::seal::{MasterKeys, Purpose};
+use super::seal::{MasterKeys, SealPurpose};
 use crate::clock::random;
 use crate::config::PasswordArgs;
 use crate::domain::sign_in::password::{Password, TypedPassword};
@@ -149,7 +149,7 @@ impl Passwords {
         let salt = random::<16>();
         let hash = self.run(self.params.clone(), typed, salt.to_vec()).await?;
         let phc = Zeroizing::new(kept(&self.params, &salt, &hash).to_string());
-        Ok(PasswordRecord(self.master.seal(Purpose::Password, &bound_to(owner), phc.as_bytes())))
+        Ok(PasswordRecord(self.master.seal(SealPurpose::Password, &bound_to(owner), phc.as_bytes())))
     }
 
     /// Refuses, before anything is done, what would find no place.
@@ -186,7 +186,7 @@ impl Passwords {
     }
 
     fn open(&self, owner: Owner, record: &PasswordRecord) -> Option<PasswordHash> {
-        let phc = self.master.open(Purpose::Password, &bound_to(owner), &record.0);
+        let phc = self.master.open(SealPurpose::Password, &bound_to(owner), &record.0);
         let Ok(phc) = phc else {
             tracing::error!(account = %owner.1, "the record of a password does not open under a master key of this server");
             return None;
@@ -343,7 +343,7 @@ mod tests {
         let passwords = Passwords::new(args, master.clone());
         let password = Password::parse("correct horse battery").unwrap();
         let record = passwords.hash(ONE, &password).await.unwrap();
-        let phc = master.open(Purpose::Password, &bound_to(ONE), record.sealed()).unwrap();
+        let phc = master.open(SealPurpose::Password, &bound_to(ONE), record.sealed()).unwrap();
         let phc = std::str::from_utf8(&phc).unwrap();
         assert!(phc.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{phc}");
         assert_eq!(passwords.verify(password.typed(), Some((ONE, &record))).await.unwrap(), Verdict::Right);

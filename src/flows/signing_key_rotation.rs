@@ -9,7 +9,7 @@ use crate::crypto::key_pair::{NewKey, can_sign};
 use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::retrying;
-use crate::domain::signing_keys::{KeyState, Step, due};
+use crate::domain::signing_keys::{KeyAction, KeyState, due};
 use crate::domain::values::ids::SYSTEM_ORG;
 use crate::error::{Error, Reason, Result};
 use crate::state::State;
@@ -27,11 +27,11 @@ pub async fn turn_signing_keys(state: &State, lifetime: time::Duration) -> Resul
     Ok(())
 }
 
-async fn carry_out(state: &State, step: &Step, lifetime: time::Duration) -> Result<bool> {
+async fn carry_out(state: &State, step: &KeyAction, lifetime: time::Duration) -> Result<bool> {
     // Made beforehand: the lock is not held meanwhile.
     let fresh = match step {
-        Step::Publish => Some(NewKey::make(&state.master, state.signing_algorithm).await?),
-        Step::Activate { .. } | Step::Unpublish { .. } => None,
+        KeyAction::Publish => Some(NewKey::make(&state.master, state.signing_algorithm).await?),
+        KeyAction::Activate { .. } | KeyAction::Unpublish { .. } => None,
     };
     retrying(|| async {
         let now = state.clock.now();
@@ -46,10 +46,10 @@ async fn carry_out(state: &State, step: &Step, lifetime: time::Duration) -> Resu
             return Ok(false);
         }
         let change = match (step, &fresh) {
-            (Step::Publish, Some(fresh)) => publish(state, &mut tx, fresh, now).await?,
-            (Step::Publish, None) => return Err(Error::internal("no key was made to publish")),
-            (Step::Activate { kid }, _) => activate(state, &mut tx, kid, now).await?,
-            (Step::Unpublish { kid }, _) => unpublish(state, &mut tx, kid).await?,
+            (KeyAction::Publish, Some(fresh)) => publish(state, &mut tx, fresh, now).await?,
+            (KeyAction::Publish, None) => return Err(Error::internal("no key was made to publish")),
+            (KeyAction::Activate { kid }, _) => activate(state, &mut tx, kid, now).await?,
+            (KeyAction::Unpublish { kid }, _) => unpublish(state, &mut tx, kid).await?,
         };
         tracing::info!(kind = change.kind, kids = ?change.resource_ids, "the signing keys went on");
         tx.record(&Actor::default(), &[change], now).await?;

@@ -10,7 +10,7 @@ use crate::db::events;
 use crate::db::events::feed::wake;
 use crate::db::events::{Actor, Change};
 use crate::error::{Reason, Result};
-use crate::mail::Letter;
+use crate::mail::OutgoingEmail;
 use crate::state::State;
 use crate::state::feed::KEYS;
 
@@ -42,7 +42,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// Writes a mail down, which is sent when the change is made, and not before.
-    pub async fn mail(&mut self, letter: &Letter, now: OffsetDateTime) -> Result<()> {
+    pub async fn mail(&mut self, letter: &OutgoingEmail, now: OffsetDateTime) -> Result<()> {
         letter.post(&mut self.inner, &self.state.master, self.state.clock.new_id(), now).await?;
         self.mailed = true;
         Ok(())

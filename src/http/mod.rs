@@ -13,10 +13,10 @@ use http::StatusCode;
 
 use crate::state::State;
 
-pub use pages::Settings;
+pub use pages::PageSettings;
 
 /// The routes of the edge.
-pub fn router(state: Arc<State>, pages: Settings) -> Router {
+pub fn router(state: Arc<State>, pages: PageSettings) -> Router {
     let pages = pages::router(state.clone(), pages);
     Router::new()
         .route("/.well-known/jwks.json", get(well_known::jwks))

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::failure::Failure;
-use super::mailer::{PostOffice, Postman, Transport};
+use super::mailer::{EmailDelivery, Mailer, Transport};
 use super::message;
 use super::message::Built;
 use super::smtp;
@@ -41,8 +41,8 @@ const _: () = assert!(smtp::LONGEST.as_secs() * 3 / 2 < CLAIM.as_secs());
 /// Sends mails until `ended` is dropped; those under way it still sends, and notes.
 pub async fn deliver(
     state: Arc<State>,
-    office: PostOffice,
-    postman: Postman,
+    office: EmailDelivery,
+    postman: Mailer,
     mut ended: oneshot::Receiver<()>,
 ) {
     let round = Arc::new(Round { state: state.clone(), office, postman });
@@ -65,8 +65,8 @@ pub async fn deliver(
 
 struct Round {
     state: Arc<State>,
-    office: PostOffice,
-    postman: Postman,
+    office: EmailDelivery,
+    postman: Mailer,
 }
 
 impl Round {

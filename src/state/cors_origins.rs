@@ -30,19 +30,19 @@ const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What this node knows.
 pub struct Origins {
-    named: RwLock<Named>,
-    doubts: Mutex<Doubts>,
+    named: RwLock<OriginIndex>,
+    doubts: Mutex<StaleOrigins>,
     doubted: Notify,
 }
 
 /// What is to be read again.
 #[derive(Default)]
-struct Doubts {
+struct StaleOrigins {
     all: bool,
     tokens: HashSet<Uuid>,
 }
 
-impl Doubts {
+impl StaleOrigins {
     fn of_all() -> Self {
         Self { all: true, tokens: HashSet::new() }
     }
@@ -51,8 +51,12 @@ impl Doubts {
 impl Origins {
     /// Reads all of them.
     pub async fn read(db: &PgPool, now: OffsetDateTime) -> Result<Self> {
-        let named = Named::of(find_all(db, now).await?);
-        Ok(Self { named: RwLock::new(named), doubts: Mutex::new(Doubts::default()), doubted: Notify::new() })
+        let named = OriginIndex::of(find_all(db, now).await?);
+        Ok(Self {
+            named: RwLock::new(named),
+            doubts: Mutex::new(StaleOrigins::default()),
+            doubted: Notify::new(),
+        })
     }
 
     /// Whether some live publishable token names it.
@@ -70,10 +74,10 @@ impl Origins {
 
     /// Nothing that is known is sure any more.
     pub fn doubt_all(&self) {
-        self.doubt(|doubts| *doubts = Doubts::of_all());
+        self.doubt(|doubts| *doubts = StaleOrigins::of_all());
     }
 
-    fn doubt(&self, change: impl FnOnce(&mut Doubts)) {
+    fn doubt(&self, change: impl FnOnce(&mut StaleOrigins)) {
         change(&mut self.doubts.lock().unwrap_or_else(PoisonError::into_inner));
         self.doubted.notify_one();
     }
@@ -92,11 +96,11 @@ impl Origins {
         outcome
     }
 
-    async fn reread(&self, db: &PgPool, doubts: &Doubts, now: OffsetDateTime) -> Result<()> {
+    async fn reread(&self, db: &PgPool, doubts: &StaleOrigins, now: OffsetDateTime) -> Result<()> {
         let unavailable = |_| Reason::DatabaseUnavailable;
         if doubts.all {
             let rows = timeout(READ_TIMEOUT, find_all(db, now)).await.map_err(unavailable)??;
-            let named = Named::of(rows);
+            let named = OriginIndex::of(rows);
             *self.named.write().unwrap_or_else(PoisonError::into_inner) = named;
         } else if !doubts.tokens.is_empty() {
             let tokens: Vec<Uuid> = doubts.tokens.iter().copied().collect();
@@ -135,12 +139,12 @@ pub async fn keep(state: Arc<State>) {
 
 /// Which token names which origin, until when.
 #[derive(Default)]
-struct Named {
+struct OriginIndex {
     ends: BTreeMap<(Arc<str>, Uuid), Option<OffsetDateTime>>,
     by_token: HashMap<Uuid, Vec<Arc<str>>>,
 }
 
-impl Named {
+impl OriginIndex {
     fn of(rows: Vec<NamedOrigin>) -> Self {
         let mut named = Self::default();
         named.learn(rows);
@@ -180,8 +184,8 @@ mod tests {
     #[test]
     fn an_origin_is_live_while_one_token_that_names_it_is() {
         let (a, b) = ("https://a.example", "https://b.example");
-        let mut named = Named::of(vec![row(a, 1, Some(10)), row(b, 1, Some(10)), row(a, 2, Some(20))]);
-        let live = |named: &Named, at: i64| {
+        let mut named = OriginIndex::of(vec![row(a, 1, Some(10)), row(b, 1, Some(10)), row(a, 2, Some(20))]);
+        let live = |named: &OriginIndex, at: i64| {
             let now = OffsetDateTime::from_unix_timestamp(at).unwrap();
             [a, b].map(|origin| named.is_live(&WebOrigin::parse(origin).unwrap(), now))
         };
@@ -199,7 +203,8 @@ mod tests {
         named.forget(Uuid::from_u128(1));
         assert!(named.ends.is_empty() && named.by_token.is_empty());
         // Neither a beginning nor a longer one is the same.
-        let named = Named::of(vec![row("https://a.example:8443", 3, None), row("https://a.exampl", 3, None)]);
+        let named =
+            OriginIndex::of(vec![row("https://a.example:8443", 3, None), row("https://a.exampl", 3, None)]);
         assert_eq!(live(&named, 1), [false, false]);
     }
 }

@@ -40,16 +40,16 @@ type Key = (CredentialId, i32);
 
 /// The uses of one secret that wait to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Use {
+struct BufferedUse {
     org_id: OrgId,
     time: OffsetDateTime,
     address: Option<IpAddr>,
     count: i64,
 }
 
-impl Use {
+impl BufferedUse {
     /// The later one says when and from where.
-    fn add(&mut self, other: Use) {
+    fn add(&mut self, other: BufferedUse) {
         self.count += other.count;
         if other.time >= self.time {
             (self.time, self.address) = (other.time, other.address);
@@ -57,7 +57,7 @@ impl Use {
     }
 }
 
-type Stripe = HashMap<Key, Use>;
+type Stripe = HashMap<Key, BufferedUse>;
 
 /// What waits to be written.
 pub struct Uses {
@@ -81,12 +81,12 @@ impl Uses {
         if let Some(number) = found.secret {
             let principal = &found.principal;
             let address = from.map(|address| address.to_canonical());
-            let used = Use { org_id: principal.org_id, time: now, address, count: 1 };
+            let used = BufferedUse { org_id: principal.org_id, time: now, address, count: 1 };
             self.add((principal.credential_id, number), used);
         }
     }
 
-    fn add(&self, key: Key, used: Use) {
+    fn add(&self, key: Key, used: BufferedUse) {
         let mut stripe = lock(&self.stripes[own_stripe()]);
         let waiting = stripe.len();
         match stripe.entry(key) {
@@ -115,7 +115,7 @@ impl Uses {
 
     /// Takes out all that waits, each secret once, in the order of their ids, so that nodes
     /// which write at the same time seldom wait for each other in a circle.
-    fn take(&self) -> Vec<(Key, Use)> {
+    fn take(&self) -> Vec<(Key, BufferedUse)> {
         let mut all = Stripe::new();
         for stripe in &self.stripes {
             for (key, used) in std::mem::take(&mut *lock(stripe)) {
@@ -167,7 +167,7 @@ pub async fn flush(state: &State) -> Result<()> {
 }
 
 /// A statement for tokens, and one for sessions where there are some.
-async fn write(state: &State, batch: &[(Key, Use)]) -> Result<()> {
+async fn write(state: &State, batch: &[(Key, BufferedUse)]) -> Result<()> {
     let (mut tokens, mut of_sessions) = (Vec::new(), Vec::new());
     for ((id, number), used) in batch {
         match *id {
@@ -188,7 +188,7 @@ async fn write(state: &State, batch: &[(Key, Use)]) -> Result<()> {
     Ok(())
 }
 
-fn of_secret((token_id, number): (TokenId, i32), used: &Use) -> SecretUse {
+fn of_secret((token_id, number): (TokenId, i32), used: &BufferedUse) -> SecretUse {
     SecretUse {
         org_id: used.org_id,
         token_id,
@@ -255,9 +255,12 @@ mod tests {
         let expected = [
             (
                 (TokenId::from_u128(1).into(), 1),
-                Use { org_id, time: last, address: address(7), count: 1_600 },
+                BufferedUse { org_id, time: last, address: address(7), count: 1_600 },
             ),
-            ((TokenId::from_u128(2).into(), 7), Use { org_id, time: last, address: None, count: 800 }),
+            (
+                (TokenId::from_u128(2).into(), 7),
+                BufferedUse { org_id, time: last, address: None, count: 800 },
+            ),
         ];
         assert_eq!(uses.take(), expected);
         assert!(uses.is_empty());
@@ -266,7 +269,7 @@ mod tests {
     #[test]
     fn it_is_bounded_and_calls_when_it_fills() {
         let uses = Uses::default();
-        let used = Use { org_id: OrgId::from_u128(1), time: now(), address: None, count: 1 };
+        let used = BufferedUse { org_id: OrgId::from_u128(1), time: now(), address: None, count: 1 };
         for token in 0..MAX_WAITING as u128 + 10 {
             uses.add((TokenId::from_u128(token).into(), 1), used);
         }

@@ -18,7 +18,7 @@ use crate::config::{Bounds, CeilingArgs, Issuer, SigningAlgorithm};
 use crate::crypto::password_hash::Passwords;
 use crate::crypto::peppers::Peppers;
 use crate::crypto::seal::MasterKeys;
-use crate::crypto::signer::Ring;
+use crate::crypto::signer::Signer;
 use crate::db::keys::{KeysError, ensure, find_peppers, find_signing_keys, strangers};
 use crate::db::pool::Db;
 use crate::domain::tokens::policy::Ceilings;
@@ -59,7 +59,7 @@ pub struct State {
     pub master: Arc<MasterKeys>,
     pub peppers: ArcSwap<Peppers>,
     pub passwords: Passwords,
-    pub ring: Ring,
+    pub ring: Signer,
     pub issuer: Issuer,
     /// What a key that is made from now on signs with.
     pub signing_algorithm: SigningAlgorithm,
@@ -79,8 +79,8 @@ pub struct State {
     reading: tokio::sync::Mutex<()>,
     /// How often they were read since the start.
     readings: AtomicU64,
-    unknown_kid: Seldom,
-    unknown_pepper: Seldom,
+    unknown_kid: OncePerSecond,
+    unknown_pepper: OncePerSecond,
     stopping: AtomicBool,
 }
 
@@ -98,9 +98,9 @@ impl From<CeilingArgs> for Ceilings {
 
 /// What may be done once a second, however many ask for it.
 #[derive(Default)]
-struct Seldom(Mutex<Option<Instant>>);
+struct OncePerSecond(Mutex<Option<Instant>>);
 
-impl Seldom {
+impl OncePerSecond {
     fn may(&self) -> bool {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let may = last.is_none_or(|last| last.elapsed() >= Duration::from_secs(1));
@@ -147,7 +147,7 @@ impl State {
             passwords: Passwords::new(bounds.passwords, master.clone()),
             master,
             peppers: ArcSwap::from_pointee(peppers),
-            ring: Ring::new(issuer.to_string(), keys),
+            ring: Signer::new(issuer.to_string(), keys),
             issuer,
             signing_algorithm: algorithm,
             ceilings: bounds.ceilings.into(),
@@ -160,8 +160,8 @@ impl State {
             keys_open: AtomicBool::new(true),
             reading: tokio::sync::Mutex::default(),
             readings: AtomicU64::new(0),
-            unknown_kid: Seldom::default(),
-            unknown_pepper: Seldom::default(),
+            unknown_kid: OncePerSecond::default(),
+            unknown_pepper: OncePerSecond::default(),
             stopping: AtomicBool::new(false),
         }))
     }
@@ -253,7 +253,7 @@ impl State {
         self.look_for_keys(&self.unknown_pepper).await;
     }
 
-    async fn look_for_keys(&self, seldom: &Seldom) {
+    async fn look_for_keys(&self, seldom: &OncePerSecond) {
         if !self.feed.answers() {
             return;
         }

@@ -10,7 +10,7 @@ use countersign::domain::values::names::Audience;
 use countersign::domain::values::networks::Network;
 use countersign::domain::values::permissions::Permission;
 use countersign::domain::values::resources::ResourcePath;
-use countersign::domain::values::token_string::TokenText;
+use countersign::domain::values::token_string::TokenString;
 use countersign::domain::values::web_origin::WebOrigin;
 use countersign::grpc::pb;
 use countersign::state::principals::by_text;
@@ -112,7 +112,7 @@ fn what_is_far_too_long_is_refused_without_a_copy() {
     for begin in ["csign_sat_", "https://", "10.0.0.", "invoices.", "a/b/"] {
         let text = format!("{begin}{}", "a".repeat(1 << 20));
         let used = measure(|| {
-            assert!(TokenText::parse(black_box(&text)).is_err());
+            assert!(TokenString::parse(black_box(&text)).is_err());
             assert!(WebOrigin::parse(black_box(&text)).is_err());
             assert!(Network::parse(black_box(&text)).is_err());
             assert!(Permission::parse(black_box(&text)).is_err());
@@ -135,7 +135,7 @@ async fn junk_never_reaches_the_database() {
     let mut junk = 0;
     for input in inputs("token_text").into_iter().chain(inputs("jwt")) {
         let Ok(text) = String::from_utf8(input) else { continue };
-        if TokenText::parse(&text).is_ok() {
+        if TokenString::parse(&text).is_ok() {
             continue;
         }
         junk += 1;

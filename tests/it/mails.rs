@@ -12,10 +12,10 @@ use countersign::domain::accounts::{AccountState, Details};
 use countersign::domain::mail::{MAX_TRIES, Mail};
 use countersign::domain::values::ids::{SYSTEM_ORG, TokenId};
 use countersign::domain::values::names::Email;
-use countersign::domain::values::token_string::{TextKind, TokenText};
+use countersign::domain::values::token_string::{TokenString, TokenStringKind};
 use countersign::flows::transaction::Transaction;
 use countersign::grpc::pb;
-use countersign::mail::{Letter, Smtp};
+use countersign::mail::{OutgoingEmail, Smtp};
 use tonic::Request;
 use tonic::transport::Endpoint;
 
@@ -29,21 +29,22 @@ const SOON: Duration = Duration::from_secs(20);
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// A notice to a person of this address.
-fn notice(address: &str) -> Letter {
+fn notice(address: &str) -> OutgoingEmail {
     let details = Details::new(None, Email::parse(address).unwrap());
     let mail = Mail::tokens_leaked("Acme", "ci", vec!["nightly".to_owned()]);
-    Letter::notice(SYSTEM_ORG, &details, AccountState::Active, true, mail).unwrap()
+    OutgoingEmail::notice(SYSTEM_ORG, &details, AccountState::Active, true, mail).unwrap()
 }
 
 /// A mail with a code to this address, and the code.
-fn with_code(server: &TestServer, address: &str, mail: Mail) -> (Letter, TokenText) {
-    let text = TokenText::new(TextKind::SecretToken, server.state.clock.new_id::<TokenId>(), random());
+fn with_code(server: &TestServer, address: &str, mail: Mail) -> (OutgoingEmail, TokenString) {
+    let text =
+        TokenString::new(TokenStringKind::SecretToken, server.state.clock.new_id::<TokenId>(), random());
     watch(text.expose());
     let end = server.state.clock.now() + MINUTE * 60;
-    (Letter::with_code(SYSTEM_ORG, &Email::parse(address).unwrap(), mail, text.clone(), end), text)
+    (OutgoingEmail::with_code(SYSTEM_ORG, &Email::parse(address).unwrap(), mail, text.clone(), end), text)
 }
 
-async fn post(server: &TestServer, letter: &Letter) {
+async fn post(server: &TestServer, letter: &OutgoingEmail) {
     let mut tx = Transaction::begin(&server.state).await.unwrap();
     tx.mail(letter, server.state.clock.now()).await.unwrap();
     tx.commit().await.unwrap();

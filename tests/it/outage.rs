@@ -12,7 +12,7 @@ use countersign::crypto::seal::MasterKeys;
 use countersign::db::schema;
 use countersign::domain::access::member::Member;
 use countersign::domain::values::ids::{AccountId, OrgId, TokenId};
-use countersign::domain::values::token_string::{TextKind, TokenText};
+use countersign::domain::values::token_string::{TokenString, TokenStringKind};
 use countersign::error::{Reason, Result};
 use countersign::grpc::pb;
 use countersign::state::State;
@@ -308,7 +308,7 @@ async fn miss_on(anonymous: Client, n: u32, stopped: watch::Receiver<bool>) -> u
     while !*stopped.borrow() {
         calls += 1;
         let id = TokenId::from_u128(u128::from(n) << 64 | u128::from(calls));
-        let text = TokenText::new(TextKind::SecretToken, id, [7; 32]);
+        let text = TokenString::new(TokenStringKind::SecretToken, id, [7; 32]);
         let request = pb::ExchangeTokenRequest { subject_token: text.expose().into(), ..Default::default() };
         let status = anonymous.tokens().exchange_token(request).await.unwrap_err();
         let told = reason(&status);

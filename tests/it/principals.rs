@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use countersign::config::{LimitArgs, SigningAlgorithm};
 use countersign::domain::values::ids::TokenId;
-use countersign::domain::values::token_string::{TextKind, TokenText};
+use countersign::domain::values::token_string::{TokenString, TokenStringKind};
 use countersign::grpc::pb;
 use countersign::state::principals::by_text;
 use countersign::state::{Pools, State};
@@ -17,7 +17,7 @@ use crate::harness::{Client, LIMITS, TestServer, read_keys, reason, refused, tok
 
 /// The text of a token that does not exist.
 fn unknown(number: u128) -> String {
-    TokenText::new(TextKind::SecretToken, TokenId::from_u128(number), [7; 32]).expose().to_owned()
+    TokenString::new(TokenStringKind::SecretToken, TokenId::from_u128(number), [7; 32]).expose().to_owned()
 }
 
 #[tokio::test]
@@ -81,8 +81,8 @@ async fn a_miss_is_looked_up_once_however_many_ask() {
     few(before);
     // A wrong secret of a token that exists asks nothing more.
     let before = server.state.principals.looks();
-    let id = TokenText::parse(bot.token()).unwrap().id();
-    let wrong = TokenText::new(TextKind::SecretToken, id, [7; 32]);
+    let id = TokenString::parse(bot.token()).unwrap().id();
+    let wrong = TokenString::new(TokenStringKind::SecretToken, id, [7; 32]);
     for _ in 0..20 {
         refused(server.client(wrong.expose()).exchange().await, Code::Unauthenticated, "TOKEN_INVALID");
     }
@@ -154,8 +154,8 @@ async fn whoever_guesses_has_to_wait_and_others_go_on() {
     refused(server.client(unknown(501)).caller().await, Code::ResourceExhausted, "THROTTLED");
     // Whatever is wrong: what was found missing a moment ago, what is no token, a JWT that is none,
     // a wrong secret of a token that is cached.
-    let id = TokenText::parse(org.owner.token()).unwrap().id();
-    let wrong = TokenText::new(TextKind::SecretToken, id, [7; 32]).expose().to_owned();
+    let id = TokenString::parse(org.owner.token()).unwrap().id();
+    let wrong = TokenString::new(TokenStringKind::SecretToken, id, [7; 32]).expose().to_owned();
     for text in [unknown(100), "junk".to_owned(), wrong] {
         refused(server.client(text).exchange().await, Code::ResourceExhausted, "THROTTLED");
     }

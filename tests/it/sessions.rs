@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use countersign::clock::random;
 use countersign::domain::values::ids::{OrgId, SessionId, TokenId};
-use countersign::domain::values::token_string::{TextKind, TokenText};
+use countersign::domain::values::token_string::{TokenString, TokenStringKind};
 use countersign::grpc::pb;
 use countersign::state::last_use;
 use tonic::{Code, Status};
@@ -302,19 +302,19 @@ async fn what_a_session_is_no_good_for() {
     let get = pb::GetTokenRequest { token_id: id.replacen("ses", "tok", 1), ..Default::default() };
     refused(org.owner.tokens().get_token(get).await, Code::NotFound, "RESOURCE_NOT_FOUND");
     // A text of another kind with the same parts; a session that nobody made; a token's id as one.
-    let own = TokenText::parse(session.token()).unwrap();
+    let own = TokenString::parse(session.token()).unwrap();
     let session_id = SessionId::parse(&id).unwrap();
     let (_, client) = server.account(&org.id, "client", &[]).await;
     let token_id = TokenId::parse(&client.caller().await.unwrap().credential_id).unwrap();
     for text in [
-        TokenText::new(TextKind::SecretToken, session_id, random()),
-        TokenText::new(TextKind::Session, session_id, random()),
-        TokenText::new(TextKind::Session, token_id, random()),
-        TokenText::new(TextKind::Session, server.state.clock.new_id::<SessionId>(), random()),
+        TokenString::new(TokenStringKind::SecretToken, session_id, random()),
+        TokenString::new(TokenStringKind::Session, session_id, random()),
+        TokenString::new(TokenStringKind::Session, token_id, random()),
+        TokenString::new(TokenStringKind::Session, server.state.clock.new_id::<SessionId>(), random()),
     ] {
         refused(server.client(text.expose()).caller().await, Code::Unauthenticated, "TOKEN_INVALID");
     }
-    assert_eq!(own.kind(), TextKind::Session);
+    assert_eq!(own.kind(), TokenStringKind::Session);
     let parts: Vec<&str> = session.token().split('_').collect();
     let body = format!("csign_sat_{}_{}", parts[2], parts[3]);
     refused(server.client(&body).caller().await, Code::Unauthenticated, "TOKEN_INVALID");

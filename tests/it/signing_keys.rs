@@ -7,7 +7,7 @@ use base64::prelude::{BASE64_URL_SAFE_NO_PAD as BASE64URL, Engine as _};
 use countersign::commands::bootstrap;
 use countersign::config::{LimitArgs, SigningAlgorithm};
 use countersign::crypto::key_pair::NewKey;
-use countersign::crypto::seal::Purpose;
+use countersign::crypto::seal::SealPurpose;
 use countersign::db::keys::KeysError;
 use countersign::flows::signing_key_rotation;
 use countersign::grpc::pb;
@@ -96,7 +96,7 @@ async fn is_active(client: &Client, jwt: &str) -> bool {
 async fn record(server: &TestServer, kid: &str) -> Value {
     let query = sqlx::query_scalar::<_, Vec<u8>>("select sealed from signing_keys where kid = $1").bind(kid);
     let sealed = query.fetch_one(&server.state.db).await.unwrap();
-    serde_json::from_slice(&server.state.master.open(Purpose::SigningKey, kid, &sealed).unwrap()).unwrap()
+    serde_json::from_slice(&server.state.master.open(SealPurpose::SigningKey, kid, &sealed).unwrap()).unwrap()
 }
 
 #[tokio::test]

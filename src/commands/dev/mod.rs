@@ -24,7 +24,7 @@ use crate::clock::Clock;
 use crate::config::{DevArgs, Issuer, WebUrl};
 use crate::crypto::seal::MasterKeys;
 use crate::db::schema;
-use crate::mail::{PostOffice, Postman, Transport};
+use crate::mail::{EmailDelivery, Mailer, Transport};
 use crate::server;
 use crate::state::{Pools, State};
 use env_file::EnvFile;
@@ -76,7 +76,7 @@ async fn run_on(
     let (stop, stopped) = oneshot::channel::<()>();
     let pages_url = args.pages.pages_url.clone().unwrap_or_else(|| WebUrl::from(&state.issuer));
     let transport = Transport::Files(args.data_dir.join("mail"));
-    let office = PostOffice { pages_url, postman: Some(Postman { from: MAIL_FROM.parse()?, transport }) };
+    let office = EmailDelivery { pages_url, postman: Some(Mailer { from: MAIL_FROM.parse()?, transport }) };
     let serving =
         tokio::spawn(server::run(listener, state.clone(), args.limits.clone(), office, async move {
             // Nobody sends: the other end being dropped is the sign.

@@ -15,7 +15,7 @@ use crate::crypto::key_pair::NewKey;
 use crate::crypto::peppers::{self as pepper, Peppers};
 use crate::crypto::seal::{MasterKeys, Unopenable};
 use crate::crypto::signer::{BadKeys, KeySet};
-use crate::domain::signing_keys::{KeyState, Life};
+use crate::domain::signing_keys::{KeyState, KeyTimes};
 use crate::error::Result;
 
 /// Why the keys of the database cannot be used.
@@ -68,7 +68,7 @@ pub async fn find_signing_keys(db: impl PgExecutor<'_>, master: &MasterKeys) -> 
     );
     let rows = rows.fetch_all(db).await?;
     let known = rows.iter().filter_map(|row| {
-        let life = Life {
+        let life = KeyTimes {
             kid: row.kid.clone(),
             state: KeyState::parse(&row.state)?,
             create_time: row.create_time,

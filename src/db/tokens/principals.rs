@@ -12,7 +12,7 @@ use crate::db::damaged;
 use crate::db::orgs::policies::Stored;
 use crate::db::sign_in::sessions;
 use crate::domain::access::credential::{
-    AccountKind, Principal, Restrictions, Secret, SecretRecord, TokenKind,
+    AccountKind, Credential, Restrictions, Secret, SecretRecord, TokenKind,
 };
 use crate::domain::access::member::Member;
 use crate::domain::access::rights::HeldGrant;
@@ -40,7 +40,7 @@ pub async fn find(
     token_id: TokenId,
     decoy: Option<(OrgId, TokenId)>,
     ceilings: &Ceilings,
-) -> Result<Option<Principal>> {
+) -> Result<Option<Credential>> {
     let narrow =
         sqlx::query_scalar!("select org_id from credentials where credential_id = $1", token_id.uuid());
     if let Some(org_id) = narrow.fetch_optional(db).await? {
@@ -58,7 +58,7 @@ pub async fn read(
     org_id: OrgId,
     token_id: TokenId,
     ceilings: &Ceilings,
-) -> Result<Option<Principal>> {
+) -> Result<Option<Credential>> {
     let query = sqlx::query!(
         r#"select t.account_id, t.kind as token_kind, t.scopes, t.resources, t.allowed_audiences, t.purpose,
                   coalesce(t.allowed_origins, '{}') as "allowed_origins!",
@@ -123,7 +123,7 @@ pub async fn read(
     let lives = row.secret_numbers.into_iter().zip(row.secret_ends);
     let secrets = lives.zip(records);
     let secrets = secrets.map(|((number, expire_time), record)| Secret { number, expire_time, record });
-    Ok(Some(Principal {
+    Ok(Some(Credential {
         credential_id: token_id.into(),
         member: Member {
             org_id,
@@ -164,7 +164,7 @@ pub async fn find_session(
     db: &PgPool,
     session_id: SessionId,
     ceilings: &Ceilings,
-) -> Result<Option<Principal>> {
+) -> Result<Option<Credential>> {
     let narrow =
         sqlx::query_scalar!("select org_id from credentials where credential_id = $1", session_id.uuid());
     let org_id = narrow.fetch_optional(db).await?.map_or(OrgId::from_u128(0), OrgId::from);
@@ -172,7 +172,7 @@ pub async fn find_session(
     let account_id = session.as_ref().map_or(AccountId::from_u128(0), |session| session.account_id);
     let member = find_member(db, org_id, account_id, ceilings).await?;
     let Some((session, member)) = session.zip(member) else { return Ok(None) };
-    Ok(Some(Principal {
+    Ok(Some(Credential {
         credential_id: session_id.into(),
         member,
         kind: TokenKind::Session,

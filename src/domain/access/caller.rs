@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use time::OffsetDateTime;
 
-use super::credential::{Principal, Restrictions, Shown, TokenKind};
-use super::exchange::ShownAt;
+use super::credential::{Credential, Presentation, Restrictions, TokenKind};
+use super::exchange::PresentedAt;
 use super::impersonation::Impersonation;
 use super::member::Member;
 use super::rights::{HeldGrant, Missing, Rights, may_pass_on, may_take_over};
@@ -23,18 +23,18 @@ use crate::error::{Error, Precondition, Reason, Result};
 
 /// Where a call comes from.
 #[derive(Clone, Debug, Default)]
-pub struct Origin {
+pub struct RequestContext {
     /// The address at the other end of the connection.
     pub address: Option<IpAddr>,
     /// The page that calls, as its browser says.
-    pub page: Page,
+    pub page: BrowserOrigin,
     /// Names the call in answers, events and logs.
     pub request_id: String,
 }
 
 /// What the `origin` header of a connection says.
 #[derive(Clone, Debug, Default)]
-pub enum Page {
+pub enum BrowserOrigin {
     /// There is none: whoever calls is no page.
     #[default]
     None,
@@ -43,26 +43,26 @@ pub enum Page {
     Other,
 }
 
-impl Origin {
+impl RequestContext {
     /// Where a credential is shown that somebody else speaks for: as the fields of the
     /// request say, except that a connection's own `origin` header alone counts.
     ///
     /// # Errors
     /// `ORIGIN_MISMATCH` where header and field differ.
-    pub fn shown_at(&self, origin: Option<WebOrigin>, address: Option<IpAddr>) -> Result<ShownAt> {
+    pub fn shown_at(&self, origin: Option<WebOrigin>, address: Option<IpAddr>) -> Result<PresentedAt> {
         let origin = match (&self.page, origin) {
-            (Page::None, field) => field,
-            (Page::Other, None) => None,
-            (Page::Web(page), None) => Some(page.clone()),
-            (Page::Web(page), Some(field)) if *page == field => Some(field),
+            (BrowserOrigin::None, field) => field,
+            (BrowserOrigin::Other, None) => None,
+            (BrowserOrigin::Web(page), None) => Some(page.clone()),
+            (BrowserOrigin::Web(page), Some(field)) if *page == field => Some(field),
             _ => return Err(Reason::OriginMismatch.into()),
         };
-        Ok(ShownAt { origin, address })
+        Ok(PresentedAt { origin, address })
     }
 }
 
 /// What a caller has authenticated by.
-pub enum Bearer {
+pub enum AuthenticatedBy {
     /// The text of the token or session itself.
     Text,
     /// A JWT made from it.
@@ -80,7 +80,7 @@ pub enum Bearer {
 #[derive(Clone)]
 pub struct Caller {
     /// The credential. Under impersonation it is the administrator's.
-    principal: Arc<Principal>,
+    principal: Arc<Credential>,
     impersonation: Option<Impersonation>,
     rights: Rights,
     /// It has shown the credential itself, and no JWT made from it.
@@ -90,7 +90,7 @@ pub struct Caller {
     narrowed_to: Option<Rights>,
     /// When the JWT ends.
     expires_at: Option<i64>,
-    pub origin: Origin,
+    pub origin: RequestContext,
 }
 
 impl Caller {
@@ -100,19 +100,19 @@ impl Caller {
     /// `TOKEN_INVALID` or `ACCESS_TOKEN_INVALID` for what comes from a publishable token:
     /// those open nothing of this API, from wherever. `PURPOSE_MISMATCH` for a token with
     /// a purpose, since this API names none; `ADDRESS_NOT_ALLOWED`.
-    pub fn new(principal: Arc<Principal>, bearer: Bearer, origin: Origin) -> Result<Self> {
+    pub fn new(principal: Arc<Credential>, bearer: AuthenticatedBy, origin: RequestContext) -> Result<Self> {
         if principal.kind == TokenKind::Publishable {
             let reason = match bearer {
-                Bearer::Text => Reason::TokenInvalid,
-                Bearer::AccessToken { .. } => Reason::AccessTokenInvalid,
+                AuthenticatedBy::Text => Reason::TokenInvalid,
+                AuthenticatedBy::AccessToken { .. } => Reason::AccessTokenInvalid,
             };
             return Err(Error::with_message(reason, "a publishable token opens nothing of this API"));
         }
-        principal.admit(&Shown { address: origin.address, ..Shown::default() })?;
-        let by_text = matches!(bearer, Bearer::Text);
+        principal.admit(&Presentation { address: origin.address, ..Presentation::default() })?;
+        let by_text = matches!(bearer, AuthenticatedBy::Text);
         let (mut narrowed_to, impersonation, expires_at) = match bearer {
-            Bearer::Text => (None, None, None),
-            Bearer::AccessToken { narrowed_to, impersonation, expires_at } => {
+            AuthenticatedBy::Text => (None, None, None),
+            AuthenticatedBy::AccessToken { narrowed_to, impersonation, expires_at } => {
                 (narrowed_to, impersonation, Some(expires_at))
             }
         };
@@ -166,7 +166,7 @@ impl Caller {
 
     /// The session that may act in this org, too, if its account is a member there. A JWT made
     /// from it acts in its own org alone, as every other; and so does an operator, who is one in any.
-    pub fn may_travel(&self, org_id: OrgId) -> Option<&Principal> {
+    pub fn may_travel(&self, org_id: OrgId) -> Option<&Credential> {
         let travels = self.has_signed_in() && !self.is_operator() && org_id != self.home();
         travels.then_some(&*self.principal)
     }
@@ -175,8 +175,8 @@ impl Caller {
     ///
     /// # Errors
     /// What [`new`](Self::new) says.
-    pub fn within(&self, principal: Arc<Principal>) -> Result<Self> {
-        Self::new(principal, Bearer::Text, self.origin.clone())
+    pub fn within(&self, principal: Arc<Credential>) -> Result<Self> {
+        Self::new(principal, AuthenticatedBy::Text, self.origin.clone())
     }
 
     /// The org that the credential acts in.
@@ -191,7 +191,7 @@ impl Caller {
     }
 
     /// The credential behind the call.
-    pub fn credential(&self) -> &Principal {
+    pub fn credential(&self) -> &Credential {
         &self.principal
     }
 

@@ -4,14 +4,14 @@
 
 use time::OffsetDateTime;
 
-use super::credential::{Principal, Shown, TokenKind};
+use super::credential::{Credential, Presentation, TokenKind};
 use super::exchange::may_target;
 use crate::domain::values::names::Audience;
 use crate::error::Reason;
 
 /// A check of the text. What fails here is `TOKEN_INVALID`, whichever it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TextCheck {
+pub enum TokenStringCheck {
     /// It has the length and the parts of one of ours.
     Shape,
     /// Its last part fits the others: no typing error.
@@ -22,8 +22,8 @@ pub enum TextCheck {
     Secret,
 }
 
-impl TextCheck {
-    pub const ALL: [TextCheck; 4] = [Self::Shape, Self::Checksum, Self::Known, Self::Secret];
+impl TokenStringCheck {
+    pub const ALL: [TokenStringCheck; 4] = [Self::Shape, Self::Checksum, Self::Known, Self::Secret];
 
     const fn name(self) -> &'static str {
         match self {
@@ -75,28 +75,28 @@ impl Check {
 
 /// What the checks look at beside the token.
 #[derive(Clone, Copy)]
-pub struct Use<'a> {
+pub struct CheckInput<'a> {
     pub now: OffsetDateTime,
     /// The number of the secret that was shown; none where none was.
     pub secret: Option<i32>,
-    pub shown: Shown<'a>,
+    pub shown: Presentation<'a>,
     /// For whom an access token is asked for; none: the issuer.
     pub audience: Option<&'a Audience>,
 }
 
-impl Use<'_> {
+impl CheckInput<'_> {
     /// Nothing but the time.
     pub fn at(now: OffsetDateTime) -> Self {
-        Self { now, secret: None, shown: Shown::default(), audience: None }
+        Self { now, secret: None, shown: Presentation::default(), audience: None }
     }
 }
 
-impl Principal {
+impl Credential {
     /// Whether the token passes this check.
     ///
     /// # Errors
     /// The reason that everybody is given to whom the token is refused for it.
-    pub fn pass(&self, check: Check, used: &Use<'_>) -> Result<(), Reason> {
+    pub fn pass(&self, check: Check, used: &CheckInput<'_>) -> Result<(), Reason> {
         let (passed, reason) = match check {
             Check::Revoked => (!self.revoked, Reason::TokenRevoked),
             Check::Org => (!self.org_stopped, Reason::OrgSuspended),
@@ -142,7 +142,7 @@ impl Principal {
 
 /// How a check went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub struct CheckOutcome {
     pub name: &'static str,
     /// Why it failed; none where it passed.
     pub failure: Option<Reason>,
@@ -150,10 +150,10 @@ pub struct Outcome {
 
 /// How the checks of a text go: up to the first that fails, since nothing is known beyond
 /// it.
-pub fn explain_text(failed: Option<TextCheck>) -> Vec<Outcome> {
-    let until = failed.and_then(|failed| TextCheck::ALL.iter().position(|check| *check == failed));
-    let made = &TextCheck::ALL[..until.map_or(TextCheck::ALL.len(), |failed| failed + 1)];
-    let outcome = |check: &TextCheck| Outcome {
+pub fn explain_string_checks(failed: Option<TokenStringCheck>) -> Vec<CheckOutcome> {
+    let until = failed.and_then(|failed| TokenStringCheck::ALL.iter().position(|check| *check == failed));
+    let made = &TokenStringCheck::ALL[..until.map_or(TokenStringCheck::ALL.len(), |failed| failed + 1)];
+    let outcome = |check: &TokenStringCheck| CheckOutcome {
         name: check.name(),
         failure: (failed == Some(*check)).then_some(Reason::TokenInvalid),
     };
@@ -161,9 +161,11 @@ pub fn explain_text(failed: Option<TextCheck>) -> Vec<Outcome> {
 }
 
 /// How the checks of a token go, all of them.
-pub fn explain_token(principal: &Principal, used: &Use<'_>) -> Vec<Outcome> {
+pub fn explain_credential_checks(principal: &Credential, used: &CheckInput<'_>) -> Vec<CheckOutcome> {
     let checks = Check::OF_STATE.into_iter().chain(Check::OF_USE).chain([Check::Audience]);
-    checks.map(|check| Outcome { name: check.name(), failure: principal.pass(check, used).err() }).collect()
+    checks
+        .map(|check| CheckOutcome { name: check.name(), failure: principal.pass(check, used).err() })
+        .collect()
 }
 
 #[cfg(test)]
@@ -173,7 +175,7 @@ mod tests {
     use super::*;
     use crate::domain::access::credential::tests::{now, principal};
     use crate::domain::access::credential::{Secret, SecretRecord};
-    use crate::domain::access::exchange::{Request, ShownAt, decide};
+    use crate::domain::access::exchange::{ExchangeRequest, PresentedAt, decide};
     use crate::domain::tokens::policy::{Ceilings, MIN_TOKEN_LIFE, TokenPolicy};
     use crate::domain::values::names::Purpose;
     use crate::domain::values::networks::Network;
@@ -181,19 +183,20 @@ mod tests {
 
     const ISSUER: &str = "https://id.example";
 
-    fn first_failure(outcomes: &[Outcome]) -> Option<(&'static str, Reason)> {
+    fn first_failure(outcomes: &[CheckOutcome]) -> Option<(&'static str, Reason)> {
         outcomes.iter().find_map(|outcome| Some((outcome.name, outcome.failure?)))
     }
 
     #[test]
     fn a_text_is_explained_up_to_where_it_fails() {
-        let names = |failed| explain_text(failed).iter().map(|outcome| outcome.name).collect::<Vec<_>>();
+        let names =
+            |failed| explain_string_checks(failed).iter().map(|outcome| outcome.name).collect::<Vec<_>>();
         assert_eq!(names(None), ["shape", "checksum", "known", "secret"]);
-        assert_eq!(names(Some(TextCheck::Shape)), ["shape"]);
-        assert_eq!(names(Some(TextCheck::Known)), ["shape", "checksum", "known"]);
-        assert_eq!(first_failure(&explain_text(None)), None);
-        for check in TextCheck::ALL {
-            let failure = first_failure(&explain_text(Some(check)));
+        assert_eq!(names(Some(TokenStringCheck::Shape)), ["shape"]);
+        assert_eq!(names(Some(TokenStringCheck::Known)), ["shape", "checksum", "known"]);
+        assert_eq!(first_failure(&explain_string_checks(None)), None);
+        for check in TokenStringCheck::ALL {
+            let failure = first_failure(&explain_string_checks(Some(check)));
             assert_eq!(failure, Some((check.name(), Reason::TokenInvalid)));
         }
     }
@@ -201,7 +204,7 @@ mod tests {
     /// The first that fails is why the exchange is refused, whatever else would fail after it.
     #[test]
     fn an_explanation_says_what_the_exchange_says() {
-        type Change = fn(&mut Principal);
+        type Change = fn(&mut Credential);
         let changes: [(&str, Change); 9] = [
             ("revoked", |p| p.revoked = true),
             ("org", |p| p.member.org_stopped = true),
@@ -220,7 +223,7 @@ mod tests {
             ("audience", |p| p.restrictions.audiences = vec![Audience::parse("a").unwrap()]),
         ];
         let audience = Audience::parse("b").unwrap();
-        let shown_at = || ShownAt {
+        let shown_at = || PresentedAt {
             origin: WebOrigin::parse("https://app.example").ok(),
             address: "198.51.100.1".parse().ok(),
         };
@@ -228,11 +231,13 @@ mod tests {
             let mut held = principal(&[]);
             let made = changes.iter().enumerate().filter(|(bit, _)| set >> bit & 1 == 1);
             let names: Vec<_> = made.map(|(_, (name, change))| (change(&mut held), *name).1).collect();
-            let request = Request::new(vec![audience.clone()], Vec::new(), None).shown(shown_at(), None);
+            let request =
+                ExchangeRequest::new(vec![audience.clone()], Vec::new(), None).shown(shown_at(), None);
             let refused = decide(&held, &request, ISSUER, now()).err().map(|error| error.reason());
             let shown_at = shown_at();
-            let used = Use { shown: shown_at.with(None), audience: Some(&audience), ..Use::at(now()) };
-            let outcomes = explain_token(&held, &used);
+            let used =
+                CheckInput { shown: shown_at.with(None), audience: Some(&audience), ..CheckInput::at(now()) };
+            let outcomes = explain_credential_checks(&held, &used);
             let failed: Vec<_> = outcomes.iter().filter(|outcome| outcome.failure.is_some()).collect();
             assert_eq!(failed.iter().map(|outcome| outcome.name).collect::<Vec<_>>(), names);
             assert_eq!(first_failure(&outcomes).map(|(_, reason)| reason), refused, "{names:?}");
@@ -251,7 +256,13 @@ mod tests {
         for (secret, expected) in
             [(None, None), (Some(1), Some(("expiry", Reason::TokenExpired))), (Some(2), None)]
         {
-            assert_eq!(first_failure(&explain_token(&held, &Use { secret, ..Use::at(now()) })), expected);
+            assert_eq!(
+                first_failure(&explain_credential_checks(
+                    &held,
+                    &CheckInput { secret, ..CheckInput::at(now()) }
+                )),
+                expected
+            );
         }
     }
 }

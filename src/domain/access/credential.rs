@@ -6,7 +6,7 @@ use std::ops::Deref;
 
 use time::OffsetDateTime;
 
-use super::checks::{Check, Use};
+use super::checks::{Check, CheckInput};
 use super::member::Member;
 use super::rights::Rights;
 use crate::domain::sign_in::sessions::idle_end;
@@ -85,7 +85,7 @@ pub struct Restrictions {
 
 /// Where a credential is shown from, and what for.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Shown<'a> {
+pub struct Presentation<'a> {
     /// The address of whoever shows it; none where it is not known.
     pub address: Option<IpAddr>,
     /// The page that shows it; none outside a browser, or where it is no proper origin.
@@ -127,7 +127,7 @@ impl Secret {
 /// A token or a session with its account, in the org that it acts in. What is known of
 /// the account reads as the credential's own.
 #[derive(Clone)]
-pub struct Principal {
+pub struct Credential {
     pub credential_id: CredentialId,
     pub member: Member,
     pub kind: TokenKind,
@@ -142,7 +142,7 @@ pub struct Principal {
     pub revoked: bool,
 }
 
-impl Deref for Principal {
+impl Deref for Credential {
     type Target = Member;
 
     fn deref(&self) -> &Member {
@@ -150,7 +150,7 @@ impl Deref for Principal {
     }
 }
 
-impl Principal {
+impl Credential {
     /// What the token can do now: the account's rights within the token's lists.
     /// The one answer for exchange, introspection and access alike.
     pub fn effective_rights(&self) -> Rights {
@@ -175,7 +175,7 @@ impl Principal {
 
     /// The same, when it was shown by the secret of this number.
     pub fn check_secret(&self, secret: Option<i32>, now: OffsetDateTime) -> Result<(), Reason> {
-        let used = Use { secret, ..Use::at(now) };
+        let used = CheckInput { secret, ..CheckInput::at(now) };
         Check::OF_STATE.into_iter().try_for_each(|check| self.pass(check, &used))
     }
 
@@ -207,16 +207,16 @@ impl Principal {
     /// `PURPOSE_MISMATCH` unless both sides name the same purpose or neither names one;
     /// `ADDRESS_NOT_ALLOWED`, also where the address is not known; `ORIGIN_NOT_ALLOWED`
     /// for a publishable token without one of its origins.
-    pub fn admit(&self, shown: &Shown<'_>) -> Result<(), Reason> {
+    pub fn admit(&self, shown: &Presentation<'_>) -> Result<(), Reason> {
         // None of these looks at the time.
-        let used = Use { shown: *shown, ..Use::at(OffsetDateTime::UNIX_EPOCH) };
+        let used = CheckInput { shown: *shown, ..CheckInput::at(OffsetDateTime::UNIX_EPOCH) };
         Check::OF_USE.into_iter().try_for_each(|check| self.pass(check, &used))
     }
 
     /// The same for a JWT that was made from the token. From where the token was shown was
     /// looked at then, and whoever shows the JWT now is another hop: an address or an
     /// origin counts only where it is told.
-    pub fn admit_access_token(&self, shown: &Shown<'_>) -> Result<(), Reason> {
+    pub fn admit_access_token(&self, shown: &Presentation<'_>) -> Result<(), Reason> {
         if self.restrictions.purpose.as_ref() != shown.purpose {
             Err(Reason::PurposeMismatch)
         } else if shown.address.is_some_and(|address| !self.works_at(address)) {
@@ -257,13 +257,13 @@ pub(crate) mod tests {
     }
 
     /// A good token of a service account with these grants.
-    pub(crate) fn principal(grants: &[(&str, &str)]) -> Principal {
+    pub(crate) fn principal(grants: &[(&str, &str)]) -> Credential {
         let grant = |(right, node): &(&str, &str)| HeldGrant {
             right: Right::parse(right).unwrap(),
             node: Node::parse(node).unwrap(),
             role_permissions: Vec::new(),
         };
-        Principal {
+        Credential {
             credential_id: TokenId::from_u128(3).into(),
             member: Member {
                 org_id: OrgId::from_u128(1),
@@ -293,8 +293,8 @@ pub(crate) mod tests {
     #[test]
     fn a_token_works_until_something_stops_it() {
         let end = now() + time::Duration::days(1);
-        type Case = (fn(&mut Principal), Result<(), Reason>);
-        let blocking = |principal: &mut Principal| {
+        type Case = (fn(&mut Credential), Result<(), Reason>);
+        let blocking = |principal: &mut Credential| {
             let policy = TokenPolicy {
                 max_secret_lifetime: Some(std::time::Duration::from_secs(60)),
                 ..TokenPolicy::default()
@@ -335,12 +335,12 @@ pub(crate) mod tests {
         let origin = WebOrigin::parse("https://app.example").unwrap();
         let other = WebOrigin::parse("https://other.example").unwrap();
         let (scim, etl) = (Purpose::parse("SCIM").unwrap(), Purpose::parse("ETL").unwrap());
-        let from = |address: &str| Shown { address: address.parse().ok(), ..Default::default() };
+        let from = |address: &str| Presentation { address: address.parse().ok(), ..Default::default() };
         let anywhere = principal(&[]);
-        assert_eq!(anywhere.admit(&Shown::default()), Ok(()));
-        assert_eq!(anywhere.admit(&Shown { origin: Some(&other), ..from("192.0.2.1") }), Ok(()));
+        assert_eq!(anywhere.admit(&Presentation::default()), Ok(()));
+        assert_eq!(anywhere.admit(&Presentation { origin: Some(&other), ..from("192.0.2.1") }), Ok(()));
         assert_eq!(
-            anywhere.admit(&Shown { purpose: Some(&scim), ..Default::default() }),
+            anywhere.admit(&Presentation { purpose: Some(&scim), ..Default::default() }),
             Err(Reason::PurposeMismatch)
         );
 
@@ -362,7 +362,7 @@ pub(crate) mod tests {
         let mut held = principal(&[]);
         held.restrictions.purpose = Some(scim.clone());
         for (purpose, good) in [(Some(&scim), true), (Some(&etl), false), (None, false)] {
-            let shown = Shown { purpose, ..Default::default() };
+            let shown = Presentation { purpose, ..Default::default() };
             assert_eq!(held.admit(&shown).is_ok(), good, "{purpose:?}");
         }
 
@@ -370,12 +370,12 @@ pub(crate) mod tests {
         held.kind = TokenKind::Publishable;
         held.restrictions.origins = vec![origin.clone()];
         for (shown, good) in [(Some(&origin), true), (Some(&other), false), (None, false)] {
-            let outcome = held.admit(&Shown { origin: shown, ..Default::default() });
+            let outcome = held.admit(&Presentation { origin: shown, ..Default::default() });
             assert_eq!(outcome, if good { Ok(()) } else { Err(Reason::OriginNotAllowed) });
         }
 
         held.restrictions.networks = vec![Network::parse("192.0.2.0/24").unwrap()];
-        let at = |address: &str, origin| held.admit_access_token(&Shown { origin, ..from(address) });
+        let at = |address: &str, origin| held.admit_access_token(&Presentation { origin, ..from(address) });
         assert_eq!(at("", None), Ok(()), "what is not told was looked at when it was exchanged");
         assert_eq!(at("192.0.2.9", Some(&origin)), Ok(()));
         assert_eq!(at("192.0.3.9", Some(&origin)), Err(Reason::AddressNotAllowed));

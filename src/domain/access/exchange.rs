@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::credential::{Principal, Shown};
+use super::credential::{Credential, Presentation};
 use crate::domain::tokens::limits::MAX_ACCESS_TOKEN_LIFE;
 use crate::domain::values::names::{Audience, Purpose};
 use crate::domain::values::permissions::Permission;
@@ -17,31 +17,31 @@ use crate::error::{Error, Precondition, Reason, Result};
 
 /// What a caller may ask of an exchange, checked.
 #[derive(Clone, Debug, Default)]
-pub struct Request {
+pub struct ExchangeRequest {
     audiences: Vec<Audience>,
     scopes: Vec<Permission>,
     ttl: Option<Duration>,
     /// No longer than this, whatever is asked for.
     longest: Option<Duration>,
     purpose: Option<Purpose>,
-    shown_at: ShownAt,
+    shown_at: PresentedAt,
 }
 
 /// Where the subject of an exchange or introspection is shown.
 #[derive(Clone, Debug, Default)]
-pub struct ShownAt {
+pub struct PresentedAt {
     pub address: Option<IpAddr>,
     pub origin: Option<WebOrigin>,
 }
 
-impl ShownAt {
+impl PresentedAt {
     /// The same, with what for.
-    pub fn with<'a>(&'a self, purpose: Option<&'a Purpose>) -> Shown<'a> {
-        Shown { address: self.address, origin: self.origin.as_ref(), purpose }
+    pub fn with<'a>(&'a self, purpose: Option<&'a Purpose>) -> Presentation<'a> {
+        Presentation { address: self.address, origin: self.origin.as_ref(), purpose }
     }
 }
 
-impl Request {
+impl ExchangeRequest {
     /// The lifetime must be more than 0 and at most 1 h; the error is the sentence
     /// after the field's name.
     pub fn lifetime(asked: Option<time::Duration>) -> Result<Option<Duration>, &'static str> {
@@ -58,7 +58,7 @@ impl Request {
     }
 
     /// The same, shown there, for that.
-    pub fn shown(self, shown_at: ShownAt, purpose: Option<Purpose>) -> Self {
+    pub fn shown(self, shown_at: PresentedAt, purpose: Option<Purpose>) -> Self {
         Self { shown_at, purpose, ..self }
     }
 
@@ -92,11 +92,11 @@ pub struct Decision {
 /// Decides. The secret of the token has matched before.
 ///
 /// # Errors
-/// Whatever stops the token ([`Principal::check`], [`Principal::admit`]);
+/// Whatever stops the token ([`Credential::check`], [`Credential::admit`]);
 /// `SCOPE_NOT_HELD` with the scopes; `INVALID_TARGET` with the audience.
 pub fn decide(
-    principal: &Principal,
-    request: &Request,
+    principal: &Credential,
+    request: &ExchangeRequest,
     issuer: &str,
     now: OffsetDateTime,
 ) -> Result<Decision> {
@@ -144,7 +144,7 @@ pub fn refuse_scopes<'a>(not_held: impl Iterator<Item = &'a Permission>) -> Resu
     ))
 }
 
-fn audiences(principal: &Principal, asked: &[Audience], issuer: &str) -> Result<Vec<String>> {
+fn audiences(principal: &Credential, asked: &[Audience], issuer: &str) -> Result<Vec<String>> {
     if asked.is_empty() {
         return Ok(vec![issuer.to_owned()]);
     }
@@ -168,14 +168,14 @@ fn audiences(principal: &Principal, asked: &[Audience], issuer: &str) -> Result<
 
 /// Whether the token's own list and the org's policy let it be used for this audience; an
 /// empty list allows any.
-pub fn may_target(principal: &Principal, audience: &Audience) -> bool {
+pub fn may_target(principal: &Credential, audience: &Audience) -> bool {
     let allowed = &principal.restrictions.audiences;
     (allowed.is_empty() || allowed.contains(audience)) && principal.rules.allow_audience(audience)
 }
 
 /// The audiences that the token can be used for beside the issuer; empty: any. Where its list
 /// and the policy have none in common it is the issuer alone.
-pub fn targets(principal: &Principal, issuer: &str) -> Vec<String> {
+pub fn targets(principal: &Credential, issuer: &str) -> Vec<String> {
     let (own, policy) = (&principal.restrictions.audiences, &principal.rules.audiences);
     let listed = if own.is_empty() { policy } else { own };
     let allowed = listed.iter().filter(|audience| principal.rules.allow_audience(audience));
@@ -193,8 +193,8 @@ mod tests {
 
     const ISSUER: &str = "https://id.example";
 
-    fn request(audiences: &[&str], scopes: &[&str], ttl: Option<u64>) -> Request {
-        Request::new(
+    fn request(audiences: &[&str], scopes: &[&str], ttl: Option<u64>) -> ExchangeRequest {
+        ExchangeRequest::new(
             audiences.iter().map(|a| Audience::parse(a).unwrap()).collect(),
             scopes.iter().map(|s| Permission::parse(s).unwrap()).collect(),
             ttl.map(Duration::from_secs),
@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn nothing_asked_gives_everything_held_for_the_issuer_for_five_minutes() {
         let held = principal(&[("auditor", "*"), ("invoices.read", "customers/acme")]);
-        let decision = decide(&held, &Request::default(), ISSUER, now()).unwrap();
+        let decision = decide(&held, &ExchangeRequest::default(), ISSUER, now()).unwrap();
         assert_eq!(decision.audiences, [ISSUER]);
         assert_eq!(scope(&decision).len(), 7);
         assert_eq!(decision.on_paths.len(), 1);
@@ -235,7 +235,7 @@ mod tests {
     fn the_tokens_own_lists_narrow_too() {
         let mut held = principal(&[("owner", "*")]);
         held.restrictions.scopes = vec![Permission::ACCOUNTS_READ];
-        let decision = decide(&held, &Request::default(), ISSUER, now()).unwrap();
+        let decision = decide(&held, &ExchangeRequest::default(), ISSUER, now()).unwrap();
         assert_eq!(scope(&decision), ["accounts.read"]);
         assert_eq!(decision.roles, None);
         let refused = decide(&held, &request(&[], &["accounts.write"], None), ISSUER, now()).unwrap_err();
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn audiences() {
         let mut held = principal(&[]);
-        let ask = |held: &Principal, audiences: &[&str]| {
+        let ask = |held: &Credential, audiences: &[&str]| {
             decide(held, &request(audiences, &[], None), ISSUER, now())
                 .map(|d| d.audiences)
                 .map_err(|e| e.reason())
@@ -293,14 +293,14 @@ mod tests {
             decide(&held, &request(&[], &[], None), ISSUER, now()).unwrap();
         }
         let mut asked = request(&[], &[], Some(3_600));
-        let life = |asked: &Request| {
+        let life = |asked: &ExchangeRequest| {
             let decision = decide(&ruled(&[], &[]), asked, ISSUER, now()).unwrap();
             decision.expires_at - decision.issued_at
         };
         assert_eq!(life(&asked), 120);
         asked.cut_to(Duration::from_secs(60));
         assert_eq!(life(&asked), 60);
-        assert_eq!(life(&Request::default()), 120);
+        assert_eq!(life(&ExchangeRequest::default()), 120);
     }
 
     #[test]
@@ -319,7 +319,11 @@ mod tests {
         for (asked, good) in
             [(1, true), (3_600, true), (0, false), (-1, false), (3_601, false), (i64::MAX, false)]
         {
-            assert_eq!(Request::lifetime(Some(time::Duration::seconds(asked))).is_ok(), good, "{asked}");
+            assert_eq!(
+                ExchangeRequest::lifetime(Some(time::Duration::seconds(asked))).is_ok(),
+                good,
+                "{asked}"
+            );
         }
     }
 }

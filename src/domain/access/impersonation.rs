@@ -7,7 +7,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::caller::{Acting, rights_in};
-use super::credential::{AccountKind, Principal};
+use super::credential::{AccountKind, Credential};
 use super::exchange::Decision;
 use super::member::Member;
 use super::rights::Rights;
@@ -104,7 +104,7 @@ impl Impersonation {
     ///
     /// # Errors
     /// `ACCESS_TOKEN_STALE` where it may not impersonate any more.
-    pub fn new(credential: &Principal, target: Arc<Member>) -> Result<Self, Reason> {
+    pub fn new(credential: &Credential, target: Arc<Member>) -> Result<Self, Reason> {
         let held = credential.effective_rights();
         let actor = rights_in(credential.org_id, &held, target.org_id).map(|rights| rights.into_owned());
         let may = |rights: &Rights| rights.cover(&Permission::ACCOUNTS_IMPERSONATE, &Node::Org);
@@ -129,7 +129,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::access::caller::{Bearer, Caller, Origin};
+    use crate::domain::access::caller::{AuthenticatedBy, Caller, RequestContext};
     use crate::domain::access::credential::tests::{now, principal};
     use crate::domain::tokens::policy::tests::default_rules;
     use crate::domain::values::ids::{AccountId, OrgId, SYSTEM_ORG};
@@ -137,7 +137,7 @@ mod tests {
     const ISSUER: &str = "https://id.example";
 
     /// An administrator's credential with these grants and scopes, in the org of the targets.
-    fn admin(grants: &[(&str, &str)], scopes: &[&str]) -> Principal {
+    fn admin(grants: &[(&str, &str)], scopes: &[&str]) -> Credential {
         let mut admin = principal(grants);
         admin.member.account_id = AccountId::from_u128(9);
         admin.restrictions.scopes = scopes.iter().map(|scope| Permission::parse(scope).unwrap()).collect();
@@ -148,8 +148,8 @@ mod tests {
         principal(grants).member
     }
 
-    fn decided(by: Principal, bearer: Bearer, target: &Member) -> Result<Decision> {
-        let caller = Caller::new(Arc::new(by), bearer, Origin::default())?;
+    fn decided(by: Credential, bearer: AuthenticatedBy, target: &Member) -> Result<Decision> {
+        let caller = Caller::new(Arc::new(by), bearer, RequestContext::default())?;
         decide(&caller.acting_in(Some(target.org_id))?, target, MAX_LIFE, &default_rules(), ISSUER, now())
     }
 
@@ -169,7 +169,7 @@ mod tests {
             let mut target = target(&[("x.y", "*")]);
             change(&mut target);
             let admin = admin(&[("accounts.impersonate", "*"), ("x.y", "*")], &[]);
-            let outcome = decided(admin, Bearer::Text, &target);
+            let outcome = decided(admin, AuthenticatedBy::Text, &target);
             assert_eq!(outcome.err().map(|error| error.reason()), expected);
         }
     }
@@ -179,7 +179,7 @@ mod tests {
         let lasts = |credential: Option<i64>, jwt: Option<i64>| {
             let mut admin = admin(&[("owner", "*")], &[]);
             admin.expire_time = credential.map(|left| now() + time::Duration::seconds(left));
-            let bearer = jwt.map_or(Bearer::Text, |left| Bearer::AccessToken {
+            let bearer = jwt.map_or(AuthenticatedBy::Text, |left| AuthenticatedBy::AccessToken {
                 narrowed_to: None,
                 impersonation: None,
                 expires_at: now().unix_timestamp() + left,
@@ -213,7 +213,7 @@ mod tests {
             Arc::new(target)
         };
         let own = OrgId::from_u128(1);
-        let may = |by: &Principal, org| Impersonation::new(by, there(org)).map(|_| ());
+        let may = |by: &Credential, org| Impersonation::new(by, there(org)).map(|_| ());
         let stale = Err(Reason::AccessTokenStale);
         assert_eq!(may(&admin(&[("owner", "*")], &[]), own), Ok(()));
         assert_eq!(may(&admin(&[("owner", "*")], &["accounts.impersonate"]), own), Ok(()));
@@ -265,7 +265,7 @@ mod tests {
             }
             prop_assert!(theirs.meet(&ours).meet(&carried).beyond(&held).is_empty());
             // What is decided carries no more, and is given to whoever covers the target alone.
-            match decided(admin, Bearer::Text, &target) {
+            match decided(admin, AuthenticatedBy::Text, &target) {
                 Ok(decision) => {
                     prop_assert!(theirs.beyond(&ours).is_empty());
                     let scope = decision.scope.into_iter().map(|permission| (permission, Node::Org));

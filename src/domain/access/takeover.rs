@@ -2,10 +2,10 @@
 //! or yields a credential of one: nobody takes over what exceeds them.
 
 use super::caller::Acting;
-use super::credential::{AccountKind, Principal, Restrictions};
+use super::credential::{AccountKind, Credential, Restrictions};
 use super::exchange::refuse_scopes;
 use super::rights::{HeldGrant, Rights};
-use crate::domain::accounts::lifecycle::Step;
+use crate::domain::accounts::lifecycle::AccountTransition;
 use crate::domain::tokens::policy::Rules;
 use crate::domain::values::ids::TokenId;
 use crate::error::{Reason, Result};
@@ -16,7 +16,7 @@ impl Acting<'_> {
     ///
     /// # Errors
     /// `TARGET_EXCEEDS_CALLER`.
-    pub fn may_take(&self, step: Step, target: &[HeldGrant]) -> Result<()> {
+    pub fn may_take(&self, step: AccountTransition, target: &[HeldGrant]) -> Result<()> {
         if step.stops() { self.may_stop(target) } else { self.may_take_over(&Rights::of_grants(target)) }
     }
 
@@ -53,7 +53,7 @@ impl Acting<'_> {
     ///
     /// # Errors
     /// `PERMISSION_MISSING`, `TARGET_EXCEEDS_CALLER`.
-    pub fn may_rotate(&self, token_id: TokenId, token: &Principal) -> Result<()> {
+    pub fn may_rotate(&self, token_id: TokenId, token: &Credential) -> Result<()> {
         self.require_rotation(token_id, token.account_id)?;
         self.may_take_over(&token.effective_rights())?;
         self.may_make(&token.restrictions, false)

@@ -86,7 +86,7 @@ fn identity(
     }
 }
 
-pub async fn account(
+pub async fn convert_account(
     state: &State,
     call: &Call,
     request: pb::ConvertAccountRequest,

@@ -53,7 +53,7 @@ impl Recipient {
     }
 }
 
-pub async fn list(
+pub async fn list_grantable_access(
     state: &State,
     call: &Call,
     request: pb::ListGrantableAccessRequest,

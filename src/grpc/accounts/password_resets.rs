@@ -7,7 +7,7 @@ use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::state::State;
 
-pub async fn request(
+pub async fn request_password_reset(
     state: &State,
     call: &Call,
     request: pb::RequestPasswordResetRequest,
@@ -17,7 +17,7 @@ pub async fn request(
     Ok(pb::RequestPasswordResetResponse {})
 }
 
-pub async fn reset(
+pub async fn reset_password(
     state: &State,
     call: &Call,
     request: pb::ResetPasswordRequest,

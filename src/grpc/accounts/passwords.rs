@@ -19,7 +19,7 @@ use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::state::State;
 
-pub async fn set(
+pub async fn set_password(
     state: &State,
     call: &Call,
     request: pb::SetPasswordRequest,
@@ -61,7 +61,7 @@ pub async fn set(
     .await
 }
 
-pub async fn change(
+pub async fn change_password(
     state: &Arc<State>,
     call: &Call,
     request: pb::ChangePasswordRequest,

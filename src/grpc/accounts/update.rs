@@ -48,7 +48,7 @@ fn is_ones_own(path: &str) -> bool {
         || (path.starts_with("settings.") && path != "settings.attributes")
 }
 
-pub async fn account(
+pub async fn update_account(
     state: &State,
     call: &Call,
     request: pb::UpdateAccountRequest,

@@ -11,8 +11,8 @@ use super::access::{Access, access};
 use super::{grpc_web, status};
 use crate::db;
 use crate::domain::access::caller;
-use crate::domain::access::caller::{Acting, Caller, Origin};
-use crate::domain::access::credential::Principal;
+use crate::domain::access::caller::{Acting, Caller, RequestContext};
+use crate::domain::access::credential::Credential;
 use crate::domain::values::ids::OrgId;
 use crate::error::{Error, Reason, Result};
 use crate::grpc::wire::convert;
@@ -23,13 +23,13 @@ use crate::state::principals;
 #[derive(Clone, Default)]
 pub struct Call {
     caller: Option<Caller>,
-    bearer: Bearer,
-    pub origin: Origin,
+    bearer: AuthorizationHeader,
+    pub origin: RequestContext,
 }
 
 /// What stands in the `authorization` metadata.
 #[derive(Clone, Default)]
-enum Bearer {
+enum AuthorizationHeader {
     #[default]
     None,
     Text(Arc<str>),
@@ -68,15 +68,15 @@ impl Call {
 
     /// Whether the call of an open RPC comes with a credential, good or not.
     pub fn has_bearer(&self) -> bool {
-        !matches!(self.bearer, Bearer::None)
+        !matches!(self.bearer, AuthorizationHeader::None)
     }
 
     /// The bearer of an open RPC, taken for a credential of whatever kind.
     pub fn bearer(&self) -> Result<&str> {
         match &self.bearer {
-            Bearer::None => Err(Reason::CredentialMissing.into()),
-            Bearer::Garbage => Err(Reason::TokenInvalid.into()),
-            Bearer::Text(text) => Ok(text),
+            AuthorizationHeader::None => Err(Reason::CredentialMissing.into()),
+            AuthorizationHeader::Garbage => Err(Reason::TokenInvalid.into()),
+            AuthorizationHeader::Text(text) => Ok(text),
         }
     }
 
@@ -92,7 +92,8 @@ impl Call {
             let found = principals::by_text(state, bearer, self.origin.address).await?;
             let now = state.clock.now();
             found.check(now)?;
-            let caller = Caller::new(found.principal.clone(), caller::Bearer::Text, self.origin.clone())?;
+            let caller =
+                Caller::new(found.principal.clone(), caller::AuthenticatedBy::Text, self.origin.clone())?;
             state.uses.note(&found, self.origin.address, now);
             return Ok(caller);
         }
@@ -105,7 +106,7 @@ impl Call {
                 "the access token is meant for another audience",
             ));
         }
-        let bearer = caller::Bearer::AccessToken {
+        let bearer = caller::AuthenticatedBy::AccessToken {
             narrowed_to: token.narrowed_to,
             impersonation,
             expires_at: token.claims.exp,
@@ -121,7 +122,7 @@ impl Call {
 async fn travel(
     state: &State,
     caller: &Caller,
-    session: &Principal,
+    session: &Credential,
     org_id: OrgId,
 ) -> Result<Acting<'static>> {
     let there = principals::within(state, session, org_id).await?;
@@ -137,7 +138,7 @@ pub fn looks_like_jwt(text: &str) -> bool {
 
 /// Authenticates each call, and refuses what the access table closes to it.
 pub async fn authenticate(Shared(state): Shared<Arc<State>>, mut request: Request, next: Next) -> Response {
-    let origin = request.extensions().get::<Origin>().cloned().unwrap_or_default();
+    let origin = request.extensions().get::<RequestContext>().cloned().unwrap_or_default();
     let mut call = Call { caller: None, bearer: bearer(request.headers()), origin };
     let outcome = match access(request.uri().path()) {
         None => Err(Reason::MethodUnknown.into()),
@@ -169,16 +170,16 @@ pub async fn authenticate(Shared(state): Shared<Arc<State>>, mut request: Reques
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Bearer {
+fn bearer(headers: &HeaderMap) -> AuthorizationHeader {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else {
-        return Bearer::None;
+        return AuthorizationHeader::None;
     };
     let parsed = value.to_str().ok().and_then(|value| value.split_once(' ')).and_then(|(scheme, text)| {
         (scheme.eq_ignore_ascii_case("bearer") && !text.trim().is_empty()).then(|| text.trim().into())
     });
     match (parsed, values.next()) {
-        (Some(text), None) => Bearer::Text(text),
-        _ => Bearer::Garbage,
+        (Some(text), None) => AuthorizationHeader::Text(text),
+        _ => AuthorizationHeader::Garbage,
     }
 }

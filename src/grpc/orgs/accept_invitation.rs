@@ -10,7 +10,7 @@ use crate::grpc::pb;
 use crate::grpc::wire::convert;
 use crate::state::State;
 
-pub async fn get(
+pub async fn get_invitation(
     state: &State,
     call: &Call,
     request: pb::GetInvitationRequest,
@@ -23,7 +23,7 @@ pub async fn get(
     })
 }
 
-pub async fn accept(
+pub async fn accept_invitation(
     state: &State,
     call: &Call,
     request: pb::AcceptInvitationRequest,

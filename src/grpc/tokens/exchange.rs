@@ -6,8 +6,8 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::claims::claims;
-use super::presented_at::Told;
-use crate::domain::access::credential::{Principal, TokenKind};
+use super::presented_at::PresentedAtFields;
+use crate::domain::access::credential::{Credential, TokenKind};
 use crate::domain::access::exchange;
 use crate::domain::tokens::limits::MAX_LIST;
 use crate::domain::values::ids::OrgId;
@@ -31,7 +31,7 @@ const UNBELIEVED: &str = "counts only from a caller that authenticates beside th
 /// The longest life of an access token that is made while the database is gone.
 const OUTAGE_LIFE: Duration = Duration::from_secs(60);
 
-pub async fn token(
+pub async fn exchange_token(
     state: &State,
     call: &Call,
     request: pb::ExchangeTokenRequest,
@@ -78,8 +78,8 @@ pub struct Issued {
 /// What [`exchange::decide`] refuses; `SCOPE_TOO_WIDE`.
 pub fn issue(
     state: &State,
-    principal: &Principal,
-    asked: &exchange::Request,
+    principal: &Credential,
+    asked: &exchange::ExchangeRequest,
     now: OffsetDateTime,
 ) -> Result<Issued> {
     let decision = exchange::decide(principal, asked, state.ring.issuer(), now)?;
@@ -92,7 +92,7 @@ pub fn issue(
 ///
 /// # Errors
 /// `RESOURCE_NOT_FOUND` where it does not act, and for a token.
-async fn elsewhere(state: &State, principal: &Principal, org_id: &str) -> Result<Option<Arc<Principal>>> {
+async fn elsewhere(state: &State, principal: &Credential, org_id: &str) -> Result<Option<Arc<Credential>>> {
     match convert::org_id(org_id)? {
         Some(org_id) if org_id != principal.org_id => {
             let there = match principal.kind {
@@ -111,14 +111,14 @@ async fn asked(
     call: &Call,
     request: &pb::ExchangeTokenRequest,
     org_id: OrgId,
-) -> Result<exchange::Request> {
+) -> Result<exchange::ExchangeRequest> {
     let mut violations = Violations::default();
     let audiences = violations.check_each("audiences", &request.audiences, MAX_LIST, Audience::parse);
     let scopes = violations.check_each("scopes", &request.scopes, MAX_LIST, Permission::parse);
     let ttl = request.requested_ttl.as_ref().map(convert::duration).transpose();
-    let ttl = violations.check("requested_ttl", ttl.and_then(exchange::Request::lifetime));
+    let ttl = violations.check("requested_ttl", ttl.and_then(exchange::ExchangeRequest::lifetime));
     let purpose = violations.check("purpose", convert::optional(&request.purpose, Purpose::parse));
-    let told = Told::read(&mut violations, &request.origin, &request.client_address);
+    let told = PresentedAtFields::read(&mut violations, &request.origin, &request.client_address);
     if told.is_some() && !is_believed(state, call, request, org_id).await? {
         for (field, text) in [("origin", &request.origin), ("client_address", &request.client_address)] {
             if !text.is_empty() {
@@ -131,7 +131,7 @@ async fn asked(
         return Err(Error::internal("a field was refused without a violation"));
     };
     let shown_at = call.origin.shown_at(told.origin, told.address.or(call.origin.address))?;
-    Ok(exchange::Request::new(audiences, scopes, ttl).shown(shown_at, purpose))
+    Ok(exchange::ExchangeRequest::new(audiences, scopes, ttl).shown(shown_at, purpose))
 }
 
 /// Whether the bearer beside the subject is somebody whose word on who shows it counts.

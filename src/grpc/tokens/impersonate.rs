@@ -13,7 +13,7 @@ use crate::grpc::pb;
 use crate::grpc::wire::convert;
 use crate::state::State;
 
-pub async fn account(
+pub async fn impersonate_account(
     state: &State,
     call: &Call,
     request: pb::ImpersonateAccountRequest,

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::presented_at::Told;
+use super::presented_at::PresentedAtFields;
 use crate::domain::access::caller::Caller;
-use crate::domain::access::exchange::{ShownAt, may_target, targets};
+use crate::domain::access::exchange::{PresentedAt, may_target, targets};
 use crate::domain::access::member::Member;
 use crate::domain::tokens::limits::MAX_LIST;
 use crate::domain::values::ids::{CredentialId, OrgId};
@@ -24,20 +24,20 @@ use crate::state::principals;
 /// How long an answer may be kept at most: a revocation is not to be overlooked for longer.
 const MAX_CACHE: Duration = Duration::from_secs(60);
 
-pub async fn token(
+pub async fn introspect_token(
     state: &State,
     call: &Call,
     request: pb::IntrospectTokenRequest,
 ) -> Result<pb::IntrospectTokenResponse> {
     let caller = verifier(call)?;
     let mut violations = Violations::default();
-    let asked = Asked::read(&mut violations, &request);
+    let asked = IntrospectionRequest::read(&mut violations, &request);
     violations.finish()?;
     let asked = asked.ok_or_else(|| Error::internal("a field was refused without a violation"))?;
     introspect(state, call, caller, &asked).await
 }
 
-pub async fn tokens(
+pub async fn batch_introspect_tokens(
     state: &State,
     call: &Call,
     request: pb::BatchIntrospectTokensRequest,
@@ -57,7 +57,7 @@ pub async fn tokens(
             let each = request.requests.iter().enumerate();
             each.filter_map(|(i, one)| {
                 let mut wrong = Violations::default();
-                let asked = Asked::read(&mut wrong, one);
+                let asked = IntrospectionRequest::read(&mut wrong, one);
                 violations.take_in(&format!("requests[{i}]"), wrong);
                 asked
             })
@@ -86,15 +86,15 @@ fn verifier(call: &Call) -> Result<&Caller> {
 }
 
 /// What a token is to be good for.
-struct Asked<'a> {
+struct IntrospectionRequest<'a> {
     token_text: &'a str,
     audience: Option<Audience>,
     purpose: Option<Purpose>,
-    told: Told,
+    told: PresentedAtFields,
     required: Vec<Permission>,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> IntrospectionRequest<'a> {
     /// Checks a request.
     fn read(violations: &mut Violations, request: &'a pb::IntrospectTokenRequest) -> Option<Self> {
         if request.token_text.is_empty() {
@@ -102,7 +102,7 @@ impl<'a> Asked<'a> {
         }
         let audience = violations.check("audience", convert::optional(&request.audience, Audience::parse));
         let purpose = violations.check("purpose", convert::optional(&request.purpose, Purpose::parse));
-        let told = Told::read(violations, &request.origin, &request.client_address);
+        let told = PresentedAtFields::read(violations, &request.origin, &request.client_address);
         let required =
             violations.check_each("required_scopes", &request.required_scopes, MAX_LIST, Permission::parse);
         Some(Self { token_text: &request.token_text, audience: audience?, purpose: purpose?, told, required })
@@ -113,7 +113,7 @@ async fn introspect(
     state: &State,
     call: &Call,
     caller: &Caller,
-    asked: &Asked<'_>,
+    asked: &IntrospectionRequest<'_>,
 ) -> Result<pb::IntrospectTokenResponse> {
     let shown_at = call.origin.shown_at(asked.told.origin.clone(), asked.told.address)?;
     // What others sent to the caller is no failure of the caller's address.
@@ -143,8 +143,8 @@ type Found = Option<(OrgId, pb::IntrospectTokenResponse)>;
 
 async fn service_token(
     state: &State,
-    asked: &Asked<'_>,
-    shown_at: &ShownAt,
+    asked: &IntrospectionRequest<'_>,
+    shown_at: &PresentedAt,
     from: Option<IpAddr>,
 ) -> Result<Found> {
     let found = principals::by_text(state, asked.token_text, from).await?;
@@ -172,8 +172,8 @@ async fn service_token(
 
 async fn access_token(
     state: &State,
-    asked: &Asked<'_>,
-    shown_at: &ShownAt,
+    asked: &IntrospectionRequest<'_>,
+    shown_at: &PresentedAt,
     from: Option<IpAddr>,
 ) -> Result<Found> {
     let verified = principals::by_access_token(state, asked.token_text, from).await?;
@@ -211,7 +211,7 @@ async fn access_token(
 }
 
 /// What an owner's list may show: what the org names, and what is asked for, which the org need not.
-fn named(by_org: &BTreeSet<Permission>, asked: &Asked<'_>) -> BTreeSet<Permission> {
+fn named(by_org: &BTreeSet<Permission>, asked: &IntrospectionRequest<'_>) -> BTreeSet<Permission> {
     by_org.iter().chain(&asked.required).cloned().collect()
 }
 

@@ -8,7 +8,7 @@ use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::state::State;
 
-pub async fn json_web_key_set(
+pub async fn get_json_web_key_set(
     state: &State,
     _: &Call,
     _: pb::GetJsonWebKeySetRequest,

@@ -14,7 +14,7 @@ use crate::domain::mail::Mail;
 use crate::domain::tokens::limits::MAX_LIST;
 use crate::domain::tokens::rotation::{Leak, SecretState, leak};
 use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SessionId, TokenId};
-use crate::domain::values::token_string::{TextKind, TokenText, obfuscated};
+use crate::domain::values::token_string::{TokenString, TokenStringKind, obfuscated};
 use crate::error::{Code, Error, Result, Violations};
 use crate::flows::emailed_codes;
 use crate::flows::notify;
@@ -32,10 +32,10 @@ struct Leaked {
     /// The numbers of the secrets, by token.
     tokens: BTreeMap<OrgId, BTreeMap<TokenId, Vec<i32>>>,
     sessions: BTreeSet<(OrgId, SessionId)>,
-    codes: Vec<db::sign_in::emailed_codes::Code>,
+    codes: Vec<db::sign_in::emailed_codes::EmailedCode>,
 }
 
-pub async fn report(
+pub async fn report_leaked_token(
     state: &State,
     call: &Call,
     request: pb::ReportLeakedTokenRequest,
@@ -101,9 +101,9 @@ async fn known(state: &State, call: &Call, texts: &[String]) -> Result<Leaked> {
     let mut leaked = Leaked::default();
     for text in texts {
         // What is public cannot leak, and junk is not even a failure.
-        match TokenText::parse(text).map(|text| text.kind()) {
-            Ok(TextKind::SecretToken | TextKind::Session) => {}
-            Ok(kind @ (TextKind::Invitation | TextKind::PasswordCode)) => {
+        match TokenString::parse(text).map(|text| text.kind()) {
+            Ok(TokenStringKind::SecretToken | TokenStringKind::Session) => {}
+            Ok(kind @ (TokenStringKind::Invitation | TokenStringKind::PasswordCode)) => {
                 match emailed_codes::known(state, text, kind, call.origin.address).await {
                     Ok(code) => leaked.codes.push(code),
                     Err(error) if error.reason().code() == Code::Unauthenticated => {}
@@ -111,7 +111,7 @@ async fn known(state: &State, call: &Call, texts: &[String]) -> Result<Leaked> {
                 }
                 continue;
             }
-            Ok(TextKind::PublishableToken) | Err(_) => continue,
+            Ok(TokenStringKind::PublishableToken) | Err(_) => continue,
         }
         match principals::by_text(state, text, call.origin.address).await {
             Ok(found) => {
@@ -128,7 +128,7 @@ async fn known(state: &State, call: &Call, texts: &[String]) -> Result<Leaked> {
             Err(error) => return Err(error),
         }
     }
-    leaked.codes.sort_by_key(db::sign_in::emailed_codes::Code::org);
+    leaked.codes.sort_by_key(db::sign_in::emailed_codes::EmailedCode::org);
     Ok(leaked)
 }
 

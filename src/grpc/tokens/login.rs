@@ -10,13 +10,13 @@ use crate::db;
 use crate::db::events::{Actor, FieldChange};
 use crate::db::retrying;
 use crate::db::sign_in::sessions::NewSession;
-use crate::domain::access::credential::Principal;
-use crate::domain::access::exchange::Request;
+use crate::domain::access::credential::Credential;
+use crate::domain::access::exchange::ExchangeRequest;
 use crate::domain::sign_in::password::TypedPassword;
 use crate::domain::sign_in::sessions::life;
 use crate::domain::values::ids::{OrgId, SessionId};
 use crate::domain::values::names::{Email, Invalid};
-use crate::domain::values::token_string::{TextKind, TokenText};
+use crate::domain::values::token_string::{TokenString, TokenStringKind};
 use crate::error::{Error, Reason, Result, Violations};
 use crate::flows::sign_in;
 use crate::flows::sign_in::SignedIn;
@@ -60,15 +60,15 @@ async fn acts_in(state: &State, who: &SignedIn, org_id: OrgId) -> Result<bool> {
 }
 
 /// A session that was just made.
-struct Begun {
-    text: TokenText,
+struct StartedSession {
+    text: TokenString,
     expire_time: OffsetDateTime,
 }
 
-async fn begin(state: &State, call: &Call, who: &SignedIn) -> Result<Begun> {
+async fn begin(state: &State, call: &Call, who: &SignedIn) -> Result<StartedSession> {
     let now = state.clock.now();
     let session_id: SessionId = state.clock.new_id();
-    let text = TokenText::new(TextKind::Session, session_id, random());
+    let text = TokenString::new(TokenStringKind::Session, session_id, random());
     let secret = state.peppers.load().record(&text);
     let SignedIn { org_id, account_id, kind, .. } = *who;
     let expire_time = now + life(kind);
@@ -93,14 +93,14 @@ async fn begin(state: &State, call: &Call, who: &SignedIn) -> Result<Begun> {
         tx.commit().await
     })
     .await?;
-    Ok(Begun { text, expire_time })
+    Ok(StartedSession { text, expire_time })
 }
 
 async fn answer(
     state: &State,
     call: &Call,
     who: &SignedIn,
-    session: &Begun,
+    session: &StartedSession,
     org_id: OrgId,
 ) -> Result<pb::LoginResponse> {
     let found = principals::by_text(state, session.text.expose(), call.origin.address).await?;
@@ -129,8 +129,8 @@ async fn answer(
 
 /// A JWT for the issuer with all rights; none where it would be too large, since the session can be
 /// exchanged for one with fewer.
-fn access_token(state: &State, principal: &Principal) -> Result<(String, Option<prost_types::Timestamp>)> {
-    match exchange::issue(state, principal, &Request::default(), state.clock.now()) {
+fn access_token(state: &State, principal: &Credential) -> Result<(String, Option<prost_types::Timestamp>)> {
+    match exchange::issue(state, principal, &ExchangeRequest::default(), state.clock.now()) {
         Ok(issued) => Ok((issued.access_token, Some(issued.expire_time))),
         Err(error) if error.reason() == Reason::ScopeTooWide => Ok((String::new(), None)),
         Err(error) => Err(error),

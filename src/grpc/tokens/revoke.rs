@@ -15,7 +15,7 @@ use crate::domain::tokens::limits::MAX_LIVE_TOKENS;
 use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SessionId, TokenId};
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
-use crate::domain::values::token_string::{TextKind, TokenText};
+use crate::domain::values::token_string::{TokenString, TokenStringKind};
 use crate::error::{Code, Error, Result, Violations};
 use crate::flows::emailed_codes;
 use crate::flows::transaction::Transaction;
@@ -27,7 +27,7 @@ use crate::grpc::wire::convert;
 use crate::state::State;
 use crate::state::principals;
 
-pub async fn token(
+pub async fn revoke_token(
     state: &State,
     call: &Call,
     request: pb::RevokeTokenRequest,
@@ -85,14 +85,14 @@ async fn by_text(
     text: &str,
     reason: RevokeReason,
 ) -> Result<pb::RevokeTokenResponse> {
-    if TokenText::parse(text).is_ok_and(|text| text.kind() == TextKind::PublishableToken) {
+    if TokenString::parse(text).is_ok_and(|text| text.kind() == TokenStringKind::PublishableToken) {
         return Err(Error::invalid(
             "token_text",
             "is publishable, and so known to everybody: name its token_id",
         ));
     }
-    if let Ok(code) = TokenText::parse(text)
-        && matches!(code.kind(), TextKind::Invitation | TextKind::PasswordCode)
+    if let Ok(code) = TokenString::parse(text)
+        && matches!(code.kind(), TokenStringKind::Invitation | TokenStringKind::PasswordCode)
     {
         emailed_codes::revoke(state, &call.origin, text, code.kind()).await?;
         return Ok(pb::RevokeTokenResponse::default());
@@ -152,7 +152,7 @@ pub async fn end_session(
 }
 
 /// Revokes every live token of an account.
-pub async fn of_account(
+pub async fn revoke_account_tokens(
     state: &State,
     call: &Call,
     request: pb::RevokeAccountTokensRequest,

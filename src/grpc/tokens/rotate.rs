@@ -9,13 +9,13 @@ use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::retrying;
 use crate::db::tokens::secrets::NewSecret;
 use crate::domain::access::caller::Acting;
-use crate::domain::access::credential::Principal;
+use crate::domain::access::credential::Credential;
 use crate::domain::tokens::rotation;
 use crate::domain::tokens::rotation::Rotation;
 use crate::domain::values::ids::{OrgId, TokenId};
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
-use crate::domain::values::token_string::{TokenText, obfuscated};
+use crate::domain::values::token_string::{TokenString, obfuscated};
 use crate::error::{Error, Result, Violations};
 use crate::flows::transaction::Transaction;
 use crate::grpc::layers::auth::Call;
@@ -23,7 +23,7 @@ use crate::grpc::pb;
 use crate::grpc::wire::convert;
 use crate::state::State;
 
-pub async fn rotate(
+pub async fn rotate_token(
     state: &State,
     call: &Call,
     request: pb::RotateTokenRequest,
@@ -38,9 +38,9 @@ pub async fn rotate(
     let now = state.clock.now();
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
-        let held = Held::lock(state, &mut tx, &acting, token_id, now).await?;
+        let held = LockedToken::lock(state, &mut tx, &acting, token_id, now).await?;
         let planned = rotation::rotate(&held.principal.secrets, overlap, now, held.principal.expire_time)?;
-        let text = TokenText::new(held.principal.kind.into(), token_id, random());
+        let text = TokenString::new(held.principal.kind.into(), token_id, random());
         let fields = held.replace(state, &mut tx, &acting, &planned, &text, now).await?;
         let token = held.conclude(state, tx, &acting, "token.rotated", fields, now).await?;
         Ok(pb::RotateTokenResponse { token: Some(token), secret: text.expose().to_owned() })
@@ -48,7 +48,7 @@ pub async fn rotate(
     .await
 }
 
-pub async fn finish(
+pub async fn finish_rotation(
     state: &State,
     call: &Call,
     request: pb::FinishRotationRequest,
@@ -58,7 +58,7 @@ pub async fn finish(
     let now = state.clock.now();
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
-        let held = Held::lock(state, &mut tx, &acting, token_id, now).await?;
+        let held = LockedToken::lock(state, &mut tx, &acting, token_id, now).await?;
         let Some(underway) = rotation::underway(&held.principal.secrets, now) else {
             // It finished by itself, perhaps a moment ago: what was asked for is so.
             let token = convert::token(&held.before, &held.principal.rules, now)?;
@@ -72,7 +72,7 @@ pub async fn finish(
     .await
 }
 
-pub async fn cancel(
+pub async fn cancel_rotation(
     state: &State,
     call: &Call,
     request: pb::CancelRotationRequest,
@@ -82,7 +82,7 @@ pub async fn cancel(
     let now = state.clock.now();
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
-        let held = Held::lock(state, &mut tx, &acting, token_id, now).await?;
+        let held = LockedToken::lock(state, &mut tx, &acting, token_id, now).await?;
         // Without one the old secret is gone: a yes would have its holder rely on it.
         let underway = rotation::underway(&held.principal.secrets, now)
             .ok_or_else(|| Error::not_found("rotation of", token_id))?;
@@ -117,14 +117,14 @@ async fn rights_first(state: &State, acting: &Acting<'_>, token_id: &str) -> Res
 }
 
 /// A live token whose row is locked, and which the caller may rotate.
-struct Held {
+struct LockedToken {
     token_id: TokenId,
-    principal: Principal,
+    principal: Credential,
     /// What is shown of it before the change.
     before: db::tokens::Token,
 }
 
-impl Held {
+impl LockedToken {
     async fn lock(
         state: &State,
         tx: &mut Transaction<'_>,
@@ -169,7 +169,7 @@ impl Held {
         tx: &mut Transaction<'_>,
         acting: &Acting<'_>,
         planned: &Rotation,
-        text: &TokenText,
+        text: &TokenString,
         now: OffsetDateTime,
     ) -> Result<Vec<FieldChange>> {
         let (org_id, token_id) = self.place();

@@ -18,7 +18,7 @@ use crate::grpc::wire::convert;
 use crate::grpc::wire::page_token::Paging;
 use crate::state::State;
 
-pub async fn list(
+pub async fn list_signing_keys(
     state: &State,
     call: &Call,
     request: pb::ListSigningKeysRequest,
@@ -38,7 +38,7 @@ pub async fn list(
     })
 }
 
-pub async fn rotate(
+pub async fn rotate_signing_key(
     state: &State,
     call: &Call,
     request: pb::RotateSigningKeyRequest,
@@ -75,7 +75,7 @@ pub async fn rotate(
     .await
 }
 
-pub async fn revoke(
+pub async fn revoke_signing_key(
     state: &State,
     call: &Call,
     request: pb::RevokeSigningKeyRequest,

@@ -262,7 +262,7 @@ pub fn org(org: &db::orgs::Org, ceilings: &Ceilings) -> Result<pb::Org> {
 }
 
 /// A member as callers see it.
-pub fn member(member: &db::orgs::memberships::Member) -> Result<pb::Member> {
+pub fn member(member: &db::orgs::memberships::MemberRow) -> Result<pb::Member> {
     Ok(pb::Member {
         org_id: OrgId::from(member.org_id).to_string(),
         account_id: member.id().to_string(),

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::OnceCell;
 
-use crate::domain::access::credential::Principal;
+use crate::domain::access::credential::Credential;
 use crate::domain::access::member::Member;
 use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SessionId, TokenId};
 use crate::error::Reason;
@@ -47,7 +47,7 @@ impl From<CredentialId> for Key {
 /// What is behind a key.
 #[derive(Clone)]
 pub enum Known {
-    Credential(Arc<Principal>),
+    Credential(Arc<Credential>),
     Member(Arc<Member>),
 }
 
@@ -62,7 +62,7 @@ impl Known {
 }
 
 /// Something that is known, and since when.
-pub struct Entry {
+pub struct CacheEntry {
     pub known: Known,
     /// When its reading began.
     pub loaded: Instant,
@@ -139,7 +139,7 @@ impl Subject {
 
 /// The cache.
 pub struct Cache {
-    entries: papaya::HashMap<Key, Arc<Entry>>,
+    entries: papaya::HashMap<Key, Arc<CacheEntry>>,
     missing: papaya::HashMap<Key, Instant>,
     index: Mutex<Index>,
     capacity: usize,
@@ -217,7 +217,7 @@ impl Cache {
     }
 
     /// What is known under a key. Takes no lock.
-    pub fn get(&self, key: Key) -> Option<Arc<Entry>> {
+    pub fn get(&self, key: Key) -> Option<Arc<CacheEntry>> {
         let entry = self.entries.pin().get(&key).cloned()?;
         entry.used.store(true, Ordering::Relaxed);
         Some(entry)
@@ -263,7 +263,7 @@ impl Cache {
             return true;
         };
         index.insert(key, known.member());
-        let entry = Arc::new(Entry { known, loaded: began, used: AtomicBool::new(false) });
+        let entry = Arc::new(CacheEntry { known, loaded: began, used: AtomicBool::new(false) });
         self.entries.pin().insert(key, entry);
         index.line_up(key);
         while self.entries.len() > self.capacity {
@@ -323,7 +323,7 @@ impl Cache {
         }
     }
 
-    fn remove(&self, index: &mut Index, key: Key, entry: &Entry) {
+    fn remove(&self, index: &mut Index, key: Key, entry: &CacheEntry) {
         self.entries.pin().remove(&key);
         index.remove(key, entry.known.member());
     }
@@ -477,7 +477,7 @@ mod tests {
             member.org_id = OrgId::from_u128(100);
             member
         };
-        let one = Arc::new(Principal { member: in_org(), ..principal(&[]) });
+        let one = Arc::new(Credential { member: in_org(), ..principal(&[]) });
         // Kept in this org, and a guest of another one.
         assert!(put(&cache, &guest(11, 200, 100, &[])));
         assert!(put(&cache, &Known::Credential(one.clone())));

@@ -21,17 +21,17 @@ use crate::config::Bounds;
 use crate::db;
 use crate::db::pool::Db;
 use crate::domain::access::access_token::AccessToken;
-use crate::domain::access::checks::TextCheck;
-use crate::domain::access::credential::{AccountKind, Principal, TokenKind};
+use crate::domain::access::checks::TokenStringCheck;
+use crate::domain::access::credential::{AccountKind, Credential, TokenKind};
 use crate::domain::access::impersonation::Impersonation;
 use crate::domain::access::member::Member;
 use crate::domain::tokens::policy::Ceilings;
 use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SYSTEM_ORG, TokenId};
-use crate::domain::values::token_string::{Malformed, TokenText};
+use crate::domain::values::token_string::{Malformed, TokenString};
 use crate::error::{Error, Reason, Result};
-use cache::{Cache, Entry, Flight, Key, Known, lock};
+use cache::{Cache, CacheEntry, Flight, Key, Known, lock};
 use failures::Failures;
-use uptake::Uptake;
+use uptake::PepperRenewals;
 
 /// How far behind the feed may be before an entry is looked at again on use.
 const MAX_LAG: Duration = Duration::from_secs(2);
@@ -55,12 +55,12 @@ pub struct Principals {
     looks: AtomicU64,
     bounds: Bounds,
     ceilings: Ceilings,
-    uptake: Uptake,
+    uptake: PepperRenewals,
 }
 
 /// A principal whose credential was good.
 pub struct Authenticated {
-    pub principal: Arc<Principal>,
+    pub principal: Arc<Credential>,
     /// The database is gone, and this is what was known when it was last seen.
     pub in_outage: bool,
     /// The number of the secret that matched; none for a JWT.
@@ -91,13 +91,13 @@ impl Authenticated {
 }
 
 /// How far the text of a token got.
-pub enum Reading {
+pub enum TokenStringLookup {
     /// It is the text of this token, perhaps one that has ended.
     Good(Authenticated),
     /// The token is there, and this is not its secret.
-    WrongSecret(Arc<Principal>),
+    WrongSecret(Arc<Credential>),
     /// There is no such token, or it is not the text of one.
-    Failed(TextCheck),
+    Failed(TokenStringCheck),
 }
 
 impl Principals {
@@ -111,7 +111,7 @@ impl Principals {
             looks: AtomicU64::new(0),
             ceilings: bounds.ceilings.into(),
             bounds,
-            uptake: Uptake::default(),
+            uptake: PepperRenewals::default(),
         }
     }
 
@@ -237,7 +237,7 @@ impl Principals {
 
     /// The database is there, the entry young enough, and the feed would have told of a
     /// change; or it was just read.
-    fn is_fresh(&self, state: &State, entry: &Entry) -> bool {
+    fn is_fresh(&self, state: &State, entry: &CacheEntry) -> bool {
         let age = entry.loaded.elapsed();
         state.feed.answers()
             && age <= self.bounds.max_age
@@ -246,7 +246,7 @@ impl Principals {
 
     /// What was not used for too long when it was read may have been used since, here or on
     /// another node: it is read again, as seldom as an id that does not exist.
-    fn may_have_been_used(&self, state: &State, entry: &Entry) -> bool {
+    fn may_have_been_used(&self, state: &State, entry: &CacheEntry) -> bool {
         let Known::Credential(principal) = &entry.known else { return false };
         (principal.kind == TokenKind::Session || principal.rules.idle.is_some())
             && entry.loaded.elapsed() > MAX_LAG
@@ -256,10 +256,10 @@ impl Principals {
     /// What was good at the last sign of the database is good for the grace after it.
     /// Platform administrators wait for the database, and so does whoever acts without a
     /// token of the account.
-    fn outlives_outage(&self, state: &State, entry: &Entry) -> bool {
+    fn outlives_outage(&self, state: &State, entry: &CacheEntry) -> bool {
         let seen = state.feed.last_seen();
         let may =
-            |principal: &Principal| principal.kind != TokenKind::Session && principal.org_id != SYSTEM_ORG;
+            |principal: &Credential| principal.kind != TokenKind::Session && principal.org_id != SYSTEM_ORG;
         matches!(&entry.known, Known::Credential(principal) if may(principal))
             && state.feed.staleness() <= self.bounds.outage_grace
             && seen.saturating_duration_since(entry.loaded) <= self.bounds.max_age
@@ -269,7 +269,7 @@ impl Principals {
     /// was known a moment ago, another's look may have ended since: what it kept is new.
     async fn load(&self, key: Key, was_known: bool) -> Result<Option<Known>, Reason> {
         // It leaves also when the caller goes away before there is an outcome.
-        let waiting = Waiting { cache: &self.cache, key, flight: Some(self.cache.join(key)) };
+        let waiting = WaitingLoad { cache: &self.cache, key, flight: Some(self.cache.join(key)) };
         let flight = waiting.flight.as_ref().expect("it leaves at the end");
         let look = async || match self.cache.get(key) {
             Some(entry) if !was_known => Ok(Some(entry.known.clone())),
@@ -324,21 +324,21 @@ impl Principals {
         })
     }
 
-    fn credential_of(&self, mut found: Principal) -> Known {
+    fn credential_of(&self, mut found: Credential) -> Known {
         self.cache.share_rules(&mut found.member);
         Known::Credential(Arc::new(found))
     }
 }
 
 /// Somebody who waits for a look at the database.
-struct Waiting<'a> {
+struct WaitingLoad<'a> {
     cache: &'a Cache,
     key: Key,
     /// None when it has left.
     flight: Option<Arc<Flight>>,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingLoad<'_> {
     fn drop(&mut self) {
         if let Some(flight) = self.flight.take() {
             self.cache.leave(self.key, flight);
@@ -367,7 +367,7 @@ pub async fn take_up_pepper(state: &State) -> Result<u64> {
 /// ended, `TOKEN_EXPIRED`, and before that whatever stops the whole token. Whether the token
 /// still works otherwise is the caller's to check ([`Authenticated::check`]).
 pub async fn by_text(state: &State, text: &str, from: Option<IpAddr>) -> Result<Authenticated> {
-    let Reading::Good(found) = read_text(state, text, from).await? else {
+    let TokenStringLookup::Good(found) = read_text(state, text, from).await? else {
         return Err(state.principals.refuse(from, Reason::TokenInvalid));
     };
     let now = state.clock.now();
@@ -378,20 +378,22 @@ pub async fn by_text(state: &State, text: &str, from: Option<IpAddr>) -> Result<
 }
 
 /// The token of this id, without its text, which whoever asks needs a right for.
-pub async fn by_id(state: &State, id: TokenId) -> Result<Option<Arc<Principal>>> {
+pub async fn by_id(state: &State, id: TokenId) -> Result<Option<Arc<Credential>>> {
     Ok(state.principals.credential(state, id.into(), None).await?.map(|found| found.principal))
 }
 
 /// Reads a text: length, shape and checksum (no database call for junk), then what is
 /// known by its id, then the secret in constant time. Which of them failed is told to
 /// nobody who may not read the token.
-pub async fn read_text(state: &State, text: &str, from: Option<IpAddr>) -> Result<Reading> {
-    let text = match TokenText::parse(text) {
+pub async fn read_text(state: &State, text: &str, from: Option<IpAddr>) -> Result<TokenStringLookup> {
+    let text = match TokenString::parse(text) {
         Ok(text) => text,
-        Err(Malformed::Shape) => return Ok(Reading::Failed(TextCheck::Shape)),
-        Err(Malformed::Checksum) => return Ok(Reading::Failed(TextCheck::Checksum)),
+        Err(Malformed::Shape) => return Ok(TokenStringLookup::Failed(TokenStringCheck::Shape)),
+        Err(Malformed::Checksum) => return Ok(TokenStringLookup::Failed(TokenStringCheck::Checksum)),
     };
-    let Some(id) = text.credential_id() else { return Ok(Reading::Failed(TextCheck::Known)) };
+    let Some(id) = text.credential_id() else {
+        return Ok(TokenStringLookup::Failed(TokenStringCheck::Known));
+    };
     let found = state.principals.credential(state, id, from).await?;
     let secrets = found.as_ref().map_or(&[][..], |found| &found.principal.secrets);
     let mut peppers = state.peppers.load();
@@ -411,16 +413,16 @@ pub async fn read_text(state: &State, text: &str, from: Option<IpAddr>) -> Resul
                 state.principals.uptake.note(&peppers, &text, &found.principal, place);
             }
             found.secret = Some(secret.number);
-            Reading::Good(found)
+            TokenStringLookup::Good(found)
         }
-        (None, Some(found)) => Reading::WrongSecret(found.principal),
-        (_, None) => Reading::Failed(TextCheck::Known),
+        (None, Some(found)) => TokenStringLookup::WrongSecret(found.principal),
+        (_, None) => TokenStringLookup::Failed(TokenStringCheck::Known),
     })
 }
 
 /// A session in another org than its account's home; none where the account is no member. Whether
-/// anything stops it there is the caller's to check ([`Principal::check`]).
-pub async fn within(state: &State, session: &Principal, org_id: OrgId) -> Result<Option<Arc<Principal>>> {
+/// anything stops it there is the caller's to check ([`Credential::check`]).
+pub async fn within(state: &State, session: &Credential, org_id: OrgId) -> Result<Option<Arc<Credential>>> {
     let member = state.principals.member(state, org_id, session.account_id).await?;
     Ok(member.map(|member| Arc::new(session.within(member.as_ref().clone()))))
 }

@@ -6,21 +6,21 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::crypto::peppers::Peppers;
 use crate::db::keys::peppers::Renewal;
-use crate::domain::access::credential::Principal;
+use crate::domain::access::credential::Credential;
 use crate::domain::values::ids::{CredentialId, TokenId};
-use crate::domain::values::token_string::TokenText;
+use crate::domain::values::token_string::TokenString;
 
 /// How many are noted at most. One that finds no place is noted on a later use.
 const MAX: usize = 10_000;
 
 /// What is noted, by token and number of the secret.
 #[derive(Default)]
-pub struct Uptake(Mutex<HashMap<(TokenId, i32), Renewal>>);
+pub struct PepperRenewals(Mutex<HashMap<(TokenId, i32), Renewal>>);
 
-impl Uptake {
+impl PepperRenewals {
     /// Notes the secret in this place, which has just matched, where it is under an older
     /// pepper.
-    pub fn note(&self, peppers: &Peppers, text: &TokenText, principal: &Principal, place: usize) {
+    pub fn note(&self, peppers: &Peppers, text: &TokenString, principal: &Credential, place: usize) {
         // A session's ends before a pepper does that is not the newest any more.
         let CredentialId::Token(token_id) = principal.credential_id else { return };
         let Some(kept) = principal.secrets.get(place) else { return };

@@ -17,7 +17,7 @@ use countersign::config::{CeilingArgs, LimitArgs, PasswordArgs, SigningAlgorithm
 use countersign::crypto::seal::MasterKeys;
 use countersign::db::keys::sealed::Sealed;
 use countersign::grpc::pb;
-use countersign::mail::{PostOffice, Postman};
+use countersign::mail::{EmailDelivery, Mailer};
 use countersign::server;
 use countersign::state::{Pools, State};
 use pb::account_service_client::AccountServiceClient;
@@ -83,7 +83,7 @@ struct Start<'a> {
     clock: Clock,
     algorithm: SigningAlgorithm,
     /// None: mails wait.
-    postman: Option<Postman>,
+    postman: Option<Mailer>,
 }
 
 impl Default for Start<'_> {
@@ -122,7 +122,7 @@ impl TestServer {
     }
 
     /// The same with a postman of one's own.
-    pub async fn beside_with_postman(&self, postman: Postman) -> Self {
+    pub async fn beside_with_postman(&self, postman: Mailer) -> Self {
         self.sending(self.master.clone(), postman).await
     }
 
@@ -131,7 +131,7 @@ impl TestServer {
         self.sending(master.into(), smtp.postman()).await
     }
 
-    async fn sending(&self, master: Arc<str>, postman: Postman) -> Self {
+    async fn sending(&self, master: Arc<str>, postman: Mailer) -> Self {
         let start = Start {
             operator: Some(self.operator.token()),
             issuer: Some(self.state.issuer.to_string()),
@@ -238,7 +238,7 @@ impl TestServer {
         let shutdown = async {
             let _ = stopped.await;
         };
-        let office = PostOffice { pages_url: WebUrl::from(&state.issuer), postman };
+        let office = EmailDelivery { pages_url: WebUrl::from(&state.issuer), postman };
         let serving = tokio::spawn(server::run(listener, state.clone(), limits, office, shutdown));
         let channel = Endpoint::from_shared(endpoint.clone()).unwrap().connect().await.unwrap();
         secrets::watch(&token);
