@@ -57,7 +57,7 @@ fn run(cli: Cli) -> Result<()> {
 
 async fn serve(args: ServeArgs) -> Result<()> {
     let master = MasterKeys::read(&args.master_key.master_key_file)?;
-    let postman = postman(&args.mail)?;
+    let mailer = mailer(&args.mail)?;
     let pools =
         database(&args.database, args.limits.database_connections, args.limits.database_load_connections)
             .await?;
@@ -65,17 +65,17 @@ async fn serve(args: ServeArgs) -> Result<()> {
     let (issuer, algorithm) = (args.issuer.issuer, args.signing.signing_algorithm);
     let state = State::open(pools, master, algorithm, issuer, args.limits.bounds(), Clock::default()).await?;
     let pages_url = args.pages.pages_url.unwrap_or_else(|| WebUrl::from(&state.issuer));
-    let office = EmailDelivery { pages_url, postman };
-    if office.postman.is_none() {
+    let delivery = EmailDelivery { pages_url, mailer };
+    if delivery.mailer.is_none() {
         tracing::warn!("no --smtp-url: mails wait in the database, for a server that has one");
     }
     let (address, issuer) = (listener.local_addr()?, &state.issuer);
     tracing::info!(%address, %issuer, version = env!("CARGO_PKG_VERSION"), "ready");
-    server::run(listener, state.clone(), args.limits, office, server::asked_to_stop()).await
+    server::run(listener, state.clone(), args.limits, delivery, server::asked_to_stop()).await
 }
 
 /// Who sends mails, where a mail server is given.
-fn postman(args: &MailArgs) -> Result<Option<Mailer>> {
+fn mailer(args: &MailArgs) -> Result<Option<Mailer>> {
     let (Some(url), Some(from)) = (&args.smtp_url, &args.mail_from) else { return Ok(None) };
     let smtp = Smtp::open(url, args.smtp_ca_file.as_deref(), from.email.domain())?;
     Ok(Some(Mailer { from: from.clone(), transport: Transport::Smtp(smtp) }))

@@ -1,4 +1,4 @@
-//! Serves: `run(listener, state, options, office, shutdown)`. Whoever calls owns the port and the stop.
+//! Serves: `run(listener, state, options, delivery, shutdown)`. Whoever calls owns the port and the stop.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub async fn run(
     listener: TcpListener,
     state: Arc<State>,
     options: LimitArgs,
-    office: EmailDelivery,
+    delivery: EmailDelivery,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
     let (reporter, health) = tonic_health::server::health_reporter();
@@ -39,7 +39,7 @@ pub async fn run(
     let pages = http::PageSettings::new(
         trusted_proxies.clone(),
         options.request_timeout,
-        [&WebUrl::from(&state.issuer), &office.pages_url],
+        [&WebUrl::from(&state.issuer), &delivery.pages_url],
     );
     let limits = RequestLimits {
         max_message_size: options.max_message_size,
@@ -55,7 +55,7 @@ pub async fn run(
     // Neither is this: a mail that was handed over is to be noted, or it is sent twice.
     let (sending, ended) = tokio::sync::oneshot::channel();
     let mails =
-        office.postman.clone().map(|postman| tokio::spawn(deliver(state.clone(), office, postman, ended)));
+        delivery.mailer.clone().map(|mailer| tokio::spawn(deliver(state.clone(), delivery, mailer, ended)));
 
     let (stopping, stopped) = tokio::sync::oneshot::channel();
     let draining = state.clone();

@@ -48,7 +48,7 @@ pub fn start(state: &Arc<State>, options: &LimitArgs, health: HealthReporter) ->
     jobs.spawn(cors_origins::keep(state.clone()));
     jobs.spawn(reload_keys(state.clone()));
     jobs.spawn(turn_signing_keys(state.clone(), options.signing_key_lifetime));
-    jobs.spawn(take_up_pepper(state.clone()));
+    jobs.spawn(renew_secrets(state.clone()));
     jobs.spawn(answer_reset_requests(state.clone()));
     jobs.spawn(sweep_rows(state.clone()));
     jobs
@@ -114,11 +114,11 @@ async fn turn_signing_keys(state: Arc<State>, lifetime: Duration) {
 }
 
 /// Secrets that were used are kept under the newest pepper.
-async fn take_up_pepper(state: Arc<State>) {
+async fn renew_secrets(state: Arc<State>) {
     let mut tick = every(UPTAKE);
     loop {
         tick.tick().await;
-        match principals::take_up_pepper(&state).await {
+        match principals::renew_secrets(&state).await {
             Ok(0) => {}
             Ok(secrets) => tracing::info!(secrets, "kept secrets under the newest pepper"),
             Err(error) => tracing::warn!(?error, "a pepper was not taken up; it is with the next use"),

@@ -41,11 +41,11 @@ const _: () = assert!(smtp::LONGEST.as_secs() * 3 / 2 < CLAIM.as_secs());
 /// Sends mails until `ended` is dropped; those under way it still sends, and notes.
 pub async fn deliver(
     state: Arc<State>,
-    office: EmailDelivery,
-    postman: Mailer,
+    delivery: EmailDelivery,
+    mailer: Mailer,
     mut ended: oneshot::Receiver<()>,
 ) {
-    let round = Arc::new(Round { state: state.clone(), office, postman });
+    let round = Arc::new(Round { state: state.clone(), delivery, mailer });
     loop {
         if state.feed.answers() {
             match round.clone().run().await {
@@ -65,8 +65,8 @@ pub async fn deliver(
 
 struct Round {
     state: Arc<State>,
-    office: EmailDelivery,
-    postman: Mailer,
+    delivery: EmailDelivery,
+    mailer: Mailer,
 }
 
 impl Round {
@@ -133,9 +133,9 @@ impl Round {
     }
 
     async fn send(&self, claimed: &Claimed) -> std::result::Result<(), Failure> {
-        let (from, now) = (&self.postman.from, self.state.clock.now().into());
-        let built = message::build(claimed, from, &self.office, &self.state.master, now)?;
-        match &self.postman.transport {
+        let (from, now) = (&self.mailer.from, self.state.clock.now().into());
+        let built = message::build(claimed, from, &self.delivery, &self.state.master, now)?;
+        match &self.mailer.transport {
             Transport::Smtp(smtp) => smtp.send(&built.message).await,
             Transport::Files(dir) => keep(dir, claimed, &built)
                 .map_err(|error| Failure::Passing(format!("writing a file into {}: {error}", dir.display()))),

@@ -14,13 +14,13 @@ pub struct EmailDelivery {
     /// What every link begins with.
     pub pages_url: WebUrl,
     /// None: mails wait in the outbox for a node that can send them.
-    pub postman: Option<Mailer>,
+    pub mailer: Option<Mailer>,
 }
 
 impl EmailDelivery {
     /// One that sends nothing.
     pub fn closed(pages_url: WebUrl) -> Self {
-        Self { pages_url, postman: None }
+        Self { pages_url, mailer: None }
     }
 }
 

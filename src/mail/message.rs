@@ -28,7 +28,7 @@ pub struct Built {
 pub fn build(
     claimed: &Claimed,
     from: &Mailbox,
-    office: &EmailDelivery,
+    delivery: &EmailDelivery,
     master: &MasterKeys,
     now: std::time::SystemTime,
 ) -> Result<Built, Failure> {
@@ -37,7 +37,7 @@ pub fn build(
         // A node of a newer version may know it.
         Failure::Passing("this version of the server does not know the mail".to_owned())
     })?;
-    let link = link(claimed, &mail, &office.pages_url, master)?;
+    let link = link(claimed, &mail, &delivery.pages_url, master)?;
     let Rendered { subject, text, html } = render::render(&mail, link.as_ref().map(|link| link.as_str()));
     let to: Address = claimed.recipient.parse().map_err(|error| lasting(&error))?;
     let message = Message::builder()

@@ -8,14 +8,14 @@
 
 mod deliver;
 mod failure;
-mod letter;
 mod mailer;
 mod message;
+mod outgoing_email;
 mod render;
 mod smtp;
 
 pub use deliver::deliver;
-pub use letter::OutgoingEmail;
 pub use lettre::message::Mailbox;
 pub use mailer::{EmailDelivery, Mailer, Transport};
+pub use outgoing_email::OutgoingEmail;
 pub use smtp::Smtp;

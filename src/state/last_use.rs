@@ -79,10 +79,10 @@ impl Uses {
     /// Notes that a secret authenticated. A JWT is none: the exchange that it came from was.
     pub fn note(&self, found: &Authenticated, from: Option<IpAddr>, now: OffsetDateTime) {
         if let Some(number) = found.secret {
-            let principal = &found.principal;
+            let credential = &found.credential;
             let address = from.map(|address| address.to_canonical());
-            let used = BufferedUse { org_id: principal.org_id, time: now, address, count: 1 };
-            self.add((principal.credential_id, number), used);
+            let used = BufferedUse { org_id: credential.org_id, time: now, address, count: 1 };
+            self.add((credential.credential_id, number), used);
         }
     }
 
@@ -224,12 +224,12 @@ pub async fn keep(state: Arc<State>, interval: Duration, mut stop: oneshot::Rece
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::access::credential::tests::{now, principal};
+    use crate::domain::access::credential::tests::{credential, now};
 
     fn found(token: u128, secret: Option<i32>) -> Authenticated {
-        let mut principal = principal(&[]);
-        principal.credential_id = TokenId::from_u128(token).into();
-        Authenticated { principal: Arc::new(principal), in_outage: false, secret }
+        let mut credential = credential(&[]);
+        credential.credential_id = TokenId::from_u128(token).into();
+        Authenticated { credential: Arc::new(credential), in_outage: false, secret }
     }
 
     #[test]

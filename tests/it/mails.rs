@@ -294,9 +294,9 @@ async fn tls_is_what_was_asked_for_or_nothing_is_sent() {
     for security in [Security::StartTls, Security::Tls] {
         let smtp = SmtpServer::with(security, Some("s3cret p@ss")).await;
         let url = smtp.url().replace("s3cret p@ss", "s3cret%20p%40ss");
-        let mut postman = smtp.postman_to(&url);
+        let mut mailer = smtp.postman_to(&url);
         let server = TestServer::start().await;
-        let node = server.beside_with_postman(postman.clone()).await;
+        let node = server.beside_with_postman(mailer.clone()).await;
         post(&server, &notice("ana@example.org")).await;
         smtp.mail_to("ana@example.org").await;
         node.stop().await;
@@ -309,8 +309,8 @@ async fn tls_is_what_was_asked_for_or_nothing_is_sent() {
         ] {
             let ca = ca.map(certificate);
             let smtp_way = Smtp::open(&SmtpUrl::from(wrong.clone()), ca.as_deref(), "test.example").unwrap();
-            postman.transport = countersign::mail::Transport::Smtp(smtp_way);
-            let node = server.beside_with_postman(postman.clone()).await;
+            mailer.transport = countersign::mail::Transport::Smtp(smtp_way);
+            let node = server.beside_with_postman(mailer.clone()).await;
             post(&server, &notice("bea@example.org")).await;
             until(SOON, async || {
                 last_error(&server).await.is_some_and(|error| error.to_lowercase().contains(says))

@@ -76,9 +76,9 @@ async fn run_on(
     let (stop, stopped) = oneshot::channel::<()>();
     let pages_url = args.pages.pages_url.clone().unwrap_or_else(|| WebUrl::from(&state.issuer));
     let transport = Transport::Files(args.data_dir.join("mail"));
-    let office = EmailDelivery { pages_url, postman: Some(Mailer { from: MAIL_FROM.parse()?, transport }) };
+    let delivery = EmailDelivery { pages_url, mailer: Some(Mailer { from: MAIL_FROM.parse()?, transport }) };
     let serving =
-        tokio::spawn(server::run(listener, state.clone(), args.limits.clone(), office, async move {
+        tokio::spawn(server::run(listener, state.clone(), args.limits.clone(), delivery, async move {
             // Nobody sends: the other end being dropped is the sign.
             let _ = stopped.await;
         }));

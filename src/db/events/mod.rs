@@ -34,8 +34,8 @@ impl From<&Caller> for Actor {
             impersonator_id: caller.actor_id(),
             credential_id: Some(caller.credential_id()),
             operator: caller.credential_org() == SYSTEM_ORG,
-            address: caller.origin.address.map(|address| address.to_string()),
-            request_id: Some(caller.origin.request_id.clone()),
+            address: caller.context.address.map(|address| address.to_string()),
+            request_id: Some(caller.context.request_id.clone()),
         }
     }
 }

@@ -32,7 +32,7 @@ type GrantRow = (String, Option<String>, Option<Vec<String>>);
 /// an access token with all of these is larger than it may be.
 const MAX_NAMED: i64 = 1_000;
 
-/// The principal behind a token, with its org's policy within the ceilings; none when the token
+/// The credential behind a token, with its org's policy within the ceilings; none when the token
 /// does not exist. Then the decoy is read in its place, another token: an id that does not exist
 /// is to be refused no sooner than a wrong secret of one that does.
 pub async fn find(
@@ -52,7 +52,7 @@ pub async fn find(
     Ok(None)
 }
 
-/// The principal behind a token of this org.
+/// The credential behind a token of this org.
 pub async fn read(
     db: impl PgExecutor<'_>,
     org_id: OrgId,
@@ -158,7 +158,7 @@ pub async fn read(
     }))
 }
 
-/// The principal behind a session, in the home org of its account; none when there is no such session.
+/// The credential behind a session, in the home org of its account; none when there is no such session.
 /// Then as much is looked for in vain.
 pub async fn find_session(
     db: &PgPool,

@@ -80,7 +80,7 @@ pub enum AuthenticatedBy {
 #[derive(Clone)]
 pub struct Caller {
     /// The credential. Under impersonation it is the administrator's.
-    principal: Arc<Credential>,
+    credential: Arc<Credential>,
     impersonation: Option<Impersonation>,
     rights: Rights,
     /// It has shown the credential itself, and no JWT made from it.
@@ -90,7 +90,7 @@ pub struct Caller {
     narrowed_to: Option<Rights>,
     /// When the JWT ends.
     expires_at: Option<i64>,
-    pub origin: RequestContext,
+    pub context: RequestContext,
 }
 
 impl Caller {
@@ -100,15 +100,19 @@ impl Caller {
     /// `TOKEN_INVALID` or `ACCESS_TOKEN_INVALID` for what comes from a publishable token:
     /// those open nothing of this API, from wherever. `PURPOSE_MISMATCH` for a token with
     /// a purpose, since this API names none; `ADDRESS_NOT_ALLOWED`.
-    pub fn new(principal: Arc<Credential>, bearer: AuthenticatedBy, origin: RequestContext) -> Result<Self> {
-        if principal.kind == TokenKind::Publishable {
+    pub fn new(
+        credential: Arc<Credential>,
+        bearer: AuthenticatedBy,
+        context: RequestContext,
+    ) -> Result<Self> {
+        if credential.kind == TokenKind::Publishable {
             let reason = match bearer {
                 AuthenticatedBy::Text => Reason::TokenInvalid,
                 AuthenticatedBy::AccessToken { .. } => Reason::AccessTokenInvalid,
             };
             return Err(Error::with_message(reason, "a publishable token opens nothing of this API"));
         }
-        principal.admit(&Presentation { address: origin.address, ..Presentation::default() })?;
+        credential.admit(&Presentation { address: context.address, ..Presentation::default() })?;
         let by_text = matches!(bearer, AuthenticatedBy::Text);
         let (mut narrowed_to, impersonation, expires_at) = match bearer {
             AuthenticatedBy::Text => (None, None, None),
@@ -118,15 +122,15 @@ impl Caller {
         };
         let rights = match (&impersonation, &mut narrowed_to) {
             (Some(impersonation), carried) => impersonation.rights(&carried.take().unwrap_or_default()),
-            (None, Some(carried)) => principal.effective_rights().meet(carried),
-            (None, None) => principal.effective_rights(),
+            (None, Some(carried)) => credential.effective_rights().meet(carried),
+            (None, None) => credential.effective_rights(),
         };
-        Ok(Self { principal, impersonation, rights, by_text, narrowed_to, expires_at, origin })
+        Ok(Self { credential, impersonation, rights, by_text, narrowed_to, expires_at, context })
     }
 
     /// The account that the caller acts as, where it acts.
     fn member(&self) -> &Member {
-        self.impersonation.as_ref().map_or(&self.principal.member, |impersonation| &impersonation.target)
+        self.impersonation.as_ref().map_or(&self.credential.member, |impersonation| &impersonation.target)
     }
 
     pub fn account_id(&self) -> AccountId {
@@ -135,25 +139,25 @@ impl Caller {
 
     /// Who acts as that account by impersonation; none where it acts itself.
     pub fn actor_id(&self) -> Option<AccountId> {
-        self.impersonation.as_ref().map(|_| self.principal.account_id)
+        self.impersonation.as_ref().map(|_| self.credential.account_id)
     }
 
     /// The token or session behind the call. Under impersonation it is the administrator's.
     pub fn credential_id(&self) -> CredentialId {
-        self.principal.credential_id
+        self.credential.credential_id
     }
 
     /// The org that the credential is kept in: a session's is the home of its account, wherever it acts.
     pub fn credential_org(&self) -> OrgId {
-        match self.principal.credential_id {
-            CredentialId::Token(_) => self.principal.org_id,
-            CredentialId::Session(_) => self.principal.home_org_id,
+        match self.credential.credential_id {
+            CredentialId::Token(_) => self.credential.org_id,
+            CredentialId::Session(_) => self.credential.home_org_id,
         }
     }
 
     /// The session behind the call, if it is one, whether its text was shown or a JWT made from it.
     pub fn session(&self) -> Option<SessionId> {
-        match self.principal.credential_id {
+        match self.credential.credential_id {
             CredentialId::Token(_) => None,
             CredentialId::Session(id) => Some(id),
         }
@@ -168,15 +172,15 @@ impl Caller {
     /// from it acts in its own org alone, as every other; and so does an operator, who is one in any.
     pub fn may_travel(&self, org_id: OrgId) -> Option<&Credential> {
         let travels = self.has_signed_in() && !self.is_operator() && org_id != self.home();
-        travels.then_some(&*self.principal)
+        travels.then_some(&*self.credential)
     }
 
-    /// The same caller in another org, as this principal of its session.
+    /// The same caller in another org, as this credential of its session.
     ///
     /// # Errors
     /// What [`new`](Self::new) says.
-    pub fn within(&self, principal: Arc<Credential>) -> Result<Self> {
-        Self::new(principal, AuthenticatedBy::Text, self.origin.clone())
+    pub fn within(&self, credential: Arc<Credential>) -> Result<Self> {
+        Self::new(credential, AuthenticatedBy::Text, self.context.clone())
     }
 
     /// The org that the credential acts in.
@@ -186,13 +190,13 @@ impl Caller {
 
     /// When what was shown ends, in whole seconds since 1970; none where it has no end.
     pub fn ends_at(&self) -> Option<i64> {
-        let credential = self.principal.expire_time.map(OffsetDateTime::unix_timestamp);
+        let credential = self.credential.expire_time.map(OffsetDateTime::unix_timestamp);
         credential.into_iter().chain(self.expires_at).min()
     }
 
     /// The credential behind the call.
     pub fn credential(&self) -> &Credential {
-        &self.principal
+        &self.credential
     }
 
     /// Refuses a JWT that carries less than its token.
@@ -201,7 +205,7 @@ impl Caller {
     /// `TARGET_EXCEEDS_CALLER`, naming what it lacks.
     pub fn require_whole_credential(&self) -> Result<()> {
         let Some(carried) = &self.narrowed_to else { return Ok(()) };
-        Missing::refuse(Reason::TargetExceedsCaller, &self.principal.effective_rights().beyond(carried))
+        Missing::refuse(Reason::TargetExceedsCaller, &self.credential.effective_rights().beyond(carried))
     }
 
     /// The org that its account is kept in.
@@ -211,7 +215,7 @@ impl Caller {
 
     /// Whether the credential has scopes or resources, or its JWT carries less than it.
     pub fn is_narrowed(&self) -> bool {
-        self.principal.restrictions.narrow_rights() || self.narrowed_to.is_some()
+        self.credential.restrictions.narrow_rights() || self.narrowed_to.is_some()
     }
 
     /// Whether the caller may verify the credentials of this org, and is believed in
@@ -377,7 +381,7 @@ impl Acting<'_> {
 
     /// Whether the credential may create tokens at all.
     pub fn require_token_management(&self) -> Result<()> {
-        if self.caller.principal.may_manage_tokens {
+        if self.caller.credential.may_manage_tokens {
             return Ok(());
         }
         let message = "the credential may not manage tokens: it was created without may_manage_tokens";
@@ -390,7 +394,8 @@ impl Acting<'_> {
     /// # Errors
     /// `TARGET_EXCEEDS_CALLER`, naming what exceeds.
     pub fn may_make(&self, lists: &Restrictions, may_manage_tokens: bool) -> Result<()> {
-        let Restrictions { scopes, resources, audiences, networks, .. } = &self.caller.principal.restrictions;
+        let Restrictions { scopes, resources, audiences, networks, .. } =
+            &self.caller.credential.restrictions;
         let mut limits = Rights::within(scopes, resources);
         if let Some(carried) = &self.caller.narrowed_to {
             limits = limits.meet(carried);
@@ -456,7 +461,7 @@ impl Acting<'_> {
     /// only the policy says.
     pub fn token_ceiling(&self) -> Option<OffsetDateTime> {
         let unbound = self.is_unbound_operator() || self.caller.session().is_some();
-        if unbound { None } else { self.caller.principal.expire_time }
+        if unbound { None } else { self.caller.credential.expire_time }
     }
 
     /// A session stands for its account, which is no token that passes on what it was given.
@@ -468,7 +473,7 @@ impl Acting<'_> {
 
     /// An operator's token without scopes: a deployment's first lasting credentials come from one.
     fn is_unbound_operator(&self) -> bool {
-        let unbound = !self.caller.is_narrowed() && self.caller.principal.may_manage_tokens;
+        let unbound = !self.caller.is_narrowed() && self.caller.credential.may_manage_tokens;
         self.caller.is_operator() && unbound
     }
 }

@@ -161,10 +161,10 @@ pub fn explain_string_checks(failed: Option<TokenStringCheck>) -> Vec<CheckOutco
 }
 
 /// How the checks of a token go, all of them.
-pub fn explain_credential_checks(principal: &Credential, used: &CheckInput<'_>) -> Vec<CheckOutcome> {
+pub fn explain_credential_checks(credential: &Credential, used: &CheckInput<'_>) -> Vec<CheckOutcome> {
     let checks = Check::OF_STATE.into_iter().chain(Check::OF_USE).chain([Check::Audience]);
     checks
-        .map(|check| CheckOutcome { name: check.name(), failure: principal.pass(check, used).err() })
+        .map(|check| CheckOutcome { name: check.name(), failure: credential.pass(check, used).err() })
         .collect()
 }
 
@@ -173,7 +173,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::domain::access::credential::tests::{now, principal};
+    use crate::domain::access::credential::tests::{credential, now};
     use crate::domain::access::credential::{Secret, SecretRecord};
     use crate::domain::access::exchange::{ExchangeRequest, PresentedAt, decide};
     use crate::domain::tokens::policy::{Ceilings, MIN_TOKEN_LIFE, TokenPolicy};
@@ -228,7 +228,7 @@ mod tests {
             address: "198.51.100.1".parse().ok(),
         };
         for set in 0..1_u32 << changes.len() {
-            let mut held = principal(&[]);
+            let mut held = credential(&[]);
             let made = changes.iter().enumerate().filter(|(bit, _)| set >> bit & 1 == 1);
             let names: Vec<_> = made.map(|(_, (name, change))| (change(&mut held), *name).1).collect();
             let request =
@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_secret_that_was_replaced_has_expired() {
-        let mut held = principal(&[]);
+        let mut held = credential(&[]);
         let record = || SecretRecord { mac: Vec::new(), pepper: 1 };
         held.secrets = vec![
             Secret { number: 1, expire_time: Some(now()), record: record() },

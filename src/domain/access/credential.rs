@@ -257,7 +257,7 @@ pub(crate) mod tests {
     }
 
     /// A good token of a service account with these grants.
-    pub(crate) fn principal(grants: &[(&str, &str)]) -> Credential {
+    pub(crate) fn credential(grants: &[(&str, &str)]) -> Credential {
         let grant = |(right, node): &(&str, &str)| HeldGrant {
             right: Right::parse(right).unwrap(),
             node: Node::parse(node).unwrap(),
@@ -294,12 +294,12 @@ pub(crate) mod tests {
     fn a_token_works_until_something_stops_it() {
         let end = now() + time::Duration::days(1);
         type Case = (fn(&mut Credential), Result<(), Reason>);
-        let blocking = |principal: &mut Credential| {
+        let blocking = |credential: &mut Credential| {
             let policy = TokenPolicy {
                 max_secret_lifetime: Some(std::time::Duration::from_secs(60)),
                 ..TokenPolicy::default()
             };
-            principal.member.rules = Arc::new(policy.within(&Ceilings::default()));
+            credential.member.rules = Arc::new(policy.within(&Ceilings::default()));
         };
         let cases: [Case; 12] = [
             (|_| (), Ok(())),
@@ -323,11 +323,11 @@ pub(crate) mod tests {
             ),
         ];
         for (change, expected) in cases {
-            let mut principal = principal(&[]);
-            change(&mut principal);
-            assert_eq!(principal.check(now()), expected);
+            let mut credential = credential(&[]);
+            change(&mut credential);
+            assert_eq!(credential.check(now()), expected);
         }
-        assert_eq!(principal(&[]).check(end), Err(Reason::TokenExpired));
+        assert_eq!(credential(&[]).check(end), Err(Reason::TokenExpired));
     }
 
     #[test]
@@ -336,7 +336,7 @@ pub(crate) mod tests {
         let other = WebOrigin::parse("https://other.example").unwrap();
         let (scim, etl) = (Purpose::parse("SCIM").unwrap(), Purpose::parse("ETL").unwrap());
         let from = |address: &str| Presentation { address: address.parse().ok(), ..Default::default() };
-        let anywhere = principal(&[]);
+        let anywhere = credential(&[]);
         assert_eq!(anywhere.admit(&Presentation::default()), Ok(()));
         assert_eq!(anywhere.admit(&Presentation { origin: Some(&other), ..from("192.0.2.1") }), Ok(()));
         assert_eq!(
@@ -344,7 +344,7 @@ pub(crate) mod tests {
             Err(Reason::PurposeMismatch)
         );
 
-        let mut held = principal(&[]);
+        let mut held = credential(&[]);
         held.restrictions.networks =
             vec![Network::parse("192.0.2.0/24").unwrap(), Network::parse("2001:db8::/32").unwrap()];
         for (address, good) in [
@@ -359,14 +359,14 @@ pub(crate) mod tests {
             assert_eq!(held.admit(&from(address)), expected, "{address}");
         }
 
-        let mut held = principal(&[]);
+        let mut held = credential(&[]);
         held.restrictions.purpose = Some(scim.clone());
         for (purpose, good) in [(Some(&scim), true), (Some(&etl), false), (None, false)] {
             let shown = Presentation { purpose, ..Default::default() };
             assert_eq!(held.admit(&shown).is_ok(), good, "{purpose:?}");
         }
 
-        let mut held = principal(&[]);
+        let mut held = credential(&[]);
         held.kind = TokenKind::Publishable;
         held.restrictions.origins = vec![origin.clone()];
         for (shown, good) in [(Some(&origin), true), (Some(&other), false), (None, false)] {
@@ -384,7 +384,7 @@ pub(crate) mod tests {
 
     #[test]
     fn roles_are_those_on_the_whole_org() {
-        let held = principal(&[("manager", "*"), ("owner", "a"), ("invoices.read", "*")]);
+        let held = credential(&[("manager", "*"), ("owner", "a"), ("invoices.read", "*")]);
         assert_eq!(held.roles(), ["manager", "member"]);
     }
 }

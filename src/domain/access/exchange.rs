@@ -95,34 +95,34 @@ pub struct Decision {
 /// Whatever stops the token ([`Credential::check`], [`Credential::admit`]);
 /// `SCOPE_NOT_HELD` with the scopes; `INVALID_TARGET` with the audience.
 pub fn decide(
-    principal: &Credential,
+    credential: &Credential,
     request: &ExchangeRequest,
     issuer: &str,
     now: OffsetDateTime,
 ) -> Result<Decision> {
-    principal.check(now)?;
-    principal.admit(&request.shown_at.with(request.purpose.as_ref()))?;
-    let audiences = audiences(principal, &request.audiences, issuer)?;
-    let held = principal.effective_rights();
+    credential.check(now)?;
+    credential.admit(&request.shown_at.with(request.purpose.as_ref()))?;
+    let audiences = audiences(credential, &request.audiences, issuer)?;
+    let held = credential.effective_rights();
     let not_held = request.scopes.iter().filter(|scope| !held.hold_somewhere(scope));
     refuse_scopes(not_held)?;
-    let narrowed = !request.scopes.is_empty() || principal.restrictions.narrow_rights();
+    let narrowed = !request.scopes.is_empty() || credential.restrictions.narrow_rights();
     let given = if request.scopes.is_empty() { held } else { held.narrowed(&request.scopes, &[]) };
 
     let issued_at = now.unix_timestamp();
-    let ttl = principal.rules.access_token_life(request.ttl);
+    let ttl = credential.rules.access_token_life(request.ttl);
     let ttl = request.longest.map_or(ttl, |longest| ttl.min(longest));
     let asked = (now + ttl).unix_timestamp().max(issued_at + 1);
-    let expires_at = principal.expire_time.map_or(asked, |end| asked.min(end.unix_timestamp()));
+    let expires_at = credential.expire_time.map_or(asked, |end| asked.min(end.unix_timestamp()));
     if expires_at <= issued_at {
         // Less than a second of the token is left, and a JWT counts in seconds.
         return Err(Reason::TokenExpired.into());
     }
     Ok(Decision {
         audiences,
-        scope: given.on_org(&principal.named_by_org),
-        on_paths: given.on_paths(&principal.named_by_org),
-        roles: (!narrowed).then(|| principal.roles()),
+        scope: given.on_org(&credential.named_by_org),
+        on_paths: given.on_paths(&credential.named_by_org),
+        roles: (!narrowed).then(|| credential.roles()),
         issued_at,
         expires_at,
     })
@@ -144,13 +144,13 @@ pub fn refuse_scopes<'a>(not_held: impl Iterator<Item = &'a Permission>) -> Resu
     ))
 }
 
-fn audiences(principal: &Credential, asked: &[Audience], issuer: &str) -> Result<Vec<String>> {
+fn audiences(credential: &Credential, asked: &[Audience], issuer: &str) -> Result<Vec<String>> {
     if asked.is_empty() {
         return Ok(vec![issuer.to_owned()]);
     }
     let mut audiences: Vec<String> = Vec::with_capacity(asked.len());
     for audience in asked {
-        if !may_target(principal, audience) {
+        if !may_target(credential, audience) {
             let message =
                 format!("the token or the org's policy allows no access token for the audience {audience}");
             return Err(Error::with_message(Reason::InvalidTarget, message));
@@ -168,17 +168,17 @@ fn audiences(principal: &Credential, asked: &[Audience], issuer: &str) -> Result
 
 /// Whether the token's own list and the org's policy let it be used for this audience; an
 /// empty list allows any.
-pub fn may_target(principal: &Credential, audience: &Audience) -> bool {
-    let allowed = &principal.restrictions.audiences;
-    (allowed.is_empty() || allowed.contains(audience)) && principal.rules.allow_audience(audience)
+pub fn may_target(credential: &Credential, audience: &Audience) -> bool {
+    let allowed = &credential.restrictions.audiences;
+    (allowed.is_empty() || allowed.contains(audience)) && credential.rules.allow_audience(audience)
 }
 
 /// The audiences that the token can be used for beside the issuer; empty: any. Where its list
 /// and the policy have none in common it is the issuer alone.
-pub fn targets(principal: &Credential, issuer: &str) -> Vec<String> {
-    let (own, policy) = (&principal.restrictions.audiences, &principal.rules.audiences);
+pub fn targets(credential: &Credential, issuer: &str) -> Vec<String> {
+    let (own, policy) = (&credential.restrictions.audiences, &credential.rules.audiences);
     let listed = if own.is_empty() { policy } else { own };
-    let allowed = listed.iter().filter(|audience| principal.rules.allow_audience(audience));
+    let allowed = listed.iter().filter(|audience| credential.rules.allow_audience(audience));
     let allowed: Vec<String> = allowed.map(Audience::to_string).collect();
     if allowed.is_empty() && !listed.is_empty() { vec![issuer.to_owned()] } else { allowed }
 }
@@ -188,7 +188,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::domain::access::credential::tests::{now, principal};
+    use crate::domain::access::credential::tests::{credential, now};
     use crate::domain::tokens::policy::{Ceilings, TokenPolicy};
 
     const ISSUER: &str = "https://id.example";
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn nothing_asked_gives_everything_held_for_the_issuer_for_five_minutes() {
-        let held = principal(&[("auditor", "*"), ("invoices.read", "customers/acme")]);
+        let held = credential(&[("auditor", "*"), ("invoices.read", "customers/acme")]);
         let decision = decide(&held, &ExchangeRequest::default(), ISSUER, now()).unwrap();
         assert_eq!(decision.audiences, [ISSUER]);
         assert_eq!(scope(&decision).len(), 7);
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn asking_narrows_and_never_widens() {
-        let held = principal(&[("invoices.read", "*"), ("invoices.write", "a")]);
+        let held = credential(&[("invoices.read", "*"), ("invoices.write", "a")]);
         let decision = decide(&held, &request(&[], &["invoices.read"], None), ISSUER, now()).unwrap();
         assert_eq!(scope(&decision), ["invoices.read"]);
         assert!(decision.on_paths.is_empty() && decision.roles.is_none());
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn the_tokens_own_lists_narrow_too() {
-        let mut held = principal(&[("owner", "*")]);
+        let mut held = credential(&[("owner", "*")]);
         held.restrictions.scopes = vec![Permission::ACCOUNTS_READ];
         let decision = decide(&held, &ExchangeRequest::default(), ISSUER, now()).unwrap();
         assert_eq!(scope(&decision), ["accounts.read"]);
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn audiences() {
-        let mut held = principal(&[]);
+        let mut held = credential(&[]);
         let ask = |held: &Credential, audiences: &[&str]| {
             decide(held, &request(audiences, &[], None), ISSUER, now())
                 .map(|d| d.audiences)
@@ -265,7 +265,7 @@ mod tests {
     fn the_policy_narrows_audiences_and_lives() {
         let ruled = |own: &[&str], policy: &[&str]| {
             let list = |texts: &[&str]| texts.iter().map(|a| Audience::parse(a).unwrap()).collect();
-            let mut held = principal(&[]);
+            let mut held = credential(&[]);
             held.restrictions.audiences = list(own);
             let policy = TokenPolicy {
                 allowed_audiences: list(policy),
@@ -306,7 +306,7 @@ mod tests {
     #[test]
     fn lifetimes() {
         let lasts = |left: time::Duration, ttl: Option<u64>| {
-            let mut held = principal(&[]);
+            let mut held = credential(&[]);
             held.expire_time = Some(now() + left);
             let decision = decide(&held, &request(&[], &[], ttl), ISSUER, now());
             decision.map(|d| d.expires_at - d.issued_at).map_err(|e| e.reason())

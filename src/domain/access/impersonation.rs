@@ -130,7 +130,7 @@ mod tests {
 
     use super::*;
     use crate::domain::access::caller::{AuthenticatedBy, Caller, RequestContext};
-    use crate::domain::access::credential::tests::{now, principal};
+    use crate::domain::access::credential::tests::{credential, now};
     use crate::domain::tokens::policy::tests::default_rules;
     use crate::domain::values::ids::{AccountId, OrgId, SYSTEM_ORG};
 
@@ -138,14 +138,14 @@ mod tests {
 
     /// An administrator's credential with these grants and scopes, in the org of the targets.
     fn admin(grants: &[(&str, &str)], scopes: &[&str]) -> Credential {
-        let mut admin = principal(grants);
+        let mut admin = credential(grants);
         admin.member.account_id = AccountId::from_u128(9);
         admin.restrictions.scopes = scopes.iter().map(|scope| Permission::parse(scope).unwrap()).collect();
         admin
     }
 
     fn target(grants: &[(&str, &str)]) -> Member {
-        principal(grants).member
+        credential(grants).member
     }
 
     fn decided(by: Credential, bearer: AuthenticatedBy, target: &Member) -> Result<Decision> {

@@ -13,7 +13,7 @@ pub async fn request_password_reset(
     request: pb::RequestPasswordResetRequest,
 ) -> Result<pb::RequestPasswordResetResponse> {
     let email = Email::parse(&request.email).map_err(|wrong| Error::invalid("email", wrong.to_string()))?;
-    password_reset::request(state, &call.origin, &email).await?;
+    password_reset::request(state, &call.context, &email).await?;
     Ok(pb::RequestPasswordResetResponse {})
 }
 
@@ -22,6 +22,6 @@ pub async fn reset_password(
     call: &Call,
     request: pb::ResetPasswordRequest,
 ) -> Result<pb::ResetPasswordResponse> {
-    password_reset::reset(state, &call.origin, &request.code, &request.new_password).await?;
+    password_reset::reset(state, &call.context, &request.code, &request.new_password).await?;
     Ok(pb::ResetPasswordResponse {})
 }

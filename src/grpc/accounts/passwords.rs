@@ -88,7 +88,7 @@ pub async fn change_password(
     let username = Email::parse(&account.username).map_err(|_| Error::internal("a username is damaged"))?;
     // First: whoever finds no place to hash has not failed to sign in.
     let record = state.passwords.hash(owner, &password).await?;
-    let who = sign_in::with_password(state, &username, &typed, &call.origin).await?;
+    let who = sign_in::with_password(state, &username, &typed, &call.context).await?;
     let now = state.clock.now();
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;

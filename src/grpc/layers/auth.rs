@@ -24,7 +24,7 @@ use crate::state::principals;
 pub struct Call {
     caller: Option<Caller>,
     bearer: AuthorizationHeader,
-    pub origin: RequestContext,
+    pub context: RequestContext,
 }
 
 /// What stands in the `authorization` metadata.
@@ -89,15 +89,15 @@ impl Call {
     pub async fn authenticate(&self, state: &State) -> Result<Caller> {
         let bearer = self.bearer()?;
         if !looks_like_jwt(bearer) {
-            let found = principals::by_text(state, bearer, self.origin.address).await?;
+            let found = principals::by_text(state, bearer, self.context.address).await?;
             let now = state.clock.now();
             found.check(now)?;
             let caller =
-                Caller::new(found.principal.clone(), caller::AuthenticatedBy::Text, self.origin.clone())?;
-            state.uses.note(&found, self.origin.address, now);
+                Caller::new(found.credential.clone(), caller::AuthenticatedBy::Text, self.context.clone())?;
+            state.uses.note(&found, self.context.address, now);
             return Ok(caller);
         }
-        let verified = principals::by_access_token(state, bearer, self.origin.address).await?;
+        let verified = principals::by_access_token(state, bearer, self.context.address).await?;
         let principals::Verified { found, token, impersonation } = verified;
         // A JWT made for another service must not work here, wherever it leaked to.
         if token.claims.aud.as_slice() != [state.ring.issuer()] {
@@ -111,7 +111,7 @@ impl Call {
             impersonation,
             expires_at: token.claims.exp,
         };
-        Caller::new(found.principal, bearer, self.origin.clone())
+        Caller::new(found.credential, bearer, self.context.clone())
     }
 }
 
@@ -126,7 +126,7 @@ async fn travel(
     org_id: OrgId,
 ) -> Result<Acting<'static>> {
     let there = principals::within(state, session, org_id).await?;
-    let there = there.filter(|principal| principal.check(state.clock.now()).is_ok());
+    let there = there.filter(|credential| credential.check(state.clock.now()).is_ok());
     let there = there.ok_or_else(|| Error::not_found("org", org_id))?;
     Ok(caller.within(there)?.acting_at_home())
 }
@@ -139,7 +139,7 @@ pub fn looks_like_jwt(text: &str) -> bool {
 /// Authenticates each call, and refuses what the access table closes to it.
 pub async fn authenticate(Shared(state): Shared<Arc<State>>, mut request: Request, next: Next) -> Response {
     let origin = request.extensions().get::<RequestContext>().cloned().unwrap_or_default();
-    let mut call = Call { caller: None, bearer: bearer(request.headers()), origin };
+    let mut call = Call { caller: None, bearer: bearer(request.headers()), context: origin };
     let outcome = match access(request.uri().path()) {
         None => Err(Reason::MethodUnknown.into()),
         Some(_)
@@ -166,7 +166,7 @@ pub async fn authenticate(Shared(state): Shared<Arc<State>>, mut request: Reques
             request.extensions_mut().insert(call);
             next.run(request).await
         }
-        Err(error) => status::answer(error, &call.origin).into_http(),
+        Err(error) => status::answer(error, &call.context).into_http(),
     }
 }
 

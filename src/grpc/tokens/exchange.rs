@@ -41,17 +41,17 @@ pub async fn exchange_token(
         // An access token never begets another: its life would have no end.
         return Err(Reason::SubjectNotExchangeable.into());
     }
-    let found = principals::by_text(state, subject, call.origin.address).await?;
+    let found = principals::by_text(state, subject, call.context.address).await?;
     let now = state.clock.now();
     found.check(now)?;
-    let Authenticated { principal, in_outage, .. } = &found;
-    let mut asked = asked(state, call, &request, principal.org_id).await?;
+    let Authenticated { credential, in_outage, .. } = &found;
+    let mut asked = asked(state, call, &request, credential.org_id).await?;
     if *in_outage {
         // Nobody can revoke it now: it must not outlive the outage by much.
         asked.cut_to(OUTAGE_LIFE);
     }
-    let issued = match elsewhere(state, principal, &request.org_id).await? {
-        None => issue(state, principal, &asked, now)?,
+    let issued = match elsewhere(state, credential, &request.org_id).await? {
+        None => issue(state, credential, &asked, now)?,
         Some(there) => issue(state, &there, &asked, now)?,
     };
     state.uses.note(&found, asked.address(), now);
@@ -78,13 +78,13 @@ pub struct Issued {
 /// What [`exchange::decide`] refuses; `SCOPE_TOO_WIDE`.
 pub fn issue(
     state: &State,
-    principal: &Credential,
+    credential: &Credential,
     asked: &exchange::ExchangeRequest,
     now: OffsetDateTime,
 ) -> Result<Issued> {
-    let decision = exchange::decide(principal, asked, state.ring.issuer(), now)?;
+    let decision = exchange::decide(credential, asked, state.ring.issuer(), now)?;
     let expire_time = prost_types::Timestamp { seconds: decision.expires_at, nanos: 0 };
-    let claims = claims(state, principal, &principal.member, decision);
+    let claims = claims(state, credential, &credential.member, decision);
     Ok(Issued { access_token: state.ring.sign(&claims)?, expire_time, scope: claims.scope })
 }
 
@@ -92,11 +92,11 @@ pub fn issue(
 ///
 /// # Errors
 /// `RESOURCE_NOT_FOUND` where it does not act, and for a token.
-async fn elsewhere(state: &State, principal: &Credential, org_id: &str) -> Result<Option<Arc<Credential>>> {
+async fn elsewhere(state: &State, credential: &Credential, org_id: &str) -> Result<Option<Arc<Credential>>> {
     match convert::org_id(org_id)? {
-        Some(org_id) if org_id != principal.org_id => {
-            let there = match principal.kind {
-                TokenKind::Session => principals::within(state, principal, org_id).await?,
+        Some(org_id) if org_id != credential.org_id => {
+            let there = match credential.kind {
+                TokenKind::Session => principals::within(state, credential, org_id).await?,
                 TokenKind::Secret | TokenKind::Publishable => None,
             };
             let there = there.filter(|there| there.check_active().is_ok());
@@ -130,7 +130,7 @@ async fn asked(
     let (Some(ttl), Some(purpose)) = (ttl, purpose) else {
         return Err(Error::internal("a field was refused without a violation"));
     };
-    let shown_at = call.origin.shown_at(told.origin, told.address.or(call.origin.address))?;
+    let shown_at = call.context.shown_at(told.origin, told.address.or(call.context.address))?;
     Ok(exchange::ExchangeRequest::new(audiences, scopes, ttl).shown(shown_at, purpose))
 }
 

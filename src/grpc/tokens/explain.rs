@@ -43,10 +43,10 @@ pub async fn explain_token(
     };
     violations.finish()?;
 
-    let (mut outcomes, principal, secret) = match asked {
+    let (mut outcomes, credential, secret) = match asked {
         ExplainTarget::Id(id) => {
             let found = principals::by_id(state, id).await?;
-            let found = found.filter(|principal| principal.org_id == acting.org_id);
+            let found = found.filter(|credential| credential.org_id == acting.org_id);
             (Vec::new(), Some(found.ok_or_else(|| Error::not_found("token", id))?), None)
         }
         ExplainTarget::Text(text) => {
@@ -54,11 +54,11 @@ pub async fn explain_token(
             let may_read = |org_id: OrgId| may_read(&acting, named, org_id);
             // What others have is no failure of the caller's address.
             match principals::read_text(state, text, None).await? {
-                TokenStringLookup::Good(found) if may_read(found.principal.org_id) => {
-                    (explain_string_checks(None), Some(found.principal), found.secret)
+                TokenStringLookup::Good(found) if may_read(found.credential.org_id) => {
+                    (explain_string_checks(None), Some(found.credential), found.secret)
                 }
-                TokenStringLookup::WrongSecret(principal) if may_read(principal.org_id) => {
-                    (explain_string_checks(Some(TokenStringCheck::Secret)), Some(principal), None)
+                TokenStringLookup::WrongSecret(credential) if may_read(credential.org_id) => {
+                    (explain_string_checks(Some(TokenStringCheck::Secret)), Some(credential), None)
                 }
                 // As if it were not there.
                 TokenStringLookup::Good(_) | TokenStringLookup::WrongSecret(_) => {
@@ -68,11 +68,11 @@ pub async fn explain_token(
             }
         }
     };
-    if let Some(principal) = principal {
+    if let Some(credential) = credential {
         let shown_at = PresentedAt { address, origin };
         let shown = shown_at.with(purpose.as_ref());
         let used = CheckInput { now: state.clock.now(), secret, shown, audience: audience.as_ref() };
-        outcomes.extend(explain_credential_checks(&principal, &used));
+        outcomes.extend(explain_credential_checks(&credential, &used));
     }
     Ok(pb::ExplainTokenResponse { checks: outcomes.iter().map(check).collect() })
 }

@@ -115,7 +115,7 @@ async fn introspect(
     caller: &Caller,
     asked: &IntrospectionRequest<'_>,
 ) -> Result<pb::IntrospectTokenResponse> {
-    let shown_at = call.origin.shown_at(asked.told.origin.clone(), asked.told.address)?;
+    let shown_at = call.context.shown_at(asked.told.origin.clone(), asked.told.address)?;
     // What others sent to the caller is no failure of the caller's address.
     let from = None;
     let looked_up = if looks_like_jwt(asked.token_text) {
@@ -150,22 +150,22 @@ async fn service_token(
     let found = principals::by_text(state, asked.token_text, from).await?;
     let (end, now) = (found.end(), state.clock.now());
     found.check(now)?;
-    let principal = found.principal;
-    let may_target = asked.audience.as_ref().is_none_or(|audience| may_target(&principal, audience));
-    if !may_target || principal.admit(&shown_at.with(asked.purpose.as_ref())).is_err() {
+    let credential = found.credential;
+    let may_target = asked.audience.as_ref().is_none_or(|audience| may_target(&credential, audience));
+    if !may_target || credential.admit(&shown_at.with(asked.purpose.as_ref())).is_err() {
         return Ok(None);
     }
     let left = end.map(|end| (end - now).unsigned_abs());
     Ok(Some((
-        principal.org_id,
+        credential.org_id,
         pb::IntrospectTokenResponse {
-            scope: joined(&principal.effective_rights().on_org(&named(&principal.named_by_org, asked))),
+            scope: joined(&credential.effective_rights().on_org(&named(&credential.named_by_org, asked))),
             exp: end.map_or(0, OffsetDateTime::unix_timestamp),
-            iat: principal.create_time.unix_timestamp(),
-            nbf: principal.create_time.unix_timestamp(),
-            aud: targets(&principal, state.ring.issuer()),
+            iat: credential.create_time.unix_timestamp(),
+            nbf: credential.create_time.unix_timestamp(),
+            aud: targets(&credential, state.ring.issuer()),
             max_cache_ttl: Some(convert::proto_duration(left.unwrap_or(MAX_CACHE).min(MAX_CACHE))),
-            ..common(state, principal.credential_id, &principal.member)
+            ..common(state, credential.credential_id, &credential.member)
         },
     )))
 }
@@ -177,14 +177,14 @@ async fn access_token(
     from: Option<IpAddr>,
 ) -> Result<Found> {
     let verified = principals::by_access_token(state, asked.token_text, from).await?;
-    let (principal, claims) = (&verified.found.principal, &verified.token.claims);
+    let (credential, claims) = (&verified.found.credential, &verified.token.claims);
     let is_for = |audience: &Audience| claims.aud.as_slice().iter().any(|aud| aud == audience.as_str());
     let shown = shown_at.with(asked.purpose.as_ref());
-    if !asked.audience.as_ref().is_none_or(is_for) || principal.admit_access_token(&shown).is_err() {
+    if !asked.audience.as_ref().is_none_or(is_for) || credential.admit_access_token(&shown).is_err() {
         return Ok(None);
     }
     // A token that was shortened since takes its JWTs with it.
-    let exp = principal.expire_time.map_or(claims.exp, |end| claims.exp.min(end.unix_timestamp()));
+    let exp = credential.expire_time.map_or(claims.exp, |end| claims.exp.min(end.unix_timestamp()));
     let left = Duration::from_secs((exp - state.clock.now().unix_timestamp()).max(0) as u64);
     let member = verified.member();
     let scope = match (&verified.impersonation, &verified.token.narrowed_to) {
@@ -205,7 +205,7 @@ async fn access_token(
             jti: claims.jti.clone(),
             actor: verified.token.actor_id.map(|id| id.to_string()).unwrap_or_default(),
             max_cache_ttl: Some(convert::proto_duration(left.min(MAX_CACHE))),
-            ..common(state, principal.credential_id, member)
+            ..common(state, credential.credential_id, member)
         },
     )))
 }

@@ -55,8 +55,8 @@ pub async fn report_leaked_token(
     }
     // Whoever reports is nobody that we know: they had the text, as had whoever left it there.
     let actor = Actor {
-        address: call.origin.address.map(|address| address.to_string()),
-        request_id: Some(call.origin.request_id.clone()),
+        address: call.context.address.map(|address| address.to_string()),
+        request_id: Some(call.context.request_id.clone()),
         ..Actor::default()
     };
     let now = state.clock.now();
@@ -104,7 +104,7 @@ async fn known(state: &State, call: &Call, texts: &[String]) -> Result<Leaked> {
         match TokenString::parse(text).map(|text| text.kind()) {
             Ok(TokenStringKind::SecretToken | TokenStringKind::Session) => {}
             Ok(kind @ (TokenStringKind::Invitation | TokenStringKind::PasswordCode)) => {
-                match emailed_codes::known(state, text, kind, call.origin.address).await {
+                match emailed_codes::known(state, text, kind, call.context.address).await {
                     Ok(code) => leaked.codes.push(code),
                     Err(error) if error.reason().code() == Code::Unauthenticated => {}
                     Err(error) => return Err(error),
@@ -113,10 +113,10 @@ async fn known(state: &State, call: &Call, texts: &[String]) -> Result<Leaked> {
             }
             Ok(TokenStringKind::PublishableToken) | Err(_) => continue,
         }
-        match principals::by_text(state, text, call.origin.address).await {
+        match principals::by_text(state, text, call.context.address).await {
             Ok(found) => {
-                let org_id = found.principal.org_id;
-                match found.principal.credential_id {
+                let org_id = found.credential.org_id;
+                match found.credential.credential_id {
                     CredentialId::Token(id) => {
                         let secrets = leaked.tokens.entry(org_id).or_default().entry(id);
                         secrets.or_default().extend(found.secret);

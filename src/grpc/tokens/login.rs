@@ -40,7 +40,7 @@ pub async fn login(state: &Arc<State>, call: &Call, request: pb::LoginRequest) -
     };
     let typed = TypedPassword::new(&request.password);
     drop(request);
-    let who = sign_in::with_password(state, &username, &typed, &call.origin).await?;
+    let who = sign_in::with_password(state, &username, &typed, &call.context).await?;
     let there = org_id.unwrap_or(who.org_id);
     if !acts_in(state, &who, there).await? {
         return Err(Reason::LoginFailed.into());
@@ -77,8 +77,8 @@ async fn begin(state: &State, call: &Call, who: &SignedIn) -> Result<StartedSess
         impersonator_id: None,
         credential_id: Some(session_id.into()),
         operator: false,
-        address: call.origin.address.map(|address| address.to_string()),
-        request_id: Some(call.origin.request_id.clone()),
+        address: call.context.address.map(|address| address.to_string()),
+        request_id: Some(call.context.request_id.clone()),
     };
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
@@ -103,11 +103,11 @@ async fn answer(
     session: &StartedSession,
     org_id: OrgId,
 ) -> Result<pb::LoginResponse> {
-    let found = principals::by_text(state, session.text.expose(), call.origin.address).await?;
+    let found = principals::by_text(state, session.text.expose(), call.context.address).await?;
     let there = match org_id == who.org_id {
-        true => found.principal,
+        true => found.credential,
         false => {
-            let there = principals::within(state, &found.principal, org_id).await?;
+            let there = principals::within(state, &found.credential, org_id).await?;
             there.ok_or_else(|| Error::from(Reason::LoginFailed))?
         }
     };
@@ -129,8 +129,8 @@ async fn answer(
 
 /// A JWT for the issuer with all rights; none where it would be too large, since the session can be
 /// exchanged for one with fewer.
-fn access_token(state: &State, principal: &Credential) -> Result<(String, Option<prost_types::Timestamp>)> {
-    match exchange::issue(state, principal, &ExchangeRequest::default(), state.clock.now()) {
+fn access_token(state: &State, credential: &Credential) -> Result<(String, Option<prost_types::Timestamp>)> {
+    match exchange::issue(state, credential, &ExchangeRequest::default(), state.clock.now()) {
         Ok(issued) => Ok((issued.access_token, Some(issued.expire_time))),
         Err(error) if error.reason() == Reason::ScopeTooWide => Ok((String::new(), None)),
         Err(error) => Err(error),

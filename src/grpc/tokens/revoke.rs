@@ -94,11 +94,11 @@ async fn by_text(
     if let Ok(code) = TokenString::parse(text)
         && matches!(code.kind(), TokenStringKind::Invitation | TokenStringKind::PasswordCode)
     {
-        emailed_codes::revoke(state, &call.origin, text, code.kind()).await?;
+        emailed_codes::revoke(state, &call.context, text, code.kind()).await?;
         return Ok(pb::RevokeTokenResponse::default());
     }
-    let principal = match principals::by_text(state, text, call.origin.address).await {
-        Ok(found) => found.principal,
+    let credential = match principals::by_text(state, text, call.context.address).await {
+        Ok(found) => found.credential,
         // Unknown, or a secret that has ended, which stands for the token no more.
         Err(error) if error.reason().code() == Code::Unauthenticated => {
             return Ok(pb::RevokeTokenResponse::default());
@@ -106,22 +106,22 @@ async fn by_text(
         Err(error) => return Err(error),
     };
     let actor = Actor {
-        account_id: Some(principal.account_id),
+        account_id: Some(credential.account_id),
         impersonator_id: None,
-        credential_id: Some(principal.credential_id),
+        credential_id: Some(credential.credential_id),
         operator: false,
-        address: call.origin.address.map(|address| address.to_string()),
-        request_id: Some(call.origin.request_id.clone()),
+        address: call.context.address.map(|address| address.to_string()),
+        request_id: Some(call.context.request_id.clone()),
     };
     let now = state.clock.now();
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
-        match principal.credential_id {
+        match credential.credential_id {
             CredentialId::Token(id) => {
-                revoke(state, &mut tx, &actor, vec![(principal.org_id, id)], reason, now).await?;
+                revoke(state, &mut tx, &actor, vec![(credential.org_id, id)], reason, now).await?;
             }
             CredentialId::Session(id) => {
-                let ended = end_session(state, &mut tx, (principal.org_id, id), reason, now).await?;
+                let ended = end_session(state, &mut tx, (credential.org_id, id), reason, now).await?;
                 tx.record(&actor, &ended, now).await?;
             }
         }

@@ -55,7 +55,7 @@ impl Known {
     /// The account.
     pub fn member(&self) -> &Member {
         match self {
-            Self::Credential(principal) => &principal.member,
+            Self::Credential(credential) => &credential.member,
             Self::Member(member) => member,
         }
     }
@@ -391,20 +391,20 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::access::credential::tests::principal;
+    use crate::domain::access::credential::tests::credential;
     use crate::domain::tokens::policy::{Ceilings, TokenPolicy};
 
     fn of(id: u128, account: u128, org: u128, grants: &[(&str, &str)]) -> Known {
-        let mut principal = principal(grants);
-        principal.credential_id = TokenId::from_u128(id).into();
-        principal.member.account_id = AccountId::from_u128(account);
-        principal.member.org_id = OrgId::from_u128(org);
-        principal.member.home_org_id = OrgId::from_u128(org);
-        Known::Credential(Arc::new(principal))
+        let mut credential = credential(grants);
+        credential.credential_id = TokenId::from_u128(id).into();
+        credential.member.account_id = AccountId::from_u128(account);
+        credential.member.org_id = OrgId::from_u128(org);
+        credential.member.home_org_id = OrgId::from_u128(org);
+        Known::Credential(Arc::new(credential))
     }
 
     fn guest(account: u128, org: u128, home: u128, grants: &[(&str, &str)]) -> Known {
-        let mut member = principal(grants).member;
+        let mut member = credential(grants).member;
         member.account_id = AccountId::from_u128(account);
         member.org_id = OrgId::from_u128(org);
         member.home_org_id = OrgId::from_u128(home);
@@ -421,7 +421,7 @@ mod tests {
 
     fn key_of(known: &Known) -> Key {
         match known {
-            Known::Credential(principal) => principal.credential_id.into(),
+            Known::Credential(credential) => credential.credential_id.into(),
             Known::Member(member) => Key::Member(member.org_id, member.account_id),
         }
     }
@@ -442,13 +442,13 @@ mod tests {
     fn a_change_drops_what_it_names_and_nothing_else() {
         let all = || {
             let cache = Cache::new(100);
-            for principal in [
+            for credential in [
                 of(1, 10, 100, &[]),
                 of(2, 10, 100, &[]),
                 of(3, 11, 100, &[("owner", "a")]),
                 of(4, 12, 101, &[]),
             ] {
-                assert!(put(&cache, &principal));
+                assert!(put(&cache, &credential));
             }
             cache
         };
@@ -473,11 +473,11 @@ mod tests {
     fn what_is_known_of_an_org_shares_its_rules() {
         let cache = Cache::new(10);
         let in_org = || {
-            let mut member = principal(&[]).member;
+            let mut member = credential(&[]).member;
             member.org_id = OrgId::from_u128(100);
             member
         };
-        let one = Arc::new(Credential { member: in_org(), ..principal(&[]) });
+        let one = Arc::new(Credential { member: in_org(), ..credential(&[]) });
         // Kept in this org, and a guest of another one.
         assert!(put(&cache, &guest(11, 200, 100, &[])));
         assert!(put(&cache, &Known::Credential(one.clone())));

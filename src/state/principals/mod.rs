@@ -6,7 +6,7 @@
 
 pub mod cache;
 pub mod failures;
-pub mod uptake;
+pub mod pepper_renewals;
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,7 +31,7 @@ use crate::domain::values::token_string::{Malformed, TokenString};
 use crate::error::{Error, Reason, Result};
 use cache::{Cache, CacheEntry, Flight, Key, Known, lock};
 use failures::Failures;
-use uptake::PepperRenewals;
+use pepper_renewals::PepperRenewals;
 
 /// How far behind the feed may be before an entry is looked at again on use.
 const MAX_LAG: Duration = Duration::from_secs(2);
@@ -55,12 +55,12 @@ pub struct Principals {
     looks: AtomicU64,
     bounds: Bounds,
     ceilings: Ceilings,
-    uptake: PepperRenewals,
+    pepper_renewals: PepperRenewals,
 }
 
-/// A principal whose credential was good.
+/// A credential whose credential was good.
 pub struct Authenticated {
-    pub principal: Arc<Credential>,
+    pub credential: Arc<Credential>,
     /// The database is gone, and this is what was known when it was last seen.
     pub in_outage: bool,
     /// The number of the secret that matched; none for a JWT.
@@ -70,8 +70,8 @@ pub struct Authenticated {
 impl Authenticated {
     /// When what was shown ends: the token, or the secret where another takes its place before.
     pub fn end(&self) -> Option<OffsetDateTime> {
-        let shown = self.principal.secrets.iter().find(|secret| Some(secret.number) == self.secret);
-        let ends = [self.principal.expire_time, shown.and_then(|secret| secret.expire_time)];
+        let shown = self.credential.secrets.iter().find(|secret| Some(secret.number) == self.secret);
+        let ends = [self.credential.expire_time, shown.and_then(|secret| secret.expire_time)];
         ends.into_iter().flatten().min()
     }
 
@@ -81,8 +81,8 @@ impl Authenticated {
     /// What stops the token; `TOKEN_EXPIRED` also when another secret has taken the place of
     /// this one.
     pub fn check(&self, now: OffsetDateTime) -> Result<()> {
-        self.principal.check_secret(self.secret, now).map_err(|reason| {
-            if reason == Reason::TokenExpired && self.principal.was_replaced(self.secret, now) {
+        self.credential.check_secret(self.secret, now).map_err(|reason| {
+            if reason == Reason::TokenExpired && self.credential.was_replaced(self.secret, now) {
                 return Error::with_message(reason, "the secret has expired: the token was rotated");
             }
             reason.into()
@@ -111,7 +111,7 @@ impl Principals {
             looks: AtomicU64::new(0),
             ceilings: bounds.ceilings.into(),
             bounds,
-            uptake: PepperRenewals::default(),
+            pepper_renewals: PepperRenewals::default(),
         }
     }
 
@@ -200,7 +200,7 @@ impl Principals {
     ) -> Result<Option<Authenticated>> {
         let found = self.find(state, id.into(), from).await?;
         Ok(found.and_then(|(known, in_outage)| match known {
-            Known::Credential(principal) => Some(Authenticated { principal, in_outage, secret: None }),
+            Known::Credential(credential) => Some(Authenticated { credential, in_outage, secret: None }),
             Known::Member(_) => None,
         }))
     }
@@ -247,10 +247,10 @@ impl Principals {
     /// What was not used for too long when it was read may have been used since, here or on
     /// another node: it is read again, as seldom as an id that does not exist.
     fn may_have_been_used(&self, state: &State, entry: &CacheEntry) -> bool {
-        let Known::Credential(principal) = &entry.known else { return false };
-        (principal.kind == TokenKind::Session || principal.rules.idle.is_some())
+        let Known::Credential(credential) = &entry.known else { return false };
+        (credential.kind == TokenKind::Session || credential.rules.idle.is_some())
             && entry.loaded.elapsed() > MAX_LAG
-            && principal.seems_idle(state.clock.now())
+            && credential.seems_idle(state.clock.now())
     }
 
     /// What was good at the last sign of the database is good for the grace after it.
@@ -258,9 +258,10 @@ impl Principals {
     /// token of the account.
     fn outlives_outage(&self, state: &State, entry: &CacheEntry) -> bool {
         let seen = state.feed.last_seen();
-        let may =
-            |principal: &Credential| principal.kind != TokenKind::Session && principal.org_id != SYSTEM_ORG;
-        matches!(&entry.known, Known::Credential(principal) if may(principal))
+        let may = |credential: &Credential| {
+            credential.kind != TokenKind::Session && credential.org_id != SYSTEM_ORG
+        };
+        matches!(&entry.known, Known::Credential(credential) if may(credential))
             && state.feed.staleness() <= self.bounds.outage_grace
             && seen.saturating_duration_since(entry.loaded) <= self.bounds.max_age
     }
@@ -288,7 +289,7 @@ impl Principals {
             let began = Instant::now();
             let found = tokio::time::timeout(LOAD_TIMEOUT, self.look(key)).await;
             let found = found.map_err(|_| Reason::DatabaseUnavailable)?.map_err(|error| {
-                tracing::warn!(?error, "a principal could not be read");
+                tracing::warn!(?error, "a credential could not be read");
                 error.reason()
             })?;
             if self.cache.keep(key, flight, found.clone(), began) {
@@ -348,8 +349,8 @@ impl Drop for WaitingLoad<'_> {
 
 /// Keeps what was noted of secrets under older peppers under the newest one, in one
 /// statement. Returns how many.
-pub async fn take_up_pepper(state: &State) -> Result<u64> {
-    let renewals = state.principals.uptake.take();
+pub async fn renew_secrets(state: &State) -> Result<u64> {
+    let renewals = state.principals.pepper_renewals.take();
     if renewals.is_empty() {
         return Ok(0);
     }
@@ -360,7 +361,7 @@ pub async fn take_up_pepper(state: &State) -> Result<u64> {
     Ok(renewed)
 }
 
-/// The principal whose token text this is.
+/// The credential whose token text this is.
 ///
 /// # Errors
 /// `TOKEN_INVALID`, whatever of the text fails. When the secret is one whose overlap has
@@ -371,7 +372,7 @@ pub async fn by_text(state: &State, text: &str, from: Option<IpAddr>) -> Result<
         return Err(state.principals.refuse(from, Reason::TokenInvalid));
     };
     let now = state.clock.now();
-    if found.principal.was_replaced(found.secret, now) {
+    if found.credential.was_replaced(found.secret, now) {
         found.check(now)?;
     }
     Ok(found)
@@ -379,7 +380,7 @@ pub async fn by_text(state: &State, text: &str, from: Option<IpAddr>) -> Result<
 
 /// The token of this id, without its text, which whoever asks needs a right for.
 pub async fn by_id(state: &State, id: TokenId) -> Result<Option<Arc<Credential>>> {
-    Ok(state.principals.credential(state, id.into(), None).await?.map(|found| found.principal))
+    Ok(state.principals.credential(state, id.into(), None).await?.map(|found| found.credential))
 }
 
 /// Reads a text: length, shape and checksum (no database call for junk), then what is
@@ -395,7 +396,7 @@ pub async fn read_text(state: &State, text: &str, from: Option<IpAddr>) -> Resul
         return Ok(TokenStringLookup::Failed(TokenStringCheck::Known));
     };
     let found = state.principals.credential(state, id, from).await?;
-    let secrets = found.as_ref().map_or(&[][..], |found| &found.principal.secrets);
+    let secrets = found.as_ref().map_or(&[][..], |found| &found.credential.secrets);
     let mut peppers = state.peppers.load();
     let now = state.clock.now();
     // One that has ended may outlive its pepper.
@@ -408,14 +409,14 @@ pub async fn read_text(state: &State, text: &str, from: Option<IpAddr>) -> Resul
     let place = peppers.find(&text, secrets.iter().map(|secret| &secret.record));
     Ok(match (place, found) {
         (Some(place), Some(mut found)) => {
-            let secret = &found.principal.secrets[place];
+            let secret = &found.credential.secrets[place];
             if !secret.has_ended(now) {
-                state.principals.uptake.note(&peppers, &text, &found.principal, place);
+                state.principals.pepper_renewals.note(&peppers, &text, &found.credential, place);
             }
             found.secret = Some(secret.number);
             TokenStringLookup::Good(found)
         }
-        (None, Some(found)) => TokenStringLookup::WrongSecret(found.principal),
+        (None, Some(found)) => TokenStringLookup::WrongSecret(found.credential),
         (_, None) => TokenStringLookup::Failed(TokenStringCheck::Known),
     })
 }
@@ -441,11 +442,11 @@ impl Verified {
     pub fn member(&self) -> &Member {
         self.impersonation
             .as_ref()
-            .map_or(&self.found.principal.member, |impersonation| &impersonation.target)
+            .map_or(&self.found.credential.member, |impersonation| &impersonation.target)
     }
 }
 
-/// The principal that a JWT of ours was made from, as it is now, and what the JWT says.
+/// The credential that a JWT of ours was made from, as it is now, and what the JWT says.
 /// The audience is the caller's to check.
 ///
 /// # Errors
@@ -465,16 +466,16 @@ pub async fn by_access_token(state: &State, jwt: &str, from: Option<IpAddr>) -> 
     let token = verified.map_err(refuse)?;
     let found = state.principals.credential(state, token.credential_id, from).await?;
     let mut found = found.ok_or_else(|| refuse(Reason::AccessTokenInvalid))?;
-    if found.principal.account_id != token.actor_id.unwrap_or(token.account_id) {
+    if found.credential.account_id != token.actor_id.unwrap_or(token.account_id) {
         return Err(refuse(Reason::AccessTokenInvalid));
     }
-    if found.principal.kind == TokenKind::Session
-        && found.principal.org_id != token.org_id
-        && let Some(there) = within(state, &found.principal, token.org_id).await?
+    if found.credential.kind == TokenKind::Session
+        && found.credential.org_id != token.org_id
+        && let Some(there) = within(state, &found.credential, token.org_id).await?
     {
-        found.principal = there;
+        found.credential = there;
     }
-    found.principal.check(now)?;
+    found.credential.check(now)?;
     let impersonation = match token.actor_id {
         None => None,
         Some(actor_id) => {
@@ -484,7 +485,7 @@ pub async fn by_access_token(state: &State, jwt: &str, from: Option<IpAddr>) -> 
             };
             let target = target.filter(|target| may_be(target));
             let target = target.ok_or_else(|| refuse(Reason::AccessTokenInvalid))?;
-            let impersonation = Impersonation::new(&found.principal, target)?;
+            let impersonation = Impersonation::new(&found.credential, target)?;
             impersonation.target.check_active()?;
             Some(impersonation)
         }

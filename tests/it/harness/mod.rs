@@ -83,13 +83,13 @@ struct Start<'a> {
     clock: Clock,
     algorithm: SigningAlgorithm,
     /// None: mails wait.
-    postman: Option<Mailer>,
+    mailer: Option<Mailer>,
 }
 
 impl Default for Start<'_> {
     fn default() -> Self {
         let algorithm = SigningAlgorithm::EdDsa;
-        Self { operator: None, issuer: None, clock: Clock::default(), algorithm, postman: None }
+        Self { operator: None, issuer: None, clock: Clock::default(), algorithm, mailer: None }
     }
 }
 
@@ -112,31 +112,31 @@ impl TestServer {
         let database = Arc::new(Database::create().await);
         let options = database.options();
         let master = MasterKeys::new_file().as_str().into();
-        let start = Start { postman: Some(smtp.postman()), ..Start::default() };
+        let start = Start { mailer: Some(smtp.mailer()), ..Start::default() };
         Self::node(options, database, master, start, limits).await
     }
 
     /// Another node on the same database that brings mails to this mail server.
     pub async fn beside_with_mail(&self, smtp: &SmtpServer) -> Self {
-        self.beside_with_postman(smtp.postman()).await
+        self.beside_with_postman(smtp.mailer()).await
     }
 
-    /// The same with a postman of one's own.
-    pub async fn beside_with_postman(&self, postman: Mailer) -> Self {
-        self.sending(self.master.clone(), postman).await
+    /// The same with a mailer of one's own.
+    pub async fn beside_with_postman(&self, mailer: Mailer) -> Self {
+        self.sending(self.master.clone(), mailer).await
     }
 
     /// The same with this master key file.
     pub async fn with_master_keys_and_mail(&self, master: &str, smtp: &SmtpServer) -> Self {
-        self.sending(master.into(), smtp.postman()).await
+        self.sending(master.into(), smtp.mailer()).await
     }
 
-    async fn sending(&self, master: Arc<str>, postman: Mailer) -> Self {
+    async fn sending(&self, master: Arc<str>, mailer: Mailer) -> Self {
         let start = Start {
             operator: Some(self.operator.token()),
             issuer: Some(self.state.issuer.to_string()),
             clock: self.state.clock.clone(),
-            postman: Some(postman),
+            mailer: Some(mailer),
             ..Start::default()
         };
         Self::node(self.database.options(), self.database.clone(), master, start, LIMITS).await
@@ -179,7 +179,7 @@ impl TestServer {
             issuer: Some(self.state.issuer.to_string()),
             clock: self.state.clock.clone(),
             algorithm,
-            postman: None,
+            mailer: None,
         };
         Self::node(self.database.options(), self.database.clone(), master.into(), start, limits).await
     }
@@ -212,7 +212,7 @@ impl TestServer {
         start: Start<'_>,
         limits: LimitArgs,
     ) -> Self {
-        let Start { operator, issuer, clock, algorithm, postman } = start;
+        let Start { operator, issuer, clock, algorithm, mailer } = start;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let pools = Pools::open(&options, limits.database_connections, limits.database_load_connections);
@@ -238,8 +238,8 @@ impl TestServer {
         let shutdown = async {
             let _ = stopped.await;
         };
-        let office = EmailDelivery { pages_url: WebUrl::from(&state.issuer), postman };
-        let serving = tokio::spawn(server::run(listener, state.clone(), limits, office, shutdown));
+        let delivery = EmailDelivery { pages_url: WebUrl::from(&state.issuer), mailer };
+        let serving = tokio::spawn(server::run(listener, state.clone(), limits, delivery, shutdown));
         let channel = Endpoint::from_shared(endpoint.clone()).unwrap().connect().await.unwrap();
         secrets::watch(&token);
         secrets::watch_master_keys(&master);

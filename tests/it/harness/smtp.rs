@@ -122,12 +122,12 @@ impl SmtpServer {
         }
     }
 
-    /// A postman that brings mails to it.
-    pub fn postman(&self) -> Mailer {
+    /// A mailer that brings mails to it.
+    pub fn mailer(&self) -> Mailer {
         self.postman_to(&self.url())
     }
 
-    /// A postman that goes by this URL, and trusts the authority of the tests.
+    /// A mailer that goes by this URL, and trusts the authority of the tests.
     pub fn postman_to(&self, url: &str) -> Mailer {
         let url = SmtpUrl::from(url.to_owned());
         let smtp = Smtp::open(&url, Some(&certificate("authority.pem")), "test.example").unwrap();

@@ -39,7 +39,7 @@ impl World {
                 let token = self.token(*token)?;
                 acting.may_rotate(
                     TokenId::from_u128(token as u128),
-                    &self.principal(ModelCredential::Token(token)),
+                    &self.credential_of(ModelCredential::Token(token)),
                 )?;
                 let rotated = &mut self.tokens[token];
                 rotated.known = true;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::domain::access::caller::{AuthenticatedBy, Caller, RequestContext};
-use crate::domain::access::credential::tests::{now, principal};
+use crate::domain::access::credential::tests::{credential as sample, now};
 use crate::domain::access::credential::{AccountKind, Credential, Restrictions, TokenKind};
 use crate::domain::access::impersonation::Impersonation;
 use crate::domain::access::member::Member;
@@ -187,12 +187,12 @@ impl World {
             grants: self.grants_of(account),
             named_by_org: APPLICATIONS.iter().map(|text| Permission::parse(text).unwrap()).collect(),
             rules: self.rules.clone(),
-            ..principal(&[]).member
+            ..sample(&[]).member
         }
     }
 
     /// What is behind the credential: under impersonation, the administrator's.
-    pub fn principal(&self, credential: ModelCredential) -> Credential {
+    pub fn credential_of(&self, credential: ModelCredential) -> Credential {
         match credential {
             ModelCredential::Token(n) => {
                 let Token { account, lists, may_manage_tokens, .. } = &self.tokens[n];
@@ -201,7 +201,7 @@ impl World {
                     member: self.member(*account),
                     restrictions: lists.clone(),
                     may_manage_tokens: *may_manage_tokens,
-                    ..principal(&[])
+                    ..sample(&[])
                 }
             }
             ModelCredential::Session(account) => Credential {
@@ -209,9 +209,9 @@ impl World {
                 member: self.member(account),
                 kind: TokenKind::Session,
                 may_manage_tokens: true,
-                ..principal(&[])
+                ..sample(&[])
             },
-            ModelCredential::Visit(n) => self.principal(self.visits[n].by),
+            ModelCredential::Visit(n) => self.credential_of(self.visits[n].by),
         }
     }
 
@@ -226,8 +226,8 @@ impl World {
 
     /// Whoever shows the credential, if it is good.
     pub fn caller(&self, credential: ModelCredential, shown: &PresentedAs) -> Result<Caller> {
-        let principal = self.principal(credential);
-        principal.check(now())?;
+        let found = self.credential_of(credential);
+        found.check(now())?;
         let jwt = |narrowed_to, impersonation| AuthenticatedBy::AccessToken {
             narrowed_to,
             impersonation,
@@ -236,24 +236,24 @@ impl World {
         let bearer = match (credential, shown) {
             (ModelCredential::Visit(n), _) => {
                 let Visit { actor, target, carried, .. } = &self.visits[n];
-                let may_be = actor != target && principal.account_id == account_id(*actor);
+                let may_be = actor != target && found.account_id == account_id(*actor);
                 if !may_be || self.accounts[*target].kind != AccountKind::ServiceAccount {
                     return Err(Reason::AccessTokenInvalid.into());
                 }
-                let impersonation = Impersonation::new(&principal, Arc::new(self.member(*target)))?;
+                let impersonation = Impersonation::new(&found, Arc::new(self.member(*target)))?;
                 impersonation.target.check_active()?;
                 jwt(Some(carried.clone()), Some(impersonation))
             }
             (_, PresentedAs::Text) => AuthenticatedBy::Text,
-            (_, PresentedAs::Jwt) if principal.restrictions.narrow_rights() => {
-                jwt(Some(principal.effective_rights()), None)
+            (_, PresentedAs::Jwt) if found.restrictions.narrow_rights() => {
+                jwt(Some(found.effective_rights()), None)
             }
             (_, PresentedAs::Jwt) => jwt(None, None),
             (_, PresentedAs::NarrowJwt(lists)) => {
                 jwt(Some(Rights::within(&lists.scopes, &lists.resources)), None)
             }
         };
-        Caller::new(Arc::new(principal), bearer, RequestContext::default())
+        Caller::new(Arc::new(found), bearer, RequestContext::default())
     }
 
     /// The credentials that the caller has and that work, each with whoever shows it.

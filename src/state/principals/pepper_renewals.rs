@@ -20,15 +20,15 @@ pub struct PepperRenewals(Mutex<HashMap<(TokenId, i32), Renewal>>);
 impl PepperRenewals {
     /// Notes the secret in this place, which has just matched, where it is under an older
     /// pepper.
-    pub fn note(&self, peppers: &Peppers, text: &TokenString, principal: &Credential, place: usize) {
+    pub fn note(&self, peppers: &Peppers, text: &TokenString, credential: &Credential, place: usize) {
         // A session's ends before a pepper does that is not the newest any more.
-        let CredentialId::Token(token_id) = principal.credential_id else { return };
-        let Some(kept) = principal.secrets.get(place) else { return };
+        let CredentialId::Token(token_id) = credential.credential_id else { return };
+        let Some(kept) = credential.secrets.get(place) else { return };
         let Some(secret) = peppers.renewed(text, &kept.record) else { return };
         let mut noted = self.lock();
         if noted.len() < MAX {
             let renewal = Renewal {
-                org_id: principal.org_id,
+                org_id: credential.org_id,
                 token_id,
                 number: kept.number,
                 before: kept.record.mac.clone(),
