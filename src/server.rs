@@ -1,14 +1,20 @@
-//! Serves: `run(listener, state, options, delivery, shutdown)`. Whoever calls owns the port and the stop.
+//! Serves: `bind(address)`, then `run(listener, state, options, delivery, shutdown)`. The caller owns the
+//! port and the stop.
 
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
+use nix::errno::Errno;
+use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
-use crate::config::{LimitArgs, WebUrl};
+use crate::config::{ListenAddress, ServerLimits, WebUrl};
 use crate::domain::values::networks::Network;
 use crate::grpc::layers::request::RequestLimits;
 use crate::grpc::router::router;
@@ -17,18 +23,56 @@ use crate::state::State;
 use crate::state::last_use;
 use crate::{http, jobs};
 
+/// How many connections may wait to be accepted, as tokio has it.
+const BACKLOG: i32 = 1_024;
+
 /// How long the last uses of tokens may take to be written when the server ends.
 const LAST_WRITE: Duration = Duration::from_secs(5);
 
 /// How long mails that are being sent may take when the server ends.
 const LAST_MAIL: Duration = Duration::from_secs(10);
 
+/// Listens on the first of the addresses of a host that allows it; without a host on every interface.
+///
+/// # Errors
+/// A name without an address, or what the last address failed with.
+pub(crate) async fn bind(address: &ListenAddress) -> anyhow::Result<TcpListener> {
+    let bound = match &address.host {
+        Some(host) => TcpListener::bind((host.as_str(), address.port)).await,
+        None => match bind_both_families(address.port) {
+            // This machine has no IPv6. Any other failure would be that of IPv4 as well.
+            Err(error) if is_without_ipv6(&error) => {
+                TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port)).await
+            }
+            bound => bound,
+        },
+    };
+    bound.with_context(|| format!("listening on {address}"))
+}
+
+/// Listens on `[::]` for IPv4 as well, whatever the system's default is.
+fn bind_both_families(port: u16) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, None)?;
+    socket.set_only_v6(false)?;
+    // A restarted server does not wait for the connections of the former one. The standard library sets it, too.
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    TcpListener::from_std(socket.into())
+}
+
+fn is_without_ipv6(error: &io::Error) -> bool {
+    let known = [Errno::EAFNOSUPPORT, Errno::EADDRNOTAVAIL].map(|errno| errno as i32);
+    error.raw_os_error().is_some_and(|code| known.contains(&code))
+}
+
 /// Serves gRPC and plain HTTP on one listener until `shutdown` is done; then takes no
 /// new calls and lets those under way end, for at most the drain timeout.
 pub async fn run(
     listener: TcpListener,
     state: Arc<State>,
-    options: LimitArgs,
+    options: ServerLimits,
     delivery: EmailDelivery,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {

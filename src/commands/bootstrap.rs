@@ -1,10 +1,19 @@
 //! The first operator of a deployment, and the way back when its tokens are lost.
 
+use std::fs::{File, OpenOptions};
+use std::io::{IsTerminal as _, Write as _, stdout};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::{Context as _, bail, ensure};
 use sqlx::PgConnection;
 
-use crate::clock::random;
+use super::database;
+use crate::clock::{Clock, random};
+use crate::config::args::BootstrapArgs;
+use crate::config::{CredentialLimits, PasswordHashing, TokenLimits};
+use crate::crypto::seal::MasterKeys;
 use crate::db;
 use crate::db::accounts::grants::Grant;
 use crate::db::accounts::{Account, NewAccount};
@@ -21,7 +30,7 @@ use crate::domain::values::names::{AccountName, DisplayName, Email, Invalid, Slu
 use crate::domain::values::permissions::{Permission, Right};
 use crate::domain::values::resources::Node;
 use crate::domain::values::token_string::{TokenString, TokenStringKind};
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::flows::transaction::Transaction;
 use crate::state::State;
 
@@ -31,6 +40,97 @@ pub const TOKEN_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// The name of the account, and of the slug of its org.
 const OPERATOR: &str = "operator";
 const SYSTEM: &str = "system";
+
+const HAS_OPERATOR: &str =
+    "this deployment has its operator already: bootstrap is done once (all its tokens are lost? --recover)";
+
+/// `countersign bootstrap`, and `--recover`.
+pub(super) async fn run(args: BootstrapArgs) -> anyhow::Result<()> {
+    let master = MasterKeys::read(&args.master_key.master_key_file)?;
+    let pools = database::open(&args.database, 2, 1).await?;
+    // Nothing is served: nothing is cached.
+    let limits = CredentialLimits {
+        cache_size: 1,
+        cache_max_age: Duration::ZERO,
+        outage_grace: Duration::ZERO,
+        passwords: PasswordHashing::FLOOR,
+        tokens: TokenLimits::WIDEST,
+    };
+    let (issuer, algorithm) = (args.issuer.issuer, args.signing.signing_algorithm);
+    let state = State::open(pools, master, algorithm, issuer, limits, Clock::default()).await?;
+    let there = find_operator(&state).await?.is_some();
+    ensure!(args.recover || !there, HAS_OPERATOR);
+    ensure!(there || !args.recover, "this deployment has no operator yet: run bootstrap without --recover");
+    let mut output = Output::open(args.output)?;
+    let (name, life) = ("bootstrap", TOKEN_LIFE);
+    let deliver = |token: &str| output.write(token).map_err(Error::internal);
+    let outcome = if args.recover {
+        recover(&state, name, life, deliver).await
+    } else {
+        bootstrap(&state, name, life, deliver).await
+    };
+    match outcome {
+        Ok(operator) => {
+            let done = if args.recover {
+                "has a new token, and earlier ones of bootstrap are revoked"
+            } else {
+                "made"
+            };
+            eprintln!("operator {operator} {done}; its token is good for 24 h: make lasting ones with it");
+            Ok(())
+        }
+        Err(error) => {
+            output.discard();
+            if error.reason() == Reason::ResourceExists {
+                bail!(HAS_OPERATOR);
+            }
+            Err(anyhow::Error::new(error))
+        }
+    }
+}
+
+/// Where the operator's token goes.
+enum Output {
+    Terminal,
+    File(File, PathBuf),
+}
+
+impl Output {
+    /// A new file that only its owner may read; or the terminal, and nothing that is a
+    /// terminal's stand-in: what goes into a pipe or a log stays there.
+    fn open(path: Option<PathBuf>) -> anyhow::Result<Self> {
+        let Some(path) = path else {
+            ensure!(stdout().is_terminal(), "the token is shown on a terminal alone: give --output FILE");
+            return Ok(Self::Terminal);
+        };
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        let file = file.with_context(|| format!("--output {}: making a new file", path.display()))?;
+        Ok(Self::File(file, path))
+    }
+
+    fn write(&mut self, token: &str) -> std::io::Result<()> {
+        match self {
+            Self::Terminal => writeln!(stdout(), "{token}"),
+            Self::File(file, _) => {
+                file.write_all(token.as_bytes())?;
+                file.write_all(b"\n")?;
+                file.sync_all()
+            }
+        }
+    }
+
+    fn discard(&self) {
+        if let Self::File(_, path) = self {
+            remove(path);
+        }
+    }
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = std::fs::remove_file(path) {
+        eprintln!("countersign: {} could not be removed: {error}", path.display());
+    }
+}
 
 /// The id of the operator account; none before the first bootstrap.
 pub async fn find_operator(state: &State) -> Result<Option<AccountId>> {

@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 
 use super::seal::{MasterKeys, SealPurpose};
 use crate::clock::random;
-use crate::config::PasswordArgs;
+use crate::config::PasswordHashing;
 use crate::domain::sign_in::password::{Password, TypedPassword};
 use crate::domain::values::ids::{AccountId, OrgId};
 use crate::error::{Error, Reason, Result};
@@ -112,10 +112,10 @@ impl Passwords {
     ///
     /// # Panics
     /// With parameters that are none of Argon2's, and where the system gives no runtime.
-    pub fn new(args: PasswordArgs, master: Arc<MasterKeys>) -> Self {
-        let params = Params::new(args.password_hash_memory, args.password_hash_passes, 1, Some(OUTPUT));
+    pub fn new(hashing: PasswordHashing, master: Arc<MasterKeys>) -> Self {
+        let params = Params::new(hashing.hash_memory_kib, hashing.hash_passes, 1, Some(OUTPUT));
         let params = params.expect("the command line takes only parameters that Argon2 has");
-        let all_places = args.places();
+        let all_places = hashing.places();
         let threads = Builder::new_current_thread()
             .thread_name("passwords")
             .max_blocking_threads(all_places as usize)
@@ -252,8 +252,8 @@ mod tests {
     const ONE: Owner = (OrgId::from_u128(1), AccountId::from_u128(1));
     const OTHER: Owner = (OrgId::from_u128(1), AccountId::from_u128(2));
 
-    fn cheap(memory: u32, budget: u32) -> PasswordArgs {
-        PasswordArgs { password_hash_memory: memory, password_hash_passes: 1, password_memory: budget }
+    fn cheap(memory: u32, budget: u32) -> PasswordHashing {
+        PasswordHashing { hash_memory_kib: memory, hash_passes: 1, memory_mib: budget }
     }
 
     fn typed(text: &str) -> TypedPassword {
@@ -338,9 +338,9 @@ mod tests {
 
     #[tokio::test]
     async fn the_parameters_of_production() {
-        let args = PasswordArgs::FLOOR;
+        let hashing = PasswordHashing::FLOOR;
         let master = Arc::new(MasterKeys::for_tests());
-        let passwords = Passwords::new(args, master.clone());
+        let passwords = Passwords::new(hashing, master.clone());
         let password = Password::parse("correct horse battery").unwrap();
         let record = passwords.hash(ONE, &password).await.unwrap();
         let phc = master.open(SealPurpose::Password, &bound_to(ONE), record.sealed()).unwrap();

@@ -11,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::config::LimitArgs;
+use crate::config::ServerLimits;
 use crate::db;
 use crate::db::sweep;
 use crate::error::Result;
@@ -41,13 +41,13 @@ const FILLED_AT_ONCE: i64 = 500;
 
 /// Starts all jobs; the options say whether the feed's follower listens, and how long a key
 /// signs. They end when the set is dropped.
-pub fn start(state: &Arc<State>, options: &LimitArgs, health: HealthReporter) -> JoinSet<()> {
+pub fn start(state: &Arc<State>, limits: &ServerLimits, health: HealthReporter) -> JoinSet<()> {
     let mut jobs = JoinSet::new();
     jobs.spawn(tell_health(state.clone(), health));
-    jobs.spawn(feed::follow(state.clone(), options.feed_listen));
+    jobs.spawn(feed::follow(state.clone(), limits.feed_listen));
     jobs.spawn(cors_origins::keep(state.clone()));
     jobs.spawn(reload_keys(state.clone()));
-    jobs.spawn(turn_signing_keys(state.clone(), options.signing_key_lifetime));
+    jobs.spawn(turn_signing_keys(state.clone(), limits.signing_key_lifetime));
     jobs.spawn(renew_secrets(state.clone()));
     jobs.spawn(answer_reset_requests(state.clone()));
     jobs.spawn(sweep_rows(state.clone()));

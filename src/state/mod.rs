@@ -14,7 +14,7 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
-use crate::config::{Bounds, CeilingArgs, Issuer, SigningAlgorithm};
+use crate::config::{CredentialLimits, Issuer, SigningAlgorithm, TokenLimits};
 use crate::crypto::password_hash::Passwords;
 use crate::crypto::peppers::Peppers;
 use crate::crypto::seal::MasterKeys;
@@ -84,14 +84,14 @@ pub struct State {
     stopping: AtomicBool,
 }
 
-impl From<CeilingArgs> for Ceilings {
-    fn from(args: CeilingArgs) -> Self {
+impl From<TokenLimits> for Ceilings {
+    fn from(limits: TokenLimits) -> Self {
         Self {
-            token_life: args.max_token_lifetime,
-            access_token_life: args.max_access_token_lifetime,
-            endless: args.allow_endless_tokens,
-            user_tokens: args.allow_user_tokens,
-            idle: args.max_token_idle,
+            token_life: limits.max_lifetime,
+            access_token_life: limits.max_access_token_lifetime,
+            endless: limits.allow_non_expiring,
+            user_tokens: limits.allow_user_tokens,
+            idle: limits.max_idle,
         }
     }
 }
@@ -121,7 +121,7 @@ impl State {
         master: MasterKeys,
         algorithm: SigningAlgorithm,
         issuer: Issuer,
-        bounds: Bounds,
+        limits: CredentialLimits,
         clock: Clock,
     ) -> Result<Arc<Self>, KeysError> {
         let db = pools.main;
@@ -144,14 +144,14 @@ impl State {
         Ok(Arc::new(Self {
             db,
             clock,
-            passwords: Passwords::new(bounds.passwords, master.clone()),
+            passwords: Passwords::new(limits.passwords, master.clone()),
             master,
             peppers: ArcSwap::from_pointee(peppers),
             ring: Signer::new(issuer.to_string(), keys),
             issuer,
             signing_algorithm: algorithm,
-            ceilings: bounds.ceilings.into(),
-            principals: Principals::new(pools.loads, bounds),
+            ceilings: limits.tokens.into(),
+            principals: Principals::new(pools.loads, limits),
             feed,
             uses: Uses::default(),
             origins,

@@ -130,6 +130,25 @@ fn messages_of_the_protocol_stay_in_the_transport() {
     }
 }
 
+#[test]
+fn the_command_line_is_seen_by_commands_alone() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    let mut seen = 0;
+    for path in files {
+        let inside = path.strip_prefix(&root).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let sees = text.contains("clap::") || text.contains("config::args");
+        if inside.starts_with("commands") || inside.starts_with("config/args") {
+            seen += u32::from(sees);
+        } else {
+            assert!(!sees, "{} sees the command line", inside.display());
+        }
+    }
+    assert!(seen > 5, "{seen}");
+}
+
 /// The rooms whose files the map names one by one; of other folders it names the folder.
 const NAMED_ONE_BY_ONE: &[&str] = &[""];
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use countersign::config::LimitArgs;
+use countersign::config::ServerLimits;
 use countersign::db::tokens::secrets::{SecretUse, note_uses};
 use countersign::domain::values::ids::{OrgId, TokenId};
 use countersign::grpc::pb;
@@ -107,7 +107,7 @@ async fn many_are_written_in_one_statement() {
 
 #[tokio::test]
 async fn a_server_writes_by_itself_and_when_it_ends() {
-    let quick = LimitArgs { last_use_interval: Duration::from_millis(10), ..LIMITS };
+    let quick = ServerLimits { last_use_interval: Duration::from_millis(10), ..LIMITS };
     let a = TestServer::with_limits(quick).await;
     let org = a.org().await;
     let (id, bot) = bot(&a, &org).await;
@@ -118,7 +118,7 @@ async fn a_server_writes_by_itself_and_when_it_ends() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     // One whose time to write does not come before its end.
-    let mut b = a.beside(LimitArgs { last_use_interval: Duration::from_secs(60), ..LIMITS }).await;
+    let mut b = a.beside(ServerLimits { last_use_interval: Duration::from_secs(60), ..LIMITS }).await;
     let on_b = b.client(bot.token());
     for _ in 0..3 {
         on_b.exchange().await.unwrap();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use countersign::commands::dev::{connect_options, postgres};
-use countersign::config::LimitArgs;
+use countersign::config::ServerLimits;
 use countersign::crypto::seal::MasterKeys;
 use countersign::db::schema;
 use countersign::domain::access::member::Member;
@@ -35,8 +35,8 @@ const GRACE: Duration = Duration::from_secs(8);
 /// is for a machine that is busy with other tests.
 const RECOVERY: Duration = Duration::from_secs(15);
 
-fn limits() -> LimitArgs {
-    LimitArgs { outage_grace: GRACE, request_timeout: Duration::from_secs(4), ..LIMITS }
+fn limits() -> ServerLimits {
+    ServerLimits { outage_grace: GRACE, request_timeout: Duration::from_secs(4), ..LIMITS }
 }
 
 /// A server on a PostgreSQL of its own, which may be stopped and killed, and the way to which may

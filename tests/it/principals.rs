@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use countersign::config::{LimitArgs, SigningAlgorithm};
+use countersign::config::{ServerLimits, SigningAlgorithm};
 use countersign::domain::values::ids::TokenId;
 use countersign::domain::values::token_string::{TokenString, TokenStringKind};
 use countersign::grpc::pb;
@@ -91,7 +91,7 @@ async fn a_miss_is_looked_up_once_however_many_ask() {
 
 #[tokio::test]
 async fn the_cache_is_bounded() {
-    let server = TestServer::with_limits(LimitArgs { cache_size: 5, ..LIMITS }).await;
+    let server = TestServer::with_limits(ServerLimits { cache_size: 5, ..LIMITS }).await;
     let org = server.org().await;
     let (bot, _) = server.account(&org.id, "bot", &[]).await;
     for _ in 0..20 {
@@ -104,7 +104,7 @@ async fn the_cache_is_bounded() {
 
 #[tokio::test]
 async fn an_entry_is_looked_at_again_after_its_time() {
-    let limits = LimitArgs { cache_max_age: Duration::from_millis(1), ..LIMITS };
+    let limits = ServerLimits { cache_max_age: Duration::from_millis(1), ..LIMITS };
     let server = TestServer::with_limits(limits).await;
     server.operator.exchange().await.unwrap();
     let looks = server.state.principals.looks();
@@ -122,7 +122,7 @@ async fn what_nothing_was_heard_of_for_two_seconds_is_looked_at_again() {
         read_keys(server.master_key_file()),
         SigningAlgorithm::EdDsa,
         server.state.issuer.clone(),
-        LIMITS.bounds(),
+        LIMITS.credentials(),
         server.state.clock.clone(),
     );
     let state = state.await.unwrap();

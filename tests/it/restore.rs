@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::commands::dev::connect_options;
-use countersign::config::LimitArgs;
+use countersign::config::ServerLimits;
 use countersign::crypto::seal::MasterKeys;
 use countersign::db::events::feed;
 use countersign::db::events::feed::FeedPage;
@@ -58,7 +58,7 @@ async fn a_dump_restored_into_a_fresh_server_drops_what_was_cached() {
         TestServer::on(proxy.options("postgres"), unused.clone(), master.clone(), operator, limits)
     };
     let one = node(None, LIMITS).await;
-    let other = node(Some(one.operator.token()), LimitArgs { feed_listen: false, ..LIMITS }).await;
+    let other = node(Some(one.operator.token()), ServerLimits { feed_listen: false, ..LIMITS }).await;
     let org = one.org().await;
     let (account, bot) = one.account(&org.id, "bot", &[("x.y", "*")]).await;
     let stolen =

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD as BASE64URL, Engine as _};
 use countersign::commands::bootstrap;
-use countersign::config::{LimitArgs, SigningAlgorithm};
+use countersign::config::{ServerLimits, SigningAlgorithm};
 use countersign::crypto::key_pair::NewKey;
 use countersign::crypto::seal::SealPurpose;
 use countersign::db::keys::KeysError;
@@ -102,7 +102,7 @@ async fn record(server: &TestServer, kid: &str) -> Value {
 #[tokio::test]
 async fn a_key_is_replaced_by_itself_and_no_verifier_notices() {
     let a = TestServer::start().await;
-    let b = a.beside(LimitArgs { feed_listen: false, ..LIMITS }).await;
+    let b = a.beside(ServerLimits { feed_listen: false, ..LIMITS }).await;
     let operator = lasting_operator(&a).await;
     let clock = a.state.clock.clone();
     let first_jwt = jwt(&operator).await;
@@ -163,7 +163,7 @@ async fn ten_nodes_at_once_do_each_thing_once() {
         let pools = Pools::open(&server.database().options(), 2, 1);
         let (master, issuer) = (read_keys(server.master_key_file()), server.state.issuer.clone());
         let clock = server.state.clock.clone();
-        let state = State::open(pools, master, SigningAlgorithm::EdDsa, issuer, LIMITS.bounds(), clock);
+        let state = State::open(pools, master, SigningAlgorithm::EdDsa, issuer, LIMITS.credentials(), clock);
         nodes.push(state.await.unwrap());
     }
     let all = async || {
@@ -219,7 +219,8 @@ async fn before_bootstrap_no_key_turns() {
     let pools = Pools::open(&database.options(), 2, 1);
     let issuer = "https://id.example".parse().unwrap();
     let clock = countersign::clock::Clock::default();
-    let open = State::open(pools, master_keys(), SigningAlgorithm::EdDsa, issuer, LIMITS.bounds(), clock);
+    let open =
+        State::open(pools, master_keys(), SigningAlgorithm::EdDsa, issuer, LIMITS.credentials(), clock);
     let state = open.await.unwrap();
     state.clock.advance(2 * LIFETIME);
     signing_key_rotation::turn_signing_keys(&state, LIFETIME.try_into().unwrap()).await.unwrap();
@@ -256,7 +257,7 @@ async fn a_rotation_by_rpc_is_published_first_and_happens_once() {
 #[tokio::test]
 async fn a_rotation_at_once_leaves_what_was_signed_good() {
     let a = TestServer::start().await;
-    let b = a.beside(LimitArgs { feed_listen: false, ..LIMITS }).await;
+    let b = a.beside(ServerLimits { feed_listen: false, ..LIMITS }).await;
     let operator = lasting_operator(&a).await;
     let old_jwt = jwt(&operator).await;
     let (first, first_record) = (kid_of(&old_jwt), record(&a, &kid_of(&old_jwt)).await);
@@ -465,7 +466,7 @@ async fn a_planted_key_is_not_published_and_stops_nobody() {
         read_keys(server.master_key_file()),
         SigningAlgorithm::EdDsa,
         server.state.issuer.clone(),
-        LIMITS.bounds(),
+        LIMITS.credentials(),
         server.state.clock.clone(),
     );
     let refusal = again.await.err().unwrap();

@@ -128,14 +128,14 @@ async fn the_frameworks_own_statuses_have_a_reason() {
 
 #[tokio::test]
 async fn a_call_that_takes_too_long_is_told() {
-    let limits = countersign::config::LimitArgs { request_timeout: std::time::Duration::ZERO, ..LIMITS };
+    let limits = countersign::config::ServerLimits { request_timeout: std::time::Duration::ZERO, ..LIMITS };
     let server = TestServer::with_limits(limits).await;
     refused(server.operator.caller().await, Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
 }
 
 #[tokio::test]
 async fn more_calls_than_allowed_are_told_to_come_back() {
-    let limits = countersign::config::LimitArgs { max_concurrent_requests: 0, ..LIMITS };
+    let limits = countersign::config::ServerLimits { max_concurrent_requests: 0, ..LIMITS };
     let server = TestServer::with_limits(limits).await;
     let status = refused(server.operator.caller().await, Code::ResourceExhausted, "OVERLOADED");
     assert!(status.get_details_retry_info().unwrap().retry_delay.is_some());

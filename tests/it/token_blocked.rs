@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use countersign::config::LimitArgs;
+use countersign::config::ServerLimits;
 use countersign::domain::values::ids::{OrgId, TokenId};
 use countersign::grpc::pb;
 use countersign::state::last_use::flush;
@@ -191,7 +191,7 @@ async fn a_stopped_token_is_alive_for_everything_else() {
 async fn what_one_node_decides_stops_tokens_on_the_other() {
     for feed_listen in [true, false] {
         let world = World::new().await;
-        let b = world.server.beside(LimitArgs { feed_listen, ..LIMITS }).await;
+        let b = world.server.beside(ServerLimits { feed_listen, ..LIMITS }).await;
         let (_, token) = world.make(token_for(&world.org.id, &world.bot.id)).await;
         let on_b = b.client(token.token());
         let jwt = on_b.with_jwt().await;

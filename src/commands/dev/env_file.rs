@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::{fs, io};
 
+use super::data_dir::write_private;
+
 /// The variables of the file.
 #[derive(Default)]
 pub struct EnvFile {
@@ -40,7 +42,7 @@ impl EnvFile {
             ("COUNTERSIGN_SERVICE_TOKEN", &self.service_token),
         ];
         let line = |(name, value): (&str, &Option<String>)| Some(format!("{name}={}\n", value.as_ref()?));
-        crate::commands::dev::write_private(path, &lines.into_iter().filter_map(line).collect::<String>())
+        write_private(path, &lines.into_iter().filter_map(line).collect::<String>())
     }
 }
 

@@ -14,13 +14,14 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request};
 
-use super::TOKEN_NAME;
 use super::postgres::Server;
 use crate::grpc::pb;
 use pb::account_service_client::AccountServiceClient;
 use pb::org_service_client::OrgServiceClient;
 use pb::token_service_client::TokenServiceClient;
 
+/// The name of the tokens that `dev` creates for itself.
+pub(super) const TOKEN_NAME: &str = "dev";
 const SLUG: &str = "demo";
 const OWNER: &str = "admin";
 /// What a verifier pins: a key of any other algorithm is not looked at.

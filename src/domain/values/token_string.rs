@@ -156,7 +156,7 @@ pub fn obfuscated(kind: TokenStringKind, id: TokenId, hint: &str) -> String {
 
 impl fmt::Debug for TokenString {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TokenText({}, [redacted])", self.id)
+        write!(f, "TokenString({}, [redacted])", self.id)
     }
 }
 

@@ -17,7 +17,7 @@ use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 
 use super::State;
-use crate::config::Bounds;
+use crate::config::CredentialLimits;
 use crate::db;
 use crate::db::pool::Db;
 use crate::domain::access::access_token::AccessToken;
@@ -53,7 +53,7 @@ pub struct Principals {
     decoy: Mutex<Option<(OrgId, TokenId)>>,
     /// How often the database was looked at.
     looks: AtomicU64,
-    bounds: Bounds,
+    limits: CredentialLimits,
     ceilings: Ceilings,
     pepper_renewals: PepperRenewals,
 }
@@ -101,17 +101,17 @@ pub enum TokenStringLookup {
 }
 
 impl Principals {
-    pub fn new(loads: Db, bounds: Bounds) -> Self {
+    pub fn new(loads: Db, limits: CredentialLimits) -> Self {
         Self {
-            cache: Cache::new(bounds.capacity),
+            cache: Cache::new(limits.cache_size),
             failures: Failures::default(),
             loads,
             places: Semaphore::new(MAX_LOADS),
             decoy: Mutex::default(),
             looks: AtomicU64::new(0),
-            ceilings: bounds.ceilings.into(),
-            bounds,
-            pepper_renewals: PepperRenewals::default(),
+            ceilings: limits.tokens.into(),
+            limits,
+            uptake: Uptake::default(),
         }
     }
 
@@ -152,7 +152,7 @@ impl Principals {
 
     /// Whether exchanges go on: the database answers, or did until a while ago.
     pub fn serve(&self, state: &State) -> bool {
-        state.feed.answers() || state.feed.staleness() <= self.bounds.outage_grace
+        state.feed.answers() || state.feed.staleness() <= self.limits.outage_grace
     }
 
     /// Counts one more failure of this address. After too many it is told to wait, whatever
@@ -240,7 +240,7 @@ impl Principals {
     fn is_fresh(&self, state: &State, entry: &CacheEntry) -> bool {
         let age = entry.loaded.elapsed();
         state.feed.answers()
-            && age <= self.bounds.max_age
+            && age <= self.limits.cache_max_age
             && (age <= MAX_LAG || state.feed.staleness() <= MAX_LAG)
     }
 
@@ -258,12 +258,11 @@ impl Principals {
     /// token of the account.
     fn outlives_outage(&self, state: &State, entry: &CacheEntry) -> bool {
         let seen = state.feed.last_seen();
-        let may = |credential: &Credential| {
-            credential.kind != TokenKind::Session && credential.org_id != SYSTEM_ORG
-        };
-        matches!(&entry.known, Known::Credential(credential) if may(credential))
-            && state.feed.staleness() <= self.bounds.outage_grace
-            && seen.saturating_duration_since(entry.loaded) <= self.bounds.max_age
+        let may =
+            |principal: &Credential| principal.kind != TokenKind::Session && principal.org_id != SYSTEM_ORG;
+        matches!(&entry.known, Known::Credential(principal) if may(principal))
+            && state.feed.staleness() <= self.limits.outage_grace
+            && seen.saturating_duration_since(entry.loaded) <= self.limits.cache_max_age
     }
 
     /// One look at the database, however many ask for the same key at once. Where nothing

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use countersign::clock::Clock;
 use countersign::commands::bootstrap;
-use countersign::config::{CeilingArgs, LimitArgs, PasswordArgs, SigningAlgorithm, WebUrl};
+use countersign::config::{PasswordHashing, ServerLimits, SigningAlgorithm, TokenLimits, WebUrl};
 use countersign::crypto::seal::MasterKeys;
 use countersign::db::keys::sealed::Sealed;
 use countersign::grpc::pb;
@@ -42,7 +42,7 @@ pub use secrets::{hides_secrets, search_too, watch, watch_master_keys};
 pub use smtp::{Manner, Security, SmtpServer, certificate};
 
 /// What a server of the tests accepts.
-pub const LIMITS: LimitArgs = LimitArgs {
+pub const LIMITS: ServerLimits = ServerLimits {
     database_connections: 5,
     database_load_connections: 2,
     feed_listen: true,
@@ -57,9 +57,9 @@ pub const LIMITS: LimitArgs = LimitArgs {
     request_timeout: Duration::from_secs(20),
     drain_timeout: Duration::from_secs(2),
     // Cheap: what hashing costs is tested beside it.
-    passwords: PasswordArgs { password_hash_memory: 64, password_hash_passes: 1, password_memory: 2 },
+    passwords: PasswordHashing { hash_memory_kib: 64, hash_passes: 1, memory_mib: 2 },
     trusted_proxies: Vec::new(),
-    ceilings: CeilingArgs::WIDEST,
+    tokens: TokenLimits::WIDEST,
     reflection: true,
 };
 
@@ -98,7 +98,7 @@ impl TestServer {
         Self::with_limits(LIMITS).await
     }
 
-    pub async fn with_limits(limits: LimitArgs) -> Self {
+    pub async fn with_limits(limits: ServerLimits) -> Self {
         Self::fresh(limits, SigningAlgorithm::EdDsa).await
     }
 
@@ -108,7 +108,7 @@ impl TestServer {
     }
 
     /// A server that brings mails to this mail server.
-    pub async fn with_mail(smtp: &SmtpServer, limits: LimitArgs) -> Self {
+    pub async fn with_mail(smtp: &SmtpServer, limits: ServerLimits) -> Self {
         let database = Arc::new(Database::create().await);
         let options = database.options();
         let master = MasterKeys::new_file().as_str().into();
@@ -150,7 +150,7 @@ impl TestServer {
         }
     }
 
-    async fn fresh(limits: LimitArgs, algorithm: SigningAlgorithm) -> Self {
+    async fn fresh(limits: ServerLimits, algorithm: SigningAlgorithm) -> Self {
         let database = Arc::new(Database::create().await);
         let options = database.options();
         let master = MasterKeys::new_file().as_str().into();
@@ -158,12 +158,12 @@ impl TestServer {
     }
 
     /// Another node on the same database: the same issuer, and the same time.
-    pub async fn beside(&self, limits: LimitArgs) -> Self {
+    pub async fn beside(&self, limits: ServerLimits) -> Self {
         self.beside_signing_with(limits, SigningAlgorithm::EdDsa).await
     }
 
     /// Another node that makes keys of this algorithm.
-    pub async fn beside_signing_with(&self, limits: LimitArgs, algorithm: SigningAlgorithm) -> Self {
+    pub async fn beside_signing_with(&self, limits: ServerLimits, algorithm: SigningAlgorithm) -> Self {
         self.with_master_keys(&self.master, limits, algorithm).await
     }
 
@@ -171,7 +171,7 @@ impl TestServer {
     pub async fn with_master_keys(
         &self,
         master: &str,
-        limits: LimitArgs,
+        limits: ServerLimits,
         algorithm: SigningAlgorithm,
     ) -> Self {
         let start = Start {
@@ -200,7 +200,7 @@ impl TestServer {
         database: Arc<Database>,
         master: Arc<str>,
         operator: Option<&str>,
-        limits: LimitArgs,
+        limits: ServerLimits,
     ) -> Self {
         Self::node(options, database, master, Start { operator, ..Start::default() }, limits).await
     }
@@ -210,7 +210,7 @@ impl TestServer {
         database: Arc<Database>,
         master: Arc<str>,
         start: Start<'_>,
-        limits: LimitArgs,
+        limits: ServerLimits,
     ) -> Self {
         let Start { operator, issuer, clock, algorithm, mailer } = start;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -221,7 +221,7 @@ impl TestServer {
             read_keys(&master),
             algorithm,
             issuer.as_deref().unwrap_or(&endpoint).parse().unwrap(),
-            limits.bounds(),
+            limits.credentials(),
             clock,
         )
         .await
