@@ -84,11 +84,11 @@ def children(parent):
     return [pid for pid, ppid in pairs if ppid == str(parent)]
 
 
-def run(command, **options):
-    """Runs a command without input; fails as it does."""
+def run(command, what, **options):
+    """Runs a command without input; fails where it does."""
     sys.stdout.flush()
     if status := subprocess.run(command, stdin=subprocess.DEVNULL, **options).returncode:
-        fail(f"{' '.join(str(word) for word in command)}: ended with {status}")
+        fail(f"{what} failed with status {status}")
 
 
 def have(*programs):
