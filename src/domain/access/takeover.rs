@@ -60,7 +60,7 @@ impl Acting<'_> {
     }
 
     /// Other lists for a token of an account that holds this. That they are no wider is another
-    /// question ([`may_become`](super::narrowing::may_become)).
+    /// question ([`may_become`](crate::domain::tokens::narrowing::may_become)).
     ///
     /// # Errors
     /// `TARGET_EXCEEDS_CALLER`.
