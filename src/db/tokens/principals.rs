@@ -11,13 +11,12 @@ use time::OffsetDateTime;
 use crate::db::damaged;
 use crate::db::orgs::policies::Stored;
 use crate::db::sign_in::sessions;
-use crate::domain::access::credential::{
-    AccountKind, Credential, Restrictions, Secret, SecretRecord, TokenKind,
-};
+use crate::domain::access::credential::{Credential, Restrictions, Secret, SecretRecord};
 use crate::domain::access::member::Member;
 use crate::domain::access::rights::HeldGrant;
 use crate::domain::tokens::policy::{Ceilings, Rules};
 use crate::domain::values::ids::{AccountId, OrgId, SessionId, TokenId};
+use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::names::{Audience, Purpose};
 use crate::domain::values::networks::Network;
 use crate::domain::values::permissions::{Permission, Right};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use time::OffsetDateTime;
 
-use super::credential::{Credential, Presentation, Restrictions, TokenKind};
+use super::credential::{Credential, Presentation, Restrictions};
 use super::exchange::PresentedAt;
 use super::impersonation::Impersonation;
 use super::member::Member;
@@ -14,6 +14,7 @@ use super::rights::{HeldGrant, Missing, Rights, may_pass_on, may_take_over};
 use super::roles::{CustomRole, may_define, may_redefine};
 use crate::domain::accounts::cloning::{Divided, divide};
 use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SYSTEM_ORG, SessionId, TokenId};
+use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::names::Audience;
 use crate::domain::values::networks::Network;
 use crate::domain::values::permissions::Permission;

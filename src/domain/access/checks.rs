@@ -4,8 +4,9 @@
 
 use time::OffsetDateTime;
 
-use super::credential::{Credential, Presentation, TokenKind};
+use super::credential::{Credential, Presentation};
 use super::exchange::may_target;
+use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::names::Audience;
 use crate::error::Reason;
 

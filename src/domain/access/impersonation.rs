@@ -7,11 +7,12 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::caller::{Acting, rights_in};
-use super::credential::{AccountKind, Credential};
+use super::credential::Credential;
 use super::exchange::Decision;
 use super::member::Member;
 use super::rights::Rights;
 use crate::domain::tokens::policy::Rules;
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Reason, Result};

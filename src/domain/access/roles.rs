@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use super::credential::AccountKind;
 use super::rights::{Missing, Rights};
 use crate::domain::values::ids::RoleId;
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::{AccountName, Invalid};
 use crate::domain::values::permissions::{Permission, Right, SystemRole};
 use crate::domain::values::resources::Node;

@@ -3,10 +3,10 @@
 
 use time::{Duration, OffsetDateTime};
 
-use crate::domain::access::credential::AccountKind;
 use crate::domain::access::rights::{HeldGrant, Rights};
 use crate::domain::access::roles::{Roles, may_hold};
 use crate::domain::accounts::cloning::{Divided, divide};
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::permissions::Right;
 use crate::domain::values::resources::ResourcePath;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::policy::Rules;
-use crate::domain::access::credential::TokenKind;
+use crate::domain::values::kinds::TokenKind;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 

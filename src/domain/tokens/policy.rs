@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use super::limits::{
     DEFAULT_ACCESS_TOKEN_LIFE, DEFAULT_TOKEN_LIFE, MAX_ACCESS_TOKEN_LIFE, MAX_TOKEN_LIFE, spelled,
 };
-use crate::domain::access::credential::{AccountKind, TokenKind};
+use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::names::Audience;
 
 /// The least that a policy may set as a life of tokens.

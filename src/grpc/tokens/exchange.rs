@@ -7,10 +7,11 @@ use time::OffsetDateTime;
 
 use super::claims::claims;
 use super::presented_at::PresentedAtFields;
-use crate::domain::access::credential::{Credential, TokenKind};
+use crate::domain::access::credential::Credential;
 use crate::domain::access::exchange;
 use crate::domain::tokens::limits::MAX_LIST;
 use crate::domain::values::ids::OrgId;
+use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::names::{Audience, Purpose};
 use crate::domain::values::permissions::Permission;
 use crate::error::{Code, Error, Reason, Result, Violations};

@@ -3,7 +3,6 @@
 use super::calls::{By, Call};
 use super::world::{Account, Invitation, Visit, World, account_id, refuse};
 use crate::domain::access::caller::Acting;
-use crate::domain::access::credential::AccountKind;
 use crate::domain::access::credential::tests::now;
 use crate::domain::access::impersonation;
 use crate::domain::access::impersonation::MAX_LIFE;
@@ -12,6 +11,7 @@ use crate::domain::access::roles::may_hold;
 use crate::domain::accounts::lifecycle::{AccountLifecycle, AccountTransition};
 use crate::domain::sign_in::invitations::{Received, receive};
 use crate::domain::values::ids::SYSTEM_ORG;
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::permissions::{Permission, Right};
 use crate::domain::values::resources::Node;
 use crate::error::Result;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::domain::access::caller::{AuthenticatedBy, Caller, RequestContext};
 use crate::domain::access::credential::tests::{credential as sample, now};
-use crate::domain::access::credential::{AccountKind, Credential, Restrictions, TokenKind};
+use crate::domain::access::credential::{Credential, Restrictions};
 use crate::domain::access::impersonation::Impersonation;
 use crate::domain::access::member::Member;
 use crate::domain::access::rights::{HeldGrant, Rights};
@@ -12,6 +12,7 @@ use crate::domain::access::roles::{CustomRole, Roles};
 use crate::domain::accounts::lifecycle::AccountLifecycle;
 use crate::domain::tokens::policy::{Ceilings, Rules, TokenPolicy};
 use crate::domain::values::ids::{AccountId, OrgId, RoleId, SYSTEM_ORG, SessionId, TokenId};
+use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::permissions::{Permission, Right};
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Reason, Result};
