@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use time::OffsetDateTime;
 
-use super::credential::{Credential, Presentation, Restrictions};
+use super::credential::{Credential, Presentation};
 use super::exchange::PresentedAt;
 use super::impersonation::Impersonation;
 use super::member::Member;
 use super::rights::{HeldGrant, Missing, Rights, may_pass_on, may_take_over};
 use super::roles::{CustomRole, may_define, may_redefine};
 use crate::domain::accounts::cloning::{Divided, divide};
+use crate::domain::tokens::restrictions::Restrictions;
 use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SYSTEM_ORG, SessionId, TokenId};
 use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::names::Audience;

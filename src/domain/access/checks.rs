@@ -175,9 +175,9 @@ mod tests {
 
     use super::*;
     use crate::domain::access::credential::tests::{credential, now};
-    use crate::domain::access::credential::{Secret, SecretRecord};
     use crate::domain::access::exchange::{ExchangeRequest, PresentedAt, decide};
     use crate::domain::tokens::policy::{Ceilings, MIN_TOKEN_LIFE, TokenPolicy};
+    use crate::domain::tokens::secrets::{Secret, SecretRecord};
     use crate::domain::values::names::Purpose;
     use crate::domain::values::networks::Network;
     use crate::domain::values::web_origin::WebOrigin;

@@ -11,26 +11,13 @@ use super::member::Member;
 use super::rights::Rights;
 use crate::domain::sign_in::sessions::idle_end;
 use crate::domain::tokens::policy::Facts;
+use crate::domain::tokens::restrictions::Restrictions;
+use crate::domain::tokens::secrets::Secret;
 use crate::domain::values::ids::CredentialId;
 use crate::domain::values::kinds::TokenKind;
-use crate::domain::values::names::{Audience, Purpose};
-use crate::domain::values::networks::Network;
-use crate::domain::values::permissions::Permission;
-use crate::domain::values::resources::ResourcePath;
+use crate::domain::values::names::Purpose;
 use crate::domain::values::web_origin::WebOrigin;
 use crate::error::Reason;
-
-/// What a token was limited to when it was made. Empty lists limit nothing; only a
-/// publishable token has origins, and always has some.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Restrictions {
-    pub scopes: Vec<Permission>,
-    pub resources: Vec<ResourcePath>,
-    pub audiences: Vec<Audience>,
-    pub networks: Vec<Network>,
-    pub origins: Vec<WebOrigin>,
-    pub purpose: Option<Purpose>,
-}
 
 /// Where a credential is shown from, and what for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,37 +27,6 @@ pub struct Presentation<'a> {
     /// The page that shows it; none outside a browser, or where it is no proper origin.
     pub origin: Option<&'a WebOrigin>,
     pub purpose: Option<&'a Purpose>,
-}
-
-impl Restrictions {
-    /// Whether the rights of the account are narrowed.
-    pub fn narrow_rights(&self) -> bool {
-        !self.scopes.is_empty() || !self.resources.is_empty()
-    }
-}
-
-/// What is kept of a secret instead of its text.
-#[derive(Clone)]
-pub struct SecretRecord {
-    pub mac: Vec<u8>,
-    pub pepper: i32,
-}
-
-/// One secret of a token, and how long it is good.
-#[derive(Clone)]
-pub struct Secret {
-    /// Its place among the token's secrets, from 1 on; never used again.
-    pub number: i32,
-    /// When it ends before its token does: another one takes its place.
-    pub expire_time: Option<OffsetDateTime>,
-    pub record: SecretRecord,
-}
-
-impl Secret {
-    /// Whether it authenticates no more, whatever its token does.
-    pub fn has_ended(&self, now: OffsetDateTime) -> bool {
-        self.expire_time.is_some_and(|end| end <= now)
-    }
 }
 
 /// A token or a session with its account, in the org that it acts in. What is known of
@@ -199,6 +155,7 @@ pub(crate) mod tests {
     use crate::domain::tokens::policy::{Ceilings, TokenPolicy};
     use crate::domain::values::ids::{AccountId, OrgId, TokenId};
     use crate::domain::values::kinds::AccountKind;
+    use crate::domain::values::networks::Network;
     use crate::domain::values::permissions::Right;
     use crate::domain::values::resources::Node;
 

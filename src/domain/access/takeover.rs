@@ -2,11 +2,12 @@
 //! or yields a credential of one: nobody takes over what exceeds them.
 
 use super::caller::Acting;
-use super::credential::{Credential, Restrictions};
+use super::credential::Credential;
 use super::exchange::refuse_scopes;
 use super::rights::{HeldGrant, Rights};
 use crate::domain::accounts::lifecycle::AccountTransition;
 use crate::domain::tokens::policy::Rules;
+use crate::domain::tokens::restrictions::Restrictions;
 use crate::domain::values::ids::TokenId;
 use crate::domain::values::kinds::AccountKind;
 use crate::error::{Reason, Result};

@@ -4,4 +4,6 @@ pub mod limits;
 pub mod narrowing;
 pub mod policy;
 pub mod reminders;
+pub mod restrictions;
 pub mod rotation;
+pub mod secrets;

@@ -3,7 +3,7 @@
 
 use time::OffsetDateTime;
 
-use crate::domain::access::credential::Restrictions;
+use super::restrictions::Restrictions;
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::{Node, Nodes, ResourcePath};
 use crate::error::{Error, Precondition, Reason, Result};

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use crate::domain::access::caller::{AuthenticatedBy, Caller, RequestContext};
+use crate::domain::access::credential::Credential;
 use crate::domain::access::credential::tests::{credential as sample, now};
-use crate::domain::access::credential::{Credential, Restrictions};
 use crate::domain::access::impersonation::Impersonation;
 use crate::domain::access::member::Member;
 use crate::domain::access::rights::{HeldGrant, Rights};
 use crate::domain::access::roles::{CustomRole, Roles};
 use crate::domain::accounts::lifecycle::AccountLifecycle;
 use crate::domain::tokens::policy::{Ceilings, Rules, TokenPolicy};
+use crate::domain::tokens::restrictions::Restrictions;
 use crate::domain::values::ids::{AccountId, OrgId, RoleId, SYSTEM_ORG, SessionId, TokenId};
 use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::permissions::{Permission, Right};
