@@ -1,5 +1,6 @@
 //! What a token is, how long it lives and what may change about it.
 
+pub mod expiration;
 pub mod limits;
 pub mod narrowing;
 pub mod policy;
