@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use time::OffsetDateTime;
 
-use super::credential::{Credential, Presentation};
-use super::exchange::PresentedAt;
+use super::credential::Credential;
 use super::impersonation::Impersonation;
 use super::member::Member;
+use super::presentation::{Presentation, PresentedAt};
 use super::rights::{HeldGrant, Missing, Rights, may_pass_on, may_take_over};
 use super::roles::{CustomRole, may_define, may_redefine};
 use crate::domain::accounts::cloning::{Divided, divide};

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::credential::{Credential, Presentation};
+use super::credential::Credential;
+use super::presentation::PresentedAt;
 use crate::domain::tokens::limits::MAX_ACCESS_TOKEN_LIFE;
 use crate::domain::values::names::{Audience, Purpose};
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::ResourcePath;
-use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Error, Precondition, Reason, Result};
 
 /// What a caller may ask of an exchange, checked.
@@ -25,20 +25,6 @@ pub struct ExchangeRequest {
     longest: Option<Duration>,
     purpose: Option<Purpose>,
     shown_at: PresentedAt,
-}
-
-/// Where the subject of an exchange or introspection is shown.
-#[derive(Clone, Debug, Default)]
-pub struct PresentedAt {
-    pub address: Option<IpAddr>,
-    pub origin: Option<WebOrigin>,
-}
-
-impl PresentedAt {
-    /// The same, with what for.
-    pub fn with<'a>(&'a self, purpose: Option<&'a Purpose>) -> Presentation<'a> {
-        Presentation { address: self.address, origin: self.origin.as_ref(), purpose }
-    }
 }
 
 impl ExchangeRequest {
@@ -150,7 +136,7 @@ fn audiences(credential: &Credential, asked: &[Audience], issuer: &str) -> Resul
     }
     let mut audiences: Vec<String> = Vec::with_capacity(asked.len());
     for audience in asked {
-        if !may_target(credential, audience) {
+        if !credential.may_target(audience) {
             let message =
                 format!("the token or the org's policy allows no access token for the audience {audience}");
             return Err(Error::with_message(Reason::InvalidTarget, message));
@@ -164,23 +150,6 @@ fn audiences(credential: &Credential, asked: &[Audience], issuer: &str) -> Resul
         return Err(Error::with_message(Reason::InvalidTarget, "the issuer stands alone as an audience"));
     }
     Ok(audiences)
-}
-
-/// Whether the token's own list and the org's policy let it be used for this audience; an
-/// empty list allows any.
-pub fn may_target(credential: &Credential, audience: &Audience) -> bool {
-    let allowed = &credential.restrictions.audiences;
-    (allowed.is_empty() || allowed.contains(audience)) && credential.rules.allow_audience(audience)
-}
-
-/// The audiences that the token can be used for beside the issuer; empty: any. Where its list
-/// and the policy have none in common it is the issuer alone.
-pub fn targets(credential: &Credential, issuer: &str) -> Vec<String> {
-    let (own, policy) = (&credential.restrictions.audiences, &credential.rules.audiences);
-    let listed = if own.is_empty() { policy } else { own };
-    let allowed = listed.iter().filter(|audience| credential.rules.allow_audience(audience));
-    let allowed: Vec<String> = allowed.map(Audience::to_string).collect();
-    if allowed.is_empty() && !listed.is_empty() { vec![issuer.to_owned()] } else { allowed }
 }
 
 #[cfg(test)]
@@ -288,7 +257,7 @@ mod tests {
             for audience in bad {
                 assert_eq!(ask(audience).unwrap_err().reason(), Reason::InvalidTarget);
             }
-            assert_eq!(targets(&held, ISSUER), shown, "{own:?} {policy:?}");
+            assert_eq!(held.targets(ISSUER), shown, "{own:?} {policy:?}");
             // Without one it is the issuer, whatever the lists say.
             decide(&held, &request(&[], &[], None), ISSUER, now()).unwrap();
         }

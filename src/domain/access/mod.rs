@@ -9,6 +9,7 @@ mod delegation;
 pub mod exchange;
 pub mod impersonation;
 pub mod member;
+pub mod presentation;
 pub mod reassignment;
 pub mod rights;
 pub mod roles;

@@ -5,7 +5,7 @@ use crate::domain::access::caller::Acting;
 use crate::domain::access::checks::{
     CheckInput, CheckOutcome, TokenStringCheck, explain_credential_checks, explain_string_checks,
 };
-use crate::domain::access::exchange::PresentedAt;
+use crate::domain::access::presentation::PresentedAt;
 use crate::domain::values::ids::{OrgId, TokenId};
 use crate::domain::values::names::{Audience, Purpose};
 use crate::domain::values::permissions::Permission;
