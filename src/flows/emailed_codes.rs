@@ -15,7 +15,7 @@ use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::orgs::Org;
 use crate::db::retrying;
 use crate::db::sign_in::emailed_codes::{EmailedCode, NewCode};
-use crate::domain::access::caller::RequestContext;
+use crate::domain::access::request_context::RequestContext;
 use crate::domain::mail::Mail;
 use crate::domain::sign_in::emailed_codes::{CodePurpose, End};
 use crate::domain::values::ids::{AccountId, InvitationId, OrgId, TokenId};

@@ -18,7 +18,7 @@ use crate::db::retrying;
 use crate::db::sign_in::login_buckets;
 use crate::db::sign_in::reset_requests;
 use crate::db::sign_in::reset_requests::ResetRequest;
-use crate::domain::access::caller::RequestContext;
+use crate::domain::access::request_context::RequestContext;
 use crate::domain::sign_in::emailed_codes::{ASKED_WITHIN, End, MAX_ASKED};
 use crate::domain::sign_in::password::Password;
 use crate::domain::values::ids::{AccountId, SYSTEM_ORG};

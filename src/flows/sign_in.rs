@@ -24,7 +24,7 @@ use crate::db::retrying;
 use crate::db::sign_in::Candidate;
 use crate::db::sign_in::login_buckets;
 use crate::db::sign_in::login_buckets::{AddressKeys, Admission, Counted, Keys};
-use crate::domain::access::caller::RequestContext;
+use crate::domain::access::request_context::RequestContext;
 use crate::domain::mail::Mail;
 use crate::domain::sign_in::password::TypedPassword;
 use crate::domain::values::ids::{AccountId, OrgId};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::caller::Acting;
+use super::acting::Acting;
 use super::exchange::refuse_scopes;
 use super::rights::{Missing, Rights};
 use crate::domain::tokens::restrictions::Restrictions;

@@ -1,7 +1,7 @@
 //! What a call asks, beside its permission, that puts the caller in the place of another account,
 //! or yields a credential of one: nobody takes over what exceeds them.
 
-use super::caller::Acting;
+use super::acting::Acting;
 use super::credential::Credential;
 use super::exchange::refuse_scopes;
 use super::rights::{HeldGrant, Rights};

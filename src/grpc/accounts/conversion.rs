@@ -9,7 +9,7 @@ use crate::db;
 use crate::db::accounts::grants::{Grant, described, subjects, touched};
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::retrying;
-use crate::domain::access::caller::Acting;
+use crate::domain::access::acting::Acting;
 use crate::domain::access::rights::Rights;
 use crate::domain::access::roles::may_hold;
 use crate::domain::accounts::{AccountState, Details};

@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 
 use crate::db;
-use crate::domain::access::caller::Acting;
+use crate::domain::access::acting::Acting;
 use crate::domain::access::rights::{HeldGrant, Rights};
 use crate::domain::access::roles::{CustomRole, MAX_ROLES};
 use crate::domain::values::ids::{AccountId, SYSTEM_ORG};

@@ -4,7 +4,7 @@ use super::{details, settings};
 use crate::db;
 use crate::db::events::{Actor, Change};
 use crate::db::retrying;
-use crate::domain::access::caller::Acting;
+use crate::domain::access::acting::Acting;
 use crate::domain::access::rights::Rights;
 use crate::domain::accounts::Details;
 use crate::domain::sign_in::emailed_codes::End;

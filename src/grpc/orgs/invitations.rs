@@ -10,7 +10,7 @@ use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::orgs::Org;
 use crate::db::orgs::invitations::{Invitation, Sending};
 use crate::db::retrying;
-use crate::domain::access::caller::Acting;
+use crate::domain::access::acting::Acting;
 use crate::domain::mail::Mail;
 use crate::domain::sign_in::emailed_codes::{CodePurpose, End};
 use crate::domain::sign_in::invitations::{InvitationState, MAX_SENT};

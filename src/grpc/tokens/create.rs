@@ -10,7 +10,7 @@ use crate::db;
 use crate::db::events::Actor;
 use crate::db::retrying;
 use crate::db::tokens::{Labels, NewToken};
-use crate::domain::access::caller::Acting;
+use crate::domain::access::acting::Acting;
 use crate::domain::access::rights::Rights;
 use crate::domain::tokens::expiration::Expiration;
 use crate::domain::tokens::limits::{MAX_LABELS, MAX_LIST, MAX_LIVE_TOKENS, MAX_ORIGINS_OF_ORG};

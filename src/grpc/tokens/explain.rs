@@ -1,7 +1,7 @@
 //! `ExplainToken`: why a token is refused, check by check.
 
 use super::presented_at::PresentedAtFields;
-use crate::domain::access::caller::Acting;
+use crate::domain::access::acting::Acting;
 use crate::domain::access::checks::{
     CheckInput, CheckOutcome, TokenStringCheck, explain_credential_checks, explain_string_checks,
 };

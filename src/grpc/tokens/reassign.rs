@@ -5,7 +5,7 @@ use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::retrying;
 use crate::db::tokens::Token;
-use crate::domain::access::caller::Acting;
+use crate::domain::access::acting::Acting;
 use crate::domain::access::reassignment::Moved;
 use crate::domain::access::rights::Rights;
 use crate::domain::tokens::limits::MAX_LIVE_TOKENS;

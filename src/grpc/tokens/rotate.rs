@@ -8,7 +8,7 @@ use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::retrying;
 use crate::db::tokens::secrets::NewSecret;
-use crate::domain::access::caller::Acting;
+use crate::domain::access::acting::Acting;
 use crate::domain::access::credential::Credential;
 use crate::domain::tokens::rotation;
 use crate::domain::tokens::rotation::Rotation;

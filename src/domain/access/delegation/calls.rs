@@ -1,7 +1,7 @@
 //! What a caller tries, and who stands behind it.
 
 use super::world::{Bound, ModelCredential, Pick, PresentedAs, World, refuse};
-use crate::domain::access::caller::Acting;
+use crate::domain::access::acting::Acting;
 use crate::domain::access::rights::Rights;
 use crate::domain::access::roles::CustomRole;
 use crate::domain::accounts::lifecycle;

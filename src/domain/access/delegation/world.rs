@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::domain::access::caller::{AuthenticatedBy, Caller, RequestContext};
+use crate::domain::access::caller::{AuthenticatedBy, Caller};
 use crate::domain::access::credential::Credential;
 use crate::domain::access::credential::tests::{credential as sample, now};
 use crate::domain::access::impersonation::Impersonation;
 use crate::domain::access::member::Member;
+use crate::domain::access::request_context::RequestContext;
 use crate::domain::access::rights::{HeldGrant, Rights};
 use crate::domain::access::roles::{CustomRole, Roles};
 use crate::domain::accounts::lifecycle::AccountLifecycle;
