@@ -197,7 +197,7 @@ impl Acting<'_> {
     }
 
     /// Whether the caller may make a token for this account at all: by permission; as the
-    /// account's own, whoever impersonates it having the permission; or because it is its own and
+    /// account's own, where the administrator who impersonates it has the permission; or as its own, where
     /// a password login stands behind the call.
     pub fn require_token_creation(&self, account_id: AccountId) -> Result<()> {
         let may = self.caller.actor_id().is_some() || self.caller.has_signed_in();

@@ -1,4 +1,4 @@
-//! Who is calling, with what, and what that may do.
+//! The authenticated caller: which credential it presented, and what that may do.
 
 use std::sync::Arc;
 
@@ -18,13 +18,13 @@ use crate::error::{Error, Reason, Result};
 
 /// What a caller has authenticated by.
 pub enum AuthenticatedBy {
-    /// The text of the token or session itself.
+    /// The token string of the token or session itself.
     Text,
     /// A JWT made from it.
     AccessToken {
         /// What it carries, where that is less than the token.
         narrowed_to: Option<Rights>,
-        /// Whose place it puts the caller in, if anybody's.
+        /// The account that it puts the caller in the place of, if one.
         impersonation: Option<Impersonation>,
         /// Whole seconds since 1970.
         expires_at: i64,
@@ -38,7 +38,7 @@ pub struct Caller {
     credential: Arc<Credential>,
     impersonation: Option<Impersonation>,
     rights: Rights,
-    /// It has shown the credential itself, and no JWT made from it.
+    /// It presented the credential itself, and no JWT made from it.
     by_text: bool,
     /// What its JWT carries, where that is less than the token it was made from. That of an
     /// impersonation carries all that it was made for.
@@ -85,16 +85,16 @@ impl Caller {
 
     /// The account that the caller acts as, where it acts.
     fn member(&self) -> &Member {
-        self.impersonation.as_ref().map_or(&self.credential.member, |impersonation| &impersonation.target)
+        self.impersonation.as_ref().map_or(&self.credential.account, |impersonation| &impersonation.target)
     }
 
     pub fn account_id(&self) -> AccountId {
         self.member().account_id
     }
 
-    /// Who acts as that account by impersonation; none where it acts itself.
+    /// The account that acts as that one by impersonation; none where it acts itself.
     pub fn actor_id(&self) -> Option<AccountId> {
-        self.impersonation.as_ref().map(|_| self.credential.account_id)
+        self.impersonation.as_ref().map(|_| self.credential.account.account_id)
     }
 
     /// The token or session behind the call. Under impersonation it is the administrator's.
@@ -102,15 +102,15 @@ impl Caller {
         self.credential.credential_id
     }
 
-    /// The org that the credential is kept in: a session's is the home of its account, wherever it acts.
+    /// The org that stores the credential: a session's is the home of its account, wherever it acts.
     pub fn credential_org(&self) -> OrgId {
         match self.credential.credential_id {
-            CredentialId::Token(_) => self.credential.org_id,
-            CredentialId::Session(_) => self.credential.home_org_id,
+            CredentialId::Token(_) => self.credential.account.org_id,
+            CredentialId::Session(_) => self.credential.account.home_org_id,
         }
     }
 
-    /// The session behind the call, if it is one, whether its text was shown or a JWT made from it.
+    /// The session behind the call, if it is one, by its token string or by a JWT made from it.
     pub fn session(&self) -> Option<SessionId> {
         match self.credential.credential_id {
             CredentialId::Token(_) => None,
@@ -118,7 +118,7 @@ impl Caller {
         }
     }
 
-    /// Whether a password login stands behind the call itself: the text of a session.
+    /// Whether a password login stands behind the call itself: the token string of a session.
     pub fn has_signed_in(&self) -> bool {
         self.by_text && self.session().is_some()
     }
@@ -143,7 +143,7 @@ impl Caller {
         self.member().org_id
     }
 
-    /// When what was shown ends, in whole seconds since 1970; none where it has no end.
+    /// When what was presented expires, in whole seconds since 1970; none where it never does.
     pub fn ends_at(&self) -> Option<i64> {
         let credential = self.credential.expire_time.map(OffsetDateTime::unix_timestamp);
         credential.into_iter().chain(self.expires_at).min()
@@ -178,7 +178,7 @@ impl Caller {
         Missing::refuse(Reason::TargetExceedsCaller, &self.credential.effective_rights().beyond(carried))
     }
 
-    /// The org that its account is kept in.
+    /// The home org of its account.
     pub fn account_home(&self) -> OrgId {
         self.member().home_org_id
     }
@@ -204,7 +204,7 @@ impl Caller {
     }
 
     /// Whether it holds the permission anywhere at all: what closes an RPC to those
-    /// who never could, before the message is looked at.
+    /// who never could, before the message is read.
     pub fn holds_somewhere(&self, permission: &Permission) -> bool {
         self.rights.hold_somewhere(permission)
             || (self.is_operator() && Rights::of_owner().hold_somewhere(permission))

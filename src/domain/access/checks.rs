@@ -140,8 +140,8 @@ impl Credential {
     pub fn pass(&self, check: Check, used: &CheckInput<'_>) -> Result<(), Reason> {
         let (passed, reason) = match check {
             Check::Revoked => (!self.revoked, Reason::TokenRevoked),
-            Check::Org => (!self.org_stopped, Reason::OrgSuspended),
-            Check::Account => (!self.account_stopped, Reason::AccountDeactivated),
+            Check::Org => (!self.account.org_stopped, Reason::OrgSuspended),
+            Check::Account => (!self.account.account_stopped, Reason::AccountDeactivated),
             Check::Expiry => {
                 let is_session = self.kind == TokenKind::Session;
                 let ended = self.expire_time.is_some_and(|end| end <= used.now)
@@ -150,7 +150,8 @@ impl Credential {
             }
             Check::Policy => {
                 // It is of tokens, and says nothing of sessions.
-                let allows = self.kind == TokenKind::Session || self.rules.allow(&self.facts(), used.now);
+                let allows =
+                    self.kind == TokenKind::Session || self.account.rules.allow(&self.facts(), used.now);
                 (allows, Reason::TokenBlocked)
             }
             Check::Purpose => {
@@ -233,23 +234,23 @@ mod tests {
                 max_secret_lifetime: Some(std::time::Duration::from_secs(60)),
                 ..TokenPolicy::default()
             };
-            credential.member.rules = Arc::new(policy.within(&Ceilings::default()));
+            credential.account.rules = Arc::new(policy.within(&Ceilings::default()));
         };
         let cases: [Case; 12] = [
             (|_| (), Ok(())),
             (|p| p.revoked = true, Err(Reason::TokenRevoked)),
-            (|p| p.member.org_stopped = true, Err(Reason::OrgSuspended)),
-            (|p| p.member.account_stopped = true, Err(Reason::AccountDeactivated)),
+            (|p| p.account.org_stopped = true, Err(Reason::OrgSuspended)),
+            (|p| p.account.account_stopped = true, Err(Reason::AccountDeactivated)),
             (|p| p.expire_time = Some(now()), Err(Reason::TokenExpired)),
             (|p| p.expire_time = None, Err(Reason::TokenBlocked)),
-            (|p| p.member.account_kind = AccountKind::User, Err(Reason::TokenBlocked)),
+            (|p| p.account.account_kind = AccountKind::User, Err(Reason::TokenBlocked)),
             (blocking, Err(Reason::TokenBlocked)),
             (
-                |p| (p.member.account_kind, p.expire_time) = (AccountKind::User, Some(now())),
+                |p| (p.account.account_kind, p.expire_time) = (AccountKind::User, Some(now())),
                 Err(Reason::TokenExpired),
             ),
             // A session is no token: what the policy says of those does not stop it.
-            (|p| (p.kind, p.member.account_kind) = (TokenKind::Session, AccountKind::User), Ok(())),
+            (|p| (p.kind, p.account.account_kind) = (TokenKind::Session, AccountKind::User), Ok(())),
             (|p| (p.kind, p.last_use) = (TokenKind::Session, now() - 12 * time::Duration::HOUR), Ok(())),
             (
                 |p| (p.kind, p.last_use) = (TokenKind::Session, now() - 13 * time::Duration::HOUR),
@@ -336,15 +337,15 @@ mod tests {
         type Change = fn(&mut Credential);
         let changes: [(&str, Change); 9] = [
             ("revoked", |p| p.revoked = true),
-            ("org", |p| p.member.org_stopped = true),
-            ("account", |p| p.member.account_stopped = true),
+            ("org", |p| p.account.org_stopped = true),
+            ("account", |p| p.account.account_stopped = true),
             ("expiry", |p| p.expire_time = Some(now())),
             ("policy", |p| {
                 let policy =
                     TokenPolicy { max_secret_lifetime: Some(MIN_TOKEN_LIFE), ..TokenPolicy::default() };
                 let policy = TokenPolicy { max_publishable_lifetime: policy.max_secret_lifetime, ..policy };
                 p.create_time -= time::Duration::days(1);
-                p.member.rules = Arc::new(policy.within(&Ceilings::default()));
+                p.account.rules = Arc::new(policy.within(&Ceilings::default()));
             }),
             ("purpose", |p| p.restrictions.purpose = Purpose::parse("SCIM").ok()),
             ("network", |p| p.restrictions.networks = vec![Network::parse("192.0.2.0/24").unwrap()]),

@@ -2,7 +2,6 @@
 //! authenticated call need, as it was read together.
 
 use std::net::IpAddr;
-use std::ops::Deref;
 
 use time::OffsetDateTime;
 
@@ -17,12 +16,12 @@ use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::names::Audience;
 use crate::domain::values::web_origin::WebOrigin;
 
-/// A token or a session with its account, in the org that it acts in. What is known of
-/// the account reads as the credential's own.
+/// A token or a session with its account, in the org that it acts in.
 #[derive(Clone)]
 pub struct Credential {
     pub credential_id: CredentialId,
-    pub member: Member,
+    /// The account, as it is in the org that the credential acts in.
+    pub account: Member,
     pub kind: TokenKind,
     pub secrets: Vec<Secret>,
     pub restrictions: Restrictions,
@@ -35,29 +34,21 @@ pub struct Credential {
     pub revoked: bool,
 }
 
-impl Deref for Credential {
-    type Target = Member;
-
-    fn deref(&self) -> &Member {
-        &self.member
-    }
-}
-
 impl Credential {
     /// What the token can do now: the account's rights within the token's lists.
     /// The one answer for exchange, introspection and access alike.
     pub fn effective_rights(&self) -> Rights {
         let Restrictions { scopes, resources, .. } = &self.restrictions;
         if self.restrictions.narrow_rights() {
-            self.account_rights().narrowed(scopes, resources)
+            self.account.rights().narrowed(scopes, resources)
         } else {
-            self.account_rights()
+            self.account.rights()
         }
     }
 
     /// The same credential in another org, where its account is this member.
-    pub fn within(&self, member: Member) -> Self {
-        Self { member, ..self.clone() }
+    pub fn within(&self, account: Member) -> Self {
+        Self { account, ..self.clone() }
     }
 
     /// Whether it seems not to have been used for longer than the policy allows, or a session may
@@ -66,7 +57,7 @@ impl Credential {
         match self.kind {
             TokenKind::Session => idle_end(self.last_use) <= now,
             TokenKind::Secret | TokenKind::Publishable => {
-                self.rules.idle_before(now).is_some_and(|limit| self.last_use < limit)
+                self.account.rules.idle_before(now).is_some_and(|limit| self.last_use < limit)
             }
         }
     }
@@ -75,7 +66,7 @@ impl Credential {
     pub(super) fn facts(&self) -> Facts {
         Facts {
             kind: self.kind,
-            owner: self.account_kind,
+            owner: self.account.account_kind,
             create_time: self.create_time,
             expire_time: self.expire_time,
             last_use: self.last_use,
@@ -86,15 +77,15 @@ impl Credential {
     /// empty list allows any.
     pub fn may_target(&self, audience: &Audience) -> bool {
         let allowed = &self.restrictions.audiences;
-        (allowed.is_empty() || allowed.contains(audience)) && self.rules.allow_audience(audience)
+        (allowed.is_empty() || allowed.contains(audience)) && self.account.rules.allow_audience(audience)
     }
 
     /// The audiences that the token can be used for beside the issuer; empty: any. Where its list
     /// and the policy have none in common it is the issuer alone.
     pub fn targets(&self, issuer: &str) -> Vec<String> {
-        let (own, policy) = (&self.restrictions.audiences, &self.rules.audiences);
+        let (own, policy) = (&self.restrictions.audiences, &self.account.rules.audiences);
         let listed = if own.is_empty() { policy } else { own };
-        let allowed = listed.iter().filter(|audience| self.rules.allow_audience(audience));
+        let allowed = listed.iter().filter(|audience| self.account.rules.allow_audience(audience));
         let allowed: Vec<String> = allowed.map(Audience::to_string).collect();
         if allowed.is_empty() && !listed.is_empty() { vec![issuer.to_owned()] } else { allowed }
     }
@@ -126,14 +117,11 @@ pub(crate) mod tests {
     use super::*;
     use crate::domain::access::rights::HeldGrant;
     use crate::domain::tokens::policy::tests::default_rules;
+    pub(crate) use crate::domain::tokens::policy::tests::now;
     use crate::domain::values::ids::{AccountId, OrgId, TokenId};
     use crate::domain::values::kinds::AccountKind;
     use crate::domain::values::permissions::Right;
     use crate::domain::values::resources::Node;
-
-    pub(crate) fn now() -> OffsetDateTime {
-        OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap()
-    }
 
     /// A good token of a service account with these grants.
     pub(crate) fn credential(grants: &[(&str, &str)]) -> Credential {
@@ -144,7 +132,7 @@ pub(crate) mod tests {
         };
         Credential {
             credential_id: TokenId::from_u128(3).into(),
-            member: Member {
+            account: Member {
                 org_id: OrgId::from_u128(1),
                 account_id: AccountId::from_u128(2),
                 home_org_id: OrgId::from_u128(1),
@@ -172,6 +160,6 @@ pub(crate) mod tests {
     #[test]
     fn roles_are_those_on_the_whole_org() {
         let held = credential(&[("manager", "*"), ("owner", "a"), ("invoices.read", "*")]);
-        assert_eq!(held.roles(), ["manager", "member"]);
+        assert_eq!(held.account.roles(), ["manager", "member"]);
     }
 }

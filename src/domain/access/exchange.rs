@@ -43,17 +43,17 @@ impl ExchangeRequest {
         Self { audiences, scopes, ttl, ..Self::default() }
     }
 
-    /// The same, shown there, for that.
+    /// The same, presented there, for that purpose.
     pub fn shown(self, shown_at: PresentedAt, purpose: Option<Purpose>) -> Self {
         Self { shown_at, purpose, ..self }
     }
 
-    /// The address that the subject is shown at.
+    /// The address that the subject is presented from.
     pub fn address(&self) -> Option<IpAddr> {
         self.shown_at.address
     }
 
-    /// Asks for no longer a life than this.
+    /// Bounds the lifetime by this one, too.
     pub fn cut_to(&mut self, longest: Duration) {
         self.longest = Some(longest);
     }
@@ -96,7 +96,7 @@ pub fn decide(
     let given = if request.scopes.is_empty() { held } else { held.narrowed(&request.scopes, &[]) };
 
     let issued_at = now.unix_timestamp();
-    let ttl = credential.rules.access_token_life(request.ttl);
+    let ttl = credential.account.rules.access_token_life(request.ttl);
     let ttl = request.longest.map_or(ttl, |longest| ttl.min(longest));
     let asked = (now + ttl).unix_timestamp().max(issued_at + 1);
     let expires_at = credential.expire_time.map_or(asked, |end| asked.min(end.unix_timestamp()));
@@ -106,9 +106,9 @@ pub fn decide(
     }
     Ok(Decision {
         audiences,
-        scope: given.on_org(&credential.named_by_org),
-        on_paths: given.on_paths(&credential.named_by_org),
-        roles: (!narrowed).then(|| credential.roles()),
+        scope: given.on_org(&credential.account.named_by_org),
+        on_paths: given.on_paths(&credential.account.named_by_org),
+        roles: (!narrowed).then(|| credential.account.roles()),
         issued_at,
         expires_at,
     })
@@ -241,7 +241,7 @@ mod tests {
                 access_token_lifetime: Some(Duration::from_secs(120)),
                 ..TokenPolicy::default()
             };
-            held.member.rules = Arc::new(policy.within(&Ceilings::default()));
+            held.account.rules = Arc::new(policy.within(&Ceilings::default()));
             held
         };
         for (own, policy, good, bad, shown) in [

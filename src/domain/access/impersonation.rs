@@ -24,7 +24,7 @@ impl Impersonation {
     /// `ACCESS_TOKEN_STALE` where it may not impersonate any more.
     pub fn new(credential: &Credential, target: Arc<Member>) -> Result<Self, Reason> {
         let held = credential.effective_rights();
-        let actor = held.in_org(credential.org_id, target.org_id).map(|rights| rights.into_owned());
+        let actor = held.in_org(credential.account.org_id, target.org_id).map(|rights| rights.into_owned());
         let may = |rights: &Rights| rights.cover(&Permission::ACCOUNTS_IMPERSONATE, &Node::Org);
         let actor = actor.filter(may).ok_or(Reason::AccessTokenStale)?;
         Ok(Self { target, actor })
@@ -32,7 +32,7 @@ impl Impersonation {
 
     /// What both hold, within what the access token carries.
     pub fn rights(&self, carried: &Rights) -> Rights {
-        self.target.account_rights().meet(&self.actor).meet(carried)
+        self.target.rights().meet(&self.actor).meet(carried)
     }
 
     /// Whether the administrator could make a call about the target by this permission: else

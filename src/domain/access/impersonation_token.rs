@@ -15,8 +15,8 @@ use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Reason, Result};
 
-/// The longest life of the access token, and the one that it has when none is asked for:
-/// somebody works with it, and it ends with the right anyway.
+/// The longest lifetime of the access token, and the one that it has when none is requested:
+/// a person works with it, and it ends with the right anyway.
 pub const MAX_LIFE: Duration = Duration::from_secs(15 * 60);
 
 /// The lifetime must be more than 0 and at most 15 minutes; the error is the sentence after
@@ -29,7 +29,7 @@ pub fn lifetime(asked: Option<time::Duration>) -> Result<Duration, &'static str>
     }
 }
 
-/// Refuses a caller that may impersonate nobody in the org: by permission, or because it is an
+/// Refuses a caller that may impersonate no account of the org: by permission, or because it is an
 /// impersonation itself.
 ///
 /// # Errors
@@ -70,7 +70,7 @@ pub fn decide(
     }
     // The access token will be bounded by the credential, so that it must not come from less.
     acting.caller.require_whole_credential()?;
-    let held = target.account_rights();
+    let held = target.rights();
     acting.may_take_over(&held)?;
     let given = held.meet(acting.rights());
     let issued_at = now.unix_timestamp();
@@ -111,13 +111,13 @@ mod tests {
     /// An administrator's credential with these grants and scopes, in the org of the targets.
     fn admin(grants: &[(&str, &str)], scopes: &[&str]) -> Credential {
         let mut admin = credential(grants);
-        admin.member.account_id = AccountId::from_u128(9);
+        admin.account.account_id = AccountId::from_u128(9);
         admin.restrictions.scopes = scopes.iter().map(|scope| Permission::parse(scope).unwrap()).collect();
         admin
     }
 
     fn target(grants: &[(&str, &str)]) -> Member {
-        credential(grants).member
+        credential(grants).account
     }
 
     fn decided(by: Credential, bearer: AuthenticatedBy, target: &Member) -> Result<Decision> {
@@ -195,9 +195,9 @@ mod tests {
         assert_eq!(may(&admin(&[("owner", "*")], &[]), OrgId::from_u128(2)), stale);
         // An operator anywhere, as its owner; one who is none any more, nowhere else.
         let mut operator = admin(&[("platform.accounts", "*")], &[]);
-        operator.member.org_id = SYSTEM_ORG;
+        operator.account.org_id = SYSTEM_ORG;
         assert_eq!(may(&operator, own), Ok(()));
-        operator.member.grants = target(&[("owner", "*"), ("platform.orgs", "*")]).grants;
+        operator.account.grants = target(&[("owner", "*"), ("platform.orgs", "*")]).grants;
         assert_eq!(may(&operator, own), stale);
     }
 
@@ -231,12 +231,12 @@ mod tests {
             let carried = Rights::of_grants(&self::target(&carried).grants);
             let impersonation = Impersonation::new(&admin, Arc::new(target.clone())).unwrap();
             let held = impersonation.rights(&carried);
-            let (theirs, ours) = (target.account_rights(), admin.effective_rights());
+            let (theirs, ours) = (target.rights(), admin.effective_rights());
             for bound in [&theirs, &ours, &carried] {
                 prop_assert!(held.beyond(bound).is_empty());
             }
             prop_assert!(theirs.meet(&ours).meet(&carried).beyond(&held).is_empty());
-            // What is decided carries no more, and is given to whoever covers the target alone.
+            // What is decided carries no more, and is given only to a caller that covers the target.
             match decided(admin, AuthenticatedBy::Text, &target) {
                 Ok(decision) => {
                     prop_assert!(theirs.beyond(&ours).is_empty());

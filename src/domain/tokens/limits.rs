@@ -4,13 +4,13 @@ use std::time::Duration;
 
 pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long a token lives when nothing else is asked for, nor said by the org's policy.
+/// How long a token lives when nothing else is requested, nor said by the org's policy.
 pub const DEFAULT_TOKEN_LIFE: Duration = DAY.saturating_mul(365);
-/// The longest life that can be asked for.
+/// The longest lifetime that can be requested.
 pub const MAX_TOKEN_LIFE: Duration = DAY.saturating_mul(3_650);
-/// How long an access token lives when nothing else is asked for, nor said by the org's policy.
+/// How long an access token lives when nothing else is requested, nor said by the org's policy.
 pub const DEFAULT_ACCESS_TOKEN_LIFE: Duration = Duration::from_secs(5 * 60);
-/// The longest life of an access token.
+/// The longest lifetime of an access token.
 pub const MAX_ACCESS_TOKEN_LIFE: Duration = Duration::from_secs(60 * 60);
 /// Live tokens of one account.
 pub const MAX_LIVE_TOKENS: i64 = 100;

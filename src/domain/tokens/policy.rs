@@ -236,9 +236,12 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::access::credential::tests::now;
 
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+    pub(crate) fn now() -> OffsetDateTime {
+        OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap()
+    }
 
     pub(crate) fn default_rules() -> Rules {
         TokenPolicy::default().within(&Ceilings::default())

@@ -130,7 +130,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::access::credential::tests::now;
+    use crate::domain::tokens::policy::tests::now;
     use crate::domain::tokens::secrets::SecretRecord;
 
     fn secret(number: i32, expire_time: Option<OffsetDateTime>) -> Secret {

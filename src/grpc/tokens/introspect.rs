@@ -157,15 +157,17 @@ async fn service_token(
     }
     let left = end.map(|end| (end - now).unsigned_abs());
     Ok(Some((
-        credential.org_id,
+        credential.account.org_id,
         pb::IntrospectTokenResponse {
-            scope: joined(&credential.effective_rights().on_org(&named(&credential.named_by_org, asked))),
+            scope: joined(
+                &credential.effective_rights().on_org(&named(&credential.account.named_by_org, asked)),
+            ),
             exp: end.map_or(0, OffsetDateTime::unix_timestamp),
             iat: credential.create_time.unix_timestamp(),
             nbf: credential.create_time.unix_timestamp(),
             aud: credential.targets(state.ring.issuer()),
             max_cache_ttl: Some(convert::proto_duration(left.unwrap_or(MAX_CACHE).min(MAX_CACHE))),
-            ..common(state, credential.credential_id, &credential.member)
+            ..common(state, credential.credential_id, &credential.account)
         },
     )))
 }

@@ -249,7 +249,7 @@ impl Principals {
     /// another node: it is read again, as seldom as an id that does not exist.
     fn may_have_been_used(&self, state: &State, entry: &CacheEntry) -> bool {
         let Known::Credential(credential) = &entry.known else { return false };
-        (credential.kind == TokenKind::Session || credential.rules.idle.is_some())
+        (credential.kind == TokenKind::Session || credential.account.rules.idle.is_some())
             && entry.loaded.elapsed() > MAX_LAG
             && credential.seems_idle(state.clock.now())
     }
@@ -260,7 +260,7 @@ impl Principals {
     fn outlives_outage(&self, state: &State, entry: &CacheEntry) -> bool {
         let seen = state.feed.last_seen();
         let may = |credential: &Credential| {
-            credential.kind != TokenKind::Session && credential.org_id != SYSTEM_ORG
+            credential.kind != TokenKind::Session && credential.account.org_id != SYSTEM_ORG
         };
         matches!(&entry.known, Known::Credential(credential) if may(credential))
             && state.feed.staleness() <= self.bounds.outage_grace
@@ -307,7 +307,7 @@ impl Principals {
                 let decoy = *lock(&self.decoy);
                 let found = db::tokens::principals::find(&pool, id, decoy, &self.ceilings).await?;
                 if let Some(found) = &found {
-                    *lock(&self.decoy) = Some((found.org_id, id));
+                    *lock(&self.decoy) = Some((found.account.org_id, id));
                 }
                 found.map(|found| self.credential_of(found))
             }
@@ -327,7 +327,7 @@ impl Principals {
     }
 
     fn credential_of(&self, mut found: Credential) -> Known {
-        self.cache.share_rules(&mut found.member);
+        self.cache.share_rules(&mut found.account);
         Known::Credential(Arc::new(found))
     }
 }
@@ -425,7 +425,7 @@ pub async fn read_text(state: &State, text: &str, from: Option<IpAddr>) -> Resul
 /// A session in another org than its account's home; none where the account is no member. Whether
 /// anything stops it there is the caller's to check ([`Credential::check`]).
 pub async fn within(state: &State, session: &Credential, org_id: OrgId) -> Result<Option<Arc<Credential>>> {
-    let member = state.principals.member(state, org_id, session.account_id).await?;
+    let member = state.principals.member(state, org_id, session.account.account_id).await?;
     Ok(member.map(|member| Arc::new(session.within(member.as_ref().clone()))))
 }
 
@@ -443,7 +443,7 @@ impl Verified {
     pub fn member(&self) -> &Member {
         self.impersonation
             .as_ref()
-            .map_or(&self.found.credential.member, |impersonation| &impersonation.target)
+            .map_or(&self.found.credential.account, |impersonation| &impersonation.target)
     }
 }
 
@@ -467,11 +467,11 @@ pub async fn by_access_token(state: &State, jwt: &str, from: Option<IpAddr>) -> 
     let token = verified.map_err(refuse)?;
     let found = state.principals.credential(state, token.credential_id, from).await?;
     let mut found = found.ok_or_else(|| refuse(Reason::AccessTokenInvalid))?;
-    if found.credential.account_id != token.actor_id.unwrap_or(token.account_id) {
+    if found.credential.account.account_id != token.actor_id.unwrap_or(token.account_id) {
         return Err(refuse(Reason::AccessTokenInvalid));
     }
     if found.credential.kind == TokenKind::Session
-        && found.credential.org_id != token.org_id
+        && found.credential.account.org_id != token.org_id
         && let Some(there) = within(state, &found.credential, token.org_id).await?
     {
         found.credential = there;

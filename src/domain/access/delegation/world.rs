@@ -190,7 +190,7 @@ impl World {
             grants: self.grants_of(account),
             named_by_org: APPLICATIONS.iter().map(|text| Permission::parse(text).unwrap()).collect(),
             rules: self.rules.clone(),
-            ..sample(&[]).member
+            ..sample(&[]).account
         }
     }
 
@@ -201,7 +201,7 @@ impl World {
                 let Token { account, lists, may_manage_tokens, .. } = &self.tokens[n];
                 Credential {
                     credential_id: TokenId::from_u128(n as u128).into(),
-                    member: self.member(*account),
+                    account: self.member(*account),
                     restrictions: lists.clone(),
                     may_manage_tokens: *may_manage_tokens,
                     ..sample(&[])
@@ -209,7 +209,7 @@ impl World {
             }
             ModelCredential::Session(account) => Credential {
                 credential_id: SessionId::from_u128(account as u128).into(),
-                member: self.member(account),
+                account: self.member(account),
                 kind: TokenKind::Session,
                 may_manage_tokens: true,
                 ..sample(&[])
@@ -239,7 +239,7 @@ impl World {
         let bearer = match (credential, shown) {
             (ModelCredential::Visit(n), _) => {
                 let Visit { actor, target, carried, .. } = &self.visits[n];
-                let may_be = actor != target && found.account_id == account_id(*actor);
+                let may_be = actor != target && found.account.account_id == account_id(*actor);
                 if !may_be || self.accounts[*target].kind != AccountKind::ServiceAccount {
                     return Err(Reason::AccessTokenInvalid.into());
                 }
