@@ -22,7 +22,7 @@ impl Caller {
     ///
     /// # Errors
     /// `RESOURCE_NOT_FOUND` for another org, whether it exists or not.
-    pub fn acting_in(&self, org: Option<OrgId>) -> Result<Acting<'_>> {
+    pub(crate) fn acting_in(&self, org: Option<OrgId>) -> Result<Acting<'_>> {
         let org_id = org.unwrap_or(self.home());
         match self.rights().in_org(self.home(), org_id) {
             Some(rights) => Ok(Acting { caller: Cow::Borrowed(self), org_id, rights }),
@@ -31,14 +31,14 @@ impl Caller {
     }
 
     /// The caller in its own org, as [`acting_in`](Self::acting_in) gives it.
-    pub fn acting_at_home(self) -> Acting<'static> {
+    pub(crate) fn acting_at_home(self) -> Acting<'static> {
         let (org_id, rights) = (self.home(), self.rights().clone());
         Acting { caller: Cow::Owned(self), org_id, rights: Cow::Owned(rights) }
     }
 
     /// Whether the caller may verify the credentials of this org, and is believed in
     /// what it says of the client that presents them.
-    pub fn may_verify(&self, org_id: OrgId) -> bool {
+    pub(crate) fn may_verify(&self, org_id: OrgId) -> bool {
         let in_org = self.acting_in(Some(org_id));
         self.holds_platform(&Permission::PLATFORM_VERIFY)
             || in_org.is_ok_and(|acting| acting.require(&Permission::TOKENS_INTROSPECT, &Node::Org).is_ok())
@@ -54,7 +54,7 @@ pub struct Acting<'a> {
 
 impl Acting<'_> {
     /// Requires a permission on a node or above it.
-    pub fn require(&self, permission: &Permission, node: &Node) -> Result<()> {
+    pub(crate) fn require(&self, permission: &Permission, node: &Node) -> Result<()> {
         if self.rights.cover(permission, node) { Ok(()) } else { Err(Missing::permission(permission, node)) }
     }
 
@@ -65,7 +65,7 @@ impl Acting<'_> {
 
     /// Whether the account is the caller's own, or that of the administrator who impersonates it. Nobody
     /// clones, stops or impersonates it.
-    pub fn is_self(&self, account_id: AccountId) -> bool {
+    pub(crate) fn is_self(&self, account_id: AccountId) -> bool {
         self.is_own(account_id) || self.caller.actor_id() == Some(account_id)
     }
 
@@ -76,7 +76,7 @@ impl Acting<'_> {
 
     /// Whether the account is the caller's own, to read as oneself may. Under impersonation
     /// that counts where the administrator could read it by this permission.
-    pub fn may_read_self(&self, account_id: AccountId, permission: &Permission) -> bool {
+    pub(crate) fn may_read_self(&self, account_id: AccountId, permission: &Permission) -> bool {
         let impersonation = self.caller.impersonation();
         self.is_own(account_id) && impersonation.is_none_or(|as_target| as_target.allows(permission))
     }
@@ -84,7 +84,7 @@ impl Acting<'_> {
     /// Whether the account is the caller's own, to change as oneself may: a credential
     /// with scopes or resources has rights of oneself for reading alone. Under impersonation
     /// they count where the administrator could make the change by this permission.
-    pub fn may_change_self(&self, account_id: AccountId, permission: &Permission) -> bool {
+    pub(crate) fn may_change_self(&self, account_id: AccountId, permission: &Permission) -> bool {
         self.is_own(account_id)
             && match self.caller.impersonation() {
                 Some(impersonation) => impersonation.allows(permission),
@@ -93,33 +93,33 @@ impl Acting<'_> {
     }
 
     /// Refuses grants that carry more than the caller holds.
-    pub fn may_pass_on<'g>(&self, grants: impl IntoIterator<Item = &'g HeldGrant>) -> Result<()> {
+    pub(crate) fn may_pass_on<'g>(&self, grants: impl IntoIterator<Item = &'g HeldGrant>) -> Result<()> {
         may_pass_on(&self.rights, grants)
     }
 
     /// Whether the caller could give this.
-    pub fn could_give(&self, grant: &HeldGrant) -> bool {
+    pub(crate) fn could_give(&self, grant: &HeldGrant) -> bool {
         self.could_give_on(&grant.node) && self.may_pass_on([grant]).is_ok()
     }
 
     /// Whether the caller could give anything on the node.
-    pub fn could_give_on(&self, node: &Node) -> bool {
+    pub(crate) fn could_give_on(&self, node: &Node) -> bool {
         self.rights.cover(&Permission::ACCOUNTS_WRITE, node)
     }
 
     /// Refuses a role that carries more than the caller holds on the whole org.
-    pub fn may_define(&self, role: &CustomRole) -> Result<()> {
+    pub(crate) fn may_define(&self, role: &CustomRole) -> Result<()> {
         may_define(&self.rights, role)
     }
 
     /// Refuses to widen a role by more than the caller holds on the whole org.
-    pub fn may_redefine(&self, before: &CustomRole, after: &CustomRole) -> Result<()> {
+    pub(crate) fn may_redefine(&self, before: &CustomRole, after: &CustomRole) -> Result<()> {
         may_redefine(&self.rights, before, after)
     }
 
     /// Divides the grants of an account to be cloned: what the clone gets, what the caller
     /// may not pass on, and what the caller leaves out.
-    pub fn divide<T>(
+    pub(crate) fn divide<T>(
         &self,
         grants: Vec<(T, HeldGrant)>,
         is_excluded: impl Fn(&T) -> bool,
@@ -128,18 +128,18 @@ impl Acting<'_> {
     }
 
     /// Refuses a target that can do more than the caller.
-    pub fn may_take_over(&self, target: &Rights) -> Result<()> {
+    pub(crate) fn may_take_over(&self, target: &Rights) -> Result<()> {
         may_take_over(&self.rights, target)
     }
 
     /// Refuses to stop an owner, or something of an owner's, unless the caller covers
     /// what that account can do. Anybody else may be stopped.
-    pub fn may_stop(&self, target: &[HeldGrant]) -> Result<()> {
+    pub(crate) fn may_stop(&self, target: &[HeldGrant]) -> Result<()> {
         if is_owner(self.org_id, target) { self.may_take_over(&Rights::of_grants(target)) } else { Ok(()) }
     }
 
     /// Whether the credential may create tokens at all.
-    pub fn require_token_management(&self) -> Result<()> {
+    pub(crate) fn require_token_management(&self) -> Result<()> {
         if self.caller.credential().may_manage_tokens {
             return Ok(());
         }
@@ -152,7 +152,7 @@ impl Acting<'_> {
     ///
     /// # Errors
     /// `TARGET_EXCEEDS_CALLER`, naming what exceeds.
-    pub fn may_make(&self, lists: &Restrictions, may_manage_tokens: bool) -> Result<()> {
+    pub(crate) fn may_make(&self, lists: &Restrictions, may_manage_tokens: bool) -> Result<()> {
         let Restrictions { scopes, resources, audiences, networks, .. } =
             &self.caller.credential().restrictions;
         let mut limits = Rights::within(scopes, resources);
@@ -199,7 +199,7 @@ impl Acting<'_> {
     /// Whether the caller may make a token for this account at all: by permission; as the
     /// account's own, where the administrator who impersonates it has the permission; or as its own, where
     /// a password login stands behind the call.
-    pub fn require_token_creation(&self, account_id: AccountId) -> Result<()> {
+    pub(crate) fn require_token_creation(&self, account_id: AccountId) -> Result<()> {
         let may = self.caller.actor_id().is_some() || self.caller.has_signed_in();
         let own = may && self.may_change_self(account_id, &Permission::TOKENS_WRITE);
         if own { Ok(()) } else { self.require(&Permission::TOKENS_WRITE, &Node::Org) }
@@ -208,7 +208,7 @@ impl Acting<'_> {
     /// Whether the caller may rotate a token of this account: by permission, or because it is
     /// its own. A credential that is narrowed has rights of oneself for reading only, and for
     /// rotating itself.
-    pub fn require_rotation(&self, token_id: TokenId, account_id: AccountId) -> Result<()> {
+    pub(crate) fn require_rotation(&self, token_id: TokenId, account_id: AccountId) -> Result<()> {
         let itself = self.is_own(account_id) && self.caller.credential_id() == token_id.into();
         // What a login alone allows needs its text, as the making of a token does.
         let caller = &self.caller;
@@ -219,7 +219,7 @@ impl Acting<'_> {
 
     /// When a token that this credential makes has to end at the latest; none where
     /// only the policy says.
-    pub fn token_ceiling(&self) -> Option<OffsetDateTime> {
+    pub(crate) fn token_ceiling(&self) -> Option<OffsetDateTime> {
         let unbound = self.is_unbound_operator() || self.caller.session().is_some();
         if unbound { None } else { self.caller.credential().expire_time }
     }

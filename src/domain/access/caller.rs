@@ -55,7 +55,7 @@ impl Caller {
     /// `TOKEN_INVALID` or `ACCESS_TOKEN_INVALID` for what comes from a publishable token:
     /// those open nothing of this API, from wherever. `PURPOSE_MISMATCH` for a token with
     /// a purpose, since this API names none; `ADDRESS_NOT_ALLOWED`.
-    pub fn new(
+    pub(crate) fn new(
         credential: Arc<Credential>,
         bearer: AuthenticatedBy,
         context: RequestContext,
@@ -88,22 +88,22 @@ impl Caller {
         self.impersonation.as_ref().map_or(&self.credential.account, |impersonation| &impersonation.target)
     }
 
-    pub fn account_id(&self) -> AccountId {
+    pub(crate) fn account_id(&self) -> AccountId {
         self.member().account_id
     }
 
     /// The account that acts as that one by impersonation; none where it acts itself.
-    pub fn actor_id(&self) -> Option<AccountId> {
+    pub(crate) fn actor_id(&self) -> Option<AccountId> {
         self.impersonation.as_ref().map(|_| self.credential.account.account_id)
     }
 
     /// The token or session behind the call. Under impersonation it is the administrator's.
-    pub fn credential_id(&self) -> CredentialId {
+    pub(crate) fn credential_id(&self) -> CredentialId {
         self.credential.credential_id
     }
 
     /// The org that stores the credential: a session's is the home of its account, wherever it acts.
-    pub fn credential_org(&self) -> OrgId {
+    pub(crate) fn credential_org(&self) -> OrgId {
         match self.credential.credential_id {
             CredentialId::Token(_) => self.credential.account.org_id,
             CredentialId::Session(_) => self.credential.account.home_org_id,
@@ -111,7 +111,7 @@ impl Caller {
     }
 
     /// The session behind the call, if it is one, by its token string or by a JWT made from it.
-    pub fn session(&self) -> Option<SessionId> {
+    pub(crate) fn session(&self) -> Option<SessionId> {
         match self.credential.credential_id {
             CredentialId::Token(_) => None,
             CredentialId::Session(id) => Some(id),
@@ -119,13 +119,13 @@ impl Caller {
     }
 
     /// Whether a password login stands behind the call itself: the token string of a session.
-    pub fn has_signed_in(&self) -> bool {
+    pub(crate) fn has_signed_in(&self) -> bool {
         self.by_text && self.session().is_some()
     }
 
     /// The session that may act in this org, too, if its account is a member there. A JWT made
     /// from it acts in its own org alone, as every other; and so does an operator, who is one in any.
-    pub fn may_travel(&self, org_id: OrgId) -> Option<&Credential> {
+    pub(crate) fn may_travel(&self, org_id: OrgId) -> Option<&Credential> {
         let travels = self.has_signed_in() && !self.is_operator() && org_id != self.home();
         travels.then_some(&*self.credential)
     }
@@ -134,17 +134,17 @@ impl Caller {
     ///
     /// # Errors
     /// What [`new`](Self::new) says.
-    pub fn within(&self, credential: Arc<Credential>) -> Result<Self> {
+    pub(crate) fn within(&self, credential: Arc<Credential>) -> Result<Self> {
         Self::new(credential, AuthenticatedBy::Text, self.context.clone())
     }
 
     /// The org that the credential acts in.
-    pub fn home(&self) -> OrgId {
+    pub(crate) fn home(&self) -> OrgId {
         self.member().org_id
     }
 
     /// When what was presented expires, in whole seconds since 1970; none where it never does.
-    pub fn ends_at(&self) -> Option<i64> {
+    pub(crate) fn ends_at(&self) -> Option<i64> {
         let credential = self.credential.expire_time.map(OffsetDateTime::unix_timestamp);
         credential.into_iter().chain(self.expires_at).min()
     }
@@ -165,7 +165,7 @@ impl Caller {
     }
 
     /// The credential behind the call.
-    pub fn credential(&self) -> &Credential {
+    pub(crate) fn credential(&self) -> &Credential {
         &self.credential
     }
 
@@ -173,45 +173,45 @@ impl Caller {
     ///
     /// # Errors
     /// `TARGET_EXCEEDS_CALLER`, naming what it lacks.
-    pub fn require_whole_credential(&self) -> Result<()> {
+    pub(crate) fn require_whole_credential(&self) -> Result<()> {
         let Some(carried) = &self.narrowed_to else { return Ok(()) };
         Missing::refuse(Reason::TargetExceedsCaller, &self.credential.effective_rights().beyond(carried))
     }
 
     /// The home org of its account.
-    pub fn account_home(&self) -> OrgId {
+    pub(crate) fn account_home(&self) -> OrgId {
         self.member().home_org_id
     }
 
     /// Whether the credential has scopes or resources, or its JWT carries less than it.
-    pub fn is_narrowed(&self) -> bool {
+    pub(crate) fn is_narrowed(&self) -> bool {
         self.credential.restrictions.narrow_rights() || self.narrowed_to.is_some()
     }
 
     /// The permissions that the credential holds on the whole of its org, sorted.
-    pub fn permissions(&self) -> Vec<String> {
+    pub(crate) fn permissions(&self) -> Vec<String> {
         self.rights.on_org(&self.member().named_by_org).iter().map(Permission::to_string).collect()
     }
 
     /// A platform administrator: holds `platform.accounts` in the system org.
-    pub fn is_operator(&self) -> bool {
+    pub(crate) fn is_operator(&self) -> bool {
         self.holds_platform(&Permission::PLATFORM_ACCOUNTS)
     }
 
     /// Whether it holds this permission of the platform.
-    pub fn holds_platform(&self, permission: &Permission) -> bool {
+    pub(crate) fn holds_platform(&self, permission: &Permission) -> bool {
         self.home() == SYSTEM_ORG && self.rights.cover(permission, &Node::Org)
     }
 
     /// Whether it holds the permission anywhere at all: what closes an RPC to those
     /// who never could, before the message is read.
-    pub fn holds_somewhere(&self, permission: &Permission) -> bool {
+    pub(crate) fn holds_somewhere(&self, permission: &Permission) -> bool {
         self.rights.hold_somewhere(permission)
             || (self.is_operator() && Rights::of_owner().hold_somewhere(permission))
     }
 
     /// Requires a permission of the platform.
-    pub fn require_platform(&self, permission: &Permission) -> Result<()> {
+    pub(crate) fn require_platform(&self, permission: &Permission) -> Result<()> {
         if self.holds_platform(permission) {
             Ok(())
         } else {

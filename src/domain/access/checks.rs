@@ -88,7 +88,7 @@ pub struct CheckInput<'a> {
 
 impl CheckInput<'_> {
     /// Nothing but the time.
-    pub fn at(now: OffsetDateTime) -> Self {
+    pub(crate) fn at(now: OffsetDateTime) -> Self {
         Self { now, secret: None, shown: Presentation::default(), audience: None }
     }
 }
@@ -96,12 +96,12 @@ impl CheckInput<'_> {
 impl Credential {
     /// Whether the token works at all now. Checked only after its secret matched, or a
     /// JWT made from it verified, so that the true reason may be returned.
-    pub fn check(&self, now: OffsetDateTime) -> Result<(), Reason> {
+    pub(crate) fn check(&self, now: OffsetDateTime) -> Result<(), Reason> {
         self.check_secret(None, now)
     }
 
     /// The same, when it was presented by the secret of this number.
-    pub fn check_secret(&self, secret: Option<i32>, now: OffsetDateTime) -> Result<(), Reason> {
+    pub(crate) fn check_secret(&self, secret: Option<i32>, now: OffsetDateTime) -> Result<(), Reason> {
         let used = CheckInput { secret, ..CheckInput::at(now) };
         Check::OF_STATE.into_iter().try_for_each(|check| self.pass(check, &used))
     }
@@ -112,7 +112,7 @@ impl Credential {
     /// `PURPOSE_MISMATCH` unless both sides name the same purpose or neither names one;
     /// `ADDRESS_NOT_ALLOWED`, also where the address is not known; `ORIGIN_NOT_ALLOWED`
     /// for a publishable token without one of its origins.
-    pub fn admit(&self, shown: &Presentation<'_>) -> Result<(), Reason> {
+    pub(crate) fn admit(&self, shown: &Presentation<'_>) -> Result<(), Reason> {
         // None of these checks the time.
         let used = CheckInput { shown: *shown, ..CheckInput::at(OffsetDateTime::UNIX_EPOCH) };
         Check::OF_USE.into_iter().try_for_each(|check| self.pass(check, &used))
@@ -121,7 +121,7 @@ impl Credential {
     /// The same for a JWT that was made from the token. Where the token was presented was
     /// checked then, and the client that presents the JWT now is another hop: an address or an
     /// origin counts only where it is given.
-    pub fn admit_access_token(&self, shown: &Presentation<'_>) -> Result<(), Reason> {
+    pub(crate) fn admit_access_token(&self, shown: &Presentation<'_>) -> Result<(), Reason> {
         if self.restrictions.purpose.as_ref() != shown.purpose {
             Err(Reason::PurposeMismatch)
         } else if shown.address.is_some_and(|address| !self.works_at(address)) {
@@ -137,7 +137,7 @@ impl Credential {
     ///
     /// # Errors
     /// The reason with which every use of the token is refused for it.
-    pub fn pass(&self, check: Check, used: &CheckInput<'_>) -> Result<(), Reason> {
+    pub(crate) fn pass(&self, check: Check, used: &CheckInput<'_>) -> Result<(), Reason> {
         let (passed, reason) = match check {
             Check::Revoked => (!self.revoked, Reason::TokenRevoked),
             Check::Org => (!self.account.org_stopped, Reason::OrgSuspended),
@@ -186,7 +186,7 @@ pub struct CheckOutcome {
 
 /// How the checks of a token string go: up to the first that fails, since nothing is known
 /// beyond it.
-pub fn explain_string_checks(failed: Option<TokenStringCheck>) -> Vec<CheckOutcome> {
+pub(crate) fn explain_string_checks(failed: Option<TokenStringCheck>) -> Vec<CheckOutcome> {
     let until = failed.and_then(|failed| TokenStringCheck::ALL.iter().position(|check| *check == failed));
     let made = &TokenStringCheck::ALL[..until.map_or(TokenStringCheck::ALL.len(), |failed| failed + 1)];
     let outcome = |check: &TokenStringCheck| CheckOutcome {
@@ -197,7 +197,7 @@ pub fn explain_string_checks(failed: Option<TokenStringCheck>) -> Vec<CheckOutco
 }
 
 /// How the checks of a token go, all of them.
-pub fn explain_credential_checks(credential: &Credential, used: &CheckInput<'_>) -> Vec<CheckOutcome> {
+pub(crate) fn explain_credential_checks(credential: &Credential, used: &CheckInput<'_>) -> Vec<CheckOutcome> {
     let checks = Check::OF_STATE.into_iter().chain(Check::OF_USE).chain([Check::Audience]);
     checks
         .map(|check| CheckOutcome { name: check.name(), failure: credential.pass(check, used).err() })

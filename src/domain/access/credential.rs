@@ -37,7 +37,7 @@ pub struct Credential {
 impl Credential {
     /// What the token can do now: the account's rights within the token's lists.
     /// The one answer for exchange, introspection and access alike.
-    pub fn effective_rights(&self) -> Rights {
+    pub(crate) fn effective_rights(&self) -> Rights {
         let Restrictions { scopes, resources, .. } = &self.restrictions;
         if self.restrictions.narrow_rights() {
             self.account.rights().narrowed(scopes, resources)
@@ -47,13 +47,13 @@ impl Credential {
     }
 
     /// The same credential in another org, where its account is this member.
-    pub fn within(&self, account: Member) -> Self {
+    pub(crate) fn within(&self, account: Member) -> Self {
         Self { account, ..self.clone() }
     }
 
     /// Whether it seems not to have been used for longer than the policy allows, or a session may
     /// lie idle: the use that says otherwise may have been written since this was read.
-    pub fn seems_idle(&self, now: OffsetDateTime) -> bool {
+    pub(crate) fn seems_idle(&self, now: OffsetDateTime) -> bool {
         match self.kind {
             TokenKind::Session => idle_end(self.last_use) <= now,
             TokenKind::Secret | TokenKind::Publishable => {
@@ -75,14 +75,14 @@ impl Credential {
 
     /// Whether the token's own list and the org's policy let it be used for this audience; an
     /// empty list allows any.
-    pub fn may_target(&self, audience: &Audience) -> bool {
+    pub(crate) fn may_target(&self, audience: &Audience) -> bool {
         let allowed = &self.restrictions.audiences;
         (allowed.is_empty() || allowed.contains(audience)) && self.account.rules.allow_audience(audience)
     }
 
     /// The audiences that the token can be used for beside the issuer; empty: any. Where its list
     /// and the policy have none in common it is the issuer alone.
-    pub fn targets(&self, issuer: &str) -> Vec<String> {
+    pub(crate) fn targets(&self, issuer: &str) -> Vec<String> {
         let (own, policy) = (&self.restrictions.audiences, &self.account.rules.audiences);
         let listed = if own.is_empty() { policy } else { own };
         let allowed = listed.iter().filter(|audience| self.account.rules.allow_audience(audience));
@@ -91,7 +91,7 @@ impl Credential {
     }
 
     /// Whether the secret of this number has ended: the token was rotated.
-    pub fn was_replaced(&self, secret: Option<i32>, now: OffsetDateTime) -> bool {
+    pub(crate) fn was_replaced(&self, secret: Option<i32>, now: OffsetDateTime) -> bool {
         let shown = self.secrets.iter().find(|known| Some(known.number) == secret);
         shown.is_some_and(|secret| secret.has_ended(now))
     }

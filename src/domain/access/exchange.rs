@@ -30,7 +30,7 @@ pub struct ExchangeRequest {
 impl ExchangeRequest {
     /// The lifetime must be more than 0 and at most 1 h; the error is the sentence
     /// after the field's name.
-    pub fn lifetime(asked: Option<time::Duration>) -> Result<Option<Duration>, &'static str> {
+    pub(crate) fn lifetime(asked: Option<time::Duration>) -> Result<Option<Duration>, &'static str> {
         let Some(asked) = asked else { return Ok(None) };
         match Duration::try_from(asked) {
             Ok(ttl) if !ttl.is_zero() && ttl <= MAX_ACCESS_TOKEN_LIFE => Ok(Some(ttl)),
@@ -39,22 +39,22 @@ impl ExchangeRequest {
     }
 
     /// A request of checked parts; `ttl` as [`lifetime`](Self::lifetime) gave it.
-    pub fn new(audiences: Vec<Audience>, scopes: Vec<Permission>, ttl: Option<Duration>) -> Self {
+    pub(crate) fn new(audiences: Vec<Audience>, scopes: Vec<Permission>, ttl: Option<Duration>) -> Self {
         Self { audiences, scopes, ttl, ..Self::default() }
     }
 
     /// The same, presented there, for that purpose.
-    pub fn shown(self, shown_at: PresentedAt, purpose: Option<Purpose>) -> Self {
+    pub(crate) fn shown(self, shown_at: PresentedAt, purpose: Option<Purpose>) -> Self {
         Self { shown_at, purpose, ..self }
     }
 
     /// The address that the subject is presented from.
-    pub fn address(&self) -> Option<IpAddr> {
+    pub(crate) fn address(&self) -> Option<IpAddr> {
         self.shown_at.address
     }
 
     /// Bounds the lifetime by this one, too.
-    pub fn cut_to(&mut self, longest: Duration) {
+    pub(crate) fn cut_to(&mut self, longest: Duration) {
         self.longest = Some(longest);
     }
 }
@@ -80,7 +80,7 @@ pub struct Decision {
 /// # Errors
 /// Whatever stops the token ([`Credential::check`], [`Credential::admit`]);
 /// `SCOPE_NOT_HELD` with the scopes; `INVALID_TARGET` with the audience.
-pub fn decide(
+pub(crate) fn decide(
     credential: &Credential,
     request: &ExchangeRequest,
     issuer: &str,
@@ -115,7 +115,7 @@ pub fn decide(
 }
 
 /// `SCOPE_NOT_HELD`, listing them, unless there is none.
-pub fn refuse_scopes<'a>(not_held: impl Iterator<Item = &'a Permission>) -> Result<()> {
+pub(crate) fn refuse_scopes<'a>(not_held: impl Iterator<Item = &'a Permission>) -> Result<()> {
     let scopes: Vec<_> = not_held.map(Permission::to_string).collect();
     if scopes.is_empty() {
         return Ok(());

@@ -8,7 +8,7 @@ use crate::domain::values::resources::ResourcePath;
 
 /// The grants of the source of a clone, each in one of the three.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Divided<T> {
+pub(crate) struct Divided<T> {
     /// The clone gets these.
     pub given: Vec<T>,
     /// The caller may not pass these on.
@@ -19,7 +19,7 @@ pub struct Divided<T> {
 
 /// Divides the source's grants: what the caller leaves out, then what the caller may not
 /// pass on, and the rest.
-pub fn divide<T>(
+pub(crate) fn divide<T>(
     caller: &Rights,
     grants: Vec<(T, HeldGrant)>,
     is_excluded: impl Fn(&T) -> bool,
@@ -40,7 +40,7 @@ pub fn divide<T>(
 
 /// What becomes of the grants of an invitation, each in the order in which they were asked.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Received {
+pub(crate) struct Received {
     pub given: Vec<HeldGrant>,
     pub dropped: Vec<HeldGrant>,
 }
@@ -49,7 +49,7 @@ pub struct Received {
 ///
 /// Nobody passes on what they do not hold, when an invitation is sent and when it is
 /// accepted. `roles` and `paths` are those that still exist of what is `invited` with.
-pub fn receive(sender: &Rights, invited: Vec<HeldGrant>, roles: &Roles, paths: &[String]) -> Received {
+pub(crate) fn receive(sender: &Rights, invited: Vec<HeldGrant>, roles: &Roles, paths: &[String]) -> Received {
     let is_there = |grant: &HeldGrant| {
         let role = !matches!(&grant.right, Right::Custom(id) if !roles.contains_key(id));
         let path = |path: &ResourcePath| paths.iter().any(|found| found == path.as_str());

@@ -22,7 +22,7 @@ impl Impersonation {
     ///
     /// # Errors
     /// `ACCESS_TOKEN_STALE` where it may not impersonate any more.
-    pub fn new(credential: &Credential, target: Arc<Member>) -> Result<Self, Reason> {
+    pub(crate) fn new(credential: &Credential, target: Arc<Member>) -> Result<Self, Reason> {
         let held = credential.effective_rights();
         let actor = held.in_org(credential.account.org_id, target.org_id).map(|rights| rights.into_owned());
         let may = |rights: &Rights| rights.cover(&Permission::ACCOUNTS_IMPERSONATE, &Node::Org);
@@ -31,13 +31,13 @@ impl Impersonation {
     }
 
     /// What both hold, within what the access token carries.
-    pub fn rights(&self, carried: &Rights) -> Rights {
+    pub(crate) fn rights(&self, carried: &Rights) -> Rights {
         self.target.rights().meet(&self.actor).meet(carried)
     }
 
     /// Whether the administrator could make a call about the target by this permission: else
     /// what the target may do as oneself does not count.
-    pub fn allows(&self, permission: &Permission) -> bool {
+    pub(crate) fn allows(&self, permission: &Permission) -> bool {
         self.actor.cover(permission, &Node::Org)
     }
 }

@@ -21,7 +21,7 @@ pub const MAX_LIFE: Duration = Duration::from_secs(15 * 60);
 
 /// The lifetime must be more than 0 and at most 15 minutes; the error is the sentence after
 /// the field's name.
-pub fn lifetime(asked: Option<time::Duration>) -> Result<Duration, &'static str> {
+pub(crate) fn lifetime(asked: Option<time::Duration>) -> Result<Duration, &'static str> {
     let Some(asked) = asked else { return Ok(MAX_LIFE) };
     match Duration::try_from(asked) {
         Ok(ttl) if !ttl.is_zero() && ttl <= MAX_LIFE => Ok(ttl),
@@ -34,7 +34,7 @@ pub fn lifetime(asked: Option<time::Duration>) -> Result<Duration, &'static str>
 ///
 /// # Errors
 /// `PERMISSION_MISSING`.
-pub fn authorise(acting: &Acting<'_>) -> Result<()> {
+pub(crate) fn authorise(acting: &Acting<'_>) -> Result<()> {
     acting.require(&Permission::ACCOUNTS_IMPERSONATE, &Node::Org)?;
     if acting.caller.actor_id().is_some() {
         let message = "an impersonation does not impersonate further";
@@ -51,7 +51,7 @@ pub fn authorise(acting: &Acting<'_>) -> Result<()> {
 /// `RESOURCE_NOT_FOUND` for an account that is not active; `TARGET_EXCEEDS_CALLER` with what
 /// the target can do and the caller cannot; `TOKEN_EXPIRED` in the last second of the
 /// caller's credential.
-pub fn decide(
+pub(crate) fn decide(
     acting: &Acting<'_>,
     target: &Member,
     life: Duration,

@@ -24,7 +24,7 @@ pub struct PresentedAt {
 
 impl PresentedAt {
     /// The same, with the purpose.
-    pub fn with<'a>(&'a self, purpose: Option<&'a Purpose>) -> Presentation<'a> {
+    pub(crate) fn with<'a>(&'a self, purpose: Option<&'a Purpose>) -> Presentation<'a> {
         Presentation { address: self.address, origin: self.origin.as_ref(), purpose }
     }
 }

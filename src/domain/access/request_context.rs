@@ -34,7 +34,7 @@ impl RequestContext {
     ///
     /// # Errors
     /// `ORIGIN_MISMATCH` where header and field differ.
-    pub fn shown_at(&self, origin: Option<WebOrigin>, address: Option<IpAddr>) -> Result<PresentedAt> {
+    pub(crate) fn shown_at(&self, origin: Option<WebOrigin>, address: Option<IpAddr>) -> Result<PresentedAt> {
         let origin = match (&self.page, origin) {
             (BrowserOrigin::None, field) => field,
             (BrowserOrigin::Other, None) => None,

@@ -23,7 +23,7 @@ pub(crate) type Refusal = Cow<'static, str>;
 
 impl Expiration {
     /// After this long, where that is within the limits of every policy.
-    pub fn after(life: Duration) -> Result<Self, &'static str> {
+    pub(crate) fn after(life: Duration) -> Result<Self, &'static str> {
         if life < Duration::from_secs(1) {
             Err("must be at least 1 s")
         } else if life > MAX_TOKEN_LIFE {
@@ -34,7 +34,7 @@ impl Expiration {
     }
 
     /// The field that asks for it.
-    pub fn field(self) -> &'static str {
+    pub(crate) fn field(self) -> &'static str {
         match self {
             Self::Unspecified | Self::After(_) => "ttl",
             Self::At(_) => "expire_time",
@@ -47,7 +47,7 @@ impl Expiration {
     /// `ceiling` is when the credential that makes it expires, where that bounds the new one. A
     /// requested lifetime beyond it, or beyond what the policy allows, is refused; the default is
     /// cut to both.
-    pub fn resolve(
+    pub(crate) fn resolve(
         self,
         kind: TokenKind,
         rules: &Rules,

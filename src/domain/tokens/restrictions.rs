@@ -20,7 +20,7 @@ pub struct Restrictions {
 
 impl Restrictions {
     /// Whether the rights of the account are narrowed.
-    pub fn narrow_rights(&self) -> bool {
+    pub(crate) fn narrow_rights(&self) -> bool {
         !self.scopes.is_empty() || !self.resources.is_empty()
     }
 }

@@ -21,7 +21,7 @@ pub struct Secret {
 
 impl Secret {
     /// Whether it authenticates no more, whatever its token does.
-    pub fn has_ended(&self, now: OffsetDateTime) -> bool {
+    pub(crate) fn has_ended(&self, now: OffsetDateTime) -> bool {
         self.expire_time.is_some_and(|end| end <= now)
     }
 }
