@@ -10,7 +10,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 
 use super::seal::{MasterKeys, SealPurpose, Unopenable};
-use crate::domain::access::credential::SecretRecord;
+use crate::domain::tokens::secrets::SecretRecord;
 use crate::domain::values::token_string::TokenString;
 
 const LABEL: &[u8] = b"countersign/token/v1\0";

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::one_row;
-use crate::domain::access::caller::Acting;
+use crate::domain::access::acting::Acting;
 use crate::error::{Error, Reason, Result};
 
 /// How long a request is remembered.

@@ -22,14 +22,14 @@ use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::orgs::invitations::Invitation;
 use crate::db::retrying;
 use crate::db::sign_in::emailed_codes::EmailedCode;
-use crate::domain::access::caller::RequestContext;
-use crate::domain::access::credential::AccountKind;
+use crate::domain::access::grant_transfer::{Received, receive};
+use crate::domain::access::request_context::RequestContext;
 use crate::domain::access::rights::{HeldGrant, Rights};
 use crate::domain::accounts::{AccountState, Details};
 use crate::domain::sign_in::emailed_codes::End;
-use crate::domain::sign_in::invitations::{Received, receive};
 use crate::domain::sign_in::password::Password;
 use crate::domain::values::ids::{AccountId, CredentialId, GrantId, InvitationId, OrgId, SYSTEM_ORG};
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::{DisplayName, Email, Profile};
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
@@ -49,7 +49,7 @@ pub struct FoundInvitation {
 /// What a code invites to. Changes nothing.
 ///
 /// # Errors
-/// What [`codes::check`] says of the code; `ORG_SUSPENDED`.
+/// What [`emailed_codes::check`] says of the code; `ORG_SUSPENDED`.
 pub async fn look(state: &State, code: &str, from: Option<IpAddr>) -> Result<FoundInvitation> {
     let code = emailed_codes::check(state, code, TokenStringKind::Invitation, from).await?;
     let org_id = code.org();

@@ -18,11 +18,11 @@ use crate::db::retrying;
 use crate::db::sign_in::login_buckets;
 use crate::db::sign_in::reset_requests;
 use crate::db::sign_in::reset_requests::ResetRequest;
-use crate::domain::access::caller::RequestContext;
-use crate::domain::access::credential::AccountKind;
+use crate::domain::access::request_context::RequestContext;
 use crate::domain::sign_in::emailed_codes::{ASKED_WITHIN, End, MAX_ASKED};
 use crate::domain::sign_in::password::Password;
 use crate::domain::values::ids::{AccountId, SYSTEM_ORG};
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::{Email, Invalid};
 use crate::domain::values::networks::neighbourhood;
 use crate::domain::values::token_string::TokenStringKind;
@@ -135,7 +135,7 @@ pub struct Found {
 /// Looks whose password a code sets, without using it.
 ///
 /// # Errors
-/// What [`codes::check`] says of the code; `ORG_SUSPENDED`, `ACCOUNT_DEACTIVATED` (deleted).
+/// What [`emailed_codes::check`] says of the code; `ORG_SUSPENDED`, `ACCOUNT_DEACTIVATED` (deleted).
 pub async fn look(state: &State, origin: &RequestContext, code: &str) -> Result<Found> {
     let code = emailed_codes::check(state, code, TokenStringKind::PasswordCode, origin.address).await?;
     let db = state.db.pool();
@@ -155,7 +155,7 @@ pub async fn look(state: &State, origin: &RequestContext, code: &str) -> Result<
 /// account as it is then.
 ///
 /// # Errors
-/// What [`codes::check`] says of the code, before the password is looked at; `INVALID_FIELD`
+/// What [`emailed_codes::check`] says of the code, before the password is looked at; `INVALID_FIELD`
 /// for `new_password`; `ORG_SUSPENDED`, `ACCOUNT_DEACTIVATED` (deleted).
 pub async fn reset(
     state: &State,

@@ -81,7 +81,7 @@ impl Uses {
         if let Some(number) = found.secret {
             let credential = &found.credential;
             let address = from.map(|address| address.to_canonical());
-            let used = BufferedUse { org_id: credential.org_id, time: now, address, count: 1 };
+            let used = BufferedUse { org_id: credential.account.org_id, time: now, address, count: 1 };
             self.add((credential.credential_id, number), used);
         }
     }

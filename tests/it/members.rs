@@ -32,7 +32,7 @@ async fn an_account_is_what_its_tokens_say() {
     let (bot, client) = server.account(&org.id, "bot", &grants).await;
     for (id, client) in [(&bot.id, &client), (&org.owner_id, &org.owner)] {
         let by_token = principals::by_text(&server.state, client.token(), None).await.unwrap().credential;
-        assert_eq!(*member(&server, &org, id).await.unwrap(), by_token.member);
+        assert_eq!(*member(&server, &org, id).await.unwrap(), by_token.account);
     }
     let looks = server.state.principals.looks();
     server.hear_all().await;

@@ -1,7 +1,7 @@
 //! Every reason has its code and its form, and those statuses that the framework makes
 //! by itself have them too.
 
-use countersign::domain::access::caller::RequestContext;
+use countersign::domain::access::request_context::RequestContext;
 use countersign::error::{Error, Precondition, Reason, Violations};
 use countersign::grpc::layers::status::answer;
 use countersign::grpc::pb;

@@ -5,13 +5,13 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::db::damaged;
-use crate::domain::access::credential::AccountKind;
 use crate::domain::access::rights::HeldGrant;
 use crate::domain::access::roles::Roles;
 use crate::domain::accounts::AccountState;
 use crate::domain::accounts::owners::OtherOwners;
 use crate::domain::paging::{COUNTED, Page};
 use crate::domain::values::ids::{AccountId, GrantId, OrgId};
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::permissions::{Permission, Right};
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Result};

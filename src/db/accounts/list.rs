@@ -13,11 +13,11 @@ use sqlx::{Acquire as _, PgConnection};
 use uuid::Uuid;
 
 use super::account::{Account, select_accounts};
-use crate::domain::access::credential::AccountKind;
 use crate::domain::accounts::AccountState;
 use crate::domain::accounts::search::{Needle, Searchable};
 use crate::domain::paging::{COUNTED, Page};
 use crate::domain::values::ids::{AccountId, OrgId};
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::permissions::{Right, SystemRole};
 use crate::error::Result;
 

@@ -10,7 +10,8 @@ use sqlx::types::Json;
 use time::OffsetDateTime;
 
 use super::one_row;
-use crate::domain::access::caller::{Acting, Caller};
+use crate::domain::access::acting::Acting;
+use crate::domain::access::caller::Caller;
 use crate::domain::values::ids::{AccountId, CredentialId, EventId, OrgId, SYSTEM_ORG};
 use crate::error::Result;
 

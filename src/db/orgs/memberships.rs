@@ -7,9 +7,9 @@ use uuid::Uuid;
 use crate::db::accounts::grants::{Grant, described, subjects, touched};
 use crate::db::events::{Change, FieldChange};
 use crate::db::one_row;
-use crate::domain::access::credential::AccountKind;
 use crate::domain::paging::{COUNTED, Page};
 use crate::domain::values::ids::{AccountId, EventId, OrgId};
+use crate::domain::values::kinds::AccountKind;
 use crate::error::{Error, Result};
 
 /// A member, as it is stored.

@@ -5,9 +5,9 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::db::{constraint, damaged, one_row};
-use crate::domain::access::credential::AccountKind;
 use crate::domain::access::roles::{CustomRole, Roles};
 use crate::domain::values::ids::{AccountId, OrgId, RoleId};
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::{AccountName, Description, DisplayName};
 use crate::domain::values::permissions::{Permission, Right};
 use crate::error::{Error, Result};

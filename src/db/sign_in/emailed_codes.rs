@@ -5,8 +5,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::db::{one_row, outbox};
-use crate::domain::access::credential::SecretRecord;
 use crate::domain::sign_in::emailed_codes::{CodePurpose, End, check};
+use crate::domain::tokens::secrets::SecretRecord;
 use crate::domain::values::ids::OrgId;
 use crate::error::{Error, Result};
 

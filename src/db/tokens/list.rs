@@ -7,10 +7,10 @@ use sqlx::types::Json;
 use time::OffsetDateTime;
 
 use super::token::{Labels, Token, select_tokens};
-use crate::domain::access::credential::TokenKind;
 use crate::domain::paging::{COUNTED, Page};
 use crate::domain::tokens::policy::{Rules, TokenState};
 use crate::domain::values::ids::{AccountId, OrgId, TokenId};
+use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::names::Purpose;
 use crate::error::Result;
 

@@ -11,13 +11,14 @@ use time::OffsetDateTime;
 use crate::db::damaged;
 use crate::db::orgs::policies::Stored;
 use crate::db::sign_in::sessions;
-use crate::domain::access::credential::{
-    AccountKind, Credential, Restrictions, Secret, SecretRecord, TokenKind,
-};
+use crate::domain::access::credential::Credential;
 use crate::domain::access::member::Member;
 use crate::domain::access::rights::HeldGrant;
 use crate::domain::tokens::policy::{Ceilings, Rules};
+use crate::domain::tokens::restrictions::Restrictions;
+use crate::domain::tokens::secrets::{Secret, SecretRecord};
 use crate::domain::values::ids::{AccountId, OrgId, SessionId, TokenId};
+use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::names::{Audience, Purpose};
 use crate::domain::values::networks::Network;
 use crate::domain::values::permissions::{Permission, Right};
@@ -125,7 +126,7 @@ pub async fn read(
     let secrets = secrets.map(|((number, expire_time), record)| Secret { number, expire_time, record });
     Ok(Some(Credential {
         credential_id: token_id.into(),
-        member: Member {
+        account: Member {
             org_id,
             account_id: row.account_id.into(),
             home_org_id: org_id,
@@ -170,11 +171,11 @@ pub async fn find_session(
     let org_id = narrow.fetch_optional(db).await?.map_or(OrgId::from_u128(0), OrgId::from);
     let session = sessions::find(db, org_id, session_id).await?;
     let account_id = session.as_ref().map_or(AccountId::from_u128(0), |session| session.account_id);
-    let member = find_member(db, org_id, account_id, ceilings).await?;
-    let Some((session, member)) = session.zip(member) else { return Ok(None) };
+    let account = find_member(db, org_id, account_id, ceilings).await?;
+    let Some((session, account)) = session.zip(account) else { return Ok(None) };
     Ok(Some(Credential {
         credential_id: session_id.into(),
-        member,
+        account,
         kind: TokenKind::Session,
         secrets: vec![Secret { number: 1, expire_time: None, record: session.secret }],
         restrictions: Restrictions::default(),

@@ -1,15 +1,17 @@
-//! What a token's text, and the token behind it, must pass before it is exchanged: each
-//! check by its name, in the order in which they are made. Who authenticates stops at the
-//! first that fails; an explanation tells of all.
+//! The checks that a token string, and the token behind it, pass before an exchange.
+//!
+//! Each has its name, and they are in the order in which they are made. Authentication stops
+//! at the first that fails; an explanation lists the outcome of all.
 
 use time::OffsetDateTime;
 
-use super::credential::{Credential, Presentation, TokenKind};
-use super::exchange::may_target;
+use super::credential::Credential;
+use super::presentation::Presentation;
+use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::names::Audience;
 use crate::error::Reason;
 
-/// A check of the text. What fails here is `TOKEN_INVALID`, whichever it is.
+/// A check of the token string. What fails here is `TOKEN_INVALID`, whichever it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenStringCheck {
     /// It has the length and the parts of one of ours.
@@ -35,7 +37,7 @@ impl TokenStringCheck {
     }
 }
 
-/// A check of what is behind the text.
+/// A check of the token behind the string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
     Revoked,
@@ -73,11 +75,11 @@ impl Check {
     }
 }
 
-/// What the checks look at beside the token.
+/// What is checked beside the token.
 #[derive(Clone, Copy)]
 pub struct CheckInput<'a> {
     pub now: OffsetDateTime,
-    /// The number of the secret that was shown; none where none was.
+    /// The number of the secret that was presented; none where none was.
     pub secret: Option<i32>,
     pub shown: Presentation<'a>,
     /// For whom an access token is asked for; none: the issuer.
@@ -86,21 +88,60 @@ pub struct CheckInput<'a> {
 
 impl CheckInput<'_> {
     /// Nothing but the time.
-    pub fn at(now: OffsetDateTime) -> Self {
+    pub(crate) fn at(now: OffsetDateTime) -> Self {
         Self { now, secret: None, shown: Presentation::default(), audience: None }
     }
 }
 
 impl Credential {
+    /// Whether the token works at all now. Checked only after its secret matched, or a
+    /// JWT made from it verified, so that the true reason may be returned.
+    pub(crate) fn check(&self, now: OffsetDateTime) -> Result<(), Reason> {
+        self.check_secret(None, now)
+    }
+
+    /// The same, when it was presented by the secret of this number.
+    pub(crate) fn check_secret(&self, secret: Option<i32>, now: OffsetDateTime) -> Result<(), Reason> {
+        let used = CheckInput { secret, ..CheckInput::at(now) };
+        Check::OF_STATE.into_iter().try_for_each(|check| self.pass(check, &used))
+    }
+
+    /// Whether the token may be used from there, for that. Checked where [`check`](Self::check) is.
+    ///
+    /// # Errors
+    /// `PURPOSE_MISMATCH` unless both sides name the same purpose or neither names one;
+    /// `ADDRESS_NOT_ALLOWED`, also where the address is not known; `ORIGIN_NOT_ALLOWED`
+    /// for a publishable token without one of its origins.
+    pub(crate) fn admit(&self, shown: &Presentation<'_>) -> Result<(), Reason> {
+        // None of these checks the time.
+        let used = CheckInput { shown: *shown, ..CheckInput::at(OffsetDateTime::UNIX_EPOCH) };
+        Check::OF_USE.into_iter().try_for_each(|check| self.pass(check, &used))
+    }
+
+    /// The same for a JWT that was made from the token. Where the token was presented was
+    /// checked then, and the client that presents the JWT now is another hop: an address or an
+    /// origin counts only where it is given.
+    pub(crate) fn admit_access_token(&self, shown: &Presentation<'_>) -> Result<(), Reason> {
+        if self.restrictions.purpose.as_ref() != shown.purpose {
+            Err(Reason::PurposeMismatch)
+        } else if shown.address.is_some_and(|address| !self.works_at(address)) {
+            Err(Reason::AddressNotAllowed)
+        } else if shown.origin.is_some_and(|origin| !self.works_from(origin)) {
+            Err(Reason::OriginNotAllowed)
+        } else {
+            Ok(())
+        }
+    }
+
     /// Whether the token passes this check.
     ///
     /// # Errors
-    /// The reason that everybody is given to whom the token is refused for it.
-    pub fn pass(&self, check: Check, used: &CheckInput<'_>) -> Result<(), Reason> {
+    /// The reason with which every use of the token is refused for it.
+    pub(crate) fn pass(&self, check: Check, used: &CheckInput<'_>) -> Result<(), Reason> {
         let (passed, reason) = match check {
             Check::Revoked => (!self.revoked, Reason::TokenRevoked),
-            Check::Org => (!self.org_stopped, Reason::OrgSuspended),
-            Check::Account => (!self.account_stopped, Reason::AccountDeactivated),
+            Check::Org => (!self.account.org_stopped, Reason::OrgSuspended),
+            Check::Account => (!self.account.account_stopped, Reason::AccountDeactivated),
             Check::Expiry => {
                 let is_session = self.kind == TokenKind::Session;
                 let ended = self.expire_time.is_some_and(|end| end <= used.now)
@@ -109,7 +150,8 @@ impl Credential {
             }
             Check::Policy => {
                 // It is of tokens, and says nothing of sessions.
-                let allows = self.kind == TokenKind::Session || self.rules.allow(&self.facts(), used.now);
+                let allows =
+                    self.kind == TokenKind::Session || self.account.rules.allow(&self.facts(), used.now);
                 (allows, Reason::TokenBlocked)
             }
             Check::Purpose => {
@@ -126,17 +168,11 @@ impl Credential {
                 (works, Reason::OriginNotAllowed)
             }
             Check::Audience => {
-                let may = used.audience.is_none_or(|audience| may_target(self, audience));
+                let may = used.audience.is_none_or(|audience| self.may_target(audience));
                 (may, Reason::InvalidTarget)
             }
         };
         if passed { Ok(()) } else { Err(reason) }
-    }
-
-    /// Whether the secret of this number has ended: the token was rotated.
-    pub fn was_replaced(&self, secret: Option<i32>, now: OffsetDateTime) -> bool {
-        let shown = self.secrets.iter().find(|known| Some(known.number) == secret);
-        shown.is_some_and(|secret| secret.has_ended(now))
     }
 }
 
@@ -148,9 +184,9 @@ pub struct CheckOutcome {
     pub failure: Option<Reason>,
 }
 
-/// How the checks of a text go: up to the first that fails, since nothing is known beyond
-/// it.
-pub fn explain_string_checks(failed: Option<TokenStringCheck>) -> Vec<CheckOutcome> {
+/// How the checks of a token string go: up to the first that fails, since nothing is known
+/// beyond it.
+pub(crate) fn explain_string_checks(failed: Option<TokenStringCheck>) -> Vec<CheckOutcome> {
     let until = failed.and_then(|failed| TokenStringCheck::ALL.iter().position(|check| *check == failed));
     let made = &TokenStringCheck::ALL[..until.map_or(TokenStringCheck::ALL.len(), |failed| failed + 1)];
     let outcome = |check: &TokenStringCheck| CheckOutcome {
@@ -161,7 +197,7 @@ pub fn explain_string_checks(failed: Option<TokenStringCheck>) -> Vec<CheckOutco
 }
 
 /// How the checks of a token go, all of them.
-pub fn explain_credential_checks(credential: &Credential, used: &CheckInput<'_>) -> Vec<CheckOutcome> {
+pub(crate) fn explain_credential_checks(credential: &Credential, used: &CheckInput<'_>) -> Vec<CheckOutcome> {
     let checks = Check::OF_STATE.into_iter().chain(Check::OF_USE).chain([Check::Audience]);
     checks
         .map(|check| CheckOutcome { name: check.name(), failure: credential.pass(check, used).err() })
@@ -174,9 +210,11 @@ mod tests {
 
     use super::*;
     use crate::domain::access::credential::tests::{credential, now};
-    use crate::domain::access::credential::{Secret, SecretRecord};
-    use crate::domain::access::exchange::{ExchangeRequest, PresentedAt, decide};
+    use crate::domain::access::exchange::{ExchangeRequest, decide};
+    use crate::domain::access::presentation::PresentedAt;
     use crate::domain::tokens::policy::{Ceilings, MIN_TOKEN_LIFE, TokenPolicy};
+    use crate::domain::tokens::secrets::{Secret, SecretRecord};
+    use crate::domain::values::kinds::AccountKind;
     use crate::domain::values::names::Purpose;
     use crate::domain::values::networks::Network;
     use crate::domain::values::web_origin::WebOrigin;
@@ -185,6 +223,98 @@ mod tests {
 
     fn first_failure(outcomes: &[CheckOutcome]) -> Option<(&'static str, Reason)> {
         outcomes.iter().find_map(|outcome| Some((outcome.name, outcome.failure?)))
+    }
+
+    #[test]
+    fn a_token_works_until_something_stops_it() {
+        let end = now() + time::Duration::days(1);
+        type Case = (fn(&mut Credential), Result<(), Reason>);
+        let blocking = |credential: &mut Credential| {
+            let policy = TokenPolicy {
+                max_secret_lifetime: Some(std::time::Duration::from_secs(60)),
+                ..TokenPolicy::default()
+            };
+            credential.account.rules = Arc::new(policy.within(&Ceilings::default()));
+        };
+        let cases: [Case; 12] = [
+            (|_| (), Ok(())),
+            (|p| p.revoked = true, Err(Reason::TokenRevoked)),
+            (|p| p.account.org_stopped = true, Err(Reason::OrgSuspended)),
+            (|p| p.account.account_stopped = true, Err(Reason::AccountDeactivated)),
+            (|p| p.expire_time = Some(now()), Err(Reason::TokenExpired)),
+            (|p| p.expire_time = None, Err(Reason::TokenBlocked)),
+            (|p| p.account.account_kind = AccountKind::User, Err(Reason::TokenBlocked)),
+            (blocking, Err(Reason::TokenBlocked)),
+            (
+                |p| (p.account.account_kind, p.expire_time) = (AccountKind::User, Some(now())),
+                Err(Reason::TokenExpired),
+            ),
+            // A session is no token: what the policy says of those does not stop it.
+            (|p| (p.kind, p.account.account_kind) = (TokenKind::Session, AccountKind::User), Ok(())),
+            (|p| (p.kind, p.last_use) = (TokenKind::Session, now() - 12 * time::Duration::HOUR), Ok(())),
+            (
+                |p| (p.kind, p.last_use) = (TokenKind::Session, now() - 13 * time::Duration::HOUR),
+                Err(Reason::TokenExpired),
+            ),
+        ];
+        for (change, expected) in cases {
+            let mut credential = credential(&[]);
+            change(&mut credential);
+            assert_eq!(credential.check(now()), expected);
+        }
+        assert_eq!(credential(&[]).check(end), Err(Reason::TokenExpired));
+    }
+
+    #[test]
+    fn a_token_works_from_where_and_for_what_it_is_meant() {
+        let origin = WebOrigin::parse("https://app.example").unwrap();
+        let other = WebOrigin::parse("https://other.example").unwrap();
+        let (scim, etl) = (Purpose::parse("SCIM").unwrap(), Purpose::parse("ETL").unwrap());
+        let from = |address: &str| Presentation { address: address.parse().ok(), ..Default::default() };
+        let anywhere = credential(&[]);
+        assert_eq!(anywhere.admit(&Presentation::default()), Ok(()));
+        assert_eq!(anywhere.admit(&Presentation { origin: Some(&other), ..from("192.0.2.1") }), Ok(()));
+        assert_eq!(
+            anywhere.admit(&Presentation { purpose: Some(&scim), ..Default::default() }),
+            Err(Reason::PurposeMismatch)
+        );
+
+        let mut held = credential(&[]);
+        held.restrictions.networks =
+            vec![Network::parse("192.0.2.0/24").unwrap(), Network::parse("2001:db8::/32").unwrap()];
+        for (address, good) in [
+            ("192.0.2.9", true),
+            ("::ffff:192.0.2.9", true),
+            ("2001:db8::9", true),
+            ("192.0.3.9", false),
+            ("2001:db9::9", false),
+            ("", false),
+        ] {
+            let expected = if good { Ok(()) } else { Err(Reason::AddressNotAllowed) };
+            assert_eq!(held.admit(&from(address)), expected, "{address}");
+        }
+
+        let mut held = credential(&[]);
+        held.restrictions.purpose = Some(scim.clone());
+        for (purpose, good) in [(Some(&scim), true), (Some(&etl), false), (None, false)] {
+            let shown = Presentation { purpose, ..Default::default() };
+            assert_eq!(held.admit(&shown).is_ok(), good, "{purpose:?}");
+        }
+
+        let mut held = credential(&[]);
+        held.kind = TokenKind::Publishable;
+        held.restrictions.origins = vec![origin.clone()];
+        for (shown, good) in [(Some(&origin), true), (Some(&other), false), (None, false)] {
+            let outcome = held.admit(&Presentation { origin: shown, ..Default::default() });
+            assert_eq!(outcome, if good { Ok(()) } else { Err(Reason::OriginNotAllowed) });
+        }
+
+        held.restrictions.networks = vec![Network::parse("192.0.2.0/24").unwrap()];
+        let at = |address: &str, origin| held.admit_access_token(&Presentation { origin, ..from(address) });
+        assert_eq!(at("", None), Ok(()), "what is not told was looked at when it was exchanged");
+        assert_eq!(at("192.0.2.9", Some(&origin)), Ok(()));
+        assert_eq!(at("192.0.3.9", Some(&origin)), Err(Reason::AddressNotAllowed));
+        assert_eq!(at("", Some(&other)), Err(Reason::OriginNotAllowed));
     }
 
     #[test]
@@ -207,15 +337,15 @@ mod tests {
         type Change = fn(&mut Credential);
         let changes: [(&str, Change); 9] = [
             ("revoked", |p| p.revoked = true),
-            ("org", |p| p.member.org_stopped = true),
-            ("account", |p| p.member.account_stopped = true),
+            ("org", |p| p.account.org_stopped = true),
+            ("account", |p| p.account.account_stopped = true),
             ("expiry", |p| p.expire_time = Some(now())),
             ("policy", |p| {
                 let policy =
                     TokenPolicy { max_secret_lifetime: Some(MIN_TOKEN_LIFE), ..TokenPolicy::default() };
                 let policy = TokenPolicy { max_publishable_lifetime: policy.max_secret_lifetime, ..policy };
                 p.create_time -= time::Duration::days(1);
-                p.member.rules = Arc::new(policy.within(&Ceilings::default()));
+                p.account.rules = Arc::new(policy.within(&Ceilings::default()));
             }),
             ("purpose", |p| p.restrictions.purpose = Purpose::parse("SCIM").ok()),
             ("network", |p| p.restrictions.networks = vec![Network::parse("192.0.2.0/24").unwrap()]),

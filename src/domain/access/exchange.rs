@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::credential::{Credential, Presentation};
+use super::credential::Credential;
+use super::presentation::PresentedAt;
 use crate::domain::tokens::limits::MAX_ACCESS_TOKEN_LIFE;
 use crate::domain::values::names::{Audience, Purpose};
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::ResourcePath;
-use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Error, Precondition, Reason, Result};
 
 /// What a caller may ask of an exchange, checked.
@@ -27,24 +27,10 @@ pub struct ExchangeRequest {
     shown_at: PresentedAt,
 }
 
-/// Where the subject of an exchange or introspection is shown.
-#[derive(Clone, Debug, Default)]
-pub struct PresentedAt {
-    pub address: Option<IpAddr>,
-    pub origin: Option<WebOrigin>,
-}
-
-impl PresentedAt {
-    /// The same, with what for.
-    pub fn with<'a>(&'a self, purpose: Option<&'a Purpose>) -> Presentation<'a> {
-        Presentation { address: self.address, origin: self.origin.as_ref(), purpose }
-    }
-}
-
 impl ExchangeRequest {
     /// The lifetime must be more than 0 and at most 1 h; the error is the sentence
     /// after the field's name.
-    pub fn lifetime(asked: Option<time::Duration>) -> Result<Option<Duration>, &'static str> {
+    pub(crate) fn lifetime(asked: Option<time::Duration>) -> Result<Option<Duration>, &'static str> {
         let Some(asked) = asked else { return Ok(None) };
         match Duration::try_from(asked) {
             Ok(ttl) if !ttl.is_zero() && ttl <= MAX_ACCESS_TOKEN_LIFE => Ok(Some(ttl)),
@@ -53,22 +39,22 @@ impl ExchangeRequest {
     }
 
     /// A request of checked parts; `ttl` as [`lifetime`](Self::lifetime) gave it.
-    pub fn new(audiences: Vec<Audience>, scopes: Vec<Permission>, ttl: Option<Duration>) -> Self {
+    pub(crate) fn new(audiences: Vec<Audience>, scopes: Vec<Permission>, ttl: Option<Duration>) -> Self {
         Self { audiences, scopes, ttl, ..Self::default() }
     }
 
-    /// The same, shown there, for that.
-    pub fn shown(self, shown_at: PresentedAt, purpose: Option<Purpose>) -> Self {
+    /// The same, presented there, for that purpose.
+    pub(crate) fn shown(self, shown_at: PresentedAt, purpose: Option<Purpose>) -> Self {
         Self { shown_at, purpose, ..self }
     }
 
-    /// The address that the subject is shown at.
-    pub fn address(&self) -> Option<IpAddr> {
+    /// The address that the subject is presented from.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
         self.shown_at.address
     }
 
-    /// Asks for no longer a life than this.
-    pub fn cut_to(&mut self, longest: Duration) {
+    /// Bounds the lifetime by this one, too.
+    pub(crate) fn cut_to(&mut self, longest: Duration) {
         self.longest = Some(longest);
     }
 }
@@ -94,7 +80,7 @@ pub struct Decision {
 /// # Errors
 /// Whatever stops the token ([`Credential::check`], [`Credential::admit`]);
 /// `SCOPE_NOT_HELD` with the scopes; `INVALID_TARGET` with the audience.
-pub fn decide(
+pub(crate) fn decide(
     credential: &Credential,
     request: &ExchangeRequest,
     issuer: &str,
@@ -110,7 +96,7 @@ pub fn decide(
     let given = if request.scopes.is_empty() { held } else { held.narrowed(&request.scopes, &[]) };
 
     let issued_at = now.unix_timestamp();
-    let ttl = credential.rules.access_token_life(request.ttl);
+    let ttl = credential.account.rules.access_token_life(request.ttl);
     let ttl = request.longest.map_or(ttl, |longest| ttl.min(longest));
     let asked = (now + ttl).unix_timestamp().max(issued_at + 1);
     let expires_at = credential.expire_time.map_or(asked, |end| asked.min(end.unix_timestamp()));
@@ -120,16 +106,16 @@ pub fn decide(
     }
     Ok(Decision {
         audiences,
-        scope: given.on_org(&credential.named_by_org),
-        on_paths: given.on_paths(&credential.named_by_org),
-        roles: (!narrowed).then(|| credential.roles()),
+        scope: given.on_org(&credential.account.named_by_org),
+        on_paths: given.on_paths(&credential.account.named_by_org),
+        roles: (!narrowed).then(|| credential.account.roles()),
         issued_at,
         expires_at,
     })
 }
 
 /// `SCOPE_NOT_HELD`, listing them, unless there is none.
-pub fn refuse_scopes<'a>(not_held: impl Iterator<Item = &'a Permission>) -> Result<()> {
+pub(crate) fn refuse_scopes<'a>(not_held: impl Iterator<Item = &'a Permission>) -> Result<()> {
     let scopes: Vec<_> = not_held.map(Permission::to_string).collect();
     if scopes.is_empty() {
         return Ok(());
@@ -150,7 +136,7 @@ fn audiences(credential: &Credential, asked: &[Audience], issuer: &str) -> Resul
     }
     let mut audiences: Vec<String> = Vec::with_capacity(asked.len());
     for audience in asked {
-        if !may_target(credential, audience) {
+        if !credential.may_target(audience) {
             let message =
                 format!("the token or the org's policy allows no access token for the audience {audience}");
             return Err(Error::with_message(Reason::InvalidTarget, message));
@@ -164,23 +150,6 @@ fn audiences(credential: &Credential, asked: &[Audience], issuer: &str) -> Resul
         return Err(Error::with_message(Reason::InvalidTarget, "the issuer stands alone as an audience"));
     }
     Ok(audiences)
-}
-
-/// Whether the token's own list and the org's policy let it be used for this audience; an
-/// empty list allows any.
-pub fn may_target(credential: &Credential, audience: &Audience) -> bool {
-    let allowed = &credential.restrictions.audiences;
-    (allowed.is_empty() || allowed.contains(audience)) && credential.rules.allow_audience(audience)
-}
-
-/// The audiences that the token can be used for beside the issuer; empty: any. Where its list
-/// and the policy have none in common it is the issuer alone.
-pub fn targets(credential: &Credential, issuer: &str) -> Vec<String> {
-    let (own, policy) = (&credential.restrictions.audiences, &credential.rules.audiences);
-    let listed = if own.is_empty() { policy } else { own };
-    let allowed = listed.iter().filter(|audience| credential.rules.allow_audience(audience));
-    let allowed: Vec<String> = allowed.map(Audience::to_string).collect();
-    if allowed.is_empty() && !listed.is_empty() { vec![issuer.to_owned()] } else { allowed }
 }
 
 #[cfg(test)]
@@ -272,7 +241,7 @@ mod tests {
                 access_token_lifetime: Some(Duration::from_secs(120)),
                 ..TokenPolicy::default()
             };
-            held.member.rules = Arc::new(policy.within(&Ceilings::default()));
+            held.account.rules = Arc::new(policy.within(&Ceilings::default()));
             held
         };
         for (own, policy, good, bad, shown) in [
@@ -288,7 +257,7 @@ mod tests {
             for audience in bad {
                 assert_eq!(ask(audience).unwrap_err().reason(), Reason::InvalidTarget);
             }
-            assert_eq!(targets(&held, ISSUER), shown, "{own:?} {policy:?}");
+            assert_eq!(held.targets(ISSUER), shown, "{own:?} {policy:?}");
             // Without one it is the issuer, whatever the lists say.
             decide(&held, &request(&[], &[], None), ISSUER, now()).unwrap();
         }

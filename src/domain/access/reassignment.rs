@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::caller::Acting;
-use super::credential::Restrictions;
+use super::acting::Acting;
 use super::exchange::refuse_scopes;
 use super::rights::{Missing, Rights};
+use crate::domain::tokens::restrictions::Restrictions;
 use crate::domain::values::permissions::Permission;
 use crate::error::{Reason, Result};
 

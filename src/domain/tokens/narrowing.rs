@@ -3,7 +3,7 @@
 
 use time::OffsetDateTime;
 
-use crate::domain::access::credential::Restrictions;
+use super::restrictions::Restrictions;
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::{Node, Nodes, ResourcePath};
 use crate::error::{Error, Precondition, Reason, Result};
@@ -87,13 +87,9 @@ pub fn may_become(before: &RestrictionsAndExpiry, after: &RestrictionsAndExpiry)
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-    use crate::domain::access::rights::{HeldGrant, Rights};
     use crate::domain::values::names::{Audience, Purpose};
     use crate::domain::values::networks::Network;
-    use crate::domain::values::permissions::Right;
     use crate::domain::values::web_origin::WebOrigin;
 
     fn limits(scopes: &[&str], resources: &[&str], audiences: &[&str]) -> RestrictionsAndExpiry {
@@ -165,29 +161,5 @@ mod tests {
         let mut after = ends(None);
         after.restrictions.purpose = Some(Purpose::parse("SCIM").unwrap());
         assert_eq!(refused(&ends(None), &after), ["purpose"]);
-    }
-
-    fn any_limits() -> impl Strategy<Value = RestrictionsAndExpiry> {
-        let scopes = prop::sample::subsequence(vec!["x.read", "x.write", "y.read"], 0..=3);
-        let paths = prop::sample::subsequence(vec!["a", "a/b", "a/b/c", "d"], 0..=3);
-        let audiences = prop::sample::subsequence(vec!["one", "two"], 0..=2);
-        (scopes, paths, audiences).prop_map(|(scopes, paths, audiences)| limits(&scopes, &paths, &audiences))
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_allowed_never_gives_more(before in any_limits(), after in any_limits()) {
-            let owner = Rights::of_grants(&[HeldGrant {
-                right: Right::parse("owner").unwrap(),
-                node: Node::Org,
-                role_permissions: Vec::new(),
-            }]);
-            let of = |limits: &RestrictionsAndExpiry| owner.narrowed(&limits.restrictions.scopes, &limits.restrictions.resources);
-            if may_become(&before, &after).is_ok() {
-                prop_assert!(of(&after).beyond(&of(&before)).is_empty());
-                let all = |limits: &RestrictionsAndExpiry| limits.restrictions.audiences.is_empty();
-                prop_assert!(!all(&after) || all(&before));
-            }
-        }
     }
 }

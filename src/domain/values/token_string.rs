@@ -10,7 +10,7 @@ use uuid::Uuid;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::ids::{CredentialId, TokenId};
-use crate::domain::access::credential::TokenKind;
+use super::kinds::TokenKind;
 
 const BRAND: &str = "csign";
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";

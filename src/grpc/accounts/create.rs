@@ -11,7 +11,7 @@ use crate::db::accounts::NewAccount;
 use crate::db::accounts::grants::{described, subjects, touched};
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::retrying;
-use crate::domain::access::caller::Acting;
+use crate::domain::access::acting::Acting;
 use crate::domain::accounts::Details;
 use crate::domain::sign_in::password::Password;
 use crate::domain::values::ids::{AccountId, GrantId};

@@ -8,12 +8,12 @@ use crate::db::accounts::grants::{Grant, GrantFilter, described, held, subjects,
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::orgs::memberships::MemberRow;
 use crate::db::retrying;
-use crate::domain::access::caller::{Acting, owning_right};
-use crate::domain::access::credential::AccountKind;
-use crate::domain::access::rights::HeldGrant;
+use crate::domain::access::acting::Acting;
+use crate::domain::access::rights::{HeldGrant, owning_right};
 use crate::domain::access::roles::may_hold;
 use crate::domain::tokens::limits::MAX_LIST;
 use crate::domain::values::ids::{AccountId, GrantId};
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::permissions::{Permission, Right};
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Result, Violations};

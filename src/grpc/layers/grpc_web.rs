@@ -19,7 +19,7 @@ use tonic_web::GrpcWebLayer;
 use tower::{Layer as _, Service as _, service_fn};
 
 use super::request::page;
-use crate::domain::access::caller::BrowserOrigin;
+use crate::domain::access::request_context::BrowserOrigin;
 use crate::state::State;
 
 /// What pages may call. Everything else is for programs.

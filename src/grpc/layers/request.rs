@@ -16,7 +16,7 @@ use super::access::access;
 use super::body::BodyBuffer;
 use super::status;
 use crate::client_addr;
-use crate::domain::access::caller::{BrowserOrigin, RequestContext};
+use crate::domain::access::request_context::{BrowserOrigin, RequestContext};
 use crate::domain::values::networks::Network;
 use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Error, Reason, Result};

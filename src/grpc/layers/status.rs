@@ -8,7 +8,7 @@ use http::HeaderMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt as _};
 
-use crate::domain::access::caller::RequestContext;
+use crate::domain::access::request_context::RequestContext;
 use crate::error;
 use crate::error::{Error, Precondition, Reason};
 

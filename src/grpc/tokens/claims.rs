@@ -18,7 +18,7 @@ pub fn claims(state: &State, credential: &Credential, subject: &Member, decision
         identifier: path.to_string(),
         actions: permissions.iter().map(Permission::to_string).collect(),
     });
-    let acts = credential.account_id != subject.account_id;
+    let acts = credential.account.account_id != subject.account_id;
     Claims {
         iss: state.ring.issuer().to_owned(),
         sub: subject.account_id.to_string(),
@@ -34,7 +34,7 @@ pub fn claims(state: &State, credential: &Credential, subject: &Member, decision
         token_kind: credential.kind.name().to_owned(),
         org_ver: subject.org_version,
         acct_ver: subject.account_version,
-        act: acts.then(|| Act { sub: credential.account_id.to_string() }),
+        act: acts.then(|| Act { sub: credential.account.account_id.to_string() }),
         roles: decision.roles,
         authorization_details: details.collect(),
     }

@@ -7,10 +7,11 @@ use time::OffsetDateTime;
 
 use super::claims::claims;
 use super::presented_at::PresentedAtFields;
-use crate::domain::access::credential::{Credential, TokenKind};
+use crate::domain::access::credential::Credential;
 use crate::domain::access::exchange;
 use crate::domain::tokens::limits::MAX_LIST;
 use crate::domain::values::ids::OrgId;
+use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::names::{Audience, Purpose};
 use crate::domain::values::permissions::Permission;
 use crate::error::{Code, Error, Reason, Result, Violations};
@@ -45,7 +46,7 @@ pub async fn exchange_token(
     let now = state.clock.now();
     found.check(now)?;
     let Authenticated { credential, in_outage, .. } = &found;
-    let mut asked = asked(state, call, &request, credential.org_id).await?;
+    let mut asked = asked(state, call, &request, credential.account.org_id).await?;
     if *in_outage {
         // Nobody can revoke it now: it must not outlive the outage by much.
         asked.cut_to(OUTAGE_LIFE);
@@ -84,7 +85,7 @@ pub fn issue(
 ) -> Result<Issued> {
     let decision = exchange::decide(credential, asked, state.ring.issuer(), now)?;
     let expire_time = prost_types::Timestamp { seconds: decision.expires_at, nanos: 0 };
-    let claims = claims(state, credential, &credential.member, decision);
+    let claims = claims(state, credential, &credential.account, decision);
     Ok(Issued { access_token: state.ring.sign(&claims)?, expire_time, scope: claims.scope })
 }
 
@@ -94,12 +95,12 @@ pub fn issue(
 /// `RESOURCE_NOT_FOUND` where it does not act, and for a token.
 async fn elsewhere(state: &State, credential: &Credential, org_id: &str) -> Result<Option<Arc<Credential>>> {
     match convert::org_id(org_id)? {
-        Some(org_id) if org_id != credential.org_id => {
+        Some(org_id) if org_id != credential.account.org_id => {
             let there = match credential.kind {
                 TokenKind::Session => principals::within(state, credential, org_id).await?,
                 TokenKind::Secret | TokenKind::Publishable => None,
             };
-            let there = there.filter(|there| there.check_active().is_ok());
+            let there = there.filter(|there| there.account.check_active().is_ok());
             there.map(Some).ok_or_else(|| Error::not_found("org", org_id))
         }
         _ => Ok(None),

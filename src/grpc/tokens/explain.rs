@@ -1,11 +1,11 @@
 //! `ExplainToken`: why a token is refused, check by check.
 
 use super::presented_at::PresentedAtFields;
-use crate::domain::access::caller::Acting;
+use crate::domain::access::acting::Acting;
 use crate::domain::access::checks::{
     CheckInput, CheckOutcome, TokenStringCheck, explain_credential_checks, explain_string_checks,
 };
-use crate::domain::access::exchange::PresentedAt;
+use crate::domain::access::presentation::PresentedAt;
 use crate::domain::values::ids::{OrgId, TokenId};
 use crate::domain::values::names::{Audience, Purpose};
 use crate::domain::values::permissions::Permission;
@@ -46,7 +46,7 @@ pub async fn explain_token(
     let (mut outcomes, credential, secret) = match asked {
         ExplainTarget::Id(id) => {
             let found = principals::by_id(state, id).await?;
-            let found = found.filter(|credential| credential.org_id == acting.org_id);
+            let found = found.filter(|credential| credential.account.org_id == acting.org_id);
             (Vec::new(), Some(found.ok_or_else(|| Error::not_found("token", id))?), None)
         }
         ExplainTarget::Text(text) => {
@@ -54,10 +54,10 @@ pub async fn explain_token(
             let may_read = |org_id: OrgId| may_read(&acting, named, org_id);
             // What others have is no failure of the caller's address.
             match principals::read_text(state, text, None).await? {
-                TokenStringLookup::Good(found) if may_read(found.credential.org_id) => {
+                TokenStringLookup::Good(found) if may_read(found.credential.account.org_id) => {
                     (explain_string_checks(None), Some(found.credential), found.secret)
                 }
-                TokenStringLookup::WrongSecret(credential) if may_read(credential.org_id) => {
+                TokenStringLookup::WrongSecret(credential) if may_read(credential.account.org_id) => {
                     (explain_string_checks(Some(TokenStringCheck::Secret)), Some(credential), None)
                 }
                 // As if it were not there.

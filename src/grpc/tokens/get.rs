@@ -3,9 +3,9 @@
 use super::create::labels;
 use crate::db;
 use crate::db::tokens::TokenFilter;
-use crate::domain::access::credential::TokenKind;
 use crate::domain::tokens::policy::{Rules, TokenState};
 use crate::domain::values::ids::{AccountId, TokenId};
+use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::names::Purpose;
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;

@@ -8,8 +8,8 @@ use time::OffsetDateTime;
 
 use super::presented_at::PresentedAtFields;
 use crate::domain::access::caller::Caller;
-use crate::domain::access::exchange::{PresentedAt, may_target, targets};
 use crate::domain::access::member::Member;
+use crate::domain::access::presentation::PresentedAt;
 use crate::domain::tokens::limits::MAX_LIST;
 use crate::domain::values::ids::{CredentialId, OrgId};
 use crate::domain::values::names::{Audience, Purpose};
@@ -151,21 +151,23 @@ async fn service_token(
     let (end, now) = (found.end(), state.clock.now());
     found.check(now)?;
     let credential = found.credential;
-    let may_target = asked.audience.as_ref().is_none_or(|audience| may_target(&credential, audience));
+    let may_target = asked.audience.as_ref().is_none_or(|audience| credential.may_target(audience));
     if !may_target || credential.admit(&shown_at.with(asked.purpose.as_ref())).is_err() {
         return Ok(None);
     }
     let left = end.map(|end| (end - now).unsigned_abs());
     Ok(Some((
-        credential.org_id,
+        credential.account.org_id,
         pb::IntrospectTokenResponse {
-            scope: joined(&credential.effective_rights().on_org(&named(&credential.named_by_org, asked))),
+            scope: joined(
+                &credential.effective_rights().on_org(&named(&credential.account.named_by_org, asked)),
+            ),
             exp: end.map_or(0, OffsetDateTime::unix_timestamp),
             iat: credential.create_time.unix_timestamp(),
             nbf: credential.create_time.unix_timestamp(),
-            aud: targets(&credential, state.ring.issuer()),
+            aud: credential.targets(state.ring.issuer()),
             max_cache_ttl: Some(convert::proto_duration(left.unwrap_or(MAX_CACHE).min(MAX_CACHE))),
-            ..common(state, credential.credential_id, &credential.member)
+            ..common(state, credential.credential_id, &credential.account)
         },
     )))
 }

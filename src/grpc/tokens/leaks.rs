@@ -115,7 +115,7 @@ async fn known(state: &State, call: &Call, texts: &[String]) -> Result<Leaked> {
         }
         match principals::by_text(state, text, call.context.address).await {
             Ok(found) => {
-                let org_id = found.credential.org_id;
+                let org_id = found.credential.account.org_id;
                 match found.credential.credential_id {
                     CredentialId::Token(id) => {
                         let secrets = leaked.tokens.entry(org_id).or_default().entry(id);

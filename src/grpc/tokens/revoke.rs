@@ -106,7 +106,7 @@ async fn by_text(
         Err(error) => return Err(error),
     };
     let actor = Actor {
-        account_id: Some(credential.account_id),
+        account_id: Some(credential.account.account_id),
         impersonator_id: None,
         credential_id: Some(credential.credential_id),
         operator: false,
@@ -118,10 +118,10 @@ async fn by_text(
         let mut tx = Transaction::begin(state).await?;
         match credential.credential_id {
             CredentialId::Token(id) => {
-                revoke(state, &mut tx, &actor, vec![(credential.org_id, id)], reason, now).await?;
+                revoke(state, &mut tx, &actor, vec![(credential.account.org_id, id)], reason, now).await?;
             }
             CredentialId::Session(id) => {
-                let ended = end_session(state, &mut tx, (credential.org_id, id), reason, now).await?;
+                let ended = end_session(state, &mut tx, (credential.account.org_id, id), reason, now).await?;
                 tx.record(&actor, &ended, now).await?;
             }
         }

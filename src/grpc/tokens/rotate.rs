@@ -8,7 +8,7 @@ use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::retrying;
 use crate::db::tokens::secrets::NewSecret;
-use crate::domain::access::caller::Acting;
+use crate::domain::access::acting::Acting;
 use crate::domain::access::credential::Credential;
 use crate::domain::tokens::rotation;
 use crate::domain::tokens::rotation::Rotation;
@@ -61,7 +61,7 @@ pub async fn finish_rotation(
         let held = LockedToken::lock(state, &mut tx, &acting, token_id, now).await?;
         let Some(underway) = rotation::underway(&held.credential.secrets, now) else {
             // It finished by itself, perhaps a moment ago: what was asked for is so.
-            let token = convert::token(&held.before, &held.credential.rules, now)?;
+            let token = convert::token(&held.before, &held.credential.account.rules, now)?;
             return Ok(pb::FinishRotationResponse { token: Some(token) });
         };
         db::tokens::secrets::set_end(&mut tx, held.place(), &[underway.old], Some(now)).await?;
@@ -152,7 +152,7 @@ impl LockedToken {
     }
 
     fn place(&self) -> (OrgId, TokenId) {
-        (self.credential.org_id, self.token_id)
+        (self.credential.account.org_id, self.token_id)
     }
 
     /// How people recognise one of its secrets.
@@ -227,6 +227,6 @@ impl LockedToken {
         let token = db::tokens::find(&mut *tx, org_id, token_id).await?;
         let token = token.ok_or_else(|| Error::internal("a locked token is gone"))?;
         tx.commit().await?;
-        convert::token(&token, &self.credential.rules, now)
+        convert::token(&token, &self.credential.account.rules, now)
     }
 }

@@ -7,13 +7,13 @@ use time::OffsetDateTime;
 
 use crate::db;
 use crate::db::tokens::ShownSecret;
-use crate::domain::access::credential::{AccountKind, TokenKind};
 use crate::domain::accounts::AccountState;
 use crate::domain::signing_keys::KeyState;
 use crate::domain::tokens::limits::MAX_LIST;
 use crate::domain::tokens::policy::{Ceilings, Rules, TokenState};
 use crate::domain::tokens::rotation::SecretState;
 use crate::domain::values::ids::{AccountId, EventId, OrgId, RoleId};
+use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::names;
 use crate::domain::values::names::{DisplayName, Profile};
 use crate::domain::values::permissions::{Permission, Right, SystemRole};

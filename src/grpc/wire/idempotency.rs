@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::db::requests::{IdempotentRequest, Replay};
-use crate::domain::access::caller::Acting;
+use crate::domain::access::acting::Acting;
 use crate::error::{Error, Result};
 
 /// A create, with the `request_id` that it came under, if any.

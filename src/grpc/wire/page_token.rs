@@ -7,7 +7,7 @@ use prost::Message;
 use time::Duration;
 
 use crate::crypto::seal::SealPurpose;
-use crate::domain::access::caller::Acting;
+use crate::domain::access::acting::Acting;
 use crate::domain::paging;
 use crate::domain::paging::Page;
 use crate::error::{Result, Violations};

@@ -27,7 +27,7 @@ use uuid::Uuid;
 
 use crate::client_addr;
 use crate::config::WebUrl;
-use crate::domain::access::caller::{BrowserOrigin, RequestContext};
+use crate::domain::access::request_context::{BrowserOrigin, RequestContext};
 use crate::domain::values::networks::Network;
 use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Error, Reason};

@@ -10,7 +10,7 @@ use http::{StatusCode, Uri};
 use super::form::{FormFields, query};
 use super::html::{Field, Form, HtmlPage};
 use super::{failed, page};
-use crate::domain::access::caller::RequestContext;
+use crate::domain::access::request_context::RequestContext;
 use crate::domain::accounts::AccountState;
 use crate::domain::sign_in::password::Password;
 use crate::error::Result;

@@ -55,7 +55,7 @@ impl Known {
     /// The account.
     pub fn member(&self) -> &Member {
         match self {
-            Self::Credential(credential) => &credential.member,
+            Self::Credential(credential) => &credential.account,
             Self::Member(member) => member,
         }
     }
@@ -397,14 +397,14 @@ mod tests {
     fn of(id: u128, account: u128, org: u128, grants: &[(&str, &str)]) -> Known {
         let mut credential = credential(grants);
         credential.credential_id = TokenId::from_u128(id).into();
-        credential.member.account_id = AccountId::from_u128(account);
-        credential.member.org_id = OrgId::from_u128(org);
-        credential.member.home_org_id = OrgId::from_u128(org);
+        credential.account.account_id = AccountId::from_u128(account);
+        credential.account.org_id = OrgId::from_u128(org);
+        credential.account.home_org_id = OrgId::from_u128(org);
         Known::Credential(Arc::new(credential))
     }
 
     fn guest(account: u128, org: u128, home: u128, grants: &[(&str, &str)]) -> Known {
-        let mut member = credential(grants).member;
+        let mut member = credential(grants).account;
         member.account_id = AccountId::from_u128(account);
         member.org_id = OrgId::from_u128(org);
         member.home_org_id = OrgId::from_u128(home);
@@ -473,11 +473,11 @@ mod tests {
     fn what_is_known_of_an_org_shares_its_rules() {
         let cache = Cache::new(10);
         let in_org = || {
-            let mut member = credential(&[]).member;
+            let mut member = credential(&[]).account;
             member.org_id = OrgId::from_u128(100);
             member
         };
-        let one = Arc::new(Credential { member: in_org(), ..credential(&[]) });
+        let one = Arc::new(Credential { account: in_org(), ..credential(&[]) });
         // Kept in this org, and a guest of another one.
         assert!(put(&cache, &guest(11, 200, 100, &[])));
         assert!(put(&cache, &Known::Credential(one.clone())));
@@ -485,7 +485,7 @@ mod tests {
             cache.share_rules(&mut member);
             member.rules
         };
-        assert!(Arc::ptr_eq(&one.rules, &shared(in_org())));
+        assert!(Arc::ptr_eq(&one.account.rules, &shared(in_org())));
         let policy = TokenPolicy { allow_endless: true, ..TokenPolicy::default() };
         let ruled = Member { rules: Arc::new(policy.within(&Ceilings::default())), ..in_org() };
         assert!(shared(ruled).endless, "others than these are its own");

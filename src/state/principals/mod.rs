@@ -22,11 +22,12 @@ use crate::db;
 use crate::db::pool::Db;
 use crate::domain::access::access_token::AccessToken;
 use crate::domain::access::checks::TokenStringCheck;
-use crate::domain::access::credential::{AccountKind, Credential, TokenKind};
+use crate::domain::access::credential::Credential;
 use crate::domain::access::impersonation::Impersonation;
 use crate::domain::access::member::Member;
 use crate::domain::tokens::policy::Ceilings;
 use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SYSTEM_ORG, TokenId};
+use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::token_string::{Malformed, TokenString};
 use crate::error::{Error, Reason, Result};
 use cache::{Cache, CacheEntry, Flight, Key, Known, lock};
@@ -111,7 +112,7 @@ impl Principals {
             looks: AtomicU64::new(0),
             ceilings: limits.tokens.into(),
             limits,
-            uptake: Uptake::default(),
+            pepper_renewals: PepperRenewals::default(),
         }
     }
 
@@ -248,7 +249,7 @@ impl Principals {
     /// another node: it is read again, as seldom as an id that does not exist.
     fn may_have_been_used(&self, state: &State, entry: &CacheEntry) -> bool {
         let Known::Credential(credential) = &entry.known else { return false };
-        (credential.kind == TokenKind::Session || credential.rules.idle.is_some())
+        (credential.kind == TokenKind::Session || credential.account.rules.idle.is_some())
             && entry.loaded.elapsed() > MAX_LAG
             && credential.seems_idle(state.clock.now())
     }
@@ -258,9 +259,10 @@ impl Principals {
     /// token of the account.
     fn outlives_outage(&self, state: &State, entry: &CacheEntry) -> bool {
         let seen = state.feed.last_seen();
-        let may =
-            |principal: &Credential| principal.kind != TokenKind::Session && principal.org_id != SYSTEM_ORG;
-        matches!(&entry.known, Known::Credential(principal) if may(principal))
+        let may = |credential: &Credential| {
+            credential.kind != TokenKind::Session && credential.account.org_id != SYSTEM_ORG
+        };
+        matches!(&entry.known, Known::Credential(credential) if may(credential))
             && state.feed.staleness() <= self.limits.outage_grace
             && seen.saturating_duration_since(entry.loaded) <= self.limits.cache_max_age
     }
@@ -305,7 +307,7 @@ impl Principals {
                 let decoy = *lock(&self.decoy);
                 let found = db::tokens::principals::find(&pool, id, decoy, &self.ceilings).await?;
                 if let Some(found) = &found {
-                    *lock(&self.decoy) = Some((found.org_id, id));
+                    *lock(&self.decoy) = Some((found.account.org_id, id));
                 }
                 found.map(|found| self.credential_of(found))
             }
@@ -325,7 +327,7 @@ impl Principals {
     }
 
     fn credential_of(&self, mut found: Credential) -> Known {
-        self.cache.share_rules(&mut found.member);
+        self.cache.share_rules(&mut found.account);
         Known::Credential(Arc::new(found))
     }
 }
@@ -423,7 +425,7 @@ pub async fn read_text(state: &State, text: &str, from: Option<IpAddr>) -> Resul
 /// A session in another org than its account's home; none where the account is no member. Whether
 /// anything stops it there is the caller's to check ([`Credential::check`]).
 pub async fn within(state: &State, session: &Credential, org_id: OrgId) -> Result<Option<Arc<Credential>>> {
-    let member = state.principals.member(state, org_id, session.account_id).await?;
+    let member = state.principals.member(state, org_id, session.account.account_id).await?;
     Ok(member.map(|member| Arc::new(session.within(member.as_ref().clone()))))
 }
 
@@ -441,7 +443,7 @@ impl Verified {
     pub fn member(&self) -> &Member {
         self.impersonation
             .as_ref()
-            .map_or(&self.found.credential.member, |impersonation| &impersonation.target)
+            .map_or(&self.found.credential.account, |impersonation| &impersonation.target)
     }
 }
 
@@ -465,11 +467,11 @@ pub async fn by_access_token(state: &State, jwt: &str, from: Option<IpAddr>) -> 
     let token = verified.map_err(refuse)?;
     let found = state.principals.credential(state, token.credential_id, from).await?;
     let mut found = found.ok_or_else(|| refuse(Reason::AccessTokenInvalid))?;
-    if found.credential.account_id != token.actor_id.unwrap_or(token.account_id) {
+    if found.credential.account.account_id != token.actor_id.unwrap_or(token.account_id) {
         return Err(refuse(Reason::AccessTokenInvalid));
     }
     if found.credential.kind == TokenKind::Session
-        && found.credential.org_id != token.org_id
+        && found.credential.account.org_id != token.org_id
         && let Some(there) = within(state, &found.credential, token.org_id).await?
     {
         found.credential = there;

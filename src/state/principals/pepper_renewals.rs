@@ -28,7 +28,7 @@ impl PepperRenewals {
         let mut noted = self.lock();
         if noted.len() < MAX {
             let renewal = Renewal {
-                org_id: credential.org_id,
+                org_id: credential.account.org_id,
                 token_id,
                 number: kept.number,
                 before: kept.record.mac.clone(),

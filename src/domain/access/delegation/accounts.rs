@@ -2,16 +2,16 @@
 
 use super::calls::{By, Call};
 use super::world::{Account, Invitation, Visit, World, account_id, refuse};
-use crate::domain::access::caller::Acting;
-use crate::domain::access::credential::AccountKind;
+use crate::domain::access::acting::Acting;
 use crate::domain::access::credential::tests::now;
-use crate::domain::access::impersonation;
-use crate::domain::access::impersonation::MAX_LIFE;
+use crate::domain::access::grant_transfer::{Received, receive};
+use crate::domain::access::impersonation_token;
+use crate::domain::access::impersonation_token::MAX_LIFE;
 use crate::domain::access::rights::{HeldGrant, Rights};
 use crate::domain::access::roles::may_hold;
 use crate::domain::accounts::lifecycle::{AccountLifecycle, AccountTransition};
-use crate::domain::sign_in::invitations::{Received, receive};
 use crate::domain::values::ids::SYSTEM_ORG;
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::permissions::{Permission, Right};
 use crate::domain::values::resources::Node;
 use crate::error::Result;
@@ -146,11 +146,12 @@ impl World {
     }
 
     fn impersonate(&mut self, by: &By<'_>, account: usize) -> Result<()> {
-        impersonation::authorise(&by.acting)?;
+        impersonation_token::authorise(&by.acting)?;
         let target = self.account(account)?;
         let issuer = "https://id.example";
         let member = self.member(target);
-        let decision = impersonation::decide(&by.acting, &member, MAX_LIFE, &self.rules, issuer, now())?;
+        let decision =
+            impersonation_token::decide(&by.acting, &member, MAX_LIFE, &self.rules, issuer, now())?;
         let on_org = decision.scope.into_iter().map(|permission| (permission, Node::Org));
         let on_paths = decision.on_paths.into_iter().flat_map(|(path, permissions)| {
             permissions.into_iter().map(move |permission| (permission, Node::Path(path.clone())))

@@ -1,11 +1,12 @@
 //! What a caller tries, and who stands behind it.
 
 use super::world::{Bound, ModelCredential, Pick, PresentedAs, World, refuse};
-use crate::domain::access::caller::Acting;
-use crate::domain::access::credential::{AccountKind, Restrictions};
+use crate::domain::access::acting::Acting;
 use crate::domain::access::rights::Rights;
 use crate::domain::access::roles::CustomRole;
 use crate::domain::accounts::lifecycle;
+use crate::domain::tokens::restrictions::Restrictions;
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::resources::Node;
 use crate::error::Result;
 

@@ -6,9 +6,10 @@ use super::accounts::{PATHS, deactivated};
 use super::calls::{Attempt, Call};
 use super::world::{APPLICATIONS, Account, Invitation, Pick, PresentedAs, Token, World};
 use crate::domain::access::credential::tests::now;
-use crate::domain::access::credential::{AccountKind, Restrictions};
 use crate::domain::access::roles::{CustomRole, may_hold};
 use crate::domain::accounts::lifecycle::{AccountLifecycle, AccountTransition};
+use crate::domain::tokens::restrictions::Restrictions;
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::permissions::{Permission, Right};
 use crate::domain::values::resources::{Node, ResourcePath};
 

@@ -2,10 +2,11 @@
 
 use super::calls::{By, Call};
 use super::world::{Bound, ModelCredential, Token, World, account_id, refuse};
-use crate::domain::access::credential::{AccountKind, Restrictions};
 use crate::domain::access::reassignment::Moved;
 use crate::domain::tokens::narrowing::{RestrictionsAndExpiry, may_become};
+use crate::domain::tokens::restrictions::Restrictions;
 use crate::domain::values::ids::TokenId;
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
 use crate::error::Result;

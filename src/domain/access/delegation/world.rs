@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 
-use crate::domain::access::caller::{AuthenticatedBy, Caller, RequestContext};
+use crate::domain::access::caller::{AuthenticatedBy, Caller};
+use crate::domain::access::credential::Credential;
 use crate::domain::access::credential::tests::{credential as sample, now};
-use crate::domain::access::credential::{AccountKind, Credential, Restrictions, TokenKind};
 use crate::domain::access::impersonation::Impersonation;
 use crate::domain::access::member::Member;
+use crate::domain::access::request_context::RequestContext;
 use crate::domain::access::rights::{HeldGrant, Rights};
 use crate::domain::access::roles::{CustomRole, Roles};
 use crate::domain::accounts::lifecycle::AccountLifecycle;
 use crate::domain::tokens::policy::{Ceilings, Rules, TokenPolicy};
+use crate::domain::tokens::restrictions::Restrictions;
 use crate::domain::values::ids::{AccountId, OrgId, RoleId, SYSTEM_ORG, SessionId, TokenId};
+use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::permissions::{Permission, Right};
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Reason, Result};
@@ -187,7 +190,7 @@ impl World {
             grants: self.grants_of(account),
             named_by_org: APPLICATIONS.iter().map(|text| Permission::parse(text).unwrap()).collect(),
             rules: self.rules.clone(),
-            ..sample(&[]).member
+            ..sample(&[]).account
         }
     }
 
@@ -198,7 +201,7 @@ impl World {
                 let Token { account, lists, may_manage_tokens, .. } = &self.tokens[n];
                 Credential {
                     credential_id: TokenId::from_u128(n as u128).into(),
-                    member: self.member(*account),
+                    account: self.member(*account),
                     restrictions: lists.clone(),
                     may_manage_tokens: *may_manage_tokens,
                     ..sample(&[])
@@ -206,7 +209,7 @@ impl World {
             }
             ModelCredential::Session(account) => Credential {
                 credential_id: SessionId::from_u128(account as u128).into(),
-                member: self.member(account),
+                account: self.member(account),
                 kind: TokenKind::Session,
                 may_manage_tokens: true,
                 ..sample(&[])
@@ -236,7 +239,7 @@ impl World {
         let bearer = match (credential, shown) {
             (ModelCredential::Visit(n), _) => {
                 let Visit { actor, target, carried, .. } = &self.visits[n];
-                let may_be = actor != target && found.account_id == account_id(*actor);
+                let may_be = actor != target && found.account.account_id == account_id(*actor);
                 if !may_be || self.accounts[*target].kind != AccountKind::ServiceAccount {
                     return Err(Reason::AccessTokenInvalid.into());
                 }
