@@ -251,8 +251,8 @@ async fn it_works_before_bootstrap_and_refuses_what_is_wrong() {
     let file = write(&scratch, "key", &MasterKeys::new_file());
     // Nothing is there yet: nothing is to be done, and a first pepper may be made.
     assert!(succeeds(&mut keys(&database, &file, "reseal")).contains("0 of 0"));
-    assert!(succeeds(&mut keys(&database, &file, "new-pepper")).contains("pepper 1 is made"));
-    assert!(succeeds(&mut keys(&database, &file, "new-pepper")).contains("pepper 2 is made"));
+    assert!(succeeds(&mut keys(&database, &file, "new-pepper")).contains("pepper 1 was created"));
+    assert!(succeeds(&mut keys(&database, &file, "new-pepper")).contains("pepper 2 was created"));
     let other = write(&scratch, "other", &MasterKeys::new_file());
     fails(&mut keys(&database, &other, "new-pepper"), "does not open with any master key");
     fails(&mut keys(&database, &scratch.path("nowhere"), "reseal"), "master key file");

@@ -19,8 +19,7 @@ pub(crate) struct MasterKeyArgs {
     /// The file of the master keys, which seal what the database keeps secret.
     ///
     /// One key on each line, `id:base64(32 bytes)`. The first one is current; all of them open what
-    /// was sealed under them. Create one with:
-    /// (umask 077; echo "1:$(openssl rand -base64 32)" > master.key)
+    /// was sealed under them. The examples of `countersign bootstrap --help` create such a file.
     #[arg(long, env = "COUNTERSIGN_MASTER_KEY_FILE", value_name = "FILE")]
     pub master_key_file: PathBuf,
 }

@@ -41,7 +41,7 @@ pub(crate) struct Cli {
     pub log: LogArgs,
 }
 
-/// The commands.
+/// The commands. The arguments of their own stand before those of groups, whose heading they would get else.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serve the API on a migrated database
@@ -65,6 +65,7 @@ pub(crate) enum Command {
     Migrate(MigrateArgs),
     /// Create the operator of a new deployment, once, and issue its token; `--recover` issues another
     #[command(after_help = "Examples:
+  (umask 077; echo \"1:$(openssl rand -base64 32)\" > master.key)
   countersign bootstrap --database-url postgres://countersign@localhost/countersign \\
     --issuer https://id.example.com --master-key-file master.key --output operator.token")]
     Bootstrap(BootstrapArgs),
@@ -127,8 +128,6 @@ pub(crate) struct DevArgs {
 /// `countersign migrate`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct MigrateArgs {
-    #[command(flatten)]
-    pub database: DatabaseArgs,
     /// The database was restored from a backup: servers drop what they have cached of the former
     /// one, and cursors of its feed of changes expire.
     ///
@@ -137,19 +136,13 @@ pub(crate) struct MigrateArgs {
     /// are good again.
     #[arg(long)]
     pub after_restore: bool,
+    #[command(flatten)]
+    pub database: DatabaseArgs,
 }
 
 /// `countersign bootstrap`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct BootstrapArgs {
-    #[command(flatten)]
-    pub database: DatabaseArgs,
-    #[command(flatten)]
-    pub issuer: IssuerArgs,
-    #[command(flatten)]
-    pub master_key: MasterKeyArgs,
-    #[command(flatten)]
-    pub signing: SigningArgs,
     /// Issue another token to the operator of this deployment, for when all are lost.
     ///
     /// The operator and its platform rights are restored where they were taken away, and earlier
@@ -161,6 +154,14 @@ pub(crate) struct BootstrapArgs {
     /// Without it the token is printed, but only to a terminal.
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    #[command(flatten)]
+    pub issuer: IssuerArgs,
+    #[command(flatten)]
+    pub master_key: MasterKeyArgs,
+    #[command(flatten)]
+    pub signing: SigningArgs,
 }
 
 /// `countersign keys`.
@@ -235,24 +236,24 @@ pub(crate) enum MailCommand {
 /// `countersign mail list`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct MailListArgs {
-    #[command(flatten)]
-    pub database: DatabaseArgs,
     /// Also list emails that are still retried.
     #[arg(long)]
     pub waiting: bool,
+    #[command(flatten)]
+    pub database: DatabaseArgs,
 }
 
 /// `countersign mail retry`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct MailRetryArgs {
-    #[command(flatten)]
-    pub database: DatabaseArgs,
     /// The ids of the emails, as `countersign mail list` shows them.
     #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
     pub ids: Vec<Uuid>,
     /// All emails that were given up.
     #[arg(long)]
     pub all: bool,
+    #[command(flatten)]
+    pub database: DatabaseArgs,
 }
 
 #[cfg(test)]
@@ -283,18 +284,23 @@ mod tests {
     }
 
     #[test]
-    fn every_command_has_an_example_and_every_variable_our_prefix() {
+    fn every_command_has_an_example_and_every_argument_its_group_and_variable() {
         let mut variables = 0;
         walk(&Cli::command(), &mut |command| {
             let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(after.starts_with("Examples:\n  countersign "), "{}", command.get_name());
+            assert!(
+                after.starts_with("Examples:\n  ") && after.contains("  countersign "),
+                "{}",
+                command.get_name()
+            );
             for argument in command.get_arguments() {
+                let own = ["data_dir", "exit", "after_restore", "recover", "output", "waiting", "ids", "all"];
+                let own = own.contains(&argument.get_id().as_str());
+                assert_eq!(argument.get_help_heading().is_none(), own, "{argument}");
                 let Some(variable) = argument.get_env() else { continue };
                 variables += 1;
                 let flag = argument.get_long().unwrap().replace('-', "_").to_uppercase();
                 assert_eq!(variable.to_str(), Some(format!("COUNTERSIGN_{flag}").as_str()));
-                let own = ["data-dir"].contains(&argument.get_long().unwrap());
-                assert!(own || argument.get_help_heading().is_some(), "{flag} is in no group");
             }
         });
         assert!(variables > 30, "{variables}");

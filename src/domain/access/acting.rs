@@ -63,8 +63,8 @@ impl Acting<'_> {
         &self.rights
     }
 
-    /// Whether the account is the caller's own, or that of the administrator who impersonates it. Nobody
-    /// clones, stops or impersonates it.
+    /// Whether the account is the caller's own, or that of the administrator who impersonates it.
+    /// No caller clones, stops or impersonates its own.
     pub(crate) fn is_self(&self, account_id: AccountId) -> bool {
         self.is_own(account_id) || self.caller.actor_id() == Some(account_id)
     }
@@ -196,9 +196,10 @@ impl Acting<'_> {
         Ok(())
     }
 
-    /// Whether the caller may make a token for this account at all: by permission; as the
-    /// account's own, where the administrator who impersonates it has the permission; or as its own, where
-    /// a password login stands behind the call.
+    /// Whether the caller may make a token for this account at all.
+    ///
+    /// It may by permission; as the account's own, where the administrator who impersonates it has
+    /// the permission; or as its own, where a password login stands behind the call.
     pub(crate) fn require_token_creation(&self, account_id: AccountId) -> Result<()> {
         let may = self.caller.actor_id().is_some() || self.caller.has_signed_in();
         let own = may && self.may_change_self(account_id, &Permission::TOKENS_WRITE);
