@@ -221,7 +221,7 @@ async fn create_operator(state: &State, tx: &mut PgConnection) -> Result<(Accoun
     let name = constant(AccountName::parse(OPERATOR))?;
     let slug = constant(Slug::parse(SYSTEM))?;
     let title = constant(DisplayName::parse("Countersign"))?;
-    let username = constant(Email::parse(&format!("{OPERATOR}@{SYSTEM}.{}", state.issuer_host())))?;
+    let username = constant(Email::parse(&format!("{OPERATOR}@{SYSTEM}.{}", state.issuer.host())))?;
     let now = state.clock.now();
     db::orgs::insert(&mut *tx, SYSTEM_ORG, &slug, &title, now).await?;
     let details = Details::new(Some(name), username);
@@ -334,7 +334,7 @@ async fn issue(
         may_manage_tokens: true,
         expire_time: Some(now + life),
         made_by: None,
-        secret: &state.peppers.load().record(&text),
+        secret: &state.keyring.peppers.load().record(&text),
         hint: text.hint(),
     };
     db::tokens::insert(tx, &row, now).await?;

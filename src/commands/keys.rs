@@ -13,6 +13,7 @@ use crate::crypto::peppers;
 use crate::crypto::seal::{MasterKeys, sealed_under};
 use crate::db;
 use crate::db::events;
+use crate::db::events::feed::KEYS;
 use crate::db::events::feed::wake;
 use crate::db::events::{Actor, Change};
 use crate::db::keys::find_peppers;
@@ -22,7 +23,6 @@ use crate::db::retrying;
 use crate::domain::values::ids::SYSTEM_ORG;
 use crate::error::{Error, Reason, Result};
 use crate::state::Pools;
-use crate::state::feed::KEYS;
 
 /// How many rows are sealed anew in one transaction.
 const BATCH: i64 = 100;

@@ -46,7 +46,7 @@ pub async fn send(state: &State, tx: &mut Transaction<'_>, new: ToSend<'_>) -> R
     db::sign_in::emailed_codes::end_all(&mut *tx, new.org_id, new.subject_id, End::Replaced, now).await?;
     let text = TokenString::new(new.purpose.kind(), state.clock.new_id::<TokenId>(), random());
     let expire_time = now + new.purpose.life();
-    let record = state.peppers.load().record(&text);
+    let record = state.keyring.peppers.load().record(&text);
     let row = NewCode {
         code_id: text.id().uuid(),
         org_id: new.org_id,
@@ -131,12 +131,12 @@ pub async fn known(
     state.principals.may_guess(from)?;
     let found = db::sign_in::emailed_codes::find(&state.db.pool(), text.id().uuid()).await?;
     let record = found.as_ref().map(EmailedCode::record);
-    if record.as_ref().is_some_and(|record| !state.peppers.load().knows(record.pepper)) {
+    if record.as_ref().is_some_and(|record| !state.keyring.peppers.load().knows(record.pepper)) {
         // Another node took a newer pepper up.
-        state.look_for_pepper().await;
+        state.keyring.reload_for_unknown_pepper().await;
     }
     // Compared even where nothing was found, so that both take the same time.
-    let matches = state.peppers.load().find(&text, record.as_ref()).is_some();
+    let matches = state.keyring.peppers.load().find(&text, record.as_ref()).is_some();
     found.filter(|_| matches).ok_or_else(refuse)
 }
 

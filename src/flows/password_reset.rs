@@ -43,7 +43,7 @@ pub async fn request(state: &State, origin: &RequestContext, username: &Email) -
         request_id: origin.request_id.clone(),
     };
     let network = origin.address.map(|address| neighbourhood(address).to_string());
-    let bucket = network.map(|network| state.peppers.load().blind(Blinded::ResetAddress, &network));
+    let bucket = network.map(|network| state.keyring.peppers.load().blind(Blinded::ResetAddress, &network));
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
         if let Some(bucket) = bucket {
@@ -53,7 +53,7 @@ pub async fn request(state: &State, origin: &RequestContext, username: &Email) -
         tx.commit().await
     })
     .await?;
-    state.reset_requests.notify_one();
+    state.reset_requested.notify_one();
     Ok(())
 }
 

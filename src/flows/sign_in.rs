@@ -60,7 +60,7 @@ pub async fn with_password(
 ) -> Result<SignedIn> {
     // Shed before it costs anything; who finds the place gone later is not counted either.
     state.passwords.has_room()?;
-    let keys = keys(&state.peppers.load(), username, origin.address);
+    let keys = keys(&state.keyring.peppers.load(), username, origin.address);
     let now = state.clock.now();
     let admission = retrying(|| async {
         let mut tx = Transaction::begin(state).await?;

@@ -35,7 +35,7 @@ async fn alive() -> &'static str {
 
 /// The process can do its work: exchanges go on. And how far it is behind the feed of changes.
 async fn ready(Shared(state): Shared<Arc<State>>) -> (StatusCode, String) {
-    let (status, said) = if state.is_ready() {
+    let (status, said) = if state.lifecycle.is_ready() {
         (StatusCode::OK, "ready")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not ready: the database does not answer, or the server stops")

@@ -2,7 +2,7 @@
 //!
 //! A handler makes a [`OutgoingEmail`] and gives it to its transaction ([`Transaction::mail`]): with
 //! the change comes the mail, and without it none. From the outbox it is taken by
-//! [`deliver()`], of this node or another.
+//! [`Delivery`], of this node or another.
 //!
 //! [`Transaction::mail`]: crate::flows::transaction::Transaction::mail
 
@@ -14,7 +14,7 @@ mod outgoing_email;
 mod render;
 mod smtp;
 
-pub use deliver::deliver;
+pub use deliver::Delivery;
 pub use lettre::message::Mailbox;
 pub use mailer::{EmailDelivery, Mailer, Transport};
 pub use outgoing_email::OutgoingEmail;

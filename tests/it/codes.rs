@@ -445,7 +445,7 @@ async fn a_pepper_stays_while_a_live_code_is_under_it() {
     server.user(&org, "ana@example.org").await;
     let master = read_keys(server.master_key_file());
     keys::new_pepper(&server.state.db.pool(), &master, &server.state.clock).await.unwrap();
-    until(SOON, async || server.state.peppers.load().newest() == Some(2)).await;
+    until(SOON, async || server.state.keyring.peppers.load().newest() == Some(2)).await;
     server.state.clock.advance(HOUR + SOON);
     sqlx::query("update token_secrets set pepper_id = 2").execute(&server.state.db).await.unwrap();
     assert!(signing_key_rotation::drop_peppers(&server.state).await.unwrap().is_empty());

@@ -13,7 +13,6 @@ use countersign::domain::values::resources::ResourcePath;
 use countersign::domain::values::token_string::TokenString;
 use countersign::domain::values::web_origin::WebOrigin;
 use countersign::grpc::pb;
-use countersign::state::principals::by_text;
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 
@@ -139,7 +138,7 @@ async fn junk_never_reaches_the_database() {
             continue;
         }
         junk += 1;
-        let refused = by_text(&server.state, &text, None).await.err().unwrap();
+        let refused = server.state.authenticator.by_string(&text, None).await.err().unwrap();
         assert_eq!(refused.reason().name(), "TOKEN_INVALID", "{text}");
         // Over the wire too, where it may stand in a message: the operator asks about it.
         if junk % 50 == 0 && text.len() < 4_096 && !text.is_empty() {

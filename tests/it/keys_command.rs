@@ -82,7 +82,7 @@ async fn the_master_key_is_changed_while_servers_run() {
     assert_eq!(said.matches(": now sealed under master key new\n").count(), 5, "{said}");
     assert!(said.ends_with("5 of 5 were sealed anew\nnothing names another master key than new\n"), "{said}");
     // Whoever runs goes on: what it knows it keeps, and it reads what is there now.
-    running.state.reload_keys().await.unwrap();
+    running.state.keyring.reload().await.unwrap();
     for server in [&first, &running] {
         server.client(org.owner.token()).exchange().await.unwrap();
         server.client(jwt.clone()).caller().await.unwrap();
@@ -95,7 +95,7 @@ async fn the_master_key_is_changed_while_servers_run() {
     let made = alone.client(org.owner.token()).exchange().await.unwrap().access_token;
     running.client(made).caller().await.unwrap();
     alone.client(jwt).caller().await.unwrap();
-    assert_eq!(alone.state.ring.jwks_json(), running.state.ring.jwks_json());
+    assert_eq!(alone.state.keyring.signer.jwks_json(), running.state.keyring.signer.jwks_json());
 
     // Again there is nothing to do, and nothing is written.
     let events = "select count(*) from events where type = 'master_key.resealed'";
@@ -110,7 +110,7 @@ async fn record_of(server: &TestServer, kid: &str) -> serde_json::Value {
     let query = sqlx::query_scalar::<_, Vec<u8>>("select sealed from signing_keys where kid = $1").bind(kid);
     let sealed = query.fetch_one(&server.state.db).await.unwrap();
     let purpose = Sealed::SigningKeys.purpose();
-    serde_json::from_slice(&server.state.master.open(purpose, kid, &sealed).unwrap()).unwrap()
+    serde_json::from_slice(&server.state.keyring.master.open(purpose, kid, &sealed).unwrap()).unwrap()
 }
 
 #[tokio::test]

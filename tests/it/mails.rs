@@ -76,7 +76,7 @@ async fn quiet(server: &TestServer, tries: i32) {
 /// outlive it.
 fn later(server: &TestServer, by: Duration) {
     server.state.clock.advance(by);
-    server.state.mails.notify_one();
+    server.state.outbox_filled.notify_one();
 }
 
 #[tokio::test]
@@ -125,7 +125,7 @@ async fn while_it_waits_its_code_is_sealed_and_moves_to_another_master_key() {
         !sealed.windows(20).any(|window| code.expose().as_bytes().windows(20).any(|part| part == window))
     );
     // Bound to its row.
-    let open = |id: &str| first.state.master.open(Sealed::Outbox.purpose(), id, &sealed);
+    let open = |id: &str| first.state.keyring.master.open(Sealed::Outbox.purpose(), id, &sealed);
     assert_eq!(open(&id).unwrap().as_slice(), code.expose().as_bytes());
     assert!(open("00000000-0000-0000-0000-000000000000").is_err());
 
@@ -156,12 +156,12 @@ async fn a_mail_server_that_was_away_gets_each_mail_once() {
     smtp.restart().await;
     smtp.behave(Manner::Refuse("451 4.7.1 come back later\r\n"));
     later(&a, MINUTE);
-    b.state.mails.notify_one();
+    b.state.outbox_filled.notify_one();
     quiet(&a, 2).await;
     assert!(last_error(&a).await.unwrap().contains("come back later"));
     smtp.behave(Manner::Take);
     later(&a, MINUTE);
-    b.state.mails.notify_one();
+    b.state.outbox_filled.notify_one();
     until(SOON, async || counts(&a).await == (20, 0, 0)).await;
     let mut to: Vec<_> = smtp.received().into_iter().map(|mail| mail.to).collect();
     to.sort();

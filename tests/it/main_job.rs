@@ -118,8 +118,8 @@ async fn a_database_that_signs_with_another_algorithm_keeps_its_key() {
     let first = open(SigningAlgorithm::Es256).await;
     for algorithm in SigningAlgorithm::ALL {
         let later = open(*algorithm).await;
-        assert_eq!(later.ring.algorithms(), ["ES256"]);
-        assert_eq!(later.ring.jwks_json(), first.ring.jwks_json());
+        assert_eq!(later.keyring.signer.algorithms(), ["ES256"]);
+        assert_eq!(later.keyring.signer.jwks_json(), first.keyring.signer.jwks_json());
         later.close().await;
     }
     first.close().await;

@@ -99,7 +99,7 @@ impl Own {
         let org_id = OrgId::parse(&self.org.id).unwrap();
         let account_id = AccountId::parse(&self.org.owner_id).unwrap();
         let state = &self.server.state;
-        state.principals.member(state, org_id, account_id).await
+        state.principals.member(org_id, account_id).await
     }
 
     /// The processes of the database, its head first.

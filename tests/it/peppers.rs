@@ -46,7 +46,7 @@ async fn a_newer_pepper_is_taken_up_on_use_and_an_older_one_goes() {
 
     assert_eq!(new_pepper(&a).await, 2);
     for node in [&a, &b] {
-        until(Duration::from_secs(3), async || node.state.peppers.load().newest() == Some(2)).await;
+        until(Duration::from_secs(3), async || node.state.keyring.peppers.load().newest() == Some(2)).await;
     }
     // A new secret is kept under it at once, and works on the other node.
     let made = org.owner.tokens().create_token(token_for("", &bot.id)).await.unwrap().into_inner();
@@ -76,7 +76,7 @@ async fn a_newer_pepper_is_taken_up_on_use_and_an_older_one_goes() {
     assert_eq!(signing_key_rotation::drop_peppers(&a.state).await.unwrap(), [1]);
     assert!(signing_key_rotation::drop_peppers(&a.state).await.unwrap().is_empty());
     assert_eq!(peppers(&a).await, [2]);
-    until(Duration::from_secs(3), async || !b.state.peppers.load().knows(1)).await;
+    until(Duration::from_secs(3), async || !b.state.keyring.peppers.load().knows(1)).await;
     for client in [&used, &on_b, &a.client(&idle.secret), &b.client(&idle.secret)] {
         client.exchange().await.unwrap();
     }
@@ -99,7 +99,7 @@ async fn a_dead_token_holds_no_pepper() {
     let (bot, _) = server.account(&org.id, "bot", &[]).await;
     let idle = org.owner.tokens().create_token(token_for("", &bot.id)).await.unwrap().into_inner();
     new_pepper(&server).await;
-    until(SOON, async || server.state.peppers.load().newest() == Some(2)).await;
+    until(SOON, async || server.state.keyring.peppers.load().newest() == Some(2)).await;
     server.state.clock.advance(Duration::from_secs(3_601));
     // All tokens but one are moved as if they had been used.
     let uuid = TokenString::parse(&idle.secret).unwrap().id().uuid();
@@ -125,7 +125,7 @@ async fn a_use_under_an_older_pepper_writes_nothing_on_its_way() {
     server.hear_all().await;
     server.operator.exchange().await.unwrap();
     new_pepper(&server).await;
-    until(SOON, async || server.state.peppers.load().newest() == Some(2)).await;
+    until(SOON, async || server.state.keyring.peppers.load().newest() == Some(2)).await;
     server.hear_all().await;
     // Whatever asked now would fail: these are all the connections that handlers have.
     server.state.db.close().await;
@@ -208,7 +208,7 @@ async fn what_stands_in_a_dump_or_was_planted_authenticates_nothing() {
             .unwrap();
         plant(&server, bot.token(), &mac(&[2; 32], &own), number).await;
         invalid(server.client(own.expose())).await;
-        server.state.reload_keys().await.unwrap();
+        server.state.keyring.reload().await.unwrap();
         invalid(server.client(own.expose())).await;
     }
     plant(&server, bot.token(), &mac(&[2; 32], &own), 77).await;
@@ -237,5 +237,5 @@ async fn every_row_that_names_a_pepper_holds_it() {
     .unwrap();
     // `db::peppers::find_unused` has to look at each, and `renew` to take up each that lives long.
     assert_eq!(tables, ["codes", "sessions", "token_secrets"]);
-    assert!(Peppers::open(&server.state.master, []).unwrap().newest().is_none());
+    assert!(Peppers::open(&server.state.keyring.master, []).unwrap().newest().is_none());
 }

@@ -6,7 +6,6 @@ use countersign::config::{ServerLimits, SigningAlgorithm};
 use countersign::domain::values::ids::TokenId;
 use countersign::domain::values::token_string::{TokenString, TokenStringKind};
 use countersign::grpc::pb;
-use countersign::state::principals::by_text;
 use countersign::state::{Pools, State};
 use tonic::Code;
 use tonic::transport::Endpoint;
@@ -46,10 +45,10 @@ async fn what_is_warm_executes_no_statement() {
     }
     assert_eq!(server.state.principals.looks(), looks);
     // The uses were noted, and wait for whoever writes them: here in vain, and so they wait on.
-    let waiting = server.state.uses.len();
+    let waiting = server.state.last_uses.len();
     assert!(waiting >= 2, "{waiting}");
-    countersign::state::last_use::flush(&server.state).await.unwrap_err();
-    assert_eq!(server.state.uses.len(), waiting);
+    server.state.last_uses.flush().await.unwrap_err();
+    assert_eq!(server.state.last_uses.len(), waiting);
 }
 
 #[tokio::test]
@@ -126,7 +125,8 @@ async fn what_nothing_was_heard_of_for_two_seconds_is_looked_at_again() {
         server.state.clock.clone(),
     );
     let state = state.await.unwrap();
-    let look = async || by_text(&state, server.operator.token(), None).await.map(|_| ()).unwrap();
+    let look =
+        async || state.authenticator.by_string(server.operator.token(), None).await.map(|_| ()).unwrap();
     look().await;
     let (loaded, looks) = (Instant::now(), state.principals.looks());
     let silence = Duration::from_secs(2);

@@ -6,7 +6,6 @@ use countersign::clock::random;
 use countersign::domain::values::ids::{OrgId, SessionId, TokenId};
 use countersign::domain::values::token_string::{TokenString, TokenStringKind};
 use countersign::grpc::pb;
-use countersign::state::last_use;
 use tonic::{Code, Status};
 
 use crate::feed::until;
@@ -31,7 +30,7 @@ async fn a_session_that_is_used_lives_for_a_week_and_one_that_is_not_for_half_a_
     let hour = Duration::from_secs(3_600);
     // As it is written, and read again, by and by.
     let later = async |by: Duration| {
-        last_use::flush(&server.state).await.unwrap();
+        server.state.last_uses.flush().await.unwrap();
         server.state.principals.clear();
         server.state.clock.advance(by);
     };
@@ -62,7 +61,7 @@ async fn a_use_on_one_node_keeps_the_session_on_all() {
     on_b.caller().await.unwrap();
     a.state.clock.advance(Duration::from_secs(11 * 3_600));
     on_a.caller().await.unwrap();
-    last_use::flush(&a.state).await.unwrap();
+    a.state.last_uses.flush().await.unwrap();
     // Here it is known as it was eleven hours ago: it is looked at again, as seldom as what does not
     // exist, and is good.
     a.state.clock.advance(Duration::from_secs(11 * 3_600));

@@ -74,7 +74,7 @@ async fn run_on(
     let pages_url = args.pages.pages_url.clone().unwrap_or_else(|| WebUrl::from(&state.issuer));
     let transport = Transport::Files(args.data_dir.join("mail"));
     let delivery = EmailDelivery { pages_url, mailer: Some(Mailer { from: MAIL_FROM.parse()?, transport }) };
-    let serving = tokio::spawn(server::run(listener, state.clone(), limits, delivery, async move {
+    let mut serving = tokio::spawn(server::run(listener, state.clone(), limits, delivery, async move {
         // Nothing is sent: the other end being dropped is the sign.
         let _ = stopped.await;
     }));
@@ -97,9 +97,14 @@ async fn run_on(
         }
         anyhow::Ok(())
     };
-    let outcome = work.await;
-    drop(stop);
-    let served = serving.await?;
+    let (outcome, served) = tokio::select! {
+        outcome = work => {
+            drop(stop);
+            (outcome, serving.await?)
+        }
+        // It ends by itself when it cannot go on.
+        served = &mut serving => (Ok(()), served?),
+    };
     state.close().await;
     outcome.and(served)
 }

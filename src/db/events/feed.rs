@@ -13,7 +13,11 @@ use uuid::Uuid;
 
 use crate::domain::values::ids::{EventId, OrgId};
 use crate::error::Result;
-use crate::state::feed::CHANNEL;
+
+/// The channel on which changes wake the nodes.
+pub const CHANNEL: &str = "countersign_feed";
+/// The subject of every change of signing keys or peppers.
+pub const KEYS: &str = "keys";
 
 /// How long a new epoch waits for writers of the former one. They hold nobody else up for longer.
 const WRITERS: &str = "set local lock_timeout = '500ms'";

@@ -93,7 +93,7 @@ pub async fn create_service_account(
     let request_id = idempotency::parse(&std::mem::take(&mut request.request_id)).unwrap_or_default();
     if new.password.is_some() {
         // What is kept of the request, to know it again, must not be something to guess against.
-        let blinded = state.peppers.load().blind(Blinded::Request, &request.password);
+        let blinded = state.keyring.peppers.load().blind(Blinded::Request, &request.password);
         request.password = BASE64_STANDARD.encode(blinded);
     }
     let once = Idempotency::new(&acting, "CreateServiceAccount", request_id, &request);

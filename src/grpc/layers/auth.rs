@@ -19,7 +19,7 @@ use crate::domain::values::ids::OrgId;
 use crate::error::{Error, Reason, Result};
 use crate::grpc::wire::convert;
 use crate::state::State;
-use crate::state::principals;
+use crate::state::authenticate::Verified;
 
 /// What a handler knows of a call beside its message.
 #[derive(Clone, Default)]
@@ -91,18 +91,18 @@ impl Call {
     pub async fn authenticate(&self, state: &State) -> Result<Caller> {
         let bearer = self.bearer()?;
         if !looks_like_jwt(bearer) {
-            let found = principals::by_text(state, bearer, self.context.address).await?;
+            let found = state.authenticator.by_string(bearer, self.context.address).await?;
             let now = state.clock.now();
             found.check(now)?;
             let caller =
                 Caller::new(found.credential.clone(), caller::AuthenticatedBy::Text, self.context.clone())?;
-            state.uses.note(&found, self.context.address, now);
+            state.authenticator.record_use(&found, self.context.address, now);
             return Ok(caller);
         }
-        let verified = principals::by_access_token(state, bearer, self.context.address).await?;
-        let principals::Verified { found, token, impersonation } = verified;
+        let verified = state.authenticator.by_access_token(bearer, self.context.address).await?;
+        let Verified { found, token, impersonation } = verified;
         // A JWT made for another service must not work here, wherever it leaked to.
-        if token.claims.aud.as_slice() != [state.ring.issuer()] {
+        if token.claims.aud.as_slice() != [state.keyring.signer.issuer()] {
             return Err(Error::with_message(
                 Reason::AccessTokenInvalid,
                 "the access token is meant for another audience",
@@ -127,7 +127,7 @@ async fn travel(
     session: &Credential,
     org_id: OrgId,
 ) -> Result<Acting<'static>> {
-    let there = principals::within(state, session, org_id).await?;
+    let there = state.authenticator.within(session, org_id).await?;
     let there = there.filter(|credential| credential.check(state.clock.now()).is_ok());
     let there = there.ok_or_else(|| Error::not_found("org", org_id))?;
     Ok(caller.within(there)?.acting_at_home())

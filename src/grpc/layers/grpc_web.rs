@@ -119,7 +119,7 @@ fn preflight(state: &State, headers: &HeaderMap) -> Response {
 /// The origin of the calling page, where it may read the answer.
 fn reader(state: &State, headers: &HeaderMap) -> Option<HeaderValue> {
     let BrowserOrigin::Web(origin) = page(headers) else { return None };
-    let live = state.origins.are_live(&origin, state.clock.now());
+    let live = state.cors_origins.are_active(&origin, state.clock.now());
     live.then(|| HeaderValue::from_str(origin.as_str()).ok()).flatten()
 }
 

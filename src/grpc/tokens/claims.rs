@@ -20,7 +20,7 @@ pub fn claims(state: &State, credential: &Credential, subject: &Member, decision
     });
     let acts = credential.account.account_id != subject.account_id;
     Claims {
-        iss: state.ring.issuer().to_owned(),
+        iss: state.keyring.signer.issuer().to_owned(),
         sub: subject.account_id.to_string(),
         aud: decision.audiences.into(),
         exp: decision.expires_at,

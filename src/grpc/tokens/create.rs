@@ -202,7 +202,7 @@ pub async fn create_token(
             may_manage_tokens: request.may_manage_tokens,
             expire_time,
             made_by: Some(credential_id),
-            secret: &state.peppers.load().record(&text),
+            secret: &state.keyring.peppers.load().record(&text),
             hint: text.hint(),
         };
         let token = db::tokens::insert(&mut tx, &row, now).await?;

@@ -19,7 +19,6 @@ use crate::grpc::layers::auth::{Call, looks_like_jwt};
 use crate::grpc::pb;
 use crate::grpc::wire::convert;
 use crate::state::State;
-use crate::state::principals;
 use crate::state::principals::Authenticated;
 
 /// `issued_token_type` (RFC 8693, section 3).
@@ -42,7 +41,7 @@ pub async fn exchange_token(
         // An access token never begets another: its life would have no end.
         return Err(Reason::SubjectNotExchangeable.into());
     }
-    let found = principals::by_text(state, subject, call.context.address).await?;
+    let found = state.authenticator.by_string(subject, call.context.address).await?;
     let now = state.clock.now();
     found.check(now)?;
     let Authenticated { credential, in_outage, .. } = &found;
@@ -55,7 +54,7 @@ pub async fn exchange_token(
         None => issue(state, credential, &asked, now)?,
         Some(there) => issue(state, &there, &asked, now)?,
     };
-    state.uses.note(&found, asked.address(), now);
+    state.authenticator.record_use(&found, asked.address(), now);
     Ok(pb::ExchangeTokenResponse {
         access_token: issued.access_token,
         issued_token_type: ACCESS_TOKEN.to_owned(),
@@ -83,10 +82,10 @@ pub fn issue(
     asked: &exchange::ExchangeRequest,
     now: OffsetDateTime,
 ) -> Result<Issued> {
-    let decision = exchange::decide(credential, asked, state.ring.issuer(), now)?;
+    let decision = exchange::decide(credential, asked, state.keyring.signer.issuer(), now)?;
     let expire_time = prost_types::Timestamp { seconds: decision.expires_at, nanos: 0 };
     let claims = claims(state, credential, &credential.account, decision);
-    Ok(Issued { access_token: state.ring.sign(&claims)?, expire_time, scope: claims.scope })
+    Ok(Issued { access_token: state.keyring.signer.sign(&claims)?, expire_time, scope: claims.scope })
 }
 
 /// The subject in the org that is named, where that is another one than its own: a session's alone.
@@ -97,7 +96,7 @@ async fn elsewhere(state: &State, credential: &Credential, org_id: &str) -> Resu
     match convert::org_id(org_id)? {
         Some(org_id) if org_id != credential.account.org_id => {
             let there = match credential.kind {
-                TokenKind::Session => principals::within(state, credential, org_id).await?,
+                TokenKind::Session => state.authenticator.within(credential, org_id).await?,
                 TokenKind::Secret | TokenKind::Publishable => None,
             };
             let there = there.filter(|there| there.account.check_active().is_ok());

@@ -16,8 +16,7 @@ use crate::grpc::pb;
 use crate::grpc::pb::explain_token_request::Target;
 use crate::grpc::wire::convert;
 use crate::state::State;
-use crate::state::principals;
-use crate::state::principals::TokenStringLookup;
+use crate::state::authenticate::TokenStringLookup;
 
 /// Which token, checked.
 enum ExplainTarget<'a> {
@@ -45,7 +44,7 @@ pub async fn explain_token(
 
     let (mut outcomes, credential, secret) = match asked {
         ExplainTarget::Id(id) => {
-            let found = principals::by_id(state, id).await?;
+            let found = state.authenticator.by_id(id).await?;
             let found = found.filter(|credential| credential.account.org_id == acting.org_id);
             (Vec::new(), Some(found.ok_or_else(|| Error::not_found("token", id))?), None)
         }
@@ -53,7 +52,7 @@ pub async fn explain_token(
             let named = !request.org_id.is_empty();
             let may_read = |org_id: OrgId| may_read(&acting, named, org_id);
             // What others have is no failure of the caller's address.
-            match principals::read_text(state, text, None).await? {
+            match state.authenticator.read_string(text, None).await? {
                 TokenStringLookup::Good(found) if may_read(found.credential.account.org_id) => {
                     (explain_string_checks(None), Some(found.credential), found.secret)
                 }

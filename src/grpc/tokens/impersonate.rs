@@ -31,13 +31,14 @@ pub async fn impersonate_account(
 
     let now = state.clock.now();
     // What changes from now on ends the access token when it is used.
-    let target = state.principals.member(state, acting.org_id, account_id).await?;
+    let target = state.principals.member(acting.org_id, account_id).await?;
     let target = target.ok_or_else(|| Error::not_found("account", account_id))?;
     let rules = db::orgs::policies::find_rules(&state.db, acting.org_id, &state.ceilings).await?;
-    let decision = impersonation_token::decide(&acting, &target, ttl, &rules, state.ring.issuer(), now)?;
+    let decision =
+        impersonation_token::decide(&acting, &target, ttl, &rules, state.keyring.signer.issuer(), now)?;
     let expire_time = prost_types::Timestamp { seconds: decision.expires_at, nanos: 0 };
     let claims = claims(state, acting.caller.credential(), &target, decision);
-    let access_token = state.ring.sign(&claims)?;
+    let access_token = state.keyring.signer.sign(&claims)?;
 
     let mut tx = Transaction::begin(state).await?;
     let change = Change {

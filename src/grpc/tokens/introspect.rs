@@ -19,7 +19,6 @@ use crate::grpc::layers::auth::{Call, looks_like_jwt};
 use crate::grpc::pb;
 use crate::grpc::wire::convert;
 use crate::state::State;
-use crate::state::principals;
 
 /// How long an answer may be kept at most: a revocation is not to be overlooked for longer.
 const MAX_CACHE: Duration = Duration::from_secs(60);
@@ -147,7 +146,7 @@ async fn service_token(
     shown_at: &PresentedAt,
     from: Option<IpAddr>,
 ) -> Result<Found> {
-    let found = principals::by_text(state, asked.token_text, from).await?;
+    let found = state.authenticator.by_string(asked.token_text, from).await?;
     let (end, now) = (found.end(), state.clock.now());
     found.check(now)?;
     let credential = found.credential;
@@ -165,7 +164,7 @@ async fn service_token(
             exp: end.map_or(0, OffsetDateTime::unix_timestamp),
             iat: credential.create_time.unix_timestamp(),
             nbf: credential.create_time.unix_timestamp(),
-            aud: credential.targets(state.ring.issuer()),
+            aud: credential.targets(state.keyring.signer.issuer()),
             max_cache_ttl: Some(convert::proto_duration(left.unwrap_or(MAX_CACHE).min(MAX_CACHE))),
             ..common(state, credential.credential_id, &credential.account)
         },
@@ -178,7 +177,7 @@ async fn access_token(
     shown_at: &PresentedAt,
     from: Option<IpAddr>,
 ) -> Result<Found> {
-    let verified = principals::by_access_token(state, asked.token_text, from).await?;
+    let verified = state.authenticator.by_access_token(asked.token_text, from).await?;
     let (credential, claims) = (&verified.found.credential, &verified.token.claims);
     let is_for = |audience: &Audience| claims.aud.as_slice().iter().any(|aud| aud == audience.as_str());
     let shown = shown_at.with(asked.purpose.as_ref());
@@ -228,7 +227,7 @@ fn common(state: &State, client_id: CredentialId, member: &Member) -> pb::Intros
         username: member.username.clone(),
         token_type: "Bearer".to_owned(),
         sub: member.account_id.to_string(),
-        iss: state.ring.issuer().to_owned(),
+        iss: state.keyring.signer.issuer().to_owned(),
         org_id: member.org_id.to_string(),
         account_kind: convert::account_kind(member.account_kind).into(),
         ..Default::default()

@@ -14,7 +14,7 @@ pub async fn get_json_web_key_set(
     _: pb::GetJsonWebKeySetRequest,
 ) -> Result<pb::GetJsonWebKeySetResponse> {
     Ok(pb::GetJsonWebKeySetResponse {
-        keys: state.ring.jwks().iter().map(key).collect::<Result<_>>()?,
+        keys: state.keyring.signer.jwks().iter().map(key).collect::<Result<_>>()?,
         max_age: Some(prost_types::Duration { seconds: JWKS_MAX_AGE.into(), nanos: 0 }),
     })
 }

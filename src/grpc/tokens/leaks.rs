@@ -24,7 +24,6 @@ use crate::grpc::pb;
 use crate::grpc::pb::RevokeReason;
 use crate::grpc::wire::convert;
 use crate::state::State;
-use crate::state::principals;
 
 /// What leaked, by its org.
 #[derive(Default)]
@@ -113,7 +112,7 @@ async fn known(state: &State, call: &Call, texts: &[String]) -> Result<Leaked> {
             }
             Ok(TokenStringKind::PublishableToken) | Err(_) => continue,
         }
-        match principals::by_text(state, text, call.context.address).await {
+        match state.authenticator.by_string(text, call.context.address).await {
             Ok(found) => {
                 let org_id = found.credential.account.org_id;
                 match found.credential.credential_id {

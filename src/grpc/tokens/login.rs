@@ -25,7 +25,6 @@ use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::wire::convert;
 use crate::state::State;
-use crate::state::principals;
 
 pub async fn login(state: &Arc<State>, call: &Call, request: pb::LoginRequest) -> Result<pb::LoginResponse> {
     let mut violations = Violations::default();
@@ -55,7 +54,7 @@ fn required_username(text: &str) -> Result<Email, Invalid> {
 
 /// Whether the account may act in the org.
 async fn acts_in(state: &State, who: &SignedIn, org_id: OrgId) -> Result<bool> {
-    let member = state.principals.member(state, org_id, who.account_id).await?;
+    let member = state.principals.member(org_id, who.account_id).await?;
     Ok(member.is_some_and(|member| member.check_active().is_ok()))
 }
 
@@ -69,7 +68,7 @@ async fn begin(state: &State, call: &Call, who: &SignedIn) -> Result<StartedSess
     let now = state.clock.now();
     let session_id: SessionId = state.clock.new_id();
     let text = TokenString::new(TokenStringKind::Session, session_id, random());
-    let secret = state.peppers.load().record(&text);
+    let secret = state.keyring.peppers.load().record(&text);
     let SignedIn { org_id, account_id, kind, .. } = *who;
     let expire_time = now + life(kind);
     let actor = Actor {
@@ -103,11 +102,11 @@ async fn answer(
     session: &StartedSession,
     org_id: OrgId,
 ) -> Result<pb::LoginResponse> {
-    let found = principals::by_text(state, session.text.expose(), call.context.address).await?;
+    let found = state.authenticator.by_string(session.text.expose(), call.context.address).await?;
     let there = match org_id == who.org_id {
         true => found.credential,
         false => {
-            let there = principals::within(state, &found.credential, org_id).await?;
+            let there = state.authenticator.within(&found.credential, org_id).await?;
             there.ok_or_else(|| Error::from(Reason::LoginFailed))?
         }
     };

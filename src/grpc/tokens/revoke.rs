@@ -25,7 +25,6 @@ use crate::grpc::pb::RevokeReason;
 use crate::grpc::pb::revoke_token_request::Target;
 use crate::grpc::wire::convert;
 use crate::state::State;
-use crate::state::principals;
 
 pub async fn revoke_token(
     state: &State,
@@ -97,7 +96,7 @@ async fn by_text(
         emailed_codes::revoke(state, &call.context, text, code.kind()).await?;
         return Ok(pb::RevokeTokenResponse::default());
     }
-    let credential = match principals::by_text(state, text, call.context.address).await {
+    let credential = match state.authenticator.by_string(text, call.context.address).await {
         Ok(found) => found.credential,
         // Unknown, or a secret that has ended, which stands for the token no more.
         Err(error) if error.reason().code() == Code::Unauthenticated => {

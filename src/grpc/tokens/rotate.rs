@@ -182,7 +182,7 @@ impl LockedToken {
             other => Some(other.uuid()),
         };
         db::tokens::secrets::set_end(tx, (org_id, token_id), &planned.ending, Some(planned.end)).await?;
-        let record = &state.peppers.load().record(text);
+        let record = &state.keyring.peppers.load().record(text);
         let new = NewSecret {
             number: planned.number,
             record,

@@ -340,7 +340,7 @@ impl TestServer {
         let found: Option<(String, Vec<u8>)> =
             sqlx::query_as(query).bind(address).fetch_optional(&self.state.db).await.unwrap();
         let (id, sealed) = found?;
-        let code = self.state.master.open(Sealed::Outbox.purpose(), &id, &sealed).unwrap();
+        let code = self.state.keyring.master.open(Sealed::Outbox.purpose(), &id, &sealed).unwrap();
         let code = String::from_utf8(code.to_vec()).unwrap();
         secrets::watch(&code);
         Some(code)
