@@ -2,6 +2,7 @@
 
 use super::details;
 use super::grants::{NamedGrant, named, split};
+use super::messages;
 use crate::db;
 use crate::db::accounts::grants::{Grant, described, subjects, touched};
 use crate::db::accounts::{Account, NewAccount};
@@ -23,7 +24,6 @@ use crate::flows::emailed_codes::send_first_password;
 use crate::flows::transaction::Transaction;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
-use crate::grpc::wire::convert;
 use crate::grpc::wire::idempotency;
 use crate::grpc::wire::idempotency::Idempotency;
 use crate::state::State;
@@ -52,7 +52,7 @@ impl CloneRequest {
                 }
             }
         }
-        let profile = convert::profile(&mut violations, request.profile.as_ref());
+        let profile = messages::profile(&mut violations, request.profile.as_ref());
         let excluded = named(&mut violations, "excluded_grants", &request.excluded_grants);
         violations.check("request_id", idempotency::parse(&request.request_id));
         let Some(source_id) = source_id else {
@@ -169,8 +169,8 @@ async fn clone(
     tx.record(&Actor::from(acting), &[change], now).await?;
     send_first_password(state, tx, org, &account).await?;
     Ok(pb::CloneAccountResponse {
-        account: Some(convert::account(&account)?),
-        dropped_grants: dropped.iter().map(|(grant, _)| convert::grant(grant)).collect::<Result<_>>()?,
+        account: Some(messages::account(&account)?),
+        dropped_grants: dropped.iter().map(|(grant, _)| messages::grant(grant)).collect::<Result<_>>()?,
     })
 }
 

@@ -4,6 +4,7 @@
 use sqlx::PgConnection;
 
 use super::details::{changes, default_username, mailbox};
+use super::messages;
 use super::owners::{keep_one, refuse_live_tokens};
 use crate::db;
 use crate::db::accounts::grants::{Grant, described, subjects, touched};
@@ -24,7 +25,6 @@ use crate::flows::transaction::Transaction;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::pb::convert_account_request::Identity;
-use crate::grpc::wire::convert;
 use crate::state::State;
 
 /// What becomes of which account, and why.
@@ -157,7 +157,7 @@ async fn carry_out(
     let org = db::orgs::find(&mut *tx, org_id).await?.ok_or_else(|| Error::not_found("org", org_id))?;
     send_first_password(state, &mut tx, &org, &converted).await?;
     tx.commit().await?;
-    Ok(pb::ConvertAccountResponse { account: Some(convert::account(&converted)?) })
+    Ok(pb::ConvertAccountResponse { account: Some(messages::account(&converted)?) })
 }
 
 /// The account's grants of roles that are not for accounts of the kind.

@@ -4,6 +4,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use prost::Message;
 
 use super::grants::givable;
+use super::messages;
 use super::{details, settings};
 use crate::crypto::peppers::Blinded;
 use crate::db;
@@ -41,7 +42,7 @@ impl NewAccountRequest {
     fn service_account(state: &State, request: &pb::CreateServiceAccountRequest, slug: &str) -> Result<Self> {
         let mut violations = Violations::default();
         let name = violations.check("name", AccountName::parse(&request.name));
-        let profile = convert::profile(&mut violations, request.profile.as_ref());
+        let profile = messages::profile(&mut violations, request.profile.as_ref());
         let contact_email =
             violations.check("contact_email", convert::optional(&request.contact_email, Email::parse));
         let username = match (request.username.as_str(), &name) {
@@ -68,7 +69,7 @@ impl NewAccountRequest {
     fn user(state: &State, request: &pb::CreateUserRequest) -> Result<Self> {
         let mut violations = Violations::default();
         let email = violations.check("email", details::mailbox(state, &request.email));
-        let profile = convert::profile(&mut violations, request.profile.as_ref());
+        let profile = messages::profile(&mut violations, request.profile.as_ref());
         let grants = convert::grants(&mut violations, &request.grants);
         violations.check("request_id", idempotency::parse(&request.request_id));
         let Some(email) = email else {
@@ -162,7 +163,7 @@ async fn create<R: Message + Default>(
         };
         tx.record(&Actor::from(acting), &[change], now).await?;
         send_first_password(state, &mut tx, &org, &account).await?;
-        let response = answer(convert::account(&account)?);
+        let response = answer(messages::account(&account)?);
         once.finish(&mut tx, &account_id.to_string(), &response).await?;
         tx.commit().await?;
         Ok(response)

@@ -2,6 +2,7 @@
 
 use sqlx::PgConnection;
 
+use super::messages;
 use super::owners::{keep_one, keep_one_without_guest};
 use crate::db;
 use crate::db::accounts::grants::{Grant, GrantFilter, described, held, subjects, touched};
@@ -69,7 +70,9 @@ pub async fn grant_access(
         }
         let all = db::accounts::grants::find_of(&mut *tx, acting.org_id, account_id).await?;
         tx.commit().await?;
-        Ok(pb::GrantAccessResponse { account_grants: all.iter().map(convert::grant).collect::<Result<_>>()? })
+        Ok(pb::GrantAccessResponse {
+            account_grants: all.iter().map(messages::grant).collect::<Result<_>>()?,
+        })
     })
     .await
 }
@@ -147,7 +150,7 @@ pub async fn revoke_access(
         tx.record(&Actor::from(&acting), &[change], now).await?;
         tx.commit().await?;
         Ok(pb::RevokeAccessResponse {
-            account_grants: kept.iter().map(convert::grant).collect::<Result<_>>()?,
+            account_grants: kept.iter().map(messages::grant).collect::<Result<_>>()?,
         })
     })
     .await
@@ -192,7 +195,7 @@ pub async fn list_grants(
     let after = paging.after(GrantId::parse);
     let page = db::accounts::grants::page(&mut db, acting.org_id, &filter, after, paging.size).await?;
     Ok(pb::ListGrantsResponse {
-        grants: page.rows.iter().map(convert::grant).collect::<Result<_>>()?,
+        grants: page.rows.iter().map(messages::grant).collect::<Result<_>>()?,
         next_page_token: paging.next(state, &page),
         total_size: page.total,
     })

@@ -2,6 +2,7 @@
 
 use time::OffsetDateTime;
 
+use super::messages;
 use super::owners::{keep_one, refuse_live_tokens};
 use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
@@ -102,7 +103,7 @@ async fn take(
         let held = db::accounts::grants::find_held(&mut tx, org_id, account_id).await?;
         acting.may_take(step, &held)?;
         if life == account.life() {
-            return convert::account(&account);
+            return messages::account(&account);
         }
         if step == AccountTransition::Delete {
             let mut orgs = db::accounts::find_guest_orgs(&mut *tx, org_id, account_id).await?;
@@ -135,7 +136,7 @@ async fn take(
         };
         tx.record(&Actor::from(&acting), &[change], now).await?;
         tx.commit().await?;
-        convert::account(&after)
+        messages::account(&after)
     })
     .await
 }

@@ -1,5 +1,6 @@
 //! `UpdateAccount`.
 
+use super::messages;
 use super::{details, settings};
 use crate::db;
 use crate::db::events::{Actor, Change};
@@ -89,7 +90,7 @@ pub async fn update_account(
         let after = updated(&before, &mask, &asked, username)?;
         let fields = details::changes(&before, &after);
         if fields.is_empty() {
-            return Ok(pb::UpdateAccountResponse { account: Some(convert::account(&account)?) });
+            return Ok(pb::UpdateAccountResponse { account: Some(messages::account(&account)?) });
         }
         if before.username != after.username {
             // Whoever reads the mailbox that is named sets the password.
@@ -114,7 +115,7 @@ pub async fn update_account(
             send_first_password(state, &mut tx, &org, &account).await?;
         }
         tx.commit().await?;
-        Ok(pb::UpdateAccountResponse { account: Some(convert::account(&account)?) })
+        Ok(pb::UpdateAccountResponse { account: Some(messages::account(&account)?) })
     })
     .await
 }
@@ -180,7 +181,7 @@ fn profile(
             let given = pb::Profile {
                 $($field: asked.$field.filter(|text| !text.is_empty() && has(stringify!($field))),)*
             };
-            let read = convert::profile(violations, Some(&given));
+            let read = messages::profile(violations, Some(&given));
             Profile { $($field: if has(stringify!($field)) { read.$field } else { before.$field.clone() },)* }
         }};
     }

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::access::access;
-use super::body::BodyBuffer;
+use super::body::{BodyBuffer, overloaded};
 use super::status;
 use crate::client_addr;
 use crate::domain::access::caller::{BrowserOrigin, RequestContext};
@@ -115,10 +115,6 @@ pub async fn guard(
 fn is_grpc(headers: &HeaderMap) -> bool {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     content_type.is_some_and(|value| value.starts_with("application/grpc"))
-}
-
-pub(super) fn overloaded() -> Error {
-    Error::new(Reason::Overloaded).retry_after(Duration::from_secs(1))
 }
 
 fn failed(error: Error, origin: &RequestContext) -> Response {

@@ -14,12 +14,13 @@ use crate::error::{Result, Violations};
 use crate::flows::emailed_codes::send_first_password;
 use crate::flows::transaction::Transaction;
 use crate::grpc::accounts::details;
+use crate::grpc::accounts::messages::account as account_message;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::pb::create_org_request::Owner;
-use crate::grpc::wire::convert;
 use crate::grpc::wire::idempotency;
 use crate::grpc::wire::idempotency::Idempotency;
+use crate::grpc::wire::org;
 use crate::state::State;
 
 pub async fn create_org(
@@ -82,8 +83,8 @@ pub async fn create_org(
         tx.record(&Actor::from(caller), &[change], now).await?;
         send_first_password(state, &mut tx, &org, &account).await?;
         let response = pb::CreateOrgResponse {
-            org: Some(convert::org(&org, &state.ceilings)?),
-            owner: Some(convert::account(&account)?),
+            org: Some(org::message(&org, &state.ceilings)?),
+            owner: Some(account_message(&account)?),
         };
         once.finish(&mut tx, &org_id.to_string(), &response).await?;
         tx.commit().await?;

@@ -1,5 +1,6 @@
 //! `ListEvents`: the org's audit log.
 
+use super::messages;
 use crate::db;
 use crate::db::events::log::{EventFilter, LogPosition};
 use crate::domain::values::ids::AccountId;
@@ -35,7 +36,7 @@ pub async fn list_events(
     Ok(pb::ListEventsResponse {
         next_page_token: paging.next(state, &page),
         total_size: page.total,
-        events: page.rows.into_iter().map(|event| convert::event(acting.org_id, event)).collect(),
+        events: page.rows.into_iter().map(|event| messages::event(acting.org_id, event)).collect(),
     })
 }
 

@@ -15,6 +15,7 @@ use crate::flows::transaction::Transaction;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::wire::convert;
+use crate::grpc::wire::org;
 use crate::state::State;
 
 pub async fn suspend_org(
@@ -73,7 +74,7 @@ async fn take(
         let before = db::orgs::lock(&mut tx, org_id).await?;
         let life = before.life().after(step, now);
         if life == before.life() {
-            return convert::org(&before, &state.ceilings);
+            return org::message(&before, &state.ceilings);
         }
         let org = db::orgs::set_life(&mut tx, org_id, life, step.stops(), now).await?;
         if step.stops() {
@@ -95,7 +96,7 @@ async fn take(
         };
         tx.record(&Actor::from(caller), &[change], now).await?;
         tx.commit().await?;
-        convert::org(&org, &state.ceilings)
+        org::message(&org, &state.ceilings)
     })
     .await
 }

@@ -1,5 +1,6 @@
 //! `ListMembers` and `RemoveMember`: who may act in the org.
 
+use super::messages;
 use crate::db;
 use crate::db::accounts::grants::Grant;
 use crate::db::events::Actor;
@@ -12,7 +13,6 @@ use crate::flows::transaction::Transaction;
 use crate::grpc::accounts::owners;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
-use crate::grpc::wire::convert;
 use crate::grpc::wire::page_token::Paging;
 use crate::state::State;
 
@@ -30,7 +30,7 @@ pub async fn list_members(
     let after = paging.after(AccountId::parse);
     let page = db::orgs::memberships::page(&mut db, acting.org_id, after, paging.size).await?;
     Ok(pb::ListMembersResponse {
-        members: page.rows.iter().map(convert::member).collect::<Result<_>>()?,
+        members: page.rows.iter().map(messages::member).collect::<Result<_>>()?,
         next_page_token: paging.next(state, &page),
         total_size: page.total,
     })

@@ -1,5 +1,6 @@
 //! The org's catalogue of resources.
 
+use super::messages;
 use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::orgs::resources::ResourceUse;
@@ -65,7 +66,7 @@ pub async fn create_resource(
             subjects: Vec::new(),
         };
         tx.record(&Actor::from(&acting), &[change], now).await?;
-        let response = pb::CreateResourceResponse { resource: Some(convert::resource(&resource)) };
+        let response = pb::CreateResourceResponse { resource: Some(messages::resource(&resource)) };
         once.finish(&mut tx, path.as_str(), &response).await?;
         tx.commit().await?;
         Ok(response)
@@ -93,7 +94,7 @@ pub async fn list_resources(
         db::orgs::resources::page(&mut db, acting.org_id, parent.as_ref(), after.as_ref(), paging.size)
             .await?;
     Ok(pb::ListResourcesResponse {
-        resources: page.rows.iter().map(convert::resource).collect(),
+        resources: page.rows.iter().map(messages::resource).collect(),
         next_page_token: paging.next(state, &page),
         total_size: page.total,
     })
@@ -130,7 +131,7 @@ pub async fn update_resource(
         let new = display_name.as_ref().map(DisplayName::to_string);
         let field = FieldChange::between("display_name", found.display_name.clone(), new);
         let Some(field) = field else {
-            return Ok(pb::UpdateResourceResponse { resource: Some(convert::resource(&found)) });
+            return Ok(pb::UpdateResourceResponse { resource: Some(messages::resource(&found)) });
         };
         let resource =
             db::orgs::resources::update(&mut tx, acting.org_id, &path, display_name.as_ref(), now).await?;
@@ -144,7 +145,7 @@ pub async fn update_resource(
         };
         tx.record(&Actor::from(&acting), &[change], now).await?;
         tx.commit().await?;
-        Ok(pb::UpdateResourceResponse { resource: Some(convert::resource(&resource)) })
+        Ok(pb::UpdateResourceResponse { resource: Some(messages::resource(&resource)) })
     })
     .await
 }

@@ -1,5 +1,6 @@
 //! The roles: those that an org makes for itself, and those of the system to read.
 
+use super::messages;
 use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::orgs::roles::RoleFields;
@@ -135,7 +136,7 @@ pub async fn create_role(
             subjects: vec![format!("owners/{}", acting.org_id)],
         };
         tx.record(&Actor::from(&acting), &[change], now).await?;
-        let response = pb::CreateRoleResponse { role: Some(convert::role(&role)?) };
+        let response = pb::CreateRoleResponse { role: Some(messages::role(&role)?) };
         once.finish(&mut tx, &role_id.to_string(), &response).await?;
         tx.commit().await?;
         Ok(response)
@@ -154,9 +155,9 @@ pub async fn get_role(
     let role = match right.map_err(|wrong| Error::invalid("role_id", wrong.to_string()))? {
         Right::Custom(id) => {
             let found = db::orgs::roles::find(&state.db, acting.org_id, id).await?;
-            convert::role(&found.ok_or_else(|| Error::not_found("role", id))?)?
+            messages::role(&found.ok_or_else(|| Error::not_found("role", id))?)?
         }
-        Right::System(role) => convert::system_role(role),
+        Right::System(role) => messages::system_role(role),
         Right::Permission(_) => return Err(Error::internal("a role was read as a permission")),
     };
     Ok(pb::GetRoleResponse { role: Some(role) })
@@ -179,12 +180,12 @@ pub async fn list_roles(
         }
         None => (0, None),
     };
-    let system = SystemRole::ALL[passed..].iter().map(|role| convert::system_role(*role));
+    let system = SystemRole::ALL[passed..].iter().map(|role| messages::system_role(*role));
     let mut roles: Vec<pb::Role> = system.take(paging.size as usize + 1).collect();
     let wanted = paging.size + 1 - roles.len() as i64;
     let mut db = state.db.acquire().await?;
     let custom = db::orgs::roles::find_after(&mut *db, acting.org_id, after, wanted).await?;
-    roles.extend(custom.iter().map(convert::role).collect::<Result<Vec<_>>>()?);
+    roles.extend(custom.iter().map(messages::role).collect::<Result<Vec<_>>>()?);
     let counted = SystemRole::ALL.len() as i64 + db::orgs::roles::count(&mut *db, acting.org_id).await?;
     let page = Page::of(roles, paging.size, counted, |role| role.id.clone());
     Ok(pb::ListRolesResponse {
@@ -224,7 +225,7 @@ pub async fn update_role(
         acting.may_redefine(&before.terms, &after.terms)?;
         check_etag(&message.etag, found.revision)?;
         if before == after {
-            return Ok(pb::UpdateRoleResponse { role: Some(convert::role(&found)?) });
+            return Ok(pb::UpdateRoleResponse { role: Some(messages::role(&found)?) });
         }
         let lost = before.terms.kinds_beyond(&after.terms);
         if !lost.is_empty() {
@@ -250,7 +251,7 @@ pub async fn update_role(
         };
         tx.record(&Actor::from(&acting), &[change], now).await?;
         tx.commit().await?;
-        Ok(pb::UpdateRoleResponse { role: Some(convert::role(&role)?) })
+        Ok(pb::UpdateRoleResponse { role: Some(messages::role(&role)?) })
     })
     .await
 }

@@ -22,7 +22,9 @@ use crate::error::{Result, Violations};
 use crate::flows::transaction::Transaction;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
+use crate::grpc::tokens::messages::token as token_message;
 use crate::grpc::wire::convert;
+use crate::grpc::wire::org;
 use crate::grpc::wire::update_mask::{Mask, check_etag};
 use crate::state::State;
 
@@ -51,23 +53,6 @@ fn is_set(policy: &pb::TokenPolicy, path: &str) -> bool {
         "idle_limit" => policy.idle_limit.is_some(),
         "max_publishable_lifetime" => policy.max_publishable_lifetime.is_some(),
         _ => policy.max_secret_lifetime.is_some(),
-    }
-}
-
-/// The policy as callers see it: what holds, whatever was stored. `revision` is the org's.
-pub fn message(policy: &TokenPolicy, ceilings: &Ceilings, revision: i64) -> pb::TokenPolicy {
-    let rules = policy.within(ceilings);
-    let access_token = policy.access_token_lifetime.map(|life| rules.access_token_life(Some(life)));
-    pb::TokenPolicy {
-        max_secret_lifetime: Some(convert::proto_duration(rules.max_secret_lifetime)),
-        max_publishable_lifetime: Some(convert::proto_duration(rules.max_publishable_lifetime)),
-        default_lifetime: Some(convert::proto_duration(rules.default_lifetime)),
-        allow_endless: Some(rules.endless),
-        allow_user_tokens: Some(rules.user_tokens),
-        access_token_lifetime: access_token.map(convert::proto_duration),
-        allowed_audiences: rules.audiences.iter().map(ToString::to_string).collect(),
-        idle_limit: rules.idle.map(convert::proto_duration),
-        etag: revision.to_string(),
     }
 }
 
@@ -114,9 +99,9 @@ pub async fn update_token_policy(
             tx.commit().await?;
         }
         let Page { rows, total, .. } = stopped;
-        let token = |token: &Token| Ok(seen(convert::token(token, &new, now)?, in_full));
+        let token = |token: &Token| Ok(seen(token_message(token, &new, now)?, in_full));
         Ok(pb::UpdateTokenPolicyResponse {
-            policy: Some(message(&after, &state.ceilings, revision)),
+            policy: Some(org::policy(&after, &state.ceilings, revision)),
             affected_tokens: rows.iter().map(token).collect::<Result<_>>()?,
             affected_count: total,
         })

@@ -12,6 +12,7 @@ use crate::flows::transaction::Transaction;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::wire::convert;
+use crate::grpc::wire::org;
 use crate::grpc::wire::update_mask::{Mask, check_etag};
 use crate::state::State;
 
@@ -32,7 +33,7 @@ pub async fn update_org(
     if !masked && (!new.slug.is_empty() || new.token_policy.is_some()) {
         // An org that was read may be sent back whole.
         let stored = db::orgs::find(&state.db, acting.org_id).await?;
-        let stored = stored.map(|stored| convert::org(&stored, &state.ceilings)).transpose()?;
+        let stored = stored.map(|stored| org::message(&stored, &state.ceilings)).transpose()?;
         let stored = stored.unwrap_or_default();
         if !new.slug.is_empty() && stored.slug != new.slug {
             violations.add("org.slug", "never changes");
@@ -66,7 +67,7 @@ pub async fn update_org(
         let names = [&before.display_name, display_name.as_str()].map(|name| Some(name.to_owned()));
         let [old, new] = names;
         let Some(renamed) = FieldChange::between("display_name", old, new) else {
-            return Ok(pb::UpdateOrgResponse { org: Some(convert::org(&before, &state.ceilings)?) });
+            return Ok(pb::UpdateOrgResponse { org: Some(org::message(&before, &state.ceilings)?) });
         };
         let org = db::orgs::rename(&mut tx, acting.org_id, &display_name, now).await?;
         let change = Change {
@@ -80,7 +81,7 @@ pub async fn update_org(
         };
         tx.record(&Actor::from(&acting), &[change], now).await?;
         tx.commit().await?;
-        Ok(pb::UpdateOrgResponse { org: Some(convert::org(&org, &state.ceilings)?) })
+        Ok(pb::UpdateOrgResponse { org: Some(org::message(&org, &state.ceilings)?) })
     })
     .await
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
+use super::messages;
 use crate::clock::random;
 use crate::db;
 use crate::db::events::Actor;
@@ -204,7 +205,7 @@ pub async fn create_token(
             hint: text.hint(),
         };
         let token = db::tokens::insert(&mut tx, &row, now).await?;
-        let token = Some(convert::token(&token, &rules, now)?);
+        let token = Some(messages::token(&token, &rules, now)?);
         if request.validate_only {
             // Never committed: what would have been made is the answer.
             return Ok(pb::CreateTokenResponse { token, secret: String::new() });

@@ -21,6 +21,7 @@ use crate::error::{Error, Reason, Result, Violations};
 use crate::flows::sign_in;
 use crate::flows::sign_in::SignedIn;
 use crate::flows::transaction::Transaction;
+use crate::grpc::accounts::messages::account as account_message;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::wire::convert;
@@ -122,7 +123,7 @@ async fn answer(
         session_expire_time: Some(convert::timestamp(session.expire_time)),
         access_token,
         expire_time,
-        account: Some(convert::account(&account)?),
+        account: Some(account_message(&account)?),
         orgs: orgs.into_iter().map(org).collect(),
     })
 }

@@ -1,6 +1,7 @@
 //! `ReassignToken` and `ReassignAccountTokens`: a token goes on under another account.
 
 use super::create::room_for;
+use super::messages;
 use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::retrying;
@@ -17,7 +18,6 @@ use crate::error::{Error, Reason, Result, Violations};
 use crate::flows::transaction::Transaction;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
-use crate::grpc::wire::convert;
 use crate::state::State;
 
 /// What is to be moved.
@@ -110,7 +110,7 @@ async fn reassign(
             return Err(Reason::TargetNotServiceAccount.into());
         }
         let rules = db::orgs::policies::find_rules(&mut *tx, org_id, &state.ceilings).await?;
-        let shown = |token: &Token| convert::token(token, &rules, now);
+        let shown = |token: &Token| messages::token(token, &rules, now);
         let Some(from) = tokens.first().map(Token::account).filter(|from| *from != to) else {
             // There is none, or it is where it should be.
             let tokens = tokens.iter().map(shown).collect::<Result<_>>()?;

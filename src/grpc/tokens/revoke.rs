@@ -7,6 +7,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::messages;
 use super::sessions;
 use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
@@ -72,7 +73,7 @@ async fn by_id(
         let token = db::tokens::find(&mut *tx, acting.org_id, token_id).await?;
         let rules = db::orgs::policies::find_rules(&mut *tx, acting.org_id, &state.ceilings).await?;
         tx.commit().await?;
-        let token = token.map(|token| convert::token(&token, &rules, now)).transpose()?;
+        let token = token.map(|token| messages::token(&token, &rules, now)).transpose()?;
         Ok(pb::RevokeTokenResponse { token })
     })
     .await

@@ -3,6 +3,7 @@
 
 use time::OffsetDateTime;
 
+use super::messages;
 use crate::clock::random;
 use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
@@ -61,7 +62,7 @@ pub async fn finish_rotation(
         let held = LockedToken::lock(state, &mut tx, &acting, token_id, now).await?;
         let Some(underway) = rotation::underway(&held.credential.secrets, now) else {
             // It finished by itself, perhaps a moment ago: what was asked for is so.
-            let token = convert::token(&held.before, &held.credential.rules, now)?;
+            let token = messages::token(&held.before, &held.credential.rules, now)?;
             return Ok(pb::FinishRotationResponse { token: Some(token) });
         };
         db::tokens::secrets::set_end(&mut tx, held.place(), &[underway.old], Some(now)).await?;
@@ -227,6 +228,6 @@ impl LockedToken {
         let token = db::tokens::find(&mut *tx, org_id, token_id).await?;
         let token = token.ok_or_else(|| Error::internal("a locked token is gone"))?;
         tx.commit().await?;
-        convert::token(&token, &self.credential.rules, now)
+        messages::token(&token, &self.credential.rules, now)
     }
 }

@@ -1,5 +1,6 @@
 //! `ListSigningKeys`, `RotateSigningKey`, `RevokeSigningKey`.
 
+use super::messages;
 use crate::crypto::key_pair::NewKey;
 use crate::db;
 use crate::db::events::{Actor, FieldChange};
@@ -32,7 +33,7 @@ pub async fn list_signing_keys(
     let mut db = state.db.acquire().await?;
     let page = db::keys::signing_keys::page(&mut db, paging.after(parse_place), paging.size).await?;
     Ok(pb::ListSigningKeysResponse {
-        signing_keys: page.rows.iter().map(convert::signing_key).collect(),
+        signing_keys: page.rows.iter().map(messages::signing_key).collect(),
         next_page_token: paging.next(state, &page),
         total_size: page.total,
     })
@@ -70,7 +71,7 @@ pub async fn rotate_signing_key(
             tx.record(&Actor::from(caller), &[change], now).await?;
             tx.commit().await?;
         }
-        Ok(pb::RotateSigningKeyResponse { signing_key: key.as_ref().map(convert::signing_key) })
+        Ok(pb::RotateSigningKeyResponse { signing_key: key.as_ref().map(messages::signing_key) })
     })
     .await
 }
@@ -102,7 +103,7 @@ pub async fn revoke_signing_key(
         let key = db::keys::signing_keys::find(&mut *tx, kid).await?;
         let key = key.ok_or_else(|| Error::not_found("signing key", kid))?;
         if key.state() == Some(KeyState::Revoked) {
-            return Ok(pb::RevokeSigningKeyResponse { signing_key: Some(convert::signing_key(&key)) });
+            return Ok(pb::RevokeSigningKeyResponse { signing_key: Some(messages::signing_key(&key)) });
         }
         db::keys::signing_keys::revoke(&mut tx, kid, reason, now).await?;
         let mut kids = vec![kid.to_owned()];
@@ -128,7 +129,7 @@ pub async fn revoke_signing_key(
         let change = signing_key_rotation::change(state, "signing_key.revoked", kids, fields);
         tx.record(&Actor::from(caller), &[change], now).await?;
         tx.commit().await?;
-        Ok(pb::RevokeSigningKeyResponse { signing_key: revoked.as_ref().map(convert::signing_key) })
+        Ok(pb::RevokeSigningKeyResponse { signing_key: revoked.as_ref().map(messages::signing_key) })
     })
     .await
 }

@@ -3,6 +3,7 @@
 use time::OffsetDateTime;
 
 use super::create::{audiences_within_policy, existing, labels, room_for_origins};
+use super::messages;
 use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::retrying;
@@ -175,7 +176,7 @@ pub async fn update_token(
         fields.extend(differ("display_name", token.display_name.as_deref(), named));
         fields.extend(differ("labels", shown(&old_labels).as_deref(), shown(new_labels).as_deref()));
         if fields.is_empty() {
-            return Ok(pb::UpdateTokenResponse { token: Some(convert::token(&token, &rules, now)?) });
+            return Ok(pb::UpdateTokenResponse { token: Some(messages::token(&token, &rules, now)?) });
         }
         let new = TokenUpdate { display_name: named, labels: new_labels, limits: &after };
         db::tokens::update(&mut tx, acting.org_id, token_id, &new).await?;
@@ -197,7 +198,7 @@ pub async fn update_token(
         let token = db::tokens::find(&mut *tx, acting.org_id, token_id).await?;
         let token = token.ok_or_else(|| Error::internal("a locked token is gone"))?;
         tx.commit().await?;
-        Ok(pb::UpdateTokenResponse { token: Some(convert::token(&token, &rules, now)?) })
+        Ok(pb::UpdateTokenResponse { token: Some(messages::token(&token, &rules, now)?) })
     })
     .await
 }
