@@ -1,6 +1,6 @@
 //! Notices: what somebody is told of an account who need do nothing about it.
 
-use time::{Duration, OffsetDateTime};
+use time::Duration;
 
 use super::transaction::Transaction;
 use crate::db;
@@ -18,11 +18,10 @@ const RARELY: Duration = Duration::days(1);
 pub async fn tell(
     tx: &mut Transaction<'_>,
     (org_id, account_id): (OrgId, AccountId),
-    now: OffsetDateTime,
     say: impl FnOnce(String, String) -> Mail,
 ) -> Result<()> {
     if let Some(letter) = letter(tx, (org_id, account_id), say).await? {
-        tx.mail(&letter, now).await?;
+        tx.mail(&letter).await?;
     }
     Ok(())
 }
@@ -31,13 +30,13 @@ pub async fn tell(
 pub async fn tell_rarely(
     tx: &mut Transaction<'_>,
     (org_id, account_id): (OrgId, AccountId),
-    now: OffsetDateTime,
     say: impl FnOnce(String, String) -> Mail,
 ) -> Result<()> {
+    let since = tx.now() - RARELY;
     if let Some(letter) = letter(tx, (org_id, account_id), say).await?
-        && !outbox::has_since(&mut *tx, letter.recipient().as_str(), letter.mail(), now - RARELY).await?
+        && !outbox::has_since(&mut *tx, letter.recipient().as_str(), letter.mail(), since).await?
     {
-        tx.mail(&letter, now).await?;
+        tx.mail(&letter).await?;
     }
     Ok(())
 }

@@ -17,7 +17,8 @@ use uuid::Uuid;
 
 use super::State;
 use crate::db::tokens::web_origins::{NamedOrigin, find_all, find_of};
-use crate::domain::values::ids::TokenId;
+use crate::domain::values::ids::{CredentialId, TokenId};
+use crate::domain::values::subject::Subject;
 use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Reason, Result};
 
@@ -65,8 +66,14 @@ impl Origins {
     }
 
     /// These subjects were touched: the origins of the tokens among them are read again.
-    pub fn touched(&self, subjects: &[String]) {
-        let mut tokens = subjects.iter().filter_map(|subject| TokenId::parse(subject).ok()).peekable();
+    pub fn touched(&self, subjects: &[Subject]) {
+        let mut tokens = subjects
+            .iter()
+            .filter_map(|subject| match subject {
+                Subject::Credential(CredentialId::Token(id)) => Some(*id),
+                _ => None,
+            })
+            .peekable();
         if tokens.peek().is_some() {
             self.doubt(|doubts| doubts.tokens.extend(tokens.map(TokenId::uuid)));
         }

@@ -15,12 +15,11 @@ use tokio::time::timeout;
 use super::State;
 use crate::db::events::feed::{Follower, News};
 use crate::db::pool::Db;
+use crate::domain::values::subject::Subject;
 use crate::error::{Error, Result};
 
 /// The channel on which changes wake the nodes.
 pub const CHANNEL: &str = "countersign_feed";
-/// The subject of whatever changes signing keys or peppers.
-pub const KEYS: &str = "keys";
 /// How often the feed is looked at when nothing wakes us. Together with the time that a look
 /// may take this is less than the 2 s of silence after which entries are read again: a
 /// database that hangs is known to be gone before anybody waits for it.
@@ -161,11 +160,12 @@ async fn look(state: &State, connection: &mut Option<PgConnection>, follower: &m
 async fn apply(state: &State, news: News, keys_changed: &mut bool) {
     match news {
         News::Touched(subjects) => {
+            let subjects: Vec<_> = subjects.iter().filter_map(|text| Subject::parse(text)).collect();
             if !subjects.is_empty() {
                 state.principals.invalidate(&subjects);
                 state.origins.touched(&subjects);
             }
-            *keys_changed |= subjects.iter().any(|subject| subject == KEYS);
+            *keys_changed |= subjects.contains(&Subject::Keys);
             if *keys_changed {
                 match state.reload_keys().await {
                     Ok(()) => *keys_changed = false,

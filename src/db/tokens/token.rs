@@ -15,7 +15,7 @@ use crate::domain::access::credential::{AccountKind, Restrictions, SecretRecord,
 use crate::domain::tokens::narrowing::RestrictionsAndExpiry;
 use crate::domain::tokens::policy::{Facts, Rules, TokenState};
 use crate::domain::tokens::reminders::need_not;
-use crate::domain::values::ids::{AccountId, CredentialId, EventId, OrgId, TokenId};
+use crate::domain::values::ids::{AccountId, CredentialId, OrgId, TokenId};
 use crate::domain::values::names::{Audience, DisplayName, Purpose};
 use crate::domain::values::networks::Network;
 use crate::domain::values::permissions::Permission;
@@ -158,7 +158,7 @@ pub struct NewToken<'a> {
 
 impl NewToken<'_> {
     /// The change that it is.
-    pub fn created(&self, event_id: EventId) -> Change {
+    pub fn created(&self) -> Change {
         let mut fields = vec![
             FieldChange::set("account_id", self.account_id),
             FieldChange::set("kind", self.kind.name()),
@@ -179,14 +179,7 @@ impl NewToken<'_> {
         fields.extend(
             self.labels.iter().map(|(key, value)| FieldChange::set("labels", format!("{key}={value}"))),
         );
-        Change {
-            event_id,
-            org_id: self.org_id,
-            kind: "token.created",
-            resource_ids: vec![self.token_id.to_string()],
-            fields,
-            subjects: vec![self.token_id.to_string()],
-        }
+        Change::of("token.created", [self.token_id]).fields(fields).subjects([self.token_id])
     }
 }
 

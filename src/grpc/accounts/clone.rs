@@ -6,9 +6,8 @@ use super::messages;
 use crate::db;
 use crate::db::accounts::grants::{Grant, described, subjects, touched};
 use crate::db::accounts::{Account, NewAccount};
-use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::events::{Change, FieldChange};
 use crate::db::orgs::Org;
-use crate::db::retrying;
 use crate::domain::access::caller::Acting;
 use crate::domain::access::credential::AccountKind;
 use crate::domain::access::rights::HeldGrant;
@@ -21,7 +20,7 @@ use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Reason, Result, Violations};
 use crate::flows::emailed_codes::send_first_password;
-use crate::flows::transaction::Transaction;
+use crate::flows::transaction::{Transaction, transact};
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::wire::idempotency;
@@ -55,10 +54,7 @@ impl CloneRequest {
         let profile = messages::profile(&mut violations, request.profile.as_ref());
         let excluded = named(&mut violations, "excluded_grants", &request.excluded_grants);
         violations.check("request_id", idempotency::parse(&request.request_id));
-        let Some(source_id) = source_id else {
-            return Err(violations.error());
-        };
-        violations.finish()?;
+        let (source_id,) = violations.all((source_id,))?;
         let (name, email) = (request.name.clone(), request.email.clone());
         Ok(Self { source_id, name, email, profile, deactivated: request.deactivated, excluded })
     }
@@ -86,9 +82,7 @@ impl CloneRequest {
                 (None, None)
             }
         };
-        let Some(username) = username else {
-            return Err(violations.error());
-        };
+        let (username,) = violations.all((username,))?;
         let settings = cloning::settings(&source.settings()?, name.as_ref());
         Ok(Details { profile: self.profile.clone(), settings, ..Details::new(name, username) })
     }
@@ -110,10 +104,10 @@ pub async fn clone_account(
     // A preview is no first call.
     let request_id = request_id.filter(|_| !request.validate_only);
     let once = Idempotency::new(&acting, "CloneAccount", request_id, &request);
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, &acting, |mut tx| {
         let org = db::orgs::lock(&mut tx, acting.org_id).await?;
-        if let Some(before) = once.replayed(&mut tx, state.clock.now()).await? {
+        let now = tx.now();
+        if let Some(before) = once.replayed(&mut tx, now).await? {
             return Ok(before);
         }
         let mut response = clone(state, &acting, &mut tx, &new, &org).await?;
@@ -130,7 +124,6 @@ pub async fn clone_account(
         tx.commit().await?;
         Ok(response)
     })
-    .await
 }
 
 /// Makes the clone, and records it. The org is locked.
@@ -141,7 +134,7 @@ async fn clone(
     new: &CloneRequest,
     org: &Org,
 ) -> Result<pb::CloneAccountResponse> {
-    let (org_id, now) = (acting.org_id, state.clock.now());
+    let (org_id, now) = (acting.org_id, tx.now());
     let source = db::accounts::find(&mut **tx, org_id, new.source_id).await?;
     let source = source.ok_or_else(|| Error::not_found("account", new.source_id))?;
     let details = new.details(state, &source, &org.slug)?;
@@ -158,15 +151,10 @@ async fn clone(
     fields.extend(given.iter().map(|grant| FieldChange::set("grants", described(grant))));
     let mut resource_ids = touched(account_id, &given);
     resource_ids.push(new.source_id.to_string());
-    let change = Change {
-        event_id: state.clock.new_id(),
-        org_id,
-        kind: "account.created",
-        resource_ids,
-        fields,
-        subjects: subjects(org_id, account_id, &given),
-    };
-    tx.record(&Actor::from(acting), &[change], now).await?;
+    let change = Change::of("account.created", resource_ids)
+        .fields(fields)
+        .subjects(subjects(org_id, account_id, &given));
+    tx.record(change).await?;
     send_first_password(state, tx, org, &account).await?;
     Ok(pb::CloneAccountResponse {
         account: Some(messages::account(&account)?),

@@ -6,10 +6,9 @@ use time::OffsetDateTime;
 
 use crate::db;
 use crate::db::accounts::grants::held;
-use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::events::{Change, FieldChange};
 use crate::db::orgs::Org;
 use crate::db::orgs::invitations::{Invitation, Sending};
-use crate::db::retrying;
 use crate::domain::access::caller::Acting;
 use crate::domain::access::credential::AccountKind;
 use crate::domain::mail::Mail;
@@ -22,7 +21,7 @@ use crate::domain::values::resources::Node;
 use crate::error::{Error, Precondition, Reason, Result, Violations};
 use crate::flows::emailed_codes;
 use crate::flows::emailed_codes::ToSend;
-use crate::flows::transaction::Transaction;
+use crate::flows::transaction::{Transaction, transact};
 use crate::grpc::accounts::details;
 use crate::grpc::accounts::grants::givable;
 use crate::grpc::layers::auth::Call;
@@ -49,15 +48,11 @@ pub async fn create_invitation(
     let grants = convert::grants(&mut violations, &request.grants);
     let request_id =
         violations.check("request_id", idempotency::parse(&std::mem::take(&mut request.request_id)));
-    let (Some(email), Some(request_id)) = (email, request_id) else {
-        return Err(violations.error());
-    };
-    violations.finish()?;
+    let (email, request_id) = violations.all((email, request_id))?;
 
     let once = Idempotency::new(&acting, "CreateInvitation", request_id, &request);
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, &acting, |mut tx| {
+        let now = tx.now();
         let org = db::orgs::lock(&mut tx, acting.org_id).await?;
         givable(&mut tx, &acting, Some(AccountKind::User), &grants).await?;
         if let Some(before) = once.replayed(&mut tx, now).await? {
@@ -82,15 +77,14 @@ pub async fn create_invitation(
             grants.iter().map(|(right, node)| FieldChange::set("grants", format!("{right} on {node}")));
         fields.extend(named);
         fields.push(FieldChange::set("expire_time", sending.expire_time));
-        let change = change(state, "invitation.created", (acting.org_id, invitation_id), fields);
-        tx.record(&Actor::from(&acting), &[change], now).await?;
+        let change = change("invitation.created", invitation_id, fields);
+        tx.record(change).await?;
         let invitation = send(state, &acting, &mut tx, &org, invitation_id).await?;
         let response = pb::CreateInvitationResponse { invitation: Some(shown(&invitation, now)?) };
         once.finish(&mut tx, &invitation_id.to_string(), &response).await?;
         tx.commit().await?;
         Ok(response)
     })
-    .await
 }
 
 pub async fn list_invitations(
@@ -124,9 +118,8 @@ pub async fn resend_invitation(
     acting.require(&Permission::INVITATIONS_WRITE, &Node::Org)?;
     let invitation_id = invitation_id(&request.invitation_id)?;
 
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, &acting, |mut tx| {
+        let now = tx.now();
         let org = db::orgs::lock(&mut tx, acting.org_id).await?;
         let found = db::orgs::invitations::find(&mut *tx, acting.org_id, invitation_id).await?;
         let invitation = found.ok_or_else(|| Error::not_found("invitation", invitation_id))?;
@@ -156,13 +149,12 @@ pub async fn resend_invitation(
             FieldChange::between("expire_time", text(ends.0), text(ends.1)),
         ];
         let fields = fields.into_iter().flatten().collect();
-        let change = change(state, "invitation.resent", (acting.org_id, invitation_id), fields);
-        tx.record(&Actor::from(&acting), &[change], now).await?;
+        let change = change("invitation.resent", invitation_id, fields);
+        tx.record(change).await?;
         let invitation = send(state, &acting, &mut tx, &org, invitation_id).await?;
         tx.commit().await?;
         Ok(pb::ResendInvitationResponse { invitation: Some(shown(&invitation, now)?) })
     })
-    .await
 }
 
 pub async fn revoke_invitation(
@@ -174,9 +166,8 @@ pub async fn revoke_invitation(
     acting.require(&Permission::INVITATIONS_WRITE, &Node::Org)?;
     let invitation_id = invitation_id(&request.invitation_id)?;
 
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, &acting, |mut tx| {
+        let now = tx.now();
         db::orgs::lock(&mut tx, acting.org_id).await?;
         let found = db::orgs::invitations::find(&mut *tx, acting.org_id, invitation_id).await?;
         let before = found.ok_or_else(|| Error::not_found("invitation", invitation_id))?;
@@ -191,13 +182,12 @@ pub async fn revoke_invitation(
             .await?;
         db::orgs::invitations::revoke(&mut tx, acting.org_id, invitation_id, now).await?;
         let fields = vec![FieldChange::set("revoke_time", now)];
-        let change = change(state, "invitation.revoked", (acting.org_id, invitation_id), fields);
-        tx.record(&Actor::from(&acting), &[change], now).await?;
+        let change = change("invitation.revoked", invitation_id, fields);
+        tx.record(change).await?;
         let after = found_again(&mut tx, acting.org_id, invitation_id).await?;
         tx.commit().await?;
         Ok(pb::RevokeInvitationResponse { invitation: Some(shown(&after, now)?) })
     })
-    .await
 }
 
 fn invitation_id(text: &str) -> Result<InvitationId> {
@@ -287,20 +277,8 @@ async fn refuse_too_many(tx: &mut PgConnection, org_id: OrgId, now: OffsetDateTi
     }]))
 }
 
-fn change(
-    state: &State,
-    kind: &'static str,
-    (org_id, invitation_id): (OrgId, InvitationId),
-    fields: Vec<FieldChange>,
-) -> Change {
-    Change {
-        event_id: state.clock.new_id(),
-        org_id,
-        kind,
-        resource_ids: vec![invitation_id.to_string()],
-        fields,
-        subjects: vec![invitation_id.to_string()],
-    }
+fn change(kind: &'static str, invitation_id: InvitationId, fields: Vec<FieldChange>) -> Change {
+    Change::of(kind, [invitation_id]).fields(fields).subjects([invitation_id])
 }
 
 fn read_state(state: i32) -> Result<Option<InvitationState>, &'static str> {

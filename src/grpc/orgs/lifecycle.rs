@@ -5,13 +5,12 @@ use time::OffsetDateTime;
 
 use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::retrying;
 use crate::domain::orgs::OrgTransition;
 use crate::domain::values::ids::{OrgId, SYSTEM_ORG};
 use crate::domain::values::names::Description;
 use crate::domain::values::permissions::Permission;
 use crate::error::{Result, Violations};
-use crate::flows::transaction::Transaction;
+use crate::flows::transaction::transact;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::wire::convert;
@@ -66,11 +65,10 @@ async fn take(
     let mut violations = Violations::default();
     let org_id = violations.check("org_id", target(org_id));
     let reason = violations.check("reason", convert::optional(reason, Description::parse));
-    let (Some(org_id), Some(reason)) = (org_id, reason) else { return Err(violations.error()) };
+    let (org_id, reason) = violations.all((org_id, reason))?;
 
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, Actor::from(caller).in_org(org_id), |mut tx| {
+        let now = tx.now();
         let before = db::orgs::lock(&mut tx, org_id).await?;
         let life = before.life().after(step, now);
         if life == before.life() {
@@ -86,19 +84,12 @@ async fn take(
             FieldChange::between("delete_time", text(before.delete_time), text(org.delete_time)),
             reason.as_ref().map(|reason| FieldChange::set("reason", reason)),
         ];
-        let change = Change {
-            event_id: state.clock.new_id(),
-            org_id,
-            kind: step.event(),
-            resource_ids: vec![org_id.to_string()],
-            fields: fields.into_iter().flatten().collect(),
-            subjects: vec![org_id.to_string()],
-        };
-        tx.record(&Actor::from(caller), &[change], now).await?;
+        let change =
+            Change::of(step.event(), [org_id]).fields(fields.into_iter().flatten()).subjects([org_id]);
+        tx.record(change).await?;
         tx.commit().await?;
         org::message(&org, &state.ceilings)
     })
-    .await
 }
 
 /// The org to stop, or to let go on. Without the system org nobody could undo anything.

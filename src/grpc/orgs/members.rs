@@ -3,13 +3,11 @@
 use super::messages;
 use crate::db;
 use crate::db::accounts::grants::Grant;
-use crate::db::events::Actor;
-use crate::db::retrying;
 use crate::domain::values::ids::{AccountId, OrgId};
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Reason, Result};
-use crate::flows::transaction::Transaction;
+use crate::flows::transaction::transact;
 use crate::grpc::accounts::owners;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
@@ -46,9 +44,8 @@ pub async fn remove_member(
     let account_id = AccountId::parse(&request.account_id);
     let account_id = account_id.map_err(|wrong| Error::invalid("account_id", wrong.to_string()))?;
 
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, &acting, |mut tx| {
+        let now = tx.now();
         db::orgs::lock(&mut tx, acting.org_id).await?;
         let member = db::orgs::memberships::find(&mut *tx, acting.org_id, account_id).await?;
         let member = member.ok_or_else(|| Error::not_found("member", account_id))?;
@@ -65,11 +62,9 @@ pub async fn remove_member(
         db::accounts::grants::delete(&mut tx, acting.org_id, &ids).await?;
         db::orgs::memberships::remove(&mut tx, acting.org_id, account_id, now).await?;
         let home = OrgId::from(member.home_org_id);
-        let change =
-            db::orgs::memberships::removed(state.clock.new_id(), acting.org_id, (home, account_id), &grants);
-        tx.record(&Actor::from(&acting), &[change], now).await?;
+        let change = db::orgs::memberships::removed(acting.org_id, (home, account_id), &grants);
+        tx.record(change).await?;
         tx.commit().await?;
         Ok(pb::RemoveMemberResponse {})
     })
-    .await
 }

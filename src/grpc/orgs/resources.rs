@@ -2,15 +2,14 @@
 
 use super::messages;
 use crate::db;
-use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::events::{Change, FieldChange};
 use crate::db::orgs::resources::ResourceUse;
-use crate::db::retrying;
 use crate::domain::values::ids::{GrantId, TokenId};
 use crate::domain::values::names::DisplayName;
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::{Node, ResourcePath};
 use crate::error::{Error, Precondition, Reason, Result, Violations};
-use crate::flows::transaction::Transaction;
+use crate::flows::transaction::transact;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::wire::convert;
@@ -40,38 +39,28 @@ pub async fn create_resource(
     let display_name =
         violations.check("display_name", convert::optional(&request.display_name, DisplayName::parse));
     let request_id = violations.check("request_id", idempotency::parse(&request_id));
-    let (Some(path), Some(display_name), Some(request_id)) = (path, display_name, request_id) else {
-        return Err(violations.error());
-    };
+    let (path, display_name, request_id) = violations.all((path, display_name, request_id))?;
 
     let once = Idempotency::new(&acting, "CreateResource", request_id, &request);
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, &acting, |mut tx| {
+        let now = tx.now();
         db::orgs::lock(&mut tx, acting.org_id).await?;
         if let Some(before) = once.replayed(&mut tx, now).await? {
             return Ok(before);
         }
         let (resource, above) =
             db::orgs::resources::insert(&mut tx, acting.org_id, &path, display_name.as_ref(), now).await?;
-        let change = Change {
-            event_id: state.clock.new_id(),
-            org_id: acting.org_id,
-            kind: "resource.created",
-            resource_ids: above.into_iter().chain([path.to_string()]).collect(),
-            fields: [FieldChange::set("path", &path)]
+        let change = Change::of("resource.created", above.into_iter().chain([path.to_string()])).fields(
+            [FieldChange::set("path", &path)]
                 .into_iter()
-                .chain(display_name.as_ref().map(|name| FieldChange::set("display_name", name)))
-                .collect(),
-            subjects: Vec::new(),
-        };
-        tx.record(&Actor::from(&acting), &[change], now).await?;
+                .chain(display_name.as_ref().map(|name| FieldChange::set("display_name", name))),
+        );
+        tx.record(change).await?;
         let response = pb::CreateResourceResponse { resource: Some(messages::resource(&resource)) };
         once.finish(&mut tx, path.as_str(), &response).await?;
         tx.commit().await?;
         Ok(response)
     })
-    .await
 }
 
 pub async fn list_resources(
@@ -117,14 +106,10 @@ pub async fn update_resource(
     Mask::read(&mut violations, request.update_mask.as_ref(), &["display_name"], is_set);
     let display_name = convert::optional(message.display_name(), DisplayName::parse);
     let display_name = violations.check("resource.display_name", display_name);
-    let (Some(path), Some(display_name)) = (path, display_name) else {
-        return Err(violations.error());
-    };
-    violations.finish()?;
+    let (path, display_name) = violations.all((path, display_name))?;
 
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, &acting, |mut tx| {
+        let now = tx.now();
         let found = db::orgs::resources::lock(&mut tx, acting.org_id, &path).await?;
         let found = found.ok_or_else(|| Error::not_found("resource", &path))?;
         check_etag(&message.etag, found.revision)?;
@@ -135,19 +120,11 @@ pub async fn update_resource(
         };
         let resource =
             db::orgs::resources::update(&mut tx, acting.org_id, &path, display_name.as_ref(), now).await?;
-        let change = Change {
-            event_id: state.clock.new_id(),
-            org_id: acting.org_id,
-            kind: "resource.updated",
-            resource_ids: vec![path.to_string()],
-            fields: vec![field],
-            subjects: Vec::new(),
-        };
-        tx.record(&Actor::from(&acting), &[change], now).await?;
+        let change = Change::of("resource.updated", [&path]).fields([field]);
+        tx.record(change).await?;
         tx.commit().await?;
         Ok(pb::UpdateResourceResponse { resource: Some(messages::resource(&resource)) })
     })
-    .await
 }
 
 pub async fn delete_resource(
@@ -160,9 +137,8 @@ pub async fn delete_resource(
     acting.require(&Permission::RESOURCES_WRITE, &Node::from(path.clone().ok()))?;
     let path = path.map_err(|wrong| Error::invalid("path", wrong.to_string()))?;
 
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, &acting, |mut tx| {
+        let now = tx.now();
         db::orgs::lock(&mut tx, acting.org_id).await?;
         // A token restricted to it that is being made holds it: this waits, and finds the token.
         let found = db::orgs::resources::lock(&mut tx, acting.org_id, &path).await?;
@@ -171,19 +147,12 @@ pub async fn delete_resource(
         in_use(&db::orgs::resources::find_uses(&mut tx, acting.org_id, &path, LISTED, now).await?)?;
         db::orgs::resources::delete(&mut tx, acting.org_id, &path).await?;
         let shown = found.display_name.map(|name| FieldChange::cleared("display_name", name));
-        let change = Change {
-            event_id: state.clock.new_id(),
-            org_id: acting.org_id,
-            kind: "resource.deleted",
-            resource_ids: vec![path.to_string()],
-            fields: [FieldChange::cleared("path", &path)].into_iter().chain(shown).collect(),
-            subjects: Vec::new(),
-        };
-        tx.record(&Actor::from(&acting), &[change], now).await?;
+        let change = Change::of("resource.deleted", [&path])
+            .fields([FieldChange::cleared("path", &path)].into_iter().chain(shown));
+        tx.record(change).await?;
         tx.commit().await?;
         Ok(pb::DeleteResourceResponse {})
     })
-    .await
 }
 
 /// Refuses to delete what something hangs on.

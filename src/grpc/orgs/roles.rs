@@ -2,9 +2,8 @@
 
 use super::messages;
 use crate::db;
-use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::events::{Change, FieldChange};
 use crate::db::orgs::roles::RoleFields;
-use crate::db::retrying;
 use crate::domain::access::credential::AccountKind;
 use crate::domain::access::roles::{CustomRole, MAX_ROLES, parse_name};
 use crate::domain::paging::Page;
@@ -13,8 +12,9 @@ use crate::domain::values::ids::{AccountId, RoleId};
 use crate::domain::values::names::{AccountName, Description, DisplayName};
 use crate::domain::values::permissions::{Permission, Right, SystemRole};
 use crate::domain::values::resources::Node;
+use crate::domain::values::subject::Subject;
 use crate::error::{Error, Precondition, Reason, Result, Violations};
-use crate::flows::transaction::Transaction;
+use crate::flows::transaction::transact;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::wire::convert;
@@ -108,16 +108,12 @@ pub async fn create_role(
     let mut violations = Violations::default();
     let given = GivenRoleFields::read(&mut violations, &request.role.clone().unwrap_or_default(), |_| true);
     let request_id = violations.check("request_id", idempotency::parse(&request_id));
-    violations.finish()?;
-    let (Some(fields), Some(request_id)) = (given.alone(), request_id) else {
-        return Err(Error::internal("a field was refused without a violation"));
-    };
+    let (fields, request_id) = violations.all((given.alone(), request_id))?;
     acting.may_define(&fields.terms)?;
 
     let once = Idempotency::new(&acting, "CreateRole", request_id, &request);
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, &acting, |mut tx| {
+        let now = tx.now();
         db::orgs::lock(&mut tx, acting.org_id).await?;
         if let Some(before) = once.replayed(&mut tx, now).await? {
             return Ok(before);
@@ -127,21 +123,15 @@ pub async fn create_role(
         }
         let role_id: RoleId = state.clock.new_id();
         let role = db::orgs::roles::insert(&mut tx, acting.org_id, role_id, &fields, now).await?;
-        let change = Change {
-            event_id: state.clock.new_id(),
-            org_id: acting.org_id,
-            kind: "role.created",
-            resource_ids: vec![role_id.to_string()],
-            fields: changes(None, Some(&fields)),
-            subjects: vec![format!("owners/{}", acting.org_id)],
-        };
-        tx.record(&Actor::from(&acting), &[change], now).await?;
+        let change = Change::of("role.created", [role_id])
+            .fields(changes(None, Some(&fields)))
+            .subjects([Subject::Owners(acting.org_id)]);
+        tx.record(change).await?;
         let response = pb::CreateRoleResponse { role: Some(messages::role(&role)?) };
         once.finish(&mut tx, &role_id.to_string(), &response).await?;
         tx.commit().await?;
         Ok(response)
     })
-    .await
 }
 
 pub async fn get_role(
@@ -209,14 +199,10 @@ pub async fn update_role(
     let mask =
         Mask::read(&mut violations, request.update_mask.as_ref(), &UPDATABLE, |path| is_set(&message, path));
     let given = GivenRoleFields::read(&mut violations, &message, |path| mask.has(path));
-    let Some(role_id) = role_id else {
-        return Err(violations.error());
-    };
-    violations.finish()?;
+    let (role_id,) = violations.all((role_id,))?;
 
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, &acting, |mut tx| {
+        let now = tx.now();
         db::orgs::lock(&mut tx, acting.org_id).await?;
         let found = db::orgs::roles::find(&mut *tx, acting.org_id, role_id).await?;
         let found = found.ok_or_else(|| Error::not_found("role", role_id))?;
@@ -240,20 +226,14 @@ pub async fn update_role(
             db::orgs::raise_version(&mut tx, acting.org_id).await?;
         }
         let carries_other = before.terms.permissions != after.terms.permissions;
-        let change = Change {
-            event_id: state.clock.new_id(),
-            org_id: acting.org_id,
-            kind: "role.updated",
-            resource_ids: vec![role_id.to_string()],
-            fields: changes(Some(&before), Some(&after)),
+        let change = Change::of("role.updated", [role_id])
+            .fields(changes(Some(&before), Some(&after)))
             // One row for all who hold it, and for the org's version.
-            subjects: carries_other.then(|| acting.org_id.to_string()).into_iter().collect(),
-        };
-        tx.record(&Actor::from(&acting), &[change], now).await?;
+            .subjects(carries_other.then_some(acting.org_id));
+        tx.record(change).await?;
         tx.commit().await?;
         Ok(pb::UpdateRoleResponse { role: Some(messages::role(&role)?) })
     })
-    .await
 }
 
 pub async fn delete_role(
@@ -265,28 +245,20 @@ pub async fn delete_role(
     acting.require(&Permission::ROLES_WRITE, &Node::Org)?;
     let role_id = custom(&request.role_id).map_err(|wrong| Error::invalid("role_id", wrong))?;
 
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, &acting, |mut tx| {
         db::orgs::lock(&mut tx, acting.org_id).await?;
         let found = db::orgs::roles::find(&mut *tx, acting.org_id, role_id).await?;
         let found = found.ok_or_else(|| Error::not_found("role", role_id))?;
         check_etag(&request.etag, found.revision)?;
         in_use(&db::orgs::roles::find_holders(&mut *tx, acting.org_id, role_id, &AccountKind::ALL).await?)?;
         db::orgs::roles::delete(&mut tx, acting.org_id, role_id).await?;
-        let change = Change {
-            event_id: state.clock.new_id(),
-            org_id: acting.org_id,
-            kind: "role.deleted",
-            resource_ids: vec![role_id.to_string()],
-            fields: changes(Some(&found.fields()?), None),
-            subjects: vec![format!("owners/{}", acting.org_id)],
-        };
-        tx.record(&Actor::from(&acting), &[change], now).await?;
+        let change = Change::of("role.deleted", [role_id])
+            .fields(changes(Some(&found.fields()?), None))
+            .subjects([Subject::Owners(acting.org_id)]);
+        tx.record(change).await?;
         tx.commit().await?;
         Ok(pb::DeleteRoleResponse {})
     })
-    .await
 }
 
 /// The id of a role that can be changed.

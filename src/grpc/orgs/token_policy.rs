@@ -6,8 +6,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use crate::db;
-use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::retrying;
+use crate::db::events::{Change, FieldChange};
 use crate::db::tokens::{Token, TokenFilter};
 use crate::domain::paging::Page;
 use crate::domain::tokens::limits::{MAX_LIST, MAX_TOKEN_LIFE, spelled};
@@ -19,7 +18,7 @@ use crate::domain::values::names::Audience;
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
 use crate::error::{Result, Violations};
-use crate::flows::transaction::Transaction;
+use crate::flows::transaction::transact;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::tokens::messages::token as token_message;
@@ -70,9 +69,8 @@ pub async fn update_token_policy(
     violations.finish()?;
 
     let in_full = acting.require(&Permission::TOKENS_READ, &Node::Org).is_ok();
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, &acting, |mut tx| {
+        let now = tx.now();
         let org = db::orgs::lock(&mut tx, acting.org_id).await?;
         check_etag(&asked.etag, org.revision)?;
         let before = org.policy()?;
@@ -86,16 +84,11 @@ pub async fn update_token_policy(
             let stale = stopped.total != Some(0) || new.cut_access_tokens_of(&old);
             db::orgs::policies::set(&mut tx, acting.org_id, &after, stale, now).await?;
             revision += 1;
-            let change = Change {
-                event_id: state.clock.new_id(),
-                org_id: acting.org_id,
-                kind: "org.token_policy_updated",
-                resource_ids: vec![acting.org_id.to_string()],
-                fields,
+            let change = Change::of("org.token_policy_updated", [acting.org_id])
+                .fields(fields)
                 // One row for all tokens of the org.
-                subjects: vec![acting.org_id.to_string()],
-            };
-            tx.record(&Actor::from(&acting), &[change], now).await?;
+                .subjects([acting.org_id]);
+            tx.record(change).await?;
             tx.commit().await?;
         }
         let Page { rows, total, .. } = stopped;
@@ -106,7 +99,6 @@ pub async fn update_token_policy(
             affected_count: total,
         })
     })
-    .await
 }
 
 /// The tokens that the new rules stop and the old ones did not.

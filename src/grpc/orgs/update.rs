@@ -1,14 +1,13 @@
 //! `UpdateOrg`: the org's display name.
 
 use crate::db;
-use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::retrying;
+use crate::db::events::{Change, FieldChange};
 use crate::domain::values::ids::OrgId;
 use crate::domain::values::names::DisplayName;
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Result, Violations};
-use crate::flows::transaction::Transaction;
+use crate::flows::transaction::transact;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::wire::convert;
@@ -59,9 +58,8 @@ pub async fn update_org(
         return Err(Error::internal("a mask was accepted that names nothing"));
     };
 
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, &acting, |mut tx| {
+        let now = tx.now();
         let before = db::orgs::lock(&mut tx, acting.org_id).await?;
         check_etag(&new.etag, before.revision)?;
         let names = [&before.display_name, display_name.as_str()].map(|name| Some(name.to_owned()));
@@ -70,18 +68,10 @@ pub async fn update_org(
             return Ok(pb::UpdateOrgResponse { org: Some(org::message(&before, &state.ceilings)?) });
         };
         let org = db::orgs::rename(&mut tx, acting.org_id, &display_name, now).await?;
-        let change = Change {
-            event_id: state.clock.new_id(),
-            org_id: acting.org_id,
-            kind: "org.updated",
-            resource_ids: vec![acting.org_id.to_string()],
-            fields: vec![renamed],
-            // No cache holds an org's name.
-            subjects: Vec::new(),
-        };
-        tx.record(&Actor::from(&acting), &[change], now).await?;
+        // No cache holds an org's name.
+        let change = Change::of("org.updated", [acting.org_id]).fields([renamed]);
+        tx.record(change).await?;
         tx.commit().await?;
         Ok(pb::UpdateOrgResponse { org: Some(org::message(&org, &state.ceilings)?) })
     })
-    .await
 }

@@ -27,6 +27,7 @@ use crate::domain::access::impersonation::Impersonation;
 use crate::domain::access::member::Member;
 use crate::domain::tokens::policy::Ceilings;
 use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SYSTEM_ORG, TokenId};
+use crate::domain::values::subject::Subject;
 use crate::domain::values::token_string::{Malformed, TokenString};
 use crate::error::{Error, Reason, Result};
 use cache::{Cache, CacheEntry, Flight, Key, Known, lock};
@@ -126,7 +127,7 @@ impl Principals {
     }
 
     /// Drops what these subjects touch. Twice is harmless.
-    pub fn invalidate(&self, subjects: &[String]) {
+    pub fn invalidate(&self, subjects: &[Subject]) {
         self.cache.invalidate(subjects);
     }
 
@@ -356,7 +357,7 @@ pub async fn renew_secrets(state: &State) -> Result<u64> {
     }
     let renewed = db::keys::peppers::renew(&state.db.pool(), &renewals).await?;
     // So that they are not noted again. Other nodes learn of it when they read them the next time.
-    let tokens: Vec<_> = renewals.iter().map(|renewal| renewal.token_id.to_string()).collect();
+    let tokens: Vec<_> = renewals.iter().map(|renewal| Subject::from(renewal.token_id)).collect();
     state.principals.invalidate(&tokens);
     Ok(renewed)
 }
