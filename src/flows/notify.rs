@@ -17,10 +17,11 @@ const RARELY: Duration = Duration::days(1);
 /// of the org and of the account.
 pub async fn tell(
     tx: &mut Transaction<'_>,
-    (org_id, account_id): (OrgId, AccountId),
+    org_id: OrgId,
+    account_id: AccountId,
     say: impl FnOnce(String, String) -> Mail,
 ) -> Result<()> {
-    if let Some(letter) = letter(tx, (org_id, account_id), say).await? {
+    if let Some(letter) = letter(tx, org_id, account_id, say).await? {
         tx.mail(&letter).await?;
     }
     Ok(())
@@ -29,11 +30,12 @@ pub async fn tell(
 /// The same, unless the mailbox was told the same kind of thing within a day.
 pub async fn tell_rarely(
     tx: &mut Transaction<'_>,
-    (org_id, account_id): (OrgId, AccountId),
+    org_id: OrgId,
+    account_id: AccountId,
     say: impl FnOnce(String, String) -> Mail,
 ) -> Result<()> {
     let since = tx.now() - RARELY;
-    if let Some(letter) = letter(tx, (org_id, account_id), say).await?
+    if let Some(letter) = letter(tx, org_id, account_id, say).await?
         && !outbox::has_since(&mut *tx, letter.recipient().as_str(), letter.mail(), since).await?
     {
         tx.mail(&letter).await?;
@@ -43,7 +45,8 @@ pub async fn tell_rarely(
 
 async fn letter(
     tx: &mut Transaction<'_>,
-    (org_id, account_id): (OrgId, AccountId),
+    org_id: OrgId,
+    account_id: AccountId,
     say: impl FnOnce(String, String) -> Mail,
 ) -> Result<Option<OutgoingEmail>> {
     // A guest's account is kept elsewhere.

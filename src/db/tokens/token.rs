@@ -323,7 +323,7 @@ pub async fn insert(tx: &mut PgConnection, new: &NewToken<'_>, now: OffsetDateTi
     }
     let first =
         NewSecret { number: 1, record: new.secret, hint: new.hint, made_by: None, made_by_itself: false };
-    secrets::insert(&mut *tx, (new.org_id, new.token_id), &first, now).await?;
+    secrets::insert(&mut *tx, new.org_id, new.token_id, &first, now).await?;
     find(tx, new.org_id, new.token_id).await?.ok_or_else(|| Error::internal("a token just made is gone"))
 }
 

@@ -49,7 +49,7 @@ pub async fn list_accounts(
         role_id: request.role_id.clone(),
         ..Default::default()
     };
-    let paging = Paging::read(state, &acting, "ListAccounts", &same, (page_size, page_token))?;
+    let paging = Paging::read(state, &acting, "ListAccounts", &same, page_size, page_token)?;
     let mut db = state.db.acquire().await?;
     let after = paging.after(AccountId::parse);
     let page = db::accounts::page(&mut db, acting.org_id, &filter, after, paging.size).await?;

@@ -73,8 +73,8 @@ pub async fn list_grantable_access(
         page_token: String::new(),
         ..request.clone()
     };
-    let page = (request.page_size, request.page_token.as_str());
-    let paging = Paging::read(state, &acting, "ListGrantableAccess", &filter, page)?;
+    let (size, token) = (request.page_size, request.page_token.as_str());
+    let paging = Paging::read(state, &acting, "ListGrantableAccess", &filter, size, token)?;
 
     let mut db = state.db.acquire().await?;
     let recipient = Recipient::find(&mut db, &acting, account_id, kind).await?;

@@ -161,7 +161,7 @@ pub async fn list_grants(
     let (filter,) = violations.all((filter,))?;
 
     let same = pb::ListGrantsRequest { filter: request.filter, ..Default::default() };
-    let paging = Paging::read(state, &acting, "ListGrants", &same, (request.page_size, &request.page_token))?;
+    let paging = Paging::read(state, &acting, "ListGrants", &same, request.page_size, &request.page_token)?;
     let mut db = state.db.acquire().await?;
     if let GrantFilter::Account(id) = filter {
         let there = db::orgs::memberships::find(&mut *db, acting.org_id, id).await?.is_some()

@@ -92,8 +92,7 @@ pub async fn update_account(
             let held = db::accounts::grants::find_held(&mut tx, acting.org_id, account_id).await?;
             acting.may_take_over(&Rights::of_grants(&held))?;
         }
-        let account =
-            db::accounts::update(&mut tx, acting.org_id, account_id, (&before, &after), now).await?;
+        let account = db::accounts::update(&mut tx, acting.org_id, account_id, &before, &after, now).await?;
         let change = Change::of("account.updated", [account_id]).fields(fields).subjects([account_id]);
         tx.record(change).await?;
         if before.username != after.username {

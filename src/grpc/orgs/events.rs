@@ -29,7 +29,7 @@ pub async fn list_events(
         page_token: String::new(),
         ..request.clone()
     };
-    let paging = Paging::read(state, &acting, "ListEvents", &same, (request.page_size, &request.page_token))?;
+    let paging = Paging::read(state, &acting, "ListEvents", &same, request.page_size, &request.page_token)?;
     let mut db = state.db.acquire().await?;
     let after = paging.after(str::parse::<LogPosition>);
     let page = db::events::log::page(&mut db, acting.org_id, &filter, after, paging.size).await?;

@@ -25,7 +25,7 @@ pub async fn list_orgs(
     let caller = call.caller()?;
     let acting = caller.acting_in(None)?;
     let filter = pb::ListOrgsRequest::default();
-    let paging = Paging::read(state, &acting, "ListOrgs", &filter, (request.page_size, &request.page_token))?;
+    let paging = Paging::read(state, &acting, "ListOrgs", &filter, request.page_size, &request.page_token)?;
     let seen = |org: &db::orgs::Org| org::message(org, &state.ceilings);
     if caller.has_signed_in() && !caller.is_operator() {
         // A session acts wherever its account is a member.

@@ -63,15 +63,8 @@ pub async fn create_invitation(
         refuse_too_many(&mut tx, acting.org_id, now).await?;
         let invitation_id: InvitationId = state.clock.new_id();
         let sending = sending(&acting, now);
-        db::orgs::invitations::insert(
-            &mut tx,
-            acting.org_id,
-            invitation_id,
-            (&email, &grants),
-            &sending,
-            now,
-        )
-        .await?;
+        db::orgs::invitations::insert(&mut tx, acting.org_id, invitation_id, &email, &grants, &sending, now)
+            .await?;
         let mut fields = vec![FieldChange::set("email", &email)];
         let named =
             grants.iter().map(|(right, node)| FieldChange::set("grants", format!("{right} on {node}")));
@@ -96,12 +89,12 @@ pub async fn list_invitations(
     acting.require(&Permission::INVITATIONS_READ, &Node::Org)?;
     let wanted = read_state(request.state).map_err(|wrong| Error::invalid("state", wrong))?;
     let same = pb::ListInvitationsRequest { state: request.state, ..Default::default() };
-    let asked = (request.page_size, request.page_token.as_str());
-    let paging = Paging::read(state, &acting, "ListInvitations", &same, asked)?;
+    let paging =
+        Paging::read(state, &acting, "ListInvitations", &same, request.page_size, &request.page_token)?;
     let now = state.clock.now();
     let mut db = state.db.acquire().await?;
     let after = paging.after(InvitationId::parse);
-    let page = db::orgs::invitations::page(&mut db, acting.org_id, wanted, after, (paging.size, now)).await?;
+    let page = db::orgs::invitations::page(&mut db, acting.org_id, wanted, after, paging.size, now).await?;
     Ok(pb::ListInvitationsResponse {
         invitations: page.rows.iter().map(|row| shown(row, now)).collect::<Result<_>>()?,
         next_page_token: paging.next(state, &page),

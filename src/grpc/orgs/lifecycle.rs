@@ -22,7 +22,7 @@ pub async fn suspend_org(
     call: &Call,
     request: pb::SuspendOrgRequest,
 ) -> Result<pb::SuspendOrgResponse> {
-    let org = take(state, call, OrgTransition::Suspend, (&request.org_id, &request.reason)).await?;
+    let org = take(state, call, OrgTransition::Suspend, &request.org_id, &request.reason).await?;
     Ok(pb::SuspendOrgResponse { org: Some(org) })
 }
 
@@ -31,7 +31,7 @@ pub async fn resume_org(
     call: &Call,
     request: pb::ResumeOrgRequest,
 ) -> Result<pb::ResumeOrgResponse> {
-    let org = take(state, call, OrgTransition::Resume, (&request.org_id, &request.reason)).await?;
+    let org = take(state, call, OrgTransition::Resume, &request.org_id, &request.reason).await?;
     Ok(pb::ResumeOrgResponse { org: Some(org) })
 }
 
@@ -40,7 +40,7 @@ pub async fn delete_org(
     call: &Call,
     request: pb::DeleteOrgRequest,
 ) -> Result<pb::DeleteOrgResponse> {
-    let org = take(state, call, OrgTransition::Delete, (&request.org_id, &request.reason)).await?;
+    let org = take(state, call, OrgTransition::Delete, &request.org_id, &request.reason).await?;
     Ok(pb::DeleteOrgResponse { org: Some(org) })
 }
 
@@ -49,7 +49,7 @@ pub async fn undelete_org(
     call: &Call,
     request: pb::UndeleteOrgRequest,
 ) -> Result<pb::UndeleteOrgResponse> {
-    let org = take(state, call, OrgTransition::Undelete, (&request.org_id, &request.reason)).await?;
+    let org = take(state, call, OrgTransition::Undelete, &request.org_id, &request.reason).await?;
     Ok(pb::UndeleteOrgResponse { org: Some(org) })
 }
 
@@ -58,7 +58,8 @@ async fn take(
     state: &State,
     call: &Call,
     step: OrgTransition,
-    (org_id, reason): (&str, &str),
+    org_id: &str,
+    reason: &str,
 ) -> Result<pb::Org> {
     let caller = call.caller()?;
     caller.require_platform(&Permission::PLATFORM_ORGS)?;

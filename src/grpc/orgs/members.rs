@@ -23,7 +23,7 @@ pub async fn list_members(
     acting.require(&Permission::ACCOUNTS_READ, &Node::Org)?;
     let filter = pb::ListMembersRequest::default();
     let paging =
-        Paging::read(state, &acting, "ListMembers", &filter, (request.page_size, &request.page_token))?;
+        Paging::read(state, &acting, "ListMembers", &filter, request.page_size, &request.page_token)?;
     let mut db = state.db.acquire().await?;
     let after = paging.after(AccountId::parse);
     let page = db::orgs::memberships::page(&mut db, acting.org_id, after, paging.size).await?;

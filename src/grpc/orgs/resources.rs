@@ -76,7 +76,7 @@ pub async fn list_resources(
 
     let filter = pb::ListResourcesRequest { parent: request.parent, ..Default::default() };
     let paging =
-        Paging::read(state, &acting, "ListResources", &filter, (request.page_size, &request.page_token))?;
+        Paging::read(state, &acting, "ListResources", &filter, request.page_size, &request.page_token)?;
     let after = paging.after(ResourcePath::parse);
     let mut db = state.db.acquire().await?;
     let page =

@@ -161,8 +161,7 @@ pub async fn list_roles(
     let acting = call.acting_in(state, &request.org_id).await?;
     acting.require(&Permission::ROLES_READ, &Node::Org)?;
     let filter = pb::ListRolesRequest::default();
-    let paging =
-        Paging::read(state, &acting, "ListRoles", &filter, (request.page_size, &request.page_token))?;
+    let paging = Paging::read(state, &acting, "ListRoles", &filter, request.page_size, &request.page_token)?;
     let (passed, after) = match paging.after(Right::parse_role) {
         Some(Right::Custom(id)) => (SystemRole::ALL.len(), Some(id)),
         Some(right) => {

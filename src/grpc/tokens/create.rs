@@ -222,7 +222,7 @@ fn within_policy(
     ceiling: Option<OffsetDateTime>,
 ) -> Result<Option<OffsetDateTime>> {
     let mut violations = Violations::default();
-    audiences_within_policy(&mut violations, "allowed_audiences", (&[], &new.lists.audiences), rules);
+    audiences_within_policy(&mut violations, "allowed_audiences", &[], &new.lists.audiences, rules);
     let end = new.expiration.resolve(new.kind, rules, now, ceiling);
     let end = violations.check(new.expiration.field(), end);
     let (end,) = violations.all((end,))?;
@@ -233,7 +233,8 @@ fn within_policy(
 pub fn audiences_within_policy(
     violations: &mut Violations,
     field: &str,
-    (before, after): (&[Audience], &[Audience]),
+    before: &[Audience],
+    after: &[Audience],
     rules: &Rules,
 ) {
     for (i, audience) in after.iter().enumerate() {

@@ -57,9 +57,9 @@ pub async fn list_tokens(
     let rules = db::orgs::policies::find_rules(&state.db, acting.org_id, &state.ceilings).await?;
     let filter = filter(&mut violations, account_id.map_err(|wrong| wrong.to_string()), &request, &rules);
     violations.finish()?;
-    let asked = (request.page_size, std::mem::take(&mut request.page_token));
+    let (size, token) = (request.page_size, std::mem::take(&mut request.page_token));
     request.page_size = 0;
-    let paging = Paging::read(state, &acting, "ListTokens", &request, (asked.0, &asked.1))?;
+    let paging = Paging::read(state, &acting, "ListTokens", &request, size, &token)?;
     let mut db = state.db.acquire().await?;
     if let Some(id) = filter.account_id {
         let account = db::accounts::find(&mut *db, acting.org_id, id).await?;

@@ -83,7 +83,7 @@ async fn tell_owners(tx: &mut Transaction<'_>, changes: &[Change]) -> Result<()>
         }
         for (account_id, names) in lost {
             let say = |org, account| Mail::tokens_leaked(org, account, names);
-            notify::tell(tx, (org_id, account_id), say).await?;
+            notify::tell(tx, org_id, account_id, say).await?;
         }
     }
     Ok(())
@@ -162,8 +162,8 @@ async fn take_away(tx: &mut PgConnection, leaked: &Leaked, now: OffsetDateTime) 
             match leak(&live(token, now), leaked, &by_itself) {
                 Some(Leak::Token) => whole.push((org_id, *token_id)),
                 Some(Leak::Secret { ended, left }) => {
-                    db::tokens::secrets::set_end(tx, (org_id, *token_id), &[ended], Some(now)).await?;
-                    db::tokens::secrets::set_end(tx, (org_id, *token_id), &[left], None).await?;
+                    db::tokens::secrets::set_end(tx, org_id, *token_id, &[ended], Some(now)).await?;
+                    db::tokens::secrets::set_end(tx, org_id, *token_id, &[left], None).await?;
                     db::tokens::secrets::revise(tx, org_id, *token_id).await?;
                     let field = FieldChange::cleared("secrets", shown(token, ended)?);
                     lost.entry(org_id).or_default().add(&[*token_id], field);

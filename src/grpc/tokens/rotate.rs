@@ -59,7 +59,8 @@ pub async fn finish_rotation(
             let token = messages::token(&held.before, &held.credential.rules, now)?;
             return Ok(pb::FinishRotationResponse { token: Some(token) });
         };
-        db::tokens::secrets::set_end(&mut tx, held.place(), &[underway.old], Some(now)).await?;
+        let (org_id, token_id) = held.place();
+        db::tokens::secrets::set_end(&mut tx, org_id, token_id, &[underway.old], Some(now)).await?;
         let fields = vec![FieldChange::cleared("secrets", held.obfuscated(underway.old)?)];
         let token = held.conclude(tx, "token.rotation_finished", fields).await?;
         Ok(pb::FinishRotationResponse { token: Some(token) })
@@ -79,9 +80,9 @@ pub async fn cancel_rotation(
         // Without one the old secret is gone: a yes would have its holder rely on it.
         let underway = rotation::underway(&held.credential.secrets, now)
             .ok_or_else(|| Error::not_found("rotation of", token_id))?;
-        let place = held.place();
-        db::tokens::secrets::set_end(&mut tx, place, &[underway.new], Some(now)).await?;
-        db::tokens::secrets::set_end(&mut tx, place, &[underway.old], None).await?;
+        let (org_id, token_id) = held.place();
+        db::tokens::secrets::set_end(&mut tx, org_id, token_id, &[underway.new], Some(now)).await?;
+        db::tokens::secrets::set_end(&mut tx, org_id, token_id, &[underway.old], None).await?;
         let fields = vec![
             FieldChange::cleared("secrets", held.obfuscated(underway.new)?),
             FieldChange::cleared("secrets.expire_time", underway.end),
@@ -172,7 +173,7 @@ impl LockedToken {
             }
             other => Some(other.uuid()),
         };
-        db::tokens::secrets::set_end(tx, (org_id, token_id), &planned.ending, Some(planned.end)).await?;
+        db::tokens::secrets::set_end(tx, org_id, token_id, &planned.ending, Some(planned.end)).await?;
         let record = &state.peppers.load().record(text);
         let new = NewSecret {
             number: planned.number,
@@ -181,7 +182,7 @@ impl LockedToken {
             made_by,
             made_by_itself: acting.caller.credential_id() == token_id.into(),
         };
-        db::tokens::secrets::insert(tx, (org_id, token_id), &new, now).await?;
+        db::tokens::secrets::insert(tx, org_id, token_id, &new, now).await?;
         let mut fields = vec![FieldChange::set("secrets", obfuscated(text.kind(), token_id, text.hint()))];
         if planned.end > now {
             fields.push(FieldChange::set("secrets.expire_time", planned.end));

@@ -27,8 +27,8 @@ pub async fn list_signing_keys(
     caller.require_platform(&Permission::PLATFORM_KEYS)?;
     let acting = caller.acting_in(None)?;
     let filter = pb::ListSigningKeysRequest::default();
-    let asked = (request.page_size, request.page_token.as_str());
-    let paging = Paging::read(state, &acting, "ListSigningKeys", &filter, asked)?;
+    let paging =
+        Paging::read(state, &acting, "ListSigningKeys", &filter, request.page_size, &request.page_token)?;
     let mut db = state.db.acquire().await?;
     let page = db::keys::signing_keys::page(&mut db, paging.after(parse_place), paging.size).await?;
     Ok(pb::ListSigningKeysResponse {

@@ -205,8 +205,8 @@ fn within_policy(
     if let Some(end) = after.expire_time.filter(|end| before.expire_time != Some(*end)) {
         violations.check("token.expire_time", rules.may_end(token.kind()?, token.create_time, end));
     }
-    let audiences = (&before.restrictions.audiences[..], &after.restrictions.audiences[..]);
-    audiences_within_policy(&mut violations, "token.allowed_audiences", audiences, rules);
+    let (had, has) = (&before.restrictions.audiences, &after.restrictions.audiences);
+    audiences_within_policy(&mut violations, "token.allowed_audiences", had, has, rules);
     violations.finish()
 }
 

@@ -205,7 +205,7 @@ impl Cache {
         self.missing.pin().get(&key).is_some_and(|since| since.elapsed() < MISSING_FOR)
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
