@@ -299,6 +299,15 @@ impl Violations {
         if self.0.is_empty() { Ok(()) } else { Err(self.error()) }
     }
 
+    /// The values of these fields, when nothing was noted: what a check refused was noted.
+    ///
+    /// # Errors
+    /// `INVALID_FIELD`, which lists what was noted.
+    pub fn all<C: CheckedFields>(self, checked: C) -> Result<C::Values> {
+        self.finish()?;
+        checked.values().ok_or_else(|| Error::internal("a field was refused without a violation"))
+    }
+
     /// The error that lists what was noted.
     pub fn error(self) -> Error {
         let fields: Vec<_> =
@@ -307,5 +316,55 @@ impl Violations {
         let mut error = Error::with_message(Reason::InvalidField, format!("{}{more}", fields.join("; ")));
         error.0.violations = self.0;
         error
+    }
+}
+
+/// Fields of a request that were each checked: a tuple of options.
+pub trait CheckedFields {
+    /// The tuple of what the options hold.
+    type Values;
+
+    /// None where an option is.
+    fn values(self) -> Option<Self::Values>;
+}
+
+macro_rules! checked_fields {
+    ($($name:ident)+) => {
+        impl<$($name),+> CheckedFields for ($(Option<$name>,)+) {
+            type Values = ($($name,)+);
+
+            #[expect(non_snake_case, reason = "the names are those of the types")]
+            fn values(self) -> Option<Self::Values> {
+                let ($($name,)+) = self;
+                Some(($($name?,)+))
+            }
+        }
+    };
+}
+
+checked_fields!(A);
+checked_fields!(A B);
+checked_fields!(A B C);
+checked_fields!(A B C D);
+checked_fields!(A B C D E);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checked_fields_are_given_when_nothing_was_noted() {
+        assert_eq!(Violations::default().all((Some(1), Some("a"))).unwrap(), (1, "a"));
+        let mut violations = Violations::default();
+        let refused = violations.check("name", Err::<(), _>("is required"));
+        let error = violations.all((Some(1), refused)).unwrap_err();
+        assert_eq!(error.reason(), Reason::InvalidField);
+        assert_eq!(error.to_string(), "name: is required");
+        // What was noted refuses the other fields as well.
+        let mut violations = Violations::default();
+        violations.add("email", "is required");
+        assert_eq!(violations.all((Some(1),)).unwrap_err().reason(), Reason::InvalidField);
+        let missing = Violations::default().all((None::<u8>,)).unwrap_err();
+        assert_eq!(missing.reason(), Reason::Internal);
     }
 }

@@ -17,8 +17,7 @@ use crate::crypto::seal::MasterKeys;
 use crate::db;
 use crate::db::accounts::grants::Grant;
 use crate::db::accounts::{Account, NewAccount};
-use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::retrying;
+use crate::db::events::{Author, Change, FieldChange};
 use crate::db::tokens::{Labels, NewToken};
 use crate::domain::access::rights::HeldGrant;
 use crate::domain::accounts::Details;
@@ -32,7 +31,7 @@ use crate::domain::values::permissions::{Permission, Right};
 use crate::domain::values::resources::Node;
 use crate::domain::values::token_string::{TokenString, TokenStringKind};
 use crate::error::{Error, Reason, Result};
-use crate::flows::transaction::Transaction;
+use crate::flows::transaction::{Transaction, transact};
 use crate::state::State;
 
 /// How long the token of `countersign bootstrap` lives: long enough to make lasting ones.
@@ -152,11 +151,10 @@ pub async fn bootstrap(
     life: Duration,
     deliver: impl FnOnce(&str) -> Result<()>,
 ) -> Result<AccountId> {
-    let now = state.clock.now();
-    let mut tx = Transaction::begin(state).await?;
+    let mut tx = Transaction::begin(state, Author::server(SYSTEM_ORG)).await?;
     let (operator, made) = create_operator(state, &mut tx).await?;
     let (text, issued) = issue(state, &mut tx, operator, token_name, life).await?;
-    tx.record(&Actor::default(), &[made, issued], now).await?;
+    tx.record_all(&[made, issued]).await?;
     deliver(text.expose())?;
     tx.commit().await?;
     Ok(operator)
@@ -170,19 +168,16 @@ pub async fn reissue(
     token_name: &str,
     life: Duration,
 ) -> Result<TokenString> {
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, Author::server(SYSTEM_ORG), |mut tx| {
         let account = db::accounts::lock(&mut tx, SYSTEM_ORG, operator).await?;
         account.ok_or_else(|| Error::not_found("account", operator))?;
         let superseded = supersede(state, &mut tx, operator, token_name).await?;
         let (text, issued) = issue(state, &mut tx, operator, token_name, life).await?;
         let changes: Vec<_> = superseded.into_iter().chain([issued]).collect();
-        tx.record(&Actor::default(), &changes, now).await?;
+        tx.record_all(&changes).await?;
         tx.commit().await?;
         Ok(text)
     })
-    .await
 }
 
 /// A token for the operator when all are lost, and what the operator needs for it to be
@@ -199,8 +194,7 @@ pub async fn recover(
     life: Duration,
     deliver: impl FnOnce(&str) -> Result<()>,
 ) -> Result<AccountId> {
-    let now = state.clock.now();
-    let mut tx = Transaction::begin(state).await?;
+    let mut tx = Transaction::begin(state, Author::server(SYSTEM_ORG)).await?;
     // No change of grants or account states goes on meanwhile.
     let org = db::orgs::lock(&mut tx, SYSTEM_ORG).await?;
     let loosened = loosen(state, &mut tx, &org, life).await?;
@@ -211,7 +205,7 @@ pub async fn recover(
     let superseded = supersede(state, &mut tx, operator.id(), token_name).await?;
     let (text, issued) = issue(state, &mut tx, operator.id(), token_name, life).await?;
     let changes: Vec<_> = loosened.into_iter().chain(restored).chain(superseded).chain([issued]).collect();
-    tx.record(&Actor::default(), &changes, now).await?;
+    tx.record_all(&changes).await?;
     deliver(text.expose())?;
     tx.commit().await?;
     Ok(operator.id())
@@ -229,14 +223,9 @@ async fn create_operator(state: &State, tx: &mut PgConnection) -> Result<(Accoun
     let new = NewAccount { account_id, org_id: SYSTEM_ORG, details: &details, deactivated: false };
     db::accounts::insert(&mut *tx, &new, now).await?;
     let grants = grant_platform(state, tx, new.account_id).await?;
-    let change = Change {
-        event_id: state.clock.new_id(),
-        org_id: SYSTEM_ORG,
-        kind: "operator.created",
-        resource_ids: vec![new.account_id.to_string()],
-        fields: grants.iter().map(|grant| FieldChange::set("grants", &grant.right_id)).collect(),
-        subjects: vec![new.account_id.to_string()],
-    };
+    let change = Change::of("operator.created", [new.account_id])
+        .fields(grants.iter().map(|grant| FieldChange::set("grants", &grant.right_id)))
+        .subjects([new.account_id]);
     Ok((new.account_id, change))
 }
 
@@ -273,14 +262,7 @@ async fn restore(state: &State, tx: &mut PgConnection, operator: &Account) -> Re
     if fields.is_empty() {
         return Ok(None);
     }
-    Ok(Some(Change {
-        event_id: state.clock.new_id(),
-        org_id: SYSTEM_ORG,
-        kind: "operator.restored",
-        resource_ids: vec![operator.id().to_string()],
-        fields,
-        subjects: vec![operator.id().to_string()],
-    }))
+    Ok(Some(Change::of("operator.restored", [operator.id()]).fields(fields).subjects([operator.id()])))
 }
 
 /// Forgets the longest life that the policy of the system org allows, where a token of this
@@ -298,14 +280,11 @@ async fn loosen(
     };
     let loosened = TokenPolicy { max_secret_lifetime: None, ..policy };
     db::orgs::policies::set(tx, SYSTEM_ORG, &loosened, false, now).await?;
-    Ok(Some(Change {
-        event_id: state.clock.new_id(),
-        org_id: SYSTEM_ORG,
-        kind: "org.token_policy_updated",
-        resource_ids: vec![SYSTEM_ORG.to_string()],
-        fields: vec![FieldChange::cleared("max_secret_lifetime", format!("{}s", longest.as_secs()))],
-        subjects: vec![SYSTEM_ORG.to_string()],
-    }))
+    Ok(Some(
+        Change::of("org.token_policy_updated", [SYSTEM_ORG])
+            .fields([FieldChange::cleared("max_secret_lifetime", format!("{}s", longest.as_secs()))])
+            .subjects([SYSTEM_ORG]),
+    ))
 }
 
 /// A token without scopes and with `may_manage_tokens`: the first lasting credentials
@@ -338,7 +317,7 @@ async fn issue(
         hint: text.hint(),
     };
     db::tokens::insert(tx, &row, now).await?;
-    let change = row.created(state.clock.new_id());
+    let change = row.created();
     Ok((text, change))
 }
 
@@ -355,15 +334,11 @@ async fn supersede(
     if live.is_empty() {
         return Ok(None);
     }
-    let ids: Vec<String> = live.iter().map(TokenId::to_string).collect();
-    Ok(Some(Change {
-        event_id: state.clock.new_id(),
-        org_id: SYSTEM_ORG,
-        kind: "token.revoked",
-        resource_ids: ids.clone(),
-        fields: vec![FieldChange::set("revoke_reason", "SUPERSEDED")],
-        subjects: ids,
-    }))
+    Ok(Some(
+        Change::of("token.revoked", &live)
+            .fields([FieldChange::set("revoke_reason", "SUPERSEDED")])
+            .subjects(live),
+    ))
 }
 
 /// A name that stands in this file is one.

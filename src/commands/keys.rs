@@ -4,7 +4,6 @@ use std::fmt;
 
 use anyhow::ensure;
 use sqlx::{PgConnection, PgPool};
-use time::OffsetDateTime;
 
 use super::database;
 use crate::clock::{Clock, random};
@@ -12,15 +11,13 @@ use crate::config::args::{KeysArgs, KeysCommand};
 use crate::crypto::peppers;
 use crate::crypto::seal::{MasterKeys, sealed_under};
 use crate::db;
-use crate::db::events;
-use crate::db::events::feed::KEYS;
 use crate::db::events::feed::wake;
-use crate::db::events::{Actor, Change};
-use crate::db::keys::find_peppers;
-use crate::db::keys::sealed;
+use crate::db::events::{Author, Change};
 use crate::db::keys::sealed::Sealed;
-use crate::db::retrying;
+use crate::db::keys::{find_peppers, sealed};
+use crate::db::{events, retrying};
 use crate::domain::values::ids::SYSTEM_ORG;
+use crate::domain::values::subject::Subject;
 use crate::error::{Error, Reason, Result};
 use crate::state::Pools;
 
@@ -218,15 +215,8 @@ async fn record(
     names: &[String],
     wake_nodes: bool,
 ) -> Result<()> {
-    let now: OffsetDateTime = clock.now();
-    let change = Change {
-        event_id: clock.new_id(),
-        org_id: SYSTEM_ORG,
-        kind,
-        resource_ids: names.iter().map(|name| name.replace(' ', "/")).collect(),
-        fields: Vec::new(),
-        subjects: if wake_nodes { vec![KEYS.to_owned()] } else { Vec::new() },
-    };
-    events::record(tx, &Actor::default(), &[change], now).await?;
+    let change = Change::of(kind, names.iter().map(|name| name.replace(' ', "/")))
+        .subjects(wake_nodes.then_some(Subject::Keys));
+    events::record(tx, &Author::server(SYSTEM_ORG), &[change], clock, clock.now()).await?;
     if wake_nodes { wake(tx).await } else { Ok(()) }
 }

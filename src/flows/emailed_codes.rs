@@ -7,20 +7,20 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::transaction::Transaction;
+use super::transaction::{Transaction, transact};
 use crate::clock::random;
 use crate::db;
 use crate::db::accounts::Account;
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::orgs::Org;
-use crate::db::retrying;
 use crate::db::sign_in::emailed_codes::{EmailedCode, NewCode};
 use crate::domain::access::request_context::RequestContext;
 use crate::domain::mail::Mail;
 use crate::domain::sign_in::emailed_codes::{CodePurpose, End};
-use crate::domain::values::ids::{AccountId, InvitationId, OrgId, TokenId};
+use crate::domain::values::ids::{OrgId, TokenId};
 use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::Email;
+use crate::domain::values::subject::Subject;
 use crate::domain::values::token_string::{TokenString, TokenStringKind};
 use crate::error::{Code as Status, Reason, Result};
 use crate::mail::OutgoingEmail;
@@ -42,7 +42,7 @@ pub struct ToSend<'a> {
 /// Makes a code and writes the mail down that brings it. The codes that the subject had
 /// before work no more.
 pub async fn send(state: &State, tx: &mut Transaction<'_>, new: ToSend<'_>) -> Result<()> {
-    let now = state.clock.now();
+    let now = tx.now();
     db::sign_in::emailed_codes::end_all(&mut *tx, new.org_id, new.subject_id, End::Replaced, now).await?;
     let text = TokenString::new(new.purpose.kind(), state.clock.new_id::<TokenId>(), random());
     let expire_time = now + new.purpose.life();
@@ -57,7 +57,7 @@ pub async fn send(state: &State, tx: &mut Transaction<'_>, new: ToSend<'_>) -> R
         expire_time,
     };
     db::sign_in::emailed_codes::insert(&mut *tx, &row, now).await?;
-    tx.mail(&OutgoingEmail::with_code(new.org_id, new.recipient, new.mail, text, expire_time), now).await
+    tx.mail(&OutgoingEmail::with_code(new.org_id, new.recipient, new.mail, text, expire_time)).await
 }
 
 /// Sends a user without a password the link to set one. Everybody else is sent nothing: who has
@@ -147,32 +147,20 @@ pub async fn revoke(state: &State, origin: &RequestContext, text: &str, kind: To
         Err(error) if error.reason().code() == Status::Unauthenticated => return Ok(()),
         Err(error) => return Err(error),
     };
-    let actor = Actor {
-        address: origin.address.map(|address| address.to_string()),
-        request_id: Some(origin.request_id.clone()),
-        ..Actor::default()
-    };
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
-        let Some(change) = stop(state, &mut tx, &code, now).await? else { return Ok(()) };
-        tx.record(&actor, &[change], now).await?;
+    transact!(state, Actor::unknown(origin).in_org(code.org()), |mut tx| {
+        let now = tx.now();
+        let Some(change) = stop(&mut tx, &code, now).await? else { return Ok(()) };
+        tx.record(change).await?;
         tx.commit().await
     })
-    .await
 }
 
 /// Ends a code for good. None where it has ended already; else the change to record.
-pub async fn stop(
-    state: &State,
-    tx: &mut PgConnection,
-    code: &EmailedCode,
-    now: OffsetDateTime,
-) -> Result<Option<Change>> {
+pub async fn stop(tx: &mut PgConnection, code: &EmailedCode, now: OffsetDateTime) -> Result<Option<Change>> {
     let (kind, subject) = match code.purpose()? {
-        CodePurpose::Invitation => ("invitation.revoked", InvitationId::from(code.subject_id).to_string()),
+        CodePurpose::Invitation => ("invitation.revoked", Subject::Invitation(code.subject_id.into())),
         CodePurpose::FirstPassword | CodePurpose::Reset => {
-            ("account.password_code_revoked", AccountId::from(code.subject_id).to_string())
+            ("account.password_code_revoked", Subject::Account(code.subject_id.into()))
         }
     };
     db::orgs::lock(tx, code.org()).await?;
@@ -182,12 +170,10 @@ pub async fn stop(
     if code.purpose()? == CodePurpose::Invitation {
         db::orgs::invitations::revoke(tx, code.org(), code.subject_id.into(), now).await?;
     }
-    Ok(Some(Change {
-        event_id: state.clock.new_id(),
-        org_id: code.org(),
-        kind,
-        resource_ids: vec![subject.clone()],
-        fields: vec![FieldChange::cleared("expire_time", code.expire_time)],
-        subjects: vec![subject],
-    }))
+    Ok(Some(
+        Change::of(kind, [subject])
+            .in_org(code.org())
+            .fields([FieldChange::cleared("expire_time", code.expire_time)])
+            .subjects([subject]),
+    ))
 }

@@ -9,18 +9,16 @@
 use std::net::IpAddr;
 
 use sqlx::PgConnection;
-use time::OffsetDateTime;
 
 use super::emailed_codes;
 use super::sign_in::SignedIn;
-use super::transaction::Transaction;
+use super::transaction::{Transaction, transact};
 use crate::crypto::password_hash::PasswordRecord;
 use crate::db;
 use crate::db::accounts::grants::{Grant, described, held, subjects, touched};
 use crate::db::accounts::{Account, NewAccount};
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::orgs::invitations::Invitation;
-use crate::db::retrying;
 use crate::db::sign_in::emailed_codes::EmailedCode;
 use crate::domain::access::grant_transfer::{Received, receive};
 use crate::domain::access::request_context::RequestContext;
@@ -95,12 +93,8 @@ impl SignUp {
         let family_name = violations.check("family_name", name(family_name));
         let password = required(password).and_then(|text| Password::parse(text).map_err(|wrong| wrong.0));
         let password = violations.check("password", password);
-        match (given_name, family_name, password) {
-            (Some(given_name), Some(family_name), Some(password)) => {
-                Ok(Self { given_name, family_name, password })
-            }
-            _ => Err(violations.error()),
-        }
+        let (given_name, family_name, password) = violations.all((given_name, family_name, password))?;
+        Ok(Self { given_name, family_name, password })
     }
 }
 
@@ -149,20 +143,13 @@ pub async fn accept(
         Accepting::New(new) => Some(state.passwords.hash((org_id, account_id), &new.password).await?),
         Accepting::Caller { .. } | Accepting::SignedIn(_) => None,
     };
-    let actor = Actor {
-        account_id: Some(account_id),
-        credential_id: match accepting {
-            Accepting::Caller { credential_id, .. } => Some(*credential_id),
-            Accepting::New(_) | Accepting::SignedIn(_) => None,
-        },
-        impersonator_id: None,
-        operator: false,
-        address: origin.address.map(|address| address.to_string()),
-        request_id: Some(origin.request_id.clone()),
+    let credential_id = match accepting {
+        Accepting::Caller { credential_id, .. } => Some(*credential_id),
+        Accepting::New(_) | Accepting::SignedIn(_) => None,
     };
-    let joining =
-        Joining { state, shown, org_id, account_id, record: record.as_ref(), now: state.clock.now() };
-    retrying(|| joining.carry_out(accepting, &actor)).await
+    let author = Actor::account(account_id, credential_id, origin).in_org(org_id);
+    let joining = Joining { state, shown, org_id, account_id, record: record.as_ref() };
+    transact!(state, author, |tx| { joining.carry_out(accepting, tx).await })
 }
 
 /// One acceptance.
@@ -173,13 +160,12 @@ struct Joining<'a> {
     account_id: AccountId,
     /// Of a new account's password.
     record: Option<&'a PasswordRecord>,
-    now: OffsetDateTime,
 }
 
 impl Joining<'_> {
-    async fn carry_out(&self, accepting: &Accepting<'_>, actor: &Actor) -> Result<Accepted> {
-        let Self { state, org_id, account_id, now, .. } = *self;
-        let mut tx = Transaction::begin(state).await?;
+    async fn carry_out(&self, accepting: &Accepting<'_>, mut tx: Transaction<'_>) -> Result<Accepted> {
+        let Self { state, org_id, account_id, .. } = *self;
+        let now = tx.now();
         let org = db::orgs::lock(&mut tx, org_id).await?;
         let invitation_id = InvitationId::from(self.shown.code.subject_id);
         // Of two at once one ends the code; the other one waits here, and finds why it has ended.
@@ -196,7 +182,7 @@ impl Joining<'_> {
             Accepting::New(new) => self.sign_up(&mut tx, new).await?,
             Accepting::Caller { home, .. } => self.join(&mut tx, *home).await?,
             Accepting::SignedIn(who) => {
-                who.conclude(&mut tx, now).await?;
+                who.conclude(&mut tx).await?;
                 self.join(&mut tx, who.org_id).await?
             }
         };
@@ -208,7 +194,7 @@ impl Joining<'_> {
         let left_out = |grant: &HeldGrant| format!("{} on {}", grant.right, grant.node);
         fields.extend(dropped.iter().map(|grant| FieldChange::set("dropped_grants", left_out(grant))));
         let change = self.change(invitation_id, &given, fields);
-        tx.record(actor, &[change], now).await?;
+        tx.record(change).await?;
         tx.commit().await?;
         Ok(Accepted { account, dropped })
     }
@@ -216,19 +202,17 @@ impl Joining<'_> {
     fn change(&self, invitation_id: InvitationId, given: &[Grant], fields: Vec<FieldChange>) -> Change {
         let mut resource_ids = touched(self.account_id, given);
         resource_ids.push(invitation_id.to_string());
-        Change {
-            event_id: self.state.clock.new_id(),
-            org_id: self.org_id,
-            kind: "invitation.accepted",
-            resource_ids,
-            fields,
-            subjects: subjects(self.org_id, self.account_id, given),
-        }
+        Change::of("invitation.accepted", resource_ids).fields(fields).subjects(subjects(
+            self.org_id,
+            self.account_id,
+            given,
+        ))
     }
 
     /// Makes the account: a user of the org, who has proved the mailbox and has a password.
     async fn sign_up(&self, tx: &mut Transaction<'_>, new: &SignUp) -> Result<(Account, Vec<FieldChange>)> {
-        let Self { org_id, account_id, now, .. } = *self;
+        let Self { org_id, account_id, .. } = *self;
+        let now = tx.now();
         if db::accounts::find_holder(&mut **tx, self.shown.email.as_str()).await?.is_some() {
             return Err(sign_in_first());
         }
@@ -256,7 +240,8 @@ impl Joining<'_> {
 
     /// Makes an account that is there a member, if it is the one that the invitation is for.
     async fn join(&self, tx: &mut Transaction<'_>, home: OrgId) -> Result<(Account, Vec<FieldChange>)> {
-        let Self { org_id, account_id, now, .. } = *self;
+        let Self { org_id, account_id, .. } = *self;
+        let now = tx.now();
         let account = db::accounts::lock(&mut *tx, home, account_id).await?;
         let account = account.ok_or(Reason::AccountDeactivated)?;
         if account.username != self.shown.email.as_str()

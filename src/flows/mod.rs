@@ -4,6 +4,7 @@ pub mod emailed_codes;
 pub mod invitations;
 pub mod notify;
 pub mod password_reset;
+pub mod request;
 pub mod sign_in;
 pub mod signing_key_rotation;
 pub mod transaction;

@@ -1,6 +1,6 @@
 //! Notices: what somebody is told of an account who need do nothing about it.
 
-use time::{Duration, OffsetDateTime};
+use time::Duration;
 
 use super::transaction::Transaction;
 use crate::db;
@@ -17,12 +17,12 @@ const RARELY: Duration = Duration::days(1);
 /// of the org and of the account.
 pub async fn tell(
     tx: &mut Transaction<'_>,
-    (org_id, account_id): (OrgId, AccountId),
-    now: OffsetDateTime,
+    org_id: OrgId,
+    account_id: AccountId,
     say: impl FnOnce(String, String) -> Mail,
 ) -> Result<()> {
-    if let Some(letter) = letter(tx, (org_id, account_id), say).await? {
-        tx.mail(&letter, now).await?;
+    if let Some(letter) = letter(tx, org_id, account_id, say).await? {
+        tx.mail(&letter).await?;
     }
     Ok(())
 }
@@ -30,21 +30,23 @@ pub async fn tell(
 /// The same, unless the mailbox was told the same kind of thing within a day.
 pub async fn tell_rarely(
     tx: &mut Transaction<'_>,
-    (org_id, account_id): (OrgId, AccountId),
-    now: OffsetDateTime,
+    org_id: OrgId,
+    account_id: AccountId,
     say: impl FnOnce(String, String) -> Mail,
 ) -> Result<()> {
-    if let Some(letter) = letter(tx, (org_id, account_id), say).await?
-        && !outbox::has_since(&mut *tx, letter.recipient().as_str(), letter.mail(), now - RARELY).await?
+    let since = tx.now() - RARELY;
+    if let Some(letter) = letter(tx, org_id, account_id, say).await?
+        && !outbox::has_since(&mut *tx, letter.recipient().as_str(), letter.mail(), since).await?
     {
-        tx.mail(&letter, now).await?;
+        tx.mail(&letter).await?;
     }
     Ok(())
 }
 
 async fn letter(
     tx: &mut Transaction<'_>,
-    (org_id, account_id): (OrgId, AccountId),
+    org_id: OrgId,
+    account_id: AccountId,
     say: impl FnOnce(String, String) -> Mail,
 ) -> Result<Option<OutgoingEmail>> {
     // A guest's account is kept elsewhere.

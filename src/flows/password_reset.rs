@@ -5,19 +5,15 @@
 //! such an account: the request is written down, the same for every name, and a node looks
 //! later. So neither the answer nor its time tells who has an account here.
 
-use sqlx::PgConnection;
-
 use super::emailed_codes;
 use super::emailed_codes::send_password_code;
-use super::transaction::Transaction;
+use super::transaction::{Transaction, transact};
 use crate::crypto::peppers::Blinded;
 use crate::db;
 use crate::db::accounts::Account;
-use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::retrying;
-use crate::db::sign_in::login_buckets;
-use crate::db::sign_in::reset_requests;
+use crate::db::events::{Actor, Author, Change, FieldChange};
 use crate::db::sign_in::reset_requests::ResetRequest;
+use crate::db::sign_in::{login_buckets, reset_requests};
 use crate::domain::access::request_context::RequestContext;
 use crate::domain::sign_in::emailed_codes::{ASKED_WITHIN, End, MAX_ASKED};
 use crate::domain::sign_in::password::Password;
@@ -37,22 +33,20 @@ const BATCH: i64 = 100;
 /// # Errors
 /// `THROTTLED` when too many requests came from the address.
 pub async fn request(state: &State, origin: &RequestContext, username: &Email) -> Result<()> {
-    let now = state.clock.now();
     let asked = ResetRequest {
         address: origin.address.map(|address| address.to_string()),
         request_id: origin.request_id.clone(),
     };
     let network = origin.address.map(|address| neighbourhood(address).to_string());
     let bucket = network.map(|network| state.keyring.peppers.load().blind(Blinded::ResetAddress, &network));
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, Actor::unknown(origin).in_org(SYSTEM_ORG), |mut tx| {
+        let now = tx.now();
         if let Some(bucket) = bucket {
             login_buckets::admit_request(&mut tx, bucket, now).await?;
         }
         reset_requests::insert(&mut tx, state.clock.new_id(), username, &asked, now).await?;
         tx.commit().await
-    })
-    .await?;
+    })?;
     state.reset_requested.notify_one();
     Ok(())
 }
@@ -66,7 +60,9 @@ pub async fn answer_all(state: &State) -> Result<usize> {
         looked_at += names.len();
         let mut all = true;
         for name in &names {
-            if let Err(error) = retrying(|| answer(state, name)).await {
+            if let Err(error) =
+                transact!(state, Author::server(SYSTEM_ORG), |tx| { answer(state, name, tx).await })
+            {
                 // The others do not wait for it.
                 tracing::warn!(
                     ?error,
@@ -81,9 +77,7 @@ pub async fn answer_all(state: &State) -> Result<usize> {
     }
 }
 
-async fn answer(state: &State, username: &str) -> Result<()> {
-    let now = state.clock.now();
-    let mut tx = Transaction::begin(state).await?;
+async fn answer(state: &State, username: &str, mut tx: Transaction<'_>) -> Result<()> {
     let Some(asked) = reset_requests::take(&mut tx, username).await? else { return Ok(()) };
     if let Some((org_id, account_id)) = db::accounts::find_holder(&mut *tx, username).await?
         // Operators get their credentials by `bootstrap`.
@@ -93,31 +87,27 @@ async fn answer(state: &State, username: &str) -> Result<()> {
         let account = db::accounts::lock(&mut tx, org_id, account_id).await?;
         if org.life() == Default::default()
             && let Some(account) = account
-            && may_be_sent_one(state, &mut tx, &account).await?
+            && may_be_sent_one(&mut tx, &account).await?
         {
             send_password_code(state, &mut tx, &org, &account, true).await?;
-            let change = Change {
-                event_id: state.clock.new_id(),
-                org_id,
-                kind: "account.password_code_requested",
-                resource_ids: vec![account_id.to_string()],
-                fields: vec![FieldChange::set("mailed_to", &account.username)],
-                subjects: vec![account_id.to_string()],
-            };
+            let change = Change::of("account.password_code_requested", [account_id])
+                .fields([FieldChange::set("mailed_to", &account.username)])
+                .subjects([account_id]);
             let ResetRequest { address, request_id } = asked;
             let actor = Actor { address, request_id: Some(request_id), ..Actor::default() };
-            tx.record(&actor, &[change], now).await?;
+            tx.set_author(actor.in_org(org_id));
+            tx.record(change).await?;
         }
     }
     tx.commit().await
 }
 
 /// A user who has not asked too often. The account is locked.
-async fn may_be_sent_one(state: &State, tx: &mut PgConnection, account: &Account) -> Result<bool> {
+async fn may_be_sent_one(tx: &mut Transaction<'_>, account: &Account) -> Result<bool> {
     if account.kind()? != AccountKind::User {
         return Ok(false);
     }
-    let since = state.clock.now() - ASKED_WITHIN;
+    let since = tx.now() - ASKED_WITHIN;
     let asked =
         db::sign_in::emailed_codes::count_asked(tx, account.org_id.into(), account.account_id, since).await?;
     Ok(asked < MAX_ASKED)
@@ -169,15 +159,9 @@ pub async fn reset(
     let (org_id, account_id) = (code.org(), AccountId::from(code.subject_id));
     // Before the transaction: nothing is locked while it is hashed.
     let record = state.passwords.hash((org_id, account_id), &password).await?;
-    let actor = Actor {
-        account_id: Some(account_id),
-        address: origin.address.map(|address| address.to_string()),
-        request_id: Some(origin.request_id.clone()),
-        ..Actor::default()
-    };
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    let actor = Actor::account(account_id, None, origin);
+    transact!(state, actor.in_org(org_id), |mut tx| {
+        let now = tx.now();
         let org = db::orgs::lock(&mut tx, org_id).await?;
         let account = db::accounts::lock(&mut tx, org_id, account_id).await?;
         // It may have been used since it was looked at.
@@ -197,20 +181,15 @@ pub async fn reset(
         db::sign_in::emailed_codes::end_all(&mut tx, org_id, code.subject_id, End::Replaced, now).await?;
         db::sign_in::sessions::end_of_account(&mut tx, org_id, account_id, None, now).await?;
         let before = account.password_time.map(|time| time.to_string());
-        let change = Change {
-            event_id: state.clock.new_id(),
-            org_id,
-            kind: if before.is_some() { "account.password_reset" } else { "account.password_set" },
-            resource_ids: vec![account_id.to_string()],
-            fields: FieldChange::between("password_time", before, Some(now.to_string()))
-                .into_iter()
-                .collect(),
-            subjects: vec![account_id.to_string()],
-        };
-        tx.record(&actor, &[change], now).await?;
+        let change = Change::of(
+            if before.is_some() { "account.password_reset" } else { "account.password_set" },
+            [account_id],
+        )
+        .fields(FieldChange::between("password_time", before, Some(now.to_string())))
+        .subjects([account_id]);
+        tx.record(change).await?;
         let after = db::accounts::find(&mut *tx, org_id, account_id).await?;
         tx.commit().await?;
         after.ok_or_else(|| Error::internal("an account just changed is gone"))
     })
-    .await
 }

@@ -13,21 +13,17 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use time::OffsetDateTime;
-
-use super::transaction::Transaction;
+use super::transaction::{Transaction, transact};
 use crate::crypto::password_hash::{PasswordRecord, Verdict};
 use crate::crypto::peppers::{Blinded, Peppers};
 use crate::db;
-use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::retrying;
-use crate::db::sign_in::Candidate;
-use crate::db::sign_in::login_buckets;
+use crate::db::events::{Actor, Author, Change, FieldChange};
 use crate::db::sign_in::login_buckets::{AddressKeys, Admission, Counted, Keys};
+use crate::db::sign_in::{Candidate, login_buckets};
 use crate::domain::access::request_context::RequestContext;
 use crate::domain::mail::Mail;
 use crate::domain::sign_in::password::TypedPassword;
-use crate::domain::values::ids::{AccountId, OrgId};
+use crate::domain::values::ids::{AccountId, OrgId, SYSTEM_ORG};
 use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::Email;
 use crate::domain::values::networks::neighbourhood;
@@ -61,14 +57,12 @@ pub async fn with_password(
     // Shed before it costs anything; who finds the place gone later is not counted either.
     state.passwords.has_room()?;
     let keys = keys(&state.keyring.peppers.load(), username, origin.address);
-    let now = state.clock.now();
-    let admission = retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    let admission = transact!(state, Author::server(SYSTEM_ORG), |mut tx| {
+        let now = tx.now();
         let admission = login_buckets::admit(&mut tx, keys, now).await?;
         tx.commit().await?;
         Ok(admission)
-    })
-    .await?;
+    })?;
     match compare(state, username, typed).await {
         Ok(Ok((candidate, record, verdict))) => {
             let owner = (candidate.org_id, candidate.account_id);
@@ -111,12 +105,11 @@ async fn compare(state: &State, username: &Email, typed: &TypedPassword) -> Resu
 }
 
 async fn withdraw(state: &State, admission: &Admission) -> Result<()> {
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
-        login_buckets::withdraw(&mut tx, admission, state.clock.now()).await?;
+    transact!(state, Author::server(SYSTEM_ORG), |mut tx| {
+        let now = tx.now();
+        login_buckets::withdraw(&mut tx, admission, now).await?;
         tx.commit().await
     })
-    .await
 }
 
 /// What an attempt counts for. Names and addresses stand in the table as HMACs: it says of nobody that
@@ -141,36 +134,25 @@ fn keys(peppers: &Peppers, username: &Email, address: Option<IpAddr>) -> Keys {
 fn tell(state: &Arc<State>, candidate: Option<Candidate>, admission: &Admission, origin: &RequestContext) {
     let (Some(candidate), false) = (candidate, admission.begins.is_empty()) else { return };
     let (state, begins) = (state.clone(), admission.begins.clone());
-    let actor = Actor {
-        address: origin.address.map(|address| address.to_string()),
-        request_id: Some(origin.request_id.clone()),
-        ..Actor::default()
-    };
+    let author = Actor::unknown(origin).in_org(candidate.org_id);
     tokio::spawn(async move {
-        let told = retrying(|| record(&state, &candidate, &begins, &actor)).await;
+        let told = transact!(&state, author, |tx| { record(tx, &candidate, &begins).await });
         if let Err(error) = told {
             tracing::warn!(?error, "an event of throttled logins could not be written");
         }
     });
 }
 
-async fn record(state: &State, candidate: &Candidate, begins: &[Counted], actor: &Actor) -> Result<()> {
-    let change = Change {
-        event_id: state.clock.new_id(),
-        org_id: candidate.org_id,
-        kind: "login.throttled",
-        resource_ids: vec![candidate.account_id.to_string()],
-        fields: begins.iter().map(|counted| FieldChange::set("throttled", counted.name())).collect(),
-        // Nothing that is kept of anybody changes.
-        subjects: Vec::new(),
-    };
-    let now = state.clock.now();
-    let mut tx = Transaction::begin(state).await?;
-    tx.record(actor, &[change], now).await?;
+async fn record(mut tx: Transaction<'_>, candidate: &Candidate, begins: &[Counted]) -> Result<()> {
+    // Nothing that is kept of anybody changes.
+    let change = Change::of("login.throttled", [candidate.account_id])
+        .fields(begins.iter().map(|counted| FieldChange::set("throttled", counted.name())));
+    tx.record(change).await?;
     // Where an address alone has to wait, it tried many names: none of their owners is to blame.
     if begins.iter().any(|counted| *counted != Counted::Address) {
-        let say = |org, account| Mail::sign_in_throttled(org, account, actor.address.clone());
-        notify::tell_rarely(&mut tx, (candidate.org_id, candidate.account_id), now, say).await?;
+        let address = tx.actor().address.clone();
+        let say = |org, account| Mail::sign_in_throttled(org, account, address);
+        notify::tell_rarely(&mut tx, candidate.org_id, candidate.account_id, say).await?;
     }
     tx.commit().await
 }
@@ -180,7 +162,8 @@ impl SignedIn {
     ///
     /// # Errors
     /// `LOGIN_FAILED` when account, org or password changed meanwhile.
-    pub async fn conclude(&self, tx: &mut Transaction<'_>, now: OffsetDateTime) -> Result<()> {
+    pub async fn conclude(&self, tx: &mut Transaction<'_>) -> Result<()> {
+        let now = tx.now();
         login_buckets::succeed(tx, &self.admission, now).await?;
         if !db::sign_in::hold(tx, self.org_id, self.account_id, &self.record).await? {
             return Err(Error::new(Reason::LoginFailed));

@@ -3,16 +3,13 @@
 //! Any node may do it, and none leads: each reads the rows again under the lock of the system
 //! org, and does what is due then.
 
-use time::OffsetDateTime;
-
-use super::transaction::Transaction;
+use super::transaction::{Transaction, transact};
 use crate::crypto::key_pair::{NewKey, can_sign};
 use crate::db;
-use crate::db::events::feed::KEYS;
-use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::retrying;
+use crate::db::events::{Author, Change, FieldChange};
 use crate::domain::signing_keys::{KeyAction, KeyState, due};
 use crate::domain::values::ids::SYSTEM_ORG;
+use crate::domain::values::subject::Subject;
 use crate::error::{Error, Reason, Result};
 use crate::state::State;
 
@@ -36,9 +33,8 @@ async fn carry_out(state: &State, step: &KeyAction, lifetime: time::Duration) ->
         }
         KeyAction::Activate { .. } | KeyAction::Unpublish { .. } => None,
     };
-    retrying(|| async {
-        let now = state.clock.now();
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, Author::server(SYSTEM_ORG), |mut tx| {
+        let now = tx.now();
         match db::orgs::lock(&mut tx, SYSTEM_ORG).await {
             // Before `bootstrap` there is no log to write to, and no account to sign for.
             Err(error) if error.reason() == Reason::ResourceNotFound => return Ok(false),
@@ -50,87 +46,67 @@ async fn carry_out(state: &State, step: &KeyAction, lifetime: time::Duration) ->
             return Ok(false);
         }
         let change = match (step, &fresh) {
-            (KeyAction::Publish, Some(fresh)) => publish(state, &mut tx, fresh, now).await?,
+            (KeyAction::Publish, Some(fresh)) => publish(&mut tx, fresh).await?,
             (KeyAction::Publish, None) => return Err(Error::internal("no key was made to publish")),
-            (KeyAction::Activate { kid }, _) => activate(state, &mut tx, kid, now).await?,
-            (KeyAction::Unpublish { kid }, _) => unpublish(state, &mut tx, kid).await?,
+            (KeyAction::Activate { kid }, _) => activate(state, &mut tx, kid).await?,
+            (KeyAction::Unpublish { kid }, _) => unpublish(&mut tx, kid).await?,
         };
-        tracing::info!(kind = change.kind, kids = ?change.resource_ids, "signing key rotated");
-        tx.record(&Actor::default(), &[change], now).await?;
+        tracing::info!(kind = change.kind(), kids = ?change.resource_ids(), "signing key rotated");
+        tx.record(change).await?;
         tx.commit().await?;
         Ok(true)
     })
-    .await
 }
 
-/// A change of keys in the log of the system org, which the feed gives to every node.
-pub fn change(state: &State, kind: &'static str, kids: Vec<String>, fields: Vec<FieldChange>) -> Change {
-    Change {
-        event_id: state.clock.new_id(),
-        org_id: SYSTEM_ORG,
-        kind,
-        resource_ids: kids,
-        fields,
-        subjects: vec![KEYS.to_owned()],
-    }
+/// A line about keys in the log of the system org, which every node hears of.
+pub fn change(kind: &'static str, kids: Vec<String>, fields: Vec<FieldChange>) -> Change {
+    Change::of(kind, kids).fields(fields).subjects([Subject::Keys])
 }
 
 /// Publishes a new key as the next one.
-pub async fn publish(
-    state: &State,
-    tx: &mut Transaction<'_>,
-    fresh: &NewKey,
-    now: OffsetDateTime,
-) -> Result<Change> {
+pub async fn publish(tx: &mut Transaction<'_>, fresh: &NewKey) -> Result<Change> {
+    let now = tx.now();
     db::keys::signing_keys::insert(tx, fresh, KeyState::Next, now).await?;
     let fields = vec![
         FieldChange::set("algorithm", fresh.algorithm),
         FieldChange::set("state", KeyState::Next.name()),
     ];
-    Ok(change(state, "signing_key.created", vec![fresh.kid.clone()], fields))
+    Ok(change("signing_key.created", vec![fresh.kid.clone()], fields))
 }
 
 /// Lets the next key sign, and the active one retire.
-pub async fn activate(
-    state: &State,
-    tx: &mut Transaction<'_>,
-    kid: &str,
-    now: OffsetDateTime,
-) -> Result<Change> {
+pub async fn activate(state: &State, tx: &mut Transaction<'_>, kid: &str) -> Result<Change> {
+    let now = tx.now();
     let sealed = db::keys::signing_keys::find_sealed(&mut **tx, kid).await?;
     if !sealed.is_some_and(|sealed| can_sign(&state.keyring.master, kid, &sealed)) {
         return Err(Error::internal(format!("signing key {kid} cannot sign: revoke it")));
     }
     let former = db::keys::signing_keys::retire_active(tx, &state.keyring.master, now).await?;
     db::keys::signing_keys::activate(tx, kid, now).await?;
-    Ok(activated(state, former, kid.to_owned()))
+    Ok(activated(former, kid.to_owned()))
 }
 
 /// Lets a new key sign at once, and the active one retire.
-pub async fn replace(
-    state: &State,
-    tx: &mut Transaction<'_>,
-    fresh: &NewKey,
-    now: OffsetDateTime,
-) -> Result<Change> {
+pub async fn replace(state: &State, tx: &mut Transaction<'_>, fresh: &NewKey) -> Result<Change> {
+    let now = tx.now();
     let former = db::keys::signing_keys::retire_active(tx, &state.keyring.master, now).await?;
     db::keys::signing_keys::insert(tx, fresh, KeyState::Active, now).await?;
-    Ok(activated(state, former, fresh.kid.clone()))
+    Ok(activated(former, fresh.kid.clone()))
 }
 
-fn activated(state: &State, former: String, kid: String) -> Change {
+fn activated(former: String, kid: String) -> Change {
     let fields = vec![FieldChange {
         field: "active_kid",
         old_value: Some(former.clone()),
         new_value: Some(kid.clone()),
     }];
-    change(state, "signing_key.activated", vec![kid, former], fields)
+    change("signing_key.activated", vec![kid, former], fields)
 }
 
-async fn unpublish(state: &State, tx: &mut Transaction<'_>, kid: &str) -> Result<Change> {
+async fn unpublish(tx: &mut Transaction<'_>, kid: &str) -> Result<Change> {
     db::keys::signing_keys::delete_retiring(tx, kid).await?;
     let fields = vec![FieldChange::cleared("state", KeyState::Retiring.name())];
-    Ok(change(state, "signing_key.retired", vec![kid.to_owned()], fields))
+    Ok(change("signing_key.retired", vec![kid.to_owned()], fields))
 }
 
 /// Drops the peppers that are not the newest and that no active token's secret names.
@@ -146,12 +122,12 @@ pub async fn drop_peppers(state: &State) -> Result<Vec<i32>> {
     if unused.is_empty() {
         return Ok(unused);
     }
-    let mut tx = Transaction::begin(state).await?;
+    let mut tx = Transaction::begin(state, Author::server(SYSTEM_ORG)).await?;
     db::orgs::lock(&mut tx, SYSTEM_ORG).await?;
     let dropped = db::keys::peppers::delete(&mut tx, &unused).await?;
     if !dropped.is_empty() {
         let names = dropped.iter().map(|number| format!("pepper/{number}")).collect();
-        tx.record(&Actor::default(), &[change(state, "pepper.dropped", names, Vec::new())], now).await?;
+        tx.record(change("pepper.dropped", names, Vec::new())).await?;
         tx.commit().await?;
     }
     Ok(dropped)

@@ -2,48 +2,127 @@
 //! before its outcome is answered; and with them the mails that tell of them.
 
 use std::ops::{Deref, DerefMut};
+use std::pin::Pin;
 
 use sqlx::{PgConnection, Postgres};
 use time::OffsetDateTime;
 
 use crate::db::events;
-use crate::db::events::feed::KEYS;
 use crate::db::events::feed::wake;
-use crate::db::events::{Actor, Change};
+use crate::db::events::{Actor, Author, Change};
+use crate::domain::values::ids::OrgId;
+use crate::domain::values::subject::Subject;
 use crate::error::{Reason, Result};
 use crate::mail::OutgoingEmail;
 use crate::state::State;
 
-/// Rolled back when it is dropped.
+/// Carries out a transaction of this author, and again, at the same time of the clock, when it met
+/// another one: a deadlock or a serialization failure. What still fails then is `CONFLICT`.
+///
+/// The block is given the transaction begun, and commits it. What it leaves without a commit, with
+/// an answer or with an error, is rolled back: nothing was changed, recorded or mailed.
+///
+/// A macro, since the compiler does not see that an async closure which borrows can be sent to
+/// another thread. The block's future is boxed: its statements make no part of the caller's.
+macro_rules! transact {
+    ($state:expr, $author:expr, |$tx:pat_param| $work:block) => {{
+        let attempts = $crate::flows::transaction::Attempts::of($state, $author);
+        $crate::db::retrying(|| {
+            $crate::flows::transaction::boxed(async {
+                let $tx = attempts.begin().await?;
+                $work
+            })
+        })
+        .await
+    }};
+}
+pub(crate) use transact;
+
+/// What [`transact`] tries: transactions of one author at one time.
+pub struct Attempts<'a> {
+    state: &'a State,
+    author: Author,
+    now: OffsetDateTime,
+}
+
+impl<'a> Attempts<'a> {
+    pub fn of(state: &'a State, author: impl Into<Author>) -> Self {
+        Self { state, author: author.into(), now: state.clock.now() }
+    }
+
+    pub async fn begin(&self) -> Result<Transaction<'a>> {
+        Transaction::begin_at(self.state, self.author.clone(), self.now).await
+    }
+}
+
+/// The future of an attempt, on the heap.
+pub fn boxed<T, F: Future<Output = Result<T>>>(attempt: F) -> Pin<Box<F>> {
+    Box::pin(attempt)
+}
+
+/// The changes of one author at one time. Rolled back when it is dropped.
 pub struct Transaction<'a> {
     state: &'a State,
     inner: sqlx::Transaction<'static, Postgres>,
-    touched: Vec<String>,
+    author: Author,
+    now: OffsetDateTime,
+    touched: Vec<Subject>,
     mailed: bool,
 }
 
 impl<'a> Transaction<'a> {
-    /// Begins one.
+    /// Begins one, which is not tried again when it meets another one.
     ///
     /// # Errors
     /// `DATABASE_UNAVAILABLE`, at once where it is known already.
-    pub async fn begin(state: &'a State) -> Result<Self> {
+    pub async fn begin(state: &'a State, author: impl Into<Author>) -> Result<Self> {
+        Self::begin_at(state, author.into(), state.clock.now()).await
+    }
+
+    async fn begin_at(state: &'a State, author: Author, now: OffsetDateTime) -> Result<Self> {
         if !state.feed.answers() {
             return Err(Reason::DatabaseUnavailable.into());
         }
-        Ok(Self { state, inner: state.db.begin().await?, touched: Vec::new(), mailed: false })
+        let inner = state.db.begin().await?;
+        Ok(Self { state, inner, author, now, touched: Vec::new(), mailed: false })
+    }
+
+    /// The time of everything that it writes.
+    pub fn now(&self) -> OffsetDateTime {
+        self.now
+    }
+
+    /// The org whose log its changes go to.
+    pub fn org_id(&self) -> OrgId {
+        self.author.org_id
+    }
+
+    /// Gives it another author, where the transaction itself has found out whose it is.
+    pub fn set_author(&mut self, author: Author) {
+        self.author = author;
+    }
+
+    /// Who makes its changes.
+    pub fn actor(&self) -> &Actor {
+        &self.author.actor
+    }
+
+    /// Writes the event and the feed row of a change. Called once in a transaction: several
+    /// changes go to [`record_all`](Self::record_all) together.
+    pub async fn record(&mut self, change: Change) -> Result<()> {
+        self.record_all(&[change]).await
     }
 
     /// Writes the event and the feed row of each change. Called once in a transaction.
-    pub async fn record(&mut self, actor: &Actor, changes: &[Change], now: OffsetDateTime) -> Result<()> {
-        events::record(&mut self.inner, actor, changes, now).await?;
-        self.touched.extend(changes.iter().flat_map(|change| change.subjects.iter().cloned()));
+    pub async fn record_all(&mut self, changes: &[Change]) -> Result<()> {
+        events::record(&mut self.inner, &self.author, changes, &self.state.clock, self.now).await?;
+        self.touched.extend(changes.iter().flat_map(Change::touched));
         Ok(())
     }
 
     /// Writes a mail down, which is sent when the change is made, and not before.
-    pub async fn mail(&mut self, letter: &OutgoingEmail, now: OffsetDateTime) -> Result<()> {
-        letter.post(&mut self.inner, &self.state.keyring.master, self.state.clock.new_id(), now).await?;
+    pub async fn mail(&mut self, letter: &OutgoingEmail) -> Result<()> {
+        letter.post(&mut self.inner, &self.state.keyring.master, self.state.clock.new_id(), self.now).await?;
         self.mailed = true;
         Ok(())
     }
@@ -59,7 +138,7 @@ impl<'a> Transaction<'a> {
         if self.mailed {
             self.state.outbox_filled.notify_one();
         }
-        if self.touched.iter().any(|subject| subject == KEYS)
+        if self.touched.contains(&Subject::Keys)
             && let Err(error) = self.state.keyring.reload().await
         {
             tracing::error!(%error, "changed keys cannot be read; whoever follows the feed tries again");

@@ -5,5 +5,6 @@ pub mod layers;
 pub mod orgs;
 pub mod pb;
 pub mod router;
+mod service;
 pub mod tokens;
 pub mod wire;

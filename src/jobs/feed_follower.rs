@@ -13,8 +13,9 @@ use tokio::time::{sleep, timeout};
 
 use super::context::JobContext;
 use crate::clock::Jitter;
-use crate::db::events::feed::{CHANNEL, Follower, KEYS, News};
+use crate::db::events::feed::{CHANNEL, Follower, News};
 use crate::db::pool::{Db, Pools};
+use crate::domain::values::subject::Subject;
 use crate::error::{Error, Result};
 use crate::state::cors_origins::CorsOrigins;
 use crate::state::feed::Feed;
@@ -100,11 +101,12 @@ async fn poll(db: &Db, connection: &mut Option<PgConnection>, follower: &mut Fol
 async fn apply(to: &FollowedBy, news: News, keys_changed: &mut bool) {
     match news {
         News::Touched(subjects) => {
+            let subjects: Vec<_> = subjects.iter().filter_map(|text| Subject::parse(text)).collect();
             if !subjects.is_empty() {
                 to.principals.invalidate(&subjects);
                 to.cors_origins.invalidate(&subjects);
             }
-            *keys_changed |= subjects.iter().any(|subject| subject == KEYS);
+            *keys_changed |= subjects.contains(&Subject::Keys);
             if *keys_changed {
                 match to.keyring.reload().await {
                     Ok(()) => *keys_changed = false,

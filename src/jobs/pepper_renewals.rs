@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::context::JobContext;
 use crate::db::keys::peppers;
+use crate::domain::values::subject::Subject;
 use crate::error::Result;
 use crate::state::State;
 
@@ -34,7 +35,7 @@ async fn renew(state: &State) -> Result<u64> {
     }
     let renewed = peppers::renew(&state.db.pool(), &renewals).await?;
     // So that they are not buffered again. Other nodes learn of it when they load them the next time.
-    let tokens: Vec<_> = renewals.iter().map(|renewal| renewal.token_id.to_string()).collect();
+    let tokens: Vec<_> = renewals.iter().map(|renewal| Subject::from(renewal.token_id)).collect();
     state.principals.invalidate(&tokens);
     Ok(renewed)
 }

@@ -6,12 +6,12 @@ use uuid::Uuid;
 
 use super::context::JobContext;
 use crate::db;
-use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::retrying;
+use crate::db::events::{Author, Change, FieldChange};
 use crate::domain::accounts::lifecycle::DELETED_KEPT;
 use crate::domain::values::ids::{AccountId, OrgId};
+use crate::domain::values::subject::Subject;
 use crate::error::Result;
-use crate::flows::transaction::Transaction;
+use crate::flows::transaction::transact;
 use crate::state::State;
 
 /// How many accounts are looked up at once.
@@ -57,31 +57,23 @@ pub async fn purge(state: &State) -> Result<u64> {
 }
 
 async fn purge_one(state: &State, org_id: OrgId, account_id: AccountId) -> Result<bool> {
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, Author::server(org_id), |mut tx| {
+        let now = tx.now();
         let guest_in = db::accounts::lock_orgs(&mut tx, org_id, account_id).await?;
         if !db::accounts::purge(&mut tx, org_id, account_id, now - DELETED_KEPT).await? {
             return Ok(false);
         }
         // Where it was a guest it is no member any more.
         let left = db::accounts::leave(&mut tx, account_id, &guest_in, now).await?;
-        let home = Change {
-            event_id: state.clock.new_id(),
-            org_id,
-            kind: "account.purged",
-            resource_ids: vec![account_id.to_string()],
-            fields: vec![FieldChange::cleared("account_id", account_id)],
+        let home = Change::of("account.purged", [account_id])
+            .fields([FieldChange::cleared("account_id", account_id)])
             // The owners' list of permissions named those that its grants named.
-            subjects: vec![account_id.to_string(), format!("owners/{org_id}")],
-        };
-        let guests = left.iter().map(|(host, lost)| {
-            db::orgs::memberships::removed(state.clock.new_id(), *host, (org_id, account_id), lost)
-        });
+            .subjects([Subject::from(account_id), Subject::Owners(org_id)]);
+        let guests =
+            left.iter().map(|(host, lost)| db::orgs::memberships::removed(*host, (org_id, account_id), lost));
         let changes: Vec<_> = std::iter::once(home).chain(guests).collect();
-        tx.record(&Actor::default(), &changes, now).await?;
+        tx.record_all(&changes).await?;
         tx.commit().await?;
         Ok(true)
     })
-    .await
 }

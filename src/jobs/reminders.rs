@@ -6,14 +6,13 @@ use uuid::Uuid;
 
 use super::context::JobContext;
 use crate::db;
-use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::retrying;
+use crate::db::events::{Author, Change, FieldChange};
 use crate::db::tokens::reminders::{Ending, Reminded};
 use crate::domain::mail::Mail;
 use crate::domain::tokens::reminders::due;
 use crate::error::Result;
 use crate::flows::notify;
-use crate::flows::transaction::Transaction;
+use crate::flows::transaction::transact;
 use crate::state::State;
 
 /// How many tokens are looked up at once.
@@ -65,35 +64,27 @@ pub async fn remind(state: &State) -> Result<u64> {
 async fn remind_of(state: &State, token: &Ending) -> Result<bool> {
     let now = state.clock.now();
     let Some(days) = due(token.expire_time, token.told, now) else { return Ok(false) };
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, Author::server(token.org_id), |mut tx| {
         let Some(reminded) = db::tokens::reminders::remind(&mut tx, token, days).await? else {
             return Ok(false);
         };
-        tx.record(&Actor::default(), &[change(state, &reminded)], now).await?;
+        tx.record(change(&reminded)).await?;
         let name = reminded.display_name.clone().unwrap_or_else(|| reminded.token_id.to_string());
         let say = |org, account| Mail::token_expiring(org, account, name, reminded.expire_time);
-        notify::tell(&mut tx, (reminded.org_id, reminded.account_id), now, say).await?;
+        notify::tell(&mut tx, reminded.org_id, reminded.account_id, say).await?;
         tx.commit().await?;
         Ok(true)
     })
-    .await
 }
 
-fn change(state: &State, reminded: &Reminded) -> Change {
+fn change(reminded: &Reminded) -> Change {
     let name = reminded.display_name.as_ref();
     let mut fields = vec![
         FieldChange::set("expire_time", reminded.expire_time),
         FieldChange::set("expires_within_days", reminded.days),
     ];
     fields.extend(name.map(|name| FieldChange::set("display_name", name)));
-    Change {
-        event_id: state.clock.new_id(),
-        org_id: reminded.org_id,
-        kind: "token.expiring",
-        resource_ids: vec![reminded.token_id.to_string(), reminded.account_id.to_string()],
-        fields,
-        // What the token can do is what it was.
-        subjects: Vec::new(),
-    }
+    // What the token can do is what it was.
+    Change::of("token.expiring", [reminded.token_id.to_string(), reminded.account_id.to_string()])
+        .fields(fields)
 }

@@ -17,7 +17,8 @@ use uuid::Uuid;
 use crate::clock::Clock;
 use crate::db::pool::Db;
 use crate::db::tokens::web_origins::{NamedOrigin, find_all, find_of};
-use crate::domain::values::ids::TokenId;
+use crate::domain::values::ids::{CredentialId, TokenId};
+use crate::domain::values::subject::Subject;
 use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Reason, Result};
 
@@ -69,8 +70,14 @@ impl CorsOrigins {
     }
 
     /// These subjects were touched: the origins of the tokens among them are loaded again.
-    pub fn invalidate(&self, subjects: &[String]) {
-        let mut tokens = subjects.iter().filter_map(|subject| TokenId::parse(subject).ok()).peekable();
+    pub fn invalidate(&self, subjects: &[Subject]) {
+        let mut tokens = subjects
+            .iter()
+            .filter_map(|subject| match subject {
+                Subject::Credential(CredentialId::Token(id)) => Some(*id),
+                _ => None,
+            })
+            .peekable();
         if tokens.peek().is_some() {
             self.mark(|stale| stale.tokens.extend(tokens.map(TokenId::uuid)));
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use countersign::clock::random;
 use countersign::commands::keys;
 use countersign::config::SmtpUrl;
+use countersign::db::events::Author;
 use countersign::db::keys::sealed::Sealed;
 use countersign::domain::accounts::{AccountState, Details};
 use countersign::domain::mail::{MAX_TRIES, Mail};
@@ -45,8 +46,8 @@ fn with_code(server: &TestServer, address: &str, mail: Mail) -> (OutgoingEmail, 
 }
 
 async fn post(server: &TestServer, letter: &OutgoingEmail) {
-    let mut tx = Transaction::begin(&server.state).await.unwrap();
-    tx.mail(letter, server.state.clock.now()).await.unwrap();
+    let mut tx = Transaction::begin(&server.state, Author::server(SYSTEM_ORG)).await.unwrap();
+    tx.mail(letter).await.unwrap();
     tx.commit().await.unwrap();
 }
 
@@ -83,8 +84,8 @@ fn later(server: &TestServer, by: Duration) {
 async fn a_mail_goes_out_with_its_change_and_not_without() {
     let smtp = SmtpServer::start().await;
     let server = TestServer::with_mail(&smtp, LIMITS).await;
-    let mut undone = Transaction::begin(&server.state).await.unwrap();
-    undone.mail(&notice("nobody@example.org"), server.state.clock.now()).await.unwrap();
+    let mut undone = Transaction::begin(&server.state, Author::server(SYSTEM_ORG)).await.unwrap();
+    undone.mail(&notice("nobody@example.org")).await.unwrap();
     drop(undone);
     let (letter, code) =
         with_code(&server, "ana@example.org", Mail::SetPassword { org: "Müller & Söhne".into() });
@@ -355,8 +356,8 @@ async fn names_and_addresses_add_no_lines() {
     for address in ["a@example.org\r\nRCPT TO:<b@example.org>", "a@example.org>", "a b@example.org", "nobody"]
     {
         sqlx::query("delete from outbox").execute(&server.state.db).await.unwrap();
-        let mut tx = Transaction::begin(&server.state).await.unwrap();
-        tx.mail(&notice("later@example.org"), server.state.clock.now()).await.unwrap();
+        let mut tx = Transaction::begin(&server.state, Author::server(SYSTEM_ORG)).await.unwrap();
+        tx.mail(&notice("later@example.org")).await.unwrap();
         let wrong = sqlx::query("update outbox set recipient = $1").bind(address);
         wrong.execute(&mut *tx).await.unwrap();
         tx.commit().await.unwrap();

@@ -14,6 +14,7 @@ use crate::domain::values::ids::{AccountId, GrantId, OrgId};
 use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::permissions::{Permission, Right};
 use crate::domain::values::resources::Node;
+use crate::domain::values::subject::Subject;
 use crate::error::{Error, Result};
 
 /// A grant, as it is stored.
@@ -250,11 +251,11 @@ pub fn touched(account_id: AccountId, grants: &[Grant]) -> Vec<String> {
 
 /// The cache keys that giving or taking grants touches: the account; and the owners of
 /// the org, whose list of permissions names those that grants name.
-pub fn subjects(org_id: OrgId, account_id: AccountId, grants: &[Grant]) -> Vec<String> {
+pub fn subjects(org_id: OrgId, account_id: AccountId, grants: &[Grant]) -> Vec<Subject> {
     let names_one =
         grants.iter().any(|grant| matches!(grant.right(), Ok(Right::Permission(p)) if p.is_application()));
-    let owners = names_one.then(|| format!("owners/{org_id}"));
-    std::iter::once(account_id.to_string()).chain(owners).collect()
+    let owners = names_one.then_some(Subject::Owners(org_id));
+    std::iter::once(account_id.into()).chain(owners).collect()
 }
 
 /// A grant in an event: what, and where.

@@ -21,7 +21,8 @@ pub async fn update(
     tx: &mut PgConnection,
     org_id: OrgId,
     account_id: AccountId,
-    (before, after): (&Details, &Details),
+    before: &Details,
+    after: &Details,
     now: OffsetDateTime,
 ) -> Result<Account> {
     let key = |details: &Details| details.name.as_ref().map(AccountName::key);

@@ -16,9 +16,6 @@ use crate::error::Result;
 
 /// The channel on which changes wake the nodes.
 pub const CHANNEL: &str = "countersign_feed";
-/// The subject of every change of signing keys or peppers.
-pub const KEYS: &str = "keys";
-
 /// How long a new epoch waits for writers of the former one. They hold nobody else up for longer.
 const WRITERS: &str = "set local lock_timeout = '500ms'";
 

@@ -10,9 +10,12 @@ use sqlx::types::Json;
 use time::OffsetDateTime;
 
 use super::one_row;
+use crate::clock::Clock;
 use crate::domain::access::acting::Acting;
 use crate::domain::access::caller::Caller;
+use crate::domain::access::request_context::RequestContext;
 use crate::domain::values::ids::{AccountId, CredentialId, EventId, OrgId, SYSTEM_ORG};
+use crate::domain::values::subject::Subject;
 use crate::error::Result;
 
 /// Who makes a change, and from where.
@@ -28,6 +31,31 @@ pub struct Actor {
     pub request_id: Option<String>,
 }
 
+impl Actor {
+    /// A client that has authenticated as nobody.
+    pub fn unknown(context: &RequestContext) -> Self {
+        Self {
+            address: context.address.map(|address| address.to_string()),
+            request_id: Some(context.request_id.clone()),
+            ..Self::default()
+        }
+    }
+
+    /// An account that acts without being a caller of the API, and what it has shown.
+    pub fn account(
+        account_id: AccountId,
+        credential_id: Option<CredentialId>,
+        context: &RequestContext,
+    ) -> Self {
+        Self { account_id: Some(account_id), credential_id, ..Self::unknown(context) }
+    }
+
+    /// The author of changes in this org.
+    pub fn in_org(self, org_id: OrgId) -> Author {
+        Author { actor: self, org_id }
+    }
+}
+
 impl From<&Caller> for Actor {
     fn from(caller: &Caller) -> Self {
         Self {
@@ -35,15 +63,28 @@ impl From<&Caller> for Actor {
             impersonator_id: caller.actor_id(),
             credential_id: Some(caller.credential_id()),
             operator: caller.credential_org() == SYSTEM_ORG,
-            address: caller.context.address.map(|address| address.to_string()),
-            request_id: Some(caller.context.request_id.clone()),
+            ..Self::unknown(&caller.context)
         }
     }
 }
 
-impl From<&Acting<'_>> for Actor {
+/// The actor of a transaction, with the org whose log its changes go to.
+#[derive(Clone, Debug)]
+pub struct Author {
+    pub actor: Actor,
+    pub org_id: OrgId,
+}
+
+impl Author {
+    /// The server itself, or its command line.
+    pub fn server(org_id: OrgId) -> Self {
+        Actor::default().in_org(org_id)
+    }
+}
+
+impl From<&Acting<'_>> for Author {
     fn from(acting: &Acting<'_>) -> Self {
-        acting.caller.as_ref().into()
+        Actor::from(acting.caller.as_ref()).in_org(acting.org_id)
     }
 }
 
@@ -91,32 +132,83 @@ impl FieldChange {
 
 /// One change: a line of the org's log, and what it touches in caches.
 pub struct Change {
-    pub event_id: EventId,
-    pub org_id: OrgId,
-    /// `noun.verb` in the past tense, such as `token.revoked`.
-    pub kind: &'static str,
-    /// The ids of all that the call touched.
-    pub resource_ids: Vec<String>,
-    pub fields: Vec<FieldChange>,
-    /// The cache keys that it touches: ids of tokens, accounts, orgs.
-    pub subjects: Vec<String>,
+    /// None: that of the transaction's author.
+    org_id: Option<OrgId>,
+    kind: &'static str,
+    resource_ids: Vec<String>,
+    fields: Vec<FieldChange>,
+    subjects: Vec<Subject>,
+}
+
+impl Change {
+    /// A change of all that these ids name. `kind` is `noun.verb` in the past tense, such as
+    /// `token.revoked`.
+    pub fn of(kind: &'static str, resources: impl IntoIterator<Item: ToString>) -> Self {
+        let resource_ids = resources.into_iter().map(|id| id.to_string()).collect();
+        Self { org_id: None, kind, resource_ids, fields: Vec::new(), subjects: Vec::new() }
+    }
+
+    /// In another org than the transaction's.
+    pub fn in_org(self, org_id: OrgId) -> Self {
+        Self { org_id: Some(org_id), ..self }
+    }
+
+    /// Naming these resources, too, after those that it names.
+    pub fn resources(mut self, resources: impl IntoIterator<Item: ToString>) -> Self {
+        self.resource_ids.extend(resources.into_iter().map(|id| id.to_string()));
+        self
+    }
+
+    /// With these fields, after those that it has.
+    pub fn fields(mut self, fields: impl IntoIterator<Item = FieldChange>) -> Self {
+        self.fields.extend(fields);
+        self
+    }
+
+    /// Touching these cache keys, beside those that it has.
+    pub fn subjects(mut self, subjects: impl IntoIterator<Item: Into<Subject>>) -> Self {
+        self.subjects.extend(subjects.into_iter().map(Into::into));
+        self
+    }
+
+    /// Where it is in another org than the transaction's.
+    pub fn org_id(&self) -> Option<OrgId> {
+        self.org_id
+    }
+
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    pub fn resource_ids(&self) -> &[String] {
+        &self.resource_ids
+    }
+
+    /// The cache keys that it touches.
+    pub fn touched(&self) -> &[Subject] {
+        &self.subjects
+    }
 }
 
 /// Writes the event and the feed row of each change. All changes of one transaction
 /// come here together: a feed row's place is its index among them.
 pub async fn record(
     tx: &mut PgConnection,
-    actor: &Actor,
+    Author { actor, org_id }: &Author,
     changes: &[Change],
+    clock: &Clock,
     now: OffsetDateTime,
 ) -> Result<()> {
     for (seq, change) in changes.iter().enumerate() {
+        let org_id = change.org_id.unwrap_or(*org_id).uuid();
+        let event_id = clock.new_id::<EventId>().uuid();
+        let subjects: Vec<String> = change.subjects.iter().map(Subject::to_string).collect();
         let event = sqlx::query!(
             "insert into events (org_id, event_id, type, actor_id, impersonator_id, operator, credential_id,
                                  resource_ids, changes, address, request_id, create_time)
              values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
-            change.org_id.uuid(),
-            change.event_id.uuid(),
+            org_id,
+            event_id,
             change.kind,
             actor.account_id.map(AccountId::uuid),
             actor.impersonator_id.map(AccountId::uuid),
@@ -133,10 +225,10 @@ pub async fn record(
             "insert into event_resources (org_id, resource_id, create_time, event_id)
              select $1, resource_id, $3, $4 from unnest($2::text[]) as named (resource_id)
              on conflict on constraint event_resources_pk do nothing",
-            change.org_id.uuid(),
+            org_id,
             &change.resource_ids,
             now,
-            change.event_id.uuid()
+            event_id
         );
         named.execute(&mut *tx).await?;
         // Plain VALUES: elsewhere a sharded engine would put in a worker's transaction number.
@@ -144,10 +236,10 @@ pub async fn record(
             "insert into feed (epoch, xid, seq, org_id, event_id, kind, subjects, create_time)
              values ((select feed_epoch from deployment), pg_current_xact_id()::text::bigint, $1, $2, $3, $4, $5, $6)",
             seq as i32,
-            change.org_id.uuid(),
-            change.event_id.uuid(),
+            org_id,
+            event_id,
             change.kind,
-            &change.subjects,
+            &subjects,
             now
         );
         one_row(&row.execute(&mut *tx).await?, "writing to the feed")?;

@@ -58,6 +58,48 @@ impl SealedRow {
     }
 }
 
+/// A page of a table's rows, in order of their ids, with what comes after `limit`; those of passwords
+/// are read by `$passwords`.
+macro_rules! select_page {
+    ($db:expr, $table:expr, $after:expr, $size:expr, $lock:literal, $passwords:expr) => {
+        match $table {
+            Sealed::Peppers => {
+                let query = sqlx::query_as!(
+                    SealedRow,
+                    r#"select pepper_id::text as "id!", sealed from peppers
+                   where $1::integer is null or pepper_id > $1 order by pepper_id limit $2"# + $lock,
+                    number($after)?,
+                    $size
+                );
+                query.fetch_all($db).await?
+            }
+            Sealed::SigningKeys => {
+                // Of a revoked one nothing is kept.
+                let query = sqlx::query_as!(
+                    SealedRow,
+                    "select kid as id, sealed from signing_keys
+                 where state <> 'REVOKED' and ($1::text is null or kid > $1) order by kid limit $2" + $lock,
+                    $after,
+                    $size
+                );
+                query.fetch_all($db).await?
+            }
+            Sealed::Outbox => {
+                // Of one that was sent the code is erased.
+                let query = sqlx::query_as!(
+                    SealedRow,
+                    r#"select mail_id::text as "id!", sealed as "sealed!" from outbox
+                   where sealed is not null and ($1::uuid is null or mail_id > $1) order by mail_id limit $2"# + $lock,
+                    uuid($after)?,
+                    $size
+                );
+                query.fetch_all($db).await?
+            }
+            Sealed::Passwords => $passwords.await?,
+        }
+    };
+}
+
 /// The rows after this id.
 pub async fn page(
     db: impl PgExecutor<'_>,
@@ -65,53 +107,25 @@ pub async fn page(
     after: Option<&str>,
     size: i64,
 ) -> Result<Vec<SealedRow>> {
-    Ok(match table {
-        Sealed::Peppers => {
-            let query = sqlx::query_as!(
-                SealedRow,
-                r#"select pepper_id::text as "id!", sealed from peppers
-                   where $1::integer is null or pepper_id > $1 order by pepper_id limit $2"#,
-                number(after)?,
-                size
-            );
-            query.fetch_all(db).await?
-        }
-        Sealed::SigningKeys => {
-            // Of a revoked one nothing is kept.
-            let query = sqlx::query_as!(
-                SealedRow,
-                "select kid as id, sealed from signing_keys
-                 where state <> 'REVOKED' and ($1::text is null or kid > $1) order by kid limit $2",
-                after,
-                size
-            );
-            query.fetch_all(db).await?
-        }
-        Sealed::Outbox => {
-            // Of one that was sent the code is erased.
-            let query = sqlx::query_as!(
-                SealedRow,
-                r#"select mail_id::text as "id!", sealed as "sealed!" from outbox
-                   where sealed is not null and ($1::uuid is null or mail_id > $1) order by mail_id limit $2"#,
-                uuid(after)?,
-                size
-            );
-            query.fetch_all(db).await?
-        }
-        Sealed::Passwords => {
-            let (org_id, account_id) = owner(after)?.unzip();
-            let query = sqlx::query_as!(
-                SealedRow,
-                r#"select org_id::text || '/' || account_id::text as "id!", sealed from passwords
+    Ok(select_page!(db, table, after, size, "", page_of_passwords(db, after, size)))
+}
+
+async fn page_of_passwords(
+    db: impl PgExecutor<'_>,
+    after: Option<&str>,
+    size: i64,
+) -> Result<Vec<SealedRow>> {
+    let (org_id, account_id) = owner(after)?.unzip();
+    let query = sqlx::query_as!(
+        SealedRow,
+        r#"select org_id::text || '/' || account_id::text as "id!", sealed from passwords
                    where $1::uuid is null or (org_id, account_id) > ($1, $2::uuid)
                    order by org_id, account_id limit $3"#,
-                org_id,
-                account_id,
-                size
-            );
-            query.fetch_all(db).await?
-        }
-    })
+        org_id,
+        account_id,
+        size
+    );
+    Ok(query.fetch_all(db).await?)
 }
 
 /// The rows after this id, which nobody else changes until the transaction ends.
@@ -121,60 +135,33 @@ pub async fn lock_page(
     after: Option<&str>,
     size: i64,
 ) -> Result<Vec<SealedRow>> {
-    Ok(match table {
-        Sealed::Peppers => {
-            let query = sqlx::query_as!(
-                SealedRow,
-                r#"select pepper_id::text as "id!", sealed from peppers
-                   where $1::integer is null or pepper_id > $1 order by pepper_id limit $2 for update"#,
-                number(after)?,
-                size
-            );
-            query.fetch_all(tx).await?
-        }
-        Sealed::SigningKeys => {
-            let query = sqlx::query_as!(
-                SealedRow,
-                "select kid as id, sealed from signing_keys
-                 where state <> 'REVOKED' and ($1::text is null or kid > $1) order by kid limit $2 for update",
-                after,
-                size
-            );
-            query.fetch_all(tx).await?
-        }
-        Sealed::Outbox => {
-            // Of one that was sent the code is erased.
-            let query = sqlx::query_as!(
-                SealedRow,
-                r#"select mail_id::text as "id!", sealed as "sealed!" from outbox
-                   where sealed is not null and ($1::uuid is null or mail_id > $1) order by mail_id limit $2 for update"#,
-                uuid(after)?,
-                size
-            );
-            query.fetch_all(tx).await?
-        }
-        Sealed::Passwords => {
-            let (org_id, account_id) = owner(after)?.unzip();
-            // Of one org at a time: rows are locked where the org is named.
-            let next = sqlx::query_scalar!(
-                "select org_id from passwords where $1::uuid is null or (org_id, account_id) > ($1, $2::uuid)
+    Ok(select_page!(&mut *tx, table, after, size, " for update", lock_page_of_passwords(tx, after, size)))
+}
+
+/// Of one org at a time: rows are locked where the org is named.
+async fn lock_page_of_passwords(
+    tx: &mut PgConnection,
+    after: Option<&str>,
+    size: i64,
+) -> Result<Vec<SealedRow>> {
+    let (org_id, account_id) = owner(after)?.unzip();
+    let next = sqlx::query_scalar!(
+        "select org_id from passwords where $1::uuid is null or (org_id, account_id) > ($1, $2::uuid)
                  order by org_id, account_id limit 1",
-                org_id,
-                account_id
-            );
-            let Some(next) = next.fetch_optional(&mut *tx).await? else { return Ok(Vec::new()) };
-            let query = sqlx::query_as!(
-                SealedRow,
-                r#"select org_id::text || '/' || account_id::text as "id!", sealed from passwords
+        org_id,
+        account_id
+    );
+    let Some(next) = next.fetch_optional(&mut *tx).await? else { return Ok(Vec::new()) };
+    let query = sqlx::query_as!(
+        SealedRow,
+        r#"select org_id::text || '/' || account_id::text as "id!", sealed from passwords
                    where org_id = $1 and ($2::uuid is null or account_id > $2)
                    order by account_id limit $3 for update"#,
-                next,
-                account_id.filter(|_| org_id == Some(next)),
-                size
-            );
-            query.fetch_all(tx).await?
-        }
-    })
+        next,
+        account_id.filter(|_| org_id == Some(next)),
+        size
+    );
+    Ok(query.fetch_all(tx).await?)
 }
 
 /// Puts other values in the place of these. The rows are locked.

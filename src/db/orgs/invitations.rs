@@ -115,7 +115,8 @@ pub async fn insert(
     tx: &mut PgConnection,
     org_id: OrgId,
     invitation_id: InvitationId,
-    (email, grants): (&Email, &[(Right, Node)]),
+    email: &Email,
+    grants: &[(Right, Node)],
     sending: &Sending,
     now: OffsetDateTime,
 ) -> Result<()> {
@@ -212,7 +213,8 @@ pub async fn page(
     org_id: OrgId,
     state: Option<InvitationState>,
     after: Option<InvitationId>,
-    (size, now): (i64, OffsetDateTime),
+    size: i64,
+    now: OffsetDateTime,
 ) -> Result<Page<Invitation>> {
     let rows = select_invitations!(
         "where org_id = $1 and ($2::uuid is null or invitation_id > $2)

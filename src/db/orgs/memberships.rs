@@ -8,7 +8,7 @@ use crate::db::accounts::grants::{Grant, described, subjects, touched};
 use crate::db::events::{Change, FieldChange};
 use crate::db::one_row;
 use crate::domain::paging::{COUNTED, Page};
-use crate::domain::values::ids::{AccountId, EventId, OrgId};
+use crate::domain::values::ids::{AccountId, OrgId};
 use crate::domain::values::kinds::AccountKind;
 use crate::error::{Error, Result};
 
@@ -147,20 +147,11 @@ pub async fn remove(
 }
 
 /// What the log of an org says when a guest has left it, with what was granted there.
-pub fn removed(
-    event_id: EventId,
-    org_id: OrgId,
-    (home, account_id): (OrgId, AccountId),
-    lost: &[Grant],
-) -> Change {
+pub fn removed(org_id: OrgId, (home, account_id): (OrgId, AccountId), lost: &[Grant]) -> Change {
     let left = FieldChange::cleared("home_org_id", home);
     let lost_grants = lost.iter().map(|grant| FieldChange::cleared("grants", described(grant)));
-    Change {
-        event_id,
-        org_id,
-        kind: "member.removed",
-        resource_ids: touched(account_id, lost),
-        fields: std::iter::once(left).chain(lost_grants).collect(),
-        subjects: subjects(org_id, account_id, lost),
-    }
+    Change::of("member.removed", touched(account_id, lost))
+        .in_org(org_id)
+        .fields(std::iter::once(left).chain(lost_grants))
+        .subjects(subjects(org_id, account_id, lost))
 }

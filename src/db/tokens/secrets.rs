@@ -23,7 +23,8 @@ pub struct NewSecret<'a> {
 /// Keeps another secret of a token.
 pub async fn insert(
     tx: &mut PgConnection,
-    (org_id, token_id): (OrgId, TokenId),
+    org_id: OrgId,
+    token_id: TokenId,
     new: &NewSecret<'_>,
     now: OffsetDateTime,
 ) -> Result<()> {
@@ -112,7 +113,8 @@ pub async fn forget_ended(
 /// Says when these secrets end; none = with their token.
 pub async fn set_end(
     tx: &mut PgConnection,
-    (org_id, token_id): (OrgId, TokenId),
+    org_id: OrgId,
+    token_id: TokenId,
     numbers: &[i32],
     end: Option<OffsetDateTime>,
 ) -> Result<()> {

@@ -16,7 +16,7 @@ use crate::domain::tokens::policy::{Facts, Rules, TokenState};
 use crate::domain::tokens::reminders::need_not;
 use crate::domain::tokens::restrictions::Restrictions;
 use crate::domain::tokens::secrets::SecretRecord;
-use crate::domain::values::ids::{AccountId, CredentialId, EventId, OrgId, TokenId};
+use crate::domain::values::ids::{AccountId, CredentialId, OrgId, TokenId};
 use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::names::{Audience, DisplayName, Purpose};
 use crate::domain::values::networks::Network;
@@ -160,7 +160,7 @@ pub struct NewToken<'a> {
 
 impl NewToken<'_> {
     /// The change that it is.
-    pub fn created(&self, event_id: EventId) -> Change {
+    pub fn created(&self) -> Change {
         let mut fields = vec![
             FieldChange::set("account_id", self.account_id),
             FieldChange::set("kind", self.kind.name()),
@@ -181,14 +181,7 @@ impl NewToken<'_> {
         fields.extend(
             self.labels.iter().map(|(key, value)| FieldChange::set("labels", format!("{key}={value}"))),
         );
-        Change {
-            event_id,
-            org_id: self.org_id,
-            kind: "token.created",
-            resource_ids: vec![self.token_id.to_string()],
-            fields,
-            subjects: vec![self.token_id.to_string()],
-        }
+        Change::of("token.created", [self.token_id]).fields(fields).subjects([self.token_id])
     }
 }
 
@@ -332,7 +325,7 @@ pub async fn insert(tx: &mut PgConnection, new: &NewToken<'_>, now: OffsetDateTi
     }
     let first =
         NewSecret { number: 1, record: new.secret, hint: new.hint, made_by: None, made_by_itself: false };
-    secrets::insert(&mut *tx, (new.org_id, new.token_id), &first, now).await?;
+    secrets::insert(&mut *tx, new.org_id, new.token_id, &first, now).await?;
     find(tx, new.org_id, new.token_id).await?.ok_or_else(|| Error::internal("a token just made is gone"))
 }
 

@@ -7,5 +7,6 @@ pub mod names;
 pub mod networks;
 pub mod permissions;
 pub mod resources;
+pub mod subject;
 pub mod token_string;
 pub mod web_origin;

@@ -1,18 +1,16 @@
 //! `CloneAccount`: an account like another one, as far as the caller may pass on what it holds.
 
-use super::details;
 use super::grants::{NamedGrant, named, split};
+use super::{details, messages};
 use crate::db;
 use crate::db::accounts::grants::{Grant, described, subjects, touched};
 use crate::db::accounts::{Account, NewAccount};
-use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::events::{Change, FieldChange};
 use crate::db::orgs::Org;
-use crate::db::retrying;
 use crate::domain::access::acting::Acting;
 use crate::domain::access::grant_transfer::Divided;
 use crate::domain::access::rights::HeldGrant;
-use crate::domain::accounts::Details;
-use crate::domain::accounts::cloning;
+use crate::domain::accounts::{Details, cloning};
 use crate::domain::values::ids::{AccountId, GrantId};
 use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::{AccountName, Profile};
@@ -20,10 +18,9 @@ use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Reason, Result, Violations};
 use crate::flows::emailed_codes::send_first_password;
-use crate::flows::transaction::Transaction;
+use crate::flows::transaction::{Transaction, transact};
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
-use crate::grpc::wire::convert;
 use crate::grpc::wire::idempotency;
 use crate::grpc::wire::idempotency::Idempotency;
 use crate::state::State;
@@ -52,13 +49,10 @@ impl CloneRequest {
                 }
             }
         }
-        let profile = convert::profile(&mut violations, request.profile.as_ref());
+        let profile = messages::profile(&mut violations, request.profile.as_ref());
         let excluded = named(&mut violations, "excluded_grants", &request.excluded_grants);
         violations.check("request_id", idempotency::parse(&request.request_id));
-        let Some(source_id) = source_id else {
-            return Err(violations.error());
-        };
-        violations.finish()?;
+        let (source_id,) = violations.all((source_id,))?;
         let (name, email) = (request.name.clone(), request.email.clone());
         Ok(Self { source_id, name, email, profile, deactivated: request.deactivated, excluded })
     }
@@ -86,9 +80,7 @@ impl CloneRequest {
                 (None, None)
             }
         };
-        let Some(username) = username else {
-            return Err(violations.error());
-        };
+        let (username,) = violations.all((username,))?;
         let settings = cloning::settings(&source.settings()?, name.as_ref());
         Ok(Details { profile: self.profile.clone(), settings, ..Details::new(name, username) })
     }
@@ -110,10 +102,10 @@ pub async fn clone_account(
     // A preview is no first call.
     let request_id = request_id.filter(|_| !request.validate_only);
     let once = Idempotency::new(&acting, "CloneAccount", request_id, &request);
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, &acting, |mut tx| {
         let org = db::orgs::lock(&mut tx, acting.org_id).await?;
-        if let Some(before) = once.replayed(&mut tx, state.clock.now()).await? {
+        let now = tx.now();
+        if let Some(before) = once.replayed(&mut tx, now).await? {
             return Ok(before);
         }
         let mut response = clone(state, &acting, &mut tx, &new, &org).await?;
@@ -130,7 +122,6 @@ pub async fn clone_account(
         tx.commit().await?;
         Ok(response)
     })
-    .await
 }
 
 /// Makes the clone, and records it. The org is locked.
@@ -141,7 +132,7 @@ async fn clone(
     new: &CloneRequest,
     org: &Org,
 ) -> Result<pb::CloneAccountResponse> {
-    let (org_id, now) = (acting.org_id, state.clock.now());
+    let (org_id, now) = (acting.org_id, tx.now());
     let source = db::accounts::find(&mut **tx, org_id, new.source_id).await?;
     let source = source.ok_or_else(|| Error::not_found("account", new.source_id))?;
     let details = new.details(state, &source, &org.slug)?;
@@ -158,19 +149,14 @@ async fn clone(
     fields.extend(given.iter().map(|grant| FieldChange::set("grants", described(grant))));
     let mut resource_ids = touched(account_id, &given);
     resource_ids.push(new.source_id.to_string());
-    let change = Change {
-        event_id: state.clock.new_id(),
-        org_id,
-        kind: "account.created",
-        resource_ids,
-        fields,
-        subjects: subjects(org_id, account_id, &given),
-    };
-    tx.record(&Actor::from(acting), &[change], now).await?;
+    let change = Change::of("account.created", resource_ids)
+        .fields(fields)
+        .subjects(subjects(org_id, account_id, &given));
+    tx.record(change).await?;
     send_first_password(state, tx, org, &account).await?;
     Ok(pb::CloneAccountResponse {
-        account: Some(convert::account(&account)?),
-        dropped_grants: dropped.iter().map(|(grant, _)| convert::grant(grant)).collect::<Result<_>>()?,
+        account: Some(messages::account(&account)?),
+        dropped_grants: dropped.iter().map(|(grant, _)| messages::grant(grant)).collect::<Result<_>>()?,
     })
 }
 

@@ -4,11 +4,11 @@
 use sqlx::PgConnection;
 
 use super::details::{changes, default_username, mailbox};
+use super::messages;
 use super::owners::{keep_one, refuse_live_tokens};
 use crate::db;
 use crate::db::accounts::grants::{Grant, described, subjects, touched};
-use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::retrying;
+use crate::db::events::{Change, FieldChange};
 use crate::domain::access::acting::Acting;
 use crate::domain::access::rights::Rights;
 use crate::domain::access::roles::may_hold;
@@ -20,11 +20,10 @@ use crate::domain::values::names::{AccountName, Description, Email};
 use crate::domain::values::permissions::Permission;
 use crate::error::{Error, Result, Violations};
 use crate::flows::emailed_codes::send_first_password;
-use crate::flows::transaction::Transaction;
+use crate::flows::transaction::{Transaction, transact};
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::pb::convert_account_request::Identity;
-use crate::grpc::wire::convert;
 use crate::state::State;
 
 /// What becomes of which account, and why.
@@ -43,12 +42,8 @@ impl Conversion {
         let account_id = violations.check("account_id", AccountId::parse(&request.account_id));
         let identity = identity(state, &mut violations, request, slug);
         let reason = violations.check("reason", Description::required(&request.reason));
-        match (account_id, identity, reason) {
-            (Some(account_id), Some((name, username)), Some(reason)) => {
-                Ok(Self { account_id, name, username, reason })
-            }
-            _ => Err(violations.error()),
-        }
+        let (account_id, (name, username), reason) = violations.all((account_id, identity, reason))?;
+        Ok(Self { account_id, name, username, reason })
     }
 
     /// The account's details afterwards. What was set for itself goes back to what the
@@ -96,16 +91,16 @@ pub async fn convert_account(
     let org = db::orgs::find(&state.db, acting.org_id).await?;
     let slug = org.ok_or_else(|| Error::not_found("org", acting.org_id))?.slug;
     let conversion = Conversion::check(state, &request, &slug)?;
-    retrying(|| carry_out(state, &acting, &conversion)).await
+    transact!(state, &acting, |tx| { carry_out(state, &acting, &conversion, tx).await })
 }
 
 async fn carry_out(
     state: &State,
     acting: &Acting<'_>,
     conversion: &Conversion,
+    mut tx: Transaction<'_>,
 ) -> Result<pb::ConvertAccountResponse> {
-    let (org_id, account_id, now) = (acting.org_id, conversion.account_id, state.clock.now());
-    let mut tx = Transaction::begin(state).await?;
+    let (org_id, account_id, now) = (acting.org_id, conversion.account_id, tx.now());
     let guest_in = db::accounts::lock_orgs(&mut tx, org_id, account_id).await?;
     let found = db::accounts::lock(&mut tx, org_id, account_id).await?;
     let account = found.ok_or_else(|| Error::not_found("account", account_id))?;
@@ -131,7 +126,7 @@ async fn carry_out(
     db::sign_in::emailed_codes::end_all(&mut tx, org_id, account_id.uuid(), End::Revoked, now).await?;
     db::sign_in::sessions::end_of_account(&mut tx, org_id, account_id, None, now).await?;
     db::accounts::raise_version(&mut tx, org_id, account_id).await?;
-    let converted = db::accounts::update(&mut tx, org_id, account_id, (&before, &after), now).await?;
+    let converted = db::accounts::update(&mut tx, org_id, account_id, &before, &after, now).await?;
 
     let kind = FieldChange {
         old_value: Some(before.kind().name().into()),
@@ -141,23 +136,17 @@ async fn carry_out(
     fields.extend(changes(&before, &after));
     fields.extend(account.password_time.map(|time| FieldChange::cleared("password_time", time)));
     fields.extend(lost.iter().map(|grant| FieldChange::cleared("grants", described(grant))));
-    let home = Change {
-        event_id: state.clock.new_id(),
-        org_id,
-        kind: "account.converted",
-        resource_ids: touched(account_id, &lost),
-        fields,
-        subjects: subjects(org_id, account_id, &lost),
-    };
-    let guests = left.iter().map(|(host, lost)| {
-        db::orgs::memberships::removed(state.clock.new_id(), *host, (org_id, account_id), lost)
-    });
+    let home = Change::of("account.converted", touched(account_id, &lost))
+        .fields(fields)
+        .subjects(subjects(org_id, account_id, &lost));
+    let guests =
+        left.iter().map(|(host, lost)| db::orgs::memberships::removed(*host, (org_id, account_id), lost));
     let changes: Vec<_> = std::iter::once(home).chain(guests).collect();
-    tx.record(&Actor::from(acting), &changes, now).await?;
+    tx.record_all(&changes).await?;
     let org = db::orgs::find(&mut *tx, org_id).await?.ok_or_else(|| Error::not_found("org", org_id))?;
     send_first_password(state, &mut tx, &org, &converted).await?;
     tx.commit().await?;
-    Ok(pb::ConvertAccountResponse { account: Some(convert::account(&converted)?) })
+    Ok(pb::ConvertAccountResponse { account: Some(messages::account(&converted)?) })
 }
 
 /// The account's grants of roles that are not for accounts of the kind.

@@ -4,13 +4,12 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use prost::Message;
 
 use super::grants::givable;
-use super::{details, settings};
+use super::{details, messages, settings};
 use crate::crypto::peppers::Blinded;
 use crate::db;
 use crate::db::accounts::NewAccount;
 use crate::db::accounts::grants::{described, subjects, touched};
-use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::retrying;
+use crate::db::events::{Change, FieldChange};
 use crate::domain::access::acting::Acting;
 use crate::domain::accounts::Details;
 use crate::domain::sign_in::password::Password;
@@ -20,12 +19,11 @@ use crate::domain::values::permissions::{Permission, Right};
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Result, Violations};
 use crate::flows::emailed_codes::send_first_password;
-use crate::flows::transaction::Transaction;
+use crate::flows::transaction::transact;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
-use crate::grpc::wire::convert;
-use crate::grpc::wire::idempotency;
 use crate::grpc::wire::idempotency::Idempotency;
+use crate::grpc::wire::{convert, idempotency};
 use crate::state::State;
 
 /// What is to be made, checked.
@@ -41,7 +39,7 @@ impl NewAccountRequest {
     fn service_account(state: &State, request: &pb::CreateServiceAccountRequest, slug: &str) -> Result<Self> {
         let mut violations = Violations::default();
         let name = violations.check("name", AccountName::parse(&request.name));
-        let profile = convert::profile(&mut violations, request.profile.as_ref());
+        let profile = messages::profile(&mut violations, request.profile.as_ref());
         let contact_email =
             violations.check("contact_email", convert::optional(&request.contact_email, Email::parse));
         let username = match (request.username.as_str(), &name) {
@@ -55,12 +53,8 @@ impl NewAccountRequest {
         let password = violations.check("password", convert::optional(&request.password, Password::parse));
         let grants = convert::grants(&mut violations, &request.grants);
         violations.check("request_id", idempotency::parse(&request.request_id));
-        violations.finish()?;
-        let (Some(name), Some(contact_email), Some(username), Some(description), Some(password)) =
-            (name, contact_email, username, description, password)
-        else {
-            return Err(Error::internal("a field was refused without a violation"));
-        };
+        let (name, contact_email, username, description, password) =
+            violations.all((name, contact_email, username, description, password))?;
         let details = Details { name: Some(name), username, profile, contact_email, description, settings };
         Ok(Self { details, grants, deactivated: request.deactivated, password })
     }
@@ -68,13 +62,10 @@ impl NewAccountRequest {
     fn user(state: &State, request: &pb::CreateUserRequest) -> Result<Self> {
         let mut violations = Violations::default();
         let email = violations.check("email", details::mailbox(state, &request.email));
-        let profile = convert::profile(&mut violations, request.profile.as_ref());
+        let profile = messages::profile(&mut violations, request.profile.as_ref());
         let grants = convert::grants(&mut violations, &request.grants);
         violations.check("request_id", idempotency::parse(&request.request_id));
-        let Some(email) = email else {
-            return Err(violations.error());
-        };
-        violations.finish()?;
+        let (email,) = violations.all((email,))?;
         let details = Details { profile, ..Details::new(None, email) };
         Ok(Self { details, grants, deactivated: request.deactivated, password: None })
     }
@@ -121,14 +112,13 @@ async fn create<R: Message + Default>(
     once: &Idempotency<'_>,
     answer: impl Fn(pb::Account) -> R,
 ) -> Result<R> {
-    let now = state.clock.now();
     let account_id: AccountId = state.clock.new_id();
     let record = match &new.password {
         Some(password) => Some(state.passwords.hash((acting.org_id, account_id), password).await?),
         None => None,
     };
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, acting, |mut tx| {
+        let now = tx.now();
         let org = db::orgs::lock(&mut tx, acting.org_id).await?;
         let grants = givable(&mut tx, acting, Some(new.details.kind()), &new.grants).await?;
         if let Some(before) = once.replayed(&mut tx, now).await? {
@@ -152,20 +142,14 @@ async fn create<R: Message + Default>(
         fields.extend(new.deactivated.then(|| FieldChange::set("deactivated", true)));
         fields.extend(record.as_ref().map(|_| FieldChange::set("password_time", now)));
         fields.extend(given.iter().map(|grant| FieldChange::set("grants", described(grant))));
-        let change = Change {
-            event_id: state.clock.new_id(),
-            org_id: acting.org_id,
-            kind: "account.created",
-            resource_ids: touched(account_id, &given),
-            fields,
-            subjects: subjects(acting.org_id, account_id, &given),
-        };
-        tx.record(&Actor::from(acting), &[change], now).await?;
+        let change = Change::of("account.created", touched(account_id, &given))
+            .fields(fields)
+            .subjects(subjects(acting.org_id, account_id, &given));
+        tx.record(change).await?;
         send_first_password(state, &mut tx, &org, &account).await?;
-        let response = answer(convert::account(&account)?);
+        let response = answer(messages::account(&account)?);
         once.finish(&mut tx, &account_id.to_string(), &response).await?;
         tx.commit().await?;
         Ok(response)
     })
-    .await
 }

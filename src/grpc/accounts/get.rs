@@ -1,5 +1,6 @@
 //! `GetAccount` and `ListAccounts`.
 
+use super::messages;
 use crate::db;
 use crate::db::accounts::AccountFilter;
 use crate::domain::accounts::search::Needle;
@@ -29,7 +30,7 @@ pub async fn get_account(
     let home = if own { acting.caller.account_home() } else { acting.org_id };
     let found = db::accounts::find_any(&state.db, home, account_id).await?;
     let account = found.ok_or_else(|| Error::not_found("account", account_id))?;
-    Ok(pb::GetAccountResponse { account: Some(convert::account(&account)?) })
+    Ok(pb::GetAccountResponse { account: Some(messages::account(&account)?) })
 }
 
 pub async fn list_accounts(
@@ -48,12 +49,12 @@ pub async fn list_accounts(
         role_id: request.role_id.clone(),
         ..Default::default()
     };
-    let paging = Paging::read(state, &acting, "ListAccounts", &same, (page_size, page_token))?;
+    let paging = Paging::read(state, &acting, "ListAccounts", &same, page_size, page_token)?;
     let mut db = state.db.acquire().await?;
     let after = paging.after(AccountId::parse);
     let page = db::accounts::page(&mut db, acting.org_id, &filter, after, paging.size).await?;
     Ok(pb::ListAccountsResponse {
-        accounts: page.rows.iter().map(convert::account).collect::<Result<_>>()?,
+        accounts: page.rows.iter().map(messages::account).collect::<Result<_>>()?,
         next_page_token: paging.next(state, &page),
         total_size: page.total,
     })

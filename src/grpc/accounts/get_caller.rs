@@ -1,10 +1,11 @@
 //! `GetCaller`: who am I, with what.
 
+use super::messages;
 use crate::db;
 use crate::error::{Error, Result};
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
-use crate::grpc::wire::convert;
+use crate::grpc::wire::org;
 use crate::state::State;
 
 pub async fn get_caller(
@@ -19,8 +20,8 @@ pub async fn get_caller(
     let org = db::orgs::find(&mut *db, caller.home()).await?;
     let org = org.ok_or_else(|| Error::not_found("org", caller.home()))?;
     Ok(pb::GetCallerResponse {
-        account: Some(convert::account(&account)?),
-        org: Some(convert::org(&org, &state.ceilings)?),
+        account: Some(messages::account(&account)?),
+        org: Some(org::message(&org, &state.ceilings)?),
         permissions: caller.permissions(),
         actor: caller.actor_id().map(|id| id.to_string()).unwrap_or_default(),
         credential_id: caller.credential_id().to_string(),

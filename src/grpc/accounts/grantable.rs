@@ -66,17 +66,15 @@ pub async fn list_grantable_access(
     let node = violations.check("resource", node);
     let account_id = violations.check("account_id", convert::optional(&request.account_id, AccountId::parse));
     let kind = violations.check("account_kind", kind(&request));
-    let (Some(node), Some(account_id), Some(kind)) = (node, account_id, kind) else {
-        return Err(violations.error());
-    };
+    let (node, account_id, kind) = violations.all((node, account_id, kind))?;
     let filter = pb::ListGrantableAccessRequest {
         org_id: String::new(),
         page_size: 0,
         page_token: String::new(),
         ..request.clone()
     };
-    let page = (request.page_size, request.page_token.as_str());
-    let paging = Paging::read(state, &acting, "ListGrantableAccess", &filter, page)?;
+    let (size, token) = (request.page_size, request.page_token.as_str());
+    let paging = Paging::read(state, &acting, "ListGrantableAccess", &filter, size, token)?;
 
     let mut db = state.db.acquire().await?;
     let recipient = Recipient::find(&mut db, &acting, account_id, kind).await?;

@@ -2,12 +2,12 @@
 
 use sqlx::PgConnection;
 
+use super::messages;
 use super::owners::{keep_one, keep_one_without_guest};
 use crate::db;
 use crate::db::accounts::grants::{Grant, GrantFilter, described, held, subjects, touched};
-use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::events::{Change, FieldChange};
 use crate::db::orgs::memberships::MemberRow;
-use crate::db::retrying;
 use crate::domain::access::acting::Acting;
 use crate::domain::access::rights::{HeldGrant, owning_right};
 use crate::domain::access::roles::may_hold;
@@ -17,7 +17,7 @@ use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::permissions::{Permission, Right};
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Result, Violations};
-use crate::flows::transaction::Transaction;
+use crate::flows::transaction::transact;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::pb::list_grants_request::Filter as PbFilter;
@@ -41,14 +41,10 @@ pub async fn grant_access(
     for node in nodes(grants.iter().map(|(_, node)| node), request.grants.len()) {
         acting.require(&Permission::ACCOUNTS_WRITE, node)?;
     }
-    let Some(account_id) = account_id else {
-        return Err(violations.error());
-    };
-    violations.finish()?;
+    let (account_id,) = violations.all((account_id,))?;
 
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, &acting, |mut tx| {
+        let now = tx.now();
         db::orgs::lock(&mut tx, acting.org_id).await?;
         let member = db::orgs::memberships::lock(&mut tx, acting.org_id, account_id).await?;
         let kind = member.as_ref().map(MemberRow::kind).transpose()?;
@@ -57,21 +53,17 @@ pub async fn grant_access(
         let numbered: Vec<_> = grants.iter().map(|grant| (state.clock.new_id::<GrantId>(), grant)).collect();
         let given = db::accounts::grants::insert(&mut tx, acting.org_id, account_id, &numbered, now).await?;
         if !given.is_empty() {
-            let change = Change {
-                event_id: state.clock.new_id(),
-                org_id: acting.org_id,
-                kind: "access.granted",
-                resource_ids: touched(account_id, &given),
-                fields: given.iter().map(|grant| FieldChange::set("grants", described(grant))).collect(),
-                subjects: subjects(acting.org_id, account_id, &given),
-            };
-            tx.record(&Actor::from(&acting), &[change], now).await?;
+            let change = Change::of("access.granted", touched(account_id, &given))
+                .fields(given.iter().map(|grant| FieldChange::set("grants", described(grant))))
+                .subjects(subjects(acting.org_id, account_id, &given));
+            tx.record(change).await?;
         }
         let all = db::accounts::grants::find_of(&mut *tx, acting.org_id, account_id).await?;
         tx.commit().await?;
-        Ok(pb::GrantAccessResponse { account_grants: all.iter().map(convert::grant).collect::<Result<_>>()? })
+        Ok(pb::GrantAccessResponse {
+            account_grants: all.iter().map(messages::grant).collect::<Result<_>>()?,
+        })
     })
-    .await
 }
 
 /// A grant of an account, as a request names it.
@@ -98,14 +90,9 @@ pub async fn revoke_access(
     for node in nodes(pairs, if by_id { 0 } else { request.grants.len() }) {
         acting.require(&Permission::ACCOUNTS_WRITE, node)?;
     }
-    let Some(account_id) = account_id else {
-        return Err(violations.error());
-    };
-    violations.finish()?;
+    let (account_id,) = violations.all((account_id,))?;
 
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, &acting, |mut tx| {
         db::orgs::lock(&mut tx, acting.org_id).await?;
         let member = db::orgs::memberships::lock(&mut tx, acting.org_id, account_id).await?.is_some();
         // A deleted one as well: what it holds would keep a role or a resource from being deleted.
@@ -136,21 +123,15 @@ pub async fn revoke_access(
         let ids: Vec<_> = taken.iter().map(Grant::id).collect();
         db::accounts::grants::delete(&mut tx, acting.org_id, &ids).await?;
         db::accounts::raise_version(&mut tx, acting.org_id, account_id).await?;
-        let change = Change {
-            event_id: state.clock.new_id(),
-            org_id: acting.org_id,
-            kind: "access.revoked",
-            resource_ids: touched(account_id, &taken),
-            fields: taken.iter().map(|grant| FieldChange::cleared("grants", described(grant))).collect(),
-            subjects: subjects(acting.org_id, account_id, &taken),
-        };
-        tx.record(&Actor::from(&acting), &[change], now).await?;
+        let change = Change::of("access.revoked", touched(account_id, &taken))
+            .fields(taken.iter().map(|grant| FieldChange::cleared("grants", described(grant))))
+            .subjects(subjects(acting.org_id, account_id, &taken));
+        tx.record(change).await?;
         tx.commit().await?;
         Ok(pb::RevokeAccessResponse {
-            account_grants: kept.iter().map(convert::grant).collect::<Result<_>>()?,
+            account_grants: kept.iter().map(messages::grant).collect::<Result<_>>()?,
         })
     })
-    .await
 }
 
 pub async fn list_grants(
@@ -177,12 +158,10 @@ pub async fn list_grants(
         Some(GrantFilter::Node(node)) => acting.require(&Permission::ACCOUNTS_READ, node)?,
         _ => acting.require(&Permission::ACCOUNTS_READ, &Node::Org)?,
     }
-    let Some(filter) = filter else {
-        return Err(violations.error());
-    };
+    let (filter,) = violations.all((filter,))?;
 
     let same = pb::ListGrantsRequest { filter: request.filter, ..Default::default() };
-    let paging = Paging::read(state, &acting, "ListGrants", &same, (request.page_size, &request.page_token))?;
+    let paging = Paging::read(state, &acting, "ListGrants", &same, request.page_size, &request.page_token)?;
     let mut db = state.db.acquire().await?;
     if let GrantFilter::Account(id) = filter {
         let there = db::orgs::memberships::find(&mut *db, acting.org_id, id).await?.is_some()
@@ -192,7 +171,7 @@ pub async fn list_grants(
     let after = paging.after(GrantId::parse);
     let page = db::accounts::grants::page(&mut db, acting.org_id, &filter, after, paging.size).await?;
     Ok(pb::ListGrantsResponse {
-        grants: page.rows.iter().map(convert::grant).collect::<Result<_>>()?,
+        grants: page.rows.iter().map(messages::grant).collect::<Result<_>>()?,
         next_page_token: paging.next(state, &page),
         total_size: page.total,
     })

@@ -2,10 +2,10 @@
 
 use time::OffsetDateTime;
 
+use super::messages;
 use super::owners::{keep_one, refuse_live_tokens};
 use crate::db;
-use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::retrying;
+use crate::db::events::{Change, FieldChange};
 use crate::domain::accounts::lifecycle::{AccountLifecycle, AccountTransition};
 use crate::domain::sign_in::emailed_codes::End;
 use crate::domain::values::ids::AccountId;
@@ -14,7 +14,7 @@ use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Result, Violations};
 use crate::flows::emailed_codes::send_first_password;
-use crate::flows::transaction::Transaction;
+use crate::flows::transaction::transact;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::wire::convert;
@@ -85,16 +85,13 @@ async fn take(
     let mut violations = Violations::default();
     let account_id = violations.check("account_id", AccountId::parse(&request.account_id));
     let reason = violations.check("reason", convert::optional(&request.reason, Description::parse));
-    let (Some(account_id), Some(reason)) = (account_id, reason) else {
-        return Err(violations.error());
-    };
+    let (account_id, reason) = violations.all((account_id, reason))?;
     if acting.is_self(account_id) {
         step.refuse_self()?;
     }
     let org_id = acting.org_id;
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, &acting, |mut tx| {
+        let now = tx.now();
         let org = db::orgs::lock(&mut tx, org_id).await?;
         let found = db::accounts::lock_any(&mut tx, org_id, account_id).await?;
         let stepped = found.and_then(|account| Some((step.taken(account.life(), now)?, account)));
@@ -102,7 +99,7 @@ async fn take(
         let held = db::accounts::grants::find_held(&mut tx, org_id, account_id).await?;
         acting.may_take(step, &held)?;
         if life == account.life() {
-            return convert::account(&account);
+            return messages::account(&account);
         }
         if step == AccountTransition::Delete {
             let mut orgs = db::accounts::find_guest_orgs(&mut *tx, org_id, account_id).await?;
@@ -125,19 +122,14 @@ async fn take(
             AccountTransition::Activate | AccountTransition::Deactivate => {}
         }
         let reason = reason.as_ref().map(|reason| FieldChange::set("reason", reason));
-        let change = Change {
-            event_id: state.clock.new_id(),
-            org_id,
-            kind: step.event(),
-            resource_ids: vec![account_id.to_string()],
-            fields: changes(account.life(), life).into_iter().chain(reason).collect(),
-            subjects: vec![account_id.to_string()],
-        };
-        tx.record(&Actor::from(&acting), &[change], now).await?;
+        let change = Change::of(step.event(), [account_id])
+            .in_org(org_id)
+            .fields(changes(account.life(), life).into_iter().chain(reason))
+            .subjects([account_id]);
+        tx.record(change).await?;
         tx.commit().await?;
-        convert::account(&after)
+        messages::account(&after)
     })
-    .await
 }
 
 fn changes(before: AccountLifecycle, after: AccountLifecycle) -> Vec<FieldChange> {

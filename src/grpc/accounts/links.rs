@@ -17,9 +17,7 @@ pub async fn resolve_link(
     let mut violations = Violations::default();
     let kind = violations.check("kind", LinkKind::parse(&request.kind));
     let slug = violations.check("slug", LinkSlug::parse(&request.slug));
-    let (Some(kind), Some(slug)) = (kind, slug) else {
-        return Err(violations.error());
-    };
+    let (kind, slug) = violations.all((kind, slug))?;
     let found = db::accounts::find_by_link(&state.db, acting.org_id, &kind, &slug).await?;
     let account = found.ok_or_else(|| Error::not_found("link", format!("{kind}/{slug}")))?;
     Ok(pb::ResolveLinkResponse {

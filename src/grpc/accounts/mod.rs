@@ -10,6 +10,7 @@ pub mod grantable;
 pub mod grants;
 pub mod lifecycle;
 pub mod links;
+pub mod messages;
 pub mod owners;
 pub mod password_resets;
 pub mod passwords;

@@ -24,7 +24,7 @@ pub async fn keep_one(
     held: &[HeldGrant],
     becomes: Option<AccountState>,
 ) -> Result<()> {
-    keep_another(tx, org_id, (account.id(), account.state()?), held, becomes).await
+    keep_another(tx, org_id, account.id(), account.state()?, held, becomes).await
 }
 
 /// The same for a guest who leaves. Whether that one is active is known at its home alone:
@@ -38,13 +38,14 @@ pub async fn keep_one_without_guest(
     guest: AccountId,
     held: &[HeldGrant],
 ) -> Result<()> {
-    keep_another(tx, org_id, (guest, AccountState::Active), held, None).await
+    keep_another(tx, org_id, guest, AccountState::Active, held, None).await
 }
 
 async fn keep_another(
     tx: &mut PgConnection,
     org_id: OrgId,
-    (account_id, was): (AccountId, AccountState),
+    account_id: AccountId,
+    was: AccountState,
     held: &[HeldGrant],
     becomes: Option<AccountState>,
 ) -> Result<()> {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::retrying;
 use crate::domain::sign_in::emailed_codes::End;
 use crate::domain::sign_in::password::{Password, TypedPassword};
 use crate::domain::values::ids::AccountId;
@@ -14,7 +13,7 @@ use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Reason, Result, Violations};
 use crate::flows::sign_in;
-use crate::flows::transaction::Transaction;
+use crate::flows::transaction::transact;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::state::State;
@@ -29,36 +28,25 @@ pub async fn set_password(
     let mut violations = Violations::default();
     let account_id = violations.check("account_id", AccountId::parse(&request.account_id));
     let password = violations.check("password", Password::required(&request.password));
-    let (Some(account_id), Some(password)) = (account_id, password) else {
-        return Err(violations.error());
-    };
+    let (account_id, password) = violations.all((account_id, password))?;
     let org_id = acting.org_id;
     // Before the transaction: nothing is locked while it is hashed.
     let record = state.passwords.hash((org_id, account_id), &password).await?;
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, &acting, |mut tx| {
+        let now = tx.now();
         let account = db::accounts::lock(&mut tx, org_id, account_id).await?;
         let account = account.ok_or_else(|| Error::not_found("account", account_id))?;
         let held = db::accounts::grants::find_held(&mut tx, org_id, account_id).await?;
         acting.may_set_password(account.kind()?, &held)?;
         db::sign_in::passwords::set(&mut tx, org_id, account_id, &record, now).await?;
         let before = account.password_time.map(|time| time.to_string());
-        let change = Change {
-            event_id: state.clock.new_id(),
-            org_id,
-            kind: "account.password_set",
-            resource_ids: vec![account_id.to_string()],
-            fields: FieldChange::between("password_time", before, Some(now.to_string()))
-                .into_iter()
-                .collect(),
-            subjects: vec![account_id.to_string()],
-        };
-        tx.record(&Actor::from(&acting), &[change], now).await?;
+        let change = Change::of("account.password_set", [account_id])
+            .fields(FieldChange::between("password_time", before, Some(now.to_string())))
+            .subjects([account_id]);
+        tx.record(change).await?;
         tx.commit().await?;
         Ok(pb::SetPasswordResponse {})
     })
-    .await
 }
 
 pub async fn change_password(
@@ -77,8 +65,7 @@ pub async fn change_password(
         violations.add("current_password", "is required");
     }
     let password = violations.check("new_password", Password::required(&request.new_password));
-    violations.finish()?;
-    let password = password.ok_or_else(|| Error::internal("a field was refused without a violation"))?;
+    let (password,) = violations.all((password,))?;
     let typed = TypedPassword::new(&request.current_password);
     drop(request);
 
@@ -89,27 +76,18 @@ pub async fn change_password(
     // First: whoever finds no place to hash has not failed to sign in.
     let record = state.passwords.hash(owner, &password).await?;
     let who = sign_in::with_password(state, &username, &typed, &call.context).await?;
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
-        who.conclude(&mut tx, now).await?;
+    transact!(state, Actor::from(caller).in_org(owner.0), |mut tx| {
+        let now = tx.now();
+        who.conclude(&mut tx).await?;
         db::sign_in::passwords::change(&mut tx, owner, &record, caller.session(), now).await?;
         // Whoever read an older mail sets no other one.
         db::sign_in::emailed_codes::end_all(&mut tx, owner.0, owner.1.uuid(), End::Replaced, now).await?;
         let before = account.password_time.map(|time| time.to_string());
-        let change = Change {
-            event_id: state.clock.new_id(),
-            org_id: owner.0,
-            kind: "account.password_changed",
-            resource_ids: vec![owner.1.to_string()],
-            fields: FieldChange::between("password_time", before, Some(now.to_string()))
-                .into_iter()
-                .collect(),
-            subjects: vec![owner.1.to_string()],
-        };
-        tx.record(&Actor::from(caller), &[change], now).await?;
+        let change = Change::of("account.password_changed", [owner.1])
+            .fields(FieldChange::between("password_time", before, Some(now.to_string())))
+            .subjects([owner.1]);
+        tx.record(change).await?;
         tx.commit().await?;
         Ok(pb::ChangePasswordResponse {})
     })
-    .await
 }

@@ -4,7 +4,7 @@ use super::{
     clone, conversion, create, get, get_caller, grantable, grants, lifecycle, links, password_resets,
     passwords, update,
 };
-use crate::grpc::wire::service::service;
+use crate::grpc::service::service;
 
 service! {
     /// The identities of an org and what they may do.

@@ -1,9 +1,8 @@
 //! `UpdateAccount`.
 
-use super::{details, settings};
+use super::{details, messages, settings};
 use crate::db;
-use crate::db::events::{Actor, Change};
-use crate::db::retrying;
+use crate::db::events::Change;
 use crate::domain::access::acting::Acting;
 use crate::domain::access::rights::Rights;
 use crate::domain::accounts::Details;
@@ -15,7 +14,7 @@ use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Reason, Result, Violations};
 use crate::flows::emailed_codes::send_first_password;
-use crate::flows::transaction::Transaction;
+use crate::flows::transaction::transact;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::wire::convert;
@@ -68,14 +67,10 @@ pub async fn update_account(
     if has_mask && mask.has("kind") {
         return Err(Reason::KindIsImmutable.into());
     }
-    let Some(account_id) = account_id else {
-        return Err(violations.error());
-    };
-    violations.finish()?;
+    let (account_id,) = violations.all((account_id,))?;
 
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, &acting, |mut tx| {
+        let now = tx.now();
         let found = db::accounts::lock(&mut tx, acting.org_id, account_id).await?;
         let account = found.ok_or_else(|| Error::not_found("account", account_id))?;
         check_etag(&asked.etag, account.revision)?;
@@ -89,24 +84,16 @@ pub async fn update_account(
         let after = updated(&before, &mask, &asked, username)?;
         let fields = details::changes(&before, &after);
         if fields.is_empty() {
-            return Ok(pb::UpdateAccountResponse { account: Some(convert::account(&account)?) });
+            return Ok(pb::UpdateAccountResponse { account: Some(messages::account(&account)?) });
         }
         if before.username != after.username {
             // Whoever reads the mailbox that is named sets the password.
             let held = db::accounts::grants::find_held(&mut tx, acting.org_id, account_id).await?;
             acting.may_take_over(&Rights::of_grants(&held))?;
         }
-        let account =
-            db::accounts::update(&mut tx, acting.org_id, account_id, (&before, &after), now).await?;
-        let change = Change {
-            event_id: state.clock.new_id(),
-            org_id: acting.org_id,
-            kind: "account.updated",
-            resource_ids: vec![account_id.to_string()],
-            fields,
-            subjects: vec![account_id.to_string()],
-        };
-        tx.record(&Actor::from(&acting), &[change], now).await?;
+        let account = db::accounts::update(&mut tx, acting.org_id, account_id, &before, &after, now).await?;
+        let change = Change::of("account.updated", [account_id]).fields(fields).subjects([account_id]);
+        tx.record(change).await?;
         if before.username != after.username {
             // A code proves the mailbox that it was sent to, which is no longer the account's.
             db::sign_in::emailed_codes::end_all(&mut tx, acting.org_id, account_id.uuid(), End::Revoked, now)
@@ -114,9 +101,8 @@ pub async fn update_account(
             send_first_password(state, &mut tx, &org, &account).await?;
         }
         tx.commit().await?;
-        Ok(pb::UpdateAccountResponse { account: Some(convert::account(&account)?) })
+        Ok(pb::UpdateAccountResponse { account: Some(messages::account(&account)?) })
     })
-    .await
 }
 
 /// The details with what the mask names from the message. A text that is absent there,
@@ -180,7 +166,7 @@ fn profile(
             let given = pb::Profile {
                 $($field: asked.$field.filter(|text| !text.is_empty() && has(stringify!($field))),)*
             };
-            let read = convert::profile(violations, Some(&given));
+            let read = messages::profile(violations, Some(&given));
             Profile { $($field: if has(stringify!($field)) { read.$field } else { before.$field.clone() },)* }
         }};
     }

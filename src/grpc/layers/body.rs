@@ -7,12 +7,12 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
+use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _};
 use tokio::sync::oneshot;
 
-use super::request::overloaded;
-use crate::error::{Reason, Result};
+use crate::error::{Error, Reason, Result};
 
 /// What stands before a message: whether it is compressed, and its length (gRPC over HTTP/2).
 const MESSAGE_HEAD: usize = 5;
@@ -85,6 +85,11 @@ impl Drop for WaitingCall<'_> {
     fn drop(&mut self) {
         self.arrivals.waiting().calls.remove(&self.id);
     }
+}
+
+/// Too many calls wait, or are worked on.
+pub fn overloaded() -> Error {
+    Error::new(Reason::Overloaded).retry_after(Duration::from_secs(1))
 }
 
 async fn read(mut body: Body, max_size: usize) -> Result<Vec<u8>> {

@@ -18,8 +18,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tonic_web::GrpcWebLayer;
 use tower::{Layer as _, Service as _, service_fn};
 
-use super::request::page;
 use crate::domain::access::request_context::BrowserOrigin;
+use crate::flows::request::browser_origin;
 use crate::state::State;
 
 /// What pages may call. Everything else is for programs.
@@ -118,7 +118,7 @@ fn preflight(state: &State, headers: &HeaderMap) -> Response {
 
 /// The origin of the calling page, where it may read the answer.
 fn reader(state: &State, headers: &HeaderMap) -> Option<HeaderValue> {
-    let BrowserOrigin::Web(origin) = page(headers) else { return None };
+    let BrowserOrigin::Web(origin) = browser_origin(headers) else { return None };
     let live = state.cors_origins.are_active(&origin, state.clock.now());
     live.then(|| HeaderValue::from_str(origin.as_str()).ok()).flatten()
 }

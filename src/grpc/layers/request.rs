@@ -2,27 +2,23 @@
 //! long they take, gives every answer its form, and logs it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State as Shared};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use tokio::sync::Semaphore;
-use uuid::Uuid;
 
 use super::access::access;
-use super::body::BodyBuffer;
+use super::body::{BodyBuffer, overloaded};
 use super::status;
-use crate::client_addr;
-use crate::domain::access::request_context::{BrowserOrigin, RequestContext};
+use crate::domain::access::request_context::RequestContext;
 use crate::domain::values::networks::Network;
-use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Error, Reason, Result};
+use crate::flows::request::{EntryPoint, RequestUnderWay};
 use crate::state::State;
-
-const REQUEST_ID: &str = "x-request-id";
 
 /// What a server accepts.
 #[derive(Clone, Debug)]
@@ -74,39 +70,37 @@ pub async fn guard(
         return if known { StatusCode::UNSUPPORTED_MEDIA_TYPE } else { StatusCode::NOT_FOUND }
             .into_response();
     }
-    let started = Instant::now();
-    let origin = RequestContext {
-        address: client_addr::address(&request, &boundary.limits.trusted_proxies),
-        page: page(request.headers()),
-        request_id: request_id(request.headers(), &boundary.state),
-    };
+    let call = RequestUnderWay::begin(
+        &mut request,
+        EntryPoint::Rpc,
+        &boundary.limits.trusted_proxies,
+        &boundary.state.clock,
+    );
+    let origin = &call.context;
     let method = request.uri().path().to_owned();
     // A stream has no end to wait for: only its connection bounds it.
     let streams = method.starts_with("/grpc.");
     let deadline = deadline(request.headers()).unwrap_or(Duration::MAX).min(boundary.limits.request_timeout);
-    request.extensions_mut().insert(origin.clone());
 
     let response = if streams {
         next.run(request).await
     } else {
         match tokio::time::timeout(deadline, boundary.admit(request, next)).await {
-            Ok(answer) => answer.unwrap_or_else(|error| failed(error, &origin)),
+            Ok(answer) => answer.unwrap_or_else(|error| failed(error, origin)),
             // A database that hangs is why a call took so long.
-            Err(_) if !boundary.state.feed.answers() => failed(Reason::DatabaseUnavailable.into(), &origin),
-            Err(_) => failed(Reason::DeadlineExceeded.into(), &origin),
+            Err(_) if !boundary.state.feed.answers() => failed(Reason::DatabaseUnavailable.into(), origin),
+            Err(_) => failed(Reason::DeadlineExceeded.into(), origin),
         }
     };
-    let mut response = status::normalise(response, &origin);
-    if let Ok(id) = HeaderValue::from_str(&origin.request_id) {
-        response.headers_mut().insert(REQUEST_ID, id);
-    }
+    let mut response = status::normalise(response, origin);
+    call.name(&mut response);
     let code = response.headers().get("grpc-status").and_then(|code| code.to_str().ok()).unwrap_or("0");
     tracing::debug!(
         request_id = origin.request_id,
         method,
         code,
         address = origin.address.map(tracing::field::display),
-        micros = started.elapsed().as_micros() as u64,
+        micros = call.micros(),
         "call"
     );
     response
@@ -117,34 +111,8 @@ fn is_grpc(headers: &HeaderMap) -> bool {
     content_type.is_some_and(|value| value.starts_with("application/grpc"))
 }
 
-pub(super) fn overloaded() -> Error {
-    Error::new(Reason::Overloaded).retry_after(Duration::from_secs(1))
-}
-
 fn failed(error: Error, origin: &RequestContext) -> Response {
     status::answer(error, origin).into_http()
-}
-
-/// The page that a browser says it calls for. More than one is none that can be believed.
-pub(super) fn page(headers: &HeaderMap) -> BrowserOrigin {
-    let mut values = headers.get_all(header::ORIGIN).iter();
-    match (values.next(), values.next()) {
-        (None, _) => BrowserOrigin::None,
-        (Some(value), None) => {
-            let origin = value.to_str().ok().and_then(|text| WebOrigin::parse(text).ok());
-            origin.map_or(BrowserOrigin::Other, BrowserOrigin::Web)
-        }
-        _ => BrowserOrigin::Other,
-    }
-}
-
-/// The caller's own id of the call where it is one that may stand in a log; else a new one.
-fn request_id(headers: &HeaderMap, state: &State) -> String {
-    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
-    let good = |id: &&str| {
-        (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
-    };
-    given.filter(good).map_or_else(|| state.clock.new_id::<Uuid>().to_string(), str::to_owned)
 }
 
 /// `grpc-timeout` (gRPC over HTTP/2): at most 8 digits and a unit.

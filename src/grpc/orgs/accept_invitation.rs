@@ -5,9 +5,9 @@ use crate::domain::access::caller::Caller;
 use crate::error::{Error, Reason, Result, Violations};
 use crate::flows::invitations;
 use crate::flows::invitations::{Accepting, SignUp, sign_in_first};
+use crate::grpc::accounts::messages::account as account_message;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
-use crate::grpc::wire::convert;
 use crate::state::State;
 
 pub async fn get_invitation(
@@ -46,7 +46,7 @@ pub async fn accept_invitation(
         }
     };
     Ok(pb::AcceptInvitationResponse {
-        account: Some(convert::account(&accepted.account)?),
+        account: Some(account_message(&accepted.account)?),
         dropped_grants: accepted.dropped.iter().map(|grant| asked(&grant.right, &grant.node)).collect(),
     })
 }

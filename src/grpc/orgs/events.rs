@@ -1,5 +1,6 @@
 //! `ListEvents`: the org's audit log.
 
+use super::messages;
 use crate::db;
 use crate::db::events::log::{EventFilter, LogPosition};
 use crate::domain::values::ids::AccountId;
@@ -28,14 +29,14 @@ pub async fn list_events(
         page_token: String::new(),
         ..request.clone()
     };
-    let paging = Paging::read(state, &acting, "ListEvents", &same, (request.page_size, &request.page_token))?;
+    let paging = Paging::read(state, &acting, "ListEvents", &same, request.page_size, &request.page_token)?;
     let mut db = state.db.acquire().await?;
     let after = paging.after(str::parse::<LogPosition>);
     let page = db::events::log::page(&mut db, acting.org_id, &filter, after, paging.size).await?;
     Ok(pb::ListEventsResponse {
         next_page_token: paging.next(state, &page),
         total_size: page.total,
-        events: page.rows.into_iter().map(|event| convert::event(acting.org_id, event)).collect(),
+        events: page.rows.into_iter().map(|event| messages::event(acting.org_id, event)).collect(),
     })
 }
 

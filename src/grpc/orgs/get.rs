@@ -5,7 +5,7 @@ use crate::domain::values::ids::OrgId;
 use crate::error::{Error, Result};
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
-use crate::grpc::wire::convert;
+use crate::grpc::wire::org;
 use crate::grpc::wire::page_token::Paging;
 use crate::state::State;
 
@@ -14,7 +14,7 @@ pub async fn get_org(state: &State, call: &Call, request: pb::GetOrgRequest) -> 
     let acting = call.acting_in(state, &request.org_id).await?;
     let found = db::orgs::find(&state.db, acting.org_id).await?;
     let org = found.ok_or_else(|| Error::not_found("org", acting.org_id))?;
-    Ok(pb::GetOrgResponse { org: Some(convert::org(&org, &state.ceilings)?) })
+    Ok(pb::GetOrgResponse { org: Some(org::message(&org, &state.ceilings)?) })
 }
 
 pub async fn list_orgs(
@@ -25,8 +25,8 @@ pub async fn list_orgs(
     let caller = call.caller()?;
     let acting = caller.acting_in(None)?;
     let filter = pb::ListOrgsRequest::default();
-    let paging = Paging::read(state, &acting, "ListOrgs", &filter, (request.page_size, &request.page_token))?;
-    let seen = |org: &db::orgs::Org| convert::org(org, &state.ceilings);
+    let paging = Paging::read(state, &acting, "ListOrgs", &filter, request.page_size, &request.page_token)?;
+    let seen = |org: &db::orgs::Org| org::message(org, &state.ceilings);
     if caller.has_signed_in() && !caller.is_operator() {
         // A session acts wherever its account is a member.
         let mut db = state.db.acquire().await?;

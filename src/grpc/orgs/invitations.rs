@@ -6,10 +6,9 @@ use time::OffsetDateTime;
 
 use crate::db;
 use crate::db::accounts::grants::held;
-use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::events::{Change, FieldChange};
 use crate::db::orgs::Org;
 use crate::db::orgs::invitations::{Invitation, Sending};
-use crate::db::retrying;
 use crate::domain::access::acting::Acting;
 use crate::domain::mail::Mail;
 use crate::domain::sign_in::emailed_codes::{CodePurpose, End};
@@ -22,15 +21,14 @@ use crate::domain::values::resources::Node;
 use crate::error::{Error, Precondition, Reason, Result, Violations};
 use crate::flows::emailed_codes;
 use crate::flows::emailed_codes::ToSend;
-use crate::flows::transaction::Transaction;
+use crate::flows::transaction::{Transaction, transact};
 use crate::grpc::accounts::details;
 use crate::grpc::accounts::grants::givable;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
-use crate::grpc::wire::convert;
-use crate::grpc::wire::idempotency;
 use crate::grpc::wire::idempotency::Idempotency;
 use crate::grpc::wire::page_token::Paging;
+use crate::grpc::wire::{convert, idempotency};
 use crate::state::State;
 
 pub async fn create_invitation(
@@ -49,15 +47,11 @@ pub async fn create_invitation(
     let grants = convert::grants(&mut violations, &request.grants);
     let request_id =
         violations.check("request_id", idempotency::parse(&std::mem::take(&mut request.request_id)));
-    let (Some(email), Some(request_id)) = (email, request_id) else {
-        return Err(violations.error());
-    };
-    violations.finish()?;
+    let (email, request_id) = violations.all((email, request_id))?;
 
     let once = Idempotency::new(&acting, "CreateInvitation", request_id, &request);
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, &acting, |mut tx| {
+        let now = tx.now();
         let org = db::orgs::lock(&mut tx, acting.org_id).await?;
         givable(&mut tx, &acting, Some(AccountKind::User), &grants).await?;
         if let Some(before) = once.replayed(&mut tx, now).await? {
@@ -68,29 +62,21 @@ pub async fn create_invitation(
         refuse_too_many(&mut tx, acting.org_id, now).await?;
         let invitation_id: InvitationId = state.clock.new_id();
         let sending = sending(&acting, now);
-        db::orgs::invitations::insert(
-            &mut tx,
-            acting.org_id,
-            invitation_id,
-            (&email, &grants),
-            &sending,
-            now,
-        )
-        .await?;
+        db::orgs::invitations::insert(&mut tx, acting.org_id, invitation_id, &email, &grants, &sending, now)
+            .await?;
         let mut fields = vec![FieldChange::set("email", &email)];
         let named =
             grants.iter().map(|(right, node)| FieldChange::set("grants", format!("{right} on {node}")));
         fields.extend(named);
         fields.push(FieldChange::set("expire_time", sending.expire_time));
-        let change = change(state, "invitation.created", (acting.org_id, invitation_id), fields);
-        tx.record(&Actor::from(&acting), &[change], now).await?;
+        let change = change("invitation.created", invitation_id, fields);
+        tx.record(change).await?;
         let invitation = send(state, &acting, &mut tx, &org, invitation_id).await?;
         let response = pb::CreateInvitationResponse { invitation: Some(shown(&invitation, now)?) };
         once.finish(&mut tx, &invitation_id.to_string(), &response).await?;
         tx.commit().await?;
         Ok(response)
     })
-    .await
 }
 
 pub async fn list_invitations(
@@ -102,12 +88,12 @@ pub async fn list_invitations(
     acting.require(&Permission::INVITATIONS_READ, &Node::Org)?;
     let wanted = read_state(request.state).map_err(|wrong| Error::invalid("state", wrong))?;
     let same = pb::ListInvitationsRequest { state: request.state, ..Default::default() };
-    let asked = (request.page_size, request.page_token.as_str());
-    let paging = Paging::read(state, &acting, "ListInvitations", &same, asked)?;
+    let paging =
+        Paging::read(state, &acting, "ListInvitations", &same, request.page_size, &request.page_token)?;
     let now = state.clock.now();
     let mut db = state.db.acquire().await?;
     let after = paging.after(InvitationId::parse);
-    let page = db::orgs::invitations::page(&mut db, acting.org_id, wanted, after, (paging.size, now)).await?;
+    let page = db::orgs::invitations::page(&mut db, acting.org_id, wanted, after, paging.size, now).await?;
     Ok(pb::ListInvitationsResponse {
         invitations: page.rows.iter().map(|row| shown(row, now)).collect::<Result<_>>()?,
         next_page_token: paging.next(state, &page),
@@ -124,9 +110,8 @@ pub async fn resend_invitation(
     acting.require(&Permission::INVITATIONS_WRITE, &Node::Org)?;
     let invitation_id = invitation_id(&request.invitation_id)?;
 
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, &acting, |mut tx| {
+        let now = tx.now();
         let org = db::orgs::lock(&mut tx, acting.org_id).await?;
         let found = db::orgs::invitations::find(&mut *tx, acting.org_id, invitation_id).await?;
         let invitation = found.ok_or_else(|| Error::not_found("invitation", invitation_id))?;
@@ -156,13 +141,12 @@ pub async fn resend_invitation(
             FieldChange::between("expire_time", text(ends.0), text(ends.1)),
         ];
         let fields = fields.into_iter().flatten().collect();
-        let change = change(state, "invitation.resent", (acting.org_id, invitation_id), fields);
-        tx.record(&Actor::from(&acting), &[change], now).await?;
+        let change = change("invitation.resent", invitation_id, fields);
+        tx.record(change).await?;
         let invitation = send(state, &acting, &mut tx, &org, invitation_id).await?;
         tx.commit().await?;
         Ok(pb::ResendInvitationResponse { invitation: Some(shown(&invitation, now)?) })
     })
-    .await
 }
 
 pub async fn revoke_invitation(
@@ -174,9 +158,8 @@ pub async fn revoke_invitation(
     acting.require(&Permission::INVITATIONS_WRITE, &Node::Org)?;
     let invitation_id = invitation_id(&request.invitation_id)?;
 
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, &acting, |mut tx| {
+        let now = tx.now();
         db::orgs::lock(&mut tx, acting.org_id).await?;
         let found = db::orgs::invitations::find(&mut *tx, acting.org_id, invitation_id).await?;
         let before = found.ok_or_else(|| Error::not_found("invitation", invitation_id))?;
@@ -191,13 +174,12 @@ pub async fn revoke_invitation(
             .await?;
         db::orgs::invitations::revoke(&mut tx, acting.org_id, invitation_id, now).await?;
         let fields = vec![FieldChange::set("revoke_time", now)];
-        let change = change(state, "invitation.revoked", (acting.org_id, invitation_id), fields);
-        tx.record(&Actor::from(&acting), &[change], now).await?;
+        let change = change("invitation.revoked", invitation_id, fields);
+        tx.record(change).await?;
         let after = found_again(&mut tx, acting.org_id, invitation_id).await?;
         tx.commit().await?;
         Ok(pb::RevokeInvitationResponse { invitation: Some(shown(&after, now)?) })
     })
-    .await
 }
 
 fn invitation_id(text: &str) -> Result<InvitationId> {
@@ -287,20 +269,8 @@ async fn refuse_too_many(tx: &mut PgConnection, org_id: OrgId, now: OffsetDateTi
     }]))
 }
 
-fn change(
-    state: &State,
-    kind: &'static str,
-    (org_id, invitation_id): (OrgId, InvitationId),
-    fields: Vec<FieldChange>,
-) -> Change {
-    Change {
-        event_id: state.clock.new_id(),
-        org_id,
-        kind,
-        resource_ids: vec![invitation_id.to_string()],
-        fields,
-        subjects: vec![invitation_id.to_string()],
-    }
+fn change(kind: &'static str, invitation_id: InvitationId, fields: Vec<FieldChange>) -> Change {
+    Change::of(kind, [invitation_id]).fields(fields).subjects([invitation_id])
 }
 
 fn read_state(state: i32) -> Result<Option<InvitationState>, &'static str> {

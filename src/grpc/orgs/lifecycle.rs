@@ -5,16 +5,15 @@ use time::OffsetDateTime;
 
 use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::retrying;
 use crate::domain::orgs::OrgTransition;
 use crate::domain::values::ids::{OrgId, SYSTEM_ORG};
 use crate::domain::values::names::Description;
 use crate::domain::values::permissions::Permission;
 use crate::error::{Result, Violations};
-use crate::flows::transaction::Transaction;
+use crate::flows::transaction::transact;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
-use crate::grpc::wire::convert;
+use crate::grpc::wire::{convert, org};
 use crate::state::State;
 
 pub async fn suspend_org(
@@ -22,7 +21,7 @@ pub async fn suspend_org(
     call: &Call,
     request: pb::SuspendOrgRequest,
 ) -> Result<pb::SuspendOrgResponse> {
-    let org = take(state, call, OrgTransition::Suspend, (&request.org_id, &request.reason)).await?;
+    let org = take(state, call, OrgTransition::Suspend, &request.org_id, &request.reason).await?;
     Ok(pb::SuspendOrgResponse { org: Some(org) })
 }
 
@@ -31,7 +30,7 @@ pub async fn resume_org(
     call: &Call,
     request: pb::ResumeOrgRequest,
 ) -> Result<pb::ResumeOrgResponse> {
-    let org = take(state, call, OrgTransition::Resume, (&request.org_id, &request.reason)).await?;
+    let org = take(state, call, OrgTransition::Resume, &request.org_id, &request.reason).await?;
     Ok(pb::ResumeOrgResponse { org: Some(org) })
 }
 
@@ -40,7 +39,7 @@ pub async fn delete_org(
     call: &Call,
     request: pb::DeleteOrgRequest,
 ) -> Result<pb::DeleteOrgResponse> {
-    let org = take(state, call, OrgTransition::Delete, (&request.org_id, &request.reason)).await?;
+    let org = take(state, call, OrgTransition::Delete, &request.org_id, &request.reason).await?;
     Ok(pb::DeleteOrgResponse { org: Some(org) })
 }
 
@@ -49,7 +48,7 @@ pub async fn undelete_org(
     call: &Call,
     request: pb::UndeleteOrgRequest,
 ) -> Result<pb::UndeleteOrgResponse> {
-    let org = take(state, call, OrgTransition::Undelete, (&request.org_id, &request.reason)).await?;
+    let org = take(state, call, OrgTransition::Undelete, &request.org_id, &request.reason).await?;
     Ok(pb::UndeleteOrgResponse { org: Some(org) })
 }
 
@@ -58,22 +57,22 @@ async fn take(
     state: &State,
     call: &Call,
     step: OrgTransition,
-    (org_id, reason): (&str, &str),
+    org_id: &str,
+    reason: &str,
 ) -> Result<pb::Org> {
     let caller = call.caller()?;
     caller.require_platform(&Permission::PLATFORM_ORGS)?;
     let mut violations = Violations::default();
     let org_id = violations.check("org_id", target(org_id));
     let reason = violations.check("reason", convert::optional(reason, Description::parse));
-    let (Some(org_id), Some(reason)) = (org_id, reason) else { return Err(violations.error()) };
+    let (org_id, reason) = violations.all((org_id, reason))?;
 
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, Actor::from(caller).in_org(org_id), |mut tx| {
+        let now = tx.now();
         let before = db::orgs::lock(&mut tx, org_id).await?;
         let life = before.life().after(step, now);
         if life == before.life() {
-            return convert::org(&before, &state.ceilings);
+            return org::message(&before, &state.ceilings);
         }
         let org = db::orgs::set_life(&mut tx, org_id, life, step.stops(), now).await?;
         if step.stops() {
@@ -85,19 +84,12 @@ async fn take(
             FieldChange::between("delete_time", text(before.delete_time), text(org.delete_time)),
             reason.as_ref().map(|reason| FieldChange::set("reason", reason)),
         ];
-        let change = Change {
-            event_id: state.clock.new_id(),
-            org_id,
-            kind: step.event(),
-            resource_ids: vec![org_id.to_string()],
-            fields: fields.into_iter().flatten().collect(),
-            subjects: vec![org_id.to_string()],
-        };
-        tx.record(&Actor::from(caller), &[change], now).await?;
+        let change =
+            Change::of(step.event(), [org_id]).fields(fields.into_iter().flatten()).subjects([org_id]);
+        tx.record(change).await?;
         tx.commit().await?;
-        convert::org(&org, &state.ceilings)
+        org::message(&org, &state.ceilings)
     })
-    .await
 }
 
 /// The org to stop, or to let go on. Without the system org nobody could undo anything.

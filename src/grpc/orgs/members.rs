@@ -1,18 +1,16 @@
 //! `ListMembers` and `RemoveMember`: who may act in the org.
 
+use super::messages;
 use crate::db;
 use crate::db::accounts::grants::Grant;
-use crate::db::events::Actor;
-use crate::db::retrying;
 use crate::domain::values::ids::{AccountId, OrgId};
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Reason, Result};
-use crate::flows::transaction::Transaction;
+use crate::flows::transaction::transact;
 use crate::grpc::accounts::owners;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
-use crate::grpc::wire::convert;
 use crate::grpc::wire::page_token::Paging;
 use crate::state::State;
 
@@ -25,12 +23,12 @@ pub async fn list_members(
     acting.require(&Permission::ACCOUNTS_READ, &Node::Org)?;
     let filter = pb::ListMembersRequest::default();
     let paging =
-        Paging::read(state, &acting, "ListMembers", &filter, (request.page_size, &request.page_token))?;
+        Paging::read(state, &acting, "ListMembers", &filter, request.page_size, &request.page_token)?;
     let mut db = state.db.acquire().await?;
     let after = paging.after(AccountId::parse);
     let page = db::orgs::memberships::page(&mut db, acting.org_id, after, paging.size).await?;
     Ok(pb::ListMembersResponse {
-        members: page.rows.iter().map(convert::member).collect::<Result<_>>()?,
+        members: page.rows.iter().map(messages::member).collect::<Result<_>>()?,
         next_page_token: paging.next(state, &page),
         total_size: page.total,
     })
@@ -46,9 +44,8 @@ pub async fn remove_member(
     let account_id = AccountId::parse(&request.account_id);
     let account_id = account_id.map_err(|wrong| Error::invalid("account_id", wrong.to_string()))?;
 
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, &acting, |mut tx| {
+        let now = tx.now();
         db::orgs::lock(&mut tx, acting.org_id).await?;
         let member = db::orgs::memberships::find(&mut *tx, acting.org_id, account_id).await?;
         let member = member.ok_or_else(|| Error::not_found("member", account_id))?;
@@ -65,11 +62,9 @@ pub async fn remove_member(
         db::accounts::grants::delete(&mut tx, acting.org_id, &ids).await?;
         db::orgs::memberships::remove(&mut tx, acting.org_id, account_id, now).await?;
         let home = OrgId::from(member.home_org_id);
-        let change =
-            db::orgs::memberships::removed(state.clock.new_id(), acting.org_id, (home, account_id), &grants);
-        tx.record(&Actor::from(&acting), &[change], now).await?;
+        let change = db::orgs::memberships::removed(acting.org_id, (home, account_id), &grants);
+        tx.record(change).await?;
         tx.commit().await?;
         Ok(pb::RemoveMemberResponse {})
     })
-    .await
 }

@@ -7,6 +7,7 @@ pub mod get;
 pub mod invitations;
 pub mod lifecycle;
 pub mod members;
+pub mod messages;
 pub mod resources;
 pub mod roles;
 pub mod service;

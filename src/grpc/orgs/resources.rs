@@ -1,22 +1,21 @@
 //! The org's catalogue of resources.
 
+use super::messages;
 use crate::db;
-use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::events::{Change, FieldChange};
 use crate::db::orgs::resources::ResourceUse;
-use crate::db::retrying;
 use crate::domain::values::ids::{GrantId, TokenId};
 use crate::domain::values::names::DisplayName;
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::{Node, ResourcePath};
 use crate::error::{Error, Precondition, Reason, Result, Violations};
-use crate::flows::transaction::Transaction;
+use crate::flows::transaction::transact;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
-use crate::grpc::wire::convert;
-use crate::grpc::wire::idempotency;
 use crate::grpc::wire::idempotency::Idempotency;
 use crate::grpc::wire::page_token::Paging;
 use crate::grpc::wire::update_mask::{Mask, check_etag};
+use crate::grpc::wire::{convert, idempotency};
 use crate::state::State;
 
 /// What stands in the way of a deletion, as far as it is listed.
@@ -39,38 +38,28 @@ pub async fn create_resource(
     let display_name =
         violations.check("display_name", convert::optional(&request.display_name, DisplayName::parse));
     let request_id = violations.check("request_id", idempotency::parse(&request_id));
-    let (Some(path), Some(display_name), Some(request_id)) = (path, display_name, request_id) else {
-        return Err(violations.error());
-    };
+    let (path, display_name, request_id) = violations.all((path, display_name, request_id))?;
 
     let once = Idempotency::new(&acting, "CreateResource", request_id, &request);
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, &acting, |mut tx| {
+        let now = tx.now();
         db::orgs::lock(&mut tx, acting.org_id).await?;
         if let Some(before) = once.replayed(&mut tx, now).await? {
             return Ok(before);
         }
         let (resource, above) =
             db::orgs::resources::insert(&mut tx, acting.org_id, &path, display_name.as_ref(), now).await?;
-        let change = Change {
-            event_id: state.clock.new_id(),
-            org_id: acting.org_id,
-            kind: "resource.created",
-            resource_ids: above.into_iter().chain([path.to_string()]).collect(),
-            fields: [FieldChange::set("path", &path)]
+        let change = Change::of("resource.created", above.into_iter().chain([path.to_string()])).fields(
+            [FieldChange::set("path", &path)]
                 .into_iter()
-                .chain(display_name.as_ref().map(|name| FieldChange::set("display_name", name)))
-                .collect(),
-            subjects: Vec::new(),
-        };
-        tx.record(&Actor::from(&acting), &[change], now).await?;
-        let response = pb::CreateResourceResponse { resource: Some(convert::resource(&resource)) };
+                .chain(display_name.as_ref().map(|name| FieldChange::set("display_name", name))),
+        );
+        tx.record(change).await?;
+        let response = pb::CreateResourceResponse { resource: Some(messages::resource(&resource)) };
         once.finish(&mut tx, path.as_str(), &response).await?;
         tx.commit().await?;
         Ok(response)
     })
-    .await
 }
 
 pub async fn list_resources(
@@ -86,14 +75,14 @@ pub async fn list_resources(
 
     let filter = pb::ListResourcesRequest { parent: request.parent, ..Default::default() };
     let paging =
-        Paging::read(state, &acting, "ListResources", &filter, (request.page_size, &request.page_token))?;
+        Paging::read(state, &acting, "ListResources", &filter, request.page_size, &request.page_token)?;
     let after = paging.after(ResourcePath::parse);
     let mut db = state.db.acquire().await?;
     let page =
         db::orgs::resources::page(&mut db, acting.org_id, parent.as_ref(), after.as_ref(), paging.size)
             .await?;
     Ok(pb::ListResourcesResponse {
-        resources: page.rows.iter().map(convert::resource).collect(),
+        resources: page.rows.iter().map(messages::resource).collect(),
         next_page_token: paging.next(state, &page),
         total_size: page.total,
     })
@@ -116,37 +105,25 @@ pub async fn update_resource(
     Mask::read(&mut violations, request.update_mask.as_ref(), &["display_name"], is_set);
     let display_name = convert::optional(message.display_name(), DisplayName::parse);
     let display_name = violations.check("resource.display_name", display_name);
-    let (Some(path), Some(display_name)) = (path, display_name) else {
-        return Err(violations.error());
-    };
-    violations.finish()?;
+    let (path, display_name) = violations.all((path, display_name))?;
 
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, &acting, |mut tx| {
+        let now = tx.now();
         let found = db::orgs::resources::lock(&mut tx, acting.org_id, &path).await?;
         let found = found.ok_or_else(|| Error::not_found("resource", &path))?;
         check_etag(&message.etag, found.revision)?;
         let new = display_name.as_ref().map(DisplayName::to_string);
         let field = FieldChange::between("display_name", found.display_name.clone(), new);
         let Some(field) = field else {
-            return Ok(pb::UpdateResourceResponse { resource: Some(convert::resource(&found)) });
+            return Ok(pb::UpdateResourceResponse { resource: Some(messages::resource(&found)) });
         };
         let resource =
             db::orgs::resources::update(&mut tx, acting.org_id, &path, display_name.as_ref(), now).await?;
-        let change = Change {
-            event_id: state.clock.new_id(),
-            org_id: acting.org_id,
-            kind: "resource.updated",
-            resource_ids: vec![path.to_string()],
-            fields: vec![field],
-            subjects: Vec::new(),
-        };
-        tx.record(&Actor::from(&acting), &[change], now).await?;
+        let change = Change::of("resource.updated", [&path]).fields([field]);
+        tx.record(change).await?;
         tx.commit().await?;
-        Ok(pb::UpdateResourceResponse { resource: Some(convert::resource(&resource)) })
+        Ok(pb::UpdateResourceResponse { resource: Some(messages::resource(&resource)) })
     })
-    .await
 }
 
 pub async fn delete_resource(
@@ -159,9 +136,8 @@ pub async fn delete_resource(
     acting.require(&Permission::RESOURCES_WRITE, &Node::from(path.clone().ok()))?;
     let path = path.map_err(|wrong| Error::invalid("path", wrong.to_string()))?;
 
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, &acting, |mut tx| {
+        let now = tx.now();
         db::orgs::lock(&mut tx, acting.org_id).await?;
         // A token restricted to it that is being made holds it: this waits, and finds the token.
         let found = db::orgs::resources::lock(&mut tx, acting.org_id, &path).await?;
@@ -170,19 +146,12 @@ pub async fn delete_resource(
         in_use(&db::orgs::resources::find_uses(&mut tx, acting.org_id, &path, LISTED, now).await?)?;
         db::orgs::resources::delete(&mut tx, acting.org_id, &path).await?;
         let shown = found.display_name.map(|name| FieldChange::cleared("display_name", name));
-        let change = Change {
-            event_id: state.clock.new_id(),
-            org_id: acting.org_id,
-            kind: "resource.deleted",
-            resource_ids: vec![path.to_string()],
-            fields: [FieldChange::cleared("path", &path)].into_iter().chain(shown).collect(),
-            subjects: Vec::new(),
-        };
-        tx.record(&Actor::from(&acting), &[change], now).await?;
+        let change = Change::of("resource.deleted", [&path])
+            .fields([FieldChange::cleared("path", &path)].into_iter().chain(shown));
+        tx.record(change).await?;
         tx.commit().await?;
         Ok(pb::DeleteResourceResponse {})
     })
-    .await
 }
 
 /// Refuses to delete what something hangs on.

@@ -1,9 +1,9 @@
 //! The roles: those that an org makes for itself, and those of the system to read.
 
+use super::messages;
 use crate::db;
-use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::events::{Change, FieldChange};
 use crate::db::orgs::roles::RoleFields;
-use crate::db::retrying;
 use crate::domain::access::roles::{CustomRole, MAX_ROLES, parse_name};
 use crate::domain::paging::Page;
 use crate::domain::tokens::limits::MAX_LIST;
@@ -12,15 +12,15 @@ use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::{AccountName, Description, DisplayName};
 use crate::domain::values::permissions::{Permission, Right, SystemRole};
 use crate::domain::values::resources::Node;
+use crate::domain::values::subject::Subject;
 use crate::error::{Error, Precondition, Reason, Result, Violations};
-use crate::flows::transaction::Transaction;
+use crate::flows::transaction::transact;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
-use crate::grpc::wire::convert;
-use crate::grpc::wire::idempotency;
 use crate::grpc::wire::idempotency::Idempotency;
 use crate::grpc::wire::page_token::Paging;
 use crate::grpc::wire::update_mask::{Mask, check_etag};
+use crate::grpc::wire::{convert, idempotency};
 use crate::state::State;
 
 /// What an update may change.
@@ -107,16 +107,12 @@ pub async fn create_role(
     let mut violations = Violations::default();
     let given = GivenRoleFields::read(&mut violations, &request.role.clone().unwrap_or_default(), |_| true);
     let request_id = violations.check("request_id", idempotency::parse(&request_id));
-    violations.finish()?;
-    let (Some(fields), Some(request_id)) = (given.alone(), request_id) else {
-        return Err(Error::internal("a field was refused without a violation"));
-    };
+    let (fields, request_id) = violations.all((given.alone(), request_id))?;
     acting.may_define(&fields.terms)?;
 
     let once = Idempotency::new(&acting, "CreateRole", request_id, &request);
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, &acting, |mut tx| {
+        let now = tx.now();
         db::orgs::lock(&mut tx, acting.org_id).await?;
         if let Some(before) = once.replayed(&mut tx, now).await? {
             return Ok(before);
@@ -126,21 +122,15 @@ pub async fn create_role(
         }
         let role_id: RoleId = state.clock.new_id();
         let role = db::orgs::roles::insert(&mut tx, acting.org_id, role_id, &fields, now).await?;
-        let change = Change {
-            event_id: state.clock.new_id(),
-            org_id: acting.org_id,
-            kind: "role.created",
-            resource_ids: vec![role_id.to_string()],
-            fields: changes(None, Some(&fields)),
-            subjects: vec![format!("owners/{}", acting.org_id)],
-        };
-        tx.record(&Actor::from(&acting), &[change], now).await?;
-        let response = pb::CreateRoleResponse { role: Some(convert::role(&role)?) };
+        let change = Change::of("role.created", [role_id])
+            .fields(changes(None, Some(&fields)))
+            .subjects([Subject::Owners(acting.org_id)]);
+        tx.record(change).await?;
+        let response = pb::CreateRoleResponse { role: Some(messages::role(&role)?) };
         once.finish(&mut tx, &role_id.to_string(), &response).await?;
         tx.commit().await?;
         Ok(response)
     })
-    .await
 }
 
 pub async fn get_role(
@@ -154,9 +144,9 @@ pub async fn get_role(
     let role = match right.map_err(|wrong| Error::invalid("role_id", wrong.to_string()))? {
         Right::Custom(id) => {
             let found = db::orgs::roles::find(&state.db, acting.org_id, id).await?;
-            convert::role(&found.ok_or_else(|| Error::not_found("role", id))?)?
+            messages::role(&found.ok_or_else(|| Error::not_found("role", id))?)?
         }
-        Right::System(role) => convert::system_role(role),
+        Right::System(role) => messages::system_role(role),
         Right::Permission(_) => return Err(Error::internal("a role was read as a permission")),
     };
     Ok(pb::GetRoleResponse { role: Some(role) })
@@ -170,8 +160,7 @@ pub async fn list_roles(
     let acting = call.acting_in(state, &request.org_id).await?;
     acting.require(&Permission::ROLES_READ, &Node::Org)?;
     let filter = pb::ListRolesRequest::default();
-    let paging =
-        Paging::read(state, &acting, "ListRoles", &filter, (request.page_size, &request.page_token))?;
+    let paging = Paging::read(state, &acting, "ListRoles", &filter, request.page_size, &request.page_token)?;
     let (passed, after) = match paging.after(Right::parse_role) {
         Some(Right::Custom(id)) => (SystemRole::ALL.len(), Some(id)),
         Some(right) => {
@@ -179,12 +168,12 @@ pub async fn list_roles(
         }
         None => (0, None),
     };
-    let system = SystemRole::ALL[passed..].iter().map(|role| convert::system_role(*role));
+    let system = SystemRole::ALL[passed..].iter().map(|role| messages::system_role(*role));
     let mut roles: Vec<pb::Role> = system.take(paging.size as usize + 1).collect();
     let wanted = paging.size + 1 - roles.len() as i64;
     let mut db = state.db.acquire().await?;
     let custom = db::orgs::roles::find_after(&mut *db, acting.org_id, after, wanted).await?;
-    roles.extend(custom.iter().map(convert::role).collect::<Result<Vec<_>>>()?);
+    roles.extend(custom.iter().map(messages::role).collect::<Result<Vec<_>>>()?);
     let counted = SystemRole::ALL.len() as i64 + db::orgs::roles::count(&mut *db, acting.org_id).await?;
     let page = Page::of(roles, paging.size, counted, |role| role.id.clone());
     Ok(pb::ListRolesResponse {
@@ -208,14 +197,10 @@ pub async fn update_role(
     let mask =
         Mask::read(&mut violations, request.update_mask.as_ref(), &UPDATABLE, |path| is_set(&message, path));
     let given = GivenRoleFields::read(&mut violations, &message, |path| mask.has(path));
-    let Some(role_id) = role_id else {
-        return Err(violations.error());
-    };
-    violations.finish()?;
+    let (role_id,) = violations.all((role_id,))?;
 
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, &acting, |mut tx| {
+        let now = tx.now();
         db::orgs::lock(&mut tx, acting.org_id).await?;
         let found = db::orgs::roles::find(&mut *tx, acting.org_id, role_id).await?;
         let found = found.ok_or_else(|| Error::not_found("role", role_id))?;
@@ -224,7 +209,7 @@ pub async fn update_role(
         acting.may_redefine(&before.terms, &after.terms)?;
         check_etag(&message.etag, found.revision)?;
         if before == after {
-            return Ok(pb::UpdateRoleResponse { role: Some(convert::role(&found)?) });
+            return Ok(pb::UpdateRoleResponse { role: Some(messages::role(&found)?) });
         }
         let lost = before.terms.kinds_beyond(&after.terms);
         if !lost.is_empty() {
@@ -239,20 +224,14 @@ pub async fn update_role(
             db::orgs::raise_version(&mut tx, acting.org_id).await?;
         }
         let carries_other = before.terms.permissions != after.terms.permissions;
-        let change = Change {
-            event_id: state.clock.new_id(),
-            org_id: acting.org_id,
-            kind: "role.updated",
-            resource_ids: vec![role_id.to_string()],
-            fields: changes(Some(&before), Some(&after)),
+        let change = Change::of("role.updated", [role_id])
+            .fields(changes(Some(&before), Some(&after)))
             // One row for all who hold it, and for the org's version.
-            subjects: carries_other.then(|| acting.org_id.to_string()).into_iter().collect(),
-        };
-        tx.record(&Actor::from(&acting), &[change], now).await?;
+            .subjects(carries_other.then_some(acting.org_id));
+        tx.record(change).await?;
         tx.commit().await?;
-        Ok(pb::UpdateRoleResponse { role: Some(convert::role(&role)?) })
+        Ok(pb::UpdateRoleResponse { role: Some(messages::role(&role)?) })
     })
-    .await
 }
 
 pub async fn delete_role(
@@ -264,28 +243,20 @@ pub async fn delete_role(
     acting.require(&Permission::ROLES_WRITE, &Node::Org)?;
     let role_id = custom(&request.role_id).map_err(|wrong| Error::invalid("role_id", wrong))?;
 
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, &acting, |mut tx| {
         db::orgs::lock(&mut tx, acting.org_id).await?;
         let found = db::orgs::roles::find(&mut *tx, acting.org_id, role_id).await?;
         let found = found.ok_or_else(|| Error::not_found("role", role_id))?;
         check_etag(&request.etag, found.revision)?;
         in_use(&db::orgs::roles::find_holders(&mut *tx, acting.org_id, role_id, &AccountKind::ALL).await?)?;
         db::orgs::roles::delete(&mut tx, acting.org_id, role_id).await?;
-        let change = Change {
-            event_id: state.clock.new_id(),
-            org_id: acting.org_id,
-            kind: "role.deleted",
-            resource_ids: vec![role_id.to_string()],
-            fields: changes(Some(&found.fields()?), None),
-            subjects: vec![format!("owners/{}", acting.org_id)],
-        };
-        tx.record(&Actor::from(&acting), &[change], now).await?;
+        let change = Change::of("role.deleted", [role_id])
+            .fields(changes(Some(&found.fields()?), None))
+            .subjects([Subject::Owners(acting.org_id)]);
+        tx.record(change).await?;
         tx.commit().await?;
         Ok(pb::DeleteRoleResponse {})
     })
-    .await
 }
 
 /// The id of a role that can be changed.

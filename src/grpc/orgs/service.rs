@@ -4,7 +4,7 @@ use super::{
     accept_invitation, create, events, get, invitations, lifecycle, members, resources, roles, token_policy,
     update,
 };
-use crate::grpc::wire::service::service;
+use crate::grpc::service::service;
 
 service! {
     /// Tenants and what they own beside accounts and tokens.

@@ -6,8 +6,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use crate::db;
-use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::retrying;
+use crate::db::events::{Change, FieldChange};
 use crate::db::tokens::{Token, TokenFilter};
 use crate::domain::paging::Page;
 use crate::domain::tokens::limits::{MAX_LIST, MAX_TOKEN_LIFE, spelled};
@@ -19,11 +18,12 @@ use crate::domain::values::names::Audience;
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
 use crate::error::{Result, Violations};
-use crate::flows::transaction::Transaction;
+use crate::flows::transaction::transact;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
-use crate::grpc::wire::convert;
+use crate::grpc::tokens::messages::token as token_message;
 use crate::grpc::wire::update_mask::{Mask, check_etag};
+use crate::grpc::wire::{convert, org};
 use crate::state::State;
 
 /// How many of the tokens that a change stops are listed; their number is told beside.
@@ -54,23 +54,6 @@ fn is_set(policy: &pb::TokenPolicy, path: &str) -> bool {
     }
 }
 
-/// The policy as callers see it: what holds, whatever was stored. `revision` is the org's.
-pub fn message(policy: &TokenPolicy, ceilings: &Ceilings, revision: i64) -> pb::TokenPolicy {
-    let rules = policy.within(ceilings);
-    let access_token = policy.access_token_lifetime.map(|life| rules.access_token_life(Some(life)));
-    pb::TokenPolicy {
-        max_secret_lifetime: Some(convert::proto_duration(rules.max_secret_lifetime)),
-        max_publishable_lifetime: Some(convert::proto_duration(rules.max_publishable_lifetime)),
-        default_lifetime: Some(convert::proto_duration(rules.default_lifetime)),
-        allow_endless: Some(rules.endless),
-        allow_user_tokens: Some(rules.user_tokens),
-        access_token_lifetime: access_token.map(convert::proto_duration),
-        allowed_audiences: rules.audiences.iter().map(ToString::to_string).collect(),
-        idle_limit: rules.idle.map(convert::proto_duration),
-        etag: revision.to_string(),
-    }
-}
-
 pub async fn update_token_policy(
     state: &State,
     call: &Call,
@@ -85,9 +68,8 @@ pub async fn update_token_policy(
     violations.finish()?;
 
     let in_full = acting.require(&Permission::TOKENS_READ, &Node::Org).is_ok();
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, &acting, |mut tx| {
+        let now = tx.now();
         let org = db::orgs::lock(&mut tx, acting.org_id).await?;
         check_etag(&asked.etag, org.revision)?;
         let before = org.policy()?;
@@ -101,27 +83,21 @@ pub async fn update_token_policy(
             let stale = stopped.total != Some(0) || new.cut_access_tokens_of(&old);
             db::orgs::policies::set(&mut tx, acting.org_id, &after, stale, now).await?;
             revision += 1;
-            let change = Change {
-                event_id: state.clock.new_id(),
-                org_id: acting.org_id,
-                kind: "org.token_policy_updated",
-                resource_ids: vec![acting.org_id.to_string()],
-                fields,
+            let change = Change::of("org.token_policy_updated", [acting.org_id])
+                .fields(fields)
                 // One row for all tokens of the org.
-                subjects: vec![acting.org_id.to_string()],
-            };
-            tx.record(&Actor::from(&acting), &[change], now).await?;
+                .subjects([acting.org_id]);
+            tx.record(change).await?;
             tx.commit().await?;
         }
         let Page { rows, total, .. } = stopped;
-        let token = |token: &Token| Ok(seen(convert::token(token, &new, now)?, in_full));
+        let token = |token: &Token| Ok(seen(token_message(token, &new, now)?, in_full));
         Ok(pb::UpdateTokenPolicyResponse {
-            policy: Some(message(&after, &state.ceilings, revision)),
+            policy: Some(org::policy(&after, &state.ceilings, revision)),
             affected_tokens: rows.iter().map(token).collect::<Result<_>>()?,
             affected_count: total,
         })
     })
-    .await
 }
 
 /// The tokens that the new rules stop and the old ones did not.

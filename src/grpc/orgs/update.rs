@@ -1,18 +1,17 @@
 //! `UpdateOrg`: the org's display name.
 
 use crate::db;
-use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::retrying;
+use crate::db::events::{Change, FieldChange};
 use crate::domain::values::ids::OrgId;
 use crate::domain::values::names::DisplayName;
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Result, Violations};
-use crate::flows::transaction::Transaction;
+use crate::flows::transaction::transact;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
-use crate::grpc::wire::convert;
 use crate::grpc::wire::update_mask::{Mask, check_etag};
+use crate::grpc::wire::{convert, org};
 use crate::state::State;
 
 pub async fn update_org(
@@ -32,7 +31,7 @@ pub async fn update_org(
     if !masked && (!new.slug.is_empty() || new.token_policy.is_some()) {
         // An org that was read may be sent back whole.
         let stored = db::orgs::find(&state.db, acting.org_id).await?;
-        let stored = stored.map(|stored| convert::org(&stored, &state.ceilings)).transpose()?;
+        let stored = stored.map(|stored| org::message(&stored, &state.ceilings)).transpose()?;
         let stored = stored.unwrap_or_default();
         if !new.slug.is_empty() && stored.slug != new.slug {
             violations.add("org.slug", "never changes");
@@ -58,29 +57,20 @@ pub async fn update_org(
         return Err(Error::internal("a mask was accepted that names nothing"));
     };
 
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, &acting, |mut tx| {
+        let now = tx.now();
         let before = db::orgs::lock(&mut tx, acting.org_id).await?;
         check_etag(&new.etag, before.revision)?;
         let names = [&before.display_name, display_name.as_str()].map(|name| Some(name.to_owned()));
         let [old, new] = names;
         let Some(renamed) = FieldChange::between("display_name", old, new) else {
-            return Ok(pb::UpdateOrgResponse { org: Some(convert::org(&before, &state.ceilings)?) });
+            return Ok(pb::UpdateOrgResponse { org: Some(org::message(&before, &state.ceilings)?) });
         };
         let org = db::orgs::rename(&mut tx, acting.org_id, &display_name, now).await?;
-        let change = Change {
-            event_id: state.clock.new_id(),
-            org_id: acting.org_id,
-            kind: "org.updated",
-            resource_ids: vec![acting.org_id.to_string()],
-            fields: vec![renamed],
-            // No cache holds an org's name.
-            subjects: Vec::new(),
-        };
-        tx.record(&Actor::from(&acting), &[change], now).await?;
+        // No cache holds an org's name.
+        let change = Change::of("org.updated", [acting.org_id]).fields([renamed]);
+        tx.record(change).await?;
         tx.commit().await?;
-        Ok(pb::UpdateOrgResponse { org: Some(convert::org(&org, &state.ceilings)?) })
+        Ok(pb::UpdateOrgResponse { org: Some(org::message(&org, &state.ceilings)?) })
     })
-    .await
 }

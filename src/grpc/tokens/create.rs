@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
+use super::messages;
 use crate::clock::random;
 use crate::db;
-use crate::db::events::Actor;
-use crate::db::retrying;
 use crate::db::tokens::{Labels, NewToken};
 use crate::domain::access::acting::Acting;
 use crate::domain::access::rights::Rights;
@@ -26,13 +25,12 @@ use crate::domain::values::resources::{Node, ResourcePath};
 use crate::domain::values::token_string::TokenString;
 use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Error, Precondition, Reason, Result, Violations};
-use crate::flows::transaction::Transaction;
+use crate::flows::transaction::transact;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::pb::create_token_request::Expiration as PbExpiration;
-use crate::grpc::wire::convert;
-use crate::grpc::wire::idempotency;
 use crate::grpc::wire::idempotency::Idempotency;
+use crate::grpc::wire::{convert, idempotency};
 use crate::state::State;
 
 /// What is to be made, checked.
@@ -96,12 +94,8 @@ impl TryFrom<&pb::CreateTokenRequest> for NewTokenRequest {
             }
         };
         violations.check("request_id", idempotency::parse(&request.request_id));
-        violations.finish()?;
-        let (Some(account_id), Some(kind), Some(display_name), Some(expiration)) =
-            (account_id, kind, display_name, expiration)
-        else {
-            return Err(Error::internal("a field was refused without a violation"));
-        };
+        let (account_id, kind, display_name, expiration) =
+            violations.all((account_id, kind, display_name, expiration))?;
         Ok(Self { account_id, kind, display_name, labels, lists, expiration })
     }
 }
@@ -175,10 +169,8 @@ pub async fn create_token(
     let request_id = idempotency::parse(&std::mem::take(&mut request.request_id)).unwrap_or_default();
     let account_id = new.account_id.unwrap_or(acting.caller.account_id());
     let once = Idempotency::new(&acting, "CreateToken", request_id, &request);
-    let now = state.clock.now();
-
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, &acting, |mut tx| {
+        let now = tx.now();
         let (credential_org, credential_id) = (acting.caller.credential_org(), acting.caller.credential_id());
         db::tokens::credentials::hold_live(&mut tx, credential_org, credential_id).await?;
         let rules = db::orgs::policies::find_rules(&mut *tx, acting.org_id, &state.ceilings).await?;
@@ -206,18 +198,17 @@ pub async fn create_token(
             hint: text.hint(),
         };
         let token = db::tokens::insert(&mut tx, &row, now).await?;
-        let token = Some(convert::token(&token, &rules, now)?);
+        let token = Some(messages::token(&token, &rules, now)?);
         if request.validate_only {
             // Never committed: what would have been made is the answer.
             return Ok(pb::CreateTokenResponse { token, secret: String::new() });
         }
-        tx.record(&Actor::from(&acting), &[row.created(state.clock.new_id())], now).await?;
+        tx.record(row.created()).await?;
         // A replay has no use for the answer: what matters of it, the secret, is not kept.
         once.finish(&mut tx, &text.id().to_string(), &()).await?;
         tx.commit().await?;
         Ok(pb::CreateTokenResponse { token, secret: text.expose().to_owned() })
     })
-    .await
 }
 
 /// When the token ends; none where it has no end.
@@ -232,18 +223,19 @@ fn within_policy(
     ceiling: Option<OffsetDateTime>,
 ) -> Result<Option<OffsetDateTime>> {
     let mut violations = Violations::default();
-    audiences_within_policy(&mut violations, "allowed_audiences", (&[], &new.lists.audiences), rules);
+    audiences_within_policy(&mut violations, "allowed_audiences", &[], &new.lists.audiences, rules);
     let end = new.expiration.resolve(new.kind, rules, now, ceiling);
     let end = violations.check(new.expiration.field(), end);
-    violations.finish()?;
-    end.ok_or_else(|| Error::internal("an end was refused without a violation"))
+    let (end,) = violations.all((end,))?;
+    Ok(end)
 }
 
 /// Refuses audiences that the org's policy allows no JWT for, unless the token had them before.
 pub fn audiences_within_policy(
     violations: &mut Violations,
     field: &str,
-    (before, after): (&[Audience], &[Audience]),
+    before: &[Audience],
+    after: &[Audience],
     rules: &Rules,
 ) {
     for (i, audience) in after.iter().enumerate() {

@@ -126,10 +126,7 @@ async fn asked(
             }
         }
     }
-    violations.finish()?;
-    let (Some(ttl), Some(purpose)) = (ttl, purpose) else {
-        return Err(Error::internal("a field was refused without a violation"));
-    };
+    let (ttl, purpose) = violations.all((ttl, purpose))?;
     let shown_at = call.context.shown_at(told.origin, told.address.or(call.context.address))?;
     Ok(exchange::ExchangeRequest::new(audiences, scopes, ttl).shown(shown_at, purpose))
 }

@@ -37,10 +37,7 @@ pub async fn explain_token(
     let purpose = violations.check("purpose", convert::optional(&request.purpose, Purpose::parse));
     let PresentedAtFields { origin, address } =
         PresentedAtFields::read(&mut violations, &request.origin, &request.client_address);
-    let (Some(asked), Some(audience), Some(purpose)) = (asked, audience, purpose) else {
-        return Err(violations.error());
-    };
-    violations.finish()?;
+    let (asked, audience, purpose) = violations.all((asked, audience, purpose))?;
 
     let (mut outcomes, credential, secret) = match asked {
         ExplainTarget::Id(id) => {

@@ -1,6 +1,7 @@
 //! `GetToken` and `ListTokens`.
 
 use super::create::labels;
+use super::messages;
 use crate::db;
 use crate::db::tokens::TokenFilter;
 use crate::domain::tokens::policy::{Rules, TokenState};
@@ -38,7 +39,7 @@ pub async fn get_token(
     }
     let token = found.ok_or_else(|| Error::not_found("token", token_id))?;
     let rules = db::orgs::policies::find_rules(&state.db, acting.org_id, &state.ceilings).await?;
-    Ok(pb::GetTokenResponse { token: Some(convert::token(&token, &rules, state.clock.now())?) })
+    Ok(pb::GetTokenResponse { token: Some(messages::token(&token, &rules, state.clock.now())?) })
 }
 
 pub async fn list_tokens(
@@ -56,9 +57,9 @@ pub async fn list_tokens(
     let rules = db::orgs::policies::find_rules(&state.db, acting.org_id, &state.ceilings).await?;
     let filter = filter(&mut violations, account_id.map_err(|wrong| wrong.to_string()), &request, &rules);
     violations.finish()?;
-    let asked = (request.page_size, std::mem::take(&mut request.page_token));
+    let (size, token) = (request.page_size, std::mem::take(&mut request.page_token));
     request.page_size = 0;
-    let paging = Paging::read(state, &acting, "ListTokens", &request, (asked.0, &asked.1))?;
+    let paging = Paging::read(state, &acting, "ListTokens", &request, size, &token)?;
     let mut db = state.db.acquire().await?;
     if let Some(id) = filter.account_id {
         let account = db::accounts::find(&mut *db, acting.org_id, id).await?;
@@ -67,7 +68,7 @@ pub async fn list_tokens(
     let after = paging.after(TokenId::parse);
     let page = db::tokens::page(&mut db, acting.org_id, &filter, after, paging.size, now).await?;
     Ok(pb::ListTokensResponse {
-        tokens: page.rows.iter().map(|token| convert::token(token, &rules, now)).collect::<Result<_>>()?,
+        tokens: page.rows.iter().map(|token| messages::token(token, &rules, now)).collect::<Result<_>>()?,
         next_page_token: paging.next(state, &page),
         total_size: page.total,
     })

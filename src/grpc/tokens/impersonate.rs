@@ -2,7 +2,7 @@
 
 use super::claims::claims;
 use crate::db;
-use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::events::{Change, FieldChange};
 use crate::domain::access::impersonation_token;
 use crate::domain::values::ids::AccountId;
 use crate::domain::values::names::Description;
@@ -25,9 +25,7 @@ pub async fn impersonate_account(
     let reason = violations.check("reason", Description::required(&request.reason));
     let ttl = request.ttl.as_ref().map(convert::duration).transpose();
     let ttl = violations.check("ttl", ttl.and_then(impersonation_token::lifetime));
-    let (Some(account_id), Some(reason), Some(ttl)) = (account_id, reason, ttl) else {
-        return Err(violations.error());
-    };
+    let (account_id, reason, ttl) = violations.all((account_id, reason, ttl))?;
 
     let now = state.clock.now();
     // What changes from now on ends the access token when it is used.
@@ -40,17 +38,11 @@ pub async fn impersonate_account(
     let claims = claims(state, acting.caller.credential(), &target, decision);
     let access_token = state.keyring.signer.sign(&claims)?;
 
-    let mut tx = Transaction::begin(state).await?;
-    let change = Change {
-        event_id: state.clock.new_id(),
-        org_id: acting.org_id,
-        kind: "account.impersonated",
-        resource_ids: vec![account_id.to_string()],
-        fields: vec![FieldChange::set("reason", reason), FieldChange::set("access_token.jti", claims.jti)],
-        // It makes nothing untrue.
-        subjects: Vec::new(),
-    };
-    tx.record(&Actor::from(&acting), &[change], now).await?;
+    let mut tx = Transaction::begin(state, &acting).await?;
+    // It makes nothing untrue.
+    let change = Change::of("account.impersonated", [account_id])
+        .fields([FieldChange::set("reason", reason), FieldChange::set("access_token.jti", claims.jti)]);
+    tx.record(change).await?;
     tx.commit().await?;
     Ok(pb::ImpersonateAccountResponse { access_token, expire_time: Some(expire_time) })
 }

@@ -31,8 +31,7 @@ pub async fn introspect_token(
     let caller = verifier(call)?;
     let mut violations = Violations::default();
     let asked = IntrospectionRequest::read(&mut violations, &request);
-    violations.finish()?;
-    let asked = asked.ok_or_else(|| Error::internal("a field was refused without a violation"))?;
+    let (asked,) = violations.all((asked,))?;
     introspect(state, call, caller, &asked).await
 }
 

@@ -8,17 +8,15 @@ use time::OffsetDateTime;
 use super::revoke::{end_session, made_by, stop};
 use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::retrying;
 use crate::db::tokens::Token;
 use crate::domain::mail::Mail;
 use crate::domain::tokens::limits::MAX_LIST;
 use crate::domain::tokens::rotation::{Leak, SecretState, leak};
-use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SessionId, TokenId};
+use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SYSTEM_ORG, SessionId, TokenId};
 use crate::domain::values::token_string::{TokenString, TokenStringKind, obfuscated};
 use crate::error::{Code, Error, Result, Violations};
-use crate::flows::emailed_codes;
-use crate::flows::notify;
-use crate::flows::transaction::Transaction;
+use crate::flows::transaction::{Transaction, transact};
+use crate::flows::{emailed_codes, notify};
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::pb::RevokeReason;
@@ -53,42 +51,37 @@ pub async fn report_leaked_token(
         return Ok(pb::ReportLeakedTokenResponse {});
     }
     // Whoever reports is nobody that we know: they had the text, as had whoever left it there.
-    let actor = Actor {
-        address: call.context.address.map(|address| address.to_string()),
-        request_id: Some(call.context.request_id.clone()),
-        ..Actor::default()
-    };
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    let actor = Actor::unknown(&call.context);
+    transact!(state, actor.in_org(SYSTEM_ORG), |mut tx| {
+        let now = tx.now();
         let mut changes = Vec::new();
         // Orgs are locked before tokens, and in order.
         for code in &leaked.codes {
-            changes.extend(emailed_codes::stop(state, &mut tx, code, now).await?);
+            changes.extend(emailed_codes::stop(&mut tx, code, now).await?);
         }
-        changes.extend(take_away(state, &mut tx, &leaked, now).await?);
+        changes.extend(take_away(&mut tx, &leaked, now).await?);
         for session in &leaked.sessions {
-            changes.extend(end_session(state, &mut tx, *session, RevokeReason::KeyCompromise, now).await?);
+            changes.extend(end_session(&mut tx, *session, RevokeReason::KeyCompromise, now).await?);
         }
-        tx.record(&actor, &changes, now).await?;
-        tell_owners(&mut tx, &changes, now).await?;
+        tx.record_all(&changes).await?;
+        tell_owners(&mut tx, &changes).await?;
         tx.commit().await?;
         Ok(pb::ReportLeakedTokenResponse {})
     })
-    .await
 }
 
 /// Mails whoever is to be told of the accounts that have lost tokens, once for each.
-async fn tell_owners(tx: &mut Transaction<'_>, changes: &[Change], now: OffsetDateTime) -> Result<()> {
+async fn tell_owners(tx: &mut Transaction<'_>, changes: &[Change]) -> Result<()> {
     for change in changes {
-        let ids: Vec<_> = change.resource_ids.iter().filter_map(|id| TokenId::parse(id).ok()).collect();
+        let org_id = change.org_id().unwrap_or(tx.org_id());
+        let ids: Vec<_> = change.resource_ids().iter().filter_map(|id| TokenId::parse(id).ok()).collect();
         let mut lost: BTreeMap<AccountId, Vec<String>> = BTreeMap::new();
-        for (token_id, account_id, name) in db::tokens::find_owners(tx, change.org_id, &ids).await? {
+        for (token_id, account_id, name) in db::tokens::find_owners(tx, org_id, &ids).await? {
             lost.entry(account_id).or_default().push(name.unwrap_or_else(|| token_id.to_string()));
         }
         for (account_id, names) in lost {
             let say = |org, account| Mail::tokens_leaked(org, account, names);
-            notify::tell(tx, (change.org_id, account_id), now, say).await?;
+            notify::tell(tx, org_id, account_id, say).await?;
         }
     }
     Ok(())
@@ -131,28 +124,28 @@ async fn known(state: &State, call: &Call, texts: &[String]) -> Result<Leaked> {
     Ok(leaked)
 }
 
+/// What an org has lost by the leak.
+#[derive(Default)]
+struct Lost {
+    tokens: Vec<TokenId>,
+    fields: Vec<FieldChange>,
+}
+
+impl Lost {
+    fn add(&mut self, tokens: &[TokenId], field: FieldChange) {
+        self.tokens.extend(tokens);
+        self.fields.push(field);
+    }
+
+    fn change(self) -> Change {
+        Change::of("token.leaked", &self.tokens).fields(self.fields).subjects(self.tokens)
+    }
+}
+
 /// Ends the secrets where others live, revokes the tokens where none does, and with them
 /// what they made. Gives a change for each org in which something went.
-async fn take_away(
-    state: &State,
-    tx: &mut PgConnection,
-    leaked: &Leaked,
-    now: OffsetDateTime,
-) -> Result<Vec<Change>> {
-    let mut changes: BTreeMap<OrgId, Change> = BTreeMap::new();
-    let mut change_in = |org_id: OrgId, token_ids: &[TokenId], field: FieldChange| {
-        let change = changes.entry(org_id).or_insert_with(|| Change {
-            event_id: state.clock.new_id(),
-            org_id,
-            kind: "token.leaked",
-            resource_ids: Vec::new(),
-            fields: Vec::new(),
-            subjects: Vec::new(),
-        });
-        change.fields.push(field);
-        change.resource_ids.extend(token_ids.iter().map(TokenId::to_string));
-        change.subjects.clone_from(&change.resource_ids);
-    };
+async fn take_away(tx: &mut PgConnection, leaked: &Leaked, now: OffsetDateTime) -> Result<Vec<Change>> {
+    let mut lost: BTreeMap<OrgId, Lost> = BTreeMap::new();
     let (mut whole, mut makers) = (Vec::new(), Vec::new());
     for (&org_id, secrets) in &leaked.tokens {
         let ids: Vec<TokenId> = secrets.keys().copied().collect();
@@ -167,10 +160,11 @@ async fn take_away(
             match leak(&live(token, now), leaked, &by_itself) {
                 Some(Leak::Token) => whole.push((org_id, *token_id)),
                 Some(Leak::Secret { ended, left }) => {
-                    db::tokens::secrets::set_end(tx, (org_id, *token_id), &[ended], Some(now)).await?;
-                    db::tokens::secrets::set_end(tx, (org_id, *token_id), &[left], None).await?;
+                    db::tokens::secrets::set_end(tx, org_id, *token_id, &[ended], Some(now)).await?;
+                    db::tokens::secrets::set_end(tx, org_id, *token_id, &[left], None).await?;
                     db::tokens::secrets::revise(tx, org_id, *token_id).await?;
-                    change_in(org_id, &[*token_id], FieldChange::cleared("secrets", shown(token, ended)?));
+                    let field = FieldChange::cleared("secrets", shown(token, ended)?);
+                    lost.entry(org_id).or_default().add(&[*token_id], field);
                 }
                 None => {}
             }
@@ -180,9 +174,9 @@ async fn take_away(
     let reason = RevokeReason::KeyCompromise;
     for (org_id, tokens) in stop(tx, whole, reason, now).await? {
         let field = FieldChange::set("revoke_reason", convert::revoke_reason_name(reason));
-        change_in(org_id, &tokens, field);
+        lost.entry(org_id).or_default().add(&tokens, field);
     }
-    Ok(changes.into_values().collect())
+    Ok(lost.into_iter().map(|(org_id, lost)| lost.change().in_org(org_id)).collect())
 }
 
 /// The numbers of its secrets that have not ended.

@@ -8,7 +8,6 @@ use super::{exchange, sessions};
 use crate::clock::random;
 use crate::db;
 use crate::db::events::{Actor, FieldChange};
-use crate::db::retrying;
 use crate::db::sign_in::sessions::NewSession;
 use crate::domain::access::credential::Credential;
 use crate::domain::access::exchange::ExchangeRequest;
@@ -20,7 +19,8 @@ use crate::domain::values::token_string::{TokenString, TokenStringKind};
 use crate::error::{Error, Reason, Result, Violations};
 use crate::flows::sign_in;
 use crate::flows::sign_in::SignedIn;
-use crate::flows::transaction::Transaction;
+use crate::flows::transaction::transact;
+use crate::grpc::accounts::messages::account as account_message;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::wire::convert;
@@ -33,10 +33,7 @@ pub async fn login(state: &Arc<State>, call: &Call, request: pb::LoginRequest) -
         violations.add("password", "is required");
     }
     let org_id = violations.check("org_id", convert::optional(&request.org_id, OrgId::parse));
-    violations.finish()?;
-    let (Some(username), Some(org_id)) = (username, org_id) else {
-        return Err(Error::internal("a field was refused without a violation"));
-    };
+    let (username, org_id) = violations.all((username, org_id))?;
     let typed = TypedPassword::new(&request.password);
     drop(request);
     let who = sign_in::with_password(state, &username, &typed, &call.context).await?;
@@ -65,33 +62,23 @@ struct StartedSession {
 }
 
 async fn begin(state: &State, call: &Call, who: &SignedIn) -> Result<StartedSession> {
-    let now = state.clock.now();
     let session_id: SessionId = state.clock.new_id();
     let text = TokenString::new(TokenStringKind::Session, session_id, random());
     let secret = state.keyring.peppers.load().record(&text);
     let SignedIn { org_id, account_id, kind, .. } = *who;
-    let expire_time = now + life(kind);
-    let actor = Actor {
-        account_id: Some(account_id),
-        impersonator_id: None,
-        credential_id: Some(session_id.into()),
-        operator: false,
-        address: call.context.address.map(|address| address.to_string()),
-        request_id: Some(call.context.request_id.clone()),
-    };
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
-        who.conclude(&mut tx, now).await?;
+    let actor = Actor::account(account_id, Some(session_id.into()), &call.context);
+    let expire_time = transact!(state, actor.in_org(org_id), |mut tx| {
+        let now = tx.now();
+        let expire_time = now + life(kind);
+        who.conclude(&mut tx).await?;
         let row = NewSession { session_id, org_id, account_id, secret: &secret, expire_time };
         db::sign_in::sessions::insert(&mut tx, &row, now).await?;
         let fields =
             vec![FieldChange::set("account_id", account_id), FieldChange::set("expire_time", expire_time)];
-        let mut change = sessions::change(state, "session.created", (org_id, session_id), fields);
-        change.resource_ids.push(account_id.to_string());
-        tx.record(&actor, &[change], now).await?;
-        tx.commit().await
-    })
-    .await?;
+        tx.record(sessions::change("session.created", session_id, fields).resources([account_id])).await?;
+        tx.commit().await?;
+        Ok(expire_time)
+    })?;
     Ok(StartedSession { text, expire_time })
 }
 
@@ -121,7 +108,7 @@ async fn answer(
         session_expire_time: Some(convert::timestamp(session.expire_time)),
         access_token,
         expire_time,
-        account: Some(convert::account(&account)?),
+        account: Some(account_message(&account)?),
         orgs: orgs.into_iter().map(org).collect(),
     })
 }

@@ -10,6 +10,7 @@ pub mod introspect;
 pub mod keys;
 pub mod leaks;
 pub mod login;
+pub mod messages;
 pub mod presented_at;
 pub mod reassign;
 pub mod revoke;

@@ -1,9 +1,9 @@
 //! `ReassignToken` and `ReassignAccountTokens`: a token goes on under another account.
 
 use super::create::room_for;
+use super::messages;
 use crate::db;
-use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::retrying;
+use crate::db::events::{Change, FieldChange};
 use crate::db::tokens::Token;
 use crate::domain::access::acting::Acting;
 use crate::domain::access::reassignment::Moved;
@@ -14,10 +14,9 @@ use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Reason, Result, Violations};
-use crate::flows::transaction::Transaction;
+use crate::flows::transaction::transact;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
-use crate::grpc::wire::convert;
 use crate::state::State;
 
 /// What is to be moved.
@@ -43,7 +42,7 @@ pub async fn reassign_token(
     let mut violations = Violations::default();
     let token_id = violations.check("token_id", TokenId::parse(&request.token_id));
     let to = violations.check("account_id", AccountId::parse(&request.account_id));
-    let (Some(token_id), Some(to)) = (token_id, to) else { return Err(violations.error()) };
+    let (token_id, to) = violations.all((token_id, to))?;
     let asked = ReassignRequest {
         which: ReassignedTokens::One(token_id),
         to,
@@ -63,7 +62,7 @@ pub async fn reassign_account_tokens(
     let mut violations = Violations::default();
     let from = violations.check("from_account_id", AccountId::parse(&request.from_account_id));
     let to = violations.check("account_id", AccountId::parse(&request.account_id));
-    let (Some(from), Some(to)) = (from, to) else { return Err(violations.error()) };
+    let (from, to) = violations.all((from, to))?;
     let asked = ReassignRequest {
         which: ReassignedTokens::AllOf(from),
         to,
@@ -87,10 +86,9 @@ async fn reassign(
     acting: &Acting<'_>,
     asked: &ReassignRequest,
 ) -> Result<(Vec<pb::Token>, Vec<String>)> {
-    let now = state.clock.now();
     let (org_id, to) = (acting.org_id, asked.to);
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, acting, |mut tx| {
+        let now = tx.now();
         db::orgs::lock(&mut tx, org_id).await?;
         let target = db::accounts::lock(&mut tx, org_id, to).await?;
         let target = target.ok_or_else(|| Error::not_found("account", to))?;
@@ -110,7 +108,7 @@ async fn reassign(
             return Err(Reason::TargetNotServiceAccount.into());
         }
         let rules = db::orgs::policies::find_rules(&mut *tx, org_id, &state.ceilings).await?;
-        let shown = |token: &Token| convert::token(token, &rules, now);
+        let shown = |token: &Token| messages::token(token, &rules, now);
         let Some(from) = tokens.first().map(Token::account).filter(|from| *from != to) else {
             // There is none, or it is where it should be.
             let tokens = tokens.iter().map(shown).collect::<Result<_>>()?;
@@ -127,28 +125,19 @@ async fn reassign(
 
         let ids: Vec<TokenId> = tokens.iter().map(Token::id).collect();
         db::tokens::reassign(&mut tx, org_id, &ids, to, &lacking).await?;
-        let names: Vec<String> = ids.iter().map(TokenId::to_string).collect();
         let mut fields = vec![FieldChange {
             field: "account_id",
             old_value: Some(from.to_string()),
             new_value: Some(to.to_string()),
         }];
         fields.extend(lacking.iter().map(|scope| FieldChange::cleared("scopes", scope)));
-        let change = Change {
-            event_id: state.clock.new_id(),
-            org_id,
-            kind: "token.reassigned",
-            resource_ids: names.clone(),
-            fields,
-            subjects: names,
-        };
+        let change = Change::of("token.reassigned", &ids).fields(fields).subjects(ids.iter().copied());
         let moved = db::tokens::lock_live(&mut tx, org_id, &ids, now).await?;
         let moved = moved.iter().map(shown).collect::<Result<_>>()?;
         if !asked.validate_only {
-            tx.record(&Actor::from(acting), &[change], now).await?;
+            tx.record(change).await?;
             tx.commit().await?;
         }
         Ok((moved, lost.permissions.into_iter().collect()))
     })
-    .await
 }

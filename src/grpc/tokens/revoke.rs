@@ -7,10 +7,9 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::sessions;
+use super::{messages, sessions};
 use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::retrying;
 use crate::domain::tokens::limits::MAX_LIVE_TOKENS;
 use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SessionId, TokenId};
 use crate::domain::values::permissions::Permission;
@@ -18,7 +17,7 @@ use crate::domain::values::resources::Node;
 use crate::domain::values::token_string::{TokenString, TokenStringKind};
 use crate::error::{Code, Error, Result, Violations};
 use crate::flows::emailed_codes;
-use crate::flows::transaction::Transaction;
+use crate::flows::transaction::{Transaction, transact};
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::pb::RevokeReason;
@@ -60,21 +59,19 @@ async fn by_id(
     let mut violations = Violations::default();
     let token_id = violations.check("token_id", TokenId::parse(token_id));
     let reason = violations.check("reason", known(request.reason));
-    let (Some(token_id), Some(reason)) = (token_id, reason) else { return Err(violations.error()) };
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    let (token_id, reason) = violations.all((token_id, reason))?;
+    transact!(state, &acting, |mut tx| {
+        let now = tx.now();
         let token = db::tokens::find(&mut *tx, acting.org_id, token_id).await?;
         let token = token.ok_or_else(|| Error::not_found("token", token_id))?;
         acting.may_stop(&db::accounts::grants::find_held(&mut tx, acting.org_id, token.account()).await?)?;
-        revoke(state, &mut tx, &Actor::from(&acting), vec![(acting.org_id, token_id)], reason, now).await?;
+        revoke(&mut tx, vec![(acting.org_id, token_id)], reason).await?;
         let token = db::tokens::find(&mut *tx, acting.org_id, token_id).await?;
         let rules = db::orgs::policies::find_rules(&mut *tx, acting.org_id, &state.ceilings).await?;
         tx.commit().await?;
-        let token = token.map(|token| convert::token(&token, &rules, now)).transpose()?;
+        let token = token.map(|token| messages::token(&token, &rules, now)).transpose()?;
         Ok(pb::RevokeTokenResponse { token })
     })
-    .await
 }
 
 /// Whoever knows the text may revoke it; whether it was one is not told (RFC 7009).
@@ -104,35 +101,25 @@ async fn by_text(
         }
         Err(error) => return Err(error),
     };
-    let actor = Actor {
-        account_id: Some(credential.account.account_id),
-        impersonator_id: None,
-        credential_id: Some(credential.credential_id),
-        operator: false,
-        address: call.context.address.map(|address| address.to_string()),
-        request_id: Some(call.context.request_id.clone()),
-    };
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    let actor = Actor::account(credential.account.account_id, Some(credential.credential_id), &call.context);
+    transact!(state, actor.in_org(credential.account.org_id), |mut tx| {
+        let now = tx.now();
         match credential.credential_id {
             CredentialId::Token(id) => {
-                revoke(state, &mut tx, &actor, vec![(credential.account.org_id, id)], reason, now).await?;
+                revoke(&mut tx, vec![(credential.account.org_id, id)], reason).await?;
             }
             CredentialId::Session(id) => {
-                let ended = end_session(state, &mut tx, (credential.account.org_id, id), reason, now).await?;
-                tx.record(&actor, &ended, now).await?;
+                let ended = end_session(&mut tx, (credential.account.org_id, id), reason, now).await?;
+                tx.record_all(&ended).await?;
             }
         }
         tx.commit().await?;
         Ok(pb::RevokeTokenResponse::default())
     })
-    .await
 }
 
 /// Ends a session, and on `KEY_COMPROMISE` the tokens that descend from it. Gives what to record.
 pub async fn end_session(
-    state: &State,
     tx: &mut PgConnection,
     (org_id, session_id): (OrgId, SessionId),
     reason: RevokeReason,
@@ -141,11 +128,11 @@ pub async fn end_session(
     let mut ended = Vec::new();
     if db::sign_in::sessions::end(tx, org_id, session_id, now).await? {
         let why = FieldChange::set("revoke_reason", convert::revoke_reason_name(reason));
-        ended.push(sessions::change(state, "session.ended", (org_id, session_id), vec![why]));
+        ended.push(sessions::change("session.ended", session_id, vec![why]).in_org(org_id));
     }
     if reason == RevokeReason::KeyCompromise {
         let made = made_by(tx, &[session_id.into()], now).await?;
-        ended.extend(changes(state, &stop(tx, made, reason, now).await?, reason));
+        ended.extend(changes(&stop(tx, made, reason, now).await?, reason));
     }
     Ok(ended)
 }
@@ -161,21 +148,19 @@ pub async fn revoke_account_tokens(
     let mut violations = Violations::default();
     let account_id = violations.check("account_id", AccountId::parse(&request.account_id));
     let reason = violations.check("reason", known(request.reason));
-    let (Some(account_id), Some(reason)) = (account_id, reason) else { return Err(violations.error()) };
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    let (account_id, reason) = violations.all((account_id, reason))?;
+    transact!(state, &acting, |mut tx| {
+        let now = tx.now();
         // Locked, so that none is made meanwhile.
         let account = db::accounts::lock(&mut tx, acting.org_id, account_id).await?;
         account.ok_or_else(|| Error::not_found("account", account_id))?;
         acting.may_stop(&db::accounts::grants::find_held(&mut tx, acting.org_id, account_id).await?)?;
         let live = db::tokens::find_live(&mut tx, &[acting.org_id], account_id, now, MAX_LIVE_TOKENS).await?;
         let live = live.into_iter().map(|token_id| (acting.org_id, token_id)).collect();
-        let revoked = revoke(state, &mut tx, &Actor::from(&acting), live, reason, now).await?;
+        let revoked = revoke(&mut tx, live, reason).await?;
         tx.commit().await?;
         Ok(pb::RevokeAccountTokensResponse { revoked_count: revoked as i32 })
     })
-    .await
 }
 
 /// Tokens by their org.
@@ -183,30 +168,23 @@ pub type ByOrg = BTreeMap<OrgId, Vec<TokenId>>;
 
 /// Revokes tokens, and what descends from them, as [`stop`] does. Gives how many.
 async fn revoke(
-    state: &State,
     tx: &mut Transaction<'_>,
-    actor: &Actor,
     tokens: Vec<(OrgId, TokenId)>,
     reason: RevokeReason,
-    now: OffsetDateTime,
 ) -> Result<usize> {
+    let now = tx.now();
     let revoked = stop(tx, tokens, reason, now).await?;
-    tx.record(actor, &changes(state, &revoked, reason), now).await?;
+    tx.record_all(&changes(&revoked, reason)).await?;
     Ok(revoked.values().map(Vec::len).sum())
 }
 
 /// One event in each org, naming all that went there.
-fn changes(state: &State, revoked: &ByOrg, reason: RevokeReason) -> Vec<Change> {
+fn changes(revoked: &ByOrg, reason: RevokeReason) -> Vec<Change> {
     let change = |(org_id, tokens): (&OrgId, &Vec<TokenId>)| {
-        let ids: Vec<String> = tokens.iter().map(TokenId::to_string).collect();
-        Change {
-            event_id: state.clock.new_id(),
-            org_id: *org_id,
-            kind: "token.revoked",
-            resource_ids: ids.clone(),
-            fields: vec![FieldChange::set("revoke_reason", convert::revoke_reason_name(reason))],
-            subjects: ids,
-        }
+        Change::of("token.revoked", tokens)
+            .in_org(*org_id)
+            .fields([FieldChange::set("revoke_reason", convert::revoke_reason_name(reason))])
+            .subjects(tokens.iter().copied())
     };
     revoked.iter().map(change).collect()
 }

@@ -1,12 +1,10 @@
 //! `RotateToken`, `FinishRotation` and `CancelRotation`: another secret for a token, and
 //! the end of the old one.
 
-use time::OffsetDateTime;
-
+use super::messages;
 use crate::clock::random;
 use crate::db;
-use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::retrying;
+use crate::db::events::{Change, FieldChange};
 use crate::db::tokens::secrets::NewSecret;
 use crate::domain::access::acting::Acting;
 use crate::domain::access::credential::Credential;
@@ -17,7 +15,7 @@ use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
 use crate::domain::values::token_string::{TokenString, obfuscated};
 use crate::error::{Error, Result, Violations};
-use crate::flows::transaction::Transaction;
+use crate::flows::transaction::{Transaction, transact};
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::wire::convert;
@@ -34,18 +32,16 @@ pub async fn rotate_token(
     let token_id = violations.check("token_id", TokenId::parse(&request.token_id));
     let overlap = request.overlap.as_ref().map(convert::duration).transpose();
     let overlap = violations.check("overlap", overlap.and_then(rotation::overlap));
-    let (Some(token_id), Some(overlap)) = (token_id, overlap) else { return Err(violations.error()) };
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
-        let held = LockedToken::lock(state, &mut tx, &acting, token_id, now).await?;
+    let (token_id, overlap) = violations.all((token_id, overlap))?;
+    transact!(state, &acting, |mut tx| {
+        let now = tx.now();
+        let held = LockedToken::lock(state, &mut tx, &acting, token_id).await?;
         let planned = rotation::rotate(&held.credential.secrets, overlap, now, held.credential.expire_time)?;
         let text = TokenString::new(held.credential.kind.into(), token_id, random());
-        let fields = held.replace(state, &mut tx, &acting, &planned, &text, now).await?;
-        let token = held.conclude(state, tx, &acting, "token.rotated", fields, now).await?;
+        let fields = held.replace(state, &mut tx, &acting, &planned, &text).await?;
+        let token = held.conclude(tx, "token.rotated", fields).await?;
         Ok(pb::RotateTokenResponse { token: Some(token), secret: text.expose().to_owned() })
     })
-    .await
 }
 
 pub async fn finish_rotation(
@@ -55,21 +51,20 @@ pub async fn finish_rotation(
 ) -> Result<pb::FinishRotationResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
     let token_id = rights_first(state, &acting, &request.token_id).await?;
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
-        let held = LockedToken::lock(state, &mut tx, &acting, token_id, now).await?;
+    transact!(state, &acting, |mut tx| {
+        let now = tx.now();
+        let held = LockedToken::lock(state, &mut tx, &acting, token_id).await?;
         let Some(underway) = rotation::underway(&held.credential.secrets, now) else {
             // It finished by itself, perhaps a moment ago: what was asked for is so.
-            let token = convert::token(&held.before, &held.credential.account.rules, now)?;
+            let token = messages::token(&held.before, &held.credential.account.rules, now)?;
             return Ok(pb::FinishRotationResponse { token: Some(token) });
         };
-        db::tokens::secrets::set_end(&mut tx, held.place(), &[underway.old], Some(now)).await?;
+        let (org_id, token_id) = held.place();
+        db::tokens::secrets::set_end(&mut tx, org_id, token_id, &[underway.old], Some(now)).await?;
         let fields = vec![FieldChange::cleared("secrets", held.obfuscated(underway.old)?)];
-        let token = held.conclude(state, tx, &acting, "token.rotation_finished", fields, now).await?;
+        let token = held.conclude(tx, "token.rotation_finished", fields).await?;
         Ok(pb::FinishRotationResponse { token: Some(token) })
     })
-    .await
 }
 
 pub async fn cancel_rotation(
@@ -79,24 +74,22 @@ pub async fn cancel_rotation(
 ) -> Result<pb::CancelRotationResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
     let token_id = rights_first(state, &acting, &request.token_id).await?;
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
-        let held = LockedToken::lock(state, &mut tx, &acting, token_id, now).await?;
+    transact!(state, &acting, |mut tx| {
+        let now = tx.now();
+        let held = LockedToken::lock(state, &mut tx, &acting, token_id).await?;
         // Without one the old secret is gone: a yes would have its holder rely on it.
         let underway = rotation::underway(&held.credential.secrets, now)
             .ok_or_else(|| Error::not_found("rotation of", token_id))?;
-        let place = held.place();
-        db::tokens::secrets::set_end(&mut tx, place, &[underway.new], Some(now)).await?;
-        db::tokens::secrets::set_end(&mut tx, place, &[underway.old], None).await?;
+        let (org_id, token_id) = held.place();
+        db::tokens::secrets::set_end(&mut tx, org_id, token_id, &[underway.new], Some(now)).await?;
+        db::tokens::secrets::set_end(&mut tx, org_id, token_id, &[underway.old], None).await?;
         let fields = vec![
             FieldChange::cleared("secrets", held.obfuscated(underway.new)?),
             FieldChange::cleared("secrets.expire_time", underway.end),
         ];
-        let token = held.conclude(state, tx, &acting, "token.rotation_cancelled", fields, now).await?;
+        let token = held.conclude(tx, "token.rotation_cancelled", fields).await?;
         Ok(pb::CancelRotationResponse { token: Some(token) })
     })
-    .await
 }
 
 /// What needs no more than the token's id: rights before everything else. Whose the token
@@ -130,9 +123,9 @@ impl LockedToken {
         tx: &mut Transaction<'_>,
         acting: &Acting<'_>,
         token_id: TokenId,
-        now: OffsetDateTime,
     ) -> Result<Self> {
         let (org_id, credential_id) = (acting.org_id, acting.caller.credential_id());
+        let now = tx.now();
         if credential_id != token_id.into() {
             // Whoever revokes the caller finds what it made. Its own row is locked below, which
             // two that share it would do in a circle.
@@ -170,9 +163,8 @@ impl LockedToken {
         acting: &Acting<'_>,
         planned: &Rotation,
         text: &TokenString,
-        now: OffsetDateTime,
     ) -> Result<Vec<FieldChange>> {
-        let (org_id, token_id) = self.place();
+        let ((org_id, token_id), now) = (self.place(), tx.now());
         db::tokens::secrets::forget_ended(tx, org_id, token_id, now).await?;
         // Who rotates itself may be whoever got its secret by rotating it.
         let made_by = match acting.caller.credential_id() {
@@ -181,7 +173,7 @@ impl LockedToken {
             }
             other => Some(other.uuid()),
         };
-        db::tokens::secrets::set_end(tx, (org_id, token_id), &planned.ending, Some(planned.end)).await?;
+        db::tokens::secrets::set_end(tx, org_id, token_id, &planned.ending, Some(planned.end)).await?;
         let record = &state.keyring.peppers.load().record(text);
         let new = NewSecret {
             number: planned.number,
@@ -190,7 +182,7 @@ impl LockedToken {
             made_by,
             made_by_itself: acting.caller.credential_id() == token_id.into(),
         };
-        db::tokens::secrets::insert(tx, (org_id, token_id), &new, now).await?;
+        db::tokens::secrets::insert(tx, org_id, token_id, &new, now).await?;
         let mut fields = vec![FieldChange::set("secrets", obfuscated(text.kind(), token_id, text.hint()))];
         if planned.end > now {
             fields.push(FieldChange::set("secrets.expire_time", planned.end));
@@ -205,28 +197,17 @@ impl LockedToken {
     /// Records the change, commits, and shows the token.
     async fn conclude(
         &self,
-        state: &State,
         mut tx: Transaction<'_>,
-        acting: &Acting<'_>,
         kind: &'static str,
         fields: Vec<FieldChange>,
-        now: OffsetDateTime,
     ) -> Result<pb::Token> {
-        let (org_id, token_id) = self.place();
+        let ((org_id, token_id), now) = (self.place(), tx.now());
         db::tokens::secrets::revise(&mut tx, org_id, token_id).await?;
-        let id = token_id.to_string();
-        let change = Change {
-            event_id: state.clock.new_id(),
-            org_id,
-            kind,
-            resource_ids: vec![id.clone()],
-            fields,
-            subjects: vec![id],
-        };
-        tx.record(&Actor::from(acting), &[change], now).await?;
+        let change = Change::of(kind, [token_id]).fields(fields).subjects([token_id]);
+        tx.record(change).await?;
         let token = db::tokens::find(&mut *tx, org_id, token_id).await?;
         let token = token.ok_or_else(|| Error::internal("a locked token is gone"))?;
         tx.commit().await?;
-        convert::token(&token, &self.credential.account.rules, now)
+        messages::token(&token, &self.credential.account.rules, now)
     }
 }

@@ -4,7 +4,7 @@ use super::{
     create, exchange, explain, get, impersonate, introspect, keys, leaks, login, reassign, revoke, rotate,
     sessions, signing_keys, update,
 };
-use crate::grpc::wire::service::service;
+use crate::grpc::service::service;
 
 service! {
     /// Long-lived tokens, and the short-lived JWTs that they are exchanged for.

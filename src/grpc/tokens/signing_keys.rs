@@ -1,16 +1,16 @@
 //! `ListSigningKeys`, `RotateSigningKey`, `RevokeSigningKey`.
 
+use super::messages;
 use crate::crypto::key_pair::NewKey;
 use crate::db;
 use crate::db::events::{Actor, FieldChange};
 use crate::db::keys::signing_keys::parse_place;
-use crate::db::retrying;
 use crate::domain::signing_keys::{KeyState, is_kid};
 use crate::domain::values::ids::SYSTEM_ORG;
 use crate::domain::values::permissions::Permission;
 use crate::error::{Error, Result, Violations};
 use crate::flows::signing_key_rotation;
-use crate::flows::transaction::Transaction;
+use crate::flows::transaction::transact;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::pb::RevokeReason;
@@ -27,12 +27,12 @@ pub async fn list_signing_keys(
     caller.require_platform(&Permission::PLATFORM_KEYS)?;
     let acting = caller.acting_in(None)?;
     let filter = pb::ListSigningKeysRequest::default();
-    let asked = (request.page_size, request.page_token.as_str());
-    let paging = Paging::read(state, &acting, "ListSigningKeys", &filter, asked)?;
+    let paging =
+        Paging::read(state, &acting, "ListSigningKeys", &filter, request.page_size, &request.page_token)?;
     let mut db = state.db.acquire().await?;
     let page = db::keys::signing_keys::page(&mut db, paging.after(parse_place), paging.size).await?;
     Ok(pb::ListSigningKeysResponse {
-        signing_keys: page.rows.iter().map(convert::signing_key).collect(),
+        signing_keys: page.rows.iter().map(messages::signing_key).collect(),
         next_page_token: paging.next(state, &page),
         total_size: page.total,
     })
@@ -47,9 +47,7 @@ pub async fn rotate_signing_key(
     caller.require_platform(&Permission::PLATFORM_KEYS)?;
     // Made beforehand, needed or not: the lock is not held meanwhile.
     let fresh = NewKey::make(&state.keyring.master, state.keyring.signing_algorithm).await?;
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, Actor::from(caller).in_org(SYSTEM_ORG), |mut tx| {
         db::orgs::lock(&mut tx, SYSTEM_ORG).await?;
         let keys =
             db::keys::find_signing_keys(&mut *tx, &state.keyring.master).await.map_err(Error::internal)?;
@@ -57,23 +55,18 @@ pub async fn rotate_signing_key(
         let (kid, change) = match (next, request.activate_now) {
             (Some(next), false) => (&next.kid, None),
             (Some(next), true) => {
-                (&next.kid, Some(signing_key_rotation::activate(state, &mut tx, &next.kid, now).await?))
+                (&next.kid, Some(signing_key_rotation::activate(state, &mut tx, &next.kid).await?))
             }
-            (None, false) => {
-                (&fresh.kid, Some(signing_key_rotation::publish(state, &mut tx, &fresh, now).await?))
-            }
-            (None, true) => {
-                (&fresh.kid, Some(signing_key_rotation::replace(state, &mut tx, &fresh, now).await?))
-            }
+            (None, false) => (&fresh.kid, Some(signing_key_rotation::publish(&mut tx, &fresh).await?)),
+            (None, true) => (&fresh.kid, Some(signing_key_rotation::replace(state, &mut tx, &fresh).await?)),
         };
         let key = db::keys::signing_keys::find(&mut *tx, kid).await?;
         if let Some(change) = change {
-            tx.record(&Actor::from(caller), &[change], now).await?;
+            tx.record(change).await?;
             tx.commit().await?;
         }
-        Ok(pb::RotateSigningKeyResponse { signing_key: key.as_ref().map(convert::signing_key) })
+        Ok(pb::RotateSigningKeyResponse { signing_key: key.as_ref().map(messages::signing_key) })
     })
-    .await
 }
 
 pub async fn revoke_signing_key(
@@ -89,21 +82,18 @@ pub async fn revoke_signing_key(
     }
     let reason = RevokeReason::try_from(request.reason).map_err(|_| "is not a known reason");
     let reason = violations.check("reason", reason);
-    let (Some(reason), ()) = (reason, violations.finish()?) else {
-        return Err(Error::internal("a field was refused without a violation"));
-    };
+    let (reason,) = violations.all((reason,))?;
     let reason = convert::revoke_reason_name(reason);
     let kid = request.kid.as_str();
     // Made beforehand, needed or not: the lock is not held meanwhile.
     let fresh = NewKey::make(&state.keyring.master, state.keyring.signing_algorithm).await?;
-    let now = state.clock.now();
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, Actor::from(caller).in_org(SYSTEM_ORG), |mut tx| {
+        let now = tx.now();
         db::orgs::lock(&mut tx, SYSTEM_ORG).await?;
         let key = db::keys::signing_keys::find(&mut *tx, kid).await?;
         let key = key.ok_or_else(|| Error::not_found("signing key", kid))?;
         if key.state() == Some(KeyState::Revoked) {
-            return Ok(pb::RevokeSigningKeyResponse { signing_key: Some(convert::signing_key(&key)) });
+            return Ok(pb::RevokeSigningKeyResponse { signing_key: Some(messages::signing_key(&key)) });
         }
         db::keys::signing_keys::revoke(&mut tx, kid, reason, now).await?;
         let mut kids = vec![kid.to_owned()];
@@ -126,10 +116,9 @@ pub async fn revoke_signing_key(
             });
         }
         let revoked = db::keys::signing_keys::find(&mut *tx, kid).await?;
-        let change = signing_key_rotation::change(state, "signing_key.revoked", kids, fields);
-        tx.record(&Actor::from(caller), &[change], now).await?;
+        let change = signing_key_rotation::change("signing_key.revoked", kids, fields);
+        tx.record(change).await?;
         tx.commit().await?;
-        Ok(pb::RevokeSigningKeyResponse { signing_key: revoked.as_ref().map(convert::signing_key) })
+        Ok(pb::RevokeSigningKeyResponse { signing_key: revoked.as_ref().map(messages::signing_key) })
     })
-    .await
 }

@@ -3,9 +3,9 @@
 use time::OffsetDateTime;
 
 use super::create::{audiences_within_policy, existing, labels, room_for_origins};
+use super::messages;
 use crate::db;
-use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::retrying;
+use crate::db::events::{Change, FieldChange};
 use crate::db::tokens::{Labels, Token, TokenUpdate};
 use crate::domain::access::exchange::refuse_scopes;
 use crate::domain::access::rights::Rights;
@@ -19,9 +19,10 @@ use crate::domain::values::names::{Audience, DisplayName};
 use crate::domain::values::networks::Network;
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::{Node, ResourcePath};
+use crate::domain::values::subject::Subject;
 use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Error, Result, Violations};
-use crate::flows::transaction::Transaction;
+use crate::flows::transaction::transact;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::wire::convert;
@@ -136,11 +137,9 @@ pub async fn update_token(
     let token_id = violations.check("token.id", TokenId::parse(&asked.id));
     let mask = Mask::read(&mut violations, request.update_mask.as_ref(), &KNOWN, |path| is_set(&asked, path));
     let given = GivenTokenFields::read(&mut violations, &mask, &asked, now);
-    let Some(token_id) = token_id else { return Err(violations.error()) };
-    violations.finish()?;
+    let (token_id,) = violations.all((token_id,))?;
 
-    retrying(|| async {
-        let mut tx = Transaction::begin(state).await?;
+    transact!(state, &acting, |mut tx| {
         let live = db::tokens::lock_live(&mut tx, acting.org_id, &[token_id], now).await?;
         let token = live.into_iter().next().ok_or_else(|| Error::not_found("live token", token_id))?;
         let before =
@@ -176,31 +175,23 @@ pub async fn update_token(
         fields.extend(differ("display_name", token.display_name.as_deref(), named));
         fields.extend(differ("labels", shown(&old_labels).as_deref(), shown(new_labels).as_deref()));
         if fields.is_empty() {
-            return Ok(pb::UpdateTokenResponse { token: Some(convert::token(&token, &rules, now)?) });
+            return Ok(pb::UpdateTokenResponse { token: Some(messages::token(&token, &rules, now)?) });
         }
         let new = TokenUpdate { display_name: named, labels: new_labels, limits: &after };
         db::tokens::update(&mut tx, acting.org_id, token_id, &new).await?;
-        let mut subjects = vec![token_id.to_string()];
+        let mut subjects = vec![Subject::from(token_id)];
         if after.narrow_rights_of(&before) {
             // Verifiers that keep JWTs from before learn that they carry too much.
             db::accounts::raise_version(&mut tx, acting.org_id, token.account()).await?;
-            subjects.push(token.account().to_string());
+            subjects.push(token.account().into());
         }
-        let change = Change {
-            event_id: state.clock.new_id(),
-            org_id: acting.org_id,
-            kind: "token.updated",
-            resource_ids: vec![token_id.to_string()],
-            fields,
-            subjects,
-        };
-        tx.record(&Actor::from(&acting), &[change], now).await?;
+        let change = Change::of("token.updated", [token_id]).fields(fields).subjects(subjects);
+        tx.record(change).await?;
         let token = db::tokens::find(&mut *tx, acting.org_id, token_id).await?;
         let token = token.ok_or_else(|| Error::internal("a locked token is gone"))?;
         tx.commit().await?;
-        Ok(pb::UpdateTokenResponse { token: Some(convert::token(&token, &rules, now)?) })
+        Ok(pb::UpdateTokenResponse { token: Some(messages::token(&token, &rules, now)?) })
     })
-    .await
 }
 
 /// Refuses a new end that the org's policy stops the token for, and audiences that it allows no
@@ -215,8 +206,8 @@ fn within_policy(
     if let Some(end) = after.expire_time.filter(|end| before.expire_time != Some(*end)) {
         violations.check("token.expire_time", rules.may_end(token.kind()?, token.create_time, end));
     }
-    let audiences = (&before.restrictions.audiences[..], &after.restrictions.audiences[..]);
-    audiences_within_policy(&mut violations, "token.allowed_audiences", audiences, rules);
+    let (had, has) = (&before.restrictions.audiences, &after.restrictions.audiences);
+    audiences_within_policy(&mut violations, "token.allowed_audiences", had, has, rules);
     violations.finish()
 }
 

@@ -2,6 +2,6 @@
 
 pub mod convert;
 pub mod idempotency;
+pub mod org;
 pub mod page_token;
-pub mod service;
 pub mod update_mask;

@@ -31,7 +31,8 @@ impl Paging {
         acting: &Acting<'_>,
         method: &str,
         filter: &impl Message,
-        (page_size, page_token): (i32, &str),
+        page_size: i32,
+        page_token: &str,
     ) -> Result<Self> {
         let mut violations = Violations::default();
         let filter = digest::digest(&digest::SHA256, &filter.encode_to_vec());

@@ -12,7 +12,7 @@ mod password;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State as Shared};
@@ -23,19 +23,17 @@ use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY, RETRY_AFTER,
 };
 use http::{HeaderValue, StatusCode, header};
-use uuid::Uuid;
 
-use crate::client_addr;
 use crate::config::WebUrl;
-use crate::domain::access::request_context::{BrowserOrigin, RequestContext};
+use crate::domain::access::request_context::RequestContext;
 use crate::domain::values::networks::Network;
 use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Error, Reason};
+use crate::flows::request::{EntryPoint, RequestUnderWay};
 use crate::state::State;
 use html::HtmlPage;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What every answer says: to keep no copy, to tell no other site of the address, to load
 /// nothing, to be in no frame.
@@ -96,14 +94,9 @@ async fn guard(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let began = Instant::now();
-    let origin = RequestContext {
-        address: client_addr::address(&request, &settings.trusted_proxies),
-        page: BrowserOrigin::None,
-        request_id: state.clock.new_id::<Uuid>().to_string(),
-    };
+    let visit =
+        RequestUnderWay::begin(&mut request, EntryPoint::Page, &settings.trusted_proxies, &state.clock);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    request.extensions_mut().insert(origin.clone());
     let mut response = if method == http::Method::POST && is_of_another_site(&request, &settings.own_origins)
     {
         sorry(StatusCode::FORBIDDEN, "This form came from another site", "Open the link from the mail again.")
@@ -118,16 +111,14 @@ async fn guard(
     if let Ok(policy) = HeaderValue::from_str(&html::POLICY) {
         headers.insert(CONTENT_SECURITY_POLICY, policy);
     }
-    if let Ok(id) = HeaderValue::from_str(&origin.request_id) {
-        headers.insert(REQUEST_ID, id);
-    }
+    visit.name(&mut response);
     tracing::debug!(
-        request_id = origin.request_id,
+        request_id = visit.context.request_id,
         %method,
         path,
         status = response.status().as_u16(),
-        address = origin.address.map(tracing::field::display::<IpAddr>),
-        micros = began.elapsed().as_micros() as u64,
+        address = visit.context.address.map(tracing::field::display::<IpAddr>),
+        micros = visit.micros(),
         "page"
     );
     response

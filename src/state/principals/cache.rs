@@ -15,6 +15,7 @@ use tokio::sync::OnceCell;
 use crate::domain::access::credential::Credential;
 use crate::domain::access::member::Member;
 use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SessionId, TokenId};
+use crate::domain::values::subject::Subject;
 use crate::error::Reason;
 
 /// How long it is remembered that an id does not exist.
@@ -74,7 +75,7 @@ pub struct CacheEntry {
 pub struct Flight {
     pub outcome: OnceCell<Result<Option<Known>, Reason>>,
     /// What was changed since it began.
-    crossed: Mutex<Vec<String>>,
+    crossed: Mutex<Vec<Subject>>,
 }
 
 impl Flight {
@@ -85,55 +86,30 @@ impl Flight {
 
     fn is_crossed(&self, key: Key, found: Option<&Known>) -> bool {
         let crossed = lock(&self.crossed);
-        crossed.iter().filter_map(|subject| Subject::parse(subject)).any(|subject| {
-            subject.names(key) || found.is_some_and(|known| subject.concerns(key, known.member()))
+        crossed.iter().any(|subject| {
+            names(*subject, key) || found.is_some_and(|known| concerns(*subject, key, known.member()))
         })
     }
 }
 
-/// What a change names.
-enum Subject {
-    Credential(CredentialId),
-    Account(AccountId),
-    Org(OrgId),
-    /// The owners of an org, or of nodes of it: what they hold depends on what the org names.
-    Owners(OrgId),
-}
-
-impl Subject {
-    /// Unknown ones concern nothing that is kept here.
-    fn parse(text: &str) -> Option<Self> {
-        if let Some(org) = text.strip_prefix(OWNERS) {
-            return OrgId::parse(org).ok().map(Self::Owners);
-        }
-        let credential = CredentialId::parse(text).map(Self::Credential).ok();
-        let account = || AccountId::parse(text).map(Self::Account).ok();
-        credential.or_else(account).or_else(|| OrgId::parse(text).map(Self::Org).ok())
+/// Whether the change may be that something exists from now on under this key.
+fn names(subject: Subject, key: Key) -> bool {
+    match (subject, key) {
+        (Subject::Credential(id), key) => key == id.into(),
+        (Subject::Account(id), Key::Member(_, account)) => id == account,
+        (Subject::Org(id), Key::Member(org, _)) => id == org,
+        _ => false,
     }
 }
 
-/// Before an org's id: the owners of it.
-const OWNERS: &str = "owners/";
-
-impl Subject {
-    /// Whether the change may be that something exists from now on under this key.
-    fn names(&self, key: Key) -> bool {
-        match (self, key) {
-            (Self::Credential(id), key) => key == (*id).into(),
-            (Self::Account(id), Key::Member(_, account)) => *id == account,
-            (Self::Org(id), Key::Member(org, _)) => *id == org,
-            _ => false,
-        }
-    }
-
-    /// Whether it changes what is known under this key.
-    fn concerns(&self, key: Key, member: &Member) -> bool {
-        match self {
-            Self::Credential(id) => key == (*id).into(),
-            Self::Account(id) => *id == member.account_id,
-            Self::Org(id) => *id == member.org_id || *id == member.home_org_id,
-            Self::Owners(id) => *id == member.org_id && member.owns_something(),
-        }
+/// Whether the change is one of what is known under this key.
+fn concerns(subject: Subject, key: Key, member: &Member) -> bool {
+    match subject {
+        Subject::Credential(id) => key == id.into(),
+        Subject::Account(id) => id == member.account_id,
+        Subject::Org(id) => id == member.org_id || id == member.home_org_id,
+        Subject::Owners(id) => id == member.org_id && member.owns_something(),
+        Subject::Invitation(_) | Subject::Keys => false,
     }
 }
 
@@ -193,15 +169,16 @@ impl Index {
     }
 
     /// What the change may touch.
-    fn touched(&self, subject: &Subject) -> Vec<Key> {
+    fn touched(&self, subject: Subject) -> Vec<Key> {
         match subject {
-            Subject::Credential(id) => vec![(*id).into()],
+            Subject::Credential(id) => vec![id.into()],
             Subject::Account(id) => {
-                let found = self.accounts.get(id).into_iter().flatten();
-                found.chain(self.missing.get(id).into_iter().flatten()).copied().collect()
+                let found = self.accounts.get(&id).into_iter().flatten();
+                found.chain(self.missing.get(&id).into_iter().flatten()).copied().collect()
             }
-            Subject::Org(id) => self.orgs.get(id).into_iter().flatten().copied().collect(),
-            Subject::Owners(id) => self.owners.get(id).into_iter().flatten().copied().collect(),
+            Subject::Org(id) => self.orgs.get(&id).into_iter().flatten().copied().collect(),
+            Subject::Owners(id) => self.owners.get(&id).into_iter().flatten().copied().collect(),
+            Subject::Invitation(_) | Subject::Keys => Vec::new(),
         }
     }
 }
@@ -329,18 +306,18 @@ impl Cache {
     }
 
     /// Drops what these subjects touch, and tells the looks that are under way.
-    pub fn invalidate(&self, subjects: &[String]) {
+    pub fn invalidate(&self, subjects: &[Subject]) {
         let mut index = lock(&self.index);
         for flight in index.flights.values() {
             lock(&flight.crossed).extend_from_slice(subjects);
         }
-        for subject in subjects.iter().filter_map(|subject| Subject::parse(subject)) {
-            for key in index.touched(&subject) {
-                if subject.names(key) {
+        for &subject in subjects {
+            for key in index.touched(subject) {
+                if names(subject, key) {
                     self.forget_missing(&mut index, key);
                 }
                 let entry = self.entries.pin().get(&key).cloned();
-                if let Some(entry) = entry.filter(|entry| subject.concerns(key, entry.known.member())) {
+                if let Some(entry) = entry.filter(|entry| concerns(subject, key, entry.known.member())) {
                     self.remove(&mut index, key, &entry);
                 }
             }
@@ -363,10 +340,10 @@ impl Cache {
         // changed. It goes on to hear of changes, since it looks again.
         let flights = std::mem::take(&mut index.flights);
         for (key, flight) in &flights {
-            let named = match key {
-                Key::Token(id) => id.to_string(),
-                Key::Session(id) => id.to_string(),
-                Key::Member(_, account_id) => account_id.to_string(),
+            let named: Subject = match *key {
+                Key::Token(id) => id.into(),
+                Key::Session(id) => id.into(),
+                Key::Member(_, account_id) => account_id.into(),
             };
             lock(&flight.crossed).push(named);
         }
@@ -453,14 +430,14 @@ mod tests {
             cache
         };
         for (subject, left) in [
-            (TokenId::from_u128(1).to_string(), vec![2, 3, 4]),
-            (AccountId::from_u128(10).to_string(), vec![3, 4]),
-            (OrgId::from_u128(100).to_string(), vec![4]),
-            (format!("owners/{}", OrgId::from_u128(100)), vec![1, 2, 4]),
-            ("customers/acme".to_owned(), vec![1, 2, 3, 4]),
+            (TokenId::from_u128(1).into(), vec![2, 3, 4]),
+            (AccountId::from_u128(10).into(), vec![3, 4]),
+            (OrgId::from_u128(100).into(), vec![4]),
+            (Subject::Owners(OrgId::from_u128(100)), vec![1, 2, 4]),
+            (Subject::Keys, vec![1, 2, 3, 4]),
         ] {
             let cache = all();
-            cache.invalidate(std::slice::from_ref(&subject));
+            cache.invalidate(&[subject]);
             let kept: Vec<u128> = (1..=4).filter(|token| has(&cache, *token)).collect();
             assert_eq!(kept, left, "{subject}");
         }
@@ -493,11 +470,9 @@ mod tests {
 
     #[test]
     fn a_reading_that_a_change_crosses_is_not_kept() {
-        for subject in [
-            TokenId::from_u128(1).to_string(),
-            AccountId::from_u128(10).to_string(),
-            OrgId::from_u128(100).to_string(),
-        ] {
+        for subject in
+            [TokenId::from_u128(1).into(), AccountId::from_u128(10).into(), OrgId::from_u128(100).into()]
+        {
             let cache = Cache::new(10);
             let (key, found) = (token(1), of(1, 10, 100, &[]));
             let flight = cache.join(key);
@@ -507,7 +482,7 @@ mod tests {
             assert!(!has(&cache, 1));
             // The next reading began after it.
             flight.start();
-            cache.invalidate(&[TokenId::from_u128(2).to_string()]);
+            cache.invalidate(&[TokenId::from_u128(2).into()]);
             assert!(cache.keep(key, &flight, Some(found), Instant::now()));
         }
         // A token that is made while it is found missing.
@@ -515,11 +490,11 @@ mod tests {
         let key = token(1);
         let flight = cache.join(key);
         flight.start();
-        cache.invalidate(&[TokenId::from_u128(1).to_string()]);
+        cache.invalidate(&[TokenId::from_u128(1).into()]);
         assert!(!cache.keep(key, &flight, None, Instant::now()));
         flight.start();
         assert!(cache.keep(key, &flight, None, Instant::now()) && cache.is_missing(key));
-        cache.invalidate(&[TokenId::from_u128(1).to_string()]);
+        cache.invalidate(&[TokenId::from_u128(1).into()]);
         assert!(!cache.is_missing(key));
     }
 
@@ -531,7 +506,7 @@ mod tests {
         assert!(Arc::ptr_eq(&flight, &cache.join(key)));
         assert!(cache.keep(key, &flight, Some(found), Instant::now()));
         // What changes now is not in it.
-        cache.invalidate(&[TokenId::from_u128(1).to_string()]);
+        cache.invalidate(&[TokenId::from_u128(1).into()]);
         let next = cache.join(key);
         assert!(!Arc::ptr_eq(&flight, &next));
         cache.leave(key, flight.clone());
@@ -547,7 +522,7 @@ mod tests {
         cache.clear();
         assert!(!cache.keep(key, &flight, Some(found.clone()), Instant::now()));
         flight.start();
-        cache.invalidate(&[TokenId::from_u128(1).to_string()]);
+        cache.invalidate(&[TokenId::from_u128(1).into()]);
         assert!(!cache.keep(key, &flight, Some(found.clone()), Instant::now()));
         flight.start();
         assert!(cache.keep(key, &flight, Some(found), Instant::now()));
@@ -575,7 +550,7 @@ mod tests {
         assert!(lock(&cache.index).missing.len() <= MAX_MISSING && cache.missing.len() <= MAX_MISSING);
         for token in 100..200 {
             put(&cache, &of(token, token, 1, &[]));
-            cache.invalidate(&[OrgId::from_u128(1).to_string()]);
+            cache.invalidate(&[OrgId::from_u128(1).into()]);
         }
         let index = lock(&cache.index);
         assert!(index.order.len() <= 21 && index.accounts.is_empty() && index.orgs.is_empty());
@@ -609,15 +584,15 @@ mod tests {
         };
         let keys = [token(1), member(100, 10), member(101, 10), member(101, 11)];
         for (subject, left) in [
-            (TokenId::from_u128(1).to_string(), vec![1, 2, 3]),
-            (AccountId::from_u128(10).to_string(), vec![3]),
-            (OrgId::from_u128(100).to_string(), vec![3]),
-            (OrgId::from_u128(101).to_string(), vec![0, 1]),
-            (format!("owners/{}", OrgId::from_u128(101)), vec![0, 1, 3]),
-            (format!("owners/{}", OrgId::from_u128(100)), vec![0, 1, 2, 3]),
+            (TokenId::from_u128(1).into(), vec![1, 2, 3]),
+            (AccountId::from_u128(10).into(), vec![3]),
+            (OrgId::from_u128(100).into(), vec![3]),
+            (OrgId::from_u128(101).into(), vec![0, 1]),
+            (Subject::Owners(OrgId::from_u128(101)), vec![0, 1, 3]),
+            (Subject::Owners(OrgId::from_u128(100)), vec![0, 1, 2, 3]),
         ] {
             let cache = all();
-            cache.invalidate(std::slice::from_ref(&subject));
+            cache.invalidate(&[subject]);
             let kept: Vec<usize> = (0..4).filter(|key| cache.get(keys[*key]).is_some()).collect();
             assert_eq!(kept, left, "{subject}");
             cache.clear();
@@ -629,11 +604,11 @@ mod tests {
         let (key, found) = (member(101, 10), guest(10, 101, 100, &[]));
         let flight = cache.join(key);
         flight.start();
-        cache.invalidate(&[OrgId::from_u128(100).to_string()]);
+        cache.invalidate(&[OrgId::from_u128(100).into()]);
         assert!(!cache.keep(key, &flight, Some(found), Instant::now()));
-        let joins = AccountId::from_u128(10).to_string();
+        let joins = AccountId::from_u128(10).into();
         flight.start();
-        cache.invalidate(std::slice::from_ref(&joins));
+        cache.invalidate(&[joins]);
         assert!(!cache.keep(key, &flight, None, Instant::now()));
         flight.start();
         assert!(cache.keep(key, &flight, None, Instant::now()) && cache.is_missing(key));

@@ -24,6 +24,7 @@ use crate::domain::access::member::Member;
 use crate::domain::tokens::policy::Ceilings;
 use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SYSTEM_ORG, TokenId};
 use crate::domain::values::kinds::TokenKind;
+use crate::domain::values::subject::Subject;
 use crate::error::{Error, Reason, Result};
 use crate::state::feed::Feed;
 use cache::{Cache, CacheEntry, Flight, Key, Known, lock};
@@ -110,7 +111,7 @@ impl Principals {
     }
 
     /// Drops what these subjects touch. Twice is harmless.
-    pub fn invalidate(&self, subjects: &[String]) {
+    pub fn invalidate(&self, subjects: &[Subject]) {
         self.cache.invalidate(subjects);
     }
 

@@ -1,0 +1,84 @@
+//! What every request has, over gRPC and on a page: a name, an origin, and a time that it took.
+
+use std::time::Instant;
+
+use axum::extract::Request;
+use axum::response::Response;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use uuid::Uuid;
+
+use crate::client_addr;
+use crate::clock::Clock;
+use crate::domain::access::request_context::{BrowserOrigin, RequestContext};
+use crate::domain::values::networks::Network;
+use crate::domain::values::web_origin::WebOrigin;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// By what a request comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryPoint {
+    /// A program may name its call, and a browser says for which page it calls.
+    Rpc,
+    /// A browser shows the page to a person.
+    Page,
+}
+
+/// A request under way.
+pub struct RequestUnderWay {
+    /// Also among the extensions of the request, for its handler.
+    pub context: RequestContext,
+    began: Instant,
+}
+
+impl RequestUnderWay {
+    /// Names a request, and notes where it comes from, behind the proxies that are ours.
+    pub fn begin(request: &mut Request, entry: EntryPoint, proxies: &[Network], clock: &Clock) -> Self {
+        let began = Instant::now();
+        let (page, given_id) = match entry {
+            EntryPoint::Rpc => (browser_origin(request.headers()), given_id(request.headers())),
+            EntryPoint::Page => (BrowserOrigin::None, None),
+        };
+        let context = RequestContext {
+            address: client_addr::address(request, proxies),
+            page,
+            request_id: given_id.unwrap_or_else(|| clock.new_id::<Uuid>().to_string()),
+        };
+        request.extensions_mut().insert(context.clone());
+        Self { context, began }
+    }
+
+    /// Puts the name of the request into its answer.
+    pub fn name(&self, response: &mut Response) {
+        if let Ok(id) = HeaderValue::from_str(&self.context.request_id) {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+    }
+
+    /// How long it has taken, in microseconds.
+    pub fn micros(&self) -> u64 {
+        self.began.elapsed().as_micros() as u64
+    }
+}
+
+/// The page that a browser says it calls for. More than one is none that can be believed.
+pub fn browser_origin(headers: &HeaderMap) -> BrowserOrigin {
+    let mut values = headers.get_all(header::ORIGIN).iter();
+    match (values.next(), values.next()) {
+        (None, _) => BrowserOrigin::None,
+        (Some(value), None) => {
+            let origin = value.to_str().ok().and_then(|text| WebOrigin::parse(text).ok());
+            origin.map_or(BrowserOrigin::Other, BrowserOrigin::Web)
+        }
+        _ => BrowserOrigin::Other,
+    }
+}
+
+/// The client's own id of the request, where it is one that may stand in a log.
+fn given_id(headers: &HeaderMap) -> Option<String> {
+    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    let good = |id: &&str| {
+        (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    };
+    given.filter(good).map(str::to_owned)
+}

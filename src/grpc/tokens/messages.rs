@@ -1,0 +1,103 @@
+//! Tokens and signing keys as messages.
+
+use time::OffsetDateTime;
+
+use crate::db;
+use crate::db::tokens::ShownSecret;
+use crate::domain::signing_keys::KeyState;
+use crate::domain::tokens::policy::{Rules, TokenState};
+use crate::domain::tokens::rotation::SecretState;
+use crate::domain::values::ids::OrgId;
+use crate::domain::values::kinds::TokenKind;
+use crate::domain::values::token_string::obfuscated;
+use crate::error::Result;
+use crate::grpc::pb;
+use crate::grpc::wire::convert;
+
+/// A token as callers see it, now, under the rules of its org.
+pub fn token(token: &db::tokens::Token, rules: &Rules, now: OffsetDateTime) -> Result<pb::Token> {
+    let kind = token.kind()?;
+    let state = match token.state(rules, now)? {
+        TokenState::Active => pb::TokenState::Active,
+        TokenState::Expired => pb::TokenState::Expired,
+        TokenState::Revoked => pb::TokenState::Revoked,
+        TokenState::Blocked => pb::TokenState::Blocked,
+    };
+    let secrets = token.secrets().map(|secret| token_secret(token, kind, &secret, now));
+    let reason = token.revoke_reason.as_deref().and_then(convert::revoke_reason);
+    Ok(pb::Token {
+        id: token.id().to_string(),
+        org_id: OrgId::from(token.org_id).to_string(),
+        account_id: token.account().to_string(),
+        kind: token_kind(kind).into(),
+        state: state.into(),
+        display_name: token.display_name.clone().unwrap_or_default(),
+        purpose: token.purpose.clone().unwrap_or_default(),
+        labels: token.labels.iter().flat_map(|labels| labels.0.clone()).collect(),
+        scopes: token.scopes.clone(),
+        resources: token.resources.clone(),
+        allowed_origins: token.allowed_origins.clone(),
+        allowed_cidrs: token.allowed_cidrs.clone(),
+        allowed_audiences: token.allowed_audiences.clone(),
+        may_manage_tokens: token.may_manage_tokens,
+        secrets: secrets.collect(),
+        create_time: Some(convert::timestamp(token.create_time)),
+        expire_time: token.expire_time.map(convert::timestamp),
+        revoke_time: token.revoke_time.map(convert::timestamp),
+        revoke_reason: reason.unwrap_or(pb::RevokeReason::Unspecified).into(),
+        etag: token.revision.to_string(),
+    })
+}
+
+fn token_kind(kind: TokenKind) -> pb::TokenKind {
+    match kind {
+        TokenKind::Secret => pb::TokenKind::Secret,
+        TokenKind::Publishable => pb::TokenKind::Publishable,
+        // Never shown as a token.
+        TokenKind::Session => pb::TokenKind::Unspecified,
+    }
+}
+
+fn token_secret(
+    token: &db::tokens::Token,
+    kind: TokenKind,
+    secret: &ShownSecret<'_>,
+    now: OffsetDateTime,
+) -> pb::TokenSecret {
+    let state = match SecretState::of(secret.expire_time, now) {
+        SecretState::Active => pb::TokenSecretState::Active,
+        SecretState::Retiring => pb::TokenSecretState::Retiring,
+        SecretState::Expired => pb::TokenSecretState::Expired,
+    };
+    pb::TokenSecret {
+        obfuscated: obfuscated(kind.into(), token.id(), secret.hint),
+        state: state.into(),
+        create_time: Some(convert::timestamp(secret.create_time)),
+        expire_time: secret.expire_time.map(convert::timestamp),
+        last_use_time: secret.last_use_time.map(convert::timestamp),
+        last_use_address: secret.last_use_address.unwrap_or_default().to_owned(),
+        use_count: secret.use_count,
+    }
+}
+
+/// A signing key as callers see it.
+pub fn signing_key(key: &db::keys::signing_keys::SigningKey) -> pb::SigningKey {
+    let state = match key.state() {
+        Some(KeyState::Next) => pb::SigningKeyState::Next,
+        Some(KeyState::Active) => pb::SigningKeyState::Active,
+        Some(KeyState::Retiring) => pb::SigningKeyState::Retiring,
+        Some(KeyState::Revoked) => pb::SigningKeyState::Revoked,
+        None => pb::SigningKeyState::Unspecified,
+    };
+    let reason = key.revoke_reason.as_deref().and_then(convert::revoke_reason);
+    pb::SigningKey {
+        kid: key.kid.clone(),
+        algorithm: key.algorithm.clone(),
+        state: state.into(),
+        create_time: Some(convert::timestamp(key.create_time)),
+        activate_time: key.activate_time.map(convert::timestamp),
+        retire_time: key.retire_time.map(convert::timestamp),
+        revoke_time: key.revoke_time.map(convert::timestamp),
+        revoke_reason: reason.unwrap_or(pb::RevokeReason::Unspecified).into(),
+    }
+}
