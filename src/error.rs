@@ -63,54 +63,54 @@ reasons! {
     TokenInvalid "TOKEN_INVALID" Unauthenticated "the credential is not valid";
     TokenExpired "TOKEN_EXPIRED" Unauthenticated "the token has expired";
     TokenRevoked "TOKEN_REVOKED" Unauthenticated "the token was revoked";
-    TokenBlocked "TOKEN_BLOCKED" Unauthenticated "the org's token policy stops the token";
-    AccessTokenInvalid "ACCESS_TOKEN_INVALID" Unauthenticated "the access token is not valid here";
+    TokenBlocked "TOKEN_BLOCKED" Unauthenticated "the org's token policy blocks the token";
+    AccessTokenInvalid "ACCESS_TOKEN_INVALID" Unauthenticated "the access token is not valid for this API";
     AccessTokenStale "ACCESS_TOKEN_STALE" Unauthenticated "rights changed since the access token was issued: exchange the token again";
     AccountDeactivated "ACCOUNT_DEACTIVATED" Unauthenticated "the account is deactivated or deleted";
     OrgSuspended "ORG_SUSPENDED" Unauthenticated "the org is suspended or deleted";
     LoginFailed "LOGIN_FAILED" Unauthenticated "username and password do not match, or the account cannot sign in";
     PermissionMissing "PERMISSION_MISSING" PermissionDenied "the caller lacks a permission";
     GrantExceedsCaller "GRANT_EXCEEDS_CALLER" PermissionDenied "a grant carries more than the caller holds";
-    TargetExceedsCaller "TARGET_EXCEEDS_CALLER" PermissionDenied "the target can do more than the caller";
+    TargetExceedsCaller "TARGET_EXCEEDS_CALLER" PermissionDenied "the target can do more than the caller may pass on";
     ScopeNotHeld "SCOPE_NOT_HELD" PermissionDenied "a scope that was asked for is not held";
     OriginNotAllowed "ORIGIN_NOT_ALLOWED" PermissionDenied "the publishable token does not work from this origin";
     AddressNotAllowed "ADDRESS_NOT_ALLOWED" PermissionDenied "the credential does not work from this address";
     PurposeMismatch "PURPOSE_MISMATCH" PermissionDenied "the credential is for another purpose";
-    InvitationEmailMismatch "INVITATION_EMAIL_MISMATCH" PermissionDenied "the invitation is for the account whose proved e-mail address it names";
+    InvitationEmailMismatch "INVITATION_EMAIL_MISMATCH" PermissionDenied "the invitation is for the account whose verified email address it names";
     InvalidField "INVALID_FIELD" InvalidArgument "a field is not valid";
     MalformedRequest "MALFORMED_REQUEST" InvalidArgument "the request is not a message of this RPC";
     InvalidTarget "INVALID_TARGET" InvalidArgument "the audience is not allowed";
-    SubjectNotExchangeable "SUBJECT_NOT_EXCHANGEABLE" InvalidArgument "the subject is of a kind that is never exchanged";
+    SubjectNotExchangeable "SUBJECT_NOT_EXCHANGEABLE" InvalidArgument "a subject of this kind cannot be exchanged";
     TargetNotServiceAccount "TARGET_NOT_SERVICE_ACCOUNT" InvalidArgument "the account must be a service account";
     RequestIdReused "REQUEST_ID_REUSED" InvalidArgument "the request_id was used before with another request";
     OriginMismatch "ORIGIN_MISMATCH" InvalidArgument "the origin field differs from the connection's own origin header";
-    KindIsImmutable "KIND_IS_IMMUTABLE" InvalidArgument "an account's kind is changed by ConvertAccount alone";
-    EmailIsImmutable "EMAIL_IS_IMMUTABLE" InvalidArgument "a user's e-mail address is their username; nobody in the org can change it";
-    WideningNotAllowed "WIDENING_NOT_ALLOWED" InvalidArgument "a token is only ever narrowed";
+    KindIsImmutable "KIND_IS_IMMUTABLE" InvalidArgument "only ConvertAccount changes an account's kind";
+    EmailIsImmutable "EMAIL_IS_IMMUTABLE" InvalidArgument "a user's email address is the username, and cannot be changed within the org";
+    WideningNotAllowed "WIDENING_NOT_ALLOWED" InvalidArgument "a token can only be narrowed";
     CannotCloneSelf "CANNOT_CLONE_SELF" InvalidArgument "an account cannot clone itself";
     CannotDeactivateSelf "CANNOT_DEACTIVATE_SELF" InvalidArgument "an account cannot deactivate itself";
     CannotDeleteSelf "CANNOT_DELETE_SELF" InvalidArgument "an account cannot delete itself";
     ResourceNotFound "RESOURCE_NOT_FOUND" NotFound "not found";
-    ResourceExists "RESOURCE_EXISTS" AlreadyExists "it exists already";
+    ResourceExists "RESOURCE_EXISTS" AlreadyExists "it already exists";
     NameHeldByDeletedAccount "NAME_HELD_BY_DELETED_ACCOUNT" AlreadyExists "the name is held by a deleted account until that is purged";
-    RequestReplayed "REQUEST_REPLAYED" AlreadyExists "this request_id was carried out before; its secret is not shown again";
-    UseInvitation "USE_INVITATION" AlreadyExists "the address has an account already: invite it";
+    RequestReplayed "REQUEST_REPLAYED" AlreadyExists "this request_id was used before; the secret is not returned again";
+    UseInvitation "USE_INVITATION" AlreadyExists "the address already has an account in another org: create an invitation";
     LastOwner "LAST_OWNER" FailedPrecondition "the org would be left without an owner";
     ScopeTooWide "SCOPE_TOO_WIDE" FailedPrecondition "the access token would be larger than 4 KiB: ask for fewer scopes";
     LimitReached "LIMIT_REACHED" FailedPrecondition "a limit is reached";
-    AccountOwnsTokens "ACCOUNT_OWNS_TOKENS" FailedPrecondition "the account owns live tokens: reassign or revoke them first";
+    AccountOwnsTokens "ACCOUNT_OWNS_TOKENS" FailedPrecondition "the account owns active tokens: reassign or revoke them first";
     HomeOrg "HOME_ORG" FailedPrecondition "the org is the account's home: delete the account instead";
-    RotationInProgress "ROTATION_IN_PROGRESS" FailedPrecondition "two secrets of the token live: finish or cancel the rotation, or end both with an overlap of 0";
+    RotationInProgress "ROTATION_IN_PROGRESS" FailedPrecondition "the token has two active secrets: finish or cancel the rotation, or rotate with an overlap of 0 to replace both";
     ResourceInUse "RESOURCE_IN_USE" FailedPrecondition "it is in use";
-    Conflict "CONFLICT" Aborted "another change came between: try again";
+    Conflict "CONFLICT" Aborted "a concurrent change got in the way: try again";
     EtagMismatch "ETAG_MISMATCH" Aborted "it was changed since the etag was read";
     MessageTooLarge "MESSAGE_TOO_LARGE" ResourceExhausted "the message is larger than the server accepts";
     Overloaded "OVERLOADED" ResourceExhausted "the server is overloaded: try again";
     Throttled "THROTTLED" ResourceExhausted "too many failed attempts: try again later";
     DeadlineExceeded "DEADLINE_EXCEEDED" DeadlineExceeded "the call took longer than its deadline";
     MethodUnknown "METHOD_UNKNOWN" Unimplemented "there is no such RPC";
-    DatabaseUnavailable "DATABASE_UNAVAILABLE" Unavailable "the database cannot be reached: try again";
-    Internal "INTERNAL" Internal "an internal error: the server's log has its cause under this request id";
+    DatabaseUnavailable "DATABASE_UNAVAILABLE" Unavailable "the database is unavailable: try again";
+    Internal "INTERNAL" Internal "internal error: the cause is in the server's log under this request id";
 }
 
 /// One field that is wrong, by its path in the request.
@@ -177,7 +177,7 @@ impl Error {
 
     /// `RESOURCE_EXISTS`, naming the thing as the caller did.
     pub fn exists(kind: &'static str, name: impl fmt::Display) -> Self {
-        let mut error = Self::with_message(Reason::ResourceExists, format!("{kind} {name} exists already"));
+        let mut error = Self::with_message(Reason::ResourceExists, format!("{kind} {name} already exists"));
         error.0.resource = Some((kind, name.to_string()));
         error
     }

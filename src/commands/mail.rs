@@ -19,7 +19,7 @@ struct Line(Unsent);
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Unsent { mail_id, recipient, template, attempts, create_time, next_time, last_error } = &self.0;
-        write!(f, "{mail_id}  {template} to {recipient}, of {create_time}, ")?;
+        write!(f, "{mail_id}  {template} to {recipient}, created {create_time}, ")?;
         match next_time {
             Some(next) => write!(f, "next try {next}")?,
             None => f.write_str("given up")?,

@@ -188,7 +188,7 @@ impl Passwords {
     fn open(&self, owner: Owner, record: &PasswordRecord) -> Option<PasswordHash> {
         let phc = self.master.open(SealPurpose::Password, &bound_to(owner), &record.0);
         let Ok(phc) = phc else {
-            tracing::error!(account = %owner.1, "the record of a password does not open under a master key of this server");
+            tracing::error!(account = %owner.1, "password record does not open with a master key of this server");
             return None;
         };
         PasswordHash::new(std::str::from_utf8(&phc).ok()?).ok()

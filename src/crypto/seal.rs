@@ -103,14 +103,14 @@ impl MasterKeys {
                 return Err(wrong("the key must be 32 bytes"));
             }
             if keys.iter().any(|key| key.id == id) {
-                return Err(wrong("the id stands twice"));
+                return Err(wrong("the id is listed twice"));
             }
             let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, b"").extract(&bytes);
             keys.push(MasterKey { id: id.to_owned(), prk });
         }
         if keys.is_empty() {
             return Err(BadMasterKeys(
-                "lists no key; make one with: echo \"1:$(openssl rand -base64 32)\"".into(),
+                "lists no key; create one with: echo \"1:$(openssl rand -base64 32)\"".into(),
             ));
         }
         Ok(Self(keys))
@@ -267,7 +267,7 @@ mod tests {
             ("1:???", "line 1: the key is not base64"),
             (&short, "line 1: the key must be 32 bytes"),
             (&format!("\n a b{}", line("", 1)), "line 2: the id"),
-            (&twice, "line 2: the id stands twice"),
+            (&twice, "line 2: the id is listed twice"),
         ] {
             let error = MasterKeys::parse(text).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");

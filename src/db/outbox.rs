@@ -138,7 +138,7 @@ pub async fn claim(
     Ok(query.fetch_optional(db).await?)
 }
 
-/// Notes that a mail was sent, whoever else has claimed it meanwhile, and erases its code.
+/// Notes that email sent, whoever else has claimed it meanwhile, and erases its code.
 /// False when it was noted before, or is gone.
 pub async fn sent(db: impl PgExecutor<'_>, mail_id: Uuid, now: OffsetDateTime) -> Result<bool> {
     let query = sqlx::query!(

@@ -37,7 +37,7 @@ impl fmt::Display for SchemaError {
             }
             Self::TooNew { oldest_binary, ours } => write!(
                 f,
-                "this binary is too old for the database: it knows migrations up to {ours}, and the schema asks for {oldest_binary}"
+                "this binary is too old for the database: it knows migrations up to {ours}, and the schema requires {oldest_binary}"
             ),
             Self::Database(error) => write!(f, "the schema cannot be read: {error}"),
         }

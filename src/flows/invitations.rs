@@ -67,7 +67,7 @@ async fn trusted(db: &mut PgConnection, code: &EmailedCode) -> Result<Invitation
     let invitation = invitation.ok_or(Reason::TokenRevoked)?;
     let (org_id, token_id) = invitation.sent_with();
     if db::tokens::is_compromised(db, org_id, token_id).await? {
-        let message = "the invitation was sent with a token that was stolen: ask for another one";
+        let message = "the invitation was sent with a compromised token: request another one";
         return Err(Error::with_message(Reason::TokenRevoked, message));
     }
     Ok(invitation)

@@ -64,10 +64,7 @@ pub async fn answer_all(state: &State) -> Result<usize> {
                 transact!(state, Author::server(SYSTEM_ORG), |tx| { answer(state, name, tx).await })
             {
                 // The others do not wait for it.
-                tracing::warn!(
-                    ?error,
-                    "a request for another password cannot be answered; it is tried again"
-                );
+                tracing::warn!(?error, "password reset request not processed, will retry");
                 all = false;
             }
         }
@@ -166,7 +163,7 @@ pub async fn reset(
         let account = db::accounts::lock(&mut tx, org_id, account_id).await?;
         // It may have been used since it was looked at.
         if !db::sign_in::emailed_codes::end(&mut tx, code.code_id, End::Used, now).await? {
-            let message = "the code was used, replaced or revoked just now";
+            let message = "the code was just used, replaced or revoked";
             return Err(Error::with_message(Reason::TokenRevoked, message));
         }
         if org.life() != Default::default() {

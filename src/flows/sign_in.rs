@@ -81,7 +81,7 @@ pub async fn with_password(
         Err(error) => {
             // Nothing was compared: it was no failure.
             if let Err(error) = withdraw(state, &admission).await {
-                tracing::warn!(?error, "a login that was not looked at stays counted as a failure");
+                tracing::warn!(?error, "unprocessed login stays counted as a failure");
             }
             Err(error)
         }
@@ -138,7 +138,7 @@ fn tell(state: &Arc<State>, candidate: Option<Candidate>, admission: &Admission,
     tokio::spawn(async move {
         let told = transact!(&state, author, |tx| { record(tx, &candidate, &begins).await });
         if let Err(error) = told {
-            tracing::warn!(?error, "an event of throttled logins could not be written");
+            tracing::warn!(?error, "event of throttled logins not written");
         }
     });
 }

@@ -141,7 +141,7 @@ impl<'a> Transaction<'a> {
         if self.touched.contains(&Subject::Keys)
             && let Err(error) = self.state.keyring.reload().await
         {
-            tracing::error!(%error, "changed keys cannot be read; whoever follows the feed tries again");
+            tracing::error!(%error, "changed keys not loaded, the feed follower will retry");
         }
         Ok(outcome?)
     }

@@ -38,7 +38,10 @@ async fn ready(Shared(state): Shared<Arc<State>>) -> (StatusCode, String) {
     let (status, said) = if state.lifecycle.is_ready() {
         (StatusCode::OK, "ready")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready: the database does not answer, or the server stops")
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not ready: the database does not answer, or the server is stopping",
+        )
     };
     let heard = state.feed.staleness().as_secs_f64();
     let lag = state.feed.cursor_lag().as_secs_f64();

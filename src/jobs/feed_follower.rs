@@ -132,7 +132,7 @@ async fn apply(to: &FollowedBy, news: News, keys_changed: &mut bool) {
 /// Logs it once, and gives up all connections: what hangs in one would hang on after its return.
 fn lost(feed: &Feed, pools: &Pools, error: Option<Error>) {
     if feed.lost() {
-        let error = error.map_or("it does not answer in time".to_owned(), |error| format!("{error:?}"));
+        let error = error.map_or("it did not answer in time".to_owned(), |error| format!("{error:?}"));
         tracing::error!(error, "database lost");
         pools.renew();
     }

@@ -35,7 +35,7 @@ pub fn build(
     let lasting = |error: &dyn std::fmt::Display| Failure::Lasting(error.to_string());
     let mail = claimed.mail().map_err(|_| {
         // A node of a newer version may know it.
-        Failure::Passing("this version of the server does not know the mail".to_owned())
+        Failure::Passing("this version of the server does not know this email template".to_owned())
     })?;
     let link = link(claimed, &mail, &delivery.pages_url, master)?;
     let Rendered { subject, text, html } = render::render(&mail, link.as_ref().map(|link| link.as_str()));

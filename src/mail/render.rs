@@ -79,8 +79,7 @@ fn invitation(org: &str, inviter: Option<String>) -> Content {
         paragraphs: vec![who],
         button: "Accept the invitation",
         small: format!(
-            "The link works once, for 7 days, and only for this e-mail address. If you do not know {org}, \
-             you can ignore this mail."
+            "The link works once, for 7 days, and only for this email address. If you do not know {org}, you can ignore this email."
         ),
     }
 }
@@ -91,12 +90,10 @@ fn set_password(org: &str) -> Content {
         subject: format!("Set your password for {org}"),
         heading: format!("Welcome to {org}"),
         paragraphs: vec![format!(
-            "An account was made for you at {org}. You sign in with this e-mail address and a password \
-             that you choose now."
+            "An account was created for you at {org}. You sign in with this email address and a password that you choose now."
         )],
         button: "Set your password",
-        small: "The link works once, for 7 days. If you did not expect this mail, you can ignore it: \
-                nobody can sign in before a password is set."
+        small: "The link works once, for 7 days. If you did not expect this email, you can ignore it: no one can sign in before a password is set."
             .to_owned(),
     }
 }
@@ -107,12 +104,11 @@ fn reset_password(org: &str) -> Content {
         subject: format!("Choose a new password for {org}"),
         heading: "Choose a new password".to_owned(),
         paragraphs: vec![format!(
-            "Somebody asked for a new password for your account at {org}. If that was you, choose one now. \
+            "Someone requested a new password for your account at {org}. If that was you, choose one now. \
              You will be signed out everywhere else."
         )],
         button: "Choose a new password",
-        small: "The link works once, for one hour. If it was not you, you can ignore this mail: your \
-                password stays as it is."
+        small: "The link works once, for one hour. If it was not you, you can ignore this email: your password stays as it is."
             .to_owned(),
     }
 }
@@ -127,12 +123,11 @@ fn token_expiring(org: &str, account: &str, token: &str, expire_time: i64) -> Co
         heading: "A token expires soon".to_owned(),
         paragraphs: vec![
             format!("The token “{token}” of {account} at {org} expires on {end}."),
-            "What still uses it then stops. Rotate the token, or make another one, and put it wherever \
-             this one is."
+            "Whatever still uses it then will stop working. Rotate the token, or create another one, and replace it wherever it is used."
                 .to_owned(),
         ],
         button: "",
-        small: format!("You get this mail because it is where {account} is to be told of such things."),
+        small: format!("You receive this email because this is the contact address of {account}."),
     }
 }
 
@@ -156,14 +151,13 @@ fn tokens_leaked(org: &str, account: &str, tokens: &[String]) -> Content {
         subject: format!("{subject} of {account} at {org} {were} leaked"),
         heading: heading.to_owned(),
         paragraphs: vec![
-            format!("{found} where others can read it. What was found has been revoked, and works no more."),
+            format!("{found} where others can read it. What was found has been revoked and no longer works."),
             format!(
-                "Make another token for whatever used it, and look through the events of {org} for what \
-                 was done with it."
+                "Create another token for whatever used it, and check the events of {org} for what was done with it."
             ),
         ],
         button: "",
-        small: format!("You get this mail because it is where {account} is to be told of such things."),
+        small: format!("You receive this email because this is the contact address of {account}."),
     }
 }
 
@@ -171,17 +165,15 @@ fn sign_in_throttled(org: &str, account: &str, address: Option<String>) -> Conte
     let from = address.map_or_else(String::new, |address| format!(", the last time from {address}"));
     Content {
         org: org.to_owned(),
-        subject: format!("Somebody tries to sign in to your account at {org}"),
+        subject: format!("Someone is trying to sign in to your account at {org}"),
         heading: "Too many wrong passwords".to_owned(),
         paragraphs: vec![
-            format!("Somebody tried to sign in as {account} with wrong passwords{from}."),
-            "Sign-in now waits for a while after each wrong password. From another place where you signed \
-             in lately you still get in."
+            format!("Someone tried to sign in as {account} with wrong passwords{from}."),
+            "Sign-in is now delayed after each wrong password. You can still sign in from a place where you signed in recently."
                 .to_owned(),
         ],
         button: "",
-        small: "If that was you, there is nothing to do. If not, nobody got in; a password that you use \
-                elsewhere as well is better changed."
+        small: "If that was you, there is nothing to do. If not, no one got in; if you use the same password elsewhere, change it."
             .to_owned(),
     }
 }

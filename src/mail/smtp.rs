@@ -83,7 +83,7 @@ impl Smtp {
             _ => passing(error),
         });
         if timeout(GOODBYE, connection.abort()).await.is_err() {
-            tracing::debug!("the mail server does not answer our goodbye");
+            tracing::debug!("mail server did not answer QUIT");
         }
         failed.map_or(Ok(()), Err)
     }
@@ -170,7 +170,7 @@ impl SmtpParts {
             return Err(WRONG);
         }
         let decoded =
-            |text| percent_decode_str(text).decode_utf8().map_err(|_| "holds bytes that are no text");
+            |text| percent_decode_str(text).decode_utf8().map_err(|_| "holds bytes that are not UTF-8");
         let credentials = match (url.username(), url.password()) {
             ("", None) => None,
             (user, Some(password)) if !user.is_empty() => {

@@ -11,7 +11,7 @@ use crate::state::keyring::Keyring;
 pub struct Lifecycle {
     feed: Arc<Feed>,
     keyring: Arc<Keyring>,
-    /// For this long after the database is gone, exchanges continue.
+    /// For this long after database unavailable, exchanges continue.
     outage_grace: Duration,
     stopping: AtomicBool,
 }

@@ -53,7 +53,7 @@ def invite(org_id, address, mails):
 
 def sign_up(browser, link, address):
     browser.open(link)
-    equal(browser.field("E-mail address")["value"], address, "the address on the page")
+    equal(browser.field("Email address")["value"], address, "the address on the page")
     # The cursor is in the first field that one fills in.
     for text in ("Ann <i>", "Ruiz", "too short"):
         browser.type(text)
@@ -65,7 +65,7 @@ def sign_up(browser, link, address):
         wrong(f"a screen reader is told {said!r} of a short password")
     equal(browser.field("First name")["value"], "Ann <i>", "what the page keeps of the first name")
     equal(browser.field("Last name")["value"], "Ruiz", "what the page keeps of the last name")
-    for field in ("Password", "Password, once more"):
+    for field in ("Password", "Repeat password"):
         equal(browser.field(field)["value"], "", f"what the page shows of {field}")
     done("a short password: the page says so, and keeps the names")
     # The cursor is in the first field that is wrong.
@@ -84,7 +84,7 @@ def sign_up(browser, link, address):
 
 def join(browser, link, address):
     browser.open(link)
-    equal(browser.field("E-mail address")["value"], address, "the address on the page")
+    equal(browser.field("Email address")["value"], address, "the address on the page")
     if "Another &lt;b&gt;org" not in browser.text():
         wrong(f"the page does not name the org: {browser.text()!r}")
     browser.type("not the password at all")

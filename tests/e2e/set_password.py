@@ -65,7 +65,7 @@ def main():
 
 def fill_in(browser, link, address):
     browser.open(link)
-    equal(browser.field("E-mail address")["value"], address, "the address on the page")
+    equal(browser.field("Email address")["value"], address, "the address on the page")
     # The cursor is in the first field that one fills in.
     browser.type("too short")
     browser.press("Tab")
@@ -74,9 +74,9 @@ def fill_in(browser, link, address):
     said = browser.field("Password")["description"]
     if "Must be 12 to 128 characters" not in said or not browser.field("Password")["invalid"]:
         wrong(f"a screen reader is told {said!r} of a short password")
-    if "is not the same" not in browser.field("Password, once more")["description"].lower():
+    if "is not the same" not in browser.field("Repeat password")["description"].lower():
         wrong("nobody is told that the two passwords differ")
-    for field in ("Password", "Password, once more"):
+    for field in ("Password", "Repeat password"):
         equal(browser.field(field)["value"], "", f"what the page shows of {field}")
     done("a short password, twice different: the page says both at once, to a screen reader, too")
     browser.type(PASSWORD)

@@ -122,7 +122,7 @@ impl Own {
         }
     }
 
-    /// While the database is gone: within the grace and after it.
+    /// While database unavailable: within the grace and after it.
     async fn live_through(&self) {
         let began = Instant::now();
         while self.server.state.feed.answers() {

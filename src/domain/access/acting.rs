@@ -165,7 +165,7 @@ impl Acting<'_> {
             return Err(exceeds(
                 "CREDENTIAL",
                 "scopes",
-                "must be named: the credential that makes the token has some",
+                "is required: the credential that creates the token is restricted",
             ));
         }
         if narrowed {
@@ -177,7 +177,7 @@ impl Acting<'_> {
             return Err(exceeds(
                 "AUDIENCE",
                 "allowed_audiences",
-                "must be among those of the credential that makes the token",
+                "must be among those of the credential that creates the token",
             ));
         }
         let inside = |network: &Network| networks.iter().any(|own| own.covers(network));
@@ -185,7 +185,7 @@ impl Acting<'_> {
             return Err(exceeds(
                 "NETWORK",
                 "allowed_cidrs",
-                "must lie within those of the credential that makes the token",
+                "must lie within those of the credential that creates the token",
             ));
         }
         if may_manage_tokens && !self.is_unbound_operator() && !self.is_person_who_manages() {

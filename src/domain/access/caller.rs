@@ -65,7 +65,7 @@ impl Caller {
                 AuthenticatedBy::Text => Reason::TokenInvalid,
                 AuthenticatedBy::AccessToken { .. } => Reason::AccessTokenInvalid,
             };
-            return Err(Error::with_message(reason, "a publishable token opens nothing of this API"));
+            return Err(Error::with_message(reason, "a publishable token cannot be used with this API"));
         }
         credential.admit(&Presentation { address: context.address, ..Presentation::default() })?;
         let by_text = matches!(bearer, AuthenticatedBy::Text);

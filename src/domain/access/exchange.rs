@@ -147,7 +147,10 @@ fn audiences(credential: &Credential, asked: &[Audience], issuer: &str) -> Resul
     }
     // A JWT that opens Countersign's own API must not be handed to another service.
     if audiences.len() > 1 && audiences.iter().any(|audience| audience == issuer) {
-        return Err(Error::with_message(Reason::InvalidTarget, "the issuer stands alone as an audience"));
+        return Err(Error::with_message(
+            Reason::InvalidTarget,
+            "the issuer cannot be combined with other audiences",
+        ));
     }
     Ok(audiences)
 }

@@ -37,7 +37,7 @@ pub(crate) fn lifetime(asked: Option<time::Duration>) -> Result<Duration, &'stat
 pub(crate) fn authorise(acting: &Acting<'_>) -> Result<()> {
     acting.require(&Permission::ACCOUNTS_IMPERSONATE, &Node::Org)?;
     if acting.caller.actor_id().is_some() {
-        let message = "an impersonation does not impersonate further";
+        let message = "an impersonation cannot impersonate further";
         return Err(Error::with_message(Reason::PermissionMissing, message));
     }
     Ok(())

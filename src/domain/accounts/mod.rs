@@ -77,7 +77,7 @@ impl Attributes {
         let text = String::from_utf8_lossy(&text[..MAX_ATTRIBUTES - left]);
         // Written out, a NUL in a key or a text is `\u0000`, and a backslash is `\\`.
         if text.replace(r"\\", "").contains(r"\u0000") {
-            return Err(Invalid("must hold no text with a NUL"));
+            return Err(Invalid("must hold no string with NUL"));
         }
         Ok(Self(object))
     }

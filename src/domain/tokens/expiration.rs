@@ -54,14 +54,14 @@ impl Expiration {
         now: OffsetDateTime,
         ceiling: Option<OffsetDateTime>,
     ) -> Result<Option<OffsetDateTime>, Refusal> {
-        const OUTLIVES: &str = "must not be after the end of the credential that makes the token";
+        const OUTLIVES: &str = "must not be after the expiry of the credential that creates the token";
         let end = match self {
             Self::Unspecified => {
                 let end = now + rules.default_lifetime.min(rules.max_lifetime(kind));
                 return Ok(Some(ceiling.map_or(end, |ceiling| end.min(ceiling))));
             }
             Self::Never if !rules.endless => {
-                return Err("is not allowed: by the org's policy every token has an end".into());
+                return Err("is not allowed: the org's policy requires an expiry".into());
             }
             Self::Never if ceiling.is_some() => return Err(OUTLIVES.into()),
             Self::Never => return Ok(None),

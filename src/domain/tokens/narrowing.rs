@@ -48,7 +48,7 @@ pub fn may_become(before: &RestrictionsAndExpiry, after: &RestrictionsAndExpiry)
         ("allowed_origins", old.origins.len(), new.origins.len()),
     ] {
         if had > 0 && has == 0 {
-            refuse(field, "must not be emptied: an empty list limits nothing".into());
+            refuse(field, "must not be emptied: an empty list does not restrict".into());
         }
     }
     if !old.scopes.is_empty() {
@@ -73,7 +73,7 @@ pub fn may_become(before: &RestrictionsAndExpiry, after: &RestrictionsAndExpiry)
         refuse("expire_time", "must not be later than it is now".into());
     }
     if old.purpose != new.purpose {
-        refuse("purpose", "stays as it was made".into());
+        refuse("purpose", "cannot be changed".into());
     }
     if wider.is_empty() {
         return Ok(());

@@ -200,7 +200,7 @@ impl Rules {
             TokenKind::Publishable => "publishable",
         };
         Err(format!(
-            "must give a life of at most {}: the org's policy lets a {kind} token live no longer",
+            "must give a lifetime of at most {}, the org's maximum for a {kind} token",
             spelled(longest)
         ))
     }

@@ -129,7 +129,7 @@ impl Email {
     /// atoms (RFC 5321, without quoting) and a domain of letters, digits, `-`.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         const WRONG: Invalid =
-            Invalid("must have the form of an e-mail address, in ASCII, at most 254 characters");
+            Invalid("must have the form of an email address, in ASCII, at most 254 characters");
         let (local, domain) = text.rsplit_once('@').ok_or(WRONG)?;
         let atom = |atom: &str| {
             !atom.is_empty()

@@ -57,7 +57,7 @@ impl Permission {
             ));
         }
         if Self::OWN.iter().any(|own| own.noun() == noun) {
-            return Err(Invalid("is no permission of Countersign, to which its noun is reserved"));
+            return Err(Invalid("is not a permission: its noun is reserved for Countersign"));
         }
         Ok(Self(Cow::Owned(text.to_owned())))
     }

@@ -74,9 +74,9 @@ fn identity(
             Some((None, violations.check("email", mailbox(state, email))?))
         }
         (Ok(pb::AccountKind::ServiceAccount), _) => {
-            violations.check("name", Err("is what a service account needs"))
+            violations.check("name", Err("is required for a service account"))
         }
-        (Ok(pb::AccountKind::User), _) => violations.check("email", Err("is what a user needs")),
+        (Ok(pb::AccountKind::User), _) => violations.check("email", Err("is required for a user")),
         _ => violations.check("kind", Err("must be ACCOUNT_KIND_USER or ACCOUNT_KIND_SERVICE_ACCOUNT")),
     }
 }
@@ -107,7 +107,7 @@ async fn carry_out(
     let before = account.details()?;
     let after = conversion.details(&before);
     if before.kind() == after.kind() {
-        return Err(Error::invalid("kind", "is what the account is already"));
+        return Err(Error::invalid("kind", "is the account's kind already"));
     }
     // A person keeps none at home, and nobody those of the orgs that are left.
     let mut without = guest_in.clone();

@@ -9,7 +9,7 @@ use crate::state::State;
 /// `name@<org slug>.<issuer host>`.
 pub fn default_username(state: &State, name: &AccountName, slug: &str) -> Result<Email, &'static str> {
     let username = format!("{}@{slug}.{}", name.key(), state.issuer.host());
-    Email::parse(&username).map_err(|_| "leaves no room for a username: give one")
+    Email::parse(&username).map_err(|_| "is too long to derive a username from: set username")
 }
 
 /// The username of a service account lies under the org's own suffixes.
@@ -27,7 +27,7 @@ pub fn mailbox(state: &State, text: &str) -> Result<Email, Invalid> {
     let (domain, host) = (address.domain(), state.issuer.host());
     let made = domain == host || domain.strip_suffix(host).is_some_and(|rest| rest.ends_with('.'));
     if made || !domain.contains('.') {
-        return Err(Invalid("must be a mailbox: usernames of service accounts look like this one"));
+        return Err(Invalid("must be a mailbox: this is the form of a service account's username"));
     }
     Ok(address)
 }

@@ -78,7 +78,7 @@ fn json(value: &PbValue) -> Result<Value, Invalid> {
         Some(Kind::StringValue(it)) => Value::String(it.clone()),
         Some(Kind::NumberValue(it)) => {
             let number = Number::from_f64(*it);
-            Value::Number(number.ok_or(Invalid("must hold finite numbers alone"))?)
+            Value::Number(number.ok_or(Invalid("must hold only finite numbers"))?)
         }
         Some(Kind::StructValue(it)) => Value::Object(object(it)?),
         Some(Kind::ListValue(it)) => Value::Array(it.values.iter().map(json).collect::<Result<_, _>>()?),

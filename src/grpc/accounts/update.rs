@@ -189,7 +189,7 @@ fn username(
         (AccountKind::User, false) => return Err(Reason::EmailIsImmutable.into()),
         (AccountKind::User, true) => details::mailbox(state, text).map_err(|wrong| wrong.to_string()),
         (AccountKind::ServiceAccount, false) => {
-            Err("is chosen when the service account is created; only an operator changes it".into())
+            Err("is set when the service account is created; only an operator can change it".into())
         }
         (AccountKind::ServiceAccount, true) => details::own_username(state, text, slug),
     })

@@ -105,7 +105,7 @@ impl Call {
         if token.claims.aud.as_slice() != [state.keyring.signer.issuer()] {
             return Err(Error::with_message(
                 Reason::AccessTokenInvalid,
-                "the access token is meant for another audience",
+                "the access token is for another audience",
             ));
         }
         let bearer = caller::AuthenticatedBy::AccessToken {

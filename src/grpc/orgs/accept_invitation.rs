@@ -54,7 +54,8 @@ pub async fn accept_invitation(
 /// Whoever has signed in. A token joins nothing: it was made for less than its account may do.
 fn signed_in(caller: &Caller) -> Result<Accepting<'static>> {
     if caller.session().is_none() || caller.is_narrowed() || caller.actor_id().is_some() {
-        let message = "a session accepts an invitation, or a JWT made from one that carries all rights";
+        let message =
+            "only a session, or a JWT made from one that carries all its rights, accepts an invitation";
         return Err(Error::with_message(Reason::PermissionMissing, message));
     }
     Ok(Accepting::Caller {

@@ -166,6 +166,6 @@ fn in_use(uses: &[ResourceUse]) -> Result<()> {
     });
     let standing =
         standing.map(|(kind, subject, why)| Precondition { kind, subject, description: why.into() });
-    let message = format!("{} things or more hang on the resource: take them away first", uses.len());
+    let message = format!("the resource has {} or more dependents: remove them first", uses.len());
     Err(Error::with_message(Reason::ResourceInUse, message).with_preconditions(standing))
 }

@@ -262,7 +262,7 @@ pub async fn delete_role(
 /// The id of a role that can be changed.
 fn custom(id: &str) -> Result<RoleId, String> {
     match Right::parse_role(id) {
-        Ok(Right::System(_)) => Err("is a system role, which never changes".into()),
+        Ok(Right::System(_)) => Err("is a system role, which cannot be changed".into()),
         _ => RoleId::parse(id).map_err(|wrong| wrong.to_string()),
     }
 }
@@ -311,7 +311,7 @@ fn in_use(holders: &[AccountId]) -> Result<()> {
         subject: id.to_string(),
         description: "holds the role".into(),
     });
-    let message = format!("{} accounts or more hold the role: take it from them first", holders.len());
+    let message = format!("{} or more accounts hold the role: revoke it from them first", holders.len());
     Err(Error::with_message(Reason::ResourceInUse, message).with_preconditions(holding))
 }
 

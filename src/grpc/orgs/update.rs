@@ -41,7 +41,7 @@ pub async fn update_org(
             policy.map(|policy| pb::TokenPolicy { etag: String::new(), ..policy })
         };
         if new.token_policy.is_some() && policy(&stored) != policy(&new) {
-            violations.add("org.token_policy", "is changed by UpdateTokenPolicy alone");
+            violations.add("org.token_policy", "can be changed only by UpdateTokenPolicy");
         }
     }
     let mask = Mask::read(&mut violations, request.update_mask.as_ref(), &["display_name"], |_| {

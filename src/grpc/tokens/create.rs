@@ -257,7 +257,7 @@ async fn authorise(
 ) -> Result<()> {
     let Some(account) = db::accounts::lock(&mut *tx, acting.org_id, account_id).await? else {
         let guest = db::orgs::memberships::find(tx, acting.org_id, account_id).await?;
-        let message = "a guest owns no tokens where it visits: make one for a service account";
+        let message = "a guest cannot own tokens in this org: create one for a service account";
         let refusal = guest.map(|_| Error::with_message(Reason::TargetNotServiceAccount, message));
         return Err(refusal.unwrap_or_else(|| Error::not_found("account", account_id)));
     };
@@ -280,8 +280,8 @@ pub async fn room_for(
     if db::tokens::count_live(tx, org_id, account_id, now).await? + more as i64 <= MAX_LIVE_TOKENS {
         return Ok(());
     }
-    let message = format!("an account has at most {MAX_LIVE_TOKENS} live tokens: revoke some first");
-    Err(limit_reached(message, "live tokens of one account", MAX_LIVE_TOKENS))
+    let message = format!("an account can have at most {MAX_LIVE_TOKENS} active tokens: revoke some first");
+    Err(limit_reached(message, "active tokens of one account", MAX_LIVE_TOKENS))
 }
 
 /// Refuses origins beyond those that the live tokens of an org may name.
@@ -298,9 +298,10 @@ pub async fn room_for_origins(
     {
         return Ok(());
     }
-    let message =
-        format!("the org's live tokens would name more than {MAX_ORIGINS_OF_ORG} origins: revoke one first");
-    Err(limit_reached(message, "origins of all live tokens", MAX_ORIGINS_OF_ORG))
+    let message = format!(
+        "the org's active tokens would name more than {MAX_ORIGINS_OF_ORG} origins: revoke one first"
+    );
+    Err(limit_reached(message, "origins of all active tokens", MAX_ORIGINS_OF_ORG))
 }
 
 fn limit_reached(message: String, subject: &str, limit: i64) -> Error {

@@ -28,7 +28,7 @@ const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const UNBELIEVED: &str = "counts only from a caller that authenticates beside the subject_token and holds \
                           tokens.introspect in its org";
 
-/// The longest life of an access token that is made while the database is gone.
+/// The longest life of an access token that is made while database unavailable.
 const OUTAGE_LIFE: Duration = Duration::from_secs(60);
 
 pub async fn exchange_token(

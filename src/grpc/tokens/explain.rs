@@ -84,7 +84,7 @@ fn target<'a>(
             violations.check("token_text", Err("is required"))
         }
         Some(Target::TokenText(text)) if looks_like_jwt(text) => {
-            violations.check("token_text", Err("is a JWT: IntrospectToken says whether that is good"))
+            violations.check("token_text", Err("is a JWT: use IntrospectToken for those"))
         }
         Some(Target::TokenText(text)) => Some(ExplainTarget::Text(text)),
     }

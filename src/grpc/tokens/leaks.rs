@@ -41,7 +41,7 @@ pub async fn report_leaked_token(
     match request.token_texts.len() {
         0 => violations.add("token_texts", "is required"),
         n if n > MAX_LIST => {
-            violations.add("token_texts", format!("holds {n} texts; at most {MAX_LIST} are allowed"));
+            violations.add("token_texts", format!("holds {n} token strings; at most {MAX_LIST} are allowed"));
         }
         _ => {}
     }

@@ -82,10 +82,7 @@ async fn by_text(
     reason: RevokeReason,
 ) -> Result<pb::RevokeTokenResponse> {
     if TokenString::parse(text).is_ok_and(|text| text.kind() == TokenStringKind::PublishableToken) {
-        return Err(Error::invalid(
-            "token_text",
-            "is publishable, and so known to everybody: name its token_id",
-        ));
+        return Err(Error::invalid("token_text", "is publishable and therefore public: use its token_id"));
     }
     if let Ok(code) = TokenString::parse(text)
         && matches!(code.kind(), TokenStringKind::Invitation | TokenStringKind::PasswordCode)

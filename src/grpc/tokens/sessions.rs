@@ -15,7 +15,7 @@ pub async fn logout(state: &State, call: &Call, _: pb::LogoutRequest) -> Result<
     let caller = call.caller()?;
     // Whoever impersonates has a session that is not the account's.
     let Some(session_id) = caller.session().filter(|_| caller.actor_id().is_none()) else {
-        let message = "there is no session behind the call: a token is ended by RevokeToken";
+        let message = "the call has no session: use RevokeToken for a token";
         return Err(Error::with_message(Reason::PermissionMissing, message));
     };
     let org_id = caller.credential_org();

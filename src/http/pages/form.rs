@@ -35,10 +35,14 @@ impl<S: Sync> FromRequest<S> for FormFields {
         });
         if !form {
             let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-            return Err(sorry(status, "This is no form", "Open the link from the mail again."));
+            return Err(sorry(status, "This is not a form", "Open the link from the email again."));
         }
         let too_large = || {
-            sorry(StatusCode::PAYLOAD_TOO_LARGE, "This is too much", "The form was larger than it can be.")
+            sorry(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "The form is too large",
+                "The form is larger than this page accepts.",
+            )
         };
         let declared = header(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
         if declared.is_some_and(|length| length > MAX_BODY as u64) {

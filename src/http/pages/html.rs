@@ -103,7 +103,7 @@ impl Form<'_> {
             })
             .collect();
         let list = if items.is_empty() { String::new() } else { format!("<ul>\n{items}</ul>\n") };
-        let heading = self.wrong.as_deref().unwrap_or("Something has to be corrected:");
+        let heading = self.wrong.as_deref().unwrap_or("Please correct the following:");
         format!("<div class=\"summary\" role=\"alert\">\n<p>{}</p>\n{list}</div>\n", escaped(heading))
     }
 

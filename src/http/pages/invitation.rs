@@ -97,7 +97,7 @@ async fn sign_up<'a>(
     let checked = SignUp::check(given_name, family_name, password);
     let differs = (password != again).then(|| Violation {
         field: "password_again".into(),
-        description: "is not the same as the password above it".into(),
+        description: "does not match the password above".into(),
     });
     let new = match (checked, differs) {
         (Ok(new), None) => new,
@@ -143,7 +143,7 @@ fn form(status: StatusCode, shown: &FoundInvitation, code: &str, typed: &Typed<'
     let org = shown.org_display_name.as_str();
     let username = Field {
         name: "username",
-        label: "E-mail address",
+        label: "Email address",
         kind: "email",
         // So that a password manager knows whose password it is.
         autocomplete: "username",
@@ -179,18 +179,17 @@ fn form(status: StatusCode, shown: &FoundInvitation, code: &str, typed: &Typed<'
             name("given_name", "First name", "given-name", typed.given_name),
             name("family_name", "Last name", "family-name", typed.family_name),
             password("password", "Password", "new-password", Some(hint)),
-            password("password_again", "Password, once more", "new-password", None),
+            password("password_again", "Repeat password", "new-password", None),
         ];
         (
             format!("You are invited to {org}. Tell us your name, and choose a password to sign in with."),
             fields,
         )
     } else {
-        let hint = "If you have not set one yet, do that first: with the link in the mail that you got when your \
-                    account was made.";
+        let hint = "If you have not set one yet, do that first, with the link in the email that you got when your account was created.";
         let fields =
             vec![username, password("password", "Password of your account", "current-password", Some(hint))];
-        (format!("You are invited to {org}. You have an account already: accept with its password."), fields)
+        (format!("You are invited to {org}. You already have an account: accept with its password."), fields)
     };
     let wrong = typed.wrong_in_all.clone();
     let form = Form { action: ACTION, code, fields, button: "Accept the invitation", wrong };
@@ -208,11 +207,10 @@ fn form(status: StatusCode, shown: &FoundInvitation, code: &str, typed: &Typed<'
 }
 
 fn done_page(done: &str) -> Response {
-    let next = "You can sign in with your e-mail address and your password.";
+    let next = "You can sign in with your email address and your password.";
     let text = match done {
         "with-less" => format!(
-            "{next} Not everything that you were invited to could be given: whoever invited you may not give it any \
-             more. Ask them. You can close this page."
+            "{next} Some of the access in the invitation could not be granted, because the sender can no longer grant it. Please contact the sender. You can close this page."
         ),
         _ => format!("{next} You can close this page."),
     };
@@ -224,24 +222,23 @@ fn refused(error: Error, origin: &RequestContext) -> Response {
     match error.reason() {
         Reason::ResourceExists => sorry(
             StatusCode::CONFLICT,
-            "You are a member already",
+            "You are already a member",
             "There is nothing to accept. You can close this page.",
         ),
         Reason::InvitationEmailMismatch => sorry(
             StatusCode::FORBIDDEN,
-            "Your e-mail address is not confirmed yet",
-            "Ask for a new password and set it with the link in the mail: that confirms your address. Then open the \
-             link of the invitation again.",
+            "Your email address is not verified yet",
+            "Request a new password and set it with the link in the email: that verifies your address. Then open the invitation link again.",
         ),
         Reason::CredentialMissing | Reason::UseInvitation => sorry(
             StatusCode::CONFLICT,
-            "You have an account by now",
-            "Open the link from the mail again, and accept with the password of your account.",
+            "You now have an account",
+            "Open the link from the email again, and accept with the password of your account.",
         ),
         Reason::OrgSuspended => sorry(
             StatusCode::FORBIDDEN,
             "Nobody can join now",
-            "Ask whoever invited you. The link stays good until it expires.",
+            "Ask the person who invited you. The link is valid until it expires.",
         ),
         _ => failed(error, origin),
     }

@@ -84,7 +84,7 @@ pub fn router(state: Arc<State>, settings: PageSettings) -> Router {
 
 /// Whoever asks with another method than the page has.
 async fn not_here() -> Response {
-    sorry(StatusCode::METHOD_NOT_ALLOWED, "This cannot be done here", "Open the link from the mail again.")
+    sorry(StatusCode::METHOD_NOT_ALLOWED, "This cannot be done here", "Open the link from the email again.")
 }
 
 /// Round every page: names the request, bounds its time, refuses forms of other sites, gives the
@@ -99,7 +99,11 @@ async fn guard(
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut response = if method == http::Method::POST && is_of_another_site(&request, &settings.own_origins)
     {
-        sorry(StatusCode::FORBIDDEN, "This form came from another site", "Open the link from the mail again.")
+        sorry(
+            StatusCode::FORBIDDEN,
+            "This form came from another site",
+            "Open the link from the email again.",
+        )
     } else {
         let answered = tokio::time::timeout(settings.timeout, next.run(request)).await;
         answered.unwrap_or_else(|_| busy(StatusCode::SERVICE_UNAVAILABLE, None))
@@ -175,7 +179,7 @@ fn busy(status: StatusCode, retry_after: Option<Duration>) -> Response {
         6..=90 => format!("{seconds} seconds"),
         more => format!("{} minutes", more.div_ceil(60)),
     };
-    let text = format!("Please try again in {wait}. The link stays good.");
+    let text = format!("Please try again in {wait}. The link is still valid.");
     let mut response = sorry(status, "Please try again", &text);
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     response
@@ -187,24 +191,23 @@ fn failed(error: Error, origin: &RequestContext) -> Response {
     let reason = error.reason();
     let parts = error.into_parts();
     if let Some(source) = &parts.source {
-        tracing::error!(request_id = origin.request_id, reason = reason.name(), error = %source, "a page failed");
+        tracing::error!(request_id = origin.request_id, reason = reason.name(), error = %source, "page request failed");
     }
     match reason {
         Reason::TokenExpired => sorry(
             StatusCode::GONE,
             "This link has expired",
-            "Links in mails are good for a limited time. Ask for another one where you got this one.",
+            "Links in emails are valid for a limited time. Request a new one where you got this one.",
         ),
         Reason::TokenRevoked => sorry(
             StatusCode::GONE,
             "This link was used already",
-            "Each link works once, and a newer one takes the place of an older one. If you did not use it, \
-             look for a newer mail, or ask for another one.",
+            "Each link works once, and a newer link replaces an older one. If you did not use it, look for a newer email, or request another one.",
         ),
         Reason::OrgSuspended | Reason::AccountDeactivated => sorry(
             StatusCode::FORBIDDEN,
             "This account cannot be used now",
-            "Ask whoever looks after accounts in your organisation.",
+            "Ask the administrator of your organisation.",
         ),
         Reason::Throttled => busy(StatusCode::TOO_MANY_REQUESTS, parts.retry_after),
         Reason::Overloaded | Reason::DatabaseUnavailable | Reason::Conflict => {
@@ -214,7 +217,7 @@ fn failed(error: Error, origin: &RequestContext) -> Response {
         _ => sorry(
             StatusCode::INTERNAL_SERVER_ERROR,
             "Something went wrong",
-            "It is not your fault. Please try again later: the link stays good.",
+            "Please try again later: the link is still valid.",
         ),
     }
 }

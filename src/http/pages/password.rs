@@ -64,7 +64,7 @@ async fn take(state: &State, origin: &RequestContext, fields: &FormFields) -> Re
             "" => Some("choose a password".to_owned()),
             typed => Password::parse(typed).err().map(|invalid| invalid.to_string()),
         },
-        again: (typed != again).then(|| "is not the same as the password above it".to_owned()),
+        again: (typed != again).then(|| "does not match the password above".to_owned()),
     };
     if wrong.password.is_some() || wrong.again.is_some() {
         return Ok(form(StatusCode::UNPROCESSABLE_ENTITY, &found, code, wrong));
@@ -79,7 +79,7 @@ fn form(status: StatusCode, found: &Found, code: &str, wrong: Wrong) -> Response
     let (heading, lead) = if found.is_first {
         ("Set your password", format!("Welcome to {}. Choose a password to sign in with.", found.org))
     } else {
-        let lead = "You will be signed out everywhere else. Your old password works no more then.";
+        let lead = "You will be signed out everywhere else. Your old password will no longer work.";
         ("Choose a new password", lead.to_owned())
     };
     let password = |name, label, hint, wrong| Field {
@@ -94,7 +94,7 @@ fn form(status: StatusCode, found: &Found, code: &str, wrong: Wrong) -> Response
     };
     let username = Field {
         name: "username",
-        label: "E-mail address",
+        label: "Email address",
         kind: "email",
         // So that a password manager knows whose password it is.
         autocomplete: "username",
@@ -107,7 +107,7 @@ fn form(status: StatusCode, found: &Found, code: &str, wrong: Wrong) -> Response
     let fields = vec![
         username,
         password("password", "Password", hint, wrong.password),
-        password("password_again", "Password, once more", None, wrong.again),
+        password("password_again", "Repeat password", None, wrong.again),
     ];
     let form = Form { action: ACTION, code, fields, button: "Save password", wrong: None };
     page(
@@ -119,10 +119,10 @@ fn form(status: StatusCode, found: &Found, code: &str, wrong: Wrong) -> Response
 fn done_page(done: &str) -> Response {
     let text = match done {
         "deactivated" => {
-            "Your account is deactivated at the moment. You can sign in with your e-mail address and the new \
+            "Your account is deactivated at the moment. You can sign in with your email address and the new \
              password as soon as an administrator activates it. You can close this page."
         }
-        _ => "You can sign in with your e-mail address and the new password. You can close this page.",
+        _ => "You can sign in with your email address and the new password. You can close this page.",
     };
     super::done("Your password is saved", text)
 }

@@ -269,7 +269,7 @@ impl Principals {
             let began = Instant::now();
             let found = tokio::time::timeout(LOAD_TIMEOUT, self.look(key)).await;
             let found = found.map_err(|_| Reason::DatabaseUnavailable)?.map_err(|error| {
-                tracing::warn!(?error, "a credential could not be read");
+                tracing::warn!(?error, "credential not loaded");
                 error.reason()
             })?;
             if self.cache.keep(key, flight, found.clone(), began) {
