@@ -259,7 +259,7 @@ async fn restore(state: &State, tx: &mut PgConnection, operator: &Account) -> Re
     let mut fields: Vec<_> =
         stopped.into_iter().filter_map(|(field, time)| Some(FieldChange::cleared(field, time?))).collect();
     if !fields.is_empty() {
-        db::accounts::set_life(
+        db::accounts::set_lifecycle(
             &mut *tx,
             SYSTEM_ORG,
             operator.id(),
@@ -350,7 +350,7 @@ async fn supersede(
     name: &str,
 ) -> Result<Option<Change>> {
     let now = state.clock.now();
-    let live = db::tokens::find_live_named(&mut *tx, SYSTEM_ORG, operator, name, now).await?;
+    let live = db::tokens::find_active_named(&mut *tx, SYSTEM_ORG, operator, name, now).await?;
     db::tokens::revoke(tx, SYSTEM_ORG, &live, "SUPERSEDED", now).await?;
     if live.is_empty() {
         return Ok(None);

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::retrying;
-use crate::db::tokens::reminders::{Ending, Reminded};
+use crate::db::tokens::reminders::{ExpiringToken, Reminder};
 use crate::domain::mail::Mail;
 use crate::domain::tokens::reminders::due;
 use crate::error::Result;
@@ -42,9 +42,9 @@ pub async fn remind(state: &State) -> Result<u64> {
     }
 }
 
-async fn remind_of(state: &State, token: &Ending) -> Result<bool> {
+async fn remind_of(state: &State, token: &ExpiringToken) -> Result<bool> {
     let now = state.clock.now();
-    let Some(days) = due(token.expire_time, token.told, now) else { return Ok(false) };
+    let Some(days) = due(token.expire_time, token.reminded_days, now) else { return Ok(false) };
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
         let Some(reminded) = db::tokens::reminders::remind(&mut tx, token, days).await? else {
@@ -60,7 +60,7 @@ async fn remind_of(state: &State, token: &Ending) -> Result<bool> {
     .await
 }
 
-fn change(state: &State, reminded: &Reminded) -> Change {
+fn change(state: &State, reminded: &Reminder) -> Change {
     let name = reminded.display_name.as_ref();
     let mut fields = vec![
         FieldChange::set("expire_time", reminded.expire_time),

@@ -123,7 +123,7 @@ impl Round {
         match pause_after(claimed.attempts).filter(|_| !lasts) {
             Some(pause) => {
                 tracing::warn!(%mail_id, error = failure, "a mail was not sent; it is tried again in {pause}");
-                outbox::put_off(&state.db.pool(), &claimed, now + pause, &failure).await
+                outbox::reschedule(&state.db.pool(), &claimed, now + pause, &failure).await
             }
             None => {
                 tracing::error!(%mail_id, error = failure, "a mail was given up: `countersign mail list` shows it");
@@ -145,7 +145,7 @@ impl Round {
     /// The mail is gone: this is said until it is heard, or the claim has ended.
     async fn note_sent(&self, mail_id: Uuid, began: Instant) {
         loop {
-            match outbox::sent(&self.state.db.pool(), mail_id, self.state.clock.now()).await {
+            match outbox::mark_sent(&self.state.db.pool(), mail_id, self.state.clock.now()).await {
                 Ok(_) => return tracing::debug!(%mail_id, "a mail was sent"),
                 Err(error) if began.elapsed() > CLAIM => {
                     return tracing::error!(?error, %mail_id, "a mail was sent and could not be noted: it may be sent twice");

@@ -180,10 +180,10 @@ async fn write(state: &State, batch: &[(Key, BufferedUse)]) -> Result<()> {
     // Another node may write the same ones at the same time, in another order. Sessions first: what
     // is written of them twice adds nothing up.
     if !of_sessions.is_empty() {
-        retrying(|| sessions::note_uses(&state.db, &of_sessions)).await?;
+        retrying(|| sessions::record_uses(&state.db, &of_sessions)).await?;
     }
     if !tokens.is_empty() {
-        retrying(|| secrets::note_uses(&state.db, &tokens)).await?;
+        retrying(|| secrets::record_uses(&state.db, &tokens)).await?;
     }
     Ok(())
 }

@@ -99,10 +99,10 @@ async fn reassign(
             ReassignedTokens::AllOf(from) => {
                 let account = db::accounts::find(&mut *tx, org_id, from).await?;
                 account.ok_or_else(|| Error::not_found("account", from))?;
-                db::tokens::find_live(&mut tx, &[org_id], from, now, MAX_LIVE_TOKENS).await?
+                db::tokens::find_active(&mut tx, &[org_id], from, now, MAX_LIVE_TOKENS).await?
             }
         };
-        let tokens = db::tokens::lock_live(&mut tx, org_id, &ids, now).await?;
+        let tokens = db::tokens::lock_active(&mut tx, org_id, &ids, now).await?;
         if let (ReassignedTokens::One(token_id), true) = (&asked.which, tokens.is_empty()) {
             return Err(Error::not_found("live token", token_id));
         }
@@ -142,7 +142,7 @@ async fn reassign(
             fields,
             subjects: names,
         };
-        let moved = db::tokens::lock_live(&mut tx, org_id, &ids, now).await?;
+        let moved = db::tokens::lock_active(&mut tx, org_id, &ids, now).await?;
         let moved = moved.iter().map(shown).collect::<Result<_>>()?;
         if !asked.validate_only {
             tx.record(&Actor::from(acting), &[change], now).await?;

@@ -141,7 +141,7 @@ pub async fn update_token(
 
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
-        let live = db::tokens::lock_live(&mut tx, acting.org_id, &[token_id], now).await?;
+        let live = db::tokens::lock_active(&mut tx, acting.org_id, &[token_id], now).await?;
         let token = live.into_iter().next().ok_or_else(|| Error::not_found("live token", token_id))?;
         let before =
             RestrictionsAndExpiry { restrictions: token.restrictions()?, expire_time: token.expire_time };

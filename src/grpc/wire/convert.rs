@@ -6,7 +6,7 @@ use prost_types::Timestamp;
 use time::OffsetDateTime;
 
 use crate::db;
-use crate::db::tokens::ShownSecret;
+use crate::db::tokens::SecretInfo;
 use crate::domain::accounts::AccountState;
 use crate::domain::signing_keys::KeyState;
 use crate::domain::tokens::limits::MAX_LIST;
@@ -354,7 +354,7 @@ fn token_kind(kind: TokenKind) -> pb::TokenKind {
 fn token_secret(
     token: &db::tokens::Token,
     kind: TokenKind,
-    secret: &ShownSecret<'_>,
+    secret: &SecretInfo<'_>,
     now: OffsetDateTime,
 ) -> pb::TokenSecret {
     let state = match SecretState::of(secret.expire_time, now) {
