@@ -25,7 +25,7 @@ pub struct SealedCode {
 }
 
 /// An email to be inserted.
-pub struct NewMail<'a> {
+pub struct NewEmail<'a> {
     pub mail_id: Uuid,
     pub org_id: OrgId,
     pub recipient: &'a str,
@@ -59,7 +59,7 @@ impl Claimed {
 }
 
 /// Inserts an email, to be sent at once.
-pub async fn insert(tx: &mut PgConnection, new: &NewMail<'_>, now: OffsetDateTime) -> Result<()> {
+pub async fn insert(tx: &mut PgConnection, new: &NewEmail<'_>, now: OffsetDateTime) -> Result<()> {
     let (template, parameters) = parts(new.mail)?;
     let query = sqlx::query!(
         "insert into outbox (mail_id, org_id, recipient, template, parameters, code_id, sealed, expire_time,
@@ -205,7 +205,7 @@ pub async fn withdraw(tx: &mut PgConnection, code_ids: &[Uuid]) -> Result<()> {
 }
 
 /// An email that was not sent, as `countersign mail list` displays it.
-pub struct Unsent {
+pub struct UnsentEmail {
     pub mail_id: Uuid,
     pub recipient: String,
     pub template: String,
@@ -224,9 +224,9 @@ pub async fn page_unsent(
     waiting: bool,
     after: Option<Uuid>,
     size: i64,
-) -> Result<Vec<Unsent>> {
+) -> Result<Vec<UnsentEmail>> {
     let query = sqlx::query_as!(
-        Unsent,
+        UnsentEmail,
         "select mail_id, recipient, template, attempts, create_time, next_time, last_error from outbox
          where sent_time is null and ($1 or dead_time is not null) and ($2::uuid is null or mail_id > $2)
          order by mail_id limit $3",

@@ -43,7 +43,7 @@ impl<'a> Transaction<'a> {
 
     /// Writes a mail down, which is sent when the change is made, and not before.
     pub async fn mail(&mut self, letter: &OutgoingEmail, now: OffsetDateTime) -> Result<()> {
-        letter.post(&mut self.inner, &self.state.master, self.state.clock.new_id(), now).await?;
+        letter.enqueue(&mut self.inner, &self.state.master, self.state.clock.new_id(), now).await?;
         self.mailed = true;
         Ok(())
     }

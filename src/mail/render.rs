@@ -1,21 +1,21 @@
-//! What each mail says, as plain text and as HTML.
+//! The text of each email, as plain text and as HTML.
 //!
-//! Names come from whoever chose them. In the plain text they stay within their line; in the
-//! HTML they are escaped; in the subject they are encoded by whoever builds the message.
+//! Names are chosen by users, and are not trusted. In the plain text they stay within their line; in the
+//! HTML they are escaped; in the subject they are encoded when the message is built.
 
 use time::OffsetDateTime;
 
 use crate::domain::mail::Mail;
 use crate::domain::values::markup::escaped;
 
-/// The pages that links lead to, below the pages' URL.
+/// The pages that links lead to, relative to the URL of the pages.
 const SET_PASSWORD: &str = "set-password";
 const ACCEPT_INVITATION: &str = "accept-invitation";
 
-/// Tokens that a mail names; of more it says how many.
+/// The most tokens that an email names; of the others it says how many there are.
 const MAX_NAMED: usize = 10;
 
-/// The page that the link of a mail leads to; none for one without a link.
+/// The page that the link of an email leads to; none for an email without a link.
 pub fn page(mail: &Mail) -> Option<&'static str> {
     match mail {
         Mail::Invitation { .. } => Some(ACCEPT_INVITATION),
@@ -24,26 +24,26 @@ pub fn page(mail: &Mail) -> Option<&'static str> {
     }
 }
 
-/// A mail as it is read.
+/// The texts of an email, in each form.
 pub struct Rendered {
     pub subject: String,
     pub text: String,
     pub html: String,
 }
 
-/// What a mail says, before it has a form.
+/// The content of an email, before it is rendered.
 struct Content {
     org: String,
     subject: String,
     heading: String,
     paragraphs: Vec<String>,
-    /// What stands on the button, for a mail with a link.
+    /// The label of the button, for an email with a link.
     button: &'static str,
-    /// Below the button.
+    /// The small text below the button.
     small: String,
 }
 
-/// The texts of a mail; `link` is where its button leads.
+/// Renders an email; `link` is where its button leads.
 pub fn render(mail: &Mail, link: Option<&str>) -> Rendered {
     let content = content(mail);
     Rendered { subject: content.subject.clone(), text: text(&content, link), html: html(&content, link) }
@@ -80,7 +80,7 @@ fn invitation(org: &str, inviter: Option<String>) -> Content {
         button: "Accept the invitation",
         small: format!(
             "The link works once, for 7 days, and only for this e-mail address. If you do not know {org}, \
-             you can ignore this mail."
+             you can ignore this email."
         ),
     }
 }
@@ -95,8 +95,8 @@ fn set_password(org: &str) -> Content {
              that you choose now."
         )],
         button: "Set your password",
-        small: "The link works once, for 7 days. If you did not expect this mail, you can ignore it: \
-                nobody can sign in before a password is set."
+        small: "The link works once, for 7 days. If you did not expect this email, you can ignore it: \
+                no one can sign in before a password is set."
             .to_owned(),
     }
 }
@@ -107,11 +107,11 @@ fn reset_password(org: &str) -> Content {
         subject: format!("Choose a new password for {org}"),
         heading: "Choose a new password".to_owned(),
         paragraphs: vec![format!(
-            "Somebody asked for a new password for your account at {org}. If that was you, choose one now. \
+            "A new password was requested for your account at {org}. If that was you, choose one now. \
              You will be signed out everywhere else."
         )],
         button: "Choose a new password",
-        small: "The link works once, for one hour. If it was not you, you can ignore this mail: your \
+        small: "The link works once, for one hour. If it was not you, you can ignore this email: your \
                 password stays as it is."
             .to_owned(),
     }
@@ -127,12 +127,12 @@ fn token_expiring(org: &str, account: &str, token: &str, expire_time: i64) -> Co
         heading: "A token expires soon".to_owned(),
         paragraphs: vec![
             format!("The token “{token}” of {account} at {org} expires on {end}."),
-            "What still uses it then stops. Rotate the token, or make another one, and put it wherever \
-             this one is."
+            "What still uses it then stops working. Rotate the token, or create another one, and replace \
+             this one wherever it is used."
                 .to_owned(),
         ],
         button: "",
-        small: format!("You get this mail because it is where {account} is to be told of such things."),
+        small: format!("You get this email because notices about {account} are sent to this address."),
     }
 }
 
@@ -156,14 +156,16 @@ fn tokens_leaked(org: &str, account: &str, tokens: &[String]) -> Content {
         subject: format!("{subject} of {account} at {org} {were} leaked"),
         heading: heading.to_owned(),
         paragraphs: vec![
-            format!("{found} where others can read it. What was found has been revoked, and works no more."),
             format!(
-                "Make another token for whatever used it, and look through the events of {org} for what \
+                "{found} where others can read it. What was found has been revoked, and no longer works."
+            ),
+            format!(
+                "Create another token for everything that used it, and check the events of {org} for what \
                  was done with it."
             ),
         ],
         button: "",
-        small: format!("You get this mail because it is where {account} is to be told of such things."),
+        small: format!("You get this email because notices about {account} are sent to this address."),
     }
 }
 
@@ -171,22 +173,23 @@ fn sign_in_throttled(org: &str, account: &str, address: Option<String>) -> Conte
     let from = address.map_or_else(String::new, |address| format!(", the last time from {address}"));
     Content {
         org: org.to_owned(),
-        subject: format!("Somebody tries to sign in to your account at {org}"),
+        subject: format!("Failed attempts to sign in to your account at {org}"),
         heading: "Too many wrong passwords".to_owned(),
         paragraphs: vec![
-            format!("Somebody tried to sign in as {account} with wrong passwords{from}."),
-            "Sign-in now waits for a while after each wrong password. From another place where you signed \
-             in lately you still get in."
+            format!("There were attempts to sign in as {account} with wrong passwords{from}."),
+            "After each wrong password, sign-in is now blocked for a while. From another place where you \
+             signed in lately you can still sign in."
                 .to_owned(),
         ],
         button: "",
-        small: "If that was you, there is nothing to do. If not, nobody got in; a password that you use \
-                elsewhere as well is better changed."
-            .to_owned(),
+        small:
+            "If that was you, there is nothing to do. If not, no one got in; if you use the same password \
+                elsewhere, change it."
+                .to_owned(),
     }
 }
 
-/// A name that cannot leave its line: nothing else may look as if we had written it.
+/// Keeps a name within its line, so that it cannot look like a text of ours.
 fn one_line(name: &str) -> String {
     name.chars().map(|c| if c.is_control() || "\u{2028}\u{2029}".contains(c) { ' ' } else { c }).collect()
 }
@@ -200,8 +203,10 @@ fn text(content: &Content, link: Option<&str>) -> String {
     parts.join("\n\n") + "\n"
 }
 
-/// One column, no image, nothing from elsewhere: it looks the same where nothing is loaded.
-/// What mail readers know of style stands with each element.
+/// The HTML of an email: one column, no image, nothing from elsewhere.
+///
+/// So it looks the same in a client that loads nothing. Email clients support inline styles, so each
+/// element has its own.
 fn html(content: &Content, link: Option<&str>) -> String {
     let paragraphs: String = content
         .paragraphs
@@ -244,7 +249,7 @@ mod tests {
 
     const LINK: &str = "https://id.example/set-password?code=csign_rst_x";
 
-    /// One of each, with this for every name.
+    /// One email of each template, with this for every name.
     fn each(name: &str) -> Vec<Mail> {
         let name = || name.to_owned();
         vec![
@@ -261,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mail_names_the_org_in_every_part() {
+    fn each_email_names_the_org_in_every_part() {
         for mail in each("Acme") {
             let link = page(&mail).map(|_| LINK);
             let Rendered { subject, text, html } = render(&mail, link);
@@ -286,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn names_cannot_be_more_than_names() {
+    fn names_cannot_inject_headers_lines_or_markup() {
         let evil = "<script>alert(1)</script>\"'&\r\nBcc: all@example.org\r\n\r\nPay here\u{2028}now";
         for mail in each(evil) {
             let Rendered { subject, text, html } = render(&mail, page(&mail).map(|_| LINK));
