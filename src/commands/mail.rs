@@ -1,4 +1,4 @@
-//! `countersign mail`: what is done by hand about mails that could not be sent.
+//! `countersign mail`: managing emails that could not be sent, by hand.
 
 use std::fmt;
 
@@ -10,10 +10,10 @@ use crate::config::args::{MailCommand, MailListArgs, MailRetryArgs};
 use crate::db::outbox;
 use crate::db::outbox::UnsentEmail;
 
-/// How many are read at once.
+/// How many emails are read at once.
 const PAGE: i64 = 200;
 
-/// An email that was not sent, as a line of its own.
+/// An email that was not sent, printed as one line.
 struct Line(UnsentEmail);
 
 impl fmt::Display for Line {

@@ -91,7 +91,7 @@ fn set_password(org: &str) -> Content {
         subject: format!("Set your password for {org}"),
         heading: format!("Welcome to {org}"),
         paragraphs: vec![format!(
-            "An account was made for you at {org}. You sign in with this e-mail address and a password \
+            "An account was created for you at {org}. You sign in with this e-mail address and a password \
              that you choose now."
         )],
         button: "Set your password",
