@@ -1,4 +1,4 @@
-//! How long a failed login takes, for each reason, and how a flood of logins affects exchanges and memory.
+//! How long failed logins take, by reason, and how a flood of logins affects exchanges and memory.
 //!
 //! Fails when two of the medians are more than 5 % apart, because the time must not reveal the reason.
 

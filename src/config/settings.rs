@@ -217,8 +217,9 @@ impl DatabaseUrl {
 }
 
 impl From<String> for DatabaseUrl {
-    /// Takes any text, which is checked where it is used: the error of a parser of the command line
-    /// would show the password.
+    /// Takes any text, which is checked where it is used.
+    ///
+    /// The error of a parser of the command line would print the password.
     fn from(url: String) -> Self {
         Self(url)
     }
@@ -284,8 +285,9 @@ impl fmt::Display for WebUrl {
     }
 }
 
-/// The URL of an issuer (RFC 8414, section 2): http or https, a host, no query and no
-/// fragment, no `/` at its end.
+/// The URL of an issuer (RFC 8414, section 2).
+///
+/// It has the scheme http or https, a host, no query, no fragment, and no `/` at its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issuer {
     url: String,

@@ -61,7 +61,9 @@ fn message_id(mail_id: Uuid, from: &Mailbox) -> String {
     format!("<{mail_id}@{}>", from.email.domain())
 }
 
-/// The link of an email, `<pages url>/<page>?code=<code>`, with the URL that is configured and no other.
+/// The link of an email: `<pages url>/<page>?code=<code>`.
+///
+/// The URL is the configured one; nothing else can determine where a link leads.
 fn link(
     claimed: &Claimed,
     mail: &Mail,

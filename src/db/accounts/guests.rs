@@ -37,9 +37,9 @@ pub async fn lock_orgs(tx: &mut PgConnection, home: OrgId, account_id: AccountId
     }
 }
 
-/// Ends the memberships and grants of a guest in these orgs, which are locked. Returns the grants of each.
+/// Ends the memberships and deletes the grants of a guest in these orgs, which are locked.
 ///
-/// The rows of the memberships stay, because a version must never decrease, and because revoked tokens
+/// Returns the grants of each org. /// The rows of the memberships stay, because a version must never decrease, and because revoked tokens
 /// refer to them.
 pub async fn leave(
     tx: &mut PgConnection,

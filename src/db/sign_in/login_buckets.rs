@@ -130,7 +130,9 @@ pub async fn withdraw(tx: &mut PgConnection, admission: &Admission, now: OffsetD
     Ok(())
 }
 
-/// Undoes the count of an attempt that has succeeded: its address is known for the username from now on.
+/// Undoes the count of an attempt that has succeeded.
+///
+/// Its address is known for the username from now on.
 pub async fn succeed(tx: &mut PgConnection, admission: &Admission, now: OffsetDateTime) -> Result<()> {
     withdraw(&mut *tx, admission, now).await?;
     let Some(address) = admission.keys.address else { return Ok(()) };

@@ -231,7 +231,9 @@ pub async fn find(db: impl PgExecutor<'_>, org_id: OrgId, token_id: TokenId) -> 
     Ok(query.fetch_optional(db).await?)
 }
 
-/// Finds the ids of the account's tokens of this name that are neither revoked nor expired, oldest first.
+/// Finds the ids of the account's tokens of this name, oldest first.
+///
+/// Only those that are neither revoked nor expired.
 pub async fn find_active_named(
     db: impl PgExecutor<'_>,
     org_id: OrgId,
