@@ -465,7 +465,8 @@ fn version_and_help() {
         assert!(help.contains(flag), "{flag}");
     }
     let help = succeeds(countersign().args(["migrate", "--help"]));
-    for said in ["--after-restore", "restored from a backup", "tokens that were revoked since are valid again"]
+    for said in
+        ["--after-restore", "restored from a backup", "tokens that were revoked since are valid again"]
     {
         assert!(help.split_whitespace().collect::<Vec<_>>().join(" ").contains(said), "{said}");
     }

@@ -39,8 +39,8 @@ pub async fn lock_orgs(tx: &mut PgConnection, home: OrgId, account_id: AccountId
 
 /// Ends the memberships and deletes the grants of a guest in these orgs, which are locked.
 ///
-/// Returns the grants of each org. /// The rows of the memberships stay, because a version must never decrease, and because revoked tokens
-/// refer to them.
+/// Returns the grants of each org. The rows of the memberships stay, because a version must never
+/// decrease, and because revoked tokens refer to them.
 pub async fn leave(
     tx: &mut PgConnection,
     account_id: AccountId,
