@@ -1,5 +1,4 @@
-//! Compiles the protos without protoc, and gives every message that holds a secret
-//! a `Debug` that does not show it.
+//! Compiles the protos without protoc, and generates a redacting `Debug` for messages with a secret.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -15,11 +14,11 @@ const PROTOS: [&str; 3] = [
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
-    // The migrations are embedded by a macro, which cargo does not see.
+    // The migrations are embedded by a macro, whose inputs cargo does not know.
     println!("cargo:rerun-if-changed=migrations");
 
     let mut compiler = protox::Compiler::new(["proto"])?;
-    // The comments are part of what reflection gives, and a test reads them.
+    // Server reflection returns the comments, and a test reads them.
     compiler.include_source_info(true).include_imports(true);
     compiler.open_files(PROTOS)?;
     compiler.open_file("countersign/v1/error_reason.proto")?;
@@ -32,14 +31,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut prost = tonic_prost_build::Config::new();
     prost.skip_debug(&redacted.paths);
-    // Sorted maps, so that the same message always has the same bytes: a replay compares their hash.
+    // Sorted maps, so that equal messages have equal bytes: idempotency compares a hash of them.
     prost.btree_map(["."]);
     tonic_prost_build::configure().compile_fds_with_config(compiler.file_descriptor_set(), prost)?;
     Ok(())
 }
 
-/// The messages and oneofs with a field marked `debug_redact`: their proto paths,
-/// and `Debug` impls that take the place of the derived ones.
+/// The messages and oneofs with a field marked `debug_redact`.
+///
+/// Their proto paths, and the `Debug` impls that replace the derived ones.
 #[derive(Default)]
 struct Redacted {
     paths: Vec<String>,
@@ -55,6 +55,8 @@ impl Redacted {
         found
     }
 
+    /// Adds a message if it has a redacted field, together with its oneofs.
+    ///
     /// prost skips the derived `Debug` of a message together with those of its oneofs.
     fn message(&mut self, message: &MessageDescriptor) -> std::fmt::Result {
         if !message.fields().any(|field| is_redacted(&field)) {

@@ -1,6 +1,7 @@
-//! Lists of accounts in an org of a million against the same in a small one: the plans of
-//! the statements, and how long a page takes. Fails when a page, or a selective search, of
-//! the large org takes more than ten times what it takes in the small one.
+//! Lists of accounts in an org of a million accounts, compared with a small org.
+//!
+//! Prints the plans of the statements, and how long a page takes. Fails when a page, or a selective
+//! search, takes more than ten times as long in the large org as in the small one.
 
 mod common;
 
@@ -22,40 +23,41 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 use uuid::Uuid;
 
-/// The accounts of the small org.
+/// The number of accounts of the small org.
 const SMALL: usize = 100;
-/// Accounts in one statement.
+/// How many accounts one statement inserts.
 const BATCH: usize = 5_000;
-/// What "a few times" is at the most.
-const FEW: f64 = 10.0;
+/// The most that a page of the large org may take, as a multiple of the small one.
+const MAX_RATIO: f64 = 10.0;
 
-/// A list that is asked for: what it is called, its filter, and whether it is among the
-/// goals (the others match a large part of the org, and are shown beside).
+/// A list that is requested: its name, its filter, and whether it has a goal.
+///
+/// The others match a large part of the org, and are only printed.
 type Case = (&'static str, pb::ListAccountsRequest, bool);
 
 fn cases() -> Vec<Case> {
     let base = pb::ListAccountsRequest::default;
     let user = pb::AccountKind::User.into();
-    let stopped = pb::AccountState::Deactivated.into();
+    let deactivated = pb::AccountState::Deactivated.into();
     let query = |query: &str| pb::ListAccountsRequest { query: query.into(), ..base() };
     let role = |role: &str| pb::ListAccountsRequest { role_id: role.into(), ..base() };
     vec![
         ("a page", base(), true),
         ("a page of 200", pb::ListAccountsRequest { page_size: 200, ..base() }, true),
         ("kind (1 in 10)", pb::ListAccountsRequest { kind: user, ..base() }, false),
-        ("state (1 in 1 000)", pb::ListAccountsRequest { state: stopped, ..base() }, true),
+        ("state (1 in 1 000)", pb::ListAccountsRequest { state: deactivated, ..base() }, true),
         ("role (5 holders)", role("manager"), true),
         ("role (1 in 50)", role("auditor"), false),
         ("text (5 accounts)", query("quixotic"), true),
         ("text (1 in 1 000)", query("svc-777"), true),
         ("text (1 in 100)", query("svc-77"), false),
-        ("text (everybody)", query("svc-"), false),
-        ("one letter (everybody)", query("s"), false),
+        ("text (all accounts)", query("svc-"), false),
+        ("one letter (all accounts)", query("s"), false),
         (
             "kind, state, role and text",
             pb::ListAccountsRequest {
                 kind: user,
-                state: stopped,
+                state: deactivated,
                 ..pb::ListAccountsRequest { query: "svc".into(), ..role("auditor") }
             },
             true,
@@ -66,7 +68,7 @@ fn cases() -> Vec<Case> {
 fn main() -> Result<()> {
     common::only_options(&["--accounts", "--times"])?;
     let (accounts, times) = (option("--accounts", 1_000_000)?, option("--times", 50)?);
-    // The plans come as notices of the server, which the driver hands on at its lowest level.
+    // The plans are notices of the server, which the driver logs at its lowest level.
     let notices = Targets::new().with_target("sqlx::postgres::notice", LevelFilter::TRACE);
     let plain = tracing_subscriber::fmt::layer().without_time().with_target(false).with_level(false);
     tracing_subscriber::registry().with(plain.with_filter(notices)).init();
@@ -93,15 +95,15 @@ async fn run(count: usize, times: usize) -> Result<()> {
         let [in_small, in_large] = measure(&operator, [&small, &large], &request, times).await?;
         let ratio = in_large / in_small;
         println!("| {name} | {in_small:.2} | {in_large:.2} | {ratio:.1} |");
-        if is_goal && ratio > FEW {
+        if is_goal && ratio > MAX_RATIO {
             slow.push(name);
         }
     }
-    ensure!(slow.is_empty(), "more than {FEW} times as long in the large org: {}", slow.join(", "));
+    ensure!(slow.is_empty(), "more than {MAX_RATIO} times as long in the large org: {}", slow.join(", "));
     Ok(())
 }
 
-/// The median of both, in milliseconds, one call of each in turns.
+/// The median of both orgs, in milliseconds, with calls to each in turn.
 async fn measure(
     client: &Client,
     orgs: [&String; 2],
@@ -123,7 +125,7 @@ async fn measure(
     }))
 }
 
-/// Prints what the statements of a page, a filtered page and a search come to.
+/// Prints the plans of the statements of a page, a filtered page and a search.
 async fn plans(pool: &PgPool, org: &str) -> Result<()> {
     let org_id = OrgId::parse(org).map_err(|wrong| anyhow::anyhow!("{wrong}"))?;
     let query = |text: &str| Needle::parse(org_id, text).map_err(|wrong| anyhow::anyhow!("{wrong}"));
@@ -139,7 +141,7 @@ async fn plans(pool: &PgPool, org: &str) -> Result<()> {
         ("role (5 holders)", AccountFilter { role: Some(role("manager")?), ..AccountFilter::default() }),
         ("text (5 accounts)", AccountFilter { query: Some(query("quixotic")?), ..AccountFilter::default() }),
         ("text (1 in 1 000)", AccountFilter { query: Some(query("svc-777")?), ..AccountFilter::default() }),
-        ("text (everybody)", AccountFilter { query: Some(query("svc-")?), ..AccountFilter::default() }),
+        ("text (all accounts)", AccountFilter { query: Some(query("svc-")?), ..AccountFilter::default() }),
         (
             "kind, state, role and text",
             AccountFilter {
@@ -157,8 +159,9 @@ async fn plans(pool: &PgPool, org: &str) -> Result<()> {
     Ok(())
 }
 
-/// Fills without the index of the search, and makes that again: a million single
-/// entries would take long, and are not what is measured.
+/// Fills the org without the search index, and creates the index again afterwards.
+///
+/// A million single index entries would take long, and are not what is measured.
 async fn without_index(pool: &PgPool, fill: impl Future<Output = Result<()>>) -> Result<()> {
     let definition: String =
         sqlx::query_scalar("select pg_get_indexdef('accounts_search'::regclass)").fetch_one(pool).await?;
@@ -169,8 +172,10 @@ async fn without_index(pool: &PgPool, fill: impl Future<Output = Result<()>>) ->
     Ok(())
 }
 
-/// Accounts as the application writes them: 1 in 10 a user, 1 in 1 000 deactivated, 1 in 50 an
-/// auditor, five managers, and five who are found by a rare word.
+/// Inserts accounts as the application does.
+///
+/// 1 in 10 is a user, 1 in 1 000 is deactivated, 1 in 50 is an auditor; five are managers, and five are
+/// found by a rare word.
 async fn fill(pool: &PgPool, org: &str, count: usize) -> Result<()> {
     let org_id = OrgId::parse(org).map_err(|wrong| anyhow::anyhow!("{wrong}"))?;
     let clock = Clock::default();
@@ -190,7 +195,9 @@ async fn fill(pool: &PgPool, org: &str, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// A batch, by column; the pieces of all accounts together, with where each ends.
+/// A batch of rows, by column.
+///
+/// The pieces of all accounts are in one list, with the first and last index of each account.
 #[derive(Default)]
 struct Rows {
     ids: Vec<Uuid>,
@@ -201,7 +208,7 @@ struct Rows {
     pieces: Vec<i64>,
     begins: Vec<i32>,
     ends: Vec<i32>,
-    stopped: Vec<bool>,
+    deactivated: Vec<bool>,
     grants: Vec<Option<&'static str>>,
 }
 
@@ -212,16 +219,16 @@ impl Rows {
         let rare = n % (count / 5) == count / 10;
         let display_name = if rare { format!("Quixotic {n}") } else { format!("Machine {n}") };
         let name = (!n.is_multiple_of(10)).then_some(name);
-        let found_by = Searchable::of(org_id, name.as_deref(), &username, Some(&display_name));
+        let searchable = Searchable::of(org_id, name.as_deref(), &username, Some(&display_name));
         self.begins.push(self.pieces.len() as i32 + 1);
-        self.pieces.extend(found_by.pieces);
+        self.pieces.extend(searchable.pieces);
         self.ends.push(self.pieces.len() as i32);
         self.ids.push(account_id.uuid());
         self.names.push(name);
         self.usernames.push(username);
         self.display_names.push(display_name);
-        self.texts.push(found_by.text);
-        self.stopped.push(n % 1_000 == 500 || n == 50);
+        self.texts.push(searchable.text);
+        self.deactivated.push(n % 1_000 == 500 || n == 50);
         self.grants.push(if rare { Some("manager") } else { n.is_multiple_of(50).then_some("auditor") });
     }
 
@@ -246,7 +253,7 @@ impl Rows {
         .bind(&self.pieces)
         .bind(&self.begins)
         .bind(&self.ends)
-        .bind(&self.stopped)
+        .bind(&self.deactivated)
         .bind(now)
         .execute(&mut *tx)
         .await?;

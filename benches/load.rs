@@ -1,5 +1,6 @@
-//! What a request costs, as ratios to an echo server that is driven by the same
-//! generator in the same run. `benches/README.md` says what the rows mean.
+//! The cost of a request, as a ratio to an echo server under the same load in the same run.
+//!
+//! `benches/README.md` says what the rows mean.
 
 mod common;
 #[path = "load/echo.rs"]
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aws_lc_rs::signature::Ed25519KeyPair;
 use bytes::Bytes;
-use common::{AUDIENCE, Client, Cores, Deployment, Served, Sorted, myself, option, pin, progress};
+use common::{AUDIENCE, Client, Cores, Deployment, Served, Sorted, option, own_path, pin, progress};
 use countersign::clock::{Clock, random};
 use countersign::db;
 use countersign::domain::tokens::policy::Ceilings;
@@ -29,15 +30,15 @@ use nix::unistd::Pid;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-/// Tokens that the warm rows take in turn.
+/// The number of tokens that the warm rows use in turn.
 const WARM: usize = 1_000;
-/// Tokens that the cold rows take in turn.
+/// The number of tokens that the cold rows use in turn.
 const COLD: usize = 20_000;
-/// What the server of the cold rows keeps: when a token's turn comes again it is long forgotten.
+/// The cache size of the server of the cold rows: a token is evicted long before its next turn.
 const COLD_CACHE: &str = "1000";
-/// Service accounts that the tokens belong to.
+/// The number of service accounts that the tokens belong to.
 const ACCOUNTS: usize = 100;
-/// What each account holds.
+/// The grants of each account.
 const GRANTS: [(&str, &str); 3] =
     [("invoices.read", "*"), ("payments.read", "*"), ("invoices.write", "customers/acme")];
 
@@ -63,20 +64,22 @@ async fn run(rounds: usize, lasts: Duration, cores: Option<Cores>) -> Result<()>
         Some(Cores { server, others }) => progress(format_args!(
             "the server that is measured has core {server}; the generator and PostgreSQL have core {others}"
         )),
-        None => progress("there are no two cores: server, generator and PostgreSQL share what there is"),
+        None => progress("only one core is available: server, generator and PostgreSQL share it"),
     }
     let deployment = Deployment::make().await?;
     pin(cores.map(|cores| cores.server))?;
-    let echo = Served::start(Command::new(myself()?).arg(echo::ARGUMENT))?;
+    let echo = Served::start(Command::new(own_path()?).arg(echo::ARGUMENT))?;
     let warm = deployment.serve(&[])?;
     let cold = deployment.serve(&["--cache-size", COLD_CACHE])?;
     pin(cores.map(|cores| cores.others))?;
     let idle = warm.resident_kb()?;
     let tenant = Tenant::make(&deployment, &warm).await?;
 
-    let exchanges: Vec<Bytes> = tenant.texts.iter().map(|text| framed(&exchange_of(text))).collect();
+    let exchanges: Vec<Bytes> =
+        tenant.token_strings.iter().map(|token| framed(&exchange_of(token))).collect();
     let some = exchanges[..WARM].to_vec();
-    let introspections = tenant.texts[..WARM].iter().map(|text| framed(&introspection_of(text))).collect();
+    let introspections =
+        tenant.token_strings[..WARM].iter().map(|token| framed(&introspection_of(token))).collect();
     let bench = Bench {
         echo: Target::new(&echo, echo::PATH, None, vec![exchanges[0].clone()])?,
         warm: Target::new(&warm, EXCHANGE, None, some)?,
@@ -93,8 +96,8 @@ async fn run(rounds: usize, lasts: Duration, cores: Option<Cores>) -> Result<()>
     bench.warm.first_pass(WARM).await?;
     bench.introspect.first_pass(WARM).await?;
 
-    // What the servers do by themselves is no part of a cold exchange. A backend tells what it did
-    // when a second has passed since it last did.
+    // The background work of the servers is not part of a cold exchange. A backend reports its statistics
+    // when a second has passed since its last report.
     let idle_from = (Instant::now(), transactions(&tenant.db).await?);
     tokio::time::sleep(Duration::from_secs(4)).await;
     let before = transactions(&tenant.db).await?;
@@ -127,18 +130,20 @@ async fn run(rounds: usize, lasts: Duration, cores: Option<Cores>) -> Result<()>
     Ok(())
 }
 
-/// What is exchanged.
+/// The tokens that are exchanged, and the credential that introspects them.
 struct Tenant {
     db: PgPool,
-    /// Of the tokens, in an order that has nothing to do with that of the database.
-    texts: Vec<String>,
+    /// The token strings, in an order that is unrelated to that of the database.
+    token_strings: Vec<String>,
     token_ids: Vec<TokenId>,
     /// The credential that introspects.
     verifier: String,
 }
 
 impl Tenant {
-    /// The accounts through the API; the tokens in three statements, since one by one they take long.
+    /// Creates the accounts through the API, and the tokens with three statements.
+    ///
+    /// One by one, the tokens would take long.
     async fn make(deployment: &Deployment, server: &Served) -> Result<Self> {
         progress(format_args!("making {ACCOUNTS} accounts and {COLD} tokens"));
         let operator = server.client(&deployment.operator).await?;
@@ -153,13 +158,13 @@ impl Tenant {
         let db = deployment.pool(2);
         let org = OrgId::parse(&org).map_err(|wrong| anyhow!("{wrong}"))?;
         let tokens = insert_tokens(deployment, &db, org, &accounts).await?;
-        // A map gives them back in an order of its own.
-        let (token_ids, texts) = tokens.into_iter().collect::<HashMap<_, _>>().into_iter().unzip();
-        Ok(Self { db, texts, token_ids, verifier })
+        // A map iterates in an unrelated order.
+        let (token_ids, token_strings) = tokens.into_iter().collect::<HashMap<_, _>>().into_iter().unzip();
+        Ok(Self { db, token_strings, token_ids, verifier })
     }
 }
 
-/// `COLD` tokens in turn for the accounts: their ids and texts.
+/// Inserts `COLD` tokens, for the accounts in turn. Returns their ids and token strings.
 async fn insert_tokens(
     deployment: &Deployment,
     db: &PgPool,
@@ -169,13 +174,13 @@ async fn insert_tokens(
     let peppers = db::keys::find_peppers(db, &deployment.master_keys()?).await?;
     let clock = Clock::default();
     let new = || TokenString::new(TokenStringKind::SecretToken, clock.new_id::<TokenId>(), random());
-    let texts: Vec<TokenString> = (0..COLD).map(|_| new()).collect();
-    let records: Vec<_> = texts.iter().map(|text| peppers.record(text)).collect();
-    let ids: Vec<Uuid> = texts.iter().map(|text| text.id().uuid()).collect();
+    let token_strings: Vec<TokenString> = (0..COLD).map(|_| new()).collect();
+    let records: Vec<_> = token_strings.iter().map(|token| peppers.record(token)).collect();
+    let ids: Vec<Uuid> = token_strings.iter().map(|token| token.id().uuid()).collect();
     let owners: Vec<Uuid> = accounts.iter().copied().cycle().take(COLD).collect();
     let macs: Vec<_> = records.iter().map(|record| record.mac.clone()).collect();
     let numbers: Vec<i32> = records.iter().map(|record| record.pepper).collect();
-    let hints: Vec<_> = texts.iter().map(|text| text.hint().to_owned()).collect();
+    let hints: Vec<_> = token_strings.iter().map(|token| token.hint().to_owned()).collect();
     let now = clock.now();
     sqlx::query(
         "insert into credentials (credential_id, org_id, account_id) select id, $1, account
@@ -213,30 +218,30 @@ async fn insert_tokens(
     .execute(db)
     .await?;
     sqlx::query("analyze").execute(db).await?;
-    Ok(texts.into_iter().map(|text| (text.id(), text.expose().to_owned())).collect())
+    Ok(token_strings.into_iter().map(|token| (token.id(), token.expose().to_owned())).collect())
 }
 
-fn exchange_of(text: &str) -> pb::ExchangeTokenRequest {
+fn exchange_of(token: &str) -> pb::ExchangeTokenRequest {
     let audiences = vec![AUDIENCE.to_owned()];
-    pb::ExchangeTokenRequest { subject_token: text.to_owned(), audiences, ..Default::default() }
+    pb::ExchangeTokenRequest { subject_token: token.to_owned(), audiences, ..Default::default() }
 }
 
-fn introspection_of(text: &str) -> pb::IntrospectTokenRequest {
-    pb::IntrospectTokenRequest { token_text: text.to_owned(), ..Default::default() }
+fn introspection_of(token: &str) -> pb::IntrospectTokenRequest {
+    pb::IntrospectTokenRequest { token_text: token.to_owned(), ..Default::default() }
 }
 
-/// Looks whether the answers are good; gives how many bytes of a JWT are signed.
+/// Checks that the responses are correct. Returns how many bytes of a JWT are signed.
 async fn check(tenant: &Tenant, server: &Served) -> Result<usize> {
     let client: Client = server.client(&tenant.verifier).await?;
-    let exchanged = client.tokens().exchange_token(exchange_of(&tenant.texts[0])).await?.into_inner();
-    let introspected = client.tokens().introspect_token(introspection_of(&tenant.texts[0])).await?;
-    ensure!(introspected.into_inner().active, "a token of ours is not active");
-    let (signed, _) = exchanged.access_token.rsplit_once('.').context("no JWT")?;
+    let exchanged = client.tokens().exchange_token(exchange_of(&tenant.token_strings[0])).await?.into_inner();
+    let introspected = client.tokens().introspect_token(introspection_of(&tenant.token_strings[0])).await?;
+    ensure!(introspected.into_inner().active, "one of our tokens is not active");
+    let (signed, _) = exchanged.access_token.rsplit_once('.').context("the access token is not a JWT")?;
     progress(format_args!("a JWT has {} bytes", exchanged.access_token.len()));
     Ok(signed.len())
 }
 
-/// The transactions that were committed in our database: each read outside of one is one.
+/// The number of transactions committed in our database, where each single read counts as one.
 async fn transactions(db: &PgPool) -> Result<f64> {
     let sql = "select xact_commit::float8 from pg_stat_database where datname = current_database()";
     Ok(sqlx::query_scalar(sql).fetch_one(db).await?)
@@ -253,29 +258,29 @@ impl<'a> Target<'a> {
         Ok(Self { server, calls: Arc::new(Calls::new(&server.address, path, bearer, messages)?) })
     }
 
-    /// So many calls.
+    /// Makes this many calls, without measuring them.
     async fn first_pass(&self, count: usize) -> Result<()> {
         pass(&self.server.address, &self.calls, count).await
     }
 }
 
-/// What is measured.
+/// The servers that are measured, and what the measurements need.
 struct Bench<'a> {
     echo: Target<'a>,
     warm: Target<'a>,
     introspect: Target<'a>,
     cold: Target<'a>,
-    /// The postmaster's process id.
+    /// The process id of the postmaster.
     postgres: u32,
     core: Option<usize>,
     lasts: Duration,
-    /// How many bytes are signed.
+    /// How many bytes of a JWT are signed.
     signed: usize,
     deployment: &'a Deployment,
     token_ids: Vec<TokenId>,
 }
 
-/// A row and the echo right before it.
+/// The measurement of a row, and of the echo right before it.
 struct Pair {
     echo: Measured,
     row: Measured,
@@ -291,17 +296,17 @@ impl Pair {
     }
 }
 
-/// Time in microseconds.
+/// One measurement, with times in microseconds.
 struct Measured {
-    /// Requests in a second.
+    /// Requests per second.
     rate: f64,
-    /// The server's processor time for a request.
+    /// The CPU time of the server per request.
     cpu: f64,
-    /// PostgreSQL's processor time for a request.
+    /// The CPU time of PostgreSQL per request.
     postgres: f64,
     p50: f64,
     p99: f64,
-    /// All requests, those before and after the measured time too.
+    /// The number of all requests, including those before and after the measured time.
     all: f64,
 }
 
@@ -309,21 +314,21 @@ struct Round {
     warm: Pair,
     introspect: Pair,
     cold: Pair,
-    /// Processor time of one signature.
+    /// The CPU time of one signature.
     signature: f64,
-    /// Processor time of the two reads of a cold exchange, on our side of the connection.
+    /// The CPU time of the two reads of a cold exchange, on our side of the connection.
     reads: f64,
-    /// How often those were done to time them.
+    /// How many times these were made to measure them.
     read: f64,
 }
 
 impl Round {
-    /// (echo + signature) ÷ warm exchange, in processor time.
+    /// (echo + signature) ÷ warm exchange, in CPU time.
     fn warm_share(&self) -> f64 {
         (self.warm.echo.cpu + self.signature) / self.warm.row.cpu
     }
 
-    /// (echo + signature + the reads) ÷ cold exchange, in processor time.
+    /// (echo + signature + the reads) ÷ cold exchange, in CPU time.
     fn cold_share(&self) -> f64 {
         (self.cold.echo.cpu + self.signature + self.reads) / self.cold.row.cpu
     }
@@ -359,7 +364,7 @@ impl Bench<'_> {
         })
     }
 
-    /// One Ed25519 signature over as much as is signed of a JWT.
+    /// Measures one Ed25519 signature over as many bytes as are signed of a JWT.
     async fn signature(&self) -> Result<f64> {
         let message = vec![b'x'; self.signed];
         let sign = move || -> Result<f64> {
@@ -376,7 +381,7 @@ impl Bench<'_> {
         self.on_the_servers_core(sign).await
     }
 
-    /// What a cold exchange reads, with the server's own function on as many connections, and nothing else.
+    /// Measures only the reads of a cold exchange, with the server's own function on as many connections.
     async fn reads(&self) -> Result<(f64, f64)> {
         const READERS: u32 = 4;
         let (options, ids, lasts) = (self.deployment.options(), self.token_ids.clone(), self.lasts / 2);
@@ -390,13 +395,13 @@ impl Bench<'_> {
                         let id = ids[next.fetch_add(1, Ordering::Relaxed) % ids.len()];
                         let found = db::tokens::principals::find(&pool, id, None, &Ceilings::default()).await;
                         let found = found.map_err(|e| anyhow!("{e:?}"))?;
-                        ensure!(found.is_some(), "a token of ours is gone");
+                        ensure!(found.is_some(), "one of our tokens was not found");
                         if until.is_none_or(|until| Instant::now() >= until) {
                             return Ok(());
                         }
                     }
                 };
-                // Connections, and statements prepared.
+                // Opens the connections and prepares the statements.
                 tokio::try_join!(read(None), read(None), read(None), read(None))?;
                 let prepared = next.load(Ordering::Relaxed);
                 let (began, until) = (own_thread()?, Some(Instant::now() + lasts));
@@ -423,12 +428,12 @@ impl Bench<'_> {
     }
 }
 
-/// Processor time of this thread, in microseconds.
+/// The CPU time of this thread, in microseconds.
 fn own_thread() -> Result<f64> {
     micros(ClockId::CLOCK_THREAD_CPUTIME_ID)
 }
 
-/// Processor time of a process, user and system, in microseconds.
+/// The CPU time of a process, user and system, in microseconds.
 fn used(pid: u32) -> Result<f64> {
     micros(clock_getcpuclockid(Pid::from_raw(pid.cast_signed()))?)
 }
@@ -438,18 +443,18 @@ fn micros(clock: ClockId) -> Result<f64> {
     Ok(time.tv_sec() as f64 * 1e6 + time.tv_nsec() as f64 / 1e3)
 }
 
-/// Processor time of a process and of each of its children.
+/// The CPU times of a process and of each of its children.
 fn used_below(parent: u32) -> Result<HashMap<u32, f64>> {
     let mut all = HashMap::from([(parent, used(parent)?)]);
     for entry in std::fs::read_dir("/proc")?.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
             continue;
         };
-        // Whatever has ended by now has nothing to do with us.
+        // A process that has exited meanwhile does not matter.
         let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
-        // After the name, which may hold anything: the state and the parent.
-        let above = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(1));
-        if above.and_then(|above| above.parse().ok()) == Some(parent)
+        // The state and the parent follow the name, which may contain any character.
+        let parent_field = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(1));
+        if parent_field.and_then(|field| field.parse().ok()) == Some(parent)
             && let Ok(used) = used(pid)
         {
             all.insert(pid, used);
@@ -493,10 +498,10 @@ fn report(rounds: &[Round], statements: f64) {
             over(&|round| pair(round).row.p99).show(0)
         );
     }
-    println!("\n| besides | |\n|---|---|");
+    println!("\n| other figures | |\n|---|---|");
     println!("| one Ed25519 signature, CPU µs | {} |", over(&|round| round.signature).show(1));
     println!("| warm exchange, share of the limit | {} |", over(&Round::warm_share).show(2));
-    println!("| the reads of a cold exchange alone, CPU µs | {} |", over(&|round| round.reads).show(1));
+    println!("| only the reads of a cold exchange, CPU µs | {} |", over(&|round| round.reads).show(1));
     println!("| cold exchange, share of its limit | {} |", over(&Round::cold_share).show(2));
     println!(
         "| PostgreSQL for a cold exchange, CPU µs | {} |",

@@ -1,6 +1,6 @@
-//! How long a login takes that fails, for each reason that it may have: the medians must not
-//! tell one from another. And what a flood of logins does to exchanges and to memory.
-//! Fails when two medians are more than 5 % apart.
+//! How long failed logins take, by reason, and how a flood of logins affects exchanges and memory.
+//!
+//! Fails when two of the medians are more than 5 % apart, because the time must not reveal the reason.
 
 mod common;
 
@@ -13,18 +13,18 @@ use tokio::task::JoinSet;
 use tonic::Request;
 use tonic_types::StatusExt as _;
 
-/// How far the medians may be apart.
-const APART: f64 = 0.05;
+/// The largest difference of the medians.
+const MAX_DIFFERENCE: f64 = 0.05;
 const PASSWORD: &str = "correct horse battery staple";
 const WRONG: &str = "correct horse battery stable";
-/// Clients that sign in at once.
+/// The number of clients that sign in at once.
 const FLOOD: usize = 64;
-/// Guesses, and from how many addresses.
+/// The number of guesses, and of the addresses that they come from.
 const GUESSES: usize = 1_000;
 const ADDRESSES: usize = 50;
-/// What is said of the memory in `--help`, in KiB.
+/// The memory of password hashes according to `--help`, in KiB.
 const BUDGET: u64 = 128 << 10;
-/// How far a process may be above that: what the connections of the flood take.
+/// The most memory above that, for the connections of the flood.
 const SLACK: u64 = 32 << 10;
 
 /// Why a login fails.
@@ -33,7 +33,7 @@ const CASES: [&str; 4] = ["unknown", "wrong", "no-login", "deactivated"];
 fn main() -> Result<()> {
     common::only_options(&["--times", "--seconds"])?;
     let (times, seconds) = (option("--times", 400)?, option("--seconds", 10)?);
-    // Where there are two cores, the server has one of them alone.
+    // If there are two cores, the server has one of them for itself.
     let cores = Cores::find();
     pin(cores.map(|cores| cores.others))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -47,8 +47,8 @@ async fn run(times: usize, flood: Duration, cores: Option<Cores>) -> Result<()> 
     pin(cores.map(|cores| cores.others))?;
     let operator = served.client(&deployment.operator).await?;
     let org = operator.make_org("bench", "customers/acme").await?;
-    // An account for each attempt: one that fails five times has to wait.
-    progress(format_args!("makes {} accounts", 3 * times));
+    // One account for each attempt, because an account is throttled after five failures.
+    progress(format_args!("creating {} accounts", 3 * times));
     for n in 0..times {
         for case in &CASES[1..] {
             make(&operator, &org, case, n).await?;
@@ -56,7 +56,7 @@ async fn run(times: usize, flood: Duration, cores: Option<Cores>) -> Result<()> 
     }
     progress(format_args!("{times} failed logins of each kind, in turn"));
     let mut took = CASES.map(|_| Vec::with_capacity(times));
-    // The first ones pay for connections.
+    // The first attempts include the cost of connections.
     for n in 0..times {
         for (case, took) in CASES.iter().zip(&mut took) {
             let began = Instant::now();
@@ -68,7 +68,11 @@ async fn run(times: usize, flood: Duration, cores: Option<Cores>) -> Result<()> 
     under_load(&served, &operator, &org, flood).await?;
     let (least, most) =
         medians.iter().fold((f64::MAX, 0.0_f64), |(least, most), m| (least.min(*m), most.max(*m)));
-    ensure!(most / least <= 1.0 + APART, "the medians are {:.1} % apart", (most / least - 1.0) * 100.0);
+    ensure!(
+        most / least <= 1.0 + MAX_DIFFERENCE,
+        "the medians are {:.1} % apart",
+        (most / least - 1.0) * 100.0
+    );
     Ok(())
 }
 
@@ -76,7 +80,7 @@ fn username(case: &str, n: usize) -> String {
     format!("{case}-{n}@bench")
 }
 
-/// Another address for each attempt, of a network that nobody has.
+/// Another address for each attempt, of a network that is reserved for documentation.
 fn address(n: usize) -> String {
     format!("2001:db8:{:x}:{:x}::1", n >> 16, n & 0xffff)
 }
@@ -113,7 +117,7 @@ async fn login(
 }
 
 async fn fail(client: &Client, username: &str, from: &str) -> Result<()> {
-    // The right password of who is deactivated, a wrong one of all others.
+    // The right password for a deactivated account, a wrong one for all others.
     let password = if username.starts_with("deactivated") { PASSWORD } else { WRONG };
     match login(client, username, password, from).await {
         Err(reason) if reason == "LOGIN_FAILED" => Ok(()),
@@ -132,11 +136,11 @@ fn report(took: [Vec<f64>; 4]) -> Result<[f64; 4]> {
     Ok(medians)
 }
 
-/// Exchanges alone, beside more logins than have room, and beside guesses.
+/// Measures exchanges without other load, during more logins than fit, and during guesses.
 async fn under_load(served: &Served, operator: &Client, org: &str, during: Duration) -> Result<()> {
     let account = operator.make_account(org, "exchanging", &[("invoices.read", "*")]).await?;
     let (_, token) = operator.make_token(org, &account).await?;
-    // One for each client: what is under way counts as failed until it has succeeded.
+    // One account for each client, because an attempt counts as failed until it has succeeded.
     for lane in 0..FLOOD {
         make(operator, org, "flooding", lane).await?;
     }
@@ -145,7 +149,7 @@ async fn under_load(served: &Served, operator: &Client, org: &str, during: Durat
     }
     let before = served.resident_kb()?;
     let client = served.client(&token).await?;
-    let alone = exchanges(&client, &token, during).await?;
+    let unloaded = exchanges(&client, &token, during).await?;
     println!("\n| exchanges, one after the other | p50 ms | p99 ms | logins | shed | throttled |");
     println!("|---|---|---|---|---|---|");
     let row = |name: &str, took: &Sorted, count: Count| {
@@ -155,15 +159,15 @@ async fn under_load(served: &Served, operator: &Client, org: &str, during: Durat
             count.compared, count.shed, count.throttled
         );
     };
-    row("alone", &alone, Count::default());
+    row("no other load", &unloaded, Count::default());
     let others = served.client(&token).await?;
     for kind in [Flood::Right, Flood::OneAccount, Flood::ManyAccounts] {
         let flood = kind.begin(&others, during);
         let beside = exchanges(&client, &token, during).await?;
         let count = Count::of(flood).await?;
         row(kind.name(), &beside, count);
-        ensure!(kind == Flood::OneAccount || count.shed > 0, "nothing was shed: the flood was none");
-        ensure!(kind != Flood::OneAccount || count.throttled > 0, "nobody was throttled");
+        ensure!(kind == Flood::OneAccount || count.shed > 0, "no login was shed: the flood was too small");
+        ensure!(kind != Flood::OneAccount || count.throttled > 0, "no login was throttled");
     }
     let peak = peak_kb(served.pid())?;
     println!("\nmemory: {} MB before, {} MB at most", before >> 10, peak >> 10);
@@ -171,14 +175,14 @@ async fn under_load(served: &Served, operator: &Client, org: &str, during: Durat
     Ok(())
 }
 
-/// What goes on beside the exchanges.
+/// The load during the exchanges.
 #[derive(Clone, Copy, PartialEq)]
 enum Flood {
-    /// Good passwords, from more clients than there is room for, as long as the exchanges go on.
+    /// Right passwords, from more clients than fit, as long as the exchanges run.
     Right,
     /// A thousand guesses from 50 addresses at one account.
     OneAccount,
-    /// The same at a thousand accounts.
+    /// A thousand guesses from 50 addresses, each at another account.
     ManyAccounts,
 }
 
@@ -205,9 +209,9 @@ impl Count {
 impl Flood {
     fn name(self) -> &'static str {
         match self {
-            Self::Right => "beside logins of 64 clients",
-            Self::OneAccount => "beside 1 000 guesses at one account",
-            Self::ManyAccounts => "beside 1 000 guesses at 1 000 accounts",
+            Self::Right => "during logins of 64 clients",
+            Self::OneAccount => "during 1 000 guesses at one account",
+            Self::ManyAccounts => "during 1 000 guesses at 1 000 accounts",
         }
     }
 
@@ -218,7 +222,7 @@ impl Flood {
 
     async fn lane(self, client: Client, lane: usize, during: Duration) -> Result<Count> {
         let (mut count, began, mut n) = (Count::default(), Instant::now(), 0);
-        // What earlier floods counted for an address is another's.
+        // Other addresses than those that earlier floods were counted for.
         let from = address(0x1_0000 * (1 + self as usize) + lane);
         loop {
             let (name, password) = match self {
@@ -231,7 +235,7 @@ impl Flood {
             match login(&client, &name, password, &from).await {
                 Err(reason) if reason == "OVERLOADED" => {
                     count.shed += 1;
-                    // They are told to come back in a second, and come sooner; not all at once.
+                    // The error asks to retry after a second; these clients retry sooner, but not all at once.
                     tokio::time::sleep(Duration::from_millis(70 + lane as u64)).await;
                     continue;
                 }
@@ -257,7 +261,7 @@ async fn exchanges(client: &Client, token: &str, during: Duration) -> Result<Sor
     Ok(took.into_iter().collect())
 }
 
-/// The most that the process has had in memory.
+/// The peak resident memory of the process, in KB.
 fn peak_kb(pid: u32) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;

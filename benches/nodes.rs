@@ -1,5 +1,6 @@
-//! Two nodes on one database: how long until the other follows a change. Fails when an
-//! exchange succeeds more than 2 s after the change that forbids it was acknowledged.
+//! Two nodes on one database: how long it takes until the other node applies a change.
+//!
+//! Fails when an exchange succeeds more than 2 s after the change that forbids it was acknowledged.
 
 mod common;
 
@@ -14,18 +15,20 @@ use tokio::task::JoinSet;
 use tonic::Status;
 use tonic_types::StatusExt as _;
 
-/// Nothing that a change forbids may succeed later than this after its acknowledgement.
+/// The longest that an exchange may succeed after the acknowledgement of a change that forbids it.
 const LIMIT: Duration = Duration::from_secs(2);
-/// When the other node is given up.
+/// The longest wait for the other node.
 const GIVE_UP: Duration = Duration::from_secs(10);
-/// With notifications, on the other node: half of the changes at once would be no test of one.
+/// The number of changes at once, with notifications.
+///
+/// There are few, so that what is measured is the delay of a single change.
 const LANES_WOKEN: usize = 2;
-/// Without, each change waits for up to a second.
+/// The number of changes at once, without notifications, where each waits for up to a second.
 const LANES_POLLING: usize = 10;
-/// The permission that is taken away and given again.
+/// The permission that is revoked and granted again.
 const PERMISSION: &str = "invoices.read";
 
-/// What is done on the one node.
+/// A change that is made on one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Change {
     Revoke,
@@ -40,13 +43,13 @@ impl Change {
     fn name(self) -> &'static str {
         match self {
             Self::Revoke => "revoke a token",
-            Self::Narrow => "take a grant away",
-            Self::Widen => "give a grant",
+            Self::Narrow => "revoke a grant",
+            Self::Widen => "add a grant",
             Self::Create => "create a token",
         }
     }
 
-    /// Whether an exchange is to be refused once it is done.
+    /// Whether exchanges must be refused after the change.
     fn forbids(self) -> bool {
         matches!(self, Self::Revoke | Self::Narrow)
     }
@@ -93,12 +96,12 @@ async fn run(with: usize, without: usize) -> Result<usize> {
     Ok(report(&rows))
 }
 
-/// What a change came to.
+/// The delays of one change.
 #[derive(Default)]
 struct Outcome {
-    /// From the acknowledgement to the first answer of the other node that knows of it.
-    followed: Duration,
-    /// From the acknowledgement to the last answer that does not; none when there was none.
+    /// From the acknowledgement to the first response of the other node that reflects the change.
+    applied: Duration,
+    /// From the acknowledgement to the last response that does not, if there was one.
     last_success: Option<Duration>,
 }
 
@@ -108,7 +111,7 @@ struct Pair {
     other: Client,
     org: String,
     account: String,
-    /// Between two exchanges.
+    /// The pause between two exchanges.
     pause: Duration,
 }
 
@@ -116,7 +119,7 @@ impl Pair {
     async fn repeat(self: &Arc<Self>, change: Change, times: usize) -> Result<Vec<Outcome>> {
         let mut outcomes = Vec::with_capacity(times);
         for _ in 0..times {
-            // The other node looks at each full second of its own: a change may come at any time between.
+            // The other node polls once a second: the change must come at any time between two polls.
             let phase = u64::from_le_bytes(countersign::clock::random()) % 1_000;
             tokio::time::sleep(self.pause.mul_f64(phase as f64)).await;
             outcomes.push(self.once(change).await?);
@@ -126,37 +129,37 @@ impl Pair {
 
     async fn once(self: &Arc<Self>, change: Change) -> Result<Outcome> {
         if change == Change::Create {
-            let (id, text) = self.one.make_token(&self.org, &self.account).await?;
-            let outcome = self.follow(Instant::now(), &text, false, None).await?;
+            let (id, token) = self.one.make_token(&self.org, &self.account).await?;
+            let outcome = self.follow(Instant::now(), &token, false, None).await?;
             self.revoke(&id).await?;
             return Ok(outcome);
         }
-        let (id, text) = self.one.make_token(&self.org, &self.account).await?;
+        let (id, token) = self.one.make_token(&self.org, &self.account).await?;
         if change == Change::Widen {
-            self.take_away().await?;
+            self.revoke_grant().await?;
         }
-        // The other node has it in its cache, as it is before the change.
-        self.settle(&text, change == Change::Widen).await?;
-        // One exchanges all the while; the other changes in the midst of it.
-        let (tell, told) = watch::channel(None);
+        // Waits until the other node has the token in its cache, as it is before the change.
+        self.settle(&token, change == Change::Widen).await?;
+        // Exchanges run on the other node while the change is made.
+        let (acknowledge, acknowledgement) = watch::channel(None);
         let follower = tokio::spawn({
-            let (pair, text) = (self.clone(), text.clone());
-            async move { pair.follow(Instant::now(), &text, change.forbids(), Some(told)).await }
+            let (pair, token) = (self.clone(), token.clone());
+            async move { pair.follow(Instant::now(), &token, change.forbids(), Some(acknowledgement)).await }
         });
         match change {
             Change::Revoke => self.revoke(&id).await?,
-            Change::Narrow => self.take_away().await?,
-            Change::Widen => self.give().await?,
+            Change::Narrow => self.revoke_grant().await?,
+            Change::Widen => self.add_grant().await?,
             Change::Create => {}
         }
         let acknowledged = Instant::now();
-        tell.send_replace(Some(acknowledged));
-        // Where the change was made it holds at once.
-        let here = exchange(&self.one, &text).await;
-        ensure!(here.is_err() == change.forbids(), "{change:?} does not hold where it was made");
+        acknowledge.send_replace(Some(acknowledged));
+        // The change applies immediately on the node where it was made.
+        let here = exchange(&self.one, &token).await;
+        ensure!(here.is_err() == change.forbids(), "{change:?} does not apply on the node where it was made");
         let outcome = follower.await??;
         if change == Change::Narrow {
-            self.give().await?;
+            self.add_grant().await?;
         }
         if change != Change::Revoke {
             self.revoke(&id).await?;
@@ -164,43 +167,46 @@ impl Pair {
         Ok(outcome)
     }
 
-    /// Exchanges on the other node until it knows of the change, whose acknowledgement is
-    /// told later or was before this began.
+    /// Exchanges on the other node until it has applied the change.
+    ///
+    /// The acknowledgement of the change comes through the channel, or was before this call.
     async fn follow(
         &self,
         began: Instant,
-        text: &str,
+        token: &str,
         forbidden: bool,
-        told: Option<watch::Receiver<Option<Instant>>>,
+        acknowledgement: Option<watch::Receiver<Option<Instant>>>,
     ) -> Result<Outcome> {
-        let acknowledged = || told.as_ref().map_or(Some(began), |told| *told.borrow());
+        let acknowledged = || acknowledgement.as_ref().map_or(Some(began), |at| *at.borrow());
         let mut last_success = None;
         loop {
-            let answer = exchange(&self.other, text).await;
+            let answer = exchange(&self.other, token).await;
             let now = Instant::now();
             if is_expected(&answer, forbidden)? {
-                // Known to the other node before to the one who asked for it: that is no delay.
-                let at = match told.clone() {
+                // The other node may apply the change before its caller has the response: that is no delay.
+                let at = match acknowledgement.clone() {
                     None => began,
-                    Some(mut told) => told.wait_for(Option::is_some).await?.context("not acknowledged")?,
+                    Some(mut received) => {
+                        received.wait_for(Option::is_some).await?.context("not acknowledged")?
+                    }
                 };
                 let late = last_success.map(|last: Instant| last.saturating_duration_since(at));
                 let last_success = late.filter(|_| forbidden);
-                return Ok(Outcome { followed: now.saturating_duration_since(at), last_success });
+                return Ok(Outcome { applied: now.saturating_duration_since(at), last_success });
             }
             last_success = Some(now);
             if acknowledged().is_some_and(|at| at.elapsed() > GIVE_UP) {
-                bail!("the other node does not follow within {GIVE_UP:?}");
+                bail!("the other node does not apply the change within {GIVE_UP:?}");
             }
             tokio::time::sleep(self.pause).await;
         }
     }
 
-    /// Until the other node says what holds before the change.
-    async fn settle(&self, text: &str, refused: bool) -> Result<()> {
+    /// Waits until the other node has the state before the change.
+    async fn settle(&self, token: &str, refused: bool) -> Result<()> {
         let began = Instant::now();
-        while exchange(&self.other, text).await.is_err() != refused {
-            ensure!(began.elapsed() < GIVE_UP, "the other node does not see the start");
+        while exchange(&self.other, token).await.is_err() != refused {
+            ensure!(began.elapsed() < GIVE_UP, "the other node does not have the state before the change");
             tokio::time::sleep(self.pause).await;
         }
         Ok(())
@@ -213,14 +219,14 @@ impl Pair {
         Ok(())
     }
 
-    async fn take_away(&self) -> Result<()> {
+    async fn revoke_grant(&self) -> Result<()> {
         let (org_id, account_id) = (self.org.clone(), self.account.clone());
         let request = pb::RevokeAccessRequest { org_id, account_id, grants: vec![grant(PERMISSION, "*")] };
         self.one.accounts().revoke_access(request).await?;
         Ok(())
     }
 
-    async fn give(&self) -> Result<()> {
+    async fn add_grant(&self) -> Result<()> {
         let (org_id, account_id) = (self.org.clone(), self.account.clone());
         let request = pb::GrantAccessRequest { org_id, account_id, grants: vec![grant(PERMISSION, "*")] };
         self.one.accounts().grant_access(request).await?;
@@ -228,9 +234,9 @@ impl Pair {
     }
 }
 
-async fn exchange(node: &Client, text: &str) -> Result<(), Status> {
+async fn exchange(node: &Client, token: &str) -> Result<(), Status> {
     let request = pb::ExchangeTokenRequest {
-        subject_token: text.into(),
+        subject_token: token.into(),
         audiences: vec![AUDIENCE.into()],
         scopes: vec![PERMISSION.into()],
         ..Default::default()
@@ -238,13 +244,14 @@ async fn exchange(node: &Client, text: &str) -> Result<(), Status> {
     node.tokens().exchange_token(request).await.map(|_| ())
 }
 
-/// Whether the answer is what the change makes of it. Any answer that fits neither the
-/// time before nor the time after is an error.
+/// Whether the response reflects the change.
+///
+/// A response that is right neither before nor after the change is an error.
 fn is_expected(answer: &Result<(), Status>, forbidden: bool) -> Result<bool> {
     let Err(status) = answer else { return Ok(!forbidden) };
     let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
-    let fits = ["TOKEN_REVOKED", "SCOPE_NOT_HELD", "TOKEN_INVALID"].contains(&reason.as_str());
-    ensure!(fits, "an exchange failed: {reason} {status:?}");
+    let is_refusal = ["TOKEN_REVOKED", "SCOPE_NOT_HELD", "TOKEN_INVALID"].contains(&reason.as_str());
+    ensure!(is_refusal, "an exchange failed: {reason} {status:?}");
     Ok(forbidden)
 }
 
@@ -253,16 +260,16 @@ fn report(rows: &[(&str, Change, Vec<Outcome>)]) -> usize {
     println!("|---|---|---|---|---|---|---|");
     let mut all = 0;
     for (how, change, outcomes) in rows {
-        let followed: Sorted = outcomes.iter().map(|o| o.followed.as_secs_f64() * 1e3).collect();
+        let applied: Sorted = outcomes.iter().map(|o| o.applied.as_secs_f64() * 1e3).collect();
         let late = outcomes.iter().filter(|o| o.last_success.is_some_and(|late| late > LIMIT)).count();
         all += late;
         println!(
             "| {} | {how} | {} | {:.1} | {:.1} | {:.1} | {} |",
             change.name(),
             outcomes.len(),
-            followed.median(),
-            followed.quantile(0.99),
-            followed.max(),
+            applied.median(),
+            applied.quantile(0.99),
+            applied.max(),
             if change.forbids() { late.to_string() } else { "–".into() }
         );
     }

@@ -1,8 +1,9 @@
-//! How soon all is well again after the database was gone: killed, stopped, and out of
-//! reach. Fails when it takes longer than 2 s after the return.
+//! How soon the server recovers after the database was unavailable: killed, stopped, or unreachable.
+//!
+//! Fails when it takes longer than 2 s after the database is available again.
 
 mod common;
-#[allow(dead_code, reason = "the tests lead it elsewhere, too")]
+#[allow(dead_code, reason = "the tests also use its other functions")]
 #[path = "../tests/it/harness/proxy.rs"]
 mod proxy;
 
@@ -19,12 +20,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use proxy::Proxy;
 
-/// Within which all must be well.
+/// The longest that recovery may take.
 const LIMIT: Duration = Duration::from_secs(2);
-/// How long the database is gone, and up to a second more, so that it comes back at any time
-/// between two looks.
-const GONE: Duration = Duration::from_secs(4);
-/// When it is given up.
+/// How long the database is unavailable, at least.
+///
+/// Up to a second is added, so that it returns at any time between two attempts to reconnect.
+const OUTAGE: Duration = Duration::from_secs(4);
+/// The longest wait for recovery.
 const GIVE_UP: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Copy, Debug)]
@@ -39,14 +41,14 @@ impl How {
 
     fn name(self) -> &'static str {
         match self {
-            Self::Killed => "killed, and started again",
-            Self::Stopped => "stopped (SIGSTOP), and woken",
-            Self::Unreachable => "out of reach, and back",
+            Self::Killed => "killed and restarted",
+            Self::Stopped => "stopped (SIGSTOP) and resumed",
+            Self::Unreachable => "unreachable and back",
         }
     }
 }
 
-/// A directory of its own, removed at the end.
+/// A temporary directory, which is removed when this is dropped.
 struct Scratch(PathBuf);
 
 impl Drop for Scratch {
@@ -94,7 +96,7 @@ async fn run(times: usize) -> Result<()> {
     Ok(())
 }
 
-/// `serve` on a database of its own, through a way that can be cut.
+/// `serve` on its own database, through a proxy that can be cut.
 struct Bench {
     postgres: Option<postgres::Server>,
     data_dir: PathBuf,
@@ -128,7 +130,7 @@ impl Bench {
         }
         let mut serve = command("serve");
         serve.args(["--listen", "127.0.0.1:0", "--log-format", "json", "--log", "off,countersign=info"]);
-        // The way to the database is of this runtime: it must not wait for the server.
+        // The proxy to the database runs on this runtime, which must not block until the server is ready.
         let served = tokio::task::block_in_place(|| Served::start(&mut serve))?;
         let operator = served.client(std::fs::read_to_string(&token)?.trim()).await?;
         let org = operator.make_org("bench", "customers").await?;
@@ -138,22 +140,24 @@ impl Bench {
         Ok(Self { postgres: Some(postgres), data_dir, proxy, _served: served, operator, org, account, warm })
     }
 
-    /// From the return to the first write, and to the first exchange of what is not cached.
+    /// The times from the return to the first write, and to the first exchange of an uncached token.
     async fn once(&mut self, how: How, n: usize) -> Result<(Duration, Duration)> {
         let (_, cold) = self.operator.make_token(&self.org, &self.account).await?;
         exchange(&self.operator, &self.warm).await?;
         match how {
             How::Killed => {
-                let postgres = self.postgres.take().context("it is not there")?;
+                let postgres = self.postgres.take().context("PostgreSQL is not running")?;
                 tokio::task::block_in_place(|| postgres.stop_immediately());
             }
             How::Stopped => self.signal(Signal::SIGSTOP)?,
             How::Unreachable => self.proxy.cut(),
         }
         let phase = u64::from_le_bytes(countersign::clock::random()) % 1_000;
-        let gone = Instant::now();
-        while gone.elapsed() < GONE + Duration::from_millis(phase) {
-            exchange(&self.operator, &self.warm).await.context("what is cached goes on")?;
+        let outage_began = Instant::now();
+        while outage_began.elapsed() < OUTAGE + Duration::from_millis(phase) {
+            exchange(&self.operator, &self.warm)
+                .await
+                .context("a cached token must be exchanged during the outage")?;
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         match how {
@@ -172,9 +176,9 @@ impl Bench {
         Ok((write?, miss?))
     }
 
-    /// To all processes of the database.
+    /// Sends a signal to all processes of the database.
     fn signal(&self, signal: Signal) -> Result<()> {
-        let head = self.postgres.as_ref().context("it is not there")?.pid();
+        let head = self.postgres.as_ref().context("PostgreSQL is not running")?.pid();
         for entry in std::fs::read_dir("/proc")?.flatten() {
             let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
             let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1));
@@ -190,7 +194,7 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        // A stopped process would not hear that it is to end.
+        // A stopped process would not handle the signal to exit.
         if self.postgres.is_some() {
             let _ = self.signal(Signal::SIGCONT);
         }
@@ -205,22 +209,22 @@ async fn start_postgres(data_dir: &Path) -> Result<postgres::Server> {
     tokio::task::spawn_blocking(start).await?
 }
 
-async fn exchange(node: &Client, text: &str) -> Result<(), tonic::Status> {
+async fn exchange(node: &Client, token: &str) -> Result<(), tonic::Status> {
     let request = pb::ExchangeTokenRequest {
-        subject_token: text.into(),
+        subject_token: token.into(),
         audiences: vec![AUDIENCE.into()],
         ..Default::default()
     };
     node.tokens().exchange_token(request).await.map(|_| ())
 }
 
-/// Asks until the answer is yes: how long that was after the return.
+/// Retries until a call succeeds. Returns how long that was after the return.
 async fn until(back: Instant, mut ask: impl AsyncFnMut(u32) -> bool) -> Result<Duration> {
     for tries in 0.. {
         if ask(tries).await {
             break;
         }
-        ensure!(back.elapsed() < GIVE_UP, "it is not well within {GIVE_UP:?}");
+        ensure!(back.elapsed() < GIVE_UP, "it has not recovered within {GIVE_UP:?}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     Ok(back.elapsed())

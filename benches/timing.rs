@@ -1,6 +1,7 @@
-//! What a guess of a token's text tells by how long its refusal takes: an id that does not
-//! exist against the wrong secret of one that does. Each case is measured in turn with the
-//! others and with itself, since two runs of one thing never take the same time either.
+//! Whether the time of a refusal reveals if a guessed token string has the id of a token that exists.
+//!
+//! Compares an id that does not exist with the wrong secret of one that does. Each case is measured in
+//! turn with the other and with itself, since two runs of the same case never take the same time either.
 
 mod common;
 
@@ -15,12 +16,12 @@ use countersign::domain::values::token_string::{TokenString, TokenStringKind};
 use countersign::grpc::pb;
 use tonic::{Code, Request};
 
-/// Live tokens of one account.
-const OF_ACCOUNT: usize = 100;
-/// Failures that come from one address: more are told to wait.
-const FROM_ADDRESS: usize = 50;
+/// The number of active tokens of one account.
+const TOKENS_PER_ACCOUNT: usize = 100;
+/// The number of failures that come from one address: more would be throttled.
+const FAILURES_PER_ADDRESS: usize = 50;
 
-/// A token's text with this id and another secret than its own.
+/// A token string with this id and another secret than its own.
 fn guess(id: TokenId) -> String {
     TokenString::new(TokenStringKind::SecretToken, id, random()).expose().to_owned()
 }
@@ -29,46 +30,46 @@ fn unknown() -> TokenId {
     TokenId::from_u128(u128::from_be_bytes(random()))
 }
 
-/// Guesses, from another address every now and then.
+/// A client that guesses, from another address after some guesses.
 struct Guesser {
     client: Client,
     guesses: usize,
 }
 
 impl Guesser {
-    /// Microseconds until the refusal.
+    /// The microseconds until the refusal.
     async fn guess(&mut self, id: TokenId) -> Result<f64> {
         let subject_token = guess(id);
         let mut request = Request::new(pb::ExchangeTokenRequest { subject_token, ..Default::default() });
-        let address = Ipv4Addr::from_bits(0x0b00_0000 + (self.guesses / FROM_ADDRESS) as u32);
+        let address = Ipv4Addr::from_bits(0x0b00_0000 + (self.guesses / FAILURES_PER_ADDRESS) as u32);
         request.metadata_mut().insert("x-forwarded-for", address.to_string().parse()?);
         self.guesses += 1;
         let mut tokens = self.client.tokens();
         let began = Instant::now();
         let refused = tokens.exchange_token(request).await;
         let took = began.elapsed().as_secs_f64() * 1e6;
-        let status = refused.err().context("a guess was right")?;
+        let status = refused.err().context("a guess was accepted")?;
         ensure!(status.code() == Code::Unauthenticated, "{status}");
         Ok(took)
     }
 }
 
-/// Makes this many tokens of one org.
+/// Creates this many tokens of one org.
 async fn make_tokens(first: &Served, operator: &str, count: usize) -> Result<Vec<TokenId>> {
     let operator = first.client(operator).await?;
     let org = operator.make_org("timing", "a").await?;
-    let mut made = Vec::with_capacity(count);
-    for n in 0..count.div_ceil(OF_ACCOUNT) {
+    let mut created = Vec::with_capacity(count);
+    for n in 0..count.div_ceil(TOKENS_PER_ACCOUNT) {
         let account = operator.make_account(&org, &format!("bot-{n}"), &[("invoices.read", "*")]).await?;
-        for _ in 0..OF_ACCOUNT.min(count - made.len()) {
+        for _ in 0..TOKENS_PER_ACCOUNT.min(count - created.len()) {
             let (id, _) = operator.make_token(&org, &account).await?;
-            made.push(TokenId::parse(&id).map_err(|wrong| anyhow!("{wrong}"))?);
+            created.push(TokenId::parse(&id).map_err(|wrong| anyhow!("{wrong}"))?);
         }
     }
-    Ok(made)
+    Ok(created)
 }
 
-/// The times of two cases, each taken twice in every turn: `a`, `b`, `b` again, `a` again.
+/// The times of two cases, each measured twice in every turn: `a`, `b`, `b` again, `a` again.
 #[derive(Default)]
 struct Pair {
     times: [Vec<f64>; 4],
@@ -91,13 +92,13 @@ impl Pair {
 
 async fn bench(tokens: usize) -> Result<()> {
     let deployment = Deployment::make().await?;
-    progress(format!("making {tokens} tokens"));
+    progress(format!("creating {tokens} tokens"));
     let ids = make_tokens(&deployment.serve(&[])?, &deployment.operator, tokens).await?;
 
-    // Fresh, so that nothing is known yet.
+    // A new server, so that its cache is empty.
     let server = deployment.serve(&["--trusted-proxies", "127.0.0.1/32"])?;
     let mut guesser = Guesser { client: server.client("none").await?, guesses: 0 };
-    progress("guessing at what nobody has asked for yet");
+    progress("guessing with ids that were not used before");
     let (mut cold, mut warm) = (Pair::default(), Pair::default());
     for pair in ids.chunks_exact(2) {
         let cases = [pair[0], unknown(), unknown(), pair[1]];
@@ -105,7 +106,7 @@ async fn bench(tokens: usize) -> Result<()> {
             times.push(guesser.guess(id).await?);
         }
     }
-    progress("guessing at what was asked for a moment ago");
+    progress("guessing with ids that were used just before");
     for pair in ids.chunks_exact(2) {
         let cases = [pair[0], unknown(), unknown(), pair[1]];
         for id in cases {
@@ -120,8 +121,8 @@ async fn bench(tokens: usize) -> Result<()> {
         "| the id was | wrong secret | unknown id | unknown ÷ wrong | wrong ÷ wrong | unknown ÷ unknown |"
     );
     println!("|---|---|---|---|---|---|");
-    cold.show("never asked for before");
-    warm.show("asked for a moment ago");
+    cold.show("not used before");
+    warm.show("used just before");
     Ok(())
 }
 

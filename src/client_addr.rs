@@ -1,4 +1,4 @@
-//! Who is at the other end of a request, whatever protocol it speaks.
+//! The address of the client of a request, for gRPC and plain HTTP alike.
 
 use std::net::IpAddr;
 
@@ -10,10 +10,10 @@ use crate::domain::values::networks::Network;
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// Where a request comes from, behind the proxies that are ours.
+/// The address of the client of a request, behind the trusted proxies.
 pub fn address<B>(request: &Request<B>, trusted: &[Network]) -> Option<IpAddr> {
     let peer = request.extensions().get::<TcpConnectInfo>()?.remote_addr()?.ip();
-    // Lines that are not ASCII are no addresses, and still stand for hops.
+    // A line that is not ASCII is not an address, but still counts as a hop.
     let lines = request.headers().get_all(FORWARDED_FOR).iter().map(|line| line.to_str().unwrap_or("?"));
     networks::client(peer, lines, trusted)
 }

@@ -1,4 +1,4 @@
-//! Time and randomness, the two things that pure rules take as arguments.
+//! Time and randomness, which pure rules take as arguments.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -7,17 +7,18 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// The time of this process. Clones share it; tests move it forward.
+/// The clock of this process. Clones share its offset, with which tests move it forward.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
     ahead_micros: Arc<AtomicI64>,
 }
 
 impl Clock {
-    /// Now, in UTC, whole microseconds: what the database keeps, so that a value
-    /// that was written and one that was read compare equal.
+    /// The current time in UTC, in whole microseconds.
+    ///
+    /// This is the precision of the database, so that a value that was written equals the one that is read.
     pub fn now(&self) -> OffsetDateTime {
-        #[expect(clippy::disallowed_methods, reason = "this is where time enters")]
+        #[expect(clippy::disallowed_methods, reason = "the only place that reads the time")]
         let now = OffsetDateTime::now_utc();
         let now = now.replace_nanosecond(now.nanosecond() / 1_000 * 1_000).unwrap_or(now);
         now + time::Duration::microseconds(self.ahead_micros.load(Ordering::Relaxed))
@@ -28,7 +29,7 @@ impl Clock {
         self.ahead_micros.fetch_add(by.as_micros() as i64, Ordering::Relaxed);
     }
 
-    /// A fresh UUIDv7 (RFC 9562): its first 48 bits are the time in milliseconds.
+    /// A new UUIDv7 (RFC 9562): its first 48 bits are the time in milliseconds.
     pub fn new_id<T: From<Uuid>>(&self) -> T {
         let millis = (self.now().unix_timestamp_nanos() / 1_000_000) as u64;
         uuid::Builder::from_unix_timestamp_millis(millis, &random()).into_uuid().into()
@@ -38,12 +39,12 @@ impl Clock {
 /// Random bytes of the operating system.
 ///
 /// # Panics
-/// When the operating system has none to give, which on the supported systems
-/// does not happen after boot; going on without would be worse.
+/// When the operating system returns none. On the supported systems this does not happen after boot, and
+/// continuing without them would be worse.
 pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    #[expect(clippy::disallowed_methods, reason = "this is where randomness enters")]
-    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
+    #[expect(clippy::disallowed_methods, reason = "the only place that reads random bytes")]
+    getrandom::fill(&mut bytes).expect("the operating system returns random bytes");
     bytes
 }
 

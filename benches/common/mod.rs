@@ -1,6 +1,7 @@
-//! What the benches stand on: a private PostgreSQL, `serve` as child processes of the
-//! release binary, something to exchange, and the statistics.
-#![allow(dead_code, reason = "no bench needs all of it")]
+//! What the benches have in common: a private PostgreSQL, servers, clients and statistics.
+//!
+//! The servers are child processes of the release binary.
+#![allow(dead_code, reason = "no bench uses all of it")]
 
 use std::fmt::Display;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _, stdout};
@@ -29,37 +30,37 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
-/// The `iss` of everything; nobody resolves it.
+/// The issuer of all JWTs; it is never resolved.
 pub const ISSUER: &str = "https://id.example";
-/// Whom the JWTs are for.
+/// The audience of the JWTs.
 pub const AUDIENCE: &str = "https://billing.example";
 
-/// A line at once, so that a long set-up does not look like a hang.
+/// Prints a line, and flushes it, so that a long set-up does not look like a hang.
 pub fn progress(line: impl Display) {
     println!("{line}");
     let _ = stdout().flush();
 }
 
-/// The value of `--name VALUE`, or what holds without it. `cargo bench` adds `--bench`.
+/// The value of `--name VALUE`, or the default. `cargo bench` adds `--bench`.
 pub fn option<T: std::str::FromStr>(name: &str, default: T) -> Result<T> {
     let mut arguments = std::env::args().skip_while(|argument| argument != name);
     if arguments.next().is_none() {
         return Ok(default);
     }
     let value = arguments.next().with_context(|| format!("{name} needs a value"))?;
-    value.parse().map_err(|_| anyhow!("{name} {value}: not understood"))
+    value.parse().map_err(|_| anyhow!("{name} {value}: invalid value"))
 }
 
-/// Refuses what is no option of the bench.
+/// Refuses options that the bench does not have.
 pub fn only_options(known: &[&str]) -> Result<()> {
     for argument in std::env::args().skip(1).filter(|argument| argument.starts_with("--")) {
-        let fits = argument == "--bench" || known.contains(&argument.as_str());
-        ensure!(fits, "{argument}: unknown; there are {}", known.join(" N, ") + " N");
+        let is_known = argument == "--bench" || known.contains(&argument.as_str());
+        ensure!(is_known, "{argument}: unknown option; the options are {}", known.join(" N, ") + " N");
     }
     Ok(())
 }
 
-/// Which cores the server and everything else have, where there are two.
+/// The core of the server, and the one of everything else, if there are two.
 #[derive(Clone, Copy, Debug)]
 pub struct Cores {
     pub server: usize,
@@ -67,7 +68,7 @@ pub struct Cores {
 }
 
 impl Cores {
-    /// The first two that we may use.
+    /// Finds the first two cores that this process may use.
     pub fn find() -> Option<Self> {
         let allowed = sched_getaffinity(Pid::from_raw(0)).ok()?;
         let mut free = (0..CpuSet::count()).filter(|&core| allowed.is_set(core).unwrap_or(false));
@@ -75,7 +76,7 @@ impl Cores {
     }
 }
 
-/// Keeps the calling thread, and what it starts from now on, on one core.
+/// Pins the calling thread, and what it starts afterwards, to one core.
 pub fn pin(core: Option<usize>) -> Result<()> {
     let Some(core) = core else { return Ok(()) };
     let mut set = CpuSet::new();
@@ -83,7 +84,7 @@ pub fn pin(core: Option<usize>) -> Result<()> {
     Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
 }
 
-/// A directory of its own, removed at the end.
+/// A temporary directory, which is removed when this is dropped.
 struct Scratch(PathBuf);
 
 impl Drop for Scratch {
@@ -92,7 +93,7 @@ impl Drop for Scratch {
     }
 }
 
-/// A migrated database with an operator, on a private PostgreSQL server that ends with us.
+/// A migrated database with an operator, on a private PostgreSQL server that exits with this process.
 pub struct Deployment {
     scratch: Scratch,
     pub operator: String,
@@ -102,7 +103,7 @@ pub struct Deployment {
 const DATABASE: &str = "countersign";
 
 impl Deployment {
-    /// As in production: `create database`, `migrate`, `bootstrap`.
+    /// Creates it as in production: `create database`, `migrate`, `bootstrap`.
     pub async fn make() -> Result<Self> {
         os::forget_pg_environment();
         progress("starting a private PostgreSQL");
@@ -114,16 +115,16 @@ impl Deployment {
 
         let scratch = std::env::temp_dir().join(format!("countersign-bench-{}", std::process::id()));
         std::fs::create_dir_all(&scratch)?;
-        let mut made = Self { scratch: Scratch(scratch), operator: String::new(), server };
-        std::fs::write(made.master_key(), MasterKeys::new_file().as_bytes())?;
+        let mut deployment = Self { scratch: Scratch(scratch), operator: String::new(), server };
+        std::fs::write(deployment.master_key(), MasterKeys::new_file().as_bytes())?;
         progress("migrate, bootstrap");
-        made.run(countersign("migrate"))?;
-        let token = made.scratch.0.join("operator.token");
+        deployment.run(countersign("migrate"))?;
+        let token = deployment.scratch.0.join("operator.token");
         let mut bootstrap = countersign("bootstrap");
         bootstrap.arg("--output").arg(&token);
-        made.run(bootstrap)?;
-        std::fs::read_to_string(&token)?.trim().clone_into(&mut made.operator);
-        Ok(made)
+        deployment.run(bootstrap)?;
+        std::fs::read_to_string(&token)?.trim().clone_into(&mut deployment.operator);
+        Ok(deployment)
     }
 
     fn run(&self, mut command: Command) -> Result<()> {
@@ -145,17 +146,17 @@ impl Deployment {
         self.scratch.0.join("master.key")
     }
 
-    /// The keys that seal the database's secrets.
+    /// The keys that seal the secrets of the database.
     pub fn master_keys(&self) -> Result<MasterKeys> {
         Ok(MasterKeys::read(&self.master_key())?)
     }
 
-    /// How to connect to the database.
+    /// The options to connect to the database.
     pub fn options(&self) -> PgConnectOptions {
         connect_options(self.server, DATABASE)
     }
 
-    /// Connections of our own to the database.
+    /// Opens connections of the bench to the database.
     pub fn pool(&self, connections: u32) -> PgPool {
         pool::lazy(self.options(), connections)
     }
@@ -169,7 +170,7 @@ impl Deployment {
     }
 }
 
-/// The binary beside this one, without what the environment says to it.
+/// A command of the product's binary, without its variables of the environment.
 pub fn countersign(subcommand: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
     for (name, _) in std::env::vars_os() {
@@ -181,18 +182,19 @@ pub fn countersign(subcommand: &str) -> Command {
     command
 }
 
-/// A server in a process of its own, which ends with this value, and with us.
+/// A server in its own process, which exits when this is dropped, and with this process.
 pub struct Served {
     child: Child,
     /// `127.0.0.1:PORT`.
     pub address: String,
-    /// From its start to its being ready.
+    /// The time from its start until it was ready.
     pub took: Duration,
 }
 
 impl Served {
     /// Starts it and reads standard error until a line of JSON says `ready` and the address.
-    /// The thread that calls must outlive it.
+    ///
+    /// The calling thread must outlive it.
     pub fn start(command: &mut Command) -> Result<Self> {
         os::die_with_parent(command, Signal::SIGKILL);
         let began = Instant::now();
@@ -208,7 +210,7 @@ impl Served {
         served.took = began.elapsed();
         let ready: serde_json::Value = serde_json::from_str(&line)?;
         ready["address"].as_str().context("no address")?.clone_into(&mut served.address);
-        // What it says later is shown: it should say nothing.
+        // What it logs later is printed: it should log nothing.
         std::thread::spawn(move || {
             for line in log.by_ref().lines().map_while(Result::ok) {
                 if !line.contains("\"INFO\"") {
@@ -231,7 +233,7 @@ impl Served {
         Ok(line.trim().trim_end_matches("kB").trim().parse()?)
     }
 
-    /// A client of it with this bearer.
+    /// Connects a client with this credential.
     pub async fn client(&self, bearer: &str) -> Result<Client> {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.address))?.tcp_nodelay(true);
         Ok(Client { channel: endpoint.connect().await?, bearer: Bearer::new(bearer)? })
@@ -253,13 +255,13 @@ impl Drop for Served {
     }
 }
 
-/// Adds the bearer to each call.
+/// An interceptor that adds the credential to each call.
 #[derive(Clone)]
 pub struct Bearer(MetadataValue<tonic::metadata::Ascii>);
 
 impl Bearer {
-    fn new(text: &str) -> Result<Self> {
-        Ok(Self(format!("Bearer {text}").parse()?))
+    fn new(token: &str) -> Result<Self> {
+        Ok(Self(format!("Bearer {token}").parse()?))
     }
 }
 
@@ -280,7 +282,7 @@ pub struct Client {
 type Bearing = InterceptedService<Channel, Bearer>;
 
 impl Client {
-    /// On the same connection, with another credential.
+    /// A client on the same connection, with another credential.
     pub fn with(&self, bearer: &str) -> Result<Self> {
         Ok(Self { channel: self.channel.clone(), bearer: Bearer::new(bearer)? })
     }
@@ -297,7 +299,7 @@ impl Client {
         TokenServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
     }
 
-    /// A new org with one resource.
+    /// Creates an org with one resource, and returns its id.
     pub async fn make_org(&self, slug: &str, resource: &str) -> Result<String> {
         let request = pb::CreateOrgRequest {
             slug: slug.into(),
@@ -312,7 +314,7 @@ impl Client {
         Ok(org)
     }
 
-    /// A service account with these grants of permissions: its id.
+    /// Creates a service account with these grants of permissions, and returns its id.
     pub async fn make_account(&self, org_id: &str, name: &str, grants: &[(&str, &str)]) -> Result<String> {
         let request = pb::CreateServiceAccountRequest {
             org_id: org_id.into(),
@@ -320,19 +322,19 @@ impl Client {
             grants: grants.iter().map(|(permission, resource)| grant(permission, resource)).collect(),
             ..Default::default()
         };
-        let made = self.accounts().create_service_account(request).await?.into_inner();
-        Ok(made.account.context("no account")?.id)
+        let created = self.accounts().create_service_account(request).await?.into_inner();
+        Ok(created.account.context("no account")?.id)
     }
 
-    /// A token: its id and its text.
+    /// Creates a token, and returns its id and its token string.
     pub async fn make_token(&self, org_id: &str, account_id: &str) -> Result<(String, String)> {
         let request = pb::CreateTokenRequest {
             org_id: org_id.into(),
             account_id: account_id.into(),
             ..Default::default()
         };
-        let made = self.tokens().create_token(request).await?.into_inner();
-        Ok((made.token.context("no token")?.id, made.secret))
+        let created = self.tokens().create_token(request).await?.into_inner();
+        Ok((created.token.context("no token")?.id, created.secret))
     }
 }
 
@@ -342,7 +344,7 @@ pub fn grant(permission: &str, resource: &str) -> pb::Grant {
     pb::Grant { right, resource: resource.into(), ..Default::default() }
 }
 
-/// Numbers, sorted.
+/// Sorted numbers.
 #[derive(Clone, Debug)]
 pub struct Sorted(Vec<f64>);
 
@@ -363,7 +365,7 @@ impl Deref for Sorted {
 }
 
 impl Sorted {
-    /// The smallest number that this share of all does not exceed.
+    /// The smallest number that this share of all numbers does not exceed.
     pub fn quantile(&self, share: f64) -> f64 {
         let rank = (share * self.len() as f64).ceil() as usize;
         self.get(rank.clamp(1, self.len().max(1)) - 1).copied().unwrap_or(f64::NAN)
@@ -377,14 +379,14 @@ impl Sorted {
         self.quantile(1.0)
     }
 
-    /// `median (min–max)`.
+    /// Formats as `median (min–max)`.
     pub fn show(&self, digits: usize) -> String {
         let (median, min, max) = (self.median(), self.quantile(0.0), self.max());
         format!("{median:.digits$} ({min:.digits$}–{max:.digits$})")
     }
 }
 
-/// The path of this very binary.
-pub fn myself() -> Result<PathBuf> {
+/// The path of this binary.
+pub fn own_path() -> Result<PathBuf> {
     std::env::current_exe().context("our own path")
 }

@@ -1,4 +1,4 @@
-//! The ceiling of the transport: a bare tonic server that answers each call with 300 bytes.
+//! The upper limit of the transport: a bare tonic server that answers each call with 300 bytes.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -16,12 +16,12 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 use tower::Service;
 
-/// The hidden argument that makes the bench this server.
+/// The hidden argument with which the bench runs as this server.
 pub const ARGUMENT: &str = "--serve-echo";
 /// The path of its one method.
 pub const PATH: &str = "/bench.Echo/Echo";
 
-/// Serves until it is killed; on the same kind of runtime as `serve`.
+/// Serves until it is killed, on the same kind of runtime as `serve`.
 pub fn run() -> Result<()> {
     tokio::runtime::Runtime::new()?.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -29,7 +29,7 @@ pub fn run() -> Result<()> {
         let echo = Echo { answer: Bytes::from_static(&[b'x'; 300]) };
         let mut routes = Routes::builder();
         routes.add_service(echo);
-        // The builder's own `tcp_nodelay` does not reach a listener that is given.
+        // The `tcp_nodelay` of the builder has no effect on a listener that is passed to it.
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         Ok(Server::builder().add_routes(routes.routes()).serve_with_incoming(incoming).await?)
     })
@@ -54,7 +54,7 @@ impl Service<http::Request<Body>> for Echo {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        // As the code that tonic generates does.
+        // As in the code that tonic generates.
         let method = self.clone();
         Box::pin(async move { Ok(Grpc::new(Raw).unary(method, request).await) })
     }
@@ -69,7 +69,7 @@ impl UnaryService<Bytes> for Echo {
     }
 }
 
-/// Messages as the bytes that they are.
+/// A codec that leaves messages encoded.
 #[derive(Clone, Copy)]
 struct Raw;
 

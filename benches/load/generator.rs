@@ -1,6 +1,7 @@
-//! The load: a closed loop on 4 connections with 16 streams each, plain HTTP/2 with
-//! messages that were encoded before, so that a call costs the generator the same
-//! whatever it calls.
+//! The load generator: a closed loop on 4 connections with 16 streams each.
+//!
+//! It sends plain HTTP/2 with messages that were encoded before, so that every call costs the generator
+//! the same, whatever it calls.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,10 +18,10 @@ use tokio::task::JoinSet;
 pub const CONNECTIONS: usize = 4;
 pub const STREAMS: usize = 16;
 
-/// Before a slice counts.
+/// How long the load runs before the measurement starts.
 const RAMP: Duration = Duration::from_millis(300);
 
-/// Calls of one method: the messages in turn, from the first again after the last.
+/// Calls of one method, with the messages in turn, starting again after the last one.
 pub struct Calls {
     request: http::Request<()>,
     messages: Vec<Bytes>,
@@ -47,7 +48,7 @@ impl Calls {
     }
 }
 
-/// A message as it goes over the wire: not compressed, its length, itself.
+/// A message with the gRPC prefix: not compressed, and its length.
 pub fn framed(message: &impl Message) -> Bytes {
     let body = message.encode_to_vec();
     let mut frame = BytesMut::with_capacity(body.len() + 5);
@@ -57,19 +58,19 @@ pub fn framed(message: &impl Message) -> Bytes {
     frame.freeze()
 }
 
-/// What a slice of load came to, with what `meter` counted over the same time.
+/// The result of a measurement, with the values of `meter` at its begin and end.
 pub struct Slice<M> {
     pub requests: f64,
     pub seconds: f64,
     pub before: M,
     pub after: M,
-    /// In microseconds.
+    /// The latencies in microseconds.
     pub latencies: Vec<f64>,
-    /// All requests, those before and after the measured time too.
+    /// The number of all requests, including those before and after the measured time.
     pub all: f64,
 }
 
-/// So many calls on one connection, as many at once as it has streams, without measuring.
+/// Makes this many calls on one connection, one on each of its streams at once, without measuring.
 pub async fn pass(address: &str, calls: &Arc<Calls>, count: usize) -> Result<()> {
     let send = connect(address).await?;
     let left = Arc::new(AtomicUsize::new(count));
@@ -90,7 +91,7 @@ pub async fn pass(address: &str, calls: &Arc<Calls>, count: usize) -> Result<()>
     Ok(())
 }
 
-/// Loads for a while. A call that is not answered well ends the bench.
+/// Runs and measures the load for this long. A call that fails ends the bench.
 pub async fn load<M>(
     address: &str,
     calls: &Arc<Calls>,
@@ -148,7 +149,7 @@ async fn connect(address: &str) -> Result<SendRequest<Bytes>> {
     let (send, connection) = builder.handshake(socket).await?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
-            eprintln!("a connection of the generator: {error}");
+            eprintln!("connection of the generator failed: {error}");
         }
     });
     Ok(send)

@@ -1,4 +1,4 @@
-//! The first operator of a deployment, and the way back when its tokens are lost.
+//! `countersign bootstrap`: the operator of a deployment, and the recovery of a lost token.
 
 use std::fs::{File, OpenOptions};
 use std::io::{IsTerminal as _, Write as _, stdout};
@@ -34,21 +34,21 @@ use crate::error::{Error, Reason, Result};
 use crate::flows::transaction::{Transaction, transact};
 use crate::state::State;
 
-/// How long the token of `countersign bootstrap` lives: long enough to make lasting ones.
-pub const TOKEN_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+/// The lifetime of the token of `countersign bootstrap`: long enough to create long-lived ones.
+pub const TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The name of the account, and of the slug of its org.
+/// The name of the operator account, and the slug of its org.
 const OPERATOR: &str = "operator";
 const SYSTEM: &str = "system";
 
-const HAS_OPERATOR: &str =
-    "this deployment has its operator already: bootstrap is done once (all its tokens are lost? --recover)";
+const HAS_OPERATOR: &str = "this deployment already has an operator: bootstrap runs once \
+                            (if all its tokens are lost, use --recover)";
 
 /// `countersign bootstrap`, and `--recover`.
 pub(super) async fn run(args: BootstrapArgs) -> anyhow::Result<()> {
     let master = MasterKeys::read(&args.master_key.master_key_file)?;
     let pools = database::open(&args.database, 2, 1).await?;
-    // Nothing is served: nothing is cached.
+    // This command serves no requests, so that nothing is cached.
     let limits = CredentialLimits {
         cache_size: 1,
         cache_max_age: Duration::ZERO,
@@ -58,25 +58,27 @@ pub(super) async fn run(args: BootstrapArgs) -> anyhow::Result<()> {
     };
     let (issuer, algorithm) = (args.issuer.issuer, args.signing.signing_algorithm);
     let state = State::open(pools, master, algorithm, issuer, limits, Clock::default()).await?;
-    let there = find_operator(&state).await?.is_some();
-    ensure!(args.recover || !there, HAS_OPERATOR);
-    ensure!(there || !args.recover, "this deployment has no operator yet: run bootstrap without --recover");
+    let exists = find_operator(&state).await?.is_some();
+    ensure!(args.recover || !exists, HAS_OPERATOR);
+    ensure!(exists || !args.recover, "this deployment has no operator yet: run bootstrap without --recover");
     let mut output = Output::open(args.output)?;
-    let (name, life) = ("bootstrap", TOKEN_LIFE);
+    let (name, lifetime) = ("bootstrap", TOKEN_LIFETIME);
     let deliver = |token: &str| output.write(token).map_err(Error::internal);
     let outcome = if args.recover {
-        recover(&state, name, life, deliver).await
+        recover(&state, name, lifetime, deliver).await
     } else {
-        bootstrap(&state, name, life, deliver).await
+        bootstrap(&state, name, lifetime, deliver).await
     };
     match outcome {
         Ok(operator) => {
             let done = if args.recover {
-                "has a new token, and earlier ones of bootstrap are revoked"
+                "has a new token, and earlier tokens of bootstrap were revoked"
             } else {
-                "made"
+                "was created"
             };
-            eprintln!("operator {operator} {done}; its token is good for 24 h: make lasting ones with it");
+            eprintln!(
+                "operator {operator} {done}; its token expires in 24 h: create long-lived ones with it"
+            );
             Ok(())
         }
         Err(error) => {
@@ -89,22 +91,23 @@ pub(super) async fn run(args: BootstrapArgs) -> anyhow::Result<()> {
     }
 }
 
-/// Where the operator's token goes.
+/// Where the token of the operator is written.
 enum Output {
     Terminal,
     File(File, PathBuf),
 }
 
 impl Output {
-    /// A new file that only its owner may read; or the terminal, and nothing that is a
-    /// terminal's stand-in: what goes into a pipe or a log stays there.
+    /// Opens a new file that only its owner may read, or the terminal if there is no path.
+    ///
+    /// Standard output must be a terminal: what is written to a pipe or a log stays there.
     fn open(path: Option<PathBuf>) -> anyhow::Result<Self> {
         let Some(path) = path else {
-            ensure!(stdout().is_terminal(), "the token is shown on a terminal alone: give --output FILE");
+            ensure!(stdout().is_terminal(), "the token is printed only to a terminal: use --output FILE");
             return Ok(Self::Terminal);
         };
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        let file = file.with_context(|| format!("--output {}: making a new file", path.display()))?;
+        let file = file.with_context(|| format!("--output {}: creating a new file", path.display()))?;
         Ok(Self::File(file, path))
     }
 
@@ -132,81 +135,82 @@ fn remove(path: &Path) {
     }
 }
 
-/// The id of the operator account; none before the first bootstrap.
+/// Finds the id of the operator account; none before the first bootstrap.
 pub async fn find_operator(state: &State) -> Result<Option<AccountId>> {
     let found =
         db::accounts::find_by_name(&state.db, SYSTEM_ORG, &constant(AccountName::parse(OPERATOR))?).await?;
     Ok(found.map(|account| account.id()))
 }
 
-/// Creates the system org, its operator, who holds everything of the platform, and a
-/// token, in one step. `deliver` is given the token before anything is lasting: what it
-/// refuses was never made.
+/// Creates the system org, its operator with all permissions of the platform, and a token.
+///
+/// All in one transaction. `deliver` gets the token before the commit: if it fails, nothing is created.
 ///
 /// # Errors
 /// `RESOURCE_EXISTS` when there is an operator.
 pub async fn bootstrap(
     state: &State,
     token_name: &str,
-    life: Duration,
+    lifetime: Duration,
     deliver: impl FnOnce(&str) -> Result<()>,
 ) -> Result<AccountId> {
     let mut tx = Transaction::begin(state, Author::server(SYSTEM_ORG)).await?;
-    let (operator, made) = create_operator(state, &mut tx).await?;
-    let (text, issued) = issue(state, &mut tx, operator, token_name, life).await?;
-    tx.record_all(&[made, issued]).await?;
-    deliver(text.expose())?;
+    let (operator, created) = create_operator(state, &mut tx).await?;
+    let (token, issued) = issue(state, &mut tx, operator, token_name, lifetime).await?;
+    tx.record_all(&[created, issued]).await?;
+    deliver(token.expose())?;
     tx.commit().await?;
     Ok(operator)
 }
 
-/// Another token for the operator. Those of the same name that it had before are
-/// revoked in the same step.
+/// Issues another token to the operator, and revokes its earlier ones of the same name.
+///
+/// Both in one transaction.
 pub async fn reissue(
     state: &State,
     operator: AccountId,
     token_name: &str,
-    life: Duration,
+    lifetime: Duration,
 ) -> Result<TokenString> {
     transact!(state, Author::server(SYSTEM_ORG), |mut tx| {
         let account = db::accounts::lock(&mut tx, SYSTEM_ORG, operator).await?;
         account.ok_or_else(|| Error::not_found("account", operator))?;
         let superseded = supersede(state, &mut tx, operator, token_name).await?;
-        let (text, issued) = issue(state, &mut tx, operator, token_name, life).await?;
+        let (token, issued) = issue(state, &mut tx, operator, token_name, lifetime).await?;
         let changes: Vec<_> = superseded.into_iter().chain([issued]).collect();
         tx.record_all(&changes).await?;
         tx.commit().await?;
-        Ok(text)
+        Ok(token)
     })
 }
 
-/// A token for the operator when all are lost, and what the operator needs for it to be
-/// of use: an active account with everything of the platform, in an org whose policy does not
-/// stop the token. Live tokens of the same
-/// name are revoked; others stay as they are. `deliver` is given the token before
-/// anything is lasting: what it refuses changes nothing.
+/// Issues a token to the operator when all are lost, and restores what the token needs to work.
+///
+/// That is an active account with all permissions of the platform, in an org whose policy does not block
+/// the token. Tokens of the same name that are neither revoked nor expired are revoked; others stay as
+/// they are. `deliver` gets the token before the commit: if it fails, nothing is changed.
 ///
 /// # Errors
 /// `RESOURCE_NOT_FOUND` when there is no operator yet.
 pub async fn recover(
     state: &State,
     token_name: &str,
-    life: Duration,
+    lifetime: Duration,
     deliver: impl FnOnce(&str) -> Result<()>,
 ) -> Result<AccountId> {
     let mut tx = Transaction::begin(state, Author::server(SYSTEM_ORG)).await?;
-    // No change of grants or account states goes on meanwhile.
+    // No grant and no account state is changed meanwhile.
     let org = db::orgs::lock(&mut tx, SYSTEM_ORG).await?;
-    let loosened = loosen(state, &mut tx, &org, life).await?;
+    let relaxed = relax_policy(state, &mut tx, &org, lifetime).await?;
     let name = constant(AccountName::parse(OPERATOR))?;
     let found = db::accounts::find_by_name(&mut *tx, SYSTEM_ORG, &name).await?;
     let operator = found.ok_or_else(|| Error::not_found("account", OPERATOR))?;
     let restored = restore(state, &mut tx, &operator).await?;
     let superseded = supersede(state, &mut tx, operator.id(), token_name).await?;
-    let (text, issued) = issue(state, &mut tx, operator.id(), token_name, life).await?;
-    let changes: Vec<_> = loosened.into_iter().chain(restored).chain(superseded).chain([issued]).collect();
+    let (token, issued) = issue(state, &mut tx, operator.id(), token_name, lifetime).await?;
+    let changes: Vec<_> = relaxed.into_iter().chain(restored).chain(superseded).chain([issued]).collect();
     tx.record_all(&changes).await?;
-    deliver(text.expose())?;
+    deliver(token.expose())?;
     tx.commit().await?;
     Ok(operator.id())
 }
@@ -229,7 +233,7 @@ async fn create_operator(state: &State, tx: &mut PgConnection) -> Result<(Accoun
     Ok((new.account_id, change))
 }
 
-/// Gives the operator everything of the platform. Returns what it did not hold before.
+/// Grants the operator all permissions of the platform. Returns those that it did not hold before.
 async fn grant_platform(state: &State, tx: &mut PgConnection, operator: AccountId) -> Result<Vec<Grant>> {
     let platform = Permission::OWN.iter().filter(|permission| permission.is_platform());
     let grant = |permission: &Permission| {
@@ -241,14 +245,15 @@ async fn grant_platform(state: &State, tx: &mut PgConnection, operator: AccountI
     db::accounts::grants::insert(tx, SYSTEM_ORG, operator, &numbered, state.clock.now()).await
 }
 
-/// Makes the operator what bootstrap made it, where somebody took that away. Returns
-/// the change to record, if any. The org is locked.
+/// Restores the state and the grants of the operator where they were taken away.
+///
+/// Returns the change to record, if any. The org is locked.
 async fn restore(state: &State, tx: &mut PgConnection, operator: &Account) -> Result<Option<Change>> {
-    let stopped = [("deactivate_time", operator.deactivate_time), ("delete_time", operator.delete_time)];
+    let inactive = [("deactivate_time", operator.deactivate_time), ("delete_time", operator.delete_time)];
     let mut fields: Vec<_> =
-        stopped.into_iter().filter_map(|(field, time)| Some(FieldChange::cleared(field, time?))).collect();
+        inactive.into_iter().filter_map(|(field, time)| Some(FieldChange::cleared(field, time?))).collect();
     if !fields.is_empty() {
-        db::accounts::set_life(
+        db::accounts::set_lifecycle(
             &mut *tx,
             SYSTEM_ORG,
             operator.id(),
@@ -265,21 +270,22 @@ async fn restore(state: &State, tx: &mut PgConnection, operator: &Account) -> Re
     Ok(Some(Change::of("operator.restored", [operator.id()]).fields(fields).subjects([operator.id()])))
 }
 
-/// Forgets the longest life that the policy of the system org allows, where a token of this
-/// life would exceed it. Returns the change to record, if any. The org is locked.
-async fn loosen(
+/// Removes the longest lifetime from the policy of the system org, if this lifetime exceeds it.
+///
+/// Returns the change to record, if any. The org is locked.
+async fn relax_policy(
     state: &State,
     tx: &mut PgConnection,
     org: &db::orgs::Org,
-    life: Duration,
+    lifetime: Duration,
 ) -> Result<Option<Change>> {
     let now = state.clock.now();
     let policy = org.policy()?;
-    let Some(longest) = policy.max_secret_lifetime.filter(|longest| *longest < life) else {
+    let Some(longest) = policy.max_secret_lifetime.filter(|longest| *longest < lifetime) else {
         return Ok(None);
     };
-    let loosened = TokenPolicy { max_secret_lifetime: None, ..policy };
-    db::orgs::policies::set(tx, SYSTEM_ORG, &loosened, false, now).await?;
+    let relaxed = TokenPolicy { max_secret_lifetime: None, ..policy };
+    db::orgs::policies::set(tx, SYSTEM_ORG, &relaxed, false, now).await?;
     Ok(Some(
         Change::of("org.token_policy_updated", [SYSTEM_ORG])
             .fields([FieldChange::cleared("max_secret_lifetime", format!("{}s", longest.as_secs()))])
@@ -287,23 +293,24 @@ async fn loosen(
     ))
 }
 
-/// A token without scopes and with `may_manage_tokens`: the first lasting credentials
-/// of a deployment are made with it.
+/// Issues a token without scopes and with `may_manage_tokens`.
+///
+/// With it the operator creates the first long-lived credentials of the deployment.
 async fn issue(
     state: &State,
     tx: &mut PgConnection,
     operator: AccountId,
     name: &str,
-    life: Duration,
+    lifetime: Duration,
 ) -> Result<(TokenString, Change)> {
     let display_name = constant(DisplayName::parse(name))?;
     let now = state.clock.now();
-    // A token that is stopped at once would be of no use.
+    // A token that exceeds the policy would be blocked at once.
     let rules = db::orgs::policies::find_rules(&mut *tx, SYSTEM_ORG, &state.ceilings).await?;
-    let life = life.min(rules.max_lifetime(TokenKind::Secret));
-    let text = TokenString::new(TokenStringKind::SecretToken, state.clock.new_id::<TokenId>(), random());
+    let lifetime = lifetime.min(rules.max_lifetime(TokenKind::Secret));
+    let token = TokenString::new(TokenStringKind::SecretToken, state.clock.new_id::<TokenId>(), random());
     let row = NewToken {
-        token_id: text.id(),
+        token_id: token.id(),
         org_id: SYSTEM_ORG,
         account_id: operator,
         kind: TokenKind::Secret,
@@ -311,17 +318,19 @@ async fn issue(
         display_name: Some(&display_name),
         restrictions: &Restrictions::default(),
         may_manage_tokens: true,
-        expire_time: Some(now + life),
+        expire_time: Some(now + lifetime),
         made_by: None,
-        secret: &state.keyring.peppers.load().record(&text),
-        hint: text.hint(),
+        secret: &state.keyring.peppers.load().record(&token),
+        hint: token.hint(),
     };
     db::tokens::insert(tx, &row, now).await?;
     let change = row.created();
-    Ok((text, change))
+    Ok((token, change))
 }
 
-/// Revokes the operator's live tokens of this name. Returns the change to record, if any.
+/// Revokes the operator's tokens of this name. Returns the change to record, if any.
+///
+/// Those that were revoked or had expired before are left out.
 async fn supersede(
     state: &State,
     tx: &mut PgConnection,
@@ -329,19 +338,19 @@ async fn supersede(
     name: &str,
 ) -> Result<Option<Change>> {
     let now = state.clock.now();
-    let live = db::tokens::find_live_named(&mut *tx, SYSTEM_ORG, operator, name, now).await?;
-    db::tokens::revoke(tx, SYSTEM_ORG, &live, "SUPERSEDED", now).await?;
-    if live.is_empty() {
+    let active = db::tokens::find_active_named(&mut *tx, SYSTEM_ORG, operator, name, now).await?;
+    db::tokens::revoke(tx, SYSTEM_ORG, &active, "SUPERSEDED", now).await?;
+    if active.is_empty() {
         return Ok(None);
     }
     Ok(Some(
-        Change::of("token.revoked", &live)
+        Change::of("token.revoked", &active)
             .fields([FieldChange::set("revoke_reason", "SUPERSEDED")])
-            .subjects(live),
+            .subjects(active),
     ))
 }
 
-/// A name that stands in this file is one.
+/// A name that is a constant of this file, and therefore valid.
 fn constant<T>(parsed: Result<T, Invalid>) -> Result<T> {
     parsed.map_err(|invalid| Error::internal(format!("a built-in name {invalid}")))
 }

@@ -1,4 +1,4 @@
-//! How commands reach the database.
+//! Connections of commands to the database.
 
 use anyhow::Result;
 use sqlx::postgres::PgConnectOptions;
@@ -8,15 +8,15 @@ use crate::config::args::DatabaseArgs;
 use crate::db::{pool, schema};
 use crate::state::Pools;
 
-/// A connection of its own, to a database that may have no schema yet.
+/// Opens a single connection, to a database that may have no schema yet.
 pub(super) async fn connect(args: &DatabaseArgs) -> Result<PgConnection> {
     connect_with(&options(args)?).await
 }
 
-/// Pools of the database, after a check that it is there and has our schema.
+/// Opens pools of connections, after a check that the database is reachable and has our schema.
 pub(super) async fn open(args: &DatabaseArgs, connections: u32, load_connections: u32) -> Result<Pools> {
     let options = options(args)?;
-    // A connection of its own says why there is none; a pool says only that it waited.
+    // The error of a single connection names its cause; that of a pool says only that it timed out.
     connect_with(&options).await?.close().await?;
     let pools = Pools::open(&options, connections, load_connections);
     schema::check(&pools.main.pool()).await?;

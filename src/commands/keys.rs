@@ -1,4 +1,4 @@
-//! `countersign keys`: what is done to keys by hand, while servers run or not.
+//! `countersign keys`: managing keys by hand, whether servers run or not.
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ use crate::domain::values::subject::Subject;
 use crate::error::{Error, Reason, Result};
 use crate::state::Pools;
 
-/// How many rows are sealed anew in one transaction.
+/// How many rows are resealed in one transaction.
 const BATCH: i64 = 100;
 
 pub(super) async fn run(command: KeysCommand) -> anyhow::Result<()> {
@@ -54,13 +54,13 @@ async fn reseal_all(args: KeysArgs) -> anyhow::Result<()> {
     let entries = list(&db, &master).await?;
     let left: Vec<_> =
         entries.iter().filter(|entry| !entry.opens || entry.under.as_deref() != Some(current)).collect();
-    println!("{resealed} of {} were sealed anew", entries.len());
+    println!("{resealed} of {} were resealed", entries.len());
     for entry in &left {
         eprintln!("{entry}");
     }
     ensure!(
         left.is_empty(),
-        "{} of {} are not under master key {current}: keep the others in the file",
+        "{} of {} are not under master key {current}: leave their master keys in the file",
         left.len(),
         entries.len()
     );
@@ -75,12 +75,12 @@ async fn create_pepper(args: KeysArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One sealed value, as it may be shown.
+/// One sealed value, without what is secret.
 pub struct Entry {
     pub what: String,
-    /// The master key that it names; none when what is there was not sealed by us.
+    /// The master key that it names; none if the stored value was not sealed by us.
     pub under: Option<String>,
-    /// Whether it opens with a master key of the file.
+    /// Whether a master key of the file opens it.
     pub opens: bool,
 }
 
@@ -97,7 +97,7 @@ impl fmt::Display for Entry {
     }
 }
 
-/// All that is sealed in the database, and under what.
+/// Lists all sealed values of the database, and their master keys.
 pub async fn list(db: &PgPool, master: &MasterKeys) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for table in Sealed::ALL {
@@ -116,9 +116,10 @@ pub async fn list(db: &PgPool, master: &MasterKeys) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
-/// Seals everything under the current master key. Rows that are there already stay as
-/// they are, so that it goes on where it was interrupted; those that do not open stay,
-/// too. `progress` is told after each transaction. Returns how many were sealed anew.
+/// Seals everything under the current master key. Returns how many values were resealed.
+///
+/// Rows that are sealed under it already stay as they are, so that the command continues where it was
+/// interrupted. Rows that do not open stay as well. `progress` is called after each transaction.
 pub async fn reseal(
     db: &PgPool,
     master: &MasterKeys,
@@ -143,8 +144,9 @@ pub async fn reseal(
     Ok(resealed)
 }
 
-/// One transaction: the next rows in the order of their ids. Gives the last one's, and the
-/// names of those that were sealed anew.
+/// Reseals the next rows, in the order of their ids, in one transaction.
+///
+/// Returns the id of the last one, and the names of those that were resealed.
 async fn batch(
     db: &PgPool,
     master: &MasterKeys,
@@ -155,17 +157,17 @@ async fn batch(
     let mut tx = db.begin().await?;
     let log = lock_log(&mut tx).await?;
     let rows = sealed::lock_page(&mut tx, table, after, BATCH).await?;
-    let (mut ids, mut anew, mut names) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ids, mut values, mut names) = (Vec::new(), Vec::new(), Vec::new());
     for row in rows.iter().filter(|row| sealed_under(&row.sealed) != Some(master.current())) {
         let Ok(plain) = master.open(table.purpose(), &row.id, &row.sealed) else { continue };
         ids.push(row.id.clone());
-        anew.push(master.seal(table.purpose(), &row.id, &plain));
+        values.push(master.seal(table.purpose(), &row.id, &plain));
         names.push(row.name(table));
     }
     if !ids.is_empty() {
-        sealed::replace(&mut tx, table, &ids, &anew).await?;
+        sealed::replace(&mut tx, table, &ids, &values).await?;
         if log {
-            // Nothing that anybody keeps in memory has changed.
+            // Nothing that a server caches has changed.
             record(&mut tx, clock, "master_key.resealed", &names, false).await?;
         }
     }
@@ -173,14 +175,16 @@ async fn batch(
     Ok((rows.last().map(|row| row.id.clone()), names))
 }
 
-/// Makes a new pepper, under which every server keeps new secrets as soon as it hears of
-/// it, and older ones when they are next used. Returns its number.
+/// Creates a pepper, and returns its number.
+///
+/// Every server stores new secrets under it as soon as it is notified of it, and re-hashes older ones
+/// when they are next used.
 pub async fn new_pepper(db: &PgPool, master: &MasterKeys, clock: &Clock) -> Result<i32> {
     retrying(|| async {
         let mut tx = db.begin().await?;
         let log = lock_log(&mut tx).await?;
         let peppers = find_peppers(&mut *tx, master).await.map_err(Error::internal)?;
-        // A number that somebody else's row has taken is passed over.
+        // A number that a row has which we cannot use is skipped.
         let mut number = peppers.newest().unwrap_or_default() + 1;
         while peppers.left_out.contains(&number) {
             number += 1;
@@ -197,8 +201,9 @@ pub async fn new_pepper(db: &PgPool, master: &MasterKeys, clock: &Clock) -> Resu
     .await
 }
 
-/// Takes turns with all other changes of keys. False before `bootstrap`: there is no log
-/// to write to.
+/// Locks the log of the system org, so that changes of keys take turns.
+///
+/// False before `bootstrap`, when there is no log yet.
 async fn lock_log(tx: &mut PgConnection) -> Result<bool> {
     match db::orgs::lock(tx, SYSTEM_ORG).await {
         Ok(_) => Ok(true),
@@ -207,7 +212,7 @@ async fn lock_log(tx: &mut PgConnection) -> Result<bool> {
     }
 }
 
-/// Writes the event; `wake_nodes` where servers have to read their keys again.
+/// Records the event. `wake_nodes` makes servers load their keys again.
 async fn record(
     tx: &mut PgConnection,
     clock: &Clock,

@@ -1,4 +1,4 @@
-//! `countersign mail`: what is done by hand about mails that could not be sent.
+//! `countersign mail`: managing emails that could not be sent, by hand.
 
 use std::fmt;
 
@@ -8,17 +8,18 @@ use super::database;
 use crate::clock::Clock;
 use crate::config::args::{MailCommand, MailListArgs, MailRetryArgs};
 use crate::db::outbox;
-use crate::db::outbox::Unsent;
+use crate::db::outbox::UnsentEmail;
 
-/// How many are read at once.
+/// How many emails are read at once.
 const PAGE: i64 = 200;
 
-/// An email that was not sent, as a line of its own.
-struct Line(Unsent);
+/// An email that was not sent, printed as one line.
+struct Line(UnsentEmail);
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Unsent { mail_id, recipient, template, attempts, create_time, next_time, last_error } = &self.0;
+        let UnsentEmail { mail_id, recipient, template, attempts, create_time, next_time, last_error } =
+            &self.0;
         write!(f, "{mail_id}  {template} to {recipient}, created {create_time}, ")?;
         match next_time {
             Some(next) => write!(f, "next try {next}")?,

@@ -1,4 +1,4 @@
-//! `countersign migrate`.
+//! `countersign migrate`: creating or updating the schema.
 
 use anyhow::Result;
 use sqlx::Connection as _;
@@ -8,7 +8,7 @@ use crate::config::args::MigrateArgs;
 use crate::db::events::feed;
 use crate::db::schema;
 
-/// Migrates the schema. After a restore it has servers drop their caches, too.
+/// Migrates the schema. After a restore it also makes servers drop their caches.
 pub(super) async fn run(args: MigrateArgs) -> Result<()> {
     let mut connection = database::connect(&args.database).await?;
     schema::migrate(&mut connection).await?;

@@ -15,10 +15,11 @@ use clap::Parser as _;
 use crate::config::args::{Cli, Command};
 use crate::{os, telemetry};
 
-/// The whole program. To be called before the process starts a thread.
+/// Runs the program. It must be called before the process starts a thread.
 pub fn main() -> ExitCode {
     os::forget_pg_environment();
-    // What a deployment leaves empty (`COUNTERSIGN_SMTP_URL=`) counts as unset, also what no argument takes.
+    // A variable that a deployment leaves empty (`COUNTERSIGN_SMTP_URL=`) counts as unset, even one that no
+    // argument reads.
     let is_empty = |name: &std::ffi::OsStr, value: &std::ffi::OsStr| {
         value.is_empty() && name.as_encoded_bytes().starts_with(b"COUNTERSIGN_")
     };
@@ -35,7 +36,7 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<()> {
     telemetry::start(&cli.log.into())?;
-    // Built here and not by the binary, which would compile all of the server once more.
+    // Built here and not in the binary, which would compile the whole server a second time.
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
         match cli.command {

@@ -1,4 +1,4 @@
-//! `countersign serve`.
+//! `countersign serve`: serving the API on a migrated database.
 
 use anyhow::Result;
 
@@ -32,7 +32,7 @@ pub(super) async fn run(args: ServeArgs) -> Result<()> {
     server::run(listener, state.clone(), limits, delivery, server::asked_to_stop()).await
 }
 
-/// What sends emails, where an SMTP server is given.
+/// The mailer, if an SMTP server is configured.
 fn mailer(args: &EmailArgs) -> Result<Option<Mailer>> {
     let (Some(url), Some(from)) = (&args.smtp_url, &args.mail_from) else { return Ok(None) };
     let smtp = Smtp::open(url, args.smtp_ca_file.as_deref(), from.email.domain())?;

@@ -1,4 +1,4 @@
-//! Settings as everything below `commands` takes them: validated, and without a trace of the command line.
+//! Settings as everything below `commands` takes them: validated, and independent of the command line.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -20,7 +20,7 @@ pub struct ServerLimits {
     pub cache_size: usize,
     /// The age at which a cached credential is loaded again, whatever the feed says.
     pub cache_max_age: Duration,
-    /// For how long after the last sign of the database cached credentials still exchange.
+    /// For how long after the last response of the database cached credentials can still be exchanged.
     pub outage_grace: Duration,
     /// Whether the database wakes the server at each change (`LISTEN`).
     pub feed_listen: bool,
@@ -59,21 +59,21 @@ impl ServerLimits {
     }
 }
 
-/// Limits of what is behind credentials: its cache, what tokens may be, the cost of password hashes.
+/// The limits for credentials: their cache, the token policies, the cost of password hashes.
 #[derive(Clone, Copy, Debug)]
 pub struct CredentialLimits {
     /// The most credentials that are cached.
     pub cache_size: usize,
     /// The age at which a cached credential is loaded again, whatever the feed says.
     pub cache_max_age: Duration,
-    /// For how long after the last sign of the database cached credentials still exchange.
+    /// For how long after the last response of the database cached credentials can still be exchanged.
     pub outage_grace: Duration,
-    /// What no org's token policy goes beyond.
+    /// The limits that no token policy of an org can exceed.
     pub tokens: TokenLimits,
     pub passwords: PasswordHashing,
 }
 
-/// What the token policies of all orgs are limited by, also those that were decided before.
+/// The limits of the token policies of all orgs, also of policies that were set before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenLimits {
     pub max_lifetime: Duration,
@@ -82,7 +82,7 @@ pub struct TokenLimits {
     pub allow_non_expiring: bool,
     /// Whether policies may allow tokens that belong to users.
     pub allow_user_tokens: bool,
-    /// The longest that any token may go unused; none: the policy of its org alone counts.
+    /// The longest that any token may go unused; none: only the policy of its org counts.
     pub max_idle: Option<Duration>,
 }
 
@@ -112,7 +112,7 @@ impl PasswordHashing {
     /// The defaults, and the least that the hash of one password costs.
     pub const FLOOR: Self = Self { hash_memory_kib: 19 << 10, hash_passes: 2, memory_mib: 128 };
 
-    /// How many passwords may be hashed at once: one at least.
+    /// How many passwords may be hashed at once: at least one.
     pub(crate) fn places(self) -> u32 {
         let (all, one) = (u64::from(self.memory_mib) << 10, u64::from(self.hash_memory_kib));
         u32::try_from((all / one).max(1)).unwrap_or(u32::MAX)
@@ -167,7 +167,7 @@ impl fmt::Display for SigningAlgorithm {
 /// The address to listen on: a host, which may be a name, and a port; without a host every interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ListenAddress {
-    /// None: every interface. An IPv6 address stands here without brackets.
+    /// None for every interface. An IPv6 address has no brackets here.
     pub host: Option<String>,
     pub port: u16,
 }
@@ -178,12 +178,12 @@ impl FromStr for ListenAddress {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const WRONG: &str = "must be like 127.0.0.1:50051, [::1]:50051, localhost:50051 or :50051";
         let (host, port) = text.rsplit_once(':').ok_or(WRONG)?;
-        // `parse` would take a sign, too.
+        // `parse` would accept a sign.
         let port = Some(port).filter(|port| port.bytes().all(|digit| digit.is_ascii_digit()));
         let port = port.and_then(|port| port.parse().ok()).ok_or("must end in a port of 0 to 65535")?;
         let host = if let Some(bracketed) = host.strip_prefix('[') {
             let address = bracketed.strip_suffix(']').ok_or(WRONG)?;
-            // A zone, as in `fe80::1%eth0`, is the resolver's to understand.
+            // A zone, as in `fe80::1%eth0`, is left to the resolver.
             let (without_zone, _) = address.split_once('%').unwrap_or((address, ""));
             without_zone.parse::<Ipv6Addr>().map_err(|_| WRONG)?;
             Some(address.to_owned())
@@ -217,8 +217,9 @@ impl DatabaseUrl {
 }
 
 impl From<String> for DatabaseUrl {
-    /// Takes any text, which is checked where it is used: the error of a parser of the command line
-    /// would show the password.
+    /// Takes any text, which is checked where it is used.
+    ///
+    /// The error of a parser of the command line would print the password.
     fn from(url: String) -> Self {
         Self(url)
     }
@@ -284,8 +285,9 @@ impl fmt::Display for WebUrl {
     }
 }
 
-/// The URL of an issuer (RFC 8414, section 2): http or https, a host, no query and no
-/// fragment, no `/` at its end.
+/// The URL of an issuer (RFC 8414, section 2).
+///
+/// It has the scheme http or https, a host, no query, no fragment, and no `/` at its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issuer {
     url: String,
@@ -318,7 +320,7 @@ impl FromStr for Issuer {
             .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' })
             .collect();
         let host = host.trim_matches('-').to_ascii_lowercase();
-        // So that name, `@`, slug and `.` leave room in the 254 characters of a username.
+        // So that the host fits into the 254 characters of a username, with name, `@`, slug and `.`.
         if host.is_empty() || host.len() > 149 {
             return Err("must have a host of 1 to 149 characters");
         }

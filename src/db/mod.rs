@@ -1,6 +1,7 @@
-//! The tables. One file for each, or for a tight family; free functions whose SQL is
-//! checked against the schema when they are compiled. `find*` read, the rest write and
-//! take the transaction of the caller.
+//! Queries: one file for each table, or for a few that belong together.
+//!
+//! They are free functions, whose SQL is checked against the schema when it is compiled. `find*`
+//! read; the others write, and take the transaction of the caller.
 
 pub mod accounts;
 pub mod events;
@@ -21,12 +22,13 @@ use sqlx::error::DatabaseError;
 use crate::domain::values::names::Invalid;
 use crate::error::{Error, Reason, Result};
 
-/// How often a transaction that met another one is tried in all.
-const TRIES: u32 = 4;
+/// How many times a transaction that conflicts with others is tried in all.
+const MAX_TRIES: u32 = 4;
 
 impl From<sqlx::Error> for Error {
-    /// What no query has translated: the database is out of reach, another
-    /// transaction came between, or it is a fault of ours.
+    /// Translates an error that no query has translated.
+    ///
+    /// The database is unreachable, another transaction conflicts, or this is a bug.
     fn from(error: sqlx::Error) -> Self {
         use sqlx::Error as E;
         let code = error.as_database_error().and_then(DatabaseError::code);
@@ -34,10 +36,10 @@ impl From<sqlx::Error> for Error {
             (E::PoolTimedOut | E::PoolClosed | E::Io(_) | E::Tls(_) | E::WorkerCrashed, _) => {
                 Reason::DatabaseUnavailable
             }
-            // Serialization failure, deadlock, a lock that somebody keeps for too long.
+            // Serialization failure, deadlock, a lock that another transaction holds for too long.
             (_, Some("40001" | "40P01" | "55P03")) => Reason::Conflict,
             // Failover: shutting down, starting up, too many connections, read-only standby, connection lost;
-            // and a transaction that the server has not heard of for too long.
+            // and a transaction that was idle for too long.
             (_, Some("57P01" | "57P02" | "57P03" | "53300" | "25006" | "25P03")) => {
                 Reason::DatabaseUnavailable
             }
@@ -48,27 +50,28 @@ impl From<sqlx::Error> for Error {
     }
 }
 
-/// Carries out a whole transaction, and again when it met another one: a deadlock or
-/// a serialization failure. What still fails then is `CONFLICT`.
+/// Runs a whole transaction, and retries it on a deadlock or a serialization failure.
+///
+/// When the last try fails as well, the error is `CONFLICT`.
 pub async fn retrying<T, F: Future<Output = Result<T>>>(mut transaction: impl FnMut() -> F) -> Result<T> {
     let mut tries = 1;
     loop {
         match transaction().await {
-            Err(error) if error.reason() == Reason::Conflict && tries < TRIES => {
+            Err(error) if error.reason() == Reason::Conflict && tries < MAX_TRIES => {
                 tokio::time::sleep(Duration::from_millis(5 << tries)).await;
                 tries += 1;
             }
-            done => return done,
+            result => return result,
         }
     }
 }
 
-/// The name of the constraint that a write ran into.
+/// The name of the constraint that a write violated.
 fn constraint(error: &sqlx::Error) -> Option<&str> {
     error.as_database_error().and_then(DatabaseError::constraint)
 }
 
-/// A stored text that is not what was checked before it was stored.
+/// The error for a stored value that does not pass the check that it passed before it was stored.
 fn damaged(what: &'static str) -> impl Fn(Invalid) -> Error {
     move |invalid| Error::internal(format!("a stored {what} is damaged: it {invalid}"))
 }

@@ -1,8 +1,8 @@
-//! `outbox`: mails that are to be sent, and for a while those that were.
+//! `outbox`: emails that are to be sent, and for a while those that were.
 //!
-//! Any number of nodes drain it. A claim is a conditional update that moves the time of the
-//! next try to the claim's own end: whoever comes second finds that it is not due, and what a
-//! node claimed that died is due again when the claim has ended. No lock is held meanwhile.
+//! Any number of nodes drain it. A claim is a conditional update that moves the time of the next try
+//! to the end of the claim: a second node finds that the email is not due, and an email that was
+//! claimed by a node that died is due again when the claim has expired. No lock is held meanwhile.
 
 use serde_json::Value;
 use sqlx::types::Json;
@@ -15,17 +15,17 @@ use crate::domain::mail::Mail;
 use crate::domain::values::ids::OrgId;
 use crate::error::{Error, Result};
 
-/// The code that the link of a mail carries.
+/// The code that the link of an email carries.
 pub struct SealedCode {
     pub code_id: Uuid,
-    /// Its text, sealed for the mail.
+    /// Its string, sealed for the email.
     pub sealed: Vec<u8>,
-    /// When it ends.
+    /// When it expires.
     pub expire_time: OffsetDateTime,
 }
 
-/// A mail to be written down.
-pub struct NewMail<'a> {
+/// An email to be inserted.
+pub struct NewEmail<'a> {
     pub mail_id: Uuid,
     pub org_id: OrgId,
     pub recipient: &'a str,
@@ -33,33 +33,33 @@ pub struct NewMail<'a> {
     pub code: Option<&'a SealedCode>,
 }
 
-/// A mail that was claimed.
+/// An email that was claimed.
 pub struct Claimed {
     pub mail_id: Uuid,
-    /// Which claim it is.
+    /// Tells this claim from a later one of the same email.
     pub claim_id: Uuid,
     pub recipient: String,
     template: String,
     parameters: Json<Value>,
     pub sealed: Option<Vec<u8>>,
     pub expire_time: Option<OffsetDateTime>,
-    /// Tries, this one included.
+    /// The number of tries, this one included.
     pub attempts: i32,
 }
 
 impl Claimed {
-    /// What it says.
+    /// The template and its parameters.
     ///
     /// # Errors
-    /// A newer binary has written one that this one does not know.
+    /// When a newer binary has written an email that this one does not know.
     pub fn mail(&self) -> Result<Mail> {
-        let kept = serde_json::json!({ "template": self.template, "parameters": self.parameters.0 });
-        serde_json::from_value(kept).map_err(Error::internal)
+        let stored = serde_json::json!({ "template": self.template, "parameters": self.parameters.0 });
+        serde_json::from_value(stored).map_err(Error::internal)
     }
 }
 
-/// Writes a mail down, to be sent at once.
-pub async fn insert(tx: &mut PgConnection, new: &NewMail<'_>, now: OffsetDateTime) -> Result<()> {
+/// Inserts an email, to be sent at once.
+pub async fn insert(tx: &mut PgConnection, new: &NewEmail<'_>, now: OffsetDateTime) -> Result<()> {
     let (template, parameters) = parts(new.mail)?;
     let query = sqlx::query!(
         "insert into outbox (mail_id, org_id, recipient, template, parameters, code_id, sealed, expire_time,
@@ -75,19 +75,19 @@ pub async fn insert(tx: &mut PgConnection, new: &NewMail<'_>, now: OffsetDateTim
         new.code.map(|code| code.expire_time),
         now
     );
-    one_row(&query.execute(tx).await?, "writing a mail down")
+    one_row(&query.execute(tx).await?, "inserting an email")
 }
 
-/// The name of a mail, and what it says.
+/// The name of the template of an email, and its parameters.
 fn parts(mail: &Mail) -> Result<(String, Value)> {
-    let mut kept = serde_json::to_value(mail).map_err(Error::internal)?;
-    match (kept["template"].take(), kept["parameters"].take()) {
+    let mut value = serde_json::to_value(mail).map_err(Error::internal)?;
+    match (value["template"].take(), value["parameters"].take()) {
         (Value::String(template), parameters) => Ok((template, parameters)),
-        _ => Err(Error::internal("a mail without a name")),
+        _ => Err(Error::internal("an email has no template")),
     }
 }
 
-/// Whether a mail of the same kind was written down for the mailbox since then.
+/// Whether an email of the same template was inserted for the mailbox since then.
 pub async fn has_since(
     tx: &mut PgConnection,
     recipient: &str,
@@ -106,7 +106,7 @@ pub async fn has_since(
     Ok(query.fetch_one(tx).await?)
 }
 
-/// The mails that are due, those that wait longest first.
+/// The emails that are due, those that have waited longest first.
 pub async fn find_due(db: impl PgExecutor<'_>, now: OffsetDateTime, limit: i64) -> Result<Vec<Uuid>> {
     let query = sqlx::query_scalar!(
         "select mail_id from outbox where next_time <= $1 order by next_time limit $2",
@@ -116,7 +116,7 @@ pub async fn find_due(db: impl PgExecutor<'_>, now: OffsetDateTime, limit: i64) 
     Ok(query.fetch_all(db).await?)
 }
 
-/// Claims a mail until `end`. None when it is not due: another node was first.
+/// Claims an email until `end`; none when it is not due, because another node was first.
 pub async fn claim(
     db: impl PgExecutor<'_>,
     mail_id: Uuid,
@@ -138,9 +138,10 @@ pub async fn claim(
     Ok(query.fetch_optional(db).await?)
 }
 
-/// Notes that email sent, whoever else has claimed it meanwhile, and erases its code.
-/// False when it was noted before, or is gone.
-pub async fn sent(db: impl PgExecutor<'_>, mail_id: Uuid, now: OffsetDateTime) -> Result<bool> {
+/// Marks an email as sent, and erases its code. False when it was marked before, or was deleted.
+///
+/// It is marked even if another node has claimed it meanwhile.
+pub async fn mark_sent(db: impl PgExecutor<'_>, mail_id: Uuid, now: OffsetDateTime) -> Result<bool> {
     let query = sqlx::query!(
         "update outbox set sent_time = $2, dead_time = null, next_time = null, claim_id = null, sealed = null,
                 last_error = null
@@ -151,8 +152,10 @@ pub async fn sent(db: impl PgExecutor<'_>, mail_id: Uuid, now: OffsetDateTime) -
     Ok(query.execute(db).await?.rows_affected() == 1)
 }
 
-/// Gives a claim back: the mail is tried again then. One that was taken over stays.
-pub async fn put_off(
+/// Releases a claim, and sets the time of the next try.
+///
+/// Does nothing when another node has claimed the email meanwhile.
+pub async fn reschedule(
     db: impl PgExecutor<'_>,
     claimed: &Claimed,
     next: OffsetDateTime,
@@ -170,7 +173,9 @@ pub async fn put_off(
     Ok(())
 }
 
-/// Gives a mail up. `erase` its code where that is worth nothing any more.
+/// Gives an email up: it is not retried any more.
+///
+/// `erase` erases its code, where that can no longer be used.
 pub async fn give_up(
     db: impl PgExecutor<'_>,
     claimed: &Claimed,
@@ -192,35 +197,36 @@ pub async fn give_up(
     Ok(())
 }
 
-/// Takes the mails with these codes back that were not sent: the codes work no more.
+/// Deletes the emails with these codes that were not sent, because the codes are not valid any more.
 pub async fn withdraw(tx: &mut PgConnection, code_ids: &[Uuid]) -> Result<()> {
     let query = sqlx::query!("delete from outbox where code_id = any($1) and sent_time is null", code_ids);
     query.execute(tx).await?;
     Ok(())
 }
 
-/// A mail that was not sent, as people look at it.
-pub struct Unsent {
+/// An email that was not sent, as `countersign mail list` displays it.
+pub struct UnsentEmail {
     pub mail_id: Uuid,
     pub recipient: String,
     pub template: String,
     pub attempts: i32,
     pub create_time: OffsetDateTime,
-    /// When it is tried next; none: it was given up.
+    /// When it is tried next; none if it was given up.
     pub next_time: Option<OffsetDateTime>,
     pub last_error: Option<String>,
 }
 
-/// The mails that were given up; with `waiting`, those that are still tried as well. Oldest
-/// first, after this one.
+/// A page of the emails that were given up, oldest first, after this one.
+///
+/// With `waiting` it also holds those that are still retried.
 pub async fn page_unsent(
     db: impl PgExecutor<'_>,
     waiting: bool,
     after: Option<Uuid>,
     size: i64,
-) -> Result<Vec<Unsent>> {
+) -> Result<Vec<UnsentEmail>> {
     let query = sqlx::query_as!(
-        Unsent,
+        UnsentEmail,
         "select mail_id, recipient, template, attempts, create_time, next_time, last_error from outbox
          where sent_time is null and ($1 or dead_time is not null) and ($2::uuid is null or mail_id > $2)
          order by mail_id limit $3",
@@ -231,8 +237,9 @@ pub async fn page_unsent(
     Ok(query.fetch_all(db).await?)
 }
 
-/// Has mails that were given up tried again from the start; none of these ids: all of them.
-/// One whose code has ended stays. Returns which they are.
+/// Has emails that were given up retried from the start, and returns their ids.
+///
+/// Without ids, all of them are. An email whose code has expired is not.
 pub async fn retry(
     db: impl PgExecutor<'_>,
     mail_ids: Option<&[Uuid]>,

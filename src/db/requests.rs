@@ -1,4 +1,4 @@
-//! `requests`: creates that carried a `request_id` are carried out once.
+//! `requests`: idempotency of creates that carry a `request_id`, which are carried out once.
 
 use aws_lc_rs::digest;
 use sqlx::PgConnection;
@@ -9,10 +9,10 @@ use super::one_row;
 use crate::domain::access::acting::Acting;
 use crate::error::{Error, Reason, Result};
 
-/// How long a request is remembered.
-pub const KEPT: time::Duration = time::Duration::hours(24);
+/// How long a request is stored.
+pub const RETENTION: time::Duration = time::Duration::hours(24);
 
-/// A create that must not happen twice: who asked, what for, and under which id.
+/// A create that must not happen twice: its caller, its method and body, and its id.
 pub struct IdempotentRequest<'a> {
     acting: &'a Acting<'a>,
     method: &'static str,
@@ -20,28 +20,29 @@ pub struct IdempotentRequest<'a> {
     body_hash: Vec<u8>,
 }
 
-/// What became of the same request before.
+/// The outcome of an earlier request with the same id.
 pub struct Replay {
-    /// The id or path of what was made.
+    /// The id or path of the object that was created.
     pub made: String,
-    /// The answer that was sent, without a secret.
+    /// The response that was sent, without its secret.
     pub response: Vec<u8>,
 }
 
 impl<'a> IdempotentRequest<'a> {
-    /// Names a create. `body` is the encoded request without its `request_id`.
+    /// Identifies a create. `body` is the encoded request without its `request_id`.
     pub fn new(acting: &'a Acting<'a>, method: &'static str, request_id: Uuid, body: &[u8]) -> Self {
         let body_hash = digest::digest(&digest::SHA256, body).as_ref().to_vec();
         Self { acting, method, request_id, body_hash }
     }
 
-    /// Claims the request for this transaction, waiting for another one that is about
-    /// the same; or gives what came of it before, within 24 h.
+    /// Claims the request for this transaction, or returns its outcome from the last 24 h.
+    ///
+    /// Waits for another transaction that has claimed the same request.
     ///
     /// # Errors
-    /// `REQUEST_ID_REUSED` when it was another request.
+    /// `REQUEST_ID_REUSED` when the id belongs to a request with another body.
     pub async fn claim(&self, tx: &mut PgConnection, now: OffsetDateTime) -> Result<Option<Replay>> {
-        let (account, actor) = self.asked_by();
+        let (account, actor) = self.account_and_actor();
         let claim = sqlx::query!(
             "insert into requests (org_id, account_id, actor_id, method, request_id, body_hash, made, response, create_time)
              values ($1, $2, $3, $4, $5, $6, '', '', $7)
@@ -55,7 +56,7 @@ impl<'a> IdempotentRequest<'a> {
             self.request_id,
             self.body_hash,
             now,
-            now - KEPT
+            now - RETENTION
         );
         if claim.execute(&mut *tx).await?.rows_affected() == 1 {
             return Ok(None);
@@ -76,15 +77,17 @@ impl<'a> IdempotentRequest<'a> {
         Ok(Some(Replay { made: before.made, response: before.response }))
     }
 
-    /// The account that asked, and who did: another one under impersonation.
-    fn asked_by(&self) -> (Uuid, Uuid) {
+    /// The account that the request is made as, and the one that makes it.
+    ///
+    /// They differ under impersonation only.
+    fn account_and_actor(&self) -> (Uuid, Uuid) {
         let account = self.acting.caller.account_id();
         (account.uuid(), self.acting.caller.actor_id().unwrap_or(account).uuid())
     }
 
-    /// Notes what came of it, in the transaction that claimed it.
+    /// Stores the outcome, in the transaction that claimed the request.
     pub async fn finish(&self, tx: &mut PgConnection, made: &str, response: &[u8]) -> Result<()> {
-        let (account, actor) = self.asked_by();
+        let (account, actor) = self.account_and_actor();
         let query = sqlx::query!(
             "update requests set made = $6, response = $7
              where org_id = $1 and account_id = $2 and actor_id = $3 and method = $4 and request_id = $5",
@@ -96,12 +99,12 @@ impl<'a> IdempotentRequest<'a> {
             made,
             response
         );
-        one_row(&query.execute(tx).await?, "noting a request")
+        one_row(&query.execute(tx).await?, "storing the outcome of a request")
     }
 }
 
 impl Replay {
-    /// The error for a create whose answer held a secret, which is gone.
+    /// The error for a create whose response held a secret, which is not stored.
     pub fn secret_is_gone(self) -> Error {
         Error::new(Reason::RequestReplayed).with_metadata("id", self.made)
     }

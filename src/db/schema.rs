@@ -1,4 +1,4 @@
-//! Which schema the database has, and whether this binary can live with it.
+//! The version of the schema of the database, and whether this binary is compatible with it.
 
 use std::fmt;
 
@@ -7,17 +7,17 @@ use sqlx::{PgConnection, PgPool};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
-/// Why this binary does not work on this schema.
+/// Why this binary cannot use the schema.
 #[derive(Debug)]
 pub enum SchemaError {
-    /// There is none yet.
+    /// The database has no schema yet.
     Missing,
-    /// It lacks migrations that this binary has.
+    /// The schema lacks migrations that this binary has.
     Behind {
         has: i64,
         needs: i64,
     },
-    /// It says that binaries this old must not use it.
+    /// The schema says that binaries as old as this one must not use it.
     TooNew {
         oldest_binary: i64,
         ours: i64,
@@ -51,18 +51,20 @@ pub fn newest() -> i64 {
     MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 
-/// Brings the schema up to date. Any number of processes may do this at once: they
-/// take turns. Leaves a schema alone that a newer binary has migrated further.
+/// Brings the schema up to date.
+///
+/// Any number of processes may do this at once: they take turns. A schema that a newer binary has
+/// migrated further stays as it is.
 pub async fn migrate(connection: &mut PgConnection) -> Result<(), MigrateError> {
     Migrator { ignore_missing: true, ..clone(&MIGRATIONS) }.run(connection).await
 }
 
-/// [`Migrator`] is not `Clone`; its parts are.
+/// Clones a [`Migrator`], which is not `Clone`, but whose fields are.
 fn clone(migrator: &Migrator) -> Migrator {
     Migrator { migrations: migrator.migrations.clone(), ..Migrator::DEFAULT }
 }
 
-/// Refuses a schema that this binary cannot live with.
+/// Refuses a schema that is not compatible with this binary.
 pub async fn check(pool: &PgPool) -> Result<(), SchemaError> {
     let versions = sqlx::query!(
         r#"select max(version) as "version!", max(oldest_binary) as "oldest_binary!" from schema_versions"#

@@ -176,7 +176,7 @@ pub async fn reset(
         db::sign_in::passwords::set(&mut tx, org_id, account_id, &record, now).await?;
         db::accounts::prove_mailbox(&mut tx, org_id, account_id, now).await?;
         db::sign_in::emailed_codes::end_all(&mut tx, org_id, code.subject_id, End::Replaced, now).await?;
-        db::sign_in::sessions::end_of_account(&mut tx, org_id, account_id, None, now).await?;
+        db::sign_in::sessions::end_for_account(&mut tx, org_id, account_id, None, now).await?;
         let before = account.password_time.map(|time| time.to_string());
         let change = Change::of(
             if before.is_some() { "account.password_reset" } else { "account.password_set" },

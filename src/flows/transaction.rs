@@ -122,7 +122,9 @@ impl<'a> Transaction<'a> {
 
     /// Writes a mail down, which is sent when the change is made, and not before.
     pub async fn mail(&mut self, letter: &OutgoingEmail) -> Result<()> {
-        letter.post(&mut self.inner, &self.state.keyring.master, self.state.clock.new_id(), self.now).await?;
+        letter
+            .enqueue(&mut self.inner, &self.state.keyring.master, self.state.clock.new_id(), self.now)
+            .await?;
         self.mailed = true;
         Ok(())
     }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::context::JobContext;
 use crate::db;
 use crate::db::events::{Author, Change, FieldChange};
-use crate::db::tokens::reminders::{Ending, Reminded};
+use crate::db::tokens::reminders::{ExpiringToken, Reminder};
 use crate::domain::mail::Mail;
 use crate::domain::tokens::reminders::due;
 use crate::error::Result;
@@ -61,9 +61,9 @@ pub async fn remind(state: &State) -> Result<u64> {
     }
 }
 
-async fn remind_of(state: &State, token: &Ending) -> Result<bool> {
+async fn remind_of(state: &State, token: &ExpiringToken) -> Result<bool> {
     let now = state.clock.now();
-    let Some(days) = due(token.expire_time, token.told, now) else { return Ok(false) };
+    let Some(days) = due(token.expire_time, token.reminded_days, now) else { return Ok(false) };
     transact!(state, Author::server(token.org_id), |mut tx| {
         let Some(reminded) = db::tokens::reminders::remind(&mut tx, token, days).await? else {
             return Ok(false);
@@ -77,7 +77,7 @@ async fn remind_of(state: &State, token: &Ending) -> Result<bool> {
     })
 }
 
-fn change(reminded: &Reminded) -> Change {
+fn change(reminded: &Reminder) -> Change {
     let name = reminded.display_name.as_ref();
     let mut fields = vec![
         FieldChange::set("expire_time", reminded.expire_time),

@@ -13,9 +13,8 @@ use uuid::Uuid;
 
 use super::failure::Failure;
 use super::mailer::{EmailDelivery, Mailer, Transport};
-use super::message;
 use super::message::Built;
-use super::smtp;
+use super::{message, smtp};
 use crate::clock::Jitter;
 use crate::db::outbox;
 use crate::db::outbox::Claimed;
@@ -107,7 +106,7 @@ impl Delivery {
             Some(pause) => {
                 let pause = self.jitter.spread(pause.unsigned_abs());
                 tracing::warn!(%mail_id, error = failure, retry_in = ?pause, "message not sent");
-                outbox::put_off(&state.db.pool(), &claimed, now + pause, &failure).await
+                outbox::reschedule(&state.db.pool(), &claimed, now + pause, &failure).await
             }
             None => {
                 tracing::error!(%mail_id, error = failure, "message given up: `countersign mail list` shows it");
@@ -129,7 +128,7 @@ impl Delivery {
     /// The message is out: marking it is retried until it succeeds, or the claim has ended.
     async fn mark_sent(&self, mail_id: Uuid, began: Instant) {
         loop {
-            match outbox::sent(&self.state.db.pool(), mail_id, self.state.clock.now()).await {
+            match outbox::mark_sent(&self.state.db.pool(), mail_id, self.state.clock.now()).await {
                 Ok(_) => return tracing::debug!(%mail_id, "message sent"),
                 Err(error) if began.elapsed() > CLAIM => {
                     return tracing::error!(?error, %mail_id, "message sent and not marked: it may be sent twice");

@@ -1,10 +1,10 @@
-//! Why a mail was not sent.
+//! The reasons why an email could not be sent.
 
-/// Why a mail was not sent.
+/// Why an email was not sent.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// It is worth trying again.
+    /// A transient failure: the email is retried.
     Passing(String),
-    /// It is not: whoever reads the mail's error decides.
+    /// A permanent failure: the operator, who sees the error of the email, decides whether to retry it.
     Lasting(String),
 }

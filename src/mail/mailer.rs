@@ -1,4 +1,4 @@
-//! Who sends mails, how, and what goes wrong.
+//! The settings of email delivery: the sender, the transport, and the URL of the pages.
 
 use std::path::PathBuf;
 
@@ -8,37 +8,37 @@ use zeroize::Zeroizing;
 use super::smtp::Smtp;
 use crate::config::WebUrl;
 
-/// What a server needs to send mails and to serve the pages that their links lead to.
+/// What a server needs to send emails and to serve the pages that their links lead to.
 #[derive(Clone)]
 pub struct EmailDelivery {
-    /// What every link begins with.
+    /// The URL that every link starts with.
     pub pages_url: WebUrl,
-    /// None: mails wait in the outbox for a node that can send them.
+    /// None if this node sends no emails: they wait in the outbox for a node that does.
     pub mailer: Option<Mailer>,
 }
 
 impl EmailDelivery {
-    /// One that sends nothing.
+    /// A delivery that sends nothing.
     pub fn closed(pages_url: WebUrl) -> Self {
         Self { pages_url, mailer: None }
     }
 }
 
-/// Who sends mails, and from whom they are.
+/// The transport of emails, and their sender.
 #[derive(Clone)]
 pub struct Mailer {
     pub from: Mailbox,
     pub transport: Transport,
 }
 
-/// The way that a mail goes.
+/// How an email is sent.
 #[derive(Clone)]
 pub enum Transport {
-    /// To a mail server.
+    /// To an SMTP server.
     Smtp(Smtp),
-    /// Into this directory, and its link on the terminal: for trying out.
+    /// Into a file of this directory, with its link on the terminal, for `countersign dev`.
     Files(PathBuf),
 }
 
-/// A link with its code, wiped when it is not needed any more.
+/// A link with its code, which is erased from memory when it is dropped.
 pub(super) type Link = Zeroizing<String>;

@@ -1,4 +1,4 @@
-//! From a claimed mail to a message (RFC 5322).
+//! Building the message (RFC 5322) of a claimed email.
 
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
@@ -15,16 +15,17 @@ use crate::crypto::seal::{MasterKeys, SealPurpose};
 use crate::db::outbox::Claimed;
 use crate::domain::mail::Mail;
 
-/// A message, and what it is about.
+/// A message, with its subject and link.
 pub struct Built {
     pub message: Message,
     pub subject: String,
-    /// Where its link leads, for whoever tries out.
+    /// The link in it, which `countersign dev` prints.
     pub link: Option<Link>,
 }
 
-/// Builds the message of a mail. Its id is that of the mail, so that a receiver can tell when
-/// one came twice.
+/// Builds the message of an email.
+///
+/// Its message id is derived from the id of the email, so that a receiver can detect a duplicate.
 pub fn build(
     claimed: &Claimed,
     from: &Mailbox,
@@ -46,7 +47,7 @@ pub fn build(
         .subject(&subject)
         .date(now)
         .message_id(Some(message_id(claimed.mail_id, from)))
-        // RFC 3834: nobody's holiday answers it.
+        // RFC 3834: no auto-responder answers it.
         .raw_header(HeaderValue::new(
             HeaderName::new_from_ascii_str("Auto-Submitted"),
             "auto-generated".to_owned(),
@@ -60,7 +61,9 @@ fn message_id(mail_id: Uuid, from: &Mailbox) -> String {
     format!("<{mail_id}@{}>", from.email.domain())
 }
 
-/// `<pages url>/<page>?code=<code>`, from what is configured alone.
+/// The link of an email: `<pages url>/<page>?code=<code>`.
+///
+/// The URL is the configured one; nothing else can determine where a link leads.
 fn link(
     claimed: &Claimed,
     mail: &Mail,
@@ -70,7 +73,7 @@ fn link(
     let Some(page) = render::page(mail) else { return Ok(None) };
     let sealed = claimed.sealed.as_deref();
     let sealed = sealed.ok_or_else(|| Failure::Lasting("its code was erased".to_owned()))?;
-    // Another node may have the master key that this one lacks.
+    // Transient, because another node may have the master key that this one lacks.
     let unopenable =
         |_| Failure::Passing("its code does not open with the master keys of this server".to_owned());
     let code = master.open(SealPurpose::Mail, &claimed.mail_id.to_string(), sealed).map_err(unopenable)?;

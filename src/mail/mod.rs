@@ -1,8 +1,8 @@
-//! Mails: written down with the change that they tell of, sent by whichever node is first.
+//! Emails: stored in the same transaction as the change that they notify of, sent by any node.
 //!
-//! A handler makes a [`OutgoingEmail`] and gives it to its transaction ([`Transaction::mail`]): with
-//! the change comes the mail, and without it none. From the outbox it is taken by
-//! [`Delivery`], of this node or another.
+//! A handler creates an [`OutgoingEmail`] and passes it to its transaction ([`Transaction::mail`]), so
+//! that the email is stored if and only if the change is. [`deliver()`], of this node or another, sends
+//! it from the outbox.
 //!
 //! [`Transaction::mail`]: crate::flows::transaction::Transaction::mail
 

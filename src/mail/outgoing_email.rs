@@ -1,4 +1,4 @@
-//! A mail on its way into the outbox.
+//! An email that is to be inserted into the outbox.
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::crypto::seal::{MasterKeys, SealPurpose};
 use crate::db::outbox;
-use crate::db::outbox::{NewMail, SealedCode};
+use crate::db::outbox::{NewEmail, SealedCode};
 use crate::domain::accounts::{AccountState, Details};
 use crate::domain::mail::{Mail, recipient};
 use crate::domain::values::ids::OrgId;
@@ -14,7 +14,7 @@ use crate::domain::values::names::Email;
 use crate::domain::values::token_string::TokenString;
 use crate::error::Result;
 
-/// A mail to be sent.
+/// An email to be sent.
 pub struct OutgoingEmail {
     org_id: OrgId,
     recipient: Email,
@@ -22,26 +22,26 @@ pub struct OutgoingEmail {
     code: Option<LinkCode>,
 }
 
-/// The code that a mail's link carries.
+/// The code that the link of an email carries.
 struct LinkCode {
-    text: TokenString,
+    code: TokenString,
     expire_time: OffsetDateTime,
 }
 
 impl OutgoingEmail {
-    /// A mail whose link carries a code, to the mailbox that the code is to prove.
+    /// An email whose link carries a code, to the mailbox that the code is to prove.
     pub fn with_code(
         org_id: OrgId,
         recipient: &Email,
         mail: Mail,
-        text: TokenString,
+        code: TokenString,
         expire_time: OffsetDateTime,
     ) -> Self {
-        let code = Some(LinkCode { text, expire_time });
+        let code = Some(LinkCode { code, expire_time });
         Self { org_id, recipient: recipient.clone(), mail, code }
     }
 
-    /// A notice of the org about an account; none when nobody is to be told ([`recipient`]).
+    /// A notice of the org about an account; none if there is no one to notify ([`recipient`]).
     pub fn notice(
         org_id: OrgId,
         details: &Details,
@@ -53,18 +53,18 @@ impl OutgoingEmail {
         Some(Self { org_id, recipient, mail, code: None })
     }
 
-    /// The mailbox that it goes to.
+    /// The mailbox that it is sent to.
     pub fn recipient(&self) -> &Email {
         &self.recipient
     }
 
-    /// What it says.
+    /// The template and its parameters.
     pub fn mail(&self) -> &Mail {
         &self.mail
     }
 
-    /// Writes it into the outbox, its code sealed.
-    pub(crate) async fn post(
+    /// Inserts it into the outbox, with its code sealed.
+    pub(crate) async fn enqueue(
         &self,
         tx: &mut PgConnection,
         master: &MasterKeys,
@@ -72,12 +72,12 @@ impl OutgoingEmail {
         now: OffsetDateTime,
     ) -> Result<()> {
         let seal = |code: &LinkCode| SealedCode {
-            code_id: code.text.id().uuid(),
-            sealed: master.seal(SealPurpose::Mail, &mail_id.to_string(), code.text.expose().as_bytes()),
+            code_id: code.code.id().uuid(),
+            sealed: master.seal(SealPurpose::Mail, &mail_id.to_string(), code.code.expose().as_bytes()),
             expire_time: code.expire_time,
         };
         let code = self.code.as_ref().map(seal);
-        let new = NewMail {
+        let new = NewEmail {
             mail_id,
             org_id: self.org_id,
             recipient: self.recipient.as_str(),

@@ -1,21 +1,21 @@
-//! What each mail says, as plain text and as HTML.
+//! The text of each email, as plain text and as HTML.
 //!
-//! Names come from whoever chose them. In the plain text they stay within their line; in the
-//! HTML they are escaped; in the subject they are encoded by whoever builds the message.
+//! Names are chosen by users, and are not trusted. In the plain text they stay within their line; in the
+//! HTML they are escaped; in the subject they are encoded when the message is built.
 
 use time::OffsetDateTime;
 
 use crate::domain::mail::Mail;
 use crate::domain::values::markup::escaped;
 
-/// The pages that links lead to, below the pages' URL.
+/// The pages that links lead to, relative to the URL of the pages.
 const SET_PASSWORD: &str = "set-password";
 const ACCEPT_INVITATION: &str = "accept-invitation";
 
-/// Tokens that a mail names; of more it says how many.
+/// The most tokens that an email names; of the others it says how many there are.
 const MAX_NAMED: usize = 10;
 
-/// The page that the link of a mail leads to; none for one without a link.
+/// The page that the link of an email leads to; none for an email without a link.
 pub fn page(mail: &Mail) -> Option<&'static str> {
     match mail {
         Mail::Invitation { .. } => Some(ACCEPT_INVITATION),
@@ -24,26 +24,26 @@ pub fn page(mail: &Mail) -> Option<&'static str> {
     }
 }
 
-/// A mail as it is read.
+/// The texts of an email, in each form.
 pub struct Rendered {
     pub subject: String,
     pub text: String,
     pub html: String,
 }
 
-/// What a mail says, before it has a form.
+/// The content of an email, before it is rendered.
 struct Content {
     org: String,
     subject: String,
     heading: String,
     paragraphs: Vec<String>,
-    /// What stands on the button, for a mail with a link.
+    /// The label of the button, for an email with a link.
     button: &'static str,
-    /// Below the button.
+    /// The small text below the button.
     small: String,
 }
 
-/// The texts of a mail; `link` is where its button leads.
+/// Renders an email; `link` is where its button leads.
 pub fn render(mail: &Mail, link: Option<&str>) -> Rendered {
     let content = content(mail);
     Rendered { subject: content.subject.clone(), text: text(&content, link), html: html(&content, link) }
@@ -178,7 +178,7 @@ fn sign_in_throttled(org: &str, account: &str, address: Option<String>) -> Conte
     }
 }
 
-/// A name that cannot leave its line: nothing else may look as if we had written it.
+/// Keeps a name within its line, so that it cannot look like a text of ours.
 fn one_line(name: &str) -> String {
     name.chars().map(|c| if c.is_control() || "\u{2028}\u{2029}".contains(c) { ' ' } else { c }).collect()
 }
@@ -192,8 +192,10 @@ fn text(content: &Content, link: Option<&str>) -> String {
     parts.join("\n\n") + "\n"
 }
 
-/// One column, no image, nothing from elsewhere: it looks the same where nothing is loaded.
-/// What mail readers know of style stands with each element.
+/// The HTML of an email: one column, no image, nothing from elsewhere.
+///
+/// So it looks the same in a client that loads nothing. Email clients support inline styles, so each
+/// element has its own.
 fn html(content: &Content, link: Option<&str>) -> String {
     let paragraphs: String = content
         .paragraphs
@@ -236,7 +238,7 @@ mod tests {
 
     const LINK: &str = "https://id.example/set-password?code=csign_rst_x";
 
-    /// One of each, with this for every name.
+    /// One email of each template, with this for every name.
     fn each(name: &str) -> Vec<Mail> {
         let name = || name.to_owned();
         vec![
@@ -253,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mail_names_the_org_in_every_part() {
+    fn each_email_names_the_org_in_every_part() {
         for mail in each("Acme") {
             let link = page(&mail).map(|_| LINK);
             let Rendered { subject, text, html } = render(&mail, link);
@@ -278,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn names_cannot_be_more_than_names() {
+    fn names_cannot_inject_headers_lines_or_markup() {
         let evil = "<script>alert(1)</script>\"'&\r\nBcc: all@example.org\r\n\r\nPay here\u{2028}now";
         for mail in each(evil) {
             let Rendered { subject, text, html } = render(&mail, page(&mail).map(|_| LINK));

@@ -1,5 +1,6 @@
-//! The way to a mail server (RFC 5321): TLS from the start or by STARTTLS, and the line
-//! between a failure that passes and one that does not.
+//! Sending to an SMTP server (RFC 5321): TLS from the start or by STARTTLS.
+//!
+//! It also tells transient from permanent failures.
 
 use std::fmt;
 use std::path::Path;
@@ -17,17 +18,18 @@ use url::{Host, Url};
 use super::failure::Failure;
 use crate::config::SmtpUrl;
 
-/// How long it may take to reach the server and to be let in.
-const CONNECT: Duration = Duration::from_secs(30);
-/// How long it may take to hand a mail over. A server that is slow to say yes may have taken
-/// it, so this is longer than people would wait.
-const HAND_OVER: Duration = Duration::from_secs(120);
-/// How long it may take to say goodbye, when all is done.
-const GOODBYE: Duration = Duration::from_secs(2);
-/// The longest that all of it may take.
+/// The longest that connecting and authentication may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest that sending an email may take.
+///
+/// A server that is slow to answer may have accepted it, so this is longer than a user would wait.
+const SEND_TIMEOUT: Duration = Duration::from_secs(120);
+/// The longest that closing the connection may take, when the email is sent.
+const QUIT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The longest that all of this together may take.
 pub const LONGEST: Duration = Duration::from_secs(152);
 
-/// A mail server, and how to be let in.
+/// An SMTP server, with the security of the connection and the credentials.
 #[derive(Clone)]
 pub struct Smtp {
     host: String,
@@ -39,19 +41,19 @@ pub struct Smtp {
 
 #[derive(Clone)]
 enum Security {
-    /// From the first byte.
+    /// TLS from the first byte.
     Tls(TlsParameters),
-    /// Before anything that matters, or not at all.
+    /// STARTTLS, before the credentials and the email; without it neither is sent.
     StartTls(TlsParameters),
-    /// Only where somebody asked for it.
+    /// No TLS, only if the URL says so.
     None,
 }
 
 impl Smtp {
-    /// From `--smtp-url` and `--smtp-ca-file`. `hello` is the domain that we say hello as.
+    /// Reads `--smtp-url` and `--smtp-ca-file`. `hello` is the domain of our EHLO.
     ///
     /// # Errors
-    /// What is wrong, in words that do not show the URL, which may hold a password.
+    /// A message that does not contain the URL, which may hold a password.
     pub fn open(url: &SmtpUrl, ca_file: Option<&Path>, hello: &str) -> anyhow::Result<Self> {
         let url = SmtpParts::parse(url.expose()).map_err(|wrong| anyhow::anyhow!("--smtp-url {wrong}"))?;
         let security = match url.security {
@@ -68,21 +70,24 @@ impl Smtp {
         })
     }
 
-    /// Hands a mail over. When it returns `Ok`, the server has taken it.
+    /// Sends a message. When it returns `Ok`, the server has accepted it.
     pub(super) async fn send(&self, message: &Message) -> Result<(), Failure> {
-        let passing = |error: SmtpError| Failure::Passing(told(&error));
-        let late = |what| move |_| Failure::Passing(format!("the mail server did not {what} in time"));
-        let connected = timeout(CONNECT, self.connect()).await.map_err(late("let us in"))?;
-        // Also a refusal for good: the server is wrong, or our password, and no mail is to blame.
-        let mut connection = connected.map_err(passing)?;
+        let transient = |error: SmtpError| Failure::Passing(one_line(&error));
+        let late = |what| move |_| Failure::Passing(format!("the SMTP server did not {what} in time"));
+        let connected =
+            timeout(CONNECT_TIMEOUT, self.connect()).await.map_err(late("accept the connection"))?;
+        // Also a permanent refusal, because its cause is the server or our password, and not the email.
+        let mut connection = connected.map_err(transient)?;
         let bytes = message.formatted();
-        let sent = timeout(HAND_OVER, connection.send(message.envelope(), &bytes)).await;
-        let sent = sent.map_err(late("take the mail"))?;
+        let sent = timeout(SEND_TIMEOUT, connection.send(message.envelope(), &bytes)).await;
+        let sent = sent.map_err(late("accept the email"))?;
         let failed = sent.err().map(|error| match error.status() {
-            Some(code) if error.is_permanent() && !is_about_us(code.into()) => Failure::Lasting(told(&error)),
-            _ => passing(error),
+            Some(code) if error.is_permanent() && !is_about_us(code.into()) => {
+                Failure::Lasting(one_line(&error))
+            }
+            _ => transient(error),
         });
-        if timeout(GOODBYE, connection.abort()).await.is_err() {
+        if timeout(QUIT_TIMEOUT, connection.abort()).await.is_err() {
             tracing::debug!("mail server did not answer QUIT");
         }
         failed.map_or(Ok(()), Err)
@@ -95,7 +100,8 @@ impl Smtp {
         };
         let server = (self.host.as_str(), self.port);
         let mut connection =
-            AsyncSmtpConnection::connect_tokio1(server, Some(CONNECT), &self.hello, wrapped, None).await?;
+            AsyncSmtpConnection::connect_tokio1(server, Some(CONNECT_TIMEOUT), &self.hello, wrapped, None)
+                .await?;
         if let Security::StartTls(parameters) = &self.security {
             connection.starttls(parameters.clone(), &self.hello).await?;
         }
@@ -106,14 +112,15 @@ impl Smtp {
     }
 }
 
-/// Refusals for good that are about who we are, not about the mail: not authenticated, TLS
-/// wanted (RFC 4954, RFC 3207).
+/// Whether a permanent refusal is about our connection, not about the email.
+///
+/// We are not authenticated, or the server requires TLS (RFC 4954, RFC 3207).
 fn is_about_us(code: u16) -> bool {
     matches!(code, 530 | 534 | 535 | 538)
 }
 
-/// What people read of an error: one line of bounded length.
-fn told(error: &SmtpError) -> String {
+/// An error as it is displayed: one line of limited length.
+fn one_line(error: &SmtpError) -> String {
     let line = error.to_string();
     line.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
 }
@@ -133,7 +140,7 @@ fn tls(host: &str, ca_file: Option<&Path>) -> anyhow::Result<TlsParameters> {
     Ok(builder.build()?)
 }
 
-/// What a URL says.
+/// The parts of an SMTP URL.
 struct SmtpParts {
     host: String,
     port: u16,
@@ -159,7 +166,7 @@ impl SmtpParts {
             ("smtp", Some(_)) => return Err("may only have the query ?tls=none"),
             _ => return Err(WRONG),
         };
-        // `host_str` writes IPv6 addresses in brackets, which nobody can connect to.
+        // `host_str` writes IPv6 addresses in brackets, with which no connection can be made.
         let host = match url.host().ok_or(WRONG)? {
             Host::Domain(name) if !name.is_empty() => name.to_owned(),
             Host::Domain(_) => return Err(WRONG),
@@ -193,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_of_mail_servers() {
+    fn smtp_urls() {
         for (text, host, port, security, credentials) in [
             ("smtp://mail.example", "mail.example", 587, SmtpSecurity::StartTls, false),
             ("smtp://u:p%40+@mail.example:2525", "mail.example", 2525, SmtpSecurity::StartTls, true),
@@ -203,8 +210,8 @@ mod tests {
             ("smtp://u:p@[::1]:1025?tls=none", "::1", 1025, SmtpSecurity::None, true),
         ] {
             let parts = SmtpParts::parse(text).unwrap();
-            let said = (parts.host.as_str(), parts.port, parts.security, parts.credentials.is_some());
-            assert_eq!(said, (host, port, security, credentials), "{text}");
+            let parsed = (parts.host.as_str(), parts.port, parts.security, parts.credentials.is_some());
+            assert_eq!(parsed, (host, port, security, credentials), "{text}");
         }
         let credentials = SmtpParts::parse("smtp://a%40b:p%40+@mail.example").unwrap().credentials;
         assert_eq!(credentials, Some(Credentials::new("a@b".to_owned(), "p@+".to_owned())));
@@ -227,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn all_of_it_has_an_end() {
-        assert_eq!(LONGEST, CONNECT + HAND_OVER + GOODBYE);
+    fn the_longest_time_is_the_sum_of_its_parts() {
+        assert_eq!(LONGEST, CONNECT_TIMEOUT + SEND_TIMEOUT + QUIT_TIMEOUT);
     }
 }

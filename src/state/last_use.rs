@@ -148,10 +148,10 @@ impl LastUses {
         // Another node may write the same ones at the same time, in another order. Sessions first: what
         // is written of them twice adds nothing up.
         if !of_sessions.is_empty() {
-            retrying(|| sessions::note_uses(&self.db, &of_sessions)).await?;
+            retrying(|| sessions::record_uses(&self.db, &of_sessions)).await?;
         }
         if !tokens.is_empty() {
-            retrying(|| secrets::note_uses(&self.db, &tokens)).await?;
+            retrying(|| secrets::record_uses(&self.db, &tokens)).await?;
         }
         Ok(())
     }

@@ -244,7 +244,7 @@ async fn migrate_bootstrap_serve_and_stop() {
     let token = fs::read_to_string(&output).unwrap();
     assert_eq!(token.trim_end().len(), 83, "nothing but the token");
     watch(token.trim_end());
-    fails(bootstrap().arg("--output").arg(scratch.path("again")), "has its operator already");
+    fails(bootstrap().arg("--output").arg(scratch.path("again")), "already has an operator");
     assert!(!scratch.path("again").exists());
 
     let (mut running, endpoint) = start(&mut serve(&database, &key));
@@ -465,7 +465,8 @@ fn version_and_help() {
         assert!(help.contains(flag), "{flag}");
     }
     let help = succeeds(countersign().args(["migrate", "--help"]));
-    for said in ["--after-restore", "restored from a backup", "tokens that were revoked since are good again"]
+    for said in
+        ["--after-restore", "restored from a backup", "tokens that were revoked since are valid again"]
     {
         assert!(help.split_whitespace().collect::<Vec<_>>().join(" ").contains(said), "{said}");
     }
@@ -489,7 +490,7 @@ fn dev_does_the_main_job_and_keeps_what_it_made() {
     let scratch = Scratch::new("dev");
     let data_dir = scratch.path("data");
     let first = succeeds(&mut dev(&data_dir));
-    for said in ["demo", "made now", "verified", "EdDSA"] {
+    for said in ["demo", "created now", "verified", "EdDSA"] {
         assert!(first.contains(said), "{said} is not in {first}");
     }
     assert_eq!(fs::read_to_string(data_dir.join(".gitignore")).unwrap(), "*\n");
@@ -511,7 +512,7 @@ fn dev_does_the_main_job_and_keeps_what_it_made() {
         ]
     );
     let second = succeeds(&mut dev(&data_dir));
-    assert!(second.contains("kept from before") && !second.contains("made now"), "{second}");
+    assert!(second.contains("from an earlier run") && !second.contains("created now"), "{second}");
     let after = variables(&data_dir);
     for kept in ["COUNTERSIGN_OPERATOR_TOKEN", "COUNTERSIGN_ORG_ID", "COUNTERSIGN_SERVICE_TOKEN"] {
         assert_eq!(before[kept], after[kept], "{kept}");

@@ -80,7 +80,7 @@ async fn the_master_key_is_changed_while_servers_run() {
 
     let said = succeeds(&mut keys(database, &both_file, "reseal"));
     assert_eq!(said.matches(": now sealed under master key new\n").count(), 5, "{said}");
-    assert!(said.ends_with("5 of 5 were sealed anew\nnothing names another master key than new\n"), "{said}");
+    assert!(said.ends_with("5 of 5 were resealed\nnothing names another master key than new\n"), "{said}");
     // Whoever runs goes on: what it knows it keeps, and it reads what is there now.
     running.state.keyring.reload().await.unwrap();
     for server in [&first, &running] {
@@ -102,7 +102,7 @@ async fn the_master_key_is_changed_while_servers_run() {
     let count = async || sqlx::query_scalar::<_, i64>(events).fetch_one(&first.state.db).await.unwrap();
     assert_eq!(count().await, 2, "one for each table");
     let said = succeeds(&mut keys(database, &both_file, "reseal"));
-    assert!(said.contains("0 of 5 were sealed anew"), "{said}");
+    assert!(said.contains("0 of 5 were resealed"), "{said}");
     assert_eq!(count().await, 2);
 }
 
@@ -155,7 +155,7 @@ async fn resealing_goes_on_where_it_was_interrupted_and_says_what_is_left() {
     sqlx::query("insert into peppers values (999, 'rubbish', now())").execute(db).await.unwrap();
     let file = write(&scratch, "both", &both);
     let mut reseal = keys(server.database(), &file, "reseal");
-    fails(&mut reseal, "2 of 208 are not under master key new: keep the others in the file");
+    fails(&mut reseal, "2 of 208 are not under master key new: leave their master keys in the file");
     let output = String::from_utf8(reseal.output().unwrap().stderr).unwrap();
     assert!(output.contains("pepper 999: NOT SEALED by Countersign"), "{output}");
     let named = format!("signing_key {}: names master key 1, and DOES NOT OPEN", planted.kid);

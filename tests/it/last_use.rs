@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use countersign::config::ServerLimits;
-use countersign::db::tokens::secrets::{SecretUse, note_uses};
+use countersign::db::tokens::secrets::{SecretUse, record_uses};
 use countersign::domain::values::ids::{OrgId, TokenId};
 use countersign::grpc::pb;
 use tonic::Code;
@@ -162,14 +162,14 @@ async fn nodes_add_up_and_time_goes_forward_only() {
         (2, None, "", 43),
     ] {
         // One that is gone, or never was, is passed over.
-        note_uses(&a.state.db, &[used(1, seconds, address), used(9, 0, None)]).await.unwrap();
+        record_uses(&a.state.db, &[used(1, seconds, address), used(9, 0, None)]).await.unwrap();
         let secret = token(&org.owner, &id).await.secrets.remove(0);
         assert_eq!((secret.last_use_address.as_str(), secret.use_count), (shown, count), "{seconds}");
     }
     assert_eq!(time(&token(&org.owner, &id).await), time(&both) + time::Duration::seconds(2));
     // The org is part of the row's name.
     let foreign = SecretUse { org_id: OrgId::from_u128(1), ..used(1, 9, None) };
-    note_uses(&a.state.db, &[foreign]).await.unwrap();
+    record_uses(&a.state.db, &[foreign]).await.unwrap();
     assert_eq!(counts(&org.owner, &id).await, [43]);
 }
 
@@ -193,7 +193,7 @@ async fn nodes_that_write_the_same_secrets_at_once_lose_none() {
         }
         tokio::spawn(async move {
             for _ in 0..10 {
-                countersign::db::retrying(|| note_uses(&db, &uses)).await.unwrap();
+                countersign::db::retrying(|| record_uses(&db, &uses)).await.unwrap();
             }
         })
     });

@@ -586,7 +586,7 @@ async fn the_operator_comes_back_from_a_policy_that_stops_it() {
         text.push_str(token);
         Ok(())
     };
-    bootstrap::recover(&server.state, "recovered", bootstrap::TOKEN_LIFE, keep).await.unwrap();
+    bootstrap::recover(&server.state, "recovered", bootstrap::TOKEN_LIFETIME, keep).await.unwrap();
     let operator = server.client(text);
     let system = operator.caller().await.unwrap().org.unwrap();
     let policy = system.token_policy.unwrap();

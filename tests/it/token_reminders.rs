@@ -186,7 +186,7 @@ async fn one_that_is_revoked_or_shortened_under_way_is_not_told_of() {
             assert_eq!((told.account_id.to_string(), told.days), (world.bot.id.clone(), 30));
             assert!(db::tokens::reminders::remind(&mut connection, token, 30).await.unwrap().is_none());
             // Another end than the one that was seen.
-            let other = db::tokens::reminders::Ending { expire_time: later, ..*token };
+            let other = db::tokens::reminders::ExpiringToken { expire_time: later, ..*token };
             assert!(db::tokens::reminders::remind(&mut connection, &other, 7).await.unwrap().is_none());
         }
     }

@@ -239,7 +239,7 @@ async fn a_compromised_token_takes_what_it_made_with_it() {
 /// Another operator token, which no token made.
 async fn bootstrap_spare(server: &TestServer) -> Client {
     let operator = countersign::commands::bootstrap::find_operator(&server.state).await.unwrap().unwrap();
-    let life = countersign::commands::bootstrap::TOKEN_LIFE;
+    let life = countersign::commands::bootstrap::TOKEN_LIFETIME;
     let text =
         countersign::commands::bootstrap::reissue(&server.state, operator, "spare", life).await.unwrap();
     server.client(text.expose())

@@ -1,4 +1,4 @@
-//! The directory that `dev` keeps everything in.
+//! The directory in which `dev` stores everything.
 
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -9,10 +9,10 @@ use anyhow::{Context as _, Result};
 
 use crate::crypto::seal::MasterKeys;
 
-/// Creates the data directory, which version control is told to ignore.
+/// Creates the data directory, with a `.gitignore` that excludes it from version control.
 pub(super) fn prepare(data_dir: &Path) -> Result<()> {
     let make = || -> io::Result<()> {
-        // Others may pass through, so that PostgreSQL's own user reaches its files; what is secret is 0600.
+        // 0711, so that PostgreSQL's own user reaches its files; secret files are 0600.
         fs::DirBuilder::new().recursive(true).mode(0o711).create(data_dir)?;
         let ignore = data_dir.join(".gitignore");
         if ignore.exists() { Ok(()) } else { fs::write(ignore, "*\n") }
@@ -20,7 +20,7 @@ pub(super) fn prepare(data_dir: &Path) -> Result<()> {
     make().with_context(|| format!("creating the data directory {}", data_dir.display()))
 }
 
-/// The master keys of this data directory, made at its first start.
+/// Reads the master keys of this data directory, which are created at its first start.
 pub(super) fn master_keys(path: &Path) -> Result<MasterKeys> {
     if !path.exists() {
         write_private(path, &MasterKeys::new_file())
@@ -29,7 +29,7 @@ pub(super) fn master_keys(path: &Path) -> Result<MasterKeys> {
     Ok(MasterKeys::read(path)?)
 }
 
-/// Writes a file that only its owner may read, whole or not at all.
+/// Writes a file that only its owner may read, atomically.
 pub(super) fn write_private(path: &Path, text: &str) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");

@@ -1,4 +1,4 @@
-//! `dev.env`: what scripts need, for `source`.
+//! `dev.env`: the variables that scripts need, to be read by `source`.
 
 use std::path::Path;
 use std::{fs, io};
@@ -15,7 +15,7 @@ pub struct EnvFile {
 }
 
 impl EnvFile {
-    /// What an earlier run wrote; nothing where there is no file, or not one of ours.
+    /// Reads what an earlier run wrote; nothing if there is no such file, or it is not one of ours.
     pub fn read(path: &Path) -> Self {
         let mut file = Self::default();
         for line in fs::read_to_string(path).unwrap_or_default().lines() {
@@ -32,8 +32,7 @@ impl EnvFile {
         file
     }
 
-    /// Writes the file anew, mode 0600, whole or not at all. No value holds a character
-    /// that a shell would take for its own.
+    /// Replaces the file atomically, with mode 0600. No value holds a character that is special to a shell.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         let lines = [
             ("COUNTERSIGN_ENDPOINT", &self.endpoint),
@@ -53,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_and_private() {
+    fn a_written_file_is_private_and_read_back() {
         let path = std::env::temp_dir().join(format!("countersign-env-{}", std::process::id()));
         let file = EnvFile {
             endpoint: Some("http://127.0.0.1:1".into()),

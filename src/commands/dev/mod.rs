@@ -1,5 +1,6 @@
-//! `countersign dev`: everything on one machine, for trying out. An embedded
-//! PostgreSQL, a first run of the main job, and the server.
+//! `countersign dev`: everything on one machine, to try it.
+//!
+//! An embedded PostgreSQL, a first run of the main job, and the server.
 
 pub mod binaries;
 mod data_dir;
@@ -28,16 +29,16 @@ use crate::state::{Pools, State};
 use env_file::EnvFile;
 use postgres::{Options, Server};
 
-/// How long the operator token of `dev` lives.
-const TOKEN_LIFE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// The lifetime of the operator token of `dev`.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 const DATABASE: &str = "countersign";
-/// Who the mails of `dev` are from, which nobody receives.
+/// The sender of the emails of `dev`, which are written to files and never sent.
 const MAIL_FROM: &str = "Countersign <no-reply@countersign.example>";
 
-/// Runs until Ctrl-C, or until the tour is done when the caller wants no more.
+/// Runs until Ctrl-C, or with `--exit` until the tour is done.
 pub(super) async fn run(args: DevArgs) -> Result<()> {
     let began = Instant::now();
-    // First of all, so that a port in use is found before anything is made.
+    // Before everything else, so that a port in use is an error before anything is created.
     let listen = &args.server.listening.listen;
     let listener = server::bind(listen).await?;
     let endpoint = endpoint(listen, listener.local_addr()?);
@@ -75,7 +76,7 @@ async fn run_on(
     let transport = Transport::Files(args.data_dir.join("mail"));
     let delivery = EmailDelivery { pages_url, mailer: Some(Mailer { from: MAIL_FROM.parse()?, transport }) };
     let mut serving = tokio::spawn(server::run(listener, state.clone(), limits, delivery, async move {
-        // Nothing is sent: the other end being dropped is the sign.
+        // Nothing is sent: the sender is dropped to stop the server.
         let _ = stopped.await;
     }));
     let path = args.data_dir.join("dev.env");
@@ -90,7 +91,7 @@ async fn run_on(
             service_token: Some(done.service_token.clone()),
         };
         env.write(&path).with_context(|| format!("writing {}", path.display()))?;
-        tour::tell(&done, database, began.elapsed())?;
+        tour::print(&done, database, began.elapsed())?;
         if !args.exit {
             tour::suggest(&endpoint, &path)?;
             server::asked_to_stop().await;
@@ -109,8 +110,10 @@ async fn run_on(
     outcome.and(served)
 }
 
-/// The URL at which clients on this machine reach the server, which is its issuer, too: by the name that
-/// it was told to listen on, and by `localhost` where it listens on every interface.
+/// The URL at which clients on this machine reach the server, which is also its issuer.
+///
+/// Its host is the name that the server was configured to listen on, or `localhost` if it listens on every
+/// interface.
 fn endpoint(listen: &ListenAddress, bound: SocketAddr) -> String {
     match &listen.host {
         Some(name) if name.parse::<IpAddr>().is_err() && !name.contains('%') => {
@@ -130,8 +133,9 @@ async fn start_database(data_dir: &Path) -> Result<Server> {
     tokio::task::spawn_blocking(start).await?
 }
 
-/// Options for a database of the private server. Everything is set, so that nothing of
-/// the environment is left to the driver.
+/// The options to connect to a database of the private server.
+///
+/// All are set, so that the driver takes none from the environment.
 pub fn connect_options(server: &Server, database: &str) -> PgConnectOptions {
     PgConnectOptions::new_without_pgpass()
         .socket(server.socket_dir())
@@ -142,14 +146,14 @@ pub fn connect_options(server: &Server, database: &str) -> PgConnectOptions {
         .application_name("countersign")
 }
 
-/// Options for our own database, made and migrated.
+/// Creates and migrates our own database, and returns its options.
 async fn open_database(server: &Server) -> Result<PgConnectOptions> {
     let mut maintenance = PgConnection::connect_with(&connect_options(server, "postgres")).await?;
-    let there = sqlx::query_scalar!(
+    let exists = sqlx::query_scalar!(
         r#"select exists (select 1 from pg_database where datname = $1) as "there!""#,
         DATABASE
     );
-    if !there.fetch_one(&mut maintenance).await? {
+    if !exists.fetch_one(&mut maintenance).await? {
         sqlx::raw_sql("create database countersign").execute(&mut maintenance).await?;
     }
     maintenance.close().await?;
@@ -160,7 +164,7 @@ async fn open_database(server: &Server) -> Result<PgConnectOptions> {
     Ok(options)
 }
 
-/// The operator's token of an earlier run if it still works, else a new one.
+/// The operator's token of an earlier run if it is still valid, else a new one.
 async fn operator_token(state: &State, endpoint: &str, earlier: Option<&str>) -> Result<String> {
     if let Some(token) = earlier
         && tour::is_operator(endpoint, token).await?
@@ -168,15 +172,15 @@ async fn operator_token(state: &State, endpoint: &str, earlier: Option<&str>) ->
         return Ok(token.to_owned());
     }
     if let Some(operator) = bootstrap::find_operator(state).await? {
-        let text = bootstrap::reissue(state, operator, tour::TOKEN_NAME, TOKEN_LIFE).await?;
-        return Ok(text.expose().to_owned());
+        let token = bootstrap::reissue(state, operator, tour::TOKEN_NAME, TOKEN_LIFETIME).await?;
+        return Ok(token.expose().to_owned());
     }
     let mut token = String::new();
-    let keep = |text: &str| {
-        token.push_str(text);
+    let store = |issued: &str| {
+        token.push_str(issued);
         Ok(())
     };
-    bootstrap::bootstrap(state, tour::TOKEN_NAME, TOKEN_LIFE, keep).await?;
+    bootstrap::bootstrap(state, tour::TOKEN_NAME, TOKEN_LIFETIME, store).await?;
     Ok(token)
 }
 

@@ -1,5 +1,6 @@
-//! The main job, once, over the wire as any client would do it: an org, a service
-//! account, a token, a JWT, and its verification with nothing but the published keys.
+//! One run of the main job, over the network, as any client would do it.
+//!
+//! An org, a service account, a token, a JWT, and its verification with only the published keys.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -24,10 +25,10 @@ use pb::token_service_client::TokenServiceClient;
 pub(super) const TOKEN_NAME: &str = "dev";
 const SLUG: &str = "demo";
 const OWNER: &str = "admin";
-/// What a verifier pins: a key of any other algorithm is not looked at.
+/// The algorithms that the verifier accepts: a key of any other algorithm is refused.
 const ALGORITHMS: [Algorithm; 3] = [Algorithm::EdDSA, Algorithm::ES256, Algorithm::RS256];
 
-/// What the tour did.
+/// The result of the tour.
 pub struct Done {
     pub org_id: String,
     pub service_token: String,
@@ -41,7 +42,7 @@ pub struct Done {
     alg: String,
 }
 
-/// Whether the token is one of an operator, and works.
+/// Whether the token is valid, and belongs to an operator.
 pub async fn is_operator(endpoint: &str, token: &str) -> Result<bool> {
     let mut accounts = AccountServiceClient::new(connect(endpoint).await?);
     match accounts.get_caller(bearing(token, pb::GetCallerRequest {})?).await {
@@ -51,7 +52,7 @@ pub async fn is_operator(endpoint: &str, token: &str) -> Result<bool> {
     }
 }
 
-/// Does what is not done yet, and the exchange each time.
+/// Creates what does not exist yet, and exchanges the token each time.
 pub async fn run(endpoint: &str, operator_token: &str, earlier: Option<&str>) -> Result<Done> {
     let channel = connect(endpoint).await?;
     let (org, org_is_new) = demo_org(&channel, operator_token).await?;
@@ -85,12 +86,13 @@ async fn connect(endpoint: &str) -> Result<Channel> {
 
 fn bearing<T>(token: &str, message: T) -> Result<Request<T>> {
     let mut request = Request::new(message);
-    let value: MetadataValue<_> = format!("Bearer {token}").parse().context("a token that is no text")?;
+    let value: MetadataValue<_> =
+        format!("Bearer {token}").parse().context("a token that is not a header value")?;
     request.metadata_mut().insert("authorization", value);
     Ok(request)
 }
 
-/// The org `demo`, made if it is not there.
+/// The org `demo`, which is created if it does not exist.
 async fn demo_org(channel: &Channel, operator_token: &str) -> Result<(pb::Org, bool)> {
     let mut orgs = OrgServiceClient::new(channel.clone());
     let mut page_token = String::new();
@@ -111,12 +113,14 @@ async fn demo_org(channel: &Channel, operator_token: &str) -> Result<(pb::Org, b
         owner: Some(pb::create_org_request::Owner::OwnerServiceAccountName(OWNER.to_owned())),
         ..Default::default()
     };
-    let made = orgs.create_org(bearing(operator_token, request)?).await.context("creating the org demo")?;
-    Ok((made.into_inner().org.context("an answer without its org")?, true))
+    let created =
+        orgs.create_org(bearing(operator_token, request)?).await.context("creating the org demo")?;
+    Ok((created.into_inner().org.context("the response has no org")?, true))
 }
 
-/// The service token of the org: the earlier one if it still works, else a new one, and
-/// the ones that `dev` made before revoked.
+/// The service token of the org: the earlier one if it is still valid, else a new one.
+///
+/// With a new one, those that `dev` created before are revoked.
 async fn service_token(
     channel: &Channel,
     operator_token: &str,
@@ -125,9 +129,9 @@ async fn service_token(
 ) -> Result<(pb::Account, pb::Token, String, bool)> {
     let mut accounts = AccountServiceClient::new(channel.clone());
     let mut tokens = TokenServiceClient::new(channel.clone());
-    if let Some(text) = earlier {
+    if let Some(secret) = earlier {
         match accounts
-            .get_caller(bearing(text, pb::GetCallerRequest {})?)
+            .get_caller(bearing(secret, pb::GetCallerRequest {})?)
             .await
             .map(|caller| caller.into_inner())
         {
@@ -136,7 +140,7 @@ async fn service_token(
             {
                 let request = pb::GetTokenRequest { org_id: org_id.to_owned(), token_id: credential_id };
                 let token = tokens.get_token(bearing(operator_token, request)?).await?.into_inner().token;
-                return Ok((account, token.context("an answer without its token")?, text.to_owned(), false));
+                return Ok((account, token.context("the response has no token")?, secret.to_owned(), false));
             }
             Err(status) if status.code() != Code::Unauthenticated => {
                 return Err(status).context("asking whose the earlier service token is");
@@ -152,9 +156,9 @@ async fn service_token(
         ..Default::default()
     };
     let before = tokens.list_tokens(bearing(operator_token, request)?).await?.into_inner().tokens;
-    let lives =
+    let is_unrevoked =
         |token: &pb::Token| [pb::TokenState::Active, pb::TokenState::Blocked].contains(&token.state());
-    for token in before.into_iter().filter(|token| token.display_name == TOKEN_NAME && lives(token)) {
+    for token in before.into_iter().filter(|token| token.display_name == TOKEN_NAME && is_unrevoked(token)) {
         let request = pb::RevokeTokenRequest {
             org_id: org_id.to_owned(),
             target: Some(pb::revoke_token_request::Target::TokenId(token.id)),
@@ -168,13 +172,13 @@ async fn service_token(
         display_name: TOKEN_NAME.to_owned(),
         ..Default::default()
     };
-    let made =
+    let created =
         tokens.create_token(bearing(operator_token, request)?).await.context("creating a service token")?;
-    let made = made.into_inner();
-    Ok((account, made.token.context("an answer without its token")?, made.secret, true))
+    let created = created.into_inner();
+    Ok((account, created.token.context("the response has no token")?, created.secret, true))
 }
 
-/// The org's first account, which owns it.
+/// The first account of the org, which is its owner.
 async fn admin(
     accounts: &mut AccountServiceClient<Channel>,
     operator_token: &str,
@@ -186,11 +190,12 @@ async fn admin(
     let account_id = owners.into_iter().next().context("the org demo has no owner any more")?.account_id;
     let request = pb::GetAccountRequest { org_id: org_id.to_owned(), account_id };
     let account = accounts.get_account(bearing(operator_token, request)?).await?.into_inner().account;
-    account.context("an answer without its account")
+    account.context("the response has no account")
 }
 
-/// Verifies the JWT as a stranger does: with a standard library and the published keys.
-/// Gives its claims, and the key that verified it.
+/// Verifies the JWT as any third party does: with a standard library and the published keys.
+///
+/// Returns its claims, and the key that verified it.
 fn verify(
     issuer: &str,
     jwt: &str,
@@ -199,7 +204,7 @@ fn verify(
     let kid = decode_header(jwt)?.kid.context("a JWT without kid")?;
     let key = published.keys.into_iter().find(|key| key.kid == kid);
     let key = key.context("the JWT's key is not published")?;
-    // The key's algorithm and not the header's, which whoever sent the JWT has written.
+    // The algorithm of the key, not that of the header, which the sender of the JWT controls.
     let algorithm: Algorithm = key.alg.parse()?;
     ensure!(ALGORITHMS.contains(&algorithm), "the JWT's key is for {}", key.alg);
     let jwk: Jwk = serde_json::from_value(json!({
@@ -214,9 +219,9 @@ fn verify(
     Ok((decoded.context("verifying the JWT")?.claims, key))
 }
 
-/// Says what was done.
-pub fn tell(done: &Done, database: &Server, took: Duration) -> Result<()> {
-    let news = |new: bool| if new { "made now" } else { "kept from before" };
+/// Prints what was done.
+pub fn print(done: &Done, database: &Server, took: Duration) -> Result<()> {
+    let origin = |new: bool| if new { "created now" } else { "from an earlier run" };
     let secret = done.token.secrets.first().map_or("", |secret| &secret.obfuscated);
     let text = format!(
         r#"
@@ -225,21 +230,21 @@ Countersign {version} did its main job in {millis} ms:
   database  PostgreSQL {postgres}, private to this process
   org       demo, {org} ({org_news})
   account   {name}, {account}, a service account that owns the org
-  token     {secret}, good until {token_end} ({token_news})
-  exchange  the token gave a JWT of {jwt_len} bytes for {life} s, with {rights} rights on the org
+  token     {secret}, valid until {token_end} ({token_news})
+  exchange  for a JWT of {jwt_len} bytes, valid for {lifetime} s, with {rights} rights on the org
   verified  its {alg} signature, issuer, audience and time, with published key {kid}
 "#,
         version = env!("CARGO_PKG_VERSION"),
         millis = took.as_millis(),
         postgres = database.version(),
         org = done.org_id,
-        org_news = news(done.org_is_new),
+        org_news = origin(done.org_is_new),
         name = done.account.name,
         account = done.account.id,
         token_end = day(done.token.expire_time.as_ref()),
-        token_news = news(done.token_is_new),
+        token_news = origin(done.token_is_new),
         jwt_len = done.jwt_len,
-        life = done.claims["exp"].as_i64().unwrap_or(0) - done.claims["iat"].as_i64().unwrap_or(0),
+        lifetime = done.claims["exp"].as_i64().unwrap_or(0) - done.claims["iat"].as_i64().unwrap_or(0),
         rights = done.claims["scope"].as_str().unwrap_or("").split_ascii_whitespace().count(),
         alg = done.alg,
         kid = done.kid,
@@ -253,7 +258,7 @@ fn day(time: Option<&prost_types::Timestamp>) -> String {
     time.map_or_else(|| "it is revoked".to_owned(), |time| time.date().to_string())
 }
 
-/// Commands to paste while the server runs.
+/// Prints commands to paste while the server runs.
 pub fn suggest(endpoint: &str, env: &Path) -> Result<()> {
     let address = endpoint.trim_start_matches("http://");
     let text = format!(
@@ -277,7 +282,7 @@ Serving gRPC and HTTP on {endpoint} until Ctrl-C.
     Ok(std::io::stdout().write_all(text.as_bytes())?)
 }
 
-/// A path as a shell takes it. `source` looks a bare name up elsewhere, hence the `./`.
+/// A path, quoted for a shell. It starts with `./`, because `source` searches a bare name in `PATH`.
 fn shell_quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let text = if text.starts_with(['/', '.']) { text } else { format!("./{text}") };

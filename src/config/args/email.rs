@@ -43,7 +43,7 @@ pub(crate) struct EmailArgs {
         requires = "mail_from"
     )]
     pub smtp_url: Option<SmtpUrl>,
-    /// The sender of emails: `Example <no-reply@example.com>`, or the address alone.
+    /// The sender of emails: `Example <no-reply@example.com>`, or only the address.
     #[arg(long, env = "COUNTERSIGN_MAIL_FROM", value_name = "MAILBOX")]
     pub mail_from: Option<Mailbox>,
     /// A PEM file with the certificate of the authority that signed the SMTP server's certificate.

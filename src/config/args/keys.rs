@@ -16,7 +16,7 @@ const HEADING: &str = "Issuer and keys";
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = HEADING)]
 pub(crate) struct MasterKeyArgs {
-    /// The file of the master keys, which seal what the database keeps secret.
+    /// The file of the master keys, which seal the secrets in the database.
     ///
     /// One key on each line, `id:base64(32 bytes)`. The first one is current; all of them open what
     /// was sealed under them. The examples of `countersign bootstrap --help` create such a file.

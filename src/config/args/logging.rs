@@ -4,7 +4,9 @@ use clap::{Args, ValueEnum};
 
 use crate::config::{LogFormat, LogSettings};
 
-/// The heading: without one, `--help` scatters these among the arguments of each command.
+/// The heading of these arguments.
+///
+/// Without one, `--help` scatters them among the arguments of each command.
 const HEADING: &str = "Logging";
 
 /// What is logged, and how.

@@ -1,4 +1,4 @@
-//! The command line: flags and `COUNTERSIGN_*` variables, and nothing else. For `commands` alone.
+//! The command line: flags and `COUNTERSIGN_*` variables, and nothing else. Only `commands` uses it.
 
 mod database;
 mod duration;
@@ -41,7 +41,9 @@ pub(crate) struct Cli {
     pub log: LogArgs,
 }
 
-/// The commands. The arguments of their own stand before those of groups, whose heading they would get else.
+/// The commands.
+///
+/// Their own arguments precede those of groups, because otherwise they would get the heading of a group.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serve the API on a migrated database
@@ -69,7 +71,7 @@ pub(crate) enum Command {
   countersign bootstrap --database-url postgres://countersign@localhost/countersign \\
     --issuer https://id.example.com --master-key-file master.key --output operator.token")]
     Bootstrap(BootstrapArgs),
-    /// Manage what the database keeps sealed: list it, change the master key, create a pepper
+    /// Manage what is sealed in the database: list it, change the master key, create a pepper
     ///
     /// Safe while servers run.
     #[command(
@@ -109,7 +111,7 @@ pub(crate) struct ServeArgs {
 /// `countersign dev`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DevArgs {
-    /// The directory of everything that is kept: the database, the master key, the tokens in
+    /// The directory in which everything is stored: the database, the master key, the tokens in
     /// `dev.env`, and the emails, as files.
     #[arg(long, env = "COUNTERSIGN_DATA_DIR", default_value = ".countersign", value_name = "DIR")]
     pub data_dir: PathBuf,
@@ -133,7 +135,7 @@ pub(crate) struct MigrateArgs {
     ///
     /// Servers notice most restores by themselves, but not a dump that was restored into the same
     /// PostgreSQL cluster. What was changed after the backup is undone: tokens that were revoked since
-    /// are good again.
+    /// are valid again.
     #[arg(long)]
     pub after_restore: bool,
     #[command(flatten)]
@@ -186,7 +188,7 @@ pub(crate) enum KeysCommand {
     ///    key. It can be interrupted, and run again.
     ///
     /// 4. Remove the old line from the file, and restart the servers. Keep the old key as long as
-    ///    backups from before are kept: they open with it alone.
+    ///    you have backups from before: only the old key opens them.
     #[command(
         verbatim_doc_comment,
         after_help = "Examples:
@@ -220,7 +222,7 @@ pub(crate) enum MailCommand {
     ///
     /// An email that the SMTP server does not accept is retried for about a day, with pauses that grow
     /// from 10 seconds to 10 minutes. Then it is given up; at once if the server refused it
-    /// permanently, such as for an address that does not exist. It is kept for 30 days.
+    /// permanently, such as for an address that does not exist. It is stored for 30 days.
     #[command(after_help = "Examples:
   countersign mail list --waiting --database-url postgres://countersign@localhost/countersign")]
     List(MailListArgs),
@@ -263,7 +265,7 @@ mod tests {
     use super::*;
     use crate::config::{PasswordHashing, ServerLimits, SigningAlgorithm, TokenLimits};
 
-    /// `countersign serve` with what it needs, and these.
+    /// `countersign serve` with its required arguments, and these.
     fn serve(arguments: &[&str]) -> Result<ServeArgs, clap::Error> {
         let needed =
             ["countersign", "serve", "--database-url=x", "--issuer=https://x", "--master-key-file=x"];
@@ -328,7 +330,7 @@ mod tests {
 
     #[test]
     fn each_argument_has_its_range() {
-        for (flag, good, bad) in [
+        for (flag, valid, invalid) in [
             ("--signing-key-lifetime", ["1h", "365d"], ["59m59s", "365d1s"]),
             ("--max-token-lifetime", ["86400", "315360000"], ["86399", "315360001"]),
             ("--max-token-idle", ["1d", "3650d"], ["23h", "3651d"]),
@@ -349,12 +351,12 @@ mod tests {
             ("--max-header-size", ["1", "100"], ["0", "4294967296"]),
             ("--trusted-proxies", ["10.0.0.0/8,::1", "192.0.2.1"], ["proxy", "10.0.0.0/33"]),
         ] {
-            for good in good {
-                serve(&[&format!("{flag}={good}")]).unwrap_or_else(|error| panic!("{error}"));
+            for value in valid {
+                serve(&[&format!("{flag}={value}")]).unwrap_or_else(|error| panic!("{error}"));
             }
-            for bad in bad {
-                let error = serve(&[&format!("{flag}={bad}")]).expect_err(bad).to_string();
-                assert!(error.contains(&format!("invalid value '{bad}' for '{flag} ")), "{error}");
+            for value in invalid {
+                let error = serve(&[&format!("{flag}={value}")]).expect_err(value).to_string();
+                assert!(error.contains(&format!("invalid value '{value}' for '{flag} ")), "{error}");
             }
         }
     }

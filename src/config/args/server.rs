@@ -191,7 +191,7 @@ pub(crate) struct PasswordArgs {
     password_memory: u32,
 }
 
-/// What the token policies of all orgs are limited by, also those that were decided before.
+/// The limits of the token policies of all orgs, also of policies that were set before.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Token limits")]
 pub(crate) struct TokenArgs {
@@ -235,7 +235,7 @@ pub(crate) struct TokenArgs {
     allow_user_tokens: bool,
     /// Block tokens that have not been used for this long, such as `90d`: `1d` to `3650d`.
     ///
-    /// Also where the policy of their org allows more. Without it that policy alone counts.
+    /// Also where the policy of their org allows more. Without it only that policy counts.
     #[arg(
         long,
         env = "COUNTERSIGN_MAX_TOKEN_IDLE",
@@ -245,7 +245,7 @@ pub(crate) struct TokenArgs {
     max_token_idle: Option<Duration>,
 }
 
-/// What a server keeps in memory, and how it hears of changes.
+/// What a server caches, and how it is notified of changes.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Cache and feed")]
 pub(crate) struct CacheArgs {

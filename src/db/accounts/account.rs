@@ -34,10 +34,10 @@ pub struct Account {
     pub description: Option<String>,
     pub email_notifications: Option<bool>,
     pub attributes: Option<Json<Map<String, Value>>>,
-    /// Kind, enabled, slug of each.
+    /// The kind, enabled and slug of each link.
     pub links: Option<Json<Vec<(String, bool, String)>>>,
     pub password_time: Option<OffsetDateTime>,
-    /// When a code that was mailed to the username was last used.
+    /// When a code that was emailed to the username was last used.
     pub email_proved_time: Option<OffsetDateTime>,
     pub revision: i64,
     pub deactivate_time: Option<OffsetDateTime>,
@@ -47,28 +47,28 @@ pub struct Account {
 }
 
 impl Account {
-    /// Its id.
+    /// The id of the account.
     pub fn id(&self) -> AccountId {
         self.account_id.into()
     }
 
-    /// A person or a workload.
+    /// Whether it is a user or a service account.
     pub fn kind(&self) -> Result<AccountKind> {
         AccountKind::parse(&self.kind).ok_or_else(|| Error::internal("a stored account kind is unknown"))
     }
 
-    /// Where it is in its life.
+    /// The state of the account.
     pub fn state(&self) -> Result<AccountState> {
         let (deactivated, deleted) = (self.deactivate_time.is_some(), self.delete_time.is_some());
         Ok(AccountState::of(self.kind()?, self.password_time.is_some(), deactivated, deleted))
     }
 
-    /// When it was deactivated and deleted.
+    /// When the account was deactivated and deleted.
     pub fn life(&self) -> AccountLifecycle {
         AccountLifecycle { deactivate_time: self.deactivate_time, delete_time: self.delete_time }
     }
 
-    /// What it says of itself.
+    /// The details of the account.
     pub fn details(&self) -> Result<Details> {
         let name = self.name.as_deref().map(AccountName::parse).transpose();
         let contact_email = self.contact_email.as_deref().map(Email::parse).transpose();
@@ -83,7 +83,7 @@ impl Account {
         })
     }
 
-    /// What it keeps for itself and for applications.
+    /// The settings of the account, for itself and for applications.
     pub fn settings(&self) -> Result<Settings> {
         let links = self.links.as_ref().map_or(&[][..], |links| links.0.as_slice());
         let link = |(kind, enabled, slug): &(String, bool, String)| {
@@ -91,7 +91,7 @@ impl Account {
             let slug = LinkSlug::parse(slug).map_err(damaged("slug of a link"))?;
             Ok((kind, Link { enabled: *enabled, slug }))
         };
-        let attributes = self.attributes.as_ref().map(|kept| kept.0.clone()).unwrap_or_default();
+        let attributes = self.attributes.as_ref().map(|stored| stored.0.clone()).unwrap_or_default();
         Ok(Settings {
             email_notifications: self.email_notifications,
             links: links.iter().map(link).collect::<Result<_>>()?,
@@ -99,7 +99,7 @@ impl Account {
         })
     }
 
-    /// OIDC claims about it.
+    /// The OIDC claims about the account.
     pub fn profile(&self) -> Profile {
         Profile {
             display_name: self.display_name.clone(),
@@ -112,7 +112,7 @@ impl Account {
     }
 }
 
-/// The columns of [`Account`], with what comes after `from accounts a`.
+/// A query for the columns of [`Account`], with the SQL after `from accounts a`.
 macro_rules! select_accounts {
     ($rest:tt, $($arg:expr),* $(,)?) => {
         sqlx::query_as!(
@@ -132,7 +132,7 @@ macro_rules! select_accounts {
 
 pub(super) use select_accounts;
 
-/// An account to be made.
+/// An account to be inserted.
 pub struct NewAccount<'a> {
     pub account_id: AccountId,
     pub org_id: OrgId,
@@ -141,7 +141,7 @@ pub struct NewAccount<'a> {
     pub deactivated: bool,
 }
 
-/// The account, deleted ones not.
+/// Finds the account, unless it is deleted.
 pub async fn find(db: impl PgExecutor<'_>, org_id: OrgId, account_id: AccountId) -> Result<Option<Account>> {
     let query = select_accounts!(
         "where org_id = $1 and account_id = $2 and delete_time is null",
@@ -151,7 +151,7 @@ pub async fn find(db: impl PgExecutor<'_>, org_id: OrgId, account_id: AccountId)
     Ok(query.fetch_optional(db).await?)
 }
 
-/// The account, deleted or not.
+/// Finds the account, deleted or not.
 pub async fn find_any(
     db: impl PgExecutor<'_>,
     org_id: OrgId,
@@ -161,7 +161,7 @@ pub async fn find_any(
     Ok(query.fetch_optional(db).await?)
 }
 
-/// The account by its name, whatever its case; deleted ones too.
+/// Finds the account of this name, whatever its case, deleted or not.
 pub async fn find_by_name(
     db: impl PgExecutor<'_>,
     org_id: OrgId,
@@ -171,8 +171,9 @@ pub async fn find_by_name(
     Ok(query.fetch_optional(db).await?)
 }
 
-/// Locks the account until the transaction ends, so that what hangs on it can be
-/// counted, and it is not deleted meanwhile. None when there is no such account.
+/// Locks the account until the transaction ends; none if there is no such account.
+///
+/// What refers to it can then be counted, and it is not deleted meanwhile.
 pub async fn lock(tx: &mut PgConnection, org_id: OrgId, account_id: AccountId) -> Result<Option<Account>> {
     let query = select_accounts!(
         "where org_id = $1 and account_id = $2 and delete_time is null for no key update",
@@ -196,19 +197,19 @@ pub async fn lock_any(
     Ok(query.fetch_optional(tx).await?)
 }
 
-/// A new account, with its username, its links and its membership at home.
+/// Inserts an account, with its username, its links and its membership in its home org.
 ///
 /// # Errors
 /// `RESOURCE_EXISTS` or `NAME_HELD_BY_DELETED_ACCOUNT` for its name or username, `USE_INVITATION` for a
-/// user who has an account elsewhere, `RESOURCE_EXISTS` for the slug of a link.
+/// user who has an account in another org, `RESOURCE_EXISTS` for the slug of a link.
 pub async fn insert(tx: &mut PgConnection, new: &NewAccount<'_>, now: OffsetDateTime) -> Result<Account> {
     let (org_id, account_id) = (new.org_id.uuid(), new.account_id.uuid());
     let Details { name, username, profile, contact_email, description, settings } = new.details;
     if let Some(name) = name {
-        free_name(&mut *tx, new.org_id, name).await?;
+        check_name_available(&mut *tx, new.org_id, name).await?;
     }
     take_username(&mut *tx, new.org_id, new.account_id, new.details).await?;
-    let found_by = Searchable::of_details(new.org_id, new.details);
+    let searchable = Searchable::of_details(new.org_id, new.details);
     let query = sqlx::query!(
         "insert into accounts (org_id, account_id, kind, name, name_key, username, display_name, given_name,
                 family_name, phone_number, locale, zoneinfo, contact_email, description, email_notifications,
@@ -229,13 +230,13 @@ pub async fn insert(tx: &mut PgConnection, new: &NewAccount<'_>, now: OffsetDate
         contact_email.as_ref().map(Email::as_str),
         description.as_ref().map(Description::as_str),
         settings.email_notifications,
-        kept(&settings.attributes) as _,
-        found_by.text,
-        &found_by.pieces,
+        attributes_json(&settings.attributes) as _,
+        searchable.text,
+        &searchable.pieces,
         new.deactivated.then_some(now),
         now
     );
-    one_row(&query.execute(&mut *tx).await.map_err(name_taken)?, "making an account")?;
+    one_row(&query.execute(&mut *tx).await.map_err(name_taken)?, "inserting an account")?;
     let member = sqlx::query!(
         "insert into memberships (org_id, account_id, home_org_id, title, version, create_time)
          values ($1, $2, $1, $3, 1, $4)",
@@ -244,21 +245,27 @@ pub async fn insert(tx: &mut PgConnection, new: &NewAccount<'_>, now: OffsetDate
         new.details.title(),
         now
     );
-    one_row(&member.execute(&mut *tx).await?, "making a membership")?;
+    one_row(&member.execute(&mut *tx).await?, "inserting a membership")?;
     let listed =
         sqlx::query!("insert into account_orgs (account_id, org_id) values ($1, $2)", account_id, org_id);
     one_row(&listed.execute(&mut *tx).await?, "listing a membership")?;
     links::replace(&mut *tx, new.org_id, new.account_id, &settings.links).await?;
-    find(tx, new.org_id, new.account_id).await?.ok_or_else(|| Error::internal("an account just made is gone"))
+    find(tx, new.org_id, new.account_id)
+        .await?
+        .ok_or_else(|| Error::internal("the inserted account is missing"))
 }
 
-/// Attributes as they are kept: nothing where there are none.
-pub(super) fn kept(attributes: &Attributes) -> Option<Json<&Map<String, Value>>> {
+/// Attributes as they are stored: null if there are none.
+pub(super) fn attributes_json(attributes: &Attributes) -> Option<Json<&Map<String, Value>>> {
     (!attributes.is_empty()).then(|| Json(attributes.object()))
 }
 
-/// Refuses a name that an account of the org has, whatever its case.
-pub(super) async fn free_name(tx: &mut PgConnection, org_id: OrgId, name: &AccountName) -> Result<()> {
+/// Refuses a name that an account of the org has already, whatever its case.
+pub(super) async fn check_name_available(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    name: &AccountName,
+) -> Result<()> {
     match find_by_name(tx, org_id, name).await? {
         None => Ok(()),
         Some(held) if held.delete_time.is_some() => Err(Reason::NameHeldByDeletedAccount.into()),
@@ -266,7 +273,9 @@ pub(super) async fn free_name(tx: &mut PgConnection, org_id: OrgId, name: &Accou
     }
 }
 
-/// Another transaction took the name since we looked: look again, and say who has it.
+/// Translates a taken name to `CONFLICT`: another transaction has inserted it since the check.
+///
+/// The retry then finds the account that has it.
 pub(super) fn name_taken(error: sqlx::Error) -> Error {
     match constraint(&error) {
         Some("accounts_name_unique") => Error::new(Reason::Conflict).because(error),
@@ -274,7 +283,7 @@ pub(super) fn name_taken(error: sqlx::Error) -> Error {
     }
 }
 
-/// Takes a username for an account: its primary key is the lock.
+/// Inserts the username of an account: its primary key is the lock.
 pub(super) async fn take_username(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -291,9 +300,12 @@ pub(super) async fn take_username(
                 AccountKind::ServiceAccount => Error::exists("username", username),
             });
         }
-        let live = find(tx, org_id, held.account_id.into()).await?.is_some();
-        let exists = Error::exists("username", username);
-        return Err(if live { exists } else { Reason::NameHeldByDeletedAccount.into() });
+        let exists = find(tx, org_id, held.account_id.into()).await?.is_some();
+        return Err(if exists {
+            Error::exists("username", username)
+        } else {
+            Reason::NameHeldByDeletedAccount.into()
+        });
     }
     let query = sqlx::query!(
         "insert into usernames (username, org_id, account_id) values ($1, $2, $3)",
@@ -302,20 +314,22 @@ pub(super) async fn take_username(
         account_id.uuid()
     );
     let taken = query.execute(tx).await.map_err(|error| match constraint(&error) {
-        // As with names: another transaction came first.
+        // As with names: another transaction has inserted it since the check.
         Some("usernames_pk") => Error::new(Reason::Conflict).because(error),
         _ => error.into(),
     })?;
     one_row(&taken, "taking a username")
 }
 
-/// Whose username this is: deleted accounts hold theirs.
+/// Finds the account that has this username. Deleted accounts still have theirs.
 pub async fn find_holder(db: impl PgExecutor<'_>, username: &str) -> Result<Option<(OrgId, AccountId)>> {
     let query = sqlx::query!("select org_id, account_id from usernames where username = $1", username);
     Ok(query.fetch_optional(db).await?.map(|row| (row.org_id.into(), row.account_id.into())))
 }
 
-/// Notes that a code that was mailed to the username was used: whoever has the account has the mailbox.
+/// Stores that a code that was emailed to the username was used.
+///
+/// It proves that the owner of the account has access to the mailbox.
 pub async fn prove_mailbox(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -328,10 +342,10 @@ pub async fn prove_mailbox(
         account_id.uuid(),
         now
     );
-    one_row(&query.execute(tx).await?, "proving a mailbox")
+    one_row(&query.execute(tx).await?, "storing the proof of a mailbox")
 }
 
-/// Who is found by an enabled link; deactivated and deleted accounts are not.
+/// Finds the account of an enabled link, unless it is deactivated or deleted.
 pub async fn find_by_link(
     db: impl PgExecutor<'_>,
     org_id: OrgId,
@@ -349,7 +363,7 @@ pub async fn find_by_link(
     Ok(query.fetch_optional(db).await?)
 }
 
-/// Raises the version of the account in the org: JWTs from before are stale.
+/// Increments the version of the account in the org, which makes its earlier JWTs stale.
 pub async fn raise_version(tx: &mut PgConnection, org_id: OrgId, account_id: AccountId) -> Result<()> {
     let query = sqlx::query!(
         "update memberships set version = version + 1 where org_id = $1 and account_id = $2",

@@ -1,4 +1,4 @@
-//! `grants`: what accounts hold, and where.
+//! `grants`: the rights that accounts hold, and the nodes that they hold them on.
 
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
@@ -28,22 +28,22 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// Its id.
+    /// The id of the grant.
     pub fn id(&self) -> GrantId {
         self.grant_id.into()
     }
 
-    /// What it gives.
+    /// The right that it grants.
     pub fn right(&self) -> Result<Right> {
         Right::parse(&self.right_id).map_err(damaged("right"))
     }
 
-    /// Where it holds.
+    /// The node that the right is granted on.
     pub fn node(&self) -> Result<Node> {
         Node::parse(self.resource.as_deref().unwrap_or("*")).map_err(damaged("resource path"))
     }
 
-    /// Whether it is of this right on this node.
+    /// Whether it grants this right on this node.
     pub fn is(&self, right: &Right, node: &Node) -> bool {
         self.right_id == right.to_string()
             && self.resource.as_deref() == node.path().map(|path| path.as_str())
@@ -105,7 +105,7 @@ pub async fn page(
     Ok(Page::of(rows, size, counted, |grant| grant.id().to_string()))
 }
 
-/// All grants of an account, oldest first.
+/// Finds all grants of an account, oldest first.
 pub async fn find_of(db: impl PgExecutor<'_>, org_id: OrgId, account_id: AccountId) -> Result<Vec<Grant>> {
     let query = sqlx::query_as!(
         Grant,
@@ -117,7 +117,7 @@ pub async fn find_of(db: impl PgExecutor<'_>, org_id: OrgId, account_id: Account
     Ok(query.fetch_all(db).await?)
 }
 
-/// What the grants of an account give, custom roles opened.
+/// Finds the grants of an account, with the permissions of custom roles.
 pub async fn find_held(
     db: &mut PgConnection,
     org_id: OrgId,
@@ -130,7 +130,7 @@ pub async fn find_held(
     Ok(pairs.into_iter().map(|(right, node)| held(right, node, &roles)).collect())
 }
 
-/// A grant with what its role carries.
+/// A grant with the permissions of its role.
 pub fn held(right: Right, node: Node, roles: &Roles) -> HeldGrant {
     let role_permissions = match &right {
         Right::Custom(id) => roles.get(id).map(|role| role.permissions.clone()).unwrap_or_default(),
@@ -139,8 +139,9 @@ pub fn held(right: Right, node: Node, roles: &Roles) -> HeldGrant {
     HeldGrant { right, node, role_permissions }
 }
 
-/// The application permissions that the grants and roles of the org name, sorted, at
-/// most `limit`. The recursion skips from one distinct right to the next along an index.
+/// Finds at most `limit` application permissions that the grants and roles of the org name, sorted.
+///
+/// The recursion skips from one distinct right to the next along an index.
 pub async fn find_named_permissions(
     db: impl PgExecutor<'_>,
     org_id: OrgId,
@@ -170,7 +171,9 @@ pub async fn find_named_permissions(
     texts.iter().map(|text| Permission::parse(text).map_err(damaged("permission"))).collect()
 }
 
-/// Gives rights to an account; those that it holds already change nothing. Returns what is new.
+/// Grants rights to an account. Returns the new grants.
+///
+/// Rights that it holds already change nothing.
 pub async fn insert(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -204,7 +207,7 @@ pub async fn insert(
     Ok(query.fetch_all(tx).await?)
 }
 
-/// Takes grants away, all or none.
+/// Deletes grants, all or none.
 pub async fn delete(tx: &mut PgConnection, org_id: OrgId, grant_ids: &[GrantId]) -> Result<()> {
     let ids: Vec<Uuid> = grant_ids.iter().map(|id| id.uuid()).collect();
     let query =
@@ -217,13 +220,14 @@ pub async fn delete(tx: &mut PgConnection, org_id: OrgId, grant_ids: &[GrantId])
     }
 }
 
-/// Who else holds this right on the whole org, as far as its own accounts go. The org is
-/// locked, so that the answer holds until the transaction ends.
+/// Finds which other accounts hold this right on the whole org, among the org's own accounts.
+///
+/// The org is locked, so that the answer stays valid until the transaction ends.
 pub async fn find_other_owners(
     tx: &mut PgConnection,
     org_id: OrgId,
     right_id: &str,
-    but: AccountId,
+    except: AccountId,
 ) -> Result<OtherOwners> {
     let query = sqlx::query!(
         r#"select distinct a.kind, a.password_time is not null as "has_password!",
@@ -232,7 +236,7 @@ pub async fn find_other_owners(
            where g.org_id = $1 and g.right_id = $2 and g.resource is null and g.account_id <> $3"#,
         org_id.uuid(),
         right_id,
-        but.uuid()
+        except.uuid()
     );
     let state = |kind: &str, has_password, deactivated, deleted| {
         let kind =
@@ -244,13 +248,14 @@ pub async fn find_other_owners(
     Ok(OtherOwners::of(states.collect::<Result<Vec<_>>>()?))
 }
 
-/// The ids that an event of grants names.
+/// The ids that an event about grants names.
 pub fn touched(account_id: AccountId, grants: &[Grant]) -> Vec<String> {
     std::iter::once(account_id.to_string()).chain(grants.iter().map(|grant| grant.id().to_string())).collect()
 }
 
-/// The cache keys that giving or taking grants touches: the account; and the owners of
-/// the org, whose list of permissions names those that grants name.
+/// The cache keys that a change of grants invalidates: the account, and possibly the owners of the org.
+///
+/// The list of permissions of an owner holds the application permissions that grants name.
 pub fn subjects(org_id: OrgId, account_id: AccountId, grants: &[Grant]) -> Vec<Subject> {
     let names_one =
         grants.iter().any(|grant| matches!(grant.right(), Ok(Right::Permission(p)) if p.is_application()));
@@ -258,7 +263,7 @@ pub fn subjects(org_id: OrgId, account_id: AccountId, grants: &[Grant]) -> Vec<S
     std::iter::once(account_id.into()).chain(owners).collect()
 }
 
-/// A grant in an event: what, and where.
+/// A grant as an event describes it: the right and the node.
 pub fn described(grant: &Grant) -> String {
     format!("{} on {}", grant.right_id, grant.resource.as_deref().unwrap_or("*"))
 }

@@ -1,4 +1,4 @@
-//! Where an account is a guest: its memberships beside the one at home.
+//! The memberships of an account as a guest: all but the one in its home org.
 
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
@@ -9,7 +9,7 @@ use crate::db::orgs;
 use crate::domain::values::ids::{AccountId, OrgId};
 use crate::error::{Error, Reason, Result};
 
-/// The orgs where the account is a guest, in the order in which they are locked.
+/// Finds the orgs where the account is a guest, in the order in which they are locked.
 pub async fn find_guest_orgs(
     db: impl PgExecutor<'_>,
     home: OrgId,
@@ -23,10 +23,10 @@ pub async fn find_guest_orgs(
     Ok(query.fetch_all(db).await?.into_iter().map(OrgId::from).collect())
 }
 
-/// Locks the account's org, and those where it is a guest, which it gives.
+/// Locks the home org of the account and the orgs where it is a guest. Returns the latter.
 ///
 /// # Errors
-/// `CONFLICT` when a membership came or went before its org was locked.
+/// `CONFLICT` when a membership was added or removed before its org was locked.
 pub async fn lock_orgs(tx: &mut PgConnection, home: OrgId, account_id: AccountId) -> Result<Vec<OrgId>> {
     let guest_in = find_guest_orgs(&mut *tx, home, account_id).await?;
     orgs::lock_all(&mut *tx, guest_in.iter().copied().chain([home])).await?;
@@ -37,9 +37,10 @@ pub async fn lock_orgs(tx: &mut PgConnection, home: OrgId, account_id: AccountId
     }
 }
 
-/// Ends the memberships of a guest in these orgs, which are locked, with what was
-/// granted there. Their rows stay: a version never goes back, and revoked tokens hang on
-/// them. Returns the grants of each.
+/// Ends the memberships and deletes the grants of a guest in these orgs, which are locked.
+///
+/// Returns the grants of each org. The rows of the memberships stay, because a version must never
+/// decrease, and because revoked tokens refer to them.
 pub async fn leave(
     tx: &mut PgConnection,
     account_id: AccountId,
@@ -84,7 +85,7 @@ pub async fn leave(
             create_time: row.create_time,
         };
         let of_org = left.iter_mut().find(|(org, _)| org.uuid() == row.org_id);
-        of_org.ok_or_else(|| Error::internal("a grant was taken in another org"))?.1.push(grant);
+        of_org.ok_or_else(|| Error::internal("a grant was deleted in another org"))?.1.push(grant);
     }
     Ok(left)
 }

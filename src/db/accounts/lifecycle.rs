@@ -1,4 +1,4 @@
-//! Steps in the life of an account, and its end.
+//! Changes of the lifecycle of an account, and its purge.
 
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
@@ -11,12 +11,12 @@ use crate::domain::accounts::lifecycle::AccountLifecycle;
 use crate::domain::values::ids::{AccountId, OrgId};
 use crate::error::{Error, Result};
 
-/// Sets where an account is in its life. Returns it as it is then.
-pub async fn set_life(
+/// Sets the lifecycle of an account, and returns the changed account.
+pub async fn set_lifecycle(
     tx: &mut PgConnection,
     org_id: OrgId,
     account_id: AccountId,
-    life: AccountLifecycle,
+    lifecycle: AccountLifecycle,
     now: OffsetDateTime,
 ) -> Result<Account> {
     let query = sqlx::query!(
@@ -24,17 +24,16 @@ pub async fn set_life(
          where org_id = $1 and account_id = $2",
         org_id.uuid(),
         account_id.uuid(),
-        life.deactivate_time,
-        life.delete_time,
+        lifecycle.deactivate_time,
+        lifecycle.delete_time,
         now
     );
-    one_row(&query.execute(&mut *tx).await?, "changing the life of an account")?;
+    one_row(&query.execute(&mut *tx).await?, "changing the lifecycle of an account")?;
     let account = find_any(tx, org_id, account_id).await?;
-    account.ok_or_else(|| Error::internal("an account just changed is gone"))
+    account.ok_or_else(|| Error::internal("the changed account is missing"))
 }
 
-/// Accounts of whatever org that were deleted by then, in the order of their keys, after
-/// this one.
+/// Finds accounts of any org that were deleted by then, after this one in the order of their keys.
 pub async fn find_deleted_by(
     db: impl PgExecutor<'_>,
     deleted_by: OffsetDateTime,
@@ -54,9 +53,10 @@ pub async fn find_deleted_by(
     Ok(rows.into_iter().map(|row| (row.org_id.into(), row.account_id.into())).collect())
 }
 
-/// Removes an account that was deleted by then with all that hangs on it in its home:
-/// its name and username are free again. False when there is none: another node was
-/// first, or it was undeleted. The org is locked.
+/// Removes an account that was deleted by then, with everything that refers to it in its home org.
+///
+/// Its name and username are available again. False if there is no such account: another node was first,
+/// or it was undeleted. The org is locked.
 pub async fn purge(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -73,7 +73,8 @@ pub async fn purge(
     let Some(username) = due.fetch_optional(&mut *tx).await? else {
         return Ok(false);
     };
-    // What points at the membership first; the secrets of tokens go with these. None is live.
+    // What refers to the membership first; the secrets of tokens are deleted with these, by the foreign key.
+    // None of the tokens is active.
     let tokens = sqlx::query_scalar!(
         "delete from tokens where org_id = $1 and account_id = $2 returning token_id",
         org,
@@ -88,15 +89,15 @@ pub async fn purge(
     one_row(&member.execute(&mut *tx).await?, "purging a membership")?;
     let listed = sqlx::query!("delete from account_orgs where account_id = $1 and org_id = $2", account, org);
     one_row(&listed.execute(&mut *tx).await?, "purging a listed membership")?;
-    // Its links go with it.
-    let gone = sqlx::query!("delete from accounts where org_id = $1 and account_id = $2", org, account);
-    one_row(&gone.execute(&mut *tx).await?, "purging an account")?;
+    // Its links are deleted with it.
+    let deleted = sqlx::query!("delete from accounts where org_id = $1 and account_id = $2", org, account);
+    one_row(&deleted.execute(&mut *tx).await?, "purging an account")?;
     let name = sqlx::query!(
         "delete from usernames where username = $1 and org_id = $2 and account_id = $3",
         username,
         org,
         account
     );
-    one_row(&name.execute(tx).await?, "freeing a username")?;
+    one_row(&name.execute(tx).await?, "deleting a username")?;
     Ok(true)
 }

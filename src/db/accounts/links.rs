@@ -11,7 +11,7 @@ use crate::domain::values::ids::{AccountId, OrgId};
 use crate::domain::values::names::{LinkKind, LinkSlug};
 use crate::error::{Error, Reason, Result};
 
-/// Gives an account these links in place of those that it has.
+/// Replaces the links of an account.
 ///
 /// # Errors
 /// `RESOURCE_EXISTS` for a slug that another account of the org has for that kind.
@@ -22,9 +22,9 @@ pub async fn replace(
     links: &BTreeMap<LinkKind, Link>,
 ) -> Result<()> {
     let (org_id, account_id): (Uuid, Uuid) = (org_id.uuid(), account_id.uuid());
-    let gone =
+    let deleted =
         sqlx::query!("delete from account_links where org_id = $1 and account_id = $2", org_id, account_id);
-    gone.execute(&mut *tx).await?;
+    deleted.execute(&mut *tx).await?;
     if links.is_empty() {
         return Ok(());
     }
@@ -54,7 +54,7 @@ pub async fn replace(
         &slugs
     );
     new.execute(tx).await.map_err(|error| match constraint(&error) {
-        // Another transaction took it since we looked: look again, and name it.
+        // Another transaction has inserted the slug since the check: the retry finds and names it.
         Some("account_links_slug_unique") => Error::new(Reason::Conflict).because(error),
         _ => error.into(),
     })?;

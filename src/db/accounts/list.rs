@@ -1,11 +1,10 @@
-//! Lists of accounts: by kind, state, role and text, in an org of whatever size.
+//! Lists of accounts by kind, state, role and text, in an org of any size.
 //!
-//! A planner that has to guess how many rows a filter leaves guesses wrong in one of two
-//! ways: it walks a million rows in order to find three, or sorts a million to show
-//! fifty. So it does not guess. A first statement gives the ids of what matches, and
-//! stops at 10 001. Up to 10 000, those are all, and the page is among them; above, so
-//! many rows match that the page is soon found by walking in order. Who holds a role is
-//! found in the same way, before.
+//! A planner that has to estimate how many rows a filter leaves can be wrong in two ways: it scans a
+//! million rows in order to find three, or sorts a million to return fifty. Here it does not have to
+//! estimate. A first statement returns the ids of the matching accounts, and stops at 10 001. Up to
+//! 10 000, these are all, and the page is among them. Above that, so many rows match that a scan in order
+//! soon finds the page. The holders of a role are found in the same way, before.
 
 use serde_json::{Map, Value};
 use sqlx::types::Json;
@@ -21,15 +20,15 @@ use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::permissions::{Right, SystemRole};
 use crate::error::Result;
 
-/// How many holders of a role are read beside another filter, which may leave fewer.
-const FEW_HOLDERS: i64 = 1_000;
+/// The most holders of a role that are read when there is another condition, which may leave fewer.
+const MAX_FEW_HOLDERS: i64 = 1_000;
 
-/// Which accounts to list; deleted ones only where that state is asked for.
+/// Which accounts to list; deleted ones only if that is the state of the filter.
 #[derive(Debug, Default)]
 pub struct AccountFilter {
     pub kind: Option<AccountKind>,
     pub state: Option<AccountState>,
-    /// Held on whatever node.
+    /// The role is held on any node.
     pub role: Option<Right>,
     pub query: Option<Needle>,
 }
@@ -47,7 +46,7 @@ impl AccountFilter {
         self.kind.map(AccountKind::name)
     }
 
-    /// The state as the statements know it: `LIVE` is any but deleted.
+    /// The state as it is named in the statements: `LIVE` is any but deleted.
     fn state(&self) -> &'static str {
         match self.state {
             None => "LIVE",
@@ -58,7 +57,7 @@ impl AccountFilter {
         }
     }
 
-    /// The right to hold. Every account is a member, without a grant.
+    /// The right that accounts must hold; none for `member`, which every account is without a grant.
     fn role(&self) -> Option<String> {
         self.role.as_ref().filter(|role| **role != Right::System(SystemRole::Member)).map(Right::to_string)
     }
@@ -77,8 +76,8 @@ pub async fn page(
         (all(&mut *db, org_id, after, size + 1).await?, count(db, org_id).await?)
     } else {
         let mut tx = db.begin().await?;
-        // The statements are planned for the values that they come with: those that
-        // are null drop their conditions, and the others choose an index.
+        // The statements are planned for their actual arguments: an argument that is null removes its
+        // condition, and the others let the planner choose an index.
         sqlx::query!("select set_config('plan_cache_mode', 'force_custom_plan', true)")
             .fetch_one(&mut *tx)
             .await?;
@@ -88,7 +87,7 @@ pub async fn page(
         let rows = if counted <= COUNTED {
             ids.sort_unstable();
             let next = ids.into_iter().filter(|id| *id > after).take(size as usize + 1);
-            these(&mut tx, org_id, &next.collect::<Vec<_>>()).await?
+            find_by_ids(&mut tx, org_id, &next.collect::<Vec<_>>()).await?
         } else {
             in_order(&mut tx, org_id, filter, &holders, after, size + 1).await?
         };
@@ -119,13 +118,13 @@ async fn count(db: &mut PgConnection, org_id: OrgId) -> Result<i64> {
     Ok(query.fetch_one(db).await?)
 }
 
-/// Who holds the role of the filter.
+/// The accounts that hold the role of the filter.
 enum Holders {
-    /// No role is asked for.
+    /// The filter has no role.
     Any,
-    /// These, sorted.
+    /// These accounts, sorted.
     These(Vec<Uuid>),
-    /// More than are worth reading; this is the first of them.
+    /// More than are worth reading; `first` is the first of them.
     Many { role: String, first: Uuid },
 }
 
@@ -138,8 +137,8 @@ impl Holders {
         if let Self::Many { role, .. } = self { Some(role) } else { None }
     }
 
-    /// Where a walk through the holders begins, that would begin after `after`.
-    fn begin(&self, after: Uuid) -> Uuid {
+    /// Where a scan in order can start, which would otherwise start after `after`.
+    fn start_after(&self, after: Uuid) -> Uuid {
         match self {
             Self::Many { first, .. } => after.max(Uuid::from_u128(first.as_u128().saturating_sub(1))),
             _ => after,
@@ -151,8 +150,8 @@ async fn holders(tx: &mut PgConnection, org_id: OrgId, filter: &AccountFilter) -
     let Some(role) = filter.role() else {
         return Ok(Holders::Any);
     };
-    // Where there are many, what the rest of the filter leaves is asked first, which may be few.
-    let few = if filter.narrows_without_role() { FEW_HOLDERS } else { COUNTED };
+    // If there are many, the rest of the filter is applied first, which may leave few.
+    let few = if filter.narrows_without_role() { MAX_FEW_HOLDERS } else { COUNTED };
     let query = sqlx::query_scalar!(
         "select distinct account_id from grants where org_id = $1 and right_id = $2 order by account_id limit $3",
         org_id.uuid(),
@@ -166,9 +165,10 @@ async fn holders(tx: &mut PgConnection, org_id: OrgId, filter: &AccountFilter) -
     })
 }
 
-/// The ids of accounts that match, in no order, at most one more than are counted. Rows of
-/// a binary that did not write what they are found by are compared one by one, until
-/// [`fill_searchable`] has found them.
+/// A query for the ids of matching accounts, in no order, at most one more than are counted.
+///
+/// Rows of an older binary, which did not write the search columns, are compared one by one, until
+/// [`fill_searchable`] has filled them.
 macro_rules! select_matching {
     ($head:tt, $tail:tt, $org_id:expr, $filter:expr, $holders:expr) => {
         sqlx::query_scalar!(
@@ -207,7 +207,7 @@ async fn matching(
     let Holders::Many { role, .. } = holders else {
         return matching_among(tx, org_id, filter, holders.these()).await;
     };
-    // Where the rest of the filter leaves few, those who hold the role are among them.
+    // If the rest of the filter leaves few, the holders of the role are searched among them.
     if filter.narrows_without_role() {
         let ids = matching_among(&mut *tx, org_id, filter, None).await?;
         if ids.len() as i64 <= COUNTED {
@@ -221,8 +221,8 @@ async fn matching(
             return Ok(query.fetch_all(tx).await?);
         }
     }
-    // The limit inside keeps this from being planned as any other join than one look at
-    // the account of each holder.
+    // The inner limit keeps the planner from choosing any other join than one lookup of the account of
+    // each holder.
     let query = select_matching!(
         "select h.account_id
          from (select distinct account_id from grants
@@ -236,7 +236,7 @@ async fn matching(
     Ok(query.fetch_all(tx).await?)
 }
 
-/// What matches the filter, its role aside, among these accounts, or among all.
+/// Finds the ids that match the filter without its role, among these accounts or among all.
 async fn matching_among(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -253,7 +253,7 @@ async fn matching_among(
     Ok(query.fetch_all(tx).await?)
 }
 
-async fn these(tx: &mut PgConnection, org_id: OrgId, ids: &[Uuid]) -> Result<Vec<Account>> {
+async fn find_by_ids(tx: &mut PgConnection, org_id: OrgId, ids: &[Uuid]) -> Result<Vec<Account>> {
     let query = select_accounts!(
         "where org_id = $1 and account_id = any($2) order by account_id",
         org_id.uuid(),
@@ -262,8 +262,10 @@ async fn these(tx: &mut PgConnection, org_id: OrgId, ids: &[Uuid]) -> Result<Vec
     Ok(query.fetch_all(tx).await?)
 }
 
-/// What matches, in order. Nothing here chooses an index but the order: a query is
-/// compared with the text, and a role asked for row by row.
+/// Finds the matching accounts, in order.
+///
+/// Only the order determines the index: the query is compared with the text, and the role is looked up,
+/// row by row.
 async fn in_order(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -290,7 +292,7 @@ async fn in_order(
                                      limit 1))
          order by account_id limit $8",
         org_id.uuid(),
-        holders.begin(after),
+        holders.start_after(after),
         filter.state(),
         filter.kind(),
         filter.query.as_ref().map(|query| query.text.as_str()),
@@ -301,8 +303,9 @@ async fn in_order(
     Ok(query.fetch_all(tx).await?)
 }
 
-/// Writes what accounts are found by where an older binary did not, for at most `limit`
-/// accounts of one org. Returns how many there were. Any number of nodes may do it at once.
+/// Fills the search columns of at most `limit` accounts of one org, where an older binary has not.
+///
+/// Returns how many there were. Any number of nodes may do it at once.
 pub async fn fill_searchable(db: &mut PgConnection, limit: i64) -> Result<u64> {
     let org = sqlx::query_scalar!("select org_id from accounts where search_pieces is null limit 1");
     let Some(org_id) = org.fetch_optional(&mut *db).await? else {
@@ -319,14 +322,14 @@ pub async fn fill_searchable(db: &mut PgConnection, limit: i64) -> Result<u64> {
     let (mut first, mut last) = (Vec::new(), Vec::new());
     for row in &rows {
         let (name, display_name) = (row.name.as_deref(), row.display_name.as_deref());
-        let found_by = Searchable::of(org_id.into(), name, &row.username, display_name);
+        let searchable = Searchable::of(org_id.into(), name, &row.username, display_name);
         ids.push(row.account_id);
-        texts.push(found_by.text);
+        texts.push(searchable.text);
         first.push(pieces.len() as i32 + 1);
-        pieces.extend(found_by.pieces);
+        pieces.extend(searchable.pieces);
         last.push(pieces.len() as i32);
     }
-    // The lists of all accounts in one array, with where each begins and ends.
+    // The lists of all accounts in one array, with the first and last index of each.
     let query = sqlx::query!(
         "update accounts a set search_text = found.by_text, search_pieces = ($6::bigint[])[found.first:found.last]
          from unnest($2::uuid[], $3::text[], $4::integer[], $5::integer[])

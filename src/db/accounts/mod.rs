@@ -1,4 +1,4 @@
-//! Accounts, the orgs that they are members of, and what they are granted there.
+//! Accounts, the orgs that they are members of, and their grants there.
 
 mod account;
 pub mod grants;
@@ -10,6 +10,6 @@ mod update;
 
 pub use account::*;
 pub use guests::{find_guest_orgs, leave, lock_orgs};
-pub use lifecycle::{find_deleted_by, purge, set_life};
+pub use lifecycle::{find_deleted_by, purge, set_lifecycle};
 pub use list::{AccountFilter, fill_searchable, page};
 pub use update::update;

@@ -1,9 +1,9 @@
-//! Changes of what an account says of itself.
+//! Updates of the details of an account.
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-use super::account::{Account, find, free_name, kept, name_taken, take_username};
+use super::account::{Account, attributes_json, check_name_available, find, name_taken, take_username};
 use super::links;
 use crate::db::one_row;
 use crate::domain::accounts::Details;
@@ -12,11 +12,12 @@ use crate::domain::values::ids::{AccountId, OrgId};
 use crate::domain::values::names::{AccountName, Description, Email};
 use crate::error::{Error, Result};
 
-/// Gives an account other details, and with them its kind: without a name it is a user.
-/// The account is locked, and has those of `before`. Returns it as it is then.
+/// Changes the details of an account, and with them its kind. Returns the changed account.
+///
+/// An account without a name is a user. The account is locked, and has the details of `before`.
 ///
 /// # Errors
-/// Those of [`insert`](super::account::insert), for what it takes anew.
+/// Those of [`insert`](super::account::insert), for a new name, username or link.
 pub async fn update(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -29,20 +30,20 @@ pub async fn update(
     if let Some(name) = &after.name
         && key(before) != key(after)
     {
-        free_name(&mut *tx, org_id, name).await?;
+        check_name_available(&mut *tx, org_id, name).await?;
     }
     if before.username != after.username {
         take_username(&mut *tx, org_id, account_id, after).await?;
-        give_username_up(&mut *tx, org_id, account_id, &before.username).await?;
+        release_username(&mut *tx, org_id, account_id, &before.username).await?;
     }
     write(&mut *tx, org_id, account_id, after, now).await?;
     if before.title() != after.title() {
-        retitle(&mut *tx, account_id, &after.title()).await?;
+        update_titles(&mut *tx, account_id, &after.title()).await?;
     }
     if before.settings.links != after.settings.links {
         links::replace(&mut *tx, org_id, account_id, &after.settings.links).await?;
     }
-    find(tx, org_id, account_id).await?.ok_or_else(|| Error::internal("an account just changed is gone"))
+    find(tx, org_id, account_id).await?.ok_or_else(|| Error::internal("the changed account is missing"))
 }
 
 async fn write(
@@ -53,7 +54,7 @@ async fn write(
     now: OffsetDateTime,
 ) -> Result<()> {
     let Details { name, username, profile, contact_email, description, settings } = details;
-    let found_by = Searchable::of_details(org_id, details);
+    let searchable = Searchable::of_details(org_id, details);
     let query = sqlx::query!(
         "update accounts set kind = $3, name = $4, name_key = $5, username = $6, display_name = $7, given_name = $8,
                 family_name = $9, phone_number = $10, locale = $11, zoneinfo = $12, contact_email = $13,
@@ -77,15 +78,15 @@ async fn write(
         contact_email.as_ref().map(Email::as_str),
         description.as_ref().map(Description::as_str),
         settings.email_notifications,
-        kept(&settings.attributes) as _,
+        attributes_json(&settings.attributes) as _,
         now,
-        found_by.text,
-        &found_by.pieces
+        searchable.text,
+        &searchable.pieces
     );
     one_row(&query.execute(tx).await.map_err(name_taken)?, "changing an account")
 }
 
-async fn give_username_up(
+async fn release_username(
     tx: &mut PgConnection,
     org_id: OrgId,
     account_id: AccountId,
@@ -97,11 +98,11 @@ async fn give_username_up(
         org_id.uuid(),
         account_id.uuid()
     );
-    one_row(&query.execute(tx).await?, "giving a username up")
+    one_row(&query.execute(tx).await?, "releasing a username")
 }
 
-/// The name to show stands beside each membership, wherever that is.
-async fn retitle(tx: &mut PgConnection, account_id: AccountId, title: &str) -> Result<()> {
+/// Updates the title of an account in each of its memberships, in all orgs.
+async fn update_titles(tx: &mut PgConnection, account_id: AccountId, title: &str) -> Result<()> {
     let orgs =
         sqlx::query_scalar!("select org_id from account_orgs where account_id = $1", account_id.uuid());
     let orgs = orgs.fetch_all(&mut *tx).await?;
@@ -115,6 +116,6 @@ async fn retitle(tx: &mut PgConnection, account_id: AccountId, title: &str) -> R
     if touched == orgs.len() as u64 {
         Ok(())
     } else {
-        Err(Error::internal(format!("giving a title touched {touched} of {} memberships", orgs.len())))
+        Err(Error::internal(format!("updating titles touched {touched} of {} memberships", orgs.len())))
     }
 }

@@ -1,4 +1,4 @@
-//! `invitations`: who was asked to join an org. Whatever changes one has locked the org's row.
+//! `invitations` to join an org. Every transaction that changes one has locked the row of the org.
 
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgExecutor};
@@ -20,7 +20,7 @@ pub struct Invitation {
     pub org_id: Uuid,
     pub invitation_id: Uuid,
     pub email: String,
-    /// The right and the node of each.
+    /// The right and the node of each grant.
     grants: Json<Vec<(String, String)>>,
     inviter_id: Uuid,
     inviter_org_id: Uuid,
@@ -36,17 +36,17 @@ pub struct Invitation {
 }
 
 impl Invitation {
-    /// Its id.
+    /// The id of the invitation.
     pub fn id(&self) -> InvitationId {
         self.invitation_id.into()
     }
 
-    /// Whom it is for.
+    /// The address that is invited.
     pub fn email(&self) -> Result<Email> {
         Email::parse(&self.email).map_err(damaged("address"))
     }
 
-    /// What was asked to be granted.
+    /// The grants that the account gets when it accepts.
     pub fn grants(&self) -> Result<Vec<(Right, Node)>> {
         let grant = |(right, node): &(String, String)| {
             let right = Right::parse(right).map_err(damaged("right"))?;
@@ -55,13 +55,14 @@ impl Invitation {
         self.grants.iter().map(grant).collect()
     }
 
-    /// The account that sent it last.
+    /// The account that sent the invitation last.
     pub fn inviter(&self) -> AccountId {
         self.inviter_id.into()
     }
 
-    /// Who stands behind it, each after the org that the account is kept in: who sent it, and who
-    /// impersonated that one. What is given, all of them cover.
+    /// The accounts behind the invitation, each with its home org: the inviter and its impersonator.
+    ///
+    /// The rights of each of them cover what is granted.
     pub fn senders(&self) -> Vec<(OrgId, AccountId)> {
         let inviter = (self.inviter_org_id, self.inviter_id);
         let impersonator = self.impersonator_org_id.zip(self.impersonator_id);
@@ -69,24 +70,24 @@ impl Invitation {
         all.map(|(org_id, account_id)| (org_id.into(), account_id.into())).collect()
     }
 
-    /// Where the token is kept that it was sent with, if it was one, and its id.
+    /// The home org and the id of the token that the invitation was sent with, if it was a token.
     pub fn sent_with(&self) -> (OrgId, TokenId) {
         (self.impersonator_org_id.unwrap_or(self.inviter_org_id).into(), self.credential_id.into())
     }
 
-    /// Who accepted it.
+    /// The account that accepted the invitation.
     pub fn accepted_by(&self) -> Option<AccountId> {
         self.account_id.map(AccountId::from)
     }
 
-    /// Where it is in its life.
+    /// The state of the invitation.
     pub fn state(&self, now: OffsetDateTime) -> InvitationState {
         let (accepted, revoked) = (self.accept_time.is_some(), self.revoke_time.is_some());
         InvitationState::of(accepted, revoked, self.expire_time, now)
     }
 }
 
-/// The columns of [`Invitation`], with what comes after them.
+/// A query for the columns of [`Invitation`], with the rest of its SQL.
 macro_rules! select_invitations {
     ($rest:tt, $($arg:expr),* $(,)?) => {
         sqlx::query_as!(
@@ -99,18 +100,18 @@ macro_rules! select_invitations {
     };
 }
 
-/// A sending: by whom, with what, and until when it can be accepted.
+/// A sending of an invitation: its sender, its credential, and until when it can be accepted.
 pub struct Sending {
-    /// The account, and the org that it is kept in.
+    /// The account that sends it, after its home org.
     pub inviter: (OrgId, AccountId),
-    /// Who impersonates that one.
+    /// The account that impersonates the inviter, after its home org.
     pub impersonator: Option<(OrgId, AccountId)>,
-    /// The token or session.
+    /// The token or session that it is sent with.
     pub credential_id: Uuid,
     pub expire_time: OffsetDateTime,
 }
 
-/// A new invitation, sent now.
+/// Inserts an invitation, which is sent now.
 pub async fn insert(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -137,10 +138,10 @@ pub async fn insert(
         now,
         sending.expire_time
     );
-    one_row(&query.execute(tx).await?, "making an invitation")
+    one_row(&query.execute(tx).await?, "inserting an invitation")
 }
 
-/// Notes that an invitation that nothing has ended was sent again.
+/// Stores another sending of an invitation, which is neither accepted nor revoked.
 pub async fn resend(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -168,7 +169,7 @@ pub async fn resend(
     one_row(&query.execute(tx).await?, "sending an invitation again")
 }
 
-/// How many the org has sent within the time in which they are limited.
+/// How many invitations the org has sent within the time in which their number is limited.
 pub async fn count_sent(tx: &mut PgConnection, org_id: OrgId, now: OffsetDateTime) -> Result<i64> {
     let query = sqlx::query_scalar!(
         r#"select count(*) as "n!" from invitations, unnest(sent_times) sent
@@ -179,7 +180,7 @@ pub async fn count_sent(tx: &mut PgConnection, org_id: OrgId, now: OffsetDateTim
     Ok(query.fetch_one(tx).await?)
 }
 
-/// The invitation.
+/// Finds the invitation of this id.
 pub async fn find(
     db: impl PgExecutor<'_>,
     org_id: OrgId,
@@ -190,7 +191,7 @@ pub async fn find(
     Ok(query.fetch_optional(db).await?)
 }
 
-/// The one that an address can accept now.
+/// Finds the invitation that an address can accept now.
 pub async fn find_pending(
     db: impl PgExecutor<'_>,
     org_id: OrgId,
@@ -207,7 +208,7 @@ pub async fn find_pending(
     Ok(query.fetch_optional(db).await?)
 }
 
-/// A page of the org's invitations, oldest first; only those in this state, if one is named.
+/// A page of the org's invitations, oldest first; only those in this state, if one is given.
 pub async fn page(
     db: &mut PgConnection,
     org_id: OrgId,
@@ -246,7 +247,7 @@ pub async fn page(
     Ok(Page::of(rows, size, counted, |invitation| invitation.id().to_string()))
 }
 
-/// Revokes an invitation that nothing has ended.
+/// Revokes an invitation that is neither accepted nor revoked.
 pub async fn revoke(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -263,7 +264,7 @@ pub async fn revoke(
     one_row(&query.execute(tx).await?, "revoking an invitation")
 }
 
-/// Notes who accepted an invitation that nothing has ended.
+/// Marks an invitation, which is neither accepted nor revoked, as accepted by this account.
 pub async fn accept(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -282,7 +283,7 @@ pub async fn accept(
     one_row(&query.execute(tx).await?, "accepting an invitation")
 }
 
-/// Removes what could last have been accepted long ago. Returns how many there were.
+/// Deletes the invitations that expired before their retention. Returns how many there were.
 pub async fn sweep(db: impl PgExecutor<'_>, now: OffsetDateTime) -> Result<u64> {
     let query = sqlx::query!("delete from invitations where expire_time < $1", now - KEPT);
     Ok(query.execute(db).await?.rows_affected())

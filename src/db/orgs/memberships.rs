@@ -1,4 +1,4 @@
-//! `memberships` and `account_orgs`: who may act in an org.
+//! `memberships` and `account_orgs`: the accounts that may act in an org.
 
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
@@ -18,26 +18,26 @@ pub struct MemberRow {
     pub org_id: Uuid,
     pub account_id: Uuid,
     pub home_org_id: Uuid,
-    /// None for a guest, whose account is kept elsewhere.
+    /// None for a guest, whose account is stored with another org.
     pub kind: Option<String>,
     pub title: String,
     pub create_time: OffsetDateTime,
 }
 
 impl MemberRow {
-    /// The account's id.
+    /// The id of the account.
     pub fn id(&self) -> AccountId {
         self.account_id.into()
     }
 
-    /// A person or a workload. Only people are guests.
+    /// Whether the member is a user or a service account. Guests are always users.
     pub fn kind(&self) -> Result<AccountKind> {
         let Some(kind) = &self.kind else { return Ok(AccountKind::User) };
         AccountKind::parse(kind).ok_or_else(|| Error::internal("a stored account kind is unknown"))
     }
 }
 
-/// A page of the org's members, ordered by account; deleted accounts not.
+/// A page of the org's members, ordered by account, without deleted accounts.
 pub async fn page(
     db: &mut PgConnection,
     org_id: OrgId,
@@ -68,7 +68,7 @@ pub async fn page(
     Ok(Page::of(rows, size, counted, |member| member.id().to_string()))
 }
 
-/// The member; accounts of the org that are deleted, and guests that were removed, are none.
+/// Finds a member. Deleted accounts of the org and guests that were removed are not members.
 pub async fn find(
     db: impl PgExecutor<'_>,
     org_id: OrgId,
@@ -85,15 +85,18 @@ pub async fn find(
     Ok(query.fetch_optional(db).await?)
 }
 
-/// The member, its account locked until the transaction ends where that is kept here. The org is
-/// locked, so that nobody comes or goes meanwhile.
+/// Finds a member, and locks its account until the transaction ends if that is stored with this org.
+///
+/// The org is locked, so that no member is added or removed meanwhile.
 pub async fn lock(tx: &mut PgConnection, org_id: OrgId, account_id: AccountId) -> Result<Option<MemberRow>> {
     crate::db::accounts::lock(&mut *tx, org_id, account_id).await?;
     find(tx, org_id, account_id).await
 }
 
-/// Makes an account of another org a member. One that was a member before goes on with the version
-/// that it left with: access tokens from before stay stale.
+/// Makes an account of another org a member.
+///
+/// An account that was a member before continues with the version that it left with, so that its
+/// earlier access tokens stay stale.
 pub async fn join(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -113,7 +116,7 @@ pub async fn join(
         title,
         now
     );
-    one_row(&member.execute(&mut *tx).await?, "making a guest")?;
+    one_row(&member.execute(&mut *tx).await?, "inserting a guest")?;
     let listed = sqlx::query!(
         "insert into account_orgs (account_id, org_id) values ($1, $2)",
         account_id.uuid(),
@@ -122,8 +125,10 @@ pub async fn join(
     one_row(&listed.execute(tx).await?, "listing a guest")
 }
 
-/// Ends a membership. Its row stays for the tokens that were revoked in it, and for its
-/// version: should the guest come back, access tokens from before stay stale.
+/// Ends a membership.
+///
+/// Its row stays, because the tokens that were revoked in it refer to it, and because of its version:
+/// should the guest come back, access tokens from before stay stale.
 pub async fn remove(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -146,7 +151,7 @@ pub async fn remove(
     one_row(&listed.execute(tx).await?, "unlisting a membership")
 }
 
-/// What the log of an org says when a guest has left it, with what was granted there.
+/// The event of an org that a guest has left, with the grants that the guest has lost.
 pub fn removed(org_id: OrgId, (home, account_id): (OrgId, AccountId), lost: &[Grant]) -> Change {
     let left = FieldChange::cleared("home_org_id", home);
     let lost_grants = lost.iter().map(|grant| FieldChange::cleared("grants", described(grant)));

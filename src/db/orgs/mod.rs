@@ -35,23 +35,23 @@ pub struct Org {
 }
 
 impl Org {
-    /// Its id.
+    /// The id of the org.
     pub fn id(&self) -> OrgId {
         self.org_id.into()
     }
 
-    /// Whether it is stopped, and how.
+    /// When the org was suspended and deleted.
     pub fn life(&self) -> OrgLifecycle {
         OrgLifecycle { suspend_time: self.suspend_time, delete_time: self.delete_time }
     }
 
-    /// What it has decided about its tokens.
+    /// The token policy of the org.
     pub fn policy(&self) -> Result<TokenPolicy> {
         Stored::policy(self.token_policy.as_deref())
     }
 }
 
-/// The org, deleted or not.
+/// Finds the org, deleted or not.
 pub async fn find(db: impl PgExecutor<'_>, org_id: OrgId) -> Result<Option<Org>> {
     let query = sqlx::query_as!(
         Org,
@@ -63,8 +63,9 @@ pub async fn find(db: impl PgExecutor<'_>, org_id: OrgId) -> Result<Option<Org>>
     Ok(query.fetch_optional(db).await?)
 }
 
-/// A page of all orgs, oldest first. Ids carry their time of creation, so that a new
-/// org comes after all that were listed.
+/// A page of all orgs, oldest first.
+///
+/// Ids hold their time of creation, so that a new org comes after all that were listed.
 pub async fn page(db: &mut PgConnection, after: Option<OrgId>, size: i64) -> Result<Page<Org>> {
     let rows = sqlx::query_as!(
         Org,
@@ -112,9 +113,11 @@ pub async fn page_of_member(
     Ok(Page::of(rows, size, counted, |org| org.id().to_string()))
 }
 
-/// Locks the org's row: what every change of grants, memberships or account states
-/// does first, so that two that count owners at once take turns. Whoever only writes an
-/// event of the org, which refers to its row, need not wait.
+/// Locks the row of the org.
+///
+/// Every change of grants, memberships or account states does this first, so that two transactions
+/// that count owners at once take turns. A transaction that only inserts an event of the org, which
+/// refers to its row, does not have to wait.
 ///
 /// # Errors
 /// `RESOURCE_NOT_FOUND` when there is no such org.
@@ -129,14 +132,15 @@ pub async fn lock(tx: &mut PgConnection, org_id: OrgId) -> Result<Org> {
     row.fetch_optional(tx).await?.ok_or_else(|| Error::not_found("org", org_id))
 }
 
-/// Raises the org's `org_ver`: JWTs from before carry rights that somebody has lost.
+/// Increments the `org_ver` of the org, because earlier JWTs hold rights that an account has lost.
 pub async fn raise_version(tx: &mut PgConnection, org_id: OrgId) -> Result<()> {
     let query = sqlx::query!("update orgs set version = version + 1 where org_id = $1", org_id.uuid());
     one_row(&query.execute(tx).await?, "raising an org's version")
 }
 
-/// Locks several orgs, always in the same order, so that two that do so wait and do
-/// not deadlock.
+/// Locks several orgs, always in the same order.
+///
+/// Two transactions that do so wait for each other, and do not deadlock.
 pub async fn lock_all(tx: &mut PgConnection, orgs: impl IntoIterator<Item = OrgId>) -> Result<()> {
     let orgs: Vec<Uuid> = orgs.into_iter().map(OrgId::uuid).collect();
     let rows = sqlx::query_scalar!(
@@ -149,10 +153,10 @@ pub async fn lock_all(tx: &mut PgConnection, orgs: impl IntoIterator<Item = OrgI
     }
 }
 
-/// A new org. Its slug is taken first: the primary key there is the lock.
+/// Inserts an org. Its slug is inserted first, because the primary key of slugs is the lock.
 ///
 /// # Errors
-/// `RESOURCE_EXISTS` when the slug is, or ever was, taken.
+/// `RESOURCE_EXISTS` when an org has, or ever had, the slug.
 pub async fn insert(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -181,7 +185,7 @@ pub async fn insert(
     Ok(query.fetch_one(tx).await?)
 }
 
-/// Gives the org another display name.
+/// Changes the display name of the org.
 pub async fn rename(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -200,11 +204,11 @@ pub async fn rename(
     Ok(query.fetch_one(tx).await?)
 }
 
-/// Stops the org, or lets it go on. `stale` makes the access tokens from before stale.
-pub async fn set_life(
+/// Suspends, deletes or restores the org. `stale` makes earlier access tokens stale.
+pub async fn set_lifecycle(
     tx: &mut PgConnection,
     org_id: OrgId,
-    life: OrgLifecycle,
+    lifecycle: OrgLifecycle,
     stale: bool,
     now: OffsetDateTime,
 ) -> Result<Org> {
@@ -216,8 +220,8 @@ pub async fn set_life(
          returning org_id, slug, display_name, revision, token_policy as "token_policy: _", suspend_time,
                 delete_time, create_time, update_time"#,
         org_id.uuid(),
-        life.suspend_time,
-        life.delete_time,
+        lifecycle.suspend_time,
+        lifecycle.delete_time,
         stale,
         now
     );

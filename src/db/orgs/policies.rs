@@ -13,7 +13,7 @@ use crate::domain::values::ids::OrgId;
 use crate::domain::values::names::Audience;
 use crate::error::{Error, Result};
 
-/// What is kept of a policy: what the org has decided and nothing else, times in seconds.
+/// A policy as it is stored: only what the org has decided, with durations in seconds.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Stored {
@@ -49,7 +49,7 @@ impl From<&TokenPolicy> for Stored {
 }
 
 impl Stored {
-    /// The policy that was stored; the default where none was.
+    /// Returns the stored policy, or the default if there is none.
     pub fn policy(stored: Option<&Self>) -> Result<TokenPolicy> {
         let Some(stored) = stored else { return Ok(TokenPolicy::default()) };
         let time = |seconds: Option<u64>| seconds.map(Duration::from_secs);
@@ -67,19 +67,18 @@ impl Stored {
     }
 }
 
-/// What holds for the tokens of an org, within the ceilings.
+/// Finds the rules for the tokens of an org: its policy, limited by the ceilings.
 pub async fn find_rules(db: impl PgExecutor<'_>, org_id: OrgId, ceilings: &Ceilings) -> Result<Rules> {
     let query = sqlx::query_scalar!(
         r#"select token_policy as "token_policy: Json<Stored>" from orgs where org_id = $1"#,
         org_id.uuid()
     );
     let stored = query.fetch_optional(db).await?;
-    let stored = stored.ok_or_else(|| Error::internal("the org of a call is gone"))?;
+    let stored = stored.ok_or_else(|| Error::internal("the org of a call is missing"))?;
     Ok(Stored::policy(stored.as_deref())?.within(ceilings))
 }
 
-/// Gives an org, whose row is locked, another policy. `stale` makes the access tokens from
-/// before stale.
+/// Sets the policy of an org, whose row is locked. `stale` makes earlier access tokens stale.
 pub async fn set(
     tx: &mut PgConnection,
     org_id: OrgId,

@@ -1,4 +1,4 @@
-//! `resources`: the org's catalogue.
+//! `resources`: the catalogue of the resources of an org.
 
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
@@ -22,13 +22,13 @@ pub struct Resource {
 }
 
 impl Resource {
-    /// Where it is.
+    /// The path of the resource, as a node.
     pub fn node(&self) -> Result<Node> {
         Node::parse(&self.path).map_err(damaged("resource path"))
     }
 }
 
-/// A page of the catalogue, ordered by path; with a parent, of it and what is below.
+/// A page of the catalogue, ordered by path; with a parent, only the parent and what is below it.
 pub async fn page(
     db: &mut PgConnection,
     org_id: OrgId,
@@ -62,7 +62,7 @@ pub async fn page(
     Ok(Page::of(rows, size, counted, |resource| resource.path.clone()))
 }
 
-/// The node.
+/// Finds the node at this path.
 pub async fn find(db: impl PgExecutor<'_>, org_id: OrgId, path: &ResourcePath) -> Result<Option<Resource>> {
     let query = sqlx::query_as!(
         Resource,
@@ -74,8 +74,10 @@ pub async fn find(db: impl PgExecutor<'_>, org_id: OrgId, path: &ResourcePath) -
     Ok(query.fetch_optional(db).await?)
 }
 
-/// Locks the node until the transaction ends: whoever would hold on to it waits, and
-/// then finds it gone, or is found.
+/// Locks the node until the transaction ends.
+///
+/// A transaction that is about to refer to it waits, and then finds it deleted; or it came first, and
+/// what it has inserted is found.
 pub async fn lock(tx: &mut PgConnection, org_id: OrgId, path: &ResourcePath) -> Result<Option<Resource>> {
     let query = sqlx::query_as!(
         Resource,
@@ -87,8 +89,9 @@ pub async fn lock(tx: &mut PgConnection, org_id: OrgId, path: &ResourcePath) -> 
     Ok(query.fetch_optional(tx).await?)
 }
 
-/// Those of the paths that exist. They are not deleted until the transaction ends, so
-/// that what is bound to them stays bound to something.
+/// Finds which of the paths exist, and keeps them from being deleted until the transaction ends.
+///
+/// What is inserted with a reference to them then never refers to a missing node.
 pub async fn hold(tx: &mut PgConnection, org_id: OrgId, paths: &[ResourcePath]) -> Result<Vec<String>> {
     if paths.is_empty() {
         return Ok(Vec::new());
@@ -102,7 +105,7 @@ pub async fn hold(tx: &mut PgConnection, org_id: OrgId, paths: &[ResourcePath]) 
     Ok(query.fetch_all(tx).await?)
 }
 
-/// What stands in the way of deleting a node.
+/// What prevents the deletion of a node.
 #[derive(Clone, Debug)]
 pub enum ResourceUse {
     /// A node below it, by its path.
@@ -111,8 +114,10 @@ pub enum ResourceUse {
     Token(Uuid),
 }
 
-/// What hangs on the node: nodes below it, grants on it, live tokens restricted to it;
-/// at most `limit`. The node is locked, so that nothing is added meanwhile.
+/// Finds at most `limit` uses of the node: nodes below it, grants on it, and tokens restricted to it.
+///
+/// Only tokens that are neither revoked nor expired count. The node is locked, so that no use is added
+/// meanwhile.
 pub async fn find_uses(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -146,10 +151,10 @@ pub async fn find_uses(
     uses.collect()
 }
 
-/// A new node, with what is missing above it; the paths of the latter come back too.
+/// Inserts a node, with its missing ancestors. Returns the node, and the paths of those ancestors.
 ///
 /// # Errors
-/// `RESOURCE_EXISTS` when it is there.
+/// `RESOURCE_EXISTS` when the node exists.
 pub async fn insert(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -158,18 +163,19 @@ pub async fn insert(
     now: OffsetDateTime,
 ) -> Result<(Resource, Vec<String>)> {
     let lineage: Vec<String> = path.lineage().iter().map(ResourcePath::to_string).collect();
-    let (above, _) = lineage.split_at(lineage.len() - 1);
-    let parents: Vec<Option<String>> = std::iter::once(None).chain(above.iter().cloned().map(Some)).collect();
+    let (ancestors, _) = lineage.split_at(lineage.len() - 1);
+    let parents: Vec<Option<String>> =
+        std::iter::once(None).chain(ancestors.iter().cloned().map(Some)).collect();
     let query = sqlx::query_scalar!(
         "insert into resources (org_id, path, parent, revision, create_time, update_time)
          select $1, path, parent, 1, $4, $4 from unnest($2::text[], $3::text[]) as missing (path, parent)
          on conflict on constraint resources_pk do nothing returning path",
         org_id.uuid(),
-        above,
-        &parents[..above.len()] as &[Option<String>],
+        ancestors,
+        &parents[..ancestors.len()] as &[Option<String>],
         now
     );
-    let made_above = query.fetch_all(&mut *tx).await?;
+    let inserted_ancestors = query.fetch_all(&mut *tx).await?;
     let query = sqlx::query_as!(
         Resource,
         "insert into resources (org_id, path, parent, display_name, revision, create_time, update_time)
@@ -182,10 +188,10 @@ pub async fn insert(
         now
     );
     let resource = query.fetch_optional(tx).await?.ok_or_else(|| Error::exists("resource", path))?;
-    Ok((resource, made_above))
+    Ok((resource, inserted_ancestors))
 }
 
-/// The node with another name to show. It is locked.
+/// Changes the display name of the node, which is locked.
 pub async fn update(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -206,7 +212,7 @@ pub async fn update(
     Ok(query.fetch_one(tx).await?)
 }
 
-/// Takes a node away on which nothing hangs.
+/// Deletes a node that is not in use.
 pub async fn delete(tx: &mut PgConnection, org_id: OrgId, path: &ResourcePath) -> Result<()> {
     let query =
         sqlx::query!("delete from resources where org_id = $1 and path = $2", org_id.uuid(), path.as_str());

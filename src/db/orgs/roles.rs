@@ -1,4 +1,4 @@
-//! `roles`: those that an org makes for itself.
+//! `roles`: the custom roles of an org.
 
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
@@ -27,19 +27,19 @@ pub struct Role {
 }
 
 impl Role {
-    /// Its id.
+    /// The id of the role.
     pub fn id(&self) -> RoleId {
         self.role_id.into()
     }
 
-    /// All of it that can be chosen.
+    /// All fields of the role that a caller can set.
     pub fn fields(&self) -> Result<RoleFields> {
-        let shown = |text: &String| DisplayName::parse(text).map_err(damaged("display name"));
-        let described = |text: &String| Description::parse(text).map_err(damaged("description"));
+        let display_name = |text: &String| DisplayName::parse(text).map_err(damaged("display name"));
+        let description = |text: &String| Description::parse(text).map_err(damaged("description"));
         Ok(RoleFields {
             name: AccountName::parse(&self.name).map_err(damaged("role name"))?,
-            display_name: self.display_name.as_ref().map(shown).transpose()?,
-            description: self.description.as_ref().map(described).transpose()?,
+            display_name: self.display_name.as_ref().map(display_name).transpose()?,
+            description: self.description.as_ref().map(description).transpose()?,
             terms: terms(&self.permissions, &self.account_kinds)?,
         })
     }
@@ -56,7 +56,7 @@ fn terms(permissions: &[String], account_kinds: &[String]) -> Result<CustomRole>
     ))
 }
 
-/// All of a role that can be chosen, checked.
+/// All fields of a role that a caller can set, validated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoleFields {
     pub name: AccountName,
@@ -75,7 +75,7 @@ impl RoleFields {
     }
 }
 
-/// The columns of [`Role`], after `$before`, with what comes after them.
+/// A query for the columns of [`Role`], between `$before` and `$after`.
 macro_rules! roles {
     ($before:tt, $after:tt, $($arg:expr),* $(,)?) => {
         sqlx::query_as!(
@@ -87,14 +87,14 @@ macro_rules! roles {
     };
 }
 
-/// The role.
+/// Finds the role of this id.
 pub async fn find(db: impl PgExecutor<'_>, org_id: OrgId, role_id: RoleId) -> Result<Option<Role>> {
     let query =
         roles!("select", "from roles where org_id = $1 and role_id = $2", org_id.uuid(), role_id.uuid());
     Ok(query.fetch_optional(db).await?)
 }
 
-/// Roles of the org, oldest first.
+/// Finds the roles of the org after this one, oldest first.
 pub async fn find_after(
     db: impl PgExecutor<'_>,
     org_id: OrgId,
@@ -111,13 +111,13 @@ pub async fn find_after(
     Ok(query.fetch_all(db).await?)
 }
 
-/// How many the org has. Their number is bounded.
+/// How many roles the org has. Their number is limited.
 pub async fn count(db: impl PgExecutor<'_>, org_id: OrgId) -> Result<i64> {
     let query = sqlx::query_scalar!(r#"select count(*) as "n!" from roles where org_id = $1"#, org_id.uuid());
     Ok(query.fetch_one(db).await?)
 }
 
-/// Those custom roles among the rights that exist.
+/// Finds the custom roles that these rights name. Those that do not exist are left out.
 pub async fn find_named<'a>(
     db: impl PgExecutor<'_>,
     org_id: OrgId,
@@ -141,8 +141,9 @@ pub async fn find_named<'a>(
         .collect()
 }
 
-/// Accounts of these kinds that hold the role, deleted ones included: some hundred at
-/// most. A guest's account is in another org, and a user's.
+/// Finds accounts of these kinds that hold the role, deleted ones included; a hundred at most.
+///
+/// The account of a guest is stored with another org; it is always a user.
 pub async fn find_holders(
     db: impl PgExecutor<'_>,
     org_id: OrgId,
@@ -170,10 +171,10 @@ fn name_taken(name: &AccountName) -> impl Fn(sqlx::Error) -> Error {
     }
 }
 
-/// A new role.
+/// Inserts a role.
 ///
 /// # Errors
-/// `RESOURCE_EXISTS` when its name is taken.
+/// `RESOURCE_EXISTS` when another role has the name.
 pub async fn insert(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -199,10 +200,10 @@ pub async fn insert(
     query.fetch_one(tx).await.map_err(name_taken(&fields.name))
 }
 
-/// The role with other fields. The org is locked, and the role was found.
+/// Changes the fields of the role. The org is locked, and the role was found.
 ///
 /// # Errors
-/// `RESOURCE_EXISTS` when its name is taken.
+/// `RESOURCE_EXISTS` when another role has the name.
 pub async fn update(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -229,7 +230,7 @@ pub async fn update(
     query.fetch_one(tx).await.map_err(name_taken(&fields.name))
 }
 
-/// Takes a role away that nobody holds.
+/// Deletes a role that no account holds.
 pub async fn delete(tx: &mut PgConnection, org_id: OrgId, role_id: RoleId) -> Result<()> {
     let query =
         sqlx::query!("delete from roles where org_id = $1 and role_id = $2", org_id.uuid(), role_id.uuid());

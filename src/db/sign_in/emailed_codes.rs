@@ -1,4 +1,4 @@
-//! `codes`: what is kept of codes that travel by mail.
+//! `codes`: the stored form of codes that are sent by email.
 
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
@@ -10,14 +10,14 @@ use crate::domain::tokens::secrets::SecretRecord;
 use crate::domain::values::ids::OrgId;
 use crate::error::{Error, Result};
 
-/// A code to be kept.
+/// A code to be inserted.
 pub struct NewCode<'a> {
     pub code_id: Uuid,
     pub org_id: OrgId,
     /// The account whose password it sets, or the invitation that it accepts.
     pub subject_id: Uuid,
     pub purpose: CodePurpose,
-    /// Whether whoever has the mailbox asked for it.
+    /// Whether the holder of the mailbox requested it.
     pub asked: bool,
     pub record: &'a SecretRecord,
     pub expire_time: OffsetDateTime,
@@ -37,30 +37,30 @@ pub struct EmailedCode {
 }
 
 impl EmailedCode {
-    /// Whose it is.
+    /// The org of the account or invitation that the code is for.
     pub fn org(&self) -> OrgId {
         self.org_id.into()
     }
 
-    /// What it is for.
+    /// What the code can be used for.
     pub fn purpose(&self) -> Result<CodePurpose> {
         CodePurpose::parse(&self.purpose)
             .ok_or_else(|| Error::internal("a stored purpose of a code is unknown"))
     }
 
-    /// What is kept of its text.
+    /// The stored form of the code string.
     pub fn record(&self) -> SecretRecord {
         SecretRecord { mac: self.mac.clone(), pepper: self.pepper_id }
     }
 
-    /// Why it ended, if it did.
+    /// Why the code ended, if it was used or revoked.
     pub fn end(&self) -> Result<Option<End>> {
         let parse =
             |name| End::parse(name).ok_or_else(|| Error::internal("a stored end of a code is unknown"));
         self.end_reason.as_deref().map(parse).transpose()
     }
 
-    /// Refuses one that works no more.
+    /// Refuses a code that is not valid any more.
     ///
     /// # Errors
     /// `TOKEN_REVOKED`, `TOKEN_EXPIRED`.
@@ -69,7 +69,7 @@ impl EmailedCode {
     }
 }
 
-/// Keeps a code.
+/// Inserts a code.
 pub async fn insert(tx: &mut PgConnection, new: &NewCode<'_>, now: OffsetDateTime) -> Result<()> {
     let query = sqlx::query!(
         "insert into codes (code_id, org_id, subject_id, purpose, asked, mac, pepper_id, create_time, expire_time)
@@ -84,10 +84,10 @@ pub async fn insert(tx: &mut PgConnection, new: &NewCode<'_>, now: OffsetDateTim
         now,
         new.expire_time
     );
-    one_row(&query.execute(tx).await?, "keeping a code")
+    one_row(&query.execute(tx).await?, "inserting a code")
 }
 
-/// The code of this id, ended or not.
+/// Finds the code of this id, whether it is still valid or not.
 pub async fn find(db: impl PgExecutor<'_>, code_id: Uuid) -> Result<Option<EmailedCode>> {
     let query = sqlx::query_as!(
         EmailedCode,
@@ -98,8 +98,9 @@ pub async fn find(db: impl PgExecutor<'_>, code_id: Uuid) -> Result<Option<Email
     Ok(query.fetch_optional(db).await?)
 }
 
-/// Ends a code that works, and takes its mail back if that was not sent. False when it works
-/// no more: of two that use it at once, one does.
+/// Ends a valid code, and deletes its email if that was not sent. False if it is not valid any more.
+///
+/// Of two callers that use a code at once, only one gets true.
 pub async fn end(tx: &mut PgConnection, code_id: Uuid, end: End, now: OffsetDateTime) -> Result<bool> {
     let query = sqlx::query!(
         "update codes set end_time = $2, end_reason = $3
@@ -113,8 +114,9 @@ pub async fn end(tx: &mut PgConnection, code_id: Uuid, end: End, now: OffsetDate
     Ok(ended)
 }
 
-/// Ends all codes of a subject, and takes their mails back that were not sent. Returns how many
-/// there were. The subject is locked.
+/// Ends all codes of a subject, which is locked. Returns how many there were.
+///
+/// Their emails are deleted if they were not sent.
 pub async fn end_all(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -136,7 +138,7 @@ pub async fn end_all(
     Ok(ended.len())
 }
 
-/// How many codes were asked for by whoever has the mailbox, since then. The subject is locked.
+/// How many codes of a subject, which is locked, the holder of its mailbox has requested since then.
 pub async fn count_asked(
     tx: &mut PgConnection,
     org_id: OrgId,

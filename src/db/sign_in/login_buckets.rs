@@ -1,4 +1,4 @@
-//! `login_buckets`: failed logins, counted for all nodes.
+//! `login_buckets`: the counts of failed logins, which all nodes share.
 
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
@@ -7,18 +7,18 @@ use crate::db::one_row;
 use crate::domain::sign_in::throttle::{ADDRESS_LIMIT, Bucket, KNOWN_FOR, NAME_LIMIT};
 use crate::error::{Error, Reason, Result};
 
-/// What stands for a bucket in the table.
+/// The key of a bucket in the table.
 pub type Key = [u8; 32];
 
-/// The buckets that one attempt may count in.
+/// The buckets that one attempt may be counted in.
 #[derive(Clone, Copy)]
 pub struct Keys {
     pub name: Key,
-    /// None where the address is not known.
+    /// None if the address of the client is not known.
     pub address: Option<AddressKeys>,
 }
 
-/// Those of an address: for whatever name, and for this one.
+/// The buckets of an address: the one for all usernames, and the one for this username.
 #[derive(Clone, Copy)]
 pub struct AddressKeys {
     pub any_name: Key,
@@ -31,21 +31,21 @@ pub struct Admission {
     keys: Keys,
     counted_in: Vec<Key>,
     at: OffsetDateTime,
-    /// What has to wait from now on, if it is a failure.
+    /// What is throttled from now on, if the attempt fails.
     pub begins: Vec<Counted>,
 }
 
-/// For what a bucket counts.
+/// What a bucket counts the failures of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counted {
     Name,
     Address,
-    /// The name at an address that it has succeeded at.
+    /// The username at an address where it has signed in lately.
     KnownAddress,
 }
 
 impl Counted {
-    /// How an event calls it.
+    /// Its name in an event.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Name => "username",
@@ -82,26 +82,28 @@ impl BucketRow {
     }
 }
 
-/// Counts an attempt, unless it has to wait. At an address that has succeeded with the name lately
-/// it counts there alone: whoever guesses from elsewhere, or with other names, does not lock its
-/// owner out. The buckets are locked in the order of their keys.
+/// Counts an attempt, unless it is throttled.
+///
+/// At an address where the username has signed in lately, the attempt counts only in the bucket of
+/// both: guesses from other addresses, or of other usernames, do not lock its owner out. The buckets
+/// are locked in the order of their keys.
 ///
 /// # Errors
-/// `THROTTLED`, with how long to wait; then nothing was counted.
+/// `THROTTLED`, with how long to wait; then the attempt was not counted.
 pub async fn admit(tx: &mut PgConnection, keys: Keys, now: OffsetDateTime) -> Result<Admission> {
-    // A look without a lock: whoever has to wait takes none, and makes no one else wait.
+    // Read without a lock first: an attempt that is throttled locks nothing, and makes no other one wait.
     let rows = find(&mut *tx, &all(keys)).await?;
     let counted = counted(keys, &rows, now);
     refuse_blocked(&rows, &counted, now)?;
     let buckets: Vec<Vec<u8>> = counted.iter().map(|(key, _)| key.to_vec()).collect();
-    let there = sqlx::query!(
+    let missing = sqlx::query!(
         "insert into login_buckets (bucket, failures, further, keep_until)
          select bucket, '{}', 0, $2 from unnest($1::bytea[]) as new (bucket) order by bucket
          on conflict on constraint login_buckets_pk do nothing",
         &buckets,
         now
     );
-    there.execute(&mut *tx).await?;
+    missing.execute(&mut *tx).await?;
     let rows = lock(&mut *tx, &buckets).await?;
     refuse_blocked(&rows, &counted, now)?;
     let mut begins = Vec::new();
@@ -111,24 +113,26 @@ pub async fn admit(tx: &mut PgConnection, keys: Keys, now: OffsetDateTime) -> Re
         if bucket.count(counted.limit(), now) {
             begins.push(counted);
         }
-        keep(&mut *tx, row, &bucket, now).await?;
+        store(&mut *tx, row, &bucket, now).await?;
     }
     let counted_in = counted.iter().map(|(key, _)| *key).collect();
     Ok(Admission { keys, counted_in, at: now, begins })
 }
 
-/// Takes the count back of an attempt that came to nothing.
+/// Undoes the count of an attempt that was not carried out.
 pub async fn withdraw(tx: &mut PgConnection, admission: &Admission, now: OffsetDateTime) -> Result<()> {
     let buckets: Vec<Vec<u8>> = admission.counted_in.iter().map(|key| key.to_vec()).collect();
     for row in lock(&mut *tx, &buckets).await? {
         let mut bucket = row.counts();
         bucket.withdraw(admission.at);
-        keep(&mut *tx, &row, &bucket, now).await?;
+        store(&mut *tx, &row, &bucket, now).await?;
     }
     Ok(())
 }
 
-/// The attempt has succeeded: it was no failure, and its address is known for the name from now on.
+/// Undoes the count of an attempt that has succeeded.
+///
+/// Its address is known for the username from now on.
 pub async fn succeed(tx: &mut PgConnection, admission: &Admission, now: OffsetDateTime) -> Result<()> {
     withdraw(&mut *tx, admission, now).await?;
     let Some(address) = admission.keys.address else { return Ok(()) };
@@ -142,7 +146,7 @@ pub async fn succeed(tx: &mut PgConnection, admission: &Admission, now: OffsetDa
         now,
         now + KNOWN_FOR
     );
-    one_row(&known.execute(tx).await?, "knowing an address")
+    one_row(&known.execute(tx).await?, "storing a known address")
 }
 
 fn all(keys: Keys) -> Vec<Vec<u8>> {
@@ -150,7 +154,7 @@ fn all(keys: Keys) -> Vec<Vec<u8>> {
     std::iter::once(keys.name).chain(address).map(Vec::from).collect()
 }
 
-/// Where an attempt counts.
+/// The buckets that an attempt is counted in.
 fn counted(keys: Keys, rows: &[BucketRow], now: OffsetDateTime) -> Vec<(Key, Counted)> {
     let row = |key: &Key| rows.iter().find(|row| row.bucket == key);
     match keys.address {
@@ -187,10 +191,10 @@ async fn find(db: impl PgExecutor<'_>, buckets: &[Vec<u8>]) -> Result<Vec<Bucket
     Ok(query.fetch_all(db).await?)
 }
 
-/// The rows of these, which are there.
+/// Locks the rows of these buckets, which were inserted before.
 ///
 /// # Errors
-/// `CONFLICT` when one has been swept meanwhile.
+/// `CONFLICT` when a row has been swept meanwhile.
 async fn lock(tx: &mut PgConnection, buckets: &[Vec<u8>]) -> Result<Vec<BucketRow>> {
     let query = sqlx::query_as!(
         BucketRow,
@@ -202,7 +206,7 @@ async fn lock(tx: &mut PgConnection, buckets: &[Vec<u8>]) -> Result<Vec<BucketRo
     if rows.len() == buckets.len() { Ok(rows) } else { Err(Reason::Conflict.into()) }
 }
 
-async fn keep(tx: &mut PgConnection, row: &BucketRow, bucket: &Bucket, now: OffsetDateTime) -> Result<()> {
+async fn store(tx: &mut PgConnection, row: &BucketRow, bucket: &Bucket, now: OffsetDateTime) -> Result<()> {
     let known_until = row.success_time.map(|time| time + KNOWN_FOR);
     let keep_until = bucket.forgotten_at().max(known_until).unwrap_or(now);
     let query = sqlx::query!(
@@ -217,19 +221,21 @@ async fn keep(tx: &mut PgConnection, row: &BucketRow, bucket: &Bucket, now: Offs
     one_row(&query.execute(tx).await?, "counting a login")
 }
 
-/// Counts a request of an address that succeeds whatever it asks for, unless it has to wait: as
-/// many as failed logins of one address may there be, and then it waits as long.
+/// Counts a request of an address, unless it is throttled.
+///
+/// For requests that always succeed, whatever they name. The limit and the waiting time are those of
+/// failed logins of one address.
 ///
 /// # Errors
-/// `THROTTLED`, with how long to wait; then nothing was counted.
+/// `THROTTLED`, with how long to wait; then the attempt was not counted.
 pub async fn admit_request(tx: &mut PgConnection, key: Key, now: OffsetDateTime) -> Result<()> {
-    let there = sqlx::query!(
+    let missing = sqlx::query!(
         "insert into login_buckets (bucket, failures, further, keep_until) values ($1, '{}', 0, $2)
          on conflict on constraint login_buckets_pk do nothing",
         &key[..],
         now
     );
-    there.execute(&mut *tx).await?;
+    missing.execute(&mut *tx).await?;
     for row in lock(&mut *tx, &[key.to_vec()]).await? {
         let mut bucket = row.counts();
         if let Some(wait) = bucket.wait(now) {
@@ -237,7 +243,7 @@ pub async fn admit_request(tx: &mut PgConnection, key: Key, now: OffsetDateTime)
             return Err(error.retry_after(wait.unsigned_abs()));
         }
         bucket.count(ADDRESS_LIMIT, now);
-        keep(&mut *tx, &row, &bucket, now).await?;
+        store(&mut *tx, &row, &bucket, now).await?;
     }
     Ok(())
 }

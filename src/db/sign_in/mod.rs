@@ -1,5 +1,4 @@
-//! Who signs in: from a username to the account with its password, and the hold on both while
-//! a session is made.
+//! Sign-in: finding the account and password of a username, and locking both while a session is made.
 
 pub mod emailed_codes;
 pub mod login_buckets;
@@ -16,18 +15,20 @@ use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::Email;
 use crate::error::{Error, Result};
 
-/// An account by its username, as far as signing in needs it.
+/// An account as it is found by its username, with what sign-in needs of it.
 pub struct Candidate {
     pub org_id: OrgId,
     pub account_id: AccountId,
     pub kind: AccountKind,
-    /// None for who cannot sign in: a service account without a password, a user who is invited.
+    /// None if the account cannot sign in: a service account without a password, an invited user.
     pub record: Option<PasswordRecord>,
-    /// Neither the account nor its org is stopped.
+    /// Whether the account is neither deactivated nor deleted, and its org neither suspended nor deleted.
     pub may_act: bool,
 }
 
-/// The account that has this username; deleted ones too. Looks twice whether there is one or not.
+/// Finds the account that has this username, deleted or not.
+///
+/// Makes two queries in any case, so that the time does not tell whether there is such an account.
 pub async fn find(db: &PgPool, username: &Email) -> Result<Option<Candidate>> {
     let narrow =
         sqlx::query!("select org_id, account_id from usernames where username = $1", username.as_str());
@@ -56,15 +57,17 @@ pub async fn find(db: &PgPool, username: &Email) -> Result<Option<Candidate>> {
     }))
 }
 
-/// Keeps the account, its org and its password as they are until the transaction ends. False when
-/// one of them was stopped or changed since the password was compared with the record.
+/// Keeps the account, its org and its password from being changed until the transaction ends.
+///
+/// False if the account was deactivated or deleted, its org suspended or deleted, or the password
+/// changed, since the password was compared with the record.
 pub async fn hold(
     tx: &mut PgConnection,
     org_id: OrgId,
     account_id: AccountId,
     record: &PasswordRecord,
 ) -> Result<bool> {
-    // The org first, as whoever stops it or the account does.
+    // The org first, in the order of the transactions that suspend it, or that deactivate the account.
     let org = sqlx::query_scalar!(
         "select org_id from orgs
          where org_id = $1 and suspend_time is null and delete_time is null for share",
@@ -82,11 +85,11 @@ pub async fn hold(
     if account.fetch_optional(&mut *tx).await?.is_none() {
         return Ok(false);
     }
-    // Whoever sets another password has locked the account.
+    // A transaction that sets another password locks the account first.
     Ok(crate::db::sign_in::passwords::find(tx, org_id, account_id).await?.as_ref() == Some(record))
 }
 
-/// Keeps the record of the same password anew, unless it was changed meanwhile.
+/// Stores a re-hashed record of the same password, unless the password was changed meanwhile.
 pub async fn renew(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -104,7 +107,7 @@ pub async fn renew(
     Ok(())
 }
 
-/// The orgs in which the account may act, with their names: its home first. At most 1 000.
+/// The orgs in which the account may act, with their names, its home first; at most 1 000.
 pub async fn find_orgs(db: &PgPool, home: OrgId, account_id: AccountId) -> Result<Vec<(OrgId, String)>> {
     let query = sqlx::query!(
         "select o.org_id, o.display_name from account_orgs m join orgs o on o.org_id = m.org_id

@@ -1,4 +1,4 @@
-//! `passwords`: what is kept of the passwords of accounts.
+//! `passwords`: the stored form of the passwords of accounts.
 
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
@@ -9,7 +9,7 @@ use crate::db::one_row;
 use crate::domain::values::ids::{AccountId, OrgId, SessionId};
 use crate::error::Result;
 
-/// What is kept of the account's password.
+/// Finds the stored form of the password of the account.
 pub async fn find(
     db: impl PgExecutor<'_>,
     org_id: OrgId,
@@ -23,10 +23,11 @@ pub async fn find(
     Ok(query.fetch_optional(db).await?.map(PasswordRecord::from_sealed))
 }
 
-/// Gives the account this password, in the place of the one that it has. The account is in its home
-/// org, and locked. Ends its sessions. An `INVITED` user is `ACTIVE` with it, a service account may `Login`.
+/// Sets or replaces the password of the account, and ends its sessions.
 ///
-/// The caller records the change, and names the account among the subjects that it touches.
+/// The account is in its home org, and locked. With a password, an `INVITED` user becomes `ACTIVE`, and a
+/// service account may `Login`. The caller records the change, and names the account among the subjects
+/// that it touches.
 pub async fn set(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -37,7 +38,7 @@ pub async fn set(
     change(tx, (org_id, account_id), record, None, now).await
 }
 
-/// As [`set`] does, but for one session: that of whoever changes the password.
+/// Does what [`set`] does, but does not end one session: the one that changes the password.
 pub async fn change(
     tx: &mut PgConnection,
     (org_id, account_id): Owner,
@@ -45,38 +46,38 @@ pub async fn change(
     but: Option<SessionId>,
     now: OffsetDateTime,
 ) -> Result<()> {
-    let kept = sqlx::query!(
+    let stored = sqlx::query!(
         "insert into passwords (org_id, account_id, sealed) values ($1, $2, $3)
          on conflict on constraint passwords_pk do update set sealed = excluded.sealed",
         org_id.uuid(),
         account_id.uuid(),
         record.sealed()
     );
-    one_row(&kept.execute(&mut *tx).await?, "keeping a password")?;
-    let told = sqlx::query!(
+    one_row(&stored.execute(&mut *tx).await?, "storing a password")?;
+    let updated = sqlx::query!(
         "update accounts set password_time = $3, revision = revision + 1, update_time = $3
          where org_id = $1 and account_id = $2",
         org_id.uuid(),
         account_id.uuid(),
         now
     );
-    one_row(&told.execute(&mut *tx).await?, "setting a password")?;
-    sessions::end_of_account(tx, org_id, account_id, but, now).await?;
+    one_row(&updated.execute(&mut *tx).await?, "setting a password")?;
+    sessions::end_for_account(tx, org_id, account_id, but, now).await?;
     Ok(())
 }
 
-/// Takes the account's password away, if it has one.
+/// Deletes the password of the account, if it has one.
 pub async fn clear(tx: &mut PgConnection, org_id: OrgId, account_id: AccountId) -> Result<()> {
-    let gone = sqlx::query!(
+    let deleted = sqlx::query!(
         "delete from passwords where org_id = $1 and account_id = $2",
         org_id.uuid(),
         account_id.uuid()
     );
-    gone.execute(&mut *tx).await?;
-    let told = sqlx::query!(
+    deleted.execute(&mut *tx).await?;
+    let updated = sqlx::query!(
         "update accounts set password_time = null where org_id = $1 and account_id = $2",
         org_id.uuid(),
         account_id.uuid()
     );
-    one_row(&told.execute(tx).await?, "clearing a password")
+    one_row(&updated.execute(tx).await?, "clearing a password")
 }

@@ -1,4 +1,4 @@
-//! `reset_requests`: who asked for another password, whether there is such an account or not.
+//! `reset_requests`: requests for a new password, whether the account exists or not.
 
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
@@ -7,19 +7,21 @@ use uuid::Uuid;
 use crate::domain::values::names::Email;
 use crate::error::Result;
 
-/// What was asked, and from where.
+/// A request for a new password: the address that it came from, and its request id.
 pub struct ResetRequest {
     pub address: Option<String>,
     pub request_id: String,
 }
 
-/// Notes that somebody asked. It waits for nobody who asked, or answers, for the same name: how
-/// long answering takes depends on whether there is such an account.
+/// Inserts a request.
+///
+/// It waits for no other transaction that inserts, or handles, requests for the same username, because
+/// how long the handling takes depends on whether there is such an account.
 pub async fn insert(
     tx: &mut PgConnection,
     id: Uuid,
     username: &Email,
-    asked: &ResetRequest,
+    request: &ResetRequest,
     now: OffsetDateTime,
 ) -> Result<()> {
     let query = sqlx::query!(
@@ -27,15 +29,15 @@ pub async fn insert(
          values ($1, $2, $3, $4, $5)",
         id,
         username.as_str(),
-        asked.address,
-        asked.request_id,
+        request.address,
+        request.request_id,
         now
     );
     query.execute(tx).await?;
     Ok(())
 }
 
-/// Names that were asked for, those that wait longest first.
+/// Finds the usernames of the requests, those that have waited longest first.
 pub async fn find(db: impl PgExecutor<'_>, limit: i64) -> Result<Vec<String>> {
     let query = sqlx::query_scalar!(
         "select username from reset_requests group by username order by min(create_time) limit $1",
@@ -44,8 +46,9 @@ pub async fn find(db: impl PgExecutor<'_>, limit: i64) -> Result<Vec<String>> {
     Ok(query.fetch_all(db).await?)
 }
 
-/// Takes all requests for a name away: whoever does so answers them as one, with the rest of the
-/// transaction. None when another node was first.
+/// Deletes all requests for a username, and returns one of them; none when another node was first.
+///
+/// The caller handles them as a single request, in the same transaction.
 pub async fn take(tx: &mut PgConnection, username: &str) -> Result<Option<ResetRequest>> {
     let query = sqlx::query_as!(
         ResetRequest,

@@ -1,4 +1,4 @@
-//! `sessions`: what logins gave, each in the home org of its account.
+//! `sessions`: the sessions that logins have created, each in the home org of its account.
 
 use sqlx::{PgConnection, PgExecutor};
 use time::{Duration, OffsetDateTime};
@@ -9,15 +9,15 @@ use crate::domain::tokens::secrets::SecretRecord;
 use crate::domain::values::ids::{AccountId, OrgId, SessionId};
 use crate::error::{Reason, Result};
 
-/// How long a session that has ended is still known for what it was.
-const KEPT: Duration = Duration::days(1);
-/// How many are swept at once.
-const SWEPT_AT_ONCE: i64 = 10_000;
+/// How long a session is stored after it has expired, so that its use is refused with the right error.
+const RETENTION: Duration = Duration::days(1);
+/// How many sessions are swept at once.
+const SWEEP_LIMIT: i64 = 10_000;
 
-/// A session to be kept.
+/// A session to be inserted.
 pub struct NewSession<'a> {
     pub session_id: SessionId,
-    /// The home of the account.
+    /// The home org of the account.
     pub org_id: OrgId,
     pub account_id: AccountId,
     pub secret: &'a SecretRecord,
@@ -34,7 +34,7 @@ pub struct Session {
     pub ended: bool,
 }
 
-/// Keeps a new session. The account's row is held.
+/// Inserts a session. The row of the account is locked.
 pub async fn insert(tx: &mut PgConnection, new: &NewSession<'_>, now: OffsetDateTime) -> Result<()> {
     let narrow = sqlx::query!(
         "insert into credentials (credential_id, org_id, account_id) values ($1, $2, $3)",
@@ -42,8 +42,8 @@ pub async fn insert(tx: &mut PgConnection, new: &NewSession<'_>, now: OffsetDate
         new.org_id.uuid(),
         new.account_id.uuid()
     );
-    one_row(&narrow.execute(&mut *tx).await?, "making a session")?;
-    let kept = sqlx::query!(
+    one_row(&narrow.execute(&mut *tx).await?, "inserting the credential of a session")?;
+    let session = sqlx::query!(
         "insert into sessions (org_id, session_id, account_id, mac, pepper_id, create_time, expire_time, use_time)
          values ($1, $2, $3, $4, $5, $6, $7, $6)",
         new.org_id.uuid(),
@@ -54,10 +54,10 @@ pub async fn insert(tx: &mut PgConnection, new: &NewSession<'_>, now: OffsetDate
         now,
         new.expire_time
     );
-    one_row(&kept.execute(tx).await?, "keeping a session")
+    one_row(&session.execute(tx).await?, "inserting a session")
 }
 
-/// A session of this org, ended or not.
+/// Finds a session of this org, ended or not.
 pub async fn find(db: impl PgExecutor<'_>, org_id: OrgId, session_id: SessionId) -> Result<Option<Session>> {
     let query = sqlx::query!(
         r#"select account_id, mac, pepper_id, create_time, expire_time, use_time, end_time is not null as "ended!"
@@ -75,12 +75,13 @@ pub async fn find(db: impl PgExecutor<'_>, org_id: OrgId, session_id: SessionId)
     }))
 }
 
-/// Keeps a session from being ended until the transaction ends: whoever ends it then finds
-/// what it made.
+/// Keeps a session from being ended until the transaction ends.
+///
+/// A transaction that ends the session afterwards finds what it has created.
 ///
 /// # Errors
-/// `TOKEN_REVOKED` when it was.
-pub async fn hold_live(tx: &mut PgConnection, org_id: OrgId, session_id: SessionId) -> Result<()> {
+/// `TOKEN_REVOKED` when the session has been ended.
+pub async fn hold_unrevoked(tx: &mut PgConnection, org_id: OrgId, session_id: SessionId) -> Result<()> {
     let query = sqlx::query_scalar!(
         "select session_id from sessions
          where org_id = $1 and session_id = $2 and end_time is null for share",
@@ -90,7 +91,7 @@ pub async fn hold_live(tx: &mut PgConnection, org_id: OrgId, session_id: Session
     query.fetch_optional(tx).await?.map(|_| ()).ok_or_else(|| Reason::TokenRevoked.into())
 }
 
-/// Ends a session. False when it was before.
+/// Ends a session. False if it had been ended before.
 pub async fn end(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -106,12 +107,12 @@ pub async fn end(
     Ok(query.execute(tx).await?.rows_affected() == 1)
 }
 
-/// Ends the sessions of an account, but for one. Returns how many were live.
-pub async fn end_of_account(
+/// Ends the sessions of an account, except for one. Returns how many were active.
+pub async fn end_for_account(
     tx: &mut PgConnection,
     org_id: OrgId,
     account_id: AccountId,
-    but: Option<SessionId>,
+    except: Option<SessionId>,
     now: OffsetDateTime,
 ) -> Result<u64> {
     let query = sqlx::query!(
@@ -121,13 +122,13 @@ pub async fn end_of_account(
         org_id.uuid(),
         account_id.uuid(),
         now,
-        but.map(SessionId::uuid)
+        except.map(SessionId::uuid)
     );
     Ok(query.execute(tx).await?.rows_affected())
 }
 
 /// Ends the sessions of all accounts of an org.
-pub async fn end_of_org(tx: &mut PgConnection, org_id: OrgId, now: OffsetDateTime) -> Result<()> {
+pub async fn end_for_org(tx: &mut PgConnection, org_id: OrgId, now: OffsetDateTime) -> Result<()> {
     let query = sqlx::query!(
         "update sessions set end_time = $2 where org_id = $1 and end_time is null and expire_time > $2",
         org_id.uuid(),
@@ -137,33 +138,33 @@ pub async fn end_of_org(tx: &mut PgConnection, org_id: OrgId, now: OffsetDateTim
     Ok(())
 }
 
-/// Drops the sessions of an account that is purged.
+/// Deletes the sessions of an account that is purged.
 pub async fn purge(tx: &mut PgConnection, org_id: OrgId, account_id: AccountId) -> Result<()> {
-    let gone = sqlx::query_scalar!(
+    let deleted = sqlx::query_scalar!(
         "delete from sessions where org_id = $1 and account_id = $2 returning session_id",
         org_id.uuid(),
         account_id.uuid()
     );
-    let gone = gone.fetch_all(&mut *tx).await?;
-    sqlx::query!("delete from credentials where credential_id = any($1)", &gone).execute(tx).await?;
+    let deleted = deleted.fetch_all(&mut *tx).await?;
+    sqlx::query!("delete from credentials where credential_id = any($1)", &deleted).execute(tx).await?;
     Ok(())
 }
 
-/// Drops those that have ended some time ago, in all orgs. Returns how many went.
+/// Deletes sessions of all orgs whose retention has expired. Returns how many there were.
 pub async fn sweep(db: impl PgExecutor<'_> + Copy, now: OffsetDateTime) -> Result<u64> {
     let due = sqlx::query_scalar!(
         "select session_id from sessions where expire_time < $1 order by expire_time limit $2",
-        now - KEPT,
-        SWEPT_AT_ONCE
+        now - RETENTION,
+        SWEEP_LIMIT
     );
     let due = due.fetch_all(db).await?;
-    // The narrow rows first: whoever is interrupted finds the others again.
+    // The rows in `credentials` first: after an interruption the next sweep finds the sessions again.
     sqlx::query!("delete from credentials where credential_id = any($1)", &due).execute(db).await?;
-    let gone = sqlx::query!("delete from sessions where session_id = any($1)", &due);
-    Ok(gone.execute(db).await?.rows_affected())
+    let deleted = sqlx::query!("delete from sessions where session_id = any($1)", &due);
+    Ok(deleted.execute(db).await?.rows_affected())
 }
 
-/// The last use of a session since it was last written down.
+/// The last use of a session since the last write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionUse {
     pub org_id: OrgId,
@@ -171,8 +172,8 @@ pub struct SessionUse {
     pub time: OffsetDateTime,
 }
 
-/// Writes down when many sessions were last used, in one statement. The time goes forward only.
-pub async fn note_uses(db: impl PgExecutor<'_>, uses: &[SessionUse]) -> Result<()> {
+/// Stores the last use of many sessions in one statement. A stored time only moves forward.
+pub async fn record_uses(db: impl PgExecutor<'_>, uses: &[SessionUse]) -> Result<()> {
     let orgs: Vec<Uuid> = uses.iter().map(|used| used.org_id.uuid()).collect();
     let sessions: Vec<Uuid> = uses.iter().map(|used| used.session_id.uuid()).collect();
     let times: Vec<OffsetDateTime> = uses.iter().map(|used| used.time).collect();

@@ -1,4 +1,4 @@
-//! `credentials`: tokens and sessions alike.
+//! Credentials of either kind: tokens and sessions.
 
 use sqlx::PgConnection;
 
@@ -7,14 +7,15 @@ use crate::db::tokens;
 use crate::domain::values::ids::{CredentialId, OrgId};
 use crate::error::Result;
 
-/// Keeps the credential that makes a token from being revoked or ended until the transaction
-/// ends: whoever does it then finds what it made.
+/// Keeps the credential that creates a token from being revoked or ended until the transaction ends.
+///
+/// A transaction that revokes or ends it afterwards finds what it has created.
 ///
 /// # Errors
-/// `TOKEN_REVOKED` when it was.
-pub async fn hold_live(tx: &mut PgConnection, org_id: OrgId, id: CredentialId) -> Result<()> {
+/// `TOKEN_REVOKED` when the credential has been revoked or ended.
+pub async fn hold_unrevoked(tx: &mut PgConnection, org_id: OrgId, id: CredentialId) -> Result<()> {
     match id {
-        CredentialId::Token(id) => tokens::hold_live(tx, org_id, id).await,
-        CredentialId::Session(id) => sessions::hold_live(tx, org_id, id).await,
+        CredentialId::Token(id) => tokens::hold_unrevoked(tx, org_id, id).await,
+        CredentialId::Session(id) => sessions::hold_unrevoked(tx, org_id, id).await,
     }
 }

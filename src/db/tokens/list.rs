@@ -1,4 +1,4 @@
-//! Lists of an org's tokens, by what they are.
+//! Lists of the tokens of an org, with filters.
 
 use std::time::Duration;
 
@@ -14,27 +14,28 @@ use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::names::Purpose;
 use crate::error::Result;
 
-/// Which tokens to list: those to which all of it applies.
+/// Which tokens to list: those that match every condition.
 #[derive(Default)]
 pub struct TokenFilter {
     pub account_id: Option<AccountId>,
     pub kind: Option<TokenKind>,
     pub purpose: Option<Purpose>,
-    /// In each of these states by the rules beside it, now.
+    /// The token is in each of these states now, by the rules beside it.
     pub states: Vec<(TokenState, Rules)>,
-    /// Neither made nor used since.
+    /// The token was neither created nor used since.
     pub idle_since: Option<OffsetDateTime>,
     pub expires_before: Option<OffsetDateTime>,
     pub labels: Labels,
 }
 
-/// `$query` with `$head` before and `$tail` after what a filter says of `tokens t`: `$1` is the
-/// org, `$2` to `$14` are of the filter, and the rest comes after them. The states are those of
-/// [`Rules::state`]: tests hold both together.
+/// A `$query` of `$head`, the conditions of a filter on `tokens t`, and `$tail`.
+///
+/// `$1` is the org, `$2` to `$14` belong to the filter, and the other arguments come after them. The
+/// states are those of [`Rules::state`]: tests check that both agree.
 macro_rules! filtered {
     ($query:ident, $head:tt, $tail:tt, $org_id:expr, $filter:expr, $now:expr $(, $arg:expr)*) => {{
         let TokenFilter { account_id, kind, purpose, states, idle_since, expires_before, labels } = $filter;
-        let seconds = |life: Duration| life.as_secs() as i64;
+        let seconds = |lifetime: Duration| lifetime.as_secs() as i64;
         $query!(
             $head + r#" where t.org_id = $1 and ($2::uuid is null or account_id = $2)
                 and ($3::text is null or t.kind = $3) and ($4::text is null or purpose = $4)
@@ -107,7 +108,7 @@ pub async fn page(
     let rows = rows.fetch_all(&mut *db).await?;
     let token_id = |token: &Token| token.id().to_string();
     if after.is_none() && rows.len() as i64 <= size {
-        // These are all.
+        // The page holds all of them.
         let counted = rows.len() as i64;
         return Ok(Page::of(rows, size, counted, token_id));
     }

@@ -1,4 +1,4 @@
-//! Tokens, their secrets, and what is behind a credential.
+//! Tokens, their secrets, and the principal that a credential authenticates.
 
 pub mod credentials;
 mod list;

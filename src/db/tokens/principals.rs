@@ -1,6 +1,7 @@
-//! Everything that is behind a token, in two indexed reads: where it lives, and the
-//! token with its secrets, account, org and grants. And the same of an account without a
-//! token: one read, or two where it is a guest.
+//! Everything that a credential authenticates with: token, secrets, account, org and grants.
+//!
+//! A token takes two indexed reads: its org, and then everything else. An account without a token takes
+//! one read, or two if it is a guest.
 
 use std::sync::Arc;
 
@@ -26,16 +27,18 @@ use crate::domain::values::resources::{Node, ResourcePath};
 use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Error, Result};
 
-/// A grant as the query gives it: right, path, permissions of a custom role.
+/// A grant as the query returns it: right, path, permissions of a custom role.
 type GrantRow = (String, Option<String>, Option<Vec<String>>);
 
-/// How many names of application permissions an owner's list has at most, the first ones in order:
-/// an access token with all of these is larger than it may be.
+/// The most application permissions that are listed for an owner: the first ones in order.
+///
+/// An access token with this many permissions is larger than allowed.
 const MAX_NAMED: i64 = 1_000;
 
-/// The credential behind a token, with its org's policy within the ceilings; none when the token
-/// does not exist. Then the decoy is read in its place, another token: an id that does not exist
-/// is to be refused no sooner than a wrong secret of one that does.
+/// Finds the credential of a token, with the policy of its org limited by the ceilings.
+///
+/// If the token does not exist, the decoy, which is another token, is read in its place: an id that does
+/// not exist must not be refused sooner than a wrong secret of a token that exists.
 pub async fn find(
     db: &PgPool,
     token_id: TokenId,
@@ -53,7 +56,7 @@ pub async fn find(
     Ok(None)
 }
 
-/// The credential behind a token of this org.
+/// Reads the credential of a token of this org.
 pub async fn read(
     db: impl PgExecutor<'_>,
     org_id: OrgId,
@@ -121,8 +124,8 @@ pub async fn read(
     let origin = |text: &String| WebOrigin::parse(text).map_err(damaged("web origin"));
     let purpose = |text: String| Purpose::parse(&text).map_err(damaged("purpose"));
     let records = row.macs.into_iter().zip(row.peppers).map(|(mac, pepper)| SecretRecord { mac, pepper });
-    let lives = row.secret_numbers.into_iter().zip(row.secret_ends);
-    let secrets = lives.zip(records);
+    let numbers_and_ends = row.secret_numbers.into_iter().zip(row.secret_ends);
+    let secrets = numbers_and_ends.zip(records);
     let secrets = secrets.map(|((number, expire_time), record)| Secret { number, expire_time, record });
     Ok(Some(Credential {
         credential_id: token_id.into(),
@@ -159,8 +162,9 @@ pub async fn read(
     }))
 }
 
-/// The credential behind a session, in the home org of its account; none when there is no such session.
-/// Then as much is looked for in vain.
+/// Finds the credential of a session, in the home org of its account.
+///
+/// If there is no such session, the same queries are made without a result, so that they take as long.
 pub async fn find_session(
     db: &PgPool,
     session_id: SessionId,
@@ -179,7 +183,7 @@ pub async fn find_session(
         kind: TokenKind::Session,
         secrets: vec![Secret { number: 1, expire_time: None, record: session.secret }],
         restrictions: Restrictions::default(),
-        // A session is its account, whatever that may do.
+        // A session may do everything that its account may do.
         may_manage_tokens: true,
         create_time: session.create_time,
         expire_time: Some(session.expire_time),
@@ -208,7 +212,7 @@ fn account_kind(name: &str) -> Result<AccountKind> {
     AccountKind::parse(name).ok_or_else(|| Error::internal("a stored account kind is unknown"))
 }
 
-/// An account in an org; none where it is no member and never was.
+/// Finds an account as a member of an org; none if it is not a member and never was.
 pub async fn find_member(
     db: &PgPool,
     org_id: OrgId,
@@ -259,8 +263,8 @@ pub async fn find_member(
         Some((kind, username)) => Some((kind, username, false)),
         None => find_at_home(db, home_org_id, account_id).await?,
     };
-    // A guest whose account was purged is nobody any more.
-    let Some((kind, username, stopped_at_home)) = at_home else {
+    // A guest whose account was purged does not exist any more.
+    let Some((kind, username, inactive_at_home)) = at_home else {
         return Ok(None);
     };
     Ok(Some(Member {
@@ -269,7 +273,7 @@ pub async fn find_member(
         home_org_id,
         account_kind: account_kind(&kind)?,
         username,
-        account_stopped: row.account_stopped || stopped_at_home,
+        account_stopped: row.account_stopped || inactive_at_home,
         org_stopped: row.org_stopped,
         org_version: row.org_version,
         account_version: row.account_version,
@@ -279,8 +283,9 @@ pub async fn find_member(
     }))
 }
 
-/// Kind and username of a guest, and whether it is stopped where it is kept: on another
-/// shard, which a join does not reach.
+/// Finds the kind and username of a guest, and whether its account is deactivated or deleted.
+///
+/// A separate query, because the home org may be on another shard, which a join does not reach.
 async fn find_at_home(
     db: &PgPool,
     home: OrgId,

@@ -1,4 +1,4 @@
-//! Which tokens are to be told of because they end soon, and that it was done.
+//! Reminders of tokens that expire soon: which are due, and which were sent.
 
 use sqlx::{PgConnection, PgExecutor};
 use time::{Duration, OffsetDateTime};
@@ -8,36 +8,37 @@ use crate::domain::tokens::reminders::THRESHOLDS;
 use crate::domain::values::ids::{AccountId, OrgId, TokenId};
 use crate::error::Result;
 
-/// A token that ends soon, as it was when somebody looked.
+/// A token that expires soon, as it was when it was read.
 #[derive(Clone, Copy, Debug)]
-pub struct Ending {
+pub struct ExpiringToken {
     pub org_id: OrgId,
     pub token_id: TokenId,
     pub expire_time: OffsetDateTime,
-    /// The last threshold that was told of, or need not be.
-    pub told: Option<i32>,
+    /// The last threshold that a reminder was sent for, or that needs none.
+    pub reminded_days: Option<i32>,
 }
 
-/// What was told: enough to tell it to somebody.
+/// A reminder that was claimed, with what its email says.
 #[derive(Clone, Debug)]
-pub struct Reminded {
+pub struct Reminder {
     pub org_id: OrgId,
     pub token_id: TokenId,
     pub account_id: AccountId,
     pub display_name: Option<String>,
     pub expire_time: OffsetDateTime,
-    /// The threshold: it ends within so many days.
+    /// The threshold: the token expires within so many days.
     pub days: i32,
 }
 
-/// Tokens of all orgs for which a threshold has come, by age alone, after this one in the
-/// order of org and token.
+/// Finds tokens of all orgs that have passed a threshold, after this one by org and token.
+///
+/// Only their expiry counts here, not whether anyone is to be notified.
 pub async fn find_due(
     db: impl PgExecutor<'_>,
     now: OffsetDateTime,
     after: (Uuid, Uuid),
     limit: i64,
-) -> Result<Vec<Ending>> {
+) -> Result<Vec<ExpiringToken>> {
     let [first, second, last] = THRESHOLDS.map(|days| now + Duration::days(days.into()));
     let query = sqlx::query!(
         r#"select org_id, token_id, expire_time as "expire_time!", reminded_days from tokens
@@ -55,19 +56,20 @@ pub async fn find_due(
         limit
     );
     let rows = query.fetch_all(db).await?;
-    let ending = rows.into_iter().map(|row| Ending {
+    let ending = rows.into_iter().map(|row| ExpiringToken {
         org_id: row.org_id.into(),
         token_id: row.token_id.into(),
         expire_time: row.expire_time,
-        told: row.reminded_days,
+        reminded_days: row.reminded_days,
     });
     Ok(ending.collect())
 }
 
-/// Notes that this threshold is told of. None when it need not be any more: another node was
-/// first, or the token was revoked or got another end meanwhile. Whoever gets an answer tells
-/// it in the same transaction: then it is told once, whatever happens.
-pub async fn remind(tx: &mut PgConnection, token: &Ending, days: i32) -> Result<Option<Reminded>> {
+/// Stores that the reminder for this threshold is sent; none if it is not needed any more.
+///
+/// It is not if another node was first, or if the token was revoked or got another expiry meanwhile. The
+/// caller sends the reminder in the same transaction, so that it is sent exactly once.
+pub async fn remind(tx: &mut PgConnection, token: &ExpiringToken, days: i32) -> Result<Option<Reminder>> {
     let query = sqlx::query!(
         "update tokens set reminded_days = $4
          where org_id = $1 and token_id = $2 and expire_time = $3 and revoke_time is null
@@ -79,7 +81,7 @@ pub async fn remind(tx: &mut PgConnection, token: &Ending, days: i32) -> Result<
         days
     );
     let row = query.fetch_optional(tx).await?;
-    Ok(row.map(|row| Reminded {
+    Ok(row.map(|row| Reminder {
         org_id: token.org_id,
         token_id: token.token_id,
         account_id: row.account_id.into(),

@@ -1,4 +1,4 @@
-//! `token_secrets`: what is kept of the secrets of a token, and of their use.
+//! `token_secrets`: the stored form of the secrets of a token, and their use.
 
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
@@ -9,18 +9,18 @@ use crate::domain::tokens::secrets::SecretRecord;
 use crate::domain::values::ids::{AccountId, OrgId, TokenId};
 use crate::error::{Error, Result};
 
-/// A secret to be kept.
+/// A secret to be inserted.
 pub struct NewSecret<'a> {
     pub number: i32,
     pub record: &'a SecretRecord,
     pub hint: &'a str,
-    /// The other token or session that stands behind it, if one does: which rotated this one.
+    /// The other token or session that is responsible for it because it rotated this token, if any.
     pub made_by: Option<Uuid>,
-    /// The token rotated itself.
+    /// Whether the token rotated itself.
     pub made_by_itself: bool,
 }
 
-/// Keeps another secret of a token.
+/// Inserts another secret of a token.
 pub async fn insert(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -42,11 +42,12 @@ pub async fn insert(
         now,
         new.made_by_itself
     );
-    one_row(&query.execute(tx).await?, "keeping a secret")
+    one_row(&query.execute(tx).await?, "inserting a secret")
 }
 
-/// Locks the token whose secrets are to change, and says whose it is. Two that rotate it at
-/// once take turns, and so does whoever revokes it.
+/// Locks the token whose secrets are to change, and returns its account.
+///
+/// Transactions that rotate or revoke the token at once take turns.
 pub async fn lock(tx: &mut PgConnection, org_id: OrgId, token_id: TokenId) -> Result<Option<AccountId>> {
     let query = sqlx::query_scalar!(
         "select account_id from tokens where org_id = $1 and token_id = $2 for no key update",
@@ -56,7 +57,7 @@ pub async fn lock(tx: &mut PgConnection, org_id: OrgId, token_id: TokenId) -> Re
     Ok(query.fetch_optional(tx).await?.map(AccountId::from))
 }
 
-/// Raises the token's revision: its secrets changed. Its row is locked.
+/// Increments the revision of the token, whose row is locked, because its secrets have changed.
 pub async fn revise(tx: &mut PgConnection, org_id: OrgId, token_id: TokenId) -> Result<()> {
     let query = sqlx::query!(
         "update tokens set revision = revision + 1 where org_id = $1 and token_id = $2",
@@ -66,7 +67,7 @@ pub async fn revise(tx: &mut PgConnection, org_id: OrgId, token_id: TokenId) -> 
     one_row(&query.execute(tx).await?, "revising a token")
 }
 
-/// The token or session that stands behind the newest secret, if another one does.
+/// Finds the other token or session that is responsible for the newest secret, if any.
 pub async fn find_maker(tx: &mut PgConnection, org_id: OrgId, token_id: TokenId) -> Result<Option<Uuid>> {
     let query = sqlx::query_scalar!(
         "select made_by from token_secrets where org_id = $1 and token_id = $2 order by secret_number desc limit 1",
@@ -76,7 +77,7 @@ pub async fn find_maker(tx: &mut PgConnection, org_id: OrgId, token_id: TokenId)
     Ok(query.fetch_optional(tx).await?.flatten())
 }
 
-/// The numbers of those secrets that these tokens made by rotating themselves.
+/// Finds the numbers of the secrets that these tokens created by rotating themselves.
 pub async fn find_made_by_themselves(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -93,8 +94,8 @@ pub async fn find_made_by_themselves(
     Ok(rows.into_iter().map(|row| (row.token_id.into(), row.secret_number)).collect())
 }
 
-/// Forgets the secrets of a token that have ended: the next rotation begins.
-pub async fn forget_ended(
+/// Deletes the expired secrets of a token, because its next rotation begins.
+pub async fn delete_expired(
     tx: &mut PgConnection,
     org_id: OrgId,
     token_id: TokenId,
@@ -110,7 +111,7 @@ pub async fn forget_ended(
     Ok(())
 }
 
-/// Says when these secrets end; none = with their token.
+/// Sets when these secrets expire; none means with their token.
 pub async fn set_end(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -130,11 +131,12 @@ pub async fn set_end(
     if rows == numbers.len() as u64 {
         return Ok(());
     }
-    Err(Error::internal(format!("ending {} secrets touched {rows} rows", numbers.len())))
+    Err(Error::internal(format!("setting the expiry of {} secrets touched {rows} rows", numbers.len())))
 }
 
-/// The tokens with a secret that still works and that these tokens stand behind, because
-/// they rotated them. A look at all orgs: an operator's token rotates in any.
+/// Finds the tokens with a valid secret that these tokens are responsible for, as they rotated it.
+///
+/// Searches all orgs, because the token of an operator can rotate tokens in any.
 pub async fn find_made_by(
     db: impl PgExecutor<'_>,
     makers: &[Uuid],
@@ -151,22 +153,23 @@ pub async fn find_made_by(
     Ok(rows.into_iter().map(|row| (row.org_id.into(), row.token_id.into())).collect())
 }
 
-/// Uses of one secret since they were last written down.
+/// The uses of one secret since the last write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretUse {
     pub org_id: OrgId,
     pub token_id: TokenId,
     pub number: i32,
-    /// The last one.
+    /// The time of the last use.
     pub time: OffsetDateTime,
     pub address: Option<String>,
     pub count: i64,
 }
 
-/// Writes down the uses of many secrets, in one statement. The time goes forward only,
-/// whatever came before from this node or another, and the counts add up. A secret that is
-/// gone is passed over. Each secret is there once.
-pub async fn note_uses(db: impl PgExecutor<'_>, uses: &[SecretUse]) -> Result<()> {
+/// Stores the uses of many secrets in one statement. Each secret occurs once.
+///
+/// A stored time only moves forward, whatever this node or another one wrote before, and the counts add
+/// up. A secret that has been deleted is skipped.
+pub async fn record_uses(db: impl PgExecutor<'_>, uses: &[SecretUse]) -> Result<()> {
     fn column<T>(uses: &[SecretUse], value: impl Fn(&SecretUse) -> T) -> Vec<T> {
         uses.iter().map(value).collect()
     }

@@ -1,4 +1,4 @@
-//! `tokens` and `credentials`, and what is shown of `token_secrets`.
+//! `tokens` and `credentials`, and what callers may see of `token_secrets`.
 
 use std::collections::BTreeMap;
 
@@ -25,16 +25,16 @@ use crate::domain::values::resources::ResourcePath;
 use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Error, Reason, Result};
 
-/// What people and programs find a token by.
+/// Labels, by which users and programs find tokens.
 pub type Labels = BTreeMap<String, String>;
 
-/// A token, as it is stored, with what may be shown of its secrets.
+/// A token, as it is stored, with what callers may see of its secrets.
 #[derive(Clone, Debug)]
 pub struct Token {
     pub org_id: Uuid,
     pub token_id: Uuid,
     pub account_id: Uuid,
-    /// Of the account; none for one whose home is another org.
+    /// The kind of its account; none if that has its home in another org.
     pub owner_kind: Option<String>,
     pub kind: String,
     pub display_name: Option<String>,
@@ -51,7 +51,7 @@ pub struct Token {
     pub expire_time: Option<OffsetDateTime>,
     pub revoke_time: Option<OffsetDateTime>,
     pub revoke_reason: Option<String>,
-    // Of each secret, in the order in which they were made.
+    // One entry for each secret, in the order in which they were created.
     pub secret_numbers: Vec<i32>,
     pub hints: Vec<String>,
     pub secret_create_times: Vec<OffsetDateTime>,
@@ -61,13 +61,13 @@ pub struct Token {
     pub use_counts: Vec<Option<i64>>,
 }
 
-/// What may be shown of one secret of a token.
+/// What callers may see of one secret of a token.
 #[derive(Clone, Debug)]
-pub struct ShownSecret<'a> {
+pub struct SecretInfo<'a> {
     pub number: i32,
     pub hint: &'a str,
     pub create_time: OffsetDateTime,
-    /// When it ends before its token does.
+    /// When it expires, if that is before its token does.
     pub expire_time: Option<OffsetDateTime>,
     pub last_use_time: Option<OffsetDateTime>,
     pub last_use_address: Option<&'a str>,
@@ -75,22 +75,22 @@ pub struct ShownSecret<'a> {
 }
 
 impl Token {
-    /// Its id.
+    /// The id of the token.
     pub fn id(&self) -> TokenId {
         self.token_id.into()
     }
 
-    /// What it is good for.
+    /// The kind of the token.
     pub fn kind(&self) -> Result<TokenKind> {
         TokenKind::parse(&self.kind).ok_or_else(|| Error::internal("a stored token kind is unknown"))
     }
 
-    /// Whose it is.
+    /// The account that the token belongs to.
     pub fn account(&self) -> AccountId {
         self.account_id.into()
     }
 
-    /// What it was limited to.
+    /// The restrictions of the token.
     pub fn restrictions(&self) -> Result<Restrictions> {
         let scope = |text: &String| Permission::parse(text).map_err(damaged("permission"));
         let path = |text: &String| ResourcePath::parse(text).map_err(damaged("resource path"));
@@ -108,13 +108,13 @@ impl Token {
         })
     }
 
-    /// Where it is in its life, under these rules.
+    /// The state of the token under these rules.
     pub fn state(&self, rules: &Rules, now: OffsetDateTime) -> Result<TokenState> {
         Ok(rules.state(&self.facts()?, self.revoke_time.is_some(), now))
     }
 
     fn facts(&self) -> Result<Facts> {
-        // Who comes from another org is a person.
+        // An account of another org is a guest, and guests are users.
         let owner = self.owner_kind.as_deref().map_or(Some(AccountKind::User), AccountKind::parse);
         let uses = self.last_use_times.iter().flatten().chain(&self.secret_create_times);
         Ok(Facts {
@@ -126,9 +126,9 @@ impl Token {
         })
     }
 
-    /// Its secrets, the oldest first.
-    pub fn secrets(&self) -> impl Iterator<Item = ShownSecret<'_>> {
-        (0..self.hints.len()).map(|i| ShownSecret {
+    /// The secrets of the token, oldest first.
+    pub fn secrets(&self) -> impl Iterator<Item = SecretInfo<'_>> {
+        (0..self.hints.len()).map(|i| SecretInfo {
             number: self.secret_numbers[i],
             hint: &self.hints[i],
             create_time: self.secret_create_times[i],
@@ -140,7 +140,7 @@ impl Token {
     }
 }
 
-/// A token to be made.
+/// A token to be inserted.
 pub struct NewToken<'a> {
     pub token_id: TokenId,
     pub org_id: OrgId,
@@ -150,16 +150,16 @@ pub struct NewToken<'a> {
     pub labels: &'a Labels,
     pub restrictions: &'a Restrictions,
     pub may_manage_tokens: bool,
-    /// None: it has no end.
+    /// None if it does not expire.
     pub expire_time: Option<OffsetDateTime>,
-    /// The token that makes it; none when the command line does.
+    /// The credential that creates it; none for the command line.
     pub made_by: Option<CredentialId>,
     pub secret: &'a SecretRecord,
     pub hint: &'a str,
 }
 
 impl NewToken<'_> {
-    /// The change that it is.
+    /// The change that records its creation.
     pub fn created(&self) -> Change {
         let mut fields = vec![
             FieldChange::set("account_id", self.account_id),
@@ -185,7 +185,7 @@ impl NewToken<'_> {
     }
 }
 
-/// The columns of [`Token`], with what comes after `from tokens t`.
+/// A query for the columns of [`Token`], with the SQL after `from tokens t`.
 macro_rules! select_tokens {
     ($rest:tt $(+ $more:tt)*, $($arg:expr),* $(,)?) => {
         sqlx::query_as!(
@@ -218,14 +218,16 @@ macro_rules! select_tokens {
 
 pub(super) use select_tokens;
 
-/// The token, live or not.
+/// Finds the token, whatever its state.
 pub async fn find(db: impl PgExecutor<'_>, org_id: OrgId, token_id: TokenId) -> Result<Option<Token>> {
     let query = select_tokens!("where org_id = $1 and token_id = $2", org_id.uuid(), token_id.uuid());
     Ok(query.fetch_optional(db).await?)
 }
 
-/// The ids of the account's live tokens of this name, oldest first.
-pub async fn find_live_named(
+/// Finds the ids of the account's tokens of this name, oldest first.
+///
+/// Only those that are neither revoked nor expired.
+pub async fn find_active_named(
     db: impl PgExecutor<'_>,
     org_id: OrgId,
     account_id: AccountId,
@@ -245,9 +247,10 @@ pub async fn find_live_named(
     Ok(query.fetch_all(db).await?.into_iter().map(TokenId::from).collect())
 }
 
-/// The ids of the account's live tokens in these orgs, oldest first. Its row is locked, so that the
-/// answer holds.
-pub async fn find_live(
+/// Finds the ids of the account's tokens in these orgs that are neither revoked nor expired.
+///
+/// Oldest first. The row of the account is locked, so that the answer stays valid.
+pub async fn find_active(
     tx: &mut PgConnection,
     orgs: &[OrgId],
     account_id: AccountId,
@@ -268,8 +271,10 @@ pub async fn find_live(
     Ok(query.fetch_all(tx).await?.into_iter().map(TokenId::from).collect())
 }
 
-/// How many live tokens the account has. Its row is locked, so that the answer holds.
-pub async fn count_live(
+/// How many tokens the account has that are neither revoked nor expired.
+///
+/// Its row is locked, so that the answer stays valid.
+pub async fn count_active(
     tx: &mut PgConnection,
     org_id: OrgId,
     account_id: AccountId,
@@ -285,7 +290,7 @@ pub async fn count_live(
     Ok(query.fetch_one(tx).await?)
 }
 
-/// A new token with its first secret. Its narrow row comes first.
+/// Inserts a token with its first secret, after its row in `credentials`.
 pub async fn insert(tx: &mut PgConnection, new: &NewToken<'_>, now: OffsetDateTime) -> Result<Token> {
     let (org_id, token_id, account_id) = (new.org_id.uuid(), new.token_id.uuid(), new.account_id.uuid());
     let narrow = sqlx::query!(
@@ -295,7 +300,7 @@ pub async fn insert(tx: &mut PgConnection, new: &NewToken<'_>, now: OffsetDateTi
         account_id,
         new.made_by.map(CredentialId::uuid)
     );
-    one_row(&narrow.execute(&mut *tx).await?, "listing a credential")?;
+    one_row(&narrow.execute(&mut *tx).await?, "inserting a credential")?;
     let lists = new.restrictions;
     let token = sqlx::query!(
         "insert into tokens (org_id, token_id, account_id, kind, display_name, scopes, resources, allowed_audiences,
@@ -319,7 +324,7 @@ pub async fn insert(tx: &mut PgConnection, new: &NewToken<'_>, now: OffsetDateTi
         &texts(&lists.networks),
         new.expire_time.and_then(|end| need_not(end - now))
     );
-    one_row(&token.execute(&mut *tx).await?, "making a token")?;
+    one_row(&token.execute(&mut *tx).await?, "inserting a token")?;
     if !lists.origins.is_empty() {
         web_origins::insert(tx, new.org_id, new.token_id, &lists.origins, new.expire_time).await?;
     }
@@ -329,12 +334,13 @@ pub async fn insert(tx: &mut PgConnection, new: &NewToken<'_>, now: OffsetDateTi
     find(tx, new.org_id, new.token_id).await?.ok_or_else(|| Error::internal("a token just made is gone"))
 }
 
-/// Keeps the token that makes another one from being revoked until the transaction
-/// ends: whoever revokes it then finds what it made.
+/// Keeps the token that creates another one from being revoked until the transaction ends.
+///
+/// A transaction that revokes it afterwards finds what it has created.
 ///
 /// # Errors
-/// `TOKEN_REVOKED` when it was.
-pub async fn hold_live(tx: &mut PgConnection, org_id: OrgId, token_id: TokenId) -> Result<()> {
+/// `TOKEN_REVOKED` when the token has been revoked.
+pub async fn hold_unrevoked(tx: &mut PgConnection, org_id: OrgId, token_id: TokenId) -> Result<()> {
     let query = sqlx::query_scalar!(
         "select token_id from tokens where org_id = $1 and token_id = $2 and revoke_time is null for share",
         org_id.uuid(),
@@ -343,7 +349,9 @@ pub async fn hold_live(tx: &mut PgConnection, org_id: OrgId, token_id: TokenId) 
     query.fetch_optional(tx).await?.map(|_| ()).ok_or_else(|| Reason::TokenRevoked.into())
 }
 
-/// Revokes tokens for good. Gives those that were not before: the others stay as they were.
+/// Revokes tokens permanently. Returns those that were not revoked before.
+///
+/// The others stay as they are.
 pub async fn revoke(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -365,14 +373,14 @@ pub async fn revoke(
     Ok(revoked)
 }
 
-/// What an update changes of a token.
+/// The fields that an update of a token sets.
 pub struct TokenUpdate<'a> {
     pub display_name: Option<&'a str>,
     pub labels: &'a Labels,
     pub limits: &'a RestrictionsAndExpiry,
 }
 
-/// Updates a live token, whose row is locked.
+/// Updates a token that is neither revoked nor expired, and whose row is locked.
 pub async fn update(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -404,8 +412,10 @@ fn texts(items: &[impl ToString]) -> Vec<String> {
     items.iter().map(ToString::to_string).collect()
 }
 
-/// Locks the live ones among these tokens until the transaction ends, oldest first.
-pub async fn lock_live(
+/// Locks those of these tokens that are neither revoked nor expired, until the transaction ends.
+///
+/// Oldest first.
+pub async fn lock_active(
     tx: &mut PgConnection,
     org_id: OrgId,
     token_ids: &[TokenId],
@@ -423,7 +433,7 @@ pub async fn lock_live(
     Ok(query.fetch_all(tx).await?)
 }
 
-/// Whose each of these tokens is, and how people call it.
+/// Finds the account and the display name of each of these tokens.
 pub async fn find_owners(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -474,7 +484,7 @@ pub async fn reassign(
     }
 }
 
-/// The tokens that these made, in whatever org, live or not.
+/// Finds the tokens that these tokens have created, in any org, whatever their state.
 pub async fn find_made_by(db: impl PgExecutor<'_>, makers: &[Uuid]) -> Result<Vec<(OrgId, TokenId)>> {
     let query = sqlx::query!(
         "select org_id, credential_id from credentials where made_by = any($1) order by credential_id",
@@ -484,7 +494,7 @@ pub async fn find_made_by(db: impl PgExecutor<'_>, makers: &[Uuid]) -> Result<Ve
     Ok(rows.into_iter().map(|row| (row.org_id.into(), row.credential_id.into())).collect())
 }
 
-/// Whether the token was revoked because somebody else had it.
+/// Whether the token was revoked because someone else had it.
 pub async fn is_compromised(db: impl PgExecutor<'_>, org_id: OrgId, token_id: TokenId) -> Result<bool> {
     let query = sqlx::query_scalar!(
         r#"select exists (select 1 from tokens

@@ -1,4 +1,4 @@
-//! `token_origins`: whose pages CORS answers.
+//! `token_origins`: the web origins that CORS allows, because a token names them.
 
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
@@ -12,11 +12,11 @@ use crate::error::{Error, Result};
 pub struct NamedOrigin {
     pub origin: String,
     pub token_id: Uuid,
-    /// When the token ends; none: never.
+    /// When the token expires; none if it does not.
     pub expire_time: Option<OffsetDateTime>,
 }
 
-/// All origins of tokens that have not expired.
+/// Finds all origins of tokens that have not expired.
 pub async fn find_all(db: impl PgExecutor<'_>, now: OffsetDateTime) -> Result<Vec<NamedOrigin>> {
     let query = sqlx::query_as!(
         NamedOrigin,
@@ -26,7 +26,7 @@ pub async fn find_all(db: impl PgExecutor<'_>, now: OffsetDateTime) -> Result<Ve
     Ok(query.fetch_all(db).await?)
 }
 
-/// The origins of these tokens.
+/// Finds the origins of these tokens.
 pub async fn find_of(db: impl PgExecutor<'_>, tokens: &[Uuid]) -> Result<Vec<NamedOrigin>> {
     let query = sqlx::query_as!(
         NamedOrigin,
@@ -36,7 +36,7 @@ pub async fn find_of(db: impl PgExecutor<'_>, tokens: &[Uuid]) -> Result<Vec<Nam
     Ok(query.fetch_all(db).await?)
 }
 
-/// How many origins the org's tokens name, each as often as it is named.
+/// How many origins the tokens of the org name; one that several tokens name counts several times.
 pub async fn count(db: impl PgExecutor<'_>, org_id: OrgId, now: OffsetDateTime) -> Result<i64> {
     let query = sqlx::query_scalar!(
         r#"select count(*) as "n!" from token_origins
@@ -47,7 +47,7 @@ pub async fn count(db: impl PgExecutor<'_>, org_id: OrgId, now: OffsetDateTime) 
     Ok(query.fetch_one(db).await?)
 }
 
-/// Names the origins of a token that names none yet.
+/// Inserts the origins of a token that has none yet.
 pub async fn insert(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -68,11 +68,13 @@ pub async fn insert(
     );
     match query.execute(tx).await?.rows_affected() {
         rows if rows == texts.len() as u64 => Ok(()),
-        rows => Err(Error::internal(format!("naming {} origins touched {rows} rows", texts.len()))),
+        rows => Err(Error::internal(format!("inserting {} origins touched {rows} rows", texts.len()))),
     }
 }
 
-/// Names the origins of these tokens no more. How many they were, their owners decided.
+/// Deletes the origins of these tokens.
+///
+/// The number of deleted rows is not checked, since each token may name any number of origins.
 pub async fn delete(tx: &mut PgConnection, org_id: OrgId, token_ids: &[TokenId]) -> Result<()> {
     let tokens: Vec<Uuid> = token_ids.iter().map(|id| id.uuid()).collect();
     let query = sqlx::query!(

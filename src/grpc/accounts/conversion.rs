@@ -124,7 +124,7 @@ async fn carry_out(
     db::accounts::grants::delete(&mut tx, org_id, &lost.iter().map(Grant::id).collect::<Vec<_>>()).await?;
     db::sign_in::passwords::clear(&mut tx, org_id, account_id).await?;
     db::sign_in::emailed_codes::end_all(&mut tx, org_id, account_id.uuid(), End::Revoked, now).await?;
-    db::sign_in::sessions::end_of_account(&mut tx, org_id, account_id, None, now).await?;
+    db::sign_in::sessions::end_for_account(&mut tx, org_id, account_id, None, now).await?;
     db::accounts::raise_version(&mut tx, org_id, account_id).await?;
     let converted = db::accounts::update(&mut tx, org_id, account_id, &before, &after, now).await?;
 

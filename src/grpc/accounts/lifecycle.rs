@@ -106,11 +106,11 @@ async fn take(
             orgs.push(org_id);
             refuse_live_tokens(&mut tx, &orgs, account_id, now).await?;
         }
-        let after = db::accounts::set_life(&mut tx, org_id, account_id, life, now).await?;
+        let after = db::accounts::set_lifecycle(&mut tx, org_id, account_id, life, now).await?;
         if step.stops() {
             keep_one(&mut tx, org_id, &account, &held, Some(after.state()?)).await?;
             db::accounts::raise_version(&mut tx, org_id, account_id).await?;
-            db::sign_in::sessions::end_of_account(&mut tx, org_id, account_id, None, now).await?;
+            db::sign_in::sessions::end_for_account(&mut tx, org_id, account_id, None, now).await?;
         }
         match step {
             AccountTransition::Delete => {

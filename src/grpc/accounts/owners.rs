@@ -69,7 +69,7 @@ pub async fn refuse_live_tokens(
     account_id: AccountId,
     now: OffsetDateTime,
 ) -> Result<()> {
-    let live = db::tokens::find_live(tx, orgs, account_id, now, MAX_LIVE_TOKENS).await?;
+    let live = db::tokens::find_active(tx, orgs, account_id, now, MAX_LIVE_TOKENS).await?;
     if live.is_empty() {
         return Ok(());
     }

@@ -74,9 +74,9 @@ async fn take(
         if life == before.life() {
             return org::message(&before, &state.ceilings);
         }
-        let org = db::orgs::set_life(&mut tx, org_id, life, step.stops(), now).await?;
+        let org = db::orgs::set_lifecycle(&mut tx, org_id, life, step.stops(), now).await?;
         if step.stops() {
-            db::sign_in::sessions::end_of_org(&mut tx, org_id, now).await?;
+            db::sign_in::sessions::end_for_org(&mut tx, org_id, now).await?;
         }
         let text = |time: Option<OffsetDateTime>| time.map(|time| time.to_string());
         let fields = [

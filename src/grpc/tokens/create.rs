@@ -172,7 +172,7 @@ pub async fn create_token(
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
         let (credential_org, credential_id) = (acting.caller.credential_org(), acting.caller.credential_id());
-        db::tokens::credentials::hold_live(&mut tx, credential_org, credential_id).await?;
+        db::tokens::credentials::hold_unrevoked(&mut tx, credential_org, credential_id).await?;
         let rules = db::orgs::policies::find_rules(&mut *tx, acting.org_id, &state.ceilings).await?;
         authorise(&mut tx, &acting, account_id, &new.lists, &rules).await?;
         if let Some(replay) = once.claim(&mut tx, now).await? {
@@ -277,7 +277,7 @@ pub async fn room_for(
     more: usize,
     now: OffsetDateTime,
 ) -> Result<()> {
-    if db::tokens::count_live(tx, org_id, account_id, now).await? + more as i64 <= MAX_LIVE_TOKENS {
+    if db::tokens::count_active(tx, org_id, account_id, now).await? + more as i64 <= MAX_LIVE_TOKENS {
         return Ok(());
     }
     let message = format!("an account can have at most {MAX_LIVE_TOKENS} active tokens: revoke some first");

@@ -149,7 +149,7 @@ async fn take_away(tx: &mut PgConnection, leaked: &Leaked, now: OffsetDateTime) 
     let (mut whole, mut makers) = (Vec::new(), Vec::new());
     for (&org_id, secrets) in &leaked.tokens {
         let ids: Vec<TokenId> = secrets.keys().copied().collect();
-        let tokens = db::tokens::lock_live(tx, org_id, &ids, now).await?;
+        let tokens = db::tokens::lock_active(tx, org_id, &ids, now).await?;
         let made_by_themselves = db::tokens::secrets::find_made_by_themselves(tx, org_id, &ids).await?;
         for (token_id, leaked) in secrets {
             makers.push((*token_id).into());

@@ -3,7 +3,7 @@
 use time::OffsetDateTime;
 
 use crate::db;
-use crate::db::tokens::ShownSecret;
+use crate::db::tokens::SecretInfo;
 use crate::domain::signing_keys::KeyState;
 use crate::domain::tokens::policy::{Rules, TokenState};
 use crate::domain::tokens::rotation::SecretState;
@@ -61,7 +61,7 @@ fn token_kind(kind: TokenKind) -> pb::TokenKind {
 fn token_secret(
     token: &db::tokens::Token,
     kind: TokenKind,
-    secret: &ShownSecret<'_>,
+    secret: &SecretInfo<'_>,
     now: OffsetDateTime,
 ) -> pb::TokenSecret {
     let state = match SecretState::of(secret.expire_time, now) {

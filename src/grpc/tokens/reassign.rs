@@ -97,10 +97,10 @@ async fn reassign(
             ReassignedTokens::AllOf(from) => {
                 let account = db::accounts::find(&mut *tx, org_id, from).await?;
                 account.ok_or_else(|| Error::not_found("account", from))?;
-                db::tokens::find_live(&mut tx, &[org_id], from, now, MAX_LIVE_TOKENS).await?
+                db::tokens::find_active(&mut tx, &[org_id], from, now, MAX_LIVE_TOKENS).await?
             }
         };
-        let tokens = db::tokens::lock_live(&mut tx, org_id, &ids, now).await?;
+        let tokens = db::tokens::lock_active(&mut tx, org_id, &ids, now).await?;
         if let (ReassignedTokens::One(token_id), true) = (&asked.which, tokens.is_empty()) {
             return Err(Error::not_found("live token", token_id));
         }
@@ -132,7 +132,7 @@ async fn reassign(
         }];
         fields.extend(lacking.iter().map(|scope| FieldChange::cleared("scopes", scope)));
         let change = Change::of("token.reassigned", &ids).fields(fields).subjects(ids.iter().copied());
-        let moved = db::tokens::lock_live(&mut tx, org_id, &ids, now).await?;
+        let moved = db::tokens::lock_active(&mut tx, org_id, &ids, now).await?;
         let moved = moved.iter().map(shown).collect::<Result<_>>()?;
         if !asked.validate_only {
             tx.record(change).await?;

@@ -152,7 +152,8 @@ pub async fn revoke_account_tokens(
         let account = db::accounts::lock(&mut tx, acting.org_id, account_id).await?;
         account.ok_or_else(|| Error::not_found("account", account_id))?;
         acting.may_stop(&db::accounts::grants::find_held(&mut tx, acting.org_id, account_id).await?)?;
-        let live = db::tokens::find_live(&mut tx, &[acting.org_id], account_id, now, MAX_LIVE_TOKENS).await?;
+        let live =
+            db::tokens::find_active(&mut tx, &[acting.org_id], account_id, now, MAX_LIVE_TOKENS).await?;
         let live = live.into_iter().map(|token_id| (acting.org_id, token_id)).collect();
         let revoked = revoke(&mut tx, live, reason).await?;
         tx.commit().await?;

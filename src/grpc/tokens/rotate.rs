@@ -129,7 +129,8 @@ impl LockedToken {
         if credential_id != token_id.into() {
             // Whoever revokes the caller finds what it made. Its own row is locked below, which
             // two that share it would do in a circle.
-            db::tokens::credentials::hold_live(tx, acting.caller.credential_org(), credential_id).await?;
+            db::tokens::credentials::hold_unrevoked(tx, acting.caller.credential_org(), credential_id)
+                .await?;
         }
         let locked = db::tokens::secrets::lock(tx, org_id, token_id).await?;
         locked.ok_or_else(|| Error::not_found("token", token_id))?;
@@ -165,7 +166,7 @@ impl LockedToken {
         text: &TokenString,
     ) -> Result<Vec<FieldChange>> {
         let ((org_id, token_id), now) = (self.place(), tx.now());
-        db::tokens::secrets::forget_ended(tx, org_id, token_id, now).await?;
+        db::tokens::secrets::delete_expired(tx, org_id, token_id, now).await?;
         // Who rotates itself may be whoever got its secret by rotating it.
         let made_by = match acting.caller.credential_id() {
             itself if itself == token_id.into() => {

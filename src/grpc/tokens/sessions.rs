@@ -58,7 +58,7 @@ pub async fn revoke_account_sessions(
         if !own {
             acting.may_stop(&db::accounts::grants::find_held(&mut tx, org_id, account_id).await?)?;
         }
-        let ended = db::sign_in::sessions::end_of_account(&mut tx, org_id, account_id, None, now).await?;
+        let ended = db::sign_in::sessions::end_for_account(&mut tx, org_id, account_id, None, now).await?;
         if ended > 0 {
             let change = Change::of("session.revoked", [account_id])
                 .fields([FieldChange::cleared("sessions", ended)])

@@ -140,7 +140,7 @@ pub async fn update_token(
     let (token_id,) = violations.all((token_id,))?;
 
     transact!(state, &acting, |mut tx| {
-        let live = db::tokens::lock_live(&mut tx, acting.org_id, &[token_id], now).await?;
+        let live = db::tokens::lock_active(&mut tx, acting.org_id, &[token_id], now).await?;
         let token = live.into_iter().next().ok_or_else(|| Error::not_found("live token", token_id))?;
         let before =
             RestrictionsAndExpiry { restrictions: token.restrictions()?, expire_time: token.expire_time };

@@ -232,7 +232,7 @@ impl TestServer {
                 token.push_str(text);
                 Ok(())
             };
-            bootstrap::bootstrap(&state, "test", bootstrap::TOKEN_LIFE, keep).await.unwrap();
+            bootstrap::bootstrap(&state, "test", bootstrap::TOKEN_LIFETIME, keep).await.unwrap();
         }
         let (stop, stopped) = oneshot::channel();
         let shutdown = async {
@@ -309,7 +309,8 @@ impl TestServer {
     /// The operator with a token of today.
     pub async fn fresh_operator(&self) -> Client {
         let operator = bootstrap::find_operator(&self.state).await.unwrap().unwrap();
-        let text = bootstrap::reissue(&self.state, operator, "later", bootstrap::TOKEN_LIFE).await.unwrap();
+        let text =
+            bootstrap::reissue(&self.state, operator, "later", bootstrap::TOKEN_LIFETIME).await.unwrap();
         self.client(text.expose())
     }
 
