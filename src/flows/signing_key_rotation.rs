@@ -18,7 +18,7 @@ use crate::state::feed::KEYS;
 /// Carries out what is due for the signing keys. While nothing is, nothing is asked of
 /// the database.
 pub async fn turn_signing_keys(state: &State, lifetime: time::Duration) -> Result<()> {
-    while let Some(step) = due(&state.ring.lives(), state.clock.now(), lifetime) {
+    while let Some(step) = due(&state.ring.key_times(), state.clock.now(), lifetime) {
         if !carry_out(state, &step, lifetime).await? {
             // Another node did it, or nobody may yet: what is known here was old.
             return state.reload_keys().await.map_err(Error::internal);
@@ -42,7 +42,7 @@ async fn carry_out(state: &State, step: &KeyAction, lifetime: time::Duration) ->
             locked => drop(locked?),
         }
         let keys = db::keys::find_signing_keys(&mut *tx, &state.master).await.map_err(Error::internal)?;
-        if due(keys.lives(), now, lifetime).as_ref() != Some(step) {
+        if due(keys.key_times(), now, lifetime).as_ref() != Some(step) {
             return Ok(false);
         }
         let change = match (step, &fresh) {
