@@ -13,7 +13,7 @@ use crate::db::sign_in::sessions::NewSession;
 use crate::domain::access::credential::Credential;
 use crate::domain::access::exchange::ExchangeRequest;
 use crate::domain::sign_in::password::TypedPassword;
-use crate::domain::sign_in::sessions::life;
+use crate::domain::sign_in::sessions::lifetime;
 use crate::domain::values::ids::{OrgId, SessionId};
 use crate::domain::values::names::{Email, Invalid};
 use crate::domain::values::token_string::{TokenString, TokenStringKind};
@@ -71,7 +71,7 @@ async fn begin(state: &State, call: &Call, who: &SignedIn) -> Result<StartedSess
     let text = TokenString::new(TokenStringKind::Session, session_id, random());
     let secret = state.peppers.load().record(&text);
     let SignedIn { org_id, account_id, kind, .. } = *who;
-    let expire_time = now + life(kind);
+    let expire_time = now + lifetime(kind);
     let actor = Actor {
         account_id: Some(account_id),
         impersonator_id: None,

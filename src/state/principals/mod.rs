@@ -401,7 +401,7 @@ pub async fn read_text(state: &State, text: &str, from: Option<IpAddr>) -> Resul
     let mut peppers = state.peppers.load();
     let now = state.clock.now();
     // One that has ended may outlive its pepper.
-    if secrets.iter().any(|secret| !secret.has_ended(now) && !peppers.knows(secret.record.pepper)) {
+    if secrets.iter().any(|secret| !secret.is_expired(now) && !peppers.knows(secret.record.pepper)) {
         // Another node took a newer pepper up.
         state.look_for_pepper().await;
         peppers = state.peppers.load();
@@ -411,7 +411,7 @@ pub async fn read_text(state: &State, text: &str, from: Option<IpAddr>) -> Resul
     Ok(match (place, found) {
         (Some(place), Some(mut found)) => {
             let secret = &found.credential.secrets[place];
-            if !secret.has_ended(now) {
+            if !secret.is_expired(now) {
                 state.principals.pepper_renewals.note(&peppers, &text, &found.credential, place);
             }
             found.secret = Some(secret.number);
