@@ -1,4 +1,4 @@
-//! The key pairs that sign: how each kind is made, sealed, kept ready and published.
+//! The signing key pairs: how each kind is made, sealed, held ready to sign, and published.
 
 use std::sync::Arc;
 
@@ -21,14 +21,16 @@ use super::seal::{MasterKeys, SealPurpose, Unopenable};
 use crate::config::SigningAlgorithm;
 use crate::error::{Error, Result};
 
-/// RSA keys have 2048 bits: the least that RFC 7518, section 3.3, allows, and what NIST
-/// SP 800-57 part 1 (revision 5, tables 2 and 4) accepts until 2030. 3072 bits would sign
-/// some three times slower and make each JWT 171 bytes larger.
+/// The size of RSA keys: 2048 bits.
+///
+/// This is the minimum of RFC 7518, section 3.3, and NIST SP 800-57 part 1 (revision 5, tables 2
+/// and 4) accepts it until 2030. 3072 bits would make signing about three times slower and each JWT
+/// 171 bytes larger.
 const RSA_SIZE: rsa::KeySize = rsa::KeySize::Rsa2048;
-/// What such a key signs with, in bytes.
+/// The length of an RSA signature, in bytes.
 const RSA_LEN: usize = 256;
 
-/// The algorithm by the name that the JWT library has for it.
+/// The algorithm in the JWT library's type.
 pub(super) const fn jose(algorithm: SigningAlgorithm) -> Algorithm {
     match algorithm {
         SigningAlgorithm::EdDsa => Algorithm::EdDSA,
@@ -37,7 +39,7 @@ pub(super) const fn jose(algorithm: SigningAlgorithm) -> Algorithm {
     }
 }
 
-/// A new key, for its row.
+/// A new key, for its row in the database.
 pub struct NewKey {
     pub kid: String,
     pub algorithm: SigningAlgorithm,
@@ -45,7 +47,7 @@ pub struct NewKey {
 }
 
 impl NewKey {
-    /// Makes a pair and seals it, on a thread of its own: an RSA key takes a moment to find.
+    /// Makes a pair and seals it, on a blocking thread: finding an RSA key takes a moment.
     pub async fn make(master: &Arc<MasterKeys>, algorithm: SigningAlgorithm) -> Result<Self> {
         let master = master.clone();
         let made = tokio::task::spawn_blocking(move || Self::generate(&master, algorithm));
@@ -65,7 +67,7 @@ impl NewKey {
     }
 }
 
-/// What is sealed of a key: all that is published is read from here.
+/// The sealed record of a key: everything that is published comes from here.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Record {
     pub(super) jwk: Jwk,
@@ -73,15 +75,14 @@ pub(super) struct Record {
     private: Option<Zeroizing<String>>,
 }
 
-/// A sealed record without its private part, sealed anew: from now on nobody can sign
-/// with it.
+/// A sealed record without its private part, sealed again: it can no longer be used to sign.
 pub fn without_private_part(master: &MasterKeys, kid: &str, sealed: &[u8]) -> Result<Vec<u8>> {
     let record = Record { private: None, ..Record::open(master, kid, sealed).map_err(Error::internal)? };
     let record = serde_json::to_vec(&record).map_err(Error::internal)?;
     Ok(master.seal(SealPurpose::SigningKey, kid, &record))
 }
 
-/// Whether a sealed record was sealed by us and holds a pair that can sign.
+/// Whether a record was sealed by us and holds a pair that can sign.
 pub fn can_sign(master: &MasterKeys, kid: &str, sealed: &[u8]) -> bool {
     Record::open(master, kid, sealed).is_ok_and(|record| record.pair().is_some())
 }
@@ -105,13 +106,13 @@ impl std::fmt::Display for BadRecord {
 impl std::error::Error for BadRecord {}
 
 impl Record {
-    /// Opens what was sealed for this key.
+    /// Opens the sealed record of this key.
     pub(super) fn open(master: &MasterKeys, kid: &str, sealed: &[u8]) -> Result<Self, BadRecord> {
         let bytes = master.open(SealPurpose::SigningKey, kid, sealed).map_err(BadRecord::Unopenable)?;
         serde_json::from_slice(&bytes).map_err(|_| BadRecord::Damaged)
     }
 
-    /// The key's algorithm; none when it is not one of ours, or not that of such a key.
+    /// The key's algorithm; none if it is not one of ours, or does not match the kind of key.
     pub(super) fn algorithm(&self) -> Option<SigningAlgorithm> {
         use AlgorithmParameters::{EllipticCurve as Ec, OctetKeyPair as Okp, RSA};
         match (self.jwk.common.key_algorithm?, &self.jwk.algorithm) {
@@ -126,15 +127,16 @@ impl Record {
         }
     }
 
-    /// The pair, ready to sign; none when its private part is erased, or is not that of
-    /// what is published.
+    /// The pair, ready to sign.
+    ///
+    /// None if its private part is erased, or does not belong to the published part.
     pub(super) fn pair(&self) -> Option<KeyPair> {
         let pair = KeyPair::parse(self.algorithm()?, self.private.as_ref()?)?;
         (pair.jwk().ok()?.algorithm == self.jwk.algorithm).then_some(pair)
     }
 }
 
-/// A pair that is kept ready to sign.
+/// A pair that is held in memory, ready to sign.
 pub(super) enum KeyPair {
     Ed25519(Ed25519KeyPair),
     P256(EcdsaKeyPair),
@@ -190,7 +192,7 @@ impl KeyPair {
         }
     }
 
-    /// The public part as its kind has it: 32 bytes, an uncompressed point, or PKCS #1.
+    /// The public part in the form of its kind: 32 bytes, an uncompressed point, or PKCS #1.
     pub(super) fn public_key(&self) -> &[u8] {
         match self {
             Self::Ed25519(pair) => pair.public_key().as_ref(),
@@ -220,12 +222,12 @@ impl KeyPair {
         }
     }
 
-    /// Signs what is there, and puts a dot and the signature behind it (RFC 7515, section 5.1).
+    /// Signs the content of `jwt`, and appends a dot and the signature (RFC 7515, section 5.1).
     pub(super) fn sign(&self, jwt: &mut String) -> Result<()> {
         let failed = |_| Error::internal("signing failed");
         match self {
             Self::Ed25519(pair) => append(jwt, pair.sign(jwt.as_bytes()).as_ref()),
-            // r ‖ s, 32 bytes each (RFC 7518, section 3.4), and not ASN.1.
+            // r ‖ s, 32 bytes each (RFC 7518, section 3.4), not ASN.1.
             Self::P256(pair) => {
                 let signature = pair.sign(&SystemRandom::new(), jwt.as_bytes()).map_err(failed)?;
                 append(jwt, signature.as_ref());
@@ -268,7 +270,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_rsa_key_is_made_beside_the_async_threads() {
-        // On this runtime's one thread nothing else would happen meanwhile.
+        // With generation on this runtime's only thread, no other task would run meanwhile.
         let master = Arc::new(MasterKeys::for_tests());
         let made = NewKey::make(&master, SigningAlgorithm::Rs256);
         tokio::pin!(made);
@@ -315,7 +317,7 @@ mod tests {
         let other = record(&KeyPair::generate(SigningAlgorithm::EdDsa).unwrap());
         assert!(Record { jwk: ed.jwk.clone(), private: other.private }.pair().is_none());
         assert!(Record { jwk: ed.jwk.clone(), private: None }.pair().is_none());
-        // An algorithm that is not ours, or that the key is not of.
+        // An algorithm that is not ours, or that does not match the kind of key.
         for (key, algorithm) in
             [(&ed, "HS256"), (&ed, "RS256"), (&rsa, "PS256"), (&rsa, "ES256"), (&ec, "ES384")]
         {

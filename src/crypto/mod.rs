@@ -1,5 +1,6 @@
-//! Everything that keys do: encryption at rest, the peppers of token secrets, the
-//! hashes of passwords, and the pairs that sign.
+//! Cryptography with stored keys.
+//!
+//! Encryption at rest, the peppers of token secrets, password hashes, and the signing key pairs.
 
 pub mod key_pair;
 pub mod password_hash;

@@ -1,13 +1,15 @@
 //! Passwords: hashed with Argon2id (RFC 9106), and the hash sealed under the master key.
 //!
-//! What people choose can be guessed, so that each guess must cost: 19 MiB of memory and 20 ms of
-//! a core (OWASP's password storage cheat sheet, in 2026). The hash is kept as a PHC string, so that its
-//! parameters may rise. It is sealed, with the account in the additional data: who has stolen the database
-//! guesses nothing without the master key, and who can write to it plants no password of
-//! their own, nor moves one from account to account.
+//! Passwords that people choose can be guessed, so each guess must be expensive: 19 MiB of memory
+//! and 20 ms of a core (OWASP's password storage cheat sheet, in 2026). The hash is stored as a PHC
+//! string, so that its parameters may be raised. It is sealed, with the account in the additional
+//! data: an attacker who has stolen the database cannot test guesses without the master key, and
+//! one who can write to it can neither plant a password of their own nor move one from account to
+//! account.
 //!
-//! To set a password: [`Password::parse`](crate::domain::sign_in::password::Password::parse), [`Passwords::hash`]
-//! *before* the transaction begins (no lock is held meanwhile), then `db::passwords::set` in it.
+//! To set a password: [`Password::parse`](crate::domain::sign_in::password::Password::parse),
+//! [`Passwords::hash`] *before* the transaction begins (no lock is held meanwhile), then
+//! `db::passwords::set` in it.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,25 +30,25 @@ use crate::domain::values::ids::{AccountId, OrgId};
 use crate::error::{Error, Reason, Result};
 use crate::os;
 
-/// When to come back after all places were taken. One is free again much sooner.
-const FULL: Duration = Duration::from_secs(1);
-/// How long the hash is, in bytes.
+/// When to retry after all slots were in use. One is free again much sooner.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// The length of the hash, in bytes.
 const OUTPUT: usize = 32;
 
-/// Whose password it is: an account, in its home org.
+/// The owner of a password: an account, in its home org.
 pub type Owner = (OrgId, AccountId);
 
-/// What is kept of a password: its Argon2id hash, sealed for its owner.
+/// The stored record of a password: its Argon2id hash, sealed for its owner.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasswordRecord(Vec<u8>);
 
 impl PasswordRecord {
-    /// What the database keeps.
+    /// A record as the database stores it.
     pub fn from_sealed(sealed: Vec<u8>) -> Self {
         Self(sealed)
     }
 
-    /// For the database.
+    /// The sealed bytes, for the database.
     pub fn sealed(&self) -> &[u8] {
         &self.0
     }
@@ -58,39 +60,42 @@ impl fmt::Debug for PasswordRecord {
     }
 }
 
-/// How a password that was typed compares with the record.
+/// The result of comparing a typed password with the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Wrong,
     Right,
-    /// Right, and hashed with lower parameters than today's: hash it again.
-    RightButOld,
+    /// Right, but hashed with lower parameters than the present ones: re-hash it.
+    RightButOutdated,
 }
 
-/// Hashes and verifies, on threads of its own that give way to all others, as many at once as
-/// their memory allows. One more is refused at once: who waits in a line for a hash holds a
-/// connection meanwhile.
+/// Hashes and verifies passwords on its own low-priority threads.
+///
+/// As many run at once as their memory budget allows. One more is refused immediately: a call that
+/// waited in a queue for a hash would hold a connection meanwhile.
 pub struct Passwords {
     params: Params,
-    places: Arc<Semaphore>,
-    /// How many there are.
-    all_places: u32,
+    slots: Arc<Semaphore>,
+    /// The number of slots.
+    all_slots: u32,
     memory: Arc<Memory>,
-    /// None when it has been shut down. It runs nothing but what blocks.
+    /// None after shutdown. It runs only blocking work.
     threads: Option<Runtime>,
-    /// Of no password: what is compared where there is nothing to compare with.
+    /// Not the hash of any password: compared with when there is no record.
     dummy: PasswordHash,
     master: Arc<MasterKeys>,
 }
 
-/// What hashes are made in, kept for the next one: what is given back to the allocator it keeps for
-/// the thread that had it, and a dozen threads came to ten times the budget. What stands in it is no
-/// password, and says nothing of one without as much work as guessing it.
+/// Buffers in which hashes are computed, reused by the next hash.
+///
+/// When a buffer is freed, the allocator retains it for the thread that had it, and with a dozen
+/// threads the memory grew to ten times the budget. A buffer contains no password, and its content
+/// reveals nothing about one without as much work as guessing it.
 #[derive(Default)]
 struct Memory(Mutex<Vec<Vec<Block>>>);
 
 impl Memory {
-    /// Argon2id of a password, in memory that another hash has left, if one has.
+    /// Computes Argon2id of a password, in a buffer that another hash has left, if there is one.
     fn hash(&self, params: &Params, password: &[u8], salt: &[u8]) -> argon2::Result<[u8; OUTPUT]> {
         let free = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut blocks = free().pop().unwrap_or_default();
@@ -99,7 +104,7 @@ impl Memory {
         let mut hash = [0; OUTPUT];
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
         argon2.hash_password_into_with_memory(password, salt, &mut hash, &mut blocks[..takes])?;
-        // One from when hashes took more does not leave more behind.
+        // A hash with earlier, larger parameters must not leave a larger buffer behind.
         if had == 0 || had >= takes {
             free().push(blocks);
         }
@@ -108,63 +113,67 @@ impl Memory {
 }
 
 impl Passwords {
-    /// With these parameters, which the command line has checked against their floor.
+    /// A hasher with these parameters, which the command line has checked against their minimum.
     ///
     /// # Panics
-    /// With parameters that are none of Argon2's, and where the system gives no runtime.
+    /// If Argon2 does not accept the parameters, or the system cannot start a runtime.
     pub fn new(hashing: PasswordHashing, master: Arc<MasterKeys>) -> Self {
         let params = Params::new(hashing.hash_memory_kib, hashing.hash_passes, 1, Some(OUTPUT));
         let params = params.expect("the command line takes only parameters that Argon2 has");
-        let all_places = hashing.places();
+        let all_slots = hashing.places();
         let threads = Builder::new_current_thread()
             .thread_name("passwords")
-            .max_blocking_threads(all_places as usize)
+            .max_blocking_threads(all_slots as usize)
             .on_thread_start(os::give_way)
             .build()
             .expect("a runtime of nothing but threads needs nothing");
         Self {
-            places: Arc::new(Semaphore::new(all_places as usize)),
-            all_places,
+            slots: Arc::new(Semaphore::new(all_slots as usize)),
+            all_slots,
             memory: Arc::default(),
             threads: Some(threads),
-            dummy: kept(&params, &random::<16>(), &random()),
+            dummy: stored_hash(&params, &random::<16>(), &random()),
             params,
             master,
         }
     }
 
-    /// What to keep of a new password.
+    /// Hashes a new password and returns the record to store.
     ///
     /// # Errors
-    /// `OVERLOADED` when all places are taken.
+    /// `OVERLOADED` if all slots are in use.
     pub async fn hash(&self, owner: Owner, password: &Password) -> Result<PasswordRecord> {
-        self.hash_again(owner, password.typed()).await
+        self.rehash(owner, password.typed()).await
     }
 
-    /// What to keep of a password that was right, anew. It may be from when other rules held.
+    /// Re-hashes a password that was right, and returns the record to store.
+    ///
+    /// The password may date from when other rules applied, so it is not validated again.
     ///
     /// # Errors
-    /// `OVERLOADED` when all places are taken.
-    pub async fn hash_again(&self, owner: Owner, typed: &TypedPassword) -> Result<PasswordRecord> {
+    /// `OVERLOADED` if all slots are in use.
+    pub async fn rehash(&self, owner: Owner, typed: &TypedPassword) -> Result<PasswordRecord> {
         let salt = random::<16>();
         let hash = self.run(self.params.clone(), typed, salt.to_vec()).await?;
-        let phc = Zeroizing::new(kept(&self.params, &salt, &hash).to_string());
+        let phc = Zeroizing::new(stored_hash(&self.params, &salt, &hash).to_string());
         Ok(PasswordRecord(self.master.seal(SealPurpose::Password, &bound_to(owner), phc.as_bytes())))
     }
 
-    /// Refuses, before anything is done, what would find no place.
+    /// Refuses early, before any work is done, a call that would find no free slot.
     ///
     /// # Errors
-    /// `OVERLOADED` when all places are taken.
+    /// `OVERLOADED` if all slots are in use.
     pub fn has_room(&self) -> Result<()> {
-        if self.places.available_permits() == 0 { Err(full()) } else { Ok(()) }
+        if self.slots.available_permits() == 0 { Err(overloaded()) } else { Ok(()) }
     }
 
-    /// Compares a password with the record of an account. Without one the same work is done for
-    /// nothing, so that the time does not tell whether there is one; a record that does not open is none.
+    /// Compares a password with the record of an account.
+    ///
+    /// Without a record the same work is done with a dummy, so that the response time does not
+    /// reveal whether there is one. A record that does not open counts as none.
     ///
     /// # Errors
-    /// `OVERLOADED` when all places are taken.
+    /// `OVERLOADED` if all slots are in use.
     pub async fn verify(
         &self,
         typed: &TypedPassword,
@@ -181,7 +190,7 @@ impl Passwords {
         Ok(match (right && known.is_some(), old) {
             (false, _) => Verdict::Wrong,
             (true, false) => Verdict::Right,
-            (true, true) => Verdict::RightButOld,
+            (true, true) => Verdict::RightButOutdated,
         })
     }
 
@@ -194,16 +203,18 @@ impl Passwords {
         PasswordHash::new(std::str::from_utf8(&phc).ok()?).ok()
     }
 
-    /// Makes one hash where it hinders no other work, in the span of the caller.
+    /// Computes one hash on the hashing threads, in the caller's span.
+    ///
+    /// There it delays no other work.
     async fn run(&self, params: Params, typed: &TypedPassword, salt: Vec<u8>) -> Result<[u8; OUTPUT]> {
-        // One from when hashes took more memory than today takes more places.
-        let places = params.m_cost().div_ceil(self.params.m_cost()).clamp(1, self.all_places);
-        let place = Arc::clone(&self.places).try_acquire_many_owned(places).map_err(|_| full())?;
+        // A hash with earlier, larger parameters needs more memory, and so takes more slots.
+        let slots = params.m_cost().div_ceil(self.params.m_cost()).clamp(1, self.all_slots);
+        let slot = Arc::clone(&self.slots).try_acquire_many_owned(slots).map_err(|_| overloaded())?;
         let threads = self.threads.as_ref().ok_or_else(|| Error::internal("no hash is made any more"))?;
         let (span, memory, typed) = (tracing::Span::current(), self.memory.clone(), typed.clone());
         let made = threads.spawn_blocking(move || {
-            // Kept until the memory is free again, though the call may have been given up.
-            let _place = place;
+            // Held until the memory is free again, even if the call was cancelled meanwhile.
+            let _slot = slot;
             span.in_scope(|| memory.hash(&params, typed.expose().as_bytes(), &salt))
         });
         made.await.map_err(Error::internal)?.map_err(|error| Error::internal(error.to_string()))
@@ -212,19 +223,19 @@ impl Passwords {
 
 impl Drop for Passwords {
     fn drop(&mut self) {
-        // It may be dropped by a task, which must not wait.
+        // It may be dropped in an async task, which must not block.
         if let Some(threads) = self.threads.take() {
             threads.shutdown_background();
         }
     }
 }
 
-fn full() -> Error {
-    Error::new(Reason::Overloaded).retry_after(FULL)
+fn overloaded() -> Error {
+    Error::new(Reason::Overloaded).retry_after(RETRY_AFTER)
 }
 
-/// A hash as it is kept.
-fn kept(params: &Params, salt: &[u8], hash: &[u8; OUTPUT]) -> PasswordHash {
+/// A hash in the form in which it is stored.
+fn stored_hash(params: &Params, salt: &[u8], hash: &[u8; OUTPUT]) -> PasswordHash {
     PasswordHash {
         algorithm: Algorithm::Argon2id.ident(),
         version: Some(Version::V0x13.into()),
@@ -234,14 +245,14 @@ fn kept(params: &Params, salt: &[u8], hash: &[u8; OUTPUT]) -> PasswordHash {
     }
 }
 
-/// What the sealed hash is bound to.
+/// The additional data that binds the sealed hash to its owner.
 fn bound_to((org_id, account_id): Owner) -> String {
     format!("{}/{}", org_id.uuid(), account_id.uuid())
 }
 
 impl fmt::Debug for Passwords {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Passwords({} places free)", self.places.available_permits())
+        write!(f, "Passwords({} places free)", self.slots.available_permits())
     }
 }
 
@@ -281,7 +292,7 @@ mod tests {
         assert_eq!(passwords.verify(password.typed(), None).await.unwrap(), Verdict::Wrong);
         assert_ne!(record, passwords.hash(ONE, &password).await.unwrap(), "each has a salt of its own");
         assert_eq!(passwords.memory.0.lock().unwrap().len(), 1, "one after the other they use one memory");
-        // Planted by somebody without the master key.
+        // Planted by an attacker without the master key.
         let theirs = Passwords::new(cheap(64, 1), Arc::new(MasterKeys::for_tests()));
         let planted = theirs.hash(ONE, &password).await.unwrap();
         for planted in [planted, PasswordRecord::from_sealed(b"$argon2id$v=19$m=8,t=1,p=1$".to_vec())] {
@@ -301,37 +312,37 @@ mod tests {
             passwords.verify(password.typed(), Some((ONE, record))).await.unwrap()
         };
         assert_eq!(verdict(&low, &record).await, Verdict::Right);
-        assert_eq!(verdict(&high, &record).await, Verdict::RightButOld);
-        let anew = high.hash_again(ONE, password.typed()).await.unwrap();
-        // Lowered ones are no reason to weaken what is there.
+        assert_eq!(verdict(&high, &record).await, Verdict::RightButOutdated);
+        let rehashed = high.rehash(ONE, password.typed()).await.unwrap();
+        // Lower parameters are no reason to weaken an existing hash.
         assert_eq!(
-            (verdict(&high, &anew).await, verdict(&low, &anew).await),
+            (verdict(&high, &rehashed).await, verdict(&low, &rehashed).await),
             (Verdict::Right, Verdict::Right)
         );
     }
 
     #[tokio::test]
-    async fn what_has_no_place_is_refused_at_once() {
+    async fn a_hash_without_a_free_slot_is_refused_at_once() {
         let passwords = Passwords::new(cheap(1 << 10, 2), Arc::new(MasterKeys::for_tests()));
-        assert_eq!(passwords.places.available_permits(), 2);
-        let _taken = passwords.places.clone().try_acquire_many_owned(2).unwrap();
+        assert_eq!(passwords.slots.available_permits(), 2);
+        let _taken = passwords.slots.clone().try_acquire_many_owned(2).unwrap();
         let error = passwords.verify(&typed("whatever it is"), None).await.unwrap_err().into_parts();
-        assert_eq!((error.reason, error.retry_after), (Reason::Overloaded, Some(FULL)));
+        assert_eq!((error.reason, error.retry_after), (Reason::Overloaded, Some(RETRY_AFTER)));
     }
 
     #[tokio::test]
-    async fn a_hash_from_when_they_took_more_takes_more_places() {
+    async fn a_hash_with_larger_parameters_takes_more_slots() {
         let master = Arc::new(MasterKeys::for_tests());
         let password = Password::parse("correct horse battery").unwrap();
         let record = Passwords::new(cheap(3 << 10, 3), master.clone()).hash(ONE, &password).await.unwrap();
         let verify = async |today: &Passwords| today.verify(password.typed(), Some((ONE, &record))).await;
         let today = Passwords::new(cheap(2 << 10, 4), master.clone());
         assert_eq!(verify(&today).await.unwrap(), Verdict::Right);
-        let taken = today.places.clone().try_acquire_owned().unwrap();
+        let taken = today.slots.clone().try_acquire_owned().unwrap();
         assert_eq!(verify(&today).await.unwrap_err().reason(), Reason::Overloaded);
         assert_eq!(today.verify(password.typed(), None).await.unwrap(), Verdict::Wrong);
         drop(taken);
-        // One that takes more than there is is done alone.
+        // A hash that takes more slots than there are runs when no other one does.
         let least = Passwords::new(cheap(1 << 10, 2), master);
         assert_eq!(verify(&least).await.unwrap(), Verdict::Right);
     }

@@ -1,7 +1,9 @@
-//! What is kept of a token's secret: `HMAC-SHA-256(pepper, "countersign/token/v1\0" ‖ text)`.
+//! The stored MAC of a token's secret, under a pepper.
 //!
-//! A plain fast HMAC is right here and Argon2 would be wrong: the secret is 256
-//! random bits, which nobody guesses, and it is checked on every call.
+//! It is `HMAC-SHA-256(pepper, "countersign/token/v1\0" ‖ token string)`.
+//!
+//! A plain, fast HMAC is right here and Argon2 would be wrong: the secret is 256 random bits, which
+//! cannot be guessed, and it is checked on every call.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,23 +20,24 @@ const LABEL: &[u8] = b"countersign/token/v1\0";
 /// The peppers of the deployment, by number.
 pub struct Peppers {
     keys: BTreeMap<i32, hmac::Key>,
-    /// The numbers of rows that do not open: not sealed by us, or under a master key that
-    /// is not here.
+    /// The numbers of rows that do not open.
+    ///
+    /// They were not sealed by us, or were sealed under a master key that is not loaded.
     pub left_out: Vec<i32>,
 }
 
-/// What a text is blinded for: the same text is another one for another purpose.
+/// The purpose for which a string is blinded: for another purpose its MAC is another one.
 #[derive(Clone, Copy, Debug)]
 pub enum Blinded {
-    /// A password in a request that is remembered, to tell whether it comes again.
+    /// A password in a request that is stored to recognise the same request again.
     Request,
-    /// The network that asks for new passwords: how often is counted.
+    /// The network that requests password resets: the requests are counted.
     ResetAddress,
-    /// A username that somebody signs in with.
+    /// A username that is used to sign in.
     LoginName,
-    /// An address that somebody signs in from.
+    /// An address that sign-in comes from.
     LoginAddress,
-    /// Both together.
+    /// A username and an address together.
     LoginKnownAddress,
 }
 
@@ -59,7 +62,7 @@ impl Peppers {
     /// Opens the rows of the table. Those that do not open are left out.
     ///
     /// # Errors
-    /// When there are rows, and none opens.
+    /// If there are rows, and none of them opens.
     pub fn open<'a>(
         master: &MasterKeys,
         rows: impl IntoIterator<Item = (i32, &'a [u8])>,
@@ -79,20 +82,21 @@ impl Peppers {
         Ok(Self { keys, left_out })
     }
 
-    /// What to keep of a new secret: its MAC under the newest pepper.
+    /// The record to store of a new secret: its MAC under the newest pepper.
     ///
     /// # Panics
-    /// When there is no pepper: a server makes the first one before it serves.
+    /// If there is no pepper: a server makes the first one before it serves.
     pub fn record(&self, text: &TokenString) -> SecretRecord {
         let (&pepper, key) = self.keys.last_key_value().expect("there is a pepper");
         SecretRecord { mac: mac(key, text).as_ref().to_vec(), pepper }
     }
 
-    /// What stands for a text that can be guessed, a name or a password: its MAC under the newest
-    /// pepper, for one purpose. It is another one under the next pepper.
+    /// The MAC of a guessable string, such as a name or a password, under the newest pepper.
+    ///
+    /// It is for one purpose, and changes with the next pepper.
     ///
     /// # Panics
-    /// When there is no pepper: a server makes the first one before it serves.
+    /// If there is no pepper: a server makes the first one before it serves.
     pub fn blind(&self, purpose: Blinded, text: &str) -> [u8; 32] {
         let (_, key) = self.keys.last_key_value().expect("there is a pepper");
         let mut context = hmac::Context::with_key(key);
@@ -101,20 +105,21 @@ impl Peppers {
         context.sign().as_ref().try_into().expect("SHA-256 gives 32 bytes")
     }
 
-    /// Which of the records is that of the text. Takes the same time for an unknown
-    /// token, which has none, as for a wrong secret.
+    /// Which of the records matches the token string, as its position.
+    ///
+    /// For an unknown token, which has no records, this takes the same time as for a wrong secret.
     pub fn find<'a>(
         &self,
         text: &TokenString,
         records: impl IntoIterator<Item = &'a SecretRecord>,
     ) -> Option<usize> {
         let (mut matched, mut none) = (None, true);
-        for (place, record) in records.into_iter().enumerate() {
+        for (position, record) in records.into_iter().enumerate() {
             none = false;
             if let Some(key) = self.keys.get(&record.pepper)
                 && verify_slices_are_equal(mac(key, text).as_ref(), &record.mac).is_ok()
             {
-                matched = Some(place);
+                matched = Some(position);
             }
         }
         if none {
@@ -124,22 +129,22 @@ impl Peppers {
         matched
     }
 
-    /// What to keep of the text instead of its record, where that is under an older pepper.
+    /// The record to store instead of this one, if this one is under an older pepper.
     pub fn renewed(&self, text: &TokenString, record: &SecretRecord) -> Option<SecretRecord> {
         (Some(record.pepper) != self.newest()).then(|| self.record(text))
     }
 
-    /// The number of the pepper that new secrets are kept under.
+    /// The number of the pepper for new secrets.
     pub fn newest(&self) -> Option<i32> {
         self.keys.last_key_value().map(|(number, _)| *number)
     }
 
-    /// The numbers of all, oldest first.
+    /// The numbers of all peppers, oldest first.
     pub fn numbers(&self) -> impl Iterator<Item = i32> {
         self.keys.keys().copied()
     }
 
-    /// Whether a pepper of this number is here.
+    /// Whether the pepper with this number is loaded.
     pub fn knows(&self, number: i32) -> bool {
         self.keys.contains_key(&number)
     }
@@ -165,7 +170,7 @@ mod tests {
     use crate::domain::values::token_string::TokenStringKind;
 
     #[test]
-    fn a_text_matches_its_own_record_under_its_pepper() {
+    fn a_token_string_matches_its_own_record_under_its_pepper() {
         let master = MasterKeys::for_tests();
         let rows = [(1, new_sealed(&master, 1, [1; 32])), (2, new_sealed(&master, 2, [2; 32]))];
         let open = |rows: &[(i32, Vec<u8>)]| {
@@ -182,7 +187,7 @@ mod tests {
         assert_eq!(both.find(&text, [&both.record(&other), &new]), Some(1));
         assert_eq!((both.find(&other, [&old, &new]), both.find(&text, [])), (None, None));
         assert!(first.find(&text, [&new]).is_none() && !first.knows(2));
-        // What is under an older pepper is kept anew once its text is at hand.
+        // A record under an older pepper is renewed once its token string is presented.
         let renewed = both.renewed(&text, &old).unwrap();
         assert_eq!((renewed.pepper, &renewed.mac), (2, &new.mac));
         assert!(both.renewed(&text, &new).is_none() && first.renewed(&text, &old).is_none());
@@ -196,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_planted_pepper_keeps_nothing_and_matches_nothing() {
+    fn a_planted_pepper_records_nothing_and_matches_nothing() {
         let (ours, theirs) = (MasterKeys::for_tests(), MasterKeys::for_tests());
         let (good, planted) = (new_sealed(&ours, 1, [1; 32]), new_sealed(&theirs, 2, [2; 32]));
         let peppers = Peppers::open(&ours, [(1, good.as_slice()), (2, planted.as_slice())]).unwrap();

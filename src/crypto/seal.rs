@@ -1,10 +1,10 @@
 //! Encryption at rest, under the master key.
 //!
-//! The master key file lists `id:base64(32 bytes)`, a line each; the first is the
-//! current one, all can open. Each purpose has a key of its own, derived with
-//! HKDF-SHA-256. The cipher is AES-256-GCM-SIV (RFC 8452): nonces are random, and
-//! unlike plain GCM a repeated one gives no key away. The additional data binds
-//! purpose and id, so that a sealed value moved to another row opens nothing.
+//! The master key file lists `id:base64(32 bytes)`, one per line; the first is the current one, all
+//! of them can open. Each purpose has its own key, derived with HKDF-SHA-256. The cipher is
+//! AES-256-GCM-SIV (RFC 8452): nonces are random, and unlike with plain GCM a repeated nonce does
+//! not reveal a key. The additional data binds purpose and id, so that a sealed value that was
+//! moved to another row does not open.
 
 use std::fmt;
 use std::path::Path;
@@ -19,7 +19,7 @@ use crate::clock::random;
 /// The first byte of every sealed value.
 const VERSION: u8 = 1;
 
-/// What a sealed value is for. A key derived for one opens no other.
+/// What a sealed value is for. The key derived for one purpose opens no other.
 #[derive(Clone, Copy, Debug)]
 pub enum SealPurpose {
     Pepper,
@@ -49,7 +49,7 @@ struct MasterKey {
     prk: hkdf::Prk,
 }
 
-/// Why a master key file cannot be used. Says no secret.
+/// Why a master key file cannot be used. The message contains no secret.
 #[derive(Debug)]
 pub struct BadMasterKeys(String);
 
@@ -61,8 +61,9 @@ impl fmt::Display for BadMasterKeys {
 
 impl std::error::Error for BadMasterKeys {}
 
-/// A sealed value does not open: it was sealed for something else, under a key
-/// that is not here, or somebody changed it.
+/// The error for a sealed value that does not open.
+///
+/// It was sealed for something else, or under a key that is not loaded, or it was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unopenable;
 
@@ -78,7 +79,7 @@ impl MasterKeys {
     /// Reads the master key file. Empty lines and lines that begin with `#` are skipped.
     ///
     /// # Errors
-    /// When the file cannot be read, lists no key, or a line is wrong; names the line.
+    /// If the file cannot be read, lists no key, or a line is wrong; the message names the line.
     pub fn read(path: &Path) -> Result<Self, BadMasterKeys> {
         let named = |what: String| BadMasterKeys(format!("master key file {}: {what}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|error| named(error.to_string()))?;
@@ -116,13 +117,14 @@ impl MasterKeys {
         Ok(Self(keys))
     }
 
-    /// A line for a new master key file.
+    /// The content of a new master key file: one line with a random key.
     pub fn new_file() -> Zeroizing<String> {
         Zeroizing::new(format!("1:{}\n", BASE64_STANDARD.encode(Zeroizing::new(random::<32>()))))
     }
 
-    /// Seals a value for one purpose and one row, under the current master key:
-    /// version ‖ length of the key's id ‖ id ‖ nonce ‖ ciphertext and tag.
+    /// Seals a value for one purpose and one row, under the current master key.
+    ///
+    /// The result is version ‖ length of the key's id ‖ id ‖ nonce ‖ ciphertext and tag.
     pub fn seal(&self, purpose: SealPurpose, id: &str, plaintext: &[u8]) -> Vec<u8> {
         let master = &self.0[0];
         let nonce: [u8; NONCE_LEN] = random();
@@ -141,12 +143,15 @@ impl MasterKeys {
         sealed
     }
 
-    /// The id of the master key that seals.
+    /// The id of the current master key, which seals.
     pub fn current(&self) -> &str {
         &self.0[0].id
     }
 
-    /// Opens what [`seal`](Self::seal) gave for the same purpose and id.
+    /// Opens what [`seal`](Self::seal) returned for the same purpose and id.
+    ///
+    /// # Errors
+    /// [`Unopenable`].
     pub fn open(
         &self,
         purpose: SealPurpose,
@@ -169,7 +174,7 @@ impl MasterKeys {
     }
 }
 
-/// The id of the master key that a sealed value names; none when it is none of ours.
+/// The id of the master key that a sealed value names; none if the value was not sealed by us.
 pub fn sealed_under(sealed: &[u8]) -> Option<&str> {
     let (&[version, id_len], rest) = sealed.split_first_chunk()?;
     let (id, _) = rest.split_at_checked(id_len.into())?;
@@ -196,7 +201,7 @@ impl fmt::Debug for MasterKeys {
     }
 }
 
-/// The parts are joined with a length, so that no two pairs look the same.
+/// The additional data: the parts joined with a length, so that no two pairs give the same bytes.
 fn additional_data(purpose: SealPurpose, id: &str) -> Vec<u8> {
     let label = purpose.label();
     let mut data = Vec::with_capacity(4 + label.len() + id.len());
@@ -223,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sealed_opens_for_the_same_purpose_and_id_alone() {
+    fn a_sealed_value_opens_only_for_its_purpose_and_id() {
         let keys = MasterKeys::parse(&line("1", 7)).unwrap();
         let sealed = keys.seal(SealPurpose::Pepper, "1", b"secret");
         assert_eq!(*keys.open(SealPurpose::Pepper, "1", &sealed).unwrap(), b"secret");
@@ -258,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_file_is_refused_by_line_and_says_no_secret() {
+    fn a_wrong_file_is_refused_naming_the_line_and_no_secret() {
         let twice = line("1", 1) + &line("1", 2);
         let short = format!("1:{}", BASE64_STANDARD.encode([1; 31]));
         for (text, says) in [

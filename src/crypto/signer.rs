@@ -1,8 +1,8 @@
-//! The issuer's signing keys: access tokens are signed here, and verified.
+//! The issuer's signing keys: access tokens are signed and verified here.
 //!
-//! Signing is by hand with a key pair that is kept ready: a library that prepares
-//! the key on each call costs twice the signature. Verification is the library's,
-//! with everything that it leaves open set and checked here.
+//! Signing uses a key pair that is held ready, without the JWT library: a library that parses the
+//! key on each call costs twice the signature. Verification uses the library, with everything that
+//! it leaves open set and checked here.
 
 use std::fmt;
 use std::sync::Arc;
@@ -32,19 +32,20 @@ struct PublicKey {
 
 struct SigningKey {
     pair: KeyPair,
-    /// The encoded header with the dot behind it: the same for every token of the key.
+    /// The encoded header with its trailing dot: the same for every token of the key.
     header: String,
 }
 
-/// A set of keys as it was read at one time.
+/// A set of keys as it was loaded at one time.
 pub struct KeySet {
     active: SigningKey,
     published: Vec<PublicKey>,
     json: String,
-    /// What the schedule looks at: all that is published.
-    lives: Vec<KeyTimes>,
-    /// The kids of rows that do not open: not sealed by us, or under a master key that is
-    /// not here. They are not published.
+    /// The data that the schedule uses, for all published keys.
+    key_times: Vec<KeyTimes>,
+    /// The ids of keys whose rows do not open. They are not published.
+    ///
+    /// They were not sealed by us, or were sealed under a master key that is not loaded.
     pub left_out: Vec<String>,
 }
 
@@ -69,49 +70,50 @@ impl fmt::Display for BadKeys {
 impl std::error::Error for BadKeys {}
 
 impl KeySet {
-    /// Opens the rows of the table: a key's life, and its sealed record. Those that do not
-    /// open are left out.
+    /// Opens the rows of the table: the times of a key, and its sealed record.
+    ///
+    /// Those that do not open are left out.
     ///
     /// # Errors
-    /// When there is no active key, or it does not open; when one of ours is damaged.
+    /// If there is no active key, or it does not open; if one of ours is damaged.
     pub fn open<'a>(
         master: &MasterKeys,
         rows: impl IntoIterator<Item = (KeyTimes, &'a [u8])>,
     ) -> Result<Self, BadKeys> {
         let (mut active, mut published) = (None, Vec::new());
-        let (mut lives, mut left_out) = (Vec::new(), Vec::new());
-        for (life, sealed) in rows.into_iter().filter(|(life, _)| life.state != KeyState::Revoked) {
-            let damaged = || BadKeys::Damaged(life.kid.clone());
-            let record = match Record::open(master, &life.kid, sealed) {
+        let (mut key_times, mut left_out) = (Vec::new(), Vec::new());
+        for (times, sealed) in rows.into_iter().filter(|(times, _)| times.state != KeyState::Revoked) {
+            let damaged = || BadKeys::Damaged(times.kid.clone());
+            let record = match Record::open(master, &times.kid, sealed) {
                 Ok(record) => record,
-                Err(BadRecord::Unopenable(error)) if life.state == KeyState::Active => {
+                Err(BadRecord::Unopenable(error)) if times.state == KeyState::Active => {
                     return Err(BadKeys::Unopenable(error));
                 }
                 Err(BadRecord::Unopenable(_)) => {
-                    left_out.push(life.kid);
+                    left_out.push(times.kid);
                     continue;
                 }
                 Err(BadRecord::Damaged) => return Err(damaged()),
             };
             let algorithm = record.algorithm().ok_or_else(damaged)?;
-            if life.state == KeyState::Active {
-                active = Some(SigningKey::new(&life.kid, record.pair().ok_or_else(damaged)?));
+            if times.state == KeyState::Active {
+                active = Some(SigningKey::new(&times.kid, record.pair().ok_or_else(damaged)?));
             }
             let decoding = DecodingKey::from_jwk(&record.jwk).map_err(|_| damaged())?;
-            published.push(PublicKey { kid: life.kid.clone(), algorithm, jwk: record.jwk, decoding });
-            lives.push(life);
+            published.push(PublicKey { kid: times.kid.clone(), algorithm, jwk: record.jwk, decoding });
+            key_times.push(times);
         }
         let keys = published.iter().map(|key| key.jwk.clone()).collect();
         let json = serde_json::to_string(&JwkSet { keys }).expect("a key set is JSON");
-        Ok(Self { active: active.ok_or(BadKeys::NoneActive)?, published, json, lives, left_out })
+        Ok(Self { active: active.ok_or(BadKeys::NoneActive)?, published, json, key_times, left_out })
     }
 
-    /// What the schedule looks at.
-    pub fn lives(&self) -> &[KeyTimes] {
-        &self.lives
+    /// The data that the schedule uses, for all published keys.
+    pub fn key_times(&self) -> &[KeyTimes] {
+        &self.key_times
     }
 
-    /// The algorithm of the key that signs.
+    /// The algorithm of the active key.
     pub fn signs_with(&self) -> SigningAlgorithm {
         self.active.pair.algorithm()
     }
@@ -124,8 +126,9 @@ impl SigningKey {
     }
 }
 
-/// The header of our own tokens: nothing else may stand in it, so that `crit`,
-/// `jku` and their like are refused unread.
+/// The header of our own tokens.
+///
+/// No other fields are accepted, so that `crit`, `jku` and the like are refused unread.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Header {
@@ -141,7 +144,7 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// A ring of one issuer.
+    /// A signer for one issuer.
     pub fn new(issuer: String, keys: KeySet) -> Self {
         Self { issuer, keys: ArcSwap::from_pointee(keys) }
     }
@@ -151,17 +154,20 @@ impl Signer {
         &self.issuer
     }
 
-    /// Takes another set of keys into use.
+    /// Replaces the set of keys.
     pub fn replace(&self, keys: KeySet) {
         self.keys.store(Arc::new(keys));
     }
 
-    /// Signs claims: a JWT in compact form (RFC 7515). Fails with `SCOPE_TOO_WIDE` above 4 KiB.
+    /// Signs claims and returns a JWT in compact form (RFC 7515).
+    ///
+    /// # Errors
+    /// `SCOPE_TOO_WIDE` if it is longer than 4 KiB.
     pub fn sign(&self, claims: &Claims) -> Result<String> {
         let keys = self.keys.load();
         let json = serde_json::to_vec(claims).map_err(Error::internal)?;
         let SigningKey { pair, header } = &keys.active;
-        // Three bytes become four characters; a dot, and what rounding adds.
+        // Three bytes become four characters; 4 more for a dot and for rounding.
         let encoded = (json.len() + pair.signature_len()) * 4 / 3 + 4;
         let mut jwt = String::with_capacity(header.len() + encoded);
         jwt.push_str(header);
@@ -170,13 +176,14 @@ impl Signer {
         if jwt.len() > MAX_LEN { Err(Reason::ScopeTooWide.into()) } else { Ok(jwt) }
     }
 
-    /// What the schedule looks at.
-    pub fn lives(&self) -> Vec<KeyTimes> {
-        self.keys.load().lives.clone()
+    /// The data that the schedule uses, for all published keys.
+    pub fn key_times(&self) -> Vec<KeyTimes> {
+        self.keys.load().key_times.clone()
     }
 
-    /// Whether the JWT, unverified, has the form of our own and names a key that is not
-    /// here: another node may have made one.
+    /// Whether the unverified JWT has the form of our own and names a key that is not loaded here.
+    ///
+    /// Another node may have made the key.
     pub fn names_another_key(&self, jwt: &str) -> bool {
         let header = jwt.split('.').next().filter(|_| jwt.len() <= MAX_LEN);
         let header = header.and_then(|header| BASE64URL.decode(header).ok());
@@ -185,8 +192,9 @@ impl Signer {
         header.is_some_and(|header| header.typ == TYP && is_kid(&header.kid) && !known(&header.kid))
     }
 
-    /// Verifies a JWT of this issuer: form, header, signature, issuer and time. Whom
-    /// it is meant for and what is behind it is for the caller to check.
+    /// Verifies a JWT of this issuer: form, header, signature, issuer and time.
+    ///
+    /// The caller must check the audience, and the credential from which the JWT was made.
     ///
     /// # Errors
     /// `ACCESS_TOKEN_INVALID`, whatever is wrong with it.
@@ -203,14 +211,15 @@ impl Signer {
         }
         let keys = self.keys.load();
         let key = keys.published.iter().find(|key| key.kid == header.kid).ok_or(refuse)?;
-        // The key says how it verifies, never the JWT: else a sender could take the public
-        // part of one kind of key for the secret of another.
+        // The key determines the algorithm, never the JWT: otherwise a sender could have the public
+        // part of one kind of key used as the secret of another.
         let algorithm = jose(key.algorithm);
         if header.alg != algorithm {
             return Err(refuse);
         }
         let mut validation = Validation::new(algorithm);
-        // Time is checked below with our own clock, without leeway; the audience by the caller.
+        // Time is checked below with our own clock, without leeway; the audience is checked by the
+        // caller.
         validation.required_spec_claims.clear();
         validation.validate_exp = false;
         validation.validate_aud = false;
@@ -260,27 +269,27 @@ mod tests {
         OffsetDateTime::from_unix_timestamp(NOW).unwrap()
     }
 
-    fn life(kid: &str, state: KeyState) -> KeyTimes {
+    fn times(kid: &str, state: KeyState) -> KeyTimes {
         KeyTimes { kid: kid.into(), state, create_time: now(), activate_time: None, retire_time: None }
     }
 
-    fn ring(algorithm: SigningAlgorithm) -> Signer {
+    fn signer(algorithm: SigningAlgorithm) -> Signer {
         let master = MasterKeys::for_tests();
         let key = NewKey::generate(&master, algorithm).unwrap();
         let keys =
-            KeySet::open(&master, [(life(&key.kid, KeyState::Active), key.sealed.as_slice())]).unwrap();
+            KeySet::open(&master, [(times(&key.kid, KeyState::Active), key.sealed.as_slice())]).unwrap();
         Signer::new("https://id.example".into(), keys)
     }
 
-    /// Rings of one issuer that publish all their keys, and sign with one algorithm each.
-    fn rings() -> Vec<Signer> {
+    /// Signers of one issuer that publish all their keys, each signing with one algorithm.
+    fn signers() -> Vec<Signer> {
         let master = MasterKeys::for_tests();
         let algorithms = SigningAlgorithm::ALL;
         let keys: Vec<_> = algorithms.iter().map(|a| NewKey::generate(&master, *a).unwrap()).collect();
         let rows = |active: &SigningAlgorithm| {
             let rows = keys.iter().map(|key| {
                 let state = if key.algorithm == *active { KeyState::Active } else { KeyState::Retiring };
-                (life(&key.kid, state), key.sealed.as_slice())
+                (times(&key.kid, state), key.sealed.as_slice())
             });
             KeySet::open(&master, rows.collect::<Vec<_>>()).unwrap()
         };
@@ -313,14 +322,14 @@ mod tests {
         format!("{}.{}", BASE64URL.encode(header), BASE64URL.encode(claims))
     }
 
-    /// A JWT with this header and these claims, under the ring's own key.
-    fn forge(ring: &Signer, header: &str, claims: &str) -> String {
+    /// A JWT with this header and these claims, signed with the signer's own key.
+    fn forge(signer: &Signer, header: &str, claims: &str) -> String {
         let mut jwt = unsigned(header, claims);
-        ring.keys.load().active.pair.sign(&mut jwt).unwrap();
+        signer.keys.load().active.pair.sign(&mut jwt).unwrap();
         jwt
     }
 
-    /// A JWT with this header and these claims, under a secret.
+    /// A JWT with this header and these claims, signed with a secret.
     fn forge_hs256(secret: &[u8], header: &str, claims: &str) -> String {
         let signed = unsigned(header, claims);
         let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), signed.as_bytes());
@@ -334,22 +343,22 @@ mod tests {
             (Es256, json!({ "kty": "EC", "crv": "P-256" }), &[("x", 32), ("y", 32)]),
             (Rs256, json!({ "kty": "RSA" }), &[("e", 3), ("n", 256)]),
         ] {
-            let ring = ring(algorithm);
-            let jwt = ring.sign(&claims()).unwrap();
-            assert_eq!(ring.verify(&jwt, now()).unwrap().claims, claims());
-            assert_eq!(ring.keys.load().signs_with(), algorithm);
-            assert_eq!(ring.algorithms(), [algorithm.name()]);
+            let signer = signer(algorithm);
+            let jwt = signer.sign(&claims()).unwrap();
+            assert_eq!(signer.verify(&jwt, now()).unwrap().claims, claims());
+            assert_eq!(signer.keys.load().signs_with(), algorithm);
+            assert_eq!(signer.algorithms(), [algorithm.name()]);
             let signature = BASE64URL.decode(jwt.rsplit('.').next().unwrap()).unwrap();
             assert_eq!(signature.len(), if algorithm == Rs256 { 256 } else { 64 });
 
-            // Published is what belongs there, in the lengths of RFC 7518, and nothing else.
-            let jwks: Value = serde_json::from_str(&ring.jwks_json()).unwrap();
+            // The published JWK has only the expected members, in the lengths of RFC 7518.
+            let jwks: Value = serde_json::from_str(&signer.jwks_json()).unwrap();
             let mut key = jwks["keys"][0].as_object().unwrap().clone();
             for (member, bytes) in members {
                 let value = key.remove(*member).unwrap();
                 assert_eq!(BASE64URL.decode(value.as_str().unwrap()).unwrap().len(), *bytes, "{member}");
             }
-            let kid = ring.jwks()[0].thumbprint(ThumbprintHash::SHA256).unwrap();
+            let kid = signer.jwks()[0].thumbprint(ThumbprintHash::SHA256).unwrap();
             let mut expected = json!({ "alg": algorithm.name(), "use": "sig", "kid": kid });
             expected.as_object_mut().unwrap().extend(kind.as_object().unwrap().clone());
             assert_eq!(Value::Object(key), expected);
@@ -357,21 +366,21 @@ mod tests {
     }
 
     #[test]
-    fn the_text_is_made_in_one_piece() {
-        for ring in rings() {
-            let jwt = ring.sign(&claims()).unwrap();
+    fn the_jwt_is_built_without_reallocation() {
+        for signer in signers() {
+            let jwt = signer.sign(&claims()).unwrap();
             assert!(jwt.capacity() - jwt.len() <= 8, "{} of {}", jwt.len(), jwt.capacity());
         }
     }
 
     #[test]
     fn time_is_checked_without_leeway() {
-        let ring = ring(EdDsa);
-        let jwt = ring.sign(&claims()).unwrap();
+        let signer = signer(EdDsa);
+        let jwt = signer.sign(&claims()).unwrap();
         let at = |seconds| now() + time::Duration::seconds(seconds);
-        assert!(ring.verify(&jwt, at(299)).is_ok());
-        assert_eq!(ring.verify(&jwt, at(300)).unwrap_err(), Reason::AccessTokenInvalid);
-        assert_eq!(ring.verify(&jwt, at(-1)).unwrap_err(), Reason::AccessTokenInvalid);
+        assert!(signer.verify(&jwt, at(299)).is_ok());
+        assert_eq!(signer.verify(&jwt, at(300)).unwrap_err(), Reason::AccessTokenInvalid);
+        assert_eq!(signer.verify(&jwt, at(-1)).unwrap_err(), Reason::AccessTokenInvalid);
     }
 
     #[test]
@@ -382,38 +391,39 @@ mod tests {
     }
 
     fn refuses_forgeries(algorithm: SigningAlgorithm) {
-        let ring = ring(algorithm);
+        let signer = signer(algorithm);
         let alg = algorithm.name();
-        let kid = ring.keys.load().published[0].kid.clone();
+        let kid = signer.keys.load().published[0].kid.clone();
         let header = format!(r#"{{"typ":"at+jwt","alg":"{alg}","kid":"{kid}"}}"#);
         let body = serde_json::to_string(&claims()).unwrap();
-        assert!(ring.verify(&forge(&ring, &header, &body), now()).is_ok());
+        assert!(signer.verify(&forge(&signer, &header, &body), now()).is_ok());
 
         let hs_header = header.replace(alg, "HS256");
-        let jwk = serde_json::to_vec(&ring.jwks()[0]).unwrap();
-        let hs_raw = forge_hs256(ring.keys.load().active.pair.public_key(), &hs_header, &body);
+        let jwk = serde_json::to_vec(&signer.jwks()[0]).unwrap();
+        let hs_raw = forge_hs256(signer.keys.load().active.pair.public_key(), &hs_header, &body);
         let none = format!("{}.", unsigned(&header.replace(alg, "none"), &body));
-        let good = ring.sign(&claims()).unwrap();
+        let good = signer.sign(&claims()).unwrap();
         let (signed, signature) = good.rsplit_once('.').unwrap();
         let zeros = BASE64URL.encode(vec![0; BASE64URL.decode(signature).unwrap().len()]);
-        let other_key = self::ring(algorithm).sign(&claims()).unwrap();
-        let with_header = |extra: &str| forge(&ring, &header.replacen('{', &format!("{{{extra},"), 1), &body);
+        let other_key = self::signer(algorithm).sign(&claims()).unwrap();
+        let with_header =
+            |extra: &str| forge(&signer, &header.replacen('{', &format!("{{{extra},"), 1), &body);
         for (what, jwt) in [
             ("alg none", none),
             ("HS256 with the public key", hs_raw),
             ("HS256 with the published key", forge_hs256(&jwk, &hs_header, &body)),
             ("another issuer's key", other_key),
-            ("an alg that no key has", forge(&ring, &header.replace(alg, "RS512"), &body)),
-            ("a name that no alg has", forge(&ring, &header.replace(alg, &alg.to_lowercase()), &body)),
-            ("another typ", forge(&ring, &header.replace("at+jwt", "JWT"), &body)),
-            ("no kid", forge(&ring, &format!(r#"{{"typ":"at+jwt","alg":"{alg}"}}"#), &body)),
+            ("an alg that no key has", forge(&signer, &header.replace(alg, "RS512"), &body)),
+            ("a name that no alg has", forge(&signer, &header.replace(alg, &alg.to_lowercase()), &body)),
+            ("another typ", forge(&signer, &header.replace("at+jwt", "JWT"), &body)),
+            ("no kid", forge(&signer, &format!(r#"{{"typ":"at+jwt","alg":"{alg}"}}"#), &body)),
             ("crit", with_header(r#""crit":["exp"]"#)),
             ("jku", with_header(r#""jku":"https://evil.example""#)),
             ("x5u", with_header(r#""x5u":"https://evil.example""#)),
             ("typ twice", with_header(r#""typ":"at+jwt""#)),
-            ("another issuer", forge(&ring, &header, &body.replace("id.example", "evil.example"))),
-            ("a claim twice", forge(&ring, &header, &body.replacen('{', r#"{"iss":"x","#, 1))),
-            ("no exp", forge(&ring, &header, &body.replace(r#""exp""#, r#""exq""#))),
+            ("another issuer", forge(&signer, &header, &body.replace("id.example", "evil.example"))),
+            ("a claim twice", forge(&signer, &header, &body.replacen('{', r#"{"iss":"x","#, 1))),
+            ("no exp", forge(&signer, &header, &body.replace(r#""exp""#, r#""exq""#))),
             ("a signature cut", good[..good.len() - 2].to_owned()),
             ("a signature of zeros", format!("{signed}.{zeros}")),
             ("no signature", format!("{signed}.")),
@@ -422,34 +432,34 @@ mod tests {
             ("1 MB", "a.".repeat(500_000)),
             ("nothing", String::new()),
         ] {
-            assert_eq!(ring.verify(&jwt, now()).unwrap_err(), Reason::AccessTokenInvalid, "{alg}: {what}");
+            assert_eq!(signer.verify(&jwt, now()).unwrap_err(), Reason::AccessTokenInvalid, "{alg}: {what}");
         }
     }
 
     #[test]
-    fn a_key_verifies_with_its_own_algorithm_alone() {
-        let rings = rings();
+    fn a_key_verifies_only_with_its_own_algorithm() {
+        let signers = signers();
         let body = serde_json::to_string(&claims()).unwrap();
-        let keys = rings[0].keys.load();
-        for signer in &rings {
+        let keys = signers[0].keys.load();
+        for signer in &signers {
             let signs_with = signer.keys.load().signs_with();
             for named in &keys.published {
                 for alg in SigningAlgorithm::ALL {
                     let header = format!(r#"{{"typ":"at+jwt","alg":"{alg}","kid":"{}"}}"#, named.kid);
-                    let verified = rings[0].verify(&forge(signer, &header, &body), now());
+                    let verified = signers[0].verify(&forge(signer, &header, &body), now());
                     let right = named.algorithm == signs_with && *alg == signs_with;
                     let what = format!("signed with {signs_with}, kid of {}, alg {alg}", named.algorithm);
                     assert_eq!(verified.err(), (!right).then_some(Reason::AccessTokenInvalid), "{what}");
                 }
             }
         }
-        assert_eq!(rings[0].algorithms(), ["ES256", "EdDSA", "RS256"]);
+        assert_eq!(signers[0].algorithms(), ["ES256", "EdDSA", "RS256"]);
     }
 
     #[test]
     fn a_token_above_four_kib_is_refused() {
         let wide = Claims { scope: "invoices.read ".repeat(300), ..claims() };
-        assert_eq!(ring(EdDsa).sign(&wide).unwrap_err().reason(), Reason::ScopeTooWide);
+        assert_eq!(signer(EdDsa).sign(&wide).unwrap_err().reason(), Reason::ScopeTooWide);
     }
 
     #[test]
@@ -457,7 +467,7 @@ mod tests {
         let (ours, theirs) = (MasterKeys::for_tests(), MasterKeys::for_tests());
         let planted = NewKey::generate(&theirs, EdDsa).unwrap();
         let open = |kid: &str, sealed: &[u8]| {
-            KeySet::open(&ours, [(life(kid, KeyState::Active), sealed)]).map(|_| ())
+            KeySet::open(&ours, [(times(kid, KeyState::Active), sealed)]).map(|_| ())
         };
         assert!(matches!(open(&planted.kid, &planted.sealed), Err(BadKeys::Unopenable(_))));
         let (a, b) = (NewKey::generate(&ours, EdDsa).unwrap(), NewKey::generate(&ours, EdDsa).unwrap());
@@ -466,23 +476,23 @@ mod tests {
         // Beside a key of ours it is left out, whatever state it claims.
         for state in [KeyState::Next, KeyState::Retiring, KeyState::Revoked] {
             let rows = [
-                (life(&a.kid, KeyState::Active), a.sealed.as_slice()),
-                (life(&planted.kid, state), planted.sealed.as_slice()),
-                (life(&b.kid, state), a.sealed.as_slice()),
+                (times(&a.kid, KeyState::Active), a.sealed.as_slice()),
+                (times(&planted.kid, state), planted.sealed.as_slice()),
+                (times(&b.kid, state), a.sealed.as_slice()),
             ];
             let keys = KeySet::open(&ours, rows).unwrap();
             assert_eq!(keys.published.len(), 1);
             assert!(keys.json.contains(&a.kid) && !keys.json.contains(&planted.kid));
             assert_eq!(keys.left_out.len(), if state == KeyState::Revoked { 0 } else { 2 });
-            assert_eq!(keys.lives, [life(&a.kid, KeyState::Active)]);
+            assert_eq!(keys.key_times, [times(&a.kid, KeyState::Active)]);
         }
     }
 
     #[test]
-    fn only_what_has_our_form_is_looked_for_elsewhere() {
-        let (ring, other) = (ring(EdDsa), self::ring(EdDsa));
+    fn only_our_form_counts_as_naming_another_key() {
+        let (signer, other) = (signer(EdDsa), self::signer(EdDsa));
         let jwt = other.sign(&claims()).unwrap();
-        assert!(ring.names_another_key(&jwt));
+        assert!(signer.names_another_key(&jwt));
         assert!(!other.names_another_key(&jwt));
         let header = BASE64URL.decode(jwt.split('.').next().unwrap()).unwrap();
         let header = String::from_utf8(header).unwrap();
@@ -492,8 +502,8 @@ mod tests {
             header.replace(r#""kid":""#, r#""kid":"x"#),
             r#"{"typ":"at+jwt","alg":"EdDSA","kid":"short"}"#.to_owned(),
         ] {
-            assert!(!ring.names_another_key(&unsigned(&junk, "{}")), "{junk}");
+            assert!(!signer.names_another_key(&unsigned(&junk, "{}")), "{junk}");
         }
-        assert!(!ring.names_another_key(&"a.".repeat(500_000)));
+        assert!(!signer.names_another_key(&"a.".repeat(500_000)));
     }
 }

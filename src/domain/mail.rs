@@ -1,4 +1,4 @@
-//! The mails that go out: which there are, what each tells, to whom, and how often one is tried.
+//! The emails that are sent: their templates, their recipients, and how often delivery is retried.
 
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
@@ -7,39 +7,41 @@ use super::accounts::{AccountState, Details};
 use super::values::names::Email;
 use crate::domain::values::kinds::AccountKind;
 
-/// The first pause before a mail is tried again; each further one is twice as long…
+/// The pause before the first retry of a message; each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::seconds(10);
-/// …up to this.
+/// The longest pause between retries.
 const LONGEST_PAUSE: Duration = Duration::minutes(10);
-/// After so many tries, about a day, a mail is given up.
+/// The number of tries, over about a day, after which a message is given up.
 pub const MAX_TRIES: i32 = 150;
 
-/// A mail: which one, and everything that its text says but the code in its link. Kept in
-/// the outbox by name and parameters, so a name or a field that was released stays.
+/// An email message: its template, and all parameters of its text except the code in its link.
+///
+/// Stored in the outbox by template name and parameters, so that a name or a field that was
+/// released must not change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "template", content = "parameters", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Mail {
-    /// Join an org. The link carries an invitation code.
+    /// An invitation to join an org. The link carries an invitation code.
     Invitation { org: String, inviter: Option<String> },
     /// A new user sets the first password. The link carries a password code.
     SetPassword { org: String },
-    /// Somebody asked for another password. The link carries a password code.
+    /// A password reset was requested. The link carries a password code.
     ResetPassword { org: String },
-    /// A token ends soon.
+    /// A token expires soon.
     TokenExpiring { org: String, account: String, token: String, expire_time: i64 },
-    /// Tokens were reported by somebody who found them, and work no more.
+    /// Tokens were reported as leaked by a person or service that found them, and are revoked.
     TokenLeaked { org: String, account: String, tokens: Vec<String> },
-    /// So many wrong passwords that sign-in waits.
+    /// After many wrong passwords, sign-in is delayed.
     SignInThrottled { org: String, account: String, address: Option<String> },
 }
 
 impl Mail {
-    /// A user is invited to an org, by whoever is called so.
+    /// The invitation of a user to an org, with the inviter's display name.
     pub fn invitation(org: impl Into<String>, inviter: Option<String>) -> Self {
         Self::Invitation { org: org.into(), inviter }
     }
 
-    /// A token of an account, each as people call it, ends then.
+    /// The reminder that a token of an account, both by their display names, expires at this time.
     pub fn token_expiring(
         org: impl Into<String>,
         account: impl Into<String>,
@@ -50,12 +52,12 @@ impl Mail {
         Self::TokenExpiring { org, account, token, expire_time: expire_time.unix_timestamp() }
     }
 
-    /// Tokens of an account, each as people call it, were found somewhere and are revoked.
+    /// The notice that tokens of an account were leaked and are revoked; all by display names.
     pub fn tokens_leaked(org: impl Into<String>, account: impl Into<String>, tokens: Vec<String>) -> Self {
         Self::TokenLeaked { org: org.into(), account: account.into(), tokens }
     }
 
-    /// Sign-in to an account waits, because of failures that came last from this address.
+    /// The notice that sign-in to an account is delayed; the last failure came from this address.
     pub fn sign_in_throttled(
         org: impl Into<String>,
         account: impl Into<String>,
@@ -65,10 +67,11 @@ impl Mail {
     }
 }
 
-/// Where notices about an account go, if anywhere: to a person's own mailbox unless they
-/// were switched off; to the contact of a service account where they were switched on. An
-/// account that is stopped is told nothing, nor a user whose mailbox nobody has `proved`: it may be
-/// somebody else's.
+/// The address to which notices about an account are sent, if any.
+///
+/// A user gets them in its own mailbox unless they are disabled; for a service account they go to
+/// the contact address if they are enabled. An account that is not active gets none, nor does a
+/// user whose mailbox is not `proved`: it may belong to another person.
 pub fn recipient(details: &Details, state: AccountState, proved: bool) -> Option<&Email> {
     if state != AccountState::Active || !details.settings.notifies(details.kind()) {
         return None;
@@ -79,7 +82,7 @@ pub fn recipient(details: &Details, state: AccountState, proved: bool) -> Option
     }
 }
 
-/// How long to wait after so many tries have failed; none: it is given up.
+/// How long to wait after this many failed tries; none means that the message is given up.
 pub fn pause_after(tries: i32) -> Option<Duration> {
     if tries >= MAX_TRIES {
         return None;
@@ -144,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_read_again() {
+    fn stored_messages_are_read_again() {
         let expiring = Mail::token_expiring("Acme", "bot", "nightly", OffsetDateTime::UNIX_EPOCH);
         let kept = serde_json::to_value(&expiring).unwrap();
         assert_eq!(kept["template"], "TOKEN_EXPIRING");

@@ -1,4 +1,4 @@
-//! The rules, pure: no runtime, no database, no transport.
+//! The rules as pure functions: no runtime, no database, no transport.
 
 pub mod access;
 pub mod accounts;

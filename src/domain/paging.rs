@@ -1,13 +1,16 @@
-//! Pages of a list: how large, and from where.
+//! Pages of a list: their size, and where the next one begins.
 
-/// The rows of a page when nothing is asked for.
+/// The number of rows in a page when no size is requested.
 const DEFAULT: i32 = 50;
-/// The most rows of a page; more is cut to it.
+/// The largest number of rows in a page; a larger request is reduced to it.
 const MAX: i32 = 200;
-/// The number up to which a list's length is counted.
+/// The number up to which the length of a list is counted.
 pub const COUNTED: i64 = 10_000;
 
-/// The rows of a page: 0 means 50, more than 200 means 200 (AIP-158).
+/// The number of rows in a page: 0 means 50, more than 200 means 200 (AIP-158).
+///
+/// # Errors
+/// The sentence that follows the field's name, for a negative number.
 pub fn size(asked: i32) -> Result<i64, &'static str> {
     match asked {
         ..0 => Err("must not be negative"),
@@ -16,18 +19,19 @@ pub fn size(asked: i32) -> Result<i64, &'static str> {
     }
 }
 
-/// A page of rows, with the key to go on from when there are more.
+/// A page of rows, with the key from which the next page continues, if there is one.
 #[derive(Debug)]
 pub struct Page<T> {
     pub rows: Vec<T>,
     pub next: Option<String>,
-    /// How many there are in all; none above 10 000.
+    /// The total number of rows; none above 10 000.
     pub total: Option<i32>,
 }
 
 impl<T> Page<T> {
-    /// A page of at most `size` rows, of a read of one more than that; `counted` is
-    /// a count that stopped one past [`COUNTED`].
+    /// A page of at most `size` rows, from a query that asked for one more row than that.
+    ///
+    /// `counted` is a count that stopped at one more than [`COUNTED`].
     pub fn of(mut rows: Vec<T>, size: i64, counted: i64, key: impl Fn(&T) -> String) -> Self {
         let more = rows.len() as i64 > size;
         rows.truncate(size as usize);

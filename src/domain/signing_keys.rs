@@ -1,31 +1,36 @@
-//! The life of a signing key: published as `NEXT` before it signs, `ACTIVE` while it
-//! signs, `RETIRING` while what it signed may be under way, and then gone; or `REVOKED`.
-//! Every node asks the same question of the same rows, so that none needs to lead.
+//! The lifecycle of a signing key.
+//!
+//! It is published as `NEXT` before it signs, is `ACTIVE` while it signs and `RETIRING` while what
+//! it signed may still be in use, and is then deleted; or it is `REVOKED`. Every node computes the
+//! same answer from the same rows, so that no leader is needed.
 
 use time::{Duration, OffsetDateTime};
 
-use super::tokens::limits::MAX_ACCESS_TOKEN_LIFE;
+use super::tokens::limits::MAX_ACCESS_TOKEN_LIFETIME;
 
-/// How long a published key set may be kept, in seconds.
+/// How long clients may cache the published key set, in seconds.
 pub const JWKS_MAX_AGE: u32 = 300;
-/// How long a key is published before it signs: twice what a key set may be kept, so that
-/// whoever refreshes on time has it when it is first needed.
+/// How long a key is published before it signs: twice the time that a key set may be cached.
+///
+/// A client that refreshes on time then has the key when it is first needed.
 pub const PUBLISHED_BEFORE: Duration = Duration::seconds(2 * JWKS_MAX_AGE as i64);
-/// How long a key stays published after it has stopped to sign: the longest life of what
-/// it signed, and what a node may sign that has not yet heard.
+/// How long a key stays published after it has stopped signing.
+///
+/// This is the longest lifetime of what it signed, and the time for which a node that has not yet
+/// learned of the change may go on signing with it.
 pub const RETIRING_FOR: Duration =
-    Duration::seconds(MAX_ACCESS_TOKEN_LIFE.as_secs() as i64 + JWKS_MAX_AGE as i64);
+    Duration::seconds(MAX_ACCESS_TOKEN_LIFETIME.as_secs() as i64 + JWKS_MAX_AGE as i64);
 
-/// Where a key is in its life.
+/// The state of a key in its lifecycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyState {
-    /// Published, and soon to sign.
+    /// Published, and will sign soon.
     Next,
     /// Signs.
     Active,
-    /// Signs no more; what it signed may still be under way.
+    /// No longer signs; what it signed may still be in use.
     Retiring,
-    /// Not to be trusted, and not published.
+    /// Not trusted, and not published.
     Revoked,
 }
 
@@ -48,12 +53,12 @@ impl KeyState {
     }
 }
 
-/// Whether the text may be a key's id: a SHA-256 thumbprint, base64url.
+/// Whether the string has the form of a key id: a SHA-256 thumbprint, base64url.
 pub fn is_kid(text: &str) -> bool {
     text.len() == 43 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
 }
 
-/// What the schedule looks at.
+/// The data of a key that the schedule uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyTimes {
     pub kid: String,
@@ -61,24 +66,26 @@ pub struct KeyTimes {
     pub create_time: OffsetDateTime,
     /// When it began to sign.
     pub activate_time: Option<OffsetDateTime>,
-    /// When it stopped.
+    /// When it stopped signing.
     pub retire_time: Option<OffsetDateTime>,
 }
 
-/// What is to be done with the keys.
+/// An action on the keys that the schedule requires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyAction {
     /// Make a key and publish it as the next one.
     Publish,
     /// The next key has been published for long enough: from now on it signs.
     Activate { kid: String },
-    /// What the key signed has expired: publish it no more.
+    /// Everything that the key signed has expired: stop publishing it.
     Unpublish { kid: String },
 }
 
-/// The first thing that is due now, if any. A key signs for `lifetime`; its successor is
-/// published ahead of the end. A next key that is there signs when it has been published
-/// for long enough, however young the active one is: somebody asked for it.
+/// The first action that is due now, if any.
+///
+/// A key signs for `lifetime`; its successor is published ahead of the end. If there is a next key
+/// already, it signs as soon as it has been published for long enough, however young the active key
+/// is: an operator requested it.
 pub fn due(keys: &[KeyTimes], now: OffsetDateTime, lifetime: Duration) -> Option<KeyAction> {
     let over = keys.iter().find(|key| {
         key.state == KeyState::Retiring && key.retire_time.is_some_and(|since| now >= since + RETIRING_FOR)
@@ -105,7 +112,7 @@ mod tests {
     use super::*;
     use KeyState::{Active, Next, Retiring, Revoked};
 
-    const LIFE: Duration = Duration::days(30);
+    const LIFETIME: Duration = Duration::days(30);
 
     fn at(seconds: i64) -> OffsetDateTime {
         OffsetDateTime::from_unix_timestamp(1_800_000_000 + seconds).unwrap()
@@ -125,17 +132,27 @@ mod tests {
 
     #[test]
     fn what_is_due() {
-        let life = LIFE.whole_seconds();
+        let lifetime = LIFETIME.whole_seconds();
         let activate = |kid: &str| Some(KeyAction::Activate { kid: kid.into() });
         let unpublish = |kid: &str| Some(KeyAction::Unpublish { kid: kid.into() });
         let cases: &[(&str, Vec<KeyTimes>, i64, Option<KeyAction>)] = &[
             ("a young key", vec![key("a", Active, 0)], 1, None),
-            ("just before its end", vec![key("a", Active, 0)], life - 601, None),
-            ("ahead of its end", vec![key("a", Active, 0)], life - 600, Some(KeyAction::Publish)),
-            ("long after, nobody was there", vec![key("a", Active, 0)], 3 * life, Some(KeyAction::Publish)),
-            ("the next is young", vec![key("a", Active, 0), key("b", Next, life)], life + 599, None),
-            ("the next is known", vec![key("a", Active, 0), key("b", Next, life)], life + 600, activate("b")),
-            ("one was asked for", vec![key("a", Active, 0), key("b", Next, 5)], 605, activate("b")),
+            ("just before its end", vec![key("a", Active, 0)], lifetime - 601, None),
+            ("ahead of its end", vec![key("a", Active, 0)], lifetime - 600, Some(KeyAction::Publish)),
+            (
+                "long after its end, when no node was running",
+                vec![key("a", Active, 0)],
+                3 * lifetime,
+                Some(KeyAction::Publish),
+            ),
+            ("the next is young", vec![key("a", Active, 0), key("b", Next, lifetime)], lifetime + 599, None),
+            (
+                "the next is known",
+                vec![key("a", Active, 0), key("b", Next, lifetime)],
+                lifetime + 600,
+                activate("b"),
+            ),
+            ("one was requested", vec![key("a", Active, 0), key("b", Next, 5)], 605, activate("b")),
             ("one retires", vec![key("b", Active, 0), key("a", Retiring, 0)], 3_899, None),
             ("one has retired", vec![key("b", Active, 0), key("a", Retiring, 0)], 3_900, unpublish("a")),
             (
@@ -144,18 +161,18 @@ mod tests {
                 3_900,
                 unpublish("a"),
             ),
-            ("revoked ones are not looked at", vec![key("a", Active, 0), key("r", Revoked, -life)], 1, None),
+            ("revoked keys are ignored", vec![key("a", Active, 0), key("r", Revoked, -lifetime)], 1, None),
             ("none signs: nothing to succeed", vec![key("b", Next, 0)], 600, None),
             ("none at all", vec![], 0, None),
         ];
         for (what, keys, now, expected) in cases {
-            assert_eq!(due(keys, at(*now), LIFE), *expected, "{what}");
+            assert_eq!(due(keys, at(*now), LIFETIME), *expected, "{what}");
         }
     }
 
-    /// Carries the steps out, second by second, for three lives of a key.
+    /// Applies the actions, second by second, for three lifetimes of a key.
     #[test]
-    fn a_key_is_known_before_it_signs_and_until_what_it_signed_is_gone() {
+    fn a_key_is_published_before_it_signs_and_until_what_it_signed_has_expired() {
         let lifetime = Duration::hours(2);
         let mut keys = vec![key("0", Active, 0)];
         let mut published: Vec<(String, i64, Option<i64>)> = vec![("0".into(), -600, None)];
@@ -164,7 +181,7 @@ mod tests {
             let mut steps = 0;
             while let Some(step) = due(&keys, at(now), lifetime) {
                 steps += 1;
-                assert!(steps < 4, "it comes to rest");
+                assert!(steps < 4, "the schedule ends");
                 match step {
                     KeyAction::Publish => {
                         let kid = published.len().to_string();
@@ -196,7 +213,7 @@ mod tests {
         assert_eq!(signed.len(), 3);
         for (kid, from, until) in signed {
             let (_, since, gone) = published.iter().find(|(name, ..)| *name == kid).unwrap();
-            assert!(from - since >= 600, "{kid} signs after whoever keeps a key set has refreshed it twice");
+            assert!(from - since >= 600, "{kid} signs only after caches of the key set have refreshed twice");
             assert!(gone.is_none_or(|gone| gone > until + 3_600), "{kid} outlives what it signed");
             assert!(until - from <= 7_200);
         }

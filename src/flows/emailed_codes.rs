@@ -45,7 +45,7 @@ pub async fn send(state: &State, tx: &mut Transaction<'_>, new: ToSend<'_>) -> R
     let now = tx.now();
     db::sign_in::emailed_codes::end_all(&mut *tx, new.org_id, new.subject_id, End::Replaced, now).await?;
     let text = TokenString::new(new.purpose.kind(), state.clock.new_id::<TokenId>(), random());
-    let expire_time = now + new.purpose.life();
+    let expire_time = now + new.purpose.lifetime();
     let record = state.keyring.peppers.load().record(&text);
     let row = NewCode {
         code_id: text.id().uuid(),

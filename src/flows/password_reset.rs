@@ -15,7 +15,7 @@ use crate::db::events::{Actor, Author, Change, FieldChange};
 use crate::db::sign_in::reset_requests::ResetRequest;
 use crate::db::sign_in::{login_buckets, reset_requests};
 use crate::domain::access::request_context::RequestContext;
-use crate::domain::sign_in::emailed_codes::{ASKED_WITHIN, End, MAX_ASKED};
+use crate::domain::sign_in::emailed_codes::{End, MAX_REQUESTS, REQUEST_WINDOW};
 use crate::domain::sign_in::password::Password;
 use crate::domain::values::ids::{AccountId, SYSTEM_ORG};
 use crate::domain::values::kinds::AccountKind;
@@ -104,10 +104,10 @@ async fn may_be_sent_one(tx: &mut Transaction<'_>, account: &Account) -> Result<
     if account.kind()? != AccountKind::User {
         return Ok(false);
     }
-    let since = tx.now() - ASKED_WITHIN;
+    let since = tx.now() - REQUEST_WINDOW;
     let asked =
         db::sign_in::emailed_codes::count_asked(tx, account.org_id.into(), account.account_id, since).await?;
-    Ok(asked < MAX_ASKED)
+    Ok(asked < MAX_REQUESTS)
 }
 
 /// Whose password a code sets.

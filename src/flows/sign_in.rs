@@ -68,7 +68,7 @@ pub async fn with_password(
             let owner = (candidate.org_id, candidate.account_id);
             let renewed = match verdict {
                 // Without a place for it now it is done the next time.
-                Verdict::RightButOld => state.passwords.hash_again(owner, typed).await.ok(),
+                Verdict::RightButOutdated => state.passwords.rehash(owner, typed).await.ok(),
                 Verdict::Right | Verdict::Wrong => None,
             };
             let Candidate { org_id, account_id, kind, .. } = candidate;
@@ -97,7 +97,7 @@ async fn compare(state: &State, username: &Email, typed: &TypedPassword) -> Resu
     let owned = candidate.as_ref().map(|found| (found.org_id, found.account_id)).zip(record.as_ref());
     let verdict = state.passwords.verify(typed, owned).await?;
     Ok(match (candidate, record, verdict) {
-        (Some(found), Some(record), Verdict::Right | Verdict::RightButOld) if found.may_act => {
+        (Some(found), Some(record), Verdict::Right | Verdict::RightButOutdated) if found.may_act => {
             Ok((found, record, verdict))
         }
         (candidate, ..) => Err(candidate),

@@ -16,7 +16,7 @@ use crate::state::State;
 /// Carries out what is due for the signing keys. While nothing is, nothing is asked of
 /// the database.
 pub async fn rotate_signing_keys(state: &State, lifetime: time::Duration) -> Result<()> {
-    while let Some(step) = due(&state.keyring.signer.lives(), state.clock.now(), lifetime) {
+    while let Some(step) = due(&state.keyring.signer.key_times(), state.clock.now(), lifetime) {
         if !carry_out(state, &step, lifetime).await? {
             // Another node did it, or it is not due yet: what is known here was old.
             return state.keyring.reload().await.map_err(Error::internal);
@@ -42,7 +42,7 @@ async fn carry_out(state: &State, step: &KeyAction, lifetime: time::Duration) ->
         }
         let keys =
             db::keys::find_signing_keys(&mut *tx, &state.keyring.master).await.map_err(Error::internal)?;
-        if due(keys.lives(), now, lifetime).as_ref() != Some(step) {
+        if due(keys.key_times(), now, lifetime).as_ref() != Some(step) {
             return Ok(false);
         }
         let change = match (step, &fresh) {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::context::JobContext;
 use crate::db;
 use crate::db::events::{Author, Change, FieldChange};
-use crate::domain::accounts::lifecycle::DELETED_KEPT;
+use crate::domain::accounts::lifecycle::DELETED_RETENTION;
 use crate::domain::values::ids::{AccountId, OrgId};
 use crate::domain::values::subject::Subject;
 use crate::error::Result;
@@ -41,7 +41,7 @@ pub async fn purge(state: &State) -> Result<u64> {
     let mut after = (Uuid::nil(), Uuid::nil());
     let mut purged = 0;
     loop {
-        let deleted_by = state.clock.now() - DELETED_KEPT;
+        let deleted_by = state.clock.now() - DELETED_RETENTION;
         let due = db::accounts::find_deleted_by(&state.db, deleted_by, after, BATCH).await?;
         let Some((org_id, account_id)) = due.last() else {
             return Ok(purged);
@@ -60,7 +60,7 @@ async fn purge_one(state: &State, org_id: OrgId, account_id: AccountId) -> Resul
     transact!(state, Author::server(org_id), |mut tx| {
         let now = tx.now();
         let guest_in = db::accounts::lock_orgs(&mut tx, org_id, account_id).await?;
-        if !db::accounts::purge(&mut tx, org_id, account_id, now - DELETED_KEPT).await? {
+        if !db::accounts::purge(&mut tx, org_id, account_id, now - DELETED_RETENTION).await? {
             return Ok(false);
         }
         // Where it was a guest it is no member any more.

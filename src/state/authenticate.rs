@@ -102,7 +102,7 @@ impl Authenticator {
         let mut peppers = self.keyring.peppers.load();
         let now = self.clock.now();
         // One that has ended may outlive its pepper.
-        if secrets.iter().any(|secret| !secret.has_ended(now) && !peppers.knows(secret.record.pepper)) {
+        if secrets.iter().any(|secret| !secret.is_expired(now) && !peppers.knows(secret.record.pepper)) {
             // Another node loaded a newer pepper before this one.
             self.keyring.reload_for_unknown_pepper().await;
             peppers = self.keyring.peppers.load();
@@ -112,7 +112,7 @@ impl Authenticator {
         Ok(match (place, found) {
             (Some(place), Some(mut found)) => {
                 let secret = &found.credential.secrets[place];
-                if !secret.has_ended(now) {
+                if !secret.is_expired(now) {
                     self.pepper_renewals.record(&peppers, &token, &found.credential, place);
                 }
                 found.secret = Some(secret.number);

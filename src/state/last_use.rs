@@ -220,8 +220,8 @@ mod tests {
         LastUses::new(Db::lazy(pool::options("postgres://nobody@127.0.0.1/none").unwrap(), 1))
     }
 
-    #[test]
-    fn uses_of_all_threads_add_up_and_the_latest_says_from_where() {
+    #[tokio::test]
+    async fn uses_of_all_threads_add_up_and_the_latest_says_from_where() {
         let uses = last_uses();
         let address = |last: u8| Some(IpAddr::from([10, 0, 0, last]));
         std::thread::scope(|scope| {
@@ -254,8 +254,8 @@ mod tests {
         assert!(uses.is_empty());
     }
 
-    #[test]
-    fn it_is_bounded_and_calls_when_it_fills() {
+    #[tokio::test]
+    async fn it_is_bounded_and_calls_when_it_fills() {
         let uses = last_uses();
         let used = BufferedUse { org_id: OrgId::from_u128(1), time: now(), address: None, count: 1 };
         for token in 0..MAX_WAITING as u128 + 10 {
@@ -265,14 +265,11 @@ mod tests {
         uses.add((TokenId::from_u128(0).into(), 1), used);
         assert_eq!((uses.len(), uses.lost.load(Ordering::Relaxed)), (MAX_WAITING, 10));
         assert_eq!(uses.take()[0].1.count, 2);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime
-            .block_on(async { tokio::time::timeout(Duration::ZERO, uses.crowded.notified()).await })
-            .expect("the writer is woken");
+        tokio::time::timeout(Duration::ZERO, uses.crowded.notified()).await.expect("the writer is woken");
     }
 
-    #[test]
-    fn a_mapped_address_is_an_ipv4_address() {
+    #[tokio::test]
+    async fn a_mapped_address_is_an_ipv4_address() {
         let uses = last_uses();
         uses.record(&found(1, Some(1)), Some("::ffff:192.0.2.1".parse().unwrap()), now());
         assert_eq!(uses.take()[0].1.address, Some(IpAddr::from([192, 0, 2, 1])));

@@ -24,8 +24,8 @@ use crate::state::principals::Principals;
 impl From<TokenLimits> for Ceilings {
     fn from(limits: TokenLimits) -> Self {
         Self {
-            token_life: limits.max_lifetime,
-            access_token_life: limits.max_access_token_lifetime,
+            token_lifetime: limits.max_lifetime,
+            access_token_lifetime: limits.max_access_token_lifetime,
             endless: limits.allow_non_expiring,
             user_tokens: limits.allow_user_tokens,
             idle: limits.max_idle,

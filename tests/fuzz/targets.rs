@@ -125,7 +125,7 @@ pub fn jwt(data: &[u8]) {
     assert!(ring.verify(text, now).is_err(), "whoever found this made a signature: {text}");
     ring.names_another_key(text);
     let (header, claims) = text.split_once('\n').unwrap_or((text, ""));
-    let header = header.replace("KID", ring.lives()[0].kid.as_str());
+    let header = header.replace("KID", ring.key_times()[0].kid.as_str());
     let signed = format!("{}.{}", BASE64URL.encode(header), BASE64URL.encode(claims));
     let jwt = format!("{signed}.{}", BASE64URL.encode(pair.sign(signed.as_bytes())));
     let Ok(token) = ring.verify(&jwt, now) else { return };

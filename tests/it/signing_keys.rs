@@ -225,7 +225,7 @@ async fn before_bootstrap_no_key_turns() {
     let state = open.await.unwrap();
     state.clock.advance(2 * LIFETIME);
     signing_key_rotation::rotate_signing_keys(&state, LIFETIME.try_into().unwrap()).await.unwrap();
-    assert_eq!(state.keyring.signer.lives().len(), 1);
+    assert_eq!(state.keyring.signer.key_times().len(), 1);
     state.close().await;
 }
 

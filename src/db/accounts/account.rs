@@ -95,7 +95,7 @@ impl Account {
         Ok(Settings {
             email_notifications: self.email_notifications,
             links: links.iter().map(link).collect::<Result<_>>()?,
-            attributes: Attributes::kept(attributes),
+            attributes: Attributes::from_stored(attributes),
         })
     }
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::db::{damaged, one_row};
 use crate::domain::paging::{COUNTED, Page};
-use crate::domain::sign_in::invitations::{InvitationState, KEPT, SENT_WITHIN};
+use crate::domain::sign_in::invitations::{InvitationState, RETENTION, SEND_WINDOW};
 use crate::domain::values::ids::{AccountId, InvitationId, OrgId, TokenId};
 use crate::domain::values::names::Email;
 use crate::domain::values::permissions::Right;
@@ -164,7 +164,7 @@ pub async fn resend(
         sending.credential_id,
         now,
         sending.expire_time,
-        now - SENT_WITHIN
+        now - SEND_WINDOW
     );
     one_row(&query.execute(tx).await?, "sending an invitation again")
 }
@@ -175,7 +175,7 @@ pub async fn count_sent(tx: &mut PgConnection, org_id: OrgId, now: OffsetDateTim
         r#"select count(*) as "n!" from invitations, unnest(sent_times) sent
            where org_id = $1 and send_time > $2 and sent > $2"#,
         org_id.uuid(),
-        now - SENT_WITHIN
+        now - SEND_WINDOW
     );
     Ok(query.fetch_one(tx).await?)
 }
@@ -285,6 +285,6 @@ pub async fn accept(
 
 /// Deletes the invitations that expired before their retention. Returns how many there were.
 pub async fn sweep(db: impl PgExecutor<'_>, now: OffsetDateTime) -> Result<u64> {
-    let query = sqlx::query!("delete from invitations where expire_time < $1", now - KEPT);
+    let query = sqlx::query!("delete from invitations where expire_time < $1", now - RETENTION);
     Ok(query.execute(db).await?.rows_affected())
 }

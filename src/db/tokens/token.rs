@@ -13,7 +13,7 @@ use crate::db::events::{Change, FieldChange};
 use crate::db::{damaged, one_row};
 use crate::domain::tokens::narrowing::RestrictionsAndExpiry;
 use crate::domain::tokens::policy::{Facts, Rules, TokenState};
-use crate::domain::tokens::reminders::need_not;
+use crate::domain::tokens::reminders::skipped_threshold;
 use crate::domain::tokens::restrictions::Restrictions;
 use crate::domain::tokens::secrets::SecretRecord;
 use crate::domain::values::ids::{AccountId, CredentialId, OrgId, TokenId};
@@ -322,7 +322,7 @@ pub async fn insert(tx: &mut PgConnection, new: &NewToken<'_>, now: OffsetDateTi
         Json(new.labels) as _,
         &texts(&lists.origins),
         &texts(&lists.networks),
-        new.expire_time.and_then(|end| need_not(end - now))
+        new.expire_time.and_then(|end| skipped_threshold(end - now))
     );
     one_row(&token.execute(&mut *tx).await?, "inserting a token")?;
     if !lists.origins.is_empty() {

@@ -1,4 +1,4 @@
-//! The claims of an access token (RFC 9068), and what reading them back gives.
+//! The claims of an access token (RFC 9068): how they are written, and how they are read back.
 
 use std::fmt;
 
@@ -9,11 +9,11 @@ use crate::domain::values::ids::{AccountId, CredentialId, OrgId};
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::{Node, ResourcePath};
 
-/// `typ` of the header (RFC 9068, section 2.1).
+/// `typ` in the JWT header (RFC 9068, section 2.1).
 pub const TYP: &str = "at+jwt";
-/// The largest access token, in bytes: larger ones are dropped by proxies on the way.
+/// The largest access token, in bytes: proxies drop larger ones on the way.
 pub const MAX_LEN: usize = 4 * 1024;
-/// `type` of an entry of `authorization_details` (RFC 9396).
+/// `type` of an entry in `authorization_details` (RFC 9396).
 pub const GRANT_DETAIL: &str = "countersign_grant";
 
 /// The claims, in the order in which they are written.
@@ -41,14 +41,16 @@ pub struct Claims {
     pub authorization_details: Vec<Detail>,
 }
 
-/// Who acts in the place of the subject (RFC 8693, section 4.1). An impersonation is never nested.
+/// The actor: who acts in place of the subject (RFC 8693, section 4.1).
+///
+/// An impersonation is never nested, so that there is no `act` inside it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Act {
     pub sub: String,
 }
 
-/// `aud`: a string when there is one audience, else an array (RFC 7519, section 4.1.3).
+/// `aud`: a string when there is one audience, otherwise an array (RFC 7519, section 4.1.3).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Audiences {
@@ -72,7 +74,7 @@ impl From<Vec<String>> for Audiences {
     }
 }
 
-/// The rights on one resource (RFC 9396).
+/// The permissions on one resource: an entry of `authorization_details` (RFC 9396).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Detail {
     #[serde(rename = "type")]
@@ -81,21 +83,21 @@ pub struct Detail {
     pub actions: Vec<String>,
 }
 
-/// What a verified access token says, parsed.
+/// The content of a verified access token, parsed.
 #[derive(Clone, Debug)]
 pub struct AccessToken {
     pub claims: Claims,
     pub org_id: OrgId,
     pub account_id: AccountId,
-    /// What it was made from: under impersonation, the administrator's.
+    /// The token or session that it was made from: under impersonation, the administrator's.
     pub credential_id: CredentialId,
     /// The account that impersonates the subject, if one does.
     pub actor_id: Option<AccountId>,
-    /// What it carries, where it carries less than the token that it was made from.
+    /// The rights that it carries, if fewer than those of the token that it was made from.
     pub narrowed_to: Option<Rights>,
 }
 
-/// The claims are not ones that this issuer writes.
+/// The error for claims that this issuer does not write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ForeignClaims;
 
@@ -106,16 +108,21 @@ impl fmt::Display for ForeignClaims {
 }
 
 impl AccessToken {
-    /// Reads the claims of a JWT whose signature and issuer are verified.
+    /// Parses the claims of a JWT whose signature and issuer are already verified.
+    ///
+    /// # Errors
+    /// [`ForeignClaims`] when an id, a permission or a path does not parse, or when both `roles` and
+    /// `act` are present.
     pub fn from_claims(claims: Claims) -> Result<Self, ForeignClaims> {
         let org_id = OrgId::parse(&claims.org).map_err(|_| ForeignClaims)?;
         let account_id = AccountId::parse(&claims.sub).map_err(|_| ForeignClaims)?;
         let credential_id = CredentialId::parse(&claims.client_id).map_err(|_| ForeignClaims)?;
         let actor_id = claims.act.as_ref().map(|act| AccountId::parse(&act.sub)).transpose();
         let actor_id = actor_id.map_err(|_| ForeignClaims)?;
-        // `roles` stands only where nothing was narrowed; then the token itself says what holds.
+        // `roles` is present only if nothing was narrowed; the rights are then those of the token
+        // itself.
         let narrowed_to = match &claims.roles {
-            // What two accounts hold together is never all that one of them may do.
+            // The rights that two accounts have in common are never all the rights of one of them.
             Some(_) if actor_id.is_some() => return Err(ForeignClaims),
             Some(_) => None,
             None => Some(carried(&claims)?),
@@ -171,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_come_back_as_they_were_written() {
+    fn claims_round_trip() {
         let json = serde_json::to_string(&claims()).unwrap();
         assert!(json.contains(r#""aud":"https://id.example""#), "{json}");
         assert_eq!(serde_json::from_str::<Claims>(&json).unwrap(), claims());
@@ -180,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_that_stands_twice_is_refused() {
+    fn a_duplicate_claim_is_refused() {
         let json = serde_json::to_string(&claims()).unwrap();
         let twice = json.replacen('{', r#"{"scope":"owner","#, 1);
         assert!(serde_json::from_str::<Claims>(&twice).is_err());

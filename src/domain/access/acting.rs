@@ -17,8 +17,10 @@ use crate::domain::values::resources::Node;
 use crate::error::{Error, Precondition, Reason, Result};
 
 impl Caller {
-    /// The caller in the org that a request names; none = its own. A credential acts
-    /// in its own org alone; operators act in any, as its owner.
+    /// The caller in the org that a request names; without one, in its own org.
+    ///
+    /// A credential acts only in its own org. Operators act in any org, with the rights of an
+    /// owner.
     ///
     /// # Errors
     /// `RESOURCE_NOT_FOUND` for another org, whether it exists or not.
@@ -30,14 +32,15 @@ impl Caller {
         }
     }
 
-    /// The caller in its own org, as [`acting_in`](Self::acting_in) gives it.
+    /// The caller in its own org; the same result as [`acting_in`](Self::acting_in) without an org.
     pub(crate) fn acting_at_home(self) -> Acting<'static> {
         let (org_id, rights) = (self.home(), self.rights().clone());
         Acting { caller: Cow::Owned(self), org_id, rights: Cow::Owned(rights) }
     }
 
-    /// Whether the caller may verify the credentials of this org, and is believed in
-    /// what it says of the client that presents them.
+    /// Whether the caller may verify credentials of this org.
+    ///
+    /// If so, what it says about the client that presents them is trusted.
     pub(crate) fn may_verify(&self, org_id: OrgId) -> bool {
         let in_org = self.acting_in(Some(org_id));
         self.holds_platform(&Permission::PLATFORM_VERIFY)
@@ -53,37 +56,45 @@ pub struct Acting<'a> {
 }
 
 impl Acting<'_> {
-    /// Requires a permission on a node or above it.
+    /// Requires a permission on the node or on one above it.
+    ///
+    /// # Errors
+    /// `PERMISSION_MISSING`, with the permission and the resource.
     pub(crate) fn require(&self, permission: &Permission, node: &Node) -> Result<()> {
         if self.rights.cover(permission, node) { Ok(()) } else { Err(Missing::permission(permission, node)) }
     }
 
-    /// What the caller holds here.
+    /// The rights of the caller in this org.
     pub(super) fn rights(&self) -> &Rights {
         &self.rights
     }
 
     /// Whether the account is the caller's own, or that of the administrator who impersonates it.
-    /// No caller clones, stops or impersonates its own.
+    ///
+    /// A caller can neither clone, nor deactivate or delete, nor impersonate this account.
     pub(crate) fn is_self(&self, account_id: AccountId) -> bool {
         self.is_own(account_id) || self.caller.actor_id() == Some(account_id)
     }
 
-    /// Whether it is what the caller acts as, here.
+    /// Whether it is the account that the caller acts as, in this org.
     fn is_own(&self, account_id: AccountId) -> bool {
         self.org_id == self.caller.home() && account_id == self.caller.account_id()
     }
 
-    /// Whether the account is the caller's own, to read as oneself may. Under impersonation
-    /// that counts where the administrator could read it by this permission.
+    /// Whether the account is the caller's own, and the caller may read it as its owner.
+    ///
+    /// Under impersonation this applies only if the administrator could read it with this
+    /// permission.
     pub(crate) fn may_read_self(&self, account_id: AccountId, permission: &Permission) -> bool {
         let impersonation = self.caller.impersonation();
         self.is_own(account_id) && impersonation.is_none_or(|as_target| as_target.allows(permission))
     }
 
-    /// Whether the account is the caller's own, to change as oneself may: a credential
-    /// with scopes or resources has rights of oneself for reading alone. Under impersonation
-    /// they count where the administrator could make the change by this permission.
+    /// Whether the account is the caller's own, and the caller may change it as its owner.
+    ///
+    /// A credential with scopes or resources has the rights over its own account for reading only.
+    /// Under impersonation they apply only if the administrator could make the change with this
+    /// permission.
     pub(crate) fn may_change_self(&self, account_id: AccountId, permission: &Permission) -> bool {
         self.is_own(account_id)
             && match self.caller.impersonation() {
@@ -93,32 +104,43 @@ impl Acting<'_> {
     }
 
     /// Refuses grants that carry more than the caller holds.
+    ///
+    /// # Errors
+    /// `GRANT_EXCEEDS_CALLER`, with what the caller lacks.
     pub(crate) fn may_pass_on<'g>(&self, grants: impl IntoIterator<Item = &'g HeldGrant>) -> Result<()> {
         may_pass_on(&self.rights, grants)
     }
 
-    /// Whether the caller could give this.
+    /// Whether the caller could grant this.
     pub(crate) fn could_give(&self, grant: &HeldGrant) -> bool {
         self.could_give_on(&grant.node) && self.may_pass_on([grant]).is_ok()
     }
 
-    /// Whether the caller could give anything on the node.
+    /// Whether the caller could grant anything on the node.
     pub(crate) fn could_give_on(&self, node: &Node) -> bool {
         self.rights.cover(&Permission::ACCOUNTS_WRITE, node)
     }
 
     /// Refuses a role that carries more than the caller holds on the whole org.
+    ///
+    /// # Errors
+    /// `GRANT_EXCEEDS_CALLER`, with what the caller lacks.
     pub(crate) fn may_define(&self, role: &CustomRole) -> Result<()> {
         may_define(&self.rights, role)
     }
 
     /// Refuses to widen a role by more than the caller holds on the whole org.
+    ///
+    /// # Errors
+    /// `TARGET_EXCEEDS_CALLER` or `GRANT_EXCEEDS_CALLER`, with what the caller lacks.
     pub(crate) fn may_redefine(&self, before: &CustomRole, after: &CustomRole) -> Result<()> {
         may_redefine(&self.rights, before, after)
     }
 
-    /// Divides the grants of an account to be cloned: what the clone gets, what the caller
-    /// may not pass on, and what the caller leaves out.
+    /// Divides the grants of an account to be cloned.
+    ///
+    /// The result lists what the clone gets, what the caller may not pass on, and what the caller
+    /// excludes.
     pub(crate) fn divide<T>(
         &self,
         grants: Vec<(T, HeldGrant)>,
@@ -128,17 +150,27 @@ impl Acting<'_> {
     }
 
     /// Refuses a target that can do more than the caller.
+    ///
+    /// # Errors
+    /// `TARGET_EXCEEDS_CALLER`, with what the caller lacks.
     pub(crate) fn may_take_over(&self, target: &Rights) -> Result<()> {
         may_take_over(&self.rights, target)
     }
 
-    /// Refuses to stop an owner, or something of an owner's, unless the caller covers
-    /// what that account can do. Anybody else may be stopped.
+    /// Refuses to deactivate an owner or revoke what belongs to one, unless the caller covers it.
+    ///
+    /// The caller must cover all rights of that account. For any other account nothing is required.
+    ///
+    /// # Errors
+    /// `TARGET_EXCEEDS_CALLER`, with what the caller lacks.
     pub(crate) fn may_stop(&self, target: &[HeldGrant]) -> Result<()> {
         if is_owner(self.org_id, target) { self.may_take_over(&Rights::of_grants(target)) } else { Ok(()) }
     }
 
-    /// Whether the credential may create tokens at all.
+    /// Requires that the credential may create tokens at all.
+    ///
+    /// # Errors
+    /// `PERMISSION_MISSING` if it was created without `may_manage_tokens`.
     pub(crate) fn require_token_management(&self) -> Result<()> {
         if self.caller.credential().may_manage_tokens {
             return Ok(());
@@ -147,11 +179,13 @@ impl Acting<'_> {
         Err(Error::with_message(Reason::PermissionMissing, message))
     }
 
-    /// What bounds a token that this credential makes, beside the rights of now: its
-    /// own lists, which also bound what the account may come to hold later.
+    /// Refuses a new token that is wider than the credential that makes it.
+    ///
+    /// This limit applies beside the present rights of the account: the credential's own lists also
+    /// bound what the account may come to hold later.
     ///
     /// # Errors
-    /// `TARGET_EXCEEDS_CALLER`, naming what exceeds.
+    /// `TARGET_EXCEEDS_CALLER`, naming what exceeds the limit.
     pub(crate) fn may_make(&self, lists: &Restrictions, may_manage_tokens: bool) -> Result<()> {
         let Restrictions { scopes, resources, audiences, networks, .. } =
             &self.caller.credential().restrictions;
@@ -196,43 +230,58 @@ impl Acting<'_> {
         Ok(())
     }
 
-    /// Whether the caller may make a token for this account at all.
+    /// Requires that the caller may make a token for this account at all.
     ///
-    /// It may by permission; as the account's own, where the administrator who impersonates it has
-    /// the permission; or as its own, where a password login stands behind the call.
+    /// There are three ways: by permission; as the account's own caller under impersonation, where
+    /// the administrator who impersonates it has the permission; or as the account's own caller, if
+    /// it authenticated with a session from a password login.
+    ///
+    /// # Errors
+    /// `PERMISSION_MISSING`.
     pub(crate) fn require_token_creation(&self, account_id: AccountId) -> Result<()> {
         let may = self.caller.actor_id().is_some() || self.caller.has_signed_in();
         let own = may && self.may_change_self(account_id, &Permission::TOKENS_WRITE);
         if own { Ok(()) } else { self.require(&Permission::TOKENS_WRITE, &Node::Org) }
     }
 
-    /// Whether the caller may rotate a token of this account: by permission, or because it is
-    /// its own. A credential that is narrowed has rights of oneself for reading only, and for
-    /// rotating itself.
+    /// Requires that the caller may rotate a token of this account, by permission or as its own.
+    ///
+    /// A narrowed credential has rights over its own account for reading only, and for rotating
+    /// itself.
+    ///
+    /// # Errors
+    /// `PERMISSION_MISSING`.
     pub(crate) fn require_rotation(&self, token_id: TokenId, account_id: AccountId) -> Result<()> {
         let itself = self.is_own(account_id) && self.caller.credential_id() == token_id.into();
-        // What a login alone allows needs its text, as the making of a token does.
+        // Where a login is the only reason, the session's own token string is required, as for
+        // making a token.
         let caller = &self.caller;
         let by_jwt = caller.actor_id().is_none() && caller.session().is_some() && !caller.has_signed_in();
         let own = itself || (!by_jwt && self.may_change_self(account_id, &Permission::TOKENS_WRITE));
         if own { Ok(()) } else { self.require(&Permission::TOKENS_WRITE, &Node::Org) }
     }
 
-    /// When a token that this credential makes has to end at the latest; none where
-    /// only the policy says.
+    /// The latest time at which a token made with this credential may expire.
+    ///
+    /// None where only the policy limits it.
     pub(crate) fn token_ceiling(&self) -> Option<OffsetDateTime> {
         let unbound = self.is_unbound_operator() || self.caller.session().is_some();
         if unbound { None } else { self.caller.credential().expire_time }
     }
 
-    /// A session stands for its account, which is no token that passes on what it was given.
+    /// Whether it is a session that may manage tokens.
+    ///
+    /// A session acts as its account; it is not a token that passes on the rights that it was
+    /// given.
     fn is_person_who_manages(&self) -> bool {
         let manages = self.rights.cover(&Permission::TOKENS_WRITE, &Node::Org);
         let itself = self.caller.session().is_some() && self.caller.actor_id().is_none();
         manages && itself && !self.caller.is_narrowed()
     }
 
-    /// An operator's token without scopes: a deployment's first lasting credentials come from one.
+    /// Whether it is an operator's token without scopes that may manage tokens.
+    ///
+    /// The first long-lived credentials of a deployment are made with one.
     fn is_unbound_operator(&self) -> bool {
         let unbound = !self.caller.is_narrowed() && self.caller.credential().may_manage_tokens;
         self.caller.is_operator() && unbound

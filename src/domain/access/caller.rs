@@ -1,4 +1,4 @@
-//! The authenticated caller: which credential it presented, and what that may do.
+//! The authenticated caller: the credential that it presented, and the rights of that credential.
 
 use std::sync::Arc;
 
@@ -16,45 +16,50 @@ use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Reason, Result};
 
-/// What a caller has authenticated by.
+/// How a caller has authenticated.
 pub enum AuthenticatedBy {
-    /// The token string of the token or session itself.
-    Text,
-    /// A JWT made from it.
+    /// With the token string of the token or session itself.
+    TokenString,
+    /// With a JWT made from it.
     AccessToken {
-        /// What it carries, where that is less than the token.
+        /// The rights that the JWT carries, if fewer than those of the token.
         narrowed_to: Option<Rights>,
-        /// The account that it puts the caller in the place of, if one.
+        /// The account that the caller impersonates with the JWT, if any.
         impersonation: Option<Impersonation>,
-        /// Whole seconds since 1970.
+        /// When the JWT expires, in whole seconds since 1970.
         expires_at: i64,
     },
 }
 
-/// An authenticated caller: a good credential, with its rights as they are now.
+/// An authenticated caller: a valid credential, with its rights as they are now.
 #[derive(Clone)]
 pub struct Caller {
-    /// The credential. Under impersonation it is the administrator's.
+    /// The credential; under impersonation, the administrator's.
     credential: Arc<Credential>,
     impersonation: Option<Impersonation>,
     rights: Rights,
-    /// It presented the credential itself, and no JWT made from it.
-    by_text: bool,
-    /// What its JWT carries, where that is less than the token it was made from. That of an
-    /// impersonation carries all that it was made for.
+    /// Whether it presented the credential itself, and not a JWT made from it.
+    by_token_string: bool,
+    /// The rights that its JWT carries, if fewer than those of the token that it was made from.
+    ///
+    /// None under impersonation: such a JWT carries everything that it was made for.
     narrowed_to: Option<Rights>,
-    /// When the JWT ends.
+    /// When the JWT expires, in whole seconds since 1970.
     expires_at: Option<i64>,
     pub context: RequestContext,
 }
 
 impl Caller {
-    /// A caller by this bearer. A JWT is never more than its token is now, nor from elsewhere.
+    /// Makes the caller from a credential and the way in which it authenticated.
+    ///
+    /// A JWT never has more rights than its token has now, and works only from where the token
+    /// does.
     ///
     /// # Errors
-    /// `TOKEN_INVALID` or `ACCESS_TOKEN_INVALID` for what comes from a publishable token:
-    /// those open nothing of this API, from wherever. `PURPOSE_MISMATCH` for a token with
-    /// a purpose, since this API names none; `ADDRESS_NOT_ALLOWED`.
+    /// - `TOKEN_INVALID` or `ACCESS_TOKEN_INVALID` for a publishable token or a JWT made from one:
+    ///   they authenticate no call to this API, wherever they come from.
+    /// - `PURPOSE_MISMATCH` for a token with a purpose, since this API names none.
+    /// - `ADDRESS_NOT_ALLOWED`.
     pub(crate) fn new(
         credential: Arc<Credential>,
         bearer: AuthenticatedBy,
@@ -62,15 +67,15 @@ impl Caller {
     ) -> Result<Self> {
         if credential.kind == TokenKind::Publishable {
             let reason = match bearer {
-                AuthenticatedBy::Text => Reason::TokenInvalid,
+                AuthenticatedBy::TokenString => Reason::TokenInvalid,
                 AuthenticatedBy::AccessToken { .. } => Reason::AccessTokenInvalid,
             };
             return Err(Error::with_message(reason, "a publishable token cannot be used with this API"));
         }
         credential.admit(&Presentation { address: context.address, ..Presentation::default() })?;
-        let by_text = matches!(bearer, AuthenticatedBy::Text);
+        let by_token_string = matches!(bearer, AuthenticatedBy::TokenString);
         let (mut narrowed_to, impersonation, expires_at) = match bearer {
-            AuthenticatedBy::Text => (None, None, None),
+            AuthenticatedBy::TokenString => (None, None, None),
             AuthenticatedBy::AccessToken { narrowed_to, impersonation, expires_at } => {
                 (narrowed_to, impersonation, Some(expires_at))
             }
@@ -80,10 +85,10 @@ impl Caller {
             (None, Some(carried)) => credential.effective_rights().meet(carried),
             (None, None) => credential.effective_rights(),
         };
-        Ok(Self { credential, impersonation, rights, by_text, narrowed_to, expires_at, context })
+        Ok(Self { credential, impersonation, rights, by_token_string, narrowed_to, expires_at, context })
     }
 
-    /// The account that the caller acts as, where it acts.
+    /// The account that the caller acts as, in the org in which it acts.
     fn member(&self) -> &Member {
         self.impersonation.as_ref().map_or(&self.credential.account, |impersonation| &impersonation.target)
     }
@@ -92,17 +97,19 @@ impl Caller {
         self.member().account_id
     }
 
-    /// The account that acts as that one by impersonation; none where it acts itself.
+    /// The account that impersonates the caller's account; none without impersonation.
     pub(crate) fn actor_id(&self) -> Option<AccountId> {
         self.impersonation.as_ref().map(|_| self.credential.account.account_id)
     }
 
-    /// The token or session behind the call. Under impersonation it is the administrator's.
+    /// The token or session behind the call; under impersonation, the administrator's.
     pub(crate) fn credential_id(&self) -> CredentialId {
         self.credential.credential_id
     }
 
-    /// The org that stores the credential: a session's is the home of its account, wherever it acts.
+    /// The org that stores the credential.
+    ///
+    /// For a session this is the home org of its account, wherever it acts.
     pub(crate) fn credential_org(&self) -> OrgId {
         match self.credential.credential_id {
             CredentialId::Token(_) => self.credential.account.org_id,
@@ -110,7 +117,7 @@ impl Caller {
         }
     }
 
-    /// The session behind the call, if it is one, by its token string or by a JWT made from it.
+    /// The session behind the call, if any: presented by its token string or by a JWT made from it.
     pub(crate) fn session(&self) -> Option<SessionId> {
         match self.credential.credential_id {
             CredentialId::Token(_) => None,
@@ -118,24 +125,26 @@ impl Caller {
         }
     }
 
-    /// Whether a password login stands behind the call itself: the token string of a session.
+    /// Whether the call presents the token string of a session, and so comes from a password login.
     pub(crate) fn has_signed_in(&self) -> bool {
-        self.by_text && self.session().is_some()
+        self.by_token_string && self.session().is_some()
     }
 
-    /// The session that may act in this org, too, if its account is a member there. A JWT made
-    /// from it acts in its own org alone, as every other; and so does an operator, who is one in any.
+    /// The session, if it may also act in this org as soon as its account is a member there.
+    ///
+    /// None for a JWT made from a session, which acts only in its own org as every JWT does, and
+    /// for an operator, who is an operator in every org.
     pub(crate) fn may_travel(&self, org_id: OrgId) -> Option<&Credential> {
         let travels = self.has_signed_in() && !self.is_operator() && org_id != self.home();
         travels.then_some(&*self.credential)
     }
 
-    /// The same caller in another org, as this credential of its session.
+    /// The same caller in another org, with this credential of its session.
     ///
     /// # Errors
-    /// What [`new`](Self::new) says.
+    /// Those of [`new`](Self::new).
     pub(crate) fn within(&self, credential: Arc<Credential>) -> Result<Self> {
-        Self::new(credential, AuthenticatedBy::Text, self.context.clone())
+        Self::new(credential, AuthenticatedBy::TokenString, self.context.clone())
     }
 
     /// The org that the credential acts in.
@@ -143,23 +152,23 @@ impl Caller {
         self.member().org_id
     }
 
-    /// When what was presented expires, in whole seconds since 1970; none where it never does.
-    pub(crate) fn ends_at(&self) -> Option<i64> {
+    /// When the presented credential expires, in whole seconds since 1970; none if it never does.
+    pub(crate) fn expires_at(&self) -> Option<i64> {
         let credential = self.credential.expire_time.map(OffsetDateTime::unix_timestamp);
         credential.into_iter().chain(self.expires_at).min()
     }
 
-    /// The impersonation that the caller acts by, if it does.
+    /// The impersonation by which the caller acts, if any.
     pub(super) fn impersonation(&self) -> Option<&Impersonation> {
         self.impersonation.as_ref()
     }
 
-    /// What its JWT carries, where that is less than the token it was made from.
+    /// The rights that its JWT carries, if fewer than those of the token that it was made from.
     pub(super) fn narrowed_to(&self) -> Option<&Rights> {
         self.narrowed_to.as_ref()
     }
 
-    /// What the credential can do now, within what its JWT carries.
+    /// The rights of the credential now, within what its JWT carries.
     pub(super) fn rights(&self) -> &Rights {
         &self.rights
     }
@@ -169,7 +178,7 @@ impl Caller {
         &self.credential
     }
 
-    /// Refuses a JWT that carries less than its token.
+    /// Refuses a JWT that carries fewer rights than its token.
     ///
     /// # Errors
     /// `TARGET_EXCEEDS_CALLER`, naming what it lacks.
@@ -178,7 +187,7 @@ impl Caller {
         Missing::refuse(Reason::TargetExceedsCaller, &self.credential.effective_rights().beyond(carried))
     }
 
-    /// The home org of its account.
+    /// The home org of the account that the caller acts as.
     pub(crate) fn account_home(&self) -> OrgId {
         self.member().home_org_id
     }
@@ -188,12 +197,12 @@ impl Caller {
         self.credential.restrictions.narrow_rights() || self.narrowed_to.is_some()
     }
 
-    /// The permissions that the credential holds on the whole of its org, sorted.
+    /// The permissions that the credential holds on its whole org, sorted.
     pub(crate) fn permissions(&self) -> Vec<String> {
         self.rights.on_org(&self.member().named_by_org).iter().map(Permission::to_string).collect()
     }
 
-    /// A platform administrator: holds `platform.accounts` in the system org.
+    /// Whether it is a platform administrator: it holds `platform.accounts` in the system org.
     pub(crate) fn is_operator(&self) -> bool {
         self.holds_platform(&Permission::PLATFORM_ACCOUNTS)
     }
@@ -203,14 +212,18 @@ impl Caller {
         self.home() == SYSTEM_ORG && self.rights.cover(permission, &Node::Org)
     }
 
-    /// Whether it holds the permission anywhere at all: what closes an RPC to those
-    /// who never could, before the message is read.
+    /// Whether it holds the permission on any node.
+    ///
+    /// This refuses an RPC to a caller that could never use it, before the message is read.
     pub(crate) fn holds_somewhere(&self, permission: &Permission) -> bool {
         self.rights.hold_somewhere(permission)
             || (self.is_operator() && Rights::of_owner().hold_somewhere(permission))
     }
 
     /// Requires a permission of the platform.
+    ///
+    /// # Errors
+    /// `PERMISSION_MISSING`, with the permission.
     pub(crate) fn require_platform(&self, permission: &Permission) -> Result<()> {
         if self.holds_platform(permission) {
             Ok(())

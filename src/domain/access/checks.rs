@@ -1,7 +1,7 @@
 //! The checks that a token string, and the token behind it, pass before an exchange.
 //!
-//! Each has its name, and they are in the order in which they are made. Authentication stops
-//! at the first that fails; an explanation lists the outcome of all.
+//! Each check has a name, and they are listed in the order in which they run. Authentication stops
+//! at the first that fails; an explanation lists the outcome of all of them.
 
 use time::OffsetDateTime;
 
@@ -11,16 +11,16 @@ use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::names::Audience;
 use crate::error::Reason;
 
-/// A check of the token string. What fails here is `TOKEN_INVALID`, whichever it is.
+/// A check of the token string. The caller gets `TOKEN_INVALID`, whichever of them fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenStringCheck {
-    /// It has the length and the parts of one of ours.
+    /// It has the length and the parts of one of our token strings.
     Shape,
-    /// Its last part fits the others: no typing error.
+    /// Its last part is the checksum of the others: there is no typing error.
     Checksum,
-    /// There is a token of this id.
+    /// A token with this id exists.
     Known,
-    /// One of its secrets is this one.
+    /// One of the token's secrets is this one.
     Secret,
 }
 
@@ -43,10 +43,9 @@ pub enum Check {
     Revoked,
     Org,
     Account,
-    /// The token's end, that of a session for want of use, and that of the secret where another
-    /// took its place.
+    /// The expiry of the token, of an idle session, and of a secret that another one has replaced.
     Expiry,
-    /// That of the org: what it stops is good again when it allows it again.
+    /// The token policy of the org. What it blocks is valid again when the policy allows it again.
     Policy,
     Purpose,
     Network,
@@ -55,9 +54,9 @@ pub enum Check {
 }
 
 impl Check {
-    /// Whether the token works at all.
+    /// The checks of whether the token works at all.
     pub const OF_STATE: [Check; 5] = [Self::Revoked, Self::Org, Self::Account, Self::Expiry, Self::Policy];
-    /// Whether it may be used from there, for that.
+    /// The checks of whether it may be used from this client, for this purpose.
     pub const OF_USE: [Check; 3] = [Self::Purpose, Self::Network, Self::Origin];
 
     const fn name(self) -> &'static str {
@@ -75,58 +74,67 @@ impl Check {
     }
 }
 
-/// What is checked beside the token.
+/// The inputs of the checks beside the token.
 #[derive(Clone, Copy)]
 pub struct CheckInput<'a> {
     pub now: OffsetDateTime,
-    /// The number of the secret that was presented; none where none was.
+    /// The number of the secret that was presented; none if no secret was presented.
     pub secret: Option<i32>,
-    pub shown: Presentation<'a>,
-    /// For whom an access token is asked for; none: the issuer.
+    pub presentation: Presentation<'a>,
+    /// The requested audience of an access token; none means the issuer.
     pub audience: Option<&'a Audience>,
 }
 
 impl CheckInput<'_> {
-    /// Nothing but the time.
+    /// Only the time.
     pub(crate) fn at(now: OffsetDateTime) -> Self {
-        Self { now, secret: None, shown: Presentation::default(), audience: None }
+        Self { now, secret: None, presentation: Presentation::default(), audience: None }
     }
 }
 
 impl Credential {
-    /// Whether the token works at all now. Checked only after its secret matched, or a
-    /// JWT made from it verified, so that the true reason may be returned.
+    /// Whether the token works at all now.
+    ///
+    /// Run only after its secret matched, or a JWT made from it was verified, so that the real
+    /// reason may be returned.
+    ///
+    /// # Errors
+    /// `TOKEN_REVOKED`, `ORG_SUSPENDED`, `ACCOUNT_DEACTIVATED`, `TOKEN_EXPIRED` or `TOKEN_BLOCKED`.
     pub(crate) fn check(&self, now: OffsetDateTime) -> Result<(), Reason> {
         self.check_secret(None, now)
     }
 
-    /// The same, when it was presented by the secret of this number.
+    /// As [`check`](Self::check), for a token that was presented by the secret with this number.
     pub(crate) fn check_secret(&self, secret: Option<i32>, now: OffsetDateTime) -> Result<(), Reason> {
         let used = CheckInput { secret, ..CheckInput::at(now) };
         Check::OF_STATE.into_iter().try_for_each(|check| self.pass(check, &used))
     }
 
-    /// Whether the token may be used from there, for that. Checked where [`check`](Self::check) is.
+    /// Whether the token may be used from this client, for this purpose.
+    ///
+    /// Run in the same place as [`check`](Self::check).
     ///
     /// # Errors
-    /// `PURPOSE_MISMATCH` unless both sides name the same purpose or neither names one;
-    /// `ADDRESS_NOT_ALLOWED`, also where the address is not known; `ORIGIN_NOT_ALLOWED`
-    /// for a publishable token without one of its origins.
-    pub(crate) fn admit(&self, shown: &Presentation<'_>) -> Result<(), Reason> {
+    /// - `PURPOSE_MISMATCH` unless both sides name the same purpose, or neither names one.
+    /// - `ADDRESS_NOT_ALLOWED`, also if the address is not known.
+    /// - `ORIGIN_NOT_ALLOWED` for a publishable token without one of its origins.
+    pub(crate) fn admit(&self, presentation: &Presentation<'_>) -> Result<(), Reason> {
         // None of these checks the time.
-        let used = CheckInput { shown: *shown, ..CheckInput::at(OffsetDateTime::UNIX_EPOCH) };
+        let used = CheckInput { presentation: *presentation, ..CheckInput::at(OffsetDateTime::UNIX_EPOCH) };
         Check::OF_USE.into_iter().try_for_each(|check| self.pass(check, &used))
     }
 
-    /// The same for a JWT that was made from the token. Where the token was presented was
-    /// checked then, and the client that presents the JWT now is another hop: an address or an
-    /// origin counts only where it is given.
-    pub(crate) fn admit_access_token(&self, shown: &Presentation<'_>) -> Result<(), Reason> {
-        if self.restrictions.purpose.as_ref() != shown.purpose {
+    /// As [`admit`](Self::admit), for a JWT that was made from the token.
+    ///
+    /// The place from which the token was presented was checked when the JWT was made, and the
+    /// client that presents the JWT now is another hop: an address or an origin is checked only if
+    /// it is given.
+    pub(crate) fn admit_access_token(&self, presentation: &Presentation<'_>) -> Result<(), Reason> {
+        if self.restrictions.purpose.as_ref() != presentation.purpose {
             Err(Reason::PurposeMismatch)
-        } else if shown.address.is_some_and(|address| !self.works_at(address)) {
+        } else if presentation.address.is_some_and(|address| !self.works_at(address)) {
             Err(Reason::AddressNotAllowed)
-        } else if shown.origin.is_some_and(|origin| !self.works_from(origin)) {
+        } else if presentation.origin.is_some_and(|origin| !self.works_from(origin)) {
             Err(Reason::OriginNotAllowed)
         } else {
             Ok(())
@@ -136,7 +144,7 @@ impl Credential {
     /// Whether the token passes this check.
     ///
     /// # Errors
-    /// The reason with which every use of the token is refused for it.
+    /// The reason for which every use of the token is refused.
     pub(crate) fn pass(&self, check: Check, used: &CheckInput<'_>) -> Result<(), Reason> {
         let (passed, reason) = match check {
             Check::Revoked => (!self.revoked, Reason::TokenRevoked),
@@ -144,27 +152,27 @@ impl Credential {
             Check::Account => (!self.account.account_stopped, Reason::AccountDeactivated),
             Check::Expiry => {
                 let is_session = self.kind == TokenKind::Session;
-                let ended = self.expire_time.is_some_and(|end| end <= used.now)
+                let expired = self.expire_time.is_some_and(|end| end <= used.now)
                     || (is_session && self.seems_idle(used.now));
-                (!ended && !self.was_replaced(used.secret, used.now), Reason::TokenExpired)
+                (!expired && !self.was_replaced(used.secret, used.now), Reason::TokenExpired)
             }
             Check::Policy => {
-                // It is of tokens, and says nothing of sessions.
+                // A token policy applies to tokens and does not cover sessions.
                 let allows =
                     self.kind == TokenKind::Session || self.account.rules.allow(&self.facts(), used.now);
                 (allows, Reason::TokenBlocked)
             }
             Check::Purpose => {
-                (self.restrictions.purpose.as_ref() == used.shown.purpose, Reason::PurposeMismatch)
+                (self.restrictions.purpose.as_ref() == used.presentation.purpose, Reason::PurposeMismatch)
             }
             Check::Network => {
                 let unknown = self.restrictions.networks.is_empty();
-                let works = used.shown.address.map_or(unknown, |address| self.works_at(address));
+                let works = used.presentation.address.map_or(unknown, |address| self.works_at(address));
                 (works, Reason::AddressNotAllowed)
             }
             Check::Origin => {
                 let none = self.kind != TokenKind::Publishable;
-                let works = used.shown.origin.map_or(none, |origin| self.works_from(origin));
+                let works = used.presentation.origin.map_or(none, |origin| self.works_from(origin));
                 (works, Reason::OriginNotAllowed)
             }
             Check::Audience => {
@@ -176,16 +184,17 @@ impl Credential {
     }
 }
 
-/// How a check went.
+/// The outcome of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CheckOutcome {
     pub name: &'static str,
-    /// Why it failed; none where it passed.
+    /// Why it failed; none if it passed.
     pub failure: Option<Reason>,
 }
 
-/// How the checks of a token string go: up to the first that fails, since nothing is known
-/// beyond it.
+/// The outcomes of the checks of a token string, up to the first that fails.
+///
+/// Beyond that one nothing is known.
 pub(crate) fn explain_string_checks(failed: Option<TokenStringCheck>) -> Vec<CheckOutcome> {
     let until = failed.and_then(|failed| TokenStringCheck::ALL.iter().position(|check| *check == failed));
     let made = &TokenStringCheck::ALL[..until.map_or(TokenStringCheck::ALL.len(), |failed| failed + 1)];
@@ -196,7 +205,7 @@ pub(crate) fn explain_string_checks(failed: Option<TokenStringCheck>) -> Vec<Che
     made.iter().map(outcome).collect()
 }
 
-/// How the checks of a token go, all of them.
+/// The outcomes of all checks of a token.
 pub(crate) fn explain_credential_checks(credential: &Credential, used: &CheckInput<'_>) -> Vec<CheckOutcome> {
     let checks = Check::OF_STATE.into_iter().chain(Check::OF_USE).chain([Check::Audience]);
     checks
@@ -212,7 +221,7 @@ mod tests {
     use crate::domain::access::credential::tests::{credential, now};
     use crate::domain::access::exchange::{ExchangeRequest, decide};
     use crate::domain::access::presentation::PresentedAt;
-    use crate::domain::tokens::policy::{Ceilings, MIN_TOKEN_LIFE, TokenPolicy};
+    use crate::domain::tokens::policy::{Ceilings, MIN_TOKEN_LIFETIME, TokenPolicy};
     use crate::domain::tokens::secrets::{Secret, SecretRecord};
     use crate::domain::values::kinds::AccountKind;
     use crate::domain::values::names::Purpose;
@@ -226,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_works_until_something_stops_it() {
+    fn a_token_works_until_a_check_fails() {
         let end = now() + time::Duration::days(1);
         type Case = (fn(&mut Credential), Result<(), Reason>);
         let blocking = |credential: &mut Credential| {
@@ -249,7 +258,7 @@ mod tests {
                 |p| (p.account.account_kind, p.expire_time) = (AccountKind::User, Some(now())),
                 Err(Reason::TokenExpired),
             ),
-            // A session is no token: what the policy says of those does not stop it.
+            // A session is not a token: a policy for tokens does not block it.
             (|p| (p.kind, p.account.account_kind) = (TokenKind::Session, AccountKind::User), Ok(())),
             (|p| (p.kind, p.last_use) = (TokenKind::Session, now() - 12 * time::Duration::HOUR), Ok(())),
             (
@@ -266,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_works_from_where_and_for_what_it_is_meant() {
+    fn a_token_works_only_where_and_for_what_it_is_meant() {
         let origin = WebOrigin::parse("https://app.example").unwrap();
         let other = WebOrigin::parse("https://other.example").unwrap();
         let (scim, etl) = (Purpose::parse("SCIM").unwrap(), Purpose::parse("ETL").unwrap());
@@ -297,28 +306,28 @@ mod tests {
         let mut held = credential(&[]);
         held.restrictions.purpose = Some(scim.clone());
         for (purpose, good) in [(Some(&scim), true), (Some(&etl), false), (None, false)] {
-            let shown = Presentation { purpose, ..Default::default() };
-            assert_eq!(held.admit(&shown).is_ok(), good, "{purpose:?}");
+            let presentation = Presentation { purpose, ..Default::default() };
+            assert_eq!(held.admit(&presentation).is_ok(), good, "{purpose:?}");
         }
 
         let mut held = credential(&[]);
         held.kind = TokenKind::Publishable;
         held.restrictions.origins = vec![origin.clone()];
-        for (shown, good) in [(Some(&origin), true), (Some(&other), false), (None, false)] {
-            let outcome = held.admit(&Presentation { origin: shown, ..Default::default() });
+        for (sent, good) in [(Some(&origin), true), (Some(&other), false), (None, false)] {
+            let outcome = held.admit(&Presentation { origin: sent, ..Default::default() });
             assert_eq!(outcome, if good { Ok(()) } else { Err(Reason::OriginNotAllowed) });
         }
 
         held.restrictions.networks = vec![Network::parse("192.0.2.0/24").unwrap()];
         let at = |address: &str, origin| held.admit_access_token(&Presentation { origin, ..from(address) });
-        assert_eq!(at("", None), Ok(()), "what is not told was looked at when it was exchanged");
+        assert_eq!(at("", None), Ok(()), "an omitted address was checked when the token was exchanged");
         assert_eq!(at("192.0.2.9", Some(&origin)), Ok(()));
         assert_eq!(at("192.0.3.9", Some(&origin)), Err(Reason::AddressNotAllowed));
         assert_eq!(at("", Some(&other)), Err(Reason::OriginNotAllowed));
     }
 
     #[test]
-    fn a_text_is_explained_up_to_where_it_fails() {
+    fn a_token_string_is_explained_up_to_the_first_failure() {
         let names =
             |failed| explain_string_checks(failed).iter().map(|outcome| outcome.name).collect::<Vec<_>>();
         assert_eq!(names(None), ["shape", "checksum", "known", "secret"]);
@@ -331,7 +340,8 @@ mod tests {
         }
     }
 
-    /// The first that fails is why the exchange is refused, whatever else would fail after it.
+    /// The first check that fails is why the exchange is refused, whatever else would fail after
+    /// it.
     #[test]
     fn an_explanation_says_what_the_exchange_says() {
         type Change = fn(&mut Credential);
@@ -342,7 +352,7 @@ mod tests {
             ("expiry", |p| p.expire_time = Some(now())),
             ("policy", |p| {
                 let policy =
-                    TokenPolicy { max_secret_lifetime: Some(MIN_TOKEN_LIFE), ..TokenPolicy::default() };
+                    TokenPolicy { max_secret_lifetime: Some(MIN_TOKEN_LIFETIME), ..TokenPolicy::default() };
                 let policy = TokenPolicy { max_publishable_lifetime: policy.max_secret_lifetime, ..policy };
                 p.create_time -= time::Duration::days(1);
                 p.account.rules = Arc::new(policy.within(&Ceilings::default()));
@@ -353,7 +363,7 @@ mod tests {
             ("audience", |p| p.restrictions.audiences = vec![Audience::parse("a").unwrap()]),
         ];
         let audience = Audience::parse("b").unwrap();
-        let shown_at = || PresentedAt {
+        let presented_at = || PresentedAt {
             origin: WebOrigin::parse("https://app.example").ok(),
             address: "198.51.100.1".parse().ok(),
         };
@@ -361,12 +371,15 @@ mod tests {
             let mut held = credential(&[]);
             let made = changes.iter().enumerate().filter(|(bit, _)| set >> bit & 1 == 1);
             let names: Vec<_> = made.map(|(_, (name, change))| (change(&mut held), *name).1).collect();
-            let request =
-                ExchangeRequest::new(vec![audience.clone()], Vec::new(), None).shown(shown_at(), None);
+            let request = ExchangeRequest::new(vec![audience.clone()], Vec::new(), None)
+                .presented(presented_at(), None);
             let refused = decide(&held, &request, ISSUER, now()).err().map(|error| error.reason());
-            let shown_at = shown_at();
-            let used =
-                CheckInput { shown: shown_at.with(None), audience: Some(&audience), ..CheckInput::at(now()) };
+            let presented_at = presented_at();
+            let used = CheckInput {
+                presentation: presented_at.with(None),
+                audience: Some(&audience),
+                ..CheckInput::at(now())
+            };
             let outcomes = explain_credential_checks(&held, &used);
             let failed: Vec<_> = outcomes.iter().filter(|outcome| outcome.failure.is_some()).collect();
             assert_eq!(failed.iter().map(|outcome| outcome.name).collect::<Vec<_>>(), names);

@@ -1,5 +1,6 @@
-//! What is behind a token: everything that an exchange, an introspection and an
-//! authenticated call need, as it was read together.
+//! The data behind a token or session, loaded together.
+//!
+//! It is everything that an exchange, an introspection and an authenticated call need.
 
 use std::net::IpAddr;
 
@@ -7,7 +8,7 @@ use time::OffsetDateTime;
 
 use super::member::Member;
 use super::rights::Rights;
-use crate::domain::sign_in::sessions::idle_end;
+use crate::domain::sign_in::sessions::idle_expiry;
 use crate::domain::tokens::policy::Facts;
 use crate::domain::tokens::restrictions::Restrictions;
 use crate::domain::tokens::secrets::Secret;
@@ -20,7 +21,7 @@ use crate::domain::values::web_origin::WebOrigin;
 #[derive(Clone)]
 pub struct Credential {
     pub credential_id: CredentialId,
-    /// The account, as it is in the org that the credential acts in.
+    /// The account, as it is in the org in which the credential acts.
     pub account: Member,
     pub kind: TokenKind,
     pub secrets: Vec<Secret>,
@@ -28,15 +29,17 @@ pub struct Credential {
     pub may_manage_tokens: bool,
     pub create_time: OffsetDateTime,
     pub expire_time: Option<OffsetDateTime>,
-    /// The last time that it was used, as far as was written when this was read, or that it or
-    /// a secret of it was made.
+    /// The last time that it was used, or that it or a secret of it was made.
+    ///
+    /// A use counts as far as it was written when this was loaded.
     pub last_use: OffsetDateTime,
     pub revoked: bool,
 }
 
 impl Credential {
-    /// What the token can do now: the account's rights within the token's lists.
-    /// The one answer for exchange, introspection and access alike.
+    /// The rights of the token now: the account's rights within the token's lists.
+    ///
+    /// Exchange, introspection and access control all use this one answer.
     pub(crate) fn effective_rights(&self) -> Rights {
         let Restrictions { scopes, resources, .. } = &self.restrictions;
         if self.restrictions.narrow_rights() {
@@ -51,18 +54,19 @@ impl Credential {
         Self { account, ..self.clone() }
     }
 
-    /// Whether it seems not to have been used for longer than the policy allows, or a session may
-    /// lie idle: the use that says otherwise may have been written since this was read.
+    /// Whether it seems to have been idle for longer than the policy, or a session's limit, allows.
+    ///
+    /// A use that says otherwise may have been written since this was loaded.
     pub(crate) fn seems_idle(&self, now: OffsetDateTime) -> bool {
         match self.kind {
-            TokenKind::Session => idle_end(self.last_use) <= now,
+            TokenKind::Session => idle_expiry(self.last_use) <= now,
             TokenKind::Secret | TokenKind::Publishable => {
                 self.account.rules.idle_before(now).is_some_and(|limit| self.last_use < limit)
             }
         }
     }
 
-    /// What a policy looks at.
+    /// The facts that a policy checks.
     pub(super) fn facts(&self) -> Facts {
         Facts {
             kind: self.kind,
@@ -73,15 +77,17 @@ impl Credential {
         }
     }
 
-    /// Whether the token's own list and the org's policy let it be used for this audience; an
-    /// empty list allows any.
+    /// Whether the token's own list and the org's policy allow this audience.
+    ///
+    /// An empty list allows any.
     pub(crate) fn may_target(&self, audience: &Audience) -> bool {
         let allowed = &self.restrictions.audiences;
         (allowed.is_empty() || allowed.contains(audience)) && self.account.rules.allow_audience(audience)
     }
 
-    /// The audiences that the token can be used for beside the issuer; empty: any. Where its list
-    /// and the policy have none in common it is the issuer alone.
+    /// The audiences beside the issuer that the token can be used for; empty means any.
+    ///
+    /// If its list and the policy have none in common, it is only the issuer.
     pub(crate) fn targets(&self, issuer: &str) -> Vec<String> {
         let (own, policy) = (&self.restrictions.audiences, &self.account.rules.audiences);
         let listed = if own.is_empty() { policy } else { own };
@@ -90,10 +96,10 @@ impl Credential {
         if allowed.is_empty() && !listed.is_empty() { vec![issuer.to_owned()] } else { allowed }
     }
 
-    /// Whether the secret of this number has ended: the token was rotated.
+    /// Whether the secret with this number has expired, because the token was rotated.
     pub(crate) fn was_replaced(&self, secret: Option<i32>, now: OffsetDateTime) -> bool {
-        let shown = self.secrets.iter().find(|known| Some(known.number) == secret);
-        shown.is_some_and(|secret| secret.has_ended(now))
+        let presented = self.secrets.iter().find(|known| Some(known.number) == secret);
+        presented.is_some_and(|secret| secret.is_expired(now))
     }
 
     /// Whether it may be used from this address.
@@ -123,7 +129,7 @@ pub(crate) mod tests {
     use crate::domain::values::permissions::Right;
     use crate::domain::values::resources::Node;
 
-    /// A good token of a service account with these grants.
+    /// A valid token of a service account with these grants.
     pub(crate) fn credential(grants: &[(&str, &str)]) -> Credential {
         let grant = |(right, node): &(&str, &str)| HeldGrant {
             right: Right::parse(right).unwrap(),

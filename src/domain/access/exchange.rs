@@ -1,5 +1,4 @@
-//! The decision of an exchange: a good token and what was asked for, to what the
-//! access token says.
+//! The decision of an exchange: from a valid token and a request to what the access token says.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -9,77 +8,80 @@ use time::OffsetDateTime;
 
 use super::credential::Credential;
 use super::presentation::PresentedAt;
-use crate::domain::tokens::limits::MAX_ACCESS_TOKEN_LIFE;
+use crate::domain::tokens::limits::MAX_ACCESS_TOKEN_LIFETIME;
 use crate::domain::values::names::{Audience, Purpose};
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::ResourcePath;
 use crate::error::{Error, Precondition, Reason, Result};
 
-/// What a caller may ask of an exchange, checked.
+/// What a caller requests of an exchange, validated.
 #[derive(Clone, Debug, Default)]
 pub struct ExchangeRequest {
     audiences: Vec<Audience>,
     scopes: Vec<Permission>,
     ttl: Option<Duration>,
-    /// No longer than this, whatever is asked for.
+    /// An upper bound of the lifetime, whatever is requested.
     longest: Option<Duration>,
     purpose: Option<Purpose>,
-    shown_at: PresentedAt,
+    presented_at: PresentedAt,
 }
 
 impl ExchangeRequest {
-    /// The lifetime must be more than 0 and at most 1 h; the error is the sentence
-    /// after the field's name.
+    /// Validates the requested lifetime: more than 0 and at most 1 h.
+    ///
+    /// # Errors
+    /// The sentence that follows the field's name.
     pub(crate) fn lifetime(asked: Option<time::Duration>) -> Result<Option<Duration>, &'static str> {
         let Some(asked) = asked else { return Ok(None) };
         match Duration::try_from(asked) {
-            Ok(ttl) if !ttl.is_zero() && ttl <= MAX_ACCESS_TOKEN_LIFE => Ok(Some(ttl)),
+            Ok(ttl) if !ttl.is_zero() && ttl <= MAX_ACCESS_TOKEN_LIFETIME => Ok(Some(ttl)),
             _ => Err("must be more than 0 and at most 1 h"),
         }
     }
 
-    /// A request of checked parts; `ttl` as [`lifetime`](Self::lifetime) gave it.
+    /// A request of validated parts, with `ttl` as [`lifetime`](Self::lifetime) returned it.
     pub(crate) fn new(audiences: Vec<Audience>, scopes: Vec<Permission>, ttl: Option<Duration>) -> Self {
         Self { audiences, scopes, ttl, ..Self::default() }
     }
 
-    /// The same, presented there, for that purpose.
-    pub(crate) fn shown(self, shown_at: PresentedAt, purpose: Option<Purpose>) -> Self {
-        Self { shown_at, purpose, ..self }
+    /// The same request, with where the subject is presented and for what purpose.
+    pub(crate) fn presented(self, presented_at: PresentedAt, purpose: Option<Purpose>) -> Self {
+        Self { presented_at, purpose, ..self }
     }
 
-    /// The address that the subject is presented from.
+    /// The address from which the subject is presented.
     pub(crate) fn address(&self) -> Option<IpAddr> {
-        self.shown_at.address
+        self.presented_at.address
     }
 
-    /// Bounds the lifetime by this one, too.
-    pub(crate) fn cut_to(&mut self, longest: Duration) {
+    /// Also limits the lifetime to this bound.
+    pub(crate) fn limit_ttl(&mut self, longest: Duration) {
         self.longest = Some(longest);
     }
 }
 
-/// What the access token is to say.
+/// What the access token will say.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Decision {
     pub audiences: Vec<String>,
-    /// Held on the whole org, after every restriction.
+    /// The permissions on the whole org, after every restriction.
     pub scope: BTreeSet<Permission>,
-    /// Held on single resources.
+    /// The permissions on single resources.
     pub on_paths: BTreeMap<ResourcePath, BTreeSet<Permission>>,
-    /// Only when nothing was narrowed: then the token may do all that its account may.
+    /// The roles, only if nothing was narrowed: the token may then do all that its account may.
     pub roles: Option<Vec<String>>,
     /// Whole seconds since 1970.
     pub issued_at: i64,
-    /// Whole seconds since 1970, after `issued_at` and never past the token's end.
+    /// Whole seconds since 1970, after `issued_at` and never after the token's expiry.
     pub expires_at: i64,
 }
 
-/// Decides. The secret of the token has matched before.
+/// Decides what the access token says. The caller has already matched the token's secret.
 ///
 /// # Errors
-/// Whatever stops the token ([`Credential::check`], [`Credential::admit`]);
-/// `SCOPE_NOT_HELD` with the scopes; `INVALID_TARGET` with the audience.
+/// - Any reason for which the token does not work ([`Credential::check`], [`Credential::admit`]).
+/// - `SCOPE_NOT_HELD` with the scopes.
+/// - `INVALID_TARGET` with the audience.
 pub(crate) fn decide(
     credential: &Credential,
     request: &ExchangeRequest,
@@ -87,7 +89,7 @@ pub(crate) fn decide(
     now: OffsetDateTime,
 ) -> Result<Decision> {
     credential.check(now)?;
-    credential.admit(&request.shown_at.with(request.purpose.as_ref()))?;
+    credential.admit(&request.presented_at.with(request.purpose.as_ref()))?;
     let audiences = audiences(credential, &request.audiences, issuer)?;
     let held = credential.effective_rights();
     let not_held = request.scopes.iter().filter(|scope| !held.hold_somewhere(scope));
@@ -96,12 +98,12 @@ pub(crate) fn decide(
     let given = if request.scopes.is_empty() { held } else { held.narrowed(&request.scopes, &[]) };
 
     let issued_at = now.unix_timestamp();
-    let ttl = credential.account.rules.access_token_life(request.ttl);
+    let ttl = credential.account.rules.access_token_lifetime(request.ttl);
     let ttl = request.longest.map_or(ttl, |longest| ttl.min(longest));
     let asked = (now + ttl).unix_timestamp().max(issued_at + 1);
     let expires_at = credential.expire_time.map_or(asked, |end| asked.min(end.unix_timestamp()));
     if expires_at <= issued_at {
-        // Less than a second of the token is left, and a JWT counts in seconds.
+        // Less than a second of the token's lifetime is left, and a JWT counts in whole seconds.
         return Err(Reason::TokenExpired.into());
     }
     Ok(Decision {
@@ -114,7 +116,10 @@ pub(crate) fn decide(
     })
 }
 
-/// `SCOPE_NOT_HELD`, listing them, unless there is none.
+/// Refuses scopes that are not held; passes if there are none.
+///
+/// # Errors
+/// `SCOPE_NOT_HELD`, listing them.
 pub(crate) fn refuse_scopes<'a>(not_held: impl Iterator<Item = &'a Permission>) -> Result<()> {
     let scopes: Vec<_> = not_held.map(Permission::to_string).collect();
     if scopes.is_empty() {
@@ -145,7 +150,7 @@ fn audiences(credential: &Credential, asked: &[Audience], issuer: &str) -> Resul
             audiences.push(audience.to_string());
         }
     }
-    // A JWT that opens Countersign's own API must not be handed to another service.
+    // A JWT that is valid for Countersign's own API must not be handed to another service.
     if audiences.len() > 1 && audiences.iter().any(|audience| audience == issuer) {
         return Err(Error::with_message(
             Reason::InvalidTarget,
@@ -178,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_asked_gives_everything_held_for_the_issuer_for_five_minutes() {
+    fn an_empty_request_gives_everything_held_for_the_issuer_for_five_minutes() {
         let held = credential(&[("auditor", "*"), ("invoices.read", "customers/acme")]);
         let decision = decide(&held, &ExchangeRequest::default(), ISSUER, now()).unwrap();
         assert_eq!(decision.audiences, [ISSUER]);
@@ -189,12 +194,12 @@ mod tests {
     }
 
     #[test]
-    fn asking_narrows_and_never_widens() {
+    fn a_request_narrows_and_never_widens() {
         let held = credential(&[("invoices.read", "*"), ("invoices.write", "a")]);
         let decision = decide(&held, &request(&[], &["invoices.read"], None), ISSUER, now()).unwrap();
         assert_eq!(scope(&decision), ["invoices.read"]);
         assert!(decision.on_paths.is_empty() && decision.roles.is_none());
-        // Held on a path only: it counts as held and stands in the details alone.
+        // Held only on a path: it counts as held, and appears only in the details.
         let decision = decide(&held, &request(&[], &["invoices.write"], None), ISSUER, now()).unwrap();
         assert!(decision.scope.is_empty() && decision.on_paths.len() == 1);
         let refused =
@@ -234,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn the_policy_narrows_audiences_and_lives() {
+    fn the_policy_narrows_audiences_and_lifetimes() {
         let ruled = |own: &[&str], policy: &[&str]| {
             let list = |texts: &[&str]| texts.iter().map(|a| Audience::parse(a).unwrap()).collect();
             let mut held = credential(&[]);
@@ -247,7 +252,7 @@ mod tests {
             held.account.rules = Arc::new(policy.within(&Ceilings::default()));
             held
         };
-        for (own, policy, good, bad, shown) in [
+        for (own, policy, good, bad, targets) in [
             (&[][..], &[][..], &["a", "b"][..], &[][..], &[][..]),
             (&["a"], &[], &["a"], &["b"], &["a"]),
             (&[], &["a"], &["a"], &["b"], &["a"]),
@@ -260,19 +265,19 @@ mod tests {
             for audience in bad {
                 assert_eq!(ask(audience).unwrap_err().reason(), Reason::InvalidTarget);
             }
-            assert_eq!(held.targets(ISSUER), shown, "{own:?} {policy:?}");
-            // Without one it is the issuer, whatever the lists say.
+            assert_eq!(held.targets(ISSUER), targets, "{own:?} {policy:?}");
+            // Without a requested audience it is the issuer, whatever the lists say.
             decide(&held, &request(&[], &[], None), ISSUER, now()).unwrap();
         }
         let mut asked = request(&[], &[], Some(3_600));
-        let life = |asked: &ExchangeRequest| {
+        let lifetime = |asked: &ExchangeRequest| {
             let decision = decide(&ruled(&[], &[]), asked, ISSUER, now()).unwrap();
             decision.expires_at - decision.issued_at
         };
-        assert_eq!(life(&asked), 120);
-        asked.cut_to(Duration::from_secs(60));
-        assert_eq!(life(&asked), 60);
-        assert_eq!(life(&ExchangeRequest::default()), 120);
+        assert_eq!(lifetime(&asked), 120);
+        asked.limit_ttl(Duration::from_secs(60));
+        assert_eq!(lifetime(&asked), 60);
+        assert_eq!(lifetime(&ExchangeRequest::default()), 120);
     }
 
     #[test]

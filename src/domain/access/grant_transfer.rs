@@ -6,19 +6,20 @@ use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::permissions::Right;
 use crate::domain::values::resources::ResourcePath;
 
-/// The grants of the source of a clone, each in one of the three.
+/// The grants of the source of a clone, each in one of the three lists.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Divided<T> {
-    /// The clone gets these.
+    /// The grants that the clone gets.
     pub given: Vec<T>,
-    /// The caller may not pass these on.
+    /// The grants that the caller may not pass on.
     pub dropped: Vec<T>,
-    /// The caller left these out.
+    /// The grants that the caller excluded.
     pub excluded: Vec<T>,
 }
 
-/// Divides the source's grants: what the caller leaves out, then what the caller may not
-/// pass on, and the rest.
+/// Divides the source's grants into excluded, dropped and given ones.
+///
+/// The caller's exclusions come first, then what the caller may not pass on; the rest is given.
 pub(crate) fn divide<T>(
     caller: &Rights,
     grants: Vec<(T, HeldGrant)>,
@@ -38,7 +39,7 @@ pub(crate) fn divide<T>(
     divided
 }
 
-/// What becomes of the grants of an invitation, each in the order in which they were asked.
+/// The result for the grants of an invitation, each list in the order of the invitation.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Received {
     pub given: Vec<HeldGrant>,
@@ -47,8 +48,8 @@ pub(crate) struct Received {
 
 /// Divides the grants of an invitation when it is accepted: a user gets what its sender holds now.
 ///
-/// Nobody passes on what they do not hold, when an invitation is sent and when it is
-/// accepted. `roles` and `paths` are those that still exist of what is `invited` with.
+/// An account passes on only what it holds, both when an invitation is sent and when it is
+/// accepted. `roles` and `paths` are those named in `invited` that still exist.
 pub(crate) fn receive(sender: &Rights, invited: Vec<HeldGrant>, roles: &Roles, paths: &[String]) -> Received {
     let is_there = |grant: &HeldGrant| {
         let role = !matches!(&grant.right, Right::Custom(id) if !roles.contains_key(id));
@@ -112,13 +113,14 @@ mod tests {
             let numbered: Vec<_> = source.iter().cloned().enumerate().collect();
             let is_excluded = |number: &usize| excluded & (1 << number) != 0;
             let Divided { given, dropped, excluded } = divide(&caller, numbered.clone(), is_excluded);
-            // Each is in one of the three, and nothing else is.
+            // Each is in exactly one of the three lists, and nothing else is.
             let mut all: Vec<_> = [&given, &dropped, &excluded].into_iter().flatten().cloned().collect();
             all.sort_by_key(|(number, _)| *number);
             prop_assert_eq!(all, numbered);
             prop_assert!(excluded.iter().all(|(number, _)| is_excluded(number)));
             prop_assert!(!given.iter().chain(&dropped).any(|(number, _)| is_excluded(number)));
-            // The clone holds nothing outside the caller's rights, and all inside that was not left out.
+            // The clone holds nothing outside the caller's rights, and everything inside them that
+            // was not excluded.
             let held = Rights::of_grants(given.iter().map(|(_, grant)| grant));
             prop_assert!(held.beyond(&caller).is_empty());
             for (_, grant) in &dropped {
@@ -146,7 +148,7 @@ mod tests {
         })
     }
 
-    /// Roles that are there, one in three not for users.
+    /// Roles that exist; one in three is not for users.
     fn any_roles() -> impl Strategy<Value = Roles> {
         let permission = prop_oneof![Just("invoices.write"), Just("accounts.read")];
         let kinds =
@@ -180,14 +182,14 @@ mod tests {
             let there: Vec<String> = there.into_iter().map(str::to_owned).collect();
             let (invited, sender) = (opened(invited, &roles), Rights::of_grants(&opened(sender, &roles)));
             let Received { given, dropped } = receive(&sender, invited.clone(), &roles, &there);
-            // Nothing is lost, nothing is new, and both are in the order of the invitation.
+            // Nothing is lost, nothing is new, and both lists are in the order of the invitation.
             let (mut gave, mut left) = (given.iter().peekable(), dropped.iter().peekable());
             for grant in &invited {
                 let next = if gave.peek() == Some(&grant) { gave.next() } else { left.next() };
                 prop_assert_eq!(next, Some(grant));
             }
             prop_assert!(gave.next().is_none() && left.next().is_none());
-            // What is given is covered, and holds on something that is there.
+            // What is given is covered, and holds on something that exists.
             prop_assert!(Rights::of_grants(&given).beyond(&sender).is_empty());
             for grant in &given {
                 prop_assert!(grant.node.path().is_none_or(|path| there.iter().any(|found| found == path.as_str())));
@@ -195,7 +197,7 @@ mod tests {
                     prop_assert!(roles.get(id).is_some_and(|role| role.is_for(AccountKind::User)));
                 }
             }
-            // What is covered, and there, is given.
+            // What is covered, and exists, is given.
             for grant in &dropped {
                 let covered = Rights::of_grants([grant]).beyond(&sender).is_empty();
                 let gone = grant.node.path().is_some_and(|path| !there.iter().any(|found| found == path.as_str()));

@@ -1,4 +1,4 @@
-//! An administrator in the place of a service account: what both hold.
+//! An administrator who acts as a service account: the rights that both have.
 
 use std::sync::Arc;
 
@@ -9,19 +9,19 @@ use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
 use crate::error::Reason;
 
-/// A service account as an administrator acts for it, both as they are now.
+/// A service account and the administrator who acts as it, both as they are now.
 #[derive(Clone)]
 pub struct Impersonation {
     pub target: Arc<Member>,
-    /// What the administrator's credential can do in the target's org.
+    /// The rights of the administrator's credential in the target's org.
     actor: Rights,
 }
 
 impl Impersonation {
-    /// The target as the account of this credential, which is good, acts for it.
+    /// The target, impersonated by the account of this valid credential.
     ///
     /// # Errors
-    /// `ACCESS_TOKEN_STALE` where it may not impersonate any more.
+    /// `ACCESS_TOKEN_STALE` if the account may not impersonate any more.
     pub(crate) fn new(credential: &Credential, target: Arc<Member>) -> Result<Self, Reason> {
         let held = credential.effective_rights();
         let actor = held.in_org(credential.account.org_id, target.org_id).map(|rights| rights.into_owned());
@@ -30,13 +30,14 @@ impl Impersonation {
         Ok(Self { target, actor })
     }
 
-    /// What both hold, within what the access token carries.
+    /// The rights that both have, within what the access token carries.
     pub(crate) fn rights(&self, carried: &Rights) -> Rights {
         self.target.rights().meet(&self.actor).meet(carried)
     }
 
-    /// Whether the administrator could make a call about the target by this permission: else
-    /// what the target may do as oneself does not count.
+    /// Whether the administrator could make a call about the target with this permission.
+    ///
+    /// Otherwise the rights of the target over its own account do not apply.
     pub(crate) fn allows(&self, permission: &Permission) -> bool {
         self.actor.cover(permission, &Node::Org)
     }

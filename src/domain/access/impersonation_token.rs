@@ -1,6 +1,7 @@
 //! The access token of an impersonation: who may request it, and what it says.
 //!
-//! It carries what both hold, and lives no longer than the administrator may.
+//! It carries the rights that both accounts have, and expires no later than the administrator's
+//! credential.
 
 use std::time::Duration;
 
@@ -15,22 +16,26 @@ use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Reason, Result};
 
-/// The longest lifetime of the access token, and the one that it has when none is requested:
-/// a person works with it, and it ends with the right anyway.
-pub const MAX_LIFE: Duration = Duration::from_secs(15 * 60);
+/// The longest lifetime of the access token, and the default when none is requested.
+///
+/// A person works with it, and it stops working anyway as soon as the right to impersonate is lost.
+pub const MAX_LIFETIME: Duration = Duration::from_secs(15 * 60);
 
-/// The lifetime must be more than 0 and at most 15 minutes; the error is the sentence after
-/// the field's name.
+/// Validates the requested lifetime: more than 0 and at most 15 minutes.
+///
+/// # Errors
+/// The sentence that follows the field's name.
 pub(crate) fn lifetime(asked: Option<time::Duration>) -> Result<Duration, &'static str> {
-    let Some(asked) = asked else { return Ok(MAX_LIFE) };
+    let Some(asked) = asked else { return Ok(MAX_LIFETIME) };
     match Duration::try_from(asked) {
-        Ok(ttl) if !ttl.is_zero() && ttl <= MAX_LIFE => Ok(ttl),
+        Ok(ttl) if !ttl.is_zero() && ttl <= MAX_LIFETIME => Ok(ttl),
         _ => Err("must be more than 0 and at most 15 minutes"),
     }
 }
 
-/// Refuses a caller that may impersonate no account of the org: by permission, or because it is an
-/// impersonation itself.
+/// Refuses a caller that may impersonate no account of the org.
+///
+/// That is a caller without the permission, or one that is itself an impersonation.
 ///
 /// # Errors
 /// `PERMISSION_MISSING`.
@@ -43,18 +48,21 @@ pub(crate) fn authorise(acting: &Acting<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What the access token of an impersonation is to say. The caller is [authorised](authorise) in the
-/// target's org, whose rules these are.
+/// Decides what the access token of an impersonation says.
+///
+/// The caller is already [authorised](authorise) in the target's org, and `rules` are those of that
+/// org.
 ///
 /// # Errors
-/// `INVALID_FIELD` for the caller's own account, `TARGET_NOT_SERVICE_ACCOUNT`,
-/// `RESOURCE_NOT_FOUND` for an account that is not active; `TARGET_EXCEEDS_CALLER` with what
-/// the target can do and the caller cannot; `TOKEN_EXPIRED` in the last second of the
-/// caller's credential.
+/// - `INVALID_FIELD` for the caller's own account.
+/// - `TARGET_NOT_SERVICE_ACCOUNT`.
+/// - `RESOURCE_NOT_FOUND` for an account that is not active.
+/// - `TARGET_EXCEEDS_CALLER` with what the target can do and the caller cannot.
+/// - `TOKEN_EXPIRED` in the last second of the caller's credential.
 pub(crate) fn decide(
     acting: &Acting<'_>,
     target: &Member,
-    life: Duration,
+    lifetime: Duration,
     rules: &Rules,
     issuer: &str,
     now: OffsetDateTime,
@@ -68,15 +76,16 @@ pub(crate) fn decide(
     if target.check_active().is_err() {
         return Err(Error::not_found("active account", target.account_id));
     }
-    // The access token will be bounded by the credential, so that it must not come from less.
+    // The access token is later bounded by the whole credential, so it must not come from a
+    // narrower JWT.
     acting.caller.require_whole_credential()?;
     let held = target.rights();
     acting.may_take_over(&held)?;
     let given = held.meet(acting.rights());
     let issued_at = now.unix_timestamp();
-    let life = rules.access_token_life(Some(life));
-    let asked = (now + life).unix_timestamp().max(issued_at + 1);
-    let expires_at = acting.caller.ends_at().map_or(asked, |end| asked.min(end));
+    let lifetime = rules.access_token_lifetime(Some(lifetime));
+    let asked = (now + lifetime).unix_timestamp().max(issued_at + 1);
+    let expires_at = acting.caller.expires_at().map_or(asked, |end| asked.min(end));
     if expires_at <= issued_at {
         return Err(Reason::TokenExpired.into());
     }
@@ -122,7 +131,7 @@ mod tests {
 
     fn decided(by: Credential, bearer: AuthenticatedBy, target: &Member) -> Result<Decision> {
         let caller = Caller::new(Arc::new(by), bearer, RequestContext::default())?;
-        decide(&caller.acting_in(Some(target.org_id))?, target, MAX_LIFE, &default_rules(), ISSUER, now())
+        decide(&caller.acting_in(Some(target.org_id))?, target, MAX_LIFETIME, &default_rules(), ISSUER, now())
     }
 
     #[test]
@@ -141,17 +150,17 @@ mod tests {
             let mut target = target(&[("x.y", "*")]);
             change(&mut target);
             let admin = admin(&[("accounts.impersonate", "*"), ("x.y", "*")], &[]);
-            let outcome = decided(admin, AuthenticatedBy::Text, &target);
+            let outcome = decided(admin, AuthenticatedBy::TokenString, &target);
             assert_eq!(outcome.err().map(|error| error.reason()), expected);
         }
     }
 
     #[test]
-    fn it_ends_with_whatever_ends_first() {
+    fn it_expires_with_whatever_expires_first() {
         let lasts = |credential: Option<i64>, jwt: Option<i64>| {
             let mut admin = admin(&[("owner", "*")], &[]);
             admin.expire_time = credential.map(|left| now() + time::Duration::seconds(left));
-            let bearer = jwt.map_or(AuthenticatedBy::Text, |left| AuthenticatedBy::AccessToken {
+            let bearer = jwt.map_or(AuthenticatedBy::TokenString, |left| AuthenticatedBy::AccessToken {
                 narrowed_to: None,
                 impersonation: None,
                 expires_at: now().unix_timestamp() + left,
@@ -169,8 +178,8 @@ mod tests {
     #[test]
     fn a_lifetime_is_bounded() {
         let asked = |seconds, nanos| lifetime(Some(time::Duration::new(seconds, nanos)));
-        assert_eq!(lifetime(None), Ok(MAX_LIFE));
-        assert_eq!(asked(900, 0), Ok(MAX_LIFE));
+        assert_eq!(lifetime(None), Ok(MAX_LIFETIME));
+        assert_eq!(asked(900, 0), Ok(MAX_LIFETIME));
         assert_eq!(asked(0, 1), Ok(Duration::from_nanos(1)));
         for (seconds, nanos) in [(0, 0), (-1, 0), (0, -1), (900, 1), (i64::MAX, 0)] {
             assert!(asked(seconds, nanos).is_err(), "{seconds} {nanos}");
@@ -178,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn only_who_may_impersonate_there_does() {
+    fn only_a_caller_with_the_permission_there_may_impersonate() {
         let there = |org| {
             let mut target = target(&[("x.y", "*")]);
             target.org_id = org;
@@ -193,7 +202,8 @@ mod tests {
         assert_eq!(may(&admin(&[("manager", "*")], &[]), own), stale);
         assert_eq!(may(&admin(&[("accounts.impersonate", "a")], &[]), own), stale);
         assert_eq!(may(&admin(&[("owner", "*")], &[]), OrgId::from_u128(2)), stale);
-        // An operator anywhere, as its owner; one who is none any more, nowhere else.
+        // An operator impersonates anywhere, with an owner's rights; a former operator nowhere else
+        // than at home.
         let mut operator = admin(&[("platform.accounts", "*")], &[]);
         operator.account.org_id = SYSTEM_ORG;
         assert_eq!(may(&operator, own), Ok(()));
@@ -216,10 +226,10 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the three are: no more than the target, than the administrator within its
-        /// lists, and than the JWT; and all that the three have in common.
+        /// For any three: no more than the target, than the administrator within its lists, and
+        /// than the JWT; and everything that the three have in common.
         #[test]
-        fn what_is_held_is_what_both_hold(
+        fn the_rights_are_those_that_both_hold(
             target_holds in any_grants(),
             mut admin_holds in any_grants(),
             carried in any_grants(),
@@ -236,8 +246,8 @@ mod tests {
                 prop_assert!(held.beyond(bound).is_empty());
             }
             prop_assert!(theirs.meet(&ours).meet(&carried).beyond(&held).is_empty());
-            // What is decided carries no more, and is given only to a caller that covers the target.
-            match decided(admin, AuthenticatedBy::Text, &target) {
+            // The decision carries no more, and is made only for a caller that covers the target.
+            match decided(admin, AuthenticatedBy::TokenString, &target) {
                 Ok(decision) => {
                     prop_assert!(theirs.beyond(&ours).is_empty());
                     let scope = decision.scope.into_iter().map(|permission| (permission, Node::Org));

@@ -1,4 +1,4 @@
-//! An account in one org: what it holds there, and whether anything stops it.
+//! An account in one org: what it holds there, and whether it may act there.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,32 +11,34 @@ use crate::domain::values::permissions::{Permission, Right, SystemRole};
 use crate::domain::values::resources::Node;
 use crate::error::Reason;
 
-/// An account where it is a member, whatever credential it uses there.
+/// An account as a member of an org, whatever credential it uses there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     pub org_id: OrgId,
     pub account_id: AccountId,
-    /// The home org of the account: another one than this for a guest.
+    /// The home org of the account; for a guest, another org than this one.
     pub home_org_id: OrgId,
     pub account_kind: AccountKind,
     pub username: String,
-    /// The account is deactivated or deleted, or no member any more.
+    /// The account is deactivated or deleted, or is no longer a member.
     pub account_stopped: bool,
-    /// The org is suspended or deleted, or the account's home is.
+    /// The org is suspended or deleted, or the account's home org is.
     pub org_stopped: bool,
-    /// Raised by what narrows the rights of the whole org.
+    /// Raised by every change that narrows the rights of the whole org.
     pub org_version: i64,
-    /// Raised by what narrows the rights of the account.
+    /// Raised by every change that narrows the rights of the account.
     pub account_version: i64,
     pub grants: Vec<HeldGrant>,
-    /// The application permissions that roles and grants of the org name; filled where an owner's list needs them.
+    /// The application permissions that roles and grants of the org name.
+    ///
+    /// Filled only where an owner's list of permissions needs them.
     pub named_by_org: BTreeSet<Permission>,
-    /// What the org's policy lets tokens be; one for all of the org that are cached.
+    /// What the org's policy allows of tokens; shared by all cached members of the org.
     pub rules: Arc<Rules>,
 }
 
 impl Member {
-    /// What the account holds in the org, whatever credential it uses.
+    /// The rights of the account in the org, whatever credential it uses.
     pub fn rights(&self) -> Rights {
         Rights::of_grants(&self.grants)
     }
@@ -68,7 +70,9 @@ impl Member {
         }
     }
 
-    /// Whether it owns the org, or a node of it: its list of permissions depends on what the org names.
+    /// Whether it owns the org or a node of it.
+    ///
+    /// If so, its list of permissions depends on what the org names.
     pub fn owns_something(&self) -> bool {
         self.grants.iter().any(|grant| grant.right == Right::System(SystemRole::Owner))
     }

@@ -1,4 +1,4 @@
-//! Who may do what.
+//! Access control: who may do what.
 
 pub mod access_token;
 pub mod acting;

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use crate::domain::values::names::Purpose;
 use crate::domain::values::web_origin::WebOrigin;
 
-/// One use of a credential, as the checks look at it.
+/// One use of a credential, as the checks see it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Presentation<'a> {
-    /// The address of the client that presents it; none where it is not known.
+    /// The address of the client that presents it; none if it is not known.
     pub address: Option<IpAddr>,
-    /// The page that presents it; none outside a browser, or where it is no proper origin.
+    /// The origin of the page that presents it; none outside a browser, or if it is invalid.
     pub origin: Option<&'a WebOrigin>,
     pub purpose: Option<&'a Purpose>,
 }
@@ -23,7 +23,7 @@ pub struct PresentedAt {
 }
 
 impl PresentedAt {
-    /// The same, with the purpose.
+    /// The presentation here for this purpose.
     pub(crate) fn with<'a>(&'a self, purpose: Option<&'a Purpose>) -> Presentation<'a> {
         Presentation { address: self.address, origin: self.origin.as_ref(), purpose }
     }

@@ -1,4 +1,4 @@
-//! What becomes of a token's rights when it goes on under another account.
+//! What happens to a token's rights when it is reassigned to another account.
 
 use std::collections::BTreeSet;
 
@@ -9,29 +9,29 @@ use crate::domain::tokens::restrictions::Restrictions;
 use crate::domain::values::permissions::Permission;
 use crate::error::{Reason, Result};
 
-/// What the account holds that has the tokens, and what the one holds that is to have them.
-pub struct Moved {
+/// The rights of the present owner of the tokens, and of the account that will own them.
+pub struct Reassignment {
     pub before: Rights,
     pub after: Rights,
 }
 
-/// What tokens lose when they move.
+/// What tokens lose when they are reassigned.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct LostRights {
-    /// The scopes to take from them.
+    /// The scopes to remove from them.
     pub scopes: BTreeSet<Permission>,
-    /// Every permission that one of them could use before and cannot any more.
+    /// Every permission that one of them could use before and cannot use any more.
     pub permissions: BTreeSet<String>,
 }
 
-impl Moved {
+impl Reassignment {
     /// What tokens with these lists lose.
     ///
     /// # Errors
-    /// `TARGET_EXCEEDS_CALLER` unless the caller covers each before and after;
-    /// `SCOPE_NOT_HELD` with what the new owner lacks, unless narrowing is allowed and leaves
-    /// some scopes: none at all would mean every right.
-    pub fn weigh(
+    /// - `TARGET_EXCEEDS_CALLER` unless the caller covers each token before and after.
+    /// - `SCOPE_NOT_HELD` with what the new owner lacks, unless narrowing is allowed and leaves
+    ///   some scopes: a token without scopes would have every right.
+    pub fn lost_rights(
         &self,
         acting: &Acting<'_>,
         tokens: &[Restrictions],
@@ -41,23 +41,23 @@ impl Moved {
         for lists in tokens {
             let Restrictions { scopes, resources, .. } = lists;
             let left = self.after.narrowed(&[], resources);
-            let (kept, gone): (Vec<_>, Vec<_>) =
+            let (remaining, removed): (Vec<_>, Vec<_>) =
                 scopes.iter().cloned().partition(|scope| left.hold_somewhere(scope));
-            if !gone.is_empty() && (!allow_narrowing || kept.is_empty()) {
-                refused.extend(gone);
+            if !removed.is_empty() && (!allow_narrowing || remaining.is_empty()) {
+                refused.extend(removed);
                 continue;
             }
             let before = self.before.narrowed(scopes, resources);
-            let after = self.after.narrowed(&kept, resources);
+            let after = self.after.narrowed(&remaining, resources);
             acting.may_take_over(&before)?;
             acting.may_take_over(&after)?;
-            acting.may_make(&Restrictions { scopes: kept, ..lists.clone() }, false)?;
+            acting.may_make(&Restrictions { scopes: remaining, ..lists.clone() }, false)?;
             let missing = before.beyond(&after);
             if !allow_narrowing {
                 Missing::refuse(Reason::ScopeNotHeld, &missing)?;
             }
             lost.permissions.extend(missing.into_iter().map(|missing| missing.permission));
-            lost.scopes.extend(gone);
+            lost.scopes.extend(removed);
         }
         refuse_scopes(refused.iter())?;
         Ok(lost)

@@ -6,35 +6,41 @@ use super::presentation::PresentedAt;
 use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Reason, Result};
 
-/// What the connection and the headers say of a call.
+/// What the connection and the headers say about a call.
 #[derive(Clone, Debug, Default)]
 pub struct RequestContext {
-    /// The address at the other end of the connection.
+    /// The client's address at the other end of the connection.
     pub address: Option<IpAddr>,
-    /// The page that calls, as its browser says.
+    /// The origin of the page that calls, as its browser sends it.
     pub page: BrowserOrigin,
-    /// Names the call in answers, events and logs.
+    /// Identifies the call in responses, events and logs.
     pub request_id: String,
 }
 
-/// What the `origin` header of a connection says.
+/// The content of a request's `origin` header.
 #[derive(Clone, Debug, Default)]
 pub enum BrowserOrigin {
-    /// There is none: the client is no page.
+    /// There is no such header: the client is not a page.
     #[default]
     None,
     Web(WebOrigin),
-    /// Something that is no web origin, such as `null`.
+    /// A value that is not a web origin, such as `null`.
     Other,
 }
 
 impl RequestContext {
-    /// Where a credential is presented on behalf of which another client calls: as the fields
-    /// of the request say, except that a connection's own `origin` header alone counts.
+    /// Where a credential is presented that the caller checks on behalf of another client.
+    ///
+    /// The fields of the request say it, except that where the connection has an `origin` header of
+    /// its own, only that header counts.
     ///
     /// # Errors
-    /// `ORIGIN_MISMATCH` where header and field differ.
-    pub(crate) fn shown_at(&self, origin: Option<WebOrigin>, address: Option<IpAddr>) -> Result<PresentedAt> {
+    /// `ORIGIN_MISMATCH` if header and field differ.
+    pub(crate) fn presented_at(
+        &self,
+        origin: Option<WebOrigin>,
+        address: Option<IpAddr>,
+    ) -> Result<PresentedAt> {
         let origin = match (&self.page, origin) {
             (BrowserOrigin::None, field) => field,
             (BrowserOrigin::Other, None) => None,

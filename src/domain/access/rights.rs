@@ -1,4 +1,4 @@
-//! What an account or a credential may do, and who may pass it on.
+//! The rights of an account or a credential, and who may pass them on.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,25 +8,25 @@ use crate::domain::values::permissions::{Permission, Right, SystemRole};
 use crate::domain::values::resources::{Node, Nodes, ResourcePath};
 use crate::error::{Error, Precondition, Reason};
 
-/// A grant as it is held: what, where, and what a custom role carries now.
+/// A grant as it is held: the right, the node, and the present permissions of a custom role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldGrant {
     pub right: Right,
     pub node: Node,
-    /// The permissions of a custom role; empty for anything else.
+    /// The permissions of a custom role; empty for any other right.
     pub role_permissions: Vec<Permission>,
 }
 
-/// A set of rights: permissions, each on some nodes and all below them.
+/// A set of rights: permissions, each on some nodes and everything below them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rights {
     named: BTreeMap<Permission, Nodes>,
-    /// Where every application permission is held, whether anything names it yet or not.
+    /// The nodes on which every application permission is held, named yet or not.
     applications: Nodes,
 }
 
 impl Rights {
-    /// What a set of grants gives.
+    /// The rights that a set of grants gives.
     pub fn of_grants<'a>(grants: impl IntoIterator<Item = &'a HeldGrant>) -> Self {
         let mut rights = Self::default();
         for grant in grants {
@@ -42,7 +42,7 @@ impl Rights {
         rights
     }
 
-    /// What an owner of an org holds.
+    /// The rights of an owner of an org.
     pub fn of_owner() -> Self {
         let mut rights = Self::default();
         rights.add_role(SystemRole::Owner, &Node::Org);
@@ -56,7 +56,7 @@ impl Rights {
         rights
     }
 
-    /// The rights that a credential's lists leave open; an empty list limits nothing.
+    /// The rights that a credential's lists allow; an empty list limits nothing.
     pub(super) fn within(scopes: &[Permission], resources: &[ResourcePath]) -> Self {
         let nodes: Nodes = if resources.is_empty() {
             [Node::Org].into_iter().collect()
@@ -81,18 +81,18 @@ impl Rights {
         }
     }
 
-    /// Whether the permission is held on the node or above it.
+    /// Whether the permission is held on the node or on one above it.
     pub fn cover(&self, permission: &Permission, node: &Node) -> bool {
         let named = self.named.get(permission).is_some_and(|nodes| nodes.cover(node));
         named || (permission.is_application() && self.applications.cover(node))
     }
 
-    /// Whether the permission is held anywhere.
+    /// Whether the permission is held on any node.
     pub fn hold_somewhere(&self, permission: &Permission) -> bool {
         self.named.contains_key(permission) || (permission.is_application() && !self.applications.is_empty())
     }
 
-    /// What either set holds.
+    /// The rights that are in either set.
     pub fn join(mut self, other: Rights) -> Rights {
         for (permission, nodes) in other.named {
             let held = self.named.entry(permission).or_default();
@@ -102,13 +102,13 @@ impl Rights {
         self
     }
 
-    /// What both sets hold.
+    /// The rights that are in both sets.
     pub fn meet(&self, other: &Rights) -> Rights {
         let mut met =
             Rights { applications: self.applications.meet(&other.applications), ..Rights::default() };
         for permission in self.named.keys().chain(other.named.keys()) {
             let nodes = self.nodes(permission).meet(&other.nodes(permission));
-            // What `applications` says already is not said again.
+            // Permissions that `applications` already covers are not listed again.
             if nodes.iter().any(|node| !permission.is_application() || !met.applications.cover(node)) {
                 met.named.insert(permission.clone(), nodes);
             }
@@ -116,10 +116,10 @@ impl Rights {
         met
     }
 
-    /// What these rights, of a credential of the org `home`, are worth in this one.
+    /// The rights in the org `org_id` of a credential of the org `home` that has these rights.
     ///
-    /// A credential acts in its own org alone, operators in any, as its owner. None where it
-    /// cannot act at all.
+    /// A credential acts only in its own org; an operator's acts in any org, with an owner's
+    /// rights. None if it cannot act there at all.
     pub(super) fn in_org(&self, home: OrgId, org_id: OrgId) -> Option<Cow<'_, Rights>> {
         let is_operator = home == SYSTEM_ORG && self.cover(&Permission::PLATFORM_ACCOUNTS, &Node::Org);
         match (org_id == home, is_operator) {
@@ -136,12 +136,12 @@ impl Rights {
         named.chain(applications).cloned().collect()
     }
 
-    /// What is left of these rights under a credential's lists.
+    /// These rights, narrowed by a credential's lists.
     pub fn narrowed(&self, scopes: &[Permission], resources: &[ResourcePath]) -> Rights {
         self.meet(&Self::within(scopes, resources))
     }
 
-    /// What this set holds and `holder` does not: empty when `holder` covers it.
+    /// The rights that this set holds and `holder` does not: empty if `holder` covers it.
     pub fn beyond(&self, holder: &Rights) -> Vec<Missing> {
         let named = self
             .named
@@ -156,8 +156,9 @@ impl Rights {
         named.chain(applications.map(every)).collect()
     }
 
-    /// The permissions held on the whole org, sorted. Where every application
-    /// permission is held, those are listed that the org names.
+    /// The permissions held on the whole org, sorted.
+    ///
+    /// If every application permission is held, those that the org names are listed.
     pub fn on_org(&self, named_by_org: &BTreeSet<Permission>) -> BTreeSet<Permission> {
         let named =
             self.named.iter().filter(|(_, nodes)| nodes.cover(&Node::Org)).map(|(permission, _)| permission);
@@ -199,7 +200,10 @@ impl Missing {
             .with_metadata("resource", node.to_string())
     }
 
-    /// The error that lists what is missing; none when nothing is.
+    /// Refuses if anything is missing; passes for an empty list.
+    ///
+    /// # Errors
+    /// The given reason. Its message names the first 3, its details the first 100.
     pub fn refuse(reason: Reason, missing: &[Missing]) -> Result<(), Error> {
         if missing.is_empty() {
             return Ok(());
@@ -218,9 +222,10 @@ impl Missing {
     }
 }
 
-/// Whether an account with these grants is an owner of the org: `owner` on the whole
-/// of it, or in the system org `platform.accounts`, which is what an operator is,
-/// by whatever grant.
+/// Whether an account with these grants is an owner of the org.
+///
+/// An owner has `owner` on the whole org; in the system org it has `platform.accounts`, by whatever
+/// grant, which makes it an operator.
 pub fn is_owner(org_id: OrgId, grants: &[HeldGrant]) -> bool {
     let owning = owning_right(org_id);
     grants.iter().any(|grant| {
@@ -229,13 +234,18 @@ pub fn is_owner(org_id: OrgId, grants: &[HeldGrant]) -> bool {
     })
 }
 
-/// The right that makes an owner in this org, as the database keeps it.
+/// The right that makes an account an owner of this org, as the database stores it.
 pub fn owning_right(org_id: OrgId) -> &'static str {
     if org_id == SYSTEM_ORG { "platform.accounts" } else { "owner" }
 }
 
-/// Nobody passes on what they do not hold: every permission that the grants carry
-/// must be held on the grant's resource or above it.
+/// Refuses grants that carry more than the caller holds.
+///
+/// An account passes on only what it holds: every permission that the grants carry must be held on
+/// the grant's resource or above it.
+///
+/// # Errors
+/// `GRANT_EXCEEDS_CALLER`, with what the caller lacks.
 pub fn may_pass_on<'a>(
     caller: &Rights,
     grants: impl IntoIterator<Item = &'a HeldGrant>,
@@ -243,7 +253,10 @@ pub fn may_pass_on<'a>(
     Missing::refuse(Reason::GrantExceedsCaller, &Rights::of_grants(grants).beyond(caller))
 }
 
-/// Nobody takes over what exceeds them: the caller must cover what the target can do.
+/// Refuses to take over an account that can do more: the caller must cover the target's rights.
+///
+/// # Errors
+/// `TARGET_EXCEEDS_CALLER`, with what the caller lacks.
 pub fn may_take_over(caller: &Rights, target: &Rights) -> Result<(), Error> {
     Missing::refuse(Reason::TargetExceedsCaller, &target.beyond(caller))
 }
@@ -314,7 +327,7 @@ mod tests {
         assert!(on_a.on_org(&known).is_empty());
         let paths = on_a.on_paths(&known);
         assert!(paths[&ResourcePath::parse("a").unwrap()].contains(&permission("invoices.read")));
-        // Held on `a` already, as everything is.
+        // Already held on `a`, as everything is.
         assert!(!paths.contains_key(&ResourcePath::parse("a/b").unwrap()));
     }
 

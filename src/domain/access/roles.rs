@@ -1,5 +1,4 @@
-//! The roles that an org makes for itself: what they carry, whom they are for, and who
-//! may make and change them.
+//! Custom roles of an org: what they carry, who may hold them, and who may make and change them.
 
 use std::collections::BTreeMap;
 
@@ -11,22 +10,22 @@ use crate::domain::values::permissions::{Permission, Right, SystemRole};
 use crate::domain::values::resources::Node;
 use crate::error::{Reason, Result};
 
-/// Custom roles of one org.
+/// The most custom roles that one org may have.
 pub const MAX_ROLES: i64 = 1_000;
 
 /// Custom roles by their ids.
 pub type Roles = BTreeMap<RoleId, CustomRole>;
 
-/// What a custom role carries, and the kinds of account that it is for.
+/// What a custom role carries, and the kinds of account that may hold it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CustomRole {
     pub permissions: Vec<Permission>,
-    /// Empty: all kinds.
+    /// Empty means all kinds.
     pub account_kinds: Vec<AccountKind>,
 }
 
 impl CustomRole {
-    /// Both lists sorted, each value once.
+    /// A role with both lists sorted and without duplicates.
     pub fn new(mut permissions: Vec<Permission>, mut account_kinds: Vec<AccountKind>) -> Self {
         permissions.sort();
         permissions.dedup();
@@ -45,14 +44,16 @@ impl CustomRole {
         self.permissions.iter().filter(|permission| !other.permissions.contains(permission))
     }
 
-    /// The kinds that it is for and `other` is not.
+    /// The kinds of account that may hold it and may not hold `other`.
     pub fn kinds_beyond(&self, other: &Self) -> Vec<AccountKind> {
         AccountKind::ALL.into_iter().filter(|kind| self.is_for(*kind) && !other.is_for(*kind)).collect()
     }
 }
 
-/// Whether an account of this kind may hold the right. Who holds a role is always of a
-/// kind that it is for, so that no change of the kinds gives or takes anything by itself.
+/// Whether an account of this kind may hold the right.
+///
+/// The holder of a role is always of a kind that the role is for, so that a change of the kinds
+/// alone neither gives nor takes any rights.
 pub fn may_hold(kind: AccountKind, right: &Right, roles: &Roles) -> bool {
     match right {
         Right::Custom(id) => roles.get(id).is_none_or(|role| role.is_for(kind)),
@@ -60,7 +61,10 @@ pub fn may_hold(kind: AccountKind, right: &Right, roles: &Roles) -> bool {
     }
 }
 
-/// Checks the name of a custom role: like an account's, and not that of a system role.
+/// Validates the name of a custom role: as an account's name, and not that of a system role.
+///
+/// # Errors
+/// The sentence that follows the field's name.
 pub fn parse_name(text: &str) -> Result<AccountName, Invalid> {
     let name = AccountName::parse(text)?;
     if SystemRole::ALL.iter().any(|role| role.id() == name.key()) {
@@ -69,15 +73,25 @@ pub fn parse_name(text: &str) -> Result<AccountName, Invalid> {
     Ok(name)
 }
 
-/// No caller passes on what it does not hold: the maker of a role holds all that it
-/// carries on the whole org, since it can be granted anywhere.
+/// Refuses to make a role that carries more than the caller holds on the whole org.
+///
+/// A role can be granted anywhere, and an account passes on only what it holds.
+///
+/// # Errors
+/// `GRANT_EXCEEDS_CALLER`, with what the caller lacks.
 pub fn may_define(caller: &Rights, role: &CustomRole) -> Result<()> {
     on_org(caller, Reason::GrantExceedsCaller, &role.permissions)
 }
 
-/// Whoever widens a role gives to all who hold it: what is added must be held on the
-/// whole org. Widening it to another kind of account is making it anew for that kind.
-/// What a role gives of the platform makes operators: no caller that holds less changes it.
+/// Refuses to change a role beyond what the caller holds on the whole org.
+///
+/// Widening a role gives rights to every account that holds it, so the added permissions must be
+/// held. Widening it to another kind of account counts as making a new role for that kind. A role with
+/// permissions of the platform makes operators: no caller that holds less may change it.
+///
+/// # Errors
+/// `TARGET_EXCEEDS_CALLER` for the platform permissions that it has already, `GRANT_EXCEEDS_CALLER`
+/// for what is added; each with what the caller lacks.
 pub fn may_redefine(caller: &Rights, before: &CustomRole, after: &CustomRole) -> Result<()> {
     let platform = before.permissions.iter().filter(|permission| permission.is_platform());
     on_org(caller, Reason::TargetExceedsCaller, platform)?;
@@ -147,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_makes_a_role_holds_all_of_it_on_the_whole_org() {
+    fn the_maker_of_a_role_holds_all_of_it_on_the_whole_org() {
         let caller = rights(&[("x.y", "*"), ("a.b", "customers")]);
         assert_eq!(outcome(may_define(&caller, &role(&["x.y"], &[]))), None);
         let exceeds = Some(Reason::GrantExceedsCaller);
@@ -158,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_widens_a_role_holds_what_is_added() {
+    fn a_caller_that_widens_a_role_holds_what_is_added() {
         let caller = rights(&[("x.y", "*")]);
         let before = role(&["orgs.write", "x.z"], &[ServiceAccount]);
         let exceeds = Some(Reason::GrantExceedsCaller);
@@ -167,7 +181,7 @@ mod tests {
             (&["orgs.write", "x.z", "x.y"], &[ServiceAccount], None),
             (&["x.z"], &[ServiceAccount], None),
             (&["x.z", "tokens.write"], &[ServiceAccount], exceeds),
-            // For another kind it is as if it were made anew.
+            // Adding another kind counts as making a new role.
             (&["orgs.write", "x.z"], &[], exceeds),
             (&["orgs.write", "x.z"], &[User, ServiceAccount], exceeds),
             (&["x.y"], &[], None),
@@ -175,7 +189,7 @@ mod tests {
             let after = role(permissions, kinds);
             assert_eq!(outcome(may_redefine(&caller, &before, &after)), expected, "{after:?}");
         }
-        // What makes operators is taken away by nobody less.
+        // A caller that holds less cannot take away what makes operators.
         let operators = role(&["platform.accounts"], &[]);
         let exceeds = Some(Reason::TargetExceedsCaller);
         assert_eq!(outcome(may_redefine(&Rights::of_owner(), &operators, &role(&["x.y"], &[]))), exceeds);

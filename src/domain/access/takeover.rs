@@ -1,7 +1,7 @@
-//! What a call requires beside its permission where it yields control of another account.
+//! What a call requires beside its permission where it gives control of another account.
 //!
-//! It puts the caller in the place of that account, or gives it a credential of one: no caller
-//! takes over what exceeds it.
+//! Such a call puts the caller in the place of that account, or gives the caller a credential of
+//! it: no caller takes over an account that exceeds it.
 
 use super::acting::Acting;
 use super::credential::Credential;
@@ -15,16 +15,24 @@ use crate::domain::values::kinds::AccountKind;
 use crate::error::{Reason, Result};
 
 impl Acting<'_> {
-    /// A step in the lifecycle of an account with these grants: what brings it back also brings back
-    /// what others know of it, and what stops it stops perhaps an owner.
+    /// Refuses a lifecycle transition of an account with these grants.
+    ///
+    /// A transition that brings the account back also brings back the credentials that others know;
+    /// one that disables it may disable an owner.
     ///
     /// # Errors
     /// `TARGET_EXCEEDS_CALLER`.
-    pub fn may_take(&self, step: AccountTransition, target: &[HeldGrant]) -> Result<()> {
-        if step.stops() { self.may_stop(target) } else { self.may_take_over(&Rights::of_grants(target)) }
+    pub fn may_take(&self, transition: AccountTransition, target: &[HeldGrant]) -> Result<()> {
+        if transition.stops() {
+            self.may_stop(target)
+        } else {
+            self.may_take_over(&Rights::of_grants(target))
+        }
     }
 
-    /// Whoever gives an account its password signs in as it. People set their own.
+    /// Refuses to set the password of an account.
+    ///
+    /// A caller that sets an account's password can sign in as it. People set their own.
     ///
     /// # Errors
     /// `TARGET_EXCEEDS_CALLER`, `TARGET_NOT_SERVICE_ACCOUNT`.
@@ -33,11 +41,13 @@ impl Acting<'_> {
         if kind == AccountKind::ServiceAccount { Ok(()) } else { Err(Reason::TargetNotServiceAccount.into()) }
     }
 
-    /// A token with these lists for an account that holds this, beside [`may_make`](Self::may_make).
+    /// Refuses to make a token with these lists for an account with the rights `held`.
+    ///
+    /// [`may_make`](Self::may_make) must be checked too.
     ///
     /// # Errors
-    /// `TARGET_NOT_SERVICE_ACCOUNT` where the policy lets such an account own none,
-    /// `TARGET_EXCEEDS_CALLER`, `SCOPE_NOT_HELD`.
+    /// `TARGET_NOT_SERVICE_ACCOUNT` if the policy does not allow an account of this kind to own
+    /// tokens, `TARGET_EXCEEDS_CALLER`, `SCOPE_NOT_HELD`.
     pub fn may_make_for(
         &self,
         rules: &Rules,
@@ -52,8 +62,10 @@ impl Acting<'_> {
         refuse_scopes(lists.scopes.iter().filter(|scope| !held.hold_somewhere(scope)))
     }
 
-    /// Another secret for this token. Its lists bound what it may come to do; that the caller
-    /// itself may manage tokens is asked before.
+    /// Refuses to make another secret for this token.
+    ///
+    /// The token's lists bound what it may come to do. Whether the caller itself may manage tokens
+    /// is checked before.
     ///
     /// # Errors
     /// `PERMISSION_MISSING`, `TARGET_EXCEEDS_CALLER`.
@@ -63,8 +75,10 @@ impl Acting<'_> {
         self.may_make(&token.restrictions, false)
     }
 
-    /// Other lists for a token of an account that holds this. That they are no wider is another
-    /// question ([`may_become`](crate::domain::tokens::narrowing::may_become)).
+    /// Refuses to change the lists of a token of an account with the rights `held`.
+    ///
+    /// Whether they are wider is checked separately
+    /// ([`may_become`](crate::domain::tokens::narrowing::may_become)).
     ///
     /// # Errors
     /// `TARGET_EXCEEDS_CALLER`.

@@ -1,11 +1,13 @@
-//! What of an account's settings its clone gets.
+//! Which of an account's settings its clone gets.
 
 use super::{Attributes, Link, Settings};
 use crate::domain::values::names::AccountName;
 
-/// The settings of a clone with this name: whether it gets notifications, and the links
-/// that are on, with the slugs of its own name. A user has no name to make one from, and
-/// so no link. Attributes are the source's alone.
+/// The settings of a clone with this name.
+///
+/// It gets the source's choice about notifications, and the links that are enabled, with the slug
+/// of its own name. A user has no name to make a slug from, and so gets no link. Attributes stay
+/// with the source.
 pub fn settings(source: &Settings, name: Option<&AccountName>) -> Settings {
     let on = source.links.iter().filter(|(_, link)| link.enabled);
     let links = on.filter_map(|(kind, _)| {

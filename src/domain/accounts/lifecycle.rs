@@ -1,20 +1,20 @@
-//! The steps in the life of an account: deactivate, activate, delete, undelete.
+//! The lifecycle of an account: deactivate, activate, delete, undelete.
 
 use time::{Duration, OffsetDateTime};
 
 use crate::error::Reason;
 
-/// How long a deleted account can be undeleted, and holds its names. Then it is purged.
-pub const DELETED_KEPT: Duration = Duration::days(30);
+/// How long a deleted account can be undeleted and its names stay reserved. Then it is purged.
+pub const DELETED_RETENTION: Duration = Duration::days(30);
 
-/// Where an account is in its life, apart from what its kind and password say.
+/// Where an account is in its lifecycle, apart from its kind and whether it has a password.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AccountLifecycle {
     pub deactivate_time: Option<OffsetDateTime>,
     pub delete_time: Option<OffsetDateTime>,
 }
 
-/// A step.
+/// A transition in the lifecycle of an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccountTransition {
     Activate,
@@ -24,30 +24,34 @@ pub enum AccountTransition {
 }
 
 impl AccountTransition {
-    /// The life after the step: the same when it was taken before. None when there is no
-    /// such account to whoever asks: it was deleted, which only `Undelete` and another
-    /// `Delete` reach, and those only until it is due to be purged.
-    pub fn taken(self, life: AccountLifecycle, now: OffsetDateTime) -> Option<AccountLifecycle> {
+    /// The lifecycle after the transition; unchanged if the account is in that state already.
+    ///
+    /// None if the account does not exist for the caller: once it is deleted, only `Undelete` and
+    /// another `Delete` find it, and those only until it is due to be purged.
+    pub fn apply(self, lifecycle: AccountLifecycle, now: OffsetDateTime) -> Option<AccountLifecycle> {
         let reaches_deleted = matches!(self, Self::Delete | Self::Undelete);
-        if life.delete_time.is_some_and(|deleted| !reaches_deleted || deleted + DELETED_KEPT <= now) {
+        if lifecycle.delete_time.is_some_and(|deleted| !reaches_deleted || deleted + DELETED_RETENTION <= now)
+        {
             return None;
         }
         Some(match self {
-            Self::Activate => AccountLifecycle { deactivate_time: None, ..life },
+            Self::Activate => AccountLifecycle { deactivate_time: None, ..lifecycle },
             Self::Deactivate => {
-                AccountLifecycle { deactivate_time: life.deactivate_time.or(Some(now)), ..life }
+                AccountLifecycle { deactivate_time: lifecycle.deactivate_time.or(Some(now)), ..lifecycle }
             }
-            Self::Delete => AccountLifecycle { delete_time: life.delete_time.or(Some(now)), ..life },
-            Self::Undelete => AccountLifecycle { delete_time: None, ..life },
+            Self::Delete => {
+                AccountLifecycle { delete_time: lifecycle.delete_time.or(Some(now)), ..lifecycle }
+            }
+            Self::Undelete => AccountLifecycle { delete_time: None, ..lifecycle },
         })
     }
 
-    /// Whether it stops what the account can do; the others bring that back.
+    /// Whether it disables the account; the others enable it again.
     pub fn stops(self) -> bool {
         matches!(self, Self::Deactivate | Self::Delete)
     }
 
-    /// Refuses a step that nobody takes with their own account.
+    /// Refuses a transition that no account may make for itself.
     ///
     /// # Errors
     /// `CANNOT_DEACTIVATE_SELF`, `CANNOT_DELETE_SELF`.
@@ -59,7 +63,7 @@ impl AccountTransition {
         }
     }
 
-    /// What its event is called.
+    /// The type of its event.
     pub fn event(self) -> &'static str {
         match self {
             Self::Activate => "account.activated",
@@ -75,36 +79,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps() {
+    fn transitions() {
         let day = |n| OffsetDateTime::UNIX_EPOCH + Duration::days(n);
-        let life = |deactivated: Option<i64>, deleted: Option<i64>| AccountLifecycle {
+        let lifecycle = |deactivated: Option<i64>, deleted: Option<i64>| AccountLifecycle {
             deactivate_time: deactivated.map(day),
             delete_time: deleted.map(day),
         };
-        let (live, stopped, deleted, both) =
-            (life(None, None), life(Some(1), None), life(None, Some(2)), life(Some(1), Some(2)));
+        let (active, deactivated, deleted, both) = (
+            lifecycle(None, None),
+            lifecycle(Some(1), None),
+            lifecycle(None, Some(2)),
+            lifecycle(Some(1), Some(2)),
+        );
         let now = day(3);
-        for (step, before, after) in [
-            (AccountTransition::Activate, live, Some(live)),
-            (AccountTransition::Activate, stopped, Some(live)),
+        for (transition, before, after) in [
+            (AccountTransition::Activate, active, Some(active)),
+            (AccountTransition::Activate, deactivated, Some(active)),
             (AccountTransition::Activate, deleted, None),
             (AccountTransition::Activate, both, None),
-            (AccountTransition::Deactivate, live, Some(life(Some(3), None))),
-            (AccountTransition::Deactivate, stopped, Some(stopped)),
+            (AccountTransition::Deactivate, active, Some(lifecycle(Some(3), None))),
+            (AccountTransition::Deactivate, deactivated, Some(deactivated)),
             (AccountTransition::Deactivate, deleted, None),
-            (AccountTransition::Delete, live, Some(life(None, Some(3)))),
-            (AccountTransition::Delete, stopped, Some(life(Some(1), Some(3)))),
+            (AccountTransition::Delete, active, Some(lifecycle(None, Some(3)))),
+            (AccountTransition::Delete, deactivated, Some(lifecycle(Some(1), Some(3)))),
             (AccountTransition::Delete, deleted, Some(deleted)),
-            (AccountTransition::Undelete, live, Some(live)),
-            (AccountTransition::Undelete, deleted, Some(live)),
-            // It comes back as it was.
-            (AccountTransition::Undelete, both, Some(stopped)),
+            (AccountTransition::Undelete, active, Some(active)),
+            (AccountTransition::Undelete, deleted, Some(active)),
+            // It returns to the state before it was deleted.
+            (AccountTransition::Undelete, both, Some(deactivated)),
         ] {
-            assert_eq!(step.taken(before, now), after, "{step:?} {before:?}");
+            assert_eq!(transition.apply(before, now), after, "{transition:?} {before:?}");
         }
-        let due = day(2) + DELETED_KEPT;
-        assert_eq!(AccountTransition::Undelete.taken(deleted, due - Duration::SECOND), Some(live));
-        assert_eq!(AccountTransition::Undelete.taken(deleted, due), None);
-        assert_eq!(AccountTransition::Delete.taken(deleted, due), None);
+        let due = day(2) + DELETED_RETENTION;
+        assert_eq!(AccountTransition::Undelete.apply(deleted, due - Duration::SECOND), Some(active));
+        assert_eq!(AccountTransition::Undelete.apply(deleted, due), None);
+        assert_eq!(AccountTransition::Delete.apply(deleted, due), None);
     }
 }

@@ -1,5 +1,4 @@
-//! What an account is, where it is in its life, and what it keeps for itself and for
-//! applications.
+//! Accounts: their states, their details and settings, and what applications store with them.
 
 pub mod cloning;
 pub mod lifecycle;
@@ -16,12 +15,12 @@ use serde_json::{Map, Value};
 use super::values::names::{AccountName, Description, Email, Invalid, LinkKind, LinkSlug, Profile};
 use crate::domain::values::kinds::AccountKind;
 
-/// How many kinds of links an account may have.
+/// The most kinds of links that an account may have.
 pub const MAX_LINKS: usize = 16;
-/// How long attributes may be, as JSON without spaces and with every number in full.
+/// The longest attributes, in bytes of JSON without spaces and with every number written in full.
 pub const MAX_ATTRIBUTES: usize = 16 << 10;
 
-/// Where an account is in its life.
+/// The state of an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccountState {
     Invited,
@@ -31,8 +30,9 @@ pub enum AccountState {
 }
 
 impl AccountState {
-    /// The first that applies: deleted, deactivated, invited (a user without a password
-    /// yet), active.
+    /// The first state that applies: deleted, deactivated, invited, active.
+    ///
+    /// A user without a password yet is invited.
     pub fn of(kind: AccountKind, has_password: bool, deactivated: bool, deleted: bool) -> Self {
         match (deleted, deactivated, kind, has_password) {
             (true, ..) => Self::Deleted,
@@ -43,7 +43,7 @@ impl AccountState {
     }
 }
 
-/// Under what an account is found, for one kind of link.
+/// A link of one kind: the slug under which an account is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     pub enabled: bool,
@@ -51,7 +51,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// The slug of a link that is given none: a service account's name in lower case.
+    /// The slug of a link for which none is given: a service account's name in lower case.
     ///
     /// # Errors
     /// A user has no name to make it from.
@@ -61,54 +61,63 @@ impl Link {
     }
 }
 
-/// What applications keep with an account: a JSON object of bounded size.
+/// The data that applications store with an account: a JSON object of bounded size.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Attributes(Map<String, Value>);
 
 impl Attributes {
-    /// Checks an object: at most 16 KiB, and no text with a NUL, which is not kept.
+    /// Validates an object.
+    ///
+    /// # Errors
+    /// When it is longer than [`MAX_ATTRIBUTES`] (16 KiB), or a key or string contains a NUL, which
+    /// the database cannot store.
     pub fn parse(object: Map<String, Value>) -> Result<Self, Invalid> {
         let mut text = vec![0; MAX_ATTRIBUTES];
-        let mut room = text.as_mut_slice();
-        // What does not fit fails before it takes memory: a small message may hold many long numbers.
-        let written = object.serialize(&mut Serializer::with_formatter(&mut room, InFull));
+        let mut buffer = text.as_mut_slice();
+        // Too long an object fails before it takes memory: a small message may hold many long
+        // numbers.
+        let written = object.serialize(&mut Serializer::with_formatter(&mut buffer, ExpandedNumbers));
         written.map_err(|_| Invalid("must be at most 16 KiB when written as JSON, numbers in full"))?;
-        let left = room.len();
+        let left = buffer.len();
         let text = String::from_utf8_lossy(&text[..MAX_ATTRIBUTES - left]);
-        // Written out, a NUL in a key or a text is `\u0000`, and a backslash is `\\`.
+        // In JSON, a NUL in a key or a string is written `\u0000`, and a backslash `\\`.
         if text.replace(r"\\", "").contains(r"\u0000") {
             return Err(Invalid("must hold no string with NUL"));
         }
         Ok(Self(object))
     }
 
-    /// What was checked before it was kept. Its numbers are doubles again, which the
-    /// database may have written another way: 1e16 as 10000000000000000.
-    pub fn kept(object: Map<String, Value>) -> Self {
+    /// Attributes loaded from the database, which were validated before they were stored.
+    ///
+    /// Their numbers become doubles again: the database may have written them in another way, such
+    /// as 1e16 as 10000000000000000.
+    pub fn from_stored(object: Map<String, Value>) -> Self {
         Self(object.into_iter().map(|(key, value)| (key, doubles(value))).collect())
     }
 
-    /// The object.
+    /// The JSON object.
     pub fn object(&self) -> &Map<String, Value> {
         &self.0
     }
 
-    /// Whether there is none.
+    /// Whether there are no attributes.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// JSON as the database prints it, but for the spaces: it knows neither exponents (1e308 has 309
-/// digits) nor a zero below zero. So what is read with an account is about as long as was measured.
-struct InFull;
+/// Formats JSON as the database prints it, except for the spaces.
+///
+/// The database writes neither exponents (1e308 has 309 digits) nor a negative zero. So the
+/// attributes loaded with an account are about as long as those that were measured.
+struct ExpandedNumbers;
 
-impl Formatter for InFull {
+impl Formatter for ExpandedNumbers {
     fn write_f64<W: ?Sized + Write>(&mut self, writer: &mut W, value: f64) -> IoResult<()> {
         let value = if value == 0.0 { 0.0 } else { value };
         let mut short = Vec::with_capacity(24);
         CompactFormatter.write_f64(&mut short, value)?;
-        // `Display` writes the same digits, and zeros for the exponent.
+        // `Display` writes the same digits, with zeros in place of the exponent.
         if short.contains(&b'e') { write!(writer, "{value}") } else { writer.write_all(&short) }
     }
 }
@@ -117,29 +126,29 @@ fn doubles(value: Value) -> Value {
     match value {
         Value::Number(number) => number.as_f64().map_or(Value::Null, Value::from),
         Value::Array(values) => values.into_iter().map(doubles).collect(),
-        Value::Object(object) => Value::Object(Attributes::kept(object).0),
+        Value::Object(object) => Value::Object(Attributes::from_stored(object).0),
         other => other,
     }
 }
 
-/// What an account may set for itself, and what applications keep with it.
+/// What an account may set for itself, and what applications store with it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
-    /// None: the default of the kind.
+    /// None means the default of the account's kind.
     pub email_notifications: Option<bool>,
-    /// A kind that is absent is off.
+    /// A kind that is absent is disabled.
     pub links: BTreeMap<LinkKind, Link>,
     pub attributes: Attributes,
 }
 
 impl Settings {
-    /// Whether notifications go out by e-mail: unless it was set, to people alone.
+    /// Whether notifications are sent by email. Unless it was set, only to people.
     pub fn notifies(&self, kind: AccountKind) -> bool {
         self.email_notifications.unwrap_or(kind == AccountKind::User)
     }
 }
 
-/// What an account says of itself: all that somebody may give it, or change.
+/// The details of an account: everything that a caller may set or change about it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Details {
     /// The name of a service account; a user has none.
@@ -152,7 +161,7 @@ pub struct Details {
 }
 
 impl Details {
-    /// A user with this address, or a service account with this name, and nothing else.
+    /// A user with this address, or a service account with this name, and defaults for the rest.
     pub fn new(name: Option<AccountName>, username: Email) -> Self {
         Self {
             name,
@@ -164,12 +173,12 @@ impl Details {
         }
     }
 
-    /// A person or a workload.
+    /// A user if it has no name, otherwise a service account.
     pub fn kind(&self) -> AccountKind {
         if self.name.is_some() { AccountKind::ServiceAccount } else { AccountKind::User }
     }
 
-    /// The name to show.
+    /// The name to display.
     pub fn title(&self) -> String {
         self.profile.title(self.username.as_str())
     }
@@ -197,13 +206,13 @@ mod tests {
     }
 
     #[test]
-    fn notifications_go_to_people_unless_it_is_said() {
+    fn notifications_go_to_people_unless_set() {
         let unset = Settings::default();
         assert!(unset.notifies(AccountKind::User) && !unset.notifies(AccountKind::ServiceAccount));
-        for said in [false, true] {
-            let settings = Settings { email_notifications: Some(said), ..Settings::default() };
-            assert_eq!(settings.notifies(AccountKind::User), said);
-            assert_eq!(settings.notifies(AccountKind::ServiceAccount), said);
+        for set in [false, true] {
+            let settings = Settings { email_notifications: Some(set), ..Settings::default() };
+            assert_eq!(settings.notifies(AccountKind::User), set);
+            assert_eq!(settings.notifies(AccountKind::ServiceAccount), set);
         }
     }
 
@@ -218,8 +227,8 @@ mod tests {
     fn numbers_of_attributes_are_doubles() {
         let parsed = |text: &str| serde_json::from_str::<Map<String, Value>>(text).unwrap();
         let given = Attributes::parse(parsed(r#"{"a":1e16,"b":[{"c":1.0}]}"#)).unwrap();
-        assert_eq!(Attributes::kept(parsed(r#"{"a":10000000000000000,"b":[{"c":1}]}"#)), given);
-        assert_ne!(Attributes::kept(parsed(r#"{"a":10000000000000000,"b":[{"c":2}]}"#)), given);
+        assert_eq!(Attributes::from_stored(parsed(r#"{"a":10000000000000000,"b":[{"c":1}]}"#)), given);
+        assert_ne!(Attributes::from_stored(parsed(r#"{"a":10000000000000000,"b":[{"c":2}]}"#)), given);
     }
 
     #[test]
@@ -230,7 +239,7 @@ mod tests {
         assert!(Attributes::parse(object("k", "x".repeat(longest + 1))).is_err());
         assert!(Attributes::parse(object("k", "a\0b".into())).is_err());
         assert!(Attributes::parse(object("a\0b", String::new())).is_err());
-        // The six characters themselves are no NUL.
+        // The six characters themselves are not a NUL.
         assert!(Attributes::parse(object("k", r"a\u0000b".into())).is_ok());
         assert!(Attributes::parse(object("k", "a\\\0".into())).is_err());
     }
@@ -256,7 +265,7 @@ mod tests {
             (Value::from(1e308), 309),
             (Value::from(f64::MAX), 309),
             (Value::from(5e-324), 326),
-            // No double, which nobody sends, but JSON.
+            // Integers are not doubles. No client sends them, but they are valid JSON.
             (Value::from(u64::MAX), 20),
             (Value::from(i64::MIN), 20),
         ] {
@@ -264,7 +273,7 @@ mod tests {
             assert!(Attributes::parse(with(&number, longest)).is_ok(), "{number}");
             assert!(Attributes::parse(with(&number, longest + 1)).is_err(), "{number}");
         }
-        // 310 bytes each, with its comma.
+        // 310 bytes each, including the comma.
         let many = |count| Map::from_iter([("k".to_owned(), Value::from(vec![1e308; count]))]);
         assert!(Attributes::parse(many(52)).is_ok() && Attributes::parse(many(53)).is_err());
     }

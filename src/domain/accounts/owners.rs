@@ -1,9 +1,9 @@
-//! No org loses its last owner.
+//! The rule that no org loses its last owner.
 
 use super::AccountState;
 use crate::error::Reason;
 
-/// Which owners an org has beside the account that a call is about.
+/// The owners of an org other than the account that a call is about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OtherOwners {
     active: bool,
@@ -11,7 +11,7 @@ pub struct OtherOwners {
 }
 
 impl OtherOwners {
-    /// Owners in these states.
+    /// Summarises the states of the other owners.
     pub fn of(states: impl IntoIterator<Item = AccountState>) -> Self {
         states.into_iter().fold(Self::default(), |owners, state| Self {
             active: owners.active || state == AccountState::Active,
@@ -19,9 +19,10 @@ impl OtherOwners {
         })
     }
 
-    /// Refuses to take the org's last active owner, or, where none is active, its last
-    /// invited one. The account is an owner, and in the state that it `was`; it `becomes`
-    /// an owner in another state, or none.
+    /// Refuses to remove the org's last active owner, or its last invited one if none is active.
+    ///
+    /// The account is an owner in the state `was`. It `becomes` an owner in another state, or with
+    /// none is no longer an owner.
     ///
     /// # Errors
     /// `LAST_OWNER`.
@@ -30,7 +31,7 @@ impl OtherOwners {
         let suffice = match was {
             Active => self.active || becomes == Some(Active),
             Invited => self.active || self.invited || matches!(becomes, Some(Active | Invited)),
-            // It was no owner that could act, or come to.
+            // It was an owner that could not act, and could not come to act either.
             _ => true,
         };
         if suffice { Ok(()) } else { Err(Reason::LastOwner) }
@@ -49,7 +50,7 @@ mod tests {
     }
 
     proptest! {
-        /// By counting, as the rule is written.
+        /// Checked by counting, as the rule is written.
         #[test]
         fn the_last_owner_stays(
             others in prop::collection::vec(any_state(), 0..4),
@@ -69,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invited_owner_stands_in_for_no_active_one() {
+    fn an_invited_owner_does_not_replace_an_active_one() {
         assert!(OtherOwners::of([Invited, Deactivated]).suffice(Active, None).is_err());
         assert!(OtherOwners::of([Invited]).suffice(Invited, None).is_ok());
         assert!(OtherOwners::of([Deactivated, Deleted]).suffice(Invited, Some(Deactivated)).is_err());

@@ -1,11 +1,11 @@
-//! Finding accounts by a part of their names, without an extension of the database.
+//! Search for accounts by a part of their names, without an extension of the database.
 //!
-//! What can be found of an account is one text, in lower case: its name, username and
-//! display name, a line break before each. A line break stands in none of them, so
-//! that the break and what follows it mark a beginning. Of that text every three
-//! successive characters are kept as a number under an inverted index; a text of three
-//! or more characters can only be where all of *its* threes are. What the index finds
-//! is compared with the text itself, since threes may come from different places.
+//! The searchable text of an account is one string in lower case: its name, username and display
+//! name, with a line break before each. None of them contains a line break, so a line break and
+//! what follows it mark the beginning of a name. Every three successive characters (trigram) of
+//! that text are stored as a number in an inverted index; a query of three or more characters can
+//! only match where *all* of its trigrams are. What the index finds is then compared with the text
+//! itself, since the trigrams may come from different places.
 
 use aws_lc_rs::digest::{Context, SHA256};
 
@@ -13,29 +13,31 @@ use super::Details;
 use crate::domain::values::ids::OrgId;
 use crate::domain::values::names::{AccountName, Invalid};
 
-/// What stands before each name.
+/// The separator before each name.
 const BREAK: char = '\n';
-/// The length of a piece, in characters.
+/// The length of a piece (trigram), in characters.
 const PIECE: usize = 3;
-/// The longest name there is, a username: nothing longer is part of one.
+/// The longest name, in characters: that of a username. Nothing longer can be part of a name.
 const MAX: usize = 254;
 
-/// What an account is found by, as the database keeps it.
+/// The search data of an account, as the database stores it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Searchable {
     pub text: String,
-    /// The pieces of the text, sorted, each once.
+    /// The pieces of the text, sorted and without duplicates.
     pub pieces: Vec<i64>,
 }
 
 impl Searchable {
-    /// What an account is found by. Whatever writes one of its names writes this.
+    /// The search data of an account with these details.
+    ///
+    /// Every write that changes one of its names must write this too.
     pub fn of_details(org_id: OrgId, details: &Details) -> Self {
         let name = details.name.as_ref().map(AccountName::as_str);
         Self::of(org_id, name, details.username.as_str(), details.profile.display_name.as_deref())
     }
 
-    /// What an account of these names is found by.
+    /// The search data of an account with these names.
     pub fn of(org_id: OrgId, name: Option<&str>, username: &str, display_name: Option<&str>) -> Self {
         let names = [name, Some(username), display_name].into_iter().flatten();
         let text: String = names.flat_map(|name| [BREAK.to_string(), folded(name)]).collect();
@@ -46,16 +48,21 @@ impl Searchable {
     }
 }
 
-/// What is looked for.
+/// A search query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Needle {
     pub text: String,
-    /// All of them are pieces of every text that this is part of.
+    /// Every text that contains the query has all of these pieces.
     pub pieces: Vec<i64>,
 }
 
 impl Needle {
-    /// A query of the org: part of a name; one or two characters are the beginning of one.
+    /// Parses a query in an org: part of a name.
+    ///
+    /// A query of one or two characters matches only the beginning of a name.
+    ///
+    /// # Errors
+    /// When it is longer than 254 characters, or contains control characters.
     pub fn parse(org_id: OrgId, query: &str) -> Result<Self, Invalid> {
         let length = query.chars().count();
         if length > MAX {
@@ -71,15 +78,18 @@ impl Needle {
     }
 }
 
-/// In lower case, one character for each: names that differ only in case are the same.
+/// Lower case, one character for each: names that differ only in case match.
 fn folded(text: &str) -> String {
-    // Some capitals become several characters in lower case, which a query cut between them would miss.
+    // Some capitals become several characters in lower case; a query that ends between them would
+    // miss.
     let lower = |c: char| c.to_lowercase().next().unwrap_or(c);
     text.chars().map(lower).collect()
 }
 
-/// The pieces of a text; with `beginnings`, also each break with the one character after
-/// it, which is what a query of one character asks for. A text of two characters is one piece.
+/// The pieces of a text. A text of two characters is one piece.
+///
+/// With `beginnings`, each line break with the one character after it is a piece too: this is what
+/// a query of one character looks for.
 fn pieces(org_id: OrgId, text: &str, beginnings: bool) -> Vec<i64> {
     let characters: Vec<char> = text.chars().collect();
     let short = characters.len() < PIECE;
@@ -88,8 +98,10 @@ fn pieces(org_id: OrgId, text: &str, beginnings: bool) -> Vec<i64> {
     pairs.chain(threes).map(|piece| number(org_id, piece)).collect()
 }
 
-/// The number that stands for a piece in one org: pieces of different orgs share none,
-/// so that a large org does not lengthen the lists of a small one. It is stored: it never changes.
+/// The number that stands for a piece in one org. It is stored, so it must never change.
+///
+/// Pieces of different orgs share no numbers, so that a large org does not lengthen the index lists
+/// of a small one.
 fn number(org_id: OrgId, piece: &[char]) -> i64 {
     let mut context = Context::new(&SHA256);
     context.update(org_id.uuid().as_bytes());
@@ -107,7 +119,7 @@ mod tests {
 
     const ORG: OrgId = OrgId::from_u128(1);
 
-    /// As the database does: by the pieces, and then by the text.
+    /// Matches as the database does: by the pieces, and then by the text.
     fn finds(query: &str, names: (Option<&str>, &str, Option<&str>)) -> bool {
         let (needle, account) =
             (Needle::parse(ORG, query).unwrap(), Searchable::of(ORG, names.0, names.1, names.2));
@@ -145,7 +157,7 @@ mod tests {
         assert_eq!(number(ORG, &['a', 'b', 'c']), STORED);
     }
 
-    /// SHA-256 of fifteen zeros, a one, and `abc`: its first eight bytes.
+    /// SHA-256 of fifteen zero bytes, a one, and `abc`: its first eight bytes.
     const STORED: i64 = 7_769_735_299_931_936_481;
 
     proptest! {

@@ -1,14 +1,14 @@
-//! Codes that travel by mail: what each is for, how long it lives, and why it works no more.
+//! Codes that are sent by email: what each is for, its lifetime, and why it is no longer valid.
 
 use time::{Duration, OffsetDateTime};
 
 use crate::domain::values::token_string::TokenStringKind;
 use crate::error::{Error, Reason, Result};
 
-/// How many codes whoever has a mailbox may ask for…
-pub const MAX_ASKED: i64 = 3;
-/// …within this long.
-pub const ASKED_WITHIN: Duration = Duration::hours(1);
+/// How many codes may be requested for one mailbox within [`REQUEST_WINDOW`].
+pub const MAX_REQUESTS: i64 = 3;
+/// The period over which requests for codes are counted.
+pub const REQUEST_WINDOW: Duration = Duration::hours(1);
 
 /// What a code is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub enum CodePurpose {
 }
 
 impl CodePurpose {
-    /// Those that set a password.
+    /// The purposes that set a password.
     pub const OF_PASSWORDS: [Self; 2] = [Self::FirstPassword, Self::Reset];
     const ALL: [Self; 3] = [Self::Invitation, Self::FirstPassword, Self::Reset];
 
@@ -40,7 +40,7 @@ impl CodePurpose {
         Self::ALL.into_iter().find(|purpose| purpose.name() == name)
     }
 
-    /// What its text begins with.
+    /// The kind of token string that the code is.
     pub const fn kind(self) -> TokenStringKind {
         match self {
             Self::Invitation => TokenStringKind::Invitation,
@@ -48,8 +48,8 @@ impl CodePurpose {
         }
     }
 
-    /// How long it is good for.
-    pub const fn life(self) -> Duration {
+    /// How long a code is valid.
+    pub const fn lifetime(self) -> Duration {
         match self {
             Self::Invitation | Self::FirstPassword => Duration::days(7),
             Self::Reset => Duration::hours(1),
@@ -57,11 +57,11 @@ impl CodePurpose {
     }
 }
 
-/// Why a code ended before its time.
+/// Why a code ended before it expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     Used,
-    /// Another one took its place, or made it needless.
+    /// A newer code replaced it, or made it unnecessary.
     Replaced,
     Revoked,
 }
@@ -84,7 +84,9 @@ impl End {
     }
 }
 
-/// Refuses a code that works no more. Only who showed the whole code is told why.
+/// Refuses a code that is no longer valid.
+///
+/// The reason is returned only to a caller that presented the whole code.
 ///
 /// # Errors
 /// `TOKEN_REVOKED`, whatever ended it; `TOKEN_EXPIRED`.
@@ -106,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_code_works_until_it_ends() {
+    fn a_code_is_valid_until_it_ends() {
         let at = |second| OffsetDateTime::from_unix_timestamp(second).unwrap();
         let reason = |end, now| check(end, at(10), at(now)).map_err(|error| error.reason());
         assert_eq!(reason(None, 9), Ok(()));
@@ -127,7 +129,7 @@ mod tests {
             (CodePurpose::FirstPassword, TokenStringKind::PasswordCode, 7.0),
             (CodePurpose::Reset, TokenStringKind::PasswordCode, 1.0 / 24.0),
         ] {
-            assert_eq!((purpose.kind(), purpose.life()), (kind, Duration::seconds_f64(days * 86_400.0)));
+            assert_eq!((purpose.kind(), purpose.lifetime()), (kind, Duration::seconds_f64(days * 86_400.0)));
             assert_eq!(CodePurpose::parse(purpose.name()), Some(purpose));
         }
     }

@@ -1,15 +1,15 @@
-//! Invitations: where one is in its lifecycle, how many are sent, and how long one is stored.
+//! Invitations: the states of their lifecycle, how many are sent, and how long they are stored.
 
 use time::{Duration, OffsetDateTime};
 
-/// How many an org may send…
+/// How many invitations an org may send within [`SEND_WINDOW`], including those sent again.
 pub const MAX_SENT: i64 = 100;
-/// …within this long, those sent again included.
-pub const SENT_WITHIN: Duration = Duration::hours(24);
-/// How long one is stored after it could last have been accepted.
-pub const KEPT: Duration = Duration::days(90);
+/// The period over which sent invitations are counted.
+pub const SEND_WINDOW: Duration = Duration::hours(24);
+/// How long an invitation is stored after its expiry, when it could last have been accepted.
+pub const RETENTION: Duration = Duration::days(90);
 
-/// Where an invitation is in its lifecycle.
+/// The state of an invitation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InvitationState {
     Pending,
@@ -19,7 +19,7 @@ pub enum InvitationState {
 }
 
 impl InvitationState {
-    /// Its state at this time. Only one that nothing has ended expires.
+    /// Its state at this time. Only one that was neither accepted nor revoked expires.
     pub fn of(accepted: bool, revoked: bool, expire_time: OffsetDateTime, now: OffsetDateTime) -> Self {
         match (accepted, revoked, expire_time <= now) {
             (true, ..) => Self::Accepted,
@@ -29,7 +29,7 @@ impl InvitationState {
         }
     }
 
-    /// Its name where it is searched for.
+    /// Its name in search filters.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Pending => "PENDING",

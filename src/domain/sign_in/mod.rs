@@ -1,4 +1,4 @@
-//! How people prove who they are: passwords, sessions, codes sent by e-mail, invitations.
+//! How people prove who they are: passwords, sessions, codes sent by email, invitations.
 
 pub mod emailed_codes;
 pub mod invitations;

@@ -7,27 +7,35 @@ use zeroize::Zeroizing;
 
 use crate::domain::values::names::Invalid;
 
-/// How many characters a password has (NIST SP 800-63B, section 3.1.1.2, asks for at least 8, and to
-/// allow at least 64), after normalisation.
+/// The length of a password, in characters after normalisation.
+///
+/// NIST SP 800-63B, section 3.1.1.2, requires a minimum of at least 8, and to allow at least 64.
 const CHARACTERS: std::ops::RangeInclusive<usize> = 12..=128;
-/// What is looked at of a text, in bytes: 128 characters fit, each spelled out with many marks.
+/// The longest input, in bytes: 128 characters fit, each written with many combining marks.
 const MAX_BYTES: usize = 4 << 10;
-/// The most common passwords of 12 characters or more, in lower case and in order: those of the first
-/// 500 000 lines of SecLists' `10-million-password-list-top-1000000.txt`, which is Mark Burnett's list
-/// of 2015. SecLists is under the MIT licence, the list itself in the public domain.
+/// The most common passwords of 12 characters or more, in lower case and sorted.
+///
+/// They are those of the first 500 000 lines of SecLists'
+/// `10-million-password-list-top-1000000.txt`, which is Mark Burnett's list of 2015. SecLists is
+/// under the MIT licence, the list itself in the public domain.
 const COMMON: &str = include_str!("common_passwords.txt");
 
-/// A password that may be set: 12 to 128 characters after NFKC (RFC 8265 says why texts that
-/// look the same must be the same), no control characters, none of the most common ones.
+/// A password that may be set.
+///
+/// It has 12 to 128 characters after NFKC (RFC 8265 says why strings that look the same must be the
+/// same), no control characters, and is not one of the most common passwords.
 #[derive(Clone)]
 pub struct Password(TypedPassword);
 
-/// What somebody types to sign in, whatever it is: normalised, and nothing else is known of it.
+/// A password as typed to sign in: normalised, and not validated in any other way.
 #[derive(Clone)]
 pub struct TypedPassword(Zeroizing<String>);
 
 impl Password {
-    /// Checks a password. What is wrong with it is said without it.
+    /// Validates a new password.
+    ///
+    /// # Errors
+    /// The sentence that follows the field's name; it does not contain the password.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         const LENGTH: Invalid = Invalid("must be 12 to 128 characters");
         if text.len() > MAX_BYTES {
@@ -46,34 +54,34 @@ impl Password {
         Ok(Self(typed))
     }
 
-    /// As [`parse`](Self::parse) does, of a password that must be given.
+    /// As [`parse`](Self::parse), for a password that must not be empty.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The sentence that follows the field's name.
     pub fn required(text: &str) -> Result<Self, Invalid> {
         if text.is_empty() { Err(Invalid("is required")) } else { Self::parse(text) }
     }
 
-    /// The same text, as it is typed to sign in.
+    /// The same password, as it is typed to sign in.
     pub fn typed(&self) -> &TypedPassword {
         &self.0
     }
 }
 
 impl TypedPassword {
-    /// Normalises a text. One that is too long to be a password becomes one that is none.
+    /// Normalises a string. One that is too long for a password becomes empty, which matches none.
     pub fn new(text: &str) -> Self {
         if text.len() > MAX_BYTES {
             return Self(Zeroizing::default());
         }
-        // NFKC makes of one character 18 at most. Enough room that nothing is moved, which would
-        // leave a copy behind.
+        // NFKC turns one character into at most 18. With enough capacity nothing is reallocated,
+        // which would leave a copy in memory.
         let mut normalised = Zeroizing::new(String::with_capacity(text.len() * 11));
         normalised.extend(text.nfkc());
         Self(normalised)
     }
 
-    /// The whole text.
+    /// The whole password.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -104,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_be_a_password() {
+    fn password_rules() {
         let long = "ab".repeat(64);
         for good in [
             "correct horse battery",
@@ -124,7 +132,7 @@ mod tests {
             // Eleven once they are composed.
             ("e\u{301}levenchars", "must be 12 to 128 characters"),
             (&format!("{long}c"), "must be 12 to 128 characters"),
-            // Few characters that become many.
+            // Few characters that NFKC turns into many.
             (&"\u{fdfa}".repeat(8), "must be 12 to 128 characters"),
             (&"x".repeat(1 << 20), "must be 12 to 128 characters"),
             ("a line\nand another", "must hold no control characters"),
@@ -149,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_can_be_met() {
+    fn the_list_can_match() {
         for line in COMMON.lines() {
             assert!((12..=128).contains(&line.chars().count()), "{line:?}");
             assert!(is_common(line) && TypedPassword::new(line).expose() == line, "{line:?}");
@@ -165,7 +173,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_panics_and_what_is_good_stays_good(text in ".{0,200}") {
+        fn nothing_panics_and_valid_passwords_stay_valid(text in ".{0,200}") {
             if let Ok(password) = Password::parse(&text) {
                 let typed = password.typed().expose();
                 prop_assert!(Password::parse(typed).is_ok());

@@ -1,46 +1,52 @@
-//! How failed logins slow the next ones down. Whose they are, and over which nodes they are
-//! counted, is not seen here: a bucket counts for one name or one address.
+//! How failed logins delay the next ones.
+//!
+//! Which accounts they concern, and over which nodes they are counted, is decided elsewhere: a
+//! bucket counts for one name or one address.
 
 use time::{Duration, OffsetDateTime};
 
-/// Failures count together that lie within this long.
+/// The period within which failures are counted together.
 pub const WINDOW: Duration = Duration::minutes(15);
 /// The longest back-off.
 pub const LONGEST: Duration = Duration::minutes(15);
-/// How long an address is known on an account after it has succeeded there.
+/// How long an address counts as known for an account after a successful login there.
 pub const KNOWN_FOR: Duration = Duration::days(30);
 
-/// Failures of one name that begin a back-off.
+/// The number of failures for one name that begins a back-off.
 pub const NAME_LIMIT: usize = 5;
-/// Failures of one address that begin a back-off: many may share one.
+/// The number of failures for one address that begins a back-off: many clients may share one.
 pub const ADDRESS_LIMIT: usize = 50;
 
-/// What is counted of one name or one address.
+/// The failure counts for one name or one address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bucket {
-    /// Those within the window, oldest first, until a back-off begins.
+    /// The failures within the window, oldest first, until a back-off begins.
     pub failures: Vec<OffsetDateTime>,
-    /// Those since it began.
+    /// The number of failures since the back-off began.
     pub further: i32,
-    /// No attempt is looked at before. None where no back-off has begun.
+    /// Attempts before this time are refused unchecked. None if no back-off has begun.
     pub blocked_until: Option<OffsetDateTime>,
 }
 
-/// How long the back-off is after so many failures beyond the one that began it: 1 s, twice as
-/// long each time, at most 15 minutes.
+/// How long the back-off is after this many failures beyond the one that began it.
+///
+/// 1 s, twice as long each time, at most 15 minutes.
 pub fn back_off(further: i32) -> Duration {
     let seconds = 1_i64.checked_shl(further.clamp(0, 62).unsigned_abs()).unwrap_or(i64::MAX);
     Duration::seconds(seconds).min(LONGEST)
 }
 
 impl Bucket {
-    /// How long an attempt has to wait; none where it may be made.
+    /// How long an attempt has to wait; none if it may be made now.
     pub fn wait(&self, now: OffsetDateTime) -> Option<Duration> {
         self.blocked_until.map(|end| end - now).filter(|wait| wait.is_positive())
     }
 
-    /// Counts an attempt that may be made as a failure, before it is known whether it is one: of
-    /// many at once none slips past. Gives whether a back-off begins with it.
+    /// Counts an attempt as a failure before its result is known.
+    ///
+    /// Call it only for an attempt that may be made. Returns whether a back-off begins with it.
+    ///
+    /// Counting first means that of many simultaneous attempts none goes uncounted.
     pub fn count(&mut self, limit: usize, now: OffsetDateTime) -> bool {
         if self.blocked_until.is_some_and(|end| now < end + WINDOW) {
             self.further = self.further.saturating_add(1);
@@ -55,7 +61,7 @@ impl Bucket {
         begins
     }
 
-    /// Takes the count of an attempt back that was no failure.
+    /// Undoes the count of an attempt that succeeded.
     pub fn withdraw(&mut self, at: OffsetDateTime) {
         let last = self.blocked_until == Some(at + back_off(self.further));
         if let Some(place) = self.failures.iter().rposition(|failure| *failure == at) {
@@ -66,13 +72,13 @@ impl Bucket {
         } else if self.further > 0 {
             self.further -= 1;
             if last {
-                // The back-off of before was over, and goes on to be remembered.
+                // The earlier back-off was over, and must still be remembered.
                 self.blocked_until = Some(at);
             }
         }
     }
 
-    /// From when on it says nothing any more.
+    /// When the bucket can be dropped because it no longer affects anything.
     pub fn forgotten_at(&self) -> Option<OffsetDateTime> {
         self.blocked_until.max(self.failures.last().copied()).map(|last| last + WINDOW)
     }
@@ -96,9 +102,9 @@ mod tests {
     }
 
     #[test]
-    fn attempts_in_the_course_of_time() {
-        // When it is made, and how long the next one then has to wait; a refused one says how long
-        // it has to.
+    fn attempts_over_time() {
+        // When the attempt is made, and how long the next one then has to wait; for a refused
+        // attempt, how long it has to wait itself.
         type Attempt = (i64, Result<i64, i64>);
         let cases: [(&str, &[Attempt]); 6] = [
             ("five", &[(0, Ok(0)), (1, Ok(0)), (2, Ok(0)), (3, Ok(0)), (4, Ok(1)), (4, Err(1)), (5, Ok(2))]),
@@ -195,7 +201,7 @@ mod tests {
         assert_eq!(bucket.wait(at(20)), None);
         bucket.count(NAME_LIMIT, at(21));
         assert_eq!(bucket.wait(at(21)), Some(Duration::seconds(8)));
-        // One that another attempt came after.
+        // An attempt that another one came after.
         let mut bucket = counted(&[0, 1, 2]);
         bucket.withdraw(at(1));
         assert_eq!(bucket, counted(&[0, 2]));

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::limits::MAX_TOKEN_LIFE;
+use super::limits::MAX_TOKEN_LIFETIME;
 use super::policy::Rules;
 use crate::domain::values::kinds::TokenKind;
 
-/// When a new token is to expire, as it was requested.
+/// The requested expiry of a new token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expiration {
     Unspecified,
@@ -18,22 +18,25 @@ pub enum Expiration {
     Never,
 }
 
-/// Why the requested expiry is refused: the sentence after the field's name.
+/// Why the requested expiry is refused: the sentence that follows the field's name.
 pub(crate) type Refusal = Cow<'static, str>;
 
 impl Expiration {
-    /// After this long, where that is within the limits of every policy.
-    pub(crate) fn after(life: Duration) -> Result<Self, &'static str> {
-        if life < Duration::from_secs(1) {
+    /// Expiry after this long: at least 1 s, at most [`MAX_TOKEN_LIFETIME`], for every policy.
+    ///
+    /// # Errors
+    /// The sentence that follows the field's name.
+    pub(crate) fn after(lifetime: Duration) -> Result<Self, &'static str> {
+        if lifetime < Duration::from_secs(1) {
             Err("must be at least 1 s")
-        } else if life > MAX_TOKEN_LIFE {
+        } else if lifetime > MAX_TOKEN_LIFETIME {
             Err("must be at most 3 650 days")
         } else {
-            Ok(Self::After(life))
+            Ok(Self::After(lifetime))
         }
     }
 
-    /// The field that asks for it.
+    /// The field that requests it.
     pub(crate) fn field(self) -> &'static str {
         match self {
             Self::Unspecified | Self::After(_) => "ttl",
@@ -42,11 +45,14 @@ impl Expiration {
         }
     }
 
-    /// The time at which a token of this kind that is made now expires; none where it never does.
+    /// When a token of this kind that is made now expires; none if it never does.
     ///
-    /// `ceiling` is when the credential that makes it expires, where that bounds the new one. A
-    /// requested lifetime beyond it, or beyond what the policy allows, is refused; the default is
-    /// cut to both.
+    /// `ceiling` is when the credential that makes the token expires, if that limits the new token.
+    /// A requested lifetime beyond it, or beyond what the policy allows, is refused; the default is
+    /// reduced to both.
+    ///
+    /// # Errors
+    /// The sentence that follows the name of the [`field`](Self::field).
     pub(crate) fn resolve(
         self,
         kind: TokenKind,
@@ -65,13 +71,13 @@ impl Expiration {
             }
             Self::Never if ceiling.is_some() => return Err(OUTLIVES.into()),
             Self::Never => return Ok(None),
-            Self::After(life) => now + life,
+            Self::After(lifetime) => now + lifetime,
             Self::At(end) => end,
         };
         if end <= now {
             return Err("must be after now".into());
         }
-        rules.may_end(kind, now, end)?;
+        rules.check_expiry(kind, now, end)?;
         if ceiling.is_some_and(|ceiling| end > ceiling) {
             return Err(OUTLIVES.into());
         }
@@ -82,29 +88,29 @@ impl Expiration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::tokens::limits::{DAY, DEFAULT_TOKEN_LIFE};
+    use crate::domain::tokens::limits::{DAY, DEFAULT_TOKEN_LIFETIME};
     use crate::domain::tokens::policy::{Ceilings, TokenPolicy};
 
     #[test]
-    fn a_life_is_bounded() {
+    fn a_lifetime_is_bounded() {
         let now = OffsetDateTime::UNIX_EPOCH + DAY * 20_000;
         let soon = now + DAY;
         let rules = TokenPolicy::default().within(&Ceilings::default());
         let resolve = |asked: Expiration, ceiling| asked.resolve(TokenKind::Secret, &rules, now, ceiling);
         let after = |seconds| Expiration::After(Duration::from_secs(seconds));
-        assert_eq!(resolve(Expiration::Unspecified, None), Ok(Some(now + DEFAULT_TOKEN_LIFE)));
+        assert_eq!(resolve(Expiration::Unspecified, None), Ok(Some(now + DEFAULT_TOKEN_LIFETIME)));
         assert_eq!(resolve(Expiration::Unspecified, Some(soon)), Ok(Some(soon)));
         assert_eq!(resolve(after(1), None), Ok(Some(now + Duration::from_secs(1))));
-        assert_eq!(resolve(Expiration::After(MAX_TOKEN_LIFE), None), Ok(Some(now + MAX_TOKEN_LIFE)));
+        assert_eq!(resolve(Expiration::After(MAX_TOKEN_LIFETIME), None), Ok(Some(now + MAX_TOKEN_LIFETIME)));
         assert_eq!(resolve(Expiration::At(soon), Some(soon)), Ok(Some(soon)));
         assert!(Expiration::after(Duration::from_millis(999)).is_err());
-        assert!(Expiration::after(MAX_TOKEN_LIFE + Duration::from_nanos(1)).is_err());
-        assert_eq!(Expiration::after(MAX_TOKEN_LIFE), Ok(Expiration::After(MAX_TOKEN_LIFE)));
+        assert!(Expiration::after(MAX_TOKEN_LIFETIME + Duration::from_nanos(1)).is_err());
+        assert_eq!(Expiration::after(MAX_TOKEN_LIFETIME), Ok(Expiration::After(MAX_TOKEN_LIFETIME)));
         for (asked, ceiling) in [
             (after(2 * 86_400), Some(soon)),
             (Expiration::At(now), None),
             (Expiration::At(now - DAY), None),
-            (Expiration::At(now + MAX_TOKEN_LIFE + DAY), None),
+            (Expiration::At(now + MAX_TOKEN_LIFETIME + DAY), None),
             (Expiration::At(soon + DAY), Some(soon)),
             (Expiration::Never, None),
         ] {
@@ -130,7 +136,7 @@ mod tests {
         let refused = resolve(Expiration::After(60 * DAY), publishable).unwrap_err();
         assert!(refused.contains("at most 30 days"), "{refused}");
         assert_eq!(resolve(Expiration::Never, secret), Ok(None));
-        // A maker that ends makes nothing that does not.
+        // A credential that expires cannot make a non-expiring token.
         assert!(Expiration::Never.resolve(secret, &rules, now, Some(now + DAY)).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! What a token is, how long it lives and what may change about it.
+//! Long-lived tokens: their limits, their lifetime and what may change about them.
 
 pub mod expiration;
 pub mod limits;

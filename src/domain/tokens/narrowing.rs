@@ -1,5 +1,7 @@
-//! What an update may do to the lists of a token: rights and audiences only narrow, and
-//! no list is emptied, since an empty one limits nothing.
+//! How an update may change the lists of a token.
+//!
+//! Rights and audiences may only be narrowed, and no list may be emptied, since an empty one limits
+//! nothing.
 
 use time::OffsetDateTime;
 
@@ -8,11 +10,11 @@ use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::{Node, Nodes, ResourcePath};
 use crate::error::{Error, Precondition, Reason, Result};
 
-/// The lists of a token and its end, before a change or after it.
+/// The lists of a token and its expiry, before a change or after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestrictionsAndExpiry {
     pub restrictions: Restrictions,
-    /// None: it never ends.
+    /// None: it never expires.
     pub expire_time: Option<OffsetDateTime>,
 }
 
@@ -26,16 +28,18 @@ impl RestrictionsAndExpiry {
     }
 }
 
-/// Whether two lists hold the same, in whatever order.
+/// Whether two lists hold the same items, in any order.
 pub fn same<T: PartialEq>(one: &[T], other: &[T]) -> bool {
     one.iter().all(|item| other.contains(item)) && other.iter().all(|item| one.contains(item))
 }
 
-/// Refuses what would widen the token. Origins and networks say from where it works: they
-/// may change, and may not be emptied. Its purpose stays.
+/// Refuses an update that would widen the token.
+///
+/// Origins and networks say from where it works: they may change, but not be emptied. Its purpose
+/// may not change.
 ///
 /// # Errors
-/// `WIDENING_NOT_ALLOWED`, naming each field and what in it is new.
+/// `WIDENING_NOT_ALLOWED`, naming each field and what is new in it.
 pub fn may_become(before: &RestrictionsAndExpiry, after: &RestrictionsAndExpiry) -> Result<()> {
     let (old, new) = (&before.restrictions, &after.restrictions);
     let mut wider = Vec::new();
@@ -130,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn from_where_it_works_may_change_and_not_vanish() {
+    fn origins_and_networks_may_change_but_not_be_emptied() {
         let mut before = limits(&[], &[], &[]);
         before.restrictions.networks = vec![Network::parse("10.0.0.0/8").unwrap()];
         before.restrictions.origins = vec![WebOrigin::parse("https://a.example").unwrap()];
@@ -145,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn its_end_comes_no_later_and_its_purpose_stays() {
+    fn its_expiry_may_not_be_later_and_its_purpose_stays() {
         let at = |seconds| Some(OffsetDateTime::UNIX_EPOCH + time::Duration::seconds(seconds));
         let ends = |end| RestrictionsAndExpiry { expire_time: end, ..limits(&[], &[], &[]) };
         for (before, after, good) in [

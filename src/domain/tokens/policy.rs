@@ -1,46 +1,51 @@
-//! The token policy of an org: what its tokens may be, when they are made and each time that
-//! they are used. One function says whether it stops a token; whoever checks, shows, lists or
-//! warns asks that one.
+//! The token policy of an org: what its tokens may be, when they are made and at each use.
+//!
+//! One function says whether the policy blocks a token; everything that checks, displays, lists or
+//! warns uses it.
 
 use std::time::Duration;
 
 use time::OffsetDateTime;
 
 use super::limits::{
-    DEFAULT_ACCESS_TOKEN_LIFE, DEFAULT_TOKEN_LIFE, MAX_ACCESS_TOKEN_LIFE, MAX_TOKEN_LIFE, spelled,
+    DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_TOKEN_LIFETIME, MAX_ACCESS_TOKEN_LIFETIME, MAX_TOKEN_LIFETIME,
+    format_lifetime,
 };
 use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::names::Audience;
 
-/// The least that a policy may set as a life of tokens.
-pub const MIN_TOKEN_LIFE: Duration = Duration::from_secs(60);
-/// The least that it may set as the life of access tokens.
-pub const MIN_ACCESS_TOKEN_LIFE: Duration = Duration::from_secs(10);
-/// The least time without a use after which tokens are stopped: much longer than what is
-/// known of the last use may be late.
+/// The shortest lifetime of tokens that a policy may set.
+pub const MIN_TOKEN_LIFETIME: Duration = Duration::from_secs(60);
+/// The shortest lifetime of access tokens that a policy may set.
+pub const MIN_ACCESS_TOKEN_LIFETIME: Duration = Duration::from_secs(10);
+/// The shortest idle time after which a policy may block tokens.
+///
+/// It is much longer than the delay with which the last use becomes known.
 pub const MIN_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How late a use may come to be known: it is written within a minute, and a cached token that
-/// seems idle is read again. A token counts as idle only when the limit is over by this much,
-/// so that none is stopped which is used within the limit each time.
+/// How late a use may become known.
+///
+/// It is written within a minute, and a cached token that seems idle is loaded again. A token
+/// counts as idle only when it is over the limit by this much, so that none is blocked that is used
+/// within the limit each time.
 const USE_KNOWN_AFTER: Duration = Duration::from_secs(5 * 60);
 
-/// What a deployment lets the policies of its orgs allow, at most.
+/// The most that a deployment lets the policies of its orgs allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ceilings {
-    pub token_life: Duration,
-    pub access_token_life: Duration,
+    pub token_lifetime: Duration,
+    pub access_token_lifetime: Duration,
     pub endless: bool,
     pub user_tokens: bool,
-    /// None: tokens may lie idle for ever.
+    /// None: no limit to how long tokens may be idle.
     pub idle: Option<Duration>,
 }
 
 impl Default for Ceilings {
     fn default() -> Self {
         Self {
-            token_life: MAX_TOKEN_LIFE,
-            access_token_life: MAX_ACCESS_TOKEN_LIFE,
+            token_lifetime: MAX_TOKEN_LIFETIME,
+            access_token_lifetime: MAX_ACCESS_TOKEN_LIFETIME,
             endless: true,
             user_tokens: true,
             idle: None,
@@ -48,7 +53,7 @@ impl Default for Ceilings {
     }
 }
 
-/// What an org has decided. None: nothing, and the default holds.
+/// The settings of an org. None means that the org has not set a value, and the default applies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TokenPolicy {
     pub max_secret_lifetime: Option<Duration>,
@@ -57,34 +62,37 @@ pub struct TokenPolicy {
     pub allow_endless: bool,
     pub allow_user_tokens: bool,
     pub access_token_lifetime: Option<Duration>,
-    /// Empty: any.
+    /// Empty means any.
     pub allowed_audiences: Vec<Audience>,
     pub idle_limit: Option<Duration>,
 }
 
 impl TokenPolicy {
-    /// What holds: the policy within the ceilings, whatever was stored when those were higher.
+    /// The rules in effect: the policy within the ceilings.
+    ///
+    /// The ceilings apply even to a policy that was stored when they were higher.
     pub fn within(&self, ceilings: &Ceilings) -> Rules {
-        let life = |asked: Option<Duration>, default| asked.unwrap_or(default).min(ceilings.token_life);
+        let lifetime =
+            |asked: Option<Duration>, default| asked.unwrap_or(default).min(ceilings.token_lifetime);
         let idle = [self.idle_limit, ceilings.idle];
         Rules {
-            max_secret_lifetime: life(self.max_secret_lifetime, MAX_TOKEN_LIFE),
-            max_publishable_lifetime: life(self.max_publishable_lifetime, MAX_TOKEN_LIFE),
-            default_lifetime: life(self.default_lifetime, DEFAULT_TOKEN_LIFE),
+            max_secret_lifetime: lifetime(self.max_secret_lifetime, MAX_TOKEN_LIFETIME),
+            max_publishable_lifetime: lifetime(self.max_publishable_lifetime, MAX_TOKEN_LIFETIME),
+            default_lifetime: lifetime(self.default_lifetime, DEFAULT_TOKEN_LIFETIME),
             endless: self.allow_endless && ceilings.endless,
             user_tokens: self.allow_user_tokens && ceilings.user_tokens,
-            access_token_default: self.access_token_lifetime.unwrap_or(DEFAULT_ACCESS_TOKEN_LIFE),
+            access_token_default: self.access_token_lifetime.unwrap_or(DEFAULT_ACCESS_TOKEN_LIFETIME),
             access_token_max: self
                 .access_token_lifetime
-                .unwrap_or(MAX_ACCESS_TOKEN_LIFE)
-                .min(ceilings.access_token_life),
+                .unwrap_or(MAX_ACCESS_TOKEN_LIFETIME)
+                .min(ceilings.access_token_lifetime),
             audiences: self.allowed_audiences.clone(),
             idle: idle.into_iter().flatten().min(),
         }
     }
 }
 
-/// What holds for the tokens of an org.
+/// The rules in effect for the tokens of an org.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
     pub max_secret_lifetime: Duration,
@@ -94,32 +102,32 @@ pub struct Rules {
     pub user_tokens: bool,
     access_token_default: Duration,
     access_token_max: Duration,
-    /// Empty: any.
+    /// Empty means any.
     pub audiences: Vec<Audience>,
-    /// None: tokens may lie idle for ever.
+    /// None: no limit to how long tokens may be idle.
     pub idle: Option<Duration>,
 }
 
-/// What a policy looks at of a token.
+/// The facts about a token that a policy checks.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts {
     pub kind: TokenKind,
-    /// What the account is that owns it.
+    /// The kind of the account that owns it.
     pub owner: AccountKind,
     pub create_time: OffsetDateTime,
-    /// None: it has no end.
+    /// None: it never expires.
     pub expire_time: Option<OffsetDateTime>,
     /// The last time that it was used, or that it or a secret of it was made.
     pub last_use: OffsetDateTime,
 }
 
-/// Where a token is in its life.
+/// The state of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenState {
     Active,
     Expired,
     Revoked,
-    /// It lives, and the policy stops it.
+    /// It is neither expired nor revoked, but the policy blocks it.
     Blocked,
 }
 
@@ -136,18 +144,19 @@ impl TokenState {
 }
 
 impl Rules {
-    /// Whether a token may be used now, as far as the policy goes. What was stopped is good
-    /// again when the policy allows it again.
+    /// Whether the policy allows the token to be used now.
+    ///
+    /// A blocked token is valid again when the policy allows it again.
     pub fn allow(&self, token: &Facts, now: OffsetDateTime) -> bool {
-        let lives = match token.expire_time {
+        let within_lifetime = match token.expire_time {
             None => self.endless,
             Some(end) => end <= token.create_time + self.max_lifetime(token.kind),
         };
         let idle = self.idle_before(now).is_some_and(|limit| token.last_use < limit);
-        lives && !idle && self.allow_owner(token.owner)
+        within_lifetime && !idle && self.allow_owner(token.owner)
     }
 
-    /// Where the token is in its life, in the order in which whoever shows it is told.
+    /// The state of the token; the reasons apply in the order in which authentication returns them.
     pub fn state(&self, token: &Facts, revoked: bool, now: OffsetDateTime) -> TokenState {
         if revoked {
             TokenState::Revoked
@@ -160,7 +169,7 @@ impl Rules {
         }
     }
 
-    /// What was last used before this time is stopped; none without a limit.
+    /// The time before which the last use of a token blocks it; none without a limit.
     pub fn idle_before(&self, now: OffsetDateTime) -> Option<OffsetDateTime> {
         self.idle.map(|limit| now - limit - USE_KNOWN_AFTER)
     }
@@ -175,17 +184,20 @@ impl Rules {
         self.audiences.is_empty() || self.audiences.contains(audience)
     }
 
-    /// The longest life of a token of this kind, from when it is made.
+    /// The longest lifetime of a token of this kind, from when it is made.
     pub fn max_lifetime(&self, kind: TokenKind) -> Duration {
         match kind {
-            // Of sessions it says nothing, and is not asked.
+            // A policy does not cover sessions, and is not asked about them.
             TokenKind::Secret | TokenKind::Session => self.max_secret_lifetime,
             TokenKind::Publishable => self.max_publishable_lifetime,
         }
     }
 
-    /// Refuses an end that the policy stops. The error is the sentence after the field's name.
-    pub fn may_end(
+    /// Refuses an expiry that the policy would block.
+    ///
+    /// # Errors
+    /// The sentence that follows the field's name.
+    pub fn check_expiry(
         &self,
         kind: TokenKind,
         create_time: OffsetDateTime,
@@ -201,17 +213,17 @@ impl Rules {
         };
         Err(format!(
             "must give a lifetime of at most {}, the org's maximum for a {kind} token",
-            spelled(longest)
+            format_lifetime(longest)
         ))
     }
 
-    /// How long an access token lives for which so much was asked.
-    pub fn access_token_life(&self, asked: Option<Duration>) -> Duration {
+    /// The lifetime of an access token for which this much was requested.
+    pub fn access_token_lifetime(&self, asked: Option<Duration>) -> Duration {
         asked.unwrap_or(self.access_token_default).min(self.access_token_max)
     }
 
-    /// Whether every token that the other rules allow is allowed by these, at any time.
-    pub fn stop_no_more_than(&self, other: &Rules) -> bool {
+    /// Whether every token that the other rules allow is allowed by these too, at any time.
+    pub fn allow_all_that(&self, other: &Rules) -> bool {
         self.max_secret_lifetime >= other.max_secret_lifetime
             && self.max_publishable_lifetime >= other.max_publishable_lifetime
             && (self.endless || !other.endless)
@@ -219,8 +231,7 @@ impl Rules {
             && self.idle.is_none_or(|idle| other.idle.is_some_and(|other| idle >= other))
     }
 
-    /// Whether access tokens from before may be for an audience, or live for a time, that
-    /// these rules allow no more.
+    /// Whether these rules no longer allow an audience or a lifetime of access tokens from before.
     pub fn cut_access_tokens_of(&self, before: &Rules) -> bool {
         let audiences = match (before.audiences.is_empty(), self.audiences.is_empty()) {
             (_, true) => false,
@@ -259,24 +270,24 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_policy_stops_what_offends_it() {
+    fn a_policy_blocks_what_violates_it() {
         type Policy = fn(&mut TokenPolicy);
         type Token = fn(&mut Facts);
         let year = 365 * DAY;
         let cases: [(Policy, Token, bool); 18] = [
             (|_| (), |_| (), true),
-            // Its whole life counts, from when it was made.
+            // Its whole lifetime counts, from when it was made.
             (|p| p.max_secret_lifetime = Some(365 * DAY), |_| (), true),
             (|p| p.max_secret_lifetime = Some(365 * DAY - Duration::from_secs(1)), |_| (), false),
             (|p| p.max_publishable_lifetime = Some(DAY), |_| (), true),
             (|p| p.max_publishable_lifetime = Some(DAY), |t| t.kind = TokenKind::Publishable, false),
             (|p| p.max_secret_lifetime = Some(DAY), |t| t.kind = TokenKind::Publishable, true),
             (|p| p.max_secret_lifetime = Some(2 * DAY), |t| t.expire_time = Some(now() + DAY), true),
-            // The default life binds what is made, not what is there.
+            // The default lifetime applies to new tokens, not to existing ones.
             (|p| p.default_lifetime = Some(DAY), |_| (), true),
             (|_| (), |t| t.expire_time = None, false),
             (|p| p.allow_endless = true, |t| t.expire_time = None, true),
-            // What has an end is bounded also where others have none.
+            // An expiring token is limited even where non-expiring ones are allowed.
             (
                 |p| (p.allow_endless, p.max_secret_lifetime) = (true, Some(DAY)),
                 |t| t.expire_time = None,
@@ -318,20 +329,21 @@ pub(crate) mod tests {
     fn an_end_beyond_the_maximum_is_refused_by_its_name() {
         let policy = TokenPolicy { max_secret_lifetime: Some(30 * DAY), ..TokenPolicy::default() };
         let rules = policy.within(&Ceilings::default());
-        assert_eq!(rules.may_end(TokenKind::Secret, now(), now() + 30 * DAY), Ok(()));
+        assert_eq!(rules.check_expiry(TokenKind::Secret, now(), now() + 30 * DAY), Ok(()));
         let late = now() + 30 * DAY + Duration::from_secs(1);
-        assert!(rules.may_end(TokenKind::Secret, now(), late).unwrap_err().contains("30 days"));
-        assert_eq!(rules.may_end(TokenKind::Publishable, now(), late), Ok(()));
+        assert!(rules.check_expiry(TokenKind::Secret, now(), late).unwrap_err().contains("30 days"));
+        assert_eq!(rules.check_expiry(TokenKind::Publishable, now(), late), Ok(()));
     }
 
     #[test]
-    fn access_tokens_live_as_long_as_is_asked_and_allowed() {
+    fn access_tokens_last_as_long_as_requested_and_allowed() {
         let seconds = Duration::from_secs;
-        let rules = |life: Option<u64>, ceiling| {
-            let policy = TokenPolicy { access_token_lifetime: life.map(seconds), ..TokenPolicy::default() };
-            policy.within(&Ceilings { access_token_life: seconds(ceiling), ..Ceilings::default() })
+        let rules = |lifetime: Option<u64>, ceiling| {
+            let policy =
+                TokenPolicy { access_token_lifetime: lifetime.map(seconds), ..TokenPolicy::default() };
+            policy.within(&Ceilings { access_token_lifetime: seconds(ceiling), ..Ceilings::default() })
         };
-        for (life, ceiling, asked, expected) in [
+        for (lifetime, ceiling, asked, expected) in [
             (None, 3_600, None, 300),
             (None, 3_600, Some(3_600), 3_600),
             (None, 600, Some(3_600), 600),
@@ -342,15 +354,15 @@ pub(crate) mod tests {
             (Some(1_800), 3_600, None, 1_800),
             (Some(1_800), 600, None, 600),
         ] {
-            let life = rules(life, ceiling).access_token_life(asked.map(seconds));
-            assert_eq!(life, seconds(expected), "{asked:?}");
+            let lifetime = rules(lifetime, ceiling).access_token_lifetime(asked.map(seconds));
+            assert_eq!(lifetime, seconds(expected), "{asked:?}");
         }
     }
 
     fn any_policy() -> impl Strategy<Value = TokenPolicy> {
-        let life = || prop::option::of((60..400 * 86_400_u64).prop_map(Duration::from_secs));
+        let lifetime = || prop::option::of((60..400 * 86_400_u64).prop_map(Duration::from_secs));
         let audiences = prop::sample::subsequence(vec!["a", "b", "c"], 0..=3);
-        let limits = (life(), life(), life(), life(), prop::option::of(10..=3_600_u64));
+        let limits = (lifetime(), lifetime(), lifetime(), lifetime(), prop::option::of(10..=3_600_u64));
         (limits, any::<bool>(), any::<bool>(), audiences).prop_map(
             |((secret, publishable, default, idle, access), endless, users, audiences)| TokenPolicy {
                 max_secret_lifetime: secret,
@@ -368,9 +380,9 @@ pub(crate) mod tests {
     fn any_ceilings() -> impl Strategy<Value = Ceilings> {
         let idle = prop::option::of((86_400..400 * 86_400_u64).prop_map(Duration::from_secs));
         (60..400 * 86_400_u64, 10..=3_600_u64, any::<bool>(), any::<bool>(), idle).prop_map(
-            |(life, access, endless, user_tokens, idle)| Ceilings {
-                token_life: Duration::from_secs(life),
-                access_token_life: Duration::from_secs(access),
+            |(lifetime, access, endless, user_tokens, idle)| Ceilings {
+                token_lifetime: Duration::from_secs(lifetime),
+                access_token_lifetime: Duration::from_secs(access),
                 endless,
                 user_tokens,
                 idle,
@@ -381,13 +393,13 @@ pub(crate) mod tests {
     fn any_token() -> impl Strategy<Value = Facts> {
         let day = 86_400_u64;
         (any::<bool>(), any::<bool>(), 0..400 * day, prop::option::of(1..800 * day), 0..400 * day).prop_map(
-            |(secret, user, age, life, unused)| {
+            |(secret, user, age, lifetime, unused)| {
                 let create_time = now() - Duration::from_secs(age);
                 Facts {
                     kind: if secret { TokenKind::Secret } else { TokenKind::Publishable },
                     owner: if user { AccountKind::User } else { AccountKind::ServiceAccount },
                     create_time,
-                    expire_time: life.map(|life| create_time + Duration::from_secs(life)),
+                    expire_time: lifetime.map(|lifetime| create_time + Duration::from_secs(lifetime)),
                     last_use: (now() - Duration::from_secs(unused)).max(create_time),
                 }
             },
@@ -398,10 +410,10 @@ pub(crate) mod tests {
         #[test]
         fn ceilings_only_narrow(policy in any_policy(), ceilings in any_ceilings(), token in any_token()) {
             let (open, bound) = (policy.within(&Ceilings::default()), policy.within(&ceilings));
-            prop_assert!(open.stop_no_more_than(&bound));
+            prop_assert!(open.allow_all_that(&bound));
             prop_assert!(open.allow(&token, now()) || !bound.allow(&token, now()));
-            for asked in [None, Some(Duration::from_secs(1)), Some(MAX_ACCESS_TOKEN_LIFE)] {
-                prop_assert!(bound.access_token_life(asked) <= ceilings.access_token_life);
+            for asked in [None, Some(Duration::from_secs(1)), Some(MAX_ACCESS_TOKEN_LIFETIME)] {
+                prop_assert!(bound.access_token_lifetime(asked) <= ceilings.access_token_lifetime);
             }
             // What the default gives, the maximum allows.
             let end = now() + bound.default_lifetime.min(bound.max_lifetime(token.kind));
@@ -410,12 +422,12 @@ pub(crate) mod tests {
         }
 
         #[test]
-        fn a_wider_policy_stops_nothing_more(one in any_policy(), other in any_policy(), token in any_token()) {
+        fn a_wider_policy_blocks_nothing_more(one in any_policy(), other in any_policy(), token in any_token()) {
             let (one, other) = (one.within(&Ceilings::default()), other.within(&Ceilings::default()));
-            if one.stop_no_more_than(&other) {
+            if one.allow_all_that(&other) {
                 prop_assert!(one.allow(&token, now()) || !other.allow(&token, now()));
             }
-            // What is not used goes idle and stays so; a use brings it back.
+            // An unused token becomes idle and stays so; a use makes it valid again.
             let later = now() + 400 * DAY;
             prop_assert!(one.allow(&token, now()) || !one.allow(&token, later));
             let used = Facts { last_use: later, ..token };
@@ -425,8 +437,8 @@ pub(crate) mod tests {
         #[test]
         fn access_tokens_are_cut_when_one_from_before_would_not_be_made(one in any_policy(), other in any_policy()) {
             let (before, after) = (one.within(&Ceilings::default()), other.within(&Ceilings::default()));
-            let longest = Some(MAX_ACCESS_TOKEN_LIFE);
-            let shorter = after.access_token_life(longest) < before.access_token_life(longest);
+            let longest = Some(MAX_ACCESS_TOKEN_LIFETIME);
+            let shorter = after.access_token_lifetime(longest) < before.access_token_lifetime(longest);
             let lost = ["a", "b", "c", "d"].into_iter().any(|text| {
                 let audience = Audience::parse(text).unwrap();
                 before.allow_audience(&audience) && !after.allow_audience(&audience)

@@ -1,4 +1,4 @@
-//! The restrictions of a token: what it may be used for, from where, and for whom.
+//! The restrictions of a token: what it may be used for, from where, and for which audiences.
 
 use crate::domain::values::names::{Audience, Purpose};
 use crate::domain::values::networks::Network;
@@ -6,8 +6,9 @@ use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::ResourcePath;
 use crate::domain::values::web_origin::WebOrigin;
 
-/// What a token was limited to when it was made. Empty lists limit nothing; only a
-/// publishable token has origins, and always has some.
+/// The restrictions that a token was made with. Empty lists limit nothing.
+///
+/// Only a publishable token has origins, and it always has some.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Restrictions {
     pub scopes: Vec<Permission>,
@@ -19,7 +20,7 @@ pub struct Restrictions {
 }
 
 impl Restrictions {
-    /// Whether the rights of the account are narrowed.
+    /// Whether they narrow the rights of the account.
     pub(crate) fn narrow_rights(&self) -> bool {
         !self.scopes.is_empty() || !self.resources.is_empty()
     }

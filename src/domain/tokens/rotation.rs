@@ -1,5 +1,6 @@
-//! Rotation: a token gets another secret, and the old one goes on for a while, so that
-//! nobody has to change it everywhere in one moment.
+//! Rotation: a token gets another secret, and the old one stays valid for a while.
+//!
+//! With this overlap the secret need not be replaced everywhere at the same moment.
 
 use std::time::Duration;
 
@@ -8,13 +9,15 @@ use time::OffsetDateTime;
 use super::secrets::Secret;
 use crate::error::Reason;
 
-/// How long the old secret goes on when nothing else is asked for.
+/// How long the old secret stays valid when nothing else is requested.
 pub const DEFAULT_OVERLAP: Duration = Duration::from_secs(24 * 60 * 60);
-/// The longest that it may.
+/// The longest overlap.
 pub const MAX_OVERLAP: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// The overlap that was asked for; none = 24 h. The error is the sentence after the
-/// field's name.
+/// The requested overlap; without a request 24 h.
+///
+/// # Errors
+/// The sentence that follows the field's name.
 pub fn overlap(asked: Option<time::Duration>) -> Result<Duration, &'static str> {
     let Some(asked) = asked else { return Ok(DEFAULT_OVERLAP) };
     match Duration::try_from(asked) {
@@ -23,19 +26,19 @@ pub fn overlap(asked: Option<time::Duration>) -> Result<Duration, &'static str> 
     }
 }
 
-/// Where a secret is in its life.
+/// The state of a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SecretState {
-    /// It works for as long as its token does.
+    /// It is valid for as long as its token is.
     Active,
-    /// It works until the overlap ends: another one takes its place.
+    /// It is valid until the overlap ends: another one replaces it.
     Retiring,
-    /// It has ended.
+    /// It is no longer valid.
     Expired,
 }
 
 impl SecretState {
-    /// The state of a secret that ends then, if before its token does.
+    /// The state of a secret that expires at this time, if it expires before its token.
     pub fn of(expire_time: Option<OffsetDateTime>, now: OffsetDateTime) -> Self {
         match expire_time {
             None => Self::Active,
@@ -45,33 +48,33 @@ impl SecretState {
     }
 }
 
-/// What a rotation does to the secrets that are there.
+/// What a rotation does to the existing secrets.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rotation {
-    /// The number of the new one.
+    /// The number of the new secret.
     pub number: i32,
-    /// The ones that end, all at once.
+    /// The numbers of the secrets that expire, all at the same time.
     pub ending: Vec<i32>,
-    /// When they end.
+    /// When they expire.
     pub end: OffsetDateTime,
 }
 
-/// Decides about a rotation of a live token.
+/// Decides about a rotation of an active token.
 ///
 /// # Errors
-/// `ROTATION_IN_PROGRESS` while two live, unless both are to end at once.
+/// `ROTATION_IN_PROGRESS` while two secrets are active, unless both are to expire at once.
 pub fn rotate(
     secrets: &[Secret],
     overlap: Duration,
     now: OffsetDateTime,
     token_end: Option<OffsetDateTime>,
 ) -> Result<Rotation, Reason> {
-    let ending: Vec<i32> = live(secrets, now).map(|secret| secret.number).collect();
+    let ending: Vec<i32> = active(secrets, now).map(|secret| secret.number).collect();
     if ending.len() > 1 && !overlap.is_zero() {
         return Err(Reason::RotationInProgress);
     }
     let end = now + overlap;
-    // What is kept has microseconds.
+    // The database stores microseconds.
     let end = end.replace_nanosecond(end.nanosecond() / 1_000 * 1_000).unwrap_or(end);
     Ok(Rotation {
         number: secrets.iter().map(|secret| secret.number).max().unwrap_or(0) + 1,
@@ -80,49 +83,52 @@ pub fn rotate(
     })
 }
 
-/// A rotation whose two secrets both live.
+/// A rotation in progress: both of its secrets are active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Underway {
+pub struct PendingRotation {
     /// The number of the secret that is retiring.
     pub old: i32,
-    /// When it retires.
+    /// When it expires.
     pub end: OffsetDateTime,
-    /// The number of the one that takes its place.
+    /// The number of the secret that replaces it.
     pub new: i32,
 }
 
-/// The rotation that is under way, if one is.
-pub fn underway(secrets: &[Secret], now: OffsetDateTime) -> Option<Underway> {
+/// The rotation that is in progress, if any.
+pub fn underway(secrets: &[Secret], now: OffsetDateTime) -> Option<PendingRotation> {
     let new = secrets.iter().find(|secret| secret.expire_time.is_none())?;
-    let retiring = live(secrets, now).find_map(|secret| Some((secret.number, secret.expire_time?)));
-    retiring.map(|(old, end)| Underway { old, end, new: new.number })
+    let retiring = active(secrets, now).find_map(|secret| Some((secret.number, secret.expire_time?)));
+    retiring.map(|(old, end)| PendingRotation { old, end, new: new.number })
 }
 
-/// What goes when a secret has leaked.
+/// What is revoked when a secret has leaked.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Leak {
     /// The whole token.
     Token,
-    /// The leaked secret alone: the other one goes on, as long as the token does.
-    Secret { ended: i32, left: i32 },
+    /// Only the leaked secret: the other one stays valid for as long as the token is.
+    Secret { revoked: i32, remaining: i32 },
 }
 
-/// Decides what goes of a token when secrets of it have leaked. All are given by their
-/// numbers: those that live, those that leaked, those that the token made by rotating
-/// itself. None when none that leaked lives.
-pub fn leak(live: &[i32], leaked: &[i32], made_by_itself: &[i32]) -> Option<Leak> {
-    let (gone, left): (Vec<i32>, Vec<i32>) = live.iter().partition(|number| leaked.contains(number));
-    let first = *gone.iter().min()?;
-    // Whoever had the leaked one may have rotated the token with it, and know what came of that.
+/// Decides what to revoke of a token when secrets of it have leaked.
+///
+/// All secrets are given by their numbers: the active ones, the leaked ones, and those that the
+/// token made by rotating itself. None if no leaked secret is active.
+pub fn leak(active: &[i32], leaked: &[i32], made_by_itself: &[i32]) -> Option<Leak> {
+    let (leaked_active, remaining): (Vec<i32>, Vec<i32>) =
+        active.iter().partition(|number| leaked.contains(number));
+    let first = *leaked_active.iter().min()?;
+    // A client that had the leaked secret may have rotated the token with it, and so know the new
+    // one.
     let is_known = |number: &i32| *number > first && made_by_itself.contains(number);
-    Some(match (gone[..].as_ref(), left[..].as_ref()) {
-        (&[ended], &[left]) if !is_known(&left) => Leak::Secret { ended, left },
+    Some(match (leaked_active[..].as_ref(), remaining[..].as_ref()) {
+        (&[revoked], &[remaining]) if !is_known(&remaining) => Leak::Secret { revoked, remaining },
         _ => Leak::Token,
     })
 }
 
-fn live(secrets: &[Secret], now: OffsetDateTime) -> impl Iterator<Item = &Secret> {
-    secrets.iter().filter(move |secret| !secret.has_ended(now))
+fn active(secrets: &[Secret], now: OffsetDateTime) -> impl Iterator<Item = &Secret> {
+    secrets.iter().filter(move |secret| !secret.is_expired(now))
 }
 
 #[cfg(test)]
@@ -137,9 +143,10 @@ mod tests {
         Secret { number, expire_time, record: SecretRecord { mac: Vec::new(), pepper: 1 } }
     }
 
-    /// What the handler writes: those that have ended go, the live ones get an end, the new one comes.
+    /// What the handler writes: expired secrets are deleted, active ones get an expiry, the new one
+    /// is added.
     fn apply(secrets: &mut Vec<Secret>, rotation: &Rotation, now: OffsetDateTime) {
-        secrets.retain(|secret| !secret.has_ended(now));
+        secrets.retain(|secret| !secret.is_expired(now));
         for secret in secrets.iter_mut().filter(|secret| rotation.ending.contains(&secret.number)) {
             secret.expire_time = Some(rotation.end);
         }
@@ -159,56 +166,56 @@ mod tests {
     }
 
     #[test]
-    fn a_leaked_secret_goes_alone_where_another_lives_that_it_could_not_make() {
-        let alone = |ended, left| Some(Leak::Secret { ended, left });
-        for (live, leaked, made_by_itself, expected) in [
+    fn only_the_leaked_secret_is_revoked_if_it_could_not_make_the_other() {
+        let only = |revoked, remaining| Some(Leak::Secret { revoked, remaining });
+        for (active, leaked, made_by_itself, expected) in [
             (&[1][..], &[1][..], &[][..], Some(Leak::Token)),
-            (&[1, 2], &[1], &[], alone(1, 2)),
-            (&[1, 2], &[2], &[], alone(2, 1)),
+            (&[1, 2], &[1], &[], only(1, 2)),
+            (&[1, 2], &[2], &[], only(2, 1)),
             (&[1, 2], &[1, 2], &[], Some(Leak::Token)),
             (&[1, 2], &[1], &[2], Some(Leak::Token)),
-            // What was there before is not known by the one that came after it.
-            (&[1, 2], &[2], &[2], alone(2, 1)),
-            (&[2, 3], &[2], &[2], alone(2, 3)),
+            // The later secret does not reveal the earlier one.
+            (&[1, 2], &[2], &[2], only(2, 1)),
+            (&[2, 3], &[2], &[2], only(2, 3)),
             (&[2], &[1], &[], None),
             (&[], &[1], &[], None),
         ] {
             assert_eq!(
-                leak(live, leaked, made_by_itself),
+                leak(active, leaked, made_by_itself),
                 expected,
-                "{live:?} {leaked:?} {made_by_itself:?}"
+                "{active:?} {leaked:?} {made_by_itself:?}"
             );
         }
     }
 
     #[test]
-    fn a_second_one_comes_and_the_first_retires() {
+    fn a_second_secret_is_added_and_the_first_retires() {
         let (hour, end) = (Duration::from_secs(3_600), now() + time::Duration::hours(1));
         let one = [secret(1, None)];
         let rotated = |number, ending: &[i32], end| Ok(Rotation { number, ending: ending.to_vec(), end });
         assert_eq!(rotate(&one, hour, now(), None), rotated(2, &[1], end));
         assert_eq!(rotate(&one, Duration::ZERO, now(), None), rotated(2, &[1], now()));
-        // Never past the token's own end.
+        // Never past the token's own expiry.
         let soon = now() + time::Duration::minutes(1);
         assert_eq!(rotate(&one, hour, now(), Some(soon)), rotated(2, &[1], soon));
         assert_eq!(rotate(&one, hour, now(), Some(end + time::Duration::HOUR)), rotated(2, &[1], end));
-        // While two live there is no third, unless both end.
+        // While two are active there is no third, unless both expire at once.
         let two = [secret(1, Some(end)), secret(2, None)];
         assert_eq!(rotate(&two, hour, now(), None), Err(Reason::RotationInProgress));
         assert_eq!(rotate(&two, Duration::from_nanos(1), now(), None), Err(Reason::RotationInProgress));
         assert_eq!(rotate(&two, Duration::ZERO, now(), None), rotated(3, &[1, 2], now()));
-        // The end itself is over.
+        // At its expiry a secret is expired.
         assert_eq!(rotate(&two, hour, end, None), rotated(3, &[2], end + hour));
     }
 
     #[test]
-    fn what_is_under_way() {
+    fn the_rotation_in_progress() {
         let end = now() + time::Duration::hours(1);
         let two = [secret(1, Some(end)), secret(2, None)];
-        assert_eq!(underway(&two, now()), Some(Underway { old: 1, end, new: 2 }));
+        assert_eq!(underway(&two, now()), Some(PendingRotation { old: 1, end, new: 2 }));
         assert_eq!(underway(&two, end), None);
         assert_eq!(underway(&two[1..], now()), None);
-        // A cancelled one: the new secret has ended, the old one has no end any more.
+        // A cancelled rotation: the new secret has expired, the old one has no expiry any more.
         assert_eq!(underway(&[secret(1, None), secret(2, Some(now()))], now()), None);
         assert_eq!(SecretState::of(None, now()), SecretState::Active);
         assert_eq!(SecretState::of(Some(end), now()), SecretState::Retiring);
@@ -216,10 +223,10 @@ mod tests {
     }
 
     proptest! {
-        /// However it is rotated, finished and cancelled: at most two live, exactly one of
-        /// them without an end, no number comes twice, and few are kept.
+        /// However it is rotated, finished and cancelled: at most two are active, exactly one of
+        /// them has no expiry, no number is used twice, and few are stored.
         #[test]
-        fn at_most_two_live(steps in prop::collection::vec((0u8..4, 0i64..7_200, 0u64..7_200), 0..40)) {
+        fn at_most_two_are_active(steps in prop::collection::vec((0u8..4, 0i64..7_200, 0u64..7_200), 0..40)) {
             let mut time = now();
             let token_end = now() + time::Duration::hours(20);
             let mut secrets = vec![secret(1, None)];
@@ -246,7 +253,7 @@ mod tests {
                         }
                     }
                 }
-                prop_assert!(live(&secrets, time).count() <= 2 && secrets.len() <= 3);
+                prop_assert!(active(&secrets, time).count() <= 2 && secrets.len() <= 3);
                 prop_assert_eq!(secrets.iter().filter(|secret| secret.expire_time.is_none()).count(), 1);
             }
         }

@@ -1,4 +1,4 @@
-//! The secrets of a token, as they are stored: it has one, or two while a rotation overlaps.
+//! The secrets of a token, as they are stored: one, or two while a rotation overlaps.
 
 use time::OffsetDateTime;
 
@@ -9,19 +9,19 @@ pub struct SecretRecord {
     pub pepper: i32,
 }
 
-/// One secret of a token, and until when it works.
+/// One secret of a token, with its expiry.
 #[derive(Clone)]
 pub struct Secret {
-    /// Its place among the token's secrets, from 1 on; never used again.
+    /// Its number among the token's secrets, from 1; never reused.
     pub number: i32,
-    /// When it ends before its token does: another one takes its place.
+    /// When it expires, if before its token does: another one replaces it.
     pub expire_time: Option<OffsetDateTime>,
     pub record: SecretRecord,
 }
 
 impl Secret {
-    /// Whether it authenticates no more, whatever its token does.
-    pub(crate) fn has_ended(&self, now: OffsetDateTime) -> bool {
+    /// Whether it no longer authenticates, whatever the state of its token.
+    pub(crate) fn is_expired(&self, now: OffsetDateTime) -> bool {
         self.expire_time.is_some_and(|end| end <= now)
     }
 }

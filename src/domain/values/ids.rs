@@ -1,5 +1,6 @@
-//! TypeIDs: a prefix and a UUID in 26 characters of Crockford's base32
-//! (the TypeID specification, version 0.3).
+//! TypeIDs: a prefix and a UUID in 26 characters of Crockford's base32.
+//!
+//! As in version 0.3 of the TypeID specification.
 
 use std::fmt;
 
@@ -27,7 +28,7 @@ fn decode(text: &str) -> Option<Uuid> {
     Some(Uuid::from_u128(value))
 }
 
-/// The text is not an id of the kind that was expected.
+/// The error for a string that is not an id of the expected kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WrongId(&'static str);
 
@@ -44,16 +45,16 @@ macro_rules! ids {
         pub struct $name(Uuid);
 
         impl $name {
-            /// What stands before the underscore.
+            /// The prefix before the underscore.
             pub const PREFIX: &str = $prefix;
 
-            /// The id in its text form, lower case only.
+            /// Parses the text form of an id, lower case only.
             pub fn parse(text: &str) -> Result<Self, WrongId> {
                 let digits = text.strip_prefix(concat!($prefix, "_"));
                 digits.and_then(decode).map(Self).ok_or(WrongId($prefix))
             }
 
-            /// The UUID inside, as the database keeps it.
+            /// The UUID inside, as the database stores it.
             pub const fn uuid(self) -> Uuid {
                 self.0
             }
@@ -102,15 +103,15 @@ ids! {
     GrantId "grant";
     /// A long-lived credential.
     TokenId "tok";
-    /// What a login gave.
+    /// A session, made by a login.
     SessionId "ses";
     /// An invitation to an org.
     InvitationId "inv";
-    /// A line of an org's event log.
+    /// An event in an org's log.
     EventId "evt";
 }
 
-/// What authenticates: a token, or a session.
+/// The id of what authenticates: a token or a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CredentialId {
     Token(TokenId),
@@ -118,13 +119,13 @@ pub enum CredentialId {
 }
 
 impl CredentialId {
-    /// The id in its text form: `tok_…` or `ses_…`.
+    /// Parses the text form of an id: `tok_…` or `ses_…`.
     pub fn parse(text: &str) -> Result<Self, WrongId> {
         let token = TokenId::parse(text).map(Self::Token);
         token.or_else(|wrong| SessionId::parse(text).map(Self::Session).map_err(|_| wrong))
     }
 
-    /// The UUID inside, as the database keeps it.
+    /// The UUID inside, as the database stores it.
     pub const fn uuid(self) -> Uuid {
         match self {
             Self::Token(id) => id.uuid(),

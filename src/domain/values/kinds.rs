@@ -1,6 +1,6 @@
-//! The kinds of accounts and of credentials, with the names that they have everywhere.
+//! The kinds of accounts and of credentials, with the same names everywhere.
 
-/// What an account is.
+/// The kind of an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AccountKind {
     User,
@@ -24,15 +24,15 @@ impl AccountKind {
     }
 }
 
-/// What a token is good for.
+/// The kind of a credential.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum TokenKind {
     /// Kept secret by its holder; authenticates from anywhere.
     #[default]
     Secret,
-    /// Public: authenticates from its origins alone, and nothing of Countersign's own.
+    /// Public: authenticates only from its origins, and no call to Countersign's own API.
     Publishable,
-    /// What a login gave: authenticates as its account, for a while.
+    /// Made by a login: authenticates as its account, for a limited time.
     Session,
 }
 
@@ -46,7 +46,7 @@ impl TokenKind {
         }
     }
 
-    /// The reverse of [`name`](Self::name), of what is a token.
+    /// The reverse of [`name`](Self::name), for the kinds that are tokens.
     pub fn parse(name: &str) -> Option<Self> {
         [Self::Secret, Self::Publishable].into_iter().find(|kind| kind.name() == name)
     }

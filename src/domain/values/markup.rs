@@ -1,6 +1,6 @@
-//! Text within HTML.
+//! Escaping of text in HTML.
 
-/// Text as it stands within an element, or within a quoted attribute.
+/// Escapes text for the content of an element, or for a quoted attribute.
 pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_ends_the_text_it_stands_in() {
+    fn escaped_text_cannot_end_its_context() {
         assert_eq!(
             escaped("<a href=\"x\" id='y'>&amp;</a>"),
             "&lt;a href=&quot;x&quot; id=&#39;y&#39;&gt;&amp;amp;&lt;/a&gt;"

@@ -1,4 +1,4 @@
-//! Texts and numbers that are checked once, when they come in.
+//! Strings and numbers that are validated once, when they come in.
 
 pub mod ids;
 pub mod kinds;

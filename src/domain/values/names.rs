@@ -1,8 +1,8 @@
-//! Texts that people and programs choose, each checked once, when it comes in.
+//! Strings that people and programs choose, each validated once, when it comes in.
 
 use std::fmt;
 
-/// What is wrong with a text, as a sentence that follows the field's name.
+/// What is wrong with a string, as a sentence that follows the field's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Invalid(pub &'static str);
 
@@ -19,7 +19,7 @@ macro_rules! texts {
         pub struct $name(String);
 
         impl $name {
-            /// Its text.
+            /// The checked string.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -34,29 +34,30 @@ macro_rules! texts {
 }
 
 texts! {
-    /// The name of a service account or a custom role: 1 to 63 of `A-Z a-z 0-9 _ -`,
-    /// starting with a letter or digit.
+    /// The name of a service account or a custom role.
+    ///
+    /// 1 to 63 of `A-Z a-z 0-9 _ -`, the first a letter or digit.
     AccountName;
     /// The slug of an org: `[a-z][a-z0-9-]{1,38}[a-z0-9]`.
     Slug;
-    /// A name to show: 1 to 100 characters.
+    /// A display name: 1 to 100 characters.
     DisplayName;
     /// Free text of at most 1 000 characters.
     Description;
-    /// An e-mail address in lower case, or something in its form: a username.
+    /// An email address in lower case, or a username of that form.
     Email;
-    /// Who an access token is meant for: 1 to 255 visible ASCII characters.
+    /// The intended recipient of an access token: 1 to 255 visible ASCII characters.
     Audience;
     /// A kind of link of an account: `[a-z][a-z0-9_]{0,30}`.
     LinkKind;
-    /// Under what a link finds its account: `[a-z0-9][a-z0-9_-]{0,62}`.
+    /// The slug under which a link finds its account: `[a-z0-9][a-z0-9_-]{0,62}`.
     LinkSlug;
-    /// What a credential is for alone: `[A-Z_]{1,32}`, such as `SCIM`.
+    /// The only purpose that a credential may be used for: `[A-Z_]{1,32}`, such as `SCIM`.
     Purpose;
 }
 
 impl AccountName {
-    /// Checks a name.
+    /// Validates a name.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let first = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
         let rest = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
@@ -67,14 +68,14 @@ impl AccountName {
         }
     }
 
-    /// What two names that differ only in case have in common.
+    /// The name in lower case: the same for two names that differ only in case.
     pub fn key(&self) -> String {
         self.0.to_ascii_lowercase()
     }
 }
 
 impl Slug {
-    /// Checks a slug.
+    /// Validates a slug.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let bytes = text.as_bytes();
         let good = (3..=40).contains(&bytes.len())
@@ -86,7 +87,7 @@ impl Slug {
 }
 
 impl DisplayName {
-    /// Checks a name to show.
+    /// Validates a display name: no control or bidirectional characters, no `://`, not blank.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         if !(1..=100).contains(&text.chars().count()) {
             return Err(Invalid("must be 1 to 100 characters"));
@@ -102,12 +103,12 @@ impl DisplayName {
 }
 
 impl Description {
-    /// Checks one that has to say something.
+    /// Validates a description that must not be blank.
     pub fn required(text: &str) -> Result<Self, Invalid> {
         if text.trim().is_empty() { Err(Invalid("is required")) } else { Self::parse(text) }
     }
 
-    /// Checks a description. It may hold line breaks and tabs.
+    /// Validates a description. It may contain line breaks and tabs.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         if text.chars().count() > 1_000 {
             return Err(Invalid("must be at most 1 000 characters"));
@@ -119,14 +120,18 @@ impl Description {
     }
 }
 
-/// Control characters, and those that reverse the text around them, which make one name look like another.
+/// Whether it is a control character, or one that changes the direction of the text around it.
+///
+/// The latter make one name look like another.
 fn is_deceptive(c: char) -> bool {
     c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 impl Email {
-    /// Checks an address and lower-cases it. ASCII; a local part of dot-separated
-    /// atoms (RFC 5321, without quoting) and a domain of letters, digits, `-`.
+    /// Validates an address and converts it to lower case.
+    ///
+    /// ASCII only: a local part of dot-separated atoms (RFC 5321, without quoting) and a domain of
+    /// letters, digits and `-`.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         const WRONG: Invalid =
             Invalid("must have the form of an email address, in ASCII, at most 254 characters");
@@ -139,7 +144,7 @@ impl Email {
         if good { Ok(Self(text.to_ascii_lowercase())) } else { Err(WRONG) }
     }
 
-    /// What stands after the `@`.
+    /// The part after the `@`.
     pub fn domain(&self) -> &str {
         self.0.rsplit_once('@').map_or("", |(_, domain)| domain)
     }
@@ -155,7 +160,7 @@ fn is_domain(domain: &str) -> bool {
 }
 
 impl Audience {
-    /// Checks an audience.
+    /// Validates an audience.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         if (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) {
             Ok(Self(text.to_owned()))
@@ -166,7 +171,7 @@ impl Audience {
 }
 
 impl LinkKind {
-    /// Checks a kind of link.
+    /// Validates a kind of link.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let first = text.bytes().next().is_some_and(|b| b.is_ascii_lowercase());
         let rest = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
@@ -179,7 +184,7 @@ impl LinkKind {
 }
 
 impl LinkSlug {
-    /// Checks a slug of a link. Every account name in lower case is one.
+    /// Validates the slug of a link. Every account name in lower case is one.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
         let first = text.bytes().next().is_some_and(alphanumeric);
@@ -193,7 +198,7 @@ impl LinkSlug {
 }
 
 impl Purpose {
-    /// Checks a purpose.
+    /// Validates a purpose.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         if (1..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_uppercase() || b == b'_') {
             Ok(Self(text.to_owned()))
@@ -203,7 +208,9 @@ impl Purpose {
     }
 }
 
-/// Checks the key of a label: 1 to 63 of `A-Z a-z 0-9 _ - . /`, starting with a letter or digit.
+/// Validates the key of a label.
+///
+/// 1 to 63 of `A-Z a-z 0-9 _ - . /`, the first a letter or digit.
 pub fn label_key(text: &str) -> Result<String, Invalid> {
     let first = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
     if first && text.len() <= 63 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-./".contains(&b)) {
@@ -213,7 +220,7 @@ pub fn label_key(text: &str) -> Result<String, Invalid> {
     }
 }
 
-/// Checks the value of a label: at most 63 characters.
+/// Validates the value of a label: at most 63 characters, no control or bidirectional ones.
 pub fn label_value(text: &str) -> Result<String, Invalid> {
     if text.chars().count() > 63 || text.chars().any(is_deceptive) {
         return Err(Invalid("must have values of at most 63 characters, none of them a control character"));
@@ -221,7 +228,7 @@ pub fn label_value(text: &str) -> Result<String, Invalid> {
     Ok(text.to_owned())
 }
 
-/// OIDC standard claims about an account, each checked.
+/// OIDC standard claims about an account, each validated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Profile {
     pub display_name: Option<String>,
@@ -233,7 +240,7 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// The name to show: display name, else given and family name, else `username`.
+    /// The name to display: display name, else given and family name, else `username`.
     pub fn title(&self, username: &str) -> String {
         let names = [&self.given_name, &self.family_name].into_iter().flatten();
         let full = names.map(String::as_str).collect::<Vec<_>>().join(" ");
@@ -245,7 +252,7 @@ impl Profile {
     }
 }
 
-/// Checks an E.164 number: `+` and 2 to 15 digits, the first not 0.
+/// Validates an E.164 number: `+` and 2 to 15 digits, the first not 0.
 pub fn phone_number(text: &str) -> Result<String, Invalid> {
     let digits = text.strip_prefix('+').unwrap_or("");
     let good = (2..=15).contains(&digits.len())
@@ -254,7 +261,7 @@ pub fn phone_number(text: &str) -> Result<String, Invalid> {
     if good { Ok(text.to_owned()) } else { Err(Invalid("must be an E.164 number such as +34911234567")) }
 }
 
-/// Checks the type of an event: two words with a dot between them.
+/// Validates the type of an event: two words with a dot between them.
 pub fn event_type(text: &str) -> Result<String, Invalid> {
     let word = |word: &str| {
         (1..=31).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
@@ -263,13 +270,13 @@ pub fn event_type(text: &str) -> Result<String, Invalid> {
     if good { Ok(text.to_owned()) } else { Err(Invalid("must be noun.verb such as token.revoked")) }
 }
 
-/// Checks what an event may name: an id or a path.
+/// Validates the id or path of what an event refers to.
 pub fn resource_id(text: &str) -> Result<String, Invalid> {
     let good = (1..=512).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
     if good { Ok(text.to_owned()) } else { Err(Invalid("must be 1 to 512 visible ASCII characters")) }
 }
 
-/// Checks the shape of a BCP 47 tag: alphanumeric subtags of 1 to 8, the first of letters.
+/// Validates the form of a BCP 47 tag: alphanumeric subtags of 1 to 8, the first of letters.
 pub fn locale(text: &str) -> Result<String, Invalid> {
     let mut subtags = text.split('-');
     let first = subtags.next().unwrap_or("");
@@ -280,7 +287,7 @@ pub fn locale(text: &str) -> Result<String, Invalid> {
     if good { Ok(text.to_owned()) } else { Err(Invalid("must be a BCP 47 tag such as en or pt-BR")) }
 }
 
-/// Checks the shape of a name of the IANA time zone database.
+/// Validates the form of a name of the IANA time zone database.
 pub fn zoneinfo(text: &str) -> Result<String, Invalid> {
     let part = |part: &str| {
         part.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -331,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn names_to_show() {
+    fn display_names() {
         for good in ["x", "Zoë Ñúñez", "名前", &"é".repeat(100)] {
             assert!(DisplayName::parse(good).is_ok(), "{good:?}");
         }

@@ -1,4 +1,4 @@
-//! Networks in CIDR notation (RFC 4632, RFC 4291): from where a credential works.
+//! Networks in CIDR notation (RFC 4632, RFC 4291), from which a credential works.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -7,16 +7,19 @@ use ipnet::IpNet;
 
 use super::names::Invalid;
 
-/// A network, or one address: IPv4 or IPv6. IPv4 in its IPv6 form is IPv4.
+/// A network, or one address: IPv4 or IPv6. An IPv4-mapped IPv6 network is stored as IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Network(IpNet);
 
 impl Network {
-    /// Checks `address/length`, or an address alone, which is a network of one. Bits
-    /// behind the length must be zero: `10.0.0.1/8` is more likely an error than meant.
+    /// Parses `address/length`, or an address without a length, which is a network of one.
+    ///
+    /// # Errors
+    /// The sentence that follows the field's name. Bits after the prefix must be zero: `10.0.0.1/8`
+    /// is more likely an error than intended.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         const WRONG: Invalid = Invalid("must be an address or network such as 192.0.2.7 or 2001:db8::/32");
-        // The standard library's reader of addresses takes no `010`, which some read as 8.
+        // The standard library rejects `010`, which some parsers read as 8.
         let (address, length) = text.split_once('/').map_or((text, None), |(a, n)| (a, Some(n)));
         let address: IpAddr = address.parse().map_err(|_| WRONG)?;
         let net = match length {
@@ -33,19 +36,20 @@ impl Network {
         Ok(Self(net))
     }
 
-    /// Whether the address lies in it.
+    /// Whether the address is in the network.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address.to_canonical())
     }
 
-    /// Whether all of the other lies in it.
+    /// Whether the whole other network is in this one.
     pub fn covers(&self, other: &Network) -> bool {
         self.0.contains(&other.0)
     }
 }
 
-/// The addresses that one host is likely to have all of: an IPv6 host owns a whole /64. Given as its
-/// first address.
+/// The network that one host is likely to have all addresses of, as its first address.
+///
+/// An IPv6 host has a whole /64; an IPv4 address is its own network.
 pub fn neighbourhood(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
@@ -53,8 +57,10 @@ pub fn neighbourhood(address: IpAddr) -> IpAddr {
     }
 }
 
-/// `::ffff:192.0.2.0/120` is `192.0.2.0/24`. A shorter prefix than 96 holds more than
-/// IPv4, and stays as it is: no canonical address lies in it as IPv6.
+/// Converts an IPv4-mapped network: `::ffff:192.0.2.0/120` is `192.0.2.0/24`.
+///
+/// A prefix shorter than 96 holds more than IPv4 and stays as it is: no canonical address is in it
+/// as IPv6.
 fn canonical(net: IpNet) -> IpNet {
     let IpNet::V6(v6) = net else { return net };
     let mapped = v6.addr().to_ipv4_mapped().filter(|_| v6.prefix_len() >= 96);
@@ -68,10 +74,11 @@ impl From<IpNet> for Network {
     }
 }
 
-/// Where a connection comes from whose other end is `peer`: the rightmost hop of
-/// `x-forwarded-for` that is none of our own proxies, since each of those appends whom it
-/// hears, and what stands left of it anybody may have written. All lines of the header
-/// count as one. None where that hop is no address.
+/// The address of the client behind a connection from `peer`; none if that hop is not an address.
+///
+/// It is the rightmost hop of `x-forwarded-for` that is not one of our own proxies: each of those
+/// appends the address that connected to it, and what is left of that may be forged by any client.
+/// All lines of the header count as one list.
 pub fn client<'a>(
     peer: IpAddr,
     forwarded_for: impl DoubleEndedIterator<Item = &'a str>,
@@ -110,8 +117,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read() {
-        for (text, shown) in [
+    fn parsing() {
+        for (text, canonical_text) in [
             ("192.0.2.7", "192.0.2.7/32"),
             ("192.0.2.0/24", "192.0.2.0/24"),
             ("0.0.0.0/0", "0.0.0.0/0"),
@@ -121,7 +128,7 @@ mod tests {
             ("::ffff:192.0.2.7", "192.0.2.7/32"),
             ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
         ] {
-            assert_eq!(network(text).to_string(), shown);
+            assert_eq!(network(text).to_string(), canonical_text);
         }
         for bad in [
             "",
@@ -145,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_in_it() {
+    fn membership() {
         let in_net = |net: &str, address: &str| network(net).contains(address.parse().unwrap());
         assert!(in_net("192.0.2.0/24", "192.0.2.255") && !in_net("192.0.2.0/24", "192.0.3.0"));
         assert!(in_net("192.0.2.0/24", "::ffff:192.0.2.9"), "a mapped address is the IPv4 one");
@@ -158,13 +165,17 @@ mod tests {
     }
 
     #[test]
-    fn only_our_own_proxies_are_believed() {
+    fn only_our_own_proxies_are_trusted() {
         let trusted = [network("10.0.0.0/8"), network("2001:db8::/32")];
         let client = |peer: &str, lines: &[&str]| {
             let found = client(peer.parse().unwrap(), lines.iter().copied(), &trusted);
             found.map_or_else(String::new, |address| address.to_string())
         };
-        assert_eq!(client("192.0.2.1", &["203.0.113.9"]), "192.0.2.1", "a stranger may write what it likes");
+        assert_eq!(
+            client("192.0.2.1", &["203.0.113.9"]),
+            "192.0.2.1",
+            "the header of an untrusted peer is ignored"
+        );
         assert_eq!(client("10.0.0.1", &[]), "10.0.0.1");
         assert_eq!(client("10.0.0.1", &["203.0.113.9"]), "203.0.113.9");
         assert_eq!(client("::ffff:10.0.0.1", &["203.0.113.9"]), "203.0.113.9");
@@ -172,19 +183,19 @@ mod tests {
         assert_eq!(client("10.0.0.1", &["203.0.113.9, 10.0.0.2,10.0.0.3"]), "203.0.113.9");
         assert_eq!(client("10.0.0.1", &["203.0.113.9", "10.0.0.2"]), "203.0.113.9", "lines are joined");
         assert_eq!(client("10.0.0.1", &["203.0.113.9", "198.51.100.1"]), "198.51.100.1");
-        assert_eq!(client("10.0.0.1", &["10.0.0.3, 10.0.0.2"]), "10.0.0.3", "all are ours");
+        assert_eq!(client("10.0.0.1", &["10.0.0.3, 10.0.0.2"]), "10.0.0.3", "all hops are trusted proxies");
         assert_eq!(client("2001:db8::1", &["2001:db9::9"]), "2001:db9::9");
         assert_eq!(client("10.0.0.1", &["203.0.113.9:4711"]), "203.0.113.9");
         assert_eq!(client("10.0.0.1", &["[2001:db9::9]:4711"]), "2001:db9::9");
         assert_eq!(client("10.0.0.1", &["::ffff:203.0.113.9"]), "203.0.113.9");
         for junk in ["unknown", "", "_hidden", "203.0.113.9,", "?"] {
-            assert_eq!(client("10.0.0.1", &[junk]), "", "{junk:?} is nobody");
+            assert_eq!(client("10.0.0.1", &[junk]), "", "{junk:?} is not an address");
         }
     }
 
     proptest! {
         #[test]
-        fn whatever_is_read_reads_again_as_itself(text in "[0-9a-f:./]{0,48}") {
+        fn parsing_round_trips(text in "[0-9a-f:./]{0,48}") {
             if let Ok(network) = Network::parse(&text) {
                 prop_assert_eq!(Network::parse(&network.to_string()), Ok(network));
             }

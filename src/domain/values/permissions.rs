@@ -6,7 +6,7 @@ use std::fmt;
 use super::ids::RoleId;
 use super::names::Invalid;
 
-/// One right, `noun.verb`: one of Countersign's own, or one of an application.
+/// One permission, `noun.verb`: one of Countersign's own, or one of an application.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Permission(Cow<'static, str>);
 
@@ -15,7 +15,7 @@ macro_rules! own_permissions {
         impl Permission {
             $(#[doc = concat!("`", $name, "`")] pub const $constant: Permission = Permission(Cow::Borrowed($name));)*
 
-            /// Countersign's own, the platform's included.
+            /// All of Countersign's own permissions, including those of the platform.
             pub const OWN: &[Permission] = &[$(Permission::$constant),*];
         }
     };
@@ -44,8 +44,10 @@ own_permissions! {
 }
 
 impl Permission {
-    /// Checks a permission: `[a-z][a-z0-9_]{0,30}\.[a-z][a-z0-9_]{0,30}`. A noun of
-    /// Countersign's own stands only in the permissions that exist.
+    /// Validates a permission: `[a-z][a-z0-9_]{0,30}\.[a-z][a-z0-9_]{0,30}`.
+    ///
+    /// The nouns of Countersign's own permissions are reserved: with one of them only the existing
+    /// permissions are accepted.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         if let Some(own) = Self::OWN.iter().find(|own| own.0 == text) {
             return Ok(own.clone());
@@ -66,17 +68,17 @@ impl Permission {
         self.0.split_once('.').map_or("", |(noun, _)| noun)
     }
 
-    /// Its text.
+    /// The checked string.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether it is an application's, not Countersign's own.
+    /// Whether it is an application's, and not one of Countersign's own.
     pub fn is_application(&self) -> bool {
         !Self::OWN.contains(self)
     }
 
-    /// Whether it is of the platform, held in the system org alone.
+    /// Whether it is a permission of the platform, which is held only in the system org.
     pub fn is_platform(&self) -> bool {
         self.noun() == "platform"
     }
@@ -100,16 +102,16 @@ impl fmt::Debug for Permission {
     }
 }
 
-/// The roles that every org has and nobody changes. The id of each is its name.
+/// The roles that every org has and that cannot be changed. The id of each is its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SystemRole {
-    /// Everything in its org, application permissions included; never `platform.*`.
+    /// Everything in its org, including application permissions; never `platform.*`.
     Owner,
-    /// What an owner has, less `orgs.write`, `accounts.impersonate` and application permissions.
+    /// What an owner has, without `orgs.write`, `accounts.impersonate` and application permissions.
     Manager,
     /// Every `.read` of Countersign's own.
     Auditor,
-    /// Oneself and the org's name; every membership carries it without a grant.
+    /// The account itself and the org's name; every membership includes it without a grant.
     Member,
 }
 
@@ -126,7 +128,7 @@ impl SystemRole {
         }
     }
 
-    /// The permissions of Countersign's own that it carries.
+    /// The permissions of Countersign's own that it includes.
     pub fn permissions(self) -> impl Iterator<Item = &'static Permission> {
         Permission::OWN.iter().filter(move |permission| match self {
             Self::Owner => !permission.is_platform(),
@@ -140,7 +142,7 @@ impl SystemRole {
         })
     }
 
-    /// Whether it carries every application permission, named yet or not.
+    /// Whether it includes every application permission, named yet or not.
     pub fn carries_applications(self) -> bool {
         self == Self::Owner
     }
@@ -155,7 +157,7 @@ pub enum Right {
 }
 
 impl Right {
-    /// A role by its id: a system role's name, or `role_…`.
+    /// Parses the id of a role: a system role's name, or `role_…`.
     pub fn parse_role(text: &str) -> Result<Self, Invalid> {
         if let Some(role) = SystemRole::ALL.into_iter().find(|role| role.id() == text) {
             return Ok(Self::System(role));
@@ -164,7 +166,9 @@ impl Right {
         RoleId::parse(text).map(Self::Custom).map_err(|_| wrong)
     }
 
-    /// Either kind from the one text form that the database keeps: permissions have a dot, role ids have none.
+    /// Parses either kind from the text form that the database stores.
+    ///
+    /// Permissions contain a dot, role ids do not.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         if text.contains('.') {
             Permission::parse(text).map(Self::Permission)

@@ -1,4 +1,4 @@
-//! The nodes of an org's catalogue, and which of them lie below which.
+//! The nodes of an org's resource catalogue, and which of them are below which.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use super::names::Invalid;
 pub struct ResourcePath(Box<str>);
 
 impl ResourcePath {
-    /// Checks a path.
+    /// Validates a path.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let segments = text.split('/');
         if segments.clone().count() > 8 || !segments.into_iter().all(is_segment) {
@@ -18,18 +18,18 @@ impl ResourcePath {
         Ok(Self(text.into()))
     }
 
-    /// Its text.
+    /// The checked string.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The nodes above it, the topmost first, and itself last.
+    /// The nodes above it from the top, and itself last.
     pub fn lineage(&self) -> Vec<ResourcePath> {
         let cuts = self.0.match_indices('/').map(|(i, _)| i).chain([self.0.len()]);
         cuts.map(|end| Self(self.0[..end].into())).collect()
     }
 
-    /// Whether `other` is this node or lies below it.
+    /// Whether `other` is this node or is below it.
     pub fn covers(&self, other: &ResourcePath) -> bool {
         let rest = other.0.strip_prefix(&*self.0);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -56,7 +56,7 @@ impl fmt::Debug for ResourcePath {
     }
 }
 
-/// Where a right holds: the whole org (`*`), or a path and all below it.
+/// Where a right holds: the whole org (`*`), or a path and everything below it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Node {
     Org,
@@ -64,7 +64,7 @@ pub enum Node {
 }
 
 impl Node {
-    /// `*` or a path. An empty text is an error, never the whole org.
+    /// Parses `*` or a path. An empty string is an error, never the whole org.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         match text {
             "*" => Ok(Self::Org),
@@ -81,7 +81,7 @@ impl Node {
         }
     }
 
-    /// Whether `other` is this node or lies below it.
+    /// Whether `other` is this node or is below it.
     pub fn covers(&self, other: &Node) -> bool {
         match (self, other) {
             (Self::Org, _) => true,
@@ -111,7 +111,7 @@ impl fmt::Display for Node {
 pub struct Nodes(Vec<Node>);
 
 impl Nodes {
-    /// Adds a node, unless one that is there covers it.
+    /// Adds a node, unless a node of the set covers it already.
     pub fn insert(&mut self, node: Node) {
         if !self.cover(&node) {
             self.0.retain(|held| !node.covers(held));
@@ -119,12 +119,12 @@ impl Nodes {
         }
     }
 
-    /// Whether one of them is `node` or lies above it.
+    /// Whether one of them is `node` or is above it.
     pub fn cover(&self, node: &Node) -> bool {
         self.0.iter().any(|held| held.covers(node))
     }
 
-    /// What both cover.
+    /// The nodes that both sets cover.
     pub fn meet(&self, other: &Nodes) -> Nodes {
         let mut met = Nodes::default();
         for a in &self.0 {

@@ -1,8 +1,8 @@
-//! The text of a long-lived credential: `csign_<kind>_<id22>_<secret43>_<crc6>`.
+//! The token string of a long-lived credential: `csign_<kind>_<id22>_<secret43>_<crc6>`.
 //!
-//! All three parts are base62, most significant digit first, left-padded with `0`.
-//! The checksum is CRC-32 (ISO-HDLC) of all before the last `_`: junk and typing
-//! errors are refused without asking anybody.
+//! All three parts are base62, most significant digit first, left-padded with `0`. The checksum is
+//! CRC-32 (ISO-HDLC) of everything before the last `_`: junk and typing errors are refused without
+//! a lookup.
 
 use std::fmt;
 
@@ -18,10 +18,10 @@ const ID_DIGITS: usize = 22;
 const SECRET_DIGITS: usize = 43;
 const CRC_DIGITS: usize = 6;
 
-/// Nothing longer is looked at.
+/// The longest string that is parsed, in bytes.
 pub const MAX_LEN: usize = 128;
 
-/// What kind of credential a text is.
+/// The kind of credential that a token string is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenStringKind {
     /// A secret service token, `sat`.
@@ -65,8 +65,9 @@ impl From<TokenKind> for TokenStringKind {
     }
 }
 
-/// A text of the right shape with the right checksum. Whether its secret is good is
-/// not known yet.
+/// A string of the right form with the right checksum.
+///
+/// Whether its secret is valid is not known yet.
 #[derive(Clone, ZeroizeOnDrop)]
 pub struct TokenString {
     text: String,
@@ -76,7 +77,7 @@ pub struct TokenString {
     id: Uuid,
 }
 
-/// Why a text is of no credential.
+/// Why a string is not a token string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformed {
     Shape,
@@ -84,7 +85,7 @@ pub enum Malformed {
 }
 
 impl TokenString {
-    /// The text of a credential, from its id and 32 random bytes.
+    /// Makes the token string of a credential from its id and 32 random bytes.
     pub fn new(kind: TokenStringKind, id: impl Into<Uuid>, mut secret: [u8; 32]) -> Self {
         let id = id.into();
         let text = assemble(BRAND, kind.code(), id.as_bytes(), &secret);
@@ -92,7 +93,7 @@ impl TokenString {
         Self { text, kind, id }
     }
 
-    /// Checks length, shape and checksum, in this order.
+    /// Checks length, form and checksum, in this order.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         if text.len() > MAX_LEN || !text.is_ascii() {
             return Err(Malformed::Shape);
@@ -115,18 +116,19 @@ impl TokenString {
         Ok(Self { text: text.to_owned(), kind, id: Uuid::from_bytes(id) })
     }
 
-    /// What kind of credential it claims to be. The secret is bound to it: another kind
-    /// before the same parts matches nothing.
+    /// The kind of credential that it claims to be.
+    ///
+    /// The secret is bound to it: with another kind before the same parts, it matches nothing.
     pub fn kind(&self) -> TokenStringKind {
         self.kind
     }
 
-    /// The public part, of a token's text: which token it claims to be.
+    /// The public part of a token's token string: the id of the token that it claims to be.
     pub fn id(&self) -> TokenId {
         self.id.into()
     }
 
-    /// Which credential it claims to be; none for a text that authenticates nothing.
+    /// The credential that it claims to be; none for a kind that does not authenticate.
     pub fn credential_id(&self) -> Option<CredentialId> {
         Some(match self.kind {
             TokenStringKind::SecretToken | TokenStringKind::PublishableToken => {
@@ -137,18 +139,20 @@ impl TokenString {
         })
     }
 
-    /// The whole text, secret included.
+    /// The whole token string, including the secret.
     pub fn expose(&self) -> &str {
         &self.text
     }
 
-    /// Its end, by which people recognise it: digits of the checksum, none of the secret.
+    /// Its last 4 characters, by which people recognise it.
+    ///
+    /// They are digits of the checksum and contain nothing of the secret.
     pub fn hint(&self) -> &str {
         &self.text[self.text.len() - 4..]
     }
 }
 
-/// Enough of a token's text to recognise it, and too little to use it.
+/// Enough of a token string to recognise it, and too little to use it.
 pub fn obfuscated(kind: TokenStringKind, id: TokenId, hint: &str) -> String {
     let id = String::from_utf8_lossy(&encode::<ID_DIGITS>(id.uuid().as_bytes())).into_owned();
     format!("{BRAND}_{}_{id}_…{hint}", kind.code())
@@ -161,7 +165,8 @@ impl fmt::Debug for TokenString {
 }
 
 fn assemble(brand: &str, kind: &str, id: &[u8; 16], secret: &[u8; 32]) -> String {
-    // Enough room that nothing is moved, which would leave a copy behind.
+    // With enough capacity nothing is reallocated, which would leave a copy of the secret in
+    // memory.
     let mut text = String::with_capacity(MAX_LEN);
     text.extend([brand, "_", kind, "_"]);
     text.extend(encode::<ID_DIGITS>(id).map(char::from));
@@ -173,7 +178,7 @@ fn assemble(brand: &str, kind: &str, id: &[u8; 16], secret: &[u8; 32]) -> String
     text
 }
 
-/// Long division of a big-endian number by 62, digit by digit from the right.
+/// Encodes in base62: long division of a big-endian number by 62, digit by digit from the right.
 fn encode<const DIGITS: usize>(bytes: &[u8]) -> [u8; DIGITS] {
     let mut number = [0u8; 32];
     let number = &mut number[..bytes.len()];
@@ -191,7 +196,7 @@ fn encode<const DIGITS: usize>(bytes: &[u8]) -> [u8; DIGITS] {
     digits
 }
 
-/// The reverse; none when a digit is no digit, or the value does not fit.
+/// The reverse; none if a character is not a digit, or the value does not fit.
 fn decode<const BYTES: usize>(text: &str, digits: usize) -> Option<[u8; BYTES]> {
     if text.len() != digits {
         return None;
@@ -236,14 +241,14 @@ mod tests {
         TokenString::new(TokenStringKind::SecretToken, TokenId::from_u128(1 << 100), [0xa7; 32])
     }
 
-    /// A text with the right checksum, whatever its parts.
+    /// A string with the right checksum, whatever its parts.
     fn with_crc(body: &str) -> String {
         let crc = encode::<6>(&crc32fast::hash(body.as_bytes()).to_be_bytes());
         format!("{body}_{}", std::str::from_utf8(&crc).unwrap())
     }
 
     #[test]
-    fn a_text_is_83_characters_and_comes_back() {
+    fn a_token_string_is_83_characters_and_round_trips() {
         let text = sample();
         assert_eq!(text.expose().len(), 83);
         let parsed = TokenString::parse(text.expose()).unwrap();
@@ -252,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_of_each_kind_is_read_as_that_kind() {
+    fn each_kind_is_parsed_as_that_kind() {
         for kind in TokenStringKind::ALL {
             let text = TokenString::new(kind, Uuid::from_u128(1), [7; 32]);
             let parsed = TokenString::parse(text.expose()).unwrap();
@@ -272,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_malformed_texts() {
+    fn malformed_strings_are_refused() {
         let good = sample().expose().to_owned();
         let id = "0".repeat(22);
         let secret = "0".repeat(43);
@@ -288,7 +293,7 @@ mod tests {
             &good.to_uppercase(),
             &format!(" {good}"),
             &format!("{good}\n"),
-            // The right checksum round a wrong body.
+            // The right checksum for a wrong body.
             &with_crc(&format!("csign_abc_{id}_{secret}")),
             &with_crc(&format!("csign_sat_{id}0_{secret}")),
             &with_crc(&format!("csign_sat_{id}_{}", &secret[1..])),
@@ -308,7 +313,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_id_and_secret_come_back(id: u128, secret: [u8; 32]) {
+        fn any_id_and_secret_round_trip(id: u128, secret: [u8; 32]) {
             let text = TokenString::new(TokenStringKind::SecretToken, TokenId::from_u128(id), secret);
             let parsed = TokenString::parse(text.expose()).unwrap();
             prop_assert_eq!(parsed.id(), TokenId::from_u128(id));
@@ -317,7 +322,7 @@ mod tests {
         }
 
         #[test]
-        fn one_changed_character_is_noticed(at in 0usize..83, to in "[0-9A-Za-z_]") {
+        fn one_changed_character_is_detected(at in 0usize..83, to in "[0-9A-Za-z_]") {
             let good = sample().expose().to_owned();
             let mut bad = good.clone();
             bad.replace_range(at..=at, &to);

@@ -1,4 +1,4 @@
-//! Web origins (RFC 6454): from where a publishable token works in a browser.
+//! Web origins (RFC 6454), from which a publishable token works in a browser.
 
 use std::fmt;
 
@@ -6,17 +6,19 @@ use url::Url;
 
 use super::names::Invalid;
 
-/// A scheme, a host and a port, as a browser writes them in `Origin`: lower case, IDN in
-/// its ASCII form, the scheme's own port left out.
+/// A scheme, a host and a port, as a browser writes them in `Origin`.
+///
+/// Lower case, IDN in its ASCII form, the scheme's default port omitted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WebOrigin(Box<str>);
 
-/// What a browser sends is shorter: a host has at most 253 characters.
+/// The longest input, in bytes. What a browser sends is shorter: a host has at most 253 characters.
 const MAX_LEN: usize = 300;
 
 impl WebOrigin {
-    /// Checks an origin: `http` or `https`, one exact host, perhaps a port, and nothing
-    /// else. Every subdomain is another origin, so that there are no wildcards.
+    /// Parses an origin: `http` or `https`, one exact host, an optional port, and nothing else.
+    ///
+    /// Every subdomain is another origin, so wildcards are not accepted.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         const WRONG: Invalid =
             Invalid("must be https://host or http://host, perhaps with :port, and nothing after it");
@@ -29,7 +31,7 @@ impl WebOrigin {
         let lower = text.get(..8).unwrap_or(text).to_ascii_lowercase();
         let scheme = ["https://", "http://"].into_iter().find(|scheme| lower.starts_with(scheme));
         let rest = &text[scheme.ok_or(WRONG)?.len()..];
-        // `Url` forgives all of these, and reads them as something else than they look like.
+        // `Url` accepts all of these, and reads them as something other than they look like.
         let strange = |c: char| {
             c.is_whitespace() || c.is_control() || matches!(c, '/' | '\\' | '?' | '#' | '@' | '%' | ',')
         };
@@ -47,7 +49,7 @@ impl WebOrigin {
         Ok(Self(url.origin().ascii_serialization().into()))
     }
 
-    /// Its text.
+    /// The checked string.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -182,7 +184,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_read_reads_again_as_itself(text in "(https?://)?\\PC{0,40}") {
+        fn parsing_round_trips(text in "(https?://)?\\PC{0,40}") {
             if let Ok(origin) = WebOrigin::parse(&text) {
                 prop_assert_eq!(WebOrigin::parse(origin.as_str()), Ok(origin.clone()));
                 prop_assert!(origin.as_str().is_ascii() && !origin.as_str().contains('*'));

@@ -94,7 +94,7 @@ async fn take(
         let now = tx.now();
         let org = db::orgs::lock(&mut tx, org_id).await?;
         let found = db::accounts::lock_any(&mut tx, org_id, account_id).await?;
-        let stepped = found.and_then(|account| Some((step.taken(account.life(), now)?, account)));
+        let stepped = found.and_then(|account| Some((step.apply(account.life(), now)?, account)));
         let (life, account) = stepped.ok_or_else(|| Error::not_found("account", account_id))?;
         let held = db::accounts::grants::find_held(&mut tx, org_id, account_id).await?;
         acting.may_take(step, &held)?;

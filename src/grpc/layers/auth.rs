@@ -94,8 +94,11 @@ impl Call {
             let found = state.authenticator.by_string(bearer, self.context.address).await?;
             let now = state.clock.now();
             found.check(now)?;
-            let caller =
-                Caller::new(found.credential.clone(), caller::AuthenticatedBy::Text, self.context.clone())?;
+            let caller = Caller::new(
+                found.credential.clone(),
+                caller::AuthenticatedBy::TokenString,
+                self.context.clone(),
+            )?;
             state.authenticator.record_use(&found, self.context.address, now);
             return Ok(caller);
         }

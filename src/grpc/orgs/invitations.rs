@@ -193,7 +193,7 @@ fn sending(acting: &Acting<'_>, now: OffsetDateTime) -> Sending {
         inviter: (caller.account_home(), caller.account_id()),
         impersonator: caller.actor_id().map(|account_id| (caller.credential_org(), account_id)),
         credential_id: caller.credential_id().uuid(),
-        expire_time: now + CodePurpose::Invitation.life(),
+        expire_time: now + CodePurpose::Invitation.lifetime(),
     }
 }
 

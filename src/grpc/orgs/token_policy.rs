@@ -9,9 +9,9 @@ use crate::db;
 use crate::db::events::{Change, FieldChange};
 use crate::db::tokens::{Token, TokenFilter};
 use crate::domain::paging::Page;
-use crate::domain::tokens::limits::{MAX_LIST, MAX_TOKEN_LIFE, spelled};
+use crate::domain::tokens::limits::{MAX_LIST, MAX_TOKEN_LIFETIME, format_lifetime};
 use crate::domain::tokens::policy::{
-    Ceilings, MIN_ACCESS_TOKEN_LIFE, MIN_IDLE, MIN_TOKEN_LIFE, Rules, TokenPolicy, TokenState,
+    Ceilings, MIN_ACCESS_TOKEN_LIFETIME, MIN_IDLE, MIN_TOKEN_LIFETIME, Rules, TokenPolicy, TokenState,
 };
 use crate::domain::values::ids::OrgId;
 use crate::domain::values::names::Audience;
@@ -108,7 +108,7 @@ async fn stopped(
     new: &Rules,
     now: OffsetDateTime,
 ) -> Result<Page<Token>> {
-    if new.stop_no_more_than(old) {
+    if new.allow_all_that(old) {
         // Without a look at all tokens of the org, which may be many.
         return Ok(Page { rows: Vec::new(), next: None, total: Some(0) });
     }
@@ -142,28 +142,33 @@ fn read(
         max_secret_lifetime: time(
             "max_secret_lifetime",
             &asked.max_secret_lifetime,
-            MIN_TOKEN_LIFE,
-            ceilings.token_life,
+            MIN_TOKEN_LIFETIME,
+            ceilings.token_lifetime,
         ),
         max_publishable_lifetime: time(
             "max_publishable_lifetime",
             &asked.max_publishable_lifetime,
-            MIN_TOKEN_LIFE,
-            ceilings.token_life,
+            MIN_TOKEN_LIFETIME,
+            ceilings.token_lifetime,
         ),
         default_lifetime: time(
             "default_lifetime",
             &asked.default_lifetime,
-            MIN_TOKEN_LIFE,
-            ceilings.token_life,
+            MIN_TOKEN_LIFETIME,
+            ceilings.token_lifetime,
         ),
         access_token_lifetime: time(
             "access_token_lifetime",
             &asked.access_token_lifetime,
-            MIN_ACCESS_TOKEN_LIFE,
-            ceilings.access_token_life,
+            MIN_ACCESS_TOKEN_LIFETIME,
+            ceilings.access_token_lifetime,
         ),
-        idle_limit: time("idle_limit", &asked.idle_limit, MIN_IDLE, ceilings.idle.unwrap_or(MAX_TOKEN_LIFE)),
+        idle_limit: time(
+            "idle_limit",
+            &asked.idle_limit,
+            MIN_IDLE,
+            ceilings.idle.unwrap_or(MAX_TOKEN_LIFETIME),
+        ),
         allow_endless: asked.allow_endless(),
         allow_user_tokens: asked.allow_user_tokens(),
         allowed_audiences: Vec::new(),
@@ -195,8 +200,8 @@ fn within(asked: &prost_types::Duration, least: Duration, most: Duration) -> Res
         Ok(time) if time.subsec_nanos() == 0 && (least..=most).contains(&time) => Ok(time),
         _ => Err(format!(
             "must be {} to {}, the most that this deployment allows, in whole seconds",
-            spelled(least),
-            spelled(most)
+            format_lifetime(least),
+            format_lifetime(most)
         )),
     }
 }

@@ -48,7 +48,7 @@ pub async fn exchange_token(
     let mut asked = asked(state, call, &request, credential.account.org_id).await?;
     if *in_outage {
         // Nobody can revoke it now: it must not outlive the outage by much.
-        asked.cut_to(OUTAGE_LIFE);
+        asked.limit_ttl(OUTAGE_LIFE);
     }
     let issued = match elsewhere(state, credential, &request.org_id).await? {
         None => issue(state, credential, &asked, now)?,
@@ -127,8 +127,8 @@ async fn asked(
         }
     }
     let (ttl, purpose) = violations.all((ttl, purpose))?;
-    let shown_at = call.context.shown_at(told.origin, told.address.or(call.context.address))?;
-    Ok(exchange::ExchangeRequest::new(audiences, scopes, ttl).shown(shown_at, purpose))
+    let shown_at = call.context.presented_at(told.origin, told.address.or(call.context.address))?;
+    Ok(exchange::ExchangeRequest::new(audiences, scopes, ttl).presented(shown_at, purpose))
 }
 
 /// Whether the bearer beside the subject is somebody whose word on who shows it counts.

@@ -67,7 +67,8 @@ pub async fn explain_token(
     if let Some(credential) = credential {
         let shown_at = PresentedAt { address, origin };
         let shown = shown_at.with(purpose.as_ref());
-        let used = CheckInput { now: state.clock.now(), secret, shown, audience: audience.as_ref() };
+        let used =
+            CheckInput { now: state.clock.now(), secret, presentation: shown, audience: audience.as_ref() };
         outcomes.extend(explain_credential_checks(&credential, &used));
     }
     Ok(pb::ExplainTokenResponse { checks: outcomes.iter().map(check).collect() })

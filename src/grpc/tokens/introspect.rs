@@ -113,7 +113,7 @@ async fn introspect(
     caller: &Caller,
     asked: &IntrospectionRequest<'_>,
 ) -> Result<pb::IntrospectTokenResponse> {
-    let shown_at = call.context.shown_at(asked.told.origin.clone(), asked.told.address)?;
+    let shown_at = call.context.presented_at(asked.told.origin.clone(), asked.told.address)?;
     // What others sent to the caller is no failure of the caller's address.
     let from = None;
     let looked_up = if looks_like_jwt(asked.token_text) {

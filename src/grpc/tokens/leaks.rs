@@ -159,7 +159,7 @@ async fn take_away(tx: &mut PgConnection, leaked: &Leaked, now: OffsetDateTime) 
             let by_itself: Vec<i32> = by_itself.map(|(_, number)| *number).collect();
             match leak(&live(token, now), leaked, &by_itself) {
                 Some(Leak::Token) => whole.push((org_id, *token_id)),
-                Some(Leak::Secret { ended, left }) => {
+                Some(Leak::Secret { revoked: ended, remaining: left }) => {
                     db::tokens::secrets::set_end(tx, org_id, *token_id, &[ended], Some(now)).await?;
                     db::tokens::secrets::set_end(tx, org_id, *token_id, &[left], None).await?;
                     db::tokens::secrets::revise(tx, org_id, *token_id).await?;

@@ -12,7 +12,7 @@ use crate::db::sign_in::sessions::NewSession;
 use crate::domain::access::credential::Credential;
 use crate::domain::access::exchange::ExchangeRequest;
 use crate::domain::sign_in::password::TypedPassword;
-use crate::domain::sign_in::sessions::life;
+use crate::domain::sign_in::sessions::lifetime;
 use crate::domain::values::ids::{OrgId, SessionId};
 use crate::domain::values::names::{Email, Invalid};
 use crate::domain::values::token_string::{TokenString, TokenStringKind};
@@ -69,7 +69,7 @@ async fn begin(state: &State, call: &Call, who: &SignedIn) -> Result<StartedSess
     let actor = Actor::account(account_id, Some(session_id.into()), &call.context);
     let expire_time = transact!(state, actor.in_org(org_id), |mut tx| {
         let now = tx.now();
-        let expire_time = now + life(kind);
+        let expire_time = now + lifetime(kind);
         who.conclude(&mut tx).await?;
         let row = NewSession { session_id, org_id, account_id, secret: &secret, expire_time };
         db::sign_in::sessions::insert(&mut tx, &row, now).await?;

@@ -6,7 +6,7 @@ use crate::db;
 use crate::db::events::{Change, FieldChange};
 use crate::db::tokens::Token;
 use crate::domain::access::acting::Acting;
-use crate::domain::access::reassignment::Moved;
+use crate::domain::access::reassignment::Reassignment;
 use crate::domain::access::rights::Rights;
 use crate::domain::tokens::limits::MAX_LIVE_TOKENS;
 use crate::domain::values::ids::{AccountId, TokenId};
@@ -114,12 +114,12 @@ async fn reassign(
             let tokens = tokens.iter().map(shown).collect::<Result<_>>()?;
             return Ok((tokens, Vec::new()));
         };
-        let rights = Moved {
+        let rights = Reassignment {
             before: Rights::of_grants(&db::accounts::grants::find_held(&mut tx, org_id, from).await?),
             after: Rights::of_grants(&db::accounts::grants::find_held(&mut tx, org_id, to).await?),
         };
         let lists = tokens.iter().map(Token::restrictions).collect::<Result<Vec<_>>>()?;
-        let lost = rights.weigh(acting, &lists, asked.allow_narrowing)?;
+        let lost = rights.lost_rights(acting, &lists, asked.allow_narrowing)?;
         let lacking: Vec<_> = lost.scopes.into_iter().collect();
         room_for(&mut tx, org_id, to, tokens.len(), now).await?;
 

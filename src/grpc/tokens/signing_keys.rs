@@ -51,7 +51,7 @@ pub async fn rotate_signing_key(
         db::orgs::lock(&mut tx, SYSTEM_ORG).await?;
         let keys =
             db::keys::find_signing_keys(&mut *tx, &state.keyring.master).await.map_err(Error::internal)?;
-        let next = keys.lives().iter().find(|key| key.state == KeyState::Next);
+        let next = keys.key_times().iter().find(|key| key.state == KeyState::Next);
         let (kid, change) = match (next, request.activate_now) {
             (Some(next), false) => (&next.kid, None),
             (Some(next), true) => {

@@ -204,7 +204,7 @@ fn within_policy(
 ) -> Result<()> {
     let mut violations = Violations::default();
     if let Some(end) = after.expire_time.filter(|end| before.expire_time != Some(*end)) {
-        violations.check("token.expire_time", rules.may_end(token.kind()?, token.create_time, end));
+        violations.check("token.expire_time", rules.check_expiry(token.kind()?, token.create_time, end));
     }
     let (had, has) = (&before.restrictions.audiences, &after.restrictions.audiences);
     audiences_within_policy(&mut violations, "token.allowed_audiences", had, has, rules);

@@ -1,12 +1,12 @@
-//! Calls about accounts and those who are to have one, each guarded as its handler is.
+//! Calls about accounts and invitations, each guarded as its handler is.
 
 use super::calls::{By, Call};
-use super::world::{Account, Invitation, Visit, World, account_id, refuse};
+use super::world::{Account, Invitation, ModelImpersonation, World, account_id, refuse};
 use crate::domain::access::acting::Acting;
 use crate::domain::access::credential::tests::now;
 use crate::domain::access::grant_transfer::{Received, receive};
 use crate::domain::access::impersonation_token;
-use crate::domain::access::impersonation_token::MAX_LIFE;
+use crate::domain::access::impersonation_token::MAX_LIFETIME;
 use crate::domain::access::rights::{HeldGrant, Rights};
 use crate::domain::access::roles::may_hold;
 use crate::domain::accounts::lifecycle::{AccountLifecycle, AccountTransition};
@@ -16,7 +16,7 @@ use crate::domain::values::permissions::{Permission, Right};
 use crate::domain::values::resources::Node;
 use crate::error::Result;
 
-/// The resources that there are.
+/// The resources that exist in the model.
 pub const PATHS: [&str; 3] = ["a", "a/b", "ab"];
 
 pub fn deactivated(deactivated: bool) -> AccountLifecycle {
@@ -38,12 +38,12 @@ impl World {
         let acting = &by.acting;
         acting.require(&Permission::ACCOUNTS_WRITE, &Node::Org)?;
         let account = match call {
-            Call::CreateAccount { kind, grants, deactivated: stopped, mine } => {
+            Call::CreateAccount { kind, grants, deactivated: is_deactivated, mine } => {
                 let grants = self.picked(grants);
                 self.may_give(acting, *kind, &grants)?;
-                Account { kind: *kind, grants, life: deactivated(*stopped), signs_in: *mine }
+                Account { kind: *kind, grants, lifecycle: deactivated(*is_deactivated), signs_in: *mine }
             }
-            Call::CloneAccount { source, deactivated: stopped, mine } => {
+            Call::CloneAccount { source, deactivated: is_deactivated, mine } => {
                 acting.require(&Permission::ACCOUNTS_READ, &Node::Org)?;
                 let source = self.account(*source)?;
                 if acting.is_self(account_id(source)) {
@@ -55,8 +55,8 @@ impl World {
                 Account {
                     kind,
                     grants: pairs(given.into_iter().map(|(_, held)| held).collect()),
-                    life: deactivated(*stopped),
-                    // No password is copied; a user is mailed to.
+                    lifecycle: deactivated(*is_deactivated),
+                    // No password is copied; a new user gets an email.
                     signs_in: *mine && kind == AccountKind::User,
                 }
             }
@@ -89,22 +89,29 @@ impl World {
         Ok(())
     }
 
-    pub fn live(&mut self, by: &By<'_>, account: usize, step: AccountTransition) -> Result<()> {
+    pub fn change_lifecycle(
+        &mut self,
+        by: &By<'_>,
+        account: usize,
+        transition: AccountTransition,
+    ) -> Result<()> {
         by.acting.require(&Permission::ACCOUNTS_WRITE, &Node::Org)?;
         let account = self.any_account(account);
         if by.acting.is_self(account_id(account)) {
-            step.refuse_self()?;
+            transition.refuse_self()?;
         }
-        let Some(life) = step.taken(self.accounts[account].life, now()) else { return refuse() };
-        by.acting.may_take(step, &self.grants_of(account))?;
-        if step == AccountTransition::Delete && self.owns_tokens(account) {
+        let Some(lifecycle) = transition.apply(self.accounts[account].lifecycle, now()) else {
+            return refuse();
+        };
+        by.acting.may_take(transition, &self.grants_of(account))?;
+        if transition == AccountTransition::Delete && self.owns_tokens(account) {
             return refuse();
         }
-        self.accounts[account].life = life;
+        self.accounts[account].lifecycle = lifecycle;
         Ok(())
     }
 
-    /// What puts the caller in the place of an account.
+    /// The calls that put the caller in the place of an account.
     pub fn take_over(&mut self, by: &By<'_>, call: &Call) -> Result<()> {
         let acting = &by.acting;
         match call {
@@ -151,14 +158,14 @@ impl World {
         let issuer = "https://id.example";
         let member = self.member(target);
         let decision =
-            impersonation_token::decide(&by.acting, &member, MAX_LIFE, &self.rules, issuer, now())?;
+            impersonation_token::decide(&by.acting, &member, MAX_LIFETIME, &self.rules, issuer, now())?;
         let on_org = decision.scope.into_iter().map(|permission| (permission, Node::Org));
         let on_paths = decision.on_paths.into_iter().flat_map(|(path, permissions)| {
             permissions.into_iter().map(move |permission| (permission, Node::Path(path.clone())))
         });
         let carried = Rights::of_pairs(on_org.chain(on_paths));
         let actor = self.behind(by.credential)[0];
-        self.visits.push(Visit { by: by.credential, actor, target, carried });
+        self.impersonations.push(ModelImpersonation { by: by.credential, actor, target, carried });
         Ok(())
     }
 
@@ -191,20 +198,20 @@ impl World {
         Ok(())
     }
 
-    /// What those who sent it hold by now is what it gives.
+    /// The grants are limited to what the senders hold now.
     fn accept(&mut self, invitation: usize) -> Result<()> {
         let Some(Invitation { grants, senders, open: true }) = self.invitations.get(invitation) else {
             return refuse();
         };
-        let hold = |sender: &usize| match self.accounts[*sender].life == AccountLifecycle::default() {
+        let hold = |sender: &usize| match self.accounts[*sender].lifecycle == AccountLifecycle::default() {
             true => self.rights_of(*sender),
             false => Rights::default(),
         };
         let rights = senders.iter().map(hold).reduce(|all, sender| all.meet(&sender)).unwrap_or_default();
         let Received { given, .. } =
             receive(&rights, self.held(grants), &self.roles, &PATHS.map(str::to_owned));
-        let (kind, life) = (AccountKind::User, AccountLifecycle::default());
-        self.accounts.push(Account { kind, grants: pairs(given), life, signs_in: true });
+        let (kind, lifecycle) = (AccountKind::User, AccountLifecycle::default());
+        self.accounts.push(Account { kind, grants: pairs(given), lifecycle, signs_in: true });
         self.invitations[invitation].open = false;
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What a caller tries, and who stands behind it.
+//! The calls that a caller attempts, and the credential behind each.
 
 use super::world::{Bound, ModelCredential, Pick, PresentedAs, World, refuse};
 use crate::domain::access::acting::Acting;
@@ -10,22 +10,24 @@ use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::resources::Node;
 use crate::error::Result;
 
-/// A call with the `by`-th of the credentials that the caller has.
+/// A call with the credential number `by` of those that the caller has.
 #[derive(Clone, Debug)]
 pub struct Attempt {
     pub by: usize,
-    pub shown: PresentedAs,
+    pub presented_as: PresentedAs,
     pub call: Call,
 }
 
-/// What is `mine` is a password that the caller gives, or a mailbox that it reads.
+/// A call of the API.
+///
+/// `mine` means that the caller chooses the password, or reads the mailbox.
 #[derive(Clone, Debug)]
 pub enum Call {
     CreateAccount { kind: AccountKind, grants: Vec<(Pick, Node)>, deactivated: bool, mine: bool },
     CloneAccount { source: usize, deactivated: bool, mine: bool },
     GrantAccess { account: usize, right: Pick, node: Node },
     RevokeAccess { account: usize, grant: usize },
-    Live { account: usize, step: lifecycle::AccountTransition },
+    ChangeLifecycle { account: usize, transition: lifecycle::AccountTransition },
     SetPassword { account: usize },
     ConvertAccount { account: usize, mine: bool },
     UpdateUsername { account: usize, mine: bool },
@@ -43,7 +45,7 @@ pub enum Call {
 }
 
 impl Call {
-    /// How many names there are.
+    /// The number of different names.
     pub const KINDS: usize = 22;
 
     pub fn name(&self) -> &'static str {
@@ -52,7 +54,7 @@ impl Call {
             Call::CloneAccount { .. } => "clone account",
             Call::GrantAccess { .. } => "grant access",
             Call::RevokeAccess { .. } => "revoke access",
-            Call::Live { step, .. } => step.event(),
+            Call::ChangeLifecycle { transition, .. } => transition.event(),
             Call::SetPassword { .. } => "set password",
             Call::ConvertAccount { .. } => "convert account",
             Call::UpdateUsername { .. } => "update username",
@@ -71,20 +73,20 @@ impl Call {
     }
 }
 
-/// Whoever makes a call, with what.
+/// The caller of a call, with its credential.
 pub struct By<'a> {
     pub acting: Acting<'a>,
     pub credential: ModelCredential,
-    shown: &'a PresentedAs,
+    presented_as: &'a PresentedAs,
 }
 
 impl By<'_> {
-    /// What bounds the tokens that come from this credential.
+    /// The limits of the tokens that come from this credential.
     pub fn bound(&self) -> Bound {
         let caller = &self.acting.caller;
         let Restrictions { scopes, resources, .. } = &caller.credential().restrictions;
         let mut limits = Rights::within(scopes, resources);
-        if let (PresentedAs::NarrowJwt(lists), None) = (self.shown, caller.actor_id()) {
+        if let (PresentedAs::NarrowJwt(lists), None) = (self.presented_as, caller.actor_id()) {
             limits = limits.meet(&Rights::within(&lists.scopes, &lists.resources));
         }
         let is_session = caller.session().is_some() && caller.actor_id().is_none();
@@ -93,16 +95,22 @@ impl By<'_> {
 }
 
 impl World {
-    /// Carries the call out, if it is allowed.
+    /// Applies the call to the model, if it is allowed.
     pub fn carry_out(&mut self, attempt: &Attempt) -> Result<()> {
         let usable = self.usable();
         let Some((credential, _)) = usable.get(attempt.by % usable.len().max(1)) else { return refuse() };
-        let caller = self.caller(*credential, &attempt.shown)?;
-        let by = By { acting: caller.acting_in(None)?, credential: *credential, shown: &attempt.shown };
+        let caller = self.caller(*credential, &attempt.presented_as)?;
+        let by = By {
+            acting: caller.acting_in(None)?,
+            credential: *credential,
+            presented_as: &attempt.presented_as,
+        };
         match &attempt.call {
             Call::CreateAccount { .. } | Call::CloneAccount { .. } => self.create(&by, &attempt.call),
             Call::GrantAccess { .. } | Call::RevokeAccess { .. } => self.change_grants(&by, &attempt.call),
-            Call::Live { account, step } => self.live(&by, *account, *step),
+            Call::ChangeLifecycle { account, transition } => {
+                self.change_lifecycle(&by, *account, *transition)
+            }
             Call::SetPassword { .. }
             | Call::ConvertAccount { .. }
             | Call::UpdateUsername { .. }

@@ -1,8 +1,10 @@
-//! The rules of delegation together: a small model of an org, in which one caller makes
-//! whatever calls it likes with whatever credentials it has come by. Each call is guarded
-//! by the functions that its handler calls. Nobody ever gets more than the caller had.
+//! Tests of all the delegation rules together, on a small model of an org.
 //!
-//! What others do meanwhile, other orgs and their guests, and the passing of time are not in it.
+//! One caller makes any calls with any credentials that it has obtained. Each call is guarded by
+//! the functions that its handler calls. No account ever gets more than the caller had.
+//!
+//! The model leaves out what other callers do meanwhile, other orgs and their guests, and the
+//! passing of time.
 
 pub mod accounts;
 pub mod calls;
@@ -25,21 +27,21 @@ use super::roles::{CustomRole, may_hold};
 use crate::domain::values::resources::Node;
 use crate::error::Result;
 
-/// What the rules promise of the world as it was and as it is.
+/// The invariants between the model as it was before the calls and as it is now.
 fn holds(before: &World, now: &World, closure: &Rights) -> Result<(), TestCaseError> {
     for (credential, caller) in now.usable() {
         let acting = caller.acting_in(None).map_err(|error| TestCaseError::fail(format!("{error:?}")))?;
         let beyond = acting.rights().beyond(closure);
         prop_assert!(beyond.is_empty(), "{credential:?} can do {beyond:?}");
     }
-    // What others give to an account later is out of reach for a credential that was narrower.
+    // A credential that was narrower must not gain from what others grant to an account later.
     for token in &now.tokens {
         let Some(bound) = &token.bound else { continue };
         let beyond = Rights::within(&token.lists.scopes, &token.lists.resources).beyond(&bound.limits);
         let managed = !token.may_manage_tokens || bound.gives_management;
         prop_assert!(beyond.is_empty() && managed, "{token:?} exceeds its maker");
     }
-    // A role that exceeds its maker lies in wait for whoever may grant it.
+    // A role that exceeds its maker would give too much as soon as another account grants it.
     let everywhere = |role: &CustomRole| {
         Rights::of_pairs(role.permissions.iter().map(|permission| (permission.clone(), Node::Org)))
     };
@@ -52,13 +54,13 @@ fn holds(before: &World, now: &World, closure: &Rights) -> Result<(), TestCaseEr
         let had = if n < before.accounts.len() { before.rights_of(n) } else { Rights::default() };
         let gained = now.rights_of(n).beyond(&had.join(closure.clone()));
         prop_assert!(gained.is_empty(), "account {n} has gained {gained:?}");
-        // The kinds of a role are looked at where it is given, and nowhere else.
+        // The account kinds of a role are checked where it is granted, and nowhere else.
         prop_assert!(account.grants.iter().all(|(right, _)| may_hold(account.kind, right, &now.roles)));
     }
     Ok(())
 }
 
-/// All that the caller can do, with everything that it has.
+/// All rights of the caller, over all its credentials.
 fn closure(world: &World) -> Result<Rights> {
     world.usable().into_iter().try_fold(Rights::default(), |all, (_, caller)| {
         Ok(all.join(caller.acting_in(None)?.rights().clone()))
@@ -76,7 +78,7 @@ fn no_sequence_of_calls_yields_more_than_the_caller_had() {
         for attempt in &attempts {
             let allowed = now.carry_out(attempt).is_ok();
             *seen.borrow_mut().entry((attempt.call.name(), allowed)).or_default() += 1;
-            // What is refused changes nothing.
+            // A refused call changes nothing.
             if allowed {
                 holds(&before, &now, &closure)?;
             }
@@ -84,7 +86,7 @@ fn no_sequence_of_calls_yields_more_than_the_caller_had() {
         Ok(())
     });
     outcome.unwrap();
-    // Each call was allowed and refused often enough for this to mean something.
+    // Each call was allowed and refused often enough for the test to mean something.
     let seen = seen.into_inner();
     let rare: Vec<_> = seen.iter().filter(|(_, times)| **times < 10).collect();
     assert!(seen.len() == 2 * Call::KINDS && rare.is_empty(), "{seen:?}");

@@ -1,4 +1,4 @@
-//! Calls about an org's own roles.
+//! Calls about an org's custom roles.
 
 use super::calls::{By, Call};
 use super::world::{Account, World, refuse};

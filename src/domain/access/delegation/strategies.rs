@@ -1,4 +1,4 @@
-//! Any org, any caller in it, any call.
+//! Generators: any org, any caller in it, any call.
 
 use proptest::prelude::*;
 
@@ -45,13 +45,13 @@ fn kind() -> impl Strategy<Value = AccountKind> {
     prop_oneof![2 => Just(AccountKind::ServiceAccount), 1 => Just(AccountKind::User)]
 }
 
-fn life() -> impl Strategy<Value = AccountLifecycle> {
+fn lifecycle() -> impl Strategy<Value = AccountLifecycle> {
     let deleted =
         |deactivated: AccountLifecycle| AccountLifecycle { delete_time: Some(now()), ..deactivated };
     prop_oneof![
         4 => Just(AccountLifecycle::default()),
         2 => Just(deactivated(true)),
-        1 => any::<bool>().prop_map(move |stopped| deleted(deactivated(stopped)))
+        1 => any::<bool>().prop_map(move |is_deactivated| deleted(deactivated(is_deactivated)))
     ]
 }
 
@@ -83,7 +83,7 @@ fn lists() -> impl Strategy<Value = Restrictions> {
     })
 }
 
-/// Lists that leave something to call.
+/// Lists that leave some calls allowed.
 fn narrow_and_useful() -> impl Strategy<Value = Restrictions> {
     lists().prop_map(|mut lists| {
         if !lists.scopes.is_empty() {
@@ -98,7 +98,7 @@ fn narrow_and_useful() -> impl Strategy<Value = Restrictions> {
     })
 }
 
-/// What the first account holds: somebody who can call something.
+/// What the first account holds: enough to make some calls.
 fn first(is_system: bool) -> BoxedStrategy<Vec<(&'static str, &'static str)>> {
     let all = |rights: &[&'static str]| rights.iter().map(|right| (*right, "*")).collect::<Vec<_>>();
     let own = prop_oneof![
@@ -114,22 +114,24 @@ fn first(is_system: bool) -> BoxedStrategy<Vec<(&'static str, &'static str)>> {
     if is_system { prop_oneof![1 => own, 3 => operators].boxed() } else { own.boxed() }
 }
 
-/// An org: roles, accounts, one good credential of the caller's, and some of which it has
-/// kept the text or the password though their accounts are stopped, or which others have;
-/// and invitations to its mailbox that give nothing any more.
+/// An org with roles and accounts, and the credentials and invitations that the caller has.
+///
+/// The caller has one valid credential. It also has the token string or the password of some
+/// credentials whose accounts are deactivated or deleted; others it does not have. There are also
+/// invitations to its mailbox that no longer give anything.
 pub fn world() -> impl Strategy<Value = World> {
     any::<bool>().prop_flat_map(world_of)
 }
 
 fn world_of(is_system: bool) -> impl Strategy<Value = World> {
     let roles = prop::collection::vec(terms(), 0..4);
-    let accounts = prop::collection::vec((kind(), grants(3), life()), 2..6);
+    let accounts = prop::collection::vec((kind(), grants(3), lifecycle()), 2..6);
     let tokens = prop::collection::vec((0..8usize, lists(), any::<bool>()), 0..5);
     let invited = prop::collection::vec(grants(2), 0..3);
     let own = (first(is_system), kind(), any::<bool>(), narrow_and_useful());
     (any::<bool>(), roles, accounts, tokens, invited, own).prop_map(
         move |(user_tokens, mut roles, accounts, tokens, invited, own)| {
-            // Nobody outside the system org holds anything of the platform.
+            // No account outside the system org holds a permission of the platform.
             let exists = |permission: &Permission| is_system || !permission.is_platform();
             roles.iter_mut().for_each(|role| role.permissions.retain(exists));
             let mut world = World::new(is_system, user_tokens, roles);
@@ -138,7 +140,7 @@ fn world_of(is_system: bool) -> impl Strategy<Value = World> {
             world.accounts.push(Account {
                 kind: if has_session { kind } else { AccountKind::ServiceAccount },
                 grants: first.into_iter().map(parse).collect(),
-                life: AccountLifecycle::default(),
+                lifecycle: AccountLifecycle::default(),
                 signs_in: has_session,
             });
             let token = |account, lists, may_manage_tokens, known| Token {
@@ -149,28 +151,29 @@ fn world_of(is_system: bool) -> impl Strategy<Value = World> {
                 bound: None,
             };
             world.tokens.push(token(0, lists, true, !has_session));
-            for (kind, picks, life) in accounts {
+            for (kind, picks, lifecycle) in accounts {
                 let mut grants = world.picked(&picks);
                 grants.retain(|(right, _)| {
                     may_hold(kind, right, &world.roles)
                         && !matches!(right, Right::Permission(p) if !exists(p))
                 });
-                // Of a working account the caller knows its own secrets alone.
+                // Of an active account the caller knows only its own secrets.
                 world.accounts.push(Account {
                     kind,
                     grants,
-                    life,
-                    signs_in: life != AccountLifecycle::default(),
+                    lifecycle,
+                    signs_in: lifecycle != AccountLifecycle::default(),
                 });
             }
             for (account, lists, may_manage_tokens) in tokens {
                 let account = world.any_account(account);
-                let known = world.accounts[account].life != AccountLifecycle::default();
+                let known = world.accounts[account].lifecycle != AccountLifecycle::default();
                 world.tokens.push(token(account, lists, may_manage_tokens, known));
             }
-            // Sent by somebody who was stopped since: as they stand they give nothing.
+            // Sent by an account that was deactivated or deleted since: as they are, they give
+            // nothing.
             let sender =
-                world.accounts.iter().position(|account| account.life != AccountLifecycle::default());
+                world.accounts.iter().position(|account| account.lifecycle != AccountLifecycle::default());
             for picks in invited.iter().filter(|_| !is_system) {
                 let (grants, senders) = (world.picked(picks), sender.into_iter().collect());
                 world.invitations.extend(sender.map(|_| Invitation { grants, senders, open: true }));
@@ -183,7 +186,7 @@ fn world_of(is_system: bool) -> impl Strategy<Value = World> {
 fn about_accounts() -> impl Strategy<Value = Call> {
     let n = || 0..12usize;
     let mostly = || prop::bool::weighted(0.8);
-    let step = prop_oneof![
+    let transition = prop_oneof![
         Just(AccountTransition::Activate),
         Just(AccountTransition::Deactivate),
         Just(AccountTransition::Delete),
@@ -197,7 +200,7 @@ fn about_accounts() -> impl Strategy<Value = Call> {
             .prop_map(|(source, deactivated, mine)| Call::CloneAccount { source, deactivated, mine }),
         2 => (n(), pick(), node()).prop_map(|(account, right, node)| Call::GrantAccess { account, right, node }),
         1 => (n(), 0..3usize).prop_map(|(account, grant)| Call::RevokeAccess { account, grant }),
-        4 => (n(), step).prop_map(|(account, step)| Call::Live { account, step }),
+        4 => (n(), transition).prop_map(|(account, transition)| Call::ChangeLifecycle { account, transition }),
         2 => n().prop_map(|account| Call::SetPassword { account }),
         3 => (n(), mostly()).prop_map(|(account, mine)| Call::ConvertAccount { account, mine }),
         5 => (n(), mostly()).prop_map(|(account, mine)| Call::UpdateUsername { account, mine }),
@@ -226,11 +229,11 @@ fn about_others() -> impl Strategy<Value = Call> {
 }
 
 pub fn attempt() -> impl Strategy<Value = Attempt> {
-    let shown = prop_oneof![
-        4 => Just(PresentedAs::Text),
+    let presented_as = prop_oneof![
+        4 => Just(PresentedAs::TokenString),
         1 => Just(PresentedAs::Jwt),
         1 => lists().prop_map(PresentedAs::NarrowJwt)
     ];
     let call = prop_oneof![about_accounts(), about_others()];
-    (0..24usize, shown, call).prop_map(|(by, shown, call)| Attempt { by, shown, call })
+    (0..24usize, presented_as, call).prop_map(|(by, presented_as, call)| Attempt { by, presented_as, call })
 }

@@ -2,7 +2,7 @@
 
 use super::calls::{By, Call};
 use super::world::{Bound, ModelCredential, Token, World, account_id, refuse};
-use crate::domain::access::reassignment::Moved;
+use crate::domain::access::reassignment::Reassignment;
 use crate::domain::tokens::narrowing::{RestrictionsAndExpiry, may_become};
 use crate::domain::tokens::restrictions::Restrictions;
 use crate::domain::values::ids::TokenId;
@@ -12,7 +12,7 @@ use crate::domain::values::resources::Node;
 use crate::error::Result;
 
 impl World {
-    /// Which token a call means that names the `n`-th.
+    /// The token that a call means by the number `n`.
     fn token(&self, n: usize) -> Result<usize> {
         n.checked_rem(self.tokens.len()).map_or_else(refuse, Ok)
     }
@@ -44,7 +44,8 @@ impl World {
                 )?;
                 let rotated = &mut self.tokens[token];
                 rotated.known = true;
-                // What gave it `may_manage_tokens` is no matter: its holder makes tokens already.
+                // It does not matter what gave it `may_manage_tokens`: its holder makes tokens
+                // already.
                 rotated.bound = Some(Bound { gives_management: true, ..by.bound() });
             }
             Call::ReassignToken { token, account, allow_narrowing } => {
@@ -54,8 +55,8 @@ impl World {
                 if self.accounts[account].kind != AccountKind::ServiceAccount || *from == account {
                     return refuse();
                 }
-                let moved = Moved { before: self.rights_of(*from), after: self.rights_of(account) };
-                let lost = moved.weigh(acting, std::slice::from_ref(lists), *allow_narrowing)?;
+                let moved = Reassignment { before: self.rights_of(*from), after: self.rights_of(account) };
+                let lost = moved.lost_rights(acting, std::slice::from_ref(lists), *allow_narrowing)?;
                 let moved = &mut self.tokens[token];
                 moved.account = account;
                 moved.lists.scopes.retain(|scope| !lost.scopes.contains(scope));
@@ -66,7 +67,7 @@ impl World {
         Ok(())
     }
 
-    /// Another list in the place of each that is given.
+    /// Replaces each list that is given.
     fn update_token(&mut self, by: &By<'_>, token: usize, given: &Restrictions) -> Result<()> {
         by.acting.require(&Permission::TOKENS_WRITE, &Node::Org)?;
         let token = self.token(token)?;

@@ -1,4 +1,4 @@
-//! What there is in the model: an org, and what its caller has come by.
+//! The state of the model: an org, and the credentials that its caller has obtained.
 
 use std::sync::Arc;
 
@@ -26,8 +26,8 @@ pub const APPLICATIONS: [&str; 2] = ["x.y", "x.z"];
 pub struct Account {
     pub kind: AccountKind,
     pub grants: Vec<(Right, Node)>,
-    pub life: AccountLifecycle,
-    /// Whether the caller knows its password, or reads the mailbox that another one is sent to.
+    pub lifecycle: AccountLifecycle,
+    /// Whether the caller knows its password, or reads the mailbox to which a new one is sent.
     pub signs_in: bool,
 }
 
@@ -37,9 +37,9 @@ pub struct Token {
     pub account: usize,
     pub lists: Restrictions,
     pub may_manage_tokens: bool,
-    /// Whether the caller has its text.
+    /// Whether the caller has its token string.
     pub known: bool,
-    /// What bounded the credential that made, moved or rotated it, in the model.
+    /// The limits of the credential that made, moved or rotated it, if that happened in the model.
     pub bound: Option<Bound>,
 }
 
@@ -50,39 +50,39 @@ pub struct Bound {
     pub gives_management: bool,
 }
 
-/// An invitation to a mailbox of the caller's.
+/// An invitation to one of the caller's mailboxes.
 #[derive(Clone, Debug)]
 pub struct Invitation {
     pub grants: Vec<(Right, Node)>,
-    /// Who sent it last; two of them under impersonation.
+    /// The account that sent it last; two accounts under impersonation.
     pub senders: Vec<usize>,
     pub open: bool,
 }
 
 /// The JWT of an impersonation.
 #[derive(Clone, Debug)]
-pub struct Visit {
+pub struct ModelImpersonation {
     pub by: ModelCredential,
     pub actor: usize,
     pub target: usize,
     pub carried: Rights,
 }
 
-/// What the caller can act with, by its index.
+/// A credential that the caller can act with, by its index.
 #[derive(Clone, Copy, Debug)]
 pub enum ModelCredential {
     Token(usize),
-    /// A session of this account: whoever knows the password has one whenever they like.
+    /// A session of this account: a caller that knows the password can get one at any time.
     Session(usize),
-    Visit(usize),
+    Impersonation(usize),
 }
 
-/// How a credential is shown. That of an impersonation is a JWT as it is.
+/// How a credential is presented. That of an impersonation is always a JWT.
 #[derive(Clone, Debug)]
 pub enum PresentedAs {
-    Text,
+    TokenString,
     Jwt,
-    /// A JWT that carries no more than these lists leave open.
+    /// A JWT that carries no more than these lists allow.
     NarrowJwt(Restrictions),
 }
 
@@ -94,12 +94,12 @@ pub struct World {
     pub accounts: Vec<Account>,
     pub tokens: Vec<Token>,
     pub invitations: Vec<Invitation>,
-    pub visits: Vec<Visit>,
+    pub impersonations: Vec<ModelImpersonation>,
     /// How many roles were made: ids are never reused.
     pub made_roles: u128,
 }
 
-/// A right to be given: one that is always there, or some custom role.
+/// A right to grant: one that always exists, or some custom role.
 #[derive(Clone, Debug)]
 pub enum Pick {
     Fixed(&'static str),
@@ -115,7 +115,7 @@ pub fn account_id(account: usize) -> AccountId {
 }
 
 impl World {
-    /// An org with these roles and nobody in it.
+    /// An org with these roles and no accounts.
     pub fn new(is_system: bool, allow_user_tokens: bool, roles: Vec<CustomRole>) -> Self {
         let policy = TokenPolicy { allow_user_tokens, ..TokenPolicy::default() };
         let number = |(n, role)| (RoleId::from_u128(n as u128 + 1), role);
@@ -126,7 +126,7 @@ impl World {
             accounts: Vec::new(),
             tokens: Vec::new(),
             invitations: Vec::new(),
-            visits: Vec::new(),
+            impersonations: Vec::new(),
             made_roles: 0,
         }
     }
@@ -148,15 +148,15 @@ impl World {
         Rights::of_grants(&self.grants_of(account))
     }
 
-    /// Which account a call means that names the `n`-th.
+    /// The account that a call means by the number `n`.
     pub fn any_account(&self, n: usize) -> usize {
         n % self.accounts.len()
     }
 
-    /// The same, unless it is deleted: most calls do not find one that is.
+    /// The same, unless it is deleted: most calls do not find a deleted account.
     pub fn account(&self, n: usize) -> Result<usize> {
         let account = self.any_account(n);
-        if self.accounts[account].life.delete_time.is_some() { refuse() } else { Ok(account) }
+        if self.accounts[account].lifecycle.delete_time.is_some() { refuse() } else { Ok(account) }
     }
 
     pub fn owns_tokens(&self, account: usize) -> bool {
@@ -174,19 +174,19 @@ impl World {
         self.roles.keys().nth(n % self.roles.len().max(1)).copied()
     }
 
-    /// The grants that are picked, as far as there are such rights.
+    /// The chosen grants whose rights exist.
     pub fn picked(&self, grants: &[(Pick, Node)]) -> Vec<(Right, Node)> {
         grants.iter().filter_map(|(pick, node)| Some((self.right(pick)?, node.clone()))).collect()
     }
 
     pub fn member(&self, account: usize) -> Member {
-        let Account { kind, life, .. } = &self.accounts[account];
+        let Account { kind, lifecycle, .. } = &self.accounts[account];
         Member {
             org_id: self.org,
             home_org_id: self.org,
             account_id: account_id(account),
             account_kind: *kind,
-            account_stopped: *life != AccountLifecycle::default(),
+            account_stopped: *lifecycle != AccountLifecycle::default(),
             grants: self.grants_of(account),
             named_by_org: APPLICATIONS.iter().map(|text| Permission::parse(text).unwrap()).collect(),
             rules: self.rules.clone(),
@@ -194,7 +194,7 @@ impl World {
         }
     }
 
-    /// What is behind the credential: under impersonation, the administrator's.
+    /// The credential's data; under impersonation, that of the administrator's credential.
     pub fn credential_of(&self, credential: ModelCredential) -> Credential {
         match credential {
             ModelCredential::Token(n) => {
@@ -214,21 +214,23 @@ impl World {
                 may_manage_tokens: true,
                 ..sample(&[])
             },
-            ModelCredential::Visit(n) => self.credential_of(self.visits[n].by),
+            ModelCredential::Impersonation(n) => self.credential_of(self.impersonations[n].by),
         }
     }
 
-    /// The accounts that stand behind the credential: the one that it acts as, and the administrator.
+    /// The accounts behind the credential: the one that it acts as, and the administrator.
     pub fn behind(&self, credential: ModelCredential) -> Vec<usize> {
         match credential {
             ModelCredential::Token(n) => vec![self.tokens[n].account],
             ModelCredential::Session(account) => vec![account],
-            ModelCredential::Visit(n) => vec![self.visits[n].target, self.visits[n].actor],
+            ModelCredential::Impersonation(n) => {
+                vec![self.impersonations[n].target, self.impersonations[n].actor]
+            }
         }
     }
 
-    /// Whoever shows the credential, if it is good.
-    pub fn caller(&self, credential: ModelCredential, shown: &PresentedAs) -> Result<Caller> {
+    /// The caller that presents the credential, if it is valid.
+    pub fn caller(&self, credential: ModelCredential, presented_as: &PresentedAs) -> Result<Caller> {
         let found = self.credential_of(credential);
         found.check(now())?;
         let jwt = |narrowed_to, impersonation| AuthenticatedBy::AccessToken {
@@ -236,9 +238,9 @@ impl World {
             impersonation,
             expires_at: now().unix_timestamp() + 60,
         };
-        let bearer = match (credential, shown) {
-            (ModelCredential::Visit(n), _) => {
-                let Visit { actor, target, carried, .. } = &self.visits[n];
+        let bearer = match (credential, presented_as) {
+            (ModelCredential::Impersonation(n), _) => {
+                let ModelImpersonation { actor, target, carried, .. } = &self.impersonations[n];
                 let may_be = actor != target && found.account.account_id == account_id(*actor);
                 if !may_be || self.accounts[*target].kind != AccountKind::ServiceAccount {
                     return Err(Reason::AccessTokenInvalid.into());
@@ -247,7 +249,7 @@ impl World {
                 impersonation.target.check_active()?;
                 jwt(Some(carried.clone()), Some(impersonation))
             }
-            (_, PresentedAs::Text) => AuthenticatedBy::Text,
+            (_, PresentedAs::TokenString) => AuthenticatedBy::TokenString,
             (_, PresentedAs::Jwt) if found.restrictions.narrow_rights() => {
                 jwt(Some(found.effective_rights()), None)
             }
@@ -259,15 +261,17 @@ impl World {
         Caller::new(Arc::new(found), bearer, RequestContext::default())
     }
 
-    /// The credentials that the caller has and that work, each with whoever shows it.
+    /// The valid credentials that the caller has, each with the caller that presents it.
     pub fn usable(&self) -> Vec<(ModelCredential, Caller)> {
         let known = |n: &usize| self.tokens[*n].known;
         let tokens = (0..self.tokens.len()).filter(known).map(ModelCredential::Token);
         let signs_in = |account: &usize| self.accounts[*account].signs_in;
         let sessions = (0..self.accounts.len()).filter(signs_in).map(ModelCredential::Session);
-        let visits = (0..self.visits.len()).map(ModelCredential::Visit);
-        let all = tokens.chain(sessions).chain(visits);
-        all.filter_map(|credential| Some((credential, self.caller(credential, &PresentedAs::Text).ok()?)))
-            .collect()
+        let impersonations = (0..self.impersonations.len()).map(ModelCredential::Impersonation);
+        let all = tokens.chain(sessions).chain(impersonations);
+        all.filter_map(|credential| {
+            Some((credential, self.caller(credential, &PresentedAs::TokenString).ok()?))
+        })
+        .collect()
     }
 }
