@@ -226,9 +226,9 @@ fn help(command: &str) -> Flags {
     let mut last = None;
     for line in text.lines() {
         let (indent, line) = (line.len() - line.trim_start().len(), line.trim());
-        let flag = line.strip_prefix("-h, ").unwrap_or(line);
-        if indent <= 6 && flag.starts_with("--") {
-            let flag = flag.split([' ', '=']).next().unwrap().to_owned();
+        // The flags of the examples below are indented less.
+        if indent == 6 && line.starts_with("--") {
+            let flag = line.split(' ').next().unwrap().to_owned();
             flags.insert(flag.clone(), (None, None));
             last = Some(flag);
         }
@@ -240,7 +240,6 @@ fn help(command: &str) -> Flags {
             entry.1 = Some(value.to_owned());
         }
     }
-    flags.remove("--help");
     flags
 }
 
