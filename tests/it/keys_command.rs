@@ -195,16 +195,16 @@ async fn what_is_erased_stays_erased_whoever_seals_it_anew() {
     server.client(jwt).caller().await.unwrap();
 }
 
-/// The shell blocks of a part of the README.
-fn readme(part: &str) -> Vec<String> {
-    let readme = include_str!("../../README.md");
-    let part = readme.split(&format!("<!-- {part} -->")).nth(1).unwrap();
+/// The shell blocks of a part of the page on keys.
+fn page(part: &str) -> Vec<String> {
+    let page = include_str!("../../docs/operate/keys.md");
+    let part = page.split(&format!("<!-- {part} -->")).nth(1).unwrap();
     let part = part.split("<!-- /").next().unwrap();
     part.split("```sh\n").skip(1).map(|block| block.split("```").next().unwrap().to_owned()).collect()
 }
 
 #[tokio::test]
-async fn the_readmes_way_to_another_master_key_works_as_printed() {
+async fn the_printed_way_to_another_master_key_works() {
     let scratch = Scratch::new("readme");
     let database = Database::create().await;
     let file = write(&scratch, "master.key", &MasterKeys::new_file());
@@ -213,7 +213,7 @@ async fn the_readmes_way_to_another_master_key_works_as_printed() {
     // The server that runs from the step before goes on until the next one has started.
     let (mut running, first) = start(&mut serve(&database, &file));
     let set = crate::serving::http_get(&first, "/.well-known/jwks.json").await.body;
-    let blocks = readme("master key");
+    let blocks = page("master key");
     assert_eq!(blocks.len(), 4);
     for (number, block) in blocks.iter().enumerate() {
         let mut shell = Command::new("bash");

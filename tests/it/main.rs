@@ -48,6 +48,7 @@ mod peppers;
 mod principals;
 mod proto;
 mod races;
+mod references;
 mod resources;
 mod restore;
 mod restrictions;

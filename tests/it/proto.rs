@@ -159,7 +159,7 @@ fn code_name(reason: Reason) -> String {
 
 #[test]
 fn every_reason_is_explained() {
-    let (_, table) = include_str!("../../docs/errors.md").split_once("\n## Reasons\n").unwrap();
+    let (_, table) = include_str!("../../docs/reference/errors.md").split_once("\n## Reasons\n").unwrap();
     let mut code = "";
     let mut explained = BTreeSet::new();
     for line in table.lines() {
@@ -171,7 +171,7 @@ fn every_reason_is_explained() {
     }
     let codes: Vec<_> = Reason::ALL.iter().map(|reason| code_name(*reason)).collect();
     let sent = codes.iter().map(String::as_str).zip(Reason::ALL.iter().map(|reason| reason.name()));
-    assert_eq!(explained, sent.collect(), "what docs/errors.md explains, under which code");
+    assert_eq!(explained, sent.collect(), "what docs/reference/errors.md explains, under which code");
 }
 
 #[test]
