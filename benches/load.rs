@@ -1,5 +1,6 @@
 //! What a request costs, as ratios to an echo server that is driven by the same
 //! generator in the same run. `benches/README.md` says what the rows mean.
+#![allow(unreachable_pub, reason = "nothing imports a bench")]
 
 mod common;
 #[path = "load/echo.rs"]

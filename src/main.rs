@@ -21,7 +21,8 @@ use countersign::db::{pool, schema};
 use countersign::error::{Error, Reason};
 use countersign::mail::{PostOffice, Postman, Smtp, Transport};
 use countersign::state::{Pools, State};
-use countersign::{os, server, telemetry};
+use countersign::{server, telemetry};
+use countersign_os as os;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 

@@ -16,6 +16,7 @@ use std::time::Duration;
 use argon2::password_hash::phc::{Output, PasswordHash, Salt};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
+use countersign_os as os;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
@@ -26,7 +27,6 @@ use crate::config::PasswordArgs;
 use crate::domain::sign_in::password::{Password, TypedPassword};
 use crate::domain::values::ids::{AccountId, OrgId};
 use crate::error::{Error, Reason, Result};
-use crate::os;
 
 /// When to come back after all places were taken. One is free again much sooner.
 const FULL: Duration = Duration::from_secs(1);

@@ -3,7 +3,8 @@
 pub mod accounts;
 pub mod layers;
 pub mod orgs;
-pub mod pb;
 pub mod router;
 pub mod tokens;
 pub mod wire;
+
+pub use countersign_proto as pb;

@@ -16,7 +16,7 @@ use crate::db::outbox::Claimed;
 use crate::domain::mail::Mail;
 
 /// A message, and what it is about.
-pub struct Built {
+pub(super) struct Built {
     pub message: Message,
     pub subject: String,
     /// Where its link leads, for whoever tries out.
@@ -25,7 +25,7 @@ pub struct Built {
 
 /// Builds the message of a mail. Its id is that of the mail, so that a receiver can tell when
 /// one came twice.
-pub fn build(
+pub(super) fn build(
     claimed: &Claimed,
     from: &Mailbox,
     office: &PostOffice,

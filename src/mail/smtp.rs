@@ -25,7 +25,7 @@ const HAND_OVER: Duration = Duration::from_secs(120);
 /// How long it may take to say goodbye, when all is done.
 const GOODBYE: Duration = Duration::from_secs(2);
 /// The longest that all of it may take.
-pub const LONGEST: Duration = Duration::from_secs(152);
+pub(super) const LONGEST: Duration = Duration::from_secs(152);
 
 /// A mail server, and how to be let in.
 #[derive(Clone)]

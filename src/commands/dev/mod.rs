@@ -1,9 +1,7 @@
 //! `countersign dev`: everything on one machine, for trying out. An embedded
 //! PostgreSQL, a first run of the main job, and the server.
 
-pub mod binaries;
 pub mod env_file;
-pub mod postgres;
 pub mod tour;
 
 use std::io::Write as _;
@@ -14,6 +12,7 @@ use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use anyhow::{Context as _, Result};
+use countersign_embedded_postgres::{Options, Server};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 use tokio::net::TcpListener;
@@ -28,7 +27,6 @@ use crate::mail::{PostOffice, Postman, Transport};
 use crate::server;
 use crate::state::{Pools, State};
 use env_file::EnvFile;
-use postgres::{Options, Server};
 
 /// The name of the tokens that `dev` makes for itself.
 const TOKEN_NAME: &str = "dev";

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use countersign_embedded_postgres::Server;
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::{Value, json};
@@ -15,7 +16,6 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request};
 
 use super::TOKEN_NAME;
-use super::postgres::Server;
 use crate::grpc::pb;
 use pb::account_service_client::AccountServiceClient;
 use pb::org_service_client::OrgServiceClient;

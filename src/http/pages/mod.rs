@@ -72,7 +72,7 @@ impl Settings {
 }
 
 /// The routes of the pages.
-pub fn router(state: Arc<State>, settings: Settings) -> Router {
+pub(super) fn router(state: Arc<State>, settings: Settings) -> Router {
     let nowhere = any(|| async { no_such_link() });
     Router::new()
         .route("/set-password", get(password::show).post(password::set).fallback(not_here))
