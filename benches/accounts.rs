@@ -10,11 +10,11 @@ use anyhow::{Context as _, Result, ensure};
 use common::{Client, Deployment, option, progress};
 use countersign::clock::Clock;
 use countersign::db::accounts;
-use countersign::db::accounts::Filter;
-use countersign::domain::access::credential::AccountKind;
+use countersign::db::accounts::AccountFilter;
 use countersign::domain::accounts::AccountState;
 use countersign::domain::accounts::search::{Needle, Searchable};
 use countersign::domain::values::ids::{AccountId, OrgId};
+use countersign::domain::values::kinds::AccountKind;
 use countersign::domain::values::permissions::Right;
 use countersign::grpc::pb;
 use sqlx::{AssertSqlSafe, PgPool};
@@ -134,15 +134,15 @@ async fn plans(pool: &PgPool, org: &str) -> Result<()> {
     sqlx::raw_sql(explain).execute(&mut *db).await?;
     let role = |name| Right::parse_role(name).map_err(|wrong| anyhow::anyhow!("{wrong}"));
     for (name, filter) in [
-        ("a page", Filter::default()),
-        ("state", Filter { state: Some(AccountState::Deactivated), ..Filter::default() }),
-        ("role (5 holders)", Filter { role: Some(role("manager")?), ..Filter::default() }),
-        ("text (5 accounts)", Filter { query: Some(query("quixotic")?), ..Filter::default() }),
-        ("text (1 in 1 000)", Filter { query: Some(query("svc-777")?), ..Filter::default() }),
-        ("text (everybody)", Filter { query: Some(query("svc-")?), ..Filter::default() }),
+        ("a page", AccountFilter::default()),
+        ("state", AccountFilter { state: Some(AccountState::Deactivated), ..AccountFilter::default() }),
+        ("role (5 holders)", AccountFilter { role: Some(role("manager")?), ..AccountFilter::default() }),
+        ("text (5 accounts)", AccountFilter { query: Some(query("quixotic")?), ..AccountFilter::default() }),
+        ("text (1 in 1 000)", AccountFilter { query: Some(query("svc-777")?), ..AccountFilter::default() }),
+        ("text (everybody)", AccountFilter { query: Some(query("svc-")?), ..AccountFilter::default() }),
         (
             "kind, state, role and text",
-            Filter {
+            AccountFilter {
                 kind: Some(AccountKind::User),
                 state: Some(AccountState::Deactivated),
                 role: Some(role("auditor")?),

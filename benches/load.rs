@@ -22,7 +22,7 @@ use countersign::clock::{Clock, random};
 use countersign::db;
 use countersign::domain::tokens::policy::Ceilings;
 use countersign::domain::values::ids::{AccountId, OrgId, TokenId};
-use countersign::domain::values::token_string::{TextKind, TokenText};
+use countersign::domain::values::token_string::{TokenString, TokenStringKind};
 use countersign::grpc::pb;
 use generator::{CONNECTIONS, Calls, STREAMS, Slice, framed, load, pass};
 use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
@@ -169,8 +169,8 @@ async fn insert_tokens(
 ) -> Result<Vec<(TokenId, String)>> {
     let peppers = db::keys::find_peppers(db, &deployment.master_keys()?).await?;
     let clock = Clock::default();
-    let new = || TokenText::new(TextKind::SecretToken, clock.new_id::<TokenId>(), random());
-    let texts: Vec<TokenText> = (0..COLD).map(|_| new()).collect();
+    let new = || TokenString::new(TokenStringKind::SecretToken, clock.new_id::<TokenId>(), random());
+    let texts: Vec<TokenString> = (0..COLD).map(|_| new()).collect();
     let records: Vec<_> = texts.iter().map(|text| peppers.record(text)).collect();
     let ids: Vec<Uuid> = texts.iter().map(|text| text.id().uuid()).collect();
     let owners: Vec<Uuid> = accounts.iter().copied().cycle().take(COLD).collect();

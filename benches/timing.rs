@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use common::{Client, Deployment, Served, Sorted, option, progress};
 use countersign::clock::random;
 use countersign::domain::values::ids::TokenId;
-use countersign::domain::values::token_string::{TextKind, TokenText};
+use countersign::domain::values::token_string::{TokenString, TokenStringKind};
 use countersign::grpc::pb;
 use tonic::{Code, Request};
 
@@ -22,7 +22,7 @@ const FROM_ADDRESS: usize = 50;
 
 /// A token's text with this id and another secret than its own.
 fn guess(id: TokenId) -> String {
-    TokenText::new(TextKind::SecretToken, id, random()).expose().to_owned()
+    TokenString::new(TokenStringKind::SecretToken, id, random()).expose().to_owned()
 }
 
 fn unknown() -> TokenId {

@@ -46,3 +46,44 @@ pub fn random<const N: usize>() -> [u8; N] {
     getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
     bytes
 }
+
+/// Spreads pauses before retries: nodes that failed at the same moment do not retry at the same
+/// moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Jitter(fn() -> [u8; 4]);
+
+impl Default for Jitter {
+    fn default() -> Self {
+        Self(random)
+    }
+}
+
+impl Jitter {
+    /// With randomness from this function: tests know what it gives.
+    pub const fn with(random: fn() -> [u8; 4]) -> Self {
+        Self(random)
+    }
+
+    /// The pause, up to 20 % shorter or longer.
+    pub fn spread(self, pause: Duration) -> Duration {
+        let part = f64::from(u32::from_le_bytes((self.0)())) / f64::from(u32::MAX);
+        pause.mul_f64(0.8 + 0.4 * part)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_spread_by_a_fifth() {
+        let pause = Duration::from_secs(10);
+        let millis = |random| Jitter::with(random).spread(pause).as_millis();
+        assert_eq!(millis(|| [0; 4]), 8_000);
+        assert_eq!(millis(|| [u8::MAX; 4]), 12_000);
+        assert_eq!(millis(|| (1_u32 << 31).to_le_bytes()), 10_000);
+        let spread: std::collections::HashSet<_> =
+            (0..100).map(|_| Jitter::default().spread(pause)).collect();
+        assert!(spread.len() > 50, "{spread:?}");
+    }
+}

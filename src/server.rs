@@ -1,109 +1,192 @@
-//! Serves: `run(listener, state, options, office, shutdown)`. Whoever calls owns the port and the stop.
+//! Serves: `bind(address)`, then `run(listener, state, options, delivery, shutdown)`. The caller owns the
+//! port and the stop.
 
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
+use nix::errno::Errno;
+use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
 use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
-use crate::config::{LimitArgs, WebUrl};
+use crate::clock::Jitter;
+use crate::config::{ListenAddress, ServerLimits, WebUrl};
 use crate::domain::values::networks::Network;
-use crate::grpc::layers::request::Limits;
+use crate::grpc::layers::request::RequestLimits;
+use crate::grpc::pb::SERVICES;
 use crate::grpc::router::router;
-use crate::mail::{PostOffice, deliver};
+use crate::http;
+use crate::jobs::{Job, JobContext, Jobs, health, table};
+use crate::mail::EmailDelivery;
 use crate::state::State;
-use crate::state::last_use;
-use crate::{http, jobs};
 
-/// How long the last uses of tokens may take to be written when the server ends.
-const LAST_WRITE: Duration = Duration::from_secs(5);
+/// How many connections may wait to be accepted, as tokio has it.
+const BACKLOG: i32 = 1_024;
 
-/// How long mails that are being sent may take when the server ends.
-const LAST_MAIL: Duration = Duration::from_secs(10);
+/// A server that runs. Boxed here, so that what awaits it does not compile it once more.
+pub type Serving = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
 
-/// Serves gRPC and plain HTTP on one listener until `shutdown` is done; then takes no
-/// new calls and lets those under way end, for at most the drain timeout.
-pub async fn run(
+/// What stops a server.
+type Shutdown = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Listens on the first of the addresses of a host that allows it; without a host on every interface.
+///
+/// # Errors
+/// A name without an address, or what the last address failed with.
+pub(crate) async fn bind(address: &ListenAddress) -> anyhow::Result<TcpListener> {
+    let bound = match &address.host {
+        Some(host) => TcpListener::bind((host.as_str(), address.port)).await,
+        None => match bind_both_families(address.port) {
+            // This machine has no IPv6. Any other failure would be that of IPv4 as well.
+            Err(error) if is_without_ipv6(&error) => {
+                TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port)).await
+            }
+            bound => bound,
+        },
+    };
+    bound.with_context(|| format!("listening on {address}"))
+}
+
+/// Listens on `[::]` for IPv4 as well, whatever the system's default is.
+fn bind_both_families(port: u16) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, None)?;
+    socket.set_only_v6(false)?;
+    // A restarted server does not wait for the connections of the former one. The standard library sets it, too.
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    TcpListener::from_std(socket.into())
+}
+
+fn is_without_ipv6(error: &io::Error) -> bool {
+    let known = [Errno::EAFNOSUPPORT, Errno::EADDRNOTAVAIL].map(|errno| errno as i32);
+    error.raw_os_error().is_some_and(|code| known.contains(&code))
+}
+
+/// Serves gRPC and plain HTTP on one listener until `shutdown` is done.
+///
+/// Then it takes no new calls and lets those under way end, for at most the drain timeout. It
+/// does the same when a job dies.
+///
+/// # Errors
+/// When the listener fails, or a job died.
+pub fn run(
     listener: TcpListener,
     state: Arc<State>,
-    options: LimitArgs,
-    office: PostOffice,
+    options: ServerLimits,
+    delivery: EmailDelivery,
     shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Serving {
+    let jobs = table(options.last_use_interval);
+    run_with_jobs(listener, state, options, delivery, jobs, Box::pin(shutdown))
+}
+
+/// Serves as [`run`] does, with these jobs instead of those of the table.
+///
+/// # Errors
+/// As those of [`run`].
+pub fn run_with_jobs(
+    listener: TcpListener,
+    state: Arc<State>,
+    options: ServerLimits,
+    delivery: EmailDelivery,
+    jobs: Vec<Job>,
+    shutdown: Shutdown,
+) -> Serving {
+    Box::pin(serve(listener, state, options, delivery, jobs, shutdown))
+}
+
+async fn serve(
+    listener: TcpListener,
+    state: Arc<State>,
+    options: ServerLimits,
+    delivery: EmailDelivery,
+    jobs: Vec<Job>,
+    shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    let (reporter, health) = tonic_health::server::health_reporter();
-    // The keys were just read from the database: it answers.
-    jobs::report(&reporter, true, true).await;
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    // The keys were just loaded from the database: it answers.
+    health::report(&reporter, &SERVICES, true, true).await;
     let trusted_proxies: Vec<_> = options.trusted_proxies.iter().copied().map(Network::from).collect();
-    let pages = http::Settings::new(
+    let pages = http::PageSettings::new(
         trusted_proxies.clone(),
         options.request_timeout,
-        [&WebUrl::from(&state.issuer), &office.pages_url],
+        [&WebUrl::from(&state.issuer), &delivery.pages_url],
     );
-    let limits = Limits {
+    let limits = RequestLimits {
         max_message_size: options.max_message_size,
         max_concurrent_requests: options.max_concurrent_requests,
         request_timeout: options.request_timeout,
         trusted_proxies,
     };
-    let app = router(&state, limits, health, options.reflection).merge(http::router(state.clone(), pages));
-    let jobs = jobs::start(&state, &options, reporter.clone());
-    // No job like the others: it ends in its own time, and loses nothing.
-    let (writing, ended) = tokio::sync::oneshot::channel();
-    let uses = tokio::spawn(last_use::keep(state.clone(), options.last_use_interval, ended));
-    // Neither is this: a mail that was handed over is to be noted, or it is sent twice.
-    let (sending, ended) = tokio::sync::oneshot::channel();
-    let mails =
-        office.postman.clone().map(|postman| tokio::spawn(deliver(state.clone(), office, postman, ended)));
-
-    let (stopping, stopped) = tokio::sync::oneshot::channel();
-    let draining = state.clone();
-    let drain = async move {
-        shutdown.await;
-        draining.stop();
-        // Whoever balances load sees it before the connections go.
-        jobs::report(&reporter, false, false).await;
-        let _ = stopping.send(());
+    let app =
+        router(&state, limits, health_service, options.reflection).merge(http::router(state.clone(), pages));
+    let (stop_jobs, stop) = watch::channel(());
+    let context = JobContext {
+        state: state.clone(),
+        health: reporter.clone(),
+        services: &SERVICES,
+        delivery,
+        feed_listen: options.feed_listen,
+        signing_key_lifetime: options.signing_key_lifetime,
+        jitter: Jitter::default(),
+        stop,
     };
-    // Said of the listener: what the builder is told counts only for one that it binds itself.
+    let mut jobs = Jobs::start(jobs, &context, stop_jobs);
+
+    let (stop_serving, stopped) = oneshot::channel::<()>();
+    let drain = async {
+        // The sender sends, or is dropped with this future.
+        let _ = stopped.await;
+    };
+    // Set on the listener: what the builder is given counts only for one that it binds itself.
     // With Nagle's algorithm the trailers of each answer wait for the client's acknowledgement.
     let incoming =
         TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(Duration::from_secs(60)));
-    let serving = Server::builder()
-        .accept_http1(true)
-        .http2_max_header_list_size(options.max_header_size)
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .max_concurrent_streams(256)
-        .add_routes(Routes::from(app))
-        .serve_with_incoming_shutdown(incoming, drain);
-    let limit = async {
-        // The sender goes unsent only when serving itself has ended.
-        if stopped.await.is_ok() {
-            tokio::time::sleep(options.drain_timeout).await;
-        } else {
-            std::future::pending::<()>().await;
+    let mut serving = Box::pin(
+        Server::builder()
+            .accept_http1(true)
+            .http2_max_header_list_size(options.max_header_size)
+            .http2_keepalive_interval(Some(Duration::from_secs(30)))
+            .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+            .max_concurrent_streams(256)
+            .add_routes(Routes::from(app))
+            .serve_with_incoming_shutdown(incoming, drain),
+    );
+    let mut died = None;
+    let ended = tokio::select! {
+        ended = &mut serving => Some(ended),
+        () = shutdown => None,
+        job = jobs.died() => {
+            died = Some(job);
+            None
         }
     };
-    let served = tokio::select! {
-        done = serving => done,
-        () = limit => {
-            tracing::warn!("calls were still under way when the drain timeout ended");
+    state.lifecycle.stop();
+    // Load balancers see it before the connections go.
+    health::report(&reporter, &SERVICES, false, false).await;
+    let _ = stop_serving.send(());
+    let served = match ended {
+        Some(ended) => ended,
+        None => tokio::time::timeout(options.drain_timeout, serving).await.unwrap_or_else(|_| {
+            tracing::warn!("drain timed out: calls were still under way");
             Ok(())
-        }
+        }),
     };
-    drop(jobs);
-    drop(writing);
-    drop(sending);
-    if tokio::time::timeout(LAST_WRITE, uses).await.is_err() {
-        tracing::warn!("the last uses of tokens could not be written in time");
+    // After the last call: its use of a token is written, and its message is sent.
+    let jobs_ended = jobs.stop().await;
+    if let Some(died) = died {
+        return Err(died.into());
     }
-    if let Some(mails) = mails
-        && tokio::time::timeout(LAST_MAIL, mails).await.is_err()
-    {
-        tracing::warn!("a mail was still being sent: it is sent again, by this server or another one");
-    }
+    jobs_ended?;
     Ok(served?)
 }
 
@@ -113,12 +196,12 @@ pub async fn asked_to_stop() {
     let (Ok(mut terminate), Ok(mut interrupt)) =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
-        tracing::error!("signals cannot be waited for; end the process with SIGKILL");
+        tracing::error!("signal handlers not installed: end the process with SIGKILL");
         return std::future::pending().await;
     };
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    tracing::info!("stopping");
+    tracing::info!("shutdown requested");
 }

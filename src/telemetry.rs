@@ -7,16 +7,16 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt, registry};
 
-use crate::config::{LogArgs, LogFormat};
+use crate::config::{LogFormat, LogSettings};
 
 /// Starts logging to standard error. Does nothing when it was started before.
 ///
 /// # Errors
 /// When the levels cannot be read.
-pub fn start(args: &LogArgs) -> anyhow::Result<()> {
+pub(crate) fn start(settings: &LogSettings) -> anyhow::Result<()> {
     let levels: Targets =
-        args.log.parse().map_err(|error| anyhow::anyhow!("--log {:?}: {error}", args.log))?;
-    let layer = match args.log_format {
+        settings.levels.parse().map_err(|error| anyhow::anyhow!("--log {:?}: {error}", settings.levels))?;
+    let layer = match settings.format {
         LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(stderr).boxed(),
         LogFormat::Pretty => fmt::layer().with_ansi(stderr().is_terminal()).with_writer(stderr).boxed(),
     };

@@ -1,27 +1,37 @@
 //! The first operator of a deployment, and the way back when its tokens are lost.
 
+use std::fs::{File, OpenOptions};
+use std::io::{IsTerminal as _, Write as _, stdout};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::{Context as _, bail, ensure};
 use sqlx::PgConnection;
 
-use crate::clock::random;
+use super::database;
+use crate::clock::{Clock, random};
+use crate::config::args::BootstrapArgs;
+use crate::config::{CredentialLimits, PasswordHashing, TokenLimits};
+use crate::crypto::seal::MasterKeys;
 use crate::db;
 use crate::db::accounts::grants::Grant;
 use crate::db::accounts::{Account, NewAccount};
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::retrying;
 use crate::db::tokens::{Labels, NewToken};
-use crate::domain::access::credential::{Restrictions, TokenKind};
 use crate::domain::access::rights::HeldGrant;
 use crate::domain::accounts::Details;
-use crate::domain::accounts::lifecycle::Life;
+use crate::domain::accounts::lifecycle::AccountLifecycle;
 use crate::domain::tokens::policy::TokenPolicy;
+use crate::domain::tokens::restrictions::Restrictions;
 use crate::domain::values::ids::{AccountId, GrantId, SYSTEM_ORG, TokenId};
+use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::names::{AccountName, DisplayName, Email, Invalid, Slug};
 use crate::domain::values::permissions::{Permission, Right};
 use crate::domain::values::resources::Node;
-use crate::domain::values::token_string::{TextKind, TokenText};
-use crate::error::{Error, Result};
+use crate::domain::values::token_string::{TokenString, TokenStringKind};
+use crate::error::{Error, Reason, Result};
 use crate::flows::transaction::Transaction;
 use crate::state::State;
 
@@ -31,6 +41,97 @@ pub const TOKEN_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// The name of the account, and of the slug of its org.
 const OPERATOR: &str = "operator";
 const SYSTEM: &str = "system";
+
+const HAS_OPERATOR: &str =
+    "this deployment has its operator already: bootstrap is done once (all its tokens are lost? --recover)";
+
+/// `countersign bootstrap`, and `--recover`.
+pub(super) async fn run(args: BootstrapArgs) -> anyhow::Result<()> {
+    let master = MasterKeys::read(&args.master_key.master_key_file)?;
+    let pools = database::open(&args.database, 2, 1).await?;
+    // Nothing is served: nothing is cached.
+    let limits = CredentialLimits {
+        cache_size: 1,
+        cache_max_age: Duration::ZERO,
+        outage_grace: Duration::ZERO,
+        passwords: PasswordHashing::FLOOR,
+        tokens: TokenLimits::WIDEST,
+    };
+    let (issuer, algorithm) = (args.issuer.issuer, args.signing.signing_algorithm);
+    let state = State::open(pools, master, algorithm, issuer, limits, Clock::default()).await?;
+    let there = find_operator(&state).await?.is_some();
+    ensure!(args.recover || !there, HAS_OPERATOR);
+    ensure!(there || !args.recover, "this deployment has no operator yet: run bootstrap without --recover");
+    let mut output = Output::open(args.output)?;
+    let (name, life) = ("bootstrap", TOKEN_LIFE);
+    let deliver = |token: &str| output.write(token).map_err(Error::internal);
+    let outcome = if args.recover {
+        recover(&state, name, life, deliver).await
+    } else {
+        bootstrap(&state, name, life, deliver).await
+    };
+    match outcome {
+        Ok(operator) => {
+            let done = if args.recover {
+                "has a new token, and earlier ones of bootstrap are revoked"
+            } else {
+                "made"
+            };
+            eprintln!("operator {operator} {done}; its token is good for 24 h: make lasting ones with it");
+            Ok(())
+        }
+        Err(error) => {
+            output.discard();
+            if error.reason() == Reason::ResourceExists {
+                bail!(HAS_OPERATOR);
+            }
+            Err(anyhow::Error::new(error))
+        }
+    }
+}
+
+/// Where the operator's token goes.
+enum Output {
+    Terminal,
+    File(File, PathBuf),
+}
+
+impl Output {
+    /// A new file that only its owner may read; or the terminal, and nothing that is a
+    /// terminal's stand-in: what goes into a pipe or a log stays there.
+    fn open(path: Option<PathBuf>) -> anyhow::Result<Self> {
+        let Some(path) = path else {
+            ensure!(stdout().is_terminal(), "the token is shown on a terminal alone: give --output FILE");
+            return Ok(Self::Terminal);
+        };
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        let file = file.with_context(|| format!("--output {}: making a new file", path.display()))?;
+        Ok(Self::File(file, path))
+    }
+
+    fn write(&mut self, token: &str) -> std::io::Result<()> {
+        match self {
+            Self::Terminal => writeln!(stdout(), "{token}"),
+            Self::File(file, _) => {
+                file.write_all(token.as_bytes())?;
+                file.write_all(b"\n")?;
+                file.sync_all()
+            }
+        }
+    }
+
+    fn discard(&self) {
+        if let Self::File(_, path) = self {
+            remove(path);
+        }
+    }
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = std::fs::remove_file(path) {
+        eprintln!("countersign: {} could not be removed: {error}", path.display());
+    }
+}
 
 /// The id of the operator account; none before the first bootstrap.
 pub async fn find_operator(state: &State) -> Result<Option<AccountId>> {
@@ -68,7 +169,7 @@ pub async fn reissue(
     operator: AccountId,
     token_name: &str,
     life: Duration,
-) -> Result<TokenText> {
+) -> Result<TokenString> {
     let now = state.clock.now();
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
@@ -120,7 +221,7 @@ async fn create_operator(state: &State, tx: &mut PgConnection) -> Result<(Accoun
     let name = constant(AccountName::parse(OPERATOR))?;
     let slug = constant(Slug::parse(SYSTEM))?;
     let title = constant(DisplayName::parse("Countersign"))?;
-    let username = constant(Email::parse(&format!("{OPERATOR}@{SYSTEM}.{}", state.issuer_host())))?;
+    let username = constant(Email::parse(&format!("{OPERATOR}@{SYSTEM}.{}", state.issuer.host())))?;
     let now = state.clock.now();
     db::orgs::insert(&mut *tx, SYSTEM_ORG, &slug, &title, now).await?;
     let details = Details::new(Some(name), username);
@@ -158,8 +259,14 @@ async fn restore(state: &State, tx: &mut PgConnection, operator: &Account) -> Re
     let mut fields: Vec<_> =
         stopped.into_iter().filter_map(|(field, time)| Some(FieldChange::cleared(field, time?))).collect();
     if !fields.is_empty() {
-        db::accounts::set_life(&mut *tx, SYSTEM_ORG, operator.id(), Life::default(), state.clock.now())
-            .await?;
+        db::accounts::set_life(
+            &mut *tx,
+            SYSTEM_ORG,
+            operator.id(),
+            AccountLifecycle::default(),
+            state.clock.now(),
+        )
+        .await?;
     }
     let grants = grant_platform(state, tx, operator.id()).await?;
     fields.extend(grants.iter().map(|grant| FieldChange::set("grants", &grant.right_id)));
@@ -209,13 +316,13 @@ async fn issue(
     operator: AccountId,
     name: &str,
     life: Duration,
-) -> Result<(TokenText, Change)> {
+) -> Result<(TokenString, Change)> {
     let display_name = constant(DisplayName::parse(name))?;
     let now = state.clock.now();
     // A token that is stopped at once would be of no use.
     let rules = db::orgs::policies::find_rules(&mut *tx, SYSTEM_ORG, &state.ceilings).await?;
     let life = life.min(rules.max_lifetime(TokenKind::Secret));
-    let text = TokenText::new(TextKind::SecretToken, state.clock.new_id::<TokenId>(), random());
+    let text = TokenString::new(TokenStringKind::SecretToken, state.clock.new_id::<TokenId>(), random());
     let row = NewToken {
         token_id: text.id(),
         org_id: SYSTEM_ORG,
@@ -227,7 +334,7 @@ async fn issue(
         may_manage_tokens: true,
         expire_time: Some(now + life),
         made_by: None,
-        secret: &state.peppers.load().record(&text),
+        secret: &state.keyring.peppers.load().record(&text),
         hint: text.hint(),
     };
     db::tokens::insert(tx, &row, now).await?;

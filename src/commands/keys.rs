@@ -2,14 +2,18 @@
 
 use std::fmt;
 
+use anyhow::ensure;
 use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 
+use super::database;
 use crate::clock::{Clock, random};
+use crate::config::args::{KeysArgs, KeysCommand};
 use crate::crypto::peppers;
 use crate::crypto::seal::{MasterKeys, sealed_under};
 use crate::db;
 use crate::db::events;
+use crate::db::events::feed::KEYS;
 use crate::db::events::feed::wake;
 use crate::db::events::{Actor, Change};
 use crate::db::keys::find_peppers;
@@ -18,10 +22,61 @@ use crate::db::keys::sealed::Sealed;
 use crate::db::retrying;
 use crate::domain::values::ids::SYSTEM_ORG;
 use crate::error::{Error, Reason, Result};
-use crate::state::feed::KEYS;
+use crate::state::Pools;
 
 /// How many rows are sealed anew in one transaction.
 const BATCH: i64 = 100;
+
+pub(super) async fn run(command: KeysCommand) -> anyhow::Result<()> {
+    match command {
+        KeysCommand::List(args) => print_list(args).await,
+        KeysCommand::Reseal(args) => reseal_all(args).await,
+        KeysCommand::NewPepper(args) => create_pepper(args).await,
+    }
+}
+
+async fn open(args: &KeysArgs) -> anyhow::Result<(MasterKeys, Pools)> {
+    let master = MasterKeys::read(&args.master_key.master_key_file)?;
+    Ok((master, database::open(&args.database, 1, 1).await?))
+}
+
+async fn print_list(args: KeysArgs) -> anyhow::Result<()> {
+    let (master, pools) = open(&args).await?;
+    println!("the current master key is {}", master.current());
+    for entry in list(&pools.main.pool(), &master).await? {
+        println!("{entry}");
+    }
+    Ok(())
+}
+
+async fn reseal_all(args: KeysArgs) -> anyhow::Result<()> {
+    let (master, pools) = open(&args).await?;
+    let (db, current) = (pools.main.pool(), master.current());
+    let progress = |name: &str| println!("{name}: now sealed under master key {current}");
+    let resealed = reseal(&db, &master, &Clock::default(), progress).await?;
+    let entries = list(&db, &master).await?;
+    let left: Vec<_> =
+        entries.iter().filter(|entry| !entry.opens || entry.under.as_deref() != Some(current)).collect();
+    println!("{resealed} of {} were sealed anew", entries.len());
+    for entry in &left {
+        eprintln!("{entry}");
+    }
+    ensure!(
+        left.is_empty(),
+        "{} of {} are not under master key {current}: keep the others in the file",
+        left.len(),
+        entries.len()
+    );
+    println!("nothing names another master key than {current}");
+    Ok(())
+}
+
+async fn create_pepper(args: KeysArgs) -> anyhow::Result<()> {
+    let (master, pools) = open(&args).await?;
+    let number = new_pepper(&pools.main.pool(), &master, &Clock::default()).await?;
+    println!("pepper {number} was created: new secrets are stored under it, older ones at their next use");
+    Ok(())
+}
 
 /// One sealed value, as it may be shown.
 pub struct Entry {

@@ -2,19 +2,19 @@
 
 use std::fmt;
 
-use sqlx::PgPool;
-use uuid::Uuid;
+use anyhow::{Result, ensure};
 
+use super::database;
 use crate::clock::Clock;
+use crate::config::args::{MailCommand, MailListArgs, MailRetryArgs};
 use crate::db::outbox;
 use crate::db::outbox::Unsent;
-use crate::error::Result;
 
 /// How many are read at once.
 const PAGE: i64 = 200;
 
-/// A mail that was not sent, as a line of its own.
-pub struct Line(Unsent);
+/// An email that was not sent, as a line of its own.
+struct Line(Unsent);
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -32,19 +32,40 @@ impl fmt::Display for Line {
     }
 }
 
-/// Tells of each mail that was given up; with `waiting`, of those that are still tried as well.
-pub async fn list(db: &PgPool, waiting: bool, mut tell: impl FnMut(Line)) -> Result<()> {
-    let mut after = None;
-    loop {
-        let page = outbox::page_unsent(db, waiting, after, PAGE).await?;
-        let Some(last) = page.last() else { return Ok(()) };
-        after = Some(last.mail_id);
-        page.into_iter().for_each(|mail| tell(Line(mail)));
+pub(super) async fn run(command: MailCommand) -> Result<()> {
+    match command {
+        MailCommand::List(args) => list(args).await,
+        MailCommand::Retry(args) => retry(args).await,
     }
 }
 
-/// Has these mails tried again, or all that were given up. Servers look each few seconds.
-/// Returns which were; those whose link has ended are not.
-pub async fn retry(db: &PgPool, mail_ids: Option<&[Uuid]>, clock: &Clock) -> Result<Vec<Uuid>> {
-    outbox::retry(db, mail_ids, clock.now()).await
+/// Prints each email that was given up, with `--waiting` also those that are still retried.
+async fn list(args: MailListArgs) -> Result<()> {
+    let pools = database::open(&args.database, 1, 1).await?;
+    let db = pools.main.pool();
+    let (mut count, mut after) = (0_usize, None);
+    loop {
+        let page = outbox::page_unsent(&db, args.waiting, after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.mail_id);
+        count += page.len();
+        page.into_iter().for_each(|email| println!("{}", Line(email)));
+    }
+    let which = if args.waiting { "wait or were given up" } else { "were given up" };
+    eprintln!("{count} emails {which}");
+    Ok(())
+}
+
+/// Has emails retried, which servers notice within seconds. Those whose link has expired are not.
+async fn retry(args: MailRetryArgs) -> Result<()> {
+    let pools = database::open(&args.database, 1, 1).await?;
+    let ids = (!args.all).then_some(args.ids.as_slice());
+    let retried = outbox::retry(&pools.main.pool(), ids, Clock::default().now()).await?;
+    for id in &retried {
+        println!("{id}: is retried");
+    }
+    let left: Vec<_> = args.ids.iter().filter(|id| !retried.contains(id)).map(ToString::to_string).collect();
+    ensure!(left.is_empty(), "not given up, or their links have expired: {}", left.join(" "));
+    eprintln!("{} emails are retried", retried.len());
+    Ok(())
 }

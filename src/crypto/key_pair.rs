@@ -17,7 +17,7 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::seal::{MasterKeys, Purpose, Unopenable};
+use super::seal::{MasterKeys, SealPurpose, Unopenable};
 use crate::config::SigningAlgorithm;
 use crate::error::{Error, Result};
 
@@ -54,13 +54,13 @@ impl NewKey {
 
     /// Makes a pair and seals it.
     pub fn generate(master: &MasterKeys, algorithm: SigningAlgorithm) -> Result<Self> {
-        let pair = Pair::generate(algorithm)?;
+        let pair = KeyPair::generate(algorithm)?;
         let mut jwk = pair.jwk()?;
         let kid = jwk.thumbprint(ThumbprintHash::SHA256).map_err(Error::internal)?;
         jwk.common.key_id = Some(kid.clone());
         let record = Record { jwk, private: Some(pair.private()?) };
         let record = serde_json::to_vec(&record).map(Zeroizing::new).map_err(Error::internal)?;
-        let sealed = master.seal(Purpose::SigningKey, &kid, &record);
+        let sealed = master.seal(SealPurpose::SigningKey, &kid, &record);
         Ok(Self { kid, algorithm, sealed })
     }
 }
@@ -78,7 +78,7 @@ pub(super) struct Record {
 pub fn without_private_part(master: &MasterKeys, kid: &str, sealed: &[u8]) -> Result<Vec<u8>> {
     let record = Record { private: None, ..Record::open(master, kid, sealed).map_err(Error::internal)? };
     let record = serde_json::to_vec(&record).map_err(Error::internal)?;
-    Ok(master.seal(Purpose::SigningKey, kid, &record))
+    Ok(master.seal(SealPurpose::SigningKey, kid, &record))
 }
 
 /// Whether a sealed record was sealed by us and holds a pair that can sign.
@@ -107,7 +107,7 @@ impl std::error::Error for BadRecord {}
 impl Record {
     /// Opens what was sealed for this key.
     pub(super) fn open(master: &MasterKeys, kid: &str, sealed: &[u8]) -> Result<Self, BadRecord> {
-        let bytes = master.open(Purpose::SigningKey, kid, sealed).map_err(BadRecord::Unopenable)?;
+        let bytes = master.open(SealPurpose::SigningKey, kid, sealed).map_err(BadRecord::Unopenable)?;
         serde_json::from_slice(&bytes).map_err(|_| BadRecord::Damaged)
     }
 
@@ -128,20 +128,20 @@ impl Record {
 
     /// The pair, ready to sign; none when its private part is erased, or is not that of
     /// what is published.
-    pub(super) fn pair(&self) -> Option<Pair> {
-        let pair = Pair::parse(self.algorithm()?, self.private.as_ref()?)?;
+    pub(super) fn pair(&self) -> Option<KeyPair> {
+        let pair = KeyPair::parse(self.algorithm()?, self.private.as_ref()?)?;
         (pair.jwk().ok()?.algorithm == self.jwk.algorithm).then_some(pair)
     }
 }
 
 /// A pair that is kept ready to sign.
-pub(super) enum Pair {
+pub(super) enum KeyPair {
     Ed25519(Ed25519KeyPair),
     P256(EcdsaKeyPair),
     Rsa(rsa::KeyPair),
 }
 
-impl Pair {
+impl KeyPair {
     fn generate(algorithm: SigningAlgorithm) -> Result<Self> {
         let made = match algorithm {
             SigningAlgorithm::EdDsa => Ed25519KeyPair::generate().map(Self::Ed25519),
@@ -248,18 +248,17 @@ fn append(jwt: &mut String, signature: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use clap::ValueEnum as _;
 
     use super::*;
 
-    fn record(pair: &Pair) -> Record {
+    fn record(pair: &KeyPair) -> Record {
         Record { jwk: pair.jwk().unwrap(), private: Some(pair.private().unwrap()) }
     }
 
     #[test]
     fn a_record_gives_its_pair_again() {
-        for algorithm in SigningAlgorithm::value_variants() {
-            let pair = Pair::generate(*algorithm).unwrap();
+        for algorithm in SigningAlgorithm::ALL {
+            let pair = KeyPair::generate(*algorithm).unwrap();
             let json = serde_json::to_vec(&record(&pair)).unwrap();
             let read: Record = serde_json::from_slice(&json).unwrap();
             assert_eq!(read.algorithm(), Some(*algorithm));
@@ -287,12 +286,12 @@ mod tests {
     #[test]
     fn without_its_private_part_a_key_is_published_and_signs_no_more() {
         let master = MasterKeys::for_tests();
-        for algorithm in SigningAlgorithm::value_variants() {
+        for algorithm in SigningAlgorithm::ALL {
             let key = NewKey::generate(&master, *algorithm).unwrap();
             assert!(can_sign(&master, &key.kid, &key.sealed));
             let erased = without_private_part(&master, &key.kid, &key.sealed).unwrap();
             assert!(!can_sign(&master, &key.kid, &erased));
-            let text = master.open(Purpose::SigningKey, &key.kid, &erased).unwrap();
+            let text = master.open(SealPurpose::SigningKey, &key.kid, &erased).unwrap();
             let text = String::from_utf8(text.to_vec()).unwrap();
             assert!(text.ends_with(r#""private":null}"#), "{text}");
             let [before, after] =
@@ -308,12 +307,12 @@ mod tests {
     #[test]
     fn parts_that_do_not_fit_are_no_pair() {
         let [ed, ec, rsa] = [SigningAlgorithm::EdDsa, SigningAlgorithm::Es256, SigningAlgorithm::Rs256]
-            .map(|algorithm| record(&Pair::generate(algorithm).unwrap()));
+            .map(|algorithm| record(&KeyPair::generate(algorithm).unwrap()));
         for (public, private) in [(&ed, &ec), (&ec, &rsa), (&rsa, &ed)] {
             let mixed = Record { jwk: public.jwk.clone(), private: private.private.clone() };
             assert!(mixed.pair().is_none());
         }
-        let other = record(&Pair::generate(SigningAlgorithm::EdDsa).unwrap());
+        let other = record(&KeyPair::generate(SigningAlgorithm::EdDsa).unwrap());
         assert!(Record { jwk: ed.jwk.clone(), private: other.private }.pair().is_none());
         assert!(Record { jwk: ed.jwk.clone(), private: None }.pair().is_none());
         // An algorithm that is not ours, or that the key is not of.
@@ -324,7 +323,7 @@ mod tests {
             jwk.common.key_algorithm = Some(algorithm.parse().unwrap());
             assert_eq!(Record { jwk, private: None }.algorithm(), None, "{algorithm}");
         }
-        let large = rsa::KeyPair::generate(rsa::KeySize::Rsa3072).map(Pair::Rsa).unwrap();
+        let large = rsa::KeyPair::generate(rsa::KeySize::Rsa3072).map(KeyPair::Rsa).unwrap();
         assert!(record(&large).pair().is_none());
     }
 }

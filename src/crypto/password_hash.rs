@@ -21,9 +21,9 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
-use super::seal::{MasterKeys, Purpose};
+use super::seal::{MasterKeys, SealPurpose};
 use crate::clock::random;
-use crate::config::PasswordArgs;
+use crate::config::PasswordHashing;
 use crate::domain::sign_in::password::{Password, TypedPassword};
 use crate::domain::values::ids::{AccountId, OrgId};
 use crate::error::{Error, Reason, Result};
@@ -112,10 +112,10 @@ impl Passwords {
     ///
     /// # Panics
     /// With parameters that are none of Argon2's, and where the system gives no runtime.
-    pub fn new(args: PasswordArgs, master: Arc<MasterKeys>) -> Self {
-        let params = Params::new(args.password_hash_memory, args.password_hash_passes, 1, Some(OUTPUT));
+    pub fn new(hashing: PasswordHashing, master: Arc<MasterKeys>) -> Self {
+        let params = Params::new(hashing.hash_memory_kib, hashing.hash_passes, 1, Some(OUTPUT));
         let params = params.expect("the command line takes only parameters that Argon2 has");
-        let all_places = args.places();
+        let all_places = hashing.places();
         let threads = Builder::new_current_thread()
             .thread_name("passwords")
             .max_blocking_threads(all_places as usize)
@@ -149,7 +149,7 @@ impl Passwords {
         let salt = random::<16>();
         let hash = self.run(self.params.clone(), typed, salt.to_vec()).await?;
         let phc = Zeroizing::new(kept(&self.params, &salt, &hash).to_string());
-        Ok(PasswordRecord(self.master.seal(Purpose::Password, &bound_to(owner), phc.as_bytes())))
+        Ok(PasswordRecord(self.master.seal(SealPurpose::Password, &bound_to(owner), phc.as_bytes())))
     }
 
     /// Refuses, before anything is done, what would find no place.
@@ -186,7 +186,7 @@ impl Passwords {
     }
 
     fn open(&self, owner: Owner, record: &PasswordRecord) -> Option<PasswordHash> {
-        let phc = self.master.open(Purpose::Password, &bound_to(owner), &record.0);
+        let phc = self.master.open(SealPurpose::Password, &bound_to(owner), &record.0);
         let Ok(phc) = phc else {
             tracing::error!(account = %owner.1, "the record of a password does not open under a master key of this server");
             return None;
@@ -252,8 +252,8 @@ mod tests {
     const ONE: Owner = (OrgId::from_u128(1), AccountId::from_u128(1));
     const OTHER: Owner = (OrgId::from_u128(1), AccountId::from_u128(2));
 
-    fn cheap(memory: u32, budget: u32) -> PasswordArgs {
-        PasswordArgs { password_hash_memory: memory, password_hash_passes: 1, password_memory: budget }
+    fn cheap(memory: u32, budget: u32) -> PasswordHashing {
+        PasswordHashing { hash_memory_kib: memory, hash_passes: 1, memory_mib: budget }
     }
 
     fn typed(text: &str) -> TypedPassword {
@@ -338,12 +338,12 @@ mod tests {
 
     #[tokio::test]
     async fn the_parameters_of_production() {
-        let args = PasswordArgs::FLOOR;
+        let hashing = PasswordHashing::FLOOR;
         let master = Arc::new(MasterKeys::for_tests());
-        let passwords = Passwords::new(args, master.clone());
+        let passwords = Passwords::new(hashing, master.clone());
         let password = Password::parse("correct horse battery").unwrap();
         let record = passwords.hash(ONE, &password).await.unwrap();
-        let phc = master.open(Purpose::Password, &bound_to(ONE), record.sealed()).unwrap();
+        let phc = master.open(SealPurpose::Password, &bound_to(ONE), record.sealed()).unwrap();
         let phc = std::str::from_utf8(&phc).unwrap();
         assert!(phc.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{phc}");
         assert_eq!(passwords.verify(password.typed(), Some((ONE, &record))).await.unwrap(), Verdict::Right);

@@ -9,9 +9,9 @@ use std::fmt;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 
-use super::seal::{MasterKeys, Purpose, Unopenable};
-use crate::domain::access::credential::SecretRecord;
-use crate::domain::values::token_string::TokenText;
+use super::seal::{MasterKeys, SealPurpose, Unopenable};
+use crate::domain::tokens::secrets::SecretRecord;
+use crate::domain::values::token_string::TokenString;
 
 const LABEL: &[u8] = b"countersign/token/v1\0";
 
@@ -52,7 +52,7 @@ impl Blinded {
 
 /// The random bytes of a new pepper, sealed for its row.
 pub fn new_sealed(master: &MasterKeys, number: i32, bytes: [u8; 32]) -> Vec<u8> {
-    master.seal(Purpose::Pepper, &number.to_string(), &bytes)
+    master.seal(SealPurpose::Pepper, &number.to_string(), &bytes)
 }
 
 impl Peppers {
@@ -66,7 +66,7 @@ impl Peppers {
     ) -> Result<Self, Unopenable> {
         let (mut keys, mut left_out) = (BTreeMap::new(), Vec::new());
         for (number, sealed) in rows {
-            match master.open(Purpose::Pepper, &number.to_string(), sealed) {
+            match master.open(SealPurpose::Pepper, &number.to_string(), sealed) {
                 Ok(bytes) => {
                     keys.insert(number, hmac::Key::new(hmac::HMAC_SHA256, &bytes));
                 }
@@ -83,7 +83,7 @@ impl Peppers {
     ///
     /// # Panics
     /// When there is no pepper: a server makes the first one before it serves.
-    pub fn record(&self, text: &TokenText) -> SecretRecord {
+    pub fn record(&self, text: &TokenString) -> SecretRecord {
         let (&pepper, key) = self.keys.last_key_value().expect("there is a pepper");
         SecretRecord { mac: mac(key, text).as_ref().to_vec(), pepper }
     }
@@ -105,7 +105,7 @@ impl Peppers {
     /// token, which has none, as for a wrong secret.
     pub fn find<'a>(
         &self,
-        text: &TokenText,
+        text: &TokenString,
         records: impl IntoIterator<Item = &'a SecretRecord>,
     ) -> Option<usize> {
         let (mut matched, mut none) = (None, true);
@@ -125,7 +125,7 @@ impl Peppers {
     }
 
     /// What to keep of the text instead of its record, where that is under an older pepper.
-    pub fn renewed(&self, text: &TokenText, record: &SecretRecord) -> Option<SecretRecord> {
+    pub fn renewed(&self, text: &TokenString, record: &SecretRecord) -> Option<SecretRecord> {
         (Some(record.pepper) != self.newest()).then(|| self.record(text))
     }
 
@@ -145,7 +145,7 @@ impl Peppers {
     }
 }
 
-fn mac(key: &hmac::Key, text: &TokenText) -> hmac::Tag {
+fn mac(key: &hmac::Key, text: &TokenString) -> hmac::Tag {
     let mut context = hmac::Context::with_key(key);
     context.update(LABEL);
     context.update(text.expose().as_bytes());
@@ -162,7 +162,7 @@ impl fmt::Debug for Peppers {
 mod tests {
     use super::*;
     use crate::domain::values::ids::TokenId;
-    use crate::domain::values::token_string::TextKind;
+    use crate::domain::values::token_string::TokenStringKind;
 
     #[test]
     fn a_text_matches_its_own_record_under_its_pepper() {
@@ -172,8 +172,8 @@ mod tests {
             Peppers::open(&master, rows.iter().map(|(n, s)| (*n, s.as_slice()))).unwrap()
         };
         let (first, both) = (open(&rows[..1]), open(&rows));
-        let text = TokenText::new(TextKind::SecretToken, TokenId::from_u128(1), [9; 32]);
-        let other = TokenText::new(TextKind::SecretToken, TokenId::from_u128(1), [8; 32]);
+        let text = TokenString::new(TokenStringKind::SecretToken, TokenId::from_u128(1), [9; 32]);
+        let other = TokenString::new(TokenStringKind::SecretToken, TokenId::from_u128(1), [8; 32]);
         let old = first.record(&text);
         let new = both.record(&text);
         assert_eq!((old.pepper, new.pepper), (1, 2));
@@ -202,7 +202,7 @@ mod tests {
         let peppers = Peppers::open(&ours, [(1, good.as_slice()), (2, planted.as_slice())]).unwrap();
         assert_eq!((peppers.newest(), &peppers.left_out), (Some(1), &vec![2]));
         let known = Peppers::open(&theirs, [(2, planted.as_slice())]).unwrap();
-        let text = TokenText::new(TextKind::SecretToken, TokenId::from_u128(1), [9; 32]);
+        let text = TokenString::new(TokenStringKind::SecretToken, TokenId::from_u128(1), [9; 32]);
         assert!(peppers.find(&text, [&known.record(&text)]).is_none());
         assert_eq!(peppers.record(&text).pepper, 1);
     }

@@ -21,7 +21,7 @@ const VERSION: u8 = 1;
 
 /// What a sealed value is for. A key derived for one opens no other.
 #[derive(Clone, Copy, Debug)]
-pub enum Purpose {
+pub enum SealPurpose {
     Pepper,
     SigningKey,
     PageToken,
@@ -29,7 +29,7 @@ pub enum Purpose {
     Password,
 }
 
-impl Purpose {
+impl SealPurpose {
     const fn label(self) -> &'static str {
         match self {
             Self::Pepper => "countersign/seal/v1/pepper",
@@ -123,7 +123,7 @@ impl MasterKeys {
 
     /// Seals a value for one purpose and one row, under the current master key:
     /// version ‖ length of the key's id ‖ id ‖ nonce ‖ ciphertext and tag.
-    pub fn seal(&self, purpose: Purpose, id: &str, plaintext: &[u8]) -> Vec<u8> {
+    pub fn seal(&self, purpose: SealPurpose, id: &str, plaintext: &[u8]) -> Vec<u8> {
         let master = &self.0[0];
         let nonce: [u8; NONCE_LEN] = random();
         let mut sealed = Vec::with_capacity(2 + master.id.len() + NONCE_LEN + plaintext.len() + 16);
@@ -147,7 +147,12 @@ impl MasterKeys {
     }
 
     /// Opens what [`seal`](Self::seal) gave for the same purpose and id.
-    pub fn open(&self, purpose: Purpose, id: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Unopenable> {
+    pub fn open(
+        &self,
+        purpose: SealPurpose,
+        id: &str,
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, Unopenable> {
         let (&[version, id_len], rest) = sealed.split_first_chunk().ok_or(Unopenable)?;
         let (master_id, rest) = rest.split_at_checked(id_len.into()).ok_or(Unopenable)?;
         let (&nonce, body) = rest.split_first_chunk::<NONCE_LEN>().ok_or(Unopenable)?;
@@ -178,7 +183,7 @@ fn is_id(text: &str) -> bool {
 }
 
 impl MasterKey {
-    fn key(&self, purpose: Purpose) -> LessSafeKey {
+    fn key(&self, purpose: SealPurpose) -> LessSafeKey {
         let info = [purpose.label().as_bytes()];
         let okm = self.prk.expand(&info, &AES_256_GCM_SIV).expect("32 bytes are within HKDF's limit");
         LessSafeKey::new(UnboundKey::from(okm))
@@ -192,7 +197,7 @@ impl fmt::Debug for MasterKeys {
 }
 
 /// The parts are joined with a length, so that no two pairs look the same.
-fn additional_data(purpose: Purpose, id: &str) -> Vec<u8> {
+fn additional_data(purpose: SealPurpose, id: &str) -> Vec<u8> {
     let label = purpose.label();
     let mut data = Vec::with_capacity(4 + label.len() + id.len());
     data.extend((label.len() as u32).to_be_bytes());
@@ -220,15 +225,15 @@ mod tests {
     #[test]
     fn what_is_sealed_opens_for_the_same_purpose_and_id_alone() {
         let keys = MasterKeys::parse(&line("1", 7)).unwrap();
-        let sealed = keys.seal(Purpose::Pepper, "1", b"secret");
-        assert_eq!(*keys.open(Purpose::Pepper, "1", &sealed).unwrap(), b"secret");
-        assert!(keys.open(Purpose::Pepper, "2", &sealed).is_err());
-        assert!(keys.open(Purpose::SigningKey, "1", &sealed).is_err());
+        let sealed = keys.seal(SealPurpose::Pepper, "1", b"secret");
+        assert_eq!(*keys.open(SealPurpose::Pepper, "1", &sealed).unwrap(), b"secret");
+        assert!(keys.open(SealPurpose::Pepper, "2", &sealed).is_err());
+        assert!(keys.open(SealPurpose::SigningKey, "1", &sealed).is_err());
         for at in 0..sealed.len() {
             let mut changed = sealed.clone();
             changed[at] ^= 1;
-            assert!(keys.open(Purpose::Pepper, "1", &changed).is_err(), "byte {at}");
-            assert!(keys.open(Purpose::Pepper, "1", &sealed[..at]).is_err(), "cut at {at}");
+            assert!(keys.open(SealPurpose::Pepper, "1", &changed).is_err(), "byte {at}");
+            assert!(keys.open(SealPurpose::Pepper, "1", &sealed[..at]).is_err(), "cut at {at}");
         }
         assert!(!sealed.windows(6).any(|window| window == b"secret"));
     }
@@ -238,18 +243,18 @@ mod tests {
         let old = MasterKeys::parse(&line("old", 1)).unwrap();
         let both = MasterKeys::parse(&format!("# rotated\n\n{}{}", line("new", 2), line("old", 1))).unwrap();
         let new = MasterKeys::parse(&line("new", 2)).unwrap();
-        let sealed = old.seal(Purpose::Pepper, "1", b"x");
-        assert!(both.open(Purpose::Pepper, "1", &sealed).is_ok());
-        assert!(new.open(Purpose::Pepper, "1", &sealed).is_err());
+        let sealed = old.seal(SealPurpose::Pepper, "1", b"x");
+        assert!(both.open(SealPurpose::Pepper, "1", &sealed).is_ok());
+        assert!(new.open(SealPurpose::Pepper, "1", &sealed).is_err());
         assert_eq!((sealed_under(&sealed), both.current()), (Some("old"), "new"));
-        assert_eq!(sealed_under(&both.seal(Purpose::Pepper, "1", b"x")), Some("new"));
+        assert_eq!(sealed_under(&both.seal(SealPurpose::Pepper, "1", b"x")), Some("new"));
         for junk in [&b""[..], b"\x01", b"\x02\x011", b"\x01\x09short", b"\x01\x01\n"] {
             assert_eq!(sealed_under(junk), None, "{junk:?}");
         }
-        assert!(new.open(Purpose::Pepper, "1", &both.seal(Purpose::Pepper, "1", b"x")).is_ok());
+        assert!(new.open(SealPurpose::Pepper, "1", &both.seal(SealPurpose::Pepper, "1", b"x")).is_ok());
         // The same id with other bytes.
         let other = MasterKeys::parse(&line("old", 3)).unwrap();
-        assert!(other.open(Purpose::Pepper, "1", &sealed).is_err());
+        assert!(other.open(SealPurpose::Pepper, "1", &sealed).is_err());
     }
 
     #[test]

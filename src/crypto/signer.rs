@@ -14,11 +14,11 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 use time::OffsetDateTime;
 
-use super::key_pair::{BadRecord, Pair, Record, jose};
+use super::key_pair::{BadRecord, KeyPair, Record, jose};
 use super::seal::{MasterKeys, Unopenable};
 use crate::config::SigningAlgorithm;
 use crate::domain::access::access_token::{AccessToken, Claims, MAX_LEN, TYP};
-use crate::domain::signing_keys::{KeyState, Life, is_kid};
+use crate::domain::signing_keys::{KeyState, KeyTimes, is_kid};
 use crate::error::{Error, Reason, Result};
 
 /// A published key.
@@ -31,7 +31,7 @@ struct PublicKey {
 }
 
 struct SigningKey {
-    pair: Pair,
+    pair: KeyPair,
     /// The encoded header with the dot behind it: the same for every token of the key.
     header: String,
 }
@@ -42,7 +42,7 @@ pub struct KeySet {
     published: Vec<PublicKey>,
     json: String,
     /// What the schedule looks at: all that is published.
-    lives: Vec<Life>,
+    lives: Vec<KeyTimes>,
     /// The kids of rows that do not open: not sealed by us, or under a master key that is
     /// not here. They are not published.
     pub left_out: Vec<String>,
@@ -76,7 +76,7 @@ impl KeySet {
     /// When there is no active key, or it does not open; when one of ours is damaged.
     pub fn open<'a>(
         master: &MasterKeys,
-        rows: impl IntoIterator<Item = (Life, &'a [u8])>,
+        rows: impl IntoIterator<Item = (KeyTimes, &'a [u8])>,
     ) -> Result<Self, BadKeys> {
         let (mut active, mut published) = (None, Vec::new());
         let (mut lives, mut left_out) = (Vec::new(), Vec::new());
@@ -107,7 +107,7 @@ impl KeySet {
     }
 
     /// What the schedule looks at.
-    pub fn lives(&self) -> &[Life] {
+    pub fn lives(&self) -> &[KeyTimes] {
         &self.lives
     }
 
@@ -118,7 +118,7 @@ impl KeySet {
 }
 
 impl SigningKey {
-    fn new(kid: &str, pair: Pair) -> Self {
+    fn new(kid: &str, pair: KeyPair) -> Self {
         let header = format!(r#"{{"typ":"{TYP}","alg":"{}","kid":"{kid}"}}"#, pair.algorithm());
         Self { pair, header: BASE64URL.encode(header) + "." }
     }
@@ -135,12 +135,12 @@ struct Header {
 }
 
 /// The keys of the issuer, as all threads see them now.
-pub struct Ring {
+pub struct Signer {
     issuer: String,
     keys: ArcSwap<KeySet>,
 }
 
-impl Ring {
+impl Signer {
     /// A ring of one issuer.
     pub fn new(issuer: String, keys: KeySet) -> Self {
         Self { issuer, keys: ArcSwap::from_pointee(keys) }
@@ -171,7 +171,7 @@ impl Ring {
     }
 
     /// What the schedule looks at.
-    pub fn lives(&self) -> Vec<Life> {
+    pub fn lives(&self) -> Vec<KeyTimes> {
         self.keys.load().lives.clone()
     }
 
@@ -246,7 +246,6 @@ impl Ring {
 #[cfg(test)]
 mod tests {
     use aws_lc_rs::hmac;
-    use clap::ValueEnum as _;
     use jsonwebtoken::jwk::ThumbprintHash;
     use serde_json::{Value, json};
 
@@ -261,22 +260,22 @@ mod tests {
         OffsetDateTime::from_unix_timestamp(NOW).unwrap()
     }
 
-    fn life(kid: &str, state: KeyState) -> Life {
-        Life { kid: kid.into(), state, create_time: now(), activate_time: None, retire_time: None }
+    fn life(kid: &str, state: KeyState) -> KeyTimes {
+        KeyTimes { kid: kid.into(), state, create_time: now(), activate_time: None, retire_time: None }
     }
 
-    fn ring(algorithm: SigningAlgorithm) -> Ring {
+    fn ring(algorithm: SigningAlgorithm) -> Signer {
         let master = MasterKeys::for_tests();
         let key = NewKey::generate(&master, algorithm).unwrap();
         let keys =
             KeySet::open(&master, [(life(&key.kid, KeyState::Active), key.sealed.as_slice())]).unwrap();
-        Ring::new("https://id.example".into(), keys)
+        Signer::new("https://id.example".into(), keys)
     }
 
     /// Rings of one issuer that publish all their keys, and sign with one algorithm each.
-    fn rings() -> Vec<Ring> {
+    fn rings() -> Vec<Signer> {
         let master = MasterKeys::for_tests();
-        let algorithms = SigningAlgorithm::value_variants();
+        let algorithms = SigningAlgorithm::ALL;
         let keys: Vec<_> = algorithms.iter().map(|a| NewKey::generate(&master, *a).unwrap()).collect();
         let rows = |active: &SigningAlgorithm| {
             let rows = keys.iter().map(|key| {
@@ -285,7 +284,7 @@ mod tests {
             });
             KeySet::open(&master, rows.collect::<Vec<_>>()).unwrap()
         };
-        algorithms.iter().map(|a| Ring::new("https://id.example".into(), rows(a))).collect()
+        algorithms.iter().map(|a| Signer::new("https://id.example".into(), rows(a))).collect()
     }
 
     fn claims() -> Claims {
@@ -315,7 +314,7 @@ mod tests {
     }
 
     /// A JWT with this header and these claims, under the ring's own key.
-    fn forge(ring: &Ring, header: &str, claims: &str) -> String {
+    fn forge(ring: &Signer, header: &str, claims: &str) -> String {
         let mut jwt = unsigned(header, claims);
         ring.keys.load().active.pair.sign(&mut jwt).unwrap();
         jwt
@@ -377,7 +376,7 @@ mod tests {
 
     #[test]
     fn forgeries_are_refused() {
-        for algorithm in SigningAlgorithm::value_variants() {
+        for algorithm in SigningAlgorithm::ALL {
             refuses_forgeries(*algorithm);
         }
     }
@@ -435,7 +434,7 @@ mod tests {
         for signer in &rings {
             let signs_with = signer.keys.load().signs_with();
             for named in &keys.published {
-                for alg in SigningAlgorithm::value_variants() {
+                for alg in SigningAlgorithm::ALL {
                     let header = format!(r#"{{"typ":"at+jwt","alg":"{alg}","kid":"{}"}}"#, named.kid);
                     let verified = rings[0].verify(&forge(signer, &header, &body), now());
                     let right = named.algorithm == signs_with && *alg == signs_with;

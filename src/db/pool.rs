@@ -69,8 +69,11 @@ pub fn lazy(options: PgConnectOptions, max_connections: u32) -> PgPool {
 ///
 /// When the way to a database is cut, its connections hang in whatever they were doing, and
 /// go on hanging after it is back: nothing tells them. A pool waits for each of them before
-/// it gives the place to another. This one is exchanged for a new one instead.
-pub struct Db {
+/// it gives the place to another. This one is exchanged for a new one instead. Clones share it.
+#[derive(Clone)]
+pub struct Db(Arc<SharedPool>);
+
+struct SharedPool {
     options: PgConnectOptions,
     max_connections: u32,
     pool: ArcSwap<PgPool>,
@@ -81,12 +84,12 @@ impl Db {
     /// Connects when it is first needed.
     pub fn lazy(options: PgConnectOptions, max_connections: u32) -> Self {
         let pool = ArcSwap::from_pointee(lazy(options.clone(), max_connections));
-        Self { options, max_connections, pool, closed: AtomicBool::new(false) }
+        Self(Arc::new(SharedPool { options, max_connections, pool, closed: AtomicBool::new(false) }))
     }
 
     /// The pool of now.
     pub fn pool(&self) -> PgPool {
-        PgPool::clone(&self.pool.load())
+        PgPool::clone(&self.0.pool.load())
     }
 
     pub async fn acquire(&self) -> sqlx::Result<PoolConnection<Postgres>> {
@@ -103,8 +106,8 @@ impl Db {
         if self.is_closed() {
             return;
         }
-        let new = lazy(self.options.clone(), self.max_connections);
-        let old = self.pool.swap(Arc::new(new));
+        let new = lazy(self.0.options.clone(), self.0.max_connections);
+        let old = self.0.pool.swap(Arc::new(new));
         // Dropped, not closed in words: there may be nobody who listens.
         while let Some(idle) = old.try_acquire() {
             drop(idle.detach());
@@ -115,19 +118,55 @@ impl Db {
 
     /// Whether it was closed for good.
     pub fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Relaxed)
+        self.0.closed.load(Ordering::Relaxed)
     }
 
     /// Closes all connections, for good.
     pub async fn close(&self) {
-        self.closed.store(true, Ordering::Relaxed);
+        self.0.closed.store(true, Ordering::Relaxed);
         self.pool().close().await;
+    }
+}
+
+/// The pools of a server: each kind of work waits for its own. Clones share them.
+#[derive(Clone)]
+pub struct Pools {
+    /// For what handlers read and write.
+    pub main: Db,
+    /// For loading what is behind a credential.
+    pub loads: Db,
+    /// For following the feed: one connection listens, one polls, one reads keys, one origins.
+    pub feed: Db,
+}
+
+impl Pools {
+    /// Pools of this database that connect when they are first needed.
+    pub fn open(options: &PgConnectOptions, main: u32, loads: u32) -> Self {
+        Self {
+            main: Db::lazy(options.clone(), main),
+            loads: Db::lazy(options.clone(), loads),
+            feed: Db::lazy(options.clone(), 4),
+        }
+    }
+
+    /// Gives up all connections: they hang, or lead to a database that is no longer ours.
+    pub fn renew(&self) {
+        self.feed.renew();
+        self.main.renew();
+        self.loads.renew();
+    }
+
+    /// Closes all connections, for good.
+    pub async fn close(&self) {
+        self.feed.close().await;
+        self.loads.close().await;
+        self.main.close().await;
     }
 }
 
 impl fmt::Debug for Db {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Db").field("max_connections", &self.max_connections).finish_non_exhaustive()
+        f.debug_struct("Db").field("max_connections", &self.0.max_connections).finish_non_exhaustive()
     }
 }
 

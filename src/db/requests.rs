@@ -6,14 +6,14 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::one_row;
-use crate::domain::access::caller::Acting;
+use crate::domain::access::acting::Acting;
 use crate::error::{Error, Reason, Result};
 
 /// How long a request is remembered.
 pub const KEPT: time::Duration = time::Duration::hours(24);
 
 /// A create that must not happen twice: who asked, what for, and under which id.
-pub struct Request<'a> {
+pub struct IdempotentRequest<'a> {
     acting: &'a Acting<'a>,
     method: &'static str,
     request_id: Uuid,
@@ -28,7 +28,7 @@ pub struct Replay {
     pub response: Vec<u8>,
 }
 
-impl<'a> Request<'a> {
+impl<'a> IdempotentRequest<'a> {
     /// Names a create. `body` is the encoded request without its `request_id`.
     pub fn new(acting: &'a Acting<'a>, method: &'static str, request_id: Uuid, body: &[u8]) -> Self {
         let body_hash = digest::digest(&digest::SHA256, body).as_ref().to_vec();

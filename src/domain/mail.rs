@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
-use super::access::credential::AccountKind;
 use super::accounts::{AccountState, Details};
 use super::values::names::Email;
+use crate::domain::values::kinds::AccountKind;
 
 /// The first pause before a mail is tried again; each further one is twice as long…
 const FIRST_PAUSE: Duration = Duration::seconds(10);

@@ -55,7 +55,7 @@ pub fn is_kid(text: &str) -> bool {
 
 /// What the schedule looks at.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Life {
+pub struct KeyTimes {
     pub kid: String,
     pub state: KeyState,
     pub create_time: OffsetDateTime,
@@ -67,7 +67,7 @@ pub struct Life {
 
 /// What is to be done with the keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum KeyAction {
     /// Make a key and publish it as the next one.
     Publish,
     /// The next key has been published for long enough: from now on it signs.
@@ -79,23 +79,23 @@ pub enum Step {
 /// The first thing that is due now, if any. A key signs for `lifetime`; its successor is
 /// published ahead of the end. A next key that is there signs when it has been published
 /// for long enough, however young the active one is: somebody asked for it.
-pub fn due(keys: &[Life], now: OffsetDateTime, lifetime: Duration) -> Option<Step> {
+pub fn due(keys: &[KeyTimes], now: OffsetDateTime, lifetime: Duration) -> Option<KeyAction> {
     let over = keys.iter().find(|key| {
         key.state == KeyState::Retiring && key.retire_time.is_some_and(|since| now >= since + RETIRING_FOR)
     });
     if let Some(key) = over {
-        return Some(Step::Unpublish { kid: key.kid.clone() });
+        return Some(KeyAction::Unpublish { kid: key.kid.clone() });
     }
     let in_state = |state| keys.iter().find(|key| key.state == state);
     let active = in_state(KeyState::Active)?;
     match in_state(KeyState::Next) {
         Some(next) if now >= next.create_time + PUBLISHED_BEFORE => {
-            Some(Step::Activate { kid: next.kid.clone() })
+            Some(KeyAction::Activate { kid: next.kid.clone() })
         }
         Some(_) => None,
         None => {
             let since = active.activate_time.unwrap_or(active.create_time);
-            (now >= since + lifetime - PUBLISHED_BEFORE).then_some(Step::Publish)
+            (now >= since + lifetime - PUBLISHED_BEFORE).then_some(KeyAction::Publish)
         }
     }
 }
@@ -112,9 +112,9 @@ mod tests {
     }
 
     /// A key that came into its state at this second.
-    fn key(kid: &str, state: KeyState, since: i64) -> Life {
+    fn key(kid: &str, state: KeyState, since: i64) -> KeyTimes {
         let when = |states: &[KeyState]| states.contains(&state).then_some(at(since));
-        Life {
+        KeyTimes {
             kid: kid.into(),
             state,
             create_time: at(since),
@@ -126,13 +126,13 @@ mod tests {
     #[test]
     fn what_is_due() {
         let life = LIFE.whole_seconds();
-        let activate = |kid: &str| Some(Step::Activate { kid: kid.into() });
-        let unpublish = |kid: &str| Some(Step::Unpublish { kid: kid.into() });
-        let cases: &[(&str, Vec<Life>, i64, Option<Step>)] = &[
+        let activate = |kid: &str| Some(KeyAction::Activate { kid: kid.into() });
+        let unpublish = |kid: &str| Some(KeyAction::Unpublish { kid: kid.into() });
+        let cases: &[(&str, Vec<KeyTimes>, i64, Option<KeyAction>)] = &[
             ("a young key", vec![key("a", Active, 0)], 1, None),
             ("just before its end", vec![key("a", Active, 0)], life - 601, None),
-            ("ahead of its end", vec![key("a", Active, 0)], life - 600, Some(Step::Publish)),
-            ("long after, nobody was there", vec![key("a", Active, 0)], 3 * life, Some(Step::Publish)),
+            ("ahead of its end", vec![key("a", Active, 0)], life - 600, Some(KeyAction::Publish)),
+            ("long after, nobody was there", vec![key("a", Active, 0)], 3 * life, Some(KeyAction::Publish)),
             ("the next is young", vec![key("a", Active, 0), key("b", Next, life)], life + 599, None),
             ("the next is known", vec![key("a", Active, 0), key("b", Next, life)], life + 600, activate("b")),
             ("one was asked for", vec![key("a", Active, 0), key("b", Next, 5)], 605, activate("b")),
@@ -166,12 +166,12 @@ mod tests {
                 steps += 1;
                 assert!(steps < 4, "it comes to rest");
                 match step {
-                    Step::Publish => {
+                    KeyAction::Publish => {
                         let kid = published.len().to_string();
                         keys.push(key(&kid, Next, now));
                         published.push((kid, now, None));
                     }
-                    Step::Activate { kid } => {
+                    KeyAction::Activate { kid } => {
                         for key in &mut keys {
                             if key.state == Active {
                                 (key.state, key.retire_time) = (Retiring, Some(at(now)));
@@ -180,7 +180,7 @@ mod tests {
                             }
                         }
                     }
-                    Step::Unpublish { kid } => {
+                    KeyAction::Unpublish { kid } => {
                         keys.retain(|key| key.kid != kid);
                         published.iter_mut().find(|(name, ..)| *name == kid).unwrap().2 = Some(now);
                     }

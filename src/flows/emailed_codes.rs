@@ -14,16 +14,16 @@ use crate::db::accounts::Account;
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::orgs::Org;
 use crate::db::retrying;
-use crate::db::sign_in::emailed_codes::{Code, NewCode};
-use crate::domain::access::caller::Origin;
-use crate::domain::access::credential::AccountKind;
+use crate::db::sign_in::emailed_codes::{EmailedCode, NewCode};
+use crate::domain::access::request_context::RequestContext;
 use crate::domain::mail::Mail;
-use crate::domain::sign_in::emailed_codes::{End, Purpose};
+use crate::domain::sign_in::emailed_codes::{CodePurpose, End};
 use crate::domain::values::ids::{AccountId, InvitationId, OrgId, TokenId};
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::Email;
-use crate::domain::values::token_string::{TextKind, TokenText};
+use crate::domain::values::token_string::{TokenString, TokenStringKind};
 use crate::error::{Code as Status, Reason, Result};
-use crate::mail::Letter;
+use crate::mail::OutgoingEmail;
 use crate::state::State;
 
 /// What a new code is for, and who is to have it.
@@ -31,7 +31,7 @@ pub struct ToSend<'a> {
     pub org_id: OrgId,
     /// The account whose password it sets, or the invitation that it accepts. It is locked.
     pub subject_id: Uuid,
-    pub purpose: Purpose,
+    pub purpose: CodePurpose,
     /// Whether whoever has the mailbox asked for it.
     pub asked: bool,
     pub recipient: &'a Email,
@@ -44,9 +44,9 @@ pub struct ToSend<'a> {
 pub async fn send(state: &State, tx: &mut Transaction<'_>, new: ToSend<'_>) -> Result<()> {
     let now = state.clock.now();
     db::sign_in::emailed_codes::end_all(&mut *tx, new.org_id, new.subject_id, End::Replaced, now).await?;
-    let text = TokenText::new(new.purpose.kind(), state.clock.new_id::<TokenId>(), random());
+    let text = TokenString::new(new.purpose.kind(), state.clock.new_id::<TokenId>(), random());
     let expire_time = now + new.purpose.life();
-    let record = state.peppers.load().record(&text);
+    let record = state.keyring.peppers.load().record(&text);
     let row = NewCode {
         code_id: text.id().uuid(),
         org_id: new.org_id,
@@ -57,7 +57,7 @@ pub async fn send(state: &State, tx: &mut Transaction<'_>, new: ToSend<'_>) -> R
         expire_time,
     };
     db::sign_in::emailed_codes::insert(&mut *tx, &row, now).await?;
-    tx.mail(&Letter::with_code(new.org_id, new.recipient, new.mail, text, expire_time), now).await
+    tx.mail(&OutgoingEmail::with_code(new.org_id, new.recipient, new.mail, text, expire_time), now).await
 }
 
 /// Sends a user without a password the link to set one. Everybody else is sent nothing: who has
@@ -84,8 +84,8 @@ pub async fn send_password_code(
 ) -> Result<()> {
     let name = org.display_name.clone();
     let (purpose, mail) = match account.password_time {
-        None => (Purpose::FirstPassword, Mail::SetPassword { org: name }),
-        Some(_) => (Purpose::Reset, Mail::ResetPassword { org: name }),
+        None => (CodePurpose::FirstPassword, Mail::SetPassword { org: name }),
+        Some(_) => (CodePurpose::Reset, Mail::ResetPassword { org: name }),
     };
     let details = account.details()?;
     let new = ToSend {
@@ -105,7 +105,12 @@ pub async fn send_password_code(
 /// # Errors
 /// `TOKEN_INVALID` for what is none of this kind, `TOKEN_REVOKED` for one that was used, replaced
 /// or revoked, `TOKEN_EXPIRED`; `THROTTLED` for whoever guesses.
-pub async fn check(state: &State, text: &str, kind: TextKind, from: Option<IpAddr>) -> Result<Code> {
+pub async fn check(
+    state: &State,
+    text: &str,
+    kind: TokenStringKind,
+    from: Option<IpAddr>,
+) -> Result<EmailedCode> {
     let code = known(state, text, kind, from).await?;
     code.check(state.clock.now())?;
     Ok(code)
@@ -115,23 +120,28 @@ pub async fn check(state: &State, text: &str, kind: TextKind, from: Option<IpAdd
 ///
 /// # Errors
 /// `TOKEN_INVALID` for what is none of this kind; `THROTTLED` for whoever guesses.
-pub async fn known(state: &State, text: &str, kind: TextKind, from: Option<IpAddr>) -> Result<Code> {
+pub async fn known(
+    state: &State,
+    text: &str,
+    kind: TokenStringKind,
+    from: Option<IpAddr>,
+) -> Result<EmailedCode> {
     let refuse = || state.principals.refuse(from, Reason::TokenInvalid);
-    let text = TokenText::parse(text).ok().filter(|text| text.kind() == kind).ok_or_else(refuse)?;
+    let text = TokenString::parse(text).ok().filter(|text| text.kind() == kind).ok_or_else(refuse)?;
     state.principals.may_guess(from)?;
     let found = db::sign_in::emailed_codes::find(&state.db.pool(), text.id().uuid()).await?;
-    let record = found.as_ref().map(Code::record);
-    if record.as_ref().is_some_and(|record| !state.peppers.load().knows(record.pepper)) {
+    let record = found.as_ref().map(EmailedCode::record);
+    if record.as_ref().is_some_and(|record| !state.keyring.peppers.load().knows(record.pepper)) {
         // Another node took a newer pepper up.
-        state.look_for_pepper().await;
+        state.keyring.reload_for_unknown_pepper().await;
     }
     // Compared even where nothing was found, so that both take the same time.
-    let matches = state.peppers.load().find(&text, record.as_ref()).is_some();
+    let matches = state.keyring.peppers.load().find(&text, record.as_ref()).is_some();
     found.filter(|_| matches).ok_or_else(refuse)
 }
 
 /// Whoever knows a code may revoke it; whether it was one is not told (RFC 7009).
-pub async fn revoke(state: &State, origin: &Origin, text: &str, kind: TextKind) -> Result<()> {
+pub async fn revoke(state: &State, origin: &RequestContext, text: &str, kind: TokenStringKind) -> Result<()> {
     let code = match known(state, text, kind, origin.address).await {
         Ok(code) => code,
         Err(error) if error.reason().code() == Status::Unauthenticated => return Ok(()),
@@ -156,12 +166,12 @@ pub async fn revoke(state: &State, origin: &Origin, text: &str, kind: TextKind) 
 pub async fn stop(
     state: &State,
     tx: &mut PgConnection,
-    code: &Code,
+    code: &EmailedCode,
     now: OffsetDateTime,
 ) -> Result<Option<Change>> {
     let (kind, subject) = match code.purpose()? {
-        Purpose::Invitation => ("invitation.revoked", InvitationId::from(code.subject_id).to_string()),
-        Purpose::FirstPassword | Purpose::Reset => {
+        CodePurpose::Invitation => ("invitation.revoked", InvitationId::from(code.subject_id).to_string()),
+        CodePurpose::FirstPassword | CodePurpose::Reset => {
             ("account.password_code_revoked", AccountId::from(code.subject_id).to_string())
         }
     };
@@ -169,7 +179,7 @@ pub async fn stop(
     if !db::sign_in::emailed_codes::end(tx, code.code_id, End::Revoked, now).await? {
         return Ok(None);
     }
-    if code.purpose()? == Purpose::Invitation {
+    if code.purpose()? == CodePurpose::Invitation {
         db::orgs::invitations::revoke(tx, code.org(), code.subject_id.into(), now).await?;
     }
     Ok(Some(Change {

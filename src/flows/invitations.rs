@@ -21,25 +21,25 @@ use crate::db::accounts::{Account, NewAccount};
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::orgs::invitations::Invitation;
 use crate::db::retrying;
-use crate::db::sign_in::emailed_codes::Code;
-use crate::domain::access::caller::Origin;
-use crate::domain::access::credential::AccountKind;
+use crate::db::sign_in::emailed_codes::EmailedCode;
+use crate::domain::access::grant_transfer::{Received, receive};
+use crate::domain::access::request_context::RequestContext;
 use crate::domain::access::rights::{HeldGrant, Rights};
 use crate::domain::accounts::{AccountState, Details};
 use crate::domain::sign_in::emailed_codes::End;
-use crate::domain::sign_in::invitations::{Received, receive};
 use crate::domain::sign_in::password::Password;
 use crate::domain::values::ids::{AccountId, CredentialId, GrantId, InvitationId, OrgId, SYSTEM_ORG};
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::{DisplayName, Email, Profile};
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
-use crate::domain::values::token_string::TextKind;
+use crate::domain::values::token_string::TokenStringKind;
 use crate::error::{Error, Reason, Result, Violations};
 use crate::state::State;
 
 /// What whoever has the code may know.
-pub struct Shown {
-    code: Code,
+pub struct FoundInvitation {
+    code: EmailedCode,
     pub org_display_name: String,
     pub email: Email,
     /// No account has the address.
@@ -49,9 +49,9 @@ pub struct Shown {
 /// What a code invites to. Changes nothing.
 ///
 /// # Errors
-/// What [`codes::check`] says of the code; `ORG_SUSPENDED`.
-pub async fn look(state: &State, code: &str, from: Option<IpAddr>) -> Result<Shown> {
-    let code = emailed_codes::check(state, code, TextKind::Invitation, from).await?;
+/// What [`emailed_codes::check`] says of the code; `ORG_SUSPENDED`.
+pub async fn look(state: &State, code: &str, from: Option<IpAddr>) -> Result<FoundInvitation> {
+    let code = emailed_codes::check(state, code, TokenStringKind::Invitation, from).await?;
     let org_id = code.org();
     let mut db = state.db.acquire().await?;
     let org = db::orgs::find(&mut *db, org_id).await?.ok_or(Reason::TokenRevoked)?;
@@ -60,11 +60,11 @@ pub async fn look(state: &State, code: &str, from: Option<IpAddr>) -> Result<Sho
     }
     let email = trusted(&mut db, &code).await?.email()?;
     let holder = db::accounts::find_holder(&mut *db, email.as_str()).await?;
-    Ok(Shown { code, org_display_name: org.display_name, email, needs_sign_up: holder.is_none() })
+    Ok(FoundInvitation { code, org_display_name: org.display_name, email, needs_sign_up: holder.is_none() })
 }
 
 /// The invitation of a code, unless it was sent with a token that somebody else is known to have had.
-async fn trusted(db: &mut PgConnection, code: &Code) -> Result<Invitation> {
+async fn trusted(db: &mut PgConnection, code: &EmailedCode) -> Result<Invitation> {
     let invitation = db::orgs::invitations::find(&mut *db, code.org(), code.subject_id.into()).await?;
     let invitation = invitation.ok_or(Reason::TokenRevoked)?;
     let (org_id, token_id) = invitation.sent_with();
@@ -134,9 +134,9 @@ pub struct Accepted {
 /// `RESOURCE_EXISTS` for a member; `OVERLOADED` when no place is free to hash.
 pub async fn accept(
     state: &State,
-    shown: &Shown,
+    shown: &FoundInvitation,
     accepting: &Accepting<'_>,
-    origin: &Origin,
+    origin: &RequestContext,
 ) -> Result<Accepted> {
     let org_id = shown.code.org();
     let account_id = match accepting {
@@ -168,7 +168,7 @@ pub async fn accept(
 /// One acceptance.
 struct Joining<'a> {
     state: &'a State,
-    shown: &'a Shown,
+    shown: &'a FoundInvitation,
     org_id: OrgId,
     account_id: AccountId,
     /// Of a new account's password.

@@ -8,7 +8,7 @@ use crate::db::outbox;
 use crate::domain::mail::Mail;
 use crate::domain::values::ids::{AccountId, OrgId};
 use crate::error::Result;
-use crate::mail::Letter;
+use crate::mail::OutgoingEmail;
 
 /// So often at most somebody is told of what others can bring about as often as they like.
 const RARELY: Duration = Duration::days(1);
@@ -46,7 +46,7 @@ async fn letter(
     tx: &mut Transaction<'_>,
     (org_id, account_id): (OrgId, AccountId),
     say: impl FnOnce(String, String) -> Mail,
-) -> Result<Option<Letter>> {
+) -> Result<Option<OutgoingEmail>> {
     // A guest's account is kept elsewhere.
     let Some(member) = db::orgs::memberships::find(&mut **tx, org_id, account_id).await? else {
         return Ok(None);
@@ -56,5 +56,5 @@ async fn letter(
     let (Some(account), Some(org)) = (account, org) else { return Ok(None) };
     let mail = say(org.display_name, member.title);
     let proved = account.email_proved_time.is_some();
-    Ok(Letter::notice(org_id, &account.details()?, account.state()?, proved, mail))
+    Ok(OutgoingEmail::notice(org_id, &account.details()?, account.state()?, proved, mail))
 }

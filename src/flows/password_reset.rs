@@ -18,14 +18,14 @@ use crate::db::retrying;
 use crate::db::sign_in::login_buckets;
 use crate::db::sign_in::reset_requests;
 use crate::db::sign_in::reset_requests::ResetRequest;
-use crate::domain::access::caller::Origin;
-use crate::domain::access::credential::AccountKind;
+use crate::domain::access::request_context::RequestContext;
 use crate::domain::sign_in::emailed_codes::{ASKED_WITHIN, End, MAX_ASKED};
 use crate::domain::sign_in::password::Password;
 use crate::domain::values::ids::{AccountId, SYSTEM_ORG};
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::{Email, Invalid};
 use crate::domain::values::networks::neighbourhood;
-use crate::domain::values::token_string::TextKind;
+use crate::domain::values::token_string::TokenStringKind;
 use crate::error::{Error, Reason, Result};
 use crate::state::State;
 
@@ -36,14 +36,14 @@ const BATCH: i64 = 100;
 ///
 /// # Errors
 /// `THROTTLED` when too many requests came from the address.
-pub async fn request(state: &State, origin: &Origin, username: &Email) -> Result<()> {
+pub async fn request(state: &State, origin: &RequestContext, username: &Email) -> Result<()> {
     let now = state.clock.now();
     let asked = ResetRequest {
         address: origin.address.map(|address| address.to_string()),
         request_id: origin.request_id.clone(),
     };
     let network = origin.address.map(|address| neighbourhood(address).to_string());
-    let bucket = network.map(|network| state.peppers.load().blind(Blinded::ResetAddress, &network));
+    let bucket = network.map(|network| state.keyring.peppers.load().blind(Blinded::ResetAddress, &network));
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
         if let Some(bucket) = bucket {
@@ -53,7 +53,7 @@ pub async fn request(state: &State, origin: &Origin, username: &Email) -> Result
         tx.commit().await
     })
     .await?;
-    state.reset_requests.notify_one();
+    state.reset_requested.notify_one();
     Ok(())
 }
 
@@ -135,9 +135,9 @@ pub struct Found {
 /// Looks whose password a code sets, without using it.
 ///
 /// # Errors
-/// What [`codes::check`] says of the code; `ORG_SUSPENDED`, `ACCOUNT_DEACTIVATED` (deleted).
-pub async fn look(state: &State, origin: &Origin, code: &str) -> Result<Found> {
-    let code = emailed_codes::check(state, code, TextKind::PasswordCode, origin.address).await?;
+/// What [`emailed_codes::check`] says of the code; `ORG_SUSPENDED`, `ACCOUNT_DEACTIVATED` (deleted).
+pub async fn look(state: &State, origin: &RequestContext, code: &str) -> Result<Found> {
+    let code = emailed_codes::check(state, code, TokenStringKind::PasswordCode, origin.address).await?;
     let db = state.db.pool();
     let org = db::orgs::find(&db, code.org()).await?.ok_or(Reason::OrgSuspended)?;
     if org.life() != Default::default() {
@@ -155,10 +155,15 @@ pub async fn look(state: &State, origin: &Origin, code: &str) -> Result<Found> {
 /// account as it is then.
 ///
 /// # Errors
-/// What [`codes::check`] says of the code, before the password is looked at; `INVALID_FIELD`
+/// What [`emailed_codes::check`] says of the code, before the password is looked at; `INVALID_FIELD`
 /// for `new_password`; `ORG_SUSPENDED`, `ACCOUNT_DEACTIVATED` (deleted).
-pub async fn reset(state: &State, origin: &Origin, code: &str, new_password: &str) -> Result<Account> {
-    let code = emailed_codes::check(state, code, TextKind::PasswordCode, origin.address).await?;
+pub async fn reset(
+    state: &State,
+    origin: &RequestContext,
+    code: &str,
+    new_password: &str,
+) -> Result<Account> {
+    let code = emailed_codes::check(state, code, TokenStringKind::PasswordCode, origin.address).await?;
     let password =
         Password::required(new_password).map_err(|Invalid(wrong)| Error::invalid("new_password", wrong))?;
     let (org_id, account_id) = (code.org(), AccountId::from(code.subject_id));

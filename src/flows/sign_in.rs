@@ -24,11 +24,11 @@ use crate::db::retrying;
 use crate::db::sign_in::Candidate;
 use crate::db::sign_in::login_buckets;
 use crate::db::sign_in::login_buckets::{AddressKeys, Admission, Counted, Keys};
-use crate::domain::access::caller::Origin;
-use crate::domain::access::credential::AccountKind;
+use crate::domain::access::request_context::RequestContext;
 use crate::domain::mail::Mail;
 use crate::domain::sign_in::password::TypedPassword;
 use crate::domain::values::ids::{AccountId, OrgId};
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::Email;
 use crate::domain::values::networks::neighbourhood;
 use crate::error::{Error, Reason, Result};
@@ -56,11 +56,11 @@ pub async fn with_password(
     state: &Arc<State>,
     username: &Email,
     typed: &TypedPassword,
-    origin: &Origin,
+    origin: &RequestContext,
 ) -> Result<SignedIn> {
     // Shed before it costs anything; who finds the place gone later is not counted either.
     state.passwords.has_room()?;
-    let keys = keys(&state.peppers.load(), username, origin.address);
+    let keys = keys(&state.keyring.peppers.load(), username, origin.address);
     let now = state.clock.now();
     let admission = retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
@@ -138,7 +138,7 @@ fn keys(peppers: &Peppers, username: &Email, address: Option<IpAddr>) -> Keys {
 /// Writes the event of each back-off that begins, into the log of the account's org, and a mail to
 /// whoever is to be told. Beside the answer: whether there is an account must not show in how long
 /// that takes.
-fn tell(state: &Arc<State>, candidate: Option<Candidate>, admission: &Admission, origin: &Origin) {
+fn tell(state: &Arc<State>, candidate: Option<Candidate>, admission: &Admission, origin: &RequestContext) {
     let (Some(candidate), false) = (candidate, admission.begins.is_empty()) else { return };
     let (state, begins) = (state.clone(), admission.begins.clone());
     let actor = Actor {

@@ -1,57 +1,61 @@
-//! What happens to signing keys and peppers in the course of time. Any node may do it,
-//! and none leads: each looks at the rows again under the lock of the system org, and does
-//! what is due then.
+//! What happens to signing keys and peppers in the course of time.
+//!
+//! Any node may do it, and none leads: each reads the rows again under the lock of the system
+//! org, and does what is due then.
 
 use time::OffsetDateTime;
 
 use super::transaction::Transaction;
 use crate::crypto::key_pair::{NewKey, can_sign};
 use crate::db;
+use crate::db::events::feed::KEYS;
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::retrying;
-use crate::domain::signing_keys::{KeyState, Step, due};
+use crate::domain::signing_keys::{KeyAction, KeyState, due};
 use crate::domain::values::ids::SYSTEM_ORG;
 use crate::error::{Error, Reason, Result};
 use crate::state::State;
-use crate::state::feed::KEYS;
 
 /// Carries out what is due for the signing keys. While nothing is, nothing is asked of
 /// the database.
-pub async fn turn_signing_keys(state: &State, lifetime: time::Duration) -> Result<()> {
-    while let Some(step) = due(&state.ring.lives(), state.clock.now(), lifetime) {
+pub async fn rotate_signing_keys(state: &State, lifetime: time::Duration) -> Result<()> {
+    while let Some(step) = due(&state.keyring.signer.lives(), state.clock.now(), lifetime) {
         if !carry_out(state, &step, lifetime).await? {
-            // Another node did it, or nobody may yet: what is known here was old.
-            return state.reload_keys().await.map_err(Error::internal);
+            // Another node did it, or it is not due yet: what is known here was old.
+            return state.keyring.reload().await.map_err(Error::internal);
         }
     }
     Ok(())
 }
 
-async fn carry_out(state: &State, step: &Step, lifetime: time::Duration) -> Result<bool> {
+async fn carry_out(state: &State, step: &KeyAction, lifetime: time::Duration) -> Result<bool> {
     // Made beforehand: the lock is not held meanwhile.
     let fresh = match step {
-        Step::Publish => Some(NewKey::make(&state.master, state.signing_algorithm).await?),
-        Step::Activate { .. } | Step::Unpublish { .. } => None,
+        KeyAction::Publish => {
+            Some(NewKey::make(&state.keyring.master, state.keyring.signing_algorithm).await?)
+        }
+        KeyAction::Activate { .. } | KeyAction::Unpublish { .. } => None,
     };
     retrying(|| async {
         let now = state.clock.now();
         let mut tx = Transaction::begin(state).await?;
         match db::orgs::lock(&mut tx, SYSTEM_ORG).await {
-            // Before `bootstrap` there is no log to write to, and nobody to sign for.
+            // Before `bootstrap` there is no log to write to, and no account to sign for.
             Err(error) if error.reason() == Reason::ResourceNotFound => return Ok(false),
             locked => drop(locked?),
         }
-        let keys = db::keys::find_signing_keys(&mut *tx, &state.master).await.map_err(Error::internal)?;
+        let keys =
+            db::keys::find_signing_keys(&mut *tx, &state.keyring.master).await.map_err(Error::internal)?;
         if due(keys.lives(), now, lifetime).as_ref() != Some(step) {
             return Ok(false);
         }
         let change = match (step, &fresh) {
-            (Step::Publish, Some(fresh)) => publish(state, &mut tx, fresh, now).await?,
-            (Step::Publish, None) => return Err(Error::internal("no key was made to publish")),
-            (Step::Activate { kid }, _) => activate(state, &mut tx, kid, now).await?,
-            (Step::Unpublish { kid }, _) => unpublish(state, &mut tx, kid).await?,
+            (KeyAction::Publish, Some(fresh)) => publish(state, &mut tx, fresh, now).await?,
+            (KeyAction::Publish, None) => return Err(Error::internal("no key was made to publish")),
+            (KeyAction::Activate { kid }, _) => activate(state, &mut tx, kid, now).await?,
+            (KeyAction::Unpublish { kid }, _) => unpublish(state, &mut tx, kid).await?,
         };
-        tracing::info!(kind = change.kind, kids = ?change.resource_ids, "the signing keys went on");
+        tracing::info!(kind = change.kind, kids = ?change.resource_ids, "signing key rotated");
         tx.record(&Actor::default(), &[change], now).await?;
         tx.commit().await?;
         Ok(true)
@@ -59,7 +63,7 @@ async fn carry_out(state: &State, step: &Step, lifetime: time::Duration) -> Resu
     .await
 }
 
-/// A line about keys in the log of the system org, which every node hears of.
+/// A change of keys in the log of the system org, which the feed gives to every node.
 pub fn change(state: &State, kind: &'static str, kids: Vec<String>, fields: Vec<FieldChange>) -> Change {
     Change {
         event_id: state.clock.new_id(),
@@ -94,10 +98,10 @@ pub async fn activate(
     now: OffsetDateTime,
 ) -> Result<Change> {
     let sealed = db::keys::signing_keys::find_sealed(&mut **tx, kid).await?;
-    if !sealed.is_some_and(|sealed| can_sign(&state.master, kid, &sealed)) {
+    if !sealed.is_some_and(|sealed| can_sign(&state.keyring.master, kid, &sealed)) {
         return Err(Error::internal(format!("signing key {kid} cannot sign: revoke it")));
     }
-    let former = db::keys::signing_keys::retire_active(tx, &state.master, now).await?;
+    let former = db::keys::signing_keys::retire_active(tx, &state.keyring.master, now).await?;
     db::keys::signing_keys::activate(tx, kid, now).await?;
     Ok(activated(state, former, kid.to_owned()))
 }
@@ -109,7 +113,7 @@ pub async fn replace(
     fresh: &NewKey,
     now: OffsetDateTime,
 ) -> Result<Change> {
-    let former = db::keys::signing_keys::retire_active(tx, &state.master, now).await?;
+    let former = db::keys::signing_keys::retire_active(tx, &state.keyring.master, now).await?;
     db::keys::signing_keys::insert(tx, fresh, KeyState::Active, now).await?;
     Ok(activated(state, former, fresh.kid.clone()))
 }
@@ -129,15 +133,15 @@ async fn unpublish(state: &State, tx: &mut Transaction<'_>, kid: &str) -> Result
     Ok(change(state, "signing_key.retired", vec![kid.to_owned()], fields))
 }
 
-/// Drops the peppers that are not the newest and that no live token's secret names.
+/// Drops the peppers that are not the newest and that no active token's secret names.
 /// Returns their numbers.
 pub async fn drop_peppers(state: &State) -> Result<Vec<i32>> {
-    let peppers = state.peppers.load_full();
+    let peppers = state.keyring.peppers.load_full();
     let Some(newest) = peppers.newest().filter(|_| peppers.numbers().count() > 1) else {
         return Ok(Vec::new());
     };
     let now = state.clock.now();
-    // Not under the lock: it may take a while, and no secret is kept under an old pepper any more.
+    // Not under the lock: it may take a while, and no secret is hashed under an old pepper any more.
     let unused = db::keys::peppers::find_unused(&state.db.pool(), newest, now).await?;
     if unused.is_empty() {
         return Ok(unused);

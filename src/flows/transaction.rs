@@ -7,12 +7,12 @@ use sqlx::{PgConnection, Postgres};
 use time::OffsetDateTime;
 
 use crate::db::events;
+use crate::db::events::feed::KEYS;
 use crate::db::events::feed::wake;
 use crate::db::events::{Actor, Change};
 use crate::error::{Reason, Result};
-use crate::mail::Letter;
+use crate::mail::OutgoingEmail;
 use crate::state::State;
-use crate::state::feed::KEYS;
 
 /// Rolled back when it is dropped.
 pub struct Transaction<'a> {
@@ -42,8 +42,8 @@ impl<'a> Transaction<'a> {
     }
 
     /// Writes a mail down, which is sent when the change is made, and not before.
-    pub async fn mail(&mut self, letter: &Letter, now: OffsetDateTime) -> Result<()> {
-        letter.post(&mut self.inner, &self.state.master, self.state.clock.new_id(), now).await?;
+    pub async fn mail(&mut self, letter: &OutgoingEmail, now: OffsetDateTime) -> Result<()> {
+        letter.post(&mut self.inner, &self.state.keyring.master, self.state.clock.new_id(), now).await?;
         self.mailed = true;
         Ok(())
     }
@@ -57,10 +57,10 @@ impl<'a> Transaction<'a> {
         // Also when it failed: an answer that was lost on the way may have been a yes.
         self.state.principals.invalidate(&self.touched);
         if self.mailed {
-            self.state.mails.notify_one();
+            self.state.outbox_filled.notify_one();
         }
         if self.touched.iter().any(|subject| subject == KEYS)
-            && let Err(error) = self.state.reload_keys().await
+            && let Err(error) = self.state.keyring.reload().await
         {
             tracing::error!(%error, "changed keys cannot be read; whoever follows the feed tries again");
         }

@@ -6,7 +6,7 @@ use axum::middleware::from_fn_with_state;
 use tonic_health::pb::health_server::{Health, HealthServer};
 
 use super::accounts::service::Accounts;
-use super::layers::request::{Boundary, Limits};
+use super::layers::request::{RequestLayer, RequestLimits};
 use super::layers::{auth, grpc_web, request};
 use super::orgs::service::Orgs;
 use super::pb::DESCRIPTORS;
@@ -20,7 +20,7 @@ use crate::state::State;
 /// what pages in browsers need.
 pub fn router<H: Health>(
     state: &Arc<State>,
-    limits: Limits,
+    limits: RequestLimits,
     health: HealthServer<H>,
     reflection: bool,
 ) -> axum::Router {
@@ -44,7 +44,7 @@ pub fn router<H: Health>(
             .add_service(describe().build_v1().expect("our descriptors are well-formed"))
             .add_service(describe().build_v1alpha().expect("our descriptors are well-formed"));
     }
-    let boundary = Arc::new(Boundary::new(state.clone(), limits));
+    let boundary = Arc::new(RequestLayer::new(state.clone(), limits));
     routes
         .routes()
         .into_axum_router()

@@ -13,10 +13,10 @@ use http::StatusCode;
 
 use crate::state::State;
 
-pub use pages::Settings;
+pub use pages::PageSettings;
 
 /// The routes of the edge.
-pub fn router(state: Arc<State>, pages: Settings) -> Router {
+pub fn router(state: Arc<State>, pages: PageSettings) -> Router {
     let pages = pages::router(state.clone(), pages);
     Router::new()
         .route("/.well-known/jwks.json", get(well_known::jwks))
@@ -35,7 +35,7 @@ async fn alive() -> &'static str {
 
 /// The process can do its work: exchanges go on. And how far it is behind the feed of changes.
 async fn ready(Shared(state): Shared<Arc<State>>) -> (StatusCode, String) {
-    let (status, said) = if state.is_ready() {
+    let (status, said) = if state.lifecycle.is_ready() {
         (StatusCode::OK, "ready")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not ready: the database does not answer, or the server stops")

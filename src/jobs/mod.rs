@@ -1,189 +1,220 @@
-//! What happens in the background.
+//! The loops that run in the background: one table of all of them, and their supervision.
 
+mod context;
+mod cors_origins;
+mod drop_peppers;
+mod feed_follower;
+pub mod health;
+mod last_use;
+mod mail_delivery;
+mod password_resets;
+mod pepper_renewals;
 mod purge;
-mod remind;
+mod reload_keys;
+mod reminders;
+mod searchable_backfill;
+mod signing_keys;
+mod sweep;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::fmt;
+use std::pin::Pin;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, sleep};
-use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tokio::time::{Instant, timeout_at};
 
-use crate::config::LimitArgs;
-use crate::db;
-use crate::db::sweep;
-use crate::error::Result;
-use crate::flows::{password_reset, signing_key_rotation};
-use crate::grpc::pb::SERVICES;
-use crate::state::State;
-use crate::state::{cors_origins, feed, principals};
-
+pub use context::JobContext;
 pub use purge::purge;
-pub use remind::remind;
+pub use reminders::remind;
+pub use searchable_backfill::fill_searchable;
 
-/// How often health is compared with what the feed says.
-const HEALTH: Duration = Duration::from_millis(100);
-/// How often the keys are read again.
-const KEYS: Duration = Duration::from_secs(30);
-/// How often it is asked, in memory, whether a key has to be made, or to sign, or to go.
-const TURN: Duration = Duration::from_secs(1);
-/// How often what was noted of secrets under older peppers is written.
-const UPTAKE: Duration = Duration::from_secs(1);
-/// How often it is looked whether somebody asked another node for a password.
-const RESETS: Duration = Duration::from_secs(2);
-/// How often what has served its time is swept.
-const SWEEP: Duration = Duration::from_secs(600);
-
-/// How many accounts are made searchable in one statement.
-const FILLED_AT_ONCE: i64 = 500;
-
-/// Starts all jobs; the options say whether the feed's follower listens, and how long a key
-/// signs. They end when the set is dropped.
-pub fn start(state: &Arc<State>, options: &LimitArgs, health: HealthReporter) -> JoinSet<()> {
-    let mut jobs = JoinSet::new();
-    jobs.spawn(tell_health(state.clone(), health));
-    jobs.spawn(feed::follow(state.clone(), options.feed_listen));
-    jobs.spawn(cors_origins::keep(state.clone()));
-    jobs.spawn(reload_keys(state.clone()));
-    jobs.spawn(turn_signing_keys(state.clone(), options.signing_key_lifetime));
-    jobs.spawn(take_up_pepper(state.clone()));
-    jobs.spawn(answer_reset_requests(state.clone()));
-    jobs.spawn(sweep_rows(state.clone()));
-    jobs
+/// A loop that runs until the server ends.
+#[derive(Clone, Copy)]
+pub struct Job {
+    pub name: &'static str,
+    /// How often it runs at least; some also run when there is something to do.
+    pub period: Duration,
+    pub run: fn(JobContext, Duration) -> Running,
+    pub at_stop: AtStop,
 }
 
-fn every(period: Duration) -> tokio::time::Interval {
-    let mut interval = interval(period);
-    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    interval
+/// A job that runs.
+pub type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What becomes of a job when the server ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtStop {
+    /// It is aborted: it loses nothing.
+    Abort,
+    /// It finishes what it has in hand, within this time.
+    Finish(Duration),
 }
 
-/// Tells health whether the database answers, and whether exchanges go on without it.
-async fn tell_health(state: Arc<State>, health: HealthReporter) {
-    let mut tick = every(HEALTH);
-    let mut said = None;
-    loop {
-        tick.tick().await;
-        let now = (state.feed.answers() && state.is_ready(), state.is_ready());
-        if said != Some(now) {
-            report(&health, now.0, now.1).await;
-            said = Some(now);
+/// All jobs. `last_use_interval` is the period of that one, which operators choose.
+pub fn table(last_use_interval: Duration) -> Vec<Job> {
+    use AtStop::{Abort, Finish};
+    const MILLI: Duration = Duration::from_millis(1);
+    const SECOND: Duration = Duration::from_secs(1);
+    let job = |name, period, at_stop, run| Job { name, period, run, at_stop };
+    vec![
+        job("health", MILLI * 100, Abort, |c, p| Box::pin(health::run(c, p))),
+        job("feed_follower", MILLI * 800, Abort, |c, p| Box::pin(feed_follower::run(c, p))),
+        job("cors_origins", SECOND * 600, Abort, |c, p| Box::pin(cors_origins::run(c, p))),
+        job("reload_keys", SECOND * 30, Abort, |c, p| Box::pin(reload_keys::run(c, p))),
+        job("signing_keys", SECOND, Abort, |c, p| Box::pin(signing_keys::run(c, p))),
+        job("pepper_renewals", SECOND, Abort, |c, p| Box::pin(pepper_renewals::run(c, p))),
+        job("password_resets", SECOND * 2, Abort, |c, p| Box::pin(password_resets::run(c, p))),
+        job("sweep", SECOND * 600, Abort, |c, p| Box::pin(sweep::run(c, p))),
+        job("searchable_backfill", SECOND * 600, Abort, |c, p| Box::pin(searchable_backfill::run(c, p))),
+        job("purge", SECOND * 600, Abort, |c, p| Box::pin(purge::run(c, p))),
+        job("reminders", SECOND * 600, Abort, |c, p| Box::pin(reminders::run(c, p))),
+        job("drop_peppers", SECOND * 600, Abort, |c, p| Box::pin(drop_peppers::run(c, p))),
+        job("last_use", last_use_interval, Finish(SECOND * 5), |c, p| Box::pin(last_use::run(c, p))),
+        job("mail_delivery", SECOND * 2, Finish(SECOND * 10), |c, p| Box::pin(mail_delivery::run(c, p))),
+    ]
+}
+
+/// A job that ended while the server did not.
+#[derive(Debug)]
+pub struct JobDied {
+    name: &'static str,
+    /// The message, where it panicked.
+    panic: Option<String>,
+}
+
+impl fmt::Display for JobDied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.panic {
+            Some(message) => write!(f, "job {} panicked: {message}", self.name),
+            None => write!(f, "job {} ended early", self.name),
         }
     }
 }
 
-/// Sets the health of what writes and of what exchanges; the whole is well while
-/// exchanges go on, which is what others depend on.
-pub async fn report(health: &HealthReporter, writes: bool, exchanges: bool) {
-    let status = |well| if well { ServingStatus::Serving } else { ServingStatus::NotServing };
-    for service in SERVICES {
-        let well = if service.ends_with(".TokenService") { exchanges } else { writes };
-        health.set_service_status(service, status(well)).await;
-    }
-    health.set_service_status("", status(exchanges)).await;
+impl std::error::Error for JobDied {}
+
+/// The jobs that run. Aborted when it is dropped.
+pub struct Jobs {
+    set: JoinSet<()>,
+    running: HashMap<Id, (Job, AbortHandle)>,
+    /// Dropped when they are to stop.
+    stop: Option<watch::Sender<()>>,
 }
 
-/// Takes up what other nodes made.
-async fn reload_keys(state: Arc<State>) {
-    let mut tick = every(KEYS);
-    // The first tick is at once, and the keys were just read.
-    tick.tick().await;
-    loop {
-        tick.tick().await;
-        if let Err(error) = state.reload_keys().await {
-            tracing::warn!(%error, "keys could not be read again; the ones at hand stay in use");
-        }
+impl Jobs {
+    /// Starts all of a table. The context's `stop` is the other end of this one.
+    pub fn start(table: Vec<Job>, context: &JobContext, stop: watch::Sender<()>) -> Self {
+        let mut set = JoinSet::new();
+        let start = |job: Job| {
+            let handle = set.spawn((job.run)(context.clone(), job.period));
+            (handle.id(), (job, handle))
+        };
+        let running = table.into_iter().map(start).collect();
+        Self { set, running, stop: Some(stop) }
     }
-}
 
-/// Makes the next signing key ahead of time, and lets it sign when it is known.
-async fn turn_signing_keys(state: Arc<State>, lifetime: Duration) {
-    let lifetime = lifetime.try_into().unwrap_or(time::Duration::MAX);
-    let mut tick = every(TURN);
-    loop {
-        tick.tick().await;
-        if state.feed.answers()
-            && let Err(error) = signing_key_rotation::turn_signing_keys(&state, lifetime).await
-        {
-            tracing::error!(?error, "the signing keys cannot go on; it is tried again later");
-            sleep(KEYS).await;
-        }
-    }
-}
-
-/// Secrets that were used are kept under the newest pepper.
-async fn take_up_pepper(state: Arc<State>) {
-    let mut tick = every(UPTAKE);
-    loop {
-        tick.tick().await;
-        match principals::take_up_pepper(&state).await {
-            Ok(0) => {}
-            Ok(secrets) => tracing::info!(secrets, "kept secrets under the newest pepper"),
-            Err(error) => tracing::warn!(?error, "a pepper was not taken up; it is with the next use"),
-        }
-    }
-}
-
-/// Looks who asked for another password, here or on a node that ended before it looked.
-async fn answer_reset_requests(state: Arc<State>) {
-    loop {
-        if state.feed.answers()
-            && let Err(error) = password_reset::answer_all(&state).await
-        {
-            tracing::warn!(?error, "requests for passwords were not answered; it is tried again");
-        }
-        tokio::select! {
-            () = state.reset_requests.notified() => {}
-            () = sleep(RESETS) => {}
-        }
-    }
-}
-
-/// Writes what accounts are found by where an older binary did not. Returns how many
-/// there were.
-pub async fn fill_searchable(state: &State) -> Result<u64> {
-    let mut filled = 0;
-    loop {
-        let mut db = state.db.acquire().await?;
-        match db::accounts::fill_searchable(&mut db, FILLED_AT_ONCE).await? {
-            0 => return Ok(filled),
-            some => filled += some,
-        }
-    }
-}
-
-async fn sweep_rows(state: Arc<State>) {
-    let mut tick = every(SWEEP);
-    loop {
-        tick.tick().await;
-        match sweep::sweep(&state.db, state.clock.now()).await {
-            Ok(0) => {}
-            Ok(rows) => tracing::info!(rows, "swept rows that have served their time"),
-            Err(error) => tracing::warn!(?error, "sweeping failed; it is tried again later"),
-        }
-        match fill_searchable(&state).await {
-            Ok(0) => {}
-            Ok(accounts) => tracing::info!(accounts, "wrote what accounts from before are found by"),
-            Err(error) => {
-                tracing::warn!(?error, "writing what accounts are found by failed; it is tried again")
+    /// Waits until a job dies: it panics, or returns though the server goes on.
+    pub async fn died(&mut self) -> JobDied {
+        loop {
+            match self.set.join_next_with_id().await {
+                Some(ended) => {
+                    if let Some(died) = self.ended(ended, false) {
+                        return died;
+                    }
+                }
+                None => std::future::pending().await,
             }
         }
-        match purge(&state).await {
-            Ok(0) => {}
-            Ok(accounts) => tracing::info!(accounts, "purged accounts that were deleted 30 days ago"),
-            Err(error) => tracing::warn!(?error, "purging failed; it is tried again later"),
+    }
+
+    /// Aborts the jobs, but for those that have something to finish, for which it waits.
+    ///
+    /// # Errors
+    /// When a job has died that [`died`](Self::died) did not return.
+    pub async fn stop(mut self) -> Result<(), JobDied> {
+        let stopped = Instant::now();
+        let mut outcome = Ok(());
+        // What has ended by now did so before it was asked to.
+        while let Some(ended) = self.set.try_join_next_with_id() {
+            outcome = outcome.and(self.ended(ended, false).map_or(Ok(()), Err));
         }
-        match remind(&state).await {
-            Ok(0) => {}
-            Ok(reminders) => tracing::info!(reminders, "told of tokens that end soon"),
-            Err(error) => tracing::warn!(?error, "telling of tokens that end failed; it is tried again"),
+        self.running.retain(|_, (job, handle)| {
+            if job.at_stop == AtStop::Abort {
+                handle.abort();
+            }
+            job.at_stop != AtStop::Abort
+        });
+        drop(self.stop.take());
+        let limit = |job: &Job| match job.at_stop {
+            AtStop::Finish(limit) => limit,
+            AtStop::Abort => Duration::ZERO,
+        };
+        while let Some(next) = self.running.values().map(|(job, _)| limit(job)).min() {
+            match timeout_at(stopped + next, self.set.join_next_with_id()).await {
+                Ok(Some(ended)) => outcome = outcome.and(self.ended(ended, true).map_or(Ok(()), Err)),
+                Ok(None) => break,
+                Err(_) => self.running.retain(|_, (job, handle)| {
+                    if limit(job) == next {
+                        tracing::warn!(job = job.name, limit = ?next, "job not finished in time");
+                        handle.abort();
+                    }
+                    limit(job) != next
+                }),
+            }
         }
-        match signing_key_rotation::drop_peppers(&state).await {
-            Ok(dropped) if dropped.is_empty() => {}
-            Ok(dropped) => tracing::info!(?dropped, "dropped peppers that no live secret names"),
-            Err(error) => tracing::warn!(?error, "a pepper was not dropped; it is tried again later"),
-        }
+        outcome
+    }
+
+    /// What a job that has ended says, once it is logged; none where it had to end.
+    fn ended(&mut self, ended: Result<(Id, ()), JoinError>, expected: bool) -> Option<JobDied> {
+        let (id, error) = match ended {
+            Ok((id, ())) => (id, None),
+            Err(error) => (error.id(), Some(error)),
+        };
+        // One that was aborted is not among them.
+        let (job, _) = self.running.remove(&id)?;
+        let panic = match error {
+            None if expected => return None,
+            None => None,
+            Some(error) => Some(message(error)),
+        };
+        let died = JobDied { name: job.name, panic };
+        tracing::error!(job = died.name, panic = died.panic, "job died");
+        Some(died)
+    }
+}
+
+/// The message of a panic.
+fn message(error: JoinError) -> String {
+    match error.try_into_panic() {
+        Ok(panic) => match panic.downcast::<String>() {
+            Ok(message) => *message,
+            Err(panic) => panic.downcast_ref::<&str>().map_or("no message", |message| message).to_owned(),
+        },
+        Err(error) => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    /// Every file here but those that are not loops.
+    #[test]
+    fn each_file_is_in_the_table() {
+        let table = table(Duration::from_secs(30));
+        let names: BTreeSet<_> = table.iter().map(|job| job.name.to_owned()).collect();
+        assert_eq!(names.len(), table.len(), "each once");
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/jobs");
+        let files = fs::read_dir(dir).unwrap().map(|file| file.unwrap().path());
+        let stems = files.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned());
+        let loops: BTreeSet<_> = stems.filter(|stem| stem != "mod" && stem != "context").collect();
+        assert_eq!(names, loops);
     }
 }

@@ -1,7 +1,10 @@
-//! The end of deleted accounts.
+//! Purges accounts that were deleted long enough ago.
+
+use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::context::JobContext;
 use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::retrying;
@@ -14,8 +17,23 @@ use crate::state::State;
 /// How many accounts are looked up at once.
 const BATCH: i64 = 100;
 
+pub(super) async fn run(context: JobContext, period: Duration) {
+    let mut ticks = context.ticks(period);
+    loop {
+        ticks.next().await;
+        match purge(&context.state).await {
+            Ok(0) => {}
+            Ok(accounts) => tracing::info!(accounts, "accounts purged that were deleted 30 days ago"),
+            Err(error) => {
+                tracing::warn!(?error, "purge failed; it is retried");
+                ticks.retry();
+            }
+        }
+    }
+}
+
 /// Purges the accounts that were deleted 30 days ago or more. Any number of nodes may do
-/// it at once. One that cannot be purged does not keep the others. Returns how many went.
+/// it at once. One that cannot be purged does not hold up the others. Returns how many went.
 ///
 /// # Errors
 /// When the accounts could not be found.
@@ -32,7 +50,7 @@ pub async fn purge(state: &State) -> Result<u64> {
         for (org_id, account_id) in due {
             match purge_one(state, org_id, account_id).await {
                 Ok(gone) => purged += u64::from(gone),
-                Err(error) => tracing::warn!(?error, %account_id, "an account could not be purged"),
+                Err(error) => tracing::warn!(?error, %account_id, "account not purged; it is retried"),
             }
         }
     }
@@ -46,7 +64,7 @@ async fn purge_one(state: &State, org_id: OrgId, account_id: AccountId) -> Resul
         if !db::accounts::purge(&mut tx, org_id, account_id, now - DELETED_KEPT).await? {
             return Ok(false);
         }
-        // Where it was a guest it is nobody any more.
+        // Where it was a guest it is no member any more.
         let left = db::accounts::leave(&mut tx, account_id, &guest_in, now).await?;
         let home = Change {
             event_id: state.clock.new_id(),

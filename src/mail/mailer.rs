@@ -10,23 +10,23 @@ use crate::config::WebUrl;
 
 /// What a server needs to send mails and to serve the pages that their links lead to.
 #[derive(Clone)]
-pub struct PostOffice {
+pub struct EmailDelivery {
     /// What every link begins with.
     pub pages_url: WebUrl,
     /// None: mails wait in the outbox for a node that can send them.
-    pub postman: Option<Postman>,
+    pub mailer: Option<Mailer>,
 }
 
-impl PostOffice {
+impl EmailDelivery {
     /// One that sends nothing.
     pub fn closed(pages_url: WebUrl) -> Self {
-        Self { pages_url, postman: None }
+        Self { pages_url, mailer: None }
     }
 }
 
 /// Who sends mails, and from whom they are.
 #[derive(Clone)]
-pub struct Postman {
+pub struct Mailer {
     pub from: Mailbox,
     pub transport: Transport,
 }

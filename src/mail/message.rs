@@ -7,11 +7,11 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::failure::Failure;
-use super::mailer::{Link, PostOffice};
+use super::mailer::{EmailDelivery, Link};
 use super::render;
 use super::render::Rendered;
 use crate::config::WebUrl;
-use crate::crypto::seal::{MasterKeys, Purpose};
+use crate::crypto::seal::{MasterKeys, SealPurpose};
 use crate::db::outbox::Claimed;
 use crate::domain::mail::Mail;
 
@@ -28,7 +28,7 @@ pub(super) struct Built {
 pub(super) fn build(
     claimed: &Claimed,
     from: &Mailbox,
-    office: &PostOffice,
+    delivery: &EmailDelivery,
     master: &MasterKeys,
     now: std::time::SystemTime,
 ) -> Result<Built, Failure> {
@@ -37,7 +37,7 @@ pub(super) fn build(
         // A node of a newer version may know it.
         Failure::Passing("this version of the server does not know the mail".to_owned())
     })?;
-    let link = link(claimed, &mail, &office.pages_url, master)?;
+    let link = link(claimed, &mail, &delivery.pages_url, master)?;
     let Rendered { subject, text, html } = render::render(&mail, link.as_ref().map(|link| link.as_str()));
     let to: Address = claimed.recipient.parse().map_err(|error| lasting(&error))?;
     let message = Message::builder()
@@ -73,7 +73,7 @@ fn link(
     // Another node may have the master key that this one lacks.
     let unopenable =
         |_| Failure::Passing("its code does not open with the master keys of this server".to_owned());
-    let code = master.open(Purpose::Mail, &claimed.mail_id.to_string(), sealed).map_err(unopenable)?;
+    let code = master.open(SealPurpose::Mail, &claimed.mail_id.to_string(), sealed).map_err(unopenable)?;
     let code = std::str::from_utf8(&code).map_err(|error| Failure::Lasting(error.to_string()))?;
     Ok(Some(Zeroizing::new(format!("{pages_url}/{page}?code={code}"))))
 }

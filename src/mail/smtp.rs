@@ -53,11 +53,11 @@ impl Smtp {
     /// # Errors
     /// What is wrong, in words that do not show the URL, which may hold a password.
     pub fn open(url: &SmtpUrl, ca_file: Option<&Path>, hello: &str) -> anyhow::Result<Self> {
-        let url = Parts::parse(url.expose()).map_err(|wrong| anyhow::anyhow!("--smtp-url {wrong}"))?;
+        let url = SmtpParts::parse(url.expose()).map_err(|wrong| anyhow::anyhow!("--smtp-url {wrong}"))?;
         let security = match url.security {
-            Asked::None => Security::None,
-            Asked::Tls => Security::Tls(tls(&url.host, ca_file)?),
-            Asked::StartTls => Security::StartTls(tls(&url.host, ca_file)?),
+            SmtpSecurity::None => Security::None,
+            SmtpSecurity::Tls => Security::Tls(tls(&url.host, ca_file)?),
+            SmtpSecurity::StartTls => Security::StartTls(tls(&url.host, ca_file)?),
         };
         Ok(Self {
             host: url.host,
@@ -134,28 +134,28 @@ fn tls(host: &str, ca_file: Option<&Path>) -> anyhow::Result<TlsParameters> {
 }
 
 /// What a URL says.
-struct Parts {
+struct SmtpParts {
     host: String,
     port: u16,
-    security: Asked,
+    security: SmtpSecurity,
     credentials: Option<Credentials>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
+enum SmtpSecurity {
     Tls,
     StartTls,
     None,
 }
 
-impl Parts {
+impl SmtpParts {
     fn parse(text: &str) -> Result<Self, &'static str> {
         const WRONG: &str = "must be smtp://user:password@host:587 or smtps://user:password@host:465";
         let url = Url::parse(text).map_err(|_| WRONG)?;
         let security = match (url.scheme(), url.query()) {
-            ("smtps", None) => Asked::Tls,
-            ("smtp", None) => Asked::StartTls,
-            ("smtp", Some("tls=none")) => Asked::None,
+            ("smtps", None) => SmtpSecurity::Tls,
+            ("smtp", None) => SmtpSecurity::StartTls,
+            ("smtp", Some("tls=none")) => SmtpSecurity::None,
             ("smtp", Some(_)) => return Err("may only have the query ?tls=none"),
             _ => return Err(WRONG),
         };
@@ -180,10 +180,10 @@ impl Parts {
         };
         let loopback = host == "localhost"
             || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
-        if security == Asked::None && credentials.is_some() && !loopback {
+        if security == SmtpSecurity::None && credentials.is_some() && !loopback {
             return Err("must not send a password without TLS to another machine");
         }
-        let default = if security == Asked::Tls { 465 } else { 587 };
+        let default = if security == SmtpSecurity::Tls { 465 } else { 587 };
         Ok(Self { host, port: url.port().unwrap_or(default), security, credentials })
     }
 }
@@ -195,18 +195,18 @@ mod tests {
     #[test]
     fn urls_of_mail_servers() {
         for (text, host, port, security, credentials) in [
-            ("smtp://mail.example", "mail.example", 587, Asked::StartTls, false),
-            ("smtp://u:p%40+@mail.example:2525", "mail.example", 2525, Asked::StartTls, true),
-            ("smtps://u:p@mail.example", "mail.example", 465, Asked::Tls, true),
-            ("smtp://127.0.0.1:1025?tls=none", "127.0.0.1", 1025, Asked::None, false),
-            ("smtp://mailpit:1025?tls=none", "mailpit", 1025, Asked::None, false),
-            ("smtp://u:p@[::1]:1025?tls=none", "::1", 1025, Asked::None, true),
+            ("smtp://mail.example", "mail.example", 587, SmtpSecurity::StartTls, false),
+            ("smtp://u:p%40+@mail.example:2525", "mail.example", 2525, SmtpSecurity::StartTls, true),
+            ("smtps://u:p@mail.example", "mail.example", 465, SmtpSecurity::Tls, true),
+            ("smtp://127.0.0.1:1025?tls=none", "127.0.0.1", 1025, SmtpSecurity::None, false),
+            ("smtp://mailpit:1025?tls=none", "mailpit", 1025, SmtpSecurity::None, false),
+            ("smtp://u:p@[::1]:1025?tls=none", "::1", 1025, SmtpSecurity::None, true),
         ] {
-            let parts = Parts::parse(text).unwrap();
+            let parts = SmtpParts::parse(text).unwrap();
             let said = (parts.host.as_str(), parts.port, parts.security, parts.credentials.is_some());
             assert_eq!(said, (host, port, security, credentials), "{text}");
         }
-        let credentials = Parts::parse("smtp://a%40b:p%40+@mail.example").unwrap().credentials;
+        let credentials = SmtpParts::parse("smtp://a%40b:p%40+@mail.example").unwrap().credentials;
         assert_eq!(credentials, Some(Credentials::new("a@b".to_owned(), "p@+".to_owned())));
         for bad in [
             "",
@@ -222,7 +222,7 @@ mod tests {
             "smtp://u:p@mail.example?tls=none",
             "smtp://%ff:%ff@mail.example",
         ] {
-            assert!(Parts::parse(bad).is_err(), "{bad:?}");
+            assert!(SmtpParts::parse(bad).is_err(), "{bad:?}");
         }
     }
 

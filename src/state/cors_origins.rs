@@ -1,106 +1,123 @@
-//! The web origins that live publishable tokens name, known on every node without a
-//! question to the database: a browser asks about its page's origin before it sends
+//! The web origins that active publishable tokens name, known on every node without a
+//! query of the database: a browser asks about its page's origin before it sends
 //! anything that authenticates (CORS).
 //!
-//! All of them are read at the start; then those of each token that the feed tells of;
+//! All of them are loaded at the start; then those of each token that the feed names;
 //! and all again every ten minutes, so that nothing that was missed stays wrong.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use sqlx::PgPool;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::State;
+use crate::clock::Clock;
+use crate::db::pool::Db;
 use crate::db::tokens::web_origins::{NamedOrigin, find_all, find_of};
 use crate::domain::values::ids::TokenId;
 use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Reason, Result};
 
-/// How often all are read, whatever the feed says.
-const REREAD: Duration = Duration::from_secs(600);
-/// When to try again after a failure.
-const RETRY: Duration = Duration::from_secs(1);
-/// How long a reading may take.
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long loading them may take.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What this node knows.
-pub struct Origins {
-    named: RwLock<Named>,
-    doubts: Mutex<Doubts>,
-    doubted: Notify,
+/// The web origins that active publishable tokens name.
+pub struct CorsOrigins {
+    /// The feed's pool: a busy server still learns of them.
+    db: Db,
+    clock: Clock,
+    named: RwLock<OriginIndex>,
+    stale: Mutex<StaleOrigins>,
+    stale_added: Notify,
 }
 
-/// What is to be read again.
+/// What is to be loaded again.
 #[derive(Default)]
-struct Doubts {
+struct StaleOrigins {
     all: bool,
     tokens: HashSet<Uuid>,
 }
 
-impl Doubts {
+impl StaleOrigins {
     fn of_all() -> Self {
         Self { all: true, tokens: HashSet::new() }
     }
 }
 
-impl Origins {
-    /// Reads all of them.
-    pub async fn read(db: &PgPool, now: OffsetDateTime) -> Result<Self> {
-        let named = Named::of(find_all(db, now).await?);
-        Ok(Self { named: RwLock::new(named), doubts: Mutex::new(Doubts::default()), doubted: Notify::new() })
+impl CorsOrigins {
+    /// Loads all of them.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn load(db: Db, clock: Clock) -> Result<Self> {
+        let named = OriginIndex::of(find_all(&db.pool(), clock.now()).await?);
+        Ok(Self {
+            db,
+            clock,
+            named: RwLock::new(named),
+            stale: Mutex::new(StaleOrigins::default()),
+            stale_added: Notify::new(),
+        })
     }
 
-    /// Whether some live publishable token names it.
-    pub fn are_live(&self, origin: &WebOrigin, now: OffsetDateTime) -> bool {
-        self.named.read().unwrap_or_else(PoisonError::into_inner).is_live(origin, now)
+    /// Whether some active publishable token names it.
+    pub fn are_active(&self, origin: &WebOrigin, now: OffsetDateTime) -> bool {
+        self.named.read().unwrap_or_else(PoisonError::into_inner).is_active(origin, now)
     }
 
-    /// These subjects were touched: the origins of the tokens among them are read again.
-    pub fn touched(&self, subjects: &[String]) {
+    /// These subjects were touched: the origins of the tokens among them are loaded again.
+    pub fn invalidate(&self, subjects: &[String]) {
         let mut tokens = subjects.iter().filter_map(|subject| TokenId::parse(subject).ok()).peekable();
         if tokens.peek().is_some() {
-            self.doubt(|doubts| doubts.tokens.extend(tokens.map(TokenId::uuid)));
+            self.mark(|stale| stale.tokens.extend(tokens.map(TokenId::uuid)));
         }
     }
 
-    /// Nothing that is known is sure any more.
-    pub fn doubt_all(&self) {
-        self.doubt(|doubts| *doubts = Doubts::of_all());
+    /// All of them are loaded again.
+    pub fn invalidate_all(&self) {
+        self.mark(|stale| *stale = StaleOrigins::of_all());
     }
 
-    fn doubt(&self, change: impl FnOnce(&mut Doubts)) {
-        change(&mut self.doubts.lock().unwrap_or_else(PoisonError::into_inner));
-        self.doubted.notify_one();
+    /// Done when there is something to load again.
+    pub async fn stale(&self) {
+        self.stale_added.notified().await;
     }
 
-    /// Reads what is in doubt. Only [`keep`] calls it: of two readings at once the older
-    /// one could be kept.
-    async fn settle(&self, db: &PgPool, now: OffsetDateTime) -> Result<()> {
-        let doubts = std::mem::take(&mut *self.doubts.lock().unwrap_or_else(PoisonError::into_inner));
-        let outcome = self.reread(db, &doubts, now).await;
+    fn mark(&self, change: impl FnOnce(&mut StaleOrigins)) {
+        change(&mut self.stale.lock().unwrap_or_else(PoisonError::into_inner));
+        self.stale_added.notify_one();
+    }
+
+    /// Loads what is stale. One job alone calls it: of two loads at once the older one could
+    /// stay.
+    ///
+    /// # Errors
+    /// When the database does not answer: then it stays stale.
+    pub async fn reload_stale(&self) -> Result<()> {
+        let stale = std::mem::take(&mut *self.stale.lock().unwrap_or_else(PoisonError::into_inner));
+        let outcome = self.reload(&stale).await;
         if outcome.is_err() {
-            self.doubt(|later| {
-                later.all |= doubts.all;
-                later.tokens.extend(doubts.tokens);
+            self.mark(|later| {
+                later.all |= stale.all;
+                later.tokens.extend(stale.tokens);
             });
         }
         outcome
     }
 
-    async fn reread(&self, db: &PgPool, doubts: &Doubts, now: OffsetDateTime) -> Result<()> {
+    async fn reload(&self, stale: &StaleOrigins) -> Result<()> {
+        let db = &self.db.pool();
         let unavailable = |_| Reason::DatabaseUnavailable;
-        if doubts.all {
-            let rows = timeout(READ_TIMEOUT, find_all(db, now)).await.map_err(unavailable)??;
-            let named = Named::of(rows);
+        if stale.all {
+            let rows = timeout(LOAD_TIMEOUT, find_all(db, self.clock.now())).await.map_err(unavailable)??;
+            let named = OriginIndex::of(rows);
             *self.named.write().unwrap_or_else(PoisonError::into_inner) = named;
-        } else if !doubts.tokens.is_empty() {
-            let tokens: Vec<Uuid> = doubts.tokens.iter().copied().collect();
-            let rows = timeout(READ_TIMEOUT, find_of(db, &tokens)).await.map_err(unavailable)??;
+        } else if !stale.tokens.is_empty() {
+            let tokens: Vec<Uuid> = stale.tokens.iter().copied().collect();
+            let rows = timeout(LOAD_TIMEOUT, find_of(db, &tokens)).await.map_err(unavailable)??;
             let mut named = self.named.write().unwrap_or_else(PoisonError::into_inner);
             tokens.iter().for_each(|token| named.forget(*token));
             named.learn(rows);
@@ -109,38 +126,14 @@ impl Origins {
     }
 }
 
-/// Keeps what is known true, until it is dropped.
-pub async fn keep(state: Arc<State>) {
-    let origins = &state.origins;
-    let mut reread = Instant::now();
-    loop {
-        if reread.elapsed() >= REREAD {
-            origins.doubt_all();
-            reread = Instant::now();
-        }
-        let failed = match origins.settle(&state.feed.db(), state.clock.now()).await {
-            Ok(()) => false,
-            Err(error) => {
-                tracing::warn!(?error, "the origins of publishable tokens could not be read");
-                true
-            }
-        };
-        if failed {
-            tokio::time::sleep(RETRY).await;
-        } else {
-            let _ = timeout(REREAD.saturating_sub(reread.elapsed()), origins.doubted.notified()).await;
-        }
-    }
-}
-
 /// Which token names which origin, until when.
 #[derive(Default)]
-struct Named {
+struct OriginIndex {
     ends: BTreeMap<(Arc<str>, Uuid), Option<OffsetDateTime>>,
     by_token: HashMap<Uuid, Vec<Arc<str>>>,
 }
 
-impl Named {
+impl OriginIndex {
     fn of(rows: Vec<NamedOrigin>) -> Self {
         let mut named = Self::default();
         named.learn(rows);
@@ -161,7 +154,7 @@ impl Named {
         }
     }
 
-    fn is_live(&self, origin: &WebOrigin, now: OffsetDateTime) -> bool {
+    fn is_active(&self, origin: &WebOrigin, now: OffsetDateTime) -> bool {
         let origin: Arc<str> = origin.as_str().into();
         let by_all = (origin.clone(), Uuid::nil())..=(origin, Uuid::max());
         self.ends.range(by_all).any(|(_, end)| end.is_none_or(|end| end > now))
@@ -180,10 +173,10 @@ mod tests {
     #[test]
     fn an_origin_is_live_while_one_token_that_names_it_is() {
         let (a, b) = ("https://a.example", "https://b.example");
-        let mut named = Named::of(vec![row(a, 1, Some(10)), row(b, 1, Some(10)), row(a, 2, Some(20))]);
-        let live = |named: &Named, at: i64| {
+        let mut named = OriginIndex::of(vec![row(a, 1, Some(10)), row(b, 1, Some(10)), row(a, 2, Some(20))]);
+        let live = |named: &OriginIndex, at: i64| {
             let now = OffsetDateTime::from_unix_timestamp(at).unwrap();
-            [a, b].map(|origin| named.is_live(&WebOrigin::parse(origin).unwrap(), now))
+            [a, b].map(|origin| named.is_active(&WebOrigin::parse(origin).unwrap(), now))
         };
         assert_eq!(live(&named, 9), [true, true]);
         // Nothing happens at its end, and yet it is over.
@@ -199,7 +192,8 @@ mod tests {
         named.forget(Uuid::from_u128(1));
         assert!(named.ends.is_empty() && named.by_token.is_empty());
         // Neither a beginning nor a longer one is the same.
-        let named = Named::of(vec![row("https://a.example:8443", 3, None), row("https://a.exampl", 3, None)]);
+        let named =
+            OriginIndex::of(vec![row("https://a.example:8443", 3, None), row("https://a.exampl", 3, None)]);
         assert_eq!(live(&named, 1), [false, false]);
     }
 }

@@ -1,22 +1,21 @@
 //! When each secret was last used, from where, and how often.
 //!
-//! A use is noted in memory, on the thread that saw it, and written by and by in one
+//! A use is buffered in memory, on the thread that saw it, and written by and by in one
 //! statement for many secrets: a write for each call would cost more than the call. What is
-//! noted when a process is killed is lost, which is the last interval at most.
+//! buffered when a process is killed is lost, which is the last interval at most.
 
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use time::OffsetDateTime;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 
-use super::State;
 use super::principals::Authenticated;
+use crate::db::pool::Db;
 use crate::db::retrying;
 use crate::db::sign_in::sessions;
 use crate::db::sign_in::sessions::SessionUse;
@@ -25,31 +24,28 @@ use crate::db::tokens::secrets::SecretUse;
 use crate::domain::values::ids::{CredentialId, OrgId, TokenId};
 use crate::error::Result;
 
-/// Each thread notes in a stripe of its own, so that none waits for another.
+/// Each thread records in a stripe of its own, so that none waits for another.
 const STRIPES: usize = 64;
 /// Secrets that wait in one stripe at most: some 4 MB. Half of that is written at once.
 const MAX_WAITING: usize = 1 << 15;
 /// Secrets in one statement: its locks are to be short.
 const BATCH: usize = 5_000;
 
-/// How soon it is tried again to write them.
-const AFTER_FAILURE: Duration = Duration::from_secs(5);
-
 /// One secret: its token or session, and its number there.
 type Key = (CredentialId, i32);
 
 /// The uses of one secret that wait to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Use {
+struct BufferedUse {
     org_id: OrgId,
     time: OffsetDateTime,
     address: Option<IpAddr>,
     count: i64,
 }
 
-impl Use {
+impl BufferedUse {
     /// The later one says when and from where.
-    fn add(&mut self, other: Use) {
+    fn add(&mut self, other: BufferedUse) {
         self.count += other.count;
         if other.time >= self.time {
             (self.time, self.address) = (other.time, other.address);
@@ -57,36 +53,36 @@ impl Use {
     }
 }
 
-type Stripe = HashMap<Key, Use>;
+type Stripe = HashMap<Key, BufferedUse>;
 
-/// What waits to be written.
-pub struct Uses {
+/// The uses that wait to be written.
+pub struct LastUses {
+    db: Db,
     stripes: Box<[Mutex<Stripe>]>,
-    /// A stripe is half full: whoever writes need not wait for its time.
+    /// A stripe is half full: the writer need not wait for its time.
     crowded: Notify,
-    /// Uses that found no room since it was last said.
+    /// Uses that found no room since it was last logged.
     lost: AtomicU64,
 }
 
-impl Default for Uses {
-    fn default() -> Self {
+impl LastUses {
+    /// None yet; they are written with this pool.
+    pub fn new(db: Db) -> Self {
         let stripes = (0..STRIPES).map(|_| Mutex::default()).collect();
-        Self { stripes, crowded: Notify::new(), lost: AtomicU64::new(0) }
+        Self { db, stripes, crowded: Notify::new(), lost: AtomicU64::new(0) }
     }
-}
 
-impl Uses {
-    /// Notes that a secret authenticated. A JWT is none: the exchange that it came from was.
-    pub fn note(&self, found: &Authenticated, from: Option<IpAddr>, now: OffsetDateTime) {
+    /// Records that a secret authenticated. A JWT is none: the exchange that it came from was.
+    pub fn record(&self, found: &Authenticated, from: Option<IpAddr>, now: OffsetDateTime) {
         if let Some(number) = found.secret {
-            let principal = &found.principal;
+            let credential = &found.credential;
             let address = from.map(|address| address.to_canonical());
-            let used = Use { org_id: principal.org_id, time: now, address, count: 1 };
-            self.add((principal.credential_id, number), used);
+            let used = BufferedUse { org_id: credential.account.org_id, time: now, address, count: 1 };
+            self.add((credential.credential_id, number), used);
         }
     }
 
-    fn add(&self, key: Key, used: Use) {
+    fn add(&self, key: Key, used: BufferedUse) {
         let mut stripe = lock(&self.stripes[own_stripe()]);
         let waiting = stripe.len();
         match stripe.entry(key) {
@@ -113,9 +109,56 @@ impl Uses {
         self.len() == 0
     }
 
+    /// Done when a stripe is half full: what waits is to be written earlier.
+    pub async fn crowded(&self) {
+        self.crowded.notified().await;
+    }
+
+    /// Writes what waits. What could not be written waits on; where a statement's answer was
+    /// lost on the way its counts may come twice.
+    ///
+    /// # Errors
+    /// `DATABASE_UNAVAILABLE`, or `CONFLICT` with other nodes through all tries.
+    pub async fn flush(&self) -> Result<()> {
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            tracing::warn!(lost, "uses of tokens not counted: too many tokens were used at once");
+        }
+        let taken = self.take();
+        for (i, batch) in taken.chunks(BATCH).enumerate() {
+            if let Err(error) = self.write(batch).await {
+                taken[i * BATCH..].iter().for_each(|(key, used)| self.add(*key, *used));
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// A statement for tokens, and one for sessions where there are some.
+    async fn write(&self, batch: &[(Key, BufferedUse)]) -> Result<()> {
+        let (mut tokens, mut of_sessions) = (Vec::new(), Vec::new());
+        for ((id, number), used) in batch {
+            match *id {
+                CredentialId::Token(id) => tokens.push(of_secret((id, *number), used)),
+                CredentialId::Session(session_id) => {
+                    of_sessions.push(SessionUse { org_id: used.org_id, session_id, time: used.time });
+                }
+            }
+        }
+        // Another node may write the same ones at the same time, in another order. Sessions first: what
+        // is written of them twice adds nothing up.
+        if !of_sessions.is_empty() {
+            retrying(|| sessions::note_uses(&self.db, &of_sessions)).await?;
+        }
+        if !tokens.is_empty() {
+            retrying(|| secrets::note_uses(&self.db, &tokens)).await?;
+        }
+        Ok(())
+    }
+
     /// Takes out all that waits, each secret once, in the order of their ids, so that nodes
     /// which write at the same time seldom wait for each other in a circle.
-    fn take(&self) -> Vec<(Key, Use)> {
+    fn take(&self) -> Vec<(Key, BufferedUse)> {
         let mut all = Stripe::new();
         for stripe in &self.stripes {
             for (key, used) in std::mem::take(&mut *lock(stripe)) {
@@ -146,49 +189,7 @@ fn lock(stripe: &Mutex<Stripe>) -> MutexGuard<'_, Stripe> {
     stripe.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Writes what waits. What could not be written waits on; where a statement's answer was
-/// lost on the way its counts may come twice.
-///
-/// # Errors
-/// `DATABASE_UNAVAILABLE`, or `CONFLICT` with other nodes through all tries.
-pub async fn flush(state: &State) -> Result<()> {
-    let lost = state.uses.lost.swap(0, Ordering::Relaxed);
-    if lost > 0 {
-        tracing::warn!(lost, "uses of tokens were not counted: too many tokens were used at once");
-    }
-    let taken = state.uses.take();
-    for (i, batch) in taken.chunks(BATCH).enumerate() {
-        if let Err(error) = write(state, batch).await {
-            taken[i * BATCH..].iter().for_each(|(key, used)| state.uses.add(*key, *used));
-            return Err(error);
-        }
-    }
-    Ok(())
-}
-
-/// A statement for tokens, and one for sessions where there are some.
-async fn write(state: &State, batch: &[(Key, Use)]) -> Result<()> {
-    let (mut tokens, mut of_sessions) = (Vec::new(), Vec::new());
-    for ((id, number), used) in batch {
-        match *id {
-            CredentialId::Token(id) => tokens.push(of_secret((id, *number), used)),
-            CredentialId::Session(session_id) => {
-                of_sessions.push(SessionUse { org_id: used.org_id, session_id, time: used.time });
-            }
-        }
-    }
-    // Another node may write the same ones at the same time, in another order. Sessions first: what
-    // is written of them twice adds nothing up.
-    if !of_sessions.is_empty() {
-        retrying(|| sessions::note_uses(&state.db, &of_sessions)).await?;
-    }
-    if !tokens.is_empty() {
-        retrying(|| secrets::note_uses(&state.db, &tokens)).await?;
-    }
-    Ok(())
-}
-
-fn of_secret((token_id, number): (TokenId, i32), used: &Use) -> SecretUse {
+fn of_secret((token_id, number): (TokenId, i32), used: &BufferedUse) -> SecretUse {
     SecretUse {
         org_id: used.org_id,
         token_id,
@@ -199,42 +200,29 @@ fn of_secret((token_id, number): (TokenId, i32), used: &Use) -> SecretUse {
     }
 }
 
-/// Writes at each interval, earlier where much waits, and a last time when the sender is
-/// dropped. It is not to be stopped in another way: what it has in hand would be lost.
-pub async fn keep(state: Arc<State>, interval: Duration, mut stop: oneshot::Receiver<()>) {
-    let mut wait = interval;
-    loop {
-        let stopping = tokio::select! {
-            _ = &mut stop => true,
-            // After a failure what waits is crowded still.
-            () = state.uses.crowded.notified(), if wait == interval => false,
-            () = tokio::time::sleep(wait) => false,
-        };
-        wait = interval;
-        if let Err(error) = flush(&state).await {
-            tracing::warn!(?error, "uses of tokens could not be written; they wait");
-            wait = interval.min(AFTER_FAILURE);
-        }
-        if stopping {
-            return;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
     use super::*;
-    use crate::domain::access::credential::tests::{now, principal};
+    use crate::db::pool;
+    use crate::domain::access::credential::tests::{credential, now};
 
     fn found(token: u128, secret: Option<i32>) -> Authenticated {
-        let mut principal = principal(&[]);
-        principal.credential_id = TokenId::from_u128(token).into();
-        Authenticated { principal: Arc::new(principal), in_outage: false, secret }
+        let mut credential = credential(&[]);
+        credential.credential_id = TokenId::from_u128(token).into();
+        Authenticated { credential: Arc::new(credential), in_outage: false, secret }
+    }
+
+    /// Of a database that is not asked.
+    fn last_uses() -> LastUses {
+        LastUses::new(Db::lazy(pool::options("postgres://nobody@127.0.0.1/none").unwrap(), 1))
     }
 
     #[test]
     fn uses_of_all_threads_add_up_and_the_latest_says_from_where() {
-        let uses = Uses::default();
+        let uses = last_uses();
         let address = |last: u8| Some(IpAddr::from([10, 0, 0, last]));
         std::thread::scope(|scope| {
             for thread in 0..8 {
@@ -242,10 +230,10 @@ mod tests {
                 scope.spawn(move || {
                     let own_time = now() + time::Duration::seconds(i64::from(thread));
                     for _ in 0..100 {
-                        uses.note(&found(1, Some(1)), address(thread), own_time);
-                        uses.note(&found(1, Some(1)), address(99), now() - time::Duration::HOUR);
-                        uses.note(&found(2, Some(7)), None, own_time);
-                        uses.note(&found(3, None), None, own_time);
+                        uses.record(&found(1, Some(1)), address(thread), own_time);
+                        uses.record(&found(1, Some(1)), address(99), now() - time::Duration::HOUR);
+                        uses.record(&found(2, Some(7)), None, own_time);
+                        uses.record(&found(3, None), None, own_time);
                     }
                 });
             }
@@ -255,9 +243,12 @@ mod tests {
         let expected = [
             (
                 (TokenId::from_u128(1).into(), 1),
-                Use { org_id, time: last, address: address(7), count: 1_600 },
+                BufferedUse { org_id, time: last, address: address(7), count: 1_600 },
             ),
-            ((TokenId::from_u128(2).into(), 7), Use { org_id, time: last, address: None, count: 800 }),
+            (
+                (TokenId::from_u128(2).into(), 7),
+                BufferedUse { org_id, time: last, address: None, count: 800 },
+            ),
         ];
         assert_eq!(uses.take(), expected);
         assert!(uses.is_empty());
@@ -265,8 +256,8 @@ mod tests {
 
     #[test]
     fn it_is_bounded_and_calls_when_it_fills() {
-        let uses = Uses::default();
-        let used = Use { org_id: OrgId::from_u128(1), time: now(), address: None, count: 1 };
+        let uses = last_uses();
+        let used = BufferedUse { org_id: OrgId::from_u128(1), time: now(), address: None, count: 1 };
         for token in 0..MAX_WAITING as u128 + 10 {
             uses.add((TokenId::from_u128(token).into(), 1), used);
         }
@@ -277,13 +268,13 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime
             .block_on(async { tokio::time::timeout(Duration::ZERO, uses.crowded.notified()).await })
-            .expect("whoever writes is woken");
+            .expect("the writer is woken");
     }
 
     #[test]
     fn a_mapped_address_is_an_ipv4_address() {
-        let uses = Uses::default();
-        uses.note(&found(1, Some(1)), Some("::ffff:192.0.2.1".parse().unwrap()), now());
+        let uses = last_uses();
+        uses.record(&found(1, Some(1)), Some("::ffff:192.0.2.1".parse().unwrap()), now());
         assert_eq!(uses.take()[0].1.address, Some(IpAddr::from([192, 0, 2, 1])));
     }
 }

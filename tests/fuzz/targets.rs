@@ -11,13 +11,13 @@ use countersign::config::SigningAlgorithm;
 use countersign::crypto::key_pair::NewKey;
 use countersign::crypto::seal;
 use countersign::crypto::seal::MasterKeys;
-use countersign::crypto::signer::{KeySet, Ring};
-use countersign::domain::signing_keys::{KeyState, Life};
+use countersign::crypto::signer::{KeySet, Signer};
+use countersign::domain::signing_keys::{KeyState, KeyTimes};
 use countersign::domain::values::names::{Audience, Purpose};
 use countersign::domain::values::networks::{Network, client};
 use countersign::domain::values::permissions::{Permission, Right};
 use countersign::domain::values::resources::{Node, ResourcePath};
-use countersign::domain::values::token_string::{MAX_LEN, TokenText};
+use countersign::domain::values::token_string::{MAX_LEN, TokenString};
 use countersign::domain::values::web_origin::WebOrigin;
 use time::OffsetDateTime;
 
@@ -36,9 +36,9 @@ pub const ALL: [Target; 5] = [
 /// The text of a credential.
 pub fn token_text(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    let Ok(parsed) = TokenText::parse(text) else { return };
+    let Ok(parsed) = TokenString::parse(text) else { return };
     assert!(text.len() <= MAX_LEN && parsed.expose() == text);
-    let again = TokenText::parse(parsed.expose()).unwrap();
+    let again = TokenString::parse(parsed.expose()).unwrap();
     assert_eq!((again.id(), again.kind()), (parsed.id(), parsed.kind()));
     let secret = text.split('_').nth(3).unwrap();
     assert!(!format!("{parsed:?}").contains(secret), "a secret shows in Debug");
@@ -141,18 +141,18 @@ pub fn jwt(data: &[u8]) {
 const ISSUER: &str = "https://id.example";
 
 /// An issuer, and its signing key in our hands.
-fn issuer() -> &'static (Ring, Ed25519KeyPair) {
-    static ISSUER_AND_KEY: OnceLock<(Ring, Ed25519KeyPair)> = OnceLock::new();
+fn issuer() -> &'static (Signer, Ed25519KeyPair) {
+    static ISSUER_AND_KEY: OnceLock<(Signer, Ed25519KeyPair)> = OnceLock::new();
     ISSUER_AND_KEY.get_or_init(|| {
         let file = std::env::temp_dir().join(format!("countersign-fuzz-{}.key", std::process::id()));
         std::fs::write(&file, MasterKeys::new_file().as_str()).unwrap();
         let master = MasterKeys::read(&file).unwrap();
         std::fs::remove_file(&file).unwrap();
         let key = NewKey::generate(&master, SigningAlgorithm::EdDsa).unwrap();
-        let record = master.open(seal::Purpose::SigningKey, &key.kid, &key.sealed).unwrap();
+        let record = master.open(seal::SealPurpose::SigningKey, &key.kid, &key.sealed).unwrap();
         let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
         let private = BASE64URL.decode(record["private"].as_str().unwrap()).unwrap();
-        let life = Life {
+        let life = KeyTimes {
             kid: key.kid.clone(),
             state: KeyState::Active,
             create_time: OffsetDateTime::UNIX_EPOCH,
@@ -160,6 +160,6 @@ fn issuer() -> &'static (Ring, Ed25519KeyPair) {
             retire_time: None,
         };
         let keys = KeySet::open(&master, [(life, key.sealed.as_slice())]).unwrap();
-        (Ring::new(ISSUER.to_owned(), keys), Ed25519KeyPair::from_pkcs8(&private).unwrap())
+        (Signer::new(ISSUER.to_owned(), keys), Ed25519KeyPair::from_pkcs8(&private).unwrap())
     })
 }

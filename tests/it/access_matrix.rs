@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use countersign::domain::values::token_string::TokenText;
+use countersign::domain::values::token_string::TokenString;
 use countersign::grpc::layers::access::{Access, access};
 use countersign::grpc::pb;
 use prost::Message as _;
@@ -520,7 +520,7 @@ impl Things<'_> {
     }
 
     async fn new_token(&self) -> String {
-        TokenText::parse(&self.new_token_text().await).unwrap().id().to_string()
+        TokenString::parse(&self.new_token_text().await).unwrap().id().to_string()
     }
 
     async fn new_token_text(&self) -> String {

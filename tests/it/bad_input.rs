@@ -1,7 +1,7 @@
 //! Bad input, each with its exact code and reason.
 
 use countersign::domain::values::ids::TokenId;
-use countersign::domain::values::token_string::{TextKind, TokenText};
+use countersign::domain::values::token_string::{TokenString, TokenStringKind};
 use countersign::grpc::pb;
 use prost_types::{Duration, Timestamp};
 use tonic::{Code, Request};
@@ -10,9 +10,10 @@ use crate::harness::{Client, TestServer, by_id, grant, header_bytes, refused, to
 
 /// Texts that are no credential, made from a good one.
 fn bad_tokens(good: &str) -> Vec<(&'static str, String)> {
-    let unknown = TokenText::new(TextKind::SecretToken, TokenId::from_u128(7), [7; 32]).expose().to_owned();
-    let id = TokenText::parse(good).unwrap().id();
-    let wrong_secret = TokenText::new(TextKind::SecretToken, id, [7; 32]).expose().to_owned();
+    let unknown =
+        TokenString::new(TokenStringKind::SecretToken, TokenId::from_u128(7), [7; 32]).expose().to_owned();
+    let id = TokenString::parse(good).unwrap().id();
+    let wrong_secret = TokenString::new(TokenStringKind::SecretToken, id, [7; 32]).expose().to_owned();
     let mut flipped = good.to_owned();
     let last = if flipped.ends_with('0') { '1' } else { '0' };
     flipped.replace_range(82.., &last.to_string());

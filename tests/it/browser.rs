@@ -1,5 +1,5 @@
 //! What pages in browsers may do, as their browsers see it: gRPC-Web and CORS over plain
-//! HTTP/1.1. `tests/browser.py` does the same with a real page in a real browser.
+//! HTTP/1.1. `tests/e2e/browser.py` does the same with a real page in a real browser.
 
 use std::time::{Duration, Instant};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use countersign::clock::random;
 use countersign::commands::keys;
 use countersign::domain::values::ids::TokenId;
-use countersign::domain::values::token_string::{TextKind, TokenText};
+use countersign::domain::values::token_string::{TokenString, TokenStringKind};
 use countersign::flows::signing_key_rotation;
 use countersign::grpc::pb;
 use pb::AccountState::{Active, Deactivated, Invited};
@@ -115,9 +115,9 @@ async fn a_code_that_is_cut_changed_guessed_or_something_else_is_none() {
     let org = server.org().await;
     server.user(&org, "ana@example.org").await;
     let code = server.code_for("ana@example.org").await.unwrap();
-    let id = TokenText::parse(&code).unwrap().id();
+    let id = TokenString::parse(&code).unwrap().id();
     let made = |kind, id| {
-        let text = TokenText::new(kind, id, random()).expose().to_owned();
+        let text = TokenString::new(kind, id, random()).expose().to_owned();
         watch(&text);
         text
     };
@@ -132,9 +132,9 @@ async fn a_code_that_is_cut_changed_guessed_or_something_else_is_none() {
         code.to_uppercase(),
         code.replacen("_rst_", "_inv_", 1),
         // Its id is in its link; its secret is what counts.
-        made(TextKind::PasswordCode, id),
-        made(TextKind::Invitation, id),
-        made(TextKind::PasswordCode, server.state.clock.new_id::<TokenId>()),
+        made(TokenStringKind::PasswordCode, id),
+        made(TokenStringKind::Invitation, id),
+        made(TokenStringKind::PasswordCode, server.state.clock.new_id::<TokenId>()),
         org.owner.token().to_owned(),
         org.owner.exchange().await.unwrap().access_token,
         "x".repeat(1 << 19),
@@ -157,7 +157,8 @@ async fn guessing_is_throttled_before_it_costs_a_query() {
     let server = TestServer::start().await;
     let mut reasons = Vec::new();
     for _ in 0..120 {
-        let guess = TokenText::new(TextKind::PasswordCode, server.state.clock.new_id::<TokenId>(), random());
+        let guess =
+            TokenString::new(TokenStringKind::PasswordCode, server.state.clock.new_id::<TokenId>(), random());
         reasons.push(reason(&reset(&server, guess.expose(), PASSWORD).await.unwrap_err()));
     }
     assert_eq!(reasons[0], "TOKEN_INVALID");
@@ -202,7 +203,8 @@ async fn a_code_ends() {
     }
     refused(reset(&server, &new, PASSWORD).await, Code::Unauthenticated, "TOKEN_REVOKED");
     assert!(mails(&server, "resent@example.org").await.is_empty(), "nobody is sent a dead link");
-    let unknown = TokenText::new(TextKind::PasswordCode, server.state.clock.new_id::<TokenId>(), random());
+    let unknown =
+        TokenString::new(TokenStringKind::PasswordCode, server.state.clock.new_id::<TokenId>(), random());
     revoke(unknown.expose()).await;
     // By another password, which says that the account is in good hands.
     ask_and_wait(&server, first).await;
@@ -443,7 +445,7 @@ async fn a_pepper_stays_while_a_live_code_is_under_it() {
     server.user(&org, "ana@example.org").await;
     let master = read_keys(server.master_key_file());
     keys::new_pepper(&server.state.db.pool(), &master, &server.state.clock).await.unwrap();
-    until(SOON, async || server.state.peppers.load().newest() == Some(2)).await;
+    until(SOON, async || server.state.keyring.peppers.load().newest() == Some(2)).await;
     server.state.clock.advance(HOUR + SOON);
     sqlx::query("update token_secrets set pepper_id = 2").execute(&server.state.db).await.unwrap();
     assert!(signing_key_rotation::drop_peppers(&server.state).await.unwrap().is_empty());
@@ -461,7 +463,8 @@ async fn what_the_database_keeps_of_a_code_is_of_no_use() {
         sqlx::query_scalar("select codes::text from codes").fetch_one(&server.state.db).await.unwrap();
     assert!(!row.contains(&code[30..70]));
     // A row that somebody planted under a pepper that they know.
-    let planted = TokenText::new(TextKind::PasswordCode, server.state.clock.new_id::<TokenId>(), random());
+    let planted =
+        TokenString::new(TokenStringKind::PasswordCode, server.state.clock.new_id::<TokenId>(), random());
     let query = "insert into codes select $1, org_id, subject_id, purpose, asked, $2, pepper_id, create_time, expire_time
                  from codes limit 1";
     let planted_mac: [u8; 32] = random();

@@ -1,8 +1,10 @@
 //! The binary itself: what it refuses, and in which words; `dev`, `migrate`,
 //! `bootstrap` and `serve` as a user runs them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -106,8 +108,12 @@ fn read_token(path: &Path) -> String {
 }
 
 pub fn serve(database: &Database, key: &Path) -> Command {
+    serve_on("127.0.0.1:0", database, key)
+}
+
+fn serve_on(listen: &str, database: &Database, key: &Path) -> Command {
     let mut command = countersign();
-    command.args(["serve", "--listen", "127.0.0.1:0", "--issuer", "https://id.example", "--database-url"]);
+    command.args(["serve", "--listen", listen, "--issuer", "https://id.example", "--database-url"]);
     command.arg(database.url()).arg("--master-key-file").arg(key);
     command
 }
@@ -189,7 +195,14 @@ async fn serve_refuses_what_is_missing_or_wrong() {
     no_url.args(["migrate", "--database-url", "mysql://u:hunter2@x"]);
     fails(&mut no_url, "must begin with postgres://");
     assert!(!String::from_utf8_lossy(&output(&mut no_url).stderr).contains("hunter2"));
-    fails(serve(&good, &key).args(["--max-concurrent-requests", "0"]), "above 0");
+    fails(serve(&good, &key).args(["--max-concurrent-requests", "0"]), "0 is not in 1..");
+    fails(serve(&good, &key).args(["--drain-timeout", "2h"]), "must be between 1s and 1h");
+    fails(
+        serve(&good, &key).args(["--cache-max-age", "soon"]),
+        "must be a duration such as 15s, 10m or 1h30m",
+    );
+    fails(&mut serve_on("localhost", &good, &key), "must be like 127.0.0.1:50051");
+    fails(&mut serve_on("localhost:http", &good, &key), "must end in a port of 0 to 65535");
 
     let (_running, endpoint) = start(&mut serve(&good, &key));
     let taken = endpoint.strip_prefix("http://").unwrap();
@@ -360,6 +373,78 @@ async fn migrate_after_a_restore_drops_what_servers_have_cached() {
     crate::feed::until(Duration::from_secs(10), async || client.exchange().await.is_err()).await;
     crate::harness::refused(client.exchange().await, tonic::Code::Unauthenticated, "TOKEN_REVOKED");
     assert!(migrate(&["--after-restore"]).contains("the feed is in epoch 3"), "each restore is one");
+}
+
+#[tokio::test]
+async fn an_empty_variable_counts_as_unset() {
+    let scratch = Scratch::new("empty-variables");
+    let key = scratch.master_key();
+    let database = Database::create().await;
+    let help = succeeds(countersign().args(["serve", "--help"]));
+    let names: BTreeSet<&str> = help
+        .split(|c: char| !c.is_ascii_uppercase() && c != '_')
+        .filter(|word| word.starts_with("COUNTERSIGN_"))
+        .collect();
+    for name in ["COUNTERSIGN_LOG", "COUNTERSIGN_TRUSTED_PROXIES", "COUNTERSIGN_CACHE_MAX_AGE"] {
+        assert!(names.contains(name), "{name}");
+    }
+    let empty = || names.iter().map(|name| (name, ""));
+    let (_running, endpoint) = start(serve(&database, &key).envs(empty()));
+    assert_eq!(crate::serving::http_get(&endpoint, "/.well-known/jwks.json").await.status, 200);
+    // `start` sets the log by flags; here it is the default.
+    let mut migrate = countersign();
+    migrate.arg("migrate").envs(empty()).env("COUNTERSIGN_DATABASE_URL", database.url());
+    succeeds(&mut migrate);
+    // What has no default is missing, and not wrong.
+    fails(countersign().arg("serve").envs(empty()), "required arguments were not provided");
+}
+
+#[tokio::test]
+async fn a_server_listens_on_names_and_on_every_interface() {
+    let scratch = Scratch::new("listen");
+    let key = scratch.master_key();
+    let database = Database::create().await;
+    let answers = async |host: &str, port: u16| {
+        crate::serving::http_get(&format!("http://{host}:{port}"), "/.well-known/jwks.json").await.status
+    };
+    let address = |endpoint: String| endpoint.strip_prefix("http://").unwrap().parse::<SocketAddr>().unwrap();
+
+    let (_by_name, endpoint) = start(&mut serve_on("localhost:0", &database, &key));
+    let bound = address(endpoint);
+    assert!(bound.ip().is_loopback(), "{bound}");
+    assert_eq!(answers("localhost", bound.port()).await, 200);
+
+    let (_everywhere, endpoint) = start(&mut serve_on(":0", &database, &key));
+    let bound = address(endpoint);
+    assert!(bound.ip().is_unspecified(), "{bound}");
+    assert_eq!(answers("127.0.0.1", bound.port()).await, 200);
+    // A machine may have no IPv6.
+    if bound.is_ipv6() && std::net::TcpListener::bind("[::1]:0").is_ok() {
+        assert_eq!(answers("[::1]", bound.port()).await, 200);
+    }
+    let mut second = serve_on(&format!(":{}", bound.port()), &database, &key);
+    fails(&mut second, &format!("listening on :{}: Address already in use", bound.port()));
+}
+
+#[test]
+fn help_has_groups_and_examples() {
+    let help = succeeds(countersign().args(["serve", "--help"]));
+    let headings = help.lines().filter(|line| line.ends_with(':') && !line.starts_with(' '));
+    let expected = [
+        "Options:",
+        "Database:",
+        "Issuer and keys:",
+        "Listening:",
+        "Request limits:",
+        "Passwords:",
+        "Token limits:",
+        "Cache and feed:",
+        "Email and pages:",
+        "Logging:",
+        "Examples:",
+    ];
+    assert_eq!(headings.collect::<Vec<_>>(), expected);
+    assert!(help.contains("--signing-key-lifetime <DURATION>") && help.contains("[default: 30d]"), "{help}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use countersign::clock::{Clock, random};
 use countersign::db::events::feed;
-use countersign::db::events::feed::{Follower, News, Page, Position};
+use countersign::db::events::feed::{FeedPage, Follower, News, Position};
 use countersign::db::sweep;
 use countersign::error::Reason;
 use countersign::grpc::pb;
@@ -49,7 +49,7 @@ async fn news(follower: &mut Follower, db: &mut PgConnection) -> Vec<String> {
 /// Reads on, as somebody who keeps the cursor as bytes in between.
 async fn resume(db: &mut PgConnection, at: &mut Position, limit: i64) -> Vec<String> {
     let kept = Position::from_bytes(&at.to_bytes()).unwrap();
-    let Page::Rows(rows, next) = feed::resume(db, &kept, limit).await.unwrap() else {
+    let FeedPage::Rows(rows, next) = feed::resume(db, &kept, limit).await.unwrap() else {
         panic!("the cursor is good")
     };
     assert!(rows.len() <= limit as usize);
@@ -58,7 +58,7 @@ async fn resume(db: &mut PgConnection, at: &mut Position, limit: i64) -> Vec<Str
 }
 
 async fn expired(db: &mut PgConnection, at: &Position) -> bool {
-    feed::resume(db, at, 10).await.unwrap() == Page::CursorExpired
+    feed::resume(db, at, 10).await.unwrap() == FeedPage::CursorExpired
 }
 
 /// All that was committed, in the order that a cursor is to give.

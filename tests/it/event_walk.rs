@@ -2,7 +2,7 @@
 //! from where, and no secret; and nothing else does.
 
 use countersign::domain::values::ids::{AccountId, OrgId, SYSTEM_ORG};
-use countersign::domain::values::token_string::TokenText;
+use countersign::domain::values::token_string::TokenString;
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -153,7 +153,9 @@ async fn every_change_is_one_event_and_nothing_else_is() {
             assert_eq!(subjects.is_empty(), UNCACHED.contains(&event.kind.as_str()), "{rpc}: {subjects:?}");
             // What is shown of a token to tell it from others is none.
             assert!(
-                wire::credentials(event.whole.as_bytes()).iter().all(|text| TokenText::parse(text).is_err()),
+                wire::credentials(event.whole.as_bytes())
+                    .iter()
+                    .all(|text| TokenString::parse(text).is_err()),
                 "{rpc}"
             );
             hides_secrets(&event.whole);

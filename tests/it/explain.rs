@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use countersign::domain::values::ids::TokenId;
-use countersign::domain::values::token_string::{TextKind, TokenText};
+use countersign::domain::values::token_string::{TokenString, TokenStringKind};
 use countersign::grpc::pb;
 use pb::explain_token_request::Target;
 use tonic::Code;
@@ -121,10 +121,11 @@ async fn the_first_check_that_fails_is_why_the_exchange_is_refused() {
     assert_eq!(names(&checks), [&TEXT[..], &STATE, &USE].concat());
 
     // The text.
-    let unknown = TokenText::new(TextKind::SecretToken, TokenId::from_u128(7), [7; 32]).expose().to_owned();
-    let id = TokenText::parse(&text).unwrap().id();
-    let wrong = TokenText::new(TextKind::SecretToken, id, [7; 32]).expose().to_owned();
-    let other_kind = TokenText::new(TextKind::PublishableToken, id, [7; 32]).expose().to_owned();
+    let unknown =
+        TokenString::new(TokenStringKind::SecretToken, TokenId::from_u128(7), [7; 32]).expose().to_owned();
+    let id = TokenString::parse(&text).unwrap().id();
+    let wrong = TokenString::new(TokenStringKind::SecretToken, id, [7; 32]).expose().to_owned();
+    let other_kind = TokenString::new(TokenStringKind::PublishableToken, id, [7; 32]).expose().to_owned();
     let mut flipped = text.clone();
     let last = if flipped.ends_with('0') { "1" } else { "0" };
     flipped.replace_range(82.., last);
@@ -232,9 +233,10 @@ async fn to_whoever_may_not_read_it_every_token_is_unknown() {
     let (token, text) = world.token("bot", pb::CreateTokenRequest::default()).await;
     let (revoked, revoked_text) = world.token("revoked", pb::CreateTokenRequest::default()).await;
     server.operator.tokens().revoke_token(by_id(&org.id, &revoked.id)).await.unwrap();
-    let id = TokenText::parse(&text).unwrap().id();
-    let wrong = TokenText::new(TextKind::SecretToken, id, [7; 32]).expose().to_owned();
-    let unknown = TokenText::new(TextKind::SecretToken, TokenId::from_u128(7), [7; 32]).expose().to_owned();
+    let id = TokenString::parse(&text).unwrap().id();
+    let wrong = TokenString::new(TokenStringKind::SecretToken, id, [7; 32]).expose().to_owned();
+    let unknown =
+        TokenString::new(TokenStringKind::SecretToken, TokenId::from_u128(7), [7; 32]).expose().to_owned();
     let foreign = server.org().await;
     let mut answers = Vec::new();
     for text in [&text, &revoked_text, &wrong, &unknown] {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use countersign::config::LimitArgs;
+use countersign::config::ServerLimits;
 use countersign::grpc::pb;
 use tonic::Code;
 
@@ -50,7 +50,7 @@ async fn the_other_node_follows_with_and_without_notifications() {
     let a = TestServer::start().await;
     let org = a.org().await;
     for feed_listen in [true, false] {
-        let b = a.beside(LimitArgs { feed_listen, ..LIMITS }).await;
+        let b = a.beside(ServerLimits { feed_listen, ..LIMITS }).await;
         let (account, bot) = a.account(&org.id, &format!("bot-{feed_listen}"), &[("x.y", "*")]).await;
         let on_b = b.client(bot.token());
         assert_eq!(on_b.exchange().await.unwrap().scopes, ["x.y"]);
@@ -86,7 +86,7 @@ async fn another_database_under_us_drops_what_was_cached() {
 
 #[tokio::test]
 async fn a_change_counts_on_its_own_node_before_it_is_answered() {
-    let server = TestServer::with_limits(LimitArgs { feed_listen: false, ..LIMITS }).await;
+    let server = TestServer::with_limits(ServerLimits { feed_listen: false, ..LIMITS }).await;
     let org = server.org().await;
     for n in 0..10 {
         let (account, bot): (pb::Account, Client) =

@@ -10,10 +10,9 @@ use countersign::domain::values::names::Audience;
 use countersign::domain::values::networks::Network;
 use countersign::domain::values::permissions::Permission;
 use countersign::domain::values::resources::ResourcePath;
-use countersign::domain::values::token_string::TokenText;
+use countersign::domain::values::token_string::TokenString;
 use countersign::domain::values::web_origin::WebOrigin;
 use countersign::grpc::pb;
-use countersign::state::principals::by_text;
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 
@@ -112,7 +111,7 @@ fn what_is_far_too_long_is_refused_without_a_copy() {
     for begin in ["csign_sat_", "https://", "10.0.0.", "invoices.", "a/b/"] {
         let text = format!("{begin}{}", "a".repeat(1 << 20));
         let used = measure(|| {
-            assert!(TokenText::parse(black_box(&text)).is_err());
+            assert!(TokenString::parse(black_box(&text)).is_err());
             assert!(WebOrigin::parse(black_box(&text)).is_err());
             assert!(Network::parse(black_box(&text)).is_err());
             assert!(Permission::parse(black_box(&text)).is_err());
@@ -135,11 +134,11 @@ async fn junk_never_reaches_the_database() {
     let mut junk = 0;
     for input in inputs("token_text").into_iter().chain(inputs("jwt")) {
         let Ok(text) = String::from_utf8(input) else { continue };
-        if TokenText::parse(&text).is_ok() {
+        if TokenString::parse(&text).is_ok() {
             continue;
         }
         junk += 1;
-        let refused = by_text(&server.state, &text, None).await.err().unwrap();
+        let refused = server.state.authenticator.by_string(&text, None).await.err().unwrap();
         assert_eq!(refused.reason().name(), "TOKEN_INVALID", "{text}");
         // Over the wire too, where it may stand in a message: the operator asks about it.
         if junk % 50 == 0 && text.len() < 4_096 && !text.is_empty() {

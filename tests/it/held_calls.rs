@@ -83,7 +83,7 @@ async fn a_call_that_is_held_open_acts_with_the_rights_of_its_message() {
 
 #[tokio::test]
 async fn calls_without_a_message_take_no_place_from_others() {
-    let limits = countersign::config::LimitArgs { max_concurrent_requests: 4, ..LIMITS };
+    let limits = countersign::config::ServerLimits { max_concurrent_requests: 4, ..LIMITS };
     let server = TestServer::with_limits(limits).await;
     let anybody = Client { bearer: None, ..server.operator.clone() };
     let held: Vec<_> = (0..20).map(|_| call_held(&anybody, CREATE)).collect();

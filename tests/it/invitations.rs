@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use countersign::clock::random;
 use countersign::domain::values::ids::{AccountId, TokenId};
-use countersign::domain::values::token_string::{TextKind, TokenText};
+use countersign::domain::values::token_string::{TokenString, TokenStringKind};
 use countersign::grpc::pb;
 use pb::InvitationState::{Accepted, Expired, Pending, Revoked};
 use tonic::{Code, Status};
@@ -502,9 +502,9 @@ async fn what_is_no_code_of_an_invitation_is_none() {
     let org = server.org().await;
     invite(&org.owner, "", "ann@example.org", &[]).await.unwrap();
     let code = code_for(&server, "ann@example.org").await;
-    let id = TokenText::parse(&code).unwrap().id();
+    let id = TokenString::parse(&code).unwrap().id();
     let made = |kind, id| {
-        let text = TokenText::new(kind, id, random()).expose().to_owned();
+        let text = TokenString::new(kind, id, random()).expose().to_owned();
         watch(&text);
         text
     };
@@ -515,10 +515,10 @@ async fn what_is_no_code_of_an_invitation_is_none() {
         format!("{code}0"),
         code.to_uppercase(),
         code.replacen("_inv_", "_rst_", 1),
-        made(TextKind::Invitation, id),
-        made(TextKind::PasswordCode, id),
-        made(TextKind::Session, id),
-        made(TextKind::Invitation, server.state.clock.new_id::<TokenId>()),
+        made(TokenStringKind::Invitation, id),
+        made(TokenStringKind::PasswordCode, id),
+        made(TokenStringKind::Session, id),
+        made(TokenStringKind::Invitation, server.state.clock.new_id::<TokenId>()),
         org.owner.token().to_owned(),
         "x".repeat(1 << 19),
     ] {
@@ -532,7 +532,7 @@ async fn what_is_no_code_of_an_invitation_is_none() {
     // Who guesses is told to wait.
     let mut last = String::new();
     for _ in 0..120 {
-        let guess = made(TextKind::Invitation, server.state.clock.new_id::<TokenId>());
+        let guess = made(TokenStringKind::Invitation, server.state.clock.new_id::<TokenId>());
         last = reason(&look(&server, &guess).await.unwrap_err());
     }
     assert_eq!(last, "THROTTLED");

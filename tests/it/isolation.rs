@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use countersign::clock::random;
 use countersign::domain::values::ids::{OrgId, TokenId};
-use countersign::domain::values::token_string::{TextKind, TokenText};
+use countersign::domain::values::token_string::{TokenString, TokenStringKind};
 use countersign::grpc::pb;
 use prost_types::DescriptorProto;
 use prost_types::field_descriptor_proto::{Label, Type};
@@ -170,7 +170,8 @@ fn about_nothing(server: &TestServer, own: &str, request: &[u8]) -> (Vec<u8>, Ve
         unknown.push((id.clone(), fresh.replacen("org", prefix, 1)));
     }
     for text in wire::credentials(request) {
-        let fresh = TokenText::new(TextKind::SecretToken, server.state.clock.new_id::<TokenId>(), random());
+        let fresh =
+            TokenString::new(TokenStringKind::SecretToken, server.state.clock.new_id::<TokenId>(), random());
         unknown.push((text, fresh.expose().to_owned()));
     }
     let request =

@@ -4,7 +4,7 @@
 use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD as BASE64URL, Engine as _};
-use countersign::crypto::seal::Purpose;
+use countersign::crypto::seal::SealPurpose;
 use countersign::grpc::pb;
 use serde_json::{Value, json};
 use tonic::Code;
@@ -28,7 +28,7 @@ impl Attack {
         let query = "select kid, sealed from signing_keys";
         let (kid, sealed): (String, Vec<u8>) =
             sqlx::query_as(query).fetch_one(&server.state.db).await.unwrap();
-        let record = server.state.master.open(Purpose::SigningKey, &kid, &sealed).unwrap();
+        let record = server.state.keyring.master.open(SealPurpose::SigningKey, &kid, &sealed).unwrap();
         let record: Value = serde_json::from_slice(&record).unwrap();
         let pkcs8 = BASE64URL.decode(record["private"].as_str().unwrap()).unwrap();
         let good = org.owner.exchange().await.unwrap().access_token;
@@ -106,7 +106,7 @@ async fn no_algorithm_but_the_keys_own() {
     }
     // HMAC with whatever of the key is public: its bytes, its JWK, its place in the key set.
     let public = attack.pair.public_key().as_ref();
-    let jwks = attack.server.state.ring.jwks_json();
+    let jwks = attack.server.state.keyring.signer.jwks_json();
     let x = BASE64URL.encode(public);
     for (alg, hash) in
         [("HS256", hmac::HMAC_SHA256), ("HS384", hmac::HMAC_SHA384), ("HS512", hmac::HMAC_SHA512)]

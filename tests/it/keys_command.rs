@@ -37,7 +37,7 @@ fn write(scratch: &Scratch, name: &str, text: &str) -> PathBuf {
 async fn opens(server: &TestServer, file: &str) -> bool {
     let pools = Pools::open(&server.database().options(), 1, 1);
     let (issuer, clock) = (server.state.issuer.clone(), server.state.clock.clone());
-    let opened = State::open(pools, read_keys(file), EdDsa, issuer, LIMITS.bounds(), clock).await;
+    let opened = State::open(pools, read_keys(file), EdDsa, issuer, LIMITS.credentials(), clock).await;
     match opened {
         Ok(state) => {
             state.close().await;
@@ -82,7 +82,7 @@ async fn the_master_key_is_changed_while_servers_run() {
     assert_eq!(said.matches(": now sealed under master key new\n").count(), 5, "{said}");
     assert!(said.ends_with("5 of 5 were sealed anew\nnothing names another master key than new\n"), "{said}");
     // Whoever runs goes on: what it knows it keeps, and it reads what is there now.
-    running.state.reload_keys().await.unwrap();
+    running.state.keyring.reload().await.unwrap();
     for server in [&first, &running] {
         server.client(org.owner.token()).exchange().await.unwrap();
         server.client(jwt.clone()).caller().await.unwrap();
@@ -95,7 +95,7 @@ async fn the_master_key_is_changed_while_servers_run() {
     let made = alone.client(org.owner.token()).exchange().await.unwrap().access_token;
     running.client(made).caller().await.unwrap();
     alone.client(jwt).caller().await.unwrap();
-    assert_eq!(alone.state.ring.jwks_json(), running.state.ring.jwks_json());
+    assert_eq!(alone.state.keyring.signer.jwks_json(), running.state.keyring.signer.jwks_json());
 
     // Again there is nothing to do, and nothing is written.
     let events = "select count(*) from events where type = 'master_key.resealed'";
@@ -110,7 +110,7 @@ async fn record_of(server: &TestServer, kid: &str) -> serde_json::Value {
     let query = sqlx::query_scalar::<_, Vec<u8>>("select sealed from signing_keys where kid = $1").bind(kid);
     let sealed = query.fetch_one(&server.state.db).await.unwrap();
     let purpose = Sealed::SigningKeys.purpose();
-    serde_json::from_slice(&server.state.master.open(purpose, kid, &sealed).unwrap()).unwrap()
+    serde_json::from_slice(&server.state.keyring.master.open(purpose, kid, &sealed).unwrap()).unwrap()
 }
 
 #[tokio::test]
@@ -251,8 +251,8 @@ async fn it_works_before_bootstrap_and_refuses_what_is_wrong() {
     let file = write(&scratch, "key", &MasterKeys::new_file());
     // Nothing is there yet: nothing is to be done, and a first pepper may be made.
     assert!(succeeds(&mut keys(&database, &file, "reseal")).contains("0 of 0"));
-    assert!(succeeds(&mut keys(&database, &file, "new-pepper")).contains("pepper 1 is made"));
-    assert!(succeeds(&mut keys(&database, &file, "new-pepper")).contains("pepper 2 is made"));
+    assert!(succeeds(&mut keys(&database, &file, "new-pepper")).contains("pepper 1 was created"));
+    assert!(succeeds(&mut keys(&database, &file, "new-pepper")).contains("pepper 2 was created"));
     let other = write(&scratch, "other", &MasterKeys::new_file());
     fails(&mut keys(&database, &other, "new-pepper"), "does not open with any master key");
     fails(&mut keys(&database, &scratch.path("nowhere"), "reseal"), "master key file");

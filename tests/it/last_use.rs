@@ -2,11 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use countersign::config::LimitArgs;
+use countersign::config::ServerLimits;
 use countersign::db::tokens::secrets::{SecretUse, note_uses};
 use countersign::domain::values::ids::{OrgId, TokenId};
 use countersign::grpc::pb;
-use countersign::state::last_use::flush;
 use tonic::Code;
 
 use crate::harness::{Client, LIMITS, Org, TestServer, by_id, refused, rotate_token, token_for};
@@ -64,7 +63,7 @@ async fn each_secret_keeps_its_own_last_use() {
     let written = "select (select count(*) from events), (select count(*) from feed)";
     let rows: (i64, i64) = sqlx::query_as(written).fetch_one(&server.state.db).await.unwrap();
     let looks = server.state.principals.looks();
-    flush(&server.state).await.unwrap();
+    server.state.last_uses.flush().await.unwrap();
     assert_eq!(counts(&org.owner, &id).await, [4, 1]);
     let after = token(&org.owner, &id).await;
     for secret in &after.secrets {
@@ -77,7 +76,7 @@ async fn each_secret_keeps_its_own_last_use() {
     new.exchange().await.unwrap();
     assert_eq!(server.state.principals.looks(), looks);
     // Lists show it too, and what was written once is not written again.
-    flush(&server.state).await.unwrap();
+    server.state.last_uses.flush().await.unwrap();
     let list = pb::ListTokensRequest { account_id: after.account_id.clone(), ..Default::default() };
     let listed = org.owner.tokens().list_tokens(list).await.unwrap().into_inner().tokens;
     let listed = listed.iter().find(|token| token.id == id).unwrap();
@@ -96,9 +95,9 @@ async fn many_are_written_in_one_statement() {
         }
     }
     // The operator's, which made all that, is the other one.
-    assert_eq!(server.state.uses.len(), 41);
-    flush(&server.state).await.unwrap();
-    assert!(server.state.uses.is_empty());
+    assert_eq!(server.state.last_uses.len(), 41);
+    server.state.last_uses.flush().await.unwrap();
+    assert!(server.state.last_uses.is_empty());
     // A transaction is a statement here.
     let sql = "select count(*), count(distinct xmin::text) from token_secrets where use_count > 0";
     let written: (i64, i64) = sqlx::query_as(sql).fetch_one(&server.state.db).await.unwrap();
@@ -107,7 +106,7 @@ async fn many_are_written_in_one_statement() {
 
 #[tokio::test]
 async fn a_server_writes_by_itself_and_when_it_ends() {
-    let quick = LimitArgs { last_use_interval: Duration::from_millis(10), ..LIMITS };
+    let quick = ServerLimits { last_use_interval: Duration::from_millis(10), ..LIMITS };
     let a = TestServer::with_limits(quick).await;
     let org = a.org().await;
     let (id, bot) = bot(&a, &org).await;
@@ -118,7 +117,7 @@ async fn a_server_writes_by_itself_and_when_it_ends() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     // One whose time to write does not come before its end.
-    let mut b = a.beside(LimitArgs { last_use_interval: Duration::from_secs(60), ..LIMITS }).await;
+    let mut b = a.beside(ServerLimits { last_use_interval: Duration::from_secs(60), ..LIMITS }).await;
     let on_b = b.client(bot.token());
     for _ in 0..3 {
         on_b.exchange().await.unwrap();
@@ -141,9 +140,9 @@ async fn nodes_add_up_and_time_goes_forward_only() {
     bot.exchange().await.unwrap();
     b.client(bot.token()).exchange().await.unwrap();
     b.client(bot.token()).exchange().await.unwrap();
-    flush(&b.state).await.unwrap();
+    b.state.last_uses.flush().await.unwrap();
     let last = token(&org.owner, &id).await.secrets[0].last_use_time;
-    flush(&a.state).await.unwrap();
+    a.state.last_uses.flush().await.unwrap();
     let both = token(&org.owner, &id).await;
     assert_eq!((both.secrets[0].use_count, both.secrets[0].last_use_time), (3, last));
 
@@ -214,6 +213,6 @@ async fn a_dead_token_keeps_what_was_known_of_its_use() {
     bot.exchange().await.unwrap();
     org.owner.tokens().revoke_token(by_id("", &id)).await.unwrap();
     refused(bot.exchange().await, Code::Unauthenticated, "TOKEN_REVOKED");
-    flush(&server.state).await.unwrap();
+    server.state.last_uses.flush().await.unwrap();
     assert_eq!(counts(&org.owner, &id).await, [1]);
 }

@@ -1,7 +1,7 @@
 //! `ReportLeakedToken`: what leaked stops, with what it made, and nothing is told.
 
 use countersign::domain::values::ids::TokenId;
-use countersign::domain::values::token_string::{TextKind, TokenText};
+use countersign::domain::values::token_string::{TokenString, TokenStringKind};
 use countersign::grpc::pb;
 use tonic::{Code, Status};
 
@@ -153,8 +153,8 @@ async fn nothing_is_told_and_what_is_no_secret_is_passed_over() {
     };
     let public = server.operator.tokens().create_token(request).await.unwrap().into_inner();
     watch(&public.secret);
-    let wrong = TokenText::new(TextKind::SecretToken, TokenId::parse(&id).unwrap(), [7; 32]);
-    let unknown = TokenText::new(TextKind::SecretToken, TokenId::from_u128(7), [7; 32]);
+    let wrong = TokenString::new(TokenStringKind::SecretToken, TokenId::parse(&id).unwrap(), [7; 32]);
+    let unknown = TokenString::new(TokenStringKind::SecretToken, TokenId::from_u128(7), [7; 32]);
     let jwt = token.exchange().await.unwrap().access_token;
     let texts =
         [public.secret.as_str(), wrong.expose(), unknown.expose(), &jwt, "", "junk", "csign_sat_x_y_z"];

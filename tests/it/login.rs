@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use countersign::config::{LimitArgs, PasswordArgs};
+use countersign::config::{PasswordHashing, ServerLimits};
 use countersign::crypto::password_hash::PasswordRecord;
 use countersign::db;
 use countersign::domain::values::ids::{AccountId, OrgId};
@@ -389,8 +389,8 @@ async fn a_password_is_hashed_anew_when_the_parameters_rose() {
     let before = record().await;
     server.login(&bot.username, PASSWORD, None).await.unwrap();
     assert_eq!(record().await, before);
-    let passwords = PasswordArgs { password_hash_memory: 128, ..LIMITS.passwords };
-    let stronger = server.beside(LimitArgs { passwords, ..LIMITS }).await;
+    let passwords = PasswordHashing { hash_memory_kib: 128, ..LIMITS.passwords };
+    let stronger = server.beside(ServerLimits { passwords, ..LIMITS }).await;
     refused(stronger.login(&bot.username, WRONG, None).await, Code::Unauthenticated, "LOGIN_FAILED");
     assert_eq!(record().await, before);
     let session = stronger.session(&bot.username).await;
@@ -406,9 +406,8 @@ async fn a_password_is_hashed_anew_when_the_parameters_rose() {
 #[tokio::test]
 async fn a_full_pool_sheds_logins_while_exchanges_go_on() {
     // One place, and a hash that takes long.
-    let passwords =
-        PasswordArgs { password_hash_memory: 64 << 10, password_hash_passes: 60, password_memory: 1 };
-    let server = TestServer::with_limits(LimitArgs { passwords, ..LIMITS }).await;
+    let passwords = PasswordHashing { hash_memory_kib: 64 << 10, hash_passes: 60, memory_mib: 1 };
+    let server = TestServer::with_limits(ServerLimits { passwords, ..LIMITS }).await;
     let org: Org = server.org().await;
     let bot = server.technical(&org.id, "bot", &[]).await;
     let (_, client) = server.account(&org.id, "client", &[]).await;

@@ -12,10 +12,10 @@ use countersign::domain::accounts::{AccountState, Details};
 use countersign::domain::mail::{MAX_TRIES, Mail};
 use countersign::domain::values::ids::{SYSTEM_ORG, TokenId};
 use countersign::domain::values::names::Email;
-use countersign::domain::values::token_string::{TextKind, TokenText};
+use countersign::domain::values::token_string::{TokenString, TokenStringKind};
 use countersign::flows::transaction::Transaction;
 use countersign::grpc::pb;
-use countersign::mail::{Letter, Smtp};
+use countersign::mail::{OutgoingEmail, Smtp};
 use tonic::Request;
 use tonic::transport::Endpoint;
 
@@ -29,21 +29,22 @@ const SOON: Duration = Duration::from_secs(20);
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// A notice to a person of this address.
-fn notice(address: &str) -> Letter {
+fn notice(address: &str) -> OutgoingEmail {
     let details = Details::new(None, Email::parse(address).unwrap());
     let mail = Mail::tokens_leaked("Acme", "ci", vec!["nightly".to_owned()]);
-    Letter::notice(SYSTEM_ORG, &details, AccountState::Active, true, mail).unwrap()
+    OutgoingEmail::notice(SYSTEM_ORG, &details, AccountState::Active, true, mail).unwrap()
 }
 
 /// A mail with a code to this address, and the code.
-fn with_code(server: &TestServer, address: &str, mail: Mail) -> (Letter, TokenText) {
-    let text = TokenText::new(TextKind::SecretToken, server.state.clock.new_id::<TokenId>(), random());
+fn with_code(server: &TestServer, address: &str, mail: Mail) -> (OutgoingEmail, TokenString) {
+    let text =
+        TokenString::new(TokenStringKind::SecretToken, server.state.clock.new_id::<TokenId>(), random());
     watch(text.expose());
     let end = server.state.clock.now() + MINUTE * 60;
-    (Letter::with_code(SYSTEM_ORG, &Email::parse(address).unwrap(), mail, text.clone(), end), text)
+    (OutgoingEmail::with_code(SYSTEM_ORG, &Email::parse(address).unwrap(), mail, text.clone(), end), text)
 }
 
-async fn post(server: &TestServer, letter: &Letter) {
+async fn post(server: &TestServer, letter: &OutgoingEmail) {
     let mut tx = Transaction::begin(&server.state).await.unwrap();
     tx.mail(letter, server.state.clock.now()).await.unwrap();
     tx.commit().await.unwrap();
@@ -75,7 +76,7 @@ async fn quiet(server: &TestServer, tries: i32) {
 /// outlive it.
 fn later(server: &TestServer, by: Duration) {
     server.state.clock.advance(by);
-    server.state.mails.notify_one();
+    server.state.outbox_filled.notify_one();
 }
 
 #[tokio::test]
@@ -124,7 +125,7 @@ async fn while_it_waits_its_code_is_sealed_and_moves_to_another_master_key() {
         !sealed.windows(20).any(|window| code.expose().as_bytes().windows(20).any(|part| part == window))
     );
     // Bound to its row.
-    let open = |id: &str| first.state.master.open(Sealed::Outbox.purpose(), id, &sealed);
+    let open = |id: &str| first.state.keyring.master.open(Sealed::Outbox.purpose(), id, &sealed);
     assert_eq!(open(&id).unwrap().as_slice(), code.expose().as_bytes());
     assert!(open("00000000-0000-0000-0000-000000000000").is_err());
 
@@ -155,12 +156,12 @@ async fn a_mail_server_that_was_away_gets_each_mail_once() {
     smtp.restart().await;
     smtp.behave(Manner::Refuse("451 4.7.1 come back later\r\n"));
     later(&a, MINUTE);
-    b.state.mails.notify_one();
+    b.state.outbox_filled.notify_one();
     quiet(&a, 2).await;
     assert!(last_error(&a).await.unwrap().contains("come back later"));
     smtp.behave(Manner::Take);
     later(&a, MINUTE);
-    b.state.mails.notify_one();
+    b.state.outbox_filled.notify_one();
     until(SOON, async || counts(&a).await == (20, 0, 0)).await;
     let mut to: Vec<_> = smtp.received().into_iter().map(|mail| mail.to).collect();
     to.sort();
@@ -293,9 +294,9 @@ async fn tls_is_what_was_asked_for_or_nothing_is_sent() {
     for security in [Security::StartTls, Security::Tls] {
         let smtp = SmtpServer::with(security, Some("s3cret p@ss")).await;
         let url = smtp.url().replace("s3cret p@ss", "s3cret%20p%40ss");
-        let mut postman = smtp.postman_to(&url);
+        let mut mailer = smtp.postman_to(&url);
         let server = TestServer::start().await;
-        let node = server.beside_with_postman(postman.clone()).await;
+        let node = server.beside_with_postman(mailer.clone()).await;
         post(&server, &notice("ana@example.org")).await;
         smtp.mail_to("ana@example.org").await;
         node.stop().await;
@@ -308,8 +309,8 @@ async fn tls_is_what_was_asked_for_or_nothing_is_sent() {
         ] {
             let ca = ca.map(certificate);
             let smtp_way = Smtp::open(&SmtpUrl::from(wrong.clone()), ca.as_deref(), "test.example").unwrap();
-            postman.transport = countersign::mail::Transport::Smtp(smtp_way);
-            let node = server.beside_with_postman(postman.clone()).await;
+            mailer.transport = countersign::mail::Transport::Smtp(smtp_way);
+            let node = server.beside_with_postman(mailer.clone()).await;
             post(&server, &notice("bea@example.org")).await;
             until(SOON, async || {
                 last_error(&server).await.is_some_and(|error| error.to_lowercase().contains(says))

@@ -28,6 +28,7 @@ mod impersonation;
 mod invitation_page;
 mod invitations;
 mod isolation;
+mod jobs;
 mod jwt_attacks;
 mod keys_command;
 mod last_use;

@@ -1,6 +1,5 @@
 //! The main job: a long-lived token becomes a short-lived JWT that a stranger can verify.
 
-use clap::ValueEnum as _;
 use countersign::clock::Clock;
 use countersign::config::SigningAlgorithm;
 use countersign::crypto::seal::MasterKeys;
@@ -91,7 +90,7 @@ async fn verified(endpoint: &str, jwt: &str, pinned: Algorithm) -> Value {
 
 #[tokio::test]
 async fn a_stranger_verifies_each_algorithm() {
-    for algorithm in SigningAlgorithm::value_variants() {
+    for algorithm in SigningAlgorithm::ALL {
         let server = TestServer::signing_with(*algorithm).await;
         let jwt = server.operator.exchange().await.unwrap().access_token;
         let read = verified(&server.endpoint, &jwt, algorithm.name().parse().unwrap()).await;
@@ -112,15 +111,15 @@ async fn a_database_that_signs_with_another_algorithm_keeps_its_key() {
     let open = async |algorithm| {
         let pools = Pools::open(&database.options(), 1, 1);
         let issuer = "https://id.example".parse().unwrap();
-        State::open(pools, read_keys(&master), algorithm, issuer, LIMITS.bounds(), Clock::default())
+        State::open(pools, read_keys(&master), algorithm, issuer, LIMITS.credentials(), Clock::default())
             .await
             .unwrap()
     };
     let first = open(SigningAlgorithm::Es256).await;
-    for algorithm in SigningAlgorithm::value_variants() {
+    for algorithm in SigningAlgorithm::ALL {
         let later = open(*algorithm).await;
-        assert_eq!(later.ring.algorithms(), ["ES256"]);
-        assert_eq!(later.ring.jwks_json(), first.ring.jwks_json());
+        assert_eq!(later.keyring.signer.algorithms(), ["ES256"]);
+        assert_eq!(later.keyring.signer.jwks_json(), first.keyring.signer.jwks_json());
         later.close().await;
     }
     first.close().await;
@@ -407,7 +406,7 @@ async fn an_exchange_writes_nothing() {
 
 #[tokio::test]
 async fn the_key_set_over_grpc_is_that_over_http() {
-    for algorithm in SigningAlgorithm::value_variants() {
+    for algorithm in SigningAlgorithm::ALL {
         let server = TestServer::signing_with(*algorithm).await;
         let answer =
             server.anonymous().tokens().get_json_web_key_set(pb::GetJsonWebKeySetRequest {}).await.unwrap();

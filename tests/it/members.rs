@@ -7,13 +7,12 @@ use countersign::domain::access::member::Member;
 use countersign::domain::values::ids::{AccountId, OrgId};
 use countersign::error::Reason;
 use countersign::grpc::pb;
-use countersign::state::principals;
 
 use crate::harness::{Org, TestServer, grant, rotate_token};
 
 async fn member(server: &TestServer, org: &Org, account_id: &str) -> Option<Arc<Member>> {
     let (org_id, account_id) = (OrgId::parse(&org.id).unwrap(), AccountId::parse(account_id).unwrap());
-    server.state.principals.member(&server.state, org_id, account_id).await.unwrap()
+    server.state.principals.member(org_id, account_id).await.unwrap()
 }
 
 async fn stopped(server: &TestServer, org: &Org, account_id: &str) -> Option<Reason> {
@@ -31,8 +30,8 @@ async fn an_account_is_what_its_tokens_say() {
     let grants = [("auditor", "*"), ("x.y", "customers/acme"), (role.as_str(), "customers")];
     let (bot, client) = server.account(&org.id, "bot", &grants).await;
     for (id, client) in [(&bot.id, &client), (&org.owner_id, &org.owner)] {
-        let by_token = principals::by_text(&server.state, client.token(), None).await.unwrap().principal;
-        assert_eq!(*member(&server, &org, id).await.unwrap(), by_token.member);
+        let by_token = server.state.authenticator.by_string(client.token(), None).await.unwrap().credential;
+        assert_eq!(*member(&server, &org, id).await.unwrap(), by_token.account);
     }
     let looks = server.state.principals.looks();
     server.hear_all().await;
@@ -75,7 +74,7 @@ async fn many_who_ask_at_once_take_one_look_and_nobody_is_remembered_for_a_momen
             let state = server.state.clone();
             let org_id = OrgId::parse(&org.id).unwrap();
             let account_id = AccountId::parse(&bot.id).unwrap();
-            tokio::spawn(async move { state.principals.member(&state, org_id, account_id).await })
+            tokio::spawn(async move { state.principals.member(org_id, account_id).await })
         })
         .collect();
     for call in calls {

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use countersign::commands::dev::connect_options;
-use countersign::config::LimitArgs;
+use countersign::config::ServerLimits;
 use countersign::crypto::seal::MasterKeys;
 use countersign::db::schema;
 use countersign::domain::access::member::Member;
 use countersign::domain::values::ids::{AccountId, OrgId, TokenId};
-use countersign::domain::values::token_string::{TextKind, TokenText};
+use countersign::domain::values::token_string::{TokenString, TokenStringKind};
 use countersign::error::{Reason, Result};
 use countersign::grpc::pb;
 use countersign::state::State;
@@ -36,8 +36,8 @@ const GRACE: Duration = Duration::from_secs(8);
 /// is for a machine that is busy with other tests.
 const RECOVERY: Duration = Duration::from_secs(15);
 
-fn limits() -> LimitArgs {
-    LimitArgs { outage_grace: GRACE, request_timeout: Duration::from_secs(4), ..LIMITS }
+fn limits() -> ServerLimits {
+    ServerLimits { outage_grace: GRACE, request_timeout: Duration::from_secs(4), ..LIMITS }
 }
 
 /// A server on a PostgreSQL of its own, which may be stopped and killed, and the way to which may
@@ -100,7 +100,7 @@ impl Own {
         let org_id = OrgId::parse(&self.org.id).unwrap();
         let account_id = AccountId::parse(&self.org.owner_id).unwrap();
         let state = &self.server.state;
-        state.principals.member(state, org_id, account_id).await
+        state.principals.member(org_id, account_id).await
     }
 
     /// The processes of the database, its head first.
@@ -309,7 +309,7 @@ async fn miss_on(anonymous: Client, n: u32, stopped: watch::Receiver<bool>) -> u
     while !*stopped.borrow() {
         calls += 1;
         let id = TokenId::from_u128(u128::from(n) << 64 | u128::from(calls));
-        let text = TokenText::new(TextKind::SecretToken, id, [7; 32]);
+        let text = TokenString::new(TokenStringKind::SecretToken, id, [7; 32]);
         let request = pb::ExchangeTokenRequest { subject_token: text.expose().into(), ..Default::default() };
         let status = anonymous.tokens().exchange_token(request).await.unwrap_err();
         let told = reason(&status);

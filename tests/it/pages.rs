@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use countersign::config::LimitArgs;
+use countersign::config::ServerLimits;
 use countersign::grpc::pb;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -311,7 +311,7 @@ async fn what_is_refused_is_answered_by_a_page_as_well() {
 
 #[tokio::test]
 async fn a_body_that_never_ends_is_given_up() {
-    let limits = LimitArgs { request_timeout: Duration::from_secs(1), ..LIMITS };
+    let limits = ServerLimits { request_timeout: Duration::from_secs(1), ..LIMITS };
     let server = TestServer::with_limits(limits).await;
     let mut stream = TcpStream::connect(server.endpoint.strip_prefix("http://").unwrap()).await.unwrap();
     let head = "POST /set-password HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\

@@ -6,7 +6,7 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use countersign::commands::keys;
 use countersign::crypto::peppers::{Peppers, new_sealed};
-use countersign::domain::values::token_string::{TextKind, TokenText};
+use countersign::domain::values::token_string::{TokenString, TokenStringKind};
 use countersign::flows::signing_key_rotation;
 use countersign::grpc::pb;
 use tonic::Code;
@@ -24,7 +24,7 @@ async fn new_pepper(server: &TestServer) -> i32 {
 }
 
 async fn pepper_of(server: &TestServer, token: &str) -> i32 {
-    let id = TokenText::parse(token).unwrap().id();
+    let id = TokenString::parse(token).unwrap().id();
     let query = sqlx::query_scalar("select pepper_id from token_secrets where token_id = $1");
     query.bind(id.uuid()).fetch_one(&server.state.db).await.unwrap()
 }
@@ -46,7 +46,7 @@ async fn a_newer_pepper_is_taken_up_on_use_and_an_older_one_goes() {
 
     assert_eq!(new_pepper(&a).await, 2);
     for node in [&a, &b] {
-        until(Duration::from_secs(3), async || node.state.peppers.load().newest() == Some(2)).await;
+        until(Duration::from_secs(3), async || node.state.keyring.peppers.load().newest() == Some(2)).await;
     }
     // A new secret is kept under it at once, and works on the other node.
     let made = org.owner.tokens().create_token(token_for("", &bot.id)).await.unwrap().into_inner();
@@ -76,7 +76,7 @@ async fn a_newer_pepper_is_taken_up_on_use_and_an_older_one_goes() {
     assert_eq!(signing_key_rotation::drop_peppers(&a.state).await.unwrap(), [1]);
     assert!(signing_key_rotation::drop_peppers(&a.state).await.unwrap().is_empty());
     assert_eq!(peppers(&a).await, [2]);
-    until(Duration::from_secs(3), async || !b.state.peppers.load().knows(1)).await;
+    until(Duration::from_secs(3), async || !b.state.keyring.peppers.load().knows(1)).await;
     for client in [&used, &on_b, &a.client(&idle.secret), &b.client(&idle.secret)] {
         client.exchange().await.unwrap();
     }
@@ -99,10 +99,10 @@ async fn a_dead_token_holds_no_pepper() {
     let (bot, _) = server.account(&org.id, "bot", &[]).await;
     let idle = org.owner.tokens().create_token(token_for("", &bot.id)).await.unwrap().into_inner();
     new_pepper(&server).await;
-    until(SOON, async || server.state.peppers.load().newest() == Some(2)).await;
+    until(SOON, async || server.state.keyring.peppers.load().newest() == Some(2)).await;
     server.state.clock.advance(Duration::from_secs(3_601));
     // All tokens but one are moved as if they had been used.
-    let uuid = TokenText::parse(&idle.secret).unwrap().id().uuid();
+    let uuid = TokenString::parse(&idle.secret).unwrap().id().uuid();
     sqlx::query("update token_secrets set pepper_id = 2 where token_id <> $1")
         .bind(uuid)
         .execute(&server.state.db)
@@ -125,7 +125,7 @@ async fn a_use_under_an_older_pepper_writes_nothing_on_its_way() {
     server.hear_all().await;
     server.operator.exchange().await.unwrap();
     new_pepper(&server).await;
-    until(SOON, async || server.state.peppers.load().newest() == Some(2)).await;
+    until(SOON, async || server.state.keyring.peppers.load().newest() == Some(2)).await;
     server.hear_all().await;
     // Whatever asked now would fail: these are all the connections that handlers have.
     server.state.db.close().await;
@@ -137,14 +137,14 @@ async fn a_use_under_an_older_pepper_writes_nothing_on_its_way() {
 
 /// Makes a row of a token secret say what the attacker wants.
 async fn plant(server: &TestServer, token: &str, mac: &[u8], pepper: i32) {
-    let id = TokenText::parse(token).unwrap().id();
+    let id = TokenString::parse(token).unwrap().id();
     let update = "update token_secrets set mac = $2, pepper_id = $3 where token_id = $1";
     let done = sqlx::query(update).bind(id.uuid()).bind(mac).bind(pepper);
     assert_eq!(done.execute(&server.state.db).await.unwrap().rows_affected(), 1);
     server.state.principals.clear();
 }
 
-fn mac(pepper: &[u8], text: &TokenText) -> Vec<u8> {
+fn mac(pepper: &[u8], text: &TokenString) -> Vec<u8> {
     let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, pepper));
     context.update(b"countersign/token/v1\0");
     context.update(text.expose().as_bytes());
@@ -156,7 +156,7 @@ async fn what_stands_in_a_dump_or_was_planted_authenticates_nothing() {
     let server = TestServer::start().await;
     let org = server.org().await;
     let (_, bot) = server.account(&org.id, "bot", &[("owner", "*")]).await;
-    let real = TokenText::parse(bot.token()).unwrap();
+    let real = TokenString::parse(bot.token()).unwrap();
     let invalid = async |client: Client| {
         refused(client.exchange().await, Code::Unauthenticated, "TOKEN_INVALID");
         refused(client.caller().await, Code::Unauthenticated, "TOKEN_INVALID");
@@ -169,12 +169,13 @@ async fn what_stands_in_a_dump_or_was_planted_authenticates_nothing() {
         .fetch_one(&server.state.db)
         .await
         .unwrap();
-    let from_dump = TokenText::new(TextKind::SecretToken, real.id(), stored.as_slice().try_into().unwrap());
+    let from_dump =
+        TokenString::new(TokenStringKind::SecretToken, real.id(), stored.as_slice().try_into().unwrap());
     invalid(server.client(from_dump.expose())).await;
 
     // A text of the attacker's own, its MAC written under what the attacker can know: no
     // pepper, a guessed one, the sealed bytes of the real one.
-    let own = TokenText::new(TextKind::SecretToken, real.id(), [7; 32]);
+    let own = TokenString::new(TokenStringKind::SecretToken, real.id(), [7; 32]);
     let sealed: Vec<u8> = sqlx::query_scalar("select sealed from peppers where pepper_id = 1")
         .fetch_one(&server.state.db)
         .await
@@ -188,7 +189,7 @@ async fn what_stands_in_a_dump_or_was_planted_authenticates_nothing() {
     // The MAC of another row, for its own text.
     let (_, other) = server.account(&org.id, "other", &[]).await;
     let theirs: Vec<u8> = sqlx::query_scalar("select mac from token_secrets where token_id = $1")
-        .bind(TokenText::parse(other.token()).unwrap().id().uuid())
+        .bind(TokenString::parse(other.token()).unwrap().id().uuid())
         .fetch_one(&server.state.db)
         .await
         .unwrap();
@@ -207,7 +208,7 @@ async fn what_stands_in_a_dump_or_was_planted_authenticates_nothing() {
             .unwrap();
         plant(&server, bot.token(), &mac(&[2; 32], &own), number).await;
         invalid(server.client(own.expose())).await;
-        server.state.reload_keys().await.unwrap();
+        server.state.keyring.reload().await.unwrap();
         invalid(server.client(own.expose())).await;
     }
     plant(&server, bot.token(), &mac(&[2; 32], &own), 77).await;
@@ -236,5 +237,5 @@ async fn every_row_that_names_a_pepper_holds_it() {
     .unwrap();
     // `db::peppers::find_unused` has to look at each, and `renew` to take up each that lives long.
     assert_eq!(tables, ["codes", "sessions", "token_secrets"]);
-    assert!(Peppers::open(&server.state.master, []).unwrap().newest().is_none());
+    assert!(Peppers::open(&server.state.keyring.master, []).unwrap().newest().is_none());
 }

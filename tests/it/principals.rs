@@ -2,11 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use countersign::config::{LimitArgs, SigningAlgorithm};
+use countersign::config::{ServerLimits, SigningAlgorithm};
 use countersign::domain::values::ids::TokenId;
-use countersign::domain::values::token_string::{TextKind, TokenText};
+use countersign::domain::values::token_string::{TokenString, TokenStringKind};
 use countersign::grpc::pb;
-use countersign::state::principals::by_text;
 use countersign::state::{Pools, State};
 use tonic::Code;
 use tonic::transport::Endpoint;
@@ -17,7 +16,7 @@ use crate::harness::{Client, LIMITS, TestServer, read_keys, reason, refused, tok
 
 /// The text of a token that does not exist.
 fn unknown(number: u128) -> String {
-    TokenText::new(TextKind::SecretToken, TokenId::from_u128(number), [7; 32]).expose().to_owned()
+    TokenString::new(TokenStringKind::SecretToken, TokenId::from_u128(number), [7; 32]).expose().to_owned()
 }
 
 #[tokio::test]
@@ -46,10 +45,10 @@ async fn what_is_warm_executes_no_statement() {
     }
     assert_eq!(server.state.principals.looks(), looks);
     // The uses were noted, and wait for whoever writes them: here in vain, and so they wait on.
-    let waiting = server.state.uses.len();
+    let waiting = server.state.last_uses.len();
     assert!(waiting >= 2, "{waiting}");
-    countersign::state::last_use::flush(&server.state).await.unwrap_err();
-    assert_eq!(server.state.uses.len(), waiting);
+    server.state.last_uses.flush().await.unwrap_err();
+    assert_eq!(server.state.last_uses.len(), waiting);
 }
 
 #[tokio::test]
@@ -81,8 +80,8 @@ async fn a_miss_is_looked_up_once_however_many_ask() {
     few(before);
     // A wrong secret of a token that exists asks nothing more.
     let before = server.state.principals.looks();
-    let id = TokenText::parse(bot.token()).unwrap().id();
-    let wrong = TokenText::new(TextKind::SecretToken, id, [7; 32]);
+    let id = TokenString::parse(bot.token()).unwrap().id();
+    let wrong = TokenString::new(TokenStringKind::SecretToken, id, [7; 32]);
     for _ in 0..20 {
         refused(server.client(wrong.expose()).exchange().await, Code::Unauthenticated, "TOKEN_INVALID");
     }
@@ -91,7 +90,7 @@ async fn a_miss_is_looked_up_once_however_many_ask() {
 
 #[tokio::test]
 async fn the_cache_is_bounded() {
-    let server = TestServer::with_limits(LimitArgs { cache_size: 5, ..LIMITS }).await;
+    let server = TestServer::with_limits(ServerLimits { cache_size: 5, ..LIMITS }).await;
     let org = server.org().await;
     let (bot, _) = server.account(&org.id, "bot", &[]).await;
     for _ in 0..20 {
@@ -104,7 +103,7 @@ async fn the_cache_is_bounded() {
 
 #[tokio::test]
 async fn an_entry_is_looked_at_again_after_its_time() {
-    let limits = LimitArgs { cache_max_age: Duration::from_millis(1), ..LIMITS };
+    let limits = ServerLimits { cache_max_age: Duration::from_millis(1), ..LIMITS };
     let server = TestServer::with_limits(limits).await;
     server.operator.exchange().await.unwrap();
     let looks = server.state.principals.looks();
@@ -122,11 +121,12 @@ async fn what_nothing_was_heard_of_for_two_seconds_is_looked_at_again() {
         read_keys(server.master_key_file()),
         SigningAlgorithm::EdDsa,
         server.state.issuer.clone(),
-        LIMITS.bounds(),
+        LIMITS.credentials(),
         server.state.clock.clone(),
     );
     let state = state.await.unwrap();
-    let look = async || by_text(&state, server.operator.token(), None).await.map(|_| ()).unwrap();
+    let look =
+        async || state.authenticator.by_string(server.operator.token(), None).await.map(|_| ()).unwrap();
     look().await;
     let (loaded, looks) = (Instant::now(), state.principals.looks());
     let silence = Duration::from_secs(2);
@@ -154,8 +154,8 @@ async fn whoever_guesses_has_to_wait_and_others_go_on() {
     refused(server.client(unknown(501)).caller().await, Code::ResourceExhausted, "THROTTLED");
     // Whatever is wrong: what was found missing a moment ago, what is no token, a JWT that is none,
     // a wrong secret of a token that is cached.
-    let id = TokenText::parse(org.owner.token()).unwrap().id();
-    let wrong = TokenText::new(TextKind::SecretToken, id, [7; 32]).expose().to_owned();
+    let id = TokenString::parse(org.owner.token()).unwrap().id();
+    let wrong = TokenString::new(TokenStringKind::SecretToken, id, [7; 32]).expose().to_owned();
     for text in [unknown(100), "junk".to_owned(), wrong] {
         refused(server.client(text).exchange().await, Code::ResourceExhausted, "THROTTLED");
     }

@@ -80,6 +80,11 @@ fn every_rpc_says_who_may_call_it_and_why_it_fails() {
                     "Deactivates",
                     "Deletes",
                     "Undeletes",
+                    "Grants",
+                    "Removes",
+                    "Requests",
+                    "Resumes",
+                    "Suspends",
                 ];
                 assert!(
                     changes.iter().any(|word| text.contains(word)),

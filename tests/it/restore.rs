@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::commands::dev::connect_options;
-use countersign::config::LimitArgs;
+use countersign::config::ServerLimits;
 use countersign::crypto::seal::MasterKeys;
 use countersign::db::events::feed;
-use countersign::db::events::feed::Page;
+use countersign::db::events::feed::FeedPage;
 use countersign::db::schema;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio_stream::StreamExt as _;
@@ -58,7 +58,7 @@ async fn a_dump_restored_into_a_fresh_server_drops_what_was_cached() {
         TestServer::on(proxy.options("postgres"), unused.clone(), master.clone(), operator, limits)
     };
     let one = node(None, LIMITS).await;
-    let other = node(Some(one.operator.token()), LimitArgs { feed_listen: false, ..LIMITS }).await;
+    let other = node(Some(one.operator.token()), ServerLimits { feed_listen: false, ..LIMITS }).await;
     let org = one.org().await;
     let (account, bot) = one.account(&org.id, "bot", &[("x.y", "*")]).await;
     let stolen =
@@ -76,7 +76,7 @@ async fn a_dump_restored_into_a_fresh_server_drops_what_was_cached() {
         until(Duration::from_secs(10), async || node.client(&stolen.secret).exchange().await.is_err()).await;
     }
     let at = feed::latest(&mut from).await.unwrap();
-    assert_ne!(feed::resume(&mut from, &at, 10).await.unwrap(), Page::CursorExpired);
+    assert_ne!(feed::resume(&mut from, &at, 10).await.unwrap(), FeedPage::CursorExpired);
 
     proxy.lead_to(&new);
     for node in [&one, &other] {
@@ -107,7 +107,7 @@ async fn a_dump_restored_into_a_fresh_server_drops_what_was_cached() {
     let epoch = "select feed_epoch from deployment";
     let epoch: i64 = sqlx::query_scalar(epoch).fetch_one(&mut to).await.unwrap();
     assert_eq!(epoch, 2, "both saw it, and raised it once");
-    assert_eq!(feed::resume(&mut to, &at, 10).await.unwrap(), Page::CursorExpired);
+    assert_eq!(feed::resume(&mut to, &at, 10).await.unwrap(), FeedPage::CursorExpired);
     drop((one, other));
     for server in [old, new] {
         tokio::task::spawn_blocking(move || server.stop_immediately()).await.unwrap();

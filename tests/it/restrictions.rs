@@ -1,7 +1,7 @@
 //! Where tokens work from and what for: kinds, origins, networks, purposes; and the
 //! labels they are found by.
 
-use countersign::config::LimitArgs;
+use countersign::config::ServerLimits;
 use countersign::grpc::pb;
 use tonic::{Code, Request, Status};
 
@@ -386,7 +386,7 @@ async fn validate_only_makes_nothing() {
 #[tokio::test]
 async fn a_trusted_proxy_says_where_a_call_comes_from() {
     for (trusted, works) in [(vec!["127.0.0.1/32".parse().unwrap()], true), (Vec::new(), false)] {
-        let server = TestServer::with_limits(LimitArgs { trusted_proxies: trusted, ..LIMITS }).await;
+        let server = TestServer::with_limits(ServerLimits { trusted_proxies: trusted, ..LIMITS }).await;
         let org = server.org().await;
         let (bot, _) = server.account(&org.id, "bot", &[]).await;
         let request = pb::CreateTokenRequest {

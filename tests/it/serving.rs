@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use countersign::config::LimitArgs;
+use countersign::config::ServerLimits;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tonic_health::pb::HealthCheckRequest;
@@ -64,7 +64,8 @@ async fn plain_http_finds_documents_and_nothing_else() {
 
 #[tokio::test]
 async fn health_tells_of_each_service_and_of_a_database_that_is_gone() {
-    let server = TestServer::with_limits(LimitArgs { outage_grace: Duration::from_secs(2), ..LIMITS }).await;
+    let server =
+        TestServer::with_limits(ServerLimits { outage_grace: Duration::from_secs(2), ..LIMITS }).await;
     let mut health = HealthClient::new(server.operator.channel.clone());
     let services =
         ["", "countersign.v1.AccountService", "countersign.v1.OrgService", "countersign.v1.TokenService"];
@@ -126,7 +127,7 @@ async fn reflection_speaks_both_versions() {
 
 #[tokio::test]
 async fn reflection_can_be_switched_off() {
-    let server = TestServer::with_limits(LimitArgs { reflection: false, ..LIMITS }).await;
+    let server = TestServer::with_limits(ServerLimits { reflection: false, ..LIMITS }).await;
     let ask = v1::ServerReflectionRequest { host: String::new(), message_request: None };
     let mut client =
         v1::server_reflection_client::ServerReflectionClient::new(server.operator.channel.clone());

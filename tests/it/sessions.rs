@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use countersign::clock::random;
 use countersign::domain::values::ids::{OrgId, SessionId, TokenId};
-use countersign::domain::values::token_string::{TextKind, TokenText};
+use countersign::domain::values::token_string::{TokenString, TokenStringKind};
 use countersign::grpc::pb;
-use countersign::state::last_use;
 use tonic::{Code, Status};
 
 use crate::feed::until;
@@ -31,7 +30,7 @@ async fn a_session_that_is_used_lives_for_a_week_and_one_that_is_not_for_half_a_
     let hour = Duration::from_secs(3_600);
     // As it is written, and read again, by and by.
     let later = async |by: Duration| {
-        last_use::flush(&server.state).await.unwrap();
+        server.state.last_uses.flush().await.unwrap();
         server.state.principals.clear();
         server.state.clock.advance(by);
     };
@@ -62,7 +61,7 @@ async fn a_use_on_one_node_keeps_the_session_on_all() {
     on_b.caller().await.unwrap();
     a.state.clock.advance(Duration::from_secs(11 * 3_600));
     on_a.caller().await.unwrap();
-    last_use::flush(&a.state).await.unwrap();
+    a.state.last_uses.flush().await.unwrap();
     // Here it is known as it was eleven hours ago: it is looked at again, as seldom as what does not
     // exist, and is good.
     a.state.clock.advance(Duration::from_secs(11 * 3_600));
@@ -302,19 +301,19 @@ async fn what_a_session_is_no_good_for() {
     let get = pb::GetTokenRequest { token_id: id.replacen("ses", "tok", 1), ..Default::default() };
     refused(org.owner.tokens().get_token(get).await, Code::NotFound, "RESOURCE_NOT_FOUND");
     // A text of another kind with the same parts; a session that nobody made; a token's id as one.
-    let own = TokenText::parse(session.token()).unwrap();
+    let own = TokenString::parse(session.token()).unwrap();
     let session_id = SessionId::parse(&id).unwrap();
     let (_, client) = server.account(&org.id, "client", &[]).await;
     let token_id = TokenId::parse(&client.caller().await.unwrap().credential_id).unwrap();
     for text in [
-        TokenText::new(TextKind::SecretToken, session_id, random()),
-        TokenText::new(TextKind::Session, session_id, random()),
-        TokenText::new(TextKind::Session, token_id, random()),
-        TokenText::new(TextKind::Session, server.state.clock.new_id::<SessionId>(), random()),
+        TokenString::new(TokenStringKind::SecretToken, session_id, random()),
+        TokenString::new(TokenStringKind::Session, session_id, random()),
+        TokenString::new(TokenStringKind::Session, token_id, random()),
+        TokenString::new(TokenStringKind::Session, server.state.clock.new_id::<SessionId>(), random()),
     ] {
         refused(server.client(text.expose()).caller().await, Code::Unauthenticated, "TOKEN_INVALID");
     }
-    assert_eq!(own.kind(), TextKind::Session);
+    assert_eq!(own.kind(), TokenStringKind::Session);
     let parts: Vec<&str> = session.token().split('_').collect();
     let body = format!("csign_sat_{}_{}", parts[2], parts[3]);
     refused(server.client(&body).caller().await, Code::Unauthenticated, "TOKEN_INVALID");

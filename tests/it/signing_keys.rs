@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD as BASE64URL, Engine as _};
 use countersign::commands::bootstrap;
-use countersign::config::{LimitArgs, SigningAlgorithm};
+use countersign::config::{ServerLimits, SigningAlgorithm};
 use countersign::crypto::key_pair::NewKey;
-use countersign::crypto::seal::Purpose;
+use countersign::crypto::seal::SealPurpose;
 use countersign::db::keys::KeysError;
 use countersign::flows::signing_key_rotation;
 use countersign::grpc::pb;
@@ -96,13 +96,14 @@ async fn is_active(client: &Client, jwt: &str) -> bool {
 async fn record(server: &TestServer, kid: &str) -> Value {
     let query = sqlx::query_scalar::<_, Vec<u8>>("select sealed from signing_keys where kid = $1").bind(kid);
     let sealed = query.fetch_one(&server.state.db).await.unwrap();
-    serde_json::from_slice(&server.state.master.open(Purpose::SigningKey, kid, &sealed).unwrap()).unwrap()
+    serde_json::from_slice(&server.state.keyring.master.open(SealPurpose::SigningKey, kid, &sealed).unwrap())
+        .unwrap()
 }
 
 #[tokio::test]
 async fn a_key_is_replaced_by_itself_and_no_verifier_notices() {
     let a = TestServer::start().await;
-    let b = a.beside(LimitArgs { feed_listen: false, ..LIMITS }).await;
+    let b = a.beside(ServerLimits { feed_listen: false, ..LIMITS }).await;
     let operator = lasting_operator(&a).await;
     let clock = a.state.clock.clone();
     let first_jwt = jwt(&operator).await;
@@ -163,7 +164,7 @@ async fn ten_nodes_at_once_do_each_thing_once() {
         let pools = Pools::open(&server.database().options(), 2, 1);
         let (master, issuer) = (read_keys(server.master_key_file()), server.state.issuer.clone());
         let clock = server.state.clock.clone();
-        let state = State::open(pools, master, SigningAlgorithm::EdDsa, issuer, LIMITS.bounds(), clock);
+        let state = State::open(pools, master, SigningAlgorithm::EdDsa, issuer, LIMITS.credentials(), clock);
         nodes.push(state.await.unwrap());
     }
     let all = async || {
@@ -172,7 +173,7 @@ async fn ten_nodes_at_once_do_each_thing_once() {
             .cloned()
             .map(|node| {
                 tokio::spawn(async move {
-                    signing_key_rotation::turn_signing_keys(&node, LIFETIME.try_into().unwrap()).await
+                    signing_key_rotation::rotate_signing_keys(&node, LIFETIME.try_into().unwrap()).await
                 })
             })
             .collect();
@@ -197,8 +198,8 @@ async fn ten_nodes_at_once_do_each_thing_once() {
     assert_eq!(told, ["signing_key.created", "signing_key.activated", "signing_key.retired"]);
     // Each knows what the last one knows.
     for node in &nodes {
-        node.reload_keys().await.unwrap();
-        assert_eq!(node.ring.jwks_json(), nodes[0].ring.jwks_json());
+        node.keyring.reload().await.unwrap();
+        assert_eq!(node.keyring.signer.jwks_json(), nodes[0].keyring.signer.jwks_json());
         node.close().await;
     }
 }
@@ -208,9 +209,9 @@ async fn nothing_is_asked_of_the_database_while_nothing_is_due() {
     let server = TestServer::start().await;
     let lifetime = LIFETIME.try_into().unwrap();
     server.state.db.close().await;
-    signing_key_rotation::turn_signing_keys(&server.state, lifetime).await.unwrap();
+    signing_key_rotation::rotate_signing_keys(&server.state, lifetime).await.unwrap();
     server.state.clock.advance(LIFETIME);
-    signing_key_rotation::turn_signing_keys(&server.state, lifetime).await.unwrap_err();
+    signing_key_rotation::rotate_signing_keys(&server.state, lifetime).await.unwrap_err();
 }
 
 #[tokio::test]
@@ -219,11 +220,12 @@ async fn before_bootstrap_no_key_turns() {
     let pools = Pools::open(&database.options(), 2, 1);
     let issuer = "https://id.example".parse().unwrap();
     let clock = countersign::clock::Clock::default();
-    let open = State::open(pools, master_keys(), SigningAlgorithm::EdDsa, issuer, LIMITS.bounds(), clock);
+    let open =
+        State::open(pools, master_keys(), SigningAlgorithm::EdDsa, issuer, LIMITS.credentials(), clock);
     let state = open.await.unwrap();
     state.clock.advance(2 * LIFETIME);
-    signing_key_rotation::turn_signing_keys(&state, LIFETIME.try_into().unwrap()).await.unwrap();
-    assert_eq!(state.ring.lives().len(), 1);
+    signing_key_rotation::rotate_signing_keys(&state, LIFETIME.try_into().unwrap()).await.unwrap();
+    assert_eq!(state.keyring.signer.lives().len(), 1);
     state.close().await;
 }
 
@@ -256,7 +258,7 @@ async fn a_rotation_by_rpc_is_published_first_and_happens_once() {
 #[tokio::test]
 async fn a_rotation_at_once_leaves_what_was_signed_good() {
     let a = TestServer::start().await;
-    let b = a.beside(LimitArgs { feed_listen: false, ..LIMITS }).await;
+    let b = a.beside(ServerLimits { feed_listen: false, ..LIMITS }).await;
     let operator = lasting_operator(&a).await;
     let old_jwt = jwt(&operator).await;
     let (first, first_record) = (kid_of(&old_jwt), record(&a, &kid_of(&old_jwt)).await);
@@ -429,14 +431,14 @@ async fn strangers_kids_make_a_node_look_once_a_second() {
     let key = NewKey::generate(&master_keys(), SigningAlgorithm::EdDsa).unwrap();
     let good = jwt(&server.operator).await;
     let (_, rest) = good.split_once('.').unwrap();
-    let (before, began) = (server.state.key_readings(), std::time::Instant::now());
+    let (before, began) = (server.state.keyring.reloads(), std::time::Instant::now());
     for number in 0..50 {
         let kid = format!("{number:02}{}", &key.kid[2..]);
         let header = BASE64URL.encode(format!(r#"{{"typ":"at+jwt","alg":"EdDSA","kid":"{kid}"}}"#));
         let forged = server.client(format!("{header}.{rest}"));
         refused(forged.caller().await, Code::Unauthenticated, "ACCESS_TOKEN_INVALID");
     }
-    let looks = server.state.key_readings() - before;
+    let looks = server.state.keyring.reloads() - before;
     assert!(looks >= 1 && looks <= 1 + began.elapsed().as_secs() + 1, "{looks} looks");
 }
 
@@ -452,12 +454,12 @@ async fn a_planted_key_is_not_published_and_stops_nobody() {
         query.execute(&server.state.db).await.unwrap();
     }
     let active = kid_of(&jwt(&server.operator).await);
-    server.state.reload_keys().await.unwrap();
+    server.state.keyring.reload().await.unwrap();
     assert_eq!(kids(&jwks(&server).await), [active.as_str()]);
     assert_eq!(http_get(&server.endpoint, "/readyz").await.status, 200);
     // It is never taken for the next key of ours, however long it stands there.
     server.state.clock.advance(PUBLISHED_BEFORE);
-    signing_key_rotation::turn_signing_keys(&server.state, LIFETIME.try_into().unwrap()).await.unwrap();
+    signing_key_rotation::rotate_signing_keys(&server.state, LIFETIME.try_into().unwrap()).await.unwrap();
     assert_eq!(kid_of(&jwt(&server.operator).await), active);
     // A server that starts says what it found, and the operator takes it away.
     let again = State::open(
@@ -465,11 +467,11 @@ async fn a_planted_key_is_not_published_and_stops_nobody() {
         read_keys(server.master_key_file()),
         SigningAlgorithm::EdDsa,
         server.state.issuer.clone(),
-        LIMITS.bounds(),
+        LIMITS.credentials(),
         server.state.clock.clone(),
     );
     let refusal = again.await.err().unwrap();
-    assert!(matches!(&refusal, KeysError::Strangers(rows) if rows.len() == 2), "{refusal}");
+    assert!(matches!(&refusal, KeysError::Unopenable(rows) if rows.len() == 2), "{refusal}");
     for (kid, _) in rows(&server).await.into_iter().filter(|(kid, _)| *kid != active) {
         assert!(refusal.to_string().contains(&format!("signing key {kid}")), "{refusal}");
         revoke(&server.operator, &kid).await;
@@ -483,7 +485,7 @@ async fn a_planted_key_is_not_published_and_stops_nobody() {
         .execute(&server.state.db)
         .await
         .unwrap();
-    assert!(matches!(server.state.reload_keys().await, Err(KeysError::SigningKeys(_))));
+    assert!(matches!(server.state.keyring.reload().await, Err(KeysError::SigningKeys(_))));
     assert_eq!(kids(&jwks(&server).await), [active.as_str()]);
     assert_eq!(http_get(&server.endpoint, "/readyz").await.status, 503);
 }
@@ -501,7 +503,7 @@ async fn readings_at_once_keep_what_was_read_last() {
             let (state, stopped) = (reading.clone(), stopped.clone());
             tokio::spawn(async move {
                 while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
-                    state.reload_keys().await.unwrap();
+                    state.keyring.reload().await.unwrap();
                 }
             })
         })

@@ -1,7 +1,7 @@
 //! Every reason has its code and its form, and those statuses that the framework makes
 //! by itself have them too.
 
-use countersign::domain::access::caller::Origin;
+use countersign::domain::access::request_context::RequestContext;
 use countersign::error::{Error, Precondition, Reason, Violations};
 use countersign::grpc::layers::status::answer;
 use countersign::grpc::pb;
@@ -48,7 +48,7 @@ const CODES: &[(Code, &str)] = &[
 
 #[test]
 fn every_reason_comes_with_its_code_and_its_details() {
-    let origin = Origin { request_id: "r-1".into(), ..Default::default() };
+    let origin = RequestContext { request_id: "r-1".into(), ..Default::default() };
     let mut seen = 0;
     for (code, names) in CODES {
         for name in names.split_whitespace() {
@@ -66,16 +66,19 @@ fn every_reason_comes_with_its_code_and_its_details() {
 #[test]
 fn a_source_is_never_sent() {
     let error = Error::internal("select secret from vault at /etc/passwd");
-    let status = answer(error, &Origin { request_id: "r".into(), ..Default::default() });
+    let status = answer(error, &RequestContext { request_id: "r".into(), ..Default::default() });
     assert_eq!(reason(&status), "INTERNAL");
     assert!(!format!("{status:?}").contains("vault"));
     let error = Error::from(sqlx::Error::Protocol("insert into tokens".into()));
-    assert_eq!(reason(&answer(error, &Origin { request_id: "r".into(), ..Default::default() })), "INTERNAL");
+    assert_eq!(
+        reason(&answer(error, &RequestContext { request_id: "r".into(), ..Default::default() })),
+        "INTERNAL"
+    );
 }
 
 #[test]
 fn a_status_fits_into_the_headers_of_every_client() {
-    let origin = Origin { request_id: "r".repeat(64), ..Default::default() };
+    let origin = RequestContext { request_id: "r".repeat(64), ..Default::default() };
     let entries = |subject: &str, description: &str| {
         let entry = |n| Precondition {
             kind: "PERMISSION",
@@ -125,14 +128,14 @@ async fn the_frameworks_own_statuses_have_a_reason() {
 
 #[tokio::test]
 async fn a_call_that_takes_too_long_is_told() {
-    let limits = countersign::config::LimitArgs { request_timeout: std::time::Duration::ZERO, ..LIMITS };
+    let limits = countersign::config::ServerLimits { request_timeout: std::time::Duration::ZERO, ..LIMITS };
     let server = TestServer::with_limits(limits).await;
     refused(server.operator.caller().await, Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
 }
 
 #[tokio::test]
 async fn more_calls_than_allowed_are_told_to_come_back() {
-    let limits = countersign::config::LimitArgs { max_concurrent_requests: 0, ..LIMITS };
+    let limits = countersign::config::ServerLimits { max_concurrent_requests: 0, ..LIMITS };
     let server = TestServer::with_limits(limits).await;
     let status = refused(server.operator.caller().await, Code::ResourceExhausted, "OVERLOADED");
     assert!(status.get_details_retry_info().unwrap().retry_delay.is_some());

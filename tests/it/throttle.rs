@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use countersign::config::LimitArgs;
+use countersign::config::ServerLimits;
 use countersign::grpc::pb;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -14,8 +14,8 @@ use crate::harness::{LIMITS, PASSWORD, TestServer, reason, refused};
 const WRONG: &str = "a password that is wrong";
 
 /// A server that believes every `x-forwarded-for`.
-fn behind_a_proxy() -> LimitArgs {
-    LimitArgs { trusted_proxies: vec!["127.0.0.1/32".parse().unwrap()], ..LIMITS }
+fn behind_a_proxy() -> ServerLimits {
+    ServerLimits { trusted_proxies: vec!["127.0.0.1/32".parse().unwrap()], ..LIMITS }
 }
 
 async fn wrong(server: &TestServer, username: &str, from: &str) -> Status {

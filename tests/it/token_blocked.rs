@@ -4,10 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use countersign::config::LimitArgs;
+use countersign::config::ServerLimits;
 use countersign::domain::values::ids::{OrgId, TokenId};
 use countersign::grpc::pb;
-use countersign::state::last_use::flush;
 use tonic::Code;
 
 use crate::feed::until;
@@ -191,7 +190,7 @@ async fn a_stopped_token_is_alive_for_everything_else() {
 async fn what_one_node_decides_stops_tokens_on_the_other() {
     for feed_listen in [true, false] {
         let world = World::new().await;
-        let b = world.server.beside(LimitArgs { feed_listen, ..LIMITS }).await;
+        let b = world.server.beside(ServerLimits { feed_listen, ..LIMITS }).await;
         let (_, token) = world.make(token_for(&world.org.id, &world.bot.id)).await;
         let on_b = b.client(token.token());
         let jwt = on_b.with_jwt().await;
@@ -309,10 +308,10 @@ async fn a_token_that_lies_idle_is_stopped_until_it_is_rotated_or_the_limit_loos
     world.advance(DAY + DAY / 2);
     busy.exchange().await.unwrap();
     sleeper.exchange().await.unwrap();
-    flush(&world.server.state).await.unwrap();
+    world.server.state.last_uses.flush().await.unwrap();
     world.advance(DAY + DAY / 2);
     busy.exchange().await.unwrap();
-    flush(&world.server.state).await.unwrap();
+    world.server.state.last_uses.flush().await.unwrap();
     // The limit, and what a use may be late to be known.
     world.advance(DAY / 2 + 299);
     assert_eq!(state(&idle).await, pb::TokenState::Active);
@@ -323,7 +322,7 @@ async fn a_token_that_lies_idle_is_stopped_until_it_is_rotated_or_the_limit_loos
     let jwt = busy.with_jwt().await;
     jwt.caller().await.unwrap();
     // A refusal is no use.
-    flush(&world.server.state).await.unwrap();
+    world.server.state.last_uses.flush().await.unwrap();
     refused(sleeper.exchange().await, Code::Unauthenticated, "TOKEN_BLOCKED");
 
     // A new secret gives it another such time, the old one with it.
@@ -334,7 +333,7 @@ async fn a_token_that_lies_idle_is_stopped_until_it_is_rotated_or_the_limit_loos
     world.server.client(rotated.secret).exchange().await.unwrap();
     sleeper.exchange().await.unwrap();
     // So does a wider limit, to all.
-    flush(&world.server.state).await.unwrap();
+    world.server.state.last_uses.flush().await.unwrap();
     world.advance(2 * DAY + 301);
     for (id, token) in [(&idle, &sleeper), (&used, &busy)] {
         assert_eq!(state(id).await, pb::TokenState::Blocked);
@@ -357,7 +356,7 @@ async fn a_use_that_was_not_known_yet_counts_when_it_is() {
     let stopped = decide(&operator, &world.org, limit, &[]).await.unwrap();
     assert!(stopped.affected_tokens.iter().any(|token| token.id == id));
     refused(token.exchange().await, Code::Unauthenticated, "TOKEN_BLOCKED");
-    flush(&world.server.state).await.unwrap();
+    world.server.state.last_uses.flush().await.unwrap();
     // What seems idle is read again, at most each 2 s: without a change, an event or a restart.
     until(Duration::from_secs(10), async || token.exchange().await.is_ok()).await;
     assert_eq!(state_of(&operator, &world.org, &id).await, pb::TokenState::Active);

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use countersign::commands::bootstrap;
-use countersign::config::{CeilingArgs, LimitArgs};
+use countersign::config::{ServerLimits, TokenLimits};
 use countersign::grpc::pb;
 use prost_types::FieldMask;
 use tonic::{Code, Status};
@@ -63,7 +63,7 @@ struct World {
 }
 
 impl World {
-    async fn new(limits: LimitArgs) -> Self {
+    async fn new(limits: ServerLimits) -> Self {
         let server = TestServer::with_limits(limits).await;
         let org = server.org().await;
         let (bot, _) = server.account(&org.id, "bot", &[("invoices.read", "*")]).await;
@@ -379,14 +379,14 @@ async fn ceilings_bound_what_is_decided_and_what_was() {
         wide.server.operator.tokens().create_token(wide.secret(ttl(400 * DAY))).await.unwrap().into_inner();
     let short = wide.server.operator.tokens().create_token(wide.secret(ttl(DAY))).await.unwrap().into_inner();
 
-    let ceilings = CeilingArgs {
-        max_token_lifetime: Duration::from_secs(90 * DAY as u64),
+    let tokens = TokenLimits {
+        max_lifetime: Duration::from_secs(90 * DAY as u64),
         max_access_token_lifetime: Duration::from_secs(120),
-        allow_endless_tokens: false,
+        allow_non_expiring: false,
         allow_user_tokens: false,
-        max_token_idle: Some(Duration::from_secs(30 * DAY as u64)),
+        max_idle: Some(Duration::from_secs(30 * DAY as u64)),
     };
-    let narrow = wide.server.beside(LimitArgs { ceilings, ..LIMITS }).await;
+    let narrow = wide.server.beside(ServerLimits { tokens, ..LIMITS }).await;
     // The operator's token lives for a day, as bootstrap made it.
     let shown = org(&narrow.operator, &wide.org.id).await.token_policy.unwrap();
     let expected = pb::TokenPolicy {

@@ -209,7 +209,7 @@ pub(crate) fn open_private(path: &Path) -> Result<File> {
     open().with_context(|| format!("opening {}", path.display()))
 }
 
-/// The directory below [`FAR`] that the note in the data directory names, if there is a note.
+/// The directory below `FAR` that the note in the data directory names, if there is a note.
 pub(crate) fn noted(data_dir: &Path) -> Result<Option<PathBuf>> {
     let note = data_dir.join(NOTE);
     let name = match fs::read_to_string(&note) {

@@ -5,6 +5,7 @@ pub mod account;
 pub mod child;
 pub mod process;
 
+use std::ffi::OsStr;
 use std::io;
 
 use nix::libc;
@@ -52,7 +53,14 @@ pub fn forget_pg_environment() {
         "PGSSLCERT",
         "PGSSLKEY",
     ];
-    for name in NAMES {
+    remove_from_environment(NAMES);
+}
+
+/// Removes variables from the environment of this process.
+///
+/// To be called before the first thread is started.
+pub fn remove_from_environment(names: impl IntoIterator<Item = impl AsRef<OsStr>>) {
+    for name in names {
         // SAFETY: no other thread is there yet that could read the environment meanwhile.
         unsafe { std::env::remove_var(name) };
     }

@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::{fs, io};
 
+use super::data_dir::write_private;
+
 /// The variables of the file.
 #[derive(Default)]
-pub struct EnvFile {
+pub(super) struct EnvFile {
     pub endpoint: Option<String>,
     pub operator_token: Option<String>,
     pub org_id: Option<String>,
@@ -14,7 +16,7 @@ pub struct EnvFile {
 
 impl EnvFile {
     /// What an earlier run wrote; nothing where there is no file, or not one of ours.
-    pub fn read(path: &Path) -> Self {
+    pub(super) fn read(path: &Path) -> Self {
         let mut file = Self::default();
         for line in fs::read_to_string(path).unwrap_or_default().lines() {
             let (name, value) = line.split_once('=').unwrap_or_default();
@@ -32,7 +34,7 @@ impl EnvFile {
 
     /// Writes the file anew, mode 0600, whole or not at all. No value holds a character
     /// that a shell would take for its own.
-    pub fn write(&self, path: &Path) -> io::Result<()> {
+    pub(super) fn write(&self, path: &Path) -> io::Result<()> {
         let lines = [
             ("COUNTERSIGN_ENDPOINT", &self.endpoint),
             ("COUNTERSIGN_OPERATOR_TOKEN", &self.operator_token),
@@ -40,7 +42,7 @@ impl EnvFile {
             ("COUNTERSIGN_SERVICE_TOKEN", &self.service_token),
         ];
         let line = |(name, value): (&str, &Option<String>)| Some(format!("{name}={}\n", value.as_ref()?));
-        crate::commands::dev::write_private(path, &lines.into_iter().filter_map(line).collect::<String>())
+        write_private(path, &lines.into_iter().filter_map(line).collect::<String>())
     }
 }
 

@@ -1,15 +1,13 @@
 //! `countersign dev`: everything on one machine, for trying out. An embedded
 //! PostgreSQL, a first run of the main job, and the server.
 
-pub mod env_file;
-pub mod tour;
+mod data_dir;
+mod env_file;
+mod tour;
 
-use std::io::Write as _;
-use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use std::{fs, io};
 
 use anyhow::{Context as _, Result};
 use countersign_embedded_postgres::{Options, Server};
@@ -20,16 +18,14 @@ use tokio::sync::oneshot;
 
 use super::bootstrap;
 use crate::clock::Clock;
-use crate::config::{DevArgs, Issuer, WebUrl};
-use crate::crypto::seal::MasterKeys;
+use crate::config::args::DevArgs;
+use crate::config::{Issuer, ListenAddress, ServerLimits, WebUrl};
 use crate::db::schema;
-use crate::mail::{PostOffice, Postman, Transport};
+use crate::mail::{EmailDelivery, Mailer, Transport};
 use crate::server;
 use crate::state::{Pools, State};
 use env_file::EnvFile;
 
-/// The name of the tokens that `dev` makes for itself.
-const TOKEN_NAME: &str = "dev";
 /// How long the operator token of `dev` lives.
 const TOKEN_LIFE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 const DATABASE: &str = "countersign";
@@ -37,14 +33,15 @@ const DATABASE: &str = "countersign";
 const MAIL_FROM: &str = "Countersign <no-reply@countersign.example>";
 
 /// Runs until Ctrl-C, or until the tour is done when the caller wants no more.
-pub async fn run(args: DevArgs) -> Result<()> {
+pub(super) async fn run(args: DevArgs) -> Result<()> {
     let began = Instant::now();
     // First of all, so that a port in use is found before anything is made.
-    let listener = listen(args.listen).await?;
-    let address = listener.local_addr()?;
-    prepare(&args.data_dir)?;
+    let listen = &args.server.listening.listen;
+    let listener = server::bind(listen).await?;
+    let endpoint = endpoint(listen, listener.local_addr()?);
+    data_dir::prepare(&args.data_dir)?;
     let database = start_database(&args.data_dir).await?;
-    let outcome = run_on(&args, &database, listener, address, began).await;
+    let outcome = run_on(&args, &database, listener, endpoint, began).await;
     let stopped = tokio::task::spawn_blocking(move || database.stop()).await?;
     outcome.and(stopped)
 }
@@ -53,20 +50,20 @@ async fn run_on(
     args: &DevArgs,
     database: &Server,
     listener: TcpListener,
-    address: SocketAddr,
+    endpoint: String,
     began: Instant,
 ) -> Result<()> {
-    let endpoint = endpoint(address);
     let options = open_database(database).await?;
-    let master = master_keys(&args.data_dir.join("master.key"))?;
+    let master = data_dir::master_keys(&args.data_dir.join("master.key"))?;
     let issuer: Issuer =
         endpoint.parse().map_err(|wrong| anyhow::anyhow!("the issuer {endpoint} {wrong}"))?;
+    let limits = ServerLimits::from(args.server.clone());
     let state = State::open(
-        Pools::open(&options, args.limits.database_connections, args.limits.database_load_connections),
+        Pools::open(&options, limits.database_connections, limits.database_load_connections),
         master,
         args.signing.signing_algorithm,
         issuer,
-        args.limits.bounds(),
+        limits.credentials(),
         Clock::default(),
     )
     .await?;
@@ -74,12 +71,11 @@ async fn run_on(
     let (stop, stopped) = oneshot::channel::<()>();
     let pages_url = args.pages.pages_url.clone().unwrap_or_else(|| WebUrl::from(&state.issuer));
     let transport = Transport::Files(args.data_dir.join("mail"));
-    let office = PostOffice { pages_url, postman: Some(Postman { from: MAIL_FROM.parse()?, transport }) };
-    let serving =
-        tokio::spawn(server::run(listener, state.clone(), args.limits.clone(), office, async move {
-            // Nobody sends: the other end being dropped is the sign.
-            let _ = stopped.await;
-        }));
+    let delivery = EmailDelivery { pages_url, mailer: Some(Mailer { from: MAIL_FROM.parse()?, transport }) };
+    let mut serving = tokio::spawn(server::run(listener, state.clone(), limits, delivery, async move {
+        // Nothing is sent: the other end being dropped is the sign.
+        let _ = stopped.await;
+    }));
     let path = args.data_dir.join("dev.env");
     let earlier = EnvFile::read(&path);
     let work = async {
@@ -99,37 +95,28 @@ async fn run_on(
         }
         anyhow::Ok(())
     };
-    let outcome = work.await;
-    drop(stop);
-    let served = serving.await?;
+    let (outcome, served) = tokio::select! {
+        outcome = work => {
+            drop(stop);
+            (outcome, serving.await?)
+        }
+        // It ends by itself when it cannot go on.
+        served = &mut serving => (Ok(()), served?),
+    };
     state.close().await;
     outcome.and(served)
 }
 
-/// Binds, or says in words why not.
-pub async fn listen(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))
-}
-
-/// Where clients on this machine reach an address; a wildcard is reached through loopback.
-fn endpoint(address: SocketAddr) -> String {
-    let ip = match address.ip() {
-        ip if !ip.is_unspecified() => ip,
-        std::net::IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-        std::net::IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-    };
-    format!("http://{}", SocketAddr::new(ip, address.port()))
-}
-
-/// Makes the data directory, which no version control shall take.
-fn prepare(data_dir: &Path) -> Result<()> {
-    let make = || -> io::Result<()> {
-        // Others may pass through, so that PostgreSQL's own user reaches its files; what is secret is 0600.
-        fs::DirBuilder::new().recursive(true).mode(0o711).create(data_dir)?;
-        let ignore = data_dir.join(".gitignore");
-        if ignore.exists() { Ok(()) } else { fs::write(ignore, "*\n") }
-    };
-    make().with_context(|| format!("making the data directory {}", data_dir.display()))
+/// The URL at which clients on this machine reach the server, which is its issuer, too: by the name that
+/// it was told to listen on, and by `localhost` where it listens on every interface.
+fn endpoint(listen: &ListenAddress, bound: SocketAddr) -> String {
+    match &listen.host {
+        Some(name) if name.parse::<IpAddr>().is_err() && !name.contains('%') => {
+            format!("http://{name}:{}", bound.port())
+        }
+        _ if bound.ip().is_unspecified() => format!("http://localhost:{}", bound.port()),
+        _ => format!("http://{bound}"),
+    }
 }
 
 async fn start_database(data_dir: &Path) -> Result<Server> {
@@ -171,30 +158,6 @@ async fn open_database(server: &Server) -> Result<PgConnectOptions> {
     Ok(options)
 }
 
-/// The master keys of this data directory, made at its first start.
-fn master_keys(path: &Path) -> Result<MasterKeys> {
-    if !path.exists() {
-        write_private(path, &MasterKeys::new_file())
-            .with_context(|| format!("writing {}", path.display()))?;
-    }
-    Ok(MasterKeys::read(path)?)
-}
-
-/// Writes a file that only its owner may read, whole or not at all.
-fn write_private(path: &Path, text: &str) -> io::Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let new = Path::new(&name);
-    match fs::remove_file(new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(new)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(new, path)
-}
-
 /// The operator's token of an earlier run if it still works, else a new one.
 async fn operator_token(state: &State, endpoint: &str, earlier: Option<&str>) -> Result<String> {
     if let Some(token) = earlier
@@ -203,7 +166,7 @@ async fn operator_token(state: &State, endpoint: &str, earlier: Option<&str>) ->
         return Ok(token.to_owned());
     }
     if let Some(operator) = bootstrap::find_operator(state).await? {
-        let text = bootstrap::reissue(state, operator, TOKEN_NAME, TOKEN_LIFE).await?;
+        let text = bootstrap::reissue(state, operator, tour::TOKEN_NAME, TOKEN_LIFE).await?;
         return Ok(text.expose().to_owned());
     }
     let mut token = String::new();
@@ -211,6 +174,28 @@ async fn operator_token(state: &State, endpoint: &str, earlier: Option<&str>) ->
         token.push_str(text);
         Ok(())
     };
-    bootstrap::bootstrap(state, TOKEN_NAME, TOKEN_LIFE, keep).await?;
+    bootstrap::bootstrap(state, tour::TOKEN_NAME, TOKEN_LIFE, keep).await?;
     Ok(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_issuer_is_where_clients_of_this_machine_connect() {
+        for (listen, bound, expected) in [
+            ("127.0.0.1:0", "127.0.0.1:1", "http://127.0.0.1:1"),
+            ("[::1]:1", "[::1]:1", "http://[::1]:1"),
+            ("localhost:0", "127.0.0.1:1", "http://localhost:1"),
+            ("localhost:0", "[::1]:1", "http://localhost:1"),
+            (":0", "[::]:1", "http://localhost:1"),
+            ("0.0.0.0:0", "0.0.0.0:1", "http://localhost:1"),
+            ("[::]:0", "[::]:1", "http://localhost:1"),
+        ] {
+            let endpoint = endpoint(&listen.parse().unwrap(), bound.parse().unwrap());
+            assert_eq!(endpoint, expected, "{listen}");
+            assert!(endpoint.parse::<Issuer>().is_ok(), "{endpoint}");
+        }
+    }
 }

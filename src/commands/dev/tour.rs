@@ -15,19 +15,20 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request};
 
-use super::TOKEN_NAME;
 use crate::grpc::pb;
 use pb::account_service_client::AccountServiceClient;
 use pb::org_service_client::OrgServiceClient;
 use pb::token_service_client::TokenServiceClient;
 
+/// The name of the tokens that `dev` creates for itself.
+pub(super) const TOKEN_NAME: &str = "dev";
 const SLUG: &str = "demo";
 const OWNER: &str = "admin";
 /// What a verifier pins: a key of any other algorithm is not looked at.
 const ALGORITHMS: [Algorithm; 3] = [Algorithm::EdDSA, Algorithm::ES256, Algorithm::RS256];
 
 /// What the tour did.
-pub struct Done {
+pub(super) struct Done {
     pub org_id: String,
     pub service_token: String,
     org_is_new: bool,
@@ -41,7 +42,7 @@ pub struct Done {
 }
 
 /// Whether the token is one of an operator, and works.
-pub async fn is_operator(endpoint: &str, token: &str) -> Result<bool> {
+pub(super) async fn is_operator(endpoint: &str, token: &str) -> Result<bool> {
     let mut accounts = AccountServiceClient::new(connect(endpoint).await?);
     match accounts.get_caller(bearing(token, pb::GetCallerRequest {})?).await {
         Ok(caller) => Ok(caller.into_inner().permissions.iter().any(|held| held == "platform.accounts")),
@@ -51,7 +52,7 @@ pub async fn is_operator(endpoint: &str, token: &str) -> Result<bool> {
 }
 
 /// Does what is not done yet, and the exchange each time.
-pub async fn run(endpoint: &str, operator_token: &str, earlier: Option<&str>) -> Result<Done> {
+pub(super) async fn run(endpoint: &str, operator_token: &str, earlier: Option<&str>) -> Result<Done> {
     let channel = connect(endpoint).await?;
     let (org, org_is_new) = demo_org(&channel, operator_token).await?;
     let (account, token, service_token, token_is_new) =
@@ -214,7 +215,7 @@ fn verify(
 }
 
 /// Says what was done.
-pub fn tell(done: &Done, database: &Server, took: Duration) -> Result<()> {
+pub(super) fn tell(done: &Done, database: &Server, took: Duration) -> Result<()> {
     let news = |new: bool| if new { "made now" } else { "kept from before" };
     let secret = done.token.secrets.first().map_or("", |secret| &secret.obfuscated);
     let text = format!(
@@ -253,7 +254,7 @@ fn day(time: Option<&prost_types::Timestamp>) -> String {
 }
 
 /// Commands to paste while the server runs.
-pub fn suggest(endpoint: &str, env: &Path) -> Result<()> {
+pub(super) fn suggest(endpoint: &str, env: &Path) -> Result<()> {
     let address = endpoint.trim_start_matches("http://");
     let text = format!(
         r#"

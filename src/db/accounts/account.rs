@@ -8,11 +8,11 @@ use uuid::Uuid;
 
 use super::links;
 use crate::db::{constraint, damaged, one_row};
-use crate::domain::access::credential::AccountKind;
-use crate::domain::accounts::lifecycle::Life;
+use crate::domain::accounts::lifecycle::AccountLifecycle;
 use crate::domain::accounts::search::Searchable;
 use crate::domain::accounts::{AccountState, Attributes, Details, Link, Settings};
 use crate::domain::values::ids::{AccountId, OrgId};
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::{AccountName, Description, Email, LinkKind, LinkSlug, Profile};
 use crate::error::{Error, Reason, Result};
 
@@ -64,8 +64,8 @@ impl Account {
     }
 
     /// When it was deactivated and deleted.
-    pub fn life(&self) -> Life {
-        Life { deactivate_time: self.deactivate_time, delete_time: self.delete_time }
+    pub fn life(&self) -> AccountLifecycle {
+        AccountLifecycle { deactivate_time: self.deactivate_time, delete_time: self.delete_time }
     }
 
     /// What it says of itself.

@@ -5,13 +5,13 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::db::damaged;
-use crate::domain::access::credential::AccountKind;
 use crate::domain::access::rights::HeldGrant;
 use crate::domain::access::roles::Roles;
 use crate::domain::accounts::AccountState;
 use crate::domain::accounts::owners::OtherOwners;
 use crate::domain::paging::{COUNTED, Page};
 use crate::domain::values::ids::{AccountId, GrantId, OrgId};
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::permissions::{Permission, Right};
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Result};
@@ -50,7 +50,7 @@ impl Grant {
 }
 
 /// Which grants to list.
-pub enum Filter {
+pub enum GrantFilter {
     Account(AccountId),
     Right(Right),
     Node(Node),
@@ -60,15 +60,17 @@ pub enum Filter {
 pub async fn page(
     db: &mut PgConnection,
     org_id: OrgId,
-    filter: &Filter,
+    filter: &GrantFilter,
     after: Option<GrantId>,
     size: i64,
 ) -> Result<Page<Grant>> {
     let (mut account, mut right, mut path, mut on_org) = (None, None, None, false);
     match filter {
-        Filter::Account(id) => account = Some(id.uuid()),
-        Filter::Right(wanted) => right = Some(wanted.to_string()),
-        Filter::Node(node) => (path, on_org) = (node.path().map(ToString::to_string), node.path().is_none()),
+        GrantFilter::Account(id) => account = Some(id.uuid()),
+        GrantFilter::Right(wanted) => right = Some(wanted.to_string()),
+        GrantFilter::Node(node) => {
+            (path, on_org) = (node.path().map(ToString::to_string), node.path().is_none())
+        }
     }
     let rows = sqlx::query_as!(
         Grant,

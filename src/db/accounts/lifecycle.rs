@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::account::{Account, find_any};
 use crate::db::one_row;
 use crate::db::sign_in::sessions;
-use crate::domain::accounts::lifecycle::Life;
+use crate::domain::accounts::lifecycle::AccountLifecycle;
 use crate::domain::values::ids::{AccountId, OrgId};
 use crate::error::{Error, Result};
 
@@ -16,7 +16,7 @@ pub async fn set_life(
     tx: &mut PgConnection,
     org_id: OrgId,
     account_id: AccountId,
-    life: Life,
+    life: AccountLifecycle,
     now: OffsetDateTime,
 ) -> Result<Account> {
     let query = sqlx::query!(

@@ -13,11 +13,11 @@ use sqlx::{Acquire as _, PgConnection};
 use uuid::Uuid;
 
 use super::account::{Account, select_accounts};
-use crate::domain::access::credential::AccountKind;
 use crate::domain::accounts::AccountState;
 use crate::domain::accounts::search::{Needle, Searchable};
 use crate::domain::paging::{COUNTED, Page};
 use crate::domain::values::ids::{AccountId, OrgId};
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::permissions::{Right, SystemRole};
 use crate::error::Result;
 
@@ -26,7 +26,7 @@ const FEW_HOLDERS: i64 = 1_000;
 
 /// Which accounts to list; deleted ones only where that state is asked for.
 #[derive(Debug, Default)]
-pub struct Filter {
+pub struct AccountFilter {
     pub kind: Option<AccountKind>,
     pub state: Option<AccountState>,
     /// Held on whatever node.
@@ -34,7 +34,7 @@ pub struct Filter {
     pub query: Option<Needle>,
 }
 
-impl Filter {
+impl AccountFilter {
     fn is_empty(&self) -> bool {
         !self.narrows_without_role() && self.role().is_none()
     }
@@ -68,7 +68,7 @@ impl Filter {
 pub async fn page(
     db: &mut PgConnection,
     org_id: OrgId,
-    filter: &Filter,
+    filter: &AccountFilter,
     after: Option<AccountId>,
     size: i64,
 ) -> Result<Page<Account>> {
@@ -147,7 +147,7 @@ impl Holders {
     }
 }
 
-async fn holders(tx: &mut PgConnection, org_id: OrgId, filter: &Filter) -> Result<Holders> {
+async fn holders(tx: &mut PgConnection, org_id: OrgId, filter: &AccountFilter) -> Result<Holders> {
     let Some(role) = filter.role() else {
         return Ok(Holders::Any);
     };
@@ -201,7 +201,7 @@ macro_rules! select_matching {
 async fn matching(
     tx: &mut PgConnection,
     org_id: OrgId,
-    filter: &Filter,
+    filter: &AccountFilter,
     holders: &Holders,
 ) -> Result<Vec<Uuid>> {
     let Holders::Many { role, .. } = holders else {
@@ -240,7 +240,7 @@ async fn matching(
 async fn matching_among(
     tx: &mut PgConnection,
     org_id: OrgId,
-    filter: &Filter,
+    filter: &AccountFilter,
     among: Option<&[Uuid]>,
 ) -> Result<Vec<Uuid>> {
     let query = select_matching!(
@@ -267,7 +267,7 @@ async fn these(tx: &mut PgConnection, org_id: OrgId, ids: &[Uuid]) -> Result<Vec
 async fn in_order(
     tx: &mut PgConnection,
     org_id: OrgId,
-    filter: &Filter,
+    filter: &AccountFilter,
     holders: &Holders,
     after: Uuid,
     limit: i64,

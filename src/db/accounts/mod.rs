@@ -11,5 +11,5 @@ mod update;
 pub use account::*;
 pub use guests::{find_guest_orgs, leave, lock_orgs};
 pub use lifecycle::{find_deleted_by, purge, set_life};
-pub use list::{Filter, fill_searchable, page};
+pub use list::{AccountFilter, fill_searchable, page};
 pub use update::update;

@@ -13,7 +13,11 @@ use uuid::Uuid;
 
 use crate::domain::values::ids::{EventId, OrgId};
 use crate::error::Result;
-use crate::state::feed::CHANNEL;
+
+/// The channel on which changes wake the nodes.
+pub const CHANNEL: &str = "countersign_feed";
+/// The subject of every change of signing keys or peppers.
+pub const KEYS: &str = "keys";
 
 /// How long a new epoch waits for writers of the former one. They hold nobody else up for longer.
 const WRITERS: &str = "set local lock_timeout = '500ms'";
@@ -64,7 +68,7 @@ impl Position {
 
 /// A row of the feed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
+pub struct FeedRow {
     pub position: Position,
     pub org_id: OrgId,
     pub event_id: EventId,
@@ -74,7 +78,7 @@ pub struct Row {
 
 /// Which rows are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Which {
+enum RowSelection {
     /// Everything that is committed.
     Visible,
     /// At most so many of those that are settled.
@@ -92,11 +96,11 @@ struct Look {
     swept: Option<(i64, i32)>,
     /// The row of the position is there.
     there: bool,
-    rows: Vec<Row>,
+    rows: Vec<FeedRow>,
 }
 
 /// Why nobody can go on from a position.
-enum Lost {
+enum LostPosition {
     /// Rows that come after it were swept.
     Swept,
     /// It is of another epoch.
@@ -106,24 +110,24 @@ enum Lost {
 }
 
 impl Look {
-    fn lost(&self, after: &Position) -> Option<Lost> {
+    fn lost(&self, after: &Position) -> Option<LostPosition> {
         if self.moved || self.epoch != after.epoch {
-            return Some(Lost::OtherEpoch);
+            return Some(LostPosition::OtherEpoch);
         }
         match self.swept {
-            Some(swept) if swept > after.order() => Some(Lost::Swept),
+            Some(swept) if swept > after.order() => Some(LostPosition::Swept),
             Some(swept) if swept == after.order() => None,
             _ if self.there || *after == Position::start(after.epoch) => None,
-            _ => Some(Lost::SetBack),
+            _ => Some(LostPosition::SetBack),
         }
     }
 }
 
 /// One statement, one snapshot: no row can become visible between its parts.
-async fn look(db: &mut PgConnection, after: &Position, which: Which) -> Result<Look> {
+async fn look(db: &mut PgConnection, after: &Position, which: RowSelection) -> Result<Look> {
     let (visible, limit) = match which {
-        Which::Visible => (true, None),
-        Which::Settled(limit) => (false, Some(limit)),
+        RowSelection::Visible => (true, None),
+        RowSelection::Settled(limit) => (false, Some(limit)),
     };
     let query = sqlx::query!(
         r#"select d.feed_epoch, d.system_identifier is distinct from c.system_identifier as "moved!",
@@ -156,7 +160,7 @@ async fn look(db: &mut PgConnection, after: &Position, which: Which) -> Result<L
             (row.xid, row.seq, row.org_id, row.event_id, row.kind, row.subjects)
         {
             let position = Position { epoch, xid, seq, event_id };
-            rows.push(Row { position, org_id: org_id.into(), event_id: event_id.into(), kind, subjects });
+            rows.push(FeedRow { position, org_id: org_id.into(), event_id: event_id.into(), kind, subjects });
         }
     }
     Ok(Look { epoch, moved, xmin, swept, there, rows })
@@ -191,9 +195,9 @@ pub async fn latest(db: &mut PgConnection) -> Result<Position> {
 
 /// What a reader gets who comes back.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Page {
+pub enum FeedPage {
     /// What comes after its position, in order, and where it is then.
-    Rows(Vec<Row>, Position),
+    Rows(Vec<FeedRow>, Position),
     /// Rows after its position were swept, or the database is another one: nobody can say
     /// what it has missed. It begins anew ([`latest`]).
     CursorExpired,
@@ -202,13 +206,13 @@ pub enum Page {
 /// What was settled after a position, at most `limit` rows: each once, in the order of their
 /// transactions, and none later that belongs before one of them. An open transaction, in any
 /// database of the server, holds back what came after it.
-pub async fn resume(db: &mut PgConnection, after: &Position, limit: i64) -> Result<Page> {
-    let look = look(db, after, Which::Settled(limit)).await?;
+pub async fn resume(db: &mut PgConnection, after: &Position, limit: i64) -> Result<FeedPage> {
+    let look = look(db, after, RowSelection::Settled(limit)).await?;
     if look.lost(after).is_some() {
-        return Ok(Page::CursorExpired);
+        return Ok(FeedPage::CursorExpired);
     }
     let at = look.rows.last().map_or(*after, |row| row.position);
-    Ok(Page::Rows(look.rows, at))
+    Ok(FeedPage::Rows(look.rows, at))
 }
 
 /// Who hears of every change at once, in whatever order they are committed.
@@ -251,11 +255,11 @@ impl Follower {
     /// Reads every row that has become visible since the last look: a row is new when it was
     /// not given yet, not when its number is high.
     pub async fn read(&mut self, db: &mut PgConnection) -> Result<News> {
-        let look = look(db, &self.settled, Which::Visible).await?;
+        let look = look(db, &self.settled, RowSelection::Visible).await?;
         match look.lost(&self.settled) {
             None => {}
-            Some(Lost::Swept | Lost::OtherEpoch) => return self.begin_anew(db).await,
-            Some(Lost::SetBack) => {
+            Some(LostPosition::Swept | LostPosition::OtherEpoch) => return self.begin_anew(db).await,
+            Some(LostPosition::SetBack) => {
                 raise_epoch(db, Some(self.settled.epoch)).await?;
                 return self.begin_anew(db).await;
             }

@@ -38,7 +38,7 @@ pub struct StoredChange {
 
 /// Which events to list: those that all of this holds for.
 #[derive(Debug, Default)]
-pub struct Filter {
+pub struct EventFilter {
     pub actor_id: Option<AccountId>,
     pub resource_id: Option<String>,
     pub kind: Option<String>,
@@ -50,25 +50,25 @@ pub struct Filter {
 
 /// A place in the log. What comes after it in a list, newest first, is below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct LogPosition {
     time: OffsetDateTime,
     event_id: EventId,
 }
 
-impl Place {
+impl LogPosition {
     /// Below it is what happened before this time.
     fn before(time: OffsetDateTime) -> Self {
         Self { time, event_id: EventId::from_u128(0) }
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for LogPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.time.unix_timestamp_nanos(), self.event_id)
     }
 }
 
-impl FromStr for Place {
+impl FromStr for LogPosition {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
@@ -108,12 +108,12 @@ macro_rules! select_events {
 pub async fn page(
     db: &mut PgConnection,
     org_id: OrgId,
-    filter: &Filter,
-    after: Option<Place>,
+    filter: &EventFilter,
+    after: Option<LogPosition>,
     size: i64,
 ) -> Result<Page<Event>> {
     let start = filter.start.unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    let end = Place::before(filter.end.unwrap_or(PrimitiveDateTime::MAX.assume_utc()));
+    let end = LogPosition::before(filter.end.unwrap_or(PrimitiveDateTime::MAX.assume_utc()));
     let from = after.map_or(end, |after| after.min(end));
     let org = org_id.uuid();
     let actor_id = filter.actor_id.map(AccountId::uuid);
@@ -157,7 +157,7 @@ pub async fn page(
         ),
     };
     Ok(Page::of(rows, size, counted, |event| {
-        Place { time: event.create_time, event_id: event.event_id.into() }.to_string()
+        LogPosition { time: event.create_time, event_id: event.event_id.into() }.to_string()
     }))
 }
 
@@ -168,11 +168,11 @@ mod tests {
     #[test]
     fn a_place_is_read_as_it_was_written() {
         let time = OffsetDateTime::from_unix_timestamp_nanos(1_800_000_000_123_456_000).unwrap();
-        let place = Place { time, event_id: EventId::from_u128(7) };
+        let place = LogPosition { time, event_id: EventId::from_u128(7) };
         assert_eq!(place.to_string().parse(), Ok(place));
-        assert!(Place::before(time) < place);
+        assert!(LogPosition::before(time) < place);
         for bad in ["", "1", "x/evt_0", "1/acct_00000000000000000000000000"] {
-            assert_eq!(bad.parse::<Place>(), Err(()));
+            assert_eq!(bad.parse::<LogPosition>(), Err(()));
         }
     }
 }

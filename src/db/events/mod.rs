@@ -10,7 +10,8 @@ use sqlx::types::Json;
 use time::OffsetDateTime;
 
 use super::one_row;
-use crate::domain::access::caller::{Acting, Caller};
+use crate::domain::access::acting::Acting;
+use crate::domain::access::caller::Caller;
 use crate::domain::values::ids::{AccountId, CredentialId, EventId, OrgId, SYSTEM_ORG};
 use crate::error::Result;
 
@@ -34,8 +35,8 @@ impl From<&Caller> for Actor {
             impersonator_id: caller.actor_id(),
             credential_id: Some(caller.credential_id()),
             operator: caller.credential_org() == SYSTEM_ORG,
-            address: caller.origin.address.map(|address| address.to_string()),
-            request_id: Some(caller.origin.request_id.clone()),
+            address: caller.context.address.map(|address| address.to_string()),
+            request_id: Some(caller.context.request_id.clone()),
         }
     }
 }

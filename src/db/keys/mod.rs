@@ -15,7 +15,7 @@ use crate::crypto::key_pair::NewKey;
 use crate::crypto::peppers::{self as pepper, Peppers};
 use crate::crypto::seal::{MasterKeys, Unopenable};
 use crate::crypto::signer::{BadKeys, KeySet};
-use crate::domain::signing_keys::{KeyState, Life};
+use crate::domain::signing_keys::{KeyState, KeyTimes};
 use crate::error::Result;
 
 /// Why the keys of the database cannot be used.
@@ -24,7 +24,7 @@ pub enum KeysError {
     Peppers(Unopenable),
     SigningKeys(BadKeys),
     /// Rows that do not open beside others that do.
-    Strangers(Vec<String>),
+    Unopenable(Vec<String>),
     Other(crate::error::Error),
 }
 
@@ -33,7 +33,7 @@ impl std::fmt::Display for KeysError {
         match self {
             Self::Peppers(error) => write!(f, "peppers: {error}"),
             Self::SigningKeys(error) => error.fmt(f),
-            Self::Strangers(rows) => write!(f, "{}: {Unopenable}", rows.join(", ")),
+            Self::Unopenable(rows) => write!(f, "{}: {Unopenable}", rows.join(", ")),
             Self::Other(error) => write!(f, "{error:?}"),
         }
     }
@@ -48,7 +48,7 @@ impl<E: Into<crate::error::Error>> From<E> for KeysError {
 }
 
 /// The rows that were left out because they do not open, by name.
-pub fn strangers(peppers: &Peppers, keys: &KeySet) -> Vec<String> {
+pub fn unopenable(peppers: &Peppers, keys: &KeySet) -> Vec<String> {
     let peppers = peppers.left_out.iter().map(|number| format!("pepper {number}"));
     peppers.chain(keys.left_out.iter().map(|kid| format!("signing key {kid}"))).collect()
 }
@@ -68,7 +68,7 @@ pub async fn find_signing_keys(db: impl PgExecutor<'_>, master: &MasterKeys) -> 
     );
     let rows = rows.fetch_all(db).await?;
     let known = rows.iter().filter_map(|row| {
-        let life = Life {
+        let life = KeyTimes {
             kid: row.kid.clone(),
             state: KeyState::parse(&row.state)?,
             create_time: row.create_time,

@@ -4,7 +4,7 @@
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
-use crate::crypto::seal::Purpose;
+use crate::crypto::seal::SealPurpose;
 use crate::error::{Error, Result};
 
 /// A table with a column `sealed`.
@@ -30,23 +30,23 @@ impl Sealed {
     }
 
     /// What its values are sealed for.
-    pub const fn purpose(self) -> Purpose {
+    pub const fn purpose(self) -> SealPurpose {
         match self {
-            Self::Peppers => Purpose::Pepper,
-            Self::SigningKeys => Purpose::SigningKey,
-            Self::Outbox => Purpose::Mail,
-            Self::Passwords => Purpose::Password,
+            Self::Peppers => SealPurpose::Pepper,
+            Self::SigningKeys => SealPurpose::SigningKey,
+            Self::Outbox => SealPurpose::Mail,
+            Self::Passwords => SealPurpose::Password,
         }
     }
 }
 
 /// A sealed value, with the id that it is bound to.
-pub struct Row {
+pub struct SealedRow {
     pub id: String,
     pub sealed: Vec<u8>,
 }
 
-impl Row {
+impl SealedRow {
     /// How people call it.
     pub fn name(&self, table: Sealed) -> String {
         match table {
@@ -64,11 +64,11 @@ pub async fn page(
     table: Sealed,
     after: Option<&str>,
     size: i64,
-) -> Result<Vec<Row>> {
+) -> Result<Vec<SealedRow>> {
     Ok(match table {
         Sealed::Peppers => {
             let query = sqlx::query_as!(
-                Row,
+                SealedRow,
                 r#"select pepper_id::text as "id!", sealed from peppers
                    where $1::integer is null or pepper_id > $1 order by pepper_id limit $2"#,
                 number(after)?,
@@ -79,7 +79,7 @@ pub async fn page(
         Sealed::SigningKeys => {
             // Of a revoked one nothing is kept.
             let query = sqlx::query_as!(
-                Row,
+                SealedRow,
                 "select kid as id, sealed from signing_keys
                  where state <> 'REVOKED' and ($1::text is null or kid > $1) order by kid limit $2",
                 after,
@@ -90,7 +90,7 @@ pub async fn page(
         Sealed::Outbox => {
             // Of one that was sent the code is erased.
             let query = sqlx::query_as!(
-                Row,
+                SealedRow,
                 r#"select mail_id::text as "id!", sealed as "sealed!" from outbox
                    where sealed is not null and ($1::uuid is null or mail_id > $1) order by mail_id limit $2"#,
                 uuid(after)?,
@@ -101,7 +101,7 @@ pub async fn page(
         Sealed::Passwords => {
             let (org_id, account_id) = owner(after)?.unzip();
             let query = sqlx::query_as!(
-                Row,
+                SealedRow,
                 r#"select org_id::text || '/' || account_id::text as "id!", sealed from passwords
                    where $1::uuid is null or (org_id, account_id) > ($1, $2::uuid)
                    order by org_id, account_id limit $3"#,
@@ -120,11 +120,11 @@ pub async fn lock_page(
     table: Sealed,
     after: Option<&str>,
     size: i64,
-) -> Result<Vec<Row>> {
+) -> Result<Vec<SealedRow>> {
     Ok(match table {
         Sealed::Peppers => {
             let query = sqlx::query_as!(
-                Row,
+                SealedRow,
                 r#"select pepper_id::text as "id!", sealed from peppers
                    where $1::integer is null or pepper_id > $1 order by pepper_id limit $2 for update"#,
                 number(after)?,
@@ -134,7 +134,7 @@ pub async fn lock_page(
         }
         Sealed::SigningKeys => {
             let query = sqlx::query_as!(
-                Row,
+                SealedRow,
                 "select kid as id, sealed from signing_keys
                  where state <> 'REVOKED' and ($1::text is null or kid > $1) order by kid limit $2 for update",
                 after,
@@ -145,7 +145,7 @@ pub async fn lock_page(
         Sealed::Outbox => {
             // Of one that was sent the code is erased.
             let query = sqlx::query_as!(
-                Row,
+                SealedRow,
                 r#"select mail_id::text as "id!", sealed as "sealed!" from outbox
                    where sealed is not null and ($1::uuid is null or mail_id > $1) order by mail_id limit $2 for update"#,
                 uuid(after)?,
@@ -164,7 +164,7 @@ pub async fn lock_page(
             );
             let Some(next) = next.fetch_optional(&mut *tx).await? else { return Ok(Vec::new()) };
             let query = sqlx::query_as!(
-                Row,
+                SealedRow,
                 r#"select org_id::text || '/' || account_id::text as "id!", sealed from passwords
                    where org_id = $1 and ($2::uuid is null or account_id > $2)
                    order by account_id limit $3 for update"#,

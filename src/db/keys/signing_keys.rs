@@ -37,10 +37,10 @@ impl SigningKey {
 }
 
 /// A key's place in the list, read back from [`Page::next`].
-pub type Place = (OffsetDateTime, String);
+pub type KeyPosition = (OffsetDateTime, String);
 
 /// Reads a place. What we sealed ourselves parses.
-pub fn parse_place(text: &str) -> Result<Place> {
+pub fn parse_place(text: &str) -> Result<KeyPosition> {
     let wrong = || Error::internal("a place in the list of keys is damaged");
     let (time, kid) = text.split_once('/').ok_or_else(wrong)?;
     let nanos = time.parse().map_err(|_| wrong())?;
@@ -59,7 +59,7 @@ pub async fn find(db: impl PgExecutor<'_>, kid: &str) -> Result<Option<SigningKe
 }
 
 /// A page of all keys, oldest first.
-pub async fn page(db: &mut PgConnection, after: Option<Place>, size: i64) -> Result<Page<SigningKey>> {
+pub async fn page(db: &mut PgConnection, after: Option<KeyPosition>, size: i64) -> Result<Page<SigningKey>> {
     let (time, kid) = after.unzip();
     let rows = sqlx::query_as!(
         SigningKey,

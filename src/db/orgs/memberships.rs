@@ -7,14 +7,14 @@ use uuid::Uuid;
 use crate::db::accounts::grants::{Grant, described, subjects, touched};
 use crate::db::events::{Change, FieldChange};
 use crate::db::one_row;
-use crate::domain::access::credential::AccountKind;
 use crate::domain::paging::{COUNTED, Page};
 use crate::domain::values::ids::{AccountId, EventId, OrgId};
+use crate::domain::values::kinds::AccountKind;
 use crate::error::{Error, Result};
 
 /// A member, as it is stored.
 #[derive(Clone, Debug)]
-pub struct Member {
+pub struct MemberRow {
     pub org_id: Uuid,
     pub account_id: Uuid,
     pub home_org_id: Uuid,
@@ -24,7 +24,7 @@ pub struct Member {
     pub create_time: OffsetDateTime,
 }
 
-impl Member {
+impl MemberRow {
     /// The account's id.
     pub fn id(&self) -> AccountId {
         self.account_id.into()
@@ -43,9 +43,9 @@ pub async fn page(
     org_id: OrgId,
     after: Option<AccountId>,
     size: i64,
-) -> Result<Page<Member>> {
+) -> Result<Page<MemberRow>> {
     let rows = sqlx::query_as!(
-        Member,
+        MemberRow,
         r#"select m.org_id, m.account_id, m.home_org_id, a.kind as "kind?", m.title, m.create_time
            from memberships m left join accounts a on a.org_id = m.org_id and a.account_id = m.account_id
            where m.org_id = $1 and m.remove_time is null and a.delete_time is null
@@ -69,9 +69,13 @@ pub async fn page(
 }
 
 /// The member; accounts of the org that are deleted, and guests that were removed, are none.
-pub async fn find(db: impl PgExecutor<'_>, org_id: OrgId, account_id: AccountId) -> Result<Option<Member>> {
+pub async fn find(
+    db: impl PgExecutor<'_>,
+    org_id: OrgId,
+    account_id: AccountId,
+) -> Result<Option<MemberRow>> {
     let query = sqlx::query_as!(
-        Member,
+        MemberRow,
         r#"select m.org_id, m.account_id, m.home_org_id, a.kind as "kind?", m.title, m.create_time
            from memberships m left join accounts a on a.org_id = m.org_id and a.account_id = m.account_id
            where m.org_id = $1 and m.account_id = $2 and m.remove_time is null and a.delete_time is null"#,
@@ -83,7 +87,7 @@ pub async fn find(db: impl PgExecutor<'_>, org_id: OrgId, account_id: AccountId)
 
 /// The member, its account locked until the transaction ends where that is kept here. The org is
 /// locked, so that nobody comes or goes meanwhile.
-pub async fn lock(tx: &mut PgConnection, org_id: OrgId, account_id: AccountId) -> Result<Option<Member>> {
+pub async fn lock(tx: &mut PgConnection, org_id: OrgId, account_id: AccountId) -> Result<Option<MemberRow>> {
     crate::db::accounts::lock(&mut *tx, org_id, account_id).await?;
     find(tx, org_id, account_id).await
 }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use self::policies::Stored;
 use super::{constraint, one_row};
-use crate::domain::orgs::Life;
+use crate::domain::orgs::OrgLifecycle;
 use crate::domain::paging::{COUNTED, Page};
 use crate::domain::tokens::policy::TokenPolicy;
 use crate::domain::values::ids::{AccountId, OrgId};
@@ -41,8 +41,8 @@ impl Org {
     }
 
     /// Whether it is stopped, and how.
-    pub fn life(&self) -> Life {
-        Life { suspend_time: self.suspend_time, delete_time: self.delete_time }
+    pub fn life(&self) -> OrgLifecycle {
+        OrgLifecycle { suspend_time: self.suspend_time, delete_time: self.delete_time }
     }
 
     /// What it has decided about its tokens.
@@ -204,7 +204,7 @@ pub async fn rename(
 pub async fn set_life(
     tx: &mut PgConnection,
     org_id: OrgId,
-    life: Life,
+    life: OrgLifecycle,
     stale: bool,
     now: OffsetDateTime,
 ) -> Result<Org> {

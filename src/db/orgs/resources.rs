@@ -104,7 +104,7 @@ pub async fn hold(tx: &mut PgConnection, org_id: OrgId, paths: &[ResourcePath]) 
 
 /// What stands in the way of deleting a node.
 #[derive(Clone, Debug)]
-pub enum Use {
+pub enum ResourceUse {
     /// A node below it, by its path.
     Below(String),
     Grant(Uuid),
@@ -119,7 +119,7 @@ pub async fn find_uses(
     path: &ResourcePath,
     limit: i64,
     now: OffsetDateTime,
-) -> Result<Vec<Use>> {
+) -> Result<Vec<ResourceUse>> {
     let query = sqlx::query!(
         r#"(select path, null::uuid as grant_id, null::uuid as token_id from resources
             where org_id = $1 and parent = $2 order by path limit $3)
@@ -138,9 +138,9 @@ pub async fn find_uses(
     );
     let rows = query.fetch_all(tx).await?;
     let uses = rows.into_iter().map(|row| match (row.path, row.grant_id, row.token_id) {
-        (Some(path), _, _) => Ok(Use::Below(path)),
-        (_, Some(id), _) => Ok(Use::Grant(id)),
-        (_, _, Some(id)) => Ok(Use::Token(id)),
+        (Some(path), _, _) => Ok(ResourceUse::Below(path)),
+        (_, Some(id), _) => Ok(ResourceUse::Grant(id)),
+        (_, _, Some(id)) => Ok(ResourceUse::Token(id)),
         (None, None, None) => Err(Error::internal("a use of a resource without a name")),
     });
     uses.collect()

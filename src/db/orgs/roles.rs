@@ -5,9 +5,9 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::db::{constraint, damaged, one_row};
-use crate::domain::access::credential::AccountKind;
 use crate::domain::access::roles::{CustomRole, Roles};
 use crate::domain::values::ids::{AccountId, OrgId, RoleId};
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::{AccountName, Description, DisplayName};
 use crate::domain::values::permissions::{Permission, Right};
 use crate::error::{Error, Result};
@@ -33,10 +33,10 @@ impl Role {
     }
 
     /// All of it that can be chosen.
-    pub fn fields(&self) -> Result<Fields> {
+    pub fn fields(&self) -> Result<RoleFields> {
         let shown = |text: &String| DisplayName::parse(text).map_err(damaged("display name"));
         let described = |text: &String| Description::parse(text).map_err(damaged("description"));
-        Ok(Fields {
+        Ok(RoleFields {
             name: AccountName::parse(&self.name).map_err(damaged("role name"))?,
             display_name: self.display_name.as_ref().map(shown).transpose()?,
             description: self.description.as_ref().map(described).transpose()?,
@@ -58,14 +58,14 @@ fn terms(permissions: &[String], account_kinds: &[String]) -> Result<CustomRole>
 
 /// All of a role that can be chosen, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fields {
+pub struct RoleFields {
     pub name: AccountName,
     pub display_name: Option<DisplayName>,
     pub description: Option<Description>,
     pub terms: CustomRole,
 }
 
-impl Fields {
+impl RoleFields {
     fn permissions(&self) -> Vec<String> {
         self.terms.permissions.iter().map(Permission::to_string).collect()
     }
@@ -178,7 +178,7 @@ pub async fn insert(
     tx: &mut PgConnection,
     org_id: OrgId,
     role_id: RoleId,
-    fields: &Fields,
+    fields: &RoleFields,
     now: OffsetDateTime,
 ) -> Result<Role> {
     let query = roles!(
@@ -207,7 +207,7 @@ pub async fn update(
     tx: &mut PgConnection,
     org_id: OrgId,
     role_id: RoleId,
-    fields: &Fields,
+    fields: &RoleFields,
     now: OffsetDateTime,
 ) -> Result<Role> {
     let query = roles!(

@@ -5,8 +5,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::db::{one_row, outbox};
-use crate::domain::access::credential::SecretRecord;
-use crate::domain::sign_in::emailed_codes::{End, Purpose, check};
+use crate::domain::sign_in::emailed_codes::{CodePurpose, End, check};
+use crate::domain::tokens::secrets::SecretRecord;
 use crate::domain::values::ids::OrgId;
 use crate::error::{Error, Result};
 
@@ -16,7 +16,7 @@ pub struct NewCode<'a> {
     pub org_id: OrgId,
     /// The account whose password it sets, or the invitation that it accepts.
     pub subject_id: Uuid,
-    pub purpose: Purpose,
+    pub purpose: CodePurpose,
     /// Whether whoever has the mailbox asked for it.
     pub asked: bool,
     pub record: &'a SecretRecord,
@@ -24,7 +24,7 @@ pub struct NewCode<'a> {
 }
 
 /// A code, as it is stored.
-pub struct Code {
+pub struct EmailedCode {
     pub code_id: Uuid,
     org_id: Uuid,
     /// The account whose password it sets, or the invitation that it accepts.
@@ -36,15 +36,16 @@ pub struct Code {
     end_reason: Option<String>,
 }
 
-impl Code {
+impl EmailedCode {
     /// Whose it is.
     pub fn org(&self) -> OrgId {
         self.org_id.into()
     }
 
     /// What it is for.
-    pub fn purpose(&self) -> Result<Purpose> {
-        Purpose::parse(&self.purpose).ok_or_else(|| Error::internal("a stored purpose of a code is unknown"))
+    pub fn purpose(&self) -> Result<CodePurpose> {
+        CodePurpose::parse(&self.purpose)
+            .ok_or_else(|| Error::internal("a stored purpose of a code is unknown"))
     }
 
     /// What is kept of its text.
@@ -87,9 +88,9 @@ pub async fn insert(tx: &mut PgConnection, new: &NewCode<'_>, now: OffsetDateTim
 }
 
 /// The code of this id, ended or not.
-pub async fn find(db: impl PgExecutor<'_>, code_id: Uuid) -> Result<Option<Code>> {
+pub async fn find(db: impl PgExecutor<'_>, code_id: Uuid) -> Result<Option<EmailedCode>> {
     let query = sqlx::query_as!(
-        Code,
+        EmailedCode,
         "select code_id, org_id, subject_id, purpose, mac, pepper_id, expire_time, end_reason
          from codes where code_id = $1",
         code_id

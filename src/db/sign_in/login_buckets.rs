@@ -63,7 +63,7 @@ impl Counted {
 }
 
 /// A bucket as it is stored.
-struct Row {
+struct BucketRow {
     bucket: Vec<u8>,
     failures: Vec<OffsetDateTime>,
     further: i32,
@@ -71,7 +71,7 @@ struct Row {
     success_time: Option<OffsetDateTime>,
 }
 
-impl Row {
+impl BucketRow {
     fn counts(&self) -> Bucket {
         let Self { failures, further, blocked_until, .. } = self;
         Bucket { failures: failures.clone(), further: *further, blocked_until: *blocked_until }
@@ -151,7 +151,7 @@ fn all(keys: Keys) -> Vec<Vec<u8>> {
 }
 
 /// Where an attempt counts.
-fn counted(keys: Keys, rows: &[Row], now: OffsetDateTime) -> Vec<(Key, Counted)> {
+fn counted(keys: Keys, rows: &[BucketRow], now: OffsetDateTime) -> Vec<(Key, Counted)> {
     let row = |key: &Key| rows.iter().find(|row| row.bucket == key);
     match keys.address {
         Some(address) if row(&address.with_name).is_some_and(|row| row.is_known(now)) => {
@@ -162,12 +162,12 @@ fn counted(keys: Keys, rows: &[Row], now: OffsetDateTime) -> Vec<(Key, Counted)>
     }
 }
 
-fn of(counted: &[(Key, Counted)], row: &Row) -> Result<(Key, Counted)> {
+fn of(counted: &[(Key, Counted)], row: &BucketRow) -> Result<(Key, Counted)> {
     let found = counted.iter().find(|(key, _)| row.bucket == key);
     found.copied().ok_or_else(|| Error::internal("a bucket was read that was not asked for"))
 }
 
-fn refuse_blocked(rows: &[Row], counted: &[(Key, Counted)], now: OffsetDateTime) -> Result<()> {
+fn refuse_blocked(rows: &[BucketRow], counted: &[(Key, Counted)], now: OffsetDateTime) -> Result<()> {
     let rows = rows.iter().filter(|row| of(counted, row).is_ok());
     let wait = rows.filter_map(|row| row.counts().wait(now)).max();
     match wait {
@@ -177,9 +177,9 @@ fn refuse_blocked(rows: &[Row], counted: &[(Key, Counted)], now: OffsetDateTime)
     }
 }
 
-async fn find(db: impl PgExecutor<'_>, buckets: &[Vec<u8>]) -> Result<Vec<Row>> {
+async fn find(db: impl PgExecutor<'_>, buckets: &[Vec<u8>]) -> Result<Vec<BucketRow>> {
     let query = sqlx::query_as!(
-        Row,
+        BucketRow,
         "select bucket, failures, further, blocked_until, success_time from login_buckets
          where bucket = any($1)",
         buckets
@@ -191,9 +191,9 @@ async fn find(db: impl PgExecutor<'_>, buckets: &[Vec<u8>]) -> Result<Vec<Row>> 
 ///
 /// # Errors
 /// `CONFLICT` when one has been swept meanwhile.
-async fn lock(tx: &mut PgConnection, buckets: &[Vec<u8>]) -> Result<Vec<Row>> {
+async fn lock(tx: &mut PgConnection, buckets: &[Vec<u8>]) -> Result<Vec<BucketRow>> {
     let query = sqlx::query_as!(
-        Row,
+        BucketRow,
         "select bucket, failures, further, blocked_until, success_time from login_buckets
          where bucket = any($1) order by bucket for update",
         buckets
@@ -202,7 +202,7 @@ async fn lock(tx: &mut PgConnection, buckets: &[Vec<u8>]) -> Result<Vec<Row>> {
     if rows.len() == buckets.len() { Ok(rows) } else { Err(Reason::Conflict.into()) }
 }
 
-async fn keep(tx: &mut PgConnection, row: &Row, bucket: &Bucket, now: OffsetDateTime) -> Result<()> {
+async fn keep(tx: &mut PgConnection, row: &BucketRow, bucket: &Bucket, now: OffsetDateTime) -> Result<()> {
     let known_until = row.success_time.map(|time| time + KNOWN_FOR);
     let keep_until = bucket.forgotten_at().max(known_until).unwrap_or(now);
     let query = sqlx::query!(

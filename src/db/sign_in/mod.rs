@@ -11,8 +11,8 @@ use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::crypto::password_hash::PasswordRecord;
-use crate::domain::access::credential::AccountKind;
 use crate::domain::values::ids::{AccountId, OrgId};
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::Email;
 use crate::error::{Error, Result};
 

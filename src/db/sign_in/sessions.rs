@@ -5,7 +5,7 @@ use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use crate::db::one_row;
-use crate::domain::access::credential::SecretRecord;
+use crate::domain::tokens::secrets::SecretRecord;
 use crate::domain::values::ids::{AccountId, OrgId, SessionId};
 use crate::error::{Reason, Result};
 

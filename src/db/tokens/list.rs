@@ -7,16 +7,16 @@ use sqlx::types::Json;
 use time::OffsetDateTime;
 
 use super::token::{Labels, Token, select_tokens};
-use crate::domain::access::credential::TokenKind;
 use crate::domain::paging::{COUNTED, Page};
 use crate::domain::tokens::policy::{Rules, TokenState};
 use crate::domain::values::ids::{AccountId, OrgId, TokenId};
+use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::names::Purpose;
 use crate::error::Result;
 
 /// Which tokens to list: those to which all of it applies.
 #[derive(Default)]
-pub struct Filter {
+pub struct TokenFilter {
     pub account_id: Option<AccountId>,
     pub kind: Option<TokenKind>,
     pub purpose: Option<Purpose>,
@@ -33,7 +33,7 @@ pub struct Filter {
 /// [`Rules::state`]: tests hold both together.
 macro_rules! filtered {
     ($query:ident, $head:tt, $tail:tt, $org_id:expr, $filter:expr, $now:expr $(, $arg:expr)*) => {{
-        let Filter { account_id, kind, purpose, states, idle_since, expires_before, labels } = $filter;
+        let TokenFilter { account_id, kind, purpose, states, idle_since, expires_before, labels } = $filter;
         let seconds = |life: Duration| life.as_secs() as i64;
         $query!(
             $head + r#" where t.org_id = $1 and ($2::uuid is null or account_id = $2)
@@ -89,7 +89,7 @@ macro_rules! count_tokens {
 pub async fn page(
     db: &mut PgConnection,
     org_id: OrgId,
-    filter: &Filter,
+    filter: &TokenFilter,
     after: Option<TokenId>,
     size: i64,
     now: OffsetDateTime,

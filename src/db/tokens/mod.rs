@@ -8,5 +8,5 @@ pub mod secrets;
 mod token;
 pub mod web_origins;
 
-pub use list::{Filter, page};
+pub use list::{TokenFilter, page};
 pub use token::*;

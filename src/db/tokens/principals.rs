@@ -11,13 +11,14 @@ use time::OffsetDateTime;
 use crate::db::damaged;
 use crate::db::orgs::policies::Stored;
 use crate::db::sign_in::sessions;
-use crate::domain::access::credential::{
-    AccountKind, Principal, Restrictions, Secret, SecretRecord, TokenKind,
-};
+use crate::domain::access::credential::Credential;
 use crate::domain::access::member::Member;
 use crate::domain::access::rights::HeldGrant;
 use crate::domain::tokens::policy::{Ceilings, Rules};
+use crate::domain::tokens::restrictions::Restrictions;
+use crate::domain::tokens::secrets::{Secret, SecretRecord};
 use crate::domain::values::ids::{AccountId, OrgId, SessionId, TokenId};
+use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::names::{Audience, Purpose};
 use crate::domain::values::networks::Network;
 use crate::domain::values::permissions::{Permission, Right};
@@ -32,7 +33,7 @@ type GrantRow = (String, Option<String>, Option<Vec<String>>);
 /// an access token with all of these is larger than it may be.
 const MAX_NAMED: i64 = 1_000;
 
-/// The principal behind a token, with its org's policy within the ceilings; none when the token
+/// The credential behind a token, with its org's policy within the ceilings; none when the token
 /// does not exist. Then the decoy is read in its place, another token: an id that does not exist
 /// is to be refused no sooner than a wrong secret of one that does.
 pub async fn find(
@@ -40,7 +41,7 @@ pub async fn find(
     token_id: TokenId,
     decoy: Option<(OrgId, TokenId)>,
     ceilings: &Ceilings,
-) -> Result<Option<Principal>> {
+) -> Result<Option<Credential>> {
     let narrow =
         sqlx::query_scalar!("select org_id from credentials where credential_id = $1", token_id.uuid());
     if let Some(org_id) = narrow.fetch_optional(db).await? {
@@ -52,13 +53,13 @@ pub async fn find(
     Ok(None)
 }
 
-/// The principal behind a token of this org.
+/// The credential behind a token of this org.
 pub async fn read(
     db: impl PgExecutor<'_>,
     org_id: OrgId,
     token_id: TokenId,
     ceilings: &Ceilings,
-) -> Result<Option<Principal>> {
+) -> Result<Option<Credential>> {
     let query = sqlx::query!(
         r#"select t.account_id, t.kind as token_kind, t.scopes, t.resources, t.allowed_audiences, t.purpose,
                   coalesce(t.allowed_origins, '{}') as "allowed_origins!",
@@ -123,9 +124,9 @@ pub async fn read(
     let lives = row.secret_numbers.into_iter().zip(row.secret_ends);
     let secrets = lives.zip(records);
     let secrets = secrets.map(|((number, expire_time), record)| Secret { number, expire_time, record });
-    Ok(Some(Principal {
+    Ok(Some(Credential {
         credential_id: token_id.into(),
-        member: Member {
+        account: Member {
             org_id,
             account_id: row.account_id.into(),
             home_org_id: org_id,
@@ -158,23 +159,23 @@ pub async fn read(
     }))
 }
 
-/// The principal behind a session, in the home org of its account; none when there is no such session.
+/// The credential behind a session, in the home org of its account; none when there is no such session.
 /// Then as much is looked for in vain.
 pub async fn find_session(
     db: &PgPool,
     session_id: SessionId,
     ceilings: &Ceilings,
-) -> Result<Option<Principal>> {
+) -> Result<Option<Credential>> {
     let narrow =
         sqlx::query_scalar!("select org_id from credentials where credential_id = $1", session_id.uuid());
     let org_id = narrow.fetch_optional(db).await?.map_or(OrgId::from_u128(0), OrgId::from);
     let session = sessions::find(db, org_id, session_id).await?;
     let account_id = session.as_ref().map_or(AccountId::from_u128(0), |session| session.account_id);
-    let member = find_member(db, org_id, account_id, ceilings).await?;
-    let Some((session, member)) = session.zip(member) else { return Ok(None) };
-    Ok(Some(Principal {
+    let account = find_member(db, org_id, account_id, ceilings).await?;
+    let Some((session, account)) = session.zip(account) else { return Ok(None) };
+    Ok(Some(Credential {
         credential_id: session_id.into(),
-        member,
+        account,
         kind: TokenKind::Session,
         secrets: vec![Secret { number: 1, expire_time: None, record: session.secret }],
         restrictions: Restrictions::default(),

@@ -11,11 +11,13 @@ use super::secrets::{self, NewSecret};
 use super::web_origins;
 use crate::db::events::{Change, FieldChange};
 use crate::db::{damaged, one_row};
-use crate::domain::access::credential::{AccountKind, Restrictions, SecretRecord, TokenKind};
-use crate::domain::tokens::narrowing::Limits;
+use crate::domain::tokens::narrowing::RestrictionsAndExpiry;
 use crate::domain::tokens::policy::{Facts, Rules, TokenState};
 use crate::domain::tokens::reminders::need_not;
+use crate::domain::tokens::restrictions::Restrictions;
+use crate::domain::tokens::secrets::SecretRecord;
 use crate::domain::values::ids::{AccountId, CredentialId, EventId, OrgId, TokenId};
+use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::names::{Audience, DisplayName, Purpose};
 use crate::domain::values::networks::Network;
 use crate::domain::values::permissions::Permission;
@@ -374,7 +376,7 @@ pub async fn revoke(
 pub struct TokenUpdate<'a> {
     pub display_name: Option<&'a str>,
     pub labels: &'a Labels,
-    pub limits: &'a Limits,
+    pub limits: &'a RestrictionsAndExpiry,
 }
 
 /// Updates a live token, whose row is locked.
@@ -384,7 +386,7 @@ pub async fn update(
     token_id: TokenId,
     new: &TokenUpdate<'_>,
 ) -> Result<()> {
-    let Limits { restrictions, expire_time } = new.limits;
+    let RestrictionsAndExpiry { restrictions, expire_time } = new.limits;
     let query = sqlx::query!(
         "update tokens set display_name = $3, labels = $4, scopes = $5, resources = $6, allowed_audiences = $7,
                 allowed_origins = $8, allowed_cidrs = $9, expire_time = $10, revision = revision + 1

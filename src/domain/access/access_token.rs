@@ -41,7 +41,7 @@ pub struct Claims {
     pub authorization_details: Vec<Detail>,
 }
 
-/// Who acts in the place of the subject (RFC 8693, section 4.1). Nobody does so twice over.
+/// Who acts in the place of the subject (RFC 8693, section 4.1). An impersonation is never nested.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Act {
@@ -89,7 +89,7 @@ pub struct AccessToken {
     pub account_id: AccountId,
     /// What it was made from: under impersonation, the administrator's.
     pub credential_id: CredentialId,
-    /// Who impersonates the account, if anybody.
+    /// The account that impersonates the subject, if one does.
     pub actor_id: Option<AccountId>,
     /// What it carries, where it carries less than the token that it was made from.
     pub narrowed_to: Option<Rights>,

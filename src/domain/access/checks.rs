@@ -1,17 +1,19 @@
-//! What a token's text, and the token behind it, must pass before it is exchanged: each
-//! check by its name, in the order in which they are made. Who authenticates stops at the
-//! first that fails; an explanation tells of all.
+//! The checks that a token string, and the token behind it, pass before an exchange.
+//!
+//! Each has its name, and they are in the order in which they are made. Authentication stops
+//! at the first that fails; an explanation lists the outcome of all.
 
 use time::OffsetDateTime;
 
-use super::credential::{Principal, Shown, TokenKind};
-use super::exchange::may_target;
+use super::credential::Credential;
+use super::presentation::Presentation;
+use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::names::Audience;
 use crate::error::Reason;
 
-/// A check of the text. What fails here is `TOKEN_INVALID`, whichever it is.
+/// A check of the token string. What fails here is `TOKEN_INVALID`, whichever it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TextCheck {
+pub enum TokenStringCheck {
     /// It has the length and the parts of one of ours.
     Shape,
     /// Its last part fits the others: no typing error.
@@ -22,8 +24,8 @@ pub enum TextCheck {
     Secret,
 }
 
-impl TextCheck {
-    pub const ALL: [TextCheck; 4] = [Self::Shape, Self::Checksum, Self::Known, Self::Secret];
+impl TokenStringCheck {
+    pub const ALL: [TokenStringCheck; 4] = [Self::Shape, Self::Checksum, Self::Known, Self::Secret];
 
     const fn name(self) -> &'static str {
         match self {
@@ -35,7 +37,7 @@ impl TextCheck {
     }
 }
 
-/// A check of what is behind the text.
+/// A check of the token behind the string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
     Revoked,
@@ -73,34 +75,73 @@ impl Check {
     }
 }
 
-/// What the checks look at beside the token.
+/// What is checked beside the token.
 #[derive(Clone, Copy)]
-pub struct Use<'a> {
+pub struct CheckInput<'a> {
     pub now: OffsetDateTime,
-    /// The number of the secret that was shown; none where none was.
+    /// The number of the secret that was presented; none where none was.
     pub secret: Option<i32>,
-    pub shown: Shown<'a>,
+    pub shown: Presentation<'a>,
     /// For whom an access token is asked for; none: the issuer.
     pub audience: Option<&'a Audience>,
 }
 
-impl Use<'_> {
+impl CheckInput<'_> {
     /// Nothing but the time.
-    pub fn at(now: OffsetDateTime) -> Self {
-        Self { now, secret: None, shown: Shown::default(), audience: None }
+    pub(crate) fn at(now: OffsetDateTime) -> Self {
+        Self { now, secret: None, shown: Presentation::default(), audience: None }
     }
 }
 
-impl Principal {
+impl Credential {
+    /// Whether the token works at all now. Checked only after its secret matched, or a
+    /// JWT made from it verified, so that the true reason may be returned.
+    pub(crate) fn check(&self, now: OffsetDateTime) -> Result<(), Reason> {
+        self.check_secret(None, now)
+    }
+
+    /// The same, when it was presented by the secret of this number.
+    pub(crate) fn check_secret(&self, secret: Option<i32>, now: OffsetDateTime) -> Result<(), Reason> {
+        let used = CheckInput { secret, ..CheckInput::at(now) };
+        Check::OF_STATE.into_iter().try_for_each(|check| self.pass(check, &used))
+    }
+
+    /// Whether the token may be used from there, for that. Checked where [`check`](Self::check) is.
+    ///
+    /// # Errors
+    /// `PURPOSE_MISMATCH` unless both sides name the same purpose or neither names one;
+    /// `ADDRESS_NOT_ALLOWED`, also where the address is not known; `ORIGIN_NOT_ALLOWED`
+    /// for a publishable token without one of its origins.
+    pub(crate) fn admit(&self, shown: &Presentation<'_>) -> Result<(), Reason> {
+        // None of these checks the time.
+        let used = CheckInput { shown: *shown, ..CheckInput::at(OffsetDateTime::UNIX_EPOCH) };
+        Check::OF_USE.into_iter().try_for_each(|check| self.pass(check, &used))
+    }
+
+    /// The same for a JWT that was made from the token. Where the token was presented was
+    /// checked then, and the client that presents the JWT now is another hop: an address or an
+    /// origin counts only where it is given.
+    pub(crate) fn admit_access_token(&self, shown: &Presentation<'_>) -> Result<(), Reason> {
+        if self.restrictions.purpose.as_ref() != shown.purpose {
+            Err(Reason::PurposeMismatch)
+        } else if shown.address.is_some_and(|address| !self.works_at(address)) {
+            Err(Reason::AddressNotAllowed)
+        } else if shown.origin.is_some_and(|origin| !self.works_from(origin)) {
+            Err(Reason::OriginNotAllowed)
+        } else {
+            Ok(())
+        }
+    }
+
     /// Whether the token passes this check.
     ///
     /// # Errors
-    /// The reason that everybody is given to whom the token is refused for it.
-    pub fn pass(&self, check: Check, used: &Use<'_>) -> Result<(), Reason> {
+    /// The reason with which every use of the token is refused for it.
+    pub(crate) fn pass(&self, check: Check, used: &CheckInput<'_>) -> Result<(), Reason> {
         let (passed, reason) = match check {
             Check::Revoked => (!self.revoked, Reason::TokenRevoked),
-            Check::Org => (!self.org_stopped, Reason::OrgSuspended),
-            Check::Account => (!self.account_stopped, Reason::AccountDeactivated),
+            Check::Org => (!self.account.org_stopped, Reason::OrgSuspended),
+            Check::Account => (!self.account.account_stopped, Reason::AccountDeactivated),
             Check::Expiry => {
                 let is_session = self.kind == TokenKind::Session;
                 let ended = self.expire_time.is_some_and(|end| end <= used.now)
@@ -109,7 +150,8 @@ impl Principal {
             }
             Check::Policy => {
                 // It is of tokens, and says nothing of sessions.
-                let allows = self.kind == TokenKind::Session || self.rules.allow(&self.facts(), used.now);
+                let allows =
+                    self.kind == TokenKind::Session || self.account.rules.allow(&self.facts(), used.now);
                 (allows, Reason::TokenBlocked)
             }
             Check::Purpose => {
@@ -126,34 +168,28 @@ impl Principal {
                 (works, Reason::OriginNotAllowed)
             }
             Check::Audience => {
-                let may = used.audience.is_none_or(|audience| may_target(self, audience));
+                let may = used.audience.is_none_or(|audience| self.may_target(audience));
                 (may, Reason::InvalidTarget)
             }
         };
         if passed { Ok(()) } else { Err(reason) }
     }
-
-    /// Whether the secret of this number has ended: the token was rotated.
-    pub fn was_replaced(&self, secret: Option<i32>, now: OffsetDateTime) -> bool {
-        let shown = self.secrets.iter().find(|known| Some(known.number) == secret);
-        shown.is_some_and(|secret| secret.has_ended(now))
-    }
 }
 
 /// How a check went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub struct CheckOutcome {
     pub name: &'static str,
     /// Why it failed; none where it passed.
     pub failure: Option<Reason>,
 }
 
-/// How the checks of a text go: up to the first that fails, since nothing is known beyond
-/// it.
-pub fn explain_text(failed: Option<TextCheck>) -> Vec<Outcome> {
-    let until = failed.and_then(|failed| TextCheck::ALL.iter().position(|check| *check == failed));
-    let made = &TextCheck::ALL[..until.map_or(TextCheck::ALL.len(), |failed| failed + 1)];
-    let outcome = |check: &TextCheck| Outcome {
+/// How the checks of a token string go: up to the first that fails, since nothing is known
+/// beyond it.
+pub(crate) fn explain_string_checks(failed: Option<TokenStringCheck>) -> Vec<CheckOutcome> {
+    let until = failed.and_then(|failed| TokenStringCheck::ALL.iter().position(|check| *check == failed));
+    let made = &TokenStringCheck::ALL[..until.map_or(TokenStringCheck::ALL.len(), |failed| failed + 1)];
+    let outcome = |check: &TokenStringCheck| CheckOutcome {
         name: check.name(),
         failure: (failed == Some(*check)).then_some(Reason::TokenInvalid),
     };
@@ -161,9 +197,11 @@ pub fn explain_text(failed: Option<TextCheck>) -> Vec<Outcome> {
 }
 
 /// How the checks of a token go, all of them.
-pub fn explain_token(principal: &Principal, used: &Use<'_>) -> Vec<Outcome> {
+pub(crate) fn explain_credential_checks(credential: &Credential, used: &CheckInput<'_>) -> Vec<CheckOutcome> {
     let checks = Check::OF_STATE.into_iter().chain(Check::OF_USE).chain([Check::Audience]);
-    checks.map(|check| Outcome { name: check.name(), failure: principal.pass(check, used).err() }).collect()
+    checks
+        .map(|check| CheckOutcome { name: check.name(), failure: credential.pass(check, used).err() })
+        .collect()
 }
 
 #[cfg(test)]
@@ -171,29 +209,124 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::domain::access::credential::tests::{now, principal};
-    use crate::domain::access::credential::{Secret, SecretRecord};
-    use crate::domain::access::exchange::{Request, ShownAt, decide};
+    use crate::domain::access::credential::tests::{credential, now};
+    use crate::domain::access::exchange::{ExchangeRequest, decide};
+    use crate::domain::access::presentation::PresentedAt;
     use crate::domain::tokens::policy::{Ceilings, MIN_TOKEN_LIFE, TokenPolicy};
+    use crate::domain::tokens::secrets::{Secret, SecretRecord};
+    use crate::domain::values::kinds::AccountKind;
     use crate::domain::values::names::Purpose;
     use crate::domain::values::networks::Network;
     use crate::domain::values::web_origin::WebOrigin;
 
     const ISSUER: &str = "https://id.example";
 
-    fn first_failure(outcomes: &[Outcome]) -> Option<(&'static str, Reason)> {
+    fn first_failure(outcomes: &[CheckOutcome]) -> Option<(&'static str, Reason)> {
         outcomes.iter().find_map(|outcome| Some((outcome.name, outcome.failure?)))
     }
 
     #[test]
+    fn a_token_works_until_something_stops_it() {
+        let end = now() + time::Duration::days(1);
+        type Case = (fn(&mut Credential), Result<(), Reason>);
+        let blocking = |credential: &mut Credential| {
+            let policy = TokenPolicy {
+                max_secret_lifetime: Some(std::time::Duration::from_secs(60)),
+                ..TokenPolicy::default()
+            };
+            credential.account.rules = Arc::new(policy.within(&Ceilings::default()));
+        };
+        let cases: [Case; 12] = [
+            (|_| (), Ok(())),
+            (|p| p.revoked = true, Err(Reason::TokenRevoked)),
+            (|p| p.account.org_stopped = true, Err(Reason::OrgSuspended)),
+            (|p| p.account.account_stopped = true, Err(Reason::AccountDeactivated)),
+            (|p| p.expire_time = Some(now()), Err(Reason::TokenExpired)),
+            (|p| p.expire_time = None, Err(Reason::TokenBlocked)),
+            (|p| p.account.account_kind = AccountKind::User, Err(Reason::TokenBlocked)),
+            (blocking, Err(Reason::TokenBlocked)),
+            (
+                |p| (p.account.account_kind, p.expire_time) = (AccountKind::User, Some(now())),
+                Err(Reason::TokenExpired),
+            ),
+            // A session is no token: what the policy says of those does not stop it.
+            (|p| (p.kind, p.account.account_kind) = (TokenKind::Session, AccountKind::User), Ok(())),
+            (|p| (p.kind, p.last_use) = (TokenKind::Session, now() - 12 * time::Duration::HOUR), Ok(())),
+            (
+                |p| (p.kind, p.last_use) = (TokenKind::Session, now() - 13 * time::Duration::HOUR),
+                Err(Reason::TokenExpired),
+            ),
+        ];
+        for (change, expected) in cases {
+            let mut credential = credential(&[]);
+            change(&mut credential);
+            assert_eq!(credential.check(now()), expected);
+        }
+        assert_eq!(credential(&[]).check(end), Err(Reason::TokenExpired));
+    }
+
+    #[test]
+    fn a_token_works_from_where_and_for_what_it_is_meant() {
+        let origin = WebOrigin::parse("https://app.example").unwrap();
+        let other = WebOrigin::parse("https://other.example").unwrap();
+        let (scim, etl) = (Purpose::parse("SCIM").unwrap(), Purpose::parse("ETL").unwrap());
+        let from = |address: &str| Presentation { address: address.parse().ok(), ..Default::default() };
+        let anywhere = credential(&[]);
+        assert_eq!(anywhere.admit(&Presentation::default()), Ok(()));
+        assert_eq!(anywhere.admit(&Presentation { origin: Some(&other), ..from("192.0.2.1") }), Ok(()));
+        assert_eq!(
+            anywhere.admit(&Presentation { purpose: Some(&scim), ..Default::default() }),
+            Err(Reason::PurposeMismatch)
+        );
+
+        let mut held = credential(&[]);
+        held.restrictions.networks =
+            vec![Network::parse("192.0.2.0/24").unwrap(), Network::parse("2001:db8::/32").unwrap()];
+        for (address, good) in [
+            ("192.0.2.9", true),
+            ("::ffff:192.0.2.9", true),
+            ("2001:db8::9", true),
+            ("192.0.3.9", false),
+            ("2001:db9::9", false),
+            ("", false),
+        ] {
+            let expected = if good { Ok(()) } else { Err(Reason::AddressNotAllowed) };
+            assert_eq!(held.admit(&from(address)), expected, "{address}");
+        }
+
+        let mut held = credential(&[]);
+        held.restrictions.purpose = Some(scim.clone());
+        for (purpose, good) in [(Some(&scim), true), (Some(&etl), false), (None, false)] {
+            let shown = Presentation { purpose, ..Default::default() };
+            assert_eq!(held.admit(&shown).is_ok(), good, "{purpose:?}");
+        }
+
+        let mut held = credential(&[]);
+        held.kind = TokenKind::Publishable;
+        held.restrictions.origins = vec![origin.clone()];
+        for (shown, good) in [(Some(&origin), true), (Some(&other), false), (None, false)] {
+            let outcome = held.admit(&Presentation { origin: shown, ..Default::default() });
+            assert_eq!(outcome, if good { Ok(()) } else { Err(Reason::OriginNotAllowed) });
+        }
+
+        held.restrictions.networks = vec![Network::parse("192.0.2.0/24").unwrap()];
+        let at = |address: &str, origin| held.admit_access_token(&Presentation { origin, ..from(address) });
+        assert_eq!(at("", None), Ok(()), "what is not told was looked at when it was exchanged");
+        assert_eq!(at("192.0.2.9", Some(&origin)), Ok(()));
+        assert_eq!(at("192.0.3.9", Some(&origin)), Err(Reason::AddressNotAllowed));
+        assert_eq!(at("", Some(&other)), Err(Reason::OriginNotAllowed));
+    }
+
+    #[test]
     fn a_text_is_explained_up_to_where_it_fails() {
-        let names = |failed| explain_text(failed).iter().map(|outcome| outcome.name).collect::<Vec<_>>();
+        let names =
+            |failed| explain_string_checks(failed).iter().map(|outcome| outcome.name).collect::<Vec<_>>();
         assert_eq!(names(None), ["shape", "checksum", "known", "secret"]);
-        assert_eq!(names(Some(TextCheck::Shape)), ["shape"]);
-        assert_eq!(names(Some(TextCheck::Known)), ["shape", "checksum", "known"]);
-        assert_eq!(first_failure(&explain_text(None)), None);
-        for check in TextCheck::ALL {
-            let failure = first_failure(&explain_text(Some(check)));
+        assert_eq!(names(Some(TokenStringCheck::Shape)), ["shape"]);
+        assert_eq!(names(Some(TokenStringCheck::Known)), ["shape", "checksum", "known"]);
+        assert_eq!(first_failure(&explain_string_checks(None)), None);
+        for check in TokenStringCheck::ALL {
+            let failure = first_failure(&explain_string_checks(Some(check)));
             assert_eq!(failure, Some((check.name(), Reason::TokenInvalid)));
         }
     }
@@ -201,18 +334,18 @@ mod tests {
     /// The first that fails is why the exchange is refused, whatever else would fail after it.
     #[test]
     fn an_explanation_says_what_the_exchange_says() {
-        type Change = fn(&mut Principal);
+        type Change = fn(&mut Credential);
         let changes: [(&str, Change); 9] = [
             ("revoked", |p| p.revoked = true),
-            ("org", |p| p.member.org_stopped = true),
-            ("account", |p| p.member.account_stopped = true),
+            ("org", |p| p.account.org_stopped = true),
+            ("account", |p| p.account.account_stopped = true),
             ("expiry", |p| p.expire_time = Some(now())),
             ("policy", |p| {
                 let policy =
                     TokenPolicy { max_secret_lifetime: Some(MIN_TOKEN_LIFE), ..TokenPolicy::default() };
                 let policy = TokenPolicy { max_publishable_lifetime: policy.max_secret_lifetime, ..policy };
                 p.create_time -= time::Duration::days(1);
-                p.member.rules = Arc::new(policy.within(&Ceilings::default()));
+                p.account.rules = Arc::new(policy.within(&Ceilings::default()));
             }),
             ("purpose", |p| p.restrictions.purpose = Purpose::parse("SCIM").ok()),
             ("network", |p| p.restrictions.networks = vec![Network::parse("192.0.2.0/24").unwrap()]),
@@ -220,19 +353,21 @@ mod tests {
             ("audience", |p| p.restrictions.audiences = vec![Audience::parse("a").unwrap()]),
         ];
         let audience = Audience::parse("b").unwrap();
-        let shown_at = || ShownAt {
+        let shown_at = || PresentedAt {
             origin: WebOrigin::parse("https://app.example").ok(),
             address: "198.51.100.1".parse().ok(),
         };
         for set in 0..1_u32 << changes.len() {
-            let mut held = principal(&[]);
+            let mut held = credential(&[]);
             let made = changes.iter().enumerate().filter(|(bit, _)| set >> bit & 1 == 1);
             let names: Vec<_> = made.map(|(_, (name, change))| (change(&mut held), *name).1).collect();
-            let request = Request::new(vec![audience.clone()], Vec::new(), None).shown(shown_at(), None);
+            let request =
+                ExchangeRequest::new(vec![audience.clone()], Vec::new(), None).shown(shown_at(), None);
             let refused = decide(&held, &request, ISSUER, now()).err().map(|error| error.reason());
             let shown_at = shown_at();
-            let used = Use { shown: shown_at.with(None), audience: Some(&audience), ..Use::at(now()) };
-            let outcomes = explain_token(&held, &used);
+            let used =
+                CheckInput { shown: shown_at.with(None), audience: Some(&audience), ..CheckInput::at(now()) };
+            let outcomes = explain_credential_checks(&held, &used);
             let failed: Vec<_> = outcomes.iter().filter(|outcome| outcome.failure.is_some()).collect();
             assert_eq!(failed.iter().map(|outcome| outcome.name).collect::<Vec<_>>(), names);
             assert_eq!(first_failure(&outcomes).map(|(_, reason)| reason), refused, "{names:?}");
@@ -242,7 +377,7 @@ mod tests {
 
     #[test]
     fn a_secret_that_was_replaced_has_expired() {
-        let mut held = principal(&[]);
+        let mut held = credential(&[]);
         let record = || SecretRecord { mac: Vec::new(), pepper: 1 };
         held.secrets = vec![
             Secret { number: 1, expire_time: Some(now()), record: record() },
@@ -251,7 +386,13 @@ mod tests {
         for (secret, expected) in
             [(None, None), (Some(1), Some(("expiry", Reason::TokenExpired))), (Some(2), None)]
         {
-            assert_eq!(first_failure(&explain_token(&held, &Use { secret, ..Use::at(now()) })), expected);
+            assert_eq!(
+                first_failure(&explain_credential_checks(
+                    &held,
+                    &CheckInput { secret, ..CheckInput::at(now()) }
+                )),
+                expected
+            );
         }
     }
 }

@@ -7,44 +7,30 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::credential::{Principal, Shown};
+use super::credential::Credential;
+use super::presentation::PresentedAt;
 use crate::domain::tokens::limits::MAX_ACCESS_TOKEN_LIFE;
 use crate::domain::values::names::{Audience, Purpose};
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::ResourcePath;
-use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Error, Precondition, Reason, Result};
 
 /// What a caller may ask of an exchange, checked.
 #[derive(Clone, Debug, Default)]
-pub struct Request {
+pub struct ExchangeRequest {
     audiences: Vec<Audience>,
     scopes: Vec<Permission>,
     ttl: Option<Duration>,
     /// No longer than this, whatever is asked for.
     longest: Option<Duration>,
     purpose: Option<Purpose>,
-    shown_at: ShownAt,
+    shown_at: PresentedAt,
 }
 
-/// Where the subject of an exchange or introspection is shown.
-#[derive(Clone, Debug, Default)]
-pub struct ShownAt {
-    pub address: Option<IpAddr>,
-    pub origin: Option<WebOrigin>,
-}
-
-impl ShownAt {
-    /// The same, with what for.
-    pub fn with<'a>(&'a self, purpose: Option<&'a Purpose>) -> Shown<'a> {
-        Shown { address: self.address, origin: self.origin.as_ref(), purpose }
-    }
-}
-
-impl Request {
+impl ExchangeRequest {
     /// The lifetime must be more than 0 and at most 1 h; the error is the sentence
     /// after the field's name.
-    pub fn lifetime(asked: Option<time::Duration>) -> Result<Option<Duration>, &'static str> {
+    pub(crate) fn lifetime(asked: Option<time::Duration>) -> Result<Option<Duration>, &'static str> {
         let Some(asked) = asked else { return Ok(None) };
         match Duration::try_from(asked) {
             Ok(ttl) if !ttl.is_zero() && ttl <= MAX_ACCESS_TOKEN_LIFE => Ok(Some(ttl)),
@@ -53,22 +39,22 @@ impl Request {
     }
 
     /// A request of checked parts; `ttl` as [`lifetime`](Self::lifetime) gave it.
-    pub fn new(audiences: Vec<Audience>, scopes: Vec<Permission>, ttl: Option<Duration>) -> Self {
+    pub(crate) fn new(audiences: Vec<Audience>, scopes: Vec<Permission>, ttl: Option<Duration>) -> Self {
         Self { audiences, scopes, ttl, ..Self::default() }
     }
 
-    /// The same, shown there, for that.
-    pub fn shown(self, shown_at: ShownAt, purpose: Option<Purpose>) -> Self {
+    /// The same, presented there, for that purpose.
+    pub(crate) fn shown(self, shown_at: PresentedAt, purpose: Option<Purpose>) -> Self {
         Self { shown_at, purpose, ..self }
     }
 
-    /// The address that the subject is shown at.
-    pub fn address(&self) -> Option<IpAddr> {
+    /// The address that the subject is presented from.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
         self.shown_at.address
     }
 
-    /// Asks for no longer a life than this.
-    pub fn cut_to(&mut self, longest: Duration) {
+    /// Bounds the lifetime by this one, too.
+    pub(crate) fn cut_to(&mut self, longest: Duration) {
         self.longest = Some(longest);
     }
 }
@@ -92,44 +78,44 @@ pub struct Decision {
 /// Decides. The secret of the token has matched before.
 ///
 /// # Errors
-/// Whatever stops the token ([`Principal::check`], [`Principal::admit`]);
+/// Whatever stops the token ([`Credential::check`], [`Credential::admit`]);
 /// `SCOPE_NOT_HELD` with the scopes; `INVALID_TARGET` with the audience.
-pub fn decide(
-    principal: &Principal,
-    request: &Request,
+pub(crate) fn decide(
+    credential: &Credential,
+    request: &ExchangeRequest,
     issuer: &str,
     now: OffsetDateTime,
 ) -> Result<Decision> {
-    principal.check(now)?;
-    principal.admit(&request.shown_at.with(request.purpose.as_ref()))?;
-    let audiences = audiences(principal, &request.audiences, issuer)?;
-    let held = principal.effective_rights();
+    credential.check(now)?;
+    credential.admit(&request.shown_at.with(request.purpose.as_ref()))?;
+    let audiences = audiences(credential, &request.audiences, issuer)?;
+    let held = credential.effective_rights();
     let not_held = request.scopes.iter().filter(|scope| !held.hold_somewhere(scope));
     refuse_scopes(not_held)?;
-    let narrowed = !request.scopes.is_empty() || principal.restrictions.narrow_rights();
+    let narrowed = !request.scopes.is_empty() || credential.restrictions.narrow_rights();
     let given = if request.scopes.is_empty() { held } else { held.narrowed(&request.scopes, &[]) };
 
     let issued_at = now.unix_timestamp();
-    let ttl = principal.rules.access_token_life(request.ttl);
+    let ttl = credential.account.rules.access_token_life(request.ttl);
     let ttl = request.longest.map_or(ttl, |longest| ttl.min(longest));
     let asked = (now + ttl).unix_timestamp().max(issued_at + 1);
-    let expires_at = principal.expire_time.map_or(asked, |end| asked.min(end.unix_timestamp()));
+    let expires_at = credential.expire_time.map_or(asked, |end| asked.min(end.unix_timestamp()));
     if expires_at <= issued_at {
         // Less than a second of the token is left, and a JWT counts in seconds.
         return Err(Reason::TokenExpired.into());
     }
     Ok(Decision {
         audiences,
-        scope: given.on_org(&principal.named_by_org),
-        on_paths: given.on_paths(&principal.named_by_org),
-        roles: (!narrowed).then(|| principal.roles()),
+        scope: given.on_org(&credential.account.named_by_org),
+        on_paths: given.on_paths(&credential.account.named_by_org),
+        roles: (!narrowed).then(|| credential.account.roles()),
         issued_at,
         expires_at,
     })
 }
 
 /// `SCOPE_NOT_HELD`, listing them, unless there is none.
-pub fn refuse_scopes<'a>(not_held: impl Iterator<Item = &'a Permission>) -> Result<()> {
+pub(crate) fn refuse_scopes<'a>(not_held: impl Iterator<Item = &'a Permission>) -> Result<()> {
     let scopes: Vec<_> = not_held.map(Permission::to_string).collect();
     if scopes.is_empty() {
         return Ok(());
@@ -144,13 +130,13 @@ pub fn refuse_scopes<'a>(not_held: impl Iterator<Item = &'a Permission>) -> Resu
     ))
 }
 
-fn audiences(principal: &Principal, asked: &[Audience], issuer: &str) -> Result<Vec<String>> {
+fn audiences(credential: &Credential, asked: &[Audience], issuer: &str) -> Result<Vec<String>> {
     if asked.is_empty() {
         return Ok(vec![issuer.to_owned()]);
     }
     let mut audiences: Vec<String> = Vec::with_capacity(asked.len());
     for audience in asked {
-        if !may_target(principal, audience) {
+        if !credential.may_target(audience) {
             let message =
                 format!("the token or the org's policy allows no access token for the audience {audience}");
             return Err(Error::with_message(Reason::InvalidTarget, message));
@@ -166,35 +152,18 @@ fn audiences(principal: &Principal, asked: &[Audience], issuer: &str) -> Result<
     Ok(audiences)
 }
 
-/// Whether the token's own list and the org's policy let it be used for this audience; an
-/// empty list allows any.
-pub fn may_target(principal: &Principal, audience: &Audience) -> bool {
-    let allowed = &principal.restrictions.audiences;
-    (allowed.is_empty() || allowed.contains(audience)) && principal.rules.allow_audience(audience)
-}
-
-/// The audiences that the token can be used for beside the issuer; empty: any. Where its list
-/// and the policy have none in common it is the issuer alone.
-pub fn targets(principal: &Principal, issuer: &str) -> Vec<String> {
-    let (own, policy) = (&principal.restrictions.audiences, &principal.rules.audiences);
-    let listed = if own.is_empty() { policy } else { own };
-    let allowed = listed.iter().filter(|audience| principal.rules.allow_audience(audience));
-    let allowed: Vec<String> = allowed.map(Audience::to_string).collect();
-    if allowed.is_empty() && !listed.is_empty() { vec![issuer.to_owned()] } else { allowed }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::domain::access::credential::tests::{now, principal};
+    use crate::domain::access::credential::tests::{credential, now};
     use crate::domain::tokens::policy::{Ceilings, TokenPolicy};
 
     const ISSUER: &str = "https://id.example";
 
-    fn request(audiences: &[&str], scopes: &[&str], ttl: Option<u64>) -> Request {
-        Request::new(
+    fn request(audiences: &[&str], scopes: &[&str], ttl: Option<u64>) -> ExchangeRequest {
+        ExchangeRequest::new(
             audiences.iter().map(|a| Audience::parse(a).unwrap()).collect(),
             scopes.iter().map(|s| Permission::parse(s).unwrap()).collect(),
             ttl.map(Duration::from_secs),
@@ -207,8 +176,8 @@ mod tests {
 
     #[test]
     fn nothing_asked_gives_everything_held_for_the_issuer_for_five_minutes() {
-        let held = principal(&[("auditor", "*"), ("invoices.read", "customers/acme")]);
-        let decision = decide(&held, &Request::default(), ISSUER, now()).unwrap();
+        let held = credential(&[("auditor", "*"), ("invoices.read", "customers/acme")]);
+        let decision = decide(&held, &ExchangeRequest::default(), ISSUER, now()).unwrap();
         assert_eq!(decision.audiences, [ISSUER]);
         assert_eq!(scope(&decision).len(), 7);
         assert_eq!(decision.on_paths.len(), 1);
@@ -218,7 +187,7 @@ mod tests {
 
     #[test]
     fn asking_narrows_and_never_widens() {
-        let held = principal(&[("invoices.read", "*"), ("invoices.write", "a")]);
+        let held = credential(&[("invoices.read", "*"), ("invoices.write", "a")]);
         let decision = decide(&held, &request(&[], &["invoices.read"], None), ISSUER, now()).unwrap();
         assert_eq!(scope(&decision), ["invoices.read"]);
         assert!(decision.on_paths.is_empty() && decision.roles.is_none());
@@ -233,9 +202,9 @@ mod tests {
 
     #[test]
     fn the_tokens_own_lists_narrow_too() {
-        let mut held = principal(&[("owner", "*")]);
+        let mut held = credential(&[("owner", "*")]);
         held.restrictions.scopes = vec![Permission::ACCOUNTS_READ];
-        let decision = decide(&held, &Request::default(), ISSUER, now()).unwrap();
+        let decision = decide(&held, &ExchangeRequest::default(), ISSUER, now()).unwrap();
         assert_eq!(scope(&decision), ["accounts.read"]);
         assert_eq!(decision.roles, None);
         let refused = decide(&held, &request(&[], &["accounts.write"], None), ISSUER, now()).unwrap_err();
@@ -244,8 +213,8 @@ mod tests {
 
     #[test]
     fn audiences() {
-        let mut held = principal(&[]);
-        let ask = |held: &Principal, audiences: &[&str]| {
+        let mut held = credential(&[]);
+        let ask = |held: &Credential, audiences: &[&str]| {
             decide(held, &request(audiences, &[], None), ISSUER, now())
                 .map(|d| d.audiences)
                 .map_err(|e| e.reason())
@@ -265,14 +234,14 @@ mod tests {
     fn the_policy_narrows_audiences_and_lives() {
         let ruled = |own: &[&str], policy: &[&str]| {
             let list = |texts: &[&str]| texts.iter().map(|a| Audience::parse(a).unwrap()).collect();
-            let mut held = principal(&[]);
+            let mut held = credential(&[]);
             held.restrictions.audiences = list(own);
             let policy = TokenPolicy {
                 allowed_audiences: list(policy),
                 access_token_lifetime: Some(Duration::from_secs(120)),
                 ..TokenPolicy::default()
             };
-            held.member.rules = Arc::new(policy.within(&Ceilings::default()));
+            held.account.rules = Arc::new(policy.within(&Ceilings::default()));
             held
         };
         for (own, policy, good, bad, shown) in [
@@ -288,25 +257,25 @@ mod tests {
             for audience in bad {
                 assert_eq!(ask(audience).unwrap_err().reason(), Reason::InvalidTarget);
             }
-            assert_eq!(targets(&held, ISSUER), shown, "{own:?} {policy:?}");
+            assert_eq!(held.targets(ISSUER), shown, "{own:?} {policy:?}");
             // Without one it is the issuer, whatever the lists say.
             decide(&held, &request(&[], &[], None), ISSUER, now()).unwrap();
         }
         let mut asked = request(&[], &[], Some(3_600));
-        let life = |asked: &Request| {
+        let life = |asked: &ExchangeRequest| {
             let decision = decide(&ruled(&[], &[]), asked, ISSUER, now()).unwrap();
             decision.expires_at - decision.issued_at
         };
         assert_eq!(life(&asked), 120);
         asked.cut_to(Duration::from_secs(60));
         assert_eq!(life(&asked), 60);
-        assert_eq!(life(&Request::default()), 120);
+        assert_eq!(life(&ExchangeRequest::default()), 120);
     }
 
     #[test]
     fn lifetimes() {
         let lasts = |left: time::Duration, ttl: Option<u64>| {
-            let mut held = principal(&[]);
+            let mut held = credential(&[]);
             held.expire_time = Some(now() + left);
             let decision = decide(&held, &request(&[], &[], ttl), ISSUER, now());
             decision.map(|d| d.expires_at - d.issued_at).map_err(|e| e.reason())
@@ -319,7 +288,11 @@ mod tests {
         for (asked, good) in
             [(1, true), (3_600, true), (0, false), (-1, false), (3_601, false), (i64::MAX, false)]
         {
-            assert_eq!(Request::lifetime(Some(time::Duration::seconds(asked))).is_ok(), good, "{asked}");
+            assert_eq!(
+                ExchangeRequest::lifetime(Some(time::Duration::seconds(asked))).is_ok(),
+                good,
+                "{asked}"
+            );
         }
     }
 }

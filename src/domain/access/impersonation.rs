@@ -1,95 +1,13 @@
-//! An administrator in the place of a service account: what both hold, and no longer than
-//! the administrator may.
+//! An administrator in the place of a service account: what both hold.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use time::OffsetDateTime;
-
-use super::caller::{Acting, rights_in};
-use super::credential::{AccountKind, Principal};
-use super::exchange::Decision;
+use super::credential::Credential;
 use super::member::Member;
 use super::rights::Rights;
-use crate::domain::tokens::policy::Rules;
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
-use crate::error::{Error, Reason, Result};
-
-/// The longest life of the access token, and the one that it has when none is asked for:
-/// somebody works with it, and it ends with the right anyway.
-pub const MAX_LIFE: Duration = Duration::from_secs(15 * 60);
-
-/// The lifetime must be more than 0 and at most 15 minutes; the error is the sentence after
-/// the field's name.
-pub fn lifetime(asked: Option<time::Duration>) -> Result<Duration, &'static str> {
-    let Some(asked) = asked else { return Ok(MAX_LIFE) };
-    match Duration::try_from(asked) {
-        Ok(ttl) if !ttl.is_zero() && ttl <= MAX_LIFE => Ok(ttl),
-        _ => Err("must be more than 0 and at most 15 minutes"),
-    }
-}
-
-/// Refuses whoever may impersonate nobody in the org: by permission, or because it is an
-/// impersonation itself.
-///
-/// # Errors
-/// `PERMISSION_MISSING`.
-pub fn authorise(acting: &Acting<'_>) -> Result<()> {
-    acting.require(&Permission::ACCOUNTS_IMPERSONATE, &Node::Org)?;
-    if acting.caller.actor_id().is_some() {
-        let message = "an impersonation does not impersonate further";
-        return Err(Error::with_message(Reason::PermissionMissing, message));
-    }
-    Ok(())
-}
-
-/// What the access token of an impersonation is to say. The caller is [authorised](authorise) in the
-/// target's org, whose rules these are.
-///
-/// # Errors
-/// `INVALID_FIELD` for the caller's own account, `TARGET_NOT_SERVICE_ACCOUNT`,
-/// `RESOURCE_NOT_FOUND` for an account that is not active; `TARGET_EXCEEDS_CALLER` with what
-/// the target can do and the caller cannot; `TOKEN_EXPIRED` in the last second of the
-/// caller's credential.
-pub fn decide(
-    acting: &Acting<'_>,
-    target: &Member,
-    life: Duration,
-    rules: &Rules,
-    issuer: &str,
-    now: OffsetDateTime,
-) -> Result<Decision> {
-    if acting.is_self(target.account_id) {
-        return Err(Error::invalid("account_id", "must be another account than the caller's own"));
-    }
-    if target.account_kind != AccountKind::ServiceAccount {
-        return Err(Reason::TargetNotServiceAccount.into());
-    }
-    if target.check_active().is_err() {
-        return Err(Error::not_found("active account", target.account_id));
-    }
-    // The access token will be bounded by the credential, so that it must not come from less.
-    acting.caller.require_whole_credential()?;
-    let held = target.account_rights();
-    acting.may_take_over(&held)?;
-    let given = held.meet(acting.rights());
-    let issued_at = now.unix_timestamp();
-    let life = rules.access_token_life(Some(life));
-    let asked = (now + life).unix_timestamp().max(issued_at + 1);
-    let expires_at = acting.caller.ends_at().map_or(asked, |end| asked.min(end));
-    if expires_at <= issued_at {
-        return Err(Reason::TokenExpired.into());
-    }
-    Ok(Decision {
-        audiences: vec![issuer.to_owned()],
-        scope: given.on_org(&target.named_by_org),
-        on_paths: given.on_paths(&target.named_by_org),
-        roles: None,
-        issued_at,
-        expires_at,
-    })
-}
+use crate::error::Reason;
 
 /// A service account as an administrator acts for it, both as they are now.
 #[derive(Clone)]
@@ -100,182 +18,26 @@ pub struct Impersonation {
 }
 
 impl Impersonation {
-    /// The target in the hands of whoever has this credential, which is good.
+    /// The target as the account of this credential, which is good, acts for it.
     ///
     /// # Errors
     /// `ACCESS_TOKEN_STALE` where it may not impersonate any more.
-    pub fn new(credential: &Principal, target: Arc<Member>) -> Result<Self, Reason> {
+    pub(crate) fn new(credential: &Credential, target: Arc<Member>) -> Result<Self, Reason> {
         let held = credential.effective_rights();
-        let actor = rights_in(credential.org_id, &held, target.org_id).map(|rights| rights.into_owned());
+        let actor = held.in_org(credential.account.org_id, target.org_id).map(|rights| rights.into_owned());
         let may = |rights: &Rights| rights.cover(&Permission::ACCOUNTS_IMPERSONATE, &Node::Org);
         let actor = actor.filter(may).ok_or(Reason::AccessTokenStale)?;
         Ok(Self { target, actor })
     }
 
     /// What both hold, within what the access token carries.
-    pub fn rights(&self, carried: &Rights) -> Rights {
-        self.target.account_rights().meet(&self.actor).meet(carried)
+    pub(crate) fn rights(&self, carried: &Rights) -> Rights {
+        self.target.rights().meet(&self.actor).meet(carried)
     }
 
     /// Whether the administrator could make a call about the target by this permission: else
     /// what the target may do as oneself does not count.
-    pub fn allows(&self, permission: &Permission) -> bool {
+    pub(crate) fn allows(&self, permission: &Permission) -> bool {
         self.actor.cover(permission, &Node::Org)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::domain::access::caller::{Bearer, Caller, Origin};
-    use crate::domain::access::credential::tests::{now, principal};
-    use crate::domain::tokens::policy::tests::default_rules;
-    use crate::domain::values::ids::{AccountId, OrgId, SYSTEM_ORG};
-
-    const ISSUER: &str = "https://id.example";
-
-    /// An administrator's credential with these grants and scopes, in the org of the targets.
-    fn admin(grants: &[(&str, &str)], scopes: &[&str]) -> Principal {
-        let mut admin = principal(grants);
-        admin.member.account_id = AccountId::from_u128(9);
-        admin.restrictions.scopes = scopes.iter().map(|scope| Permission::parse(scope).unwrap()).collect();
-        admin
-    }
-
-    fn target(grants: &[(&str, &str)]) -> Member {
-        principal(grants).member
-    }
-
-    fn decided(by: Principal, bearer: Bearer, target: &Member) -> Result<Decision> {
-        let caller = Caller::new(Arc::new(by), bearer, Origin::default())?;
-        decide(&caller.acting_in(Some(target.org_id))?, target, MAX_LIFE, &default_rules(), ISSUER, now())
-    }
-
-    #[test]
-    fn a_target_is_an_active_service_account_that_the_caller_covers() {
-        type Change = fn(&mut Member);
-        let cases: [(Change, Option<Reason>); 7] = [
-            (|_| (), None),
-            (|m| m.account_id = AccountId::from_u128(9), Some(Reason::InvalidField)),
-            (|m| m.account_kind = AccountKind::User, Some(Reason::TargetNotServiceAccount)),
-            (|m| m.account_stopped = true, Some(Reason::ResourceNotFound)),
-            (|m| m.org_stopped = true, Some(Reason::ResourceNotFound)),
-            (|m| m.grants = target(&[("owner", "a")]).grants, Some(Reason::TargetExceedsCaller)),
-            (|m| m.grants = target(&[("x.y", "a")]).grants, None),
-        ];
-        for (change, expected) in cases {
-            let mut target = target(&[("x.y", "*")]);
-            change(&mut target);
-            let admin = admin(&[("accounts.impersonate", "*"), ("x.y", "*")], &[]);
-            let outcome = decided(admin, Bearer::Text, &target);
-            assert_eq!(outcome.err().map(|error| error.reason()), expected);
-        }
-    }
-
-    #[test]
-    fn it_ends_with_whatever_ends_first() {
-        let lasts = |credential: Option<i64>, jwt: Option<i64>| {
-            let mut admin = admin(&[("owner", "*")], &[]);
-            admin.expire_time = credential.map(|left| now() + time::Duration::seconds(left));
-            let bearer = jwt.map_or(Bearer::Text, |left| Bearer::AccessToken {
-                narrowed_to: None,
-                impersonation: None,
-                expires_at: now().unix_timestamp() + left,
-            });
-            let decision = decided(admin, bearer, &target(&[]));
-            decision.map(|d| d.expires_at - d.issued_at).map_err(|error| error.reason())
-        };
-        assert_eq!(lasts(None, None), Ok(900));
-        assert_eq!(lasts(Some(3_600), Some(901)), Ok(900));
-        assert_eq!(lasts(Some(3_600), Some(300)), Ok(300));
-        assert_eq!(lasts(Some(60), Some(300)), Ok(60));
-        assert_eq!(lasts(Some(0), None), Err(Reason::TokenExpired));
-    }
-
-    #[test]
-    fn a_lifetime_is_bounded() {
-        let asked = |seconds, nanos| lifetime(Some(time::Duration::new(seconds, nanos)));
-        assert_eq!(lifetime(None), Ok(MAX_LIFE));
-        assert_eq!(asked(900, 0), Ok(MAX_LIFE));
-        assert_eq!(asked(0, 1), Ok(Duration::from_nanos(1)));
-        for (seconds, nanos) in [(0, 0), (-1, 0), (0, -1), (900, 1), (i64::MAX, 0)] {
-            assert!(asked(seconds, nanos).is_err(), "{seconds} {nanos}");
-        }
-    }
-
-    #[test]
-    fn only_who_may_impersonate_there_does() {
-        let there = |org| {
-            let mut target = target(&[("x.y", "*")]);
-            target.org_id = org;
-            Arc::new(target)
-        };
-        let own = OrgId::from_u128(1);
-        let may = |by: &Principal, org| Impersonation::new(by, there(org)).map(|_| ());
-        let stale = Err(Reason::AccessTokenStale);
-        assert_eq!(may(&admin(&[("owner", "*")], &[]), own), Ok(()));
-        assert_eq!(may(&admin(&[("owner", "*")], &["accounts.impersonate"]), own), Ok(()));
-        assert_eq!(may(&admin(&[("owner", "*")], &["accounts.write"]), own), stale);
-        assert_eq!(may(&admin(&[("manager", "*")], &[]), own), stale);
-        assert_eq!(may(&admin(&[("accounts.impersonate", "a")], &[]), own), stale);
-        assert_eq!(may(&admin(&[("owner", "*")], &[]), OrgId::from_u128(2)), stale);
-        // An operator anywhere, as its owner; one who is none any more, nowhere else.
-        let mut operator = admin(&[("platform.accounts", "*")], &[]);
-        operator.member.org_id = SYSTEM_ORG;
-        assert_eq!(may(&operator, own), Ok(()));
-        operator.member.grants = target(&[("owner", "*"), ("platform.orgs", "*")]).grants;
-        assert_eq!(may(&operator, own), stale);
-    }
-
-    fn any_grants() -> impl Strategy<Value = Vec<(&'static str, &'static str)>> {
-        let right = prop::sample::select(vec![
-            "owner",
-            "manager",
-            "auditor",
-            "x.y",
-            "x.z",
-            "tokens.write",
-            "accounts.write",
-        ]);
-        let on = prop::sample::select(vec!["*", "a", "a/b", "c"]);
-        prop::collection::vec((right, on), 0..5)
-    }
-
-    proptest! {
-        /// Whatever the three are: no more than the target, than the administrator within its
-        /// lists, and than the JWT; and all that the three have in common.
-        #[test]
-        fn what_is_held_is_what_both_hold(
-            target_holds in any_grants(),
-            mut admin_holds in any_grants(),
-            carried in any_grants(),
-            narrow in any::<bool>(),
-        ) {
-            admin_holds.push(("accounts.impersonate", "*"));
-            let scopes: &[&str] = if narrow { &["accounts.impersonate", "x.y", "tokens.write"] } else { &[] };
-            let (admin, target) = (admin(&admin_holds, scopes), target(&target_holds));
-            let carried = Rights::of_grants(&self::target(&carried).grants);
-            let impersonation = Impersonation::new(&admin, Arc::new(target.clone())).unwrap();
-            let held = impersonation.rights(&carried);
-            let (theirs, ours) = (target.account_rights(), admin.effective_rights());
-            for bound in [&theirs, &ours, &carried] {
-                prop_assert!(held.beyond(bound).is_empty());
-            }
-            prop_assert!(theirs.meet(&ours).meet(&carried).beyond(&held).is_empty());
-            // What is decided carries no more, and is given to whoever covers the target alone.
-            match decided(admin, Bearer::Text, &target) {
-                Ok(decision) => {
-                    prop_assert!(theirs.beyond(&ours).is_empty());
-                    let scope = decision.scope.into_iter().map(|permission| (permission, Node::Org));
-                    prop_assert!(Rights::of_pairs(scope).beyond(&theirs).is_empty());
-                }
-                Err(error) => {
-                    prop_assert_eq!(error.reason(), Reason::TargetExceedsCaller);
-                    prop_assert!(!theirs.beyond(&ours).is_empty());
-                }
-            }
-        }
     }
 }

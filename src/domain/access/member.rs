@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::credential::AccountKind;
 use super::rights::{HeldGrant, Rights};
 use crate::domain::tokens::policy::Rules;
 use crate::domain::values::ids::{AccountId, OrgId};
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::permissions::{Permission, Right, SystemRole};
 use crate::domain::values::resources::Node;
 use crate::error::Reason;
@@ -16,7 +16,7 @@ use crate::error::Reason;
 pub struct Member {
     pub org_id: OrgId,
     pub account_id: AccountId,
-    /// Where the account is kept: another org than this one for a guest.
+    /// The home org of the account: another one than this for a guest.
     pub home_org_id: OrgId,
     pub account_kind: AccountKind,
     pub username: String,
@@ -37,7 +37,7 @@ pub struct Member {
 
 impl Member {
     /// What the account holds in the org, whatever credential it uses.
-    pub fn account_rights(&self) -> Rights {
+    pub fn rights(&self) -> Rights {
         Rights::of_grants(&self.grants)
     }
 

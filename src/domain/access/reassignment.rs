@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::caller::Acting;
-use super::credential::Restrictions;
+use super::acting::Acting;
 use super::exchange::refuse_scopes;
 use super::rights::{Missing, Rights};
+use crate::domain::tokens::restrictions::Restrictions;
 use crate::domain::values::permissions::Permission;
 use crate::error::{Reason, Result};
 
@@ -17,7 +17,7 @@ pub struct Moved {
 
 /// What tokens lose when they move.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Lost {
+pub struct LostRights {
     /// The scopes to take from them.
     pub scopes: BTreeSet<Permission>,
     /// Every permission that one of them could use before and cannot any more.
@@ -31,8 +31,13 @@ impl Moved {
     /// `TARGET_EXCEEDS_CALLER` unless the caller covers each before and after;
     /// `SCOPE_NOT_HELD` with what the new owner lacks, unless narrowing is allowed and leaves
     /// some scopes: none at all would mean every right.
-    pub fn weigh(&self, acting: &Acting<'_>, tokens: &[Restrictions], allow_narrowing: bool) -> Result<Lost> {
-        let (mut lost, mut refused) = (Lost::default(), BTreeSet::new());
+    pub fn weigh(
+        &self,
+        acting: &Acting<'_>,
+        tokens: &[Restrictions],
+        allow_narrowing: bool,
+    ) -> Result<LostRights> {
+        let (mut lost, mut refused) = (LostRights::default(), BTreeSet::new());
         for lists in tokens {
             let Restrictions { scopes, resources, .. } = lists;
             let left = self.after.narrowed(&[], resources);

@@ -1,7 +1,9 @@
 //! What an account or a credential may do, and who may pass it on.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::domain::values::ids::{OrgId, SYSTEM_ORG};
 use crate::domain::values::permissions::{Permission, Right, SystemRole};
 use crate::domain::values::resources::{Node, Nodes, ResourcePath};
 use crate::error::{Error, Precondition, Reason};
@@ -114,6 +116,20 @@ impl Rights {
         met
     }
 
+    /// What these rights, of a credential of the org `home`, are worth in this one.
+    ///
+    /// A credential acts in its own org alone, operators in any, as its owner. None where it
+    /// cannot act at all.
+    pub(super) fn in_org(&self, home: OrgId, org_id: OrgId) -> Option<Cow<'_, Rights>> {
+        let is_operator = home == SYSTEM_ORG && self.cover(&Permission::PLATFORM_ACCOUNTS, &Node::Org);
+        match (org_id == home, is_operator) {
+            (true, false) => Some(Cow::Borrowed(self)),
+            (true, true) => Some(Cow::Owned(self.clone().join(Rights::of_owner()))),
+            (false, true) => Some(Cow::Owned(Rights::of_owner())),
+            (false, false) => None,
+        }
+    }
+
     fn nodes(&self, permission: &Permission) -> Nodes {
         let named = self.named.get(permission).into_iter().flat_map(Nodes::iter);
         let applications = self.applications.iter().filter(|_| permission.is_application());
@@ -176,6 +192,13 @@ pub struct Missing {
 }
 
 impl Missing {
+    /// The error that names the one permission that a call needs.
+    pub(super) fn permission(permission: &Permission, node: &Node) -> Error {
+        Error::with_message(Reason::PermissionMissing, format!("the caller needs {permission} on {node}"))
+            .with_metadata("permission", permission.as_str())
+            .with_metadata("resource", node.to_string())
+    }
+
     /// The error that lists what is missing; none when nothing is.
     pub fn refuse(reason: Reason, missing: &[Missing]) -> Result<(), Error> {
         if missing.is_empty() {
@@ -193,6 +216,22 @@ impl Missing {
             }
         })))
     }
+}
+
+/// Whether an account with these grants is an owner of the org: `owner` on the whole
+/// of it, or in the system org `platform.accounts`, which is what an operator is,
+/// by whatever grant.
+pub fn is_owner(org_id: OrgId, grants: &[HeldGrant]) -> bool {
+    let owning = owning_right(org_id);
+    grants.iter().any(|grant| {
+        let by_role = grant.role_permissions.iter().any(|permission| permission.as_str() == owning);
+        grant.node == Node::Org && (by_role || grant.right.to_string() == owning)
+    })
+}
+
+/// The right that makes an owner in this org, as the database keeps it.
+pub fn owning_right(org_id: OrgId) -> &'static str {
+    if org_id == SYSTEM_ORG { "platform.accounts" } else { "owner" }
 }
 
 /// Nobody passes on what they do not hold: every permission that the grants carry

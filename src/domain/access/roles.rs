@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use super::credential::AccountKind;
 use super::rights::{Missing, Rights};
 use crate::domain::values::ids::RoleId;
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::{AccountName, Invalid};
 use crate::domain::values::permissions::{Permission, Right, SystemRole};
 use crate::domain::values::resources::Node;
@@ -69,7 +69,7 @@ pub fn parse_name(text: &str) -> Result<AccountName, Invalid> {
     Ok(name)
 }
 
-/// Nobody passes on what they do not hold: whoever makes a role holds all that it
+/// No caller passes on what it does not hold: the maker of a role holds all that it
 /// carries on the whole org, since it can be granted anywhere.
 pub fn may_define(caller: &Rights, role: &CustomRole) -> Result<()> {
     on_org(caller, Reason::GrantExceedsCaller, &role.permissions)
@@ -77,7 +77,7 @@ pub fn may_define(caller: &Rights, role: &CustomRole) -> Result<()> {
 
 /// Whoever widens a role gives to all who hold it: what is added must be held on the
 /// whole org. Widening it to another kind of account is making it anew for that kind.
-/// What a role gives of the platform makes operators: it is changed by nobody who holds less.
+/// What a role gives of the platform makes operators: no caller that holds less changes it.
 pub fn may_redefine(caller: &Rights, before: &CustomRole, after: &CustomRole) -> Result<()> {
     let platform = before.permissions.iter().filter(|permission| permission.is_platform());
     on_org(caller, Reason::TargetExceedsCaller, platform)?;

@@ -13,8 +13,8 @@ use serde::Serialize as _;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 use serde_json::{Map, Value};
 
-use super::access::credential::AccountKind;
 use super::values::names::{AccountName, Description, Email, Invalid, LinkKind, LinkSlug, Profile};
+use crate::domain::values::kinds::AccountKind;
 
 /// How many kinds of links an account may have.
 pub const MAX_LINKS: usize = 16;

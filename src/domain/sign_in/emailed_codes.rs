@@ -2,7 +2,7 @@
 
 use time::{Duration, OffsetDateTime};
 
-use crate::domain::values::token_string::TextKind;
+use crate::domain::values::token_string::TokenStringKind;
 use crate::error::{Error, Reason, Result};
 
 /// How many codes whoever has a mailbox may ask for…
@@ -12,7 +12,7 @@ pub const ASKED_WITHIN: Duration = Duration::hours(1);
 
 /// What a code is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
+pub enum CodePurpose {
     /// Joins an org.
     Invitation,
     /// Sets the first password of a new user.
@@ -21,7 +21,7 @@ pub enum Purpose {
     Reset,
 }
 
-impl Purpose {
+impl CodePurpose {
     /// Those that set a password.
     pub const OF_PASSWORDS: [Self; 2] = [Self::FirstPassword, Self::Reset];
     const ALL: [Self; 3] = [Self::Invitation, Self::FirstPassword, Self::Reset];
@@ -41,10 +41,10 @@ impl Purpose {
     }
 
     /// What its text begins with.
-    pub const fn kind(self) -> TextKind {
+    pub const fn kind(self) -> TokenStringKind {
         match self {
-            Self::Invitation => TextKind::Invitation,
-            Self::FirstPassword | Self::Reset => TextKind::PasswordCode,
+            Self::Invitation => TokenStringKind::Invitation,
+            Self::FirstPassword | Self::Reset => TokenStringKind::PasswordCode,
         }
     }
 
@@ -123,12 +123,12 @@ mod tests {
     #[test]
     fn purposes() {
         for (purpose, kind, days) in [
-            (Purpose::Invitation, TextKind::Invitation, 7.0),
-            (Purpose::FirstPassword, TextKind::PasswordCode, 7.0),
-            (Purpose::Reset, TextKind::PasswordCode, 1.0 / 24.0),
+            (CodePurpose::Invitation, TokenStringKind::Invitation, 7.0),
+            (CodePurpose::FirstPassword, TokenStringKind::PasswordCode, 7.0),
+            (CodePurpose::Reset, TokenStringKind::PasswordCode, 1.0 / 24.0),
         ] {
             assert_eq!((purpose.kind(), purpose.life()), (kind, Duration::seconds_f64(days * 86_400.0)));
-            assert_eq!(Purpose::parse(purpose.name()), Some(purpose));
+            assert_eq!(CodePurpose::parse(purpose.name()), Some(purpose));
         }
     }
 }

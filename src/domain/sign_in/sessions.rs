@@ -2,7 +2,7 @@
 
 use time::{Duration, OffsetDateTime};
 
-use crate::domain::access::credential::AccountKind;
+use crate::domain::values::kinds::AccountKind;
 
 /// A session that is not used ends after this long.
 const IDLE: Duration = Duration::hours(12);

@@ -1,22 +1,16 @@
-//! What bounds the life of credentials.
+//! Limits of tokens: how long they live, how many there are and what their lists hold.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
-use time::OffsetDateTime;
+pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-use super::policy::Rules;
-use crate::domain::access::credential::TokenKind;
-
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// How long a token lives when nothing else is asked for, nor said by the org's policy.
+/// How long a token lives when nothing else is requested, nor said by the org's policy.
 pub const DEFAULT_TOKEN_LIFE: Duration = DAY.saturating_mul(365);
-/// The longest life that can be asked for.
+/// The longest lifetime that can be requested.
 pub const MAX_TOKEN_LIFE: Duration = DAY.saturating_mul(3_650);
-/// How long an access token lives when nothing else is asked for, nor said by the org's policy.
+/// How long an access token lives when nothing else is requested, nor said by the org's policy.
 pub const DEFAULT_ACCESS_TOKEN_LIFE: Duration = Duration::from_secs(5 * 60);
-/// The longest life of an access token.
+/// The longest lifetime of an access token.
 pub const MAX_ACCESS_TOKEN_LIFE: Duration = Duration::from_secs(60 * 60);
 /// Live tokens of one account.
 pub const MAX_LIVE_TOKENS: i64 = 100;
@@ -28,76 +22,7 @@ pub const MAX_LABELS: usize = 16;
 /// Scopes, resources, audiences, networks, origins and grants in one list.
 pub const MAX_LIST: usize = 100;
 
-/// When a new token is to end, as it was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expiration {
-    Unspecified,
-    After(Duration),
-    At(OffsetDateTime),
-    Never,
-}
-
-/// Why a token cannot end when it was asked to: the sentence after the field's name.
-pub type Refusal = Cow<'static, str>;
-
-impl Expiration {
-    /// After this long, where that is within the limits of every policy.
-    pub fn after(life: Duration) -> Result<Self, &'static str> {
-        if life < Duration::from_secs(1) {
-            Err("must be at least 1 s")
-        } else if life > MAX_TOKEN_LIFE {
-            Err("must be at most 3 650 days")
-        } else {
-            Ok(Self::After(life))
-        }
-    }
-
-    /// The field that asks for it.
-    pub fn field(self) -> &'static str {
-        match self {
-            Self::Unspecified | Self::After(_) => "ttl",
-            Self::At(_) => "expire_time",
-            Self::Never => "never_expires",
-        }
-    }
-
-    /// The time at which a token of this kind ends that is made now; none where it has no end.
-    /// `ceiling` is when the credential that makes it ends, where that bounds the new one. An
-    /// asked-for life beyond it, or beyond what the policy allows, is refused; the default is
-    /// cut to both.
-    pub fn resolve(
-        self,
-        kind: TokenKind,
-        rules: &Rules,
-        now: OffsetDateTime,
-        ceiling: Option<OffsetDateTime>,
-    ) -> Result<Option<OffsetDateTime>, Refusal> {
-        const OUTLIVES: &str = "must not be after the end of the credential that makes the token";
-        let end = match self {
-            Self::Unspecified => {
-                let end = now + rules.default_lifetime.min(rules.max_lifetime(kind));
-                return Ok(Some(ceiling.map_or(end, |ceiling| end.min(ceiling))));
-            }
-            Self::Never if !rules.endless => {
-                return Err("is not allowed: by the org's policy every token has an end".into());
-            }
-            Self::Never if ceiling.is_some() => return Err(OUTLIVES.into()),
-            Self::Never => return Ok(None),
-            Self::After(life) => now + life,
-            Self::At(end) => end,
-        };
-        if end <= now {
-            return Err("must be after now".into());
-        }
-        rules.may_end(kind, now, end)?;
-        if ceiling.is_some_and(|ceiling| end > ceiling) {
-            return Err(OUTLIVES.into());
-        }
-        Ok(Some(end))
-    }
-}
-
-/// A life as people read it: in days, where it has no other part.
+/// A lifetime as people read it: in days, where it has no other part.
 pub fn spelled(life: Duration) -> String {
     match (life.as_secs() / DAY.as_secs(), life.as_secs() % DAY.as_secs()) {
         (1, 0) => "1 day".to_owned(),
@@ -109,56 +34,6 @@ pub fn spelled(life: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::tokens::policy::{Ceilings, TokenPolicy};
-
-    #[test]
-    fn a_life_is_bounded() {
-        let now = OffsetDateTime::UNIX_EPOCH + DAY * 20_000;
-        let soon = now + DAY;
-        let rules = TokenPolicy::default().within(&Ceilings::default());
-        let resolve = |asked: Expiration, ceiling| asked.resolve(TokenKind::Secret, &rules, now, ceiling);
-        let after = |seconds| Expiration::After(Duration::from_secs(seconds));
-        assert_eq!(resolve(Expiration::Unspecified, None), Ok(Some(now + DEFAULT_TOKEN_LIFE)));
-        assert_eq!(resolve(Expiration::Unspecified, Some(soon)), Ok(Some(soon)));
-        assert_eq!(resolve(after(1), None), Ok(Some(now + Duration::from_secs(1))));
-        assert_eq!(resolve(Expiration::After(MAX_TOKEN_LIFE), None), Ok(Some(now + MAX_TOKEN_LIFE)));
-        assert_eq!(resolve(Expiration::At(soon), Some(soon)), Ok(Some(soon)));
-        assert!(Expiration::after(Duration::from_millis(999)).is_err());
-        assert!(Expiration::after(MAX_TOKEN_LIFE + Duration::from_nanos(1)).is_err());
-        assert_eq!(Expiration::after(MAX_TOKEN_LIFE), Ok(Expiration::After(MAX_TOKEN_LIFE)));
-        for (asked, ceiling) in [
-            (after(2 * 86_400), Some(soon)),
-            (Expiration::At(now), None),
-            (Expiration::At(now - DAY), None),
-            (Expiration::At(now + MAX_TOKEN_LIFE + DAY), None),
-            (Expiration::At(soon + DAY), Some(soon)),
-            (Expiration::Never, None),
-        ] {
-            assert!(resolve(asked, ceiling).is_err(), "{asked:?}");
-        }
-    }
-
-    #[test]
-    fn a_policy_bounds_it_by_kind() {
-        let now = OffsetDateTime::UNIX_EPOCH + DAY * 20_000;
-        let policy = TokenPolicy {
-            max_publishable_lifetime: Some(30 * DAY),
-            default_lifetime: Some(90 * DAY),
-            allow_endless: true,
-            ..TokenPolicy::default()
-        };
-        let rules = policy.within(&Ceilings::default());
-        let (secret, publishable) = (TokenKind::Secret, TokenKind::Publishable);
-        let resolve = |asked: Expiration, kind| asked.resolve(kind, &rules, now, None);
-        assert_eq!(resolve(Expiration::Unspecified, secret), Ok(Some(now + 90 * DAY)));
-        assert_eq!(resolve(Expiration::Unspecified, publishable), Ok(Some(now + 30 * DAY)));
-        assert_eq!(resolve(Expiration::After(60 * DAY), secret), Ok(Some(now + 60 * DAY)));
-        let refused = resolve(Expiration::After(60 * DAY), publishable).unwrap_err();
-        assert!(refused.contains("at most 30 days"), "{refused}");
-        assert_eq!(resolve(Expiration::Never, secret), Ok(None));
-        // A maker that ends makes nothing that does not.
-        assert!(Expiration::Never.resolve(secret, &rules, now, Some(now + DAY)).is_err());
-    }
 
     #[test]
     fn lives_are_spelled_in_days_or_seconds() {

@@ -3,22 +3,22 @@
 
 use time::OffsetDateTime;
 
-use crate::domain::access::credential::Restrictions;
+use super::restrictions::Restrictions;
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::{Node, Nodes, ResourcePath};
 use crate::error::{Error, Precondition, Reason, Result};
 
 /// The lists of a token and its end, before a change or after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct RestrictionsAndExpiry {
     pub restrictions: Restrictions,
     /// None: it never ends.
     pub expire_time: Option<OffsetDateTime>,
 }
 
-impl Limits {
+impl RestrictionsAndExpiry {
     /// Whether a JWT from before the change may carry more than the token gives after it.
-    pub fn narrow_rights_of(&self, before: &Limits) -> bool {
+    pub fn narrow_rights_of(&self, before: &RestrictionsAndExpiry) -> bool {
         let (old, new) = (&before.restrictions, &self.restrictions);
         !same(&old.scopes, &new.scopes)
             || !same(&old.resources, &new.resources)
@@ -36,7 +36,7 @@ pub fn same<T: PartialEq>(one: &[T], other: &[T]) -> bool {
 ///
 /// # Errors
 /// `WIDENING_NOT_ALLOWED`, naming each field and what in it is new.
-pub fn may_become(before: &Limits, after: &Limits) -> Result<()> {
+pub fn may_become(before: &RestrictionsAndExpiry, after: &RestrictionsAndExpiry) -> Result<()> {
     let (old, new) = (&before.restrictions, &after.restrictions);
     let mut wider = Vec::new();
     let mut refuse = |field: &'static str, why: String| wider.push((field, why));
@@ -87,17 +87,13 @@ pub fn may_become(before: &Limits, after: &Limits) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-    use crate::domain::access::rights::{HeldGrant, Rights};
     use crate::domain::values::names::{Audience, Purpose};
     use crate::domain::values::networks::Network;
-    use crate::domain::values::permissions::Right;
     use crate::domain::values::web_origin::WebOrigin;
 
-    fn limits(scopes: &[&str], resources: &[&str], audiences: &[&str]) -> Limits {
-        Limits {
+    fn limits(scopes: &[&str], resources: &[&str], audiences: &[&str]) -> RestrictionsAndExpiry {
+        RestrictionsAndExpiry {
             restrictions: Restrictions {
                 scopes: scopes.iter().map(|text| Permission::parse(text).unwrap()).collect(),
                 resources: resources.iter().map(|text| ResourcePath::parse(text).unwrap()).collect(),
@@ -108,7 +104,7 @@ mod tests {
         }
     }
 
-    fn refused(before: &Limits, after: &Limits) -> Vec<String> {
+    fn refused(before: &RestrictionsAndExpiry, after: &RestrictionsAndExpiry) -> Vec<String> {
         let Err(error) = may_become(before, after) else { return Vec::new() };
         assert_eq!(error.reason(), Reason::WideningNotAllowed);
         error.into_parts().preconditions.into_iter().map(|precondition| precondition.subject).collect()
@@ -151,7 +147,7 @@ mod tests {
     #[test]
     fn its_end_comes_no_later_and_its_purpose_stays() {
         let at = |seconds| Some(OffsetDateTime::UNIX_EPOCH + time::Duration::seconds(seconds));
-        let ends = |end| Limits { expire_time: end, ..limits(&[], &[], &[]) };
+        let ends = |end| RestrictionsAndExpiry { expire_time: end, ..limits(&[], &[], &[]) };
         for (before, after, good) in [
             (None, at(5), true),
             (at(5), at(5), true),
@@ -165,29 +161,5 @@ mod tests {
         let mut after = ends(None);
         after.restrictions.purpose = Some(Purpose::parse("SCIM").unwrap());
         assert_eq!(refused(&ends(None), &after), ["purpose"]);
-    }
-
-    fn any_limits() -> impl Strategy<Value = Limits> {
-        let scopes = prop::sample::subsequence(vec!["x.read", "x.write", "y.read"], 0..=3);
-        let paths = prop::sample::subsequence(vec!["a", "a/b", "a/b/c", "d"], 0..=3);
-        let audiences = prop::sample::subsequence(vec!["one", "two"], 0..=2);
-        (scopes, paths, audiences).prop_map(|(scopes, paths, audiences)| limits(&scopes, &paths, &audiences))
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_allowed_never_gives_more(before in any_limits(), after in any_limits()) {
-            let owner = Rights::of_grants(&[HeldGrant {
-                right: Right::parse("owner").unwrap(),
-                node: Node::Org,
-                role_permissions: Vec::new(),
-            }]);
-            let of = |limits: &Limits| owner.narrowed(&limits.restrictions.scopes, &limits.restrictions.resources);
-            if may_become(&before, &after).is_ok() {
-                prop_assert!(of(&after).beyond(&of(&before)).is_empty());
-                let all = |limits: &Limits| limits.restrictions.audiences.is_empty();
-                prop_assert!(!all(&after) || all(&before));
-            }
-        }
     }
 }

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use super::limits::{
     DEFAULT_ACCESS_TOKEN_LIFE, DEFAULT_TOKEN_LIFE, MAX_ACCESS_TOKEN_LIFE, MAX_TOKEN_LIFE, spelled,
 };
-use crate::domain::access::credential::{AccountKind, TokenKind};
+use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::names::Audience;
 
 /// The least that a policy may set as a life of tokens.
@@ -236,9 +236,12 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::access::credential::tests::now;
 
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+    pub(crate) fn now() -> OffsetDateTime {
+        OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap()
+    }
 
     pub(crate) fn default_rules() -> Rules {
         TokenPolicy::default().within(&Ceilings::default())

@@ -31,7 +31,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::access::credential::tests::now;
+    use crate::domain::tokens::policy::tests::now;
 
     #[test]
     fn each_threshold_is_told_of_once_and_only_the_nearest() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::domain::access::credential::Secret;
+use super::secrets::Secret;
 use crate::error::Reason;
 
 /// How long the old secret goes on when nothing else is asked for.
@@ -130,8 +130,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::access::credential::SecretRecord;
-    use crate::domain::access::credential::tests::now;
+    use crate::domain::tokens::policy::tests::now;
+    use crate::domain::tokens::secrets::SecretRecord;
 
     fn secret(number: i32, expire_time: Option<OffsetDateTime>) -> Secret {
         Secret { number, expire_time, record: SecretRecord { mac: Vec::new(), pepper: 1 } }

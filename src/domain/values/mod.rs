@@ -1,6 +1,7 @@
 //! Texts and numbers that are checked once, when they come in.
 
 pub mod ids;
+pub mod kinds;
 pub mod markup;
 pub mod names;
 pub mod networks;

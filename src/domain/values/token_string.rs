@@ -10,7 +10,7 @@ use uuid::Uuid;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::ids::{CredentialId, TokenId};
-use crate::domain::access::credential::TokenKind;
+use super::kinds::TokenKind;
 
 const BRAND: &str = "csign";
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -23,7 +23,7 @@ pub const MAX_LEN: usize = 128;
 
 /// What kind of credential a text is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TextKind {
+pub enum TokenStringKind {
     /// A secret service token, `sat`.
     SecretToken,
     /// A publishable service token, `pub`.
@@ -36,7 +36,7 @@ pub enum TextKind {
     PasswordCode,
 }
 
-impl TextKind {
+impl TokenStringKind {
     const ALL: [Self; 5] =
         [Self::SecretToken, Self::PublishableToken, Self::Session, Self::Invitation, Self::PasswordCode];
 
@@ -55,7 +55,7 @@ impl TextKind {
     }
 }
 
-impl From<TokenKind> for TextKind {
+impl From<TokenKind> for TokenStringKind {
     fn from(kind: TokenKind) -> Self {
         match kind {
             TokenKind::Secret => Self::SecretToken,
@@ -68,10 +68,10 @@ impl From<TokenKind> for TextKind {
 /// A text of the right shape with the right checksum. Whether its secret is good is
 /// not known yet.
 #[derive(Clone, ZeroizeOnDrop)]
-pub struct TokenText {
+pub struct TokenString {
     text: String,
     #[zeroize(skip)]
-    kind: TextKind,
+    kind: TokenStringKind,
     #[zeroize(skip)]
     id: Uuid,
 }
@@ -83,9 +83,9 @@ pub enum Malformed {
     Checksum,
 }
 
-impl TokenText {
+impl TokenString {
     /// The text of a credential, from its id and 32 random bytes.
-    pub fn new(kind: TextKind, id: impl Into<Uuid>, mut secret: [u8; 32]) -> Self {
+    pub fn new(kind: TokenStringKind, id: impl Into<Uuid>, mut secret: [u8; 32]) -> Self {
         let id = id.into();
         let text = assemble(BRAND, kind.code(), id.as_bytes(), &secret);
         secret.zeroize();
@@ -104,7 +104,7 @@ impl TokenText {
         if parts.next().is_some() || brand != BRAND {
             return Err(Malformed::Shape);
         }
-        let kind = TextKind::parse(kind).ok_or(Malformed::Shape)?;
+        let kind = TokenStringKind::parse(kind).ok_or(Malformed::Shape)?;
         let id: [u8; 16] = decode::<16>(id, ID_DIGITS).ok_or(Malformed::Shape)?;
         let mut secret: [u8; 32] = decode::<32>(secret, SECRET_DIGITS).ok_or(Malformed::Shape)?;
         secret.zeroize();
@@ -117,7 +117,7 @@ impl TokenText {
 
     /// What kind of credential it claims to be. The secret is bound to it: another kind
     /// before the same parts matches nothing.
-    pub fn kind(&self) -> TextKind {
+    pub fn kind(&self) -> TokenStringKind {
         self.kind
     }
 
@@ -129,9 +129,11 @@ impl TokenText {
     /// Which credential it claims to be; none for a text that authenticates nothing.
     pub fn credential_id(&self) -> Option<CredentialId> {
         Some(match self.kind {
-            TextKind::SecretToken | TextKind::PublishableToken => CredentialId::Token(self.id.into()),
-            TextKind::Session => CredentialId::Session(self.id.into()),
-            TextKind::Invitation | TextKind::PasswordCode => return None,
+            TokenStringKind::SecretToken | TokenStringKind::PublishableToken => {
+                CredentialId::Token(self.id.into())
+            }
+            TokenStringKind::Session => CredentialId::Session(self.id.into()),
+            TokenStringKind::Invitation | TokenStringKind::PasswordCode => return None,
         })
     }
 
@@ -147,14 +149,14 @@ impl TokenText {
 }
 
 /// Enough of a token's text to recognise it, and too little to use it.
-pub fn obfuscated(kind: TextKind, id: TokenId, hint: &str) -> String {
+pub fn obfuscated(kind: TokenStringKind, id: TokenId, hint: &str) -> String {
     let id = String::from_utf8_lossy(&encode::<ID_DIGITS>(id.uuid().as_bytes())).into_owned();
     format!("{BRAND}_{}_{id}_…{hint}", kind.code())
 }
 
-impl fmt::Debug for TokenText {
+impl fmt::Debug for TokenString {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TokenText({}, [redacted])", self.id)
+        write!(f, "TokenString({}, [redacted])", self.id)
     }
 }
 
@@ -230,8 +232,8 @@ mod tests {
         );
     }
 
-    fn sample() -> TokenText {
-        TokenText::new(TextKind::SecretToken, TokenId::from_u128(1 << 100), [0xa7; 32])
+    fn sample() -> TokenString {
+        TokenString::new(TokenStringKind::SecretToken, TokenId::from_u128(1 << 100), [0xa7; 32])
     }
 
     /// A text with the right checksum, whatever its parts.
@@ -244,18 +246,18 @@ mod tests {
     fn a_text_is_83_characters_and_comes_back() {
         let text = sample();
         assert_eq!(text.expose().len(), 83);
-        let parsed = TokenText::parse(text.expose()).unwrap();
+        let parsed = TokenString::parse(text.expose()).unwrap();
         assert_eq!(parsed.id(), text.id());
         assert_eq!(parsed.expose(), text.expose());
     }
 
     #[test]
     fn a_text_of_each_kind_is_read_as_that_kind() {
-        for kind in TextKind::ALL {
-            let text = TokenText::new(kind, Uuid::from_u128(1), [7; 32]);
-            let parsed = TokenText::parse(text.expose()).unwrap();
+        for kind in TokenStringKind::ALL {
+            let text = TokenString::new(kind, Uuid::from_u128(1), [7; 32]);
+            let parsed = TokenString::parse(text.expose()).unwrap();
             assert_eq!(parsed.kind(), kind);
-            let authenticates = !matches!(kind, TextKind::Invitation | TextKind::PasswordCode);
+            let authenticates = !matches!(kind, TokenStringKind::Invitation | TokenStringKind::PasswordCode);
             assert_eq!(parsed.credential_id().is_some(), authenticates, "{kind:?}");
         }
     }
@@ -274,7 +276,7 @@ mod tests {
         let good = sample().expose().to_owned();
         let id = "0".repeat(22);
         let secret = "0".repeat(43);
-        assert!(TokenText::parse(&with_crc(&format!("csign_sat_{id}_{secret}"))).is_ok());
+        assert!(TokenString::parse(&with_crc(&format!("csign_sat_{id}_{secret}"))).is_ok());
         for bad in [
             "",
             "_",
@@ -300,15 +302,15 @@ mod tests {
             &"a".repeat(129),
             &"_".repeat(1_000_000),
         ] {
-            assert!(TokenText::parse(bad).is_err(), "{bad:?}");
+            assert!(TokenString::parse(bad).is_err(), "{bad:?}");
         }
     }
 
     proptest! {
         #[test]
         fn any_id_and_secret_come_back(id: u128, secret: [u8; 32]) {
-            let text = TokenText::new(TextKind::SecretToken, TokenId::from_u128(id), secret);
-            let parsed = TokenText::parse(text.expose()).unwrap();
+            let text = TokenString::new(TokenStringKind::SecretToken, TokenId::from_u128(id), secret);
+            let parsed = TokenString::parse(text.expose()).unwrap();
             prop_assert_eq!(parsed.id(), TokenId::from_u128(id));
             let digits = text.expose().split('_').nth(3).unwrap();
             prop_assert_eq!(decode::<32>(digits, 43), Some(secret));
@@ -319,12 +321,12 @@ mod tests {
             let good = sample().expose().to_owned();
             let mut bad = good.clone();
             bad.replace_range(at..=at, &to);
-            prop_assert_eq!(TokenText::parse(&bad).is_ok(), bad == good);
+            prop_assert_eq!(TokenString::parse(&bad).is_ok(), bad == good);
         }
 
         #[test]
         fn nothing_panics(text in ".{0,200}") {
-            let _ = TokenText::parse(&text);
+            let _ = TokenString::parse(&text);
         }
     }
 }

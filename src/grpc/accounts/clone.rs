@@ -1,20 +1,20 @@
 //! `CloneAccount`: an account like another one, as far as the caller may pass on what it holds.
 
 use super::details;
-use super::grants::{Named, named, split};
+use super::grants::{NamedGrant, named, split};
 use crate::db;
 use crate::db::accounts::grants::{Grant, described, subjects, touched};
 use crate::db::accounts::{Account, NewAccount};
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::orgs::Org;
 use crate::db::retrying;
-use crate::domain::access::caller::Acting;
-use crate::domain::access::credential::AccountKind;
+use crate::domain::access::acting::Acting;
+use crate::domain::access::grant_transfer::Divided;
 use crate::domain::access::rights::HeldGrant;
 use crate::domain::accounts::Details;
 use crate::domain::accounts::cloning;
-use crate::domain::accounts::cloning::Divided;
 use crate::domain::values::ids::{AccountId, GrantId};
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::{AccountName, Profile};
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
@@ -25,20 +25,20 @@ use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::wire::convert;
 use crate::grpc::wire::idempotency;
-use crate::grpc::wire::idempotency::Once;
+use crate::grpc::wire::idempotency::Idempotency;
 use crate::state::State;
 
 /// What is asked for, checked as far as that goes without the source.
-struct New {
+struct CloneRequest {
     source_id: AccountId,
     name: String,
     email: String,
     profile: Profile,
     deactivated: bool,
-    excluded: Vec<Named>,
+    excluded: Vec<NamedGrant>,
 }
 
-impl New {
+impl CloneRequest {
     fn check(request: &pb::CloneAccountRequest) -> Result<Self> {
         let mut violations = Violations::default();
         let source_id = violations.check("account_id", AccountId::parse(&request.account_id));
@@ -94,7 +94,7 @@ impl New {
     }
 }
 
-pub async fn account(
+pub async fn clone_account(
     state: &State,
     call: &Call,
     mut request: pb::CloneAccountRequest,
@@ -102,14 +102,14 @@ pub async fn account(
     let acting = call.acting_in(state, &request.org_id).await?;
     acting.require(&Permission::ACCOUNTS_WRITE, &Node::Org)?;
     acting.require(&Permission::ACCOUNTS_READ, &Node::Org)?;
-    let new = New::check(&request)?;
+    let new = CloneRequest::check(&request)?;
     if acting.is_self(new.source_id) {
         return Err(Reason::CannotCloneSelf.into());
     }
     let request_id = idempotency::parse(&std::mem::take(&mut request.request_id)).unwrap_or_default();
     // A preview is no first call.
     let request_id = request_id.filter(|_| !request.validate_only);
-    let once = Once::new(&acting, "CloneAccount", request_id, &request);
+    let once = Idempotency::new(&acting, "CloneAccount", request_id, &request);
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
         let org = db::orgs::lock(&mut tx, acting.org_id).await?;
@@ -138,7 +138,7 @@ async fn clone(
     state: &State,
     acting: &Acting<'_>,
     tx: &mut Transaction<'_>,
-    new: &New,
+    new: &CloneRequest,
     org: &Org,
 ) -> Result<pb::CloneAccountResponse> {
     let (org_id, now) = (acting.org_id, state.clock.now());
@@ -178,7 +178,7 @@ async fn clone(
 async fn divide(
     acting: &Acting<'_>,
     tx: &mut Transaction<'_>,
-    new: &New,
+    new: &CloneRequest,
 ) -> Result<Divided<(Grant, HeldGrant)>> {
     let grants = db::accounts::grants::find_of(&mut **tx, acting.org_id, new.source_id).await?;
     let (excluded, _) = split(new.source_id, grants.clone(), &new.excluded)?;

@@ -9,13 +9,13 @@ use crate::db;
 use crate::db::accounts::grants::{Grant, described, subjects, touched};
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::retrying;
-use crate::domain::access::caller::Acting;
-use crate::domain::access::credential::AccountKind;
+use crate::domain::access::acting::Acting;
 use crate::domain::access::rights::Rights;
 use crate::domain::access::roles::may_hold;
 use crate::domain::accounts::{AccountState, Details};
 use crate::domain::sign_in::emailed_codes::End;
 use crate::domain::values::ids::{AccountId, OrgId};
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::{AccountName, Description, Email};
 use crate::domain::values::permissions::Permission;
 use crate::error::{Error, Result, Violations};
@@ -86,7 +86,7 @@ fn identity(
     }
 }
 
-pub async fn account(
+pub async fn convert_account(
     state: &State,
     call: &Call,
     request: pb::ConvertAccountRequest,

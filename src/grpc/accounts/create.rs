@@ -11,7 +11,7 @@ use crate::db::accounts::NewAccount;
 use crate::db::accounts::grants::{described, subjects, touched};
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::retrying;
-use crate::domain::access::caller::Acting;
+use crate::domain::access::acting::Acting;
 use crate::domain::accounts::Details;
 use crate::domain::sign_in::password::Password;
 use crate::domain::values::ids::{AccountId, GrantId};
@@ -25,18 +25,18 @@ use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::wire::convert;
 use crate::grpc::wire::idempotency;
-use crate::grpc::wire::idempotency::Once;
+use crate::grpc::wire::idempotency::Idempotency;
 use crate::state::State;
 
 /// What is to be made, checked.
-struct New {
+struct NewAccountRequest {
     details: Details,
     grants: Vec<(Right, Node)>,
     deactivated: bool,
     password: Option<Password>,
 }
 
-impl New {
+impl NewAccountRequest {
     /// Checks a request. `slug` is that of the org that the account is made in.
     fn service_account(state: &State, request: &pb::CreateServiceAccountRequest, slug: &str) -> Result<Self> {
         let mut violations = Violations::default();
@@ -80,7 +80,7 @@ impl New {
     }
 }
 
-pub async fn service_account(
+pub async fn create_service_account(
     state: &State,
     call: &Call,
     mut request: pb::CreateServiceAccountRequest,
@@ -89,36 +89,36 @@ pub async fn service_account(
     acting.require(&Permission::ACCOUNTS_WRITE, &Node::Org)?;
     let org = db::orgs::find(&state.db, acting.org_id).await?;
     let slug = org.ok_or_else(|| Error::not_found("org", acting.org_id))?.slug;
-    let new = New::service_account(state, &request, &slug)?;
+    let new = NewAccountRequest::service_account(state, &request, &slug)?;
     let request_id = idempotency::parse(&std::mem::take(&mut request.request_id)).unwrap_or_default();
     if new.password.is_some() {
         // What is kept of the request, to know it again, must not be something to guess against.
-        let blinded = state.peppers.load().blind(Blinded::Request, &request.password);
+        let blinded = state.keyring.peppers.load().blind(Blinded::Request, &request.password);
         request.password = BASE64_STANDARD.encode(blinded);
     }
-    let once = Once::new(&acting, "CreateServiceAccount", request_id, &request);
+    let once = Idempotency::new(&acting, "CreateServiceAccount", request_id, &request);
     let answer = |account| pb::CreateServiceAccountResponse { account: Some(account) };
     create(state, &acting, &new, &once, answer).await
 }
 
-pub async fn user(
+pub async fn create_user(
     state: &State,
     call: &Call,
     mut request: pb::CreateUserRequest,
 ) -> Result<pb::CreateUserResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
     acting.require(&Permission::ACCOUNTS_WRITE, &Node::Org)?;
-    let new = New::user(state, &request)?;
+    let new = NewAccountRequest::user(state, &request)?;
     let request_id = idempotency::parse(&std::mem::take(&mut request.request_id)).unwrap_or_default();
-    let once = Once::new(&acting, "CreateUser", request_id, &request);
+    let once = Idempotency::new(&acting, "CreateUser", request_id, &request);
     create(state, &acting, &new, &once, |account| pb::CreateUserResponse { account: Some(account) }).await
 }
 
 async fn create<R: Message + Default>(
     state: &State,
     acting: &Acting<'_>,
-    new: &New,
-    once: &Once<'_>,
+    new: &NewAccountRequest,
+    once: &Idempotency<'_>,
     answer: impl Fn(pb::Account) -> R,
 ) -> Result<R> {
     let now = state.clock.now();

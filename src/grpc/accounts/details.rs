@@ -8,13 +8,13 @@ use crate::state::State;
 
 /// `name@<org slug>.<issuer host>`.
 pub fn default_username(state: &State, name: &AccountName, slug: &str) -> Result<Email, &'static str> {
-    let username = format!("{}@{slug}.{}", name.key(), state.issuer_host());
+    let username = format!("{}@{slug}.{}", name.key(), state.issuer.host());
     Email::parse(&username).map_err(|_| "leaves no room for a username: give one")
 }
 
 /// The username of a service account lies under the org's own suffixes.
 pub fn own_username(state: &State, text: &str, slug: &str) -> Result<Email, String> {
-    let own = format!("{slug}.{}", state.issuer_host());
+    let own = format!("{slug}.{}", state.issuer.host());
     let username = Email::parse(text).map_err(|wrong| wrong.to_string())?;
     let domain = username.domain();
     if domain == slug || domain == own { Ok(username) } else { Err(format!("must end in @{slug} or @{own}")) }
@@ -24,7 +24,7 @@ pub fn own_username(state: &State, text: &str, slug: &str) -> Result<Email, Stri
 /// get, so that nobody takes the name of another org's.
 pub fn mailbox(state: &State, text: &str) -> Result<Email, Invalid> {
     let address = Email::parse(text)?;
-    let (domain, host) = (address.domain(), state.issuer_host());
+    let (domain, host) = (address.domain(), state.issuer.host());
     let made = domain == host || domain.strip_suffix(host).is_some_and(|rest| rest.ends_with('.'));
     if made || !domain.contains('.') {
         return Err(Invalid("must be a mailbox: usernames of service accounts look like this one"));

@@ -1,7 +1,7 @@
 //! `GetAccount` and `ListAccounts`.
 
 use crate::db;
-use crate::db::accounts::Filter;
+use crate::db::accounts::AccountFilter;
 use crate::domain::accounts::search::Needle;
 use crate::domain::values::ids::{AccountId, OrgId};
 use crate::domain::values::permissions::{Permission, Right};
@@ -13,7 +13,7 @@ use crate::grpc::wire::convert;
 use crate::grpc::wire::page_token::Paging;
 use crate::state::State;
 
-pub async fn account(
+pub async fn get_account(
     state: &State,
     call: &Call,
     request: pb::GetAccountRequest,
@@ -32,7 +32,7 @@ pub async fn account(
     Ok(pb::GetAccountResponse { account: Some(convert::account(&account)?) })
 }
 
-pub async fn accounts(
+pub async fn list_accounts(
     state: &State,
     call: &Call,
     request: pb::ListAccountsRequest,
@@ -59,9 +59,9 @@ pub async fn accounts(
     })
 }
 
-fn filter(org_id: OrgId, request: &pb::ListAccountsRequest) -> Result<Filter> {
+fn filter(org_id: OrgId, request: &pb::ListAccountsRequest) -> Result<AccountFilter> {
     let mut violations = Violations::default();
-    let filter = Filter {
+    let filter = AccountFilter {
         kind: violations.check("kind", convert::kind(request.kind)).flatten(),
         state: violations.check("state", convert::state(request.state)).flatten(),
         role: violations.check("role_id", convert::optional(&request.role_id, Right::parse_role)).flatten(),

@@ -7,7 +7,11 @@ use crate::grpc::pb;
 use crate::grpc::wire::convert;
 use crate::state::State;
 
-pub async fn get(state: &State, call: &Call, _: pb::GetCallerRequest) -> Result<pb::GetCallerResponse> {
+pub async fn get_caller(
+    state: &State,
+    call: &Call,
+    _: pb::GetCallerRequest,
+) -> Result<pb::GetCallerResponse> {
     let caller = call.caller()?;
     let mut db = state.db.acquire().await?;
     let account = db::accounts::find(&mut *db, caller.account_home(), caller.account_id()).await?;

@@ -3,11 +3,11 @@
 use sqlx::PgConnection;
 
 use crate::db;
-use crate::domain::access::caller::Acting;
-use crate::domain::access::credential::AccountKind;
+use crate::domain::access::acting::Acting;
 use crate::domain::access::rights::{HeldGrant, Rights};
 use crate::domain::access::roles::{CustomRole, MAX_ROLES};
 use crate::domain::values::ids::{AccountId, SYSTEM_ORG};
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::permissions::{Permission, Right, SystemRole};
 use crate::domain::values::resources::{Node, ResourcePath};
 use crate::error::{Error, Result, Violations};
@@ -53,7 +53,7 @@ impl Recipient {
     }
 }
 
-pub async fn list(
+pub async fn list_grantable_access(
     state: &State,
     call: &Call,
     request: pb::ListGrantableAccessRequest,

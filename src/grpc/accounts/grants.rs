@@ -4,16 +4,16 @@ use sqlx::PgConnection;
 
 use super::owners::{keep_one, keep_one_without_guest};
 use crate::db;
-use crate::db::accounts::grants::{Filter, Grant, described, held, subjects, touched};
+use crate::db::accounts::grants::{Grant, GrantFilter, described, held, subjects, touched};
 use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::orgs::memberships::Member;
+use crate::db::orgs::memberships::MemberRow;
 use crate::db::retrying;
-use crate::domain::access::caller::{Acting, owning_right};
-use crate::domain::access::credential::AccountKind;
-use crate::domain::access::rights::HeldGrant;
+use crate::domain::access::acting::Acting;
+use crate::domain::access::rights::{HeldGrant, owning_right};
 use crate::domain::access::roles::may_hold;
 use crate::domain::tokens::limits::MAX_LIST;
 use crate::domain::values::ids::{AccountId, GrantId};
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::permissions::{Permission, Right};
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Result, Violations};
@@ -25,7 +25,7 @@ use crate::grpc::wire::convert;
 use crate::grpc::wire::page_token::Paging;
 use crate::state::State;
 
-pub async fn grant(
+pub async fn grant_access(
     state: &State,
     call: &Call,
     request: pb::GrantAccessRequest,
@@ -51,7 +51,7 @@ pub async fn grant(
         let mut tx = Transaction::begin(state).await?;
         db::orgs::lock(&mut tx, acting.org_id).await?;
         let member = db::orgs::memberships::lock(&mut tx, acting.org_id, account_id).await?;
-        let kind = member.as_ref().map(Member::kind).transpose()?;
+        let kind = member.as_ref().map(MemberRow::kind).transpose()?;
         let grants = givable(&mut tx, &acting, kind, &grants).await?;
         member.ok_or_else(|| Error::not_found("account", account_id))?;
         let numbered: Vec<_> = grants.iter().map(|grant| (state.clock.new_id::<GrantId>(), grant)).collect();
@@ -75,12 +75,12 @@ pub async fn grant(
 }
 
 /// A grant of an account, as a request names it.
-pub enum Named {
+pub enum NamedGrant {
     Id(GrantId),
     Pair(Right, Node),
 }
 
-pub async fn revoke(
+pub async fn revoke_access(
     state: &State,
     call: &Call,
     request: pb::RevokeAccessRequest,
@@ -93,8 +93,8 @@ pub async fn revoke(
         violations.add("grants", "is required");
     }
     let pairs =
-        named.iter().filter_map(|name| if let Named::Pair(_, node) = name { Some(node) } else { None });
-    let by_id = named.iter().any(|name| matches!(name, Named::Id(_)));
+        named.iter().filter_map(|name| if let NamedGrant::Pair(_, node) = name { Some(node) } else { None });
+    let by_id = named.iter().any(|name| matches!(name, NamedGrant::Id(_)));
     for node in nodes(pairs, if by_id { 0 } else { request.grants.len() }) {
         acting.require(&Permission::ACCOUNTS_WRITE, node)?;
     }
@@ -118,7 +118,7 @@ pub async fn revoke(
         for grant in &taken {
             let may = acting.require(&Permission::ACCOUNTS_WRITE, &grant.node()?);
             // One that is named by its id is not told of to whoever may not write there.
-            let by_id = named.iter().any(|name| matches!(name, Named::Id(id) if *id == grant.id()));
+            let by_id = named.iter().any(|name| matches!(name, NamedGrant::Id(id) if *id == grant.id()));
             may.map_err(|error| if by_id { Error::not_found("grant", grant.id()) } else { error })?;
         }
         let held_before = db::accounts::grants::find_held(&mut tx, acting.org_id, account_id).await?;
@@ -153,7 +153,7 @@ pub async fn revoke(
     .await
 }
 
-pub async fn list(
+pub async fn list_grants(
     state: &State,
     call: &Call,
     request: pb::ListGrantsRequest,
@@ -163,14 +163,18 @@ pub async fn list(
     let filter = match &request.filter {
         None => violations.check("filter", Err("is required: account_id, role_id or resource")),
         Some(PbFilter::AccountId(id)) => {
-            violations.check("account_id", AccountId::parse(id)).map(Filter::Account)
+            violations.check("account_id", AccountId::parse(id)).map(GrantFilter::Account)
         }
-        Some(PbFilter::RoleId(id)) => violations.check("role_id", Right::parse_role(id)).map(Filter::Right),
-        Some(PbFilter::Resource(node)) => violations.check("resource", Node::parse(node)).map(Filter::Node),
+        Some(PbFilter::RoleId(id)) => {
+            violations.check("role_id", Right::parse_role(id)).map(GrantFilter::Right)
+        }
+        Some(PbFilter::Resource(node)) => {
+            violations.check("resource", Node::parse(node)).map(GrantFilter::Node)
+        }
     };
     match &filter {
-        Some(Filter::Account(id)) if acting.may_read_self(*id, &Permission::ACCOUNTS_READ) => {}
-        Some(Filter::Node(node)) => acting.require(&Permission::ACCOUNTS_READ, node)?,
+        Some(GrantFilter::Account(id)) if acting.may_read_self(*id, &Permission::ACCOUNTS_READ) => {}
+        Some(GrantFilter::Node(node)) => acting.require(&Permission::ACCOUNTS_READ, node)?,
         _ => acting.require(&Permission::ACCOUNTS_READ, &Node::Org)?,
     }
     let Some(filter) = filter else {
@@ -180,7 +184,7 @@ pub async fn list(
     let same = pb::ListGrantsRequest { filter: request.filter, ..Default::default() };
     let paging = Paging::read(state, &acting, "ListGrants", &same, (request.page_size, &request.page_token))?;
     let mut db = state.db.acquire().await?;
-    if let Filter::Account(id) = filter {
+    if let GrantFilter::Account(id) = filter {
         let there = db::orgs::memberships::find(&mut *db, acting.org_id, id).await?.is_some()
             || db::accounts::find_any(&mut *db, acting.org_id, id).await?.is_some();
         there.then_some(()).ok_or_else(|| Error::not_found("account", id))?;
@@ -242,7 +246,7 @@ pub async fn givable(
 }
 
 /// Reads which grants a field names, by their ids or by what they are. At most 100.
-pub fn named(violations: &mut Violations, field: &str, messages: &[pb::Grant]) -> Vec<Named> {
+pub fn named(violations: &mut Violations, field: &str, messages: &[pb::Grant]) -> Vec<NamedGrant> {
     if messages.len() > MAX_LIST {
         let found = messages.len();
         violations.add(field, format!("holds {found} grants; at most {MAX_LIST} are allowed"));
@@ -252,14 +256,14 @@ pub fn named(violations: &mut Violations, field: &str, messages: &[pb::Grant]) -
     each.filter_map(|(i, message)| name(violations, &format!("{field}[{i}]"), message)).collect()
 }
 
-fn name(violations: &mut Violations, field: &str, message: &pb::Grant) -> Option<Named> {
+fn name(violations: &mut Violations, field: &str, message: &pb::Grant) -> Option<NamedGrant> {
     if !message.grant_id.is_empty() {
         let id = GrantId::parse(&message.grant_id);
-        return violations.check(&format!("{field}.grant_id"), id).map(Named::Id);
+        return violations.check(&format!("{field}.grant_id"), id).map(NamedGrant::Id);
     }
     let right = violations.check(&format!("{field}.right"), convert::right(message.right.as_ref()));
     let node = violations.check(&format!("{field}.resource"), Node::parse(&message.resource));
-    Some(Named::Pair(right?, node?))
+    Some(NamedGrant::Pair(right?, node?))
 }
 
 /// Which of the account's grants are named, and which are not. One that is named and
@@ -267,17 +271,17 @@ fn name(violations: &mut Violations, field: &str, message: &pb::Grant) -> Option
 pub fn split(
     account_id: AccountId,
     mut grants: Vec<Grant>,
-    named: &[Named],
+    named: &[NamedGrant],
 ) -> Result<(Vec<Grant>, Vec<Grant>)> {
-    let is = |grant: &Grant, name: &Named| match name {
-        Named::Id(id) => grant.id() == *id,
-        Named::Pair(right, node) => grant.is(right, node),
+    let is = |grant: &Grant, name: &NamedGrant| match name {
+        NamedGrant::Id(id) => grant.id() == *id,
+        NamedGrant::Pair(right, node) => grant.is(right, node),
     };
     for name in named {
         if !grants.iter().any(|grant| is(grant, name)) {
             return Err(match name {
-                Named::Id(id) => Error::not_found("grant", id),
-                Named::Pair(right, node) => {
+                NamedGrant::Id(id) => Error::not_found("grant", id),
+                NamedGrant::Pair(right, node) => {
                     Error::not_found("grant", format!("{right} on {node} of {account_id}"))
                 }
             });

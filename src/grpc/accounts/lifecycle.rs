@@ -6,7 +6,7 @@ use super::owners::{keep_one, refuse_live_tokens};
 use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::retrying;
-use crate::domain::accounts::lifecycle::{Life, Step};
+use crate::domain::accounts::lifecycle::{AccountLifecycle, AccountTransition};
 use crate::domain::sign_in::emailed_codes::End;
 use crate::domain::values::ids::AccountId;
 use crate::domain::values::names::Description;
@@ -21,56 +21,65 @@ use crate::grpc::wire::convert;
 use crate::state::State;
 
 /// Which account takes it, and why.
-struct Request {
+struct TransitionRequest {
     org_id: String,
     account_id: String,
     reason: String,
 }
 
-pub async fn activate(
+pub async fn activate_account(
     state: &State,
     call: &Call,
     request: pb::ActivateAccountRequest,
 ) -> Result<pb::ActivateAccountResponse> {
     let pb::ActivateAccountRequest { org_id, account_id, reason } = request;
-    let account = take(state, call, Request { org_id, account_id, reason }, Step::Activate).await?;
+    let account =
+        take(state, call, TransitionRequest { org_id, account_id, reason }, AccountTransition::Activate)
+            .await?;
     Ok(pb::ActivateAccountResponse { account: Some(account) })
 }
 
-pub async fn deactivate(
+pub async fn deactivate_account(
     state: &State,
     call: &Call,
     request: pb::DeactivateAccountRequest,
 ) -> Result<pb::DeactivateAccountResponse> {
     let pb::DeactivateAccountRequest { org_id, account_id, reason } = request;
-    let account = take(state, call, Request { org_id, account_id, reason }, Step::Deactivate).await?;
+    let account =
+        take(state, call, TransitionRequest { org_id, account_id, reason }, AccountTransition::Deactivate)
+            .await?;
     Ok(pb::DeactivateAccountResponse { account: Some(account) })
 }
 
-pub async fn delete(
+pub async fn delete_account(
     state: &State,
     call: &Call,
     request: pb::DeleteAccountRequest,
 ) -> Result<pb::DeleteAccountResponse> {
     let pb::DeleteAccountRequest { org_id, account_id } = request;
-    let request = Request { org_id, account_id, reason: String::new() };
-    let account = take(state, call, request, Step::Delete).await?;
+    let request = TransitionRequest { org_id, account_id, reason: String::new() };
+    let account = take(state, call, request, AccountTransition::Delete).await?;
     Ok(pb::DeleteAccountResponse { account: Some(account) })
 }
 
-pub async fn undelete(
+pub async fn undelete_account(
     state: &State,
     call: &Call,
     request: pb::UndeleteAccountRequest,
 ) -> Result<pb::UndeleteAccountResponse> {
     let pb::UndeleteAccountRequest { org_id, account_id } = request;
-    let request = Request { org_id, account_id, reason: String::new() };
-    let account = take(state, call, request, Step::Undelete).await?;
+    let request = TransitionRequest { org_id, account_id, reason: String::new() };
+    let account = take(state, call, request, AccountTransition::Undelete).await?;
     Ok(pb::UndeleteAccountResponse { account: Some(account) })
 }
 
 /// Lets an account take a step. One that was taken before changes nothing.
-async fn take(state: &State, call: &Call, request: Request, step: Step) -> Result<pb::Account> {
+async fn take(
+    state: &State,
+    call: &Call,
+    request: TransitionRequest,
+    step: AccountTransition,
+) -> Result<pb::Account> {
     let acting = call.acting_in(state, &request.org_id).await?;
     acting.require(&Permission::ACCOUNTS_WRITE, &Node::Org)?;
     let mut violations = Violations::default();
@@ -95,7 +104,7 @@ async fn take(state: &State, call: &Call, request: Request, step: Step) -> Resul
         if life == account.life() {
             return convert::account(&account);
         }
-        if step == Step::Delete {
+        if step == AccountTransition::Delete {
             let mut orgs = db::accounts::find_guest_orgs(&mut *tx, org_id, account_id).await?;
             orgs.push(org_id);
             refuse_live_tokens(&mut tx, &orgs, account_id, now).await?;
@@ -107,13 +116,13 @@ async fn take(state: &State, call: &Call, request: Request, step: Step) -> Resul
             db::sign_in::sessions::end_of_account(&mut tx, org_id, account_id, None, now).await?;
         }
         match step {
-            Step::Delete => {
+            AccountTransition::Delete => {
                 db::sign_in::emailed_codes::end_all(&mut tx, org_id, account_id.uuid(), End::Revoked, now)
                     .await?;
             }
             // The link from before has ended with it.
-            Step::Undelete => send_first_password(state, &mut tx, &org, &after).await?,
-            Step::Activate | Step::Deactivate => {}
+            AccountTransition::Undelete => send_first_password(state, &mut tx, &org, &after).await?,
+            AccountTransition::Activate | AccountTransition::Deactivate => {}
         }
         let reason = reason.as_ref().map(|reason| FieldChange::set("reason", reason));
         let change = Change {
@@ -131,7 +140,7 @@ async fn take(state: &State, call: &Call, request: Request, step: Step) -> Resul
     .await
 }
 
-fn changes(before: Life, after: Life) -> Vec<FieldChange> {
+fn changes(before: AccountLifecycle, after: AccountLifecycle) -> Vec<FieldChange> {
     let text = |time: Option<OffsetDateTime>| time.map(|time| time.to_string());
     let deactivated =
         FieldChange::between("deactivate_time", text(before.deactivate_time), text(after.deactivate_time));

@@ -8,7 +8,7 @@ use crate::grpc::pb;
 use crate::grpc::wire::convert;
 use crate::state::State;
 
-pub async fn resolve(
+pub async fn resolve_link(
     state: &State,
     call: &Call,
     request: pb::ResolveLinkRequest,

@@ -5,8 +5,7 @@ use time::OffsetDateTime;
 
 use crate::db;
 use crate::db::accounts::Account;
-use crate::domain::access::caller::{is_owner, owning_right};
-use crate::domain::access::rights::HeldGrant;
+use crate::domain::access::rights::{HeldGrant, is_owner, owning_right};
 use crate::domain::accounts::AccountState;
 use crate::domain::tokens::limits::MAX_LIVE_TOKENS;
 use crate::domain::values::ids::{AccountId, OrgId};

@@ -19,7 +19,7 @@ use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::state::State;
 
-pub async fn set(
+pub async fn set_password(
     state: &State,
     call: &Call,
     request: pb::SetPasswordRequest,
@@ -61,7 +61,7 @@ pub async fn set(
     .await
 }
 
-pub async fn change(
+pub async fn change_password(
     state: &Arc<State>,
     call: &Call,
     request: pb::ChangePasswordRequest,
@@ -88,7 +88,7 @@ pub async fn change(
     let username = Email::parse(&account.username).map_err(|_| Error::internal("a username is damaged"))?;
     // First: whoever finds no place to hash has not failed to sign in.
     let record = state.passwords.hash(owner, &password).await?;
-    let who = sign_in::with_password(state, &username, &typed, &call.origin).await?;
+    let who = sign_in::with_password(state, &username, &typed, &call.context).await?;
     let now = state.clock.now();
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;

@@ -7,8 +7,8 @@ use prost_types::{ListValue, Struct, Value as PbValue};
 use serde_json::{Map, Number, Value};
 
 use crate::db::events::FieldChange;
-use crate::domain::access::credential::AccountKind;
 use crate::domain::accounts::{Attributes, Link, MAX_LINKS, Settings};
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::{AccountName, Invalid, LinkKind, LinkSlug};
 use crate::error::Violations;
 use crate::grpc::pb;

@@ -4,12 +4,12 @@ use super::{details, settings};
 use crate::db;
 use crate::db::events::{Actor, Change};
 use crate::db::retrying;
-use crate::domain::access::caller::Acting;
-use crate::domain::access::credential::AccountKind;
+use crate::domain::access::acting::Acting;
 use crate::domain::access::rights::Rights;
 use crate::domain::accounts::Details;
 use crate::domain::sign_in::emailed_codes::End;
 use crate::domain::values::ids::AccountId;
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::{AccountName, Description, Email, Profile};
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
@@ -48,7 +48,7 @@ fn is_ones_own(path: &str) -> bool {
         || (path.starts_with("settings.") && path != "settings.attributes")
 }
 
-pub async fn account(
+pub async fn update_account(
     state: &State,
     call: &Call,
     request: pb::UpdateAccountRequest,

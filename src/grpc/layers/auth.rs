@@ -10,26 +10,28 @@ use http::{HeaderMap, header};
 use super::access::{Access, access};
 use super::{grpc_web, status};
 use crate::db;
+use crate::domain::access::acting::Acting;
 use crate::domain::access::caller;
-use crate::domain::access::caller::{Acting, Caller, Origin};
-use crate::domain::access::credential::Principal;
+use crate::domain::access::caller::Caller;
+use crate::domain::access::credential::Credential;
+use crate::domain::access::request_context::RequestContext;
 use crate::domain::values::ids::OrgId;
 use crate::error::{Error, Reason, Result};
 use crate::grpc::wire::convert;
 use crate::state::State;
-use crate::state::principals;
+use crate::state::authenticate::Verified;
 
 /// What a handler knows of a call beside its message.
 #[derive(Clone, Default)]
 pub struct Call {
     caller: Option<Caller>,
-    bearer: Bearer,
-    pub origin: Origin,
+    bearer: AuthorizationHeader,
+    pub context: RequestContext,
 }
 
 /// What stands in the `authorization` metadata.
 #[derive(Clone, Default)]
-enum Bearer {
+enum AuthorizationHeader {
     #[default]
     None,
     Text(Arc<str>),
@@ -68,15 +70,15 @@ impl Call {
 
     /// Whether the call of an open RPC comes with a credential, good or not.
     pub fn has_bearer(&self) -> bool {
-        !matches!(self.bearer, Bearer::None)
+        !matches!(self.bearer, AuthorizationHeader::None)
     }
 
     /// The bearer of an open RPC, taken for a credential of whatever kind.
     pub fn bearer(&self) -> Result<&str> {
         match &self.bearer {
-            Bearer::None => Err(Reason::CredentialMissing.into()),
-            Bearer::Garbage => Err(Reason::TokenInvalid.into()),
-            Bearer::Text(text) => Ok(text),
+            AuthorizationHeader::None => Err(Reason::CredentialMissing.into()),
+            AuthorizationHeader::Garbage => Err(Reason::TokenInvalid.into()),
+            AuthorizationHeader::Text(text) => Ok(text),
         }
     }
 
@@ -89,28 +91,29 @@ impl Call {
     pub async fn authenticate(&self, state: &State) -> Result<Caller> {
         let bearer = self.bearer()?;
         if !looks_like_jwt(bearer) {
-            let found = principals::by_text(state, bearer, self.origin.address).await?;
+            let found = state.authenticator.by_string(bearer, self.context.address).await?;
             let now = state.clock.now();
             found.check(now)?;
-            let caller = Caller::new(found.principal.clone(), caller::Bearer::Text, self.origin.clone())?;
-            state.uses.note(&found, self.origin.address, now);
+            let caller =
+                Caller::new(found.credential.clone(), caller::AuthenticatedBy::Text, self.context.clone())?;
+            state.authenticator.record_use(&found, self.context.address, now);
             return Ok(caller);
         }
-        let verified = principals::by_access_token(state, bearer, self.origin.address).await?;
-        let principals::Verified { found, token, impersonation } = verified;
+        let verified = state.authenticator.by_access_token(bearer, self.context.address).await?;
+        let Verified { found, token, impersonation } = verified;
         // A JWT made for another service must not work here, wherever it leaked to.
-        if token.claims.aud.as_slice() != [state.ring.issuer()] {
+        if token.claims.aud.as_slice() != [state.keyring.signer.issuer()] {
             return Err(Error::with_message(
                 Reason::AccessTokenInvalid,
                 "the access token is meant for another audience",
             ));
         }
-        let bearer = caller::Bearer::AccessToken {
+        let bearer = caller::AuthenticatedBy::AccessToken {
             narrowed_to: token.narrowed_to,
             impersonation,
             expires_at: token.claims.exp,
         };
-        Caller::new(found.principal, bearer, self.origin.clone())
+        Caller::new(found.credential, bearer, self.context.clone())
     }
 }
 
@@ -121,11 +124,11 @@ impl Call {
 async fn travel(
     state: &State,
     caller: &Caller,
-    session: &Principal,
+    session: &Credential,
     org_id: OrgId,
 ) -> Result<Acting<'static>> {
-    let there = principals::within(state, session, org_id).await?;
-    let there = there.filter(|principal| principal.check(state.clock.now()).is_ok());
+    let there = state.authenticator.within(session, org_id).await?;
+    let there = there.filter(|credential| credential.check(state.clock.now()).is_ok());
     let there = there.ok_or_else(|| Error::not_found("org", org_id))?;
     Ok(caller.within(there)?.acting_at_home())
 }
@@ -137,8 +140,8 @@ pub fn looks_like_jwt(text: &str) -> bool {
 
 /// Authenticates each call, and refuses what the access table closes to it.
 pub async fn authenticate(Shared(state): Shared<Arc<State>>, mut request: Request, next: Next) -> Response {
-    let origin = request.extensions().get::<Origin>().cloned().unwrap_or_default();
-    let mut call = Call { caller: None, bearer: bearer(request.headers()), origin };
+    let origin = request.extensions().get::<RequestContext>().cloned().unwrap_or_default();
+    let mut call = Call { caller: None, bearer: bearer(request.headers()), context: origin };
     let outcome = match access(request.uri().path()) {
         None => Err(Reason::MethodUnknown.into()),
         Some(_)
@@ -165,20 +168,20 @@ pub async fn authenticate(Shared(state): Shared<Arc<State>>, mut request: Reques
             request.extensions_mut().insert(call);
             next.run(request).await
         }
-        Err(error) => status::answer(error, &call.origin).into_http(),
+        Err(error) => status::answer(error, &call.context).into_http(),
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Bearer {
+fn bearer(headers: &HeaderMap) -> AuthorizationHeader {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else {
-        return Bearer::None;
+        return AuthorizationHeader::None;
     };
     let parsed = value.to_str().ok().and_then(|value| value.split_once(' ')).and_then(|(scheme, text)| {
         (scheme.eq_ignore_ascii_case("bearer") && !text.trim().is_empty()).then(|| text.trim().into())
     });
     match (parsed, values.next()) {
-        (Some(text), None) => Bearer::Text(text),
-        _ => Bearer::Garbage,
+        (Some(text), None) => AuthorizationHeader::Text(text),
+        _ => AuthorizationHeader::Garbage,
     }
 }

@@ -17,22 +17,22 @@ use crate::error::{Reason, Result};
 /// What stands before a message: whether it is compressed, and its length (gRPC over HTTP/2).
 const MESSAGE_HEAD: usize = 5;
 
-pub struct Arrivals {
+pub struct BodyBuffer {
     /// How many may wait.
     room: usize,
     /// The longest body, in bytes.
     max_size: usize,
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<WaitingCalls>,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct WaitingCalls {
     next: u64,
     /// In the order in which they came. Dropping the sender gives a call up.
     calls: BTreeMap<u64, oneshot::Sender<Infallible>>,
 }
 
-impl Arrivals {
+impl BodyBuffer {
     /// For so many calls at once, of messages that are so long at most.
     pub fn new(room: usize, max_message_size: usize) -> Self {
         Self { room, max_size: max_message_size.saturating_add(MESSAGE_HEAD), waiting: Mutex::default() }
@@ -58,7 +58,7 @@ impl Arrivals {
         }
     }
 
-    fn enter(&self) -> (Place<'_>, oneshot::Receiver<Infallible>) {
+    fn enter(&self) -> (WaitingCall<'_>, oneshot::Receiver<Infallible>) {
         let (sender, given_up) = oneshot::channel();
         let mut waiting = self.waiting();
         let id = waiting.next;
@@ -67,21 +67,21 @@ impl Arrivals {
         if waiting.calls.len() > self.room {
             waiting.calls.pop_first();
         }
-        (Place { arrivals: self, id }, given_up)
+        (WaitingCall { arrivals: self, id }, given_up)
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, WaitingCalls> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A call that waits.
-struct Place<'a> {
-    arrivals: &'a Arrivals,
+struct WaitingCall<'a> {
+    arrivals: &'a BodyBuffer,
     id: u64,
 }
 
-impl Drop for Place<'_> {
+impl Drop for WaitingCall<'_> {
     fn drop(&mut self) {
         self.arrivals.waiting().calls.remove(&self.id);
     }
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn the_call_that_has_waited_longest_gives_way() {
-        let arrivals = Arrivals::new(2, 0);
+        let arrivals = BodyBuffer::new(2, 0);
         let (first, mut given_up) = arrivals.enter();
         let (second, mut second_given_up) = arrivals.enter();
         drop(second);
@@ -124,7 +124,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_is_read_up_to_its_limit() {
-        let arrivals = Arrivals::new(1, 10);
+        let arrivals = BodyBuffer::new(1, 10);
         assert_eq!(arrivals.whole(Body::from(vec![7; 15])).await.unwrap(), [7; 15]);
         let error = arrivals.whole(Body::from(vec![7; 16])).await.unwrap_err();
         assert_eq!(error.reason(), Reason::MessageTooLarge);

@@ -19,7 +19,7 @@ use tonic_web::GrpcWebLayer;
 use tower::{Layer as _, Service as _, service_fn};
 
 use super::request::page;
-use crate::domain::access::caller::Page;
+use crate::domain::access::request_context::BrowserOrigin;
 use crate::state::State;
 
 /// What pages may call. Everything else is for programs.
@@ -118,8 +118,8 @@ fn preflight(state: &State, headers: &HeaderMap) -> Response {
 
 /// The origin of the calling page, where it may read the answer.
 fn reader(state: &State, headers: &HeaderMap) -> Option<HeaderValue> {
-    let Page::Web(origin) = page(headers) else { return None };
-    let live = state.origins.are_live(&origin, state.clock.now());
+    let BrowserOrigin::Web(origin) = page(headers) else { return None };
+    let live = state.cors_origins.are_active(&origin, state.clock.now());
     live.then(|| HeaderValue::from_str(origin.as_str()).ok()).flatten()
 }
 

@@ -13,10 +13,10 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::access::access;
-use super::body::Arrivals;
+use super::body::BodyBuffer;
 use super::status;
 use crate::client_addr;
-use crate::domain::access::caller::{Origin, Page};
+use crate::domain::access::request_context::{BrowserOrigin, RequestContext};
 use crate::domain::values::networks::Network;
 use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Error, Reason, Result};
@@ -26,7 +26,7 @@ const REQUEST_ID: &str = "x-request-id";
 
 /// What a server accepts.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct RequestLimits {
     /// The largest request message, in bytes.
     pub max_message_size: usize,
     /// Calls that are worked on at once, and calls that wait for their message; more are told
@@ -39,17 +39,17 @@ pub struct Limits {
 }
 
 /// The shared part of the layer.
-pub struct Boundary {
+pub struct RequestLayer {
     state: Arc<State>,
-    limits: Limits,
-    arrivals: Arrivals,
+    limits: RequestLimits,
+    arrivals: BodyBuffer,
     permits: Semaphore,
 }
 
-impl Boundary {
-    pub fn new(state: Arc<State>, limits: Limits) -> Self {
+impl RequestLayer {
+    pub fn new(state: Arc<State>, limits: RequestLimits) -> Self {
         let calls = limits.max_concurrent_requests;
-        let arrivals = Arrivals::new(calls, limits.max_message_size);
+        let arrivals = BodyBuffer::new(calls, limits.max_message_size);
         Self { arrivals, permits: Semaphore::new(calls), state, limits }
     }
 
@@ -63,7 +63,11 @@ impl Boundary {
 }
 
 /// The layer.
-pub async fn guard(Shared(boundary): Shared<Arc<Boundary>>, mut request: Request, next: Next) -> Response {
+pub async fn guard(
+    Shared(boundary): Shared<Arc<RequestLayer>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     if !is_grpc(request.headers()) {
         // Somebody speaks plain HTTP to us.
         let known = access(request.uri().path()).is_some();
@@ -71,7 +75,7 @@ pub async fn guard(Shared(boundary): Shared<Arc<Boundary>>, mut request: Request
             .into_response();
     }
     let started = Instant::now();
-    let origin = Origin {
+    let origin = RequestContext {
         address: client_addr::address(&request, &boundary.limits.trusted_proxies),
         page: page(request.headers()),
         request_id: request_id(request.headers(), &boundary.state),
@@ -117,20 +121,20 @@ pub(super) fn overloaded() -> Error {
     Error::new(Reason::Overloaded).retry_after(Duration::from_secs(1))
 }
 
-fn failed(error: Error, origin: &Origin) -> Response {
+fn failed(error: Error, origin: &RequestContext) -> Response {
     status::answer(error, origin).into_http()
 }
 
 /// The page that a browser says it calls for. More than one is none that can be believed.
-pub(super) fn page(headers: &HeaderMap) -> Page {
+pub(super) fn page(headers: &HeaderMap) -> BrowserOrigin {
     let mut values = headers.get_all(header::ORIGIN).iter();
     match (values.next(), values.next()) {
-        (None, _) => Page::None,
+        (None, _) => BrowserOrigin::None,
         (Some(value), None) => {
             let origin = value.to_str().ok().and_then(|text| WebOrigin::parse(text).ok());
-            origin.map_or(Page::Other, Page::Web)
+            origin.map_or(BrowserOrigin::Other, BrowserOrigin::Web)
         }
-        _ => Page::Other,
+        _ => BrowserOrigin::Other,
     }
 }
 

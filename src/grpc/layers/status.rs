@@ -8,7 +8,7 @@ use http::HeaderMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt as _};
 
-use crate::domain::access::caller::Origin;
+use crate::domain::access::request_context::RequestContext;
 use crate::error;
 use crate::error::{Error, Precondition, Reason};
 
@@ -27,7 +27,7 @@ const MAX_ENTRY: usize = 200;
 const MAX_MESSAGE: usize = 600;
 
 /// The status of an error. Its source is logged here, once, and sent nowhere.
-pub fn answer(error: Error, origin: &Origin) -> Status {
+pub fn answer(error: Error, origin: &RequestContext) -> Status {
     let parts = error.into_parts();
     let (reason, request_id) = (parts.reason, origin.request_id.as_str());
     if let Some(source) = &parts.source {
@@ -72,7 +72,7 @@ pub fn answer(error: Error, origin: &Origin) -> Status {
 
 /// Gives a status that the framework made its code and its reason: ours have details,
 /// its own have none.
-pub fn normalise(response: Response, origin: &Origin) -> Response {
+pub fn normalise(response: Response, origin: &RequestContext) -> Response {
     let headers = response.headers();
     if headers.contains_key("grpc-status-details-bin") {
         return response;

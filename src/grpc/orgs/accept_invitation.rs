@@ -10,12 +10,12 @@ use crate::grpc::pb;
 use crate::grpc::wire::convert;
 use crate::state::State;
 
-pub async fn get(
+pub async fn get_invitation(
     state: &State,
     call: &Call,
     request: pb::GetInvitationRequest,
 ) -> Result<pb::GetInvitationResponse> {
-    let shown = invitations::look(state, &request.code, call.origin.address).await?;
+    let shown = invitations::look(state, &request.code, call.context.address).await?;
     Ok(pb::GetInvitationResponse {
         org_display_name: shown.org_display_name,
         email: shown.email.to_string(),
@@ -23,18 +23,18 @@ pub async fn get(
     })
 }
 
-pub async fn accept(
+pub async fn accept_invitation(
     state: &State,
     call: &Call,
     request: pb::AcceptInvitationRequest,
 ) -> Result<pb::AcceptInvitationResponse> {
-    let shown = invitations::look(state, &request.code, call.origin.address).await?;
+    let shown = invitations::look(state, &request.code, call.context.address).await?;
     let caller = if call.has_bearer() { Some(call.authenticate(state).await?) } else { None };
     let accepted = match caller {
         None if !shown.needs_sign_up => return Err(sign_in_first()),
         None => {
             let new = SignUp::check(&request.given_name, &request.family_name, &request.password)?;
-            invitations::accept(state, &shown, &Accepting::New(&new), &call.origin).await?
+            invitations::accept(state, &shown, &Accepting::New(&new), &call.context).await?
         }
         Some(caller) => {
             let accepting = signed_in(&caller)?;
@@ -42,7 +42,7 @@ pub async fn accept(
                 return Err(Reason::InvitationEmailMismatch.into());
             }
             refuse_sign_up(&request)?;
-            invitations::accept(state, &shown, &accepting, &call.origin).await?
+            invitations::accept(state, &shown, &accepting, &call.context).await?
         }
     };
     Ok(pb::AcceptInvitationResponse {

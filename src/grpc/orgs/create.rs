@@ -19,10 +19,10 @@ use crate::grpc::pb;
 use crate::grpc::pb::create_org_request::Owner;
 use crate::grpc::wire::convert;
 use crate::grpc::wire::idempotency;
-use crate::grpc::wire::idempotency::Once;
+use crate::grpc::wire::idempotency::Idempotency;
 use crate::state::State;
 
-pub async fn org(
+pub async fn create_org(
     state: &State,
     call: &Call,
     mut request: pb::CreateOrgRequest,
@@ -43,7 +43,7 @@ pub async fn org(
     };
 
     let acting = caller.acting_in(None)?;
-    let once = Once::new(&acting, "CreateOrg", request_id, &request);
+    let once = Idempotency::new(&acting, "CreateOrg", request_id, &request);
     let now = state.clock.now();
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;

@@ -1,7 +1,7 @@
 //! `ListEvents`: the org's audit log.
 
 use crate::db;
-use crate::db::events::log::{Filter, Place};
+use crate::db::events::log::{EventFilter, LogPosition};
 use crate::domain::values::ids::AccountId;
 use crate::domain::values::names;
 use crate::domain::values::permissions::Permission;
@@ -13,7 +13,7 @@ use crate::grpc::wire::convert;
 use crate::grpc::wire::page_token::Paging;
 use crate::state::State;
 
-pub async fn list(
+pub async fn list_events(
     state: &State,
     call: &Call,
     request: pb::ListEventsRequest,
@@ -30,7 +30,7 @@ pub async fn list(
     };
     let paging = Paging::read(state, &acting, "ListEvents", &same, (request.page_size, &request.page_token))?;
     let mut db = state.db.acquire().await?;
-    let after = paging.after(str::parse::<Place>);
+    let after = paging.after(str::parse::<LogPosition>);
     let page = db::events::log::page(&mut db, acting.org_id, &filter, after, paging.size).await?;
     Ok(pb::ListEventsResponse {
         next_page_token: paging.next(state, &page),
@@ -39,7 +39,7 @@ pub async fn list(
     })
 }
 
-fn filter(request: &pb::ListEventsRequest) -> Result<Filter> {
+fn filter(request: &pb::ListEventsRequest) -> Result<EventFilter> {
     let mut violations = Violations::default();
     let time = |time: &Option<prost_types::Timestamp>| time.as_ref().map(convert::time).transpose();
     let actor_id = violations.check("actor_id", convert::optional(&request.actor_id, AccountId::parse));
@@ -54,7 +54,7 @@ fn filter(request: &pb::ListEventsRequest) -> Result<Filter> {
         violations.add("end_time", "must be after start_time");
     }
     violations.finish()?;
-    Ok(Filter {
+    Ok(EventFilter {
         actor_id: actor_id.flatten(),
         resource_id: resource_id.flatten(),
         kind: kind.flatten(),

@@ -9,7 +9,7 @@ use crate::grpc::wire::convert;
 use crate::grpc::wire::page_token::Paging;
 use crate::state::State;
 
-pub async fn org(state: &State, call: &Call, request: pb::GetOrgRequest) -> Result<pb::GetOrgResponse> {
+pub async fn get_org(state: &State, call: &Call, request: pb::GetOrgRequest) -> Result<pb::GetOrgResponse> {
     // Whoever may act in an org is a member of it, or an operator.
     let acting = call.acting_in(state, &request.org_id).await?;
     let found = db::orgs::find(&state.db, acting.org_id).await?;
@@ -17,7 +17,11 @@ pub async fn org(state: &State, call: &Call, request: pb::GetOrgRequest) -> Resu
     Ok(pb::GetOrgResponse { org: Some(convert::org(&org, &state.ceilings)?) })
 }
 
-pub async fn orgs(state: &State, call: &Call, request: pb::ListOrgsRequest) -> Result<pb::ListOrgsResponse> {
+pub async fn list_orgs(
+    state: &State,
+    call: &Call,
+    request: pb::ListOrgsRequest,
+) -> Result<pb::ListOrgsResponse> {
     let caller = call.caller()?;
     let acting = caller.acting_in(None)?;
     let filter = pb::ListOrgsRequest::default();

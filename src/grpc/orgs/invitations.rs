@@ -10,12 +10,12 @@ use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::orgs::Org;
 use crate::db::orgs::invitations::{Invitation, Sending};
 use crate::db::retrying;
-use crate::domain::access::caller::Acting;
-use crate::domain::access::credential::AccountKind;
+use crate::domain::access::acting::Acting;
 use crate::domain::mail::Mail;
-use crate::domain::sign_in::emailed_codes::{End, Purpose};
+use crate::domain::sign_in::emailed_codes::{CodePurpose, End};
 use crate::domain::sign_in::invitations::{InvitationState, MAX_SENT};
 use crate::domain::values::ids::{InvitationId, OrgId, SYSTEM_ORG};
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::Email;
 use crate::domain::values::permissions::{Permission, Right};
 use crate::domain::values::resources::Node;
@@ -29,11 +29,11 @@ use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::wire::convert;
 use crate::grpc::wire::idempotency;
-use crate::grpc::wire::idempotency::Once;
+use crate::grpc::wire::idempotency::Idempotency;
 use crate::grpc::wire::page_token::Paging;
 use crate::state::State;
 
-pub async fn create(
+pub async fn create_invitation(
     state: &State,
     call: &Call,
     mut request: pb::CreateInvitationRequest,
@@ -54,7 +54,7 @@ pub async fn create(
     };
     violations.finish()?;
 
-    let once = Once::new(&acting, "CreateInvitation", request_id, &request);
+    let once = Idempotency::new(&acting, "CreateInvitation", request_id, &request);
     let now = state.clock.now();
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
@@ -93,7 +93,7 @@ pub async fn create(
     .await
 }
 
-pub async fn list(
+pub async fn list_invitations(
     state: &State,
     call: &Call,
     request: pb::ListInvitationsRequest,
@@ -115,7 +115,7 @@ pub async fn list(
     })
 }
 
-pub async fn resend(
+pub async fn resend_invitation(
     state: &State,
     call: &Call,
     request: pb::ResendInvitationRequest,
@@ -165,7 +165,7 @@ pub async fn resend(
     .await
 }
 
-pub async fn revoke(
+pub async fn revoke_invitation(
     state: &State,
     call: &Call,
     request: pb::RevokeInvitationRequest,
@@ -211,7 +211,7 @@ fn sending(acting: &Acting<'_>, now: OffsetDateTime) -> Sending {
         inviter: (caller.account_home(), caller.account_id()),
         impersonator: caller.actor_id().map(|account_id| (caller.credential_org(), account_id)),
         credential_id: caller.credential_id().uuid(),
-        expire_time: now + Purpose::Invitation.life(),
+        expire_time: now + CodePurpose::Invitation.life(),
     }
 }
 
@@ -231,7 +231,7 @@ async fn send(
     let new = ToSend {
         org_id: acting.org_id,
         subject_id: invitation_id.uuid(),
-        purpose: Purpose::Invitation,
+        purpose: CodePurpose::Invitation,
         asked: false,
         recipient: &recipient,
         mail: Mail::invitation(org.display_name.clone(), sender.map(|member| member.title)),

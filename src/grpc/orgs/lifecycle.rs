@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::retrying;
-use crate::domain::orgs::Step;
+use crate::domain::orgs::OrgTransition;
 use crate::domain::values::ids::{OrgId, SYSTEM_ORG};
 use crate::domain::values::names::Description;
 use crate::domain::values::permissions::Permission;
@@ -17,44 +17,49 @@ use crate::grpc::pb;
 use crate::grpc::wire::convert;
 use crate::state::State;
 
-pub async fn suspend(
+pub async fn suspend_org(
     state: &State,
     call: &Call,
     request: pb::SuspendOrgRequest,
 ) -> Result<pb::SuspendOrgResponse> {
-    let org = take(state, call, Step::Suspend, (&request.org_id, &request.reason)).await?;
+    let org = take(state, call, OrgTransition::Suspend, (&request.org_id, &request.reason)).await?;
     Ok(pb::SuspendOrgResponse { org: Some(org) })
 }
 
-pub async fn resume(
+pub async fn resume_org(
     state: &State,
     call: &Call,
     request: pb::ResumeOrgRequest,
 ) -> Result<pb::ResumeOrgResponse> {
-    let org = take(state, call, Step::Resume, (&request.org_id, &request.reason)).await?;
+    let org = take(state, call, OrgTransition::Resume, (&request.org_id, &request.reason)).await?;
     Ok(pb::ResumeOrgResponse { org: Some(org) })
 }
 
-pub async fn delete(
+pub async fn delete_org(
     state: &State,
     call: &Call,
     request: pb::DeleteOrgRequest,
 ) -> Result<pb::DeleteOrgResponse> {
-    let org = take(state, call, Step::Delete, (&request.org_id, &request.reason)).await?;
+    let org = take(state, call, OrgTransition::Delete, (&request.org_id, &request.reason)).await?;
     Ok(pb::DeleteOrgResponse { org: Some(org) })
 }
 
-pub async fn undelete(
+pub async fn undelete_org(
     state: &State,
     call: &Call,
     request: pb::UndeleteOrgRequest,
 ) -> Result<pb::UndeleteOrgResponse> {
-    let org = take(state, call, Step::Undelete, (&request.org_id, &request.reason)).await?;
+    let org = take(state, call, OrgTransition::Undelete, (&request.org_id, &request.reason)).await?;
     Ok(pb::UndeleteOrgResponse { org: Some(org) })
 }
 
 /// Takes the step, if it changes anything.
-async fn take(state: &State, call: &Call, step: Step, (org_id, reason): (&str, &str)) -> Result<pb::Org> {
+async fn take(
+    state: &State,
+    call: &Call,
+    step: OrgTransition,
+    (org_id, reason): (&str, &str),
+) -> Result<pb::Org> {
     let caller = call.caller()?;
     caller.require_platform(&Permission::PLATFORM_ORGS)?;
     let mut violations = Violations::default();

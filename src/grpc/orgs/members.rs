@@ -16,7 +16,7 @@ use crate::grpc::wire::convert;
 use crate::grpc::wire::page_token::Paging;
 use crate::state::State;
 
-pub async fn list(
+pub async fn list_members(
     state: &State,
     call: &Call,
     request: pb::ListMembersRequest,
@@ -36,7 +36,7 @@ pub async fn list(
     })
 }
 
-pub async fn remove(
+pub async fn remove_member(
     state: &State,
     call: &Call,
     request: pb::RemoveMemberRequest,

@@ -2,7 +2,7 @@
 
 use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::orgs::resources::Use;
+use crate::db::orgs::resources::ResourceUse;
 use crate::db::retrying;
 use crate::domain::values::ids::{GrantId, TokenId};
 use crate::domain::values::names::DisplayName;
@@ -14,7 +14,7 @@ use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::wire::convert;
 use crate::grpc::wire::idempotency;
-use crate::grpc::wire::idempotency::Once;
+use crate::grpc::wire::idempotency::Idempotency;
 use crate::grpc::wire::page_token::Paging;
 use crate::grpc::wire::update_mask::{Mask, check_etag};
 use crate::state::State;
@@ -22,7 +22,7 @@ use crate::state::State;
 /// What stands in the way of a deletion, as far as it is listed.
 const LISTED: i64 = 100;
 
-pub async fn create(
+pub async fn create_resource(
     state: &State,
     call: &Call,
     mut request: pb::CreateResourceRequest,
@@ -43,7 +43,7 @@ pub async fn create(
         return Err(violations.error());
     };
 
-    let once = Once::new(&acting, "CreateResource", request_id, &request);
+    let once = Idempotency::new(&acting, "CreateResource", request_id, &request);
     let now = state.clock.now();
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
@@ -73,7 +73,7 @@ pub async fn create(
     .await
 }
 
-pub async fn list(
+pub async fn list_resources(
     state: &State,
     call: &Call,
     request: pb::ListResourcesRequest,
@@ -99,7 +99,7 @@ pub async fn list(
     })
 }
 
-pub async fn update(
+pub async fn update_resource(
     state: &State,
     call: &Call,
     request: pb::UpdateResourceRequest,
@@ -149,7 +149,7 @@ pub async fn update(
     .await
 }
 
-pub async fn delete(
+pub async fn delete_resource(
     state: &State,
     call: &Call,
     request: pb::DeleteResourceRequest,
@@ -186,14 +186,14 @@ pub async fn delete(
 }
 
 /// Refuses to delete what something hangs on.
-fn in_use(uses: &[Use]) -> Result<()> {
+fn in_use(uses: &[ResourceUse]) -> Result<()> {
     if uses.is_empty() {
         return Ok(());
     }
     let standing = uses.iter().map(|found| match found {
-        Use::Below(path) => ("RESOURCE", path.clone(), "is below the resource"),
-        Use::Grant(id) => ("GRANT", GrantId::from(*id).to_string(), "is on the resource"),
-        Use::Token(id) => ("TOKEN", TokenId::from(*id).to_string(), "is restricted to the resource"),
+        ResourceUse::Below(path) => ("RESOURCE", path.clone(), "is below the resource"),
+        ResourceUse::Grant(id) => ("GRANT", GrantId::from(*id).to_string(), "is on the resource"),
+        ResourceUse::Token(id) => ("TOKEN", TokenId::from(*id).to_string(), "is restricted to the resource"),
     });
     let standing =
         standing.map(|(kind, subject, why)| Precondition { kind, subject, description: why.into() });

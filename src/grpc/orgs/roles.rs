@@ -2,13 +2,13 @@
 
 use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
-use crate::db::orgs::roles::Fields;
+use crate::db::orgs::roles::RoleFields;
 use crate::db::retrying;
-use crate::domain::access::credential::AccountKind;
 use crate::domain::access::roles::{CustomRole, MAX_ROLES, parse_name};
 use crate::domain::paging::Page;
 use crate::domain::tokens::limits::MAX_LIST;
 use crate::domain::values::ids::{AccountId, RoleId};
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::{AccountName, Description, DisplayName};
 use crate::domain::values::permissions::{Permission, Right, SystemRole};
 use crate::domain::values::resources::Node;
@@ -18,7 +18,7 @@ use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::wire::convert;
 use crate::grpc::wire::idempotency;
-use crate::grpc::wire::idempotency::Once;
+use crate::grpc::wire::idempotency::Idempotency;
 use crate::grpc::wire::page_token::Paging;
 use crate::grpc::wire::update_mask::{Mask, check_etag};
 use crate::state::State;
@@ -27,7 +27,7 @@ use crate::state::State;
 const UPDATABLE: [&str; 5] = ["account_kinds", "description", "display_name", "name", "permissions"];
 
 /// The fields that a request gives, checked; none for those that it does not give.
-struct Given {
+struct GivenRoleFields {
     name: Option<AccountName>,
     display_name: Option<Option<DisplayName>>,
     description: Option<Option<Description>>,
@@ -35,7 +35,7 @@ struct Given {
     account_kinds: Option<Vec<AccountKind>>,
 }
 
-impl Given {
+impl GivenRoleFields {
     /// Reads the fields of the message that are `given`.
     fn read(violations: &mut Violations, message: &pb::Role, given: impl Fn(&str) -> bool) -> Self {
         let mut check = Self {
@@ -73,8 +73,8 @@ impl Given {
     }
 
     /// A role of these fields alone; none where one was refused.
-    fn alone(self) -> Option<Fields> {
-        Some(Fields {
+    fn alone(self) -> Option<RoleFields> {
+        Some(RoleFields {
             name: self.name?,
             display_name: self.display_name?,
             description: self.description?,
@@ -83,10 +83,10 @@ impl Given {
     }
 
     /// These fields instead of those from before.
-    fn over(&self, before: &Fields) -> Fields {
+    fn over(&self, before: &RoleFields) -> RoleFields {
         let permissions = self.permissions.as_ref().unwrap_or(&before.terms.permissions);
         let account_kinds = self.account_kinds.as_ref().unwrap_or(&before.terms.account_kinds);
-        Fields {
+        RoleFields {
             name: self.name.as_ref().unwrap_or(&before.name).clone(),
             display_name: self.display_name.as_ref().unwrap_or(&before.display_name).clone(),
             description: self.description.as_ref().unwrap_or(&before.description).clone(),
@@ -95,7 +95,7 @@ impl Given {
     }
 }
 
-pub async fn create(
+pub async fn create_role(
     state: &State,
     call: &Call,
     mut request: pb::CreateRoleRequest,
@@ -105,7 +105,7 @@ pub async fn create(
 
     let request_id = std::mem::take(&mut request.request_id);
     let mut violations = Violations::default();
-    let given = Given::read(&mut violations, &request.role.clone().unwrap_or_default(), |_| true);
+    let given = GivenRoleFields::read(&mut violations, &request.role.clone().unwrap_or_default(), |_| true);
     let request_id = violations.check("request_id", idempotency::parse(&request_id));
     violations.finish()?;
     let (Some(fields), Some(request_id)) = (given.alone(), request_id) else {
@@ -113,7 +113,7 @@ pub async fn create(
     };
     acting.may_define(&fields.terms)?;
 
-    let once = Once::new(&acting, "CreateRole", request_id, &request);
+    let once = Idempotency::new(&acting, "CreateRole", request_id, &request);
     let now = state.clock.now();
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
@@ -143,7 +143,11 @@ pub async fn create(
     .await
 }
 
-pub async fn get(state: &State, call: &Call, request: pb::GetRoleRequest) -> Result<pb::GetRoleResponse> {
+pub async fn get_role(
+    state: &State,
+    call: &Call,
+    request: pb::GetRoleRequest,
+) -> Result<pb::GetRoleResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
     acting.require(&Permission::ROLES_READ, &Node::Org)?;
     let right = Right::parse_role(&request.role_id);
@@ -158,7 +162,7 @@ pub async fn get(state: &State, call: &Call, request: pb::GetRoleRequest) -> Res
     Ok(pb::GetRoleResponse { role: Some(role) })
 }
 
-pub async fn list(
+pub async fn list_roles(
     state: &State,
     call: &Call,
     request: pb::ListRolesRequest,
@@ -190,7 +194,7 @@ pub async fn list(
     })
 }
 
-pub async fn update(
+pub async fn update_role(
     state: &State,
     call: &Call,
     request: pb::UpdateRoleRequest,
@@ -203,7 +207,7 @@ pub async fn update(
     let role_id = violations.check("role.id", custom(&message.id));
     let mask =
         Mask::read(&mut violations, request.update_mask.as_ref(), &UPDATABLE, |path| is_set(&message, path));
-    let given = Given::read(&mut violations, &message, |path| mask.has(path));
+    let given = GivenRoleFields::read(&mut violations, &message, |path| mask.has(path));
     let Some(role_id) = role_id else {
         return Err(violations.error());
     };
@@ -251,7 +255,7 @@ pub async fn update(
     .await
 }
 
-pub async fn delete(
+pub async fn delete_role(
     state: &State,
     call: &Call,
     request: pb::DeleteRoleRequest,
@@ -304,17 +308,17 @@ fn is_set(role: &pb::Role, path: &str) -> bool {
 }
 
 /// What an event says of a change.
-fn changes(before: Option<&Fields>, after: Option<&Fields>) -> Vec<FieldChange> {
-    fn names(fields: Option<&Fields>) -> Vec<&'static str> {
+fn changes(before: Option<&RoleFields>, after: Option<&RoleFields>) -> Vec<FieldChange> {
+    fn names(fields: Option<&RoleFields>) -> Vec<&'static str> {
         let kinds = fields.map_or(&[][..], |fields| &fields.terms.account_kinds);
         kinds.iter().map(|kind| kind.name()).collect()
     }
-    fn permissions(fields: Option<&Fields>) -> &[Permission] {
+    fn permissions(fields: Option<&RoleFields>) -> &[Permission] {
         fields.map_or(&[], |fields| &fields.terms.permissions)
     }
-    let name = |fields: &Fields| Some(fields.name.to_string());
-    let shown = |fields: &Fields| fields.display_name.as_ref().map(DisplayName::to_string);
-    let described = |fields: &Fields| fields.description.as_ref().map(Description::to_string);
+    let name = |fields: &RoleFields| Some(fields.name.to_string());
+    let shown = |fields: &RoleFields| fields.display_name.as_ref().map(DisplayName::to_string);
+    let described = |fields: &RoleFields| fields.description.as_ref().map(Description::to_string);
     let texts = [
         FieldChange::between("name", before.and_then(name), after.and_then(name)),
         FieldChange::between("display_name", before.and_then(shown), after.and_then(shown)),

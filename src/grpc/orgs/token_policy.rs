@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::retrying;
-use crate::db::tokens::{Filter, Token};
+use crate::db::tokens::{Token, TokenFilter};
 use crate::domain::paging::Page;
 use crate::domain::tokens::limits::{MAX_LIST, MAX_TOKEN_LIFE, spelled};
 use crate::domain::tokens::policy::{
@@ -71,7 +71,7 @@ pub fn message(policy: &TokenPolicy, ceilings: &Ceilings, revision: i64) -> pb::
     }
 }
 
-pub async fn update(
+pub async fn update_token_policy(
     state: &State,
     call: &Call,
     request: pb::UpdateTokenPolicyRequest,
@@ -137,7 +137,7 @@ async fn stopped(
         return Ok(Page { rows: Vec::new(), next: None, total: Some(0) });
     }
     let states = vec![(TokenState::Active, old.clone()), (TokenState::Blocked, new.clone())];
-    let filter = Filter { states, ..Filter::default() };
+    let filter = TokenFilter { states, ..TokenFilter::default() };
     db::tokens::page(tx, org_id, &filter, None, MAX_LISTED, now).await
 }
 

@@ -15,7 +15,11 @@ use crate::grpc::wire::convert;
 use crate::grpc::wire::update_mask::{Mask, check_etag};
 use crate::state::State;
 
-pub async fn org(state: &State, call: &Call, request: pb::UpdateOrgRequest) -> Result<pb::UpdateOrgResponse> {
+pub async fn update_org(
+    state: &State,
+    call: &Call,
+    request: pb::UpdateOrgRequest,
+) -> Result<pb::UpdateOrgResponse> {
     let new = request.org.unwrap_or_default();
     if let Err(wrong) = convert::optional(&new.id, OrgId::parse) {
         return Err(Error::invalid("org.id", wrong.to_string()));

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use crate::domain::access::access_token::{Act, Claims, Detail, GRANT_DETAIL};
-use crate::domain::access::credential::Principal;
+use crate::domain::access::credential::Credential;
 use crate::domain::access::exchange::Decision;
 use crate::domain::access::member::Member;
 use crate::domain::values::permissions::Permission;
@@ -11,16 +11,16 @@ use crate::state::State;
 
 /// The claims of an access token that is made from a credential and speaks for an account:
 /// the credential's own, or one that its account impersonates.
-pub(super) fn claims(state: &State, credential: &Principal, subject: &Member, decision: Decision) -> Claims {
+pub(super) fn claims(state: &State, credential: &Credential, subject: &Member, decision: Decision) -> Claims {
     let scope: Vec<&str> = decision.scope.iter().map(Permission::as_str).collect();
     let details = decision.on_paths.iter().map(|(path, permissions)| Detail {
         kind: GRANT_DETAIL.to_owned(),
         identifier: path.to_string(),
         actions: permissions.iter().map(Permission::to_string).collect(),
     });
-    let acts = credential.account_id != subject.account_id;
+    let acts = credential.account.account_id != subject.account_id;
     Claims {
-        iss: state.ring.issuer().to_owned(),
+        iss: state.keyring.signer.issuer().to_owned(),
         sub: subject.account_id.to_string(),
         aud: decision.audiences.into(),
         exp: decision.expires_at,
@@ -34,7 +34,7 @@ pub(super) fn claims(state: &State, credential: &Principal, subject: &Member, de
         token_kind: credential.kind.name().to_owned(),
         org_ver: subject.org_version,
         acct_ver: subject.account_version,
-        act: acts.then(|| Act { sub: credential.account_id.to_string() }),
+        act: acts.then(|| Act { sub: credential.account.account_id.to_string() }),
         roles: decision.roles,
         authorization_details: details.collect(),
     }

@@ -10,18 +10,20 @@ use crate::db;
 use crate::db::events::Actor;
 use crate::db::retrying;
 use crate::db::tokens::{Labels, NewToken};
-use crate::domain::access::caller::Acting;
-use crate::domain::access::credential::{Restrictions, TokenKind};
+use crate::domain::access::acting::Acting;
 use crate::domain::access::rights::Rights;
-use crate::domain::tokens::limits::{Expiration, MAX_LABELS, MAX_LIST, MAX_LIVE_TOKENS, MAX_ORIGINS_OF_ORG};
+use crate::domain::tokens::expiration::Expiration;
+use crate::domain::tokens::limits::{MAX_LABELS, MAX_LIST, MAX_LIVE_TOKENS, MAX_ORIGINS_OF_ORG};
 use crate::domain::tokens::policy::Rules;
+use crate::domain::tokens::restrictions::Restrictions;
 use crate::domain::values::ids::{AccountId, OrgId, TokenId};
+use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::names;
 use crate::domain::values::names::{Audience, DisplayName, Purpose};
 use crate::domain::values::networks::Network;
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::{Node, ResourcePath};
-use crate::domain::values::token_string::TokenText;
+use crate::domain::values::token_string::TokenString;
 use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Error, Precondition, Reason, Result, Violations};
 use crate::flows::transaction::Transaction;
@@ -30,11 +32,11 @@ use crate::grpc::pb;
 use crate::grpc::pb::create_token_request::Expiration as PbExpiration;
 use crate::grpc::wire::convert;
 use crate::grpc::wire::idempotency;
-use crate::grpc::wire::idempotency::Once;
+use crate::grpc::wire::idempotency::Idempotency;
 use crate::state::State;
 
 /// What is to be made, checked.
-struct New {
+struct NewTokenRequest {
     account_id: Option<AccountId>,
     kind: TokenKind,
     display_name: Option<DisplayName>,
@@ -43,7 +45,7 @@ struct New {
     expiration: Expiration,
 }
 
-impl TryFrom<&pb::CreateTokenRequest> for New {
+impl TryFrom<&pb::CreateTokenRequest> for NewTokenRequest {
     type Error = Error;
 
     fn try_from(request: &pb::CreateTokenRequest) -> Result<Self> {
@@ -155,7 +157,7 @@ fn life(ttl: &prost_types::Duration) -> Result<Expiration, &'static str> {
     std::time::Duration::try_from(ttl).map_err(|_| "must not be negative").and_then(Expiration::after)
 }
 
-pub async fn token(
+pub async fn create_token(
     state: &State,
     call: &Call,
     mut request: pb::CreateTokenRequest,
@@ -167,12 +169,12 @@ pub async fn token(
         None => acting.require(&Permission::TOKENS_WRITE, &Node::Org)?,
     }
     acting.require_token_management()?;
-    let new = New::try_from(&request)?;
+    let new = NewTokenRequest::try_from(&request)?;
     acting.may_make(&new.lists, request.may_manage_tokens)?;
 
     let request_id = idempotency::parse(&std::mem::take(&mut request.request_id)).unwrap_or_default();
     let account_id = new.account_id.unwrap_or(acting.caller.account_id());
-    let once = Once::new(&acting, "CreateToken", request_id, &request);
+    let once = Idempotency::new(&acting, "CreateToken", request_id, &request);
     let now = state.clock.now();
 
     retrying(|| async {
@@ -188,7 +190,7 @@ pub async fn token(
         let expire_time = within_policy(&new, &rules, now, acting.token_ceiling())?;
         room_for(&mut tx, acting.org_id, account_id, 1, now).await?;
         room_for_origins(&mut tx, acting.org_id, new.lists.origins.len(), now).await?;
-        let text = TokenText::new(new.kind.into(), state.clock.new_id::<TokenId>(), random());
+        let text = TokenString::new(new.kind.into(), state.clock.new_id::<TokenId>(), random());
         let row = NewToken {
             token_id: text.id(),
             org_id: acting.org_id,
@@ -200,7 +202,7 @@ pub async fn token(
             may_manage_tokens: request.may_manage_tokens,
             expire_time,
             made_by: Some(credential_id),
-            secret: &state.peppers.load().record(&text),
+            secret: &state.keyring.peppers.load().record(&text),
             hint: text.hint(),
         };
         let token = db::tokens::insert(&mut tx, &row, now).await?;
@@ -224,7 +226,7 @@ pub async fn token(
 /// `INVALID_FIELD` for an end or an audience that the org's policy does not allow, or an end
 /// after that of the credential that makes the token.
 fn within_policy(
-    new: &New,
+    new: &NewTokenRequest,
     rules: &Rules,
     now: OffsetDateTime,
     ceiling: Option<OffsetDateTime>,

@@ -6,11 +6,12 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::claims::claims;
-use super::presented_at::Told;
-use crate::domain::access::credential::{Principal, TokenKind};
+use super::presented_at::PresentedAtFields;
+use crate::domain::access::credential::Credential;
 use crate::domain::access::exchange;
 use crate::domain::tokens::limits::MAX_LIST;
 use crate::domain::values::ids::OrgId;
+use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::names::{Audience, Purpose};
 use crate::domain::values::permissions::Permission;
 use crate::error::{Code, Error, Reason, Result, Violations};
@@ -18,7 +19,6 @@ use crate::grpc::layers::auth::{Call, looks_like_jwt};
 use crate::grpc::pb;
 use crate::grpc::wire::convert;
 use crate::state::State;
-use crate::state::principals;
 use crate::state::principals::Authenticated;
 
 /// `issued_token_type` (RFC 8693, section 3).
@@ -31,7 +31,7 @@ const UNBELIEVED: &str = "counts only from a caller that authenticates beside th
 /// The longest life of an access token that is made while the database is gone.
 const OUTAGE_LIFE: Duration = Duration::from_secs(60);
 
-pub async fn token(
+pub async fn exchange_token(
     state: &State,
     call: &Call,
     request: pb::ExchangeTokenRequest,
@@ -41,20 +41,20 @@ pub async fn token(
         // An access token never begets another: its life would have no end.
         return Err(Reason::SubjectNotExchangeable.into());
     }
-    let found = principals::by_text(state, subject, call.origin.address).await?;
+    let found = state.authenticator.by_string(subject, call.context.address).await?;
     let now = state.clock.now();
     found.check(now)?;
-    let Authenticated { principal, in_outage, .. } = &found;
-    let mut asked = asked(state, call, &request, principal.org_id).await?;
+    let Authenticated { credential, in_outage, .. } = &found;
+    let mut asked = asked(state, call, &request, credential.account.org_id).await?;
     if *in_outage {
         // Nobody can revoke it now: it must not outlive the outage by much.
         asked.cut_to(OUTAGE_LIFE);
     }
-    let issued = match elsewhere(state, principal, &request.org_id).await? {
-        None => issue(state, principal, &asked, now)?,
+    let issued = match elsewhere(state, credential, &request.org_id).await? {
+        None => issue(state, credential, &asked, now)?,
         Some(there) => issue(state, &there, &asked, now)?,
     };
-    state.uses.note(&found, asked.address(), now);
+    state.authenticator.record_use(&found, asked.address(), now);
     Ok(pb::ExchangeTokenResponse {
         access_token: issued.access_token,
         issued_token_type: ACCESS_TOKEN.to_owned(),
@@ -78,28 +78,28 @@ pub struct Issued {
 /// What [`exchange::decide`] refuses; `SCOPE_TOO_WIDE`.
 pub fn issue(
     state: &State,
-    principal: &Principal,
-    asked: &exchange::Request,
+    credential: &Credential,
+    asked: &exchange::ExchangeRequest,
     now: OffsetDateTime,
 ) -> Result<Issued> {
-    let decision = exchange::decide(principal, asked, state.ring.issuer(), now)?;
+    let decision = exchange::decide(credential, asked, state.keyring.signer.issuer(), now)?;
     let expire_time = prost_types::Timestamp { seconds: decision.expires_at, nanos: 0 };
-    let claims = claims(state, principal, &principal.member, decision);
-    Ok(Issued { access_token: state.ring.sign(&claims)?, expire_time, scope: claims.scope })
+    let claims = claims(state, credential, &credential.account, decision);
+    Ok(Issued { access_token: state.keyring.signer.sign(&claims)?, expire_time, scope: claims.scope })
 }
 
 /// The subject in the org that is named, where that is another one than its own: a session's alone.
 ///
 /// # Errors
 /// `RESOURCE_NOT_FOUND` where it does not act, and for a token.
-async fn elsewhere(state: &State, principal: &Principal, org_id: &str) -> Result<Option<Arc<Principal>>> {
+async fn elsewhere(state: &State, credential: &Credential, org_id: &str) -> Result<Option<Arc<Credential>>> {
     match convert::org_id(org_id)? {
-        Some(org_id) if org_id != principal.org_id => {
-            let there = match principal.kind {
-                TokenKind::Session => principals::within(state, principal, org_id).await?,
+        Some(org_id) if org_id != credential.account.org_id => {
+            let there = match credential.kind {
+                TokenKind::Session => state.authenticator.within(credential, org_id).await?,
                 TokenKind::Secret | TokenKind::Publishable => None,
             };
-            let there = there.filter(|there| there.check_active().is_ok());
+            let there = there.filter(|there| there.account.check_active().is_ok());
             there.map(Some).ok_or_else(|| Error::not_found("org", org_id))
         }
         _ => Ok(None),
@@ -111,14 +111,14 @@ async fn asked(
     call: &Call,
     request: &pb::ExchangeTokenRequest,
     org_id: OrgId,
-) -> Result<exchange::Request> {
+) -> Result<exchange::ExchangeRequest> {
     let mut violations = Violations::default();
     let audiences = violations.check_each("audiences", &request.audiences, MAX_LIST, Audience::parse);
     let scopes = violations.check_each("scopes", &request.scopes, MAX_LIST, Permission::parse);
     let ttl = request.requested_ttl.as_ref().map(convert::duration).transpose();
-    let ttl = violations.check("requested_ttl", ttl.and_then(exchange::Request::lifetime));
+    let ttl = violations.check("requested_ttl", ttl.and_then(exchange::ExchangeRequest::lifetime));
     let purpose = violations.check("purpose", convert::optional(&request.purpose, Purpose::parse));
-    let told = Told::read(&mut violations, &request.origin, &request.client_address);
+    let told = PresentedAtFields::read(&mut violations, &request.origin, &request.client_address);
     if told.is_some() && !is_believed(state, call, request, org_id).await? {
         for (field, text) in [("origin", &request.origin), ("client_address", &request.client_address)] {
             if !text.is_empty() {
@@ -130,8 +130,8 @@ async fn asked(
     let (Some(ttl), Some(purpose)) = (ttl, purpose) else {
         return Err(Error::internal("a field was refused without a violation"));
     };
-    let shown_at = call.origin.shown_at(told.origin, told.address.or(call.origin.address))?;
-    Ok(exchange::Request::new(audiences, scopes, ttl).shown(shown_at, purpose))
+    let shown_at = call.context.shown_at(told.origin, told.address.or(call.context.address))?;
+    Ok(exchange::ExchangeRequest::new(audiences, scopes, ttl).shown(shown_at, purpose))
 }
 
 /// Whether the bearer beside the subject is somebody whose word on who shows it counts.

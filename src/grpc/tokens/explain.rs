@@ -1,9 +1,11 @@
 //! `ExplainToken`: why a token is refused, check by check.
 
-use super::presented_at::Told;
-use crate::domain::access::caller::Acting;
-use crate::domain::access::checks::{Outcome, TextCheck, Use, explain_text, explain_token};
-use crate::domain::access::exchange::ShownAt;
+use super::presented_at::PresentedAtFields;
+use crate::domain::access::acting::Acting;
+use crate::domain::access::checks::{
+    CheckInput, CheckOutcome, TokenStringCheck, explain_credential_checks, explain_string_checks,
+};
+use crate::domain::access::presentation::PresentedAt;
 use crate::domain::values::ids::{OrgId, TokenId};
 use crate::domain::values::names::{Audience, Purpose};
 use crate::domain::values::permissions::Permission;
@@ -14,16 +16,15 @@ use crate::grpc::pb;
 use crate::grpc::pb::explain_token_request::Target;
 use crate::grpc::wire::convert;
 use crate::state::State;
-use crate::state::principals;
-use crate::state::principals::Reading;
+use crate::state::authenticate::TokenStringLookup;
 
 /// Which token, checked.
-enum Asked<'a> {
+enum ExplainTarget<'a> {
     Text(&'a str),
     Id(TokenId),
 }
 
-pub async fn token(
+pub async fn explain_token(
     state: &State,
     call: &Call,
     request: pb::ExplainTokenRequest,
@@ -34,57 +35,61 @@ pub async fn token(
     let asked = target(&mut violations, &request);
     let audience = violations.check("audience", convert::optional(&request.audience, Audience::parse));
     let purpose = violations.check("purpose", convert::optional(&request.purpose, Purpose::parse));
-    let Told { origin, address } = Told::read(&mut violations, &request.origin, &request.client_address);
+    let PresentedAtFields { origin, address } =
+        PresentedAtFields::read(&mut violations, &request.origin, &request.client_address);
     let (Some(asked), Some(audience), Some(purpose)) = (asked, audience, purpose) else {
         return Err(violations.error());
     };
     violations.finish()?;
 
-    let (mut outcomes, principal, secret) = match asked {
-        Asked::Id(id) => {
-            let found = principals::by_id(state, id).await?;
-            let found = found.filter(|principal| principal.org_id == acting.org_id);
+    let (mut outcomes, credential, secret) = match asked {
+        ExplainTarget::Id(id) => {
+            let found = state.authenticator.by_id(id).await?;
+            let found = found.filter(|credential| credential.account.org_id == acting.org_id);
             (Vec::new(), Some(found.ok_or_else(|| Error::not_found("token", id))?), None)
         }
-        Asked::Text(text) => {
+        ExplainTarget::Text(text) => {
             let named = !request.org_id.is_empty();
             let may_read = |org_id: OrgId| may_read(&acting, named, org_id);
             // What others have is no failure of the caller's address.
-            match principals::read_text(state, text, None).await? {
-                Reading::Good(found) if may_read(found.principal.org_id) => {
-                    (explain_text(None), Some(found.principal), found.secret)
+            match state.authenticator.read_string(text, None).await? {
+                TokenStringLookup::Good(found) if may_read(found.credential.account.org_id) => {
+                    (explain_string_checks(None), Some(found.credential), found.secret)
                 }
-                Reading::WrongSecret(principal) if may_read(principal.org_id) => {
-                    (explain_text(Some(TextCheck::Secret)), Some(principal), None)
+                TokenStringLookup::WrongSecret(credential) if may_read(credential.account.org_id) => {
+                    (explain_string_checks(Some(TokenStringCheck::Secret)), Some(credential), None)
                 }
                 // As if it were not there.
-                Reading::Good(_) | Reading::WrongSecret(_) => {
-                    (explain_text(Some(TextCheck::Known)), None, None)
+                TokenStringLookup::Good(_) | TokenStringLookup::WrongSecret(_) => {
+                    (explain_string_checks(Some(TokenStringCheck::Known)), None, None)
                 }
-                Reading::Failed(check) => (explain_text(Some(check)), None, None),
+                TokenStringLookup::Failed(check) => (explain_string_checks(Some(check)), None, None),
             }
         }
     };
-    if let Some(principal) = principal {
-        let shown_at = ShownAt { address, origin };
+    if let Some(credential) = credential {
+        let shown_at = PresentedAt { address, origin };
         let shown = shown_at.with(purpose.as_ref());
-        let used = Use { now: state.clock.now(), secret, shown, audience: audience.as_ref() };
-        outcomes.extend(explain_token(&principal, &used));
+        let used = CheckInput { now: state.clock.now(), secret, shown, audience: audience.as_ref() };
+        outcomes.extend(explain_credential_checks(&credential, &used));
     }
     Ok(pb::ExplainTokenResponse { checks: outcomes.iter().map(check).collect() })
 }
 
-fn target<'a>(violations: &mut Violations, request: &'a pb::ExplainTokenRequest) -> Option<Asked<'a>> {
+fn target<'a>(
+    violations: &mut Violations,
+    request: &'a pb::ExplainTokenRequest,
+) -> Option<ExplainTarget<'a>> {
     match &request.target {
         None => violations.check("target", Err("is required: token_text or token_id")),
-        Some(Target::TokenId(id)) => violations.check("token_id", TokenId::parse(id)).map(Asked::Id),
+        Some(Target::TokenId(id)) => violations.check("token_id", TokenId::parse(id)).map(ExplainTarget::Id),
         Some(Target::TokenText(text)) if text.is_empty() => {
             violations.check("token_text", Err("is required"))
         }
         Some(Target::TokenText(text)) if looks_like_jwt(text) => {
             violations.check("token_text", Err("is a JWT: IntrospectToken says whether that is good"))
         }
-        Some(Target::TokenText(text)) => Some(Asked::Text(text)),
+        Some(Target::TokenText(text)) => Some(ExplainTarget::Text(text)),
     }
 }
 
@@ -98,7 +103,7 @@ fn may_read(acting: &Acting<'_>, named: bool, org_id: OrgId) -> bool {
     there.is_ok_and(|there| there.require(&Permission::TOKENS_READ, &Node::Org).is_ok())
 }
 
-fn check(outcome: &Outcome) -> pb::TokenCheck {
+fn check(outcome: &CheckOutcome) -> pb::TokenCheck {
     pb::TokenCheck {
         name: outcome.name.to_owned(),
         passed: outcome.failure.is_none(),

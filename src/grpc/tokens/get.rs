@@ -2,10 +2,10 @@
 
 use super::create::labels;
 use crate::db;
-use crate::db::tokens::Filter;
-use crate::domain::access::credential::TokenKind;
+use crate::db::tokens::TokenFilter;
 use crate::domain::tokens::policy::{Rules, TokenState};
 use crate::domain::values::ids::{AccountId, TokenId};
+use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::names::Purpose;
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
@@ -16,7 +16,11 @@ use crate::grpc::wire::convert;
 use crate::grpc::wire::page_token::Paging;
 use crate::state::State;
 
-pub async fn token(state: &State, call: &Call, request: pb::GetTokenRequest) -> Result<pb::GetTokenResponse> {
+pub async fn get_token(
+    state: &State,
+    call: &Call,
+    request: pb::GetTokenRequest,
+) -> Result<pb::GetTokenResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
     let may_read = acting.require(&Permission::TOKENS_READ, &Node::Org);
     let token_id = match TokenId::parse(&request.token_id) {
@@ -37,7 +41,7 @@ pub async fn token(state: &State, call: &Call, request: pb::GetTokenRequest) -> 
     Ok(pb::GetTokenResponse { token: Some(convert::token(&token, &rules, state.clock.now())?) })
 }
 
-pub async fn tokens(
+pub async fn list_tokens(
     state: &State,
     call: &Call,
     mut request: pb::ListTokensRequest,
@@ -74,7 +78,7 @@ fn filter(
     account_id: Result<Option<AccountId>, String>,
     request: &pb::ListTokensRequest,
     rules: &Rules,
-) -> Filter {
+) -> TokenFilter {
     let time = |time: &Option<prost_types::Timestamp>| time.as_ref().map(convert::time).transpose();
     let kind = match pb::TokenKind::try_from(request.kind) {
         Ok(pb::TokenKind::Unspecified) => Ok(None),
@@ -90,7 +94,7 @@ fn filter(
         Ok(pb::TokenState::Blocked) => Ok(Some(TokenState::Blocked)),
         Err(_) => Err("is not a known state"),
     };
-    Filter {
+    TokenFilter {
         account_id: violations.check("account_id", account_id).flatten(),
         kind: violations.check("kind", kind).flatten(),
         purpose: violations.check("purpose", convert::optional(&request.purpose, Purpose::parse)).flatten(),

@@ -3,7 +3,7 @@
 use super::claims::claims;
 use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
-use crate::domain::access::impersonation;
+use crate::domain::access::impersonation_token;
 use crate::domain::values::ids::AccountId;
 use crate::domain::values::names::Description;
 use crate::error::{Error, Result, Violations};
@@ -13,31 +13,32 @@ use crate::grpc::pb;
 use crate::grpc::wire::convert;
 use crate::state::State;
 
-pub async fn account(
+pub async fn impersonate_account(
     state: &State,
     call: &Call,
     request: pb::ImpersonateAccountRequest,
 ) -> Result<pb::ImpersonateAccountResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
-    impersonation::authorise(&acting)?;
+    impersonation_token::authorise(&acting)?;
     let mut violations = Violations::default();
     let account_id = violations.check("account_id", AccountId::parse(&request.account_id));
     let reason = violations.check("reason", Description::required(&request.reason));
     let ttl = request.ttl.as_ref().map(convert::duration).transpose();
-    let ttl = violations.check("ttl", ttl.and_then(impersonation::lifetime));
+    let ttl = violations.check("ttl", ttl.and_then(impersonation_token::lifetime));
     let (Some(account_id), Some(reason), Some(ttl)) = (account_id, reason, ttl) else {
         return Err(violations.error());
     };
 
     let now = state.clock.now();
     // What changes from now on ends the access token when it is used.
-    let target = state.principals.member(state, acting.org_id, account_id).await?;
+    let target = state.principals.member(acting.org_id, account_id).await?;
     let target = target.ok_or_else(|| Error::not_found("account", account_id))?;
     let rules = db::orgs::policies::find_rules(&state.db, acting.org_id, &state.ceilings).await?;
-    let decision = impersonation::decide(&acting, &target, ttl, &rules, state.ring.issuer(), now)?;
+    let decision =
+        impersonation_token::decide(&acting, &target, ttl, &rules, state.keyring.signer.issuer(), now)?;
     let expire_time = prost_types::Timestamp { seconds: decision.expires_at, nanos: 0 };
     let claims = claims(state, acting.caller.credential(), &target, decision);
-    let access_token = state.ring.sign(&claims)?;
+    let access_token = state.keyring.signer.sign(&claims)?;
 
     let mut tx = Transaction::begin(state).await?;
     let change = Change {

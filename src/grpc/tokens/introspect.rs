@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::presented_at::Told;
+use super::presented_at::PresentedAtFields;
 use crate::domain::access::caller::Caller;
-use crate::domain::access::exchange::{ShownAt, may_target, targets};
 use crate::domain::access::member::Member;
+use crate::domain::access::presentation::PresentedAt;
 use crate::domain::tokens::limits::MAX_LIST;
 use crate::domain::values::ids::{CredentialId, OrgId};
 use crate::domain::values::names::{Audience, Purpose};
@@ -19,25 +19,24 @@ use crate::grpc::layers::auth::{Call, looks_like_jwt};
 use crate::grpc::pb;
 use crate::grpc::wire::convert;
 use crate::state::State;
-use crate::state::principals;
 
 /// How long an answer may be kept at most: a revocation is not to be overlooked for longer.
 const MAX_CACHE: Duration = Duration::from_secs(60);
 
-pub async fn token(
+pub async fn introspect_token(
     state: &State,
     call: &Call,
     request: pb::IntrospectTokenRequest,
 ) -> Result<pb::IntrospectTokenResponse> {
     let caller = verifier(call)?;
     let mut violations = Violations::default();
-    let asked = Asked::read(&mut violations, &request);
+    let asked = IntrospectionRequest::read(&mut violations, &request);
     violations.finish()?;
     let asked = asked.ok_or_else(|| Error::internal("a field was refused without a violation"))?;
     introspect(state, call, caller, &asked).await
 }
 
-pub async fn tokens(
+pub async fn batch_introspect_tokens(
     state: &State,
     call: &Call,
     request: pb::BatchIntrospectTokensRequest,
@@ -57,7 +56,7 @@ pub async fn tokens(
             let each = request.requests.iter().enumerate();
             each.filter_map(|(i, one)| {
                 let mut wrong = Violations::default();
-                let asked = Asked::read(&mut wrong, one);
+                let asked = IntrospectionRequest::read(&mut wrong, one);
                 violations.take_in(&format!("requests[{i}]"), wrong);
                 asked
             })
@@ -86,15 +85,15 @@ fn verifier(call: &Call) -> Result<&Caller> {
 }
 
 /// What a token is to be good for.
-struct Asked<'a> {
+struct IntrospectionRequest<'a> {
     token_text: &'a str,
     audience: Option<Audience>,
     purpose: Option<Purpose>,
-    told: Told,
+    told: PresentedAtFields,
     required: Vec<Permission>,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> IntrospectionRequest<'a> {
     /// Checks a request.
     fn read(violations: &mut Violations, request: &'a pb::IntrospectTokenRequest) -> Option<Self> {
         if request.token_text.is_empty() {
@@ -102,7 +101,7 @@ impl<'a> Asked<'a> {
         }
         let audience = violations.check("audience", convert::optional(&request.audience, Audience::parse));
         let purpose = violations.check("purpose", convert::optional(&request.purpose, Purpose::parse));
-        let told = Told::read(violations, &request.origin, &request.client_address);
+        let told = PresentedAtFields::read(violations, &request.origin, &request.client_address);
         let required =
             violations.check_each("required_scopes", &request.required_scopes, MAX_LIST, Permission::parse);
         Some(Self { token_text: &request.token_text, audience: audience?, purpose: purpose?, told, required })
@@ -113,9 +112,9 @@ async fn introspect(
     state: &State,
     call: &Call,
     caller: &Caller,
-    asked: &Asked<'_>,
+    asked: &IntrospectionRequest<'_>,
 ) -> Result<pb::IntrospectTokenResponse> {
-    let shown_at = call.origin.shown_at(asked.told.origin.clone(), asked.told.address)?;
+    let shown_at = call.context.shown_at(asked.told.origin.clone(), asked.told.address)?;
     // What others sent to the caller is no failure of the caller's address.
     let from = None;
     let looked_up = if looks_like_jwt(asked.token_text) {
@@ -143,48 +142,50 @@ type Found = Option<(OrgId, pb::IntrospectTokenResponse)>;
 
 async fn service_token(
     state: &State,
-    asked: &Asked<'_>,
-    shown_at: &ShownAt,
+    asked: &IntrospectionRequest<'_>,
+    shown_at: &PresentedAt,
     from: Option<IpAddr>,
 ) -> Result<Found> {
-    let found = principals::by_text(state, asked.token_text, from).await?;
+    let found = state.authenticator.by_string(asked.token_text, from).await?;
     let (end, now) = (found.end(), state.clock.now());
     found.check(now)?;
-    let principal = found.principal;
-    let may_target = asked.audience.as_ref().is_none_or(|audience| may_target(&principal, audience));
-    if !may_target || principal.admit(&shown_at.with(asked.purpose.as_ref())).is_err() {
+    let credential = found.credential;
+    let may_target = asked.audience.as_ref().is_none_or(|audience| credential.may_target(audience));
+    if !may_target || credential.admit(&shown_at.with(asked.purpose.as_ref())).is_err() {
         return Ok(None);
     }
     let left = end.map(|end| (end - now).unsigned_abs());
     Ok(Some((
-        principal.org_id,
+        credential.account.org_id,
         pb::IntrospectTokenResponse {
-            scope: joined(&principal.effective_rights().on_org(&named(&principal.named_by_org, asked))),
+            scope: joined(
+                &credential.effective_rights().on_org(&named(&credential.account.named_by_org, asked)),
+            ),
             exp: end.map_or(0, OffsetDateTime::unix_timestamp),
-            iat: principal.create_time.unix_timestamp(),
-            nbf: principal.create_time.unix_timestamp(),
-            aud: targets(&principal, state.ring.issuer()),
+            iat: credential.create_time.unix_timestamp(),
+            nbf: credential.create_time.unix_timestamp(),
+            aud: credential.targets(state.keyring.signer.issuer()),
             max_cache_ttl: Some(convert::proto_duration(left.unwrap_or(MAX_CACHE).min(MAX_CACHE))),
-            ..common(state, principal.credential_id, &principal.member)
+            ..common(state, credential.credential_id, &credential.account)
         },
     )))
 }
 
 async fn access_token(
     state: &State,
-    asked: &Asked<'_>,
-    shown_at: &ShownAt,
+    asked: &IntrospectionRequest<'_>,
+    shown_at: &PresentedAt,
     from: Option<IpAddr>,
 ) -> Result<Found> {
-    let verified = principals::by_access_token(state, asked.token_text, from).await?;
-    let (principal, claims) = (&verified.found.principal, &verified.token.claims);
+    let verified = state.authenticator.by_access_token(asked.token_text, from).await?;
+    let (credential, claims) = (&verified.found.credential, &verified.token.claims);
     let is_for = |audience: &Audience| claims.aud.as_slice().iter().any(|aud| aud == audience.as_str());
     let shown = shown_at.with(asked.purpose.as_ref());
-    if !asked.audience.as_ref().is_none_or(is_for) || principal.admit_access_token(&shown).is_err() {
+    if !asked.audience.as_ref().is_none_or(is_for) || credential.admit_access_token(&shown).is_err() {
         return Ok(None);
     }
     // A token that was shortened since takes its JWTs with it.
-    let exp = principal.expire_time.map_or(claims.exp, |end| claims.exp.min(end.unix_timestamp()));
+    let exp = credential.expire_time.map_or(claims.exp, |end| claims.exp.min(end.unix_timestamp()));
     let left = Duration::from_secs((exp - state.clock.now().unix_timestamp()).max(0) as u64);
     let member = verified.member();
     let scope = match (&verified.impersonation, &verified.token.narrowed_to) {
@@ -205,13 +206,13 @@ async fn access_token(
             jti: claims.jti.clone(),
             actor: verified.token.actor_id.map(|id| id.to_string()).unwrap_or_default(),
             max_cache_ttl: Some(convert::proto_duration(left.min(MAX_CACHE))),
-            ..common(state, principal.credential_id, member)
+            ..common(state, credential.credential_id, member)
         },
     )))
 }
 
 /// What an owner's list may show: what the org names, and what is asked for, which the org need not.
-fn named(by_org: &BTreeSet<Permission>, asked: &Asked<'_>) -> BTreeSet<Permission> {
+fn named(by_org: &BTreeSet<Permission>, asked: &IntrospectionRequest<'_>) -> BTreeSet<Permission> {
     by_org.iter().chain(&asked.required).cloned().collect()
 }
 
@@ -226,7 +227,7 @@ fn common(state: &State, client_id: CredentialId, member: &Member) -> pb::Intros
         username: member.username.clone(),
         token_type: "Bearer".to_owned(),
         sub: member.account_id.to_string(),
-        iss: state.ring.issuer().to_owned(),
+        iss: state.keyring.signer.issuer().to_owned(),
         org_id: member.org_id.to_string(),
         account_kind: convert::account_kind(member.account_kind).into(),
         ..Default::default()

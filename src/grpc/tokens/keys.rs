@@ -8,13 +8,13 @@ use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::state::State;
 
-pub async fn json_web_key_set(
+pub async fn get_json_web_key_set(
     state: &State,
     _: &Call,
     _: pb::GetJsonWebKeySetRequest,
 ) -> Result<pb::GetJsonWebKeySetResponse> {
     Ok(pb::GetJsonWebKeySetResponse {
-        keys: state.ring.jwks().iter().map(key).collect::<Result<_>>()?,
+        keys: state.keyring.signer.jwks().iter().map(key).collect::<Result<_>>()?,
         max_age: Some(prost_types::Duration { seconds: JWKS_MAX_AGE.into(), nanos: 0 }),
     })
 }

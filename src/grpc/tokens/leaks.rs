@@ -14,7 +14,7 @@ use crate::domain::mail::Mail;
 use crate::domain::tokens::limits::MAX_LIST;
 use crate::domain::tokens::rotation::{Leak, SecretState, leak};
 use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SessionId, TokenId};
-use crate::domain::values::token_string::{TextKind, TokenText, obfuscated};
+use crate::domain::values::token_string::{TokenString, TokenStringKind, obfuscated};
 use crate::error::{Code, Error, Result, Violations};
 use crate::flows::emailed_codes;
 use crate::flows::notify;
@@ -24,7 +24,6 @@ use crate::grpc::pb;
 use crate::grpc::pb::RevokeReason;
 use crate::grpc::wire::convert;
 use crate::state::State;
-use crate::state::principals;
 
 /// What leaked, by its org.
 #[derive(Default)]
@@ -32,10 +31,10 @@ struct Leaked {
     /// The numbers of the secrets, by token.
     tokens: BTreeMap<OrgId, BTreeMap<TokenId, Vec<i32>>>,
     sessions: BTreeSet<(OrgId, SessionId)>,
-    codes: Vec<db::sign_in::emailed_codes::Code>,
+    codes: Vec<db::sign_in::emailed_codes::EmailedCode>,
 }
 
-pub async fn report(
+pub async fn report_leaked_token(
     state: &State,
     call: &Call,
     request: pb::ReportLeakedTokenRequest,
@@ -55,8 +54,8 @@ pub async fn report(
     }
     // Whoever reports is nobody that we know: they had the text, as had whoever left it there.
     let actor = Actor {
-        address: call.origin.address.map(|address| address.to_string()),
-        request_id: Some(call.origin.request_id.clone()),
+        address: call.context.address.map(|address| address.to_string()),
+        request_id: Some(call.context.request_id.clone()),
         ..Actor::default()
     };
     let now = state.clock.now();
@@ -101,22 +100,22 @@ async fn known(state: &State, call: &Call, texts: &[String]) -> Result<Leaked> {
     let mut leaked = Leaked::default();
     for text in texts {
         // What is public cannot leak, and junk is not even a failure.
-        match TokenText::parse(text).map(|text| text.kind()) {
-            Ok(TextKind::SecretToken | TextKind::Session) => {}
-            Ok(kind @ (TextKind::Invitation | TextKind::PasswordCode)) => {
-                match emailed_codes::known(state, text, kind, call.origin.address).await {
+        match TokenString::parse(text).map(|text| text.kind()) {
+            Ok(TokenStringKind::SecretToken | TokenStringKind::Session) => {}
+            Ok(kind @ (TokenStringKind::Invitation | TokenStringKind::PasswordCode)) => {
+                match emailed_codes::known(state, text, kind, call.context.address).await {
                     Ok(code) => leaked.codes.push(code),
                     Err(error) if error.reason().code() == Code::Unauthenticated => {}
                     Err(error) => return Err(error),
                 }
                 continue;
             }
-            Ok(TextKind::PublishableToken) | Err(_) => continue,
+            Ok(TokenStringKind::PublishableToken) | Err(_) => continue,
         }
-        match principals::by_text(state, text, call.origin.address).await {
+        match state.authenticator.by_string(text, call.context.address).await {
             Ok(found) => {
-                let org_id = found.principal.org_id;
-                match found.principal.credential_id {
+                let org_id = found.credential.account.org_id;
+                match found.credential.credential_id {
                     CredentialId::Token(id) => {
                         let secrets = leaked.tokens.entry(org_id).or_default().entry(id);
                         secrets.or_default().extend(found.secret);
@@ -128,7 +127,7 @@ async fn known(state: &State, call: &Call, texts: &[String]) -> Result<Leaked> {
             Err(error) => return Err(error),
         }
     }
-    leaked.codes.sort_by_key(db::sign_in::emailed_codes::Code::org);
+    leaked.codes.sort_by_key(db::sign_in::emailed_codes::EmailedCode::org);
     Ok(leaked)
 }
 

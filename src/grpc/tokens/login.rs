@@ -10,13 +10,13 @@ use crate::db;
 use crate::db::events::{Actor, FieldChange};
 use crate::db::retrying;
 use crate::db::sign_in::sessions::NewSession;
-use crate::domain::access::credential::Principal;
-use crate::domain::access::exchange::Request;
+use crate::domain::access::credential::Credential;
+use crate::domain::access::exchange::ExchangeRequest;
 use crate::domain::sign_in::password::TypedPassword;
 use crate::domain::sign_in::sessions::life;
 use crate::domain::values::ids::{OrgId, SessionId};
 use crate::domain::values::names::{Email, Invalid};
-use crate::domain::values::token_string::{TextKind, TokenText};
+use crate::domain::values::token_string::{TokenString, TokenStringKind};
 use crate::error::{Error, Reason, Result, Violations};
 use crate::flows::sign_in;
 use crate::flows::sign_in::SignedIn;
@@ -25,7 +25,6 @@ use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::wire::convert;
 use crate::state::State;
-use crate::state::principals;
 
 pub async fn login(state: &Arc<State>, call: &Call, request: pb::LoginRequest) -> Result<pb::LoginResponse> {
     let mut violations = Violations::default();
@@ -40,7 +39,7 @@ pub async fn login(state: &Arc<State>, call: &Call, request: pb::LoginRequest) -
     };
     let typed = TypedPassword::new(&request.password);
     drop(request);
-    let who = sign_in::with_password(state, &username, &typed, &call.origin).await?;
+    let who = sign_in::with_password(state, &username, &typed, &call.context).await?;
     let there = org_id.unwrap_or(who.org_id);
     if !acts_in(state, &who, there).await? {
         return Err(Reason::LoginFailed.into());
@@ -55,21 +54,21 @@ fn required_username(text: &str) -> Result<Email, Invalid> {
 
 /// Whether the account may act in the org.
 async fn acts_in(state: &State, who: &SignedIn, org_id: OrgId) -> Result<bool> {
-    let member = state.principals.member(state, org_id, who.account_id).await?;
+    let member = state.principals.member(org_id, who.account_id).await?;
     Ok(member.is_some_and(|member| member.check_active().is_ok()))
 }
 
 /// A session that was just made.
-struct Begun {
-    text: TokenText,
+struct StartedSession {
+    text: TokenString,
     expire_time: OffsetDateTime,
 }
 
-async fn begin(state: &State, call: &Call, who: &SignedIn) -> Result<Begun> {
+async fn begin(state: &State, call: &Call, who: &SignedIn) -> Result<StartedSession> {
     let now = state.clock.now();
     let session_id: SessionId = state.clock.new_id();
-    let text = TokenText::new(TextKind::Session, session_id, random());
-    let secret = state.peppers.load().record(&text);
+    let text = TokenString::new(TokenStringKind::Session, session_id, random());
+    let secret = state.keyring.peppers.load().record(&text);
     let SignedIn { org_id, account_id, kind, .. } = *who;
     let expire_time = now + life(kind);
     let actor = Actor {
@@ -77,8 +76,8 @@ async fn begin(state: &State, call: &Call, who: &SignedIn) -> Result<Begun> {
         impersonator_id: None,
         credential_id: Some(session_id.into()),
         operator: false,
-        address: call.origin.address.map(|address| address.to_string()),
-        request_id: Some(call.origin.request_id.clone()),
+        address: call.context.address.map(|address| address.to_string()),
+        request_id: Some(call.context.request_id.clone()),
     };
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
@@ -93,21 +92,21 @@ async fn begin(state: &State, call: &Call, who: &SignedIn) -> Result<Begun> {
         tx.commit().await
     })
     .await?;
-    Ok(Begun { text, expire_time })
+    Ok(StartedSession { text, expire_time })
 }
 
 async fn answer(
     state: &State,
     call: &Call,
     who: &SignedIn,
-    session: &Begun,
+    session: &StartedSession,
     org_id: OrgId,
 ) -> Result<pb::LoginResponse> {
-    let found = principals::by_text(state, session.text.expose(), call.origin.address).await?;
+    let found = state.authenticator.by_string(session.text.expose(), call.context.address).await?;
     let there = match org_id == who.org_id {
-        true => found.principal,
+        true => found.credential,
         false => {
-            let there = principals::within(state, &found.principal, org_id).await?;
+            let there = state.authenticator.within(&found.credential, org_id).await?;
             there.ok_or_else(|| Error::from(Reason::LoginFailed))?
         }
     };
@@ -129,8 +128,8 @@ async fn answer(
 
 /// A JWT for the issuer with all rights; none where it would be too large, since the session can be
 /// exchanged for one with fewer.
-fn access_token(state: &State, principal: &Principal) -> Result<(String, Option<prost_types::Timestamp>)> {
-    match exchange::issue(state, principal, &Request::default(), state.clock.now()) {
+fn access_token(state: &State, credential: &Credential) -> Result<(String, Option<prost_types::Timestamp>)> {
+    match exchange::issue(state, credential, &ExchangeRequest::default(), state.clock.now()) {
         Ok(issued) => Ok((issued.access_token, Some(issued.expire_time))),
         Err(error) if error.reason() == Reason::ScopeTooWide => Ok((String::new(), None)),
         Err(error) => Err(error),

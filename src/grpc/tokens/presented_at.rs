@@ -8,12 +8,12 @@ use crate::error::Violations;
 use crate::grpc::wire::convert;
 
 /// The two fields, checked.
-pub struct Told {
+pub struct PresentedAtFields {
     pub origin: Option<WebOrigin>,
     pub address: Option<IpAddr>,
 }
 
-impl Told {
+impl PresentedAtFields {
     pub fn read(violations: &mut Violations, origin: &str, client_address: &str) -> Self {
         let address = |text: &str| {
             text.parse::<IpAddr>().map(|address| address.to_canonical()).map_err(|_| "must be an IP address")

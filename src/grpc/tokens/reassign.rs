@@ -5,12 +5,12 @@ use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::retrying;
 use crate::db::tokens::Token;
-use crate::domain::access::caller::Acting;
-use crate::domain::access::credential::AccountKind;
+use crate::domain::access::acting::Acting;
 use crate::domain::access::reassignment::Moved;
 use crate::domain::access::rights::Rights;
 use crate::domain::tokens::limits::MAX_LIVE_TOKENS;
 use crate::domain::values::ids::{AccountId, TokenId};
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Reason, Result, Violations};
@@ -21,20 +21,20 @@ use crate::grpc::wire::convert;
 use crate::state::State;
 
 /// What is to be moved.
-enum Which {
+enum ReassignedTokens {
     One(TokenId),
     AllOf(AccountId),
 }
 
 /// A move, as it was asked for.
-struct Asked {
-    which: Which,
+struct ReassignRequest {
+    which: ReassignedTokens,
     to: AccountId,
     allow_narrowing: bool,
     validate_only: bool,
 }
 
-pub async fn token(
+pub async fn reassign_token(
     state: &State,
     call: &Call,
     request: pb::ReassignTokenRequest,
@@ -44,8 +44,8 @@ pub async fn token(
     let token_id = violations.check("token_id", TokenId::parse(&request.token_id));
     let to = violations.check("account_id", AccountId::parse(&request.account_id));
     let (Some(token_id), Some(to)) = (token_id, to) else { return Err(violations.error()) };
-    let asked = Asked {
-        which: Which::One(token_id),
+    let asked = ReassignRequest {
+        which: ReassignedTokens::One(token_id),
         to,
         allow_narrowing: request.allow_narrowing,
         validate_only: request.validate_only,
@@ -54,7 +54,7 @@ pub async fn token(
     Ok(pb::ReassignTokenResponse { token: tokens.into_iter().next(), lost_scopes })
 }
 
-pub async fn tokens(
+pub async fn reassign_account_tokens(
     state: &State,
     call: &Call,
     request: pb::ReassignAccountTokensRequest,
@@ -64,8 +64,8 @@ pub async fn tokens(
     let from = violations.check("from_account_id", AccountId::parse(&request.from_account_id));
     let to = violations.check("account_id", AccountId::parse(&request.account_id));
     let (Some(from), Some(to)) = (from, to) else { return Err(violations.error()) };
-    let asked = Asked {
-        which: Which::AllOf(from),
+    let asked = ReassignRequest {
+        which: ReassignedTokens::AllOf(from),
         to,
         allow_narrowing: request.allow_narrowing,
         validate_only: request.validate_only,
@@ -85,7 +85,7 @@ async fn authorised<'a>(state: &State, call: &'a Call, org_id: &str) -> Result<A
 async fn reassign(
     state: &State,
     acting: &Acting<'_>,
-    asked: &Asked,
+    asked: &ReassignRequest,
 ) -> Result<(Vec<pb::Token>, Vec<String>)> {
     let now = state.clock.now();
     let (org_id, to) = (acting.org_id, asked.to);
@@ -95,15 +95,15 @@ async fn reassign(
         let target = db::accounts::lock(&mut tx, org_id, to).await?;
         let target = target.ok_or_else(|| Error::not_found("account", to))?;
         let ids = match asked.which {
-            Which::One(token_id) => vec![token_id],
-            Which::AllOf(from) => {
+            ReassignedTokens::One(token_id) => vec![token_id],
+            ReassignedTokens::AllOf(from) => {
                 let account = db::accounts::find(&mut *tx, org_id, from).await?;
                 account.ok_or_else(|| Error::not_found("account", from))?;
                 db::tokens::find_live(&mut tx, &[org_id], from, now, MAX_LIVE_TOKENS).await?
             }
         };
         let tokens = db::tokens::lock_live(&mut tx, org_id, &ids, now).await?;
-        if let (Which::One(token_id), true) = (&asked.which, tokens.is_empty()) {
+        if let (ReassignedTokens::One(token_id), true) = (&asked.which, tokens.is_empty()) {
             return Err(Error::not_found("live token", token_id));
         }
         if target.kind()? != AccountKind::ServiceAccount {

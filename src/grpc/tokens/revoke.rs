@@ -15,7 +15,7 @@ use crate::domain::tokens::limits::MAX_LIVE_TOKENS;
 use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SessionId, TokenId};
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
-use crate::domain::values::token_string::{TextKind, TokenText};
+use crate::domain::values::token_string::{TokenString, TokenStringKind};
 use crate::error::{Code, Error, Result, Violations};
 use crate::flows::emailed_codes;
 use crate::flows::transaction::Transaction;
@@ -25,9 +25,8 @@ use crate::grpc::pb::RevokeReason;
 use crate::grpc::pb::revoke_token_request::Target;
 use crate::grpc::wire::convert;
 use crate::state::State;
-use crate::state::principals;
 
-pub async fn token(
+pub async fn revoke_token(
     state: &State,
     call: &Call,
     request: pb::RevokeTokenRequest,
@@ -85,20 +84,20 @@ async fn by_text(
     text: &str,
     reason: RevokeReason,
 ) -> Result<pb::RevokeTokenResponse> {
-    if TokenText::parse(text).is_ok_and(|text| text.kind() == TextKind::PublishableToken) {
+    if TokenString::parse(text).is_ok_and(|text| text.kind() == TokenStringKind::PublishableToken) {
         return Err(Error::invalid(
             "token_text",
             "is publishable, and so known to everybody: name its token_id",
         ));
     }
-    if let Ok(code) = TokenText::parse(text)
-        && matches!(code.kind(), TextKind::Invitation | TextKind::PasswordCode)
+    if let Ok(code) = TokenString::parse(text)
+        && matches!(code.kind(), TokenStringKind::Invitation | TokenStringKind::PasswordCode)
     {
-        emailed_codes::revoke(state, &call.origin, text, code.kind()).await?;
+        emailed_codes::revoke(state, &call.context, text, code.kind()).await?;
         return Ok(pb::RevokeTokenResponse::default());
     }
-    let principal = match principals::by_text(state, text, call.origin.address).await {
-        Ok(found) => found.principal,
+    let credential = match state.authenticator.by_string(text, call.context.address).await {
+        Ok(found) => found.credential,
         // Unknown, or a secret that has ended, which stands for the token no more.
         Err(error) if error.reason().code() == Code::Unauthenticated => {
             return Ok(pb::RevokeTokenResponse::default());
@@ -106,22 +105,22 @@ async fn by_text(
         Err(error) => return Err(error),
     };
     let actor = Actor {
-        account_id: Some(principal.account_id),
+        account_id: Some(credential.account.account_id),
         impersonator_id: None,
-        credential_id: Some(principal.credential_id),
+        credential_id: Some(credential.credential_id),
         operator: false,
-        address: call.origin.address.map(|address| address.to_string()),
-        request_id: Some(call.origin.request_id.clone()),
+        address: call.context.address.map(|address| address.to_string()),
+        request_id: Some(call.context.request_id.clone()),
     };
     let now = state.clock.now();
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
-        match principal.credential_id {
+        match credential.credential_id {
             CredentialId::Token(id) => {
-                revoke(state, &mut tx, &actor, vec![(principal.org_id, id)], reason, now).await?;
+                revoke(state, &mut tx, &actor, vec![(credential.account.org_id, id)], reason, now).await?;
             }
             CredentialId::Session(id) => {
-                let ended = end_session(state, &mut tx, (principal.org_id, id), reason, now).await?;
+                let ended = end_session(state, &mut tx, (credential.account.org_id, id), reason, now).await?;
                 tx.record(&actor, &ended, now).await?;
             }
         }
@@ -152,7 +151,7 @@ pub async fn end_session(
 }
 
 /// Revokes every live token of an account.
-pub async fn of_account(
+pub async fn revoke_account_tokens(
     state: &State,
     call: &Call,
     request: pb::RevokeAccountTokensRequest,

@@ -8,14 +8,14 @@ use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::retrying;
 use crate::db::tokens::secrets::NewSecret;
-use crate::domain::access::caller::Acting;
-use crate::domain::access::credential::Principal;
+use crate::domain::access::acting::Acting;
+use crate::domain::access::credential::Credential;
 use crate::domain::tokens::rotation;
 use crate::domain::tokens::rotation::Rotation;
 use crate::domain::values::ids::{OrgId, TokenId};
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
-use crate::domain::values::token_string::{TokenText, obfuscated};
+use crate::domain::values::token_string::{TokenString, obfuscated};
 use crate::error::{Error, Result, Violations};
 use crate::flows::transaction::Transaction;
 use crate::grpc::layers::auth::Call;
@@ -23,7 +23,7 @@ use crate::grpc::pb;
 use crate::grpc::wire::convert;
 use crate::state::State;
 
-pub async fn rotate(
+pub async fn rotate_token(
     state: &State,
     call: &Call,
     request: pb::RotateTokenRequest,
@@ -38,9 +38,9 @@ pub async fn rotate(
     let now = state.clock.now();
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
-        let held = Held::lock(state, &mut tx, &acting, token_id, now).await?;
-        let planned = rotation::rotate(&held.principal.secrets, overlap, now, held.principal.expire_time)?;
-        let text = TokenText::new(held.principal.kind.into(), token_id, random());
+        let held = LockedToken::lock(state, &mut tx, &acting, token_id, now).await?;
+        let planned = rotation::rotate(&held.credential.secrets, overlap, now, held.credential.expire_time)?;
+        let text = TokenString::new(held.credential.kind.into(), token_id, random());
         let fields = held.replace(state, &mut tx, &acting, &planned, &text, now).await?;
         let token = held.conclude(state, tx, &acting, "token.rotated", fields, now).await?;
         Ok(pb::RotateTokenResponse { token: Some(token), secret: text.expose().to_owned() })
@@ -48,7 +48,7 @@ pub async fn rotate(
     .await
 }
 
-pub async fn finish(
+pub async fn finish_rotation(
     state: &State,
     call: &Call,
     request: pb::FinishRotationRequest,
@@ -58,10 +58,10 @@ pub async fn finish(
     let now = state.clock.now();
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
-        let held = Held::lock(state, &mut tx, &acting, token_id, now).await?;
-        let Some(underway) = rotation::underway(&held.principal.secrets, now) else {
+        let held = LockedToken::lock(state, &mut tx, &acting, token_id, now).await?;
+        let Some(underway) = rotation::underway(&held.credential.secrets, now) else {
             // It finished by itself, perhaps a moment ago: what was asked for is so.
-            let token = convert::token(&held.before, &held.principal.rules, now)?;
+            let token = convert::token(&held.before, &held.credential.account.rules, now)?;
             return Ok(pb::FinishRotationResponse { token: Some(token) });
         };
         db::tokens::secrets::set_end(&mut tx, held.place(), &[underway.old], Some(now)).await?;
@@ -72,7 +72,7 @@ pub async fn finish(
     .await
 }
 
-pub async fn cancel(
+pub async fn cancel_rotation(
     state: &State,
     call: &Call,
     request: pb::CancelRotationRequest,
@@ -82,9 +82,9 @@ pub async fn cancel(
     let now = state.clock.now();
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
-        let held = Held::lock(state, &mut tx, &acting, token_id, now).await?;
+        let held = LockedToken::lock(state, &mut tx, &acting, token_id, now).await?;
         // Without one the old secret is gone: a yes would have its holder rely on it.
-        let underway = rotation::underway(&held.principal.secrets, now)
+        let underway = rotation::underway(&held.credential.secrets, now)
             .ok_or_else(|| Error::not_found("rotation of", token_id))?;
         let place = held.place();
         db::tokens::secrets::set_end(&mut tx, place, &[underway.new], Some(now)).await?;
@@ -117,14 +117,14 @@ async fn rights_first(state: &State, acting: &Acting<'_>, token_id: &str) -> Res
 }
 
 /// A live token whose row is locked, and which the caller may rotate.
-struct Held {
+struct LockedToken {
     token_id: TokenId,
-    principal: Principal,
+    credential: Credential,
     /// What is shown of it before the change.
     before: db::tokens::Token,
 }
 
-impl Held {
+impl LockedToken {
     async fn lock(
         state: &State,
         tx: &mut Transaction<'_>,
@@ -141,25 +141,25 @@ impl Held {
         let locked = db::tokens::secrets::lock(tx, org_id, token_id).await?;
         locked.ok_or_else(|| Error::not_found("token", token_id))?;
         let gone = || Error::internal("a locked token is gone");
-        let principal = db::tokens::principals::read(&mut **tx, org_id, token_id, &state.ceilings).await?;
-        let principal = principal.ok_or_else(gone)?;
+        let credential = db::tokens::principals::read(&mut **tx, org_id, token_id, &state.ceilings).await?;
+        let credential = credential.ok_or_else(gone)?;
         let before = db::tokens::find(&mut **tx, org_id, token_id).await?.ok_or_else(gone)?;
-        acting.may_rotate(token_id, &principal)?;
-        if principal.revoked || principal.expire_time.is_some_and(|end| end <= now) {
+        acting.may_rotate(token_id, &credential)?;
+        if credential.revoked || credential.expire_time.is_some_and(|end| end <= now) {
             return Err(Error::not_found("live token", token_id));
         }
-        Ok(Self { token_id, principal, before })
+        Ok(Self { token_id, credential, before })
     }
 
     fn place(&self) -> (OrgId, TokenId) {
-        (self.principal.org_id, self.token_id)
+        (self.credential.account.org_id, self.token_id)
     }
 
     /// How people recognise one of its secrets.
     fn obfuscated(&self, number: i32) -> Result<String> {
         let known = self.before.secrets().find(|secret| secret.number == number);
         let known = known.ok_or_else(|| Error::internal("a secret of a locked token is gone"))?;
-        Ok(obfuscated(self.principal.kind.into(), self.token_id, known.hint))
+        Ok(obfuscated(self.credential.kind.into(), self.token_id, known.hint))
     }
 
     /// Gives it the secret of this text, and the others their end. Returns what to record.
@@ -169,7 +169,7 @@ impl Held {
         tx: &mut Transaction<'_>,
         acting: &Acting<'_>,
         planned: &Rotation,
-        text: &TokenText,
+        text: &TokenString,
         now: OffsetDateTime,
     ) -> Result<Vec<FieldChange>> {
         let (org_id, token_id) = self.place();
@@ -182,7 +182,7 @@ impl Held {
             other => Some(other.uuid()),
         };
         db::tokens::secrets::set_end(tx, (org_id, token_id), &planned.ending, Some(planned.end)).await?;
-        let record = &state.peppers.load().record(text);
+        let record = &state.keyring.peppers.load().record(text);
         let new = NewSecret {
             number: planned.number,
             record,
@@ -227,6 +227,6 @@ impl Held {
         let token = db::tokens::find(&mut *tx, org_id, token_id).await?;
         let token = token.ok_or_else(|| Error::internal("a locked token is gone"))?;
         tx.commit().await?;
-        convert::token(&token, &self.principal.rules, now)
+        convert::token(&token, &self.credential.account.rules, now)
     }
 }

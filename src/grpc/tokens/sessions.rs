@@ -51,7 +51,7 @@ pub fn change(
     }
 }
 
-pub async fn of_account(
+pub async fn revoke_account_sessions(
     state: &State,
     call: &Call,
     request: pb::RevokeAccountSessionsRequest,

@@ -18,7 +18,7 @@ use crate::grpc::wire::convert;
 use crate::grpc::wire::page_token::Paging;
 use crate::state::State;
 
-pub async fn list(
+pub async fn list_signing_keys(
     state: &State,
     call: &Call,
     request: pb::ListSigningKeysRequest,
@@ -38,7 +38,7 @@ pub async fn list(
     })
 }
 
-pub async fn rotate(
+pub async fn rotate_signing_key(
     state: &State,
     call: &Call,
     request: pb::RotateSigningKeyRequest,
@@ -46,12 +46,13 @@ pub async fn rotate(
     let caller = call.caller()?;
     caller.require_platform(&Permission::PLATFORM_KEYS)?;
     // Made beforehand, needed or not: the lock is not held meanwhile.
-    let fresh = NewKey::make(&state.master, state.signing_algorithm).await?;
+    let fresh = NewKey::make(&state.keyring.master, state.keyring.signing_algorithm).await?;
     let now = state.clock.now();
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;
         db::orgs::lock(&mut tx, SYSTEM_ORG).await?;
-        let keys = db::keys::find_signing_keys(&mut *tx, &state.master).await.map_err(Error::internal)?;
+        let keys =
+            db::keys::find_signing_keys(&mut *tx, &state.keyring.master).await.map_err(Error::internal)?;
         let next = keys.lives().iter().find(|key| key.state == KeyState::Next);
         let (kid, change) = match (next, request.activate_now) {
             (Some(next), false) => (&next.kid, None),
@@ -75,7 +76,7 @@ pub async fn rotate(
     .await
 }
 
-pub async fn revoke(
+pub async fn revoke_signing_key(
     state: &State,
     call: &Call,
     request: pb::RevokeSigningKeyRequest,
@@ -94,7 +95,7 @@ pub async fn revoke(
     let reason = convert::revoke_reason_name(reason);
     let kid = request.kid.as_str();
     // Made beforehand, needed or not: the lock is not held meanwhile.
-    let fresh = NewKey::make(&state.master, state.signing_algorithm).await?;
+    let fresh = NewKey::make(&state.keyring.master, state.keyring.signing_algorithm).await?;
     let now = state.clock.now();
     retrying(|| async {
         let mut tx = Transaction::begin(state).await?;

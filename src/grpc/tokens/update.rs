@@ -7,13 +7,14 @@ use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::retrying;
 use crate::db::tokens::{Labels, Token, TokenUpdate};
-use crate::domain::access::credential::{Restrictions, TokenKind};
 use crate::domain::access::exchange::refuse_scopes;
 use crate::domain::access::rights::Rights;
 use crate::domain::tokens::limits::MAX_LIST;
-use crate::domain::tokens::narrowing::{Limits, may_become, same};
+use crate::domain::tokens::narrowing::{RestrictionsAndExpiry, may_become, same};
 use crate::domain::tokens::policy::Rules;
+use crate::domain::tokens::restrictions::Restrictions;
 use crate::domain::values::ids::TokenId;
+use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::names::{Audience, DisplayName};
 use crate::domain::values::networks::Network;
 use crate::domain::values::permissions::Permission;
@@ -53,13 +54,13 @@ fn is_set(token: &pb::Token, path: &str) -> bool {
 }
 
 /// The fields of the request, checked each by itself.
-struct Given {
+struct GivenTokenFields {
     display_name: Option<DisplayName>,
     labels: Labels,
-    limits: Limits,
+    limits: RestrictionsAndExpiry,
 }
 
-impl Given {
+impl GivenTokenFields {
     fn read(violations: &mut Violations, mask: &Mask, asked: &pb::Token, now: OffsetDateTime) -> Self {
         let display_name = convert::optional(&asked.display_name, DisplayName::parse);
         let display_name = violations.check("token.display_name", display_name).flatten();
@@ -100,14 +101,14 @@ impl Given {
             purpose: None,
         };
         let labels = labels(violations, &asked.labels);
-        Self { display_name, labels, limits: Limits { restrictions: lists, expire_time: end } }
+        Self { display_name, labels, limits: RestrictionsAndExpiry { restrictions: lists, expire_time: end } }
     }
 
     /// The limits with what the mask names from the request.
-    fn over(&self, before: &Limits, mask: &Mask) -> Limits {
+    fn over(&self, before: &RestrictionsAndExpiry, mask: &Mask) -> RestrictionsAndExpiry {
         let (old, new) = (&before.restrictions, &self.limits.restrictions);
         let pick = |path: &str| if mask.has(path) { new } else { old };
-        Limits {
+        RestrictionsAndExpiry {
             restrictions: Restrictions {
                 scopes: pick("scopes").scopes.clone(),
                 resources: pick("resources").resources.clone(),
@@ -121,7 +122,7 @@ impl Given {
     }
 }
 
-pub async fn token(
+pub async fn update_token(
     state: &State,
     call: &Call,
     request: pb::UpdateTokenRequest,
@@ -134,7 +135,7 @@ pub async fn token(
     let mut violations = Violations::default();
     let token_id = violations.check("token.id", TokenId::parse(&asked.id));
     let mask = Mask::read(&mut violations, request.update_mask.as_ref(), &KNOWN, |path| is_set(&asked, path));
-    let given = Given::read(&mut violations, &mask, &asked, now);
+    let given = GivenTokenFields::read(&mut violations, &mask, &asked, now);
     let Some(token_id) = token_id else { return Err(violations.error()) };
     violations.finish()?;
 
@@ -142,7 +143,8 @@ pub async fn token(
         let mut tx = Transaction::begin(state).await?;
         let live = db::tokens::lock_live(&mut tx, acting.org_id, &[token_id], now).await?;
         let token = live.into_iter().next().ok_or_else(|| Error::not_found("live token", token_id))?;
-        let before = Limits { restrictions: token.restrictions()?, expire_time: token.expire_time };
+        let before =
+            RestrictionsAndExpiry { restrictions: token.restrictions()?, expire_time: token.expire_time };
         let after = given.over(&before, &mask);
         let held = db::accounts::grants::find_held(&mut tx, acting.org_id, token.account()).await?;
         let held = Rights::of_grants(&held);
@@ -203,7 +205,12 @@ pub async fn token(
 
 /// Refuses a new end that the org's policy stops the token for, and audiences that it allows no
 /// JWT for. What the token had is not asked about again.
-fn within_policy(token: &Token, before: &Limits, after: &Limits, rules: &Rules) -> Result<()> {
+fn within_policy(
+    token: &Token,
+    before: &RestrictionsAndExpiry,
+    after: &RestrictionsAndExpiry,
+    rules: &Rules,
+) -> Result<()> {
     let mut violations = Violations::default();
     if let Some(end) = after.expire_time.filter(|end| before.expire_time != Some(*end)) {
         violations.check("token.expire_time", rules.may_end(token.kind()?, token.create_time, end));
@@ -214,9 +221,9 @@ fn within_policy(token: &Token, before: &Limits, after: &Limits, rules: &Rules) 
 }
 
 /// The limits that differ, for the event.
-fn changed(before: &Limits, after: &Limits) -> Vec<FieldChange> {
+fn changed(before: &RestrictionsAndExpiry, after: &RestrictionsAndExpiry) -> Vec<FieldChange> {
     let (old, new) = (&before.restrictions, &after.restrictions);
-    let times = |limits: &Limits| limits.expire_time.map(|end| end.to_string());
+    let times = |limits: &RestrictionsAndExpiry| limits.expire_time.map(|end| end.to_string());
     [
         lists("scopes", &old.scopes, &new.scopes),
         lists("resources", &old.resources, &new.resources),

@@ -7,13 +7,13 @@ use time::OffsetDateTime;
 
 use crate::db;
 use crate::db::tokens::ShownSecret;
-use crate::domain::access::credential::{AccountKind, TokenKind};
 use crate::domain::accounts::AccountState;
 use crate::domain::signing_keys::KeyState;
 use crate::domain::tokens::limits::MAX_LIST;
 use crate::domain::tokens::policy::{Ceilings, Rules, TokenState};
 use crate::domain::tokens::rotation::SecretState;
 use crate::domain::values::ids::{AccountId, EventId, OrgId, RoleId};
+use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::names;
 use crate::domain::values::names::{DisplayName, Profile};
 use crate::domain::values::permissions::{Permission, Right, SystemRole};
@@ -262,7 +262,7 @@ pub fn org(org: &db::orgs::Org, ceilings: &Ceilings) -> Result<pb::Org> {
 }
 
 /// A member as callers see it.
-pub fn member(member: &db::orgs::memberships::Member) -> Result<pb::Member> {
+pub fn member(member: &db::orgs::memberships::MemberRow) -> Result<pb::Member> {
     Ok(pb::Member {
         org_id: OrgId::from(member.org_id).to_string(),
         account_id: member.id().to_string(),

@@ -5,12 +5,12 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::db::requests::{Replay, Request};
-use crate::domain::access::caller::Acting;
+use crate::db::requests::{IdempotentRequest, Replay};
+use crate::domain::access::acting::Acting;
 use crate::error::{Error, Result};
 
 /// A create, with the `request_id` that it came under, if any.
-pub struct Once<'a>(Option<Request<'a>>);
+pub struct Idempotency<'a>(Option<IdempotentRequest<'a>>);
 
 /// Parses a `request_id`; empty is none.
 pub fn parse(request_id: &str) -> Result<Option<Uuid>, &'static str> {
@@ -20,7 +20,7 @@ pub fn parse(request_id: &str) -> Result<Option<Uuid>, &'static str> {
     }
 }
 
-impl<'a> Once<'a> {
+impl<'a> Idempotency<'a> {
     /// `body` is the request without its `request_id`.
     pub fn new(
         acting: &'a Acting<'a>,
@@ -28,7 +28,7 @@ impl<'a> Once<'a> {
         request_id: Option<Uuid>,
         body: &impl Message,
     ) -> Self {
-        Self(request_id.map(|id| Request::new(acting, method, id, &body.encode_to_vec())))
+        Self(request_id.map(|id| IdempotentRequest::new(acting, method, id, &body.encode_to_vec())))
     }
 
     /// Claims the request in this transaction; or gives what came of it before.

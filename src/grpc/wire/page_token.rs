@@ -6,8 +6,8 @@ use base64::prelude::{BASE64_URL_SAFE_NO_PAD as BASE64URL, Engine as _};
 use prost::Message;
 use time::Duration;
 
-use crate::crypto::seal::Purpose;
-use crate::domain::access::caller::Acting;
+use crate::crypto::seal::SealPurpose;
+use crate::domain::access::acting::Acting;
 use crate::domain::paging;
 use crate::domain::paging::Page;
 use crate::error::{Result, Violations};
@@ -59,14 +59,14 @@ impl Paging {
         };
         let mut plain = (state.clock.now() + LIFE).unix_timestamp().to_be_bytes().to_vec();
         plain.extend(key.as_bytes());
-        BASE64URL.encode(state.master.seal(Purpose::PageToken, &self.binding, &plain))
+        BASE64URL.encode(state.keyring.master.seal(SealPurpose::PageToken, &self.binding, &plain))
     }
 }
 
 fn open(state: &State, binding: &str, text: &str) -> Result<String, &'static str> {
     const WRONG: &str = "must be the next_page_token of the same call by the same caller, from the last 24 h";
     let sealed = BASE64URL.decode(text).map_err(|_| WRONG)?;
-    let plain = state.master.open(Purpose::PageToken, binding, &sealed).map_err(|_| WRONG)?;
+    let plain = state.keyring.master.open(SealPurpose::PageToken, binding, &sealed).map_err(|_| WRONG)?;
     let (end, key) = plain.split_first_chunk().ok_or(WRONG)?;
     if i64::from_be_bytes(*end) <= state.clock.now().unix_timestamp() {
         return Err(WRONG);

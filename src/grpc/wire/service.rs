@@ -16,7 +16,7 @@ macro_rules! service {
                 let call = $crate::grpc::layers::auth::Call::take(&mut extensions);
                 match $handler(&self.0, &call, message).await {
                     Ok(response) => Ok(tonic::Response::new(response)),
-                    Err(error) => Err($crate::grpc::layers::status::answer(error, &call.origin)),
+                    Err(error) => Err($crate::grpc::layers::status::answer(error, &call.context)),
                 }
             })*
         }

@@ -19,9 +19,9 @@ pub(super) fn query(uri: &Uri, wanted: &str) -> Option<String> {
 }
 
 /// The fields of a form. They may hold passwords, and are wiped.
-pub(super) struct Fields(Vec<(String, Zeroizing<String>)>);
+pub(super) struct FormFields(Vec<(String, Zeroizing<String>)>);
 
-impl<S: Sync> FromRequest<S> for Fields {
+impl<S: Sync> FromRequest<S> for FormFields {
     /// The page that says what is wrong.
     type Rejection = Response;
 
@@ -52,7 +52,7 @@ impl<S: Sync> FromRequest<S> for Fields {
     }
 }
 
-impl Fields {
+impl FormFields {
     /// What a field says; nothing where it is not there.
     pub(super) fn get(&self, name: &str) -> &str {
         self.0.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value.as_str())

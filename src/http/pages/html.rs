@@ -47,7 +47,7 @@ pub(super) struct Form<'a> {
 }
 
 /// A page.
-pub(super) struct Page<'a> {
+pub(super) struct HtmlPage<'a> {
     /// Whose it is; none where that is not known.
     pub org: Option<&'a str>,
     /// Whether it says that all went well.
@@ -57,7 +57,7 @@ pub(super) struct Page<'a> {
     pub form: Option<Form<'a>>,
 }
 
-impl Page<'_> {
+impl HtmlPage<'_> {
     /// The document.
     pub(super) fn render(&self) -> String {
         let wrong = self.form.as_ref().is_some_and(Form::is_wrong);
@@ -188,7 +188,7 @@ mod tests {
         };
         let form =
             Form { action: "set-password", code: evil, fields: vec![field], button: "Go", wrong: None };
-        let page = Page {
+        let page = HtmlPage {
             org: Some(evil),
             done: false,
             heading: evil,

@@ -7,15 +7,15 @@ use axum::extract::State as Shared;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use http::{StatusCode, Uri};
 
-use super::form::{Fields, query};
-use super::html::{Field, Form, Page};
+use super::form::{FormFields, query};
+use super::html::{Field, Form, HtmlPage};
 use super::{failed, page, sorry};
-use crate::domain::access::caller::Origin;
-use crate::domain::access::credential::AccountKind;
+use crate::domain::access::request_context::RequestContext;
 use crate::domain::sign_in::password::TypedPassword;
+use crate::domain::values::kinds::AccountKind;
 use crate::error::{Error, Reason, Result, Violation};
 use crate::flows::invitations;
-use crate::flows::invitations::{Accepted, Accepting, Shown, SignUp};
+use crate::flows::invitations::{Accepted, Accepting, FoundInvitation, SignUp};
 use crate::flows::sign_in;
 use crate::state::State;
 
@@ -44,7 +44,7 @@ impl Typed<'_> {
 /// The page. It looks at the code, and does not use it.
 pub(super) async fn show(
     Shared(state): Shared<Arc<State>>,
-    Extension(origin): Extension<Origin>,
+    Extension(origin): Extension<RequestContext>,
     uri: Uri,
 ) -> Response {
     if let Some(done) = query(&uri, "done") {
@@ -60,13 +60,13 @@ pub(super) async fn show(
 /// The form that was sent.
 pub(super) async fn accept(
     Shared(state): Shared<Arc<State>>,
-    Extension(origin): Extension<Origin>,
-    fields: Fields,
+    Extension(origin): Extension<RequestContext>,
+    fields: FormFields,
 ) -> Response {
     take(&state, &origin, &fields).await.unwrap_or_else(|error| refused(error, &origin))
 }
 
-async fn take(state: &Arc<State>, origin: &Origin, fields: &Fields) -> Result<Response> {
+async fn take(state: &Arc<State>, origin: &RequestContext, fields: &FormFields) -> Result<Response> {
     let code = fields.get("code");
     // The code first: without it nobody learns anything, and no password is looked at.
     let shown = invitations::look(state, code, origin.address).await?;
@@ -88,9 +88,9 @@ async fn take(state: &Arc<State>, origin: &Origin, fields: &Fields) -> Result<Re
 
 async fn sign_up<'a>(
     state: &State,
-    shown: &Shown,
-    origin: &Origin,
-    fields: &'a Fields,
+    shown: &FoundInvitation,
+    origin: &RequestContext,
+    fields: &'a FormFields,
 ) -> Result<Result<Accepted, Typed<'a>>> {
     let (given_name, family_name) = (fields.get("given_name"), fields.get("family_name"));
     let (password, again) = (fields.get("password"), fields.get("password_again"));
@@ -114,9 +114,9 @@ async fn sign_up<'a>(
 /// apart from nothing else that may be wrong. What it proves ends with the request.
 async fn join<'a>(
     state: &Arc<State>,
-    shown: &Shown,
-    origin: &Origin,
-    fields: &'a Fields,
+    shown: &FoundInvitation,
+    origin: &RequestContext,
+    fields: &'a FormFields,
 ) -> Result<Result<Accepted, Typed<'a>>> {
     let password = fields.get("password");
     if password.is_empty() {
@@ -139,7 +139,7 @@ async fn join<'a>(
     }
 }
 
-fn form(status: StatusCode, shown: &Shown, code: &str, typed: &Typed<'_>) -> Response {
+fn form(status: StatusCode, shown: &FoundInvitation, code: &str, typed: &Typed<'_>) -> Response {
     let org = shown.org_display_name.as_str();
     let username = Field {
         name: "username",
@@ -197,7 +197,13 @@ fn form(status: StatusCode, shown: &Shown, code: &str, typed: &Typed<'_>) -> Res
     let heading = format!("Join {org}");
     page(
         status,
-        &Page { org: Some(org), done: false, heading: &heading, paragraphs: vec![lead], form: Some(form) },
+        &HtmlPage {
+            org: Some(org),
+            done: false,
+            heading: &heading,
+            paragraphs: vec![lead],
+            form: Some(form),
+        },
     )
 }
 
@@ -214,7 +220,7 @@ fn done_page(done: &str) -> Response {
 }
 
 /// What stands in the way of this invitation, beside what may be wrong with any code.
-fn refused(error: Error, origin: &Origin) -> Response {
+fn refused(error: Error, origin: &RequestContext) -> Response {
     match error.reason() {
         Reason::ResourceExists => sorry(
             StatusCode::CONFLICT,

@@ -27,12 +27,12 @@ use uuid::Uuid;
 
 use crate::client_addr;
 use crate::config::WebUrl;
-use crate::domain::access::caller::{Origin, Page as From};
+use crate::domain::access::request_context::{BrowserOrigin, RequestContext};
 use crate::domain::values::networks::Network;
 use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Error, Reason};
 use crate::state::State;
-use html::Page;
+use html::HtmlPage;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -50,7 +50,7 @@ const HEADERS: [(HeaderName, &str); 6] = [
 
 /// What the pages need beside the state.
 #[derive(Clone)]
-pub struct Settings {
+pub struct PageSettings {
     /// Whose `x-forwarded-for` is believed.
     pub trusted_proxies: Vec<Network>,
     /// The longest that a request may take.
@@ -59,7 +59,7 @@ pub struct Settings {
     pub own_origins: Vec<WebOrigin>,
 }
 
-impl Settings {
+impl PageSettings {
     /// Those of a server whose pages are reached at these URLs.
     pub fn new(trusted_proxies: Vec<Network>, timeout: Duration, urls: [&WebUrl; 2]) -> Self {
         let origin = |url: &WebUrl| {
@@ -72,7 +72,7 @@ impl Settings {
 }
 
 /// The routes of the pages.
-pub(super) fn router(state: Arc<State>, settings: Settings) -> Router {
+pub(super) fn router(state: Arc<State>, settings: PageSettings) -> Router {
     let nowhere = any(|| async { no_such_link() });
     Router::new()
         .route("/set-password", get(password::show).post(password::set).fallback(not_here))
@@ -92,14 +92,14 @@ async fn not_here() -> Response {
 /// Round every page: names the request, bounds its time, refuses forms of other sites, gives the
 /// answer its headers, and logs it without its query, which may hold a code.
 async fn guard(
-    Shared((state, settings)): Shared<(Arc<State>, Arc<Settings>)>,
+    Shared((state, settings)): Shared<(Arc<State>, Arc<PageSettings>)>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let began = Instant::now();
-    let origin = Origin {
+    let origin = RequestContext {
         address: client_addr::address(&request, &settings.trusted_proxies),
-        page: From::None,
+        page: BrowserOrigin::None,
         request_id: state.clock.new_id::<Uuid>().to_string(),
     };
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
@@ -149,20 +149,20 @@ fn is_of_another_site(request: &Request, own: &[WebOrigin]) -> bool {
 }
 
 /// A page with this status.
-fn page(status: StatusCode, page: &Page<'_>) -> Response {
+fn page(status: StatusCode, page: &HtmlPage<'_>) -> Response {
     (status, page.render()).into_response()
 }
 
 /// A page that says why there is nothing to do here.
 fn sorry(status: StatusCode, heading: &str, text: &str) -> Response {
-    page(status, &Page { org: None, done: false, heading, paragraphs: vec![text.to_owned()], form: None })
+    page(status, &HtmlPage { org: None, done: false, heading, paragraphs: vec![text.to_owned()], form: None })
 }
 
 /// A page that says that all went well.
 fn done(heading: &str, text: &str) -> Response {
     page(
         StatusCode::OK,
-        &Page { org: None, done: true, heading, paragraphs: vec![text.to_owned()], form: None },
+        &HtmlPage { org: None, done: true, heading, paragraphs: vec![text.to_owned()], form: None },
     )
 }
 
@@ -192,7 +192,7 @@ fn busy(status: StatusCode, retry_after: Option<Duration>) -> Response {
 
 /// What a visitor is told of an error that no field of a form is to blame for. Its cause goes
 /// to the log, once.
-fn failed(error: Error, origin: &Origin) -> Response {
+fn failed(error: Error, origin: &RequestContext) -> Response {
     let reason = error.reason();
     let parts = error.into_parts();
     if let Some(source) = &parts.source {
@@ -238,7 +238,7 @@ mod tests {
     fn forms_of_other_sites() {
         let url = |text: &str| text.parse::<WebUrl>().unwrap();
         let (issuer, pages) = (url("https://id.example/auth"), url("https://sign-up.example:8443"));
-        let settings = Settings::new(Vec::new(), Duration::from_secs(1), [&issuer, &pages]);
+        let settings = PageSettings::new(Vec::new(), Duration::from_secs(1), [&issuer, &pages]);
         for (headers, refused) in [
             (&[][..], false),
             (&[("origin", "https://id.example")], false),

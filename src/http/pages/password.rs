@@ -7,10 +7,10 @@ use axum::extract::State as Shared;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use http::{StatusCode, Uri};
 
-use super::form::{Fields, query};
-use super::html::{Field, Form, Page};
+use super::form::{FormFields, query};
+use super::html::{Field, Form, HtmlPage};
 use super::{failed, page};
-use crate::domain::access::caller::Origin;
+use crate::domain::access::request_context::RequestContext;
 use crate::domain::accounts::AccountState;
 use crate::domain::sign_in::password::Password;
 use crate::error::Result;
@@ -33,7 +33,7 @@ struct Wrong {
 /// The page. It looks at the code, and does not use it.
 pub(super) async fn show(
     Shared(state): Shared<Arc<State>>,
-    Extension(origin): Extension<Origin>,
+    Extension(origin): Extension<RequestContext>,
     uri: Uri,
 ) -> Response {
     if let Some(done) = query(&uri, "done") {
@@ -49,13 +49,13 @@ pub(super) async fn show(
 /// The form that was sent.
 pub(super) async fn set(
     Shared(state): Shared<Arc<State>>,
-    Extension(origin): Extension<Origin>,
-    fields: Fields,
+    Extension(origin): Extension<RequestContext>,
+    fields: FormFields,
 ) -> Response {
     take(&state, &origin, &fields).await.unwrap_or_else(|error| failed(error, &origin))
 }
 
-async fn take(state: &State, origin: &Origin, fields: &Fields) -> Result<Response> {
+async fn take(state: &State, origin: &RequestContext, fields: &FormFields) -> Result<Response> {
     let (code, typed, again) = (fields.get("code"), fields.get("password"), fields.get("password_again"));
     // The code first: without it nobody learns anything.
     let found = password_reset::look(state, origin, code).await?;
@@ -112,7 +112,7 @@ fn form(status: StatusCode, found: &Found, code: &str, wrong: Wrong) -> Response
     let form = Form { action: ACTION, code, fields, button: "Save password", wrong: None };
     page(
         status,
-        &Page { org: Some(&found.org), done: false, heading, paragraphs: vec![lead], form: Some(form) },
+        &HtmlPage { org: Some(&found.org), done: false, heading, paragraphs: vec![lead], form: Some(form) },
     )
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::OnceCell;
 
-use crate::domain::access::credential::Principal;
+use crate::domain::access::credential::Credential;
 use crate::domain::access::member::Member;
 use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SessionId, TokenId};
 use crate::error::Reason;
@@ -47,7 +47,7 @@ impl From<CredentialId> for Key {
 /// What is behind a key.
 #[derive(Clone)]
 pub enum Known {
-    Credential(Arc<Principal>),
+    Credential(Arc<Credential>),
     Member(Arc<Member>),
 }
 
@@ -55,14 +55,14 @@ impl Known {
     /// The account.
     pub fn member(&self) -> &Member {
         match self {
-            Self::Credential(principal) => &principal.member,
+            Self::Credential(credential) => &credential.account,
             Self::Member(member) => member,
         }
     }
 }
 
 /// Something that is known, and since when.
-pub struct Entry {
+pub struct CacheEntry {
     pub known: Known,
     /// When its reading began.
     pub loaded: Instant,
@@ -139,7 +139,7 @@ impl Subject {
 
 /// The cache.
 pub struct Cache {
-    entries: papaya::HashMap<Key, Arc<Entry>>,
+    entries: papaya::HashMap<Key, Arc<CacheEntry>>,
     missing: papaya::HashMap<Key, Instant>,
     index: Mutex<Index>,
     capacity: usize,
@@ -217,7 +217,7 @@ impl Cache {
     }
 
     /// What is known under a key. Takes no lock.
-    pub fn get(&self, key: Key) -> Option<Arc<Entry>> {
+    pub fn get(&self, key: Key) -> Option<Arc<CacheEntry>> {
         let entry = self.entries.pin().get(&key).cloned()?;
         entry.used.store(true, Ordering::Relaxed);
         Some(entry)
@@ -228,7 +228,7 @@ impl Cache {
         self.missing.pin().get(&key).is_some_and(|since| since.elapsed() < MISSING_FOR)
     }
 
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
@@ -263,7 +263,7 @@ impl Cache {
             return true;
         };
         index.insert(key, known.member());
-        let entry = Arc::new(Entry { known, loaded: began, used: AtomicBool::new(false) });
+        let entry = Arc::new(CacheEntry { known, loaded: began, used: AtomicBool::new(false) });
         self.entries.pin().insert(key, entry);
         index.line_up(key);
         while self.entries.len() > self.capacity {
@@ -323,7 +323,7 @@ impl Cache {
         }
     }
 
-    fn remove(&self, index: &mut Index, key: Key, entry: &Entry) {
+    fn remove(&self, index: &mut Index, key: Key, entry: &CacheEntry) {
         self.entries.pin().remove(&key);
         index.remove(key, entry.known.member());
     }
@@ -391,20 +391,20 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::access::credential::tests::principal;
+    use crate::domain::access::credential::tests::credential;
     use crate::domain::tokens::policy::{Ceilings, TokenPolicy};
 
     fn of(id: u128, account: u128, org: u128, grants: &[(&str, &str)]) -> Known {
-        let mut principal = principal(grants);
-        principal.credential_id = TokenId::from_u128(id).into();
-        principal.member.account_id = AccountId::from_u128(account);
-        principal.member.org_id = OrgId::from_u128(org);
-        principal.member.home_org_id = OrgId::from_u128(org);
-        Known::Credential(Arc::new(principal))
+        let mut credential = credential(grants);
+        credential.credential_id = TokenId::from_u128(id).into();
+        credential.account.account_id = AccountId::from_u128(account);
+        credential.account.org_id = OrgId::from_u128(org);
+        credential.account.home_org_id = OrgId::from_u128(org);
+        Known::Credential(Arc::new(credential))
     }
 
     fn guest(account: u128, org: u128, home: u128, grants: &[(&str, &str)]) -> Known {
-        let mut member = principal(grants).member;
+        let mut member = credential(grants).account;
         member.account_id = AccountId::from_u128(account);
         member.org_id = OrgId::from_u128(org);
         member.home_org_id = OrgId::from_u128(home);
@@ -421,7 +421,7 @@ mod tests {
 
     fn key_of(known: &Known) -> Key {
         match known {
-            Known::Credential(principal) => principal.credential_id.into(),
+            Known::Credential(credential) => credential.credential_id.into(),
             Known::Member(member) => Key::Member(member.org_id, member.account_id),
         }
     }
@@ -442,13 +442,13 @@ mod tests {
     fn a_change_drops_what_it_names_and_nothing_else() {
         let all = || {
             let cache = Cache::new(100);
-            for principal in [
+            for credential in [
                 of(1, 10, 100, &[]),
                 of(2, 10, 100, &[]),
                 of(3, 11, 100, &[("owner", "a")]),
                 of(4, 12, 101, &[]),
             ] {
-                assert!(put(&cache, &principal));
+                assert!(put(&cache, &credential));
             }
             cache
         };
@@ -473,11 +473,11 @@ mod tests {
     fn what_is_known_of_an_org_shares_its_rules() {
         let cache = Cache::new(10);
         let in_org = || {
-            let mut member = principal(&[]).member;
+            let mut member = credential(&[]).account;
             member.org_id = OrgId::from_u128(100);
             member
         };
-        let one = Arc::new(Principal { member: in_org(), ..principal(&[]) });
+        let one = Arc::new(Credential { account: in_org(), ..credential(&[]) });
         // Kept in this org, and a guest of another one.
         assert!(put(&cache, &guest(11, 200, 100, &[])));
         assert!(put(&cache, &Known::Credential(one.clone())));
@@ -485,7 +485,7 @@ mod tests {
             cache.share_rules(&mut member);
             member.rules
         };
-        assert!(Arc::ptr_eq(&one.rules, &shared(in_org())));
+        assert!(Arc::ptr_eq(&one.account.rules, &shared(in_org())));
         let policy = TokenPolicy { allow_endless: true, ..TokenPolicy::default() };
         let ruled = Member { rules: Arc::new(policy.within(&Ceilings::default())), ..in_org() };
         assert!(shared(ruled).endless, "others than these are its own");

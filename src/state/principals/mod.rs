@@ -6,7 +6,6 @@
 
 pub mod cache;
 pub mod failures;
-pub mod uptake;
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,22 +15,19 @@ use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 
-use super::State;
-use crate::config::Bounds;
+use crate::clock::Clock;
+use crate::config::CredentialLimits;
 use crate::db;
 use crate::db::pool::Db;
-use crate::domain::access::access_token::AccessToken;
-use crate::domain::access::checks::TextCheck;
-use crate::domain::access::credential::{AccountKind, Principal, TokenKind};
-use crate::domain::access::impersonation::Impersonation;
+use crate::domain::access::credential::Credential;
 use crate::domain::access::member::Member;
 use crate::domain::tokens::policy::Ceilings;
 use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SYSTEM_ORG, TokenId};
-use crate::domain::values::token_string::{Malformed, TokenText};
+use crate::domain::values::kinds::TokenKind;
 use crate::error::{Error, Reason, Result};
-use cache::{Cache, Entry, Flight, Key, Known, lock};
+use crate::state::feed::Feed;
+use cache::{Cache, CacheEntry, Flight, Key, Known, lock};
 use failures::Failures;
-use uptake::Uptake;
 
 /// How far behind the feed may be before an entry is looked at again on use.
 const MAX_LAG: Duration = Duration::from_secs(2);
@@ -53,14 +49,15 @@ pub struct Principals {
     decoy: Mutex<Option<(OrgId, TokenId)>>,
     /// How often the database was looked at.
     looks: AtomicU64,
-    bounds: Bounds,
+    feed: Arc<Feed>,
+    clock: Clock,
+    limits: CredentialLimits,
     ceilings: Ceilings,
-    uptake: Uptake,
 }
 
-/// A principal whose credential was good.
+/// A credential that authenticated.
 pub struct Authenticated {
-    pub principal: Arc<Principal>,
+    pub credential: Arc<Credential>,
     /// The database is gone, and this is what was known when it was last seen.
     pub in_outage: bool,
     /// The number of the secret that matched; none for a JWT.
@@ -70,8 +67,8 @@ pub struct Authenticated {
 impl Authenticated {
     /// When what was shown ends: the token, or the secret where another takes its place before.
     pub fn end(&self) -> Option<OffsetDateTime> {
-        let shown = self.principal.secrets.iter().find(|secret| Some(secret.number) == self.secret);
-        let ends = [self.principal.expire_time, shown.and_then(|secret| secret.expire_time)];
+        let shown = self.credential.secrets.iter().find(|secret| Some(secret.number) == self.secret);
+        let ends = [self.credential.expire_time, shown.and_then(|secret| secret.expire_time)];
         ends.into_iter().flatten().min()
     }
 
@@ -81,8 +78,8 @@ impl Authenticated {
     /// What stops the token; `TOKEN_EXPIRED` also when another secret has taken the place of
     /// this one.
     pub fn check(&self, now: OffsetDateTime) -> Result<()> {
-        self.principal.check_secret(self.secret, now).map_err(|reason| {
-            if reason == Reason::TokenExpired && self.principal.was_replaced(self.secret, now) {
+        self.credential.check_secret(self.secret, now).map_err(|reason| {
+            if reason == Reason::TokenExpired && self.credential.was_replaced(self.secret, now) {
                 return Error::with_message(reason, "the secret has expired: the token was rotated");
             }
             reason.into()
@@ -90,39 +87,26 @@ impl Authenticated {
     }
 }
 
-/// How far the text of a token got.
-pub enum Reading {
-    /// It is the text of this token, perhaps one that has ended.
-    Good(Authenticated),
-    /// The token is there, and this is not its secret.
-    WrongSecret(Arc<Principal>),
-    /// There is no such token, or it is not the text of one.
-    Failed(TextCheck),
-}
-
 impl Principals {
-    pub fn new(loads: Db, bounds: Bounds) -> Self {
+    /// An empty cache in front of this pool.
+    pub fn new(loads: Db, feed: Arc<Feed>, clock: Clock, limits: CredentialLimits) -> Self {
         Self {
-            cache: Cache::new(bounds.capacity),
+            cache: Cache::new(limits.cache_size),
             failures: Failures::default(),
             loads,
             places: Semaphore::new(MAX_LOADS),
             decoy: Mutex::default(),
             looks: AtomicU64::new(0),
-            ceilings: bounds.ceilings.into(),
-            bounds,
-            uptake: Uptake::default(),
+            feed,
+            clock,
+            ceilings: limits.tokens.into(),
+            limits,
         }
     }
 
     /// Closes its connections.
     pub async fn close(&self) {
         self.loads.close().await;
-    }
-
-    /// Gives them up, to begin with new ones.
-    pub fn renew_connections(&self) {
-        self.loads.renew();
     }
 
     /// Drops what these subjects touch. Twice is harmless.
@@ -150,11 +134,6 @@ impl Principals {
         self.len() == 0
     }
 
-    /// Whether exchanges go on: the database answers, or did until a while ago.
-    pub fn serve(&self, state: &State) -> bool {
-        state.feed.answers() || state.feed.staleness() <= self.bounds.outage_grace
-    }
-
     /// Counts one more failure of this address. After too many it is told to wait, whatever
     /// was wrong.
     pub fn refuse(&self, from: Option<IpAddr>, reason: Reason) -> Error {
@@ -170,7 +149,12 @@ impl Principals {
     /// # Errors
     /// `THROTTLED`.
     pub fn may_guess(&self, from: Option<IpAddr>) -> Result<()> {
-        if self.failures.are_too_many(from) { Err(Failures::refusal()) } else { Ok(()) }
+        if self.has_failed_too_often(from) { Err(Failures::refusal()) } else { Ok(()) }
+    }
+
+    /// Whether the address has to wait.
+    pub fn has_failed_too_often(&self, from: Option<IpAddr>) -> bool {
+        self.failures.are_too_many(from)
     }
 
     /// The account in the org, whatever credential it uses; none where it is no member and
@@ -178,43 +162,38 @@ impl Principals {
     ///
     /// # Errors
     /// `DATABASE_UNAVAILABLE` from the first moment of an outage on: only tokens outlive one.
-    pub async fn member(
-        &self,
-        state: &State,
-        org_id: OrgId,
-        account_id: AccountId,
-    ) -> Result<Option<Arc<Member>>> {
+    pub async fn member(&self, org_id: OrgId, account_id: AccountId) -> Result<Option<Arc<Member>>> {
         // Who asks has authenticated: nothing is guessed.
-        let found = self.find(state, Key::Member(org_id, account_id), None).await?;
+        let found = self.find(Key::Member(org_id, account_id), None).await?;
         Ok(found.and_then(|(known, _)| match known {
             Known::Member(member) => Some(member),
             Known::Credential(_) => None,
         }))
     }
 
-    async fn credential(
-        &self,
-        state: &State,
-        id: CredentialId,
-        from: Option<IpAddr>,
-    ) -> Result<Option<Authenticated>> {
-        let found = self.find(state, id.into(), from).await?;
+    /// The credential of this id; none where there is none. Whether anything stops it is the
+    /// caller's to check ([`Authenticated::check`]).
+    ///
+    /// # Errors
+    /// `THROTTLED`, `DATABASE_UNAVAILABLE`, or `OVERLOADED`.
+    pub async fn credential(&self, id: CredentialId, from: Option<IpAddr>) -> Result<Option<Authenticated>> {
+        let found = self.find(id.into(), from).await?;
         Ok(found.and_then(|(known, in_outage)| match known {
-            Known::Credential(principal) => Some(Authenticated { principal, in_outage, secret: None }),
+            Known::Credential(credential) => Some(Authenticated { credential, in_outage, secret: None }),
             Known::Member(_) => None,
         }))
     }
 
     /// What is behind the key, and whether that is what was known before an outage.
-    async fn find(&self, state: &State, key: Key, from: Option<IpAddr>) -> Result<Option<(Known, bool)>> {
+    async fn find(&self, key: Key, from: Option<IpAddr>) -> Result<Option<(Known, bool)>> {
         let known = self.cache.get(key);
         if let Some(entry) = &known
-            && self.is_fresh(state, entry)
-            && !self.may_have_been_used(state, entry)
+            && self.is_fresh(entry)
+            && !self.may_have_been_used(entry)
         {
             return Ok(Some((entry.known.clone(), false)));
         }
-        let loaded = if !state.feed.answers() {
+        let loaded = if !self.feed.answers() {
             Err(Reason::DatabaseUnavailable)
         } else if known.is_none() && self.failures.are_too_many(from) {
             return Err(Failures::refusal());
@@ -225,7 +204,7 @@ impl Principals {
         };
         match (loaded, known) {
             (Ok(found), _) => Ok(found.map(|known| (known, false))),
-            (Err(Reason::DatabaseUnavailable), Some(entry)) if self.outlives_outage(state, &entry) => {
+            (Err(Reason::DatabaseUnavailable), Some(entry)) if self.outlives_outage(&entry) => {
                 Ok(Some((entry.known.clone(), true)))
             }
             (Err(Reason::Overloaded), _) => {
@@ -237,39 +216,40 @@ impl Principals {
 
     /// The database is there, the entry young enough, and the feed would have told of a
     /// change; or it was just read.
-    fn is_fresh(&self, state: &State, entry: &Entry) -> bool {
+    fn is_fresh(&self, entry: &CacheEntry) -> bool {
         let age = entry.loaded.elapsed();
-        state.feed.answers()
-            && age <= self.bounds.max_age
-            && (age <= MAX_LAG || state.feed.staleness() <= MAX_LAG)
+        self.feed.answers()
+            && age <= self.limits.cache_max_age
+            && (age <= MAX_LAG || self.feed.staleness() <= MAX_LAG)
     }
 
     /// What was not used for too long when it was read may have been used since, here or on
     /// another node: it is read again, as seldom as an id that does not exist.
-    fn may_have_been_used(&self, state: &State, entry: &Entry) -> bool {
-        let Known::Credential(principal) = &entry.known else { return false };
-        (principal.kind == TokenKind::Session || principal.rules.idle.is_some())
+    fn may_have_been_used(&self, entry: &CacheEntry) -> bool {
+        let Known::Credential(credential) = &entry.known else { return false };
+        (credential.kind == TokenKind::Session || credential.account.rules.idle.is_some())
             && entry.loaded.elapsed() > MAX_LAG
-            && principal.seems_idle(state.clock.now())
+            && credential.seems_idle(self.clock.now())
     }
 
     /// What was good at the last sign of the database is good for the grace after it.
     /// Platform administrators wait for the database, and so does whoever acts without a
     /// token of the account.
-    fn outlives_outage(&self, state: &State, entry: &Entry) -> bool {
-        let seen = state.feed.last_seen();
-        let may =
-            |principal: &Principal| principal.kind != TokenKind::Session && principal.org_id != SYSTEM_ORG;
-        matches!(&entry.known, Known::Credential(principal) if may(principal))
-            && state.feed.staleness() <= self.bounds.outage_grace
-            && seen.saturating_duration_since(entry.loaded) <= self.bounds.max_age
+    fn outlives_outage(&self, entry: &CacheEntry) -> bool {
+        let seen = self.feed.last_seen();
+        let may = |credential: &Credential| {
+            credential.kind != TokenKind::Session && credential.account.org_id != SYSTEM_ORG
+        };
+        matches!(&entry.known, Known::Credential(credential) if may(credential))
+            && self.feed.staleness() <= self.limits.outage_grace
+            && seen.saturating_duration_since(entry.loaded) <= self.limits.cache_max_age
     }
 
     /// One look at the database, however many ask for the same key at once. Where nothing
     /// was known a moment ago, another's look may have ended since: what it kept is new.
     async fn load(&self, key: Key, was_known: bool) -> Result<Option<Known>, Reason> {
         // It leaves also when the caller goes away before there is an outcome.
-        let waiting = Waiting { cache: &self.cache, key, flight: Some(self.cache.join(key)) };
+        let waiting = WaitingLoad { cache: &self.cache, key, flight: Some(self.cache.join(key)) };
         let flight = waiting.flight.as_ref().expect("it leaves at the end");
         let look = async || match self.cache.get(key) {
             Some(entry) if !was_known => Ok(Some(entry.known.clone())),
@@ -288,7 +268,7 @@ impl Principals {
             let began = Instant::now();
             let found = tokio::time::timeout(LOAD_TIMEOUT, self.look(key)).await;
             let found = found.map_err(|_| Reason::DatabaseUnavailable)?.map_err(|error| {
-                tracing::warn!(?error, "a principal could not be read");
+                tracing::warn!(?error, "a credential could not be read");
                 error.reason()
             })?;
             if self.cache.keep(key, flight, found.clone(), began) {
@@ -305,7 +285,7 @@ impl Principals {
                 let decoy = *lock(&self.decoy);
                 let found = db::tokens::principals::find(&pool, id, decoy, &self.ceilings).await?;
                 if let Some(found) = &found {
-                    *lock(&self.decoy) = Some((found.org_id, id));
+                    *lock(&self.decoy) = Some((found.account.org_id, id));
                 }
                 found.map(|found| self.credential_of(found))
             }
@@ -324,176 +304,24 @@ impl Principals {
         })
     }
 
-    fn credential_of(&self, mut found: Principal) -> Known {
-        self.cache.share_rules(&mut found.member);
+    fn credential_of(&self, mut found: Credential) -> Known {
+        self.cache.share_rules(&mut found.account);
         Known::Credential(Arc::new(found))
     }
 }
 
 /// Somebody who waits for a look at the database.
-struct Waiting<'a> {
+struct WaitingLoad<'a> {
     cache: &'a Cache,
     key: Key,
     /// None when it has left.
     flight: Option<Arc<Flight>>,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingLoad<'_> {
     fn drop(&mut self) {
         if let Some(flight) = self.flight.take() {
             self.cache.leave(self.key, flight);
         }
     }
-}
-
-/// Keeps what was noted of secrets under older peppers under the newest one, in one
-/// statement. Returns how many.
-pub async fn take_up_pepper(state: &State) -> Result<u64> {
-    let renewals = state.principals.uptake.take();
-    if renewals.is_empty() {
-        return Ok(0);
-    }
-    let renewed = db::keys::peppers::renew(&state.db.pool(), &renewals).await?;
-    // So that they are not noted again. Other nodes learn of it when they read them the next time.
-    let tokens: Vec<_> = renewals.iter().map(|renewal| renewal.token_id.to_string()).collect();
-    state.principals.invalidate(&tokens);
-    Ok(renewed)
-}
-
-/// The principal whose token text this is.
-///
-/// # Errors
-/// `TOKEN_INVALID`, whatever of the text fails. When the secret is one whose overlap has
-/// ended, `TOKEN_EXPIRED`, and before that whatever stops the whole token. Whether the token
-/// still works otherwise is the caller's to check ([`Authenticated::check`]).
-pub async fn by_text(state: &State, text: &str, from: Option<IpAddr>) -> Result<Authenticated> {
-    let Reading::Good(found) = read_text(state, text, from).await? else {
-        return Err(state.principals.refuse(from, Reason::TokenInvalid));
-    };
-    let now = state.clock.now();
-    if found.principal.was_replaced(found.secret, now) {
-        found.check(now)?;
-    }
-    Ok(found)
-}
-
-/// The token of this id, without its text, which whoever asks needs a right for.
-pub async fn by_id(state: &State, id: TokenId) -> Result<Option<Arc<Principal>>> {
-    Ok(state.principals.credential(state, id.into(), None).await?.map(|found| found.principal))
-}
-
-/// Reads a text: length, shape and checksum (no database call for junk), then what is
-/// known by its id, then the secret in constant time. Which of them failed is told to
-/// nobody who may not read the token.
-pub async fn read_text(state: &State, text: &str, from: Option<IpAddr>) -> Result<Reading> {
-    let text = match TokenText::parse(text) {
-        Ok(text) => text,
-        Err(Malformed::Shape) => return Ok(Reading::Failed(TextCheck::Shape)),
-        Err(Malformed::Checksum) => return Ok(Reading::Failed(TextCheck::Checksum)),
-    };
-    let Some(id) = text.credential_id() else { return Ok(Reading::Failed(TextCheck::Known)) };
-    let found = state.principals.credential(state, id, from).await?;
-    let secrets = found.as_ref().map_or(&[][..], |found| &found.principal.secrets);
-    let mut peppers = state.peppers.load();
-    let now = state.clock.now();
-    // One that has ended may outlive its pepper.
-    if secrets.iter().any(|secret| !secret.has_ended(now) && !peppers.knows(secret.record.pepper)) {
-        // Another node took a newer pepper up.
-        state.look_for_pepper().await;
-        peppers = state.peppers.load();
-    }
-    // Compared even where nothing was found, so that both take the same time.
-    let place = peppers.find(&text, secrets.iter().map(|secret| &secret.record));
-    Ok(match (place, found) {
-        (Some(place), Some(mut found)) => {
-            let secret = &found.principal.secrets[place];
-            if !secret.has_ended(now) {
-                state.principals.uptake.note(&peppers, &text, &found.principal, place);
-            }
-            found.secret = Some(secret.number);
-            Reading::Good(found)
-        }
-        (None, Some(found)) => Reading::WrongSecret(found.principal),
-        (_, None) => Reading::Failed(TextCheck::Known),
-    })
-}
-
-/// A session in another org than its account's home; none where the account is no member. Whether
-/// anything stops it there is the caller's to check ([`Principal::check`]).
-pub async fn within(state: &State, session: &Principal, org_id: OrgId) -> Result<Option<Arc<Principal>>> {
-    let member = state.principals.member(state, org_id, session.account_id).await?;
-    Ok(member.map(|member| Arc::new(session.within(member.as_ref().clone()))))
-}
-
-/// What a JWT of ours stands for now.
-pub struct Verified {
-    /// The credential that it was made from.
-    pub found: Authenticated,
-    pub token: AccessToken,
-    /// Whose place it puts the holder of the credential in, if anybody's.
-    pub impersonation: Option<Impersonation>,
-}
-
-impl Verified {
-    /// The account that it speaks for.
-    pub fn member(&self) -> &Member {
-        self.impersonation
-            .as_ref()
-            .map_or(&self.found.principal.member, |impersonation| &impersonation.target)
-    }
-}
-
-/// The principal that a JWT of ours was made from, as it is now, and what the JWT says.
-/// The audience is the caller's to check.
-///
-/// # Errors
-/// `ACCESS_TOKEN_INVALID` for one that is not good or has nothing behind it; what
-/// stops its token, or whom it impersonates; `ACCESS_TOKEN_STALE` when rights were narrowed
-/// since, that to impersonate among them.
-pub async fn by_access_token(state: &State, jwt: &str, from: Option<IpAddr>) -> Result<Verified> {
-    let now = state.clock.now();
-    let refuse = |reason| state.principals.refuse(from, reason);
-    let mut verified = state.ring.verify(jwt, now);
-    if verified.is_err() && state.ring.names_another_key(jwt) && !state.principals.failures.are_too_many(from)
-    {
-        // Another node may have made the key a moment ago: it signs at once where one was revoked.
-        state.look_for_signing_key().await;
-        verified = state.ring.verify(jwt, now);
-    }
-    let token = verified.map_err(refuse)?;
-    let found = state.principals.credential(state, token.credential_id, from).await?;
-    let mut found = found.ok_or_else(|| refuse(Reason::AccessTokenInvalid))?;
-    if found.principal.account_id != token.actor_id.unwrap_or(token.account_id) {
-        return Err(refuse(Reason::AccessTokenInvalid));
-    }
-    if found.principal.kind == TokenKind::Session
-        && found.principal.org_id != token.org_id
-        && let Some(there) = within(state, &found.principal, token.org_id).await?
-    {
-        found.principal = there;
-    }
-    found.principal.check(now)?;
-    let impersonation = match token.actor_id {
-        None => None,
-        Some(actor_id) => {
-            let target = state.principals.member(state, token.org_id, token.account_id).await?;
-            let may_be = |target: &Member| {
-                target.account_id != actor_id && target.account_kind == AccountKind::ServiceAccount
-            };
-            let target = target.filter(|target| may_be(target));
-            let target = target.ok_or_else(|| refuse(Reason::AccessTokenInvalid))?;
-            let impersonation = Impersonation::new(&found.principal, target)?;
-            impersonation.target.check_active()?;
-            Some(impersonation)
-        }
-    };
-    let verified = Verified { found, token, impersonation };
-    let (claims, member) = (&verified.token.claims, verified.member());
-    if member.org_id != verified.token.org_id {
-        return Err(refuse(Reason::AccessTokenInvalid));
-    }
-    if claims.org_ver < member.org_version || claims.acct_ver < member.account_version {
-        return Err(Reason::AccessTokenStale.into());
-    }
-    Ok(verified)
 }

@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 
 use countersign::clock::Clock;
 use countersign::commands::bootstrap;
-use countersign::config::{CeilingArgs, LimitArgs, PasswordArgs, SigningAlgorithm, WebUrl};
+use countersign::config::{PasswordHashing, ServerLimits, SigningAlgorithm, TokenLimits, WebUrl};
 use countersign::crypto::seal::MasterKeys;
 use countersign::db::keys::sealed::Sealed;
 use countersign::grpc::pb;
-use countersign::mail::{PostOffice, Postman};
+use countersign::mail::{EmailDelivery, Mailer};
 use countersign::server;
 use countersign::state::{Pools, State};
 use pb::account_service_client::AccountServiceClient;
@@ -42,7 +42,7 @@ pub use secrets::{hides_secrets, search_too, watch, watch_master_keys};
 pub use smtp::{Manner, Security, SmtpServer, certificate};
 
 /// What a server of the tests accepts.
-pub const LIMITS: LimitArgs = LimitArgs {
+pub const LIMITS: ServerLimits = ServerLimits {
     database_connections: 5,
     database_load_connections: 2,
     feed_listen: true,
@@ -57,9 +57,9 @@ pub const LIMITS: LimitArgs = LimitArgs {
     request_timeout: Duration::from_secs(20),
     drain_timeout: Duration::from_secs(2),
     // Cheap: what hashing costs is tested beside it.
-    passwords: PasswordArgs { password_hash_memory: 64, password_hash_passes: 1, password_memory: 2 },
+    passwords: PasswordHashing { hash_memory_kib: 64, hash_passes: 1, memory_mib: 2 },
     trusted_proxies: Vec::new(),
-    ceilings: CeilingArgs::WIDEST,
+    tokens: TokenLimits::WIDEST,
     reflection: true,
 };
 
@@ -83,13 +83,13 @@ struct Start<'a> {
     clock: Clock,
     algorithm: SigningAlgorithm,
     /// None: mails wait.
-    postman: Option<Postman>,
+    mailer: Option<Mailer>,
 }
 
 impl Default for Start<'_> {
     fn default() -> Self {
         let algorithm = SigningAlgorithm::EdDsa;
-        Self { operator: None, issuer: None, clock: Clock::default(), algorithm, postman: None }
+        Self { operator: None, issuer: None, clock: Clock::default(), algorithm, mailer: None }
     }
 }
 
@@ -98,7 +98,7 @@ impl TestServer {
         Self::with_limits(LIMITS).await
     }
 
-    pub async fn with_limits(limits: LimitArgs) -> Self {
+    pub async fn with_limits(limits: ServerLimits) -> Self {
         Self::fresh(limits, SigningAlgorithm::EdDsa).await
     }
 
@@ -108,35 +108,35 @@ impl TestServer {
     }
 
     /// A server that brings mails to this mail server.
-    pub async fn with_mail(smtp: &SmtpServer, limits: LimitArgs) -> Self {
+    pub async fn with_mail(smtp: &SmtpServer, limits: ServerLimits) -> Self {
         let database = Arc::new(Database::create().await);
         let options = database.options();
         let master = MasterKeys::new_file().as_str().into();
-        let start = Start { postman: Some(smtp.postman()), ..Start::default() };
+        let start = Start { mailer: Some(smtp.mailer()), ..Start::default() };
         Self::node(options, database, master, start, limits).await
     }
 
     /// Another node on the same database that brings mails to this mail server.
     pub async fn beside_with_mail(&self, smtp: &SmtpServer) -> Self {
-        self.beside_with_postman(smtp.postman()).await
+        self.beside_with_postman(smtp.mailer()).await
     }
 
-    /// The same with a postman of one's own.
-    pub async fn beside_with_postman(&self, postman: Postman) -> Self {
-        self.sending(self.master.clone(), postman).await
+    /// The same with a mailer of one's own.
+    pub async fn beside_with_postman(&self, mailer: Mailer) -> Self {
+        self.sending(self.master.clone(), mailer).await
     }
 
     /// The same with this master key file.
     pub async fn with_master_keys_and_mail(&self, master: &str, smtp: &SmtpServer) -> Self {
-        self.sending(master.into(), smtp.postman()).await
+        self.sending(master.into(), smtp.mailer()).await
     }
 
-    async fn sending(&self, master: Arc<str>, postman: Postman) -> Self {
+    async fn sending(&self, master: Arc<str>, mailer: Mailer) -> Self {
         let start = Start {
             operator: Some(self.operator.token()),
             issuer: Some(self.state.issuer.to_string()),
             clock: self.state.clock.clone(),
-            postman: Some(postman),
+            mailer: Some(mailer),
             ..Start::default()
         };
         Self::node(self.database.options(), self.database.clone(), master, start, LIMITS).await
@@ -150,7 +150,7 @@ impl TestServer {
         }
     }
 
-    async fn fresh(limits: LimitArgs, algorithm: SigningAlgorithm) -> Self {
+    async fn fresh(limits: ServerLimits, algorithm: SigningAlgorithm) -> Self {
         let database = Arc::new(Database::create().await);
         let options = database.options();
         let master = MasterKeys::new_file().as_str().into();
@@ -158,12 +158,12 @@ impl TestServer {
     }
 
     /// Another node on the same database: the same issuer, and the same time.
-    pub async fn beside(&self, limits: LimitArgs) -> Self {
+    pub async fn beside(&self, limits: ServerLimits) -> Self {
         self.beside_signing_with(limits, SigningAlgorithm::EdDsa).await
     }
 
     /// Another node that makes keys of this algorithm.
-    pub async fn beside_signing_with(&self, limits: LimitArgs, algorithm: SigningAlgorithm) -> Self {
+    pub async fn beside_signing_with(&self, limits: ServerLimits, algorithm: SigningAlgorithm) -> Self {
         self.with_master_keys(&self.master, limits, algorithm).await
     }
 
@@ -171,7 +171,7 @@ impl TestServer {
     pub async fn with_master_keys(
         &self,
         master: &str,
-        limits: LimitArgs,
+        limits: ServerLimits,
         algorithm: SigningAlgorithm,
     ) -> Self {
         let start = Start {
@@ -179,7 +179,7 @@ impl TestServer {
             issuer: Some(self.state.issuer.to_string()),
             clock: self.state.clock.clone(),
             algorithm,
-            postman: None,
+            mailer: None,
         };
         Self::node(self.database.options(), self.database.clone(), master.into(), start, limits).await
     }
@@ -200,7 +200,7 @@ impl TestServer {
         database: Arc<Database>,
         master: Arc<str>,
         operator: Option<&str>,
-        limits: LimitArgs,
+        limits: ServerLimits,
     ) -> Self {
         Self::node(options, database, master, Start { operator, ..Start::default() }, limits).await
     }
@@ -210,9 +210,9 @@ impl TestServer {
         database: Arc<Database>,
         master: Arc<str>,
         start: Start<'_>,
-        limits: LimitArgs,
+        limits: ServerLimits,
     ) -> Self {
-        let Start { operator, issuer, clock, algorithm, postman } = start;
+        let Start { operator, issuer, clock, algorithm, mailer } = start;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let pools = Pools::open(&options, limits.database_connections, limits.database_load_connections);
@@ -221,7 +221,7 @@ impl TestServer {
             read_keys(&master),
             algorithm,
             issuer.as_deref().unwrap_or(&endpoint).parse().unwrap(),
-            limits.bounds(),
+            limits.credentials(),
             clock,
         )
         .await
@@ -238,8 +238,8 @@ impl TestServer {
         let shutdown = async {
             let _ = stopped.await;
         };
-        let office = PostOffice { pages_url: WebUrl::from(&state.issuer), postman };
-        let serving = tokio::spawn(server::run(listener, state.clone(), limits, office, shutdown));
+        let delivery = EmailDelivery { pages_url: WebUrl::from(&state.issuer), mailer };
+        let serving = tokio::spawn(server::run(listener, state.clone(), limits, delivery, shutdown));
         let channel = Endpoint::from_shared(endpoint.clone()).unwrap().connect().await.unwrap();
         secrets::watch(&token);
         secrets::watch_master_keys(&master);
@@ -340,7 +340,7 @@ impl TestServer {
         let found: Option<(String, Vec<u8>)> =
             sqlx::query_as(query).bind(address).fetch_optional(&self.state.db).await.unwrap();
         let (id, sealed) = found?;
-        let code = self.state.master.open(Sealed::Outbox.purpose(), &id, &sealed).unwrap();
+        let code = self.state.keyring.master.open(Sealed::Outbox.purpose(), &id, &sealed).unwrap();
         let code = String::from_utf8(code.to_vec()).unwrap();
         secrets::watch(&code);
         Some(code)

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use countersign::config::SmtpUrl;
-use countersign::mail::{Postman, Smtp, Transport};
+use countersign::mail::{Mailer, Smtp, Transport};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -122,16 +122,16 @@ impl SmtpServer {
         }
     }
 
-    /// A postman that brings mails to it.
-    pub fn postman(&self) -> Postman {
+    /// A mailer that brings mails to it.
+    pub fn mailer(&self) -> Mailer {
         self.postman_to(&self.url())
     }
 
-    /// A postman that goes by this URL, and trusts the authority of the tests.
-    pub fn postman_to(&self, url: &str) -> Postman {
+    /// A mailer that goes by this URL, and trusts the authority of the tests.
+    pub fn postman_to(&self, url: &str) -> Mailer {
         let url = SmtpUrl::from(url.to_owned());
         let smtp = Smtp::open(&url, Some(&certificate("authority.pem")), "test.example").unwrap();
-        Postman {
+        Mailer {
             from: "Countersign <no-reply@test.example>".parse().unwrap(),
             transport: Transport::Smtp(smtp),
         }

@@ -2,16 +2,16 @@
 
 use super::calls::{By, Call};
 use super::world::{Account, Invitation, Visit, World, account_id, refuse};
-use crate::domain::access::caller::Acting;
-use crate::domain::access::credential::AccountKind;
+use crate::domain::access::acting::Acting;
 use crate::domain::access::credential::tests::now;
-use crate::domain::access::impersonation;
-use crate::domain::access::impersonation::MAX_LIFE;
+use crate::domain::access::grant_transfer::{Received, receive};
+use crate::domain::access::impersonation_token;
+use crate::domain::access::impersonation_token::MAX_LIFE;
 use crate::domain::access::rights::{HeldGrant, Rights};
 use crate::domain::access::roles::may_hold;
-use crate::domain::accounts::lifecycle::{Life, Step};
-use crate::domain::sign_in::invitations::{Received, receive};
+use crate::domain::accounts::lifecycle::{AccountLifecycle, AccountTransition};
 use crate::domain::values::ids::SYSTEM_ORG;
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::permissions::{Permission, Right};
 use crate::domain::values::resources::Node;
 use crate::error::Result;
@@ -19,8 +19,8 @@ use crate::error::Result;
 /// The resources that there are.
 pub const PATHS: [&str; 3] = ["a", "a/b", "ab"];
 
-pub fn deactivated(deactivated: bool) -> Life {
-    Life { deactivate_time: deactivated.then(now), delete_time: None }
+pub fn deactivated(deactivated: bool) -> AccountLifecycle {
+    AccountLifecycle { deactivate_time: deactivated.then(now), delete_time: None }
 }
 
 fn pairs(grants: Vec<HeldGrant>) -> Vec<(Right, Node)> {
@@ -89,7 +89,7 @@ impl World {
         Ok(())
     }
 
-    pub fn live(&mut self, by: &By<'_>, account: usize, step: Step) -> Result<()> {
+    pub fn live(&mut self, by: &By<'_>, account: usize, step: AccountTransition) -> Result<()> {
         by.acting.require(&Permission::ACCOUNTS_WRITE, &Node::Org)?;
         let account = self.any_account(account);
         if by.acting.is_self(account_id(account)) {
@@ -97,7 +97,7 @@ impl World {
         }
         let Some(life) = step.taken(self.accounts[account].life, now()) else { return refuse() };
         by.acting.may_take(step, &self.grants_of(account))?;
-        if step == Step::Delete && self.owns_tokens(account) {
+        if step == AccountTransition::Delete && self.owns_tokens(account) {
             return refuse();
         }
         self.accounts[account].life = life;
@@ -146,11 +146,12 @@ impl World {
     }
 
     fn impersonate(&mut self, by: &By<'_>, account: usize) -> Result<()> {
-        impersonation::authorise(&by.acting)?;
+        impersonation_token::authorise(&by.acting)?;
         let target = self.account(account)?;
         let issuer = "https://id.example";
         let member = self.member(target);
-        let decision = impersonation::decide(&by.acting, &member, MAX_LIFE, &self.rules, issuer, now())?;
+        let decision =
+            impersonation_token::decide(&by.acting, &member, MAX_LIFE, &self.rules, issuer, now())?;
         let on_org = decision.scope.into_iter().map(|permission| (permission, Node::Org));
         let on_paths = decision.on_paths.into_iter().flat_map(|(path, permissions)| {
             permissions.into_iter().map(move |permission| (permission, Node::Path(path.clone())))
@@ -195,14 +196,14 @@ impl World {
         let Some(Invitation { grants, senders, open: true }) = self.invitations.get(invitation) else {
             return refuse();
         };
-        let hold = |sender: &usize| match self.accounts[*sender].life == Life::default() {
+        let hold = |sender: &usize| match self.accounts[*sender].life == AccountLifecycle::default() {
             true => self.rights_of(*sender),
             false => Rights::default(),
         };
         let rights = senders.iter().map(hold).reduce(|all, sender| all.meet(&sender)).unwrap_or_default();
         let Received { given, .. } =
             receive(&rights, self.held(grants), &self.roles, &PATHS.map(str::to_owned));
-        let (kind, life) = (AccountKind::User, Life::default());
+        let (kind, life) = (AccountKind::User, AccountLifecycle::default());
         self.accounts.push(Account { kind, grants: pairs(given), life, signs_in: true });
         self.invitations[invitation].open = false;
         Ok(())

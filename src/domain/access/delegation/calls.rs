@@ -1,11 +1,12 @@
 //! What a caller tries, and who stands behind it.
 
-use super::world::{Bound, Credential, Pick, Shown, World, refuse};
-use crate::domain::access::caller::Acting;
-use crate::domain::access::credential::{AccountKind, Restrictions};
+use super::world::{Bound, ModelCredential, Pick, PresentedAs, World, refuse};
+use crate::domain::access::acting::Acting;
 use crate::domain::access::rights::Rights;
 use crate::domain::access::roles::CustomRole;
 use crate::domain::accounts::lifecycle;
+use crate::domain::tokens::restrictions::Restrictions;
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::resources::Node;
 use crate::error::Result;
 
@@ -13,7 +14,7 @@ use crate::error::Result;
 #[derive(Clone, Debug)]
 pub struct Attempt {
     pub by: usize,
-    pub shown: Shown,
+    pub shown: PresentedAs,
     pub call: Call,
 }
 
@@ -24,7 +25,7 @@ pub enum Call {
     CloneAccount { source: usize, deactivated: bool, mine: bool },
     GrantAccess { account: usize, right: Pick, node: Node },
     RevokeAccess { account: usize, grant: usize },
-    Live { account: usize, step: lifecycle::Step },
+    Live { account: usize, step: lifecycle::AccountTransition },
     SetPassword { account: usize },
     ConvertAccount { account: usize, mine: bool },
     UpdateUsername { account: usize, mine: bool },
@@ -73,8 +74,8 @@ impl Call {
 /// Whoever makes a call, with what.
 pub struct By<'a> {
     pub acting: Acting<'a>,
-    pub credential: Credential,
-    shown: &'a Shown,
+    pub credential: ModelCredential,
+    shown: &'a PresentedAs,
 }
 
 impl By<'_> {
@@ -83,7 +84,7 @@ impl By<'_> {
         let caller = &self.acting.caller;
         let Restrictions { scopes, resources, .. } = &caller.credential().restrictions;
         let mut limits = Rights::within(scopes, resources);
-        if let (Shown::NarrowJwt(lists), None) = (self.shown, caller.actor_id()) {
+        if let (PresentedAs::NarrowJwt(lists), None) = (self.shown, caller.actor_id()) {
             limits = limits.meet(&Rights::within(&lists.scopes, &lists.resources));
         }
         let is_session = caller.session().is_some() && caller.actor_id().is_none();

@@ -4,11 +4,12 @@ use proptest::prelude::*;
 
 use super::accounts::{PATHS, deactivated};
 use super::calls::{Attempt, Call};
-use super::world::{APPLICATIONS, Account, Invitation, Pick, Shown, Token, World};
+use super::world::{APPLICATIONS, Account, Invitation, Pick, PresentedAs, Token, World};
 use crate::domain::access::credential::tests::now;
-use crate::domain::access::credential::{AccountKind, Restrictions};
 use crate::domain::access::roles::{CustomRole, may_hold};
-use crate::domain::accounts::lifecycle::{Life, Step};
+use crate::domain::accounts::lifecycle::{AccountLifecycle, AccountTransition};
+use crate::domain::tokens::restrictions::Restrictions;
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::permissions::{Permission, Right};
 use crate::domain::values::resources::{Node, ResourcePath};
 
@@ -44,10 +45,11 @@ fn kind() -> impl Strategy<Value = AccountKind> {
     prop_oneof![2 => Just(AccountKind::ServiceAccount), 1 => Just(AccountKind::User)]
 }
 
-fn life() -> impl Strategy<Value = Life> {
-    let deleted = |deactivated: Life| Life { delete_time: Some(now()), ..deactivated };
+fn life() -> impl Strategy<Value = AccountLifecycle> {
+    let deleted =
+        |deactivated: AccountLifecycle| AccountLifecycle { delete_time: Some(now()), ..deactivated };
     prop_oneof![
-        4 => Just(Life::default()),
+        4 => Just(AccountLifecycle::default()),
         2 => Just(deactivated(true)),
         1 => any::<bool>().prop_map(move |stopped| deleted(deactivated(stopped)))
     ]
@@ -136,7 +138,7 @@ fn world_of(is_system: bool) -> impl Strategy<Value = World> {
             world.accounts.push(Account {
                 kind: if has_session { kind } else { AccountKind::ServiceAccount },
                 grants: first.into_iter().map(parse).collect(),
-                life: Life::default(),
+                life: AccountLifecycle::default(),
                 signs_in: has_session,
             });
             let token = |account, lists, may_manage_tokens, known| Token {
@@ -154,15 +156,21 @@ fn world_of(is_system: bool) -> impl Strategy<Value = World> {
                         && !matches!(right, Right::Permission(p) if !exists(p))
                 });
                 // Of a working account the caller knows its own secrets alone.
-                world.accounts.push(Account { kind, grants, life, signs_in: life != Life::default() });
+                world.accounts.push(Account {
+                    kind,
+                    grants,
+                    life,
+                    signs_in: life != AccountLifecycle::default(),
+                });
             }
             for (account, lists, may_manage_tokens) in tokens {
                 let account = world.any_account(account);
-                let known = world.accounts[account].life != Life::default();
+                let known = world.accounts[account].life != AccountLifecycle::default();
                 world.tokens.push(token(account, lists, may_manage_tokens, known));
             }
             // Sent by somebody who was stopped since: as they stand they give nothing.
-            let sender = world.accounts.iter().position(|account| account.life != Life::default());
+            let sender =
+                world.accounts.iter().position(|account| account.life != AccountLifecycle::default());
             for picks in invited.iter().filter(|_| !is_system) {
                 let (grants, senders) = (world.picked(picks), sender.into_iter().collect());
                 world.invitations.extend(sender.map(|_| Invitation { grants, senders, open: true }));
@@ -175,8 +183,12 @@ fn world_of(is_system: bool) -> impl Strategy<Value = World> {
 fn about_accounts() -> impl Strategy<Value = Call> {
     let n = || 0..12usize;
     let mostly = || prop::bool::weighted(0.8);
-    let step =
-        prop_oneof![Just(Step::Activate), Just(Step::Deactivate), Just(Step::Delete), Just(Step::Undelete)];
+    let step = prop_oneof![
+        Just(AccountTransition::Activate),
+        Just(AccountTransition::Deactivate),
+        Just(AccountTransition::Delete),
+        Just(AccountTransition::Undelete)
+    ];
     prop_oneof![
         2 => (kind(), grants(2), any::<bool>(), any::<bool>()).prop_map(|(kind, grants, deactivated, mine)| {
             Call::CreateAccount { kind, grants, deactivated, mine }
@@ -215,9 +227,9 @@ fn about_others() -> impl Strategy<Value = Call> {
 
 pub fn attempt() -> impl Strategy<Value = Attempt> {
     let shown = prop_oneof![
-        4 => Just(Shown::Text),
-        1 => Just(Shown::Jwt),
-        1 => lists().prop_map(Shown::NarrowJwt)
+        4 => Just(PresentedAs::Text),
+        1 => Just(PresentedAs::Jwt),
+        1 => lists().prop_map(PresentedAs::NarrowJwt)
     ];
     let call = prop_oneof![about_accounts(), about_others()];
     (0..24usize, shown, call).prop_map(|(by, shown, call)| Attempt { by, shown, call })

@@ -1,11 +1,12 @@
 //! Calls about tokens, each guarded as its handler is.
 
 use super::calls::{By, Call};
-use super::world::{Bound, Credential, Token, World, account_id, refuse};
-use crate::domain::access::credential::{AccountKind, Restrictions};
+use super::world::{Bound, ModelCredential, Token, World, account_id, refuse};
 use crate::domain::access::reassignment::Moved;
-use crate::domain::tokens::narrowing::{Limits, may_become};
+use crate::domain::tokens::narrowing::{RestrictionsAndExpiry, may_become};
+use crate::domain::tokens::restrictions::Restrictions;
 use crate::domain::values::ids::TokenId;
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
 use crate::error::Result;
@@ -39,7 +40,7 @@ impl World {
                 let token = self.token(*token)?;
                 acting.may_rotate(
                     TokenId::from_u128(token as u128),
-                    &self.principal(Credential::Token(token)),
+                    &self.credential_of(ModelCredential::Token(token)),
                 )?;
                 let rotated = &mut self.tokens[token];
                 rotated.known = true;
@@ -78,7 +79,8 @@ impl World {
             after.resources = given.resources.clone();
         }
         by.acting.may_narrow(&self.rights_of(*account), lists, &after)?;
-        let limits = |lists: &Restrictions| Limits { restrictions: lists.clone(), expire_time: None };
+        let limits =
+            |lists: &Restrictions| RestrictionsAndExpiry { restrictions: lists.clone(), expire_time: None };
         may_become(&limits(lists), &limits(&after))?;
         self.tokens[token].lists = after;
         Ok(())

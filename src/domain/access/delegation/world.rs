@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 
-use crate::domain::access::caller::{Bearer, Caller, Origin};
-use crate::domain::access::credential::tests::{now, principal};
-use crate::domain::access::credential::{AccountKind, Principal, Restrictions, TokenKind};
+use crate::domain::access::caller::{AuthenticatedBy, Caller};
+use crate::domain::access::credential::Credential;
+use crate::domain::access::credential::tests::{credential as sample, now};
 use crate::domain::access::impersonation::Impersonation;
 use crate::domain::access::member::Member;
+use crate::domain::access::request_context::RequestContext;
 use crate::domain::access::rights::{HeldGrant, Rights};
 use crate::domain::access::roles::{CustomRole, Roles};
-use crate::domain::accounts::lifecycle::Life;
+use crate::domain::accounts::lifecycle::AccountLifecycle;
 use crate::domain::tokens::policy::{Ceilings, Rules, TokenPolicy};
+use crate::domain::tokens::restrictions::Restrictions;
 use crate::domain::values::ids::{AccountId, OrgId, RoleId, SYSTEM_ORG, SessionId, TokenId};
+use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::permissions::{Permission, Right};
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Reason, Result};
@@ -23,7 +26,7 @@ pub const APPLICATIONS: [&str; 2] = ["x.y", "x.z"];
 pub struct Account {
     pub kind: AccountKind,
     pub grants: Vec<(Right, Node)>,
-    pub life: Life,
+    pub life: AccountLifecycle,
     /// Whether the caller knows its password, or reads the mailbox that another one is sent to.
     pub signs_in: bool,
 }
@@ -59,7 +62,7 @@ pub struct Invitation {
 /// The JWT of an impersonation.
 #[derive(Clone, Debug)]
 pub struct Visit {
-    pub by: Credential,
+    pub by: ModelCredential,
     pub actor: usize,
     pub target: usize,
     pub carried: Rights,
@@ -67,7 +70,7 @@ pub struct Visit {
 
 /// What the caller can act with, by its index.
 #[derive(Clone, Copy, Debug)]
-pub enum Credential {
+pub enum ModelCredential {
     Token(usize),
     /// A session of this account: whoever knows the password has one whenever they like.
     Session(usize),
@@ -76,7 +79,7 @@ pub enum Credential {
 
 /// How a credential is shown. That of an impersonation is a JWT as it is.
 #[derive(Clone, Debug)]
-pub enum Shown {
+pub enum PresentedAs {
     Text,
     Jwt,
     /// A JWT that carries no more than these lists leave open.
@@ -183,85 +186,88 @@ impl World {
             home_org_id: self.org,
             account_id: account_id(account),
             account_kind: *kind,
-            account_stopped: *life != Life::default(),
+            account_stopped: *life != AccountLifecycle::default(),
             grants: self.grants_of(account),
             named_by_org: APPLICATIONS.iter().map(|text| Permission::parse(text).unwrap()).collect(),
             rules: self.rules.clone(),
-            ..principal(&[]).member
+            ..sample(&[]).account
         }
     }
 
     /// What is behind the credential: under impersonation, the administrator's.
-    pub fn principal(&self, credential: Credential) -> Principal {
+    pub fn credential_of(&self, credential: ModelCredential) -> Credential {
         match credential {
-            Credential::Token(n) => {
+            ModelCredential::Token(n) => {
                 let Token { account, lists, may_manage_tokens, .. } = &self.tokens[n];
-                Principal {
+                Credential {
                     credential_id: TokenId::from_u128(n as u128).into(),
-                    member: self.member(*account),
+                    account: self.member(*account),
                     restrictions: lists.clone(),
                     may_manage_tokens: *may_manage_tokens,
-                    ..principal(&[])
+                    ..sample(&[])
                 }
             }
-            Credential::Session(account) => Principal {
+            ModelCredential::Session(account) => Credential {
                 credential_id: SessionId::from_u128(account as u128).into(),
-                member: self.member(account),
+                account: self.member(account),
                 kind: TokenKind::Session,
                 may_manage_tokens: true,
-                ..principal(&[])
+                ..sample(&[])
             },
-            Credential::Visit(n) => self.principal(self.visits[n].by),
+            ModelCredential::Visit(n) => self.credential_of(self.visits[n].by),
         }
     }
 
     /// The accounts that stand behind the credential: the one that it acts as, and the administrator.
-    pub fn behind(&self, credential: Credential) -> Vec<usize> {
+    pub fn behind(&self, credential: ModelCredential) -> Vec<usize> {
         match credential {
-            Credential::Token(n) => vec![self.tokens[n].account],
-            Credential::Session(account) => vec![account],
-            Credential::Visit(n) => vec![self.visits[n].target, self.visits[n].actor],
+            ModelCredential::Token(n) => vec![self.tokens[n].account],
+            ModelCredential::Session(account) => vec![account],
+            ModelCredential::Visit(n) => vec![self.visits[n].target, self.visits[n].actor],
         }
     }
 
     /// Whoever shows the credential, if it is good.
-    pub fn caller(&self, credential: Credential, shown: &Shown) -> Result<Caller> {
-        let principal = self.principal(credential);
-        principal.check(now())?;
-        let jwt = |narrowed_to, impersonation| Bearer::AccessToken {
+    pub fn caller(&self, credential: ModelCredential, shown: &PresentedAs) -> Result<Caller> {
+        let found = self.credential_of(credential);
+        found.check(now())?;
+        let jwt = |narrowed_to, impersonation| AuthenticatedBy::AccessToken {
             narrowed_to,
             impersonation,
             expires_at: now().unix_timestamp() + 60,
         };
         let bearer = match (credential, shown) {
-            (Credential::Visit(n), _) => {
+            (ModelCredential::Visit(n), _) => {
                 let Visit { actor, target, carried, .. } = &self.visits[n];
-                let may_be = actor != target && principal.account_id == account_id(*actor);
+                let may_be = actor != target && found.account.account_id == account_id(*actor);
                 if !may_be || self.accounts[*target].kind != AccountKind::ServiceAccount {
                     return Err(Reason::AccessTokenInvalid.into());
                 }
-                let impersonation = Impersonation::new(&principal, Arc::new(self.member(*target)))?;
+                let impersonation = Impersonation::new(&found, Arc::new(self.member(*target)))?;
                 impersonation.target.check_active()?;
                 jwt(Some(carried.clone()), Some(impersonation))
             }
-            (_, Shown::Text) => Bearer::Text,
-            (_, Shown::Jwt) if principal.restrictions.narrow_rights() => {
-                jwt(Some(principal.effective_rights()), None)
+            (_, PresentedAs::Text) => AuthenticatedBy::Text,
+            (_, PresentedAs::Jwt) if found.restrictions.narrow_rights() => {
+                jwt(Some(found.effective_rights()), None)
             }
-            (_, Shown::Jwt) => jwt(None, None),
-            (_, Shown::NarrowJwt(lists)) => jwt(Some(Rights::within(&lists.scopes, &lists.resources)), None),
+            (_, PresentedAs::Jwt) => jwt(None, None),
+            (_, PresentedAs::NarrowJwt(lists)) => {
+                jwt(Some(Rights::within(&lists.scopes, &lists.resources)), None)
+            }
         };
-        Caller::new(Arc::new(principal), bearer, Origin::default())
+        Caller::new(Arc::new(found), bearer, RequestContext::default())
     }
 
     /// The credentials that the caller has and that work, each with whoever shows it.
-    pub fn usable(&self) -> Vec<(Credential, Caller)> {
+    pub fn usable(&self) -> Vec<(ModelCredential, Caller)> {
         let known = |n: &usize| self.tokens[*n].known;
-        let tokens = (0..self.tokens.len()).filter(known).map(Credential::Token);
+        let tokens = (0..self.tokens.len()).filter(known).map(ModelCredential::Token);
         let signs_in = |account: &usize| self.accounts[*account].signs_in;
-        let sessions = (0..self.accounts.len()).filter(signs_in).map(Credential::Session);
-        let visits = (0..self.visits.len()).map(Credential::Visit);
+        let sessions = (0..self.accounts.len()).filter(signs_in).map(ModelCredential::Session);
+        let visits = (0..self.visits.len()).map(ModelCredential::Visit);
         let all = tokens.chain(sessions).chain(visits);
-        all.filter_map(|credential| Some((credential, self.caller(credential, &Shown::Text).ok()?))).collect()
+        all.filter_map(|credential| Some((credential, self.caller(credential, &PresentedAs::Text).ok()?)))
+            .collect()
     }
 }

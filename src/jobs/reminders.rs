@@ -1,7 +1,10 @@
-//! Reminders of tokens that end soon.
+//! Reminders of tokens that expire soon.
+
+use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::context::JobContext;
 use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::retrying;
@@ -16,26 +19,43 @@ use crate::state::State;
 /// How many tokens are looked up at once.
 const BATCH: i64 = 500;
 
-/// Writes an event, and a mail to whoever is to be told, for each token and threshold that has come. Any number of nodes may do it
-/// at once: each is written once. One that fails does not keep the others. Returns how many
-/// were written.
+pub(super) async fn run(context: JobContext, period: Duration) {
+    let mut ticks = context.ticks(period);
+    loop {
+        ticks.next().await;
+        match remind(&context.state).await {
+            Ok(0) => {}
+            Ok(reminders) => tracing::info!(reminders, "reminders written of tokens that expire soon"),
+            Err(error) => {
+                tracing::warn!(?error, "reminders not written; it is retried");
+                ticks.retry();
+            }
+        }
+    }
+}
+
+/// Writes the reminders that are due: for each token and threshold an event, and a message to
+/// the account's mailbox where it is to be notified.
+///
+/// Any number of nodes may do it at once: each is written once. One that fails does not hold up
+/// the others. Returns how many were written.
 ///
 /// # Errors
 /// When the tokens could not be found.
 pub async fn remind(state: &State) -> Result<u64> {
     let mut after = (Uuid::nil(), Uuid::nil());
-    let mut told = 0;
+    let mut written = 0;
     loop {
         let ending = db::tokens::reminders::find_due(&state.db, state.clock.now(), after, BATCH).await?;
         let Some(last) = ending.last() else {
-            return Ok(told);
+            return Ok(written);
         };
         after = (last.org_id.uuid(), last.token_id.uuid());
         for token in ending {
             match remind_of(state, &token).await {
-                Ok(done) => told += u64::from(done),
+                Ok(done) => written += u64::from(done),
                 Err(error) => {
-                    tracing::warn!(?error, token_id = %token.token_id, "a reminder was not written")
+                    tracing::warn!(?error, token_id = %token.token_id, "reminder not written; it is retried")
                 }
             }
         }

@@ -4,40 +4,40 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::crypto::seal::{MasterKeys, Purpose};
+use crate::crypto::seal::{MasterKeys, SealPurpose};
 use crate::db::outbox;
 use crate::db::outbox::{NewMail, SealedCode};
 use crate::domain::accounts::{AccountState, Details};
 use crate::domain::mail::{Mail, recipient};
 use crate::domain::values::ids::OrgId;
 use crate::domain::values::names::Email;
-use crate::domain::values::token_string::TokenText;
+use crate::domain::values::token_string::TokenString;
 use crate::error::Result;
 
 /// A mail to be sent.
-pub struct Letter {
+pub struct OutgoingEmail {
     org_id: OrgId,
     recipient: Email,
     mail: Mail,
-    code: Option<Code>,
+    code: Option<LinkCode>,
 }
 
 /// The code that a mail's link carries.
-struct Code {
-    text: TokenText,
+struct LinkCode {
+    text: TokenString,
     expire_time: OffsetDateTime,
 }
 
-impl Letter {
+impl OutgoingEmail {
     /// A mail whose link carries a code, to the mailbox that the code is to prove.
     pub fn with_code(
         org_id: OrgId,
         recipient: &Email,
         mail: Mail,
-        text: TokenText,
+        text: TokenString,
         expire_time: OffsetDateTime,
     ) -> Self {
-        let code = Some(Code { text, expire_time });
+        let code = Some(LinkCode { text, expire_time });
         Self { org_id, recipient: recipient.clone(), mail, code }
     }
 
@@ -71,9 +71,9 @@ impl Letter {
         mail_id: Uuid,
         now: OffsetDateTime,
     ) -> Result<()> {
-        let seal = |code: &Code| SealedCode {
+        let seal = |code: &LinkCode| SealedCode {
             code_id: code.text.id().uuid(),
-            sealed: master.seal(Purpose::Mail, &mail_id.to_string(), code.text.expose().as_bytes()),
+            sealed: master.seal(SealPurpose::Mail, &mail_id.to_string(), code.text.expose().as_bytes()),
             expire_time: code.expire_time,
         };
         let code = self.code.as_ref().map(seal);

@@ -6,10 +6,10 @@ takes the link from the mail that came, fills in the page in headless Chromium a
 with scripts switched off, and logs in over gRPC. Prints a line for each step; ends with an error at the
 first thing that is wrong, and ends all that it started.
 
-    python3 tests/mailed_invitation.py target/debug/countersign
+    python3 tests/e2e/mailed_invitation.py target/debug/countersign
 
 Needs Chromium, grpcurl, the programs of PostgreSQL 15 or newer (COUNTERSIGN_PG_BIN where they are in an
-unusual place), and the packages of tests/requirements.txt.
+unusual place), and the packages of tests/e2e/requirements.txt.
 """
 
 import asyncio

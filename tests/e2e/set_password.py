@@ -6,7 +6,7 @@ short, reads what a screen reader would be told, types a good one, and logs in w
 may be wider than the phone. Prints a line for each step; ends with an error at the first thing that is
 wrong.
 
-    python3 tests/set_password.py .countersign
+    python3 tests/e2e/set_password.py .countersign
 
 Needs Chromium, grpcurl, and in the environment COUNTERSIGN_ENDPOINT, COUNTERSIGN_ORG_ID and
 COUNTERSIGN_OPERATOR_TOKEN, as `countersign dev` writes them into dev.env.

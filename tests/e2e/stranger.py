@@ -5,7 +5,7 @@ token, and verifies the JWT with a standard library and the published keys. Then
 what must be refused is refused, with the exact reason. Prints a line for each step; ends
 with an error at the first thing that is wrong.
 
-Needs the packages of tests/requirements.txt, and in the environment COUNTERSIGN_ENDPOINT,
+Needs the packages of tests/e2e/requirements.txt, and in the environment COUNTERSIGN_ENDPOINT,
 COUNTERSIGN_OPERATOR_TOKEN and COUNTERSIGN_ORG_ID, as `countersign dev` writes them into
 dev.env. May be run many times against one server. Where COUNTERSIGN_SIGNING_ALGORITHM is
 set, the server must sign with that.
@@ -30,7 +30,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from grpc_status import rpc_status
 from grpc_tools import protoc
 
-PROTO = Path(__file__).resolve().parent.parent / "proto"
+PROTO = Path(__file__).resolve().parents[2] / "proto"
 SERVICES = ["AccountService", "OrgService", "TokenService"]
 BILLING = "https://billing.example"
 LEDGER = "https://ledger.example"

@@ -5,7 +5,7 @@ names, and opens it in headless Chromium twice: as http://localhost, which the t
 http://127.0.0.1, which is another origin at the same server. Then revokes the token, and opens the
 first one again. Prints a line for each step; ends with an error at the first thing that is wrong.
 
-    python3 tests/browser.py target/client
+    python3 tests/e2e/browser.py target/client
 
 Needs Chromium, grpcurl, the package PyJWT, and in the environment COUNTERSIGN_ENDPOINT and
 COUNTERSIGN_SERVICE_TOKEN, as `countersign dev` writes them into dev.env.

@@ -5,9 +5,9 @@ and fills in the page in headless Chromium with scripts switched off: names and 
 invites the same person to another org, where the page asks for that password alone. Logs in over
 gRPC each time. Prints a line for each step; ends with an error at the first thing that is wrong.
 
-    python3 tests/accept_invitation.py .countersign
+    python3 tests/e2e/accept_invitation.py .countersign
 
-Needs what tests/set_password.py needs.
+Needs what tests/e2e/set_password.py needs.
 """
 
 import sys

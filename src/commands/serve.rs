@@ -1,0 +1,40 @@
+//! `countersign serve`.
+
+use anyhow::Result;
+
+use super::database;
+use crate::clock::Clock;
+use crate::config::args::{EmailArgs, ServeArgs};
+use crate::config::{ServerLimits, WebUrl};
+use crate::crypto::seal::MasterKeys;
+use crate::mail::{EmailDelivery, Mailer, Smtp, Transport};
+use crate::server;
+use crate::state::State;
+
+/// Serves until the process is asked to stop.
+pub(super) async fn run(args: ServeArgs) -> Result<()> {
+    let master = MasterKeys::read(&args.master_key.master_key_file)?;
+    let mailer = mailer(&args.email)?;
+    let listen = args.server.listening.listen.clone();
+    let limits = ServerLimits::from(args.server);
+    let pools =
+        database::open(&args.database, limits.database_connections, limits.database_load_connections).await?;
+    let listener = server::bind(&listen).await?;
+    let (issuer, algorithm) = (args.issuer.issuer, args.signing.signing_algorithm);
+    let state = State::open(pools, master, algorithm, issuer, limits.credentials(), Clock::default()).await?;
+    let pages_url = args.pages.pages_url.unwrap_or_else(|| WebUrl::from(&state.issuer));
+    let delivery = EmailDelivery { pages_url, mailer };
+    if delivery.mailer.is_none() {
+        tracing::warn!("no --smtp-url: emails wait in the database for a server that has one");
+    }
+    let (address, issuer) = (listener.local_addr()?, &state.issuer);
+    tracing::info!(%address, %issuer, version = env!("CARGO_PKG_VERSION"), "ready");
+    server::run(listener, state.clone(), limits, delivery, server::asked_to_stop()).await
+}
+
+/// What sends emails, where an SMTP server is given.
+fn mailer(args: &EmailArgs) -> Result<Option<Mailer>> {
+    let (Some(url), Some(from)) = (&args.smtp_url, &args.mail_from) else { return Ok(None) };
+    let smtp = Smtp::open(url, args.smtp_ca_file.as_deref(), from.email.domain())?;
+    Ok(Some(Mailer { from: from.clone(), transport: Transport::Smtp(smtp) }))
+}

@@ -1,0 +1,54 @@
+//! Arguments about emails, and the pages that their links lead to.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use lettre::message::Mailbox;
+
+use crate::config::{SmtpUrl, WebUrl};
+
+/// The heading of all arguments of this file.
+const HEADING: &str = "Email and pages";
+
+/// The pages that the links in emails lead to.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = HEADING)]
+pub(crate) struct PagesArgs {
+    /// What the links in emails begin with, before `/set-password?code=…` and
+    /// `/accept-invitation?code=…`. Default: the issuer.
+    ///
+    /// Under the issuer this server shows pages of its own. Set it to a URL of yours, such as
+    /// `https://app.example.com/account`, to show your pages instead; they call `ResetPassword` and
+    /// `AcceptInvitation`.
+    #[arg(long, env = "COUNTERSIGN_PAGES_URL", value_name = "URL")]
+    pub pages_url: Option<WebUrl>,
+}
+
+/// How emails are sent.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = HEADING)]
+pub(crate) struct EmailArgs {
+    /// The SMTP server: `smtp://user:password@host:587`, which must offer STARTTLS, or
+    /// `smtps://user:password@host:465` for TLS from the start.
+    ///
+    /// User and password may be left out; special characters in them are percent-encoded, such as
+    /// `%40` for `@`. A server for tests may have no TLS: `smtp://localhost:1025?tls=none`. Without an
+    /// SMTP server, emails wait in the database for a server that has one. Better set as a variable:
+    /// every process of the machine can read flags.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_SMTP_URL",
+        hide_env_values = true,
+        value_name = "URL",
+        requires = "mail_from"
+    )]
+    pub smtp_url: Option<SmtpUrl>,
+    /// The sender of emails: `Example <no-reply@example.com>`, or the address alone.
+    #[arg(long, env = "COUNTERSIGN_MAIL_FROM", value_name = "MAILBOX")]
+    pub mail_from: Option<Mailbox>,
+    /// A PEM file with the certificate of the authority that signed the SMTP server's certificate.
+    ///
+    /// With it no other authority is trusted; without it those that browsers trust are.
+    #[arg(long, env = "COUNTERSIGN_SMTP_CA_FILE", value_name = "FILE")]
+    pub smtp_ca_file: Option<PathBuf>,
+}

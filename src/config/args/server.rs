@@ -1,0 +1,310 @@
+//! Arguments of a server, which `serve` and `dev` have in common.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use clap::builder::RangedU64ValueParser;
+use clap::{ArgAction, Args};
+use ipnet::IpNet;
+
+use super::database::ConnectionArgs;
+use super::duration::{DAY, HOUR, MINUTE, duration};
+use super::keys::RotationArgs;
+use crate::config::{ListenAddress, PasswordHashing, ServerLimits, TokenLimits};
+
+/// All limits and switches of a server.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ServerArgs {
+    #[command(flatten)]
+    connections: ConnectionArgs,
+    #[command(flatten)]
+    rotation: RotationArgs,
+    #[command(flatten)]
+    pub listening: ListeningArgs,
+    #[command(flatten)]
+    requests: RequestArgs,
+    #[command(flatten)]
+    passwords: PasswordArgs,
+    #[command(flatten)]
+    tokens: TokenArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
+}
+
+impl From<ServerArgs> for ServerLimits {
+    fn from(args: ServerArgs) -> Self {
+        let ServerArgs { connections, rotation, listening, requests, passwords, tokens, cache } = args;
+        Self {
+            database_connections: connections.database_connections,
+            database_load_connections: connections.database_load_connections,
+            cache_size: cache.cache_size,
+            cache_max_age: cache.cache_max_age,
+            outage_grace: cache.outage_grace,
+            feed_listen: cache.feed_listen,
+            last_use_interval: cache.last_use_interval,
+            signing_key_lifetime: rotation.signing_key_lifetime,
+            max_message_size: requests.max_message_size,
+            max_header_size: requests.max_header_size,
+            max_concurrent_requests: requests.max_concurrent_requests,
+            request_timeout: requests.request_timeout,
+            drain_timeout: listening.drain_timeout,
+            passwords: PasswordHashing {
+                hash_memory_kib: passwords.password_hash_memory,
+                hash_passes: passwords.password_hash_passes,
+                memory_mib: passwords.password_memory,
+            },
+            trusted_proxies: listening.trusted_proxies,
+            reflection: listening.reflection,
+            tokens: TokenLimits {
+                max_lifetime: tokens.max_token_lifetime,
+                max_access_token_lifetime: tokens.max_access_token_lifetime,
+                allow_non_expiring: tokens.allow_endless_tokens,
+                allow_user_tokens: tokens.allow_user_tokens,
+                max_idle: tokens.max_token_idle,
+            },
+        }
+    }
+}
+
+/// The port, and what stands in front of it.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Listening")]
+pub(crate) struct ListeningArgs {
+    /// The address to listen on, for gRPC and plain HTTP: `127.0.0.1:50051`, `[::1]:50051`,
+    /// `localhost:50051`, or `:50051` for every interface.
+    ///
+    /// Of the addresses of a name, the first one that can be listened on is taken. Port 0 takes a free
+    /// one.
+    #[arg(long, env = "COUNTERSIGN_LISTEN", default_value = "127.0.0.1:50051", value_name = "HOST:PORT")]
+    pub listen: ListenAddress,
+    /// The proxies in front of the server, as networks or addresses: `10.0.0.0/8,2001:db8::1`.
+    ///
+    /// Where a call comes from is what their `x-forwarded-for` says. No other client's is believed.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_TRUSTED_PROXIES",
+        value_delimiter = ',',
+        value_parser = network,
+        value_name = "CIDR,…"
+    )]
+    trusted_proxies: Vec<IpNet>,
+    /// Describe the API to every client that asks (gRPC server reflection).
+    #[arg(
+        long,
+        env = "COUNTERSIGN_REFLECTION",
+        default_value_t = true,
+        action = ArgAction::Set,
+        value_name = "BOOL"
+    )]
+    reflection: bool,
+    /// How long running calls may take to end after SIGTERM or SIGINT: `1s` to `1h`.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_DRAIN_TIMEOUT",
+        default_value = "10s",
+        value_parser = duration(1..=HOUR),
+        value_name = "DURATION"
+    )]
+    drain_timeout: Duration,
+}
+
+/// The limits of requests.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Request limits")]
+pub(crate) struct RequestArgs {
+    /// The largest request message, in bytes.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_MAX_MESSAGE_SIZE",
+        default_value_t = 1 << 20,
+        value_parser = RangedU64ValueParser::<usize>::new().range(1..),
+        value_name = "BYTES"
+    )]
+    max_message_size: usize,
+    /// The largest header list of a request, in bytes.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_MAX_HEADER_SIZE",
+        default_value_t = 16 << 10,
+        value_parser = RangedU64ValueParser::<u32>::new().range(1..),
+        value_name = "BYTES"
+    )]
+    max_header_size: u32,
+    /// The most calls that run at once; more get `OVERLOADED`, to be retried after a second.
+    ///
+    /// As many may wait for their message: where more do, the one that has waited longest gets
+    /// `OVERLOADED`.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_MAX_CONCURRENT_REQUESTS",
+        default_value_t = 1_024,
+        value_parser = RangedU64ValueParser::<usize>::new().range(1..),
+        value_name = "N"
+    )]
+    max_concurrent_requests: usize,
+    /// The longest that a call may take: `1s` to `1h`. Its own deadline may be shorter.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_REQUEST_TIMEOUT",
+        default_value = "10s",
+        value_parser = duration(1..=HOUR),
+        value_name = "DURATION"
+    )]
+    request_timeout: Duration,
+}
+
+/// How passwords are hashed.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Passwords")]
+pub(crate) struct PasswordArgs {
+    /// The memory of the hash of one password (Argon2id), in KiB: 19456, which is 19 MiB, or more.
+    ///
+    /// After an increase, a password is re-hashed at the next sign-in with it.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_PASSWORD_HASH_MEMORY",
+        default_value_t = PasswordHashing::FLOOR.hash_memory_kib,
+        value_parser = RangedU64ValueParser::<u32>::new().range(19_456..=4_194_304),
+        value_name = "KIB"
+    )]
+    password_hash_memory: u32,
+    /// How often the hash of a password goes through its memory: 2 to 100.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_PASSWORD_HASH_PASSES",
+        default_value_t = PasswordHashing::FLOOR.hash_passes,
+        value_parser = RangedU64ValueParser::<u32>::new().range(2..=100),
+        value_name = "N"
+    )]
+    password_hash_passes: u32,
+    /// The memory of all password hashes that run at once, in MiB: with the defaults, 6 hashes.
+    ///
+    /// One hash at a time runs even if it takes more. Logins beyond that get `OVERLOADED`, to be
+    /// retried after a second; no other call waits for them.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_PASSWORD_MEMORY",
+        default_value_t = PasswordHashing::FLOOR.memory_mib,
+        value_parser = RangedU64ValueParser::<u32>::new().range(1..),
+        value_name = "MIB"
+    )]
+    password_memory: u32,
+}
+
+/// What the token policies of all orgs are limited by, also those that were decided before.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Token limits")]
+pub(crate) struct TokenArgs {
+    /// The longest lifetime of a token, whatever the policy of its org allows: `1d` to `3650d`.
+    ///
+    /// A token that was created with a longer lifetime is blocked.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_MAX_TOKEN_LIFETIME",
+        default_value = "3650d",
+        value_parser = duration(DAY..=3_650 * DAY),
+        value_name = "DURATION"
+    )]
+    max_token_lifetime: Duration,
+    /// The longest lifetime of a JWT: `1m` to `1h`.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_MAX_ACCESS_TOKEN_LIFETIME",
+        default_value = "1h",
+        value_parser = duration(MINUTE..=HOUR),
+        value_name = "DURATION"
+    )]
+    max_access_token_lifetime: Duration,
+    /// Let the policies of orgs allow non-expiring tokens.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_ALLOW_ENDLESS_TOKENS",
+        default_value_t = true,
+        action = ArgAction::Set,
+        value_name = "BOOL"
+    )]
+    allow_endless_tokens: bool,
+    /// Let the policies of orgs allow tokens that belong to users.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_ALLOW_USER_TOKENS",
+        default_value_t = true,
+        action = ArgAction::Set,
+        value_name = "BOOL"
+    )]
+    allow_user_tokens: bool,
+    /// Block tokens that have not been used for this long, such as `90d`: `1d` to `3650d`.
+    ///
+    /// Also where the policy of their org allows more. Without it that policy alone counts.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_MAX_TOKEN_IDLE",
+        value_parser = duration(DAY..=3_650 * DAY),
+        value_name = "DURATION"
+    )]
+    max_token_idle: Option<Duration>,
+}
+
+/// What a server keeps in memory, and how it hears of changes.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Cache and feed")]
+pub(crate) struct CacheArgs {
+    /// The most tokens whose rights are cached; about 1 KB each.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_CACHE_SIZE",
+        default_value_t = 100_000,
+        value_parser = RangedU64ValueParser::<usize>::new().range(1..),
+        value_name = "N"
+    )]
+    cache_size: usize,
+    /// The age at which a cached token is loaded again, whatever the feed of changes says: `1s` to
+    /// `1h`.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_CACHE_MAX_AGE",
+        default_value = "1m",
+        value_parser = duration(1..=HOUR),
+        value_name = "DURATION"
+    )]
+    cache_max_age: Duration,
+    /// For how long cached tokens can still be exchanged when the database is unreachable, for JWTs
+    /// of at most 60 s: `1s` to `1h`.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_OUTAGE_GRACE",
+        default_value = "1m",
+        value_parser = duration(1..=HOUR),
+        value_name = "DURATION"
+    )]
+    outage_grace: Duration,
+    /// Be woken by the database at each change (`LISTEN`).
+    ///
+    /// With `false`, as is needed behind a connection pooler that gives each transaction another
+    /// connection, changes on other nodes are noticed every second.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_FEED_LISTEN",
+        default_value_t = true,
+        action = ArgAction::Set,
+        value_name = "BOOL"
+    )]
+    feed_listen: bool,
+    /// How often the last uses of tokens are written to the database: `1s` to `1m`.
+    ///
+    /// A process that is killed loses those that it has not written yet.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_LAST_USE_INTERVAL",
+        default_value = "30s",
+        value_parser = duration(1..=MINUTE),
+        value_name = "DURATION"
+    )]
+    last_use_interval: Duration,
+}
+
+/// A network, or a single address.
+fn network(text: &str) -> Result<IpNet, &'static str> {
+    let single = text.parse::<IpAddr>().map(IpNet::from);
+    single.or_else(|_| text.parse()).map_err(|_| "must be like 10.0.0.0/8 or 2001:db8::1")
+}

@@ -1,0 +1,9 @@
+//! Configuration: what the command line gives ([`args`]), and what the rest of the server takes of it.
+
+pub(crate) mod args;
+mod settings;
+
+pub use settings::{
+    CredentialLimits, Issuer, PasswordHashing, ServerLimits, SigningAlgorithm, SmtpUrl, TokenLimits, WebUrl,
+};
+pub(crate) use settings::{DatabaseUrl, ListenAddress, LogFormat, LogSettings};

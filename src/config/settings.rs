@@ -1,0 +1,404 @@
+//! Settings as everything below `commands` takes them: validated, and without a trace of the command line.
+
+use std::fmt;
+use std::net::Ipv6Addr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use http::Uri;
+use http::uri::Scheme;
+use ipnet::IpNet;
+
+/// What a server accepts: its limits, and the few switches beside them.
+#[derive(Clone, Debug)]
+pub struct ServerLimits {
+    /// The most connections to the database, apart from those of `database_load_connections`.
+    pub database_connections: u32,
+    /// The most connections for loading credentials that are not cached.
+    pub database_load_connections: u32,
+    /// The most credentials that are cached.
+    pub cache_size: usize,
+    /// The age at which a cached credential is loaded again, whatever the feed says.
+    pub cache_max_age: Duration,
+    /// For how long after the last sign of the database cached credentials still exchange.
+    pub outage_grace: Duration,
+    /// Whether the database wakes the server at each change (`LISTEN`).
+    pub feed_listen: bool,
+    /// How often the buffered last uses of tokens are written.
+    pub last_use_interval: Duration,
+    /// How long a signing key signs before its successor does.
+    pub signing_key_lifetime: Duration,
+    /// The largest request message, in bytes.
+    pub max_message_size: usize,
+    /// The largest header list of a request, in bytes.
+    pub max_header_size: u32,
+    /// The most calls that run at once.
+    pub max_concurrent_requests: usize,
+    /// The longest that a call may take.
+    pub request_timeout: Duration,
+    /// How long calls may take to end after the server was asked to stop.
+    pub drain_timeout: Duration,
+    pub passwords: PasswordHashing,
+    /// The networks whose `x-forwarded-for` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether gRPC server reflection is served.
+    pub reflection: bool,
+    pub tokens: TokenLimits,
+}
+
+impl ServerLimits {
+    /// Those that concern credentials.
+    pub fn credentials(&self) -> CredentialLimits {
+        CredentialLimits {
+            cache_size: self.cache_size,
+            cache_max_age: self.cache_max_age,
+            outage_grace: self.outage_grace,
+            tokens: self.tokens,
+            passwords: self.passwords,
+        }
+    }
+}
+
+/// Limits of what is behind credentials: its cache, what tokens may be, the cost of password hashes.
+#[derive(Clone, Copy, Debug)]
+pub struct CredentialLimits {
+    /// The most credentials that are cached.
+    pub cache_size: usize,
+    /// The age at which a cached credential is loaded again, whatever the feed says.
+    pub cache_max_age: Duration,
+    /// For how long after the last sign of the database cached credentials still exchange.
+    pub outage_grace: Duration,
+    /// What no org's token policy goes beyond.
+    pub tokens: TokenLimits,
+    pub passwords: PasswordHashing,
+}
+
+/// What the token policies of all orgs are limited by, also those that were decided before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenLimits {
+    pub max_lifetime: Duration,
+    pub max_access_token_lifetime: Duration,
+    /// Whether policies may allow non-expiring tokens.
+    pub allow_non_expiring: bool,
+    /// Whether policies may allow tokens that belong to users.
+    pub allow_user_tokens: bool,
+    /// The longest that any token may go unused; none: the policy of its org alone counts.
+    pub max_idle: Option<Duration>,
+}
+
+impl TokenLimits {
+    /// The widest limits, which are the defaults of the command line.
+    pub const WIDEST: Self = Self {
+        max_lifetime: Duration::from_hours(3_650 * 24),
+        max_access_token_lifetime: Duration::from_hours(1),
+        allow_non_expiring: true,
+        allow_user_tokens: true,
+        max_idle: None,
+    };
+}
+
+/// How passwords are hashed (Argon2id), and how much memory all hashes together may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PasswordHashing {
+    /// The memory of one hash.
+    pub hash_memory_kib: u32,
+    /// How often a hash goes through its memory.
+    pub hash_passes: u32,
+    /// The memory of all hashes that run at once.
+    pub memory_mib: u32,
+}
+
+impl PasswordHashing {
+    /// The defaults, and the least that the hash of one password costs.
+    pub const FLOOR: Self = Self { hash_memory_kib: 19 << 10, hash_passes: 2, memory_mib: 128 };
+
+    /// How many passwords may be hashed at once: one at least.
+    pub(crate) fn places(self) -> u32 {
+        let (all, one) = (u64::from(self.memory_mib) << 10, u64::from(self.hash_memory_kib));
+        u32::try_from((all / one).max(1)).unwrap_or(u32::MAX)
+    }
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct LogSettings {
+    /// A level, or levels by target.
+    pub levels: String,
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    Pretty,
+    Json,
+}
+
+/// The algorithms that a signing key may have, by their JOSE names (RFC 7518, RFC 8037).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SigningAlgorithm {
+    /// Ed25519
+    EdDsa,
+    /// ECDSA on P-256 with SHA-256
+    Es256,
+    /// RSA, 2048 bits, PKCS #1 v1.5, with SHA-256
+    Rs256,
+}
+
+impl SigningAlgorithm {
+    pub const ALL: &'static [Self] = &[Self::EdDsa, Self::Es256, Self::Rs256];
+
+    /// Its name in headers, key sets and the database.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::EdDsa => "EdDSA",
+            Self::Es256 => "ES256",
+            Self::Rs256 => "RS256",
+        }
+    }
+}
+
+impl fmt::Display for SigningAlgorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The address to listen on: a host, which may be a name, and a port; without a host every interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ListenAddress {
+    /// None: every interface. An IPv6 address stands here without brackets.
+    pub host: Option<String>,
+    pub port: u16,
+}
+
+impl FromStr for ListenAddress {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const WRONG: &str = "must be like 127.0.0.1:50051, [::1]:50051, localhost:50051 or :50051";
+        let (host, port) = text.rsplit_once(':').ok_or(WRONG)?;
+        // `parse` would take a sign, too.
+        let port = Some(port).filter(|port| port.bytes().all(|digit| digit.is_ascii_digit()));
+        let port = port.and_then(|port| port.parse().ok()).ok_or("must end in a port of 0 to 65535")?;
+        let host = if let Some(bracketed) = host.strip_prefix('[') {
+            let address = bracketed.strip_suffix(']').ok_or(WRONG)?;
+            // A zone, as in `fe80::1%eth0`, is the resolver's to understand.
+            let (without_zone, _) = address.split_once('%').unwrap_or((address, ""));
+            without_zone.parse::<Ipv6Addr>().map_err(|_| WRONG)?;
+            Some(address.to_owned())
+        } else if host.contains([':', '/', '@', ']']) || host.contains(char::is_whitespace) {
+            return Err(WRONG);
+        } else {
+            Some(host.to_owned()).filter(|host| !host.is_empty())
+        };
+        Ok(Self { host, port })
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.as_deref().unwrap_or_default() {
+            host if host.contains(':') => write!(f, "[{host}]:{}", self.port),
+            host => write!(f, "{host}:{}", self.port),
+        }
+    }
+}
+
+/// The URL of a database. It may hold a password, which `Debug` does not show.
+#[derive(Clone)]
+pub(crate) struct DatabaseUrl(String);
+
+impl DatabaseUrl {
+    /// The whole URL, with its password.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for DatabaseUrl {
+    /// Takes any text, which is checked where it is used: the error of a parser of the command line
+    /// would show the password.
+    fn from(url: String) -> Self {
+        Self(url)
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DatabaseUrl([redacted])")
+    }
+}
+
+/// The URL of an SMTP server. It may hold a password, which `Debug` does not show.
+#[derive(Clone)]
+pub struct SmtpUrl(String);
+
+impl SmtpUrl {
+    /// The whole URL, with its password.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for SmtpUrl {
+    /// Takes any text, as the URL of a database does.
+    fn from(url: String) -> Self {
+        Self(url)
+    }
+}
+
+impl fmt::Debug for SmtpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SmtpUrl([redacted])")
+    }
+}
+
+/// The URL that pages are below. The rules are those of an issuer's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebUrl(String);
+
+impl WebUrl {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for WebUrl {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse::<Issuer>().map(|url| Self(url.url))
+    }
+}
+
+impl From<&Issuer> for WebUrl {
+    fn from(issuer: &Issuer) -> Self {
+        Self(issuer.url.clone())
+    }
+}
+
+impl fmt::Display for WebUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The URL of an issuer (RFC 8414, section 2): http or https, a host, no query and no
+/// fragment, no `/` at its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issuer {
+    url: String,
+    host: String,
+}
+
+impl Issuer {
+    /// Its host, in a form that may stand in an email address.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+}
+
+impl FromStr for Issuer {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const WRONG: &str =
+            "must be a URL such as https://id.example.com, without query, fragment and final slash";
+        let uri: Uri = text.parse().map_err(|_| WRONG)?;
+        let scheme = uri.scheme().ok_or(WRONG)?;
+        let authority = uri.authority().ok_or(WRONG)?;
+        let web = *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS;
+        if !web || text.contains(['?', '#', '@']) || text.ends_with('/') || !text.is_ascii() {
+            return Err(WRONG);
+        }
+        let host: String = authority
+            .host()
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' })
+            .collect();
+        let host = host.trim_matches('-').to_ascii_lowercase();
+        // So that name, `@`, slug and `.` leave room in the 254 characters of a username.
+        if host.is_empty() || host.len() > 149 {
+            return Err("must have a host of 1 to 149 characters");
+        }
+        Ok(Self { url: text.to_owned(), host })
+    }
+}
+
+impl fmt::Display for Issuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.url)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn issuers() {
+        for (good, host) in [
+            ("https://id.example.com", "id.example.com"),
+            ("http://127.0.0.1:50051", "127.0.0.1"),
+            ("http://[::1]:50051", "1"),
+            ("https://ID.example/path", "id.example"),
+        ] {
+            let issuer: Issuer = good.parse().unwrap();
+            assert_eq!((issuer.to_string().as_str(), issuer.host()), (good, host));
+        }
+        for bad in [
+            "",
+            "id.example.com",
+            "ftp://x",
+            "https://",
+            "https://x/",
+            "https://x?y",
+            "https://x#y",
+            "https://a@b",
+        ] {
+            assert!(bad.parse::<Issuer>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn addresses_to_listen_on() {
+        for (good, host, port) in [
+            ("127.0.0.1:50051", Some("127.0.0.1"), 50051),
+            ("[::1]:0", Some("::1"), 0),
+            ("[fe80::1%eth0]:1", Some("fe80::1%eth0"), 1),
+            ("localhost:65535", Some("localhost"), 65535),
+            (":50051", None, 50051),
+        ] {
+            let address: ListenAddress = good.parse().unwrap();
+            assert_eq!((address.host.as_deref(), address.port), (host, port), "{good}");
+            assert_eq!(address.to_string(), good);
+        }
+        for bad in [
+            "",
+            "50051",
+            "localhost",
+            "localhost:",
+            "localhost:http",
+            "localhost:65536",
+            "localhost:+1",
+            "localhost:-1",
+            "::1:50051",
+            "[::1]",
+            "[::1:50051",
+            "[localhost]:1",
+            "http://localhost:1",
+            "a b:1",
+        ] {
+            assert!(bad.parse::<ListenAddress>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_password() {
+        let url = DatabaseUrl::from("postgres://u:hunter2@h/d".to_owned());
+        assert!(!format!("{url:?}").contains("hunter2"));
+        let url = SmtpUrl::from("smtp://u:hunter2@h".to_owned());
+        assert!(!format!("{url:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,165 @@
+//! Follows the feed: every node learns of each change, and drops what it touches.
+//!
+//! `NOTIFY` only wakes. Without it, through a connection pooler for example, the feed is
+//! polled in each period.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sqlx::PgConnection;
+use sqlx::postgres::PgListener;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+use super::context::JobContext;
+use crate::clock::Jitter;
+use crate::db::events::feed::{CHANNEL, Follower, KEYS, News};
+use crate::db::pool::{Db, Pools};
+use crate::error::{Error, Result};
+use crate::state::cors_origins::CorsOrigins;
+use crate::state::feed::Feed;
+use crate::state::keyring::Keyring;
+use crate::state::principals::Principals;
+
+/// How long a poll may take before the database counts as gone.
+const POLL_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often a database that is gone is polled. One that comes back just after a poll began
+/// in vain is found by the next one: all is well within 2 s.
+const RETRY: Duration = Duration::from_millis(200);
+/// When it is worth a line in the log that readers who resume are held back.
+const LONG_LAG: Duration = Duration::from_secs(30);
+
+/// What a change in the feed touches.
+struct FollowedBy {
+    principals: Arc<Principals>,
+    cors_origins: Arc<CorsOrigins>,
+    keyring: Arc<Keyring>,
+    pools: Pools,
+}
+
+/// Follows the feed. Woken by notifications, too, where the context says so.
+///
+/// The period together with the time that a poll may take is less than the 2 s of silence after
+/// which cached entries are loaded again: a database that hangs is known to be gone before any
+/// call waits for it.
+pub(super) async fn run(context: JobContext, period: Duration) {
+    let state = &context.state;
+    let followed_by = FollowedBy {
+        principals: state.principals.clone(),
+        cors_origins: state.cors_origins.clone(),
+        keyring: state.keyring.clone(),
+        pools: state.pools.clone(),
+    };
+    let woken = Notify::new();
+    let listening = async {
+        if context.feed_listen {
+            listen(&state.pools.feed, &woken, period, context.jitter).await;
+        }
+    };
+    // One task for both: when either of them panics the job has.
+    tokio::join!(listening, follow(&state.feed, followed_by, &woken, period, context.jitter));
+}
+
+async fn follow(feed: &Feed, followed_by: FollowedBy, woken: &Notify, period: Duration, jitter: Jitter) {
+    let mut follower = feed.follower().await;
+    let mut connection = None;
+    let mut lag_logged = false;
+    let mut keys_changed = false;
+    loop {
+        let began = Instant::now();
+        match timeout(POLL_TIMEOUT, poll(&followed_by.pools.feed, &mut connection, &mut follower)).await {
+            Ok(Ok(news)) => {
+                apply(&followed_by, news, &mut keys_changed).await;
+                if !feed.answers() {
+                    tracing::info!("database reachable again");
+                }
+                feed.polled(began, follower.held_back_since());
+            }
+            failed => {
+                // Whatever it hangs in: nothing is waited for.
+                connection = None;
+                lost(feed, &followed_by.pools, failed.ok().and_then(Result::err));
+            }
+        }
+        lag_logged = log_lag(feed.cursor_lag(), lag_logged);
+        let pause = if feed.answers() { period } else { jitter.spread(RETRY) };
+        let _ = timeout(pause, woken.notified()).await;
+    }
+}
+
+async fn poll(db: &Db, connection: &mut Option<PgConnection>, follower: &mut Follower) -> Result<News> {
+    let connection = match connection {
+        Some(connection) if !db.is_closed() => connection,
+        // Taken out of the pool, which would wait for it when it hangs.
+        _ => connection.insert(db.acquire().await?.detach()),
+    };
+    follower.read(connection).await
+}
+
+/// Drops what was touched. `keys_changed` stays set until the keys were loaded.
+async fn apply(to: &FollowedBy, news: News, keys_changed: &mut bool) {
+    match news {
+        News::Touched(subjects) => {
+            if !subjects.is_empty() {
+                to.principals.invalidate(&subjects);
+                to.cors_origins.invalidate(&subjects);
+            }
+            *keys_changed |= subjects.iter().any(|subject| subject == KEYS);
+            if *keys_changed {
+                match to.keyring.reload().await {
+                    Ok(()) => *keys_changed = false,
+                    Err(error) => tracing::error!(%error, "changed keys not loaded; it is retried"),
+                }
+            }
+        }
+        News::AnotherDatabase => {
+            tracing::warn!("database replaced by another one: all that was cached is dropped");
+            // Some connections may still lead to the former one.
+            to.pools.renew();
+            to.principals.clear();
+            to.cors_origins.invalidate_all();
+            *keys_changed = false;
+            if let Err(error) = to.keyring.reload().await {
+                tracing::error!(%error, "keys of the other database not loaded; it is retried");
+                *keys_changed = true;
+            }
+        }
+    }
+}
+
+/// Logs it once, and gives up all connections: what hangs in one would hang on after its return.
+fn lost(feed: &Feed, pools: &Pools, error: Option<Error>) {
+    if feed.lost() {
+        let error = error.map_or("it does not answer in time".to_owned(), |error| format!("{error:?}"));
+        tracing::error!(error, "database lost");
+        pools.renew();
+    }
+}
+
+/// Logs once that the lag is long, and once that it is over. Returns whether it is.
+fn log_lag(lag: Duration, logged: bool) -> bool {
+    match (lag > LONG_LAG, logged) {
+        (true, false) => tracing::warn!(
+            seconds = lag.as_secs(),
+            "readers who resume the feed held back: a transaction stays open on the database server"
+        ),
+        (false, true) => tracing::info!("readers who resume the feed no longer held back"),
+        _ => {}
+    }
+    lag > LONG_LAG
+}
+
+/// Wakes at each notification. Where none can be had, the poll is enough. A listener whose
+/// connections are given up gets an error, and takes a new one.
+async fn listen(db: &Db, woken: &Notify, retry: Duration, jitter: Jitter) {
+    loop {
+        if let Ok(mut listener) = PgListener::connect_with(&db.pool()).await
+            && listener.listen(CHANNEL).await.is_ok()
+        {
+            while listener.recv().await.is_ok() {
+                woken.notify_one();
+            }
+        }
+        sleep(jitter.spread(retry)).await;
+    }
+}

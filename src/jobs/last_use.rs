@@ -1,0 +1,35 @@
+//! Writes when secrets were last used.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::context::JobContext;
+
+/// How soon a write that failed is retried.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Writes in each period, earlier where much waits, and a last time when the server ends.
+///
+/// It is not to be aborted: what it has in hand would be lost.
+pub(super) async fn run(context: JobContext, period: Duration) {
+    let last_uses = &context.state.last_uses;
+    let mut failed = false;
+    loop {
+        let wait = if failed { context.jitter.spread(period.min(RETRY)) } else { period };
+        let stopping = tokio::select! {
+            () = context.stopped() => true,
+            // After a failure what waits is crowded still.
+            () = last_uses.crowded(), if !failed => false,
+            () = sleep(wait) => false,
+        };
+        failed = false;
+        if let Err(error) = last_uses.flush().await {
+            tracing::warn!(?error, "last uses not written; they stay buffered");
+            failed = true;
+        }
+        if stopping {
+            return;
+        }
+    }
+}

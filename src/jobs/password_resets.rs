@@ -1,0 +1,26 @@
+//! Answers requests for password resets, made here or on a node that ended before it answered.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::context::JobContext;
+use crate::flows::password_reset;
+
+/// Runs when a request comes in here, and in each period for those of other nodes.
+pub(super) async fn run(context: JobContext, period: Duration) {
+    let state = &context.state;
+    loop {
+        let mut pause = period;
+        if state.feed.answers()
+            && let Err(error) = password_reset::answer_all(state).await
+        {
+            tracing::warn!(?error, "password reset requests not answered; they are retried");
+            pause = context.jitter.spread(period);
+        }
+        tokio::select! {
+            () = state.reset_requested.notified() => {}
+            () = sleep(pause) => {}
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! Loads keys that other nodes made, whatever the feed says.
+
+use std::time::Duration;
+
+use super::context::JobContext;
+
+pub(super) async fn run(context: JobContext, period: Duration) {
+    let mut ticks = context.ticks(period);
+    // The first tick is at once, and the keys were just loaded.
+    ticks.next().await;
+    loop {
+        ticks.next().await;
+        if let Err(error) = context.state.keyring.reload().await {
+            tracing::warn!(%error, "keys not reloaded; those in memory stay in use");
+            ticks.retry();
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Writes what accounts are found by, where an older binary did not.
+
+use std::time::Duration;
+
+use super::context::JobContext;
+use crate::db;
+use crate::error::Result;
+use crate::state::State;
+
+/// How many accounts are made searchable in one statement.
+const BATCH: i64 = 500;
+
+pub(super) async fn run(context: JobContext, period: Duration) {
+    let mut ticks = context.ticks(period);
+    loop {
+        ticks.next().await;
+        match fill_searchable(&context.state).await {
+            Ok(0) => {}
+            Ok(accounts) => tracing::info!(accounts, "accounts made searchable"),
+            Err(error) => {
+                tracing::warn!(?error, "accounts not made searchable; it is retried");
+                ticks.retry();
+            }
+        }
+    }
+}
+
+/// Writes what accounts are found by, where an older binary did not. Returns how many there
+/// were.
+///
+/// # Errors
+/// When the accounts could not be found or written.
+pub async fn fill_searchable(state: &State) -> Result<u64> {
+    let mut filled = 0;
+    loop {
+        let mut db = state.db.acquire().await?;
+        match db::accounts::fill_searchable(&mut db, BATCH).await? {
+            0 => return Ok(filled),
+            some => filled += some,
+        }
+    }
+}

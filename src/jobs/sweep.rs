@@ -1,0 +1,22 @@
+//! Deletes rows that are needed no longer.
+
+use std::time::Duration;
+
+use super::context::JobContext;
+use crate::db::sweep;
+
+pub(super) async fn run(context: JobContext, period: Duration) {
+    let state = &context.state;
+    let mut ticks = context.ticks(period);
+    loop {
+        ticks.next().await;
+        match sweep::sweep(&state.db, state.clock.now()).await {
+            Ok(0) => {}
+            Ok(rows) => tracing::info!(rows, "rows swept"),
+            Err(error) => {
+                tracing::warn!(?error, "sweep failed; it is retried");
+                ticks.retry();
+            }
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! From a token string or a JWT to the credential behind it.
+//!
+//! The order of the checks is the rule of `docs/architecture.md`: what costs nothing
+//! first, and nothing is revealed of a token before its secret matched.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use time::OffsetDateTime;
+
+use crate::clock::Clock;
+use crate::domain::access::access_token::AccessToken;
+use crate::domain::access::checks::TokenStringCheck;
+use crate::domain::access::credential::Credential;
+use crate::domain::access::impersonation::Impersonation;
+use crate::domain::access::member::Member;
+use crate::domain::values::ids::{OrgId, TokenId};
+use crate::domain::values::kinds::{AccountKind, TokenKind};
+use crate::domain::values::token_string::{Malformed, TokenString};
+use crate::error::{Reason, Result};
+use crate::state::keyring::Keyring;
+use crate::state::last_use::LastUses;
+use crate::state::pepper_renewals::PepperRenewals;
+use crate::state::principals::{Authenticated, Principals};
+
+/// Authenticates token strings and JWTs.
+pub struct Authenticator {
+    pub(super) principals: Arc<Principals>,
+    pub(super) keyring: Arc<Keyring>,
+    pub(super) pepper_renewals: Arc<PepperRenewals>,
+    pub(super) last_uses: Arc<LastUses>,
+    pub(super) clock: Clock,
+}
+
+/// How far a token string got.
+pub enum TokenStringLookup {
+    /// It is the string of this token, perhaps one that has ended.
+    Good(Authenticated),
+    /// The token is there, and this is not its secret.
+    WrongSecret(Arc<Credential>),
+    /// There is no such token, or it is not a token string.
+    Failed(TokenStringCheck),
+}
+
+/// What a JWT of ours stands for now.
+pub struct Verified {
+    /// The credential that it was made from.
+    pub found: Authenticated,
+    pub token: AccessToken,
+    /// The account that the holder of the credential acts as, if another one.
+    pub impersonation: Option<Impersonation>,
+}
+
+impl Verified {
+    /// The account that it speaks for.
+    pub fn member(&self) -> &Member {
+        self.impersonation
+            .as_ref()
+            .map_or(&self.found.credential.account, |impersonation| &impersonation.target)
+    }
+}
+
+impl Authenticator {
+    /// The credential whose token string this is.
+    ///
+    /// # Errors
+    /// `TOKEN_INVALID`, whatever of the string fails. When the secret is one whose overlap has
+    /// ended, `TOKEN_EXPIRED`, and before that whatever stops the whole token. Whether the token
+    /// still works otherwise is the caller's to check ([`Authenticated::check`]).
+    pub async fn by_string(&self, token: &str, from: Option<IpAddr>) -> Result<Authenticated> {
+        let TokenStringLookup::Good(found) = self.read_string(token, from).await? else {
+            return Err(self.principals.refuse(from, Reason::TokenInvalid));
+        };
+        let now = self.clock.now();
+        if found.credential.was_replaced(found.secret, now) {
+            found.check(now)?;
+        }
+        Ok(found)
+    }
+
+    /// The token of this id, without its token string: the caller's right to it is checked elsewhere.
+    pub async fn by_id(&self, id: TokenId) -> Result<Option<Arc<Credential>>> {
+        Ok(self.principals.credential(id.into(), None).await?.map(|found| found.credential))
+    }
+
+    /// Reads a token string, and says which of its checks failed.
+    ///
+    /// Length, shape and checksum first (no database call for junk), then what is known by its
+    /// id, then the secret in constant time. Which of them failed is for those alone who may
+    /// read the token.
+    pub async fn read_string(&self, token: &str, from: Option<IpAddr>) -> Result<TokenStringLookup> {
+        let token = match TokenString::parse(token) {
+            Ok(token) => token,
+            Err(Malformed::Shape) => return Ok(TokenStringLookup::Failed(TokenStringCheck::Shape)),
+            Err(Malformed::Checksum) => return Ok(TokenStringLookup::Failed(TokenStringCheck::Checksum)),
+        };
+        let Some(id) = token.credential_id() else {
+            return Ok(TokenStringLookup::Failed(TokenStringCheck::Known));
+        };
+        let found = self.principals.credential(id, from).await?;
+        let secrets = found.as_ref().map_or(&[][..], |found| &found.credential.secrets);
+        let mut peppers = self.keyring.peppers.load();
+        let now = self.clock.now();
+        // One that has ended may outlive its pepper.
+        if secrets.iter().any(|secret| !secret.has_ended(now) && !peppers.knows(secret.record.pepper)) {
+            // Another node loaded a newer pepper before this one.
+            self.keyring.reload_for_unknown_pepper().await;
+            peppers = self.keyring.peppers.load();
+        }
+        // Compared even where nothing was found, so that both take the same time.
+        let place = peppers.find(&token, secrets.iter().map(|secret| &secret.record));
+        Ok(match (place, found) {
+            (Some(place), Some(mut found)) => {
+                let secret = &found.credential.secrets[place];
+                if !secret.has_ended(now) {
+                    self.pepper_renewals.record(&peppers, &token, &found.credential, place);
+                }
+                found.secret = Some(secret.number);
+                TokenStringLookup::Good(found)
+            }
+            (None, Some(found)) => TokenStringLookup::WrongSecret(found.credential),
+            (_, None) => TokenStringLookup::Failed(TokenStringCheck::Known),
+        })
+    }
+
+    /// A session in another org than its account's home; none where the account is no member. Whether
+    /// anything stops it there is the caller's to check ([`Credential::check`]).
+    pub async fn within(&self, session: &Credential, org_id: OrgId) -> Result<Option<Arc<Credential>>> {
+        let member = self.principals.member(org_id, session.account.account_id).await?;
+        Ok(member.map(|member| Arc::new(session.within(member.as_ref().clone()))))
+    }
+
+    /// The credential that a JWT of ours was made from, as it is now, and what the JWT says.
+    /// The audience is the caller's to check.
+    ///
+    /// # Errors
+    /// `ACCESS_TOKEN_INVALID` for one that is not good or has nothing behind it; what
+    /// stops its token, or whom it impersonates; `ACCESS_TOKEN_STALE` when rights were narrowed
+    /// since, that to impersonate among them.
+    pub async fn by_access_token(&self, jwt: &str, from: Option<IpAddr>) -> Result<Verified> {
+        let now = self.clock.now();
+        let refuse = |reason| self.principals.refuse(from, reason);
+        let mut verified = self.keyring.signer.verify(jwt, now);
+        if verified.is_err()
+            && self.keyring.signer.names_another_key(jwt)
+            && !self.principals.has_failed_too_often(from)
+        {
+            // Another node may have made the key a moment ago: it signs at once where one was revoked.
+            self.keyring.reload_for_unknown_signing_key().await;
+            verified = self.keyring.signer.verify(jwt, now);
+        }
+        let token = verified.map_err(refuse)?;
+        let found = self.principals.credential(token.credential_id, from).await?;
+        let mut found = found.ok_or_else(|| refuse(Reason::AccessTokenInvalid))?;
+        if found.credential.account.account_id != token.actor_id.unwrap_or(token.account_id) {
+            return Err(refuse(Reason::AccessTokenInvalid));
+        }
+        if found.credential.kind == TokenKind::Session
+            && found.credential.account.org_id != token.org_id
+            && let Some(there) = self.within(&found.credential, token.org_id).await?
+        {
+            found.credential = there;
+        }
+        found.credential.check(now)?;
+        let impersonation = match token.actor_id {
+            None => None,
+            Some(actor_id) => {
+                let target = self.principals.member(token.org_id, token.account_id).await?;
+                let may_be = |target: &Member| {
+                    target.account_id != actor_id && target.account_kind == AccountKind::ServiceAccount
+                };
+                let target = target.filter(|target| may_be(target));
+                let target = target.ok_or_else(|| refuse(Reason::AccessTokenInvalid))?;
+                let impersonation = Impersonation::new(&found.credential, target)?;
+                impersonation.target.check_active()?;
+                Some(impersonation)
+            }
+        };
+        let verified = Verified { found, token, impersonation };
+        let (claims, member) = (&verified.token.claims, verified.member());
+        if member.org_id != verified.token.org_id {
+            return Err(refuse(Reason::AccessTokenInvalid));
+        }
+        if claims.org_ver < member.org_version || claims.acct_ver < member.account_version {
+            return Err(Reason::AccessTokenStale.into());
+        }
+        Ok(verified)
+    }
+
+    /// Records that a secret was used. A JWT is not recorded: the exchange that it came from was.
+    pub fn record_use(&self, found: &Authenticated, from: Option<IpAddr>, now: OffsetDateTime) {
+        self.last_uses.record(found, from, now);
+    }
+}

@@ -1,0 +1,162 @@
+//! The master keys, peppers and signing keys of this process.
+//!
+//! Peppers and signing keys are loaded again whenever another node may have made new ones:
+//! when the feed names them, when a credential names one that is not here, and periodically.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use sqlx::PgPool;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use crate::clock::Clock;
+use crate::config::SigningAlgorithm;
+use crate::crypto::peppers::Peppers;
+use crate::crypto::seal::MasterKeys;
+use crate::crypto::signer::Signer;
+use crate::db::keys::{KeysError, ensure, find_peppers, find_signing_keys, unopenable};
+use crate::error::Reason;
+use crate::state::feed::Feed;
+use crate::state::once_per_second::OncePerSecond;
+use crate::state::principals::Principals;
+
+/// How long loading the keys may take.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The keys of this process, and the way to load them again.
+pub struct Keyring {
+    pub master: Arc<MasterKeys>,
+    pub peppers: ArcSwap<Peppers>,
+    pub signer: Signer,
+    /// What a key that is made from now on signs with.
+    pub signing_algorithm: SigningAlgorithm,
+    feed: Arc<Feed>,
+    principals: Arc<Principals>,
+    /// The keys of the database open with ours. False once it was replaced by a database of
+    /// other keys.
+    open: AtomicBool,
+    /// One load at a time: what is in use is what was loaded last.
+    loading: Mutex<()>,
+    /// How often they were loaded again since the start.
+    reloads: AtomicU64,
+    unknown_signing_key: OncePerSecond,
+    unknown_pepper: OncePerSecond,
+}
+
+impl Keyring {
+    /// Opens the keys of a migrated database, making the first ones where there are none.
+    ///
+    /// # Errors
+    /// When the database does not answer, or one of its keys does not open.
+    pub async fn open(
+        db: &PgPool,
+        master: Arc<MasterKeys>,
+        signing_algorithm: SigningAlgorithm,
+        issuer: String,
+        feed: Arc<Feed>,
+        principals: Arc<Principals>,
+        clock: &Clock,
+    ) -> Result<Self, KeysError> {
+        ensure(db, &master, signing_algorithm, clock).await?;
+        let peppers = find_peppers(db, &master).await?;
+        let keys = find_signing_keys(db, &master).await?;
+        let unopenable = unopenable(&peppers, &keys);
+        if !unopenable.is_empty() {
+            return Err(KeysError::Unopenable(unopenable));
+        }
+        if keys.signs_with() != signing_algorithm {
+            tracing::warn!(
+                configured = %signing_algorithm,
+                in_use = %keys.signs_with(),
+                "signing algorithm of the database kept: changing it takes a rotation"
+            );
+        }
+        Ok(Self {
+            master,
+            peppers: ArcSwap::from_pointee(peppers),
+            signer: Signer::new(issuer, keys),
+            signing_algorithm,
+            feed,
+            principals,
+            open: AtomicBool::new(true),
+            loading: Mutex::default(),
+            reloads: AtomicU64::new(0),
+            unknown_signing_key: OncePerSecond::default(),
+            unknown_pepper: OncePerSecond::default(),
+        })
+    }
+
+    /// Whether the keys of the database open with ours, as far as is known.
+    pub fn is_open(&self) -> bool {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// How often the keys were loaded again since the start.
+    pub fn reloads(&self) -> u64 {
+        self.reloads.load(Ordering::Relaxed)
+    }
+
+    /// Loads the keys again: other nodes may have made new ones.
+    ///
+    /// # Errors
+    /// When the database does not answer, or none of its keys opens. The ones at hand stay in
+    /// use.
+    pub async fn reload(&self) -> Result<(), KeysError> {
+        let outcome = timeout(LOAD_TIMEOUT, self.load()).await;
+        let outcome = outcome.unwrap_or_else(|_| Err(KeysError::Other(Reason::DatabaseUnavailable.into())));
+        match &outcome {
+            Ok(()) => self.open.store(true, Ordering::Relaxed),
+            Err(KeysError::Other(_)) => {}
+            Err(KeysError::Peppers(_) | KeysError::SigningKeys(_) | KeysError::Unopenable(_)) => {
+                self.open.store(false, Ordering::Relaxed)
+            }
+        }
+        outcome
+    }
+
+    async fn load(&self) -> Result<(), KeysError> {
+        let _alone = self.loading.lock().await;
+        self.reloads.fetch_add(1, Ordering::Relaxed);
+        // The feed's pool: a busy server still learns of its keys.
+        let db = self.feed.db();
+        let peppers = find_peppers(&db, &self.master).await?;
+        let keys = find_signing_keys(&db, &self.master).await?;
+        for key in unopenable(&peppers, &keys) {
+            tracing::error!(key, "key left out: it was not sealed under a master key of this server");
+        }
+        self.signer.replace(keys);
+        let before = self.peppers.swap(Arc::new(peppers));
+        let now = self.peppers.load();
+        if before.numbers().any(|number| !now.knows(number)) {
+            // What was loaded under one that is gone has been re-hashed since.
+            self.principals.clear();
+        }
+        Ok(())
+    }
+
+    /// Loads the keys because a JWT names one that is not here. Anyone can write such a JWT:
+    /// at most once a second.
+    pub async fn reload_for_unknown_signing_key(&self) {
+        self.reload_for_unknown_key(&self.unknown_signing_key).await;
+    }
+
+    /// Loads the keys because a secret names a pepper that is not here, at most once a second.
+    pub async fn reload_for_unknown_pepper(&self) {
+        self.reload_for_unknown_key(&self.unknown_pepper).await;
+    }
+
+    async fn reload_for_unknown_key(&self, limit: &OncePerSecond) {
+        if !self.feed.answers() {
+            return;
+        }
+        if !limit.may() {
+            // Another call is loading them, or did just now.
+            drop(self.loading.lock().await);
+        } else if let Err(error) = self.reload().await {
+            tracing::warn!(%error, "keys not reloaded; those in memory stay in use");
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Secrets that were used while they are hashed under an older pepper.
+//!
+//! They are buffered in memory and written in the background, since only the token string
+//! gives the new MAC.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::crypto::peppers::Peppers;
+use crate::db::keys::peppers::Renewal;
+use crate::domain::access::credential::Credential;
+use crate::domain::values::ids::{CredentialId, TokenId};
+use crate::domain::values::token_string::TokenString;
+
+/// How many are buffered at most. One that finds no place is buffered on a later use.
+const MAX: usize = 10_000;
+
+/// The secrets to re-hash under the newest pepper, by token and number of the secret.
+#[derive(Default)]
+pub struct PepperRenewals(Mutex<HashMap<(TokenId, i32), Renewal>>);
+
+impl PepperRenewals {
+    /// Buffers the secret in this place, which has just matched, where it is under an older
+    /// pepper.
+    pub fn record(&self, peppers: &Peppers, token: &TokenString, credential: &Credential, place: usize) {
+        // A session's ends before a pepper does that is not the newest any more.
+        let CredentialId::Token(token_id) = credential.credential_id else { return };
+        let Some(stored) = credential.secrets.get(place) else { return };
+        let Some(secret) = peppers.renewed(token, &stored.record) else { return };
+        let mut waiting = self.lock();
+        if waiting.len() < MAX {
+            let renewal = Renewal {
+                org_id: credential.account.org_id,
+                token_id,
+                number: stored.number,
+                before: stored.record.mac.clone(),
+                secret,
+            };
+            waiting.insert((token_id, stored.number), renewal);
+        }
+    }
+
+    /// Takes out all that is buffered.
+    pub fn take(&self) -> Vec<Renewal> {
+        std::mem::take(&mut *self.lock()).into_values().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(TokenId, i32), Renewal>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
