@@ -1,6 +1,7 @@
 //! The cost of a request, as a ratio to an echo server under the same load in the same run.
 //!
 //! `benches/README.md` says what the rows mean.
+#![allow(unreachable_pub, reason = "nothing imports a bench")]
 
 mod common;
 #[path = "load/echo.rs"]

@@ -3,7 +3,7 @@
 //! Fails when it takes longer than 2 s after the database is available again.
 
 mod common;
-#[allow(dead_code, reason = "the tests also use its other functions")]
+#[allow(dead_code, unreachable_pub, reason = "the tests also use its other functions")]
 #[path = "../tests/it/harness/proxy.rs"]
 mod proxy;
 
@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use common::{AUDIENCE, Client, Served, Sorted, countersign, only_options, option, progress};
-use countersign::commands::dev::postgres;
 use countersign::crypto::seal::MasterKeys;
 use countersign::grpc::pb;
-use countersign::os;
+use countersign_embedded_postgres as postgres;
+use countersign_os as os;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use proxy::Proxy;

@@ -1,7 +1,7 @@
 //! What the benches have in common: a private PostgreSQL, servers, clients and statistics.
 //!
 //! The servers are child processes of the release binary.
-#![allow(dead_code, reason = "no bench uses all of it")]
+#![allow(dead_code, unreachable_pub, reason = "no bench uses all of it, and nothing imports a bench")]
 
 use std::fmt::Display;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _, stdout};
@@ -11,11 +11,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use countersign::commands::dev::{connect_options, postgres};
+use countersign::commands::dev::connect_options;
 use countersign::crypto::seal::MasterKeys;
 use countersign::db::pool;
 use countersign::grpc::pb;
-use countersign::os;
+use countersign_embedded_postgres as postgres;
+use countersign_os as os;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -107,7 +108,7 @@ impl Deployment {
     pub async fn make() -> Result<Self> {
         os::forget_pg_environment();
         progress("starting a private PostgreSQL");
-        let server = postgres::for_tests();
+        let server = postgres::test_server::for_tests();
         let mut maintenance = PgConnection::connect_with(&connect_options(server, "postgres")).await?;
         let create = format!("create database {DATABASE}");
         sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut maintenance).await?;
@@ -196,7 +197,7 @@ impl Served {
     ///
     /// The calling thread must outlive it.
     pub fn start(command: &mut Command) -> Result<Self> {
-        os::die_with_parent(command, Signal::SIGKILL);
+        os::child::die_with_parent(command, Signal::SIGKILL);
         let began = Instant::now();
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let stderr = child.stderr.take().context("no standard error")?;

@@ -11,9 +11,10 @@ mod serve;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use countersign_os as os;
 
 use crate::config::args::{Cli, Command};
-use crate::{os, telemetry};
+use crate::telemetry;
 
 /// Runs the program. It must be called before the process starts a thread.
 pub fn main() -> ExitCode {

@@ -211,7 +211,7 @@ pub(crate) struct DatabaseUrl(String);
 
 impl DatabaseUrl {
     /// The whole URL, with its password.
-    pub fn expose(&self) -> &str {
+    pub(crate) fn expose(&self) -> &str {
         &self.0
     }
 }

@@ -18,6 +18,7 @@ use std::time::Duration;
 use argon2::password_hash::phc::{Output, PasswordHash, Salt};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
+use countersign_os as os;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
@@ -28,7 +29,6 @@ use crate::config::PasswordHashing;
 use crate::domain::sign_in::password::{Password, TypedPassword};
 use crate::domain::values::ids::{AccountId, OrgId};
 use crate::error::{Error, Reason, Result};
-use crate::os;
 
 /// When to retry after all slots were in use. One is free again much sooner.
 const RETRY_AFTER: Duration = Duration::from_secs(1);

@@ -3,8 +3,9 @@
 pub mod accounts;
 pub mod layers;
 pub mod orgs;
-pub mod pb;
 pub mod router;
 mod service;
 pub mod tokens;
 pub mod wire;
+
+pub use countersign_proto as pb;

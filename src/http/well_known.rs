@@ -11,18 +11,18 @@ use serde_json::{Value, json};
 use crate::domain::signing_keys::JWKS_MAX_AGE;
 use crate::state::State;
 
-pub async fn jwks(Shared(state): Shared<Arc<State>>) -> Response {
+pub(super) async fn jwks(Shared(state): Shared<Arc<State>>) -> Response {
     document("application/jwk-set+json", state.keyring.signer.jwks_json())
 }
 
-pub async fn openid_configuration(Shared(state): Shared<Arc<State>>) -> Response {
+pub(super) async fn openid_configuration(Shared(state): Shared<Arc<State>>) -> Response {
     let mut metadata = metadata(state.keyring.signer.issuer());
     metadata["subject_types_supported"] = json!(["public"]);
     metadata["id_token_signing_alg_values_supported"] = json!(state.keyring.signer.algorithms());
     document("application/json", metadata.to_string())
 }
 
-pub async fn authorization_server(Shared(state): Shared<Arc<State>>) -> Response {
+pub(super) async fn authorization_server(Shared(state): Shared<Arc<State>>) -> Response {
     document("application/json", metadata(state.keyring.signer.issuer()).to_string())
 }
 

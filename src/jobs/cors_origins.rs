@@ -10,7 +10,7 @@ use super::context::JobContext;
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Loads those that the feed names, and all of them in each period.
-pub async fn run(context: JobContext, period: Duration) {
+pub(super) async fn run(context: JobContext, period: Duration) {
     let origins = &context.state.cors_origins;
     let mut reloaded = Instant::now();
     loop {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::context::JobContext;
 use crate::flows::signing_key_rotation;
 
-pub async fn run(context: JobContext, period: Duration) {
+pub(super) async fn run(context: JobContext, period: Duration) {
     let mut ticks = context.ticks(period);
     loop {
         ticks.next().await;

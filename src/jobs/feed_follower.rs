@@ -43,7 +43,7 @@ struct FollowedBy {
 /// The period together with the time that a poll may take is less than the 2 s of silence after
 /// which cached entries are loaded again: a database that hangs is known to be gone before any
 /// call waits for it.
-pub async fn run(context: JobContext, period: Duration) {
+pub(super) async fn run(context: JobContext, period: Duration) {
     let state = &context.state;
     let followed_by = FollowedBy {
         principals: state.principals.clone(),

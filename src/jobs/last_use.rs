@@ -12,7 +12,7 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Writes in each period, earlier where much waits, and a last time when the server ends.
 ///
 /// It is not to be aborted: what it has in hand would be lost.
-pub async fn run(context: JobContext, period: Duration) {
+pub(super) async fn run(context: JobContext, period: Duration) {
     let last_uses = &context.state.last_uses;
     let mut failed = false;
     loop {

@@ -13,7 +13,7 @@ use crate::mail::Delivery;
 /// Runs when this node put something into the outbox, and in each period for what other nodes
 /// wrote and did not send, and for what is to be retried. It is not to be aborted: a message
 /// that was handed over and is not marked is sent twice.
-pub async fn run(context: JobContext, period: Duration) {
+pub(super) async fn run(context: JobContext, period: Duration) {
     let Some(mailer) = context.delivery.mailer.clone() else {
         return context.stopped().await;
     };

@@ -8,7 +8,7 @@ use super::context::JobContext;
 use crate::flows::password_reset;
 
 /// Runs when a request comes in here, and in each period for those of other nodes.
-pub async fn run(context: JobContext, period: Duration) {
+pub(super) async fn run(context: JobContext, period: Duration) {
     let state = &context.state;
     loop {
         let mut pause = period;

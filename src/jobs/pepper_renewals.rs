@@ -8,7 +8,7 @@ use crate::domain::values::subject::Subject;
 use crate::error::Result;
 use crate::state::State;
 
-pub async fn run(context: JobContext, period: Duration) {
+pub(super) async fn run(context: JobContext, period: Duration) {
     let mut ticks = context.ticks(period);
     loop {
         ticks.next().await;

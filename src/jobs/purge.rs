@@ -17,7 +17,7 @@ use crate::state::State;
 /// How many accounts are looked up at once.
 const BATCH: i64 = 100;
 
-pub async fn run(context: JobContext, period: Duration) {
+pub(super) async fn run(context: JobContext, period: Duration) {
     let mut ticks = context.ticks(period);
     loop {
         ticks.next().await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::context::JobContext;
 
-pub async fn run(context: JobContext, period: Duration) {
+pub(super) async fn run(context: JobContext, period: Duration) {
     let mut ticks = context.ticks(period);
     // The first tick is at once, and the keys were just loaded.
     ticks.next().await;

@@ -10,7 +10,7 @@ use crate::state::State;
 /// How many accounts are made searchable in one statement.
 const BATCH: i64 = 500;
 
-pub async fn run(context: JobContext, period: Duration) {
+pub(super) async fn run(context: JobContext, period: Duration) {
     let mut ticks = context.ticks(period);
     loop {
         ticks.next().await;

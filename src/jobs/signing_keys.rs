@@ -9,7 +9,7 @@ use crate::flows::signing_key_rotation::rotate_signing_keys;
 const RETRY: Duration = Duration::from_secs(30);
 
 /// Checks in memory, each time, whether a key has to be made, or to sign, or to go.
-pub async fn run(context: JobContext, period: Duration) {
+pub(super) async fn run(context: JobContext, period: Duration) {
     let state = &context.state;
     let lifetime = context.signing_key_lifetime.try_into().unwrap_or(time::Duration::MAX);
     let mut ticks = context.ticks(period);

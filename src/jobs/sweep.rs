@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::context::JobContext;
 use crate::db::sweep;
 
-pub async fn run(context: JobContext, period: Duration) {
+pub(super) async fn run(context: JobContext, period: Duration) {
     let state = &context.state;
     let mut ticks = context.ticks(period);
     loop {

@@ -16,7 +16,7 @@ use crate::db::outbox::Claimed;
 use crate::domain::mail::Mail;
 
 /// A message, with its subject and link.
-pub struct Built {
+pub(super) struct Built {
     pub message: Message,
     pub subject: String,
     /// The link in it, which `countersign dev` prints.
@@ -26,7 +26,7 @@ pub struct Built {
 /// Builds the message of an email.
 ///
 /// Its message id is derived from the id of the email, so that a receiver can detect a duplicate.
-pub fn build(
+pub(super) fn build(
     claimed: &Claimed,
     from: &Mailbox,
     delivery: &EmailDelivery,

@@ -16,7 +16,7 @@ const ACCEPT_INVITATION: &str = "accept-invitation";
 const MAX_NAMED: usize = 10;
 
 /// The page that the link of an email leads to; none for an email without a link.
-pub fn page(mail: &Mail) -> Option<&'static str> {
+pub(super) fn page(mail: &Mail) -> Option<&'static str> {
     match mail {
         Mail::Invitation { .. } => Some(ACCEPT_INVITATION),
         Mail::SetPassword { .. } | Mail::ResetPassword { .. } => Some(SET_PASSWORD),
@@ -25,7 +25,7 @@ pub fn page(mail: &Mail) -> Option<&'static str> {
 }
 
 /// The texts of an email, in each form.
-pub struct Rendered {
+pub(super) struct Rendered {
     pub subject: String,
     pub text: String,
     pub html: String,
@@ -44,7 +44,7 @@ struct Content {
 }
 
 /// Renders an email; `link` is where its button leads.
-pub fn render(mail: &Mail, link: Option<&str>) -> Rendered {
+pub(super) fn render(mail: &Mail, link: Option<&str>) -> Rendered {
     let content = content(mail);
     Rendered { subject: content.subject.clone(), text: text(&content, link), html: html(&content, link) }
 }

@@ -27,7 +27,7 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(120);
 /// The longest that closing the connection may take, when the email is sent.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest that all of this together may take.
-pub const LONGEST: Duration = Duration::from_secs(152);
+pub(super) const LONGEST: Duration = Duration::from_secs(152);
 
 /// An SMTP server, with the security of the connection and the credentials.
 #[derive(Clone)]

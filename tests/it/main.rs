@@ -1,5 +1,6 @@
 //! All integration tests, in one binary: it links once, and its tests share one
 //! PostgreSQL server, each with a database of its own.
+#![allow(unreachable_pub, reason = "nothing imports a binary of tests")]
 
 mod access_matrix;
 mod account_conversion;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use countersign::commands::dev::{connect_options, postgres};
+use countersign::commands::dev::connect_options;
 use countersign::config::ServerLimits;
 use countersign::crypto::seal::MasterKeys;
 use countersign::db::schema;
@@ -16,6 +16,7 @@ use countersign::domain::values::token_string::{TokenString, TokenStringKind};
 use countersign::error::{Reason, Result};
 use countersign::grpc::pb;
 use countersign::state::State;
+use countersign_embedded_postgres as postgres;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sqlx::{Connection as _, PgConnection};

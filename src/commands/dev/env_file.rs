@@ -7,7 +7,7 @@ use super::data_dir::write_private;
 
 /// The variables of the file.
 #[derive(Default)]
-pub struct EnvFile {
+pub(super) struct EnvFile {
     pub endpoint: Option<String>,
     pub operator_token: Option<String>,
     pub org_id: Option<String>,
@@ -16,7 +16,7 @@ pub struct EnvFile {
 
 impl EnvFile {
     /// Reads what an earlier run wrote; nothing if there is no such file, or it is not one of ours.
-    pub fn read(path: &Path) -> Self {
+    pub(super) fn read(path: &Path) -> Self {
         let mut file = Self::default();
         for line in fs::read_to_string(path).unwrap_or_default().lines() {
             let (name, value) = line.split_once('=').unwrap_or_default();
@@ -33,7 +33,7 @@ impl EnvFile {
     }
 
     /// Replaces the file atomically, with mode 0600. No value holds a character that is special to a shell.
-    pub fn write(&self, path: &Path) -> io::Result<()> {
+    pub(super) fn write(&self, path: &Path) -> io::Result<()> {
         let lines = [
             ("COUNTERSIGN_ENDPOINT", &self.endpoint),
             ("COUNTERSIGN_OPERATOR_TOKEN", &self.operator_token),

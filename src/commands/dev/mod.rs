@@ -2,10 +2,8 @@
 //!
 //! An embedded PostgreSQL, a first run of the main job, and the server.
 
-pub mod binaries;
 mod data_dir;
 mod env_file;
-pub mod postgres;
 mod tour;
 
 use std::net::{IpAddr, SocketAddr};
@@ -13,6 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use countersign_embedded_postgres::{Options, Server};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 use tokio::net::TcpListener;
@@ -27,7 +26,6 @@ use crate::mail::{EmailDelivery, Mailer, Transport};
 use crate::server;
 use crate::state::{Pools, State};
 use env_file::EnvFile;
-use postgres::{Options, Server};
 
 /// The lifetime of the operator token of `dev`.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use countersign_embedded_postgres::Server;
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::{Value, json};
@@ -15,7 +16,6 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request};
 
-use super::postgres::Server;
 use crate::grpc::pb;
 use pb::account_service_client::AccountServiceClient;
 use pb::org_service_client::OrgServiceClient;
@@ -29,7 +29,7 @@ const OWNER: &str = "admin";
 const ALGORITHMS: [Algorithm; 3] = [Algorithm::EdDSA, Algorithm::ES256, Algorithm::RS256];
 
 /// The result of the tour.
-pub struct Done {
+pub(super) struct Done {
     pub org_id: String,
     pub service_token: String,
     org_is_new: bool,
@@ -43,7 +43,7 @@ pub struct Done {
 }
 
 /// Whether the token is valid, and belongs to an operator.
-pub async fn is_operator(endpoint: &str, token: &str) -> Result<bool> {
+pub(super) async fn is_operator(endpoint: &str, token: &str) -> Result<bool> {
     let mut accounts = AccountServiceClient::new(connect(endpoint).await?);
     match accounts.get_caller(bearing(token, pb::GetCallerRequest {})?).await {
         Ok(caller) => Ok(caller.into_inner().permissions.iter().any(|held| held == "platform.accounts")),
@@ -53,7 +53,7 @@ pub async fn is_operator(endpoint: &str, token: &str) -> Result<bool> {
 }
 
 /// Creates what does not exist yet, and exchanges the token each time.
-pub async fn run(endpoint: &str, operator_token: &str, earlier: Option<&str>) -> Result<Done> {
+pub(super) async fn run(endpoint: &str, operator_token: &str, earlier: Option<&str>) -> Result<Done> {
     let channel = connect(endpoint).await?;
     let (org, org_is_new) = demo_org(&channel, operator_token).await?;
     let (account, token, service_token, token_is_new) =
@@ -220,7 +220,7 @@ fn verify(
 }
 
 /// Prints what was done.
-pub fn print(done: &Done, database: &Server, took: Duration) -> Result<()> {
+pub(super) fn print(done: &Done, database: &Server, took: Duration) -> Result<()> {
     let origin = |new: bool| if new { "created now" } else { "from an earlier run" };
     let secret = done.token.secrets.first().map_or("", |secret| &secret.obfuscated);
     let text = format!(
@@ -259,7 +259,7 @@ fn day(time: Option<&prost_types::Timestamp>) -> String {
 }
 
 /// Prints commands to paste while the server runs.
-pub fn suggest(endpoint: &str, env: &Path) -> Result<()> {
+pub(super) fn suggest(endpoint: &str, env: &Path) -> Result<()> {
     let address = endpoint.trim_start_matches("http://");
     let text = format!(
         r#"

@@ -11,7 +11,7 @@ use crate::state::State;
 
 /// The claims of an access token that is made from a credential and speaks for an account:
 /// the credential's own, or one that its account impersonates.
-pub fn claims(state: &State, credential: &Credential, subject: &Member, decision: Decision) -> Claims {
+pub(super) fn claims(state: &State, credential: &Credential, subject: &Member, decision: Decision) -> Claims {
     let scope: Vec<&str> = decision.scope.iter().map(Permission::as_str).collect();
     let details = decision.on_paths.iter().map(|(path, permissions)| Detail {
         kind: GRANT_DETAIL.to_owned(),

@@ -13,13 +13,13 @@ use super::sorry;
 const MAX_BODY: usize = 16 << 10;
 
 /// A value of the query of an address.
-pub fn query(uri: &Uri, wanted: &str) -> Option<String> {
+pub(super) fn query(uri: &Uri, wanted: &str) -> Option<String> {
     let mut pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
     pairs.find(|(name, _)| name == wanted).map(|(_, value)| value.into_owned())
 }
 
 /// The fields of a form. They may hold passwords, and are wiped.
-pub struct FormFields(Vec<(String, Zeroizing<String>)>);
+pub(super) struct FormFields(Vec<(String, Zeroizing<String>)>);
 
 impl<S: Sync> FromRequest<S> for FormFields {
     /// The page that says what is wrong.
@@ -58,7 +58,7 @@ impl<S: Sync> FromRequest<S> for FormFields {
 
 impl FormFields {
     /// What a field says; nothing where it is not there.
-    pub fn get(&self, name: &str) -> &str {
+    pub(super) fn get(&self, name: &str) -> &str {
         self.0.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value.as_str())
     }
 }

@@ -11,7 +11,7 @@ const STYLE: &str = include_str!("style.css");
 
 /// What the page may load: its own style sheet, by its hash, and nothing else from anywhere.
 /// It is framed by nobody, and its form goes to where it came from.
-pub static POLICY: LazyLock<String> = LazyLock::new(|| {
+pub(super) static POLICY: LazyLock<String> = LazyLock::new(|| {
     let hash = BASE64_STANDARD.encode(digest(&SHA256, STYLE.as_bytes()));
     format!(
         "default-src 'none'; style-src 'sha256-{hash}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -19,7 +19,7 @@ pub static POLICY: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// What one says in a form.
-pub struct Field<'a> {
+pub(super) struct Field<'a> {
     /// Its name in the form, and its id on the page.
     pub name: &'static str,
     pub label: &'static str,
@@ -35,7 +35,7 @@ pub struct Field<'a> {
 }
 
 /// A form, with what was wrong with it the last time.
-pub struct Form<'a> {
+pub(super) struct Form<'a> {
     /// Where it goes, relative to the page: whatever the address is that it is reached at.
     pub action: &'static str,
     /// Goes with it, unseen.
@@ -47,7 +47,7 @@ pub struct Form<'a> {
 }
 
 /// A page.
-pub struct HtmlPage<'a> {
+pub(super) struct HtmlPage<'a> {
     /// Whose it is; none where that is not known.
     pub org: Option<&'a str>,
     /// Whether it says that all went well.
@@ -59,7 +59,7 @@ pub struct HtmlPage<'a> {
 
 impl HtmlPage<'_> {
     /// The document.
-    pub fn render(&self) -> String {
+    pub(super) fn render(&self) -> String {
         let wrong = self.form.as_ref().is_some_and(Form::is_wrong);
         // Read first when the page is announced.
         let title = if wrong { format!("Error: {}", self.heading) } else { self.heading.to_owned() };

@@ -42,7 +42,7 @@ impl Typed<'_> {
 }
 
 /// The page. It looks at the code, and does not use it.
-pub async fn show(
+pub(super) async fn show(
     Shared(state): Shared<Arc<State>>,
     Extension(origin): Extension<RequestContext>,
     uri: Uri,
@@ -58,7 +58,7 @@ pub async fn show(
 }
 
 /// The form that was sent.
-pub async fn accept(
+pub(super) async fn accept(
     Shared(state): Shared<Arc<State>>,
     Extension(origin): Extension<RequestContext>,
     fields: FormFields,

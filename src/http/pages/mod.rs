@@ -70,7 +70,7 @@ impl PageSettings {
 }
 
 /// The routes of the pages.
-pub fn router(state: Arc<State>, settings: PageSettings) -> Router {
+pub(super) fn router(state: Arc<State>, settings: PageSettings) -> Router {
     let nowhere = any(|| async { no_such_link() });
     Router::new()
         .route("/set-password", get(password::show).post(password::set).fallback(not_here))

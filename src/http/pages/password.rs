@@ -31,7 +31,7 @@ struct Wrong {
 }
 
 /// The page. It looks at the code, and does not use it.
-pub async fn show(
+pub(super) async fn show(
     Shared(state): Shared<Arc<State>>,
     Extension(origin): Extension<RequestContext>,
     uri: Uri,
@@ -47,7 +47,7 @@ pub async fn show(
 }
 
 /// The form that was sent.
-pub async fn set(
+pub(super) async fn set(
     Shared(state): Shared<Arc<State>>,
     Extension(origin): Extension<RequestContext>,
     fields: FormFields,

@@ -3,8 +3,9 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use countersign::commands::dev::{connect_options, postgres};
+use countersign::commands::dev::connect_options;
 use countersign::db::{pool, schema};
+use countersign_embedded_postgres as postgres;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 
@@ -12,7 +13,7 @@ use super::secrets::search_too;
 
 /// The server of this run, where no `DATABASE_URL` names one.
 fn private_server() -> &'static postgres::Server {
-    postgres::for_tests()
+    postgres::test_server::for_tests()
 }
 
 fn given_server() -> Option<String> {
@@ -52,7 +53,7 @@ fn template() -> &'static str {
             scope.spawn(make).join().unwrap();
         });
         if given_server().is_some() {
-            countersign::os::at_exit(drop_template).unwrap();
+            countersign_os::at_exit(drop_template).unwrap();
         }
         name
     })

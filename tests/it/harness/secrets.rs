@@ -52,7 +52,7 @@ fn begin() {
     WATCH.call_once(|| {
         let format = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false);
         format.with_writer(Log).init();
-        countersign::os::at_exit(search).unwrap();
+        countersign_os::at_exit(search).unwrap();
     });
 }
 

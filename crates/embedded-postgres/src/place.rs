@@ -11,10 +11,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use aws_lc_rs::digest::{SHA256, digest};
+use countersign_os::account::Account;
 use nix::libc;
 use nix::unistd::geteuid;
-
-use crate::os::account::Account;
 
 /// Names, in the data directory, the directory below [`FAR`] that holds the cluster.
 const NOTE: &str = "postgres.place";
@@ -26,9 +25,9 @@ const SOCKET_NAME: &str = ".s.PGSQL.5432";
 
 /// The directory that holds one cluster and all that belongs to it, and the user who runs it.
 #[derive(Debug)]
-pub struct Place {
-    pub home: PathBuf,
-    pub account: Account,
+pub(crate) struct Place {
+    pub(crate) home: PathBuf,
+    pub(crate) account: Account,
 }
 
 impl Place {
@@ -37,7 +36,7 @@ impl Place {
     /// That is `<data_dir>/postgres`; only where root's substitute cannot reach that, it is below
     /// `/var/lib/countersign`, and a note in the data directory says so. Thus a data directory that is removed
     /// and made anew, keys and all, does not find the database of the old one.
-    pub fn choose(data_dir: &Path, progress: &(dyn Fn(&str) + Sync)) -> Result<Place> {
+    pub(crate) fn choose(data_dir: &Path, progress: &(dyn Fn(&str) + Sync)) -> Result<Place> {
         let near = data_dir.join("postgres");
         if !geteuid().is_root() {
             let account = Account::to_run(&near.join("data"))?;
@@ -79,30 +78,30 @@ impl Place {
     }
 
     /// PostgreSQL's own data directory.
-    pub fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.home.join("data")
     }
 
     /// Whether the cluster is in the data directory, and not where root's substitute can reach it.
-    pub fn is_in(&self, data_dir: &Path) -> bool {
+    pub(crate) fn is_in(&self, data_dir: &Path) -> bool {
         self.home.starts_with(data_dir)
     }
 
     /// Where a fetched private copy of PostgreSQL is unpacked.
-    pub fn programs(&self) -> PathBuf {
+    pub(crate) fn programs(&self) -> PathBuf {
         self.home.join("programs")
     }
 
     /// Makes the directory for the socket: in the cluster's place, or, where that name is too long for a
     /// socket, a short one in the system's temporary directory.
-    pub fn make_socket_dir(&self) -> Result<PathBuf> {
+    pub(crate) fn make_socket_dir(&self) -> Result<PathBuf> {
         let dir = self.socket_dir()?;
         self.make_private(&dir)?;
         Ok(dir)
     }
 
     /// Removes the socket's directory if it is outside of the cluster's place.
-    pub fn remove_socket_dir(&self) {
+    pub(crate) fn remove_socket_dir(&self) {
         if let Ok(dir) = self.socket_dir()
             && !dir.starts_with(&self.home)
         {
@@ -120,7 +119,7 @@ impl Place {
     }
 
     /// Makes a directory that only the cluster's user can enter (and root can), or takes the one that is there.
-    pub fn make_private(&self, dir: &Path) -> Result<()> {
+    pub(crate) fn make_private(&self, dir: &Path) -> Result<()> {
         let make = || -> Result<()> {
             match DirBuilder::new().mode(0o700).create(dir) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
@@ -146,7 +145,7 @@ impl Place {
 }
 
 /// Makes the data directory if need be; out comes its one true name.
-pub fn open_data_dir(data_dir: &Path) -> Result<PathBuf> {
+pub(crate) fn open_data_dir(data_dir: &Path) -> Result<PathBuf> {
     fs::create_dir_all(data_dir)
         .and_then(|()| data_dir.canonicalize())
         .with_context(|| format!("opening the data directory {}", data_dir.display()))
@@ -155,7 +154,7 @@ pub fn open_data_dir(data_dir: &Path) -> Result<PathBuf> {
 /// Takes the data directory for this process, until the file is closed or the process ends, killed or not.
 ///
 /// A process that is being killed keeps its lock for a moment, so that a taken one is tried for a second.
-pub fn lock(data_dir: &Path) -> Result<File> {
+pub(crate) fn lock(data_dir: &Path) -> Result<File> {
     let path = data_dir.join("postgres.lock");
     let mut file = open_private(&path).with_context(|| {
         format!("using the data directory {}, which the user who starts this must own", data_dir.display())
@@ -190,7 +189,7 @@ pub fn lock(data_dir: &Path) -> Result<File> {
 
 /// Opens a file that only its owner may read, for reading and appending; root gives a new one to the owner of
 /// the directory, who may come back without root's rights.
-pub fn open_private(path: &Path) -> Result<File> {
+pub(crate) fn open_private(path: &Path) -> Result<File> {
     let open = || -> io::Result<File> {
         let file = OpenOptions::new()
             .read(true)
@@ -211,7 +210,7 @@ pub fn open_private(path: &Path) -> Result<File> {
 }
 
 /// The directory below `FAR` that the note in the data directory names, if there is a note.
-pub fn noted(data_dir: &Path) -> Result<Option<PathBuf>> {
+pub(crate) fn noted(data_dir: &Path) -> Result<Option<PathBuf>> {
     let note = data_dir.join(NOTE);
     let name = match fs::read_to_string(&note) {
         Ok(name) => name,

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::child;
+
 /// A running, or ended, child in a process group of its own (Ctrl-C on the terminal does not reach it).
 pub struct Process {
     pid: Pid,
@@ -30,7 +32,7 @@ impl Process {
     /// The command is dropped before this returns, and with it our copies of the files it was given.
     pub fn spawn(mut command: Command, when_we_die: Signal) -> io::Result<Process> {
         command.process_group(0);
-        super::die_with_parent(&mut command, when_we_die);
+        child::die_with_parent(&mut command, when_we_die);
         let fate = Arc::new(Fate::default());
         let (tell, told) = mpsc::channel();
         let watched = Arc::clone(&fate);
@@ -101,10 +103,48 @@ impl Fate {
     }
 
     fn watch(&self, mut child: Child, pid: Pid) {
-        let waited = super::wait_for_end(pid);
+        let waited = child::wait_for_end(pid);
         let mut ended = self.lock();
         // Both fail only for a child that is no longer ours to wait for, which is an ended one as well.
         *ended = Some(waited.and_then(|()| child.wait()).unwrap_or_default());
         self.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn shell(script: &str) -> Process {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]);
+        Process::spawn(command, Signal::SIGKILL).unwrap()
+    }
+
+    #[test]
+    fn a_child_is_waited_for_and_its_status_kept() {
+        let process = shell("exit 3");
+        assert_eq!(process.wait(LONG).and_then(|status| status.code()), Some(3));
+        assert_eq!(process.ended().and_then(|status| status.code()), Some(3));
+        // Its id may be another process's by now.
+        process.signal(Signal::SIGKILL);
+    }
+
+    #[test]
+    fn a_child_that_ignores_one_signal_gets_the_next() {
+        let process = shell("trap '' TERM; while :; do sleep 1; done");
+        assert!(process.ended().is_none());
+        let steps = [(Signal::SIGTERM, Duration::ZERO), (Signal::SIGKILL, LONG)];
+        assert_eq!(process.end(&steps).and_then(|status| status.signal()), Some(9));
+    }
+
+    #[test]
+    fn what_cannot_be_started_is_an_error() {
+        let error = Process::spawn(Command::new("/no/such/program"), Signal::SIGKILL).err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 }

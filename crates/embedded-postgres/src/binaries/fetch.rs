@@ -11,17 +11,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use aws_lc_rs::digest::{Context, SHA256};
+use countersign_os::process::Process;
 use nix::sys::signal::Signal;
 
+use super::path::on_path;
 use super::pins;
 use super::pins::{Client, Pin};
-use super::{Binaries, Wanted, on_path};
-use crate::os::process::Process;
+use super::programs::{Binaries, Wanted};
 
 const FETCH_LIMIT: Duration = Duration::from_secs(900);
 
 /// The copy that was fetched before, or a new one. Fails with the reason of every client that did not work.
-pub fn private_copy(wanted: &Wanted<'_>) -> Result<Binaries> {
+pub(crate) fn private_copy(wanted: &Wanted<'_>) -> Result<Binaries> {
     if let Some(there) = unpacked(wanted) {
         return Ok(there);
     }

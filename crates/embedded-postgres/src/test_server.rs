@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
+use countersign_os as os;
 use nix::unistd::geteuid;
 
-use super::log::Log;
-use super::place;
-use super::place::Place;
-use super::{Options, Server};
-use crate::os;
+use crate::log::Log;
+use crate::place;
+use crate::place::Place;
+use crate::server::{Options, Server};
 
 static RUN: OnceLock<TestRun> = OnceLock::new();
 

@@ -4,7 +4,7 @@ use std::fs;
 
 use nix::unistd::geteuid;
 
-use super::on_path;
+use super::path::on_path;
 
 /// Package managers: which systems they belong to, and what they call PostgreSQL's server.
 const MANAGERS: [(&str, &[&str], &str); 6] = [
@@ -17,7 +17,7 @@ const MANAGERS: [(&str, &[&str], &str); 6] = [
 ];
 
 /// A sentence that says how to install PostgreSQL here.
-pub fn advice() -> String {
+pub(crate) fn advice() -> String {
     let os_release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let present = |manager: &str| on_path(&[manager]).is_some();
     match command(&os_release, present, geteuid().is_root()) {

@@ -9,22 +9,22 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use countersign_os::process::Process;
 use nix::sys::signal::Signal;
 
-use super::log::Log;
-use super::place::Place;
-use crate::commands::dev::binaries::Binaries;
-use crate::os::process::Process;
+use crate::binaries::programs::Binaries;
+use crate::log::Log;
+use crate::place::Place;
 
 /// The role that owns everything.
-pub const SUPERUSER: &str = "countersign";
+pub(crate) const SUPERUSER: &str = "countersign";
 /// Written into the data directory once initdb has finished; what lacks it was interrupted.
 const MARKER: &str = "countersign-initialised";
 /// initdb takes about a second; a disk that is slow to synchronise may need much longer.
 const INITDB_LIMIT: Duration = Duration::from_secs(600);
 
 /// The major version that wrote the cluster; `None` if there is none yet, or a half-made one.
-pub fn major_version(place: &Place) -> Result<Option<u32>> {
+pub(crate) fn major_version(place: &Place) -> Result<Option<u32>> {
     if !place.data().join(MARKER).exists() {
         return Ok(None);
     }
@@ -39,7 +39,7 @@ pub fn major_version(place: &Place) -> Result<Option<u32>> {
 /// Makes a new cluster; what an interrupted attempt left is removed first.
 ///
 /// No process of that attempt is alive any more: `log` could not be locked otherwise.
-pub fn create(place: &Place, binaries: &Binaries, durable: bool, log: &Log) -> Result<()> {
+pub(crate) fn create(place: &Place, binaries: &Binaries, durable: bool, log: &Log) -> Result<()> {
     let data = place.data();
     // A server has run on it: whatever became of the marker, this is somebody's data.
     if data.join("postmaster.opts").exists() {
@@ -96,7 +96,7 @@ fn mark(place: &Place, binaries: &Binaries, durable: bool) -> Result<()> {
 /// these files may belong to others by now, in a container above all.
 ///
 /// Only for who has the lock on the log: no server of this cluster is alive.
-pub fn clear_stale_files(place: &Place, socket_dir: &Path) {
+pub(crate) fn clear_stale_files(place: &Place, socket_dir: &Path) {
     for stale in [
         place.data().join("postmaster.pid"),
         socket_dir.join(".s.PGSQL.5432"),
@@ -108,7 +108,7 @@ pub fn clear_stale_files(place: &Place, socket_dir: &Path) {
 }
 
 /// The command that serves the cluster. All settings are arguments, so that they can change between releases.
-pub fn server(
+pub(crate) fn server(
     place: &Place,
     binaries: &Binaries,
     socket_dir: &Path,
@@ -163,31 +163,4 @@ fn socket_setting(socket_dir: &Path) -> OsString {
     }
     setting.push(b'"');
     OsString::from_vec(setting)
-}
-
-/// Whether the server with this process id accepts connections. It says so in the last line of its pid file,
-/// which costs less to read than a connection, and begins with its process id.
-pub fn is_ready(place: &Place, pid: u32) -> bool {
-    let Ok(text) = fs::read_to_string(place.data().join("postmaster.pid")) else {
-        return false;
-    };
-    let mut lines = text.lines().map(str::trim);
-    lines.next() == Some(pid.to_string().as_str()) && lines.next_back() == Some("ready")
-}
-
-/// Has a server of this cluster shut down that outlived the process which started it. On Linux the kernel has
-/// told it already.
-///
-/// Only while the lock on the log is taken: a server is alive, and its pid file names it.
-pub fn interrupt_orphan(place: &Place) {
-    if cfg!(target_os = "linux") {
-        return;
-    }
-    let pid = fs::read_to_string(place.data().join("postmaster.pid"))
-        .ok()
-        .and_then(|text| text.lines().next()?.trim().parse::<i32>().ok());
-    // No negative number and no zero: those name groups of processes.
-    if let Some(pid) = pid.filter(|pid| *pid > 1) {
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGINT);
-    }
 }

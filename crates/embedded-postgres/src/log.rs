@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::cluster::interrupt_orphan;
-use super::place::{Place, open_private};
+use crate::pid_file::interrupt_orphan;
+use crate::place::{Place, open_private};
 
 /// A log longer than this starts anew with the next server.
 const LENGTH_LIMIT: u64 = 4 << 20;
@@ -23,7 +23,7 @@ const OLD_SERVER_LIMIT: Duration = Duration::from_secs(60);
 /// The log is the output of initdb and of the server, so that every process of the cluster holds it open, and a
 /// lock on an open file lasts as long as anybody holds it: whoever gets the lock knows that no process of this
 /// cluster is left. A process id in a file could be somebody else's by now.
-pub struct Log {
+pub(crate) struct Log {
     file: File,
     path: PathBuf,
     start: u64,
@@ -32,7 +32,7 @@ pub struct Log {
 impl Log {
     /// Opens the log, and waits for an earlier server to be gone: killing us begins its shutdown, which takes
     /// its time. Fails if that takes longer than a minute.
-    pub fn open_alone(place: &Place, progress: &(dyn Fn(&str) + Sync)) -> Result<Log> {
+    pub(crate) fn open_alone(place: &Place, progress: &(dyn Fn(&str) + Sync)) -> Result<Log> {
         let path = place.home.join("server.log");
         let file = open_private(&path)?;
         let began = Instant::now();
@@ -75,12 +75,12 @@ impl Log {
     }
 
     /// The log as the output of a child.
-    pub fn output(&self) -> Result<Stdio> {
+    pub(crate) fn output(&self) -> Result<Stdio> {
         Ok(Stdio::from(self.file.try_clone().context("handing the log to PostgreSQL")?))
     }
 
     /// The end of what was written since this log was opened, for an error message.
-    pub fn tail(&self) -> String {
+    pub(crate) fn tail(&self) -> String {
         let read = || -> io::Result<Vec<u8>> {
             let mut file = &self.file;
             let end = file.metadata()?.len();
