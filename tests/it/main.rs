@@ -57,6 +57,7 @@ mod sessions;
 mod signing_keys;
 mod status_contract;
 mod throttle;
+mod token_blocked;
 mod token_changes;
 mod token_policy;
 mod token_reminders;

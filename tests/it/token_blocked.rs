@@ -61,11 +61,8 @@ fn days(days: i64) -> Option<prost_types::Duration> {
 #[tokio::test]
 async fn each_offence_stops_every_use_until_the_policy_allows_it_again() {
     let world = World::new().await;
-    let open = pb::TokenPolicy {
-        allow_endless: Some(true),
-        allow_user_tokens: Some(true),
-        ..Default::default()
-    };
+    let open =
+        pb::TokenPolicy { allow_endless: Some(true), allow_user_tokens: Some(true), ..Default::default() };
     world.decide(open, &[]).await;
     let request = pb::CreateUserRequest {
         org_id: world.org.id.clone(),
@@ -109,6 +106,7 @@ async fn each_offence_stops_every_use_until_the_policy_allows_it_again() {
         let wrong = format!("{}0", &token.token()[..82]);
         refused(world.server.client(wrong).exchange().await, Code::Unauthenticated, "TOKEN_INVALID");
 
+        let before = pb::TokenPolicy { etag: String::new(), ..before };
         let loosened = world.decide(before, paths).await;
         assert_eq!(loosened.affected_count, Some(0), "{what}");
         let again = token.exchange().await.unwrap().access_token;
@@ -149,10 +147,8 @@ async fn a_stopped_token_is_alive_for_everything_else() {
     let refusal = operator.accounts().delete_account(delete).await;
     refused(refusal, Code::FailedPrecondition, "ACCOUNT_OWNS_TOKENS");
     for _ in 0..96 {
-        let request = pb::CreateTokenRequest {
-            expiration: ttl(DAY),
-            ..token_for(&world.org.id, &world.bot.id)
-        };
+        let request =
+            pb::CreateTokenRequest { expiration: ttl(DAY), ..token_for(&world.org.id, &world.bot.id) };
         world.make(request).await;
     }
     let request = pb::CreateTokenRequest { expiration: ttl(DAY), ..token_for(&world.org.id, &world.bot.id) };
@@ -164,7 +160,7 @@ async fn a_stopped_token_is_alive_for_everything_else() {
     assert_eq!(rotated.token.unwrap().state(), pb::TokenState::Blocked);
     let refusal = world.server.client(rotated.secret).exchange().await;
     refused(refusal, Code::Unauthenticated, "TOKEN_BLOCKED");
-    refused(one.exchange().await, Code::Unauthenticated, "TOKEN_INVALID");
+    refused(one.exchange().await, Code::Unauthenticated, "TOKEN_EXPIRED");
     let token = pb::Token { id: renamed.clone(), display_name: "old".into(), ..Default::default() };
     let request = pb::UpdateTokenRequest {
         org_id: world.org.id.clone(),
@@ -183,7 +179,7 @@ async fn a_stopped_token_is_alive_for_everything_else() {
         ..Default::default()
     };
     let token = operator.tokens().reassign_token(request).await.unwrap().into_inner().token.unwrap();
-    assert_eq!((token.account_id, token.state()), (other.id, pb::TokenState::Blocked));
+    assert_eq!((token.account_id.as_str(), token.state()), (other.id.as_str(), pb::TokenState::Blocked));
     operator.tokens().revoke_token(by_id(&world.org.id, renamed)).await.unwrap();
 }
 
@@ -214,7 +210,8 @@ async fn what_is_made_while_the_policy_is_tightened_is_refused_or_stopped() {
         world.decide(pb::TokenPolicy { allow_endless: Some(true), ..Default::default() }, &[]).await;
         let calls = (0..4).map(|_| {
             let operator = world.server.operator.clone();
-            let request = pb::CreateTokenRequest { expiration: never(), ..token_for(&world.org.id, &world.bot.id) };
+            let request =
+                pb::CreateTokenRequest { expiration: never(), ..token_for(&world.org.id, &world.bot.id) };
             tokio::spawn(async move { operator.tokens().create_token(request).await })
         });
         let calls: Vec<_> = calls.collect();
@@ -287,7 +284,8 @@ async fn audiences_are_those_of_token_and_policy_and_jwts_live_as_the_policy_say
         ..Default::default()
     };
     for (asked, active) in [("a", false), ("b", true), ("c", false), ("", true)] {
-        let seen = world.server.operator.tokens().introspect_token(audience(asked)).await.unwrap().into_inner();
+        let seen =
+            world.server.operator.tokens().introspect_token(audience(asked)).await.unwrap().into_inner();
         assert_eq!(seen.active, active, "{asked}");
         assert_eq!(seen.aud, if active { vec!["b".to_owned()] } else { Vec::new() });
     }
@@ -311,15 +309,18 @@ async fn a_token_that_lies_idle_is_stopped_until_it_is_rotated_or_the_limit_loos
     sleeper.exchange().await.unwrap();
     flush(&world.server.state).await.unwrap();
     world.advance(DAY + DAY / 2);
-    busy.exchange().await.unwrap();
+    // The clock has jumped: the cache does not know of the use yet, and reads again within 2 s.
+    let works = async || busy.exchange().await.is_ok();
+    until(Duration::from_secs(10), works).await;
     flush(&world.server.state).await.unwrap();
     // The limit, and what a use may be late to be known.
-    world.advance(DAY / 2 + 299);
+    world.advance(DAY / 2 + 180);
     assert_eq!(state(&idle).await, pb::TokenState::Active);
-    world.advance(2);
+    world.advance(121);
     assert_eq!((state(&idle).await, state(&used).await), (pb::TokenState::Blocked, pb::TokenState::Active));
     refused(sleeper.exchange().await, Code::Unauthenticated, "TOKEN_BLOCKED");
     refused(sleeper.caller().await, Code::Unauthenticated, "TOKEN_BLOCKED");
+    until(Duration::from_secs(10), works).await;
     let jwt = busy.with_jwt().await;
     jwt.caller().await.unwrap();
     // A refusal is no use.
@@ -331,12 +332,13 @@ async fn a_token_that_lies_idle_is_stopped_until_it_is_rotated_or_the_limit_loos
     let rotated = operator.tokens().rotate_token(rotate_token(&world.org.id, &idle, None)).await.unwrap();
     let rotated = rotated.into_inner();
     assert_eq!(rotated.token.unwrap().state(), pb::TokenState::Active);
-    world.server.client(rotated.secret).exchange().await.unwrap();
+    let fresh = world.server.client(rotated.secret);
+    fresh.exchange().await.unwrap();
     sleeper.exchange().await.unwrap();
     // So does a wider limit, to all.
     flush(&world.server.state).await.unwrap();
     world.advance(2 * DAY + 301);
-    for (id, token) in [(&idle, &sleeper), (&used, &busy)] {
+    for (id, token) in [(&idle, &fresh), (&used, &busy)] {
         assert_eq!(state(id).await, pb::TokenState::Blocked);
         refused(token.exchange().await, Code::Unauthenticated, "TOKEN_BLOCKED");
     }
@@ -460,12 +462,8 @@ async fn listed(by: &Client, org: &Org, state: pb::TokenState) -> Vec<pb::Token>
 /// The filter is SQL, what is shown the pure rule: they agree over tokens and policies of all kinds.
 #[tokio::test]
 async fn lists_by_state_hold_what_is_shown_in_that_state() {
-    const STATES: [pb::TokenState; 4] = [
-        pb::TokenState::Active,
-        pb::TokenState::Expired,
-        pb::TokenState::Revoked,
-        pb::TokenState::Blocked,
-    ];
+    const STATES: [pb::TokenState; 4] =
+        [pb::TokenState::Active, pb::TokenState::Expired, pb::TokenState::Revoked, pb::TokenState::Blocked];
     let world = World::new().await;
     let operator = &world.server.operator;
     world.decide(pb::TokenPolicy { allow_user_tokens: Some(true), ..Default::default() }, &[]).await;
@@ -475,13 +473,13 @@ async fn lists_by_state_hold_what_is_shown_in_that_state() {
     let mut before: Option<BTreeSet<String>> = None;
     for _ in 0..12 {
         let half_days = |days: i64| seconds(days.max(2) * DAY / 2);
-        let life = half_days(numbers.below(80));
+        let (life, idle) = (half_days(numbers.below(80)), half_days(numbers.below(40)));
         let policy = pb::TokenPolicy {
             max_secret_lifetime: numbers.perhaps(life).flatten(),
             max_publishable_lifetime: half_days(numbers.below(80)),
             allow_endless: Some(numbers.below(2) == 0),
             allow_user_tokens: Some(numbers.below(2) == 0),
-            idle_limit: numbers.perhaps(half_days(numbers.below(40))).flatten(),
+            idle_limit: numbers.perhaps(idle).flatten(),
             ..Default::default()
         };
         let paths = [
