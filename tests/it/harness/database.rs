@@ -1,5 +1,6 @@
 //! A database for each test, copied from a template that is migrated once.
 
+use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -165,4 +166,15 @@ impl Drop for Database {
             drop_database(&self.name);
         }
     }
+}
+
+/// A PostgreSQL of its own, on the files of this directory.
+pub async fn start_postgres(data_dir: &Path) -> postgres::Server {
+    let data_dir = data_dir.to_owned();
+    let start = move || {
+        // Durable: what was acknowledged is to be there after the crash.
+        let options = postgres::Options { data_dir: &data_dir, durable: true, progress: &|_| () };
+        postgres::Server::start(&options).unwrap()
+    };
+    tokio::task::spawn_blocking(start).await.unwrap()
 }

@@ -1,0 +1,12 @@
+//! What holds for the whole surface: every RPC, every reason, every table, every source file.
+
+mod access_matrix;
+mod event_walk;
+mod floors;
+mod isolation;
+mod list_walk;
+mod message_bytes;
+mod migrations;
+mod paging;
+pub mod proto;
+mod status_contract;
