@@ -11,7 +11,7 @@ use tonic::transport::server::TcpIncoming;
 use crate::config::{LimitArgs, WebUrl};
 use crate::domain::values::networks::Network;
 use crate::grpc::layers::request::Limits;
-use crate::grpc::router::router;
+use crate::grpc::router::{SERVICES, router};
 use crate::mail::{PostOffice, deliver};
 use crate::state::State;
 use crate::state::last_use;
@@ -33,8 +33,9 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
     let (reporter, health) = tonic_health::server::health_reporter();
+    let reporter = jobs::Health { reporter, services: &SERVICES };
     // The keys were just read from the database: it answers.
-    jobs::report(&reporter, true, true).await;
+    reporter.report(true, true).await;
     let trusted_proxies: Vec<_> = options.trusted_proxies.iter().copied().map(Network::from).collect();
     let pages = http::Settings::new(
         trusted_proxies.clone(),
@@ -63,7 +64,7 @@ pub async fn run(
         shutdown.await;
         draining.stop();
         // Whoever balances load sees it before the connections go.
-        jobs::report(&reporter, false, false).await;
+        reporter.report(false, false).await;
         let _ = stopping.send(());
     };
     // Said of the listener: what the builder is told counts only for one that it binds itself.

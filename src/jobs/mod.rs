@@ -16,7 +16,6 @@ use crate::db;
 use crate::db::sweep;
 use crate::error::Result;
 use crate::flows::{password_reset, signing_key_rotation};
-use crate::grpc::pb::SERVICES;
 use crate::state::State;
 use crate::state::{cors_origins, feed, principals};
 
@@ -39,9 +38,29 @@ const SWEEP: Duration = Duration::from_secs(600);
 /// How many accounts are made searchable in one statement.
 const FILLED_AT_ONCE: i64 = 500;
 
+/// Where health is reported, and the services that it is reported of.
+#[derive(Clone)]
+pub struct Health {
+    pub reporter: HealthReporter,
+    pub services: &'static [&'static str],
+}
+
+impl Health {
+    /// Sets the health of what writes and of what exchanges; the whole is well while
+    /// exchanges go on, which is what others depend on.
+    pub async fn report(&self, writes: bool, exchanges: bool) {
+        let status = |well| if well { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for service in self.services {
+            let well = if service.ends_with(".TokenService") { exchanges } else { writes };
+            self.reporter.set_service_status(service, status(well)).await;
+        }
+        self.reporter.set_service_status("", status(exchanges)).await;
+    }
+}
+
 /// Starts all jobs; the options say whether the feed's follower listens, and how long a key
 /// signs. They end when the set is dropped.
-pub fn start(state: &Arc<State>, options: &LimitArgs, health: HealthReporter) -> JoinSet<()> {
+pub fn start(state: &Arc<State>, options: &LimitArgs, health: Health) -> JoinSet<()> {
     let mut jobs = JoinSet::new();
     jobs.spawn(tell_health(state.clone(), health));
     jobs.spawn(feed::follow(state.clone(), options.feed_listen));
@@ -61,28 +80,17 @@ fn every(period: Duration) -> tokio::time::Interval {
 }
 
 /// Tells health whether the database answers, and whether exchanges go on without it.
-async fn tell_health(state: Arc<State>, health: HealthReporter) {
+async fn tell_health(state: Arc<State>, health: Health) {
     let mut tick = every(HEALTH);
     let mut said = None;
     loop {
         tick.tick().await;
         let now = (state.feed.answers() && state.is_ready(), state.is_ready());
         if said != Some(now) {
-            report(&health, now.0, now.1).await;
+            health.report(now.0, now.1).await;
             said = Some(now);
         }
     }
-}
-
-/// Sets the health of what writes and of what exchanges; the whole is well while
-/// exchanges go on, which is what others depend on.
-pub async fn report(health: &HealthReporter, writes: bool, exchanges: bool) {
-    let status = |well| if well { ServingStatus::Serving } else { ServingStatus::NotServing };
-    for service in SERVICES {
-        let well = if service.ends_with(".TokenService") { exchanges } else { writes };
-        health.set_service_status(service, status(well)).await;
-    }
-    health.set_service_status("", status(exchanges)).await;
 }
 
 /// Takes up what other nodes made.
