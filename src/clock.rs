@@ -11,14 +11,21 @@ use uuid::Uuid;
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
     ahead_micros: Arc<AtomicI64>,
+    /// None: the system's time is added.
+    stands_at: Option<OffsetDateTime>,
 }
 
 impl Clock {
+    /// One that goes forward by [`Clock::advance`] alone, for tests of what seconds decide.
+    pub fn standing() -> Self {
+        Self { stands_at: Some(Self::default().now()), ..Self::default() }
+    }
+
     /// Now, in UTC, whole microseconds: what the database keeps, so that a value
     /// that was written and one that was read compare equal.
     pub fn now(&self) -> OffsetDateTime {
         #[expect(clippy::disallowed_methods, reason = "this is where time enters")]
-        let now = OffsetDateTime::now_utc();
+        let now = self.stands_at.unwrap_or_else(OffsetDateTime::now_utc);
         let now = now.replace_nanosecond(now.nanosecond() / 1_000 * 1_000).unwrap_or(now);
         now + time::Duration::microseconds(self.ahead_micros.load(Ordering::Relaxed))
     }

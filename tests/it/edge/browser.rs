@@ -1,7 +1,7 @@
 //! What pages in browsers may do, as their browsers see it: gRPC-Web and CORS over plain
 //! HTTP/1.1. `tests/e2e/browser.py` does the same with a real page in a real browser.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, Engine as _};
 use countersign::db::sweep;
@@ -188,18 +188,8 @@ async fn preflight(server: &TestServer, path: &str, origin: &str) -> Answer {
 
 /// Waits until the node allows the origin, or does no more.
 async fn until(server: &TestServer, origin: &str, allowed: bool) {
-    let began = Instant::now();
-    loop {
-        let answer = preflight(server, EXCHANGE, origin).await;
-        if answer.reader().is_some() == allowed {
-            return;
-        }
-        assert!(
-            began.elapsed() < Duration::from_secs(20),
-            "{origin} should have become {allowed}: {answer:?}"
-        );
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let is_allowed = async || preflight(server, EXCHANGE, origin).await.reader().is_some();
+    crate::harness::until(async || is_allowed().await == allowed).await;
 }
 
 struct World {

@@ -63,7 +63,7 @@ pub const LIMITS: LimitArgs = LimitArgs {
     max_header_size: 16 << 10,
     max_concurrent_requests: 1_024,
     request_timeout: PATIENCE,
-    drain_timeout: Duration::from_secs(2),
+    drain_timeout: Duration::from_secs(30),
     // Cheap: what hashing costs is tested beside it.
     passwords: PasswordArgs { password_hash_memory: 64, password_hash_passes: 1, password_memory: 2 },
     trusted_proxies: Vec::new(),
@@ -156,6 +156,15 @@ impl TestServer {
         if let Some(serving) = self.serving.take() {
             serving.await.unwrap().unwrap();
         }
+    }
+
+    /// A server on which time stands still, but for what a test advances it by.
+    pub async fn at_standing_time(limits: LimitArgs) -> Self {
+        let database = Arc::new(Database::create().await);
+        let options = database.options();
+        let master = MasterKeys::new_file().as_str().into();
+        let start = Start { clock: Clock::standing(), ..Start::default() };
+        Self::node(options, database, master, start, limits).await
     }
 
     async fn fresh(limits: LimitArgs, algorithm: SigningAlgorithm) -> Self {

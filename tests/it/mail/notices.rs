@@ -3,7 +3,7 @@
 use countersign::grpc::pb;
 
 use super::MINUTE;
-use crate::harness::{Org, TestServer, token_for, until, watch};
+use crate::harness::{LIMITS, Org, TestServer, token_for, until, watch};
 /// Mails that were written down for this mailbox: which, and what they say.
 async fn written(server: &TestServer, address: &str) -> Vec<(String, String)> {
     let query = "select template, parameters::text from outbox where recipient = $1 order by mail_id";
@@ -71,7 +71,7 @@ async fn whoever_is_to_be_told_hears_of_tokens_that_end_or_leak() {
 
 #[tokio::test]
 async fn a_person_is_told_once_a_day_that_somebody_tries_their_account() {
-    let server = TestServer::start().await;
+    let server = TestServer::at_standing_time(LIMITS).await;
     let org = server.org().await;
     server.user(&org, "ana@example.org").await;
     let code = server.code_for("ana@example.org").await.unwrap();

@@ -12,7 +12,9 @@ use countersign::grpc::pb;
 use nix::sys::signal::Signal;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::harness::{Client, Running, Scratch, countersign, search_too, token_for, variables, watch};
+use crate::harness::{
+    Client, PATIENCE, Running, Scratch, countersign, search_too, token_for, variables, watch,
+};
 
 /// A `countersign dev` that nobody asks to end. It stops when it is dropped, as `kill -9` does.
 struct Dev {
@@ -223,7 +225,7 @@ async fn dev_survives_being_killed_at_any_moment() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), gone).await.expect("PostgreSQL outlives its parent");
+    tokio::time::timeout(PATIENCE, gone).await.expect("PostgreSQL outlives its parent");
 
     let mut last = Dev::spawn(&data_dir);
     last.ready();

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tonic::Code;
 
 use crate::harness::{
-    Answer, LIMITS, SmtpServer, TestServer, by_text, hides_secrets, http, http_get, refused, watch,
+    Answer, LIMITS, PATIENCE, SmtpServer, TestServer, by_text, hides_secrets, http, http_get, refused, watch,
 };
 
 const PASSWORD: &str = "correct horse battery";
@@ -317,7 +317,7 @@ async fn a_body_that_never_ends_is_given_up() {
                 content-type: application/x-www-form-urlencoded\r\ncontent-length: 100\r\n\r\ncode=";
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = String::new();
-    let read = tokio::time::timeout(Duration::from_secs(20), stream.read_to_string(&mut answer)).await;
+    let read = tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await;
     read.unwrap().unwrap();
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
 }

@@ -7,7 +7,8 @@ use pb::TokenSecretState::{Active, Expired, Retiring};
 use tonic::{Code, Status};
 
 use crate::harness::{
-    Client, LIMITS, Org, TestServer, by_id, by_text, reason, refused, rotate_token, token_for, violated,
+    Client, LIMITS, Org, TestServer, by_id, by_text, reason, refused, rotate_token, token_for, until,
+    violated,
 };
 
 const DAY: i64 = 24 * 60 * 60;
@@ -85,11 +86,11 @@ async fn both_secrets_work_until_the_overlap_is_over() {
     }
 
     // Just before the end, and just after it. Nothing is looked up for that.
-    server.state.clock.advance(Duration::from_secs(DAY as u64 - 5));
+    server.state.clock.advance(Duration::from_secs(DAY as u64 - 300));
     works(&old).await;
     works(&new).await;
     let looks = server.state.principals.looks();
-    server.state.clock.advance(Duration::from_secs(10));
+    server.state.clock.advance(Duration::from_secs(305));
     has_expired(&old).await;
     works(&new).await;
     assert_eq!(server.state.principals.looks(), looks);
@@ -571,11 +572,7 @@ async fn the_other_node_hears_of_it() {
     let on_b = b.client(old.token());
     works(&on_b).await;
     let (_, new) = rotate(&org.owner, &id, Some(0)).await.unwrap();
-    let began = std::time::Instant::now();
-    while on_b.exchange().await.is_ok() {
-        assert!(began.elapsed() < Duration::from_secs(2));
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    until(async || on_b.exchange().await.is_err()).await;
     has_expired(&on_b).await;
     works(&b.client(new.token())).await;
 }
