@@ -1,170 +1,186 @@
-//! Imports go down: main → server, jobs, dev → grpc, http → principals, db, keys →
-//! domain → error, clock.
+//! Imports go strictly down, from floor to floor.
 
-use std::fs;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
-/// The floor of each module of the crate; the ground is 0.
-const FLOORS: &[(&str, u32)] = &[
-    ("main", 7),
-    ("commands", 6),
-    ("server", 5),
-    ("jobs", 4),
-    ("grpc", 3),
-    ("http", 3),
-    ("flows", 2),
-    ("mail", 2),
-    ("client_addr", 2),
-    ("state", 2),
-    ("db", 2),
-    ("crypto", 2),
-    ("domain", 1),
-    ("telemetry", 1),
-    ("config", 0),
-    ("error", 0),
-    ("clock", 0),
-    ("os", 0),
+use super::imports::{Import, Target, imports};
+use super::sources::{of_crate, workspace};
+
+/// The modules directly below `src/`, and the crates below `crates/`: each may name what is below it here.
+const FLOORS: &[&str] = &[
+    "main",
+    "commands",
+    "server",
+    "jobs",
+    "grpc",
+    "http",
+    "flows",
+    "mail",
+    "state",
+    "db",
+    "crypto",
+    "client_addr",
+    "telemetry",
+    "config",
+    "domain",
+    "error",
+    "clock",
+    "os",
 ];
 
-/// The sideways and upward steps that are meant, each with its reason.
-const EXCEPTIONS: &[(&str, &str)] = &[
-    // Health needs the names of the services.
-    ("jobs", "grpc"),
-];
+/// More rooms than these nobody keeps in mind.
+const MOST_ROOMS: usize = 24;
 
-fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
+/// What a file names: the room that it is in, and what stands in it.
+struct Arrow {
+    file: PathBuf,
+    from: String,
+    /// None for a crate of others.
+    to: Option<String>,
+    path: Vec<String>,
 }
 
-/// The modules of the crate that a source names, tests aside.
-fn uses(text: &str) -> Vec<String> {
-    let text = text.split("#[cfg(test)]\nmod ").next().unwrap();
-    let mut modules = Vec::new();
-    for part in text.split("crate::").skip(1) {
-        if let Some(list) = part.strip_prefix('{') {
-            let list = list.split("};").next().unwrap();
-            let mut depth = 0;
-            let mut word = String::new();
-            for c in list.chars() {
-                match c {
-                    '{' => depth += 1,
-                    '}' => depth -= 1,
-                    ',' if depth == 0 => modules.push(std::mem::take(&mut word)),
-                    _ if depth == 0 => word.push(c),
-                    _ => {}
-                }
+/// All that the server's sources name, read once.
+static ARROWS: LazyLock<Vec<Arrow>> = LazyLock::new(arrows);
+
+fn arrows() -> Vec<Arrow> {
+    let packages = workspace();
+    let packages: Vec<_> = packages
+        .iter()
+        .filter(|package| package.folder == Path::new("") || package.folder.starts_with("crates"))
+        .collect();
+    let libraries: BTreeMap<_, _> = packages.iter().map(|package| (package.ident(), *package)).collect();
+    let mut arrows = Vec::new();
+    for package in &packages {
+        // A crate below `crates/` is a room.
+        let room = package.folder.file_name().map(|room| room.to_str().unwrap().to_owned());
+        for root in package.roots() {
+            let binary = root.ends_with("main.rs");
+            for Import { file, module, to } in imports(&of_crate(&root)) {
+                let own = room.clone().or_else(|| binary.then(|| "main".to_owned()));
+                // The root of the library only lists the rooms.
+                let Some(from) = own.clone().or_else(|| module.first().cloned()) else { continue };
+                let (to, path) = match to {
+                    Target::Inside { module, names, .. } => {
+                        let to = own.or_else(|| module.first().cloned());
+                        (to, [module, names.split("::").map(str::to_owned).collect()].concat())
+                    }
+                    Target::Outside(path) => match libraries.get(&path[0]) {
+                        Some(other) if other.folder == Path::new("") => (path.get(1).cloned(), path),
+                        Some(other) => {
+                            (other.folder.file_name().map(|room| room.to_str().unwrap().to_owned()), path)
+                        }
+                        None => (None, path),
+                    },
+                };
+                arrows.push(Arrow { file: package.folder.join("src").join(file), from, to, path });
             }
-            modules.push(word);
-        } else {
-            modules.push(part.to_owned());
         }
     }
-    let first = |path: &String| {
-        path.trim().split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap().to_owned()
-    };
-    modules.iter().map(first).filter(|name| !name.is_empty()).collect()
+    assert!(arrows.len() > 1_000, "{}", arrows.len());
+    arrows
 }
 
-fn floor(module: &str) -> Option<u32> {
-    FLOORS.iter().find(|(name, _)| *name == module).map(|(_, floor)| *floor)
+fn floor(room: &str) -> usize {
+    FLOORS.iter().position(|floor| *floor == room).unwrap_or_else(|| panic!("{room} is on no floor"))
 }
 
 #[test]
 fn imports_go_down() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = Vec::new();
-    sources(&root, &mut files);
-    assert!(files.len() > 30);
     let mut wrong = Vec::new();
-    for path in files {
-        let inside = path.strip_prefix(&root).unwrap();
-        let module = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
-        if module == "lib" {
-            continue;
-        }
-        let own = floor(module).unwrap_or_else(|| panic!("{module} is on no floor"));
-        for used in uses(&fs::read_to_string(&path).unwrap()) {
-            let sideways = used == module || EXCEPTIONS.contains(&(module, used.as_str()));
-            // Within the floor of state and tables, whoever is named may be named by the others.
-            let same_floor = floor(&used) == Some(own) && own == 2;
-            if !sideways && !same_floor && floor(&used).is_some_and(|floor| floor >= own) {
-                wrong.push(format!("{} uses {used}", inside.display()));
-            }
+    for Arrow { file, from, to, path } in &*ARROWS {
+        let Some(to) = to.as_ref().filter(|to| *to != from) else { continue };
+        if floor(to) <= floor(from) {
+            wrong.push(format!("{} names {}", file.display(), path.join("::")));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
-fn the_rules_are_pure() {
-    let mut files = Vec::new();
-    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/domain"), &mut files);
-    for path in files {
-        let text = fs::read_to_string(&path).unwrap();
-        for impure in ["tokio", "sqlx", "tonic", "pb::", "std::fs", "std::env", "std::net::Tcp"] {
-            assert!(!text.contains(impure), "{} uses {impure}", path.display());
+fn every_room_is_on_a_floor() {
+    let mut rooms = vec!["main".to_owned()];
+    for package in workspace() {
+        match package.folder.strip_prefix("crates") {
+            Ok(room) => rooms.push(room.to_str().unwrap().to_owned()),
+            Err(_) if package.folder == Path::new("") => {
+                let sources = of_crate(&package.roots()[0]);
+                let modules = sources.into_iter().map(|source| source.module);
+                rooms.extend(modules.filter(|module| module.len() == 1).map(|module| module[0].clone()));
+            }
+            Err(_) => {}
         }
     }
+    assert!(rooms.len() <= MOST_ROOMS + 1, "{} modules and crates, and the binary", rooms.len());
+    let mut floors: Vec<_> = FLOORS.to_vec();
+    floors.sort_unstable();
+    rooms.sort_unstable();
+    assert_eq!(rooms, floors);
+}
+
+/// The files of a room that name what `wrong` picks.
+fn picked(wrong: impl Fn(&Arrow) -> bool) -> Vec<String> {
+    let line = |arrow: &Arrow| format!("{} names {}", arrow.file.display(), arrow.path.join("::"));
+    ARROWS.iter().filter(|arrow| wrong(arrow)).map(line).collect()
+}
+
+#[test]
+fn the_rules_are_pure() {
+    const IMPURE: &[&str] = &[
+        "tokio",
+        "sqlx",
+        "sqlx_core",
+        "tonic",
+        "prost",
+        "prost_types",
+        "axum",
+        "hyper",
+        "std::env",
+        "std::fs",
+        "std::net::TcpListener",
+        "std::net::TcpStream",
+        "std::net::UdpSocket",
+        "std::process",
+        "std::thread",
+    ];
+    let wrong = picked(|arrow| {
+        let path = arrow.path.join("::");
+        let impure = |name: &&str| {
+            path.strip_prefix(*name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+        };
+        arrow.from == "domain"
+            && match arrow.to.as_deref() {
+                Some(room) => !["domain", "error"].contains(&room),
+                None => IMPURE.iter().any(impure),
+            }
+    });
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
 fn messages_of_the_protocol_stay_in_the_transport() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = Vec::new();
-    sources(&root, &mut files);
-    for path in files {
-        let inside = path.strip_prefix(&root).unwrap();
-        // The tour of `dev` is a client of our own server, over the wire.
-        if inside.starts_with("grpc") || inside.ends_with("dev/tour.rs") {
-            continue;
-        }
-        let text = fs::read_to_string(&path).unwrap();
-        assert!(!text.contains("pb::") || inside.ends_with("jobs/mod.rs"), "{} sees pb", inside.display());
-    }
+    let of_protocol = |arrow: &Arrow| {
+        arrow.to.as_deref() == Some("proto")
+            || arrow.to.as_deref() == Some("grpc") && arrow.path.iter().any(|step| step == "pb")
+    };
+    // The tour of `dev` is a client of our own server, over the wire.
+    let may =
+        |arrow: &Arrow| arrow.from == "grpc" || arrow.from == "proto" || arrow.file.ends_with("dev/tour.rs");
+    assert!(
+        ARROWS.iter().any(|arrow| of_protocol(arrow) && may(arrow)),
+        "nothing sees them: are they found?"
+    );
+    let wrong = picked(|arrow| of_protocol(arrow) && !may(arrow));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The rooms whose files the map names one by one; of other folders it names the folder.
-const NAMED_ONE_BY_ONE: &[&str] = &[""];
-
 #[test]
-fn the_map_shows_the_files_that_are_there() {
-    let text = include_str!("../../../docs/architecture.md");
-    let map = text.split("```").nth(1).unwrap();
-    let words: Vec<&str> = map
-        .split(|c: char| !c.is_alphanumeric() && !"_./".contains(c))
-        .filter(|word| !word.is_empty())
-        .collect();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = Vec::new();
-    sources(&root, &mut files);
-    let mut wrong = Vec::new();
-    for path in &files {
-        let inside = path.strip_prefix(&root).unwrap();
-        let folder = inside.parent().unwrap().to_str().unwrap();
-        let (name, stem) = (inside.file_name().unwrap().to_str().unwrap(), inside.file_stem().unwrap());
-        let shown = if name == "mod.rs" || name == "lib.rs" {
-            true
-        } else if NAMED_ONE_BY_ONE.contains(&folder) {
-            words.contains(&name) || (folder.starts_with("domain") && words.contains(&stem.to_str().unwrap()))
-        } else {
-            let room = Path::new(folder).iter().next_back().unwrap().to_str().unwrap();
-            words.contains(&format!("{room}/").as_str()) || words.contains(&room)
-        };
-        if !shown {
-            wrong.push(format!("src/{} is not on the map", inside.display()));
-        }
-    }
-    for word in words.iter().filter(|word| word.ends_with(".rs")) {
-        if !files.iter().any(|path| path.ends_with(word)) {
-            wrong.push(format!("{word} is on the map and not in src"));
-        }
-    }
+fn the_command_line_ends_above_the_server() {
+    let wrong = picked(|arrow| {
+        arrow.path[0] == "clap"
+            && arrow.to.is_none()
+            && !["main", "commands", "config"].contains(&arrow.from.as_str())
+    });
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

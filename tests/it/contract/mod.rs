@@ -1,12 +1,15 @@
 //! What holds for the whole surface: every RPC, every reason, every table, every source file.
 
 mod access_matrix;
+mod architecture_map;
 mod event_walk;
 mod floors;
+mod imports;
 mod isolation;
 mod list_walk;
 mod message_bytes;
 mod migrations;
 mod paging;
 pub mod proto;
+mod sources;
 mod status_contract;
