@@ -11,15 +11,22 @@ use uuid::Uuid;
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
     ahead_micros: Arc<AtomicI64>,
+    /// None: the system's time is added.
+    stands_at: Option<OffsetDateTime>,
 }
 
 impl Clock {
+    /// A clock that moves only by [`Clock::advance`], for tests of what seconds decide.
+    pub fn standing() -> Self {
+        Self { stands_at: Some(Self::default().now()), ..Self::default() }
+    }
+
     /// The current time in UTC, in whole microseconds.
     ///
     /// This is the precision of the database, so that a value that was written equals the one that is read.
     pub fn now(&self) -> OffsetDateTime {
         #[expect(clippy::disallowed_methods, reason = "the only place that reads the time")]
-        let now = OffsetDateTime::now_utc();
+        let now = self.stands_at.unwrap_or_else(OffsetDateTime::now_utc);
         let now = now.replace_nanosecond(now.nanosecond() / 1_000 * 1_000).unwrap_or(now);
         now + time::Duration::microseconds(self.ahead_micros.load(Ordering::Relaxed))
     }

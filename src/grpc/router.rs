@@ -16,6 +16,10 @@ use super::pb::token_service_server::TokenServiceServer;
 use super::tokens::service::Tokens;
 use crate::state::State;
 
+/// The names of the services, for health.
+pub const SERVICES: [&str; 3] =
+    ["countersign.v1.AccountService", "countersign.v1.OrgService", "countersign.v1.TokenService"];
+
 /// All RPCs behind authentication, the boundary that gives every answer its form, and
 /// what pages in browsers need.
 pub fn router<H: Health>(

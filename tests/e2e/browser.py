@@ -95,7 +95,7 @@ def call(endpoint, method, message):
     address = endpoint.removeprefix("http://")
     path = f"countersign.v1.TokenService/{method}"
     command = ["grpcurl", "-plaintext", "-H", authorization, "-d", json.dumps(message), address, path]
-    subprocess.run(command, check=True, capture_output=True, timeout=30)
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
 
 
 def wait_until_nobody_is_allowed(endpoint):
@@ -107,7 +107,7 @@ def wait_until_nobody_is_allowed(endpoint):
     )
     for _ in range(200):
         try:
-            urllib.request.urlopen(ask, timeout=10).close()
+            urllib.request.urlopen(ask, timeout=120).close()
         except urllib.error.HTTPError as error:
             equal(error.code, 403, "the answer to a page that no token names")
             return

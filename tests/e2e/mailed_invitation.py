@@ -83,7 +83,7 @@ def run(operator, mails, work):
     invitation = {"org_id": made["org"]["id"], "email": ADDRESS, "grants": grants}
     call("OrgService/CreateInvitation", invitation, operator)
     try:
-        recipients, mail = mails.get(timeout=20)
+        recipients, mail = mails.get(timeout=120)
     except queue.Empty:
         wrong("no mail came within 20 s")
     equal(recipients, [ADDRESS], "to whom the mail goes")
@@ -153,7 +153,7 @@ def is_ready(process, endpoint):
     if process.poll() is not None:
         wrong(f"the server ended by itself, with {process.returncode}")
     try:
-        with urllib.request.urlopen(f"{endpoint}/readyz", timeout=5) as answer:
+        with urllib.request.urlopen(f"{endpoint}/readyz", timeout=120) as answer:
             return answer.status == 200
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return False
@@ -180,7 +180,7 @@ def postgres(directory):
     # Fast: it waits for nobody who is still connected.
     with ending(process, signal.SIGINT):
         ask = [found / "pg_isready", "-q", "-h", directory, "-U", "countersign", "-d", "postgres"]
-        answers = lambda: subprocess.run(ask, timeout=10).returncode == 0  # noqa: E731
+        answers = lambda: subprocess.run(ask, timeout=120).returncode == 0  # noqa: E731
         wait_for(lambda: process.poll() is not None or answers(), "a PostgreSQL that answers")
         if process.poll() is not None:
             wrong(f"PostgreSQL ended by itself: {log.read_text()}")
@@ -205,7 +205,7 @@ def ending(process, how):
     finally:
         process.send_signal(how)
         try:
-            process.wait(timeout=20)
+            process.wait(timeout=120)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

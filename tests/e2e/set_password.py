@@ -131,7 +131,7 @@ class Browser:
         # Asked to, it ends with all its processes, which a signal would leave to end later.
         self.to.write(json.dumps({"id": 0, "method": "Browser.close"}).encode() + b"\0")
         try:
-            self.process.wait(timeout=20)
+            self.process.wait(timeout=120)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -231,7 +231,7 @@ def call(method, message, token=None):
     address = setting("COUNTERSIGN_ENDPOINT").removeprefix("http://")
     path = f"countersign.v1.{method}"
     command = ["grpcurl", "-plaintext", *headers, "-d", json.dumps(message), address, path]
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=120)
     if answer.returncode != 0:
         wrong(f"{method}: {answer.stderr}")
     return json.loads(answer.stdout)

@@ -34,7 +34,7 @@ PROTO = Path(__file__).resolve().parents[2] / "proto"
 SERVICES = ["AccountService", "OrgService", "TokenService"]
 BILLING = "https://billing.example"
 LEDGER = "https://ledger.example"
-DEADLINE = 10  # seconds, for each call
+DEADLINE = 120  # seconds, for each call
 # What a JWT may be signed with, and the members of a published key for it. Pinned: the key that a
 # JWT names says which of them it is, and never the JWT.
 ALGORITHMS = {

@@ -1,6 +1,6 @@
 //! What anybody may send, as bytes: each of these panics where a promise about it is broken.
 //! The fuzzer drives them (`fuzz_targets/`), and so does a bounded test that runs everywhere
-//! (`tests/it/fuzz.rs`).
+//! (`tests/it/edge/fuzz.rs`).
 
 use std::net::IpAddr;
 use std::sync::OnceLock;

@@ -7,7 +7,7 @@ use http::{StatusCode, Uri, header};
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
-use super::sorry;
+use super::answer::sorry;
 
 /// The largest body: a password of 128 characters has at most some 2 KiB, urlencoded.
 const MAX_BODY: usize = 16 << 10;

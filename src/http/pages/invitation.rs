@@ -7,9 +7,9 @@ use axum::extract::State as Shared;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use http::{StatusCode, Uri};
 
+use super::answer::{self, failed, page, sorry};
 use super::form::{FormFields, query};
 use super::html::{Field, Form, HtmlPage};
-use super::{failed, page, sorry};
 use crate::domain::access::request_context::RequestContext;
 use crate::domain::sign_in::password::TypedPassword;
 use crate::domain::values::kinds::AccountKind;
@@ -214,7 +214,7 @@ fn done_page(done: &str) -> Response {
         ),
         _ => format!("{next} You can close this page."),
     };
-    super::done("You have joined", &text)
+    answer::done("You have joined", &text)
 }
 
 /// What stands in the way of this invitation, beside what may be wrong with any code.

@@ -5,6 +5,7 @@
 //! needs no visitor. That is why there is no token against forged requests; a form of another
 //! site is refused all the same. To fetch a page uses no code up: scanners of mails do.
 
+mod answer;
 mod form;
 mod html;
 mod invitation;
@@ -17,21 +18,17 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{Request, State as Shared};
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use axum::routing::{any, get};
-use http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY, RETRY_AFTER,
-};
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY};
 use http::{HeaderValue, StatusCode, header};
 
 use crate::config::WebUrl;
-use crate::domain::access::request_context::RequestContext;
 use crate::domain::values::networks::Network;
 use crate::domain::values::web_origin::WebOrigin;
-use crate::error::{Error, Reason};
 use crate::flows::request::{EntryPoint, RequestUnderWay};
 use crate::state::State;
-use html::HtmlPage;
+use answer::{busy, no_such_link, sorry};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -141,85 +138,6 @@ fn is_of_another_site(request: &Request, own: &[WebOrigin]) -> bool {
         }
     });
     other_site || other_origin
-}
-
-/// A page with this status.
-fn page(status: StatusCode, page: &HtmlPage<'_>) -> Response {
-    (status, page.render()).into_response()
-}
-
-/// A page that says why there is nothing to do here.
-fn sorry(status: StatusCode, heading: &str, text: &str) -> Response {
-    page(status, &HtmlPage { org: None, done: false, heading, paragraphs: vec![text.to_owned()], form: None })
-}
-
-/// A page that says that all went well.
-fn done(heading: &str, text: &str) -> Response {
-    page(
-        StatusCode::OK,
-        &HtmlPage { org: None, done: true, heading, paragraphs: vec![text.to_owned()], form: None },
-    )
-}
-
-/// A link that no mail holds.
-fn no_such_link() -> Response {
-    sorry(
-        StatusCode::NOT_FOUND,
-        "This link does not work",
-        "It may have been cut off on its way. Open it from the mail once more, or copy all of it into \
-         the address bar.",
-    )
-}
-
-/// Too much is going on; later it works.
-fn busy(status: StatusCode, retry_after: Option<Duration>) -> Response {
-    let seconds = retry_after.map_or(1, |wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1);
-    let wait = match seconds {
-        1..=5 => "a moment".to_owned(),
-        6..=90 => format!("{seconds} seconds"),
-        more => format!("{} minutes", more.div_ceil(60)),
-    };
-    let text = format!("Please try again in {wait}. The link is still valid.");
-    let mut response = sorry(status, "Please try again", &text);
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
-    response
-}
-
-/// What a visitor is told of an error that no field of a form is to blame for. Its cause goes
-/// to the log, once.
-fn failed(error: Error, origin: &RequestContext) -> Response {
-    let reason = error.reason();
-    let parts = error.into_parts();
-    if let Some(source) = &parts.source {
-        tracing::error!(request_id = origin.request_id, reason = reason.name(), error = %source, "page request failed");
-    }
-    match reason {
-        Reason::TokenExpired => sorry(
-            StatusCode::GONE,
-            "This link has expired",
-            "Links in emails are valid for a limited time. Request a new one where you got this one.",
-        ),
-        Reason::TokenRevoked => sorry(
-            StatusCode::GONE,
-            "This link was used already",
-            "Each link works once, and a newer link replaces an older one. If you did not use it, look for a newer email, or request another one.",
-        ),
-        Reason::OrgSuspended | Reason::AccountDeactivated => sorry(
-            StatusCode::FORBIDDEN,
-            "This account cannot be used now",
-            "Ask the administrator of your organisation.",
-        ),
-        Reason::Throttled => busy(StatusCode::TOO_MANY_REQUESTS, parts.retry_after),
-        Reason::Overloaded | Reason::DatabaseUnavailable | Reason::Conflict => {
-            busy(StatusCode::SERVICE_UNAVAILABLE, parts.retry_after)
-        }
-        Reason::TokenInvalid => no_such_link(),
-        _ => sorry(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "Something went wrong",
-            "Please try again later: the link is still valid.",
-        ),
-    }
 }
 
 #[cfg(test)]

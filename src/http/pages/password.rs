@@ -7,9 +7,9 @@ use axum::extract::State as Shared;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use http::{StatusCode, Uri};
 
+use super::answer::{self, failed, page};
 use super::form::{FormFields, query};
 use super::html::{Field, Form, HtmlPage};
-use super::{failed, page};
 use crate::domain::access::request_context::RequestContext;
 use crate::domain::accounts::AccountState;
 use crate::domain::sign_in::password::Password;
@@ -124,5 +124,5 @@ fn done_page(done: &str) -> Response {
         }
         _ => "You can sign in with your email address and the new password. You can close this page.",
     };
-    super::done("Your password is saved", text)
+    answer::done("Your password is saved", text)
 }

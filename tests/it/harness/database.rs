@@ -1,8 +1,10 @@
 //! A database for each test, copied from a template that is migrated once.
 
-use std::sync::OnceLock;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{LazyLock, OnceLock};
 
+use countersign::clock::random;
 use countersign::commands::dev::connect_options;
 use countersign::db::{pool, schema};
 use countersign_embedded_postgres as postgres;
@@ -11,36 +13,47 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 
 use super::secrets::search_too;
 
-/// The server of this run, where no `DATABASE_URL` names one.
+/// Names the server that the tests use, as a user who may create databases there. Without it they
+/// start one of their own. `DATABASE_URL` is for the macros of sqlx alone.
+const GIVEN: &str = "COUNTERSIGN_TEST_DATABASE_URL";
+
+/// The server of this run, where none is given.
 fn private_server() -> &'static postgres::Server {
     postgres::test_server::for_tests()
 }
 
 fn given_server() -> Option<String> {
-    std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty())
+    std::env::var(GIVEN).ok().filter(|url| !url.is_empty())
 }
 
 /// Options for a database of the server that the tests run on.
 pub fn options(database: &str) -> PgConnectOptions {
     match given_server() {
-        Some(url) => pool::options(&url).expect("DATABASE_URL").database(database),
+        Some(url) => pool::options(&url).expect(GIVEN).database(database),
         None => connect_options(private_server(), database),
     }
 }
 
 async fn maintenance() -> PgConnection {
     let options = match given_server() {
-        Some(url) => pool::options(&url).expect("DATABASE_URL"),
+        Some(url) => pool::options(&url).expect(GIVEN),
         None => options("postgres"),
     };
     PgConnection::connect_with(&options).await.unwrap()
 }
 
-/// The template, made by whoever comes first.
+/// What the names of this run's databases begin with, on a server that other runs may use too.
+fn run_name() -> &'static str {
+    static NAME: LazyLock<String> =
+        LazyLock::new(|| format!("countersign_test_{:016x}", u64::from_ne_bytes(random())));
+    &NAME
+}
+
+/// The template, made for the first test that needs it.
 fn template() -> &'static str {
     static TEMPLATE: OnceLock<String> = OnceLock::new();
     TEMPLATE.get_or_init(|| {
-        let name = format!("countersign_test_{}", std::process::id());
+        let name = run_name().to_owned();
         let make = async |name: &str| {
             create(name, None).await;
             let mut connection = PgConnection::connect_with(&options(name)).await.unwrap();
@@ -125,7 +138,7 @@ impl Database {
 
     fn new_name() -> String {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        format!("countersign_test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+        format!("{}_{}", run_name(), COUNT.fetch_add(1, Ordering::Relaxed))
     }
 
     pub fn options(&self) -> PgConnectOptions {
@@ -142,7 +155,7 @@ impl Database {
             Some(url) => {
                 let (base, query) =
                     url.split_once('?').map_or((url.as_str(), ""), |(base, query)| (base, query));
-                let (server, _) = base.rsplit_once('/').expect("DATABASE_URL names a database");
+                let (server, _) = base.rsplit_once('/').unwrap_or_else(|| panic!("{GIVEN} names a database"));
                 format!("{server}/{}?{query}", self.name)
             }
             None => {
@@ -166,4 +179,15 @@ impl Drop for Database {
             drop_database(&self.name);
         }
     }
+}
+
+/// A PostgreSQL of its own, on the files of this directory.
+pub async fn start_postgres(data_dir: &Path) -> postgres::Server {
+    let data_dir = data_dir.to_owned();
+    let start = move || {
+        // Durable: what was acknowledged is to be there after the crash.
+        let options = postgres::Options { data_dir: &data_dir, durable: true, progress: &|_| () };
+        postgres::Server::start(&options).unwrap()
+    };
+    tokio::task::spawn_blocking(start).await.unwrap()
 }

@@ -1,7 +1,9 @@
 //! A real server on port 0 with a database of its own, and real clients.
 
 mod database;
+mod http;
 mod people;
+mod process;
 mod proxy;
 mod raw;
 mod secrets;
@@ -34,12 +36,20 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 
-pub use database::Database;
+pub use database::{Database, start_postgres};
+pub use http::{Answer, http, http_get};
 pub use people::{PASSWORD, accept, invite, sign_up};
+pub use process::{
+    Running, Scratch, countersign, fails, output, serve, serve_on, start, succeeds, variables,
+};
 pub use proxy::Proxy;
 pub use raw::{call_held, call_named, call_raw};
 pub use secrets::{hides_secrets, search_too, watch, watch_master_keys};
 pub use smtp::{Manner, Security, SmtpServer, certificate};
+
+/// After so long a test that waits is given up. What works comes nowhere near it, however busy the
+/// machine is: tests demand what comes after what, and never how soon.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What a server of the tests accepts.
 pub const LIMITS: ServerLimits = ServerLimits {
@@ -47,15 +57,15 @@ pub const LIMITS: ServerLimits = ServerLimits {
     database_load_connections: 2,
     feed_listen: true,
     cache_size: 1_000,
-    cache_max_age: Duration::from_secs(60),
+    cache_max_age: Duration::from_secs(600),
     signing_key_lifetime: Duration::from_secs(30 * 24 * 3_600),
     outage_grace: Duration::from_secs(60),
     last_use_interval: Duration::from_secs(30),
     max_message_size: 1 << 20,
     max_header_size: 16 << 10,
     max_concurrent_requests: 1_024,
-    request_timeout: Duration::from_secs(20),
-    drain_timeout: Duration::from_secs(2),
+    request_timeout: PATIENCE,
+    drain_timeout: Duration::from_secs(30),
     // Cheap: what hashing costs is tested beside it.
     passwords: PasswordHashing { hash_memory_kib: 64, hash_passes: 1, memory_mib: 2 },
     trusted_proxies: Vec::new(),
@@ -148,6 +158,15 @@ impl TestServer {
         if let Some(serving) = self.serving.take() {
             serving.await.unwrap().unwrap();
         }
+    }
+
+    /// A server on which time stands still, but for what a test advances it by.
+    pub async fn at_standing_time(limits: ServerLimits) -> Self {
+        let database = Arc::new(Database::create().await);
+        let options = database.options();
+        let master = MasterKeys::new_file().as_str().into();
+        let start = Start { clock: Clock::standing(), ..Start::default() };
+        Self::node(options, database, master, start, limits).await
     }
 
     async fn fresh(limits: ServerLimits, algorithm: SigningAlgorithm) -> Self {
@@ -357,6 +376,15 @@ impl TestServer {
             };
             self.operator.orgs().create_resource(request).await.unwrap();
         }
+    }
+}
+
+/// Asks until the answer is yes.
+pub async fn until(mut ask: impl AsyncFnMut() -> bool) {
+    let began = Instant::now();
+    while !ask().await {
+        assert!(began.elapsed() < PATIENCE, "it does not happen");
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 

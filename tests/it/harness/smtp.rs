@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use countersign::config::SmtpUrl;
 use countersign::mail::{Mailer, Smtp, Transport};
@@ -16,8 +15,9 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::PATIENCE;
+
 /// How long a test waits for a mail that is under way.
-const SOON: Duration = Duration::from_secs(20);
 
 /// How clients reach it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,7 +152,7 @@ impl SmtpServer {
                 all.iter().filter(|mail| mail.to == to).cloned().collect()
             };
             let enough = received.wait_for(|all| for_them(all).len() >= count);
-            let all = tokio::time::timeout(SOON, enough).await;
+            let all = tokio::time::timeout(PATIENCE, enough).await;
             let all = all.unwrap_or_else(|_| panic!("no {count} mails to {to}")).unwrap().clone();
             for_them(&all)
         }
@@ -166,7 +166,7 @@ impl SmtpServer {
     /// Waits until so many mails came in whole, taken or not.
     pub async fn has_had(&self, count: usize) {
         let mut whole = self.shared.whole.subscribe();
-        tokio::time::timeout(SOON, whole.wait_for(|so_many| *so_many >= count)).await.unwrap().unwrap();
+        tokio::time::timeout(PATIENCE, whole.wait_for(|so_many| *so_many >= count)).await.unwrap().unwrap();
     }
 }
 

@@ -1,0 +1,12 @@
+//! Accounts, what they may do, and who may change it.
+
+mod clone;
+mod conversion;
+mod details;
+mod escalation;
+mod grantable;
+mod grants;
+mod impersonation;
+mod lifecycle;
+mod listing;
+mod updates;

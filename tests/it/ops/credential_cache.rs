@@ -1,0 +1,252 @@
+//! The cache: what is warm asks the database nothing, and misses are few and bounded.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use countersign::config::{ServerLimits, SigningAlgorithm};
+use countersign::domain::values::ids::TokenId;
+use countersign::domain::values::token_string::{TokenString, TokenStringKind};
+use countersign::grpc::pb;
+use countersign::state::{Pools, State};
+use tonic::transport::Endpoint;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use crate::harness::{Client, LIMITS, TestServer, read_keys, reason, refused, token_for, until};
+
+/// The text of a token that does not exist.
+fn unknown(number: u128) -> String {
+    TokenString::new(TokenStringKind::SecretToken, TokenId::from_u128(number), [7; 32]).expose().to_owned()
+}
+
+#[tokio::test]
+async fn what_is_warm_executes_no_statement() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let (_, bot) = server.account(&org.id, "bot", &[("invoices.read", "*")]).await;
+    server.hear_all().await;
+    let jwt = bot.exchange().await.unwrap().access_token;
+    org.owner.exchange().await.unwrap();
+    let looks = server.state.principals.looks();
+    // Whatever asked now would fail: these are all the connections that handlers have.
+    server.state.db.close().await;
+    server.state.principals.close().await;
+    for _ in 0..3 {
+        bot.exchange().await.unwrap();
+        for text in [bot.token(), jwt.as_str()] {
+            let request = pb::IntrospectTokenRequest { token_text: text.into(), ..Default::default() };
+            assert!(org.owner.tokens().introspect_token(request).await.unwrap().into_inner().active);
+        }
+        // Authenticated, by token and by JWT, and closed by the access table.
+        for caller in [bot.clone(), server.client(jwt.clone())] {
+            let made = caller.orgs().create_org(crate::harness::create_org("none")).await;
+            refused(made, Code::PermissionDenied, "PERMISSION_MISSING");
+        }
+    }
+    assert_eq!(server.state.principals.looks(), looks);
+    // The uses were noted, and wait for whoever writes them: here in vain, and so they wait on.
+    let waiting = server.state.last_uses.len();
+    assert!(waiting >= 2, "{waiting}");
+    server.state.last_uses.flush().await.unwrap_err();
+    assert_eq!(server.state.last_uses.len(), waiting);
+}
+
+#[tokio::test]
+async fn a_miss_is_looked_up_once_however_many_ask() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let (_, bot) = server.account(&org.id, "bot", &[]).await;
+    // On a machine that is busy a moment may pass for a while, and the next one looks again.
+    let few = |before: u64| {
+        let looks = server.state.principals.looks() - before;
+        assert!((1..=5).contains(&looks), "{looks}");
+    };
+    let before = server.state.principals.looks();
+    let calls: Vec<_> = (0..50)
+        .map(|_| {
+            let bot = bot.clone();
+            tokio::spawn(async move { bot.exchange().await })
+        })
+        .collect();
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    few(before);
+    // So is what does not exist, for a moment.
+    let before = server.state.principals.looks();
+    for _ in 0..20 {
+        refused(server.client(unknown(1)).exchange().await, Code::Unauthenticated, "TOKEN_INVALID");
+    }
+    few(before);
+    // A wrong secret of a token that exists asks nothing more.
+    let before = server.state.principals.looks();
+    let id = TokenString::parse(bot.token()).unwrap().id();
+    let wrong = TokenString::new(TokenStringKind::SecretToken, id, [7; 32]);
+    for _ in 0..20 {
+        refused(server.client(wrong.expose()).exchange().await, Code::Unauthenticated, "TOKEN_INVALID");
+    }
+    assert!(server.state.principals.looks() - before < 5);
+}
+
+#[tokio::test]
+async fn the_cache_is_bounded() {
+    let server = TestServer::with_limits(ServerLimits { cache_size: 5, ..LIMITS }).await;
+    let org = server.org().await;
+    let (bot, _) = server.account(&org.id, "bot", &[]).await;
+    for _ in 0..20 {
+        let made =
+            server.operator.tokens().create_token(token_for(&org.id, &bot.id)).await.unwrap().into_inner();
+        server.client(made.secret).exchange().await.unwrap();
+        assert!(server.state.principals.len() <= 5);
+    }
+}
+
+#[tokio::test]
+async fn an_entry_is_looked_at_again_after_its_time() {
+    let limits = ServerLimits { cache_max_age: Duration::from_millis(1), ..LIMITS };
+    let server = TestServer::with_limits(limits).await;
+    server.operator.exchange().await.unwrap();
+    let looks = server.state.principals.looks();
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    server.operator.exchange().await.unwrap();
+    assert_eq!(server.state.principals.looks(), looks + 1);
+}
+
+#[tokio::test]
+async fn what_nothing_was_heard_of_for_two_seconds_is_looked_at_again() {
+    let server = TestServer::start().await;
+    // A node that nobody tells of changes: its feed has no follower.
+    let state = State::open(
+        Pools::open(&server.database().options(), 2, 1),
+        read_keys(server.master_key_file()),
+        SigningAlgorithm::EdDsa,
+        server.state.issuer.clone(),
+        LIMITS.credentials(),
+        server.state.clock.clone(),
+    );
+    let state = state.await.unwrap();
+    let look =
+        async || state.authenticator.by_string(server.operator.token(), None).await.map(|_| ()).unwrap();
+    look().await;
+    let (loaded, looks) = (Instant::now(), state.principals.looks());
+    let silence = Duration::from_secs(2);
+    until(async || loaded.elapsed() > silence && state.feed.staleness() > silence).await;
+    assert!(loaded.elapsed() < LIMITS.cache_max_age && state.feed.answers(), "it is no older than it may be");
+    look().await;
+    assert_eq!(state.principals.looks(), looks + 1);
+    state.close().await;
+}
+
+#[tokio::test]
+async fn whoever_guesses_has_to_wait_and_others_go_on() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    server.hear_all().await;
+    server.operator.caller().await.unwrap();
+    org.owner.exchange().await.unwrap();
+    // At once, and again where that took longer than the failures of an address count.
+    let mut numbers = 1_000..;
+    until(async || {
+        let clients = numbers.by_ref().take(101).map(|number| server.client(unknown(number)));
+        let guesses = clients.map(|client| tokio::spawn(async move { client.exchange().await }));
+        let mut throttled = false;
+        for guess in guesses.collect::<Vec<_>>() {
+            throttled |= reason(&guess.await.unwrap().unwrap_err()) == "THROTTLED";
+        }
+        throttled
+    })
+    .await;
+    // Whatever is wrong: what was found missing a moment ago, what is no token, a JWT that is none,
+    // a wrong secret of a token that is cached.
+    let id = TokenString::parse(org.owner.token()).unwrap().id();
+    let wrong = TokenString::new(TokenStringKind::SecretToken, id, [7; 32]).expose().to_owned();
+    let here = Some(IpAddr::from([127, 0, 0, 1]));
+    until(async || {
+        for _ in 0..101 {
+            server.state.authenticator.by_string("junk", here).await.map(|_| ()).unwrap_err();
+        }
+        let looks = server.state.principals.looks();
+        let mut refusals = Vec::new();
+        for text in [unknown(500), unknown(1_000), "junk".to_owned(), wrong.clone()] {
+            refusals.push(server.client(text).exchange().await.unwrap_err());
+        }
+        for text in [unknown(501), "a.b.c".to_owned()] {
+            refusals.push(server.client(text).caller().await.unwrap_err());
+        }
+        let throttled = |refusal: &Status| {
+            reason(refusal) == "THROTTLED"
+                && refusal.code() == Code::ResourceExhausted
+                && refusal.get_details_retry_info().unwrap().retry_delay.is_some()
+        };
+        let all = refusals.iter().all(throttled);
+        assert!(!all || server.state.principals.looks() == looks, "no query");
+        all
+    })
+    .await;
+    // From the same address, what is cached goes on.
+    org.owner.exchange().await.unwrap();
+    server.operator.caller().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_others_sent_to_a_caller_is_no_failure_of_its_address() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let (_, bot) = server.account(&org.id, "bot", &[]).await;
+    let introspect = async |text: String| {
+        let request = pb::IntrospectTokenRequest { token_text: text, ..Default::default() };
+        org.owner.tokens().introspect_token(request).await.unwrap().into_inner().active
+    };
+    for number in 0..101 {
+        assert!(!introspect(unknown(number)).await);
+    }
+    // Not cached yet: it takes a query.
+    assert!(introspect(bot.token().into()).await);
+}
+
+#[tokio::test]
+async fn an_owners_list_names_what_the_org_names_since() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let names = |scopes: Vec<String>| scopes.iter().any(|scope| scope == "shipments.plan");
+    assert!(!names(org.owner.exchange().await.unwrap().scopes));
+    server.account(&org.id, "bot", &[("shipments.plan", "*")]).await;
+    assert!(names(org.owner.exchange().await.unwrap().scopes));
+}
+
+#[tokio::test]
+async fn misses_beyond_what_may_wait_are_shed_and_what_is_cached_goes_on() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    org.owner.exchange().await.unwrap();
+    // Looks hang for as long as this is open; nothing else needs the table.
+    let mut holder = server.state.db.pool().begin().await.unwrap();
+    sqlx::query("lock table credentials in access exclusive mode").execute(&mut *holder).await.unwrap();
+    let mut calls = Vec::new();
+    // A connection carries 256 calls at once, and as many looks may wait.
+    for connection in 0..2 {
+        let endpoint = Endpoint::from_shared(server.endpoint.clone()).unwrap();
+        let channel = endpoint.connect().await.unwrap();
+        for n in 0..200 {
+            let bearer = Some(unknown(10_000 + connection * 1_000 + n));
+            let client = Client { channel: channel.clone(), bearer };
+            calls.push(tokio::spawn(async move { client.exchange().await }));
+        }
+    }
+    org.owner.exchange().await.unwrap();
+    let (mut shed, mut waited) = (0, 0);
+    for call in calls {
+        let refusal = call.await.unwrap().unwrap_err();
+        match reason(&refusal).as_str() {
+            "OVERLOADED" => {
+                assert!(refusal.get_details_retry_info().unwrap().retry_delay.is_some());
+                shed += 1;
+            }
+            "DATABASE_UNAVAILABLE" => waited += 1,
+            other => panic!("{other}"),
+        }
+    }
+    assert!(shed > 0 && waited > 0, "{shed} were shed, {waited} waited");
+    drop(holder);
+    org.owner.exchange().await.unwrap();
+}

@@ -1,0 +1,15 @@
+//! The process: its commands, its jobs and caches, and the database under it.
+
+mod command_line;
+mod crash;
+mod credential_cache;
+mod feed;
+mod feed_cursors;
+mod jobs;
+mod keys_command;
+mod member_cache;
+mod outage;
+mod peppers;
+mod restore;
+mod serving;
+mod signing_keys;

@@ -1,0 +1,126 @@
+//! Beside the three services: health, reflection, plain HTTP, limits and drain.
+
+use std::time::Duration;
+
+use countersign::config::ServerLimits;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::{v1, v1alpha};
+
+use crate::harness::{LIMITS, PATIENCE, TestServer, http_get};
+
+#[tokio::test]
+async fn plain_http_finds_documents_and_nothing_else() {
+    let server = TestServer::start().await;
+    for path in [
+        "/.well-known/jwks.json",
+        "/.well-known/openid-configuration",
+        "/.well-known/oauth-authorization-server",
+    ] {
+        let answer = http_get(&server.endpoint, path).await;
+        assert_eq!(answer.status, 200, "{path}");
+        assert!(answer.header("content-type").unwrap().contains("json"), "{path}");
+        assert!(answer.header("cache-control").is_some(), "{path}");
+    }
+    assert_eq!(http_get(&server.endpoint, "/healthz").await.status, 200);
+    assert_eq!(http_get(&server.endpoint, "/readyz").await.status, 200);
+    assert_eq!(http_get(&server.endpoint, "/nothing").await.status, 404);
+    assert_eq!(http_get(&server.endpoint, "/countersign.v1.OrgService/GetOrg").await.status, 415);
+}
+
+#[tokio::test]
+async fn health_tells_of_each_service_and_of_a_database_that_is_gone() {
+    let grace = Duration::from_secs(5);
+    let server = TestServer::with_limits(ServerLimits { outage_grace: grace, ..LIMITS }).await;
+    let mut health = HealthClient::new(server.operator.channel.clone());
+    let services =
+        ["", "countersign.v1.AccountService", "countersign.v1.OrgService", "countersign.v1.TokenService"];
+    for service in services {
+        let mut watch =
+            health.watch(HealthCheckRequest { service: service.into() }).await.unwrap().into_inner();
+        while watch.message().await.unwrap().unwrap().status() != ServingStatus::Serving {}
+    }
+    let unknown = health.check(HealthCheckRequest { service: "x".into() }).await.unwrap_err();
+    assert_eq!(crate::harness::reason(&unknown), "RESOURCE_NOT_FOUND");
+
+    // What writes is down at once; what exchanges goes on for the grace.
+    let watch = async |service: &str| {
+        let mut health = HealthClient::new(server.operator.channel.clone());
+        let request = HealthCheckRequest { service: service.into() };
+        let mut watch = health.watch(request).await.unwrap().into_inner();
+        assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+        watch
+    };
+    let (mut orgs, mut tokens, mut all) = (
+        watch("countersign.v1.OrgService").await,
+        watch("countersign.v1.TokenService").await,
+        watch("").await,
+    );
+    server.state.close().await;
+    while orgs.message().await.unwrap().unwrap().status() != ServingStatus::NotServing {}
+    let ready = http_get(&server.endpoint, "/readyz").await.status;
+    assert!(ready == 200 || server.state.feed.staleness() > grace, "{ready}");
+    for watch in [&mut tokens, &mut all] {
+        while watch.message().await.unwrap().unwrap().status() != ServingStatus::NotServing {}
+    }
+    assert_eq!(http_get(&server.endpoint, "/readyz").await.status, 503);
+    assert_eq!(http_get(&server.endpoint, "/healthz").await.status, 200);
+}
+
+#[tokio::test]
+async fn reflection_speaks_both_versions() {
+    let server = TestServer::start().await;
+    let channel = server.operator.channel.clone();
+    let ask = v1::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(v1::server_reflection_request::MessageRequest::ListServices(String::new())),
+    };
+    let mut client = v1::server_reflection_client::ServerReflectionClient::new(channel.clone());
+    let mut answers = client.server_reflection_info(tokio_stream::once(ask)).await.unwrap().into_inner();
+    let answer = format!("{:?}", answers.message().await.unwrap().unwrap());
+    let ask = v1alpha::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(
+            v1alpha::server_reflection_request::MessageRequest::ListServices(String::new()),
+        ),
+    };
+    let mut client = v1alpha::server_reflection_client::ServerReflectionClient::new(channel);
+    let mut answers = client.server_reflection_info(tokio_stream::once(ask)).await.unwrap().into_inner();
+    let older = format!("{:?}", answers.message().await.unwrap().unwrap());
+    for service in ["AccountService", "OrgService", "TokenService", "grpc.health.v1.Health"] {
+        assert!(answer.contains(service) && older.contains(service), "{service}");
+    }
+}
+
+#[tokio::test]
+async fn reflection_can_be_switched_off() {
+    let server = TestServer::with_limits(ServerLimits { reflection: false, ..LIMITS }).await;
+    let ask = v1::ServerReflectionRequest { host: String::new(), message_request: None };
+    let mut client =
+        v1::server_reflection_client::ServerReflectionClient::new(server.operator.channel.clone());
+    let status = client.server_reflection_info(tokio_stream::once(ask)).await.unwrap_err();
+    assert_eq!(crate::harness::reason(&status), "METHOD_UNKNOWN");
+}
+
+#[tokio::test]
+async fn headers_above_the_limit_are_refused_and_the_server_goes_on() {
+    let server = TestServer::start().await;
+    let large = server.client("x".repeat(64 << 10));
+    large.caller().await.unwrap_err();
+    server.operator.caller().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stop_lets_calls_end_and_waits_no_longer_than_its_limit() {
+    let limits = ServerLimits { drain_timeout: Duration::from_secs(2), ..LIMITS };
+    let mut server = TestServer::with_limits(limits).await;
+    // A health watch is a call that never ends by itself.
+    let mut health = HealthClient::new(server.operator.channel.clone());
+    let mut watch = health.watch(HealthCheckRequest { service: String::new() }).await.unwrap().into_inner();
+    watch.message().await.unwrap();
+    server.shut_down();
+    let serving = server.serving.take().unwrap();
+    let done = tokio::time::timeout(PATIENCE, serving).await;
+    done.expect("the drain has a time limit").unwrap().unwrap();
+}

@@ -1,0 +1,8 @@
+//! Orgs: their roles, resources, policies, invitations and events.
+
+pub mod audit_log;
+mod invitations;
+mod lifecycle;
+mod resources;
+mod roles;
+pub mod token_policy;

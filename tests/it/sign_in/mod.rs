@@ -1,0 +1,7 @@
+//! Passwords, sessions, and the pages for people.
+
+mod invitation_page;
+mod login;
+mod password_page;
+mod sessions;
+mod throttle;

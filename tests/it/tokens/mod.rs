@@ -1,0 +1,11 @@
+//! Tokens, from their creation to their end, and what they are exchanged for.
+
+mod blocked;
+mod changes;
+mod exchange;
+mod explain;
+mod last_use;
+mod leaks;
+mod narrowing;
+mod restrictions;
+mod secret_rotation;
