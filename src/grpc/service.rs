@@ -1,5 +1,12 @@
 //! The macro that implements a service.
 
+use std::pin::Pin;
+
+use crate::error::Result;
+
+/// The future of a handler.
+pub type Handling<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
+
 /// Implements a service: a table of contents, a line for each RPC.
 macro_rules! service {
     ($(#[$doc:meta])* $name:ident: $service:path { $($rpc:ident($request:ident) -> $response:ident = $handler:path;)* }) => {
@@ -14,7 +21,10 @@ macro_rules! service {
             ) -> Result<tonic::Response<$crate::grpc::pb::$response>, tonic::Status> {
                 let (_, mut extensions, message) = request.into_parts();
                 let call = $crate::grpc::layers::auth::Call::take(&mut extensions);
-                match $handler(&self.0, &call, message).await {
+                // Boxed, so that a handler is compiled by itself and not once more in what calls it.
+                let response: $crate::grpc::service::Handling<'_, $crate::grpc::pb::$response> =
+                    Box::pin($handler(&self.0, &call, message));
+                match response.await {
                     Ok(response) => Ok(tonic::Response::new(response)),
                     Err(error) => Err($crate::grpc::layers::status::answer(error, &call.context)),
                 }

@@ -5,10 +5,6 @@
 /// Everything that reflection shows: our protos with their comments, and the health service.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
-/// The names of the services, for health.
-pub const SERVICES: [&str; 3] =
-    ["countersign.v1.AccountService", "countersign.v1.OrgService", "countersign.v1.TokenService"];
-
 tonic::include_proto!("countersign.v1");
 include!(concat!(env!("OUT_DIR"), "/redacted.rs"));
 

@@ -11,6 +11,7 @@ use super::sources::{of_crate, workspace};
 const FLOORS: &[&str] = &[
     "main",
     "commands",
+    "embedded-postgres",
     "server",
     "jobs",
     "grpc",
@@ -26,6 +27,7 @@ const FLOORS: &[&str] = &[
     "domain",
     "error",
     "clock",
+    "proto",
     "os",
 ];
 

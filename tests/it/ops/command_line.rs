@@ -391,7 +391,7 @@ fn dev_signs_with_what_was_asked_for_first() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap())
     };
-    let warning = "the database signs with RS256; changing it is a rotation";
+    let warning = "signing algorithm of the database kept";
     let [said, log] = with("RS256");
     assert!(said.contains("its RS256 signature") && !log.contains(warning), "{said}{log}");
     let [said, log] = with("ES256");
