@@ -15,13 +15,12 @@ pub mod sign_in;
 pub mod sweep;
 pub mod tokens;
 
-use std::pin::Pin;
 use std::time::Duration;
 
 use sqlx::error::DatabaseError;
 
-use crate::domain::values::names::Invalid;
 use crate::clock::Jitter;
+use crate::domain::values::names::Invalid;
 use crate::error::{Error, Reason, Result};
 
 /// How many times a transaction that conflicts with others is tried in all.
@@ -54,15 +53,11 @@ impl From<sqlx::Error> for Error {
 
 /// Runs a whole transaction, and retries it on a deadlock or a serialization failure.
 ///
-/// When the last try fails as well, the error is `CONFLICT`. Each try is boxed, so that it is compiled
-/// by itself and not once more in its caller.
-pub async fn retrying<T, F: Future<Output = Result<T>> + Send>(
-    mut transaction: impl FnMut() -> F,
-) -> Result<T> {
+/// When the last try fails as well, the error is `CONFLICT`.
+pub async fn retrying<T, F: Future<Output = Result<T>>>(mut transaction: impl FnMut() -> F) -> Result<T> {
     let mut tries = 1;
     loop {
-        let attempt: Pin<Box<dyn Future<Output = Result<T>> + Send + '_>> = Box::pin(transaction());
-        match attempt.await {
+        match transaction().await {
             Err(error) if error.reason() == Reason::Conflict && tries < MAX_TRIES => {
                 // Spread, so that transactions that met once do not meet again at each retry.
                 tokio::time::sleep(Jitter::default().spread(Duration::from_millis(5 << tries))).await;

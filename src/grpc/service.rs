@@ -5,7 +5,7 @@ use std::pin::Pin;
 use crate::error::Result;
 
 /// The future of a handler.
-pub type Handling<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
+pub(crate) type Handling<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
 /// Implements a service: a table of contents, a line for each RPC.
 macro_rules! service {

@@ -136,8 +136,14 @@ mod tests {
 
     #[test]
     fn a_child_that_ignores_one_signal_gets_the_next() {
-        let process = shell("trap '' TERM; while :; do sleep 1; done");
-        assert!(process.ended().is_none());
+        // It ignores the signal once it has made the file.
+        let ready = std::env::temp_dir().join(format!("countersign-os-{}", std::process::id()));
+        let process = shell(&format!("trap '' TERM; : > {}; while :; do sleep 1; done", ready.display()));
+        while !ready.exists() {
+            assert!(process.ended().is_none());
+            std::thread::yield_now();
+        }
+        std::fs::remove_file(&ready).unwrap();
         let steps = [(Signal::SIGTERM, Duration::ZERO), (Signal::SIGKILL, LONG)];
         assert_eq!(process.end(&steps).and_then(|status| status.signal()), Some(9));
     }

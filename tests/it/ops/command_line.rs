@@ -91,7 +91,7 @@ async fn migrate_bootstrap_serve_and_stop() {
         command
     };
     // Not into a pipe, and not over a file.
-    fails(&mut bootstrap(), "give --output FILE");
+    fails(&mut bootstrap(), "use --output FILE");
     fails(bootstrap().arg("--output").arg(&key), "--output");
     let output = scratch.path("token");
     assert_eq!(succeeds(bootstrap().arg("--output").arg(&output)), "");

@@ -260,7 +260,7 @@ async fn it_works_before_bootstrap_and_refuses_what_is_wrong() {
     let empty = Database::create_empty().await;
     fails(&mut keys(&empty, &file, "list"), "run `countersign migrate`");
     let help = succeeds(countersign().args(["keys", "reseal", "--help"]));
-    for step in ["1. Put the new key", "2. Move its line", "3. Run this command", "4. Take the old line"] {
+    for step in ["1. Add the new key", "2. Move its line", "3. Run this command", "4. Remove the old line"] {
         assert!(help.contains(step), "{step} is not in {help}");
     }
 }

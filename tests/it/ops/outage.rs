@@ -35,7 +35,8 @@ use crate::harness::{
 /// Long enough for what is tried within it.
 const GRACE: Duration = Duration::from_secs(15);
 fn limits() -> ServerLimits {
-    ServerLimits { outage_grace: GRACE, ..LIMITS }
+    // A call that hangs is answered while the database is still gone, which is what it is told then.
+    ServerLimits { outage_grace: GRACE, request_timeout: Duration::from_secs(8), ..LIMITS }
 }
 
 /// A server on a PostgreSQL of its own, which may be stopped and killed, and the way to which may

@@ -451,7 +451,7 @@ async fn a_role_that_is_held_is_not_deleted() {
     .unwrap();
     let refusal = delete(&org.owner, &made.id, "").await;
     let refusal = refused(refusal, Code::FailedPrecondition, "RESOURCE_IN_USE");
-    assert!(refusal.message().starts_with("100 accounts or more"), "{}", refusal.message());
+    assert!(refusal.message().starts_with("100 or more accounts"), "{}", refusal.message());
     // As many as fit into the headers that clients take.
     assert!(refusal.get_details_precondition_failure().unwrap().violations.len() >= 90);
 }

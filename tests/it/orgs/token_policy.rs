@@ -275,7 +275,7 @@ async fn a_new_token_keeps_to_the_policy() {
         (world.secret(ttl(90 * DAY + 1)), "ttl", "90 days"),
         (world.publishable(ttl(30 * DAY + 1)), "ttl", "30 days"),
         (world.secret(at(91)), "expire_time", "90 days"),
-        (world.secret(never()), "never_expires", "every token has an end"),
+        (world.secret(never()), "never_expires", "requires an expiry"),
         (world.secret(Some(Expiration::NeverExpires(false))), "never_expires", "must be true"),
     ] {
         let refusal = refused(world.make(request).await, Code::InvalidArgument, "INVALID_FIELD");

@@ -126,7 +126,7 @@ async fn who_has_an_account_accepts_with_its_password() {
     assert_eq!(done.header("set-cookie"), None);
     let less = http_get(&server.endpoint, "/accept-invitation?done=with-less").await;
     is_a_page(&less);
-    assert!(less.body.contains("Not everything"), "{}", less.body);
+    assert!(less.body.contains("could not be granted"), "{}", less.body);
     let sessions = "select count(*) from sessions";
     assert_eq!(sqlx::query_scalar::<_, i64>(sessions).fetch_one(&server.state.db).await.unwrap(), 0);
     let orgs = server.login("bea@example.org", PASSWORD, None).await.unwrap().orgs;
