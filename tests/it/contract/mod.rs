@@ -2,6 +2,7 @@
 
 mod access_matrix;
 mod architecture_map;
+mod circles;
 mod event_walk;
 mod floors;
 mod imports;
