@@ -17,8 +17,6 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::PATIENCE;
 
-/// How long a test waits for a mail that is under way.
-
 /// How clients reach it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Security {
