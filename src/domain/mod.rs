@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod accounts;
+pub mod event_types;
 pub mod mail;
 pub mod orgs;
 pub mod paging;

@@ -264,8 +264,7 @@ impl Joining<'_> {
 
 /// An account has the address: whoever has that account accepts while signed in to it.
 pub fn sign_in_first() -> Error {
-    let message = "an account has the address of the invitation: sign in to it, and accept then; whoever has set \
-                   no password yet does that first, with the mail that was sent for it";
+    let message = "an account has the address of the invitation: sign in to it to accept. An account without a password sets one first, with the link in the email that was sent for it";
     Error::with_message(Reason::CredentialMissing, message)
 }
 

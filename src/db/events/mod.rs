@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::domain::access::acting::Acting;
 use crate::domain::access::caller::Caller;
 use crate::domain::access::request_context::RequestContext;
+use crate::domain::event_types::EVENT_TYPES;
 use crate::domain::values::ids::{AccountId, CredentialId, EventId, OrgId, SYSTEM_ORG};
 use crate::domain::values::subject::Subject;
 use crate::error::Result;
@@ -144,6 +145,7 @@ impl Change {
     /// A change of all that these ids name. `kind` is `noun.verb` in the past tense, such as
     /// `token.revoked`.
     pub fn of(kind: &'static str, resources: impl IntoIterator<Item: ToString>) -> Self {
+        debug_assert!(EVENT_TYPES.contains(&kind), "{kind} is not among the event types");
         let resource_ids = resources.into_iter().map(|id| id.to_string()).collect();
         Self { org_id: None, kind, resource_ids, fields: Vec::new(), subjects: Vec::new() }
     }

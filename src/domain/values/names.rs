@@ -261,15 +261,6 @@ pub fn phone_number(text: &str) -> Result<String, Invalid> {
     if good { Ok(text.to_owned()) } else { Err(Invalid("must be an E.164 number such as +34911234567")) }
 }
 
-/// Validates the type of an event: two words with a dot between them.
-pub fn event_type(text: &str) -> Result<String, Invalid> {
-    let word = |word: &str| {
-        (1..=31).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
-    };
-    let good = text.split_once('.').is_some_and(|(noun, verb)| word(noun) && word(verb));
-    if good { Ok(text.to_owned()) } else { Err(Invalid("must be noun.verb such as token.revoked")) }
-}
-
 /// Validates the id or path of what an event refers to.
 pub fn resource_id(text: &str) -> Result<String, Invalid> {
     let good = (1..=512).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());

@@ -11,36 +11,39 @@ use super::names::Invalid;
 pub struct Permission(Cow<'static, str>);
 
 macro_rules! own_permissions {
-    ($($constant:ident $name:literal;)*) => {
+    ($($constant:ident $name:literal $description:literal;)*) => {
         impl Permission {
             $(#[doc = concat!("`", $name, "`")] pub const $constant: Permission = Permission(Cow::Borrowed($name));)*
 
             /// All of Countersign's own permissions, including those of the platform.
             pub const OWN: &[Permission] = &[$(Permission::$constant),*];
+
+            /// What each of [`OWN`](Self::OWN) allows, in a sentence, in the same order.
+            pub const DESCRIPTIONS: &[&str] = &[$($description),*];
         }
     };
 }
 
 own_permissions! {
-    ACCOUNTS_IMPERSONATE "accounts.impersonate";
-    ACCOUNTS_READ "accounts.read";
-    ACCOUNTS_WRITE "accounts.write";
-    EVENTS_READ "events.read";
-    INVITATIONS_READ "invitations.read";
-    INVITATIONS_WRITE "invitations.write";
-    ORGS_READ "orgs.read";
-    ORGS_WRITE "orgs.write";
-    PLATFORM_ACCOUNTS "platform.accounts";
-    PLATFORM_KEYS "platform.keys";
-    PLATFORM_ORGS "platform.orgs";
-    PLATFORM_VERIFY "platform.verify";
-    RESOURCES_READ "resources.read";
-    RESOURCES_WRITE "resources.write";
-    ROLES_READ "roles.read";
-    ROLES_WRITE "roles.write";
-    TOKENS_INTROSPECT "tokens.introspect";
-    TOKENS_READ "tokens.read";
-    TOKENS_WRITE "tokens.write";
+    ACCOUNTS_IMPERSONATE "accounts.impersonate" "Act as a service account of the org, for at most 15 minutes.";
+    ACCOUNTS_READ "accounts.read" "Read accounts, members and grants, and what could be granted.";
+    ACCOUNTS_WRITE "accounts.write" "Create, change, deactivate, delete and clone accounts; grant and revoke access; remove guests.";
+    EVENTS_READ "events.read" "Read the org's audit log.";
+    INVITATIONS_READ "invitations.read" "Read invitations.";
+    INVITATIONS_WRITE "invitations.write" "Send, resend and revoke invitations.";
+    ORGS_READ "orgs.read" "Read the org, which every member may do without it.";
+    ORGS_WRITE "orgs.write" "Change the org's name and its token policy.";
+    PLATFORM_ACCOUNTS "platform.accounts" "Act as an owner in every org, and convert accounts.";
+    PLATFORM_KEYS "platform.keys" "List, rotate and revoke signing keys.";
+    PLATFORM_ORGS "platform.orgs" "Create, suspend, resume, delete and undelete orgs.";
+    PLATFORM_VERIFY "platform.verify" "Introspect tokens of every org.";
+    RESOURCES_READ "resources.read" "Read the org's resources.";
+    RESOURCES_WRITE "resources.write" "Create, change and delete the org's resources.";
+    ROLES_READ "roles.read" "Read roles.";
+    ROLES_WRITE "roles.write" "Create, change and delete the org's custom roles.";
+    TOKENS_INTROSPECT "tokens.introspect" "Introspect tokens of the org.";
+    TOKENS_READ "tokens.read" "Read and explain tokens of other accounts.";
+    TOKENS_WRITE "tokens.write" "Create, change, rotate, reassign and revoke tokens of other accounts.";
 }
 
 impl Permission {
@@ -140,6 +143,18 @@ impl SystemRole {
             Self::Auditor => permission.as_str().ends_with(".read"),
             Self::Member => false,
         })
+    }
+
+    /// What it carries, in a sentence.
+    pub const fn description(self) -> &'static str {
+        match self {
+            Self::Owner => "Everything in the org, including every application permission; never platform.*.",
+            Self::Manager => {
+                "What owner carries, without orgs.write, accounts.impersonate and application permissions."
+            }
+            Self::Auditor => "Every .read permission of Countersign's own.",
+            Self::Member => "Oneself and the org's name. Every account has it in its org, without a grant.",
+        }
     }
 
     /// Whether it includes every application permission, named yet or not.

@@ -3,6 +3,7 @@
 use super::messages;
 use crate::db;
 use crate::db::events::log::{EventFilter, LogPosition};
+use crate::domain::event_types;
 use crate::domain::values::ids::AccountId;
 use crate::domain::values::names;
 use crate::domain::values::permissions::Permission;
@@ -46,7 +47,7 @@ fn filter(request: &pb::ListEventsRequest) -> Result<EventFilter> {
     let actor_id = violations.check("actor_id", convert::optional(&request.actor_id, AccountId::parse));
     let resource_id =
         violations.check("resource_id", convert::optional(&request.resource_id, names::resource_id));
-    let kind = violations.check("type", convert::optional(&request.r#type, names::event_type));
+    let kind = violations.check("type", convert::optional(&request.r#type, event_types::parse));
     let start = violations.check("start_time", time(&request.start_time)).flatten();
     let end = violations.check("end_time", time(&request.end_time)).flatten();
     if let (Some(start), Some(end)) = (start, end)
@@ -58,7 +59,7 @@ fn filter(request: &pb::ListEventsRequest) -> Result<EventFilter> {
     Ok(EventFilter {
         actor_id: actor_id.flatten(),
         resource_id: resource_id.flatten(),
-        kind: kind.flatten(),
+        kind: kind.flatten().map(str::to_owned),
         start,
         end,
     })

@@ -29,10 +29,21 @@ pub fn system_role(role: SystemRole) -> pb::Role {
     pb::Role {
         id: role.id().to_owned(),
         name: role.id().to_owned(),
+        description: Some(role.description().to_owned()),
         permissions: role.permissions().map(Permission::to_string).collect(),
         system: true,
         ..Default::default()
     }
+}
+
+/// Countersign's own permissions, and what each allows.
+pub fn own_permissions() -> Vec<pb::PermissionDescription> {
+    let described = Permission::OWN.iter().zip(Permission::DESCRIPTIONS);
+    let message = |(permission, description): (&Permission, &&str)| pb::PermissionDescription {
+        permission: permission.to_string(),
+        description: (*description).to_owned(),
+    };
+    described.map(message).collect()
 }
 
 /// A member as callers see it.

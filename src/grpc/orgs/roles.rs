@@ -176,10 +176,12 @@ pub async fn list_roles(
     roles.extend(custom.iter().map(messages::role).collect::<Result<Vec<_>>>()?);
     let counted = SystemRole::ALL.len() as i64 + db::orgs::roles::count(&mut *db, acting.org_id).await?;
     let page = Page::of(roles, paging.size, counted, |role| role.id.clone());
+    let is_first = request.page_token.is_empty();
     Ok(pb::ListRolesResponse {
         next_page_token: paging.next(state, &page),
         total_size: page.total,
         roles: page.rows,
+        own_permissions: if is_first { messages::own_permissions() } else { Vec::new() },
     })
 }
 

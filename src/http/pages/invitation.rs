@@ -237,7 +237,7 @@ fn refused(error: Error, origin: &RequestContext) -> Response {
         ),
         Reason::OrgSuspended => sorry(
             StatusCode::FORBIDDEN,
-            "Nobody can join now",
+            "No one can join now",
             "Ask the person who invited you. The link is valid until it expires.",
         ),
         _ => failed(error, origin),

@@ -15,3 +15,4 @@ pub mod proto;
 mod references;
 mod sources;
 mod status_contract;
+mod words;

@@ -117,6 +117,9 @@ async fn what_no_event_could_have_is_refused() {
         (pb::ListEventsRequest { resource_id: "a".repeat(513), ..any() }, "resource_id"),
         (pb::ListEventsRequest { r#type: "token".into(), ..any() }, "type"),
         (pb::ListEventsRequest { r#type: "Token.Revoked".into(), ..any() }, "type"),
+        // Well-formed, and of no event: it would match nothing, without a word.
+        (pb::ListEventsRequest { r#type: "token.revoke".into(), ..any() }, "type"),
+        (pb::ListEventsRequest { r#type: "invoice.paid".into(), ..any() }, "type"),
         (pb::ListEventsRequest { r#type: format!("{}.x", "a".repeat(32)), ..any() }, "type"),
         (pb::ListEventsRequest { start_time: at(i64::MAX), ..any() }, "start_time"),
         (pb::ListEventsRequest { end_time: at(i64::MIN), ..any() }, "end_time"),

@@ -1,6 +1,7 @@
 //! Roles of an org's own: who may make and change them, what they give, and to whom.
 
 use countersign::domain::values::ids::AccountId;
+use countersign::domain::values::permissions::Permission;
 use countersign::grpc::pb;
 use prost_types::FieldMask;
 use tonic::{Code, Status};
@@ -50,7 +51,11 @@ async fn list(client: &Client, page_size: i32) -> Vec<pb::Role> {
     let mut page_token = String::new();
     loop {
         let request = pb::ListRolesRequest { page_size, page_token, ..Default::default() };
+        // Permissions are described beside the first page.
+        let described = if request.page_token.is_empty() { Permission::OWN.len() } else { 0 };
         let page = client.orgs().list_roles(request).await.unwrap().into_inner();
+        assert_eq!(page.own_permissions.len(), described);
+        assert!(page.own_permissions.iter().all(|p| !p.description.is_empty()));
         all.extend(page.roles);
         assert_eq!(page.total_size, Some(6));
         page_token = page.next_page_token;
@@ -128,6 +133,7 @@ async fn a_role_is_made_read_changed_and_deleted() {
     }
     let auditor = get(owner, "auditor").await.unwrap();
     assert!(auditor.system && auditor.etag.is_empty() && auditor.create_time.is_none());
+    assert!(auditor.description().contains(".read"), "{auditor:?}");
     assert!(auditor.permissions.iter().all(|permission| permission.ends_with(".read")));
 
     let change = pb::Role {
