@@ -1,5 +1,5 @@
-//! Serves: `bind(address)`, then `run(listener, state, options, delivery, shutdown)`. The caller owns the
-//! port and the stop.
+//! Serves: `bind(address)`, then `run(listener, state, options, delivery, shutdown)`. The caller
+//! owns the port and the shutdown.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -26,24 +26,25 @@ use crate::jobs::{Job, JobContext, Jobs, health, table};
 use crate::mail::EmailDelivery;
 use crate::state::State;
 
-/// How many connections may wait to be accepted, as tokio has it.
+/// How many connections may wait to be accepted; tokio's own value.
 const BACKLOG: i32 = 1_024;
 
-/// A server that runs. Boxed here, so that what awaits it does not compile it once more.
+/// A running server. Boxed here, so that callers that await it do not compile it once more.
 pub type Serving = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
 
-/// What stops a server.
+/// The future that stops a server.
 type Shutdown = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Listens on the first of the addresses of a host that allows it; without a host on every interface.
+/// Listens on the first of the addresses of a host that allows it; without a host on every
+/// interface.
 ///
 /// # Errors
-/// A name without an address, or what the last address failed with.
+/// A name without an address, or the error of the last address.
 pub(crate) async fn bind(address: &ListenAddress) -> anyhow::Result<TcpListener> {
     let bound = match &address.host {
         Some(host) => TcpListener::bind((host.as_str(), address.port)).await,
         None => match bind_both_families(address.port) {
-            // This machine has no IPv6. Any other failure would be that of IPv4 as well.
+            // This machine has no IPv6. Any other failure would also occur with IPv4.
             Err(error) if is_without_ipv6(&error) => {
                 TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port)).await
             }
@@ -57,7 +58,8 @@ pub(crate) async fn bind(address: &ListenAddress) -> anyhow::Result<TcpListener>
 fn bind_both_families(port: u16) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::IPV6, Type::STREAM, None)?;
     socket.set_only_v6(false)?;
-    // A restarted server does not wait for the connections of the former one. The standard library sets it, too.
+    // A restarted server does not wait for the connections of the previous one. The standard
+    // library sets it, too.
     socket.set_reuse_address(true)?;
     socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into())?;
     socket.listen(BACKLOG)?;
@@ -72,8 +74,8 @@ fn is_without_ipv6(error: &io::Error) -> bool {
 
 /// Serves gRPC and plain HTTP on one listener until `shutdown` is done.
 ///
-/// Then it takes no new calls and lets those under way end, for at most the drain timeout. It
-/// does the same when a job dies.
+/// Then it accepts no new calls and lets those in progress finish, for at most the drain timeout.
+/// It does the same when a job dies.
 ///
 /// # Errors
 /// When the listener fails, or a job died.
@@ -91,7 +93,7 @@ pub fn run(
 /// Serves as [`run`] does, with these jobs instead of those of the table.
 ///
 /// # Errors
-/// As those of [`run`].
+/// The errors of [`run`].
 pub fn run_with_jobs(
     listener: TcpListener,
     state: Arc<State>,
@@ -146,7 +148,7 @@ async fn serve(
         // The sender sends, or is dropped with this future.
         let _ = stopped.await;
     };
-    // Set on the listener: what the builder is given counts only for one that it binds itself.
+    // Set on the listener: the builder's setting applies only to a listener that it binds itself.
     // With Nagle's algorithm the trailers of each answer wait for the client's acknowledgement.
     let incoming =
         TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(Duration::from_secs(60)));
@@ -170,7 +172,7 @@ async fn serve(
         }
     };
     state.lifecycle.stop();
-    // Load balancers see it before the connections go.
+    // Load balancers see it before the connections are closed.
     health::report(&reporter, &SERVICES, false, false).await;
     let _ = stop_serving.send(());
     let served = match ended {
@@ -189,7 +191,7 @@ async fn serve(
     Ok(served?)
 }
 
-/// Done when the process is asked to end: SIGTERM, or SIGINT (Ctrl-C).
+/// Done when the process is asked to stop: SIGTERM, or SIGINT (Ctrl-C).
 pub async fn asked_to_stop() {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut terminate), Ok(mut interrupt)) =

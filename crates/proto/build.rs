@@ -1,5 +1,5 @@
-//! Compiles the protos without protoc, and gives every message that holds a secret
-//! a `Debug` that does not show it.
+//! Compiles the protos without protoc, and gives every message that holds a secret a `Debug` that
+//! does not print it.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::{env, fs};
 
 use protox::prost_reflect::{FieldDescriptor, MessageDescriptor, OneofDescriptor};
 
-/// Where the protos are, seen from this crate.
+/// The path of the protos, relative to this crate.
 const ROOT: &str = "../../proto";
 
 const PROTOS: [&str; 3] = [
@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed={ROOT}");
 
     let mut compiler = protox::Compiler::new([ROOT])?;
-    // The comments are part of what reflection gives, and a test reads them.
+    // The comments are part of what reflection returns, and a test reads them.
     compiler.include_source_info(true).include_imports(true);
     compiler.open_files(PROTOS)?;
     compiler.open_file("countersign/v1/error_reason.proto")?;
@@ -39,8 +39,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// The messages and oneofs with a field marked `debug_redact`: their proto paths,
-/// and `Debug` impls that take the place of the derived ones.
+/// The messages and oneofs with a field marked `debug_redact`: their proto paths, and `Debug`
+/// impls that replace the derived ones.
 #[derive(Default)]
 struct Redacted {
     paths: Vec<String>,

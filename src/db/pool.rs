@@ -15,33 +15,34 @@ use sqlx::postgres::{
 use sqlx::{Connection as _, Describe, Either, Execute, Executor, Postgres, SqlStr, Transaction};
 use tokio_stream::Stream;
 
-/// How long a call waits for a connection before it is told that there is none.
+/// How long a call waits for a connection before it fails.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long a connection that was given back is taken for good: the driver asks the database when it is
-/// given back. Asking again cost a round trip for each statement of a busy server.
+/// How long a returned connection is assumed to work: the driver pings the database when it is
+/// returned. Another ping cost a round trip for each statement of a busy server.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// Begins a transaction, in one round trip. When the way to us is cut, the server goes on waiting for
-/// the next statement and keeps what the transaction has locked, an org's row for example, until TCP
-/// gives up, which takes hours: such a transaction ends by itself. Those that wait for its locks give
-/// up before, or they would take over one after the other, though nobody is there any more either.
+/// Begins a transaction, in one round trip. When the network to this server is cut, PostgreSQL
+/// keeps waiting for the next statement and holds the transaction's locks, an org's row for
+/// example, until TCP times out, which takes hours: this timeout ends such a transaction.
+/// Transactions that wait for its locks time out earlier. Otherwise each would acquire the lock in
+/// turn, though their clients are gone as well.
 const BEGIN: &str =
     "begin; set local lock_timeout = '2s'; set local idle_in_transaction_session_timeout = '3s'";
 
-/// Options from a URL, `postgres://user:password@host/database`. The PG* variables of
-/// the environment, which the driver reads by itself, are not looked at: what is not
-/// in the URL has its default.
+/// Options from a URL, `postgres://user:password@host/database`. The PG* variables of the
+/// environment, which the driver reads by itself, are ignored: what is not in the URL has its
+/// default.
 ///
 /// # Errors
-/// A sentence that does not show the URL, which may hold a password.
+/// A sentence without the URL, which may hold a password.
 pub fn options(url: &str) -> Result<PgConnectOptions, String> {
     if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
         return Err("must begin with postgres://".to_owned());
     }
     match PgConnectOptions::from_str(url) {
         Ok(options) => Ok(options.application_name("countersign")),
-        // Of its parser's errors this is the kind that names what is wrong and shows nothing.
+        // Of the parser's errors, this kind names what is wrong and quotes nothing.
         Err(sqlx::Error::Configuration(error)) => Err(format!("cannot be read: {error}")),
         Err(_) => Err("cannot be read".to_owned()),
     }
@@ -65,11 +66,12 @@ pub fn lazy(options: PgConnectOptions, max_connections: u32) -> PgPool {
         .connect_lazy_with(options)
 }
 
-/// A pool whose connections can all be given up at once.
+/// A pool whose connections can all be dropped at once.
 ///
-/// When the way to a database is cut, its connections hang in whatever they were doing, and
-/// go on hanging after it is back: nothing tells them. A pool waits for each of them before
-/// it gives the place to another. This one is exchanged for a new one instead. Clones share it.
+/// When the network to a database is cut, its connections hang in their current operation, and
+/// continue to hang after the network is back: nothing notifies them. A pool waits for each of
+/// them before it gives the place to another. This one is replaced by a new pool instead. Clones
+/// share it.
 #[derive(Clone)]
 pub struct Db(Arc<SharedPool>);
 
@@ -87,7 +89,7 @@ impl Db {
         Self(Arc::new(SharedPool { options, max_connections, pool, closed: AtomicBool::new(false) }))
     }
 
-    /// The pool of now.
+    /// The current pool.
     pub fn pool(&self) -> PgPool {
         PgPool::clone(&self.0.pool.load())
     }
@@ -100,40 +102,40 @@ impl Db {
         self.pool().begin_with(BEGIN).await
     }
 
-    /// Gives up all connections. Who waits for one is told at once that there is none; who
-    /// has one may go on with it.
+    /// Drops all connections. A caller that waits for one gets an error at once; a caller that has
+    /// one may continue to use it.
     pub fn renew(&self) {
         if self.is_closed() {
             return;
         }
         let new = lazy(self.0.options.clone(), self.0.max_connections);
         let old = self.0.pool.swap(Arc::new(new));
-        // Dropped, not closed in words: there may be nobody who listens.
+        // Dropped without a closing message: the other side may be gone.
         while let Some(idle) = old.try_acquire() {
             drop(idle.detach());
         }
-        // Nothing is given out of it from here on; that all have come back is not waited for.
+        // No connection is handed out from here on; this does not wait until all are returned.
         drop(old.close());
     }
 
-    /// Whether it was closed for good.
+    /// Whether it was closed permanently.
     pub fn is_closed(&self) -> bool {
         self.0.closed.load(Ordering::Relaxed)
     }
 
-    /// Closes all connections, for good.
+    /// Closes all connections permanently.
     pub async fn close(&self) {
         self.0.closed.store(true, Ordering::Relaxed);
         self.pool().close().await;
     }
 }
 
-/// The pools of a server: each kind of work waits for its own. Clones share them.
+/// The pools of a server: each kind of work has its own. Clones share them.
 #[derive(Clone)]
 pub struct Pools {
     /// For what handlers read and write.
     pub main: Db,
-    /// For loading what is behind a credential.
+    /// For loading the data behind a credential.
     pub loads: Db,
     /// For following the feed: one connection listens, one polls, one reads keys, one origins.
     pub feed: Db,
@@ -149,14 +151,14 @@ impl Pools {
         }
     }
 
-    /// Gives up all connections: they hang, or lead to a database that is no longer ours.
+    /// Drops all connections: they hang, or lead to a database that is no longer this server's.
     pub fn renew(&self) {
         self.feed.renew();
         self.main.renew();
         self.loads.renew();
     }
 
-    /// Closes all connections, for good.
+    /// Closes all connections permanently.
     pub async fn close(&self) {
         self.feed.close().await;
         self.loads.close().await;
@@ -173,7 +175,7 @@ impl fmt::Debug for Db {
 type BoxFuture<'e, T> = Pin<Box<dyn Future<Output = sqlx::Result<T>> + Send + 'e>>;
 type BoxStream<'e, T> = Pin<Box<dyn Stream<Item = sqlx::Result<T>> + Send + 'e>>;
 
-/// A statement on whatever connection is free, as with the pool itself.
+/// A statement on any free connection, as with the pool itself.
 impl<'p> Executor<'p> for &'_ Db {
     type Database = Postgres;
 

@@ -1,5 +1,5 @@
-//! Codes that travel by mail (`csign_inv_…`, `csign_rst_…`): made with the mail that brings
-//! them, checked as tokens are, used once.
+//! Codes that are sent by email (`csign_inv_…`, `csign_rst_…`): created with the email that
+//! delivers them, checked as tokens are, used once.
 
 use std::net::IpAddr;
 
@@ -26,21 +26,21 @@ use crate::error::{Code as Status, Reason, Result};
 use crate::mail::OutgoingEmail;
 use crate::state::State;
 
-/// What a new code is for, and who is to have it.
+/// What a new code is for, and its recipient.
 pub struct ToSend<'a> {
     pub org_id: OrgId,
     /// The account whose password it sets, or the invitation that it accepts. It is locked.
     pub subject_id: Uuid,
     pub purpose: CodePurpose,
-    /// Whether whoever has the mailbox asked for it.
+    /// Whether the owner of the mailbox requested it.
     pub asked: bool,
     pub recipient: &'a Email,
-    /// What the mail says that brings it.
+    /// The email that delivers it.
     pub mail: Mail,
 }
 
-/// Makes a code and writes the mail down that brings it. The codes that the subject had
-/// before work no more.
+/// Creates a code and writes the email that delivers it to the outbox. The previous codes of the
+/// subject stop working.
 pub async fn send(state: &State, tx: &mut Transaction<'_>, new: ToSend<'_>) -> Result<()> {
     let now = tx.now();
     db::sign_in::emailed_codes::end_all(&mut *tx, new.org_id, new.subject_id, End::Replaced, now).await?;
@@ -60,8 +60,8 @@ pub async fn send(state: &State, tx: &mut Transaction<'_>, new: ToSend<'_>) -> R
     tx.mail(&OutgoingEmail::with_code(new.org_id, new.recipient, new.mail, text, expire_time)).await
 }
 
-/// Sends a user without a password the link to set one. Everybody else is sent nothing: who has
-/// a password asks for another one, and a service account has no mailbox.
+/// Sends a user without a password the link to set one. No other account is sent anything: a user
+/// with a password can request another one, and a service account has no mailbox.
 pub async fn send_first_password(
     state: &State,
     tx: &mut Transaction<'_>,
@@ -99,12 +99,12 @@ pub async fn send_password_code(
     send(state, tx, new).await
 }
 
-/// The code whose text this is, if it works: length, shape and checksum, then the row by its
-/// id, then the secret in constant time, and only then whether it has ended.
+/// Finds the code with this code string, if it works: length, shape and checksum, then the row by
+/// its id, then the secret in constant time, and only then whether it has expired.
 ///
 /// # Errors
-/// `TOKEN_INVALID` for what is none of this kind, `TOKEN_REVOKED` for one that was used, replaced
-/// or revoked, `TOKEN_EXPIRED`; `THROTTLED` for whoever guesses.
+/// `TOKEN_INVALID` for a string that is no such code, `TOKEN_REVOKED` for one that was used,
+/// replaced or revoked, `TOKEN_EXPIRED`; `THROTTLED` for a client that guesses.
 pub async fn check(
     state: &State,
     text: &str,
@@ -116,10 +116,10 @@ pub async fn check(
     Ok(code)
 }
 
-/// The code whose text this is, whether it works or not.
+/// Finds the code with this code string, whether it works or not.
 ///
 /// # Errors
-/// `TOKEN_INVALID` for what is none of this kind; `THROTTLED` for whoever guesses.
+/// `TOKEN_INVALID` for a string that is no such code; `THROTTLED` for a client that guesses.
 pub async fn known(
     state: &State,
     text: &str,
@@ -132,15 +132,16 @@ pub async fn known(
     let found = db::sign_in::emailed_codes::find(&state.db.pool(), text.id().uuid()).await?;
     let record = found.as_ref().map(EmailedCode::record);
     if record.as_ref().is_some_and(|record| !state.keyring.peppers.load().knows(record.pepper)) {
-        // Another node took a newer pepper up.
+        // Another node loaded a newer pepper.
         state.keyring.reload_for_unknown_pepper().await;
     }
-    // Compared even where nothing was found, so that both take the same time.
+    // Compared even where nothing was found, so that both cases take the same time.
     let matches = state.keyring.peppers.load().find(&text, record.as_ref()).is_some();
     found.filter(|_| matches).ok_or_else(refuse)
 }
 
-/// Whoever knows a code may revoke it; whether it was one is not told (RFC 7009).
+/// Revokes a code. Any client that knows the code may; the answer does not say whether it was one
+/// (RFC 7009).
 pub async fn revoke(state: &State, origin: &RequestContext, text: &str, kind: TokenStringKind) -> Result<()> {
     let code = match known(state, text, kind, origin.address).await {
         Ok(code) => code,
@@ -155,7 +156,7 @@ pub async fn revoke(state: &State, origin: &RequestContext, text: &str, kind: To
     })
 }
 
-/// Ends a code for good. None where it has ended already; else the change to record.
+/// Ends a code permanently. None where it has ended already; else the change to record.
 pub async fn stop(tx: &mut PgConnection, code: &EmailedCode, now: OffsetDateTime) -> Result<Option<Change>> {
     let (kind, subject) = match code.purpose()? {
         CodePurpose::Invitation => ("invitation.revoked", Subject::Invitation(code.subject_id.into())),

@@ -1,10 +1,11 @@
-//! Invitations that are looked at and accepted, with the code from the mail: over gRPC, or on
-//! the page that the mail's link leads to.
+//! Invitations that are previewed and accepted, with the code from the email: over gRPC, or on the
+//! page that the email's link leads to.
 //!
-//! **A code proves a mailbox and signs nobody in.** Where no account has the address, it makes
-//! one. Where one has, whoever accepts has signed in to it, and it has proved that the mailbox
-//! is its own: otherwise whoever reads a mail could take over what was never theirs, and
-//! whoever merely claims an address would get what was meant for its owner.
+//! **A code proves a mailbox and signs no account in.** Where no account has the address,
+//! accepting creates one. Where one has, the client must have signed in to that account, and the
+//! account must have proved that the mailbox is its own. Otherwise a reader of the email could
+//! take over an account of another person, and an account that merely claims an address would get
+//! what was meant for its owner.
 
 use std::net::IpAddr;
 
@@ -35,7 +36,7 @@ use crate::domain::values::token_string::TokenStringKind;
 use crate::error::{Error, Reason, Result, Violations};
 use crate::state::State;
 
-/// What whoever has the code may know.
+/// What a client that has the code may see.
 pub struct FoundInvitation {
     code: EmailedCode,
     pub org_display_name: String,
@@ -44,10 +45,10 @@ pub struct FoundInvitation {
     pub needs_sign_up: bool,
 }
 
-/// What a code invites to. Changes nothing.
+/// Returns what a code invites to. Changes nothing.
 ///
 /// # Errors
-/// What [`emailed_codes::check`] says of the code; `ORG_SUSPENDED`.
+/// Those of [`emailed_codes::check`]; `ORG_SUSPENDED`.
 pub async fn look(state: &State, code: &str, from: Option<IpAddr>) -> Result<FoundInvitation> {
     let code = emailed_codes::check(state, code, TokenStringKind::Invitation, from).await?;
     let org_id = code.org();
@@ -61,7 +62,8 @@ pub async fn look(state: &State, code: &str, from: Option<IpAddr>) -> Result<Fou
     Ok(FoundInvitation { code, org_display_name: org.display_name, email, needs_sign_up: holder.is_none() })
 }
 
-/// The invitation of a code, unless it was sent with a token that somebody else is known to have had.
+/// The invitation of a code, unless it was sent with a token that is known to have leaked to
+/// another person.
 async fn trusted(db: &mut PgConnection, code: &EmailedCode) -> Result<Invitation> {
     let invitation = db::orgs::invitations::find(&mut *db, code.org(), code.subject_id.into()).await?;
     let invitation = invitation.ok_or(Reason::TokenRevoked)?;
@@ -73,7 +75,7 @@ async fn trusted(db: &mut PgConnection, code: &EmailedCode) -> Result<Invitation
     Ok(invitation)
 }
 
-/// Who signs up: the names and the password of a new user.
+/// The sign-up data: the names and the password of a new user.
 pub struct SignUp {
     pub given_name: DisplayName,
     pub family_name: DisplayName,
@@ -81,7 +83,7 @@ pub struct SignUp {
 }
 
 impl SignUp {
-    /// Checks what somebody typed.
+    /// Checks the fields that were typed.
     ///
     /// # Errors
     /// `INVALID_FIELD`, all violations at once.
@@ -104,28 +106,28 @@ fn required(text: &str) -> Result<&str, &'static str> {
 
 /// Who accepts.
 pub enum Accepting<'a> {
-    /// Nobody yet, who becomes a user of the org.
+    /// A person without an account, who becomes a user of the org.
     New(&'a SignUp),
     /// The account of a session: its home, and the session.
     Caller { home: OrgId, account_id: AccountId, credential_id: CredentialId },
-    /// Who has just typed the password.
+    /// An account whose password was just verified.
     SignedIn(&'a SignedIn),
 }
 
-/// The member that somebody has become.
+/// The new member.
 pub struct Accepted {
     pub account: Account,
     pub dropped: Vec<HeldGrant>,
 }
 
-/// Accepts the invitation that was looked at.
+/// Accepts the invitation that was previewed.
 ///
 /// # Errors
-/// `TOKEN_REVOKED` or `TOKEN_EXPIRED` where the code has ended meanwhile; `ORG_SUSPENDED`;
-/// `CREDENTIAL_MISSING` for who signs up where an account has the address by now;
+/// `TOKEN_REVOKED` or `TOKEN_EXPIRED` where the code was used, revoked or expired meanwhile;
+/// `ORG_SUSPENDED`; `CREDENTIAL_MISSING` for a sign-up where an account has the address by now;
 /// `INVITATION_EMAIL_MISMATCH` for another account, or one that has not proved its mailbox;
-/// `ACCOUNT_DEACTIVATED`; `LOGIN_FAILED` where the password changed meanwhile;
-/// `RESOURCE_EXISTS` for a member; `OVERLOADED` when no place is free to hash.
+/// `ACCOUNT_DEACTIVATED`; `LOGIN_FAILED` where the password changed meanwhile; `RESOURCE_EXISTS`
+/// for a member; `OVERLOADED` when no place is free to hash.
 pub async fn accept(
     state: &State,
     shown: &FoundInvitation,
@@ -158,7 +160,7 @@ struct Joining<'a> {
     shown: &'a FoundInvitation,
     org_id: OrgId,
     account_id: AccountId,
-    /// Of a new account's password.
+    /// The hash of a new account's password.
     record: Option<&'a PasswordRecord>,
 }
 
@@ -168,7 +170,8 @@ impl Joining<'_> {
         let now = tx.now();
         let org = db::orgs::lock(&mut tx, org_id).await?;
         let invitation_id = InvitationId::from(self.shown.code.subject_id);
-        // Of two at once one ends the code; the other one waits here, and finds why it has ended.
+        // Of two concurrent acceptances one ends the code; the other one waits here, and then
+        // finds why the code no longer works.
         if !db::sign_in::emailed_codes::end(&mut tx, self.shown.code.code_id, End::Used, now).await? {
             let code = db::sign_in::emailed_codes::find(&mut *tx, self.shown.code.code_id).await?;
             code.ok_or(Reason::TokenRevoked)?.check(now)?;
@@ -209,7 +212,7 @@ impl Joining<'_> {
         ))
     }
 
-    /// Makes the account: a user of the org, who has proved the mailbox and has a password.
+    /// Creates the account: a user of the org, with a proved mailbox and a password.
     async fn sign_up(&self, tx: &mut Transaction<'_>, new: &SignUp) -> Result<(Account, Vec<FieldChange>)> {
         let Self { org_id, account_id, .. } = *self;
         let now = tx.now();
@@ -238,7 +241,7 @@ impl Joining<'_> {
         Ok((account, fields))
     }
 
-    /// Makes an account that is there a member, if it is the one that the invitation is for.
+    /// Makes an existing account a member, if it is the one that the invitation is for.
     async fn join(&self, tx: &mut Transaction<'_>, home: OrgId) -> Result<(Account, Vec<FieldChange>)> {
         let Self { org_id, account_id, .. } = *self;
         let now = tx.now();
@@ -262,14 +265,14 @@ impl Joining<'_> {
     }
 }
 
-/// An account has the address: whoever has that account accepts while signed in to it.
+/// An account has the address: its owner accepts while signed in to it.
 pub fn sign_in_first() -> Error {
     let message = "an account has the address of the invitation: sign in to it to accept. An account without a password sets one first, with the link in the email that was sent for it";
     Error::with_message(Reason::CredentialMissing, message)
 }
 
-/// What of the invitation's grants is given now. The org is locked; the resources are held until
-/// the transaction ends.
+/// Selects the grants of the invitation that can be given now. The org is locked; the resources
+/// stay locked until the transaction ends.
 async fn divide(tx: &mut PgConnection, org_id: OrgId, invitation: &Invitation) -> Result<Received> {
     let asked = invitation.grants()?;
     let mut senders = Vec::new();
@@ -284,8 +287,8 @@ async fn divide(tx: &mut PgConnection, org_id: OrgId, invitation: &Invitation) -
     Ok(receive(&rights, opened, &roles, &paths))
 }
 
-/// What whoever sent an invitation holds in the org now: nothing, once the account is deactivated,
-/// deleted or no member any more, or its home is stopped; and what an owner holds, for an
+/// The rights that the sender of an invitation holds in the org now: none, once the account is
+/// deactivated, deleted or no member any more, or its home is suspended; those of an owner, for an
 /// operator.
 async fn rights_of_sender(
     tx: &mut PgConnection,

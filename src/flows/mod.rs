@@ -1,4 +1,4 @@
-//! What has two entrances, such as an RPC and a page, or an RPC and a job.
+//! Operations with two entry points, such as an RPC and a page, or an RPC and a job.
 
 pub mod emailed_codes;
 pub mod invitations;

@@ -1,4 +1,4 @@
-//! Notices: what somebody is told of an account who need do nothing about it.
+//! Notices: emails about an account that inform its owner and need no action.
 
 use time::Duration;
 
@@ -10,10 +10,10 @@ use crate::domain::values::ids::{AccountId, OrgId};
 use crate::error::Result;
 use crate::mail::OutgoingEmail;
 
-/// So often at most somebody is told of what others can bring about as often as they like.
+/// The minimum interval between notices that other people can trigger as often as they like.
 const RARELY: Duration = Duration::days(1);
 
-/// Writes a notice about an account down, if somebody is to be told. `say` is given the names
+/// Writes a notice about an account to the outbox, if it has a recipient. `say` is given the names
 /// of the org and of the account.
 pub async fn tell(
     tx: &mut Transaction<'_>,
@@ -27,7 +27,7 @@ pub async fn tell(
     Ok(())
 }
 
-/// The same, unless the mailbox was told the same kind of thing within a day.
+/// The same, unless the mailbox was sent a notice of the same kind within a day.
 pub async fn tell_rarely(
     tx: &mut Transaction<'_>,
     org_id: OrgId,
@@ -49,7 +49,7 @@ async fn letter(
     account_id: AccountId,
     say: impl FnOnce(String, String) -> Mail,
 ) -> Result<Option<OutgoingEmail>> {
-    // A guest's account is kept elsewhere.
+    // A guest's account belongs to another org.
     let Some(member) = db::orgs::memberships::find(&mut **tx, org_id, account_id).await? else {
         return Ok(None);
     };

@@ -1,9 +1,9 @@
-//! Passwords that people set for themselves, with a code from a mail: the first one, or
-//! another because the one they had is forgotten.
+//! Passwords that people set for themselves, with a code from an email: the first one, or another
+//! because the previous one is forgotten.
 //!
-//! Whoever asks for another password is answered before anybody has looked whether there is
-//! such an account: the request is written down, the same for every name, and a node looks
-//! later. So neither the answer nor its time tells who has an account here.
+//! A request for another password is answered before the account is looked up: the request is
+//! stored, the same for every name, and a node processes it later. So neither the answer nor its
+//! timing reveals whether an account exists.
 
 use super::emailed_codes;
 use super::emailed_codes::send_password_code;
@@ -25,10 +25,10 @@ use crate::domain::values::token_string::TokenStringKind;
 use crate::error::{Error, Reason, Result};
 use crate::state::State;
 
-/// Requests that are looked at in one go.
+/// How many requests are processed per batch.
 const BATCH: i64 = 100;
 
-/// Notes that somebody asked for another password of this name, whether that exists or not.
+/// Stores a request for another password of this name, whether that exists or not.
 ///
 /// # Errors
 /// `THROTTLED` when too many requests came from the address.
@@ -51,8 +51,8 @@ pub async fn request(state: &State, origin: &RequestContext, username: &Email) -
     Ok(())
 }
 
-/// Looks who was asked for, and sends those a code who may have one. Any number of nodes may do
-/// it at once. Returns how many requests were looked at.
+/// Processes the stored requests, and sends a code to each account that may have one. Any number
+/// of nodes may do it concurrently. Returns how many requests were processed.
 pub async fn answer_all(state: &State) -> Result<usize> {
     let mut looked_at = 0;
     loop {
@@ -63,7 +63,7 @@ pub async fn answer_all(state: &State) -> Result<usize> {
             if let Err(error) =
                 transact!(state, Author::server(SYSTEM_ORG), |tx| { answer(state, name, tx).await })
             {
-                // The others do not wait for it.
+                // The other requests do not wait for it.
                 tracing::warn!(?error, "password reset request not processed, will retry");
                 all = false;
             }
@@ -99,7 +99,7 @@ async fn answer(state: &State, username: &str, mut tx: Transaction<'_>) -> Resul
     tx.commit().await
 }
 
-/// A user who has not asked too often. The account is locked.
+/// Whether it is a user that has not requested too many codes. The account is locked.
 async fn may_be_sent_one(tx: &mut Transaction<'_>, account: &Account) -> Result<bool> {
     if account.kind()? != AccountKind::User {
         return Ok(false);
@@ -110,19 +110,19 @@ async fn may_be_sent_one(tx: &mut Transaction<'_>, account: &Account) -> Result<
     Ok(asked < MAX_REQUESTS)
 }
 
-/// Whose password a code sets.
+/// The account whose password a code sets.
 pub struct Found {
-    /// How the org is called.
+    /// The name of the org.
     pub org: String,
     pub username: String,
-    /// Whether it is the first one.
+    /// Whether it is the account's first password.
     pub is_first: bool,
 }
 
-/// Looks whose password a code sets, without using it.
+/// Returns the account whose password a code sets, without using the code.
 ///
 /// # Errors
-/// What [`emailed_codes::check`] says of the code; `ORG_SUSPENDED`, `ACCOUNT_DEACTIVATED` (deleted).
+/// Those of [`emailed_codes::check`]; `ORG_SUSPENDED`, `ACCOUNT_DEACTIVATED` (deleted).
 pub async fn look(state: &State, origin: &RequestContext, code: &str) -> Result<Found> {
     let code = emailed_codes::check(state, code, TokenStringKind::PasswordCode, origin.address).await?;
     let db = state.db.pool();
@@ -136,14 +136,14 @@ pub async fn look(state: &State, origin: &RequestContext, code: &str) -> Result<
     Ok(Found { org: org.display_name, username: account.username, is_first })
 }
 
-/// Sets the password of the account that the code was mailed to, its first one or another:
-/// whoever has the code has the mailbox. Its sessions and all its other codes end.
-/// One that is deactivated stays so, and has its password when it is activated. Gives the
-/// account as it is then.
+/// Sets the password, the first one or another, of the account that the code was emailed to: a
+/// client that has the code has access to the mailbox. All sessions and all other codes of the
+/// account are revoked. A deactivated account stays deactivated, and has its password when it is
+/// activated. Returns the account after the change.
 ///
 /// # Errors
-/// What [`emailed_codes::check`] says of the code, before the password is looked at; `INVALID_FIELD`
-/// for `new_password`; `ORG_SUSPENDED`, `ACCOUNT_DEACTIVATED` (deleted).
+/// Those of [`emailed_codes::check`], before the password is checked; `INVALID_FIELD` for
+/// `new_password`; `ORG_SUSPENDED`, `ACCOUNT_DEACTIVATED` (deleted).
 pub async fn reset(
     state: &State,
     origin: &RequestContext,
@@ -161,7 +161,7 @@ pub async fn reset(
         let now = tx.now();
         let org = db::orgs::lock(&mut tx, org_id).await?;
         let account = db::accounts::lock(&mut tx, org_id, account_id).await?;
-        // It may have been used since it was looked at.
+        // It may have been used since it was checked.
         if !db::sign_in::emailed_codes::end(&mut tx, code.code_id, End::Used, now).await? {
             let message = "the code was just used, replaced or revoked";
             return Err(Error::with_message(Reason::TokenRevoked, message));

@@ -1,4 +1,4 @@
-//! What every request has, over gRPC and on a page: a name, an origin, and a time that it took.
+//! What every request has, over gRPC and on a page: an id, an origin, and a duration.
 
 use std::time::Instant;
 
@@ -15,16 +15,16 @@ use crate::domain::values::web_origin::WebOrigin;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// By what a request comes in.
+/// The entry point that received a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EntryPoint {
-    /// A program may name its call, and a browser says for which page it calls.
+    /// A program may name its call, and a browser sends the origin of the calling page.
     Rpc,
-    /// A browser shows the page to a person.
+    /// A browser presents the page to a person.
     Page,
 }
 
-/// A request under way.
+/// A request in progress.
 pub struct RequestUnderWay {
     /// Also among the extensions of the request, for its handler.
     pub context: RequestContext,
@@ -32,7 +32,7 @@ pub struct RequestUnderWay {
 }
 
 impl RequestUnderWay {
-    /// Names a request, and notes where it comes from, behind the proxies that are ours.
+    /// Assigns a request id, and records where the request comes from, behind trusted proxies.
     pub fn begin(request: &mut Request, entry: EntryPoint, proxies: &[Network], clock: &Clock) -> Self {
         let began = Instant::now();
         let (page, given_id) = match entry {
@@ -48,7 +48,7 @@ impl RequestUnderWay {
         Self { context, began }
     }
 
-    /// Puts the name of the request into its answer.
+    /// Adds the request id to the response.
     pub fn name(&self, response: &mut Response) {
         if let Ok(id) = HeaderValue::from_str(&self.context.request_id) {
             response.headers_mut().insert(REQUEST_ID, id);
@@ -61,7 +61,7 @@ impl RequestUnderWay {
     }
 }
 
-/// The page that a browser says it calls for. More than one is none that can be believed.
+/// The origin of the page that a browser calls for. More than one is treated as untrusted.
 pub fn browser_origin(headers: &HeaderMap) -> BrowserOrigin {
     let mut values = headers.get_all(header::ORIGIN).iter();
     match (values.next(), values.next()) {
@@ -74,7 +74,7 @@ pub fn browser_origin(headers: &HeaderMap) -> BrowserOrigin {
     }
 }
 
-/// The client's own id of the request, where it is one that may stand in a log.
+/// The client's own id of the request, if it is safe to log.
 fn given_id(headers: &HeaderMap) -> Option<String> {
     let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
     let good = |id: &&str| {

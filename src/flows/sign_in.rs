@@ -1,14 +1,14 @@
-//! From a username and a password to an account, for whoever asks for both: `Login`, and who
-//! proves once more that they are themselves.
+//! From a username and a password to an account, for callers that take both: `Login`, and accounts
+//! that prove their identity once more.
 //!
-//! 1. The attempt is counted as a failure before anything is known, or refused (`db::login_buckets`): of
-//!    many at once none slips past the count.
-//! 2. The account is looked up, in as many statements whether there is one or not.
+//! 1. The attempt is counted as a failure before anything is known, or refused
+//!    (`db::login_buckets`): concurrent attempts cannot bypass the count.
+//! 2. The account is looked up, with the same number of statements whether it exists or not.
 //! 3. The password is compared, with a dummy where there is none.
-//! 4. Only then is it said whether all of that was good, and **what was not is one answer**:
-//!    `LOGIN_FAILED`.
-//! 5. Whoever succeeds takes the count back in the transaction of what they do
-//!    ([`SignedIn::conclude`]), which finds account and password as they were compared.
+//! 4. Only then is the result returned, and **every failure has the same answer**: `LOGIN_FAILED`.
+//! 5. A successful attempt withdraws its count in the transaction of the operation that follows
+//!    ([`SignedIn::conclude`]), which checks that account and password are still those that were
+//!    compared.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use crate::error::{Error, Reason, Result};
 use crate::flows::notify;
 use crate::state::State;
 
-/// Somebody who gave the right password of an account that may act.
+/// An account that may act, whose password was given correctly.
 pub struct SignedIn {
     /// The home of the account.
     pub org_id: OrgId,
@@ -39,22 +39,23 @@ pub struct SignedIn {
     pub kind: AccountKind,
     admission: Admission,
     record: PasswordRecord,
-    /// To be kept instead: the parameters rose.
+    /// The hash to store instead: the parameters rose.
     renewed: Option<PasswordRecord>,
 }
 
 /// Compares a password with that of the account of this username.
 ///
 /// # Errors
-/// `LOGIN_FAILED`, whatever is wrong with username, password, account or org; `THROTTLED` after too
-/// many failures; `OVERLOADED` when no place is free to hash, and then nothing is counted.
+/// `LOGIN_FAILED`, whatever is wrong with username, password, account or org; `THROTTLED` after
+/// too many failures; `OVERLOADED` when no place is free to hash, and then nothing is counted.
 pub async fn with_password(
     state: &Arc<State>,
     username: &Email,
     typed: &TypedPassword,
     origin: &RequestContext,
 ) -> Result<SignedIn> {
-    // Shed before it costs anything; who finds the place gone later is not counted either.
+    // Shed before it costs anything; an attempt that finds the place taken later is not counted
+    // either.
     state.passwords.has_room()?;
     let keys = keys(&state.keyring.peppers.load(), username, origin.address);
     let admission = transact!(state, Author::server(SYSTEM_ORG), |mut tx| {
@@ -67,7 +68,7 @@ pub async fn with_password(
         Ok(Ok((candidate, record, verdict))) => {
             let owner = (candidate.org_id, candidate.account_id);
             let renewed = match verdict {
-                // Without a place for it now it is done the next time.
+                // If there is no place for it now, it is done at the next sign-in.
                 Verdict::RightButOutdated => state.passwords.rehash(owner, typed).await.ok(),
                 Verdict::Right | Verdict::Wrong => None,
             };
@@ -79,7 +80,7 @@ pub async fn with_password(
             Err(Reason::LoginFailed.into())
         }
         Err(error) => {
-            // Nothing was compared: it was no failure.
+            // Nothing was compared, so it was no failure.
             if let Err(error) = withdraw(state, &admission).await {
                 tracing::warn!(?error, "unprocessed login stays counted as a failure");
             }
@@ -112,8 +113,8 @@ async fn withdraw(state: &State, admission: &Admission) -> Result<()> {
     })
 }
 
-/// What an attempt counts for. Names and addresses stand in the table as HMACs: it says of nobody that
-/// they tried to sign in.
+/// The keys under which an attempt is counted. Names and addresses are stored as HMACs: the table
+/// does not reveal who tried to sign in.
 fn keys(peppers: &Peppers, username: &Email, address: Option<IpAddr>) -> Keys {
     let username = username.as_str();
     let address = address.map(|address| {
@@ -128,9 +129,9 @@ fn keys(peppers: &Peppers, username: &Email, address: Option<IpAddr>) -> Keys {
     Keys { name: peppers.blind(Blinded::LoginName, username), address }
 }
 
-/// Writes the event of each back-off that begins, into the log of the account's org, and a mail to
-/// whoever is to be told. Beside the answer: whether there is an account must not show in how long
-/// that takes.
+/// Writes the event of each back-off that begins to the log of the account's org, and a notice to
+/// its recipient. Runs apart from the answer: response times must not reveal whether an account
+/// exists.
 fn tell(state: &Arc<State>, candidate: Option<Candidate>, admission: &Admission, origin: &RequestContext) {
     let (Some(candidate), false) = (candidate, admission.begins.is_empty()) else { return };
     let (state, begins) = (state.clone(), admission.begins.clone());
@@ -144,11 +145,12 @@ fn tell(state: &Arc<State>, candidate: Option<Candidate>, admission: &Admission,
 }
 
 async fn record(mut tx: Transaction<'_>, candidate: &Candidate, begins: &[Counted]) -> Result<()> {
-    // Nothing that is kept of anybody changes.
+    // No cached data changes.
     let change = Change::of("login.throttled", [candidate.account_id])
         .fields(begins.iter().map(|counted| FieldChange::set("throttled", counted.name())));
     tx.record(change).await?;
-    // Where an address alone has to wait, it tried many names: none of their owners is to blame.
+    // Where only the address exceeded its count, it tried many names: none of their owners is
+    // notified.
     if begins.iter().any(|counted| *counted != Counted::Address) {
         let address = tx.actor().address.clone();
         let say = |org, account| Mail::sign_in_throttled(org, account, address);
@@ -158,7 +160,8 @@ async fn record(mut tx: Transaction<'_>, candidate: &Candidate, begins: &[Counte
 }
 
 impl SignedIn {
-    /// Goes on to be signed in until the transaction ends, and is counted as a success.
+    /// Keeps the account signed in until the transaction ends, and counts the attempt as a
+    /// success.
     ///
     /// # Errors
     /// `LOGIN_FAILED` when account, org or password changed meanwhile.

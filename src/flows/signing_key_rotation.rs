@@ -1,7 +1,7 @@
-//! What happens to signing keys and peppers in the course of time.
+//! Scheduled changes of signing keys and peppers.
 //!
-//! Any node may do it, and none leads: each reads the rows again under the lock of the system
-//! org, and does what is due then.
+//! Any node may make them, and there is no leader: each reads the rows again under the lock of the
+//! system org, and does what is due then.
 
 use super::transaction::{Transaction, transact};
 use crate::crypto::key_pair::{NewKey, can_sign};
@@ -13,12 +13,12 @@ use crate::domain::values::subject::Subject;
 use crate::error::{Error, Reason, Result};
 use crate::state::State;
 
-/// Carries out what is due for the signing keys. While nothing is, nothing is asked of
-/// the database.
+/// Carries out what is due for the signing keys. While nothing is due, the database is not
+/// queried.
 pub async fn rotate_signing_keys(state: &State, lifetime: time::Duration) -> Result<()> {
     while let Some(step) = due(&state.keyring.signer.key_times(), state.clock.now(), lifetime) {
         if !carry_out(state, &step, lifetime).await? {
-            // Another node did it, or it is not due yet: what is known here was old.
+            // Another node did it, or it is not due yet: the keys in memory were outdated.
             return state.keyring.reload().await.map_err(Error::internal);
         }
     }
@@ -26,7 +26,7 @@ pub async fn rotate_signing_keys(state: &State, lifetime: time::Duration) -> Res
 }
 
 async fn carry_out(state: &State, step: &KeyAction, lifetime: time::Duration) -> Result<bool> {
-    // Made beforehand: the lock is not held meanwhile.
+    // Created beforehand, so that the lock is not held meanwhile.
     let fresh = match step {
         KeyAction::Publish => {
             Some(NewKey::make(&state.keyring.master, state.keyring.signing_algorithm).await?)
@@ -58,7 +58,7 @@ async fn carry_out(state: &State, step: &KeyAction, lifetime: time::Duration) ->
     })
 }
 
-/// A line about keys in the log of the system org, which every node hears of.
+/// An event about keys in the log of the system org, which every node is notified of.
 pub fn change(kind: &'static str, kids: Vec<String>, fields: Vec<FieldChange>) -> Change {
     Change::of(kind, kids).fields(fields).subjects([Subject::Keys])
 }
@@ -117,7 +117,8 @@ pub async fn drop_peppers(state: &State) -> Result<Vec<i32>> {
         return Ok(Vec::new());
     };
     let now = state.clock.now();
-    // Not under the lock: it may take a while, and no secret is hashed under an old pepper any more.
+    // Not under the lock: it may take a while, and no secret is hashed under an old pepper any
+    // more.
     let unused = db::keys::peppers::find_unused(&state.db.pool(), newest, now).await?;
     if unused.is_empty() {
         return Ok(unused);

@@ -1,5 +1,5 @@
-//! A transaction whose changes reach the log, the feed, and the caches of this node
-//! before its outcome is answered; and with them the mails that tell of them.
+//! A transaction whose changes reach the log, the feed, and the caches of this node before its
+//! outcome is returned; and with them the emails about them.
 
 use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
@@ -16,14 +16,15 @@ use crate::error::{Reason, Result};
 use crate::mail::OutgoingEmail;
 use crate::state::State;
 
-/// Carries out a transaction of this author, and again, at the same time of the clock, when it met
-/// another one: a deadlock or a serialization failure. What still fails then is `CONFLICT`.
+/// Carries out a transaction of this author, and retries it, with the same time, after a conflict
+/// with another one: a deadlock or a serialization failure. If it still fails, the error is
+/// `CONFLICT`.
 ///
-/// The block is given the transaction begun, and commits it. What it leaves without a commit, with
-/// an answer or with an error, is rolled back: nothing was changed, recorded or mailed.
+/// The block is given the transaction begun, and commits it. If it returns an answer or an error
+/// without a commit, the transaction is rolled back: nothing is changed, recorded or emailed.
 ///
 /// A macro, since the compiler does not see that an async closure which borrows can be sent to
-/// another thread. The block's future is boxed: its statements make no part of the caller's.
+/// another thread. The block's future is boxed: its statements are no part of the caller's future.
 macro_rules! transact {
     ($state:expr, $author:expr, |$tx:pat_param| $work:block) => {{
         let attempts = $crate::flows::transaction::Attempts::of($state, $author);
@@ -38,7 +39,7 @@ macro_rules! transact {
 }
 pub(crate) use transact;
 
-/// What [`transact`] tries: transactions of one author at one time.
+/// The attempts of [`transact`]: transactions of one author at one time.
 pub struct Attempts<'a> {
     state: &'a State,
     author: Author,
@@ -71,10 +72,10 @@ pub struct Transaction<'a> {
 }
 
 impl<'a> Transaction<'a> {
-    /// Begins one, which is not tried again when it meets another one.
+    /// Begins a transaction that is not retried after a conflict.
     ///
     /// # Errors
-    /// `DATABASE_UNAVAILABLE`, at once where it is known already.
+    /// `DATABASE_UNAVAILABLE`, at once where the outage is known already.
     pub async fn begin(state: &'a State, author: impl Into<Author>) -> Result<Self> {
         Self::begin_at(state, author.into(), state.clock.now()).await
     }
@@ -97,7 +98,7 @@ impl<'a> Transaction<'a> {
         self.author.org_id
     }
 
-    /// Gives it another author, where the transaction itself has found out whose it is.
+    /// Replaces its author, where the transaction itself has found out who that is.
     pub fn set_author(&mut self, author: Author) {
         self.author = author;
     }
@@ -120,7 +121,7 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
-    /// Writes a mail down, which is sent when the change is made, and not before.
+    /// Writes an email to the outbox. It is sent once the change is committed, and not before.
     pub async fn mail(&mut self, letter: &OutgoingEmail) -> Result<()> {
         letter
             .enqueue(&mut self.inner, &self.state.keyring.master, self.state.clock.new_id(), self.now)
@@ -129,13 +130,13 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
-    /// Commits, wakes the other nodes, and drops what was touched here at once.
+    /// Commits, wakes the other nodes, and invalidates at once what was touched on this node.
     pub async fn commit(mut self) -> Result<()> {
         if !self.touched.is_empty() {
             wake(&mut self.inner).await?;
         }
         let outcome = self.inner.commit().await;
-        // Also when it failed: an answer that was lost on the way may have been a yes.
+        // Also when it failed: the commit may have succeeded though the answer was lost.
         self.state.principals.invalidate(&self.touched);
         if self.mailed {
             self.state.outbox_filled.notify_one();

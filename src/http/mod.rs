@@ -1,5 +1,5 @@
-//! The plain-HTTP edge, on the same port: what verifiers and probes fetch, and the pages that
-//! the links in mails lead to.
+//! The plain-HTTP edge, on the same port: what verifiers and probes fetch, and the pages that the
+//! links in emails lead to.
 
 mod pages;
 mod well_known;
@@ -28,12 +28,12 @@ pub fn router(state: Arc<State>, pages: PageSettings) -> Router {
         .merge(pages)
 }
 
-/// The process lives.
+/// Liveness: the process runs.
 async fn alive() -> &'static str {
     "ok\n"
 }
 
-/// The process can do its work: exchanges go on. And how far it is behind the feed of changes.
+/// Readiness: whether exchanges continue, and how far this node is behind the feed of changes.
 async fn ready(Shared(state): Shared<Arc<State>>) -> (StatusCode, String) {
     let (status, said) = if state.lifecycle.is_ready() {
         (StatusCode::OK, "ready")

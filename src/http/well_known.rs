@@ -1,5 +1,5 @@
-//! What a verifier reads: the key set (RFC 7517) and the documents that lead to it
-//! (OpenID Connect Discovery 1.0, RFC 8414). They name only what exists.
+//! What a verifier reads: the key set (RFC 7517) and the documents that lead to it (OpenID Connect
+//! Discovery 1.0, RFC 8414). They name only what exists.
 
 use std::sync::Arc;
 
@@ -26,8 +26,8 @@ pub(super) async fn authorization_server(Shared(state): Shared<Arc<State>>) -> R
     document("application/json", metadata(state.keyring.signer.issuer()).to_string())
 }
 
-/// Nobody is sent here to authorise anything: tokens are exchanged over gRPC, which
-/// these documents have no word for.
+/// There is no authorization endpoint: tokens are exchanged over gRPC, which these documents have
+/// no field for.
 fn metadata(issuer: &str) -> Value {
     json!({
         "issuer": issuer,
@@ -37,7 +37,7 @@ fn metadata(issuer: &str) -> Value {
     })
 }
 
-/// Any page may read it: it says the same to everybody.
+/// Any page may read it: it is the same for all clients.
 fn document(content_type: &'static str, body: String) -> Response {
     let max_age = format!("public, max-age={JWKS_MAX_AGE}");
     let headers = [

@@ -1,4 +1,4 @@
-//! What each loop is given, and how it paces itself.
+//! The context of each loop, and its pacing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::clock::Jitter;
 use crate::mail::EmailDelivery;
 use crate::state::State;
 
-/// What each loop is given.
+/// The context that each loop is given.
 #[derive(Clone)]
 pub struct JobContext {
     pub state: Arc<State>,
@@ -19,19 +19,19 @@ pub struct JobContext {
     /// The names of the services, for health.
     pub services: &'static [&'static str],
     pub delivery: EmailDelivery,
-    /// Whether the feed is listened to, besides being polled.
+    /// Whether the node listens to the feed, besides polling it.
     pub feed_listen: bool,
     /// How long a signing key signs before its successor does.
     pub signing_key_lifetime: Duration,
     pub jitter: Jitter,
-    /// Closed when the server ends.
+    /// Closed when the server stops.
     pub stop: watch::Receiver<()>,
 }
 
 impl JobContext {
-    /// Done when the server ends: a job that is not aborted finishes what it has in hand.
+    /// Done when the server stops: a job that is not aborted finishes its current work.
     pub async fn stopped(&self) {
-        // Nothing is ever sent: this ends when the sender is dropped.
+        // Nothing is ever sent: this returns when the sender is dropped.
         while self.stop.clone().changed().await.is_ok() {}
     }
 
@@ -43,24 +43,24 @@ impl JobContext {
     }
 }
 
-/// The rhythm of a periodic job.
+/// The schedule of a periodic job.
 pub struct Ticks {
     interval: Interval,
     jitter: Jitter,
 }
 
 impl Ticks {
-    /// Done when the next one is due.
+    /// Done when the next tick is due.
     pub async fn next(&mut self) {
         self.interval.tick().await;
     }
 
-    /// The job failed: the next one is a period from now, give or take the jitter.
+    /// The job failed: the next tick is a period from now, plus or minus the jitter.
     pub fn retry(&mut self) {
         self.retry_in(self.interval.period());
     }
 
-    /// The job failed: the next one is this pause from now, give or take the jitter.
+    /// The job failed: the next tick is this pause from now, plus or minus the jitter.
     pub fn retry_in(&mut self, pause: Duration) {
         self.interval.reset_after(self.jitter.spread(pause));
     }

@@ -1,4 +1,4 @@
-//! Loads the web origins of publishable tokens again where they changed.
+//! Reloads the web origins of publishable tokens when they changed.
 
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,7 @@
-//! Follows the feed: every node learns of each change, and drops what it touches.
+//! Follows the feed: every node is notified of each change, and invalidates what it touches.
 //!
-//! `NOTIFY` only wakes. Without it, through a connection pooler for example, the feed is
-//! polled in each period.
+//! `NOTIFY` only wakes. Without it, through a connection pooler for example, the feed is polled in
+//! each period.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,15 +22,15 @@ use crate::state::feed::Feed;
 use crate::state::keyring::Keyring;
 use crate::state::principals::Principals;
 
-/// How long a poll may take before the database counts as gone.
+/// How long a poll may take before the database counts as unavailable.
 const POLL_TIMEOUT: Duration = Duration::from_secs(1);
-/// How often a database that is gone is polled. One that comes back just after a poll began
-/// in vain is found by the next one: all is well within 2 s.
+/// How often an unavailable database is polled. One that comes back just after a failing poll
+/// began is found by the next one: recovery takes at most 2 s.
 const RETRY: Duration = Duration::from_millis(200);
-/// When it is worth a line in the log that readers who resume are held back.
+/// The lag of resuming readers from which on it is logged.
 const LONG_LAG: Duration = Duration::from_secs(30);
 
-/// What a change in the feed touches.
+/// The caches that a change in the feed touches.
 struct FollowedBy {
     principals: Arc<Principals>,
     cors_origins: Arc<CorsOrigins>,
@@ -38,11 +38,11 @@ struct FollowedBy {
     pools: Pools,
 }
 
-/// Follows the feed. Woken by notifications, too, where the context says so.
+/// Follows the feed. Also woken by notifications, where the context says so.
 ///
 /// The period together with the time that a poll may take is less than the 2 s of silence after
-/// which cached entries are loaded again: a database that hangs is known to be gone before any
-/// call waits for it.
+/// which cached entries are loaded again: a database that hangs is known to be unavailable before
+/// any call waits for it.
 pub(super) async fn run(context: JobContext, period: Duration) {
     let state = &context.state;
     let followed_by = FollowedBy {
@@ -57,7 +57,7 @@ pub(super) async fn run(context: JobContext, period: Duration) {
             listen(&state.pools.feed, &woken, period, context.jitter).await;
         }
     };
-    // One task for both: when either of them panics the job has.
+    // One task for both: a panic in either of them is a panic of the job.
     tokio::join!(listening, follow(&state.feed, followed_by, &woken, period, context.jitter));
 }
 
@@ -77,7 +77,7 @@ async fn follow(feed: &Feed, followed_by: FollowedBy, woken: &Notify, period: Du
                 feed.polled(began, follower.held_back_since());
             }
             failed => {
-                // Whatever it hangs in: nothing is waited for.
+                // Whatever it hangs in, nothing waits for it.
                 connection = None;
                 lost(feed, &followed_by.pools, failed.ok().and_then(Result::err));
             }
@@ -91,13 +91,13 @@ async fn follow(feed: &Feed, followed_by: FollowedBy, woken: &Notify, period: Du
 async fn poll(db: &Db, connection: &mut Option<PgConnection>, follower: &mut Follower) -> Result<News> {
     let connection = match connection {
         Some(connection) if !db.is_closed() => connection,
-        // Taken out of the pool, which would wait for it when it hangs.
+        // Detached from the pool, which would wait for it when it hangs.
         _ => connection.insert(db.acquire().await?.detach()),
     };
     follower.read(connection).await
 }
 
-/// Drops what was touched. `keys_changed` stays set until the keys were loaded.
+/// Invalidates what was touched. `keys_changed` stays set until the keys are loaded.
 async fn apply(to: &FollowedBy, news: News, keys_changed: &mut bool) {
     match news {
         News::Touched(subjects) => {
@@ -116,7 +116,7 @@ async fn apply(to: &FollowedBy, news: News, keys_changed: &mut bool) {
         }
         News::AnotherDatabase => {
             tracing::warn!("database replaced by another one: all that was cached is dropped");
-            // Some connections may still lead to the former one.
+            // Some connections may still lead to the previous one.
             to.pools.renew();
             to.principals.clear();
             to.cors_origins.invalidate_all();
@@ -129,7 +129,8 @@ async fn apply(to: &FollowedBy, news: News, keys_changed: &mut bool) {
     }
 }
 
-/// Logs it once, and gives up all connections: what hangs in one would hang on after its return.
+/// Logs the outage once, and drops all connections: a hanging one would continue to hang after the
+/// database is back.
 fn lost(feed: &Feed, pools: &Pools, error: Option<Error>) {
     if feed.lost() {
         let error = error.map_or("it did not answer in time".to_owned(), |error| format!("{error:?}"));
@@ -138,7 +139,7 @@ fn lost(feed: &Feed, pools: &Pools, error: Option<Error>) {
     }
 }
 
-/// Logs once that the lag is long, and once that it is over. Returns whether it is.
+/// Logs once that the lag is long, and once that it is over. Returns whether it is logged as long.
 fn log_lag(lag: Duration, logged: bool) -> bool {
     match (lag > LONG_LAG, logged) {
         (true, false) => tracing::warn!(
@@ -151,8 +152,8 @@ fn log_lag(lag: Duration, logged: bool) -> bool {
     lag > LONG_LAG
 }
 
-/// Wakes at each notification. Where none can be had, the poll is enough. A listener whose
-/// connections are given up gets an error, and takes a new one.
+/// Wakes at each notification. Where notifications are unavailable, the poll is enough. A listener
+/// whose connections are dropped gets an error, and opens a new one.
 async fn listen(db: &Db, woken: &Notify, retry: Duration, jitter: Jitter) {
     loop {
         if let Ok(mut listener) = PgListener::connect_with(&db.pool()).await

@@ -23,9 +23,9 @@ pub async fn run(context: JobContext, period: Duration) {
     }
 }
 
-/// Sets the health of what writes and of what exchanges.
+/// Sets the health of services that write and of services that exchange.
 ///
-/// The whole is healthy while exchanges continue, which is what others depend on.
+/// The server as a whole is healthy while exchanges continue, since other systems depend on those.
 pub async fn report(health: &HealthReporter, services: &[&'static str], writes: bool, exchanges: bool) {
     let status = |healthy| if healthy { ServingStatus::Serving } else { ServingStatus::NotServing };
     for service in services {

@@ -9,9 +9,10 @@ use super::context::JobContext;
 /// How soon a write that failed is retried.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Writes in each period, earlier where much waits, and a last time when the server ends.
+/// Writes in each period, earlier when many uses are buffered, and a last time when the server
+/// stops.
 ///
-/// It is not to be aborted: what it has in hand would be lost.
+/// It must not be aborted: the uses being written would be lost.
 pub(super) async fn run(context: JobContext, period: Duration) {
     let last_uses = &context.state.last_uses;
     let mut failed = false;
@@ -19,7 +20,7 @@ pub(super) async fn run(context: JobContext, period: Duration) {
         let wait = if failed { context.jitter.spread(period.min(RETRY)) } else { period };
         let stopping = tokio::select! {
             () = context.stopped() => true,
-            // After a failure what waits is crowded still.
+            // After a failure the buffer is still crowded.
             () = last_uses.crowded(), if !failed => false,
             () = sleep(wait) => false,
         };

@@ -8,11 +8,11 @@ use tokio::time::sleep;
 use super::context::JobContext;
 use crate::mail::Delivery;
 
-/// Sends until the server ends; messages under way are still sent, and marked as sent.
+/// Sends until the server stops; messages in progress are still sent, and marked as sent.
 ///
 /// Runs when this node put something into the outbox, and in each period for what other nodes
-/// wrote and did not send, and for what is to be retried. It is not to be aborted: a message
-/// that was handed over and is not marked is sent twice.
+/// wrote and did not send, and for what is to be retried. It must not be aborted: a message that
+/// was handed over and is not marked is sent twice.
 pub(super) async fn run(context: JobContext, period: Duration) {
     let Some(mailer) = context.delivery.mailer.clone() else {
         return context.stopped().await;

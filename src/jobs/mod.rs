@@ -30,29 +30,29 @@ pub use purge::purge;
 pub use reminders::remind;
 pub use searchable_backfill::fill_searchable;
 
-/// A loop that runs until the server ends.
+/// A loop that runs until the server stops.
 #[derive(Clone, Copy)]
 pub struct Job {
     pub name: &'static str,
-    /// How often it runs at least; some also run when there is something to do.
+    /// The longest time between two runs; some also run when there is something to do.
     pub period: Duration,
     pub run: fn(JobContext, Duration) -> Running,
     pub at_stop: AtStop,
 }
 
-/// A job that runs.
+/// The future of a running job.
 pub type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// What becomes of a job when the server ends.
+/// What happens to a job when the server stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AtStop {
-    /// It is aborted: it loses nothing.
+    /// It is aborted: no data is lost.
     Abort,
-    /// It finishes what it has in hand, within this time.
+    /// It finishes its current work, within this time.
     Finish(Duration),
 }
 
-/// All jobs. `last_use_interval` is the period of that one, which operators choose.
+/// All jobs. `last_use_interval` is the period of that job, which operators choose.
 pub fn table(last_use_interval: Duration) -> Vec<Job> {
     use AtStop::{Abort, Finish};
     const MILLI: Duration = Duration::from_millis(1);
@@ -76,11 +76,11 @@ pub fn table(last_use_interval: Duration) -> Vec<Job> {
     ]
 }
 
-/// A job that ended while the server did not.
+/// A job that returned or panicked while the server runs.
 #[derive(Debug)]
 pub struct JobDied {
     name: &'static str,
-    /// The message, where it panicked.
+    /// The panic message, if it panicked.
     panic: Option<String>,
 }
 
@@ -95,16 +95,16 @@ impl fmt::Display for JobDied {
 
 impl std::error::Error for JobDied {}
 
-/// The jobs that run. Aborted when it is dropped.
+/// The running jobs. Aborted when it is dropped.
 pub struct Jobs {
     set: JoinSet<()>,
     running: HashMap<Id, (Job, AbortHandle)>,
-    /// Dropped when they are to stop.
+    /// Dropped to stop the jobs.
     stop: Option<watch::Sender<()>>,
 }
 
 impl Jobs {
-    /// Starts all of a table. The context's `stop` is the other end of this one.
+    /// Starts all jobs of a table. The context's `stop` is the receiver of this sender.
     pub fn start(table: Vec<Job>, context: &JobContext, stop: watch::Sender<()>) -> Self {
         let mut set = JoinSet::new();
         let start = |job: Job| {
@@ -115,7 +115,7 @@ impl Jobs {
         Self { set, running, stop: Some(stop) }
     }
 
-    /// Waits until a job dies: it panics, or returns though the server goes on.
+    /// Waits until a job dies: it panics, or returns while the server runs.
     pub async fn died(&mut self) -> JobDied {
         loop {
             match self.set.join_next_with_id().await {
@@ -129,14 +129,14 @@ impl Jobs {
         }
     }
 
-    /// Aborts the jobs, but for those that have something to finish, for which it waits.
+    /// Aborts the jobs, except those that have work to finish, for which it waits.
     ///
     /// # Errors
     /// When a job has died that [`died`](Self::died) did not return.
     pub async fn stop(mut self) -> Result<(), JobDied> {
         let stopped = Instant::now();
         let mut outcome = Ok(());
-        // What has ended by now did so before it was asked to.
+        // A job that has returned by now did so before it was asked to.
         while let Some(ended) = self.set.try_join_next_with_id() {
             outcome = outcome.and(self.ended(ended, false).map_or(Ok(()), Err));
         }
@@ -167,13 +167,13 @@ impl Jobs {
         outcome
     }
 
-    /// What a job that has ended says, once it is logged; none where it had to end.
+    /// The error of a job that has returned, once it is logged; none where that was expected.
     fn ended(&mut self, ended: Result<(Id, ()), JoinError>, expected: bool) -> Option<JobDied> {
         let (id, error) = match ended {
             Ok((id, ())) => (id, None),
             Err(error) => (error.id(), Some(error)),
         };
-        // One that was aborted is not among them.
+        // An aborted job is not among them.
         let (job, _) = self.running.remove(&id)?;
         let panic = match error {
             None if expected => return None,
@@ -205,7 +205,7 @@ mod tests {
 
     use super::*;
 
-    /// Every file here but those that are not loops.
+    /// Every file of this folder except those that are not loops.
     #[test]
     fn each_file_is_in_the_table() {
         let table = table(Duration::from_secs(30));

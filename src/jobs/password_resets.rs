@@ -1,4 +1,5 @@
-//! Answers requests for password resets, made here or on a node that ended before it answered.
+//! Answers requests for password resets, received here or on a node that stopped before it
+//! answered.
 
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use tokio::time::sleep;
 use super::context::JobContext;
 use crate::flows::password_reset;
 
-/// Runs when a request comes in here, and in each period for those of other nodes.
+/// Runs when this node receives a request, and in each period for requests to other nodes.
 pub(super) async fn run(context: JobContext, period: Duration) {
     let state = &context.state;
     loop {

@@ -1,4 +1,4 @@
-//! Re-hashes secrets that were used under the newest pepper.
+//! Re-hashes, under the newest pepper, secrets that were used.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub(super) async fn run(context: JobContext, period: Duration) {
     }
 }
 
-/// Writes what was buffered of secrets under older peppers, in one statement. Returns how
+/// Writes the buffered re-hashes of secrets under older peppers, in one statement. Returns how
 /// many there were.
 async fn renew(state: &State) -> Result<u64> {
     let renewals = state.pepper_renewals.take();
@@ -34,7 +34,8 @@ async fn renew(state: &State) -> Result<u64> {
         return Ok(0);
     }
     let renewed = peppers::renew(&state.db.pool(), &renewals).await?;
-    // So that they are not buffered again. Other nodes learn of it when they load them the next time.
+    // So that they are not buffered again. Other nodes get the new hash when they load them the
+    // next time.
     let tokens: Vec<_> = renewals.iter().map(|renewal| Subject::from(renewal.token_id)).collect();
     state.principals.invalidate(&tokens);
     Ok(renewed)

@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::flows::transaction::transact;
 use crate::state::State;
 
-/// How many accounts are looked up at once.
+/// How many accounts are read per batch.
 const BATCH: i64 = 100;
 
 pub(super) async fn run(context: JobContext, period: Duration) {
@@ -32,8 +32,9 @@ pub(super) async fn run(context: JobContext, period: Duration) {
     }
 }
 
-/// Purges the accounts that were deleted 30 days ago or more. Any number of nodes may do
-/// it at once. One that cannot be purged does not hold up the others. Returns how many went.
+/// Purges the accounts that were deleted 30 days ago or more. Any number of nodes may do it
+/// concurrently. One that cannot be purged does not hold up the others. Returns how many were
+/// purged.
 ///
 /// # Errors
 /// When the accounts could not be found.
@@ -63,11 +64,11 @@ async fn purge_one(state: &State, org_id: OrgId, account_id: AccountId) -> Resul
         if !db::accounts::purge(&mut tx, org_id, account_id, now - DELETED_RETENTION).await? {
             return Ok(false);
         }
-        // Where it was a guest it is no member any more.
+        // Where it was a guest it is no longer a member.
         let left = db::accounts::leave(&mut tx, account_id, &guest_in, now).await?;
         let home = Change::of("account.purged", [account_id])
             .fields([FieldChange::cleared("account_id", account_id)])
-            // The owners' list of permissions named those that its grants named.
+            // The owners' permission list included the resources of its grants.
             .subjects([Subject::from(account_id), Subject::Owners(org_id)]);
         let guests =
             left.iter().map(|(host, lost)| db::orgs::memberships::removed(*host, (org_id, account_id), lost));

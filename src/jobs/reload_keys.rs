@@ -1,4 +1,4 @@
-//! Loads keys that other nodes made, whatever the feed says.
+//! Loads keys that other nodes created, independently of the feed.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::context::JobContext;
 
 pub(super) async fn run(context: JobContext, period: Duration) {
     let mut ticks = context.ticks(period);
-    // The first tick is at once, and the keys were just loaded.
+    // The first tick is immediate, and the keys were just loaded.
     ticks.next().await;
     loop {
         ticks.next().await;

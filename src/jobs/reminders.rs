@@ -15,7 +15,7 @@ use crate::flows::notify;
 use crate::flows::transaction::transact;
 use crate::state::State;
 
-/// How many tokens are looked up at once.
+/// How many tokens are read per batch.
 const BATCH: i64 = 500;
 
 pub(super) async fn run(context: JobContext, period: Duration) {
@@ -33,11 +33,11 @@ pub(super) async fn run(context: JobContext, period: Duration) {
     }
 }
 
-/// Writes the reminders that are due: for each token and threshold an event, and a message to
-/// the account's mailbox where it is to be notified.
+/// Writes the reminders that are due: for each token and threshold an event, and a message to the
+/// account's mailbox where it is to be notified.
 ///
-/// Any number of nodes may do it at once: each is written once. One that fails does not hold up
-/// the others. Returns how many were written.
+/// Any number of nodes may do it concurrently: each reminder is written once. One that fails does
+/// not hold up the others. Returns how many were written.
 ///
 /// # Errors
 /// When the tokens could not be found.
@@ -84,7 +84,7 @@ fn change(reminded: &Reminder) -> Change {
         FieldChange::set("expires_within_days", reminded.days),
     ];
     fields.extend(name.map(|name| FieldChange::set("display_name", name)));
-    // What the token can do is what it was.
+    // The rights of the token are unchanged.
     Change::of("token.expiring", [reminded.token_id.to_string(), reminded.account_id.to_string()])
         .fields(fields)
 }

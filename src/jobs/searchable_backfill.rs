@@ -1,4 +1,4 @@
-//! Writes what accounts are found by, where an older binary did not.
+//! Writes the search columns of accounts that an older binary did not fill.
 
 use std::time::Duration;
 
@@ -25,8 +25,8 @@ pub(super) async fn run(context: JobContext, period: Duration) {
     }
 }
 
-/// Writes what accounts are found by, where an older binary did not. Returns how many there
-/// were.
+/// Writes the search columns of accounts that an older binary did not fill. Returns how many
+/// accounts there were.
 ///
 /// # Errors
 /// When the accounts could not be found or written.

@@ -1,4 +1,4 @@
-//! Makes the next signing key ahead of time, and lets it sign when it is known everywhere.
+//! Creates the next signing key ahead of time, and activates it when every node knows it.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::flows::signing_key_rotation::rotate_signing_keys;
 /// When to try again after a failure.
 const RETRY: Duration = Duration::from_secs(30);
 
-/// Checks in memory, each time, whether a key has to be made, or to sign, or to go.
+/// Checks in memory, each time, whether a key has to be created, activated or removed.
 pub(super) async fn run(context: JobContext, period: Duration) {
     let state = &context.state;
     let lifetime = context.signing_key_lifetime.try_into().unwrap_or(time::Duration::MAX);

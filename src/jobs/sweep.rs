@@ -1,4 +1,4 @@
-//! Deletes rows that are needed no longer.
+//! Deletes rows that are no longer needed.
 
 use std::time::Duration;
 

@@ -22,14 +22,14 @@ use crate::domain::mail::pause_after;
 use crate::error::Result;
 use crate::state::State;
 
-/// Messages that one node sends at once.
+/// How many messages one node sends concurrently.
 const AT_ONCE: usize = 4;
-/// Messages that are found at once.
+/// How many messages are read per batch.
 const BATCH: i64 = 64;
-/// How long a claim lasts: longer than sending one may take, so that no other node sends what
-/// this one is sending. What a node that died had claimed waits as long.
+/// How long a claim lasts: longer than sending one message may take, so that no other node sends
+/// it meanwhile. Messages claimed by a node that died wait as long.
 const CLAIM: Duration = Duration::from_secs(300);
-/// How soon it is tried again to mark what was sent.
+/// The pause before marking a sent message is retried.
 const AFTER_FAILURE: Duration = Duration::from_millis(200);
 
 const _: () = assert!(smtp::LONGEST.as_secs() * 3 / 2 < CLAIM.as_secs());
@@ -43,12 +43,12 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Of this node's outbox, over this mailer.
+    /// Sends this node's outbox, over this mailer.
     pub fn new(state: Arc<State>, settings: EmailDelivery, mailer: Mailer, jitter: Jitter) -> Self {
         Self { state, settings, mailer, jitter }
     }
 
-    /// Sends what is due, some at once. Returns whether there may be more.
+    /// Sends the due messages, several concurrently. Returns whether there may be more.
     ///
     /// # Errors
     /// When the outbox could not be read.
@@ -58,7 +58,7 @@ impl Delivery {
         let mut processed = 0;
         let mut sending = JoinSet::new();
         loop {
-            // What was claimed is sent; nothing more is claimed when the server ends.
+            // Claimed messages are sent; nothing more is claimed when the server stops.
             while sending.len() < AT_ONCE
                 && !self.state.lifecycle.is_stopping()
                 && let Some(mail_id) = due.next()
@@ -75,7 +75,7 @@ impl Delivery {
             match sending.join_next().await {
                 Some(Ok(ok)) => processed += usize::from(ok),
                 Some(Err(error)) => tracing::error!(%error, "sending a message panicked; it is retried"),
-                // Those that failed are due still: there are more only where none did.
+                // Failed messages are still due: there are more only where none failed.
                 None => return Ok(processed == BATCH as usize),
             }
         }
@@ -125,7 +125,7 @@ impl Delivery {
         }
     }
 
-    /// The message is out: marking it is retried until it succeeds, or the claim has ended.
+    /// Marks a message as sent. This is retried until it succeeds, or the claim has expired.
     async fn mark_sent(&self, mail_id: Uuid, began: Instant) {
         loop {
             match outbox::mark_sent(&self.state.db.pool(), mail_id, self.state.clock.now()).await {
@@ -139,7 +139,7 @@ impl Delivery {
     }
 }
 
-/// Writes a message into a file that only its owner may read, and its link on the terminal.
+/// Writes a message into a file that only its owner may read, and prints its link on the terminal.
 fn write_file(dir: &Path, claimed: &Claimed, built: &Built) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     let path = dir.join(format!("{}.eml", claimed.mail_id));

@@ -1,7 +1,7 @@
 //! From a token string or a JWT to the credential behind it.
 //!
-//! The order of the checks is the rule of `docs/architecture.md`: what costs nothing
-//! first, and nothing is revealed of a token before its secret matched.
+//! The order of the checks is the rule of `docs/architecture.md`: checks that cost nothing come
+//! first, and nothing is revealed about a token before its secret matched.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -32,19 +32,19 @@ pub struct Authenticator {
     pub(super) clock: Clock,
 }
 
-/// How far a token string got.
+/// The result of looking up a token string.
 pub enum TokenStringLookup {
-    /// It is the string of this token, perhaps one that has ended.
+    /// It is the string of this token, which may be expired or revoked.
     Good(Authenticated),
-    /// The token is there, and this is not its secret.
+    /// The token exists, and this is not its secret.
     WrongSecret(Arc<Credential>),
     /// There is no such token, or it is not a token string.
     Failed(TokenStringCheck),
 }
 
-/// What a JWT of ours stands for now.
+/// What a JWT of this server stands for now.
 pub struct Verified {
-    /// The credential that it was made from.
+    /// The credential that it was created from.
     pub found: Authenticated,
     pub token: AccessToken,
     /// The account that the holder of the credential acts as, if another one.
@@ -61,12 +61,12 @@ impl Verified {
 }
 
 impl Authenticator {
-    /// The credential whose token string this is.
+    /// Finds the credential with this token string.
     ///
     /// # Errors
-    /// `TOKEN_INVALID`, whatever of the string fails. When the secret is one whose overlap has
-    /// ended, `TOKEN_EXPIRED`, and before that whatever stops the whole token. Whether the token
-    /// still works otherwise is the caller's to check ([`Authenticated::check`]).
+    /// `TOKEN_INVALID`, whatever check of the string fails. When the secret is one whose overlap
+    /// has ended, `TOKEN_EXPIRED`, and before that whatever blocks the whole token. Whether the
+    /// token still works otherwise is for the caller to check ([`Authenticated::check`]).
     pub async fn by_string(&self, token: &str, from: Option<IpAddr>) -> Result<Authenticated> {
         let TokenStringLookup::Good(found) = self.read_string(token, from).await? else {
             return Err(self.principals.refuse(from, Reason::TokenInvalid));
@@ -78,16 +78,17 @@ impl Authenticator {
         Ok(found)
     }
 
-    /// The token of this id, without its token string: the caller's right to it is checked elsewhere.
+    /// Finds the token of this id, without its token string: the caller's right to it is checked
+    /// elsewhere.
     pub async fn by_id(&self, id: TokenId) -> Result<Option<Arc<Credential>>> {
         Ok(self.principals.credential(id.into(), None).await?.map(|found| found.credential))
     }
 
-    /// Reads a token string, and says which of its checks failed.
+    /// Reads a token string, and returns which of its checks failed.
     ///
-    /// Length, shape and checksum first (no database call for junk), then what is known by its
-    /// id, then the secret in constant time. Which of them failed is for those alone who may
-    /// read the token.
+    /// Length, shape and checksum first (no database call for junk), then what is cached for its
+    /// id, then the secret in constant time. Which of them failed may be returned only to callers
+    /// that may read the token.
     pub async fn read_string(&self, token: &str, from: Option<IpAddr>) -> Result<TokenStringLookup> {
         let token = match TokenString::parse(token) {
             Ok(token) => token,
@@ -101,13 +102,13 @@ impl Authenticator {
         let secrets = found.as_ref().map_or(&[][..], |found| &found.credential.secrets);
         let mut peppers = self.keyring.peppers.load();
         let now = self.clock.now();
-        // One that has ended may outlive its pepper.
+        // An expired one may outlast its pepper.
         if secrets.iter().any(|secret| !secret.is_expired(now) && !peppers.knows(secret.record.pepper)) {
             // Another node loaded a newer pepper before this one.
             self.keyring.reload_for_unknown_pepper().await;
             peppers = self.keyring.peppers.load();
         }
-        // Compared even where nothing was found, so that both take the same time.
+        // Compared even where nothing was found, so that both cases take the same time.
         let place = peppers.find(&token, secrets.iter().map(|secret| &secret.record));
         Ok(match (place, found) {
             (Some(place), Some(mut found)) => {
@@ -123,20 +124,20 @@ impl Authenticator {
         })
     }
 
-    /// A session in another org than its account's home; none where the account is no member. Whether
-    /// anything stops it there is the caller's to check ([`Credential::check`]).
+    /// A session in another org than its account's home; none where the account is no member.
+    /// Whether anything blocks it there is for the caller to check ([`Credential::check`]).
     pub async fn within(&self, session: &Credential, org_id: OrgId) -> Result<Option<Arc<Credential>>> {
         let member = self.principals.member(org_id, session.account.account_id).await?;
         Ok(member.map(|member| Arc::new(session.within(member.as_ref().clone()))))
     }
 
-    /// The credential that a JWT of ours was made from, as it is now, and what the JWT says.
-    /// The audience is the caller's to check.
+    /// The credential that a JWT of this server was created from, as it is now, and the claims of
+    /// the JWT. The audience is for the caller to check.
     ///
     /// # Errors
-    /// `ACCESS_TOKEN_INVALID` for one that is not good or has nothing behind it; what
-    /// stops its token, or whom it impersonates; `ACCESS_TOKEN_STALE` when rights were narrowed
-    /// since, that to impersonate among them.
+    /// `ACCESS_TOKEN_INVALID` for one that is not valid or has no credential behind it; the error
+    /// of whatever blocks its token, or the account that it impersonates; `ACCESS_TOKEN_STALE`
+    /// when rights were narrowed since, including the right to impersonate.
     pub async fn by_access_token(&self, jwt: &str, from: Option<IpAddr>) -> Result<Verified> {
         let now = self.clock.now();
         let refuse = |reason| self.principals.refuse(from, reason);
@@ -145,7 +146,8 @@ impl Authenticator {
             && self.keyring.signer.names_another_key(jwt)
             && !self.principals.has_failed_too_often(from)
         {
-            // Another node may have made the key a moment ago: it signs at once where one was revoked.
+            // Another node may have created the key a moment ago: it signs at once where one was
+            // revoked.
             self.keyring.reload_for_unknown_signing_key().await;
             verified = self.keyring.signer.verify(jwt, now);
         }
@@ -187,7 +189,7 @@ impl Authenticator {
         Ok(verified)
     }
 
-    /// Records that a secret was used. A JWT is not recorded: the exchange that it came from was.
+    /// Records that a secret was used. A JWT is not recorded: the exchange that issued it was.
     pub fn record_use(&self, found: &Authenticated, from: Option<IpAddr>, now: OffsetDateTime) {
         self.last_uses.record(found, from, now);
     }

@@ -1,9 +1,9 @@
-//! The web origins that active publishable tokens name, known on every node without a
-//! query of the database: a browser asks about its page's origin before it sends
-//! anything that authenticates (CORS).
+//! The web origins that active publishable tokens name, known on every node without a query of the
+//! database: a browser asks about its page's origin before it sends anything that authenticates
+//! (CORS).
 //!
-//! All of them are loaded at the start; then those of each token that the feed names;
-//! and all again every ten minutes, so that nothing that was missed stays wrong.
+//! All of them are loaded at the start; then those of each token that the feed names; and all
+//! again every ten minutes, so that a missed change does not stay missed.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -27,7 +27,7 @@ const LOAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The web origins that active publishable tokens name.
 pub struct CorsOrigins {
-    /// The feed's pool: a busy server still learns of them.
+    /// The feed's pool: a busy server still loads them.
     db: Db,
     clock: Clock,
     named: RwLock<OriginIndex>,
@@ -64,7 +64,7 @@ impl CorsOrigins {
         })
     }
 
-    /// Whether some active publishable token names it.
+    /// Whether an active publishable token names it.
     pub fn are_active(&self, origin: &WebOrigin, now: OffsetDateTime) -> bool {
         self.named.read().unwrap_or_else(PoisonError::into_inner).is_active(origin, now)
     }
@@ -98,7 +98,7 @@ impl CorsOrigins {
         self.stale_added.notify_one();
     }
 
-    /// Loads what is stale. One job alone calls it: of two loads at once the older one could
+    /// Loads what is stale. Only one job calls it: of two concurrent loads the older result could
     /// stay.
     ///
     /// # Errors
@@ -133,7 +133,7 @@ impl CorsOrigins {
     }
 }
 
-/// Which token names which origin, until when.
+/// Which token names which origin, and until when.
 #[derive(Default)]
 struct OriginIndex {
     ends: BTreeMap<(Arc<str>, Uuid), Option<OffsetDateTime>>,
@@ -186,19 +186,19 @@ mod tests {
             [a, b].map(|origin| named.is_active(&WebOrigin::parse(origin).unwrap(), now))
         };
         assert_eq!(live(&named, 9), [true, true]);
-        // Nothing happens at its end, and yet it is over.
+        // Nothing happens when it expires, and yet it is no longer active.
         assert_eq!(live(&named, 10), [true, false]);
         assert_eq!(live(&named, 20), [false, false]);
         named.forget(Uuid::from_u128(2));
         assert_eq!(live(&named, 9), [true, true]);
         assert_eq!(live(&named, 10), [false, false]);
-        // Read anew, with other origins than before.
+        // Loaded again, with other origins than before.
         named.forget(Uuid::from_u128(1));
         named.learn(vec![row(b, 1, None)]);
         assert_eq!(live(&named, i64::from(u32::MAX)), [false, true]);
         named.forget(Uuid::from_u128(1));
         assert!(named.ends.is_empty() && named.by_token.is_empty());
-        // Neither a beginning nor a longer one is the same.
+        // Neither a prefix nor a longer origin is the same.
         let named =
             OriginIndex::of(vec![row("https://a.example:8443", 3, None), row("https://a.exampl", 3, None)]);
         assert_eq!(live(&named, 1), [false, false]);

@@ -14,12 +14,12 @@ use crate::error::Result;
 pub struct Feed {
     /// A pool of its own: a busy server still follows the feed.
     db: Db,
-    /// Where it is in the feed; locked by the job that follows.
+    /// Its position in the feed; locked by the job that follows it.
     follower: Mutex<Follower>,
     began: Instant,
     /// Microseconds after `began` at which the last poll that succeeded was started.
     seen: AtomicU64,
-    /// Since when readers who resume are held back, in the same way; [`NEVER`] when they are not.
+    /// Since when resuming readers are held back, in the same unit; [`NEVER`] when they are not.
     held_back: AtomicU64,
     answers: AtomicBool,
 }
@@ -27,7 +27,7 @@ pub struct Feed {
 const NEVER: u64 = u64::MAX;
 
 impl Feed {
-    /// A node that knows everything that is committed now.
+    /// A node that starts from everything that is committed now.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -44,33 +44,33 @@ impl Feed {
         })
     }
 
-    /// Its connections, for what has to be read when the feed names it.
+    /// Its pool, for reading what the feed names.
     pub fn db(&self) -> PgPool {
         self.db.pool()
     }
 
-    /// Its place in the feed, for as long as the guard is held.
+    /// Its position in the feed, for as long as the guard is held.
     pub async fn follower(&self) -> MutexGuard<'_, Follower> {
         self.follower.lock().await
     }
 
-    /// Whether the database answered the last time that it was asked.
+    /// Whether the database answered the last poll.
     pub fn answers(&self) -> bool {
         self.answers.load(Ordering::Relaxed)
     }
 
-    /// When the last poll that succeeded was started: what had been committed before is known.
+    /// When the last poll that succeeded was started: everything committed before is known.
     pub fn last_seen(&self) -> Instant {
         self.began + Duration::from_micros(self.seen.load(Ordering::Relaxed))
     }
 
-    /// How long ago that was.
+    /// The time since the last poll that succeeded was started.
     pub fn staleness(&self) -> Duration {
         self.last_seen().elapsed()
     }
 
-    /// How long the oldest change has waited that caches know of and readers who resume may
-    /// not have yet: some transaction of the database server is older and still open.
+    /// How long the oldest change has waited that caches know of and resuming readers may not have
+    /// yet: an older transaction of the database server is still open.
     pub fn cursor_lag(&self) -> Duration {
         match self.held_back.load(Ordering::Relaxed) {
             NEVER => Duration::ZERO,

@@ -1,7 +1,7 @@
 //! The master keys, peppers and signing keys of this process.
 //!
-//! Peppers and signing keys are loaded again whenever another node may have made new ones:
-//! when the feed names them, when a credential names one that is not here, and periodically.
+//! Peppers and signing keys are loaded again whenever another node may have created new ones: when
+//! the feed names them, when a credential names one that is not here, and periodically.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -31,14 +31,14 @@ pub struct Keyring {
     pub master: Arc<MasterKeys>,
     pub peppers: ArcSwap<Peppers>,
     pub signer: Signer,
-    /// What a key that is made from now on signs with.
+    /// The algorithm of keys that are created from now on.
     pub signing_algorithm: SigningAlgorithm,
     feed: Arc<Feed>,
     principals: Arc<Principals>,
-    /// The keys of the database open with ours. False once it was replaced by a database of
-    /// other keys.
+    /// Whether the keys of the database decrypt with this server's master keys. False once the
+    /// database was replaced by one with other keys.
     open: AtomicBool,
-    /// One load at a time: what is in use is what was loaded last.
+    /// One load at a time: the keys in use are those loaded last.
     loading: Mutex<()>,
     /// How often they were loaded again since the start.
     reloads: AtomicU64,
@@ -47,10 +47,10 @@ pub struct Keyring {
 }
 
 impl Keyring {
-    /// Opens the keys of a migrated database, making the first ones where there are none.
+    /// Opens the keys of a migrated database, creating the first ones where there are none.
     ///
     /// # Errors
-    /// When the database does not answer, or one of its keys does not open.
+    /// When the database does not answer, or one of its keys does not decrypt.
     pub async fn open(
         db: &PgPool,
         master: Arc<MasterKeys>,
@@ -89,7 +89,8 @@ impl Keyring {
         })
     }
 
-    /// Whether the keys of the database open with ours, as far as is known.
+    /// Whether the keys of the database decrypt with this server's master keys, as far as is
+    /// known.
     pub fn is_open(&self) -> bool {
         self.open.load(Ordering::Relaxed)
     }
@@ -99,10 +100,10 @@ impl Keyring {
         self.reloads.load(Ordering::Relaxed)
     }
 
-    /// Loads the keys again: other nodes may have made new ones.
+    /// Loads the keys again: other nodes may have created new ones.
     ///
     /// # Errors
-    /// When the database does not answer, or none of its keys opens. The ones at hand stay in
+    /// When the database does not answer, or none of its keys decrypts. The loaded ones stay in
     /// use.
     pub async fn reload(&self) -> Result<(), KeysError> {
         let outcome = timeout(LOAD_TIMEOUT, self.load()).await;
@@ -120,7 +121,7 @@ impl Keyring {
     async fn load(&self) -> Result<(), KeysError> {
         let _alone = self.loading.lock().await;
         self.reloads.fetch_add(1, Ordering::Relaxed);
-        // The feed's pool: a busy server still learns of its keys.
+        // The feed's pool: a busy server still loads its keys.
         let db = self.feed.db();
         let peppers = find_peppers(&db, &self.master).await?;
         let keys = find_signing_keys(&db, &self.master).await?;
@@ -131,7 +132,7 @@ impl Keyring {
         let before = self.peppers.swap(Arc::new(peppers));
         let now = self.peppers.load();
         if before.numbers().any(|number| !now.knows(number)) {
-            // What was loaded under one that is gone has been re-hashed since.
+            // Secrets that were cached under a removed pepper have been re-hashed since.
             self.principals.clear();
         }
         Ok(())

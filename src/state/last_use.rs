@@ -1,8 +1,8 @@
 //! When each secret was last used, from where, and how often.
 //!
-//! A use is buffered in memory, on the thread that saw it, and written by and by in one
-//! statement for many secrets: a write for each call would cost more than the call. What is
-//! buffered when a process is killed is lost, which is the last interval at most.
+//! A use is buffered in memory, on the thread that authenticated it, and written periodically in
+//! one statement for many secrets: a write for each call would cost more than the call. When a
+//! process is killed its buffer is lost, which is the last interval at most.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -26,9 +26,9 @@ use crate::error::Result;
 
 /// Each thread records in a stripe of its own, so that none waits for another.
 const STRIPES: usize = 64;
-/// Secrets that wait in one stripe at most: some 4 MB. Half of that is written at once.
+/// The most secrets buffered in one stripe: some 4 MB. Half of that triggers a write at once.
 const MAX_WAITING: usize = 1 << 15;
-/// Secrets in one statement: its locks are to be short.
+/// The most secrets in one statement, so that its locks are short.
 const BATCH: usize = 5_000;
 
 /// One secret: its token or session, and its number there.
@@ -44,7 +44,7 @@ struct BufferedUse {
 }
 
 impl BufferedUse {
-    /// The later one says when and from where.
+    /// The time and address of the later use are stored.
     fn add(&mut self, other: BufferedUse) {
         self.count += other.count;
         if other.time >= self.time {
@@ -59,20 +59,21 @@ type Stripe = HashMap<Key, BufferedUse>;
 pub struct LastUses {
     db: Db,
     stripes: Box<[Mutex<Stripe>]>,
-    /// A stripe is half full: the writer need not wait for its time.
+    /// Notified when a stripe is half full: the writer need not wait for its period.
     crowded: Notify,
-    /// Uses that found no room since it was last logged.
+    /// Uses that were dropped for lack of room since that was last logged.
     lost: AtomicU64,
 }
 
 impl LastUses {
-    /// None yet; they are written with this pool.
+    /// An empty buffer, written with this pool.
     pub fn new(db: Db) -> Self {
         let stripes = (0..STRIPES).map(|_| Mutex::default()).collect();
         Self { db, stripes, crowded: Notify::new(), lost: AtomicU64::new(0) }
     }
 
-    /// Records that a secret authenticated. A JWT is none: the exchange that it came from was.
+    /// Records that a secret authenticated. A JWT is not recorded: the exchange that issued it
+    /// was.
     pub fn record(&self, found: &Authenticated, from: Option<IpAddr>, now: OffsetDateTime) {
         if let Some(number) = found.secret {
             let credential = &found.credential;
@@ -104,21 +105,21 @@ impl LastUses {
         self.stripes.iter().map(|stripe| lock(stripe).len()).sum()
     }
 
-    /// Whether nothing waits.
+    /// Whether the buffer is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Done when a stripe is half full: what waits is to be written earlier.
+    /// Done when a stripe is half full: the buffer is to be written earlier.
     pub async fn crowded(&self) {
         self.crowded.notified().await;
     }
 
-    /// Writes what waits. What could not be written waits on; where a statement's answer was
-    /// lost on the way its counts may come twice.
+    /// Writes the buffered uses. Those that could not be written stay buffered; where the answer
+    /// to a statement was lost, its counts may be added twice.
     ///
     /// # Errors
-    /// `DATABASE_UNAVAILABLE`, or `CONFLICT` with other nodes through all tries.
+    /// `DATABASE_UNAVAILABLE`, or `CONFLICT` with other nodes through all retries.
     pub async fn flush(&self) -> Result<()> {
         let lost = self.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
@@ -134,7 +135,7 @@ impl LastUses {
         Ok(())
     }
 
-    /// A statement for tokens, and one for sessions where there are some.
+    /// Writes one statement for tokens, and one for sessions where there are any.
     async fn write(&self, batch: &[(Key, BufferedUse)]) -> Result<()> {
         let (mut tokens, mut of_sessions) = (Vec::new(), Vec::new());
         for ((id, number), used) in batch {
@@ -145,8 +146,8 @@ impl LastUses {
                 }
             }
         }
-        // Another node may write the same ones at the same time, in another order. Sessions first: what
-        // is written of them twice adds nothing up.
+        // Another node may write the same rows at the same time, in another order. Sessions first:
+        // writing them twice adds nothing up.
         if !of_sessions.is_empty() {
             retrying(|| sessions::record_uses(&self.db, &of_sessions)).await?;
         }
@@ -156,8 +157,8 @@ impl LastUses {
         Ok(())
     }
 
-    /// Takes out all that waits, each secret once, in the order of their ids, so that nodes
-    /// which write at the same time seldom wait for each other in a circle.
+    /// Takes out all buffered uses, each secret once, in the order of their ids, so that nodes
+    /// which write at the same time seldom deadlock.
     fn take(&self) -> Vec<(Key, BufferedUse)> {
         let mut all = Stripe::new();
         for stripe in &self.stripes {
@@ -184,7 +185,7 @@ fn own_stripe() -> usize {
     })
 }
 
-/// Nothing that is done under these locks panics half-way.
+/// No code under these locks panics half-way.
 fn lock(stripe: &Mutex<Stripe>) -> MutexGuard<'_, Stripe> {
     stripe.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -215,7 +216,7 @@ mod tests {
         Authenticated { credential: Arc::new(credential), in_outage: false, secret }
     }
 
-    /// Of a database that is not asked.
+    /// With a database that is not queried.
     fn last_uses() -> LastUses {
         LastUses::new(Db::lazy(pool::options("postgres://nobody@127.0.0.1/none").unwrap(), 1))
     }
@@ -261,7 +262,7 @@ mod tests {
         for token in 0..MAX_WAITING as u128 + 10 {
             uses.add((TokenId::from_u128(token).into(), 1), used);
         }
-        // What is known goes on being counted.
+        // Secrets already buffered are still counted.
         uses.add((TokenId::from_u128(0).into(), 1), used);
         assert_eq!((uses.len(), uses.lost.load(Ordering::Relaxed)), (MAX_WAITING, 10));
         assert_eq!(uses.take()[0].1.count, 2);

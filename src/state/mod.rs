@@ -1,5 +1,5 @@
-//! What one process keeps in memory. [`State`] holds the parts; each part gets what it needs
-//! when it is made, and none takes the whole state.
+//! The in-memory state of one process. [`State`] holds the parts; each part gets what it needs
+//! when it is created, and none takes the whole state.
 
 pub mod authenticate;
 pub mod cors_origins;
@@ -32,7 +32,7 @@ use crate::state::principals::Principals;
 
 pub use crate::db::pool::Pools;
 
-/// What a server is made of: what every handler may need.
+/// The parts of a server that any handler may need.
 pub struct State {
     /// The pool for what handlers read and write.
     pub db: Db,
@@ -42,7 +42,7 @@ pub struct State {
     pub keyring: Arc<Keyring>,
     pub passwords: Passwords,
     pub issuer: Issuer,
-    /// What no org's token policy goes beyond.
+    /// The limits that no org's token policy may exceed.
     pub ceilings: Ceilings,
     pub feed: Arc<Feed>,
     pub principals: Arc<Principals>,

@@ -3,12 +3,12 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Allows something once a second, however often it is asked.
+/// Allows an action at most once a second, however often it is requested.
 #[derive(Default)]
 pub struct OncePerSecond(Mutex<Option<Instant>>);
 
 impl OncePerSecond {
-    /// Whether it may be done now. Then not again for a second.
+    /// Whether the action is allowed now. It is then refused for a second.
     pub fn may(&self) -> bool {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let may = last.is_none_or(|last| last.elapsed() >= Duration::from_secs(1));

@@ -34,13 +34,13 @@ impl From<TokenLimits> for Ceilings {
 }
 
 impl State {
-    /// Opens the keys of a migrated database, making the first ones where there are none.
+    /// Opens the keys of a migrated database, creating the first ones where there are none.
     ///
-    /// `issuer` is `iss` of all that is signed. A database that signs with another algorithm
-    /// keeps its key: verifiers have pinned that one, and are notified beforehand of the next.
+    /// `issuer` is `iss` of all that is signed. A database that signs with another algorithm keeps
+    /// its key: verifiers have pinned that one, and are notified beforehand of the next.
     ///
     /// # Errors
-    /// When the database does not answer, or its keys do not open.
+    /// When the database does not answer, or its keys do not decrypt.
     pub async fn open(
         pools: Pools,
         master: MasterKeys,

@@ -1,7 +1,7 @@
 //! Secrets that were used while they are hashed under an older pepper.
 //!
-//! They are buffered in memory and written in the background, since only the token string
-//! gives the new MAC.
+//! They are buffered in memory and written in the background, since only the token string gives
+//! the new MAC.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use crate::domain::access::credential::Credential;
 use crate::domain::values::ids::{CredentialId, TokenId};
 use crate::domain::values::token_string::TokenString;
 
-/// How many are buffered at most. One that finds no place is buffered on a later use.
+/// How many are buffered at most. One that finds no room is buffered on a later use.
 const MAX: usize = 10_000;
 
 /// The secrets to re-hash under the newest pepper, by token and number of the secret.
@@ -23,7 +23,7 @@ impl PepperRenewals {
     /// Buffers the secret in this place, which has just matched, where it is under an older
     /// pepper.
     pub fn record(&self, peppers: &Peppers, token: &TokenString, credential: &Credential, place: usize) {
-        // A session's ends before a pepper does that is not the newest any more.
+        // A session expires before a pepper that is no longer the newest is dropped.
         let CredentialId::Token(token_id) = credential.credential_id else { return };
         let Some(stored) = credential.secrets.get(place) else { return };
         let Some(secret) = peppers.renewed(token, &stored.record) else { return };
@@ -40,7 +40,7 @@ impl PepperRenewals {
         }
     }
 
-    /// Takes out all that is buffered.
+    /// Takes out all buffered secrets.
     pub fn take(&self) -> Vec<Renewal> {
         std::mem::take(&mut *self.lock()).into_values().collect()
     }

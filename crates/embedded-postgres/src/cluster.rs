@@ -1,4 +1,4 @@
-//! PostgreSQL's data directory: made by initdb, looked at, served.
+//! PostgreSQL's data directory: created by initdb, checked, served.
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
@@ -18,12 +18,12 @@ use crate::place::Place;
 
 /// The role that owns everything.
 pub(crate) const SUPERUSER: &str = "countersign";
-/// Written into the data directory once initdb has finished; what lacks it was interrupted.
+/// Written into the data directory once initdb has finished; without it, initdb was interrupted.
 const MARKER: &str = "countersign-initialised";
 /// initdb takes about a second; a disk that is slow to synchronise may need much longer.
 const INITDB_LIMIT: Duration = Duration::from_secs(600);
 
-/// The major version that wrote the cluster; `None` if there is none yet, or a half-made one.
+/// The major version that wrote the cluster; `None` if there is none yet, or an incomplete one.
 pub(crate) fn major_version(place: &Place) -> Result<Option<u32>> {
     if !place.data().join(MARKER).exists() {
         return Ok(None);
@@ -36,12 +36,12 @@ pub(crate) fn major_version(place: &Place) -> Result<Option<u32>> {
     }
 }
 
-/// Makes a new cluster; what an interrupted attempt left is removed first.
+/// Creates a new cluster; what an interrupted attempt left is removed first.
 ///
-/// No process of that attempt is alive any more: `log` could not be locked otherwise.
+/// No process of that attempt is running any more: otherwise `log` could not be locked.
 pub(crate) fn create(place: &Place, binaries: &Binaries, durable: bool, log: &Log) -> Result<()> {
     let data = place.data();
-    // A server has run on it: whatever became of the marker, this is somebody's data.
+    // A server has run on it: with or without the marker, it may hold data.
     if data.join("postmaster.opts").exists() {
         bail!(
             "{} holds a database, but not the mark of a finished one ({MARKER}): if it is whole, make that \
@@ -57,7 +57,7 @@ pub(crate) fn create(place: &Place, binaries: &Binaries, durable: bool, log: &Lo
 
     let mut initdb = binaries.command("initdb", &place.account);
     initdb.arg("-D").arg(&data).args(["-U", SUPERUSER, "-E", "UTF8", "--no-locale", "--data-checksums"]);
-    // Whoever can enter the socket's directory is the cluster's user or root.
+    // Only the cluster's user and root can enter the socket's directory.
     initdb.args(["--auth-local=trust", "--auth-host=reject", "--no-instructions"]);
     if !durable {
         initdb.arg("--no-sync");
@@ -84,7 +84,8 @@ fn mark(place: &Place, binaries: &Binaries, durable: bool) -> Result<()> {
     writeln!(marker, "{}", binaries.version())?;
     if durable {
         marker.sync_all()?;
-        // initdb has written out what is inside; the names that lead there are ours to keep.
+        // initdb has synchronised the contents to disk; the directory entries above them are
+        // synchronised here.
         for dir in [Some(data.as_path()), Some(&place.home), place.home.parent()].into_iter().flatten() {
             fs::File::open(dir)?.sync_all()?;
         }
@@ -92,22 +93,24 @@ fn mark(place: &Place, binaries: &Binaries, durable: bool) -> Result<()> {
     Ok(())
 }
 
-/// Removes what a server that was killed left behind and what would stop the next one: the process ids in
-/// these files may belong to others by now, in a container above all.
+/// Removes the files that a killed server left behind and that would block the next one: the
+/// process ids in these files may belong to other processes by now, in a container above all.
 ///
-/// Only for who has the lock on the log: no server of this cluster is alive.
+/// Only for a caller that has the lock on the log: no server of this cluster is running.
 pub(crate) fn clear_stale_files(place: &Place, socket_dir: &Path) {
     for stale in [
         place.data().join("postmaster.pid"),
         socket_dir.join(".s.PGSQL.5432"),
         socket_dir.join(".s.PGSQL.5432.lock"),
     ] {
-        // Usually it is not there; if it is and stays, the server's log will say so.
+        // Usually it does not exist; if it does and cannot be removed, the server's log will say
+        // so.
         let _ = fs::remove_file(stale);
     }
 }
 
-/// The command that serves the cluster. All settings are arguments, so that they can change between releases.
+/// The command that serves the cluster. All settings are arguments, so that they can change
+/// between releases.
 pub(crate) fn server(
     place: &Place,
     binaries: &Binaries,
@@ -121,7 +124,8 @@ pub(crate) fn server(
     let settings: &[&str] = if durable {
         &["max_connections=100", "shared_buffers=128MB"]
     } else {
-        // These databases do not outlive the run: nothing may wait for a disk or work in the background.
+        // These databases do not outlast the run: nothing may wait for a disk or work in the
+        // background.
         &[
             "max_connections=300",
             "shared_buffers=128MB",
@@ -151,7 +155,7 @@ pub(crate) fn server(
     Ok(postgres)
 }
 
-/// The setting is a list: quotes keep a name with a comma or a blank in one piece.
+/// The setting is a list: quotes protect a name with a comma or a blank.
 fn socket_setting(socket_dir: &Path) -> OsString {
     use std::os::unix::ffi::{OsStrExt, OsStringExt};
     let mut setting = b"unix_socket_directories=\"".to_vec();

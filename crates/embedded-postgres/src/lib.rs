@@ -1,7 +1,7 @@
 //! A private PostgreSQL server as a child process, for `countersign dev` and for the tests.
 //!
-//! It listens on a Unix socket in a directory that only its own user and root can enter, asks for no password,
-//! and never outlives the process that started it. Everything here blocks.
+//! It listens on a Unix socket in a directory that only its own user and root can enter, needs no
+//! password, and never outlasts the process that started it. All functions here block.
 #![forbid(unsafe_code)]
 
 mod binaries;

@@ -1,4 +1,4 @@
-//! The server's log, which also tells whether any process of the cluster is still alive.
+//! The server's log, which also shows whether any process of the cluster is still running.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -12,17 +12,18 @@ use anyhow::{Context, Result, bail};
 use crate::pid_file::interrupt_orphan;
 use crate::place::{Place, open_private};
 
-/// A log longer than this starts anew with the next server.
+/// A log longer than this is truncated when the next server starts.
 const LENGTH_LIMIT: u64 = 4 << 20;
-/// How much of it goes into an error.
+/// How many of its last lines go into an error.
 const TAIL_LINES: usize = 15;
 const TAIL_BYTES: u64 = 8 << 10;
 /// A fast shutdown writes all of the server's memory to the disk.
 const OLD_SERVER_LIMIT: Duration = Duration::from_secs(60);
 
-/// The log is the output of initdb and of the server, so that every process of the cluster holds it open, and a
-/// lock on an open file lasts as long as anybody holds it: whoever gets the lock knows that no process of this
-/// cluster is left. A process id in a file could be somebody else's by now.
+/// The log is the output of initdb and of the server, so that every process of the cluster has it
+/// open, and a lock on an open file lasts as long as any process has it open. So a process that
+/// gets the lock knows that no process of this cluster is left. A process id in a file could
+/// belong to another process by now.
 pub(crate) struct Log {
     file: File,
     path: PathBuf,
@@ -30,8 +31,8 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Opens the log, and waits for an earlier server to be gone: killing us begins its shutdown, which takes
-    /// its time. Fails if that takes longer than a minute.
+    /// Opens the log, and waits until an earlier server has exited: killing its parent begins its
+    /// shutdown, which takes time. Fails if that takes longer than a minute.
     pub(crate) fn open_alone(place: &Place, progress: &(dyn Fn(&str) + Sync)) -> Result<Log> {
         let path = place.home.join("server.log");
         let file = open_private(&path)?;

@@ -6,8 +6,8 @@ use nix::sys::signal::Signal;
 
 use crate::place::Place;
 
-/// Whether the server with this process id accepts connections. It says so in the last line of its pid file,
-/// which costs less to read than a connection, and begins with its process id.
+/// Whether the server with this process id accepts connections. The last line of its pid file says
+/// so, which is cheaper to read than opening a connection, and the first line is its process id.
 pub(crate) fn is_ready(place: &Place, pid: u32) -> bool {
     let Ok(text) = fs::read_to_string(place.data().join("postmaster.pid")) else {
         return false;
@@ -16,10 +16,10 @@ pub(crate) fn is_ready(place: &Place, pid: u32) -> bool {
     lines.next() == Some(pid.to_string().as_str()) && lines.next_back() == Some("ready")
 }
 
-/// Has a server of this cluster shut down that outlived the process which started it. On Linux the kernel has
-/// told it already.
+/// Shuts down a server of this cluster that outlasted the process which started it. On Linux the
+/// kernel has signalled it already.
 ///
-/// Only while the lock on the log is taken: a server is alive, and its pid file names it.
+/// Only while the lock on the log is taken: a server is running, and its pid file names it.
 pub(crate) fn interrupt_orphan(place: &Place) {
     if cfg!(target_os = "linux") {
         return;
@@ -27,7 +27,7 @@ pub(crate) fn interrupt_orphan(place: &Place) {
     let pid = fs::read_to_string(place.data().join("postmaster.pid"))
         .ok()
         .and_then(|text| text.lines().next()?.trim().parse::<i32>().ok());
-    // No negative number and no zero: those name groups of processes.
+    // Neither negative numbers nor zero: those name groups of processes.
     if let Some(pid) = pid.filter(|pid| *pid > 1) {
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGINT);
     }

@@ -1,4 +1,4 @@
-//! Where the cluster's files are, and the lock that keeps a data directory to one instance.
+//! Where the cluster's files are, and the lock that limits a data directory to one instance.
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
@@ -17,13 +17,14 @@ use nix::unistd::geteuid;
 
 /// Names, in the data directory, the directory below [`FAR`] that holds the cluster.
 const NOTE: &str = "postgres.place";
-/// Where a cluster goes that would be out of reach for its user in the data directory.
+/// Where a cluster is placed whose user could not reach it in the data directory.
 const FAR: &str = "/var/lib/countersign";
-/// What the name of a socket may take: macOS has room for 104 bytes and Linux for 108, both with a final NUL.
+/// The maximum length of a socket's name: macOS has room for 104 bytes and Linux for 108, both
+/// with a final NUL.
 const SOCKET_PATH_LIMIT: usize = 103;
 const SOCKET_NAME: &str = ".s.PGSQL.5432";
 
-/// The directory that holds one cluster and all that belongs to it, and the user who runs it.
+/// The directory that holds one cluster and all its files, and the user who runs it.
 #[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) home: PathBuf,
@@ -34,8 +35,9 @@ impl Place {
     /// Finds the cluster of a data directory, or the place for a new one.
     ///
     /// That is `<data_dir>/postgres`; only where root's substitute cannot reach that, it is below
-    /// `/var/lib/countersign`, and a note in the data directory says so. Thus a data directory that is removed
-    /// and made anew, keys and all, does not find the database of the old one.
+    /// `/var/lib/countersign`, and a file in the data directory records that place. Thus a data
+    /// directory that is removed and created again, keys included, does not find the database of
+    /// the old one.
     pub(crate) fn choose(data_dir: &Path, progress: &(dyn Fn(&str) + Sync)) -> Result<Place> {
         let near = data_dir.join("postgres");
         if !geteuid().is_root() {
@@ -69,7 +71,7 @@ impl Place {
     }
 
     fn at(home: PathBuf, account: Account) -> Result<Place> {
-        // The user passes through to what is its own inside; root's files in here stay root's.
+        // The user passes through to its own directory inside; root's files in here remain root's.
         let mode = if account.is_dropped() { 0o711 } else { 0o700 };
         fs::create_dir_all(&home)
             .and_then(|()| fs::set_permissions(&home, Permissions::from_mode(mode)))
@@ -92,8 +94,8 @@ impl Place {
         self.home.join("programs")
     }
 
-    /// Makes the directory for the socket: in the cluster's place, or, where that name is too long for a
-    /// socket, a short one in the system's temporary directory.
+    /// Creates the directory for the socket: in the cluster's place, or, where that name is too
+    /// long for a socket, a short one in the system's temporary directory.
     pub(crate) fn make_socket_dir(&self) -> Result<PathBuf> {
         let dir = self.socket_dir()?;
         self.make_private(&dir)?;
@@ -105,7 +107,7 @@ impl Place {
         if let Ok(dir) = self.socket_dir()
             && !dir.starts_with(&self.home)
         {
-            // Left behind, it would be used again by the next start.
+            // If it is left behind, the next start uses it again.
             let _ = fs::remove_dir_all(dir);
         }
     }
@@ -118,14 +120,16 @@ impl Place {
             .ok_or_else(|| anyhow!("no directory has a name short enough for PostgreSQL's socket"))
     }
 
-    /// Makes a directory that only the cluster's user can enter (and root can), or takes the one that is there.
+    /// Creates a directory that only the cluster's user and root can enter, or uses the existing
+    /// one.
     pub(crate) fn make_private(&self, dir: &Path) -> Result<()> {
         let make = || -> Result<()> {
             match DirBuilder::new().mode(0o700).create(dir) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
                 _ => {}
             }
-            // One handle for look and change: the name may be in a directory that others write to.
+            // One handle for check and change: the name may be in a directory that others write
+            // to.
             let handle = OpenOptions::new()
                 .read(true)
                 .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
@@ -144,16 +148,17 @@ impl Place {
     }
 }
 
-/// Makes the data directory if need be; out comes its one true name.
+/// Creates the data directory if need be, and returns its canonical name.
 pub(crate) fn open_data_dir(data_dir: &Path) -> Result<PathBuf> {
     fs::create_dir_all(data_dir)
         .and_then(|()| data_dir.canonicalize())
         .with_context(|| format!("opening the data directory {}", data_dir.display()))
 }
 
-/// Takes the data directory for this process, until the file is closed or the process ends, killed or not.
+/// Locks the data directory for this process, until the file is closed or the process exits,
+/// killed or not.
 ///
-/// A process that is being killed keeps its lock for a moment, so that a taken one is tried for a second.
+/// A process that is being killed holds its lock for a moment, so locking is retried for a second.
 pub(crate) fn lock(data_dir: &Path) -> Result<File> {
     let path = data_dir.join("postgres.lock");
     let mut file = open_private(&path).with_context(|| {
@@ -187,8 +192,8 @@ pub(crate) fn lock(data_dir: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// Opens a file that only its owner may read, for reading and appending; root gives a new one to the owner of
-/// the directory, who may come back without root's rights.
+/// Opens a file that only its owner may read, for reading and appending; root gives a new one to
+/// the owner of the directory, who may later start it without root's rights.
 pub(crate) fn open_private(path: &Path) -> Result<File> {
     let open = || -> io::Result<File> {
         let file = OpenOptions::new()
@@ -209,7 +214,7 @@ pub(crate) fn open_private(path: &Path) -> Result<File> {
     open().with_context(|| format!("opening {}", path.display()))
 }
 
-/// The directory below `FAR` that the note in the data directory names, if there is a note.
+/// The directory below `FAR` that the file in the data directory names, if that file exists.
 pub(crate) fn noted(data_dir: &Path) -> Result<Option<PathBuf>> {
     let note = data_dir.join(NOTE);
     let name = match fs::read_to_string(&note) {
@@ -228,7 +233,7 @@ pub(crate) fn noted(data_dir: &Path) -> Result<Option<PathBuf>> {
 fn new_far_home(data_dir: &Path) -> Result<PathBuf> {
     let hash = hash(data_dir);
     fs::create_dir_all(FAR).with_context(|| format!("making the directory {FAR}"))?;
-    // What a removed data directory of the same name left is not ours to use or to remove.
+    // What a removed data directory of the same name left is neither used nor removed.
     for attempt in 0_u32.. {
         let name = if attempt == 0 { hash.clone() } else { format!("{hash}-{attempt}") };
         let far = Path::new(FAR).join(&name);
@@ -247,7 +252,7 @@ fn new_far_home(data_dir: &Path) -> Result<PathBuf> {
     bail!("no free name is left in {FAR}")
 }
 
-/// Writes the note whole or not at all, also if the power fails.
+/// Writes the file completely or not at all, even if the power fails.
 fn note(data_dir: &Path, name: &str) -> io::Result<()> {
     let draft = data_dir.join("postgres.place.new");
     let mut file = File::create(&draft)?;

@@ -14,9 +14,9 @@ use crate::log::Log;
 use crate::place::Place;
 use crate::{cluster, pid_file, place};
 
-/// How long a server may repair itself after a crash before the start is given up.
+/// How long a server may repair itself after a crash before the start fails.
 const READY_LIMIT: Duration = Duration::from_secs(180);
-/// Ends all sessions and writes everything out; then without writing; then by force.
+/// Closes all sessions and writes everything to disk; then without writing; then by force.
 const STOP: [(Signal, Duration); 3] = [
     (Signal::SIGINT, Duration::from_secs(20)),
     (Signal::SIGQUIT, Duration::from_secs(10)),
@@ -24,10 +24,11 @@ const STOP: [(Signal, Duration); 3] = [
 ];
 
 pub struct Options<'a> {
-    /// Made if need be. The cluster is at `<data_dir>/postgres`, or below `/var/lib/countersign` where we are
-    /// root and the user who runs PostgreSQL cannot reach that.
+    /// Created if need be. The cluster is at `<data_dir>/postgres`, or below
+    /// `/var/lib/countersign` where this process is root and the user who runs PostgreSQL cannot
+    /// reach that.
     pub data_dir: &'a Path,
-    /// Whether what was committed survives a power failure. Tests do without.
+    /// Whether committed data survives a power failure. Tests do not need that.
     pub durable: bool,
     /// Called with one readable line at a time.
     pub progress: &'a (dyn Fn(&str) + Sync),
@@ -41,23 +42,25 @@ pub struct Server {
     socket_dir: PathBuf,
     version: String,
     first_start: bool,
-    /// Held until the server has stopped, so that nobody else starts one on the same files.
+    /// Held until the server has stopped, so that no other process starts one on the same files.
     _lock: File,
 }
 
 impl Server {
-    /// Starts the server of a data directory and returns when it accepts connections: about 0.1 s, or a second
-    /// the first time, or longer when PostgreSQL has to be fetched or to repair itself after a crash.
+    /// Starts the server of a data directory and returns when it accepts connections: about 0.1 s,
+    /// or a second the first time, or longer when PostgreSQL has to be fetched or to repair itself
+    /// after a crash.
     ///
-    /// Fails with a message for whoever sits at the terminal: no PostgreSQL, a data directory that is in use, of
-    /// another major version or not ours, or the end of the server's log.
+    /// Fails with a message for the operator at the terminal: no PostgreSQL, a data directory that
+    /// is in use, of another major version or of another owner, or the end of the server's log.
     pub fn start(options: &Options<'_>) -> Result<Server> {
         let data_dir = place::open_data_dir(options.data_dir)?;
         let lock = place::lock(&data_dir)?;
         Server::start_locked(options, &data_dir, lock, None)
     }
 
-    /// `programs` is where a private copy of PostgreSQL is kept, if not in the cluster's own place.
+    /// `programs` is where a private copy of PostgreSQL is stored, if not in the cluster's own
+    /// place.
     pub(crate) fn start_locked(
         options: &Options<'_>,
         data_dir: &Path,
@@ -68,7 +71,7 @@ impl Server {
         let place = Place::choose(data_dir, progress)?;
         let log = Log::open_alone(&place, progress)?;
         let written_by = cluster::major_version(&place)?;
-        // Elsewhere than in the data directory, whoever runs PostgreSQL might not reach it.
+        // Outside the data directory, the user who runs PostgreSQL might not reach it.
         let programs = programs.filter(|_| place.is_in(data_dir)).map_or(place.programs(), Path::to_owned);
         let binaries = find(&Wanted {
             major: written_by,
@@ -84,7 +87,8 @@ impl Server {
         let socket_dir = place.make_socket_dir()?;
         cluster::clear_stale_files(&place, &socket_dir);
         let command = cluster::server(&place, &binaries, &socket_dir, durable, &log)?;
-        // What is killed with us must not lose a commit; only the tests need not write everything out.
+        // A server killed with this process must not lose a commit; only the tests need not write
+        // everything to disk.
         let when_we_die = if durable { Signal::SIGINT } else { Signal::SIGQUIT };
         let process = Process::spawn(command, when_we_die).context("starting PostgreSQL")?;
         let server = Server {
@@ -134,8 +138,9 @@ impl Server {
         &self.version
     }
 
-    /// Whether this start made the cluster. A process that is killed before it has filled the new cluster sees
-    /// `false` at the next start: what must happen once needs a trace of its own in the database.
+    /// Whether this start created the cluster. A process that is killed before it has filled the
+    /// new cluster gets `false` at the next start: what must happen once needs a record of its own
+    /// in the database.
     pub fn first_start(&self) -> bool {
         self.first_start
     }
@@ -144,9 +149,9 @@ impl Server {
         self.process.pid()
     }
 
-    /// Ends all sessions, writes everything out and waits for the end, 35 s at most.
+    /// Closes all sessions, writes everything to disk and waits for the exit, 35 s at most.
     ///
-    /// Fails if the server had ended by itself before, or did not end in good order. Nothing that was committed
+    /// Fails if the server had exited by itself before, or did not exit cleanly. No committed data
     /// is lost by that.
     pub fn stop(self) -> Result<()> {
         if let Some(status) = self.process.ended() {
@@ -159,7 +164,8 @@ impl Server {
         }
     }
 
-    /// Ends the server without writing anything out, and waits for that; the next start repairs the files.
+    /// Stops the server without writing anything to disk, and waits for that; the next start
+    /// repairs the files.
     ///
     /// Neither panics nor allocates much: an exit handler may call it.
     pub fn stop_immediately(&self) {
@@ -205,7 +211,7 @@ mod tests {
     #[test]
     fn a_data_directory_serves_one_instance_at_a_time_and_is_made_once() {
         let dir = TempDir::new("postgres");
-        // What an interrupted initdb leaves is no database.
+        // An interrupted initdb leaves no database.
         let data = dir.0.join("postgres/data");
         fs::create_dir_all(data.join("base")).unwrap();
         fs::write(data.join("PG_VERSION"), "15\n").unwrap();
@@ -217,7 +223,7 @@ mod tests {
         assert!(refused.contains(&format!("another instance (process {})", std::process::id())), "{refused}");
         first.stop().unwrap();
 
-        // After an orderly end, and after one that leaves repairs to the next start.
+        // After a clean exit, and after one that leaves repairs to the next start.
         for _ in 0..2 {
             let again = dir.start().unwrap();
             assert!(!again.first_start());

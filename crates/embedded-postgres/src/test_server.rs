@@ -1,4 +1,4 @@
-//! One server for all the tests of a process, and nothing left of it afterwards.
+//! One server for all the tests of a process, which leaves no files behind.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write};
@@ -24,8 +24,8 @@ struct TestRun {
 
 /// The server of this test process, started by the first call and stopped when the process exits.
 ///
-/// Its data is in the system's temporary directory and durability is off. It ends with the process even when
-/// that is killed; then the next run removes the files.
+/// Its data is in the system's temporary directory and durability is off. It stops with the
+/// process even when that is killed; then the next run removes the files.
 ///
 /// # Panics
 ///
@@ -53,14 +53,14 @@ impl TestRun {
     fn begin() -> Result<TestRun> {
         let root = runs_dir()?;
         let (dir, lock) = {
-            // Whoever sweeps must not take a directory away between its making and its locking.
+            // A concurrent sweep must not remove a directory between its creation and its locking.
             let turn = place::open_private(&root.join("turn.lock"))?;
             turn.lock().context("waiting for another test run")?;
             sweep(&root);
             new_run(&root)?
         };
         let options = Options { data_dir: &dir, durable: false, progress: &tell };
-        // Not in the run's own directory: what had to be fetched once is there for the next run.
+        // Not in the run's own directory, so that the next run finds what was fetched once.
         let server = Server::start_locked(&options, &dir, lock, Some(&root.join("programs")))?;
         Ok(TestRun { server, dir })
     }
@@ -70,7 +70,7 @@ fn tell(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// `<temporary directory>/countersign-tests-<user id>`, which nobody else may have made for us.
+/// `<temporary directory>/countersign-tests-<user id>`, which no other user may have created.
 fn runs_dir() -> Result<PathBuf> {
     let dir = std::env::temp_dir().join(format!("countersign-tests-{}", geteuid()));
     // Root's substitute has to pass through.
@@ -107,8 +107,8 @@ fn new_run(root: &Path) -> Result<(PathBuf, File)> {
     bail!("no free name is left in {}", root.display())
 }
 
-/// Removes the runs whose lock is free: their process was killed. Its server may still be on its way down; if it
-/// takes too long, the next sweep has it.
+/// Removes the runs whose lock is free: their process was killed. Its server may still be shutting
+/// down; if that takes too long, the next sweep removes the run.
 fn sweep(root: &Path) {
     let Ok(entries) = fs::read_dir(root) else { return };
     for dir in entries.flatten().filter(is_run).map(|entry| entry.path()) {
@@ -133,7 +133,7 @@ fn is_run(entry: &fs::DirEntry) -> bool {
 
 fn remove(dir: &Path, place: &Place) {
     place.remove_socket_dir();
-    // Nobody is left to be told; what stays is found again by the next sweep.
+    // There is no caller to report to; what remains is found again by the next sweep.
     let _ = fs::remove_dir_all(&place.home);
     let _ = fs::remove_dir_all(dir);
 }

@@ -17,14 +17,15 @@ pub struct Account {
     name: String,
     uid: u32,
     gid: u32,
-    /// We are root and the child becomes somebody else.
+    /// This process is root and the child runs as another user.
     dropped: bool,
 }
 
 impl Account {
-    /// Ourselves, or, for root, the owner of `data` where that exists already, else `postgres`, else `nobody`.
+    /// The current user, or, for root, the owner of `data` where that exists already, else
+    /// `postgres`, else `nobody`.
     ///
-    /// Fails when the user has no entry in the system's user list: initdb wants to know its name.
+    /// Fails when the user has no entry in the system's user list: initdb needs its name.
     pub fn to_run(data: &Path) -> Result<Account> {
         if !geteuid().is_root() {
             let user = User::from_uid(geteuid()).context("reading the system's user list")?.ok_or_else(|| {
@@ -36,7 +37,7 @@ impl Account {
             })?;
             return Ok(Account::new(user, false));
         }
-        // Whoever owns a cluster is the only one who can run it, whatever we would choose today.
+        // Only the owner of a cluster can run it, whichever user would be chosen for a new one.
         if let Ok(existing) = fs::symlink_metadata(data)
             && existing.uid() != 0
         {
@@ -71,15 +72,17 @@ impl Account {
         self.gid
     }
 
-    /// Whether the child's user is not ours, so that files it needs must be handed to it.
+    /// Whether the child runs as another user, so that files it needs must be handed to it.
     pub fn is_dropped(&self) -> bool {
         self.dropped
     }
 
-    /// A command that will run as this user, with an empty environment and without our terminal's input.
+    /// A command that will run as this user, with an empty environment and without the terminal's
+    /// input.
     pub fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
-        // Our own HOME and PG* would lead PostgreSQL astray, and a locale this system lacks would stop it.
+        // This process's HOME and PG* would misconfigure PostgreSQL, and a locale that this system
+        // lacks would make it fail.
         command.env_clear().env("LC_ALL", "C").env("PATH", "/usr/bin:/bin").stdin(Stdio::null());
         if self.dropped {
             // The standard library sets the group first and clears the others, then the user.
@@ -88,7 +91,8 @@ impl Account {
         command
     }
 
-    /// Whether this user may pass through all of `dir`, asked of the kernel and not guessed from mode bits.
+    /// Whether this user may pass through all of `dir`, asked of the kernel and not guessed from
+    /// mode bits.
     pub fn reaches(&self, dir: &Path) -> Result<bool> {
         let mut probe = self.command(Path::new("/bin/sh"));
         probe.args(["-c", ":"]).current_dir(dir).stdout(Stdio::null()).stderr(Stdio::null());

@@ -8,10 +8,12 @@ use nix::libc;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-/// Makes the kernel send `signal` to the child when the *thread* that spawns it ends, however it ends.
+/// Makes the kernel send `signal` to the child when the *thread* that spawns it exits, however it
+/// exits.
 ///
-/// Does nothing outside Linux, where the kernel offers no such thing. The standard library changes the user
-/// before it runs what is added here; that order is needed, because a change of user clears the setting.
+/// Does nothing outside Linux, where the kernel offers no such thing. The standard library changes
+/// the user before it runs what is added here; that order is needed, because a change of user
+/// clears the setting.
 pub fn die_with_parent(command: &mut Command, signal: Signal) {
     #[cfg(target_os = "linux")]
     {
@@ -30,7 +32,7 @@ pub fn die_with_parent(command: &mut Command, signal: Signal) {
                 if libc::prctl(libc::PR_SET_PDEATHSIG, signal) != 0 {
                     return Err(io::Error::last_os_error());
                 }
-                // A parent that ended before the prctl sends nothing any more.
+                // A parent that exited before the prctl sends no signal any more.
                 if libc::getppid() != parent {
                     return Err(io::Error::from_raw_os_error(libc::ESRCH));
                 }
@@ -42,13 +44,14 @@ pub fn die_with_parent(command: &mut Command, signal: Signal) {
     let _ = (command, signal);
 }
 
-/// Blocks until the child has ended, and leaves it to be reaped: until then its id cannot be given to another
-/// process, so that a signal sent to the id reaches the child or nobody.
+/// Blocks until the child has exited, and leaves it to be reaped: until then its id cannot be
+/// given to another process, so a signal sent to the id can reach no process but the child.
 pub fn wait_for_end(child: Pid) -> io::Result<()> {
     let id = libc::id_t::try_from(child.as_raw()).map_err(io::Error::other)?;
     loop {
         let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-        // SAFETY: `info` is a live, writable siginfo_t for the length of the call, and it is not read after it.
+        // SAFETY: `info` is a valid, writable siginfo_t for the length of the call, and it is not
+        // read after it.
         let result =
             unsafe { libc::waitid(libc::P_PID, id, info.as_mut_ptr(), libc::WEXITED | libc::WNOWAIT) };
         if result == 0 {

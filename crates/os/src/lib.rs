@@ -1,4 +1,4 @@
-//! What the standard library cannot say about processes and threads, and nothing else.
+//! Process and thread calls that the standard library lacks, and nothing else.
 #![allow(unsafe_code, reason = "the only crate that may; every block says why it is sound")]
 
 pub mod account;
@@ -10,19 +10,21 @@ use std::io;
 
 use nix::libc;
 
-/// Lets other threads go before the one that calls, from now on: it has the lowest priority at which
-/// a busy machine still lets it do something.
+/// Gives other threads priority over the calling one, from now on: it has the lowest priority at
+/// which a busy machine still runs it.
 ///
-/// Does nothing outside Linux, where a priority is the whole process's.
+/// Does nothing outside Linux, where a priority applies to the whole process.
 pub fn give_way() {
-    // SAFETY: the call changes no memory of ours; 0 is the thread that calls, and everybody may be nice.
+    // SAFETY: the call changes no memory of this process; 0 is the calling thread, and any thread
+    // may lower its priority.
     #[cfg(target_os = "linux")]
     unsafe {
         libc::setpriority(libc::PRIO_PROCESS, 0, 19)
     };
 }
 
-/// Has `run` called when the process ends by `exit` or by returning from `main`; not when it is killed.
+/// Registers `run` to be called when the process exits by `exit` or by returning from `main`; not
+/// when it is killed.
 ///
 /// `run` must not panic and must not call `exit`.
 pub fn at_exit(run: extern "C" fn()) -> io::Result<()> {
@@ -34,7 +36,8 @@ pub fn at_exit(run: extern "C" fn()) -> io::Result<()> {
     }
 }
 
-/// Removes the `PG*` variables, which the driver would read by itself: all settings are flags and `COUNTERSIGN_*`.
+/// Removes the `PG*` variables, which the driver would read by itself: all settings are flags and
+/// `COUNTERSIGN_*`.
 ///
 /// To be called before the first thread is started.
 pub fn forget_pg_environment() {
@@ -61,7 +64,7 @@ pub fn forget_pg_environment() {
 /// To be called before the first thread is started.
 pub fn remove_from_environment(names: impl IntoIterator<Item = impl AsRef<OsStr>>) {
     for name in names {
-        // SAFETY: no other thread is there yet that could read the environment meanwhile.
+        // SAFETY: no other thread exists yet that could read the environment meanwhile.
         unsafe { std::env::remove_var(name) };
     }
 }

@@ -1,4 +1,4 @@
-//! A child process that never outlives us, and that may be waited for and signalled from any thread.
+//! A child process that never outlasts this one, and that any thread may wait for and signal.
 #![deny(unsafe_code)]
 
 use std::io;
@@ -14,7 +14,8 @@ use nix::unistd::Pid;
 
 use crate::child;
 
-/// A running, or ended, child in a process group of its own (Ctrl-C on the terminal does not reach it).
+/// A running or exited child in a process group of its own (Ctrl-C on the terminal does not reach
+/// it).
 pub struct Process {
     pid: Pid,
     fate: Arc<Fate>,
@@ -27,16 +28,19 @@ struct Fate {
 }
 
 impl Process {
-    /// Starts `command`. On Linux the child receives `when_we_die` as soon as this process ends, killed or not.
+    /// Starts `command`. On Linux the child receives `when_we_die` as soon as this process exits,
+    /// killed or not.
     ///
-    /// The command is dropped before this returns, and with it our copies of the files it was given.
+    /// The command is dropped before this returns, and with it this process's copies of the files
+    /// it was given.
     pub fn spawn(mut command: Command, when_we_die: Signal) -> io::Result<Process> {
         command.process_group(0);
         child::die_with_parent(&mut command, when_we_die);
         let fate = Arc::new(Fate::default());
         let (tell, told) = mpsc::channel();
         let watched = Arc::clone(&fate);
-        // The parent-death signal belongs to the thread that forks. This one lives exactly as long as the child.
+        // The parent-death signal belongs to the thread that forks. This thread runs exactly as
+        // long as the child.
         thread::Builder::new().name("child process".to_owned()).spawn(move || {
             let spawned = command.spawn();
             drop(command);
@@ -57,22 +61,22 @@ impl Process {
         self.pid.as_raw().cast_unsigned()
     }
 
-    /// How the child ended; `None` while it runs.
+    /// The exit status of the child; `None` while it runs.
     pub fn ended(&self) -> Option<ExitStatus> {
         *self.fate.lock()
     }
 
-    /// Sends a signal; does nothing once the child has ended.
+    /// Sends a signal; does nothing once the child has exited.
     pub fn signal(&self, signal: Signal) {
         let ended = self.fate.lock();
-        // Reaping needs the same lock, so that the id still is the child's. The only failure left is that it
-        // has ended in this moment, which is what the caller is after.
+        // Reaping needs the same lock, so the id is still the child's. The only failure left is
+        // that it has exited in this moment, which is what the caller wants.
         if ended.is_none() {
             let _ = kill(self.pid, signal);
         }
     }
 
-    /// Waits for the end for at most `limit`; `None` if the child still runs then.
+    /// Waits for the exit for at most `limit`; `None` if the child still runs then.
     pub fn wait(&self, limit: Duration) -> Option<ExitStatus> {
         let deadline = Instant::now() + limit;
         let mut ended = self.fate.lock();
@@ -85,7 +89,7 @@ impl Process {
         }
     }
 
-    /// Sends the signals in turn, each with the time it has to work, until the child has ended.
+    /// Sends the signals in turn, each with the time it has to work, until the child has exited.
     pub fn end(&self, steps: &[(Signal, Duration)]) -> Option<ExitStatus> {
         for &(signal, limit) in steps {
             self.signal(signal);
@@ -105,7 +109,8 @@ impl Fate {
     fn watch(&self, mut child: Child, pid: Pid) {
         let waited = child::wait_for_end(pid);
         let mut ended = self.lock();
-        // Both fail only for a child that is no longer ours to wait for, which is an ended one as well.
+        // Both fail only for a child that this process can no longer wait for, which has exited as
+        // well.
         *ended = Some(waited.and_then(|()| child.wait()).unwrap_or_default());
         self.changed.notify_all();
     }
@@ -130,13 +135,13 @@ mod tests {
         let process = shell("exit 3");
         assert_eq!(process.wait(LONG).and_then(|status| status.code()), Some(3));
         assert_eq!(process.ended().and_then(|status| status.code()), Some(3));
-        // Its id may be another process's by now.
+        // Its id may belong to another process by now.
         process.signal(Signal::SIGKILL);
     }
 
     #[test]
     fn a_child_that_ignores_one_signal_gets_the_next() {
-        // It ignores the signal once it has made the file.
+        // It ignores the signal once it has created the file.
         let ready = std::env::temp_dir().join(format!("countersign-os-{}", std::process::id()));
         let process = shell(&format!("trap '' TERM; : > {}; while :; do sleep 1; done", ready.display()));
         while !ready.exists() {

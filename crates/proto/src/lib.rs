@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::all, clippy::pedantic, rustdoc::all, reason = "generated")]
 
-/// Everything that reflection shows: our protos with their comments, and the health service.
+/// Everything that reflection returns: our protos with their comments, and the health service.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 tonic::include_proto!("countersign.v1");
@@ -17,7 +17,7 @@ mod tests {
     use super::*;
 
     const SECRET: &str = "hunter2";
-    /// What a field of text is called that holds a secret.
+    /// The names of string fields that hold a secret.
     const SECRETS: [&str; 7] =
         ["secret", "password", "code", "access_token", "subject_token", "token_text", "session_token"];
 

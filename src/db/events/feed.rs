@@ -1,9 +1,9 @@
-//! `feed`, as those read it who keep caches true, and those who come back for what they
-//! have not had.
+//! `feed`, as read by nodes that keep caches up to date, and by readers that resume from a
+//! position.
 //!
-//! A row is *settled* once it is below the oldest running transaction: no row can appear
-//! before it any more. What is settled has an order, and a place in it to come back to.
-//! What is not settled yet is true all the same, and caches are told of it at once.
+//! A row is *settled* once it is below the oldest running transaction: no row can appear before it
+//! any more. Settled rows have an order, and a reader can resume from a place in it. Rows that are
+//! not settled yet are committed all the same, and caches are notified of them at once.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -16,16 +16,18 @@ use crate::error::Result;
 
 /// The channel on which changes wake the nodes.
 pub const CHANNEL: &str = "countersign_feed";
-/// How long a new epoch waits for writers of the former one. They hold nobody else up for longer.
+/// How long a new epoch waits for writers of the previous one. They block others no longer than
+/// that.
 const WRITERS: &str = "set local lock_timeout = '500ms'";
 
-/// A place in the feed: a row that was given, with all before it.
+/// A place in the feed: a row that was returned, with all rows before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
     epoch: i64,
     xid: i64,
     seq: i32,
-    /// Tells the row from another one of the same number, in a database that was set back.
+    /// Distinguishes the row from another one of the same number, in a database that was restored
+    /// to an earlier state.
     event_id: Uuid,
 }
 
@@ -35,12 +37,12 @@ impl Position {
         Self { epoch, xid: 0, seq: -1, event_id: Uuid::nil() }
     }
 
-    /// Within an epoch.
+    /// The order within an epoch.
     const fn order(&self) -> (i64, i32) {
         (self.xid, self.seq)
     }
 
-    /// As bytes, for whoever keeps it.
+    /// As bytes, for a client that stores it.
     pub fn to_bytes(self) -> Vec<u8> {
         let mut bytes = self.epoch.to_be_bytes().to_vec();
         bytes.extend(self.xid.to_be_bytes());
@@ -73,36 +75,37 @@ pub struct FeedRow {
     pub subjects: Vec<String>,
 }
 
-/// Which rows are asked for.
+/// Which rows to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RowSelection {
-    /// Everything that is committed.
+    /// All committed rows.
     Visible,
-    /// At most so many of those that are settled.
+    /// At most this many of the settled rows.
     Settled(i64),
 }
 
-/// What a look at the feed found.
+/// What one query of the feed found.
 struct Look {
     epoch: i64,
-    /// The database is in another cluster than the one that it was last known to be in.
+    /// The database is in another cluster than the one last recorded.
     moved: bool,
-    /// All transactions below it have ended.
+    /// All transactions below it have finished.
     xmin: i64,
-    /// The last row that was swept.
+    /// The last row that was deleted by the sweep.
     swept: Option<(i64, i32)>,
-    /// The row of the position is there.
+    /// The row of the position exists.
     there: bool,
     rows: Vec<FeedRow>,
 }
 
-/// Why nobody can go on from a position.
+/// Why a reader cannot resume from a position.
 enum LostPosition {
     /// Rows that come after it were swept.
     Swept,
     /// It is of another epoch.
     OtherEpoch,
-    /// It is of this epoch and its row is not there: the database was set back.
+    /// It is of this epoch and its row does not exist: the database was restored to an earlier
+    /// state.
     SetBack,
 }
 
@@ -186,23 +189,23 @@ pub async fn latest(db: &mut PgConnection) -> Result<Position> {
         (Some(xid), Some(seq), Some(event_id)) => Position { epoch, xid, seq, event_id },
         _ => start,
     };
-    // Rows are swept by their age, which is not quite their order.
+    // Rows are swept by age, which is not exactly their order.
     Ok(if newest.order() >= swept.order() { newest } else { swept })
 }
 
-/// What a reader gets who comes back.
+/// What a resuming reader gets.
 #[derive(Debug, PartialEq, Eq)]
 pub enum FeedPage {
-    /// What comes after its position, in order, and where it is then.
+    /// The rows after its position, in order, and its new position.
     Rows(Vec<FeedRow>, Position),
-    /// Rows after its position were swept, or the database is another one: nobody can say
-    /// what it has missed. It begins anew ([`latest`]).
+    /// Rows after its position were swept, or the database is another one: what the reader missed
+    /// is unknown. It starts again ([`latest`]).
     CursorExpired,
 }
 
-/// What was settled after a position, at most `limit` rows: each once, in the order of their
-/// transactions, and none later that belongs before one of them. An open transaction, in any
-/// database of the server, holds back what came after it.
+/// The rows settled after a position, at most `limit` of them. Each is returned once, in the order
+/// of their transactions, and none returned later belongs before one of them. An open transaction,
+/// in any database of the server, holds back what came after it.
 pub async fn resume(db: &mut PgConnection, after: &Position, limit: i64) -> Result<FeedPage> {
     let look = look(db, after, RowSelection::Settled(limit)).await?;
     if look.lost(after).is_some() {
@@ -212,45 +215,45 @@ pub async fn resume(db: &mut PgConnection, after: &Position, limit: i64) -> Resu
     Ok(FeedPage::Rows(look.rows, at))
 }
 
-/// Who hears of every change at once, in whatever order they are committed.
+/// A reader that gets every change at once, in whatever order they are committed.
 #[derive(Debug)]
 pub struct Follower {
-    /// Everything up to here was given.
+    /// Everything up to here was returned.
     settled: Position,
-    /// What was given before it was settled, and when.
+    /// What was returned before it was settled, and when.
     early: HashMap<(i64, i32), Instant>,
 }
 
-/// What a look at the feed gave a follower.
+/// What one read of the feed returned to a follower.
 #[derive(Debug, PartialEq, Eq)]
 pub enum News {
-    /// These subjects were touched since the last look.
+    /// These subjects were touched since the last read.
     Touched(Vec<String>),
-    /// The database is another one than at the last look, or too much was missed: nothing that
-    /// is known counts.
+    /// The database is another one than at the last read, or too much was missed: nothing that is
+    /// cached is valid.
     AnotherDatabase,
 }
 
 impl Follower {
-    /// One who knows everything that is committed now.
+    /// A follower that starts from everything that is committed now.
     pub async fn begin(db: &mut PgConnection) -> Result<Self> {
         note_system(db).await?;
         Ok(Self { settled: latest(db).await?, early: HashMap::new() })
     }
 
-    /// Everything up to here was given.
+    /// Everything up to here was returned.
     pub fn settled(&self) -> Position {
         self.settled
     }
 
-    /// Since when something is committed that readers who come back may not have yet, because
-    /// an older transaction is still open.
+    /// Since when a change is committed that resuming readers may not have yet, because an older
+    /// transaction is still open.
     pub fn held_back_since(&self) -> Option<Instant> {
         self.early.values().min().copied()
     }
 
-    /// Reads every row that has become visible since the last look: a row is new when it was
-    /// not given yet, not when its number is high.
+    /// Reads every row that has become visible since the last read. A row is new when it was not
+    /// returned yet, not when its number is high.
     pub async fn read(&mut self, db: &mut PgConnection) -> Result<News> {
         let look = look(db, &self.settled, RowSelection::Visible).await?;
         match look.lost(&self.settled) {
@@ -277,7 +280,7 @@ impl Follower {
         Ok(News::Touched(touched))
     }
 
-    /// Whoever drops what is known after this has missed nothing.
+    /// Starts again from now. A caller that drops its caches after this has missed nothing.
     async fn begin_anew(&mut self, db: &mut PgConnection) -> Result<News> {
         *self = Self::begin(db).await?;
         Ok(News::AnotherDatabase)
@@ -290,8 +293,8 @@ pub async fn wake(tx: &mut PgConnection) -> Result<()> {
     Ok(())
 }
 
-/// Notes which cluster the database is in. In another one than before, which is what a
-/// restored dump finds itself in, the feed begins a new epoch.
+/// Records which cluster the database is in. In another one than before, as after restoring a
+/// dump, the feed begins a new epoch.
 async fn note_system(db: &mut PgConnection) -> Result<()> {
     let query = sqlx::query!(
         r#"select d.system_identifier is null as "new!",
@@ -311,13 +314,13 @@ async fn note_system(db: &mut PgConnection) -> Result<()> {
     Ok(())
 }
 
-/// Begins a new epoch of the feed, in the cluster that the database is in now: all nodes drop
-/// what they know, and whoever comes back from before is told that it cannot go on. `from` is the
-/// epoch that is to end: of many who say so at once, one is heard. Returns the epoch that is.
+/// Begins a new epoch of the feed, in the cluster that the database is in now. All nodes drop
+/// their caches, and a reader with an older position is refused. `from` is the epoch to close: of
+/// many concurrent calls with the same value, one takes effect. Returns the current epoch.
 pub async fn raise_epoch(db: &mut PgConnection, from: Option<i64>) -> Result<i64> {
     let mut tx = db.begin().await?;
     sqlx::raw_sql(WRITERS).execute(&mut *tx).await?;
-    // Who has written to the former epoch commits first: nobody would look for its row later.
+    // Writers to the previous epoch commit first: their rows would never be read later.
     sqlx::raw_sql("lock table feed in share mode").execute(&mut *tx).await?;
     let query = sqlx::query!(
         "update deployment d

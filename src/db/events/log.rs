@@ -1,4 +1,4 @@
-//! `events` and `event_resources`, as those read them who ask what happened in an org.
+//! `events` and `event_resources`, as read by callers that list what happened in an org.
 
 use std::fmt;
 use std::str::FromStr;
@@ -36,19 +36,19 @@ pub struct StoredChange {
     pub new_value: Option<String>,
 }
 
-/// Which events to list: those that all of this holds for.
+/// Which events to list: those that match all of these.
 #[derive(Debug, Default)]
 pub struct EventFilter {
     pub actor_id: Option<AccountId>,
     pub resource_id: Option<String>,
     pub kind: Option<String>,
-    /// From this time on.
+    /// From this time on (inclusive).
     pub start: Option<OffsetDateTime>,
     /// Before this time.
     pub end: Option<OffsetDateTime>,
 }
 
-/// A place in the log. What comes after it in a list, newest first, is below it.
+/// A place in the log. In a list, newest first, the following rows are below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LogPosition {
     time: OffsetDateTime,
@@ -56,7 +56,7 @@ pub struct LogPosition {
 }
 
 impl LogPosition {
-    /// Below it is what happened before this time.
+    /// Everything that happened before this time is below it.
     fn before(time: OffsetDateTime) -> Self {
         Self { time, event_id: EventId::from_u128(0) }
     }
@@ -81,7 +81,7 @@ impl FromStr for LogPosition {
     }
 }
 
-// The count is ordered too: so it cannot be planned as a walk over everybody's rows.
+// The count is ordered too: so it cannot be planned as a walk over the rows of all orgs.
 /// A page of events, and how many there are in all; `$rest` says where they come from.
 macro_rules! select_events {
     ($db:expr, $org_id:expr, ($from:expr, $end:expr, $start:expr, $size:expr), $rest:tt $(, $arg:expr)*) => {{
@@ -101,10 +101,10 @@ macro_rules! select_events {
     }};
 }
 
-/// A page of the org's events, newest first. Each way to ask has its statement, and each
-/// statement an index that has its rows in order: however long the log is, a page is
-/// read from where it begins. What is asked for besides is looked for from there on, the
-/// resource first, then the actor.
+/// A page of the org's events, newest first. Each kind of filter has its own statement, and each
+/// statement an index that has its rows in order: however long the log is, a page is read from
+/// where it begins. The remaining filters are applied from there on, the resource first, then the
+/// actor.
 pub async fn page(
     db: &mut PgConnection,
     org_id: OrgId,

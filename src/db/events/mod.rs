@@ -24,7 +24,7 @@ use crate::error::Result;
 pub struct Actor {
     /// None for the server itself and its command line.
     pub account_id: Option<AccountId>,
-    /// Who impersonates that account, if anybody.
+    /// The account that impersonates that account, if any.
     pub impersonator_id: Option<AccountId>,
     pub credential_id: Option<CredentialId>,
     pub operator: bool,
@@ -33,7 +33,7 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// A client that has authenticated as nobody.
+    /// A client that has not authenticated.
     pub fn unknown(context: &RequestContext) -> Self {
         Self {
             address: context.address.map(|address| address.to_string()),
@@ -42,7 +42,8 @@ impl Actor {
         }
     }
 
-    /// An account that acts without being a caller of the API, and what it has shown.
+    /// An account that acts without being a caller of the API, and the credential that it
+    /// presented.
     pub fn account(
         account_id: AccountId,
         credential_id: Option<CredentialId>,
@@ -89,7 +90,7 @@ impl From<&Acting<'_>> for Author {
     }
 }
 
-/// One field that a change gave another value. Never a secret.
+/// One field whose value a change replaced. Never a secret.
 #[derive(Clone, Debug, Serialize)]
 pub struct FieldChange {
     pub field: &'static str,
@@ -117,7 +118,7 @@ impl FieldChange {
         Self { field, old_value: Some(old_value.to_string()), new_value: None }
     }
 
-    /// A list: one for each value that was taken out or put in.
+    /// A list: one change for each value that was removed or added.
     pub fn of_lists<'a, T: PartialEq + ToString>(
         field: &'static str,
         old: &'a [T],
@@ -155,25 +156,25 @@ impl Change {
         Self { org_id: Some(org_id), ..self }
     }
 
-    /// Naming these resources, too, after those that it names.
+    /// Adds these resources to those that it names.
     pub fn resources(mut self, resources: impl IntoIterator<Item: ToString>) -> Self {
         self.resource_ids.extend(resources.into_iter().map(|id| id.to_string()));
         self
     }
 
-    /// With these fields, after those that it has.
+    /// Adds these fields to those that it has.
     pub fn fields(mut self, fields: impl IntoIterator<Item = FieldChange>) -> Self {
         self.fields.extend(fields);
         self
     }
 
-    /// Touching these cache keys, beside those that it has.
+    /// Adds these cache keys to those that it touches.
     pub fn subjects(mut self, subjects: impl IntoIterator<Item: Into<Subject>>) -> Self {
         self.subjects.extend(subjects.into_iter().map(Into::into));
         self
     }
 
-    /// Where it is in another org than the transaction's.
+    /// Its org, where that is another one than the transaction's.
     pub fn org_id(&self) -> Option<OrgId> {
         self.org_id
     }

@@ -1,4 +1,4 @@
-//! `peppers` and `signing_keys`, opened; and the first of each.
+//! `peppers` and `signing_keys`, decrypted; and the creation of the first of each.
 
 pub mod peppers;
 pub mod sealed;
@@ -23,7 +23,7 @@ use crate::error::Result;
 pub enum KeysError {
     Peppers(Unopenable),
     SigningKeys(BadKeys),
-    /// Rows that do not open beside others that do.
+    /// Rows that do not decrypt, while others do.
     Unopenable(Vec<String>),
     Other(crate::error::Error),
 }
@@ -47,7 +47,7 @@ impl<E: Into<crate::error::Error>> From<E> for KeysError {
     }
 }
 
-/// The rows that were left out because they do not open, by name.
+/// The rows that were left out because they do not decrypt, by name.
 pub fn unopenable(peppers: &Peppers, keys: &KeySet) -> Vec<String> {
     let peppers = peppers.left_out.iter().map(|number| format!("pepper {number}"));
     peppers.chain(keys.left_out.iter().map(|kid| format!("signing key {kid}"))).collect()
@@ -80,9 +80,8 @@ pub async fn find_signing_keys(db: impl PgExecutor<'_>, master: &MasterKeys) -> 
     KeySet::open(master, known).map_err(KeysError::SigningKeys)
 }
 
-/// Makes the first pepper and the first signing key, of this algorithm, where there is
-/// none. Servers that start at once leave one of each: the unique index on the active key
-/// decides.
+/// Creates the first pepper and the first signing key, of this algorithm, where there is none.
+/// Servers that start concurrently create one of each: the unique index on the active key decides.
 pub async fn ensure(
     db: &PgPool,
     master: &Arc<MasterKeys>,

@@ -9,22 +9,22 @@ use crate::domain::tokens::secrets::SecretRecord;
 use crate::domain::values::ids::{OrgId, TokenId};
 use crate::error::Result;
 
-/// How long the newest pepper has been there before an older one goes: nobody keeps a
-/// new secret under that one any more, wherever it takes long to hear.
+/// How long the newest pepper must exist before an older one is dropped. By then no node hashes a
+/// new secret under the older one any more, even where notifications are slow.
 const SETTLED: Duration = Duration::hours(1);
 
-/// A secret whose text was at hand, to be kept under the newest pepper.
+/// A secret whose token string was presented, to be re-hashed under the newest pepper.
 pub struct Renewal {
     pub org_id: OrgId,
     pub token_id: TokenId,
-    /// Its place among the token's secrets.
+    /// Its number among the token's secrets.
     pub number: i32,
-    /// What was kept of it.
+    /// The stored hash before.
     pub before: Vec<u8>,
     pub secret: SecretRecord,
 }
 
-/// A new pepper.
+/// Inserts a new pepper.
 pub async fn insert(tx: &mut PgConnection, number: i32, sealed: &[u8], now: OffsetDateTime) -> Result<()> {
     let query = sqlx::query!(
         "insert into peppers (pepper_id, sealed, create_time) values ($1, $2, $3)",
@@ -35,7 +35,8 @@ pub async fn insert(tx: &mut PgConnection, number: i32, sealed: &[u8], now: Offs
     one_row(&query.execute(tx).await?, "keeping a pepper")
 }
 
-/// Keeps many secrets anew, in one statement. One that was changed meanwhile stays as it is.
+/// Stores the new hashes of many secrets, in one statement. One that was changed meanwhile stays
+/// as it is.
 pub async fn renew(db: &PgPool, renewals: &[Renewal]) -> Result<u64> {
     let orgs: Vec<Uuid> = renewals.iter().map(|renewal| renewal.org_id.uuid()).collect();
     let tokens: Vec<Uuid> = renewals.iter().map(|renewal| renewal.token_id.uuid()).collect();
@@ -62,8 +63,8 @@ pub async fn renew(db: &PgPool, renewals: &[Renewal]) -> Result<u64> {
     .await
 }
 
-/// The peppers that are older than the newest one and that no live token's secret, no live session
-/// and no live code names.
+/// The peppers that are older than the newest one and that no active token's secret, no active
+/// session and no active code names.
 pub async fn find_unused(db: &PgPool, newest: i32, now: OffsetDateTime) -> Result<Vec<i32>> {
     let query = sqlx::query_scalar!(
         "select p.pepper_id from peppers p
@@ -88,7 +89,7 @@ pub async fn find_unused(db: &PgPool, newest: i32, now: OffsetDateTime) -> Resul
     Ok(query.fetch_all(db).await?)
 }
 
-/// Drops these. Returns those that were there.
+/// Deletes these peppers. Returns those that existed.
 pub async fn delete(tx: &mut PgConnection, numbers: &[i32]) -> Result<Vec<i32>> {
     let query =
         sqlx::query_scalar!("delete from peppers where pepper_id = any($1) returning pepper_id", numbers);

@@ -1,5 +1,5 @@
-//! Whatever is sealed under the master key, table by table: what is to be sealed anew when
-//! that changes. A test compares the list with the columns of the schema.
+//! Everything that is sealed under the master key, table by table: what to re-seal when that key
+//! changes. A test compares the list with the columns of the schema.
 
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
@@ -47,7 +47,7 @@ pub struct SealedRow {
 }
 
 impl SealedRow {
-    /// How people call it.
+    /// Its name in messages.
     pub fn name(&self, table: Sealed) -> String {
         match table {
             Sealed::Peppers => format!("pepper {}", self.id),
@@ -58,8 +58,8 @@ impl SealedRow {
     }
 }
 
-/// A page of a table's rows, in order of their ids, with what comes after `limit`; those of passwords
-/// are read by `$passwords`.
+/// A page of a table's rows, in order of their ids, with what comes after `limit`; those of
+/// passwords are read by `$passwords`.
 macro_rules! select_page {
     ($db:expr, $table:expr, $after:expr, $size:expr, $lock:literal, $passwords:expr) => {
         match $table {
@@ -74,7 +74,7 @@ macro_rules! select_page {
                 query.fetch_all($db).await?
             }
             Sealed::SigningKeys => {
-                // Of a revoked one nothing is kept.
+                // Nothing of a revoked one is stored.
                 let query = sqlx::query_as!(
                     SealedRow,
                     "select kid as id, sealed from signing_keys
@@ -85,7 +85,7 @@ macro_rules! select_page {
                 query.fetch_all($db).await?
             }
             Sealed::Outbox => {
-                // Of one that was sent the code is erased.
+                // The code of a sent one is erased.
                 let query = sqlx::query_as!(
                     SealedRow,
                     r#"select mail_id::text as "id!", sealed as "sealed!" from outbox
@@ -128,7 +128,7 @@ async fn page_of_passwords(
     Ok(query.fetch_all(db).await?)
 }
 
-/// The rows after this id, which nobody else changes until the transaction ends.
+/// The rows after this id, locked against changes until the transaction ends.
 pub async fn lock_page(
     tx: &mut PgConnection,
     table: Sealed,
@@ -138,7 +138,7 @@ pub async fn lock_page(
     Ok(select_page!(&mut *tx, table, after, size, " for update", lock_page_of_passwords(tx, after, size)))
 }
 
-/// Of one org at a time: rows are locked where the org is named.
+/// One org at a time: rows are locked where the org is named.
 async fn lock_page_of_passwords(
     tx: &mut PgConnection,
     after: Option<&str>,
@@ -164,7 +164,7 @@ async fn lock_page_of_passwords(
     Ok(query.fetch_all(tx).await?)
 }
 
-/// Puts other values in the place of these. The rows are locked.
+/// Replaces these values with others. The rows are locked.
 pub async fn replace(tx: &mut PgConnection, table: Sealed, ids: &[String], anew: &[Vec<u8>]) -> Result<()> {
     let done = match table {
         Sealed::Peppers => {

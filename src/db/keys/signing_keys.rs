@@ -1,5 +1,5 @@
-//! `signing_keys`, as their life changes them. Whoever writes here has locked the system
-//! org, in whose log it stands: changes of keys take turns.
+//! `signing_keys`, and the changes of their lifecycle. A caller that writes here has locked the
+//! system org, whose log records it: changes of keys are serialized.
 
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
@@ -11,7 +11,7 @@ use crate::domain::paging::{COUNTED, Page};
 use crate::domain::signing_keys::KeyState;
 use crate::error::{Error, Result};
 
-/// A signing key, as it may be shown.
+/// A signing key, as it may be returned to clients.
 #[derive(Clone, Debug)]
 pub struct SigningKey {
     pub kid: String,
@@ -25,12 +25,12 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    /// Where it is in its life; none for a state that is not ours.
+    /// Its lifecycle state; none for an unknown state.
     pub fn state(&self) -> Option<KeyState> {
         KeyState::parse(&self.state)
     }
 
-    /// What a page goes on after: the order is by time of creation, and then by id.
+    /// The position from which a page continues: the order is by time of creation, and then by id.
     fn place(&self) -> String {
         format!("{}/{}", self.create_time.unix_timestamp_nanos(), self.kid)
     }
@@ -39,7 +39,7 @@ impl SigningKey {
 /// A key's place in the list, read back from [`Page::next`].
 pub type KeyPosition = (OffsetDateTime, String);
 
-/// Reads a place. What we sealed ourselves parses.
+/// Reads a place. A place that this server sealed itself parses.
 pub fn parse_place(text: &str) -> Result<KeyPosition> {
     let wrong = || Error::internal("a place in the list of keys is damaged");
     let (time, kid) = text.split_once('/').ok_or_else(wrong)?;
@@ -47,7 +47,7 @@ pub fn parse_place(text: &str) -> Result<KeyPosition> {
     Ok((OffsetDateTime::from_unix_timestamp_nanos(nanos).map_err(|_| wrong())?, kid.to_owned()))
 }
 
-/// One key, in whatever state.
+/// Finds one key, in any state.
 pub async fn find(db: impl PgExecutor<'_>, kid: &str) -> Result<Option<SigningKey>> {
     let query = sqlx::query_as!(
         SigningKey,
@@ -79,14 +79,14 @@ pub async fn page(db: &mut PgConnection, after: Option<KeyPosition>, size: i64) 
     Ok(Page::of(rows, size, counted, SigningKey::place))
 }
 
-/// What is sealed of a key that is not revoked.
+/// The sealed part of a key that is not revoked.
 pub async fn find_sealed(db: impl PgExecutor<'_>, kid: &str) -> Result<Option<Vec<u8>>> {
     let query =
         sqlx::query_scalar!("select sealed from signing_keys where kid = $1 and state <> 'REVOKED'", kid);
     Ok(query.fetch_optional(db).await?)
 }
 
-/// A new key: published as the next one, or active at once.
+/// Inserts a new key: published as the next one, or active at once.
 pub async fn insert(tx: &mut PgConnection, new: &NewKey, state: KeyState, now: OffsetDateTime) -> Result<()> {
     let query = sqlx::query!(
         "insert into signing_keys (kid, state, algorithm, sealed, create_time, activate_time)
@@ -101,7 +101,7 @@ pub async fn insert(tx: &mut PgConnection, new: &NewKey, state: KeyState, now: O
     one_row(&query.execute(tx).await?, "keeping a signing key")
 }
 
-/// The active key signs no more: its private part is erased. Returns its kid.
+/// Retires the active key: it signs no more, and its private part is erased. Returns its kid.
 pub async fn retire_active(
     tx: &mut PgConnection,
     master: &MasterKeys,
@@ -122,7 +122,7 @@ pub async fn retire_active(
     Ok(active.kid)
 }
 
-/// The next key signs from now on. None else may be active.
+/// Activates the next key, which signs from now on. No other key may be active.
 pub async fn activate(tx: &mut PgConnection, kid: &str, now: OffsetDateTime) -> Result<()> {
     let query = sqlx::query!(
         "update signing_keys set state = 'ACTIVE', activate_time = $2 where kid = $1 and state = 'NEXT'",
@@ -132,13 +132,13 @@ pub async fn activate(tx: &mut PgConnection, kid: &str, now: OffsetDateTime) -> 
     one_row(&query.execute(tx).await?, "activating a signing key")
 }
 
-/// A retiring key is gone.
+/// Deletes a retiring key.
 pub async fn delete_retiring(tx: &mut PgConnection, kid: &str) -> Result<()> {
     let query = sqlx::query!("delete from signing_keys where kid = $1 and state = 'RETIRING'", kid);
     one_row(&query.execute(tx).await?, "unpublishing a signing key")
 }
 
-/// A key is not to be trusted any more: nothing of its pair is kept.
+/// Revokes a key, which is not to be trusted any more: neither half of its pair stays stored.
 pub async fn revoke(tx: &mut PgConnection, kid: &str, reason: &str, now: OffsetDateTime) -> Result<()> {
     let query = sqlx::query!(
         "update signing_keys

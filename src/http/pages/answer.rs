@@ -15,12 +15,12 @@ pub(super) fn page(status: StatusCode, page: &HtmlPage<'_>) -> Response {
     (status, page.render()).into_response()
 }
 
-/// A page that says why there is nothing to do here.
+/// A page that says why the request cannot be completed.
 pub(super) fn sorry(status: StatusCode, heading: &str, text: &str) -> Response {
     page(status, &HtmlPage { org: None, done: false, heading, paragraphs: vec![text.to_owned()], form: None })
 }
 
-/// A page that says that all went well.
+/// A page that confirms success.
 pub(super) fn done(heading: &str, text: &str) -> Response {
     page(
         StatusCode::OK,
@@ -28,7 +28,7 @@ pub(super) fn done(heading: &str, text: &str) -> Response {
     )
 }
 
-/// A link that no mail holds.
+/// A link that is in no email.
 pub(super) fn no_such_link() -> Response {
     sorry(
         StatusCode::NOT_FOUND,
@@ -38,7 +38,7 @@ pub(super) fn no_such_link() -> Response {
     )
 }
 
-/// Too much is going on; later it works.
+/// The server is overloaded; a later attempt succeeds.
 pub(super) fn busy(status: StatusCode, retry_after: Option<Duration>) -> Response {
     let seconds = retry_after.map_or(1, |wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1);
     let wait = match seconds {
@@ -52,8 +52,7 @@ pub(super) fn busy(status: StatusCode, retry_after: Option<Duration>) -> Respons
     response
 }
 
-/// What a visitor is told of an error that no field of a form is to blame for. Its cause goes
-/// to the log, once.
+/// The page for an error that concerns no field of a form. Its cause is logged, once.
 pub(super) fn failed(error: Error, origin: &RequestContext) -> Response {
     let reason = error.reason();
     let parts = error.into_parts();

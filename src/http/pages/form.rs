@@ -1,4 +1,4 @@
-//! What a form brings: a small body, urlencoded.
+//! Reads forms: a small body, urlencoded.
 
 use axum::body::to_bytes;
 use axum::extract::{FromRequest, Request};
@@ -12,7 +12,7 @@ use super::answer::sorry;
 /// The largest body: a password of 128 characters has at most some 2 KiB, urlencoded.
 const MAX_BODY: usize = 16 << 10;
 
-/// A value of the query of an address.
+/// A value of the query of a URL.
 pub(super) fn query(uri: &Uri, wanted: &str) -> Option<String> {
     let mut pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
     pairs.find(|(name, _)| name == wanted).map(|(_, value)| value.into_owned())
@@ -57,7 +57,7 @@ impl<S: Sync> FromRequest<S> for FormFields {
 }
 
 impl FormFields {
-    /// What a field says; nothing where it is not there.
+    /// The value of a field; empty where it is missing.
     pub(super) fn get(&self, name: &str) -> &str {
         self.0.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value.as_str())
     }

@@ -1,4 +1,4 @@
-//! What the pages are made of. Every text is escaped here, and nowhere else.
+//! The HTML of the pages. Every text is escaped here, and nowhere else.
 
 use std::sync::LazyLock;
 
@@ -9,8 +9,8 @@ use crate::domain::values::markup::escaped;
 
 const STYLE: &str = include_str!("style.css");
 
-/// What the page may load: its own style sheet, by its hash, and nothing else from anywhere.
-/// It is framed by nobody, and its form goes to where it came from.
+/// What the page may load: its own style sheet, by its hash, and nothing else. No page may frame
+/// it, and its form is sent only to its own origin.
 pub(super) static POLICY: LazyLock<String> = LazyLock::new(|| {
     let hash = BASE64_STANDARD.encode(digest(&SHA256, STYLE.as_bytes()));
     format!(
@@ -18,7 +18,7 @@ pub(super) static POLICY: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// What one says in a form.
+/// An input field of a form.
 pub(super) struct Field<'a> {
     /// Its name in the form, and its id on the page.
     pub name: &'static str,
@@ -28,29 +28,29 @@ pub(super) struct Field<'a> {
     /// What a browser may fill in by itself.
     pub autocomplete: &'static str,
     pub hint: Option<&'static str>,
-    /// What it shows. Never a password.
+    /// Its initial value. Never a password.
     pub value: &'a str,
     pub readonly: bool,
     pub wrong: Option<String>,
 }
 
-/// A form, with what was wrong with it the last time.
+/// A form, with the errors of the last submission.
 pub(super) struct Form<'a> {
-    /// Where it goes, relative to the page: whatever the address is that it is reached at.
+    /// Its target, relative to the page, so that it works at any address of the page.
     pub action: &'static str,
-    /// Goes with it, unseen.
+    /// Sent with it, as a hidden field.
     pub code: &'a str,
     pub fields: Vec<Field<'a>>,
     pub button: &'static str,
-    /// What is wrong with none of the fields.
+    /// An error that concerns none of the fields.
     pub wrong: Option<String>,
 }
 
 /// A page.
 pub(super) struct HtmlPage<'a> {
-    /// Whose it is; none where that is not known.
+    /// The org that it belongs to; none where that is not known.
     pub org: Option<&'a str>,
-    /// Whether it says that all went well.
+    /// Whether it confirms success.
     pub done: bool,
     pub heading: &'a str,
     pub paragraphs: Vec<String>,
@@ -65,7 +65,7 @@ impl HtmlPage<'_> {
         let title = if wrong { format!("Error: {}", self.heading) } else { self.heading.to_owned() };
         let title = self.org.map_or_else(|| title.clone(), |org| format!("{title} – {org}"));
         let org = self.org.map_or_else(String::new, |org| format!("<header>{}</header>\n", escaped(org)));
-        // The heading says so, too.
+        // The heading says it as well.
         let mark = if self.done { "<div class=\"mark\" aria-hidden=\"true\"></div>\n" } else { "" };
         let class = if self.form.is_some() { " class=\"lead\"" } else { "" };
         let text: String =
@@ -89,7 +89,7 @@ impl Form<'_> {
         self.wrong.is_some() || self.fields.iter().any(|field| field.wrong.is_some())
     }
 
-    /// All that is wrong, at the top, each with a way to its field.
+    /// All errors, at the top, each with a link to its field.
     fn summary(&self) -> String {
         if !self.is_wrong() {
             return String::new();
@@ -108,7 +108,7 @@ impl Form<'_> {
     }
 
     fn render(&self) -> String {
-        // The first that is wrong is where one goes on; else the first that can be filled in.
+        // The first field with an error gets the focus; else the first that can be filled in.
         let focus = self.fields.iter().find(|field| field.wrong.is_some());
         let focus = focus.or_else(|| self.fields.iter().find(|field| !field.readonly));
         let focus = focus.map(|field| field.name);
@@ -162,7 +162,7 @@ impl Field<'_> {
     }
 }
 
-/// What is wrong follows the field's name elsewhere; here it stands alone.
+/// An error follows the field's name elsewhere; here it is a sentence of its own.
 fn sentence(wrong: &str) -> String {
     let mut chars = wrong.chars();
     let first = chars.next().into_iter().flat_map(char::to_uppercase);
@@ -219,7 +219,7 @@ mod tests {
         sheet.split(&format!("--{name}: #")).nth(1).unwrap().get(..6).unwrap()
     }
 
-    /// How bright it is: relative luminance (WCAG 2.2).
+    /// Its brightness: relative luminance (WCAG 2.2).
     fn luminance(colour: &str) -> f64 {
         let part = |at: usize| {
             let value = f64::from(u8::from_str_radix(&colour[at..at + 2], 16).unwrap()) / 255.0;
@@ -238,7 +238,7 @@ mod tests {
             ("accent-strong", &["on-accent"]),
             ("wrong-page", &["text"]),
         ];
-        // 1.4.11: where a field is, which one the cursor is in, that all went well.
+        // 1.4.11: the border of a field, the focus ring, the success mark.
         let edges: [(&str, &[&str]); 3] =
             [("card", &["line", "wrong", "accent"]), ("page", &["line"]), ("good-page", &["good"])];
         let pairs = text.map(|pair| (pair, 4.5)).into_iter().chain(edges.map(|pair| (pair, 3.0)));

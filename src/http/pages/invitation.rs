@@ -1,4 +1,5 @@
-//! `/accept-invitation`: who has no account makes one; who has one shows that with its password.
+//! `/accept-invitation`: a person without an account creates one; others prove theirs by its
+//! password.
 
 use std::sync::Arc;
 
@@ -19,18 +20,18 @@ use crate::flows::invitations::{Accepted, Accepting, FoundInvitation, SignUp};
 use crate::flows::sign_in;
 use crate::state::State;
 
-/// Relative, as everything here.
+/// Relative, as all links of the pages.
 const ACTION: &str = "accept-invitation";
 const DONE: &str = "accept-invitation?done=joined";
 const DONE_WITH_LESS: &str = "accept-invitation?done=with-less";
 
-/// What was typed, and what is wrong with it.
+/// The submitted values, and their errors.
 #[derive(Default)]
 struct Typed<'a> {
     given_name: &'a str,
     family_name: &'a str,
     wrong: Vec<Violation>,
-    /// What is wrong with none of the fields.
+    /// An error that concerns none of the fields.
     wrong_in_all: Option<String>,
 }
 
@@ -41,7 +42,7 @@ impl Typed<'_> {
     }
 }
 
-/// The page. It looks at the code, and does not use it.
+/// Returns the page. It checks the code, and does not use it.
 pub(super) async fn show(
     Shared(state): Shared<Arc<State>>,
     Extension(origin): Extension<RequestContext>,
@@ -57,7 +58,7 @@ pub(super) async fn show(
     }
 }
 
-/// The form that was sent.
+/// Handles the submitted form.
 pub(super) async fn accept(
     Shared(state): Shared<Arc<State>>,
     Extension(origin): Extension<RequestContext>,
@@ -68,7 +69,7 @@ pub(super) async fn accept(
 
 async fn take(state: &Arc<State>, origin: &RequestContext, fields: &FormFields) -> Result<Response> {
     let code = fields.get("code");
-    // The code first: without it nobody learns anything, and no password is looked at.
+    // The code first: without it nothing is revealed, and no password is checked.
     let shown = invitations::look(state, code, origin.address).await?;
     let outcome = if shown.needs_sign_up {
         sign_up(state, &shown, origin, fields).await
@@ -76,7 +77,7 @@ async fn take(state: &Arc<State>, origin: &RequestContext, fields: &FormFields) 
         join(state, &shown, origin, fields).await
     };
     match outcome {
-        // Another request, so that to reload the page sends nothing again.
+        // A redirect, so that reloading the page does not submit the form again.
         Ok(Ok(accepted)) => {
             let done = if accepted.dropped.is_empty() { DONE } else { DONE_WITH_LESS };
             Ok(Redirect::to(done).into_response())
@@ -110,8 +111,8 @@ async fn sign_up<'a>(
     Ok(Ok(invitations::accept(state, shown, &Accepting::New(&new), origin).await?))
 }
 
-/// The password of the account, compared as at every login: counted, in the same pool, and told
-/// apart from nothing else that may be wrong. What it proves ends with the request.
+/// Verifies the password of the account, as at every login: counted, in the same pool, and without
+/// distinguishing it from any other failure. The proof is valid only for this request.
 async fn join<'a>(
     state: &Arc<State>,
     shown: &FoundInvitation,
@@ -125,7 +126,7 @@ async fn join<'a>(
     }
     let typed = TypedPassword::new(password);
     let outcome = match sign_in::with_password(state, &shown.email, &typed, origin).await {
-        // Technical users sign in over the API alone.
+        // Service accounts sign in over the API only.
         Ok(who) if who.kind == AccountKind::ServiceAccount => Err(Reason::LoginFailed.into()),
         Ok(who) => invitations::accept(state, shown, &Accepting::SignedIn(&who), origin).await,
         Err(error) => Err(error),
@@ -145,7 +146,7 @@ fn form(status: StatusCode, shown: &FoundInvitation, code: &str, typed: &Typed<'
         name: "username",
         label: "Email address",
         kind: "email",
-        // So that a password manager knows whose password it is.
+        // So that a password manager knows which account the password belongs to.
         autocomplete: "username",
         hint: None,
         value: shown.email.as_str(),
@@ -217,7 +218,7 @@ fn done_page(done: &str) -> Response {
     answer::done("You have joined", &text)
 }
 
-/// What stands in the way of this invitation, beside what may be wrong with any code.
+/// The page for errors of this invitation, beside those of any code.
 fn refused(error: Error, origin: &RequestContext) -> Response {
     match error.reason() {
         Reason::ResourceExists => sorry(

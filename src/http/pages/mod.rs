@@ -1,9 +1,9 @@
-//! The pages that the links in mails lead to, for whoever has none of their own.
+//! The pages that the links in emails lead to, for operators that have none of their own.
 //!
-//! They work without JavaScript and set no cookie. So there is nothing of the visitor's that
-//! another site could misuse: whoever sends a form must have the code, and who has the code
-//! needs no visitor. That is why there is no token against forged requests; a form of another
-//! site is refused all the same. To fetch a page uses no code up: scanners of mails do.
+//! They work without JavaScript and set no cookie. So another site cannot misuse a visitor's
+//! browser: a client that submits a form must have the code, and a client that has the code needs
+//! no visitor. That is why there is no token against forged requests; a form of another site is
+//! refused all the same. Fetching a page does not use a code: email scanners fetch links.
 
 mod answer;
 mod form;
@@ -32,8 +32,8 @@ use answer::{busy, no_such_link, sorry};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// What every answer says: to keep no copy, to tell no other site of the address, to load
-/// nothing, to be in no frame.
+/// The headers of every answer: store no copy, send no referrer to other sites, load nothing,
+/// allow no frame.
 const HEADERS: [(HeaderName, &str); 6] = [
     (CONTENT_TYPE, "text/html; charset=utf-8"),
     (CACHE_CONTROL, "no-store"),
@@ -46,16 +46,16 @@ const HEADERS: [(HeaderName, &str); 6] = [
 /// What the pages need beside the state.
 #[derive(Clone)]
 pub struct PageSettings {
-    /// Whose `x-forwarded-for` is believed.
+    /// The proxies whose `x-forwarded-for` is trusted.
     pub trusted_proxies: Vec<Network>,
     /// The longest that a request may take.
     pub timeout: Duration,
-    /// Where the pages are reached: forms come from there.
+    /// The origins of the pages: forms come from there.
     pub own_origins: Vec<WebOrigin>,
 }
 
 impl PageSettings {
-    /// Those of a server whose pages are reached at these URLs.
+    /// The settings of a server whose pages are reached at these URLs.
     pub fn new(trusted_proxies: Vec<Network>, timeout: Duration, urls: [&WebUrl; 2]) -> Self {
         let origin = |url: &WebUrl| {
             let mut parts = url.as_str().splitn(4, '/');
@@ -72,20 +72,21 @@ pub(super) fn router(state: Arc<State>, settings: PageSettings) -> Router {
     Router::new()
         .route("/set-password", get(password::show).post(password::set).fallback(not_here))
         .route("/accept-invitation", get(invitation::show).post(invitation::accept).fallback(not_here))
-        // Nearly an address of a page: it may hold a code, which the answer keeps as a page does.
+        // Almost the address of a page: it may hold a code, which the answer protects as a page
+        // does.
         .route("/set-password/", nowhere.clone())
         .route("/accept-invitation/", nowhere)
         .layer(from_fn_with_state((state.clone(), Arc::new(settings)), guard))
         .with_state(state)
 }
 
-/// Whoever asks with another method than the page has.
+/// The answer to a method that the page does not support.
 async fn not_here() -> Response {
     sorry(StatusCode::METHOD_NOT_ALLOWED, "This cannot be done here", "Open the link from the email again.")
 }
 
-/// Round every page: names the request, bounds its time, refuses forms of other sites, gives the
-/// answer its headers, and logs it without its query, which may hold a code.
+/// Middleware of every page: assigns a request id, bounds its time, refuses forms of other sites,
+/// sets the headers, and logs the request without its query, which may hold a code.
 async fn guard(
     Shared((state, settings)): Shared<(Arc<State>, Arc<PageSettings>)>,
     mut request: Request,
@@ -125,9 +126,9 @@ async fn guard(
     response
 }
 
-/// Whether a browser says that a form was sent from another site. From a page that tells
-/// nobody where it is, as ours do, it says `null`, which another site can have, too: then what
-/// counts is `Sec-Fetch-Site`, where there is one.
+/// Whether a browser says that a form was sent from another site. For a page that sends no
+/// referrer, as these do, it sends `null`, which another site can send, too: then `Sec-Fetch-Site`
+/// decides, where it is present.
 fn is_of_another_site(request: &Request, own: &[WebOrigin]) -> bool {
     let values = |name| request.headers().get_all(name).iter().map(|value: &HeaderValue| value.to_str().ok());
     let other_site = values(SEC_FETCH_SITE).any(|site| !matches!(site, Some("same-origin" | "none")));

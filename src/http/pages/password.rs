@@ -18,19 +18,19 @@ use crate::flows::password_reset;
 use crate::flows::password_reset::Found;
 use crate::state::State;
 
-/// Relative, as everything here: whatever stands before it is the proxy's matter.
+/// Relative, as all links of the pages: any prefix before it is the proxy's concern.
 const ACTION: &str = "set-password";
 const DONE: &str = "set-password?done=active";
 const DONE_STOPPED: &str = "set-password?done=deactivated";
 
-/// What is wrong with what was typed.
+/// The errors of the submitted values.
 #[derive(Default)]
 struct Wrong {
     password: Option<String>,
     again: Option<String>,
 }
 
-/// The page. It looks at the code, and does not use it.
+/// Returns the page. It checks the code, and does not use it.
 pub(super) async fn show(
     Shared(state): Shared<Arc<State>>,
     Extension(origin): Extension<RequestContext>,
@@ -46,7 +46,7 @@ pub(super) async fn show(
     }
 }
 
-/// The form that was sent.
+/// Handles the submitted form.
 pub(super) async fn set(
     Shared(state): Shared<Arc<State>>,
     Extension(origin): Extension<RequestContext>,
@@ -57,7 +57,7 @@ pub(super) async fn set(
 
 async fn take(state: &State, origin: &RequestContext, fields: &FormFields) -> Result<Response> {
     let (code, typed, again) = (fields.get("code"), fields.get("password"), fields.get("password_again"));
-    // The code first: without it nobody learns anything.
+    // The code first: without it nothing is revealed.
     let found = password_reset::look(state, origin, code).await?;
     let wrong = Wrong {
         password: match typed {
@@ -70,7 +70,7 @@ async fn take(state: &State, origin: &RequestContext, fields: &FormFields) -> Re
         return Ok(form(StatusCode::UNPROCESSABLE_ENTITY, &found, code, wrong));
     }
     let account = password_reset::reset(state, origin, code, typed).await?;
-    // Another request, so that to reload the page sends nothing again.
+    // A redirect, so that reloading the page does not submit the form again.
     let stopped = account.state()? == AccountState::Deactivated;
     Ok(Redirect::to(if stopped { DONE_STOPPED } else { DONE }).into_response())
 }
@@ -96,7 +96,7 @@ fn form(status: StatusCode, found: &Found, code: &str, wrong: Wrong) -> Response
         name: "username",
         label: "Email address",
         kind: "email",
-        // So that a password manager knows whose password it is.
+        // So that a password manager knows which account the password belongs to.
         autocomplete: "username",
         hint: None,
         value: &found.username,

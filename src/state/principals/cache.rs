@@ -1,9 +1,8 @@
-//! What is known of tokens, and of accounts without one: read without locks, changed
-//! under one.
+//! The cache of tokens, and of accounts without one: read without locks, changed under one.
 //!
-//! An entry is found again by whatever a change names: its token, its account, its orgs.
-//! A look at the database that a change crosses is not kept: the change is applied to
-//! the looks under way just as to the entries.
+//! An entry is indexed by everything that a change may name: its token, its account, its orgs. The
+//! result of a load that overlaps a change is not stored: the change is applied to the loads in
+//! progress as well as to the entries.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,14 +17,14 @@ use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SessionId, Toke
 use crate::domain::values::subject::Subject;
 use crate::error::Reason;
 
-/// How long it is remembered that an id does not exist.
+/// How long a missing id is remembered.
 const MISSING_FOR: Duration = Duration::from_secs(2);
-/// How many of those are remembered.
+/// How many missing ids are remembered.
 const MAX_MISSING: usize = 10_000;
-/// How many entries of an org are looked at for its rules.
+/// How many entries of an org are checked for its rules.
 const MAX_LOOKS: usize = 8;
 
-/// What is asked for.
+/// The key of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Key {
     /// A token, with the account behind it.
@@ -45,7 +44,7 @@ impl From<CredentialId> for Key {
     }
 }
 
-/// What is behind a key.
+/// The value of an entry.
 #[derive(Clone)]
 pub enum Known {
     Credential(Arc<Credential>),
@@ -62,24 +61,24 @@ impl Known {
     }
 }
 
-/// Something that is known, and since when.
+/// A cached value, and when it was loaded.
 pub struct CacheEntry {
     pub known: Known,
-    /// When its reading began.
+    /// When its load began.
     pub loaded: Instant,
     used: AtomicBool,
 }
 
-/// A look at the database that is under way.
+/// A load from the database that is in progress.
 #[derive(Default)]
 pub struct Flight {
     pub outcome: OnceCell<Result<Option<Known>, Reason>>,
-    /// What was changed since it began.
+    /// The changes since it began.
     crossed: Mutex<Vec<Subject>>,
 }
 
 impl Flight {
-    /// Forgets what came before this reading.
+    /// Forgets the changes before this read.
     pub fn start(&self) {
         lock(&self.crossed).clear();
     }
@@ -92,7 +91,7 @@ impl Flight {
     }
 }
 
-/// Whether the change may be that something exists from now on under this key.
+/// Whether the change may create something under this key.
 fn names(subject: Subject, key: Key) -> bool {
     match (subject, key) {
         (Subject::Credential(id), key) => key == id.into(),
@@ -102,7 +101,7 @@ fn names(subject: Subject, key: Key) -> bool {
     }
 }
 
-/// Whether the change is one of what is known under this key.
+/// Whether the change affects what is cached under this key.
 fn concerns(subject: Subject, key: Key, member: &Member) -> bool {
     match subject {
         Subject::Credential(id) => key == id.into(),
@@ -121,17 +120,17 @@ pub struct Cache {
     capacity: usize,
 }
 
-/// How keys are found by what they depend on, and in which order they came.
+/// The keys by what they depend on, and in the order in which they were added.
 #[derive(Default)]
 struct Index {
     accounts: HashMap<AccountId, HashSet<Key>>,
     orgs: HashMap<OrgId, HashSet<Key>>,
     /// The keys that were found missing, by the account that they name.
     missing: HashMap<AccountId, HashSet<Key>>,
-    /// Those among an org's keys whose rights depend on what it names.
+    /// The keys of an org whose rights depend on the resources that it names.
     owners: HashMap<OrgId, HashSet<Key>>,
     order: VecDeque<Key>,
-    /// What stands in that line, each once.
+    /// The keys in that queue, each once.
     lined_up: HashSet<Key>,
     flights: HashMap<Key, Arc<Flight>>,
 }
@@ -161,14 +160,14 @@ impl Index {
         forget(&mut self.owners, member.org_id, key);
     }
 
-    /// Puts it at the end of the line, where it does not stand in it already.
+    /// Puts a key at the end of the queue, unless it is in the queue already.
     fn line_up(&mut self, key: Key) {
         if self.lined_up.insert(key) {
             self.order.push_back(key);
         }
     }
 
-    /// What the change may touch.
+    /// The keys that the change may touch.
     fn touched(&self, subject: Subject) -> Vec<Key> {
         match subject {
             Subject::Credential(id) => vec![id.into()],
@@ -193,14 +192,14 @@ impl Cache {
         }
     }
 
-    /// What is known under a key. Takes no lock.
+    /// The entry of a key. Takes no lock.
     pub fn get(&self, key: Key) -> Option<Arc<CacheEntry>> {
         let entry = self.entries.pin().get(&key).cloned()?;
         entry.used.store(true, Ordering::Relaxed);
         Some(entry)
     }
 
-    /// Whether there was found to be nothing, a moment ago.
+    /// Whether the key was found to be missing a moment ago.
     pub fn is_missing(&self, key: Key) -> bool {
         self.missing.pin().get(&key).is_some_and(|since| since.elapsed() < MISSING_FOR)
     }
@@ -209,31 +208,33 @@ impl Cache {
         self.entries.len()
     }
 
-    /// The look that is under way for this key, or a new one.
+    /// The load in progress for this key, or a new one.
     pub fn join(&self, key: Key) -> Arc<Flight> {
         lock(&self.index).flights.entry(key).or_default().clone()
     }
 
-    /// A look that has ended is joined no more, nor one that nobody waits for any more. One
-    /// that was given up goes on with the next who waits, and stays until then.
+    /// Removes a load that has finished, or that no caller waits for any more, so that it is not
+    /// joined again. One whose caller gave up is continued by the next waiting caller, and stays
+    /// until then.
     pub fn leave(&self, key: Key, flight: Arc<Flight>) {
         let mut index = lock(&self.index);
-        // The index's own, and that of whoever leaves: others join, and leave, under this lock alone.
+        // One reference of the index, and one of the caller that leaves: callers join and leave
+        // only under this lock.
         if flight.outcome.initialized() || Arc::strong_count(&flight) <= 2 {
             index.land(key, &flight);
         }
         drop(flight);
     }
 
-    /// Keeps what was read, unless a change crossed the reading: then false, and it must
+    /// Stores what was read, unless a change overlapped the read: then returns false, and it must
     /// be read again.
     pub fn keep(&self, key: Key, flight: &Arc<Flight>, found: Option<Known>, began: Instant) -> bool {
-        // Changes are applied under the same lock: none comes between the look and the keeping.
+        // Changes are applied under the same lock: none comes between the check and the store.
         let mut index = lock(&self.index);
         if flight.is_crossed(key, found.as_ref()) {
             return false;
         }
-        // Whoever asks after the next change must not join a look that was before it.
+        // A caller that asks after the next change must not join a load from before it.
         index.land(key, flight);
         let Some(known) = found else {
             self.remember_missing(&mut index, key);
@@ -249,8 +250,8 @@ impl Cache {
         true
     }
 
-    /// Lets it share the rules of its org with what is cached of that: they are the same
-    /// unless a change is just being heard of.
+    /// Lets it share the rules of its org with other cached entries of that org: they are the same
+    /// unless a change is just being applied.
     pub fn share_rules(&self, member: &mut Member) {
         let keys: Vec<Key> = {
             let index = lock(&self.index);
@@ -258,7 +259,7 @@ impl Cache {
         };
         let entries = self.entries.pin();
         let mut others = keys.iter().filter_map(|key| entries.get(key)).map(|entry| entry.known.member());
-        // Some may be of accounts that are kept here, and are guests elsewhere.
+        // Some may be of accounts whose home is this org, and which are guests elsewhere.
         if let Some(other) = others.find(|other| other.org_id == member.org_id)
             && other.rules == member.rules
         {
@@ -285,7 +286,7 @@ impl Cache {
         }
     }
 
-    /// The oldest that was not used since it was last passed over.
+    /// Evicts the oldest entry that was not used since it was last passed over.
     fn evict_one(&self, index: &mut Index) {
         while let Some(key) = index.order.pop_front() {
             index.lined_up.remove(&key);
@@ -305,7 +306,7 @@ impl Cache {
         index.remove(key, entry.known.member());
     }
 
-    /// Drops what these subjects touch, and tells the looks that are under way.
+    /// Drops what these subjects touch, and marks the loads in progress.
     pub fn invalidate(&self, subjects: &[Subject]) {
         let mut index = lock(&self.index);
         for flight in index.flights.values() {
@@ -322,7 +323,7 @@ impl Cache {
                 }
             }
         }
-        // What was removed is passed over when its turn comes; many such make the line long.
+        // Removed entries are skipped in their turn; many of them make the queue long.
         if index.order.len() > 2 * self.capacity {
             let entries = self.entries.pin();
             let Index { order, lined_up, .. } = &mut *index;
@@ -331,13 +332,13 @@ impl Cache {
         }
     }
 
-    /// Drops everything, and what is under way with it.
+    /// Drops everything, including the loads in progress.
     pub fn clear(&self) {
         let mut index = lock(&self.index);
         self.entries.pin().clear();
         self.missing.pin().clear();
-        // A look at the former database must not be kept: it is told that everything has
-        // changed. It goes on to hear of changes, since it looks again.
+        // A load from the previous database must not be stored: it is marked as changed in full.
+        // It continues to be notified of changes, since it reads again.
         let flights = std::mem::take(&mut index.flights);
         for (key, flight) in &flights {
             let named: Subject = match *key {
@@ -360,7 +361,7 @@ fn forget<K: std::hash::Hash + Eq>(sets: &mut HashMap<K, HashSet<Key>>, of: K, k
     }
 }
 
-/// Nothing that is done under these locks panics half-way.
+/// No code under these locks panics half-way.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -455,7 +456,7 @@ mod tests {
             member
         };
         let one = Arc::new(Credential { account: in_org(), ..credential(&[]) });
-        // Kept in this org, and a guest of another one.
+        // At home in this org, and a guest of another one.
         assert!(put(&cache, &guest(11, 200, 100, &[])));
         assert!(put(&cache, &Known::Credential(one.clone())));
         let shared = |mut member: Member| {
@@ -480,12 +481,12 @@ mod tests {
             cache.invalidate(&[subject]);
             assert!(!cache.keep(key, &flight, Some(found.clone()), Instant::now()));
             assert!(!has(&cache, 1));
-            // The next reading began after it.
+            // The next read began after it.
             flight.start();
             cache.invalidate(&[TokenId::from_u128(2).into()]);
             assert!(cache.keep(key, &flight, Some(found), Instant::now()));
         }
-        // A token that is made while it is found missing.
+        // A token that is created while it is found missing.
         let cache = Cache::new(10);
         let key = token(1);
         let flight = cache.join(key);
@@ -505,7 +506,7 @@ mod tests {
         let flight = cache.join(key);
         assert!(Arc::ptr_eq(&flight, &cache.join(key)));
         assert!(cache.keep(key, &flight, Some(found), Instant::now()));
-        // What changes now is not in it.
+        // Later changes are not in it.
         cache.invalidate(&[TokenId::from_u128(1).into()]);
         let next = cache.join(key);
         assert!(!Arc::ptr_eq(&flight, &next));
@@ -599,7 +600,7 @@ mod tests {
             let index = lock(&cache.index);
             assert!(index.accounts.is_empty() && index.orgs.is_empty());
         }
-        // Crossed by a change at home; found missing while it becomes a member, or soon after.
+        // Overlapped by a change at home; found missing while it becomes a member, or soon after.
         let cache = Cache::new(10);
         let (key, found) = (member(101, 10), guest(10, 101, 100, &[]));
         let flight = cache.join(key);

@@ -1,5 +1,5 @@
-//! Failed authentications by address: whoever guesses is told to wait, before a guess
-//! costs a query.
+//! Failed authentications by address: a client that guesses is throttled before a guess costs a
+//! query.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use crate::domain::values::networks::neighbourhood;
 use crate::error::{Error, Reason};
 
-/// So many failures of one address…
+/// How many failures of one address are allowed within `WINDOW`.
 const LIMIT: u32 = 100;
-/// …within this long.
+/// The time in which failures are counted.
 const WINDOW: Duration = Duration::from_secs(10);
-/// Addresses that are counted at once.
+/// How many addresses are counted at once.
 const MAX_ADDRESSES: usize = 50_000;
 
 /// The counts.
@@ -21,7 +21,7 @@ const MAX_ADDRESSES: usize = 50_000;
 pub struct Failures(Mutex<HashMap<IpAddr, (Instant, u32)>>);
 
 impl Failures {
-    /// Counts one more.
+    /// Counts one more failure.
     pub fn note(&self, from: Option<IpAddr>) {
         let Some(from) = from.map(neighbourhood) else { return };
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -45,7 +45,7 @@ impl Failures {
         counts.get(&from).is_some_and(|(since, count)| *count > LIMIT && since.elapsed() < WINDOW)
     }
 
-    /// What it is told.
+    /// The error for an address that has to wait.
     pub fn refusal() -> Error {
         Error::new(Reason::Throttled).retry_after(WINDOW)
     }

@@ -1,8 +1,8 @@
-//! From a credential, or an account without one, to what is behind it, without the database
-//! where that is warm.
+//! From a credential, or an account without one, to the account and rights behind it, without the
+//! database where the cache is warm.
 //!
-//! The order of the checks is the rule of `docs/architecture.md`: what costs nothing
-//! first, and nothing is told about a token before its secret matched.
+//! The order of the checks is the rule of `docs/architecture.md`: checks that cost nothing come
+//! first, and nothing is revealed about a token before its secret matched.
 
 pub mod cache;
 pub mod failures;
@@ -30,25 +30,25 @@ use crate::state::feed::Feed;
 use cache::{Cache, CacheEntry, Flight, Key, Known, lock};
 use failures::Failures;
 
-/// How far behind the feed may be before an entry is looked at again on use.
+/// How far behind the feed may be before an entry is loaded again on use.
 const MAX_LAG: Duration = Duration::from_secs(2);
-/// How long one look at the database may take.
+/// How long one load from the database may take.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(1);
-/// Looks that may be under way or waiting at once; more are shed.
+/// How many loads may be in progress or waiting at once; more are shed.
 const MAX_LOADS: usize = 256;
-/// How often a look is repeated that a change crossed.
+/// How often a load is repeated that a change overlapped.
 const MAX_CROSSINGS: u32 = 4;
 
-/// The cache, and the way to the database behind it.
+/// The cache, with loading from the database behind it.
 pub struct Principals {
     cache: Cache,
     failures: Failures,
     /// A pool of its own: no flood of misses takes a connection from a write.
     loads: Db,
     places: Semaphore,
-    /// The token that was read last, for ids that do not exist.
+    /// The token that was read last, used as a decoy for ids that do not exist.
     decoy: Mutex<Option<(OrgId, TokenId)>>,
-    /// How often the database was looked at.
+    /// The number of loads from the database.
     looks: AtomicU64,
     feed: Arc<Feed>,
     clock: Clock,
@@ -59,25 +59,25 @@ pub struct Principals {
 /// A credential that authenticated.
 pub struct Authenticated {
     pub credential: Arc<Credential>,
-    /// The database is gone, and this is what was known when it was last seen.
+    /// The database is unavailable, and this is what was cached when it last answered.
     pub in_outage: bool,
     /// The number of the secret that matched; none for a JWT.
     pub secret: Option<i32>,
 }
 
 impl Authenticated {
-    /// When what was shown ends: the token, or the secret where another takes its place before.
+    /// When the presented credential expires: the token, or the secret where another replaces it
+    /// before.
     pub fn end(&self) -> Option<OffsetDateTime> {
         let shown = self.credential.secrets.iter().find(|secret| Some(secret.number) == self.secret);
         let ends = [self.credential.expire_time, shown.and_then(|secret| secret.expire_time)];
         ends.into_iter().flatten().min()
     }
 
-    /// Whether it works now, by the secret that was shown.
+    /// Checks whether it works now, by the secret that was presented.
     ///
     /// # Errors
-    /// What stops the token; `TOKEN_EXPIRED` also when another secret has taken the place of
-    /// this one.
+    /// What blocks the token; `TOKEN_EXPIRED` also when another secret has replaced this one.
     pub fn check(&self, now: OffsetDateTime) -> Result<()> {
         self.credential.check_secret(self.secret, now).map_err(|reason| {
             if reason == Reason::TokenExpired && self.credential.was_replaced(self.secret, now) {
@@ -110,33 +110,33 @@ impl Principals {
         self.loads.close().await;
     }
 
-    /// Drops what these subjects touch. Twice is harmless.
+    /// Drops what these subjects touch. Dropping twice is harmless.
     pub fn invalidate(&self, subjects: &[Subject]) {
         self.cache.invalidate(subjects);
     }
 
-    /// Drops everything: the database under us is another one.
+    /// Drops everything: the database was replaced by another one.
     pub fn clear(&self) {
         self.cache.clear();
     }
 
-    /// How often the database was looked at since the start.
+    /// The number of loads from the database since the start.
     pub fn looks(&self) -> u64 {
         self.looks.load(Ordering::Relaxed)
     }
 
-    /// How many are kept.
+    /// How many entries are cached.
     pub fn len(&self) -> usize {
         self.cache.len()
     }
 
-    /// Whether none is kept.
+    /// Whether the cache is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Counts one more failure of this address. After too many it is told to wait, whatever
-    /// was wrong.
+    /// Counts one more failure of this address. After too many it is throttled, whatever was
+    /// wrong.
     pub fn refuse(&self, from: Option<IpAddr>, reason: Reason) -> Error {
         if self.failures.are_too_many(from) {
             return Failures::refusal();
@@ -158,13 +158,13 @@ impl Principals {
         self.failures.are_too_many(from)
     }
 
-    /// The account in the org, whatever credential it uses; none where it is no member and
-    /// never was. Whether anything stops it is the caller's to check ([`Member::check_active`]).
+    /// The account in the org, whatever credential it uses; none where it is no member and never
+    /// was. Whether anything blocks it is for the caller to check ([`Member::check_active`]).
     ///
     /// # Errors
-    /// `DATABASE_UNAVAILABLE` from the first moment of an outage on: only tokens outlive one.
+    /// `DATABASE_UNAVAILABLE` from the first moment of an outage on: only tokens outlast one.
     pub async fn member(&self, org_id: OrgId, account_id: AccountId) -> Result<Option<Arc<Member>>> {
-        // Who asks has authenticated: nothing is guessed.
+        // The caller has authenticated: nothing is guessed.
         let found = self.find(Key::Member(org_id, account_id), None).await?;
         Ok(found.and_then(|(known, _)| match known {
             Known::Member(member) => Some(member),
@@ -172,8 +172,8 @@ impl Principals {
         }))
     }
 
-    /// The credential of this id; none where there is none. Whether anything stops it is the
-    /// caller's to check ([`Authenticated::check`]).
+    /// The credential of this id; none where there is none. Whether anything blocks it is for the
+    /// caller to check ([`Authenticated::check`]).
     ///
     /// # Errors
     /// `THROTTLED`, `DATABASE_UNAVAILABLE`, or `OVERLOADED`.
@@ -185,7 +185,7 @@ impl Principals {
         }))
     }
 
-    /// What is behind the key, and whether that is what was known before an outage.
+    /// The value behind the key, and whether it is the one cached before an outage.
     async fn find(&self, key: Key, from: Option<IpAddr>) -> Result<Option<(Known, bool)>> {
         let known = self.cache.get(key);
         if let Some(entry) = &known
@@ -215,7 +215,7 @@ impl Principals {
         }
     }
 
-    /// The database is there, the entry young enough, and the feed would have told of a
+    /// Whether the database answers, the entry is young enough, and the feed would have named a
     /// change; or it was just read.
     fn is_fresh(&self, entry: &CacheEntry) -> bool {
         let age = entry.loaded.elapsed();
@@ -224,8 +224,9 @@ impl Principals {
             && (age <= MAX_LAG || self.feed.staleness() <= MAX_LAG)
     }
 
-    /// What was not used for too long when it was read may have been used since, here or on
-    /// another node: it is read again, as seldom as an id that does not exist.
+    /// Whether an entry may have been used elsewhere since it was read: one that was unused for
+    /// too long at that time may have been used since, here or on another node. It is read again,
+    /// as seldom as an id that does not exist.
     fn may_have_been_used(&self, entry: &CacheEntry) -> bool {
         let Known::Credential(credential) = &entry.known else { return false };
         (credential.kind == TokenKind::Session || credential.account.rules.idle.is_some())
@@ -233,9 +234,9 @@ impl Principals {
             && credential.seems_idle(self.clock.now())
     }
 
-    /// What was good at the last sign of the database is good for the grace after it.
-    /// Platform administrators wait for the database, and so does whoever acts without a
-    /// token of the account.
+    /// Whether an entry stays valid in an outage: one that was valid when the database last
+    /// answered is valid for the grace period after it. Platform administrators wait for the
+    /// database, and so does a caller that acts without a token of the account.
     fn outlives_outage(&self, entry: &CacheEntry) -> bool {
         let seen = self.feed.last_seen();
         let may = |credential: &Credential| {
@@ -246,10 +247,10 @@ impl Principals {
             && seen.saturating_duration_since(entry.loaded) <= self.limits.cache_max_age
     }
 
-    /// One look at the database, however many ask for the same key at once. Where nothing
-    /// was known a moment ago, another's look may have ended since: what it kept is new.
+    /// Runs one load, however many callers ask for the same key at once. Where nothing was cached
+    /// a moment ago, another caller's load may have finished since: what it stored is new.
     async fn load(&self, key: Key, was_known: bool) -> Result<Option<Known>, Reason> {
-        // It leaves also when the caller goes away before there is an outcome.
+        // It leaves also when the caller is dropped before there is an outcome.
         let waiting = WaitingLoad { cache: &self.cache, key, flight: Some(self.cache.join(key)) };
         let flight = waiting.flight.as_ref().expect("it leaves at the end");
         let look = async || match self.cache.get(key) {
@@ -259,8 +260,8 @@ impl Principals {
         flight.outcome.get_or_init(look).await.clone()
     }
 
-    /// Reads until no change crossed the reading: what was read before a change and kept
-    /// after it was announced would stay wrong.
+    /// Reads until no change overlapped the read: what was read before a change and stored after
+    /// it was announced would stay wrong.
     async fn read(&self, key: Key, flight: &Arc<Flight>) -> Result<Option<Known>, Reason> {
         let _place = self.places.try_acquire().map_err(|_| Reason::Overloaded)?;
         for _ in 0..MAX_CROSSINGS {
@@ -311,11 +312,11 @@ impl Principals {
     }
 }
 
-/// Somebody who waits for a look at the database.
+/// A caller that waits for a load.
 struct WaitingLoad<'a> {
     cache: &'a Cache,
     key: Key,
-    /// None when it has left.
+    /// None once it has left.
     flight: Option<Arc<Flight>>,
 }
 

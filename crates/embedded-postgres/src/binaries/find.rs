@@ -1,4 +1,4 @@
-//! Finding PostgreSQL's programs: named, installed, or fetched.
+//! Finds PostgreSQL's programs: configured, installed, or fetched.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -23,8 +23,8 @@ const INSTALLED: [&str; 9] = [
     "/Applications/Postgres.app/Contents/Versions/*/bin",
 ];
 
-/// Finds the programs in this order: `COUNTERSIGN_PG_BIN`; the newest installed ones, of the major version that
-/// the database needs; a private copy, fetched if need be.
+/// Finds the programs in this order: `COUNTERSIGN_PG_BIN`; the newest installed ones, of the major
+/// version that the database needs; a private copy, fetched if need be.
 ///
 /// Fails if there are none, and names the command that installs them.
 pub(crate) fn find(wanted: &Wanted<'_>) -> Result<Binaries> {
@@ -55,7 +55,7 @@ pub(crate) fn find(wanted: &Wanted<'_>) -> Result<Binaries> {
 }
 
 fn named(dir: &Path, wanted: &Wanted<'_>) -> Result<Binaries> {
-    // The programs are not run in our working directory.
+    // The programs are not run in this process's working directory.
     let absolute = std::path::absolute(dir)?;
     let found = Binaries::probe(&absolute, wanted.account).with_context(|| {
         format!(
@@ -97,7 +97,7 @@ fn installed(account: &Account) -> Vec<Binaries> {
         .iter()
         .flat_map(|pattern| matches(pattern))
         .chain(on_path)
-        // A directory of links, such as /usr/bin, stands for the one they lead to.
+        // A directory of links, such as /usr/bin, is replaced by the one they lead to.
         .filter_map(|dir| Some(dir.join("postgres").canonicalize().ok()?.parent()?.to_owned()))
         .collect();
     dirs.sort();

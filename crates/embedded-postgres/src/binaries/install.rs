@@ -6,7 +6,7 @@ use nix::unistd::geteuid;
 
 use super::path::on_path;
 
-/// Package managers: which systems they belong to, and what they call PostgreSQL's server.
+/// Package managers: the systems they belong to, and their package name of PostgreSQL's server.
 const MANAGERS: [(&str, &[&str], &str); 6] = [
     ("apt-get", &["debian", "ubuntu"], "apt-get install postgresql"),
     ("dnf", &["fedora", "rhel", "centos"], "dnf install postgresql-server"),
@@ -26,7 +26,7 @@ pub(crate) fn advice() -> String {
     }
 }
 
-/// The system's own manager goes before another one that happens to be there.
+/// The system's own manager is preferred over another one that is installed.
 fn command(os_release: &str, present: impl Fn(&str) -> bool, root: bool) -> Option<String> {
     let mut system = families(os_release);
     if cfg!(target_os = "macos") {
@@ -42,7 +42,7 @@ fn command(os_release: &str, present: impl Fn(&str) -> bool, root: bool) -> Opti
     Some(format!("{sudo}{command}"))
 }
 
-/// The values of `ID` and `ID_LIKE`, the nearest first.
+/// The values of `ID` and `ID_LIKE`, the closest first.
 fn families(os_release: &str) -> Vec<&str> {
     let value = |key: &str| {
         os_release
@@ -71,7 +71,7 @@ mod tests {
                 "zypper",
                 "sudo zypper install postgresql-server",
             ),
-            // Nothing says which system it is: what is there decides.
+            // Nothing names the system: the installed managers decide.
             ("", "dnf", "sudo dnf install postgresql-server"),
             ("ID=unheard-of\n", "brew", "brew install postgresql@17"),
         ];

@@ -1,4 +1,4 @@
-//! Looking for directories and programs by name.
+//! Finds directories and programs by name.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ pub(crate) fn matches(pattern: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The first of these programs that PATH leads to.
+/// The first of these programs that is found on PATH.
 pub(crate) fn on_path<'a>(names: &[&'a str]) -> Option<&'a str> {
     let path = env::var_os("PATH").unwrap_or_default();
     let dirs: Vec<PathBuf> = env::split_paths(&path).collect();

@@ -1,8 +1,9 @@
 //! The private copies of PostgreSQL that may be fetched, each with the hash of its one file.
 //!
-//! To move to another version: fetch each file with its client, compare it with the hash that the registry
-//! publishes, write its SHA-256 here, and start `countersign dev` once with each client. All of them must be of
-//! one major version, so that a database made with one can be read with any other.
+//! To move to another version: fetch each file with its client, compare it with the hash that the
+//! registry publishes, write its SHA-256 here, and start `countersign dev` once with each client.
+//! All of them must be of one major version, so that a database created with one can be read with
+//! any other.
 
 use std::env::consts::{ARCH, OS};
 
@@ -30,7 +31,8 @@ pub(crate) struct Pin {
     pub(crate) megabytes: u32,
 }
 
-// Taken on 2026-11-22: the npm files have the sha512 that their registry publishes; pip checked the wheels itself.
+// Recorded on 2026-11-22: the npm files have the sha512 that their registry publishes; pip checked
+// the wheels itself.
 const PINS: [Pin; 7] = [
     Pin {
         client: Client::Npm,
@@ -103,7 +105,8 @@ pub(crate) fn for_this_machine() -> impl Iterator<Item = &'static Pin> {
 }
 
 impl Pin {
-    /// The name of the directory that a copy is unpacked into. It names the version: another one goes elsewhere.
+    /// The name of the directory that a copy is unpacked into. It names the version: another
+    /// version has another directory.
     pub(crate) fn directory(&self) -> String {
         format!("{}-{}", self.client.name(), self.version)
     }

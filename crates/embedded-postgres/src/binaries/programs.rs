@@ -9,20 +9,20 @@ use countersign_os::account::Account;
 
 pub(crate) const OLDEST_MAJOR: u32 = 15;
 
-/// What is looked for, and for whom.
+/// What to search for, and the account that will run it.
 pub(crate) struct Wanted<'a> {
-    /// The major version of the database that is there already; any from 15 on will do without one.
+    /// The major version of the existing database; without one, any version from 15 on will do.
     pub(crate) major: Option<u32>,
-    /// That database, for messages.
+    /// The data directory of that database, for messages.
     pub(crate) data: &'a Path,
-    /// Where a private copy is, or goes if nothing is installed.
+    /// Where a private copy is, or is unpacked if nothing is installed.
     pub(crate) programs: &'a Path,
-    /// Who will run them.
+    /// The account that will run them.
     pub(crate) account: &'a Account,
     pub(crate) progress: &'a (dyn Fn(&str) + Sync),
 }
 
-/// A directory with `postgres` and `initdb`, which were seen to run.
+/// A directory with `postgres` and `initdb`, which were run successfully.
 #[derive(Debug, Clone)]
 pub(crate) struct Binaries {
     dir: PathBuf,
@@ -50,7 +50,7 @@ impl Binaries {
         account.command(&self.dir.join(program))
     }
 
-    /// Asks the programs of a directory for their version, as the user who will run them.
+    /// Runs the programs of a directory for their version, as the user who will run them later.
     pub(crate) fn probe(dir: &Path, account: &Account) -> Result<Binaries> {
         let initdb = dir.join("initdb");
         if !initdb.exists() {
@@ -85,7 +85,8 @@ impl fmt::Display for Version {
 }
 
 impl Version {
-    /// Reads `postgres (PostgreSQL) 17.2 (Debian 17.2-1)`. A pre-release (`18beta1`) counts as minor version 0.
+    /// Reads `postgres (PostgreSQL) 17.2 (Debian 17.2-1)`. A pre-release (`18beta1`) counts as
+    /// minor version 0.
     fn parse(line: &str) -> Option<Version> {
         let text = line.trim().strip_prefix("postgres (PostgreSQL) ")?.split_whitespace().next()?;
         let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
