@@ -1,9 +1,9 @@
 """A person accepts two invitations in a real browser, by keyboard, without JavaScript.
 
-Has `countersign dev` invite somebody who has no account, takes the link from the mail that it wrote,
+Has `countersign dev` invite a person who has no account, takes the link from the email that it wrote,
 and fills in the page in headless Chromium with scripts switched off: names and a password. Then
-invites the same person to another org, where the page asks for that password alone. Logs in over
-gRPC each time. Prints a line for each step; ends with an error at the first thing that is wrong.
+invites the same person to another org, where the page asks only for that password. Logs in over
+gRPC each time. Prints a line for each step; fails at the first error.
 
     python3 tests/e2e/accept_invitation.py .countersign
 

@@ -1,9 +1,9 @@
 """A page in a real browser exchanges a publishable token; the same page of another origin may not.
 
-Takes the directory of the page that the README's tour made, serves it at the port that its token
+Takes the directory of the page that the README's tour created, serves it at the port that its token
 names, and opens it in headless Chromium twice: as http://localhost, which the token names, and as
 http://127.0.0.1, which is another origin at the same server. Then revokes the token, and opens the
-first one again. Prints a line for each step; ends with an error at the first thing that is wrong.
+first one again. Prints a line for each step; fails at the first error.
 
     python3 tests/e2e/browser.py target/client
 
@@ -31,7 +31,7 @@ from set_password import CHROMIUM, done, equal, setting, wrong
 PORT = 8765
 ALLOWED = f"http://localhost:{PORT}"
 OTHER = f"http://127.0.0.1:{PORT}"
-# What fetch() tells a page that the browser lets read nothing, whatever the reason.
+# The error of fetch() when the browser lets the page read nothing, whatever the reason.
 UNREADABLE = "TypeError: Failed to fetch"
 
 
@@ -76,7 +76,7 @@ def run(endpoint, token):
 
 
 def open_page(url):
-    """What the page shows when all that it waits for has come."""
+    """The contents of the page when all that it waits for has come."""
     with tempfile.TemporaryDirectory() as profile:
         options = [f"--user-data-dir={profile}", "--virtual-time-budget=20000", "--dump-dom"]
         if os.geteuid() == 0:
@@ -99,7 +99,7 @@ def call(endpoint, method, message):
 
 
 def wait_until_nobody_is_allowed(endpoint):
-    """The nodes hear of a revocation some milliseconds after it."""
+    """The nodes are notified of a revocation some milliseconds after it."""
     ask = urllib.request.Request(
         f"{endpoint}/countersign.v1.TokenService/ExchangeToken",
         method="OPTIONS",
@@ -116,7 +116,7 @@ def wait_until_nobody_is_allowed(endpoint):
 
 
 class Quiet(SimpleHTTPRequestHandler):
-    """Serves files, and says nothing of it."""
+    """Serves files without logging."""
 
     def log_message(self, *_):
         pass

@@ -1,10 +1,10 @@
-"""An invitation goes by mail, and whoever receives it signs up in a real browser and logs in.
+"""An invitation is emailed, and its recipient signs up in a real browser and logs in.
 
 Runs the binary as in production: `migrate`, `bootstrap` and `serve`, on a PostgreSQL of its own, beside
-a mail server (aiosmtpd) that takes mails over STARTTLS and with a password alone. Invites somebody,
-takes the link from the mail that came, fills in the page in headless Chromium at the width of a phone
-with scripts switched off, and logs in over gRPC. Prints a line for each step; ends with an error at the
-first thing that is wrong, and ends all that it started.
+a mail server (aiosmtpd) that accepts emails only over STARTTLS and with a password. Invites a person,
+takes the link from the email that came, fills in the page in headless Chromium at the width of a phone
+with scripts switched off, and logs in over gRPC. Prints a line for each step; fails at the
+first error, and ends all processes that it started.
 
     python3 tests/e2e/mailed_invitation.py target/debug/countersign
 
@@ -55,7 +55,7 @@ SMTP_USER, SMTP_PASSWORD = "countersign", secrets.token_hex(12)
 
 def main():
     [countersign] = sys.argv[1:]
-    # What is started here ends with this process, also when somebody ends it.
+    # What is started here ends with this process, also when it is terminated.
     signal.signal(signal.SIGTERM, lambda *_: wrong("somebody ended it"))
     with tempfile.TemporaryDirectory() as directory:
         work = Path(directory)
@@ -101,7 +101,7 @@ def run(operator, mails, work):
 
 
 def link_of(raw):
-    """The link of the invitation, which both parts of the mail must hold, and the org's name with it."""
+    """The link of the invitation, which both parts of the email must contain, and the org's name with it."""
     mail = email.message_from_bytes(raw, policy=email.policy.default)
     equal((mail["to"], mail["from"]), (ADDRESS, MAIL_FROM), "to whom and from whom the mail is")
     equal(mail.get_content_type(), "multipart/alternative", "the form of the mail")
@@ -161,7 +161,7 @@ def is_ready(process, endpoint):
 
 @contextmanager
 def postgres(directory):
-    """A PostgreSQL that is reached through a socket alone, and gives its URL."""
+    """A PostgreSQL that is reached only through a socket, and gives its URL."""
     directory.mkdir(mode=0o700)
     owner = {"cwd": directory, "stdin": subprocess.DEVNULL}
     if os.geteuid() == 0:
@@ -177,7 +177,7 @@ def postgres(directory):
     serve = [found / "postgres", "-D", data, "-k", directory, "-c", "listen_addresses=", "-c", "fsync=off"]
     with log.open("wb") as out:
         process = subprocess.Popen(serve, stdout=out, stderr=out, **owner)
-    # Fast: it waits for nobody who is still connected.
+    # Fast: it does not wait for clients that are still connected.
     with ending(process, signal.SIGINT):
         ask = [found / "pg_isready", "-q", "-h", directory, "-U", "countersign", "-d", "postgres"]
         answers = lambda: subprocess.run(ask, timeout=120).returncode == 0  # noqa: E731
@@ -212,7 +212,7 @@ def ending(process, how):
 
 
 class Mailbox:
-    """Keeps what comes, as it came."""
+    """Stores what comes, as it came."""
 
     def __init__(self, mails):
         self.mails = mails
@@ -227,7 +227,7 @@ class Mailbox:
 @contextmanager
 def mail_server(context):
     """A mail server like that of a company: STARTTLS, then a password, else nothing. Gives its port, and a
-    queue of the mails that it took."""
+    queue of the emails that it accepted."""
     mails = queue.Queue()
     # At each login it warns of what it does itself.
     logging.getLogger("mail.log").setLevel(logging.ERROR)

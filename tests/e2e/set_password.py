@@ -1,10 +1,10 @@
 """A person sets a password in a real browser, by keyboard, without JavaScript.
 
-Has `countersign dev` create a user, takes the link from the mail that it wrote, and opens the page
+Has `countersign dev` create a user, takes the link from the email that it wrote, and opens the page
 in headless Chromium, as wide as a narrow phone, with scripts switched off. Types a password that is too
-short, reads what a screen reader would be told, types a good one, and logs in with it over gRPC. No page
-may be wider than the phone. Prints a line for each step; ends with an error at the first thing that is
-wrong.
+short, reads what a screen reader would get, types a good one, and logs in with it over gRPC. No page
+may be wider than the phone. Prints a line for each step; fails at the first
+error.
 
     python3 tests/e2e/set_password.py .countersign
 
@@ -25,10 +25,10 @@ import uuid
 from pathlib import Path
 
 PASSWORD = "seven green bicycles"
-# The narrowest phone that is still about, and what a page is as wide as when it is enlarged to 400 %
+# The narrowest phone still in use, and what a page is as wide as when it is enlarged to 400 %
 # (WCAG 1.4.10).
 WIDTH = 320
-# A browser that is asked to leave no traces and to talk to nobody but this machine.
+# A browser that is asked to leave no traces and to talk only to this machine.
 CHROMIUM = [
     "chromium",
     "--headless",
@@ -96,7 +96,7 @@ class Browser:
     """Chromium, spoken to in the DevTools protocol: JSON texts that end with a zero byte."""
 
     def __init__(self, profile):
-        # Two pipes instead of a port: nobody else can talk to it.
+        # Two pipes instead of a port: no other process can talk to it.
         options = [f"--user-data-dir={profile}", "--remote-debugging-pipe"]
         if os.geteuid() == 0:
             # Chromium's sandbox is not for root.
@@ -164,7 +164,7 @@ class Browser:
         self.fits()
 
     def fits(self):
-        """Nobody has to scroll sideways, on whatever page this is."""
+        """Checks that the current page needs no sideways scrolling."""
         width = self.ask("Page.getLayoutMetrics")["cssContentSize"]["width"]
         if width > WIDTH:
             wrong(f"a page is {width} wide where {WIDTH} can be seen: {self.text()!r}")
@@ -175,7 +175,7 @@ class Browser:
         return re.sub(r"<style>.*?</style>|<[^>]+>", " ", page, flags=re.DOTALL)
 
     def field(self, name):
-        """A text field as assistive technology is told of it."""
+        """A text field as assistive technology gets it."""
         nodes = self.ask("Accessibility.getFullAXTree")["nodes"]
         for node in nodes:
             value = lambda key: node.get(key, {}).get("value", "")  # noqa: E731

@@ -1,9 +1,9 @@
-"""A stranger verifies: knows the protos, a URL and a token, and nothing else of Countersign.
+"""An outside service verifies JWTs: knows the protos, a URL and a token, and nothing else of Countersign.
 
-Generates a client from proto/, makes a service account and a token with it, exchanges the
-token, and verifies the JWT with a standard library and the published keys. Then sees that
-what must be refused is refused, with the exact reason. Prints a line for each step; ends
-with an error at the first thing that is wrong.
+Generates a client from proto/, creates a service account and a token with it, exchanges the
+token, and verifies the JWT with a standard library and the published keys. Then checks that
+what must be refused is refused, with the exact reason. Prints a line for each step; fails
+at the first error.
 
 Needs the packages of tests/e2e/requirements.txt, and in the environment COUNTERSIGN_ENDPOINT,
 COUNTERSIGN_OPERATOR_TOKEN and COUNTERSIGN_ORG_ID, as `countersign dev` writes them into
@@ -223,7 +223,7 @@ def generate(out):
 
 
 def described(channel):
-    """Compares what the server says of itself with the protos that we have."""
+    """Compares the reflection of the server with the protos that we have."""
     database = ProtoReflectionDescriptorDatabase(channel)
     served = set(database.get_services())
     for service in SERVICES:

@@ -1,4 +1,4 @@
-//! What anybody may send, as bytes: each of these panics where a promise about it is broken.
+//! Untrusted input as bytes: each target panics when a promise about its input is broken.
 //! The fuzzer drives them (`fuzz_targets/`), and so does a bounded test that runs everywhere
 //! (`tests/it/edge/fuzz.rs`).
 
@@ -21,7 +21,7 @@ use countersign::domain::values::token_string::{MAX_LEN, TokenString};
 use countersign::domain::values::web_origin::WebOrigin;
 use time::OffsetDateTime;
 
-/// A target: what it is called, and what it does with its input.
+/// A target: its name, and what it does with its input.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them; each has a file of its name in `fuzz_targets/` and a folder in `corpus/`.
@@ -33,7 +33,7 @@ pub const ALL: [Target; 5] = [
     ("jwt", jwt),
 ];
 
-/// The text of a credential.
+/// A token string or another credential.
 pub fn token_text(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Ok(parsed) = TokenString::parse(text) else { return };
@@ -77,7 +77,7 @@ pub fn network(data: &[u8]) {
         assert!(lines.clone().any(|line| !line.trim().is_empty()), "{found} out of nothing");
         assert_eq!(found, found.to_canonical());
     }
-    // Who is no proxy of ours is not asked.
+    // Only trusted proxies may name another address.
     let stranger = IpAddr::from([192, 0, 2, 1]);
     assert_eq!(client(stranger, lines, &ours), Some(stranger));
 }
@@ -116,8 +116,8 @@ pub fn scope(data: &[u8]) {
     }
 }
 
-/// A JWT, as it is; and one whose header (the first line) and claims (the rest) the
-/// issuer's own key has signed: what comes after a signature must stand as much.
+/// A JWT as it is, and one whose header (the first line) and claims (the rest) are
+/// signed with the issuer's own key: the checks after the signature must hold as well.
 pub fn jwt(data: &[u8]) {
     let (ring, pair) = issuer();
     let now = OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
@@ -140,7 +140,7 @@ pub fn jwt(data: &[u8]) {
 
 const ISSUER: &str = "https://id.example";
 
-/// An issuer, and its signing key in our hands.
+/// An issuer, and access to its signing key.
 fn issuer() -> &'static (Signer, Ed25519KeyPair) {
     static ISSUER_AND_KEY: OnceLock<(Signer, Ed25519KeyPair)> = OnceLock::new();
     ISSUER_AND_KEY.get_or_init(|| {

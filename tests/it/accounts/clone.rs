@@ -57,13 +57,13 @@ async fn a_clone_gets_what_the_caller_may_pass_on() {
     assert!(made.dropped_grants.is_empty());
     let every = ["auditor on *", "invoices.read on a/b", "invoices.write on *", "owner on a"];
     assert_eq!(grants(&org.owner, &twin.id).await, every);
-    // A manager does not: what it may not is dropped and named, and the account made all the same.
+    // A manager does not: what it may not pass on is dropped and named, and the account is created all the same.
     let (_, manager) = server.account(&org.id, "manager", &[("manager", "*"), ("invoices.read", "a")]).await;
     let made = clone(&manager, of(&source, "less")).await.unwrap();
     assert_eq!(shown(&made.dropped_grants), ["invoices.write on *", "owner on a"]);
     let less = made.account.unwrap();
     assert_eq!(grants(&org.owner, &less.id).await, ["auditor on *", "invoices.read on a/b"]);
-    // What is left out is neither: by what it is, and by its id.
+    // What is omitted is neither: by what it is, and by its id.
     let by_id = made.dropped_grants.iter().find(|grant| grant.resource == "a").unwrap().grant_id.clone();
     let excluded_grants = vec![grant("auditor", "*"), pb::Grant { grant_id: by_id, ..Default::default() }];
     let request = pb::CloneAccountRequest { excluded_grants, ..of(&source, "least") };
@@ -200,7 +200,7 @@ async fn clones_that_are_refused() {
     let (bot, bot_client) = server.account(&org.id, "bot", &[("accounts.write", "*")]).await;
     let (reader, reading) =
         server.account(&org.id, "reader", &[("accounts.write", "*"), ("accounts.read", "*")]).await;
-    // Both rights are needed, before anything else is looked at.
+    // Both rights are needed, before anything else is checked.
     let junk = pb::CloneAccountRequest { account_id: "x".into(), ..Default::default() };
     refused(clone(&bot_client, junk.clone()).await, Code::PermissionDenied, "PERMISSION_MISSING");
     refused(clone(&reading, of(&reader, "me")).await, Code::InvalidArgument, "CANNOT_CLONE_SELF");

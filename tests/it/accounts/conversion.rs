@@ -194,7 +194,7 @@ async fn live_tokens_and_the_last_owner_stay_what_they_are() {
     refused(convert(&server.operator, request.clone()).await, Code::FailedPrecondition, "LAST_OWNER");
     let (_, second) = server.account(&org.id, "second", &[("owner", "*")]).await;
     convert(&server.operator, request).await.unwrap();
-    // Back again it takes nothing from anybody.
+    // Converted back, it leaves the org's active owners as they were.
     let back = convert(&server.operator, to_service_account(&org, &org.owner_id, "root")).await.unwrap();
     assert_eq!(back.state(), pb::AccountState::Active);
     assert_eq!(held(&second, &org, &org.owner_id).await, 1);
@@ -264,7 +264,7 @@ async fn conversions_that_are_refused() {
     assert_eq!(sqlx::query_scalar::<_, i64>(sql).fetch_one(&server.state.db).await.unwrap(), 0);
 }
 
-/// Whoever reads an account's mailbox acts as the account: among operators not all hold all.
+/// The reader of an account's mailbox acts as the account: among operators not all hold all.
 #[tokio::test]
 async fn nobody_takes_over_an_operator_who_can_do_more() {
     let server = TestServer::start().await;

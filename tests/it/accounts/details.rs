@@ -1,4 +1,4 @@
-//! Accounts: what they keep, and how it changes.
+//! Accounts: what they store, and how it changes.
 
 use std::collections::BTreeMap;
 
@@ -156,7 +156,7 @@ async fn a_slug_is_unique_in_the_org_for_each_kind() {
     };
     bot(&org.owner, "first", with("dropzone", false)).await.unwrap();
     bot(&org.owner, "another-kind", with("personal_url", true)).await.unwrap();
-    // Switched off, it is held all the same.
+    // Switched off, it is stored all the same.
     let refusal = bot(&org.owner, "second", with("dropzone", true)).await;
     let refusal = refused(refusal, Code::AlreadyExists, "RESOURCE_EXISTS");
     assert!(refusal.message().contains("dropzone/taken"), "{}", refusal.message());
@@ -284,7 +284,7 @@ async fn users_that_are_refused() {
     let refusal = refused(user(&org.owner, many).await, Code::InvalidArgument, "INVALID_FIELD");
     assert_eq!(violated(&refusal), ["grants"]);
 
-    // Nothing is made where one grant cannot be given.
+    // Nothing is created where one grant cannot be given.
     let (_, manager) = server.account(&org.id, "manager", &[("manager", "*")]).await;
     let grants = vec![grant("auditor", "*"), grant("owner", "*")];
     let exceeds = user(&manager, pb::CreateUserRequest { grants, ..at("new@example.org") }).await;
@@ -354,7 +354,7 @@ async fn an_org_may_begin_with_a_person() {
     let nobody = pb::CreateOrgRequest { owner: None, ..create_org("Others") };
     let refusal = refused(create(nobody).await, Code::InvalidArgument, "INVALID_FIELD");
     assert_eq!(violated(&refusal), ["slug", "owner"]);
-    // Nothing of what was refused is left.
+    // Nothing of what was refused is stored.
     create(with("others", "bob@example.org")).await.unwrap();
 }
 
@@ -376,7 +376,7 @@ async fn a_link_finds_its_account() {
         account_kind: pb::AccountKind::ServiceAccount.into(),
         display_name: account.title.clone(),
     };
-    // Whoever is a member may ask, also with little.
+    // Every member may ask, also with few rights.
     let (_, member) = server.account(&org.id, "member", &[]).await;
     assert_eq!(ask(&member, "dropzone", "in-box").await.unwrap(), found);
     assert_eq!(ask(&member.with_jwt().await, "dropzone", "in-box").await.unwrap(), found);

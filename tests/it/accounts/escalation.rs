@@ -1,5 +1,5 @@
-//! A manager with less than everything tries each call in turn to come by more: on its
-//! own, through accounts and tokens that it makes, and through roles that others hold.
+//! A manager with less than everything tries each call in turn to gain more: on its
+//! own, through accounts and tokens that it creates, and through roles that others hold.
 
 use std::collections::BTreeSet;
 
@@ -47,7 +47,7 @@ struct Attempts<'a> {
     strong: &'a pb::Account,
     /// Holds nothing.
     weak: &'a pb::Account,
-    /// A role that the caller could not have made.
+    /// A role that the caller could not have created.
     strong_role: &'a str,
     /// A role that the caller holds.
     own_role: &'a str,
@@ -142,7 +142,7 @@ impl Attempts<'_> {
         refused(refusal, Code::PermissionDenied, "SCOPE_NOT_HELD");
     }
 
-    /// What goes by mail to whoever reads the mailbox.
+    /// What is emailed to the reader of the mailbox.
     async fn invitations(&self) {
         for (right, on) in [("owner", "*"), ("x.y", "*"), (self.strong_role, "customers/acme")] {
             let request = pb::CreateInvitationRequest {
@@ -155,7 +155,7 @@ impl Attempts<'_> {
         }
     }
 
-    /// What would come back stronger than the caller stays where it is.
+    /// What would be stronger than the caller when restored is not restored.
     async fn lives(&self, server: &TestServer) {
         let accounts = Client::accounts;
         let account_id = || self.strong.id.clone();
@@ -173,7 +173,7 @@ impl Attempts<'_> {
         self.org.owner.accounts().activate_account(activate).await.unwrap();
     }
 
-    /// An owner is stopped by nobody less, and other orgs are not there.
+    /// An owner is deactivated by no lesser caller, and other orgs do not exist for it.
     async fn others(&self, foreign: &Org) {
         let taken = vec![grant("owner", "*")];
         let request = pb::RevokeAccessRequest {
@@ -201,7 +201,7 @@ impl Attempts<'_> {
     }
 }
 
-/// Each call that yields a credential of this account, or puts somebody else in its place.
+/// Each call that yields a credential of this account, or replaces its holder.
 async fn takes_no_place_of(
     client: &Client,
     strong: &pb::Account,
@@ -230,7 +230,7 @@ async fn takes_no_place_of(
     }
 }
 
-/// Among operators not all hold all. (What an operator alone may do with an account is tried
+/// Among operators not all hold all. (What only an operator may do with an account is tried
 /// where it is tested.)
 #[tokio::test]
 async fn a_limited_operator_gains_nothing_by_any_call() {
@@ -260,7 +260,7 @@ async fn a_limited_operator_gains_nothing_by_any_call() {
         refused(client.accounts().grant_access(request).await, Code::PermissionDenied, GRANT);
     }
 
-    // It may stop whoever is no operator, and not bring back who can do more.
+    // It may deactivate accounts that are no operators, and not activate those that can do more.
     let stop = pb::DeactivateAccountRequest { account_id: keeper.id.clone(), ..Default::default() };
     client.accounts().deactivate_account(stop).await.unwrap();
     let activate = pb::ActivateAccountRequest { account_id: keeper.id.clone(), ..Default::default() };
@@ -330,7 +330,7 @@ async fn a_limited_manager_gains_nothing_by_any_call() {
     for client in [&client, &helper_client] {
         assert!(within(&reach(client).await, &closure));
     }
-    // By the helper it comes no further; its token cannot even make tokens.
+    // Through the helper it gains nothing more; its token cannot even create tokens.
     let attempts = Attempts { client: &helper_client, own_id: &helper.id, ..attempts };
     attempts.grants_and_accounts().await;
     attempts.others(&foreign).await;

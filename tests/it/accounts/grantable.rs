@@ -85,7 +85,7 @@ async fn it_says_what_is_held_and_what_could_be_given() {
     assert_eq!(permissions["invoices.read"], (true, true));
     assert_eq!(resources.keys().collect::<Vec<_>>(), ["a/b"]);
 
-    // One yet to be made holds nothing; its kind says which roles are for it.
+    // One yet to be created holds nothing; its kind says which roles are for it.
     let of_kind = |kind: pb::AccountKind| pb::ListGrantableAccessRequest {
         account_kind: kind as i32,
         ..Default::default()
@@ -154,7 +154,7 @@ async fn it_is_asked_where_one_may_read() {
     let (bot, member) = server.account(&org.id, "bot", &[("x.y", "*")]).await;
     let (_, local) = server.account(&org.id, "local", &[("manager", "a")]).await;
     let missing = "PERMISSION_MISSING";
-    // One's own, too: it says what one could give, which is nothing.
+    // One's own, too: it lists what one could give, which is nothing.
     refused(ask(&member, about(&bot.id, "")).await, Code::PermissionDenied, missing);
     for node in ["", "*", "c", "nowhere", "A"] {
         refused(ask(&local, about(&bot.id, node)).await, Code::PermissionDenied, missing);

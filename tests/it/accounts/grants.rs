@@ -1,4 +1,4 @@
-//! Nobody passes on what they do not hold; a right holds on its node and below.
+//! No account passes on what it does not hold; a right holds on its node and below.
 
 use countersign::grpc::pb;
 use tonic::{Code, Status};
@@ -51,7 +51,7 @@ async fn nobody_passes_on_what_they_do_not_hold() {
             refused(create(who, "new", &[(right, on)]).await, Code::PermissionDenied, exceeds);
         }
     }
-    // Outside one's own nodes one has no right to write at all, `yuno2` included.
+    // Outside its own nodes the caller has no right to write at all, `yuno2` included.
     for on in ["*", "subscriptions", "subscriptions/yuno2"] {
         refused(
             give(&local, &target.id, &[("invoices.read", on)]).await,
@@ -63,7 +63,7 @@ async fn nobody_passes_on_what_they_do_not_hold() {
 
     give(&local, &target.id, &[("invoices.read", "subscriptions/yuno/perimeters/emea")]).await.unwrap();
     give(&manager, &target.id, &[("invoices.read", "subscriptions/yuno2"), ("manager", "*")]).await.unwrap();
-    // An owner gives what nothing names yet.
+    // An owner gives a right that nothing names yet.
     let all =
         give(&org.owner, &target.id, &[("shipments.plan", "*"), ("owner", "subscriptions")]).await.unwrap();
     assert_eq!(all.len(), 5);
@@ -157,7 +157,7 @@ async fn what_a_deleted_account_holds_is_shown_and_taken() {
     };
     assert_eq!(held().await, 3);
     refused(give(&org.owner, &gone.id, &[("x.y", "a")]).await, Code::NotFound, "RESOURCE_NOT_FOUND");
-    // One that is deleted is an owner all the same to whoever covers less, and to nobody else.
+    // A deleted one counts as an owner all the same, except for callers that cover it.
     let (_, manager) = server.account(&org.id, "manager", &[("manager", "*")]).await;
     let refusal = take(&manager, &gone.id, vec![grant("x.y", "*")]).await;
     refused(refusal, Code::PermissionDenied, "TARGET_EXCEEDS_CALLER");
@@ -191,10 +191,10 @@ async fn an_org_keeps_an_owner() {
     refused(take(&org.owner, &org.owner_id, ownership()).await, Code::FailedPrecondition, "LAST_OWNER");
     sqlx::query("update accounts set deactivate_time = null").execute(db).await.unwrap();
     take(&org.owner, &org.owner_id, ownership()).await.unwrap();
-    // A manager does not touch an owner.
+    // A manager does not change an owner.
     let (_, manager) = server.account(&org.id, "manager", &[("manager", "*")]).await;
     refused(take(&manager, &second.id, ownership()).await, Code::PermissionDenied, "TARGET_EXCEEDS_CALLER");
-    // The last operator keeps what makes it one.
+    // The last operator cannot lose what makes it one.
     let operator = server.operator.caller().await.unwrap().account.unwrap().id;
     let platform = vec![grant("platform.accounts", "*")];
     refused(take(&server.operator, &operator, platform).await, Code::FailedPrecondition, "LAST_OWNER");
@@ -338,7 +338,7 @@ async fn a_jwt_is_never_more_than_the_rights_of_now() {
     assert!(scope.contains("accounts.read"));
     refused(before.accounts().list_accounts(read()).await, Code::Unauthenticated, "ACCESS_TOKEN_STALE");
     refused(before.caller().await, Code::Unauthenticated, "ACCESS_TOKEN_STALE");
-    // Given again, the old one stays stale; a new one works.
+    // Given again, the old one remains stale; a new one works.
     give(&org.owner, &account.id, &[("auditor", "*")]).await.unwrap();
     refused(before.caller().await, Code::Unauthenticated, "ACCESS_TOKEN_STALE");
     let after = client.with_jwt().await;
@@ -379,7 +379,7 @@ async fn what_is_wrong_with_grants_is_named() {
         let refusal = take(&org.owner, &target.id, vec![grant("x.y", on)]).await;
         refused(refusal, Code::InvalidArgument, "INVALID_FIELD");
     }
-    // One hundred at most, in every call that takes some; ten thousand are refused unread.
+    // One hundred at most, in every call that accepts some; ten thousand are refused unread.
     let many: Vec<(&str, &str)> = vec![("x.y", "*"); 10_000];
     for refusal in [
         give(&org.owner, &target.id, &many).await.map(|_| ()),

@@ -1,5 +1,5 @@
-//! An administrator acts as a service account: what that can do, and cannot; when it ends;
-//! and that everything made so names both.
+//! An administrator acts as a service account: what that can do, and cannot; when it expires;
+//! and that everything created so names both.
 
 use countersign::domain::values::ids::{AccountId, OrgId};
 use countersign::grpc::pb;
@@ -27,7 +27,7 @@ async fn introspect(by: &Client, jwt: &str) -> pb::IntrospectTokenResponse {
     by.tokens().introspect_token(request).await.unwrap().into_inner()
 }
 
-/// A token of the account with these scopes, made by the operator.
+/// A token of the account with these scopes, created by the operator.
 async fn scoped(server: &TestServer, org: &Org, account_id: &str, scopes: &[&str]) -> Client {
     let request = pb::CreateTokenRequest {
         scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
@@ -85,11 +85,11 @@ async fn an_administrator_acts_as_a_service_account_and_both_are_shown() {
     assert!(seen.active && seen.scope == "x.y");
     assert_eq!((seen.sub, seen.actor, seen.username), (bot.id.clone(), org.owner_id.clone(), bot.username));
     assert_eq!((seen.client_id.as_str(), seen.org_id), (said["client_id"].as_str().unwrap(), org.id.clone()));
-    // What nobody impersonates has no actor.
+    // A JWT without impersonation has no actor.
     let own = org.owner.exchange().await.unwrap().access_token;
     assert_eq!((introspect(&org.owner, &own).await.actor, claims(&own).get("act")), (String::new(), None));
 
-    // It is never exchanged, and impersonates nobody: not even where both may.
+    // It is never exchanged, and impersonates no account: not even where both may.
     let request = pb::ExchangeTokenRequest { subject_token: jwt, ..Default::default() };
     let exchanged = server.anonymous().tokens().exchange_token(request).await;
     refused(exchanged, Code::InvalidArgument, "SUBJECT_NOT_EXCHANGEABLE");
@@ -122,7 +122,7 @@ async fn who_is_impersonated_and_who_is_not() {
     for (account_id, code, reason) in cases {
         refused(org.owner.impersonate(account_id).await, code, reason);
     }
-    // By whoever covers it, and by no less.
+    // By callers that cover it, and by no others.
     let (admin, _) = server.account(&org.id, "admin", &[("manager", "*"), ("x.y", "*")]).await;
     let request = pb::GrantAccessRequest {
         account_id: admin.id.clone(),
@@ -148,7 +148,7 @@ async fn who_is_impersonated_and_who_is_not() {
     let (idle, _) = server.account(&org.id, "idle", &[]).await;
     narrow.impersonate(&idle.id).await.unwrap();
     narrow.with_jwt().await.impersonate(&idle.id).await.unwrap();
-    // Held on a resource alone it is no right over accounts.
+    // Held only on a resource it is no right over accounts.
     server.resources(&org.id, &["a"]).await;
     let (partly, client) = server.account(&org.id, "partly", &[("accounts.impersonate", "a")]).await;
     assert_ne!(partly.id, idle.id);
@@ -198,7 +198,7 @@ async fn what_is_asked_for_is_checked() {
     let short = server.operator.tokens().create_token(request).await.unwrap().into_inner().secret;
     let short = server.client(short);
     assert!((85..=90).contains(&lasts(&short, None).await));
-    // Nor longer than the org lets access tokens live, whoever asks.
+    // Nor longer than the org's limit for access tokens, for every caller.
     let policy = pb::TokenPolicy { access_token_lifetime: ttl(120, 0), ..Default::default() };
     let request =
         pb::UpdateTokenPolicyRequest { org_id: org.id.clone(), policy: Some(policy), ..Default::default() };
@@ -224,7 +224,7 @@ async fn a_jwt_that_carries_less_than_its_token_impersonates_nobody() {
     assert!(refusal.message().contains("accounts.write"), "{}", refusal.message());
 }
 
-/// What a service account may do to itself, tried by whoever acts as it.
+/// What a service account may do to itself, tried by callers that act as it.
 async fn tries(as_bot: &Client, bot: &pb::Account) -> Vec<(&'static str, Result<(), Status>)> {
     let account = pb::Account {
         id: bot.id.clone(),
@@ -311,7 +311,7 @@ async fn keys_are_managed_as_far_as_the_administrators_credential_may() {
     let made = as_bot.tokens().create_token(token_for("", "")).await.unwrap().into_inner();
     assert_eq!(made.token.unwrap().account_id, bot.id);
     assert_eq!(server.client(made.secret).exchange().await.unwrap().scopes, ["x.y"]);
-    // No more than the credential: not for longer, and never one that makes others.
+    // No more than the credential: not for longer, and never one that creates others.
     let managing = pb::CreateTokenRequest { may_manage_tokens: true, ..token_for("", "") };
     refused(as_bot.tokens().create_token(managing).await, EXCEEDS.0, EXCEEDS.1);
     let scopes = ["accounts.impersonate", "tokens.write", "x.y"];
@@ -319,7 +319,7 @@ async fn keys_are_managed_as_far_as_the_administrators_credential_may() {
     refused(narrow.tokens().create_token(token_for("", "")).await, EXCEEDS.0, EXCEEDS.1);
     let within = pb::CreateTokenRequest { scopes: vec!["x.y".into()], ..token_for("", "") };
     narrow.tokens().create_token(within.clone()).await.unwrap();
-    // What the bot came to hold since is not in the JWT.
+    // What the bot was granted since is not in the JWT.
     let request = pb::GrantAccessRequest {
         account_id: bot.id.clone(),
         grants: vec![grant("p.q", "*")],
@@ -328,7 +328,7 @@ async fn keys_are_managed_as_far_as_the_administrators_credential_may() {
     org.owner.accounts().grant_access(request).await.unwrap();
     refused(as_bot.tokens().create_token(token_for("", "")).await, EXCEEDS.0, EXCEEDS.1);
     as_bot.tokens().create_token(within).await.unwrap();
-    // Nor does anybody clone, stop or delete by it whom the call is made by or as.
+    // Nor can it be used to clone, deactivate or delete the account that calls or is impersonated.
     let (second, _) = server.account(&org.id, "second", &[("owner", "*")]).await;
     let as_second = org.owner.impersonating(&second.id).await;
     for account_id in [&second.id, &org.owner_id] {

@@ -1,4 +1,4 @@
-//! Deactivate, activate, delete, undelete, purge: what each stops, brings back and refuses.
+//! Deactivate, activate, delete, undelete, purge: what each disables, restores and refuses.
 
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ async fn events(server: &TestServer, org: &Org) -> Vec<String> {
     sqlx::query_scalar(sql).bind(&org.slug).fetch_all(&server.state.db).await.unwrap()
 }
 
-/// Revokes the live tokens of an account.
+/// Revokes the active tokens of an account.
 async fn revoke_all(client: &Client, account_id: &str) {
     let list = pb::ListTokensRequest { account_id: account_id.into(), ..Default::default() };
     for token in client.tokens().list_tokens(list).await.unwrap().into_inner().tokens {
@@ -101,7 +101,7 @@ async fn deactivating_stops_everything_at_once_and_activating_brings_tokens_back
     assert_eq!(started.state(), pb::AccountState::Active);
     client.caller().await.unwrap();
     client.exchange().await.unwrap();
-    // A JWT from before does not come back to life.
+    // A JWT from before does not become valid again.
     refused(with_jwt.caller().await, Code::Unauthenticated, "ACCESS_TOKEN_STALE");
     assert!(!introspect(&org.owner, with_jwt.token()).await);
     client.with_jwt().await.caller().await.unwrap();
@@ -144,7 +144,7 @@ async fn an_account_that_owns_live_tokens_is_not_deleted() {
     assert_eq!(listed.iter().map(|token| token.subject.as_str()).collect::<Vec<_>>(), ids);
     assert!(listed.iter().all(|token| token.r#type == "TOKEN"));
     client.caller().await.unwrap();
-    // One that is revoked is not live, nor is one that has expired.
+    // One that is revoked is not active, nor is one that has expired.
     org.owner.tokens().revoke_token(by_id("", &ids[0])).await.unwrap();
     let left =
         refused(step(&org.owner, "deleted", &bot.id).await, Code::FailedPrecondition, "ACCOUNT_OWNS_TOKENS");
@@ -169,7 +169,7 @@ async fn a_hundred_live_tokens_are_named_each() {
     assert!(refusal.message().contains("(100 in all)"), "{}", refusal.message());
     let listed = refusal.get_details_precondition_failure().unwrap().violations;
     assert!(listed.iter().all(|token| token.r#type == "TOKEN"));
-    // Said of the first, it is said of all.
+    // The description of the first stands for all.
     assert_eq!((listed[0].description.as_str(), listed[1].description.as_str()), ("is live", ""));
     let listed: Vec<_> = listed.into_iter().map(|token| token.subject).collect();
     assert_eq!(listed, ids);
@@ -185,7 +185,7 @@ async fn a_deleted_account_keeps_its_names_and_comes_back_as_it_was() {
     let deleted = step(&org.owner, "deleted", &bot.id).await.unwrap();
     assert_eq!(deleted.state(), pb::AccountState::Deleted);
     assert!(deleted.delete_time.is_some());
-    // Whoever may read accounts sees it, and nobody gives it anything.
+    // Callers that may read accounts see it, and no one grants it anything.
     assert_eq!(get(&org.owner, &bot.id).await.unwrap(), deleted);
     let gone = "RESOURCE_NOT_FOUND";
     for stopped in ["activated", "deactivated"] {
@@ -208,7 +208,7 @@ async fn a_deleted_account_keeps_its_names_and_comes_back_as_it_was() {
     let filter = Some(pb::list_grants_request::Filter::AccountId(bot.id.clone()));
     let list = pb::ListGrantsRequest { filter, ..Default::default() };
     assert_eq!(owner.accounts().list_grants(list).await.unwrap().into_inner().grants.len(), 1);
-    // Names are taken as those of a living account again.
+    // Names are in use as those of an active account again.
     refused(create(&owner, "bot", &[]).await, Code::AlreadyExists, "RESOURCE_EXISTS");
 }
 
@@ -242,7 +242,7 @@ async fn after_thirty_days_it_is_purged_with_all_that_hangs_on_it() {
     }
     server.state.clock.advance(30 * DAY);
     let owner = server.client(server.managing_token_of(&org).await);
-    // Due, it is gone for whoever would undelete it, swept or not.
+    // Due, it cannot be undeleted any more, swept or not.
     refused(step(&owner, "undeleted", &bot.id).await, Code::NotFound, "RESOURCE_NOT_FOUND");
     refused(step(&owner, "deleted", &bot.id).await, Code::NotFound, "RESOURCE_NOT_FOUND");
 
@@ -286,7 +286,7 @@ async fn after_thirty_days_it_is_purged_with_all_that_hangs_on_it() {
                        select 1 from tokens t where t.org_id = s.org_id and t.token_id = s.token_id)";
     let left: i64 = sqlx::query_scalar(secrets).fetch_one(&server.state.db).await.unwrap();
     assert_eq!(left, 0);
-    // Its names are free, and nobody else's.
+    // Its names are free, and only its names.
     create(&owner, "bot", &[]).await.unwrap();
     refused(create(&owner, "other", &[]).await, Code::AlreadyExists, "RESOURCE_EXISTS");
     assert_eq!(get(&owner, &other.id).await.unwrap().state(), pb::AccountState::Active);
@@ -319,15 +319,15 @@ async fn nobody_revives_what_exceeds_them_or_stops_an_owner_below_it() {
     for stop in ["deactivated", "deleted"] {
         let revive = if stop == "deleted" { "undeleted" } else { "activated" };
         refused(step(&manager, stop, &owner.id).await, Code::PermissionDenied, exceeds);
-        // What is no owner may be stopped by whoever may write accounts, and is revived
-        // by those alone who can do what it can.
+        // What is no owner may be deactivated by callers that may write accounts, and is activated
+        // only by those who can do what it can.
         step(&manager, stop, &app.id).await.unwrap();
         let refusal = refused(step(&manager, revive, &app.id).await, Code::PermissionDenied, exceeds);
         let missing = refusal.get_details_precondition_failure().unwrap().violations;
         assert_eq!(missing.len(), 1);
         assert_eq!(missing[0].subject, "invoices.write on *");
         step(&org.owner, revive, &app.id).await.unwrap();
-        // Nor is it told that there is nothing to do.
+        // Nor does it learn that there is nothing to do.
         refused(step(&manager, revive, &app.id).await, Code::PermissionDenied, exceeds);
         step(&manager, stop, &peer.id).await.unwrap();
         step(&manager, revive, &peer.id).await.unwrap();
@@ -351,7 +351,7 @@ async fn an_org_keeps_an_owner_on_each_of_these_paths() {
     };
     let second = create(&org.owner, "second", &[("owner", "*")]).await.unwrap();
     revoke_all(&org.owner, &second.id).await;
-    // An owner who is stopped, or only invited, stands in for no active one.
+    // An owner who is deactivated, or only invited, does not replace an active one.
     as_operator("deactivated", &second.id).await.unwrap();
     let last = "LAST_OWNER";
     refused(as_operator("deactivated", &org.owner_id).await, Code::FailedPrecondition, last);
@@ -362,7 +362,7 @@ async fn an_org_keeps_an_owner_on_each_of_these_paths() {
                 where account_id = $1";
     sqlx::query(user).bind(other).execute(db).await.unwrap();
     refused(as_operator("deactivated", &org.owner_id).await, Code::FailedPrecondition, last);
-    // Where none is active, the last who is invited stays.
+    // Where none is active, the last who is invited remains.
     sqlx::query("update tokens set revoke_time = now(), revoke_reason = 'SUPERSEDED' where account_id = $1")
         .bind(root)
         .execute(db)
@@ -418,7 +418,7 @@ async fn bad_input_of_the_steps() {
     let refusal =
         refused(org.owner.accounts().activate_account(request).await, Code::InvalidArgument, "INVALID_FIELD");
     assert_eq!(violated(&refusal), ["reason"]);
-    // The right is asked for before the fields are looked at.
+    // The right is checked before the fields.
     let (_, member) = server.account(&org.id, "member", &[]).await;
     for taken in STEPS {
         refused(step(&member, taken, "x").await, Code::PermissionDenied, "PERMISSION_MISSING");

@@ -40,7 +40,7 @@ async fn create(client: &Client, name: &str, display_name: &str, grants: &[(&str
     client.accounts().create_service_account(request).await.unwrap().into_inner().account.unwrap()
 }
 
-/// Makes a service account a user; there is a password where it is `active`.
+/// Converts a service account into a user; there is a password where it is `active`.
 async fn make_user(server: &TestServer, username: &str, active: bool) {
     let sql = "update accounts set kind = 'USER', name = null, name_key = null,
                       password_time = case when $2 then create_time end
@@ -55,7 +55,7 @@ async fn text_is_part_of_a_name_whatever_its_case() {
     let org = server.org().await;
     create(&org.owner, "Nightly-Sync", "Zoë's 100% Job", &[]).await;
     create(&org.owner, "billing", "Sync of Invoices", &[]).await;
-    // Another org's accounts are found by nobody here.
+    // Another org's accounts are never found here.
     let other = server.org().await;
     create(&other.owner, "sync", "Zoë", &[]).await;
     let both = ["Nightly-Sync", "billing"];
@@ -73,7 +73,7 @@ async fn text_is_part_of_a_name_whatever_its_case() {
         ("zo", &both[..1]),
         ("sy", &both[1..]),
         ("yn", &[]),
-        // Nothing stands for other characters.
+        // There are no wildcard characters.
         ("%", &[]),
         ("b_lling", &[]),
         ("sync zoë", &[]),
@@ -135,7 +135,7 @@ async fn filters_hold_together() {
         (AnyKind, Deleted, "", "", &["gone"]),
         (User, Deleted, "", "", &[]),
         (ServiceAccount, Active, "", "", &[root, job]),
-        // Held wherever, and told once.
+        // Held wherever, and listed once.
         (AnyKind, AnyState, "auditor", "", &[ann, bob, job]),
         (AnyKind, AnyState, "manager", "", &[old]),
         (AnyKind, AnyState, "owner", "", &[root]),
@@ -190,7 +190,7 @@ async fn filtered_pages_neither_skip_nor_repeat_while_accounts_are_made() {
     assert_eq!(seen[..5], ["bot-0", "bot-1", "bot-2", "bot-3", "bot-4"]);
     assert!(seen[5..].iter().all(|name| name.starts_with("late-")), "{seen:?}");
     assert_eq!(seen.len(), seen.iter().collect::<BTreeSet<_>>().len());
-    // The token is of this filter alone.
+    // The token is only for this filter.
     let mut first = Filter { page_size: 2, ..query("robot") };
     let token = page(&org.owner, &first).await.unwrap().next_page_token;
     first.page_token = token;
@@ -300,7 +300,7 @@ async fn bad_filters() {
         assert_eq!(violated(&refusal), [field]);
     }
     assert_eq!(names(&org.owner, query(&"é".repeat(254))).await, [""; 0]);
-    // Before any of it the right is asked for.
+    // The right is checked before any of it.
     let (_, member) = server.account(&org.id, "member", &[]).await;
     refused(page(&member, &wrong).await, Code::PermissionDenied, "PERMISSION_MISSING");
 }

@@ -139,7 +139,7 @@ async fn what_the_mask_names_and_the_message_lacks_is_cleared() {
         ..of(&made.id)
     };
     update(&org.owner, full.clone(), &[]).await.unwrap();
-    // One message deep; the rest stays.
+    // One message deep; the rest is unchanged.
     let one = update(&org.owner, of(&made.id), &["profile.display_name"]).await.unwrap();
     assert_eq!(one.profile, Some(pb::Profile { display_name: None, ..profile() }));
     assert_eq!((one.title.as_str(), one.description()), ("Build Bot", "Builds."));
@@ -232,7 +232,7 @@ async fn a_users_address_is_an_operators_to_change() {
     let by_operator: Vec<bool> =
         sqlx::query_scalar(by_operator).bind(&org.slug).fetch_all(&server.state.db).await.unwrap();
     assert_eq!(by_operator, [true]);
-    // The old address is free, the new one taken.
+    // The old address is free, the new one in use.
     user(&other.owner, "ann@example.org").await;
     let request = pb::CreateUserRequest { email: "ann.ruiz@example.org".into(), ..Default::default() };
     refused(other.owner.accounts().create_user(request).await, Code::AlreadyExists, "USE_INVITATION");
@@ -405,7 +405,7 @@ async fn updates_that_are_refused() {
                 "account.profile.zoneinfo",
             ],
         ),
-        // What the mask does not name is not looked at.
+        // What the mask does not name is not checked.
         (
             show(pb::Profile { display_name: say("\u{202e}"), given_name: say("://"), ..empty() }),
             &["profile.given_name"],

@@ -17,7 +17,7 @@ use crate::harness::{
 };
 
 /// The kinds of caller, in the order of the columns below. `foreign` owns another org
-/// and names this one; `narrow` is an owner whose token has the scope `tokens.read` alone;
+/// and names this one; `narrow` is an owner whose token has only the scope `tokens.read`;
 /// `imperson` is a service account, an owner too, as the owner impersonates it: a JWT in any case.
 /// `session` is an owner who signed in with a password, `visitor` a plain member who did.
 #[rustfmt::skip]
@@ -96,7 +96,7 @@ const MATRIX: &[(&str, [&str; 12])] = &[
     ("TokenService/GetJsonWebKeySet",       [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
     ("TokenService/GetToken",               [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   OK,   OK,   OK,   DENY]),
     ("TokenService/ImpersonateAccount",     [NONE, JUNK, HIDE, DENY, DENY, DENY, OK,   OK,   DENY, DENY, OK,   DENY]),
-    // The foreign owner is told that the token is not active, as of one that does not exist.
+    // To the foreign owner the token is not active, like one that does not exist.
     ("TokenService/IntrospectToken",        [NONE, JUNK, OK,   DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
     ("TokenService/ListSigningKeys",        [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY, DENY, DENY]),
     ("TokenService/ListTokens",             [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   OK,   OK,   OK,   DENY]),
@@ -104,7 +104,7 @@ const MATRIX: &[(&str, [&str; 12])] = &[
     ("TokenService/Logout",                 [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, DENY, DENY, DENY, OK,   OK]),
     ("TokenService/ReassignAccountTokens",  [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
     ("TokenService/ReassignToken",          [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
-    // Its text is all that is asked for: whoever calls, it is good, and told nothing.
+    // Only the token string is needed: for every caller it is valid, and the answer is empty.
     ("TokenService/ReportLeakedToken",      [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
     ("TokenService/RevokeAccountSessions",  [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
     ("TokenService/RevokeAccountTokens",    [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
@@ -115,7 +115,7 @@ const MATRIX: &[(&str, [&str; 12])] = &[
     ("TokenService/UpdateToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
 ];
 
-/// The rows by RPC. A map alone would hide that one stands there twice.
+/// The rows by RPC. A map would hide that one is there twice.
 fn rows() -> BTreeMap<&'static str, [&'static str; 12]> {
     let mut rows = BTreeMap::new();
     let doubled = MATRIX.iter().filter(|(rpc, row)| rows.insert(*rpc, *row).is_some());
@@ -139,7 +139,7 @@ pub struct Things<'a> {
 }
 
 impl Things<'_> {
-    /// A good request, new for each call where it makes something.
+    /// A good request, new for each call where it creates something.
     pub async fn request(&self, rpc: &str, unique: &str) -> Vec<u8> {
         let (org_id, account_id) = (self.org.id.clone(), self.target.id.clone());
         match rpc {
@@ -193,7 +193,7 @@ impl Things<'_> {
             "AccountService/GetCaller" => pb::GetCallerRequest {}.encode_to_vec(),
             "AccountService/GrantAccess" => {
                 let grants = vec![grant("auditor", "*")];
-                // What is held already would change nothing; that it is not is no matter.
+                // Granting what is held already would change nothing; that it is not held does not matter.
                 let taken = pb::RevokeAccessRequest {
                     org_id: org_id.clone(),
                     account_id: account_id.clone(),
@@ -332,7 +332,7 @@ impl Things<'_> {
                 pb::UpdateOrgRequest { org: Some(org), update_mask: None }.encode_to_vec()
             }
             "OrgService/UpdateTokenPolicy" => {
-                // Another one each time, which stops nothing and makes no JWT stale.
+                // Another one each time, which blocks nothing and makes no JWT stale.
                 static COUNT: AtomicU32 = AtomicU32::new(0);
                 let seconds = 86_400 + i64::from(COUNT.fetch_add(1, Ordering::Relaxed));
                 let life = prost_types::Duration { seconds, nanos: 0 };
@@ -340,7 +340,7 @@ impl Things<'_> {
                 pb::UpdateTokenPolicyRequest { org_id, policy: Some(policy), ..Default::default() }
                     .encode_to_vec()
             }
-            // An org of its own each: what is stopped answers nobody any more.
+            // An org of its own each: a suspended org refuses everyone.
             "OrgService/SuspendOrg" => {
                 let org_id = self.server.org().await.id;
                 pb::SuspendOrgRequest { org_id, reason: "unpaid".into() }.encode_to_vec()
@@ -476,7 +476,7 @@ impl Things<'_> {
         }
     }
 
-    /// An account of its own for a call that would stop the target.
+    /// An account of its own for a call that would deactivate or delete the target.
     async fn new_account(&self, unique: &str, deactivated: bool) -> String {
         let name = self.fresh(unique);
         let org_id = self.org.id.clone();
@@ -491,7 +491,7 @@ impl Things<'_> {
         format!("{unique}-{}", COUNT.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// An invitation of its own, and whom it is for. As many as are wanted.
+    /// An invitation of its own, and its address. As many as are wanted.
     async fn new_invitation(&self) -> (String, String) {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let sent = "update invitations set sent_times = '{}'";
@@ -501,7 +501,7 @@ impl Things<'_> {
         (made.id, email)
     }
 
-    /// An account of its own with a live token.
+    /// An account of its own with an active token.
     async fn account_with_token(&self, unique: &str) -> String {
         let account_id = self.new_account(unique, false).await;
         let request = token_for(&self.org.id, &account_id);
@@ -535,7 +535,7 @@ impl Things<'_> {
         let made = self.server.operator.tokens().create_token(request).await.unwrap().into_inner();
         watch(&made.secret);
         let id = made.token.unwrap().id;
-        // Live tokens of one account are bounded.
+        // The active tokens of one account are bounded.
         let live = pb::ListTokensRequest {
             org_id: self.org.id.clone(),
             account_id: self.target.id.clone(),
@@ -554,7 +554,7 @@ impl Things<'_> {
     }
 }
 
-/// A role that a manager can make.
+/// A role that a manager can create.
 fn role(name: &str) -> pb::Role {
     pb::Role { name: name.into(), permissions: vec!["accounts.read".into()], ..Default::default() }
 }
@@ -620,7 +620,7 @@ async fn every_rpc_answers_every_kind_of_caller_as_the_matrix_says() {
             continue;
         };
         for (form, callers) in [("token", &mut by_token), ("jwt", &mut by_jwt)] {
-            // What the RPC before has ended.
+            // What the RPC before has revoked.
             for ((username, _), caller) in SIGNED_IN.iter().rev().zip(callers.iter_mut().rev()) {
                 let session = server.session(username).await;
                 *caller = if form == "jwt" { session.with_jwt().await } else { session };
@@ -695,7 +695,7 @@ async fn self_is_what_needs_no_permission() {
     assert_eq!(tokens[0].id, me.credential_id);
     let get = pb::GetTokenRequest { token_id: me.credential_id, ..Default::default() };
     assert_eq!(member.tokens().get_token(get).await.unwrap().into_inner().token.unwrap(), tokens[0]);
-    // One's own name is not what another org's account of that id would be.
+    // One's own name is not that of the account with that id in another org.
     let other = server.org().await;
     let get = pb::GetAccountRequest { org_id: other.id, account_id: account.id };
     crate::harness::refused(member.accounts().get_account(get).await, tonic::Code::NotFound, HIDE);

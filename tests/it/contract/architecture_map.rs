@@ -1,4 +1,4 @@
-//! The map in `docs/architecture.md` names every folder and top-level file that is there, and no other.
+//! The map in `docs/architecture.md` names exactly the folders and top-level files that exist.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! No file names what names it back, through however many others.
+//! No file names a file that names it back, through however many others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -89,7 +89,7 @@ fn circles_are_found_by_whatever_path() {
         let found = made_up(&[lib, ("a.rs", text), b]);
         assert_eq!(found, [[format!("a.rs -> b.rs: {name}"), "b.rs -> a.rs: One".to_owned()]], "{text}");
     }
-    // A folder that hands on what its files have, and one of them that takes from it.
+    // A folder that re-exports what its files have, and one of them that imports from it.
     let found = made_up(&[
         ("lib.rs", "mod a;"),
         ("a/mod.rs", "mod b; pub use b::Two; pub const ONE: u8 = 1;"),

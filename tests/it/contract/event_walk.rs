@@ -1,5 +1,5 @@
 //! Every RPC that changes something writes one event, which says who, what, where and
-//! from where, and no secret; and nothing else does.
+//! from where, and contains no secret; and nothing else writes one.
 
 use countersign::domain::values::ids::{AccountId, OrgId, SYSTEM_ORG};
 use countersign::domain::values::token_string::TokenString;
@@ -55,7 +55,7 @@ struct Written {
     subjects: Option<Vec<String>>,
 }
 
-/// What was written since the last look.
+/// The events written since the last check.
 async fn news(db: &PgPool, seen: &mut Vec<Uuid>) -> Vec<Written> {
     let rows: Vec<Written> = sqlx::query_as(
         "select e.org_id, e.event_id, e.type as kind, e.actor_id, e.operator, e.address, e.request_id, e.resource_ids,
@@ -72,26 +72,26 @@ async fn news(db: &PgPool, seen: &mut Vec<Uuid>) -> Vec<Written> {
 }
 
 /// What is in no cache: the catalogue (a node with something on it is not deleted), an
-/// org's name, and that somebody acts as somebody else.
+/// org's name, and that an account acts as another.
 const UNCACHED: [&str; 5] =
     ["resource.created", "resource.updated", "resource.deleted", "org.updated", "account.impersonated"];
 
-/// What is done anew each time that it is asked for: the same password, set again, ends the sessions
+/// What is done anew on each request: the same password, set again, revokes the sessions
 /// since, and an invitation that is sent again has another code.
 const ANEW: [&str; 3] =
     ["AccountService/SetPassword", "OrgService/ResendInvitation", "TokenService/ImpersonateAccount"];
 
-/// Who calls does not matter: the text in the message is all that counts, nobody is refused, and
-/// the event names nobody.
+/// The caller does not matter: only the token string in the message counts, no caller is refused, and
+/// the event has no actor.
 const BY_TEXT_ALONE: [&str; 1] = ["TokenService/ReportLeakedToken"];
 
-/// What anybody may call: none is refused for who they are, and the event names whose code or
-/// name it was, which each RPC's own tests look at. The first of them is answered before anybody
-/// has looked whether it changes something.
+/// Methods open to every caller: none is refused for its identity, and the event names whose code or
+/// name it was, which each RPC's own tests check. The first of them is answered before it is
+/// known whether it changes something.
 const OPEN: [&str; 3] =
     ["AccountService/RequestPasswordReset", "AccountService/ResetPassword", "OrgService/AcceptInvitation"];
 
-/// What needs a password instead of a permission; `login.rs` looks at their events.
+/// Methods that need a password instead of a permission; `login.rs` checks their events.
 const BY_PASSWORD: [&str; 3] = ["AccountService/ChangePassword", "TokenService/Login", "TokenService/Logout"];
 
 #[tokio::test]
@@ -179,7 +179,7 @@ async fn every_change_is_one_event_and_nothing_else_is() {
             assert!(event.changes.contains("\"field\""), "{rpc} says what changed: {}", event.changes);
             let subjects = event.subjects.as_ref().unwrap_or_else(|| panic!("{rpc} wrote no feed row"));
             assert_eq!(subjects.is_empty(), UNCACHED.contains(&event.kind.as_str()), "{rpc}: {subjects:?}");
-            // What is shown of a token to tell it from others is none.
+            // The display prefix of a token, which tells it from others, is no secret.
             assert!(
                 message_bytes::credentials(event.whole.as_bytes())
                     .iter()
@@ -188,7 +188,7 @@ async fn every_change_is_one_event_and_nothing_else_is() {
             );
             hides_secrets(&event.whole);
 
-            // A replay, or the same once more, which is nothing new or refused.
+            // A replay, or the same once more, which changes nothing or is refused.
             let again = call(caller, &request, &id).await;
             if request_id.is_some() {
                 let replayed = again.as_ref().err().is_none_or(|status| reason(status) == "REQUEST_REPLAYED");

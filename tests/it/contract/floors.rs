@@ -31,7 +31,7 @@ const FLOORS: &[&str] = &[
     "os",
 ];
 
-/// More rooms than these nobody keeps in mind.
+/// The most rooms that there may be, so that they can be remembered.
 const MOST_ROOMS: usize = 24;
 
 /// What a file names: the room that it is in, and what stands in it.

@@ -19,7 +19,7 @@ pub struct Import {
 /// Where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// In a file of the same crate. No names: the module alone, which brings nothing with it.
+    /// In a file of the same crate. No names: only the module, which brings nothing with it.
     Inside { file: PathBuf, module: Vec<String>, names: String },
     /// In another crate, or a name of the standard library's prelude.
     Outside(Vec<String>),

@@ -1,6 +1,6 @@
-//! One org never sees or touches another's things. Two orgs with the same names, roles and
+//! One org never reads or changes another's data. Two orgs with the same names, roles and
 //! paths; the owner of the one walks every RPC with every id of the other. What comes
-//! back is what comes back for ids that do not exist, and the other's rows stay.
+//! back is what comes back for ids that do not exist, and the other's rows are unchanged.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use crate::contract::message_bytes;
 use crate::contract::proto::{message, messages, rpcs};
 use crate::harness::{Client, Org, TestServer, call_named, grant, invite, reason, token_for, violated};
 
-/// Whoever holds the text of a token or a code is its holder, whatever org that is in; and so is who
+/// A caller with a token string or a code is its holder, whatever org that is in; and so is one that
 /// knows a password.
 const BY_TEXT_ALONE: [&str; 6] = [
     "TokenService/ExchangeToken",
@@ -106,7 +106,7 @@ impl Twin {
                     .extend(id.map(|id| (name.to_owned(), message_bytes::with_text(request, number, id))));
             } else if field.r#type() == Type::Message && field.type_name().starts_with(".countersign.v1.") {
                 let Some(within) = message(field.type_name()) else { continue };
-                // What is yet to be made has no id: one that is sent is not looked at.
+                // What is yet to be created has no id: one that is sent is not checked.
                 let made = message_bytes::number(kind, "request_id").is_some();
                 for (inner, bytes) in
                     self.messages(&within).into_iter().filter(|(inner, _)| !made || inner != "id")
@@ -127,7 +127,7 @@ impl Twin {
             let own = || if field.name() == "id" { self.own_id(kind.name()) } else { None };
             let Some(id) = self.id_for(field.name()).or_else(own) else { continue };
             let mut bytes = message_bytes::with_text(&[], field.number() as u32, id);
-            // A grant without a place is not looked at.
+            // A grant without a node is not checked.
             if let Some(place) = message_bytes::number(kind, "resource") {
                 bytes = message_bytes::with_text(&bytes, place, "*");
             }
@@ -196,7 +196,7 @@ fn replaced(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
     bytes
 }
 
-/// All that a caller sees of an answer.
+/// All of an answer that a caller can read.
 fn seen(answer: &Result<Vec<u8>, Status>) -> String {
     match answer {
         Ok(bytes) => format!("OK {}", bytes.escape_ascii()),
@@ -252,7 +252,7 @@ async fn another_orgs_things_are_as_if_they_were_not_there() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(attacks > 2 * rpcs().len(), "only {attacks}");
-    // The sums see what changes, and the other org's owner sees that all is there.
+    // The sums detect changes, and the other org's owner reads that all is there.
     let before = checksum(&server, &other.org).await;
     server.resources(&other.org.id, &["c"]).await;
     assert_ne!(checksum(&server, &other.org).await, before);
@@ -285,7 +285,7 @@ async fn ids_of_another_kind_are_refused_by_the_field() {
         let request = own.things(&server).request(short, "wrong-id").await;
         for (field, request) in wrong.injected(&request, &messages(&rpc).0) {
             let within = field.split_once('.').map_or("", |(_, within)| within);
-            // Of a message within, what says what it is; the rest is the server's to say. And a resource of
+            // Of a nested message, its identifying fields; the rest is set by the server. And a resource of
             // the log may be a path.
             if ["org_id", "account_id", "grant_id"].contains(&within)
                 || (short, field.as_str()) == ("OrgService/ListEvents", "resource_id")

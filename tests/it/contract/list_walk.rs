@@ -87,7 +87,7 @@ impl List {
                 continue;
             }
             let request = match field.r#type() {
-                // Of an account yet to be made: in the place of one that is there.
+                // Of an account yet to be created: in the place of one that is there.
                 Type::Enum if name == "account_kind" => {
                     let unnamed = message_bytes::without(&self.request, self.number("account_id"));
                     message_bytes::with_number(&unnamed, number, 1)
@@ -121,7 +121,7 @@ impl List {
     }
 }
 
-/// More of everything that is listed.
+/// More rows of every list.
 async fn grow(server: &TestServer, org: &Org, target: &pb::Account, n: usize) {
     server.org().await;
     server.account(&org.id, &format!("late-{n}"), &[]).await;
@@ -199,7 +199,7 @@ async fn a_page_token_is_good_for_one_question_of_one_caller() {
         let (rows, _) = list.page(operator, &list.sized(i64::from(i32::MAX)), "").await.unwrap();
         assert!((2..=200).contains(&rows.len()), "{}", list.rpc);
     }
-    // A day is what they are good for, whatever credential the caller has by then.
+    // They are valid for a day, whatever credential the caller has by then.
     server.state.clock.advance(Duration::from_secs(24 * 3_600 - 60));
     let later = server.fresh_operator().await;
     for list in &lists {

@@ -1,4 +1,4 @@
-//! Messages as bytes, for tests that walk every RPC: fields are added, taken out and
+//! Messages as bytes, for tests that walk every RPC: fields are added, removed and
 //! found by their number, whatever the message is.
 
 use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint};
@@ -9,7 +9,7 @@ pub fn number(message: &DescriptorProto, field: &str) -> Option<u32> {
     message.field.iter().find(|known| known.name() == field).map(|known| known.number() as u32)
 }
 
-/// Sets a text, or adds one to a list: of fields that come twice the last one counts.
+/// Sets a string, or adds one to a list: of fields that come twice the last one counts.
 pub fn with_text(message: &[u8], field: u32, text: &str) -> Vec<u8> {
     with_bytes(message, field, text.as_bytes())
 }
@@ -31,7 +31,7 @@ pub fn with_number(message: &[u8], field: u32, value: i64) -> Vec<u8> {
     message
 }
 
-/// A field of a message: its number, its value where that is a text, a list's element or a
+/// A field of a message: its number, its value where that is a string, a list's element or a
 /// message, and all of its bytes.
 type Field<'a> = (u32, Option<&'a [u8]>, &'a [u8]);
 
@@ -57,7 +57,7 @@ fn fields(mut message: &[u8]) -> Vec<Field<'_>> {
     fields
 }
 
-/// The values of a field that is a text, a message, or a list of such.
+/// The values of a field that is a string, a message, or a list of such.
 pub fn values(message: &[u8], field: u32) -> Vec<Vec<u8>> {
     let found = fields(message).into_iter().filter(|(number, ..)| *number == field);
     found.filter_map(|(_, value, _)| value.map(<[u8]>::to_vec)).collect()
@@ -88,7 +88,7 @@ pub fn ids(message: &[u8]) -> Vec<String> {
     found
 }
 
-/// The texts of credentials that stand in a message.
+/// The token strings and other credentials in a message.
 pub fn credentials(message: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(message);
     let starts = text.match_indices("csign_").map(|(at, _)| at);

@@ -7,7 +7,7 @@ use sqlx::{Connection as _, PgConnection, PgPool};
 
 use crate::harness::Database;
 
-/// Tables without an org: keyed by what is looked up first, or small and read everywhere.
+/// Tables without an org: keyed by what is queried first, or small and read everywhere.
 const GLOBAL: &[&str] = &[
     "_sqlx_migrations",
     "schema_versions",
@@ -96,7 +96,7 @@ async fn every_table_is_explained_and_every_constraint_named() {
     )
     .await;
     assert_eq!(unexplained, [""; 0]);
-    // What PostgreSQL names by itself ends so.
+    // The suffixes of the names that PostgreSQL generates.
     let unnamed = names(
         &pool,
         "select conname::text from pg_constraint

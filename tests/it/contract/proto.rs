@@ -1,5 +1,5 @@
 //! The protos as a published contract: each RPC says who may call it and why it
-//! fails, each field what it takes, and secrets are marked.
+//! fails, each field which values it accepts, and secrets are marked.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! The reference pages say what the code says, and links between documents lead to something.
+//! The reference pages match the code, and links between documents lead to something.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -39,7 +39,7 @@ fn rows(text: &str) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// What stands in backticks in a cell.
+/// The words in backticks in a cell.
 fn names(cell: &str) -> Vec<String> {
     cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
@@ -213,7 +213,7 @@ fn fields_of_events() {
 /// A flag: its variable, and its default.
 type Flags = BTreeMap<String, (Option<String>, Option<String>)>;
 
-/// What the command line itself says: the only place here that knows how to ask it.
+/// The output of the command line itself: the only place here that knows how to get it.
 fn help(command: &str) -> Flags {
     let mut asked = Command::new(env!("CARGO_BIN_EXE_countersign"));
     for (variable, _) in std::env::vars().filter(|(variable, _)| variable.starts_with("COUNTERSIGN_")) {
@@ -243,7 +243,7 @@ fn help(command: &str) -> Flags {
     flags
 }
 
-/// The seconds of a duration such as `1h30m`, so that it does not matter in which unit each side says it.
+/// The seconds of a duration such as `1h30m`, so that the unit on each side does not matter.
 fn seconds(text: &str) -> Option<u64> {
     let mut total = 0;
     let mut rest = text;

@@ -14,7 +14,7 @@ pub struct Source {
     pub file: PathBuf,
     pub module: Vec<String>,
     pub syntax: syn::File,
-    /// Compiled for tests alone.
+    /// Compiled for tests only.
     pub for_tests: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Every reason has its code and its form, and those statuses that the framework makes
+//! Every reason has its code and its form, and the statuses that the framework creates
 //! by itself have them too.
 
 use countersign::domain::access::request_context::RequestContext;
@@ -97,7 +97,7 @@ fn a_status_fits_into_the_headers_of_every_client() {
                 let listed = status.get_details_precondition_failure().unwrap().violations.len();
                 let bytes = header_bytes(status);
                 assert!(bytes < 7_000, "{bytes}");
-                // What there is room for is used.
+                // The details fill the space that there is.
                 assert!(listed == 100 || bytes > 4_500, "{listed} entries in {bytes}");
                 let mut violations = Violations::default();
                 (0..100).for_each(|n| violations.add(format!("{subject}{n}"), description));

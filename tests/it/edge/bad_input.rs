@@ -8,7 +8,7 @@ use tonic::{Code, Request};
 
 use crate::harness::{Client, TestServer, by_id, grant, header_bytes, refused, token_for, violated};
 
-/// Texts that are no credential, made from a good one.
+/// Strings that are no credential, derived from a good one.
 fn bad_tokens(good: &str) -> Vec<(&'static str, String)> {
     let unknown =
         TokenString::new(TokenStringKind::SecretToken, TokenId::from_u128(7), [7; 32]).expose().to_owned();
@@ -49,7 +49,7 @@ async fn before_the_secret_matched_every_failure_looks_alike() {
             }
         }
         if round == 0 {
-            // Revoked or not makes no difference to whoever lacks the secret.
+            // Whether it is revoked makes no difference to a caller without the secret.
             server.operator.tokens().revoke_token(by_id(&org.id, &id)).await.unwrap();
         }
     }
@@ -89,7 +89,7 @@ async fn garbage_in_the_authorization() {
     request.metadata_mut().append("authorization", "Bearer x".parse().unwrap());
     request.metadata_mut().append("authorization", good.clone());
     refused(server.anonymous().accounts().get_caller(request).await, Code::Unauthenticated, "TOKEN_INVALID");
-    // The scheme has no case (RFC 9110, section 11.1).
+    // The scheme is case-insensitive (RFC 9110, section 11.1).
     let mut request = Request::new(pb::GetCallerRequest {});
     let lower = format!("bearer {}", server.operator.token());
     request.metadata_mut().insert("authorization", lower.parse().unwrap());
@@ -320,7 +320,7 @@ async fn ids_of_the_wrong_kind_and_of_nobody() {
         let get = pb::GetAccountRequest { org_id: org_id.into(), account_id: foreign.owner_id.clone() };
         refused(accounts().get_account(get).await, Code::NotFound, "RESOURCE_NOT_FOUND");
     }
-    // An org that does not exist, for whoever may name any.
+    // An org that does not exist, for a caller that may name any.
     let get = pb::GetOrgRequest { org_id: "org_00000000000000000000000000".into() };
     refused(server.operator.orgs().get_org(get).await, Code::NotFound, "RESOURCE_NOT_FOUND");
     let list =
@@ -367,7 +367,7 @@ async fn resources_and_orgs() {
     let mut request = crate::harness::create_org("taken");
     server.operator.orgs().create_org(request.clone()).await.unwrap();
     refused(server.operator.orgs().create_org(request.clone()).await, Code::AlreadyExists, "RESOURCE_EXISTS");
-    // The system's own slug was taken first.
+    // The system's own slug was in use first.
     request.slug = "system".into();
     refused(server.operator.orgs().create_org(request).await, Code::AlreadyExists, "RESOURCE_EXISTS");
 }
@@ -452,7 +452,7 @@ async fn times_end_where_the_years_of_four_digits_do() {
     for (seconds, nanos) in [(FIRST, 0), (LAST, 999_999_999)] {
         for (field, answer) in ask(Timestamp { seconds, nanos }).await {
             if field.contains("expire_time") {
-                // A time, but none that this token may end at.
+                // A valid time, but not one at which this token may expire.
                 let refusal = answer.unwrap_err();
                 assert_eq!(refusal.code(), Code::InvalidArgument, "{field}: {refusal:?}");
                 assert!(!refusal.message().contains("9999"), "{field}: {}", refusal.message());

@@ -39,7 +39,7 @@ impl Answer {
         (!values.is_empty()).then(|| values.join(", "))
     }
 
-    /// Whom the browser lets read it. Nobody is ever told that credentials may be sent.
+    /// The origin that the browser lets read it. Credentials are never allowed.
     fn reader(&self) -> Option<String> {
         assert_eq!(self.header("access-control-allow-credentials"), None);
         self.header("access-control-allow-origin")
@@ -87,7 +87,7 @@ impl Answer {
         pb::ExchangeTokenResponse::decode(&message[..]).unwrap().access_token
     }
 
-    /// Code and reason of a refusal, both where a page looks for them.
+    /// Code and reason of a refusal, both where a page reads them.
     #[track_caller]
     fn refusal(&self) -> (Code, String) {
         let (messages, trailers) = self.frames();
@@ -186,7 +186,7 @@ async fn preflight(server: &TestServer, path: &str, origin: &str) -> Answer {
     http(server, "OPTIONS", path, &headers, b"").await
 }
 
-/// Waits until the node allows the origin, or does no more.
+/// Waits until the node allows the origin, or no longer does.
 async fn until(server: &TestServer, origin: &str, allowed: bool) {
     let is_allowed = async || preflight(server, EXCHANGE, origin).await.reader().is_some();
     crate::harness::until(async || is_allowed().await == allowed).await;
@@ -309,7 +309,7 @@ async fn another_page_is_told_nothing() {
         let answer = exchange(&world.server, token.token(), origin, &[]).await;
         assert_eq!(answer.refusal(), (Code::PermissionDenied, "ORIGIN_NOT_ALLOWED".into()), "{origin}");
         answer.is_for_nobody();
-        // Else what a shared cache keeps for one origin would be given to another.
+        // Otherwise a shared cache would give an answer for one origin to another.
         assert_eq!(answer.header("vary").as_deref(), Some("origin"));
     }
     // Two origins are none, also where both are allowed; nor is there one where none is named.
@@ -321,7 +321,7 @@ async fn another_page_is_told_nothing() {
         assert_eq!(answer.refusal(), (Code::PermissionDenied, "ORIGIN_NOT_ALLOWED".into()));
         answer.is_for_nobody();
     }
-    // An origin that only another org's token names may read, and learns that it may not.
+    // An origin that only another org's token names may read the answer, which is a refusal.
     let other = World { org: world.server.org().await, ..world };
     let (bot, _) = other.server.account(&other.org.id, "bot", &[("invoices.read", "*")]).await;
     let other = World { bot, ..other };
@@ -346,7 +346,7 @@ async fn nothing_else_is_served_to_pages() {
     paths.push("/countersign.v1.TokenService/Nothing".into());
     for path in &paths {
         for content_type in ["application/grpc-web", WEB, TEXT, "application/grpc-web-text+proto"] {
-            // With a credential that may everything: no handler sees it.
+            // With a credential that has every right: no handler sees it.
             let headers = [("content-type", content_type), ("origin", APP), ("authorization", &bearer)];
             let body = if content_type.contains("text") { &b"AAAAAAA="[..] } else { &[0, 0, 0, 0, 0] };
             let answer = http(&world.server, "POST", path, &headers, body).await;
@@ -357,7 +357,7 @@ async fn nothing_else_is_served_to_pages() {
         assert!((400..500).contains(&asked.status), "{path}: {asked:?}");
         asked.is_for_nobody();
     }
-    // A form or a script that needs to ask nobody beforehand gets nowhere either.
+    // A form or a script that needs no preflight gets nowhere either.
     for (method, content_type, status) in [
         ("POST", "application/grpc-web+json", 415),
         ("POST", "application/grpc-web-text; charset=utf-8", 415),
@@ -413,7 +413,7 @@ async fn a_preflight_asks_the_database_nothing() {
     world.server.hear_all().await;
     exchange(&world.server, token.token(), APP, &[]).await.jwt();
     let looks = world.server.state.principals.looks();
-    // Whatever asked now would fail: these are all the connections that this server has.
+    // Any query now would fail: these are all the connections that this server has.
     world.server.state.close().await;
     for _ in 0..20 {
         assert_eq!(preflight(&world.server, EXCHANGE, APP).await.reader().as_deref(), Some(APP));
@@ -440,7 +440,7 @@ async fn every_node_follows_which_origins_are_named() {
     let (both, _) = world.make(world.publishable(&[APP, SHOP])).await;
     all(SHOP, true).await;
     all(APP, true).await;
-    // What is asked for on trial names nothing: what was made after it is known, and it is not.
+    // A `validate_only` call adds no origin: one created after it is allowed, and this one is not.
     let trial = pb::CreateTokenRequest { validate_only: true, ..world.publishable(&[OTHER]) };
     world.org.owner.tokens().create_token(trial).await.unwrap();
     world.org.owner.tokens().revoke_token(by_id("", &first)).await.unwrap();
@@ -479,7 +479,7 @@ async fn an_update_of_a_token_changes_whose_pages_it_serves() {
     world.org.owner.tokens().update_token(request).await.unwrap();
     until(server, SHOP, true).await;
     until(server, APP, false).await;
-    // A shorter life is one of its origins, too.
+    // A shorter lifetime is one of its origins, too.
     let soon = server.state.clock.now().unix_timestamp() + 60;
     let shorter = pb::Token {
         id: token,
@@ -501,13 +501,13 @@ async fn an_origin_ends_with_its_last_token() {
     let ttl = |seconds| Some(pb::create_token_request::Expiration::Ttl(duration(seconds)));
     world.make(pb::CreateTokenRequest { expiration: ttl(3_600), ..world.publishable(&[APP, SHOP]) }).await;
     world.make(pb::CreateTokenRequest { expiration: ttl(7_200), ..world.publishable(&[APP, OTHER]) }).await;
-    // The origin of the second token alone: both are known then.
+    // Only the origin of the second token: both are known then.
     until(&world.server, OTHER, true).await;
     let clock = &world.server.state.clock;
     // A slow machine has taken some of that hour already.
     clock.advance(Duration::from_secs(3_540));
     assert_eq!(preflight(&world.server, EXCHANGE, SHOP).await.status, 204);
-    // Nothing is written when a token ends.
+    // Nothing is written when a token expires.
     clock.advance(Duration::from_secs(61));
     preflight(&world.server, EXCHANGE, SHOP).await.is_for_nobody();
     assert_eq!(preflight(&world.server, EXCHANGE, APP).await.status, 204);
@@ -534,7 +534,7 @@ async fn another_database_has_other_origins() {
     let world = World::new().await;
     world.make(world.publishable(&[APP])).await;
     until(&world.server, APP, true).await;
-    // As in a restored database: other rows, and no word of them in the feed.
+    // As in a restored database: other rows, and no feed rows for them.
     let db = &world.server.state.db;
     sqlx::query("update token_origins set origin = $1").bind(SHOP).execute(db).await.unwrap();
     sqlx::query("update deployment set feed_epoch = feed_epoch + 1").execute(db).await.unwrap();
@@ -554,7 +554,7 @@ async fn an_org_does_not_fill_the_memory_of_all() {
     let refusal = owner.tokens().create_token(world.publishable(&[OTHER])).await;
     let refusal = refused(refusal, Code::FailedPrecondition, "LIMIT_REACHED");
     assert!(refusal.message().contains("10000 origins"), "{}", refusal.message());
-    // Other tokens are made, and other orgs have a limit of their own.
+    // Other tokens are created, and other orgs have a limit of their own.
     owner.tokens().create_token(token_for(&world.org.id, &world.bot.id)).await.unwrap();
     let org = world.server.org().await;
     let (bot, _) = world.server.account(&org.id, "bot", &[("invoices.read", "*")]).await;

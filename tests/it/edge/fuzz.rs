@@ -1,5 +1,5 @@
 //! The fuzzer's targets, bounded, on every run: each seed of the corpus and what becomes of
-//! it when it is damaged. And junk costs neither memory nor a look at the database.
+//! it when it is damaged. And junk costs neither memory nor a query.
 
 use std::fs;
 use std::hint::black_box;
@@ -40,7 +40,7 @@ fn same_each_time() -> TestRng {
     TestRng::deterministic_rng(RngAlgorithm::ChaCha)
 }
 
-/// A seed with something taken out, put in, changed, doubled, or from another seed.
+/// A seed with bytes removed, inserted, changed, doubled, or from another seed.
 fn damage(rng: &mut TestRng, seed: &[u8], other: &[u8]) -> Vec<u8> {
     const ODD: [&str; 12] = ["_", "", "\0", "é", "\u{202e}", "*", "..", "//", "\n", "%00", "9999999999", "{"];
     let mut bytes = seed.to_vec();
@@ -78,11 +78,11 @@ fn inputs(target: &str) -> Vec<Vec<u8>> {
 #[test]
 fn no_target_panics_or_takes_memory_without_bound() {
     for (name, target) in targets::ALL {
-        // What is made once is not of the input.
+        // What is created once does not count as input.
         target(b"");
         for input in inputs(name) {
             let used = measure(|| target(&input));
-            // The target itself makes copies of what it is given.
+            // The target itself copies its input.
             let bound = (64 << 10) + 16 * input.len() as u64;
             assert!(used.bytes_max <= bound, "{name} takes {} bytes for {}", used.bytes_max, input.len());
         }
@@ -105,7 +105,7 @@ fn every_target_has_its_file_and_its_seeds() {
     assert_eq!(names(folder("corpus")), known);
 }
 
-/// A megabyte costs a parser nothing: what is too long is refused before it is looked at.
+/// A megabyte costs a parser nothing: what is too long is refused before it is parsed.
 #[test]
 fn what_is_far_too_long_is_refused_without_a_copy() {
     for begin in ["csign_sat_", "https://", "10.0.0.", "invoices.", "a/b/"] {
@@ -128,7 +128,7 @@ async fn junk_never_reaches_the_database() {
     server.hear_all().await;
     server.operator.caller().await.unwrap();
     let looks = server.state.principals.looks();
-    // Whatever asked now would fail in another way: these are all the connections that handlers have.
+    // Any query now would fail in another way: these are all the connections that handlers have.
     server.state.db.close().await;
     server.state.principals.close().await;
     let mut junk = 0;
@@ -140,7 +140,7 @@ async fn junk_never_reaches_the_database() {
         junk += 1;
         let refused = server.state.authenticator.by_string(&text, None).await.err().unwrap();
         assert_eq!(refused.reason().name(), "TOKEN_INVALID", "{text}");
-        // Over the wire too, where it may stand in a message: the operator asks about it.
+        // Over the wire too, where a message may carry it: the operator asks about it.
         if junk % 50 == 0 && text.len() < 4_096 && !text.is_empty() {
             let request = pb::IntrospectTokenRequest { token_text: text, ..Default::default() };
             let answer = server.operator.tokens().introspect_token(request).await.unwrap().into_inner();

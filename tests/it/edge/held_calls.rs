@@ -1,5 +1,5 @@
-//! Calls that are opened, and whose messages are held back: what was taken away meanwhile is
-//! gone, and they take no place from others.
+//! Calls whose messages are held back: rights revoked meanwhile no longer count,
+//! and such calls use up no capacity of others.
 
 use countersign::grpc::pb;
 use prost::Message as _;
@@ -10,7 +10,7 @@ use crate::harness::{Client, LIMITS, Org, TestServer, by_id, call_held, grant, r
 
 const CREATE: &str = "/countersign.v1.AccountService/CreateServiceAccount";
 
-/// What stops a manager, and the reason that it gives.
+/// How a manager loses its rights, and the reason of the refusal.
 #[derive(Clone, Copy, Debug)]
 enum Stop {
     Deactivate,
@@ -68,7 +68,7 @@ async fn a_call_that_is_held_open_acts_with_the_rights_of_its_message() {
         let made: i64 = sqlx::query_scalar(made).fetch_one(&server.state.db).await.unwrap();
         assert_eq!(made, 0, "{stop:?}");
     }
-    // One that nothing was taken from goes on.
+    // One that lost nothing goes on.
     let org = server.org().await;
     let (message, answer) = call_held(&org.owner, CREATE);
     server.org().await;

@@ -1,5 +1,5 @@
 //! What attackers do to JWTs, each as a bearer and to introspection. The forgeries are
-//! signed with the issuer's own key where that makes them better.
+//! signed with the issuer's own key where that makes them stronger.
 
 use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
@@ -11,7 +11,7 @@ use tonic::Code;
 
 use crate::harness::{LIMITS, Org, TestServer, refused};
 
-/// A server, and its own signing key in the attacker's hands.
+/// A server, and its own signing key known to the attacker.
 struct Attack {
     server: TestServer,
     org: Org,
@@ -45,7 +45,7 @@ impl Attack {
         }
     }
 
-    /// A JWT of these texts, signed with the issuer's key.
+    /// A JWT of these JSON strings, signed with the issuer's key.
     fn forge(&self, header: &str, claims: &str) -> String {
         let signed = format!("{}.{}", BASE64URL.encode(header), BASE64URL.encode(claims));
         format!("{signed}.{}", BASE64URL.encode(self.pair.sign(signed.as_bytes())))
@@ -83,7 +83,7 @@ impl Attack {
 #[tokio::test]
 async fn a_forgery_of_the_attackers_own_is_what_the_issuer_signs() {
     let attack = Attack::new().await;
-    // Else the refusals below would prove nothing.
+    // Otherwise the refusals below would prove nothing.
     let same = attack.forge(&attack.header.to_string(), &attack.claims.to_string());
     attack.server.client(same.clone()).caller().await.unwrap();
     assert!(attack.is_active(&same).await);
@@ -104,7 +104,7 @@ async fn no_algorithm_but_the_keys_own() {
         let signature = attack.with_header("alg", json!(alg));
         attack.fails(alg, &signature).await;
     }
-    // HMAC with whatever of the key is public: its bytes, its JWK, its place in the key set.
+    // HMAC with the public parts of the key: its bytes, its JWK, its place in the key set.
     let public = attack.pair.public_key().as_ref();
     let jwks = attack.server.state.keyring.signer.jwks_json();
     let x = BASE64URL.encode(public);
@@ -138,7 +138,7 @@ async fn no_key_but_the_issuers_own() {
     for kid in [json!(""), json!("../../dev/null"), json!("' or '1'='1"), json!(null), json!(1)] {
         attack.fails("a kid that is none", &attack.with_header("kid", kid)).await;
     }
-    // A key that the sender brings along.
+    // A key that comes with the JWT.
     let jwk: Value = serde_json::from_str(&other.jwk).unwrap();
     for (member, value) in [
         ("jku", json!(format!("{}/.well-known/jwks.json", other.server.endpoint))),
@@ -199,8 +199,8 @@ async fn no_time_audience_or_issuer_but_those_of_now_and_here() {
     ] {
         attack.fails(&format!("{claim} {value}"), &attack.with_claim(claim, value)).await;
     }
-    // Meant for somebody else, wholly or in part: not for our API. Whoever it is meant for may
-    // ask about it, and is told for whom it is.
+    // For another audience, only or among others: not for our API. A service of that audience may
+    // introspect it, and gets the audience.
     let endpoint = attack.server.endpoint.clone();
     for aud in [json!("https://billing.example"), json!([endpoint, "https://billing.example"]), json!([])] {
         let jwt = attack.with_claim("aud", aud);
@@ -233,7 +233,7 @@ async fn no_claims_but_whole_ones() {
             attack.fails(&format!("no {claim}"), &attack.forge(&header, &without.to_string())).await;
         }
     }
-    // Somebody else's id, or none, in the place of the subject, the org, the token.
+    // The id of another, or none, in the place of the subject, the org, the token.
     let other = attack.server.org().await;
     for (claim, value) in [
         ("sub", json!(other.owner_id)),
@@ -246,7 +246,7 @@ async fn no_claims_but_whole_ones() {
     ] {
         let mut claims = attack.claims.clone();
         claims[claim] = value.clone();
-        // With `roles`, what is carried is not looked at: without, it is.
+        // With `roles`, the carried rights are not checked: without, they are.
         claims.as_object_mut().unwrap().remove("roles");
         attack.fails(&format!("{claim} {value}"), &attack.forge(&header, &claims.to_string())).await;
     }
@@ -320,7 +320,7 @@ async fn no_actor_but_the_one_whose_credential_it_is() {
         attack.fails("act twice", &attack.forge(&header, &text.replacen('{', twice, 1))).await;
     }
     attack.fails("act null", &attack.forge(&header, &text.replace(&good["act"].to_string(), "null"))).await;
-    // Another org than the credential acts in: nobody may impersonate there.
+    // Another org than the credential acts in: impersonation is not allowed there.
     let elsewhere = json!({"sub": other.owner_id, "org": other.id});
     let mut claims = good.clone();
     claims.as_object_mut().unwrap().extend(elsewhere.as_object().unwrap().clone());
@@ -339,7 +339,7 @@ async fn no_actor_but_the_one_whose_credential_it_is() {
         claims.as_object_mut().unwrap().remove("roles");
         attack.fails("act of the credential's own", &attack.forge(&header, &claims.to_string())).await;
     }
-    // Whatever it carries, and whomever it names, it holds what both hold.
+    // Whatever it carries, and whichever accounts it names, it holds what both hold.
     let mut wide = good.clone();
     wide["scope"] = json!("x.y p.q accounts.write orgs.write tokens.write");
     let caller = attack.server.client(attack.forge(&header, &wide.to_string()));
@@ -368,7 +368,7 @@ async fn no_shape_but_three_parts_of_a_bounded_size() {
         ("a part of nothing", format!(".{}", good.split_once('.').unwrap().1)),
         ("above 4 KiB", attack.with_claim("scope", json!("invoices.read ".repeat(300)))),
     ] {
-        // With every character of the right alphabet it would be the good one.
+        // With all characters of the right alphabet it would be the good one.
         if jwt != good {
             attack.fails(what, &jwt).await;
         }
@@ -382,7 +382,7 @@ async fn no_shape_but_three_parts_of_a_bounded_size() {
     let request = pb::ExchangeTokenRequest { subject_token: large, ..Default::default() };
     let exchanged = attack.server.anonymous().tokens().exchange_token(request).await;
     refused(exchanged, Code::InvalidArgument, "SUBJECT_NOT_EXCHANGEABLE");
-    // It goes on as if nothing had been.
+    // It goes on unaffected.
     attack.server.client(good).caller().await.unwrap();
 }
 

@@ -1,4 +1,4 @@
-//! Input and callers that mean no good, and what happens at once.
+//! Hostile input and callers, and concurrent calls.
 
 mod bad_input;
 mod browser;

@@ -1,4 +1,4 @@
-//! Two at once.
+//! Concurrent calls.
 
 use countersign::clock::Clock;
 use countersign::config::SigningAlgorithm::EdDsa;
@@ -142,7 +142,7 @@ async fn a_replayed_token_says_that_its_secret_is_gone() {
         refused(org.owner.tokens().create_token(request).await, Code::AlreadyExists, "REQUEST_REPLAYED");
     use tonic_types::StatusExt as _;
     assert_eq!(again.get_details_error_info().unwrap().metadata["id"], made.id);
-    // Also when the end that it was given has passed since.
+    // Also when the expiry that it was given has passed since.
     let end = prost_types::Timestamp { seconds: server.state.clock.now().unix_timestamp() + 60, nanos: 0 };
     let request = pb::CreateTokenRequest {
         request_id: "0190f3c2-7b2a-7c3e-8d4f-5a6b7c8d9eb0".into(),
@@ -172,13 +172,13 @@ async fn a_replay_is_authorised_anew() {
     refused(again, Code::PermissionDenied, "PERMISSION_MISSING");
 }
 
-/// The ways to take an owner out of an org.
+/// The ways to remove an owner from an org.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Revoke,
     Deactivate,
     Delete,
-    /// Into somebody who has yet to set a password.
+    /// Into a person who has yet to set a password.
     Convert,
 }
 
@@ -235,7 +235,7 @@ async fn bring_back(operator: &Client, org_id: &str, account_id: &str) {
     accounts.grant_access(pb::GrantAccessRequest { org_id, account_id, grants }).await.unwrap();
 }
 
-/// In all pairings of ways. Who is deleted or converted owns no live token, so that there the operator
+/// In all pairings of ways. An owner who is deleted or converted has no active token, so that there the operator
 /// makes both calls; else the two owners do, each against the other.
 #[tokio::test]
 async fn two_owners_who_remove_each_other_leave_one() {
@@ -263,7 +263,7 @@ async fn two_owners_who_remove_each_other_leave_one() {
                 1,
                 "{first:?} {second:?}: {x:?} {y:?}"
             );
-            // The one that lost was too late: for its own rights, or for the org.
+            // The one that lost was too late: its own rights were gone, or the org's last owner was left.
             let lost = reason(&x.and(y).unwrap_err());
             let expected =
                 ["LAST_OWNER", "PERMISSION_MISSING", "ACCOUNT_DEACTIVATED", "TARGET_EXCEEDS_CALLER"];
@@ -317,7 +317,7 @@ async fn servers_that_start_at_once_leave_one_key_of_each_kind() {
     let count = "select (select count(*) from signing_keys), (select count(*) from peppers)";
     assert_eq!(sqlx::query_as::<_, (i64, i64)>(count).fetch_one(&pool).await.unwrap(), (1, 1));
     keys::find_signing_keys(&pool, &master).await.unwrap();
-    // Another master key opens none of it, and makes no key of its own beside them.
+    // Another master key opens none of it, and creates no key of its own beside them.
     let other = std::sync::Arc::new(master_keys());
     keys::ensure(&pool, &other, EdDsa, &Clock::default()).await.unwrap();
     assert!(

@@ -14,7 +14,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 use super::secrets::search_too;
 
 /// Names the server that the tests use, as a user who may create databases there. Without it they
-/// start one of their own. `DATABASE_URL` is for the macros of sqlx alone.
+/// start one of their own. `DATABASE_URL` is only for the macros of sqlx.
 const GIVEN: &str = "COUNTERSIGN_TEST_DATABASE_URL";
 
 /// The server of this run, where none is given.
@@ -49,7 +49,7 @@ fn run_name() -> &'static str {
     &NAME
 }
 
-/// The template, made for the first test that needs it.
+/// The template, created for the first test that needs it.
 fn template() -> &'static str {
     static TEMPLATE: OnceLock<String> = OnceLock::new();
     TEMPLATE.get_or_init(|| {
@@ -72,7 +72,7 @@ fn template() -> &'static str {
     })
 }
 
-/// A given server is left as it was.
+/// A given server is left as it was found.
 extern "C" fn drop_template() {
     drop_database(template());
 }
@@ -86,7 +86,7 @@ fn drop_database(name: &str) {
     outside(drop);
 }
 
-/// Runs what a test's own runtime cannot wait for any more.
+/// Runs what a test's own runtime can no longer wait for.
 fn outside<T: Send>(work: impl Future<Output = T> + Send) -> T {
     let run = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -95,7 +95,7 @@ fn outside<T: Send>(work: impl Future<Output = T> + Send) -> T {
     std::thread::scope(|scope| scope.spawn(run).join().unwrap())
 }
 
-/// The whole text of all events, if there are any.
+/// All events as one string, if there are any.
 async fn events(name: &str) -> Result<Option<String>, sqlx::Error> {
     let mut connection = PgConnection::connect_with(&options(name)).await?;
     let there = sqlx::query_scalar::<_, bool>("select to_regclass('events') is not null");
@@ -116,7 +116,7 @@ async fn create(name: &str, template: Option<&str>) {
     connection.close().await.unwrap();
 }
 
-/// A database that nobody else uses.
+/// A database for this test only.
 pub struct Database {
     name: String,
 }
@@ -171,10 +171,10 @@ impl Drop for Database {
     fn drop(&mut self) {
         match outside(events(&self.name)) {
             Ok(text) => search_too(text.unwrap_or_default().as_bytes()),
-            // A test that failed is not to be told as another failure.
+            // The failure of a test must not be hidden by another one.
             Err(error) => assert!(std::thread::panicking(), "the events of {}: {error}", self.name),
         }
-        // The private server goes as a whole.
+        // The private server is removed as a whole.
         if given_server().is_some() {
             drop_database(&self.name);
         }
@@ -185,7 +185,7 @@ impl Drop for Database {
 pub async fn start_postgres(data_dir: &Path) -> postgres::Server {
     let data_dir = data_dir.to_owned();
     let start = move || {
-        // Durable: what was acknowledged is to be there after the crash.
+        // Durable: what was acknowledged must be there after the crash.
         let options = postgres::Options { data_dir: &data_dir, durable: true, progress: &|_| () };
         postgres::Server::start(&options).unwrap()
     };

@@ -47,8 +47,8 @@ pub use raw::{call_held, call_named, call_raw};
 pub use secrets::{hides_secrets, search_too, watch, watch_master_keys};
 pub use smtp::{Manner, Security, SmtpServer, certificate};
 
-/// After so long a test that waits is given up. What works comes nowhere near it, however busy the
-/// machine is: tests demand what comes after what, and never how soon.
+/// The time after which a waiting test fails. Working code takes far less, however busy the
+/// machine is: tests check the order of things, and never how soon they happen.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What a server of the tests accepts.
@@ -85,14 +85,14 @@ pub struct TestServer {
     pub serving: Option<JoinHandle<anyhow::Result<()>>>,
 }
 
-/// What a node begins with.
+/// The settings that a node starts with.
 struct Start<'a> {
     operator: Option<&'a str>,
     /// Default: its own endpoint.
     issuer: Option<String>,
     clock: Clock,
     algorithm: SigningAlgorithm,
-    /// None: mails wait.
+    /// None: emails wait.
     mailer: Option<Mailer>,
 }
 
@@ -117,7 +117,7 @@ impl TestServer {
         Self::fresh(LIMITS, algorithm).await
     }
 
-    /// A server that brings mails to this mail server.
+    /// A server that delivers emails to this mail server.
     pub async fn with_mail(smtp: &SmtpServer, limits: ServerLimits) -> Self {
         let database = Arc::new(Database::create().await);
         let options = database.options();
@@ -126,12 +126,12 @@ impl TestServer {
         Self::node(options, database, master, start, limits).await
     }
 
-    /// Another node on the same database that brings mails to this mail server.
+    /// Another node on the same database that delivers emails to this mail server.
     pub async fn beside_with_mail(&self, smtp: &SmtpServer) -> Self {
         self.beside_with_postman(smtp.mailer()).await
     }
 
-    /// The same with a mailer of one's own.
+    /// The same with a mailer of the test's own.
     pub async fn beside_with_postman(&self, mailer: Mailer) -> Self {
         self.sending(self.master.clone(), mailer).await
     }
@@ -152,7 +152,7 @@ impl TestServer {
         Self::node(self.database.options(), self.database.clone(), master, start, LIMITS).await
     }
 
-    /// Ends this node, and waits until it has.
+    /// Shuts this node down, and waits until it has exited.
     pub async fn stop(mut self) {
         self.shut_down();
         if let Some(serving) = self.serving.take() {
@@ -160,7 +160,7 @@ impl TestServer {
         }
     }
 
-    /// A server on which time stands still, but for what a test advances it by.
+    /// A server whose clock only moves when a test advances it.
     pub async fn at_standing_time(limits: ServerLimits) -> Self {
         let database = Arc::new(Database::create().await);
         let options = database.options();
@@ -181,7 +181,7 @@ impl TestServer {
         self.beside_signing_with(limits, SigningAlgorithm::EdDsa).await
     }
 
-    /// Another node that makes keys of this algorithm.
+    /// Another node that creates keys of this algorithm.
     pub async fn beside_signing_with(&self, limits: ServerLimits, algorithm: SigningAlgorithm) -> Self {
         self.with_master_keys(&self.master, limits, algorithm).await
     }
@@ -203,12 +203,12 @@ impl TestServer {
         Self::node(self.database.options(), self.database.clone(), master.into(), start, limits).await
     }
 
-    /// The text of its master key file.
+    /// The contents of its master key file.
     pub fn master_key_file(&self) -> &str {
         &self.master
     }
 
-    /// Its database, for whatever else works on it.
+    /// Its database, for other uses.
     pub fn database(&self) -> &Database {
         &self.database
     }
@@ -287,8 +287,8 @@ impl TestServer {
         Client { channel: self.channel.clone(), bearer: None }
     }
 
-    /// Waits until this node has heard of everything that was committed before. What the feed
-    /// still has to tell of a token drops it from the cache once more.
+    /// Waits until this node is notified of everything that was committed before. A feed row about
+    /// a token that comes later drops it from the cache once more.
     pub async fn hear_all(&self) {
         let now = Instant::now();
         while self.state.feed.last_seen() < now {
@@ -296,7 +296,7 @@ impl TestServer {
         }
     }
 
-    /// Asks the server to stop.
+    /// Asks the server to shut down.
     pub fn shut_down(&mut self) {
         self.stop.take();
     }
@@ -311,13 +311,13 @@ impl TestServer {
         Org { id, slug, owner_id: owner.id, owner: self.client(token) }
     }
 
-    /// A token, made by the operator, that may manage tokens.
+    /// A token, created by the operator, that may manage tokens.
     pub async fn managing_token(&self, org_id: &str, account_id: &str) -> String {
         let request = pb::CreateTokenRequest { may_manage_tokens: true, ..token_for(org_id, account_id) };
         self.operator.tokens().create_token(request).await.unwrap().into_inner().secret
     }
 
-    /// A fresh token of the org's owner, who may be older than its first one: made by an
+    /// A fresh token of the org's owner, whose first token may be older: created by an
     /// operator whose token is fresh too.
     pub async fn managing_token_of(&self, org: &Org) -> String {
         let request = pb::CreateTokenRequest { may_manage_tokens: true, ..token_for(&org.id, &org.owner_id) };
@@ -333,7 +333,7 @@ impl TestServer {
         self.client(text.expose())
     }
 
-    /// A service account with these grants, made by the operator, and a managing token.
+    /// A service account with these grants, created by the operator, and a managing token.
     pub async fn account(&self, org_id: &str, name: &str, grants: &[(&str, &str)]) -> (pb::Account, Client) {
         let request = pb::CreateServiceAccountRequest {
             org_id: org_id.into(),
@@ -353,7 +353,7 @@ impl TestServer {
         org.owner.accounts().create_user(request).await.unwrap().into_inner().account.unwrap()
     }
 
-    /// The code of the newest mail to this address that waits in the outbox.
+    /// The code of the newest email to this address that waits in the outbox.
     pub async fn code_for(&self, address: &str) -> Option<String> {
         let query = "select mail_id::text, sealed from outbox
                      where recipient = $1 and sealed is not null order by mail_id desc limit 1";
@@ -418,7 +418,7 @@ impl Client {
         TokenServiceClient::with_interceptor(self.channel.clone(), Bearer(self.bearer.clone()))
     }
 
-    /// The token's text.
+    /// The token string.
     pub fn token(&self) -> &str {
         self.bearer.as_deref().unwrap()
     }
@@ -526,7 +526,7 @@ pub fn claims(jwt: &str) -> serde_json::Value {
     serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(body).unwrap()).unwrap()
 }
 
-/// The reason of a refusal, which must have the right form and say nothing internal.
+/// The reason of a refusal, which must have the right form and contain nothing internal.
 #[track_caller]
 pub fn reason(status: &Status) -> String {
     let info = status.get_details_error_info().unwrap_or_else(|| panic!("no ErrorInfo: {status:?}"));
@@ -578,7 +578,7 @@ pub fn master_keys() -> MasterKeys {
     read_keys(&MasterKeys::new_file())
 }
 
-/// The master keys of a file with this text.
+/// The master keys of a file with these contents.
 pub fn read_keys(text: &str) -> MasterKeys {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);

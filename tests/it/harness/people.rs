@@ -1,4 +1,4 @@
-//! Who has a password, and what a login gives them.
+//! People and technical users with passwords, and their logins.
 
 use countersign::db;
 use countersign::domain::sign_in::password::Password;
@@ -12,7 +12,7 @@ use super::{Client, TestServer, grant, watch};
 pub const PASSWORD: &str = "correct horse battery staple";
 
 impl TestServer {
-    /// A person with this address, these grants, and [`PASSWORD`]. People set it by a link in a mail.
+    /// A person with this address, these grants, and [`PASSWORD`]. People set it by a link in an email.
     pub async fn person(&self, org_id: &str, email: &str, grants: &[(&str, &str)]) -> pb::Account {
         let request = pb::CreateUserRequest {
             org_id: org_id.into(),
@@ -25,8 +25,8 @@ impl TestServer {
         made
     }
 
-    /// A person with this address and [`PASSWORD`], set by the link in the mail: whose mailbox it is, is
-    /// proved.
+    /// A person with this address and [`PASSWORD`], set by the link in the email, which proves the
+    /// mailbox.
     pub async fn proved_person(&self, org_id: &str, email: &str) -> pb::Account {
         let request =
             pb::CreateUserRequest { org_id: org_id.into(), email: email.into(), ..Default::default() };
@@ -81,7 +81,7 @@ impl TestServer {
         self.client(self.login(username, PASSWORD, None).await.unwrap().session_token)
     }
 
-    /// Signs in from this address, where the server believes it.
+    /// Signs in from this address, where the server trusts the header.
     pub async fn login(
         &self,
         username: &str,
@@ -125,7 +125,7 @@ pub async fn invite(
     Ok(by.orgs().create_invitation(request).await?.into_inner().invitation.unwrap())
 }
 
-/// Accepts an invitation as whoever this client is.
+/// Accepts an invitation as the account of this client.
 pub async fn accept(by: &Client, code: &str) -> Result<pb::AcceptInvitationResponse, Status> {
     let request = pb::AcceptInvitationRequest { code: code.into(), ..Default::default() };
     Ok(by.orgs().accept_invitation(request).await?.into_inner())

@@ -65,7 +65,7 @@ impl Drop for Scratch {
     }
 }
 
-/// Runs to the end. What it says is searched for secrets.
+/// Runs the process until it exits. Its output is searched for secrets.
 pub fn output(command: &mut Command) -> Output {
     let output = command.output().unwrap();
     search_too(&output.stdout);
@@ -73,7 +73,7 @@ pub fn output(command: &mut Command) -> Output {
     output
 }
 
-/// Runs to the end, which must be a failure that says `says`.
+/// Runs the process until it exits, which must be a failure whose output contains `says`.
 #[track_caller]
 pub fn fails(command: &mut Command, says: &str) {
     let Output { status, stdout, stderr } = output(command);
@@ -104,7 +104,7 @@ pub fn serve_on(listen: &str, database: &Database, key: &Path) -> Command {
     command
 }
 
-/// A process that is ended with us. Its standard error, where that is a pipe, is read to the
+/// A process that exits with the test. Its standard error, where that is a pipe, is read to the
 /// end, and searched for secrets.
 pub struct Running(pub Child, Option<JoinHandle<()>>);
 

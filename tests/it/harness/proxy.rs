@@ -1,4 +1,4 @@
-//! A way to a PostgreSQL that can be cut without a word, and can lead to another one.
+//! A connection to PostgreSQL that can be cut silently, and can lead to another server.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// Ends with its connections when it is dropped.
+/// Closes with its connections when it is dropped.
 pub struct Proxy {
     address: SocketAddr,
     user: String,
@@ -42,8 +42,8 @@ impl Proxy {
         Self { address, user: server.user().to_owned(), way, _connections: connections }
     }
 
-    /// From now on nothing gets through, in either direction. Connections that live through this
-    /// are dead afterwards, and nobody tells them.
+    /// From now on nothing gets through, in either direction. Connections that are open meanwhile
+    /// are dead afterwards, without a notification.
     pub fn cut(&self) {
         self.way.send_modify(|way| way.cut = true);
     }
@@ -53,7 +53,7 @@ impl Proxy {
         self.way.send_modify(|way| way.cut = false);
     }
 
-    /// Ends all connections; new ones lead to this server.
+    /// Closes all connections; new ones lead to this server.
     pub fn lead_to(&self, server: &postgres::Server) {
         self.way.send_modify(|way| way.to = socket(server));
     }
@@ -87,14 +87,14 @@ async fn carry(mut client: TcpStream, mut ways: watch::Receiver<Way>) {
             return;
         }
         swallow(&mut client).await;
-        // The server's end stays open until here, as it would behind a dead wire.
+        // The server's side stays open until here, as it would behind a dead wire.
         drop(server);
     } else {
         swallow(&mut client).await;
     }
 }
 
-/// Until the way is another one than this.
+/// Until the route changes from this one.
 async fn changed(ways: &mut watch::Receiver<Way>, than: &Way) {
     if ways.wait_for(|way| way != than).await.is_err() {
         std::future::pending::<()>().await;

@@ -23,7 +23,7 @@ pub async fn call_named(client: &Client, path: &str, message: &[u8], id: &str) -
     call(client, path, request).await
 }
 
-/// Opens a call, with its metadata alone. The message follows when it is sent, and the answer
+/// Opens a call with only its metadata. The message follows when it is sent, and the answer
 /// after that.
 pub fn call_held(
     client: &Client,

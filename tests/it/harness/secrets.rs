@@ -1,6 +1,6 @@
-//! No secret that the suite makes may stand in what the servers log, nor in their events.
+//! No secret that the suite creates may be in what the servers log, nor in their events.
 //! Everything is logged, at the finest level, into memory, and searched when the process
-//! ends; with it the logs of processes that a test starts, and the events of its database.
+//! exits; with it the logs of processes that a test starts, and the events of its database.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -13,7 +13,7 @@ static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 static SECRETS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 static WATCH: Once = Once::new();
 
-/// The part of a credential that nobody else may know.
+/// The secret part of a credential.
 pub fn secret_part(credential: &str) -> Option<&str> {
     if credential.starts_with("csign_") {
         return credential.split('_').nth(3).filter(|secret| secret.len() == 43);
@@ -24,7 +24,7 @@ pub fn secret_part(credential: &str) -> Option<&str> {
     (signature.len() > 40 && parts.next().is_none()).then_some(signature)
 }
 
-/// Remembers a credential, and watches the log from now on.
+/// Remembers a credential, and searches the log for it from now on.
 pub fn watch(credential: &str) {
     begin();
     if let Some(secret) = secret_part(credential) {
@@ -39,10 +39,10 @@ pub fn watch_master_keys(file: &str) {
     keys.filter(|key| key.len() == 44).for_each(remember);
 }
 
-/// Takes in what stands elsewhere, to be searched with the rest.
+/// Adds a string from elsewhere, to be searched with the rest.
 pub fn search_too(text: &[u8]) {
     begin();
-    // At once: what others log meanwhile would cut a secret in two.
+    // At once: concurrent log lines would cut a secret in two.
     let mut log = LOG.lock().unwrap_or_else(PoisonError::into_inner);
     log.extend_from_slice(text);
     log.push(b'\n');
@@ -60,7 +60,7 @@ fn remember(secret: &str) {
     SECRETS.lock().unwrap_or_else(PoisonError::into_inner).insert(secret.to_owned());
 }
 
-/// Refuses a text with a secret that was made so far.
+/// Refuses a string with a secret that was created so far.
 #[track_caller]
 pub fn hides_secrets(text: &str) {
     let secrets = SECRETS.lock().unwrap_or_else(PoisonError::into_inner);

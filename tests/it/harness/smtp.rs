@@ -1,4 +1,4 @@
-//! A mail server of the tests, in this process: it takes mails, or does not, as it is told.
+//! A mail server of the tests, in this process: it accepts emails or refuses them, as it is set.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -25,17 +25,17 @@ pub enum Security {
     Tls,
 }
 
-/// What it does with a mail.
+/// What it does with an email.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Manner {
     Take,
-    /// Says this to each recipient.
+    /// Answers each recipient with this.
     Refuse(&'static str),
-    /// Has it, and never says so.
+    /// Receives it, and never acknowledges it.
     Hang,
 }
 
-/// A mail that it took.
+/// An email that it accepted.
 #[derive(Clone, Debug)]
 pub struct Received {
     pub from: String,
@@ -47,13 +47,13 @@ pub struct Received {
 struct Shared {
     manner: Mutex<Manner>,
     received: watch::Sender<Vec<Received>>,
-    /// Mails that came in whole, taken or not.
+    /// Emails that were received in full, accepted or not.
     whole: watch::Sender<usize>,
     security: Security,
     password: Option<&'static str>,
 }
 
-/// Ends with its connections when it is dropped.
+/// Closes with its connections when it is dropped.
 pub struct SmtpServer {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -65,7 +65,7 @@ impl SmtpServer {
         Self::with(Security::None, None).await
     }
 
-    /// One that wants this of its clients.
+    /// A server with these requirements for its clients.
     pub async fn with(security: Security, password: Option<&'static str>) -> Self {
         let shared = Shared {
             manner: Mutex::new(Manner::Take),
@@ -93,14 +93,14 @@ impl SmtpServer {
         self.serving = Some(serving);
     }
 
-    /// Refuses connections from now on, and ends those that are open.
+    /// Refuses connections from now on, and closes those that are open.
     pub async fn stop(&mut self) {
         if let Some(mut serving) = self.serving.take() {
             serving.shutdown().await;
         }
     }
 
-    /// Is there again, at the same port.
+    /// Accepts connections again, at the same port.
     pub async fn restart(&mut self) {
         self.serve(TcpListener::bind(self.address).await.unwrap());
     }
@@ -109,7 +109,7 @@ impl SmtpServer {
         *self.shared.manner.lock().unwrap() = manner;
     }
 
-    /// What `--smtp-url` says for it.
+    /// The value of `--smtp-url` for it.
     pub fn url(&self) -> String {
         let port = self.address.port();
         let login = self.shared.password.map_or_else(String::new, |password| format!("user:{password}@"));
@@ -120,7 +120,7 @@ impl SmtpServer {
         }
     }
 
-    /// A mailer that brings mails to it.
+    /// A mailer that delivers emails to it.
     pub fn mailer(&self) -> Mailer {
         self.postman_to(&self.url())
     }
@@ -135,12 +135,12 @@ impl SmtpServer {
         }
     }
 
-    /// All that it has taken so far.
+    /// All that it has accepted so far.
     pub fn received(&self) -> Vec<Received> {
         self.shared.received.borrow().clone()
     }
 
-    /// What it has taken for this mailbox, when there are so many.
+    /// What it has accepted for this mailbox, when there are so many.
     #[track_caller]
     pub fn mails_to(&self, to: &str, count: usize) -> impl Future<Output = Vec<Received>> {
         let mut received = self.shared.received.subscribe();
@@ -156,12 +156,12 @@ impl SmtpServer {
         }
     }
 
-    /// The newest mail to this mailbox, when there is one.
+    /// The newest email to this mailbox, when there is one.
     pub async fn mail_to(&self, to: &str) -> Received {
         self.mails_to(to, 1).await.pop().unwrap()
     }
 
-    /// Waits until so many mails came in whole, taken or not.
+    /// Waits until so many emails were received in full, accepted or not.
     pub async fn has_had(&self, count: usize) {
         let mut whole = self.shared.whole.subscribe();
         tokio::time::timeout(PATIENCE, whole.wait_for(|so_many| *so_many >= count)).await.unwrap().unwrap();
@@ -182,7 +182,7 @@ fn acceptor() -> TlsAcceptor {
 }
 
 async fn accept(client: TcpStream, shared: Arc<Shared>) {
-    // Whoever goes away is their own matter.
+    // A client may disconnect at any time.
     let _ = match shared.security {
         Security::None => talk(BufReader::new(client), &shared, false, true).await.map(|_| ()),
         Security::Tls => match acceptor().accept(client).await {
@@ -200,7 +200,7 @@ async fn accept(client: TcpStream, shared: Arc<Shared>) {
     };
 }
 
-/// Speaks until the client goes, or wants TLS.
+/// Serves the client until it disconnects, or asks for TLS.
 async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: BufReader<S>,
     shared: &Shared,
@@ -267,7 +267,7 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// What a client sends that knows the password.
+/// What a client that knows the password sends.
 fn plain(password: &str) -> String {
     use base64::prelude::{BASE64_STANDARD, Engine as _};
     format!("AUTH PLAIN {}", BASE64_STANDARD.encode(format!("\0user\0{password}")))
@@ -330,7 +330,7 @@ impl Received {
         body.to_owned()
     }
 
-    /// The link in it: the same in the text and in the HTML.
+    /// The link in it: the same in the plain text and in the HTML.
     #[track_caller]
     pub fn link(&self) -> String {
         let text = self.part("text/plain");

@@ -1,4 +1,4 @@
-//! The outbox: each email goes out, in the end and once, whichever node sends it.
+//! The outbox: each email is sent, eventually and once, whichever node sends it.
 
 use std::fs;
 
@@ -87,7 +87,7 @@ async fn a_mail_server_that_was_away_gets_each_mail_once() {
     }
     quiet(&a, 1).await;
     assert_eq!(counts(&a).await, (0, 20, 0));
-    // It is there again, and at first it takes none.
+    // It is there again, and at first it accepts none.
     smtp.restart().await;
     smtp.behave(Manner::Refuse("451 4.7.1 come back later\r\n"));
     later(&a, MINUTE);
@@ -107,7 +107,7 @@ async fn a_mail_server_that_was_away_gets_each_mail_once() {
 #[tokio::test]
 async fn many_nodes_send_each_mail_once() {
     let smtp = SmtpServer::start().await;
-    // Written where nobody sends; the others find them by themselves.
+    // Written on a node that does not send; the others find them by themselves.
     let writer = TestServer::start().await;
     for n in 0..60 {
         post(&writer, &notice(&format!("p{n}@example.org"))).await;
@@ -132,13 +132,13 @@ async fn a_node_that_is_killed_while_sending_loses_no_mail() {
     let mut command = serve(writer.database(), &key);
     command.args(["--smtp-url", &smtp.url(), "--mail-from", "no-reply@test.example"]);
     let (mut node, _) = start(&mut command);
-    // The mail server has them in whole; the node has not heard so.
+    // The mail server has received them in full; the node has no acknowledgement yet.
     smtp.has_had(3).await;
     node.0.kill().unwrap();
     node.0.wait().unwrap();
     smtp.behave(Manner::Take);
     assert_eq!(counts(&writer).await, (0, 3, 0));
-    // The claims of the dead are respected while they last, and no longer.
+    // The claims of dead nodes are respected while they last, and no longer.
     let other = writer.beside_with_mail(&smtp).await;
     post(&writer, &notice("later@example.org")).await;
     smtp.mail_to("later@example.org").await;
@@ -188,7 +188,7 @@ async fn what_is_refused_for_good_is_given_up_and_tried_again_by_hand() {
     fails(&mut mail(&["retry", id]), "not given up");
     fails(&mut mail(&["retry"]), "ID");
     fails(&mut mail(&["retry", "--all", id]), "cannot be used with");
-    // The link of the other one has ended meanwhile.
+    // The link of the other one has expired meanwhile.
     server.state.clock.advance(MINUTE * 61);
     sqlx::query("update outbox set expire_time = create_time where expire_time is not null")
         .execute(&server.state.db)
@@ -213,7 +213,7 @@ async fn a_mail_that_is_refused_again_and_again_is_given_up_after_a_day() {
     let attempts: i32 =
         sqlx::query_scalar("select attempts from outbox").fetch_one(&server.state.db).await.unwrap();
     assert_eq!(attempts, MAX_TRIES);
-    // Whose code ends before is given up with it, and keeps no code.
+    // An email whose code expires before is given up with it, and stores no code.
     let (letter, _) = with_code(&server, "bea@example.org", Mail::ResetPassword { org: "Acme".into() });
     post(&server, &letter).await;
     quiet(&server, 1).await;

@@ -1,5 +1,5 @@
-//! Codes that travel by mail: whoever has the mailbox sets the password, once, in time, and
-//! nobody else does.
+//! Emailed codes: the owner of the mailbox sets the password, once, in time, and
+//! no one else does.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::harness::{
 };
 
 const HOUR: Duration = Duration::from_secs(3_600);
-/// A time that no test takes, so that real time moves nothing across a limit.
+/// A duration that no test reaches, so that real time moves nothing across a limit.
 const MARGIN: Duration = Duration::from_secs(300);
 const PASSWORD: &str = "correct horse battery";
 
@@ -32,7 +32,7 @@ async fn ask(server: &TestServer, email: &str) -> Result<(), Status> {
     server.anonymous().accounts().request_password_reset(request).await.map(|_| ())
 }
 
-/// Asks, and waits until a node has looked.
+/// Asks, and waits until a node has processed the request.
 async fn ask_and_wait(server: &TestServer, email: &str) {
     ask(server, email).await.unwrap();
     until(async || {
@@ -66,7 +66,7 @@ async fn a_created_user_sets_a_password_with_the_mail_and_is_active() {
     assert_eq!(ana.state(), Invited);
     let code = smtp.mail_to("ana@example.org").await.code();
 
-    // What is wrong with the password does not cost the code.
+    // A bad password does not use up the code.
     let status = refused(reset(&server, &code, "short").await, Code::InvalidArgument, "INVALID_FIELD");
     assert_eq!(violated(&status), ["new_password"]);
     assert!(!format!("{status:?}").contains("short"));
@@ -140,7 +140,7 @@ async fn a_code_that_is_cut_changed_guessed_or_something_else_is_none() {
         "x".repeat(1 << 19),
     ];
     for guess in &guesses {
-        // The same for a bad password: nobody learns whether the code was right.
+        // The same for a bad password: the answer does not reveal whether the code was right.
         for password in [PASSWORD, "short"] {
             refused(reset(&server, guess, password).await, Code::Unauthenticated, "TOKEN_INVALID");
         }
@@ -195,7 +195,7 @@ async fn a_code_ends() {
     ask_and_wait(&server, "resent@example.org").await;
     assert_eq!(mails(&server, "resent@example.org").await, ["SET_PASSWORD"], "the old mail is taken back");
     refused(reset(&server, &old, PASSWORD).await, Code::Unauthenticated, "TOKEN_REVOKED");
-    // By whoever has it, without saying whether it was one.
+    // By a caller that has it, without revealing whether it was one.
     let new = code("resent@example.org").await;
     let revoke = async |text: &str| server.anonymous().tokens().revoke_token(by_text(text)).await.unwrap();
     for _ in 0..2 {
@@ -206,7 +206,7 @@ async fn a_code_ends() {
     let unknown =
         TokenString::new(TokenStringKind::PasswordCode, server.state.clock.new_id::<TokenId>(), random());
     revoke(unknown.expose()).await;
-    // By another password, which says that the account is in good hands.
+    // By another password, which shows that the owner has the account.
     ask_and_wait(&server, first).await;
     let asked = code(first).await;
     let session = server.client(server.login(first, PASSWORD, None).await.unwrap().session_token);
@@ -216,7 +216,7 @@ async fn a_code_ends() {
     };
     session.accounts().change_password(change).await.unwrap();
     refused(reset(&server, &asked, PASSWORD).await, Code::Unauthenticated, "TOKEN_REVOKED");
-    // By whoever finds it.
+    // By a caller that finds it.
     server.user(&org, "found@example.org").await;
     let found = code("found@example.org").await;
     let report = pb::ReportLeakedTokenRequest { token_texts: vec![found.clone(), found.clone()] };
@@ -281,7 +281,7 @@ async fn asking_tells_nothing_and_mails_only_who_may_have_it() {
     }
 }
 
-/// Else how long it takes would tell whether somebody is being answered, and that takes longer
+/// Otherwise the time that it takes would reveal whether an answer is sent, and that takes longer
 /// where there is an account.
 #[tokio::test]
 async fn asking_waits_for_nobody_who_asks_for_the_same() {
@@ -294,7 +294,7 @@ async fn asking_waits_for_nobody_who_asks_for_the_same() {
         sqlx::query(query).bind(name).execute(&mut *open).await.unwrap();
         ask_and_wait(&server, name).await;
         open.rollback().await.unwrap();
-        // The same of one that is being answered.
+        // The same for one that gets an answer.
         sqlx::query(query).bind(name).execute(&server.state.db).await.unwrap();
         let mut open = server.state.db.begin().await.unwrap();
         let query = "delete from reset_requests where username = $1";
@@ -319,7 +319,7 @@ async fn a_mailbox_gets_three_in_an_hour() {
         ask_and_wait(&server, "ana@example.org").await;
         assert_eq!(asked().await, n.min(3));
     }
-    // The latest of them is good, and the refused ones have not ended it.
+    // The latest of them is good, and the refused ones have not revoked it.
     reset(&server, &server.code_for("ana@example.org").await.unwrap(), PASSWORD).await.unwrap();
     server.state.clock.advance(HOUR);
     ask_and_wait(&server, "ana@example.org").await;
@@ -367,7 +367,7 @@ async fn whoever_is_without_a_password_is_sent_a_link_and_an_old_one_dies() {
     let once = once.unwrap();
     assert_eq!(mails(&server, "once@example.org").await, ["SET_PASSWORD"]);
 
-    // A clone of a user is a user; a preview mails nobody.
+    // A clone of a user is a user; a preview sends no email.
     let clone = |validate_only| pb::CloneAccountRequest {
         org_id: org_id(),
         account_id: once.id.clone(),
@@ -386,7 +386,7 @@ async fn whoever_is_without_a_password_is_sent_a_link_and_an_old_one_dies() {
     server.operator.orgs().create_org(made).await.unwrap();
     reset(&server, &code("boss@example.org").await.unwrap(), PASSWORD).await.unwrap();
 
-    // Deleted, its link dies; back again, it gets another.
+    // Deleted, its link is revoked; undeleted, it gets another.
     let old = code("once@example.org").await.unwrap();
     let delete = pb::DeleteAccountRequest { org_id: org_id(), account_id: once.id.clone() };
     accounts().delete_account(delete).await.unwrap();
@@ -395,7 +395,7 @@ async fn whoever_is_without_a_password_is_sent_a_link_and_an_old_one_dies() {
     let undelete = pb::UndeleteAccountRequest { org_id: org_id(), account_id: once.id.clone() };
     accounts().undelete_account(undelete).await.unwrap();
 
-    // Another address: what went to the former one proves nothing any more.
+    // Another address: a code sent to the former one proves nothing any more.
     let former = code("once@example.org").await.unwrap();
     let moved =
         pb::Account { id: once.id.clone(), username: "moved@example.org".into(), ..Default::default() };
@@ -404,7 +404,7 @@ async fn whoever_is_without_a_password_is_sent_a_link_and_an_old_one_dies() {
     refused(reset(&server, &former, PASSWORD).await, Code::Unauthenticated, "TOKEN_REVOKED");
     let code_now = code("moved@example.org").await.unwrap();
 
-    // Converted: nothing of a person is left, and a new person begins anew.
+    // Converted: no data of the person is left, and a later person starts without any of it.
     let convert = |identity| pb::ConvertAccountRequest {
         org_id: org_id(),
         account_id: once.id.clone(),
@@ -462,7 +462,7 @@ async fn what_the_database_keeps_of_a_code_is_of_no_use() {
     let row: String =
         sqlx::query_scalar("select codes::text from codes").fetch_one(&server.state.db).await.unwrap();
     assert!(!row.contains(&code[30..70]));
-    // A row that somebody planted under a pepper that they know.
+    // A row planted by an attacker under a pepper that they know.
     let planted =
         TokenString::new(TokenStringKind::PasswordCode, server.state.clock.new_id::<TokenId>(), random());
     let query = "insert into codes select $1, org_id, subject_id, purpose, asked, $2, pepper_id, create_time, expire_time

@@ -1,4 +1,4 @@
-//! That a token ends soon is told 30, 7 and 1 days before, once in all.
+//! A token's expiry is announced 30, 7 and 1 days before, once in all.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ impl World {
         remind(&self.server.state).await.unwrap();
     }
 
-    /// The thresholds that were told of this token, oldest first.
+    /// The thresholds that were announced for this token, oldest first.
     async fn told(&self, id: &str) -> Vec<i32> {
         let sql = "select jsonb_path_query_first(changes, '$[*] ? (@.field == \"expires_within_days\").new_value') #>> '{}'
                    from events where org_id = $1 and type = 'token.expiring' and resource_ids[1] = $2 order by event_id";
@@ -94,7 +94,7 @@ async fn each_threshold_is_told_of_once_and_by_its_life() {
     ] {
         assert_eq!(world.told(id).await, expected, "{id}");
     }
-    // The event says which token, whose, and when; it is of the org, and nobody's.
+    // The event says which token, whose, and when; it is of the org, and has no actor.
     let sql = "select resource_ids, actor_id is null and not operator, changes::text from events
                where type = 'token.expiring' and resource_ids[1] = $1 order by event_id limit 1";
     let (ids, is_nobodys, changes): (Vec<String>, bool, String) =
@@ -172,7 +172,7 @@ async fn a_token_that_is_shortened_is_told_of_by_its_new_end() {
 async fn one_that_is_revoked_or_shortened_under_way_is_not_told_of() {
     let world = World::new().await;
     let (revoked, kept) = (world.for_days(40).await, world.for_days(40).await);
-    // What a node sees in eleven days; the time of this one stands still, so that it tells nothing.
+    // What a node does in eleven days; the clock of this one stands still, so that it announces nothing.
     let (state, later) = (&world.server.state, world.server.state.clock.now() + time::Duration::days(11));
     let due = db::tokens::reminders::find_due(&state.db, later, Default::default(), 10).await.unwrap();
     assert_eq!(due.len(), 2);
@@ -185,7 +185,7 @@ async fn one_that_is_revoked_or_shortened_under_way_is_not_told_of() {
         if let Some(told) = told {
             assert_eq!((told.account_id.to_string(), told.days), (world.bot.id.clone(), 30));
             assert!(db::tokens::reminders::remind(&mut connection, token, 30).await.unwrap().is_none());
-            // Another end than the one that was seen.
+            // Another expiry than the one that was read.
             let other = db::tokens::reminders::ExpiringToken { expire_time: later, ..*token };
             assert!(db::tokens::reminders::remind(&mut connection, &other, 7).await.unwrap().is_none());
         }

@@ -1,4 +1,4 @@
-//! Emails: that each goes out once, what stands in it, and who gets which.
+//! Emails: that each is sent once, what it contains, and who gets which.
 
 mod delivery;
 mod emailed_codes;
@@ -28,7 +28,7 @@ pub fn notice(address: &str) -> OutgoingEmail {
     OutgoingEmail::notice(SYSTEM_ORG, &details, AccountState::Active, true, mail).unwrap()
 }
 
-/// A mail with a code to this address, and the code.
+/// An email with a code to this address, and the code.
 pub fn with_code(server: &TestServer, address: &str, mail: Mail) -> (OutgoingEmail, TokenString) {
     let text =
         TokenString::new(TokenStringKind::SecretToken, server.state.clock.new_id::<TokenId>(), random());
@@ -43,7 +43,7 @@ pub async fn post(server: &TestServer, letter: &OutgoingEmail) {
     tx.commit().await.unwrap();
 }
 
-/// Mails that are sent, wait, were given up.
+/// Emails that are sent, that wait, that were given up.
 pub async fn counts(server: &TestServer) -> (i64, i64, i64) {
     let query = "select count(sent_time), count(next_time), count(dead_time) from outbox";
     sqlx::query_as(query).fetch_one(&server.state.db).await.unwrap()
@@ -54,7 +54,7 @@ pub async fn last_error(server: &TestServer) -> Option<String> {
     sqlx::query_scalar(query).fetch_one(&server.state.db).await.unwrap()
 }
 
-/// Waits until nothing is being sent, and each mail that waits was tried so often.
+/// Waits until nothing is being sent, and each waiting email was tried so often.
 pub async fn quiet(server: &TestServer, tries: i32) {
     let query =
         "select count(*) from outbox where next_time is not null and (claim_id is not null or attempts < $1)";

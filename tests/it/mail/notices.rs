@@ -1,16 +1,16 @@
-//! Notices: who is notified of tokens that end or leak, and of logins that are throttled.
+//! Notices: who is notified of tokens that expire or leak, and of logins that are throttled.
 
 use countersign::grpc::pb;
 
 use super::MINUTE;
 use crate::harness::{LIMITS, Org, TestServer, token_for, until, watch};
-/// Mails that were written down for this mailbox: which, and what they say.
+/// Emails stored for this mailbox: which, and their contents.
 async fn written(server: &TestServer, address: &str) -> Vec<(String, String)> {
     let query = "select template, parameters::text from outbox where recipient = $1 order by mail_id";
     sqlx::query_as(query).bind(address).fetch_all(&server.state.db).await.unwrap()
 }
 
-/// A service account that is to be told at this mailbox, or not.
+/// A service account that is to be notified at this mailbox, or not.
 async fn bot(org: &Org, name: &str, contact: &str, told: bool) -> pb::Account {
     let settings = pb::AccountSettings { email_notifications: Some(told), ..Default::default() };
     let request = pb::CreateServiceAccountRequest {
@@ -38,7 +38,7 @@ async fn whoever_is_to_be_told_hears_of_tokens_that_end_or_leak() {
     texts.iter().for_each(|text| watch(text));
     let report = pb::ReportLeakedTokenRequest { token_texts: texts.clone() };
     server.anonymous().tokens().report_leaked_token(report.clone()).await.unwrap();
-    // One mail for both, and none the second time.
+    // One email for both, and none the second time.
     server.anonymous().tokens().report_leaked_token(report).await.unwrap();
     let mails = written(&server, "list@example.org").await;
     assert_eq!(mails.len(), 1);
@@ -46,7 +46,7 @@ async fn whoever_is_to_be_told_hears_of_tokens_that_end_or_leak() {
     for part in ["nightly", "weekly", "told", org.slug.as_str()] {
         assert!(mails[0].1.contains(part), "{part}: {}", mails[0].1);
     }
-    // A token for two months, a month before its end.
+    // A token for two months, a month before it expires.
     let request = pb::CreateTokenRequest {
         display_name: "monthly".into(),
         expiration: Some(pb::create_token_request::Expiration::Ttl(prost_types::Duration {
@@ -77,7 +77,7 @@ async fn a_person_is_told_once_a_day_that_somebody_tries_their_account() {
     let code = server.code_for("ana@example.org").await.unwrap();
     let reset = pb::ResetPasswordRequest { code, new_password: "correct horse battery".into() };
     server.anonymous().accounts().reset_password(reset).await.unwrap();
-    // Nobody has shown that this mailbox is theirs.
+    // This mailbox was never proved.
     server.person(&org.id, "unproved@example.org", &[]).await;
     let throttle = async |name: &str| {
         for _ in 0..6 {
@@ -98,7 +98,7 @@ async fn a_person_is_told_once_a_day_that_somebody_tries_their_account() {
     throttle("ana@example.org").await;
     events(1).await;
     assert_eq!(told().await, 1);
-    // The next back-off begins after a while; the next mail the day after.
+    // The next back-off begins after a while; the next email the day after.
     server.state.clock.advance(MINUTE * 60);
     throttle("ana@example.org").await;
     events(2).await;

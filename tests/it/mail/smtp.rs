@@ -1,4 +1,4 @@
-//! What leaves for the mail server: over TLS as it was set, and what stands in headers and links.
+//! What leaves for the mail server: over TLS as configured, and the contents of headers and links.
 
 use std::fs;
 
@@ -51,7 +51,7 @@ async fn tls_is_what_was_asked_for_or_nothing_is_sent() {
         }
         assert_eq!(smtp.received().len(), 1, "{security:?}");
     }
-    // One that offers none gets neither a password nor a mail.
+    // A server that offers none gets neither a password nor an email.
     let smtp = SmtpServer::with(Security::None, Some("pass")).await;
     let server = TestServer::start().await;
     let url = smtp.url().replace("?tls=none", "");
@@ -65,7 +65,7 @@ async fn tls_is_what_was_asked_for_or_nothing_is_sent() {
 async fn names_and_addresses_add_no_lines() {
     let smtp = SmtpServer::start().await;
     let server = TestServer::with_mail(&smtp, LIMITS).await;
-    // What no handler lets through, written as if one had.
+    // What every handler refuses, written as if one had let it through.
     let evil = "Acme\r\nBcc: all@example.org\r\n\r\n<script>alert(1)</script>";
     let (letter, _) = with_code(&server, "ana@example.org", Mail::invitation(evil, Some(evil.to_owned())));
     post(&server, &letter).await;
@@ -78,7 +78,7 @@ async fn names_and_addresses_add_no_lines() {
     for part in ["text/plain", "text/html"] {
         assert!(!mail.part(part).lines().any(|line| line.trim().starts_with("Bcc")), "{part}");
     }
-    // An address that is none goes nowhere.
+    // Nothing is sent to an invalid address.
     for address in ["a@example.org\r\nRCPT TO:<b@example.org>", "a@example.org>", "a b@example.org", "nobody"]
     {
         sqlx::query("delete from outbox").execute(&server.state.db).await.unwrap();

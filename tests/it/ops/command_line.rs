@@ -1,4 +1,4 @@
-//! The binary itself: what it refuses, and in which words; `dev`, `migrate`,
+//! The binary itself: what it refuses, with which messages; `dev`, `migrate`,
 //! `bootstrap` and `serve` as a user runs them.
 
 use std::collections::BTreeSet;
@@ -137,7 +137,7 @@ async fn bootstrap_recovers_the_operator() {
     assert!(!scratch.path("early").exists());
     succeeds(&mut bootstrap(&[], "first"));
     fails(&mut bootstrap(&[], "again"), "--recover");
-    // What cannot be delivered is not made: the first token stays good.
+    // What cannot be delivered is not created: the first token remains good.
     fails(&mut bootstrap(&["--recover"], "first"), "--output");
 
     let (_running, endpoint) = start(&mut serve(&database, &key));
@@ -146,8 +146,8 @@ async fn bootstrap_recovers_the_operator() {
     let first = client(read("first"));
     let caller = first.caller().await.unwrap();
     let operator = caller.account.unwrap();
-    // A token of another name is not of bootstrap's making, and stays.
-    // As the README makes it.
+    // A token of another name was not created by bootstrap, and remains.
+    // As the README creates it.
     let lasting = pb::CreateTokenRequest {
         display_name: "lasting".into(),
         may_manage_tokens: true,
@@ -158,7 +158,7 @@ async fn bootstrap_recovers_the_operator() {
 
     succeeds(&mut bootstrap(&["--recover"], "second"));
     assert_eq!(fs::metadata(scratch.path("second")).unwrap().permissions().mode() & 0o777, 0o600);
-    // Another process revoked it: the server hears of that.
+    // Another process revoked it: the server is notified.
     until(async || first.caller().await.is_err()).await;
     let second = client(read("second"));
     assert!(second.caller().await.unwrap().permissions.contains(&"platform.accounts".to_owned()));
@@ -175,7 +175,7 @@ async fn bootstrap_recovers_the_operator() {
     let so_far = "operator.created token.created token.created token.revoked token.created";
     assert_eq!(events().await, so_far);
 
-    // An operator whom somebody stripped of everything is made whole again.
+    // An operator who lost all rights gets them back.
     for sql in [
         "update accounts set deactivate_time = create_time, delete_time = create_time",
         "delete from grants where right_id in ('platform.accounts', 'platform.keys')",
@@ -210,7 +210,7 @@ async fn migrate_after_a_restore_drops_what_servers_have_cached() {
     let client = Client { channel, bearer: Some(read_token(&output)) };
     client.exchange().await.unwrap();
 
-    // What a dump that went back into the same cluster looks like: other rows, and no word of it.
+    // What a dump restored into the same cluster looks like: other rows, and no notification.
     let pool = database.pool();
     sqlx::query("update tokens set revoke_time = create_time, revoke_reason = 'UNSPECIFIED'")
         .execute(&pool)
@@ -249,7 +249,7 @@ async fn an_empty_variable_counts_as_unset() {
     let mut migrate = countersign();
     migrate.arg("migrate").envs(empty()).env("COUNTERSIGN_DATABASE_URL", database.url());
     succeeds(&mut migrate);
-    // What has no default is missing, and not wrong.
+    // A setting without a default is reported as missing, not as wrong.
     fails(countersign().arg("serve").envs(empty()), "required arguments were not provided");
 }
 
@@ -364,7 +364,7 @@ fn dev_does_the_main_job_and_keeps_what_it_made() {
     for kept in ["COUNTERSIGN_OPERATOR_TOKEN", "COUNTERSIGN_ORG_ID", "COUNTERSIGN_SERVICE_TOKEN"] {
         assert_eq!(before[kept], after[kept], "{kept}");
     }
-    // Without the file, new tokens are made, and the old ones are worth nothing.
+    // Without the file, new tokens are created, and the old ones are worth nothing.
     fs::remove_file(data_dir.join("dev.env")).unwrap();
     succeeds(&mut dev(&data_dir));
     let anew = variables(&data_dir);
@@ -431,7 +431,7 @@ async fn dev_goes_on_with_a_rotated_key() {
     let (operator, _) = connect().await;
     let first = kid(&operator.exchange().await.unwrap().access_token);
     stop(running);
-    // Told another algorithm, it goes on with its key until that is rotated.
+    // Started with another algorithm, it goes on with its key until that is rotated.
     let running = run("ES256");
     let (operator, _) = connect().await;
     assert_eq!(kid(&operator.exchange().await.unwrap().access_token), first);
@@ -511,7 +511,7 @@ async fn dev_prints_the_link_of_each_mail() {
     watch(code);
     assert_eq!(crate::harness::http_get(endpoint, path).await.status, 200);
 
-    // The file that it names holds the mail, link and all, for its owner alone.
+    // The file that it names holds the email with its link, readable by its owner only.
     let (_, file) = about.rsplit_once(", ").unwrap();
     let file = Path::new(file);
     assert_eq!(file.parent(), Some(data_dir.join("mail").as_path()));

@@ -1,4 +1,4 @@
-//! `countersign dev` is killed at any moment, and nothing is lost and nobody left.
+//! `countersign dev` is killed at any moment; no data is lost and no process left behind.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -16,7 +16,7 @@ use crate::harness::{
     Client, PATIENCE, Running, Scratch, countersign, search_too, token_for, variables, watch,
 };
 
-/// A `countersign dev` that nobody asks to end. It stops when it is dropped, as `kill -9` does.
+/// A `countersign dev` that is never asked to exit. Dropping it kills it, as `kill -9` does.
 struct Dev {
     running: Running,
     log: PathBuf,
@@ -48,7 +48,7 @@ impl Dev {
         fs::read_to_string(&self.log).unwrap()
     }
 
-    /// Waits until its work has come that far.
+    /// Waits until its work has got that far.
     async fn reaches(&mut self, far: impl Fn(&Self) -> bool) {
         while !far(self) {
             assert_eq!(self.running.0.try_wait().unwrap(), None, "it ended by itself: {}", self.said());
@@ -65,7 +65,7 @@ impl Drop for Dev {
     }
 }
 
-/// What the API said yes to.
+/// What the API acknowledged.
 #[derive(Default)]
 struct Acknowledged {
     accounts: Vec<String>,
@@ -91,7 +91,7 @@ impl Connection {
         }
     }
 
-    /// Makes accounts, each with a token, until the server is gone.
+    /// Creates accounts, each with a token, until the server is gone.
     async fn write(self: Arc<Self>, prefix: String, acknowledged: Arc<Mutex<Acknowledged>>) {
         for number in 0.. {
             let request = pb::CreateServiceAccountRequest {
@@ -137,7 +137,7 @@ impl Connection {
     }
 }
 
-/// The processes that work in the directory, or were told its name.
+/// The processes that work in the directory, or have its name among their arguments.
 #[cfg(target_os = "linux")]
 fn processes_of(data_dir: &Path) -> Vec<String> {
     let name = data_dir.to_str().unwrap();
@@ -153,7 +153,7 @@ fn processes_of(data_dir: &Path) -> Vec<String> {
     found
 }
 
-/// Only Linux shows them as files; elsewhere `dev` would not start on the files of a living server.
+/// Only Linux shows them as files; elsewhere `dev` would not start on the files of a running server.
 #[cfg(not(target_os = "linux"))]
 fn processes_of(_: &Path) -> Vec<String> {
     Vec::new()
@@ -177,7 +177,7 @@ async fn dev_survives_being_killed_at_any_moment() {
     };
     let scratch = Scratch::new("crash");
 
-    // In its first start: before the database is made, meanwhile, and in the tour. Each time it gets
+    // In its first start: before the database is created, meanwhile, and in the tour. Each time it gets
     // further than the time before.
     let data_dir = scratch.path("data");
     let mut told = None;
@@ -199,7 +199,7 @@ async fn dev_survives_being_killed_at_any_moment() {
     for round in 0..3 {
         let mut dev = Dev::spawn(&data_dir);
         dev.ready();
-        // The tokens that a run gave its user are good in the next one.
+        // The tokens that a run gave its user work in the next one.
         for (name, value) in told.take().into_iter().flatten() {
             assert!(name == "COUNTERSIGN_ENDPOINT" || variables(&data_dir)[&name] == value, "{name}");
         }
@@ -219,7 +219,7 @@ async fn dev_survives_being_killed_at_any_moment() {
         all.accounts.extend(so_far.accounts);
         all.tokens.extend(so_far.tokens);
     }
-    // Nobody has to come back for the server to go.
+    // The server goes without a further start.
     let gone = async {
         while !processes_of(&data_dir).is_empty() {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -1,4 +1,4 @@
-//! The cache: what is warm asks the database nothing, and misses are few and bounded.
+//! The cache: cached credentials send no query, and misses are few and bounded.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use tonic_types::StatusExt as _;
 
 use crate::harness::{Client, LIMITS, TestServer, read_keys, reason, refused, token_for, until};
 
-/// The text of a token that does not exist.
+/// A token string that does not exist.
 fn unknown(number: u128) -> String {
     TokenString::new(TokenStringKind::SecretToken, TokenId::from_u128(number), [7; 32]).expose().to_owned()
 }
@@ -28,7 +28,7 @@ async fn what_is_warm_executes_no_statement() {
     let jwt = bot.exchange().await.unwrap().access_token;
     org.owner.exchange().await.unwrap();
     let looks = server.state.principals.looks();
-    // Whatever asked now would fail: these are all the connections that handlers have.
+    // Any query now would fail: these are all the connections that handlers have.
     server.state.db.close().await;
     server.state.principals.close().await;
     for _ in 0..3 {
@@ -44,7 +44,7 @@ async fn what_is_warm_executes_no_statement() {
         }
     }
     assert_eq!(server.state.principals.looks(), looks);
-    // The uses were noted, and wait for whoever writes them: here in vain, and so they wait on.
+    // The uses are buffered until they can be written: here that fails, and so they stay buffered.
     let waiting = server.state.last_uses.len();
     assert!(waiting >= 2, "{waiting}");
     server.state.last_uses.flush().await.unwrap_err();
@@ -56,7 +56,7 @@ async fn a_miss_is_looked_up_once_however_many_ask() {
     let server = TestServer::start().await;
     let org = server.org().await;
     let (_, bot) = server.account(&org.id, "bot", &[]).await;
-    // On a machine that is busy a moment may pass for a while, and the next one looks again.
+    // On a busy machine a moment may pass for a while; the next iteration checks again.
     let few = |before: u64| {
         let looks = server.state.principals.looks() - before;
         assert!((1..=5).contains(&looks), "{looks}");
@@ -78,7 +78,7 @@ async fn a_miss_is_looked_up_once_however_many_ask() {
         refused(server.client(unknown(1)).exchange().await, Code::Unauthenticated, "TOKEN_INVALID");
     }
     few(before);
-    // A wrong secret of a token that exists asks nothing more.
+    // A wrong secret of a token that exists sends no further query.
     let before = server.state.principals.looks();
     let id = TokenString::parse(bot.token()).unwrap().id();
     let wrong = TokenString::new(TokenStringKind::SecretToken, id, [7; 32]);
@@ -115,7 +115,7 @@ async fn an_entry_is_looked_at_again_after_its_time() {
 #[tokio::test]
 async fn what_nothing_was_heard_of_for_two_seconds_is_looked_at_again() {
     let server = TestServer::start().await;
-    // A node that nobody tells of changes: its feed has no follower.
+    // A node that is not notified of changes: its feed has no follower.
     let state = State::open(
         Pools::open(&server.database().options(), 2, 1),
         read_keys(server.master_key_file()),
@@ -156,7 +156,7 @@ async fn whoever_guesses_has_to_wait_and_others_go_on() {
         throttled
     })
     .await;
-    // Whatever is wrong: what was found missing a moment ago, what is no token, a JWT that is none,
+    // Whatever is wrong: what was not found a moment ago, what is no token, a JWT that is none,
     // a wrong secret of a token that is cached.
     let id = TokenString::parse(org.owner.token()).unwrap().id();
     let wrong = TokenString::new(TokenStringKind::SecretToken, id, [7; 32]).expose().to_owned();
@@ -219,11 +219,11 @@ async fn misses_beyond_what_may_wait_are_shed_and_what_is_cached_goes_on() {
     let server = TestServer::start().await;
     let org = server.org().await;
     org.owner.exchange().await.unwrap();
-    // Looks hang for as long as this is open; nothing else needs the table.
+    // Lookups hang for as long as this is open; nothing else needs the table.
     let mut holder = server.state.db.pool().begin().await.unwrap();
     sqlx::query("lock table credentials in access exclusive mode").execute(&mut *holder).await.unwrap();
     let mut calls = Vec::new();
-    // A connection carries 256 calls at once, and as many looks may wait.
+    // A connection carries 256 calls at once, and as many lookups may wait.
     for connection in 0..2 {
         let endpoint = Endpoint::from_shared(server.endpoint.clone()).unwrap();
         let channel = endpoint.connect().await.unwrap();

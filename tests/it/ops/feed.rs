@@ -1,4 +1,4 @@
-//! The feed: each change is written with what it touches, and every node hears of it.
+//! The feed: each change is written with what it affects, and every node is notified.
 
 use countersign::config::ServerLimits;
 use countersign::grpc::pb;
@@ -21,7 +21,7 @@ async fn the_other_node_follows_with_and_without_notifications() {
             pb::RevokeAccessRequest { account_id: account.id.clone(), grants, ..Default::default() };
         org.owner.accounts().revoke_access(request).await.unwrap();
         until(async || on_b.exchange().await.unwrap().scopes.is_empty()).await;
-        // A token is made, and revoked.
+        // A token is created, and revoked.
         let made = org.owner.tokens().create_token(token_for("", &account.id)).await;
         let made = made.unwrap().into_inner();
         let on_b = b.client(made.secret);
@@ -37,7 +37,7 @@ async fn another_database_under_us_drops_what_was_cached() {
     let server = TestServer::start().await;
     let org = server.org().await;
     org.owner.exchange().await.unwrap();
-    // What a dump restored into another cluster looks like: it says where it was made.
+    // A dump restored into another cluster: its rows name the cluster that they come from.
     sqlx::query("update deployment set system_identifier = 1").execute(&server.state.db).await.unwrap();
     until(async || server.state.principals.is_empty()).await;
     let epoch = "select feed_epoch from deployment where system_identifier = (select system_identifier from pg_control_system())";

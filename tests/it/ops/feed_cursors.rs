@@ -1,5 +1,5 @@
-//! The feed read by those who hear of everything at once, and by those who come back for
-//! it: whatever the order of commits, nothing is lost, given twice, or out of order.
+//! The feed read by followers that are notified at once, and by readers that return with a
+//! cursor: whatever the order of commits, nothing is lost, repeated, or out of order.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -40,7 +40,7 @@ async fn news(follower: &mut Follower, db: &mut PgConnection) -> Vec<String> {
     }
 }
 
-/// Reads on, as somebody who keeps the cursor as bytes in between.
+/// Reads on, as a reader that stores the cursor as bytes in between.
 async fn resume(db: &mut PgConnection, at: &mut Position, limit: i64) -> Vec<String> {
     let kept = Position::from_bytes(&at.to_bytes()).unwrap();
     let FeedPage::Rows(rows, next) = feed::resume(db, &kept, limit).await.unwrap() else {
@@ -73,7 +73,7 @@ async fn thirty_two_writers_an_idle_one_and_one_elsewhere() {
     write(&mut early, 0, "before all").await;
     early.commit().await.unwrap();
     let mut given = next(&mut db, &mut at).await;
-    // One that writes and stays open, and one in another database of the server.
+    // One that writes and remains open, and one in another database of the server.
     let mut idle = connect(&database).await;
     let mut idle = idle.begin().await.unwrap();
     write(&mut idle, 0, "idle").await;
@@ -83,7 +83,7 @@ async fn thirty_two_writers_an_idle_one_and_one_elsewhere() {
     sqlx::query("create table t ()").execute(&mut *foreign).await.unwrap();
 
     // In each round 32 begin, all write, and all commit in another order, at once; every fourth
-    // gives up.
+    // rolls back.
     let mut connections = Vec::new();
     for _ in 0..32 {
         connections.push(connect(&database).await);
@@ -110,7 +110,7 @@ async fn thirty_two_writers_an_idle_one_and_one_elsewhere() {
         while let (Some(one), other) = (open.pop(), open.pop()) {
             let ended = match other {
                 Some(other) => {
-                    // Two commit while both readers look.
+                    // Two commit while both readers read.
                     let ends = async { tokio::join!(end(one), end(other)) };
                     let looks =
                         async { (news(&mut follower, &mut db).await, resume(&mut db, &mut at, 3).await) };
@@ -122,7 +122,7 @@ async fn thirty_two_writers_an_idle_one_and_one_elsewhere() {
                 None => end(one).await,
             };
             expected.extend(ended);
-            // What was acknowledged is heard of at the next look, whatever is still open.
+            // What was acknowledged is returned by the next read, whatever is still open.
             heard.extend(news(&mut follower, &mut db).await);
             let known: HashSet<_> = heard.iter().cloned().collect();
             assert!(expected.is_subset(&known), "{:?}", expected.difference(&known));
@@ -173,7 +173,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..60)
 }
 
-/// Carries the steps out in one database after another; says what went wrong.
+/// Carries out the steps in one database after another; returns what went wrong.
 async fn carry_out(database: &Database, steps: Vec<Step>) {
     let mut db = connect(database).await;
     sqlx::query("truncate feed").execute(&mut db).await.unwrap();
@@ -221,7 +221,7 @@ async fn carry_out(database: &Database, steps: Vec<Step>) {
     }
     heard.extend(news(&mut follower, &mut db).await);
     let there = committed(&mut db).await;
-    // A background process may be in a transaction: what it holds back comes when it ends.
+    // A background process may be in a transaction: the rows it holds back come when it ends.
     until(async || {
         for (at, given) in &mut readers {
             given.extend(resume(&mut db, at, 4).await);
@@ -286,7 +286,7 @@ async fn a_cursor_expires_when_what_comes_after_it_was_swept() {
     assert_eq!(next(&mut db, &mut at).await, ["second"]);
     news(&mut follower, &mut db).await;
 
-    // An open transaction's row is old enough; but nobody with a cursor can have had it.
+    // An open transaction's row is old enough; but no reader's cursor can have passed it.
     let mut open = connect(&database).await;
     let mut open = open.begin().await.unwrap();
     write(&mut open, 0, "open").await;
@@ -337,7 +337,7 @@ async fn a_cursor_of_another_epoch_expires() {
     next(&mut db, &mut at).await;
     assert_eq!(news(&mut follower, &mut db).await, ["first"]);
 
-    // Many say so at once, and one is heard.
+    // Many report the reset at once, and one takes effect.
     let mut others = Vec::new();
     for _ in 0..4 {
         others.push(connect(&database).await);
@@ -369,7 +369,7 @@ async fn a_new_epoch_begins_when_writers_of_the_former_one_have_ended() {
     let mut writer = connect(&database).await;
     let mut open = writer.begin().await.unwrap();
     write(&mut open, 0, "former").await;
-    // It is not waited for long: whoever wants to write next stands behind.
+    // The wait is short: the next writer queues behind it.
     let refused = feed::raise_epoch(&mut db, None).await.unwrap_err();
     assert_eq!(refused.reason(), Reason::Conflict, "{refused:?}");
     open.commit().await.unwrap();
@@ -391,7 +391,7 @@ async fn a_database_that_was_set_back_begins_a_new_epoch() {
         next(&mut db, &mut at).await;
         assert_eq!(news(&mut follower, &mut db).await, [subject]);
     }
-    // In the same cluster, so that nothing but the feed itself shows it. Then the same number is
+    // In the same cluster, so that only the feed itself shows it. Then the same number is
     // given to another row.
     for sql in ["delete from feed where subjects = '{lost}'", "update feed set event_id = gen_random_uuid()"]
     {
@@ -427,7 +427,7 @@ async fn health_shows_how_long_cursors_are_held_back() {
     let path = pb::CreateResourceRequest { path: "a".into(), ..Default::default() };
     org.owner.orgs().create_resource(path).await.unwrap();
     until(async || lag().await > 0.1).await;
-    // Exchanges do not mind.
+    // Exchanges are not affected.
     org.owner.exchange().await.unwrap();
     sqlx::raw_sql("rollback").execute(&mut *open).await.unwrap();
     until(async || lag().await == 0.0).await;

@@ -1,4 +1,4 @@
-//! The background jobs are supervised: one that dies ends its server.
+//! The background jobs are supervised: when one dies, its server exits.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use tokio::sync::Notify;
 use crate::harness::http_get;
 use crate::harness::{LIMITS, TestServer, read_keys};
 
-/// Serves with one more job, lets it die when the server is ready, and returns why the server
-/// ended.
+/// Serves with one more job, makes it die when the server is ready, and returns why the server
+/// exited.
 async fn dies_of(run: fn(JobContext, Duration) -> Running, let_die: &Notify) -> String {
     let beside = TestServer::start().await;
     let state = State::open(

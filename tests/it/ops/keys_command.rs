@@ -1,4 +1,4 @@
-//! `countersign keys`: the master key is changed without a stop.
+//! `countersign keys`: the master key changes without downtime.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -70,7 +70,7 @@ async fn the_master_key_is_changed_while_servers_run() {
     let new_file = write(&scratch, "new", &new);
     succeeds(&mut keys(database, &old_file, "new-pepper"));
 
-    // The servers know both keys; one that knows the new one alone does not start yet.
+    // The servers know both keys; a server that knows only the new key does not start yet.
     let running = first.with_master_keys(&format!("{new}{old}"), LIMITS, EdDsa).await;
     assert!(!opens(&first, &new).await);
     fails(&mut keys(database, &new_file, "reseal"), "DOES NOT OPEN");
@@ -82,15 +82,15 @@ async fn the_master_key_is_changed_while_servers_run() {
     let said = succeeds(&mut keys(database, &both_file, "reseal"));
     assert_eq!(said.matches(": now sealed under master key new\n").count(), 5, "{said}");
     assert!(said.ends_with("5 of 5 were resealed\nnothing names another master key than new\n"), "{said}");
-    // Whoever runs goes on: what it knows it keeps, and it reads what is there now.
+    // Running servers go on: they keep their cached keys, and can read what is stored now.
     running.state.keyring.reload().await.unwrap();
     for server in [&first, &running] {
         server.client(org.owner.token()).exchange().await.unwrap();
         server.client(jwt.clone()).caller().await.unwrap();
     }
-    // What was erased before stays erased.
+    // What was erased before remains erased.
     assert!(sealed_before["private"].is_null() && record_of(&running, &kids[0]).await["private"].is_null());
-    // A server with the new key alone starts and works.
+    // A server with only the new key starts and works.
     let alone = first.with_master_keys(&new, LIMITS, EdDsa).await;
     assert!(!opens(&first, &old).await);
     let made = alone.client(org.owner.token()).exchange().await.unwrap().access_token;
@@ -148,7 +148,7 @@ async fn resealing_goes_on_where_it_was_interrupted_and_says_what_is_left() {
         assert!(number == 1 || **bytes == [number as u8; 32], "it is the same pepper");
     }
 
-    // What nobody can open is left, and said.
+    // What no known key opens is left as it is and reported.
     let planted = NewKey::generate(&master_keys(), EdDsa).unwrap();
     let plant = "insert into signing_keys (kid, state, algorithm, sealed, create_time)
                  values ($1, 'NEXT', 'EdDSA', $2, now())";
@@ -211,7 +211,7 @@ async fn the_printed_way_to_another_master_key_works() {
     let file = write(&scratch, "master.key", &MasterKeys::new_file());
     let binary = Path::new(env!("CARGO_BIN_EXE_countersign")).parent().unwrap();
     let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap());
-    // The server that runs from the step before goes on until the next one has started.
+    // The server of the step before runs until the next one has started.
     let (mut running, first) = start(&mut serve(&database, &file));
     let set = crate::harness::http_get(&first, "/.well-known/jwks.json").await.body;
     let blocks = page("master key");
@@ -250,7 +250,7 @@ async fn it_works_before_bootstrap_and_refuses_what_is_wrong() {
     let scratch = Scratch::new("keys-command");
     let database = Database::create().await;
     let file = write(&scratch, "key", &MasterKeys::new_file());
-    // Nothing is there yet: nothing is to be done, and a first pepper may be made.
+    // The database is empty: there is nothing to do, and a first pepper may be created.
     assert!(succeeds(&mut keys(&database, &file, "reseal")).contains("0 of 0"));
     assert!(succeeds(&mut keys(&database, &file, "new-pepper")).contains("pepper 1 was created"));
     assert!(succeeds(&mut keys(&database, &file, "new-pepper")).contains("pepper 2 was created"));

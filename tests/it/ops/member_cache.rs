@@ -42,7 +42,7 @@ async fn an_account_is_what_its_tokens_say() {
         member(&server, &org, &bot.id).await.unwrap();
     }
     assert_eq!(server.state.principals.looks(), warm);
-    // A rotated token is none of its business; a grant is.
+    // A rotated token does not affect it; a grant does.
     let token_id = client.caller().await.unwrap().credential_id;
     org.owner.tokens().rotate_token(rotate_token("", &token_id, None)).await.unwrap();
     let warm = server.state.principals.looks();
@@ -100,7 +100,7 @@ async fn a_guest_is_known_where_it_acts_and_stopped_by_either_side_on_all_nodes(
     assert!(found.named_by_org.iter().any(|permission| permission.as_str() == "x.y"));
     assert_eq!(stopped(&here, &org, &guest.id).await, None);
 
-    // On the node of the change at once, on the other one as soon as it has heard of it.
+    // On the node of the change at once, on the other one as soon as it is notified.
     let both = async |expected: Option<Reason>| {
         assert_eq!(stopped(&here, &org, &guest.id).await, expected);
         there.hear_all().await;

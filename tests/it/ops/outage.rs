@@ -1,5 +1,5 @@
-//! The database gone: what is cached goes on for the grace and stops after it, writes
-//! are told, and all is well again soon after its return.
+//! The database is down: what is cached works for the grace and fails after it, writes
+//! are refused, and everything works again soon after its return.
 
 use std::fs;
 use std::path::PathBuf;
@@ -32,14 +32,14 @@ use crate::harness::{
     start_postgres, until,
 };
 
-/// Long enough for what is tried within it.
+/// Longer than the calls within it take.
 const GRACE: Duration = Duration::from_secs(15);
 fn limits() -> ServerLimits {
-    // A call that hangs is answered while the database is still gone, which is what it is told then.
+    // A call that hangs is answered while the database is still down, with that as the reason.
     ServerLimits { outage_grace: GRACE, request_timeout: Duration::from_secs(8), ..LIMITS }
 }
 
-/// A server on a PostgreSQL of its own, which may be stopped and killed, and the way to which may
+/// A server on a PostgreSQL of its own, which may be shut down and killed, and whose connection may
 /// be cut.
 struct Own {
     server: TestServer,
@@ -94,7 +94,7 @@ impl Own {
         own
     }
 
-    /// What the cache knows of the owner without a token.
+    /// What the cache holds of the owner without a token.
     async fn owner(&self) -> Result<Option<Arc<Member>>> {
         let org_id = OrgId::parse(&self.org.id).unwrap();
         let account_id = AccountId::parse(&self.org.owner_id).unwrap();
@@ -122,14 +122,14 @@ impl Own {
         }
     }
 
-    /// What goes on until the grace is over, which may be while the call is under way.
+    /// What works until the grace is over, which may be while the call is under way.
     #[track_caller]
     fn within_the_grace<T>(&self, answer: Result<T, Status>) -> Option<T> {
         let over = self.server.state.feed.staleness() > GRACE;
         answer.inspect_err(|status| assert!(over, "{status:?}")).ok()
     }
 
-    /// While the database is gone: within the grace and after it.
+    /// While the database is down: within the grace and after it.
     async fn live_through(&self) {
         let began = Instant::now();
         while self.server.state.feed.answers() {
@@ -189,7 +189,7 @@ impl Own {
         self.health("", ServingStatus::NotServing).await;
     }
 
-    /// Once it is back, both kinds of work go on, and health says so.
+    /// Once it is back, both kinds of work go on, and health reports so.
     async fn recover(&self) {
         let back = Instant::now();
         let mut tries = 0;
@@ -231,7 +231,7 @@ impl Own {
         client.check(request).await.unwrap().into_inner().status()
     }
 
-    /// Waits until health says so: it looks ten times a second.
+    /// Waits until health reports so: it checks ten times a second.
     async fn health(&self, service: &str, status: ServingStatus) {
         until(async || self.health_now(service).await == status).await;
     }
@@ -240,7 +240,7 @@ impl Own {
 impl Drop for Own {
     fn drop(&mut self) {
         if self.postgres.is_some() {
-            // A stopped process would not hear that it is to end.
+            // A suspended process would not receive the signal to end.
             self.signal(Signal::SIGCONT);
         }
         if let Some(postgres) = self.postgres.take() {
@@ -250,7 +250,7 @@ impl Drop for Own {
     }
 }
 
-/// Callers who go on calling, before the database goes, while it is gone, and after.
+/// Callers that go on calling before the outage, during it, and after it.
 struct Load {
     stop: watch::Sender<bool>,
     callers: JoinSet<u32>,
@@ -270,7 +270,7 @@ impl Load {
         Self { stop, callers }
     }
 
-    /// Every one of them has done its work, and met nothing that should not be.
+    /// Each caller has done its work, and got no unexpected answer.
     async fn end(mut self) {
         self.stop.send_replace(true);
         while let Some(calls) = self.callers.join_next().await {
@@ -279,7 +279,7 @@ impl Load {
     }
 }
 
-/// What is cached goes on within the grace, whatever is under way, and stops after it.
+/// What is cached works within the grace, whatever is under way, and fails after it.
 async fn exchange_on(state: Arc<State>, bot: Client, stopped: watch::Receiver<bool>) -> u32 {
     let mut calls = 0;
     while !*stopped.borrow() {
@@ -297,7 +297,7 @@ async fn exchange_on(state: Arc<State>, bot: Client, stopped: watch::Receiver<bo
     calls
 }
 
-/// A write is done, or told that the database is not there; it never just hangs.
+/// A write succeeds, or is refused because the database is not there; it never just hangs.
 async fn write_on(owner: Client, n: u32, stopped: watch::Receiver<bool>) -> u32 {
     let mut calls = 0;
     while !*stopped.borrow() {
@@ -312,7 +312,7 @@ async fn write_on(owner: Client, n: u32, stopped: watch::Receiver<bool>) -> u32 
     calls
 }
 
-/// So is a look for what is not cached.
+/// So is a lookup of what is not cached.
 async fn miss_on(anonymous: Client, n: u32, stopped: watch::Receiver<bool>) -> u32 {
     let mut calls = 0;
     while !*stopped.borrow() {
@@ -362,7 +362,7 @@ async fn a_database_that_cannot_be_reached() {
     own.proxy.mend();
     own.recover().await;
     load.end().await;
-    // Woken again, too: what was listening is as dead as the rest.
+    // Woken again, too: the listening connection is as dead as the rest.
     let listening = "select count(*) from pg_stat_activity where query like 'LISTEN%' and state = 'idle'";
     let direct = connect_options(own.postgres.as_ref().unwrap(), "postgres");
     let mut direct = PgConnection::connect_with(&direct).await.unwrap();

@@ -50,7 +50,7 @@ async fn a_newer_pepper_is_taken_up_on_use_and_an_older_one_goes() {
     let made = org.owner.tokens().create_token(token_for("", &bot.id)).await.unwrap().into_inner();
     assert_eq!(pepper_of(&a, &made.secret).await, 2);
     b.client(made.secret).exchange().await.unwrap();
-    // An older one when it is used, also where it is warm; what is not used stays.
+    // An older one when it is used, also from the cache; one that is not used is not re-hashed.
     on_b.exchange().await.unwrap();
     until(async || pepper_of(&a, used.token()).await == 2).await;
     assert_eq!(pepper_of(&a, &idle.secret).await, 1);
@@ -58,7 +58,7 @@ async fn a_newer_pepper_is_taken_up_on_use_and_an_older_one_goes() {
         client.exchange().await.unwrap();
     }
 
-    // The first pepper goes when no live token needs it and every node has long heard.
+    // The first pepper goes when no active token needs it and every node has long been notified.
     for (who, token) in [("the operator", a.operator.token()), ("the owner", org.owner.token())] {
         a.client(token).exchange().await.unwrap();
         until(async || pepper_of(&a, token).await == 2).await;
@@ -99,7 +99,7 @@ async fn a_dead_token_holds_no_pepper() {
     new_pepper(&server).await;
     until(async || server.state.keyring.peppers.load().newest() == Some(2)).await;
     server.state.clock.advance(Duration::from_secs(3_601));
-    // All tokens but one are moved as if they had been used.
+    // All tokens but one are re-hashed as if they had been used.
     let uuid = TokenString::parse(&idle.secret).unwrap().id().uuid();
     sqlx::query("update token_secrets set pepper_id = 2 where token_id <> $1")
         .bind(uuid)
@@ -125,7 +125,7 @@ async fn a_use_under_an_older_pepper_writes_nothing_on_its_way() {
     new_pepper(&server).await;
     until(async || server.state.keyring.peppers.load().newest() == Some(2)).await;
     server.hear_all().await;
-    // Whatever asked now would fail: these are all the connections that handlers have.
+    // Any query now would fail: these are all the connections that handlers have.
     server.state.db.close().await;
     server.state.principals.close().await;
     for _ in 0..3 {
@@ -171,7 +171,7 @@ async fn what_stands_in_a_dump_or_was_planted_authenticates_nothing() {
         TokenString::new(TokenStringKind::SecretToken, real.id(), stored.as_slice().try_into().unwrap());
     invalid(server.client(from_dump.expose())).await;
 
-    // A text of the attacker's own, its MAC written under what the attacker can know: no
+    // A token string of the attacker's own, its MAC written under what the attacker can know: no
     // pepper, a guessed one, the sealed bytes of the real one.
     let own = TokenString::new(TokenStringKind::SecretToken, real.id(), [7; 32]);
     let sealed: Vec<u8> = sqlx::query_scalar("select sealed from peppers where pepper_id = 1")
@@ -184,7 +184,7 @@ async fn what_stands_in_a_dump_or_was_planted_authenticates_nothing() {
         plant(&server, bot.token(), &mac(guessed, &own), 1).await;
         invalid(server.client(own.expose())).await;
     }
-    // The MAC of another row, for its own text.
+    // The MAC of another row, for its own token string.
     let (_, other) = server.account(&org.id, "other", &[]).await;
     let theirs: Vec<u8> = sqlx::query_scalar("select mac from token_secrets where token_id = $1")
         .bind(TokenString::parse(other.token()).unwrap().id().uuid())
@@ -211,7 +211,7 @@ async fn what_stands_in_a_dump_or_was_planted_authenticates_nothing() {
     }
     plant(&server, bot.token(), &mac(&[2; 32], &own), 77).await;
     invalid(server.client(own.expose())).await;
-    // Everybody else goes on, new secrets are kept under the real one, and a new pepper passes them over.
+    // Other callers go on, new secrets are stored under the real one, and a new pepper skips them.
     assert_eq!(http_get(&server.endpoint, "/readyz").await.status, 200);
     let (_, later) = server.account(&org.id, "later", &[]).await;
     assert_eq!(pepper_of(&server, later.token()).await, 1);
@@ -233,7 +233,7 @@ async fn every_row_that_names_a_pepper_holds_it() {
     .fetch_all(&server.state.db)
     .await
     .unwrap();
-    // `db::peppers::find_unused` has to look at each, and `renew` to take up each that lives long.
+    // `db::peppers::find_unused` has to check each, and `renew` to load each that lasts long.
     assert_eq!(tables, ["codes", "sessions", "token_secrets"]);
     assert!(Peppers::open(&server.state.keyring.master, []).unwrap().newest().is_none());
 }

@@ -17,7 +17,7 @@ use crate::harness::{
 };
 
 /// What `pg_dump --data-only --disable-triggers` into a migrated database does, where that program
-/// may be missing: a copy of PostgreSQL that is fetched has the server's programs alone.
+/// may be missing: a copy of PostgreSQL that is fetched has only the server's programs.
 async fn dump_and_restore(from: &mut PgConnection, to: &mut PgConnection) {
     schema::migrate(to).await.unwrap();
     let tables = "select relname::text from pg_class
@@ -63,7 +63,7 @@ async fn a_dump_restored_into_a_fresh_server_drops_what_was_cached() {
         one.operator.tokens().create_token(token_for(&org.id, &account.id)).await.unwrap().into_inner();
 
     dump_and_restore(&mut from, &mut to).await;
-    // After the dump: one token is made, another is revoked.
+    // After the dump: one token is created, another is revoked.
     let late =
         one.operator.tokens().create_token(token_for(&org.id, &account.id)).await.unwrap().into_inner();
     org.owner.tokens().revoke_token(by_id("", &stolen.token.unwrap().id)).await.unwrap();
@@ -79,11 +79,11 @@ async fn a_dump_restored_into_a_fresh_server_drops_what_was_cached() {
     proxy.lead_to(&new);
     for node in [&one, &other] {
         let late = node.client(&late.secret);
-        // For a moment the connections are gone, and that is what is said.
+        // For a moment the connections are gone, and the answers say so.
         until(async || late.exchange().await.is_err_and(|status| reason(&status) == "TOKEN_INVALID")).await;
     }
     for node in [&one, &other] {
-        // As it was at the time of the dump, for better or worse.
+        // As it was at the time of the dump.
         node.client(&stolen.secret).exchange().await.unwrap();
         node.client(bot.token()).exchange().await.unwrap();
         // And it goes on from there.

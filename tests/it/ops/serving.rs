@@ -44,7 +44,7 @@ async fn health_tells_of_each_service_and_of_a_database_that_is_gone() {
     let unknown = health.check(HealthCheckRequest { service: "x".into() }).await.unwrap_err();
     assert_eq!(crate::harness::reason(&unknown), "RESOURCE_NOT_FOUND");
 
-    // What writes is down at once; what exchanges goes on for the grace.
+    // Writes fail at once; exchanges go on for the grace.
     let watch = async |service: &str| {
         let mut health = HealthClient::new(server.operator.channel.clone());
         let request = HealthCheckRequest { service: service.into() };
@@ -115,7 +115,7 @@ async fn headers_above_the_limit_are_refused_and_the_server_goes_on() {
 async fn a_stop_lets_calls_end_and_waits_no_longer_than_its_limit() {
     let limits = ServerLimits { drain_timeout: Duration::from_secs(2), ..LIMITS };
     let mut server = TestServer::with_limits(limits).await;
-    // A health watch is a call that never ends by itself.
+    // A health watch is a call that never finishes by itself.
     let mut health = HealthClient::new(server.operator.channel.clone());
     let mut watch = health.watch(HealthCheckRequest { service: String::new() }).await.unwrap().into_inner();
     watch.message().await.unwrap();

@@ -1,4 +1,4 @@
-//! The life of signing keys: by themselves, by RPC, on many nodes.
+//! The lifecycle of signing keys: by schedule, by RPC, on many nodes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +46,7 @@ fn kid_of(jwt: &str) -> String {
     decode_header(jwt).unwrap().kid.unwrap()
 }
 
-/// Verifies as a stranger does with the key set that it has read; time is the tests' own.
+/// Verifies as an outside service does with the key set that it has fetched, at the tests' own time.
 fn verifies(keys: &JwkSet, jwt: &str) -> bool {
     let header = decode_header(jwt).unwrap();
     let Some(key) = keys.find(&header.kid.unwrap()) else { return false };
@@ -60,7 +60,7 @@ async fn jwt(client: &Client) -> String {
     client.exchange().await.unwrap().access_token
 }
 
-/// The events about keys, oldest first: type, whether somebody did it, kids.
+/// The events about keys, oldest first: type, whether they have an actor, kids.
 async fn events(server: &TestServer) -> Vec<(String, bool, Vec<String>)> {
     let query = "select type, actor_id is not null, resource_ids from events
                  where type like 'signing_key.%' order by event_id";
@@ -111,7 +111,7 @@ async fn a_key_is_replaced_by_itself_and_no_verifier_notices() {
     assert_eq!(kids(&start), [first.as_str()]);
     assert!(verifies(&start, &first_jwt));
 
-    // Ahead of its end the successor is published, on both nodes, and does not sign.
+    // Before it expires the successor is published, on both nodes, and does not sign.
     clock.advance(LIFETIME - PUBLISHED_BEFORE);
     for node in [&a, &b] {
         until(async || kids(&jwks(node).await).len() == 2).await;
@@ -123,13 +123,13 @@ async fn a_key_is_replaced_by_itself_and_no_verifier_notices() {
     let old_jwt = jwt(&operator).await;
     assert_eq!(kid_of(&old_jwt), first);
 
-    // Then it signs, and whoever read the key set before verifies what it signs.
+    // Then it signs, and a verifier that fetched the key set before verifies what it signs.
     clock.advance(Duration::from_secs(60));
     for node in [&a, &b] {
         let client = node.client(operator.token());
         until(async || kid_of(&jwt(&client).await) == second).await;
         assert!(verifies(&before, &jwt(&client).await));
-        // What the first one signed is good everywhere.
+        // What the first one signed is good on every node.
         assert!(verifies(&jwks(node).await, &old_jwt));
         node.client(old_jwt.clone()).caller().await.unwrap();
         assert!(is_active(&client, &old_jwt).await);
@@ -262,7 +262,7 @@ async fn a_rotation_at_once_leaves_what_was_signed_good() {
     let old_jwt = jwt(&operator).await;
     let (first, first_record) = (kid_of(&old_jwt), record(&a, &kid_of(&old_jwt)).await);
     assert!(first_record["private"].is_string());
-    // Without a next key one is made; with one, that one signs.
+    // Without a next key one is created; with one, that one signs.
     let second = rotate(&operator, true).await;
     assert_eq!(second.state(), pb::SigningKeyState::Active);
     let next = rotate(&operator, false).await;
@@ -276,7 +276,7 @@ async fn a_rotation_at_once_leaves_what_was_signed_good() {
     );
     assert!(record(&a, &first).await["private"].is_null());
     // A JWT of the first key is good on both nodes, and so is one of the third, at once: the
-    // other node looks for a key that it has not heard of.
+    // other node looks up a key that it was not notified of.
     for text in [&old_jwt, &jwt(&operator).await] {
         for node in [&a, &b] {
             node.client(text.clone()).caller().await.unwrap();
@@ -311,7 +311,7 @@ async fn a_revoked_key_is_refused_at_once_and_another_one_signs() {
     assert_eq!(revoked.state(), pb::SigningKeyState::Revoked);
     assert_eq!(revoked.revoke_reason(), pb::RevokeReason::KeyCompromise);
     assert!(revoked.revoke_time.is_some());
-    // Here from the answer on, there as soon as it is heard.
+    // Here from the answer on, there as soon as it is notified.
     refused(a.client(old_jwt.clone()).caller().await, Code::Unauthenticated, "ACCESS_TOKEN_INVALID");
     assert!(!is_active(&operator, &old_jwt).await);
     assert!(!kids(&jwks(&a).await).contains(&active));
@@ -319,7 +319,7 @@ async fn a_revoked_key_is_refused_at_once_and_another_one_signs() {
     refused(b.client(old_jwt.clone()).caller().await, Code::Unauthenticated, "ACCESS_TOKEN_INVALID");
     assert!(!is_active(&on_b, &old_jwt).await);
     assert!(!kids(&jwks(&b).await).contains(&active));
-    // Nothing of the pair is kept.
+    // Nothing of the pair is stored.
     let sealed: Vec<u8> = sqlx::query_scalar("select sealed from signing_keys where kid = $1")
         .bind(&active)
         .fetch_one(&a.state.db)
@@ -327,7 +327,7 @@ async fn a_revoked_key_is_refused_at_once_and_another_one_signs() {
         .unwrap();
     assert!(sealed.is_empty());
 
-    // A fresh one signs: not the next one, which whoever took the active key may have, too.
+    // A fresh one signs: not the next one, which may have leaked together with the active key.
     let fresh = kid_of(&jwt(&operator).await);
     assert!(fresh != active && fresh != next.kid);
     assert_eq!(kid_of(&jwt(&on_b).await), fresh);
@@ -335,7 +335,7 @@ async fn a_revoked_key_is_refused_at_once_and_another_one_signs() {
     let states: Vec<_> = rows(&a).await.into_iter().map(|(_, state)| state).collect();
     assert_eq!(states, ["REVOKED", "NEXT", "ACTIVE"]);
 
-    // Again changes nothing; a next and a retiring one go as well.
+    // Again changes nothing; a next and a retiring one are revoked as well.
     assert_eq!(revoke(&operator, &active).await, revoked);
     assert_eq!(revoke(&operator, &next.kid).await.state(), pb::SigningKeyState::Revoked);
     let retiring_jwt = jwt(&operator).await;
@@ -413,7 +413,7 @@ async fn another_algorithm_comes_with_the_next_key() {
         rotate(&operator, true).await;
         let new_jwt = jwt(&operator).await;
         assert_eq!(decode_header(&new_jwt).unwrap().alg, algorithm.name().parse().unwrap());
-        // The node that was told another algorithm signs with the active key, too.
+        // The node that is set to another algorithm signs with the active key, too.
         let on_a = a.client(operator.token());
         until(async || kid_of(&jwt(&on_a).await) == next.kid).await;
         for text in [old_jwt, new_jwt] {
@@ -456,11 +456,11 @@ async fn a_planted_key_is_not_published_and_stops_nobody() {
     server.state.keyring.reload().await.unwrap();
     assert_eq!(kids(&jwks(&server).await), [active.as_str()]);
     assert_eq!(http_get(&server.endpoint, "/readyz").await.status, 200);
-    // It is never taken for the next key of ours, however long it stands there.
+    // It never becomes our next key, however long it is there.
     server.state.clock.advance(PUBLISHED_BEFORE);
     signing_key_rotation::rotate_signing_keys(&server.state, LIFETIME.try_into().unwrap()).await.unwrap();
     assert_eq!(kid_of(&jwt(&server.operator).await), active);
-    // A server that starts says what it found, and the operator takes it away.
+    // A server that starts reports what it found, and the operator removes it.
     let again = State::open(
         Pools::open(&server.database().options(), 1, 1),
         read_keys(server.master_key_file()),
@@ -476,7 +476,7 @@ async fn a_planted_key_is_not_published_and_stops_nobody() {
         revoke(&server.operator, &kid).await;
     }
     server.beside(LIMITS).await.operator.caller().await.unwrap();
-    // The active row itself, sealed by somebody else: no node takes it.
+    // The active row itself, sealed under a foreign master key: no node loads it.
     let planted = NewKey::generate(&theirs, SigningAlgorithm::EdDsa).unwrap();
     sqlx::query("update signing_keys set kid = $1, sealed = $2 where state = 'ACTIVE'")
         .bind(&planted.kid)
@@ -496,7 +496,7 @@ async fn readings_at_once_keep_what_was_read_last() {
     let reading = Arc::clone(&server.state);
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let stopped = stop.clone();
-    // Others read all the time: from the answer on, none of them brings back what was before.
+    // Others read all the time: from the answer on, none of them restores the earlier state.
     let readers: Vec<_> = (0..4)
         .map(|_| {
             let (state, stopped) = (reading.clone(), stopped.clone());

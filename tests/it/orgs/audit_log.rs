@@ -14,7 +14,7 @@ pub async fn list(by: &Client, request: pb::ListEventsRequest) -> Result<Vec<pb:
     Ok(by.orgs().list_events(request).await?.into_inner().events)
 }
 
-/// What an event says that a field became.
+/// The new value of a field according to an event.
 pub fn became(event: &pb::Event, field: &str) -> Option<String> {
     event.changes.iter().find(|change| change.field == field)?.new_value.clone()
 }
@@ -157,7 +157,7 @@ async fn events_are_kept_four_hundred_days() {
     server.state.clock.advance(day + Duration::from_secs(60));
     sweep(db, server.state.clock.now()).await.unwrap();
     let owner = server.client(server.managing_token_of(&org).await);
-    // The owner's two later tokens; what came before them is gone.
+    // The owner's two later tokens; the events before them are gone.
     assert_eq!(list(&owner, pb::ListEventsRequest::default()).await.unwrap().len(), 2);
     assert_eq!(left, 3);
     assert!(counted().await.0 < before.0 + 4);

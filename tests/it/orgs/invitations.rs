@@ -15,7 +15,7 @@ use crate::harness::{
 };
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
-/// A time that no test takes, so that real time moves nothing across a limit.
+/// A duration that no test reaches, so that real time moves nothing across a limit.
 const MARGIN: Duration = Duration::from_secs(300);
 
 async fn look(server: &TestServer, code: &str) -> Result<pb::GetInvitationResponse, Status> {
@@ -91,7 +91,7 @@ async fn whoever_has_no_account_signs_up_and_signs_in() {
     assert!(mail.header("Subject").contains(&org.slug), "{}", mail.header("Subject"));
     let code = mail.code();
 
-    // Looking consumes nothing.
+    // Reading it does not use it up.
     for _ in 0..2 {
         let shown = look(&server, &code).await.unwrap();
         assert_eq!(
@@ -99,7 +99,7 @@ async fn whoever_has_no_account_signs_up_and_signs_in() {
             (&*org.slug, "ann@example.org", true)
         );
     }
-    // What is wrong with the names or the password does not cost the code.
+    // Bad names or a bad password do not use up the code.
     let request = pb::AcceptInvitationRequest { code: code.clone(), ..Default::default() };
     let status = server.anonymous().orgs().accept_invitation(request.clone()).await.unwrap_err();
     assert_eq!(reason(&status), "INVALID_FIELD");
@@ -152,19 +152,19 @@ async fn whoever_has_an_account_accepts_while_signed_in() {
     let code = code_for(&server, "bea@example.org").await;
     assert!(!look(&server, &code).await.unwrap().needs_sign_up);
 
-    // A code signs nobody in.
+    // A code is no login.
     refused(accept(&server.anonymous(), &code).await, Code::Unauthenticated, "CREDENTIAL_MISSING");
     refused(sign_up(&server, &code).await, Code::Unauthenticated, "CREDENTIAL_MISSING");
     refused(accept(&server.client("rubbish"), &code).await, Code::Unauthenticated, "TOKEN_INVALID");
     refused(accept(&server.client(&code), &code).await, Code::Unauthenticated, "TOKEN_INVALID");
-    // Nor does it let in somebody else, whoever that is.
+    // Nor does it admit any other person.
     server.proved_person(&home.id, "eve@example.org").await;
     let eve = server.session("eve@example.org").await;
     refused(accept(&eve, &code).await, Code::PermissionDenied, "INVITATION_EMAIL_MISMATCH");
     let bot = server.technical(&home.id, "bot", &[]).await;
     let bot = server.session(&bot.username).await;
     refused(accept(&bot, &code).await, Code::PermissionDenied, "INVITATION_EMAIL_MISMATCH");
-    // A token accepts nothing, whoever's it is.
+    // A token accepts nothing, whichever account it belongs to.
     for token in [&home.owner, &org.owner, &server.operator] {
         refused(accept(token, &code).await, Code::PermissionDenied, "PERMISSION_MISSING");
     }
@@ -187,7 +187,7 @@ async fn whoever_has_an_account_accepts_while_signed_in() {
     assert_eq!((joined.account.unwrap().id, joined.dropped_grants.len()), (bea.id.clone(), 0));
     assert_eq!(held(&server, &org, &bea.id).await, ["manager on *"]);
     refused(accept(&session, &code).await, Code::Unauthenticated, "TOKEN_REVOKED");
-    // The session acts there, and at home it is what it was.
+    // The session acts there, and in its home org it is unchanged.
     let members = pb::ListMembersRequest { org_id: org.id.clone(), ..Default::default() };
     let members = session.orgs().list_members(members).await.unwrap().into_inner().members;
     let listed = members.iter().find(|member| member.account_id == bea.id).unwrap();
@@ -212,7 +212,7 @@ async fn whoever_has_an_account_accepts_while_signed_in() {
 async fn a_mailbox_that_was_never_proved_accepts_nothing() {
     let server = TestServer::start().await;
     let (home, org) = (server.org().await, server.org().await);
-    // A password, and no code that was mailed: somebody who claims an address.
+    // A password, and no emailed code: a person who claims an address.
     server.person(&home.id, "claims@example.org", &[]).await;
     invite(&org.owner, "", "claims@example.org", &[("owner", "*")]).await.unwrap();
     let code = code_for(&server, "claims@example.org").await;
@@ -229,7 +229,7 @@ async fn a_mailbox_that_was_never_proved_accepts_nothing() {
     let code = code_for(&server, "after@example.org").await;
     let session = server.session("after@example.org").await;
     refused(accept(&session, &code).await, Code::PermissionDenied, "INVITATION_EMAIL_MISMATCH");
-    // A name alone leaves it proved.
+    // A change of the name only leaves it proved.
     let kept = server.proved_person(&home.id, "kept@example.org").await;
     let profile = pb::Profile { given_name: Some("Kit".into()), ..Default::default() };
     let account = pb::Account { id: kept.id.clone(), profile: Some(profile), ..Default::default() };
@@ -240,7 +240,7 @@ async fn a_mailbox_that_was_never_proved_accepts_nothing() {
     let code = code_for(&server, "kept@example.org").await;
     accept(&server.session("kept@example.org").await, &code).await.unwrap();
 
-    // Somebody who was created elsewhere and has no password yet sets it by their own mail first.
+    // A person who was created elsewhere and has no password yet sets it by the email of that org first.
     server.user(&home, "new@example.org").await;
     let own = code_for(&server, "new@example.org").await;
     invite(&org.owner, "", "new@example.org", &[]).await.unwrap();
@@ -300,7 +300,7 @@ async fn nobody_invites_with_more_than_they_hold() {
         invite(&org.owner, "", "z@example.org", &[(unknown, "*"), (&bots, "*"), ("x.y", "nowhere")]).await;
     let status = refused(status, Code::InvalidArgument, "INVALID_FIELD");
     assert_eq!(violated(&status), ["grants[0].role_id", "grants[1].role_id", "grants[2].resource"]);
-    // Whoever sends it again stands behind it, and so holds it.
+    // The sender of the repeat vouches for it, and so must hold the rights.
     let owners = invite(&org.owner, "", "boss@example.org", &[("owner", "*")]).await.unwrap();
     refused(resend(&manager, &owners).await, Code::PermissionDenied, "GRANT_EXCEEDS_CALLER");
     // The system org has no guests.
@@ -422,7 +422,7 @@ async fn a_sender_who_is_stopped_gives_nothing_and_the_member_still_joins() {
         let held = held(&server, &org, &joined.account.unwrap().id).await;
         assert_eq!(held.is_empty(), !kind.is_empty(), "{kind}");
     }
-    // An operator is no member, and gives what an owner could, as long as one is an operator.
+    // An operator is no member, and gives what an owner could, for as long as it is an operator.
     invite(&server.operator, &org.id, "boss@example.org", &[("owner", "*")]).await.unwrap();
     let joined = sign_up(&server, &code_for(&server, "boss@example.org").await).await.unwrap();
     assert!(joined.dropped_grants.is_empty());
@@ -470,7 +470,7 @@ async fn an_invitation_ends_by_its_time_by_a_newer_one_and_by_revocation() {
     refused(sign_up(&server, &second).await, Code::Unauthenticated, "TOKEN_EXPIRED");
     assert_eq!(list(operator, &org.id, Pending).await, []);
     assert_eq!(list(operator, &org.id, Expired).await[0].id, ann.id);
-    // An expired one makes room for another, and comes back unless that is there.
+    // An expired one makes room for another, and is valid again unless that is there.
     let other = invite(operator, &org.id, "ann@example.org", &[]).await.unwrap();
     refused(resend(operator, &ann).await, Code::AlreadyExists, "RESOURCE_EXISTS");
     let revoked = revoke(operator, &other).await.unwrap();
@@ -486,7 +486,7 @@ async fn an_invitation_ends_by_its_time_by_a_newer_one_and_by_revocation() {
     refused(revoke(operator, &ann).await, Code::NotFound, "RESOURCE_NOT_FOUND");
     refused(invite(operator, &org.id, "ann@example.org", &[]).await, Code::AlreadyExists, "RESOURCE_EXISTS");
 
-    // By whoever has the code, without saying whether it was one.
+    // By a caller with the code, without revealing whether it was one.
     let bea = invite(operator, &org.id, "bea@example.org", &[]).await.unwrap();
     let code = code_for(&server, "bea@example.org").await;
     for _ in 0..2 {
@@ -530,7 +530,7 @@ async fn what_is_no_code_of_an_invitation_is_none() {
     let bearer = server.client(code.clone());
     refused(bearer.caller().await, Code::Unauthenticated, "TOKEN_INVALID");
     refused(bearer.exchange().await, Code::Unauthenticated, "TOKEN_INVALID");
-    // Who guesses is told to wait.
+    // A caller that guesses has to wait.
     let mut last = String::new();
     for _ in 0..120 {
         let guess = made(TokenStringKind::Invitation, server.state.clock.new_id::<TokenId>());
@@ -623,7 +623,7 @@ async fn who_is_a_member_is_not_invited_and_who_is_elsewhere_is_not_told_of() {
         let status = refused(invite(&org.owner, "", bad, &[]).await, Code::InvalidArgument, "INVALID_FIELD");
         assert_eq!(violated(&status), ["email"], "{bad:?}");
     }
-    // Somebody becomes a member on another way while the mail is on its way.
+    // A person becomes a member in another way while the email is on its way.
     invite(&org.owner, "", "soon@example.org", &[]).await.unwrap();
     let code = code_for(&server, "soon@example.org").await;
     server.proved_person(&org.id, "soon@example.org").await;
@@ -685,7 +685,7 @@ async fn a_guest_leaves_comes_back_and_ends_with_the_account_at_home() {
     assert_eq!(claims(&after)["scope"], "invoices.write");
     refused(server.client(&before).caller().await, Code::Unauthenticated, "ACCESS_TOKEN_STALE");
 
-    // Rights of a guest are given and taken as everybody's.
+    // Rights of a guest are given and revoked like those of every account.
     let account_id = guest.id.clone();
     let give = pb::GrantAccessRequest { account_id, grants: vec![grant("owner", "*")], ..Default::default() };
     assert_eq!(org.owner.accounts().grant_access(give).await.unwrap().into_inner().account_grants.len(), 2);
@@ -696,10 +696,10 @@ async fn a_guest_leaves_comes_back_and_ends_with_the_account_at_home() {
     let account_id = guest.id.clone();
     let could = pb::ListGrantableAccessRequest { account_id, ..Default::default() };
     assert!(!org.owner.accounts().list_grantable_access(could).await.unwrap().into_inner().roles.is_empty());
-    // What is kept at home is read there.
+    // Settings of the home org are read there.
     let get = pb::GetAccountRequest { account_id: guest.id.clone(), ..Default::default() };
     refused(org.owner.accounts().get_account(get).await, Code::NotFound, "RESOURCE_NOT_FOUND");
-    // Who am I, here?
+    // `GetCaller` in this org.
     refused(server.client(&after).caller().await, Code::Unauthenticated, "ACCESS_TOKEN_STALE");
     let after = there(&session).await.unwrap();
     let me = server.client(&after).caller().await.unwrap();
@@ -707,11 +707,11 @@ async fn a_guest_leaves_comes_back_and_ends_with_the_account_at_home() {
     let get = pb::GetAccountRequest { org_id: org.id.clone(), account_id: guest.id.clone() };
     let own = session.accounts().get_account(get).await.unwrap().into_inner().account.unwrap();
     assert_eq!((own.id, own.org_id), (guest.id.clone(), guest.org_id.clone()));
-    // Its tokens would be a user's, which nobody makes here.
+    // Its tokens would be a user's, which no one creates here.
     let token = org.owner.tokens().create_token(token_for(&org.id, &guest.id)).await;
     refused(token, Code::InvalidArgument, "TARGET_NOT_SERVICE_ACCOUNT");
 
-    // Gone at home, at once and on all nodes; and for good when it is purged.
+    // Removed in the home org, at once and on all nodes; and for good when it is purged.
     let on_node = node.client(session.token());
     there(&on_node).await.unwrap();
     let delete = pb::DeleteAccountRequest { org_id: guest.org_id.clone(), account_id: guest.id.clone() };

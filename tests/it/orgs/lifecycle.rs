@@ -1,4 +1,4 @@
-//! The life of an org, its name, and who is a member of it.
+//! The lifecycle of an org, its name, and who is a member of it.
 
 use countersign::domain::values::ids::{AccountId, OrgId, SYSTEM_ORG};
 use countersign::grpc::layers::access::{Access, access};
@@ -49,7 +49,7 @@ async fn a_stopped_org_is_stopped_on_every_rpc_at_once() {
         let org = server.org().await;
         let (bot, token) = server.account(&org.id, "bot", &[("manager", "*")]).await;
         let jwt = token.with_jwt().await;
-        // Warm on both nodes.
+        // Cached on both nodes.
         let there = other_node.client(token.token());
         token.caller().await.unwrap();
         there.caller().await.unwrap();
@@ -77,7 +77,7 @@ async fn a_stopped_org_is_stopped_on_every_rpc_at_once() {
         refused(token.tokens().revoke_token(by_id("", &id)).await, Code::Unauthenticated, "ORG_SUSPENDED");
         let ask = pb::IntrospectTokenRequest { token_text: token.token().into(), ..Default::default() };
         assert!(!operator.tokens().introspect_token(ask).await.unwrap().into_inner().active);
-        // The other node hears of it.
+        // The other node is notified.
         until(async || there.caller().await.is_err()).await;
         refused(there.exchange().await, Code::Unauthenticated, "ORG_SUSPENDED");
 
@@ -96,7 +96,7 @@ async fn a_stopped_org_is_stopped_on_every_rpc_at_once() {
         let listed = operator.orgs().list_orgs(list).await.unwrap().into_inner().orgs;
         assert_eq!(listed.iter().find(|listed| listed.id == org.id).unwrap().state(), state);
 
-        // Tokens come back, what was made of them before does not.
+        // Tokens work again, JWTs exchanged from them before do not.
         if by_deletion {
             undelete(operator, &org.id).await.unwrap();
         } else {
@@ -106,7 +106,7 @@ async fn a_stopped_org_is_stopped_on_every_rpc_at_once() {
         refused(jwt.caller().await, Code::Unauthenticated, "ACCESS_TOKEN_STALE");
         token.with_jwt().await.caller().await.unwrap();
         until(async || there.caller().await.is_ok()).await;
-        // Whoever holds a text may revoke it, in a stopped org too.
+        // A caller with a token string may revoke it, in a suspended org too.
         suspend(operator, &org.id, "").await.unwrap();
         server.anonymous().tokens().revoke_token(by_text(token.token())).await.unwrap();
         refused(token.exchange().await, Code::Unauthenticated, "TOKEN_REVOKED");
@@ -129,7 +129,7 @@ async fn suspended_and_deleted_are_two_things() {
     assert_ne!(suspended.etag, fresh.etag);
     let deleted = delete(operator, &org.id).await.unwrap();
     assert!(deleted.state() == pb::OrgState::Deleted && deleted.delete_time.is_some());
-    // What is so already changes nothing, and is no event.
+    // A state set already is no change, and writes no event.
     assert_eq!(suspend(operator, &org.id, "again").await.unwrap(), deleted);
     assert_eq!(delete(operator, &org.id).await.unwrap(), deleted);
     let back = undelete(operator, &org.id).await.unwrap();
@@ -151,7 +151,7 @@ async fn suspended_and_deleted_are_two_things() {
     assert_eq!(suspension.changes[1].new_value.as_deref(), Some("unpaid since May"));
     assert!(suspension.changes[0].old_value.is_none() && suspension.changes[0].new_value.is_some());
     assert!(log[0].changes[0].new_value.is_none() && log[0].changes[0].old_value.is_some());
-    // A slug is never given again.
+    // A slug is never assigned again.
     delete(operator, &org.id).await.unwrap();
     let taken = operator.orgs().create_org(crate::harness::create_org(&org.slug)).await;
     refused(taken, Code::AlreadyExists, "RESOURCE_EXISTS");
@@ -193,14 +193,14 @@ async fn what_cannot_be_stopped_is_told() {
     suspend(operator, &org.id, &"x".repeat(1_000)).await.unwrap();
     resume(operator, &org.id).await.unwrap();
 
-    // `platform.orgs` is what it takes, and all that it takes.
+    // `platform.orgs` is required, and nothing more.
     let (_, steward) = server.account(&system, "steward", &[("platform.orgs", "*")]).await;
     suspend(&steward, &org.id, "").await.unwrap();
     resume(&steward, &org.id).await.unwrap();
     refused(get(&steward, &org.id).await, Code::NotFound, "RESOURCE_NOT_FOUND");
     let (_, registrar) = server.account(&system, "registrar", &[("platform.accounts", "*")]).await;
     refused(suspend(&registrar, &org.id, "").await, Code::PermissionDenied, "PERMISSION_MISSING");
-    // Rights come first: nobody else is told what is wrong with the request.
+    // Rights come first: without them a caller does not learn what is wrong with the request.
     refused(suspend(&org.owner, "nonsense", "").await, Code::PermissionDenied, "PERMISSION_MISSING");
 }
 
@@ -223,12 +223,12 @@ async fn an_org_changes_its_name_and_nothing_else() {
     assert_ne!(renamed.etag, before.etag);
     let stale = update(&org.owner, pb::Org { etag: before.etag.clone(), ..named("Other") }, &[]).await;
     refused(stale, Code::Aborted, "ETAG_MISMATCH");
-    // What was read may be sent back whole, and is nothing new.
+    // What was read may be sent back whole, and changes nothing.
     let count = events(&org.owner, "").await.len();
     assert_eq!(update(&org.owner, renamed.clone(), &[]).await.unwrap(), renamed);
     assert_eq!(update(&org.owner, named("Acme"), &["display_name"]).await.unwrap(), renamed);
     assert_eq!(events(&org.owner, "").await.len(), count);
-    // With a mask, what it does not name is not looked at.
+    // With a mask, what it does not name is not checked.
     let masked = pb::Org { slug: "another".into(), ..named("Acme & Sons") };
     let renamed = update(&org.owner, masked, &["display_name"]).await.unwrap();
     assert_eq!(renamed.slug, org.slug);
@@ -298,7 +298,7 @@ async fn members_are_the_orgs_own_and_its_guests() {
     assert_eq!((listed[1].title.as_str(), listed[1].create_time), (bot.username.as_str(), bot.create_time));
     assert_eq!((listed[2].kind(), &listed[2].home_org_id), (pb::AccountKind::User, &guest.org_id));
     assert_eq!(listed[2].title, guest.title);
-    // A deleted account is a member no more.
+    // A deleted account is no longer a member.
     sql(
         &server,
         "update accounts set delete_time = now() where org_id = $1 and account_id = $2",
@@ -340,7 +340,7 @@ async fn who_may_not_be_removed_stays() {
         let refusal = refused(remove(&org.owner, wrong).await, Code::InvalidArgument, "INVALID_FIELD");
         assert_eq!(violated(&refusal), ["account_id"]);
     }
-    // An account of another org that is no member here is none that is seen.
+    // An account of another org that is no member here is not found.
     let elsewhere = server.org().await.owner_id;
     refused(remove(&org.owner, &elsewhere).await, Code::NotFound, "RESOURCE_NOT_FOUND");
 
@@ -353,13 +353,13 @@ async fn who_may_not_be_removed_stays() {
     let revoke = by_id("", &listed[0].subject);
     org.owner.tokens().revoke_token(revoke.clone()).await.unwrap();
     remove(&manager, &guest.id).await.unwrap();
-    // What hung on the membership is still there for those who look.
+    // What belonged to the membership is still there for those who read it.
     let get = pb::GetTokenRequest { token_id: listed[0].subject.clone(), ..Default::default() };
     let token = org.owner.tokens().get_token(get).await.unwrap().into_inner().token.unwrap();
     assert_eq!(token.state(), pb::TokenState::Revoked);
     org.owner.tokens().revoke_token(revoke).await.unwrap();
 
-    // Owners are removed by those who cover them, and the last one by nobody.
+    // Owners are removed by those who cover them, and the last one by no caller.
     let owner = server.guest(&org.id, &[("owner", "*")]).await;
     refused(remove(&manager, &owner.id).await, Code::PermissionDenied, "TARGET_EXCEEDS_CALLER");
     let disown = "delete from grants where org_id = $1 and account_id = $2 and right_id = 'owner'";

@@ -1,4 +1,4 @@
-//! The org's catalogue: what is shown of a node, and when it can go.
+//! The org's catalogue: what is returned of a node, and when it can be deleted.
 
 use countersign::db;
 use countersign::domain::values::ids::OrgId;
@@ -92,7 +92,7 @@ async fn the_right_is_held_on_the_node_or_above_it() {
     for client in [&local, &local.with_jwt().await] {
         rename(client, named("subscriptions/yuno/perimeters", "Perimeters"), &[]).await.unwrap();
         rename(client, named("subscriptions/yuno", "Yuno"), &[]).await.unwrap();
-        // Whether it is there or not: nobody is told who may not write there.
+        // Whether it is there or not: a caller without write access there does not learn it.
         for path in ["subscriptions/yuno2", "subscriptions", "nowhere", "", "A"] {
             let refusal = rename(client, named(path, "x"), &[]).await;
             refused(refusal, Code::PermissionDenied, "PERMISSION_MISSING");
@@ -101,7 +101,7 @@ async fn the_right_is_held_on_the_node_or_above_it() {
         }
     }
     delete(&local, "subscriptions/yuno/perimeters/emea", "").await.unwrap();
-    // Nothing of another org is seen or touched.
+    // Nothing of another org is read or changed.
     let other = server.org().await;
     refused(delete(&other.owner, "subscriptions/yuno2", "").await, Code::NotFound, "RESOURCE_NOT_FOUND");
     let refusal = rename(&other.owner, named("subscriptions/yuno2", "x"), &[]).await;
@@ -125,7 +125,7 @@ async fn a_node_goes_when_nothing_hangs_on_it() {
     assert!(found[0].1.starts_with("grant_"));
     assert_eq!((found[1].1.as_str(), found[2].1.as_str(), &found[3].1), ("a/b", "a/c", &token));
 
-    // One after the other goes.
+    // They are deleted one after the other.
     delete(owner, "a/b", "").await.unwrap();
     delete(owner, "a/c", "").await.unwrap();
     assert_eq!(in_use(delete(owner, "a", "").await).len(), 2);
@@ -136,7 +136,7 @@ async fn a_node_goes_when_nothing_hangs_on_it() {
     };
     owner.accounts().revoke_access(request).await.unwrap();
     assert_eq!(in_use(delete(owner, "a", "").await), [("TOKEN".to_owned(), token.clone())]);
-    // A deactivated account's tokens come back with it: they count. A revoked one never does.
+    // A deactivated account's tokens work again with it: they count. A revoked one never does.
     sqlx::query("update accounts set deactivate_time = now() where name = 'bot'")
         .execute(&server.state.db)
         .await
@@ -147,7 +147,7 @@ async fn a_node_goes_when_nothing_hangs_on_it() {
     delete(owner, "a", "1").await.unwrap();
     refused(delete(owner, "a", "").await, Code::NotFound, "RESOURCE_NOT_FOUND");
     assert_eq!(in_use(delete(owner, "ab", "").await).len(), 2, "what hangs on its neighbour is there");
-    // An expired one works no more, either.
+    // An expired one no longer works, either.
     server.resources(&org.id, &["old"]).await;
     sqlx::query("update accounts set deactivate_time = null").execute(&server.state.db).await.unwrap();
     restricted(owner, &bot.id, "old").await.unwrap();
@@ -189,7 +189,7 @@ async fn of_many_uses_those_are_named_that_fit() {
     assert!(uses(&refusal).len() >= 40, "as many as fit into the headers that clients take");
 }
 
-/// A token or a grant on a node is made, or the node is deleted, and never both.
+/// A token or a grant on a node is created, or the node is deleted, and never both.
 #[tokio::test]
 async fn nothing_is_bound_to_a_node_that_goes() {
     let server = TestServer::start().await;
@@ -236,7 +236,7 @@ async fn a_deletion_waits_for_a_token_that_is_being_made() {
     server.resources(&org.id, &["a"]).await;
     let (bot, _) = server.account(&org.id, "bot", &[]).await;
     let token = restricted(&org.owner, &bot.id, "a").await.unwrap();
-    // What CreateToken does, half-way: it holds the node, and its token is not there yet.
+    // What CreateToken does, half-way: it has locked the node, and its token is not there yet.
     let hide = "update tokens set resources = '{}', display_name = 'half' where resources = '{a}'";
     sqlx::query(hide).execute(&server.state.db).await.unwrap();
     let mut half = server.state.db.begin().await.unwrap();

@@ -1,4 +1,4 @@
-//! Roles of an org's own: who may make and change them, what they give, and to whom.
+//! An org's own roles: who may create and change them, what they give, and to whom.
 
 use countersign::domain::values::ids::AccountId;
 use countersign::domain::values::permissions::Permission;
@@ -214,14 +214,14 @@ async fn nobody_makes_or_widens_a_role_beyond_what_they_hold() {
         server.account(&org.id, "manager", &[("manager", "*"), ("a.b", "*"), ("x.y", "customers")]).await;
     let (_, local) = server.account(&org.id, "local", &[("owner", "customers")]).await;
     let exceeds = "GRANT_EXCEEDS_CALLER";
-    // Each must be held on the whole org: `x.y` is held below `customers` alone.
+    // Each must be held on the whole org: `x.y` is held only below `customers`.
     let refusal = create(&manager, role("r", &["a.b", "orgs.write", "x.y", "tokens.read"])).await;
     let refusal = refused(refusal, Code::PermissionDenied, exceeds);
     let missing = refusal.get_details_precondition_failure().unwrap().violations;
     let missing: Vec<_> = missing.into_iter().map(|violation| violation.subject).collect();
     assert_eq!(missing, ["orgs.write on *", "x.y on *"]);
     refused(create(&local, role("r", &["x.y"])).await, Code::PermissionDenied, "PERMISSION_MISSING");
-    // Of the platform nobody gives anything outside the system org, an operator included.
+    // Platform permissions are never given outside the system org, not even by an operator.
     refused(create(&org.owner, role("r", &["platform.keys"])).await, Code::PermissionDenied, exceeds);
     let abroad = pb::CreateRoleRequest {
         org_id: org.id.clone(),
@@ -234,7 +234,7 @@ async fn nobody_makes_or_widens_a_role_beyond_what_they_hold() {
     let made = create(&org.owner, bots).await.unwrap();
     let refusal = carry(&manager, &made, &["orgs.write", "a.b", "x.y"]).await;
     refused(refusal, Code::PermissionDenied, exceeds);
-    // To widen it to users is to make it for them: all of it must be held.
+    // To widen it to users is to create it for them: all of it must be held.
     let kinds =
         |kinds: Vec<i32>| pb::Role { id: made.id.clone(), account_kinds: kinds, ..Default::default() };
     for wider in [vec![], vec![USER], vec![USER, SERVICE_ACCOUNT]] {
@@ -242,11 +242,11 @@ async fn nobody_makes_or_widens_a_role_beyond_what_they_hold() {
         refused(refusal, Code::PermissionDenied, exceeds);
     }
     assert_eq!(get(&org.owner, &made.id).await.unwrap(), made, "nothing has changed");
-    // What is held is added, and whatever is there may be taken.
+    // What is held is added, and everything that is there may be removed.
     carry(&manager, &made, &["orgs.write", "a.b", "tokens.read"]).await.unwrap();
     carry(&manager, &made, &["a.b"]).await.unwrap();
     update(&manager, kinds(vec![]), &["account_kinds"]).await.unwrap();
-    // A credential narrower than its account makes what the credential holds.
+    // A credential narrower than its account creates what the credential holds.
     let request = pb::CreateTokenRequest {
         scopes: vec!["roles.write".into(), "a.b".into()],
         ..token_for(&org.id, &org.owner_id)
@@ -265,7 +265,7 @@ async fn a_role_that_makes_operators_is_of_the_system_org_alone() {
     let made = create(&server.operator, role("operators", &["platform.accounts"])).await.unwrap();
     let system = server.operator.caller().await.unwrap().org.unwrap().id;
     let (deputy, client) = server.account(&system, "deputy", &[("owner", "*")]).await;
-    // An owner of the system org without it does not give it, nor take it from operators.
+    // An owner of the system org without it neither gives it nor revokes it from operators.
     let refusal = give(&client, &deputy.id, &made.id, "*").await;
     refused(refusal, Code::PermissionDenied, "GRANT_EXCEEDS_CALLER");
     refused(carry(&client, &made, &["x.y"]).await, Code::PermissionDenied, "TARGET_EXCEEDS_CALLER");
@@ -273,7 +273,7 @@ async fn a_role_that_makes_operators_is_of_the_system_org_alone() {
     let org = server.org().await;
     let abroad = pb::GetOrgRequest { org_id: org.id };
     second_client.orgs().get_org(abroad).await.unwrap();
-    // Whoever is an operator by a role is stopped by operators alone, too.
+    // An operator by a role is deactivated only by operators, too.
     let request = pb::RevokeAccessRequest {
         account_id: second.id,
         grants: vec![grant(&made.id, "*")],
@@ -302,7 +302,7 @@ async fn widening_counts_on_the_next_request_and_narrowing_ends_jwts() {
     before.caller().await.expect("nothing was lost: a JWT from before goes on");
     assert_eq!(org_version(&server, &org).await, version);
 
-    // The owner's own call goes by the rights of now; so does everybody's.
+    // The owner's own call uses the current rights; so do all calls.
     carry(&org.owner, &made, &["x.y"]).await.unwrap();
     assert_eq!(org_version(&server, &org).await, version + 1, "one row, however many hold it");
     for jwt in [&before, &wide] {
@@ -317,12 +317,12 @@ async fn widening_counts_on_the_next_request_and_narrowing_ends_jwts() {
     assert_eq!(claims(&jwt)["scope"], "x.y");
     assert_eq!(claims(&jwt)["roles"], serde_json::json!(["member", made.id]));
 
-    // What nobody holds, nobody loses.
+    // What no account holds, no account loses.
     take(&org.owner, &bot.id, &made.id, "*").await;
     let version = org_version(&server, &org).await;
     carry(&org.owner, &made, &["other.verb"]).await.unwrap();
     assert_eq!(org_version(&server, &org).await, version);
-    // Neither by another name.
+    // Nor under another name.
     give(&org.owner, &bot.id, &made.id, "*").await.unwrap();
     let jwt = client.with_jwt().await;
     let renamed = pb::Role { id: made.id.clone(), name: "renamed".into(), ..Default::default() };
@@ -351,7 +351,7 @@ async fn an_owners_list_names_what_roles_name() {
     assert_eq!(knows("bills.send").await, (false, false));
 }
 
-/// Else an org with very many would be too much to read for its owners.
+/// Otherwise an org with very many would be too much to read for its owners.
 #[tokio::test]
 async fn an_owners_list_names_a_thousand_at_most() {
     let server = TestServer::start().await;
@@ -366,7 +366,7 @@ async fn an_owners_list_names_a_thousand_at_most() {
     let named = org.owner.caller().await.unwrap().permissions;
     let named: Vec<_> = named.iter().filter(|name| name.starts_with("x.")).collect();
     assert_eq!((named.len(), named[0].as_str(), named[999].as_str()), (1_000, "x.p1000", "x.p1999"));
-    // It holds them all, and a verifier that asks for one is told.
+    // It holds them all, and a verifier that asks for one gets the answer.
     let request = pb::ExchangeTokenRequest {
         subject_token: org.owner.token().into(),
         scopes: vec!["x.p4999".into()],
@@ -402,7 +402,7 @@ async fn a_role_is_for_its_kinds_of_account() {
     let refusal = refused(refusal, Code::InvalidArgument, "INVALID_FIELD");
     assert_eq!(violated(&refusal), ["grants[1].role_id", "grants[2].resource"]);
 
-    // For all kinds, it is given; and not taken from under those who hold it.
+    // For all kinds, it is given; and that is not revoked while accounts of a kind hold it.
     let kinds =
         |kinds: Vec<i32>| pb::Role { id: people.id.clone(), account_kinds: kinds, ..Default::default() };
     update(&org.owner, kinds(vec![]), &["account_kinds"]).await.unwrap();
@@ -412,7 +412,7 @@ async fn a_role_is_for_its_kinds_of_account() {
     let holders = refusal.get_details_precondition_failure().unwrap().violations;
     assert_eq!(holders.len(), 1);
     assert_eq!((holders[0].r#type.as_str(), holders[0].subject.as_str()), ("ACCOUNT", bot.id.as_str()));
-    // The other kind is taken, since nobody of it holds the role; nobody's JWT ends.
+    // The other kind is removed, since no account of it holds the role; no JWT is revoked.
     let jwt = client.with_jwt().await;
     update(&org.owner, kinds(vec![SERVICE_ACCOUNT]), &[]).await.unwrap();
     assert_eq!(jwt.caller().await.unwrap().permissions, ["x.y"]);
@@ -427,7 +427,7 @@ async fn a_role_that_is_held_is_not_deleted() {
     server.resources(&org.id, &["a"]).await;
     let made = create(&org.owner, role("r", &["x.y"])).await.unwrap();
     let (one, _) = server.account(&org.id, "one", &[(&made.id, "*"), (&made.id, "a")]).await;
-    // A deleted account would come back with it.
+    // A deleted account would get it back when undeleted.
     let two = deleted_account(&server, &org, "two", &[(&made.id, "a")]).await;
     let refusal = delete(&org.owner, &made.id, "").await;
     let refusal = refused(refusal, Code::FailedPrecondition, "RESOURCE_IN_USE");
@@ -458,7 +458,7 @@ async fn a_role_that_is_held_is_not_deleted() {
     let refusal = delete(&org.owner, &made.id, "").await;
     let refusal = refused(refusal, Code::FailedPrecondition, "RESOURCE_IN_USE");
     assert!(refusal.message().starts_with("100 or more accounts"), "{}", refusal.message());
-    // As many as fit into the headers that clients take.
+    // As many as fit into the headers that clients accept.
     assert!(refusal.get_details_precondition_failure().unwrap().violations.len() >= 90);
 }
 

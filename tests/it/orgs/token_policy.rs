@@ -1,5 +1,5 @@
-//! `UpdateTokenPolicy`: what an org decides about its tokens, within the ceilings of the
-//! deployment, and what it binds when tokens are made.
+//! `UpdateTokenPolicy`: an org's rules for its tokens, within the ceilings of the
+//! deployment, and what they limit when tokens are created.
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ pub fn ttl(life: i64) -> Option<Expiration> {
     seconds(life).map(Expiration::Ttl)
 }
 
-/// How long the token lives in all, in seconds.
+/// The whole lifetime of the token, in seconds.
 fn life(token: &pb::Token) -> Option<i64> {
     Some(token.expire_time?.seconds - token.create_time?.seconds)
 }
@@ -74,7 +74,7 @@ impl World {
         decide(&self.server.operator, &self.org, policy, &[]).await
     }
 
-    /// Made by the operator, whose token bounds nothing.
+    /// Created by the operator, whose token limits nothing.
     async fn make(&self, request: pb::CreateTokenRequest) -> Result<pb::Token, Status> {
         Ok(self.server.operator.tokens().create_token(request).await?.into_inner().token.unwrap())
     }
@@ -147,7 +147,7 @@ async fn fields_change_by_mask_and_go_back_to_their_defaults() {
     }
     assert!(!changes.contains("max_secret_lifetime"), "{changes}");
 
-    // What the caller saw is gone; what is so already, in whatever order, changes nothing.
+    // The etag that the caller read is outdated; a value set already, in whatever order, changes nothing.
     refused(decide(owner, &world.org, wanted.clone(), &[]).await, Code::Aborted, "ETAG_MISMATCH");
     let turned = pb::TokenPolicy {
         allowed_audiences: vec!["a".into(), "https://b.example".into()],
@@ -158,7 +158,7 @@ async fn fields_change_by_mask_and_go_back_to_their_defaults() {
     assert_eq!((same.policy.unwrap().etag, same.affected_count), (after.etag, Some(0)));
     assert_eq!(world.policy_events().await.len(), 1);
 
-    // A field that the mask names and that is absent gets its default; the others stay.
+    // A field that the mask names and that is absent gets its default; the others are unchanged.
     let paths = ["idle_limit", "allowed_audiences", "allow_endless"];
     let after = decide(owner, &world.org, pb::TokenPolicy::default(), &paths).await.unwrap().policy.unwrap();
     assert_eq!((after.idle_limit, after.allow_endless), (None, Some(false)));
@@ -219,7 +219,7 @@ async fn each_limit_has_its_edges() {
             assert_eq!(violated(&refusal), [format!("policy.{path}")], "{bad:?}");
         }
     }
-    // All at once; what the mask does not name is not looked at.
+    // All at once; what the mask does not name is not checked.
     let all = pb::TokenPolicy {
         allowed_audiences: vec!["a b".into(), "a".into(), String::new()],
         ..time("idle_limit", seconds(1))
@@ -256,7 +256,7 @@ async fn a_new_token_keeps_to_the_policy() {
         ..Default::default()
     };
     world.decide(policy).await.unwrap();
-    // The default is cut to the maximum of the kind; a life that is asked for is not.
+    // The default is cut to the maximum of the kind; a requested lifetime is not.
     for (request, expected) in [
         (world.secret(None), 60 * DAY),
         (world.publishable(None), 30 * DAY),
@@ -302,7 +302,7 @@ async fn a_token_without_an_end_is_made_where_the_policy_allows_it() {
     let client = world.server.client(made.secret);
     world.server.state.clock.advance(Duration::from_secs(20 * 365 * DAY as u64));
     client.exchange().await.unwrap();
-    // Whoever ends makes nothing that does not; whoever does not makes what the policy allows.
+    // A caller that expires creates only what expires; one that does not creates what the policy allows.
     let ending = world.server.client(world.server.managing_token_of(&world.org).await);
     let ask = pb::IntrospectTokenRequest { token_text: client.token().into(), ..Default::default() };
     let seen = ending.tokens().introspect_token(ask).await.unwrap().into_inner();
@@ -318,13 +318,13 @@ async fn a_token_without_an_end_is_made_where_the_policy_allows_it() {
     ending.accounts().grant_access(grant).await.unwrap();
     let by_endless = client.tokens().create_token(world.secret(never())).await.unwrap().into_inner();
     assert_eq!(by_endless.token.unwrap().expire_time, None);
-    // It is given an end as any other is shortened.
+    // It is given an expiry as any other is shortened.
     let end = world.server.state.clock.now().unix_timestamp() + DAY;
     let end = prost_types::Timestamp { seconds: end, nanos: 0 };
     let shorter = pb::Token { id: token.id, expire_time: Some(end), ..Default::default() };
     let request =
         pb::UpdateTokenRequest { org_id: world.org.id.clone(), token: Some(shorter), update_mask: None };
-    // Its whole life counts, which was long: the policy bounds what has an end.
+    // Its whole lifetime counts, which was long: the policy limits what expires.
     let refusal = ending.tokens().update_token(request).await;
     let refusal = refused(refusal, Code::InvalidArgument, "INVALID_FIELD");
     assert_eq!(violated(&refusal), ["token.expire_time"]);
@@ -387,7 +387,7 @@ async fn ceilings_bound_what_is_decided_and_what_was() {
         max_idle: Some(Duration::from_secs(30 * DAY as u64)),
     };
     let narrow = wide.server.beside(ServerLimits { tokens, ..LIMITS }).await;
-    // The operator's token lives for a day, as bootstrap made it.
+    // The operator's token lasts for a day, as bootstrap created it.
     let shown = org(&narrow.operator, &wide.org.id).await.token_policy.unwrap();
     let expected = pb::TokenPolicy {
         max_secret_lifetime: seconds(90 * DAY),
@@ -472,7 +472,7 @@ async fn users_own_tokens_where_the_policy_says_so() {
     assert_eq!(stopped.affected_tokens.iter().map(|token| &token.id).collect::<Vec<_>>(), [&token.id]);
     refused(client.exchange().await, Code::Unauthenticated, "TOKEN_BLOCKED");
     refused(world.make(for_user).await, Code::InvalidArgument, "TARGET_NOT_SERVICE_ACCOUNT");
-    // It is live: the user is not deleted before it has moved, and under a service account it works.
+    // It is active: the user is not deleted before it has moved, and under a service account it works.
     let delete = pb::DeleteAccountRequest { org_id: world.org.id.clone(), account_id: user.id.clone() };
     let refusal = operator.accounts().delete_account(delete.clone()).await;
     refused(refusal, Code::FailedPrecondition, "ACCOUNT_OWNS_TOKENS");
@@ -525,7 +525,7 @@ async fn what_would_stop_is_listed_before_and_what_did_after() {
     assert_eq!((&did.affected_tokens, did.affected_count), (&would.affected_tokens, Some(65)));
     assert_eq!(did.policy.unwrap().max_secret_lifetime, would.policy.unwrap().max_secret_lifetime);
     refused(world.org.owner.exchange().await, Code::Unauthenticated, "TOKEN_BLOCKED");
-    // What is stopped already stops no more.
+    // What is blocked already is not counted as newly blocked.
     let policy = pb::TokenPolicy { max_secret_lifetime: seconds(99 * DAY), ..policy };
     let request = pb::UpdateTokenPolicyRequest { policy: Some(policy), ..request };
     let again = operator.orgs().update_token_policy(request).await.unwrap().into_inner();
@@ -541,7 +541,7 @@ async fn a_hundred_are_listed_and_all_are_counted() {
             world.make(token_for(&world.org.id, &account.id)).await.unwrap();
         }
     }
-    // Somebody who may change the policy and not read tokens.
+    // A caller that may change the policy and not read tokens.
     let role = pb::Role {
         name: "policy-keeper".into(),
         permissions: vec!["orgs.write".into()],
@@ -559,7 +559,7 @@ async fn a_hundred_are_listed_and_all_are_counted() {
         let pb::Token { id, org_id, account_id, kind, state, .. } = token.clone();
         assert_eq!(*token, pb::Token { id, org_id, account_id, kind, state, ..Default::default() });
     }
-    // Whoever stops its own token is stopped, too: an operator or another owner brings it back.
+    // A caller can block its own token, too: an operator or another owner undoes it.
     refused(keeper.caller().await, Code::Unauthenticated, "TOKEN_BLOCKED");
     decide(&world.server.operator, &world.org, pb::TokenPolicy::default(), &["max_secret_lifetime"])
         .await
@@ -579,7 +579,7 @@ async fn the_operator_comes_back_from_a_policy_that_stops_it() {
     let stopped = server.operator.orgs().update_token_policy(request).await.unwrap().into_inner();
     assert_eq!(stopped.affected_count, Some(1));
     refused(server.operator.caller().await, Code::Unauthenticated, "TOKEN_BLOCKED");
-    // One of a shorter life, as the policy has it.
+    // One of a shorter lifetime, as the policy has it.
     server.fresh_operator().await.caller().await.unwrap();
     let mut text = String::new();
     let keep = |token: &str| {

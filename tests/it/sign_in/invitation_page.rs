@@ -56,7 +56,7 @@ async fn from_the_mail_to_a_login() {
             assert!(shown.body.contains(part), "{part}: {}", shown.body);
         }
     }
-    // All that is wrong at once; what was typed is kept, but for the passwords.
+    // All errors at once; what was typed is still there, except the passwords.
     let wrong = post(
         &server,
         &[
@@ -146,7 +146,7 @@ async fn wrong_passwords_are_counted_as_those_of_logins() {
         last = post(&server, &[("code", &code), ("password", &wrong)]).await.status;
     }
     assert_eq!(last, 429);
-    // Of a name that waits the right password is refused, too, and the invitation stays.
+    // For a name that is throttled the right password is refused, too, and the invitation remains.
     let waits = post(&server, &[("code", &code), ("password", PASSWORD)]).await;
     assert!(waits.status == 429 && waits.header("retry-after").is_some());
     is_a_page(&waits);
@@ -158,9 +158,9 @@ async fn wrong_passwords_are_counted_as_those_of_logins() {
 async fn pages_for_whom_there_is_nothing_to_accept() {
     let server = TestServer::start().await;
     let (home, org) = (server.org().await, server.org().await);
-    // Somebody whose mailbox was never proved.
+    // A person whose mailbox was never proved.
     server.person(&home.id, "claims@example.org", &[]).await;
-    // Somebody without a password yet.
+    // A person without a password yet.
     server.user(&home, "new@example.org").await;
     let mut codes = Vec::new();
     for email in ["claims@example.org", "new@example.org", "soon@example.org", "gone@example.org"] {

@@ -1,4 +1,4 @@
-//! Passwords: who may sign in, what is told of it, and what a technical user does with it.
+//! Passwords: who may sign in, what the answers reveal, and what a technical user does with one.
 
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ async fn a_technical_user_trades_a_password_for_a_token() {
     let by_jwt = server.client(&answer.access_token);
     assert_eq!(by_jwt.caller().await.unwrap().credential_id, me.credential_id);
 
-    // The text of the session makes a token for the account itself, and nobody else's; its JWT none.
+    // The session string creates a token only for the account itself; its JWT none.
     let request = pb::CreateTokenRequest {
         expiration: Some(pb::create_token_request::Expiration::Ttl(prost_types::Duration {
             seconds: 86_400,
@@ -106,7 +106,7 @@ async fn whoever_manages_tokens_does_so_with_a_session_too() {
     let session = server.session("ann@example.org").await;
     let request = pb::CreateTokenRequest { may_manage_tokens: true, ..token_for("", &bot.id) };
     let made = session.tokens().create_token(request).await.unwrap().into_inner();
-    // No token can make one that outlives it; a person's session ends sooner than any.
+    // No token can create one that outlasts it; a person's session expires sooner than any.
     let left =
         made.token.as_ref().unwrap().expire_time.unwrap().seconds - server.state.clock.now().unix_timestamp();
     assert!(left > 300 * 86_400, "{left}");
@@ -114,7 +114,7 @@ async fn whoever_manages_tokens_does_so_with_a_session_too() {
     // Not for oneself: people have no tokens.
     let own = session.tokens().create_token(token_for("", "")).await;
     refused(own, Code::InvalidArgument, "TARGET_NOT_SERVICE_ACCOUNT");
-    // What the session made goes when its text is said to be known to others.
+    // What the session created is revoked when its string is reported as leaked.
     let by_text = |text: &str| pb::RevokeTokenRequest {
         reason: pb::RevokeReason::KeyCompromise.into(),
         ..crate::harness::by_text(text)
@@ -426,7 +426,7 @@ async fn a_full_pool_sheds_logins_while_exchanges_go_on() {
     let (_, client) = server.account(&org.id, "client", &[]).await;
     client.exchange().await.unwrap();
     let owner = (OrgId::parse(&org.id).unwrap(), AccountId::parse(&bot.id).unwrap());
-    // A hash gives way to everything else, so that it outlasts what comes meanwhile. Should it not, it
+    // A hash gives way to everything else, so that it outlasts concurrent calls. If it does not, it
     // is tried again with a longer one.
     for passes in [400, 1_600, 6_400] {
         let record = slow_record(&server, &bot, passes);
@@ -452,7 +452,7 @@ async fn a_full_pool_sheds_logins_while_exchanges_go_on() {
         let status = refused(shed, Code::ResourceExhausted, "OVERLOADED");
         assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(Duration::from_secs(1)));
         running.abort();
-        // What was shed was no failure.
+        // A call that was shed counts as no failure.
         let buckets = "select count(*) from login_buckets where cardinality(failures) > 5";
         let buckets: i64 = sqlx::query_scalar(buckets).fetch_one(&server.state.db).await.unwrap();
         assert_eq!(buckets, 0);

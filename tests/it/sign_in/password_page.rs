@@ -1,4 +1,4 @@
-//! The pages that the links in mails lead to, as a browser without JavaScript uses them.
+//! The pages that the links in emails lead to, as a browser without JavaScript uses them.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ async fn login(
     Ok(answer)
 }
 
-/// What every page says to the browser, and holds.
+/// The headers and the contents that every page has.
 #[track_caller]
 pub fn is_a_page(answer: &Answer) {
     for (name, value) in [
@@ -90,7 +90,7 @@ async fn a_link_from_a_mail_leads_to_a_page_whose_form_sets_the_password() {
     let (link, code) = (mail.link(), mail.code());
     let path = link.strip_prefix(&server.endpoint).unwrap();
 
-    // Scanners of mails fetch it, again and again.
+    // Email scanners fetch it, again and again.
     for _ in 0..3 {
         let shown = http_get(&server.endpoint, path).await;
         assert_eq!(shown.status, 200);
@@ -102,7 +102,7 @@ async fn a_link_from_a_mail_leads_to_a_page_whose_form_sets_the_password() {
     let head = format!("HEAD {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
     assert_eq!(http(&server.endpoint, &head).await.status, 200);
 
-    // All that is wrong is said at once, beside its field, and the password is not.
+    // All errors are reported at once, beside their fields, and the password is not repeated.
     let wrong = post(&server, "", &fields(&code, "swordfish", "sw0rdfish")).await;
     assert_eq!(wrong.status, 422);
     is_a_page(&wrong);
@@ -238,7 +238,7 @@ async fn forms_of_other_sites_are_refused() {
         assert_eq!(answer.status, 403, "{headers}");
         is_a_page(&answer);
     }
-    // What a browser says of our own page, which tells nobody where it is.
+    // The headers that a browser sends for our own page, which reveals its address to no one.
     let answer = post(&server, "origin: null\r\nsec-fetch-site: same-origin\r\n", &form).await;
     assert_eq!(answer.status, 303);
 }
@@ -261,7 +261,7 @@ async fn a_body_is_a_small_form_or_refused() {
     // Declared, and not even sent.
     assert_eq!(send(&format!("{form}content-length: 10485760\r\n"), b"").await, "413");
     let large = vec![b'a'; 10 << 20];
-    // Refused, and cut off: how far it came is the network's matter.
+    // Refused, and cut off: how far it came depends on the network.
     let outcome = send(&format!("{form}content-length: {}\r\n", large.len()), &large).await;
     assert!(["413", "closed"].contains(&outcome.as_str()), "{outcome}");
     let chunk = [format!("{:x}\r\n", 64 << 10).as_bytes(), &large[..64 << 10], b"\r\n0\r\n\r\n"].concat();
@@ -293,7 +293,7 @@ async fn what_is_refused_is_answered_by_a_page_as_well() {
             ("POST", "", "content-length: 0\r\n".to_owned(), 415),
             ("PUT", "?code=csign_rst_guessed", "content-length: 0\r\n".to_owned(), 405),
             ("DELETE", "", String::new(), 405),
-            // As links become that were copied by hand.
+            // Links as they look when they were copied by hand.
             ("GET", "/?code=csign_rst_guessed", String::new(), 404),
             ("POST", "/", format!("{form}content-length: 0\r\n"), 404),
         ] {

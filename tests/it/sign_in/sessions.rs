@@ -1,4 +1,4 @@
-//! Sessions: how long they live, where they act, what ends them, and what they are no good for.
+//! Sessions: how long they last, where they act, what ends them, and what they cannot do.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ async fn a_session_that_is_used_lives_for_a_week_and_one_that_is_not_for_half_a_
     server.person(&org.id, ANN, &[]).await;
     let (active, idle) = (server.session(ANN).await, server.session(ANN).await);
     let hour = Duration::from_secs(3_600);
-    // As it is written, and read again, by and by.
+    // Its use is written, and read again, from time to time.
     let later = async |by: Duration| {
         server.state.last_uses.flush().await.unwrap();
         server.state.principals.clear();
@@ -41,7 +41,7 @@ async fn a_session_that_is_used_lives_for_a_week_and_one_that_is_not_for_half_a_
     refused(idle.caller().await, Code::Unauthenticated, "TOKEN_EXPIRED");
     later(13 * hour).await;
     refused(active.caller().await, Code::Unauthenticated, "TOKEN_EXPIRED");
-    // An unused one ends a minute after the half day at the latest, and not before.
+    // An unused one expires a minute after the half day at the latest, and not before.
     let (first, second) = (server.session(ANN).await, server.session(ANN).await);
     later(12 * hour - Duration::from_secs(300)).await;
     first.exchange().await.unwrap();
@@ -62,7 +62,7 @@ async fn a_use_on_one_node_keeps_the_session_on_all() {
     a.state.clock.advance(Duration::from_secs(11 * 3_600));
     on_a.caller().await.unwrap();
     a.state.last_uses.flush().await.unwrap();
-    // Here it is known as it was eleven hours ago: it is looked at again, as seldom as what does not
+    // The cached last use is eleven hours old: it is loaded again, as seldom as what does not
     // exist, and is good.
     a.state.clock.advance(Duration::from_secs(11 * 3_600));
     until(async || on_b.caller().await.is_ok()).await;
@@ -125,7 +125,7 @@ async fn what_ends_a_session_ends_it_everywhere() {
             }
             other => panic!("{other}"),
         }
-        // Here at once, there when it has heard; and what stopped it for a while brings it back nowhere.
+        // Here at once, there when notified; and a reversed deactivation brings it back nowhere.
         ended(&session, &jwt, reason).await;
         b.hear_all().await;
         ended(&there, &jwt_there, reason).await;
@@ -196,7 +196,7 @@ async fn a_session_acts_where_its_account_is_a_member() {
         let request = pb::ListAccountsRequest { org_id: org_id.into(), ..Default::default() };
         client.accounts().list_accounts(request).await
     };
-    // At home it holds nothing; there what it was given.
+    // At home it holds nothing; there what it was granted.
     refused(accounts(&session, "").await, Code::PermissionDenied, "PERMISSION_MISSING");
     assert_eq!(accounts(&session, &host.id).await.unwrap().into_inner().accounts.len(), 1);
     refused(accounts(&session, &stranger.id).await, Code::NotFound, "RESOURCE_NOT_FOUND");
@@ -204,7 +204,7 @@ async fn a_session_acts_where_its_account_is_a_member() {
     let ids: Vec<&str> = orgs.orgs.iter().map(|org| org.id.as_str()).collect();
     assert_eq!((orgs.total_size, ids.len()), (Some(2), 2));
     assert!(ids.contains(&host.id.as_str()) && ids.contains(&account.org_id.as_str()));
-    // Its JWTs are of one org each, and act there alone.
+    // Its JWTs are of one org each, and act only there.
     let exchange = async |org_id: &str| {
         let request = pb::ExchangeTokenRequest {
             subject_token: session.token().into(),
@@ -237,7 +237,7 @@ async fn a_session_acts_where_its_account_is_a_member() {
     let login = server.login_with(request, None).await.unwrap();
     assert_eq!(claims(&login.access_token)["org"], host.id.as_str());
     assert_eq!(login.orgs.iter().map(|org| &org.org_id).collect::<Vec<_>>(), [&account.org_id, &host.id]);
-    // A token acts in its own org alone.
+    // A token acts only in its own org.
     let request = pb::ExchangeTokenRequest {
         subject_token: host.owner.token().into(),
         org_id: stranger.id.clone(),
@@ -245,7 +245,7 @@ async fn a_session_acts_where_its_account_is_a_member() {
     };
     refused(host.owner.tokens().exchange_token(request).await, Code::NotFound, "RESOURCE_NOT_FOUND");
 
-    // What is taken away there is gone at once; and so is the whole of it.
+    // Rights revoked there are gone at once; and so is the membership.
     let request = pb::RevokeAccessRequest {
         org_id: host.id.clone(),
         account_id: account.id.clone(),
@@ -300,7 +300,7 @@ async fn what_a_session_is_no_good_for() {
     refused(rotated, Code::InvalidArgument, "INVALID_FIELD");
     let get = pb::GetTokenRequest { token_id: id.replacen("ses", "tok", 1), ..Default::default() };
     refused(org.owner.tokens().get_token(get).await, Code::NotFound, "RESOURCE_NOT_FOUND");
-    // A text of another kind with the same parts; a session that nobody made; a token's id as one.
+    // A token string of another kind with the same parts; a session never created; a token's id as one.
     let own = TokenString::parse(session.token()).unwrap();
     let session_id = SessionId::parse(&id).unwrap();
     let (_, client) = server.account(&org.id, "client", &[]).await;
@@ -322,7 +322,7 @@ async fn what_a_session_is_no_good_for() {
         let code = session.token().replacen("_ses_", &format!("_{kind}_"), 1);
         refused(server.client(&code).caller().await, Code::Unauthenticated, "TOKEN_INVALID");
     }
-    // Its JWT begets no other, and none for somebody else.
+    // Its JWT yields no other, and none for another account.
     let jwt = session.with_jwt().await;
     refused(jwt.exchange().await, Code::InvalidArgument, "SUBJECT_NOT_EXCHANGEABLE");
     // A narrowed JWT is no more than it carries.
@@ -352,20 +352,20 @@ async fn an_administrator_who_signed_in_acts_as_a_service_account() {
     let me = impersonated.caller().await.unwrap();
     assert_eq!((me.account.unwrap().id, me.permissions), (bot.id.clone(), vec!["x.y".to_owned()]));
     assert_eq!(me.credential_id, session.caller().await.unwrap().credential_id);
-    // The session is not the account's to end, nor the password the administrator's to change.
+    // The account cannot revoke the session, nor change the administrator's password.
     let out = impersonated.tokens().logout(pb::LogoutRequest {}).await;
     refused(out, Code::PermissionDenied, "PERMISSION_MISSING");
     let change =
         pb::ChangePasswordRequest { current_password: PASSWORD.into(), new_password: PASSWORD.into() };
     let changed = impersonated.accounts().change_password(change).await;
     refused(changed, Code::PermissionDenied, "PERMISSION_MISSING");
-    // A key of the account, made in its place.
+    // A key of the account, created in its place.
     let made = impersonated.tokens().create_token(token_for("", "")).await.unwrap().into_inner();
     server.client(made.secret).exchange().await.unwrap();
     session.tokens().logout(pb::LogoutRequest {}).await.unwrap();
     refused(impersonated.caller().await, Code::Unauthenticated, "TOKEN_REVOKED");
 
-    // A guest, too, where they were given it.
+    // A guest, too, where it was granted.
     let host = server.org().await;
     let (target, _) = server.account(&host.id, "target", &[("x.y", "*")]).await;
     let (_, guest) = guest(&server, &host, &[("accounts.impersonate", "*"), ("x.y", "*")]).await;

@@ -1,4 +1,4 @@
-//! Guessing passwords: how far one comes, on all nodes together, and whom it keeps out.
+//! Guessing passwords: how far a guesser gets, on all nodes together, and who is refused.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::orgs::audit_log::{became, list};
 
 const WRONG: &str = "a password that is wrong";
 
-/// A server that believes every `x-forwarded-for`.
+/// A server that trusts every `x-forwarded-for`.
 fn behind_a_proxy() -> ServerLimits {
     ServerLimits { trusted_proxies: vec!["127.0.0.1/32".parse().unwrap()], ..LIMITS }
 }
@@ -34,7 +34,7 @@ async fn after_five_failures_a_username_has_to_wait_on_every_node() {
     let b = a.beside(behind_a_proxy()).await;
     let org = a.org().await;
     let bot = a.technical(&org.id, "bot", &[]).await;
-    // A username that nobody has behaves the same.
+    // A username without an account behaves the same.
     for (username, net) in [(bot.username.as_str(), 1), ("nobody@example.org", 2)] {
         let from = |n: u32| format!("198.51.{net}.{n}");
         for n in 0..5 {
@@ -44,7 +44,7 @@ async fn after_five_failures_a_username_has_to_wait_on_every_node() {
         let mut longest = Duration::ZERO;
         for n in 0..12 {
             let node = if n % 2 == 0 { &a } else { &b };
-            // The right password is refused as well, and whoever is refused extends nothing.
+            // The right password is refused as well, and a refused call extends nothing.
             let refusal = node.login(username, PASSWORD, Some(&from(50 + n))).await.unwrap_err();
             longest = wait(&refusal);
             let expected = Duration::from_secs(1 << n.min(10)).min(Duration::from_secs(900));
@@ -56,7 +56,7 @@ async fn after_five_failures_a_username_has_to_wait_on_every_node() {
         assert_eq!(longest, Duration::from_secs(900));
         a.state.clock.advance(Duration::from_secs(900));
     }
-    // A node that starts knows it, too.
+    // A node that starts loads it, too.
     let c = a.beside(behind_a_proxy()).await;
     for n in 0..4 {
         wrong(&a, "somebody@example.org", &format!("198.51.3.{n}")).await;
@@ -103,7 +103,7 @@ async fn of_many_at_once_none_slips_past() {
         });
     }
     let outcomes = attempts.join_all().await;
-    // Those that found no place to be hashed are no failures, and leave it to others.
+    // Attempts that found no place to be hashed are no failures, and leave the place to others.
     let compared = outcomes.iter().filter(|outcome| *outcome == "LOGIN_FAILED").count();
     assert!((1..=5).contains(&compared), "{outcomes:?}");
     assert!(outcomes.iter().any(|outcome| outcome == "THROTTLED"), "{outcomes:?}");
@@ -154,7 +154,7 @@ async fn an_address_that_is_known_has_a_count_of_its_own() {
         (server.technical(&org.id, "bot", &[]).await, server.technical(&org.id, "other", &[]).await);
     let home = "192.0.2.1";
     server.login(&bot.username, PASSWORD, Some(home)).await.unwrap();
-    // It counts there as well: five, and then it waits, and nobody else does.
+    // It counts there as well: five, and then it waits, and no other does.
     for _ in 0..5 {
         assert_eq!(reason(&wrong(&server, &bot.username, home).await), "LOGIN_FAILED");
     }

@@ -1,4 +1,4 @@
-//! A token that offends the policy of its org: stopped in every use, on every node, and alive
+//! A token that violates its org's policy: blocked in every use, on every node, and active
 //! for everything else.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -101,7 +101,7 @@ async fn each_offence_stops_every_use_until_the_policy_allows_it_again() {
             assert!(!world.is_active(text).await, "{what}");
         }
         assert_eq!(world.token(&id).await.state(), pb::TokenState::Blocked, "{what}");
-        // Whoever lacks the secret learns nothing of it.
+        // A caller without the secret learns nothing of it.
         let wrong = format!("{}0", &token.token()[..82]);
         refused(world.server.client(wrong).exchange().await, Code::Unauthenticated, "TOKEN_INVALID");
 
@@ -111,7 +111,7 @@ async fn each_offence_stops_every_use_until_the_policy_allows_it_again() {
         let again = token.exchange().await.unwrap().access_token;
         assert!(claims(&again)["org_ver"].as_i64().unwrap() > version, "{what}");
         assert_eq!(world.token(&id).await.state(), pb::TokenState::Active, "{what}");
-        // What was made before stays stale, also for verifiers who keep it.
+        // JWTs from before remain stale, also for verifiers that cache it.
         refused(jwt.caller().await, Code::Unauthenticated, "ACCESS_TOKEN_STALE");
         assert!(!world.is_active(jwt.token()).await && world.is_active(&again).await, "{what}");
     }
@@ -141,7 +141,7 @@ async fn a_stopped_token_is_alive_for_everything_else() {
         tokens.push(world.make(token_for(&world.org.id, &world.bot.id)).await);
     }
     world.decide(pb::TokenPolicy { max_secret_lifetime: days(30), ..Default::default() }, &[]).await;
-    // It counts among the account's live ones.
+    // It counts among the account's active ones.
     let delete = pb::DeleteAccountRequest { org_id: world.org.id.clone(), account_id: world.bot.id.clone() };
     let refusal = operator.accounts().delete_account(delete).await;
     refused(refusal, Code::FailedPrecondition, "ACCOUNT_OWNS_TOKENS");
@@ -152,7 +152,7 @@ async fn a_stopped_token_is_alive_for_everything_else() {
     }
     let request = pb::CreateTokenRequest { expiration: ttl(DAY), ..token_for(&world.org.id, &world.bot.id) };
     refused(operator.tokens().create_token(request).await, Code::FailedPrecondition, "LIMIT_REACHED");
-    // It is rotated and renamed, and stays stopped; it is revoked by id, by its text.
+    // It is rotated and renamed, and remains blocked; it is revoked by id, by its string.
     let [(renamed, one), (by_its_text, two), (moved, _)] = &tokens[..] else { panic!("three were made") };
     let rotated = operator.tokens().rotate_token(rotate_token(&world.org.id, renamed, Some(0))).await;
     let rotated = rotated.unwrap().into_inner();
@@ -275,7 +275,7 @@ async fn audiences_are_those_of_token_and_policy_and_jwts_live_as_the_policy_say
     assert_eq!(life(&ask("b", None).await.unwrap()), 120);
     assert_eq!(life(&ask("b", Some(3_600)).await.unwrap()), 120);
     assert_eq!(life(&ask("", Some(30)).await.unwrap()), 30);
-    // One for an audience that is allowed no more is not good.
+    // One for an audience that is no longer allowed is not good.
     assert!(!world.is_active(&for_a).await);
     let audience = |audience: &str| pb::IntrospectTokenRequest {
         token_text: token.token().into(),
@@ -288,7 +288,7 @@ async fn audiences_are_those_of_token_and_policy_and_jwts_live_as_the_policy_say
         assert_eq!(seen.active, active, "{asked}");
         assert_eq!(seen.aud, if active { vec!["b".to_owned()] } else { Vec::new() });
     }
-    // What only widens makes nothing stale.
+    // A change that only widens makes nothing stale.
     let jwt = token.with_jwt().await;
     let wider = pb::TokenPolicy { access_token_lifetime: seconds(600), ..Default::default() };
     world.decide(wider, &["access_token_lifetime", "allowed_audiences"]).await;
@@ -312,7 +312,7 @@ async fn a_token_that_lies_idle_is_stopped_until_it_is_rotated_or_the_limit_loos
     let works = async || busy.exchange().await.is_ok();
     until(works).await;
     world.server.state.last_uses.flush().await.unwrap();
-    // The limit, and what a use may be late to be known.
+    // The limit, and the delay until a use is known.
     world.advance(DAY / 2 + 180);
     assert_eq!(state(&idle).await, pb::TokenState::Active);
     world.advance(121);
@@ -362,7 +362,7 @@ async fn a_use_that_was_not_known_yet_counts_when_it_is() {
     // What seems idle is read again, at most each 2 s: without a change, an event or a restart.
     until(async || token.exchange().await.is_ok()).await;
     assert_eq!(state_of(&operator, &world.org, &id).await, pb::TokenState::Active);
-    // Warm, it asks the database nothing.
+    // Cached, it sends no query.
     world.server.hear_all().await;
     token.exchange().await.unwrap();
     let looks = world.server.state.principals.looks();
@@ -458,7 +458,7 @@ async fn listed(by: &Client, org: &Org, state: pb::TokenState) -> Vec<pb::Token>
     page.tokens
 }
 
-/// The filter is SQL, what is shown the pure rule: they agree over tokens and policies of all kinds.
+/// The filter is SQL, the returned state the pure rule: they agree over tokens and policies of all kinds.
 #[tokio::test]
 async fn lists_by_state_hold_what_is_shown_in_that_state() {
     const STATES: [pb::TokenState; 4] =
@@ -495,7 +495,7 @@ async fn lists_by_state_hold_what_is_shown_in_that_state() {
             assert_eq!(listed(operator, &world.org, state).await, shown, "{state:?}");
             *seen.entry(state.into()).or_default() += shown.len();
         }
-        // What a change says that it stopped is what was active and is blocked.
+        // What a change reports as blocked is what was active and is blocked.
         let ids = |state: pb::TokenState| -> BTreeSet<String> {
             all.iter().filter(|token| token.state() == state).map(|token| token.id.clone()).collect()
         };

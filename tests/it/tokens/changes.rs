@@ -1,4 +1,4 @@
-//! What changes a token after it was made: updates, new owners, revocation of all of an
+//! What changes a token after it was created: updates, new owners, revocation of all of an
 //! account's; and how tokens are found.
 
 use countersign::grpc::pb;
@@ -72,14 +72,14 @@ async fn a_token_is_narrowed_and_jwts_from_before_are_stale() {
     assert_ne!(after.etag, token.etag);
     refused(wide.caller().await, Code::Unauthenticated, "ACCESS_TOKEN_STALE");
     assert_eq!(client.exchange().await.unwrap().scopes, ["invoices.read"]);
-    // What the caller saw is gone.
+    // The etag that the caller read is outdated.
     refused(update(&world.org.owner, narrowed.clone(), &["scopes"]).await, Code::Aborted, "ETAG_MISMATCH");
     let events = world.events().await;
     let same = pb::Token { etag: String::new(), ..narrowed };
     let again = update(&world.org.owner, same, &["scopes", "allowed_audiences"]).await.unwrap();
     assert_eq!((again, world.events().await), (after, events), "what is so already changes nothing");
 
-    // A token that was shortened takes its JWTs with it.
+    // A token that was shortened revokes its JWTs.
     let (_, verifier) = world.server.account(&world.org.id, "verifier", &[("tokens.introspect", "*")]).await;
     let jwt = client.exchange().await.unwrap().access_token;
     let end = world.server.state.clock.now().unix_timestamp() + 20;
@@ -143,7 +143,7 @@ async fn nothing_of_a_token_is_widened_or_emptied() {
     let get = pb::GetTokenRequest { token_id: token.id.clone(), ..Default::default() };
     let now = world.org.owner.tokens().get_token(get).await.unwrap().into_inner().token.unwrap();
     assert_eq!((now.scopes, now.resources, now.etag), (token.scopes, token.resources, token.etag.clone()));
-    // From where it works may change.
+    // The places that it works from may change.
     let moved = pb::Token { allowed_cidrs: texts(&["192.0.2.0/24"]), ..base.clone() };
     update(&world.org.owner, moved, &["allowed_cidrs"]).await.unwrap();
     refused(client.exchange().await, Code::PermissionDenied, "ADDRESS_NOT_ALLOWED");
@@ -191,7 +191,7 @@ async fn nobody_changes_what_exceeds_them() {
     };
     let refusal = manager.tokens().reassign_token(reassign).await;
     refused(refusal, Code::PermissionDenied, "TARGET_EXCEEDS_CALLER");
-    // A token of nobody in particular, to an account that can do more than the caller.
+    // An unrestricted token, to an account that can do more than the caller.
     let (weak, _) = world.make(token_for(&world.org.id, &target.id)).await;
     let rise = pb::ReassignTokenRequest {
         token_id: weak.id,
@@ -286,7 +286,7 @@ async fn less_is_always_allowed_and_the_order_of_a_list_says_nothing() {
     let same = update(&world.org.owner, turned, &[]).await.unwrap();
     assert_eq!((same.etag, world.events().await), (token.etag, events));
     jwt.caller().await.unwrap();
-    // A scope that its account has lost since stands in the way of nothing.
+    // A scope that its account has lost since blocks no change.
     let taken = pb::RevokeAccessRequest {
         account_id: world.bot.id.clone(),
         grants: vec![grant("invoices.write", "*")],
@@ -356,7 +356,7 @@ async fn all_tokens_of_an_account_move_together_or_not_at_all() {
     let refusal = world.org.owner.accounts().delete_account(delete.clone()).await;
     refused(refusal, Code::FailedPrecondition, "ACCOUNT_OWNS_TOKENS");
     let events = world.events().await;
-    // The source has a managing token, which nobody but an operator may give on.
+    // The source has a managing token, which only an operator may pass on.
     let request = pb::ReassignAccountTokensRequest { org_id: world.org.id.clone(), ..ask(true) };
     let moved = world.server.operator.tokens().reassign_account_tokens(request).await;
     let moved = moved.unwrap().into_inner();
@@ -365,7 +365,7 @@ async fn all_tokens_of_an_account_move_together_or_not_at_all() {
     assert_eq!(world.events().await, events + 1, "one event that lists them all");
     assert!(moved.tokens.iter().all(|token| token.account_id == target.id));
     assert_eq!(both.exchange().await.unwrap().scopes, ["invoices.read"]);
-    // Nothing hangs on the old account any more.
+    // Nothing belongs to the old account any more.
     world.org.owner.accounts().delete_account(delete).await.unwrap();
     reader.exchange().await.unwrap();
 }
@@ -400,7 +400,7 @@ async fn all_tokens_of_an_account_are_revoked_at_once() {
         ..Default::default()
     };
     let owner = &world.org.owner;
-    // With the one that the harness made.
+    // With the one that the harness created.
     let answer = owner.tokens().revoke_account_tokens(request.clone()).await.unwrap().into_inner();
     assert_eq!(answer.revoked_count, 3);
     assert_eq!(world.events().await, events + 1);

@@ -1,4 +1,4 @@
-//! The main job: a long-lived token becomes a short-lived JWT that a stranger can verify.
+//! The main job: a long-lived token becomes a short-lived JWT that an outside service can verify.
 
 use countersign::clock::Clock;
 use countersign::config::SigningAlgorithm;
@@ -26,7 +26,7 @@ async fn a_token_becomes_a_jwt_that_a_stranger_verifies() {
     assert_eq!(answer.token_type, "Bearer");
     assert_eq!(answer.issued_token_type, "urn:ietf:params:oauth:token-type:access_token");
 
-    // All that a stranger has: the issuer's address.
+    // All that an outside service has: the issuer's address.
     let discovery: Value =
         serde_json::from_str(&http_get(&server.endpoint, "/.well-known/openid-configuration").await.body)
             .unwrap();
@@ -75,7 +75,7 @@ async fn a_token_becomes_a_jwt_that_a_stranger_verifies() {
     assert!(answer.access_token.len() <= 4_096);
 }
 
-/// Verifies as a service does that pinned one algorithm, and was told nothing but the
+/// Verifies as a service does that pinned one algorithm, and knows only the
 /// issuer's address.
 async fn verified(endpoint: &str, jwt: &str, pinned: Algorithm) -> Value {
     let keys: JwkSet =
@@ -137,7 +137,7 @@ async fn the_bearer_may_be_the_subject() {
     let answer = server.operator.tokens().exchange_token(pb::ExchangeTokenRequest::default()).await.unwrap();
     let scope = answer.into_inner().scopes;
     assert_eq!(scope, ["platform.accounts", "platform.keys", "platform.orgs", "platform.verify"]);
-    // What stands in the metadata is not looked at beside a subject: clients that add an
+    // The metadata is not checked when there is a subject: clients that add an
     // expired JWT to every call must be able to get a new one.
     let stale = server.client("a.b.c");
     let request =
@@ -239,7 +239,7 @@ async fn taking_a_grant_away_narrows_the_next_exchange() {
     let taken = vec![crate::harness::grant("auditor", "*")];
     let request = pb::RevokeAccessRequest { account_id: account.id, grants: taken, ..Default::default() };
     org.owner.accounts().revoke_access(request).await.unwrap();
-    // The JWT from before is told to come back with a new one; the token knows at once.
+    // The JWT from before is refused with a hint to get a new one; the token has the change at once.
     refused(jwt.accounts().list_accounts(list()).await, Code::Unauthenticated, "ACCESS_TOKEN_STALE");
     refused(bot.accounts().list_accounts(list()).await, Code::PermissionDenied, "PERMISSION_MISSING");
     assert_eq!(bot.exchange().await.unwrap().scopes, ["invoices.read"]);
@@ -260,7 +260,7 @@ async fn a_jwt_for_another_audience_does_not_work_here() {
     refused(server.client(foreign).caller().await, Code::Unauthenticated, "ACCESS_TOKEN_INVALID");
     let own = tokens.exchange_token(ask(&server.endpoint)).await.unwrap().into_inner().access_token;
     server.client(own.clone()).caller().await.unwrap();
-    // An access token ends after five minutes, and begets no other.
+    // An access token expires after five minutes, and yields no other.
     let subject = pb::ExchangeTokenRequest { subject_token: own.clone(), ..Default::default() };
     refused(tokens.exchange_token(subject).await, Code::InvalidArgument, "SUBJECT_NOT_EXCHANGEABLE");
     server.state.clock.advance(std::time::Duration::from_secs(301));
@@ -310,7 +310,7 @@ async fn what_stops_an_account_or_an_org_stops_its_tokens_and_jwts() {
     ] {
         let ours = " where org_id <> '00000000-0000-7000-8000-000000000001'";
         sqlx::query(sqlx::AssertSqlSafe(format!("{stop}{ours}"))).execute(db).await.unwrap();
-        // Changed behind the server's back.
+        // Changed in the database directly.
         server.state.principals.clear();
         refused(org.owner.exchange().await, Code::Unauthenticated, expected);
         refused(org.owner.caller().await, Code::Unauthenticated, expected);
@@ -381,12 +381,12 @@ async fn introspection_tells_what_is_good_now() {
     for junk in ["x", "a.b.c", &bot.token()[..80], &jwt[..jwt.len() - 3]] {
         assert_eq!(ask(about(junk)).await, nothing, "{junk}");
     }
-    // Another org's owner is told nothing; a platform's verifier is told.
+    // Another org's owner gets no answer; a platform's verifier does.
     let foreign = server.org().await;
     let answer = foreign.owner.tokens().introspect_token(about(bot.token())).await.unwrap().into_inner();
     assert_eq!(answer, nothing);
     assert!(server.operator.tokens().introspect_token(about(bot.token())).await.unwrap().into_inner().active);
-    // A stale JWT is not good any more.
+    // A stale JWT is no longer valid.
     let taken = vec![crate::harness::grant("invoices.read", "*")];
     let request = pb::RevokeAccessRequest { account_id: account.id, grants: taken, ..Default::default() };
     org.owner.accounts().revoke_access(request).await.unwrap();

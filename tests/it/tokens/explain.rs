@@ -1,5 +1,5 @@
-//! `ExplainToken` says what the exchange says, to whoever may know; to anybody else all
-//! texts look alike.
+//! `ExplainToken` says what the exchange says, to callers with the right; to others all
+//! token strings look alike.
 
 use std::time::Duration;
 
@@ -98,7 +98,7 @@ impl World {
         assert_eq!(first_failed(&checks), expected);
         let exchanged = by.tokens().exchange_token(shown.exchange()).await;
         assert_eq!(exchanged.err().map(|status| reason(&status)).as_deref(), expected.map(|(_, why)| why));
-        // By its id all but the text is explained alike.
+        // By its id all but the string is explained alike.
         let Some(token) = token else { return };
         let named = pb::ExplainTokenRequest {
             org_id: self.org.id.clone(),
@@ -120,7 +120,7 @@ async fn the_first_check_that_fails_is_why_the_exchange_is_refused() {
     let checks = explain(&org.owner, good.explain(Target::TokenText(text.clone()))).await;
     assert_eq!(names(&checks), [&TEXT[..], &STATE, &USE].concat());
 
-    // The text.
+    // The token string.
     let unknown =
         TokenString::new(TokenStringKind::SecretToken, TokenId::from_u128(7), [7; 32]).expose().to_owned();
     let id = TokenString::parse(&text).unwrap().id();
@@ -176,7 +176,7 @@ async fn the_first_check_that_fails_is_why_the_exchange_is_refused() {
     world.agree(&to("a"), Some(&token), None).await;
     world.agree(&to(""), Some(&token), None).await;
 
-    // What stops it.
+    // What blocks it.
     let (token, text) = world.token("account", pb::CreateTokenRequest::default()).await;
     let stop = pb::DeactivateAccountRequest {
         org_id: org.id.clone(),
@@ -218,7 +218,7 @@ async fn the_first_check_that_fails_is_why_the_exchange_is_refused() {
     server.operator.orgs().suspend_org(suspend).await.unwrap();
     world.agree(&Shown::text(&text), Some(&token), Some(("revoked", "TOKEN_REVOKED"))).await;
     world.agree(&good, None, Some(("org", "ORG_SUSPENDED"))).await;
-    // All that fail are there, not the first alone.
+    // All that fail are there, not only the first.
     let shown = Shown { purpose: "SCIM", ..Shown::text(&text) };
     let checks = explain(&server.operator, shown.explain(Target::TokenText(text))).await;
     let failed: Vec<_> =
@@ -249,7 +249,7 @@ async fn to_whoever_may_not_read_it_every_token_is_unknown() {
         let request = Shown::default().explain(Target::TokenId(id.into()));
         refused(foreign.owner.tokens().explain_token(request).await, Code::NotFound, "RESOURCE_NOT_FOUND");
     }
-    // An operator who names another org does not see it either; one who names none, or its own, does.
+    // An operator who names another org does not get it either; one who names none, or its own, does.
     let naming = async |org_id: &str| {
         let request = Shown::text(&text).explain(Target::TokenText(text.clone()));
         let request = pb::ExplainTokenRequest { org_id: org_id.into(), ..request };

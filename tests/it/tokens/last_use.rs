@@ -1,4 +1,4 @@
-//! When secrets were last used: noted in memory, written by and by.
+//! When secrets were last used: buffered in memory, written from time to time.
 
 use std::time::Duration;
 
@@ -44,14 +44,14 @@ async fn each_secret_keeps_its_own_last_use() {
     let new = server.client(rotated.secret);
     server.hear_all().await;
     let began = server.state.clock.now();
-    // Two exchanges and two calls; one that is refused for what it asks is no use.
+    // Two exchanges and two calls; one that is refused for its parameters is no use.
     for _ in 0..2 {
         old.exchange().await.unwrap();
         old.caller().await.unwrap();
     }
     let request = pb::ExchangeTokenRequest { scopes: vec!["invoices.write".into()], ..Default::default() };
     refused(old.tokens().exchange_token(request).await, Code::PermissionDenied, "SCOPE_NOT_HELD");
-    // No uses: somebody else asks about it; a JWT; a wrong secret.
+    // No uses: another caller introspects it; a JWT; a wrong secret.
     let jwt = new.exchange().await.unwrap().access_token;
     for text in [old.token(), new.token(), &jwt] {
         let request = pb::IntrospectTokenRequest { token_text: text.into(), ..Default::default() };
@@ -72,12 +72,12 @@ async fn each_secret_keeps_its_own_last_use() {
         assert_eq!(secret.last_use_address, "127.0.0.1");
     }
     assert!(time(&after) >= began && time(&after) <= server.state.clock.now());
-    // It changes no etag, is no event, and no node drops anything for it.
+    // It changes no etag, writes no event, and no node drops anything for it.
     assert_eq!(after.etag, rotated.token.unwrap().etag);
     assert_eq!(sqlx::query_as::<_, (i64, i64)>(written).fetch_one(&server.state.db).await.unwrap(), rows);
     new.exchange().await.unwrap();
     assert_eq!(server.state.principals.looks(), looks);
-    // Lists show it too, and what was written once is not written again.
+    // Lists return it too, and what was written once is not written again.
     server.state.last_uses.flush().await.unwrap();
     let list = pb::ListTokensRequest { account_id: after.account_id.clone(), ..Default::default() };
     let listed = org.owner.tokens().list_tokens(list).await.unwrap().into_inner().tokens;
@@ -96,7 +96,7 @@ async fn many_are_written_in_one_statement() {
             server.client(made.into_inner().secret).exchange().await.unwrap();
         }
     }
-    // The operator's, which made all that, is the other one.
+    // The operator's, which created all that, is the other one.
     assert_eq!(server.state.last_uses.len(), 41);
     server.state.last_uses.flush().await.unwrap();
     assert!(server.state.last_uses.is_empty());
@@ -114,7 +114,7 @@ async fn a_server_writes_by_itself_and_when_it_ends() {
     let (id, bot) = bot(&a, &org).await;
     bot.exchange().await.unwrap();
     until(async || counts(&org.owner, &id).await == [1]).await;
-    // One whose time to write does not come before its end.
+    // One whose next write would come after its expiry.
     let mut b = a.beside(ServerLimits { last_use_interval: 2 * PATIENCE, ..LIMITS }).await;
     let on_b = b.client(bot.token());
     for _ in 0..3 {
@@ -144,7 +144,7 @@ async fn nodes_add_up_and_time_goes_forward_only() {
     let both = token(&org.owner, &id).await;
     assert_eq!((both.secrets[0].use_count, both.secrets[0].last_use_time), (3, last));
 
-    // The address goes with the time.
+    // The address is stored with the time.
     let used = |number, seconds, address: Option<&str>| SecretUse {
         org_id: OrgId::parse(&org.id).unwrap(),
         token_id: TokenId::parse(&id).unwrap(),
@@ -159,7 +159,7 @@ async fn nodes_add_up_and_time_goes_forward_only() {
         (0, Some("192.0.2.1"), "2001:db8::1", 33),
         (2, None, "", 43),
     ] {
-        // One that is gone, or never was, is passed over.
+        // One that is deleted, or never existed, is skipped.
         record_uses(&a.state.db, &[used(1, seconds, address), used(9, 0, None)]).await.unwrap();
         let secret = token(&org.owner, &id).await.secrets.remove(0);
         assert_eq!((secret.last_use_address.as_str(), secret.use_count), (shown, count), "{seconds}");
@@ -185,7 +185,7 @@ async fn nodes_that_write_the_same_secrets_at_once_lose_none() {
     }
     let writers = (0..4).map(|n| {
         let (db, mut uses) = (server.state.db.pool(), uses.clone());
-        // As bad an order as there is.
+        // The worst order there is.
         if n % 2 == 1 {
             uses.reverse();
         }

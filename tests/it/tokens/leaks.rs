@@ -1,4 +1,4 @@
-//! `ReportLeakedToken`: what leaked stops, with what it made, and nothing is told.
+//! `ReportLeakedToken`: what leaked is revoked, with what it created; the answer reveals nothing.
 
 use countersign::domain::values::ids::TokenId;
 use countersign::domain::values::token_string::{TokenString, TokenStringKind};
@@ -93,12 +93,12 @@ async fn while_a_rotation_overlaps_the_leaked_secret_alone_ends() {
         let (named, says) = told(&server, &org).await.pop().unwrap();
         assert_eq!(named, std::slice::from_ref(&id));
         assert!(says[0].0 == "secrets" && leaked.token().ends_with(says[0].1.split('…').nth(1).unwrap()));
-        // What is left lives as long as the token, and can be rotated again.
+        // The secret that is left lasts as long as the token, and can be rotated again.
         let get = pb::GetTokenRequest { org_id: org.id.clone(), token_id: id.clone() };
         let shown = server.operator.tokens().get_token(get).await.unwrap().into_inner().token.unwrap();
         let active = |secret: &pb::TokenSecret| secret.state() == pb::TokenSecretState::Active;
         assert_eq!(shown.secrets.iter().filter(|secret| active(secret)).count(), 1);
-        // What has ended stands for the token no more.
+        // An expired secret no longer identifies the token.
         report(&server.anonymous(), &[leaked.token()]).await.unwrap();
         left.exchange().await.unwrap();
         rotate(&server.operator, &server, &org, &id).await.exchange().await.unwrap();
@@ -164,7 +164,7 @@ async fn nothing_is_told_and_what_is_no_secret_is_passed_over() {
     let get = pb::GetTokenRequest { org_id: org.id.clone(), token_id: public.token.unwrap().id };
     let shown = server.operator.tokens().get_token(get).await.unwrap().into_inner().token.unwrap();
     assert_eq!(shown.state(), pb::TokenState::Active);
-    // What is good among them is stopped all the same.
+    // The valid ones among them are revoked all the same.
     report(&server.anonymous(), &[unknown.expose(), "junk", token.token()]).await.unwrap();
     is_revoked(&token).await;
 

@@ -1,4 +1,4 @@
-//! Tokens, from their creation to their end, and what they are exchanged for.
+//! Tokens, from their creation to their expiry, and what they are exchanged for.
 
 mod blocked;
 mod changes;

@@ -1,4 +1,4 @@
-//! What tokens made by tokens may be: a narrow credential never becomes a wide one.
+//! What tokens created by tokens may be: a narrow credential never becomes a wide one.
 
 use countersign::grpc::pb;
 use tonic::{Code, Status};
@@ -36,11 +36,11 @@ async fn tokens_need_may_manage_tokens_to_make_tokens() {
     for caller in [plain.clone(), plain.with_jwt().await] {
         let refusal = make(&caller, pb::CreateTokenRequest::default()).await;
         refused(refusal, Code::PermissionDenied, "PERMISSION_MISSING");
-        // Revoking needs the right alone.
+        // Revoking needs only the right.
         let other = make(&org.owner, pb::CreateTokenRequest::default()).await.unwrap().token.unwrap();
         caller.tokens().revoke_token(by_id("", &other.id)).await.unwrap();
     }
-    // It is given by an operator's token alone.
+    // Only an operator's token gives it.
     let asked = pb::CreateTokenRequest { may_manage_tokens: true, ..Default::default() };
     refused(make(&org.owner, asked).await, Code::PermissionDenied, "TARGET_EXCEEDS_CALLER");
 }
@@ -133,7 +133,7 @@ async fn a_narrow_token_of_a_powerful_account_does_no_more_than_its_scopes() {
     let jwt = token.with_jwt().await;
     for caller in [&token, &jwt] {
         caller.accounts().list_accounts(pb::ListAccountsRequest::default()).await.unwrap();
-        // Do.
+        // Call.
         let resource = pb::CreateResourceRequest { path: "a".into(), ..Default::default() };
         refused(caller.orgs().create_resource(resource).await, Code::PermissionDenied, "PERMISSION_MISSING");
         refused(
@@ -152,19 +152,19 @@ async fn a_narrow_token_of_a_powerful_account_does_no_more_than_its_scopes() {
                 "GRANT_EXCEEDS_CALLER",
             );
         }
-        // Create a credential for: oneself, and somebody powerful.
+        // Create a credential for: itself, and a more powerful account.
         for account in [&org.owner_id, ""] {
             let request = token_for("", account);
             refused(make(caller, request).await, Code::PermissionDenied, "TARGET_EXCEEDS_CALLER");
         }
-        // Stop an owner.
+        // Deactivate an owner.
         let owners = org.owner.caller().await.unwrap().credential_id;
         refused(
             caller.tokens().revoke_token(by_id("", &owners)).await,
             Code::PermissionDenied,
             "TARGET_EXCEEDS_CALLER",
         );
-        // What it covers, it may.
+        // What it covers, it may do.
         let request =
             pb::CreateTokenRequest { scopes: vec!["invoices.read".into()], ..token_for("", &target.id) };
         make(caller, request).await.unwrap();
@@ -200,7 +200,7 @@ async fn an_operators_token_gives_any_life_and_may_manage_tokens() {
     };
     let made = make(&server.operator, long.clone()).await.unwrap().token.unwrap();
     assert!(made.may_manage_tokens);
-    // A JWT of it is as much; a narrowed one is not.
+    // A JWT of it may do as much; a narrowed one may not.
     make(&server.operator.with_jwt().await, long.clone()).await.unwrap();
     let request = pb::ExchangeTokenRequest {
         subject_token: server.operator.token().into(),
@@ -219,7 +219,7 @@ async fn a_compromised_token_takes_what_it_made_with_it() {
     let reason = pb::RevokeReason::KeyCompromise.into();
     let operator = server.operator.caller().await.unwrap().credential_id;
     let other = server.org().await;
-    // The operator's token made the owners' tokens, in two orgs, and one of those made another.
+    // The operator's token created the owners' tokens, in two orgs, and one of those created another.
     let spare = bootstrap_spare(&server).await;
     let request = pb::RevokeTokenRequest { reason, ..by_id("", &operator) };
     spare.tokens().revoke_token(request).await.unwrap();
@@ -236,7 +236,7 @@ async fn a_compromised_token_takes_what_it_made_with_it() {
     assert!(events.contains(&(2, true)));
 }
 
-/// Another operator token, which no token made.
+/// Another operator token, which no token created.
 async fn bootstrap_spare(server: &TestServer) -> Client {
     let operator = countersign::commands::bootstrap::find_operator(&server.state).await.unwrap().unwrap();
     let life = countersign::commands::bootstrap::TOKEN_LIFETIME;

@@ -100,7 +100,7 @@ async fn a_publishable_token_works_from_its_origins_alone() {
         refused(exchange_from(&client, other).await, Code::PermissionDenied, "ORIGIN_NOT_ALLOWED");
     }
     refused(client.exchange().await, Code::PermissionDenied, "ORIGIN_NOT_ALLOWED");
-    // A secret token does not care.
+    // A secret token works from every origin.
     exchange_from(&world.bot_client, OTHER).await.unwrap();
 }
 
@@ -115,11 +115,11 @@ async fn what_is_publishable_opens_nothing_of_our_own() {
     let mut from_page = Request::new(pb::GetCallerRequest {});
     from_page.metadata_mut().insert("origin", APP.parse().unwrap());
     refused(by_jwt.accounts().get_caller(from_page).await, Code::Unauthenticated, "ACCESS_TOKEN_INVALID");
-    // Its text is known to everybody, and revokes nothing.
+    // Its string is public, and revokes nothing.
     let refusal = world.server.anonymous().tokens().revoke_token(by_text(client.token())).await;
     assert_eq!(violated(&refused(refusal, Code::InvalidArgument, "INVALID_FIELD")), ["token_text"]);
     exchange_from(&client, APP).await.unwrap();
-    // Other services are told of it as of any other.
+    // For other services it is introspected as any other.
     let told = |origin: &str| pb::IntrospectTokenRequest {
         token_text: client.token().into(),
         origin: origin.into(),
@@ -136,7 +136,7 @@ async fn what_is_publishable_opens_nothing_of_our_own() {
     assert!(introspect(&world.bot_client, of_jwt("")).await.active);
     assert!(introspect(&world.bot_client, of_jwt(APP)).await.active);
     assert!(!introspect(&world.bot_client, of_jwt(OTHER)).await.active);
-    // Revoked by its id, it is dead from its own origin too.
+    // Revoked by its id, it is refused from its own origin too.
     world.org.owner.tokens().revoke_token(crate::harness::by_id("", &token.id)).await.unwrap();
     refused(exchange_from(&client, APP).await, Code::Unauthenticated, "TOKEN_REVOKED");
     assert!(!introspect(&world.bot_client, of_jwt(APP)).await.active);
@@ -199,7 +199,7 @@ async fn networks_hold_for_exchanges_and_for_our_own_api() {
     let (_, there) = world.make(far).await;
     refused(there.exchange().await, Code::PermissionDenied, "ADDRESS_NOT_ALLOWED");
     refused(there.caller().await, Code::PermissionDenied, "ADDRESS_NOT_ALLOWED");
-    // Somebody who is believed tells where it was shown; the JWT opens nothing of ours from here.
+    // A trusted caller reports where it was presented; the JWT gives no access to our API from here.
     let jwt = exchange_told(&world.bot_client, &there, "", "192.0.2.9").await.unwrap().access_token;
     let refusal = world.server.client(jwt.clone()).caller().await;
     refused(refusal, Code::PermissionDenied, "ADDRESS_NOT_ALLOWED");
@@ -313,11 +313,11 @@ async fn only_who_may_verify_is_believed_in_what_they_tell() {
         let refusal = refused(refusal, Code::InvalidArgument, "INVALID_FIELD");
         assert_eq!(violated(&refusal), ["origin", "client_address"]);
     }
-    // The subject's own bearer is not somebody else.
+    // The subject's own bearer is the same account.
     let own = pb::ExchangeTokenRequest { client_address: "192.0.2.9".into(), ..Default::default() };
     let refusal = world.bot_client.tokens().exchange_token(own).await;
     assert_eq!(violated(&refused(refusal, Code::InvalidArgument, "INVALID_FIELD")), ["client_address"]);
-    // The header of the connection counts alone.
+    // Only the header of the connection counts.
     let told = |header: &str, field: &str| {
         let mut request = Request::new(pb::ExchangeTokenRequest {
             subject_token: client.token().into(),
@@ -334,7 +334,7 @@ async fn only_who_may_verify_is_believed_in_what_they_tell() {
     refused(ask(OTHER, APP).await, Code::InvalidArgument, "ORIGIN_MISMATCH");
     refused(ask("null", APP).await, Code::InvalidArgument, "ORIGIN_MISMATCH");
     refused(ask(OTHER, "").await, Code::PermissionDenied, "ORIGIN_NOT_ALLOWED");
-    // Nonsense is named.
+    // Invalid values are named.
     let refusal = exchange_told(&world.bot_client, &client, "https://app.example/", "192.0.2.0/24").await;
     assert_eq!(
         violated(&refused(refusal, Code::InvalidArgument, "INVALID_FIELD")),
@@ -396,7 +396,7 @@ async fn a_trusted_proxy_says_where_a_call_comes_from() {
         let made = org.owner.tokens().create_token(request).await.unwrap().into_inner();
         let client = server.client(made.secret);
         let mut request = Request::new(pb::GetCallerRequest {});
-        // What stands left is forged; all lines count as one.
+        // What is further left is forged; all lines count as one.
         for line in ["203.0.113.200, 198.51.100.1", "203.0.113.7"] {
             request.metadata_mut().append("x-forwarded-for", line.parse().unwrap());
         }

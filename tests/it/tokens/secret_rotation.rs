@@ -1,4 +1,4 @@
-//! Rotation: a second secret, an overlap, and the end of the old one.
+//! Rotation: a second secret, an overlap, and the expiry of the old one.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const DAY: i64 = 24 * 60 * 60;
 const MISSING: &str = "RESOURCE_NOT_FOUND";
 const EXCEEDS: &str = "TARGET_EXCEEDS_CALLER";
 
-/// A token of a bot, made by the operator: its id, and a client that uses it.
+/// A token of a bot, created by the operator: its id, and a client that uses it.
 async fn token(server: &TestServer, org: &Org, request: pb::CreateTokenRequest) -> (String, Client) {
     let made = server.operator.tokens().create_token(request).await.unwrap().into_inner();
     let token = made.token.unwrap();
@@ -85,7 +85,7 @@ async fn both_secrets_work_until_the_overlap_is_over() {
         client.caller().await.unwrap();
     }
 
-    // Just before the end, and just after it. Nothing is looked up for that.
+    // Just before the expiry, and just after it. Nothing is queried for that.
     server.state.clock.advance(Duration::from_secs(DAY as u64 - 300));
     works(&old).await;
     works(&new).await;
@@ -96,13 +96,13 @@ async fn both_secrets_work_until_the_overlap_is_over() {
     assert_eq!(server.state.principals.looks(), looks);
     let owner = server.client(server.managing_token_of(&org).await);
     assert_eq!(states(&get(&owner, &id).await), [Expired, Active]);
-    // It is not active for whoever asks, either.
+    // It is not active for introspection, either.
     let ask = async |text: &str| {
         let request = pb::IntrospectTokenRequest { token_text: text.into(), ..Default::default() };
         owner.tokens().introspect_token(request).await.unwrap().into_inner().active
     };
     assert_eq!((ask(old.token()).await, ask(new.token()).await), (false, true));
-    // Swept when nobody asks any more.
+    // Swept when it is no longer in use.
     let later = server.state.clock.now() + time::Duration::days(29);
     countersign::db::sweep::sweep(&server.state.db, later).await.unwrap();
     assert_eq!(get(&owner, &id).await.secrets.len(), 2);
@@ -282,7 +282,7 @@ async fn oneself_rotates_ones_own_where_the_credential_may() {
     }
     for with_jwt in [false, true] {
         let caller = if with_jwt { member.with_jwt().await } else { member.clone() };
-        // Somebody else's is not told from what does not exist, nor from what is no id.
+        // Another's token gives the same answer as what does not exist, or is no id.
         for id in [&others, unknown, "junk"] {
             refused(rotate(&caller, id, Some(-1)).await, Code::PermissionDenied, "PERMISSION_MISSING");
             refused(finish(&caller, id).await, Code::PermissionDenied, "PERMISSION_MISSING");
@@ -325,7 +325,7 @@ async fn what_is_narrow_rotates_itself_alone() {
         rotate(&next, &id, None).await.unwrap();
         cancel(&next, &id).await.unwrap();
     }
-    // A narrowed JWT gets no text of the whole token.
+    // A narrowed JWT gets no string of the whole token.
     let own = wide.caller().await.unwrap().credential_id;
     let request = pb::ExchangeTokenRequest { scopes: vec!["a.read".into()], ..Default::default() };
     let jwt = wide.tokens().exchange_token(request).await.unwrap().into_inner().access_token;
@@ -378,7 +378,7 @@ async fn nobody_rotates_what_exceeds_them() {
     let (members, _) = token(&server, &org, token_for(&org.id, &member.id)).await;
     rotate(&by_scopes, &limited, None).await.unwrap();
     cancel(&by_scopes, &limited).await.unwrap();
-    // Without scopes it takes part in whatever its account comes to hold.
+    // Without scopes it gets whatever its account comes to hold.
     refused(rotate(&by_scopes, &members, None).await, denied, EXCEEDS);
     refused(rotate(&by_scopes, &bots, None).await, denied, EXCEEDS);
     refused(rotate(&by_audience, &limited, None).await, denied, EXCEEDS);
@@ -419,7 +419,7 @@ async fn two_at_once_leave_at_most_two_live_secrets() {
             assert!([MISSING, "TOKEN_EXPIRED"].contains(&reason(&lost).as_str()), "{lost:?}");
         }
     }
-    // With an overlap of 0 each ends the one before, and the last one is left.
+    // With an overlap of 0 each expires the one before, and the last one is left.
     let (id, _) = {
         let (bot, _) = server.account(&org.id, "other", &[]).await;
         token(&server, &org, token_for(&org.id, &bot.id)).await
@@ -535,7 +535,7 @@ async fn a_compromised_token_takes_what_it_rotated_with_it() {
     let (_, accomplice) = rotate(&thief, &accomplices, Some(0)).await.unwrap();
     let (_, accomplice) = rotate(&accomplice, &accomplices, Some(0)).await.unwrap();
     rotate(&accomplice, &thiefs, None).await.unwrap();
-    // What was taken back since, or never given, goes on.
+    // What was revoked since, or never given, goes on.
     rotate(&thief, &kept, None).await.unwrap();
     let (_, kept) = rotate(&org.owner, &kept, Some(0)).await.unwrap();
     rotate(&thief, &cancelled, None).await.unwrap();
