@@ -1,15 +1,15 @@
-//! What can go wrong, as a caller sees it.
+//! Errors as callers see them.
 //!
-//! An [`Error`] has a [`Reason`], which fixes its status code; a message that is
-//! safe to send; details; and perhaps a source, which is logged once at the
-//! boundary and never sent.
+//! An [`Error`] has a [`Reason`], which determines its status code, a message that is safe to
+//! send, details, and optionally a source. The source is logged once, in the request layer, and
+//! never sent.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
-/// The result of everything that a caller may see fail.
+/// The result of an operation whose failure a caller may see.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The gRPC status codes that Countersign answers with.
@@ -31,13 +31,13 @@ pub enum Code {
 
 macro_rules! reasons {
     ($($variant:ident $name:literal $code:ident $message:literal;)*) => {
-        /// Why, finely: the values of the published `ErrorReason`, each with its
-        /// status code and the message that is sent when there is none more exact.
+        /// The precise reason for a failure: the values of the published `ErrorReason`. Each has
+        /// a status code and a default message, which is sent when there is no more specific one.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Reason { $($variant),* }
 
         impl Reason {
-            /// Every reason there is.
+            /// All reasons.
             pub const ALL: &[Reason] = &[$(Reason::$variant),*];
 
             /// The name on the wire, without the enum's prefix.
@@ -45,12 +45,12 @@ macro_rules! reasons {
                 match self { $(Self::$variant => $name),* }
             }
 
-            /// The one status code that it comes with.
+            /// The status code of this reason. There is exactly one.
             pub const fn code(self) -> Code {
                 match self { $(Self::$variant => Code::$code),* }
             }
 
-            /// What is said when there is nothing more exact to say.
+            /// The default message, used when there is no more specific one.
             pub const fn message(self) -> &'static str {
                 match self { $(Self::$variant => $message),* }
             }
@@ -113,19 +113,19 @@ reasons! {
     Internal "INTERNAL" Internal "internal error: the cause is in the server's log under this request id";
 }
 
-/// One field that is wrong, by its path in the request.
+/// One invalid field, identified by its path in the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     pub field: String,
     pub description: String,
 }
 
-/// One thing that stands in the way: a right that is missing, a limit.
+/// One obstacle to a call: a missing right, a limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Precondition {
-    /// What kind of thing, such as `PERMISSION`.
+    /// The kind of obstacle, such as `PERMISSION`.
     pub kind: &'static str,
-    /// Which one.
+    /// Which one of that kind.
     pub subject: String,
     pub description: String,
 }
@@ -133,28 +133,28 @@ pub struct Precondition {
 /// Why a call failed. `Display` is safe to send to the caller.
 pub struct Error(Box<Parts>);
 
-/// The parts of an [`Error`] that its boundary turns into a status.
+/// The parts of an [`Error`] that the request layer turns into a status.
 pub struct Parts {
     pub reason: Reason,
     pub message: Cow<'static, str>,
     pub violations: Vec<Violation>,
     pub preconditions: Vec<Precondition>,
-    /// Facts for programs, under `ErrorInfo.metadata`.
+    /// Machine-readable facts, sent in `ErrorInfo.metadata`.
     pub metadata: Vec<(&'static str, String)>,
-    /// What was not found or exists already: its kind and the caller's name for it.
+    /// What was not found or already exists: its kind and the caller's name for it.
     pub resource: Option<(&'static str, String)>,
     pub retry_after: Option<Duration>,
-    /// For the log alone.
+    /// Only for the log.
     pub source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
 impl Error {
-    /// An error with the reason's own message.
+    /// An error with the reason's default message.
     pub fn new(reason: Reason) -> Self {
         Self::with_message(reason, reason.message())
     }
 
-    /// An error with a message of its own, which the caller will see.
+    /// An error with its own message, which the caller will see.
     pub fn with_message(reason: Reason, message: impl Into<Cow<'static, str>>) -> Self {
         Self(Box::new(Parts {
             reason,
@@ -168,21 +168,21 @@ impl Error {
         }))
     }
 
-    /// `RESOURCE_NOT_FOUND`, naming the thing as the caller did.
+    /// `RESOURCE_NOT_FOUND`, naming the resource as the caller did.
     pub fn not_found(kind: &'static str, name: impl fmt::Display) -> Self {
         let mut error = Self::with_message(Reason::ResourceNotFound, format!("{kind} {name} not found"));
         error.0.resource = Some((kind, name.to_string()));
         error
     }
 
-    /// `RESOURCE_EXISTS`, naming the thing as the caller did.
+    /// `RESOURCE_EXISTS`, naming the resource as the caller did.
     pub fn exists(kind: &'static str, name: impl fmt::Display) -> Self {
         let mut error = Self::with_message(Reason::ResourceExists, format!("{kind} {name} already exists"));
         error.0.resource = Some((kind, name.to_string()));
         error
     }
 
-    /// A fault of ours. The text goes to the log, never to the caller.
+    /// An internal fault. The message goes to the log, never to the caller.
     pub fn internal(what: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::new(Reason::Internal).because(what)
     }
@@ -194,36 +194,36 @@ impl Error {
         violations.error()
     }
 
-    /// Adds the cause, for the log alone.
+    /// Adds the cause, which is only logged.
     pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
         self
     }
 
-    /// Adds things that stand in the way.
+    /// Adds the preconditions that failed.
     pub fn with_preconditions(mut self, preconditions: impl IntoIterator<Item = Precondition>) -> Self {
         self.0.preconditions.extend(preconditions);
         self
     }
 
-    /// Adds a fact for programs.
+    /// Adds a machine-readable fact.
     pub fn with_metadata(mut self, key: &'static str, value: impl Into<String>) -> Self {
         self.0.metadata.push((key, value.into()));
         self
     }
 
-    /// Says when it is worth trying again.
+    /// Sets the delay after which a retry is worthwhile.
     pub fn retry_after(mut self, delay: Duration) -> Self {
         self.0.retry_after = Some(delay);
         self
     }
 
-    /// Why.
+    /// The reason for the failure.
     pub fn reason(&self) -> Reason {
         self.0.reason
     }
 
-    /// Its parts, for the boundary.
+    /// The parts of the error, for the request layer.
     pub fn into_parts(self) -> Parts {
         *self.0
     }
@@ -262,17 +262,17 @@ impl StdError for Error {
 pub struct Violations(Vec<Violation>);
 
 impl Violations {
-    /// Notes that `field` is wrong.
+    /// Records that `field` is invalid.
     pub fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
         self.0.push(Violation { field: field.into(), description: description.into() });
     }
 
-    /// The value, or a note that `field` is wrong.
+    /// Returns the value, or records that `field` is invalid.
     pub fn check<T, E: fmt::Display>(&mut self, field: &str, parsed: Result<T, E>) -> Option<T> {
         parsed.map_err(|error| self.add(field, error.to_string())).ok()
     }
 
-    /// Like [`check`](Self::check) for each of a list of at most `limit`; the violations name the index.
+    /// Like [`check`](Self::check) for each of at most `limit` values; violations name the index.
     pub fn check_each<T, E: fmt::Display>(
         &mut self,
         field: &str,
@@ -288,27 +288,27 @@ impl Violations {
         each.filter_map(|(i, value)| self.check(&format!("{field}[{i}]"), parse(value))).collect()
     }
 
-    /// Takes in what is wrong with the message at `field`.
+    /// Adds the violations of the message at `field`.
     pub fn take_in(&mut self, field: &str, inner: Violations) {
         let inner = inner.0.into_iter();
         self.0.extend(inner.map(|wrong| Violation { field: format!("{field}.{}", wrong.field), ..wrong }));
     }
 
-    /// `Ok` when nothing was noted.
+    /// `Ok` when no violation was recorded.
     pub fn finish(self) -> Result<()> {
         if self.0.is_empty() { Ok(()) } else { Err(self.error()) }
     }
 
-    /// The values of these fields, when nothing was noted: what a check refused was noted.
+    /// The values of these fields, if no violation was recorded. A failed check records one.
     ///
     /// # Errors
-    /// `INVALID_FIELD`, which lists what was noted.
+    /// `INVALID_FIELD`, which lists the recorded violations.
     pub fn all<C: CheckedFields>(self, checked: C) -> Result<C::Values> {
         self.finish()?;
         checked.values().ok_or_else(|| Error::internal("a field was refused without a violation"))
     }
 
-    /// The error that lists what was noted.
+    /// The error that lists the recorded violations.
     pub fn error(self) -> Error {
         let fields: Vec<_> =
             self.0.iter().map(|v| format!("{}: {}", v.field, v.description)).take(3).collect();
@@ -319,12 +319,12 @@ impl Violations {
     }
 }
 
-/// Fields of a request that were each checked: a tuple of options.
+/// The checked fields of a request: a tuple of options.
 pub trait CheckedFields {
-    /// The tuple of what the options hold.
+    /// The tuple of the values inside the options.
     type Values;
 
-    /// None where an option is.
+    /// The values; none if any option is none.
     fn values(self) -> Option<Self::Values>;
 }
 
@@ -360,7 +360,7 @@ mod tests {
         let error = violations.all((Some(1), refused)).unwrap_err();
         assert_eq!(error.reason(), Reason::InvalidField);
         assert_eq!(error.to_string(), "name: is required");
-        // What was noted refuses the other fields as well.
+        // A recorded violation refuses the other fields as well.
         let mut violations = Violations::default();
         violations.add("email", "is required");
         assert_eq!(violations.all((Some(1),)).unwrap_err().reason(), Reason::InvalidField);

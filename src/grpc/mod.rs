@@ -1,4 +1,4 @@
-//! The gRPC transport. Messages of the protocol are visible here and in tests, nowhere else.
+//! The gRPC transport. Protocol messages are visible only here and in tests.
 
 pub mod accounts;
 pub mod layers;

@@ -1,4 +1,4 @@
-//! All services behind their layers.
+//! The router: all services behind their layers.
 
 use std::sync::Arc;
 
@@ -16,12 +16,12 @@ use super::pb::token_service_server::TokenServiceServer;
 use super::tokens::service::Tokens;
 use crate::state::State;
 
-/// The names of the services, for health.
+/// The names of the services, for health checks.
 pub const SERVICES: [&str; 3] =
     ["countersign.v1.AccountService", "countersign.v1.OrgService", "countersign.v1.TokenService"];
 
-/// All RPCs behind authentication, the boundary that gives every answer its form, and
-/// what pages in browsers need.
+/// All RPCs behind authentication, the request layer, which normalises every response, and
+/// gRPC-Web, which browser pages need.
 pub fn router<H: Health>(
     state: &Arc<State>,
     limits: RequestLimits,
@@ -40,10 +40,10 @@ pub fn router<H: Health>(
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(DESCRIPTORS)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-                // With these, grpcurl shows the details of an error instead of their bytes.
+                // With these, grpcurl prints the details of an error instead of their bytes.
                 .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         };
-        // Older grpcurl builds and Python's client speak v1alpha alone.
+        // Older grpcurl builds and Python's client speak only v1alpha.
         routes
             .add_service(describe().build_v1().expect("our descriptors are well-formed"))
             .add_service(describe().build_v1alpha().expect("our descriptors are well-formed"));

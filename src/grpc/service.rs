@@ -7,7 +7,7 @@ use crate::error::Result;
 /// The future of a handler.
 pub(crate) type Handling<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
-/// Implements a service: a table of contents, a line for each RPC.
+/// Implements a service as a list with one line for each RPC.
 macro_rules! service {
     ($(#[$doc:meta])* $name:ident: $service:path { $($rpc:ident($request:ident) -> $response:ident = $handler:path;)* }) => {
         $(#[$doc])*
@@ -21,7 +21,7 @@ macro_rules! service {
             ) -> Result<tonic::Response<$crate::grpc::pb::$response>, tonic::Status> {
                 let (_, mut extensions, message) = request.into_parts();
                 let call = $crate::grpc::layers::auth::Call::take(&mut extensions);
-                // Boxed, so that a handler is compiled by itself and not once more in what calls it.
+                // Boxed, so that a handler is compiled separately and not again in its callers.
                 let response: $crate::grpc::service::Handling<'_, $crate::grpc::pb::$response> =
                     Box::pin($handler(&self.0, &call, message));
                 match response.await {

@@ -1,4 +1,4 @@
-//! `CloneAccount`: an account like another one, as far as the caller may pass on what it holds.
+//! `CloneAccount`: copies an account, as far as the caller may pass on what it holds.
 
 use super::grants::{NamedGrant, named, split};
 use super::{details, messages};
@@ -25,7 +25,7 @@ use crate::grpc::wire::idempotency;
 use crate::grpc::wire::idempotency::Idempotency;
 use crate::state::State;
 
-/// What is asked for, checked as far as that goes without the source.
+/// The request, checked as far as possible without the source account.
 struct CloneRequest {
     source_id: AccountId,
     name: String,
@@ -99,7 +99,7 @@ pub async fn clone_account(
         return Err(Reason::CannotCloneSelf.into());
     }
     let request_id = idempotency::parse(&std::mem::take(&mut request.request_id)).unwrap_or_default();
-    // A preview is no first call.
+    // A preview does not count as the first call.
     let request_id = request_id.filter(|_| !request.validate_only);
     let once = Idempotency::new(&acting, "CloneAccount", request_id, &request);
     transact!(state, &acting, |mut tx| {
@@ -110,7 +110,7 @@ pub async fn clone_account(
         }
         let mut response = clone(state, &acting, &mut tx, &new, &org).await?;
         if request.validate_only {
-            // All was done, and is undone with the transaction.
+            // Everything was carried out, and is rolled back with the transaction.
             for account in response.account.iter_mut() {
                 (account.id, account.etag) = Default::default();
                 (account.create_time, account.update_time) = (None, None);
@@ -124,7 +124,7 @@ pub async fn clone_account(
     })
 }
 
-/// Makes the clone, and records it. The org is locked.
+/// Creates the clone, and records it. The org is locked.
 async fn clone(
     state: &State,
     acting: &Acting<'_>,
@@ -160,7 +160,7 @@ async fn clone(
     })
 }
 
-/// The source's grants: what the clone gets, what it does not, and why.
+/// The source's grants: which the clone gets, which it does not get, and why.
 async fn divide(
     acting: &Acting<'_>,
     tx: &mut Transaction<'_>,
@@ -168,7 +168,7 @@ async fn divide(
 ) -> Result<Divided<(Grant, HeldGrant)>> {
     let grants = db::accounts::grants::find_of(&mut **tx, acting.org_id, new.source_id).await?;
     let (excluded, _) = split(new.source_id, grants.clone(), &new.excluded)?;
-    // In the same order: the org is locked, so that they are the same grants.
+    // In the same order: the org is locked, so these are the same grants.
     let held = db::accounts::grants::find_held(&mut *tx, acting.org_id, new.source_id).await?;
     let opened = grants.into_iter().zip(held).collect();
     Ok(acting.divide(opened, |grant: &Grant| excluded.iter().any(|out| out.grant_id == grant.grant_id)))

@@ -1,5 +1,5 @@
-//! `ConvertAccount`: a person becomes a workload, or the other way round. Nothing else
-//! changes what an account is, and nobody in the org can do it.
+//! `ConvertAccount`: turns a user into a service account, or the reverse. Nothing else changes
+//! the kind of an account, and no member of the org can do it.
 
 use sqlx::PgConnection;
 
@@ -26,10 +26,10 @@ use crate::grpc::pb;
 use crate::grpc::pb::convert_account_request::Identity;
 use crate::state::State;
 
-/// What becomes of which account, and why.
+/// The checked request: which account is converted to what, and why.
 struct Conversion {
     account_id: AccountId,
-    /// None makes a user.
+    /// None converts to a user.
     name: Option<AccountName>,
     username: Email,
     reason: Description,
@@ -46,8 +46,8 @@ impl Conversion {
         Ok(Self { account_id, name, username, reason })
     }
 
-    /// The account's details afterwards. What was set for itself goes back to what the
-    /// new kind starts with; links are off, and keep their slugs.
+    /// The account's details afterwards. Its own settings are reset to the defaults of the new
+    /// kind; links are off, and keep their slugs.
     fn details(&self, before: &Details) -> Details {
         let mut after =
             Details { name: self.name.clone(), username: self.username.clone(), ..before.clone() };
@@ -57,7 +57,7 @@ impl Conversion {
     }
 }
 
-/// The name and the username that go with the kind that is asked for.
+/// The name and the username for the requested kind.
 fn identity(
     state: &State,
     violations: &mut Violations,
@@ -109,12 +109,13 @@ async fn carry_out(
     if before.kind() == after.kind() {
         return Err(Error::invalid("kind", "is the account's kind already"));
     }
-    // A person keeps none at home, and nobody those of the orgs that are left.
+    // A user has no tokens in its home org, and no account has any in the orgs that it leaves.
     let mut without = guest_in.clone();
     without.extend((after.kind() == AccountKind::User).then_some(org_id));
     refuse_live_tokens(&mut tx, &without, account_id, now).await?;
     let held = db::accounts::grants::find_held(&mut tx, org_id, account_id).await?;
-    // Whoever reads the mailbox that is named, or gives the next password, acts as the account.
+    // The reader of the named mailbox, or the caller that sets the next password, acts as the
+    // account.
     acting.may_take_over(&Rights::of_grants(&held))?;
     let becomes = AccountState::of(after.kind(), false, account.deactivate_time.is_some(), false);
     keep_one(&mut tx, org_id, &account, &held, Some(becomes)).await?;

@@ -1,4 +1,4 @@
-//! `CreateServiceAccount` and `CreateUser`: an identity, with its first grants.
+//! `CreateServiceAccount` and `CreateUser`: create an account with its first grants.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use prost::Message;
@@ -26,7 +26,7 @@ use crate::grpc::wire::idempotency::Idempotency;
 use crate::grpc::wire::{convert, idempotency};
 use crate::state::State;
 
-/// What is to be made, checked.
+/// The checked request for a new account.
 struct NewAccountRequest {
     details: Details,
     grants: Vec<(Right, Node)>,
@@ -35,7 +35,7 @@ struct NewAccountRequest {
 }
 
 impl NewAccountRequest {
-    /// Checks a request. `slug` is that of the org that the account is made in.
+    /// Checks a request. `slug` is that of the org in which the account is created.
     fn service_account(state: &State, request: &pb::CreateServiceAccountRequest, slug: &str) -> Result<Self> {
         let mut violations = Violations::default();
         let name = violations.check("name", AccountName::parse(&request.name));
@@ -83,7 +83,7 @@ pub async fn create_service_account(
     let new = NewAccountRequest::service_account(state, &request, &slug)?;
     let request_id = idempotency::parse(&std::mem::take(&mut request.request_id)).unwrap_or_default();
     if new.password.is_some() {
-        // What is kept of the request, to know it again, must not be something to guess against.
+        // What is stored to recognise the request must not allow guessing the password.
         let blinded = state.keyring.peppers.load().blind(Blinded::Request, &request.password);
         request.password = BASE64_STANDARD.encode(blinded);
     }

@@ -1,4 +1,4 @@
-//! What an account says of itself: the texts of requests, and what changes.
+//! The details of an account: parsing them from requests, and their changes.
 
 use super::settings;
 use crate::db::events::FieldChange;
@@ -12,7 +12,7 @@ pub fn default_username(state: &State, name: &AccountName, slug: &str) -> Result
     Email::parse(&username).map_err(|_| "is too long to derive a username from: set username")
 }
 
-/// The username of a service account lies under the org's own suffixes.
+/// Parses the username of a service account, which must end in one of the org's own suffixes.
 pub fn own_username(state: &State, text: &str, slug: &str) -> Result<Email, String> {
     let own = format!("{slug}.{}", state.issuer.host());
     let username = Email::parse(text).map_err(|wrong| wrong.to_string())?;
@@ -20,8 +20,8 @@ pub fn own_username(state: &State, text: &str, slug: &str) -> Result<Email, Stri
     if domain == slug || domain == own { Ok(username) } else { Err(format!("must end in @{slug} or @{own}")) }
 }
 
-/// The address of a user, which is a mailbox: none of those names that service accounts
-/// get, so that nobody takes the name of another org's.
+/// Parses the address of a user, which is a mailbox. Refuses the names that service accounts get,
+/// so that no user takes the name of another org's service account.
 pub fn mailbox(state: &State, text: &str) -> Result<Email, Invalid> {
     let address = Email::parse(text)?;
     let (domain, host) = (address.domain(), state.issuer.host());
@@ -32,14 +32,14 @@ pub fn mailbox(state: &State, text: &str) -> Result<Email, Invalid> {
     Ok(address)
 }
 
-/// What an event says of an account that is made.
+/// The event fields of an account that is created.
 pub fn given(details: &Details) -> Vec<FieldChange> {
     let fields = shown(details).into_iter();
     let fields = fields.filter_map(|(field, value)| Some(FieldChange::set(field, value?)));
     fields.chain(settings::changes(&Settings::default(), &details.settings)).collect()
 }
 
-/// What an event says of an account that changes.
+/// The event fields of an account that changes.
 pub fn changes(before: &Details, after: &Details) -> Vec<FieldChange> {
     let text = |value: Option<&str>| value.map(str::to_owned);
     let fields = shown(before).into_iter().zip(shown(after));

@@ -26,7 +26,7 @@ pub async fn get_account(
         acting.require(&Permission::ACCOUNTS_READ, &Node::Org)?;
     }
     let account_id = account_id.map_err(|wrong| Error::invalid("account_id", wrong.to_string()))?;
-    // A guest's own is kept at home.
+    // A guest's own settings are stored in its home org.
     let home = if own { acting.caller.account_home() } else { acting.org_id };
     let found = db::accounts::find_any(&state.db, home, account_id).await?;
     let account = found.ok_or_else(|| Error::not_found("account", account_id))?;

@@ -1,4 +1,4 @@
-//! `GetCaller`: who am I, with what.
+//! `GetCaller`: the calling account, and the credential and rights it acts with.
 
 use super::messages;
 use crate::db;

@@ -1,4 +1,4 @@
-//! `ListGrantableAccess`: what the caller could give, and what is held already.
+//! `ListGrantableAccess`: what the caller could grant, and what the account already holds.
 
 use sqlx::PgConnection;
 
@@ -17,14 +17,14 @@ use crate::grpc::wire::convert;
 use crate::grpc::wire::page_token::Paging;
 use crate::state::State;
 
-/// Application permissions in one answer.
+/// The maximum number of application permissions in one response.
 const MAX_PERMISSIONS: usize = 1_000;
 
-/// Whom something could be given to.
+/// The account that could receive grants.
 struct Recipient {
-    /// The kinds that it may be of; an account that is there is of one.
+    /// The kinds that it may have; an existing account has exactly one.
     kinds: Vec<AccountKind>,
-    /// None for an account yet to be made.
+    /// None for an account that is not created yet.
     account_id: Option<AccountId>,
     grants: Vec<HeldGrant>,
 }
@@ -46,7 +46,7 @@ impl Recipient {
         Ok(Self { kinds: vec![member.kind()?], account_id, grants })
     }
 
-    /// Whether it holds this very right there; `member` goes with every membership.
+    /// Whether it holds exactly this right there; `member` comes with every membership.
     fn has(&self, right: &Right, node: &Node) -> bool {
         let as_member = self.account_id.is_some() && *right == Right::System(SystemRole::Member);
         as_member || self.grants.iter().any(|grant| grant.right == *right && grant.node.covers(node))
@@ -99,7 +99,7 @@ pub async fn list_grantable_access(
     Ok(response)
 }
 
-/// The kind of an account yet to be made; none where it is left open.
+/// The kind of an account that is not created yet; none if it is left open.
 fn kind(request: &pb::ListGrantableAccessRequest) -> Result<Option<AccountKind>, &'static str> {
     if request.account_kind == pb::AccountKind::Unspecified as i32 {
         Ok(None)

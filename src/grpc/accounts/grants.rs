@@ -37,7 +37,7 @@ pub async fn grant_access(
     if request.grants.is_empty() {
         violations.add("grants", "is required");
     }
-    // Before the rest is found wrong, the right that is sure to be needed.
+    // Checks the right that is certainly needed before reporting other violations.
     for node in nodes(grants.iter().map(|(_, node)| node), request.grants.len()) {
         acting.require(&Permission::ACCOUNTS_WRITE, node)?;
     }
@@ -66,7 +66,7 @@ pub async fn grant_access(
     })
 }
 
-/// A grant of an account, as a request names it.
+/// A grant of an account, as named by a request.
 pub enum NamedGrant {
     Id(GrantId),
     Pair(Right, Node),
@@ -95,7 +95,8 @@ pub async fn revoke_access(
     transact!(state, &acting, |mut tx| {
         db::orgs::lock(&mut tx, acting.org_id).await?;
         let member = db::orgs::memberships::lock(&mut tx, acting.org_id, account_id).await?.is_some();
-        // A deleted one as well: what it holds would keep a role or a resource from being deleted.
+        // Deleted accounts as well: their grants would prevent the deletion of a role or a
+        // resource.
         let there = member || db::accounts::lock_any(&mut tx, acting.org_id, account_id).await?.is_some();
         let grants = match there {
             true => db::accounts::grants::find_of(&mut *tx, acting.org_id, account_id).await?,
@@ -104,7 +105,7 @@ pub async fn revoke_access(
         let (taken, kept) = split(account_id, grants, &named)?;
         for grant in &taken {
             let may = acting.require(&Permission::ACCOUNTS_WRITE, &grant.node()?);
-            // One that is named by its id is not told of to whoever may not write there.
+            // A grant named by its id is not revealed to a caller that may not write there.
             let by_id = named.iter().any(|name| matches!(name, NamedGrant::Id(id) if *id == grant.id()));
             may.map_err(|error| if by_id { Error::not_found("grant", grant.id()) } else { error })?;
         }
@@ -177,8 +178,8 @@ pub async fn list_grants(
     })
 }
 
-/// The nodes to require a right on: those that were read, and the whole org where
-/// some of the `asked` could not be, since nobody knows what they would have been.
+/// The nodes to require a right on: those that were read. The whole org if some of the `asked`
+/// could not be read, since it is unknown what they would have been.
 fn nodes<'a>(read: impl Iterator<Item = &'a Node>, asked: usize) -> Vec<&'a Node> {
     let mut nodes: Vec<_> = read.collect();
     if nodes.is_empty() && asked > 0 {
@@ -187,13 +188,13 @@ fn nodes<'a>(read: impl Iterator<Item = &'a Node>, asked: usize) -> Vec<&'a Node
     nodes
 }
 
-/// Grants that the caller may give to an account of this kind (none: there is no such
-/// account), with what their roles carry. The org is locked; the resources are held
-/// until the transaction ends.
+/// Grants that the caller may give to an account of this kind (none: the account does not exist),
+/// with what their roles carry. The org is locked; the resources are held until the transaction
+/// ends.
 ///
 /// # Errors
-/// `GRANT_EXCEEDS_CALLER` first; then `INVALID_FIELD` for each whose role or resource
-/// does not exist, or whose role is not for accounts of the kind.
+/// `GRANT_EXCEEDS_CALLER` first; then `INVALID_FIELD` for each whose role or resource does not
+/// exist, or whose role is not for accounts of the kind.
 pub async fn givable(
     tx: &mut PgConnection,
     acting: &Acting<'_>,
@@ -224,7 +225,7 @@ pub async fn givable(
     Ok(opened)
 }
 
-/// Reads which grants a field names, by their ids or by what they are. At most 100.
+/// Reads the grants that a field names, by id or by right and resource. At most 100.
 pub fn named(violations: &mut Violations, field: &str, messages: &[pb::Grant]) -> Vec<NamedGrant> {
     if messages.len() > MAX_LIST {
         let found = messages.len();
@@ -245,8 +246,8 @@ fn name(violations: &mut Violations, field: &str, message: &pb::Grant) -> Option
     Some(NamedGrant::Pair(right?, node?))
 }
 
-/// Which of the account's grants are named, and which are not. One that is named and
-/// not there refuses all.
+/// Splits the account's grants into those that are named and the others. A named grant that does
+/// not exist refuses the whole call.
 pub fn split(
     account_id: AccountId,
     mut grants: Vec<Grant>,

@@ -20,7 +20,7 @@ use crate::grpc::pb;
 use crate::grpc::wire::convert;
 use crate::state::State;
 
-/// Which account takes it, and why.
+/// The account that the transition applies to, and the reason.
 struct TransitionRequest {
     org_id: String,
     account_id: String,
@@ -73,7 +73,7 @@ pub async fn undelete_account(
     Ok(pb::UndeleteAccountResponse { account: Some(account) })
 }
 
-/// Lets an account take a step. One that was taken before changes nothing.
+/// Applies a transition to an account. One that was applied before changes nothing.
 async fn take(
     state: &State,
     call: &Call,
@@ -117,7 +117,7 @@ async fn take(
                 db::sign_in::emailed_codes::end_all(&mut tx, org_id, account_id.uuid(), End::Revoked, now)
                     .await?;
             }
-            // The link from before has ended with it.
+            // The earlier link was revoked with the deletion.
             AccountTransition::Undelete => send_first_password(state, &mut tx, &org, &after).await?,
             AccountTransition::Activate | AccountTransition::Deactivate => {}
         }

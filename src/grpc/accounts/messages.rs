@@ -1,4 +1,4 @@
-//! Accounts and grants, from and to their messages.
+//! Accounts and grants, from and to their protocol messages.
 
 use super::settings;
 use crate::db;
@@ -10,7 +10,7 @@ use crate::error::{Result, Violations};
 use crate::grpc::pb;
 use crate::grpc::wire::convert;
 
-/// A profile, every field checked.
+/// A profile with every field checked.
 pub fn profile(violations: &mut Violations, message: Option<&pb::Profile>) -> Profile {
     let Some(message) = message else {
         return Profile::default();
@@ -30,7 +30,7 @@ pub fn profile(violations: &mut Violations, message: Option<&pb::Profile>) -> Pr
     }
 }
 
-/// An account as callers see it.
+/// The message for an account.
 pub fn account(account: &db::accounts::Account) -> Result<pb::Account> {
     let kind = account.kind()?;
     let profile = account.profile();
@@ -61,7 +61,7 @@ pub fn account(account: &db::accounts::Account) -> Result<pb::Account> {
     })
 }
 
-/// Where an account is in its life.
+/// The lifecycle state of an account.
 fn account_state(state: AccountState) -> pb::AccountState {
     match state {
         AccountState::Invited => pb::AccountState::Invited,
@@ -71,7 +71,7 @@ fn account_state(state: AccountState) -> pb::AccountState {
     }
 }
 
-/// A grant as callers see it.
+/// The message for a grant.
 pub fn grant(grant: &db::accounts::grants::Grant) -> Result<pb::Grant> {
     Ok(pb::Grant {
         grant_id: grant.id().to_string(),

@@ -1,4 +1,4 @@
-//! The handlers of `AccountService`, by noun.
+//! The handlers of `AccountService`, one file for each noun.
 
 pub mod clone;
 pub mod conversion;

@@ -1,4 +1,4 @@
-//! What stands in the way of taking an account out of an org, on whatever path.
+//! What prevents removing an account from an org, in every operation that does so.
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -11,9 +11,10 @@ use crate::domain::tokens::limits::MAX_LIVE_TOKENS;
 use crate::domain::values::ids::{AccountId, OrgId};
 use crate::error::{Error, Precondition, Reason, Result};
 
-/// Refuses to take the org's last owner. `held` is what the account holds in the org now;
-/// it `becomes` an owner in another state, or none. The org is locked, so that two calls
-/// take turns. An owner whose home is another org does not count: an org keeps one of its own.
+/// Refuses to remove the org's last owner. `held` is what the account holds in the org now. It
+/// `becomes` an owner in another state, or none. The org is locked, so that two calls run one
+/// after the other. An owner whose home is another org does not count: an org keeps one of its
+/// own.
 ///
 /// # Errors
 /// `LAST_OWNER`.
@@ -27,8 +28,8 @@ pub async fn keep_one(
     keep_another(tx, org_id, account.id(), account.state()?, held, becomes).await
 }
 
-/// The same for a guest who leaves. Whether that one is active is known at its home alone:
-/// the org keeps an active owner of its own whatever it is.
+/// The same for a guest who leaves. Only its home org knows whether the guest is active. The org
+/// must keep an active owner of its own in either case.
 ///
 /// # Errors
 /// `LAST_OWNER`.
@@ -57,9 +58,9 @@ async fn keep_another(
     Ok(others.suffice(was, becomes)?)
 }
 
-/// Refuses what would end live tokens by surprise: they are to be reassigned or revoked
-/// first. The account is locked, so that none is made meanwhile. Whoever leaves for good names all
-/// orgs that the account is a member of.
+/// Refuses an operation that would invalidate active tokens unexpectedly: they must be reassigned
+/// or revoked first. The account is locked, so that no token is created meanwhile. For an account
+/// that leaves permanently, the caller passes all orgs that it is a member of.
 ///
 /// # Errors
 /// `ACCOUNT_OWNS_TOKENS`, naming them.

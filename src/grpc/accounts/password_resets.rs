@@ -1,4 +1,4 @@
-//! `RequestPasswordReset` and `ResetPassword`: for whoever has the mailbox.
+//! `RequestPasswordReset` and `ResetPassword`: called by the owner of the mailbox.
 
 use crate::domain::values::names::Email;
 use crate::error::{Error, Result};

@@ -1,5 +1,5 @@
-//! `SetPassword`: what an administrator gives a technical user. `ChangePassword`: what somebody
-//! gives themselves.
+//! `SetPassword`: an administrator sets the password of a technical user. `ChangePassword`: a
+//! caller changes their own.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ pub async fn set_password(
     let password = violations.check("password", Password::required(&request.password));
     let (account_id, password) = violations.all((account_id, password))?;
     let org_id = acting.org_id;
-    // Before the transaction: nothing is locked while it is hashed.
+    // Before the transaction, so that nothing is locked during hashing.
     let record = state.passwords.hash((org_id, account_id), &password).await?;
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
@@ -72,14 +72,15 @@ pub async fn change_password(
     let account = db::accounts::find(&state.db, owner.0, owner.1).await?;
     let account = account.ok_or_else(|| Error::not_found("account", owner.1))?;
     let username = Email::parse(&account.username).map_err(|_| Error::internal("a username is damaged"))?;
-    // First: whoever finds no place to hash has not failed to sign in.
+    // First, so that a call refused for lack of hashing capacity does not count as a failed
+    // sign-in.
     let record = state.passwords.hash(owner, &password).await?;
     let who = sign_in::with_password(state, &username, &typed, &call.context).await?;
     transact!(state, Actor::from(caller).in_org(owner.0), |mut tx| {
         let now = tx.now();
         who.conclude(&mut tx).await?;
         db::sign_in::passwords::change(&mut tx, owner, &record, caller.session(), now).await?;
-        // Whoever read an older mail sets no other one.
+        // A code from an older email cannot set another password.
         db::sign_in::emailed_codes::end_all(&mut tx, owner.0, owner.1.uuid(), End::Replaced, now).await?;
         let before = account.password_time.map(|time| time.to_string());
         let change = Change::of("account.password_changed", [owner.1])

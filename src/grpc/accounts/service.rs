@@ -1,4 +1,4 @@
-//! `AccountService`: where to find each RPC.
+//! `AccountService`: the handler of each RPC.
 
 use super::{
     clone, conversion, create, get, get_caller, grantable, grants, lifecycle, links, password_resets,

@@ -1,4 +1,4 @@
-//! The settings of an account, from and to their message, and what changes in them.
+//! The settings of an account, from and to their message, and their changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,7 +29,7 @@ pub fn read(
     }
 }
 
-/// Reads links. One without a slug gets that of the account's name.
+/// Reads links. A link without a slug gets the slug of the account's name.
 pub fn links(
     violations: &mut Violations,
     messages: &BTreeMap<String, pb::AccountLink>,
@@ -57,7 +57,7 @@ pub fn links(
     links
 }
 
-/// Reads attributes; none are an empty object.
+/// Reads attributes; if there are none, they are an empty object.
 pub fn attributes(violations: &mut Violations, message: Option<&Struct>) -> Attributes {
     let Some(message) = message else {
         return Attributes::default();
@@ -85,7 +85,7 @@ fn json(value: &PbValue) -> Result<Value, Invalid> {
     })
 }
 
-/// Settings as callers see them, defaults filled in.
+/// The message for settings, with defaults filled in.
 pub fn message(settings: &Settings, kind: AccountKind) -> pb::AccountSettings {
     let link = |(kind, link): (&LinkKind, &Link)| {
         (kind.to_string(), pb::AccountLink { enabled: link.enabled, slug: link.slug.to_string() })
@@ -113,8 +113,8 @@ fn pb_value(value: &Value) -> PbValue {
     PbValue { kind: Some(kind) }
 }
 
-/// What an event says of a change of settings: one field for each link that differs,
-/// and of attributes, which applications own, that they differ and not what they hold.
+/// The event fields of a settings change: one for each link that differs. Attributes belong to
+/// applications, so the event says that they differ and not what they contain.
 pub fn changes(before: &Settings, after: &Settings) -> Vec<FieldChange> {
     let text = |said: Option<bool>| said.map(|on| on.to_string());
     let mut fields = Vec::from_iter(FieldChange::between(

@@ -21,9 +21,9 @@ use crate::grpc::wire::convert;
 use crate::grpc::wire::update_mask::{Mask, check_etag};
 use crate::state::State;
 
-/// What may be updated.
+/// The fields that may be updated.
 const KNOWN: [&str; 14] = [
-    // To be refused by its own reason.
+    // Known, so that it is refused with its own reason.
     "kind",
     "name",
     "username",
@@ -40,7 +40,7 @@ const KNOWN: [&str; 14] = [
     "settings.attributes",
 ];
 
-/// What oneself may update. To name the kind is refused to everybody.
+/// The fields that an account may update on itself. Naming the kind is refused for all callers.
 fn is_ones_own(path: &str) -> bool {
     path == "kind"
         || path.starts_with("profile.")
@@ -87,7 +87,7 @@ pub async fn update_account(
             return Ok(pb::UpdateAccountResponse { account: Some(messages::account(&account)?) });
         }
         if before.username != after.username {
-            // Whoever reads the mailbox that is named sets the password.
+            // The reader of the named mailbox can set the password.
             let held = db::accounts::grants::find_held(&mut tx, acting.org_id, account_id).await?;
             acting.may_take_over(&Rights::of_grants(&held))?;
         }
@@ -95,7 +95,8 @@ pub async fn update_account(
         let change = Change::of("account.updated", [account_id]).fields(fields).subjects([account_id]);
         tx.record(change).await?;
         if before.username != after.username {
-            // A code proves the mailbox that it was sent to, which is no longer the account's.
+            // A code proves access to the mailbox that it was sent to, which is no longer the
+            // account's.
             db::sign_in::emailed_codes::end_all(&mut tx, acting.org_id, account_id.uuid(), End::Revoked, now)
                 .await?;
             send_first_password(state, &mut tx, &org, &account).await?;
@@ -105,8 +106,8 @@ pub async fn update_account(
     })
 }
 
-/// The details with what the mask names from the message. A text that is absent there,
-/// or empty, is cleared.
+/// The details with the fields that the mask names taken from the message. A string that is
+/// absent or empty there is cleared.
 fn updated(
     before: &Details,
     mask: &Mask,
@@ -136,7 +137,7 @@ fn updated(
         after.description = violations.check("description", parsed).flatten();
     }
     let given = asked.settings.clone().unwrap_or_default();
-    // To what it is, be it by default, it is not changed.
+    // Setting the current value, even if it is the default, changes nothing.
     let is = Some(before.settings.notifies(before.kind()));
     if mask.has("settings.email_notifications") && given.email_notifications != is {
         after.settings.email_notifications = given.email_notifications;
@@ -173,11 +174,13 @@ fn profile(
     each!(display_name given_name family_name phone_number locale zoneinfo)
 }
 
-/// Another username. A user's is the address that passwords are mailed to, and what
-/// calls a service account by name must go on calling that one: neither is the org's to change.
+/// Checks a new username. A user's is the address that password emails are sent to. Whatever
+/// refers to a service account by its username must keep referring to that account. The org may
+/// change neither.
 ///
 /// # Errors
-/// `EMAIL_IS_IMMUTABLE` for a user, unless an operator calls. What is wrong with the text is given back.
+/// `EMAIL_IS_IMMUTABLE` for a user, unless an operator calls. A problem with the string is
+/// returned as the inner error.
 fn username(
     state: &State,
     acting: &Acting<'_>,
@@ -195,7 +198,7 @@ fn username(
     })
 }
 
-/// Whether a field is set in the message, which without a mask says that it changes.
+/// Whether a field is set in the message, which means without a mask that it changes.
 fn is_set(asked: &pb::Account, path: &str) -> bool {
     let (profile, settings) = (asked.profile.as_ref(), asked.settings.as_ref());
     let in_profile = |is_set: fn(&pb::Profile) -> bool| profile.is_some_and(is_set);

@@ -1,22 +1,22 @@
-//! Who may call what: one row for each RPC. A path that is not here is denied.
+//! The access table: one row for each RPC. A path that is not listed is denied.
 
 use crate::domain::values::permissions::Permission;
 
-/// What an RPC asks of its caller before its message is looked at.
+/// What an RPC requires of its caller before its message is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Nothing. What the message holds may still be a credential.
+    /// Nothing. The message may still contain a credential.
     Open,
-    /// A good credential, of whatever rights. The handler knows whom it may answer.
+    /// A valid credential with any rights. The handler decides what the caller may do.
     Authenticated,
-    /// A good credential that holds the permission somewhere. The handler states the
-    /// node that it acts on, which only the message tells.
+    /// A valid credential that holds the permission somewhere. The handler names the node that
+    /// the call acts on, which only the message identifies.
     Requires(&'static Permission),
 }
 
 use Access::{Authenticated, Open, Requires};
 
-/// The row of a path; none for an unknown one.
+/// The row of a path; none for an unknown path.
 pub fn access(path: &str) -> Option<Access> {
     Some(match path {
         "/countersign.v1.AccountService/CreateServiceAccount" => Requires(&Permission::ACCOUNTS_WRITE),
@@ -28,10 +28,10 @@ pub fn access(path: &str) -> Option<Access> {
         "/countersign.v1.AccountService/DeactivateAccount" => Requires(&Permission::ACCOUNTS_WRITE),
         "/countersign.v1.AccountService/DeleteAccount" => Requires(&Permission::ACCOUNTS_WRITE),
         "/countersign.v1.AccountService/UndeleteAccount" => Requires(&Permission::ACCOUNTS_WRITE),
-        // Oneself needs no permission: the handler knows what of it.
+        // An account needs no permission to change itself: the handler decides which fields.
         "/countersign.v1.AccountService/UpdateAccount" => Authenticated,
         "/countersign.v1.AccountService/ConvertAccount" => Requires(&Permission::PLATFORM_ACCOUNTS),
-        // One's own, and whose the current one is.
+        // Changes the caller's own password, and requires the current one.
         "/countersign.v1.AccountService/ChangePassword" => Authenticated,
         "/countersign.v1.AccountService/SetPassword" => Requires(&Permission::ACCOUNTS_WRITE),
         "/countersign.v1.AccountService/GrantAccess" => Requires(&Permission::ACCOUNTS_WRITE),
@@ -40,7 +40,7 @@ pub fn access(path: &str) -> Option<Access> {
         "/countersign.v1.AccountService/ListGrantableAccess" => Requires(&Permission::ACCOUNTS_READ),
         "/countersign.v1.AccountService/ResolveLink" => Authenticated,
         "/countersign.v1.AccountService/GetCaller" => Authenticated,
-        // Whoever has no password can prove nothing yet.
+        // A caller without a password cannot prove its identity yet.
         "/countersign.v1.AccountService/RequestPasswordReset" => Open,
         // The code is the credential.
         "/countersign.v1.AccountService/ResetPassword" => Open,
@@ -69,27 +69,28 @@ pub fn access(path: &str) -> Option<Access> {
         "/countersign.v1.OrgService/ListInvitations" => Requires(&Permission::INVITATIONS_READ),
         "/countersign.v1.OrgService/ResendInvitation" => Requires(&Permission::INVITATIONS_WRITE),
         "/countersign.v1.OrgService/RevokeInvitation" => Requires(&Permission::INVITATIONS_WRITE),
-        // By the code; where an account has the address the handler asks for the caller as well.
+        // Requires the code. If an account has the address, the handler also requires the caller.
         "/countersign.v1.OrgService/GetInvitation" => Open,
         "/countersign.v1.OrgService/AcceptInvitation" => Open,
         "/countersign.v1.OrgService/ListEvents" => Requires(&Permission::EVENTS_READ),
 
-        // What it is for: a username and a password instead of a credential.
+        // Takes a username and a password instead of a credential.
         "/countersign.v1.TokenService/Login" => Open,
         "/countersign.v1.TokenService/Logout" => Authenticated,
-        // `accounts.write`, or one's own.
+        // `accounts.write`, or the caller's own account.
         "/countersign.v1.TokenService/RevokeAccountSessions" => Authenticated,
-        // `tokens.write`, or for oneself with a password login, or as a service account whose administrator
-        // has it: the handler knows whom for.
+        // `tokens.write`, or the caller's own account with a password login, or a service account
+        // whose administrator has it: the handler knows for which account.
         "/countersign.v1.TokenService/CreateToken" => Authenticated,
         "/countersign.v1.TokenService/GetToken" => Authenticated,
         "/countersign.v1.TokenService/ListTokens" => Authenticated,
-        // `tokens.write`, or a token of the caller's own account: the handler knows whose it is.
+        // `tokens.write`, or a token of the caller's own account: the handler knows the token's
+        // account.
         "/countersign.v1.TokenService/RotateToken" => Authenticated,
         "/countersign.v1.TokenService/FinishRotation" => Authenticated,
         "/countersign.v1.TokenService/CancelRotation" => Authenticated,
         "/countersign.v1.TokenService/UpdateToken" => Requires(&Permission::TOKENS_WRITE),
-        // By the token's text it is open; by its id the handler asks for the caller.
+        // Open with the token string. With the token's id, the handler requires a caller.
         "/countersign.v1.TokenService/RevokeToken" => Open,
         "/countersign.v1.TokenService/RevokeAccountTokens" => Requires(&Permission::TOKENS_WRITE),
         "/countersign.v1.TokenService/ReassignToken" => Requires(&Permission::TOKENS_WRITE),
@@ -98,7 +99,7 @@ pub fn access(path: &str) -> Option<Access> {
         "/countersign.v1.TokenService/ExchangeToken" => Open,
         "/countersign.v1.TokenService/ExplainToken" => Requires(&Permission::TOKENS_READ),
         "/countersign.v1.TokenService/ImpersonateAccount" => Requires(&Permission::ACCOUNTS_IMPERSONATE),
-        // Held in the token's org, or `platform.verify`: the handler says which.
+        // Held in the token's org, or `platform.verify`: the handler decides which.
         "/countersign.v1.TokenService/IntrospectToken" => Authenticated,
         "/countersign.v1.TokenService/BatchIntrospectTokens" => Authenticated,
         "/countersign.v1.TokenService/GetJsonWebKeySet" => Open,

@@ -1,4 +1,4 @@
-//! From the metadata of a call to its [`Caller`].
+//! Authentication: from the metadata of a call to its [`Caller`].
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::grpc::wire::convert;
 use crate::state::State;
 use crate::state::authenticate::Verified;
 
-/// What a handler knows of a call beside its message.
+/// What a handler knows about a call besides its message.
 #[derive(Clone, Default)]
 pub struct Call {
     caller: Option<Caller>,
@@ -29,18 +29,18 @@ pub struct Call {
     pub context: RequestContext,
 }
 
-/// What stands in the `authorization` metadata.
+/// The content of the `authorization` metadata.
 #[derive(Clone, Default)]
 enum AuthorizationHeader {
     #[default]
     None,
     Text(Arc<str>),
-    /// Something that is no bearer, or more than one.
+    /// Not a bearer credential, or more than one.
     Garbage,
 }
 
 impl Call {
-    /// The call whose request has these extensions.
+    /// Takes the call out of the extensions of its request.
     pub fn take(extensions: &mut tonic::Extensions) -> Self {
         extensions.remove::<Self>().unwrap_or_default()
     }
@@ -50,10 +50,10 @@ impl Call {
         self.caller.as_ref().ok_or_else(|| Reason::CredentialMissing.into())
     }
 
-    /// The caller in the org that the request names; none = its own.
+    /// The caller acting in the org that the request names; none means its own org.
     ///
     /// # Errors
-    /// `RESOURCE_NOT_FOUND` for an org that does not exist, or is not the caller's to see.
+    /// `RESOURCE_NOT_FOUND` for an org that does not exist, or that the caller may not see.
     pub async fn acting_in(&self, state: &State, org_id: &str) -> Result<Acting<'_>> {
         let (caller, org_id) = (self.caller()?, convert::org_id(org_id)?);
         if let Some((session, there)) = org_id.and_then(|there| Some((caller.may_travel(there)?, there))) {
@@ -68,12 +68,12 @@ impl Call {
         Ok(acting)
     }
 
-    /// Whether the call of an open RPC comes with a credential, good or not.
+    /// Whether a call of an open RPC carries a credential, valid or not.
     pub fn has_bearer(&self) -> bool {
         !matches!(self.bearer, AuthorizationHeader::None)
     }
 
-    /// The bearer of an open RPC, taken for a credential of whatever kind.
+    /// The bearer of an open RPC, treated as a credential of any kind.
     pub fn bearer(&self) -> Result<&str> {
         match &self.bearer {
             AuthorizationHeader::None => Err(Reason::CredentialMissing.into()),
@@ -82,12 +82,12 @@ impl Call {
         }
     }
 
-    /// This call of an open RPC, with its caller.
+    /// This call of an open RPC, with its caller authenticated.
     pub async fn authenticated(&self, state: &State) -> Result<Self> {
         Ok(Self { caller: Some(self.authenticate(state).await?), ..self.clone() })
     }
 
-    /// Authenticates the bearer. The layer does it for all RPCs but the open ones.
+    /// Authenticates the bearer. The layer does this for all RPCs except the open ones.
     pub async fn authenticate(&self, state: &State) -> Result<Caller> {
         let bearer = self.bearer()?;
         if !looks_like_jwt(bearer) {
@@ -104,7 +104,7 @@ impl Call {
         }
         let verified = state.authenticator.by_access_token(bearer, self.context.address).await?;
         let Verified { found, token, impersonation } = verified;
-        // A JWT made for another service must not work here, wherever it leaked to.
+        // A JWT issued for another service must not work here, even if it leaked.
         if token.claims.aud.as_slice() != [state.keyring.signer.issuer()] {
             return Err(Error::with_message(
                 Reason::AccessTokenInvalid,
@@ -120,10 +120,10 @@ impl Call {
     }
 }
 
-/// The caller where the account of its session is a member.
+/// The caller in an org in which the account of its session is a member.
 ///
 /// # Errors
-/// `RESOURCE_NOT_FOUND` where it is none, or the org is stopped.
+/// `RESOURCE_NOT_FOUND` if it is not a member, or the org is suspended or deleted.
 async fn travel(
     state: &State,
     caller: &Caller,
@@ -136,12 +136,12 @@ async fn travel(
     Ok(caller.within(there)?.acting_at_home())
 }
 
-/// Whether a credential is to be read as a JWT: those have dots, tokens have none.
+/// Whether to read a credential as a JWT: JWTs contain dots, tokens do not.
 pub fn looks_like_jwt(text: &str) -> bool {
     text.contains('.')
 }
 
-/// Authenticates each call, and refuses what the access table closes to it.
+/// Authenticates each call, and refuses what the access table does not allow.
 pub async fn authenticate(Shared(state): Shared<Arc<State>>, mut request: Request, next: Next) -> Response {
     let origin = request.extensions().get::<RequestContext>().cloned().unwrap_or_default();
     let mut call = Call { caller: None, bearer: bearer(request.headers()), context: origin };
@@ -156,7 +156,8 @@ pub async fn authenticate(Shared(state): Shared<Arc<State>>, mut request: Reques
         Some(Access::Open) => Ok(None),
         Some(Access::Authenticated) => call.authenticate(&state).await.map(Some),
         Some(Access::Requires(permission)) => call.authenticate(&state).await.and_then(|caller| {
-            // A session may hold it where its account is a guest, which the message names.
+            // A session may hold it in an org where its account is a guest, which only the
+            // message names.
             if caller.holds_somewhere(permission) || caller.has_signed_in() {
                 return Ok(Some(caller));
             }

@@ -1,5 +1,6 @@
-//! Where calls wait for their message: before they are anything else. Whoever opens calls and
-//! holds their messages back takes no place from others, and acts with no rights of before.
+//! Buffers the bodies of calls before anything else is done with them. A client that opens calls
+//! and delays their messages takes no place from others, and its rights are checked only once the
+//! message is there, not as they were before.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -14,11 +15,11 @@ use tokio::sync::oneshot;
 
 use crate::error::{Error, Reason, Result};
 
-/// What stands before a message: whether it is compressed, and its length (gRPC over HTTP/2).
+/// The prefix of a message: its compression flag and its length (gRPC over HTTP/2).
 const MESSAGE_HEAD: usize = 5;
 
 pub struct BodyBuffer {
-    /// How many may wait.
+    /// How many calls may wait.
     room: usize,
     /// The longest body, in bytes.
     max_size: usize,
@@ -28,25 +29,26 @@ pub struct BodyBuffer {
 #[derive(Default)]
 struct WaitingCalls {
     next: u64,
-    /// In the order in which they came. Dropping the sender gives a call up.
+    /// In order of arrival. Dropping the sender gives up the call.
     calls: BTreeMap<u64, oneshot::Sender<Infallible>>,
 }
 
 impl BodyBuffer {
-    /// For so many calls at once, of messages that are so long at most.
+    /// A buffer for at most `room` waiting calls, with messages of at most `max_message_size`
+    /// bytes.
     pub fn new(room: usize, max_message_size: usize) -> Self {
         Self { room, max_size: max_message_size.saturating_add(MESSAGE_HEAD), waiting: Mutex::default() }
     }
 
-    /// The body of a call, when it is there as a whole.
+    /// The complete body of a call.
     ///
     /// # Errors
-    /// `MESSAGE_TOO_LARGE`; `MALFORMED_REQUEST` where it breaks off; `OVERLOADED` where more calls
-    /// wait than there is room for, and none for as long as this one. A message that is on
-    /// its way is there soon, so that a flood of calls without one makes way for those with one.
+    /// `MESSAGE_TOO_LARGE`; `MALFORMED_REQUEST` if it breaks off; `OVERLOADED` if more calls wait
+    /// than there is room for and this one has waited longest. A message that is on its way
+    /// arrives soon, so calls without a message give way to calls with one in a flood.
     pub async fn whole(&self, body: Body) -> Result<Vec<u8>> {
         let mut reading = pin!(read(body, self.max_size));
-        // As a rule it came together with its headers.
+        // The body usually arrives together with its headers.
         let at_once = poll_fn(|context| Poll::Ready(reading.as_mut().poll(context))).await;
         if let Poll::Ready(body) = at_once {
             return body;
@@ -75,7 +77,7 @@ impl BodyBuffer {
     }
 }
 
-/// A call that waits.
+/// A waiting call.
 struct WaitingCall<'a> {
     arrivals: &'a BodyBuffer,
     id: u64,
@@ -87,7 +89,7 @@ impl Drop for WaitingCall<'_> {
     }
 }
 
-/// Too many calls wait, or are worked on.
+/// The error for too many calls that wait or are being processed.
 pub fn overloaded() -> Error {
     Error::new(Reason::Overloaded).retry_after(Duration::from_secs(1))
 }
@@ -99,7 +101,7 @@ async fn read(mut body: Body, max_size: usize) -> Result<Vec<u8>> {
         if whole.len() + data.len() > max_size {
             return Err(Reason::MessageTooLarge.into());
         }
-        // Copied: a frame of a byte would hold much more than a byte.
+        // Copied: a one-byte frame may hold much more than one byte of memory.
         whole.extend_from_slice(&data);
     }
     Ok(whole)

@@ -1,6 +1,6 @@
-//! gRPC-Web, which pages in browsers speak, and CORS, by which a browser is told who may
-//! ask and read: the pages of origins that some live publishable token names. CORS is no
-//! authority: what a page gets is still decided by the token that it shows.
+//! gRPC-Web, which browser pages speak, and CORS. CORS tells a browser which pages may send
+//! requests and read responses: those of origins that an active publishable token names. CORS
+//! grants no rights: the token that a page presents still decides what it gets.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -22,20 +22,21 @@ use crate::domain::access::request_context::BrowserOrigin;
 use crate::flows::request::browser_origin;
 use crate::state::State;
 
-/// What pages may call. Everything else is for programs.
+/// The RPCs that pages may call. All others are for programs.
 const RPCS: [&str; 2] =
     ["/countersign.v1.TokenService/ExchangeToken", "/countersign.v1.TokenService/GetJsonWebKeySet"];
 
-/// What a page may send beside the message.
+/// The headers that a page may send besides the message.
 const REQUEST_HEADERS: &str = "content-type, x-grpc-web, x-user-agent, grpc-timeout, x-request-id";
-/// What a page may read beside the message.
+/// The headers that a page may read besides the message.
 const RESPONSE_HEADERS: &str = "grpc-status, grpc-message, grpc-status-details-bin, x-request-id";
-/// How long a browser need not ask again, in seconds: so long it may go on sending what a
-/// page of an origin wants that no token names any more. It lets no page read the answer.
+/// How long a browser may cache a preflight response, in seconds. For that time it may still send
+/// requests from pages of an origin that no token names any more. It does not let those pages
+/// read the response.
 const MAX_AGE: &str = "600";
-/// What stands in the headers of a refusal, and belongs into its last frame.
+/// The headers of a refusal that belong into its last frame.
 const TRAILERS: [&str; 3] = ["grpc-status", "grpc-message", "grpc-status-details-bin"];
-/// The first byte of the frame that holds the trailers.
+/// The first byte of the frame that contains the trailers.
 const TRAILERS_FRAME: u8 = 0x80;
 
 /// Marks a call that came over gRPC-Web.
@@ -47,7 +48,7 @@ pub fn serves(path: &str) -> bool {
     RPCS.contains(&path)
 }
 
-/// The layer: answers browsers that ask beforehand, and translates what pages send.
+/// The layer: answers preflight requests, and translates the requests of pages.
 pub async fn translate(Shared(state): Shared<Arc<State>>, mut request: Request, next: Next) -> Response {
     let served = serves(request.uri().path());
     if served && is_preflight(&request) {
@@ -79,7 +80,7 @@ pub async fn translate(Shared(state): Shared<Arc<State>>, mut request: Request, 
 enum Kind {
     NotWeb,
     Web,
-    /// Calls itself gRPC-Web, and carries something else than protobuf.
+    /// Claims to be gRPC-Web, but carries something other than protobuf.
     Unknown,
 }
 
@@ -100,10 +101,10 @@ fn is_preflight(request: &Request) -> bool {
     request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// What a browser asks before it sends what a page wants to. It shows no token, so this
-/// is answered from what is known anyway, and tells no more than whose pages may ask.
+/// Answers a browser's preflight request. It presents no token, so the answer uses only what is
+/// already loaded, and reveals only which origins may send requests.
 fn preflight(state: &State, headers: &HeaderMap) -> Response {
-    // What is refused depends on the origin as well.
+    // A refusal depends on the origin as well.
     let vary = [(VARY, "origin, access-control-request-method, access-control-request-headers")];
     let Some(origin) = reader(state, headers) else {
         return (StatusCode::FORBIDDEN, vary).into_response();
@@ -116,15 +117,15 @@ fn preflight(state: &State, headers: &HeaderMap) -> Response {
     (StatusCode::NO_CONTENT, vary, allowed, [(ACCESS_CONTROL_ALLOW_ORIGIN, origin)]).into_response()
 }
 
-/// The origin of the calling page, where it may read the answer.
+/// The origin of the calling page, if it may read the response.
 fn reader(state: &State, headers: &HeaderMap) -> Option<HeaderValue> {
     let BrowserOrigin::Web(origin) = browser_origin(headers) else { return None };
     let live = state.cors_origins.are_active(&origin, state.clock.now());
     live.then(|| HeaderValue::from_str(origin.as_str()).ok()).flatten()
 }
 
-/// Puts the status of a refusal, which comes in headers alone, where a page looks for
-/// every status: into the last frame of the body.
+/// Moves the status of a refusal into the last frame of the body. A refusal has it only in
+/// headers, but pages expect every status in that frame.
 fn framed(mut response: Response) -> Response {
     let headers = response.headers_mut();
     if !headers.contains_key(TRAILERS[0]) {
@@ -143,7 +144,7 @@ fn framed(mut response: Response) -> Response {
         .get(CONTENT_TYPE)
         .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc-web-text"));
     let mut frame = vec![TRAILERS_FRAME];
-    // The limits of a status keep it far below 4 GiB.
+    // The size limits of a status keep it far below 4 GiB.
     frame.extend_from_slice(&(block.len() as u32).to_be_bytes());
     frame.append(&mut block);
     *response.body_mut() = if as_text { BASE64_STANDARD.encode(frame).into() } else { frame.into() };

@@ -1,5 +1,5 @@
-//! The layers around every handler, from the outside in: grpc_web, request, body, auth with access,
-//! and status on the way out.
+//! The layers around every handler, from the outside in: grpc_web, request, body, auth with
+//! access, and status on the way out.
 
 pub mod access;
 pub mod auth;

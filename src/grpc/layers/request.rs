@@ -1,5 +1,5 @@
-//! The outermost layer of all RPCs alike: names each call, bounds how many there are and how
-//! long they take, gives every answer its form, and logs it.
+//! The outermost layer, shared by all RPCs. It assigns each call an id, limits the number of
+//! calls and their duration, normalises every response, and logs it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,21 +20,21 @@ use crate::error::{Error, Reason, Result};
 use crate::flows::request::{EntryPoint, RequestUnderWay};
 use crate::state::State;
 
-/// What a server accepts.
+/// The limits of a server.
 #[derive(Clone, Debug)]
 pub struct RequestLimits {
     /// The largest request message, in bytes.
     pub max_message_size: usize,
-    /// Calls that are worked on at once, and calls that wait for their message; more are told
-    /// to come back.
+    /// How many calls are processed at once, and how many wait for their message. Further calls
+    /// are told to retry later.
     pub max_concurrent_requests: usize,
-    /// The longest that a call may take; its own deadline may be shorter.
+    /// The maximum duration of a call; its own deadline may be shorter.
     pub request_timeout: Duration,
-    /// Whose `x-forwarded-for` is believed.
+    /// The proxies whose `x-forwarded-for` is trusted.
     pub trusted_proxies: Vec<Network>,
 }
 
-/// The shared part of the layer.
+/// The shared state of the layer.
 pub struct RequestLayer {
     state: Arc<State>,
     limits: RequestLimits,
@@ -49,7 +49,7 @@ impl RequestLayer {
         Self { arrivals, permits: Semaphore::new(calls), state, limits }
     }
 
-    /// Lets a call in when its message is there, whose sender may hold it back.
+    /// Admits a call once its message has arrived, which the sender may delay.
     async fn admit(&self, request: Request, next: Next) -> Result<Response> {
         let (head, body) = request.into_parts();
         let body = self.arrivals.whole(body).await?;
@@ -58,14 +58,14 @@ impl RequestLayer {
     }
 }
 
-/// The layer.
+/// The layer function.
 pub async fn guard(
     Shared(boundary): Shared<Arc<RequestLayer>>,
     mut request: Request,
     next: Next,
 ) -> Response {
     if !is_grpc(request.headers()) {
-        // Somebody speaks plain HTTP to us.
+        // The client speaks plain HTTP.
         let known = access(request.uri().path()).is_some();
         return if known { StatusCode::UNSUPPORTED_MEDIA_TYPE } else { StatusCode::NOT_FOUND }
             .into_response();
@@ -78,7 +78,7 @@ pub async fn guard(
     );
     let origin = &call.context;
     let method = request.uri().path().to_owned();
-    // A stream has no end to wait for: only its connection bounds it.
+    // A stream has no end to wait for: only its connection limits it.
     let streams = method.starts_with("/grpc.");
     let deadline = deadline(request.headers()).unwrap_or(Duration::MAX).min(boundary.limits.request_timeout);
 
@@ -87,7 +87,7 @@ pub async fn guard(
     } else {
         match tokio::time::timeout(deadline, boundary.admit(request, next)).await {
             Ok(answer) => answer.unwrap_or_else(|error| failed(error, origin)),
-            // A database that hangs is why a call took so long.
+            // The call timed out because the database does not answer.
             Err(_) if !boundary.state.feed.answers() => failed(Reason::DatabaseUnavailable.into(), origin),
             Err(_) => failed(Reason::DeadlineExceeded.into(), origin),
         }

@@ -1,5 +1,5 @@
-//! The only place where a status is made: from our errors, and from those that the
-//! framework makes by itself, which come without a reason.
+//! The only place where a status is created: from our own errors, and from those that the
+//! framework creates itself, which have no reason.
 
 use std::collections::HashMap;
 
@@ -12,21 +12,21 @@ use crate::domain::access::request_context::RequestContext;
 use crate::error;
 use crate::error::{Error, Precondition, Reason};
 
-/// `domain` of every `ErrorInfo`.
+/// The `domain` of every `ErrorInfo`.
 pub const DOMAIN: &str = "countersign";
-/// A status travels in headers, and clients bound those: gRPC's C core begins to refuse
-/// at 8 KiB. What message and details may take of that as they are written there, in bytes:
-/// the ids of as many tokens as an account may have fit. Entries of lists that do not are
-/// left out, and the message says that there are more.
+/// How many encoded bytes the message and details of a status may take in headers. Clients limit
+/// header size: gRPC's C core starts to refuse at 8 KiB. The ids of as many tokens as an account
+/// may have fit. List entries that do not fit are left out, and the message says that there are
+/// more.
 const STATUS_BUDGET: usize = 6_500;
-/// What the list takes beside its entries: its type's name, three lengths and their tags.
+/// The size of a list without its entries: its type's name, three lengths and their tags.
 const LIST_FRAME: usize = 64;
-/// The longest text of one entry, in bytes.
+/// The maximum length of each string in an entry, in bytes.
 const MAX_ENTRY: usize = 200;
-/// The longest message, in bytes: it is sent twice, and percent-encoded once.
+/// The maximum length of a message, in bytes: it is sent twice, once percent-encoded.
 const MAX_MESSAGE: usize = 600;
 
-/// The status of an error. Its source is logged here, once, and sent nowhere.
+/// The status of an error. Its source is logged here, once, and not sent anywhere.
 pub fn answer(error: Error, origin: &RequestContext) -> Status {
     let parts = error.into_parts();
     let (reason, request_id) = (parts.reason, origin.request_id.as_str());
@@ -70,8 +70,8 @@ pub fn answer(error: Error, origin: &RequestContext) -> Status {
     status(details)
 }
 
-/// Gives a status that the framework made its code and its reason: ours have details,
-/// its own have none.
+/// Adds code and reason to a status that the framework created. Our own statuses have details,
+/// those of the framework have none.
 pub fn normalise(response: Response, origin: &RequestContext) -> Response {
     let headers = response.headers();
     if headers.contains_key("grpc-status-details-bin") {
@@ -96,7 +96,7 @@ fn foreign(status: &Status, headers: &HeaderMap) -> Error {
         Code::Internal | Code::InvalidArgument | Code::Unknown | Code::DataLoss => {
             Reason::MalformedRequest.into()
         }
-        // A service of the framework's own, such as health for an unknown service.
+        // From a service of the framework, such as health for an unknown service.
         Code::NotFound => Error::with_message(Reason::ResourceNotFound, "no such service"),
         _ => Error::internal(format!("the framework answered {:?}", status.code())),
     }
@@ -119,8 +119,8 @@ fn code(reason: Reason) -> Code {
     }
 }
 
-/// How many bytes of lists a status has room for. The message is percent-encoded in a header
-/// of its own, and the details, which hold it once more, are base64.
+/// How many bytes of lists fit into a status. The message is percent-encoded in its own header,
+/// and the details, which contain it again, are base64.
 fn room(status: &Status) -> usize {
     let encoded = |byte: u8| if byte.is_ascii_alphanumeric() { 1 } else { 3 };
     let message: usize = status.message().bytes().map(encoded).sum();
@@ -128,7 +128,7 @@ fn room(status: &Status) -> usize {
     details.saturating_sub(status.details().len() + LIST_FRAME)
 }
 
-/// The first entries that fit into what is left, each text cut to a bearable length.
+/// The first entries that fit into the remaining space, each string cut to its maximum length.
 fn fitting<'a, const N: usize>(
     entries: impl Iterator<Item = [&'a str; N]>,
     left: &mut usize,
@@ -141,7 +141,7 @@ fn fitting<'a, const N: usize>(
     })
 }
 
-/// What a field of so many bytes takes: its tag, its length, itself; nothing where it is empty.
+/// The encoded size of a field of this length: tag, length and content; zero if it is empty.
 fn field(length: usize) -> usize {
     match length {
         0 => 0,
@@ -150,8 +150,8 @@ fn field(length: usize) -> usize {
     }
 }
 
-/// Kind, subject and description of each. What is said of one as of the one before it is
-/// said once: a hundred ids with a sentence each do not fit.
+/// Kind, subject and description of each precondition. A description equal to the previous one is
+/// left out: a hundred ids with a sentence each do not fit.
 fn said_once(preconditions: &[Precondition]) -> impl Iterator<Item = [&str; 3]> {
     let mut before = None;
     preconditions.iter().map(move |each| {

@@ -1,4 +1,4 @@
-//! `GetInvitation` and `AcceptInvitation`: for whoever has the code.
+//! `GetInvitation` and `AcceptInvitation`: called by the holder of the code.
 
 use super::invitations::asked;
 use crate::domain::access::caller::Caller;
@@ -51,7 +51,7 @@ pub async fn accept_invitation(
     })
 }
 
-/// Whoever has signed in. A token joins nothing: it was made for less than its account may do.
+/// The signed-in caller. A token cannot accept: it was created for less than its account may do.
 fn signed_in(caller: &Caller) -> Result<Accepting<'static>> {
     if caller.session().is_none() || caller.is_narrowed() || caller.actor_id().is_some() {
         let message =
@@ -65,7 +65,7 @@ fn signed_in(caller: &Caller) -> Result<Accepting<'static>> {
     })
 }
 
-/// Names and a password are an account's to change, by other calls.
+/// Refuses names and a password for an existing account, which other calls change.
 fn refuse_sign_up(request: &pb::AcceptInvitationRequest) -> Result<()> {
     let mut violations = Violations::default();
     let given = [

@@ -1,4 +1,4 @@
-//! `CreateOrg`: a tenant together with its first owner.
+//! `CreateOrg`: creates a tenant together with its first owner.
 
 use crate::db;
 use crate::db::accounts::NewAccount;
@@ -82,7 +82,7 @@ pub async fn create_org(
     })
 }
 
-/// Who the first owner is: a workload of that name, or a person.
+/// The first owner: a service account with that name, or a user.
 fn owner(
     state: &State,
     violations: &mut Violations,

@@ -10,7 +10,7 @@ use crate::grpc::wire::page_token::Paging;
 use crate::state::State;
 
 pub async fn get_org(state: &State, call: &Call, request: pb::GetOrgRequest) -> Result<pb::GetOrgResponse> {
-    // Whoever may act in an org is a member of it, or an operator.
+    // A caller that may act in an org is a member of it, or an operator.
     let acting = call.acting_in(state, &request.org_id).await?;
     let found = db::orgs::find(&state.db, acting.org_id).await?;
     let org = found.ok_or_else(|| Error::not_found("org", acting.org_id))?;
@@ -28,7 +28,7 @@ pub async fn list_orgs(
     let paging = Paging::read(state, &acting, "ListOrgs", &filter, request.page_size, &request.page_token)?;
     let seen = |org: &db::orgs::Org| org::message(org, &state.ceilings);
     if caller.has_signed_in() && !caller.is_operator() {
-        // A session acts wherever its account is a member.
+        // A session acts in every org in which its account is a member.
         let mut db = state.db.acquire().await?;
         let after = paging.after(OrgId::parse);
         let page = db::orgs::page_of_member(&mut db, caller.account_id(), after, paging.size).await?;

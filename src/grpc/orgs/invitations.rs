@@ -1,5 +1,5 @@
-//! `CreateInvitation`, `ListInvitations`, `ResendInvitation` and `RevokeInvitation`: for those
-//! who invite.
+//! `CreateInvitation`, `ListInvitations`, `ResendInvitation` and `RevokeInvitation`: called by
+//! those who invite.
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -115,7 +115,8 @@ pub async fn resend_invitation(
         let org = db::orgs::lock(&mut tx, acting.org_id).await?;
         let found = db::orgs::invitations::find(&mut *tx, acting.org_id, invitation_id).await?;
         let invitation = found.ok_or_else(|| Error::not_found("invitation", invitation_id))?;
-        // Who sends it stands behind it. What is gone of its grants gives nothing to anybody.
+        // The sender must be allowed to pass on the grants. Grants whose role or resource is gone
+        // give no rights to any account.
         let grants = invitation.grants()?;
         let rights = grants.iter().map(|(right, _)| right);
         let roles = db::orgs::roles::find_named(&mut *tx, acting.org_id, rights).await?;
@@ -186,7 +187,7 @@ fn invitation_id(text: &str) -> Result<InvitationId> {
     InvitationId::parse(text).map_err(|wrong| Error::invalid("invitation_id", wrong.to_string()))
 }
 
-/// Who sends now, with what, and how long that is good.
+/// The sender, the credential used, and the expiry of the new code.
 fn sending(acting: &Acting<'_>, now: OffsetDateTime) -> Sending {
     let caller = &acting.caller;
     Sending {
@@ -197,8 +198,8 @@ fn sending(acting: &Acting<'_>, now: OffsetDateTime) -> Sending {
     }
 }
 
-/// Writes the mail down, with a code; the one before works no more. Gives the invitation as it
-/// is then.
+/// Queues the email with a new code, which replaces the previous code. Returns the invitation as
+/// it is afterwards.
 async fn send(
     state: &State,
     acting: &Acting<'_>,
@@ -207,7 +208,7 @@ async fn send(
     invitation_id: InvitationId,
 ) -> Result<Invitation> {
     let invitation = found_again(&mut *tx, acting.org_id, invitation_id).await?;
-    // An operator is none, and stays without a name.
+    // An operator is not a member, and is sent without a name.
     let sender = db::orgs::memberships::find(&mut **tx, acting.org_id, acting.caller.account_id()).await?;
     let recipient = invitation.email()?;
     let new = ToSend {
@@ -231,8 +232,8 @@ async fn found_again(
     found.ok_or_else(|| Error::internal("an invitation just written is gone"))
 }
 
-/// Refuses an address whose account is a member, or whose deleted account of this org holds it.
-/// Whether it has an account elsewhere is not told.
+/// Refuses an address of a member, or one that a deleted account of this org holds. Whether it
+/// has an account elsewhere is not revealed.
 async fn refuse_member(tx: &mut PgConnection, org_id: OrgId, email: &Email) -> Result<()> {
     let Some((home, account_id)) = db::accounts::find_holder(&mut *tx, email.as_str()).await? else {
         return Ok(());
@@ -243,7 +244,8 @@ async fn refuse_member(tx: &mut PgConnection, org_id: OrgId, email: &Email) -> R
     if home == org_id { Err(Reason::NameHeldByDeletedAccount.into()) } else { Ok(()) }
 }
 
-/// Refuses an address that is invited: of two mails nobody would know which is good for what.
+/// Refuses an address with a pending invitation: of two emails, it would be unclear which is
+/// valid for what.
 async fn refuse_invited(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -256,7 +258,7 @@ async fn refuse_invited(
     }
 }
 
-/// So that nobody sends mail to the world in the org's name.
+/// Limits invitations, so that an org cannot be used to send email to arbitrary addresses.
 async fn refuse_too_many(tx: &mut PgConnection, org_id: OrgId, now: OffsetDateTime) -> Result<()> {
     if db::orgs::invitations::count_sent(tx, org_id, now).await? < MAX_SENT {
         return Ok(());
@@ -284,7 +286,7 @@ fn read_state(state: i32) -> Result<Option<InvitationState>, &'static str> {
     }))
 }
 
-/// An invitation as those see it who may.
+/// The message for an invitation, as returned to callers that may read it.
 fn shown(invitation: &Invitation, now: OffsetDateTime) -> Result<pb::Invitation> {
     let state = match invitation.state(now) {
         InvitationState::Pending => pb::InvitationState::Pending,
@@ -309,7 +311,7 @@ fn shown(invitation: &Invitation, now: OffsetDateTime) -> Result<pb::Invitation>
     })
 }
 
-/// A grant that nobody holds: what was asked for, and where.
+/// A grant that no account holds: the requested right, and where.
 pub fn asked(right: &Right, node: &Node) -> pb::Grant {
     pb::Grant { right: Some(convert::shown_right(right)), resource: node.to_string(), ..Default::default() }
 }

@@ -1,5 +1,5 @@
-//! `SuspendOrg`, `ResumeOrg`, `DeleteOrg` and `UndeleteOrg`: an operator stops everything
-//! in an org, and lets it go on.
+//! `SuspendOrg`, `ResumeOrg`, `DeleteOrg` and `UndeleteOrg`. With these an operator disables
+//! everything in an org, and enables it again.
 
 use time::OffsetDateTime;
 
@@ -52,7 +52,7 @@ pub async fn undelete_org(
     Ok(pb::UndeleteOrgResponse { org: Some(org) })
 }
 
-/// Takes the step, if it changes anything.
+/// Applies the transition, if it changes anything.
 async fn take(
     state: &State,
     call: &Call,
@@ -92,7 +92,7 @@ async fn take(
     })
 }
 
-/// The org to stop, or to let go on. Without the system org nobody could undo anything.
+/// The org to disable or enable again. Never the system org: without it, nothing could be undone.
 fn target(text: &str) -> Result<OrgId, String> {
     match OrgId::parse(text) {
         Ok(SYSTEM_ORG) => Err("must not be the system org, which is never suspended or deleted".to_owned()),

@@ -1,4 +1,4 @@
-//! Roles, members, resources and events as messages.
+//! Roles, members, resources and events as protocol messages.
 
 use crate::db;
 use crate::domain::values::ids::{AccountId, EventId, OrgId};
@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::grpc::pb;
 use crate::grpc::wire::convert;
 
-/// A custom role as callers see it.
+/// The message for a custom role.
 pub fn role(role: &db::orgs::roles::Role) -> Result<pb::Role> {
     let kinds = role.fields()?.terms.account_kinds;
     Ok(pb::Role {
@@ -24,7 +24,7 @@ pub fn role(role: &db::orgs::roles::Role) -> Result<pb::Role> {
     })
 }
 
-/// A role that every org has.
+/// The message for a system role, which every org has.
 pub fn system_role(role: SystemRole) -> pb::Role {
     pb::Role {
         id: role.id().to_owned(),
@@ -58,7 +58,7 @@ pub fn member(member: &db::orgs::memberships::MemberRow) -> Result<pb::Member> {
     })
 }
 
-/// A line of an org's log as callers see it.
+/// The message for an event of an org's audit log.
 pub fn event(org_id: OrgId, event: db::events::log::Event) -> pb::Event {
     let account = |id: uuid::Uuid| AccountId::from(id).to_string();
     let changes = event.changes.0.into_iter().map(|change| pb::FieldChange {
@@ -81,7 +81,7 @@ pub fn event(org_id: OrgId, event: db::events::log::Event) -> pb::Event {
     }
 }
 
-/// A node of the catalogue as callers see it.
+/// The message for a resource of the catalogue.
 pub fn resource(resource: &db::orgs::resources::Resource) -> pb::Resource {
     pb::Resource {
         path: resource.path.clone(),

@@ -1,4 +1,4 @@
-//! The handlers of `OrgService`, by noun.
+//! The handlers of `OrgService`, one file for each noun.
 
 pub mod accept_invitation;
 pub mod create;

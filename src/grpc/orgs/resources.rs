@@ -18,7 +18,7 @@ use crate::grpc::wire::update_mask::{Mask, check_etag};
 use crate::grpc::wire::{convert, idempotency};
 use crate::state::State;
 
-/// What stands in the way of a deletion, as far as it is listed.
+/// How many uses that prevent a deletion are listed at most.
 const LISTED: i64 = 100;
 
 pub async fn create_resource(
@@ -27,7 +27,8 @@ pub async fn create_resource(
     mut request: pb::CreateResourceRequest,
 ) -> Result<pb::CreateResourceResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
-    // The right is held on the path or above it: where the path is none, on the whole org.
+    // The right is held on the path or above it. If the path is invalid, it is required on the
+    // whole org.
     let path = ResourcePath::parse(&request.path);
     let node = Node::from(path.clone().ok());
     acting.require(&Permission::RESOURCES_WRITE, &node)?;
@@ -101,7 +102,7 @@ pub async fn update_resource(
     let mut violations = Violations::default();
     let path = violations.check("resource.path", path);
     let is_set = |_: &str| message.display_name.is_some();
-    // There is one field to change: a mask that is good names it.
+    // There is only one field to change: a valid mask names it.
     Mask::read(&mut violations, request.update_mask.as_ref(), &["display_name"], is_set);
     let display_name = convert::optional(message.display_name(), DisplayName::parse);
     let display_name = violations.check("resource.display_name", display_name);
@@ -139,7 +140,8 @@ pub async fn delete_resource(
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
         db::orgs::lock(&mut tx, acting.org_id).await?;
-        // A token restricted to it that is being made holds it: this waits, and finds the token.
+        // A token being created with a restriction to this resource holds a lock on it. This call
+        // waits for it, and finds the token.
         let found = db::orgs::resources::lock(&mut tx, acting.org_id, &path).await?;
         let found = found.ok_or_else(|| Error::not_found("resource", &path))?;
         check_etag(&request.etag, found.revision)?;
@@ -154,7 +156,7 @@ pub async fn delete_resource(
     })
 }
 
-/// Refuses to delete what something hangs on.
+/// Refuses to delete a resource that is in use.
 fn in_use(uses: &[ResourceUse]) -> Result<()> {
     if uses.is_empty() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! The roles: those that an org makes for itself, and those of the system to read.
+//! Roles: the custom ones, which an org defines, and the system ones, which are read-only.
 
 use super::messages;
 use crate::db;
@@ -23,10 +23,10 @@ use crate::grpc::wire::update_mask::{Mask, check_etag};
 use crate::grpc::wire::{convert, idempotency};
 use crate::state::State;
 
-/// What an update may change.
+/// The fields that an update may change.
 const UPDATABLE: [&str; 5] = ["account_kinds", "description", "display_name", "name", "permissions"];
 
-/// The fields that a request gives, checked; none for those that it does not give.
+/// The fields that a request sets, checked; none for those that it does not set.
 struct GivenRoleFields {
     name: Option<AccountName>,
     display_name: Option<Option<DisplayName>>,
@@ -72,7 +72,7 @@ impl GivenRoleFields {
         check
     }
 
-    /// A role of these fields alone; none where one was refused.
+    /// A role from only these fields; none if one was refused.
     fn alone(self) -> Option<RoleFields> {
         Some(RoleFields {
             name: self.name?,
@@ -82,7 +82,7 @@ impl GivenRoleFields {
         })
     }
 
-    /// These fields instead of those from before.
+    /// The previous fields, replaced by those that are set here.
     fn over(&self, before: &RoleFields) -> RoleFields {
         let permissions = self.permissions.as_ref().unwrap_or(&before.terms.permissions);
         let account_kinds = self.account_kinds.as_ref().unwrap_or(&before.terms.account_kinds);
@@ -219,7 +219,7 @@ pub async fn update_role(
         }
         let role = db::orgs::roles::update(&mut tx, acting.org_id, role_id, &after, now).await?;
         let narrowed = before.terms.permissions_beyond(&after.terms).next().is_some();
-        // Nobody has lost anything by a role that nobody holds.
+        // If no account holds the role, no account has lost anything.
         let all = &AccountKind::ALL;
         if narrowed && !db::orgs::roles::find_holders(&mut *tx, acting.org_id, role_id, all).await?.is_empty()
         {
@@ -228,7 +228,7 @@ pub async fn update_role(
         let carries_other = before.terms.permissions != after.terms.permissions;
         let change = Change::of("role.updated", [role_id])
             .fields(changes(Some(&before), Some(&after)))
-            // One row for all who hold it, and for the org's version.
+            // One row for all accounts that hold it, and for the org's version.
             .subjects(carries_other.then_some(acting.org_id));
         tx.record(change).await?;
         tx.commit().await?;
@@ -280,7 +280,7 @@ fn is_set(role: &pb::Role, path: &str) -> bool {
     }
 }
 
-/// What an event says of a change.
+/// The changed fields for the event.
 fn changes(before: Option<&RoleFields>, after: Option<&RoleFields>) -> Vec<FieldChange> {
     fn names(fields: Option<&RoleFields>) -> Vec<&'static str> {
         let kinds = fields.map_or(&[][..], |fields| &fields.terms.account_kinds);
@@ -303,7 +303,7 @@ fn changes(before: Option<&RoleFields>, after: Option<&RoleFields>) -> Vec<Field
     all
 }
 
-/// Refuses to take a role away from those who hold it.
+/// Refuses a change that takes the role from accounts that hold it.
 fn in_use(holders: &[AccountId]) -> Result<()> {
     if holders.is_empty() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! `OrgService`: where to find each RPC.
+//! `OrgService`: the handler of each RPC.
 
 use super::{
     accept_invitation, create, events, get, invitations, lifecycle, members, resources, roles, token_policy,
@@ -7,7 +7,7 @@ use super::{
 use crate::grpc::service::service;
 
 service! {
-    /// Tenants and what they own beside accounts and tokens.
+    /// Tenants and what they own besides accounts and tokens.
     Orgs: crate::grpc::pb::org_service_server::OrgService {
         create_org(CreateOrgRequest) -> CreateOrgResponse = create::create_org;
         get_org(GetOrgRequest) -> GetOrgResponse = get::get_org;

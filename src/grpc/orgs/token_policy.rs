@@ -1,4 +1,4 @@
-//! `UpdateTokenPolicy`, and the policy as callers see it.
+//! `UpdateTokenPolicy`, and the policy's message.
 
 use std::time::Duration;
 
@@ -26,10 +26,10 @@ use crate::grpc::wire::update_mask::{Mask, check_etag};
 use crate::grpc::wire::{convert, org};
 use crate::state::State;
 
-/// How many of the tokens that a change stops are listed; their number is told beside.
+/// At most this many of the tokens that a change blocks are listed; their count is returned too.
 const MAX_LISTED: i64 = 100;
 
-/// What may be updated.
+/// The fields that may be updated.
 const KNOWN: [&str; 8] = [
     "access_token_lifetime",
     "allow_endless",
@@ -79,7 +79,7 @@ pub async fn update_token_policy(
         let stopped = stopped(&mut tx, acting.org_id, &old, &new, now).await?;
         let mut revision = org.revision;
         if !fields.is_empty() && !request.validate_only {
-            // Verifiers that keep JWTs from before learn that some are good no more.
+            // Verifiers that cache JWTs must learn that some issued earlier are no longer valid.
             let stale = stopped.total != Some(0) || new.cut_access_tokens_of(&old);
             db::orgs::policies::set(&mut tx, acting.org_id, &after, stale, now).await?;
             revision += 1;
@@ -100,7 +100,7 @@ pub async fn update_token_policy(
     })
 }
 
-/// The tokens that the new rules stop and the old ones did not.
+/// The tokens that the new rules block and the old ones did not.
 async fn stopped(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -109,7 +109,7 @@ async fn stopped(
     now: OffsetDateTime,
 ) -> Result<Page<Token>> {
     if new.allow_all_that(old) {
-        // Without a look at all tokens of the org, which may be many.
+        // Avoids reading all tokens of the org, of which there may be many.
         return Ok(Page { rows: Vec::new(), next: None, total: Some(0) });
     }
     let states = vec![(TokenState::Active, old.clone()), (TokenState::Blocked, new.clone())];
@@ -117,7 +117,7 @@ async fn stopped(
     db::tokens::page(tx, org_id, &filter, None, MAX_LISTED, now).await
 }
 
-/// A token that is stopped, as whoever changes the policy sees it: in full with `tokens.read`.
+/// A blocked token as returned to the caller who changes the policy: in full with `tokens.read`.
 fn seen(token: pb::Token, in_full: bool) -> pb::Token {
     if in_full {
         return token;
@@ -126,8 +126,7 @@ fn seen(token: pb::Token, in_full: bool) -> pb::Token {
     pb::Token { id, org_id, account_id, kind, state, ..Default::default() }
 }
 
-/// The fields that the mask names, each checked by itself; those that are absent get their
-/// default.
+/// The fields that the mask names, each checked separately. Absent fields get their default.
 fn read(
     violations: &mut Violations,
     asked: &pb::TokenPolicy,
@@ -193,7 +192,7 @@ fn read(
     policy
 }
 
-/// A time in whole seconds within these bounds; the error is the sentence after the field's name.
+/// A time in whole seconds within these bounds. The error is the sentence after the field's name.
 fn within(asked: &prost_types::Duration, least: Duration, most: Duration) -> Result<Duration, String> {
     let time = Duration::try_from(convert::duration(asked)?);
     match time {
@@ -206,7 +205,7 @@ fn within(asked: &prost_types::Duration, least: Duration, most: Duration) -> Res
     }
 }
 
-/// The policy with what the mask names from the request.
+/// The policy with the fields that the mask names taken from the request.
 fn over(before: &TokenPolicy, given: &TokenPolicy, mask: &Mask) -> TokenPolicy {
     let pick = |path: &str| if mask.has(path) { given } else { before };
     TokenPolicy {
@@ -221,7 +220,7 @@ fn over(before: &TokenPolicy, given: &TokenPolicy, mask: &Mask) -> TokenPolicy {
     }
 }
 
-/// What an event says of a change: what the org has decided, times in seconds.
+/// The changed fields for the event: the org's own settings, with times in seconds.
 fn changes(before: &TokenPolicy, after: &TokenPolicy) -> Vec<FieldChange> {
     let time = |field, old: Option<Duration>, new: Option<Duration>| {
         let text = |time: Option<Duration>| time.map(|time| format!("{}s", time.as_secs()));

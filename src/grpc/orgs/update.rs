@@ -29,7 +29,7 @@ pub async fn update_org(
     let mut violations = Violations::default();
     let masked = request.update_mask.as_ref().is_some_and(|mask| !mask.paths.is_empty());
     if !masked && (!new.slug.is_empty() || new.token_policy.is_some()) {
-        // An org that was read may be sent back whole.
+        // A caller may send back the whole org as it was read.
         let stored = db::orgs::find(&state.db, acting.org_id).await?;
         let stored = stored.map(|stored| org::message(&stored, &state.ceilings)).transpose()?;
         let stored = stored.unwrap_or_default();
@@ -67,7 +67,7 @@ pub async fn update_org(
             return Ok(pb::UpdateOrgResponse { org: Some(org::message(&before, &state.ceilings)?) });
         };
         let org = db::orgs::rename(&mut tx, acting.org_id, &display_name, now).await?;
-        // No cache holds an org's name.
+        // No cache stores an org's name.
         let change = Change::of("org.updated", [acting.org_id]).fields([renamed]);
         tx.record(change).await?;
         tx.commit().await?;

@@ -1,4 +1,4 @@
-//! From a decision to the claims of the access token.
+//! Builds the claims of an access token from a decision.
 
 use uuid::Uuid;
 
@@ -9,8 +9,8 @@ use crate::domain::access::member::Member;
 use crate::domain::values::permissions::Permission;
 use crate::state::State;
 
-/// The claims of an access token that is made from a credential and speaks for an account:
-/// the credential's own, or one that its account impersonates.
+/// The claims of an access token created from a credential. It acts for the credential's own
+/// account, or for one that this account impersonates.
 pub(super) fn claims(state: &State, credential: &Credential, subject: &Member, decision: Decision) -> Claims {
     let scope: Vec<&str> = decision.scope.iter().map(Permission::as_str).collect();
     let details = decision.on_paths.iter().map(|(path, permissions)| Detail {

@@ -1,4 +1,4 @@
-//! `CreateToken`: a long-lived credential, shown once.
+//! `CreateToken`: creates a long-lived credential, whose secret is returned once.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +33,7 @@ use crate::grpc::wire::idempotency::Idempotency;
 use crate::grpc::wire::{convert, idempotency};
 use crate::state::State;
 
-/// What is to be made, checked.
+/// The checked request for a new token.
 struct NewTokenRequest {
     account_id: Option<AccountId>,
     kind: TokenKind,
@@ -108,7 +108,7 @@ fn kind(kind: i32) -> Result<TokenKind, &'static str> {
     }
 }
 
-/// What a token of this kind must have, and must not.
+/// What a token of this kind must have, and must not have.
 fn fits_kind(violations: &mut Violations, kind: TokenKind, request: &pb::CreateTokenRequest) {
     if kind == TokenKind::Secret {
         if !request.allowed_origins.is_empty() {
@@ -132,7 +132,7 @@ fn fits_kind(violations: &mut Violations, kind: TokenKind, request: &pb::CreateT
     }
 }
 
-/// Labels, checked: at most 16.
+/// Checked labels: at most 16.
 pub fn labels(violations: &mut Violations, asked: &BTreeMap<String, String>) -> Labels {
     if asked.len() > MAX_LABELS {
         violations.add("labels", format!("holds {} labels; at most {MAX_LABELS} are allowed", asked.len()));
@@ -178,7 +178,7 @@ pub async fn create_token(
         if let Some(replay) = once.claim(&mut tx, now).await? {
             return Err(replay.secret_is_gone());
         }
-        // After the replay: the first call's end may have passed since.
+        // After the replay check: the expiry of the first call may have passed since.
         let expire_time = within_policy(&new, &rules, now, acting.token_ceiling())?;
         room_for(&mut tx, acting.org_id, account_id, 1, now).await?;
         room_for_origins(&mut tx, acting.org_id, new.lists.origins.len(), now).await?;
@@ -200,22 +200,22 @@ pub async fn create_token(
         let token = db::tokens::insert(&mut tx, &row, now).await?;
         let token = Some(messages::token(&token, &rules, now)?);
         if request.validate_only {
-            // Never committed: what would have been made is the answer.
+            // Never committed: the response is the token that would have been created.
             return Ok(pb::CreateTokenResponse { token, secret: String::new() });
         }
         tx.record(row.created()).await?;
-        // A replay has no use for the answer: what matters of it, the secret, is not kept.
+        // A replay has no use for the response: the part that matters, the secret, is not stored.
         once.finish(&mut tx, &text.id().to_string(), &()).await?;
         tx.commit().await?;
         Ok(pb::CreateTokenResponse { token, secret: text.expose().to_owned() })
     })
 }
 
-/// When the token ends; none where it has no end.
+/// When the token expires; none if it does not expire.
 ///
 /// # Errors
-/// `INVALID_FIELD` for an end or an audience that the org's policy does not allow, or an end
-/// after that of the credential that makes the token.
+/// `INVALID_FIELD` for an expiry or an audience that the org's policy does not allow, or an
+/// expiry after that of the credential that creates the token.
 fn within_policy(
     new: &NewTokenRequest,
     rules: &Rules,
@@ -230,7 +230,7 @@ fn within_policy(
     Ok(end)
 }
 
-/// Refuses audiences that the org's policy allows no JWT for, unless the token had them before.
+/// Refuses audiences for which the org's policy allows no JWT, unless the token had them before.
 pub fn audiences_within_policy(
     violations: &mut Violations,
     field: &str,
@@ -246,8 +246,8 @@ pub fn audiences_within_policy(
     }
 }
 
-/// What needs the account: that it is there, that the caller covers what the token
-/// could do for it, that it holds the scopes, and that the resources exist.
+/// The checks that need the account: that it exists, that the caller covers what the token could
+/// do for it, that it holds the scopes, and that the resources exist.
 async fn authorise(
     tx: &mut PgConnection,
     acting: &Acting<'_>,
@@ -266,7 +266,7 @@ async fn authorise(
     existing(tx, acting.org_id, "resources", &lists.resources).await
 }
 
-/// Refuses tokens beyond those that one account may have. Its row is locked.
+/// Refuses more tokens than one account may have. The account's row is locked.
 ///
 /// # Errors
 /// `LIMIT_REACHED`.
@@ -284,7 +284,7 @@ pub async fn room_for(
     Err(limit_reached(message, "active tokens of one account", MAX_LIVE_TOKENS))
 }
 
-/// Refuses origins beyond those that the live tokens of an org may name.
+/// Refuses more origins than the active tokens of an org may name.
 ///
 /// # Errors
 /// `LIMIT_REACHED`.

@@ -1,4 +1,4 @@
-//! `ExchangeToken`: a long-lived token becomes a short-lived JWT. Nothing is written.
+//! `ExchangeToken`: exchanges a long-lived token for a short-lived JWT. Nothing is written.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,11 +24,11 @@ use crate::state::principals::Authenticated;
 /// `issued_token_type` (RFC 8693, section 3).
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 
-/// Why `origin` and `client_address` do not count.
+/// The message for an `origin` and a `client_address` that are not accepted.
 const UNBELIEVED: &str = "counts only from a caller that authenticates beside the subject_token and holds \
                           tokens.introspect in its org";
 
-/// The longest life of an access token that is made while database unavailable.
+/// The maximum lifetime of an access token issued while the database is unavailable.
 const OUTAGE_LIFE: Duration = Duration::from_secs(60);
 
 pub async fn exchange_token(
@@ -38,7 +38,7 @@ pub async fn exchange_token(
 ) -> Result<pb::ExchangeTokenResponse> {
     let subject = if request.subject_token.is_empty() { call.bearer()? } else { &request.subject_token };
     if looks_like_jwt(subject) {
-        // An access token never begets another: its life would have no end.
+        // An access token cannot be exchanged for another: its lifetime would have no limit.
         return Err(Reason::SubjectNotExchangeable.into());
     }
     let found = state.authenticator.by_string(subject, call.context.address).await?;
@@ -47,7 +47,7 @@ pub async fn exchange_token(
     let Authenticated { credential, in_outage, .. } = &found;
     let mut asked = asked(state, call, &request, credential.account.org_id).await?;
     if *in_outage {
-        // Nobody can revoke it now: it must not outlive the outage by much.
+        // It cannot be revoked now: it must not outlive the outage by much.
         asked.limit_ttl(OUTAGE_LIFE);
     }
     let issued = match elsewhere(state, credential, &request.org_id).await? {
@@ -64,7 +64,7 @@ pub async fn exchange_token(
     })
 }
 
-/// A JWT, and what its holder is told of it.
+/// An issued JWT, and what is returned with it.
 pub struct Issued {
     pub access_token: String,
     pub expire_time: prost_types::Timestamp,
@@ -72,7 +72,7 @@ pub struct Issued {
     pub scope: String,
 }
 
-/// Makes the JWT that is asked for.
+/// Issues the requested JWT.
 ///
 /// # Errors
 /// What [`exchange::decide`] refuses; `SCOPE_TOO_WIDE`.
@@ -88,10 +88,10 @@ pub fn issue(
     Ok(Issued { access_token: state.keyring.signer.sign(&claims)?, expire_time, scope: claims.scope })
 }
 
-/// The subject in the org that is named, where that is another one than its own: a session's alone.
+/// The subject in the named org, if that is not its own org. Only for sessions.
 ///
 /// # Errors
-/// `RESOURCE_NOT_FOUND` where it does not act, and for a token.
+/// `RESOURCE_NOT_FOUND` if the account may not act there, and for a token.
 async fn elsewhere(state: &State, credential: &Credential, org_id: &str) -> Result<Option<Arc<Credential>>> {
     match convert::org_id(org_id)? {
         Some(org_id) if org_id != credential.account.org_id => {
@@ -131,7 +131,7 @@ async fn asked(
     Ok(exchange::ExchangeRequest::new(audiences, scopes, ttl).presented(shown_at, purpose))
 }
 
-/// Whether the bearer beside the subject is somebody whose word on who shows it counts.
+/// Whether the bearer sent with the subject is trusted to say who presents the subject.
 async fn is_believed(
     state: &State,
     call: &Call,

@@ -18,7 +18,7 @@ use crate::grpc::wire::convert;
 use crate::state::State;
 use crate::state::authenticate::TokenStringLookup;
 
-/// Which token, checked.
+/// The token to explain, checked.
 enum ExplainTarget<'a> {
     Text(&'a str),
     Id(TokenId),
@@ -48,7 +48,7 @@ pub async fn explain_token(
         ExplainTarget::Text(text) => {
             let named = !request.org_id.is_empty();
             let may_read = |org_id: OrgId| may_read(&acting, named, org_id);
-            // What others have is no failure of the caller's address.
+            // An invalid token of others does not count as a failure of the caller's address.
             match state.authenticator.read_string(text, None).await? {
                 TokenStringLookup::Good(found) if may_read(found.credential.account.org_id) => {
                     (explain_string_checks(None), Some(found.credential), found.secret)
@@ -56,7 +56,7 @@ pub async fn explain_token(
                 TokenStringLookup::WrongSecret(credential) if may_read(credential.account.org_id) => {
                     (explain_string_checks(Some(TokenStringCheck::Secret)), Some(credential), None)
                 }
-                // As if it were not there.
+                // Answered as if it did not exist.
                 TokenStringLookup::Good(_) | TokenStringLookup::WrongSecret(_) => {
                     (explain_string_checks(Some(TokenStringCheck::Known)), None, None)
                 }
@@ -91,8 +91,8 @@ fn target<'a>(
     }
 }
 
-/// Whether the caller may read the tokens of the org that the text's token is in: where the
-/// request names an org it is that one, else any in which the caller may act.
+/// Whether the caller may read the tokens of the org that the token string belongs to. If the
+/// request names an org it must be that one, else any in which the caller may act.
 fn may_read(acting: &Acting<'_>, named: bool, org_id: OrgId) -> bool {
     if named {
         return org_id == acting.org_id;

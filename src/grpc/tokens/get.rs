@@ -34,7 +34,8 @@ pub async fn get_token(
     let own =
         found.as_ref().is_some_and(|token| acting.may_read_self(token.account(), &Permission::TOKENS_READ));
     if !own {
-        // Before its existence is told: whose it is makes no difference to anybody else.
+        // Checked before its existence is revealed: for other callers the answer must not depend
+        // on whose it is.
         may_read?;
     }
     let token = found.ok_or_else(|| Error::not_found("token", token_id))?;

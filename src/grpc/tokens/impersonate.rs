@@ -1,4 +1,4 @@
-//! `ImpersonateAccount`: an administrator acts as a service account for a while.
+//! `ImpersonateAccount`: an administrator acts as a service account for a limited time.
 
 use super::claims::claims;
 use crate::db;
@@ -28,7 +28,7 @@ pub async fn impersonate_account(
     let (account_id, reason, ttl) = violations.all((account_id, reason, ttl))?;
 
     let now = state.clock.now();
-    // What changes from now on ends the access token when it is used.
+    // Later changes invalidate the access token when it is used.
     let target = state.principals.member(acting.org_id, account_id).await?;
     let target = target.ok_or_else(|| Error::not_found("account", account_id))?;
     let rules = db::orgs::policies::find_rules(&state.db, acting.org_id, &state.ceilings).await?;
@@ -39,7 +39,7 @@ pub async fn impersonate_account(
     let access_token = state.keyring.signer.sign(&claims)?;
 
     let mut tx = Transaction::begin(state, &acting).await?;
-    // It makes nothing untrue.
+    // Nothing that is cached becomes outdated by it.
     let change = Change::of("account.impersonated", [account_id])
         .fields([FieldChange::set("reason", reason), FieldChange::set("access_token.jti", claims.jti)]);
     tx.record(change).await?;

@@ -1,4 +1,4 @@
-//! `IntrospectToken` and `BatchIntrospectTokens`: is it good, now, and for what (RFC 7662).
+//! `IntrospectToken` and `BatchIntrospectTokens`: is a token valid now, and for what (RFC 7662).
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -20,7 +20,7 @@ use crate::grpc::pb;
 use crate::grpc::wire::convert;
 use crate::state::State;
 
-/// How long an answer may be kept at most: a revocation is not to be overlooked for longer.
+/// The maximum time to cache a response: a revocation must not go unseen for longer.
 const MAX_CACHE: Duration = Duration::from_secs(60);
 
 pub async fn introspect_token(
@@ -63,8 +63,8 @@ pub async fn batch_introspect_tokens(
         }
     };
     violations.finish()?;
-    // One after the other: the cache answers most, and a batch takes no more of the
-    // database at a time than one call.
+    // Sequential: the cache answers most, and a batch uses no more of the database at a time than
+    // one call.
     let mut responses = Vec::with_capacity(asked.len());
     for one in &asked {
         responses.push(introspect(state, call, caller, one).await?);
@@ -72,7 +72,7 @@ pub async fn batch_introspect_tokens(
     Ok(pb::BatchIntrospectTokensResponse { responses })
 }
 
-/// The caller, who may introspect something.
+/// The caller, who must be allowed to introspect somewhere.
 fn verifier(call: &Call) -> Result<&Caller> {
     let caller = call.caller()?;
     if caller.may_verify(caller.home()) {
@@ -83,7 +83,7 @@ fn verifier(call: &Call) -> Result<&Caller> {
         .with_metadata("permission", Permission::TOKENS_INTROSPECT.as_str()))
 }
 
-/// What a token is to be good for.
+/// The checked request: the token, and what it must be valid for.
 struct IntrospectionRequest<'a> {
     token_text: &'a str,
     audience: Option<Audience>,
@@ -114,7 +114,8 @@ async fn introspect(
     asked: &IntrospectionRequest<'_>,
 ) -> Result<pb::IntrospectTokenResponse> {
     let shown_at = call.context.presented_at(asked.told.origin.clone(), asked.told.address)?;
-    // What others sent to the caller is no failure of the caller's address.
+    // Credentials that others sent to the caller do not count as failures of the caller's
+    // address.
     let from = None;
     let looked_up = if looks_like_jwt(asked.token_text) {
         access_token(state, asked, &shown_at, from).await
@@ -123,7 +124,8 @@ async fn introspect(
     };
     let found = match looked_up {
         Ok(found) => found,
-        // Whatever is wrong with it, it is not good; what is wrong with us is another matter.
+        // An invalid token is reported as inactive, whatever the cause; our own failures are
+        // returned as errors.
         Err(error) if error.reason().code() == Code::Unauthenticated => None,
         Err(error) => return Err(error),
     };
@@ -183,7 +185,7 @@ async fn access_token(
     if !asked.audience.as_ref().is_none_or(is_for) || credential.admit_access_token(&shown).is_err() {
         return Ok(None);
     }
-    // A token that was shortened since takes its JWTs with it.
+    // If the token's expiry was brought forward since, its JWTs expire with it.
     let exp = credential.expire_time.map_or(claims.exp, |end| claims.exp.min(end.unix_timestamp()));
     let left = Duration::from_secs((exp - state.clock.now().unix_timestamp()).max(0) as u64);
     let member = verified.member();
@@ -210,7 +212,8 @@ async fn access_token(
     )))
 }
 
-/// What an owner's list may show: what the org names, and what is asked for, which the org need not.
+/// What an owner's scopes may list: permissions that the org names, and requested ones, which the
+/// org need not name.
 fn named(by_org: &BTreeSet<Permission>, asked: &IntrospectionRequest<'_>) -> BTreeSet<Permission> {
     by_org.iter().chain(&asked.required).cloned().collect()
 }

@@ -1,4 +1,4 @@
-//! `ReportLeakedToken`: whoever finds tokens where they should not be may stop them.
+//! `ReportLeakedToken`: revokes leaked tokens, on the report of any caller.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,10 +23,10 @@ use crate::grpc::pb::RevokeReason;
 use crate::grpc::wire::convert;
 use crate::state::State;
 
-/// What leaked, by its org.
+/// What leaked, grouped by org.
 #[derive(Default)]
 struct Leaked {
-    /// The numbers of the secrets, by token.
+    /// The numbers of the leaked secrets, by token.
     tokens: BTreeMap<OrgId, BTreeMap<TokenId, Vec<i32>>>,
     sessions: BTreeSet<(OrgId, SessionId)>,
     codes: Vec<db::sign_in::emailed_codes::EmailedCode>,
@@ -50,7 +50,8 @@ pub async fn report_leaked_token(
     if leaked.tokens.is_empty() && leaked.sessions.is_empty() && leaked.codes.is_empty() {
         return Ok(pb::ReportLeakedTokenResponse {});
     }
-    // Whoever reports is nobody that we know: they had the text, as had whoever left it there.
+    // The reporter is unknown to us: they had the token string, as did the party that left it
+    // there.
     let actor = Actor::unknown(&call.context);
     transact!(state, actor.in_org(SYSTEM_ORG), |mut tx| {
         let now = tx.now();
@@ -70,7 +71,7 @@ pub async fn report_leaked_token(
     })
 }
 
-/// Mails whoever is to be told of the accounts that have lost tokens, once for each.
+/// Emails those who are notified for the accounts that lost tokens, once for each account.
 async fn tell_owners(tx: &mut Transaction<'_>, changes: &[Change]) -> Result<()> {
     for change in changes {
         let org_id = change.org_id().unwrap_or(tx.org_id());
@@ -87,12 +88,12 @@ async fn tell_owners(tx: &mut Transaction<'_>, changes: &[Change]) -> Result<()>
     Ok(())
 }
 
-/// Those whose secret is right. What else is in the list is passed over: whoever searches
-/// for leaks by their form finds much that is none, and what it is is not theirs to know.
+/// The reported credentials whose secret is right. Other entries are skipped: a search for leaks
+/// by format finds many strings that are none, and the reporter must not learn what they are.
 async fn known(state: &State, call: &Call, texts: &[String]) -> Result<Leaked> {
     let mut leaked = Leaked::default();
     for text in texts {
-        // What is public cannot leak, and junk is not even a failure.
+        // Public tokens cannot leak, and an unreadable string does not count as a failure.
         match TokenString::parse(text).map(|text| text.kind()) {
             Ok(TokenStringKind::SecretToken | TokenStringKind::Session) => {}
             Ok(kind @ (TokenStringKind::Invitation | TokenStringKind::PasswordCode)) => {
@@ -124,7 +125,7 @@ async fn known(state: &State, call: &Call, texts: &[String]) -> Result<Leaked> {
     Ok(leaked)
 }
 
-/// What an org has lost by the leak.
+/// What an org lost by the leak.
 #[derive(Default)]
 struct Lost {
     tokens: Vec<TokenId>,
@@ -142,8 +143,8 @@ impl Lost {
     }
 }
 
-/// Ends the secrets where others live, revokes the tokens where none does, and with them
-/// what they made. Gives a change for each org in which something went.
+/// Expires the leaked secrets of tokens with other active ones, and revokes the tokens without.
+/// Also revokes what they created. Returns a change for each org that lost something.
 async fn take_away(tx: &mut PgConnection, leaked: &Leaked, now: OffsetDateTime) -> Result<Vec<Change>> {
     let mut lost: BTreeMap<OrgId, Lost> = BTreeMap::new();
     let (mut whole, mut makers) = (Vec::new(), Vec::new());
@@ -153,7 +154,8 @@ async fn take_away(tx: &mut PgConnection, leaked: &Leaked, now: OffsetDateTime) 
         let made_by_themselves = db::tokens::secrets::find_made_by_themselves(tx, org_id, &ids).await?;
         for (token_id, leaked) in secrets {
             makers.push((*token_id).into());
-            // One that is revoked or expired has nothing to lose, but may have made some that have.
+            // A revoked or expired token has nothing to lose, but it may have created tokens that
+            // do.
             let Some(token) = tokens.iter().find(|token| token.id() == *token_id) else { continue };
             let by_itself = made_by_themselves.iter().filter(|(id, _)| id == token_id);
             let by_itself: Vec<i32> = by_itself.map(|(_, number)| *number).collect();
@@ -179,14 +181,14 @@ async fn take_away(tx: &mut PgConnection, leaked: &Leaked, now: OffsetDateTime) 
     Ok(lost.into_iter().map(|(org_id, lost)| lost.change().in_org(org_id)).collect())
 }
 
-/// The numbers of its secrets that have not ended.
+/// The numbers of its secrets that have not expired.
 fn live(token: &Token, now: OffsetDateTime) -> Vec<i32> {
     let live =
         token.secrets().filter(|secret| SecretState::of(secret.expire_time, now) != SecretState::Expired);
     live.map(|secret| secret.number).collect()
 }
 
-/// How people recognise one of its secrets.
+/// The obfuscated form by which people recognise one of its secrets.
 fn shown(token: &Token, number: i32) -> Result<String> {
     let secret = token.secrets().find(|secret| secret.number == number);
     let secret = secret.ok_or_else(|| Error::internal("a secret of a locked token is gone"))?;

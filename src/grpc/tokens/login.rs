@@ -1,4 +1,4 @@
-//! `Login`: a username and a password become a session, and a first JWT.
+//! `Login`: a username and a password give a session, and a first JWT.
 
 use std::sync::Arc;
 
@@ -55,7 +55,7 @@ async fn acts_in(state: &State, who: &SignedIn, org_id: OrgId) -> Result<bool> {
     Ok(member.is_some_and(|member| member.check_active().is_ok()))
 }
 
-/// A session that was just made.
+/// A session that was just created.
 struct StartedSession {
     text: TokenString,
     expire_time: OffsetDateTime,
@@ -113,8 +113,8 @@ async fn answer(
     })
 }
 
-/// A JWT for the issuer with all rights; none where it would be too large, since the session can be
-/// exchanged for one with fewer.
+/// A JWT for the issuer with all rights. None if it would be too large: the session can be
+/// exchanged for one with fewer rights.
 fn access_token(state: &State, credential: &Credential) -> Result<(String, Option<prost_types::Timestamp>)> {
     match exchange::issue(state, credential, &ExchangeRequest::default(), state.clock.now()) {
         Ok(issued) => Ok((issued.access_token, Some(issued.expire_time))),

@@ -1,4 +1,4 @@
-//! Tokens and signing keys as messages.
+//! Tokens and signing keys as protocol messages.
 
 use time::OffsetDateTime;
 
@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::grpc::pb;
 use crate::grpc::wire::convert;
 
-/// A token as callers see it, now, under the rules of its org.
+/// The message for a token as of now, under the rules of its org.
 pub fn token(token: &db::tokens::Token, rules: &Rules, now: OffsetDateTime) -> Result<pb::Token> {
     let kind = token.kind()?;
     let state = match token.state(rules, now)? {
@@ -53,7 +53,7 @@ fn token_kind(kind: TokenKind) -> pb::TokenKind {
     match kind {
         TokenKind::Secret => pb::TokenKind::Secret,
         TokenKind::Publishable => pb::TokenKind::Publishable,
-        // Never shown as a token.
+        // Never returned as a token.
         TokenKind::Session => pb::TokenKind::Unspecified,
     }
 }
@@ -80,7 +80,7 @@ fn token_secret(
     }
 }
 
-/// A signing key as callers see it.
+/// The message for a signing key.
 pub fn signing_key(key: &db::keys::signing_keys::SigningKey) -> pb::SigningKey {
     let state = match key.state() {
         Some(KeyState::Next) => pb::SigningKeyState::Next,

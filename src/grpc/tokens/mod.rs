@@ -1,4 +1,4 @@
-//! The handlers of `TokenService`, by noun.
+//! The handlers of `TokenService`, one file for each noun.
 
 mod claims;
 pub mod create;

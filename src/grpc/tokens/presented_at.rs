@@ -1,4 +1,4 @@
-//! What a caller tells of whoever shows a credential: the fields `origin` and
+//! Where a credential was presented, as reported by the caller: the fields `origin` and
 //! `client_address` of exchange and introspection.
 
 use std::net::IpAddr;
@@ -24,7 +24,7 @@ impl PresentedAtFields {
         }
     }
 
-    /// Whether anything is told.
+    /// Whether either field is set.
     pub fn is_some(&self) -> bool {
         self.origin.is_some() || self.address.is_some()
     }

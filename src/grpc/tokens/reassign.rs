@@ -1,4 +1,4 @@
-//! `ReassignToken` and `ReassignAccountTokens`: a token goes on under another account.
+//! `ReassignToken` and `ReassignAccountTokens`: move tokens to another account.
 
 use super::create::room_for;
 use super::messages;
@@ -19,13 +19,13 @@ use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::state::State;
 
-/// What is to be moved.
+/// Which tokens to move.
 enum ReassignedTokens {
     One(TokenId),
     AllOf(AccountId),
 }
 
-/// A move, as it was asked for.
+/// The checked request for a move.
 struct ReassignRequest {
     which: ReassignedTokens,
     to: AccountId,
@@ -80,7 +80,7 @@ async fn authorised<'a>(state: &State, call: &'a Call, org_id: &str) -> Result<A
     Ok(acting)
 }
 
-/// Moves them, all or none. Gives them as they are afterwards, and what they lost.
+/// Moves all of them or none. Returns them as they are afterwards, and what they lost.
 async fn reassign(
     state: &State,
     acting: &Acting<'_>,
@@ -110,7 +110,7 @@ async fn reassign(
         let rules = db::orgs::policies::find_rules(&mut *tx, org_id, &state.ceilings).await?;
         let shown = |token: &Token| messages::token(token, &rules, now);
         let Some(from) = tokens.first().map(Token::account).filter(|from| *from != to) else {
-            // There is none, or it is where it should be.
+            // There is no token, or it belongs to the target account already.
             let tokens = tokens.iter().map(shown).collect::<Result<_>>()?;
             return Ok((tokens, Vec::new()));
         };

@@ -1,5 +1,5 @@
-//! `RevokeToken` and `RevokeAccountTokens`: for good, by id, by the token's own text, or
-//! all of an account.
+//! `RevokeToken` and `RevokeAccountTokens`: permanent revocation by id, by the token string, or
+//! of all tokens of an account.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -74,7 +74,8 @@ async fn by_id(
     })
 }
 
-/// Whoever knows the text may revoke it; whether it was one is not told (RFC 7009).
+/// Revokes by token string: knowing it is enough. Whether it was a token is not revealed (RFC
+/// 7009).
 async fn by_text(
     state: &State,
     call: &Call,
@@ -92,7 +93,7 @@ async fn by_text(
     }
     let credential = match state.authenticator.by_string(text, call.context.address).await {
         Ok(found) => found.credential,
-        // Unknown, or a secret that has ended, which stands for the token no more.
+        // Unknown, or an expired secret, which no longer stands for the token.
         Err(error) if error.reason().code() == Code::Unauthenticated => {
             return Ok(pb::RevokeTokenResponse::default());
         }
@@ -115,7 +116,8 @@ async fn by_text(
     })
 }
 
-/// Ends a session, and on `KEY_COMPROMISE` the tokens that descend from it. Gives what to record.
+/// Ends a session, and on `KEY_COMPROMISE` revokes the tokens that descend from it. Returns the
+/// changes to record.
 pub async fn end_session(
     tx: &mut PgConnection,
     (org_id, session_id): (OrgId, SessionId),
@@ -134,7 +136,7 @@ pub async fn end_session(
     Ok(ended)
 }
 
-/// Revokes every live token of an account.
+/// Revokes every active token of an account.
 pub async fn revoke_account_tokens(
     state: &State,
     call: &Call,
@@ -148,7 +150,7 @@ pub async fn revoke_account_tokens(
     let (account_id, reason) = violations.all((account_id, reason))?;
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
-        // Locked, so that none is made meanwhile.
+        // Locked, so that no token is created meanwhile.
         let account = db::accounts::lock(&mut tx, acting.org_id, account_id).await?;
         account.ok_or_else(|| Error::not_found("account", account_id))?;
         acting.may_stop(&db::accounts::grants::find_held(&mut tx, acting.org_id, account_id).await?)?;
@@ -161,10 +163,10 @@ pub async fn revoke_account_tokens(
     })
 }
 
-/// Tokens by their org.
+/// Tokens grouped by org.
 pub type ByOrg = BTreeMap<OrgId, Vec<TokenId>>;
 
-/// Revokes tokens, and what descends from them, as [`stop`] does. Gives how many.
+/// Revokes tokens, and what descends from them, as [`stop`] does. Returns how many.
 async fn revoke(
     tx: &mut Transaction<'_>,
     tokens: Vec<(OrgId, TokenId)>,
@@ -176,7 +178,7 @@ async fn revoke(
     Ok(revoked.values().map(Vec::len).sum())
 }
 
-/// One event in each org, naming all that went there.
+/// One event for each org, naming all tokens revoked there.
 fn changes(revoked: &ByOrg, reason: RevokeReason) -> Vec<Change> {
     let change = |(org_id, tokens): (&OrgId, &Vec<TokenId>)| {
         Change::of("token.revoked", tokens)
@@ -187,9 +189,9 @@ fn changes(revoked: &ByOrg, reason: RevokeReason) -> Vec<Change> {
     revoked.iter().map(change).collect()
 }
 
-/// Revokes tokens, and on `KEY_COMPROMISE` all that descend from them. What was revoked
-/// before stays as it was, but its descendants are looked for: a leak may be noticed late.
-/// Gives those that were not revoked before.
+/// Revokes tokens, and on `KEY_COMPROMISE` all that descend from them. Tokens revoked earlier
+/// stay as they were, but their descendants are searched: a leak may be noticed late. Returns
+/// those that were not revoked before.
 pub async fn stop(
     tx: &mut PgConnection,
     tokens: Vec<(OrgId, TokenId)>,
@@ -221,8 +223,8 @@ pub async fn stop(
     Ok(revoked)
 }
 
-/// What whoever had these tokens or sessions may know the secrets of: the tokens that they made, and
-/// those that have a secret which they made by rotating.
+/// The tokens whose secrets a holder of these tokens or sessions may know: those that they
+/// created, and those with a secret that they created by rotating.
 pub async fn made_by(
     tx: &mut PgConnection,
     makers: &[CredentialId],

@@ -1,5 +1,5 @@
-//! `RotateToken`, `FinishRotation` and `CancelRotation`: another secret for a token, and
-//! the end of the old one.
+//! `RotateToken`, `FinishRotation` and `CancelRotation`: a new secret for a token, and the expiry
+//! of the old one.
 
 use super::messages;
 use crate::clock::random;
@@ -55,7 +55,7 @@ pub async fn finish_rotation(
         let now = tx.now();
         let held = LockedToken::lock(state, &mut tx, &acting, token_id).await?;
         let Some(underway) = rotation::underway(&held.credential.secrets, now) else {
-            // It finished by itself, perhaps a moment ago: what was asked for is so.
+            // It finished by itself, perhaps a moment ago: the requested state is reached.
             let token = messages::token(&held.before, &held.credential.account.rules, now)?;
             return Ok(pb::FinishRotationResponse { token: Some(token) });
         };
@@ -77,7 +77,8 @@ pub async fn cancel_rotation(
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
         let held = LockedToken::lock(state, &mut tx, &acting, token_id).await?;
-        // Without one the old secret is gone: a yes would have its holder rely on it.
+        // Without a rotation under way the old secret is gone: success would make its holder rely
+        // on it.
         let underway = rotation::underway(&held.credential.secrets, now)
             .ok_or_else(|| Error::not_found("rotation of", token_id))?;
         let (org_id, token_id) = held.place();
@@ -92,8 +93,8 @@ pub async fn cancel_rotation(
     })
 }
 
-/// What needs no more than the token's id: rights before everything else. Whose the token
-/// is matters to those alone who may not rotate them all.
+/// Checks the rights, which need only the token's id, before everything else. The token's account
+/// matters only for callers that may not rotate all tokens.
 async fn authorise(state: &State, acting: &Acting<'_>, token_id: &str) -> Result<()> {
     acting.require_token_management()?;
     let Err(refusal) = acting.require(&Permission::TOKENS_WRITE, &Node::Org) else { return Ok(()) };
@@ -109,11 +110,11 @@ async fn rights_first(state: &State, acting: &Acting<'_>, token_id: &str) -> Res
     TokenId::parse(token_id).map_err(|wrong| Error::invalid("token_id", wrong.to_string()))
 }
 
-/// A live token whose row is locked, and which the caller may rotate.
+/// A locked active token that the caller may rotate.
 struct LockedToken {
     token_id: TokenId,
     credential: Credential,
-    /// What is shown of it before the change.
+    /// The token as it was before the change.
     before: db::tokens::Token,
 }
 
@@ -127,8 +128,8 @@ impl LockedToken {
         let (org_id, credential_id) = (acting.org_id, acting.caller.credential_id());
         let now = tx.now();
         if credential_id != token_id.into() {
-            // Whoever revokes the caller finds what it made. Its own row is locked below, which
-            // two that share it would do in a circle.
+            // Revoking the caller must find what it created. If the caller is the token itself, its row
+            // is only locked below: two calls that had both share-locked it first would deadlock.
             db::tokens::credentials::hold_unrevoked(tx, acting.caller.credential_org(), credential_id)
                 .await?;
         }
@@ -149,14 +150,15 @@ impl LockedToken {
         (self.credential.account.org_id, self.token_id)
     }
 
-    /// How people recognise one of its secrets.
+    /// The obfuscated form by which people recognise one of its secrets.
     fn obfuscated(&self, number: i32) -> Result<String> {
         let known = self.before.secrets().find(|secret| secret.number == number);
         let known = known.ok_or_else(|| Error::internal("a secret of a locked token is gone"))?;
         Ok(obfuscated(self.credential.kind.into(), self.token_id, known.hint))
     }
 
-    /// Gives it the secret of this text, and the others their end. Returns what to record.
+    /// Adds the secret of this token string, and sets the expiry of the others. Returns the
+    /// fields to record.
     async fn replace(
         &self,
         state: &State,
@@ -167,7 +169,8 @@ impl LockedToken {
     ) -> Result<Vec<FieldChange>> {
         let ((org_id, token_id), now) = (self.place(), tx.now());
         db::tokens::secrets::delete_expired(tx, org_id, token_id, now).await?;
-        // Who rotates itself may be whoever got its secret by rotating it.
+        // A token that rotates itself may be used by the credential that rotated it before and so
+        // got its secret.
         let made_by = match acting.caller.credential_id() {
             itself if itself == token_id.into() => {
                 db::tokens::secrets::find_maker(tx, org_id, token_id).await?
@@ -195,7 +198,7 @@ impl LockedToken {
         Ok(fields)
     }
 
-    /// Records the change, commits, and shows the token.
+    /// Records the change, commits, and returns the token.
     async fn conclude(
         &self,
         mut tx: Transaction<'_>,

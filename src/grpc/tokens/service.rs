@@ -1,4 +1,4 @@
-//! `TokenService`: where to find each RPC.
+//! `TokenService`: the handler of each RPC.
 
 use super::{
     create, exchange, explain, get, impersonate, introspect, keys, leaks, login, reassign, revoke, rotate,

@@ -1,4 +1,4 @@
-//! `Logout` and `RevokeAccountSessions`: the end of sessions.
+//! `Logout` and `RevokeAccountSessions`: end sessions.
 
 use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
@@ -13,7 +13,7 @@ use crate::state::State;
 
 pub async fn logout(state: &State, call: &Call, _: pb::LogoutRequest) -> Result<pb::LogoutResponse> {
     let caller = call.caller()?;
-    // Whoever impersonates has a session that is not the account's.
+    // An impersonating caller has a session that is not the account's.
     let Some(session_id) = caller.session().filter(|_| caller.actor_id().is_none()) else {
         let message = "the call has no session: use RevokeToken for a token";
         return Err(Error::with_message(Reason::PermissionMissing, message));
@@ -52,7 +52,7 @@ pub async fn revoke_account_sessions(
     let org_id = acting.org_id;
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
-        // Locked, so that nobody signs in meanwhile.
+        // Locked, so that no sign-in happens meanwhile.
         let account = db::accounts::lock(&mut tx, org_id, account_id).await?;
         account.ok_or_else(|| Error::not_found("account", account_id))?;
         if !own {

@@ -45,7 +45,7 @@ pub async fn rotate_signing_key(
 ) -> Result<pb::RotateSigningKeyResponse> {
     let caller = call.caller()?;
     caller.require_platform(&Permission::PLATFORM_KEYS)?;
-    // Made beforehand, needed or not: the lock is not held meanwhile.
+    // Created beforehand, needed or not, so that the lock is not held meanwhile.
     let fresh = NewKey::make(&state.keyring.master, state.keyring.signing_algorithm).await?;
     transact!(state, Actor::from(caller).in_org(SYSTEM_ORG), |mut tx| {
         db::orgs::lock(&mut tx, SYSTEM_ORG).await?;
@@ -85,7 +85,7 @@ pub async fn revoke_signing_key(
     let (reason,) = violations.all((reason,))?;
     let reason = convert::revoke_reason_name(reason);
     let kid = request.kid.as_str();
-    // Made beforehand, needed or not: the lock is not held meanwhile.
+    // Created beforehand, needed or not, so that the lock is not held meanwhile.
     let fresh = NewKey::make(&state.keyring.master, state.keyring.signing_algorithm).await?;
     transact!(state, Actor::from(caller).in_org(SYSTEM_ORG), |mut tx| {
         let now = tx.now();
@@ -106,7 +106,8 @@ pub async fn revoke_signing_key(
             FieldChange::set("revoke_reason", reason),
         ];
         if key.state() == Some(KeyState::Active) {
-            // Never the next one: whoever took the active key may have taken that, too.
+            // Never the next key: an attacker who took the active key may have taken that one,
+            // too.
             db::keys::signing_keys::insert(&mut tx, &fresh, KeyState::Active, now).await?;
             kids.push(fresh.kid.clone());
             fields.push(FieldChange {

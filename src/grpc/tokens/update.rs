@@ -1,4 +1,5 @@
-//! `UpdateToken`: a token is renamed, narrowed, shortened, or works from elsewhere.
+//! `UpdateToken`: renames or narrows a token, shortens its lifetime, or changes where it works
+//! from.
 
 use time::OffsetDateTime;
 
@@ -29,7 +30,7 @@ use crate::grpc::wire::convert;
 use crate::grpc::wire::update_mask::{Mask, check_etag};
 use crate::state::State;
 
-/// What may be updated.
+/// The fields that may be updated.
 const KNOWN: [&str; 8] = [
     "display_name",
     "labels",
@@ -54,7 +55,7 @@ fn is_set(token: &pb::Token, path: &str) -> bool {
     }
 }
 
-/// The fields of the request, checked each by itself.
+/// The fields of the request, each checked separately.
 struct GivenTokenFields {
     display_name: Option<DisplayName>,
     labels: Labels,
@@ -105,7 +106,7 @@ impl GivenTokenFields {
         Self { display_name, labels, limits: RestrictionsAndExpiry { restrictions: lists, expire_time: end } }
     }
 
-    /// The limits with what the mask names from the request.
+    /// The limits with the fields that the mask names taken from the request.
     fn over(&self, before: &RestrictionsAndExpiry, mask: &Mask) -> RestrictionsAndExpiry {
         let (old, new) = (&before.restrictions, &self.limits.restrictions);
         let pick = |path: &str| if mask.has(path) { new } else { old };
@@ -159,7 +160,7 @@ pub async fn update_token(
         within_policy(&token, &before, &after, &rules)?;
         let more = after.restrictions.origins.len().saturating_sub(origins.len());
         room_for_origins(&mut tx, acting.org_id, more, now).await?;
-        // What the token had is not asked about again: less of it is always allowed.
+        // What the token had is not checked again: reducing it is always allowed.
         let new_scopes = after.restrictions.scopes.iter().filter(|scope| !scopes.contains(scope));
         refuse_scopes(new_scopes.filter(|scope| !held.hold_somewhere(scope)))?;
         existing(&mut tx, acting.org_id, "token.resources", &after.restrictions.resources).await?;
@@ -181,7 +182,8 @@ pub async fn update_token(
         db::tokens::update(&mut tx, acting.org_id, token_id, &new).await?;
         let mut subjects = vec![Subject::from(token_id)];
         if after.narrow_rights_of(&before) {
-            // Verifiers that keep JWTs from before learn that they carry too much.
+            // Verifiers that cache JWTs must learn that those issued earlier carry too many
+            // rights.
             db::accounts::raise_version(&mut tx, acting.org_id, token.account()).await?;
             subjects.push(token.account().into());
         }
@@ -194,8 +196,8 @@ pub async fn update_token(
     })
 }
 
-/// Refuses a new end that the org's policy stops the token for, and audiences that it allows no
-/// JWT for. What the token had is not asked about again.
+/// Refuses a new expiry with which the org's policy would block the token, and audiences for
+/// which it allows no JWT. What the token had is not checked again.
 fn within_policy(
     token: &Token,
     before: &RestrictionsAndExpiry,
@@ -211,7 +213,7 @@ fn within_policy(
     violations.finish()
 }
 
-/// The limits that differ, for the event.
+/// The limits that changed, for the event.
 fn changed(before: &RestrictionsAndExpiry, after: &RestrictionsAndExpiry) -> Vec<FieldChange> {
     let (old, new) = (&before.restrictions, &after.restrictions);
     let times = |limits: &RestrictionsAndExpiry| limits.expire_time.map(|end| end.to_string());

@@ -1,4 +1,4 @@
-//! Scalars, enums and grants, from and to the messages of the protocol.
+//! Conversions of scalars, enums and grants from and to protocol messages.
 
 use std::time::Duration;
 
@@ -23,13 +23,14 @@ pub fn org_id(text: &str) -> Result<Option<OrgId>> {
     }
 }
 
-/// A time on the wire.
+/// A time as a protocol message.
 pub fn timestamp(time: OffsetDateTime) -> Timestamp {
     Timestamp { seconds: time.unix_timestamp(), nanos: time.nanosecond() as i32 }
 }
 
-/// A time from the wire, cut to microseconds, which is what is kept. The range is the one that
-/// `google.protobuf.Timestamp` states; the database ends before the calendar of [`OffsetDateTime`] does.
+/// A time from a protocol message, cut to microseconds, which is what is stored. The range is the
+/// one that `google.protobuf.Timestamp` states; the database's range ends before the calendar of
+/// [`OffsetDateTime`] does.
 pub fn time(timestamp: &Timestamp) -> Result<OffsetDateTime, &'static str> {
     const WRONG: &str = "must be a time from 0001-01-01T00:00:00Z to 9999-12-31T23:59:59.999999999Z";
     let seconds = OffsetDateTime::from_unix_timestamp(timestamp.seconds).map_err(|_| WRONG)?;
@@ -40,7 +41,7 @@ pub fn time(timestamp: &Timestamp) -> Result<OffsetDateTime, &'static str> {
     seconds.replace_nanosecond(nanos / 1_000 * 1_000).map_err(|_| WRONG)
 }
 
-/// A duration from the wire.
+/// A duration from a protocol message.
 pub fn duration(duration: &prost_types::Duration) -> Result<time::Duration, &'static str> {
     let (seconds, nanos) = (duration.seconds, duration.nanos);
     if nanos.unsigned_abs() >= 1_000_000_000 || (seconds > 0 && nanos < 0) || (seconds < 0 && nanos > 0) {
@@ -49,17 +50,17 @@ pub fn duration(duration: &prost_types::Duration) -> Result<time::Duration, &'st
     Ok(time::Duration::new(seconds, nanos))
 }
 
-/// A duration on the wire.
+/// A duration as a protocol message.
 pub fn proto_duration(duration: Duration) -> prost_types::Duration {
     prost_types::Duration { seconds: duration.as_secs() as i64, nanos: duration.subsec_nanos() as i32 }
 }
 
-/// A text that may be left out, checked where it is not.
+/// An optional string, checked if it is present.
 pub fn optional<T, E>(text: &str, parse: impl Fn(&str) -> Result<T, E>) -> Result<Option<T>, E> {
     if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
 }
 
-/// Grants to be given: each needs a right and a resource. At most 100.
+/// The grants in a request: each needs a right and a resource. At most 100.
 pub fn grants(violations: &mut Violations, messages: &[pb::Grant]) -> Vec<(Right, Node)> {
     if messages.len() > MAX_LIST {
         violations.add("grants", format!("holds {} grants; at most {MAX_LIST} are allowed", messages.len()));
@@ -87,7 +88,7 @@ pub fn right(message: Option<&pb::grant::Right>) -> Result<Right, names::Invalid
     }
 }
 
-/// A right as callers see it.
+/// The message for a right.
 pub fn shown_right(right: &Right) -> pb::grant::Right {
     match right {
         Right::System(role) => pb::grant::Right::RoleId(role.id().to_owned()),
@@ -96,7 +97,7 @@ pub fn shown_right(right: &Right) -> pb::grant::Right {
     }
 }
 
-/// What an account is.
+/// The kind of an account as a protocol enum.
 pub fn account_kind(kind: AccountKind) -> pb::AccountKind {
     match kind {
         AccountKind::User => pb::AccountKind::User,
@@ -104,12 +105,12 @@ pub fn account_kind(kind: AccountKind) -> pb::AccountKind {
     }
 }
 
-/// A kind to list; unspecified is any.
+/// The kind filter of a list; unspecified means any.
 pub fn kind(kind: i32) -> Result<Option<AccountKind>, &'static str> {
     if kind == pb::AccountKind::Unspecified as i32 { Ok(None) } else { parse_account_kind(kind).map(Some) }
 }
 
-/// A state to list; unspecified is any but deleted.
+/// The state filter of a list; unspecified means any except deleted.
 pub fn state(state: i32) -> Result<Option<AccountState>, &'static str> {
     match pb::AccountState::try_from(state) {
         Ok(pb::AccountState::Unspecified) => Ok(None),
@@ -121,7 +122,7 @@ pub fn state(state: i32) -> Result<Option<AccountState>, &'static str> {
     }
 }
 
-/// What an account is to be.
+/// The requested kind of an account.
 pub fn parse_account_kind(kind: i32) -> Result<AccountKind, &'static str> {
     match pb::AccountKind::try_from(kind) {
         Ok(pb::AccountKind::User) => Ok(AccountKind::User),
@@ -132,12 +133,12 @@ pub fn parse_account_kind(kind: i32) -> Result<AccountKind, &'static str> {
     }
 }
 
-/// The name of a reason as the database keeps it: without the enum's prefix.
+/// The name of a reason as stored in the database: without the enum's prefix.
 pub fn revoke_reason_name(reason: pb::RevokeReason) -> &'static str {
     reason.as_str_name().trim_start_matches("REVOKE_REASON_")
 }
 
-/// The reason that is kept under this name.
+/// The reason that is stored under this name.
 pub fn revoke_reason(name: &str) -> Option<pb::RevokeReason> {
     pb::RevokeReason::from_str_name(&format!("REVOKE_REASON_{name}"))
 }

@@ -1,4 +1,4 @@
-//! `request_id`: a create that is repeated is answered again, not carried out again.
+//! `request_id`: a repeated create returns the first response and is not executed again.
 
 use prost::Message;
 use sqlx::PgConnection;
@@ -9,7 +9,7 @@ use crate::db::requests::{IdempotentRequest, Replay};
 use crate::domain::access::acting::Acting;
 use crate::error::{Error, Result};
 
-/// A create, with the `request_id` that it came under, if any.
+/// A create with its `request_id`, if any.
 pub struct Idempotency<'a>(Option<IdempotentRequest<'a>>);
 
 /// Parses a `request_id`; empty is none.
@@ -21,7 +21,7 @@ pub fn parse(request_id: &str) -> Result<Option<Uuid>, &'static str> {
 }
 
 impl<'a> Idempotency<'a> {
-    /// `body` is the request without its `request_id`.
+    /// A create whose `body` is the request without its `request_id`.
     pub fn new(
         acting: &'a Acting<'a>,
         method: &'static str,
@@ -31,7 +31,7 @@ impl<'a> Idempotency<'a> {
         Self(request_id.map(|id| IdempotentRequest::new(acting, method, id, &body.encode_to_vec())))
     }
 
-    /// Claims the request in this transaction; or gives what came of it before.
+    /// Claims the request in this transaction, or returns its earlier result.
     pub async fn claim(&self, tx: &mut PgConnection, now: OffsetDateTime) -> Result<Option<Replay>> {
         match &self.0 {
             Some(request) => request.claim(tx, now).await,
@@ -39,7 +39,7 @@ impl<'a> Idempotency<'a> {
         }
     }
 
-    /// The answer that was given before, if this is a replay.
+    /// The response that was returned before, if this is a replay.
     pub async fn replayed<T: Message + Default>(
         &self,
         tx: &mut PgConnection,
@@ -51,7 +51,7 @@ impl<'a> Idempotency<'a> {
         T::decode(replay.response.as_slice()).map(Some).map_err(Error::internal)
     }
 
-    /// Keeps the answer for a replay.
+    /// Stores the response for a replay.
     pub async fn finish(&self, tx: &mut PgConnection, made: &str, response: &impl Message) -> Result<()> {
         match &self.0 {
             Some(request) => request.finish(tx, made, &response.encode_to_vec()).await,

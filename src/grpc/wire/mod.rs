@@ -1,4 +1,4 @@
-//! What the messages of all services share.
+//! Conversions and request fields that the messages of all services share.
 
 pub mod convert;
 pub mod idempotency;

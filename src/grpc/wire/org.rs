@@ -1,4 +1,4 @@
-//! The message of an org, which `OrgService` and `GetCaller` both answer with.
+//! The message of an org, which `OrgService` and `GetCaller` both return.
 
 use crate::db;
 use crate::domain::tokens::policy::{Ceilings, TokenPolicy};
@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::grpc::pb;
 use crate::grpc::wire::convert;
 
-/// An org as callers see it, its policy within the ceilings of the deployment.
+/// The message for an org, with its policy limited to the ceilings of the deployment.
 pub fn message(org: &db::orgs::Org, ceilings: &Ceilings) -> Result<pb::Org> {
     let state = match (org.delete_time, org.suspend_time) {
         (Some(_), _) => pb::OrgState::Deleted,
@@ -26,7 +26,7 @@ pub fn message(org: &db::orgs::Org, ceilings: &Ceilings) -> Result<pb::Org> {
     })
 }
 
-/// The policy as callers see it: what holds, whatever was stored. `revision` is the org's.
+/// The message for a policy: the effective values, not the stored ones. `revision` is the org's.
 pub fn policy(policy: &TokenPolicy, ceilings: &Ceilings, revision: i64) -> pb::TokenPolicy {
     let rules = policy.within(ceilings);
     let access_token = policy.access_token_lifetime.map(|life| rules.access_token_lifetime(Some(life)));

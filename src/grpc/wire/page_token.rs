@@ -1,5 +1,5 @@
-//! Page tokens: sealed, bound to caller, org, method and filter, good for 24 h. They
-//! carry a place in a list and no authority: each page is authorised anew.
+//! Page tokens: sealed, bound to caller, org, method and filter, valid for 24 hours. They contain
+//! a position in a list and no rights: each page is authorised again.
 
 use aws_lc_rs::digest;
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD as BASE64URL, Engine as _};
@@ -19,13 +19,13 @@ const LIFE: Duration = Duration::hours(24);
 pub struct Paging {
     binding: String,
     pub size: i64,
-    /// The key of the last row of the page before.
+    /// The key of the last row of the previous page.
     pub after: Option<String>,
 }
 
 impl Paging {
-    /// Reads `page_size` and `page_token`. `filter` is the request without the two:
-    /// a token of another filter is refused.
+    /// Reads `page_size` and `page_token`. `filter` is the request without these two fields: a
+    /// page token created for another filter is refused.
     pub fn read(
         state: &State,
         acting: &Acting<'_>,
@@ -48,7 +48,7 @@ impl Paging {
         Ok(Self { binding, size: size.unwrap_or_default(), after: after.flatten() })
     }
 
-    /// The key, parsed. What we sealed ourselves parses.
+    /// The parsed key. A key that we sealed always parses.
     pub fn after<T, E>(&self, parse: impl Fn(&str) -> Result<T, E>) -> Option<T> {
         self.after.as_deref().and_then(|key| parse(key).ok())
     }

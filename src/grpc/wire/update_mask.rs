@@ -1,5 +1,5 @@
-//! What every update has: a mask that says which fields change, and an etag that says
-//! which revision the caller saw (AIP-134, AIP-154).
+//! What every update has: a mask that says which fields change, and an etag that says which
+//! revision the caller saw (AIP-134, AIP-154).
 
 use std::collections::BTreeSet;
 
@@ -12,10 +12,10 @@ use crate::error::{Reason, Result, Violations};
 pub struct Mask(BTreeSet<&'static str>);
 
 impl Mask {
-    /// Reads an `update_mask`. `known` are the paths that may be updated, one message
-    /// deep; a message's own name stands for all of its fields. Without a mask, or with
-    /// an empty one, those change that `is_set` in the request. What is wrong becomes a
-    /// violation of `update_mask`: an unknown path, `*`, or nothing to change at all.
+    /// Reads an `update_mask`. `known` are the paths that may be updated, one message deep; a
+    /// message's own name stands for all of its fields. Without a mask, or with an empty one, the
+    /// fields that `is_set` reports as set in the request change. An unknown path, `*`, or
+    /// nothing to change at all becomes a violation of `update_mask`.
     pub fn read(
         violations: &mut Violations,
         mask: Option<&FieldMask>,
@@ -56,7 +56,7 @@ impl Mask {
     }
 }
 
-/// Refuses an update of another revision than the caller saw; an empty etag checks nothing.
+/// Refuses an update of a different revision than the caller saw; an empty etag checks nothing.
 ///
 /// # Errors
 /// `ETAG_MISMATCH`.
