@@ -56,7 +56,8 @@ pub async fn change_password(
 ) -> Result<pb::ChangePasswordResponse> {
     let caller = call.caller()?;
     if caller.is_narrowed() || caller.actor_id().is_some() {
-        let message = "a credential with scopes or resources, a JWT with less than all, and an administrator who impersonates the account, do not change it";
+        let message = "a password cannot be changed by a credential with scopes or resources, by a JWT with less than all \
+                       rights, or by an administrator who impersonates the account";
         return Err(Error::with_message(Reason::PermissionMissing, message));
     }
     let mut violations = Violations::default();

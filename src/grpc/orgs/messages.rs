@@ -46,7 +46,7 @@ pub fn own_permissions() -> Vec<pb::PermissionDescription> {
     described.map(message).collect()
 }
 
-/// A member as callers see it.
+/// The message for a member.
 pub fn member(member: &db::orgs::memberships::MemberRow) -> Result<pb::Member> {
     Ok(pb::Member {
         org_id: OrgId::from(member.org_id).to_string(),

@@ -36,7 +36,7 @@ use crate::harness::{
 const GRACE: Duration = Duration::from_secs(15);
 fn limits() -> ServerLimits {
     // A call that hangs is answered while the database is still down, with that as the reason.
-    ServerLimits { outage_grace: GRACE, request_timeout: Duration::from_secs(8), ..LIMITS }
+    ServerLimits { outage_grace: GRACE, request_timeout: Duration::from_secs(12), ..LIMITS }
 }
 
 /// A server on a PostgreSQL of its own, which may be shut down and killed, and whose connection may
