@@ -74,7 +74,7 @@ def fill_in(browser, link, address):
     said = browser.field("Password")["description"]
     if "Must be 12 to 128 characters" not in said or not browser.field("Password")["invalid"]:
         wrong(f"a screen reader is told {said!r} of a short password")
-    if "is not the same" not in browser.field("Repeat password")["description"].lower():
+    if "does not match" not in browser.field("Repeat password")["description"].lower():
         wrong("nobody is told that the two passwords differ")
     for field in ("Password", "Repeat password"):
         equal(browser.field(field)["value"], "", f"what the page shows of {field}")
