@@ -9,6 +9,7 @@ use sqlx::types::Json;
 use sqlx::{PgExecutor, PgPool};
 use time::OffsetDateTime;
 
+use crate::db::accounts::grants::naming_rights;
 use crate::db::damaged;
 use crate::db::orgs::policies::Stored;
 use crate::db::sign_in::sessions;
@@ -63,7 +64,8 @@ pub async fn read(
     token_id: TokenId,
     ceilings: &Ceilings,
 ) -> Result<Option<Credential>> {
-    let query = sqlx::query!(
+    let query = naming_rights!(
+        query,
         r#"select t.account_id, t.kind as token_kind, t.scopes, t.resources, t.allowed_audiences, t.purpose,
                   coalesce(t.allowed_origins, '{}') as "allowed_origins!",
                   coalesce(t.allowed_cidrs, '{}') as "allowed_cidrs!", t.may_manage_tokens, t.create_time,
@@ -86,13 +88,8 @@ pub async fn read(
                   case when exists (select 1 from grants g where g.org_id = $1 and g.account_id = t.account_id
                                     and g.right_id = 'owner')
                   then array(
-                      with recursive named (right_id) as (
-                          (select right_id from grants where org_id = $1 order by right_id limit 1)
-                          union all
-                          select (select g.right_id from grants g where g.org_id = $1 and g.right_id > n.right_id
-                                  order by g.right_id limit 1)
-                          from named n where n.right_id is not null
-                      )
+                      "#,
+        r#"
                       (select right_id from named where strpos(right_id, '.') > 0 limit $3)
                       union
                       (select distinct unnest(permissions) as right_id from roles where org_id = $1 order by 1 limit $3)
@@ -219,7 +216,8 @@ pub async fn find_member(
     account_id: AccountId,
     ceilings: &Ceilings,
 ) -> Result<Option<Member>> {
-    let query = sqlx::query!(
+    let query = naming_rights!(
+        query,
         r#"select m.home_org_id, m.version as account_version, o.version as org_version, a.kind as "kind?",
                   a.username as "username?",
                   (a.deactivate_time is not null or a.delete_time is not null or m.remove_time is not null)
@@ -234,13 +232,8 @@ pub async fn find_member(
                   case when exists (select 1 from grants g where g.org_id = $1 and g.account_id = $2
                                     and g.right_id = 'owner')
                   then array(
-                      with recursive named (right_id) as (
-                          (select right_id from grants where org_id = $1 order by right_id limit 1)
-                          union all
-                          select (select g.right_id from grants g where g.org_id = $1 and g.right_id > n.right_id
-                                  order by g.right_id limit 1)
-                          from named n where n.right_id is not null
-                      )
+                      "#,
+        r#"
                       (select right_id from named where strpos(right_id, '.') > 0 limit $3)
                       union
                       (select distinct unnest(permissions) as right_id from roles where org_id = $1 order by 1 limit $3)
