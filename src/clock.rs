@@ -1,7 +1,7 @@
 //! Time and randomness, which pure rules take as arguments.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -11,6 +11,8 @@ use uuid::Uuid;
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
     ahead_micros: Arc<AtomicI64>,
+    /// The time of the newest id, in units of 1/4096 ms.
+    newest_id: Arc<AtomicU64>,
     /// None: the system's time is added.
     stands_at: Option<OffsetDateTime>,
 }
@@ -36,10 +38,19 @@ impl Clock {
         self.ahead_micros.fetch_add(by.as_micros() as i64, Ordering::Relaxed);
     }
 
-    /// A new UUIDv7 (RFC 9562): its first 48 bits are the time in milliseconds.
+    /// A new UUIDv7 (RFC 9562): 48 bits of milliseconds, 12 bits of their fraction, 62 random bits.
+    ///
+    /// The ids of one process ascend, so that events sort in the order in which they were written,
+    /// also those of one transaction (section 6.2, method 3).
     pub fn new_id<T: From<Uuid>>(&self) -> T {
-        let millis = (self.now().unix_timestamp_nanos() / 1_000_000) as u64;
-        uuid::Builder::from_unix_timestamp_millis(millis, &random()).into_uuid().into()
+        let now = (self.now().unix_timestamp_nanos() * 4_096 / 1_000_000) as u64;
+        let after = |newest: u64| now.max(newest + 1);
+        let newest = self.newest_id.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(after(n)));
+        let (Ok(newest) | Err(newest)) = newest;
+        let time = after(newest);
+        let mut random: [u8; 10] = random();
+        random[..2].copy_from_slice(&((time % 4_096) as u16).to_be_bytes());
+        uuid::Builder::from_unix_timestamp_millis(time / 4_096, &random).into_uuid().into()
     }
 }
 
@@ -82,6 +93,27 @@ impl Jitter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_ascend_also_when_time_stands_or_goes_back() {
+        for clock in [Clock::default(), Clock::standing()] {
+            let ids: Vec<Uuid> = (0..10_000).map(|_| clock.clone().new_id()).collect();
+            assert!(ids.is_sorted_by(|one, next| one < next));
+            assert!(
+                ids.iter().all(|id| id.get_version_num() == 7 && id.get_variant() == uuid::Variant::RFC4122)
+            );
+            clock.ahead_micros.fetch_sub(60_000_000, Ordering::Relaxed);
+            assert!(clock.new_id::<Uuid>() > ids[9_999]);
+        }
+    }
+
+    #[test]
+    fn an_id_begins_with_the_millisecond() {
+        let clock = Clock::standing();
+        let (seconds, nanos) = clock.new_id::<Uuid>().get_timestamp().unwrap().to_unix();
+        let millis = (seconds * 1_000 + u64::from(nanos / 1_000_000)) as i128;
+        assert_eq!(millis, clock.now().unix_timestamp_nanos() / 1_000_000);
+    }
 
     #[test]
     fn a_pause_is_spread_by_a_fifth() {

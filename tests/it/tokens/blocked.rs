@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use countersign::config::ServerLimits;
 use countersign::domain::values::ids::{OrgId, TokenId};
+use countersign::domain::values::token_string::{TokenString, TokenStringKind};
 use countersign::grpc::pb;
 use tonic::Code;
 
@@ -102,7 +103,9 @@ async fn each_offence_stops_every_use_until_the_policy_allows_it_again() {
         }
         assert_eq!(world.token(&id).await.state(), pb::TokenState::Blocked, "{what}");
         // A caller without the secret learns nothing of it.
-        let wrong = format!("{}0", &token.token()[..82]);
+        let own = TokenString::parse(token.token()).unwrap();
+        let wrong = TokenString::new(TokenStringKind::SecretToken, own.id(), [7; 32]);
+        let wrong = wrong.expose().to_owned();
         refused(world.server.client(wrong).exchange().await, Code::Unauthenticated, "TOKEN_INVALID");
 
         let before = pb::TokenPolicy { etag: String::new(), ..before };
