@@ -4,6 +4,7 @@
 //! read; the others write, and take the transaction of the caller.
 
 pub mod accounts;
+pub mod distribution;
 pub mod events;
 pub mod keys;
 pub mod orgs;
@@ -70,7 +71,21 @@ pub async fn retrying<T, F: Future<Output = Result<T>>>(mut transaction: impl Fn
 
 /// The name of the constraint that a write violated.
 fn constraint(error: &sqlx::Error) -> Option<&str> {
-    error.as_database_error().and_then(DatabaseError::constraint)
+    let error = error.as_database_error()?;
+    error.constraint().or_else(|| constraint_in(error.message()))
+}
+
+/// The name of the violated constraint in a message such as `duplicate key value violates unique constraint
+/// "usernames_pk_102512"`.
+///
+/// A sharded engine passes the message of a worker on without the field, and its constraints are those of a
+/// shard: the name of ours, `_`, and the number of the shard.
+fn constraint_in(message: &str) -> Option<&str> {
+    let (_, quoted) = message.split_once(" constraint \"")?;
+    let (name, _) = quoted.split_once('"')?;
+    let (ours, shard) = name.rsplit_once('_')?;
+    let numbered = !shard.is_empty() && shard.bytes().all(|byte| byte.is_ascii_digit());
+    Some(if numbered { ours } else { name })
 }
 
 /// The error for a stored value that does not pass the check that it passed before it was stored.
@@ -83,5 +98,31 @@ fn one_row(done: &sqlx::postgres::PgQueryResult, what: &'static str) -> Result<(
     match done.rows_affected() {
         1 => Ok(()),
         rows => Err(Error::internal(format!("{what} touched {rows} rows instead of one"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::constraint_in;
+
+    #[test]
+    fn a_constraint_is_found_in_the_message_of_a_shard() {
+        for (message, name) in [
+            (r#"duplicate key value violates unique constraint "usernames_pk_102512""#, Some("usernames_pk")),
+            (r#"duplicate key value violates unique constraint "usernames_pk""#, Some("usernames_pk")),
+            (
+                r#"insert or update on table "grants_102040" violates foreign key constraint "grants_role_fk_102040""#,
+                Some("grants_role_fk"),
+            ),
+            (
+                r#"new row for relation "tokens_102072" violates check constraint "tokens_kind_102072""#,
+                Some("tokens_kind"),
+            ),
+            (r#"null value in column "slug" of relation "slugs" violates not-null constraint"#, None),
+            (r#"relation "constraint" does not exist"#, None),
+            ("", None),
+        ] {
+            assert_eq!(constraint_in(message), name, "{message}");
+        }
     }
 }

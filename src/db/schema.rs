@@ -5,6 +5,8 @@ use std::fmt;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{PgConnection, PgPool};
 
+use super::distribution::{self, DistributionError, Engine};
+
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// Why this binary cannot use the schema.
@@ -22,6 +24,8 @@ pub enum SchemaError {
         oldest_binary: i64,
         ours: i64,
     },
+    /// The database is a cluster whose tables are not distributed as this binary needs them.
+    Distribution(DistributionError),
     Database(sqlx::Error),
 }
 
@@ -39,6 +43,7 @@ impl fmt::Display for SchemaError {
                 f,
                 "this binary is too old for the database: it knows migrations up to {ours}, and the schema requires {oldest_binary}"
             ),
+            Self::Distribution(error) => error.fmt(f),
             Self::Database(error) => write!(f, "the schema cannot be read: {error}"),
         }
     }
@@ -48,7 +53,7 @@ impl std::error::Error for SchemaError {}
 
 /// The newest migration that this binary knows.
 pub fn newest() -> i64 {
-    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
+    versions().max().unwrap_or(0)
 }
 
 /// Brings the schema up to date.
@@ -56,16 +61,22 @@ pub fn newest() -> i64 {
 /// Any number of processes may do this at once: they take turns. A schema that a newer binary has
 /// migrated further stays as it is.
 pub async fn migrate(connection: &mut PgConnection) -> Result<(), MigrateError> {
-    Migrator { ignore_missing: true, ..clone(&MIGRATIONS) }.run(connection).await
+    migrate_to(connection, newest()).await
 }
 
-/// Clones a [`Migrator`], which is not `Clone`, but whose fields are.
-fn clone(migrator: &Migrator) -> Migrator {
-    Migrator { migrations: migrator.migrations.clone(), ..Migrator::DEFAULT }
+/// Brings the schema to this version, if it is older.
+pub async fn migrate_to(connection: &mut PgConnection, version: i64) -> Result<(), MigrateError> {
+    let migrations = MIGRATIONS.iter().filter(|migration| migration.version <= version).cloned().collect();
+    Migrator { migrations, ignore_missing: true, ..Migrator::DEFAULT }.run(connection).await
 }
 
-/// Refuses a schema that is not compatible with this binary.
-pub async fn check(pool: &PgPool) -> Result<(), SchemaError> {
+/// The versions of all migrations, in order.
+pub fn versions() -> impl Iterator<Item = i64> {
+    MIGRATIONS.iter().map(|migration| migration.version)
+}
+
+/// Refuses a schema that is not compatible with this binary. Returns what kind of database it is in.
+pub async fn check(pool: &PgPool) -> Result<Engine, SchemaError> {
     let versions = sqlx::query!(
         r#"select max(version) as "version!", max(oldest_binary) as "oldest_binary!" from schema_versions"#
     );
@@ -81,5 +92,6 @@ pub async fn check(pool: &PgPool) -> Result<(), SchemaError> {
     if row.version < ours {
         return Err(SchemaError::Behind { has: row.version, needs: ours });
     }
-    Ok(())
+    let mut connection = pool.acquire().await.map_err(SchemaError::Database)?;
+    distribution::check(&mut connection).await.map_err(SchemaError::Distribution)
 }

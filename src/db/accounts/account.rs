@@ -121,7 +121,7 @@ macro_rules! select_accounts {
                       locale, zoneinfo, contact_email, description, email_notifications,
                       attributes as "attributes: Json<Map<String, Value>>",
                       (select jsonb_agg(jsonb_build_array(l.kind, l.enabled, l.slug) order by l.kind)
-                       from account_links l where l.org_id = a.org_id and l.account_id = a.account_id)
+                       from account_links l where l.org_id = $1 and l.account_id = a.account_id)
                           as "links: Json<Vec<(String, bool, String)>>",
                       password_time, email_proved_time, revision, deactivate_time, delete_time, create_time, update_time
                from accounts a "# + $rest,

@@ -246,7 +246,7 @@ pub async fn find_other_owners(
     let query = sqlx::query!(
         r#"select distinct a.kind, a.password_time is not null as "has_password!",
                   a.deactivate_time is not null as "deactivated!", a.delete_time is not null as "deleted!"
-           from grants g join accounts a on a.org_id = g.org_id and a.account_id = g.account_id
+           from grants g join accounts a on a.org_id = $1 and a.account_id = g.account_id
            where g.org_id = $1 and g.right_id = $2 and g.resource is null and g.account_id <> $3"#,
         org_id.uuid(),
         right_id,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::db::constraint;
+use crate::db::{constraint, one_row};
 use crate::domain::accounts::Link;
 use crate::domain::values::ids::{AccountId, OrgId};
 use crate::domain::values::names::{LinkKind, LinkSlug};
@@ -29,7 +29,6 @@ pub async fn replace(
         return Ok(());
     }
     let kinds: Vec<String> = links.keys().map(LinkKind::to_string).collect();
-    let enabled: Vec<bool> = links.values().map(|link| link.enabled).collect();
     let slugs: Vec<String> = links.values().map(|link| LinkSlug::to_string(&link.slug)).collect();
     let taken = sqlx::query!(
         r#"select l.kind, l.slug
@@ -43,20 +42,23 @@ pub async fn replace(
     if let Some(taken) = taken.fetch_optional(&mut *tx).await? {
         return Err(Error::exists("link", format!("{}/{}", taken.kind, taken.slug)));
     }
-    let new = sqlx::query!(
-        "insert into account_links (org_id, account_id, kind, enabled, slug)
-         select $1, $2, kind, enabled, slug
-         from unnest($3::text[], $4::boolean[], $5::text[]) as new (kind, enabled, slug)",
-        org_id,
-        account_id,
-        &kinds,
-        &enabled,
-        &slugs
-    );
-    new.execute(tx).await.map_err(|error| match constraint(&error) {
-        // Another transaction has inserted the slug since the check: the retry finds and names it.
-        Some("account_links_slug_unique") => Error::new(Reason::Conflict).because(error),
-        _ => error.into(),
-    })?;
+    // One statement for each of the few links: a sharded engine answers a failed `insert … select`
+    // without its SQLSTATE.
+    for (kind, link) in links {
+        let new = sqlx::query!(
+            "insert into account_links (org_id, account_id, kind, enabled, slug) values ($1, $2, $3, $4, $5)",
+            org_id,
+            account_id,
+            kind.to_string(),
+            link.enabled,
+            link.slug.to_string()
+        );
+        let new = new.execute(&mut *tx).await.map_err(|error| match constraint(&error) {
+            // Another transaction has inserted the slug since the check: the retry finds and names it.
+            Some("account_links_slug_unique") => Error::new(Reason::Conflict).because(error),
+            _ => error.into(),
+        })?;
+        one_row(&new, "inserting a link")?;
+    }
     Ok(())
 }

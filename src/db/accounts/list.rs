@@ -318,30 +318,22 @@ pub async fn fill_searchable(db: &mut PgConnection, limit: i64) -> Result<u64> {
         limit
     );
     let rows = rows.fetch_all(&mut *db).await?;
-    let (mut ids, mut texts, mut pieces) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut first, mut last) = (Vec::new(), Vec::new());
+    let mut tx = db.begin().await?;
+    // One plain statement for each account: a slice of an array in an UPDATE ends the coordinator of a
+    // sharded engine.
     for row in &rows {
         let (name, display_name) = (row.name.as_deref(), row.display_name.as_deref());
         let searchable = Searchable::of(org_id.into(), name, &row.username, display_name);
-        ids.push(row.account_id);
-        texts.push(searchable.text);
-        first.push(pieces.len() as i32 + 1);
-        pieces.extend(searchable.pieces);
-        last.push(pieces.len() as i32);
+        let query = sqlx::query!(
+            "update accounts set search_text = $3, search_pieces = $4
+             where org_id = $1 and account_id = $2 and search_pieces is null",
+            org_id,
+            row.account_id,
+            searchable.text,
+            &searchable.pieces
+        );
+        query.execute(&mut *tx).await?;
     }
-    // The lists of all accounts in one array, with the first and last index of each.
-    let query = sqlx::query!(
-        "update accounts a set search_text = found.by_text, search_pieces = ($6::bigint[])[found.first:found.last]
-         from unnest($2::uuid[], $3::text[], $4::integer[], $5::integer[])
-              as found (account_id, by_text, first, last)
-         where a.org_id = $1 and a.account_id = found.account_id and a.search_pieces is null",
-        org_id,
-        &ids,
-        &texts,
-        &first,
-        &last,
-        &pieces
-    );
-    query.execute(db).await?;
+    tx.commit().await?;
     Ok(rows.len() as u64)
 }

@@ -124,7 +124,7 @@ pub async fn page(
             org,
             (from, end, start, size),
             "event_resources r
-             join events e on e.org_id = r.org_id and e.create_time = r.create_time and e.event_id = r.event_id
+             join events e on e.org_id = $1 and e.create_time = r.create_time and e.event_id = r.event_id
              where r.org_id = $1 and r.resource_id = $6 and (r.create_time, r.event_id) < ($2, $3)
                and r.create_time >= $4 and ($7::uuid is null or e.actor_id = $7)
                and ($8::text is null or e.type = $8)",

@@ -47,7 +47,7 @@ pub async fn page(
     let rows = sqlx::query_as!(
         MemberRow,
         r#"select m.org_id, m.account_id, m.home_org_id, a.kind as "kind?", m.title, m.create_time
-           from memberships m left join accounts a on a.org_id = m.org_id and a.account_id = m.account_id
+           from memberships m left join accounts a on a.org_id = $1 and a.account_id = m.account_id
            where m.org_id = $1 and m.remove_time is null and a.delete_time is null
              and ($2::uuid is null or m.account_id > $2)
            order by m.account_id limit $3"#,
@@ -58,7 +58,7 @@ pub async fn page(
     let rows = rows.fetch_all(&mut *db).await?;
     let counted = sqlx::query_scalar!(
         r#"select count(*) as "n!" from (
-               select 1 from memberships m left join accounts a on a.org_id = m.org_id and a.account_id = m.account_id
+               select 1 from memberships m left join accounts a on a.org_id = $1 and a.account_id = m.account_id
                where m.org_id = $1 and m.remove_time is null and a.delete_time is null limit $2
            ) few"#,
         org_id.uuid(),
@@ -77,7 +77,7 @@ pub async fn find(
     let query = sqlx::query_as!(
         MemberRow,
         r#"select m.org_id, m.account_id, m.home_org_id, a.kind as "kind?", m.title, m.create_time
-           from memberships m left join accounts a on a.org_id = m.org_id and a.account_id = m.account_id
+           from memberships m left join accounts a on a.org_id = $1 and a.account_id = m.account_id
            where m.org_id = $1 and m.account_id = $2 and m.remove_time is null and a.delete_time is null"#,
         org_id.uuid(),
         account_id.uuid()
@@ -159,4 +159,16 @@ pub fn removed(org_id: OrgId, (home, account_id): (OrgId, AccountId), lost: &[Gr
         .in_org(org_id)
         .fields(std::iter::once(left).chain(lost_grants))
         .subjects(subjects(org_id, account_id, lost))
+}
+
+/// The orgs that an account is a member of, its home included, in order; at most 10 001.
+///
+/// A query of its own: the account and its orgs may be on different shards, which a join does not reach.
+pub(crate) async fn orgs_of(db: &mut PgConnection, account_id: AccountId) -> Result<Vec<Uuid>> {
+    let query = sqlx::query_scalar!(
+        "select org_id from account_orgs where account_id = $1 order by org_id limit $2",
+        account_id.uuid(),
+        COUNTED + 1
+    );
+    Ok(query.fetch_all(db).await?)
 }

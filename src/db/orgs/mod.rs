@@ -6,6 +6,8 @@ pub mod policies;
 pub mod resources;
 pub mod roles;
 
+use std::collections::BTreeSet;
+
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
@@ -89,24 +91,25 @@ pub async fn page_of_member(
     after: Option<OrgId>,
     size: i64,
 ) -> Result<Page<Org>> {
+    let member_of = memberships::orgs_of(&mut *db, account_id).await?;
     let rows = sqlx::query_as!(
         Org,
-        r#"select o.org_id, o.slug, o.display_name, o.revision, o.suspend_time, o.delete_time, o.create_time,
-                o.update_time, o.token_policy as "token_policy: Json<Stored>"
-         from account_orgs m join orgs o on o.org_id = m.org_id
-         where m.account_id = $1 and o.suspend_time is null and o.delete_time is null
-           and ($2::uuid is null or o.org_id > $2)
-         order by o.org_id limit $3"#,
-        account_id.uuid(),
+        r#"select org_id, slug, display_name, revision, token_policy as "token_policy: _", suspend_time,
+                delete_time, create_time, update_time
+         from orgs
+         where org_id = any($1) and suspend_time is null and delete_time is null
+           and ($2::uuid is null or org_id > $2)
+         order by org_id limit $3"#,
+        &member_of,
         after.map(OrgId::uuid),
         size + 1
     );
     let rows = rows.fetch_all(&mut *db).await?;
     let counted = sqlx::query_scalar!(
         r#"select count(*) as "n!" from (
-               select 1 from account_orgs m join orgs o on o.org_id = m.org_id
-               where m.account_id = $1 and o.suspend_time is null and o.delete_time is null limit $2) few"#,
-        account_id.uuid(),
+               select 1 from orgs
+               where org_id = any($1) and suspend_time is null and delete_time is null limit $2) few"#,
+        &member_of,
         COUNTED + 1
     );
     let counted = counted.fetch_one(db).await?;
@@ -142,15 +145,14 @@ pub async fn raise_version(tx: &mut PgConnection, org_id: OrgId) -> Result<()> {
 ///
 /// Two transactions that do so wait for each other, and do not deadlock.
 pub async fn lock_all(tx: &mut PgConnection, orgs: impl IntoIterator<Item = OrgId>) -> Result<()> {
-    let orgs: Vec<Uuid> = orgs.into_iter().map(OrgId::uuid).collect();
-    let rows = sqlx::query_scalar!(
-        "select org_id from orgs where org_id = any($1) order by org_id for no key update",
-        &orgs
-    );
-    match rows.fetch_all(tx).await?.len() {
-        found if found == orgs.len() => Ok(()),
-        found => Err(Error::internal(format!("locking {} orgs found {found}", orgs.len()))),
+    // One after the other: a sharded engine locks rows of one shard only.
+    for org_id in orgs.into_iter().map(OrgId::uuid).collect::<BTreeSet<_>>() {
+        let row = sqlx::query_scalar!("select org_id from orgs where org_id = $1 for no key update", org_id);
+        if row.fetch_optional(&mut *tx).await?.is_none() {
+            return Err(Error::internal("an org to lock does not exist"));
+        }
     }
+    Ok(())
 }
 
 /// Inserts an org. Its slug is inserted first, because the primary key of slugs is the lock.

@@ -154,7 +154,7 @@ pub async fn find_holders(
     let query = sqlx::query_scalar!(
         r#"select distinct account_id as "account_id!" from (
                select g.account_id
-               from grants g left join accounts a on a.org_id = g.org_id and a.account_id = g.account_id
+               from grants g left join accounts a on a.org_id = $1 and a.account_id = g.account_id
                where g.org_id = $1 and g.role_id = $2 and coalesce(a.kind, 'USER') = any($3) limit 100
            ) few"#,
         org_id.uuid(),

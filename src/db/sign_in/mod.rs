@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::crypto::password_hash::PasswordRecord;
 use crate::domain::values::ids::{AccountId, OrgId};
 use crate::domain::values::kinds::AccountKind;
+use crate::db::orgs::memberships;
 use crate::domain::values::names::Email;
 use crate::error::{Error, Result};
 
@@ -40,8 +41,8 @@ pub async fn find(db: &PgPool, username: &Email) -> Result<Option<Candidate>> {
                   (a.deactivate_time is null and a.delete_time is null
                    and o.suspend_time is null and o.delete_time is null) as "may_act!"
            from accounts a
-           join orgs o on o.org_id = a.org_id
-           left join passwords p on p.org_id = a.org_id and p.account_id = a.account_id
+           join orgs o on o.org_id = $1
+           left join passwords p on p.org_id = $1 and p.account_id = a.account_id
            where a.org_id = $1 and a.account_id = $2"#,
         org_id,
         account_id
@@ -109,13 +110,15 @@ pub async fn renew(
 
 /// The orgs in which the account may act, with their names, its home first; at most 1 000.
 pub async fn find_orgs(db: &PgPool, home: OrgId, account_id: AccountId) -> Result<Vec<(OrgId, String)>> {
+    let mut db = db.acquire().await?;
+    let member_of = memberships::orgs_of(&mut db, account_id).await?;
     let query = sqlx::query!(
-        "select o.org_id, o.display_name from account_orgs m join orgs o on o.org_id = m.org_id
-         where m.account_id = $1 and o.suspend_time is null and o.delete_time is null
-         order by o.org_id <> $2, o.org_id limit 1000",
-        account_id.uuid(),
+        "select org_id, display_name from orgs
+         where org_id = any($1) and suspend_time is null and delete_time is null
+         order by org_id <> $2, org_id limit 1000",
+        &member_of,
         home.uuid()
     );
-    let rows = query.fetch_all(db).await?;
+    let rows = query.fetch_all(&mut *db).await?;
     Ok(rows.into_iter().map(|row| (row.org_id.into(), row.display_name)).collect())
 }

@@ -80,7 +80,7 @@ pub async fn read(
                   coalesce(s.numbers, '{}') as "secret_numbers!",
                   coalesce(s.ends, '{}') as "secret_ends!: Vec<Option<OffsetDateTime>>",
                   (select coalesce(jsonb_agg(jsonb_build_array(g.right_id, g.resource, r.permissions)), '[]')
-                   from grants g left join roles r on r.org_id = g.org_id and r.role_id = g.role_id
+                   from grants g left join roles r on r.org_id = $1 and r.role_id = g.role_id
                    where g.org_id = $1 and g.account_id = t.account_id) as "grants!: Json<Vec<GrantRow>>",
                   -- Only an owner's list needs the application permissions that the org names. The recursion
                   -- skips from one distinct right to the next along an index, however many grants there are,
@@ -96,9 +96,9 @@ pub async fn read(
                       order by 1 limit $3
                   ) else '{}' end as "named_by_org!"
            from tokens t
-           join accounts a on a.org_id = t.org_id and a.account_id = t.account_id
-           join memberships m on m.org_id = t.org_id and m.account_id = t.account_id
-           join orgs o on o.org_id = t.org_id
+           join accounts a on a.org_id = $1 and a.account_id = t.account_id
+           join memberships m on m.org_id = $1 and m.account_id = t.account_id
+           join orgs o on o.org_id = $1
            cross join lateral (
                select array_agg(mac order by secret_number) as macs,
                       array_agg(pepper_id order by secret_number) as peppers,
@@ -222,11 +222,10 @@ pub async fn find_member(
                   a.username as "username?",
                   (a.deactivate_time is not null or a.delete_time is not null or m.remove_time is not null)
                       as "account_stopped!",
-                  (o.suspend_time is not null or o.delete_time is not null
-                   or h.suspend_time is not null or h.delete_time is not null) as "org_stopped!",
+                  (o.suspend_time is not null or o.delete_time is not null) as "org_stopped!",
                   o.token_policy as "token_policy: Json<Stored>",
                   (select coalesce(jsonb_agg(jsonb_build_array(g.right_id, g.resource, r.permissions)), '[]')
-                   from grants g left join roles r on r.org_id = g.org_id and r.role_id = g.role_id
+                   from grants g left join roles r on r.org_id = $1 and r.role_id = g.role_id
                    where g.org_id = $1 and g.account_id = $2) as "grants!: Json<Vec<GrantRow>>",
                   -- As for a token.
                   case when exists (select 1 from grants g where g.org_id = $1 and g.account_id = $2
@@ -240,9 +239,8 @@ pub async fn find_member(
                       order by 1 limit $3
                   ) else '{}' end as "named_by_org!"
            from memberships m
-           join orgs o on o.org_id = m.org_id
-           join orgs h on h.org_id = m.home_org_id
-           left join accounts a on a.org_id = m.org_id and a.account_id = m.account_id
+           join orgs o on o.org_id = $1
+           left join accounts a on a.org_id = $1 and a.account_id = m.account_id
            where m.org_id = $1 and m.account_id = $2"#,
         org_id.uuid(),
         account_id.uuid(),
@@ -252,22 +250,22 @@ pub async fn find_member(
         return Ok(None);
     };
     let home_org_id = row.home_org_id.into();
-    let at_home = match row.kind.zip(row.username) {
-        Some((kind, username)) => Some((kind, username, false)),
-        None => find_at_home(db, home_org_id, account_id).await?,
+    let home = match row.kind.zip(row.username) {
+        Some((kind, username)) => Some(Home { kind, username, account_stopped: false, org_stopped: false }),
+        None => find_home(db, home_org_id, account_id).await?,
     };
     // A guest whose account was purged does not exist any more.
-    let Some((kind, username, inactive_at_home)) = at_home else {
+    let Some(home) = home else {
         return Ok(None);
     };
     Ok(Some(Member {
         org_id,
         account_id,
         home_org_id,
-        account_kind: account_kind(&kind)?,
-        username,
-        account_stopped: row.account_stopped || inactive_at_home,
-        org_stopped: row.org_stopped,
+        account_kind: account_kind(&home.kind)?,
+        username: home.username,
+        account_stopped: row.account_stopped || home.account_stopped,
+        org_stopped: row.org_stopped || home.org_stopped,
         org_version: row.org_version,
         account_version: row.account_version,
         grants: row.grants.iter().map(grant).collect::<Result<_>>()?,
@@ -276,19 +274,27 @@ pub async fn find_member(
     }))
 }
 
-/// Finds the kind and username of a guest, and whether its account is deactivated or deleted.
+/// What the home org of an account says of it.
+struct Home {
+    kind: String,
+    username: String,
+    account_stopped: bool,
+    org_stopped: bool,
+}
+
+/// Finds what the home org of a guest says of it.
 ///
 /// A separate query, because the home org may be on another shard, which a join does not reach.
-async fn find_at_home(
-    db: &PgPool,
-    home: OrgId,
-    account_id: AccountId,
-) -> Result<Option<(String, String, bool)>> {
-    let query = sqlx::query!(
-        r#"select kind, username, (deactivate_time is not null or delete_time is not null) as "stopped!"
-           from accounts where org_id = $1 and account_id = $2"#,
+async fn find_home(db: &PgPool, home: OrgId, account_id: AccountId) -> Result<Option<Home>> {
+    let query = sqlx::query_as!(
+        Home,
+        r#"select a.kind, a.username,
+                  (a.deactivate_time is not null or a.delete_time is not null) as "account_stopped!",
+                  (o.suspend_time is not null or o.delete_time is not null) as "org_stopped!"
+           from accounts a join orgs o on o.org_id = $1
+           where a.org_id = $1 and a.account_id = $2"#,
         home.uuid(),
         account_id.uuid()
     );
-    Ok(query.fetch_optional(db).await?.map(|row| (row.kind, row.username, row.stopped)))
+    Ok(query.fetch_optional(db).await?)
 }

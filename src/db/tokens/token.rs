@@ -191,7 +191,7 @@ macro_rules! select_tokens {
         sqlx::query_as!(
             Token,
             r#"select org_id, token_id, account_id, kind, display_name, purpose, labels as "labels: Json<Labels>",
-                      (select a.kind from accounts a where a.org_id = t.org_id and a.account_id = t.account_id)
+                      (select a.kind from accounts a where a.org_id = $1 and a.account_id = t.account_id)
                           as owner_kind,
                       scopes, resources, allowed_audiences, coalesce(allowed_origins, '{}') as "allowed_origins!",
                       coalesce(allowed_cidrs, '{}') as "allowed_cidrs!", may_manage_tokens, revision, create_time, expire_time, revoke_time, revoke_reason,
@@ -209,7 +209,7 @@ macro_rules! select_tokens {
                           array_agg(last_use_time order by secret_number) as used,
                           array_agg(last_use_address order by secret_number) as addresses,
                           array_agg(use_count order by secret_number) as counts
-                   from token_secrets where org_id = t.org_id and token_id = t.token_id
+                   from token_secrets where org_id = $1 and token_id = t.token_id
                ) s "# + $rest $(+ $more)*,
             $($arg),*
         )
