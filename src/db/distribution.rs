@@ -87,7 +87,11 @@ pub enum DistributionError {
     /// A table is in the schema and not in [`TABLES`].
     Unknown(String),
     /// A table is not distributed as [`TABLES`] says.
-    Differs { table: String, found: String, needed: String },
+    Differs {
+        table: String,
+        found: String,
+        needed: String,
+    },
     Database(sqlx::Error),
 }
 

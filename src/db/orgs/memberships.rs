@@ -160,15 +160,3 @@ pub fn removed(org_id: OrgId, (home, account_id): (OrgId, AccountId), lost: &[Gr
         .fields(std::iter::once(left).chain(lost_grants))
         .subjects(subjects(org_id, account_id, lost))
 }
-
-/// The orgs that an account is a member of, its home included, in order; at most 10 001.
-///
-/// A query of its own: the account and its orgs may be on different shards, which a join does not reach.
-pub(crate) async fn orgs_of(db: &mut PgConnection, account_id: AccountId) -> Result<Vec<Uuid>> {
-    let query = sqlx::query_scalar!(
-        "select org_id from account_orgs where account_id = $1 order by org_id limit $2",
-        account_id.uuid(),
-        COUNTED + 1
-    );
-    Ok(query.fetch_all(db).await?)
-}

@@ -10,9 +10,9 @@ use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::crypto::password_hash::PasswordRecord;
+use crate::db::orgs;
 use crate::domain::values::ids::{AccountId, OrgId};
 use crate::domain::values::kinds::AccountKind;
-use crate::db::orgs::memberships;
 use crate::domain::values::names::Email;
 use crate::error::{Error, Result};
 
@@ -111,7 +111,7 @@ pub async fn renew(
 /// The orgs in which the account may act, with their names, its home first; at most 1 000.
 pub async fn find_orgs(db: &PgPool, home: OrgId, account_id: AccountId) -> Result<Vec<(OrgId, String)>> {
     let mut db = db.acquire().await?;
-    let member_of = memberships::orgs_of(&mut db, account_id).await?;
+    let member_of = orgs::orgs_of(&mut db, account_id).await?;
     let query = sqlx::query!(
         "select org_id, display_name from orgs
          where org_id = any($1) and suspend_time is null and delete_time is null

@@ -1,32 +1,15 @@
 //! The schema: from nothing to head, each constraint named, each rule of tables that
 //! can be sharded kept.
 
+use std::fs;
+use std::path::Path;
+
+use countersign::db::distribution::{Class, TABLES, class};
 use countersign::db::schema;
 use countersign::db::schema::SchemaError;
 use sqlx::{Connection as _, PgConnection, PgPool};
 
 use crate::harness::Database;
-
-/// Tables without an org: keyed by what is queried first, or small and read everywhere.
-const GLOBAL: &[&str] = &[
-    "_sqlx_migrations",
-    "schema_versions",
-    "deployment",
-    "peppers",
-    "signing_keys",
-    "slugs",
-    "usernames",
-    "credentials",
-    "login_buckets",
-    "token_origins",
-    "account_orgs",
-    "feed",
-    "feed_sweeps",
-    "login_buckets",
-    "outbox",
-    "codes",
-    "reset_requests",
-];
 
 async fn names(pool: &PgPool, sql: &'static str) -> Vec<String> {
     sqlx::query_scalar(sql).fetch_all(pool).await.unwrap()
@@ -109,37 +92,93 @@ async fn every_table_is_explained_and_every_constraint_named() {
 }
 
 #[tokio::test]
-async fn tenant_tables_begin_with_the_org() {
+async fn every_table_is_in_the_registry_once() {
+    let database = Database::create().await;
+    let query = "select relname::text from pg_class
+                 where relnamespace = 'public'::regnamespace and relkind in ('r', 'p') order by 1";
+    let mut registered: Vec<_> = TABLES.iter().map(|(table, _)| (*table).to_owned()).collect();
+    registered.sort();
+    assert_eq!(names(&database.pool(), query).await, registered);
+}
+
+/// A shard enforces only what includes the column by which its table is distributed.
+#[tokio::test]
+async fn the_keys_of_distributed_tables_hold_their_column() {
     let database = Database::create().await;
     let pool = database.pool();
-    let keys: Vec<(String, String, String)> = sqlx::query_as(
-        "select c.relname::text, i.relname::text, a.attname::text
+    let keys: Vec<(String, String, Vec<String>)> = sqlx::query_as(
+        "select c.relname::text, i.relname::text,
+                array(select a.attname::text from unnest(x.indkey) with ordinality as k (number, place)
+                      join pg_attribute a on a.attrelid = c.oid and a.attnum = k.number order by k.place)
          from pg_index x
          join pg_class c on c.oid = x.indrelid join pg_class i on i.oid = x.indexrelid
-         join pg_attribute a on a.attrelid = c.oid and a.attnum = x.indkey[0]
          where x.indisunique and c.relnamespace = 'public'::regnamespace",
     )
     .fetch_all(&pool)
     .await
     .unwrap();
-    for (table, index, first) in keys {
-        assert!(
-            GLOBAL.contains(&table.as_str()) || first == "org_id",
-            "{index} of {table} begins with {first}"
-        );
+    for (table, index, columns) in keys {
+        let class = class(&table).unwrap();
+        // For the org it is the first, so that an org's rows stand together.
+        let good = match class {
+            Class::Org => columns[0] == "org_id",
+            Class::Lookup(column) => columns[0] == column,
+            Class::Local => true,
+        };
+        assert!(good, "{index} of {table}: {columns:?}");
     }
-    let references: Vec<(String, String)> = sqlx::query_as(
-        "select k.conname::text, a.attname::text
-         from pg_constraint k join pg_attribute a on a.attrelid = k.conrelid and a.attnum = k.conkey[1]
+    let references: Vec<(String, String, String, String, String)> = sqlx::query_as(
+        "select k.conname::text, k.conrelid::regclass::text, k.confrelid::regclass::text,
+                a.attname::text, f.attname::text
+         from pg_constraint k
+         join pg_attribute a on a.attrelid = k.conrelid and a.attnum = k.conkey[1]
+         join pg_attribute f on f.attrelid = k.confrelid and f.attnum = k.confkey[1]
          where k.contype = 'f' and k.connamespace = 'public'::regnamespace",
     )
     .fetch_all(&pool)
     .await
     .unwrap();
     assert!(references.len() > 8);
-    for (name, first) in references {
-        assert_eq!(first, "org_id", "{name}");
+    for (name, from, to, column, referenced) in references {
+        assert_eq!([class(&from), class(&to)], [Some(Class::Org); 2], "{name}");
+        assert_eq!([column, referenced], ["org_id"; 2], "{name}");
     }
+}
+
+/// Adds columns in the statement of its constraint: it runs before anything is distributed, and a migration that
+/// databases have is not changed.
+const BEFORE_THE_RULE: &str = "0010_rotation_and_last_use.sql";
+
+/// The number of a shard is cut off the name of a constraint; and a statement that adds one adds nothing
+/// else, which a distributed table would refuse.
+#[tokio::test]
+async fn constraints_suit_a_sharded_engine() {
+    let database = Database::create().await;
+    let numbered = "select conname::text from pg_constraint
+                    where connamespace = 'public'::regnamespace and conname ~ '_[0-9]+$'";
+    assert_eq!(names(&database.pool(), numbered).await, [""; 0]);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+    let mut found = 0;
+    for file in fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        if path.ends_with(BEFORE_THE_RULE) {
+            continue;
+        }
+        let sql = fs::read_to_string(&path).unwrap();
+        let sql: String =
+            sql.lines().filter(|line| !line.trim_start().starts_with("--")).collect::<Vec<_>>().join("\n");
+        for statement in sql.split(';') {
+            let actions = statement.matches("add constraint").count();
+            found += actions;
+            let alone = actions == 0
+                || actions == 1
+                    && statement.matches(" add ").count() + statement.matches("\nadd ").count() == 1
+                    && !statement.contains("drop ")
+                    && !statement.contains("alter column");
+            assert!(alone, "{}: {statement}", path.display());
+        }
+    }
+    assert!(found > 8);
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ mod migrations;
 mod paging;
 pub mod proto;
 mod references;
+mod sharded_queries;
 mod sources;
 mod status_contract;
 mod words;
