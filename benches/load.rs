@@ -36,7 +36,7 @@ const WARM: usize = 1_000;
 /// The number of tokens that the cold rows use in turn.
 const COLD: usize = 20_000;
 /// The cache size of the server of the cold rows: a token is evicted long before its next turn.
-const COLD_CACHE: &str = "1000";
+const COLD_CACHE: &str = "2MiB";
 /// The number of service accounts that the tokens belong to.
 const ACCOUNTS: usize = 100;
 /// The grants of each account.

@@ -27,7 +27,7 @@ use crate::domain::tokens::restrictions::Restrictions;
 use crate::domain::values::ids::{AccountId, GrantId, SYSTEM_ORG, TokenId};
 use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::names::{AccountName, DisplayName, Email, Invalid, Slug};
-use crate::domain::values::permissions::{Permission, Right};
+use crate::domain::values::permissions::{Permission, PermissionSet, Right};
 use crate::domain::values::resources::Node;
 use crate::domain::values::token_string::{TokenString, TokenStringKind};
 use crate::error::{Error, Reason, Result};
@@ -50,7 +50,7 @@ pub(super) async fn run(args: BootstrapArgs) -> anyhow::Result<()> {
     let pools = database::open(&args.database, 2, 1).await?;
     // This command serves no requests, so that nothing is cached.
     let limits = CredentialLimits {
-        cache_size: 1,
+        cache_size: 0,
         cache_max_age: Duration::ZERO,
         outage_grace: Duration::ZERO,
         passwords: PasswordHashing::FLOOR,
@@ -238,7 +238,10 @@ async fn grant_platform(state: &State, tx: &mut PgConnection, operator: AccountI
     let platform = Permission::OWN.iter().filter(|permission| permission.is_platform());
     let grant = |permission: &Permission| {
         let right = Right::Permission(permission.clone());
-        (state.clock.new_id::<GrantId>(), HeldGrant { right, node: Node::Org, role_permissions: Vec::new() })
+        (
+            state.clock.new_id::<GrantId>(),
+            HeldGrant { right, node: Node::Org, role_permissions: PermissionSet::default() },
+        )
     };
     let grants: Vec<_> = platform.map(grant).collect();
     let numbered: Vec<_> = grants.iter().map(|(id, grant)| (*id, grant)).collect();

@@ -16,7 +16,7 @@ pub struct ServerLimits {
     pub database_connections: u32,
     /// The most connections for loading credentials that are not cached.
     pub database_load_connections: u32,
-    /// The most credentials that are cached.
+    /// The most bytes that cached credentials take.
     pub cache_size: usize,
     /// The age at which a cached credential is loaded again, whatever the feed says.
     pub cache_max_age: Duration,
@@ -62,7 +62,7 @@ impl ServerLimits {
 /// The limits for credentials: their cache, the token policies, the cost of password hashes.
 #[derive(Clone, Copy, Debug)]
 pub struct CredentialLimits {
-    /// The most credentials that are cached.
+    /// The most bytes that cached credentials take.
     pub cache_size: usize,
     /// The age at which a cached credential is loaded again, whatever the feed says.
     pub cache_max_age: Duration,

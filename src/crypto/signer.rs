@@ -162,18 +162,23 @@ impl Signer {
     /// Signs claims and returns a JWT in compact form (RFC 7515).
     ///
     /// # Errors
-    /// `SCOPE_TOO_WIDE` if it is longer than 4 KiB.
+    /// `SCOPE_TOO_WIDE` if it would be longer than 4 KiB: then nothing is signed.
     pub fn sign(&self, claims: &Claims) -> Result<String> {
         let keys = self.keys.load();
         let json = serde_json::to_vec(claims).map_err(Error::internal)?;
         let SigningKey { pair, header } = &keys.active;
-        // Three bytes become four characters; 4 more for a dot and for rounding.
-        let encoded = (json.len() + pair.signature_len()) * 4 / 3 + 4;
-        let mut jwt = String::with_capacity(header.len() + encoded);
+        // Three bytes become four characters, without padding. The header has its dot already.
+        let encoded = |bytes: usize| (bytes * 4).div_ceil(3);
+        let length = header.len() + encoded(json.len()) + 1 + encoded(pair.signature_len());
+        if length > MAX_LEN {
+            return Err(Reason::ScopeTooWide.into());
+        }
+        let mut jwt = String::with_capacity(length);
         jwt.push_str(header);
         BASE64URL.encode_string(&json, &mut jwt);
         pair.sign(&mut jwt)?;
-        if jwt.len() > MAX_LEN { Err(Reason::ScopeTooWide.into()) } else { Ok(jwt) }
+        debug_assert_eq!(jwt.len(), length, "the length is known before anything is signed");
+        Ok(jwt)
     }
 
     /// The data that the schedule uses, for all published keys.

@@ -3,6 +3,7 @@
 pub mod access;
 pub mod accounts;
 pub mod event_types;
+pub mod limits;
 pub mod mail;
 pub mod orgs;
 pub mod paging;

@@ -303,12 +303,13 @@ async fn rights_of_sender(
     }
     let mut rights = Rights::default();
     if db::orgs::memberships::find(&mut *tx, org_id, sender).await?.is_some() {
-        rights = Rights::of_grants(&db::accounts::grants::find_held(&mut *tx, org_id, sender).await?);
+        let held = db::accounts::grants::find_held(&mut *tx, org_id, sender).await?;
+        rights = held.rights().as_ref().clone();
     }
     if home == SYSTEM_ORG {
-        let held = Rights::of_grants(&db::accounts::grants::find_held(&mut *tx, SYSTEM_ORG, sender).await?);
-        if held.cover(&Permission::PLATFORM_ACCOUNTS, &Node::Org) {
-            rights = rights.join(Rights::of_owner());
+        let held = db::accounts::grants::find_held(&mut *tx, SYSTEM_ORG, sender).await?;
+        if held.rights().cover(&Permission::PLATFORM_ACCOUNTS, &Node::Org) {
+            rights = rights.join(&Rights::of_owner());
         }
     }
     Ok(rights)

@@ -6,6 +6,7 @@ mod email;
 mod keys;
 mod logging;
 mod server;
+mod size;
 
 use std::path::PathBuf;
 
@@ -346,7 +347,7 @@ mod tests {
             ("--max-concurrent-requests", ["1", "1000000"], ["0", "-1"]),
             ("--database-connections", ["1", "100"], ["0", "many"]),
             ("--database-load-connections", ["1", "100"], ["0", "many"]),
-            ("--cache-size", ["1", "100"], ["0", "1e6"]),
+            ("--cache-size", ["1MiB", "1TiB"], ["100000", "1MB"]),
             ("--max-message-size", ["1", "100"], ["0", "1MB"]),
             ("--max-header-size", ["1", "100"], ["0", "4294967296"]),
             ("--trusted-proxies", ["10.0.0.0/8,::1", "192.0.2.1"], ["proxy", "10.0.0.0/33"]),

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use super::database::ConnectionArgs;
 use super::duration::{DAY, HOUR, MINUTE, duration};
 use super::keys::RotationArgs;
+use super::size::{MIB, TIB, size};
 use crate::config::{ListenAddress, PasswordHashing, ServerLimits, TokenLimits};
 
 /// All limits and switches of a server.
@@ -249,13 +250,16 @@ pub(crate) struct TokenArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Cache and feed")]
 pub(crate) struct CacheArgs {
-    /// The most tokens whose rights are cached; about 1 KB each.
+    /// The memory that cached tokens take, such as `64MiB` or `1GiB`: `1MiB` to `1TiB`.
+    ///
+    /// A token with few grants takes about 2 KB, so that 128MiB hold some 65 000. What is not cached
+    /// is loaded from the database on each use.
     #[arg(
         long,
         env = "COUNTERSIGN_CACHE_SIZE",
-        default_value_t = 100_000,
-        value_parser = RangedU64ValueParser::<usize>::new().range(1..),
-        value_name = "N"
+        default_value = "128MiB",
+        value_parser = size(MIB..=TIB),
+        value_name = "SIZE"
     )]
     cache_size: usize,
     /// The age at which a cached token is loaded again, whatever the feed of changes says: `1s` to

@@ -5,14 +5,15 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::db::damaged;
-use crate::domain::access::rights::HeldGrant;
+use crate::domain::access::rights::{HeldGrant, HeldGrants};
 use crate::domain::access::roles::Roles;
 use crate::domain::accounts::AccountState;
 use crate::domain::accounts::owners::OtherOwners;
+use crate::domain::limits::Limit;
 use crate::domain::paging::{COUNTED, Page};
 use crate::domain::values::ids::{AccountId, GrantId, OrgId};
 use crate::domain::values::kinds::AccountKind;
-use crate::domain::values::permissions::{Permission, Right};
+use crate::domain::values::permissions::{Permission, PermissionSet, Right};
 use crate::domain::values::resources::Node;
 use crate::domain::values::subject::Subject;
 use crate::error::{Error, Result};
@@ -41,12 +42,6 @@ impl Grant {
     /// The node that the right is granted on.
     pub fn node(&self) -> Result<Node> {
         Node::parse(self.resource.as_deref().unwrap_or("*")).map_err(damaged("resource path"))
-    }
-
-    /// Whether it grants this right on this node.
-    pub fn is(&self, right: &Right, node: &Node) -> bool {
-        self.right_id == right.to_string()
-            && self.resource.as_deref() == node.path().map(|path| path.as_str())
     }
 }
 
@@ -117,24 +112,42 @@ pub async fn find_of(db: impl PgExecutor<'_>, org_id: OrgId, account_id: Account
     Ok(query.fetch_all(db).await?)
 }
 
-/// Finds the grants of an account, with the permissions of custom roles.
-pub async fn find_held(
-    db: &mut PgConnection,
+/// Finds those of these grants that the account has.
+pub async fn find_by_ids(
+    db: impl PgExecutor<'_>,
     org_id: OrgId,
     account_id: AccountId,
-) -> Result<Vec<HeldGrant>> {
+    grant_ids: &[GrantId],
+) -> Result<Vec<Grant>> {
+    if grant_ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<Uuid> = grant_ids.iter().map(|id| id.uuid()).collect();
+    let query = sqlx::query_as!(
+        Grant,
+        "select grant_id, account_id, right_id, resource, create_time from grants
+         where org_id = $1 and account_id = $2 and grant_id = any($3)",
+        org_id.uuid(),
+        account_id.uuid(),
+        &ids
+    );
+    Ok(query.fetch_all(db).await?)
+}
+
+/// Finds the grants of an account, with the permissions of custom roles, and the rights that they give.
+pub async fn find_held(db: &mut PgConnection, org_id: OrgId, account_id: AccountId) -> Result<HeldGrants> {
     let grants = find_of(&mut *db, org_id, account_id).await?;
     let pairs: Vec<_> =
         grants.iter().map(|grant| Ok((grant.right()?, grant.node()?))).collect::<Result<_>>()?;
     let roles = crate::db::orgs::roles::find_named(db, org_id, pairs.iter().map(|(right, _)| right)).await?;
-    Ok(pairs.into_iter().map(|(right, node)| held(right, node, &roles)).collect())
+    Ok(HeldGrants::new(pairs.into_iter().map(|(right, node)| held(right, node, &roles)).collect()))
 }
 
 /// A grant with the permissions of its role.
 pub fn held(right: Right, node: Node, roles: &Roles) -> HeldGrant {
     let role_permissions = match &right {
         Right::Custom(id) => roles.get(id).map(|role| role.permissions.clone()).unwrap_or_default(),
-        _ => Vec::new(),
+        _ => PermissionSet::default(),
     };
     HeldGrant { right, node, role_permissions }
 }
@@ -187,7 +200,10 @@ pub async fn find_named_permissions(
 
 /// Grants rights to an account. Returns the new grants.
 ///
-/// Rights that it holds already change nothing.
+/// Rights that it holds already change nothing. The org is locked.
+///
+/// # Errors
+/// `LIMIT_REACHED` when the account has too many grants with these.
 pub async fn insert(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -218,7 +234,16 @@ pub async fn insert(
         &paths as &[Option<String>],
         now
     );
-    Ok(query.fetch_all(tx).await?)
+    let inserted = query.fetch_all(&mut *tx).await?;
+    if !inserted.is_empty() {
+        let query = sqlx::query_scalar!(
+            r#"select count(*) as "n!" from grants where org_id = $1 and account_id = $2"#,
+            org_id.uuid(),
+            account_id.uuid()
+        );
+        Limit::GRANTS_OF_ACCOUNT.refuse_above(query.fetch_one(tx).await?)?;
+    }
+    Ok(inserted)
 }
 
 /// Deletes grants, all or none.

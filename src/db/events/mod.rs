@@ -4,6 +4,9 @@
 pub mod feed;
 pub mod log;
 
+use std::collections::HashSet;
+use std::hash::Hash;
+
 use serde::Serialize;
 use sqlx::PgConnection;
 use sqlx::types::Json;
@@ -119,15 +122,16 @@ impl FieldChange {
     }
 
     /// A list: one change for each value that was removed or added.
-    pub fn of_lists<'a, T: PartialEq + ToString>(
+    pub fn of_lists<'a, T: Eq + Hash + ToString>(
         field: &'static str,
         old: &'a [T],
         new: &'a [T],
     ) -> impl Iterator<Item = Self> + 'a {
-        let gone =
-            old.iter().filter(|value| !new.contains(value)).map(move |v| Self::cleared(field, v.to_string()));
-        let come =
-            new.iter().filter(|value| !old.contains(value)).map(move |v| Self::set(field, v.to_string()));
+        let (had, has): (HashSet<_>, HashSet<_>) = (old.iter().collect(), new.iter().collect());
+        let gone = old.iter().filter(move |value| !has.contains(value));
+        let gone = gone.map(move |value| Self::cleared(field, value.to_string()));
+        let come = new.iter().filter(move |value| !had.contains(value));
+        let come = come.map(move |value| Self::set(field, value.to_string()));
         gone.chain(come)
     }
 }

@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::db::{damaged, one_row};
+use crate::domain::limits::Limit;
 use crate::domain::paging::{COUNTED, Page};
 use crate::domain::values::ids::OrgId;
 use crate::domain::values::names::DisplayName;
@@ -153,8 +154,10 @@ pub async fn find_uses(
 
 /// Inserts a node, with its missing ancestors. Returns the node, and the paths of those ancestors.
 ///
+/// The org is locked.
+///
 /// # Errors
-/// `RESOURCE_EXISTS` when the node exists.
+/// `RESOURCE_EXISTS` when the node exists; `LIMIT_REACHED` when the org has too many with these.
 pub async fn insert(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -187,7 +190,10 @@ pub async fn insert(
         display_name.map(DisplayName::as_str),
         now
     );
-    let resource = query.fetch_optional(tx).await?.ok_or_else(|| Error::exists("resource", path))?;
+    let resource = query.fetch_optional(&mut *tx).await?.ok_or_else(|| Error::exists("resource", path))?;
+    let query =
+        sqlx::query_scalar!(r#"select count(*) as "n!" from resources where org_id = $1"#, org_id.uuid());
+    Limit::RESOURCES_OF_ORG.refuse_above(query.fetch_one(tx).await?)?;
     Ok((resource, inserted_ancestors))
 }
 

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::db::{constraint, damaged, one_row};
 use crate::domain::access::roles::{CustomRole, Roles};
+use crate::domain::limits::Limit;
 use crate::domain::values::ids::{AccountId, OrgId, RoleId};
 use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::{AccountName, Description, DisplayName};
@@ -171,10 +172,10 @@ fn name_taken(name: &AccountName) -> impl Fn(sqlx::Error) -> Error {
     }
 }
 
-/// Inserts a role.
+/// Inserts a role. The org is locked.
 ///
 /// # Errors
-/// `RESOURCE_EXISTS` when another role has the name.
+/// `RESOURCE_EXISTS` when another role has the name; `LIMIT_REACHED`.
 pub async fn insert(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -197,7 +198,9 @@ pub async fn insert(
         &fields.account_kinds(),
         now
     );
-    query.fetch_one(tx).await.map_err(name_taken(&fields.name))
+    let role = query.fetch_one(&mut *tx).await.map_err(name_taken(&fields.name))?;
+    Limit::ROLES_OF_ORG.refuse_above(count(tx, org_id).await?)?;
+    Ok(role)
 }
 
 /// Changes the fields of the role. The org is locked, and the role was found.

@@ -1,5 +1,6 @@
 //! Tokens, their secrets, and the principal that a credential authenticates.
 
+mod counts;
 pub mod credentials;
 mod list;
 pub mod principals;

@@ -3,6 +3,7 @@
 //! A token takes two indexed reads: its org, and then everything else. An account without a token takes
 //! one read, or two if it is a guest.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use sqlx::types::Json;
@@ -13,9 +14,9 @@ use crate::db::accounts::grants::naming_rights;
 use crate::db::damaged;
 use crate::db::orgs::policies::Stored;
 use crate::db::sign_in::sessions;
-use crate::domain::access::credential::Credential;
+use crate::domain::access::credential::{Credential, Narrowed};
 use crate::domain::access::member::Member;
-use crate::domain::access::rights::HeldGrant;
+use crate::domain::access::rights::{HeldGrant, HeldGrants};
 use crate::domain::tokens::policy::{Ceilings, Rules};
 use crate::domain::tokens::restrictions::Restrictions;
 use crate::domain::tokens::secrets::{Secret, SecretRecord};
@@ -23,13 +24,16 @@ use crate::domain::values::ids::{AccountId, OrgId, SessionId, TokenId};
 use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::names::{Audience, Purpose};
 use crate::domain::values::networks::Network;
-use crate::domain::values::permissions::{Permission, Right};
+use crate::domain::values::permissions::{Permission, PermissionSet, Right};
 use crate::domain::values::resources::{Node, ResourcePath};
 use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Error, Result};
 
-/// A grant as the query returns it: right, path, permissions of a custom role.
-type GrantRow = (String, Option<String>, Option<Vec<String>>);
+/// A grant as the query returns it: right, path, custom role.
+type GrantRow = (String, Option<String>, Option<String>);
+
+/// A custom role as the query returns it, once for all grants of it: its id and its permissions.
+type RoleRow = (String, Vec<String>);
 
 /// The most application permissions that are listed for an owner: the first ones in order.
 ///
@@ -79,9 +83,14 @@ pub async fn read(
                   coalesce(s.macs, '{}') as "macs!", coalesce(s.peppers, '{}') as "peppers!",
                   coalesce(s.numbers, '{}') as "secret_numbers!",
                   coalesce(s.ends, '{}') as "secret_ends!: Vec<Option<OffsetDateTime>>",
-                  (select coalesce(jsonb_agg(jsonb_build_array(g.right_id, g.resource, r.permissions)), '[]')
-                   from grants g left join roles r on r.org_id = $1 and r.role_id = g.role_id
+                  (select coalesce(jsonb_agg(jsonb_build_array(g.right_id, g.resource, g.role_id)), '[]')
+                   from grants g
                    where g.org_id = $1 and g.account_id = t.account_id) as "grants!: Json<Vec<GrantRow>>",
+                  -- Each role once, however many grants of it there are.
+                  (select coalesce(jsonb_agg(jsonb_build_array(r.role_id, r.permissions)), '[]') from roles r
+                   where r.org_id = $1 and r.role_id in (
+                       select g.role_id from grants g where g.org_id = $1 and g.account_id = t.account_id
+                   )) as "roles!: Json<Vec<RoleRow>>",
                   -- Only an owner's list needs the application permissions that the org names. The recursion
                   -- skips from one distinct right to the next along an index, however many grants there are,
                   -- and goes on no further than somebody reads it.
@@ -136,8 +145,8 @@ pub async fn read(
             org_stopped: row.org_stopped,
             org_version: row.org_version,
             account_version: row.account_version,
-            grants: row.grants.iter().map(grant).collect::<Result<_>>()?,
-            named_by_org: permissions(&row.named_by_org)?.into_iter().collect(),
+            grants: grants(&row.grants, &row.roles)?,
+            named_by_org: permissions(&row.named_by_org)?,
             rules: rules(row.token_policy.as_deref(), ceilings)?,
         },
         kind: TokenKind::parse(&row.token_kind)
@@ -156,6 +165,7 @@ pub async fn read(
         expire_time: row.expire_time,
         last_use: row.last_use,
         revoked: row.revoked,
+        narrowed: Narrowed::default(),
     }))
 }
 
@@ -186,19 +196,26 @@ pub async fn find_session(
         expire_time: Some(session.expire_time),
         last_use: session.use_time,
         revoked: session.ended,
+        narrowed: Narrowed::default(),
     }))
 }
 
-fn permissions(texts: &[String]) -> Result<Vec<Permission>> {
+fn permissions<C: FromIterator<Permission>>(texts: &[String]) -> Result<C> {
     texts.iter().map(|text| Permission::parse(text).map_err(damaged("permission"))).collect()
 }
 
-fn grant((right, path, role): &GrantRow) -> Result<HeldGrant> {
-    Ok(HeldGrant {
-        right: Right::parse(right).map_err(damaged("right"))?,
-        node: Node::parse(path.as_deref().unwrap_or("*")).map_err(damaged("resource path"))?,
-        role_permissions: permissions(role.as_deref().unwrap_or(&[]))?,
-    })
+/// The grants, each with the list of its role, which all grants of the role share.
+fn grants(grants: &[GrantRow], roles: &[RoleRow]) -> Result<HeldGrants> {
+    let role = |(id, carried): &RoleRow| Ok((id.clone(), permissions(carried)?));
+    let roles: HashMap<String, PermissionSet> = roles.iter().map(role).collect::<Result<_>>()?;
+    let held = |(right, path, role): &GrantRow| {
+        Ok(HeldGrant {
+            right: Right::parse(right).map_err(damaged("right"))?,
+            node: Node::parse(path.as_deref().unwrap_or("*")).map_err(damaged("resource path"))?,
+            role_permissions: role.as_ref().and_then(|id| roles.get(id)).cloned().unwrap_or_default(),
+        })
+    };
+    Ok(HeldGrants::new(grants.iter().map(held).collect::<Result<_>>()?))
 }
 
 fn rules(policy: Option<&Stored>, ceilings: &Ceilings) -> Result<Arc<Rules>> {
@@ -224,9 +241,13 @@ pub async fn find_member(
                       as "account_stopped!",
                   (o.suspend_time is not null or o.delete_time is not null) as "org_stopped!",
                   o.token_policy as "token_policy: Json<Stored>",
-                  (select coalesce(jsonb_agg(jsonb_build_array(g.right_id, g.resource, r.permissions)), '[]')
-                   from grants g left join roles r on r.org_id = $1 and r.role_id = g.role_id
+                  (select coalesce(jsonb_agg(jsonb_build_array(g.right_id, g.resource, g.role_id)), '[]')
+                   from grants g
                    where g.org_id = $1 and g.account_id = $2) as "grants!: Json<Vec<GrantRow>>",
+                  (select coalesce(jsonb_agg(jsonb_build_array(r.role_id, r.permissions)), '[]') from roles r
+                   where r.org_id = $1 and r.role_id in (
+                       select g.role_id from grants g where g.org_id = $1 and g.account_id = $2
+                   )) as "roles!: Json<Vec<RoleRow>>",
                   -- As for a token.
                   case when exists (select 1 from grants g where g.org_id = $1 and g.account_id = $2
                                     and g.right_id = 'owner')
@@ -268,8 +289,8 @@ pub async fn find_member(
         org_stopped: row.org_stopped || home.org_stopped,
         org_version: row.org_version,
         account_version: row.account_version,
-        grants: row.grants.iter().map(grant).collect::<Result<_>>()?,
-        named_by_org: permissions(&row.named_by_org)?.into_iter().collect(),
+        grants: grants(&row.grants, &row.roles)?,
+        named_by_org: permissions(&row.named_by_org)?,
         rules: rules(row.token_policy.as_deref(), ceilings)?,
     }))
 }

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::secrets::{self, NewSecret};
-use super::web_origins;
+use super::{counts, web_origins};
 use crate::db::events::{Change, FieldChange};
 use crate::db::{damaged, one_row};
 use crate::domain::tokens::narrowing::RestrictionsAndExpiry;
@@ -271,26 +271,11 @@ pub async fn find_active(
     Ok(query.fetch_all(tx).await?.into_iter().map(TokenId::from).collect())
 }
 
-/// How many tokens the account has that are neither revoked nor expired.
+/// Inserts a token with its first secret, after its row in `credentials`. Its account is locked.
 ///
-/// Its row is locked, so that the answer stays valid.
-pub async fn count_active(
-    tx: &mut PgConnection,
-    org_id: OrgId,
-    account_id: AccountId,
-    now: OffsetDateTime,
-) -> Result<i64> {
-    let query = sqlx::query_scalar!(
-        r#"select count(*) as "n!" from tokens
-           where org_id = $1 and account_id = $2 and revoke_time is null and (expire_time is null or expire_time > $3)"#,
-        org_id.uuid(),
-        account_id.uuid(),
-        now
-    );
-    Ok(query.fetch_one(tx).await?)
-}
-
-/// Inserts a token with its first secret, after its row in `credentials`.
+/// # Errors
+/// `LIMIT_REACHED`, except for a token that the command line makes: it is the way back in where all
+/// others are lost.
 pub async fn insert(tx: &mut PgConnection, new: &NewToken<'_>, now: OffsetDateTime) -> Result<Token> {
     let (org_id, token_id, account_id) = (new.org_id.uuid(), new.token_id.uuid(), new.account_id.uuid());
     let narrow = sqlx::query!(
@@ -326,11 +311,14 @@ pub async fn insert(tx: &mut PgConnection, new: &NewToken<'_>, now: OffsetDateTi
     );
     one_row(&token.execute(&mut *tx).await?, "inserting a token")?;
     if !lists.origins.is_empty() {
-        web_origins::insert(tx, new.org_id, new.token_id, &lists.origins, new.expire_time).await?;
+        web_origins::insert(tx, new.org_id, new.token_id, &lists.origins, new.expire_time, now).await?;
     }
     let first =
         NewSecret { number: 1, record: new.secret, hint: new.hint, made_by: None, made_by_itself: false };
     secrets::insert(&mut *tx, new.org_id, new.token_id, &first, now).await?;
+    if new.made_by.is_some() {
+        counts::refuse_too_many(&mut *tx, new.org_id, new.account_id, now).await?;
+    }
     find(tx, new.org_id, new.token_id).await?.ok_or_else(|| Error::internal("a token just made is gone"))
 }
 
@@ -386,6 +374,7 @@ pub async fn update(
     org_id: OrgId,
     token_id: TokenId,
     new: &TokenUpdate<'_>,
+    now: OffsetDateTime,
 ) -> Result<()> {
     let RestrictionsAndExpiry { restrictions, expire_time } = new.limits;
     let query = sqlx::query!(
@@ -405,7 +394,7 @@ pub async fn update(
     );
     one_row(&query.execute(&mut *tx).await?, "updating a token")?;
     web_origins::delete(&mut *tx, org_id, &[token_id]).await?;
-    web_origins::insert(tx, org_id, token_id, &restrictions.origins, *expire_time).await
+    web_origins::insert(tx, org_id, token_id, &restrictions.origins, *expire_time, now).await
 }
 
 fn texts(items: &[impl ToString]) -> Vec<String> {
@@ -450,13 +439,17 @@ pub async fn find_owners(
     Ok(rows.into_iter().map(|row| (row.token_id.into(), row.account_id.into(), row.display_name)).collect())
 }
 
-/// Moves tokens, whose rows are locked, to another account of the org, without these scopes.
+/// Moves tokens to another account of the org, without these scopes. Their rows and the account are locked.
+///
+/// # Errors
+/// `LIMIT_REACHED`.
 pub async fn reassign(
     tx: &mut PgConnection,
     org_id: OrgId,
     token_ids: &[TokenId],
     account_id: AccountId,
     lost: &[Permission],
+    now: OffsetDateTime,
 ) -> Result<()> {
     let ids: Vec<Uuid> = token_ids.iter().map(|id| id.uuid()).collect();
     let tokens = sqlx::query!(
@@ -476,12 +469,11 @@ pub async fn reassign(
         &ids,
         account_id.uuid()
     );
-    let listed = narrow.execute(tx).await?.rows_affected();
-    if moved == ids.len() as u64 && listed == moved {
-        Ok(())
-    } else {
-        Err(Error::internal(format!("moving {} tokens touched {moved} and {listed}", ids.len())))
+    let listed = narrow.execute(&mut *tx).await?.rows_affected();
+    if moved != ids.len() as u64 || listed != moved {
+        return Err(Error::internal(format!("moving {} tokens touched {moved} and {listed}", ids.len())));
     }
+    counts::refuse_too_many(tx, org_id, account_id, now).await
 }
 
 /// Finds the tokens that these tokens have created, in any org, whatever their state.

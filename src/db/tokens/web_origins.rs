@@ -4,6 +4,7 @@ use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::counts;
 use crate::domain::values::ids::{OrgId, TokenId};
 use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Error, Result};
@@ -36,25 +37,21 @@ pub async fn find_of(db: impl PgExecutor<'_>, tokens: &[Uuid]) -> Result<Vec<Nam
     Ok(query.fetch_all(db).await?)
 }
 
-/// How many origins the tokens of the org name; one that several tokens name counts several times.
-pub async fn count(db: impl PgExecutor<'_>, org_id: OrgId, now: OffsetDateTime) -> Result<i64> {
-    let query = sqlx::query_scalar!(
-        r#"select count(*) as "n!" from token_origins
-           where org_id = $1 and (expire_time is null or expire_time > $2)"#,
-        org_id.uuid(),
-        now
-    );
-    Ok(query.fetch_one(db).await?)
-}
-
-/// Inserts the origins of a token that has none yet.
+/// Inserts the origins of a token that has none yet. The org is locked if there are any.
+///
+/// # Errors
+/// `LIMIT_REACHED`.
 pub async fn insert(
     tx: &mut PgConnection,
     org_id: OrgId,
     token_id: TokenId,
     origins: &[WebOrigin],
     expire_time: Option<OffsetDateTime>,
+    now: OffsetDateTime,
 ) -> Result<()> {
+    if origins.is_empty() {
+        return Ok(());
+    }
     let mut texts: Vec<String> = origins.iter().map(ToString::to_string).collect();
     texts.sort_unstable();
     texts.dedup();
@@ -66,8 +63,8 @@ pub async fn insert(
         org_id.uuid(),
         expire_time
     );
-    match query.execute(tx).await?.rows_affected() {
-        rows if rows == texts.len() as u64 => Ok(()),
+    match query.execute(&mut *tx).await?.rows_affected() {
+        rows if rows == texts.len() as u64 => counts::refuse_too_many_origins(tx, org_id, now).await,
         rows => Err(Error::internal(format!("inserting {} origins touched {rows} rows", texts.len()))),
     }
 }

@@ -6,7 +6,8 @@ use time::OffsetDateTime;
 
 use super::caller::Caller;
 use super::grant_transfer::{Divided, divide};
-use super::rights::{HeldGrant, Missing, Rights, is_owner, may_pass_on, may_take_over};
+use super::missing::permission_missing;
+use super::rights::{HeldGrant, HeldGrants, Rights, is_owner, may_pass_on, may_take_over};
 use super::roles::{CustomRole, may_define, may_redefine};
 use crate::domain::tokens::restrictions::Restrictions;
 use crate::domain::values::ids::{AccountId, OrgId, TokenId};
@@ -61,7 +62,19 @@ impl Acting<'_> {
     /// # Errors
     /// `PERMISSION_MISSING`, with the permission and the resource.
     pub(crate) fn require(&self, permission: &Permission, node: &Node) -> Result<()> {
-        if self.rights.cover(permission, node) { Ok(()) } else { Err(Missing::permission(permission, node)) }
+        if self.rights.cover(permission, node) { Ok(()) } else { Err(permission_missing(permission, node)) }
+    }
+
+    /// Requires a permission on any node: for a call whose node is not known before it is loaded.
+    ///
+    /// # Errors
+    /// `PERMISSION_MISSING`.
+    pub(crate) fn require_somewhere(&self, permission: &Permission) -> Result<()> {
+        if self.rights.hold_somewhere(permission) {
+            Ok(())
+        } else {
+            Err(permission_missing(permission, &Node::Org))
+        }
     }
 
     /// The rights of the caller in this org.
@@ -163,8 +176,8 @@ impl Acting<'_> {
     ///
     /// # Errors
     /// `TARGET_EXCEEDS_CALLER`, with what the caller lacks.
-    pub(crate) fn may_stop(&self, target: &[HeldGrant]) -> Result<()> {
-        if is_owner(self.org_id, target) { self.may_take_over(&Rights::of_grants(target)) } else { Ok(()) }
+    pub(crate) fn may_stop(&self, target: &HeldGrants) -> Result<()> {
+        if is_owner(self.org_id, target) { self.may_take_over(target.rights()) } else { Ok(()) }
     }
 
     /// Requires that the credential may create tokens at all.
@@ -204,7 +217,7 @@ impl Acting<'_> {
         }
         if narrowed {
             let asked = Rights::within(&lists.scopes, &lists.resources);
-            Missing::refuse(Reason::TargetExceedsCaller, &asked.beyond(&limits))?;
+            asked.beyond(&limits).refuse(Reason::TargetExceedsCaller)?;
         }
         let allowed = |audience: &Audience| audiences.is_empty() || audiences.contains(audience);
         if (lists.audiences.is_empty() && !audiences.is_empty()) || !lists.audiences.iter().all(allowed) {

@@ -7,9 +7,10 @@ use time::OffsetDateTime;
 use super::credential::Credential;
 use super::impersonation::Impersonation;
 use super::member::Member;
+use super::missing::permission_missing;
 use super::presentation::Presentation;
 use super::request_context::RequestContext;
-use super::rights::{Missing, Rights};
+use super::rights::Rights;
 use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SYSTEM_ORG, SessionId};
 use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::permissions::Permission;
@@ -37,7 +38,7 @@ pub struct Caller {
     /// The credential; under impersonation, the administrator's.
     credential: Arc<Credential>,
     impersonation: Option<Impersonation>,
-    rights: Rights,
+    rights: Arc<Rights>,
     /// Whether it presented the credential itself, and not a JWT made from it.
     by_token_string: bool,
     /// The rights that its JWT carries, if fewer than those of the token that it was made from.
@@ -81,9 +82,11 @@ impl Caller {
             }
         };
         let rights = match (&impersonation, &mut narrowed_to) {
-            (Some(impersonation), carried) => impersonation.rights(&carried.take().unwrap_or_default()),
-            (None, Some(carried)) => credential.effective_rights().meet(carried),
-            (None, None) => credential.effective_rights(),
+            (Some(impersonation), carried) => {
+                impersonation.rights(&carried.take().unwrap_or_default()).into()
+            }
+            (None, Some(carried)) => credential.effective_rights().meet(carried).into(),
+            (None, None) => credential.effective_rights().clone(),
         };
         Ok(Self { credential, impersonation, rights, by_token_string, narrowed_to, expires_at, context })
     }
@@ -184,7 +187,7 @@ impl Caller {
     /// `TARGET_EXCEEDS_CALLER`, naming what it lacks.
     pub(crate) fn require_whole_credential(&self) -> Result<()> {
         let Some(carried) = &self.narrowed_to else { return Ok(()) };
-        Missing::refuse(Reason::TargetExceedsCaller, &self.credential.effective_rights().beyond(carried))
+        self.credential.effective_rights().beyond(carried).refuse(Reason::TargetExceedsCaller)
     }
 
     /// The home org of the account that the caller acts as.
@@ -225,10 +228,6 @@ impl Caller {
     /// # Errors
     /// `PERMISSION_MISSING`, with the permission.
     pub(crate) fn require_platform(&self, permission: &Permission) -> Result<()> {
-        if self.holds_platform(permission) {
-            Ok(())
-        } else {
-            Err(Missing::permission(permission, &Node::Org))
-        }
+        if self.holds_platform(permission) { Ok(()) } else { Err(permission_missing(permission, &Node::Org)) }
     }
 }

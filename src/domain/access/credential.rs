@@ -3,6 +3,7 @@
 //! It is everything that an exchange, an introspection and an authenticated call need.
 
 use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
 
 use time::OffsetDateTime;
 
@@ -34,19 +35,54 @@ pub struct Credential {
     /// A use counts as far as it was written when this was loaded.
     pub last_use: OffsetDateTime,
     pub revoked: bool,
+    /// Its own rights, where its lists narrow those of the account.
+    pub(crate) narrowed: Narrowed,
+}
+
+/// Rights that are computed when they are first needed. A copy, which may be changed, has none yet.
+#[derive(Default)]
+pub(crate) struct Narrowed(OnceLock<Arc<Rights>>);
+
+impl Clone for Narrowed {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 impl Credential {
     /// The rights of the token now: the account's rights within the token's lists.
     ///
-    /// Exchange, introspection and access control all use this one answer.
-    pub(crate) fn effective_rights(&self) -> Rights {
-        let Restrictions { scopes, resources, .. } = &self.restrictions;
-        if self.restrictions.narrow_rights() {
-            self.account.rights().narrowed(scopes, resources)
-        } else {
-            self.account.rights()
+    /// Exchange, introspection and access control all use this one answer. It is computed once,
+    /// before the credential is cached.
+    pub(crate) fn effective_rights(&self) -> &Arc<Rights> {
+        if !self.restrictions.narrow_rights() {
+            return self.account.grants.rights();
         }
+        let Restrictions { scopes, resources, .. } = &self.restrictions;
+        self.narrowed.0.get_or_init(|| self.account.grants.rights().narrowed(scopes, resources).into())
+    }
+
+    /// The bytes that it takes in a cache.
+    pub(crate) fn weight(&self) -> usize {
+        let Restrictions { scopes, resources, audiences, networks, origins, purpose } = &self.restrictions;
+        let texts = scopes.iter().map(|scope| scope.as_str().len());
+        let texts = texts.chain(resources.iter().map(|path| path.as_str().len()));
+        let texts = texts.chain(audiences.iter().map(|audience| audience.as_str().len()));
+        let texts = texts.chain(origins.iter().map(|origin| origin.as_str().len()));
+        let texts = texts.chain(purpose.iter().map(|purpose| purpose.as_str().len()));
+        let lists = size_of_val(&**scopes)
+            + size_of_val(&**resources)
+            + size_of_val(&**audiences)
+            + size_of_val(&**networks)
+            + size_of_val(&**origins);
+        let secrets = self.secrets.iter().map(|secret| size_of_val(secret) + secret.record.mac.len());
+        let narrowed = self.narrowed.0.get().map_or(0, |rights| rights.weight());
+        size_of::<Self>() - size_of::<Member>()
+            + self.account.weight()
+            + lists
+            + texts.sum::<usize>()
+            + secrets.sum::<usize>()
+            + narrowed
     }
 
     /// The same credential in another org, where its account is this member.
@@ -118,15 +154,13 @@ impl Credential {
 pub(crate) mod tests {
     use std::collections::BTreeSet;
 
-    use std::sync::Arc;
-
     use super::*;
-    use crate::domain::access::rights::HeldGrant;
+    use crate::domain::access::rights::{HeldGrant, HeldGrants};
     use crate::domain::tokens::policy::tests::default_rules;
     pub(crate) use crate::domain::tokens::policy::tests::now;
     use crate::domain::values::ids::{AccountId, OrgId, TokenId};
     use crate::domain::values::kinds::AccountKind;
-    use crate::domain::values::permissions::Right;
+    use crate::domain::values::permissions::{PermissionSet, Right};
     use crate::domain::values::resources::Node;
 
     /// A valid token of a service account with these grants.
@@ -134,7 +168,7 @@ pub(crate) mod tests {
         let grant = |(right, node): &(&str, &str)| HeldGrant {
             right: Right::parse(right).unwrap(),
             node: Node::parse(node).unwrap(),
-            role_permissions: Vec::new(),
+            role_permissions: PermissionSet::default(),
         };
         Credential {
             credential_id: TokenId::from_u128(3).into(),
@@ -148,7 +182,7 @@ pub(crate) mod tests {
                 org_stopped: false,
                 org_version: 1,
                 account_version: 4,
-                grants: grants.iter().map(grant).collect(),
+                grants: HeldGrants::new(grants.iter().map(grant).collect()),
                 named_by_org: BTreeSet::new(),
                 rules: Arc::new(default_rules()),
             },
@@ -160,6 +194,7 @@ pub(crate) mod tests {
             expire_time: Some(now() + time::Duration::days(1)),
             last_use: now(),
             revoked: false,
+            narrowed: Narrowed::default(),
         }
     }
 

@@ -1,13 +1,16 @@
 //! The decision of an exchange: from a valid token and a request to what the access token says.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use time::OffsetDateTime;
 
+use super::access_token::MAX_LEN;
 use super::credential::Credential;
 use super::presentation::PresentedAt;
+use super::rights::Rights;
 use crate::domain::tokens::limits::MAX_ACCESS_TOKEN_LIFETIME;
 use crate::domain::values::names::{Audience, Purpose};
 use crate::domain::values::permissions::Permission;
@@ -82,6 +85,7 @@ pub struct Decision {
 /// - Any reason for which the token does not work ([`Credential::check`], [`Credential::admit`]).
 /// - `SCOPE_NOT_HELD` with the scopes.
 /// - `INVALID_TARGET` with the audience.
+/// - `SCOPE_TOO_WIDE`.
 pub(crate) fn decide(
     credential: &Credential,
     request: &ExchangeRequest,
@@ -95,7 +99,10 @@ pub(crate) fn decide(
     let not_held = request.scopes.iter().filter(|scope| !held.hold_somewhere(scope));
     refuse_scopes(not_held)?;
     let narrowed = !request.scopes.is_empty() || credential.restrictions.narrow_rights();
-    let given = if request.scopes.is_empty() { held } else { held.narrowed(&request.scopes, &[]) };
+    let given = match request.scopes.as_slice() {
+        [] => Cow::Borrowed(&**held),
+        scopes => Cow::Owned(held.narrowed(scopes, &[])),
+    };
 
     let issued_at = now.unix_timestamp();
     let ttl = credential.account.rules.access_token_lifetime(request.ttl);
@@ -106,15 +113,35 @@ pub(crate) fn decide(
         // Less than a second of the token's lifetime is left, and a JWT counts in whole seconds.
         return Err(Reason::TokenExpired.into());
     }
+    let (scope, on_paths) = listed(&given, &credential.account.named_by_org)?;
     Ok(Decision {
         audiences,
-        scope: given.on_org(&credential.account.named_by_org),
-        on_paths: given.on_paths(&credential.account.named_by_org),
+        scope,
+        on_paths,
         roles: (!narrowed).then(|| credential.account.roles()),
         issued_at,
         expires_at,
     })
 }
+
+/// The permissions that an access token lists: those on the whole org, and those on single resources.
+///
+/// Names that make the token too large are not put together: what fits is little, and the rights of an
+/// account may be a thousand roles on a thousand resources. The signer measures the rest.
+///
+/// # Errors
+/// `SCOPE_TOO_WIDE`.
+pub(super) fn listed(given: &Rights, named_by_org: &BTreeSet<Permission>) -> Result<Listed> {
+    // Three bytes of claims are four of the token.
+    const ROOM: usize = MAX_LEN / 4 * 3;
+    let scope = given.on_org(named_by_org);
+    let length = scope.iter().map(|permission| permission.as_str().len() + 1).sum::<usize>();
+    let room = ROOM.checked_sub(length).ok_or(Reason::ScopeTooWide)?;
+    let on_paths = given.on_paths(named_by_org, room).ok_or(Reason::ScopeTooWide)?;
+    Ok((scope, on_paths))
+}
+
+type Listed = (BTreeSet<Permission>, BTreeMap<ResourcePath, BTreeSet<Permission>>);
 
 /// Refuses scopes that are not held; passes if there are none.
 ///

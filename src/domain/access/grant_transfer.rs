@@ -1,6 +1,6 @@
 //! Which grants pass from one account to another: to a clone, and by an invitation.
 
-use super::rights::{HeldGrant, Rights, may_pass_on};
+use super::rights::{HeldGrant, PassingOn, Rights};
 use super::roles::{Roles, may_hold};
 use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::permissions::Right;
@@ -25,11 +25,12 @@ pub(crate) fn divide<T>(
     grants: Vec<(T, HeldGrant)>,
     is_excluded: impl Fn(&T) -> bool,
 ) -> Divided<(T, HeldGrant)> {
+    let mut passing_on = PassingOn::by(caller);
     let mut divided = Divided { given: Vec::new(), dropped: Vec::new(), excluded: Vec::new() };
     for (grant, held) in grants {
         let part = if is_excluded(&grant) {
             &mut divided.excluded
-        } else if may_pass_on(caller, [&held]).is_ok() {
+        } else if passing_on.covers(&held) {
             &mut divided.given
         } else {
             &mut divided.dropped
@@ -72,7 +73,7 @@ mod tests {
     use super::*;
     use crate::domain::access::roles::CustomRole;
     use crate::domain::values::ids::RoleId;
-    use crate::domain::values::permissions::Permission;
+    use crate::domain::values::permissions::{Permission, PermissionSet};
     use crate::domain::values::resources::Node;
 
     fn any_source_grant() -> impl Strategy<Value = HeldGrant> {
@@ -144,7 +145,7 @@ mod tests {
         (right, on).prop_map(|(right, on)| HeldGrant {
             right,
             node: Node::parse(on).unwrap(),
-            role_permissions: Vec::new(),
+            role_permissions: PermissionSet::default(),
         })
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::rights::{HeldGrant, Rights};
+use super::rights::{HeldGrants, Rights};
 use crate::domain::tokens::policy::Rules;
 use crate::domain::values::ids::{AccountId, OrgId};
 use crate::domain::values::kinds::AccountKind;
@@ -28,7 +28,7 @@ pub struct Member {
     pub org_version: i64,
     /// Raised by every change that narrows the rights of the account.
     pub account_version: i64,
-    pub grants: Vec<HeldGrant>,
+    pub grants: HeldGrants,
     /// The application permissions that roles and grants of the org name.
     ///
     /// Filled only where an owner's list of permissions needs them.
@@ -39,8 +39,17 @@ pub struct Member {
 
 impl Member {
     /// The rights of the account in the org, whatever credential it uses.
-    pub fn rights(&self) -> Rights {
-        Rights::of_grants(&self.grants)
+    pub fn rights(&self) -> &Rights {
+        self.grants.rights()
+    }
+
+    /// The bytes that it takes in a cache, without the rules, which are shared.
+    pub(crate) fn weight(&self) -> usize {
+        let named = self
+            .named_by_org
+            .iter()
+            .map(|permission| size_of_val(permission) + permission.as_str().len() + 2 * size_of::<usize>());
+        size_of::<Self>() + self.username.len() + self.grants.weight() + named.sum::<usize>()
     }
 
     /// The ids of the roles that the account holds on the whole org; `member` always.

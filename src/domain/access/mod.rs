@@ -9,12 +9,16 @@ pub mod credential;
 mod delegation;
 pub mod exchange;
 pub mod grant_transfer;
+mod holdings;
 pub mod impersonation;
 pub mod impersonation_token;
 pub mod member;
+pub mod missing;
 pub mod presentation;
 pub mod reassignment;
 pub mod request_context;
 pub mod rights;
+#[cfg(test)]
+mod rights_properties;
 pub mod roles;
 pub mod takeover;

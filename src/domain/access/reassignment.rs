@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 
 use super::acting::Acting;
 use super::exchange::refuse_scopes;
-use super::rights::{Missing, Rights};
+use super::rights::HeldGrants;
 use crate::domain::tokens::restrictions::Restrictions;
 use crate::domain::values::permissions::Permission;
 use crate::error::{Reason, Result};
 
 /// The rights of the present owner of the tokens, and of the account that will own them.
 pub struct Reassignment {
-    pub before: Rights,
-    pub after: Rights,
+    pub before: HeldGrants,
+    pub after: HeldGrants,
 }
 
 /// What tokens lose when they are reassigned.
@@ -37,26 +37,27 @@ impl Reassignment {
         tokens: &[Restrictions],
         allow_narrowing: bool,
     ) -> Result<LostRights> {
+        let (before_all, after_all) = (self.before.rights(), self.after.rights());
         let (mut lost, mut refused) = (LostRights::default(), BTreeSet::new());
         for lists in tokens {
             let Restrictions { scopes, resources, .. } = lists;
-            let left = self.after.narrowed(&[], resources);
+            let left = after_all.narrowed(&[], resources);
             let (remaining, removed): (Vec<_>, Vec<_>) =
                 scopes.iter().cloned().partition(|scope| left.hold_somewhere(scope));
             if !removed.is_empty() && (!allow_narrowing || remaining.is_empty()) {
                 refused.extend(removed);
                 continue;
             }
-            let before = self.before.narrowed(scopes, resources);
-            let after = self.after.narrowed(&remaining, resources);
+            let before = before_all.narrowed(scopes, resources);
+            let after = after_all.narrowed(&remaining, resources);
             acting.may_take_over(&before)?;
             acting.may_take_over(&after)?;
             acting.may_make(&Restrictions { scopes: remaining, ..lists.clone() }, false)?;
             let missing = before.beyond(&after);
             if !allow_narrowing {
-                Missing::refuse(Reason::ScopeNotHeld, &missing)?;
+                missing.refuse(Reason::ScopeNotHeld)?;
             }
-            lost.permissions.extend(missing.into_iter().map(|missing| missing.permission));
+            lost.permissions.extend(missing.permissions());
             lost.scopes.extend(removed);
         }
         refuse_scopes(refused.iter())?;

@@ -1,119 +1,143 @@
 //! The rights of an account or a credential, and who may pass them on.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::{ControlFlow, Deref};
+use std::sync::{Arc, LazyLock};
 
+pub use super::holdings::HeldGrant;
+use super::holdings::{Holdings, SetsAt, Wanted};
+use super::missing::{MissingRights, NodeRights};
 use crate::domain::values::ids::{OrgId, SYSTEM_ORG};
-use crate::domain::values::permissions::{Permission, Right, SystemRole};
-use crate::domain::values::resources::{Node, Nodes, ResourcePath};
-use crate::error::{Error, Precondition, Reason};
+use crate::domain::values::permissions::{Permission, PermissionSet, Right, SystemRole};
+use crate::domain::values::resources::{Node, ResourcePath};
+use crate::error::{Error, Reason};
 
-/// A grant as it is held: the right, the node, and the present permissions of a custom role.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeldGrant {
-    pub right: Right,
-    pub node: Node,
-    /// The permissions of a custom role; empty for any other right.
-    pub role_permissions: Vec<Permission>,
+/// The grants of an account in an org, with the rights that they give.
+///
+/// The rights are computed here and nowhere else: once, where the grants are loaded. What asks for
+/// rights, an exchange, a check of access or of delegation, gets these.
+#[derive(Clone, Debug, Default)]
+pub struct HeldGrants {
+    grants: Arc<[HeldGrant]>,
+    rights: Arc<Rights>,
 }
 
+impl HeldGrants {
+    /// The grants as they were loaded.
+    pub fn new(grants: Vec<HeldGrant>) -> Self {
+        Self { rights: Rights::of_grants(&grants).into(), grants: grants.into() }
+    }
+
+    /// The rights that they give.
+    pub fn rights(&self) -> &Arc<Rights> {
+        &self.rights
+    }
+
+    /// The bytes that they take.
+    pub fn weight(&self) -> usize {
+        // The lists of roles are counted with the rights, which share them.
+        size_of_val(&*self.grants) + self.rights.weight()
+    }
+}
+
+impl Deref for HeldGrants {
+    type Target = [HeldGrant];
+
+    fn deref(&self) -> &[HeldGrant] {
+        &self.grants
+    }
+}
+
+impl PartialEq for HeldGrants {
+    fn eq(&self, other: &Self) -> bool {
+        self.grants == other.grants
+    }
+}
+
+impl Eq for HeldGrants {}
+
 /// A set of rights: permissions, each on some nodes and everything below them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+///
+/// It holds what one of its alternatives holds, and an alternative holds what all of its parts
+/// hold. So rights that limit each other (an account's, a JWT's, an administrator's) are held
+/// together, which costs the same however many they are; nothing is multiplied out.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rights {
-    named: BTreeMap<Permission, Nodes>,
-    /// The nodes on which every application permission is held, named yet or not.
-    applications: Nodes,
+    alternatives: Vec<Vec<Arc<Holdings>>>,
+}
+
+/// The sets that are held on a node, for each part of each alternative.
+type RightsAt<'a> = Vec<Vec<SetsAt<'a>>>;
+
+impl From<Holdings> for Rights {
+    fn from(holdings: Holdings) -> Self {
+        Self { alternatives: vec![vec![holdings.into()]] }
+    }
 }
 
 impl Rights {
     /// The rights that a set of grants gives.
-    pub fn of_grants<'a>(grants: impl IntoIterator<Item = &'a HeldGrant>) -> Self {
-        let mut rights = Self::default();
-        for grant in grants {
-            match &grant.right {
-                Right::System(role) => rights.add_role(*role, &grant.node),
-                Right::Permission(permission) => rights.add(permission.clone(), grant.node.clone()),
-                Right::Custom(_) => {
-                    let carried = grant.role_permissions.iter();
-                    carried.for_each(|permission| rights.add(permission.clone(), grant.node.clone()));
-                }
-            }
-        }
-        rights
+    pub(super) fn of_grants<'a>(grants: impl IntoIterator<Item = &'a HeldGrant>) -> Self {
+        Holdings::of_grants(grants).into()
     }
 
     /// The rights of an owner of an org.
     pub fn of_owner() -> Self {
-        let mut rights = Self::default();
-        rights.add_role(SystemRole::Owner, &Node::Org);
-        rights
+        static OWNER: LazyLock<Rights> = LazyLock::new(|| {
+            let owner = HeldGrant {
+                right: Right::System(SystemRole::Owner),
+                node: Node::Org,
+                role_permissions: PermissionSet::default(),
+            };
+            Rights::of_grants([&owner])
+        });
+        OWNER.clone()
     }
 
     /// Exactly these permissions on exactly these nodes.
-    pub fn of_pairs(pairs: impl IntoIterator<Item = (Permission, Node)>) -> Self {
-        let mut rights = Self::default();
-        pairs.into_iter().for_each(|(permission, node)| rights.add(permission, node));
-        rights
+    pub(super) fn of_pairs(pairs: impl IntoIterator<Item = (Permission, Node)>) -> Self {
+        Holdings::of_pairs(pairs).into()
     }
 
     /// The rights that a credential's lists allow; an empty list limits nothing.
     pub(super) fn within(scopes: &[Permission], resources: &[ResourcePath]) -> Self {
-        let nodes: Nodes = if resources.is_empty() {
-            [Node::Org].into_iter().collect()
-        } else {
-            resources.iter().cloned().map(Node::Path).collect()
-        };
-        let permissions = if scopes.is_empty() { Permission::OWN } else { scopes };
-        Self {
-            named: permissions.iter().map(|permission| (permission.clone(), nodes.clone())).collect(),
-            applications: if scopes.is_empty() { nodes } else { Nodes::default() },
-        }
-    }
-
-    fn add(&mut self, permission: Permission, node: Node) {
-        self.named.entry(permission).or_default().insert(node);
-    }
-
-    fn add_role(&mut self, role: SystemRole, node: &Node) {
-        role.permissions().for_each(|permission| self.add(permission.clone(), node.clone()));
-        if role.carries_applications() {
-            self.applications.insert(node.clone());
-        }
+        Holdings::within(scopes, resources).into()
     }
 
     /// Whether the permission is held on the node or on one above it.
     pub fn cover(&self, permission: &Permission, node: &Node) -> bool {
-        let named = self.named.get(permission).is_some_and(|nodes| nodes.cover(node));
-        named || (permission.is_application() && self.applications.cover(node))
+        let wanted = Wanted::Permission(permission);
+        self.alternatives.iter().any(|parts| parts.iter().all(|part| part.cover(wanted, node)))
     }
 
     /// Whether the permission is held on any node.
     pub fn hold_somewhere(&self, permission: &Permission) -> bool {
-        self.named.contains_key(permission) || (permission.is_application() && !self.applications.is_empty())
+        let wanted = Wanted::Permission(permission);
+        self.alternatives.iter().any(|parts| match parts.as_slice() {
+            [part] => part.hold_somewhere(wanted),
+            parts if !parts.iter().all(|part| part.hold_somewhere(wanted)) => false,
+            // Where all hold it, one of them begins to.
+            parts => {
+                let mut begins = parts.iter().flat_map(|part| part.nodes_with(wanted));
+                begins.any(|node| parts.iter().all(|part| part.cover(wanted, node)))
+            }
+        })
     }
 
     /// The rights that are in either set.
-    pub fn join(mut self, other: Rights) -> Rights {
-        for (permission, nodes) in other.named {
-            let held = self.named.entry(permission).or_default();
-            nodes.iter().for_each(|node| held.insert(node.clone()));
-        }
-        other.applications.iter().for_each(|node| self.applications.insert(node.clone()));
+    #[must_use]
+    pub fn join(mut self, other: &Rights) -> Rights {
+        self.alternatives.extend(other.alternatives.iter().cloned());
         self
     }
 
     /// The rights that are in both sets.
+    #[must_use]
     pub fn meet(&self, other: &Rights) -> Rights {
-        let mut met =
-            Rights { applications: self.applications.meet(&other.applications), ..Rights::default() };
-        for permission in self.named.keys().chain(other.named.keys()) {
-            let nodes = self.nodes(permission).meet(&other.nodes(permission));
-            // Permissions that `applications` already covers are not listed again.
-            if nodes.iter().any(|node| !permission.is_application() || !met.applications.cover(node)) {
-                met.named.insert(permission.clone(), nodes);
-            }
-        }
-        met
+        let both = |a: &Vec<_>, b: &Vec<_>| a.iter().chain(b).cloned().collect();
+        let each = self.alternatives.iter().flat_map(|a| other.alternatives.iter().map(move |b| both(a, b)));
+        Rights { alternatives: each.collect() }
     }
 
     /// The rights in the org `org_id` of a credential of the org `home` that has these rights.
@@ -124,101 +148,184 @@ impl Rights {
         let is_operator = home == SYSTEM_ORG && self.cover(&Permission::PLATFORM_ACCOUNTS, &Node::Org);
         match (org_id == home, is_operator) {
             (true, false) => Some(Cow::Borrowed(self)),
-            (true, true) => Some(Cow::Owned(self.clone().join(Rights::of_owner()))),
+            (true, true) => Some(Cow::Owned(self.clone().join(&Rights::of_owner()))),
             (false, true) => Some(Cow::Owned(Rights::of_owner())),
             (false, false) => None,
         }
     }
 
-    fn nodes(&self, permission: &Permission) -> Nodes {
-        let named = self.named.get(permission).into_iter().flat_map(Nodes::iter);
-        let applications = self.applications.iter().filter(|_| permission.is_application());
-        named.chain(applications).cloned().collect()
-    }
-
     /// These rights, narrowed by a credential's lists.
-    pub fn narrowed(&self, scopes: &[Permission], resources: &[ResourcePath]) -> Rights {
-        self.meet(&Self::within(scopes, resources))
+    #[must_use]
+    pub(super) fn narrowed(&self, scopes: &[Permission], resources: &[ResourcePath]) -> Rights {
+        let narrow = |parts: &Vec<Arc<Holdings>>| {
+            // What is in all parts is narrowed with one of them.
+            let (first, others) = parts.split_first().expect("an alternative has a part");
+            let first = Arc::new(first.narrowed(scopes, resources));
+            std::iter::once(first).chain(others.iter().cloned()).collect()
+        };
+        Rights { alternatives: self.alternatives.iter().map(narrow).collect() }
     }
 
     /// The rights that this set holds and `holder` does not: empty if `holder` covers it.
-    pub fn beyond(&self, holder: &Rights) -> Vec<Missing> {
-        let named = self
-            .named
-            .iter()
-            .flat_map(|(permission, nodes)| nodes.iter().map(move |node| (permission, node)));
-        let missing = named.filter(|(permission, node)| !holder.cover(permission, node));
-        let named = missing
-            .map(|(permission, node)| Missing { permission: permission.to_string(), node: node.clone() });
-        let applications = self.applications.iter().filter(|node| !holder.applications.cover(node));
-        let every =
-            |node: &Node| Missing { permission: "every application permission".into(), node: node.clone() };
-        named.chain(applications.map(every)).collect()
+    pub fn beyond(&self, holder: &Rights) -> MissingRights {
+        let mut missing = MissingRights::default();
+        self.each_node(Some(holder), &BTreeSet::new(), |node, rights| {
+            missing.add(node, rights);
+            ControlFlow::Continue(())
+        });
+        missing
     }
 
     /// The permissions held on the whole org, sorted.
     ///
     /// If every application permission is held, those that the org names are listed.
     pub fn on_org(&self, named_by_org: &BTreeSet<Permission>) -> BTreeSet<Permission> {
-        let named =
-            self.named.iter().filter(|(_, nodes)| nodes.cover(&Node::Org)).map(|(permission, _)| permission);
-        let everything = self.applications.cover(&Node::Org);
-        let applications = named_by_org.iter().filter(|p| everything && p.is_application());
-        named.chain(applications).cloned().collect()
+        let rights = self.begin_at(&self.at(&Node::Org), None, named_by_org);
+        rights.permissions.into_iter().collect()
     }
 
     /// The permissions held on single resources and not on the whole org, by path.
+    ///
+    /// None once the names of paths and permissions take more than `most` bytes: it is not worked out
+    /// any further.
     pub fn on_paths(
         &self,
         named_by_org: &BTreeSet<Permission>,
-    ) -> BTreeMap<ResourcePath, BTreeSet<Permission>> {
-        let mut paths: BTreeMap<ResourcePath, BTreeSet<Permission>> = BTreeMap::new();
-        let named = self.named.keys();
-        let applications =
-            named_by_org.iter().filter(|p| p.is_application() && !self.applications.is_empty());
-        for permission in named.chain(applications) {
-            for path in self.nodes(permission).iter().filter_map(Node::path) {
-                paths.entry(path.clone()).or_default().insert(permission.clone());
+        most: usize,
+    ) -> Option<BTreeMap<ResourcePath, BTreeSet<Permission>>> {
+        let (mut paths, mut length) = (BTreeMap::new(), 0);
+        self.each_node(None, named_by_org, |node, rights| {
+            let (Node::Path(path), false) = (node, rights.permissions.is_empty()) else {
+                return ControlFlow::Continue(());
+            };
+            length += path.as_str().len();
+            length += rights.permissions.iter().map(|permission| permission.as_str().len()).sum::<usize>();
+            if length > most {
+                return ControlFlow::Break(());
             }
-        }
-        paths
-    }
-}
-
-/// One right that is missing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Missing {
-    pub permission: String,
-    pub node: Node,
-}
-
-impl Missing {
-    /// The error that names the one permission that a call needs.
-    pub(super) fn permission(permission: &Permission, node: &Node) -> Error {
-        Error::with_message(Reason::PermissionMissing, format!("the caller needs {permission} on {node}"))
-            .with_metadata("permission", permission.as_str())
-            .with_metadata("resource", node.to_string())
+            paths.insert(path.clone(), rights.permissions.iter().cloned().collect());
+            ControlFlow::Continue(())
+        });
+        (length <= most).then_some(paths)
     }
 
-    /// Refuses if anything is missing; passes for an empty list.
+    /// The bytes that it takes.
+    pub(super) fn weight(&self) -> usize {
+        let parts = self.alternatives.iter().flatten();
+        let parts = parts.map(|part| size_of_val(part) + part.weight());
+        size_of::<Self>() + size_of_val(&*self.alternatives) + parts.sum::<usize>()
+    }
+
+    /// Visits each node on which something is held that is not held above it, nor by `holder`.
     ///
-    /// # Errors
-    /// The given reason. Its message names the first 3, its details the first 100.
-    pub fn refuse(reason: Reason, missing: &[Missing]) -> Result<(), Error> {
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let listed: Vec<_> =
-            missing.iter().take(3).map(|m| format!("{} on {}", m.permission, m.node)).collect();
-        let more = if missing.len() > 3 { format!(" and {} more", missing.len() - 3) } else { String::new() };
-        let message = format!("{}: missing {}{more}", reason.message(), listed.join(", "));
-        Err(Error::with_message(reason, message).with_preconditions(missing.iter().take(100).map(|m| {
-            Precondition {
-                kind: "PERMISSION",
-                subject: format!("{} on {}", m.permission, m.node),
-                description: "it is not held".into(),
+    /// Of a thousand nodes on which the same roles are held, what they carry is worked out once.
+    fn each_node(
+        &self,
+        holder: Option<&Rights>,
+        named_by_org: &BTreeSet<Permission>,
+        mut visit: impl FnMut(&Node, &Arc<NodeRights>) -> ControlFlow<()>,
+    ) {
+        let nodes: BTreeSet<&Node> =
+            self.alternatives.iter().flatten().flat_map(|part| part.nodes()).collect();
+        let mut known: HashMap<Vec<u32>, Arc<NodeRights>> = HashMap::new();
+        for node in nodes {
+            let own = self.at(node);
+            let others = holder.map(|holder| (holder, holder.at(node)));
+            let mut key = Vec::new();
+            number(&own, &mut key);
+            others.iter().for_each(|(_, at)| number(at, &mut key));
+            let begins = || {
+                let others = others.as_ref().map(|(holder, at)| (*holder, at));
+                Arc::new(self.begin_at(&own, others, named_by_org))
+            };
+            let rights = known.entry(key).or_insert_with(begins);
+            if !rights.is_empty() && visit(node, rights).is_break() {
+                return;
             }
-        })))
+        }
+    }
+
+    /// What is held by the sets of a node, and neither by those above it nor by the other holder.
+    fn begin_at(
+        &self,
+        own: &RightsAt<'_>,
+        other: Option<(&Rights, &RightsAt<'_>)>,
+        named_by_org: &BTreeSet<Permission>,
+    ) -> NodeRights {
+        let begins = |wanted| {
+            self.hold_at(own, wanted, true)
+                && !self.hold_at(own, wanted, false)
+                && !other.is_some_and(|(holder, at)| holder.hold_at(at, wanted, true))
+        };
+        let mut named = BTreeSet::new();
+        let mut with_applications = false;
+        for (parts, sets) in self.alternatives.iter().zip(own) {
+            let pairs = || parts.iter().zip(sets);
+            pairs().for_each(|(part, sets)| named.extend(part.named(sets.here)));
+            if pairs().any(|(part, sets)| part.any_has(sets.here, Wanted::EveryApplication)) {
+                with_applications = true;
+                // What another part names above may be held from here on.
+                for (part, sets) in pairs() {
+                    sets.above.iter().for_each(|numbers| named.extend(part.named(numbers)));
+                }
+            }
+        }
+        if with_applications && self.hold_at(own, Wanted::EveryApplication, true) {
+            named.extend(named_by_org.iter().filter(|permission| permission.is_application()));
+        }
+        let permissions = named.into_iter().filter(|permission| begins(Wanted::Permission(permission)));
+        NodeRights {
+            permissions: permissions.cloned().collect(),
+            every_application: with_applications && begins(Wanted::EveryApplication),
+        }
+    }
+
+    /// The sets that are held on the node.
+    fn at(&self, node: &Node) -> RightsAt<'_> {
+        self.alternatives.iter().map(|parts| parts.iter().map(|part| part.at(node)).collect()).collect()
+    }
+
+    /// Whether these sets of it hold what is wanted; without `here`, those from above the node.
+    fn hold_at(&self, at: &RightsAt<'_>, wanted: Wanted<'_>, here: bool) -> bool {
+        let has = |(part, sets): (&Arc<Holdings>, &SetsAt<'_>)| {
+            sets.above.iter().any(|numbers| part.any_has(numbers, wanted))
+                || (here && part.any_has(sets.here, wanted))
+        };
+        self.alternatives.iter().zip(at).any(|(parts, sets)| parts.iter().zip(sets).all(has))
+    }
+}
+
+/// Writes which sets these are, so that equal nodes are found.
+fn number(at: &RightsAt<'_>, key: &mut Vec<u32>) {
+    for sets in at.iter().flatten() {
+        for numbers in sets.above.iter().chain([&sets.here]) {
+            key.push(numbers.len() as u32);
+            key.extend_from_slice(numbers);
+        }
+        key.push(u32::MAX);
+    }
+}
+
+/// Whether single grants are covered by the rights of a caller.
+///
+/// Of many grants of a role, what it carries is compared once for nodes on which the caller holds the
+/// same.
+pub(super) struct PassingOn<'a> {
+    caller: &'a Rights,
+    known: HashMap<(Right, *const Permission, Vec<u32>), bool>,
+}
+
+impl<'a> PassingOn<'a> {
+    pub(super) fn by(caller: &'a Rights) -> Self {
+        Self { caller, known: HashMap::new() }
+    }
+
+    /// Whether the caller covers this grant.
+    pub(super) fn covers(&mut self, grant: &HeldGrant) -> bool {
+        let mut key = Vec::new();
+        number(&self.caller.at(&grant.node), &mut key);
+        let key = (grant.right.clone(), grant.role_permissions.as_ptr(), key);
+        *self.known.entry(key).or_insert_with(|| may_pass_on(self.caller, [grant]).is_ok())
     }
 }
 
@@ -227,10 +334,12 @@ impl Missing {
 /// An owner has `owner` on the whole org; in the system org it has `platform.accounts`, by whatever
 /// grant, which makes it an operator.
 pub fn is_owner(org_id: OrgId, grants: &[HeldGrant]) -> bool {
-    let owning = owning_right(org_id);
-    grants.iter().any(|grant| {
-        let by_role = grant.role_permissions.iter().any(|permission| permission.as_str() == owning);
-        grant.node == Node::Org && (by_role || grant.right.to_string() == owning)
+    grants.iter().filter(|grant| grant.node == Node::Org).any(|grant| match &grant.right {
+        Right::System(role) => *role == SystemRole::Owner && org_id != SYSTEM_ORG,
+        Right::Permission(one) => *one == Permission::PLATFORM_ACCOUNTS && org_id == SYSTEM_ORG,
+        Right::Custom(_) => {
+            org_id == SYSTEM_ORG && grant.role_permissions.has(&Permission::PLATFORM_ACCOUNTS)
+        }
     })
 }
 
@@ -250,7 +359,7 @@ pub fn may_pass_on<'a>(
     caller: &Rights,
     grants: impl IntoIterator<Item = &'a HeldGrant>,
 ) -> Result<(), Error> {
-    Missing::refuse(Reason::GrantExceedsCaller, &Rights::of_grants(grants).beyond(caller))
+    Rights::of_grants(grants).beyond(caller).refuse(Reason::GrantExceedsCaller)
 }
 
 /// Refuses to take over an account that can do more: the caller must cover the target's rights.
@@ -258,13 +367,11 @@ pub fn may_pass_on<'a>(
 /// # Errors
 /// `TARGET_EXCEEDS_CALLER`, with what the caller lacks.
 pub fn may_take_over(caller: &Rights, target: &Rights) -> Result<(), Error> {
-    Missing::refuse(Reason::TargetExceedsCaller, &target.beyond(caller))
+    target.beyond(caller).refuse(Reason::TargetExceedsCaller)
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     fn permission(text: &str) -> Permission {
@@ -276,7 +383,11 @@ mod tests {
     }
 
     fn grant(right: &str, on: &str) -> HeldGrant {
-        HeldGrant { right: Right::parse(right).unwrap(), node: node(on), role_permissions: Vec::new() }
+        HeldGrant {
+            right: Right::parse(right).unwrap(),
+            node: node(on),
+            role_permissions: PermissionSet::default(),
+        }
     }
 
     fn rights(grants: &[(&str, &str)]) -> Rights {
@@ -314,7 +425,7 @@ mod tests {
         let on_a = owner.narrowed(&[], &[ResourcePath::parse("a").unwrap()]);
         assert!(on_a.cover(&permission("x.y"), &node("a/b")) && !on_a.cover(&permission("x.y"), &Node::Org));
         assert!(!on_a.cover(&Permission::PLATFORM_ORGS, &node("a")));
-        assert_eq!(on_a.beyond(&owner), []);
+        assert!(on_a.beyond(&owner).is_empty());
     }
 
     #[test]
@@ -325,45 +436,9 @@ mod tests {
         assert_eq!(owner.on_org(&known).len(), SystemRole::Owner.permissions().count() + 1);
         let on_a = rights(&[("owner", "a"), ("invoices.write", "a/b")]);
         assert!(on_a.on_org(&known).is_empty());
-        let paths = on_a.on_paths(&known);
+        let paths = on_a.on_paths(&known, usize::MAX).unwrap();
         assert!(paths[&ResourcePath::parse("a").unwrap()].contains(&permission("invoices.read")));
         // Already held on `a`, as everything is.
         assert!(!paths.contains_key(&ResourcePath::parse("a/b").unwrap()));
-    }
-
-    fn any_rights() -> impl Strategy<Value = Rights> {
-        let right = prop_oneof![
-            Just("owner"),
-            Just("manager"),
-            Just("auditor"),
-            Just("member"),
-            Just("invoices.read"),
-            Just("invoices.write"),
-            Just("tokens.write"),
-        ];
-        let on = prop_oneof![Just("*"), Just("a"), Just("a/b"), Just("a/b/c"), Just("ab"), Just("d")];
-        prop::collection::vec((right, on), 0..6).prop_map(|grants| rights(&grants))
-    }
-
-    proptest! {
-        #[test]
-        fn a_meeting_is_covered_by_both_and_keeps_what_both_cover(a in any_rights(), b in any_rights()) {
-            let met = a.meet(&b);
-            prop_assert!(met.beyond(&a).is_empty() && met.beyond(&b).is_empty());
-            for permission in [permission("invoices.read"), permission("other.verb"), Permission::TOKENS_WRITE] {
-                for on in ["*", "a", "a/b", "a/b/c", "ab", "d", "a/x"] {
-                    let both = a.cover(&permission, &node(on)) && b.cover(&permission, &node(on));
-                    prop_assert_eq!(met.cover(&permission, &node(on)), both);
-                }
-            }
-        }
-
-        #[test]
-        fn covering_is_transitive_and_reflexive(a in any_rights(), b in any_rights(), c in any_rights()) {
-            prop_assert!(a.beyond(&a).is_empty());
-            if a.beyond(&b).is_empty() && b.beyond(&c).is_empty() {
-                prop_assert!(a.beyond(&c).is_empty());
-            }
-        }
     }
 }

@@ -2,16 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::rights::{Missing, Rights};
+use super::rights::Rights;
 use crate::domain::values::ids::RoleId;
 use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::{AccountName, Invalid};
-use crate::domain::values::permissions::{Permission, Right, SystemRole};
+use crate::domain::values::permissions::{Permission, PermissionSet, Right, SystemRole};
 use crate::domain::values::resources::Node;
 use crate::error::{Reason, Result};
-
-/// The most custom roles that one org may have.
-pub const MAX_ROLES: i64 = 1_000;
 
 /// Custom roles by their ids.
 pub type Roles = BTreeMap<RoleId, CustomRole>;
@@ -19,16 +16,14 @@ pub type Roles = BTreeMap<RoleId, CustomRole>;
 /// What a custom role carries, and the kinds of account that may hold it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CustomRole {
-    pub permissions: Vec<Permission>,
+    pub permissions: PermissionSet,
     /// Empty means all kinds.
     pub account_kinds: Vec<AccountKind>,
 }
 
 impl CustomRole {
     /// A role with both lists sorted and without duplicates.
-    pub fn new(mut permissions: Vec<Permission>, mut account_kinds: Vec<AccountKind>) -> Self {
-        permissions.sort();
-        permissions.dedup();
+    pub fn new(permissions: PermissionSet, mut account_kinds: Vec<AccountKind>) -> Self {
         account_kinds.sort();
         account_kinds.dedup();
         Self { permissions, account_kinds }
@@ -41,7 +36,7 @@ impl CustomRole {
 
     /// The permissions that it carries and `other` does not.
     pub fn permissions_beyond<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a Permission> {
-        self.permissions.iter().filter(|permission| !other.permissions.contains(permission))
+        self.permissions.iter().filter(|permission| !other.permissions.has(permission))
     }
 
     /// The kinds of account that may hold it and may not hold `other`.
@@ -80,7 +75,7 @@ pub fn parse_name(text: &str) -> Result<AccountName, Invalid> {
 /// # Errors
 /// `GRANT_EXCEEDS_CALLER`, with what the caller lacks.
 pub fn may_define(caller: &Rights, role: &CustomRole) -> Result<()> {
-    on_org(caller, Reason::GrantExceedsCaller, &role.permissions)
+    on_org(caller, Reason::GrantExceedsCaller, role.permissions.iter())
 }
 
 /// Refuses to change a role beyond what the caller holds on the whole org.
@@ -108,7 +103,7 @@ fn on_org<'a>(
     permissions: impl IntoIterator<Item = &'a Permission>,
 ) -> Result<()> {
     let pairs = permissions.into_iter().map(|permission| (permission.clone(), Node::Org));
-    Missing::refuse(reason, &Rights::of_pairs(pairs).beyond(caller))
+    Rights::of_pairs(pairs).beyond(caller).refuse(reason)
 }
 
 #[cfg(test)]
@@ -193,7 +188,7 @@ mod tests {
         let operators = role(&["platform.accounts"], &[]);
         let exceeds = Some(Reason::TargetExceedsCaller);
         assert_eq!(outcome(may_redefine(&Rights::of_owner(), &operators, &role(&["x.y"], &[]))), exceeds);
-        let operator = Rights::of_owner().join(rights(&[("platform.accounts", "*")]));
+        let operator = Rights::of_owner().join(&rights(&[("platform.accounts", "*")]));
         assert_eq!(outcome(may_redefine(&operator, &operators, &role(&["x.y"], &[]))), None);
     }
 }

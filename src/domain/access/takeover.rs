@@ -6,7 +6,7 @@
 use super::acting::Acting;
 use super::credential::Credential;
 use super::exchange::refuse_scopes;
-use super::rights::{HeldGrant, Rights};
+use super::rights::{HeldGrants, Rights};
 use crate::domain::accounts::lifecycle::AccountTransition;
 use crate::domain::tokens::policy::Rules;
 use crate::domain::tokens::restrictions::Restrictions;
@@ -22,12 +22,8 @@ impl Acting<'_> {
     ///
     /// # Errors
     /// `TARGET_EXCEEDS_CALLER`.
-    pub fn may_take(&self, transition: AccountTransition, target: &[HeldGrant]) -> Result<()> {
-        if transition.stops() {
-            self.may_stop(target)
-        } else {
-            self.may_take_over(&Rights::of_grants(target))
-        }
+    pub fn may_take(&self, transition: AccountTransition, target: &HeldGrants) -> Result<()> {
+        if transition.stops() { self.may_stop(target) } else { self.may_take_over(target.rights()) }
     }
 
     /// Refuses to set the password of an account.
@@ -36,8 +32,8 @@ impl Acting<'_> {
     ///
     /// # Errors
     /// `TARGET_EXCEEDS_CALLER`, `TARGET_NOT_SERVICE_ACCOUNT`.
-    pub fn may_set_password(&self, kind: AccountKind, target: &[HeldGrant]) -> Result<()> {
-        self.may_take_over(&Rights::of_grants(target))?;
+    pub fn may_set_password(&self, kind: AccountKind, target: &HeldGrants) -> Result<()> {
+        self.may_take_over(target.rights())?;
         if kind == AccountKind::ServiceAccount { Ok(()) } else { Err(Reason::TargetNotServiceAccount.into()) }
     }
 
@@ -71,7 +67,7 @@ impl Acting<'_> {
     /// `PERMISSION_MISSING`, `TARGET_EXCEEDS_CALLER`.
     pub fn may_rotate(&self, token_id: TokenId, token: &Credential) -> Result<()> {
         self.require_rotation(token_id, token.account.account_id)?;
-        self.may_take_over(&token.effective_rights())?;
+        self.may_take_over(token.effective_rights())?;
         self.may_make(&token.restrictions, false)
     }
 

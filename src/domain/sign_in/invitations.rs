@@ -2,8 +2,6 @@
 
 use time::{Duration, OffsetDateTime};
 
-/// How many invitations an org may send within [`SEND_WINDOW`], including those sent again.
-pub const MAX_SENT: i64 = 100;
 /// The period over which sent invitations are counted.
 pub const SEND_WINDOW: Duration = Duration::hours(24);
 /// How long an invitation is stored after its expiry, when it could last have been accepted.

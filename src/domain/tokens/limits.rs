@@ -1,4 +1,4 @@
-//! Limits of tokens: their lifetime, their number and the size of their lists.
+//! Limits of tokens: their lifetime and the size of their lists.
 
 use std::time::Duration;
 
@@ -12,12 +12,6 @@ pub const MAX_TOKEN_LIFETIME: Duration = DAY.saturating_mul(3_650);
 pub const DEFAULT_ACCESS_TOKEN_LIFETIME: Duration = Duration::from_secs(5 * 60);
 /// The longest lifetime of an access token.
 pub const MAX_ACCESS_TOKEN_LIFETIME: Duration = Duration::from_secs(60 * 60);
-/// The most active tokens of one account.
-pub const MAX_LIVE_TOKENS: i64 = 100;
-/// The most origins that the active tokens of an org name in total.
-///
-/// Every node holds them in memory, and no org may use up the memory of the others.
-pub const MAX_ORIGINS_OF_ORG: i64 = 10_000;
 /// The most labels of one token.
 pub const MAX_LABELS: usize = 16;
 /// The most scopes, resources, audiences, networks, origins and grants in one list.

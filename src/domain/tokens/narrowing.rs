@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use super::restrictions::Restrictions;
 use crate::domain::values::permissions::Permission;
-use crate::domain::values::resources::{Node, Nodes, ResourcePath};
+use crate::domain::values::resources::ResourcePath;
 use crate::error::{Error, Precondition, Reason, Result};
 
 /// The lists of a token and its expiry, before a change or after it.
@@ -60,8 +60,8 @@ pub fn may_become(before: &RestrictionsAndExpiry, after: &RestrictionsAndExpiry)
         added.for_each(|scope: &Permission| refuse("scopes", format!("{scope} is not among them now")));
     }
     if !old.resources.is_empty() {
-        let within: Nodes = old.resources.iter().cloned().map(Node::Path).collect();
-        let added = new.resources.iter().filter(|path| !within.cover(&Node::Path((*path).clone())));
+        let within = |path: &ResourcePath| old.resources.iter().any(|above| above.covers(path));
+        let added = new.resources.iter().filter(|path| !within(path));
         added.for_each(|path: &ResourcePath| refuse("resources", format!("{path} is not below them now")));
     }
     if !old.audiences.is_empty() {

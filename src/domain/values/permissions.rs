@@ -1,19 +1,30 @@
 //! Permissions and the system roles.
 
-use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
+use std::sync::{Arc, LazyLock};
 
 use super::ids::RoleId;
 use super::names::Invalid;
 
 /// One permission, `noun.verb`: one of Countersign's own, or one of an application.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Permission(Cow<'static, str>);
+///
+/// Copies share its string.
+#[derive(Clone)]
+pub struct Permission(Name);
+
+#[derive(Clone)]
+enum Name {
+    Own(&'static str),
+    Application(Arc<str>),
+}
 
 macro_rules! own_permissions {
     ($($constant:ident $name:literal $description:literal;)*) => {
         impl Permission {
-            $(#[doc = concat!("`", $name, "`")] pub const $constant: Permission = Permission(Cow::Borrowed($name));)*
+            $(#[doc = concat!("`", $name, "`")] pub const $constant: Permission = Permission(Name::Own($name));)*
 
             /// All of Countersign's own permissions, including those of the platform.
             pub const OWN: &[Permission] = &[$(Permission::$constant),*];
@@ -52,7 +63,7 @@ impl Permission {
     /// The nouns of Countersign's own permissions are reserved: with one of them only the existing
     /// permissions are accepted.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        if let Some(own) = Self::OWN.iter().find(|own| own.0 == text) {
+        if let Some(own) = Self::OWN.iter().find(|own| own.as_str() == text) {
             return Ok(own.clone());
         }
         let (noun, verb) = text.split_once('.').unwrap_or(("", ""));
@@ -64,21 +75,24 @@ impl Permission {
         if Self::OWN.iter().any(|own| own.noun() == noun) {
             return Err(Invalid("is not a permission: its noun is reserved for Countersign"));
         }
-        Ok(Self(Cow::Owned(text.to_owned())))
+        Ok(Self(Name::Application(text.into())))
     }
 
     fn noun(&self) -> &str {
-        self.0.split_once('.').map_or("", |(noun, _)| noun)
+        self.as_str().split_once('.').map_or("", |(noun, _)| noun)
     }
 
     /// The checked string.
     pub fn as_str(&self) -> &str {
-        &self.0
+        match &self.0 {
+            Name::Own(name) => name,
+            Name::Application(name) => name,
+        }
     }
 
     /// Whether it is an application's, and not one of Countersign's own.
     pub fn is_application(&self) -> bool {
-        !Self::OWN.contains(self)
+        matches!(self.0, Name::Application(_))
     }
 
     /// Whether it is a permission of the platform, which is held only in the system org.
@@ -93,15 +107,84 @@ fn is_word(word: &str) -> bool {
         && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
+impl PartialEq for Permission {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Permission {}
+
+impl PartialOrd for Permission {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Permission {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
+
+impl Hash for Permission {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
+    }
+}
+
 impl fmt::Display for Permission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for Permission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
+    }
+}
+
+/// Permissions, sorted, each once.
+///
+/// Copies share the list: a role that is granted on a thousand resources is one list in memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct PermissionSet(Arc<[Permission]>);
+
+impl PermissionSet {
+    /// Whether it holds the permission.
+    pub fn has(&self, permission: &Permission) -> bool {
+        self.0.binary_search(permission).is_ok()
+    }
+
+    /// Whether both are one list in memory, which is cheaper to find out than whether they are equal.
+    pub fn is_shared_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// The bytes that the list takes, with the names of permissions of applications.
+    pub fn weight(&self) -> usize {
+        let names = self.0.iter().filter(|permission| permission.is_application());
+        // An `Arc` counts its owners beside what it holds.
+        let names = names.map(|permission| permission.as_str().len() + 2 * size_of::<usize>());
+        size_of_val(&*self.0) + 2 * size_of::<usize>() + names.sum::<usize>()
+    }
+}
+
+impl FromIterator<Permission> for PermissionSet {
+    fn from_iter<I: IntoIterator<Item = Permission>>(permissions: I) -> Self {
+        let mut all: Vec<_> = permissions.into_iter().collect();
+        all.sort_unstable();
+        all.dedup();
+        Self(all.into())
+    }
+}
+
+impl Deref for PermissionSet {
+    type Target = [Permission];
+
+    fn deref(&self) -> &[Permission] {
+        &self.0
     }
 }
 
@@ -143,6 +226,13 @@ impl SystemRole {
             Self::Auditor => permission.as_str().ends_with(".read"),
             Self::Member => false,
         })
+    }
+
+    /// The same as a set, which all holders of the role share.
+    pub fn permission_set(self) -> PermissionSet {
+        static SETS: LazyLock<[PermissionSet; 4]> =
+            LazyLock::new(|| SystemRole::ALL.map(|role| role.permissions().cloned().collect()));
+        SETS[self as usize].clone()
     }
 
     /// What it carries, in a sentence.

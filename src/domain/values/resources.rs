@@ -1,12 +1,16 @@
 //! The nodes of an org's resource catalogue, and which of them are below which.
 
 use std::fmt;
+use std::iter;
+use std::sync::Arc;
 
 use super::names::Invalid;
 
 /// The path of a resource: 1 to 8 segments of `[a-z0-9][a-z0-9_-]{0,62}`.
+///
+/// Copies share its string.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ResourcePath(Box<str>);
+pub struct ResourcePath(Arc<str>);
 
 impl ResourcePath {
     /// Validates a path.
@@ -25,8 +29,12 @@ impl ResourcePath {
 
     /// The nodes above it from the top, and itself last.
     pub fn lineage(&self) -> Vec<ResourcePath> {
+        self.prefixes().map(|path| Self(path.into())).collect()
+    }
+
+    fn prefixes(&self) -> impl Iterator<Item = &str> {
         let cuts = self.0.match_indices('/').map(|(i, _)| i).chain([self.0.len()]);
-        cuts.map(|end| Self(self.0[..end].into())).collect()
+        cuts.map(|end| &self.0[..end])
     }
 
     /// Whether `other` is this node or is below it.
@@ -81,6 +89,14 @@ impl Node {
         }
     }
 
+    /// The nodes above it from the top, and itself last: none for the whole org, else a path.
+    ///
+    /// There are at most nine, however many nodes the org has.
+    pub fn lineage(&self) -> impl Iterator<Item = Option<&str>> {
+        let paths = self.path().into_iter().flat_map(ResourcePath::prefixes);
+        iter::once(None).chain(paths.map(Some))
+    }
+
     /// Whether `other` is this node or is below it.
     pub fn covers(&self, other: &Node) -> bool {
         match (self, other) {
@@ -103,56 +119,6 @@ impl fmt::Display for Node {
             Self::Org => f.write_str("*"),
             Self::Path(path) => path.fmt(f),
         }
-    }
-}
-
-/// A set of nodes, none of which covers another.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Nodes(Vec<Node>);
-
-impl Nodes {
-    /// Adds a node, unless a node of the set covers it already.
-    pub fn insert(&mut self, node: Node) {
-        if !self.cover(&node) {
-            self.0.retain(|held| !node.covers(held));
-            self.0.push(node);
-        }
-    }
-
-    /// Whether one of them is `node` or is above it.
-    pub fn cover(&self, node: &Node) -> bool {
-        self.0.iter().any(|held| held.covers(node))
-    }
-
-    /// The nodes that both sets cover.
-    pub fn meet(&self, other: &Nodes) -> Nodes {
-        let mut met = Nodes::default();
-        for a in &self.0 {
-            for b in &other.0 {
-                if a.covers(b) {
-                    met.insert(b.clone());
-                } else if b.covers(a) {
-                    met.insert(a.clone());
-                }
-            }
-        }
-        met
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = &Node> {
-        self.0.iter()
-    }
-}
-
-impl FromIterator<Node> for Nodes {
-    fn from_iter<I: IntoIterator<Item = Node>>(nodes: I) -> Self {
-        let mut set = Self::default();
-        nodes.into_iter().for_each(|node| set.insert(node));
-        set
     }
 }
 
@@ -204,5 +170,9 @@ mod tests {
         let texts: Vec<_> =
             ResourcePath::parse("a/bc/d").unwrap().lineage().iter().map(|p| p.to_string()).collect();
         assert_eq!(texts, ["a", "a/bc", "a/bc/d"]);
+        let node = Node::parse("a/bc/d").unwrap();
+        let lineage: Vec<_> = node.lineage().collect();
+        assert_eq!(lineage, [None, Some("a"), Some("a/bc"), Some("a/bc/d")]);
+        assert_eq!(Node::Org.lineage().collect::<Vec<_>>(), [None]);
     }
 }

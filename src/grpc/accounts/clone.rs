@@ -1,5 +1,7 @@
 //! `CloneAccount`: copies an account, as far as the caller may pass on what it holds.
 
+use std::collections::HashSet;
+
 use super::grants::{NamedGrant, named, split};
 use super::{details, messages};
 use crate::db;
@@ -168,8 +170,9 @@ async fn divide(
 ) -> Result<Divided<(Grant, HeldGrant)>> {
     let grants = db::accounts::grants::find_of(&mut **tx, acting.org_id, new.source_id).await?;
     let (excluded, _) = split(new.source_id, grants.clone(), &new.excluded)?;
+    let excluded: HashSet<_> = excluded.iter().map(Grant::id).collect();
     // In the same order: the org is locked, so these are the same grants.
     let held = db::accounts::grants::find_held(&mut *tx, acting.org_id, new.source_id).await?;
-    let opened = grants.into_iter().zip(held).collect();
-    Ok(acting.divide(opened, |grant: &Grant| excluded.iter().any(|out| out.grant_id == grant.grant_id)))
+    let opened = grants.into_iter().zip(held.iter().cloned()).collect();
+    Ok(acting.divide(opened, |grant: &Grant| excluded.contains(&grant.id())))
 }

@@ -10,7 +10,6 @@ use crate::db;
 use crate::db::accounts::grants::{Grant, described, subjects, touched};
 use crate::db::events::{Change, FieldChange};
 use crate::domain::access::acting::Acting;
-use crate::domain::access::rights::Rights;
 use crate::domain::access::roles::may_hold;
 use crate::domain::accounts::{AccountState, Details};
 use crate::domain::sign_in::emailed_codes::End;
@@ -116,7 +115,7 @@ async fn carry_out(
     let held = db::accounts::grants::find_held(&mut tx, org_id, account_id).await?;
     // The reader of the named mailbox, or the caller that sets the next password, acts as the
     // account.
-    acting.may_take_over(&Rights::of_grants(&held))?;
+    acting.may_take_over(held.rights())?;
     let becomes = AccountState::of(after.kind(), false, account.deactivate_time.is_some(), false);
     keep_one(&mut tx, org_id, &account, &held, Some(becomes)).await?;
 

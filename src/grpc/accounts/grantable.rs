@@ -1,14 +1,17 @@
 //! `ListGrantableAccess`: what the caller could grant, and what the account already holds.
 
+use std::collections::HashSet;
+
 use sqlx::PgConnection;
 
 use crate::db;
 use crate::domain::access::acting::Acting;
-use crate::domain::access::rights::{HeldGrant, Rights};
-use crate::domain::access::roles::{CustomRole, MAX_ROLES};
+use crate::domain::access::rights::{HeldGrant, HeldGrants};
+use crate::domain::access::roles::CustomRole;
+use crate::domain::limits::Limit;
 use crate::domain::values::ids::{AccountId, SYSTEM_ORG};
 use crate::domain::values::kinds::AccountKind;
-use crate::domain::values::permissions::{Permission, Right, SystemRole};
+use crate::domain::values::permissions::{Permission, PermissionSet, Right, SystemRole};
 use crate::domain::values::resources::{Node, ResourcePath};
 use crate::error::{Error, Result, Violations};
 use crate::grpc::layers::auth::Call;
@@ -26,7 +29,7 @@ struct Recipient {
     kinds: Vec<AccountKind>,
     /// None for an account that is not created yet.
     account_id: Option<AccountId>,
-    grants: Vec<HeldGrant>,
+    grants: HeldGrants,
 }
 
 impl Recipient {
@@ -38,7 +41,7 @@ impl Recipient {
     ) -> Result<Self> {
         let Some(id) = account_id else {
             let kinds = kind.map_or_else(|| AccountKind::ALL.to_vec(), |kind| vec![kind]);
-            return Ok(Self { kinds, account_id: None, grants: Vec::new() });
+            return Ok(Self { kinds, account_id: None, grants: HeldGrants::default() });
         };
         let member = db::orgs::memberships::find(&mut *db, acting.org_id, id).await?;
         let member = member.ok_or_else(|| Error::not_found("account", id))?;
@@ -46,10 +49,16 @@ impl Recipient {
         Ok(Self { kinds: vec![member.kind()?], account_id, grants })
     }
 
-    /// Whether it holds exactly this right there; `member` comes with every membership.
-    fn has(&self, right: &Right, node: &Node) -> bool {
-        let as_member = self.account_id.is_some() && *right == Right::System(SystemRole::Member);
-        as_member || self.grants.iter().any(|grant| grant.right == *right && grant.node.covers(node))
+    /// The rights that are granted there or above; `member` comes with every membership.
+    fn granted_on(&self, node: &Node) -> HashSet<Right> {
+        let covering = self.grants.iter().filter(|grant| grant.node.covers(node));
+        let member = self.account_id.map(|_| Right::System(SystemRole::Member));
+        covering.map(|grant| grant.right.clone()).chain(member).collect()
+    }
+
+    /// The nodes on which anything is granted: none for the whole org, else paths.
+    fn nodes(&self) -> HashSet<Option<&str>> {
+        self.grants.iter().map(|grant| grant.node.path().map(ResourcePath::as_str)).collect()
     }
 }
 
@@ -94,8 +103,9 @@ pub async fn list_grantable_access(
         db::orgs::resources::page(&mut db, acting.org_id, node.path(), after.as_ref(), paging.size).await?;
     response.next_page_token = paging.next(state, &page);
     response.total_size = page.total;
+    let nodes = recipient.nodes();
     response.resources =
-        page.rows.into_iter().map(|row| resource(&acting, &recipient, row)).collect::<Result<_>>()?;
+        page.rows.into_iter().map(|row| resource(&acting, &nodes, row)).collect::<Result<_>>()?;
     Ok(response)
 }
 
@@ -116,6 +126,7 @@ async fn roles(
     recipient: &Recipient,
     node: &Node,
 ) -> Result<Vec<pb::GrantableRole>> {
+    let granted = recipient.granted_on(node);
     let judge = |right: Right, terms: CustomRole, name: String, display_name: Option<String>| {
         let is_for = recipient.kinds.iter().any(|kind| terms.is_for(*kind));
         let grant = HeldGrant { right, node: node.clone(), role_permissions: terms.permissions };
@@ -123,14 +134,14 @@ async fn roles(
             role_id: grant.right.to_string(),
             name,
             display_name: display_name.unwrap_or_default(),
-            held: recipient.has(&grant.right, node),
+            held: granted.contains(&grant.right),
             grantable: is_for && acting.could_give(&grant),
         }
     };
     let system = SystemRole::ALL
         .map(|role| judge(Right::System(role), CustomRole::default(), role.id().to_owned(), None));
     let mut all = Vec::from(system);
-    for role in db::orgs::roles::find_after(db, acting.org_id, None, MAX_ROLES).await? {
+    for role in db::orgs::roles::find_after(db, acting.org_id, None, Limit::ROLES_OF_ORG.most).await? {
         all.push(judge(Right::Custom(role.id()), role.fields()?.terms, role.name, role.display_name));
     }
     Ok(all)
@@ -149,12 +160,12 @@ async fn permissions(
     let own = Permission::OWN.iter().filter(|own| acting.org_id == SYSTEM_ORG || !own.is_platform());
     named.extend(own.cloned());
     named.sort();
-    let held = Rights::of_grants(&recipient.grants);
+    let held = recipient.grants.rights();
     let judge = |permission: Permission| {
         let held = held.cover(&permission, node);
         let text = permission.to_string();
         let right = Right::Permission(permission);
-        let grant = HeldGrant { right, node: node.clone(), role_permissions: Vec::new() };
+        let grant = HeldGrant { right, node: node.clone(), role_permissions: PermissionSet::default() };
         pb::GrantablePermission { permission: text, held, grantable: acting.could_give(&grant) }
     };
     Ok((named.into_iter().map(judge).collect(), more))
@@ -162,12 +173,12 @@ async fn permissions(
 
 fn resource(
     acting: &Acting<'_>,
-    recipient: &Recipient,
+    nodes: &HashSet<Option<&str>>,
     row: db::orgs::resources::Resource,
 ) -> Result<pb::GrantableResource> {
     let node = row.node()?;
     Ok(pb::GrantableResource {
-        held: recipient.grants.iter().any(|grant| grant.node.covers(&node)),
+        held: node.lineage().any(|above| nodes.contains(&above)),
         grantable: acting.could_give_on(&node),
         path: row.path,
         display_name: row.display_name.unwrap_or_default(),

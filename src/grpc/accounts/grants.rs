@@ -1,5 +1,7 @@
 //! `GrantAccess`, `RevokeAccess` and `ListGrants`.
 
+use std::collections::HashMap;
+
 use sqlx::PgConnection;
 
 use super::messages;
@@ -15,7 +17,7 @@ use crate::domain::tokens::limits::MAX_LIST;
 use crate::domain::values::ids::{AccountId, GrantId};
 use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::permissions::{Permission, Right};
-use crate::domain::values::resources::Node;
+use crate::domain::values::resources::{Node, ResourcePath};
 use crate::error::{Error, Result, Violations};
 use crate::flows::transaction::transact;
 use crate::grpc::layers::auth::Call;
@@ -60,8 +62,11 @@ pub async fn grant_access(
         }
         let all = db::accounts::grants::find_of(&mut *tx, acting.org_id, account_id).await?;
         tx.commit().await?;
+        let named: Vec<_> =
+            grants.into_iter().map(|grant| NamedGrant::Pair(grant.right, grant.node)).collect();
+        let (named, _) = split(account_id, all, &named)?;
         Ok(pb::GrantAccessResponse {
-            account_grants: all.iter().map(messages::grant).collect::<Result<_>>()?,
+            account_grants: named.iter().map(messages::grant).collect::<Result<_>>()?,
         })
     })
 }
@@ -86,11 +91,21 @@ pub async fn revoke_access(
     }
     let pairs =
         named.iter().filter_map(|name| if let NamedGrant::Pair(_, node) = name { Some(node) } else { None });
-    let by_id = named.iter().any(|name| matches!(name, NamedGrant::Id(_)));
-    for node in nodes(pairs, if by_id { 0 } else { request.grants.len() }) {
+    let id = |name: &NamedGrant| if let NamedGrant::Id(id) = name { Some(*id) } else { None };
+    let ids: Vec<_> = named.iter().filter_map(id).collect();
+    if !ids.is_empty() {
+        acting.require_somewhere(&Permission::ACCOUNTS_WRITE)?;
+    }
+    for node in nodes(pairs, if ids.is_empty() { request.grants.len() } else { 0 }) {
         acting.require(&Permission::ACCOUNTS_WRITE, node)?;
     }
     let (account_id,) = violations.all((account_id,))?;
+    // Before the org is locked: a caller without the right makes no other call wait.
+    let found = db::accounts::grants::find_by_ids(&state.db, acting.org_id, account_id, &ids).await?;
+    for id in &ids {
+        let named = found.iter().find(|grant| grant.id() == *id);
+        may_revoke(&acting, named.ok_or_else(|| Error::not_found("grant", id))?, true)?;
+    }
 
     transact!(state, &acting, |mut tx| {
         db::orgs::lock(&mut tx, acting.org_id).await?;
@@ -104,10 +119,7 @@ pub async fn revoke_access(
         };
         let (taken, kept) = split(account_id, grants, &named)?;
         for grant in &taken {
-            let may = acting.require(&Permission::ACCOUNTS_WRITE, &grant.node()?);
-            // A grant named by its id is not revealed to a caller that may not write there.
-            let by_id = named.iter().any(|name| matches!(name, NamedGrant::Id(id) if *id == grant.id()));
-            may.map_err(|error| if by_id { Error::not_found("grant", grant.id()) } else { error })?;
+            may_revoke(&acting, grant, ids.contains(&grant.id()))?;
         }
         let held_before = db::accounts::grants::find_held(&mut tx, acting.org_id, account_id).await?;
         acting.may_stop(&held_before)?;
@@ -121,8 +133,8 @@ pub async fn revoke_access(
             None if still => {}
             None => keep_one_without_guest(&mut tx, acting.org_id, account_id, &held_before).await?,
         }
-        let ids: Vec<_> = taken.iter().map(Grant::id).collect();
-        db::accounts::grants::delete(&mut tx, acting.org_id, &ids).await?;
+        let gone: Vec<_> = taken.iter().map(Grant::id).collect();
+        db::accounts::grants::delete(&mut tx, acting.org_id, &gone).await?;
         db::accounts::raise_version(&mut tx, acting.org_id, account_id).await?;
         let change = Change::of("access.revoked", touched(account_id, &taken))
             .fields(taken.iter().map(|grant| FieldChange::cleared("grants", described(grant))))
@@ -130,9 +142,16 @@ pub async fn revoke_access(
         tx.record(change).await?;
         tx.commit().await?;
         Ok(pb::RevokeAccessResponse {
-            account_grants: kept.iter().map(messages::grant).collect::<Result<_>>()?,
+            account_grants: taken.iter().map(messages::grant).collect::<Result<_>>()?,
         })
     })
+}
+
+/// Refuses to revoke a grant on a node where the caller may not write. To that caller, one that was
+/// named by its id does not exist.
+fn may_revoke(acting: &Acting<'_>, grant: &Grant, by_id: bool) -> Result<()> {
+    let may = acting.require(&Permission::ACCOUNTS_WRITE, &grant.node()?);
+    may.map_err(|error| if by_id { Error::not_found("grant", grant.id()) } else { error })
 }
 
 pub async fn list_grants(
@@ -246,27 +265,34 @@ fn name(violations: &mut Violations, field: &str, message: &pb::Grant) -> Option
     Some(NamedGrant::Pair(right?, node?))
 }
 
-/// Splits the account's grants into those that are named and the others. A named grant that does
-/// not exist refuses the whole call.
+/// Splits the account's grants into those that are named, in the order in which they are, and the
+/// others. A named grant that does not exist refuses the whole call.
 pub fn split(
     account_id: AccountId,
-    mut grants: Vec<Grant>,
+    grants: Vec<Grant>,
     named: &[NamedGrant],
 ) -> Result<(Vec<Grant>, Vec<Grant>)> {
-    let is = |grant: &Grant, name: &NamedGrant| match name {
-        NamedGrant::Id(id) => grant.id() == *id,
-        NamedGrant::Pair(right, node) => grant.is(right, node),
-    };
+    let mut by_id = HashMap::new();
+    let mut by_pair = HashMap::new();
+    for (place, grant) in grants.iter().enumerate() {
+        by_id.insert(grant.id(), place);
+        by_pair.insert((grant.right_id.clone(), grant.resource.clone()), place);
+    }
+    let mut places = Vec::with_capacity(named.len());
     for name in named {
-        if !grants.iter().any(|grant| is(grant, name)) {
-            return Err(match name {
-                NamedGrant::Id(id) => Error::not_found("grant", id),
-                NamedGrant::Pair(right, node) => {
-                    Error::not_found("grant", format!("{right} on {node} of {account_id}"))
-                }
-            });
+        let place = match name {
+            NamedGrant::Id(id) => by_id.get(id).ok_or_else(|| Error::not_found("grant", id))?,
+            NamedGrant::Pair(right, node) => {
+                let found = by_pair.get(&(right.to_string(), node.path().map(ResourcePath::to_string)));
+                found
+                    .ok_or_else(|| Error::not_found("grant", format!("{right} on {node} of {account_id}")))?
+            }
+        };
+        if !places.contains(place) {
+            places.push(*place);
         }
     }
-    let kept = grants.extract_if(.., |grant| !named.iter().any(|name| is(grant, name))).collect();
-    Ok((grants, kept))
+    let mut grants: Vec<_> = grants.into_iter().map(Some).collect();
+    let taken = places.into_iter().filter_map(|place| grants[place].take()).collect();
+    Ok((taken, grants.into_iter().flatten().collect()))
 }

@@ -7,7 +7,7 @@ use crate::db;
 use crate::db::accounts::Account;
 use crate::domain::access::rights::{HeldGrant, is_owner, owning_right};
 use crate::domain::accounts::AccountState;
-use crate::domain::tokens::limits::MAX_LIVE_TOKENS;
+use crate::domain::limits::Limit;
 use crate::domain::values::ids::{AccountId, OrgId};
 use crate::error::{Error, Precondition, Reason, Result};
 
@@ -70,7 +70,8 @@ pub async fn refuse_live_tokens(
     account_id: AccountId,
     now: OffsetDateTime,
 ) -> Result<()> {
-    let live = db::tokens::find_active(tx, orgs, account_id, now, MAX_LIVE_TOKENS).await?;
+    let most = Limit::ACTIVE_TOKENS_OF_ACCOUNT.most;
+    let live = db::tokens::find_active(tx, orgs, account_id, now, most).await?;
     if live.is_empty() {
         return Ok(());
     }

@@ -4,7 +4,6 @@ use super::{details, messages, settings};
 use crate::db;
 use crate::db::events::Change;
 use crate::domain::access::acting::Acting;
-use crate::domain::access::rights::Rights;
 use crate::domain::accounts::Details;
 use crate::domain::sign_in::emailed_codes::End;
 use crate::domain::values::ids::AccountId;
@@ -89,7 +88,7 @@ pub async fn update_account(
         if before.username != after.username {
             // The reader of the named mailbox can set the password.
             let held = db::accounts::grants::find_held(&mut tx, acting.org_id, account_id).await?;
-            acting.may_take_over(&Rights::of_grants(&held))?;
+            acting.may_take_over(held.rights())?;
         }
         let account = db::accounts::update(&mut tx, acting.org_id, account_id, &before, &after, now).await?;
         let change = Change::of("account.updated", [account_id]).fields(fields).subjects([account_id]);

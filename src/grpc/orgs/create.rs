@@ -7,7 +7,7 @@ use crate::domain::access::rights::HeldGrant;
 use crate::domain::accounts::Details;
 use crate::domain::values::ids::{AccountId, GrantId, OrgId};
 use crate::domain::values::names::{AccountName, DisplayName, Slug};
-use crate::domain::values::permissions::{Permission, Right, SystemRole};
+use crate::domain::values::permissions::{Permission, PermissionSet, Right, SystemRole};
 use crate::domain::values::resources::Node;
 use crate::domain::values::subject::Subject;
 use crate::error::{Result, Violations};
@@ -57,7 +57,7 @@ pub async fn create_org(
         let ownership = HeldGrant {
             right: Right::System(SystemRole::Owner),
             node: Node::Org,
-            role_permissions: Vec::new(),
+            role_permissions: PermissionSet::default(),
         };
         let grant_id: GrantId = state.clock.new_id();
         db::accounts::grants::insert(&mut tx, org_id, new.account_id, &[(grant_id, &ownership)], now).await?;

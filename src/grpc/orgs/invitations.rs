@@ -10,15 +10,16 @@ use crate::db::events::{Change, FieldChange};
 use crate::db::orgs::Org;
 use crate::db::orgs::invitations::{Invitation, Sending};
 use crate::domain::access::acting::Acting;
+use crate::domain::limits::Limit;
 use crate::domain::mail::Mail;
 use crate::domain::sign_in::emailed_codes::{CodePurpose, End};
-use crate::domain::sign_in::invitations::{InvitationState, MAX_SENT};
+use crate::domain::sign_in::invitations::InvitationState;
 use crate::domain::values::ids::{InvitationId, OrgId, SYSTEM_ORG};
 use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::Email;
 use crate::domain::values::permissions::{Permission, Right};
 use crate::domain::values::resources::Node;
-use crate::error::{Error, Precondition, Reason, Result, Violations};
+use crate::error::{Error, Reason, Result, Violations};
 use crate::flows::emailed_codes;
 use crate::flows::emailed_codes::ToSend;
 use crate::flows::transaction::{Transaction, transact};
@@ -260,15 +261,8 @@ async fn refuse_invited(
 
 /// Limits invitations, so that an org cannot be used to send email to arbitrary addresses.
 async fn refuse_too_many(tx: &mut PgConnection, org_id: OrgId, now: OffsetDateTime) -> Result<()> {
-    if db::orgs::invitations::count_sent(tx, org_id, now).await? < MAX_SENT {
-        return Ok(());
-    }
-    let message = format!("the org has sent {MAX_SENT} invitations within 24 h: try again later");
-    Err(Error::with_message(Reason::LimitReached, message).with_preconditions([Precondition {
-        kind: "LIMIT",
-        subject: "invitations of one org".into(),
-        description: format!("at most {MAX_SENT} in 24 h, those sent again included"),
-    }]))
+    let with_this_one = db::orgs::invitations::count_sent(tx, org_id, now).await? + 1;
+    Limit::INVITATIONS_OF_ORG.refuse_above(with_this_one)
 }
 
 fn change(kind: &'static str, invitation_id: InvitationId, fields: Vec<FieldChange>) -> Change {

@@ -4,13 +4,13 @@ use super::messages;
 use crate::db;
 use crate::db::events::{Change, FieldChange};
 use crate::db::orgs::roles::RoleFields;
-use crate::domain::access::roles::{CustomRole, MAX_ROLES, parse_name};
+use crate::domain::access::roles::{CustomRole, parse_name};
+use crate::domain::limits::Limit;
 use crate::domain::paging::Page;
-use crate::domain::tokens::limits::MAX_LIST;
 use crate::domain::values::ids::{AccountId, RoleId};
 use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::{AccountName, Description, DisplayName};
-use crate::domain::values::permissions::{Permission, Right, SystemRole};
+use crate::domain::values::permissions::{Permission, PermissionSet, Right, SystemRole};
 use crate::domain::values::resources::Node;
 use crate::domain::values::subject::Subject;
 use crate::error::{Error, Precondition, Reason, Result, Violations};
@@ -31,13 +31,19 @@ struct GivenRoleFields {
     name: Option<AccountName>,
     display_name: Option<Option<DisplayName>>,
     description: Option<Option<Description>>,
-    permissions: Option<Vec<Permission>>,
+    permissions: Option<PermissionSet>,
     account_kinds: Option<Vec<AccountKind>>,
 }
 
 impl GivenRoleFields {
     /// Reads the fields of the message that are `given`.
-    fn read(violations: &mut Violations, message: &pb::Role, given: impl Fn(&str) -> bool) -> Self {
+    ///
+    /// # Errors
+    /// `LIMIT_REACHED` for more permissions than a role may have; they are not read.
+    fn read(violations: &mut Violations, message: &pb::Role, given: impl Fn(&str) -> bool) -> Result<Self> {
+        if given("permissions") {
+            Limit::PERMISSIONS_OF_ROLE.refuse_above(message.permissions.len() as i64)?;
+        }
         let mut check = Self {
             name: None,
             display_name: None,
@@ -58,18 +64,18 @@ impl GivenRoleFields {
         }
         if given("permissions") {
             if message.permissions.is_empty() {
-                violations.add("role.permissions", "is required: 1 to 100 permissions");
+                violations.add("role.permissions", "is required: 1 to 1 000 permissions");
             }
-            let each = &message.permissions;
-            check.permissions =
-                Some(violations.check_each("role.permissions", each, MAX_LIST, Permission::parse));
+            let (each, most) = (&message.permissions, Limit::PERMISSIONS_OF_ROLE.most as usize);
+            let permissions = violations.check_each("role.permissions", each, most, Permission::parse);
+            check.permissions = Some(permissions.into_iter().collect());
         }
         if given("account_kinds") {
             let kinds: Result<Vec<_>, _> =
                 message.account_kinds.iter().map(|kind| convert::parse_account_kind(*kind)).collect();
             check.account_kinds = violations.check("role.account_kinds", kinds);
         }
-        check
+        Ok(check)
     }
 
     /// A role from only these fields; none if one was refused.
@@ -105,7 +111,7 @@ pub async fn create_role(
 
     let request_id = std::mem::take(&mut request.request_id);
     let mut violations = Violations::default();
-    let given = GivenRoleFields::read(&mut violations, &request.role.clone().unwrap_or_default(), |_| true);
+    let given = GivenRoleFields::read(&mut violations, &request.role.clone().unwrap_or_default(), |_| true)?;
     let request_id = violations.check("request_id", idempotency::parse(&request_id));
     let (fields, request_id) = violations.all((given.alone(), request_id))?;
     acting.may_define(&fields.terms)?;
@@ -116,9 +122,6 @@ pub async fn create_role(
         db::orgs::lock(&mut tx, acting.org_id).await?;
         if let Some(before) = once.replayed(&mut tx, now).await? {
             return Ok(before);
-        }
-        if db::orgs::roles::count(&mut *tx, acting.org_id).await? >= MAX_ROLES {
-            return Err(too_many());
         }
         let role_id: RoleId = state.clock.new_id();
         let role = db::orgs::roles::insert(&mut tx, acting.org_id, role_id, &fields, now).await?;
@@ -198,7 +201,7 @@ pub async fn update_role(
     let role_id = violations.check("role.id", custom(&message.id));
     let mask =
         Mask::read(&mut violations, request.update_mask.as_ref(), &UPDATABLE, |path| is_set(&message, path));
-    let given = GivenRoleFields::read(&mut violations, &message, |path| mask.has(path));
+    let given = GivenRoleFields::read(&mut violations, &message, |path| mask.has(path))?;
     let (role_id,) = violations.all((role_id,))?;
 
     transact!(state, &acting, |mut tx| {
@@ -315,13 +318,4 @@ fn in_use(holders: &[AccountId]) -> Result<()> {
     });
     let message = format!("{} or more accounts hold the role: revoke it from them first", holders.len());
     Err(Error::with_message(Reason::ResourceInUse, message).with_preconditions(holding))
-}
-
-fn too_many() -> Error {
-    let message = format!("the org has {MAX_ROLES} roles: delete one first");
-    Error::with_message(Reason::LimitReached, message).with_preconditions([Precondition {
-        kind: "LIMIT",
-        subject: "roles of one org".into(),
-        description: format!("at most {MAX_ROLES}"),
-    }])
 }

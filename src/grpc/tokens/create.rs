@@ -10,9 +10,8 @@ use crate::clock::random;
 use crate::db;
 use crate::db::tokens::{Labels, NewToken};
 use crate::domain::access::acting::Acting;
-use crate::domain::access::rights::Rights;
 use crate::domain::tokens::expiration::Expiration;
-use crate::domain::tokens::limits::{MAX_LABELS, MAX_LIST, MAX_LIVE_TOKENS, MAX_ORIGINS_OF_ORG};
+use crate::domain::tokens::limits::{MAX_LABELS, MAX_LIST};
 use crate::domain::tokens::policy::Rules;
 use crate::domain::tokens::restrictions::Restrictions;
 use crate::domain::values::ids::{AccountId, OrgId, TokenId};
@@ -24,7 +23,7 @@ use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::{Node, ResourcePath};
 use crate::domain::values::token_string::TokenString;
 use crate::domain::values::web_origin::WebOrigin;
-use crate::error::{Error, Precondition, Reason, Result, Violations};
+use crate::error::{Error, Reason, Result, Violations};
 use crate::flows::transaction::transact;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
@@ -171,6 +170,10 @@ pub async fn create_token(
     let once = Idempotency::new(&acting, "CreateToken", request_id, &request);
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
+        if !new.lists.origins.is_empty() {
+            // The origins of all tokens of the org are counted.
+            db::orgs::lock(&mut tx, acting.org_id).await?;
+        }
         let (credential_org, credential_id) = (acting.caller.credential_org(), acting.caller.credential_id());
         db::tokens::credentials::hold_unrevoked(&mut tx, credential_org, credential_id).await?;
         let rules = db::orgs::policies::find_rules(&mut *tx, acting.org_id, &state.ceilings).await?;
@@ -180,8 +183,6 @@ pub async fn create_token(
         }
         // After the replay check: the expiry of the first call may have passed since.
         let expire_time = within_policy(&new, &rules, now, acting.token_ceiling())?;
-        room_for(&mut tx, acting.org_id, account_id, 1, now).await?;
-        room_for_origins(&mut tx, acting.org_id, new.lists.origins.len(), now).await?;
         let text = TokenString::new(new.kind.into(), state.clock.new_id::<TokenId>(), random());
         let row = NewToken {
             token_id: text.id(),
@@ -261,53 +262,9 @@ async fn authorise(
         let refusal = guest.map(|_| Error::with_message(Reason::TargetNotServiceAccount, message));
         return Err(refusal.unwrap_or_else(|| Error::not_found("account", account_id)));
     };
-    let held = Rights::of_grants(&db::accounts::grants::find_held(tx, acting.org_id, account_id).await?);
-    acting.may_make_for(rules, account.kind()?, &held, lists)?;
+    let held = db::accounts::grants::find_held(tx, acting.org_id, account_id).await?;
+    acting.may_make_for(rules, account.kind()?, held.rights(), lists)?;
     existing(tx, acting.org_id, "resources", &lists.resources).await
-}
-
-/// Refuses more tokens than one account may have. The account's row is locked.
-///
-/// # Errors
-/// `LIMIT_REACHED`.
-pub async fn room_for(
-    tx: &mut PgConnection,
-    org_id: OrgId,
-    account_id: AccountId,
-    more: usize,
-    now: OffsetDateTime,
-) -> Result<()> {
-    if db::tokens::count_active(tx, org_id, account_id, now).await? + more as i64 <= MAX_LIVE_TOKENS {
-        return Ok(());
-    }
-    let message = format!("an account can have at most {MAX_LIVE_TOKENS} active tokens: revoke some first");
-    Err(limit_reached(message, "active tokens of one account", MAX_LIVE_TOKENS))
-}
-
-/// Refuses more origins than the active tokens of an org may name.
-///
-/// # Errors
-/// `LIMIT_REACHED`.
-pub async fn room_for_origins(
-    tx: &mut PgConnection,
-    org_id: OrgId,
-    more: usize,
-    now: OffsetDateTime,
-) -> Result<()> {
-    if more == 0 || db::tokens::web_origins::count(tx, org_id, now).await? + more as i64 <= MAX_ORIGINS_OF_ORG
-    {
-        return Ok(());
-    }
-    let message = format!(
-        "the org's active tokens would name more than {MAX_ORIGINS_OF_ORG} origins: revoke one first"
-    );
-    Err(limit_reached(message, "origins of all active tokens", MAX_ORIGINS_OF_ORG))
-}
-
-fn limit_reached(message: String, subject: &str, limit: i64) -> Error {
-    let precondition =
-        Precondition { kind: "LIMIT", subject: subject.into(), description: format!("at most {limit}") };
-    Error::with_message(Reason::LimitReached, message).with_preconditions([precondition])
 }
 
 /// Refuses resources that are not in the org; the others stay until the transaction ends.

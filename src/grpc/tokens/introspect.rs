@@ -1,6 +1,6 @@
 //! `IntrospectToken` and `BatchIntrospectTokens`: is a token valid now, and for what (RFC 7662).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -130,8 +130,8 @@ async fn introspect(
         Err(error) => return Err(error),
     };
     let held = |response: &pb::IntrospectTokenResponse| {
-        let scopes: Vec<_> = response.scope.split_ascii_whitespace().collect();
-        asked.required.iter().all(|scope| scopes.contains(&scope.as_str()))
+        let scopes: HashSet<_> = response.scope.split_ascii_whitespace().collect();
+        asked.required.iter().all(|scope| scopes.contains(scope.as_str()))
     };
     Ok(match found {
         Some((org_id, response)) if caller.may_verify(org_id) && held(&response) => response,

@@ -1,14 +1,12 @@
 //! `ReassignToken` and `ReassignAccountTokens`: move tokens to another account.
 
-use super::create::room_for;
 use super::messages;
 use crate::db;
 use crate::db::events::{Change, FieldChange};
 use crate::db::tokens::Token;
 use crate::domain::access::acting::Acting;
 use crate::domain::access::reassignment::Reassignment;
-use crate::domain::access::rights::Rights;
-use crate::domain::tokens::limits::MAX_LIVE_TOKENS;
+use crate::domain::limits::Limit;
 use crate::domain::values::ids::{AccountId, TokenId};
 use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::permissions::Permission;
@@ -97,7 +95,10 @@ async fn reassign(
             ReassignedTokens::AllOf(from) => {
                 let account = db::accounts::find(&mut *tx, org_id, from).await?;
                 account.ok_or_else(|| Error::not_found("account", from))?;
-                db::tokens::find_active(&mut tx, &[org_id], from, now, MAX_LIVE_TOKENS).await?
+                {
+                    let most = Limit::ACTIVE_TOKENS_OF_ACCOUNT.most;
+                    db::tokens::find_active(&mut tx, &[org_id], from, now, most).await?
+                }
             }
         };
         let tokens = db::tokens::lock_active(&mut tx, org_id, &ids, now).await?;
@@ -115,16 +116,15 @@ async fn reassign(
             return Ok((tokens, Vec::new()));
         };
         let rights = Reassignment {
-            before: Rights::of_grants(&db::accounts::grants::find_held(&mut tx, org_id, from).await?),
-            after: Rights::of_grants(&db::accounts::grants::find_held(&mut tx, org_id, to).await?),
+            before: db::accounts::grants::find_held(&mut tx, org_id, from).await?,
+            after: db::accounts::grants::find_held(&mut tx, org_id, to).await?,
         };
         let lists = tokens.iter().map(Token::restrictions).collect::<Result<Vec<_>>>()?;
         let lost = rights.lost_rights(acting, &lists, asked.allow_narrowing)?;
         let lacking: Vec<_> = lost.scopes.into_iter().collect();
-        room_for(&mut tx, org_id, to, tokens.len(), now).await?;
 
         let ids: Vec<TokenId> = tokens.iter().map(Token::id).collect();
-        db::tokens::reassign(&mut tx, org_id, &ids, to, &lacking).await?;
+        db::tokens::reassign(&mut tx, org_id, &ids, to, &lacking, now).await?;
         let mut fields = vec![FieldChange {
             field: "account_id",
             old_value: Some(from.to_string()),

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{messages, sessions};
 use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
-use crate::domain::tokens::limits::MAX_LIVE_TOKENS;
+use crate::domain::limits::Limit;
 use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SessionId, TokenId};
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
@@ -154,8 +154,14 @@ pub async fn revoke_account_tokens(
         let account = db::accounts::lock(&mut tx, acting.org_id, account_id).await?;
         account.ok_or_else(|| Error::not_found("account", account_id))?;
         acting.may_stop(&db::accounts::grants::find_held(&mut tx, acting.org_id, account_id).await?)?;
-        let live =
-            db::tokens::find_active(&mut tx, &[acting.org_id], account_id, now, MAX_LIVE_TOKENS).await?;
+        let live = db::tokens::find_active(
+            &mut tx,
+            &[acting.org_id],
+            account_id,
+            now,
+            Limit::ACTIVE_TOKENS_OF_ACCOUNT.most,
+        )
+        .await?;
         let live = live.into_iter().map(|token_id| (acting.org_id, token_id)).collect();
         let revoked = revoke(&mut tx, live, reason).await?;
         tx.commit().await?;

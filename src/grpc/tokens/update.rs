@@ -3,13 +3,12 @@
 
 use time::OffsetDateTime;
 
-use super::create::{audiences_within_policy, existing, labels, room_for_origins};
+use super::create::{audiences_within_policy, existing, labels};
 use super::messages;
 use crate::db;
 use crate::db::events::{Change, FieldChange};
 use crate::db::tokens::{Labels, Token, TokenUpdate};
 use crate::domain::access::exchange::refuse_scopes;
-use crate::domain::access::rights::Rights;
 use crate::domain::tokens::limits::MAX_LIST;
 use crate::domain::tokens::narrowing::{RestrictionsAndExpiry, may_become, same};
 use crate::domain::tokens::policy::Rules;
@@ -141,14 +140,18 @@ pub async fn update_token(
     let (token_id,) = violations.all((token_id,))?;
 
     transact!(state, &acting, |mut tx| {
+        if mask.has("allowed_origins") {
+            // The origins of all tokens of the org are counted.
+            db::orgs::lock(&mut tx, acting.org_id).await?;
+        }
         let live = db::tokens::lock_active(&mut tx, acting.org_id, &[token_id], now).await?;
         let token = live.into_iter().next().ok_or_else(|| Error::not_found("live token", token_id))?;
         let before =
             RestrictionsAndExpiry { restrictions: token.restrictions()?, expire_time: token.expire_time };
         let after = given.over(&before, &mask);
         let held = db::accounts::grants::find_held(&mut tx, acting.org_id, token.account()).await?;
-        let held = Rights::of_grants(&held);
-        acting.may_narrow(&held, &before.restrictions, &after.restrictions)?;
+        let held = held.rights();
+        acting.may_narrow(held, &before.restrictions, &after.restrictions)?;
         let Restrictions { scopes, origins, .. } = &before.restrictions;
         check_etag(&asked.etag, token.revision)?;
         if token.kind()? == TokenKind::Secret && after.restrictions.origins != *origins {
@@ -158,8 +161,6 @@ pub async fn update_token(
         may_become(&before, &after)?;
         let rules = db::orgs::policies::find_rules(&mut *tx, acting.org_id, &state.ceilings).await?;
         within_policy(&token, &before, &after, &rules)?;
-        let more = after.restrictions.origins.len().saturating_sub(origins.len());
-        room_for_origins(&mut tx, acting.org_id, more, now).await?;
         // What the token had is not checked again: reducing it is always allowed.
         let new_scopes = after.restrictions.scopes.iter().filter(|scope| !scopes.contains(scope));
         refuse_scopes(new_scopes.filter(|scope| !held.hold_somewhere(scope)))?;
@@ -179,7 +180,7 @@ pub async fn update_token(
             return Ok(pb::UpdateTokenResponse { token: Some(messages::token(&token, &rules, now)?) });
         }
         let new = TokenUpdate { display_name: named, labels: new_labels, limits: &after };
-        db::tokens::update(&mut tx, acting.org_id, token_id, &new).await?;
+        db::tokens::update(&mut tx, acting.org_id, token_id, &new, now).await?;
         let mut subjects = vec![Subject::from(token_id)];
         if after.narrow_rights_of(&before) {
             // Verifiers that cache JWTs must learn that those issued earlier carry too many

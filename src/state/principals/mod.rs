@@ -5,7 +5,11 @@
 //! first, and nothing is revealed about a token before its secret matched.
 
 pub mod cache;
+#[cfg(test)]
+mod cache_tests;
+pub mod entry;
 pub mod failures;
+pub mod index;
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,8 +31,10 @@ use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::subject::Subject;
 use crate::error::{Error, Reason, Result};
 use crate::state::feed::Feed;
-use cache::{Cache, CacheEntry, Flight, Key, Known, lock};
+use cache::Cache;
+use entry::{CacheEntry, Key, Known};
 use failures::Failures;
+use index::{Flight, lock};
 
 /// How far behind the feed may be before an entry is loaded again on use.
 const MAX_LAG: Duration = Duration::from_secs(2);
@@ -128,6 +134,11 @@ impl Principals {
     /// How many entries are cached.
     pub fn len(&self) -> usize {
         self.cache.len()
+    }
+
+    /// The bytes that the cache takes.
+    pub fn weight(&self) -> usize {
+        self.cache.weight()
     }
 
     /// Whether the cache is empty.
@@ -308,6 +319,8 @@ impl Principals {
 
     fn credential_of(&self, mut found: Credential) -> Known {
         self.cache.share_rules(&mut found.account);
+        // Worked out here, once, and not on each call.
+        found.effective_rights();
         Known::Credential(Arc::new(found))
     }
 }

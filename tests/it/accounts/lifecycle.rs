@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use countersign::domain::tokens::limits::MAX_LIVE_TOKENS;
+use countersign::domain::limits::Limit;
 use countersign::grpc::pb;
 use countersign::jobs::purge;
 use tonic::{Code, Status};
@@ -160,7 +160,7 @@ async fn a_hundred_live_tokens_are_named_each() {
     let org = server.org().await;
     let bot = create(&org.owner, "bot", &[]).await.unwrap();
     let mut ids = Vec::new();
-    for _ in 0..MAX_LIVE_TOKENS {
+    for _ in 0..Limit::ACTIVE_TOKENS_OF_ACCOUNT.most {
         let made = server.operator.tokens().create_token(token_for(&org.id, &bot.id)).await.unwrap();
         ids.push(made.into_inner().token.unwrap().id);
     }

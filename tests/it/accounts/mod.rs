@@ -8,5 +8,6 @@ mod grantable;
 mod grants;
 mod impersonation;
 mod lifecycle;
+mod limits;
 mod listing;
 mod updates;

@@ -21,7 +21,7 @@ use crate::harness::{
 /// `imperson` is a service account, an owner too, as the owner impersonates it: a JWT in any case.
 /// `session` is an owner who signed in with a password, `visitor` a plain member who did.
 #[rustfmt::skip]
-const KINDS: [&str; 12] = [
+pub const KINDS: [&str; 12] = [
     "none", "garbage", "foreign", "member", "auditor", "manager", "owner", "operator", "narrow", "imperson", "session",
     "visitor",
 ];
@@ -116,7 +116,7 @@ const MATRIX: &[(&str, [&str; 12])] = &[
 ];
 
 /// The rows by RPC. A map would hide that one is there twice.
-fn rows() -> BTreeMap<&'static str, [&'static str; 12]> {
+pub fn rows() -> BTreeMap<&'static str, [&'static str; 12]> {
     let mut rows = BTreeMap::new();
     let doubled = MATRIX.iter().filter(|(rpc, row)| rows.insert(*rpc, *row).is_some());
     let doubled: Vec<_> = doubled.map(|(rpc, _)| rpc).collect();
@@ -559,7 +559,7 @@ fn role(name: &str) -> pb::Role {
     pb::Role { name: name.into(), permissions: vec!["accounts.read".into()], ..Default::default() }
 }
 
-async fn callers(server: &TestServer, org: &Org) -> Vec<Client> {
+pub async fn callers(server: &TestServer, org: &Org) -> Vec<Client> {
     let foreign = server.org().await;
     let mut callers = vec![server.anonymous(), server.client("rubbish"), foreign.owner];
     for role in ["member", "auditor", "manager"] {
@@ -584,7 +584,7 @@ async fn callers(server: &TestServer, org: &Org) -> Vec<Client> {
 /// Those of the last columns, and what they hold.
 const SIGNED_IN: [(&str, &str); 2] = [("owner@example.org", "owner"), ("visitor@example.org", "member")];
 
-fn outcome(result: Result<Vec<u8>, Status>) -> String {
+pub fn outcome(result: Result<Vec<u8>, Status>) -> String {
     match result {
         Ok(_) => OK.to_owned(),
         Err(status) => reason(&status),

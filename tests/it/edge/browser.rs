@@ -553,7 +553,11 @@ async fn an_org_does_not_fill_the_memory_of_all() {
     let owner = &world.org.owner;
     let refusal = owner.tokens().create_token(world.publishable(&[OTHER])).await;
     let refusal = refused(refusal, Code::FailedPrecondition, "LIMIT_REACHED");
-    assert!(refusal.message().contains("10000 origins"), "{}", refusal.message());
+    assert!(
+        refusal.message().contains("origins of all active tokens, at most 10000"),
+        "{}",
+        refusal.message()
+    );
     // Other tokens are created, and other orgs have a limit of their own.
     owner.tokens().create_token(token_for(&world.org.id, &world.bot.id)).await.unwrap();
     let org = world.server.org().await;

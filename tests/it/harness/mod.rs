@@ -56,7 +56,7 @@ pub const LIMITS: ServerLimits = ServerLimits {
     database_connections: 5,
     database_load_connections: 2,
     feed_listen: true,
-    cache_size: 1_000,
+    cache_size: 16 << 20,
     cache_max_age: Duration::from_secs(600),
     signing_key_lifetime: Duration::from_secs(30 * 24 * 3_600),
     outage_grace: Duration::from_secs(60),

@@ -81,7 +81,7 @@ impl World {
                 let account = self.any_account(*account);
                 let Some((_, node)) = self.accounts[account].grants.get(*grant) else { return refuse() };
                 acting.require(&Permission::ACCOUNTS_WRITE, node)?;
-                acting.may_stop(&self.grants_of(account))?;
+                acting.may_stop(&self.held_by(account))?;
                 self.accounts[account].grants.remove(*grant);
             }
             _ => return refuse(),
@@ -103,7 +103,7 @@ impl World {
         let Some(lifecycle) = transition.apply(self.accounts[account].lifecycle, now()) else {
             return refuse();
         };
-        by.acting.may_take(transition, &self.grants_of(account))?;
+        by.acting.may_take(transition, &self.held_by(account))?;
         if transition == AccountTransition::Delete && self.owns_tokens(account) {
             return refuse();
         }
@@ -118,7 +118,7 @@ impl World {
             Call::SetPassword { account } => {
                 acting.require(&Permission::ACCOUNTS_WRITE, &Node::Org)?;
                 let account = self.account(*account)?;
-                acting.may_set_password(self.accounts[account].kind, &self.grants_of(account))?;
+                acting.may_set_password(self.accounts[account].kind, &self.held_by(account))?;
                 self.accounts[account].signs_in = true;
             }
             Call::ConvertAccount { account, mine } => {

@@ -47,12 +47,12 @@ fn holds(before: &World, now: &World, closure: &Rights) -> Result<(), TestCaseEr
     };
     for (id, role) in &now.roles {
         let had = before.roles.get(id).map(everywhere).unwrap_or_default();
-        let gained = everywhere(role).beyond(&had.join(closure.clone()));
+        let gained = everywhere(role).beyond(&had.join(closure));
         prop_assert!(gained.is_empty(), "{id} has gained {gained:?}");
     }
     for (n, account) in now.accounts.iter().enumerate() {
         let had = if n < before.accounts.len() { before.rights_of(n) } else { Rights::default() };
-        let gained = now.rights_of(n).beyond(&had.join(closure.clone()));
+        let gained = now.rights_of(n).beyond(&had.join(closure));
         prop_assert!(gained.is_empty(), "account {n} has gained {gained:?}");
         // The account kinds of a role are checked where it is granted, and nowhere else.
         prop_assert!(account.grants.iter().all(|(right, _)| may_hold(account.kind, right, &now.roles)));
@@ -62,9 +62,10 @@ fn holds(before: &World, now: &World, closure: &Rights) -> Result<(), TestCaseEr
 
 /// All rights of the caller, over all its credentials.
 fn closure(world: &World) -> Result<Rights> {
-    world.usable().into_iter().try_fold(Rights::default(), |all, (_, caller)| {
-        Ok(all.join(caller.acting_in(None)?.rights().clone()))
-    })
+    world
+        .usable()
+        .into_iter()
+        .try_fold(Rights::default(), |all, (_, caller)| Ok(all.join(caller.acting_in(None)?.rights())))
 }
 
 #[test]

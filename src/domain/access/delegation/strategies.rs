@@ -69,7 +69,8 @@ fn grants(max: usize) -> impl Strategy<Value = Vec<(Pick, Node)>> {
 
 fn terms() -> impl Strategy<Value = CustomRole> {
     let kinds = prop_oneof![2 => Just(Vec::new()), 1 => kind().prop_map(|kind| vec![kind])];
-    (permissions(4), kinds).prop_map(|(permissions, kinds)| CustomRole::new(permissions, kinds))
+    (permissions(4), kinds)
+        .prop_map(|(permissions, kinds)| CustomRole::new(permissions.into_iter().collect(), kinds))
 }
 
 fn lists() -> impl Strategy<Value = Restrictions> {
@@ -133,7 +134,9 @@ fn world_of(is_system: bool) -> impl Strategy<Value = World> {
         move |(user_tokens, mut roles, accounts, tokens, invited, own)| {
             // No account outside the system org holds a permission of the platform.
             let exists = |permission: &Permission| is_system || !permission.is_platform();
-            roles.iter_mut().for_each(|role| role.permissions.retain(exists));
+            roles.iter_mut().for_each(|role| {
+                role.permissions = role.permissions.iter().filter(|p| exists(p)).cloned().collect()
+            });
             let mut world = World::new(is_system, user_tokens, roles);
             let (first, kind, has_session, lists) = own;
             let parse = |(right, node)| (Right::parse(right).unwrap(), Node::parse(node).unwrap());

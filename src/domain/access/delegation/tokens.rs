@@ -55,7 +55,7 @@ impl World {
                 if self.accounts[account].kind != AccountKind::ServiceAccount || *from == account {
                     return refuse();
                 }
-                let moved = Reassignment { before: self.rights_of(*from), after: self.rights_of(account) };
+                let moved = Reassignment { before: self.held_by(*from), after: self.held_by(account) };
                 let lost = moved.lost_rights(acting, std::slice::from_ref(lists), *allow_narrowing)?;
                 let moved = &mut self.tokens[token];
                 moved.account = account;

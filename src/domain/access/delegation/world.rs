@@ -8,7 +8,7 @@ use crate::domain::access::credential::tests::{credential as sample, now};
 use crate::domain::access::impersonation::Impersonation;
 use crate::domain::access::member::Member;
 use crate::domain::access::request_context::RequestContext;
-use crate::domain::access::rights::{HeldGrant, Rights};
+use crate::domain::access::rights::{HeldGrant, HeldGrants, Rights};
 use crate::domain::access::roles::{CustomRole, Roles};
 use crate::domain::accounts::lifecycle::AccountLifecycle;
 use crate::domain::tokens::policy::{Ceilings, Rules, TokenPolicy};
@@ -144,8 +144,12 @@ impl World {
         self.held(&self.accounts[account].grants)
     }
 
+    pub fn held_by(&self, account: usize) -> HeldGrants {
+        HeldGrants::new(self.grants_of(account))
+    }
+
     pub fn rights_of(&self, account: usize) -> Rights {
-        Rights::of_grants(&self.grants_of(account))
+        self.held_by(account).rights().as_ref().clone()
     }
 
     /// The account that a call means by the number `n`.
@@ -187,7 +191,7 @@ impl World {
             account_id: account_id(account),
             account_kind: *kind,
             account_stopped: *lifecycle != AccountLifecycle::default(),
-            grants: self.grants_of(account),
+            grants: self.held_by(account),
             named_by_org: APPLICATIONS.iter().map(|text| Permission::parse(text).unwrap()).collect(),
             rules: self.rules.clone(),
             ..sample(&[]).account
@@ -251,7 +255,7 @@ impl World {
             }
             (_, PresentedAs::TokenString) => AuthenticatedBy::TokenString,
             (_, PresentedAs::Jwt) if found.restrictions.narrow_rights() => {
-                jwt(Some(found.effective_rights()), None)
+                jwt(Some(found.effective_rights().as_ref().clone()), None)
             }
             (_, PresentedAs::Jwt) => jwt(None, None),
             (_, PresentedAs::NarrowJwt(lists)) => {

@@ -1,0 +1,68 @@
+//! Rules that stand in one place: what rights an account has, and how many of each thing there may be.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::sources::repository;
+
+/// The sources of the server, without their tests, by their path below `src/`.
+fn sources() -> Vec<(PathBuf, String)> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    let (root, mut files) = (repository().join("src"), Vec::new());
+    walk(&root, &mut files);
+    let read = |path: PathBuf| {
+        let text = fs::read_to_string(&path).unwrap();
+        let text = text.split("#[cfg(test)]").next().unwrap().to_owned();
+        (path.strip_prefix(&root).unwrap().to_owned(), text)
+    };
+    files.into_iter().map(read).collect()
+}
+
+/// The files with this text that are in none of the places where it belongs.
+fn elsewhere(text: &str, places: &[&str]) -> Vec<PathBuf> {
+    let found: Vec<_> = sources().into_iter().filter(|(_, source)| source.contains(text)).collect();
+    assert!(!found.is_empty(), "nothing has {text}: this test means nothing");
+    let belongs = |path: &Path| places.iter().any(|place| path.starts_with(place));
+    found.into_iter().map(|(path, _)| path).filter(|path| !belongs(path)).collect()
+}
+
+/// The rights of an account are computed where its grants are loaded. Whatever asks for them gets what
+/// was computed: the constructors of `Rights` are private to `domain::access`, and this one is for
+/// what loads.
+#[test]
+fn rights_are_computed_only_where_grants_are_loaded() {
+    assert_eq!(elsewhere("HeldGrants::new(", &["db", "domain/access"]), [PathBuf::new(); 0]);
+    for constructor in ["fn of_grants", "fn of_pairs", "fn within", "fn narrowed"] {
+        let text = fs::read_to_string(repository().join("src/domain/access/rights.rs")).unwrap();
+        let line = text.lines().find(|line| line.contains(constructor)).unwrap();
+        assert!(line.trim_start().starts_with("pub(super) "), "{line}");
+    }
+}
+
+/// A limit is checked where the rows are written, so that no new way of writing them goes round it.
+#[test]
+fn limits_are_checked_where_rows_are_written() {
+    assert_eq!(elsewhere("Reason::LimitReached", &["domain/limits.rs"]), [PathBuf::new(); 0]);
+    for (table, file, check) in [
+        ("grants", "db/accounts/grants.rs", "Limit::GRANTS_OF_ACCOUNT.refuse_above("),
+        ("resources", "db/orgs/resources.rs", "Limit::RESOURCES_OF_ORG.refuse_above("),
+        ("roles", "db/orgs/roles.rs", "Limit::ROLES_OF_ORG.refuse_above("),
+        ("tokens", "db/tokens/token.rs", "counts::refuse_too_many("),
+        ("token_origins", "db/tokens/web_origins.rs", "counts::refuse_too_many_origins("),
+    ] {
+        assert_eq!(elsewhere(&format!("insert into {table} ("), &[file]), [PathBuf::new(); 0], "{table}");
+        let text = fs::read_to_string(repository().join("src").join(file)).unwrap();
+        assert!(text.contains(check), "{file} does not check how many {table} there are");
+    }
+    // Tokens change their account in one place, which checks it too.
+    assert_eq!(elsewhere("set account_id = ", &["db/tokens/token.rs"]), [PathBuf::new(); 0]);
+}
