@@ -144,6 +144,7 @@ async fn serve(
     let pages = http::PageSettings::new(
         trusted_proxies.clone(),
         options.request_timeout,
+        options.max_concurrent_requests,
         [&WebUrl::from(&state.issuer), &delivery.pages_url],
     );
     let limits = RequestLimits {
@@ -204,9 +205,15 @@ async fn serve(
 /// What the connections of a server may do.
 fn settings(options: &ServerLimits) -> connections::Settings {
     let database = options.database_connections + options.database_load_connections + FEED_CONNECTIONS;
-    let default = || connections::default_max(countersign_os::descriptors::limit(), u64::from(database));
-    let max = options.connections.max.unwrap_or_else(default);
-    tracing::debug!(max_connections = max, "connections are bounded");
+    let (open_files, database) = (countersign_os::descriptors::limit(), u64::from(database));
+    let max = options.connections.max.unwrap_or_else(|| connections::default_max(open_files, database));
+    if max as u64 > open_files.saturating_sub(database + connections::OTHER_DESCRIPTORS) {
+        tracing::warn!(
+            max_connections = max,
+            open_files,
+            "open files limited to fewer than connections need"
+        );
+    }
     connections::Settings {
         max,
         limits: options.connections,

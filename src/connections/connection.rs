@@ -20,8 +20,8 @@ use tokio::time::{Instant, sleep_until};
 use tonic::transport::server::TcpConnectInfo;
 use tower::Service as _;
 
-use super::Settings;
 use super::activity::Ending;
+use super::settings::Settings;
 use super::socket::Socket;
 use super::table::Place;
 use super::tracked_body::TrackedBody;

@@ -6,6 +6,8 @@
 
 mod activity;
 mod connection;
+mod room;
+mod settings;
 mod socket;
 mod table;
 mod tracked_body;
@@ -23,12 +25,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::clock::Jitter;
-use crate::config::ConnectionLimits;
 use table::Table;
 
 pub use activity::Closing;
-pub use table::client_of;
+pub use room::{GaveWay, Place, Room};
+pub use settings::Settings;
 
 /// The descriptors that are left for other things than connections of clients and to the database:
 /// files, the mail server, look-ups of names, and connections that were accepted and not yet counted.
@@ -44,18 +45,6 @@ const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
 const LOG_PERIOD: Duration = Duration::from_secs(1);
 /// The smallest buffer that the HTTP/1 implementation accepts.
 const LEAST_HTTP1_BUFFER: usize = 8 << 10;
-
-/// What all connections of a server share.
-pub struct Settings {
-    /// The most connections at a time.
-    pub max: usize,
-    pub limits: ConnectionLimits,
-    /// The largest header list of a request, in bytes.
-    pub max_header_size: u32,
-    /// How long requests may take to finish on a connection that is being closed.
-    pub drain_timeout: Duration,
-    pub jitter: Jitter,
-}
 
 /// The most connections where nothing is said: the process's descriptors without those for the
 /// database and for [other things](OTHER_DESCRIPTORS).

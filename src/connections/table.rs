@@ -134,7 +134,7 @@ impl Drop for Place {
 }
 
 /// The client behind an address: with IPv6 one has a whole network of 64 bits.
-pub fn client_of(address: IpAddr) -> IpAddr {
+pub(super) fn client_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         address => address,

@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::body::{Body, HttpBody as _};
 use tokio::sync::oneshot;
 
-use super::room::{GaveWay, Place, Room};
+use crate::connections::{GaveWay, Place, Room};
 use crate::error::{Error, Reason, Result};
 
 /// The prefix of a message: its compression flag and its length (gRPC over HTTP/2).

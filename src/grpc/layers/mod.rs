@@ -7,6 +7,5 @@ pub mod body;
 pub mod bounds;
 pub mod grpc_web;
 pub mod request;
-mod room;
 pub mod status;
 mod stream;

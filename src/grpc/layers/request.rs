@@ -14,10 +14,9 @@ use tokio::sync::Semaphore;
 
 use super::access::access;
 use super::body::{BodyBuffer, overloaded};
-use super::room::Room;
 use super::status;
 use super::stream::EndingStream;
-use crate::connections::Closing;
+use crate::connections::{Closing, Room};
 use crate::domain::access::request_context::RequestContext;
 use crate::domain::values::networks::Network;
 use crate::error::{Error, Reason, Result};

@@ -7,8 +7,7 @@ use axum::body::{Body, Bytes, HttpBody};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;
 
-use super::room::{GaveWay, Place};
-use crate::connections::Closing;
+use crate::connections::{Closing, GaveWay, Place};
 
 /// Ends a stream, without an error, when its connection is being closed or another stream needs its
 /// place: the client opens it again elsewhere.

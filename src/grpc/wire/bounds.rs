@@ -25,8 +25,8 @@ pub const MOST_PATHS: u32 = 100;
 /// The most repeated fields of one message with the messages that it contains once. Checked when
 /// the plan is made, which a test does for all RPCs.
 const COUNTERS: usize = 32;
-/// How deeply messages are followed; the decoder refuses deeper ones.
-const DEPTH: u32 = 100;
+/// How deeply messages are followed; the decoder refuses those deeper than 100.
+const DEPTH: u32 = 128;
 
 /// The bound of each RPC's request, by the path of the RPC.
 static REQUESTS: LazyLock<Plans> = LazyLock::new(|| Plans::read(DESCRIPTORS));

@@ -32,6 +32,9 @@ impl Repeated {
     }
 }
 
+/// How deeply messages are followed.
+const DEEP: usize = 8;
+
 /// Every message by its full name, also those within others and those that we import.
 fn known() -> Vec<(String, DescriptorProto)> {
     fn collect(scope: &str, messages: Vec<DescriptorProto>, found: &mut Vec<(String, DescriptorProto)>) {
@@ -56,6 +59,10 @@ fn repeated(
     (name, path): (&str, &[u32]),
     found: &mut Vec<Repeated>,
 ) {
+    // JSON may contain itself, as deeply as one likes.
+    if path.len() >= DEEP {
+        return;
+    }
     for field in &message.field {
         let dot = if name.is_empty() { "" } else { "." };
         let is_mask = full_name == ".google.protobuf.FieldMask";

@@ -1,4 +1,4 @@
-//! Places for calls that wait on their clients, shared fairly: where there are too many, the client
+//! Places for requests that wait on their clients, shared fairly: where there are too many, the client
 //! that has the most loses the one that has waited longest.
 
 use std::collections::{BTreeMap, HashMap};
@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use crate::connections::client_of;
+use super::table::client_of;
 
 /// A number of places, and of bytes that they hold together.
-pub(super) struct Room {
+pub struct Room {
     most_calls: usize,
     most_bytes: usize,
     inside: Mutex<Inside>,
@@ -45,22 +45,22 @@ struct WaitingCall {
 }
 
 /// A place in a room, given back when it is dropped.
-pub(super) struct Place {
+pub struct Place {
     room: Arc<Room>,
     id: u64,
 }
 
 /// Done when a call has to give way.
-pub(super) type GaveWay = oneshot::Receiver<Infallible>;
+pub type GaveWay = oneshot::Receiver<Infallible>;
 
 impl Room {
     /// A room in which so many calls may wait, and all that are in it may hold so many bytes.
-    pub(super) fn new(most_calls: usize, most_bytes: usize) -> Arc<Self> {
+    pub fn new(most_calls: usize, most_bytes: usize) -> Arc<Self> {
         Arc::new(Self { most_calls, most_bytes, inside: Mutex::default() })
     }
 
     /// A place for a call from this address, which may have to give way at once.
-    pub(super) fn enter(self: &Arc<Self>, address: Option<IpAddr>, bytes: usize) -> (Place, GaveWay) {
+    pub fn enter(self: &Arc<Self>, address: Option<IpAddr>, bytes: usize) -> (Place, GaveWay) {
         let (sender, gave_way) = oneshot::channel();
         let mut inside = self.inside();
         let id = inside.next_id;
@@ -119,7 +119,7 @@ impl Inside {
 
 impl Place {
     /// Notes that the call holds more bytes.
-    pub(super) fn grow(&self, bytes: usize) {
+    pub fn grow(&self, bytes: usize) {
         let mut inside = self.room.inside();
         let Some(call) = inside.calls.get_mut(&self.id) else { return };
         call.bytes += bytes;
@@ -129,7 +129,7 @@ impl Place {
     }
 
     /// Notes that the call no longer waits for its client: it gives way to no other.
-    pub(super) fn settle(&self) {
+    pub fn settle(&self) {
         let mut inside = self.room.inside();
         let Some(call) = inside.calls.get_mut(&self.id) else { return };
         if call.gives_way.take().is_some() {
