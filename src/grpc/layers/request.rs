@@ -53,7 +53,7 @@ impl RequestLayer {
     pub fn new(state: Arc<State>, limits: RequestLimits) -> Self {
         let calls = limits.max_concurrent_requests;
         let arrivals = BodyBuffer::new(calls, limits.max_message_size);
-        let streams = Room::new((calls / 2).max(1), usize::MAX);
+        let streams = Room::new(calls / 2, usize::MAX);
         Self { arrivals, permits: Arc::new(Semaphore::new(calls)), streams, state, limits }
     }
 
