@@ -85,8 +85,13 @@ impl Jitter {
 
     /// The pause, up to 20 % shorter or longer.
     pub fn spread(self, pause: Duration) -> Duration {
-        let part = f64::from(u32::from_le_bytes((self.0)())) / f64::from(u32::MAX);
-        pause.mul_f64(0.8 + 0.4 * part)
+        self.within(pause, 0.2)
+    }
+
+    /// The duration, up to this part of it shorter or longer.
+    pub fn within(self, duration: Duration, part: f64) -> Duration {
+        let drawn = f64::from(u32::from_le_bytes((self.0)())) / f64::from(u32::MAX);
+        duration.mul_f64(1.0 - part + 2.0 * part * drawn)
     }
 }
 

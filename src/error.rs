@@ -257,14 +257,25 @@ impl StdError for Error {
     }
 }
 
-/// Collects every violation of a request before refusing it.
+/// The most violations of one answer. More are counted, and not listed.
+pub const MOST_VIOLATIONS: usize = 100;
+
+/// Collects every violation of a request before refusing it, up to [`MOST_VIOLATIONS`].
 #[derive(Debug, Default)]
-pub struct Violations(Vec<Violation>);
+pub struct Violations {
+    listed: Vec<Violation>,
+    /// How many there are beside those listed.
+    more: usize,
+}
 
 impl Violations {
     /// Records that `field` is invalid.
     pub fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
-        self.0.push(Violation { field: field.into(), description: description.into() });
+        if self.listed.len() < MOST_VIOLATIONS {
+            self.listed.push(Violation { field: field.into(), description: description.into() });
+        } else {
+            self.more += 1;
+        }
     }
 
     /// Returns the value, or records that `field` is invalid.
@@ -290,13 +301,15 @@ impl Violations {
 
     /// Adds the violations of the message at `field`.
     pub fn take_in(&mut self, field: &str, inner: Violations) {
-        let inner = inner.0.into_iter();
-        self.0.extend(inner.map(|wrong| Violation { field: format!("{field}.{}", wrong.field), ..wrong }));
+        self.more += inner.more;
+        for wrong in inner.listed {
+            self.add(format!("{field}.{}", wrong.field), wrong.description);
+        }
     }
 
     /// `Ok` when no violation was recorded.
     pub fn finish(self) -> Result<()> {
-        if self.0.is_empty() { Ok(()) } else { Err(self.error()) }
+        if self.listed.is_empty() { Ok(()) } else { Err(self.error()) }
     }
 
     /// The values of these fields, if no violation was recorded. A failed check records one.
@@ -311,10 +324,11 @@ impl Violations {
     /// The error that lists the recorded violations.
     pub fn error(self) -> Error {
         let fields: Vec<_> =
-            self.0.iter().map(|v| format!("{}: {}", v.field, v.description)).take(3).collect();
-        let more = if self.0.len() > 3 { format!("; and {} more", self.0.len() - 3) } else { String::new() };
+            self.listed.iter().map(|v| format!("{}: {}", v.field, v.description)).take(3).collect();
+        let unsaid = self.listed.len() + self.more - fields.len();
+        let more = if unsaid > 0 { format!("; and {unsaid} more") } else { String::new() };
         let mut error = Error::with_message(Reason::InvalidField, format!("{}{more}", fields.join("; ")));
-        error.0.violations = self.0;
+        error.0.violations = self.listed;
         error
     }
 }
@@ -366,5 +380,24 @@ mod tests {
         assert_eq!(violations.all((Some(1),)).unwrap_err().reason(), Reason::InvalidField);
         let missing = Violations::default().all((None::<u8>,)).unwrap_err();
         assert_eq!(missing.reason(), Reason::Internal);
+    }
+
+    #[test]
+    fn violations_beyond_the_most_are_counted_and_not_listed() {
+        let mut inner = Violations::default();
+        for i in 0..80 {
+            inner.add(format!("a[{i}]"), "is wrong");
+        }
+        let mut violations = Violations::default();
+        for i in 0..60 {
+            violations.add(format!("b[{i}]"), "is wrong");
+        }
+        violations.take_in("list", inner);
+        violations.add("last", "is wrong");
+        let error = violations.error();
+        assert!(error.to_string().ends_with("; and 138 more"), "{error}");
+        let listed = error.into_parts().violations;
+        assert_eq!(listed.len(), MOST_VIOLATIONS);
+        assert_eq!(listed[99].field, "list.a[39]");
     }
 }

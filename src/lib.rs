@@ -4,7 +4,7 @@
 //! The floors, and which way imports go (`docs/architecture.md` walks through them):
 //!
 //! - `main` → [`commands`] → [`server`] → [`jobs`]
-//! - transport: [`grpc`], [`http`]
+//! - transport: [`grpc`], [`http`], over [`connections`]
 //! - flows, state and tables: [`flows`], [`mail`], [`client_addr`], [`state`], [`db`], [`crypto`]
 //! - rules, pure: [`domain`]
 //! - the ground: [`error`], [`clock`], [`config`], [`telemetry`]
@@ -16,6 +16,7 @@ pub mod client_addr;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod connections;
 pub mod crypto;
 pub mod db;
 pub mod domain;

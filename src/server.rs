@@ -5,19 +5,18 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use nix::errno::Errno;
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
-use tokio::sync::{oneshot, watch};
-use tonic::service::Routes;
-use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
+use tokio::sync::watch;
+use tonic_health::server::HealthReporter;
 
 use crate::clock::Jitter;
 use crate::config::{ListenAddress, ServerLimits, WebUrl};
+use crate::connections;
+use crate::db::pool::FEED_CONNECTIONS;
 use crate::domain::values::networks::Network;
 use crate::grpc::layers::request::RequestLimits;
 use crate::grpc::router::{SERVICES, router};
@@ -34,6 +33,13 @@ pub type Serving = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
 
 /// The future that stops a server.
 type Shutdown = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What stops a server.
+struct Stop {
+    asked: Shutdown,
+    /// Polled once the server was asked: it ends the shutdown delay.
+    asked_again: Shutdown,
+}
 
 /// Listens on the first of the addresses of a host that allows it; without a host on every
 /// interface.
@@ -74,8 +80,9 @@ fn is_without_ipv6(error: &io::Error) -> bool {
 
 /// Serves gRPC and plain HTTP on one listener until `shutdown` is done.
 ///
-/// Then it accepts no new calls and lets those in progress finish, for at most the drain timeout.
-/// It does the same when a job dies.
+/// Then it says that it is not ready, and goes on for the shutdown delay. After that it accepts no new
+/// calls and lets those in progress finish, for at most the drain timeout. When a job dies it stops
+/// without the delay.
 ///
 /// # Errors
 /// When the listener fails, or a job died.
@@ -90,6 +97,22 @@ pub fn run(
     run_with_jobs(listener, state, options, delivery, jobs, Box::pin(shutdown))
 }
 
+/// Serves as [`run`] does until the process is asked to stop; asked again, it does not wait for the
+/// shutdown delay.
+///
+/// # Errors
+/// The errors of [`run`].
+pub fn run_until_signalled(
+    listener: TcpListener,
+    state: Arc<State>,
+    options: ServerLimits,
+    delivery: EmailDelivery,
+) -> Serving {
+    let jobs = table(options.last_use_interval);
+    let stop = Stop { asked: Box::pin(asked_to_stop()), asked_again: Box::pin(asked_to_stop()) };
+    Box::pin(serve(listener, state, options, delivery, jobs, stop))
+}
+
 /// Serves as [`run`] does, with these jobs instead of those of the table.
 ///
 /// # Errors
@@ -102,7 +125,8 @@ pub fn run_with_jobs(
     jobs: Vec<Job>,
     shutdown: Shutdown,
 ) -> Serving {
-    Box::pin(serve(listener, state, options, delivery, jobs, shutdown))
+    let stop = Stop { asked: shutdown, asked_again: Box::pin(std::future::pending()) };
+    Box::pin(serve(listener, state, options, delivery, jobs, stop))
 }
 
 async fn serve(
@@ -111,15 +135,16 @@ async fn serve(
     options: ServerLimits,
     delivery: EmailDelivery,
     jobs: Vec<Job>,
-    shutdown: Shutdown,
+    stop: Stop,
 ) -> anyhow::Result<()> {
-    let (reporter, health_service) = tonic_health::server::health_reporter();
+    let reporter = HealthReporter::new();
     // The keys were just loaded from the database: it answers.
     health::report(&reporter, &SERVICES, true, true).await;
     let trusted_proxies: Vec<_> = options.trusted_proxies.iter().copied().map(Network::from).collect();
     let pages = http::PageSettings::new(
         trusted_proxies.clone(),
         options.request_timeout,
+        options.max_concurrent_requests,
         [&WebUrl::from(&state.issuer), &delivery.pages_url],
     );
     let limits = RequestLimits {
@@ -128,9 +153,9 @@ async fn serve(
         request_timeout: options.request_timeout,
         trusted_proxies,
     };
-    let app =
-        router(&state, limits, health_service, options.reflection).merge(http::router(state.clone(), pages));
-    let (stop_jobs, stop) = watch::channel(());
+    let app = router(&state, limits, reporter.clone(), options.reflection)
+        .merge(http::router(state.clone(), pages));
+    let (stop_jobs, jobs_stop) = watch::channel(());
     let context = JobContext {
         state: state.clone(),
         health: reporter.clone(),
@@ -139,56 +164,63 @@ async fn serve(
         feed_listen: options.feed_listen,
         signing_key_lifetime: options.signing_key_lifetime,
         jitter: Jitter::default(),
-        stop,
+        stop: jobs_stop,
     };
     let mut jobs = Jobs::start(jobs, &context, stop_jobs);
 
-    let (stop_serving, stopped) = oneshot::channel::<()>();
-    let drain = async {
-        // The sender sends, or is dropped with this future.
-        let _ = stopped.await;
-    };
-    // Set on the listener: the builder's setting applies only to a listener that it binds itself.
-    // With Nagle's algorithm the trailers of each answer wait for the client's acknowledgement.
-    let incoming =
-        TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(Duration::from_secs(60)));
-    let mut serving = Box::pin(
-        Server::builder()
-            .accept_http1(true)
-            .http2_max_header_list_size(options.max_header_size)
-            .http2_keepalive_interval(Some(Duration::from_secs(30)))
-            .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-            .max_concurrent_streams(256)
-            .add_routes(Routes::from(app))
-            .serve_with_incoming_shutdown(incoming, drain),
-    );
+    let (stop_serving, stopped) = watch::channel(false);
+    let mut serving = Box::pin(connections::serve(listener, app, settings(&options), stopped));
+    // Polled throughout: connections are accepted until they are told to close.
     let mut died = None;
-    let ended = tokio::select! {
-        ended = &mut serving => Some(ended),
-        () = shutdown => None,
-        job = jobs.died() => {
-            died = Some(job);
-            None
-        }
-    };
+    tokio::select! {
+        () = &mut serving => {}
+        () = stop.asked => {}
+        job = jobs.died() => died = Some(job),
+    }
     state.lifecycle.stop();
     // Load balancers see it before the connections are closed.
     health::report(&reporter, &SERVICES, false, false).await;
-    let _ = stop_serving.send(());
-    let served = match ended {
-        Some(ended) => ended,
-        None => tokio::time::timeout(options.drain_timeout, serving).await.unwrap_or_else(|_| {
-            tracing::warn!("drain timed out: calls were still under way");
-            Ok(())
-        }),
-    };
+    if died.is_none() && !options.shutdown_delay.is_zero() {
+        tracing::info!(delay = ?options.shutdown_delay, "not ready: load balancers are given time to notice");
+        tokio::select! {
+            () = &mut serving => {}
+            () = tokio::time::sleep(options.shutdown_delay) => {}
+            () = stop.asked_again => {}
+            job = jobs.died() => died = Some(job),
+        }
+    }
+    stop_serving.send_replace(true);
+    if tokio::time::timeout(options.drain_timeout, serving).await.is_err() {
+        tracing::warn!("drain timed out: calls were still under way");
+    }
     // After the last call: its use of a token is written, and its message is sent.
     let jobs_ended = jobs.stop().await;
     if let Some(died) = died {
         return Err(died.into());
     }
     jobs_ended?;
-    Ok(served?)
+    Ok(())
+}
+
+/// What the connections of a server may do.
+fn settings(options: &ServerLimits) -> connections::Settings {
+    let database = options.database_connections + options.database_load_connections + FEED_CONNECTIONS;
+    let (open_files, database) = (countersign_os::descriptors::limit(), u64::from(database));
+    let max = options.connections.max.unwrap_or_else(|| connections::default_max(open_files, database));
+    if max as u64 > open_files.saturating_sub(database + connections::OTHER_DESCRIPTORS) {
+        tracing::warn!(
+            max_connections = max,
+            open_files,
+            "open files limited to fewer than connections need"
+        );
+    }
+    connections::Settings {
+        max,
+        limits: options.connections,
+        max_header_size: options.max_header_size,
+        drain_timeout: options.drain_timeout,
+        jitter: Jitter::default(),
+    }
 }
 
 /// Done when the process is asked to stop: SIGTERM, or SIGINT (Ctrl-C).

@@ -28,6 +28,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
 
+    fs::write(out.join("max_items.rs"), max_items(compiler.descriptor_pool().all_messages())?)?;
+
     let redacted = Redacted::find(compiler.descriptor_pool().all_messages());
     fs::write(out.join("redacted.rs"), &redacted.impls)?;
 
@@ -37,6 +39,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     prost.btree_map(["."]);
     tonic_prost_build::configure().compile_fds_with_config(compiler.file_descriptor_set(), prost)?;
     Ok(())
+}
+
+/// The fields with the option `max_items`, by their full name, and its value.
+fn max_items(messages: impl Iterator<Item = MessageDescriptor>) -> Result<String, std::fmt::Error> {
+    let mut table = String::from("&[");
+    for field in
+        messages.filter(|m| m.package_name() == "countersign.v1").flat_map(|m| m.fields().collect::<Vec<_>>())
+    {
+        let options = field.options();
+        let said =
+            options.extensions().find(|(extension, _)| extension.full_name() == "countersign.v1.max_items");
+        if let Some(most) = said.and_then(|(_, value)| value.as_u32()) {
+            write!(table, "(\"{}\", {most}),", field.full_name())?;
+        }
+    }
+    Ok(table + "]")
 }
 
 /// The messages and oneofs with a field marked `debug_redact`: their proto paths, and `Debug`

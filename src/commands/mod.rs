@@ -37,6 +37,9 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<()> {
     telemetry::start(&cli.log.into())?;
+    if matches!(cli.command, Command::Serve(_) | Command::Dev(_)) {
+        os::descriptors::raise_limit();
+    }
     // Built here and not in the binary, which would compile the whole server a second time.
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {

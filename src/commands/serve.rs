@@ -29,7 +29,7 @@ pub(super) async fn run(args: ServeArgs) -> Result<()> {
     }
     let (address, issuer) = (listener.local_addr()?, &state.issuer);
     tracing::info!(%address, %issuer, version = env!("CARGO_PKG_VERSION"), "ready");
-    server::run(listener, state.clone(), limits, delivery, server::asked_to_stop()).await
+    server::run_until_signalled(listener, state.clone(), limits, delivery).await
 }
 
 /// The mailer, if an SMTP server is configured.

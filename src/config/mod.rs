@@ -4,6 +4,7 @@ pub(crate) mod args;
 mod settings;
 
 pub use settings::{
-    CredentialLimits, Issuer, PasswordHashing, ServerLimits, SigningAlgorithm, SmtpUrl, TokenLimits, WebUrl,
+    ConnectionLimits, CredentialLimits, Issuer, PasswordHashing, ServerLimits, SigningAlgorithm, SmtpUrl,
+    TokenLimits, WebUrl,
 };
 pub(crate) use settings::{DatabaseUrl, ListenAddress, LogFormat, LogSettings};

@@ -38,6 +38,9 @@ pub struct ServerLimits {
     pub request_timeout: Duration,
     /// How long calls may take to end after the server was asked to stop.
     pub drain_timeout: Duration,
+    /// How long the server goes on, and says that it is not ready, before it stops.
+    pub shutdown_delay: Duration,
+    pub connections: ConnectionLimits,
     pub passwords: PasswordHashing,
     /// The networks whose `x-forwarded-for` is believed.
     pub trusted_proxies: Vec<IpNet>,
@@ -57,6 +60,21 @@ impl ServerLimits {
             passwords: self.passwords,
         }
     }
+}
+
+/// How many connections clients may have, and how long each may do what.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    /// The most at a time; none: as many as descriptors are left.
+    pub max: Option<usize>,
+    /// How long a client may take for its first request, and for the header of each one.
+    pub first_request_timeout: Duration,
+    /// How long a connection may have no request.
+    pub idle_timeout: Duration,
+    /// How long a connection takes requests.
+    pub max_age: Duration,
+    /// How long a client may read nothing of a response.
+    pub write_timeout: Duration,
 }
 
 /// The limits for credentials: their cache, the token policies, the cost of password hashes.

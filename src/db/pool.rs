@@ -18,6 +18,9 @@ use tokio_stream::Stream;
 /// How long a call waits for a connection before it fails.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// The connections of the feed's pool.
+pub const FEED_CONNECTIONS: u32 = 4;
+
 /// How long a returned connection is assumed to work: the driver pings the database when it is
 /// returned. Another ping cost a round trip for each statement of a busy server.
 const FRESH: Duration = Duration::from_secs(1);
@@ -147,7 +150,7 @@ impl Pools {
         Self {
             main: Db::lazy(options.clone(), main),
             loads: Db::lazy(options.clone(), loads),
-            feed: Db::lazy(options.clone(), 4),
+            feed: Db::lazy(options.clone(), FEED_CONNECTIONS),
         }
     }
 

@@ -3,6 +3,7 @@
 
 pub mod account;
 pub mod child;
+pub mod descriptors;
 pub mod process;
 
 use std::ffi::OsStr;

@@ -5,6 +5,9 @@
 /// Everything that reflection returns: our protos with their comments, and the health service.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
+/// The fields whose option `max_items` says how many elements they may have, by their full name.
+pub const MAX_ITEMS: &[(&str, u32)] = include!(concat!(env!("OUT_DIR"), "/max_items.rs"));
+
 tonic::include_proto!("countersign.v1");
 include!(concat!(env!("OUT_DIR"), "/redacted.rs"));
 

@@ -58,7 +58,9 @@ pub(crate) enum Command {
     /// Try it: an embedded PostgreSQL, an org `demo`, a token, a JWT, then serve until Ctrl-C
     #[command(after_help = "Examples:
   countersign dev
-  countersign dev --exit --listen 127.0.0.1:0 --data-dir /tmp/countersign")]
+  countersign dev --exit --listen 127.0.0.1:0 --data-dir /tmp/countersign",
+        mut_arg("reflection", |arg| arg.default_value("true")),
+        mut_arg("shutdown_delay", |arg| arg.default_value("0")))]
     Dev(DevArgs),
     /// Create or update the schema of the database
     ///
@@ -314,6 +316,18 @@ mod tests {
         let limits = ServerLimits::from(serve(&[]).unwrap().server);
         assert_eq!(limits.tokens, TokenLimits::WIDEST);
         assert_eq!(limits.passwords, PasswordHashing::FLOOR);
+        assert!(limits.connections.max.is_none());
+    }
+
+    #[test]
+    fn what_is_convenient_to_try_is_not_the_default_to_serve() {
+        let serve = ServerLimits::from(serve(&[]).unwrap().server);
+        let Command::Dev(dev) = Cli::try_parse_from(["countersign", "dev"]).unwrap().command else {
+            panic!("another command")
+        };
+        let dev = ServerLimits::from(dev.server);
+        assert_eq!([serve.reflection, dev.reflection], [false, true]);
+        assert_eq!([serve.shutdown_delay, dev.shutdown_delay].map(|delay| delay.as_secs()), [5, 0]);
     }
 
     #[test]
@@ -341,6 +355,12 @@ mod tests {
             ("--last-use-interval", ["1s", "1m"], ["0", "61s"]),
             ("--request-timeout", ["1", "1h"], ["0", "3601"]),
             ("--drain-timeout", ["1", "1h"], ["0", "3601"]),
+            ("--shutdown-delay", ["0", "1h"], ["soon", "3601"]),
+            ("--max-connections", ["1", "1000000"], ["0", "-1"]),
+            ("--first-request-timeout", ["1s", "1h"], ["0", "3601"]),
+            ("--connection-idle-timeout", ["1s", "7d"], ["0", "8d"]),
+            ("--max-connection-age", ["1s", "30d"], ["0", "31d"]),
+            ("--write-timeout", ["1s", "1h"], ["0", "3601"]),
             ("--password-hash-memory", ["19456", "4194304"], ["19455", "4194305"]),
             ("--password-hash-passes", ["2", "100"], ["1", "101"]),
             ("--password-memory", ["1", "4294967295"], ["0", "4294967296"]),

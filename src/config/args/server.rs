@@ -11,7 +11,7 @@ use super::database::ConnectionArgs;
 use super::duration::{DAY, HOUR, MINUTE, duration};
 use super::keys::RotationArgs;
 use super::size::{MIB, TIB, size};
-use crate::config::{ListenAddress, PasswordHashing, ServerLimits, TokenLimits};
+use crate::config::{ConnectionLimits, ListenAddress, PasswordHashing, ServerLimits, TokenLimits};
 
 /// All limits and switches of a server.
 #[derive(Args, Clone, Debug)]
@@ -22,6 +22,8 @@ pub(crate) struct ServerArgs {
     rotation: RotationArgs,
     #[command(flatten)]
     pub listening: ListeningArgs,
+    #[command(flatten)]
+    clients: ClientConnectionArgs,
     #[command(flatten)]
     requests: RequestArgs,
     #[command(flatten)]
@@ -34,7 +36,8 @@ pub(crate) struct ServerArgs {
 
 impl From<ServerArgs> for ServerLimits {
     fn from(args: ServerArgs) -> Self {
-        let ServerArgs { connections, rotation, listening, requests, passwords, tokens, cache } = args;
+        let ServerArgs { connections, rotation, listening, clients, requests, passwords, tokens, cache } =
+            args;
         Self {
             database_connections: connections.database_connections,
             database_load_connections: connections.database_load_connections,
@@ -49,6 +52,14 @@ impl From<ServerArgs> for ServerLimits {
             max_concurrent_requests: requests.max_concurrent_requests,
             request_timeout: requests.request_timeout,
             drain_timeout: listening.drain_timeout,
+            shutdown_delay: listening.shutdown_delay,
+            connections: ConnectionLimits {
+                max: clients.max_connections,
+                first_request_timeout: clients.first_request_timeout,
+                idle_timeout: clients.connection_idle_timeout,
+                max_age: clients.max_connection_age,
+                write_timeout: clients.write_timeout,
+            },
             passwords: PasswordHashing {
                 hash_memory_kib: passwords.password_hash_memory,
                 hash_passes: passwords.password_hash_passes,
@@ -89,16 +100,30 @@ pub(crate) struct ListeningArgs {
         value_name = "CIDR,…"
     )]
     trusted_proxies: Vec<IpNet>,
-    /// Describe the API to every client that asks (gRPC server reflection).
+    /// Describe the API to every client that asks (gRPC server reflection), such as `grpcurl`.
     #[arg(
         long,
         env = "COUNTERSIGN_REFLECTION",
-        default_value_t = true,
+        default_value_t = false,
         action = ArgAction::Set,
         value_name = "BOOL"
     )]
     reflection: bool,
-    /// How long running calls may take to end after SIGTERM or SIGINT: `1s` to `1h`.
+    /// How long the server goes on after SIGTERM or SIGINT while it says that it is not ready: `0` to
+    /// `1h`.
+    ///
+    /// Load balancers send it nothing new by the time that it stops: choose more than they take to
+    /// notice, such as `15s` where they ask each 5 s and want two failures. A second signal ends the
+    /// delay.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_SHUTDOWN_DELAY",
+        default_value = "5s",
+        value_parser = duration(0..=HOUR),
+        value_name = "DURATION"
+    )]
+    shutdown_delay: Duration,
+    /// How long running calls may take to end after that delay: `1s` to `1h`.
     #[arg(
         long,
         env = "COUNTERSIGN_DRAIN_TIMEOUT",
@@ -107,6 +132,68 @@ pub(crate) struct ListeningArgs {
         value_name = "DURATION"
     )]
     drain_timeout: Duration,
+}
+
+/// The limits of the connections of clients.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Connections")]
+pub(crate) struct ClientConnectionArgs {
+    /// The most connections of clients, such as `10000`. Default: the process's limit of open files,
+    /// less the connections to the database and 64, and at most 65536.
+    ///
+    /// Where there are as many, one without a request is closed for the next one: of the client with the
+    /// most connections, the one that waits longest. The limit of open files is raised to the system's
+    /// hard limit (`ulimit -Hn`, `LimitNOFILE`) at the start.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_MAX_CONNECTIONS",
+        value_parser = RangedU64ValueParser::<usize>::new().range(1..),
+        value_name = "N"
+    )]
+    max_connections: Option<usize>,
+    /// How long a client may take for the first request of its connection, and for the header of each
+    /// one: `1s` to `1h`.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_FIRST_REQUEST_TIMEOUT",
+        default_value = "10s",
+        value_parser = duration(1..=HOUR),
+        value_name = "DURATION"
+    )]
+    first_request_timeout: Duration,
+    /// How long a connection may have no request before it is closed: `1s` to `7d`. Pings are none.
+    ///
+    /// Choose more than the proxies in front of the server keep theirs, such as `1h`.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_CONNECTION_IDLE_TIMEOUT",
+        default_value = "15m",
+        value_parser = duration(1..=7 * DAY),
+        value_name = "DURATION"
+    )]
+    connection_idle_timeout: Duration,
+    /// The age, more or less a tenth, at which a connection takes no more requests (GOAWAY) and is
+    /// closed when the running ones are done: `1s` to `30d`. Streams end then.
+    ///
+    /// Clients connect again, also to servers that were added meanwhile: `10m` spreads them sooner.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_MAX_CONNECTION_AGE",
+        default_value = "1h",
+        value_parser = duration(1..=30 * DAY),
+        value_name = "DURATION"
+    )]
+    max_connection_age: Duration,
+    /// How long a client may read nothing of a response before its connection is closed, such as `1m`:
+    /// `1s` to `1h`.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_WRITE_TIMEOUT",
+        default_value = "30s",
+        value_parser = duration(1..=HOUR),
+        value_name = "DURATION"
+    )]
+    write_timeout: Duration,
 }
 
 /// The limits of requests.
@@ -133,8 +220,8 @@ pub(crate) struct RequestArgs {
     max_header_size: u32,
     /// The most calls that run at once; more get `OVERLOADED`, to be retried after a second.
     ///
-    /// As many may wait for their message: where more do, the one that has waited longest gets
-    /// `OVERLOADED`.
+    /// Half of them may be streams (`Health/Watch`, reflection). As many may wait for their message:
+    /// where more do, the client with the most loses the one that has waited longest (`OVERLOADED`).
     #[arg(
         long,
         env = "COUNTERSIGN_MAX_CONCURRENT_REQUESTS",

@@ -2,90 +2,97 @@
 //! and delays their messages takes no place from others, and its rights are checked only once the
 //! message is there, not as they were before.
 
-use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _};
 use tokio::sync::oneshot;
 
+use crate::connections::{GaveWay, Place, Room};
 use crate::error::{Error, Reason, Result};
 
 /// The prefix of a message: its compression flag and its length (gRPC over HTTP/2).
-const MESSAGE_HEAD: usize = 5;
+pub const MESSAGE_HEAD: usize = 5;
+/// The memory of all messages that are larger than [`SMALL`] or have not arrived yet. More are
+/// refused, the largest client's first.
+const MEMORY: usize = 64 << 20;
+/// However large messages may be, so many of the largest fit.
+const LEAST_MESSAGES: usize = 4;
+/// A message up to this size, in bytes, that arrives together with its call is not counted: the
+/// number of calls bounds these.
+const SMALL: usize = 16 << 10;
 
 pub struct BodyBuffer {
-    /// How many calls may wait.
-    room: usize,
     /// The longest body, in bytes.
     max_size: usize,
-    waiting: Mutex<WaitingCalls>,
+    room: Arc<Room>,
 }
 
-#[derive(Default)]
-struct WaitingCalls {
-    next: u64,
-    /// In order of arrival. Dropping the sender gives up the call.
-    calls: BTreeMap<u64, oneshot::Sender<Infallible>>,
+/// The complete body of a call.
+pub struct WholeBody {
+    pub bytes: Vec<u8>,
+    /// What it has of the memory, until the call is done.
+    _place: Option<Place>,
 }
 
 impl BodyBuffer {
     /// A buffer for at most `room` waiting calls, with messages of at most `max_message_size`
     /// bytes.
     pub fn new(room: usize, max_message_size: usize) -> Self {
-        Self { room, max_size: max_message_size.saturating_add(MESSAGE_HEAD), waiting: Mutex::default() }
+        let max_size = max_message_size.saturating_add(MESSAGE_HEAD);
+        let memory = MEMORY.max(max_size.saturating_mul(LEAST_MESSAGES));
+        Self { max_size, room: Room::new(room, memory) }
     }
 
-    /// The complete body of a call.
+    /// The complete body of a call from this address.
     ///
     /// # Errors
     /// `MESSAGE_TOO_LARGE`; `MALFORMED_REQUEST` if it breaks off; `OVERLOADED` if more calls wait
-    /// than there is room for and this one has waited longest. A message that is on its way
-    /// arrives soon, so calls without a message give way to calls with one in a flood.
-    pub async fn whole(&self, body: Body) -> Result<Vec<u8>> {
-        let mut reading = pin!(read(body, self.max_size));
-        // The body usually arrives together with its headers.
-        let at_once = poll_fn(|context| Poll::Ready(reading.as_mut().poll(context))).await;
-        if let Poll::Ready(body) = at_once {
-            return body;
+    /// than there is room for, or they take more memory, and this one gives way: it is of the client
+    /// that has the most, and has waited longest of its calls. A message that is on its way arrives
+    /// soon, so calls without a message give way to calls with one in a flood.
+    pub async fn whole(&self, address: Option<IpAddr>, mut body: Body) -> Result<WholeBody> {
+        let mut bytes = Vec::new();
+        let mut waiting: Option<(Place, GaveWay)> = None;
+        loop {
+            let mut next = pin!(poll_fn(|context| Pin::new(&mut body).poll_frame(context)));
+            // The body usually arrives together with its headers.
+            let at_once = poll_fn(|context| Poll::Ready(next.as_mut().poll(context))).await;
+            let frame = match at_once {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    let (_, gave_way) = waiting.get_or_insert_with(|| self.room.enter(address, bytes.len()));
+                    tokio::select! {
+                        frame = next => frame,
+                        _ = gave_way => return Err(overloaded()),
+                    }
+                }
+            };
+            let Some(frame) = frame else { break };
+            let Ok(data) = frame.map_err(|_| Reason::MalformedRequest)?.into_data() else { continue };
+            if bytes.len() + data.len() > self.max_size {
+                return Err(Reason::MessageTooLarge.into());
+            }
+            // Copied: a one-byte frame may hold much more than one byte of memory.
+            bytes.extend_from_slice(&data);
+            match &waiting {
+                Some((place, _)) => place.grow(data.len()),
+                None if bytes.len() > SMALL => waiting = Some(self.room.enter(address, bytes.len())),
+                None => {}
+            }
+            if let Some((_, gave_way)) = &mut waiting
+                && gave_way.try_recv() == Err(oneshot::error::TryRecvError::Closed)
+            {
+                return Err(overloaded());
+            }
         }
-        let (_place, given_up) = self.enter();
-        tokio::select! {
-            body = reading => body,
-            _ = given_up => Err(overloaded()),
-        }
-    }
-
-    fn enter(&self) -> (WaitingCall<'_>, oneshot::Receiver<Infallible>) {
-        let (sender, given_up) = oneshot::channel();
-        let mut waiting = self.waiting();
-        let id = waiting.next;
-        waiting.next += 1;
-        waiting.calls.insert(id, sender);
-        if waiting.calls.len() > self.room {
-            waiting.calls.pop_first();
-        }
-        (WaitingCall { arrivals: self, id }, given_up)
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, WaitingCalls> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A waiting call.
-struct WaitingCall<'a> {
-    arrivals: &'a BodyBuffer,
-    id: u64,
-}
-
-impl Drop for WaitingCall<'_> {
-    fn drop(&mut self) {
-        self.arrivals.waiting().calls.remove(&self.id);
+        let place = waiting.map(|(place, _)| place);
+        place.iter().for_each(Place::settle);
+        Ok(WholeBody { bytes, _place: place })
     }
 }
 
@@ -94,46 +101,60 @@ pub fn overloaded() -> Error {
     Error::new(Reason::Overloaded).retry_after(Duration::from_secs(1))
 }
 
-async fn read(mut body: Body, max_size: usize) -> Result<Vec<u8>> {
-    let mut whole = Vec::new();
-    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-        let Ok(data) = frame.map_err(|_| Reason::MalformedRequest)?.into_data() else { continue };
-        if whole.len() + data.len() > max_size {
-            return Err(Reason::MessageTooLarge.into());
-        }
-        // Copied: a one-byte frame may hold much more than one byte of memory.
-        whole.extend_from_slice(&data);
-    }
-    Ok(whole)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use axum::body::Bytes;
+    use tokio::sync::mpsc;
+    use tokio_stream::StreamExt as _;
+    use tokio_stream::wrappers::ReceiverStream;
+
     use super::*;
 
-    #[test]
-    fn the_call_that_has_waited_longest_gives_way() {
-        let arrivals = BodyBuffer::new(2, 0);
-        let (first, mut given_up) = arrivals.enter();
-        let (second, mut second_given_up) = arrivals.enter();
-        drop(second);
-        let (_third, mut third_given_up) = arrivals.enter();
-        assert!(given_up.try_recv() == Err(oneshot::error::TryRecvError::Empty), "a place became free");
-        let (_fourth, mut fourth_given_up) = arrivals.enter();
-        assert!(given_up.try_recv() == Err(oneshot::error::TryRecvError::Closed));
-        drop(first);
-        for waits in [&mut third_given_up, &mut fourth_given_up] {
-            assert!(waits.try_recv() == Err(oneshot::error::TryRecvError::Empty));
-        }
-        assert!(second_given_up.try_recv().is_err(), "it left by itself");
-        assert_eq!(arrivals.waiting().calls.len(), 2);
-    }
+    const ADDRESS: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
 
     #[tokio::test]
     async fn a_body_is_read_up_to_its_limit() {
         let arrivals = BodyBuffer::new(1, 10);
-        assert_eq!(arrivals.whole(Body::from(vec![7; 15])).await.unwrap(), [7; 15]);
-        let error = arrivals.whole(Body::from(vec![7; 16])).await.unwrap_err();
+        assert_eq!(arrivals.whole(ADDRESS, Body::from(vec![7; 15])).await.unwrap().bytes, [7; 15]);
+        let error = arrivals.whole(ADDRESS, Body::from(vec![7; 16])).await.err().unwrap();
         assert_eq!(error.reason(), Reason::MessageTooLarge);
+    }
+
+    /// A body whose frames are sent one after the other.
+    fn held() -> (mpsc::Sender<Bytes>, Body) {
+        let (sender, receiver) = mpsc::channel(1);
+        (sender, Body::from_stream(ReceiverStream::new(receiver).map(Ok::<_, Infallible>)))
+    }
+
+    #[tokio::test]
+    async fn bodies_that_wait_share_the_memory() {
+        let largest = MEMORY / LEAST_MESSAGES;
+        let arrivals = Arc::new(BodyBuffer::new(100, largest - MESSAGE_HEAD));
+        let mut waiting = Vec::new();
+        for _ in 0..=LEAST_MESSAGES {
+            let (sender, body) = held();
+            let arrivals = arrivals.clone();
+            let reading = tokio::spawn(async move { arrivals.whole(ADDRESS, body).await });
+            // The second frame is taken when the first one was read.
+            for part in [largest - 1, 0, 0] {
+                let _ = sender.send(Bytes::from(vec![0; part])).await;
+            }
+            waiting.push((sender, reading));
+        }
+        let (_, first) = waiting.remove(0);
+        assert_eq!(first.await.unwrap().err().unwrap().reason(), Reason::Overloaded);
+        // The others are complete, and hold their memory until they are done.
+        let mut done = Vec::new();
+        for (sender, reading) in waiting {
+            drop(sender);
+            done.push(reading.await.unwrap().unwrap());
+        }
+        let large = || Body::from(vec![0; largest]);
+        assert_eq!(arrivals.whole(ADDRESS, large()).await.err().unwrap().reason(), Reason::Overloaded);
+        assert!(arrivals.whole(ADDRESS, Body::from(vec![0; SMALL])).await.is_ok());
+        done.pop();
+        assert!(arrivals.whole(ADDRESS, large()).await.is_ok());
     }
 }

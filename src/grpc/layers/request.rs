@@ -1,6 +1,7 @@
 //! The outermost layer, shared by all RPCs. It assigns each call an id, limits the number of
 //! calls and their duration, normalises every response, and logs it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,19 +15,23 @@ use tokio::sync::Semaphore;
 use super::access::access;
 use super::body::{BodyBuffer, overloaded};
 use super::status;
+use super::stream::EndingStream;
+use crate::connections::{Closing, Room};
 use crate::domain::access::request_context::RequestContext;
 use crate::domain::values::networks::Network;
 use crate::error::{Error, Reason, Result};
 use crate::flows::request::{EntryPoint, RequestUnderWay};
 use crate::state::State;
 
+const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
+
 /// The limits of a server.
 #[derive(Clone, Debug)]
 pub struct RequestLimits {
     /// The largest request message, in bytes.
     pub max_message_size: usize,
-    /// How many calls are processed at once, and how many wait for their message. Further calls
-    /// are told to retry later.
+    /// How many calls are processed at once, streams among them, which are at most half of it; and
+    /// how many wait for their message. Further calls are told to retry later.
     pub max_concurrent_requests: usize,
     /// The maximum duration of a call; its own deadline may be shorter.
     pub request_timeout: Duration,
@@ -39,22 +44,40 @@ pub struct RequestLayer {
     state: Arc<State>,
     limits: RequestLimits,
     arrivals: BodyBuffer,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
+    /// The places of streams: at most half of the permits.
+    streams: Arc<Room>,
 }
 
 impl RequestLayer {
     pub fn new(state: Arc<State>, limits: RequestLimits) -> Self {
         let calls = limits.max_concurrent_requests;
         let arrivals = BodyBuffer::new(calls, limits.max_message_size);
-        Self { arrivals, permits: Semaphore::new(calls), state, limits }
+        let streams = Room::new(calls / 2, usize::MAX);
+        Self { arrivals, permits: Arc::new(Semaphore::new(calls)), streams, state, limits }
     }
 
     /// Admits a call once its message has arrived, which the sender may delay.
     async fn admit(&self, request: Request, next: Next) -> Result<Response> {
+        let address = address(&request);
         let (head, body) = request.into_parts();
-        let body = self.arrivals.whole(body).await?;
-        let _permit = self.permits.try_acquire().map_err(|_| overloaded())?;
-        Ok(next.run(Request::from_parts(head, Body::from(body))).await)
+        let mut body = self.arrivals.whole(address, body).await?;
+        // Health is answered from memory, and also by a server that is overloaded: it would be taken
+        // out of service with all that it does.
+        let permit = (head.uri.path() != HEALTH_CHECK).then(|| self.permits.try_acquire());
+        let _permit = permit.transpose().map_err(|_| overloaded())?;
+        let message = Body::from(std::mem::take(&mut body.bytes));
+        Ok(next.run(Request::from_parts(head, message)).await)
+    }
+
+    /// Admits a call that is answered with a stream. It holds its permit until the stream ends.
+    async fn admit_stream(&self, request: Request, next: Next) -> Result<Response> {
+        let (place, gave_way) = self.streams.enter(address(&request), 0);
+        let permit = self.permits.clone().try_acquire_owned().map_err(|_| overloaded())?;
+        let closing = request.extensions().get::<Closing>().cloned();
+        let response = next.run(request).await;
+        let stream = |body| Body::new(EndingStream::new(body, closing, gave_way, (place, permit)));
+        Ok(response.map(stream))
     }
 }
 
@@ -78,19 +101,18 @@ pub async fn guard(
     );
     let origin = &call.context;
     let method = request.uri().path().to_owned();
-    // A stream has no end to wait for: only its connection limits it.
-    let streams = method.starts_with("/grpc.");
+    let streams = is_stream(&method);
     let deadline = deadline(request.headers()).unwrap_or(Duration::MAX).min(boundary.limits.request_timeout);
 
-    let response = if streams {
-        next.run(request).await
-    } else {
-        match tokio::time::timeout(deadline, boundary.admit(request, next)).await {
-            Ok(answer) => answer.unwrap_or_else(|error| failed(error, origin)),
-            // The call timed out because the database does not answer.
-            Err(_) if !boundary.state.feed.answers() => failed(Reason::DatabaseUnavailable.into(), origin),
-            Err(_) => failed(Reason::DeadlineExceeded.into(), origin),
-        }
+    let admitted = async {
+        if streams { boundary.admit_stream(request, next).await } else { boundary.admit(request, next).await }
+    };
+    // A stream must only begin in time.
+    let response = match tokio::time::timeout(deadline, admitted).await {
+        Ok(answer) => answer.unwrap_or_else(|error| failed(error, origin)),
+        // The call timed out because the database does not answer.
+        Err(_) if !boundary.state.feed.answers() => failed(Reason::DatabaseUnavailable.into(), origin),
+        Err(_) => failed(Reason::DeadlineExceeded.into(), origin),
     };
     let mut response = status::normalise(response, origin);
     call.name(&mut response);
@@ -104,6 +126,16 @@ pub async fn guard(
         "call"
     );
     response
+}
+
+/// Whether an RPC answers with a stream, which has no end to wait for.
+pub fn is_stream(path: &str) -> bool {
+    path == "/grpc.health.v1.Health/Watch" || path.starts_with("/grpc.reflection.")
+}
+
+/// The address that a call comes from, as it was determined.
+fn address(request: &Request) -> Option<IpAddr> {
+    request.extensions().get::<RequestContext>()?.address
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {

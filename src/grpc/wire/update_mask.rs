@@ -14,8 +14,8 @@ pub struct Mask(BTreeSet<&'static str>);
 impl Mask {
     /// Reads an `update_mask`. `known` are the paths that may be updated, one message deep; a
     /// message's own name stands for all of its fields. Without a mask, or with an empty one, the
-    /// fields that `is_set` reports as set in the request change. An unknown path, `*`, or
-    /// nothing to change at all becomes a violation of `update_mask`.
+    /// fields that `is_set` reports as set in the request change. An unknown path, `*`, a path that
+    /// is named twice, or nothing to change at all becomes a violation of `update_mask`.
     pub fn read(
         violations: &mut Violations,
         mask: Option<&FieldMask>,
@@ -24,7 +24,12 @@ impl Mask {
     ) -> Self {
         let asked = mask.map(|mask| mask.paths.as_slice()).unwrap_or_default();
         let mut paths = BTreeSet::new();
+        let mut seen = BTreeSet::new();
         for path in asked {
+            if !seen.insert(path) {
+                violations.add("update_mask", format!("{path:.100} is named twice"));
+                continue;
+            }
             let named = known.iter().copied().filter(|known| {
                 *known == path || known.strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('.'))
             });
@@ -85,7 +90,10 @@ mod tests {
     fn a_mask_names_what_changes() {
         assert_eq!(read(Some(&["title"]), &["description"]), Ok(vec!["title"]));
         assert_eq!(read(Some(&["profile"]), &[]), Ok(vec!["profile.given_name", "profile.locale"]));
-        assert_eq!(read(Some(&["profile.locale", "profile.locale"]), &[]), Ok(vec!["profile.locale"]));
+        assert_eq!(
+            read(Some(&["profile.locale", "profile"]), &[]),
+            Ok(vec!["profile.given_name", "profile.locale"])
+        );
     }
 
     #[test]
@@ -101,6 +109,7 @@ mod tests {
             read(Some(&["*", "nosuch", "profile.locale.x", "prof", "", "title."]), &["title"]),
             Err(6)
         );
+        assert_eq!(read(Some(&["title", "x", "title", "x"]), &[]), Err(3));
     }
 
     #[test]

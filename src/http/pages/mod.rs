@@ -24,6 +24,7 @@ use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderN
 use http::{HeaderValue, StatusCode, header};
 
 use crate::config::WebUrl;
+use crate::connections::Room;
 use crate::domain::values::networks::Network;
 use crate::domain::values::web_origin::WebOrigin;
 use crate::flows::request::{EntryPoint, RequestUnderWay};
@@ -50,19 +51,22 @@ pub struct PageSettings {
     pub trusted_proxies: Vec<Network>,
     /// The longest that a request may take.
     pub timeout: Duration,
+    /// The places of requests.
+    pub places: Arc<Room>,
     /// The origins of the pages: forms come from there.
     pub own_origins: Vec<WebOrigin>,
 }
 
 impl PageSettings {
-    /// The settings of a server whose pages are reached at these URLs.
-    pub fn new(trusted_proxies: Vec<Network>, timeout: Duration, urls: [&WebUrl; 2]) -> Self {
+    /// The settings of a server whose pages are reached at these URLs, with so many requests at once.
+    pub fn new(trusted_proxies: Vec<Network>, timeout: Duration, places: usize, urls: [&WebUrl; 2]) -> Self {
         let origin = |url: &WebUrl| {
             let mut parts = url.as_str().splitn(4, '/');
             let (scheme, host) = (parts.next()?, parts.nth(1)?);
             WebOrigin::parse(&format!("{scheme}//{host}")).ok()
         };
-        Self { trusted_proxies, timeout, own_origins: urls.into_iter().filter_map(origin).collect() }
+        let own_origins = urls.into_iter().filter_map(origin).collect();
+        Self { trusted_proxies, timeout, places: Room::new(places, usize::MAX), own_origins }
     }
 }
 
@@ -85,7 +89,8 @@ async fn not_here() -> Response {
     sorry(StatusCode::METHOD_NOT_ALLOWED, "This cannot be done here", "Open the link from the email again.")
 }
 
-/// Middleware of every page: assigns a request id, bounds its time, refuses forms of other sites,
+/// Middleware of every page: assigns a request id, bounds its time and their
+/// number, refuses forms of other sites,
 /// sets the headers, and logs the request without its query, which may hold a code.
 async fn guard(
     Shared((state, settings)): Shared<(Arc<State>, Arc<PageSettings>)>,
@@ -103,8 +108,14 @@ async fn guard(
             "Open the link from the email again.",
         )
     } else {
-        let answered = tokio::time::timeout(settings.timeout, next.run(request)).await;
-        answered.unwrap_or_else(|_| busy(StatusCode::SERVICE_UNAVAILABLE, None))
+        // A form that is sent slowly gives way to others when there are too many.
+        let (_place, gave_way) = settings.places.enter(visit.context.address, 0);
+        let answered = tokio::time::timeout(settings.timeout, next.run(request));
+        let answered = tokio::select! {
+            answered = answered => answered.ok(),
+            _ = gave_way => None,
+        };
+        answered.unwrap_or_else(|| busy(StatusCode::SERVICE_UNAVAILABLE, None))
     };
     let headers = response.headers_mut();
     for (name, value) in HEADERS {
@@ -151,7 +162,7 @@ mod tests {
     fn forms_of_other_sites() {
         let url = |text: &str| text.parse::<WebUrl>().unwrap();
         let (issuer, pages) = (url("https://id.example/auth"), url("https://sign-up.example:8443"));
-        let settings = PageSettings::new(Vec::new(), Duration::from_secs(1), [&issuer, &pages]);
+        let settings = PageSettings::new(Vec::new(), Duration::from_secs(1), 1, [&issuer, &pages]);
         for (headers, refused) in [
             (&[][..], false),
             (&[("origin", "https://id.example")], false),

@@ -22,6 +22,7 @@ const FLOORS: &[&str] = &[
     "db",
     "crypto",
     "client_addr",
+    "connections",
     "telemetry",
     "config",
     "domain",

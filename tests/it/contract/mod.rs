@@ -2,6 +2,7 @@
 
 mod access_matrix;
 mod architecture_map;
+mod bounds;
 mod circles;
 mod event_walk;
 mod floors;

@@ -165,11 +165,13 @@ async fn exchanges_that_ask_too_much() {
     ask(ttl(3_600, 0)).await.unwrap();
     ask(ttl(0, 1)).await.unwrap();
 
+    let wrong = |scopes| pb::ExchangeTokenRequest { scopes, audiences: vec!["a b".into()], ..ttl(0, 0) };
+    let refusal = refused(ask(wrong(vec!["-".into()])).await, Code::InvalidArgument, "INVALID_FIELD");
+    assert_eq!(violated(&refusal), ["audiences[0]", "scopes[0]", "requested_ttl"]);
+    // A list that is too long is refused before the rest is read.
     let many = vec!["invoices.read".to_owned(); 101];
-    let refusal =
-        ask(pb::ExchangeTokenRequest { scopes: many, audiences: vec!["a b".into()], ..ttl(0, 0) }).await;
-    let refusal = refused(refusal, Code::InvalidArgument, "INVALID_FIELD");
-    assert_eq!(violated(&refusal), ["audiences[0]", "scopes", "requested_ttl"]);
+    let refusal = refused(ask(wrong(many)).await, Code::InvalidArgument, "INVALID_FIELD");
+    assert_eq!(violated(&refusal), ["scopes"]);
 }
 
 async fn create(client: &Client, name: &str) -> Result<pb::Account, tonic::Status> {

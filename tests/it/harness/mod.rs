@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 
 use countersign::clock::Clock;
 use countersign::commands::bootstrap;
-use countersign::config::{PasswordHashing, ServerLimits, SigningAlgorithm, TokenLimits, WebUrl};
+use countersign::config::{
+    ConnectionLimits, PasswordHashing, ServerLimits, SigningAlgorithm, TokenLimits, WebUrl,
+};
 use countersign::crypto::seal::MasterKeys;
 use countersign::db::keys::sealed::Sealed;
 use countersign::grpc::pb;
@@ -66,6 +68,15 @@ pub const LIMITS: ServerLimits = ServerLimits {
     max_concurrent_requests: 1_024,
     request_timeout: PATIENCE,
     drain_timeout: Duration::from_secs(30),
+    shutdown_delay: Duration::ZERO,
+    connections: ConnectionLimits {
+        max: None,
+        // A busy machine may take long for what takes no time.
+        first_request_timeout: PATIENCE,
+        idle_timeout: PATIENCE,
+        max_age: Duration::from_secs(3_600),
+        write_timeout: PATIENCE,
+    },
     // Cheap: what hashing costs is tested beside it.
     passwords: PasswordHashing { hash_memory_kib: 64, hash_passes: 1, memory_mib: 2 },
     trusted_proxies: Vec::new(),

@@ -289,6 +289,7 @@ fn help_has_groups_and_examples() {
         "Database:",
         "Issuer and keys:",
         "Listening:",
+        "Connections:",
         "Request limits:",
         "Passwords:",
         "Token limits:",

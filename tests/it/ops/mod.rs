@@ -1,6 +1,7 @@
 //! The process: its commands, its jobs and caches, and the database under it.
 
 mod command_line;
+mod connections;
 mod crash;
 mod credential_cache;
 mod feed;

@@ -3,12 +3,19 @@
 use std::time::Duration;
 
 use countersign::config::ServerLimits;
+use countersign::grpc::pb;
+use nix::sys::signal::Signal;
+use tokio_stream::StreamExt as _;
+use tonic::Code;
+use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_reflection::pb::{v1, v1alpha};
 
-use crate::harness::{LIMITS, PATIENCE, TestServer, http_get};
+use crate::harness::{
+    Client, Database, LIMITS, PATIENCE, Scratch, TestServer, call_held, http_get, serve, start, until,
+};
 
 #[tokio::test]
 async fn plain_http_finds_documents_and_nothing_else() {
@@ -43,6 +50,10 @@ async fn health_tells_of_each_service_and_of_a_database_that_is_gone() {
     }
     let unknown = health.check(HealthCheckRequest { service: "x".into() }).await.unwrap_err();
     assert_eq!(crate::harness::reason(&unknown), "RESOURCE_NOT_FOUND");
+    // A watch is told so, and stays.
+    let mut watch = health.watch(HealthCheckRequest { service: "x".into() }).await.unwrap().into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::ServiceUnknown);
+    assert!(tokio::time::timeout(Duration::ZERO, watch.message()).await.is_err());
 
     // Writes fail at once; exchanges go on for the grace.
     let watch = async |service: &str| {
@@ -94,6 +105,32 @@ async fn reflection_speaks_both_versions() {
 }
 
 #[tokio::test]
+async fn reflection_goes_on_after_a_question_without_an_answer() {
+    use v1::server_reflection_request::MessageRequest;
+    use v1::server_reflection_response::MessageResponse;
+    let server = TestServer::start().await;
+    let asks = [
+        MessageRequest::FileContainingSymbol("countersign.v1.NoSuch".into()),
+        MessageRequest::FileByFilename("no/such.proto".into()),
+        MessageRequest::FileContainingSymbol("countersign.v1.TokenService.ExchangeToken".into()),
+    ];
+    let asks =
+        asks.map(|ask| v1::ServerReflectionRequest { host: String::new(), message_request: Some(ask) });
+    let mut client =
+        v1::server_reflection_client::ServerReflectionClient::new(server.operator.channel.clone());
+    let answers = client.server_reflection_info(tokio_stream::iter(asks)).await.unwrap().into_inner();
+    let answers: Vec<_> = answers.map(|answer| answer.unwrap().message_response.unwrap()).collect().await;
+    assert_eq!(answers.len(), 3);
+    for answer in &answers[..2] {
+        let MessageResponse::ErrorResponse(error) = answer else { panic!("{answer:?}") };
+        assert_eq!(error.error_code, i32::from(Code::NotFound));
+    }
+    assert!(
+        matches!(&answers[2], MessageResponse::FileDescriptorResponse(files) if !files.file_descriptor_proto.is_empty())
+    );
+}
+
+#[tokio::test]
 async fn reflection_can_be_switched_off() {
     let server = TestServer::with_limits(ServerLimits { reflection: false, ..LIMITS }).await;
     let ask = v1::ServerReflectionRequest { host: String::new(), message_request: None };
@@ -113,14 +150,70 @@ async fn headers_above_the_limit_are_refused_and_the_server_goes_on() {
 
 #[tokio::test]
 async fn a_stop_lets_calls_end_and_waits_no_longer_than_its_limit() {
-    let limits = ServerLimits { drain_timeout: Duration::from_secs(2), ..LIMITS };
+    let limits = ServerLimits { drain_timeout: Duration::from_secs(1), ..LIMITS };
     let mut server = TestServer::with_limits(limits).await;
-    // A health watch is a call that never finishes by itself.
-    let mut health = HealthClient::new(server.operator.channel.clone());
-    let mut watch = health.watch(HealthCheckRequest { service: String::new() }).await.unwrap().into_inner();
-    watch.message().await.unwrap();
+    // A call whose message never comes.
+    let (message, answer) = call_held(&server.operator, "/countersign.v1.AccountService/GetCaller");
+    server.operator.caller().await.unwrap();
     server.shut_down();
     let serving = server.serving.take().unwrap();
     let done = tokio::time::timeout(PATIENCE, serving).await;
     done.expect("the drain has a time limit").unwrap().unwrap();
+    assert!(answer.await.unwrap().is_err());
+    drop(message);
+}
+
+#[tokio::test]
+async fn a_watch_of_health_does_not_hold_up_a_stop() {
+    let limits = ServerLimits { drain_timeout: Duration::from_secs(3_600), ..LIMITS };
+    let mut server = TestServer::with_limits(limits).await;
+    let mut health = HealthClient::new(server.operator.channel.clone());
+    let mut watch = health.watch(HealthCheckRequest { service: String::new() }).await.unwrap().into_inner();
+    watch.message().await.unwrap();
+    server.shut_down();
+    let done = tokio::time::timeout(PATIENCE, server.serving.take().unwrap()).await;
+    done.expect("it waits for the watch").unwrap().unwrap();
+    while let Some(status) = watch.message().await.unwrap() {
+        assert_eq!(status.status(), ServingStatus::NotServing, "the last that it says");
+    }
+}
+
+/// A signal, and what is to be seen of it until the second one.
+#[tokio::test]
+async fn a_server_that_is_to_stop_says_so_and_goes_on() {
+    let scratch = Scratch::new("shutdown-delay");
+    let key = scratch.master_key();
+    let database = Database::create().await;
+    let mut command = serve(&database, &key);
+    let (mut running, endpoint) = start(command.args(["--shutdown-delay", "1h"]));
+    let connect = async || Endpoint::from_shared(endpoint.clone()).unwrap().connect().await.unwrap();
+    let mut health = HealthClient::new(connect().await);
+    let watched = HealthCheckRequest { service: "countersign.v1.TokenService".into() };
+    let mut watch = health.watch(watched).await.unwrap().into_inner();
+    while watch.message().await.unwrap().unwrap().status() != ServingStatus::Serving {}
+    running.signal(Signal::SIGTERM);
+    while watch.message().await.unwrap().unwrap().status() != ServingStatus::NotServing {}
+    until(async || http_get(&endpoint, "/readyz").await.status == 503).await;
+    // It takes connections and calls, and follows the feed.
+    let client = Client { channel: connect().await, bearer: None };
+    client.tokens().get_json_web_key_set(pb::GetJsonWebKeySetRequest {}).await.unwrap();
+    let heard = async || {
+        let ready = http_get(&endpoint, "/readyz").await.body;
+        let line = ready.lines().find_map(|line| line.strip_prefix("feed_heard_seconds_ago "));
+        line.unwrap().parse::<f64>().unwrap()
+    };
+    let before = heard().await;
+    let mut last = before;
+    until(async || {
+        let now = heard().await;
+        std::mem::replace(&mut last, now) > now
+    })
+    .await;
+    assert!(running.0.try_wait().unwrap().is_none(), "it runs");
+    running.signal(Signal::SIGTERM);
+    assert!(running.0.wait().unwrap().success());
+    // The watch ends without an error.
+    while let Some(status) = watch.message().await.unwrap() {
+        assert_eq!(status.status(), ServingStatus::NotServing);
+    }
 }

@@ -1,0 +1,203 @@
+//! Places for requests that wait on their clients, shared fairly: where there are too many, the client
+//! that has the most loses the one that has waited longest.
+
+use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+use super::table::client_of;
+
+/// A number of places, and of bytes that they hold together.
+pub struct Room {
+    most_calls: usize,
+    most_bytes: usize,
+    inside: Mutex<Inside>,
+}
+
+#[derive(Default)]
+struct Inside {
+    next_id: u64,
+    /// In the order of their arrival.
+    calls: BTreeMap<u64, WaitingCall>,
+    clients: HashMap<Client, Held>,
+    all: Held,
+}
+
+/// None where the address is not known.
+type Client = Option<IpAddr>;
+
+/// What the calls of a client, or of all clients, have of the room.
+#[derive(Clone, Copy, Default)]
+struct Held {
+    calls: usize,
+    waiting: usize,
+    bytes: usize,
+}
+
+struct WaitingCall {
+    client: Client,
+    bytes: usize,
+    /// Dropped to make the call give way. None once it no longer waits.
+    gives_way: Option<oneshot::Sender<Infallible>>,
+}
+
+/// A place in a room, given back when it is dropped.
+pub struct Place {
+    room: Arc<Room>,
+    id: u64,
+}
+
+/// Done when a call has to give way.
+pub type GaveWay = oneshot::Receiver<Infallible>;
+
+impl Room {
+    /// A room in which so many calls may wait, and all that are in it may hold so many bytes.
+    pub fn new(most_calls: usize, most_bytes: usize) -> Arc<Self> {
+        Arc::new(Self { most_calls, most_bytes, inside: Mutex::default() })
+    }
+
+    /// A place for a call from this address, which may have to give way at once.
+    pub fn enter(self: &Arc<Self>, address: Option<IpAddr>, bytes: usize) -> (Place, GaveWay) {
+        let (sender, gave_way) = oneshot::channel();
+        let mut inside = self.inside();
+        let id = inside.next_id;
+        inside.next_id += 1;
+        let client = address.map(client_of);
+        inside.calls.insert(id, WaitingCall { client, bytes, gives_way: Some(sender) });
+        inside.count(client, |held| {
+            held.calls += 1;
+            held.waiting += 1;
+            held.bytes += bytes;
+        });
+        self.make_room(&mut inside);
+        (Place { room: self.clone(), id }, gave_way)
+    }
+
+    fn make_room(&self, inside: &mut Inside) {
+        while inside.all.waiting > self.most_calls && inside.make_one_give_way(|held| held.waiting) {}
+        while inside.all.bytes > self.most_bytes && inside.make_one_give_way(|held| held.bytes) {}
+    }
+
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inside {
+    fn count(&mut self, client: Client, change: impl Fn(&mut Held)) {
+        change(&mut self.all);
+        let held = self.clients.entry(client).or_default();
+        change(held);
+        if held.calls == 0 {
+            self.clients.remove(&client);
+        }
+    }
+
+    /// False if no call waits.
+    fn make_one_give_way(&mut self, measure: impl Fn(&Held) -> usize) -> bool {
+        let with_waiting = self.clients.iter().filter(|(_, held)| held.waiting > 0);
+        let Some((client, _)) = with_waiting.max_by_key(|(_, held)| measure(held)) else { return false };
+        let client = *client;
+        let mut of_client = self.calls.iter_mut().filter(|(_, call)| call.client == client);
+        let Some((&id, _)) = of_client.find(|(_, call)| call.gives_way.is_some()) else { return false };
+        self.leave(id);
+        true
+    }
+
+    fn leave(&mut self, id: u64) {
+        let Some(call) = self.calls.remove(&id) else { return };
+        self.count(call.client, |held| {
+            held.calls -= 1;
+            held.waiting -= usize::from(call.gives_way.is_some());
+            held.bytes -= call.bytes;
+        });
+    }
+}
+
+impl Place {
+    /// Notes that the call holds more bytes.
+    pub fn grow(&self, bytes: usize) {
+        let mut inside = self.room.inside();
+        let Some(call) = inside.calls.get_mut(&self.id) else { return };
+        call.bytes += bytes;
+        let client = call.client;
+        inside.count(client, |held| held.bytes += bytes);
+        self.room.make_room(&mut inside);
+    }
+
+    /// Notes that the call no longer waits for its client: it gives way to no other.
+    pub fn settle(&self) {
+        let mut inside = self.room.inside();
+        let Some(call) = inside.calls.get_mut(&self.id) else { return };
+        if call.gives_way.take().is_some() {
+            let client = call.client;
+            inside.count(client, |held| held.waiting -= 1);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.room.inside().leave(self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn enter(room: &Arc<Room>, from: &str, bytes: usize) -> (Place, GaveWay) {
+        room.enter(Some(from.parse().unwrap()), bytes)
+    }
+
+    fn waits((_, gave_way): &mut (Place, GaveWay)) -> bool {
+        gave_way.try_recv() == Err(oneshot::error::TryRecvError::Empty)
+    }
+
+    #[test]
+    fn the_call_that_has_waited_longest_gives_way() {
+        let room = Room::new(2, 0);
+        let mut first = enter(&room, "192.0.2.1", 0);
+        drop(enter(&room, "192.0.2.1", 0));
+        let mut third = enter(&room, "192.0.2.1", 0);
+        assert!(waits(&mut first), "a place became free");
+        let mut fourth = enter(&room, "192.0.2.1", 0);
+        assert!(!waits(&mut first) && waits(&mut third) && waits(&mut fourth));
+        drop((first, third, fourth));
+        assert!(room.inside().calls.is_empty() && room.inside().clients.is_empty());
+    }
+
+    #[test]
+    fn the_client_with_the_most_loses_a_place() {
+        let room = Room::new(3, 0);
+        let mut other = enter(&room, "192.0.2.1", 0);
+        let mut many = ["2001:db8::1", "2001:db8::2", "2001:db8::3"].map(|from| enter(&room, from, 0));
+        assert!(waits(&mut other), "it has waited longest, and has only one");
+        assert_eq!(many.each_mut().map(waits), [false, true, true]);
+    }
+
+    #[test]
+    fn bytes_are_shared_as_places_are() {
+        let room = Room::new(10, 100);
+        let mut small = enter(&room, "192.0.2.1", 10);
+        let mut large = enter(&room, "192.0.2.2", 0);
+        large.0.grow(60);
+        let mut growing = enter(&room, "192.0.2.3", 20);
+        assert!(waits(&mut large));
+        growing.0.grow(20);
+        assert!(!waits(&mut large) && waits(&mut growing) && waits(&mut small));
+        // Those whose messages have arrived keep their bytes: the next one gives way itself.
+        growing.0.grow(50);
+        growing.0.settle();
+        let mut late = enter(&room, "192.0.2.4", 5);
+        assert!(!waits(&mut small) && waits(&mut late), "the one that had more");
+        let mut larger = enter(&room, "192.0.2.5", 50);
+        assert!(!waits(&mut larger) && waits(&mut late));
+        assert_eq!(room.inside().all.bytes, 95);
+        drop((small, large, growing, late, larger));
+        assert_eq!(room.inside().all.bytes, 0);
+    }
+}

@@ -1,0 +1,18 @@
+//! What all connections of a server may do.
+
+use std::time::Duration;
+
+use crate::clock::Jitter;
+use crate::config::ConnectionLimits;
+
+/// What all connections of a server may do.
+pub struct Settings {
+    /// The most connections at a time.
+    pub max: usize,
+    pub limits: ConnectionLimits,
+    /// The largest header list of a request, in bytes.
+    pub max_header_size: u32,
+    /// How long requests may take to finish on a connection that is being closed.
+    pub drain_timeout: Duration,
+    pub jitter: Jitter,
+}

@@ -1,0 +1,56 @@
+//! The body of a response, which notes whether the client reads it.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use http_body::{Frame, SizeHint};
+
+use super::activity::Exchange;
+
+/// A body that holds its exchange: when it is dropped, the response is done.
+///
+/// The transport asks for the next frame when the client has made room for it. As long as it does not
+/// ask, the client does not read.
+pub(super) struct TrackedBody {
+    body: Body,
+    exchange: Exchange,
+    write_timeout: Duration,
+}
+
+impl TrackedBody {
+    pub(super) fn new(body: Body, exchange: Exchange, write_timeout: Duration) -> Self {
+        exchange.handed_over(0, write_timeout);
+        Self { body, exchange, write_timeout }
+    }
+}
+
+impl http_body::Body for TrackedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                self.exchange.handed_over(bytes, self.write_timeout);
+            }
+            // A stream that has nothing to send.
+            _ => self.exchange.was_read(),
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

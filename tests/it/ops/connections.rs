@@ -1,0 +1,220 @@
+//! Connections that do nothing, or too slowly, end; and as many of them as there can be keep no
+//! other client away.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream as Blocking;
+use std::process::Command;
+use std::time::Duration;
+
+use countersign::config::{ConnectionLimits, ServerLimits};
+use countersign::grpc::pb;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tonic::transport::Endpoint;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::harness::{
+    Client, Database, LIMITS, PATIENCE, Scratch, TestServer, countersign, http_get, serve, start, succeeds,
+    watch,
+};
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+const PING: &[u8] = &[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+const SHORT: Duration = Duration::from_millis(300);
+
+fn with(connections: ConnectionLimits) -> ServerLimits {
+    ServerLimits { connections, ..LIMITS }
+}
+
+async fn connect(server: &TestServer) -> TcpStream {
+    TcpStream::connect(server.endpoint.strip_prefix("http://").unwrap()).await.unwrap()
+}
+
+/// Waits until the server has closed the connection, whatever it said before.
+async fn ends(socket: &mut TcpStream) {
+    let mut rest = Vec::new();
+    // An error is an end as well: it was reset.
+    let _ = timeout(PATIENCE, socket.read_to_end(&mut rest)).await.expect("it stays open");
+}
+
+#[tokio::test]
+async fn a_connection_without_a_request_ends() {
+    let limits = ConnectionLimits { first_request_timeout: SHORT, ..LIMITS.connections };
+    let server = TestServer::with_limits(with(limits)).await;
+    for said in [
+        &b""[..],
+        b"P",
+        &PREFACE[..20],
+        PREFACE,
+        &[PREFACE, SETTINGS].concat(),
+        b"GET /healthz HT",
+        b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-slow: ",
+    ] {
+        let mut socket = connect(&server).await;
+        socket.write_all(said).await.unwrap();
+        ends(&mut socket).await;
+    }
+    // Bytes that come one at a time, and pings, are no requests.
+    for (said, more) in
+        [(&b"GET /healthz HTTP/1.1\r\n"[..], &b"x"[..]), (&[PREFACE, SETTINGS].concat(), PING)]
+    {
+        let socket = connect(&server).await;
+        let (mut reading, mut writing) = socket.into_split();
+        writing.write_all(said).await.unwrap();
+        let dripping = tokio::spawn(async move {
+            while writing.write_all(more).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        let mut rest = Vec::new();
+        let _ = timeout(PATIENCE, reading.read_to_end(&mut rest)).await.expect("it stays open");
+        dripping.abort();
+    }
+    server.operator.caller().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_idle_connection_ends_and_so_does_half_of_another_request() {
+    const REQUEST: &[u8] = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+    let answered = async |server: &TestServer| {
+        let mut socket = connect(server).await;
+        socket.write_all(REQUEST).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"ok\n") {
+            assert!(socket.read_buf(&mut answer).await.unwrap() > 0, "{answer:?}");
+        }
+        socket
+    };
+    let limits = ConnectionLimits { idle_timeout: SHORT, ..LIMITS.connections };
+    let server = TestServer::with_limits(with(limits)).await;
+    ends(&mut answered(&server).await).await;
+    let limits = ConnectionLimits { first_request_timeout: SHORT, ..LIMITS.connections };
+    let server = TestServer::with_limits(with(limits)).await;
+    let mut socket = answered(&server).await;
+    socket.write_all(&REQUEST[..10]).await.unwrap();
+    ends(&mut socket).await;
+}
+
+#[tokio::test]
+async fn streams_end_with_the_age_of_their_connection_and_calls_go_on() {
+    let limits = ConnectionLimits { max_age: SHORT, ..LIMITS.connections };
+    let server = TestServer::with_limits(with(limits)).await;
+    for _ in 0..3 {
+        let mut health = HealthClient::new(server.operator.channel.clone());
+        let request = HealthCheckRequest { service: String::new() };
+        let mut watch = health.watch(request).await.unwrap().into_inner();
+        assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+        let end = timeout(PATIENCE, watch.message()).await.expect("it stays open");
+        assert!(end.unwrap().is_none(), "it ends without an error");
+        server.operator.caller().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_loses_its_connection() {
+    let limits = ConnectionLimits { write_timeout: SHORT, ..LIMITS.connections };
+    let server = TestServer::with_limits(with(limits)).await;
+    let socket = connect(&server).await;
+    // It gives the server no room for a body.
+    let mut client = h2::client::Builder::new();
+    let (mut requests, connection) =
+        client.initial_window_size(0).handshake::<_, bytes::Bytes>(socket).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let get = http::Request::get("http://x/.well-known/jwks.json").body(()).unwrap();
+    let (answer, _) = requests.send_request(get, true).unwrap();
+    let answer = answer.await.unwrap();
+    assert_eq!(answer.status(), 200);
+    // Though it pings.
+    let _ = timeout(PATIENCE, connection).await.expect("it stays open");
+    let mut body = answer.into_body();
+    assert!(body.data().await.is_none_or(|data| data.is_err()), "nothing was sent");
+    server.operator.caller().await.unwrap();
+}
+
+#[tokio::test]
+async fn streams_leave_permits_to_calls() {
+    let server = TestServer::with_limits(ServerLimits { max_concurrent_requests: 4, ..LIMITS }).await;
+    let mut health = HealthClient::new(server.operator.channel.clone());
+    let mut watches = Vec::new();
+    for _ in 0..5 {
+        let request = HealthCheckRequest { service: String::new() };
+        let mut watch = health.watch(request).await.unwrap().into_inner();
+        watch.message().await.unwrap().unwrap();
+        watches.push(watch);
+    }
+    // The oldest gave way to the newest, and calls have the other permits.
+    for watch in &mut watches[..3] {
+        let end = timeout(PATIENCE, watch.message()).await.expect("it stays open");
+        assert!(end.unwrap().is_none());
+    }
+    tokio::try_join!(server.operator.caller(), server.operator.caller()).unwrap();
+}
+
+/// More silent sockets than the process may have descriptors.
+#[tokio::test]
+async fn sockets_that_say_nothing_keep_no_client_away() {
+    let scratch = Scratch::new("descriptors");
+    let key = scratch.master_key();
+    let database = Database::create().await;
+    let output = scratch.path("token");
+    let mut bootstrap = countersign();
+    bootstrap.args(["bootstrap", "--issuer", "https://id.example", "--output"]).arg(&output);
+    bootstrap.env("COUNTERSIGN_DATABASE_URL", database.url()).env("COUNTERSIGN_MASTER_KEY_FILE", &key);
+    succeeds(&mut bootstrap);
+    let token = std::fs::read_to_string(&output).unwrap().trim_end().to_owned();
+    watch(&token);
+
+    let mut server = serve(&database, &key);
+    // Longer than the test takes: it is not time that ends them.
+    server.args(["--first-request-timeout", "1h"]);
+    let (_running, endpoint) = start(&mut limited(&server, 200));
+    let address = endpoint.strip_prefix("http://").unwrap();
+    let mut silent: Vec<Blocking> = Vec::new();
+    let mut fill = |said: &[u8]| {
+        for _ in 0..130 {
+            let mut socket = Blocking::connect(address).unwrap();
+            socket.write_all(said).unwrap();
+            silent.push(socket);
+        }
+    };
+    for said in [&b""[..], &PREFACE[..12], b"GET /readyz HTTP/1.1\r\nhost:"] {
+        fill(said);
+        assert_eq!(http_get(&endpoint, "/readyz").await.status, 200);
+        // Each on a connection of its own.
+        let channel = Endpoint::from_shared(endpoint.clone()).unwrap().connect().await.unwrap();
+        let check = HealthCheckRequest { service: "countersign.v1.AccountService".into() };
+        let health = HealthClient::new(channel.clone()).check(check).await.unwrap().into_inner();
+        assert_eq!(health.status(), ServingStatus::Serving);
+        let client = Client { channel, bearer: Some(token.clone()) };
+        client.caller().await.unwrap();
+        // Several connections to the database at once, which need descriptors as well.
+        let lists = (0..8).map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.orgs().list_orgs(pb::ListOrgsRequest::default()).await })
+        });
+        for list in lists.collect::<Vec<_>>() {
+            list.await.unwrap().unwrap();
+        }
+    }
+    // The oldest were closed, and not the newest.
+    let mut oldest = silent.swap_remove(0);
+    assert_eq!(oldest.read(&mut [0]).unwrap_or_default(), 0);
+}
+
+/// The command with at most so many descriptors.
+fn limited(command: &Command, descriptors: u32) -> Command {
+    let mut limited = Command::new("/bin/sh");
+    limited.arg("-c").arg(format!("ulimit -n {descriptors} && exec \"$0\" \"$@\""));
+    limited.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    limited
+}
