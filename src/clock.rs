@@ -1,8 +1,8 @@
 //! Time and randomness, which pure rules take as arguments.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -36,6 +36,12 @@ impl Clock {
         self.ahead_micros.fetch_add(by.as_micros() as i64, Ordering::Relaxed);
     }
 
+    /// A clock that shows the same time now, and that is moved by itself: the clock of another machine.
+    pub fn apart(&self) -> Self {
+        let ahead = self.ahead_micros.load(Ordering::Relaxed);
+        Self { ahead_micros: Arc::new(AtomicI64::new(ahead)), stands_at: self.stands_at }
+    }
+
     /// A new UUIDv7 (RFC 9562): its first 48 bits are the time in milliseconds.
     pub fn new_id<T: From<Uuid>>(&self) -> T {
         let millis = (self.now().unix_timestamp_nanos() / 1_000_000) as u64;
@@ -53,6 +59,29 @@ pub fn random<const N: usize>() -> [u8; N] {
     #[expect(clippy::disallowed_methods, reason = "the only place that reads random bytes")]
     getrandom::fill(&mut bytes).expect("the operating system returns random bytes");
     bytes
+}
+
+/// Allows an action at most once in a period, however often any client causes it.
+#[derive(Debug)]
+pub struct OncePer {
+    period: Duration,
+    last: Mutex<Option<Instant>>,
+}
+
+impl OncePer {
+    pub fn new(period: Duration) -> Self {
+        Self { period, last: Mutex::default() }
+    }
+
+    /// Whether the action is allowed now. It is then refused for the period.
+    pub fn may(&self) -> bool {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = last.is_none_or(|last| last.elapsed() >= self.period);
+        if may {
+            *last = Some(Instant::now());
+        }
+        may
+    }
 }
 
 /// Spreads pauses before retries: nodes that failed at the same moment do not retry at the same
@@ -82,6 +111,13 @@ impl Jitter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn once_in_a_period() {
+        let (rare, frequent) = (OncePer::new(Duration::from_secs(3_600)), OncePer::new(Duration::ZERO));
+        assert_eq!([rare.may(), rare.may(), rare.may()], [true, false, false]);
+        assert_eq!([frequent.may(), frequent.may()], [true, true]);
+    }
 
     #[test]
     fn a_pause_is_spread_by_a_fifth() {
