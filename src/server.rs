@@ -16,6 +16,7 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
+use crate::client_addr::TrustedProxies;
 use crate::clock::Jitter;
 use crate::config::{ListenAddress, ServerLimits, WebUrl};
 use crate::domain::values::networks::Network;
@@ -116,7 +117,8 @@ async fn serve(
     let (reporter, health_service) = tonic_health::server::health_reporter();
     // The keys were just loaded from the database: it answers.
     health::report(&reporter, &SERVICES, true, true).await;
-    let trusted_proxies: Vec<_> = options.trusted_proxies.iter().copied().map(Network::from).collect();
+    let networks = options.trusted_proxies.iter().copied().map(Network::from).collect();
+    let trusted_proxies = Arc::new(TrustedProxies::new(networks));
     let pages = http::PageSettings::new(
         trusted_proxies.clone(),
         options.request_timeout,

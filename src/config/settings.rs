@@ -39,7 +39,7 @@ pub struct ServerLimits {
     /// How long calls may take to end after the server was asked to stop.
     pub drain_timeout: Duration,
     pub passwords: PasswordHashing,
-    /// The networks whose `x-forwarded-for` is believed.
+    /// The networks whose `x-forwarded-for` or `forwarded` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Whether gRPC server reflection is served.
     pub reflection: bool,

@@ -3,6 +3,7 @@
 mod access_matrix;
 mod architecture_map;
 mod circles;
+mod doors;
 mod event_walk;
 mod floors;
 mod imports;
