@@ -1,19 +1,113 @@
-//! The address of the client of a request, for gRPC and plain HTTP alike.
+//! Where a request comes from, for gRPC and plain HTTP alike: the only place that reads the peer of
+//! a connection and the headers of proxies. What they mean is decided in
+//! [`ClientAddress::of_request`].
 
 use std::net::IpAddr;
+use std::time::Duration;
 
-use http::Request;
+use http::{HeaderMap, Request};
 use tonic::transport::server::TcpConnectInfo;
 
-use crate::domain::values::networks;
+use crate::clock::OncePer;
+use crate::domain::values::client_address::{ClientAddress, ForwardedHeaders};
 use crate::domain::values::networks::Network;
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
+const FORWARDED: &str = "forwarded";
 
-/// The address of the client of a request, behind the trusted proxies.
-pub fn address<B>(request: &Request<B>, trusted: &[Network]) -> Option<IpAddr> {
-    let peer = request.extensions().get::<TcpConnectInfo>()?.remote_addr()?.ip();
-    // A line that is not ASCII is not an address, but still counts as a hop.
-    let lines = request.headers().get_all(FORWARDED_FOR).iter().map(|line| line.to_str().unwrap_or("?"));
-    networks::client(peer, lines, trusted)
+/// How often an untrusted proxy is logged.
+const WARNING_PERIOD: Duration = Duration::from_secs(60);
+
+/// The proxies that are trusted to name the client of a request.
+#[derive(Debug)]
+pub struct TrustedProxies {
+    networks: Vec<Network>,
+    warning: OncePer,
+}
+
+impl TrustedProxies {
+    pub fn new(networks: Vec<Network>) -> Self {
+        Self { networks, warning: OncePer::new(WARNING_PERIOD) }
+    }
+
+    /// The address of the client of a request.
+    ///
+    /// Warns, once a minute, of a peer that names a client and is not trusted to: behind such a
+    /// proxy all clients are one.
+    pub fn client<B>(&self, request: &Request<B>) -> ClientAddress {
+        let connection = request.extensions().get::<TcpConnectInfo>();
+        let peer = connection.and_then(TcpConnectInfo::remote_addr);
+        peer.map_or(ClientAddress::UNKNOWN, |peer| self.behind(peer.ip(), request.headers()))
+    }
+
+    fn behind(&self, peer: IpAddr, headers: &HeaderMap) -> ClientAddress {
+        let headers = ForwardedHeaders {
+            x_forwarded_for: lines(headers, FORWARDED_FOR),
+            forwarded: lines(headers, FORWARDED),
+        };
+        let address = ClientAddress::of_request(peer, &headers, &self.networks);
+        if let Some(peer) = address.untrusted_proxy()
+            && self.warning.may()
+        {
+            tracing::warn!(
+                %peer,
+                "forwarding header of an untrusted peer ignored: if it is your proxy, name it in --trusted-proxies"
+            );
+        }
+        address
+    }
+}
+
+/// The lines of a header. One that is not ASCII is no address, but still counts as a hop.
+fn lines<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
+    headers.get_all(name).iter().map(|line| line.to_str().unwrap_or("?")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_untrusted_proxy_is_logged_once_a_minute() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let proxies = TrustedProxies::new(vec![Network::parse("10.0.0.0/8").unwrap()]);
+            let call = |peer: &str, headers: &[(&'static str, &str)]| {
+                let headers =
+                    headers.iter().map(|(name, line)| (name.parse().unwrap(), line.parse().unwrap()));
+                let address = proxies.behind(peer.parse().unwrap(), &headers.collect());
+                address.shown().unwrap().to_string()
+            };
+            // A trusted one, and clients without a proxy.
+            assert_eq!(call("10.0.0.1", &[(FORWARDED_FOR, "203.0.113.9")]), "203.0.113.9");
+            assert_eq!(call("10.0.0.1", &[(FORWARDED, "for=\"[2001:db8::9]:1\"")]), "2001:db8::9");
+            assert_eq!(call("192.0.2.1", &[("accept", "*/*")]), "192.0.2.1");
+            assert_eq!(call("127.0.0.1", &[]), "127.0.0.1");
+            assert!(log.0.lock().unwrap().is_empty());
+            for header in [FORWARDED, FORWARDED_FOR, FORWARDED] {
+                assert_eq!(call("192.0.2.7", &[(header, "203.0.113.9")]), "192.0.2.7");
+            }
+        });
+        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert_eq!((log.matches("WARN").count(), log.matches("192.0.2.7").count()), (1, 1), "{log}");
+        assert!(!log.contains("203.0.113.9"), "what it claims is not logged: {log}");
+    }
 }

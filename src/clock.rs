@@ -1,8 +1,8 @@
 //! Time and randomness, which pure rules take as arguments.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -38,6 +38,12 @@ impl Clock {
         self.ahead_micros.fetch_add(by.as_micros() as i64, Ordering::Relaxed);
     }
 
+    /// A clock that shows the same time now, and that is moved by itself: the clock of another machine.
+    pub fn apart(&self) -> Self {
+        let ahead = self.ahead_micros.load(Ordering::Relaxed);
+        Self { ahead_micros: Arc::new(AtomicI64::new(ahead)), newest_id: Arc::default(), stands_at: self.stands_at }
+    }
+
     /// A new UUIDv7 (RFC 9562): 48 bits of milliseconds, 12 bits of their fraction, 62 random bits.
     ///
     /// The ids of one process ascend, so that events sort in the order in which they were written,
@@ -64,6 +70,29 @@ pub fn random<const N: usize>() -> [u8; N] {
     #[expect(clippy::disallowed_methods, reason = "the only place that reads random bytes")]
     getrandom::fill(&mut bytes).expect("the operating system returns random bytes");
     bytes
+}
+
+/// Allows an action at most once in a period, however often any client causes it.
+#[derive(Debug)]
+pub struct OncePer {
+    period: Duration,
+    last: Mutex<Option<Instant>>,
+}
+
+impl OncePer {
+    pub fn new(period: Duration) -> Self {
+        Self { period, last: Mutex::default() }
+    }
+
+    /// Whether the action is allowed now. It is then refused for the period.
+    pub fn may(&self) -> bool {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = last.is_none_or(|last| last.elapsed() >= self.period);
+        if may {
+            *last = Some(Instant::now());
+        }
+        may
+    }
 }
 
 /// Spreads pauses before retries: nodes that failed at the same moment do not retry at the same
@@ -118,6 +147,13 @@ mod tests {
         let (seconds, nanos) = clock.new_id::<Uuid>().get_timestamp().unwrap().to_unix();
         let millis = (seconds * 1_000 + u64::from(nanos / 1_000_000)) as i128;
         assert_eq!(millis, clock.now().unix_timestamp_nanos() / 1_000_000);
+    }
+
+    #[test]
+    fn once_in_a_period() {
+        let (rare, frequent) = (OncePer::new(Duration::from_secs(3_600)), OncePer::new(Duration::ZERO));
+        assert_eq!([rare.may(), rare.may(), rare.may()], [true, false, false]);
+        assert_eq!([frequent.may(), frequent.may()], [true, true]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic_health::server::HealthReporter;
 
+use crate::client_addr::TrustedProxies;
 use crate::clock::Jitter;
 use crate::config::{ListenAddress, ServerLimits, WebUrl};
 use crate::connections;
@@ -140,7 +141,8 @@ async fn serve(
     let reporter = HealthReporter::new();
     // The keys were just loaded from the database: it answers.
     health::report(&reporter, &SERVICES, true, true).await;
-    let trusted_proxies: Vec<_> = options.trusted_proxies.iter().copied().map(Network::from).collect();
+    let networks = options.trusted_proxies.iter().copied().map(Network::from).collect();
+    let trusted_proxies = Arc::new(TrustedProxies::new(networks));
     let pages = http::PageSettings::new(
         trusted_proxies.clone(),
         options.request_timeout,

@@ -42,7 +42,7 @@ pub struct ServerLimits {
     pub shutdown_delay: Duration,
     pub connections: ConnectionLimits,
     pub passwords: PasswordHashing,
-    /// The networks whose `x-forwarded-for` is believed.
+    /// The networks whose `x-forwarded-for` or `forwarded` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Whether gRPC server reflection is served.
     pub reflection: bool,

@@ -4,6 +4,7 @@
 
 pub mod key_pair;
 pub mod password_hash;
+pub mod password_places;
 pub mod peppers;
 pub mod seal;
 pub mod signer;

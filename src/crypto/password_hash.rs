@@ -8,30 +8,28 @@
 //! account.
 //!
 //! To set a password: [`Password::parse`](crate::domain::sign_in::password::Password::parse),
-//! [`Passwords::hash`] *before* the transaction begins (no lock is held meanwhile), then
-//! `db::passwords::set` in it.
+//! `flows::new_password` *before* the transaction begins (no lock is held meanwhile), then
+//! `db::passwords::set` in it. Nothing else in the server computes Argon2.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use argon2::password_hash::phc::{Output, PasswordHash, Salt};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use countersign_os as os;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
+use super::password_places::{Asker, Places};
 use super::seal::{MasterKeys, SealPurpose};
 use crate::clock::random;
 use crate::config::PasswordHashing;
 use crate::domain::sign_in::password::{Password, TypedPassword};
 use crate::domain::values::ids::{AccountId, OrgId};
-use crate::error::{Error, Reason, Result};
+use crate::error::{Error, Result};
 
-/// When to retry after all slots were in use. One is free again much sooner.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The length of the hash, in bytes.
 const OUTPUT: usize = 32;
 
@@ -71,13 +69,14 @@ pub enum Verdict {
 
 /// Hashes and verifies passwords on its own low-priority threads.
 ///
-/// As many run at once as their memory budget allows. One more is refused immediately: a call that
-/// waited in a queue for a hash would hold a connection meanwhile.
+/// As many run at once as their memory budget allows. One more waits for its turn, if not too many
+/// do, and holds no connection meanwhile.
 pub struct Passwords {
     params: Params,
-    slots: Arc<Semaphore>,
-    /// The number of slots.
-    all_slots: u32,
+    /// Who may hash next.
+    pub places: Places,
+    /// How many hashes were computed.
+    computed: AtomicU64,
     memory: Arc<Memory>,
     /// None after shutdown. It runs only blocking work.
     threads: Option<Runtime>,
@@ -120,16 +119,16 @@ impl Passwords {
     pub fn new(hashing: PasswordHashing, master: Arc<MasterKeys>) -> Self {
         let params = Params::new(hashing.hash_memory_kib, hashing.hash_passes, 1, Some(OUTPUT));
         let params = params.expect("the command line takes only parameters that Argon2 has");
-        let all_slots = hashing.places();
+        let places = Places::new(hashing.places());
         let threads = Builder::new_current_thread()
             .thread_name("passwords")
-            .max_blocking_threads(all_slots as usize)
+            .max_blocking_threads(places.all() as usize)
             .on_thread_start(os::give_way)
             .build()
             .expect("a runtime of nothing but threads needs nothing");
         Self {
-            slots: Arc::new(Semaphore::new(all_slots as usize)),
-            all_slots,
+            places,
+            computed: AtomicU64::new(0),
             memory: Arc::default(),
             threads: Some(threads),
             dummy: stored_hash(&params, &random::<16>(), &random()),
@@ -138,10 +137,15 @@ impl Passwords {
         }
     }
 
+    /// How many hashes were computed since the start.
+    pub fn computed(&self) -> u64 {
+        self.computed.load(Ordering::Relaxed)
+    }
+
     /// Hashes a new password and returns the record to store.
     ///
     /// # Errors
-    /// `OVERLOADED` if all slots are in use.
+    /// `OVERLOADED` if too many wait.
     pub async fn hash(&self, owner: Owner, password: &Password) -> Result<PasswordRecord> {
         self.rehash(owner, password.typed()).await
     }
@@ -151,31 +155,24 @@ impl Passwords {
     /// The password may date from when other rules applied, so it is not validated again.
     ///
     /// # Errors
-    /// `OVERLOADED` if all slots are in use.
+    /// `OVERLOADED` if too many wait.
     pub async fn rehash(&self, owner: Owner, typed: &TypedPassword) -> Result<PasswordRecord> {
         let salt = random::<16>();
-        let hash = self.run(self.params.clone(), typed, salt.to_vec()).await?;
+        let hash = self.run(Asker::Setting(owner.0), self.params.clone(), typed, salt.to_vec()).await?;
         let phc = Zeroizing::new(stored_hash(&self.params, &salt, &hash).to_string());
         Ok(PasswordRecord(self.master.seal(SealPurpose::Password, &bound_to(owner), phc.as_bytes())))
     }
 
-    /// Refuses early, before any work is done, a call that would find no free slot.
-    ///
-    /// # Errors
-    /// `OVERLOADED` if all slots are in use.
-    pub fn has_room(&self) -> Result<()> {
-        if self.slots.available_permits() == 0 { Err(overloaded()) } else { Ok(()) }
-    }
-
-    /// Compares a password with the record of an account.
+    /// Compares a password with the record of an account, on behalf of a client.
     ///
     /// Without a record the same work is done with a dummy, so that the response time does not
     /// reveal whether there is one. A record that does not open counts as none.
     ///
     /// # Errors
-    /// `OVERLOADED` if all slots are in use.
+    /// `OVERLOADED` if too many wait.
     pub async fn verify(
         &self,
+        asker: Asker,
         typed: &TypedPassword,
         record: Option<(Owner, &PasswordRecord)>,
     ) -> Result<Verdict> {
@@ -185,7 +182,7 @@ impl Passwords {
         let params = Params::try_from(with).map_err(|_| damaged())?;
         let (salt, expected) = with.salt.zip(with.hash).ok_or_else(damaged)?;
         let old = params.m_cost() < self.params.m_cost() || params.t_cost() < self.params.t_cost();
-        let hash = self.run(params, typed, salt.as_ref().to_vec()).await?;
+        let hash = self.run(asker, params, typed, salt.as_ref().to_vec()).await?;
         let right = verify_slices_are_equal(&hash, expected.as_bytes()).is_ok();
         Ok(match (right && known.is_some(), old) {
             (false, _) => Verdict::Wrong,
@@ -206,15 +203,21 @@ impl Passwords {
     /// Computes one hash on the hashing threads, in the caller's span.
     ///
     /// There it delays no other work.
-    async fn run(&self, params: Params, typed: &TypedPassword, salt: Vec<u8>) -> Result<[u8; OUTPUT]> {
-        // A hash with earlier, larger parameters needs more memory, and so takes more slots.
-        let slots = params.m_cost().div_ceil(self.params.m_cost()).clamp(1, self.all_slots);
-        let slot = Arc::clone(&self.slots).try_acquire_many_owned(slots).map_err(|_| overloaded())?;
+    async fn run(
+        &self,
+        asker: Asker,
+        params: Params,
+        typed: &TypedPassword,
+        salt: Vec<u8>,
+    ) -> Result<[u8; OUTPUT]> {
+        // A hash with earlier, larger parameters needs more memory, and so takes more places.
+        let place = self.places.take(asker, params.m_cost().div_ceil(self.params.m_cost())).await?;
+        self.computed.fetch_add(1, Ordering::Relaxed);
         let threads = self.threads.as_ref().ok_or_else(|| Error::internal("no hash is made any more"))?;
         let (span, memory, typed) = (tracing::Span::current(), self.memory.clone(), typed.clone());
         let made = threads.spawn_blocking(move || {
             // Held until the memory is free again, even if the call was cancelled meanwhile.
-            let _slot = slot;
+            let _place = place;
             span.in_scope(|| memory.hash(&params, typed.expose().as_bytes(), &salt))
         });
         made.await.map_err(Error::internal)?.map_err(|error| Error::internal(error.to_string()))
@@ -228,10 +231,6 @@ impl Drop for Passwords {
             threads.shutdown_background();
         }
     }
-}
-
-fn overloaded() -> Error {
-    Error::new(Reason::Overloaded).retry_after(RETRY_AFTER)
 }
 
 /// A hash in the form in which it is stored.
@@ -252,14 +251,17 @@ fn bound_to((org_id, account_id): Owner) -> String {
 
 impl fmt::Debug for Passwords {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Passwords({} places free)", self.slots.available_permits())
+        write!(f, "Passwords({} places free)", self.places.free())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
+
     use super::*;
 
+    const KNOWN: Asker = Asker::Known(OrgId::from_u128(1));
     const ONE: Owner = (OrgId::from_u128(1), AccountId::from_u128(1));
     const OTHER: Owner = (OrgId::from_u128(1), AccountId::from_u128(2));
 
@@ -284,19 +286,19 @@ mod tests {
             (OTHER, "caf\u{e9} au lait, please", Verdict::Wrong),
         ] {
             assert_eq!(
-                passwords.verify(&typed(text), Some((owner, &record))).await.unwrap(),
+                passwords.verify(KNOWN, &typed(text), Some((owner, &record))).await.unwrap(),
                 verdict,
                 "{text}"
             );
         }
-        assert_eq!(passwords.verify(password.typed(), None).await.unwrap(), Verdict::Wrong);
+        assert_eq!(passwords.verify(KNOWN, password.typed(), None).await.unwrap(), Verdict::Wrong);
         assert_ne!(record, passwords.hash(ONE, &password).await.unwrap(), "each has a salt of its own");
         assert_eq!(passwords.memory.0.lock().unwrap().len(), 1, "one after the other they use one memory");
         // Planted by an attacker without the master key.
         let theirs = Passwords::new(cheap(64, 1), Arc::new(MasterKeys::for_tests()));
         let planted = theirs.hash(ONE, &password).await.unwrap();
         for planted in [planted, PasswordRecord::from_sealed(b"$argon2id$v=19$m=8,t=1,p=1$".to_vec())] {
-            let verdict = passwords.verify(password.typed(), Some((ONE, &planted))).await.unwrap();
+            let verdict = passwords.verify(KNOWN, password.typed(), Some((ONE, &planted))).await.unwrap();
             assert_eq!(verdict, Verdict::Wrong);
         }
     }
@@ -309,7 +311,7 @@ mod tests {
         let high = Passwords::new(cheap(128, 1), master);
         let record = low.hash(ONE, &password).await.unwrap();
         let verdict = async |passwords: &Passwords, record: &PasswordRecord| {
-            passwords.verify(password.typed(), Some((ONE, record))).await.unwrap()
+            passwords.verify(KNOWN, password.typed(), Some((ONE, record))).await.unwrap()
         };
         assert_eq!(verdict(&low, &record).await, Verdict::Right);
         assert_eq!(verdict(&high, &record).await, Verdict::RightButOutdated);
@@ -322,26 +324,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_hash_without_a_free_slot_is_refused_at_once() {
-        let passwords = Passwords::new(cheap(1 << 10, 2), Arc::new(MasterKeys::for_tests()));
-        assert_eq!(passwords.slots.available_permits(), 2);
-        let _taken = passwords.slots.clone().try_acquire_many_owned(2).unwrap();
-        let error = passwords.verify(&typed("whatever it is"), None).await.unwrap_err().into_parts();
-        assert_eq!((error.reason, error.retry_after), (Reason::Overloaded, Some(RETRY_AFTER)));
-    }
-
-    #[tokio::test]
     async fn a_hash_with_larger_parameters_takes_more_slots() {
         let master = Arc::new(MasterKeys::for_tests());
         let password = Password::parse("correct horse battery").unwrap();
         let record = Passwords::new(cheap(3 << 10, 3), master.clone()).hash(ONE, &password).await.unwrap();
-        let verify = async |today: &Passwords| today.verify(password.typed(), Some((ONE, &record))).await;
+        let verify =
+            async |today: &Passwords| today.verify(KNOWN, password.typed(), Some((ONE, &record))).await;
         let today = Passwords::new(cheap(2 << 10, 4), master.clone());
         assert_eq!(verify(&today).await.unwrap(), Verdict::Right);
-        let taken = today.slots.clone().try_acquire_owned().unwrap();
-        assert_eq!(verify(&today).await.unwrap_err().reason(), Reason::Overloaded);
-        assert_eq!(today.verify(password.typed(), None).await.unwrap(), Verdict::Wrong);
+        assert_eq!(today.places.all(), 2);
+        let taken = today.places.take(KNOWN, 1).await.unwrap();
+        let mut heavy = std::pin::pin!(verify(&today));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(heavy.as_mut().poll(&mut context).is_pending(), "one place is not enough");
         drop(taken);
+        assert_eq!(heavy.await.unwrap(), Verdict::Right);
         // A hash that takes more slots than there are runs when no other one does.
         let least = Passwords::new(cheap(1 << 10, 2), master);
         assert_eq!(verify(&least).await.unwrap(), Verdict::Right);
@@ -357,7 +354,10 @@ mod tests {
         let phc = master.open(SealPurpose::Password, &bound_to(ONE), record.sealed()).unwrap();
         let phc = std::str::from_utf8(&phc).unwrap();
         assert!(phc.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{phc}");
-        assert_eq!(passwords.verify(password.typed(), Some((ONE, &record))).await.unwrap(), Verdict::Right);
+        assert_eq!(
+            passwords.verify(KNOWN, password.typed(), Some((ONE, &record))).await.unwrap(),
+            Verdict::Right
+        );
         assert!(!format!("{record:?} {passwords:?}").contains("argon2"));
     }
 }

@@ -21,6 +21,10 @@ use crate::domain::access::access_token::{AccessToken, Claims, MAX_LEN, TYP};
 use crate::domain::signing_keys::{KeyState, KeyTimes, is_kid};
 use crate::error::{Error, Reason, Result};
 
+/// How many seconds ahead of our clock that of the node which signed may be: clocks of two machines
+/// differ.
+const LEEWAY: i64 = 60;
+
 /// A published key.
 #[derive(Clone)]
 struct PublicKey {
@@ -223,15 +227,15 @@ impl Signer {
             return Err(refuse);
         }
         let mut validation = Validation::new(algorithm);
-        // Time is checked below with our own clock, without leeway; the audience is checked by the
-        // caller.
+        // Time is checked below with our own clock; the audience is checked by the caller.
         validation.required_spec_claims.clear();
         validation.validate_exp = false;
         validation.validate_aud = false;
         let verified = jsonwebtoken::decode::<Claims>(jwt, &key.decoding, &validation).map_err(|_| refuse)?;
         let claims = verified.claims;
         let now = now.unix_timestamp();
-        if claims.iss != self.issuer || claims.exp <= now || claims.nbf > now {
+        let earliest = claims.nbf.max(claims.iat);
+        if claims.iss != self.issuer || claims.exp <= now || earliest > now.saturating_add(LEEWAY) {
             return Err(refuse);
         }
         AccessToken::from_claims(claims).map_err(|_| refuse)
@@ -379,13 +383,24 @@ mod tests {
     }
 
     #[test]
-    fn time_is_checked_without_leeway() {
+    fn the_clock_of_the_node_that_signed_may_be_ahead() {
         let signer = signer(EdDsa);
         let jwt = signer.sign(&claims()).unwrap();
         let at = |seconds| now() + time::Duration::seconds(seconds);
         assert!(signer.verify(&jwt, at(299)).is_ok());
-        assert_eq!(signer.verify(&jwt, at(300)).unwrap_err(), Reason::AccessTokenInvalid);
-        assert_eq!(signer.verify(&jwt, at(-1)).unwrap_err(), Reason::AccessTokenInvalid);
+        assert_eq!(signer.verify(&jwt, at(300)).unwrap_err(), Reason::AccessTokenInvalid, "it has expired");
+        for ahead in [1, 2, 59, 60] {
+            assert!(signer.verify(&jwt, at(-ahead)).is_ok(), "{ahead} s");
+        }
+        assert_eq!(signer.verify(&jwt, at(-61)).unwrap_err(), Reason::AccessTokenInvalid);
+        // Each of the two claims counts, and none overflows.
+        for (nbf, iat, good) in
+            [(0, 60, true), (60, 0, true), (61, 0, false), (0, 61, false), (i64::MIN, 0, true)]
+        {
+            let shifted = |by: i64| if by == i64::MIN { by } else { NOW + by };
+            let jwt = signer.sign(&Claims { nbf: shifted(nbf), iat: shifted(iat), ..claims() }).unwrap();
+            assert_eq!(signer.verify(&jwt, now()).is_ok(), good, "{nbf} {iat}");
+        }
     }
 
     #[test]

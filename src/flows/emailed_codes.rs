@@ -1,8 +1,6 @@
 //! Codes that are sent by email (`csign_inv_…`, `csign_rst_…`): created with the email that
 //! delivers them, checked as tokens are, used once.
 
-use std::net::IpAddr;
-
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -17,6 +15,7 @@ use crate::db::sign_in::emailed_codes::{EmailedCode, NewCode};
 use crate::domain::access::request_context::RequestContext;
 use crate::domain::mail::Mail;
 use crate::domain::sign_in::emailed_codes::{CodePurpose, End};
+use crate::domain::values::client_address::ClientAddress;
 use crate::domain::values::ids::{OrgId, TokenId};
 use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::Email;
@@ -109,7 +108,7 @@ pub async fn check(
     state: &State,
     text: &str,
     kind: TokenStringKind,
-    from: Option<IpAddr>,
+    from: ClientAddress,
 ) -> Result<EmailedCode> {
     let code = known(state, text, kind, from).await?;
     code.check(state.clock.now())?;
@@ -119,17 +118,20 @@ pub async fn check(
 /// Finds the code with this code string, whether it works or not.
 ///
 /// # Errors
-/// `TOKEN_INVALID` for a string that is no such code; `THROTTLED` for a client that guesses.
+/// `TOKEN_INVALID` for a string that is no such code; `THROTTLED` instead, for a client that guesses.
 pub async fn known(
     state: &State,
     text: &str,
     kind: TokenStringKind,
-    from: Option<IpAddr>,
+    from: ClientAddress,
 ) -> Result<EmailedCode> {
     let refuse = || state.principals.refuse(from, Reason::TokenInvalid);
     let text = TokenString::parse(text).ok().filter(|text| text.kind() == kind).ok_or_else(refuse)?;
-    state.principals.may_guess(from)?;
-    let found = db::sign_in::emailed_codes::find(&state.db.pool(), text.id().uuid()).await?;
+    let code_id = text.id().uuid();
+    let found = match state.principals.may_exist(code_id, from).await? {
+        true => db::sign_in::emailed_codes::find(&state.db.pool(), code_id).await?,
+        false => None,
+    };
     let record = found.as_ref().map(EmailedCode::record);
     if record.as_ref().is_some_and(|record| !state.keyring.peppers.load().knows(record.pepper)) {
         // Another node loaded a newer pepper.

@@ -7,11 +7,10 @@
 //! take over an account of another person, and an account that merely claims an address would get
 //! what was meant for its owner.
 
-use std::net::IpAddr;
-
 use sqlx::PgConnection;
 
 use super::emailed_codes;
+use super::new_password::Rehearsed;
 use super::sign_in::SignedIn;
 use super::transaction::{Transaction, transact};
 use crate::crypto::password_hash::PasswordRecord;
@@ -27,6 +26,7 @@ use crate::domain::access::rights::{HeldGrant, Rights};
 use crate::domain::accounts::{AccountState, Details};
 use crate::domain::sign_in::emailed_codes::End;
 use crate::domain::sign_in::password::Password;
+use crate::domain::values::client_address::ClientAddress;
 use crate::domain::values::ids::{AccountId, CredentialId, GrantId, InvitationId, OrgId, SYSTEM_ORG};
 use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::{DisplayName, Email, Profile};
@@ -49,7 +49,7 @@ pub struct FoundInvitation {
 ///
 /// # Errors
 /// Those of [`emailed_codes::check`]; `ORG_SUSPENDED`.
-pub async fn look(state: &State, code: &str, from: Option<IpAddr>) -> Result<FoundInvitation> {
+pub async fn look(state: &State, code: &str, from: ClientAddress) -> Result<FoundInvitation> {
     let code = emailed_codes::check(state, code, TokenStringKind::Invitation, from).await?;
     let org_id = code.org();
     let mut db = state.db.acquire().await?;
@@ -140,17 +140,19 @@ pub async fn accept(
         Accepting::Caller { account_id, .. } => *account_id,
         Accepting::SignedIn(who) => who.account_id,
     };
-    // Before the transaction: nothing is locked while it is hashed.
-    let record = match accepting {
-        Accepting::New(new) => Some(state.passwords.hash((org_id, account_id), &new.password).await?),
-        Accepting::Caller { .. } | Accepting::SignedIn(_) => None,
-    };
     let credential_id = match accepting {
         Accepting::Caller { credential_id, .. } => Some(*credential_id),
         Accepting::New(_) | Accepting::SignedIn(_) => None,
     };
     let author = Actor::account(account_id, credential_id, origin).in_org(org_id);
-    let joining = Joining { state, shown, org_id, account_id, record: record.as_ref() };
+    let mut joining = Joining { state, shown, org_id, account_id, record: None };
+    if let Accepting::New(new) = accepting {
+        // Nothing is locked during hashing.
+        let rehearsal =
+            async { transact!(state, author.clone(), |mut tx| { joining.rehearse(new, &mut tx).await }) };
+        let ((), rehearsed) = Rehearsed::by(rehearsal).await?;
+        joining.record = Some(rehearsed.hash(state, (org_id, account_id), &new.password).await?);
+    }
     transact!(state, author, |tx| { joining.carry_out(accepting, tx).await })
 }
 
@@ -161,26 +163,21 @@ struct Joining<'a> {
     org_id: OrgId,
     account_id: AccountId,
     /// The hash of a new account's password.
-    record: Option<&'a PasswordRecord>,
+    record: Option<PasswordRecord>,
 }
 
 impl Joining<'_> {
+    /// Does all of a sign-up that comes before its password.
+    async fn rehearse(&self, new: &SignUp, tx: &mut Transaction<'_>) -> Result<()> {
+        self.use_code(tx).await?;
+        self.insert_account(tx, new).await
+    }
+
     async fn carry_out(&self, accepting: &Accepting<'_>, mut tx: Transaction<'_>) -> Result<Accepted> {
         let Self { state, org_id, account_id, .. } = *self;
         let now = tx.now();
-        let org = db::orgs::lock(&mut tx, org_id).await?;
         let invitation_id = InvitationId::from(self.shown.code.subject_id);
-        // Of two concurrent acceptances one ends the code; the other one waits here, and then
-        // finds why the code no longer works.
-        if !db::sign_in::emailed_codes::end(&mut tx, self.shown.code.code_id, End::Used, now).await? {
-            let code = db::sign_in::emailed_codes::find(&mut *tx, self.shown.code.code_id).await?;
-            code.ok_or(Reason::TokenRevoked)?.check(now)?;
-            return Err(Reason::Conflict.into());
-        }
-        if org.life() != Default::default() {
-            return Err(Reason::OrgSuspended.into());
-        }
-        let invitation = trusted(&mut tx, &self.shown.code).await?;
+        let invitation = self.use_code(&mut tx).await?;
         let (account, mut fields) = match accepting {
             Accepting::New(new) => self.sign_up(&mut tx, new).await?,
             Accepting::Caller { home, .. } => self.join(&mut tx, *home).await?,
@@ -202,6 +199,23 @@ impl Joining<'_> {
         Ok(Accepted { account, dropped })
     }
 
+    /// Ends the code, and returns its invitation. The org is locked.
+    async fn use_code(&self, tx: &mut Transaction<'_>) -> Result<Invitation> {
+        let (code, now) = (&self.shown.code, tx.now());
+        let org = db::orgs::lock(tx, self.org_id).await?;
+        // Of two concurrent acceptances one ends the code; the other one waits here, and then
+        // finds why the code no longer works.
+        if !db::sign_in::emailed_codes::end(tx, code.code_id, End::Used, now).await? {
+            let code = db::sign_in::emailed_codes::find(&mut **tx, code.code_id).await?;
+            code.ok_or(Reason::TokenRevoked)?.check(now)?;
+            return Err(Reason::Conflict.into());
+        }
+        if org.life() != Default::default() {
+            return Err(Reason::OrgSuspended.into());
+        }
+        trusted(tx, code).await
+    }
+
     fn change(&self, invitation_id: InvitationId, given: &[Grant], fields: Vec<FieldChange>) -> Change {
         let mut resource_ids = touched(self.account_id, given);
         resource_ids.push(invitation_id.to_string());
@@ -212,8 +226,8 @@ impl Joining<'_> {
         ))
     }
 
-    /// Creates the account: a user of the org, with a proved mailbox and a password.
-    async fn sign_up(&self, tx: &mut Transaction<'_>, new: &SignUp) -> Result<(Account, Vec<FieldChange>)> {
+    /// Creates the account, a user of the org, unless one has the address.
+    async fn insert_account(&self, tx: &mut Transaction<'_>, new: &SignUp) -> Result<()> {
         let Self { org_id, account_id, .. } = *self;
         let now = tx.now();
         if db::accounts::find_holder(&mut **tx, self.shown.email.as_str()).await?.is_some() {
@@ -226,8 +240,15 @@ impl Joining<'_> {
         };
         let details = Details { profile, ..Details::new(None, self.shown.email.clone()) };
         let row = NewAccount { account_id, org_id, details: &details, deactivated: false };
-        db::accounts::insert(&mut *tx, &row, now).await?;
-        let record = self.record.ok_or_else(|| Error::internal("who signs up has a password"))?;
+        db::accounts::insert(&mut *tx, &row, now).await.map(drop)
+    }
+
+    /// Creates the account, with a proved mailbox and a password.
+    async fn sign_up(&self, tx: &mut Transaction<'_>, new: &SignUp) -> Result<(Account, Vec<FieldChange>)> {
+        let Self { org_id, account_id, .. } = *self;
+        let now = tx.now();
+        self.insert_account(tx, new).await?;
+        let record = self.record.as_ref().ok_or_else(|| Error::internal("who signs up has a password"))?;
         db::sign_in::passwords::set(&mut *tx, org_id, account_id, record, now).await?;
         db::accounts::prove_mailbox(&mut *tx, org_id, account_id, now).await?;
         let account = db::accounts::find(&mut **tx, org_id, account_id).await?;

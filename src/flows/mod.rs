@@ -2,6 +2,7 @@
 
 pub mod emailed_codes;
 pub mod invitations;
+pub mod new_password;
 pub mod notify;
 pub mod password_reset;
 pub mod request;

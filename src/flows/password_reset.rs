@@ -7,11 +7,14 @@
 
 use super::emailed_codes;
 use super::emailed_codes::send_password_code;
+use super::new_password::Rehearsed;
+use super::sign_in::address_keys;
 use super::transaction::{Transaction, transact};
 use crate::crypto::peppers::Blinded;
 use crate::db;
 use crate::db::accounts::Account;
 use crate::db::events::{Actor, Author, Change, FieldChange};
+use crate::db::sign_in::emailed_codes::EmailedCode;
 use crate::db::sign_in::reset_requests::ResetRequest;
 use crate::db::sign_in::{login_buckets, reset_requests};
 use crate::domain::access::request_context::RequestContext;
@@ -20,7 +23,6 @@ use crate::domain::sign_in::password::Password;
 use crate::domain::values::ids::{AccountId, SYSTEM_ORG};
 use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::{Email, Invalid};
-use crate::domain::values::networks::neighbourhood;
 use crate::domain::values::token_string::TokenStringKind;
 use crate::error::{Error, Reason, Result};
 use crate::state::State;
@@ -34,16 +36,13 @@ const BATCH: i64 = 100;
 /// `THROTTLED` when too many requests came from the address.
 pub async fn request(state: &State, origin: &RequestContext, username: &Email) -> Result<()> {
     let asked = ResetRequest {
-        address: origin.address.map(|address| address.to_string()),
+        address: origin.address.shown().map(|address| address.to_string()),
         request_id: origin.request_id.clone(),
     };
-    let network = origin.address.map(|address| neighbourhood(address).to_string());
-    let bucket = network.map(|network| state.keyring.peppers.load().blind(Blinded::ResetAddress, &network));
+    let buckets = address_keys(&state.keyring.peppers.load(), Blinded::ResetAddress, origin.address);
     transact!(state, Actor::unknown(origin).in_org(SYSTEM_ORG), |mut tx| {
         let now = tx.now();
-        if let Some(bucket) = bucket {
-            login_buckets::admit_request(&mut tx, bucket, now).await?;
-        }
+        login_buckets::admit_request(&mut tx, &buckets, now).await?;
         reset_requests::insert(&mut tx, state.clock.new_id(), username, &asked, now).await?;
         tx.commit().await
     })?;
@@ -154,25 +153,15 @@ pub async fn reset(
     let password =
         Password::required(new_password).map_err(|Invalid(wrong)| Error::invalid("new_password", wrong))?;
     let (org_id, account_id) = (code.org(), AccountId::from(code.subject_id));
-    // Before the transaction: nothing is locked while it is hashed.
-    let record = state.passwords.hash((org_id, account_id), &password).await?;
-    let actor = Actor::account(account_id, None, origin);
-    transact!(state, actor.in_org(org_id), |mut tx| {
+    let author = Actor::account(account_id, None, origin).in_org(org_id);
+    // Nothing is locked during hashing.
+    let rehearsal =
+        async { transact!(state, author.clone(), |mut tx| { use_code(&mut tx, &code).await.map(drop) }) };
+    let ((), rehearsed) = Rehearsed::by(rehearsal).await?;
+    let record = rehearsed.hash(state, (org_id, account_id), &password).await?;
+    transact!(state, author, |mut tx| {
         let now = tx.now();
-        let org = db::orgs::lock(&mut tx, org_id).await?;
-        let account = db::accounts::lock(&mut tx, org_id, account_id).await?;
-        // It may have been used since it was checked.
-        if !db::sign_in::emailed_codes::end(&mut tx, code.code_id, End::Used, now).await? {
-            let message = "the code was just used, replaced or revoked";
-            return Err(Error::with_message(Reason::TokenRevoked, message));
-        }
-        if org.life() != Default::default() {
-            return Err(Reason::OrgSuspended.into());
-        }
-        let account = account.ok_or(Reason::AccountDeactivated)?;
-        if account.kind()? != AccountKind::User {
-            return Err(Reason::TokenRevoked.into());
-        }
+        let account = use_code(&mut tx, &code).await?;
         db::sign_in::passwords::set(&mut tx, org_id, account_id, &record, now).await?;
         db::accounts::prove_mailbox(&mut tx, org_id, account_id, now).await?;
         db::sign_in::emailed_codes::end_all(&mut tx, org_id, code.subject_id, End::Replaced, now).await?;
@@ -189,4 +178,24 @@ pub async fn reset(
         tx.commit().await?;
         after.ok_or_else(|| Error::internal("an account just changed is gone"))
     })
+}
+
+/// Ends the code, and locks the account whose password it sets.
+async fn use_code(tx: &mut Transaction<'_>, code: &EmailedCode) -> Result<Account> {
+    let (org_id, now) = (code.org(), tx.now());
+    let org = db::orgs::lock(tx, org_id).await?;
+    let account = db::accounts::lock(tx, org_id, code.subject_id.into()).await?;
+    // It may have been used since it was checked.
+    if !db::sign_in::emailed_codes::end(tx, code.code_id, End::Used, now).await? {
+        let message = "the code was just used, replaced or revoked";
+        return Err(Error::with_message(Reason::TokenRevoked, message));
+    }
+    if org.life() != Default::default() {
+        return Err(Reason::OrgSuspended.into());
+    }
+    let account = account.ok_or(Reason::AccountDeactivated)?;
+    if account.kind()? != AccountKind::User {
+        return Err(Reason::TokenRevoked.into());
+    }
+    Ok(account)
 }

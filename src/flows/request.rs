@@ -7,10 +7,9 @@ use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use uuid::Uuid;
 
-use crate::client_addr;
+use crate::client_addr::TrustedProxies;
 use crate::clock::Clock;
 use crate::domain::access::request_context::{BrowserOrigin, RequestContext};
-use crate::domain::values::networks::Network;
 use crate::domain::values::web_origin::WebOrigin;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -33,14 +32,14 @@ pub struct RequestUnderWay {
 
 impl RequestUnderWay {
     /// Assigns a request id, and records where the request comes from, behind trusted proxies.
-    pub fn begin(request: &mut Request, entry: EntryPoint, proxies: &[Network], clock: &Clock) -> Self {
+    pub fn begin(request: &mut Request, entry: EntryPoint, proxies: &TrustedProxies, clock: &Clock) -> Self {
         let began = Instant::now();
         let (page, given_id) = match entry {
             EntryPoint::Rpc => (browser_origin(request.headers()), given_id(request.headers())),
             EntryPoint::Page => (BrowserOrigin::None, None),
         };
         let context = RequestContext {
-            address: client_addr::address(request, proxies),
+            address: proxies.client(request),
             page,
             request_id: given_id.unwrap_or_else(|| clock.new_id::<Uuid>().to_string()),
         };

@@ -10,23 +10,24 @@
 //!    ([`SignedIn::conclude`]), which checks that account and password are still those that were
 //!    compared.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::transaction::{Transaction, transact};
 use crate::crypto::password_hash::{PasswordRecord, Verdict};
+use crate::crypto::password_places::{Asker, overloaded};
 use crate::crypto::peppers::{Blinded, Peppers};
 use crate::db;
 use crate::db::events::{Actor, Author, Change, FieldChange};
-use crate::db::sign_in::login_buckets::{AddressKeys, Admission, Counted, Keys};
+use crate::db::sign_in::login_buckets::{AddressKeys, Admission, Counted, Key, Keys};
 use crate::db::sign_in::{Candidate, login_buckets};
 use crate::domain::access::request_context::RequestContext;
 use crate::domain::mail::Mail;
 use crate::domain::sign_in::password::TypedPassword;
+use crate::domain::values::client_address::ClientAddress;
 use crate::domain::values::ids::{AccountId, OrgId, SYSTEM_ORG};
 use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::Email;
-use crate::domain::values::networks::neighbourhood;
+use crate::domain::values::networks::{Reach, neighbourhoods};
 use crate::error::{Error, Reason, Result};
 use crate::flows::notify;
 use crate::state::State;
@@ -45,26 +46,41 @@ pub struct SignedIn {
 
 /// Compares a password with that of the account of this username.
 ///
+/// `session_of` is the home of the account, where a session of it asks: then the client is known,
+/// wherever it is.
+///
 /// # Errors
 /// `LOGIN_FAILED`, whatever is wrong with username, password, account or org; `THROTTLED` after
-/// too many failures; `OVERLOADED` when no place is free to hash, and then nothing is counted.
+/// too many failures; `OVERLOADED` when too many wait to be compared, and then nothing is counted.
 pub async fn with_password(
     state: &Arc<State>,
     username: &Email,
     typed: &TypedPassword,
     origin: &RequestContext,
+    session_of: Option<OrgId>,
 ) -> Result<SignedIn> {
-    // Shed before it costs anything; an attempt that finds the place taken later is not counted
-    // either.
-    state.passwords.has_room()?;
     let keys = keys(&state.keyring.peppers.load(), username, origin.address);
+    let stranger = Asker::Stranger(origin.address);
+    // Shed before it writes; an attempt that finds no place later is not counted either.
+    if session_of.is_none()
+        && !state.passwords.places.have_room(stranger)
+        && !login_buckets::is_at_known_address(&state.db.pool(), &keys, state.clock.now()).await?
+    {
+        return Err(overloaded());
+    }
     let admission = transact!(state, Author::server(SYSTEM_ORG), |mut tx| {
         let now = tx.now();
-        let admission = login_buckets::admit(&mut tx, keys, now).await?;
+        let admission = login_buckets::admit(&mut tx, &keys, now).await?;
         tx.commit().await?;
         Ok(admission)
     })?;
-    match compare(state, username, typed).await {
+    let of_org = |home| match session_of {
+        Some(org_id) => Asker::Known(org_id),
+        // The address has succeeded with the username, so that this reveals no account.
+        None if admission.is_at_known_address() => Asker::Known(home),
+        None => stranger,
+    };
+    match compare(state, username, typed, of_org).await {
         Ok(Ok((candidate, record, verdict))) => {
             let owner = (candidate.org_id, candidate.account_id);
             let renewed = match verdict {
@@ -92,11 +108,17 @@ pub async fn with_password(
 /// The account with its record, where all is good; else the account that has the username, if one has.
 type Compared = Result<(Candidate, PasswordRecord, Verdict), Option<Candidate>>;
 
-async fn compare(state: &State, username: &Email, typed: &TypedPassword) -> Result<Compared> {
+async fn compare(
+    state: &State,
+    username: &Email,
+    typed: &TypedPassword,
+    of_org: impl Fn(OrgId) -> Asker,
+) -> Result<Compared> {
     let mut candidate = db::sign_in::find(&state.db.pool(), username).await?;
     let record = candidate.as_mut().and_then(|found| found.record.take());
     let owned = candidate.as_ref().map(|found| (found.org_id, found.account_id)).zip(record.as_ref());
-    let verdict = state.passwords.verify(typed, owned).await?;
+    let asker = of_org(candidate.as_ref().map_or(SYSTEM_ORG, |found| found.org_id));
+    let verdict = state.passwords.verify(asker, typed, owned).await?;
     Ok(match (candidate, record, verdict) {
         (Some(found), Some(record), Verdict::Right | Verdict::RightButOutdated) if found.may_act => {
             Ok((found, record, verdict))
@@ -115,18 +137,25 @@ async fn withdraw(state: &State, admission: &Admission) -> Result<()> {
 
 /// The keys under which an attempt is counted. Names and addresses are stored as HMACs: the table
 /// does not reveal who tried to sign in.
-fn keys(peppers: &Peppers, username: &Email, address: Option<IpAddr>) -> Keys {
+fn keys(peppers: &Peppers, username: &Email, address: ClientAddress) -> Keys {
     let username = username.as_str();
-    let address = address.map(|address| {
-        let network = neighbourhood(address).to_string();
+    let address = address.known().map(|known| {
+        let host = neighbourhoods(known).into_iter().find(|network| network.reach == Reach::Host);
         // Neither has a space in it.
-        let both = format!("{network} {username}");
+        let both = format!("{} {username}", host.map_or(known, |host| host.first));
         AddressKeys {
-            any_name: peppers.blind(Blinded::LoginAddress, &network),
+            any_name: address_keys(peppers, Blinded::LoginAddress, address),
             with_name: peppers.blind(Blinded::LoginKnownAddress, &both),
         }
     });
     Keys { name: peppers.blind(Blinded::LoginName, username), address }
+}
+
+/// The keys under which the attempts of an address are counted: none where it is not known, since
+/// other clients would be refused for its failures.
+pub fn address_keys(peppers: &Peppers, purpose: Blinded, address: ClientAddress) -> Vec<(Key, Reach)> {
+    let networks = address.known().map(neighbourhoods).unwrap_or_default();
+    networks.iter().map(|network| (peppers.blind(purpose, &network.to_string()), network.reach)).collect()
 }
 
 /// Writes the event of each back-off that begins to the log of the account's org, and a notice to
@@ -146,12 +175,15 @@ fn tell(state: &Arc<State>, candidate: Option<Candidate>, admission: &Admission,
 
 async fn record(mut tx: Transaction<'_>, candidate: &Candidate, begins: &[Counted]) -> Result<()> {
     // No cached data changes.
+    let mut begun: Vec<_> = begins.iter().map(|counted| counted.name()).collect();
+    // Several networks of one address may have exceeded their counts at once.
+    begun.dedup();
     let change = Change::of("login.throttled", [candidate.account_id])
-        .fields(begins.iter().map(|counted| FieldChange::set("throttled", counted.name())));
+        .fields(begun.iter().map(|name| FieldChange::set("throttled", name)));
     tx.record(change).await?;
     // Where only the address exceeded its count, it tried many names: none of their owners is
     // notified.
-    if begins.iter().any(|counted| *counted != Counted::Address) {
+    if begins.iter().any(|counted| !matches!(counted, Counted::Address(_))) {
         let address = tx.actor().address.clone();
         let say = |org, account| Mail::sign_in_throttled(org, account, address);
         notify::tell_rarely(&mut tx, candidate.org_id, candidate.account_id, say).await?;
@@ -160,6 +192,13 @@ async fn record(mut tx: Transaction<'_>, candidate: &Candidate, begins: &[Counte
 }
 
 impl SignedIn {
+    /// Withdraws the count of an attempt whose password was right, and that nothing follows.
+    pub async fn abandon(&self, state: &State) {
+        if let Err(error) = withdraw(state, &self.admission).await {
+            tracing::warn!(?error, "unprocessed login stays counted as a failure");
+        }
+    }
+
     /// Keeps the account signed in until the transaction ends, and counts the attempt as a
     /// success.
     ///

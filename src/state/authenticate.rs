@@ -14,6 +14,7 @@ use crate::domain::access::checks::TokenStringCheck;
 use crate::domain::access::credential::Credential;
 use crate::domain::access::impersonation::Impersonation;
 use crate::domain::access::member::Member;
+use crate::domain::values::client_address::ClientAddress;
 use crate::domain::values::ids::{OrgId, TokenId};
 use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::token_string::{Malformed, TokenString};
@@ -67,7 +68,7 @@ impl Authenticator {
     /// `TOKEN_INVALID`, whatever check of the string fails. When the secret is one whose overlap
     /// has ended, `TOKEN_EXPIRED`, and before that whatever blocks the whole token. Whether the
     /// token still works otherwise is for the caller to check ([`Authenticated::check`]).
-    pub async fn by_string(&self, token: &str, from: Option<IpAddr>) -> Result<Authenticated> {
+    pub async fn by_string(&self, token: &str, from: ClientAddress) -> Result<Authenticated> {
         let TokenStringLookup::Good(found) = self.read_string(token, from).await? else {
             return Err(self.principals.refuse(from, Reason::TokenInvalid));
         };
@@ -81,7 +82,7 @@ impl Authenticator {
     /// Finds the token of this id, without its token string: the caller's right to it is checked
     /// elsewhere.
     pub async fn by_id(&self, id: TokenId) -> Result<Option<Arc<Credential>>> {
-        Ok(self.principals.credential(id.into(), None).await?.map(|found| found.credential))
+        Ok(self.principals.credential(id.into(), ClientAddress::UNKNOWN).await?.map(|found| found.credential))
     }
 
     /// Reads a token string, and returns which of its checks failed.
@@ -89,7 +90,7 @@ impl Authenticator {
     /// Length, shape and checksum first (no database call for junk), then what is cached for its
     /// id, then the secret in constant time. Which of them failed may be returned only to callers
     /// that may read the token.
-    pub async fn read_string(&self, token: &str, from: Option<IpAddr>) -> Result<TokenStringLookup> {
+    pub async fn read_string(&self, token: &str, from: ClientAddress) -> Result<TokenStringLookup> {
         let token = match TokenString::parse(token) {
             Ok(token) => token,
             Err(Malformed::Shape) => return Ok(TokenStringLookup::Failed(TokenStringCheck::Shape)),
@@ -138,24 +139,21 @@ impl Authenticator {
     /// `ACCESS_TOKEN_INVALID` for one that is not valid or has no credential behind it; the error
     /// of whatever blocks its token, or the account that it impersonates; `ACCESS_TOKEN_STALE`
     /// when rights were narrowed since, including the right to impersonate.
-    pub async fn by_access_token(&self, jwt: &str, from: Option<IpAddr>) -> Result<Verified> {
+    pub async fn by_access_token(&self, jwt: &str, from: ClientAddress) -> Result<Verified> {
         let now = self.clock.now();
-        let refuse = |reason| self.principals.refuse(from, reason);
+        let refuse = || self.principals.refuse_access_token(from);
         let mut verified = self.keyring.signer.verify(jwt, now);
-        if verified.is_err()
-            && self.keyring.signer.names_another_key(jwt)
-            && !self.principals.has_failed_too_often(from)
-        {
+        if verified.is_err() && self.keyring.signer.names_another_key(jwt) {
             // Another node may have created the key a moment ago: it signs at once where one was
-            // revoked.
+            // revoked. How often they are loaded is limited.
             self.keyring.reload_for_unknown_signing_key().await;
             verified = self.keyring.signer.verify(jwt, now);
         }
-        let token = verified.map_err(refuse)?;
+        let token = verified.map_err(|_| refuse())?;
         let found = self.principals.credential(token.credential_id, from).await?;
-        let mut found = found.ok_or_else(|| refuse(Reason::AccessTokenInvalid))?;
+        let mut found = found.ok_or_else(refuse)?;
         if found.credential.account.account_id != token.actor_id.unwrap_or(token.account_id) {
-            return Err(refuse(Reason::AccessTokenInvalid));
+            return Err(refuse());
         }
         if found.credential.kind == TokenKind::Session
             && found.credential.account.org_id != token.org_id
@@ -172,7 +170,7 @@ impl Authenticator {
                     target.account_id != actor_id && target.account_kind == AccountKind::ServiceAccount
                 };
                 let target = target.filter(|target| may_be(target));
-                let target = target.ok_or_else(|| refuse(Reason::AccessTokenInvalid))?;
+                let target = target.ok_or_else(refuse)?;
                 let impersonation = Impersonation::new(&found.credential, target)?;
                 impersonation.target.check_active()?;
                 Some(impersonation)
@@ -181,7 +179,7 @@ impl Authenticator {
         let verified = Verified { found, token, impersonation };
         let (claims, member) = (&verified.token.claims, verified.member());
         if member.org_id != verified.token.org_id {
-            return Err(refuse(Reason::AccessTokenInvalid));
+            return Err(refuse());
         }
         if claims.org_ver < member.org_version || claims.acct_ver < member.account_version {
             return Err(Reason::AccessTokenStale.into());

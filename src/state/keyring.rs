@@ -12,7 +12,7 @@ use sqlx::PgPool;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, OncePer};
 use crate::config::SigningAlgorithm;
 use crate::crypto::peppers::Peppers;
 use crate::crypto::seal::MasterKeys;
@@ -20,11 +20,12 @@ use crate::crypto::signer::Signer;
 use crate::db::keys::{KeysError, ensure, find_peppers, find_signing_keys, unopenable};
 use crate::error::Reason;
 use crate::state::feed::Feed;
-use crate::state::once_per_second::OncePerSecond;
 use crate::state::principals::Principals;
 
 /// How long loading the keys may take.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often an unknown key may cause a load.
+const RELOAD_PERIOD: Duration = Duration::from_secs(1);
 
 /// The keys of this process, and the way to load them again.
 pub struct Keyring {
@@ -42,8 +43,8 @@ pub struct Keyring {
     loading: Mutex<()>,
     /// How often they were loaded again since the start.
     reloads: AtomicU64,
-    unknown_signing_key: OncePerSecond,
-    unknown_pepper: OncePerSecond,
+    unknown_signing_key: OncePer,
+    unknown_pepper: OncePer,
 }
 
 impl Keyring {
@@ -84,8 +85,8 @@ impl Keyring {
             open: AtomicBool::new(true),
             loading: Mutex::default(),
             reloads: AtomicU64::new(0),
-            unknown_signing_key: OncePerSecond::default(),
-            unknown_pepper: OncePerSecond::default(),
+            unknown_signing_key: OncePer::new(RELOAD_PERIOD),
+            unknown_pepper: OncePer::new(RELOAD_PERIOD),
         })
     }
 
@@ -149,7 +150,7 @@ impl Keyring {
         self.reload_for_unknown_key(&self.unknown_pepper).await;
     }
 
-    async fn reload_for_unknown_key(&self, limit: &OncePerSecond) {
+    async fn reload_for_unknown_key(&self, limit: &OncePer) {
         if !self.feed.answers() {
             return;
         }

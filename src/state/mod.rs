@@ -7,7 +7,6 @@ pub mod feed;
 pub mod keyring;
 pub mod last_use;
 pub mod lifecycle;
-pub mod once_per_second;
 mod open;
 pub mod pepper_renewals;
 pub mod principals;

@@ -275,6 +275,8 @@ class Keys:
             algorithms=[algorithm],
             issuer=self.issuer,
             audience=audience,
+            # The clocks of two machines differ.
+            leeway=60,
             options={"require": required},
         )
 

@@ -13,8 +13,9 @@ use countersign::crypto::seal;
 use countersign::crypto::seal::MasterKeys;
 use countersign::crypto::signer::{KeySet, Signer};
 use countersign::domain::signing_keys::{KeyState, KeyTimes};
+use countersign::domain::values::client_address::{ClientAddress, ForwardedHeaders};
 use countersign::domain::values::names::{Audience, Purpose};
-use countersign::domain::values::networks::{Network, client};
+use countersign::domain::values::networks::Network;
 use countersign::domain::values::permissions::{Permission, Right};
 use countersign::domain::values::resources::{Node, ResourcePath};
 use countersign::domain::values::token_string::{MAX_LEN, TokenString};
@@ -59,10 +60,10 @@ pub fn web_origin(data: &[u8]) {
     assert!(!(shown.starts_with("http://") && rest.ends_with(":80")), "{shown:?}");
 }
 
-/// A network, in the first line; and the lines of `x-forwarded-for`, in the others.
+/// A network, in the first line; and the lines of `x-forwarded-for` and `forwarded`, in the others.
 pub fn network(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    let mut lines = text.split('\n');
+    let mut lines = text.splitn(64, '\n');
     if let Ok(network) = Network::parse(lines.next().unwrap_or("")) {
         let shown = network.to_string();
         assert_eq!(Network::parse(&shown), Ok(network), "{text:?} is written as {shown:?}");
@@ -72,14 +73,26 @@ pub fn network(data: &[u8]) {
     }
     let ours = [Network::parse("10.0.0.0/8").unwrap(), Network::parse("fd00::/8").unwrap()];
     let peer = IpAddr::from([10, 0, 0, 1]);
-    let found = client(peer, lines.clone(), &ours);
-    if let Some(found) = found.filter(|found| *found != peer) {
-        assert!(lines.clone().any(|line| !line.trim().is_empty()), "{found} out of nothing");
-        assert_eq!(found, found.to_canonical());
-    }
     // Only trusted proxies may name another address.
     let stranger = IpAddr::from([192, 0, 2, 1]);
-    assert_eq!(client(stranger, lines, &ours), Some(stranger));
+    let lines: Vec<_> = lines.collect();
+    for (list, elements) in [(&lines[..], &[][..]), (&[], &lines), (&lines, &lines)] {
+        let headers = ForwardedHeaders { x_forwarded_for: list.to_vec(), forwarded: elements.to_vec() };
+        let found = ClientAddress::of_request(peer, &headers, &ours);
+        if let Some(shown) = found.shown().filter(|shown| *shown != peer) {
+            assert!(lines.iter().any(|line| !line.trim().is_empty()), "{shown} out of nothing");
+            assert_eq!(shown, shown.to_canonical());
+        }
+        for used in [found.known(), found.compared()].into_iter().flatten() {
+            assert_eq!(Some(used), found.shown());
+        }
+        assert!(
+            found.known().is_none_or(|known| !known.is_loopback() && !ours.iter().any(|n| n.contains(known)))
+        );
+        let found = ClientAddress::of_request(stranger, &headers, &ours);
+        assert_eq!((found.shown(), found.compared()), (Some(stranger), Some(stranger)));
+        assert_eq!(found.known().is_some(), lines.is_empty());
+    }
 }
 
 /// Permissions, rights, paths, purposes and audiences.

@@ -91,7 +91,9 @@ pub(crate) struct ListeningArgs {
     pub listen: ListenAddress,
     /// The proxies in front of the server, as networks or addresses: `10.0.0.0/8,2001:db8::1`.
     ///
-    /// Where a call comes from is what their `x-forwarded-for` says. No other client's is believed.
+    /// Where a call comes from is what their `x-forwarded-for` or `forwarded` says. No other client's is
+    /// believed. Behind a proxy that is not named, all clients have one address: tokens are restricted to
+    /// the proxy's, and failed logins are counted by username only.
     #[arg(
         long,
         env = "COUNTERSIGN_TRUSTED_PROXIES",
@@ -267,8 +269,9 @@ pub(crate) struct PasswordArgs {
     password_hash_passes: u32,
     /// The memory of all password hashes that run at once, in MiB: with the defaults, 6 hashes.
     ///
-    /// One hash at a time runs even if it takes more. Logins beyond that get `OVERLOADED`, to be
-    /// retried after a second; no other call waits for them.
+    /// One hash at a time runs even if it takes more. A third of them are for logins of clients that are
+    /// not known, a quarter for setting passwords. Beyond that, 16 of each org, or of each network of
+    /// clients that are not known, wait; more get `OVERLOADED`, to be retried after a second.
     #[arg(
         long,
         env = "COUNTERSIGN_PASSWORD_MEMORY",

@@ -39,7 +39,7 @@ impl Actor {
     /// A client that has not authenticated.
     pub fn unknown(context: &RequestContext) -> Self {
         Self {
-            address: context.address.map(|address| address.to_string()),
+            address: context.address.shown().map(|address| address.to_string()),
             request_id: Some(context.request_id.clone()),
             ..Self::default()
         }

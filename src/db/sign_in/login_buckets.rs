@@ -4,24 +4,26 @@ use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
 
 use crate::db::one_row;
-use crate::domain::sign_in::throttle::{ADDRESS_LIMIT, Bucket, KNOWN_FOR, NAME_LIMIT};
+use crate::domain::sign_in::throttle::{Bucket, KNOWN_FOR, NAME_LIMIT, address_limit};
+use crate::domain::values::networks::Reach;
 use crate::error::{Error, Reason, Result};
 
 /// The key of a bucket in the table.
 pub type Key = [u8; 32];
 
 /// The buckets that one attempt may be counted in.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Keys {
     pub name: Key,
     /// None if the address of the client is not known.
     pub address: Option<AddressKeys>,
 }
 
-/// The buckets of an address: the one for all usernames, and the one for this username.
-#[derive(Clone, Copy)]
+/// The buckets of an address: those for all usernames, one for each network around it, and the one
+/// for this username.
+#[derive(Clone)]
 pub struct AddressKeys {
-    pub any_name: Key,
+    pub any_name: Vec<(Key, Reach)>,
     pub with_name: Key,
 }
 
@@ -39,7 +41,7 @@ pub struct Admission {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counted {
     Name,
-    Address,
+    Address(Reach),
     /// The username at an address where it has signed in lately.
     KnownAddress,
 }
@@ -49,7 +51,7 @@ impl Counted {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Name => "username",
-            Self::Address => "address",
+            Self::Address(_) => "address",
             Self::KnownAddress => "username at a known address",
         }
     }
@@ -57,7 +59,7 @@ impl Counted {
     const fn limit(self) -> usize {
         match self {
             Self::Name | Self::KnownAddress => NAME_LIMIT,
-            Self::Address => ADDRESS_LIMIT,
+            Self::Address(reach) => address_limit(reach),
         }
     }
 }
@@ -82,6 +84,20 @@ impl BucketRow {
     }
 }
 
+impl Admission {
+    /// Whether the address has succeeded with the username lately.
+    pub fn is_at_known_address(&self) -> bool {
+        let known = self.keys.address.as_ref().map(|address| address.with_name);
+        known.is_some_and(|known| self.counted_in == [known])
+    }
+}
+
+/// Whether an attempt would be at an address where the username has signed in lately.
+pub async fn is_at_known_address(db: impl PgExecutor<'_>, keys: &Keys, now: OffsetDateTime) -> Result<bool> {
+    let Some(address) = &keys.address else { return Ok(false) };
+    Ok(find(db, &[address.with_name.to_vec()]).await?.iter().any(|row| row.is_known(now)))
+}
+
 /// Counts an attempt, unless it is throttled.
 ///
 /// At an address where the username has signed in lately, the attempt counts only in the bucket of
@@ -90,33 +106,16 @@ impl BucketRow {
 ///
 /// # Errors
 /// `THROTTLED`, with how long to wait; then the attempt was not counted.
-pub async fn admit(tx: &mut PgConnection, keys: Keys, now: OffsetDateTime) -> Result<Admission> {
+pub async fn admit(tx: &mut PgConnection, keys: &Keys, now: OffsetDateTime) -> Result<Admission> {
     // Read without a lock first: an attempt that is throttled locks nothing, and makes no other one wait.
     let rows = find(&mut *tx, &all(keys)).await?;
     let counted = counted(keys, &rows, now);
     refuse_blocked(&rows, &counted, now)?;
-    let buckets: Vec<Vec<u8>> = counted.iter().map(|(key, _)| key.to_vec()).collect();
-    let missing = sqlx::query!(
-        "insert into login_buckets (bucket, failures, further, keep_until)
-         select bucket, '{}', 0, $2 from unnest($1::bytea[]) as new (bucket) order by bucket
-         on conflict on constraint login_buckets_pk do nothing",
-        &buckets,
-        now
-    );
-    missing.execute(&mut *tx).await?;
-    let rows = lock(&mut *tx, &buckets).await?;
+    let rows = insert_and_lock(&mut *tx, &counted, now).await?;
     refuse_blocked(&rows, &counted, now)?;
-    let mut begins = Vec::new();
-    for row in &rows {
-        let (_, counted) = of(&counted, row)?;
-        let mut bucket = row.counts();
-        if bucket.count(counted.limit(), now) {
-            begins.push(counted);
-        }
-        store(&mut *tx, row, &bucket, now).await?;
-    }
+    let begins = count(tx, &rows, &counted, now).await?;
     let counted_in = counted.iter().map(|(key, _)| *key).collect();
-    Ok(Admission { keys, counted_in, at: now, begins })
+    Ok(Admission { keys: keys.clone(), counted_in, at: now, begins })
 }
 
 /// Undoes the count of an attempt that was not carried out.
@@ -135,7 +134,7 @@ pub async fn withdraw(tx: &mut PgConnection, admission: &Admission, now: OffsetD
 /// Its address is known for the username from now on.
 pub async fn succeed(tx: &mut PgConnection, admission: &Admission, now: OffsetDateTime) -> Result<()> {
     withdraw(&mut *tx, admission, now).await?;
-    let Some(address) = admission.keys.address else { return Ok(()) };
+    let Some(address) = &admission.keys.address else { return Ok(()) };
     let known = sqlx::query!(
         "insert into login_buckets (bucket, failures, further, success_time, keep_until)
          values ($1, '{}', 0, $2, $3)
@@ -149,19 +148,26 @@ pub async fn succeed(tx: &mut PgConnection, admission: &Admission, now: OffsetDa
     one_row(&known.execute(tx).await?, "storing a known address")
 }
 
-fn all(keys: Keys) -> Vec<Vec<u8>> {
-    let address = keys.address.into_iter().flat_map(|address| [address.any_name, address.with_name]);
-    std::iter::once(keys.name).chain(address).map(Vec::from).collect()
+fn all(keys: &Keys) -> Vec<Vec<u8>> {
+    let mut all = vec![keys.name.to_vec()];
+    if let Some(address) = &keys.address {
+        all.extend(address.any_name.iter().map(|(key, _)| key.to_vec()));
+        all.push(address.with_name.to_vec());
+    }
+    all
 }
 
 /// The buckets that an attempt is counted in.
-fn counted(keys: Keys, rows: &[BucketRow], now: OffsetDateTime) -> Vec<(Key, Counted)> {
+fn counted(keys: &Keys, rows: &[BucketRow], now: OffsetDateTime) -> Vec<(Key, Counted)> {
     let row = |key: &Key| rows.iter().find(|row| row.bucket == key);
-    match keys.address {
+    match &keys.address {
         Some(address) if row(&address.with_name).is_some_and(|row| row.is_known(now)) => {
             vec![(address.with_name, Counted::KnownAddress)]
         }
-        Some(address) => vec![(keys.name, Counted::Name), (address.any_name, Counted::Address)],
+        Some(address) => {
+            let networks = address.any_name.iter().map(|(key, reach)| (*key, Counted::Address(*reach)));
+            std::iter::once((keys.name, Counted::Name)).chain(networks).collect()
+        }
         None => vec![(keys.name, Counted::Name)],
     }
 }
@@ -221,29 +227,56 @@ async fn store(tx: &mut PgConnection, row: &BucketRow, bucket: &Bucket, now: Off
     one_row(&query.execute(tx).await?, "counting a login")
 }
 
-/// Counts a request of an address, unless it is throttled.
+/// Counts a request in the buckets of its address, unless it is throttled.
 ///
-/// For requests that always succeed, whatever they name. The limit and the waiting time are those of
+/// For requests that always succeed, whatever they name. The limits and the waiting time are those of
 /// failed logins of one address.
 ///
 /// # Errors
 /// `THROTTLED`, with how long to wait; then the attempt was not counted.
-pub async fn admit_request(tx: &mut PgConnection, key: Key, now: OffsetDateTime) -> Result<()> {
+pub async fn admit_request(tx: &mut PgConnection, keys: &[(Key, Reach)], now: OffsetDateTime) -> Result<()> {
+    let counted: Vec<_> = keys.iter().map(|(key, reach)| (*key, Counted::Address(*reach))).collect();
+    let rows = insert_and_lock(&mut *tx, &counted, now).await?;
+    if let Some(wait) = rows.iter().filter_map(|row| row.counts().wait(now)).max() {
+        let error = Error::with_message(Reason::Throttled, "too many requests: try again later");
+        return Err(error.retry_after(wait.unsigned_abs()));
+    }
+    count(tx, &rows, &counted, now).await.map(drop)
+}
+
+/// Locks the rows of these buckets, in the order of their keys, and inserts those that are missing.
+async fn insert_and_lock(
+    tx: &mut PgConnection,
+    counted: &[(Key, Counted)],
+    now: OffsetDateTime,
+) -> Result<Vec<BucketRow>> {
+    let buckets: Vec<Vec<u8>> = counted.iter().map(|(key, _)| key.to_vec()).collect();
     let missing = sqlx::query!(
-        "insert into login_buckets (bucket, failures, further, keep_until) values ($1, '{}', 0, $2)
+        "insert into login_buckets (bucket, failures, further, keep_until)
+         select bucket, '{}', 0, $2 from unnest($1::bytea[]) as new (bucket) order by bucket
          on conflict on constraint login_buckets_pk do nothing",
-        &key[..],
+        &buckets,
         now
     );
     missing.execute(&mut *tx).await?;
-    for row in lock(&mut *tx, &[key.to_vec()]).await? {
+    lock(tx, &buckets).await
+}
+
+/// Counts an attempt in each of these rows. Returns what is throttled from now on.
+async fn count(
+    tx: &mut PgConnection,
+    rows: &[BucketRow],
+    counted: &[(Key, Counted)],
+    now: OffsetDateTime,
+) -> Result<Vec<Counted>> {
+    let mut begins = Vec::new();
+    for row in rows {
+        let (_, counted) = of(counted, row)?;
         let mut bucket = row.counts();
-        if let Some(wait) = bucket.wait(now) {
-            let error = Error::with_message(Reason::Throttled, "too many requests: try again later");
-            return Err(error.retry_after(wait.unsigned_abs()));
+        if bucket.count(counted.limit(), now) {
+            begins.push(counted);
         }
-        bucket.count(ADDRESS_LIMIT, now);
-        store(&mut *tx, &row, &bucket, now).await?;
+        store(&mut *tx, row, &bucket, now).await?;
     }
-    Ok(())
+    Ok(begins)
 }

@@ -1,6 +1,7 @@
 //! Credentials of either kind: tokens and sessions.
 
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgExecutor};
+use uuid::Uuid;
 
 use crate::db::sign_in::sessions;
 use crate::db::tokens;
@@ -18,4 +19,15 @@ pub async fn hold_unrevoked(tx: &mut PgConnection, org_id: OrgId, id: Credential
         CredentialId::Token(id) => tokens::hold_unrevoked(tx, org_id, id).await,
         CredentialId::Session(id) => sessions::hold_unrevoked(tx, org_id, id).await,
     }
+}
+
+/// Which of these ids a token, a session or an emailed code has.
+pub async fn find_existing(db: impl PgExecutor<'_>, ids: &[Uuid]) -> Result<Vec<Uuid>> {
+    let query = sqlx::query_scalar!(
+        r#"select credential_id as "id!" from credentials where credential_id = any($1)
+           union all
+           select code_id from codes where code_id = any($1)"#,
+        ids
+    );
+    Ok(query.fetch_all(db).await?)
 }

@@ -73,7 +73,7 @@ impl Caller {
             };
             return Err(Error::with_message(reason, "a publishable token cannot be used with this API"));
         }
-        credential.admit(&Presentation { address: context.address, ..Presentation::default() })?;
+        credential.admit(&Presentation { address: context.address.compared(), ..Presentation::default() })?;
         let by_token_string = matches!(bearer, AuthenticatedBy::TokenString);
         let (mut narrowed_to, impersonation, expires_at) = match bearer {
             AuthenticatedBy::TokenString => (None, None, None),

@@ -3,14 +3,15 @@
 use std::net::IpAddr;
 
 use super::presentation::PresentedAt;
+use crate::domain::values::client_address::ClientAddress;
 use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Reason, Result};
 
 /// What the connection and the headers say about a call.
 #[derive(Clone, Debug, Default)]
 pub struct RequestContext {
-    /// The client's address at the other end of the connection.
-    pub address: Option<IpAddr>,
+    /// The client's address.
+    pub address: ClientAddress,
     /// The origin of the page that calls, as its browser sends it.
     pub page: BrowserOrigin,
     /// Identifies the call in responses, events and logs.

@@ -5,6 +5,8 @@
 
 use time::{Duration, OffsetDateTime};
 
+use crate::domain::values::networks::Reach;
+
 /// The period within which failures are counted together.
 pub const WINDOW: Duration = Duration::minutes(15);
 /// The longest back-off.
@@ -14,8 +16,15 @@ pub const KNOWN_FOR: Duration = Duration::days(30);
 
 /// The number of failures for one name that begins a back-off.
 pub const NAME_LIMIT: usize = 5;
-/// The number of failures for one address that begins a back-off: many clients may share one.
-pub const ADDRESS_LIMIT: usize = 50;
+/// The number of failures for one network of this size that begins a back-off: many clients may
+/// share one.
+pub const fn address_limit(reach: Reach) -> usize {
+    match reach {
+        Reach::Host => 50,
+        Reach::Home => 200,
+        Reach::Site => 1_000,
+    }
+}
 
 /// The failure counts for one name or one address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -169,6 +178,16 @@ mod tests {
                 assert_eq!(got, *expected, "{name}: attempt {i}");
             }
         }
+    }
+
+    #[test]
+    fn limits_of_networks() {
+        let limits = |address: &str| -> Vec<usize> {
+            let networks = crate::domain::values::networks::neighbourhoods(address.parse().unwrap());
+            networks.into_iter().map(|network| address_limit(network.reach)).collect()
+        };
+        assert_eq!(limits("192.0.2.1"), [50]);
+        assert_eq!(limits("2001:db8::1"), [50, 200, 1_000]);
     }
 
     #[test]

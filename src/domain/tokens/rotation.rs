@@ -14,6 +14,16 @@ pub const DEFAULT_OVERLAP: Duration = Duration::from_secs(24 * 60 * 60);
 /// The longest overlap.
 pub const MAX_OVERLAP: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
+/// How far behind this node's clock that of another node may be.
+const CLOCK_SKEW: time::Duration = time::Duration::seconds(60);
+
+/// When a secret ends that is to end now: by the clock of every node.
+///
+/// A node whose clock is behind would otherwise accept it for that much longer.
+pub fn ended_at(now: OffsetDateTime) -> OffsetDateTime {
+    now - CLOCK_SKEW
+}
+
 /// The requested overlap; without a request 24 h.
 ///
 /// # Errors
@@ -73,7 +83,7 @@ pub fn rotate(
     if ending.len() > 1 && !overlap.is_zero() {
         return Err(Reason::RotationInProgress);
     }
-    let end = now + overlap;
+    let end = if overlap.is_zero() { ended_at(now) } else { now + overlap };
     // The database stores microseconds.
     let end = end.replace_nanosecond(end.nanosecond() / 1_000 * 1_000).unwrap_or(end);
     Ok(Rotation {
@@ -194,7 +204,7 @@ mod tests {
         let one = [secret(1, None)];
         let rotated = |number, ending: &[i32], end| Ok(Rotation { number, ending: ending.to_vec(), end });
         assert_eq!(rotate(&one, hour, now(), None), rotated(2, &[1], end));
-        assert_eq!(rotate(&one, Duration::ZERO, now(), None), rotated(2, &[1], now()));
+        assert_eq!(rotate(&one, Duration::ZERO, now(), None), rotated(2, &[1], ended_at(now())));
         // Never past the token's own expiry.
         let soon = now() + time::Duration::minutes(1);
         assert_eq!(rotate(&one, hour, now(), Some(soon)), rotated(2, &[1], soon));
@@ -203,7 +213,7 @@ mod tests {
         let two = [secret(1, Some(end)), secret(2, None)];
         assert_eq!(rotate(&two, hour, now(), None), Err(Reason::RotationInProgress));
         assert_eq!(rotate(&two, Duration::from_nanos(1), now(), None), Err(Reason::RotationInProgress));
-        assert_eq!(rotate(&two, Duration::ZERO, now(), None), rotated(3, &[1, 2], now()));
+        assert_eq!(rotate(&two, Duration::ZERO, now(), None), rotated(3, &[1, 2], ended_at(now())));
         // At its expiry a secret is expired.
         assert_eq!(rotate(&two, hour, end, None), rotated(3, &[2], end + hour));
     }
@@ -235,10 +245,10 @@ mod tests {
                 time += time::Duration::seconds(later);
                 match (step, underway(&secrets, time)) {
                     (0, Some(found)) => {
-                        secrets.iter_mut().find(|s| s.number == found.old).unwrap().expire_time = Some(time);
+                        secrets.iter_mut().find(|s| s.number == found.old).unwrap().expire_time = Some(ended_at(time));
                     }
                     (1, Some(found)) => {
-                        secrets.iter_mut().find(|s| s.number == found.new).unwrap().expire_time = Some(time);
+                        secrets.iter_mut().find(|s| s.number == found.new).unwrap().expire_time = Some(ended_at(time));
                         secrets.iter_mut().find(|s| s.number == found.old).unwrap().expire_time = None;
                     }
                     (_, found) => {

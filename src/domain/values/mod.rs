@@ -1,5 +1,6 @@
 //! Strings and numbers that are validated once, when they come in.
 
+pub mod client_address;
 pub mod ids;
 pub mod kinds;
 pub mod markup;

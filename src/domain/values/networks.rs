@@ -1,7 +1,7 @@
 //! Networks in CIDR notation (RFC 4632, RFC 4291), from which a credential works.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 
@@ -47,13 +47,48 @@ impl Network {
     }
 }
 
-/// The network that one host is likely to have all addresses of, as its first address.
+/// A network in which failures of its clients are counted together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Neighbourhood {
+    /// Its first address.
+    pub first: IpAddr,
+    pub reach: Reach,
+}
+
+/// How far a neighbourhood reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reach {
+    /// What one host is likely to have: an IPv4 address, or a /64 of IPv6.
+    Host,
+    /// A /56 of IPv6, which a household is given.
+    Home,
+    /// A /48 of IPv6, which a company is given, or a customer of a tunnel broker.
+    Site,
+}
+
+/// The networks in which failures of an address are counted, the narrowest first.
 ///
-/// An IPv6 host has a whole /64; an IPv4 address is its own network.
-pub fn neighbourhood(address: IpAddr) -> IpAddr {
+/// Who has a network of IPv6 can use each host network in it, and so has as many counts as it holds.
+pub fn neighbourhoods(address: IpAddr) -> Vec<Neighbourhood> {
     match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-        v4 => v4,
+        IpAddr::V6(v6) => [(Reach::Host, 64), (Reach::Home, 56), (Reach::Site, 48)]
+            .map(|(reach, length)| {
+                let rest = 128 - length;
+                let first = IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> rest << rest));
+                Neighbourhood { first, reach }
+            })
+            .to_vec(),
+        first => vec![Neighbourhood { first, reach: Reach::Host }],
+    }
+}
+
+impl fmt::Display for Neighbourhood {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.reach {
+            Reach::Host => write!(f, "{}", self.first),
+            Reach::Home => write!(f, "{}/56", self.first),
+            Reach::Site => write!(f, "{}/48", self.first),
+        }
     }
 }
 
@@ -72,32 +107,6 @@ impl From<IpNet> for Network {
     fn from(net: IpNet) -> Self {
         Self(canonical(net).trunc())
     }
-}
-
-/// The address of the client behind a connection from `peer`; none if that hop is not an address.
-///
-/// It is the rightmost hop of `x-forwarded-for` that is not one of our own proxies: each of those
-/// appends the address that connected to it, and what is left of that may be forged by any client.
-/// All lines of the header count as one list.
-pub fn client<'a>(
-    peer: IpAddr,
-    forwarded_for: impl DoubleEndedIterator<Item = &'a str>,
-    trusted: &[Network],
-) -> Option<IpAddr> {
-    let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
-    let mut last = peer.to_canonical();
-    if !is_trusted(last) {
-        return Some(last);
-    }
-    for hop in forwarded_for.rev().flat_map(|line| line.rsplit(',')) {
-        let hop = hop.trim();
-        let address = hop.parse().or_else(|_| hop.parse::<SocketAddr>().map(|socket| socket.ip()));
-        last = address.ok()?.to_canonical();
-        if !is_trusted(last) {
-            break;
-        }
-    }
-    Some(last)
 }
 
 impl fmt::Display for Network {
@@ -165,31 +174,19 @@ mod tests {
     }
 
     #[test]
-    fn only_our_own_proxies_are_trusted() {
-        let trusted = [network("10.0.0.0/8"), network("2001:db8::/32")];
-        let client = |peer: &str, lines: &[&str]| {
-            let found = client(peer.parse().unwrap(), lines.iter().copied(), &trusted);
-            found.map_or_else(String::new, |address| address.to_string())
-        };
-        assert_eq!(
-            client("192.0.2.1", &["203.0.113.9"]),
-            "192.0.2.1",
-            "the header of an untrusted peer is ignored"
-        );
-        assert_eq!(client("10.0.0.1", &[]), "10.0.0.1");
-        assert_eq!(client("10.0.0.1", &["203.0.113.9"]), "203.0.113.9");
-        assert_eq!(client("::ffff:10.0.0.1", &["203.0.113.9"]), "203.0.113.9");
-        assert_eq!(client("10.0.0.1", &["198.51.100.1, 203.0.113.9"]), "203.0.113.9", "the left is forged");
-        assert_eq!(client("10.0.0.1", &["203.0.113.9, 10.0.0.2,10.0.0.3"]), "203.0.113.9");
-        assert_eq!(client("10.0.0.1", &["203.0.113.9", "10.0.0.2"]), "203.0.113.9", "lines are joined");
-        assert_eq!(client("10.0.0.1", &["203.0.113.9", "198.51.100.1"]), "198.51.100.1");
-        assert_eq!(client("10.0.0.1", &["10.0.0.3, 10.0.0.2"]), "10.0.0.3", "all hops are trusted proxies");
-        assert_eq!(client("2001:db8::1", &["2001:db9::9"]), "2001:db9::9");
-        assert_eq!(client("10.0.0.1", &["203.0.113.9:4711"]), "203.0.113.9");
-        assert_eq!(client("10.0.0.1", &["[2001:db9::9]:4711"]), "2001:db9::9");
-        assert_eq!(client("10.0.0.1", &["::ffff:203.0.113.9"]), "203.0.113.9");
-        for junk in ["unknown", "", "_hidden", "203.0.113.9,", "?"] {
-            assert_eq!(client("10.0.0.1", &[junk]), "", "{junk:?} is not an address");
+    fn where_failures_are_counted() {
+        for (address, networks) in [
+            ("192.0.2.7", &["192.0.2.7"][..]),
+            ("::ffff:192.0.2.7", &["192.0.2.7"]),
+            ("2001:db8:a:bcde:1:2:3:4", &["2001:db8:a:bcde::", "2001:db8:a:bc00::/56", "2001:db8:a::/48"]),
+            ("2001:db8:a:bcdf::", &["2001:db8:a:bcdf::", "2001:db8:a:bc00::/56", "2001:db8:a::/48"]),
+            ("2001:db8:a:ffff::1", &["2001:db8:a:ffff::", "2001:db8:a:ff00::/56", "2001:db8:a::/48"]),
+            ("2001:db8:b::1", &["2001:db8:b::", "2001:db8:b::/56", "2001:db8:b::/48"]),
+            ("::1", &["::", "::/56", "::/48"]),
+        ] {
+            let found: Vec<_> =
+                neighbourhoods(address.parse().unwrap()).iter().map(Neighbourhood::to_string).collect();
+            assert_eq!(found, networks, "{address}");
         }
     }
 

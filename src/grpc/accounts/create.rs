@@ -7,10 +7,12 @@ use super::grants::givable;
 use super::{details, messages, settings};
 use crate::crypto::peppers::Blinded;
 use crate::db;
-use crate::db::accounts::NewAccount;
 use crate::db::accounts::grants::{described, subjects, touched};
+use crate::db::accounts::{Account, NewAccount};
 use crate::db::events::{Change, FieldChange};
+use crate::db::orgs::Org;
 use crate::domain::access::acting::Acting;
+use crate::domain::access::rights::HeldGrant;
 use crate::domain::accounts::Details;
 use crate::domain::sign_in::password::Password;
 use crate::domain::values::ids::{AccountId, GrantId};
@@ -19,7 +21,8 @@ use crate::domain::values::permissions::{Permission, Right};
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Result, Violations};
 use crate::flows::emailed_codes::send_first_password;
-use crate::flows::transaction::transact;
+use crate::flows::new_password::Rehearsed;
+use crate::flows::transaction::{Transaction, transact};
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::wire::idempotency::Idempotency;
@@ -105,6 +108,32 @@ pub async fn create_user(
     create(state, &acting, &new, &once, |account| pb::CreateUserResponse { account: Some(account) }).await
 }
 
+/// What the first step of a create has found or made.
+enum Step<R> {
+    /// The request was executed before, with this response.
+    Replayed(R),
+    Inserted(Box<(Org, Account, Vec<HeldGrant>)>),
+}
+
+/// Checks the grants, and inserts the account without them and without its password.
+async fn insert<R: Message + Default>(
+    tx: &mut Transaction<'_>,
+    acting: &Acting<'_>,
+    new: &NewAccountRequest,
+    account_id: AccountId,
+    once: &Idempotency<'_>,
+) -> Result<Step<R>> {
+    let (org_id, now) = (acting.org_id, tx.now());
+    let org = db::orgs::lock(tx, org_id).await?;
+    let grants = givable(tx, acting, Some(new.details.kind()), &new.grants).await?;
+    if let Some(before) = once.replayed(tx, now).await? {
+        return Ok(Step::Replayed(before));
+    }
+    let row = NewAccount { account_id, org_id, details: &new.details, deactivated: new.deactivated };
+    let account = db::accounts::insert(tx, &row, now).await?;
+    Ok(Step::Inserted(Box::new((org, account, grants))))
+}
+
 async fn create<R: Message + Default>(
     state: &State,
     acting: &Acting<'_>,
@@ -113,24 +142,31 @@ async fn create<R: Message + Default>(
     answer: impl Fn(pb::Account) -> R,
 ) -> Result<R> {
     let account_id: AccountId = state.clock.new_id();
-    let record = match &new.password {
-        Some(password) => Some(state.passwords.hash((acting.org_id, account_id), password).await?),
-        None => None,
-    };
-    transact!(state, acting, |mut tx| {
-        let now = tx.now();
-        let org = db::orgs::lock(&mut tx, acting.org_id).await?;
-        let grants = givable(&mut tx, acting, Some(new.details.kind()), &new.grants).await?;
-        if let Some(before) = once.replayed(&mut tx, now).await? {
+    let mut record = None;
+    if let Some(password) = &new.password {
+        // Nothing is locked during hashing.
+        let rehearsal = async {
+            transact!(state, acting, |mut tx| {
+                let step = insert::<R>(&mut tx, acting, new, account_id, once).await?;
+                Ok(match step {
+                    Step::Replayed(before) => Some(before),
+                    Step::Inserted(_) => None,
+                })
+            })
+        };
+        let (before, rehearsed) = Rehearsed::by(rehearsal).await?;
+        if let Some(before) = before {
             return Ok(before);
         }
-        let row = NewAccount {
-            account_id,
-            org_id: acting.org_id,
-            details: &new.details,
-            deactivated: new.deactivated,
+        record = Some(rehearsed.hash(state, (acting.org_id, account_id), password).await?);
+    }
+    transact!(state, acting, |mut tx| {
+        let now = tx.now();
+        let inserted = match insert(&mut tx, acting, new, account_id, once).await? {
+            Step::Replayed(before) => return Ok(before),
+            Step::Inserted(inserted) => inserted,
         };
-        let mut account = db::accounts::insert(&mut tx, &row, now).await?;
+        let (org, mut account, grants) = *inserted;
         if let Some(record) = &record {
             db::sign_in::passwords::set(&mut tx, acting.org_id, account_id, record, now).await?;
             let found = db::accounts::find(&mut *tx, acting.org_id, account_id).await?;

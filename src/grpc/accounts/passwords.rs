@@ -3,8 +3,12 @@
 
 use std::sync::Arc;
 
+use sqlx::PgConnection;
+
 use crate::db;
+use crate::db::accounts::Account;
 use crate::db::events::{Actor, Change, FieldChange};
+use crate::domain::access::acting::Acting;
 use crate::domain::sign_in::emailed_codes::End;
 use crate::domain::sign_in::password::{Password, TypedPassword};
 use crate::domain::values::ids::AccountId;
@@ -12,6 +16,7 @@ use crate::domain::values::names::Email;
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Reason, Result, Violations};
+use crate::flows::new_password::Rehearsed;
 use crate::flows::sign_in;
 use crate::flows::transaction::transact;
 use crate::grpc::layers::auth::Call;
@@ -30,14 +35,14 @@ pub async fn set_password(
     let password = violations.check("password", Password::required(&request.password));
     let (account_id, password) = violations.all((account_id, password))?;
     let org_id = acting.org_id;
-    // Before the transaction, so that nothing is locked during hashing.
-    let record = state.passwords.hash((org_id, account_id), &password).await?;
+    // Nothing is locked during hashing.
+    let rehearsal =
+        async { transact!(state, &acting, |mut tx| { lock(&mut tx, &acting, account_id).await.map(drop) }) };
+    let ((), rehearsed) = Rehearsed::by(rehearsal).await?;
+    let record = rehearsed.hash(state, (org_id, account_id), &password).await?;
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
-        let account = db::accounts::lock(&mut tx, org_id, account_id).await?;
-        let account = account.ok_or_else(|| Error::not_found("account", account_id))?;
-        let held = db::accounts::grants::find_held(&mut tx, org_id, account_id).await?;
-        acting.may_set_password(account.kind()?, &held)?;
+        let account = lock(&mut tx, &acting, account_id).await?;
         db::sign_in::passwords::set(&mut tx, org_id, account_id, &record, now).await?;
         let before = account.password_time.map(|time| time.to_string());
         let change = Change::of("account.password_set", [account_id])
@@ -47,6 +52,15 @@ pub async fn set_password(
         tx.commit().await?;
         Ok(pb::SetPasswordResponse {})
     })
+}
+
+/// Locks the account, if the caller may set its password.
+async fn lock(tx: &mut PgConnection, acting: &Acting<'_>, account_id: AccountId) -> Result<Account> {
+    let account = db::accounts::lock(&mut *tx, acting.org_id, account_id).await?;
+    let account = account.ok_or_else(|| Error::not_found("account", account_id))?;
+    let held = db::accounts::grants::find_held(tx, acting.org_id, account_id).await?;
+    acting.may_set_password(account.kind()?, &held)?;
+    Ok(account)
 }
 
 pub async fn change_password(
@@ -73,10 +87,16 @@ pub async fn change_password(
     let account = db::accounts::find(&state.db, owner.0, owner.1).await?;
     let account = account.ok_or_else(|| Error::not_found("account", owner.1))?;
     let username = Email::parse(&account.username).map_err(|_| Error::internal("a username is damaged"))?;
-    // First, so that a call refused for lack of hashing capacity does not count as a failed
-    // sign-in.
-    let record = state.passwords.hash(owner, &password).await?;
-    let who = sign_in::with_password(state, &username, &typed, &call.context).await?;
+    let proof = sign_in::with_password(state, &username, &typed, &call.context, Some(owner.0));
+    let (who, rehearsed) = Rehearsed::by(proof).await?;
+    let record = match rehearsed.hash(state, owner, &password).await {
+        Ok(record) => record,
+        Err(error) => {
+            // A call that is refused for lack of a place is no failed sign-in.
+            who.abandon(state).await;
+            return Err(error);
+        }
+    };
     transact!(state, Actor::from(caller).in_org(owner.0), |mut tx| {
         let now = tx.now();
         who.conclude(&mut tx).await?;

@@ -99,7 +99,7 @@ impl Call {
                 caller::AuthenticatedBy::TokenString,
                 self.context.clone(),
             )?;
-            state.authenticator.record_use(&found, self.context.address, now);
+            state.authenticator.record_use(&found, self.context.address.shown(), now);
             return Ok(caller);
         }
         let verified = state.authenticator.by_access_token(bearer, self.context.address).await?;

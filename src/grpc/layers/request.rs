@@ -16,9 +16,9 @@ use super::access::access;
 use super::body::{BodyBuffer, overloaded};
 use super::status;
 use super::stream::EndingStream;
+use crate::client_addr::TrustedProxies;
 use crate::connections::{Closing, Room};
 use crate::domain::access::request_context::RequestContext;
-use crate::domain::values::networks::Network;
 use crate::error::{Error, Reason, Result};
 use crate::flows::request::{EntryPoint, RequestUnderWay};
 use crate::state::State;
@@ -35,8 +35,7 @@ pub struct RequestLimits {
     pub max_concurrent_requests: usize,
     /// The maximum duration of a call; its own deadline may be shorter.
     pub request_timeout: Duration,
-    /// The proxies whose `x-forwarded-for` is trusted.
-    pub trusted_proxies: Vec<Network>,
+    pub trusted_proxies: Arc<TrustedProxies>,
 }
 
 /// The shared state of the layer.
@@ -121,7 +120,7 @@ pub async fn guard(
         request_id = origin.request_id,
         method,
         code,
-        address = origin.address.map(tracing::field::display),
+        address = origin.address.shown().map(tracing::field::display),
         micros = call.micros(),
         "call"
     );

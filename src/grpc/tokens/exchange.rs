@@ -127,7 +127,8 @@ async fn asked(
         }
     }
     let (ttl, purpose) = violations.all((ttl, purpose))?;
-    let shown_at = call.context.presented_at(told.origin, told.address.or(call.context.address))?;
+    let shown_at =
+        call.context.presented_at(told.origin, told.address.or(call.context.address.compared()))?;
     Ok(exchange::ExchangeRequest::new(audiences, scopes, ttl).presented(shown_at, purpose))
 }
 

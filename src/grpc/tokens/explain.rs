@@ -6,6 +6,7 @@ use crate::domain::access::checks::{
     CheckInput, CheckOutcome, TokenStringCheck, explain_credential_checks, explain_string_checks,
 };
 use crate::domain::access::presentation::PresentedAt;
+use crate::domain::values::client_address::ClientAddress;
 use crate::domain::values::ids::{OrgId, TokenId};
 use crate::domain::values::names::{Audience, Purpose};
 use crate::domain::values::permissions::Permission;
@@ -49,7 +50,7 @@ pub async fn explain_token(
             let named = !request.org_id.is_empty();
             let may_read = |org_id: OrgId| may_read(&acting, named, org_id);
             // An invalid token of others does not count as a failure of the caller's address.
-            match state.authenticator.read_string(text, None).await? {
+            match state.authenticator.read_string(text, ClientAddress::UNKNOWN).await? {
                 TokenStringLookup::Good(found) if may_read(found.credential.account.org_id) => {
                     (explain_string_checks(None), Some(found.credential), found.secret)
                 }

@@ -1,7 +1,6 @@
 //! `IntrospectToken` and `BatchIntrospectTokens`: is a token valid now, and for what (RFC 7662).
 
 use std::collections::{BTreeSet, HashSet};
-use std::net::IpAddr;
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -11,6 +10,7 @@ use crate::domain::access::caller::Caller;
 use crate::domain::access::member::Member;
 use crate::domain::access::presentation::PresentedAt;
 use crate::domain::tokens::limits::MAX_LIST;
+use crate::domain::values::client_address::ClientAddress;
 use crate::domain::values::ids::{CredentialId, OrgId};
 use crate::domain::values::names::{Audience, Purpose};
 use crate::domain::values::permissions::Permission;
@@ -116,7 +116,7 @@ async fn introspect(
     let shown_at = call.context.presented_at(asked.told.origin.clone(), asked.told.address)?;
     // Credentials that others sent to the caller do not count as failures of the caller's
     // address.
-    let from = None;
+    let from = ClientAddress::UNKNOWN;
     let looked_up = if looks_like_jwt(asked.token_text) {
         access_token(state, asked, &shown_at, from).await
     } else {
@@ -145,7 +145,7 @@ async fn service_token(
     state: &State,
     asked: &IntrospectionRequest<'_>,
     shown_at: &PresentedAt,
-    from: Option<IpAddr>,
+    from: ClientAddress,
 ) -> Result<Found> {
     let found = state.authenticator.by_string(asked.token_text, from).await?;
     let (end, now) = (found.end(), state.clock.now());
@@ -176,7 +176,7 @@ async fn access_token(
     state: &State,
     asked: &IntrospectionRequest<'_>,
     shown_at: &PresentedAt,
-    from: Option<IpAddr>,
+    from: ClientAddress,
 ) -> Result<Found> {
     let verified = state.authenticator.by_access_token(asked.token_text, from).await?;
     let (credential, claims) = (&verified.found.credential, &verified.token.claims);

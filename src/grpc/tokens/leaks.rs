@@ -11,10 +11,10 @@ use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::tokens::Token;
 use crate::domain::mail::Mail;
 use crate::domain::tokens::limits::MAX_LIST;
-use crate::domain::tokens::rotation::{Leak, SecretState, leak};
+use crate::domain::tokens::rotation::{Leak, SecretState, ended_at, leak};
 use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SYSTEM_ORG, SessionId, TokenId};
 use crate::domain::values::token_string::{TokenString, TokenStringKind, obfuscated};
-use crate::error::{Code, Error, Result, Violations};
+use crate::error::{Code, Error, Reason, Result, Violations};
 use crate::flows::transaction::{Transaction, transact};
 use crate::flows::{emailed_codes, notify};
 use crate::grpc::layers::auth::Call;
@@ -32,6 +32,12 @@ struct Leaked {
     codes: Vec<db::sign_in::emailed_codes::EmailedCode>,
 }
 
+impl Leaked {
+    fn is_empty(&self) -> bool {
+        self.tokens.is_empty() && self.sessions.is_empty() && self.codes.is_empty()
+    }
+}
+
 pub async fn report_leaked_token(
     state: &State,
     call: &Call,
@@ -47,7 +53,7 @@ pub async fn report_leaked_token(
     }
     violations.finish()?;
     let leaked = known(state, call, &request.token_texts).await?;
-    if leaked.tokens.is_empty() && leaked.sessions.is_empty() && leaked.codes.is_empty() {
+    if leaked.is_empty() {
         return Ok(pb::ReportLeakedTokenResponse {});
     }
     // The reporter is unknown to us: they had the token string, as did the party that left it
@@ -92,6 +98,8 @@ async fn tell_owners(tx: &mut Transaction<'_>, changes: &[Change]) -> Result<()>
 /// by format finds many strings that are none, and the reporter must not learn what they are.
 async fn known(state: &State, call: &Call, texts: &[String]) -> Result<Leaked> {
     let mut leaked = Leaked::default();
+    // What did not match, from an address with too many failures.
+    let mut throttled = None;
     for text in texts {
         // Public tokens cannot leak, and an unreadable string does not count as a failure.
         match TokenString::parse(text).map(|text| text.kind()) {
@@ -100,6 +108,7 @@ async fn known(state: &State, call: &Call, texts: &[String]) -> Result<Leaked> {
                 match emailed_codes::known(state, text, kind, call.context.address).await {
                     Ok(code) => leaked.codes.push(code),
                     Err(error) if error.reason().code() == Code::Unauthenticated => {}
+                    Err(error) if error.reason() == Reason::Throttled => throttled = Some(error),
                     Err(error) => return Err(error),
                 }
                 continue;
@@ -118,8 +127,13 @@ async fn known(state: &State, call: &Call, texts: &[String]) -> Result<Leaked> {
                 }
             }
             Err(error) if error.reason().code() == Code::Unauthenticated => {}
+            Err(error) if error.reason() == Reason::Throttled => throttled = Some(error),
             Err(error) => return Err(error),
         }
+    }
+    // A report is carried out for what matched, whatever else is in it.
+    if let Some(error) = throttled.filter(|_| leaked.is_empty()) {
+        return Err(error);
     }
     leaked.codes.sort_by_key(db::sign_in::emailed_codes::EmailedCode::org);
     Ok(leaked)
@@ -162,7 +176,8 @@ async fn take_away(tx: &mut PgConnection, leaked: &Leaked, now: OffsetDateTime) 
             match leak(&live(token, now), leaked, &by_itself) {
                 Some(Leak::Token) => whole.push((org_id, *token_id)),
                 Some(Leak::Secret { revoked: ended, remaining: left }) => {
-                    db::tokens::secrets::set_end(tx, org_id, *token_id, &[ended], Some(now)).await?;
+                    db::tokens::secrets::set_end(tx, org_id, *token_id, &[ended], Some(ended_at(now)))
+                        .await?;
                     db::tokens::secrets::set_end(tx, org_id, *token_id, &[left], None).await?;
                     db::tokens::secrets::revise(tx, org_id, *token_id).await?;
                     let field = FieldChange::cleared("secrets", shown(token, ended)?);

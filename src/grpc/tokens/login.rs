@@ -36,7 +36,7 @@ pub async fn login(state: &Arc<State>, call: &Call, request: pb::LoginRequest) -
     let (username, org_id) = violations.all((username, org_id))?;
     let typed = TypedPassword::new(&request.password);
     drop(request);
-    let who = sign_in::with_password(state, &username, &typed, &call.context).await?;
+    let who = sign_in::with_password(state, &username, &typed, &call.context, None).await?;
     let there = org_id.unwrap_or(who.org_id);
     if !acts_in(state, &who, there).await? {
         return Err(Reason::LoginFailed.into());

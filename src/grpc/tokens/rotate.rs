@@ -60,7 +60,14 @@ pub async fn finish_rotation(
             return Ok(pb::FinishRotationResponse { token: Some(token) });
         };
         let (org_id, token_id) = held.place();
-        db::tokens::secrets::set_end(&mut tx, org_id, token_id, &[underway.old], Some(now)).await?;
+        db::tokens::secrets::set_end(
+            &mut tx,
+            org_id,
+            token_id,
+            &[underway.old],
+            Some(rotation::ended_at(now)),
+        )
+        .await?;
         let fields = vec![FieldChange::cleared("secrets", held.obfuscated(underway.old)?)];
         let token = held.conclude(tx, "token.rotation_finished", fields).await?;
         Ok(pb::FinishRotationResponse { token: Some(token) })
@@ -82,7 +89,14 @@ pub async fn cancel_rotation(
         let underway = rotation::underway(&held.credential.secrets, now)
             .ok_or_else(|| Error::not_found("rotation of", token_id))?;
         let (org_id, token_id) = held.place();
-        db::tokens::secrets::set_end(&mut tx, org_id, token_id, &[underway.new], Some(now)).await?;
+        db::tokens::secrets::set_end(
+            &mut tx,
+            org_id,
+            token_id,
+            &[underway.new],
+            Some(rotation::ended_at(now)),
+        )
+        .await?;
         db::tokens::secrets::set_end(&mut tx, org_id, token_id, &[underway.old], None).await?;
         let fields = vec![
             FieldChange::cleared("secrets", held.obfuscated(underway.new)?),

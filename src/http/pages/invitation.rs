@@ -125,7 +125,7 @@ async fn join<'a>(
         return Ok(Err(Typed { wrong: vec![required], ..Typed::default() }));
     }
     let typed = TypedPassword::new(password);
-    let outcome = match sign_in::with_password(state, &shown.email, &typed, origin).await {
+    let outcome = match sign_in::with_password(state, &shown.email, &typed, origin, None).await {
         // Service accounts sign in over the API only.
         Ok(who) if who.kind == AccountKind::ServiceAccount => Err(Reason::LoginFailed.into()),
         Ok(who) => invitations::accept(state, shown, &Accepting::SignedIn(&who), origin).await,

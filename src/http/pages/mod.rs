@@ -11,7 +11,6 @@ mod html;
 mod invitation;
 mod password;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,9 +22,9 @@ use axum::routing::{any, get};
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY};
 use http::{HeaderValue, StatusCode, header};
 
+use crate::client_addr::TrustedProxies;
 use crate::config::WebUrl;
 use crate::connections::Room;
-use crate::domain::values::networks::Network;
 use crate::domain::values::web_origin::WebOrigin;
 use crate::flows::request::{EntryPoint, RequestUnderWay};
 use crate::state::State;
@@ -47,8 +46,7 @@ const HEADERS: [(HeaderName, &str); 6] = [
 /// What the pages need beside the state.
 #[derive(Clone)]
 pub struct PageSettings {
-    /// The proxies whose `x-forwarded-for` is trusted.
-    pub trusted_proxies: Vec<Network>,
+    pub trusted_proxies: Arc<TrustedProxies>,
     /// The longest that a request may take.
     pub timeout: Duration,
     /// The places of requests.
@@ -59,7 +57,12 @@ pub struct PageSettings {
 
 impl PageSettings {
     /// The settings of a server whose pages are reached at these URLs, with so many requests at once.
-    pub fn new(trusted_proxies: Vec<Network>, timeout: Duration, places: usize, urls: [&WebUrl; 2]) -> Self {
+    pub fn new(
+        trusted_proxies: Arc<TrustedProxies>,
+        timeout: Duration,
+        places: usize,
+        urls: [&WebUrl; 2],
+    ) -> Self {
         let origin = |url: &WebUrl| {
             let mut parts = url.as_str().splitn(4, '/');
             let (scheme, host) = (parts.next()?, parts.nth(1)?);
@@ -130,7 +133,7 @@ async fn guard(
         %method,
         path,
         status = response.status().as_u16(),
-        address = visit.context.address.map(tracing::field::display::<IpAddr>),
+        address = visit.context.address.shown().map(tracing::field::display),
         micros = visit.micros(),
         "page"
     );
@@ -162,7 +165,12 @@ mod tests {
     fn forms_of_other_sites() {
         let url = |text: &str| text.parse::<WebUrl>().unwrap();
         let (issuer, pages) = (url("https://id.example/auth"), url("https://sign-up.example:8443"));
-        let settings = PageSettings::new(Vec::new(), Duration::from_secs(1), 1, [&issuer, &pages]);
+        let settings = PageSettings::new(
+            Arc::new(TrustedProxies::new(Vec::new())),
+            Duration::from_secs(1),
+            1,
+            [&issuer, &pages],
+        );
         for (headers, refused) in [
             (&[][..], false),
             (&[("origin", "https://id.example")], false),

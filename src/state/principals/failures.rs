@@ -1,79 +1,199 @@
-//! Failed authentications by address: a client that guesses is throttled before a guess costs a
-//! query.
+//! Failed authentications, by address and in all: from where too many come, ids that are not cached
+//! are looked up in batches ([`super::batches`]), so that a guess takes no place from others.
+//!
+//! Counts decide how an id is looked up, and never whether: a secret that matches is not refused
+//! for the failures of others. So they may be inexact, and are stored in a table of a fixed size,
+//! in which two addresses may share a count.
 
-use std::collections::HashMap;
-use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::domain::values::networks::neighbourhood;
+use crate::domain::values::client_address::ClientAddress;
+use crate::domain::values::networks::{Reach, neighbourhoods};
 use crate::error::{Error, Reason};
 
-/// How many failures of one address are allowed within `WINDOW`.
-const LIMIT: u32 = 100;
 /// The time in which failures are counted.
 const WINDOW: Duration = Duration::from_secs(10);
-/// How many addresses are counted at once.
-const MAX_ADDRESSES: usize = 50_000;
+/// How many failures of a host are allowed within `WINDOW`.
+const HOST_LIMIT: u32 = 100;
+/// How many ids that do not exist may be looked up one by one within `WINDOW`, from all addresses.
+const UNKNOWN_LIMIT: u32 = 1_000;
+/// How many counts there are: 256 KiB.
+const SLOTS: usize = 1 << 15;
+
+/// How many failures of a network of this size are allowed within `WINDOW`.
+const fn limit(reach: Reach) -> u32 {
+    match reach {
+        Reach::Host => HOST_LIMIT,
+        Reach::Home => 4 * HOST_LIMIT,
+        Reach::Site => 20 * HOST_LIMIT,
+    }
+}
 
 /// The counts.
+pub struct Failures {
+    slots: Box<[Slot]>,
+    /// Keyed at random: no client can choose addresses that share a count with another one's.
+    hasher: RandomState,
+    /// Ids that were looked up and do not exist.
+    unknown: Slot,
+    began: Instant,
+}
+
+impl Default for Failures {
+    fn default() -> Self {
+        Self {
+            slots: (0..SLOTS).map(|_| Slot::default()).collect(),
+            hasher: RandomState::new(),
+            unknown: Slot::default(),
+            began: Instant::now(),
+        }
+    }
+}
+
+/// A count: when its window began, in milliseconds, and below that how many there were. One
+/// word, so that counting neither waits nor allocates.
 #[derive(Default)]
-pub struct Failures(Mutex<HashMap<IpAddr, (Instant, u32)>>);
+struct Slot(AtomicU64);
+
+/// The bits of a slot that count.
+const COUNT_BITS: u32 = 20;
+const MAX_COUNT: u64 = (1 << COUNT_BITS) - 1;
+
+impl Slot {
+    fn count(&self, now: u64) {
+        let counted = |slot: u64| {
+            let (since, count) = (slot >> COUNT_BITS, slot & MAX_COUNT);
+            Some(if count == 0 || is_over(since, now) {
+                now << COUNT_BITS | 1
+            } else {
+                since << COUNT_BITS | (count + 1).min(MAX_COUNT)
+            })
+        };
+        // It is never refused.
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, counted);
+    }
+
+    fn exceeds(&self, limit: u32, now: u64) -> bool {
+        let slot = self.0.load(Ordering::Relaxed);
+        slot & MAX_COUNT > u64::from(limit) && !is_over(slot >> COUNT_BITS, now)
+    }
+}
+
+/// Whether a window has ended.
+fn is_over(since: u64, now: u64) -> bool {
+    u128::from(now.saturating_sub(since)) >= WINDOW.as_millis()
+}
 
 impl Failures {
-    /// Counts one more failure.
-    pub fn note(&self, from: Option<IpAddr>) {
-        let Some(from) = from.map(neighbourhood) else { return };
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.len() >= MAX_ADDRESSES && !counts.contains_key(&from) {
-            counts.retain(|_, (since, _)| since.elapsed() < WINDOW);
-            if counts.len() >= MAX_ADDRESSES {
-                return;
-            }
+    /// Counts one more failure of an address, whatever it was.
+    pub fn note(&self, from: ClientAddress) {
+        let now = self.now();
+        for (slot, _) in self.slots_of(from) {
+            slot.count(now);
         }
-        let count = counts.entry(from).or_insert_with(|| (Instant::now(), 0));
-        if count.0.elapsed() >= WINDOW {
-            *count = (Instant::now(), 0);
-        }
-        count.1 += 1;
     }
 
-    /// Whether the address has to wait.
-    pub fn are_too_many(&self, from: Option<IpAddr>) -> bool {
-        let Some(from) = from.map(neighbourhood) else { return false };
-        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.get(&from).is_some_and(|(since, count)| *count > LIMIT && since.elapsed() < WINDOW)
+    /// Counts one more id that does not exist, wherever the request came from.
+    pub fn note_unknown(&self) {
+        self.unknown.count(self.now());
     }
 
-    /// The error for an address that has to wait.
+    /// Whether too many failures came from the address.
+    pub fn are_too_many(&self, from: ClientAddress) -> bool {
+        let now = self.now();
+        self.slots_of(from).any(|(slot, limit)| slot.exceeds(limit, now))
+    }
+
+    /// Whether an id from this address that is not cached is looked up in a batch.
+    pub fn ask_for_batches(&self, from: ClientAddress) -> bool {
+        self.unknown.exceeds(UNKNOWN_LIMIT, self.now()) || self.are_too_many(from)
+    }
+
+    /// The error for a secret that does not match, from an address with too many failures.
     pub fn refusal() -> Error {
         Error::new(Reason::Throttled).retry_after(WINDOW)
+    }
+
+    fn slots_of(&self, from: ClientAddress) -> impl Iterator<Item = (&Slot, u32)> {
+        let networks = from.shown().map(neighbourhoods).unwrap_or_default();
+        networks.into_iter().map(|network| {
+            let place = self.hasher.hash_one(network) as usize % SLOTS;
+            (&self.slots[place], limit(network.reach))
+        })
+    }
+
+    fn now(&self) -> u64 {
+        self.began.elapsed().as_millis() as u64
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv6Addr;
-
     use super::*;
+    use crate::domain::values::client_address::ForwardedHeaders;
+
+    fn from(address: &str) -> ClientAddress {
+        ClientAddress::of_request(address.parse().unwrap(), &ForwardedHeaders::default(), &[])
+    }
 
     #[test]
     fn the_hundred_and_first_failure_is_one_too_many() {
         let failures = Failures::default();
-        let from = Some("192.0.2.1".parse().unwrap());
-        for _ in 0..LIMIT {
-            failures.note(from);
+        let host = from("192.0.2.1");
+        for _ in 0..HOST_LIMIT {
+            failures.note(host);
         }
-        assert!(!failures.are_too_many(from));
-        failures.note(from);
-        assert!(
-            failures.are_too_many(from) && failures.are_too_many(Some("::ffff:192.0.2.1".parse().unwrap()))
-        );
-        assert!(!failures.are_too_many(Some("192.0.2.2".parse().unwrap())) && !failures.are_too_many(None));
-        for n in 0..=LIMIT {
-            failures.note(Some(IpAddr::V6(Ipv6Addr::from_bits(1 << 64 | u128::from(n)))));
+        assert!(!failures.are_too_many(host));
+        failures.note(host);
+        assert!(failures.are_too_many(host) && failures.are_too_many(from("::ffff:192.0.2.1")));
+        assert!(failures.ask_for_batches(host) && !failures.ask_for_batches(ClientAddress::UNKNOWN));
+        assert!(!failures.are_too_many(ClientAddress::UNKNOWN));
+    }
+
+    #[test]
+    fn networks_of_ipv6_are_counted_by_their_size() {
+        for (step, limit) in [(0, 100), (1_u128 << 64, 400), (1 << 72, 2_000)] {
+            let failures = Failures::default();
+            let address = |n: u32| {
+                let bits = (0x2001_0db8 << 96) | (step * u128::from(n % 250)) | u128::from(n);
+                from(&std::net::Ipv6Addr::from_bits(bits).to_string())
+            };
+            for n in 0..limit {
+                failures.note(address(n));
+            }
+            assert!(!failures.are_too_many(address(limit)), "{step:x}");
+            failures.note(address(limit));
+            assert!(failures.are_too_many(address(7)), "{step:x}");
+            assert!(!failures.are_too_many(from("2001:db9::1")), "{step:x}");
         }
-        assert!(failures.are_too_many(Some("::1:ffff:0:0:0".parse().unwrap())));
-        assert!(!failures.are_too_many(Some("::2:0:0:0:0".parse().unwrap())));
+    }
+
+    #[test]
+    fn ids_that_do_not_exist_are_counted_for_all_addresses() {
+        let failures = Failures::default();
+        for _ in 0..=UNKNOWN_LIMIT {
+            failures.note_unknown();
+        }
+        let other = from("192.0.2.9");
+        assert!(failures.ask_for_batches(other) && failures.ask_for_batches(ClientAddress::UNKNOWN));
+        assert!(!failures.are_too_many(other), "no client there has failed");
+    }
+
+    #[test]
+    fn a_window_ends() {
+        let slot = Slot::default();
+        let end = WINDOW.as_millis() as u64;
+        for now in [0, 0, 5] {
+            slot.count(now);
+        }
+        assert!(slot.exceeds(2, end - 1) && !slot.exceeds(3, end - 1) && !slot.exceeds(0, end));
+        slot.count(end);
+        assert!(slot.exceeds(0, end) && !slot.exceeds(1, end));
+        for _ in 0..=MAX_COUNT {
+            slot.count(end);
+        }
+        assert!(slot.exceeds(u32::try_from(MAX_COUNT).unwrap() - 1, end) && !slot.exceeds(0, 2 * end));
     }
 }

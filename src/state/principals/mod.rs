@@ -4,6 +4,7 @@
 //! The order of the checks is the rule of `docs/architecture.md`: checks that cost nothing come
 //! first, and nothing is revealed about a token before its secret matched.
 
+pub mod batches;
 pub mod cache;
 #[cfg(test)]
 mod cache_tests;
@@ -11,13 +12,13 @@ pub mod entry;
 pub mod failures;
 pub mod index;
 
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
+use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::config::CredentialLimits;
@@ -26,11 +27,13 @@ use crate::db::pool::Db;
 use crate::domain::access::credential::Credential;
 use crate::domain::access::member::Member;
 use crate::domain::tokens::policy::Ceilings;
+use crate::domain::values::client_address::ClientAddress;
 use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SYSTEM_ORG, TokenId};
 use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::subject::Subject;
 use crate::error::{Error, Reason, Result};
 use crate::state::feed::Feed;
+use batches::Batches;
 use cache::Cache;
 use entry::{CacheEntry, Key, Known};
 use failures::Failures;
@@ -49,6 +52,8 @@ const MAX_CROSSINGS: u32 = 4;
 pub struct Principals {
     cache: Cache,
     failures: Failures,
+    /// Where ids are looked up that are likely not to exist.
+    batches: Batches,
     /// A pool of its own: no flood of misses takes a connection from a write.
     loads: Db,
     places: Semaphore,
@@ -100,6 +105,7 @@ impl Principals {
         Self {
             cache: Cache::new(limits.cache_size),
             failures: Failures::default(),
+            batches: Batches::default(),
             loads,
             places: Semaphore::new(MAX_LOADS),
             decoy: Mutex::default(),
@@ -146,9 +152,9 @@ impl Principals {
         self.len() == 0
     }
 
-    /// Counts one more failure of this address. After too many it is throttled, whatever was
-    /// wrong.
-    pub fn refuse(&self, from: Option<IpAddr>, reason: Reason) -> Error {
+    /// Counts one more failure of this address, and returns the error for it: `THROTTLED` after too
+    /// many. Only for a secret that did not match.
+    pub fn refuse(&self, from: ClientAddress, reason: Reason) -> Error {
         if self.failures.are_too_many(from) {
             return Failures::refusal();
         }
@@ -156,17 +162,33 @@ impl Principals {
         Error::new(reason)
     }
 
-    /// Refuses an address that has guessed too often, before a guess costs a query.
-    ///
-    /// # Errors
-    /// `THROTTLED`.
-    pub fn may_guess(&self, from: Option<IpAddr>) -> Result<()> {
-        if self.has_failed_too_often(from) { Err(Failures::refusal()) } else { Ok(()) }
+    /// Counts one more failure of this address whose cause its client must learn: it exchanges its
+    /// token again where a JWT has expired.
+    pub fn refuse_access_token(&self, from: ClientAddress) -> Error {
+        self.failures.note(from);
+        Reason::AccessTokenInvalid.into()
     }
 
-    /// Whether the address has to wait.
-    pub fn has_failed_too_often(&self, from: Option<IpAddr>) -> bool {
-        self.failures.are_too_many(from)
+    /// Whether the id of a code may exist, which is looked up elsewhere: false is certain.
+    ///
+    /// An id that is likely not to exist is looked up in a batch, where it takes no connection from
+    /// others.
+    ///
+    /// # Errors
+    /// `DATABASE_UNAVAILABLE`.
+    pub async fn may_exist(&self, id: Uuid, from: ClientAddress) -> Result<bool> {
+        Ok(self.is_worth_a_load(id, from).await?)
+    }
+
+    async fn is_worth_a_load(&self, id: Uuid, from: ClientAddress) -> Result<bool, Reason> {
+        if !self.failures.ask_for_batches(from) {
+            return Ok(true);
+        }
+        let exists = self.batches.exists(&self.loads.pool(), id).await?;
+        if !exists {
+            self.failures.note_unknown();
+        }
+        Ok(exists)
     }
 
     /// The account in the org, whatever credential it uses; none where it is no member and never
@@ -176,7 +198,7 @@ impl Principals {
     /// `DATABASE_UNAVAILABLE` from the first moment of an outage on: only tokens outlast one.
     pub async fn member(&self, org_id: OrgId, account_id: AccountId) -> Result<Option<Arc<Member>>> {
         // The caller has authenticated: nothing is guessed.
-        let found = self.find(Key::Member(org_id, account_id), None).await?;
+        let found = self.find(Key::Member(org_id, account_id), ClientAddress::UNKNOWN).await?;
         Ok(found.and_then(|(known, _)| match known {
             Known::Member(member) => Some(member),
             Known::Credential(_) => None,
@@ -187,8 +209,8 @@ impl Principals {
     /// caller to check ([`Authenticated::check`]).
     ///
     /// # Errors
-    /// `THROTTLED`, `DATABASE_UNAVAILABLE`, or `OVERLOADED`.
-    pub async fn credential(&self, id: CredentialId, from: Option<IpAddr>) -> Result<Option<Authenticated>> {
+    /// `DATABASE_UNAVAILABLE`, or `OVERLOADED`.
+    pub async fn credential(&self, id: CredentialId, from: ClientAddress) -> Result<Option<Authenticated>> {
         let found = self.find(id.into(), from).await?;
         Ok(found.and_then(|(known, in_outage)| match known {
             Known::Credential(credential) => Some(Authenticated { credential, in_outage, secret: None }),
@@ -197,7 +219,7 @@ impl Principals {
     }
 
     /// The value behind the key, and whether it is the one cached before an outage.
-    async fn find(&self, key: Key, from: Option<IpAddr>) -> Result<Option<(Known, bool)>> {
+    async fn find(&self, key: Key, from: ClientAddress) -> Result<Option<(Known, bool)>> {
         let known = self.cache.get(key);
         if let Some(entry) = &known
             && self.is_fresh(entry)
@@ -207,10 +229,18 @@ impl Principals {
         }
         let loaded = if !self.feed.answers() {
             Err(Reason::DatabaseUnavailable)
-        } else if known.is_none() && self.failures.are_too_many(from) {
-            return Err(Failures::refusal());
         } else if known.is_none() && self.cache.is_missing(key) {
             return Ok(None);
+        } else if let (None, Some(id)) = (&known, guessable(key)) {
+            match self.is_worth_a_load(id, from).await {
+                Ok(false) => return Ok(None),
+                Ok(true) => self.load(key, false).await.inspect(|found| {
+                    if found.is_none() {
+                        self.failures.note_unknown();
+                    }
+                }),
+                Err(reason) => Err(reason),
+            }
         } else {
             self.load(key, known.is_some()).await
         };
@@ -322,6 +352,16 @@ impl Principals {
         // Worked out here, once, and not on each call.
         found.effective_rights();
         Known::Credential(Arc::new(found))
+    }
+}
+
+/// The id of a credential, which any client may name; none of an account, which only a caller that
+/// has authenticated names.
+fn guessable(key: Key) -> Option<Uuid> {
+    match key {
+        Key::Token(id) => Some(id.uuid()),
+        Key::Session(id) => Some(id.uuid()),
+        Key::Member(..) => None,
     }
 }
 

@@ -4,6 +4,7 @@ mod access_matrix;
 mod architecture_map;
 mod bounds;
 mod circles;
+mod doors;
 mod event_walk;
 mod floors;
 mod imports;

@@ -6,6 +6,7 @@ use std::hint::black_box;
 use std::path::Path;
 
 use allocation_counter::measure;
+use countersign::domain::values::client_address::ClientAddress;
 use countersign::domain::values::names::Audience;
 use countersign::domain::values::networks::Network;
 use countersign::domain::values::permissions::Permission;
@@ -138,7 +139,8 @@ async fn junk_never_reaches_the_database() {
             continue;
         }
         junk += 1;
-        let refused = server.state.authenticator.by_string(&text, None).await.err().unwrap();
+        let refused =
+            server.state.authenticator.by_string(&text, ClientAddress::UNKNOWN).await.err().unwrap();
         assert_eq!(refused.reason().name(), "TOKEN_INVALID", "{text}");
         // Over the wire too, where a message may carry it: the operator asks about it.
         if junk % 50 == 0 && text.len() < 4_096 && !text.is_empty() {

@@ -192,6 +192,17 @@ impl TestServer {
         self.beside_signing_with(limits, SigningAlgorithm::EdDsa).await
     }
 
+    /// Another node on the same database, on a machine with a clock of its own.
+    pub async fn beside_with_own_clock(&self, limits: ServerLimits) -> Self {
+        let start = Start {
+            operator: Some(self.operator.token()),
+            issuer: Some(self.state.issuer.to_string()),
+            clock: self.state.clock.apart(),
+            ..Start::default()
+        };
+        Self::node(self.database.options(), self.database.clone(), self.master.clone(), start, limits).await
+    }
+
     /// Another node that creates keys of this algorithm.
     pub async fn beside_signing_with(&self, limits: ServerLimits, algorithm: SigningAlgorithm) -> Self {
         self.with_master_keys(&self.master, limits, algorithm).await

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use countersign::clock::random;
 use countersign::commands::keys;
+use countersign::config::ServerLimits;
 use countersign::domain::values::ids::TokenId;
 use countersign::domain::values::token_string::{TokenString, TokenStringKind};
 use countersign::flows::signing_key_rotation;
@@ -328,12 +329,19 @@ async fn a_mailbox_gets_three_in_an_hour() {
 
 #[tokio::test]
 async fn an_address_that_asks_without_end_waits() {
-    let a = TestServer::start().await;
-    let b = a.beside(LIMITS).await;
+    let limits = || ServerLimits { trusted_proxies: vec!["127.0.0.1/32".parse().unwrap()], ..LIMITS };
+    let a = TestServer::with_limits(limits()).await;
+    let b = a.beside(limits()).await;
+    let ask = async |server: &TestServer, n: u32, from: &str| {
+        let request = pb::RequestPasswordResetRequest { email: format!("p{n}@example.org") };
+        let mut request = tonic::Request::new(request);
+        request.metadata_mut().insert("x-forwarded-for", from.parse().unwrap());
+        server.anonymous().accounts().request_password_reset(request).await.map(|_| ())
+    };
     let mut refusal = None;
     for n in 0..60 {
         let server = if n % 2 == 0 { &a } else { &b };
-        match ask(server, &format!("p{n}@example.org")).await {
+        match ask(server, n, &format!("2001:db8::{n:x}")).await {
             Ok(()) => assert!(n < 50, "{n}"),
             Err(status) => {
                 assert!(n >= 50, "{n}");
@@ -343,6 +351,10 @@ async fn an_address_that_asks_without_end_waits() {
     }
     let refusal = refused::<()>(Err(refusal.unwrap()), Code::ResourceExhausted, "THROTTLED");
     assert!(refusal.get_details_retry_info().is_some());
+    // Of clients that cannot be told apart, none waits for the others.
+    for n in 0..60 {
+        ask(&a, n, "127.0.0.1").await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -1,9 +1,9 @@
 //! The cache: cached credentials send no query, and misses are few and bounded.
 
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use countersign::config::{ServerLimits, SigningAlgorithm};
+use countersign::domain::values::client_address::{ClientAddress, ForwardedHeaders};
 use countersign::domain::values::ids::TokenId;
 use countersign::domain::values::token_string::{TokenString, TokenStringKind};
 use countersign::grpc::pb;
@@ -12,7 +12,7 @@ use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::harness::{Client, LIMITS, TestServer, read_keys, reason, refused, token_for, until};
+use crate::harness::{Client, LIMITS, PASSWORD, TestServer, read_keys, reason, refused, token_for, until};
 
 /// A token string that does not exist.
 fn unknown(number: u128) -> String {
@@ -127,8 +127,14 @@ async fn what_nothing_was_heard_of_for_two_seconds_is_looked_at_again() {
         server.state.clock.clone(),
     );
     let state = state.await.unwrap();
-    let look =
-        async || state.authenticator.by_string(server.operator.token(), None).await.map(|_| ()).unwrap();
+    let look = async || {
+        state
+            .authenticator
+            .by_string(server.operator.token(), ClientAddress::UNKNOWN)
+            .await
+            .map(|_| ())
+            .unwrap()
+    };
     look().await;
     let (loaded, looks) = (Instant::now(), state.principals.looks());
     let silence = Duration::from_secs(2);
@@ -158,11 +164,11 @@ async fn whoever_guesses_has_to_wait_and_others_go_on() {
         throttled
     })
     .await;
-    // Whatever is wrong: what was not found a moment ago, what is no token, a JWT that is none,
-    // a wrong secret of a token that is cached.
+    // Whatever is wrong: what was not found a moment ago, what is no token, a wrong secret of a token
+    // that is cached. But a client learns that its JWT is none: it exchanges its token again.
     let id = TokenString::parse(org.owner.token()).unwrap().id();
     let wrong = TokenString::new(TokenStringKind::SecretToken, id, [7; 32]).expose().to_owned();
-    let here = Some(IpAddr::from([127, 0, 0, 1]));
+    let here = here();
     until(async || {
         for _ in 0..101 {
             server.state.authenticator.by_string("junk", here).await.map(|_| ()).unwrap_err();
@@ -172,22 +178,130 @@ async fn whoever_guesses_has_to_wait_and_others_go_on() {
         for text in [unknown(500), unknown(1_000), "junk".to_owned(), wrong.clone()] {
             refusals.push(server.client(text).exchange().await.unwrap_err());
         }
-        for text in [unknown(501), "a.b.c".to_owned()] {
-            refusals.push(server.client(text).caller().await.unwrap_err());
-        }
+        refusals.push(server.client(unknown(501)).caller().await.unwrap_err());
+        let jwt = server.client("a.b.c".to_owned()).caller().await;
+        refused(jwt, Code::Unauthenticated, "ACCESS_TOKEN_INVALID");
         let throttled = |refusal: &Status| {
             reason(refusal) == "THROTTLED"
                 && refusal.code() == Code::ResourceExhausted
                 && refusal.get_details_retry_info().unwrap().retry_delay.is_some()
         };
         let all = refusals.iter().all(throttled);
-        assert!(!all || server.state.principals.looks() == looks, "no query");
+        assert!(!all || server.state.principals.looks() == looks, "none is looked up by itself");
         all
     })
     .await;
     // From the same address, what is cached goes on.
     org.owner.exchange().await.unwrap();
     server.operator.caller().await.unwrap();
+}
+
+/// The address of the clients of a test server.
+fn here() -> ClientAddress {
+    ClientAddress::of_request([127, 0, 0, 1].into(), &ForwardedHeaders::default(), &[])
+}
+
+/// Makes failures from the address of the test until it is throttled.
+async fn fail_too_often(server: &TestServer) {
+    until(async || {
+        for _ in 0..101 {
+            server.state.authenticator.by_string("junk", here()).await.map(|_| ()).unwrap_err();
+        }
+        reason(&server.client("junk").caller().await.unwrap_err()) == "THROTTLED"
+    })
+    .await;
+}
+
+/// What matches is never refused for the failures of others at its address: tokens, sessions, their
+/// JWTs and codes that no node has cached.
+#[tokio::test]
+async fn what_exists_works_from_an_address_that_is_throttled() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let (_, bot) = server.account(&org.id, "bot", &[]).await;
+    let (_, other) = server.account(&org.id, "other", &[]).await;
+    let jwt = other.exchange().await.unwrap().access_token;
+    server.person(&org.id, "ann@example.org", &[]).await;
+    let session = server.session("ann@example.org").await;
+    let request = pb::CreateUserRequest { email: "bob@example.org".into(), ..Default::default() };
+    org.owner.accounts().create_user(request).await.unwrap();
+    let code = server.code_for("bob@example.org").await.unwrap();
+    // A node that has cached nothing.
+    let node = server.beside(LIMITS).await;
+    fail_too_often(&node).await;
+    let looks = node.state.principals.looks();
+    node.client(bot.token().to_owned()).exchange().await.unwrap();
+    node.client(session.token().to_owned()).caller().await.unwrap();
+    node.client(jwt).caller().await.unwrap();
+    let set = pb::ResetPasswordRequest { code, new_password: PASSWORD.into() };
+    node.anonymous().accounts().reset_password(set).await.unwrap();
+    assert!(node.state.principals.looks() >= looks + 3);
+    // A wrong secret of a token that is there tells no more than an id that is not.
+    let id = TokenString::parse(org.owner.token()).unwrap().id();
+    let wrong = TokenString::new(TokenStringKind::SecretToken, id, [7; 32]).expose().to_owned();
+    until(async || {
+        fail_too_often(&node).await;
+        let mut reasons = Vec::new();
+        for text in [wrong.clone(), unknown(77)] {
+            reasons.push(reason(&node.client(text).exchange().await.unwrap_err()));
+        }
+        reasons == ["THROTTLED", "THROTTLED"]
+    })
+    .await;
+}
+
+/// Ids that do not exist take no place from others: however many are asked for, no load of a
+/// credential is one of them, and those that exist among them are found.
+#[tokio::test]
+async fn ids_that_do_not_exist_are_looked_up_in_batches() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let mut bots = Vec::new();
+    for n in 0..5 {
+        bots.push(server.account(&org.id, &format!("bot-{n}"), &[]).await.1.token().to_owned());
+    }
+    let node = server.beside(LIMITS).await;
+    let mut number = 1_000_000;
+    // Again where that took longer than failures count.
+    until(async || {
+        fail_too_often(&node).await;
+        let looks = node.state.principals.looks();
+        let mut calls = tokio::task::JoinSet::new();
+        for n in 0..2_500 {
+            number += 1;
+            let text = if n % 500 == 250 { bots[n / 500].clone() } else { unknown(number) };
+            let state = node.state.clone();
+            calls.spawn(async move { state.authenticator.by_string(&text, here()).await.is_ok() });
+        }
+        let found = calls.join_all().await.into_iter().filter(|found| *found).count();
+        assert_eq!(found, 5);
+        node.state.principals.looks() <= looks + 5
+    })
+    .await;
+}
+
+/// One that gives up in the middle of a batch leaves the others to the next one.
+#[tokio::test]
+async fn a_batch_whose_caller_is_gone_is_asked_for_again() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let (_, bot) = server.account(&org.id, "bot", &[]).await;
+    let node = server.beside(LIMITS).await;
+    fail_too_often(&node).await;
+    let calls: Vec<_> = (0..200)
+        .map(|n| {
+            let text = if n == 199 { bot.token().to_owned() } else { unknown(9_000 + n) };
+            let state = node.state.clone();
+            tokio::spawn(async move { state.authenticator.by_string(&text, here()).await.is_ok() })
+        })
+        .collect();
+    // Some of them have begun, and none has to end.
+    tokio::task::yield_now().await;
+    let last = calls.len() - 1;
+    for call in &calls[..last] {
+        call.abort();
+    }
+    assert!(calls.into_iter().next_back().unwrap().await.unwrap());
 }
 
 #[tokio::test]

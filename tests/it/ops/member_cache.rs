@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use countersign::domain::access::member::Member;
+use countersign::domain::values::client_address::ClientAddress;
 use countersign::domain::values::ids::{AccountId, OrgId};
 use countersign::error::Reason;
 use countersign::grpc::pb;
@@ -30,7 +31,13 @@ async fn an_account_is_what_its_tokens_say() {
     let grants = [("auditor", "*"), ("x.y", "customers/acme"), (role.as_str(), "customers")];
     let (bot, client) = server.account(&org.id, "bot", &grants).await;
     for (id, client) in [(&bot.id, &client), (&org.owner_id, &org.owner)] {
-        let by_token = server.state.authenticator.by_string(client.token(), None).await.unwrap().credential;
+        let by_token = server
+            .state
+            .authenticator
+            .by_string(client.token(), ClientAddress::UNKNOWN)
+            .await
+            .unwrap()
+            .credential;
         assert_eq!(*member(&server, &org, id).await.unwrap(), by_token.account);
     }
     let looks = server.state.principals.looks();

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use base64::prelude::{BASE64_STANDARD_NO_PAD as BASE64_NO_PAD, Engine as _};
 use countersign::config::{PasswordHashing, ServerLimits};
 use countersign::crypto::password_hash::PasswordRecord;
-use countersign::crypto::seal::SealPurpose;
+use countersign::crypto::password_places::Asker;
 use countersign::db;
+use countersign::domain::values::client_address::ClientAddress;
 use countersign::domain::values::ids::{AccountId, OrgId};
 use countersign::grpc::pb;
 use tonic::{Code, Request, Status};
@@ -404,59 +404,50 @@ async fn a_password_is_hashed_anew_when_the_parameters_rose() {
     assert_eq!(record().await, after);
 }
 
-/// A record that takes this many passes over 64 MiB: seconds of a core, and no password is right.
-fn slow_record(server: &TestServer, account: &pb::Account, passes: u32) -> PasswordRecord {
-    let (salt, hash) = (BASE64_NO_PAD.encode([7; 16]), BASE64_NO_PAD.encode([7; 32]));
-    let phc = format!("$argon2id$v=19$m={},t={passes},p=1${salt}${hash}", 64 << 10);
-    let (org_id, account_id) =
-        (OrgId::parse(&account.org_id).unwrap(), AccountId::parse(&account.id).unwrap());
-    let bound_to = format!("{}/{}", org_id.uuid(), account_id.uuid());
-    let sealed = server.state.keyring.master.seal(SealPurpose::Password, &bound_to, phc.as_bytes());
-    PasswordRecord::from_sealed(sealed)
-}
-
-/// A login without a place is refused at once, and no other call waits for it.
+/// A login for which no place comes is refused at once, and no other call waits for it.
 #[tokio::test]
 async fn a_full_pool_sheds_logins_while_exchanges_go_on() {
-    // One place.
-    let passwords = PasswordHashing { memory_mib: 1, ..LIMITS.passwords };
-    let server = TestServer::with_limits(ServerLimits { passwords, ..LIMITS }).await;
+    let server = TestServer::start().await;
     let org: Org = server.org().await;
     let bot = server.technical(&org.id, "bot", &[]).await;
     let (_, client) = server.account(&org.id, "client", &[]).await;
     client.exchange().await.unwrap();
-    let owner = (OrgId::parse(&org.id).unwrap(), AccountId::parse(&bot.id).unwrap());
-    // A hash gives way to everything else, so that it outlasts concurrent calls. If it does not, it
-    // is tried again with a longer one.
-    for passes in [400, 1_600, 6_400] {
-        let record = slow_record(&server, &bot, passes);
-        let mut tx = server.state.db.begin().await.unwrap();
-        db::sign_in::passwords::set(&mut tx, owner.0, owner.1, &record, server.state.clock.now())
-            .await
-            .unwrap();
-        tx.commit().await.unwrap();
-        let running = {
+    let places = server.state.passwords.places.clone();
+    let stranger = Asker::Stranger(ClientAddress::UNKNOWN);
+    let held = places.take(stranger, places.all()).await.unwrap();
+    let waiting: Vec<_> = (0..16)
+        .map(|_| {
             let (anonymous, username) = (server.anonymous(), bot.username.clone());
             let request = pb::LoginRequest { username, password: PASSWORD.into(), ..Default::default() };
-            tokio::spawn(async move { anonymous.tokens().login(request).await })
-        };
-        let full = || format!("{:?}", server.state.passwords).contains("(0 places");
-        until(async || full() || running.is_finished()).await;
-        let shed = server.login("nobody@example.org", PASSWORD, None).await;
-        for _ in 0..20 {
-            client.exchange().await.unwrap();
-        }
-        if running.is_finished() {
-            continue;
-        }
-        let status = refused(shed, Code::ResourceExhausted, "OVERLOADED");
-        assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(Duration::from_secs(1)));
-        running.abort();
-        // A call that was shed counts as no failure.
-        let buckets = "select count(*) from login_buckets where cardinality(failures) > 5";
-        let buckets: i64 = sqlx::query_scalar(buckets).fetch_one(&server.state.db).await.unwrap();
-        assert_eq!(buckets, 0);
-        return;
+            tokio::spawn(async move { anonymous.tokens().login(request).await.map(drop) })
+        })
+        .collect();
+    // Each has counted as a failure until its password is compared, and five are as many as may.
+    until(async || places.waiting() == 5).await;
+    let more: Vec<_> = (0..11)
+        .map(|_| {
+            let places = places.clone();
+            tokio::spawn(async move { places.take(stranger, 1).await.map(drop) })
+        })
+        .collect();
+    until(async || places.waiting() == 16).await;
+    let shed = server.login("nobody@example.org", PASSWORD, None).await;
+    let status = refused(shed, Code::ResourceExhausted, "OVERLOADED");
+    assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(Duration::from_secs(1)));
+    for _ in 0..20 {
+        client.exchange().await.unwrap();
     }
-    panic!("no hash lasts longer than twenty exchanges");
+    // A call that was shed counts as no failure.
+    let buckets: i64 =
+        sqlx::query_scalar("select count(*) from login_buckets").fetch_one(&server.state.db).await.unwrap();
+    assert_eq!(buckets, 1);
+    drop(held);
+    for taken in more {
+        taken.await.unwrap().unwrap();
+    }
+    let mut signed_in = 0;
+    for login in waiting {
+        signed_in += usize::from(login.await.unwrap().is_ok());
+    }
+    assert_eq!(signed_in, 5);
 }

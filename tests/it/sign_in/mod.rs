@@ -1,5 +1,6 @@
 //! Passwords, sessions, and the pages for people.
 
+mod fairness;
 mod invitation_page;
 mod login;
 mod password_page;

@@ -73,7 +73,7 @@ async fn after_fifty_failures_an_address_has_to_wait() {
     let server = TestServer::at_standing_time(behind_a_proxy()).await;
     let org = server.org().await;
     let bot = server.technical(&org.id, "bot", &[]).await;
-    // All of a /64 is one host.
+    // All of a /64 is one host, and the next one is another.
     let from = |n: u32| format!("2001:db8:0:1::{n:x}");
     for n in 0..50 {
         let status = wrong(&server, &format!("user-{n}@example.org"), &from(n)).await;
@@ -82,6 +82,51 @@ async fn after_fifty_failures_an_address_has_to_wait() {
     wait(&wrong(&server, "another@example.org", &from(99)).await);
     wait(&server.login(&bot.username, PASSWORD, Some(&from(99))).await.unwrap_err());
     server.login(&bot.username, PASSWORD, Some("2001:db8:0:2::1")).await.unwrap();
+}
+
+/// Who has a /48 has 65 536 networks of hosts: they count together, too.
+#[tokio::test]
+async fn networks_of_ipv6_have_to_wait_as_a_whole() {
+    let server = TestServer::at_standing_time(behind_a_proxy()).await;
+    let org = server.org().await;
+    let bot = server.technical(&org.id, "bot", &[]).await;
+    // 200 of a /56, 20 from each of ten host networks.
+    for n in 0..200 {
+        let from = format!("2001:db8:1:{:x}::{n:x}", n % 10);
+        let status = wrong(&server, &format!("home-{n}@example.org"), &from).await;
+        assert_eq!(reason(&status), "LOGIN_FAILED", "{n}");
+    }
+    wait(&server.login(&bot.username, PASSWORD, Some("2001:db8:1:ff::1")).await.unwrap_err());
+    server.login(&bot.username, PASSWORD, Some("2001:db8:1:100::1")).await.unwrap();
+    // 1 000 of a /48, 100 from each of ten /56, 10 from each host network.
+    for n in 0..1_000 {
+        let from = format!("2001:db8:2:{:x}{:02x}::1", n % 10, n / 10 % 10);
+        let status = wrong(&server, &format!("site-{n}@example.org"), &from).await;
+        assert_eq!(reason(&status), "LOGIN_FAILED", "{n}");
+    }
+    wait(&server.login(&bot.username, PASSWORD, Some("2001:db8:2:ffff::1")).await.unwrap_err());
+    server.login(&bot.username, PASSWORD, Some("2001:db8:3::1")).await.unwrap();
+}
+
+/// Behind a proxy that is not trusted, and on this machine, all clients have one address: the
+/// failures of one are not those of another.
+#[tokio::test]
+async fn an_address_that_is_not_known_is_not_counted() {
+    let server = TestServer::at_standing_time(LIMITS).await;
+    let org = server.org().await;
+    let bot = server.technical(&org.id, "bot", &[]).await;
+    for n in 0..60 {
+        let from = (n % 2 == 0).then_some("203.0.113.9");
+        let outcome = server.login(&format!("user-{n}@example.org"), WRONG, from).await;
+        assert_eq!(reason(&outcome.unwrap_err()), "LOGIN_FAILED", "{n}");
+    }
+    server.login(&bot.username, PASSWORD, None).await.unwrap();
+    server.login(&bot.username, PASSWORD, Some("203.0.113.9")).await.unwrap();
+    // The username counts wherever it is guessed at, and no address is known for it.
+    for _ in 0..5 {
+        server.login(&bot.username, WRONG, Some("203.0.113.9")).await.unwrap_err();
+    }
+    wait(&server.login(&bot.username, PASSWORD, None).await.unwrap_err());
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! The main job: a long-lived token becomes a short-lived JWT that an outside service can verify.
 
+use std::time::Duration;
+
 use countersign::clock::Clock;
 use countersign::config::SigningAlgorithm;
 use countersign::crypto::seal::MasterKeys;
@@ -425,4 +427,55 @@ async fn the_key_set_over_grpc_is_that_over_http() {
         members.retain(|_, value| value != "");
         assert_eq!(keys, json!({ "keys": [members] }));
     }
+}
+
+/// Two nodes need not agree to the second: what one has just made works on the other, whose clock
+/// is behind; and what one has just ended does not.
+#[tokio::test]
+async fn the_clocks_of_two_nodes_differ() {
+    let ahead = TestServer::at_standing_time(LIMITS).await;
+    let behind = ahead.beside_with_own_clock(LIMITS).await;
+    let org = ahead.org().await;
+    let (_, bot) = ahead.account(&org.id, "bot", &[]).await;
+    ahead.person(&org.id, "ann@example.org", &[]).await;
+    let mut skew = 0;
+    for (seconds, accepted) in [(0, true), (2, true), (59, true), (60, true), (61, false), (120, false)] {
+        ahead.state.clock.advance(Duration::from_secs(seconds - skew));
+        skew = seconds;
+        let jwt = bot.exchange().await.unwrap().access_token;
+        let caller = behind.client(jwt.clone()).caller().await;
+        if accepted {
+            caller.unwrap();
+        } else {
+            refused(caller, Code::Unauthenticated, "ACCESS_TOKEN_INVALID");
+        }
+        ahead.client(jwt.clone()).caller().await.unwrap();
+        let request = pb::IntrospectTokenRequest { token_text: jwt, ..Default::default() };
+        let answer = behind.operator.tokens().introspect_token(request).await.unwrap().into_inner();
+        assert_eq!(answer.active, accepted, "{seconds} s");
+        // A clock that is ahead accepts what one that is behind has made.
+        let jwt = behind.client(bot.token()).exchange().await.unwrap().access_token;
+        ahead.client(jwt).caller().await.unwrap();
+        // A session is not older or younger than what is asked of it.
+        behind.client(ahead.session("ann@example.org").await.token()).caller().await.unwrap();
+    }
+}
+
+/// A secret that was ended at once has ended on every node, also where the clock is behind.
+#[tokio::test]
+async fn a_secret_that_is_ended_has_ended_by_every_clock() {
+    let ahead = TestServer::at_standing_time(LIMITS).await;
+    let behind = ahead.beside_with_own_clock(LIMITS).await;
+    ahead.state.clock.advance(Duration::from_secs(59));
+    let org = ahead.org().await;
+    let (_, bot) = ahead.account(&org.id, "bot", &[]).await;
+    let old = behind.client(bot.token());
+    old.caller().await.unwrap();
+    let overlap = Some(prost_types::Duration { seconds: 0, nanos: 0 });
+    let token_id = bot.caller().await.unwrap().credential_id;
+    let request = pb::RotateTokenRequest { token_id, overlap, ..Default::default() };
+    org.owner.tokens().rotate_token(request).await.unwrap();
+    behind.hear_all().await;
+    refused(old.caller().await, Code::Unauthenticated, "TOKEN_EXPIRED");
+    refused(bot.caller().await, Code::Unauthenticated, "TOKEN_EXPIRED");
 }

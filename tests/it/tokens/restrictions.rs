@@ -411,3 +411,36 @@ async fn a_trusted_proxy_says_where_a_call_comes_from() {
         refused(client.accounts().get_caller(request).await, Code::PermissionDenied, "ADDRESS_NOT_ALLOWED");
     }
 }
+
+/// Of a peer that is not trusted nothing is believed: its own address is compared, whatever it
+/// claims. A trusted proxy may use either header, and where both are there they must agree.
+#[tokio::test]
+async fn only_an_address_that_is_certain_is_compared() {
+    for (trusted, lines, from_there, from_here) in [
+        (false, &[("x-forwarded-for", "203.0.113.7")][..], false, true),
+        (false, &[("forwarded", "for=203.0.113.7")], false, true),
+        (false, &[("forwarded", "for=unknown")], false, true),
+        (true, &[("forwarded", "for=198.51.100.1, for=\"203.0.113.7:4711\";proto=https")], true, false),
+        (true, &[("x-forwarded-for", "203.0.113.7"), ("forwarded", "for=203.0.113.7")], true, false),
+        (true, &[("x-forwarded-for", "203.0.113.7"), ("forwarded", "for=198.51.100.1")], false, false),
+        (true, &[("x-forwarded-for", "198.51.100.1"), ("forwarded", "for=203.0.113.7")], false, false),
+        (true, &[("forwarded", "for=_hidden")], false, false),
+        (true, &[], false, true),
+    ] {
+        let trusted_proxies = if trusted { vec!["127.0.0.1/32".parse().unwrap()] } else { Vec::new() };
+        let server = TestServer::with_limits(ServerLimits { trusted_proxies, ..LIMITS }).await;
+        let org = server.org().await;
+        let (bot, _) = server.account(&org.id, "bot", &[]).await;
+        for (cidr, works) in [("203.0.113.0/24", from_there), ("127.0.0.0/8", from_here)] {
+            let request =
+                pb::CreateTokenRequest { allowed_cidrs: vec![cidr.into()], ..token_for(&org.id, &bot.id) };
+            let made = org.owner.tokens().create_token(request).await.unwrap().into_inner();
+            let mut request = Request::new(pb::GetCallerRequest {});
+            for (header, line) in lines {
+                request.metadata_mut().append(*header, line.parse().unwrap());
+            }
+            let outcome = server.client(made.secret).accounts().get_caller(request).await;
+            assert_eq!(outcome.is_ok(), works, "{trusted} {lines:?} {cidr}");
+        }
+    }
+}

@@ -1,0 +1,465 @@
+//! Who may compute a hash of a password next: places that are shared fairly.
+//!
+//! A hash takes memory and 20 ms of a core, and every client can ask for one. So the places have parts
+//! for three kinds of work, none of which takes the others', and within a part all take turns:
+//!
+//! - checking passwords of clients that are known: their address succeeded on that account lately, or
+//!   they have a session. The orgs of the accounts take turns;
+//! - checking passwords of strangers, which share **one** part, whichever account or org they name.
+//!   Their networks take turns;
+//! - setting passwords. The orgs take turns.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::domain::values::client_address::ClientAddress;
+use crate::domain::values::ids::OrgId;
+use crate::domain::values::networks::{Neighbourhood, neighbourhoods};
+use crate::error::{Error, Reason, Result};
+
+/// When to retry after too many waited. A turn comes much sooner.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How many may wait of one org, or of one network of strangers. With two places they take 200 ms.
+const MAX_WAITING: usize = 16;
+/// How many strangers may wait in all.
+const MAX_STRANGERS: usize = 128;
+
+/// On whose behalf a hash is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// A client that is known, for an account of this org.
+    Known(OrgId),
+    /// Any other client that types a password.
+    Stranger(ClientAddress),
+    /// An account of this org is given a password.
+    Setting(OrgId),
+}
+
+/// Those that wait for the same turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Turn {
+    Org(OrgId),
+    /// The widest network that an address may be counted in; none if it is not known.
+    Network(Option<Neighbourhood>),
+}
+
+impl Asker {
+    const fn part(self) -> usize {
+        match self {
+            Self::Known(_) => 0,
+            Self::Stranger(_) => 1,
+            Self::Setting(_) => 2,
+        }
+    }
+
+    fn turn(self) -> Turn {
+        match self {
+            Self::Known(org_id) | Self::Setting(org_id) => Turn::Org(org_id),
+            Self::Stranger(address) => {
+                Turn::Network(address.known().and_then(|address| neighbourhoods(address).pop()))
+            }
+        }
+    }
+}
+
+/// The places. Clones share them.
+#[derive(Clone)]
+pub struct Places {
+    shared: Arc<Mutex<Shared>>,
+    all: u32,
+}
+
+struct Shared {
+    free: u32,
+    parts: [Part; 3],
+    /// The part whose turn is next.
+    next: usize,
+}
+
+/// A part of the places, and who waits for one.
+struct Part {
+    most: u32,
+    used: u32,
+    /// The most that may wait in all.
+    room: usize,
+    waiting: usize,
+    queues: HashMap<Turn, VecDeque<Waiter>>,
+    /// The turns of which any waits, the next one first.
+    round: VecDeque<Turn>,
+}
+
+/// One that waits. Its receiver is dropped when it has given up.
+struct Waiter {
+    weight: u32,
+    place: oneshot::Sender<Place>,
+}
+
+/// Places that are taken, and free again when it is dropped.
+pub struct Place {
+    places: Places,
+    part: usize,
+    weight: u32,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let granted = {
+            let mut shared = self.places.lock();
+            shared.free += self.weight;
+            shared.parts[self.part].used -= self.weight;
+            shared.grant(&self.places)
+        };
+        hand_over(granted);
+    }
+}
+
+impl Places {
+    /// This many places. With three or more, each part has its own; with fewer, the parts take turns.
+    pub fn new(all: u32) -> Self {
+        let (strangers, setting) = ((all / 3).max(1), (all / 4).max(1));
+        let known = all.saturating_sub(strangers + setting).max(1);
+        let part = |most, room| Part {
+            most,
+            used: 0,
+            room,
+            waiting: 0,
+            queues: HashMap::new(),
+            round: VecDeque::new(),
+        };
+        let parts = [part(known, usize::MAX), part(strangers, MAX_STRANGERS), part(setting, usize::MAX)];
+        Self { shared: Arc::new(Mutex::new(Shared { free: all, parts, next: 0 })), all }
+    }
+
+    /// How many there are in all.
+    pub fn all(&self) -> u32 {
+        self.all
+    }
+
+    /// Waits for a place of this weight.
+    ///
+    /// # Errors
+    /// `OVERLOADED`, at once, if too many wait already.
+    pub async fn take(&self, asker: Asker, weight: u32) -> Result<Place> {
+        let (place, granted) = oneshot::channel();
+        let weight = weight.clamp(1, self.all);
+        let others = {
+            let mut shared = self.lock();
+            if !shared.parts[asker.part()].has_room(asker.turn()) {
+                return Err(overloaded());
+            }
+            shared.parts[asker.part()].push(asker.turn(), Waiter { weight, place });
+            shared.grant(self)
+        };
+        hand_over(others);
+        granted.await.map_err(Error::internal)
+    }
+
+    /// Whether one more may wait.
+    pub fn have_room(&self, asker: Asker) -> bool {
+        self.lock().parts[asker.part()].has_room(asker.turn())
+    }
+
+    /// How many are free.
+    pub fn free(&self) -> u32 {
+        self.lock().free
+    }
+
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        self.lock().parts.iter().map(|part| part.waiting).sum()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The refusal where too many wait.
+pub fn overloaded() -> Error {
+    Error::new(Reason::Overloaded).retry_after(RETRY_AFTER)
+}
+
+/// Without the lock: one that has given up meanwhile drops its place, which takes the lock.
+fn hand_over(granted: Vec<(oneshot::Sender<Place>, Place)>) {
+    for (waiter, place) in granted {
+        let _ = waiter.send(place);
+    }
+}
+
+impl Shared {
+    /// Gives the free places to those whose turn it is.
+    fn grant(&mut self, places: &Places) -> Vec<(oneshot::Sender<Place>, Place)> {
+        let mut granted = Vec::new();
+        while let Some(part) = self.part_of_next_turn() {
+            // One that takes more than is free is not overtaken: it might never begin.
+            let Some(waiter) = self.parts[part].pop_if(self.free) else { break };
+            self.free -= waiter.weight;
+            self.parts[part].used += waiter.weight;
+            self.next = (part + 1) % self.parts.len();
+            let place = Place { places: places.clone(), part, weight: waiter.weight };
+            granted.push((waiter.place, place));
+        }
+        granted
+    }
+
+    /// The first part, from the one whose turn is next, of which any waits that may begin.
+    fn part_of_next_turn(&mut self) -> Option<usize> {
+        let (next, count) = (self.next, self.parts.len());
+        let mut in_turn = (0..count).map(|step| (next + step) % count);
+        in_turn.find(|part| self.parts[*part].may_begin())
+    }
+}
+
+impl Part {
+    /// Whether one more may wait for this turn. Those that have given up are removed first.
+    fn has_room(&mut self, turn: Turn) -> bool {
+        if let Some(queue) = self.queues.get_mut(&turn).filter(|queue| queue.len() >= MAX_WAITING) {
+            let before = queue.len();
+            queue.retain(|waiter| !waiter.place.is_closed());
+            self.waiting -= before - queue.len();
+            if queue.len() >= MAX_WAITING {
+                return false;
+            }
+        }
+        if self.waiting >= self.room {
+            let mut left = 0;
+            for queue in self.queues.values_mut() {
+                queue.retain(|waiter| !waiter.place.is_closed());
+                left += queue.len();
+            }
+            self.waiting = left;
+        }
+        self.waiting < self.room
+    }
+
+    fn push(&mut self, turn: Turn, waiter: Waiter) {
+        if !self.queues.contains_key(&turn) {
+            self.round.push_back(turn);
+        }
+        self.queues.entry(turn).or_default().push_back(waiter);
+        self.waiting += 1;
+    }
+
+    /// Whether any waits, and the part has a place for it. One that takes more than the whole part
+    /// begins when no other of the part runs.
+    fn may_begin(&mut self) -> bool {
+        self.first().is_some_and(|weight| self.used == 0 || self.used + weight <= self.most)
+    }
+
+    /// The weight of the one whose turn it is. Those that have given up are removed.
+    fn first(&mut self) -> Option<u32> {
+        while let Some(turn) = self.round.front() {
+            if let Some(queue) = self.queues.get_mut(turn) {
+                while queue.front().is_some_and(|waiter| waiter.place.is_closed()) {
+                    queue.pop_front();
+                    self.waiting -= 1;
+                }
+                if let Some(waiter) = queue.front() {
+                    return Some(waiter.weight);
+                }
+                self.queues.remove(turn);
+            }
+            self.round.pop_front();
+        }
+        None
+    }
+
+    /// Takes the one whose turn it is out of the queue if that many places are enough for it.
+    fn pop_if(&mut self, free: u32) -> Option<Waiter> {
+        let turn = *self.round.front()?;
+        let queue = self.queues.get_mut(&turn)?;
+        let waiter = queue.pop_front_if(|waiter| waiter.weight <= free)?;
+        self.waiting -= 1;
+        self.round.pop_front();
+        if queue.is_empty() {
+            self.queues.remove(&turn);
+        } else {
+            self.round.push_back(turn);
+        }
+        Some(waiter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+    use crate::domain::values::client_address::ForwardedHeaders;
+
+    type Taking = Pin<Box<dyn Future<Output = Result<Place>>>>;
+
+    fn taking(places: &Places, asker: Asker, weight: u32) -> Taking {
+        let places = places.clone();
+        Box::pin(async move { places.take(asker, weight).await })
+    }
+
+    /// The place, if it has come.
+    fn poll(taking: &mut Taking) -> Option<Place> {
+        match taking.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(place) => Some(place.unwrap_or_else(|error| panic!("{error:?}"))),
+            Poll::Pending => None,
+        }
+    }
+
+    fn take(places: &Places, asker: Asker) -> Place {
+        poll(&mut taking(places, asker, 1)).expect("a place is free")
+    }
+
+    fn refused(places: &Places, asker: Asker) -> Reason {
+        match taking(places, asker, 1).as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Err(error)) => error.reason(),
+            _ => panic!("{asker:?} may wait"),
+        }
+    }
+
+    fn org(n: u128) -> OrgId {
+        OrgId::from_u128(n)
+    }
+
+    fn stranger(address: &str) -> Asker {
+        let address = address.parse().unwrap();
+        Asker::Stranger(ClientAddress::of_request(address, &ForwardedHeaders::default(), &[]))
+    }
+
+    #[test]
+    fn the_parts() {
+        for (all, known, strangers, setting) in [
+            (1, 1, 1, 1),
+            (2, 1, 1, 1),
+            (3, 1, 1, 1),
+            (4, 2, 1, 1),
+            (6, 3, 2, 1),
+            (12, 5, 4, 3),
+            (60, 25, 20, 15),
+        ] {
+            let places = Places::new(all);
+            let most = places.lock().parts.each_ref().map(|part| part.most);
+            assert_eq!(most, [known, strangers, setting], "{all}");
+            assert!(all < 3 || most.iter().sum::<u32>() == all, "{all}");
+        }
+    }
+
+    #[test]
+    fn no_part_takes_a_place_of_another() {
+        let places = Places::new(6);
+        let _setting = take(&places, Asker::Setting(org(1)));
+        let mut more: Vec<_> = (0..16).map(|_| taking(&places, Asker::Setting(org(1)), 1)).collect();
+        assert!(more.iter_mut().all(|taking| poll(taking).is_none()));
+        assert_eq!(refused(&places, Asker::Setting(org(1))), Reason::Overloaded);
+        let _strangers = [take(&places, stranger("192.0.2.1")), take(&places, stranger("192.0.2.2"))];
+        let mut more_strangers = taking(&places, stranger("192.0.2.3"), 1);
+        assert!(poll(&mut more_strangers).is_none(), "strangers have one part");
+        // Those that are known find their places free, of that org and of another one.
+        let _known = [1, 1, 2].map(|n| take(&places, Asker::Known(org(n))));
+        assert_eq!(places.free(), 0);
+    }
+
+    #[test]
+    fn orgs_take_turns() {
+        for setting in [false, true] {
+            let asker = |n| if setting { Asker::Setting(org(n)) } else { Asker::Known(org(n)) };
+            let places = Places::new(3);
+            let held = take(&places, asker(1));
+            let mut first: Vec<_> = (0..16).map(|_| taking(&places, asker(1), 1)).collect();
+            first.iter_mut().for_each(|taking| assert!(poll(taking).is_none()));
+            assert_eq!(refused(&places, asker(1)), Reason::Overloaded);
+            let mut other = taking(&places, asker(2), 1);
+            assert!(poll(&mut other).is_none());
+            drop(held);
+            let held = poll(&mut first[0]).expect("it came before");
+            assert!(poll(&mut other).is_none());
+            drop(held);
+            let held = poll(&mut other).expect("its turn is before the second of the other org");
+            assert!(first[1..].iter_mut().all(|taking| poll(taking).is_none()));
+            drop(held);
+            assert!(poll(&mut first[1]).is_some());
+        }
+    }
+
+    #[test]
+    fn networks_of_strangers_take_turns() {
+        let places = Places::new(3);
+        let held = take(&places, stranger("2001:db8::1"));
+        // Each from a host network of its own, all in one site.
+        let mut many: Vec<_> =
+            (0..16).map(|n| taking(&places, stranger(&format!("2001:db8:0:{n:x}::1")), 1)).collect();
+        many.iter_mut().for_each(|taking| assert!(poll(taking).is_none()));
+        assert_eq!(refused(&places, stranger("2001:db8:0:ffff::1")), Reason::Overloaded);
+        let mut other = taking(&places, stranger("2001:db8:1::1"), 1);
+        assert!(poll(&mut other).is_none());
+        drop(held);
+        drop(poll(&mut many[0]).expect("it came before"));
+        assert!(poll(&mut other).is_some());
+        // All whose address is not known are one.
+        let unknown = Asker::Stranger(ClientAddress::UNKNOWN);
+        assert_eq!(unknown.turn(), stranger("127.0.0.1").turn());
+        assert_ne!(unknown.turn(), stranger("192.0.2.1").turn());
+    }
+
+    #[test]
+    fn so_many_strangers_may_wait_and_no_more() {
+        let places = Places::new(3);
+        let _held = take(&places, stranger("192.0.2.1"));
+        let mut waiting: Vec<_> =
+            (0..MAX_STRANGERS).map(|n| taking(&places, stranger(&format!("198.51.{n}.1")), 1)).collect();
+        waiting.iter_mut().for_each(|taking| assert!(poll(taking).is_none()));
+        assert!(!places.have_room(stranger("203.0.113.1")));
+        assert_eq!(refused(&places, stranger("203.0.113.1")), Reason::Overloaded);
+        assert!(places.have_room(Asker::Known(org(1))) && places.have_room(Asker::Setting(org(1))));
+        // One that has given up leaves its place in the queue.
+        waiting.pop();
+        assert!(places.have_room(stranger("203.0.113.1")));
+    }
+
+    #[test]
+    fn of_few_places_the_parts_take_turns() {
+        let places = Places::new(1);
+        let held = take(&places, stranger("192.0.2.1"));
+        let mut strangers: Vec<_> = (0..9).map(|_| taking(&places, stranger("192.0.2.1"), 1)).collect();
+        strangers.iter_mut().for_each(|taking| assert!(poll(taking).is_none()));
+        let (mut known, mut setting) =
+            (taking(&places, Asker::Known(org(1)), 1), taking(&places, Asker::Setting(org(1)), 1));
+        assert!(poll(&mut known).is_none() && poll(&mut setting).is_none());
+        drop(held);
+        drop(poll(&mut setting).expect("after strangers"));
+        drop(poll(&mut known).expect("after that"));
+        assert!(poll(&mut strangers[0]).is_some());
+    }
+
+    #[test]
+    fn one_that_gives_up_takes_no_place() {
+        let places = Places::new(3);
+        let held = take(&places, Asker::Known(org(1)));
+        let mut gone = taking(&places, Asker::Known(org(1)), 1);
+        let mut next = taking(&places, Asker::Known(org(1)), 1);
+        assert!(poll(&mut gone).is_none() && poll(&mut next).is_none());
+        assert_eq!(places.waiting(), 2);
+        drop(gone);
+        drop(held);
+        // It was granted, and is dropped before it was seen.
+        assert_eq!((places.waiting(), places.free()), (0, 2));
+        drop(next);
+        assert_eq!(places.free(), 3);
+        take(&places, Asker::Known(org(1)));
+    }
+
+    #[test]
+    fn one_that_takes_more_is_not_overtaken() {
+        let places = Places::new(4);
+        let held = take(&places, stranger("192.0.2.1"));
+        let mut heavy = taking(&places, Asker::Known(org(1)), 9);
+        assert!(poll(&mut heavy).is_none(), "it takes all of them");
+        let mut light = taking(&places, Asker::Known(org(2)), 1);
+        assert!(poll(&mut light).is_none());
+        drop(held);
+        let held = poll(&mut heavy).expect("its turn");
+        assert_eq!(places.free(), 0);
+        drop(held);
+        assert!(poll(&mut light).is_some());
+    }
+}

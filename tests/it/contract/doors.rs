@@ -1,0 +1,131 @@
+//! What has one door in the sources: the address of a client, and the hash of a password.
+
+use std::fs;
+use std::path::Path;
+
+/// What may be named in these files only, and why.
+const DOORS: [(&[&str], &[&str], &str); 6] = [
+    (
+        &[
+            "\"x-forwarded-for\"",
+            "\"forwarded\"",
+            "\"x-real-ip\"",
+            "\"true-client-ip\"",
+            "\"cf-connecting-ip\"",
+            "\"x-client-ip\"",
+            "FORWARDED",
+        ],
+        &["src/client_addr.rs", "src/domain/values/client_address.rs"],
+        "the headers of proxies are read where it is decided what they mean",
+    ),
+    (
+        &["TcpConnectInfo", "ConnectInfo<", "remote_addr(", ".peer_addr("],
+        &["src/client_addr.rs"],
+        "the peer of a connection is read where it is decided whether it is the client",
+    ),
+    (&["argon2::", "Argon2::"], &["src/crypto/password_hash.rs"], "hashes are computed in the pool only"),
+    (
+        &[".passwords.hash(", ".hash(state, "],
+        &[
+            "src/flows/new_password.rs",
+            "src/flows/invitations.rs",
+            "src/flows/password_reset.rs",
+            "src/grpc/accounts/create.rs",
+            "src/grpc/accounts/passwords.rs",
+        ],
+        "a new password is hashed when its call was rehearsed",
+    ),
+    (
+        &[".passwords.hash("],
+        &["src/flows/new_password.rs"],
+        "a new password is hashed when its call was rehearsed",
+    ),
+    (
+        &[".passwords.verify(", ".passwords.rehash("],
+        &["src/flows/sign_in.rs"],
+        "passwords are compared where attempts are counted",
+    ),
+];
+
+/// The files of the server, with what they hold.
+fn sources() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut folders, mut found) = (vec![root.join("src")], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/");
+                found.push((name, fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    found
+}
+
+/// What a file names that it may not.
+fn wrong(name: &str, text: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (words, doors, why) in DOORS {
+        let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let named = |line: &str| words.iter().any(|word| line.contains(word));
+        if !doors.contains(&name) {
+            wrong.extend(
+                lines.filter(|line| named(line)).map(|line| format!("{name}: {}: {why}", line.trim())),
+            );
+        }
+    }
+    wrong
+}
+
+#[test]
+fn each_door_is_the_only_one() {
+    let sources = sources();
+    assert!(sources.len() > 150);
+    let wrong: Vec<String> = sources.iter().flat_map(|(name, text)| wrong(name, text)).collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // Each is there.
+    for (words, doors, _) in DOORS {
+        for door in doors {
+            let text = sources.iter().find(|(name, _)| name == door).map(|(_, text)| text).unwrap();
+            assert!(words.iter().any(|word| text.contains(word)), "{door} names none of {words:?}");
+        }
+    }
+}
+
+#[test]
+fn a_way_round_is_found() {
+    for line in [
+        "let from = headers.get(\"x-forwarded-for\");",
+        "let from = request.extensions().get::<TcpConnectInfo>();",
+        "let from = stream.peer_addr()?;",
+        "let hash = argon2::Argon2::default();",
+        "let record = state.passwords.hash(owner, &password).await?;",
+        "let verdict = state.passwords.verify(asker, &typed, None).await?;",
+    ] {
+        assert!(!wrong("src/grpc/tokens/create.rs", line).is_empty(), "{line}");
+        assert!(wrong("src/grpc/tokens/create.rs", &format!("    // {line}")).is_empty());
+    }
+}
+
+/// Behind a proxy that is not named, all clients have one address: what an operator copies names it.
+#[test]
+fn what_is_deployed_names_its_proxy() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (file, setting) in [
+        ("README.md", "`--trusted-proxies`"),
+        ("deploy/compose.yaml", "COUNTERSIGN_TRUSTED_PROXIES: ${COUNTERSIGN_TRUSTED_PROXIES:-"),
+        ("deploy/countersign.env", "\nCOUNTERSIGN_TRUSTED_PROXIES='"),
+        ("deploy/countersign.service", "\nEnvironment=COUNTERSIGN_TRUSTED_PROXIES="),
+        ("deploy/proxy/nginx.conf", "--trusted-proxies"),
+        ("deploy/proxy/haproxy.cfg", "--trusted-proxies"),
+        ("deploy/proxy/envoy.yaml", "--trusted-proxies"),
+        ("docs/operate/behind-a-proxy.md", "countersign serve --trusted-proxies"),
+        ("docs/operate/install.md", "export COUNTERSIGN_TRUSTED_PROXIES="),
+    ] {
+        let text = fs::read_to_string(root.join(file)).unwrap();
+        assert!(text.contains(setting), "{file} does not set {setting}");
+    }
+}
