@@ -13,7 +13,9 @@ use crate::state::Pools;
 
 /// Opens a single connection, to a database that may have no schema yet.
 pub(super) async fn connect(args: &DatabaseArgs) -> Result<PgConnection> {
-    Ok(pooler::connect(&options(args)?).await?)
+    let options = options(args)?;
+    pooler::probe(&options).await?;
+    Ok(pooler::connect(&options).await?)
 }
 
 /// Opens the pools of a command, which a person watches: its statements have no time limit.
@@ -41,4 +43,3 @@ pub(super) async fn open_within(
 fn options(args: &DatabaseArgs) -> Result<PgConnectOptions> {
     pool::options(args.database_url.expose()).map_err(|wrong| anyhow::anyhow!("--database-url {wrong}"))
 }
-

@@ -168,7 +168,13 @@ impl Db {
     /// Connects when it is first needed.
     pub fn lazy(options: PgConnectOptions, max_connections: u32, settings: SessionSettings) -> Self {
         let pool = ArcSwap::from_pointee(lazy_with(options.clone(), max_connections, settings));
-        Self(Arc::new(SharedPool { options, max_connections, settings, pool, closed: AtomicBool::new(false) }))
+        Self(Arc::new(SharedPool {
+            options,
+            max_connections,
+            settings,
+            pool,
+            closed: AtomicBool::new(false),
+        }))
     }
 
     /// The current pool.

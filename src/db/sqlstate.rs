@@ -236,9 +236,9 @@ mod tests {
 
     /// All classes of the manual's appendix A.
     const CLASSES: [&str; 46] = [
-        "00", "01", "02", "03", "08", "09", "0A", "0B", "0F", "0L", "0P", "0Z", "10", "20", "21", "22",
-        "23", "24", "25", "26", "27", "28", "2B", "2D", "2F", "34", "38", "39", "3B", "3D", "3F", "40",
-        "42", "44", "53", "54", "55", "57", "58", "72", "F0", "HV", "P0", "XX", "40003", "XX001",
+        "00", "01", "02", "03", "08", "09", "0A", "0B", "0F", "0L", "0P", "0Z", "10", "20", "21", "22", "23",
+        "24", "25", "26", "27", "28", "2B", "2D", "2F", "34", "38", "39", "3B", "3D", "3F", "40", "42", "44",
+        "53", "54", "55", "57", "58", "72", "F0", "HV", "P0", "XX", "40003", "XX001",
     ];
 
     #[test]
@@ -286,7 +286,9 @@ mod tests {
     #[test]
     fn a_lost_answer_is_not_retried() {
         let broken = || sqlx::Error::Io(std::io::Error::other("broken pipe"));
-        for error in [Error::from(broken()), AtCommit::error(broken()), Error::from(sqlx::Error::PoolTimedOut)] {
+        for error in
+            [Error::from(broken()), AtCommit::error(broken()), Error::from(sqlx::Error::PoolTimedOut)]
+        {
             assert_eq!(error.reason(), Reason::DatabaseUnavailable);
             assert!(!is_retried(&error), "{error:?}");
         }

@@ -1,8 +1,8 @@
 //! The sweep of rows whose retention has expired, in all tables that have one.
 
-use sqlx::{PgPool, Postgres};
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
+use sqlx::{PgPool, Postgres};
 use time::{Duration, OffsetDateTime};
 
 use super::orgs::invitations;

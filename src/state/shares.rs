@@ -197,7 +197,7 @@ impl InGroup {
 }
 
 fn overloaded() -> Error {
-    Error::with_message(Reason::Overloaded, "too many calls of the org wait for the database: try again")
+    Error::with_message(Reason::Overloaded, "too many calls wait for the database: try again")
         .retry_after(RETRY_AFTER)
 }
 
@@ -267,7 +267,11 @@ impl Inner {
 impl Shares {
     /// Shares of a pool of so many connections.
     pub fn new(connections: u32) -> Self {
-        Self(Arc::new(Inner { limits: Limits::of(connections), groups: Mutex::default(), asked: Default::default() }))
+        Self(Arc::new(Inner {
+            limits: Limits::of(connections),
+            groups: Mutex::default(),
+            asked: Default::default(),
+        }))
     }
 
     /// Waits for a place in the share of a group. It is to be taken before a connection is.
@@ -375,8 +379,7 @@ mod tests {
     #[test]
     fn an_org_waits_for_itself_alone_and_a_credential_leaves_half_of_it() {
         let shares = Shares::new(16);
-        let mut held: Vec<_> =
-            (0..2).map(|_| now(&shares, org(1), by(1), Work::Changes).unwrap()).collect();
+        let mut held: Vec<_> = (0..2).map(|_| now(&shares, org(1), by(1), Work::Changes).unwrap()).collect();
         assert!(now(&shares, org(1), by(1), Work::Changes).is_none(), "half of the share");
         held.extend((0..2).map(|_| now(&shares, org(1), by(2), Work::Changes).unwrap()));
         assert!(now(&shares, org(1), by(3), Work::Changes).is_none());

@@ -33,7 +33,9 @@ pub fn work(path: &str) -> Option<Work> {
 /// changes; one that yields something new as well is not.
 fn row(path: &str) -> Option<(Access, Work)> {
     Some(match path {
-        "/countersign.v1.AccountService/CreateServiceAccount" => (Requires(&Permission::ACCOUNTS_WRITE), Changes),
+        "/countersign.v1.AccountService/CreateServiceAccount" => {
+            (Requires(&Permission::ACCOUNTS_WRITE), Changes)
+        }
         "/countersign.v1.AccountService/CreateUser" => (Requires(&Permission::ACCOUNTS_WRITE), Changes),
         "/countersign.v1.AccountService/CloneAccount" => (Requires(&Permission::ACCOUNTS_WRITE), Changes),
         "/countersign.v1.AccountService/GetAccount" => (Authenticated, Reads),
@@ -44,7 +46,9 @@ fn row(path: &str) -> Option<(Access, Work)> {
         "/countersign.v1.AccountService/UndeleteAccount" => (Requires(&Permission::ACCOUNTS_WRITE), Changes),
         // An account needs no permission to change itself: the handler decides which fields.
         "/countersign.v1.AccountService/UpdateAccount" => (Authenticated, Changes),
-        "/countersign.v1.AccountService/ConvertAccount" => (Requires(&Permission::PLATFORM_ACCOUNTS), Changes),
+        "/countersign.v1.AccountService/ConvertAccount" => {
+            (Requires(&Permission::PLATFORM_ACCOUNTS), Changes)
+        }
         // Changes the caller's own password, and requires the current one.
         "/countersign.v1.AccountService/ChangePassword" => (Authenticated, Changes),
         "/countersign.v1.AccountService/SetPassword" => (Requires(&Permission::ACCOUNTS_WRITE), Changes),
@@ -108,11 +112,15 @@ fn row(path: &str) -> Option<(Access, Work)> {
         "/countersign.v1.TokenService/RevokeToken" => (Open, Stops),
         "/countersign.v1.TokenService/RevokeAccountTokens" => (Requires(&Permission::TOKENS_WRITE), Stops),
         "/countersign.v1.TokenService/ReassignToken" => (Requires(&Permission::TOKENS_WRITE), Changes),
-        "/countersign.v1.TokenService/ReassignAccountTokens" => (Requires(&Permission::TOKENS_WRITE), Changes),
+        "/countersign.v1.TokenService/ReassignAccountTokens" => {
+            (Requires(&Permission::TOKENS_WRITE), Changes)
+        }
         "/countersign.v1.TokenService/ReportLeakedToken" => (Open, Stops),
         "/countersign.v1.TokenService/ExchangeToken" => (Open, Cached),
         "/countersign.v1.TokenService/ExplainToken" => (Requires(&Permission::TOKENS_READ), Cached),
-        "/countersign.v1.TokenService/ImpersonateAccount" => (Requires(&Permission::ACCOUNTS_IMPERSONATE), Changes),
+        "/countersign.v1.TokenService/ImpersonateAccount" => {
+            (Requires(&Permission::ACCOUNTS_IMPERSONATE), Changes)
+        }
         // Held in the token's org, or `platform.verify`: the handler decides which.
         "/countersign.v1.TokenService/IntrospectToken" => (Authenticated, Cached),
         "/countersign.v1.TokenService/BatchIntrospectTokens" => (Authenticated, Cached),

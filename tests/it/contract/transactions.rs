@@ -62,7 +62,10 @@ fn files_with(texts: &[&str]) -> BTreeSet<String> {
 #[test]
 fn transactions_of_calls_begin_in_one_place() {
     let listed = |files: &[&str]| files.iter().map(|file| (*file).to_owned()).collect::<BTreeSet<_>>();
-    assert_eq!(files_with(&["db.begin(", "pool.begin", "pool().begin", "b.begin()", ".begin_with("]), listed(BEGIN));
+    assert_eq!(
+        files_with(&["db.begin(", "pool.begin", "pool().begin", "b.begin()", ".begin_with("]),
+        listed(BEGIN)
+    );
     assert_eq!(files_with(&["begin_job("]), listed(JOBS));
     assert_eq!(files_with(&["Author::server(", "fn server(org_id"]), listed(SERVER));
 }

@@ -1,9 +1,7 @@
 //! One org's calls wait for each other, and not another's for them.
 
-use std::sync::Arc;
-
 use countersign::domain::access::work::Work;
-use countersign::domain::values::ids::OrgId;
+use countersign::domain::values::ids::{AccountId, OrgId};
 use countersign::grpc::pb;
 use countersign::state::shares::{Group, MAX_WAITING, Member};
 use sqlx::{Connection as _, PgConnection, Postgres, Transaction};
@@ -149,18 +147,19 @@ async fn too_many_that_wait_are_refused_and_told_when_to_retry() {
     let (account, _) = server.account(&org.id, "bot", &[]).await;
     let shares = server.state.shares.clone();
     let group = Group::Org(org.id.parse_org());
-    let mut places = Vec::new();
-    for n in 0..shares.limit(Work::Changes) as u128 {
-        let member = Member::Account(countersign::domain::values::ids::AccountId::from_u128(n));
-        places.push(shares.place(group, member, Work::Changes).await.unwrap());
+    let (free, mut waiting) = (shares.limit(Work::Changes), JoinSet::new());
+    for n in 0..(free + MAX_WAITING) as u128 {
+        let (shares, member) = (shares.clone(), Member::Account(AccountId::from_u128(n)));
+        waiting.spawn(async move {
+            let _place = shares.place(group, member, Work::Changes).await.unwrap();
+            std::future::pending::<()>().await;
+        });
     }
-    let calls = Arc::new(tokio::sync::Mutex::new(flood(&[org.owner.clone()], &account, MAX_WAITING)));
-    until(async || shares.count(group, Work::Changes).1 == MAX_WAITING).await;
+    until(async || shares.count(group, Work::Changes) == (free, MAX_WAITING)).await;
     let refusal = org.owner.accounts().grant_access(grant_access(&account, 1_000)).await;
     let refusal = refused(refusal, Code::ResourceExhausted, "OVERLOADED");
     assert!(refusal.get_details_retry_info().unwrap().retry_delay.is_some());
-    calls.lock().await.shutdown().await;
-    drop(places);
+    waiting.shutdown().await;
     org.owner.accounts().grant_access(grant_access(&account, 1_000)).await.unwrap();
 }
 
@@ -177,9 +176,9 @@ async fn reads_of_one_org_leave_connections_to_another() {
     let mut calls = JoinSet::new();
     for _ in 0..40 {
         let caller = flooding.clone();
-        calls.spawn(async move {
-            caller.orgs().list_events(pb::ListEventsRequest::default()).await.map(drop)
-        });
+        calls.spawn(
+            async move { caller.orgs().list_events(pb::ListEventsRequest::default()).await.map(drop) },
+        );
     }
     until(async || shares.count(group, Work::Reads) == (limit, 40 - limit)).await;
     other.orgs().get_org(pb::GetOrgRequest::default()).await.unwrap();

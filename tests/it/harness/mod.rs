@@ -237,12 +237,8 @@ impl TestServer {
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let settings =
             SessionSettings { statement_timeout: Some(limits.statement_timeout()), ..Default::default() };
-        let pools = Pools::open(
-            &options,
-            limits.database_connections,
-            limits.database_load_connections,
-            settings,
-        );
+        let pools =
+            Pools::open(&options, limits.database_connections, limits.database_load_connections, settings);
         let state = State::open(
             pools,
             read_keys(&master),

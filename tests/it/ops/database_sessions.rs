@@ -45,10 +45,8 @@ impl Taken {
 
     /// Ends all sessions of the server.
     async fn end_sessions(&mut self) {
-        let sql = format!(
-            "select pg_terminate_backend(pid) from pg_stat_activity where usename = '{}'",
-            self.role
-        );
+        let sql =
+            format!("select pg_terminate_backend(pid) from pg_stat_activity where usename = '{}'", self.role);
         run(&mut self.admin, &sql).await;
     }
 
@@ -233,9 +231,11 @@ async fn a_statement_ends_before_the_call_does() {
     let org = server.org().await;
     let mut db = connect(&server.database().options()).await;
     let mut lock = db.begin().await.unwrap();
-    run(&mut lock, "lock table accounts in access exclusive mode").await;
-    let get = pb::GetAccountRequest { account_id: org.owner_id.clone(), ..Default::default() };
-    refused(org.owner.accounts().get_account(get).await, Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+    run(&mut lock, "lock table resources in access exclusive mode").await;
+    // Loaded before: what authenticates a call has a time limit of its own.
+    org.owner.caller().await.unwrap();
+    let list = org.owner.orgs().list_resources(pb::ListResourcesRequest::default()).await;
+    refused(list, Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
     // It gave up by itself: its connection is free while the lock is still held.
     let waits = "select count(*) from pg_stat_activity
                  where datname = current_database() and wait_event_type = 'Lock'";

@@ -487,7 +487,8 @@ async fn rows_above_an_open_transaction_are_read_once_and_by_pages() {
     assert_eq!(again, rows + 2);
     assert!(news(&mut follower, &mut other).await.is_empty());
     sqlx::raw_sql("rollback").execute(&mut open).await.unwrap();
-    until(async || news(&mut follower, &mut other).await.is_empty() && follower.held_back_since().is_none()).await;
+    until(async || news(&mut follower, &mut other).await.is_empty() && follower.held_back_since().is_none())
+        .await;
     assert_ne!(follower.settled(), at);
 }
 
