@@ -42,6 +42,7 @@ impl RequestUnderWay {
             address: proxies.client(request),
             page,
             request_id: given_id.unwrap_or_else(|| clock.new_id::<Uuid>().to_string()),
+            work: Default::default(),
         };
         request.extensions_mut().insert(context.clone());
         Self { context, began }

@@ -17,7 +17,7 @@ use crate::crypto::password_hash::{PasswordRecord, Verdict};
 use crate::crypto::password_places::{Asker, overloaded};
 use crate::crypto::peppers::{Blinded, Peppers};
 use crate::db;
-use crate::db::events::{Actor, Author, Change, FieldChange};
+use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::sign_in::login_buckets::{AddressKeys, Admission, Counted, Key, Keys};
 use crate::db::sign_in::{Candidate, login_buckets};
 use crate::domain::access::request_context::RequestContext;
@@ -68,7 +68,7 @@ pub async fn with_password(
     {
         return Err(overloaded());
     }
-    let admission = transact!(state, Author::server(SYSTEM_ORG), |mut tx| {
+    let admission = transact!(state, Actor::unknown(origin).in_org(SYSTEM_ORG), |mut tx| {
         let now = tx.now();
         let admission = login_buckets::admit(&mut tx, &keys, now).await?;
         tx.commit().await?;
@@ -97,7 +97,7 @@ pub async fn with_password(
         }
         Err(error) => {
             // Nothing was compared, so it was no failure.
-            if let Err(error) = withdraw(state, &admission).await {
+            if let Err(error) = withdraw(state, &admission, origin).await {
                 tracing::warn!(?error, "unprocessed login stays counted as a failure");
             }
             Err(error)
@@ -127,8 +127,8 @@ async fn compare(
     })
 }
 
-async fn withdraw(state: &State, admission: &Admission) -> Result<()> {
-    transact!(state, Author::server(SYSTEM_ORG), |mut tx| {
+async fn withdraw(state: &State, admission: &Admission, origin: &RequestContext) -> Result<()> {
+    transact!(state, Actor::unknown(origin).in_org(SYSTEM_ORG), |mut tx| {
         let now = tx.now();
         login_buckets::withdraw(&mut tx, admission, now).await?;
         tx.commit().await

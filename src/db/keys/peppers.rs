@@ -1,6 +1,6 @@
 //! `peppers`, and the rows that name them.
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
@@ -68,7 +68,7 @@ pub async fn renew(db: &PgPool, renewals: &[Renewal]) -> Result<u64> {
 ///
 /// Three reads, because a sharded engine does not join distributed tables with local ones. No new row names
 /// an older pepper, so that one that a read finds unused remains so.
-pub async fn find_unused(db: &PgPool, newest: i32, now: OffsetDateTime) -> Result<Vec<i32>> {
+pub async fn find_unused(db: &mut PgConnection, newest: i32, now: OffsetDateTime) -> Result<Vec<i32>> {
     let old = sqlx::query_scalar!(
         "select p.pepper_id from peppers p
          where p.pepper_id < $1
@@ -81,7 +81,7 @@ pub async fn find_unused(db: &PgPool, newest: i32, now: OffsetDateTime) -> Resul
         now,
         now - SETTLED
     );
-    let mut unused = old.fetch_all(db).await?;
+    let mut unused = old.fetch_all(&mut *db).await?;
     if unused.is_empty() {
         return Ok(unused);
     }
@@ -94,7 +94,7 @@ pub async fn find_unused(db: &PgPool, newest: i32, now: OffsetDateTime) -> Resul
         &unused,
         now
     );
-    let of_tokens = of_tokens.fetch_all(db).await?;
+    let of_tokens = of_tokens.fetch_all(&mut *db).await?;
     unused.retain(|pepper| !of_tokens.contains(pepper));
     let of_sessions = sqlx::query_scalar!(
         "select distinct pepper_id from sessions
@@ -102,7 +102,7 @@ pub async fn find_unused(db: &PgPool, newest: i32, now: OffsetDateTime) -> Resul
         &unused,
         now
     );
-    let of_sessions = of_sessions.fetch_all(db).await?;
+    let of_sessions = of_sessions.fetch_all(&mut *db).await?;
     unused.retain(|pepper| !of_sessions.contains(pepper));
     Ok(unused)
 }

@@ -22,3 +22,4 @@ pub mod rights;
 mod rights_properties;
 pub mod roles;
 pub mod takeover;
+pub mod work;

@@ -20,4 +20,5 @@ mod refusals;
 mod sharded_queries;
 mod sources;
 mod status_contract;
+mod transactions;
 mod words;
