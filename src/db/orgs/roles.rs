@@ -67,8 +67,11 @@ pub struct RoleFields {
 }
 
 impl RoleFields {
-    fn permissions(&self) -> Vec<String> {
-        self.terms.permissions.iter().map(Permission::to_string).collect()
+    /// # Errors
+    /// `LIMIT_REACHED`.
+    fn permissions(&self) -> Result<Vec<String>> {
+        Limit::PERMISSIONS_OF_ROLE.refuse_above(self.terms.permissions.len() as i64)?;
+        Ok(self.terms.permissions.iter().map(Permission::to_string).collect())
     }
 
     fn account_kinds(&self) -> Vec<String> {
@@ -194,7 +197,7 @@ pub async fn insert(
         fields.name.key(),
         fields.display_name.as_ref().map(DisplayName::as_str),
         fields.description.as_ref().map(Description::as_str),
-        &fields.permissions(),
+        &fields.permissions()?,
         &fields.account_kinds(),
         now
     );
@@ -206,7 +209,7 @@ pub async fn insert(
 /// Changes the fields of the role. The org is locked, and the role was found.
 ///
 /// # Errors
-/// `RESOURCE_EXISTS` when another role has the name.
+/// `RESOURCE_EXISTS` when another role has the name; `LIMIT_REACHED`.
 pub async fn update(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -226,7 +229,7 @@ pub async fn update(
         fields.name.key(),
         fields.display_name.as_ref().map(DisplayName::as_str),
         fields.description.as_ref().map(Description::as_str),
-        &fields.permissions(),
+        &fields.permissions()?,
         &fields.account_kinds(),
         now
     );

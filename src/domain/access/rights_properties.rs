@@ -208,7 +208,8 @@ fn what_grants_expand_to_is_never_in_memory_and_is_compared_once() {
     let work_of = |held: &HeldGrants, work: &dyn Fn(&Rights)| work::of(|| work(held.rights()));
     let manager = many_roles(1, 1);
     let scopes: Vec<_> = (0..100).map(|n| permission(&format!("noun{n}.read"))).collect();
-    let works: [(&str, &dyn Fn(&Rights)); 6] = [
+    type Work<'a> = (&'static str, &'a dyn Fn(&Rights));
+    let works: [Work<'_>; 6] = [
         ("beyond itself", &|held| assert!(held.beyond(held).is_empty())),
         ("beyond another", &|held| {
             assert!(held.beyond(manager.rights()).refuse(crate::error::Reason::Conflict).is_err())

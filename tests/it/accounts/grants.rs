@@ -126,7 +126,7 @@ async fn grants_are_taken_by_id_or_by_what_they_are() {
     assert_eq!(list(Filter::Resource("*".into())).await.len(), 2, "the owner's and the auditor's");
     let whole = all.iter().find(|grant| grant.resource == "*").unwrap();
     let by_id = pb::Grant { grant_id: whole.grant_id.clone(), ..Default::default() };
-    assert_eq!(take(&org.owner, &target.id, vec![by_id.clone()]).await.unwrap(), [whole.clone()]);
+    assert_eq!(take(&org.owner, &target.id, vec![by_id.clone()]).await.unwrap(), std::slice::from_ref(whole));
     refused(take(&org.owner, &target.id, vec![by_id]).await, Code::NotFound, "RESOURCE_NOT_FOUND");
     // The answer has what the call names, in its order, each once.
     let named = vec![grant("x.y", "a"), grant("auditor", "a"), grant("x.y", "a")];

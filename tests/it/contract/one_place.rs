@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::sources::repository;
 
+const NOWHERE: [PathBuf; 0] = [];
+
 /// The sources of the server, without their tests, by their path below `src/`.
 fn sources() -> Vec<(PathBuf, String)> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -40,7 +42,7 @@ fn elsewhere(text: &str, places: &[&str]) -> Vec<PathBuf> {
 /// what loads.
 #[test]
 fn rights_are_computed_only_where_grants_are_loaded() {
-    assert_eq!(elsewhere("HeldGrants::new(", &["db", "domain/access"]), [PathBuf::new(); 0]);
+    assert_eq!(elsewhere("HeldGrants::new(", &["db", "domain/access"]), NOWHERE);
     for constructor in ["fn of_grants", "fn of_pairs", "fn within", "fn narrowed"] {
         let text = fs::read_to_string(repository().join("src/domain/access/rights.rs")).unwrap();
         let line = text.lines().find(|line| line.contains(constructor)).unwrap();
@@ -51,7 +53,7 @@ fn rights_are_computed_only_where_grants_are_loaded() {
 /// A limit is checked where the rows are written, so that no new way of writing them goes round it.
 #[test]
 fn limits_are_checked_where_rows_are_written() {
-    assert_eq!(elsewhere("Reason::LimitReached", &["domain/limits.rs"]), [PathBuf::new(); 0]);
+    assert_eq!(elsewhere("Reason::LimitReached", &["domain/limits.rs"]), NOWHERE);
     for (table, file, check) in [
         ("grants", "db/accounts/grants.rs", "Limit::GRANTS_OF_ACCOUNT.refuse_above("),
         ("resources", "db/orgs/resources.rs", "Limit::RESOURCES_OF_ORG.refuse_above("),
@@ -59,10 +61,10 @@ fn limits_are_checked_where_rows_are_written() {
         ("tokens", "db/tokens/token.rs", "counts::refuse_too_many("),
         ("token_origins", "db/tokens/web_origins.rs", "counts::refuse_too_many_origins("),
     ] {
-        assert_eq!(elsewhere(&format!("insert into {table} ("), &[file]), [PathBuf::new(); 0], "{table}");
+        assert_eq!(elsewhere(&format!("insert into {table} ("), &[file]), NOWHERE, "{table}");
         let text = fs::read_to_string(repository().join("src").join(file)).unwrap();
         assert!(text.contains(check), "{file} does not check how many {table} there are");
     }
     // Tokens change their account in one place, which checks it too.
-    assert_eq!(elsewhere("set account_id = ", &["db/tokens/token.rs"]), [PathBuf::new(); 0]);
+    assert_eq!(elsewhere("set account_id = ", &["db/tokens/token.rs"]), NOWHERE);
 }
