@@ -70,18 +70,16 @@ enum Stop {
 impl Stop {
     /// The same, seen from the message that contains it at this field.
     fn below(self, parent: &str, index: Option<u32>) -> Self {
-        match (self, index) {
-            (Self::Malformed, _) => Self::Malformed,
-            (Self::TooMany { field, most }, None) if field.is_empty() => {
-                Self::TooMany { field: parent.to_owned(), most }
-            }
-            (Self::TooMany { field, most }, None) => {
-                Self::TooMany { field: format!("{parent}.{field}"), most }
-            }
-            (Self::TooMany { field, most }, Some(index)) => {
-                Self::TooMany { field: format!("{parent}[{index}].{field}"), most }
-            }
-        }
+        let Self::TooMany { field, most } = self else { return self };
+        // A field without a name of ours is called as its parent is.
+        let field = match (parent, index, field.as_str()) {
+            ("", _, _) => field,
+            (_, None, "") => parent.to_owned(),
+            (_, None, _) => format!("{parent}.{field}"),
+            (_, Some(index), "") => format!("{parent}[{index}]"),
+            (_, Some(index), _) => format!("{parent}[{index}].{field}"),
+        };
+        Self::TooMany { field, most }
     }
 }
 
@@ -190,8 +188,9 @@ impl Plans {
             if fields.len() <= number {
                 fields.resize_with(number + 1, || None);
             }
-            // What a mask has too many of is called as the mask is: its only field is no name of ours.
-            let name = if name == ".google.protobuf.FieldMask" { "" } else { field.name() };
+            // What a mask or a JSON object has too many of is called as that is: how these are encoded
+            // is nothing that a caller has written.
+            let name = if name.starts_with(".google.protobuf.") { "" } else { field.name() };
             fields[number] = Some(Field { name: name.to_owned(), kind });
         }
     }
@@ -334,6 +333,25 @@ mod tests {
         assert_eq!(refused(BATCH, &batch(vec![one(100), one(100)])), None);
         let field = refused(BATCH, &batch(vec![one(1), one(101)]));
         assert_eq!(field.as_deref(), Some("requests[1].required_scopes"));
+    }
+
+    #[test]
+    fn json_is_called_as_its_field_is() {
+        use prost_types::value::Kind;
+        use prost_types::{ListValue, Struct, Value};
+        const CREATE: &str = "/countersign.v1.AccountService/CreateServiceAccount";
+        let list = |values| Value { kind: Some(Kind::ListValue(ListValue { values })) };
+        let with = |value: Value| {
+            let attributes = Some(Struct { fields: [("key".to_owned(), value)].into() });
+            let settings = Some(pb::AccountSettings { attributes, ..Default::default() });
+            pb::CreateServiceAccountRequest { settings, ..Default::default() }.encode_to_vec()
+        };
+        let null = Value { kind: Some(Kind::NullValue(0)) };
+        assert_eq!(refused(CREATE, &with(list(vec![null.clone(); 1_000]))), None);
+        let many = list(vec![null; 1_001]);
+        assert_eq!(refused(CREATE, &with(many.clone())).as_deref(), Some("settings.attributes"));
+        let nested = (0..20).fold(many, |inner, _| list(vec![inner]));
+        assert_eq!(refused(CREATE, &with(nested)).as_deref(), Some("settings.attributes"));
     }
 
     #[test]

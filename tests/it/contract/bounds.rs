@@ -65,8 +65,9 @@ fn repeated(
     }
     for field in &message.field {
         let dot = if name.is_empty() { "" } else { "." };
-        let is_mask = full_name == ".google.protobuf.FieldMask";
-        let below = if is_mask { name.to_owned() } else { format!("{name}{dot}{}", field.name()) };
+        // How a mask or JSON is encoded has no names of ours.
+        let is_ours = !full_name.starts_with(".google.protobuf.");
+        let below = if !is_ours { name.to_owned() } else { format!("{name}{dot}{}", field.name()) };
         let path = [path, &[field.number() as u32]].concat();
         let is_list = field.label() == Label::Repeated;
         if is_list {
@@ -79,7 +80,7 @@ fn repeated(
         }
         if field.r#type() == Type::Message {
             let (inner_name, inner) = known.iter().find(|(name, _)| name == field.type_name()).unwrap();
-            let below = if is_list { format!("{below}[0]") } else { below };
+            let below = if is_list && is_ours { format!("{below}[0]") } else { below };
             repeated(known, inner, inner_name, (&below, &path), found);
         }
     }
