@@ -41,7 +41,11 @@ impl Clock {
     /// A clock that shows the same time now, and that is moved by itself: the clock of another machine.
     pub fn apart(&self) -> Self {
         let ahead = self.ahead_micros.load(Ordering::Relaxed);
-        Self { ahead_micros: Arc::new(AtomicI64::new(ahead)), newest_id: Arc::default(), stands_at: self.stands_at }
+        Self {
+            ahead_micros: Arc::new(AtomicI64::new(ahead)),
+            newest_id: Arc::default(),
+            stands_at: self.stands_at,
+        }
     }
 
     /// A new UUIDv7 (RFC 9562): 48 bits of milliseconds, 12 bits of their fraction, 62 random bits.

@@ -25,9 +25,6 @@ pub const FEED_CONNECTIONS: u32 = 4;
 /// How long a call waits for a connection before it fails.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The connections of the feed's pool.
-pub const FEED_CONNECTIONS: u32 = 4;
-
 /// How long a returned connection is assumed to work: the driver pings the database when it is
 /// returned. Another ping cost a round trip for each statement of a busy server.
 const FRESH: Duration = Duration::from_secs(1);

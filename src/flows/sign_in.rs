@@ -193,8 +193,8 @@ async fn record(mut tx: Transaction<'_>, candidate: &Candidate, begins: &[Counte
 
 impl SignedIn {
     /// Withdraws the count of an attempt whose password was right, and that nothing follows.
-    pub async fn abandon(&self, state: &State) {
-        if let Err(error) = withdraw(state, &self.admission).await {
+    pub async fn abandon(&self, state: &State, origin: &RequestContext) {
+        if let Err(error) = withdraw(state, &self.admission, origin).await {
             tracing::warn!(?error, "unprocessed login stays counted as a failure");
         }
     }

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::domain::access::work::Work;
 use crate::domain::values::ids::{AccountId, CredentialId, OrgId};
-use crate::domain::values::networks::neighbourhood;
+use crate::domain::values::networks::neighbourhoods;
 use crate::error::{Error, Reason, Result};
 
 /// How many calls of one kind of a group may wait.
@@ -37,14 +37,16 @@ pub enum Group {
 pub enum Member {
     Credential(CredentialId),
     Account(AccountId),
-    /// The network of one host; none where the address is unknown.
+    /// The first address of its widest network, since a client can have all of it; none where the address is
+    /// unknown.
     Address(Option<IpAddr>),
 }
 
 impl Member {
     /// The client at this address, of which nothing else is known.
     pub fn at(address: Option<IpAddr>) -> Self {
-        Self::Address(address.map(neighbourhood))
+        let widest = address.and_then(|address| neighbourhoods(address).pop());
+        Self::Address(widest.map(|network| network.first))
     }
 }
 

@@ -93,7 +93,7 @@ pub async fn change_password(
         Ok(record) => record,
         Err(error) => {
             // A call that is refused for lack of a place is no failed sign-in.
-            who.abandon(state).await;
+            who.abandon(state, &call.context).await;
             return Err(error);
         }
     };

@@ -193,7 +193,7 @@ async fn read_place(state: &State, call: &Call) -> Result<Option<Place>> {
     }
     let (group, member) = match &call.caller {
         Some(caller) => (Group::Org(caller.home()), Member::Credential(caller.credential_id())),
-        None => (Group::Unauthenticated, Member::at(call.context.address)),
+        None => (Group::Unauthenticated, Member::at(call.context.address.shown())),
     };
     state.shares.place(group, member, Work::Reads).await.map(Some)
 }

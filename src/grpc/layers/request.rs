@@ -134,7 +134,7 @@ pub fn is_stream(path: &str) -> bool {
 
 /// The address that a call comes from, as it was determined.
 fn address(request: &Request) -> Option<IpAddr> {
-    request.extensions().get::<RequestContext>()?.address
+    request.extensions().get::<RequestContext>()?.address.shown()
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {

@@ -112,7 +112,7 @@ async fn guard(
         )
     } else {
         // A form that is sent slowly gives way to others when there are too many.
-        let (_place, gave_way) = settings.places.enter(visit.context.address, 0);
+        let (_place, gave_way) = settings.places.enter(visit.context.address.shown(), 0);
         let answered = tokio::time::timeout(settings.timeout, next.run(request));
         let answered = tokio::select! {
             answered = answered => answered.ok(),
