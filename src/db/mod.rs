@@ -20,8 +20,6 @@ pub mod tokens;
 
 use std::time::Duration;
 
-use sqlx::error::DatabaseError;
-
 use crate::clock::Jitter;
 use crate::domain::values::names::Invalid;
 use crate::error::{Error, Result};
