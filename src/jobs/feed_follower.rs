@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::context::JobContext;
+use super::second_invalidations::SecondInvalidations;
 use crate::clock::Jitter;
 use crate::db::events::feed::CHANNEL;
 use crate::db::events::follower::{Follower, News};
@@ -68,13 +69,14 @@ async fn follow(feed: &Feed, followed_by: FollowedBy, woken: &Notify, period: Du
     let mut connection = None;
     let mut lag_logged = false;
     let mut keys_changed = false;
+    let mut seconds = SecondInvalidations::new(feed.is_of_a_cluster());
     // When the look began that may take several pages.
     let mut look_began = None;
     loop {
         let began = *look_began.get_or_insert_with(Instant::now);
         match timeout(POLL_TIMEOUT, poll(&followed_by.pools.feed, &mut connection, &mut follower)).await {
             Ok(Ok(news)) => {
-                apply(&followed_by, news, &mut keys_changed).await;
+                apply(&followed_by, news, &mut keys_changed, &mut seconds).await;
                 if !feed.answers() {
                     tracing::info!("database reachable again");
                 }
@@ -95,7 +97,14 @@ async fn follow(feed: &Feed, followed_by: FollowedBy, woken: &Notify, period: Du
             }
         }
         lag_logged = log_lag(feed.cursor_lag(), lag_logged);
+        let due = seconds.take_due(Instant::now());
+        if !due.is_empty() {
+            followed_by.principals.invalidate(&due);
+            followed_by.cors_origins.invalidate(&due);
+            keys_changed |= due.contains(&Subject::Keys);
+        }
         let pause = if feed.answers() { period } else { jitter.spread(RETRY) };
+        let pause = seconds.pause(Instant::now()).map_or(pause, |until_due| until_due.min(pause));
         let _ = timeout(pause, woken.notified()).await;
     }
 }
@@ -126,13 +135,14 @@ async fn poll_once(db: &Db, connection: &mut Connected, follower: &mut Follower)
 }
 
 /// Invalidates what was touched. `keys_changed` stays set until the keys are loaded.
-async fn apply(to: &FollowedBy, news: News, keys_changed: &mut bool) {
+async fn apply(to: &FollowedBy, news: News, keys_changed: &mut bool, seconds: &mut SecondInvalidations) {
     match news {
         News::Touched(subjects) => {
             let subjects: Vec<_> = subjects.iter().filter_map(|text| Subject::parse(text)).collect();
             if !subjects.is_empty() {
                 to.principals.invalidate(&subjects);
                 to.cors_origins.invalidate(&subjects);
+                seconds.note(&subjects, Instant::now());
             }
             *keys_changed |= subjects.contains(&Subject::Keys);
             if *keys_changed {

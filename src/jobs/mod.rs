@@ -13,6 +13,7 @@ mod purge;
 mod reload_keys;
 mod reminders;
 mod searchable_backfill;
+mod second_invalidations;
 mod signing_keys;
 mod sweep;
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use sqlx::PgPool;
 use tokio::sync::{Mutex, MutexGuard};
 
+use crate::db::distribution::{self, Engine};
 use crate::db::events::follower::Follower;
 use crate::db::pool::Db;
 use crate::error::Result;
@@ -16,6 +17,7 @@ pub struct Feed {
     db: Db,
     /// Its position in the feed; locked by the job that follows it.
     follower: Mutex<Follower>,
+    is_of_a_cluster: bool,
     began: Instant,
     /// Microseconds after `began` at which the last poll that succeeded was started.
     seen: AtomicU64,
@@ -33,10 +35,14 @@ impl Feed {
     /// When the database does not answer.
     pub async fn begin(db: Db) -> Result<Self> {
         let began = Instant::now();
-        let follower = Follower::begin(&mut *db.acquire().await?).await?;
+        let mut connection = db.acquire().await?;
+        let is_of_a_cluster = distribution::engine(&mut connection).await? == Engine::Distributed;
+        let follower = Follower::begin(&mut connection).await?;
+        drop(connection);
         Ok(Self {
             db,
             follower: Mutex::new(follower),
+            is_of_a_cluster,
             began,
             seen: AtomicU64::new(0),
             held_back: AtomicU64::new(NEVER),
@@ -52,6 +58,11 @@ impl Feed {
     /// Its position in the feed, for as long as the guard is held.
     pub async fn follower(&self) -> MutexGuard<'_, Follower> {
         self.follower.lock().await
+    }
+
+    /// Whether the tables are distributed over workers: a change may be committed a little later than its row here.
+    pub fn is_of_a_cluster(&self) -> bool {
+        self.is_of_a_cluster
     }
 
     /// Whether the database answered the last poll.
