@@ -498,7 +498,7 @@ async fn what_is_wrong_with_a_role_is_named() {
     }
     let refusal = create(owner, role("r", &many)).await;
     refused(refusal, Code::FailedPrecondition, "LIMIT_REACHED");
-    create(owner, role("thousand", &many[..1_000])).await.unwrap();
+    create(owner, role("hundred", &many[..1_000])).await.unwrap();
     refused(create(owner, role("TAKEN", &["x.y"])).await, Code::AlreadyExists, "RESOURCE_EXISTS");
     let rename = pb::Role { id: made.id.clone(), name: "Hundred".into(), ..Default::default() };
     refused(update(owner, rename, &[]).await, Code::AlreadyExists, "RESOURCE_EXISTS");
