@@ -1,34 +1,45 @@
 //! Connections of commands to the database.
 
+use std::time::Duration;
+
 use anyhow::Result;
+use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{Connection as _, PgConnection};
 
 use crate::config::args::DatabaseArgs;
-use crate::db::{pool, schema};
+use crate::db::pool::SessionSettings;
+use crate::db::{pool, pooler, schema};
 use crate::state::Pools;
 
 /// Opens a single connection, to a database that may have no schema yet.
 pub(super) async fn connect(args: &DatabaseArgs) -> Result<PgConnection> {
-    connect_with(&options(args)?).await
+    let options = options(args)?;
+    pooler::probe(&options).await?;
+    Ok(pooler::connect(&options).await?)
 }
 
-/// Opens pools of connections, after a check that the database is reachable and has our schema.
+/// Opens the pools of a command, which a person watches: its statements have no time limit.
 pub(super) async fn open(args: &DatabaseArgs, connections: u32, load_connections: u32) -> Result<Pools> {
+    open_within(args, connections, load_connections, None).await
+}
+
+/// Opens pools of connections, after a check that the database is reachable, keeps prepared
+/// statements, and has our schema.
+pub(super) async fn open_within(
+    args: &DatabaseArgs,
+    connections: u32,
+    load_connections: u32,
+    statement_timeout: Option<Duration>,
+) -> Result<Pools> {
     let options = options(args)?;
     // The error of a single connection names its cause; that of a pool says only that it timed out.
-    connect_with(&options).await?.close().await?;
-    let pools = Pools::open(&options, connections, load_connections);
+    let shared = pooler::probe(&options).await?;
+    let settings = SessionSettings { statement_timeout, shared };
+    let pools = Pools::open(&options, connections, load_connections, settings);
     schema::check(&pools.main.pool()).await?;
     Ok(pools)
 }
 
 fn options(args: &DatabaseArgs) -> Result<PgConnectOptions> {
     pool::options(args.database_url.expose()).map_err(|wrong| anyhow::anyhow!("--database-url {wrong}"))
-}
-
-async fn connect_with(options: &PgConnectOptions) -> Result<PgConnection> {
-    // Its `Display` names the cause already.
-    let connection = PgConnection::connect_with(options).await;
-    connection.map_err(|error| anyhow::anyhow!("the database cannot be reached: {error}"))
 }

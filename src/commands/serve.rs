@@ -17,8 +17,13 @@ pub(super) async fn run(args: ServeArgs) -> Result<()> {
     let mailer = mailer(&args.email)?;
     let listen = args.server.listening.listen.clone();
     let limits = ServerLimits::from(args.server);
-    let pools =
-        database::open(&args.database, limits.database_connections, limits.database_load_connections).await?;
+    let pools = database::open_within(
+        &args.database,
+        limits.database_connections,
+        limits.database_load_connections,
+        Some(limits.statement_timeout()),
+    )
+    .await?;
     let listener = server::bind(&listen).await?;
     let (issuer, algorithm) = (args.issuer.issuer, args.signing.signing_algorithm);
     let state = State::open(pools, master, algorithm, issuer, limits.credentials(), Clock::default()).await?;

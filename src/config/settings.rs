@@ -47,6 +47,12 @@ pub struct ServerLimits {
 }
 
 impl ServerLimits {
+    /// The time limit of a statement of the database: the call that waits for it still has time to
+    /// say what happened.
+    pub fn statement_timeout(&self) -> Duration {
+        self.request_timeout * 4 / 5
+    }
+
     /// Those that concern credentials.
     pub fn credentials(&self) -> CredentialLimits {
         CredentialLimits {

@@ -9,9 +9,11 @@ pub mod keys;
 pub mod orgs;
 pub mod outbox;
 pub mod pool;
+pub mod pooler;
 pub mod requests;
 pub mod schema;
 pub mod sign_in;
+pub mod sqlstate;
 pub mod sweep;
 pub mod tokens;
 
@@ -21,44 +23,20 @@ use sqlx::error::DatabaseError;
 
 use crate::clock::Jitter;
 use crate::domain::values::names::Invalid;
-use crate::error::{Error, Reason, Result};
+use crate::error::{Error, Result};
 
-/// How many times a transaction that conflicts with others is tried in all.
+/// How many times a transaction is tried in all.
 const MAX_TRIES: u32 = 4;
 
-impl From<sqlx::Error> for Error {
-    /// Translates an error that no query has translated.
-    ///
-    /// The database is unreachable, another transaction conflicts, or this is a bug.
-    fn from(error: sqlx::Error) -> Self {
-        use sqlx::Error as E;
-        let code = error.as_database_error().and_then(DatabaseError::code);
-        let reason = match (&error, code.as_deref()) {
-            (E::PoolTimedOut | E::PoolClosed | E::Io(_) | E::Tls(_) | E::WorkerCrashed, _) => {
-                Reason::DatabaseUnavailable
-            }
-            // Serialization failure, deadlock, a lock that another transaction holds for too long.
-            (_, Some("40001" | "40P01" | "55P03")) => Reason::Conflict,
-            // Failover: shutting down, starting up, too many connections, read-only standby, connection lost;
-            // and a transaction that was idle for too long.
-            (_, Some("57P01" | "57P02" | "57P03" | "53300" | "25006" | "25P03")) => {
-                Reason::DatabaseUnavailable
-            }
-            (_, Some(code)) if code.starts_with("08") => Reason::DatabaseUnavailable,
-            _ => Reason::Internal,
-        };
-        Error::new(reason).because(error)
-    }
-}
-
-/// Runs a whole transaction, and retries it on a deadlock or a serialization failure.
+/// Runs a whole transaction, and retries it where that may help: on a deadlock or a serialization
+/// failure, and on another connection where its session could not go on.
 ///
-/// When the last try fails as well, the error is `CONFLICT`.
+/// When the last try fails as well, the error is `CONFLICT` or `DATABASE_UNAVAILABLE`.
 pub async fn retrying<T, F: Future<Output = Result<T>>>(mut transaction: impl FnMut() -> F) -> Result<T> {
     let mut tries = 1;
     loop {
         match transaction().await {
-            Err(error) if error.reason() == Reason::Conflict && tries < MAX_TRIES => {
+            Err(error) if sqlstate::is_retried(&error) && tries < MAX_TRIES => {
                 // Spread, so that transactions that met once do not meet again at each retry.
                 tokio::time::sleep(Jitter::default().spread(Duration::from_millis(5 << tries))).await;
                 tries += 1;

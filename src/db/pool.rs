@@ -12,8 +12,15 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{
     PgConnectOptions, PgPool, PgPoolOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo,
 };
-use sqlx::{Connection as _, Describe, Either, Execute, Executor, Postgres, SqlStr, Transaction};
+use sqlx::{
+    AssertSqlSafe, Connection as _, Describe, Either, Execute, Executor, Postgres, SqlStr, Transaction,
+};
 use tokio_stream::Stream;
+
+use super::sqlstate;
+
+/// The connections that follow the feed, beside those that can be chosen.
+pub const FEED_CONNECTIONS: u32 = 4;
 
 /// How long a call waits for a connection before it fails.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -22,13 +29,70 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// returned. Another ping cost a round trip for each statement of a busy server.
 const FRESH: Duration = Duration::from_secs(1);
 
+/// How long a statement that loads a credential may take. Those who wait for it have given up before
+/// that: without a limit it would keep its connection from other loads.
+const LOAD_STATEMENT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the transaction of a background job may take for one statement.
+const JOB_STATEMENT_TIMEOUT: Duration = Duration::from_secs(300);
+
 /// Begins a transaction, in one round trip. When the network to this server is cut, PostgreSQL
 /// keeps waiting for the next statement and holds the transaction's locks, an org's row for
-/// example, until TCP times out, which takes hours: this timeout ends such a transaction.
+/// example, until TCP times out, which takes hours: these timeouts end such a transaction.
 /// Transactions that wait for its locks time out earlier. Otherwise each would acquire the lock in
 /// turn, though their clients are gone as well.
-const BEGIN: &str =
-    "begin; set local lock_timeout = '2s'; set local idle_in_transaction_session_timeout = '3s'";
+///
+/// The time limit of a statement is set here too: a pooler may give each transaction another session.
+fn begin(statement_timeout: Duration) -> String {
+    format!(
+        "begin; set local lock_timeout = '2s'; set local idle_in_transaction_session_timeout = '3s'; \
+         set local statement_timeout = {}",
+        statement_timeout.as_millis()
+    )
+}
+
+async fn begin_within(
+    pool: &PgPool,
+    statement_timeout: Duration,
+) -> sqlx::Result<Transaction<'static, Postgres>> {
+    let begin = begin(statement_timeout);
+    match pool.begin_with(AssertSqlSafe(begin.clone())).await {
+        // The connection was closed while it was idle, and nothing was executed: those that were
+        // idle beside it are closed too, and a new one is opened.
+        Err(error) if sqlstate::note(&error) == sqlstate::Meaning::DropConnection => {
+            pool.begin_with(AssertSqlSafe(begin)).await
+        }
+        begun => begun,
+    }
+}
+
+/// Begins a transaction of a background job: a statement of it may take longer than any call.
+pub async fn begin_job(pool: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>> {
+    begin_within(pool, JOB_STATEMENT_TIMEOUT).await
+}
+
+/// How the sessions of a pool behave.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SessionSettings {
+    /// The time limit of a statement; none for commands, which a person watches.
+    pub statement_timeout: Option<Duration>,
+    /// Whether a pooler gives each transaction another session of the database: what is set for a
+    /// session would be set for other clients.
+    pub shared: bool,
+}
+
+impl SessionSettings {
+    /// The same with a shorter time limit.
+    fn at_most(self, limit: Duration) -> Self {
+        Self { statement_timeout: Some(self.statement_timeout.map_or(limit, |own| own.min(limit))), ..self }
+    }
+
+    /// The statement that a new session begins with.
+    fn first_statement(self) -> Option<String> {
+        let limit = self.statement_timeout.filter(|_| !self.shared)?;
+        Some(format!("set statement_timeout = {}", limit.as_millis()))
+    }
+}
 
 /// Options from a URL, `postgres://user:password@host/database`. The PG* variables of the
 /// environment, which the driver reads by itself, are ignored: what is not in the URL has its
@@ -48,21 +112,38 @@ pub fn options(url: &str) -> Result<PgConnectOptions, String> {
     }
 }
 
-/// A pool that connects when it is first needed.
+/// A pool that connects when it is first needed, without a time limit for statements.
 pub fn lazy(options: PgConnectOptions, max_connections: u32) -> PgPool {
+    lazy_with(options, max_connections, SessionSettings::default())
+}
+
+fn lazy_with(options: PgConnectOptions, max_connections: u32, settings: SessionSettings) -> PgPool {
     PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .idle_timeout(Duration::from_secs(300))
         .test_before_acquire(false)
+        .after_connect(move |connection, _| {
+            Box::pin(async move {
+                if let Some(statement) = settings.first_statement() {
+                    sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await?;
+                }
+                Ok(())
+            })
+        })
         .before_acquire(|connection, since| {
             Box::pin(async move {
+                if sqlstate::is_suspect(since.age) {
+                    return Ok(false);
+                }
                 if since.idle_for >= FRESH {
                     connection.ping().await?;
                 }
                 Ok(true)
             })
         })
+        // A session that cannot go on is closed, and not handed out again.
+        .after_release(|_, since| Box::pin(async move { Ok(!sqlstate::is_suspect(since.age)) }))
         .connect_lazy_with(options)
 }
 
@@ -78,15 +159,22 @@ pub struct Db(Arc<SharedPool>);
 struct SharedPool {
     options: PgConnectOptions,
     max_connections: u32,
+    settings: SessionSettings,
     pool: ArcSwap<PgPool>,
     closed: AtomicBool,
 }
 
 impl Db {
     /// Connects when it is first needed.
-    pub fn lazy(options: PgConnectOptions, max_connections: u32) -> Self {
-        let pool = ArcSwap::from_pointee(lazy(options.clone(), max_connections));
-        Self(Arc::new(SharedPool { options, max_connections, pool, closed: AtomicBool::new(false) }))
+    pub fn lazy(options: PgConnectOptions, max_connections: u32, settings: SessionSettings) -> Self {
+        let pool = ArcSwap::from_pointee(lazy_with(options.clone(), max_connections, settings));
+        Self(Arc::new(SharedPool {
+            options,
+            max_connections,
+            settings,
+            pool,
+            closed: AtomicBool::new(false),
+        }))
     }
 
     /// The current pool.
@@ -94,12 +182,23 @@ impl Db {
         PgPool::clone(&self.0.pool.load())
     }
 
+    /// The most connections that it opens.
+    pub fn max_connections(&self) -> u32 {
+        self.0.max_connections
+    }
+
     pub async fn acquire(&self) -> sqlx::Result<PoolConnection<Postgres>> {
         self.pool().acquire().await
     }
 
+    /// Begins a transaction with the time limits of a call.
     pub async fn begin(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
-        self.pool().begin_with(BEGIN).await
+        begin_within(&self.pool(), self.0.settings.statement_timeout.unwrap_or_default()).await
+    }
+
+    /// Begins a transaction of a background job: a statement of it may take longer than any call.
+    pub async fn begin_job(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
+        begin_job(&self.pool()).await
     }
 
     /// Drops all connections. A caller that waits for one gets an error at once; a caller that has
@@ -108,7 +207,7 @@ impl Db {
         if self.is_closed() {
             return;
         }
-        let new = lazy(self.0.options.clone(), self.0.max_connections);
+        let new = lazy_with(self.0.options.clone(), self.0.max_connections, self.0.settings);
         let old = self.0.pool.swap(Arc::new(new));
         // Dropped without a closing message: the other side may be gone.
         while let Some(idle) = old.try_acquire() {
@@ -143,11 +242,11 @@ pub struct Pools {
 
 impl Pools {
     /// Pools of this database that connect when they are first needed.
-    pub fn open(options: &PgConnectOptions, main: u32, loads: u32) -> Self {
+    pub fn open(options: &PgConnectOptions, main: u32, loads: u32, settings: SessionSettings) -> Self {
         Self {
-            main: Db::lazy(options.clone(), main),
-            loads: Db::lazy(options.clone(), loads),
-            feed: Db::lazy(options.clone(), 4),
+            main: Db::lazy(options.clone(), main, settings),
+            loads: Db::lazy(options.clone(), loads, settings.at_most(LOAD_STATEMENT_TIMEOUT)),
+            feed: Db::lazy(options.clone(), FEED_CONNECTIONS, settings),
         }
     }
 

@@ -1,9 +1,12 @@
 //! The sweep of rows whose retention has expired, in all tables that have one.
 
-use sqlx::PgExecutor;
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+use sqlx::{PgPool, Postgres};
 use time::{Duration, OffsetDateTime};
 
 use super::orgs::invitations;
+use super::pool::begin_job;
 use super::requests;
 use super::sign_in::sessions;
 use crate::error::Result;
@@ -31,8 +34,9 @@ const SECRET_RETENTION: Duration = Duration::days(30);
 
 /// Deletes the rows whose retention has expired, and returns how many there were.
 ///
-/// Any number of nodes may do it at once.
-pub async fn sweep(db: impl PgExecutor<'_> + Copy, now: OffsetDateTime) -> Result<u64> {
+/// Any number of nodes may do it at once. Each table has a transaction of its own, in which a
+/// statement may take longer than any call.
+pub async fn sweep(db: &PgPool, now: OffsetDateTime) -> Result<u64> {
     // Rows that are not settled stay: no client that resumes the feed can have received them yet. The
     // position up to which rows were deleted is stored in the same statement, so that such a client
     // learns that it has missed some.
@@ -52,7 +56,9 @@ pub async fn sweep(db: impl PgExecutor<'_> + Copy, now: OffsetDateTime) -> Resul
            select count(*) as "rows!" from gone"#,
         now - FEED_RETENTION
     );
-    let feed = feed.fetch_one(db).await?;
+    let mut tx = begin_job(db).await?;
+    let feed = feed.fetch_one(&mut *tx).await?;
+    tx.commit().await?;
     let requests = sqlx::query!("delete from requests where create_time < $1", now - requests::RETENTION);
     let events = sqlx::query!("delete from events where create_time < $1", now - EVENT_RETENTION);
     let secrets = sqlx::query!("delete from token_secrets where expire_time < $1", now - SECRET_RETENTION);
@@ -70,10 +76,21 @@ pub async fn sweep(db: impl PgExecutor<'_> + Copy, now: OffsetDateTime) -> Resul
     let codes = sqlx::query!("delete from codes where expire_time < $1", now - CODE_RETENTION);
     let resets =
         sqlx::query!("delete from reset_requests where create_time < $1", now - RESET_REQUEST_RETENTION);
-    let mut deleted = feed as u64 + sessions::sweep(db, now).await? + invitations::sweep(db, now).await?;
-    deleted += emails.execute(db).await?.rows_affected();
-    for query in [requests, event_resources, events, secrets, origins, logins, codes, resets] {
-        deleted += query.execute(db).await?.rows_affected();
+    let mut tx = begin_job(db).await?;
+    let mut deleted = feed as u64 + sessions::sweep(&mut tx, now).await?;
+    tx.commit().await?;
+    let mut tx = begin_job(db).await?;
+    deleted += invitations::sweep(&mut *tx, now).await?;
+    tx.commit().await?;
+    for query in [emails, requests, event_resources, events, secrets, origins, logins, codes, resets] {
+        deleted += carry_out(db, query).await?;
     }
+    Ok(deleted)
+}
+
+async fn carry_out(db: &PgPool, query: Query<'_, Postgres, PgArguments>) -> Result<u64> {
+    let mut tx = begin_job(db).await?;
+    let deleted = query.execute(&mut *tx).await?.rows_affected();
+    tx.commit().await?;
     Ok(deleted)
 }

@@ -43,6 +43,7 @@ impl RequestUnderWay {
             address: client_addr::address(request, proxies),
             page,
             request_id: given_id.unwrap_or_else(|| clock.new_id::<Uuid>().to_string()),
+            work: Default::default(),
         };
         request.extensions_mut().insert(context.clone());
         Self { context, began }

@@ -17,7 +17,7 @@ use super::transaction::{Transaction, transact};
 use crate::crypto::password_hash::{PasswordRecord, Verdict};
 use crate::crypto::peppers::{Blinded, Peppers};
 use crate::db;
-use crate::db::events::{Actor, Author, Change, FieldChange};
+use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::sign_in::login_buckets::{AddressKeys, Admission, Counted, Keys};
 use crate::db::sign_in::{Candidate, login_buckets};
 use crate::domain::access::request_context::RequestContext;
@@ -58,7 +58,7 @@ pub async fn with_password(
     // either.
     state.passwords.has_room()?;
     let keys = keys(&state.keyring.peppers.load(), username, origin.address);
-    let admission = transact!(state, Author::server(SYSTEM_ORG), |mut tx| {
+    let admission = transact!(state, Actor::unknown(origin).in_org(SYSTEM_ORG), |mut tx| {
         let now = tx.now();
         let admission = login_buckets::admit(&mut tx, keys, now).await?;
         tx.commit().await?;
@@ -81,7 +81,7 @@ pub async fn with_password(
         }
         Err(error) => {
             // Nothing was compared, so it was no failure.
-            if let Err(error) = withdraw(state, &admission).await {
+            if let Err(error) = withdraw(state, &admission, origin).await {
                 tracing::warn!(?error, "unprocessed login stays counted as a failure");
             }
             Err(error)
@@ -105,8 +105,8 @@ async fn compare(state: &State, username: &Email, typed: &TypedPassword) -> Resu
     })
 }
 
-async fn withdraw(state: &State, admission: &Admission) -> Result<()> {
-    transact!(state, Author::server(SYSTEM_ORG), |mut tx| {
+async fn withdraw(state: &State, admission: &Admission, origin: &RequestContext) -> Result<()> {
+    transact!(state, Actor::unknown(origin).in_org(SYSTEM_ORG), |mut tx| {
         let now = tx.now();
         login_buckets::withdraw(&mut tx, admission, now).await?;
         tx.commit().await

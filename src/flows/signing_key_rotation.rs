@@ -119,7 +119,7 @@ pub async fn drop_peppers(state: &State) -> Result<Vec<i32>> {
     let now = state.clock.now();
     // Not under the lock: it may take a while, and no secret is hashed under an old pepper any
     // more.
-    let unused = db::keys::peppers::find_unused(&state.db.pool(), newest, now).await?;
+    let unused = db::keys::peppers::find_unused(&mut *state.db.begin_job().await?, newest, now).await?;
     if unused.is_empty() {
         return Ok(unused);
     }

@@ -10,11 +10,14 @@ use time::OffsetDateTime;
 use crate::db::events;
 use crate::db::events::feed::wake;
 use crate::db::events::{Actor, Author, Change};
+use crate::db::sqlstate::AtCommit;
+use crate::domain::access::work::Work;
 use crate::domain::values::ids::OrgId;
 use crate::domain::values::subject::Subject;
-use crate::error::{Reason, Result};
+use crate::error::{Error, Reason, Result};
 use crate::mail::OutgoingEmail;
 use crate::state::State;
+use crate::state::shares::{Group, Member, Place};
 
 /// Carries out a transaction of this author, and retries it, with the same time, after a conflict
 /// with another one: a deadlock or a serialization failure. If it still fails, the error is
@@ -65,6 +68,9 @@ pub fn boxed<T, F: Future<Output = Result<T>>>(attempt: F) -> Pin<Box<F>> {
 pub struct Transaction<'a> {
     state: &'a State,
     inner: sqlx::Transaction<'static, Postgres>,
+    /// Its place in the share of its org; none for the server's own work. Declared after the
+    /// connection, which is given back first.
+    _place: Option<Place>,
     author: Author,
     now: OffsetDateTime,
     touched: Vec<Subject>,
@@ -75,7 +81,8 @@ impl<'a> Transaction<'a> {
     /// Begins a transaction that is not retried after a conflict.
     ///
     /// # Errors
-    /// `DATABASE_UNAVAILABLE`, at once where the outage is known already.
+    /// `DATABASE_UNAVAILABLE`, at once where the outage is known already; `OVERLOADED` when too many
+    /// calls of the org wait.
     pub async fn begin(state: &'a State, author: impl Into<Author>) -> Result<Self> {
         Self::begin_at(state, author.into(), state.clock.now()).await
     }
@@ -84,8 +91,12 @@ impl<'a> Transaction<'a> {
         if !state.feed.answers() {
             return Err(Reason::DatabaseUnavailable.into());
         }
-        let inner = state.db.begin().await?;
-        Ok(Self { state, inner, author, now, touched: Vec::new(), mailed: false })
+        let place = place(state, &author).await?;
+        let inner = match place {
+            Some(_) => state.db.begin().await?,
+            None => state.db.begin_job().await?,
+        };
+        Ok(Self { state, inner, _place: place, author, now, touched: Vec::new(), mailed: false })
     }
 
     /// The time of everything that it writes.
@@ -135,7 +146,7 @@ impl<'a> Transaction<'a> {
         if !self.touched.is_empty() {
             wake(&mut self.inner).await?;
         }
-        let outcome = self.inner.commit().await;
+        let outcome = self.inner.commit().await.map_err(AtCommit::error);
         // Also when it failed: the commit may have succeeded though the answer was lost.
         self.state.principals.invalidate(&self.touched);
         if self.mailed {
@@ -146,8 +157,26 @@ impl<'a> Transaction<'a> {
         {
             tracing::error!(%error, "changed keys not loaded, the feed follower will retry");
         }
-        Ok(outcome?)
+        outcome
     }
+}
+
+/// Waits for the place of a transaction in the share of the org that it acts in, before it takes a
+/// connection. The server's own work has none.
+async fn place(state: &State, author: &Author) -> Result<Option<Place>> {
+    let Some(work) = author.actor.work else { return Ok(None) };
+    // The access table says that the call does not change anything.
+    if matches!(work, Work::Cached | Work::Reads) {
+        return Err(Error::internal("a call whose work is to read began a transaction"));
+    }
+    let Author { actor, org_id } = author;
+    let address = || actor.address.as_deref().and_then(|address| address.parse().ok());
+    let (group, member) = match (actor.credential_id, actor.account_id) {
+        (Some(credential), _) => (Group::Org(*org_id), Member::Credential(credential)),
+        (None, Some(account)) => (Group::Org(*org_id), Member::Account(account)),
+        (None, None) => (Group::Unauthenticated, Member::at(address())),
+    };
+    state.shares.place(group, member, work).await.map(Some)
 }
 
 impl Deref for Transaction<'_> {

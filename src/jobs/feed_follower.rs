@@ -13,8 +13,10 @@ use tokio::time::{sleep, timeout};
 
 use super::context::JobContext;
 use crate::clock::Jitter;
-use crate::db::events::feed::{CHANNEL, Follower, News};
+use crate::db::events::feed::CHANNEL;
+use crate::db::events::follower::{Follower, News};
 use crate::db::pool::{Db, Pools};
+use crate::db::sqlstate;
 use crate::domain::values::subject::Subject;
 use crate::error::{Error, Result};
 use crate::state::cors_origins::CorsOrigins;
@@ -66,17 +68,27 @@ async fn follow(feed: &Feed, followed_by: FollowedBy, woken: &Notify, period: Du
     let mut connection = None;
     let mut lag_logged = false;
     let mut keys_changed = false;
+    // When the look began that may take several pages.
+    let mut look_began = None;
     loop {
-        let began = Instant::now();
+        let began = *look_began.get_or_insert_with(Instant::now);
         match timeout(POLL_TIMEOUT, poll(&followed_by.pools.feed, &mut connection, &mut follower)).await {
             Ok(Ok(news)) => {
                 apply(&followed_by, news, &mut keys_changed).await;
                 if !feed.answers() {
                     tracing::info!("database reachable again");
                 }
+                if follower.is_behind() {
+                    feed.answered();
+                    continue;
+                }
                 feed.polled(began, follower.held_back_since());
+                look_began = None;
             }
             failed => {
+                if !follower.is_behind() {
+                    look_began = None;
+                }
                 // Whatever it hangs in, nothing waits for it.
                 connection = None;
                 lost(feed, &followed_by.pools, failed.ok().and_then(Result::err));
@@ -88,11 +100,27 @@ async fn follow(feed: &Feed, followed_by: FollowedBy, woken: &Notify, period: Du
     }
 }
 
-async fn poll(db: &Db, connection: &mut Option<PgConnection>, follower: &mut Follower) -> Result<News> {
-    let connection = match connection {
-        Some(connection) if !db.is_closed() => connection,
+/// The connection of the follower, and when it was opened.
+type Connected = Option<(PgConnection, Instant)>;
+
+async fn poll(db: &Db, connection: &mut Connected, follower: &mut Follower) -> Result<News> {
+    match poll_once(db, connection, follower).await {
+        // The session was ended, not the database: another one says which.
+        Err(error) if sqlstate::is_lost_session(&error) => {
+            *connection = None;
+            poll_once(db, connection, follower).await
+        }
+        outcome => outcome,
+    }
+}
+
+async fn poll_once(db: &Db, connection: &mut Connected, follower: &mut Follower) -> Result<News> {
+    // Where another session was found unable to go on, this one may only not know it yet: a session
+    // that was opened before the database became read-only can still write.
+    let (connection, _) = match connection {
+        Some(known) if !db.is_closed() && !sqlstate::is_suspect(known.1.elapsed()) => known,
         // Detached from the pool, which would wait for it when it hangs.
-        _ => connection.insert(db.acquire().await?.detach()),
+        _ => connection.insert((db.acquire().await?.detach(), Instant::now())),
     };
     follower.read(connection).await
 }

@@ -43,7 +43,8 @@ pub async fn purge(state: &State) -> Result<u64> {
     let mut purged = 0;
     loop {
         let deleted_by = state.clock.now() - DELETED_RETENTION;
-        let due = db::accounts::find_deleted_by(&state.db, deleted_by, after, BATCH).await?;
+        let due = db::accounts::find_deleted_by(&mut *state.db.begin_job().await?, deleted_by, after, BATCH)
+            .await?;
         let Some((org_id, account_id)) = due.last() else {
             return Ok(purged);
         };

@@ -45,7 +45,13 @@ pub async fn remind(state: &State) -> Result<u64> {
     let mut after = (Uuid::nil(), Uuid::nil());
     let mut written = 0;
     loop {
-        let ending = db::tokens::reminders::find_due(&state.db, state.clock.now(), after, BATCH).await?;
+        let ending = db::tokens::reminders::find_due(
+            &mut *state.db.begin_job().await?,
+            state.clock.now(),
+            after,
+            BATCH,
+        )
+        .await?;
         let Some(last) = ending.last() else {
             return Ok(written);
         };

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use sqlx::PgPool;
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::db::events::feed::Follower;
+use crate::db::events::follower::Follower;
 use crate::db::pool::Db;
 use crate::error::Result;
 
@@ -78,11 +78,16 @@ impl Feed {
         }
     }
 
+    /// The database answered; there is more to read before everything is known.
+    pub fn answered(&self) {
+        self.answers.store(true, Ordering::Relaxed);
+    }
+
     /// A poll that was started at this time succeeded, and its changes were applied.
     pub fn polled(&self, at: Instant, held_back_since: Option<Instant>) {
         self.seen.store(self.micros(at), Ordering::Relaxed);
         self.held_back.store(held_back_since.map_or(NEVER, |since| self.micros(since)), Ordering::Relaxed);
-        self.answers.store(true, Ordering::Relaxed);
+        self.answered();
     }
 
     /// A poll failed: the database does not answer. Returns whether it did before.

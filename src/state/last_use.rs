@@ -218,7 +218,11 @@ mod tests {
 
     /// With a database that is not queried.
     fn last_uses() -> LastUses {
-        LastUses::new(Db::lazy(pool::options("postgres://nobody@127.0.0.1/none").unwrap(), 1))
+        LastUses::new(Db::lazy(
+            pool::options("postgres://nobody@127.0.0.1/none").unwrap(),
+            1,
+            Default::default(),
+        ))
     }
 
     #[tokio::test]

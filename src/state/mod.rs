@@ -11,6 +11,7 @@ pub mod once_per_second;
 mod open;
 pub mod pepper_renewals;
 pub mod principals;
+pub mod shares;
 
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ use crate::state::last_use::LastUses;
 use crate::state::lifecycle::Lifecycle;
 use crate::state::pepper_renewals::PepperRenewals;
 use crate::state::principals::Principals;
+use crate::state::shares::Shares;
 
 pub use crate::db::pool::Pools;
 
@@ -38,6 +40,8 @@ pub struct State {
     pub db: Db,
     /// All pools, this one among them.
     pub pools: Pools,
+    /// How many connections of that pool the calls of one org may use at once.
+    pub shares: Shares,
     pub clock: Clock,
     pub keyring: Arc<Keyring>,
     pub passwords: Passwords,

@@ -20,6 +20,7 @@ use crate::state::last_use::LastUses;
 use crate::state::lifecycle::Lifecycle;
 use crate::state::pepper_renewals::PepperRenewals;
 use crate::state::principals::Principals;
+use crate::state::shares::Shares;
 
 impl From<TokenLimits> for Ceilings {
     fn from(limits: TokenLimits) -> Self {
@@ -82,6 +83,7 @@ impl State {
             cors_origins: Arc::new(cors_origins),
             outbox_filled: Notify::new(),
             reset_requested: Notify::new(),
+            shares: Shares::new(db.max_connections()),
             db,
             pools,
             clock,

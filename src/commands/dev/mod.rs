@@ -21,6 +21,7 @@ use super::bootstrap;
 use crate::clock::Clock;
 use crate::config::args::DevArgs;
 use crate::config::{Issuer, ListenAddress, ServerLimits, WebUrl};
+use crate::db::pool::SessionSettings;
 use crate::db::schema;
 use crate::mail::{EmailDelivery, Mailer, Transport};
 use crate::server;
@@ -59,8 +60,10 @@ async fn run_on(
     let issuer: Issuer =
         endpoint.parse().map_err(|wrong| anyhow::anyhow!("the issuer {endpoint} {wrong}"))?;
     let limits = ServerLimits::from(args.server.clone());
+    let settings =
+        SessionSettings { statement_timeout: Some(limits.statement_timeout()), ..Default::default() };
     let state = State::open(
-        Pools::open(&options, limits.database_connections, limits.database_load_connections),
+        Pools::open(&options, limits.database_connections, limits.database_load_connections, settings),
         master,
         args.signing.signing_algorithm,
         issuer,

@@ -5,9 +5,6 @@
 //! any more. Settled rows have an order, and a reader can resume from a place in it. Rows that are
 //! not settled yet are committed all the same, and caches are notified of them at once.
 
-use std::collections::HashMap;
-use std::time::Instant;
-
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
@@ -38,8 +35,13 @@ impl Position {
     }
 
     /// The order within an epoch.
-    const fn order(&self) -> (i64, i32) {
+    pub(super) const fn order(&self) -> (i64, i32) {
         (self.xid, self.seq)
+    }
+
+    /// The epoch that it is a place in.
+    pub(super) const fn epoch(&self) -> i64 {
+        self.epoch
     }
 
     /// As bytes, for a client that stores it.
@@ -76,30 +78,49 @@ pub struct FeedRow {
 }
 
 /// Which rows to read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum RowSelection {
-    /// All committed rows.
-    Visible,
-    /// At most this many of the settled rows.
-    Settled(i64),
+pub(super) struct Selection<'a> {
+    /// Whether rows that are not settled are among them.
+    pub unsettled: bool,
+    /// Those of these transactions, and of all transactions from this number on.
+    pub xids: &'a [i64],
+    pub from_xid: i64,
+    /// After this one in the order of rows.
+    pub after: (i64, i32),
+    /// At most so many.
+    pub limit: i64,
 }
 
 /// What one query of the feed found.
-struct Look {
+pub(super) struct Look {
     epoch: i64,
     /// The database is in another cluster than the one last recorded.
     moved: bool,
-    /// All transactions below it have finished.
-    xmin: i64,
+    /// Nothing can be written: a standby, a read-only session, or the right was taken.
+    pub read_only: bool,
+    /// The process of the session.
+    pub session: i32,
+    /// What the query could see.
+    pub snapshot: Snapshot,
+    /// The last settled row.
+    pub newest: Option<Position>,
     /// The last row that was deleted by the sweep.
     swept: Option<(i64, i32)>,
     /// The row of the position exists.
     there: bool,
-    rows: Vec<FeedRow>,
+    pub rows: Vec<FeedRow>,
+}
+
+/// Which transactions had ended: all below `xmax`, except those that were in progress.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Snapshot {
+    /// All transactions below it had ended.
+    pub xmin: i64,
+    pub xmax: i64,
+    pub in_progress: Vec<i64>,
 }
 
 /// Why a reader cannot resume from a position.
-enum LostPosition {
+pub(super) enum LostPosition {
     /// Rows that come after it were swept.
     Swept,
     /// It is of another epoch.
@@ -110,7 +131,7 @@ enum LostPosition {
 }
 
 impl Look {
-    fn lost(&self, after: &Position) -> Option<LostPosition> {
+    pub(super) fn lost(&self, after: &Position) -> Option<LostPosition> {
         if self.moved || self.epoch != after.epoch {
             return Some(LostPosition::OtherEpoch);
         }
@@ -124,46 +145,82 @@ impl Look {
 }
 
 /// One statement, one snapshot: no row can become visible between its parts.
-async fn look(db: &mut PgConnection, after: &Position, which: RowSelection) -> Result<Look> {
-    let (visible, limit) = match which {
-        RowSelection::Visible => (true, None),
-        RowSelection::Settled(limit) => (false, Some(limit)),
-    };
+pub(super) async fn look(db: &mut PgConnection, at: &Position, which: &Selection<'_>) -> Result<Look> {
     let query = sqlx::query!(
         r#"select d.feed_epoch, d.system_identifier is distinct from c.system_identifier as "moved!",
-                  pg_snapshot_xmin(pg_current_snapshot())::text::bigint as "xmin!",
+                  (pg_is_in_recovery() or current_setting('transaction_read_only')::boolean
+                   or not has_table_privilege('feed', 'insert')) as "read_only!",
+                  pg_backend_pid() as "session!",
+                  pg_snapshot_xmin(n.snapshot)::text::bigint as "xmin!",
+                  pg_snapshot_xmax(n.snapshot)::text::bigint as "xmax!",
+                  case when row_number() over (order by f.xid, f.seq) = 1
+                       then array(select pg_snapshot_xip(n.snapshot)::text::bigint) end as "in_progress?: Vec<i64>",
                   s.xid as "swept_xid?", s.seq as "swept_seq?",
                   exists (select 1 from feed l where l.epoch = $1 and l.xid = $2 and l.seq = $3
                           and l.event_id = $4) as "there!",
+                  l.xid as "newest_xid?", l.seq as "newest_seq?", l.event_id as "newest_event_id?",
                   f.xid as "xid?", f.seq as "seq?", f.org_id as "org_id?", f.event_id as "event_id?",
                   f.kind as "kind?", f.subjects as "subjects?"
            from deployment d cross join pg_control_system() c
+           cross join (select pg_current_snapshot() as snapshot) n
            left join feed_sweeps s on s.epoch = d.feed_epoch
-           left join feed f on f.epoch = d.feed_epoch and (f.xid, f.seq) > ($2, $3)
-               and ($5 or f.xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint)
+           left join lateral (
+               select f.xid, f.seq, f.event_id from feed f
+               where f.epoch = d.feed_epoch and f.xid < pg_snapshot_xmin(n.snapshot)::text::bigint
+               order by f.xid desc, f.seq desc limit 1
+           ) l on true
+           left join lateral (
+               (select f.xid, f.seq, f.org_id, f.event_id, f.kind, f.subjects from feed f
+                where f.epoch = d.feed_epoch and f.xid = any($5) and (f.xid, f.seq) > ($7, $8)
+                order by f.xid, f.seq limit $9)
+               union all
+               (select f.xid, f.seq, f.org_id, f.event_id, f.kind, f.subjects from feed f
+                where f.epoch = d.feed_epoch and f.xid >= $6 and (f.xid, f.seq) > ($7, $8)
+                  and ($10 or f.xid < pg_snapshot_xmin(n.snapshot)::text::bigint)
+                order by f.xid, f.seq limit $9)
+           ) f on true
            order by f.xid, f.seq
-           limit $6"#,
-        after.epoch,
-        after.xid,
-        after.seq,
-        after.event_id,
-        visible,
-        limit
+           limit $9"#,
+        at.epoch,
+        at.xid,
+        at.seq,
+        at.event_id,
+        which.xids,
+        which.from_xid,
+        which.after.0,
+        which.after.1,
+        which.limit,
+        which.unsettled
     );
-    let found = query.fetch_all(db).await?;
-    let first = found.first().ok_or(sqlx::Error::RowNotFound)?;
-    let (epoch, moved, xmin, there) = (first.feed_epoch, first.moved, first.xmin, first.there);
-    let swept = first.swept_xid.zip(first.swept_seq);
-    let mut rows = Vec::new();
+    let mut found = query.fetch_all(db).await?;
+    let first = found.first_mut().ok_or(sqlx::Error::RowNotFound)?;
+    let epoch = first.feed_epoch;
+    let newest = match (first.newest_xid, first.newest_seq, first.newest_event_id) {
+        (Some(xid), Some(seq), Some(event_id)) => Some(Position { epoch, xid, seq, event_id }),
+        _ => None,
+    };
+    let in_progress = first.in_progress.take().unwrap_or_default();
+    let mut look = Look {
+        epoch,
+        moved: first.moved,
+        read_only: first.read_only,
+        session: first.session,
+        snapshot: Snapshot { xmin: first.xmin, xmax: first.xmax, in_progress },
+        newest,
+        swept: first.swept_xid.zip(first.swept_seq),
+        there: first.there,
+        rows: Vec::new(),
+    };
     for row in found {
         if let (Some(xid), Some(seq), Some(org_id), Some(event_id), Some(kind), Some(subjects)) =
             (row.xid, row.seq, row.org_id, row.event_id, row.kind, row.subjects)
         {
             let position = Position { epoch, xid, seq, event_id };
-            rows.push(FeedRow { position, org_id: org_id.into(), event_id: event_id.into(), kind, subjects });
+            let (org_id, event_id) = (org_id.into(), event_id.into());
+            look.rows.push(FeedRow { position, org_id, event_id, kind, subjects });
         }
     }
-    Ok(Look { epoch, moved, xmin, swept, there, rows })
+    Ok(look)
 }
 
 /// The place after everything that is settled now.
@@ -207,84 +264,13 @@ pub enum FeedPage {
 /// of their transactions, and none returned later belongs before one of them. An open transaction,
 /// in any database of the server, holds back what came after it.
 pub async fn resume(db: &mut PgConnection, after: &Position, limit: i64) -> Result<FeedPage> {
-    let look = look(db, after, RowSelection::Settled(limit)).await?;
+    let which = Selection { unsettled: false, xids: &[], from_xid: 0, after: after.order(), limit };
+    let look = look(db, after, &which).await?;
     if look.lost(after).is_some() {
         return Ok(FeedPage::CursorExpired);
     }
     let at = look.rows.last().map_or(*after, |row| row.position);
     Ok(FeedPage::Rows(look.rows, at))
-}
-
-/// A reader that gets every change at once, in whatever order they are committed.
-#[derive(Debug)]
-pub struct Follower {
-    /// Everything up to here was returned.
-    settled: Position,
-    /// What was returned before it was settled, and when.
-    early: HashMap<(i64, i32), Instant>,
-}
-
-/// What one read of the feed returned to a follower.
-#[derive(Debug, PartialEq, Eq)]
-pub enum News {
-    /// These subjects were touched since the last read.
-    Touched(Vec<String>),
-    /// The database is another one than at the last read, or too much was missed: nothing that is
-    /// cached is valid.
-    AnotherDatabase,
-}
-
-impl Follower {
-    /// A follower that starts from everything that is committed now.
-    pub async fn begin(db: &mut PgConnection) -> Result<Self> {
-        note_system(db).await?;
-        Ok(Self { settled: latest(db).await?, early: HashMap::new() })
-    }
-
-    /// Everything up to here was returned.
-    pub fn settled(&self) -> Position {
-        self.settled
-    }
-
-    /// Since when a change is committed that resuming readers may not have yet, because an older
-    /// transaction is still open.
-    pub fn held_back_since(&self) -> Option<Instant> {
-        self.early.values().min().copied()
-    }
-
-    /// Reads every row that has become visible since the last read. A row is new when it was not
-    /// returned yet, not when its number is high.
-    pub async fn read(&mut self, db: &mut PgConnection) -> Result<News> {
-        let look = look(db, &self.settled, RowSelection::Visible).await?;
-        match look.lost(&self.settled) {
-            None => {}
-            Some(LostPosition::Swept | LostPosition::OtherEpoch) => return self.begin_anew(db).await,
-            Some(LostPosition::SetBack) => {
-                raise_epoch(db, Some(self.settled.epoch)).await?;
-                return self.begin_anew(db).await;
-            }
-        }
-        let mut touched = Vec::new();
-        for row in look.rows {
-            let given = self.early.contains_key(&row.position.order());
-            if row.position.xid < look.xmin {
-                self.settled = row.position;
-            } else if !given {
-                self.early.insert(row.position.order(), Instant::now());
-            }
-            if !given {
-                touched.extend(row.subjects);
-            }
-        }
-        self.early.retain(|(xid, _), _| *xid >= look.xmin);
-        Ok(News::Touched(touched))
-    }
-
-    /// Starts again from now. A caller that drops its caches after this has missed nothing.
-    async fn begin_anew(&mut self, db: &mut PgConnection) -> Result<News> {
-        *self = Self::begin(db).await?;
-        Ok(News::AnotherDatabase)
-    }
 }
 
 /// Wakes the nodes when the transaction commits.
@@ -295,7 +281,7 @@ pub async fn wake(tx: &mut PgConnection) -> Result<()> {
 
 /// Records which cluster the database is in. In another one than before, as after restoring a
 /// dump, the feed begins a new epoch.
-async fn note_system(db: &mut PgConnection) -> Result<()> {
+pub(super) async fn note_system(db: &mut PgConnection) -> Result<()> {
     let query = sqlx::query!(
         r#"select d.system_identifier is null as "new!",
                   d.system_identifier is distinct from c.system_identifier as "moved!", d.feed_epoch
@@ -354,8 +340,17 @@ mod tests {
     fn who_can_go_on_and_who_cannot() {
         let at = Position { epoch: 2, xid: 10, seq: 1, event_id: Uuid::from_u128(1) };
         let can = |look: Look, at: &Position| look.lost(at).is_none();
-        let look =
-            |epoch, moved, swept, there| Look { epoch, moved, xmin: 99, swept, there, rows: Vec::new() };
+        let look = |epoch, moved, swept, there| Look {
+            epoch,
+            moved,
+            read_only: false,
+            session: 1,
+            snapshot: Snapshot::default(),
+            newest: None,
+            swept,
+            there,
+            rows: Vec::new(),
+        };
         assert!(can(look(2, false, None, true), &at));
         assert!(can(look(2, false, Some((10, 0)), true), &at));
         assert!(can(look(2, false, Some((10, 1)), false), &at), "the last that was swept is its own");

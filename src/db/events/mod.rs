@@ -2,6 +2,7 @@
 //! written in the transaction of the change.
 
 pub mod feed;
+pub mod follower;
 pub mod log;
 
 use serde::Serialize;
@@ -14,6 +15,7 @@ use crate::clock::Clock;
 use crate::domain::access::acting::Acting;
 use crate::domain::access::caller::Caller;
 use crate::domain::access::request_context::RequestContext;
+use crate::domain::access::work::Work;
 use crate::domain::event_types::EVENT_TYPES;
 use crate::domain::values::ids::{AccountId, CredentialId, EventId, OrgId, SYSTEM_ORG};
 use crate::domain::values::subject::Subject;
@@ -30,6 +32,9 @@ pub struct Actor {
     pub operator: bool,
     pub address: Option<String>,
     pub request_id: Option<String>,
+    /// What its call does to the database; none for the server itself and its command line, which
+    /// have no share of the connections.
+    pub work: Option<Work>,
 }
 
 impl Actor {
@@ -38,6 +43,7 @@ impl Actor {
         Self {
             address: context.address.map(|address| address.to_string()),
             request_id: Some(context.request_id.clone()),
+            work: Some(context.work),
             ..Self::default()
         }
     }

@@ -1,6 +1,6 @@
 //! `peppers`, and the rows that name them.
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
@@ -65,7 +65,7 @@ pub async fn renew(db: &PgPool, renewals: &[Renewal]) -> Result<u64> {
 
 /// The peppers that are older than the newest one and that no active token's secret, no active
 /// session and no active code names.
-pub async fn find_unused(db: &PgPool, newest: i32, now: OffsetDateTime) -> Result<Vec<i32>> {
+pub async fn find_unused(db: impl PgExecutor<'_>, newest: i32, now: OffsetDateTime) -> Result<Vec<i32>> {
     let query = sqlx::query_scalar!(
         "select p.pepper_id from peppers p
          where p.pepper_id < $1

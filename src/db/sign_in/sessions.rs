@@ -151,17 +151,17 @@ pub async fn purge(tx: &mut PgConnection, org_id: OrgId, account_id: AccountId) 
 }
 
 /// Deletes sessions of all orgs whose retention has expired. Returns how many there were.
-pub async fn sweep(db: impl PgExecutor<'_> + Copy, now: OffsetDateTime) -> Result<u64> {
+pub async fn sweep(tx: &mut PgConnection, now: OffsetDateTime) -> Result<u64> {
     let due = sqlx::query_scalar!(
         "select session_id from sessions where expire_time < $1 order by expire_time limit $2",
         now - RETENTION,
         SWEEP_LIMIT
     );
-    let due = due.fetch_all(db).await?;
+    let due = due.fetch_all(&mut *tx).await?;
     // The rows in `credentials` first: after an interruption the next sweep finds the sessions again.
-    sqlx::query!("delete from credentials where credential_id = any($1)", &due).execute(db).await?;
+    sqlx::query!("delete from credentials where credential_id = any($1)", &due).execute(&mut *tx).await?;
     let deleted = sqlx::query!("delete from sessions where session_id = any($1)", &due);
-    Ok(deleted.execute(db).await?.rows_affected())
+    Ok(deleted.execute(tx).await?.rows_affected())
 }
 
 /// The last use of a session since the last write.

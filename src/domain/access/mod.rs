@@ -18,3 +18,4 @@ pub mod request_context;
 pub mod rights;
 pub mod roles;
 pub mod takeover;
+pub mod work;

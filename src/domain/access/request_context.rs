@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::presentation::PresentedAt;
+use super::work::Work;
 use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Reason, Result};
 
@@ -15,6 +16,8 @@ pub struct RequestContext {
     pub page: BrowserOrigin,
     /// Identifies the call in responses, events and logs.
     pub request_id: String,
+    /// What the call does to the database.
+    pub work: Work,
 }
 
 /// The content of a request's `origin` header.

@@ -1,5 +1,6 @@
 //! The access table: one row for each RPC. A path that is not listed is denied.
 
+use crate::domain::access::work::Work;
 use crate::domain::values::permissions::Permission;
 
 /// What an RPC requires of its caller before its message is checked.
@@ -15,102 +16,123 @@ pub enum Access {
 }
 
 use Access::{Authenticated, Open, Requires};
+use Work::{Cached, Changes, Reads, Stops};
 
-/// The row of a path; none for an unknown path.
+/// What an RPC requires of its caller; none for an unknown path.
 pub fn access(path: &str) -> Option<Access> {
-    Some(match path {
-        "/countersign.v1.AccountService/CreateServiceAccount" => Requires(&Permission::ACCOUNTS_WRITE),
-        "/countersign.v1.AccountService/CreateUser" => Requires(&Permission::ACCOUNTS_WRITE),
-        "/countersign.v1.AccountService/CloneAccount" => Requires(&Permission::ACCOUNTS_WRITE),
-        "/countersign.v1.AccountService/GetAccount" => Authenticated,
-        "/countersign.v1.AccountService/ListAccounts" => Requires(&Permission::ACCOUNTS_READ),
-        "/countersign.v1.AccountService/ActivateAccount" => Requires(&Permission::ACCOUNTS_WRITE),
-        "/countersign.v1.AccountService/DeactivateAccount" => Requires(&Permission::ACCOUNTS_WRITE),
-        "/countersign.v1.AccountService/DeleteAccount" => Requires(&Permission::ACCOUNTS_WRITE),
-        "/countersign.v1.AccountService/UndeleteAccount" => Requires(&Permission::ACCOUNTS_WRITE),
-        // An account needs no permission to change itself: the handler decides which fields.
-        "/countersign.v1.AccountService/UpdateAccount" => Authenticated,
-        "/countersign.v1.AccountService/ConvertAccount" => Requires(&Permission::PLATFORM_ACCOUNTS),
-        // Changes the caller's own password, and requires the current one.
-        "/countersign.v1.AccountService/ChangePassword" => Authenticated,
-        "/countersign.v1.AccountService/SetPassword" => Requires(&Permission::ACCOUNTS_WRITE),
-        "/countersign.v1.AccountService/GrantAccess" => Requires(&Permission::ACCOUNTS_WRITE),
-        "/countersign.v1.AccountService/RevokeAccess" => Requires(&Permission::ACCOUNTS_WRITE),
-        "/countersign.v1.AccountService/ListGrants" => Authenticated,
-        "/countersign.v1.AccountService/ListGrantableAccess" => Requires(&Permission::ACCOUNTS_READ),
-        "/countersign.v1.AccountService/ResolveLink" => Authenticated,
-        "/countersign.v1.AccountService/GetCaller" => Authenticated,
-        // A caller without a password cannot prove its identity yet.
-        "/countersign.v1.AccountService/RequestPasswordReset" => Open,
-        // The code is the credential.
-        "/countersign.v1.AccountService/ResetPassword" => Open,
+    row(path).map(|(access, _)| access)
+}
 
-        "/countersign.v1.OrgService/CreateOrg" => Requires(&Permission::PLATFORM_ORGS),
-        "/countersign.v1.OrgService/GetOrg" => Authenticated,
-        "/countersign.v1.OrgService/ListOrgs" => Authenticated,
-        "/countersign.v1.OrgService/UpdateOrg" => Requires(&Permission::ORGS_WRITE),
-        "/countersign.v1.OrgService/UpdateTokenPolicy" => Requires(&Permission::ORGS_WRITE),
-        "/countersign.v1.OrgService/SuspendOrg" => Requires(&Permission::PLATFORM_ORGS),
-        "/countersign.v1.OrgService/ResumeOrg" => Requires(&Permission::PLATFORM_ORGS),
-        "/countersign.v1.OrgService/DeleteOrg" => Requires(&Permission::PLATFORM_ORGS),
-        "/countersign.v1.OrgService/UndeleteOrg" => Requires(&Permission::PLATFORM_ORGS),
-        "/countersign.v1.OrgService/CreateRole" => Requires(&Permission::ROLES_WRITE),
-        "/countersign.v1.OrgService/GetRole" => Requires(&Permission::ROLES_READ),
-        "/countersign.v1.OrgService/ListRoles" => Requires(&Permission::ROLES_READ),
-        "/countersign.v1.OrgService/UpdateRole" => Requires(&Permission::ROLES_WRITE),
-        "/countersign.v1.OrgService/DeleteRole" => Requires(&Permission::ROLES_WRITE),
-        "/countersign.v1.OrgService/CreateResource" => Requires(&Permission::RESOURCES_WRITE),
-        "/countersign.v1.OrgService/ListResources" => Requires(&Permission::RESOURCES_READ),
-        "/countersign.v1.OrgService/UpdateResource" => Requires(&Permission::RESOURCES_WRITE),
-        "/countersign.v1.OrgService/DeleteResource" => Requires(&Permission::RESOURCES_WRITE),
-        "/countersign.v1.OrgService/ListMembers" => Requires(&Permission::ACCOUNTS_READ),
-        "/countersign.v1.OrgService/RemoveMember" => Requires(&Permission::ACCOUNTS_WRITE),
-        "/countersign.v1.OrgService/CreateInvitation" => Requires(&Permission::INVITATIONS_WRITE),
-        "/countersign.v1.OrgService/ListInvitations" => Requires(&Permission::INVITATIONS_READ),
-        "/countersign.v1.OrgService/ResendInvitation" => Requires(&Permission::INVITATIONS_WRITE),
-        "/countersign.v1.OrgService/RevokeInvitation" => Requires(&Permission::INVITATIONS_WRITE),
+/// What an RPC does to the database, by which it gets its share of the connections; none for an
+/// unknown path.
+pub fn work(path: &str) -> Option<Work> {
+    row(path).map(|(_, work)| work)
+}
+
+/// The row of a path. An RPC that only ends something is one that *stops*, and does not wait behind
+/// changes; one that yields something new as well is not.
+fn row(path: &str) -> Option<(Access, Work)> {
+    Some(match path {
+        "/countersign.v1.AccountService/CreateServiceAccount" => {
+            (Requires(&Permission::ACCOUNTS_WRITE), Changes)
+        }
+        "/countersign.v1.AccountService/CreateUser" => (Requires(&Permission::ACCOUNTS_WRITE), Changes),
+        "/countersign.v1.AccountService/CloneAccount" => (Requires(&Permission::ACCOUNTS_WRITE), Changes),
+        "/countersign.v1.AccountService/GetAccount" => (Authenticated, Reads),
+        "/countersign.v1.AccountService/ListAccounts" => (Requires(&Permission::ACCOUNTS_READ), Reads),
+        "/countersign.v1.AccountService/ActivateAccount" => (Requires(&Permission::ACCOUNTS_WRITE), Changes),
+        "/countersign.v1.AccountService/DeactivateAccount" => (Requires(&Permission::ACCOUNTS_WRITE), Stops),
+        "/countersign.v1.AccountService/DeleteAccount" => (Requires(&Permission::ACCOUNTS_WRITE), Stops),
+        "/countersign.v1.AccountService/UndeleteAccount" => (Requires(&Permission::ACCOUNTS_WRITE), Changes),
+        // An account needs no permission to change itself: the handler decides which fields.
+        "/countersign.v1.AccountService/UpdateAccount" => (Authenticated, Changes),
+        "/countersign.v1.AccountService/ConvertAccount" => {
+            (Requires(&Permission::PLATFORM_ACCOUNTS), Changes)
+        }
+        // Changes the caller's own password, and requires the current one.
+        "/countersign.v1.AccountService/ChangePassword" => (Authenticated, Changes),
+        "/countersign.v1.AccountService/SetPassword" => (Requires(&Permission::ACCOUNTS_WRITE), Changes),
+        "/countersign.v1.AccountService/GrantAccess" => (Requires(&Permission::ACCOUNTS_WRITE), Changes),
+        "/countersign.v1.AccountService/RevokeAccess" => (Requires(&Permission::ACCOUNTS_WRITE), Stops),
+        "/countersign.v1.AccountService/ListGrants" => (Authenticated, Reads),
+        "/countersign.v1.AccountService/ListGrantableAccess" => (Requires(&Permission::ACCOUNTS_READ), Reads),
+        "/countersign.v1.AccountService/ResolveLink" => (Authenticated, Reads),
+        "/countersign.v1.AccountService/GetCaller" => (Authenticated, Reads),
+        // A caller without a password cannot prove its identity yet.
+        "/countersign.v1.AccountService/RequestPasswordReset" => (Open, Changes),
+        // The code is the credential.
+        "/countersign.v1.AccountService/ResetPassword" => (Open, Changes),
+
+        "/countersign.v1.OrgService/CreateOrg" => (Requires(&Permission::PLATFORM_ORGS), Changes),
+        "/countersign.v1.OrgService/GetOrg" => (Authenticated, Reads),
+        "/countersign.v1.OrgService/ListOrgs" => (Authenticated, Reads),
+        "/countersign.v1.OrgService/UpdateOrg" => (Requires(&Permission::ORGS_WRITE), Changes),
+        "/countersign.v1.OrgService/UpdateTokenPolicy" => (Requires(&Permission::ORGS_WRITE), Changes),
+        "/countersign.v1.OrgService/SuspendOrg" => (Requires(&Permission::PLATFORM_ORGS), Stops),
+        "/countersign.v1.OrgService/ResumeOrg" => (Requires(&Permission::PLATFORM_ORGS), Changes),
+        "/countersign.v1.OrgService/DeleteOrg" => (Requires(&Permission::PLATFORM_ORGS), Stops),
+        "/countersign.v1.OrgService/UndeleteOrg" => (Requires(&Permission::PLATFORM_ORGS), Changes),
+        "/countersign.v1.OrgService/CreateRole" => (Requires(&Permission::ROLES_WRITE), Changes),
+        "/countersign.v1.OrgService/GetRole" => (Requires(&Permission::ROLES_READ), Reads),
+        "/countersign.v1.OrgService/ListRoles" => (Requires(&Permission::ROLES_READ), Reads),
+        "/countersign.v1.OrgService/UpdateRole" => (Requires(&Permission::ROLES_WRITE), Changes),
+        "/countersign.v1.OrgService/DeleteRole" => (Requires(&Permission::ROLES_WRITE), Changes),
+        "/countersign.v1.OrgService/CreateResource" => (Requires(&Permission::RESOURCES_WRITE), Changes),
+        "/countersign.v1.OrgService/ListResources" => (Requires(&Permission::RESOURCES_READ), Reads),
+        "/countersign.v1.OrgService/UpdateResource" => (Requires(&Permission::RESOURCES_WRITE), Changes),
+        "/countersign.v1.OrgService/DeleteResource" => (Requires(&Permission::RESOURCES_WRITE), Changes),
+        "/countersign.v1.OrgService/ListMembers" => (Requires(&Permission::ACCOUNTS_READ), Reads),
+        "/countersign.v1.OrgService/RemoveMember" => (Requires(&Permission::ACCOUNTS_WRITE), Stops),
+        "/countersign.v1.OrgService/CreateInvitation" => (Requires(&Permission::INVITATIONS_WRITE), Changes),
+        "/countersign.v1.OrgService/ListInvitations" => (Requires(&Permission::INVITATIONS_READ), Reads),
+        "/countersign.v1.OrgService/ResendInvitation" => (Requires(&Permission::INVITATIONS_WRITE), Changes),
+        "/countersign.v1.OrgService/RevokeInvitation" => (Requires(&Permission::INVITATIONS_WRITE), Stops),
         // Requires the code. If an account has the address, the handler also requires the caller.
-        "/countersign.v1.OrgService/GetInvitation" => Open,
-        "/countersign.v1.OrgService/AcceptInvitation" => Open,
-        "/countersign.v1.OrgService/ListEvents" => Requires(&Permission::EVENTS_READ),
+        "/countersign.v1.OrgService/GetInvitation" => (Open, Reads),
+        "/countersign.v1.OrgService/AcceptInvitation" => (Open, Changes),
+        "/countersign.v1.OrgService/ListEvents" => (Requires(&Permission::EVENTS_READ), Reads),
 
         // Takes a username and a password instead of a credential.
-        "/countersign.v1.TokenService/Login" => Open,
-        "/countersign.v1.TokenService/Logout" => Authenticated,
+        "/countersign.v1.TokenService/Login" => (Open, Changes),
+        "/countersign.v1.TokenService/Logout" => (Authenticated, Stops),
         // `accounts.write`, or the caller's own account.
-        "/countersign.v1.TokenService/RevokeAccountSessions" => Authenticated,
+        "/countersign.v1.TokenService/RevokeAccountSessions" => (Authenticated, Stops),
         // `tokens.write`, or the caller's own account with a password login, or a service account
         // whose administrator has it: the handler knows for which account.
-        "/countersign.v1.TokenService/CreateToken" => Authenticated,
-        "/countersign.v1.TokenService/GetToken" => Authenticated,
-        "/countersign.v1.TokenService/ListTokens" => Authenticated,
+        "/countersign.v1.TokenService/CreateToken" => (Authenticated, Changes),
+        "/countersign.v1.TokenService/GetToken" => (Authenticated, Reads),
+        "/countersign.v1.TokenService/ListTokens" => (Authenticated, Reads),
         // `tokens.write`, or a token of the caller's own account: the handler knows the token's
         // account.
-        "/countersign.v1.TokenService/RotateToken" => Authenticated,
-        "/countersign.v1.TokenService/FinishRotation" => Authenticated,
-        "/countersign.v1.TokenService/CancelRotation" => Authenticated,
-        "/countersign.v1.TokenService/UpdateToken" => Requires(&Permission::TOKENS_WRITE),
+        "/countersign.v1.TokenService/RotateToken" => (Authenticated, Changes),
+        "/countersign.v1.TokenService/FinishRotation" => (Authenticated, Stops),
+        "/countersign.v1.TokenService/CancelRotation" => (Authenticated, Stops),
+        "/countersign.v1.TokenService/UpdateToken" => (Requires(&Permission::TOKENS_WRITE), Changes),
         // Open with the token string. With the token's id, the handler requires a caller.
-        "/countersign.v1.TokenService/RevokeToken" => Open,
-        "/countersign.v1.TokenService/RevokeAccountTokens" => Requires(&Permission::TOKENS_WRITE),
-        "/countersign.v1.TokenService/ReassignToken" => Requires(&Permission::TOKENS_WRITE),
-        "/countersign.v1.TokenService/ReassignAccountTokens" => Requires(&Permission::TOKENS_WRITE),
-        "/countersign.v1.TokenService/ReportLeakedToken" => Open,
-        "/countersign.v1.TokenService/ExchangeToken" => Open,
-        "/countersign.v1.TokenService/ExplainToken" => Requires(&Permission::TOKENS_READ),
-        "/countersign.v1.TokenService/ImpersonateAccount" => Requires(&Permission::ACCOUNTS_IMPERSONATE),
+        "/countersign.v1.TokenService/RevokeToken" => (Open, Stops),
+        "/countersign.v1.TokenService/RevokeAccountTokens" => (Requires(&Permission::TOKENS_WRITE), Stops),
+        "/countersign.v1.TokenService/ReassignToken" => (Requires(&Permission::TOKENS_WRITE), Changes),
+        "/countersign.v1.TokenService/ReassignAccountTokens" => {
+            (Requires(&Permission::TOKENS_WRITE), Changes)
+        }
+        "/countersign.v1.TokenService/ReportLeakedToken" => (Open, Stops),
+        "/countersign.v1.TokenService/ExchangeToken" => (Open, Cached),
+        "/countersign.v1.TokenService/ExplainToken" => (Requires(&Permission::TOKENS_READ), Cached),
+        "/countersign.v1.TokenService/ImpersonateAccount" => {
+            (Requires(&Permission::ACCOUNTS_IMPERSONATE), Changes)
+        }
         // Held in the token's org, or `platform.verify`: the handler decides which.
-        "/countersign.v1.TokenService/IntrospectToken" => Authenticated,
-        "/countersign.v1.TokenService/BatchIntrospectTokens" => Authenticated,
-        "/countersign.v1.TokenService/GetJsonWebKeySet" => Open,
-        "/countersign.v1.TokenService/ListSigningKeys" => Requires(&Permission::PLATFORM_KEYS),
-        "/countersign.v1.TokenService/RotateSigningKey" => Requires(&Permission::PLATFORM_KEYS),
-        "/countersign.v1.TokenService/RevokeSigningKey" => Requires(&Permission::PLATFORM_KEYS),
+        "/countersign.v1.TokenService/IntrospectToken" => (Authenticated, Cached),
+        "/countersign.v1.TokenService/BatchIntrospectTokens" => (Authenticated, Cached),
+        "/countersign.v1.TokenService/GetJsonWebKeySet" => (Open, Cached),
+        "/countersign.v1.TokenService/ListSigningKeys" => (Requires(&Permission::PLATFORM_KEYS), Reads),
+        "/countersign.v1.TokenService/RotateSigningKey" => (Requires(&Permission::PLATFORM_KEYS), Changes),
+        "/countersign.v1.TokenService/RevokeSigningKey" => (Requires(&Permission::PLATFORM_KEYS), Stops),
 
         "/grpc.health.v1.Health/Check"
         | "/grpc.health.v1.Health/Watch"
         | "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
-        | "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo" => Open,
+        | "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo" => (Open, Cached),
         _ => return None,
     })
 }

@@ -7,7 +7,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderMap, header};
 
-use super::access::{Access, access};
+use super::access::{Access, access, work};
 use super::{grpc_web, status};
 use crate::db;
 use crate::domain::access::acting::Acting;
@@ -15,11 +15,13 @@ use crate::domain::access::caller;
 use crate::domain::access::caller::Caller;
 use crate::domain::access::credential::Credential;
 use crate::domain::access::request_context::RequestContext;
+use crate::domain::access::work::Work;
 use crate::domain::values::ids::OrgId;
 use crate::error::{Error, Reason, Result};
 use crate::grpc::wire::convert;
 use crate::state::State;
 use crate::state::authenticate::Verified;
+use crate::state::shares::{Group, Member, Place};
 
 /// What a handler knows about a call besides its message.
 #[derive(Clone, Default)]
@@ -143,7 +145,8 @@ pub fn looks_like_jwt(text: &str) -> bool {
 
 /// Authenticates each call, and refuses what the access table does not allow.
 pub async fn authenticate(Shared(state): Shared<Arc<State>>, mut request: Request, next: Next) -> Response {
-    let origin = request.extensions().get::<RequestContext>().cloned().unwrap_or_default();
+    let mut origin = request.extensions().get::<RequestContext>().cloned().unwrap_or_default();
+    origin.work = work(request.uri().path()).unwrap_or_default();
     let mut call = Call { caller: None, bearer: bearer(request.headers()), context: origin };
     let outcome = match access(request.uri().path()) {
         None => Err(Reason::MethodUnknown.into()),
@@ -166,14 +169,33 @@ pub async fn authenticate(Shared(state): Shared<Arc<State>>, mut request: Reques
                 .with_metadata("permission", permission.as_str()))
         }),
     };
-    match outcome {
+    let outcome = match outcome {
         Ok(caller) => {
             call.caller = caller;
+            read_place(&state, &call).await
+        }
+        Err(error) => Err(error),
+    };
+    match outcome {
+        Ok(_place) => {
             request.extensions_mut().insert(call);
             next.run(request).await
         }
         Err(error) => status::answer(error, &call.context).into_http(),
     }
+}
+
+/// The place of a call that reads in the share of its caller's org. A call that changes something
+/// gets its place where its transaction begins, when the org that it acts in is known.
+async fn read_place(state: &State, call: &Call) -> Result<Option<Place>> {
+    if call.context.work != Work::Reads {
+        return Ok(None);
+    }
+    let (group, member) = match &call.caller {
+        Some(caller) => (Group::Org(caller.home()), Member::Credential(caller.credential_id())),
+        None => (Group::Unauthenticated, Member::at(call.context.address)),
+    };
+    state.shares.place(group, member, Work::Reads).await.map(Some)
 }
 
 fn bearer(headers: &HeaderMap) -> AuthorizationHeader {

@@ -1,8 +1,10 @@
 //! Every RPC that changes something writes one event, which says who, what, where and
 //! from where, and contains no secret; and nothing else writes one.
 
+use countersign::domain::access::work::Work;
 use countersign::domain::values::ids::{AccountId, OrgId, SYSTEM_ORG};
 use countersign::domain::values::token_string::TokenString;
+use countersign::grpc::layers::access::work;
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -108,6 +110,8 @@ async fn every_change_is_one_event_and_nothing_else_is() {
 
     for rpc in rpcs() {
         let short = rpc.strip_prefix("/countersign.v1.").unwrap();
+        let reads = matches!(work(&rpc), Some(Work::Reads | Work::Cached));
+        assert_eq!(READS.contains(&short), reads, "{rpc} in the access table");
         if BY_PASSWORD.contains(&short) {
             continue;
         }
@@ -116,8 +120,14 @@ async fn every_change_is_one_event_and_nothing_else_is() {
         {
             let request = things.request(short, &format!("by-{who}-{walked}")).await;
             news(db, &mut seen).await;
-            let call =
-                async |client: &Client, message: &[u8], id: &str| call_named(client, &rpc, message, id).await;
+            let call = async |client: &Client, message: &[u8], id: &str| {
+                let work = work(&rpc).unwrap();
+                let before = server.state.shares.asked(work);
+                let answer = call_named(client, &rpc, message, id).await;
+                let asked = server.state.shares.asked(work) > before;
+                assert!(asked || work == Work::Cached || answer.is_err(), "{rpc} has no place in a share");
+                answer
+            };
             let id = format!("walk-{walked}-{who}");
             walked += 1;
             let denied = who == "owner" && for_owner(short) != "OK";

@@ -15,4 +15,5 @@ pub mod proto;
 mod references;
 mod sources;
 mod status_contract;
+mod transactions;
 mod words;

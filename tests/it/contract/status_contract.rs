@@ -72,7 +72,7 @@ fn a_source_is_never_sent() {
     let error = Error::from(sqlx::Error::Protocol("insert into tokens".into()));
     assert_eq!(
         reason(&answer(error, &RequestContext { request_id: "r".into(), ..Default::default() })),
-        "INTERNAL"
+        "DATABASE_UNAVAILABLE"
     );
 }
 

@@ -6,3 +6,4 @@ mod fuzz;
 mod held_calls;
 mod jwt_attacks;
 mod races;
+mod shares;

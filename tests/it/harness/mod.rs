@@ -18,6 +18,7 @@ use countersign::commands::bootstrap;
 use countersign::config::{PasswordHashing, ServerLimits, SigningAlgorithm, TokenLimits, WebUrl};
 use countersign::crypto::seal::MasterKeys;
 use countersign::db::keys::sealed::Sealed;
+use countersign::db::pool::SessionSettings;
 use countersign::grpc::pb;
 use countersign::mail::{EmailDelivery, Mailer};
 use countersign::server;
@@ -53,7 +54,7 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What a server of the tests accepts.
 pub const LIMITS: ServerLimits = ServerLimits {
-    database_connections: 5,
+    database_connections: 16,
     database_load_connections: 2,
     feed_listen: true,
     cache_size: 1_000,
@@ -234,7 +235,10 @@ impl TestServer {
         let Start { operator, issuer, clock, algorithm, mailer } = start;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let pools = Pools::open(&options, limits.database_connections, limits.database_load_connections);
+        let settings =
+            SessionSettings { statement_timeout: Some(limits.statement_timeout()), ..Default::default() };
+        let pools =
+            Pools::open(&options, limits.database_connections, limits.database_load_connections, settings);
         let state = State::open(
             pools,
             read_keys(&master),

@@ -117,7 +117,7 @@ async fn what_nothing_was_heard_of_for_two_seconds_is_looked_at_again() {
     let server = TestServer::start().await;
     // A node that is not notified of changes: its feed has no follower.
     let state = State::open(
-        Pools::open(&server.database().options(), 2, 1),
+        Pools::open(&server.database().options(), 2, 1, Default::default()),
         read_keys(server.master_key_file()),
         SigningAlgorithm::EdDsa,
         server.state.issuer.clone(),

@@ -5,7 +5,8 @@ use std::collections::{BTreeSet, HashSet};
 
 use countersign::clock::{Clock, random};
 use countersign::db::events::feed;
-use countersign::db::events::feed::{FeedPage, Follower, News, Position};
+use countersign::db::events::feed::{FeedPage, Position};
+use countersign::db::events::follower::{Follower, News, PAGE};
 use countersign::db::sweep;
 use countersign::error::Reason;
 use countersign::grpc::pb;
@@ -431,4 +432,83 @@ async fn health_shows_how_long_cursors_are_held_back() {
     org.owner.exchange().await.unwrap();
     sqlx::raw_sql("rollback").execute(&mut *open).await.unwrap();
     until(async || lag().await == 0.0).await;
+}
+
+/// Writes so many rows of one transaction.
+async fn write_many(database: &Database, rows: usize) {
+    let sql = "insert into feed (epoch, xid, seq, org_id, event_id, kind, subjects, create_time)
+               select (select feed_epoch from deployment), pg_current_xact_id()::text::bigint, n,
+                      gen_random_uuid(), gen_random_uuid(), 'test', array[n::text], now()
+               from generate_series(1, $1) n";
+    sqlx::query(sql).bind(rows as i32).execute(&mut connect(database).await).await.unwrap();
+}
+
+#[tokio::test]
+async fn rows_above_an_open_transaction_are_read_once_and_by_pages() {
+    let database = Database::create().await;
+    let mut db = connect(&database).await;
+    let (mut follower, at) = (Follower::begin(&mut db).await.unwrap(), feed::latest(&mut db).await.unwrap());
+    let (mut open, mut older) = (connect(&database).await, connect(&database).await);
+    for connection in [&mut open, &mut older] {
+        sqlx::raw_sql("begin; select pg_current_xact_id()").execute(connection).await.unwrap();
+    }
+    let rows = 5 * PAGE / 2;
+    write_many(&database, rows).await;
+    // A page at a time, each once.
+    let mut heard = Vec::new();
+    for page in 1..=3 {
+        let new = news(&mut follower, &mut db).await;
+        assert!(new.len() <= PAGE, "{}", new.len());
+        heard.extend(new);
+        assert_eq!(follower.is_behind(), page < 3);
+    }
+    assert_eq!(BTreeSet::from_iter(heard.iter()).len(), rows);
+    assert_eq!(heard.len(), rows);
+    // They are not settled, and are not read again all the same: they would fill pages.
+    assert_eq!(follower.settled(), at);
+    assert!(follower.held_back_since().is_some());
+    assert!(news(&mut follower, &mut db).await.is_empty());
+    assert!(!follower.is_behind());
+    // What is committed below them and above them is.
+    write(&mut older, 0, "below").await;
+    sqlx::raw_sql("commit").execute(&mut older).await.unwrap();
+    written(&database, "above").await;
+    assert_eq!(news(&mut follower, &mut db).await, ["below", "above"]);
+    // In another session it is unknown whether the database crashed meanwhile, in which case
+    // numbers are given out again: all that is not settled is read once more.
+    let mut other = connect(&database).await;
+    let mut again = 0;
+    loop {
+        again += news(&mut follower, &mut other).await.len();
+        if !follower.is_behind() {
+            break;
+        }
+    }
+    assert_eq!(again, rows + 2);
+    assert!(news(&mut follower, &mut other).await.is_empty());
+    sqlx::raw_sql("rollback").execute(&mut open).await.unwrap();
+    until(async || news(&mut follower, &mut other).await.is_empty() && follower.held_back_since().is_none())
+        .await;
+    assert_ne!(follower.settled(), at);
+}
+
+#[tokio::test]
+async fn a_server_follows_the_feed_under_an_open_transaction() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let (account, bot) = server.account(&org.id, "bot", &[("x.y", "*")]).await;
+    let beside = server.beside(crate::harness::LIMITS).await;
+    let mut open = connect(server.database()).await;
+    sqlx::raw_sql("begin; select pg_current_xact_id()").execute(&mut open).await.unwrap();
+    write_many(server.database(), 4 * PAGE).await;
+    // Both keep up, and hear of what is changed above it.
+    server.hear_all().await;
+    let there = beside.client(bot.token());
+    assert_eq!(there.exchange().await.unwrap().scopes, ["x.y"]);
+    let grants = vec![crate::harness::grant("x.y", "*")];
+    let request = pb::RevokeAccessRequest { account_id: account.id, grants, ..Default::default() };
+    org.owner.accounts().revoke_access(request).await.unwrap();
+    until(async || there.exchange().await.unwrap().scopes.is_empty()).await;
+    beside.hear_all().await;
+    assert!(server.state.feed.answers() && beside.state.feed.answers());
 }

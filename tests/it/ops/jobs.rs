@@ -19,7 +19,7 @@ use crate::harness::{LIMITS, TestServer, read_keys};
 async fn dies_of(run: fn(JobContext, Duration) -> Running, let_die: &Notify) -> String {
     let beside = TestServer::start().await;
     let state = State::open(
-        Pools::open(&beside.database().options(), 4, 1),
+        Pools::open(&beside.database().options(), 4, 1, Default::default()),
         read_keys(beside.master_key_file()),
         SigningAlgorithm::EdDsa,
         beside.state.issuer.clone(),

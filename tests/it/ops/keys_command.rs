@@ -36,7 +36,7 @@ fn write(scratch: &Scratch, name: &str, text: &str) -> PathBuf {
 }
 
 async fn opens(server: &TestServer, file: &str) -> bool {
-    let pools = Pools::open(&server.database().options(), 1, 1);
+    let pools = Pools::open(&server.database().options(), 1, 1, Default::default());
     let (issuer, clock) = (server.state.issuer.clone(), server.state.clock.clone());
     let opened = State::open(pools, read_keys(file), EdDsa, issuer, LIMITS.credentials(), clock).await;
     match opened {

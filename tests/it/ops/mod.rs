@@ -3,6 +3,7 @@
 mod command_line;
 mod crash;
 mod credential_cache;
+mod database_sessions;
 mod feed;
 mod feed_cursors;
 mod jobs;
@@ -10,6 +11,7 @@ mod keys_command;
 mod member_cache;
 mod outage;
 mod peppers;
+mod pooler;
 mod restore;
 mod serving;
 mod signing_keys;

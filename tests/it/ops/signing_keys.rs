@@ -160,7 +160,7 @@ async fn ten_nodes_at_once_do_each_thing_once() {
     let server = TestServer::start().await;
     let mut nodes = Vec::new();
     for _ in 0..10 {
-        let pools = Pools::open(&server.database().options(), 2, 1);
+        let pools = Pools::open(&server.database().options(), 2, 1, Default::default());
         let (master, issuer) = (read_keys(server.master_key_file()), server.state.issuer.clone());
         let clock = server.state.clock.clone();
         let state = State::open(pools, master, SigningAlgorithm::EdDsa, issuer, LIMITS.credentials(), clock);
@@ -216,7 +216,7 @@ async fn nothing_is_asked_of_the_database_while_nothing_is_due() {
 #[tokio::test]
 async fn before_bootstrap_no_key_turns() {
     let database = Database::create().await;
-    let pools = Pools::open(&database.options(), 2, 1);
+    let pools = Pools::open(&database.options(), 2, 1, Default::default());
     let issuer = "https://id.example".parse().unwrap();
     let clock = countersign::clock::Clock::default();
     let open =
@@ -462,7 +462,7 @@ async fn a_planted_key_is_not_published_and_stops_nobody() {
     assert_eq!(kid_of(&jwt(&server.operator).await), active);
     // A server that starts reports what it found, and the operator removes it.
     let again = State::open(
-        Pools::open(&server.database().options(), 1, 1),
+        Pools::open(&server.database().options(), 1, 1, Default::default()),
         read_keys(server.master_key_file()),
         SigningAlgorithm::EdDsa,
         server.state.issuer.clone(),

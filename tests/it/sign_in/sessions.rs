@@ -430,19 +430,19 @@ async fn sessions_are_swept_and_go_with_their_account() {
     let org = server.org().await;
     let bot = server.technical(&org.id, "bot", &[]).await;
     server.session(&bot.username).await;
-    let db = server.state.db.pool();
+    let db = &server.state.db;
     let rows = async || {
         let sql = "select (select count(*) from sessions), (select count(*) from passwords),
                           (select count(*) from credentials c where not exists (
                                select 1 from tokens t where t.token_id = c.credential_id))";
-        sqlx::query_as::<_, (i64, i64, i64)>(sql).fetch_one(&db).await.unwrap()
+        sqlx::query_as::<_, (i64, i64, i64)>(sql).fetch_one(db).await.unwrap()
     };
     assert_eq!(rows().await, (1, 1, 1));
     let day = time::Duration::days(1);
     let now = server.state.clock.now();
-    countersign::db::sweep::sweep(&db, now + day).await.unwrap();
+    countersign::db::sweep::sweep(&db.pool(), now + day).await.unwrap();
     assert_eq!(rows().await, (1, 1, 1), "its holder is told that it has expired");
-    countersign::db::sweep::sweep(&db, now + day + time::Duration::HOUR).await.unwrap();
+    countersign::db::sweep::sweep(&db.pool(), now + day + time::Duration::HOUR).await.unwrap();
     assert_eq!(rows().await, (0, 1, 0));
     server.session(&bot.username).await;
     let request = pb::DeleteAccountRequest { account_id: bot.id, ..Default::default() };

@@ -110,7 +110,7 @@ async fn a_database_that_signs_with_another_algorithm_keeps_its_key() {
     let database = Database::create().await;
     let master = MasterKeys::new_file();
     let open = async |algorithm| {
-        let pools = Pools::open(&database.options(), 1, 1);
+        let pools = Pools::open(&database.options(), 1, 1, Default::default());
         let issuer = "https://id.example".parse().unwrap();
         State::open(pools, read_keys(&master), algorithm, issuer, LIMITS.credentials(), Clock::default())
             .await

@@ -1,0 +1,71 @@
+//! A call begins its transaction in one place, where it gets its place in the share of its org.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::sources::repository;
+
+/// What begins a transaction of the database itself, or in one that was begun.
+const BEGIN: &[&str] = &[
+    "commands/keys.rs",
+    "db/accounts/list.rs",
+    "db/events/feed.rs",
+    "db/pool.rs",
+    "db/pooler.rs",
+    "flows/transaction.rs",
+];
+
+/// What begins a transaction of a background job.
+const JOBS: &[&str] = &[
+    "db/pool.rs",
+    "db/sweep.rs",
+    "flows/signing_key_rotation.rs",
+    "flows/transaction.rs",
+    "jobs/purge.rs",
+    "jobs/reminders.rs",
+];
+
+/// What changes something as the server itself, which has no share: jobs and commands.
+const SERVER: &[&str] = &[
+    "commands/bootstrap.rs",
+    "commands/keys.rs",
+    "db/events/mod.rs",
+    "flows/password_reset.rs",
+    "flows/signing_key_rotation.rs",
+    "jobs/purge.rs",
+    "jobs/reminders.rs",
+];
+
+fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            files(&path, found);
+        } else {
+            found.push(path);
+        }
+    }
+}
+
+/// The files below `src/` with one of these in them.
+fn files_with(texts: &[&str]) -> BTreeSet<String> {
+    let (root, mut all) = (repository().join("src"), Vec::new());
+    files(&root, &mut all);
+    let has = |path: &PathBuf| {
+        let source = fs::read_to_string(path).unwrap();
+        texts.iter().any(|text| source.contains(text))
+    };
+    let relative = |path: PathBuf| path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+    all.into_iter().filter(has).map(relative).collect()
+}
+
+#[test]
+fn transactions_of_calls_begin_in_one_place() {
+    let listed = |files: &[&str]| files.iter().map(|file| (*file).to_owned()).collect::<BTreeSet<_>>();
+    assert_eq!(
+        files_with(&["db.begin(", "pool.begin", "pool().begin", "b.begin()", ".begin_with("]),
+        listed(BEGIN)
+    );
+    assert_eq!(files_with(&["begin_job("]), listed(JOBS));
+    assert_eq!(files_with(&["Author::server(", "fn server(org_id"]), listed(SERVER));
+}

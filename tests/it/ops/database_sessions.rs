@@ -1,0 +1,244 @@
+//! Sessions of the database that cannot go on: they are not handed out again, callers are told that
+//! the database is unavailable, and everything works again without a restart.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign::config::ServerLimits;
+use countersign::crypto::seal::MasterKeys;
+use countersign::grpc::pb;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use tonic::{Code, Status};
+
+use crate::harness::{Client, Database, LIMITS, TestServer, http_get, reason, refused, until};
+
+/// A server whose database may be taken from it, with a user who may do that.
+struct Taken {
+    server: TestServer,
+    owner: Client,
+    admin: PgConnection,
+    /// Its database, and its user.
+    name: String,
+    role: String,
+}
+
+/// Statements by which the user of the server gets what it needs.
+const RIGHTS: &str = "grant usage on schema public to ROLE;
+    grant select, insert, update, delete on all tables in schema public to ROLE";
+
+impl Taken {
+    /// With these limits, as a user of its own: the owner of a database cannot be locked out of it.
+    async fn start(name: &str, limits: ServerLimits) -> Self {
+        let database = Arc::new(Database::create().await);
+        let options = database.options();
+        let role = format!("{}_{name}", options.get_database().unwrap());
+        let mut admin = connect(&options.clone().database("postgres")).await;
+        run(&mut admin, &format!("create role {role} login")).await;
+        run(&mut connect(&options).await, &RIGHTS.replace("ROLE", &role)).await;
+        let master = MasterKeys::new_file().as_str().into();
+        let server =
+            TestServer::on(options.clone().username(&role), database.clone(), master, None, limits).await;
+        let owner = server.org().await.owner;
+        Self { server, owner, admin, name: options.get_database().unwrap().to_owned(), role }
+    }
+
+    /// Ends all sessions of the server.
+    async fn end_sessions(&mut self) {
+        let sql =
+            format!("select pg_terminate_backend(pid) from pg_stat_activity where usename = '{}'", self.role);
+        run(&mut self.admin, &sql).await;
+    }
+
+    async fn change(&self, n: usize) -> Result<(), Status> {
+        let request = pb::CreateResourceRequest { path: format!("p{n}"), ..Default::default() };
+        self.owner.orgs().create_resource(request).await.map(drop)
+    }
+
+    async fn read(&self) -> Result<(), Status> {
+        self.owner.orgs().get_org(pb::GetOrgRequest::default()).await.map(drop)
+    }
+
+    /// Changes and reads until a change is refused; what is refused says that the database is
+    /// unavailable.
+    async fn is_unavailable(&self) {
+        until(async || {
+            if let Err(status) = self.read().await {
+                assert_eq!(reason(&status), "DATABASE_UNAVAILABLE");
+            }
+            match self.change(0).await {
+                Err(status) if reason(&status) == "RESOURCE_EXISTS" => false,
+                Err(status) => {
+                    assert_eq!((reason(&status).as_str(), status.code()), UNAVAILABLE);
+                    true
+                }
+                Ok(()) => false,
+            }
+        })
+        .await;
+    }
+
+    /// Waits until a change succeeds; from then on all do, over whatever connection.
+    async fn recovers(&self, first: usize) {
+        until(async || match self.change(first).await {
+            Ok(()) => true,
+            Err(status) => {
+                assert_eq!((reason(&status).as_str(), status.code()), UNAVAILABLE);
+                false
+            }
+        })
+        .await;
+        let many = (1..20).map(async |n| self.change(first + n).await);
+        let many = at_once(many).await;
+        assert!(many.iter().all(Result::is_ok), "{many:?}");
+        self.read().await.unwrap();
+    }
+}
+
+const UNAVAILABLE: (&str, Code) = ("DATABASE_UNAVAILABLE", Code::Unavailable);
+
+/// All at once.
+async fn at_once<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    let mut futures: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
+    std::future::poll_fn(|context| {
+        let mut all = true;
+        for (future, output) in &mut futures {
+            if output.is_none() {
+                match future.as_mut().poll(context) {
+                    std::task::Poll::Ready(done) => *output = Some(done),
+                    std::task::Poll::Pending => all = false,
+                }
+            }
+        }
+        if all { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+    futures.into_iter().filter_map(|(_, output)| output).collect()
+}
+
+async fn connect(options: &PgConnectOptions) -> PgConnection {
+    PgConnection::connect_with(options).await.unwrap()
+}
+
+async fn run(connection: &mut PgConnection, sql: &str) {
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(connection).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_read_only_database_is_not_ready_and_recovers() {
+    let limits = ServerLimits { outage_grace: Duration::ZERO, ..LIMITS };
+    let mut taken = Taken::start("demoted", limits).await;
+    let name = taken.name.clone();
+    run(&mut taken.admin, &format!("alter database {name} set default_transaction_read_only = on")).await;
+    // As after a failover: the sessions end, and new ones are on what cannot be written.
+    taken.end_sessions().await;
+    taken.is_unavailable().await;
+    until(async || http_get(&taken.server.endpoint, "/readyz").await.status == 503).await;
+    run(&mut taken.admin, &format!("alter database {name} reset default_transaction_read_only")).await;
+    taken.recovers(1).await;
+    assert_eq!(http_get(&taken.server.endpoint, "/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn one_read_only_session_is_enough_to_find_it_out() {
+    let limits = ServerLimits { outage_grace: Duration::ZERO, ..LIMITS };
+    let mut taken = Taken::start("halfway", limits).await;
+    let name = taken.name.clone();
+    run(&mut taken.admin, &format!("alter database {name} set default_transaction_read_only = on")).await;
+    // Only what handlers use: the session that follows the feed was opened before, and can write.
+    taken.server.state.pools.main.renew();
+    taken.is_unavailable().await;
+    until(async || http_get(&taken.server.endpoint, "/readyz").await.status == 503).await;
+    run(&mut taken.admin, &format!("alter database {name} reset default_transaction_read_only")).await;
+    taken.recovers(1).await;
+}
+
+#[tokio::test]
+async fn ended_sessions_cost_no_change() {
+    let mut taken = Taken::start("ended", LIMITS).await;
+    for round in 0..3 {
+        let some = at_once((0..8).map(async |n| taken.change(100 * round + n).await)).await;
+        assert!(some.iter().all(Result::is_ok), "{some:?}");
+        taken.end_sessions().await;
+        // The outage is over before it is noticed, or is noticed for a moment.
+        taken.recovers(100 * round + 50).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_taken_from_the_user_makes_the_database_unavailable() {
+    let mut taken = Taken::start("taken", LIMITS).await;
+    let (name, role) = (taken.name.clone(), taken.role.clone());
+    // Logins are refused as they are for a wrong password: class 28.
+    run(&mut taken.admin, &format!("alter role {role} nologin")).await;
+    taken.end_sessions().await;
+    taken.is_unavailable().await;
+    run(&mut taken.admin, &format!("alter role {role} login")).await;
+    taken.recovers(1_000).await;
+
+    run(&mut taken.admin, &format!("revoke connect on database {name} from public")).await;
+    taken.end_sessions().await;
+    taken.is_unavailable().await;
+    run(&mut taken.admin, &format!("grant connect on database {name} to public")).await;
+    taken.recovers(2_000).await;
+
+    run(&mut taken.admin, &format!("alter database {name} allow_connections false")).await;
+    taken.end_sessions().await;
+    taken.is_unavailable().await;
+    run(&mut taken.admin, &format!("alter database {name} rename to {name}_moved")).await;
+    taken.is_unavailable().await;
+    let back = format!("alter database {name}_moved rename to {name}");
+    run(&mut taken.admin, &back).await;
+    run(&mut taken.admin, &format!("alter database {name} allow_connections true")).await;
+    taken.recovers(3_000).await;
+
+    let mut inside = connect(&taken.server.database().options()).await;
+    for table in ["events", "feed", "resources"] {
+        run(&mut inside, &format!("revoke insert on {table} from {role}")).await;
+        let refusal = taken.change(4_000).await;
+        refused(refusal, Code::Unavailable, "DATABASE_UNAVAILABLE");
+        run(&mut inside, &format!("grant insert on {table} to {role}")).await;
+    }
+    taken.recovers(5_000).await;
+}
+
+#[tokio::test]
+async fn statements_that_are_gone_or_outdated_are_prepared_again() {
+    let taken = Taken::start("stale", LIMITS).await;
+    taken.recovers(1).await;
+    // As a pooler does that gives the session to others.
+    let mut all = Vec::new();
+    for _ in 0..LIMITS.database_connections {
+        all.push(taken.server.state.db.acquire().await.unwrap());
+    }
+    for connection in &mut all {
+        run(connection, "deallocate all").await;
+    }
+    drop(all);
+    taken.change(100).await.unwrap();
+    taken.recovers(101).await;
+    // As a migration does under a server that runs.
+    let mut inside = connect(&taken.server.database().options()).await;
+    run(&mut inside, "alter table resources alter column display_name type varchar(300)").await;
+    taken.change(200).await.unwrap();
+    taken.recovers(201).await;
+}
+
+#[tokio::test]
+async fn a_statement_ends_before_the_call_does() {
+    let limits = ServerLimits { request_timeout: Duration::from_secs(5), ..LIMITS };
+    let server = TestServer::with_limits(limits).await;
+    let org = server.org().await;
+    let mut db = connect(&server.database().options()).await;
+    let mut lock = db.begin().await.unwrap();
+    run(&mut lock, "lock table resources in access exclusive mode").await;
+    // Loaded before: what authenticates a call has a time limit of its own.
+    org.owner.caller().await.unwrap();
+    let list = org.owner.orgs().list_resources(pb::ListResourcesRequest::default()).await;
+    refused(list, Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+    // It gave up by itself: its connection is free while the lock is still held.
+    let waits = "select count(*) from pg_stat_activity
+                 where datname = current_database() and wait_event_type = 'Lock'";
+    until(async || sqlx::query_scalar::<_, i64>(waits).fetch_one(&mut *lock).await.unwrap() == 0).await;
+    lock.rollback().await.unwrap();
+}
