@@ -1,0 +1,197 @@
+//! What one tenant's flood costs another: the latency of one tenant's calls without and with it.
+//!
+//! Fails when a p99 is more than doubled, unless `--report true`.
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use common::{Client, Cores, Deployment, Served, Sorted, grant, option, pin, progress};
+use countersign::clock::random;
+use countersign::domain::values::ids::TokenId;
+use countersign::domain::values::token_string::{TokenString, TokenStringKind};
+use countersign::grpc::pb;
+use tokio::task::JoinSet;
+
+/// The most that a p99 may grow by.
+const MAX_GROWTH: f64 = 2.0;
+/// The number of calls of a flood at once, and of its connections.
+const LANES: usize = 200;
+const CONNECTIONS: usize = 4;
+/// The grants of the flooding org that it lists.
+const LISTED: usize = 100;
+const PASSWORD: &str = "correct horse battery staple";
+/// The pause between two calls of the tenant that is measured.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// What the measured tenant does.
+const CALLS: [&str; 3] = ["GetAccount", "ExchangeToken", "Login"];
+
+/// What the other one does at the same time.
+const FLOODS: [&str; 4] = ["GrantAccess", "SetPassword", "junk tokens", "ListGrants"];
+
+/// One tenant.
+#[derive(Clone)]
+struct Tenant {
+    client: Client,
+    org: String,
+    account: String,
+    token: String,
+    username: String,
+}
+
+fn main() -> Result<()> {
+    common::only_options(&["--seconds", "--report"])?;
+    let seconds = option("--seconds", 10)?;
+    let report = option("--report", false)?;
+    let cores = Cores::find();
+    pin(cores.map(|cores| cores.others))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run(Duration::from_secs(seconds), report, cores))
+}
+
+async fn run(during: Duration, report: bool, cores: Option<Cores>) -> Result<()> {
+    let deployment = Deployment::make().await?;
+    pin(cores.map(|cores| cores.server))?;
+    let served = deployment.serve(&[])?;
+    pin(cores.map(|cores| cores.others))?;
+    let operator = served.client(&deployment.operator).await?;
+    let measured = tenant(&operator, &served, "measured").await?;
+    let flooding = tenant(&operator, &served, "flooding").await?;
+    let mut connections = Vec::new();
+    for _ in 0..CONNECTIONS {
+        connections.push(served.client(&flooding.token).await?);
+    }
+    let mut worst: f64 = 0.0;
+    println!("\n| flood | calls of it | call | p50 ms | with | ratio | p99 ms | with | ratio |");
+    println!("|---|---|---|---|---|---|---|---|---|");
+    for flood in FLOODS {
+        let calm = measure(&measured, during).await?;
+        let made = Arc::new(AtomicU64::new(0));
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut lanes = JoinSet::new();
+        for lane in 0..LANES {
+            let client = connections[lane % CONNECTIONS].clone();
+            let (tenant, made, stop) = (flooding.clone(), made.clone(), stop.clone());
+            lanes.spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    // Most are refused or wait: that is what is measured.
+                    call(&client, &tenant, flood, lane).await;
+                    made.fetch_add(1, Ordering::Relaxed);
+                    tokio::task::yield_now().await;
+                }
+            });
+        }
+        let flooded = measure(&measured, during).await?;
+        stop.store(true, Ordering::Relaxed);
+        lanes.join_all().await;
+        for (i, name) in CALLS.iter().enumerate() {
+            let [p50, p99] = [0.5, 0.99].map(|share| {
+                let (before, after) = (calm[i].quantile(share), flooded[i].quantile(share));
+                (format!("{before:.2} | {after:.2} | {:.2}", after / before), after / before)
+            });
+            worst = worst.max(p99.1);
+            println!("| {flood} | {} | {name} | {} | {} |", made.load(Ordering::Relaxed), p50.0, p99.0);
+        }
+    }
+    ensure!(report || worst <= MAX_GROWTH, "a p99 grew {worst:.2} times");
+    Ok(())
+}
+
+async fn tenant(operator: &Client, served: &Served, slug: &str) -> Result<Tenant> {
+    progress(format_args!("creating the org {slug}"));
+    let org = operator.make_org(slug, "customers/acme").await?;
+    let username = format!("bot@{slug}");
+    let request = pb::CreateServiceAccountRequest {
+        org_id: org.clone(),
+        name: "bot".into(),
+        username: username.clone(),
+        password: PASSWORD.into(),
+        grants: vec![grant("accounts.write", "*"), grant("accounts.read", "*"), grant("flood.read", "*")],
+        ..Default::default()
+    };
+    let created = operator.accounts().create_service_account(request).await?.into_inner();
+    let account = created.account.context("no account")?.id;
+    for n in 0..LISTED {
+        give(operator, &org, &account, &format!("listed{n}.read")).await?;
+    }
+    let (_, token) = operator.make_token(&org, &account).await?;
+    let client = served.client(&token).await?;
+    client.accounts().get_caller(pb::GetCallerRequest {}).await?;
+    Ok(Tenant { client, org, account, token, username })
+}
+
+async fn give(client: &Client, org: &str, account: &str, permission: &str) -> Result<()> {
+    let request = pb::GrantAccessRequest {
+        org_id: org.into(),
+        account_id: account.into(),
+        grants: vec![grant(permission, "*")],
+    };
+    client.accounts().grant_access(request).await?;
+    Ok(())
+}
+
+/// One call of the flood, whatever comes of it.
+async fn call(client: &Client, tenant: &Tenant, flood: &str, lane: usize) {
+    let account_id = tenant.account.clone();
+    match flood {
+        "GrantAccess" => drop(give(client, &tenant.org, &account_id, "flood.read").await),
+        "SetPassword" => {
+            let password = format!("{PASSWORD} {lane}");
+            let request = pb::SetPasswordRequest { account_id, password, ..Default::default() };
+            drop(client.accounts().set_password(request).await);
+        }
+        "junk tokens" => {
+            let id = TokenId::from_u128(u128::from_be_bytes(random()));
+            let junk = TokenString::new(TokenStringKind::SecretToken, id, random());
+            let request =
+                pb::ExchangeTokenRequest { subject_token: junk.expose().into(), ..Default::default() };
+            drop(client.tokens().exchange_token(request).await);
+        }
+        _ => {
+            let filter = Some(pb::list_grants_request::Filter::AccountId(account_id));
+            let request = pb::ListGrantsRequest { filter, page_size: 1_000, ..Default::default() };
+            drop(client.accounts().list_grants(request).await);
+        }
+    }
+}
+
+/// The times of each call of the measured tenant, in milliseconds.
+async fn measure(tenant: &Tenant, during: Duration) -> Result<[Sorted; 3]> {
+    let began = Instant::now();
+    let mut took = CALLS.map(|_| Vec::new());
+    while began.elapsed() < during {
+        for (name, took) in CALLS.iter().zip(&mut took) {
+            let began = Instant::now();
+            let outcome = match *name {
+                "GetAccount" => {
+                    let request =
+                        pb::GetAccountRequest { account_id: tenant.account.clone(), ..Default::default() };
+                    tenant.client.accounts().get_account(request).await.map(drop)
+                }
+                "ExchangeToken" => {
+                    let request = pb::ExchangeTokenRequest {
+                        subject_token: tenant.token.clone(),
+                        ..Default::default()
+                    };
+                    tenant.client.tokens().exchange_token(request).await.map(drop)
+                }
+                _ => {
+                    let request = pb::LoginRequest {
+                        username: tenant.username.clone(),
+                        password: PASSWORD.into(),
+                        ..Default::default()
+                    };
+                    tenant.client.tokens().login(request).await.map(drop)
+                }
+            };
+            outcome.with_context(|| format!("{name} of the measured tenant"))?;
+            took.push(began.elapsed().as_secs_f64() * 1e3);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(took.map(|took| took.into_iter().collect()))
+}
