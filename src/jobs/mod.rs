@@ -215,7 +215,9 @@ mod tests {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/jobs");
         let files = fs::read_dir(dir).unwrap().map(|file| file.unwrap().path());
         let stems = files.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned());
-        let loops: BTreeSet<_> = stems.filter(|stem| stem != "mod" && stem != "context").collect();
+        let loops: BTreeSet<_> = stems
+            .filter(|stem| !["mod", "context", "second_invalidations"].contains(&stem.as_str()))
+            .collect();
         assert_eq!(names, loops);
     }
 }

@@ -20,7 +20,8 @@ const DOORS: [(&[&str], &[&str], &str); 6] = [
     ),
     (
         &["TcpConnectInfo", "ConnectInfo<", "remote_addr(", ".peer_addr("],
-        &["src/client_addr.rs"],
+        // The latter sets it.
+        &["src/client_addr.rs", "src/connections/connection.rs"],
         "the peer of a connection is read where it is decided whether it is the client",
     ),
     (&["argon2::", "Argon2::"], &["src/crypto/password_hash.rs"], "hashes are computed in the pool only"),
