@@ -10,6 +10,7 @@ use super::sources::repository;
 const BEGIN: &[&str] = &[
     "commands/keys.rs",
     "db/accounts/list.rs",
+    "db/distribution.rs",
     "db/events/feed.rs",
     "db/pool.rs",
     "db/pooler.rs",
