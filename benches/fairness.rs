@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use common::{Client, Cores, Deployment, Served, Sorted, grant, option, pin, progress};
 use countersign::clock::random;
 use countersign::domain::values::ids::TokenId;
@@ -61,10 +61,6 @@ async fn run(during: Duration, report: bool, cores: Option<Cores>) -> Result<()>
     let operator = served.client(&deployment.operator).await?;
     let measured = tenant(&operator, &served, "measured").await?;
     let flooding = tenant(&operator, &served, "flooding").await?;
-    let mut connections = Vec::new();
-    for _ in 0..CONNECTIONS {
-        connections.push(served.client(&flooding.token).await?);
-    }
     let mut worst: f64 = 0.0;
     println!("\n| flood | calls of it | call | p50 ms | with | ratio | p99 ms | with | ratio |");
     println!("|---|---|---|---|---|---|---|---|---|");
@@ -72,22 +68,17 @@ async fn run(during: Duration, report: bool, cores: Option<Cores>) -> Result<()>
         let calm = measure(&measured, during).await;
         let made = Arc::new(AtomicU64::new(0));
         let stop = Arc::new(AtomicBool::new(false));
-        let mut lanes = JoinSet::new();
-        for lane in 0..LANES {
-            let client = connections[lane % CONNECTIONS].clone();
-            let (tenant, made, stop) = (flooding.clone(), made.clone(), stop.clone());
-            lanes.spawn(async move {
-                while !stop.load(Ordering::Relaxed) {
-                    // Most are refused or wait: that is what is measured.
-                    call(&client, &tenant, flood, lane).await;
-                    made.fetch_add(1, Ordering::Relaxed);
-                    tokio::task::yield_now().await;
-                }
-            });
-        }
+        let (address, tenant) = (served.address.clone(), flooding.clone());
+        let (counted, stopped) = (made.clone(), stop.clone());
+        // On a thread that gives way: its clients would be on other machines.
+        let thread = std::thread::spawn(move || {
+            countersign_os::give_way();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(pour(&address, &tenant, flood, &counted, &stopped))
+        });
         let flooded = measure(&measured, during).await;
         stop.store(true, Ordering::Relaxed);
-        lanes.join_all().await;
+        thread.join().map_err(|_| anyhow!("the flood panicked"))??;
         for (i, name) in CALLS.iter().enumerate() {
             let [p50, p99] = [0.5, 0.99].map(|share| {
                 let (before, after) = (calm[i].quantile(share), flooded[i].quantile(share));
@@ -98,6 +89,35 @@ async fn run(during: Duration, report: bool, cores: Option<Cores>) -> Result<()>
         }
     }
     ensure!(report || worst <= MAX_GROWTH, "a p99 grew {worst:.2} times");
+    Ok(())
+}
+
+/// Calls without a pause, over a few connections, until it is to stop.
+async fn pour(
+    address: &str,
+    tenant: &Tenant,
+    flood: &'static str,
+    made: &Arc<AtomicU64>,
+    stop: &Arc<AtomicBool>,
+) -> Result<()> {
+    let mut connections = Vec::new();
+    for _ in 0..CONNECTIONS {
+        connections.push(Client::connect(address, &tenant.token).await?);
+    }
+    let mut lanes = JoinSet::new();
+    for lane in 0..LANES {
+        let client = connections[lane % CONNECTIONS].clone();
+        let (tenant, made, stop) = (tenant.clone(), made.clone(), stop.clone());
+        lanes.spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                // Most are refused or wait: that is what is measured.
+                call(&client, &tenant, flood, lane).await;
+                made.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+    lanes.join_all().await;
     Ok(())
 }
 

@@ -10,6 +10,7 @@
 //! - the ground: [`error`], [`clock`], [`config`], [`telemetry`]
 //! - crates of their own, below all of it: the messages ([`grpc::pb`]), the embedded PostgreSQL, the system's calls
 #![forbid(unsafe_code)]
+#![allow(missing_docs, reason = "public for the tests and the benches alone; what needs no words has none")]
 #![cfg_attr(test, allow(unreachable_pub, reason = "modules of tests alone share models"))]
 
 pub mod client_addr;

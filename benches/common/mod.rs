@@ -236,8 +236,7 @@ impl Served {
 
     /// Connects a client with this credential.
     pub async fn client(&self, bearer: &str) -> Result<Client> {
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.address))?.tcp_nodelay(true);
-        Ok(Client { channel: endpoint.connect().await?, bearer: Bearer::new(bearer)? })
+        Client::connect(&self.address, bearer).await
     }
 }
 
@@ -283,6 +282,12 @@ pub struct Client {
 type Bearing = InterceptedService<Channel, Bearer>;
 
 impl Client {
+    /// Connects to `HOST:PORT`. Its tasks run on the current runtime.
+    pub async fn connect(address: &str, bearer: &str) -> Result<Self> {
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))?.tcp_nodelay(true);
+        Ok(Self { channel: endpoint.connect().await?, bearer: Bearer::new(bearer)? })
+    }
+
     /// A client on the same connection, with another credential.
     pub fn with(&self, bearer: &str) -> Result<Self> {
         Ok(Self { channel: self.channel.clone(), bearer: Bearer::new(bearer)? })

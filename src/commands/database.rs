@@ -14,8 +14,12 @@ use crate::state::Pools;
 /// Opens a single connection, to a database that may have no schema yet.
 pub(super) async fn connect(args: &DatabaseArgs) -> Result<PgConnection> {
     let options = options(args)?;
-    pooler::probe(&options).await?;
-    Ok(pooler::connect(&options).await?)
+    let shared = pooler::probe(&options).await?;
+    let mut connection = pooler::connect(&options).await?;
+    if !shared {
+        sqlx::raw_sql("set statement_timeout = 0").execute(&mut connection).await?;
+    }
+    Ok(connection)
 }
 
 /// Opens the pools of a command, which a person watches: its statements have no time limit.

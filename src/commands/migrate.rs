@@ -11,7 +11,7 @@ use crate::db::{distribution, schema};
 /// Migrates the schema. After a restore it also makes servers drop their caches.
 pub(super) async fn run(args: MigrateArgs) -> Result<()> {
     let mut connection = database::connect(&args.database).await?;
-    if distribution::is_begun(&mut connection).await? {
+    if distribution::is_begun(&mut connection).await? && !schema::is_newer(&mut connection).await? {
         // A key can refer to a new table only when that is distributed, too: after each step.
         for version in schema::versions() {
             schema::migrate_to(&mut connection, version).await?;
@@ -21,7 +21,12 @@ pub(super) async fn run(args: MigrateArgs) -> Result<()> {
         schema::migrate(&mut connection).await?;
     }
     println!("the schema is at migration {}", schema::newest());
-    print_distributed(&distribution::distribute(&mut connection).await?);
+    if schema::is_newer(&mut connection).await? {
+        // A newer binary has migrated it further, and knows how its tables are distributed.
+        distribution::check(&mut connection).await?;
+    } else {
+        print_distributed(&distribution::distribute(&mut connection).await?);
+    }
     if args.after_restore {
         let epoch = feed::raise_epoch(&mut connection, None).await?;
         println!("the feed is in epoch {epoch}: servers drop their caches, and cursors from before expire");

@@ -92,6 +92,8 @@ pub enum DistributionError {
         found: String,
         needed: String,
     },
+    /// Only the owner of the database can run this statement, which is left to do.
+    NotOwner(String),
     Database(sqlx::Error),
 }
 
@@ -106,6 +108,10 @@ impl fmt::Display for DistributionError {
                 f,
                 "the database is a cluster in which the table {table} is {found}, and this binary needs it {needed}: \
                  run `countersign migrate`"
+            ),
+            Self::NotOwner(statement) => write!(
+                f,
+                "the tables are distributed; the owner of the database has to run once: {statement}"
             ),
             Self::Database(error) => write!(f, "the distribution of the tables cannot be read: {error}"),
         }
@@ -163,8 +169,14 @@ pub async fn distribute(db: &mut PgConnection) -> Result<Vec<&'static str>, Dist
     if engine(&mut *db).await? == Engine::Plain {
         return Ok(Vec::new());
     }
+    sqlx::query("select pg_advisory_lock($1)").bind(LOCK).execute(&mut *db).await?;
+    let outcome = distribute_locked(&mut *db).await;
+    sqlx::query("select pg_advisory_unlock($1)").bind(LOCK).execute(db).await?;
+    outcome
+}
+
+async fn distribute_locked(db: &mut PgConnection) -> Result<Vec<&'static str>, DistributionError> {
     let mut tx = db.begin().await?;
-    sqlx::query("select pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *tx).await?;
     let tables = tables(&mut tx).await?;
     if let Some(table) = tables.iter().find(|table| class(table).is_none()) {
         return Err(DistributionError::Unknown(table.clone()));
@@ -198,11 +210,6 @@ pub async fn distribute(db: &mut PgConnection) -> Result<Vec<&'static str>, Dist
     }
     compare(&spread(&mut tx).await?, &tables)?;
     tx.commit().await?;
-    // Else `set local lock_timeout` would not reach the workers.
-    let setting = "select format('alter database %I set citus.propagate_set_commands = ''local''',
-                                 current_database())";
-    let setting: String = sqlx::query_scalar(setting).fetch_one(&mut *db).await?;
-    execute(db, setting).await?;
     // What was in a table before is still on the coordinator, unseen. Also when an earlier run was broken off here.
     for (table, class) in TABLES.iter().filter(|(table, _)| tables.contains(*table)) {
         if *class == Class::Local {
@@ -217,7 +224,27 @@ pub async fn distribute(db: &mut PgConnection) -> Result<Vec<&'static str>, Dist
                 .await?;
         }
     }
+    propagate_settings(db).await?;
     Ok(missing.into_iter().map(|(table, _)| table).collect())
+}
+
+/// Makes `set local lock_timeout` reach the workers, for all sessions of this database.
+async fn propagate_settings(db: &mut PgConnection) -> Result<(), DistributionError> {
+    let is_set = "select exists (
+                      select 1 from pg_db_role_setting s join pg_database d on d.oid = s.setdatabase
+                      where d.datname = current_database() and s.setrole = 0
+                        and 'citus.propagate_set_commands=local' = any(s.setconfig))";
+    if sqlx::query_scalar::<_, bool>(is_set).fetch_one(&mut *db).await? {
+        return Ok(());
+    }
+    let setting = "select format('alter database %I set citus.propagate_set_commands = %L',
+                                 current_database(), 'local')";
+    let setting: String = sqlx::query_scalar(setting).fetch_one(&mut *db).await?;
+    execute(db, setting.clone()).await.map_err(|error| {
+        let code = error.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
+        // Insufficient privilege.
+        if code.as_deref() == Some("42501") { DistributionError::NotOwner(setting) } else { error.into() }
+    })
 }
 
 /// A table's class; none if the table is unknown.

@@ -89,8 +89,9 @@ impl SessionSettings {
 
     /// The statement that a new session begins with.
     fn first_statement(self) -> Option<String> {
-        let limit = self.statement_timeout.filter(|_| !self.shared)?;
-        Some(format!("set statement_timeout = {}", limit.as_millis()))
+        // 0 is no limit, whatever the user of the database has by default.
+        let millis = self.statement_timeout.unwrap_or_default().as_millis();
+        (!self.shared).then(|| format!("set statement_timeout = {millis}"))
     }
 }
 

@@ -75,6 +75,12 @@ pub fn versions() -> impl Iterator<Item = i64> {
     MIGRATIONS.iter().map(|migration| migration.version)
 }
 
+/// Whether a newer binary has migrated the schema further.
+pub async fn is_newer(connection: &mut PgConnection) -> sqlx::Result<bool> {
+    let version = sqlx::query_scalar!(r#"select max(version) as "version!" from schema_versions"#);
+    Ok(version.fetch_one(connection).await? > newest())
+}
+
 /// Refuses a schema that is not compatible with this binary. Returns what kind of database it is in.
 pub async fn check(pool: &PgPool) -> Result<Engine, SchemaError> {
     let versions = sqlx::query!(

@@ -200,10 +200,17 @@ impl From<sqlx::Error> for Error {
 /// suspect.
 pub fn note(error: &sqlx::Error) -> Meaning {
     let meaning = classify(error);
-    if meaning == DropConnection {
+    if meaning == DropConnection && !is_of_a_worker(error) {
         suspect_sessions();
     }
     meaning
+}
+
+/// Whether the database itself says that a connection failed: that of the coordinator of a cluster to a worker.
+/// The session that says so goes on, and so do the others.
+fn is_of_a_worker(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(DatabaseError::code);
+    code.is_some_and(|code| code.starts_with("08"))
 }
 
 /// Microseconds after `began()` at which a session was last found unable to go on.

@@ -150,6 +150,9 @@ pub async fn revoke(state: &State, origin: &RequestContext, text: &str, kind: To
         Err(error) if error.reason().code() == Status::Unauthenticated => return Ok(()),
         Err(error) => return Err(error),
     };
+    if code.has_ended() {
+        return Ok(());
+    }
     transact!(state, Actor::unknown(origin).in_org(code.org()), |mut tx| {
         let now = tx.now();
         let Some(change) = stop(&mut tx, &code, now).await? else { return Ok(()) };

@@ -54,7 +54,7 @@ pub async fn look(state: &State, code: &str, from: ClientAddress) -> Result<Foun
     let org_id = code.org();
     let mut db = state.db.acquire().await?;
     let org = db::orgs::find(&mut *db, org_id).await?.ok_or(Reason::TokenRevoked)?;
-    if org.life() != Default::default() {
+    if org.lifecycle() != Default::default() {
         return Err(Reason::OrgSuspended.into());
     }
     let email = trusted(&mut db, &code).await?.email()?;
@@ -210,7 +210,7 @@ impl Joining<'_> {
             code.ok_or(Reason::TokenRevoked)?.check(now)?;
             return Err(Reason::Conflict.into());
         }
-        if org.life() != Default::default() {
+        if org.lifecycle() != Default::default() {
             return Err(Reason::OrgSuspended.into());
         }
         trusted(tx, code).await
@@ -319,7 +319,7 @@ async fn rights_of_sender(
     let account = db::accounts::find(&mut *tx, home, sender).await?;
     let active = account.map(|account| account.state()).transpose()? == Some(AccountState::Active);
     let org = db::orgs::find(&mut *tx, home).await?;
-    if !active || org.is_none_or(|org| org.life() != Default::default()) {
+    if !active || org.is_none_or(|org| org.lifecycle() != Default::default()) {
         return Ok(Rights::default());
     }
     let mut rights = Rights::default();

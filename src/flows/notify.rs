@@ -15,35 +15,35 @@ const RARELY: Duration = Duration::days(1);
 
 /// Writes a notice about an account to the outbox, if it has a recipient. `say` is given the names
 /// of the org and of the account.
-pub async fn tell(
+pub async fn send(
     tx: &mut Transaction<'_>,
     org_id: OrgId,
     account_id: AccountId,
     say: impl FnOnce(String, String) -> Mail,
 ) -> Result<()> {
-    if let Some(letter) = letter(tx, org_id, account_id, say).await? {
-        tx.mail(&letter).await?;
+    if let Some(email) = email(tx, org_id, account_id, say).await? {
+        tx.mail(&email).await?;
     }
     Ok(())
 }
 
 /// The same, unless the mailbox was sent a notice of the same kind within a day.
-pub async fn tell_rarely(
+pub async fn send_rarely(
     tx: &mut Transaction<'_>,
     org_id: OrgId,
     account_id: AccountId,
     say: impl FnOnce(String, String) -> Mail,
 ) -> Result<()> {
     let since = tx.now() - RARELY;
-    if let Some(letter) = letter(tx, org_id, account_id, say).await?
-        && !outbox::has_since(&mut *tx, letter.recipient().as_str(), letter.mail(), since).await?
+    if let Some(email) = email(tx, org_id, account_id, say).await?
+        && !outbox::has_since(&mut *tx, email.recipient().as_str(), email.mail(), since).await?
     {
-        tx.mail(&letter).await?;
+        tx.mail(&email).await?;
     }
     Ok(())
 }
 
-async fn letter(
+async fn email(
     tx: &mut Transaction<'_>,
     org_id: OrgId,
     account_id: AccountId,

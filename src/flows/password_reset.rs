@@ -81,7 +81,7 @@ async fn answer(state: &State, username: &str, mut tx: Transaction<'_>) -> Resul
     {
         let org = db::orgs::lock(&mut tx, org_id).await?;
         let account = db::accounts::lock(&mut tx, org_id, account_id).await?;
-        if org.life() == Default::default()
+        if org.lifecycle() == Default::default()
             && let Some(account) = account
             && may_be_sent_one(&mut tx, &account).await?
         {
@@ -126,7 +126,7 @@ pub async fn look(state: &State, origin: &RequestContext, code: &str) -> Result<
     let code = emailed_codes::check(state, code, TokenStringKind::PasswordCode, origin.address).await?;
     let db = state.db.pool();
     let org = db::orgs::find(&db, code.org()).await?.ok_or(Reason::OrgSuspended)?;
-    if org.life() != Default::default() {
+    if org.lifecycle() != Default::default() {
         return Err(Reason::OrgSuspended.into());
     }
     let account = db::accounts::find(&db, code.org(), code.subject_id.into()).await?;
@@ -190,7 +190,7 @@ async fn use_code(tx: &mut Transaction<'_>, code: &EmailedCode) -> Result<Accoun
         let message = "the code was just used, replaced or revoked";
         return Err(Error::with_message(Reason::TokenRevoked, message));
     }
-    if org.life() != Default::default() {
+    if org.lifecycle() != Default::default() {
         return Err(Reason::OrgSuspended.into());
     }
     let account = account.ok_or(Reason::AccountDeactivated)?;

@@ -186,7 +186,7 @@ async fn record(mut tx: Transaction<'_>, candidate: &Candidate, begins: &[Counte
     if begins.iter().any(|counted| !matches!(counted, Counted::Address(_))) {
         let address = tx.actor().address.clone();
         let say = |org, account| Mail::sign_in_throttled(org, account, address);
-        notify::tell_rarely(&mut tx, candidate.org_id, candidate.account_id, say).await?;
+        notify::send_rarely(&mut tx, candidate.org_id, candidate.account_id, say).await?;
     }
     tx.commit().await
 }

@@ -3,14 +3,17 @@
 
 use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
+use std::time::Duration;
 
 use sqlx::{PgConnection, Postgres};
 use time::OffsetDateTime;
+use tokio::runtime::Handle;
+use tokio::time::timeout;
 
 use crate::db::events;
 use crate::db::events::feed::wake;
 use crate::db::events::{Actor, Author, Change};
-use crate::db::sqlstate::AtCommit;
+use crate::db::sqlstate::{self, AtCommit};
 use crate::domain::access::work::Work;
 use crate::domain::values::ids::OrgId;
 use crate::domain::values::subject::Subject;
@@ -64,13 +67,18 @@ pub fn boxed<T, F: Future<Output = Result<T>>>(attempt: F) -> Pin<Box<F>> {
     Box::pin(attempt)
 }
 
+/// How long a rollback may take before its place is given to others: longer than any statement of a call.
+const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(60);
+/// Only `commit` and `drop` take the transaction out, and both end this value.
+const OPEN: &str = "a transaction is open until it is committed or dropped";
+
 /// The changes of one author at one time. Rolled back when it is dropped.
 pub struct Transaction<'a> {
     state: &'a State,
-    inner: sqlx::Transaction<'static, Postgres>,
-    /// Its place in the share of its org; none for the server's own work. Declared after the
-    /// connection, which is given back first.
-    _place: Option<Place>,
+    /// None once it was committed or rolled back.
+    inner: Option<sqlx::Transaction<'static, Postgres>>,
+    /// Its place in the share of its org; none for the server's own work.
+    place: Option<Place>,
     author: Author,
     now: OffsetDateTime,
     touched: Vec<Subject>,
@@ -96,7 +104,7 @@ impl<'a> Transaction<'a> {
             Some(_) => state.db.begin().await?,
             None => state.db.begin_job().await?,
         };
-        Ok(Self { state, inner, _place: place, author, now, touched: Vec::new(), mailed: false })
+        Ok(Self { state, inner: Some(inner), place, author, now, touched: Vec::new(), mailed: false })
     }
 
     /// The time of everything that it writes.
@@ -127,15 +135,21 @@ impl<'a> Transaction<'a> {
 
     /// Writes the event and the feed row of each change. Called once in a transaction.
     pub async fn record_all(&mut self, changes: &[Change]) -> Result<()> {
-        events::record(&mut self.inner, &self.author, changes, &self.state.clock, self.now).await?;
+        let inner = self.inner.as_mut().expect(OPEN);
+        events::record(inner, &self.author, changes, &self.state.clock, self.now).await?;
         self.touched.extend(changes.iter().flat_map(Change::touched));
         Ok(())
     }
 
     /// Writes an email to the outbox. It is sent once the change is committed, and not before.
-    pub async fn mail(&mut self, letter: &OutgoingEmail) -> Result<()> {
-        letter
-            .enqueue(&mut self.inner, &self.state.keyring.master, self.state.clock.new_id(), self.now)
+    pub async fn mail(&mut self, email: &OutgoingEmail) -> Result<()> {
+        email
+            .enqueue(
+                self.inner.as_mut().expect(OPEN),
+                &self.state.keyring.master,
+                self.state.clock.new_id(),
+                self.now,
+            )
             .await?;
         self.mailed = true;
         Ok(())
@@ -144,9 +158,9 @@ impl<'a> Transaction<'a> {
     /// Commits, wakes the other nodes, and invalidates at once what was touched on this node.
     pub async fn commit(mut self) -> Result<()> {
         if !self.touched.is_empty() {
-            wake(&mut self.inner).await?;
+            wake(&mut self).await?;
         }
-        let outcome = self.inner.commit().await.map_err(AtCommit::error);
+        let outcome = self.inner.take().expect(OPEN).commit().await.map_err(AtCommit::error);
         // Also when it failed: the commit may have succeeded though the answer was lost.
         self.state.principals.invalidate(&self.touched);
         if self.mailed {
@@ -183,12 +197,30 @@ impl Deref for Transaction<'_> {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
-        &self.inner
+        self.inner.as_ref().expect(OPEN)
     }
 }
 
 impl DerefMut for Transaction<'_> {
     fn deref_mut(&mut self) -> &mut PgConnection {
-        &mut self.inner
+        self.inner.as_mut().expect(OPEN)
+    }
+}
+
+impl Drop for Transaction<'_> {
+    /// Rolls back what was not committed, and leaves the place only then.
+    ///
+    /// The call may have gone in the middle of a statement, and its session is busy until that ends:
+    /// without the place, a caller that cancels call after call would have all connections.
+    fn drop(&mut self) {
+        let (Some(inner), Some(place)) = (self.inner.take(), self.place.take()) else { return };
+        // Without a runtime the process ends.
+        let Ok(runtime) = Handle::try_current() else { return };
+        runtime.spawn(async move {
+            if let Ok(Err(error)) = timeout(ROLLBACK_TIMEOUT, inner.rollback()).await {
+                sqlstate::note(&error);
+            }
+            drop(place);
+        });
     }
 }

@@ -74,6 +74,12 @@ async fn follow(feed: &Feed, followed_by: FollowedBy, woken: &Notify, period: Du
     let mut look_began = None;
     loop {
         let began = *look_began.get_or_insert_with(Instant::now);
+        let due = seconds.take_due(Instant::now());
+        if !due.is_empty() {
+            followed_by.principals.invalidate(&due);
+            followed_by.cors_origins.invalidate(&due);
+            keys_changed |= due.contains(&Subject::Keys);
+        }
         match timeout(POLL_TIMEOUT, poll(&followed_by.pools.feed, &mut connection, &mut follower)).await {
             Ok(Ok(news)) => {
                 apply(&followed_by, news, &mut keys_changed, &mut seconds).await;
@@ -97,12 +103,6 @@ async fn follow(feed: &Feed, followed_by: FollowedBy, woken: &Notify, period: Du
             }
         }
         lag_logged = log_lag(feed.cursor_lag(), lag_logged);
-        let due = seconds.take_due(Instant::now());
-        if !due.is_empty() {
-            followed_by.principals.invalidate(&due);
-            followed_by.cors_origins.invalidate(&due);
-            keys_changed |= due.contains(&Subject::Keys);
-        }
         let pause = if feed.answers() { period } else { jitter.spread(RETRY) };
         let pause = seconds.pause(Instant::now()).map_or(pause, |until_due| until_due.min(pause));
         let _ = timeout(pause, woken.notified()).await;

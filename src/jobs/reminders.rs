@@ -77,7 +77,7 @@ async fn remind_of(state: &State, token: &ExpiringToken) -> Result<bool> {
         tx.record(change(&reminded)).await?;
         let name = reminded.display_name.clone().unwrap_or_else(|| reminded.token_id.to_string());
         let say = |org, account| Mail::token_expiring(org, account, name, reminded.expire_time);
-        notify::tell(&mut tx, reminded.org_id, reminded.account_id, say).await?;
+        notify::send(&mut tx, reminded.org_id, reminded.account_id, say).await?;
         tx.commit().await?;
         Ok(true)
     })

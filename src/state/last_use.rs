@@ -158,7 +158,7 @@ impl LastUses {
     }
 
     /// Takes out all buffered uses, each secret once, in the order of their ids, so that nodes
-    /// which write at the same time seldom deadlock.
+    /// which write at the same time rarely deadlock.
     fn take(&self) -> Vec<(Key, BufferedUse)> {
         let mut all = Stripe::new();
         for stripe in &self.stripes {

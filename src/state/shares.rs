@@ -96,17 +96,19 @@ pub struct Shares(Arc<Inner>);
 struct Inner {
     limits: Limits,
     groups: Mutex<HashMap<Group, InGroup>>,
+    /// The id of the next call that waits, of whichever group.
+    next_id: AtomicU64,
     /// How many calls have asked for a place, by the kind of work.
     asked: [AtomicU64; 4],
 }
 
 /// What the calls of a group have, and wait for.
-#[derive(Default)]
 struct InGroup {
+    /// Whether its calls wait for one row, that of their org.
+    is_org: bool,
     held: HashMap<Work, usize>,
     by_member: HashMap<(Work, Member), usize>,
     waiting: VecDeque<Waiting>,
-    next: u64,
 }
 
 struct Waiting {
@@ -118,6 +120,15 @@ struct Waiting {
 }
 
 impl InGroup {
+    fn of(group: Group) -> Self {
+        Self {
+            is_org: matches!(group, Group::Org(_)),
+            held: HashMap::new(),
+            by_member: HashMap::new(),
+            waiting: VecDeque::new(),
+        }
+    }
+
     fn held(&self, work: Work) -> usize {
         self.held.get(&work).copied().unwrap_or(0)
     }
@@ -132,7 +143,7 @@ impl InGroup {
 
     fn has_room(&self, limits: Limits, work: Work, member: Member) -> bool {
         // What only stops something waits for the org's row behind one change at most.
-        let stopping = self.held(Work::Stops) + self.waiting(Work::Stops) > 0;
+        let stopping = self.is_org && (self.held(Work::Stops) + self.waiting(Work::Stops) > 0);
         let limit = if work == Work::Changes && stopping { 1 } else { limits.of_group(work) };
         self.held(work) < limit && self.held_by(work, member) < limits.of_member(work)
     }
@@ -272,6 +283,7 @@ impl Shares {
         Self(Arc::new(Inner {
             limits: Limits::of(connections),
             groups: Mutex::default(),
+            next_id: AtomicU64::new(0),
             asked: Default::default(),
         }))
     }
@@ -296,7 +308,7 @@ impl Shares {
         work: Work,
     ) -> Result<Option<(Queued<'_>, oneshot::Receiver<Place>)>> {
         let mut groups = self.0.lock();
-        let group = groups.entry(key).or_default();
+        let group = groups.entry(key).or_insert_with(|| InGroup::of(key));
         // A waiting call that could have a place has got it already.
         if group.has_room(self.0.limits, work, member) {
             group.add(work, member);
@@ -304,8 +316,7 @@ impl Shares {
         }
         group.make_room(work, member)?;
         let (sender, ready) = oneshot::channel();
-        let id = group.next;
-        group.next += 1;
+        let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
         group.waiting.push_back(Waiting { id, work, member, ready: sender });
         Ok(Some((Queued { shares: &self.0, group: key, id }, ready)))
     }

@@ -165,14 +165,14 @@ fn issuer() -> &'static (Signer, Ed25519KeyPair) {
         let record = master.open(seal::SealPurpose::SigningKey, &key.kid, &key.sealed).unwrap();
         let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
         let private = BASE64URL.decode(record["private"].as_str().unwrap()).unwrap();
-        let life = KeyTimes {
+        let times = KeyTimes {
             kid: key.kid.clone(),
             state: KeyState::Active,
             create_time: OffsetDateTime::UNIX_EPOCH,
             activate_time: Some(OffsetDateTime::UNIX_EPOCH),
             retire_time: None,
         };
-        let keys = KeySet::open(&master, [(life, key.sealed.as_slice())]).unwrap();
+        let keys = KeySet::open(&master, [(times, key.sealed.as_slice())]).unwrap();
         (Signer::new(ISSUER.to_owned(), keys), Ed25519KeyPair::from_pkcs8(&private).unwrap())
     })
 }

@@ -23,6 +23,7 @@ const STOP: [(Signal, Duration); 3] = [
     (Signal::SIGKILL, Duration::from_secs(5)),
 ];
 
+/// How a server is started.
 pub struct Options<'a> {
     /// Created if need be. The cluster is at `<data_dir>/postgres`, or below
     /// `/var/lib/countersign` where this process is root and the user who runs PostgreSQL cannot
@@ -145,6 +146,7 @@ impl Server {
         self.first_start
     }
 
+    /// The id of its first process.
     pub fn pid(&self) -> u32 {
         self.process.pid()
     }

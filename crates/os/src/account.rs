@@ -12,6 +12,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use nix::errno::Errno;
 use nix::unistd::{Uid, User, geteuid};
 
+/// The user of the system that a child process runs as.
 #[derive(Debug, Clone)]
 pub struct Account {
     name: String,
@@ -60,14 +61,17 @@ impl Account {
         Account { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw(), dropped }
     }
 
+    /// The name; where it has none, its number.
     pub fn name(&self) -> &str {
         &self.name
     }
 
+    /// The user id.
     pub fn uid(&self) -> u32 {
         self.uid
     }
 
+    /// The id of its first group.
     pub fn gid(&self) -> u32 {
         self.gid
     }

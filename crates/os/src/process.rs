@@ -57,6 +57,7 @@ impl Process {
         Ok(Process { pid, fate })
     }
 
+    /// The process id.
     pub fn pid(&self) -> u32 {
         self.pid.as_raw().cast_unsigned()
     }

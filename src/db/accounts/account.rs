@@ -64,7 +64,7 @@ impl Account {
     }
 
     /// When the account was deactivated and deleted.
-    pub fn life(&self) -> AccountLifecycle {
+    pub fn lifecycle(&self) -> AccountLifecycle {
         AccountLifecycle { deactivate_time: self.deactivate_time, delete_time: self.delete_time }
     }
 

@@ -97,8 +97,8 @@ pub(super) struct Look {
     moved: bool,
     /// Nothing can be written: a standby, a read-only session, or the right was taken.
     pub read_only: bool,
-    /// The process of the session.
-    pub session: i32,
+    /// The session: its process, and when its server was started. Numbers of processes repeat.
+    pub session: (i32, i64),
     /// What the query could see.
     pub snapshot: Snapshot,
     /// The last settled row.
@@ -151,6 +151,7 @@ pub(super) async fn look(db: &mut PgConnection, at: &Position, which: &Selection
                   (pg_is_in_recovery() or current_setting('transaction_read_only')::boolean
                    or not has_table_privilege('feed', 'insert')) as "read_only!",
                   pg_backend_pid() as "session!",
+                  (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint as "server_start!",
                   pg_snapshot_xmin(n.snapshot)::text::bigint as "xmin!",
                   pg_snapshot_xmax(n.snapshot)::text::bigint as "xmax!",
                   case when row_number() over (order by f.xid, f.seq) = 1
@@ -204,7 +205,7 @@ pub(super) async fn look(db: &mut PgConnection, at: &Position, which: &Selection
         epoch,
         moved: first.moved,
         read_only: first.read_only,
-        session: first.session,
+        session: (first.session, first.server_start),
         snapshot: Snapshot { xmin: first.xmin, xmax: first.xmax, in_progress },
         newest,
         swept: first.swept_xid.zip(first.swept_seq),
@@ -344,7 +345,7 @@ mod tests {
             epoch,
             moved,
             read_only: false,
-            session: 1,
+            session: (1, 1),
             snapshot: Snapshot::default(),
             newest: None,
             swept,

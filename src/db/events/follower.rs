@@ -32,7 +32,7 @@ pub struct Follower {
     pages: Option<Pages>,
     /// The sessions that the database has not been restarted without. After a crash PostgreSQL
     /// gives numbers out again that left no trace on disk: `returned` counts only in these.
-    sessions: HashSet<i32>,
+    sessions: HashSet<(i32, i64)>,
     /// Rows that were returned before they were settled: the highest number of a read, and when.
     early: Vec<(i64, Instant)>,
 }
@@ -141,7 +141,7 @@ impl Follower {
         Ok(News::Touched(touched))
     }
 
-    fn knows(&mut self, session: i32) -> bool {
+    fn knows(&mut self, session: (i32, i64)) -> bool {
         if self.sessions.len() >= MAX_SESSIONS && !self.sessions.contains(&session) {
             self.sessions.clear();
         }

@@ -68,14 +68,14 @@ pub async fn find_signing_keys(db: impl PgExecutor<'_>, master: &MasterKeys) -> 
     );
     let rows = rows.fetch_all(db).await?;
     let known = rows.iter().filter_map(|row| {
-        let life = KeyTimes {
+        let times = KeyTimes {
             kid: row.kid.clone(),
             state: KeyState::parse(&row.state)?,
             create_time: row.create_time,
             activate_time: row.activate_time,
             retire_time: row.retire_time,
         };
-        Some((life, row.sealed.as_slice()))
+        Some((times, row.sealed.as_slice()))
     });
     KeySet::open(master, known).map_err(KeysError::SigningKeys)
 }

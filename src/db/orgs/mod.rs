@@ -43,7 +43,7 @@ impl Org {
     }
 
     /// When the org was suspended and deleted.
-    pub fn life(&self) -> OrgLifecycle {
+    pub fn lifecycle(&self) -> OrgLifecycle {
         OrgLifecycle { suspend_time: self.suspend_time, delete_time: self.delete_time }
     }
 

@@ -37,6 +37,11 @@ pub struct EmailedCode {
 }
 
 impl EmailedCode {
+    /// Whether it was used, replaced or revoked.
+    pub fn has_ended(&self) -> bool {
+        self.end_reason.is_some()
+    }
+
     /// The org of the account or invitation that the code is for.
     pub fn org(&self) -> OrgId {
         self.org_id.into()

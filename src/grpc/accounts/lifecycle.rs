@@ -94,11 +94,11 @@ async fn take(
         let now = tx.now();
         let org = db::orgs::lock(&mut tx, org_id).await?;
         let found = db::accounts::lock_any(&mut tx, org_id, account_id).await?;
-        let stepped = found.and_then(|account| Some((step.apply(account.life(), now)?, account)));
-        let (life, account) = stepped.ok_or_else(|| Error::not_found("account", account_id))?;
+        let stepped = found.and_then(|account| Some((step.apply(account.lifecycle(), now)?, account)));
+        let (lifecycle, account) = stepped.ok_or_else(|| Error::not_found("account", account_id))?;
         let held = db::accounts::grants::find_held(&mut tx, org_id, account_id).await?;
         acting.may_take(step, &held)?;
-        if life == account.life() {
+        if lifecycle == account.lifecycle() {
             return messages::account(&account);
         }
         if step == AccountTransition::Delete {
@@ -106,7 +106,7 @@ async fn take(
             orgs.push(org_id);
             refuse_live_tokens(&mut tx, &orgs, account_id, now).await?;
         }
-        let after = db::accounts::set_lifecycle(&mut tx, org_id, account_id, life, now).await?;
+        let after = db::accounts::set_lifecycle(&mut tx, org_id, account_id, lifecycle, now).await?;
         if step.stops() {
             keep_one(&mut tx, org_id, &account, &held, Some(after.state()?)).await?;
             db::accounts::raise_version(&mut tx, org_id, account_id).await?;
@@ -124,7 +124,7 @@ async fn take(
         let reason = reason.as_ref().map(|reason| FieldChange::set("reason", reason));
         let change = Change::of(step.event(), [account_id])
             .in_org(org_id)
-            .fields(changes(account.life(), life).into_iter().chain(reason))
+            .fields(changes(account.lifecycle(), lifecycle).into_iter().chain(reason))
             .subjects([account_id]);
         tx.record(change).await?;
         tx.commit().await?;

@@ -6,6 +6,7 @@ use axum::extract::{Request, State as Shared};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderMap, header};
+use tracing::Instrument as _;
 
 use super::access::{Access, access, work};
 use super::{grpc_web, status};
@@ -177,9 +178,22 @@ pub async fn authenticate(Shared(state): Shared<Arc<State>>, mut request: Reques
         Err(error) => Err(error),
     };
     match outcome {
-        Ok(_place) => {
+        Ok(None) => {
             request.extensions_mut().insert(call);
             next.run(request).await
+        }
+        Ok(Some(place)) => {
+            let context = call.context.clone();
+            request.extensions_mut().insert(call);
+            // A task of its own, which goes on where the client has gone: the connection is busy until
+            // the statement ends, and so is the place.
+            let reads = async move {
+                let answer = next.run(request).await;
+                drop(place);
+                answer
+            };
+            let answer = tokio::spawn(reads.in_current_span()).await;
+            answer.unwrap_or_else(|error| status::answer(Error::internal(error), &context).into_http())
         }
         Err(error) => status::answer(error, &call.context).into_http(),
     }

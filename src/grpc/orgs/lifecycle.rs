@@ -70,11 +70,11 @@ async fn take(
     transact!(state, Actor::from(caller).in_org(org_id), |mut tx| {
         let now = tx.now();
         let before = db::orgs::lock(&mut tx, org_id).await?;
-        let life = before.life().after(step, now);
-        if life == before.life() {
+        let lifecycle = before.lifecycle().after(step, now);
+        if lifecycle == before.lifecycle() {
             return org::message(&before, &state.ceilings);
         }
-        let org = db::orgs::set_lifecycle(&mut tx, org_id, life, step.stops(), now).await?;
+        let org = db::orgs::set_lifecycle(&mut tx, org_id, lifecycle, step.stops(), now).await?;
         if step.stops() {
             db::sign_in::sessions::end_for_org(&mut tx, org_id, now).await?;
         }

@@ -82,7 +82,7 @@ impl TryFrom<&pb::CreateTokenRequest> for NewTokenRequest {
         }
         let expiration = match &request.expiration {
             None => Some(Expiration::Unspecified),
-            Some(PbExpiration::Ttl(ttl)) => violations.check("ttl", life(ttl)),
+            Some(PbExpiration::Ttl(ttl)) => violations.check("ttl", lifetime(ttl)),
             Some(PbExpiration::ExpireTime(end)) => {
                 violations.check("expire_time", convert::time(end)).map(Expiration::At)
             }
@@ -145,7 +145,7 @@ pub fn labels(violations: &mut Violations, asked: &BTreeMap<String, String>) -> 
     checked.collect()
 }
 
-fn life(ttl: &prost_types::Duration) -> Result<Expiration, &'static str> {
+fn lifetime(ttl: &prost_types::Duration) -> Result<Expiration, &'static str> {
     let ttl = convert::duration(ttl)?;
     std::time::Duration::try_from(ttl).map_err(|_| "must not be negative").and_then(Expiration::after)
 }

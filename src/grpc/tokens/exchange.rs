@@ -127,9 +127,9 @@ async fn asked(
         }
     }
     let (ttl, purpose) = violations.all((ttl, purpose))?;
-    let shown_at =
+    let presented_at =
         call.context.presented_at(told.origin, told.address.or(call.context.address.compared()))?;
-    Ok(exchange::ExchangeRequest::new(audiences, scopes, ttl).presented(shown_at, purpose))
+    Ok(exchange::ExchangeRequest::new(audiences, scopes, ttl).presented(presented_at, purpose))
 }
 
 /// Whether the bearer sent with the subject is trusted to say who presents the subject.

@@ -66,10 +66,14 @@ pub async fn explain_token(
         }
     };
     if let Some(credential) = credential {
-        let shown_at = PresentedAt { address, origin };
-        let shown = shown_at.with(purpose.as_ref());
-        let used =
-            CheckInput { now: state.clock.now(), secret, presentation: shown, audience: audience.as_ref() };
+        let presentation = PresentedAt { address, origin };
+        let presented = presentation.with(purpose.as_ref());
+        let used = CheckInput {
+            now: state.clock.now(),
+            secret,
+            presentation: presented,
+            audience: audience.as_ref(),
+        };
         outcomes.extend(explain_credential_checks(&credential, &used));
     }
     Ok(pb::ExplainTokenResponse { checks: outcomes.iter().map(check).collect() })

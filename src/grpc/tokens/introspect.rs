@@ -88,7 +88,7 @@ struct IntrospectionRequest<'a> {
     token_text: &'a str,
     audience: Option<Audience>,
     purpose: Option<Purpose>,
-    told: PresentedAtFields,
+    fields: PresentedAtFields,
     required: Vec<Permission>,
 }
 
@@ -100,10 +100,16 @@ impl<'a> IntrospectionRequest<'a> {
         }
         let audience = violations.check("audience", convert::optional(&request.audience, Audience::parse));
         let purpose = violations.check("purpose", convert::optional(&request.purpose, Purpose::parse));
-        let told = PresentedAtFields::read(violations, &request.origin, &request.client_address);
+        let fields = PresentedAtFields::read(violations, &request.origin, &request.client_address);
         let required =
             violations.check_each("required_scopes", &request.required_scopes, MAX_LIST, Permission::parse);
-        Some(Self { token_text: &request.token_text, audience: audience?, purpose: purpose?, told, required })
+        Some(Self {
+            token_text: &request.token_text,
+            audience: audience?,
+            purpose: purpose?,
+            fields,
+            required,
+        })
     }
 }
 
@@ -113,14 +119,14 @@ async fn introspect(
     caller: &Caller,
     asked: &IntrospectionRequest<'_>,
 ) -> Result<pb::IntrospectTokenResponse> {
-    let shown_at = call.context.presented_at(asked.told.origin.clone(), asked.told.address)?;
+    let presentation = call.context.presented_at(asked.fields.origin.clone(), asked.fields.address)?;
     // Credentials that others sent to the caller do not count as failures of the caller's
     // address.
     let from = ClientAddress::UNKNOWN;
     let looked_up = if looks_like_jwt(asked.token_text) {
-        access_token(state, asked, &shown_at, from).await
+        access_token(state, asked, &presentation, from).await
     } else {
-        service_token(state, asked, &shown_at, from).await
+        service_token(state, asked, &presentation, from).await
     };
     let found = match looked_up {
         Ok(found) => found,
@@ -144,7 +150,7 @@ type Found = Option<(OrgId, pb::IntrospectTokenResponse)>;
 async fn service_token(
     state: &State,
     asked: &IntrospectionRequest<'_>,
-    shown_at: &PresentedAt,
+    presentation: &PresentedAt,
     from: ClientAddress,
 ) -> Result<Found> {
     let found = state.authenticator.by_string(asked.token_text, from).await?;
@@ -152,7 +158,7 @@ async fn service_token(
     found.check(now)?;
     let credential = found.credential;
     let may_target = asked.audience.as_ref().is_none_or(|audience| credential.may_target(audience));
-    if !may_target || credential.admit(&shown_at.with(asked.purpose.as_ref())).is_err() {
+    if !may_target || credential.admit(&presentation.with(asked.purpose.as_ref())).is_err() {
         return Ok(None);
     }
     let left = end.map(|end| (end - now).unsigned_abs());
@@ -175,14 +181,14 @@ async fn service_token(
 async fn access_token(
     state: &State,
     asked: &IntrospectionRequest<'_>,
-    shown_at: &PresentedAt,
+    presentation: &PresentedAt,
     from: ClientAddress,
 ) -> Result<Found> {
     let verified = state.authenticator.by_access_token(asked.token_text, from).await?;
     let (credential, claims) = (&verified.found.credential, &verified.token.claims);
     let is_for = |audience: &Audience| claims.aud.as_slice().iter().any(|aud| aud == audience.as_str());
-    let shown = shown_at.with(asked.purpose.as_ref());
-    if !asked.audience.as_ref().is_none_or(is_for) || credential.admit_access_token(&shown).is_err() {
+    let presented = presentation.with(asked.purpose.as_ref());
+    if !asked.audience.as_ref().is_none_or(is_for) || credential.admit_access_token(&presented).is_err() {
         return Ok(None);
     }
     // If the token's expiry was brought forward since, its JWTs expire with it.

@@ -88,7 +88,7 @@ async fn tell_owners(tx: &mut Transaction<'_>, changes: &[Change]) -> Result<()>
         }
         for (account_id, names) in lost {
             let say = |org, account| Mail::tokens_leaked(org, account, names);
-            notify::tell(tx, org_id, account_id, say).await?;
+            notify::send(tx, org_id, account_id, say).await?;
         }
     }
     Ok(())

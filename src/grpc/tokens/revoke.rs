@@ -99,6 +99,11 @@ async fn by_text(
         }
         Err(error) => return Err(error),
     };
+    // Revocation is final: nothing is left to do, and nothing waits for it. What a compromised one made is
+    // searched again.
+    if credential.revoked && reason != RevokeReason::KeyCompromise {
+        return Ok(pb::RevokeTokenResponse::default());
+    }
     let actor = Actor::account(credential.account.account_id, Some(credential.credential_id), &call.context);
     transact!(state, actor.in_org(credential.account.org_id), |mut tx| {
         let now = tx.now();

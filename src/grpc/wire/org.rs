@@ -29,7 +29,8 @@ pub fn message(org: &db::orgs::Org, ceilings: &Ceilings) -> Result<pb::Org> {
 /// The message for a policy: the effective values, not the stored ones. `revision` is the org's.
 pub fn policy(policy: &TokenPolicy, ceilings: &Ceilings, revision: i64) -> pb::TokenPolicy {
     let rules = policy.within(ceilings);
-    let access_token = policy.access_token_lifetime.map(|life| rules.access_token_lifetime(Some(life)));
+    let access_token =
+        policy.access_token_lifetime.map(|lifetime| rules.access_token_lifetime(Some(lifetime)));
     pb::TokenPolicy {
         max_secret_lifetime: Some(convert::proto_duration(rules.max_secret_lifetime)),
         max_publishable_lifetime: Some(convert::proto_duration(rules.max_publishable_lifetime)),

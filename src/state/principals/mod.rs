@@ -267,7 +267,7 @@ impl Principals {
 
     /// Whether an entry may have been used elsewhere since it was read: one that was unused for
     /// too long at that time may have been used since, here or on another node. It is read again,
-    /// as seldom as an id that does not exist.
+    /// as rarely as an id that does not exist.
     fn may_have_been_used(&self, entry: &CacheEntry) -> bool {
         let Known::Credential(credential) = &entry.known else { return false };
         (credential.kind == TokenKind::Session || credential.account.rules.idle.is_some())

@@ -230,9 +230,8 @@ fn links(json: &str) -> Result<Vec<(PathBuf, PathBuf)>> {
     // parts.
     let strings: Vec<&str> = json.split('"').skip(1).step_by(2).collect();
     let links = strings.chunks(4).map(|link| {
-        let (source, target) = match link {
-            ["source", source, "target", target] | ["target", target, "source", source] => (source, target),
-            _ => bail!("the package's list of links has a shape that is not known: {link:?}"),
+        let (["source", source, "target", target] | ["target", target, "source", source]) = link else {
+            bail!("the package's list of links has a shape that is not known: {link:?}")
         };
         let (source, target) = (PathBuf::from(source), PathBuf::from(target));
         let plain = |path: &Path| path.components().all(|part| matches!(part, Component::Normal(_)));
