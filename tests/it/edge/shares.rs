@@ -1,6 +1,9 @@
 //! One org's calls wait for each other, and not another's for them.
 
+use countersign::db::events::Actor;
+use countersign::domain::access::request_context::{BrowserOrigin, RequestContext};
 use countersign::domain::access::work::Work;
+use countersign::domain::values::client_address::ClientAddress;
 use countersign::domain::values::ids::{AccountId, OrgId};
 use countersign::grpc::pb;
 use countersign::state::shares::{Group, MAX_WAITING, Member};
@@ -186,4 +189,38 @@ async fn reads_of_one_org_leave_connections_to_another() {
     while let Some(answer) = calls.join_next().await {
         answer.unwrap().unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_cancelled_call_keeps_its_place_while_its_session_is_busy() {
+    let mut held = Held::start().await;
+    let org_id = held.flooding.id.parse_org();
+    let state = held.server.state.clone();
+    let account_id = AccountId::parse(&held.account.id).unwrap();
+    let lock = held.hold().await;
+    let context = RequestContext {
+        address: ClientAddress::UNKNOWN,
+        page: BrowserOrigin::None,
+        request_id: "cancelled".into(),
+        work: Work::Changes,
+    };
+    let author = Actor::account(account_id, None, &context).in_org(org_id);
+    let count = || state.shares.count(Group::Org(org_id), Work::Changes).0;
+    let mut cancelled = countersign::flows::transaction::Transaction::begin(&state, author).await.unwrap();
+    {
+        // The statement is sent, and waits for the row.
+        let mut waits = std::pin::pin!(countersign::db::orgs::lock(&mut cancelled, org_id));
+        let mut observer = state.db.acquire().await.unwrap();
+        until(async || {
+            assert!(
+                std::future::poll_fn(|cx| std::task::Poll::Ready(waits.as_mut().poll(cx).is_pending())).await
+            );
+            waiting_for_locks(&mut observer).await > 0
+        })
+        .await;
+    }
+    drop(cancelled);
+    assert_eq!(count(), 1, "the session still waits");
+    lock.rollback().await.unwrap();
+    until(async || count() == 0).await;
 }
