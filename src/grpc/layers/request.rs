@@ -69,13 +69,15 @@ impl RequestLayer {
         Ok(next.run(Request::from_parts(head, message)).await)
     }
 
-    /// Admits a call that is answered with a stream. It holds its permit until the stream ends.
+    /// Admits a call that is answered with a stream. Its place holds the permit, until the stream ends
+    /// or another one takes the place.
     async fn admit_stream(&self, request: Request, next: Next) -> Result<Response> {
         let (place, gave_way) = self.streams.enter(address(&request), 0);
         let permit = self.permits.clone().try_acquire_owned().map_err(|_| overloaded())?;
+        place.hold(permit);
         let closing = request.extensions().get::<Closing>().cloned();
         let response = next.run(request).await;
-        let stream = |body| Body::new(EndingStream::new(body, closing, gave_way, (place, permit)));
+        let stream = |body| Body::new(EndingStream::new(body, closing, gave_way, place));
         Ok(response.map(stream))
     }
 }
