@@ -66,6 +66,8 @@ struct Doing {
     /// Since when a request of HTTP/1 is being received.
     header_since: Option<Instant>,
     closing_since: Option<Instant>,
+    /// When the client last read something of a response.
+    read_at: Instant,
     next_id: u64,
     /// The responses that the client has to read on, and until when.
     unread: Vec<(u64, Instant)>,
@@ -85,6 +87,7 @@ impl Activity {
                 idle_since: now,
                 header_since: None,
                 closing_since: None,
+                read_at: now,
                 next_id: 0,
                 unread: Vec::new(),
             }),
@@ -163,8 +166,16 @@ impl Activity {
                 due = (at, ending);
             }
         };
-        if let Some(until) = doing.unread.iter().map(|(_, until)| *until).min() {
-            sooner(until, Ending::Drop("client does not read"));
+        let unread = || doing.unread.iter().map(|(_, until)| *until);
+        if let (Some(first), Some(last)) = (unread().min(), unread().max()) {
+            if doing.unread.len() == doing.in_progress {
+                let at = last.max(doing.read_at + limits.write_timeout);
+                sooner(at, Ending::Drop("client does not read"));
+            }
+            // A proxy may read for its other clients: their requests go on.
+            if doing.closing_since.is_none() {
+                sooner(first, Ending::Close("client does not read a response"));
+            }
         }
         if doing.in_progress == 0 {
             if !doing.had_requests {
@@ -203,17 +214,23 @@ impl Exchange {
     /// before more is asked for.
     pub(super) fn handed_over(&self, bytes: usize, write_timeout: Duration) {
         let seconds = u32::try_from(bytes / BYTES_A_SECOND).unwrap_or(u32::MAX);
-        let until = (self.activity.now)() + write_timeout + Duration::from_secs(1) * seconds;
+        let now = (self.activity.now)();
+        let until = now + write_timeout + Duration::from_secs(1) * seconds;
         let mut doing = self.activity.doing();
         match doing.unread.iter_mut().find(|(id, _)| *id == self.id) {
-            Some(unread) => unread.1 = until,
+            Some(unread) => {
+                unread.1 = until;
+                doing.read_at = now;
+            }
             None => doing.unread.push((self.id, until)),
         }
     }
 
     /// Notes that the client has read all that there was.
     pub(super) fn was_read(&self) {
-        self.activity.doing().unread.retain(|(id, _)| *id != self.id);
+        let mut doing = self.activity.doing();
+        doing.unread.retain(|(id, _)| *id != self.id);
+        doing.read_at = (self.activity.now)();
     }
 }
 
@@ -278,9 +295,10 @@ mod tests {
         assert_eq!(due(&activity), (3_596 * SECOND, Ending::Close("connection has reached its age")));
         first.handed_over(0, LIMITS.write_timeout);
         second.handed_over(1 << 20, LIMITS.write_timeout);
-        assert_eq!(due(&activity), (30 * SECOND, Ending::Drop("client does not read")));
+        let close = Ending::Close("client does not read a response");
+        assert_eq!(due(&activity), (30 * SECOND, close));
         first.was_read();
-        assert_eq!(due(&activity).0, 46 * SECOND);
+        assert_eq!(due(&activity), (46 * SECOND, close));
         drop((first, second));
         assert_eq!(activity.phase(), Phase::Idle);
         pass(SECOND);
@@ -293,6 +311,35 @@ mod tests {
         assert_eq!(due(&activity), (20 * SECOND, late));
         drop(last);
         assert_eq!(due(&activity), (SECOND, Ending::Drop("client does not close")));
+    }
+
+    #[test]
+    fn a_response_that_is_not_read_ends_no_other() {
+        const DROP: Ending = Ending::Drop("client does not read");
+        let activity = Arc::new(Activity::new(now));
+        let stuck = activity.begin(Version::HTTP_2);
+        stuck.handed_over(0, LIMITS.write_timeout);
+        assert_eq!(due(&activity), (30 * SECOND, DROP));
+        // Another one has no response yet.
+        let other = activity.begin(Version::HTTP_2);
+        assert_eq!(due(&activity), (30 * SECOND, Ending::Close("client does not read a response")));
+        pass(20 * SECOND);
+        other.handed_over(0, LIMITS.write_timeout);
+        pass(SECOND);
+        other.handed_over(1, LIMITS.write_timeout);
+        drop(other);
+        // It was read, so that the client may be sending more.
+        assert_eq!(due(&activity), (9 * SECOND, Ending::Close("client does not read a response")));
+        activity.close();
+        assert_eq!(
+            due(&activity),
+            (20 * SECOND, Ending::Drop("requests took longer than the drain timeout"))
+        );
+        pass(15 * SECOND);
+        let third = activity.begin(Version::HTTP_2);
+        third.handed_over(0, LIMITS.write_timeout);
+        assert_eq!(due(&activity).0, 5 * SECOND);
+        drop((stuck, third));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep_until};
 use tonic::transport::server::TcpConnectInfo;
 use tower::Service as _;
 
-use super::activity::Ending;
+use super::activity::{Ending, Phase};
 use super::settings::Settings;
 use super::socket::Socket;
 use super::table::Place;
@@ -67,16 +67,25 @@ pub(super) async fn run(
         let _ = stop.wait_for(|stop| *stop).await;
     });
     let mut timer = pin!(sleep_until(Instant::now() + limits.first_request_timeout));
-    let mut closing = false;
+    let (mut closing, mut gives_way) = (false, false);
     let ended = poll_fn(|context| {
         loop {
             if let Poll::Ready(ended) = connection.as_mut().poll(context) {
                 return Poll::Ready(ended.map_err(|error| error.to_string()));
             }
-            if gave_way.as_mut().poll(context).is_ready() {
-                return Poll::Ready(Err("it gave way to another connection".to_owned()));
+            let mut why = None;
+            if !gives_way && gave_way.as_mut().poll(context).is_ready() {
+                const REASON: &str = "it gave way to another connection";
+                gives_way = true;
+                // A request may have begun since, which is still answered.
+                if activity.phase() != Phase::Busy {
+                    return Poll::Ready(Err(REASON.to_owned()));
+                }
+                why = Some(REASON);
             }
-            let mut why = (!closing && stopped.as_mut().poll(context).is_ready()).then_some("server stops");
+            if !closing && stopped.as_mut().poll(context).is_ready() {
+                why = Some("server stops");
+            }
             while why.is_none() {
                 let (at, ending) = activity.due(&limits, max_age, settings.drain_timeout);
                 if at <= Instant::now() {
@@ -105,5 +114,66 @@ pub(super) async fn run(
     match ended {
         Ok(()) => tracing::trace!(%peer, "connection closed"),
         Err(reason) => tracing::debug!(%peer, reason, "connection ended"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio::sync::Notify;
+
+    use super::super::table::Table;
+    use super::*;
+    use crate::clock::Jitter;
+    use crate::config::ConnectionLimits;
+
+    const LONG: std::time::Duration = std::time::Duration::from_secs(3_600);
+
+    #[tokio::test]
+    async fn a_connection_that_gives_way_answers_the_request_that_has_begun() {
+        let limits = ConnectionLimits {
+            max: None,
+            first_request_timeout: LONG,
+            idle_timeout: LONG,
+            max_age: LONG,
+            write_timeout: LONG,
+        };
+        let settings = Settings {
+            max: 1,
+            limits,
+            max_header_size: 16 << 10,
+            drain_timeout: LONG,
+            jitter: Jitter::default(),
+        };
+        let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (begins, goes_on) = (begun.clone(), go_on.clone());
+        let handler = get(async move || {
+            begins.notify_one();
+            goes_on.notified().await;
+            "answered"
+        });
+        let app = Router::new().route("/", handler);
+        let shared = Arc::new(Shared { app, http: super::super::http(&settings), settings });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, peer) = listener.accept().await.unwrap();
+        let place = Arc::new(Table::new(1)).enter(peer.ip()).unwrap().place;
+        let activity = place.activity.clone();
+        let (_stop, stopped) = watch::channel(false);
+        let mut running = tokio::spawn(run(socket, peer, place, shared, stopped));
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        begun.notified().await;
+        activity.give_way();
+        tokio::select! {
+            () = activity.closing().begun() => {}
+            _ = &mut running => panic!("it did not wait for the request"),
+        }
+        go_on.notify_one();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("answered"), "{answer}");
+        running.await.unwrap();
     }
 }

@@ -30,6 +30,7 @@ use table::Table;
 pub use activity::Closing;
 pub use room::{GaveWay, Place, Room};
 pub use settings::Settings;
+pub use table::client_of;
 
 /// The descriptors that are left for other things than connections of clients and to the database:
 /// files, the mail server, look-ups of names, and connections that were accepted and not yet counted.

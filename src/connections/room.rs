@@ -6,9 +6,12 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::table::client_of;
+
+/// What part of a room's bytes the settled calls of one client may hold: one of so many.
+const SHARES: usize = 4;
 
 /// A number of places, and of bytes that they hold together.
 pub struct Room {
@@ -35,13 +38,18 @@ struct Held {
     calls: usize,
     waiting: usize,
     bytes: usize,
+    settled_bytes: usize,
 }
 
 struct WaitingCall {
     client: Client,
     bytes: usize,
-    /// Dropped to make the call give way. None once it no longer waits.
-    gives_way: Option<oneshot::Sender<Infallible>>,
+    /// It no longer waits for its client.
+    settled: bool,
+    /// What else it holds. It is freed with the place, whatever the client does meanwhile.
+    permit: Option<OwnedSemaphorePermit>,
+    /// Dropped with the place: it makes the call give way.
+    _gives_way: oneshot::Sender<Infallible>,
 }
 
 /// A place in a room, given back when it is dropped.
@@ -66,7 +74,8 @@ impl Room {
         let id = inside.next_id;
         inside.next_id += 1;
         let client = address.map(client_of);
-        inside.calls.insert(id, WaitingCall { client, bytes, gives_way: Some(sender) });
+        let call = WaitingCall { client, bytes, settled: false, permit: None, _gives_way: sender };
+        inside.calls.insert(id, call);
         inside.count(client, |held| {
             held.calls += 1;
             held.waiting += 1;
@@ -102,7 +111,7 @@ impl Inside {
         let Some((client, _)) = with_waiting.max_by_key(|(_, held)| measure(held)) else { return false };
         let client = *client;
         let mut of_client = self.calls.iter_mut().filter(|(_, call)| call.client == client);
-        let Some((&id, _)) = of_client.find(|(_, call)| call.gives_way.is_some()) else { return false };
+        let Some((&id, _)) = of_client.find(|(_, call)| !call.settled) else { return false };
         self.leave(id);
         true
     }
@@ -111,8 +120,9 @@ impl Inside {
         let Some(call) = self.calls.remove(&id) else { return };
         self.count(call.client, |held| {
             held.calls -= 1;
-            held.waiting -= usize::from(call.gives_way.is_some());
+            held.waiting -= usize::from(!call.settled);
             held.bytes -= call.bytes;
+            held.settled_bytes -= if call.settled { call.bytes } else { 0 };
         });
     }
 }
@@ -128,14 +138,40 @@ impl Place {
         self.room.make_room(&mut inside);
     }
 
-    /// Notes that the call no longer waits for its client: it gives way to no other.
-    pub fn settle(&self) {
-        let mut inside = self.room.inside();
-        let Some(call) = inside.calls.get_mut(&self.id) else { return };
-        if call.gives_way.take().is_some() {
-            let client = call.client;
-            inside.count(client, |held| held.waiting -= 1);
+    /// Keeps a permit until the place is given back or taken away. A response that the client does
+    /// not read is not polled: what it held itself would be freed late.
+    pub fn hold(&self, permit: OwnedSemaphorePermit) {
+        if let Some(call) = self.room.inside().calls.get_mut(&self.id) {
+            call.permit = Some(permit);
         }
+    }
+
+    /// Notes that the call no longer waits for its client: it gives way to no other.
+    ///
+    /// False, and the place is lost, if as many calls are settled as there are places, or those of
+    /// its client would hold more than a quarter of the bytes.
+    #[must_use]
+    pub fn settle(&self) -> bool {
+        let mut inside = self.room.inside();
+        let Some(call) = inside.calls.get(&self.id) else { return false };
+        if call.settled {
+            return true;
+        }
+        let (client, bytes) = (call.client, call.bytes);
+        let of_client = inside.clients.get(&client).map_or(0, |held| held.settled_bytes);
+        let settled = inside.all.calls - inside.all.waiting;
+        if settled >= self.room.most_calls || of_client + bytes > self.room.most_bytes / SHARES {
+            inside.leave(self.id);
+            return false;
+        }
+        if let Some(call) = inside.calls.get_mut(&self.id) {
+            call.settled = true;
+        }
+        inside.count(client, |held| {
+            held.waiting -= 1;
+            held.settled_bytes += bytes;
+        });
+        true
     }
 }
 
@@ -190,14 +226,60 @@ mod tests {
         growing.0.grow(20);
         assert!(!waits(&mut large) && waits(&mut growing) && waits(&mut small));
         // Those whose messages have arrived keep their bytes: the next one gives way itself.
-        growing.0.grow(50);
-        growing.0.settle();
+        drop(growing);
+        let full = ["192.0.2.6", "192.0.2.7", "192.0.2.8"].map(|from| enter(&room, from, 25));
+        assert!(full.iter().all(|(place, _)| place.settle()));
+        growing = enter(&room, "192.0.2.3", 14);
+        assert!(growing.0.settle());
         let mut late = enter(&room, "192.0.2.4", 5);
         assert!(!waits(&mut small) && waits(&mut late), "the one that had more");
         let mut larger = enter(&room, "192.0.2.5", 50);
         assert!(!waits(&mut larger) && waits(&mut late));
-        assert_eq!(room.inside().all.bytes, 95);
-        drop((small, large, growing, late, larger));
-        assert_eq!(room.inside().all.bytes, 0);
+        assert_eq!(room.inside().all.bytes, 94);
+        drop((small, large, growing, late, larger, full));
+        let inside = room.inside();
+        assert_eq!((inside.all.bytes, inside.all.settled_bytes, inside.clients.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn settled_calls_of_one_client_take_a_quarter_of_the_bytes() {
+        let room = Room::new(10, 100);
+        let mut first = enter(&room, "192.0.2.1", 20);
+        assert!(first.0.settle() && waits(&mut first), "it was not told to give way");
+        let mut second = enter(&room, "192.0.2.1", 10);
+        assert!(!second.0.settle() && !waits(&mut second));
+        let other = enter(&room, "192.0.2.2", 10);
+        assert!(other.0.settle());
+        drop(first);
+        assert!(enter(&room, "192.0.2.1", 25).0.settle());
+    }
+
+    #[test]
+    fn no_more_calls_are_settled_than_there_are_places() {
+        let room = Room::new(1, 0);
+        let first = enter(&room, "192.0.2.1", 0);
+        assert!(first.0.settle() && first.0.settle());
+        let second = enter(&room, "192.0.2.2", 0);
+        assert!(!second.0.settle());
+        drop(first);
+        assert!(enter(&room, "192.0.2.2", 0).0.settle());
+    }
+
+    #[test]
+    fn a_call_that_gives_way_loses_its_permit_at_once() {
+        let permits = Arc::new(tokio::sync::Semaphore::new(2));
+        let room = Room::new(1, 0);
+        let enter = || {
+            let entered = enter(&room, "192.0.2.1", 0);
+            entered.0.hold(permits.clone().try_acquire_owned().unwrap());
+            entered
+        };
+        // None of them is polled or dropped.
+        let held = [(); 10].map(|()| enter());
+        assert_eq!(permits.available_permits(), 1);
+        held[0].0.hold(permits.clone().try_acquire_owned().unwrap());
+        assert_eq!(permits.available_permits(), 1, "it has no place to hold it with");
+        drop(held);
+        assert_eq!(permits.available_permits(), 2);
     }
 }

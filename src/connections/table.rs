@@ -112,18 +112,23 @@ impl Entries {
     /// request, else for another one. The client that opens the most is the one that loses them.
     fn make_room(&mut self) -> bool {
         let length = self.all.len();
-        let sample = (0..length.min(SAMPLE)).map(|step| &self.all[(self.cursor + step) % length]);
-        let waiting = sample.filter(|entry| entry.activity.phase() != Phase::Busy);
-        let first = waiting.max_by_key(|entry| {
-            let of_client = self.clients.get(&entry.client).copied().unwrap_or_default();
-            (of_client, entry.activity.phase(), Reverse(entry.id))
-        });
-        let Some(Entry { id, activity, .. }) = first else { return false };
-        activity.give_way();
-        let id = *id;
-        self.cursor = (self.cursor + SAMPLE) % length;
-        self.remove(id);
-        true
+        // Where all of one sample answer requests, those of the next one may not.
+        for _ in 0..length.div_ceil(SAMPLE) {
+            let begin = self.cursor;
+            self.cursor = (begin + SAMPLE) % length;
+            let sample = (0..length.min(SAMPLE)).map(|step| &self.all[(begin + step) % length]);
+            let waiting = sample.filter(|entry| entry.activity.phase() != Phase::Busy);
+            let first = waiting.max_by_key(|entry| {
+                let of_client = self.clients.get(&entry.client).copied().unwrap_or_default();
+                (of_client, entry.activity.phase(), Reverse(entry.id))
+            });
+            let Some(Entry { id, activity, .. }) = first else { continue };
+            activity.give_way();
+            let id = *id;
+            self.remove(id);
+            return true;
+        }
+        false
     }
 }
 
@@ -134,7 +139,7 @@ impl Drop for Place {
 }
 
 /// The client behind an address: with IPv6 one has a whole network of 64 bits.
-pub(super) fn client_of(address: IpAddr) -> IpAddr {
+pub fn client_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         address => address,
@@ -193,5 +198,17 @@ mod tests {
         drop(requests);
         assert!(table.enter(address("192.0.2.2")).is_some());
         assert!(!Table::new(1).make_room());
+    }
+
+    #[test]
+    fn a_connection_that_waits_behind_many_that_do_not_gives_way() {
+        let most = 3 * SAMPLE;
+        let table = Arc::new(Table::new(most));
+        let places: Vec<_> = (0..most).map(|_| table.enter(address("192.0.2.1")).unwrap().place).collect();
+        let requests: Vec<_> =
+            places[..most - 1].iter().map(|place| place.activity.begin(Version::HTTP_2)).collect();
+        assert!(table.make_room());
+        assert!(!table.make_room(), "it was the only one");
+        drop(requests);
     }
 }

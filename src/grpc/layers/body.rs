@@ -53,7 +53,8 @@ impl BodyBuffer {
     /// # Errors
     /// `MESSAGE_TOO_LARGE`; `MALFORMED_REQUEST` if it breaks off; `OVERLOADED` if more calls wait
     /// than there is room for, or they take more memory, and this one gives way: it is of the client
-    /// that has the most, and has waited longest of its calls. A message that is on its way arrives
+    /// that has the most, and has waited longest of its calls, or the complete messages of its
+    /// client have a quarter of the memory. A message that is on its way arrives
     /// soon, so calls without a message give way to calls with one in a flood.
     pub async fn whole(&self, address: Option<IpAddr>, mut body: Body) -> Result<WholeBody> {
         let mut bytes = Vec::new();
@@ -91,7 +92,9 @@ impl BodyBuffer {
             }
         }
         let place = waiting.map(|(place, _)| place);
-        place.iter().for_each(Place::settle);
+        if place.as_ref().is_some_and(|place| !place.settle()) {
+            return Err(overloaded());
+        }
         Ok(WholeBody { bytes, _place: place })
     }
 }
@@ -133,12 +136,14 @@ mod tests {
         let largest = MEMORY / LEAST_MESSAGES;
         let arrivals = Arc::new(BodyBuffer::new(100, largest - MESSAGE_HEAD));
         let mut waiting = Vec::new();
-        for _ in 0..=LEAST_MESSAGES {
+        // The first is the largest, and no two are of one client.
+        for (nth, last) in (0..=LEAST_MESSAGES).zip(1_u8..) {
             let (sender, body) = held();
             let arrivals = arrivals.clone();
-            let reading = tokio::spawn(async move { arrivals.whole(ADDRESS, body).await });
+            let address = Some(IpAddr::from([192, 0, 2, last]));
+            let reading = tokio::spawn(async move { arrivals.whole(address, body).await });
             // The second frame is taken when the first one was read.
-            for part in [largest - 1, 0, 0] {
+            for part in [largest - 1 - nth.min(1), 0, 0] {
                 let _ = sender.send(Bytes::from(vec![0; part])).await;
             }
             waiting.push((sender, reading));
@@ -155,6 +160,23 @@ mod tests {
         assert_eq!(arrivals.whole(ADDRESS, large()).await.err().unwrap().reason(), Reason::Overloaded);
         assert!(arrivals.whole(ADDRESS, Body::from(vec![0; SMALL])).await.is_ok());
         done.pop();
+        assert!(arrivals.whole(ADDRESS, large()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn complete_bodies_of_one_client_leave_memory_to_others() {
+        let arrivals = BodyBuffer::new(100, 1 << 20);
+        let large = || Body::from(vec![0; 1 << 20]);
+        let mut held = Vec::new();
+        let refusal = loop {
+            match arrivals.whole(ADDRESS, large()).await {
+                Ok(whole) => held.push(whole),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!((refusal.reason(), held.len()), (Reason::Overloaded, MEMORY / (1 << 20) / 4));
+        assert!(arrivals.whole(Some(IpAddr::from([192, 0, 2, 1])), large()).await.is_ok());
+        held.pop();
         assert!(arrivals.whole(ADDRESS, large()).await.is_ok());
     }
 }

@@ -9,3 +9,4 @@ pub mod grpc_web;
 pub mod request;
 pub mod status;
 mod stream;
+mod unread;

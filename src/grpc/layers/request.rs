@@ -16,6 +16,7 @@ use super::access::access;
 use super::body::{BodyBuffer, overloaded};
 use super::status;
 use super::stream::EndingStream;
+use super::unread::UnreadResponses;
 use crate::client_addr::TrustedProxies;
 use crate::connections::{Closing, Room};
 use crate::domain::access::request_context::RequestContext;
@@ -23,6 +24,8 @@ use crate::error::{Error, Reason, Result};
 use crate::flows::request::{EntryPoint, RequestUnderWay};
 use crate::state::State;
 
+/// So many responses each client may leave unread, or a quarter of the calls if that is more.
+const LEAST_UNREAD: usize = 64;
 const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 
 /// The limits of a server.
@@ -46,6 +49,7 @@ pub struct RequestLayer {
     permits: Arc<Semaphore>,
     /// The places of streams: at most half of the permits.
     streams: Arc<Room>,
+    unread: Arc<UnreadResponses>,
 }
 
 impl RequestLayer {
@@ -53,7 +57,8 @@ impl RequestLayer {
         let calls = limits.max_concurrent_requests;
         let arrivals = BodyBuffer::new(calls, limits.max_message_size);
         let streams = Room::new(calls / 2, usize::MAX);
-        Self { arrivals, permits: Arc::new(Semaphore::new(calls)), streams, state, limits }
+        let unread = UnreadResponses::new((calls / 4).max(LEAST_UNREAD));
+        Self { arrivals, permits: Arc::new(Semaphore::new(calls)), streams, unread, state, limits }
     }
 
     /// Admits a call once its message has arrived, which the sender may delay.
@@ -63,19 +68,27 @@ impl RequestLayer {
         let mut body = self.arrivals.whole(address, body).await?;
         // Health is answered from memory, and also by a server that is overloaded: it would be taken
         // out of service with all that it does.
-        let permit = (head.uri.path() != HEALTH_CHECK).then(|| self.permits.try_acquire());
+        let is_health = head.uri.path() == HEALTH_CHECK;
+        let permit = (!is_health).then(|| self.permits.try_acquire());
         let _permit = permit.transpose().map_err(|_| overloaded())?;
+        // The permit is given back before the response is read.
+        if !is_health && self.unread.too_many(address) {
+            return Err(overloaded());
+        }
         let message = Body::from(std::mem::take(&mut body.bytes));
-        Ok(next.run(Request::from_parts(head, message)).await)
+        let response = next.run(Request::from_parts(head, message)).await;
+        Ok(response.map(|body| self.unread.count(address, body)))
     }
 
-    /// Admits a call that is answered with a stream. It holds its permit until the stream ends.
+    /// Admits a call that is answered with a stream. Its place holds the permit, until the stream ends
+    /// or another one takes the place.
     async fn admit_stream(&self, request: Request, next: Next) -> Result<Response> {
         let (place, gave_way) = self.streams.enter(address(&request), 0);
         let permit = self.permits.clone().try_acquire_owned().map_err(|_| overloaded())?;
+        place.hold(permit);
         let closing = request.extensions().get::<Closing>().cloned();
         let response = next.run(request).await;
-        let stream = |body| Body::new(EndingStream::new(body, closing, gave_way, (place, permit)));
+        let stream = |body| Body::new(EndingStream::new(body, closing, gave_way, place));
         Ok(response.map(stream))
     }
 }

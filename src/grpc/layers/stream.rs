@@ -11,21 +11,17 @@ use crate::connections::{Closing, GaveWay, Place};
 
 /// Ends a stream, without an error, when its connection is being closed or another stream needs its
 /// place: the client opens it again elsewhere.
-pub(super) struct EndingStream<Permit> {
+pub(super) struct EndingStream {
     body: Body,
     over: Pin<Box<dyn Future<Output = ()> + Send>>,
     ended: bool,
-    /// Given back when the stream has ended.
-    _held: (Place, Permit),
+    /// Given back when the stream has ended. It holds the permit, which another stream frees by taking
+    /// the place: this one is not polled while its client does not read.
+    _place: Place,
 }
 
-impl<Permit> EndingStream<Permit> {
-    pub(super) fn new(
-        body: Body,
-        closing: Option<Closing>,
-        gave_way: GaveWay,
-        held: (Place, Permit),
-    ) -> Self {
+impl EndingStream {
+    pub(super) fn new(body: Body, closing: Option<Closing>, gave_way: GaveWay, place: Place) -> Self {
         let over = Box::pin(async move {
             let closing = async {
                 match closing {
@@ -38,11 +34,11 @@ impl<Permit> EndingStream<Permit> {
                 _ = gave_way => {}
             }
         });
-        Self { body, over, ended: false, _held: held }
+        Self { body, over, ended: false, _place: place }
     }
 }
 
-impl<Permit: Unpin> HttpBody for EndingStream<Permit> {
+impl HttpBody for EndingStream {
     type Data = Bytes;
     type Error = axum::Error;
 

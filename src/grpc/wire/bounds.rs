@@ -12,6 +12,7 @@ use prost::encoding::{WireType, decode_key, decode_varint};
 use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 
+use crate::domain::accounts::MAX_ATTRIBUTES;
 use crate::error::Error;
 use crate::grpc::pb::{DESCRIPTORS, MAX_ITEMS};
 
@@ -21,6 +22,9 @@ pub const MOST_ELEMENTS: u32 = 1_000;
 /// The most paths of an `update_mask`: more than any message has fields, each of which it names
 /// once.
 pub const MOST_PATHS: u32 = 100;
+
+/// The most values in all lists and objects of a JSON object: each takes two bytes of its text.
+const MOST_JSON_VALUES: u32 = (MAX_ATTRIBUTES / 2) as u32;
 
 /// The most repeated fields of one message with the messages that it contains once. Checked when
 /// the plan is made, which a test does for all RPCs.
@@ -42,7 +46,7 @@ pub fn check(rpc: &str, message: &[u8]) -> Result<(), Error> {
     let plans = &*REQUESTS;
     let Some(root) = plans.by_rpc.get(rpc) else { return Ok(()) };
     let mut counters = [0; COUNTERS];
-    match plans.count(*root, message, &mut counters, DEPTH) {
+    match plans.count(*root, message, &mut counters, &mut 0, DEPTH) {
         Ok(()) | Err(Stop::Malformed) => Ok(()),
         Err(Stop::TooMany { field, most }) => {
             Err(Error::invalid(field, format!("holds too many values; at most {most} are allowed")))
@@ -100,6 +104,8 @@ enum Kind {
         /// Its place among the counters of its root.
         counter: usize,
         most: u32,
+        /// A list or an object of JSON: with all that contain it, it shares another counter.
+        is_json: bool,
         /// How elements are found in a packed list; none for what is never packed.
         packed: Option<Packed>,
         /// The elements' own plan, which has counters of its own.
@@ -172,6 +178,7 @@ impl Plans {
                 Kind::Repeated {
                     counter: *counters - 1,
                     most: bound(name.trim_start_matches('.'), field.name()),
+                    is_json: matches!(name, ".google.protobuf.Struct" | ".google.protobuf.ListValue"),
                     packed: packed(field),
                     element: message.map(|element| self.root(element, known, roots)),
                 }
@@ -200,6 +207,7 @@ impl Plans {
         at: usize,
         mut message: &[u8],
         counters: &mut [u32; COUNTERS],
+        json_values: &mut u32,
         depth: u32,
     ) -> Result<(), Stop> {
         if depth == 0 {
@@ -236,11 +244,11 @@ impl Plans {
             let Some(Some(field)) = fields.get(number as usize) else { continue };
             match (&field.kind, value) {
                 (Kind::Message(inner), Some(value)) => {
-                    self.count(*inner, value, counters, depth - 1)
+                    self.count(*inner, value, counters, json_values, depth - 1)
                         .map_err(|stop| stop.below(&field.name, None))?;
                 }
                 (Kind::Message(_), None) => return Err(Stop::Malformed),
-                (Kind::Repeated { counter, most, packed, element }, value) => {
+                (Kind::Repeated { counter, most, is_json, packed, element }, value) => {
                     let index = counters[*counter];
                     let more = match (packed, value) {
                         (Some(Packed::Varint), Some(list)) => {
@@ -254,8 +262,13 @@ impl Plans {
                     if counters[*counter] > *most {
                         return Err(Stop::TooMany { field: field.name.clone(), most: *most });
                     }
+                    let values = if *is_json { &mut *json_values } else { &mut 0 };
+                    *values = values.saturating_add(u32::from(*is_json));
+                    if *values > MOST_JSON_VALUES {
+                        return Err(Stop::TooMany { field: field.name.clone(), most: MOST_JSON_VALUES });
+                    }
                     if let (Some(element), Some(value)) = (element, value) {
-                        self.count(*element, value, &mut [0; COUNTERS], depth - 1)
+                        self.count(*element, value, &mut [0; COUNTERS], values, depth - 1)
                             .map_err(|stop| stop.below(&field.name, Some(index)))?;
                     }
                 }
@@ -348,8 +361,12 @@ mod tests {
         };
         let null = Value { kind: Some(Kind::NullValue(0)) };
         assert_eq!(refused(CREATE, &with(list(vec![null.clone(); 1_000]))), None);
-        let many = list(vec![null; 1_001]);
+        let many = list(vec![null.clone(); 1_001]);
         assert_eq!(refused(CREATE, &with(many.clone())).as_deref(), Some("settings.attributes"));
+        // Each list is small, and all together are not.
+        let lists = |count| with(list(vec![list(vec![null.clone(); 90]); count]));
+        assert_eq!(refused(CREATE, &lists(90)), None);
+        assert_eq!(refused(CREATE, &lists(91)).as_deref(), Some("settings.attributes"));
         let nested = (0..20).fold(many, |inner, _| list(vec![inner]));
         assert_eq!(refused(CREATE, &with(nested)).as_deref(), Some("settings.attributes"));
     }

@@ -112,7 +112,10 @@ async fn guard(
         )
     } else {
         // A form that is sent slowly gives way to others when there are too many.
-        let (_place, gave_way) = settings.places.enter(visit.context.address.shown(), 0);
+        let (place, gave_way) = settings.places.enter(visit.context.address.shown(), 0);
+        let place = Arc::new(place);
+        // Once it is read, what it asks for is completed (`form`).
+        request.extensions_mut().insert(place.clone());
         let answered = tokio::time::timeout(settings.timeout, next.run(request));
         let answered = tokio::select! {
             answered = answered => answered.ok(),

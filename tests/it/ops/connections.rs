@@ -10,6 +10,7 @@ use countersign::config::{ConnectionLimits, ServerLimits};
 use countersign::grpc::pb;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
@@ -18,7 +19,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::harness::{
     Client, Database, LIMITS, PATIENCE, Scratch, TestServer, countersign, http_get, serve, start, succeeds,
-    watch,
+    until, watch,
 };
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -152,6 +153,65 @@ async fn streams_leave_permits_to_calls() {
         assert!(end.unwrap().is_none());
     }
     tokio::try_join!(server.operator.caller(), server.operator.caller()).unwrap();
+}
+
+/// Calls of clients that give the server no room for a response.
+#[tokio::test]
+async fn streams_that_are_not_read_leave_permits_to_calls() {
+    const CALLS: usize = 16;
+    let server = TestServer::with_limits(ServerLimits { max_concurrent_requests: CALLS, ..LIMITS }).await;
+    let (mut requests, _connection) = without_room(&server).await;
+    let mut streams = Vec::new();
+    for _ in 0..3 * CALLS {
+        let answer = unread(&mut requests, "/grpc.health.v1.Health/Watch");
+        // Its headers: it was admitted, or refused in them.
+        let answer = answer.await.unwrap();
+        assert!(!answer.headers().contains_key("grpc-status"), "each takes the place of an older one");
+        streams.push(answer);
+    }
+    for _ in 0..CALLS {
+        server.operator.caller().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_many_responses_unread_gets_no_more() {
+    let server = TestServer::with_limits(ServerLimits { max_concurrent_requests: 4, ..LIMITS }).await;
+    let (mut requests, connection) = without_room(&server).await;
+    let mut answers = Vec::new();
+    let refused = loop {
+        let answer = unread(&mut requests, "/countersign.v1.TokenService/GetJsonWebKeySet").await.unwrap();
+        if let Some(code) = answer.headers().get("grpc-status") {
+            break code.clone();
+        }
+        answers.push(answer);
+    };
+    assert_eq!((refused.to_str().unwrap(), answers.len()), ("8", 64));
+    // Once its connection has ended, there is room again.
+    connection.abort();
+    drop((answers, requests));
+    until(async || server.operator.caller().await.is_ok()).await;
+}
+
+type Requests = h2::client::SendRequest<bytes::Bytes>;
+
+/// A connection of a client that gives the server no room for a body.
+async fn without_room(server: &TestServer) -> (Requests, JoinHandle<()>) {
+    let mut client = h2::client::Builder::new();
+    let client = client.initial_window_size(0).handshake(connect(server).await);
+    let (requests, connection) = client.await.unwrap();
+    let driven = tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    (requests, driven)
+}
+
+/// The answer to an empty message.
+fn unread(requests: &mut Requests, path: &str) -> h2::client::ResponseFuture {
+    let request = http::Request::post(format!("http://x{path}")).header("content-type", "application/grpc");
+    let (answer, mut message) = requests.send_request(request.body(()).unwrap(), false).unwrap();
+    message.send_data(bytes::Bytes::from_static(&[0; 5]), true).unwrap();
+    answer
 }
 
 /// More silent sockets than the process may have descriptors.
