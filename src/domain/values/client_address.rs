@@ -33,7 +33,7 @@ enum Origin {
 
 /// The headers in which proxies name the client, line by line, in their order.
 ///
-/// A line that is not ASCII is given as `?`: it names no address, but counts as a hop.
+/// Bytes that are no text are given as U+FFFD: their hop names no address, but counts as one.
 #[derive(Clone, Debug, Default)]
 pub struct ForwardedHeaders<'a> {
     /// The lines of `x-forwarded-for`.
@@ -288,7 +288,8 @@ mod tests {
             (&[(LIST, "203.0.113.9, 10.0.0.2:80 , [2001:db8::2]:443")], v4),
             (&[(LIST, "203.0.113.9"), (LIST, "10.0.0.2")], v4),
             (&[(LIST, "198.51.100.1"), (LIST, "203.0.113.9")], v4),
-            (&[(LIST, "?"), (LIST, "203.0.113.9")], v4),
+            (&[(LIST, "\u{fffd}"), (LIST, "203.0.113.9")], v4),
+            (&[(LIST, "\u{fffd}, 203.0.113.9")], v4),
             // What names no address, or comes from a proxy that knew none.
             (&[(LIST, "unknown")], ""),
             (&[(LIST, "_hidden")], ""),
@@ -296,7 +297,8 @@ mod tests {
             (&[(LIST, "203.0.113.9,")], ""),
             (&[(LIST, "203.0.113.9, , 10.0.0.2")], ""),
             (&[(LIST, "203.0.113.9, unix:")], ""),
-            (&[(LIST, "203.0.113.9"), (LIST, "?")], ""),
+            (&[(LIST, "203.0.113.9"), (LIST, "\u{fffd}")], ""),
+            (&[(LIST, "203.0.113.9, \u{fffd}")], ""),
             (&[(LIST, "203.0.113.9:port")], ""),
             (&[(LIST, "203.0.113.9:123456")], ""),
             (&[(LIST, "203.0.113.09")], ""),
@@ -324,6 +326,9 @@ mod tests {
             (&[(ELEMENTS, "for=203.0.113.9;host=\"a\\\",b\\\\\"")], v4),
             (&[(ELEMENTS, "for=\"198.51.100.1, for=203.0.113.9")], v4),
             (&[(ELEMENTS, "for=203.0.113.9"), (ELEMENTS, "for=10.0.0.2;by=_edge")], v4),
+            (&[(ELEMENTS, "\u{fffd}, for=203.0.113.9")], v4),
+            (&[(ELEMENTS, "for=\"\u{fffd}, for=203.0.113.9")], v4),
+            (&[(ELEMENTS, "for=203.0.113.9, for=\u{fffd}")], ""),
             (&[(ELEMENTS, "for=unknown")], ""),
             (&[(ELEMENTS, "for=_SEVKISEK")], ""),
             (&[(ELEMENTS, "for=\"_gazonk\"")], ""),
