@@ -63,7 +63,7 @@ impl Eq for HeldGrants {}
 const MOST_LISTED: usize = 25_000;
 /// How many names are visited to compare two sets of rights: 25 ms.
 ///
-/// All roles of an org together name fewer, so an owner is always covering what it is compared with.
+/// All roles of an org together name fewer, which an owner covers on nodes that are not within each other.
 const MOST_COMPARED: usize = 100_000;
 
 /// A set of rights: permissions, each on some nodes and everything below them.
