@@ -2,6 +2,7 @@
 //! a connection and the headers of proxies. What they mean is decided in
 //! [`ClientAddress::of_request`].
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -41,9 +42,10 @@ impl TrustedProxies {
     }
 
     fn behind(&self, peer: IpAddr, headers: &HeaderMap) -> ClientAddress {
+        let (list, elements) = (lines(headers, FORWARDED_FOR), lines(headers, FORWARDED));
         let headers = ForwardedHeaders {
-            x_forwarded_for: lines(headers, FORWARDED_FOR),
-            forwarded: lines(headers, FORWARDED),
+            x_forwarded_for: list.iter().map(|line| &**line).collect(),
+            forwarded: elements.iter().map(|line| &**line).collect(),
         };
         let address = ClientAddress::of_request(peer, &headers, &self.networks);
         if let Some(peer) = address.untrusted_proxy()
@@ -58,15 +60,19 @@ impl TrustedProxies {
     }
 }
 
-/// The lines of a header. One that is not ASCII is no address, but still counts as a hop.
-fn lines<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
-    headers.get_all(name).iter().map(|line| line.to_str().unwrap_or("?")).collect()
+/// The lines of a header. A hop that is no text is no address; the others of its line are.
+///
+/// A client may send any bytes, and a trusted proxy appends its address to the same line.
+fn lines<'a>(headers: &'a HeaderMap, name: &str) -> Vec<Cow<'a, str>> {
+    headers.get_all(name).iter().map(|line| String::from_utf8_lossy(line.as_bytes())).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use std::io;
     use std::sync::{Arc, Mutex};
+
+    use http::HeaderValue;
 
     use super::*;
 
@@ -80,6 +86,36 @@ mod tests {
 
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_hide_no_hop_but_their_own() {
+        let proxies = TrustedProxies::new(vec![Network::parse("10.0.0.0/8").unwrap()]);
+        let rows: &[(&str, &[&[u8]], &str)] = &[
+            (FORWARDED_FOR, &[b"\xff, 203.0.113.9"], "203.0.113.9"),
+            (FORWARDED_FOR, &[b"\xff,203.0.113.9, 10.0.0.2"], "203.0.113.9"),
+            (FORWARDED_FOR, &["198.51.100.1\u{e9}, 203.0.113.9".as_bytes()], "203.0.113.9"),
+            (FORWARDED_FOR, &[b"\xff", b"203.0.113.9"], "203.0.113.9"),
+            (FORWARDED_FOR, &[b"\xff\", 203.0.113.9"], "203.0.113.9"),
+            (FORWARDED_FOR, &[b"203.0.113.9, \xff"], ""),
+            (FORWARDED_FOR, &[b"203.0.113.9\xff"], ""),
+            (FORWARDED_FOR, &[b"\xff"], ""),
+            (FORWARDED, &[b"\xff, for=203.0.113.9"], "203.0.113.9"),
+            (FORWARDED, &[b"for=\xff, for=203.0.113.9;proto=https"], "203.0.113.9"),
+            (FORWARDED, &[b"for=\"\xff, for=203.0.113.9"], "203.0.113.9"),
+            (FORWARDED, &[b"\xff", b"for=203.0.113.9"], "203.0.113.9"),
+            (FORWARDED, &[b"for=203.0.113.9, for=\xff"], ""),
+            (FORWARDED, &[b"for=203.0.113.9\xff"], ""),
+        ];
+        for (name, lines, client) in rows {
+            let mut headers = HeaderMap::new();
+            for line in *lines {
+                headers.append(*name, HeaderValue::from_bytes(line).unwrap());
+            }
+            let address = proxies.behind([10, 0, 0, 1].into(), &headers);
+            assert_eq!(address.known().map_or_else(String::new, |ip| ip.to_string()), *client, "{headers:?}");
+            assert_eq!(address.known(), address.shown());
         }
     }
 

@@ -24,7 +24,7 @@ use crate::error::{Error, Reason, Result};
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How many may wait of one org, or of one network of strangers. With two places they take 200 ms.
 const MAX_WAITING: usize = 16;
-/// How many strangers may wait in all.
+/// How many strangers may wait in all. Where so many do, the network that has most of them gives way.
 const MAX_STRANGERS: usize = 128;
 
 /// On whose behalf a hash is computed.
@@ -141,7 +141,7 @@ impl Places {
     /// Waits for a place of this weight.
     ///
     /// # Errors
-    /// `OVERLOADED`, at once, if too many wait already.
+    /// `OVERLOADED`, at once, if too many wait already; later, where it gives way to another turn.
     pub async fn take(&self, asker: Asker, weight: u32) -> Result<Place> {
         let (place, granted) = oneshot::channel();
         let weight = weight.clamp(1, self.all);
@@ -154,7 +154,8 @@ impl Places {
             shared.grant(self)
         };
         hand_over(others);
-        granted.await.map_err(Error::internal)
+        // Dropped without a place where another turn's waits instead.
+        granted.await.map_err(|_| overloaded())
     }
 
     /// Whether one more may wait.
@@ -232,10 +233,24 @@ impl Part {
             }
             self.waiting = left;
         }
-        self.waiting < self.room
+        self.waiting < self.room || self.greediest(turn).is_some()
     }
 
+    /// The turn of which most wait, where that is more than of this one with one more.
+    fn greediest(&self, turn: Turn) -> Option<Turn> {
+        let own = self.queues.get(&turn).map_or(0, VecDeque::len);
+        let most = self.queues.iter().max_by_key(|(_, queue)| queue.len());
+        most.filter(|(_, queue)| queue.len() > own + 1).map(|(greediest, _)| *greediest)
+    }
+
+    /// Adds one that waits. Where there is no room, the newest one of the greediest turn gives way.
     fn push(&mut self, turn: Turn, waiter: Waiter) {
+        if self.waiting >= self.room
+            && let Some(queue) = self.greediest(turn).and_then(|greediest| self.queues.get_mut(&greediest))
+            && queue.pop_back().is_some()
+        {
+            self.waiting -= 1;
+        }
         if !self.queues.contains_key(&turn) {
             self.round.push_back(turn);
         }
@@ -414,6 +429,39 @@ mod tests {
         // One that has given up leaves its place in the queue.
         waiting.pop();
         assert!(places.have_room(stranger("203.0.113.1")));
+    }
+
+    #[test]
+    fn networks_that_fill_the_queue_give_way_to_others() {
+        let places = Places::new(3);
+        let held = take(&places, stranger("192.0.2.1"));
+        let mut greedy: Vec<_> = (0..MAX_STRANGERS)
+            .map(|n| taking(&places, stranger(&format!("198.51.100.{}", n / MAX_WAITING)), 1))
+            .collect();
+        greedy.iter_mut().for_each(|taking| assert!(poll(taking).is_none()));
+        let (one, two) = (stranger("203.0.113.1"), stranger("203.0.113.2"));
+        assert!(places.have_room(one));
+        let mut others = [taking(&places, one, 1), taking(&places, two, 1)];
+        others.iter_mut().for_each(|taking| assert!(poll(taking).is_none()));
+        assert_eq!(places.waiting(), MAX_STRANGERS);
+        // Of two networks the newest one gave way, and none that came before it.
+        let mut gone = 0;
+        for (n, taking) in greedy.iter_mut().enumerate() {
+            match taking.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(_)) => panic!("no place is free"),
+                Poll::Ready(Err(error)) => {
+                    assert_eq!((error.reason(), n % MAX_WAITING), (Reason::Overloaded, MAX_WAITING - 1));
+                    gone += 1;
+                }
+            }
+        }
+        assert_eq!(gone, 2);
+        // Those that have most make no room for themselves.
+        assert_eq!(refused(&places, stranger("198.51.100.0")), Reason::Overloaded);
+        drop((held, greedy));
+        assert!(others.iter_mut().all(|taking| poll(taking).is_some()));
+        assert_eq!((places.waiting(), places.free()), (0, 3));
     }
 
     #[test]

@@ -26,6 +26,11 @@ impl Limit {
     pub const PERMISSIONS_OF_ROLE: Limit = Limit::of(1_000, "permissions of one role", "use several roles");
     /// The custom roles of an org.
     pub const ROLES_OF_ORG: Limit = Limit::of(1_000, "roles of one org", "delete one first");
+    /// The permissions of all custom roles of an org together.
+    ///
+    /// An account may hold all of the roles, and what it holds is loaded at once.
+    pub const PERMISSIONS_OF_ORG: Limit =
+        Limit::of(20_000, "permissions of all roles of one org", "remove some from a role, or a role, first");
     /// The resources of an org, those above another one included.
     pub const RESOURCES_OF_ORG: Limit = Limit::of(10_000, "resources of one org", "delete some first");
     /// The tokens of an account that are neither revoked nor expired.

@@ -121,6 +121,19 @@ pub async fn count(db: impl PgExecutor<'_>, org_id: OrgId) -> Result<i64> {
     Ok(query.fetch_one(db).await?)
 }
 
+/// How many permissions the roles of the org have together, and how many of them are this role's.
+async fn count_permissions(tx: &mut PgConnection, org_id: OrgId, role_id: RoleId) -> Result<(i64, i64)> {
+    let query = sqlx::query!(
+        r#"select coalesce(sum(cardinality(permissions)), 0) as "all!",
+                  coalesce(sum(cardinality(permissions)) filter (where role_id = $2), 0) as "own!"
+           from roles where org_id = $1"#,
+        org_id.uuid(),
+        role_id.uuid()
+    );
+    let row = query.fetch_one(tx).await?;
+    Ok((row.all, row.own))
+}
+
 /// Finds the custom roles that these rights name. Those that do not exist are left out.
 pub async fn find_named<'a>(
     db: impl PgExecutor<'_>,
@@ -202,7 +215,9 @@ pub async fn insert(
         now
     );
     let role = query.fetch_one(&mut *tx).await.map_err(name_taken(&fields.name))?;
-    Limit::ROLES_OF_ORG.refuse_above(count(tx, org_id).await?)?;
+    Limit::ROLES_OF_ORG.refuse_above(count(&mut *tx, org_id).await?)?;
+    let (all, _) = count_permissions(tx, org_id, role_id).await?;
+    Limit::PERMISSIONS_OF_ORG.refuse_above(all)?;
     Ok(role)
 }
 
@@ -217,6 +232,13 @@ pub async fn update(
     fields: &RoleFields,
     now: OffsetDateTime,
 ) -> Result<Role> {
+    let (all, before) = count_permissions(tx, org_id, role_id).await?;
+    let permissions = fields.permissions()?;
+    let grown = permissions.len() as i64 - before;
+    // An org that has had too many since before there was the limit may still remove some.
+    if grown > 0 {
+        Limit::PERMISSIONS_OF_ORG.refuse_above(all + grown)?;
+    }
     let query = roles!(
         "update roles
          set name = $3, name_key = $4, display_name = $5, description = $6, permissions = $7, account_kinds = $8,
@@ -229,7 +251,7 @@ pub async fn update(
         fields.name.key(),
         fields.display_name.as_ref().map(DisplayName::as_str),
         fields.description.as_ref().map(Description::as_str),
-        &fields.permissions()?,
+        &permissions,
         &fields.account_kinds(),
         now
     );

@@ -217,7 +217,7 @@ impl Acting<'_> {
         }
         if narrowed {
             let asked = Rights::within(&lists.scopes, &lists.resources);
-            asked.beyond(&limits).refuse(Reason::TargetExceedsCaller)?;
+            asked.refuse_beyond(&limits, Reason::TargetExceedsCaller)?;
         }
         let allowed = |audience: &Audience| audiences.is_empty() || audiences.contains(audience);
         if (lists.audiences.is_empty() && !audiences.is_empty()) || !lists.audiences.iter().all(allowed) {

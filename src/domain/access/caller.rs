@@ -187,7 +187,7 @@ impl Caller {
     /// `TARGET_EXCEEDS_CALLER`, naming what it lacks.
     pub(crate) fn require_whole_credential(&self) -> Result<()> {
         let Some(carried) = &self.narrowed_to else { return Ok(()) };
-        self.credential.effective_rights().beyond(carried).refuse(Reason::TargetExceedsCaller)
+        self.credential.effective_rights().refuse_beyond(carried, Reason::TargetExceedsCaller)
     }
 
     /// The home org of the account that the caller acts as.

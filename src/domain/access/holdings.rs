@@ -222,9 +222,9 @@ impl Holdings {
         numbers.iter().any(|n| self.set_has(*n, wanted))
     }
 
-    /// The permissions that these sets name.
-    pub(super) fn named<'a>(&'a self, numbers: &'a [u32]) -> impl Iterator<Item = &'a Permission> {
-        numbers.iter().flat_map(|n| self.sets[*n as usize].permissions.iter())
+    /// The permissions that the set names.
+    pub(super) fn named(&self, number: u32) -> &PermissionSet {
+        &self.sets[number as usize].permissions
     }
 
     fn set_has(&self, number: u32, wanted: Wanted<'_>) -> bool {
@@ -270,7 +270,7 @@ pub(super) mod work {
     }
 
     #[cfg_attr(not(test), expect(unused_variables, reason = "counted in tests alone"))]
-    pub(super) fn count(steps: usize) {
+    pub(crate) fn count(steps: usize) {
         #[cfg(test)]
         STEPS.with(|all| all.set(all.get() + steps));
     }

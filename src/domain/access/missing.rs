@@ -7,8 +7,6 @@ use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Precondition, Reason, Result};
 
-/// How many missing rights the details of a refusal list.
-const LISTED: usize = 100;
 /// How many of them its message names.
 const NAMED: usize = 3;
 
@@ -16,7 +14,13 @@ const NAMED: usize = 3;
 ///
 /// Nodes on which the same rights are missing share the list of them.
 #[derive(Debug, Default)]
-pub struct MissingRights(Vec<(Node, Arc<NodeRights>)>);
+pub struct MissingRights {
+    on_nodes: Vec<(Node, Arc<NodeRights>)>,
+    /// How many they are.
+    total: usize,
+    /// There may be more that were not searched for.
+    is_cut: bool,
+}
 
 /// What is held on a node and not above it.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -42,18 +46,36 @@ impl NodeRights {
 }
 
 impl MissingRights {
+    /// How many missing rights the details of a refusal list.
+    pub(super) const LISTED: usize = 100;
+
     pub(super) fn add(&mut self, node: &Node, rights: &Arc<NodeRights>) {
-        self.0.push((node.clone(), rights.clone()));
+        self.total += rights.len();
+        self.on_nodes.push((node.clone(), rights.clone()));
+    }
+
+    /// There may be more: nothing is known to be covered.
+    pub(super) fn cut(&mut self) {
+        self.is_cut = true;
+    }
+
+    pub(super) fn total(&self) -> usize {
+        self.total
     }
 
     /// Whether nothing is missing.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.on_nodes.is_empty() && !self.is_cut
+    }
+
+    /// Whether all that is missing was found.
+    pub fn are_all(&self) -> bool {
+        !self.is_cut
     }
 
     /// The permissions, whatever they are missing on.
     pub fn permissions(&self) -> BTreeSet<String> {
-        let mut lists: Vec<_> = self.0.iter().map(|(_, rights)| rights).collect();
+        let mut lists: Vec<_> = self.on_nodes.iter().map(|(_, rights)| rights).collect();
         // Neighbours share their list most often.
         lists.dedup_by(|a, b| Arc::ptr_eq(a, b));
         lists.into_iter().flat_map(|rights| rights.names()).map(str::to_owned).collect()
@@ -67,17 +89,23 @@ impl MissingRights {
         if self.is_empty() {
             return Ok(());
         }
-        let total: usize = self.0.iter().map(|(_, rights)| rights.len()).sum();
         let each = || {
-            let pairs = self.0.iter().flat_map(|(node, rights)| rights.names().map(move |name| (name, node)));
+            let pairs =
+                self.on_nodes.iter().flat_map(|(node, rights)| rights.names().map(move |name| (name, node)));
             pairs.map(|(name, node)| format!("{name} on {node}"))
         };
         let named: Vec<_> = each().take(NAMED).collect();
-        let more = if total > NAMED { format!(" and {} more", total - NAMED) } else { String::new() };
-        let message = format!("{}: missing {}{more}", reason.message(), named.join(", "));
-        Err(Error::with_message(reason, message).with_preconditions(each().take(LISTED).map(|subject| {
-            Precondition { kind: "PERMISSION", subject, description: "it is not held".into() }
-        })))
+        let message = match (self.total.saturating_sub(NAMED), self.is_cut) {
+            _ if named.is_empty() => format!("{}: too many rights to compare", reason.message()),
+            (0, false) => format!("{}: missing {}", reason.message(), named.join(", ")),
+            (more, false) => format!("{}: missing {} and {more} more", reason.message(), named.join(", ")),
+            (more, true) => {
+                format!("{}: missing {} and at least {more} more", reason.message(), named.join(", "))
+            }
+        };
+        Err(Error::with_message(reason, message).with_preconditions(each().take(Self::LISTED).map(
+            |subject| Precondition { kind: "PERMISSION", subject, description: "it is not held".into() },
+        )))
     }
 }
 

@@ -22,4 +22,5 @@ pub mod rights;
 mod rights_properties;
 pub mod roles;
 pub mod takeover;
+mod visited;
 pub mod work;

@@ -54,7 +54,8 @@ impl Reassignment {
             acting.may_take_over(&after)?;
             acting.may_make(&Restrictions { scopes: remaining, ..lists.clone() }, false)?;
             let missing = before.beyond(&after);
-            if !allow_narrowing {
+            // What is lost is listed in full, or not at all.
+            if !allow_narrowing || !missing.are_all() {
                 missing.refuse(Reason::ScopeNotHeld)?;
             }
             lost.permissions.extend(missing.permissions());

@@ -1,6 +1,7 @@
 //! The rights of an account or a credential, and who may pass them on.
 
 use std::borrow::Cow;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::{ControlFlow, Deref};
 use std::sync::{Arc, LazyLock};
@@ -8,6 +9,7 @@ use std::sync::{Arc, LazyLock};
 pub use super::holdings::HeldGrant;
 use super::holdings::{Holdings, SetsAt, Wanted};
 use super::missing::{MissingRights, NodeRights};
+use super::visited::Visited;
 use crate::domain::values::ids::{OrgId, SYSTEM_ORG};
 use crate::domain::values::permissions::{Permission, PermissionSet, Right, SystemRole};
 use crate::domain::values::resources::{Node, ResourcePath};
@@ -56,6 +58,13 @@ impl PartialEq for HeldGrants {
 }
 
 impl Eq for HeldGrants {}
+
+/// How many names are visited for the list of an access token. What fits into it is far less.
+const MOST_LISTED: usize = 25_000;
+/// How many names are visited to compare two sets of rights: 25 ms.
+///
+/// All roles of an org together name fewer, which an owner covers on nodes that are not within each other.
+const MOST_COMPARED: usize = 100_000;
 
 /// A set of rights: permissions, each on some nodes and everything below them.
 ///
@@ -167,12 +176,37 @@ impl Rights {
     }
 
     /// The rights that this set holds and `holder` does not: empty if `holder` covers it.
+    ///
+    /// They are not all of them where too much would have to be compared
+    /// ([`MissingRights::are_all`]).
     pub fn beyond(&self, holder: &Rights) -> MissingRights {
+        self.beyond_until(holder, usize::MAX)
+    }
+
+    /// Refuses if this set holds more than `holder`.
+    ///
+    /// # Errors
+    /// The given reason, with the first of what is missing. Also where too much would have to be
+    /// compared.
+    pub fn refuse_beyond(&self, holder: &Rights, reason: Reason) -> Result<(), Error> {
+        self.beyond_until(holder, MissingRights::LISTED).refuse(reason)
+    }
+
+    /// What `holder` lacks, up to the node with which so many rights are found.
+    fn beyond_until(&self, holder: &Rights, enough: usize) -> MissingRights {
         let mut missing = MissingRights::default();
-        self.each_node(Some(holder), &BTreeSet::new(), |node, rights| {
+        let mut visited = Visited::at_most(MOST_COMPARED);
+        let seen = self.each_node(Some(holder), &BTreeSet::new(), &mut visited, |node, rights| {
+            if missing.total() >= enough {
+                missing.cut();
+                return ControlFlow::Break(());
+            }
             missing.add(node, rights);
             ControlFlow::Continue(())
         });
+        if seen.is_none() {
+            missing.cut();
+        }
         missing
     }
 
@@ -180,21 +214,24 @@ impl Rights {
     ///
     /// If every application permission is held, those that the org names are listed.
     pub fn on_org(&self, named_by_org: &BTreeSet<Permission>) -> BTreeSet<Permission> {
-        let rights = self.begin_at(&self.at(&Node::Org), None, named_by_org);
-        rights.permissions.into_iter().collect()
+        // One node, and no permission of an org's roles twice.
+        let mut visited = Visited::at_most(usize::MAX);
+        let rights = self.begin_at(&self.at(&Node::Org), None, named_by_org, &mut visited);
+        rights.map_or_else(BTreeSet::new, |rights| rights.permissions.into_iter().collect())
     }
 
     /// The permissions held on single resources and not on the whole org, by path.
     ///
-    /// None once the names of paths and permissions take more than `most` bytes: it is not worked out
-    /// any further.
+    /// None once the names of paths and permissions take more than `most` bytes, or too many names
+    /// are held above: it is not worked out any further.
     pub fn on_paths(
         &self,
         named_by_org: &BTreeSet<Permission>,
         most: usize,
     ) -> Option<BTreeMap<ResourcePath, BTreeSet<Permission>>> {
         let (mut paths, mut length) = (BTreeMap::new(), 0);
-        self.each_node(None, named_by_org, |node, rights| {
+        let mut visited = Visited::at_most(MOST_LISTED);
+        let seen = self.each_node(None, named_by_org, &mut visited, |node, rights| {
             let (Node::Path(path), false) = (node, rights.permissions.is_empty()) else {
                 return ControlFlow::Continue(());
             };
@@ -206,7 +243,7 @@ impl Rights {
             paths.insert(path.clone(), rights.permissions.iter().cloned().collect());
             ControlFlow::Continue(())
         });
-        (length <= most).then_some(paths)
+        seen.filter(|()| length <= most).map(|()| paths)
     }
 
     /// The bytes that it takes.
@@ -218,13 +255,15 @@ impl Rights {
 
     /// Visits each node on which something is held that is not held above it, nor by `holder`.
     ///
-    /// Of a thousand nodes on which the same roles are held, what they carry is worked out once.
+    /// Of a thousand nodes on which the same roles are held, what they carry is worked out once. None
+    /// where too many names would have to be visited.
     fn each_node(
         &self,
         holder: Option<&Rights>,
         named_by_org: &BTreeSet<Permission>,
+        visited: &mut Visited,
         mut visit: impl FnMut(&Node, &Arc<NodeRights>) -> ControlFlow<()>,
-    ) {
+    ) -> Option<()> {
         let nodes: BTreeSet<&Node> =
             self.alternatives.iter().flatten().flat_map(|part| part.nodes()).collect();
         let mut known: HashMap<Vec<u32>, Arc<NodeRights>> = HashMap::new();
@@ -232,52 +271,68 @@ impl Rights {
             let own = self.at(node);
             let others = holder.map(|holder| (holder, holder.at(node)));
             let mut key = Vec::new();
-            number(&own, &mut key);
-            others.iter().for_each(|(_, at)| number(at, &mut key));
-            let begins = || {
-                let others = others.as_ref().map(|(holder, at)| (*holder, at));
-                Arc::new(self.begin_at(&own, others, named_by_org))
+            number(&own, true, &mut key);
+            others.iter().for_each(|(_, at)| number(at, true, &mut key));
+            let rights = match known.entry(key) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(unknown) => {
+                    let others = others.as_ref().map(|(holder, at)| (*holder, at));
+                    unknown.insert(self.begin_at(&own, others, named_by_org, visited)?.into())
+                }
             };
-            let rights = known.entry(key).or_insert_with(begins);
             if !rights.is_empty() && visit(node, rights).is_break() {
-                return;
+                break;
             }
         }
+        Some(())
     }
 
-    /// What is held by the sets of a node, and neither by those above it nor by the other holder.
+    /// What is held by the sets of a node, and neither by those above it nor by the other holder. None
+    /// where too many names would have to be visited.
     fn begin_at(
         &self,
         own: &RightsAt<'_>,
         other: Option<(&Rights, &RightsAt<'_>)>,
         named_by_org: &BTreeSet<Permission>,
-    ) -> NodeRights {
-        let begins = |wanted| {
-            self.hold_at(own, wanted, true)
-                && !self.hold_at(own, wanted, false)
-                && !other.is_some_and(|(holder, at)| holder.hold_at(at, wanted, true))
+        visited: &mut Visited,
+    ) -> Option<NodeRights> {
+        let is_held = |wanted: Wanted<'_>| {
+            self.hold_at(own, wanted, false)
+                || other.is_some_and(|(holder, at)| holder.hold_at(at, wanted, true))
         };
+        let begins = |wanted: Wanted<'_>| self.hold_at(own, wanted, true) && !is_held(wanted);
+        let is_named = |permission: &Permission| is_held(Wanted::Permission(permission));
+        let mut key = Vec::new();
+        number(own, false, &mut key);
+        other.iter().for_each(|(_, at)| number(at, true, &mut key));
+        let held = visited.held(key);
+        let others = other.map(|(holder, at)| (&*holder.alternatives, &**at));
         let mut named = BTreeSet::new();
         let mut with_applications = false;
         for (parts, sets) in self.alternatives.iter().zip(own) {
             let pairs = || parts.iter().zip(sets);
-            pairs().for_each(|(part, sets)| named.extend(part.named(sets.here)));
+            for (part, sets) in pairs() {
+                visited.name(part, sets.here, held, is_named, others, &mut named)?;
+            }
             if pairs().any(|(part, sets)| part.any_has(sets.here, Wanted::EveryApplication)) {
                 with_applications = true;
                 // What another part names above may be held from here on.
                 for (part, sets) in pairs() {
-                    sets.above.iter().for_each(|numbers| named.extend(part.named(numbers)));
+                    for numbers in &sets.above {
+                        visited.name(part, numbers, held, is_named, others, &mut named)?;
+                    }
                 }
             }
         }
-        if with_applications && self.hold_at(own, Wanted::EveryApplication, true) {
+        if with_applications && begins(Wanted::EveryApplication) {
+            visited.count(named_by_org.len())?;
             named.extend(named_by_org.iter().filter(|permission| permission.is_application()));
         }
         let permissions = named.into_iter().filter(|permission| begins(Wanted::Permission(permission)));
-        NodeRights {
+        Some(NodeRights {
             permissions: permissions.cloned().collect(),
             every_application: with_applications && begins(Wanted::EveryApplication),
-        }
+        })
     }
 
     /// The sets that are held on the node.
@@ -295,10 +350,10 @@ impl Rights {
     }
 }
 
-/// Writes which sets these are, so that equal nodes are found.
-fn number(at: &RightsAt<'_>, key: &mut Vec<u32>) {
+/// Writes which sets these are, so that equal nodes are found; without `here`, those from above.
+fn number(at: &RightsAt<'_>, here: bool, key: &mut Vec<u32>) {
     for sets in at.iter().flatten() {
-        for numbers in sets.above.iter().chain([&sets.here]) {
+        for numbers in sets.above.iter().chain(here.then_some(&sets.here)) {
             key.push(numbers.len() as u32);
             key.extend_from_slice(numbers);
         }
@@ -323,7 +378,7 @@ impl<'a> PassingOn<'a> {
     /// Whether the caller covers this grant.
     pub(super) fn covers(&mut self, grant: &HeldGrant) -> bool {
         let mut key = Vec::new();
-        number(&self.caller.at(&grant.node), &mut key);
+        number(&self.caller.at(&grant.node), true, &mut key);
         let key = (grant.right.clone(), grant.role_permissions.as_ptr(), key);
         *self.known.entry(key).or_insert_with(|| may_pass_on(self.caller, [grant]).is_ok())
     }
@@ -359,7 +414,7 @@ pub fn may_pass_on<'a>(
     caller: &Rights,
     grants: impl IntoIterator<Item = &'a HeldGrant>,
 ) -> Result<(), Error> {
-    Rights::of_grants(grants).beyond(caller).refuse(Reason::GrantExceedsCaller)
+    Rights::of_grants(grants).refuse_beyond(caller, Reason::GrantExceedsCaller)
 }
 
 /// Refuses to take over an account that can do more: the caller must cover the target's rights.
@@ -367,7 +422,7 @@ pub fn may_pass_on<'a>(
 /// # Errors
 /// `TARGET_EXCEEDS_CALLER`, with what the caller lacks.
 pub fn may_take_over(caller: &Rights, target: &Rights) -> Result<(), Error> {
-    target.beyond(caller).refuse(Reason::TargetExceedsCaller)
+    target.refuse_beyond(caller, Reason::TargetExceedsCaller)
 }
 
 #[cfg(test)]

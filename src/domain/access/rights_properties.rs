@@ -1,6 +1,6 @@
 //! Rights against their definition, and what looking at them costs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -8,6 +8,7 @@ use super::holdings::work;
 use super::rights::{HeldGrant, HeldGrants, PassingOn, Rights, may_pass_on};
 use crate::domain::values::permissions::{Permission, PermissionSet, Right};
 use crate::domain::values::resources::{Node, ResourcePath};
+use crate::error::Reason;
 
 const PERMISSIONS: [&str; 6] =
     ["invoices.read", "invoices.write", "x.y", "tokens.write", "orgs.write", "accounts.read"];
@@ -211,9 +212,7 @@ fn what_grants_expand_to_is_never_in_memory_and_is_compared_once() {
     type Work<'a> = (&'static str, &'a dyn Fn(&Rights));
     let works: [Work<'_>; 6] = [
         ("beyond itself", &|held| assert!(held.beyond(held).is_empty())),
-        ("beyond another", &|held| {
-            assert!(held.beyond(manager.rights()).refuse(crate::error::Reason::Conflict).is_err())
-        }),
+        ("beyond another", &|held| assert!(held.beyond(manager.rights()).refuse(Reason::Conflict).is_err())),
         ("meet", &|held| assert!(held.meet(held).hold_somewhere(&permission("noun5.read")))),
         ("narrowed", &|held| {
             assert!(held.narrowed(&scopes, &[path("customers")]).hold_somewhere(&scopes[5]))
@@ -230,4 +229,81 @@ fn what_grants_expand_to_is_never_in_memory_and_is_compared_once() {
     let mut passing_on = PassingOn::by(manager.rights());
     let steps = work::of(|| large.iter().filter(|grant| passing_on.covers(grant)).count());
     assert!(steps < 60_000, "{steps}");
+}
+
+/// Different roles that carry the same permissions, granted in distinct pairs on nodes; before them a role
+/// with these permissions on the whole org, unless there is none.
+fn pairs_of_roles(roles: u128, permissions: usize, nodes: usize, on_org: bool) -> HeldGrants {
+    let grant = |role: u128, on: Node| HeldGrant {
+        right: Right::Custom(crate::domain::values::ids::RoleId::from_u128(role)),
+        node: on,
+        // Each a list of its own, as they are loaded.
+        role_permissions: PermissionSet::default(),
+    };
+    let lists: Vec<PermissionSet> = (0..roles)
+        .map(|_| (0..permissions).map(|n| permission(&format!("noun{n}.read"))).collect())
+        .collect();
+    let pairs = (0..roles).flat_map(|a| (a + 1..roles).map(move |b| (a, b)));
+    let mut grants: Vec<HeldGrant> = pairs
+        .take(nodes)
+        .enumerate()
+        .flat_map(|(n, (a, b))| [a, b].map(|role| grant(role, node(&format!("customers/c{n}")))))
+        .collect();
+    for grant in &mut grants {
+        let Right::Custom(id) = grant.right else { continue };
+        grant.role_permissions = lists[id.uuid().as_u128() as usize].clone();
+    }
+    if on_org {
+        let all = (0..permissions).map(|n| permission(&format!("noun{n}.read"))).collect();
+        grants.push(HeldGrant { role_permissions: all, ..grant(roles, Node::Org) });
+    }
+    HeldGrants::new(grants)
+}
+
+#[test]
+fn many_different_roles_are_visited_once_and_not_in_each_combination() {
+    let none = BTreeSet::new();
+    // As many as an org may have. All is held on the whole org: nothing begins on any node.
+    let held = pairs_of_roles(19, 1_000, 171, true);
+    let steps = work::of(|| assert_eq!(held.rights().on_paths(&none, 3_072), Some(BTreeMap::new())));
+    // 171 combinations of 2 000 names are more.
+    assert!(steps < 150_000, "{steps}");
+    // More of them than that are not visited to the end, and are too much for a token.
+    let held = pairs_of_roles(100, 1_000, 500, true);
+    let steps = work::of(|| assert_eq!(held.rights().on_paths(&none, 3_072), None));
+    assert!(steps < 150_000, "{steps}");
+
+    // An owner covers it, and so does an account with the same roles, loaded at another time.
+    let held = pairs_of_roles(20, 1_000, 190, false);
+    let (fewer, again) = (pairs_of_roles(20, 1_000, 60, false), pairs_of_roles(20, 1_000, 60, false));
+    for (held, holder) in
+        [(&held, &Rights::of_owner()), (&fewer, &**fewer.rights()), (&fewer, &**again.rights())]
+    {
+        let steps = work::of(|| assert!(held.rights().beyond(holder).is_empty()));
+        assert!(steps < 300_000, "{steps}");
+    }
+    // One that lacks all of it is refused at the first of it.
+    let other = many_roles(1, 1);
+    let mut refusal = None;
+    let steps = work::of(|| {
+        refusal = held.rights().refuse_beyond(other.rights(), Reason::TargetExceedsCaller).err();
+    });
+    assert!(steps < 30_000, "{steps}");
+    let parts = refusal.unwrap().into_parts();
+    assert_eq!(parts.preconditions.len(), 100);
+    assert!(parts.message.contains("and at least 997 more"), "{}", parts.message);
+
+    // What cannot be compared within bounds is refused, and never taken for covered: here each name is held
+    // on each node, by other lists on each.
+    let held = pairs_of_roles(40, 1_000, 500, false);
+    let holder = pairs_of_roles(40, 1_001, 500, false);
+    let mut refusal = None;
+    let steps = work::of(|| {
+        refusal = held.rights().refuse_beyond(holder.rights(), Reason::TargetExceedsCaller).err();
+    });
+    assert!(steps < 1_000_000, "{steps}");
+    let refusal = refusal.unwrap();
+    assert_eq!(refusal.reason(), Reason::TargetExceedsCaller);
+    assert!(refusal.into_parts().message.contains("too many rights to compare"));
+    assert!(!held.rights().beyond(holder.rights()).is_empty());
 }

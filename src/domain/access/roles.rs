@@ -103,7 +103,7 @@ fn on_org<'a>(
     permissions: impl IntoIterator<Item = &'a Permission>,
 ) -> Result<()> {
     let pairs = permissions.into_iter().map(|permission| (permission.clone(), Node::Org));
-    Rights::of_pairs(pairs).beyond(caller).refuse(reason)
+    Rights::of_pairs(pairs).refuse_beyond(caller, reason)
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ enum Origin {
 
 /// The headers in which proxies name the client, line by line, in their order.
 ///
-/// A line that is not ASCII is given as `?`: it names no address, but counts as a hop.
+/// Bytes that are no text are given as U+FFFD: their hop names no address, but counts as one.
 #[derive(Clone, Debug, Default)]
 pub struct ForwardedHeaders<'a> {
     /// The lines of `x-forwarded-for`.
@@ -55,7 +55,8 @@ impl ClientAddress {
     ///
     /// `x-forwarded-for` counts where both headers are there, since most proxies write it, and pass
     /// on a `forwarded` of the client. The two must then agree before anything is compared with
-    /// the address ([`compared`](Self::compared)).
+    /// the address ([`compared`](Self::compared)) or counted by it ([`known`](Self::known)): one of
+    /// them is the word of a client.
     pub fn of_request(peer: IpAddr, headers: &ForwardedHeaders<'_>, trusted: &[Network]) -> Self {
         let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
         let peer = peer.to_canonical();
@@ -100,9 +101,10 @@ impl ClientAddress {
 
     /// The address of one client, for counts that refuse what comes from it.
     ///
-    /// None where other clients may have it, too: they would be refused for its failures.
+    /// None where other clients may have it, too: they would be refused for its failures. None, either,
+    /// where the headers of a trusted proxy contradict each other: a client could name another one's.
     pub fn known(self) -> Option<IpAddr> {
-        self.ip.filter(|_| self.origin == Origin::Client)
+        self.ip.filter(|_| self.origin == Origin::Client && !self.is_contradicted)
     }
 
     /// The address that a token's `allowed_cidrs` are compared with: never one that an untrusted
@@ -288,7 +290,8 @@ mod tests {
             (&[(LIST, "203.0.113.9, 10.0.0.2:80 , [2001:db8::2]:443")], v4),
             (&[(LIST, "203.0.113.9"), (LIST, "10.0.0.2")], v4),
             (&[(LIST, "198.51.100.1"), (LIST, "203.0.113.9")], v4),
-            (&[(LIST, "?"), (LIST, "203.0.113.9")], v4),
+            (&[(LIST, "\u{fffd}"), (LIST, "203.0.113.9")], v4),
+            (&[(LIST, "\u{fffd}, 203.0.113.9")], v4),
             // What names no address, or comes from a proxy that knew none.
             (&[(LIST, "unknown")], ""),
             (&[(LIST, "_hidden")], ""),
@@ -296,7 +299,8 @@ mod tests {
             (&[(LIST, "203.0.113.9,")], ""),
             (&[(LIST, "203.0.113.9, , 10.0.0.2")], ""),
             (&[(LIST, "203.0.113.9, unix:")], ""),
-            (&[(LIST, "203.0.113.9"), (LIST, "?")], ""),
+            (&[(LIST, "203.0.113.9"), (LIST, "\u{fffd}")], ""),
+            (&[(LIST, "203.0.113.9, \u{fffd}")], ""),
             (&[(LIST, "203.0.113.9:port")], ""),
             (&[(LIST, "203.0.113.9:123456")], ""),
             (&[(LIST, "203.0.113.09")], ""),
@@ -324,6 +328,9 @@ mod tests {
             (&[(ELEMENTS, "for=203.0.113.9;host=\"a\\\",b\\\\\"")], v4),
             (&[(ELEMENTS, "for=\"198.51.100.1, for=203.0.113.9")], v4),
             (&[(ELEMENTS, "for=203.0.113.9"), (ELEMENTS, "for=10.0.0.2;by=_edge")], v4),
+            (&[(ELEMENTS, "\u{fffd}, for=203.0.113.9")], v4),
+            (&[(ELEMENTS, "for=\"\u{fffd}, for=203.0.113.9")], v4),
+            (&[(ELEMENTS, "for=203.0.113.9, for=\u{fffd}")], ""),
             (&[(ELEMENTS, "for=unknown")], ""),
             (&[(ELEMENTS, "for=_SEVKISEK")], ""),
             (&[(ELEMENTS, "for=\"_gazonk\"")], ""),
@@ -384,7 +391,7 @@ mod tests {
             ("198.51.100.1, 203.0.113.9", "for=203.0.113.9;proto=https", "203.0.113.9", "203.0.113.9"),
             ("203.0.113.9, 10.0.0.2", "for=203.0.113.9", "203.0.113.9", "203.0.113.9"),
             // A client that sends the header that the proxy does not write allows itself nothing,
-            // and hides from no count.
+            // and has nothing counted for another one.
             ("203.0.113.9", "for=198.51.100.1", "203.0.113.9", ""),
             ("203.0.113.9", "for=unknown", "203.0.113.9", ""),
             ("203.0.113.9", "", "203.0.113.9", ""),
@@ -392,7 +399,7 @@ mod tests {
         ] {
             let address = of("10.0.0.1", &[(LIST, list), (ELEMENTS, elements)]);
             assert_eq!((text(address.shown()), text(address.compared())), (shown.into(), compared.into()));
-            assert_eq!(text(address.known()), shown, "{list:?} {elements:?}");
+            assert_eq!(text(address.known()), compared, "{list:?} {elements:?}");
         }
     }
 }

@@ -560,6 +560,57 @@ async fn an_org_has_a_thousand_roles_at_most() {
     create(&server.org().await.owner, role("more", &["x.y"])).await.unwrap();
 }
 
+/// Inserts roles of a thousand permissions each, as if by many calls.
+async fn fill_roles(server: &TestServer, slug: &str, count: i32) {
+    sqlx::query(
+        "insert into roles (org_id, role_id, name, name_key, permissions, account_kinds, revision, create_time, update_time)
+         select org_id, gen_random_uuid(), 'r' || n, 'r' || n,
+                array(select 'r' || n || '.p' || p from generate_series(1, 1000) p), '{}', 1, now(), now()
+         from orgs, generate_series(1, $2) n where slug = $1",
+    )
+    .bind(slug)
+    .bind(count)
+    .execute(&server.state.db)
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn the_roles_of_an_org_have_twenty_thousand_permissions_together() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let owner = &org.owner;
+    let at_limit = |outcome: Result<pb::Role, Status>| {
+        let refusal = refused(outcome, Code::FailedPrecondition, "LIMIT_REACHED");
+        let details = refusal.get_details_precondition_failure().unwrap();
+        assert_eq!(details.violations[0].subject, "permissions of all roles of one org");
+    };
+    fill_roles(&server, &org.slug, 19).await;
+    let many: Vec<String> = (0..999).map(|n| format!("last.p{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let last = create(owner, role("last", &many)).await.unwrap();
+    at_limit(create(owner, role("more", &["x.y", "x.z"])).await);
+    let one = create(owner, role("one", &["x.y"])).await.unwrap();
+    at_limit(create(owner, role("more", &["x.y"])).await);
+    // It does not grow by an update, either, and is freed by one.
+    let of =
+        |made: &pb::Role, permissions: &[&str]| pb::Role { id: made.id.clone(), ..role("", permissions) };
+    at_limit(update(owner, of(&one, &["x.y", "x.z"]), &["permissions"]).await);
+    update(owner, of(&one, &["x.z"]), &["permissions"]).await.unwrap();
+    update(owner, of(&last, &many[..998]), &["permissions"]).await.unwrap();
+    // Of two calls at once, one finds what the other has written.
+    let (a, b) = tokio::join!(create(owner, role("a", &["x.y"])), create(owner, role("b", &["x.y"])));
+    assert_eq!(u8::from(a.is_ok()) + u8::from(b.is_ok()), 1);
+    at_limit(if a.is_ok() { b } else { a });
+    // An org that had more before may shrink and rename its roles.
+    let full = server.org().await;
+    let made = create(&full.owner, role("large", &["x.a", "x.b", "x.c"])).await.unwrap();
+    fill_roles(&server, &full.slug, 21).await;
+    update(&full.owner, of(&made, &["x.a", "x.b"]), &["permissions"]).await.unwrap();
+    update(&full.owner, pb::Role { name: "renamed".into(), ..of(&made, &[]) }, &["name"]).await.unwrap();
+    at_limit(update(&full.owner, of(&made, &["x.a", "x.b", "x.d"]), &["permissions"]).await);
+}
+
 #[tokio::test]
 async fn a_role_is_granted_or_deleted_and_never_both() {
     let server = TestServer::start().await;
