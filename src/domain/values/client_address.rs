@@ -55,8 +55,7 @@ impl ClientAddress {
     ///
     /// `x-forwarded-for` counts where both headers are there, since most proxies write it, and pass
     /// on a `forwarded` of the client. The two must then agree before anything is compared with
-    /// the address ([`compared`](Self::compared)) or counted by it ([`known`](Self::known)): one of
-    /// them is the word of a client.
+    /// the address ([`compared`](Self::compared)).
     pub fn of_request(peer: IpAddr, headers: &ForwardedHeaders<'_>, trusted: &[Network]) -> Self {
         let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
         let peer = peer.to_canonical();
@@ -101,10 +100,9 @@ impl ClientAddress {
 
     /// The address of one client, for counts that refuse what comes from it.
     ///
-    /// None where other clients may have it, too: they would be refused for its failures. None, either,
-    /// where the headers of a trusted proxy contradict each other: a client could name another one's.
+    /// None where other clients may have it, too: they would be refused for its failures.
     pub fn known(self) -> Option<IpAddr> {
-        self.ip.filter(|_| self.origin == Origin::Client && !self.is_contradicted)
+        self.ip.filter(|_| self.origin == Origin::Client)
     }
 
     /// The address that a token's `allowed_cidrs` are compared with: never one that an untrusted
@@ -391,7 +389,7 @@ mod tests {
             ("198.51.100.1, 203.0.113.9", "for=203.0.113.9;proto=https", "203.0.113.9", "203.0.113.9"),
             ("203.0.113.9, 10.0.0.2", "for=203.0.113.9", "203.0.113.9", "203.0.113.9"),
             // A client that sends the header that the proxy does not write allows itself nothing,
-            // and has nothing counted for another one.
+            // and hides from no count.
             ("203.0.113.9", "for=198.51.100.1", "203.0.113.9", ""),
             ("203.0.113.9", "for=unknown", "203.0.113.9", ""),
             ("203.0.113.9", "", "203.0.113.9", ""),
@@ -399,7 +397,7 @@ mod tests {
         ] {
             let address = of("10.0.0.1", &[(LIST, list), (ELEMENTS, elements)]);
             assert_eq!((text(address.shown()), text(address.compared())), (shown.into(), compared.into()));
-            assert_eq!(text(address.known()), compared, "{list:?} {elements:?}");
+            assert_eq!(text(address.known()), shown, "{list:?} {elements:?}");
         }
     }
 }
