@@ -138,7 +138,7 @@ def server(countersign, work, database_url, smtp):
             how = {"env": variables, "stdin": subprocess.DEVNULL, "stdout": out, "stderr": out}
             for command in (["migrate"], ["bootstrap", "--output", token]):
                 subprocess.run([countersign, *command], timeout=120, check=True, **how)
-            process = subprocess.Popen([countersign, "serve"], **how)
+            process = subprocess.Popen([countersign, "serve", "--reflection", "true"], **how)
         with ending(process, signal.SIGTERM):
             wait_for(lambda: is_ready(process, endpoint), "a server that is ready")
             done("migrated, bootstrapped, and serving")
