@@ -43,7 +43,8 @@ pub use database::{Database, start_postgres};
 pub use http::{Answer, http, http_get};
 pub use people::{PASSWORD, accept, invite, sign_up};
 pub use process::{
-    Running, Scratch, countersign, fails, output, serve, serve_on, start, succeeds, variables,
+    Running, Scratch, bootstrap, countersign, fails, output, read_token, serve, serve_on, start, succeeds,
+    variables,
 };
 pub use proxy::Proxy;
 pub use raw::{call_held, call_named, call_raw};

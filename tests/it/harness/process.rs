@@ -93,6 +93,23 @@ pub fn succeeds(command: &mut Command) -> String {
     String::from_utf8(stdout).unwrap()
 }
 
+/// Creates the first operator, by the command. Returns its token.
+pub fn bootstrap(scratch: &Scratch, database: &Database, key: &Path) -> String {
+    let output = scratch.path("token");
+    let mut command = countersign();
+    command.args(["bootstrap", "--issuer", "https://id.example", "--output"]).arg(&output);
+    command.env("COUNTERSIGN_DATABASE_URL", database.url()).env("COUNTERSIGN_MASTER_KEY_FILE", key);
+    succeeds(&mut command);
+    read_token(&output)
+}
+
+/// The token that `bootstrap` wrote.
+pub fn read_token(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    watch(text.trim_end());
+    text.trim_end().to_owned()
+}
+
 pub fn serve(database: &Database, key: &Path) -> Command {
     serve_on("127.0.0.1:0", database, key)
 }

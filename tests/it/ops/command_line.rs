@@ -14,16 +14,9 @@ use nix::sys::signal::Signal;
 use tonic::transport::Endpoint;
 
 use crate::harness::{
-    Client, Database, PATIENCE, Running, Scratch, countersign, fails, output, serve, serve_on, start,
-    succeeds, until, variables, watch,
+    Client, Database, PATIENCE, Running, Scratch, bootstrap, countersign, fails, output, read_token, serve,
+    serve_on, start, succeeds, until, variables, watch,
 };
-
-/// The token that `bootstrap` wrote.
-fn read_token(path: &Path) -> String {
-    let text = fs::read_to_string(path).unwrap();
-    watch(text.trim_end());
-    text.trim_end().to_owned()
-}
 
 #[tokio::test]
 async fn serve_refuses_what_is_missing_or_wrong() {
@@ -200,14 +193,10 @@ async fn migrate_after_a_restore_drops_what_servers_have_cached() {
     let scratch = Scratch::new("after-restore");
     let key = scratch.master_key();
     let database = Database::create().await;
-    let output = scratch.path("token");
-    let mut bootstrap = countersign();
-    bootstrap.args(["bootstrap", "--issuer", "https://id.example", "--output"]).arg(&output);
-    bootstrap.env("COUNTERSIGN_DATABASE_URL", database.url()).env("COUNTERSIGN_MASTER_KEY_FILE", &key);
-    succeeds(&mut bootstrap);
+    let token = bootstrap(&scratch, &database, &key);
     let (_running, endpoint) = start(&mut serve(&database, &key));
     let channel = Endpoint::from_shared(endpoint).unwrap().connect().await.unwrap();
-    let client = Client { channel, bearer: Some(read_token(&output)) };
+    let client = Client { channel, bearer: Some(token) };
     client.exchange().await.unwrap();
 
     // What a dump restored into the same cluster looks like: other rows, and no notification.

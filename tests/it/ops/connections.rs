@@ -18,8 +18,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::harness::{
-    Client, Database, LIMITS, PATIENCE, Scratch, TestServer, countersign, http_get, serve, start, succeeds,
-    until, watch,
+    Client, Database, LIMITS, PATIENCE, Scratch, TestServer, bootstrap, http_get, serve, start, until,
 };
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -220,13 +219,7 @@ async fn sockets_that_say_nothing_keep_no_client_away() {
     let scratch = Scratch::new("descriptors");
     let key = scratch.master_key();
     let database = Database::create().await;
-    let output = scratch.path("token");
-    let mut bootstrap = countersign();
-    bootstrap.args(["bootstrap", "--issuer", "https://id.example", "--output"]).arg(&output);
-    bootstrap.env("COUNTERSIGN_DATABASE_URL", database.url()).env("COUNTERSIGN_MASTER_KEY_FILE", &key);
-    succeeds(&mut bootstrap);
-    let token = std::fs::read_to_string(&output).unwrap().trim_end().to_owned();
-    watch(&token);
+    let token = bootstrap(&scratch, &database, &key);
 
     let mut server = serve(&database, &key);
     // Longer than the test takes: it is not time that ends them.

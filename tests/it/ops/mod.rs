@@ -1,5 +1,6 @@
 //! The process: its commands, its jobs and caches, and the database under it.
 
+mod cluster;
 mod command_line;
 mod connections;
 mod crash;
