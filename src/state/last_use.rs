@@ -219,7 +219,7 @@ mod tests {
     /// With a database that is not queried.
     fn last_uses() -> LastUses {
         LastUses::new(Db::lazy(
-            pool::options("postgres://nobody@127.0.0.1/none").unwrap(),
+            pool::options("postgres://countersign@127.0.0.1/none").unwrap(),
             1,
             Default::default(),
         ))

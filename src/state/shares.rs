@@ -340,7 +340,7 @@ impl Shares {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::pin;
+    use std::pin::{Pin, pin};
     use std::task::{Context, Poll, Waker};
 
     use proptest::prelude::*;
@@ -367,6 +367,17 @@ mod tests {
     }
 
     impl<F: Future + Unpin> PollOnce for F {}
+
+    /// Moves those that have got their place.
+    fn admit<F: Future<Output = Result<Place>>>(waiting: &mut Vec<Pin<Box<F>>>, places: &mut Vec<Place>) {
+        waiting.retain_mut(|place| match place.poll_once() {
+            Some(place) => {
+                places.push(place.unwrap());
+                false
+            }
+            None => true,
+        });
+    }
 
     /// The place, where one is free now.
     fn now(shares: &Shares, group: Group, member: Member, work: Work) -> Option<Place> {
@@ -465,14 +476,7 @@ mod tests {
                 } else {
                     waiting.push(Box::pin(shares.place(org(group), by(member), works[work])));
                 }
-                let mut still = Vec::new();
-                for mut place in waiting {
-                    match place.as_mut().poll_once() {
-                        Some(place) => places.push(place.unwrap()),
-                        None => still.push(place),
-                    }
-                }
-                waiting = still;
+                admit(&mut waiting, &mut places);
                 for group in 0..3 {
                     for work in works {
                         prop_assert!(shares.count(org(group), work).0 <= shares.limit(work));
@@ -482,14 +486,7 @@ mod tests {
             while !(places.is_empty() && waiting.is_empty()) {
                 prop_assert!(!places.is_empty(), "those who wait, wait for ever");
                 places.clear();
-                let mut still = Vec::new();
-                for mut place in waiting {
-                    match place.as_mut().poll_once() {
-                        Some(place) => places.push(place.unwrap()),
-                        None => still.push(place),
-                    }
-                }
-                waiting = still;
+                admit(&mut waiting, &mut places);
             }
             prop_assert_eq!(shares.0.lock().len(), 0);
         }

@@ -199,7 +199,7 @@ def programs():
 
 @contextmanager
 def ending(process, how):
-    """Ends the process, whatever happens meanwhile; it has 20 s to do so in good order."""
+    """Ends the process, whatever happens meanwhile; it has two minutes to do so in good order."""
     try:
         yield
     finally:

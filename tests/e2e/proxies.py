@@ -19,6 +19,7 @@ import json
 import os
 import queue
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from pathlib import Path
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
+from mailed_invitation import ending
 from stranger import Client, bearer, done, equal, fails, generate, setting, unpack, wrong
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy/proxy"
@@ -123,19 +125,13 @@ def proxy(name, work):
     lines = queue.Queue()
     reader = threading.Thread(target=lambda: [lines.put(line) for line in process.stdout], daemon=True)
     reader.start()
-    try:
-        wait_for_proxy(process, ports[http1])
-        yield ports[http1], ports[http2], lines
-    except BaseException:
-        print(f"-- what {name} printed", *rest(lines), sep="\n", flush=True)
-        raise
-    finally:
-        process.terminate()
+    with ending(process, signal.SIGTERM):
         try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            wait_for_proxy(process, ports[http1])
+            yield ports[http1], ports[http2], lines
+        except BaseException:
+            print(f"-- what {name} printed", *rest(lines), sep="\n", flush=True)
+            raise
 
 
 def wait_for_proxy(process, port):

@@ -234,6 +234,8 @@ pub async fn record(
             now
         );
         one_row(&event.execute(&mut *tx).await?, "writing an event")?;
+        // On a sharded engine this statement is a COPY, by which the commit of a change becomes one in two
+        // phases, also where its other rows are on one shard.
         let named = sqlx::query!(
             "insert into event_resources (org_id, resource_id, create_time, event_id)
              select $1, resource_id, $3, $4 from unnest($2::text[]) as named (resource_id)

@@ -26,7 +26,7 @@ fn path(text: &str) -> ResourcePath {
     ResourcePath::parse(text).unwrap()
 }
 
-/// Rights by their definition: every grant is looked at, and nothing is computed before.
+/// Rights by their definition: every grant is checked, and nothing is computed before.
 #[derive(Clone, Debug)]
 enum Defined {
     Grants(Vec<HeldGrant>),
