@@ -11,17 +11,18 @@ use crate::db::{distribution, schema};
 /// Migrates the schema. After a restore it also makes servers drop their caches.
 pub(super) async fn run(args: MigrateArgs) -> Result<()> {
     let mut connection = database::connect(&args.database).await?;
-    if distribution::is_begun(&mut connection).await? && !schema::is_newer(&mut connection).await? {
+    if distribution::is_begun(&mut connection).await? {
+        let version = schema::version(&mut connection).await?;
         // A key can refer to a new table only when that is distributed, too: after each step.
-        for version in schema::versions() {
-            schema::migrate_to(&mut connection, version).await?;
+        for next in schema::versions().filter(|next| *next > version) {
+            schema::migrate_to(&mut connection, next).await?;
             print_distributed(&distribution::distribute(&mut connection).await?);
         }
     } else {
         schema::migrate(&mut connection).await?;
     }
     println!("the schema is at migration {}", schema::newest());
-    if schema::is_newer(&mut connection).await? {
+    if schema::version(&mut connection).await? > schema::newest() {
         // A newer binary has migrated it further, and knows how its tables are distributed.
         distribution::check(&mut connection).await?;
     } else {

@@ -5,7 +5,7 @@ use std::fmt;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{PgConnection, PgPool};
 
-use super::distribution::{self, DistributionError, Engine};
+use super::distribution::{self, DistributionError};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -75,14 +75,14 @@ pub fn versions() -> impl Iterator<Item = i64> {
     MIGRATIONS.iter().map(|migration| migration.version)
 }
 
-/// Whether a newer binary has migrated the schema further.
-pub async fn is_newer(connection: &mut PgConnection) -> sqlx::Result<bool> {
+/// The version of the schema. A newer binary may have migrated it further than this one can.
+pub async fn version(connection: &mut PgConnection) -> sqlx::Result<i64> {
     let version = sqlx::query_scalar!(r#"select max(version) as "version!" from schema_versions"#);
-    Ok(version.fetch_one(connection).await? > newest())
+    version.fetch_one(connection).await
 }
 
-/// Refuses a schema that is not compatible with this binary. Returns what kind of database it is in.
-pub async fn check(pool: &PgPool) -> Result<Engine, SchemaError> {
+/// Refuses a schema that is not compatible with this binary.
+pub async fn check(pool: &PgPool) -> Result<(), SchemaError> {
     let versions = sqlx::query!(
         r#"select max(version) as "version!", max(oldest_binary) as "oldest_binary!" from schema_versions"#
     );

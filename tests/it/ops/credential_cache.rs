@@ -348,7 +348,8 @@ async fn misses_beyond_what_may_wait_are_shed_and_what_is_cached_goes_on() {
             calls.push(tokio::spawn(async move { client.exchange().await }));
         }
     }
-    org.owner.exchange().await.unwrap();
+    // Again where the feed fell behind on a busy machine: then what is cached is looked up, too.
+    until(async || org.owner.exchange().await.is_ok()).await;
     let (mut shed, mut waited) = (0, 0);
     for call in calls {
         let refusal = call.await.unwrap().unwrap_err();
@@ -362,6 +363,6 @@ async fn misses_beyond_what_may_wait_are_shed_and_what_is_cached_goes_on() {
         }
     }
     assert!(shed > 0 && waited > 0, "{shed} were shed, {waited} waited");
-    drop(holder);
-    org.owner.exchange().await.unwrap();
+    holder.rollback().await.unwrap();
+    until(async || org.owner.exchange().await.is_ok()).await;
 }
