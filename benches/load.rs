@@ -28,6 +28,7 @@ use countersign::grpc::pb;
 use generator::{CONNECTIONS, Calls, STREAMS, Slice, framed, load, pass};
 use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
+use prost::Message as _;
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -48,7 +49,7 @@ const INTROSPECT: &str = "/countersign.v1.TokenService/IntrospectToken";
 
 fn main() -> Result<()> {
     if std::env::args().nth(1).is_some_and(|argument| argument == echo::ARGUMENT) {
-        return echo::run();
+        return echo::run(std::env::args().skip(2));
     }
     common::only_options(&["--rounds", "--seconds"])?;
     let rounds: usize = option("--rounds", 7)?;
@@ -69,27 +70,32 @@ async fn run(rounds: usize, lasts: Duration, cores: Option<Cores>) -> Result<()>
     }
     let deployment = Deployment::make().await?;
     pin(cores.map(|cores| cores.server))?;
-    let echo = Served::start(Command::new(own_path()?).arg(echo::ARGUMENT))?;
     let warm = deployment.serve(&[])?;
     let cold = deployment.serve(&["--cache-size", COLD_CACHE])?;
     pin(cores.map(|cores| cores.others))?;
     let idle = warm.resident_kb()?;
     let tenant = Tenant::make(&deployment, &warm).await?;
 
+    let answers = check(&tenant, &warm).await?;
+    pin(cores.map(|cores| cores.server))?;
+    let lengths = [answers.exchange, answers.introspection].map(|length| length.to_string());
+    let echo = Served::start(Command::new(own_path()?).arg(echo::ARGUMENT).args(lengths))?;
+    pin(cores.map(|cores| cores.others))?;
     let exchanges: Vec<Bytes> =
         tenant.token_strings.iter().map(|token| framed(&exchange_of(token))).collect();
     let some = exchanges[..WARM].to_vec();
     let introspections =
         tenant.token_strings[..WARM].iter().map(|token| framed(&introspection_of(token))).collect();
     let bench = Bench {
-        echo: Target::new(&echo, echo::PATH, None, vec![exchanges[0].clone()])?,
+        echo: Target::new(&echo, echo::PATHS[0], None, vec![exchanges[0].clone()])?,
+        short_echo: Target::new(&echo, echo::PATHS[1], None, vec![exchanges[0].clone()])?,
         warm: Target::new(&warm, EXCHANGE, None, some)?,
         introspect: Target::new(&warm, INTROSPECT, Some(&tenant.verifier), introspections)?,
         cold: Target::new(&cold, EXCHANGE, None, exchanges.clone())?,
         postgres: deployment.server.pid(),
         core: cores.map(|cores| cores.server),
         lasts,
-        signed: check(&tenant, &warm).await?,
+        signed: answers.signed,
         deployment: &deployment,
         token_ids: tenant.token_ids.clone(),
     };
@@ -108,10 +114,10 @@ async fn run(rounds: usize, lasts: Duration, cores: Option<Cores>) -> Result<()>
     for number in 1..=rounds {
         let round = bench.round().await?;
         progress(format_args!(
-            "round {number} of {rounds}: of echo's throughput: warm exchange {:.2}, introspection {:.2}, cold exchange {:.2}",
-            round.warm.throughput(),
-            round.introspect.throughput(),
-            round.cold.throughput()
+            "round {number} of {rounds}: warm exchange {:.2} of its limit, introspection {:.2}, cold exchange {:.2}",
+            round.warm_share(),
+            round.introspection_share(),
+            round.cold_share()
         ));
         all.push(round);
     }
@@ -126,6 +132,7 @@ async fn run(rounds: usize, lasts: Duration, cores: Option<Cores>) -> Result<()>
     Target::new(&warm, EXCHANGE, None, exchanges)?.first_pass(COLD).await?;
     let more = COLD - WARM;
     let each = (warm.resident_kb()?.saturating_sub(filling)) * 1024 / more as u64;
+    goals(&all, each as f64);
     println!("\nserve: {:.1} MB idle, {each} bytes for each of {more} more tokens", idle as f64 / 1024.0);
     println!("serve: from exec to ready {} ms, {} ms", warm.took.as_millis(), cold.took.as_millis());
     Ok(())
@@ -231,15 +238,36 @@ fn introspection_of(token: &str) -> pb::IntrospectTokenRequest {
     pb::IntrospectTokenRequest { token_text: token.to_owned(), ..Default::default() }
 }
 
-/// Checks that the responses are correct. Returns how many bytes of a JWT are signed.
-async fn check(tenant: &Tenant, server: &Served) -> Result<usize> {
+/// What the answers of the server look like.
+struct Answers {
+    /// The bytes of the answer to an exchange.
+    exchange: usize,
+    /// The same for an introspection.
+    introspection: usize,
+    /// How many bytes of a JWT are signed.
+    signed: usize,
+}
+
+/// Checks that the responses are correct.
+async fn check(tenant: &Tenant, server: &Served) -> Result<Answers> {
     let client: Client = server.client(&tenant.verifier).await?;
     let exchanged = client.tokens().exchange_token(exchange_of(&tenant.token_strings[0])).await?.into_inner();
     let introspected = client.tokens().introspect_token(introspection_of(&tenant.token_strings[0])).await?;
-    ensure!(introspected.into_inner().active, "one of our tokens is not active");
+    let introspected = introspected.into_inner();
+    ensure!(introspected.active, "one of our tokens is not active");
     let (signed, _) = exchanged.access_token.rsplit_once('.').context("the access token is not a JWT")?;
-    progress(format_args!("a JWT has {} bytes", exchanged.access_token.len()));
-    Ok(signed.len())
+    let answers = Answers {
+        exchange: exchanged.encoded_len(),
+        introspection: introspected.encoded_len(),
+        signed: signed.len(),
+    };
+    progress(format_args!(
+        "an exchange is answered with {} bytes, an introspection with {}; a JWT has {}",
+        answers.exchange,
+        answers.introspection,
+        exchanged.access_token.len()
+    ));
+    Ok(answers)
 }
 
 /// The number of transactions committed in our database, where each single read counts as one.
@@ -267,7 +295,10 @@ impl<'a> Target<'a> {
 
 /// The servers that are measured, and what the measurements need.
 struct Bench<'a> {
+    /// Answers with as many bytes as an exchange.
     echo: Target<'a>,
+    /// The same for an introspection.
+    short_echo: Target<'a>,
     warm: Target<'a>,
     introspect: Target<'a>,
     cold: Target<'a>,
@@ -324,6 +355,11 @@ struct Round {
 }
 
 impl Round {
+    /// Echo ÷ introspection, in CPU time.
+    fn introspection_share(&self) -> f64 {
+        self.introspect.echo.cpu / self.introspect.row.cpu
+    }
+
     /// (echo + signature) ÷ warm exchange, in CPU time.
     fn warm_share(&self) -> f64 {
         (self.warm.echo.cpu + self.signature) / self.warm.row.cpu
@@ -338,15 +374,15 @@ impl Round {
 impl Bench<'_> {
     async fn round(&self) -> Result<Round> {
         let signature = self.signature().await?;
-        let warm = self.pair(&self.warm).await?;
-        let introspect = self.pair(&self.introspect).await?;
-        let cold = self.pair(&self.cold).await?;
+        let warm = self.pair(&self.echo, &self.warm).await?;
+        let introspect = self.pair(&self.short_echo, &self.introspect).await?;
+        let cold = self.pair(&self.echo, &self.cold).await?;
         let (reads, read) = self.reads().await?;
         Ok(Round { warm, introspect, cold, signature, reads, read })
     }
 
-    async fn pair(&self, target: &Target<'_>) -> Result<Pair> {
-        Ok(Pair { echo: self.measure(&self.echo).await?, row: self.measure(target).await? })
+    async fn pair(&self, echo: &Target<'_>, target: &Target<'_>) -> Result<Pair> {
+        Ok(Pair { echo: self.measure(echo).await?, row: self.measure(target).await? })
     }
 
     async fn measure(&self, target: &Target<'_>) -> Result<Measured> {
@@ -476,7 +512,7 @@ fn report(rounds: &[Round], statements: f64) {
     println!("| row | throughput ÷ echo | CPU ÷ echo | CPU µs | requests/s | p50 µs | p99 µs |");
     println!("|---|---|---|---|---|---|---|");
     println!(
-        "| echo, 300 bytes | 1 | 1 | {} | {} | {} | {} |",
+        "| echo | 1 | 1 | {} | {} | {} | {} |",
         echo(|m| m.cpu).show(1),
         echo(|m| m.rate).show(0),
         echo(|m| m.p50).show(0),
@@ -502,6 +538,7 @@ fn report(rounds: &[Round], statements: f64) {
     println!("\n| other figures | |\n|---|---|");
     println!("| one Ed25519 signature, CPU µs | {} |", over(&|round| round.signature).show(1));
     println!("| warm exchange, share of the limit | {} |", over(&Round::warm_share).show(2));
+    println!("| introspection, share of echo | {} |", over(&Round::introspection_share).show(2));
     println!("| only the reads of a cold exchange, CPU µs | {} |", over(&|round| round.reads).show(1));
     println!("| cold exchange, share of its limit | {} |", over(&Round::cold_share).show(2));
     println!(
@@ -515,4 +552,16 @@ fn report(rounds: &[Round], statements: f64) {
     let finds: f64 = rounds.iter().map(|round| round.read).sum();
     let colds: f64 = rounds.iter().map(|round| round.cold.row.all).sum();
     println!("| statements of a cold exchange | {:.2} |", (statements - 2.0 * finds) / colds);
+}
+
+/// Prints each goal of the hot path, what the medians are, and whether they reach it.
+fn goals(rounds: &[Round], bytes: f64) {
+    let median = |value: &dyn Fn(&Round) -> f64| rounds.iter().map(value).collect::<Sorted>().median();
+    let verdict = |reached: bool| if reached { "pass" } else { "short" };
+    let least = |goal: f64, value: f64| format!("≥ {goal} | {value:.2} | {}", verdict(value >= goal));
+    println!("\n| goal | | median | |\n|---|---|---|---|");
+    println!("| warm exchange, share of the limit | {} |", least(0.95, median(&Round::warm_share)));
+    println!("| introspection, share of echo | {} |", least(1.0, median(&Round::introspection_share)));
+    println!("| warm exchange, throughput ÷ echo | {} |", least(0.45, median(&|r| r.warm.throughput())));
+    println!("| bytes for a cached token | ≤ 1000 | {bytes:.0} | {} |", verdict(bytes <= 1000.0));
 }

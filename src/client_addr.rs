@@ -6,10 +6,10 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use http::{HeaderMap, Request};
-use tonic::transport::server::TcpConnectInfo;
+use http::HeaderMap;
 
 use crate::clock::OncePer;
+use crate::connections::Connection;
 use crate::domain::values::client_address::{ClientAddress, ForwardedHeaders};
 use crate::domain::values::networks::Network;
 
@@ -35,10 +35,8 @@ impl TrustedProxies {
     ///
     /// Warns, once a minute, of a peer that names a client and is not trusted to: behind such a
     /// proxy all clients are one.
-    pub fn client<B>(&self, request: &Request<B>) -> ClientAddress {
-        let connection = request.extensions().get::<TcpConnectInfo>();
-        let peer = connection.and_then(TcpConnectInfo::remote_addr);
-        peer.map_or(ClientAddress::UNKNOWN, |peer| self.behind(peer.ip(), request.headers()))
+    pub fn client(&self, connection: &Connection, headers: &HeaderMap) -> ClientAddress {
+        self.behind(connection.peer.ip(), headers)
     }
 
     fn behind(&self, peer: IpAddr, headers: &HeaderMap) -> ClientAddress {

@@ -1,5 +1,6 @@
 //! Time and randomness, which pure rules take as arguments.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -58,10 +59,27 @@ impl Clock {
         let newest = self.newest_id.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(after(n)));
         let (Ok(newest) | Err(newest)) = newest;
         let time = after(newest);
-        let mut random: [u8; 10] = random();
+        let mut random = bulk_random();
         random[..2].copy_from_slice(&((time % 4_096) as u16).to_be_bytes());
         uuid::Builder::from_unix_timestamp_millis(time / 4_096, &random).into_uuid().into()
     }
+}
+
+/// Random bytes for an id, which this thread has fetched in bulk: a system call for each would cost
+/// more than the id. Never for a secret.
+fn bulk_random() -> [u8; 10] {
+    const BULK: usize = 64;
+    thread_local! {
+        static FETCHED: RefCell<(usize, [u8; 10 * BULK])> = const { RefCell::new((BULK, [0; 10 * BULK])) };
+    }
+    FETCHED.with_borrow_mut(|(used, bytes)| {
+        if *used == BULK {
+            (*used, *bytes) = (0, random());
+        }
+        let next = std::array::from_fn(|i| bytes[*used * 10 + i]);
+        *used += 1;
+        next
+    })
 }
 
 /// Random bytes of the operating system.

@@ -109,6 +109,7 @@ reasons! {
     Throttled "THROTTLED" ResourceExhausted "too many failed attempts: try again later";
     DeadlineExceeded "DEADLINE_EXCEEDED" DeadlineExceeded "the call took longer than its deadline";
     MethodUnknown "METHOD_UNKNOWN" Unimplemented "there is no such RPC";
+    CompressionUnsupported "COMPRESSION_UNSUPPORTED" Unimplemented "messages must not be compressed";
     DatabaseUnavailable "DATABASE_UNAVAILABLE" Unavailable "the database is unavailable: try again";
     Internal "INTERNAL" Internal "internal error: the cause is in the server's log under this request id";
 }

@@ -6,21 +6,28 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 
+use ::http::header::CONTENT_TYPE;
+use ::http::{Request, Response, StatusCode};
 use anyhow::Context as _;
+use axum::Router;
+use axum::body::Body;
+use hyper::body::Incoming;
 use nix::errno::Errno;
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic_health::server::HealthReporter;
+use tower::Service as _;
 
 use crate::client_addr::TrustedProxies;
 use crate::clock::Jitter;
 use crate::config::{ListenAddress, ServerLimits, WebUrl};
-use crate::connections;
+use crate::connections::{self, Connection};
 use crate::db::pool::FEED_CONNECTIONS;
 use crate::domain::values::networks::Network;
-use crate::grpc::layers::request::RequestLimits;
-use crate::grpc::router::{SERVICES, router};
+use crate::grpc::door::{Door, Protocol, RequestLimits, SERVICES};
+use crate::grpc::layers::grpc_web::{self, Encoding, media_type};
+use crate::grpc::layers::reply::Reply;
 use crate::http;
 use crate::jobs::{Job, JobContext, Jobs, health, table};
 use crate::mail::EmailDelivery;
@@ -155,8 +162,10 @@ async fn serve(
         request_timeout: options.request_timeout,
         trusted_proxies,
     };
-    let app = router(&state, limits, reporter.clone(), options.reflection)
-        .merge(http::router(state.clone(), pages));
+    let app = App {
+        door: Door::new(state.clone(), limits, reporter.clone(), options.reflection),
+        http: http::router(state.clone(), pages),
+    };
     let (stop_jobs, jobs_stop) = watch::channel(());
     let context = JobContext {
         state: state.clone(),
@@ -171,7 +180,7 @@ async fn serve(
     let mut jobs = Jobs::start(jobs, &context, stop_jobs);
 
     let (stop_serving, stopped) = watch::channel(false);
-    let mut serving = Box::pin(connections::serve(listener, app, settings(&options), stopped));
+    let mut serving = Box::pin(connections::serve(listener, Arc::new(app), settings(&options), stopped));
     // Polled throughout: connections are accepted until they are told to close.
     let mut died = None;
     tokio::select! {
@@ -202,6 +211,42 @@ async fn serve(
     }
     jobs_ended?;
     Ok(())
+}
+
+/// What answers on the one port: calls by gRPC or gRPC-Web, and plain HTTP.
+struct App {
+    door: Door,
+    http: Router,
+}
+
+impl connections::Service for App {
+    type Body = Reply;
+
+    async fn answer(self: Arc<Self>, request: Request<Incoming>, connection: Connection) -> Response<Reply> {
+        // What most requests have, without a copy.
+        if request.headers().get(CONTENT_TYPE).is_some_and(|value| value == "application/grpc") {
+            return self.door.answer(request, &connection, Protocol::Grpc).await;
+        }
+        if grpc_web::is_preflight(&request) {
+            return grpc_web::preflight(&self.door, request.headers());
+        }
+        let media_type = media_type(request.headers(), CONTENT_TYPE);
+        if media_type == "application/grpc" || media_type == "application/grpc+proto" {
+            return self.door.answer(request, &connection, Protocol::Grpc).await;
+        }
+        if let Some(encoding) = Encoding::of(&media_type) {
+            return grpc_web::answer(&self.door, request, &connection, encoding).await;
+        }
+        if media_type.starts_with("application/grpc") || self.door.knows(request.uri().path()) {
+            let mut response = Response::new(Reply::default());
+            *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return response;
+        }
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(connection);
+        let Ok(response) = self.http.clone().call(request).await;
+        response.map(Reply::http)
+    }
 }
 
 /// What the connections of a server may do.

@@ -1,10 +1,11 @@
-//! The upper limit of the transport: a bare tonic server that answers each call with 300 bytes.
+//! The yardstick: a bare tonic server on one thread, whose answers are as long as those of the server
+//! that is measured.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::task::{Context, Poll};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use bytes::{Buf as _, BufMut as _, Bytes};
 use tokio::net::TcpListener;
 use tonic::body::Body;
@@ -18,15 +19,19 @@ use tower::Service;
 
 /// The hidden argument with which the bench runs as this server.
 pub const ARGUMENT: &str = "--serve-echo";
-/// The path of its one method.
-pub const PATH: &str = "/bench.Echo/Echo";
+/// The paths of its methods, whose answers have the lengths of its arguments.
+pub const PATHS: [&str; 2] = ["/bench.Echo/First", "/bench.Echo/Second"];
 
-/// Serves until it is killed, on the same kind of runtime as `serve`.
-pub fn run() -> Result<()> {
-    tokio::runtime::Runtime::new()?.block_on(async {
+/// Serves until it is killed. One argument for each path says how many bytes its answer has.
+pub fn run(mut lengths: impl Iterator<Item = String>) -> Result<()> {
+    let mut answer = || -> Result<Bytes> {
+        let length = lengths.next().context("the length of an answer is missing")?.parse()?;
+        Ok(vec![b'x'; length].into())
+    };
+    let echo = Echo { answers: [answer()?, answer()?] };
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         eprintln!(r#"{{"message":"ready","address":"{}"}}"#, listener.local_addr()?);
-        let echo = Echo { answer: Bytes::from_static(&[b'x'; 300]) };
         let mut routes = Routes::builder();
         routes.add_service(echo);
         // The `tcp_nodelay` of the builder has no effect on a listener that is passed to it.
@@ -37,8 +42,11 @@ pub fn run() -> Result<()> {
 
 #[derive(Clone)]
 struct Echo {
-    answer: Bytes,
+    answers: [Bytes; 2],
 }
+
+/// One of its methods.
+struct Method(Bytes);
 
 impl NamedService for Echo {
     const NAME: &str = "bench.Echo";
@@ -55,17 +63,18 @@ impl Service<http::Request<Body>> for Echo {
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         // As in the code that tonic generates.
-        let method = self.clone();
+        let [first, second] = &self.answers;
+        let method = Method(if request.uri().path() == PATHS[0] { first } else { second }.clone());
         Box::pin(async move { Ok(Grpc::new(Raw).unary(method, request).await) })
     }
 }
 
-impl UnaryService<Bytes> for Echo {
+impl UnaryService<Bytes> for Method {
     type Response = Bytes;
     type Future = Ready<Result<Response<Bytes>, Status>>;
 
     fn call(&mut self, _: Request<Bytes>) -> Self::Future {
-        ready(Ok(Response::new(self.answer.clone())))
+        ready(Ok(Response::new(self.0.clone())))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The load generator: a closed loop on 4 connections with 16 streams each.
+//! The load generator: a closed loop on 8 connections with 16 streams each.
 //!
 //! It sends plain HTTP/2 with messages that were encoded before, so that every call costs the generator
 //! the same, whatever it calls.
@@ -15,7 +15,7 @@ use prost::Message;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-pub const CONNECTIONS: usize = 4;
+pub const CONNECTIONS: usize = 8;
 pub const STREAMS: usize = 16;
 
 /// How long the load runs before the measurement starts.

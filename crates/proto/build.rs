@@ -37,7 +37,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     prost.skip_debug(&redacted.paths);
     // Sorted maps, so that the same message always has the same bytes: a replay compares their hash.
     prost.btree_map(["."]);
-    tonic_prost_build::configure().compile_fds_with_config(compiler.file_descriptor_set(), prost)?;
+    // The server answers RPCs by a table of its own (`grpc::door`).
+    tonic_prost_build::configure()
+        .build_server(false)
+        .compile_fds_with_config(compiler.file_descriptor_set(), prost)?;
     Ok(())
 }
 

@@ -1,26 +1,26 @@
 //! One connection, from its first byte to its end.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
-use http::Request;
+use axum::body::{Bytes, HttpBody};
+use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
-use tonic::transport::server::TcpConnectInfo;
-use tower::Service as _;
 
-use super::activity::{Ending, Phase};
+use super::activity::{Closing, Ending, Phase};
+use super::calls::Calls;
 use super::settings::Settings;
 use super::socket::Socket;
 use super::table::Place;
@@ -29,37 +29,66 @@ use super::tracked_body::TrackedBody;
 /// How much an age varies, so that connections that were opened together are not closed together.
 const AGE_JITTER: f64 = 0.1;
 
+/// The smallest buffer that the HTTP/1 implementation accepts.
+const LEAST_HTTP1_BUFFER: usize = 8 << 10;
+
+/// The connection that a request came on.
+#[derive(Clone)]
+pub struct Connection {
+    /// The other end of it: the client, or a proxy.
+    pub(crate) peer: SocketAddr,
+    closing: Closing,
+}
+
+impl Connection {
+    /// Tells a stream that its connection is being closed.
+    pub fn closing(&self) -> Closing {
+        self.closing.clone()
+    }
+}
+
+/// What answers the requests of all connections.
+pub trait Service: Send + Sync + 'static {
+    /// The body of a response.
+    type Body: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static;
+
+    /// Answers a request, which may have been sent by anyone.
+    fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        connection: Connection,
+    ) -> impl Future<Output = Response<Self::Body>> + Send + 'static;
+}
+
 /// What all connections share.
-pub(super) struct Shared {
-    pub(super) app: Router,
-    pub(super) http: auto::Builder<TokioExecutor>,
+pub(super) struct Shared<S> {
+    pub(super) service: Arc<S>,
     pub(super) settings: Settings,
 }
 
 /// Answers the requests of a connection until it ends.
-pub(super) async fn run(
+pub(super) async fn run<S: Service>(
     socket: TcpStream,
     peer: SocketAddr,
     place: Place,
-    shared: Arc<Shared>,
+    shared: Arc<Shared<S>>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let Shared { app, http, settings } = &*shared;
+    let Shared { service: answers, settings } = &*shared;
     let (limits, activity) = (settings.limits, place.activity.clone());
     let max_age = settings.jitter.within(limits.max_age, AGE_JITTER);
-    let info = TcpConnectInfo { local_addr: socket.local_addr().ok(), remote_addr: Some(peer) };
+    let from = Connection { peer, closing: activity.closing() };
     let service = service_fn(|request: Request<Incoming>| {
         let exchange = activity.begin(request.version());
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(info.clone());
-        request.extensions_mut().insert(activity.closing());
-        let answering = app.clone().call(request);
+        let answer = answers.clone().answer(request, from.clone());
         let write_timeout = limits.write_timeout;
         async move {
-            let Ok(response) = answering.await;
+            let response = answer.await;
             Ok::<_, Infallible>(response.map(|body| TrackedBody::new(body, exchange, write_timeout)))
         }
     });
+    let calls = Calls::default();
+    let http = http(settings, calls.clone());
     let socket = TokioIo::new(Socket::new(socket, activity.clone(), limits.write_timeout));
     let mut connection = pin!(http.serve_connection(socket, service));
     let mut gave_way = pin!(activity.gave_way());
@@ -73,6 +102,7 @@ pub(super) async fn run(
             if let Poll::Ready(ended) = connection.as_mut().poll(context) {
                 return Poll::Ready(ended.map_err(|error| error.to_string()));
             }
+            calls.run(context);
             let mut why = None;
             if !gives_way && gave_way.as_mut().poll(context).is_ready() {
                 const REASON: &str = "it gave way to another connection";
@@ -117,9 +147,27 @@ pub(super) async fn run(
     }
 }
 
+/// The protocols on the one port, for a connection with these calls.
+fn http(settings: &Settings, calls: Calls) -> auto::Builder<Calls> {
+    let mut http = auto::Builder::new(calls);
+    http.http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(settings.max_header_size)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .max_concurrent_streams(256);
+    // How long a header may take is limited here (`activity`): the implementation's own limit also
+    // counts while nothing is sent between two requests.
+    http.http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_buf_size((settings.max_header_size as usize).max(LEAST_HTTP1_BUFFER));
+    http
+}
+
 #[cfg(test)]
 mod tests {
-    use axum::routing::get;
+    use axum::body::Body;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
     use tokio::sync::Notify;
@@ -130,6 +178,22 @@ mod tests {
     use crate::config::ConnectionLimits;
 
     const LONG: std::time::Duration = std::time::Duration::from_secs(3_600);
+
+    /// Answers when it is told to.
+    struct Waits {
+        begins: Arc<Notify>,
+        goes_on: Arc<Notify>,
+    }
+
+    impl Service for Waits {
+        type Body = Body;
+
+        async fn answer(self: Arc<Self>, _: Request<Incoming>, _: Connection) -> Response<Body> {
+            self.begins.notify_one();
+            self.goes_on.notified().await;
+            Response::new("answered".into())
+        }
+    }
 
     #[tokio::test]
     async fn a_connection_that_gives_way_answers_the_request_that_has_begun() {
@@ -149,13 +213,8 @@ mod tests {
         };
         let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (begins, goes_on) = (begun.clone(), go_on.clone());
-        let handler = get(async move || {
-            begins.notify_one();
-            goes_on.notified().await;
-            "answered"
-        });
-        let app = Router::new().route("/", handler);
-        let shared = Arc::new(Shared { app, http: super::super::http(&settings), settings });
+        let service = Arc::new(Waits { begins, goes_on });
+        let shared = Arc::new(Shared { service, settings });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (socket, peer) = listener.accept().await.unwrap();

@@ -5,6 +5,7 @@
 //! gives way to the next. The framework's own server has no such limits.
 
 mod activity;
+mod calls;
 mod connection;
 mod room;
 mod settings;
@@ -16,9 +17,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use hyper_util::server::conn::auto;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -28,6 +26,7 @@ use tokio::time::{Instant, sleep};
 use table::Table;
 
 pub use activity::Closing;
+pub use connection::{Connection, Service};
 pub use room::{GaveWay, Place, Room};
 pub use settings::Settings;
 pub use table::client_of;
@@ -44,8 +43,6 @@ const DEFAULT_LEAST: u64 = 16;
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
 /// How often it is logged that connections are refused or give way.
 const LOG_PERIOD: Duration = Duration::from_secs(1);
-/// The smallest buffer that the HTTP/1 implementation accepts.
-const LEAST_HTTP1_BUFFER: usize = 8 << 10;
 
 /// The most connections where nothing is said: the process's descriptors without those for the
 /// database and for [other things](OTHER_DESCRIPTORS).
@@ -56,9 +53,14 @@ pub fn default_max(descriptors: u64, database_connections: u64) -> usize {
 
 /// Serves until `stop` is true: then nothing is accepted any more, and each connection is closed
 /// when its requests are done. Returns when all of them are; dropped, it closes all at once.
-pub async fn serve(listener: TcpListener, app: Router, settings: Settings, mut stop: watch::Receiver<bool>) {
+pub async fn serve<S: Service>(
+    listener: TcpListener,
+    service: Arc<S>,
+    settings: Settings,
+    mut stop: watch::Receiver<bool>,
+) {
     let table = Arc::new(Table::new(settings.max));
-    let shared = Arc::new(connection::Shared { app, http: http(&settings), settings });
+    let shared = Arc::new(connection::Shared { service, settings });
     let mut connections = JoinSet::new();
     let mut last_logged = None::<Instant>;
     let mut say = |what: &str, error: Option<&io::Error>| {
@@ -97,24 +99,6 @@ pub async fn serve(listener: TcpListener, app: Router, settings: Settings, mut s
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
-}
-
-/// The protocols on the one port.
-fn http(settings: &Settings) -> auto::Builder<TokioExecutor> {
-    let mut http = auto::Builder::new(TokioExecutor::new());
-    http.http2()
-        .timer(TokioTimer::new())
-        .max_header_list_size(settings.max_header_size)
-        .keep_alive_interval(Duration::from_secs(30))
-        .keep_alive_timeout(Duration::from_secs(10))
-        .max_concurrent_streams(256);
-    // How long a header may take is limited here (`activity`): the implementation's own limit also
-    // counts while nothing is sent between two requests.
-    http.http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(None)
-        .max_buf_size((settings.max_header_size as usize).max(LEAST_HTTP1_BUFFER));
-    http
 }
 
 /// Sets what is wanted of a socket. It also works without: a failure is of the connection, which its

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::{Bytes, HttpBody};
 use http_body::{Frame, SizeHint};
 
 use super::activity::Exchange;
@@ -13,27 +13,27 @@ use super::activity::Exchange;
 ///
 /// The transport asks for the next frame when the client has made room for it. As long as it does not
 /// ask, the client does not read.
-pub(super) struct TrackedBody {
-    body: Body,
+pub(super) struct TrackedBody<B> {
+    body: B,
     exchange: Exchange,
     write_timeout: Duration,
 }
 
-impl TrackedBody {
-    pub(super) fn new(body: Body, exchange: Exchange, write_timeout: Duration) -> Self {
+impl<B> TrackedBody<B> {
+    pub(super) fn new(body: B, exchange: Exchange, write_timeout: Duration) -> Self {
         exchange.handed_over(0, write_timeout);
         Self { body, exchange, write_timeout }
     }
 }
 
-impl http_body::Body for TrackedBody {
+impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for TrackedBody<B> {
     type Data = Bytes;
-    type Error = axum::Error;
+    type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {

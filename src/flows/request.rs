@@ -2,14 +2,14 @@
 
 use std::time::Instant;
 
-use axum::extract::Request;
-use axum::response::Response;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use uuid::Uuid;
 
 use crate::client_addr::TrustedProxies;
 use crate::clock::Clock;
+use crate::connections::Connection;
 use crate::domain::access::request_context::{BrowserOrigin, RequestContext};
+use crate::domain::values::client_address::ClientAddress;
 use crate::domain::values::web_origin::WebOrigin;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -25,31 +25,36 @@ pub enum EntryPoint {
 
 /// A request in progress.
 pub struct RequestUnderWay {
-    /// Also among the extensions of the request, for its handler.
     pub context: RequestContext,
     began: Instant,
 }
 
 impl RequestUnderWay {
     /// Assigns a request id, and records where the request comes from, behind trusted proxies.
-    pub fn begin(request: &mut Request, entry: EntryPoint, proxies: &TrustedProxies, clock: &Clock) -> Self {
+    pub fn begin(
+        headers: &HeaderMap,
+        connection: Option<&Connection>,
+        entry: EntryPoint,
+        proxies: &TrustedProxies,
+        clock: &Clock,
+    ) -> Self {
         let began = Instant::now();
         let (page, given_id) = match entry {
-            EntryPoint::Rpc => (browser_origin(request.headers()), given_id(request.headers())),
+            EntryPoint::Rpc => (browser_origin(headers), given_id(headers)),
             EntryPoint::Page => (BrowserOrigin::None, None),
         };
+        let address = connection.map(|connection| proxies.client(connection, headers));
         let context = RequestContext {
-            address: proxies.client(request),
+            address: address.unwrap_or(ClientAddress::UNKNOWN),
             page,
             request_id: given_id.unwrap_or_else(|| clock.new_id::<Uuid>().to_string()),
             work: Default::default(),
         };
-        request.extensions_mut().insert(context.clone());
         Self { context, began }
     }
 
     /// Adds the request id to the response.
-    pub fn name(&self, response: &mut Response) {
+    pub fn name<B>(&self, response: &mut Response<B>) {
         if let Ok(id) = HeaderValue::from_str(&self.context.request_id) {
             response.headers_mut().insert(REQUEST_ID, id);
         }

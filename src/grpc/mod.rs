@@ -1,11 +1,11 @@
 //! The gRPC transport. Protocol messages are visible only here and in tests.
 
 pub mod accounts;
+pub mod door;
 mod health;
 pub mod layers;
 pub mod orgs;
 mod reflection;
-pub mod router;
 mod service;
 pub mod tokens;
 pub mod wire;

@@ -106,14 +106,15 @@ impl TokenString {
             return Err(Malformed::Shape);
         }
         let kind = TokenStringKind::parse(kind).ok_or(Malformed::Shape)?;
-        let id: [u8; 16] = decode::<16>(id, ID_DIGITS).ok_or(Malformed::Shape)?;
-        let mut secret: [u8; 32] = decode::<32>(secret, SECRET_DIGITS).ok_or(Malformed::Shape)?;
-        secret.zeroize();
-        let crc = decode::<4>(crc, CRC_DIGITS).ok_or(Malformed::Shape)?;
-        if u32::from_be_bytes(crc) != crc32fast::hash(body.as_bytes()) {
+        let id = number(id, ID_DIGITS).ok_or(Malformed::Shape)?;
+        if !is_secret(secret) {
+            return Err(Malformed::Shape);
+        }
+        let crc = number(crc, CRC_DIGITS).and_then(|crc| u32::try_from(crc).ok()).ok_or(Malformed::Shape)?;
+        if crc != crc32fast::hash(body.as_bytes()) {
             return Err(Malformed::Checksum);
         }
-        Ok(Self { text: text.to_owned(), kind, id: Uuid::from_bytes(id) })
+        Ok(Self { text: text.to_owned(), kind, id: Uuid::from_u128(id) })
     }
 
     /// The kind of credential that it claims to be.
@@ -196,29 +197,33 @@ fn encode<const DIGITS: usize>(bytes: &[u8]) -> [u8; DIGITS] {
     digits
 }
 
-/// The reverse; none if a character is not a digit, or the value does not fit.
-fn decode<const BYTES: usize>(text: &str, digits: usize) -> Option<[u8; BYTES]> {
+/// The number that so many digits of base62 are; none if a character is not a digit, or it does not
+/// fit.
+fn number(text: &str, digits: usize) -> Option<u128> {
     if text.len() != digits {
         return None;
     }
-    let mut number = [0u8; BYTES];
-    for digit in text.bytes() {
-        let mut carry = match digit {
-            b'0'..=b'9' => u32::from(digit - b'0'),
-            b'A'..=b'Z' => u32::from(digit - b'A') + 10,
-            b'a'..=b'z' => u32::from(digit - b'a') + 36,
-            _ => return None,
-        };
-        for byte in number.iter_mut().rev() {
-            let value = u32::from(*byte) * 62 + carry;
-            *byte = value as u8;
-            carry = value >> 8;
-        }
-        if carry != 0 {
-            return None;
-        }
+    text.bytes()
+        .try_fold(0u128, |number, digit| number.checked_mul(62)?.checked_add(u128::from(value(digit)?)))
+}
+
+const fn value(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'A'..=b'Z' => Some(digit - b'A' + 10),
+        b'a'..=b'z' => Some(digit - b'a' + 36),
+        _ => None,
     }
-    Some(number)
+}
+
+/// The 256 bits that are all set, in base62.
+const LARGEST_SECRET: &str = "yhjskwdA6OZ1AL1YmHWZWm8LLG7HjnuCA2j5rOw8Xp1";
+
+/// Whether these are the digits of 256 bits. They are not decoded: the whole string is compared.
+///
+/// The digits stand in the order of ASCII, so that numbers of the same length compare as their strings.
+fn is_secret(text: &str) -> bool {
+    text.len() == SECRET_DIGITS && text.bytes().all(|digit| value(digit).is_some()) && text <= LARGEST_SECRET
 }
 
 #[cfg(test)]
@@ -311,6 +316,27 @@ mod tests {
         }
     }
 
+    /// Long multiplication, the reverse of `encode`.
+    fn times_62_plus(mut number: [u8; 32], digit: Option<u8>) -> [u8; 32] {
+        let mut carry = u32::from(digit.unwrap());
+        for byte in number.iter_mut().rev() {
+            let value = u32::from(*byte) * 62 + carry;
+            *byte = value as u8;
+            carry = value >> 8;
+        }
+        assert_eq!(carry, 0);
+        number
+    }
+
+    #[test]
+    fn the_largest_secret_is_all_that_fits() {
+        assert_eq!(encode::<SECRET_DIGITS>(&[0xff; 32]), LARGEST_SECRET.as_bytes());
+        assert!(ALPHABET.is_sorted());
+        assert!(is_secret(LARGEST_SECRET));
+        let next = format!("{}2", &LARGEST_SECRET[..SECRET_DIGITS - 1]);
+        assert!(!is_secret(&next), "{next}");
+    }
+
     proptest! {
         #[test]
         fn any_id_and_secret_round_trip(id: u128, secret: [u8; 32]) {
@@ -318,7 +344,7 @@ mod tests {
             let parsed = TokenString::parse(text.expose()).unwrap();
             prop_assert_eq!(parsed.id(), TokenId::from_u128(id));
             let digits = text.expose().split('_').nth(3).unwrap();
-            prop_assert_eq!(decode::<32>(digits, 43), Some(secret));
+            prop_assert_eq!(digits.bytes().map(value).fold([0; 32], times_62_plus), secret);
         }
 
         #[test]

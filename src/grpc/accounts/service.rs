@@ -8,27 +8,27 @@ use crate::grpc::service::service;
 
 service! {
     /// The identities of an org and what they may do.
-    Accounts: crate::grpc::pb::account_service_server::AccountService {
-        create_service_account(CreateServiceAccountRequest) -> CreateServiceAccountResponse = create::create_service_account;
-        create_user(CreateUserRequest) -> CreateUserResponse = create::create_user;
-        clone_account(CloneAccountRequest) -> CloneAccountResponse = clone::clone_account;
-        get_account(GetAccountRequest) -> GetAccountResponse = get::get_account;
-        list_accounts(ListAccountsRequest) -> ListAccountsResponse = get::list_accounts;
-        update_account(UpdateAccountRequest) -> UpdateAccountResponse = update::update_account;
-        activate_account(ActivateAccountRequest) -> ActivateAccountResponse = lifecycle::activate_account;
-        deactivate_account(DeactivateAccountRequest) -> DeactivateAccountResponse = lifecycle::deactivate_account;
-        delete_account(DeleteAccountRequest) -> DeleteAccountResponse = lifecycle::delete_account;
-        undelete_account(UndeleteAccountRequest) -> UndeleteAccountResponse = lifecycle::undelete_account;
-        convert_account(ConvertAccountRequest) -> ConvertAccountResponse = conversion::convert_account;
-        change_password(ChangePasswordRequest) -> ChangePasswordResponse = passwords::change_password;
-        set_password(SetPasswordRequest) -> SetPasswordResponse = passwords::set_password;
-        grant_access(GrantAccessRequest) -> GrantAccessResponse = grants::grant_access;
-        revoke_access(RevokeAccessRequest) -> RevokeAccessResponse = grants::revoke_access;
-        list_grants(ListGrantsRequest) -> ListGrantsResponse = grants::list_grants;
-        list_grantable_access(ListGrantableAccessRequest) -> ListGrantableAccessResponse = grantable::list_grantable_access;
-        resolve_link(ResolveLinkRequest) -> ResolveLinkResponse = links::resolve_link;
-        request_password_reset(RequestPasswordResetRequest) -> RequestPasswordResetResponse = password_resets::request_password_reset;
-        reset_password(ResetPasswordRequest) -> ResetPasswordResponse = password_resets::reset_password;
-        get_caller(GetCallerRequest) -> GetCallerResponse = get_caller::get_caller;
+    "countersign.v1.AccountService" {
+        CreateServiceAccount(CreateServiceAccountRequest) -> CreateServiceAccountResponse = create::create_service_account;
+        CreateUser(CreateUserRequest) -> CreateUserResponse = create::create_user;
+        CloneAccount(CloneAccountRequest) -> CloneAccountResponse = clone::clone_account;
+        GetAccount(GetAccountRequest) -> GetAccountResponse = get::get_account;
+        ListAccounts(ListAccountsRequest) -> ListAccountsResponse = get::list_accounts;
+        UpdateAccount(UpdateAccountRequest) -> UpdateAccountResponse = update::update_account;
+        ActivateAccount(ActivateAccountRequest) -> ActivateAccountResponse = lifecycle::activate_account;
+        DeactivateAccount(DeactivateAccountRequest) -> DeactivateAccountResponse = lifecycle::deactivate_account;
+        DeleteAccount(DeleteAccountRequest) -> DeleteAccountResponse = lifecycle::delete_account;
+        UndeleteAccount(UndeleteAccountRequest) -> UndeleteAccountResponse = lifecycle::undelete_account;
+        ConvertAccount(ConvertAccountRequest) -> ConvertAccountResponse = conversion::convert_account;
+        ChangePassword(ChangePasswordRequest) -> ChangePasswordResponse = passwords::change_password;
+        SetPassword(SetPasswordRequest) -> SetPasswordResponse = passwords::set_password;
+        GrantAccess(GrantAccessRequest) -> GrantAccessResponse = grants::grant_access;
+        RevokeAccess(RevokeAccessRequest) -> RevokeAccessResponse = grants::revoke_access;
+        ListGrants(ListGrantsRequest) -> ListGrantsResponse = grants::list_grants;
+        ListGrantableAccess(ListGrantableAccessRequest) -> ListGrantableAccessResponse = grantable::list_grantable_access;
+        ResolveLink(ResolveLinkRequest) -> ResolveLinkResponse = links::resolve_link;
+        RequestPasswordReset(RequestPasswordResetRequest) -> RequestPasswordResetResponse = password_resets::request_password_reset;
+        ResetPassword(ResetPasswordRequest) -> ResetPasswordResponse = password_resets::reset_password;
+        GetCaller(GetCallerRequest) -> GetCallerResponse = get_caller::get_caller;
     }
 }

@@ -18,20 +18,20 @@ pub enum Access {
 use Access::{Authenticated, Open, Requires};
 use Work::{Cached, Changes, Reads, Stops};
 
-/// What an RPC requires of its caller; none for an unknown path.
-pub fn access(path: &str) -> Option<Access> {
-    row(path).map(|(access, _)| access)
+/// Whether pages may call this RPC, over gRPC-Web. All others are for programs.
+pub fn serves_pages(path: &str) -> bool {
+    matches!(
+        path,
+        "/countersign.v1.TokenService/ExchangeToken" | "/countersign.v1.TokenService/GetJsonWebKeySet"
+    )
 }
 
-/// What an RPC does to the database, by which it gets its share of the connections; none for an
-/// unknown path.
-pub fn work(path: &str) -> Option<Work> {
-    row(path).map(|(_, work)| work)
-}
-
-/// The row of a path. An RPC that only ends something is one that *stops*, and does not wait behind
-/// changes; one that yields something new as well is not.
-fn row(path: &str) -> Option<(Access, Work)> {
+/// The row of a path: what the RPC requires of its caller, and what it does to the database, by which
+/// it gets its share of the connections. None for an unknown path.
+///
+/// An RPC that only ends something is one that *stops*, and does not wait behind changes; one that
+/// yields something new as well is not.
+pub fn row(path: &str) -> Option<(Access, Work)> {
     Some(match path {
         "/countersign.v1.AccountService/CreateServiceAccount" => {
             (Requires(&Permission::ACCOUNTS_WRITE), Changes)

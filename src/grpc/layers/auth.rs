@@ -1,15 +1,8 @@
 //! Authentication: from the metadata of a call to its [`Caller`].
 
-use std::sync::Arc;
+use http::{HeaderMap, HeaderValue, header};
 
-use axum::extract::{Request, State as Shared};
-use axum::middleware::Next;
-use axum::response::Response;
-use http::{HeaderMap, header};
-use tracing::Instrument as _;
-
-use super::access::{Access, access, work};
-use super::{grpc_web, status};
+use super::access::Access;
 use crate::db;
 use crate::domain::access::acting::Acting;
 use crate::domain::access::caller;
@@ -37,15 +30,38 @@ pub struct Call {
 enum AuthorizationHeader {
     #[default]
     None,
-    Text(Arc<str>),
+    /// A bearer credential, with the place where it begins.
+    Bearer(HeaderValue, usize),
     /// Not a bearer credential, or more than one.
     Garbage,
 }
 
 impl Call {
-    /// Takes the call out of the extensions of its request.
-    pub fn take(extensions: &mut tonic::Extensions) -> Self {
-        extensions.remove::<Self>().unwrap_or_default()
+    /// The call with these headers, whose caller is authenticated and has what the access table
+    /// requires.
+    pub(in crate::grpc) async fn authenticate_for(
+        access: Access,
+        state: &State,
+        headers: &HeaderMap,
+        context: &RequestContext,
+    ) -> Result<Self> {
+        let mut call = Self { caller: None, bearer: authorization(headers), context: context.clone() };
+        if access == Access::Open {
+            return Ok(call);
+        }
+        let caller = call.authenticate(state).await?;
+        if let Access::Requires(permission) = access
+            && !caller.holds_somewhere(permission)
+            // A session may hold it in an org where its account is a guest, which only the message
+            // names.
+            && !caller.has_signed_in()
+        {
+            let message = format!("the caller needs {permission}");
+            return Err(Error::with_message(Reason::PermissionMissing, message)
+                .with_metadata("permission", permission.as_str()));
+        }
+        call.caller = Some(caller);
+        Ok(call)
     }
 
     /// The caller of an RPC that is not open.
@@ -81,7 +97,10 @@ impl Call {
         match &self.bearer {
             AuthorizationHeader::None => Err(Reason::CredentialMissing.into()),
             AuthorizationHeader::Garbage => Err(Reason::TokenInvalid.into()),
-            AuthorizationHeader::Text(text) => Ok(text),
+            AuthorizationHeader::Bearer(value, start) => {
+                let text = value.to_str().map_err(|_| Reason::TokenInvalid)?;
+                Ok(text[*start..].trim_end())
+            }
         }
     }
 
@@ -90,7 +109,7 @@ impl Call {
         Ok(Self { caller: Some(self.authenticate(state).await?), ..self.clone() })
     }
 
-    /// Authenticates the bearer. The layer does this for all RPCs except the open ones.
+    /// Authenticates the bearer. This was done already for all RPCs except the open ones.
     pub async fn authenticate(&self, state: &State) -> Result<Caller> {
         let bearer = self.bearer()?;
         if !looks_like_jwt(bearer) {
@@ -144,64 +163,9 @@ pub fn looks_like_jwt(text: &str) -> bool {
     text.contains('.')
 }
 
-/// Authenticates each call, and refuses what the access table does not allow.
-pub async fn authenticate(Shared(state): Shared<Arc<State>>, mut request: Request, next: Next) -> Response {
-    let mut origin = request.extensions().get::<RequestContext>().cloned().unwrap_or_default();
-    origin.work = work(request.uri().path()).unwrap_or_default();
-    let mut call = Call { caller: None, bearer: bearer(request.headers()), context: origin };
-    let outcome = match access(request.uri().path()) {
-        None => Err(Reason::MethodUnknown.into()),
-        Some(_)
-            if request.extensions().get::<grpc_web::OverWeb>().is_some()
-                && !grpc_web::serves(request.uri().path()) =>
-        {
-            Err(Error::with_message(Reason::MethodUnknown, "this RPC is not served over gRPC-Web"))
-        }
-        Some(Access::Open) => Ok(None),
-        Some(Access::Authenticated) => call.authenticate(&state).await.map(Some),
-        Some(Access::Requires(permission)) => call.authenticate(&state).await.and_then(|caller| {
-            // A session may hold it in an org where its account is a guest, which only the
-            // message names.
-            if caller.holds_somewhere(permission) || caller.has_signed_in() {
-                return Ok(Some(caller));
-            }
-            let message = format!("the caller needs {permission}");
-            Err(Error::with_message(Reason::PermissionMissing, message)
-                .with_metadata("permission", permission.as_str()))
-        }),
-    };
-    let outcome = match outcome {
-        Ok(caller) => {
-            call.caller = caller;
-            read_place(&state, &call).await
-        }
-        Err(error) => Err(error),
-    };
-    match outcome {
-        Ok(None) => {
-            request.extensions_mut().insert(call);
-            next.run(request).await
-        }
-        Ok(Some(place)) => {
-            let context = call.context.clone();
-            request.extensions_mut().insert(call);
-            // A task of its own, which goes on where the client has gone: the connection is busy until
-            // the statement ends, and so is the place.
-            let reads = async move {
-                let answer = next.run(request).await;
-                drop(place);
-                answer
-            };
-            let answer = tokio::spawn(reads.in_current_span()).await;
-            answer.unwrap_or_else(|error| status::answer(Error::internal(error), &context).into_http())
-        }
-        Err(error) => status::answer(error, &call.context).into_http(),
-    }
-}
-
 /// The place of a call that reads in the share of its caller's org. A call that changes something
 /// gets its place where its transaction begins, when the org that it acts in is known.
-async fn read_place(state: &State, call: &Call) -> Result<Option<Place>> {
+pub(in crate::grpc) async fn read_place(state: &State, call: &Call) -> Result<Option<Place>> {
     if call.context.work != Work::Reads {
         return Ok(None);
     }
@@ -212,16 +176,18 @@ async fn read_place(state: &State, call: &Call) -> Result<Option<Place>> {
     state.shares.place(group, member, Work::Reads).await.map(Some)
 }
 
-fn bearer(headers: &HeaderMap) -> AuthorizationHeader {
+fn authorization(headers: &HeaderMap) -> AuthorizationHeader {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else {
         return AuthorizationHeader::None;
     };
-    let parsed = value.to_str().ok().and_then(|value| value.split_once(' ')).and_then(|(scheme, text)| {
-        (scheme.eq_ignore_ascii_case("bearer") && !text.trim().is_empty()).then(|| text.trim().into())
+    let start = value.to_str().ok().and_then(|value| {
+        let (scheme, text) = value.split_once(' ')?;
+        let text = text.trim_start();
+        (scheme.eq_ignore_ascii_case("bearer") && !text.is_empty()).then(|| value.len() - text.len())
     });
-    match (parsed, values.next()) {
-        (Some(text), None) => AuthorizationHeader::Text(text),
+    match (start, values.next()) {
+        (Some(start), None) => AuthorizationHeader::Bearer(value.clone(), start),
         _ => AuthorizationHeader::Garbage,
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use axum::body::{Body, HttpBody as _};
+use axum::body::{Bytes, HttpBody};
 use tokio::sync::oneshot;
 
 use crate::connections::{GaveWay, Place, Room};
@@ -56,7 +56,10 @@ impl BodyBuffer {
     /// that has the most, and has waited longest of its calls, or the complete messages of its
     /// client have a quarter of the memory. A message that is on its way arrives
     /// soon, so calls without a message give way to calls with one in a flood.
-    pub async fn whole(&self, address: Option<IpAddr>, mut body: Body) -> Result<WholeBody> {
+    pub async fn whole<B>(&self, address: Option<IpAddr>, mut body: B) -> Result<WholeBody>
+    where
+        B: HttpBody<Data = Bytes> + Unpin,
+    {
         let mut bytes = Vec::new();
         let mut waiting: Option<(Place, GaveWay)> = None;
         loop {
@@ -80,6 +83,12 @@ impl BodyBuffer {
             }
             // Copied: a one-byte frame may hold much more than one byte of memory.
             bytes.extend_from_slice(&data);
+            // What it announces need not arrive to be refused.
+            if let Some(&[_, a, b, c, d]) = bytes.first_chunk::<MESSAGE_HEAD>()
+                && u32::from_be_bytes([a, b, c, d]) as usize > self.max_size - MESSAGE_HEAD
+            {
+                return Err(Reason::MessageTooLarge.into());
+            }
             match &waiting {
                 Some((place, _)) => place.grow(data.len()),
                 None if bytes.len() > SMALL => waiting = Some(self.room.enter(address, bytes.len())),
@@ -108,7 +117,7 @@ pub fn overloaded() -> Error {
 mod tests {
     use std::convert::Infallible;
 
-    use axum::body::Bytes;
+    use axum::body::Body;
     use tokio::sync::mpsc;
     use tokio_stream::StreamExt as _;
     use tokio_stream::wrappers::ReceiverStream;
@@ -120,8 +129,8 @@ mod tests {
     #[tokio::test]
     async fn a_body_is_read_up_to_its_limit() {
         let arrivals = BodyBuffer::new(1, 10);
-        assert_eq!(arrivals.whole(ADDRESS, Body::from(vec![7; 15])).await.unwrap().bytes, [7; 15]);
-        let error = arrivals.whole(ADDRESS, Body::from(vec![7; 16])).await.err().unwrap();
+        assert_eq!(arrivals.whole(ADDRESS, Body::from(vec![0; 15])).await.unwrap().bytes, [0; 15]);
+        let error = arrivals.whole(ADDRESS, Body::from(vec![0; 16])).await.err().unwrap();
         assert_eq!(error.reason(), Reason::MessageTooLarge);
     }
 

@@ -2,70 +2,127 @@
 //! requests and read responses: those of origins that an active publishable token names. CORS
 //! grants no rights: the token that a page presents still decides what it gets.
 
-use std::convert::Infallible;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
-use axum::body::Body;
-use axum::extract::{Request, State as Shared};
-use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Response};
+use axum::body::{Bytes, HttpBody};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, CONTENT_TYPE, VARY,
+    ACCEPT, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, ALLOW,
+    CONTENT_LENGTH, CONTENT_TYPE, VARY,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use tonic_web::GrpcWebLayer;
-use tower::{Layer as _, Service as _, service_fn};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http_body::Frame;
+use hyper::body::Incoming;
 
+use super::access::serves_pages;
+use super::reply::Reply;
+use super::status::trailers_of_success;
+use crate::connections::Connection;
 use crate::domain::access::request_context::BrowserOrigin;
 use crate::flows::request::browser_origin;
+use crate::grpc::door::{Door, Protocol};
 use crate::state::State;
 
-/// The RPCs that pages may call. All others are for programs.
-const RPCS: [&str; 2] =
-    ["/countersign.v1.TokenService/ExchangeToken", "/countersign.v1.TokenService/GetJsonWebKeySet"];
-
 /// The headers that a page may send besides the message.
-const REQUEST_HEADERS: &str = "content-type, x-grpc-web, x-user-agent, grpc-timeout, x-request-id";
+const REQUEST_HEADERS: &str =
+    "content-type, x-grpc-web, x-user-agent, grpc-timeout, x-request-id, traceparent";
 /// The headers that a page may read besides the message.
-const RESPONSE_HEADERS: &str = "grpc-status, grpc-message, grpc-status-details-bin, x-request-id";
+const RESPONSE_HEADERS: &str =
+    "grpc-status, grpc-message, grpc-status-details-bin, countersign-reason, x-request-id";
 /// How long a browser may cache a preflight response, in seconds. For that time it may still send
 /// requests from pages of an origin that no token names any more. It does not let those pages
 /// read the response.
 const MAX_AGE: &str = "600";
 /// The headers of a refusal that belong into its last frame.
-const TRAILERS: [&str; 3] = ["grpc-status", "grpc-message", "grpc-status-details-bin"];
+const TRAILERS: [HeaderName; 4] = [
+    HeaderName::from_static("grpc-status"),
+    HeaderName::from_static("grpc-message"),
+    HeaderName::from_static("grpc-status-details-bin"),
+    HeaderName::from_static("countersign-reason"),
+];
 /// The first byte of the frame that contains the trailers.
 const TRAILERS_FRAME: u8 = 0x80;
 
-/// Marks a call that came over gRPC-Web.
-#[derive(Clone, Copy)]
-pub struct OverWeb;
-
-/// Whether pages may call this RPC.
-pub fn serves(path: &str) -> bool {
-    RPCS.contains(&path)
+/// How the messages of a call are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    Binary,
+    /// In base64.
+    Text,
 }
 
-/// The layer: answers preflight requests, and translates the requests of pages.
-pub async fn translate(Shared(state): Shared<Arc<State>>, mut request: Request, next: Next) -> Response {
-    let served = serves(request.uri().path());
-    if served && is_preflight(&request) {
-        return preflight(&state, request.headers());
+impl Encoding {
+    /// That of a media type in lower case, without parameters; none for what is no gRPC-Web with protobuf.
+    pub fn of(media_type: &str) -> Option<Self> {
+        match media_type {
+            "application/grpc-web" | "application/grpc-web+proto" => Some(Self::Binary),
+            "application/grpc-web-text" | "application/grpc-web-text+proto" => Some(Self::Text),
+            _ => None,
+        }
     }
-    match Kind::of(request.headers()) {
-        Kind::NotWeb => return next.run(request).await,
-        Kind::Unknown => return StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response(),
-        Kind::Web => request.extensions_mut().insert(OverWeb),
+
+    fn content_type(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::Binary => "application/grpc-web+proto",
+            Self::Text => "application/grpc-web-text+proto",
+        })
+    }
+}
+
+/// The media type of a header, in lower case and without parameters (RFC 9110, section 8.3.1).
+pub fn media_type(headers: &HeaderMap, name: HeaderName) -> String {
+    let value = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// Whether this is a preflight request for an RPC that pages may call.
+pub fn is_preflight<B>(request: &Request<B>) -> bool {
+    request.method() == Method::OPTIONS
+        && serves_pages(request.uri().path())
+        && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+/// Answers a browser's preflight request. It presents no token, so the answer uses only what is
+/// already loaded, and reveals only which origins may send requests.
+pub fn preflight(door: &Door, headers: &HeaderMap) -> Response<Reply> {
+    let mut response = Response::new(Reply::default());
+    let answer = response.headers_mut();
+    // A refusal depends on the origin as well.
+    let vary = "origin, access-control-request-method, access-control-request-headers";
+    answer.insert(VARY, HeaderValue::from_static(vary));
+    let Some(origin) = reader(door.state(), headers) else {
+        *response.status_mut() = StatusCode::FORBIDDEN;
+        return response;
     };
-    let reader = if served { reader(&state, request.headers()) } else { None };
-    let inner = service_fn(move |request: http::Request<tonic::body::Body>| {
-        let next = next.clone();
-        async move { Ok::<_, Infallible>(next.run(request.map(Body::new)).await) }
-    });
-    let Ok(response) = GrpcWebLayer::new().layer(inner).call(request).await;
-    let mut response = framed(response.map(Body::new));
+    answer.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST"));
+    answer.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(REQUEST_HEADERS));
+    answer.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(MAX_AGE));
+    answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
+/// Translates a call of a page, and its answer.
+pub async fn answer(
+    door: &Door,
+    request: Request<Incoming>,
+    connection: &Connection,
+    encoding: Encoding,
+) -> Response<Reply> {
+    if request.method() != Method::POST {
+        let mut response = Response::new(Reply::default());
+        *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+        return response;
+    }
+    let served = serves_pages(request.uri().path());
+    let reader = if served { reader(door.state(), request.headers()) } else { None };
+    // Where nothing is said about the answer, it is written as the request is.
+    let accepted = Encoding::of(&media_type(request.headers(), ACCEPT)).unwrap_or(encoding);
+    let request = request.map(|body| WebBody::new(body, encoding));
+    let mut response = framed(door.answer(request, connection, Protocol::GrpcWeb).await, accepted);
     let headers = response.headers_mut();
     if served {
         headers.append(VARY, HeaderValue::from_static("origin"));
@@ -77,46 +134,6 @@ pub async fn translate(Shared(state): Shared<Arc<State>>, mut request: Request, 
     response
 }
 
-enum Kind {
-    NotWeb,
-    Web,
-    /// Claims to be gRPC-Web, but carries something other than protobuf.
-    Unknown,
-}
-
-impl Kind {
-    fn of(headers: &HeaderMap) -> Self {
-        match headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes) {
-            b"application/grpc-web"
-            | b"application/grpc-web+proto"
-            | b"application/grpc-web-text"
-            | b"application/grpc-web-text+proto" => Self::Web,
-            other if other.starts_with(b"application/grpc-web") => Self::Unknown,
-            _ => Self::NotWeb,
-        }
-    }
-}
-
-fn is_preflight(request: &Request) -> bool {
-    request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
-}
-
-/// Answers a browser's preflight request. It presents no token, so the answer uses only what is
-/// already loaded, and reveals only which origins may send requests.
-fn preflight(state: &State, headers: &HeaderMap) -> Response {
-    // A refusal depends on the origin as well.
-    let vary = [(VARY, "origin, access-control-request-method, access-control-request-headers")];
-    let Some(origin) = reader(state, headers) else {
-        return (StatusCode::FORBIDDEN, vary).into_response();
-    };
-    let allowed = [
-        (ACCESS_CONTROL_ALLOW_METHODS, "POST"),
-        (ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS),
-        (ACCESS_CONTROL_MAX_AGE, MAX_AGE),
-    ];
-    (StatusCode::NO_CONTENT, vary, allowed, [(ACCESS_CONTROL_ALLOW_ORIGIN, origin)]).into_response()
-}
-
 /// The origin of the calling page, if it may read the response.
 fn reader(state: &State, headers: &HeaderMap) -> Option<HeaderValue> {
     let BrowserOrigin::Web(origin) = browser_origin(headers) else { return None };
@@ -124,29 +141,141 @@ fn reader(state: &State, headers: &HeaderMap) -> Option<HeaderValue> {
     live.then(|| HeaderValue::from_str(origin.as_str()).ok()).flatten()
 }
 
-/// Moves the status of a refusal into the last frame of the body. A refusal has it only in
-/// headers, but pages expect every status in that frame.
-fn framed(mut response: Response) -> Response {
-    let headers = response.headers_mut();
-    if !headers.contains_key(TRAILERS[0]) {
-        return response;
-    }
+/// Moves the status into the last frame of the body, where pages expect it. A refusal has it in
+/// its headers.
+fn framed(response: Response<Reply>, encoding: Encoding) -> Response<Reply> {
+    let (mut head, reply) = response.into_parts();
+    let (mut body, trailers, unread) = match reply.into_message() {
+        Some((message, unread)) => (message.to_vec(), trailers_of_success(), Some(unread)),
+        None => {
+            let of_refusal = |name: HeaderName| head.headers.remove(&name).map(|value| (name, value));
+            (Vec::new(), TRAILERS.into_iter().filter_map(of_refusal).collect(), None)
+        }
+    };
     let mut block = Vec::new();
-    for name in TRAILERS.map(HeaderName::from_static) {
-        if let Some(value) = headers.remove(&name) {
-            block.extend_from_slice(name.as_str().as_bytes());
-            block.push(b':');
-            block.extend_from_slice(value.as_bytes());
-            block.extend_from_slice(b"\r\n");
+    for (name, value) in &trailers {
+        block.extend_from_slice(name.as_str().as_bytes());
+        block.push(b':');
+        block.extend_from_slice(value.as_bytes());
+        block.extend_from_slice(b"\r\n");
+    }
+    body.push(TRAILERS_FRAME);
+    // The size limits of a status keep it far below 4 GiB.
+    body.extend_from_slice(&(block.len() as u32).to_be_bytes());
+    body.append(&mut block);
+    // In one piece: not every client reads padding in the middle of base64.
+    let body = if encoding == Encoding::Text { BASE64_STANDARD.encode(body).into() } else { body };
+    head.headers.insert(CONTENT_TYPE, encoding.content_type());
+    head.headers.remove(CONTENT_LENGTH);
+    Response::from_parts(head, Reply::bytes(body.into(), unread))
+}
+
+/// The body of a page's call, as a call without translation has it.
+struct WebBody {
+    body: Incoming,
+    encoding: Encoding,
+    /// What was received of a group of four digits that is not complete.
+    rest: Vec<u8>,
+}
+
+/// What is no base64.
+#[derive(Debug)]
+struct NotBase64;
+
+impl std::fmt::Display for NotBase64 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the body is not base64")
+    }
+}
+
+impl std::error::Error for NotBase64 {}
+
+impl WebBody {
+    fn new(body: Incoming, encoding: Encoding) -> Self {
+        Self { body, encoding, rest: Vec::new() }
+    }
+}
+
+/// Decodes all complete groups of four digits, and leaves what follows them. A group with padding
+/// ends what its client has encoded in one piece; another piece may follow.
+fn decode_groups(text: &mut Vec<u8>) -> Result<Vec<u8>, NotBase64> {
+    let complete = text.len() / 4 * 4;
+    let mut bytes = Vec::with_capacity(complete / 4 * 3);
+    let pieces = text[..complete].chunk_by(|a, b| *a != b'=' || *b == b'=');
+    for piece in pieces {
+        BASE64_STANDARD.decode_vec(piece, &mut bytes).map_err(|_| NotBase64)?;
+    }
+    text.drain(..complete);
+    Ok(bytes)
+}
+
+impl HttpBody for WebBody {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let frame = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+            Some(Ok(frame)) => frame,
+            Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+            None if self.rest.is_empty() => return Poll::Ready(None),
+            None => {
+                self.rest.clear();
+                return Poll::Ready(Some(Err(NotBase64.into())));
+            }
+        };
+        if self.encoding == Encoding::Binary {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        let Ok(text) = frame.into_data() else { return Poll::Ready(None) };
+        self.rest.extend_from_slice(&text);
+        let decoded = decode_groups(&mut self.rest);
+        Poll::Ready(Some(decoded.map(|bytes| Frame::data(bytes.into())).map_err(Into::into)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_read_in_pieces() {
+        let decoded = |parts: &[&str]| {
+            let (mut rest, mut bytes) = (Vec::new(), Vec::new());
+            for part in parts {
+                rest.extend_from_slice(part.as_bytes());
+                bytes.append(&mut decode_groups(&mut rest).ok()?);
+            }
+            rest.is_empty().then_some(bytes)
+        };
+        let bytes = Some(vec![0, 0, 0, 0, 2, 7, 8]);
+        for good in
+            [&["AAAAAAIHCA=="][..], &["AAA", "AAAIHCA", "=="], &["AAAAAA==", "AgcI"], &["AAA=AAACBwg="]]
+        {
+            assert_eq!(decoded(good), bytes, "{good:?}");
+        }
+        for bad in [&["AAA"][..], &["AAAA", "A"], &["AA=A"], &["A==="], &["===="], &["A A="], &["AAA=", "="]]
+        {
+            assert_eq!(decoded(bad), None, "{bad:?}");
         }
     }
-    let as_text = headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc-web-text"));
-    let mut frame = vec![TRAILERS_FRAME];
-    // The size limits of a status keep it far below 4 GiB.
-    frame.extend_from_slice(&(block.len() as u32).to_be_bytes());
-    frame.append(&mut block);
-    *response.body_mut() = if as_text { BASE64_STANDARD.encode(frame).into() } else { frame.into() };
-    response
+
+    #[test]
+    fn media_types() {
+        let encoding = |text: &str| {
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, text.parse().unwrap())]);
+            Encoding::of(&media_type(&headers, CONTENT_TYPE))
+        };
+        for text in
+            ["application/grpc-web+proto; charset=utf-8", "Application/gRPC-Web", "application/grpc-web ;a=b"]
+        {
+            assert_eq!(encoding(text), Some(Encoding::Binary), "{text}");
+        }
+        assert_eq!(encoding("application/GRPC-web-text+proto;charset=utf-8"), Some(Encoding::Text));
+        for text in ["application/grpc-web+json", "application/grpc", "application/grpc-web+proto+json", ""] {
+            assert_eq!(encoding(text), None, "{text}");
+        }
+    }
 }

@@ -1,12 +1,11 @@
-//! The layers around every handler, from the outside in: grpc_web, request, body, auth with
-//! access, bounds, and status on the way out.
+//! What the front door consists of: who may do what, the caller, bodies and replies, the form of a
+//! refusal, and the translation of gRPC-Web in front of it.
 
 pub mod access;
 pub mod auth;
 pub mod body;
-pub mod bounds;
 pub mod grpc_web;
-pub mod request;
+pub mod reply;
 pub mod status;
-mod stream;
-mod unread;
+pub(super) mod stream;
+pub(super) mod unread;

@@ -3,8 +3,7 @@
 
 use std::collections::HashMap;
 
-use axum::response::Response;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt as _};
 
@@ -25,6 +24,14 @@ const LIST_FRAME: usize = 64;
 const MAX_ENTRY: usize = 200;
 /// The maximum length of a message, in bytes: it is sent twice, once percent-encoded.
 const MAX_MESSAGE: usize = 600;
+
+/// The header or trailer with the code of a call.
+pub(in crate::grpc) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+/// The trailers of success.
+pub(in crate::grpc) fn trailers_of_success() -> HeaderMap {
+    HeaderMap::from_iter([(GRPC_STATUS, HeaderValue::from_static("0"))])
+}
 
 /// The status of an error. Its source is logged here, once, and not sent anywhere.
 pub fn answer(error: Error, origin: &RequestContext) -> Status {
@@ -72,25 +79,21 @@ pub fn answer(error: Error, origin: &RequestContext) -> Status {
 
 /// Adds code and reason to a status that the framework created. Our own statuses have details,
 /// those of the framework have none.
-pub fn normalise(response: Response, origin: &RequestContext) -> Response {
+pub fn normalise<B: Default>(response: Response<B>, origin: &RequestContext) -> Response<B> {
     let headers = response.headers();
     if headers.contains_key("grpc-status-details-bin") {
         return response;
     }
     match Status::from_header_map(headers) {
-        Some(status) if status.code() != Code::Ok => answer(foreign(&status, headers), origin).into_http(),
+        Some(status) if status.code() != Code::Ok => answer(foreign(&status), origin).into_http(),
         _ => response,
     }
 }
 
-fn foreign(status: &Status, headers: &HeaderMap) -> Error {
+fn foreign(status: &Status) -> Error {
     match status.code() {
         Code::OutOfRange | Code::ResourceExhausted => Reason::MessageTooLarge.into(),
         Code::Cancelled | Code::DeadlineExceeded => Reason::DeadlineExceeded.into(),
-        Code::Unimplemented if headers.contains_key("grpc-accept-encoding") => Error::with_message(
-            Reason::MalformedRequest,
-            "the request is compressed in a way that is not supported",
-        ),
         Code::Unimplemented => Reason::MethodUnknown.into(),
         // The framework fails only on messages that it cannot read: it never sees our own errors.
         Code::Internal | Code::InvalidArgument | Code::Unknown | Code::DataLoss => {

@@ -3,15 +3,16 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use axum::body::{Body, Bytes, HttpBody};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use axum::body::{Bytes, HttpBody};
 use http_body::Frame;
+use tonic::body::Body;
 
+use super::status::trailers_of_success;
 use crate::connections::{Closing, GaveWay, Place};
 
 /// Ends a stream, without an error, when its connection is being closed or another stream needs its
 /// place: the client opens it again elsewhere.
-pub(super) struct EndingStream {
+pub(in crate::grpc) struct EndingStream {
     body: Body,
     over: Pin<Box<dyn Future<Output = ()> + Send>>,
     ended: bool,
@@ -21,16 +22,10 @@ pub(super) struct EndingStream {
 }
 
 impl EndingStream {
-    pub(super) fn new(body: Body, closing: Option<Closing>, gave_way: GaveWay, place: Place) -> Self {
+    pub(in crate::grpc) fn new(body: Body, closing: Closing, gave_way: GaveWay, place: Place) -> Self {
         let over = Box::pin(async move {
-            let closing = async {
-                match closing {
-                    Some(closing) => closing.begun().await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
-                () = closing => {}
+                () = closing.begun() => {}
                 _ = gave_way => {}
             }
         });
@@ -51,14 +46,13 @@ impl HttpBody for EndingStream {
         }
         // What was said before is sent before the end.
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
-            return Poll::Ready(frame);
+            return Poll::Ready(frame.map(|frame| frame.map_err(axum::Error::new)));
         }
         if self.over.as_mut().poll(context).is_pending() {
             return Poll::Pending;
         }
         self.ended = true;
-        let ok = (HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"));
-        Poll::Ready(Some(Ok(Frame::trailers(HeaderMap::from_iter([ok])))))
+        Poll::Ready(Some(Ok(Frame::trailers(trailers_of_success()))))
     }
 
     fn is_end_stream(&self) -> bool {

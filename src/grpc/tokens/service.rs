@@ -8,30 +8,30 @@ use crate::grpc::service::service;
 
 service! {
     /// Long-lived tokens, and the short-lived JWTs that they are exchanged for.
-    Tokens: crate::grpc::pb::token_service_server::TokenService {
-        login(LoginRequest) -> LoginResponse = login::login;
-        logout(LogoutRequest) -> LogoutResponse = sessions::logout;
-        revoke_account_sessions(RevokeAccountSessionsRequest) -> RevokeAccountSessionsResponse = sessions::revoke_account_sessions;
-        create_token(CreateTokenRequest) -> CreateTokenResponse = create::create_token;
-        get_token(GetTokenRequest) -> GetTokenResponse = get::get_token;
-        list_tokens(ListTokensRequest) -> ListTokensResponse = get::list_tokens;
-        rotate_token(RotateTokenRequest) -> RotateTokenResponse = rotate::rotate_token;
-        finish_rotation(FinishRotationRequest) -> FinishRotationResponse = rotate::finish_rotation;
-        cancel_rotation(CancelRotationRequest) -> CancelRotationResponse = rotate::cancel_rotation;
-        update_token(UpdateTokenRequest) -> UpdateTokenResponse = update::update_token;
-        revoke_token(RevokeTokenRequest) -> RevokeTokenResponse = revoke::revoke_token;
-        revoke_account_tokens(RevokeAccountTokensRequest) -> RevokeAccountTokensResponse = revoke::revoke_account_tokens;
-        reassign_token(ReassignTokenRequest) -> ReassignTokenResponse = reassign::reassign_token;
-        reassign_account_tokens(ReassignAccountTokensRequest) -> ReassignAccountTokensResponse = reassign::reassign_account_tokens;
-        exchange_token(ExchangeTokenRequest) -> ExchangeTokenResponse = exchange::exchange_token;
-        impersonate_account(ImpersonateAccountRequest) -> ImpersonateAccountResponse = impersonate::impersonate_account;
-        explain_token(ExplainTokenRequest) -> ExplainTokenResponse = explain::explain_token;
-        introspect_token(IntrospectTokenRequest) -> IntrospectTokenResponse = introspect::introspect_token;
-        batch_introspect_tokens(BatchIntrospectTokensRequest) -> BatchIntrospectTokensResponse = introspect::batch_introspect_tokens;
-        report_leaked_token(ReportLeakedTokenRequest) -> ReportLeakedTokenResponse = leaks::report_leaked_token;
-        get_json_web_key_set(GetJsonWebKeySetRequest) -> GetJsonWebKeySetResponse = keys::get_json_web_key_set;
-        list_signing_keys(ListSigningKeysRequest) -> ListSigningKeysResponse = signing_keys::list_signing_keys;
-        rotate_signing_key(RotateSigningKeyRequest) -> RotateSigningKeyResponse = signing_keys::rotate_signing_key;
-        revoke_signing_key(RevokeSigningKeyRequest) -> RevokeSigningKeyResponse = signing_keys::revoke_signing_key;
+    "countersign.v1.TokenService" {
+        Login(LoginRequest) -> LoginResponse = login::login;
+        Logout(LogoutRequest) -> LogoutResponse = sessions::logout;
+        RevokeAccountSessions(RevokeAccountSessionsRequest) -> RevokeAccountSessionsResponse = sessions::revoke_account_sessions;
+        CreateToken(CreateTokenRequest) -> CreateTokenResponse = create::create_token;
+        GetToken(GetTokenRequest) -> GetTokenResponse = get::get_token;
+        ListTokens(ListTokensRequest) -> ListTokensResponse = get::list_tokens;
+        RotateToken(RotateTokenRequest) -> RotateTokenResponse = rotate::rotate_token;
+        FinishRotation(FinishRotationRequest) -> FinishRotationResponse = rotate::finish_rotation;
+        CancelRotation(CancelRotationRequest) -> CancelRotationResponse = rotate::cancel_rotation;
+        UpdateToken(UpdateTokenRequest) -> UpdateTokenResponse = update::update_token;
+        RevokeToken(RevokeTokenRequest) -> RevokeTokenResponse = revoke::revoke_token;
+        RevokeAccountTokens(RevokeAccountTokensRequest) -> RevokeAccountTokensResponse = revoke::revoke_account_tokens;
+        ReassignToken(ReassignTokenRequest) -> ReassignTokenResponse = reassign::reassign_token;
+        ReassignAccountTokens(ReassignAccountTokensRequest) -> ReassignAccountTokensResponse = reassign::reassign_account_tokens;
+        ExchangeToken(ExchangeTokenRequest) -> ExchangeTokenResponse = exchange::exchange_token;
+        ImpersonateAccount(ImpersonateAccountRequest) -> ImpersonateAccountResponse = impersonate::impersonate_account;
+        ExplainToken(ExplainTokenRequest) -> ExplainTokenResponse = explain::explain_token;
+        IntrospectToken(IntrospectTokenRequest) -> IntrospectTokenResponse = introspect::introspect_token;
+        BatchIntrospectTokens(BatchIntrospectTokensRequest) -> BatchIntrospectTokensResponse = introspect::batch_introspect_tokens;
+        ReportLeakedToken(ReportLeakedTokenRequest) -> ReportLeakedTokenResponse = leaks::report_leaked_token;
+        GetJsonWebKeySet(GetJsonWebKeySetRequest) -> GetJsonWebKeySetResponse = keys::get_json_web_key_set;
+        ListSigningKeys(ListSigningKeysRequest) -> ListSigningKeysResponse = signing_keys::list_signing_keys;
+        RotateSigningKey(RotateSigningKeyRequest) -> RotateSigningKeyResponse = signing_keys::rotate_signing_key;
+        RevokeSigningKey(RevokeSigningKeyRequest) -> RevokeSigningKeyResponse = signing_keys::revoke_signing_key;
     }
 }

@@ -35,21 +35,30 @@ const DEPTH: u32 = 128;
 /// The bound of each RPC's request, by the path of the RPC.
 static REQUESTS: LazyLock<Plans> = LazyLock::new(|| Plans::read(DESCRIPTORS));
 
-/// Refuses a message that names more elements than a field may have.
-///
-/// A message that is malformed passes: the decoder refuses it, after no more elements than were
-/// counted here.
-///
-/// # Errors
-/// `INVALID_FIELD`, which names the field.
-pub fn check(rpc: &str, message: &[u8]) -> Result<(), Error> {
-    let plans = &*REQUESTS;
-    let Some(root) = plans.by_rpc.get(rpc) else { return Ok(()) };
-    let mut counters = [0; COUNTERS];
-    match plans.count(*root, message, &mut counters, &mut 0, DEPTH) {
-        Ok(()) | Err(Stop::Malformed) => Ok(()),
-        Err(Stop::TooMany { field, most }) => {
-            Err(Error::invalid(field, format!("holds too many values; at most {most} are allowed")))
+/// The bounds of the requests of an RPC.
+#[derive(Clone, Copy)]
+pub struct Bounds(Option<usize>);
+
+impl Bounds {
+    /// Those of the RPC at this path.
+    pub fn of(rpc: &str) -> Self {
+        Self(REQUESTS.by_rpc.get(rpc).copied())
+    }
+
+    /// Refuses a message that names more elements than a field may have.
+    ///
+    /// A message that is malformed passes: the decoder refuses it, after no more elements than were
+    /// counted here.
+    ///
+    /// # Errors
+    /// `INVALID_FIELD`, which names the field.
+    pub fn check(self, message: &[u8]) -> Result<(), Error> {
+        let Some(root) = self.0 else { return Ok(()) };
+        match REQUESTS.count(root, message, &mut [0; COUNTERS], &mut 0, DEPTH) {
+            Ok(()) | Err(Stop::Malformed) => Ok(()),
+            Err(Stop::TooMany { field, most }) => {
+                Err(Error::invalid(field, format!("holds too many values; at most {most} are allowed")))
+            }
         }
     }
 }
@@ -318,7 +327,7 @@ mod tests {
     const BATCH: &str = "/countersign.v1.TokenService/BatchIntrospectTokens";
 
     fn refused(rpc: &str, message: &[u8]) -> Option<String> {
-        let parts = check(rpc, message).err()?.into_parts();
+        let parts = Bounds::of(rpc).check(message).err()?.into_parts();
         assert_eq!(parts.violations.len(), 1);
         Some(parts.violations[0].field.clone())
     }

@@ -24,7 +24,7 @@ use http::{HeaderValue, StatusCode, header};
 
 use crate::client_addr::TrustedProxies;
 use crate::config::WebUrl;
-use crate::connections::Room;
+use crate::connections::{Connection, Room};
 use crate::domain::values::web_origin::WebOrigin;
 use crate::flows::request::{EntryPoint, RequestUnderWay};
 use crate::state::State;
@@ -100,8 +100,14 @@ async fn guard(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let visit =
-        RequestUnderWay::begin(&mut request, EntryPoint::Page, &settings.trusted_proxies, &state.clock);
+    let visit = RequestUnderWay::begin(
+        request.headers(),
+        request.extensions().get::<Connection>(),
+        EntryPoint::Page,
+        &settings.trusted_proxies,
+        &state.clock,
+    );
+    request.extensions_mut().insert(visit.context.clone());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut response = if method == http::Method::POST && is_of_another_site(&request, &settings.own_origins)
     {

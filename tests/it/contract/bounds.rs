@@ -1,7 +1,7 @@
 //! Every repeated field of every request has a bound, and a message beyond it is refused before
 //! it is decoded: found in the descriptors, so that a new RPC or field is tested by itself.
 
-use countersign::grpc::layers::access::{Access, access};
+use countersign::grpc::layers::access::{Access, row};
 use countersign::grpc::pb::{self, DESCRIPTORS};
 use countersign::grpc::wire::bounds::{MOST_ELEMENTS, MOST_PATHS, bound};
 use prost::Message as _;
@@ -139,7 +139,7 @@ async fn rights_come_before_bounds() {
     for rpc in rpcs() {
         for field in repeated_of(&rpc) {
             let message = field.message(field.most + 1);
-            let row = access(&rpc).unwrap();
+            let (row, _) = row(&rpc).unwrap();
             if row != Access::Open {
                 let answer = call_raw(&anonymous, &rpc, message.clone()).await;
                 refused(answer, Code::Unauthenticated, "CREDENTIAL_MISSING");

@@ -19,9 +19,8 @@ const DOORS: [(&[&str], &[&str], &str); 6] = [
         "the headers of proxies are read where it is decided what they mean",
     ),
     (
-        &["TcpConnectInfo", "ConnectInfo<", "remote_addr(", ".peer_addr("],
-        // The latter sets it.
-        &["src/client_addr.rs", "src/connections/connection.rs"],
+        &["ConnectInfo<", "remote_addr(", ".peer_addr(", "connection.peer"],
+        &["src/client_addr.rs"],
         "the peer of a connection is read where it is decided whether it is the client",
     ),
     (&["argon2::", "Argon2::"], &["src/crypto/password_hash.rs"], "hashes are computed in the pool only"),
@@ -100,7 +99,7 @@ fn each_door_is_the_only_one() {
 fn a_way_round_is_found() {
     for line in [
         "let from = headers.get(\"x-forwarded-for\");",
-        "let from = request.extensions().get::<TcpConnectInfo>();",
+        "let from = connection.peer.ip();",
         "let from = stream.peer_addr()?;",
         "let hash = argon2::Argon2::default();",
         "let record = state.passwords.hash(owner, &password).await?;",

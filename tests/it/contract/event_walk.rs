@@ -4,7 +4,7 @@
 use countersign::domain::access::work::Work;
 use countersign::domain::values::ids::{AccountId, OrgId, SYSTEM_ORG};
 use countersign::domain::values::token_string::TokenString;
-use countersign::grpc::layers::access::work;
+use countersign::grpc::layers::access::row;
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -110,7 +110,7 @@ async fn every_change_is_one_event_and_nothing_else_is() {
 
     for rpc in rpcs() {
         let short = rpc.strip_prefix("/countersign.v1.").unwrap();
-        let reads = matches!(work(&rpc), Some(Work::Reads | Work::Cached));
+        let reads = matches!(row(&rpc), Some((_, Work::Reads | Work::Cached)));
         assert_eq!(READS.contains(&short), reads, "{rpc} in the access table");
         if BY_PASSWORD.contains(&short) {
             continue;
@@ -121,7 +121,7 @@ async fn every_change_is_one_event_and_nothing_else_is() {
             let request = things.request(short, &format!("by-{who}-{walked}")).await;
             news(db, &mut seen).await;
             let call = async |client: &Client, message: &[u8], id: &str| {
-                let work = work(&rpc).unwrap();
+                let (_, work) = row(&rpc).unwrap();
                 let before = server.state.shares.asked(work);
                 let answer = call_named(client, &rpc, message, id).await;
                 let asked = server.state.shares.asked(work) > before;

@@ -21,4 +21,5 @@ mod sharded_queries;
 mod sources;
 mod status_contract;
 mod transactions;
+mod wire;
 mod words;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use countersign::domain::values::permissions::{Permission, SystemRole};
-use countersign::grpc::layers::access::{Access, access};
+use countersign::grpc::layers::access::{Access, row};
 use countersign::grpc::pb::DESCRIPTORS;
 use prost::Message as _;
 use prost_types::{DescriptorProto, FileDescriptorSet};
@@ -106,7 +106,7 @@ fn the_rpcs_that_ask_for_a_permission() {
             for method in service.method.iter().map(|method| method.name()) {
                 known.insert(method.to_owned());
                 let path = format!("/countersign.v1.{}/{method}", service.name());
-                if let Some(Access::Requires(permission)) = access(&path) {
+                if let Some((Access::Requires(permission), _)) = row(&path) {
                     let shown = &by_permission[permission.as_str()];
                     assert!(
                         shown.iter().any(|name| name == method),

@@ -41,7 +41,7 @@ const CODES: &[(Code, &str)] = &[
     (Code::Aborted, "CONFLICT ETAG_MISMATCH"),
     (Code::ResourceExhausted, "MESSAGE_TOO_LARGE OVERLOADED THROTTLED"),
     (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
-    (Code::Unimplemented, "METHOD_UNKNOWN"),
+    (Code::Unimplemented, "METHOD_UNKNOWN COMPRESSION_UNSUPPORTED"),
     (Code::Unavailable, "DATABASE_UNAVAILABLE"),
     (Code::Internal, "INTERNAL"),
 ];

@@ -230,7 +230,7 @@ async fn the_allowed_page_gets_a_jwt_and_reads_what_is_refused() {
     assert_eq!((asked.status, asked.reader().as_deref()), (204, Some(APP)));
     assert_eq!(asked.header("access-control-allow-methods").unwrap(), "POST");
     let headers = asked.header("access-control-allow-headers").unwrap();
-    assert_eq!(headers, "content-type, x-grpc-web, x-user-agent, grpc-timeout, x-request-id");
+    assert_eq!(headers, "content-type, x-grpc-web, x-user-agent, grpc-timeout, x-request-id, traceparent");
     assert!(asked.header("access-control-max-age").unwrap().parse::<u32>().unwrap() <= 600);
     assert!(asked.header("vary").unwrap().split(", ").any(|name| name == "origin"));
 
@@ -240,7 +240,10 @@ async fn the_allowed_page_gets_a_jwt_and_reads_what_is_refused() {
         assert_eq!(answer.reader().as_deref(), Some(origin));
         assert_eq!(answer.header("vary").as_deref(), Some("origin"));
         let readable = answer.header("access-control-expose-headers").unwrap();
-        assert_eq!(readable, "grpc-status, grpc-message, grpc-status-details-bin, x-request-id");
+        assert_eq!(
+            readable,
+            "grpc-status, grpc-message, grpc-status-details-bin, countersign-reason, x-request-id"
+        );
         assert_eq!(answer.header("x-request-id").as_deref(), Some("page-1"));
     }
     // Refusals are read by the page too, each with its reason.
@@ -360,8 +363,6 @@ async fn nothing_else_is_served_to_pages() {
     // A form or a script that needs no preflight gets nowhere either.
     for (method, content_type, status) in [
         ("POST", "application/grpc-web+json", 415),
-        ("POST", "application/grpc-web-text; charset=utf-8", 415),
-        ("POST", "Application/gRPC-Web", 415),
         ("POST", "text/plain", 415),
         ("POST", "application/x-www-form-urlencoded", 415),
         ("POST", "multipart/form-data", 415),

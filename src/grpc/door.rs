@@ -1,0 +1,479 @@
+//! The front door: the way of every call, from its headers to its response.
+//!
+//! It assigns each call an id, limits the number of calls and their duration, reads the message,
+//! authenticates the caller, runs the handler, and logs the outcome. Whatever refuses a call, its
+//! refusal gets its form here.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use axum::BoxError;
+use axum::body::{Body, Bytes, HttpBody};
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use tokio::sync::Semaphore;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_server::{Health as _, HealthServer};
+use tonic_health::server::HealthReporter;
+use tonic_reflection::pb::{v1, v1alpha};
+use tower::ServiceExt as _;
+use tracing::Instrument as _;
+
+use super::health::HealthOf;
+use super::layers::access::{Access, row, serves_pages};
+use super::layers::auth::{Call, read_place};
+use super::layers::body::{BodyBuffer, MESSAGE_HEAD, overloaded};
+use super::layers::reply::Reply;
+use super::layers::status::{self, GRPC_STATUS};
+use super::layers::stream::EndingStream;
+use super::layers::unread::UnreadResponses;
+use super::reflection::Reflection;
+use super::service::{Handler, decode, encode};
+use super::wire::bounds::Bounds;
+use super::{accounts, health, orgs, reflection, tokens};
+use crate::client_addr::TrustedProxies;
+use crate::connections::{Connection, Room};
+use crate::domain::access::request_context::RequestContext;
+use crate::domain::access::work::Work;
+use crate::error::{Error, Reason, Result};
+use crate::flows::request::{EntryPoint, RequestUnderWay};
+use crate::state::State;
+
+/// The names of the services, for health checks.
+pub const SERVICES: [&str; 3] =
+    ["countersign.v1.AccountService", "countersign.v1.OrgService", "countersign.v1.TokenService"];
+
+/// So many responses each client may leave unread, or a quarter of the calls if that is more.
+const LEAST_UNREAD: usize = 64;
+
+/// How long a client waits for a refusal that tells it to retry later.
+const REFUSAL_DELAY: Duration = Duration::from_millis(100);
+
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+/// The only encoding of messages: they are not compressed.
+const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
+
+/// The limits of a server.
+#[derive(Clone, Debug)]
+pub struct RequestLimits {
+    /// The largest request message, in bytes.
+    pub max_message_size: usize,
+    /// How many calls are processed at once, streams among them, which are at most half of it; and
+    /// how many wait for their message. Further calls are told to retry later.
+    pub max_concurrent_requests: usize,
+    /// The maximum duration of a call; its own deadline may be shorter.
+    pub request_timeout: Duration,
+    pub trusted_proxies: Arc<TrustedProxies>,
+}
+
+/// What a call speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    Grpc,
+    /// gRPC-Web, translated.
+    GrpcWeb,
+}
+
+/// All RPCs, and what their calls share.
+pub struct Door {
+    state: Arc<State>,
+    limits: RequestLimits,
+    rpcs: HashMap<&'static str, Rpc>,
+    bodies: BodyBuffer,
+    permits: Arc<Semaphore>,
+    /// The places of streams: at most half of the permits.
+    streams: Arc<Room>,
+    unread: Arc<UnreadResponses>,
+    /// The places of refusals that are delayed.
+    refusals: Semaphore,
+    health: Arc<HealthOf>,
+    reflection: Reflection,
+}
+
+/// A row of the table of RPCs.
+struct Rpc {
+    access: Access,
+    work: Work,
+    kind: Kind,
+    over_web: bool,
+}
+
+enum Kind {
+    Unary(Handler, Bounds),
+    /// Answered from memory, and also by a server that is overloaded: it would be taken out of
+    /// service with all that it does.
+    HealthCheck,
+    Stream(Stream),
+}
+
+/// An RPC of the framework's that answers with a stream, which has no end to wait for.
+#[derive(Clone, Copy)]
+enum Stream {
+    HealthWatch,
+    ReflectionV1,
+    /// Older grpcurl builds and Python's client speak only this one.
+    ReflectionV1Alpha,
+}
+
+/// The table of RPCs. A path without a row in the access table is denied.
+fn rpcs(describes_itself: bool) -> HashMap<&'static str, Rpc> {
+    use Stream::{HealthWatch, ReflectionV1, ReflectionV1Alpha};
+
+    let services = [accounts::service::RPCS, orgs::service::RPCS, tokens::service::RPCS];
+    let unary = services.into_iter().flatten();
+    let unary = unary.map(|&(path, handler)| (path, Kind::Unary(handler, Bounds::of(path))));
+    let health = [
+        ("/grpc.health.v1.Health/Check", Kind::HealthCheck),
+        ("/grpc.health.v1.Health/Watch", Kind::Stream(HealthWatch)),
+    ];
+    let reflection = [
+        ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Kind::Stream(ReflectionV1)),
+        ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Kind::Stream(ReflectionV1Alpha)),
+    ];
+    let reflection = reflection.into_iter().filter(|_| describes_itself);
+    let row = |(path, kind)| {
+        let (access, work) = row(path)?;
+        Some((path, Rpc { access, work, kind, over_web: serves_pages(path) }))
+    };
+    unary.chain(health).chain(reflection).filter_map(row).collect()
+}
+
+impl Door {
+    /// The door of a server. With `describes_itself` it answers reflection.
+    pub fn new(
+        state: Arc<State>,
+        limits: RequestLimits,
+        reporter: HealthReporter,
+        describes_itself: bool,
+    ) -> Self {
+        let calls = limits.max_concurrent_requests;
+        Self {
+            rpcs: rpcs(describes_itself),
+            bodies: BodyBuffer::new(calls, limits.max_message_size),
+            permits: Arc::new(Semaphore::new(calls)),
+            streams: Room::new(calls / 2, usize::MAX),
+            unread: UnreadResponses::new((calls / 4).max(LEAST_UNREAD)),
+            refusals: Semaphore::new(calls),
+            health: Arc::new(HealthOf::new(reporter)),
+            reflection: Reflection::new(),
+            state,
+            limits,
+        }
+    }
+
+    /// The state of the server.
+    pub(super) fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Whether there is an RPC at this path.
+    pub fn knows(&self, path: &str) -> bool {
+        self.rpcs.contains_key(path)
+    }
+
+    /// Answers a call.
+    pub async fn answer<B>(
+        &self,
+        request: Request<B>,
+        connection: &Connection,
+        protocol: Protocol,
+    ) -> Response<Reply>
+    where
+        B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+    {
+        let (head, body) = request.into_parts();
+        let mut call = RequestUnderWay::begin(
+            &head.headers,
+            Some(connection),
+            EntryPoint::Rpc,
+            &self.limits.trusted_proxies,
+            &self.state.clock,
+        );
+        let method = head.uri.path().to_owned();
+        let rpc = self.rpcs.get(&*method);
+        call.context.work = rpc.map_or(Work::default(), |rpc| rpc.work);
+        let context = &call.context;
+        let deadline = deadline(&head.headers).unwrap_or(Duration::MAX).min(self.limits.request_timeout);
+        let mut answered = pin!(async {
+            match rpc {
+                Some(rpc) if protocol == Protocol::GrpcWeb && !rpc.over_web => {
+                    let message = "this RPC is not served over gRPC-Web";
+                    Err(Error::with_message(Reason::MethodUnknown, message))
+                }
+                Some(Rpc { kind: Kind::Stream(stream), .. }) => {
+                    self.stream(*stream, Request::from_parts(head, Body::new(body)), connection, context)
+                        .await
+                }
+                Some(rpc) => self.unary(rpc, &head, body, context).await,
+                None => Err(Reason::MethodUnknown.into()),
+            }
+        });
+        // A call that panics costs its connection nothing.
+        let answered = poll_fn(|task| {
+            let polled = catch_unwind(AssertUnwindSafe(|| answered.as_mut().poll(task)));
+            polled.unwrap_or_else(|_| Poll::Ready(Err(panicked())))
+        });
+        // A stream must only begin in time.
+        let answered = match tokio::time::timeout(deadline, answered).await {
+            Ok(answered) => answered,
+            // The call timed out because the database does not answer.
+            Err(_) if !self.state.feed.answers() => Err(Reason::DatabaseUnavailable.into()),
+            Err(_) => Err(Reason::DeadlineExceeded.into()),
+        };
+        let mut response = match answered {
+            Ok(response) => response,
+            Err(error) => {
+                if matches!(error.reason(), Reason::Overloaded | Reason::Throttled) {
+                    self.delay_refusal().await;
+                }
+                refusal(error, context)
+            }
+        };
+        call.name(&mut response);
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            let code = response.headers().get(GRPC_STATUS).and_then(|code| code.to_str().ok());
+            tracing::debug!(
+                request_id = call.context.request_id,
+                method,
+                code = code.unwrap_or("0"),
+                address = call.context.address.shown().map(tracing::field::display),
+                micros = call.micros(),
+                "call"
+            );
+        }
+        response
+    }
+
+    /// Delays the refusal of a client that is told to retry later: one that retries at once would keep
+    /// the server busy with refusals. Refusals beyond as many as there are permits are not delayed.
+    async fn delay_refusal(&self) {
+        if let Ok(_place) = self.refusals.try_acquire() {
+            tokio::time::sleep(REFUSAL_DELAY).await;
+        }
+    }
+
+    /// Performs a call with one message, once that has arrived, which the sender may delay.
+    async fn unary<B>(
+        &self,
+        rpc: &Rpc,
+        head: &Parts,
+        body: B,
+        context: &RequestContext,
+    ) -> Result<Response<Reply>>
+    where
+        B: HttpBody<Data = Bytes> + Unpin,
+    {
+        let address = context.address.shown();
+        let mut body = self.bodies.whole(address, body).await?;
+        let (handler, bounds) = match &rpc.kind {
+            Kind::Unary(handler, bounds) => (handler, bounds),
+            Kind::HealthCheck | Kind::Stream(_) => {
+                let answer = self.check_health(message(&body.bytes, &head.headers)?).await?;
+                return Ok(success(Reply::message(answer, self.unread.count(address))));
+            }
+        };
+        let _permit = self.permits.try_acquire().map_err(|_| overloaded())?;
+        // The permit is given back before the response is read.
+        if self.unread.too_many(address) {
+            return Err(overloaded());
+        }
+        let call = Call::authenticate_for(rpc.access, &self.state, &head.headers, context).await?;
+        let answer = match read_place(&self.state, &call).await? {
+            None => {
+                let message = message(&body.bytes, &head.headers)?;
+                bounds.check(message)?;
+                handler(&self.state, &call, message).await?
+            }
+            Some(place) => {
+                bounds.check(message(&body.bytes, &head.headers)?)?;
+                let (handler, state) = (*handler, self.state.clone());
+                let bytes = std::mem::take(&mut body.bytes);
+                // A task of its own, which goes on where the client has gone: the connection to the
+                // database is busy until the statement ends, and so is the place.
+                let reads = async move {
+                    let answer = handler(&state, &call, bytes.get(MESSAGE_HEAD..).unwrap_or_default()).await;
+                    drop(place);
+                    answer
+                };
+                tokio::spawn(reads.in_current_span()).await.map_err(|_| panicked())??
+            }
+        };
+        Ok(success(Reply::message(answer, self.unread.count(address))))
+    }
+
+    async fn check_health(&self, message: &[u8]) -> Result<Bytes> {
+        if message.len() > health::MAX_REQUEST {
+            return Err(Reason::MessageTooLarge.into());
+        }
+        let request: HealthCheckRequest = decode(message)?;
+        let answer = self.health.check(tonic::Request::new(request)).await;
+        let answer = answer.map_err(|_| Error::with_message(Reason::ResourceNotFound, "no such service"))?;
+        Ok(encode(answer.get_ref()))
+    }
+
+    /// Begins a stream. Its place holds the permit, until the stream ends or another one takes the place.
+    async fn stream(
+        &self,
+        stream: Stream,
+        mut request: Request<Body>,
+        connection: &Connection,
+        context: &RequestContext,
+    ) -> Result<Response<Reply>> {
+        let (place, gave_way) = self.streams.enter(context.address.shown(), 0);
+        let permit = self.permits.clone().try_acquire_owned().map_err(|_| overloaded())?;
+        place.hold(permit);
+        // A message that is not compressed is read, whatever the client would like to send.
+        request.headers_mut().remove(GRPC_ENCODING);
+        let reflection = self.reflection.clone();
+        let Ok(response) = match stream {
+            Stream::HealthWatch => {
+                let server = HealthServer::from_arc(self.health.clone());
+                server.max_decoding_message_size(health::MAX_REQUEST).oneshot(request).await
+            }
+            Stream::ReflectionV1 => {
+                let server = v1::server_reflection_server::ServerReflectionServer::new(reflection);
+                server.max_decoding_message_size(reflection::MAX_REQUEST).oneshot(request).await
+            }
+            Stream::ReflectionV1Alpha => {
+                let server = v1alpha::server_reflection_server::ServerReflectionServer::new(reflection);
+                server.max_decoding_message_size(reflection::MAX_REQUEST).oneshot(request).await
+            }
+        };
+        let response = status::normalise(response, context);
+        Ok(response.map(|body| Reply::stream(EndingStream::new(body, connection.closing(), gave_way, place))))
+    }
+}
+
+/// The message of a body, which holds exactly one.
+///
+/// # Errors
+/// `MALFORMED_REQUEST`; `COMPRESSION_UNSUPPORTED` for a message that is compressed as its headers say.
+fn message<'a>(body: &'a [u8], headers: &HeaderMap) -> Result<&'a [u8]> {
+    let (head, message) = body.split_first_chunk::<MESSAGE_HEAD>().ok_or(Reason::MalformedRequest)?;
+    let [flag, length @ ..] = *head;
+    let is_encoded = || headers.get(GRPC_ENCODING).is_some_and(|encoding| encoding != IDENTITY);
+    match flag {
+        0 if message.len() == u32::from_be_bytes(length) as usize => Ok(message),
+        1 if is_encoded() => Err(Reason::CompressionUnsupported.into()),
+        _ => Err(Reason::MalformedRequest.into()),
+    }
+}
+
+fn success(reply: Reply) -> Response<Reply> {
+    let mut response = Response::new(reply);
+    response.headers_mut().insert(CONTENT_TYPE, GRPC);
+    response
+}
+
+fn refusal(error: Error, context: &RequestContext) -> Response<Reply> {
+    let compression = error.reason() == Reason::CompressionUnsupported;
+    let mut response: Response<Reply> = status::answer(error, context).into_http();
+    if compression {
+        // The specification of gRPC over HTTP/2: which encodings would be understood.
+        response.headers_mut().insert(GRPC_ACCEPT_ENCODING, IDENTITY);
+    }
+    response
+}
+
+/// The error of a call whose code panicked. The panic itself is logged where it happens.
+fn panicked() -> Error {
+    Error::internal("the call panicked")
+}
+
+/// `grpc-timeout` (gRPC over HTTP/2): at most 8 digits and a unit.
+fn deadline(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let value: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(value * 3_600)),
+        "M" => Some(Duration::from_secs(value * 60)),
+        "S" => Some(Duration::from_secs(value)),
+        "m" => Some(Duration::from_millis(value)),
+        "u" => Some(Duration::from_micros(value)),
+        "n" => Some(Duration::from_nanos(value)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+    use prost_types::FileDescriptorSet;
+
+    use super::*;
+    use crate::grpc::pb::DESCRIPTORS;
+
+    #[test]
+    fn deadlines() {
+        let parse = |text: &str| {
+            deadline(&HeaderMap::from_iter([("grpc-timeout".parse().unwrap(), text.parse().unwrap())]))
+        };
+        assert_eq!(parse("10m"), Some(Duration::from_millis(10)));
+        assert_eq!(parse("99999999H"), Some(Duration::from_secs(99_999_999 * 3_600)));
+        for bad in ["", "m", "10", "-1S", "123456789S", "1.5S", "10x"] {
+            assert_eq!(parse(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_holds_one_message() {
+        let found = |body: &[u8], encoding: Option<&'static str>| {
+            let headers = encoding.map(|value| (GRPC_ENCODING, HeaderValue::from_static(value)));
+            message(body, &headers.into_iter().collect()).map(<[u8]>::to_vec).map_err(|error| error.reason())
+        };
+        for encoding in [None, Some("identity"), Some("gzip")] {
+            assert_eq!(found(&[0, 0, 0, 0, 2, 7, 8], encoding), Ok(vec![7, 8]));
+            assert_eq!(found(&[0, 0, 0, 0, 0], encoding), Ok(vec![]));
+        }
+        for body in [
+            &[][..],
+            &[0, 0, 0, 0],
+            &[0, 0, 0, 0, 2, 7],
+            &[0, 0, 0, 0, 1, 7, 8],
+            &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            &[0, 255, 255, 255, 255, 7],
+            &[1, 0, 0, 0, 1, 7],
+            &[2, 0, 0, 0, 1, 7],
+        ] {
+            assert_eq!(found(body, None), Err(Reason::MalformedRequest), "{body:?}");
+        }
+        assert_eq!(found(&[1, 0, 0, 0, 1, 7], Some("gzip")), Err(Reason::CompressionUnsupported));
+        assert_eq!(found(&[1, 0, 0, 0, 1, 7], Some("identity")), Err(Reason::MalformedRequest));
+    }
+
+    #[test]
+    fn every_rpc_is_in_the_table() {
+        let sets = [
+            DESCRIPTORS,
+            tonic_health::pb::FILE_DESCRIPTOR_SET,
+            v1::FILE_DESCRIPTOR_SET,
+            v1alpha::FILE_DESCRIPTOR_SET,
+        ];
+        let mut table = rpcs(true);
+        for file in sets.iter().flat_map(|set| FileDescriptorSet::decode(*set).unwrap().file) {
+            for service in &file.service {
+                for method in &service.method {
+                    let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
+                    let rpc = table.remove(&*path).unwrap_or_else(|| panic!("{path} has no row"));
+                    let streams = method.server_streaming() || method.client_streaming();
+                    assert_eq!(matches!(rpc.kind, Kind::Stream(_)), streams, "{path}");
+                    // The others are called before anybody is authenticated.
+                    assert!(matches!(rpc.kind, Kind::Unary(..)) || rpc.access == Access::Open, "{path}");
+                }
+            }
+        }
+        assert!(table.is_empty(), "{:?}", table.keys());
+    }
+}

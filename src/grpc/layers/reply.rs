@@ -1,0 +1,112 @@
+//! The body of a response to an RPC.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes, HttpBody};
+use http_body::{Frame, SizeHint};
+
+use super::status::trailers_of_success;
+use super::stream::EndingStream;
+use super::unread::Unread;
+
+/// The body of a response to an RPC. The default is empty: the headers say everything.
+#[derive(Default)]
+pub struct Reply(Content);
+
+#[derive(Default)]
+enum Content {
+    #[default]
+    Empty,
+    /// The answer to a unary call: its message, and then the trailers of success.
+    Message {
+        frame: Option<Bytes>,
+        unread: Unread,
+    },
+    /// A body without trailers.
+    Bytes {
+        bytes: Bytes,
+        _unread: Option<Unread>,
+    },
+    Stream(EndingStream),
+    /// The answer to a request of plain HTTP.
+    Http(Body),
+}
+
+impl Reply {
+    /// A message with its prefix, counted until it was read.
+    pub(in crate::grpc) fn message(frame: Bytes, unread: Unread) -> Self {
+        Self(Content::Message { frame: Some(frame), unread })
+    }
+
+    /// A body without trailers, counted until it was read.
+    pub(super) fn bytes(bytes: Bytes, unread: Option<Unread>) -> Self {
+        Self(Content::Bytes { bytes, _unread: unread })
+    }
+
+    pub(in crate::grpc) fn stream(stream: EndingStream) -> Self {
+        Self(Content::Stream(stream))
+    }
+
+    /// The answer to a request of plain HTTP, on the same port.
+    pub fn http(body: Body) -> Self {
+        Self(Content::Http(body))
+    }
+
+    /// The message, if nothing of it was sent.
+    pub(super) fn into_message(self) -> Option<(Bytes, Unread)> {
+        match self.0 {
+            Content::Message { frame, unread } => frame.map(|frame| (frame, unread)),
+            _ => None,
+        }
+    }
+}
+
+impl HttpBody for Reply {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = match &mut self.0 {
+            Content::Empty => return Poll::Ready(None),
+            Content::Message { frame, .. } => match frame.take() {
+                Some(frame) => Frame::data(frame),
+                None => {
+                    self.0 = Content::Empty;
+                    Frame::trailers(trailers_of_success())
+                }
+            },
+            Content::Bytes { bytes, .. } => {
+                let bytes = std::mem::take(bytes);
+                self.0 = Content::Empty;
+                Frame::data(bytes)
+            }
+            Content::Stream(stream) => return Pin::new(stream).poll_frame(context),
+            Content::Http(body) => return Pin::new(body).poll_frame(context),
+        };
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Content::Empty => true,
+            Content::Message { .. } => false,
+            Content::Bytes { bytes, .. } => bytes.is_empty(),
+            Content::Stream(stream) => stream.is_end_stream(),
+            Content::Http(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            // With its length, the transport would not expect the trailers.
+            Content::Message { .. } | Content::Stream(_) => SizeHint::default(),
+            Content::Empty => SizeHint::with_exact(0),
+            Content::Bytes { bytes, .. } => SizeHint::with_exact(bytes.len() as u64),
+            Content::Http(body) => body.size_hint(),
+        }
+    }
+}
