@@ -235,7 +235,7 @@ impl connections::Service for App {
             return self.door.answer(request, &connection, Protocol::Grpc).await;
         }
         if let Some(encoding) = Encoding::of(&media_type) {
-            return grpc_web::answer(&self.door, request, &connection, encoding).await;
+            return Box::pin(grpc_web::answer(&self.door, request, &connection, encoding)).await;
         }
         if media_type.starts_with("application/grpc") || self.door.knows(request.uri().path()) {
             let mut response = Response::new(Reply::default());

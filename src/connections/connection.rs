@@ -80,7 +80,8 @@ pub(super) async fn run<S: Service>(
     let from = Connection { peer, closing: activity.closing() };
     let service = service_fn(|request: Request<Incoming>| {
         let exchange = activity.begin(request.version());
-        let answer = answers.clone().answer(request, from.clone());
+        // Boxed: the transport moves the future of a call several times.
+        let answer = Box::pin(answers.clone().answer(request, from.clone()));
         let write_timeout = limits.write_timeout;
         async move {
             let response = answer.await;

@@ -209,8 +209,13 @@ impl Door {
                     Err(Error::with_message(Reason::MethodUnknown, message))
                 }
                 Some(Rpc { kind: Kind::Stream(stream), .. }) => {
-                    self.stream(*stream, Request::from_parts(head, Body::new(body)), connection, context)
-                        .await
+                    Box::pin(self.stream(
+                        *stream,
+                        Request::from_parts(head, Body::new(body)),
+                        connection,
+                        context,
+                    ))
+                    .await
                 }
                 Some(rpc) => self.unary(rpc, &head, body, context).await,
                 None => Err(Reason::MethodUnknown.into()),

@@ -106,7 +106,7 @@ impl Authenticator {
         // An expired one may outlast its pepper.
         if secrets.iter().any(|secret| !secret.is_expired(now) && !peppers.knows(secret.record.pepper)) {
             // Another node loaded a newer pepper before this one.
-            self.keyring.reload_for_unknown_pepper().await;
+            Box::pin(self.keyring.reload_for_unknown_pepper()).await;
             peppers = self.keyring.peppers.load();
         }
         // Compared even where nothing was found, so that both cases take the same time.
@@ -146,7 +146,7 @@ impl Authenticator {
         if verified.is_err() && self.keyring.signer.names_another_key(jwt) {
             // Another node may have created the key a moment ago: it signs at once where one was
             // revoked. How often they are loaded is limited.
-            self.keyring.reload_for_unknown_signing_key().await;
+            Box::pin(self.keyring.reload_for_unknown_signing_key()).await;
             verified = self.keyring.signer.verify(jwt, now);
         }
         let token = verified.map_err(|_| refuse())?;

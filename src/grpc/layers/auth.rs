@@ -124,7 +124,7 @@ impl Call {
             state.authenticator.record_use(&found, self.context.address.shown(), now);
             return Ok(caller);
         }
-        let verified = state.authenticator.by_access_token(bearer, self.context.address).await?;
+        let verified = Box::pin(state.authenticator.by_access_token(bearer, self.context.address)).await?;
         let Verified { found, token, impersonation } = verified;
         // A JWT issued for another service must not work here, even if it leaked.
         if token.claims.aud.as_slice() != [state.keyring.signer.issuer()] {

@@ -96,7 +96,7 @@ async fn elsewhere(state: &State, credential: &Credential, org_id: &str) -> Resu
     match convert::org_id(org_id)? {
         Some(org_id) if org_id != credential.account.org_id => {
             let there = match credential.kind {
-                TokenKind::Session => state.authenticator.within(credential, org_id).await?,
+                TokenKind::Session => Box::pin(state.authenticator.within(credential, org_id)).await?,
                 TokenKind::Secret | TokenKind::Publishable => None,
             };
             let there = there.filter(|there| there.account.check_active().is_ok());
@@ -119,7 +119,7 @@ async fn asked(
     let ttl = violations.check("requested_ttl", ttl.and_then(exchange::ExchangeRequest::lifetime));
     let purpose = violations.check("purpose", convert::optional(&request.purpose, Purpose::parse));
     let told = PresentedAtFields::read(&mut violations, &request.origin, &request.client_address);
-    if told.is_some() && !is_believed(state, call, request, org_id).await? {
+    if told.is_some() && !Box::pin(is_believed(state, call, request, org_id)).await? {
         for (field, text) in [("origin", &request.origin), ("client_address", &request.client_address)] {
             if !text.is_empty() {
                 violations.add(field, UNBELIEVED);

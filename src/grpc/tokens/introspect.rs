@@ -124,7 +124,7 @@ async fn introspect(
     // address.
     let from = ClientAddress::UNKNOWN;
     let looked_up = if looks_like_jwt(asked.token_text) {
-        access_token(state, asked, &presentation, from).await
+        Box::pin(access_token(state, asked, &presentation, from)).await
     } else {
         service_token(state, asked, &presentation, from).await
     };

@@ -219,6 +219,8 @@ impl Principals {
     }
 
     /// The value behind the key, and whether it is the one cached before an outage.
+    ///
+    /// What waits for the database is boxed, so that the future of a call that does not is small.
     async fn find(&self, key: Key, from: ClientAddress) -> Result<Option<(Known, bool)>> {
         let known = self.cache.get(key);
         if let Some(entry) = &known
@@ -232,9 +234,9 @@ impl Principals {
         } else if known.is_none() && self.cache.is_missing(key) {
             return Ok(None);
         } else if let (None, Some(id)) = (&known, guessable(key)) {
-            match self.is_worth_a_load(id, from).await {
+            match Box::pin(self.is_worth_a_load(id, from)).await {
                 Ok(false) => return Ok(None),
-                Ok(true) => self.load(key, false).await.inspect(|found| {
+                Ok(true) => Box::pin(self.load(key, false)).await.inspect(|found| {
                     if found.is_none() {
                         self.failures.note_unknown();
                     }
@@ -242,7 +244,7 @@ impl Principals {
                 Err(reason) => Err(reason),
             }
         } else {
-            self.load(key, known.is_some()).await
+            Box::pin(self.load(key, known.is_some())).await
         };
         match (loaded, known) {
             (Ok(found), _) => Ok(found.map(|known| (known, false))),
