@@ -14,7 +14,7 @@ use crate::db::accounts::grants::naming_rights;
 use crate::db::damaged;
 use crate::db::orgs::policies::Stored;
 use crate::db::sign_in::sessions;
-use crate::domain::access::credential::{Credential, Narrowed};
+use crate::domain::access::credential::{Credential, Derived};
 use crate::domain::access::member::Member;
 use crate::domain::access::rights::{HeldGrant, HeldGrants};
 use crate::domain::tokens::policy::{Ceilings, Rules};
@@ -165,7 +165,7 @@ pub async fn read(
         expire_time: row.expire_time,
         last_use: row.last_use,
         revoked: row.revoked,
-        narrowed: Narrowed::default(),
+        derived: Derived::default(),
     }))
 }
 
@@ -196,7 +196,7 @@ pub async fn find_session(
         expire_time: Some(session.expire_time),
         last_use: session.use_time,
         revoked: session.ended,
-        narrowed: Narrowed::default(),
+        derived: Derived::default(),
     }))
 }
 

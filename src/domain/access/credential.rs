@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use time::OffsetDateTime;
 
+use super::carried::{Carried, joined};
 use super::member::Member;
 use super::rights::Rights;
 use crate::domain::sign_in::sessions::idle_expiry;
@@ -16,7 +17,9 @@ use crate::domain::tokens::secrets::Secret;
 use crate::domain::values::ids::CredentialId;
 use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::names::Audience;
+use crate::domain::values::permissions::Permission;
 use crate::domain::values::web_origin::WebOrigin;
+use crate::error::Reason;
 
 /// A token or a session with its account, in the org that it acts in.
 #[derive(Clone)]
@@ -35,15 +38,20 @@ pub struct Credential {
     /// A use counts as far as it was written when this was loaded.
     pub last_use: OffsetDateTime,
     pub revoked: bool,
-    /// Its own rights, where its lists narrow those of the account.
-    pub(crate) narrowed: Narrowed,
+    /// What follows from the rest.
+    pub(crate) derived: Derived,
 }
 
-/// Rights that are computed when they are first needed. A copy, which may be changed, has none yet.
+/// What is computed when it is first needed. A copy, which may be changed, has nothing yet.
 #[derive(Default)]
-pub(crate) struct Narrowed(OnceLock<Arc<Rights>>);
+pub(crate) struct Derived {
+    /// The credential's own rights, where its lists narrow those of the account.
+    narrowed: OnceLock<Arc<Rights>>,
+    /// What its access tokens carry where nothing less is asked for.
+    carried: OnceLock<Result<Arc<Carried>, Reason>>,
+}
 
-impl Clone for Narrowed {
+impl Clone for Derived {
     fn clone(&self) -> Self {
         Self::default()
     }
@@ -59,7 +67,32 @@ impl Credential {
             return self.account.grants.rights();
         }
         let Restrictions { scopes, resources, .. } = &self.restrictions;
-        self.narrowed.0.get_or_init(|| self.account.grants.rights().narrowed(scopes, resources).into())
+        self.derived.narrowed.get_or_init(|| self.account.grants.rights().narrowed(scopes, resources).into())
+    }
+
+    /// The claims of its access tokens where nothing less is asked for.
+    ///
+    /// # Errors
+    /// `SCOPE_TOO_WIDE`.
+    pub(crate) fn carried(&self) -> Result<Arc<Carried>, Reason> {
+        let carried = self.derived.carried.get_or_init(|| {
+            // A token with roles may do all that its account may.
+            let roles = (!self.restrictions.narrow_rights()).then(|| self.account.roles());
+            Carried::new(self, &self.account, self.effective_rights(), roles).map(Arc::new)
+        });
+        carried.clone()
+    }
+
+    /// What it holds on the whole org, as a claim `scope` has it. An owner's scope also names those of
+    /// the required permissions that its org does not name.
+    pub(crate) fn scope(&self, required: &[Permission]) -> String {
+        match self.carried() {
+            Ok(carried) if required.is_empty() => carried.scope().to_owned(),
+            _ => {
+                let named = self.account.named_by_org.iter().chain(required).cloned().collect();
+                joined(&self.effective_rights().on_org(&named))
+            }
+        }
     }
 
     /// The bytes that it takes in a cache.
@@ -76,13 +109,15 @@ impl Credential {
             + size_of_val(&**networks)
             + size_of_val(&**origins);
         let secrets = self.secrets.iter().map(|secret| size_of_val(secret) + secret.record.mac.len());
-        let narrowed = self.narrowed.0.get().map_or(0, |rights| rights.weight());
+        let narrowed = self.derived.narrowed.get().map_or(0, |rights| rights.weight());
+        let carried = self.derived.carried.get().and_then(|carried| carried.as_ref().ok());
         size_of::<Self>() - size_of::<Member>()
             + self.account.weight()
             + lists
             + texts.sum::<usize>()
             + secrets.sum::<usize>()
             + narrowed
+            + carried.map_or(0, |carried| carried.weight())
     }
 
     /// The same credential in another org, where its account is this member.
@@ -194,7 +229,7 @@ pub(crate) mod tests {
             expire_time: Some(now() + time::Duration::days(1)),
             last_use: now(),
             revoked: false,
-            narrowed: Narrowed::default(),
+            derived: Derived::default(),
         }
     }
 

@@ -1,20 +1,17 @@
 //! The decision of an exchange: from a valid token and a request to what the access token says.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::access_token::MAX_LEN;
+use super::carried::Carried;
 use super::credential::Credential;
 use super::presentation::PresentedAt;
-use super::rights::Rights;
 use crate::domain::tokens::limits::MAX_ACCESS_TOKEN_LIFETIME;
 use crate::domain::values::names::{Audience, Purpose};
 use crate::domain::values::permissions::Permission;
-use crate::domain::values::resources::ResourcePath;
 use crate::error::{Error, Precondition, Reason, Result};
 
 /// What a caller requests of an exchange, validated.
@@ -67,12 +64,8 @@ impl ExchangeRequest {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Decision {
     pub audiences: Vec<String>,
-    /// The permissions on the whole org, after every restriction.
-    pub scope: BTreeSet<Permission>,
-    /// The permissions on single resources.
-    pub on_paths: BTreeMap<ResourcePath, BTreeSet<Permission>>,
-    /// The roles, only if nothing was narrowed: the token may then do all that its account may.
-    pub roles: Option<Vec<String>>,
+    /// What follows from the credential and its rights, after every restriction.
+    pub carried: Arc<Carried>,
     /// Whole seconds since 1970.
     pub issued_at: i64,
     /// Whole seconds since 1970, after `issued_at` and never after the token's expiry.
@@ -98,11 +91,6 @@ pub(crate) fn decide(
     let held = credential.effective_rights();
     let not_held = request.scopes.iter().filter(|scope| !held.hold_somewhere(scope));
     refuse_scopes(not_held)?;
-    let narrowed = !request.scopes.is_empty() || credential.restrictions.narrow_rights();
-    let given = match request.scopes.as_slice() {
-        [] => Cow::Borrowed(&**held),
-        scopes => Cow::Owned(held.narrowed(scopes, &[])),
-    };
 
     let issued_at = now.unix_timestamp();
     let ttl = credential.account.rules.access_token_lifetime(request.ttl);
@@ -113,35 +101,12 @@ pub(crate) fn decide(
         // Less than a second of the token's lifetime is left, and a JWT counts in whole seconds.
         return Err(Reason::TokenExpired.into());
     }
-    let (scope, on_paths) = listed(&given, &credential.account.named_by_org)?;
-    Ok(Decision {
-        audiences,
-        scope,
-        on_paths,
-        roles: (!narrowed).then(|| credential.account.roles()),
-        issued_at,
-        expires_at,
-    })
+    let carried = match request.scopes.as_slice() {
+        [] => credential.carried()?,
+        scopes => Carried::new(credential, &credential.account, &held.narrowed(scopes, &[]), None)?.into(),
+    };
+    Ok(Decision { audiences, carried, issued_at, expires_at })
 }
-
-/// The permissions that an access token lists: those on the whole org, and those on single resources.
-///
-/// Names that make the token too large are not put together: what fits is little, and the rights of an
-/// account may be a thousand roles on a thousand resources. The signer measures the rest.
-///
-/// # Errors
-/// `SCOPE_TOO_WIDE`.
-pub(super) fn listed(given: &Rights, named_by_org: &BTreeSet<Permission>) -> Result<Listed> {
-    // Three bytes of claims are four of the token.
-    const ROOM: usize = MAX_LEN / 4 * 3;
-    let scope = given.on_org(named_by_org);
-    let length = scope.iter().map(|permission| permission.as_str().len() + 1).sum::<usize>();
-    let room = ROOM.checked_sub(length).ok_or(Reason::ScopeTooWide)?;
-    let on_paths = given.on_paths(named_by_org, room).ok_or(Reason::ScopeTooWide)?;
-    Ok((scope, on_paths))
-}
-
-type Listed = (BTreeSet<Permission>, BTreeMap<ResourcePath, BTreeSet<Permission>>);
 
 /// Refuses scopes that are not held; passes if there are none.
 ///
@@ -206,7 +171,15 @@ mod tests {
     }
 
     fn scope(decision: &Decision) -> Vec<&str> {
-        decision.scope.iter().map(Permission::as_str).collect()
+        decision.carried.scope().split_ascii_whitespace().collect()
+    }
+
+    /// The claims beside the scope: the number of paths, and the roles.
+    fn others(decision: &Decision) -> (usize, Option<Vec<String>>) {
+        let claims = serde_json::from_str(&format!("{{{}}}", decision.carried.json()));
+        let claims: serde_json::Value = claims.unwrap();
+        let paths = claims["authorization_details"].as_array().map_or(0, Vec::len);
+        (paths, serde_json::from_value(claims["roles"].clone()).unwrap())
     }
 
     #[test]
@@ -215,8 +188,7 @@ mod tests {
         let decision = decide(&held, &ExchangeRequest::default(), ISSUER, now()).unwrap();
         assert_eq!(decision.audiences, [ISSUER]);
         assert_eq!(scope(&decision).len(), 7);
-        assert_eq!(decision.on_paths.len(), 1);
-        assert_eq!(decision.roles.unwrap(), ["auditor", "member"]);
+        assert_eq!(others(&decision), (1, Some(vec!["auditor".into(), "member".into()])));
         assert_eq!(decision.expires_at - decision.issued_at, 300);
     }
 
@@ -225,10 +197,11 @@ mod tests {
         let held = credential(&[("invoices.read", "*"), ("invoices.write", "a")]);
         let decision = decide(&held, &request(&[], &["invoices.read"], None), ISSUER, now()).unwrap();
         assert_eq!(scope(&decision), ["invoices.read"]);
-        assert!(decision.on_paths.is_empty() && decision.roles.is_none());
+        assert_eq!(others(&decision), (0, None));
         // Held only on a path: it counts as held, and appears only in the details.
         let decision = decide(&held, &request(&[], &["invoices.write"], None), ISSUER, now()).unwrap();
-        assert!(decision.scope.is_empty() && decision.on_paths.len() == 1);
+        assert!(scope(&decision).is_empty());
+        assert_eq!(others(&decision), (1, None));
         let refused =
             decide(&held, &request(&[], &["invoices.read", "x.y"], None), ISSUER, now()).unwrap_err();
         assert_eq!(refused.reason(), Reason::ScopeNotHeld);
@@ -241,7 +214,7 @@ mod tests {
         held.restrictions.scopes = vec![Permission::ACCOUNTS_READ];
         let decision = decide(&held, &ExchangeRequest::default(), ISSUER, now()).unwrap();
         assert_eq!(scope(&decision), ["accounts.read"]);
-        assert_eq!(decision.roles, None);
+        assert_eq!(others(&decision).1, None);
         let refused = decide(&held, &request(&[], &["accounts.write"], None), ISSUER, now()).unwrap_err();
         assert_eq!(refused.reason(), Reason::ScopeNotHeld);
     }

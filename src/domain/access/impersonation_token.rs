@@ -8,7 +8,8 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::acting::Acting;
-use super::exchange::{Decision, listed};
+use super::carried::Carried;
+use super::exchange::Decision;
 use super::member::Member;
 use crate::domain::tokens::policy::Rules;
 use crate::domain::values::kinds::AccountKind;
@@ -90,8 +91,8 @@ pub(crate) fn decide(
     if expires_at <= issued_at {
         return Err(Reason::TokenExpired.into());
     }
-    let (scope, on_paths) = listed(&given, &target.named_by_org)?;
-    Ok(Decision { audiences: vec![issuer.to_owned()], scope, on_paths, roles: None, issued_at, expires_at })
+    let carried = Carried::new(acting.caller.credential(), target, &given, None)?.into();
+    Ok(Decision { audiences: vec![issuer.to_owned()], carried, issued_at, expires_at })
 }
 
 #[cfg(test)]
@@ -106,7 +107,6 @@ mod tests {
     use crate::domain::access::credential::tests::{credential, now};
     use crate::domain::access::impersonation::Impersonation;
     use crate::domain::access::request_context::RequestContext;
-    use crate::domain::access::rights::Rights;
     use crate::domain::tokens::policy::tests::default_rules;
     use crate::domain::values::ids::{AccountId, OrgId, SYSTEM_ORG};
 
@@ -245,8 +245,7 @@ mod tests {
             match decided(admin, AuthenticatedBy::TokenString, &target) {
                 Ok(decision) => {
                     prop_assert!(theirs.beyond(&ours).is_empty());
-                    let scope = decision.scope.into_iter().map(|permission| (permission, Node::Org));
-                    prop_assert!(Rights::of_pairs(scope).beyond(theirs).is_empty());
+                    prop_assert!(decision.carried.rights().beyond(theirs).is_empty());
                 }
                 Err(error) => {
                     prop_assert_eq!(error.reason(), Reason::TargetExceedsCaller);

@@ -3,6 +3,7 @@
 pub mod access_token;
 pub mod acting;
 pub mod caller;
+pub mod carried;
 pub mod checks;
 pub mod credential;
 #[cfg(test)]

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::claims::claims;
+use super::claims::sign;
 use super::presented_at::PresentedAtFields;
+use crate::domain::access::carried::Carried;
 use crate::domain::access::credential::Credential;
 use crate::domain::access::exchange;
 use crate::domain::tokens::limits::MAX_LIST;
@@ -60,7 +61,7 @@ pub async fn exchange_token(
         issued_token_type: ACCESS_TOKEN.to_owned(),
         token_type: "Bearer".to_owned(),
         expire_time: Some(issued.expire_time),
-        scopes: issued.scope.split_ascii_whitespace().map(str::to_owned).collect(),
+        scopes: issued.carried.scope().split_ascii_whitespace().map(str::to_owned).collect(),
     })
 }
 
@@ -68,8 +69,8 @@ pub async fn exchange_token(
 pub struct Issued {
     pub access_token: String,
     pub expire_time: prost_types::Timestamp,
-    /// Its claim `scope`.
-    pub scope: String,
+    /// The claims that it has of its credential.
+    pub carried: Arc<Carried>,
 }
 
 /// Issues the requested JWT.
@@ -84,8 +85,9 @@ pub fn issue(
 ) -> Result<Issued> {
     let decision = exchange::decide(credential, asked, state.keyring.signer.issuer(), now)?;
     let expire_time = prost_types::Timestamp { seconds: decision.expires_at, nanos: 0 };
-    let claims = claims(state, credential, &credential.account, decision);
-    Ok(Issued { access_token: state.keyring.signer.sign(&claims)?, expire_time, scope: claims.scope })
+    let carried = decision.carried.clone();
+    let access_token = sign(state, decision, state.clock.new_id(), None)?;
+    Ok(Issued { access_token, expire_time, carried })
 }
 
 /// The subject in the named org, if that is not its own org. Only for sessions.

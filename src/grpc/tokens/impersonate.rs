@@ -1,8 +1,11 @@
 //! `ImpersonateAccount`: an administrator acts as a service account for a limited time.
 
-use super::claims::claims;
+use uuid::Uuid;
+
+use super::claims::sign;
 use crate::db;
 use crate::db::events::{Change, FieldChange};
+use crate::domain::access::access_token::Act;
 use crate::domain::access::impersonation_token;
 use crate::domain::values::ids::AccountId;
 use crate::domain::values::names::Description;
@@ -35,13 +38,14 @@ pub async fn impersonate_account(
     let decision =
         impersonation_token::decide(&acting, &target, ttl, &rules, state.keyring.signer.issuer(), now)?;
     let expire_time = prost_types::Timestamp { seconds: decision.expires_at, nanos: 0 };
-    let claims = claims(state, acting.caller.credential(), &target, decision);
-    let access_token = state.keyring.signer.sign(&claims)?;
+    let jti = state.clock.new_id::<Uuid>();
+    let act = Act { sub: acting.caller.credential().account.account_id.to_string() };
+    let access_token = sign(state, decision, jti, Some(act))?;
 
     let mut tx = Transaction::begin(state, &acting).await?;
     // Nothing that is cached becomes outdated by it.
     let change = Change::of("account.impersonated", [account_id])
-        .fields([FieldChange::set("reason", reason), FieldChange::set("access_token.jti", claims.jti)]);
+        .fields([FieldChange::set("reason", reason), FieldChange::set("access_token.jti", jti)]);
     tx.record(change).await?;
     tx.commit().await?;
     Ok(pb::ImpersonateAccountResponse { access_token, expire_time: Some(expire_time) })

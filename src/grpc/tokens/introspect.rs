@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 
 use super::presented_at::PresentedAtFields;
 use crate::domain::access::caller::Caller;
+use crate::domain::access::carried::joined;
 use crate::domain::access::member::Member;
 use crate::domain::access::presentation::PresentedAt;
 use crate::domain::tokens::limits::MAX_LIST;
@@ -165,9 +166,7 @@ async fn service_token(
     Ok(Some((
         credential.account.org_id,
         pb::IntrospectTokenResponse {
-            scope: joined(
-                &credential.effective_rights().on_org(&named(&credential.account.named_by_org, asked)),
-            ),
+            scope: credential.scope(&asked.required),
             exp: end.map_or(0, OffsetDateTime::unix_timestamp),
             iat: credential.create_time.unix_timestamp(),
             nbf: credential.create_time.unix_timestamp(),
@@ -222,10 +221,6 @@ async fn access_token(
 /// org need not name.
 fn named(by_org: &BTreeSet<Permission>, asked: &IntrospectionRequest<'_>) -> BTreeSet<Permission> {
     by_org.iter().chain(&asked.required).cloned().collect()
-}
-
-fn joined(scope: &BTreeSet<Permission>) -> String {
-    scope.iter().map(Permission::as_str).collect::<Vec<_>>().join(" ")
 }
 
 fn common(state: &State, client_id: CredentialId, member: &Member) -> pb::IntrospectTokenResponse {

@@ -353,6 +353,7 @@ impl Principals {
         self.cache.share_rules(&mut found.account);
         // Worked out here, once, and not on each call.
         found.effective_rights();
+        let _ = found.carried();
         Known::Credential(Arc::new(found))
     }
 }

@@ -159,11 +159,7 @@ impl World {
         let member = self.member(target);
         let decision =
             impersonation_token::decide(&by.acting, &member, MAX_LIFETIME, &self.rules, issuer, now())?;
-        let on_org = decision.scope.into_iter().map(|permission| (permission, Node::Org));
-        let on_paths = decision.on_paths.into_iter().flat_map(|(path, permissions)| {
-            permissions.into_iter().map(move |permission| (permission, Node::Path(path.clone())))
-        });
-        let carried = Rights::of_pairs(on_org.chain(on_paths));
+        let carried = decision.carried.rights();
         let actor = self.behind(by.credential)[0];
         self.impersonations.push(ModelImpersonation { by: by.credential, actor, target, carried });
         Ok(())

@@ -1,0 +1,141 @@
+//! The claims of an access token that follow from its credential and what that holds. They are the
+//! same for all tokens of the credential, so that they are put together once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::access_token::{Detail, GRANT_DETAIL, MAX_LEN};
+use super::credential::Credential;
+use super::member::Member;
+use super::rights::Rights;
+use crate::domain::values::permissions::Permission;
+use crate::domain::values::resources::ResourcePath;
+use crate::error::Reason;
+
+/// These claims, encoded.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Carried {
+    scope: Box<str>,
+    json: Box<str>,
+}
+
+/// These claims, in the order in which they are written.
+#[derive(Serialize)]
+struct Written<'a> {
+    sub: String,
+    client_id: String,
+    scope: &'a str,
+    org: String,
+    account_kind: &'a str,
+    token_kind: &'a str,
+    org_ver: i64,
+    acct_ver: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    roles: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    authorization_details: Vec<Detail>,
+}
+
+impl Carried {
+    /// The claims of a token of this credential, which speaks for this member with these rights, and
+    /// names these roles.
+    ///
+    /// # Errors
+    /// `SCOPE_TOO_WIDE`.
+    pub(crate) fn new(
+        credential: &Credential,
+        subject: &Member,
+        rights: &Rights,
+        roles: Option<Vec<String>>,
+    ) -> Result<Self, Reason> {
+        let (scope, on_paths) = listed(rights, &subject.named_by_org)?;
+        let scope = joined(&scope);
+        let details = on_paths.iter().map(|(path, permissions)| Detail {
+            kind: GRANT_DETAIL.to_owned(),
+            identifier: path.to_string(),
+            actions: permissions.iter().map(Permission::to_string).collect(),
+        });
+        let written = Written {
+            sub: subject.account_id.to_string(),
+            client_id: credential.credential_id.to_string(),
+            scope: &scope,
+            org: subject.org_id.to_string(),
+            account_kind: subject.account_kind.name(),
+            token_kind: credential.kind.name(),
+            org_ver: subject.org_version,
+            acct_ver: subject.account_version,
+            roles,
+            authorization_details: details.collect(),
+        };
+        let json = serde_json::to_string(&written).expect("strings and numbers are JSON");
+        let members = json.strip_prefix('{').and_then(|json| json.strip_suffix('}')).expect("an object");
+        Ok(Self { json: members.into(), scope: scope.into() })
+    }
+
+    /// The permissions on the whole org: the claim `scope`.
+    pub fn scope(&self) -> &str {
+        &self.scope
+    }
+
+    /// The members of a JSON object, without its braces.
+    pub fn json(&self) -> &str {
+        &self.json
+    }
+
+    /// The bytes that it takes.
+    pub(super) fn weight(&self) -> usize {
+        size_of::<Self>() + 2 * size_of::<usize>() + self.scope.len() + self.json.len()
+    }
+}
+
+/// Permissions as a claim `scope` has them (RFC 8693, section 4.2).
+pub(crate) fn joined(scope: &BTreeSet<Permission>) -> String {
+    let length = scope.iter().map(|permission| permission.as_str().len() + 1).sum();
+    let mut text = String::with_capacity(length);
+    for permission in scope {
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(permission.as_str());
+    }
+    text
+}
+
+type Listed = (BTreeSet<Permission>, BTreeMap<ResourcePath, BTreeSet<Permission>>);
+
+/// The permissions that an access token lists: those on the whole org, and those on single resources.
+///
+/// Names that make the token too large are not put together: what fits is little, and the rights of an
+/// account may be a thousand roles on a thousand resources. The signer measures the rest.
+///
+/// # Errors
+/// `SCOPE_TOO_WIDE`.
+fn listed(given: &Rights, named_by_org: &BTreeSet<Permission>) -> Result<Listed, Reason> {
+    // Three bytes of claims are four of the token.
+    const ROOM: usize = MAX_LEN / 4 * 3;
+    let scope = given.on_org(named_by_org);
+    let length = scope.iter().map(|permission| permission.as_str().len() + 1).sum::<usize>();
+    let room = ROOM.checked_sub(length).ok_or(Reason::ScopeTooWide)?;
+    let on_paths = given.on_paths(named_by_org, room).ok_or(Reason::ScopeTooWide)?;
+    Ok((scope, on_paths))
+}
+
+#[cfg(test)]
+impl Carried {
+    /// The rights that a verifier reads from these claims.
+    pub(super) fn rights(&self) -> Rights {
+        use crate::domain::values::resources::Node;
+
+        let permission = |text: &str| Permission::parse(text).unwrap();
+        let claims: serde_json::Value = serde_json::from_str(&format!("{{{}}}", self.json)).unwrap();
+        let details = claims.get("authorization_details").cloned().unwrap_or_else(|| serde_json::json!([]));
+        let details: Vec<Detail> = serde_json::from_value(details).unwrap();
+        let on_org = self.scope.split_ascii_whitespace().map(|scope| (permission(scope), Node::Org));
+        let on_paths = details.iter().flat_map(|detail| {
+            let node = Node::Path(ResourcePath::parse(&detail.identifier).unwrap());
+            detail.actions.iter().map(move |action| (permission(action), node.clone()))
+        });
+        Rights::of_pairs(on_org.chain(on_paths))
+    }
+}
