@@ -10,6 +10,8 @@ use std::fmt;
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
+use super::sqlstate;
+
 /// How the rows of a table are spread over the workers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Class {
@@ -113,7 +115,9 @@ impl fmt::Display for DistributionError {
                 f,
                 "the tables are distributed; the owner of the database has to run once: {statement}"
             ),
-            Self::Database(error) => write!(f, "the distribution of the tables cannot be read: {error}"),
+            Self::Database(error) => {
+                write!(f, "the distribution of the tables cannot be read: {}", sqlstate::text(error))
+            }
         }
     }
 }

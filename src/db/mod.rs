@@ -4,6 +4,7 @@
 //! read; the others write, and take the transaction of the caller.
 
 pub mod accounts;
+pub mod deployment;
 pub mod distribution;
 pub mod events;
 pub mod keys;

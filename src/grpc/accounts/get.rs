@@ -53,10 +53,11 @@ pub async fn list_accounts(
     let mut db = state.db.acquire().await?;
     let after = paging.after(AccountId::parse);
     let page = db::accounts::page(&mut db, acting.org_id, &filter, after, paging.size).await?;
+    let page = paging.answer(state, page, |account| messages::account(&account))?;
     Ok(pb::ListAccountsResponse {
-        accounts: page.rows.iter().map(messages::account).collect::<Result<_>>()?,
-        next_page_token: paging.next(state, &page),
-        total_size: page.total,
+        accounts: page.items,
+        next_page_token: page.next_page_token,
+        total_size: page.total_size,
     })
 }
 

@@ -101,11 +101,11 @@ pub async fn list_grantable_access(
     let after = paging.after(ResourcePath::parse);
     let page =
         db::orgs::resources::page(&mut db, acting.org_id, node.path(), after.as_ref(), paging.size).await?;
-    response.next_page_token = paging.next(state, &page);
-    response.total_size = page.total;
     let nodes = recipient.nodes();
-    response.resources =
-        page.rows.into_iter().map(|row| resource(&acting, &nodes, row)).collect::<Result<_>>()?;
+    let page = paging.answer(state, page, |row| resource(&acting, &nodes, row))?;
+    response.resources = page.items;
+    response.next_page_token = page.next_page_token;
+    response.total_size = page.total_size;
     Ok(response)
 }
 

@@ -190,10 +190,11 @@ pub async fn list_grants(
     }
     let after = paging.after(GrantId::parse);
     let page = db::accounts::grants::page(&mut db, acting.org_id, &filter, after, paging.size).await?;
+    let page = paging.answer(state, page, |grant| messages::grant(&grant))?;
     Ok(pb::ListGrantsResponse {
-        grants: page.rows.iter().map(messages::grant).collect::<Result<_>>()?,
-        next_page_token: paging.next(state, &page),
-        total_size: page.total,
+        grants: page.items,
+        next_page_token: page.next_page_token,
+        total_size: page.total_size,
     })
 }
 

@@ -96,30 +96,35 @@ impl Call {
         if !looks_like_jwt(bearer) {
             let found = state.authenticator.by_string(bearer, self.context.address).await?;
             let now = state.clock.now();
+            let refused = |error: Error| error.of_credential(found.credential.credential_id);
             found.check(now)?;
             let caller = Caller::new(
                 found.credential.clone(),
                 caller::AuthenticatedBy::TokenString,
                 self.context.clone(),
-            )?;
+            );
+            let caller = caller.map_err(refused)?;
             state.authenticator.record_use(&found, self.context.address.shown(), now);
             return Ok(caller);
         }
         let verified = state.authenticator.by_access_token(bearer, self.context.address).await?;
         let Verified { found, token, impersonation } = verified;
+        let credential_id = found.credential.credential_id;
         // A JWT issued for another service must not work here, even if it leaked.
         if token.claims.aud.as_slice() != [state.keyring.signer.issuer()] {
             return Err(Error::with_message(
                 Reason::AccessTokenInvalid,
                 "the access token is for another audience",
-            ));
+            )
+            .of_credential(credential_id));
         }
         let bearer = caller::AuthenticatedBy::AccessToken {
             narrowed_to: token.narrowed_to,
             impersonation,
             expires_at: token.claims.exp,
         };
-        Caller::new(found.credential, bearer, self.context.clone())
+        let caller = Caller::new(found.credential, bearer, self.context.clone());
+        caller.map_err(|error| error.of_credential(credential_id))
     }
 }
 
@@ -172,6 +177,7 @@ pub async fn authenticate(Shared(state): Shared<Arc<State>>, mut request: Reques
     };
     let outcome = match outcome {
         Ok(caller) => {
+            call.context.caller = caller.as_ref().map(Caller::account_id);
             call.caller = caller;
             read_place(&state, &call).await
         }

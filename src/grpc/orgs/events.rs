@@ -34,10 +34,11 @@ pub async fn list_events(
     let mut db = state.db.acquire().await?;
     let after = paging.after(str::parse::<LogPosition>);
     let page = db::events::log::page(&mut db, acting.org_id, &filter, after, paging.size).await?;
+    let page = paging.answer(state, page, |event| Ok(messages::event(acting.org_id, event)))?;
     Ok(pb::ListEventsResponse {
-        next_page_token: paging.next(state, &page),
-        total_size: page.total,
-        events: page.rows.into_iter().map(|event| messages::event(acting.org_id, event)).collect(),
+        events: page.items,
+        next_page_token: page.next_page_token,
+        total_size: page.total_size,
     })
 }
 

@@ -95,10 +95,11 @@ pub async fn list_invitations(
     let mut db = state.db.acquire().await?;
     let after = paging.after(InvitationId::parse);
     let page = db::orgs::invitations::page(&mut db, acting.org_id, wanted, after, paging.size, now).await?;
+    let page = paging.answer(state, page, |row| shown(&row, now))?;
     Ok(pb::ListInvitationsResponse {
-        invitations: page.rows.iter().map(|row| shown(row, now)).collect::<Result<_>>()?,
-        next_page_token: paging.next(state, &page),
-        total_size: page.total,
+        invitations: page.items,
+        next_page_token: page.next_page_token,
+        total_size: page.total_size,
     })
 }
 

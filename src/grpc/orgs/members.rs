@@ -27,10 +27,11 @@ pub async fn list_members(
     let mut db = state.db.acquire().await?;
     let after = paging.after(AccountId::parse);
     let page = db::orgs::memberships::page(&mut db, acting.org_id, after, paging.size).await?;
+    let page = paging.answer(state, page, |row| messages::member(&row))?;
     Ok(pb::ListMembersResponse {
-        members: page.rows.iter().map(messages::member).collect::<Result<_>>()?,
-        next_page_token: paging.next(state, &page),
-        total_size: page.total,
+        members: page.items,
+        next_page_token: page.next_page_token,
+        total_size: page.total_size,
     })
 }
 

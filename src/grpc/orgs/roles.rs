@@ -180,10 +180,11 @@ pub async fn list_roles(
     let counted = SystemRole::ALL.len() as i64 + db::orgs::roles::count(&mut *db, acting.org_id).await?;
     let page = Page::of(roles, paging.size, counted, |role| role.id.clone());
     let is_first = request.page_token.is_empty();
+    let page = paging.answer(state, page, Ok)?;
     Ok(pb::ListRolesResponse {
-        next_page_token: paging.next(state, &page),
-        total_size: page.total,
-        roles: page.rows,
+        roles: page.items,
+        next_page_token: page.next_page_token,
+        total_size: page.total_size,
         own_permissions: if is_first { messages::own_permissions() } else { Vec::new() },
     })
 }

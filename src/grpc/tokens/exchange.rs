@@ -43,6 +43,7 @@ pub async fn exchange_token(
     }
     let found = state.authenticator.by_string(subject, call.context.address).await?;
     let now = state.clock.now();
+    let credential_id = found.credential.credential_id;
     found.check(now)?;
     let Authenticated { credential, in_outage, .. } = &found;
     let mut asked = asked(state, call, &request, credential.account.org_id).await?;
@@ -51,9 +52,10 @@ pub async fn exchange_token(
         asked.limit_ttl(OUTAGE_LIFE);
     }
     let issued = match elsewhere(state, credential, &request.org_id).await? {
-        None => issue(state, credential, &asked, now)?,
-        Some(there) => issue(state, &there, &asked, now)?,
+        None => issue(state, credential, &asked, now),
+        Some(there) => issue(state, &there, &asked, now),
     };
+    let issued = issued.map_err(|error| error.of_credential(credential_id))?;
     state.authenticator.record_use(&found, asked.address(), now);
     Ok(pb::ExchangeTokenResponse {
         access_token: issued.access_token,

@@ -68,10 +68,11 @@ pub async fn list_tokens(
     }
     let after = paging.after(TokenId::parse);
     let page = db::tokens::page(&mut db, acting.org_id, &filter, after, paging.size, now).await?;
+    let page = paging.answer(state, page, |token| messages::token(&token, &rules, now))?;
     Ok(pb::ListTokensResponse {
-        tokens: page.rows.iter().map(|token| messages::token(token, &rules, now)).collect::<Result<_>>()?,
-        next_page_token: paging.next(state, &page),
-        total_size: page.total,
+        tokens: page.items,
+        next_page_token: page.next_page_token,
+        total_size: page.total_size,
     })
 }
 

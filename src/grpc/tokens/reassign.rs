@@ -15,7 +15,11 @@ use crate::error::{Error, Reason, Result, Violations};
 use crate::flows::transaction::transact;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
+use crate::grpc::wire::answer_size;
 use crate::state::State;
+
+/// The most bytes of the scopes that are listed as lost.
+const MOST_LOST: usize = 256 << 10;
 
 /// Which tokens to move.
 enum ReassignedTokens {
@@ -112,8 +116,8 @@ async fn reassign(
         let shown = |token: &Token| messages::token(token, &rules, now);
         let Some(from) = tokens.first().map(Token::account).filter(|from| *from != to) else {
             // There is no token, or it belongs to the target account already.
-            let tokens = tokens.iter().map(shown).collect::<Result<_>>()?;
-            return Ok((tokens, Vec::new()));
+            let tokens = tokens.iter().map(shown).collect::<Result<Vec<_>>>()?;
+            return Ok((answer_size::fitting(tokens), Vec::new()));
         };
         let rights = Reassignment {
             before: db::accounts::grants::find_held(&mut tx, org_id, from).await?,
@@ -133,11 +137,11 @@ async fn reassign(
         fields.extend(lacking.iter().map(|scope| FieldChange::cleared("scopes", scope)));
         let change = Change::of("token.reassigned", &ids).fields(fields).subjects(ids.iter().copied());
         let moved = db::tokens::lock_active(&mut tx, org_id, &ids, now).await?;
-        let moved = moved.iter().map(shown).collect::<Result<_>>()?;
+        let moved = moved.iter().map(shown).collect::<Result<Vec<_>>>()?;
         if !asked.validate_only {
             tx.record(change).await?;
             tx.commit().await?;
         }
-        Ok((moved, lost.permissions.into_iter().collect()))
+        Ok((answer_size::fitting(moved), answer_size::fitting_texts(lost.permissions, MOST_LOST)))
     })
 }

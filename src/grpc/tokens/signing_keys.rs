@@ -31,10 +31,11 @@ pub async fn list_signing_keys(
         Paging::read(state, &acting, "ListSigningKeys", &filter, request.page_size, &request.page_token)?;
     let mut db = state.db.acquire().await?;
     let page = db::keys::signing_keys::page(&mut db, paging.after(parse_place), paging.size).await?;
+    let page = paging.answer(state, page, |key| Ok(messages::signing_key(&key)))?;
     Ok(pb::ListSigningKeysResponse {
-        signing_keys: page.rows.iter().map(messages::signing_key).collect(),
-        next_page_token: paging.next(state, &page),
-        total_size: page.total,
+        signing_keys: page.items,
+        next_page_token: page.next_page_token,
+        total_size: page.total_size,
     })
 }
 
