@@ -360,7 +360,7 @@ async fn supersede(
     }
     Ok(Some(
         Change::of("token.revoked", &active)
-            .fields([FieldChange::set("revoke_reason", "SUPERSEDED")])
+            .fields([FieldChange::set("revoke_reason", "REVOKE_REASON_SUPERSEDED")])
             .subjects(active),
     ))
 }

@@ -47,6 +47,7 @@ pub const TABLES: &[(&str, Class)] = &[
     ("requests", Class::Org),
     ("events", Class::Org),
     ("event_resources", Class::Org),
+    ("named_permissions", Class::Org),
     ("account_links", Class::Org),
     ("passwords", Class::Org),
     ("sessions", Class::Org),

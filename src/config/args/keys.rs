@@ -62,12 +62,7 @@ pub(crate) struct InsecureIssuerArgs {
     #[arg(
         long,
         env = "COUNTERSIGN_INSECURE_ISSUER",
-        default_value_t = false,
-        default_missing_value = "true",
-        num_args = 0..=1,
-        require_equals = true,
-        action = ArgAction::Set,
-        value_name = "BOOL"
+        action = ArgAction::SetTrue
     )]
     insecure_issuer: bool,
 }

@@ -121,6 +121,12 @@ impl Credential {
         (allowed.is_empty() || allowed.contains(audience)) && self.account.rules.allow_audience(audience)
     }
 
+    /// Whether it may be used for this issuer's own API: its list of audiences names the issuer, or is empty.
+    pub(crate) fn is_for(&self, issuer: &str) -> bool {
+        let allowed = &self.restrictions.audiences;
+        allowed.is_empty() || allowed.iter().any(|audience| audience.as_str() == issuer)
+    }
+
     /// The audiences beside the issuer that the token can be used for; empty means any.
     ///
     /// If its list and the policy have none in common, it is only the issuer.

@@ -113,7 +113,9 @@ pub(crate) fn decide(
         // Less than a second of the token's lifetime is left, and a JWT counts in whole seconds.
         return Err(Reason::TokenExpired.into());
     }
-    let (scope, on_paths) = listed(&given, &credential.account.named_by_org)?;
+    // What ownership implies must be asked for: the permissions of applications that are held only as an
+    // owner are listed where they are among the scopes.
+    let (scope, on_paths) = listed(&given)?;
     Ok(Decision {
         audiences,
         scope,
@@ -131,13 +133,14 @@ pub(crate) fn decide(
 ///
 /// # Errors
 /// `SCOPE_TOO_WIDE`.
-pub(super) fn listed(given: &Rights, named_by_org: &BTreeSet<Permission>) -> Result<Listed> {
+pub(super) fn listed(given: &Rights) -> Result<Listed> {
     // Three bytes of claims are four of the token.
     const ROOM: usize = MAX_LEN / 4 * 3;
-    let scope = given.on_org(named_by_org);
+    let named = BTreeSet::new();
+    let scope = given.on_org(&named);
     let length = scope.iter().map(|permission| permission.as_str().len() + 1).sum::<usize>();
     let room = ROOM.checked_sub(length).ok_or(Reason::ScopeTooWide)?;
-    let on_paths = given.on_paths(named_by_org, room).ok_or(Reason::ScopeTooWide)?;
+    let on_paths = given.on_paths(&named, room).ok_or(Reason::ScopeTooWide)?;
     Ok((scope, on_paths))
 }
 
@@ -164,7 +167,7 @@ pub(crate) fn refuse_scopes<'a>(not_held: impl Iterator<Item = &'a Permission>) 
 
 fn audiences(credential: &Credential, asked: &[Audience], issuer: &str) -> Result<Vec<String>> {
     if asked.is_empty() {
-        return Ok(vec![issuer.to_owned()]);
+        return if credential.is_for(issuer) { Ok(vec![issuer.to_owned()]) } else { Err(lacks_issuer()) };
     }
     let mut audiences: Vec<String> = Vec::with_capacity(asked.len());
     for audience in asked {
@@ -185,6 +188,11 @@ fn audiences(credential: &Credential, asked: &[Audience], issuer: &str) -> Resul
         ));
     }
     Ok(audiences)
+}
+
+fn lacks_issuer() -> Error {
+    let message = "the token's allowed_audiences lack this issuer: name one of them";
+    Error::with_message(Reason::InvalidTarget, message)
 }
 
 #[cfg(test)]

@@ -90,7 +90,7 @@ pub(crate) fn decide(
     if expires_at <= issued_at {
         return Err(Reason::TokenExpired.into());
     }
-    let (scope, on_paths) = listed(&given, &target.named_by_org)?;
+    let (scope, on_paths) = listed(&given)?;
     Ok(Decision { audiences: vec![issuer.to_owned()], scope, on_paths, roles: None, issued_at, expires_at })
 }
 

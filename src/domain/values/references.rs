@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::ids::{AccountId, OrgId, RoleId};
 use super::names::{AccountName, Email, Invalid, Slug};
-use super::permissions::{Permission, SystemRole};
+use super::permissions::{Permission, Right, SystemRole};
 
 /// An org: its id or its slug.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ pub enum RoleRef {
 impl RoleRef {
     /// Parses any of them. System roles come first, ignoring case, as no custom role has their names.
     ///
-    /// What begins as an id does is one: no role has such a name.
+    /// What looks like an id is one: no role has such a name.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let wrong = Invalid("must be owner, manager, auditor, member, a role_… id, or the name of a role");
         if let Some(role) = SystemRole::ALL.into_iter().find(|role| role.id().eq_ignore_ascii_case(text)) {
@@ -95,9 +95,12 @@ impl fmt::Display for RoleRef {
     }
 }
 
-/// Whether the name of a role would be taken for an id.
+/// Whether the name of a role would be taken for an id: of a role, or of another kind of thing.
 pub fn looks_like_id(name: &str) -> bool {
-    name.get(..5).is_some_and(|begin| begin.eq_ignore_ascii_case("role_"))
+    let Some((prefix, digits)) = name.split_once('_') else { return false };
+    let is_prefix = !prefix.is_empty() && prefix.bytes().all(|byte| byte.is_ascii_alphabetic());
+    let is_uuid = digits.len() == 26 && digits.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    prefix.eq_ignore_ascii_case(RoleId::PREFIX) || (is_prefix && is_uuid)
 }
 
 /// What a grant gives, as a request names it.
@@ -105,6 +108,16 @@ pub fn looks_like_id(name: &str) -> bool {
 pub enum RightRef {
     Role(RoleRef),
     Permission(Permission),
+}
+
+impl From<Right> for RightRef {
+    fn from(right: Right) -> Self {
+        match right {
+            Right::System(role) => Self::Role(RoleRef::System(role)),
+            Right::Custom(id) => Self::Role(RoleRef::Id(id)),
+            Right::Permission(permission) => Self::Permission(permission),
+        }
+    }
 }
 
 impl fmt::Display for RightRef {
@@ -136,7 +149,8 @@ mod tests {
         for wrong in ["", "bot", "acct_x", "@", "a@", "bot @acme.example"] {
             assert!(AccountRef::parse(wrong).is_err(), "{wrong:?}");
         }
-        for wrong in ["", "role_x", "ROLE_", "a b", "invoices.read", "bot@acme.example"] {
+        let foreign = format!("acct_{ID}");
+        for wrong in ["", "role_x", "ROLE_", "a b", "invoices.read", "bot@acme.example", foreign.as_str()] {
             assert!(RoleRef::parse(wrong).is_err(), "{wrong:?}");
         }
     }

@@ -1,8 +1,8 @@
 //! `AccountService`: the handler of each RPC.
 
 use super::{
-    clone, conversion, create, get, get_caller, grantable, grants, lifecycle, links, password_resets,
-    passwords, update,
+    check_access, clone, conversion, create, get, get_caller, grantable, grants, lifecycle, links,
+    password_resets, passwords, update,
 };
 use crate::grpc::service::service;
 
@@ -13,6 +13,7 @@ service! {
         create_user(CreateUserRequest) -> CreateUserResponse = create::create_user;
         clone_account(CloneAccountRequest) -> CloneAccountResponse = clone::clone_account;
         get_account(GetAccountRequest) -> GetAccountResponse = get::get_account;
+        check_access(CheckAccessRequest) -> CheckAccessResponse = check_access::check_access;
         list_accounts(ListAccountsRequest) -> ListAccountsResponse = get::list_accounts;
         update_account(UpdateAccountRequest) -> UpdateAccountResponse = update::update_account;
         activate_account(ActivateAccountRequest) -> ActivateAccountResponse = lifecycle::activate_account;

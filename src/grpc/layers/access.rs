@@ -29,6 +29,19 @@ pub fn work(path: &str) -> Option<Work> {
     row(path).map(|(_, work)| work)
 }
 
+/// Whether a call may concern the credential itself alone: what a token may do whose list of audiences
+/// lacks the issuer. The handler holds it to that token.
+pub fn concerns_itself(path: &str) -> bool {
+    matches!(
+        path,
+        "/countersign.v1.AccountService/GetCaller"
+            | "/countersign.v1.TokenService/RotateToken"
+            | "/countersign.v1.TokenService/FinishRotation"
+            | "/countersign.v1.TokenService/CancelRotation"
+            | "/countersign.v1.TokenService/RevokeToken"
+    )
+}
+
 /// The row of a path. An RPC that only ends something is one that *stops*, and does not wait behind
 /// changes; one that yields something new as well is not.
 fn row(path: &str) -> Option<(Access, Work)> {
@@ -39,6 +52,7 @@ fn row(path: &str) -> Option<(Access, Work)> {
         "/countersign.v1.AccountService/CreateUser" => (Requires(&Permission::ACCOUNTS_WRITE), Changes),
         "/countersign.v1.AccountService/CloneAccount" => (Requires(&Permission::ACCOUNTS_WRITE), Changes),
         "/countersign.v1.AccountService/GetAccount" => (Authenticated, Reads),
+        "/countersign.v1.AccountService/CheckAccess" => (Authenticated, Reads),
         "/countersign.v1.AccountService/ListAccounts" => (Requires(&Permission::ACCOUNTS_READ), Reads),
         "/countersign.v1.AccountService/ActivateAccount" => (Requires(&Permission::ACCOUNTS_WRITE), Changes),
         "/countersign.v1.AccountService/DeactivateAccount" => (Requires(&Permission::ACCOUNTS_WRITE), Stops),

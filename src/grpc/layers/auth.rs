@@ -8,7 +8,7 @@ use axum::response::Response;
 use http::{HeaderMap, header};
 use tracing::Instrument as _;
 
-use super::access::{Access, access, work};
+use super::access::{Access, access, concerns_itself, work};
 use super::{grpc_web, status};
 use crate::db;
 use crate::domain::access::acting::Acting;
@@ -18,6 +18,7 @@ use crate::domain::access::credential::Credential;
 use crate::domain::access::request_context::RequestContext;
 use crate::domain::access::work::Work;
 use crate::domain::values::ids::OrgId;
+use crate::domain::values::references::OrgRef;
 use crate::error::{Error, Reason, Result};
 use crate::grpc::wire::convert;
 use crate::state::State;
@@ -58,7 +59,18 @@ impl Call {
     /// # Errors
     /// `RESOURCE_NOT_FOUND` for an org that does not exist, or that the caller may not see.
     pub async fn acting_in(&self, state: &State, org_id: &str) -> Result<Acting<'_>> {
-        let (caller, org_id) = (self.caller()?, convert::org_id(org_id)?);
+        let caller = self.caller()?;
+        let org_id = match convert::org(org_id)? {
+            None => None,
+            Some(OrgRef::Id(id)) => Some(id),
+            Some(OrgRef::Slug(slug)) => {
+                let found = db::references::org(&state.db, &slug).await?;
+                // Another org that the caller may not act in is answered with what the caller said.
+                let there = found
+                    .filter(|id| caller.may_travel(*id).is_some() || caller.acting_in(Some(*id)).is_ok());
+                Some(there.ok_or_else(|| Error::not_found("org", &slug))?)
+            }
+        };
         if let Some((session, there)) = org_id.and_then(|there| Some((caller.may_travel(there)?, there))) {
             return travel(state, caller, session, there).await;
         }
@@ -103,7 +115,10 @@ impl Call {
                 caller::AuthenticatedBy::TokenString,
                 self.context.clone(),
             );
-            let caller = caller.map_err(refused)?;
+            let issuer = state.keyring.signer.issuer();
+            let about_itself = concerns_itself(&self.context.method);
+            let caller =
+                caller.and_then(|caller| caller.for_issuer(issuer, about_itself)).map_err(refused)?;
             state.authenticator.record_use(&found, self.context.address.shown(), now);
             return Ok(caller);
         }
@@ -124,6 +139,7 @@ impl Call {
             expires_at: token.claims.exp,
         };
         let caller = Caller::new(found.credential, bearer, self.context.clone());
+        let caller = caller.and_then(|caller| caller.for_issuer(state.keyring.signer.issuer(), false));
         caller.map_err(|error| error.of_credential(credential_id))
     }
 }

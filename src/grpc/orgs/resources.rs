@@ -41,6 +41,7 @@ pub async fn create_resource(
     let request_id = violations.check("request_id", idempotency::parse(&request_id));
     let (path, display_name, request_id) = violations.all((path, display_name, request_id))?;
 
+    request.org_id.clear();
     let once = Idempotency::new(&acting, "CreateResource", request_id, &request);
     transact!(state, &acting, |mut tx| {
         let now = tx.now();

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 
 use super::claims::claims;
 use super::presented_at::PresentedAtFields;
+use crate::db;
 use crate::domain::access::credential::Credential;
 use crate::domain::access::exchange;
 use crate::domain::tokens::limits::MAX_LIST;
@@ -14,6 +15,7 @@ use crate::domain::values::ids::OrgId;
 use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::names::{Audience, Purpose};
 use crate::domain::values::permissions::Permission;
+use crate::domain::values::references::OrgRef;
 use crate::error::{Code, Error, Reason, Result, Violations};
 use crate::grpc::layers::auth::{Call, looks_like_jwt};
 use crate::grpc::pb;
@@ -95,14 +97,23 @@ pub fn issue(
 /// # Errors
 /// `RESOURCE_NOT_FOUND` if the account may not act there, and for a token.
 async fn elsewhere(state: &State, credential: &Credential, org_id: &str) -> Result<Option<Arc<Credential>>> {
-    match convert::org_id(org_id)? {
-        Some(org_id) if org_id != credential.account.org_id => {
+    let named = convert::org(org_id)?;
+    let there = match &named {
+        None => None,
+        Some(OrgRef::Id(id)) => Some(*id),
+        Some(OrgRef::Slug(slug)) => {
+            let found = db::references::org(&state.db, slug).await?;
+            Some(found.ok_or_else(|| Error::not_found("org", slug))?)
+        }
+    };
+    match (there, named) {
+        (Some(org_id), Some(named)) if org_id != credential.account.org_id => {
             let there = match credential.kind {
                 TokenKind::Session => state.authenticator.within(credential, org_id).await?,
                 TokenKind::Secret | TokenKind::Publishable => None,
             };
             let there = there.filter(|there| there.account.check_active().is_ok());
-            there.map(Some).ok_or_else(|| Error::not_found("org", org_id))
+            there.map(Some).ok_or_else(|| Error::not_found("org", named))
         }
         _ => Ok(None),
     }

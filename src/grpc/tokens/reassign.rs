@@ -3,13 +3,15 @@
 use super::messages;
 use crate::db;
 use crate::db::events::{Change, FieldChange};
+use crate::db::references;
 use crate::db::tokens::Token;
 use crate::domain::access::acting::Acting;
 use crate::domain::access::reassignment::Reassignment;
 use crate::domain::limits::Limit;
-use crate::domain::values::ids::{AccountId, TokenId};
+use crate::domain::values::ids::TokenId;
 use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::permissions::Permission;
+use crate::domain::values::references::AccountRef;
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Reason, Result, Violations};
 use crate::flows::transaction::transact;
@@ -24,13 +26,13 @@ const MOST_LOST: usize = 256 << 10;
 /// Which tokens to move.
 enum ReassignedTokens {
     One(TokenId),
-    AllOf(AccountId),
+    AllOf(AccountRef),
 }
 
 /// The checked request for a move.
 struct ReassignRequest {
     which: ReassignedTokens,
-    to: AccountId,
+    to: AccountRef,
     allow_narrowing: bool,
     validate_only: bool,
 }
@@ -43,7 +45,7 @@ pub async fn reassign_token(
     let acting = authorised(state, call, &request.org_id).await?;
     let mut violations = Violations::default();
     let token_id = violations.check("token_id", TokenId::parse(&request.token_id));
-    let to = violations.check("account_id", AccountId::parse(&request.account_id));
+    let to = violations.check("account_id", AccountRef::parse(&request.account_id));
     let (token_id, to) = violations.all((token_id, to))?;
     let asked = ReassignRequest {
         which: ReassignedTokens::One(token_id),
@@ -62,8 +64,8 @@ pub async fn reassign_account_tokens(
 ) -> Result<pb::ReassignAccountTokensResponse> {
     let acting = authorised(state, call, &request.org_id).await?;
     let mut violations = Violations::default();
-    let from = violations.check("from_account_id", AccountId::parse(&request.from_account_id));
-    let to = violations.check("account_id", AccountId::parse(&request.account_id));
+    let from = violations.check("from_account_id", AccountRef::parse(&request.from_account_id));
+    let to = violations.check("account_id", AccountRef::parse(&request.account_id));
     let (from, to) = violations.all((from, to))?;
     let asked = ReassignRequest {
         which: ReassignedTokens::AllOf(from),
@@ -88,17 +90,19 @@ async fn reassign(
     acting: &Acting<'_>,
     asked: &ReassignRequest,
 ) -> Result<(Vec<pb::Token>, Vec<String>)> {
-    let (org_id, to) = (acting.org_id, asked.to);
+    let org_id = acting.org_id;
     transact!(state, acting, |mut tx| {
         let now = tx.now();
+        let to = references::account(&mut tx, acting, &asked.to).await?;
         db::orgs::lock(&mut tx, org_id).await?;
         let target = db::accounts::lock(&mut tx, org_id, to).await?;
-        let target = target.ok_or_else(|| Error::not_found("account", to))?;
-        let ids = match asked.which {
-            ReassignedTokens::One(token_id) => vec![token_id],
-            ReassignedTokens::AllOf(from) => {
+        let target = target.ok_or_else(|| Error::not_found("account", &asked.to))?;
+        let ids = match &asked.which {
+            ReassignedTokens::One(token_id) => vec![*token_id],
+            ReassignedTokens::AllOf(named) => {
+                let from = references::account(&mut tx, acting, named).await?;
                 let account = db::accounts::find(&mut *tx, org_id, from).await?;
-                account.ok_or_else(|| Error::not_found("account", from))?;
+                account.ok_or_else(|| Error::not_found("account", named))?;
                 {
                     let most = Limit::ACTIVE_TOKENS_OF_ACCOUNT.most;
                     db::tokens::find_active(&mut tx, &[org_id], from, now, most).await?

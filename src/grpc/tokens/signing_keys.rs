@@ -3,7 +3,7 @@
 use super::messages;
 use crate::crypto::key_pair::NewKey;
 use crate::db;
-use crate::db::events::{Actor, FieldChange};
+use crate::db::events::{Actor, EventValue, FieldChange};
 use crate::db::keys::signing_keys::parse_place;
 use crate::domain::signing_keys::{KeyState, is_kid};
 use crate::domain::values::ids::SYSTEM_ORG;
@@ -101,10 +101,10 @@ pub async fn revoke_signing_key(
         let mut fields = vec![
             FieldChange {
                 field: "state",
-                old_value: Some(key.state.clone()),
-                new_value: Some(KeyState::Revoked.name().to_owned()),
+                old_value: key.state().map(|state| state.event_value()),
+                new_value: Some(KeyState::Revoked.event_value()),
             },
-            FieldChange::set("revoke_reason", reason),
+            FieldChange::set("revoke_reason", format!("REVOKE_REASON_{reason}")),
         ];
         if key.state() == Some(KeyState::Active) {
             // Never the next key: an attacker who took the active key may have taken that one,

@@ -11,7 +11,7 @@ mod floors;
 mod imports;
 mod isolation;
 mod list_walk;
-mod message_bytes;
+pub mod message_bytes;
 mod migrations;
 mod one_place;
 mod paging;

@@ -59,7 +59,7 @@ async fn an_error_at_the_start_has_the_form_of_the_log() {
     let scratch = Scratch::new("start-errors");
     let key = scratch.master_key();
     let database = Database::create().await;
-    let nowhere = database.url().replace(&database.url()[database.url().rfind('/').unwrap()..], "/nosuch");
+    let nowhere = database.url().replace(database.name(), "nosuch");
     let start = |format: &[&str]| {
         let mut command = countersign();
         command.args(["serve", "--issuer", "https://id.example"]).args(format);
@@ -102,8 +102,7 @@ async fn a_server_says_what_it_serves_and_that_an_operator_is_missing() {
     assert_eq!(ready["signing_algorithm"], "EdDSA");
     assert_eq!(ready["trusted_proxies"], "10.0.0.0/8,::1/128");
     let shown = ready["database"].as_str().unwrap();
-    let name = &database.url()[database.url().rfind('/').unwrap() + 1..];
-    assert!(shown.contains(name.split('?').next().unwrap()) && !shown.contains('@'), "{shown}");
+    assert!(shown.ends_with(database.name()) && !shown.contains('@'), "{shown}");
     let missing = "ready without an operator: `countersign bootstrap` creates it";
     until(async || lines(&log, missing).len() == 1).await;
     drop(running);
@@ -177,25 +176,16 @@ async fn refused_credentials_are_lines_and_a_flood_of_them_is_a_count() {
     // No credential at all is none that is refused.
     let nobody = Client { channel: operator.channel.clone(), bearer: None };
     refused(nobody.caller().await, Code::Unauthenticated, "CREDENTIAL_MISSING");
-    // Another reason has its own lines, and no flood has more than ten in ten seconds.
-    let guess = Client { channel: operator.channel.clone(), bearer: Some("guess".into()) };
-    for _ in 0..200 {
-        refused(guess.caller().await, Code::Unauthenticated, "TOKEN_INVALID");
+    // Of a flood a few lines are logged; how they are counted is tested with the sampler.
+    for _ in 0..300 {
+        refused(operator.caller().await, Code::Unauthenticated, "TOKEN_REVOKED");
     }
-    let invalid = || {
-        lines(&log, REFUSED).into_iter().filter(|line| line["reason"] == "TOKEN_INVALID").collect::<Vec<_>>()
-    };
-    // More than one window, where the machine is slow.
-    until(async || {
-        refused(guess.caller().await, Code::Unauthenticated, "TOKEN_INVALID");
-        invalid().iter().any(|line| line["unlogged_before"].as_u64().unwrap() > 0)
-    })
-    .await;
-    let (logged, counted) = (
-        invalid().len() as u64,
-        invalid().iter().map(|line| line["unlogged_before"].as_u64().unwrap()).sum::<u64>(),
-    );
-    assert!(logged <= counted, "{logged} lines, and {counted} that are only counted");
+    let logged = lines(&log, REFUSED).len();
+    assert!(logged < 150, "{logged}");
+    // Another reason is not hidden by it.
+    let guess = Client { channel: operator.channel.clone(), bearer: Some("guess".into()) };
+    refused(guess.caller().await, Code::Unauthenticated, "TOKEN_INVALID");
+    until(async || lines(&log, REFUSED).iter().any(|line| line["reason"] == "TOKEN_INVALID")).await;
 }
 
 #[tokio::test]
