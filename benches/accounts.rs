@@ -149,6 +149,7 @@ async fn plans(pool: &PgPool, org: &str) -> Result<()> {
                 state: Some(AccountState::Deactivated),
                 role: Some(role("auditor")?),
                 query: Some(query("svc")?),
+                ..AccountFilter::default()
             },
         ),
     ] {

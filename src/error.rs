@@ -114,6 +114,17 @@ reasons! {
     Internal "INTERNAL" Internal "internal error: the cause is in the server's log under this request id";
 }
 
+impl Reason {
+    /// Whether it says that a credential, or an attempt to sign in, was refused: what an operator of the
+    /// server has to see.
+    pub fn refuses_a_credential(self) -> bool {
+        matches!(
+            self,
+            Self::OriginNotAllowed | Self::AddressNotAllowed | Self::PurposeMismatch | Self::Throttled
+        ) || (self.code() == Code::Unauthenticated && self != Self::CredentialMissing)
+    }
+}
+
 /// One invalid field, identified by its path in the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
@@ -145,6 +156,8 @@ pub struct Parts {
     /// What was not found or already exists: its kind and the caller's name for it.
     pub resource: Option<(&'static str, String)>,
     pub retry_after: Option<Duration>,
+    /// The credential that is refused, by its public id. Only for the log.
+    pub credential: Option<String>,
     /// Only for the log.
     pub source: Option<Box<dyn StdError + Send + Sync>>,
 }
@@ -165,6 +178,7 @@ impl Error {
             metadata: Vec::new(),
             resource: None,
             retry_after: None,
+            credential: None,
             source: None,
         }))
     }
@@ -210,6 +224,12 @@ impl Error {
     /// Adds a machine-readable fact.
     pub fn with_metadata(mut self, key: &'static str, value: impl Into<String>) -> Self {
         self.0.metadata.push((key, value.into()));
+        self
+    }
+
+    /// Says which credential is refused, for the log.
+    pub fn of_credential(mut self, credential: impl fmt::Display) -> Self {
+        self.0.credential = Some(credential.to_string());
         self
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use sqlx::PgConnection;
 
-use super::database;
+use super::{database, issuer};
 use crate::clock::{Clock, random};
 use crate::config::args::BootstrapArgs;
 use crate::config::{CredentialLimits, PasswordHashing, TokenLimits};
@@ -56,7 +56,9 @@ pub(super) async fn run(args: BootstrapArgs) -> anyhow::Result<()> {
         passwords: PasswordHashing::FLOOR,
         tokens: TokenLimits::WIDEST,
     };
-    let (issuer, algorithm) = (args.issuer.issuer, args.signing.signing_algorithm);
+    let (issuer, algorithm) = (args.issuer.issuer()?, args.signing.signing_algorithm);
+    let db = pools.main.pool();
+    issuer::require(&db, &issuer).await?;
     let state = State::open(pools, master, algorithm, issuer, limits, Clock::default()).await?;
     let exists = find_operator(&state).await?.is_some();
     ensure!(args.recover || !exists, HAS_OPERATOR);
@@ -71,6 +73,7 @@ pub(super) async fn run(args: BootstrapArgs) -> anyhow::Result<()> {
     };
     match outcome {
         Ok(operator) => {
+            issuer::claim(&db, &state.issuer).await?;
             let done = if args.recover {
                 "has a new token, and earlier tokens of bootstrap were revoked"
             } else {
@@ -93,19 +96,24 @@ pub(super) async fn run(args: BootstrapArgs) -> anyhow::Result<()> {
 
 /// Where the token of the operator is written.
 enum Output {
-    Terminal,
+    Stdout,
     File(File, PathBuf),
 }
 
 impl Output {
     /// Opens a new file that only its owner may read, or the terminal if there is no path.
     ///
-    /// Standard output must be a terminal: what is written to a pipe or a log stays there.
+    /// `-` is standard output, whatever it is. Without a path that must be a terminal: what is written to
+    /// a pipe or a log stays there.
     fn open(path: Option<PathBuf>) -> anyhow::Result<Self> {
         let Some(path) = path else {
-            ensure!(stdout().is_terminal(), "the token is printed only to a terminal: use --output FILE");
-            return Ok(Self::Terminal);
+            let why = "the token is printed only to a terminal: use --output FILE, or --output - for a pipe";
+            ensure!(stdout().is_terminal(), why);
+            return Ok(Self::Stdout);
         };
+        if path.as_os_str() == "-" {
+            return Ok(Self::Stdout);
+        }
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         let file = file.with_context(|| format!("--output {}: creating a new file", path.display()))?;
         Ok(Self::File(file, path))
@@ -113,7 +121,11 @@ impl Output {
 
     fn write(&mut self, token: &str) -> std::io::Result<()> {
         match self {
-            Self::Terminal => writeln!(stdout(), "{token}"),
+            Self::Stdout => {
+                let mut stdout = stdout().lock();
+                writeln!(stdout, "{token}")?;
+                stdout.flush()
+            }
             Self::File(file, _) => {
                 file.write_all(token.as_bytes())?;
                 file.write_all(b"\n")?;
@@ -348,7 +360,7 @@ async fn supersede(
     }
     Ok(Some(
         Change::of("token.revoked", &active)
-            .fields([FieldChange::set("revoke_reason", "SUPERSEDED")])
+            .fields([FieldChange::set("revoke_reason", "REVOKE_REASON_SUPERSEDED")])
             .subjects(active),
     ))
 }

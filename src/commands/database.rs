@@ -44,6 +44,16 @@ pub(super) async fn open_within(
     Ok(pools)
 }
 
+/// Which database it is, without the user and the password.
+pub(super) fn shown(args: &DatabaseArgs) -> Result<String> {
+    let options = options(args)?;
+    let name = options.get_database().unwrap_or(options.get_username());
+    Ok(match options.get_socket() {
+        Some(directory) => format!("{}/{name}", directory.display()),
+        None => format!("{}:{}/{name}", options.get_host(), options.get_port()),
+    })
+}
+
 fn options(args: &DatabaseArgs) -> Result<PgConnectOptions> {
     pool::options(args.database_url.expose()).map_err(|wrong| anyhow::anyhow!("--database-url {wrong}"))
 }

@@ -40,9 +40,12 @@ async fn open(args: &KeysArgs) -> anyhow::Result<(MasterKeys, Pools)> {
 async fn print_list(args: KeysArgs) -> anyhow::Result<()> {
     let (master, pools) = open(&args).await?;
     println!("the current master key is {}", master.current());
-    for entry in list(&pools.main.pool(), &master).await? {
+    let entries = list(&pools.main.pool(), &master).await?;
+    for entry in &entries {
         println!("{entry}");
     }
+    let closed = entries.iter().filter(|entry| !entry.opens).count();
+    ensure!(closed == 0, "{closed} of {} do not open with the master keys of the file", entries.len());
     Ok(())
 }
 
@@ -204,7 +207,7 @@ pub async fn new_pepper(db: &PgPool, master: &MasterKeys, clock: &Clock) -> Resu
 /// Locks the log of the system org, so that changes of keys take turns.
 ///
 /// False before `bootstrap`, when there is no log yet.
-async fn lock_log(tx: &mut PgConnection) -> Result<bool> {
+pub(super) async fn lock_log(tx: &mut PgConnection) -> Result<bool> {
     match db::orgs::lock(tx, SYSTEM_ORG).await {
         Ok(_) => Ok(true),
         Err(error) if error.reason() == Reason::ResourceNotFound => Ok(false),

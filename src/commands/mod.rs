@@ -3,6 +3,7 @@
 pub mod bootstrap;
 mod database;
 pub mod dev;
+mod issuer;
 pub mod keys;
 mod mail;
 mod migrate;
@@ -14,6 +15,8 @@ use clap::Parser as _;
 use countersign_os as os;
 
 use crate::config::args::{Cli, Command};
+use crate::config::{LogFormat, LogSettings};
+use crate::db::sqlstate;
 use crate::telemetry;
 
 /// Runs the program. It must be called before the process starts a thread.
@@ -26,17 +29,42 @@ pub fn main() -> ExitCode {
     };
     let empty = std::env::vars_os().filter(|(name, value)| is_empty(name, value)).map(|(name, _)| name);
     os::remove_from_environment(empty.collect::<Vec<_>>());
-    match run(Cli::parse()) {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() && asks_for_json() => {
+            telemetry::print_failure_as_json(&error.render().to_string());
+            return ExitCode::from(USAGE);
+        }
+        Err(error) => error.exit(),
+    };
+    let log = LogSettings::from(cli.log.clone());
+    match run(cli, &log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("countersign: {error:#}");
+            let said = sqlstate::chain(error.as_ref());
+            match log.format {
+                LogFormat::Json => telemetry::print_failure_as_json(&said),
+                LogFormat::Pretty => eprintln!("countersign: {said}"),
+            }
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
-    telemetry::start(&cli.log.into())?;
+/// The exit code for arguments that cannot be parsed: that of clap.
+const USAGE: u8 = 2;
+
+/// Whether the arguments, which cannot be parsed as a whole, ask for JSON.
+fn asks_for_json() -> bool {
+    let arguments: Vec<_> = std::env::args().collect();
+    let by_flag = arguments.windows(2).any(|pair| pair == ["--log-format", "json"]);
+    let joined = arguments.iter().any(|argument| argument == "--log-format=json");
+    let by_variable = std::env::var("COUNTERSIGN_LOG_FORMAT").is_ok_and(|format| format == "json");
+    by_flag || joined || by_variable
+}
+
+fn run(cli: Cli, log: &LogSettings) -> anyhow::Result<()> {
+    telemetry::start(log)?;
     if matches!(cli.command, Command::Serve(_) | Command::Dev(_)) {
         os::descriptors::raise_limit();
     }
@@ -48,6 +76,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Dev(args) => dev::run(args).await,
             Command::Migrate(args) => migrate::run(args).await,
             Command::Bootstrap(args) => bootstrap::run(args).await,
+            Command::Issuer(command) => issuer::run(command).await,
             Command::Keys(command) => keys::run(command).await,
             Command::Mail(command) => mail::run(command).await,
         }

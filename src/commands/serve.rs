@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::database;
+use super::{bootstrap, database, issuer};
 use crate::clock::Clock;
 use crate::config::args::{EmailArgs, ServeArgs};
 use crate::config::{ServerLimits, WebUrl};
@@ -14,6 +14,7 @@ use crate::state::State;
 /// Serves until the process is asked to stop.
 pub(super) async fn run(args: ServeArgs) -> Result<()> {
     let master = MasterKeys::read(&args.master_key.master_key_file)?;
+    let issuer = args.issuer.issuer()?;
     let mailer = mailer(&args.email)?;
     let listen = args.server.listening.listen.clone();
     let limits = ServerLimits::from(args.server);
@@ -24,16 +25,30 @@ pub(super) async fn run(args: ServeArgs) -> Result<()> {
         Some(limits.statement_timeout()),
     )
     .await?;
+    let db = pools.main.pool();
+    issuer::require(&db, &issuer).await?;
     let listener = server::bind(&listen).await?;
-    let (issuer, algorithm) = (args.issuer.issuer, args.signing.signing_algorithm);
+    let algorithm = args.signing.signing_algorithm;
     let state = State::open(pools, master, algorithm, issuer, limits.credentials(), Clock::default()).await?;
+    issuer::claim(&db, &state.issuer).await?;
     let pages_url = args.pages.pages_url.unwrap_or_else(|| WebUrl::from(&state.issuer));
     let delivery = EmailDelivery { pages_url, mailer };
     if delivery.mailer.is_none() {
         tracing::warn!("no --smtp-url: emails wait in the database for a server that has one");
     }
-    let (address, issuer) = (listener.local_addr()?, &state.issuer);
-    tracing::info!(%address, %issuer, version = env!("CARGO_PKG_VERSION"), "ready");
+    let proxies: Vec<_> = limits.trusted_proxies.iter().map(ToString::to_string).collect();
+    tracing::info!(
+        address = %listener.local_addr()?,
+        issuer = %state.issuer,
+        database = database::shown(&args.database)?,
+        signing_algorithm = %state.keyring.signer.signs_with(),
+        trusted_proxies = if proxies.is_empty() { "none".to_owned() } else { proxies.join(",") },
+        version = env!("CARGO_PKG_VERSION"),
+        "ready"
+    );
+    if bootstrap::find_operator(&state).await?.is_none() {
+        tracing::warn!("ready without an operator: `countersign bootstrap` creates it");
+    }
     server::run_until_signalled(listener, state.clone(), limits, delivery).await
 }
 

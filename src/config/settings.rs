@@ -1,7 +1,7 @@
 //! Settings as everything below `commands` takes them: validated, and independent of the command line.
 
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -323,6 +323,16 @@ impl Issuer {
     pub fn host(&self) -> &str {
         &self.host
     }
+
+    /// Whether what verifiers load from it is protected: by TLS, or since it stays on this machine.
+    pub(crate) fn is_secure(&self) -> bool {
+        let Ok(uri) = self.url.parse::<Uri>() else { return false };
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_ascii_lowercase();
+        let local = |host: &str| host == "localhost" || host.ends_with(".localhost");
+        uri.scheme() == Some(&Scheme::HTTPS)
+            || local(&host)
+            || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
 }
 
 impl FromStr for Issuer {
@@ -384,6 +394,26 @@ mod tests {
             "https://a@b",
         ] {
             assert!(bad.parse::<Issuer>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_issuer_is_secure_by_tls_or_on_this_machine() {
+        for (issuer, secure) in [
+            ("https://id.example.com", true),
+            ("http://localhost:50051", true),
+            ("http://id.localhost", true),
+            ("HTTP://LocalHost", true),
+            ("http://127.8.9.1:1", true),
+            ("http://[::1]:50051", true),
+            ("http://id.example.com", false),
+            ("http://localhost.example.com", false),
+            ("http://10.0.0.1", false),
+            ("http://0.0.0.0", false),
+            ("http://[::2]", false),
+            ("http://127.0.0.1.example.com", false),
+        ] {
+            assert_eq!(issuer.parse::<Issuer>().unwrap().is_secure(), secure, "{issuer}");
         }
     }
 

@@ -158,6 +158,11 @@ impl Signer {
         &self.issuer
     }
 
+    /// The algorithm of the key that signs now.
+    pub fn signs_with(&self) -> SigningAlgorithm {
+        self.keys.load().signs_with()
+    }
+
     /// Replaces the set of keys.
     pub fn replace(&self, keys: KeySet) {
         self.keys.store(Arc::new(keys));

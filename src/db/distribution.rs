@@ -10,6 +10,8 @@ use std::fmt;
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
+use super::sqlstate;
+
 /// How the rows of a table are spread over the workers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Class {
@@ -45,6 +47,7 @@ pub const TABLES: &[(&str, Class)] = &[
     ("requests", Class::Org),
     ("events", Class::Org),
     ("event_resources", Class::Org),
+    ("named_permissions", Class::Org),
     ("account_links", Class::Org),
     ("passwords", Class::Org),
     ("sessions", Class::Org),
@@ -113,7 +116,9 @@ impl fmt::Display for DistributionError {
                 f,
                 "the tables are distributed; the owner of the database has to run once: {statement}"
             ),
-            Self::Database(error) => write!(f, "the distribution of the tables cannot be read: {error}"),
+            Self::Database(error) => {
+                write!(f, "the distribution of the tables cannot be read: {}", sqlstate::text(error))
+            }
         }
     }
 }

@@ -4,13 +4,16 @@
 //! read; the others write, and take the transaction of the caller.
 
 pub mod accounts;
+pub mod deployment;
 pub mod distribution;
 pub mod events;
 pub mod keys;
+pub mod named_permissions;
 pub mod orgs;
 pub mod outbox;
 pub mod pool;
 pub mod pooler;
+pub mod references;
 pub mod requests;
 pub mod schema;
 pub mod sign_in;

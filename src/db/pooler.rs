@@ -13,6 +13,8 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 use tokio::time::timeout;
 
+use super::sqlstate;
+
 /// How long the probe waits for a session that another connection holds: a pooler of one session
 /// has no second one.
 const WAIT: Duration = Duration::from_secs(3);
@@ -32,7 +34,7 @@ impl fmt::Display for PoolerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             // Its `Display` names the cause already.
-            Self::Unreachable(error) => write!(f, "the database cannot be reached: {error}"),
+            Self::Unreachable(error) => write!(f, "the database cannot be reached: {}", sqlstate::text(error)),
             Self::RefusesParameters => f.write_str(
                 "the pooler before the database refuses a startup parameter: set \
                  `ignore_startup_parameters = extra_float_digits` in PgBouncer",
@@ -42,7 +44,7 @@ impl fmt::Display for PoolerError {
                  use PgBouncer 1.21 or newer with `max_prepared_statements` above 0, or `pool_mode = session`, \
                  or connect to PostgreSQL itself",
             ),
-            Self::Database(error) => write!(f, "the database did not answer: {error}"),
+            Self::Database(error) => write!(f, "the database did not answer: {}", sqlstate::text(error)),
         }
     }
 }

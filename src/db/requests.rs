@@ -1,5 +1,7 @@
 //! `requests`: idempotency of creates that carry a `request_id`, which are carried out once.
 
+use std::fmt::Display;
+
 use aws_lc_rs::digest;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -33,6 +35,17 @@ impl<'a> IdempotentRequest<'a> {
     pub fn new(acting: &'a Acting<'a>, method: &'static str, request_id: Uuid, body: &[u8]) -> Self {
         let body_hash = digest::digest(&digest::SHA256, body).as_ref().to_vec();
         Self { acting, method, request_id, body_hash }
+    }
+
+    /// The same create, bound to what its names were found to be.
+    pub fn bound_to<T: Display>(&self, found: impl IntoIterator<Item = T>) -> Self {
+        let mut hash = digest::Context::new(&digest::SHA256);
+        hash.update(&self.body_hash);
+        for each in found {
+            hash.update(each.to_string().as_bytes());
+            hash.update(b"\0");
+        }
+        Self { body_hash: hash.finish().as_ref().to_vec(), ..*self }
     }
 
     /// Claims the request for this transaction, or returns its outcome from the last 24 h.

@@ -6,6 +6,7 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{PgConnection, PgPool};
 
 use super::distribution::{self, DistributionError};
+use super::sqlstate;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -44,7 +45,7 @@ impl fmt::Display for SchemaError {
                 "this binary is too old for the database: it knows migrations up to {ours}, and the schema requires {oldest_binary}"
             ),
             Self::Distribution(error) => error.fmt(f),
-            Self::Database(error) => write!(f, "the schema cannot be read: {error}"),
+            Self::Database(error) => write!(f, "the schema cannot be read: {}", sqlstate::text(error)),
         }
     }
 }

@@ -153,9 +153,9 @@ fn has_outdated_plan(error: &dyn DatabaseError) -> bool {
 /// not among them, nor is one to a commit, which may have succeeded: see [`AtCommit`].
 pub fn is_retried(error: &Error) -> bool {
     let source = std::error::Error::source(error);
-    let refused = source.and_then(|source| source.downcast_ref::<sqlx::Error>());
+    let refused = source.and_then(|source| source.downcast_ref::<Failed>());
     error.reason() == Reason::Conflict
-        || refused.is_some_and(|error| {
+        || refused.is_some_and(|Failed(error)| {
             matches!(error, sqlx::Error::Database(_)) && classify(error) == DropConnection
         })
 }
@@ -163,8 +163,8 @@ pub fn is_retried(error: &Error) -> bool {
 /// Whether the error is that of a session that cannot go on, or of a connection that was lost.
 pub fn is_lost_session(error: &Error) -> bool {
     let source = std::error::Error::source(error);
-    let error = source.and_then(|source| source.downcast_ref::<sqlx::Error>());
-    error.is_some_and(|error| classify(error) == DropConnection)
+    let error = source.and_then(|source| source.downcast_ref::<Failed>());
+    error.is_some_and(|Failed(error)| classify(error) == DropConnection)
 }
 
 /// The error of a commit. Unless the database says that it met another transaction, it may have
@@ -182,7 +182,7 @@ impl AtCommit {
 
 impl std::fmt::Display for AtCommit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "at the commit: {}", self.0)
+        write!(f, "at the commit: {}", text(&self.0))
     }
 }
 
@@ -192,8 +192,53 @@ impl From<sqlx::Error> for Error {
     /// Translates an error that no query has translated.
     fn from(error: sqlx::Error) -> Self {
         let reason = note(&error).reason();
-        Self::new(reason).because(error)
+        Self::new(reason).because(Failed(error))
     }
+}
+
+/// An error of the driver, as it is logged.
+#[derive(Debug)]
+struct Failed(sqlx::Error);
+
+impl std::fmt::Display for Failed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&text(&self.0))
+    }
+}
+
+impl std::error::Error for Failed {}
+
+/// What an error of the driver says, for logs and commands.
+///
+/// The driver names the line of PostgreSQL's own source after the message, which reads as one of the
+/// statement. The SQLSTATE says more.
+pub fn text(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(refused) => {
+            let code = refused.code().map(|code| format!(" (SQLSTATE {code})")).unwrap_or_default();
+            format!("the database refused: {}{code}", refused.message())
+        }
+        other => other.to_string(),
+    }
+}
+
+/// An error with all its causes on one line, for logs and commands.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let (said, next) = match error.downcast_ref::<sqlx::Error>() {
+            // Its own cause is in its text.
+            Some(error) => (text(error), None),
+            None => (error.to_string(), error.source()),
+        };
+        // Some errors repeat their cause in their own text.
+        if !parts.last().is_some_and(|before| before.ends_with(&said)) {
+            parts.push(said);
+        }
+        cause = next;
+    }
+    parts.join(": ")
 }
 
 /// The meaning of an error. Where that is to drop the connection, all sessions opened until now are

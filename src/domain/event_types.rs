@@ -24,6 +24,7 @@ pub const EVENT_TYPES: &[&str] = &[
     "invitation.created",
     "invitation.resent",
     "invitation.revoked",
+    "issuer.changed",
     "login.throttled",
     "master_key.resealed",
     "member.removed",

@@ -1,6 +1,7 @@
 //! Operations with two entry points, such as an RPC and a page, or an RPC and a job.
 
 pub mod emailed_codes;
+pub mod failure_log;
 pub mod invitations;
 pub mod new_password;
 pub mod notify;

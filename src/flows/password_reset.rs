@@ -13,7 +13,7 @@ use super::transaction::{Transaction, transact};
 use crate::crypto::peppers::Blinded;
 use crate::db;
 use crate::db::accounts::Account;
-use crate::db::events::{Actor, Author, Change, FieldChange};
+use crate::db::events::{Actor, Author, Change, EventValue, FieldChange};
 use crate::db::sign_in::emailed_codes::EmailedCode;
 use crate::db::sign_in::reset_requests::ResetRequest;
 use crate::db::sign_in::{login_buckets, reset_requests};
@@ -166,12 +166,12 @@ pub async fn reset(
         db::accounts::prove_mailbox(&mut tx, org_id, account_id, now).await?;
         db::sign_in::emailed_codes::end_all(&mut tx, org_id, code.subject_id, End::Replaced, now).await?;
         db::sign_in::sessions::end_for_account(&mut tx, org_id, account_id, None, now).await?;
-        let before = account.password_time.map(|time| time.to_string());
+        let before = account.password_time.map(|time| time.event_value());
         let change = Change::of(
             if before.is_some() { "account.password_reset" } else { "account.password_set" },
             [account_id],
         )
-        .fields(FieldChange::between("password_time", before, Some(now.to_string())))
+        .fields(FieldChange::between("password_time", before, Some(now.event_value())))
         .subjects([account_id]);
         tx.record(change).await?;
         let after = db::accounts::find(&mut *tx, org_id, account_id).await?;

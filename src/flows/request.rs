@@ -1,5 +1,6 @@
 //! What every request has, over gRPC and on a page: an id, an origin, and a duration.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
@@ -12,6 +13,8 @@ use crate::domain::access::request_context::{BrowserOrigin, RequestContext};
 use crate::domain::values::client_address::ClientAddress;
 use crate::domain::values::web_origin::WebOrigin;
 
+/// The longest path of a log line, in characters.
+const MAX_LOGGED_PATH: usize = 128;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The entry point that received a request.
@@ -32,6 +35,7 @@ pub struct RequestUnderWay {
 impl RequestUnderWay {
     /// Assigns a request id, and records where the request comes from, behind trusted proxies.
     pub fn begin(
+        path: &str,
         headers: &HeaderMap,
         connection: Option<&Connection>,
         entry: EntryPoint,
@@ -49,6 +53,8 @@ impl RequestUnderWay {
             page,
             request_id: given_id.unwrap_or_else(|| clock.new_id::<Uuid>().to_string()),
             work: Default::default(),
+            method: logged_path(path),
+            caller: None,
         };
         Self { context, began }
     }
@@ -64,6 +70,12 @@ impl RequestUnderWay {
     pub fn micros(&self) -> u64 {
         self.began.elapsed().as_micros() as u64
     }
+}
+
+/// The path of a request as far as it is logged: an unknown one may be long.
+fn logged_path(path: &str) -> Arc<str> {
+    let end = path.char_indices().nth(MAX_LOGGED_PATH).map_or(path.len(), |(end, _)| end);
+    path[..end].into()
 }
 
 /// The origin of the page that a browser calls for. More than one is treated as untrusted.

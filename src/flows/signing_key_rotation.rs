@@ -68,8 +68,8 @@ pub async fn publish(tx: &mut Transaction<'_>, fresh: &NewKey) -> Result<Change>
     let now = tx.now();
     db::keys::signing_keys::insert(tx, fresh, KeyState::Next, now).await?;
     let fields = vec![
-        FieldChange::set("algorithm", fresh.algorithm),
-        FieldChange::set("state", KeyState::Next.name()),
+        FieldChange::set("algorithm", fresh.algorithm.name()),
+        FieldChange::set("state", KeyState::Next),
     ];
     Ok(change("signing_key.created", vec![fresh.kid.clone()], fields))
 }
@@ -105,7 +105,7 @@ fn activated(former: String, kid: String) -> Change {
 
 async fn unpublish(tx: &mut Transaction<'_>, kid: &str) -> Result<Change> {
     db::keys::signing_keys::delete_retiring(tx, kid).await?;
-    let fields = vec![FieldChange::cleared("state", KeyState::Retiring.name())];
+    let fields = vec![FieldChange::cleared("state", KeyState::Retiring)];
     Ok(change("signing_key.retired", vec![kid.to_owned()], fields))
 }
 

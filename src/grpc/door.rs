@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -41,6 +41,7 @@ use crate::client_addr::TrustedProxies;
 use crate::connections::{Connection, Room};
 use crate::domain::access::request_context::RequestContext;
 use crate::domain::access::work::Work;
+use crate::domain::values::ids::AccountId;
 use crate::error::{Error, Reason, Result};
 use crate::flows::request::{EntryPoint, RequestUnderWay};
 use crate::state::State;
@@ -191,16 +192,17 @@ impl Door {
     {
         let (head, body) = request.into_parts();
         let mut call = RequestUnderWay::begin(
+            head.uri.path(),
             &head.headers,
             Some(connection),
             EntryPoint::Rpc,
             &self.limits.trusted_proxies,
             &self.state.clock,
         );
-        let method = head.uri.path().to_owned();
-        let rpc = self.rpcs.get(&*method);
+        let rpc = self.rpcs.get(head.uri.path());
         call.context.work = rpc.map_or(Work::default(), |rpc| rpc.work);
         let context = &call.context;
+        let caller = OnceLock::new();
         let deadline = deadline(&head.headers).unwrap_or(Duration::MAX).min(self.limits.request_timeout);
         let mut answered = pin!(async {
             match rpc {
@@ -217,7 +219,7 @@ impl Door {
                     ))
                     .await
                 }
-                Some(rpc) => self.unary(rpc, &head, body, context).await,
+                Some(rpc) => self.unary(rpc, &head, body, context, &caller).await,
                 None => Err(Reason::MethodUnknown.into()),
             }
         });
@@ -236,10 +238,12 @@ impl Door {
         let mut response = match answered {
             Ok(response) => response,
             Err(error) => {
+                // It is logged with the account behind it.
+                let context = RequestContext { caller: caller.get().copied(), ..context.clone() };
                 if matches!(error.reason(), Reason::Overloaded | Reason::Throttled) {
                     self.delay_refusal().await;
                 }
-                refusal(error, context)
+                refusal(error, &context)
             }
         };
         call.name(&mut response);
@@ -247,7 +251,7 @@ impl Door {
             let code = response.headers().get(GRPC_STATUS).and_then(|code| code.to_str().ok());
             tracing::debug!(
                 request_id = call.context.request_id,
-                method,
+                method = &*call.context.method,
                 code = code.unwrap_or("0"),
                 address = call.context.address.shown().map(tracing::field::display),
                 micros = call.micros(),
@@ -272,6 +276,7 @@ impl Door {
         head: &Parts,
         body: B,
         context: &RequestContext,
+        caller: &OnceLock<AccountId>,
     ) -> Result<Response<Reply>>
     where
         B: HttpBody<Data = Bytes> + Unpin,
@@ -291,6 +296,9 @@ impl Door {
             return Err(overloaded());
         }
         let call = Call::authenticate_for(rpc.access, &self.state, &head.headers, context).await?;
+        if let Some(account_id) = call.context.caller {
+            let _ = caller.set(account_id);
+        }
         let answer = match read_place(&self.state, &call).await? {
             None => {
                 let message = message(&body.bytes, &head.headers)?;

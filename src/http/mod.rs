@@ -35,13 +35,10 @@ async fn alive() -> &'static str {
 
 /// Readiness: whether exchanges continue, and how far this node is behind the feed of changes.
 async fn ready(Shared(state): Shared<Arc<State>>) -> (StatusCode, String) {
-    let (status, said) = if state.lifecycle.is_ready() {
-        (StatusCode::OK, "ready")
-    } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "not ready: the database does not answer, or the server is stopping",
-        )
+    let (status, said) = match state.lifecycle.readiness() {
+        Ok(()) if state.feed.answers() => (StatusCode::OK, "ready".to_owned()),
+        Ok(()) => (StatusCode::OK, "ready: exchanges go on, though the database does not answer".to_owned()),
+        Err(cause) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {cause}")),
     };
     let heard = state.feed.staleness().as_secs_f64();
     let lag = state.feed.cursor_lag().as_secs_f64();

@@ -18,7 +18,7 @@ use crate::domain::values::client_address::ClientAddress;
 use crate::domain::values::ids::{OrgId, TokenId};
 use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::token_string::{Malformed, TokenString};
-use crate::error::{Reason, Result};
+use crate::error::{Error, Reason, Result};
 use crate::state::keyring::Keyring;
 use crate::state::last_use::LastUses;
 use crate::state::pepper_renewals::PepperRenewals;
@@ -69,8 +69,15 @@ impl Authenticator {
     /// has ended, `TOKEN_EXPIRED`, and before that whatever blocks the whole token. Whether the
     /// token still works otherwise is for the caller to check ([`Authenticated::check`]).
     pub async fn by_string(&self, token: &str, from: ClientAddress) -> Result<Authenticated> {
-        let TokenStringLookup::Good(found) = self.read_string(token, from).await? else {
-            return Err(self.principals.refuse(from, Reason::TokenInvalid));
+        let found = match self.read_string(token, from).await? {
+            TokenStringLookup::Good(found) => found,
+            TokenStringLookup::WrongSecret(other) => {
+                return Err(self
+                    .principals
+                    .refuse(from, Reason::TokenInvalid)
+                    .of_credential(other.credential_id));
+            }
+            TokenStringLookup::Failed(_) => return Err(self.principals.refuse(from, Reason::TokenInvalid)),
         };
         let now = self.clock.now();
         if found.credential.was_replaced(found.secret, now) {
@@ -161,7 +168,9 @@ impl Authenticator {
         {
             found.credential = there;
         }
-        found.credential.check(now)?;
+        let credential_id = found.credential.credential_id;
+        let refused = |reason: Reason| Error::from(reason).of_credential(credential_id);
+        found.credential.check(now).map_err(refused)?;
         let impersonation = match token.actor_id {
             None => None,
             Some(actor_id) => {
@@ -182,7 +191,7 @@ impl Authenticator {
             return Err(refuse());
         }
         if claims.org_ver < member.org_version || claims.acct_ver < member.account_version {
-            return Err(Reason::AccessTokenStale.into());
+            return Err(refused(Reason::AccessTokenStale));
         }
         Ok(verified)
     }

@@ -7,6 +7,27 @@ use std::time::Duration;
 use crate::state::feed::Feed;
 use crate::state::keyring::Keyring;
 
+/// Why a server is not ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotReady {
+    /// It was asked to stop, or has to because a job died.
+    Stopping,
+    /// The keys of the database do not decrypt with its master keys.
+    KeysDoNotOpen,
+    /// The database does not answer, for longer than the outage grace.
+    DatabaseUnavailable,
+}
+
+impl std::fmt::Display for NotReady {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Stopping => "the server is stopping",
+            Self::KeysDoNotOpen => "the keys of the database do not open with the master keys of this server",
+            Self::DatabaseUnavailable => "the database does not answer",
+        })
+    }
+}
+
 /// Whether this server is ready, and whether it is stopping.
 pub struct Lifecycle {
     feed: Arc<Feed>,
@@ -25,8 +46,21 @@ impl Lifecycle {
     /// Whether exchanges continue: the keys decrypt, the database answers or did within the outage
     /// grace, and the server is not stopping.
     pub fn is_ready(&self) -> bool {
+        self.readiness().is_ok()
+    }
+
+    /// As [`is_ready`](Self::is_ready), with the cause where it is not.
+    pub fn readiness(&self) -> Result<(), NotReady> {
         let in_grace = || self.feed.staleness() <= self.outage_grace;
-        self.keyring.is_open() && !self.is_stopping() && (self.feed.answers() || in_grace())
+        if self.is_stopping() {
+            Err(NotReady::Stopping)
+        } else if !self.keyring.is_open() {
+            Err(NotReady::KeysDoNotOpen)
+        } else if !self.feed.answers() && !in_grace() {
+            Err(NotReady::DatabaseUnavailable)
+        } else {
+            Ok(())
+        }
     }
 
     /// Marks this server as stopping: it is not ready from now on.

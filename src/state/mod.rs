@@ -3,6 +3,7 @@
 
 pub mod authenticate;
 pub mod cors_origins;
+pub mod explain;
 pub mod feed;
 pub mod keyring;
 pub mod last_use;

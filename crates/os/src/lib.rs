@@ -11,6 +11,11 @@ use std::io;
 
 use nix::libc;
 
+/// The user that this process acts as.
+pub fn user() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
 /// Gives other threads priority over the calling one, from now on: it has the lowest priority at
 /// which a busy machine still runs it.
 ///

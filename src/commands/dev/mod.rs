@@ -17,7 +17,7 @@ use sqlx::{Connection as _, PgConnection};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use super::bootstrap;
+use super::{bootstrap, issuer as recorded_issuer};
 use crate::clock::Clock;
 use crate::config::args::DevArgs;
 use crate::config::{Issuer, ListenAddress, ServerLimits, WebUrl};
@@ -62,8 +62,12 @@ async fn run_on(
     let limits = ServerLimits::from(args.server.clone());
     let settings =
         SessionSettings { statement_timeout: Some(limits.statement_timeout()), ..Default::default() };
+    let pools =
+        Pools::open(&options, limits.database_connections, limits.database_load_connections, settings);
+    // It owns its database: the port, and with it the issuer, may be another one at each start.
+    recorded_issuer::own(&pools.main.pool(), &issuer).await?;
     let state = State::open(
-        Pools::open(&options, limits.database_connections, limits.database_load_connections, settings),
+        pools,
         master,
         args.signing.signing_algorithm,
         issuer,

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{ArgAction, Args};
 
+use super::database::DatabaseArgs;
 use super::duration::{DAY, HOUR, duration};
 use crate::config::{Issuer, SigningAlgorithm};
 
@@ -19,7 +20,8 @@ pub(crate) struct MasterKeyArgs {
     /// The file of the master keys, which seal the secrets in the database.
     ///
     /// One key on each line, `id:base64(32 bytes)`. The first one is current; all of them open what
-    /// was sealed under them. The examples of `countersign bootstrap --help` create such a file.
+    /// was sealed under them. The examples of `countersign bootstrap --help` create such a file. One that
+    /// others can read is refused: `chmod 600`.
     #[arg(long, env = "COUNTERSIGN_MASTER_KEY_FILE", value_name = "FILE")]
     pub master_key_file: PathBuf,
 }
@@ -31,10 +33,66 @@ pub(crate) struct IssuerArgs {
     /// `iss` of every JWT: the URL at which verifiers reach this service, such as
     /// `https://id.example.com`.
     ///
-    /// The same for `bootstrap` and for every server. Changing it later invalidates every JWT that
-    /// has not expired yet.
+    /// The same for `bootstrap` and for every server: the first of them records it in the database, and
+    /// one with another is refused. `countersign issuer set` changes it, which invalidates every JWT
+    /// that has not expired yet.
     #[arg(long, env = "COUNTERSIGN_ISSUER", value_name = "URL")]
-    pub issuer: Issuer,
+    issuer: Issuer,
+    #[command(flatten)]
+    insecure: InsecureIssuerArgs,
+}
+
+impl IssuerArgs {
+    /// The issuer, if it may be used.
+    ///
+    /// # Errors
+    /// When it is not `https`, and that was not allowed.
+    pub(crate) fn issuer(&self) -> anyhow::Result<Issuer> {
+        self.insecure.allow(&self.issuer)
+    }
+}
+
+/// Whether an issuer without TLS is accepted.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = HEADING)]
+pub(crate) struct InsecureIssuerArgs {
+    /// Accept an issuer with `http://` whose host is not this machine.
+    ///
+    /// Verifiers then load the keys that they trust over a network that others can change.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_INSECURE_ISSUER",
+        action = ArgAction::SetTrue
+    )]
+    insecure_issuer: bool,
+}
+
+impl InsecureIssuerArgs {
+    fn allow(&self, issuer: &Issuer) -> anyhow::Result<Issuer> {
+        let why = "without TLS, verifiers would trust keys that others on the network can replace: use https, or \
+                   --insecure-issuer";
+        anyhow::ensure!(self.insecure_issuer || issuer.is_secure(), "the issuer {issuer}: {why}");
+        Ok(issuer.clone())
+    }
+}
+
+/// `countersign issuer set`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct IssuerSetArgs {
+    /// The new issuer, such as `https://id.example.com`.
+    #[arg(value_name = "URL")]
+    url: Issuer,
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    #[command(flatten)]
+    insecure: InsecureIssuerArgs,
+}
+
+impl IssuerSetArgs {
+    /// As [`IssuerArgs::issuer`].
+    pub(crate) fn issuer(&self) -> anyhow::Result<Issuer> {
+        self.insecure.allow(&self.url)
+    }
 }
 
 /// The algorithm of new signing keys.

@@ -16,8 +16,8 @@ use uuid::Uuid;
 pub(crate) use database::DatabaseArgs;
 pub(crate) use email::EmailArgs;
 use email::PagesArgs;
-pub(crate) use keys::MasterKeyArgs;
 use keys::{IssuerArgs, SigningArgs};
+pub(crate) use keys::{IssuerSetArgs, MasterKeyArgs};
 use logging::LogArgs;
 use server::ServerArgs;
 
@@ -74,6 +74,13 @@ pub(crate) enum Command {
   countersign bootstrap --database-url postgres://countersign@localhost/countersign \\
     --issuer https://id.example.com --master-key-file master.key --output operator.token")]
     Bootstrap(BootstrapArgs),
+    /// Change the issuer that the database knows
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  countersign issuer set --help"
+    )]
+    Issuer(IssuerCommand),
     /// Manage what is sealed in the database: list it, change the master key, create a pepper
     ///
     /// Safe while servers run.
@@ -154,7 +161,8 @@ pub(crate) struct BootstrapArgs {
     /// tokens of this command are revoked.
     #[arg(long)]
     pub recover: bool,
-    /// Write the token, and nothing else, to this new file with mode 0600, such as `operator.token`.
+    /// Write the token, and nothing else, to this new file with mode 0600, such as `operator.token`;
+    /// `-` is standard output.
     ///
     /// Without it the token is printed, but only to a terminal.
     #[arg(long, value_name = "FILE")]
@@ -167,6 +175,24 @@ pub(crate) struct BootstrapArgs {
     pub master_key: MasterKeyArgs,
     #[command(flatten)]
     pub signing: SigningArgs,
+}
+
+/// `countersign issuer`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum IssuerCommand {
+    /// Record another issuer, with which all servers are started from then on
+    ///
+    /// 1. Stop the servers, run this command, and start them with the new `--issuer`. Servers that run
+    ///    go on with the former one until they are restarted.
+    ///
+    /// 2. JWTs that were issued before are invalid then: clients exchange their tokens again, and
+    ///    verifiers need the new issuer. Tokens, accounts and usernames stay as they are.
+    #[command(
+        verbatim_doc_comment,
+        after_help = "Examples:
+  countersign issuer set https://id.example.com --database-url postgres://countersign@localhost/countersign"
+    )]
+    Set(IssuerSetArgs),
 }
 
 /// `countersign keys`.
@@ -299,7 +325,17 @@ mod tests {
                 command.get_name()
             );
             for argument in command.get_arguments() {
-                let own = ["data_dir", "exit", "after_restore", "recover", "output", "waiting", "ids", "all"];
+                let own = [
+                    "data_dir",
+                    "exit",
+                    "after_restore",
+                    "recover",
+                    "output",
+                    "waiting",
+                    "ids",
+                    "all",
+                    "url",
+                ];
                 let own = own.contains(&argument.get_id().as_str());
                 assert_eq!(argument.get_help_heading().is_none(), own, "{argument}");
                 let Some(variable) = argument.get_env() else { continue };

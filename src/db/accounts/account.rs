@@ -13,7 +13,9 @@ use crate::domain::accounts::search::Searchable;
 use crate::domain::accounts::{AccountState, Attributes, Details, Link, Settings};
 use crate::domain::values::ids::{AccountId, OrgId};
 use crate::domain::values::kinds::AccountKind;
-use crate::domain::values::names::{AccountName, Description, Email, LinkKind, LinkSlug, Profile};
+use crate::domain::values::names::{
+    AccountName, Description, Email, ExternalId, LinkKind, LinkSlug, Profile,
+};
 use crate::error::{Error, Reason, Result};
 
 /// An account, as it is stored.
@@ -39,6 +41,8 @@ pub struct Account {
     pub password_time: Option<OffsetDateTime>,
     /// When a code that was emailed to the username was last used.
     pub email_proved_time: Option<OffsetDateTime>,
+    /// What another system calls it.
+    pub external_id: Option<String>,
     pub revision: i64,
     pub deactivate_time: Option<OffsetDateTime>,
     pub delete_time: Option<OffsetDateTime>,
@@ -73,6 +77,7 @@ impl Account {
         let name = self.name.as_deref().map(AccountName::parse).transpose();
         let contact_email = self.contact_email.as_deref().map(Email::parse).transpose();
         let description = self.description.as_deref().map(Description::parse).transpose();
+        let external_id = self.external_id.as_deref().map(ExternalId::parse).transpose();
         Ok(Details {
             name: name.map_err(damaged("account name"))?,
             username: Email::parse(&self.username).map_err(damaged("username"))?,
@@ -80,6 +85,7 @@ impl Account {
             contact_email: contact_email.map_err(damaged("address"))?,
             description: description.map_err(damaged("description"))?,
             settings: self.settings()?,
+            external_id: external_id.map_err(damaged("external id"))?,
         })
     }
 
@@ -114,7 +120,7 @@ impl Account {
 
 /// A query for the columns of [`Account`], with the SQL after `from accounts a`.
 macro_rules! select_accounts {
-    ($rest:tt, $($arg:expr),* $(,)?) => {
+    ($rest:tt $(+ $more:tt)*, $($arg:expr),* $(,)?) => {
         sqlx::query_as!(
             Account,
             r#"select org_id, account_id, kind, name, username, display_name, given_name, family_name, phone_number,
@@ -123,8 +129,8 @@ macro_rules! select_accounts {
                       (select jsonb_agg(jsonb_build_array(l.kind, l.enabled, l.slug) order by l.kind)
                        from account_links l where l.org_id = $1 and l.account_id = a.account_id)
                           as "links: Json<Vec<(String, bool, String)>>",
-                      password_time, email_proved_time, revision, deactivate_time, delete_time, create_time, update_time
-               from accounts a "# + $rest,
+                      password_time, email_proved_time, external_id, revision, deactivate_time, delete_time, create_time, update_time
+               from accounts a "# + $rest $(+ $more)*,
             $($arg),*
         )
     };
@@ -204,7 +210,10 @@ pub async fn lock_any(
 /// user who has an account in another org, `RESOURCE_EXISTS` for the slug of a link.
 pub async fn insert(tx: &mut PgConnection, new: &NewAccount<'_>, now: OffsetDateTime) -> Result<Account> {
     let (org_id, account_id) = (new.org_id.uuid(), new.account_id.uuid());
-    let Details { name, username, profile, contact_email, description, settings } = new.details;
+    let Details { name, username, profile, contact_email, description, settings, external_id } = new.details;
+    if let Some(external_id) = external_id {
+        check_external_id_available(&mut *tx, new.org_id, external_id).await?;
+    }
     if let Some(name) = name {
         check_name_available(&mut *tx, new.org_id, name).await?;
     }
@@ -213,8 +222,8 @@ pub async fn insert(tx: &mut PgConnection, new: &NewAccount<'_>, now: OffsetDate
     let query = sqlx::query!(
         "insert into accounts (org_id, account_id, kind, name, name_key, username, display_name, given_name,
                 family_name, phone_number, locale, zoneinfo, contact_email, description, email_notifications,
-                attributes, search_text, search_pieces, revision, deactivate_time, create_time, update_time)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, 1, $19, $20, $20)",
+                attributes, search_text, search_pieces, revision, deactivate_time, create_time, update_time, external_id)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, 1, $19, $20, $20, $21)",
         org_id,
         account_id,
         new.details.kind().name(),
@@ -234,7 +243,8 @@ pub async fn insert(tx: &mut PgConnection, new: &NewAccount<'_>, now: OffsetDate
         searchable.text,
         &searchable.pieces,
         new.deactivated.then_some(now),
-        now
+        now,
+        external_id.as_ref().map(ExternalId::as_str)
     );
     one_row(&query.execute(&mut *tx).await.map_err(name_taken)?, "inserting an account")?;
     let member = sqlx::query!(
@@ -273,12 +283,32 @@ pub(super) async fn check_name_available(
     }
 }
 
+/// Refuses an external id that an account of the org has already.
+pub(super) async fn check_external_id_available(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    external_id: &ExternalId,
+) -> Result<()> {
+    let query = sqlx::query_scalar!(
+        r#"select delete_time is not null as "deleted!" from accounts where org_id = $1 and external_id = $2"#,
+        org_id.uuid(),
+        external_id.as_str()
+    );
+    match query.fetch_optional(tx).await? {
+        None => Ok(()),
+        Some(true) => Err(Reason::NameHeldByDeletedAccount.into()),
+        Some(false) => Err(Error::exists("external_id", external_id)),
+    }
+}
+
 /// Translates a taken name to `CONFLICT`: another transaction has inserted it since the check.
 ///
 /// The retry then finds the account that has it.
 pub(super) fn name_taken(error: sqlx::Error) -> Error {
     match constraint(&error) {
-        Some("accounts_name_unique") => Error::new(Reason::Conflict).because(error),
+        Some("accounts_name_unique" | "accounts_external_id_unique") => {
+            Error::new(Reason::Conflict).because(error)
+        }
         _ => error.into(),
     }
 }

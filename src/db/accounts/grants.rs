@@ -48,7 +48,8 @@ impl Grant {
 /// Which grants to list.
 pub enum GrantFilter {
     Account(AccountId),
-    Right(Right),
+    /// Any of these rights.
+    Rights(Vec<Right>),
     Node(Node),
 }
 
@@ -60,10 +61,10 @@ pub async fn page(
     after: Option<GrantId>,
     size: i64,
 ) -> Result<Page<Grant>> {
-    let (mut account, mut right, mut path, mut on_org) = (None, None, None, false);
+    let (mut account, mut rights, mut path, mut on_org) = (None, None, None, false);
     match filter {
         GrantFilter::Account(id) => account = Some(id.uuid()),
-        GrantFilter::Right(wanted) => right = Some(wanted.to_string()),
+        GrantFilter::Rights(wanted) => rights = Some(wanted.iter().map(Right::to_string).collect::<Vec<_>>()),
         GrantFilter::Node(node) => {
             (path, on_org) = (node.path().map(ToString::to_string), node.path().is_none())
         }
@@ -71,12 +72,12 @@ pub async fn page(
     let rows = sqlx::query_as!(
         Grant,
         "select grant_id, account_id, right_id, resource, create_time from grants
-         where org_id = $1 and ($2::uuid is null or account_id = $2) and ($3::text is null or right_id = $3)
+         where org_id = $1 and ($2::uuid is null or account_id = $2) and ($3::text[] is null or right_id = any($3))
            and ($4::text is null or resource = $4) and (not $5 or resource is null) and ($6::uuid is null or grant_id > $6)
          order by grant_id limit $7",
         org_id.uuid(),
         account,
-        right,
+        rights.as_deref(),
         path,
         on_org,
         after.map(GrantId::uuid),
@@ -86,12 +87,12 @@ pub async fn page(
     let counted = sqlx::query_scalar!(
         r#"select count(*) as "n!" from (
                select 1 from grants
-               where org_id = $1 and ($2::uuid is null or account_id = $2) and ($3::text is null or right_id = $3)
+               where org_id = $1 and ($2::uuid is null or account_id = $2) and ($3::text[] is null or right_id = any($3))
                  and ($4::text is null or resource = $4) and (not $5 or resource is null) limit $6
            ) few"#,
         org_id.uuid(),
         account,
-        right,
+        rights.as_deref(),
         path,
         on_org,
         COUNTED + 1

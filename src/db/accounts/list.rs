@@ -17,6 +17,7 @@ use crate::domain::accounts::search::{Needle, Searchable};
 use crate::domain::paging::{COUNTED, Page};
 use crate::domain::values::ids::{AccountId, OrgId};
 use crate::domain::values::kinds::AccountKind;
+use crate::domain::values::names::ExternalId;
 use crate::domain::values::permissions::{Right, SystemRole};
 use crate::error::Result;
 
@@ -31,6 +32,7 @@ pub struct AccountFilter {
     /// The role is held on any node.
     pub role: Option<Right>,
     pub query: Option<Needle>,
+    pub external_id: Option<ExternalId>,
 }
 
 impl AccountFilter {
@@ -39,15 +41,15 @@ impl AccountFilter {
     }
 
     fn narrows_without_role(&self) -> bool {
-        self.kind.is_some() || self.state.is_some() || self.query.is_some()
+        self.kind.is_some() || self.state.is_some() || self.query.is_some() || self.external_id.is_some()
     }
 
-    fn kind(&self) -> Option<&'static str> {
+    pub(super) fn kind(&self) -> Option<&'static str> {
         self.kind.map(AccountKind::name)
     }
 
     /// The state as it is named in the statements: `LIVE` is any but deleted.
-    fn state(&self) -> &'static str {
+    pub(super) fn state(&self) -> &'static str {
         match self.state {
             None => "LIVE",
             Some(AccountState::Invited) => "INVITED",
@@ -58,7 +60,7 @@ impl AccountFilter {
     }
 
     /// The right that accounts must hold; none for `member`, which every account is without a grant.
-    fn role(&self) -> Option<String> {
+    pub(super) fn role(&self) -> Option<String> {
         self.role.as_ref().filter(|role| **role != Right::System(SystemRole::Member)).map(Right::to_string)
     }
 }
@@ -182,6 +184,7 @@ macro_rules! select_matching {
                  and ($2 <> 'ACTIVE' or (delete_time is null and deactivate_time is null
                                          and (kind = 'SERVICE_ACCOUNT' or password_time is not null)))
                  and ($3::text is null or kind = $3)
+                 and ($8::text is null or external_id = $8)
                  and ($4::bigint[] is null
                       or (search_pieces @> $4 and strpos(search_text, $5) > 0)
                       or (search_pieces is null
@@ -193,7 +196,8 @@ macro_rules! select_matching {
             $filter.query.as_ref().map(|query| query.pieces.as_slice()),
             $filter.query.as_ref().map(|query| query.text.as_str()),
             COUNTED + 1,
-            $holders
+            $holders,
+            $filter.external_id.as_ref().map(ExternalId::as_str)
         )
     };
 }
@@ -290,6 +294,7 @@ async fn in_order(
            and ($7::text is null or (select true from grants g
                                      where g.org_id = $1 and g.right_id = $7 and g.account_id = a.account_id
                                      limit 1))
+           and ($9::text is null or external_id = $9)
          order by account_id limit $8",
         org_id.uuid(),
         holders.start_after(after),
@@ -298,7 +303,8 @@ async fn in_order(
         filter.query.as_ref().map(|query| query.text.as_str()),
         holders.these(),
         holders.many(),
-        limit
+        limit,
+        filter.external_id.as_ref().map(ExternalId::as_str)
     );
     Ok(query.fetch_all(tx).await?)
 }

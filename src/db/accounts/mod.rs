@@ -7,6 +7,7 @@ mod lifecycle;
 pub mod links;
 mod list;
 mod update;
+pub mod updated;
 
 pub use account::*;
 pub use guests::{find_guest_orgs, leave, lock_orgs};

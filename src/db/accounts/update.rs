@@ -3,13 +3,16 @@
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-use super::account::{Account, attributes_json, check_name_available, find, name_taken, take_username};
+use super::account::{
+    Account, attributes_json, check_external_id_available, check_name_available, find, name_taken,
+    take_username,
+};
 use super::links;
 use crate::db::one_row;
 use crate::domain::accounts::Details;
 use crate::domain::accounts::search::Searchable;
 use crate::domain::values::ids::{AccountId, OrgId};
-use crate::domain::values::names::{AccountName, Description, Email};
+use crate::domain::values::names::{AccountName, Description, Email, ExternalId};
 use crate::error::{Error, Result};
 
 /// Changes the details of an account, and with them its kind. Returns the changed account.
@@ -32,6 +35,10 @@ pub async fn update(
     {
         check_name_available(&mut *tx, org_id, name).await?;
     }
+    if let Some(external_id) = after.external_id.as_ref().filter(|_| before.external_id != after.external_id)
+    {
+        check_external_id_available(&mut *tx, org_id, external_id).await?;
+    }
     if before.username != after.username {
         take_username(&mut *tx, org_id, account_id, after).await?;
         release_username(&mut *tx, org_id, account_id, &before.username).await?;
@@ -53,13 +60,13 @@ async fn write(
     details: &Details,
     now: OffsetDateTime,
 ) -> Result<()> {
-    let Details { name, username, profile, contact_email, description, settings } = details;
+    let Details { name, username, profile, contact_email, description, settings, external_id } = details;
     let searchable = Searchable::of_details(org_id, details);
     let query = sqlx::query!(
         "update accounts set kind = $3, name = $4, name_key = $5, username = $6, display_name = $7, given_name = $8,
                 family_name = $9, phone_number = $10, locale = $11, zoneinfo = $12, contact_email = $13,
                 description = $14, email_notifications = $15, attributes = $16, search_text = $18,
-                search_pieces = $19,
+                search_pieces = $19, external_id = $20,
                 -- Another username is another mailbox.
                 email_proved_time = case when username = $6 then email_proved_time end, revision = revision + 1, update_time = $17
          where org_id = $1 and account_id = $2 and delete_time is null",
@@ -81,7 +88,8 @@ async fn write(
         attributes_json(&settings.attributes) as _,
         now,
         searchable.text,
-        &searchable.pieces
+        &searchable.pieces,
+        external_id.as_ref().map(ExternalId::as_str)
     );
     one_row(&query.execute(tx).await.map_err(name_taken)?, "changing an account")
 }

@@ -12,6 +12,7 @@ use serde::Serialize;
 use sqlx::PgConnection;
 use sqlx::types::Json;
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::one_row;
 use crate::clock::Clock;
@@ -20,8 +21,17 @@ use crate::domain::access::caller::Caller;
 use crate::domain::access::request_context::RequestContext;
 use crate::domain::access::work::Work;
 use crate::domain::event_types::EVENT_TYPES;
+use crate::domain::signing_keys::KeyState;
 use crate::domain::values::ids::{AccountId, CredentialId, EventId, OrgId, SYSTEM_ORG};
+use crate::domain::values::kinds::{AccountKind, TokenKind};
+use crate::domain::values::names::{
+    AccountName, Audience, Description, DisplayName, Email, ExternalId, Purpose, Slug,
+};
+use crate::domain::values::networks::Network;
+use crate::domain::values::permissions::Permission;
+use crate::domain::values::resources::ResourcePath;
 use crate::domain::values::subject::Subject;
+use crate::domain::values::web_origin::WebOrigin;
 use crate::error::Result;
 
 /// Who makes a change, and from where.
@@ -99,6 +109,79 @@ impl From<&Acting<'_>> for Author {
     }
 }
 
+/// A value in an event, as the API spells it: times in RFC 3339, enums by their full names.
+///
+/// A type without this does not get into an event by its `Display`, which may be another spelling.
+pub trait EventValue {
+    fn event_value(&self) -> String;
+}
+
+impl<T: EventValue + ?Sized> EventValue for &T {
+    fn event_value(&self) -> String {
+        (**self).event_value()
+    }
+}
+
+impl EventValue for OffsetDateTime {
+    fn event_value(&self) -> String {
+        // The years that RFC 3339 can write are those that the API accepts.
+        self.format(&Rfc3339).unwrap_or_default()
+    }
+}
+
+impl EventValue for AccountKind {
+    fn event_value(&self) -> String {
+        format!("ACCOUNT_KIND_{}", self.name())
+    }
+}
+
+impl EventValue for TokenKind {
+    fn event_value(&self) -> String {
+        format!("TOKEN_KIND_{}", self.name())
+    }
+}
+
+impl EventValue for KeyState {
+    fn event_value(&self) -> String {
+        format!("SIGNING_KEY_STATE_{}", self.name())
+    }
+}
+
+macro_rules! as_displayed {
+    ($($kind:ty),* $(,)?) => {$(
+        impl EventValue for $kind {
+            fn event_value(&self) -> String {
+                self.to_string()
+            }
+        }
+    )*};
+}
+
+as_displayed!(
+    str,
+    String,
+    bool,
+    i16,
+    i32,
+    i64,
+    u64,
+    usize,
+    AccountId,
+    OrgId,
+    AccountName,
+    Audience,
+    Description,
+    DisplayName,
+    Email,
+    ExternalId,
+    Network,
+    Permission,
+    Purpose,
+    ResourcePath,
+    Slug,
+    WebOrigin,
+);
+
 /// One field whose value a change replaced. Never a secret.
 #[derive(Clone, Debug, Serialize)]
 pub struct FieldChange {
@@ -109,8 +192,8 @@ pub struct FieldChange {
 
 impl FieldChange {
     /// A field that had no value before.
-    pub fn set(field: &'static str, new_value: impl ToString) -> Self {
-        Self { field, old_value: None, new_value: Some(new_value.to_string()) }
+    pub fn set(field: &'static str, new_value: impl EventValue) -> Self {
+        Self { field, old_value: None, new_value: Some(new_value.event_value()) }
     }
 
     /// A field that had another value before; none when it had the same.
@@ -123,21 +206,21 @@ impl FieldChange {
     }
 
     /// A field that has no value any more.
-    pub fn cleared(field: &'static str, old_value: impl ToString) -> Self {
-        Self { field, old_value: Some(old_value.to_string()), new_value: None }
+    pub fn cleared(field: &'static str, old_value: impl EventValue) -> Self {
+        Self { field, old_value: Some(old_value.event_value()), new_value: None }
     }
 
     /// A list: one change for each value that was removed or added.
-    pub fn of_lists<'a, T: Eq + Hash + ToString>(
+    pub fn of_lists<'a, T: Eq + Hash + EventValue>(
         field: &'static str,
         old: &'a [T],
         new: &'a [T],
     ) -> impl Iterator<Item = Self> + 'a {
         let (had, has): (HashSet<_>, HashSet<_>) = (old.iter().collect(), new.iter().collect());
         let gone = old.iter().filter(move |value| !has.contains(value));
-        let gone = gone.map(move |value| Self::cleared(field, value.to_string()));
+        let gone = gone.map(move |value| Self::cleared(field, value));
         let come = new.iter().filter(move |value| !had.contains(value));
-        let come = come.map(move |value| Self::set(field, value.to_string()));
+        let come = come.map(move |value| Self::set(field, value));
         gone.chain(come)
     }
 }

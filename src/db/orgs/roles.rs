@@ -115,6 +115,20 @@ pub async fn find_after(
     Ok(query.fetch_all(db).await?)
 }
 
+/// The custom roles of the org that carry the permission.
+pub async fn find_with(
+    db: impl PgExecutor<'_>,
+    org_id: OrgId,
+    permission: &Permission,
+) -> Result<Vec<RoleId>> {
+    let query = sqlx::query_scalar!(
+        "select role_id from roles where org_id = $1 and $2 = any(permissions)",
+        org_id.uuid(),
+        permission.as_str()
+    );
+    Ok(query.fetch_all(db).await?.into_iter().map(RoleId::from).collect())
+}
+
 /// How many roles the org has. Their number is limited.
 pub async fn count(db: impl PgExecutor<'_>, org_id: OrgId) -> Result<i64> {
     let query = sqlx::query_scalar!(r#"select count(*) as "n!" from roles where org_id = $1"#, org_id.uuid());

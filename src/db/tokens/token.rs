@@ -163,7 +163,7 @@ impl NewToken<'_> {
     pub fn created(&self) -> Change {
         let mut fields = vec![
             FieldChange::set("account_id", self.account_id),
-            FieldChange::set("kind", self.kind.name()),
+            FieldChange::set("kind", self.kind),
             self.expire_time.map_or_else(
                 || FieldChange::set("never_expires", true),
                 |end| FieldChange::set("expire_time", end),

@@ -27,6 +27,8 @@ pub struct Claims {
     pub nbf: i64,
     pub jti: String,
     pub client_id: String,
+    /// Empty, and then no claim, where nothing is held on the whole org.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub scope: String,
     pub org: String,
     pub account_kind: String,
@@ -93,6 +95,8 @@ pub struct AccessToken {
     pub credential_id: CredentialId,
     /// The account that impersonates the subject, if one does.
     pub actor_id: Option<AccountId>,
+    /// The rights that its claims list.
+    pub listed: Rights,
     /// The rights that it carries, if fewer than those of the token that it was made from.
     pub narrowed_to: Option<Rights>,
 }
@@ -119,19 +123,20 @@ impl AccessToken {
         let credential_id = CredentialId::parse(&claims.client_id).map_err(|_| ForeignClaims)?;
         let actor_id = claims.act.as_ref().map(|act| AccountId::parse(&act.sub)).transpose();
         let actor_id = actor_id.map_err(|_| ForeignClaims)?;
+        let listed = listed(&claims)?;
         // `roles` is present only if nothing was narrowed; the rights are then those of the token
         // itself.
         let narrowed_to = match &claims.roles {
             // The rights that two accounts have in common are never all the rights of one of them.
             Some(_) if actor_id.is_some() => return Err(ForeignClaims),
             Some(_) => None,
-            None => Some(carried(&claims)?),
+            None => Some(listed.clone()),
         };
-        Ok(Self { claims, org_id, account_id, credential_id, actor_id, narrowed_to })
+        Ok(Self { claims, org_id, account_id, credential_id, actor_id, listed, narrowed_to })
     }
 }
 
-fn carried(claims: &Claims) -> Result<Rights, ForeignClaims> {
+fn listed(claims: &Claims) -> Result<Rights, ForeignClaims> {
     let permission = |text: &str| Permission::parse(text).map_err(|_| ForeignClaims);
     let mut pairs = Vec::new();
     for scope in claims.scope.split_ascii_whitespace() {

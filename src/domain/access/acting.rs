@@ -9,11 +9,13 @@ use super::grant_transfer::{Divided, divide};
 use super::missing::permission_missing;
 use super::rights::{HeldGrant, HeldGrants, Rights, is_owner, may_pass_on, may_take_over};
 use super::roles::{CustomRole, may_define, may_redefine};
+use super::work::Work;
 use crate::domain::tokens::restrictions::Restrictions;
 use crate::domain::values::ids::{AccountId, OrgId, TokenId};
 use crate::domain::values::names::Audience;
 use crate::domain::values::networks::Network;
 use crate::domain::values::permissions::Permission;
+use crate::domain::values::references::AccountRef;
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Precondition, Reason, Result};
 
@@ -27,8 +29,10 @@ impl Caller {
     /// `RESOURCE_NOT_FOUND` for another org, whether it exists or not.
     pub(crate) fn acting_in(&self, org: Option<OrgId>) -> Result<Acting<'_>> {
         let org_id = org.unwrap_or(self.home());
+        let changes = matches!(self.context.work, Work::Changes | Work::Stops);
+        let must_name_org = org.is_none() && changes && self.is_operator();
         match self.rights().in_org(self.home(), org_id) {
-            Some(rights) => Ok(Acting { caller: Cow::Borrowed(self), org_id, rights }),
+            Some(rights) => Ok(Acting { caller: Cow::Borrowed(self), org_id, rights, must_name_org }),
             None => Err(Error::not_found("org", org_id)),
         }
     }
@@ -36,7 +40,7 @@ impl Caller {
     /// The caller in its own org; the same result as [`acting_in`](Self::acting_in) without an org.
     pub(crate) fn acting_at_home(self) -> Acting<'static> {
         let (org_id, rights) = (self.home(), self.rights().clone());
-        Acting { caller: Cow::Owned(self), org_id, rights: Cow::Owned(rights) }
+        Acting { caller: Cow::Owned(self), org_id, rights: Cow::Owned(rights), must_name_org: false }
     }
 
     /// Whether the caller may verify credentials of this org.
@@ -54,14 +58,19 @@ pub struct Acting<'a> {
     pub caller: Cow<'a, Caller>,
     pub org_id: OrgId,
     rights: Cow<'a, Rights>,
+    /// Whether it is an operator's call that changes something and names no org: what it needs a right
+    /// for is refused.
+    must_name_org: bool,
 }
 
 impl Acting<'_> {
     /// Requires a permission on the node or on one above it.
     ///
     /// # Errors
-    /// `PERMISSION_MISSING`, with the permission and the resource.
+    /// - `PERMISSION_MISSING`, with the permission and the resource.
+    /// - `INVALID_FIELD` where an operator changes something by a right, and names no org.
     pub(crate) fn require(&self, permission: &Permission, node: &Node) -> Result<()> {
+        self.require_any_right()?;
         if self.rights.cover(permission, node) { Ok(()) } else { Err(permission_missing(permission, node)) }
     }
 
@@ -70,10 +79,32 @@ impl Acting<'_> {
     /// # Errors
     /// `PERMISSION_MISSING`.
     pub(crate) fn require_somewhere(&self, permission: &Permission) -> Result<()> {
+        self.require_any_right()?;
         if self.rights.hold_somewhere(permission) {
             Ok(())
         } else {
             Err(permission_missing(permission, &Node::Org))
+        }
+    }
+
+    /// What every right has to pass: the credential is for this API, and an operator names the org.
+    fn require_any_right(&self) -> Result<()> {
+        if self.caller.is_only_for_itself() {
+            let message = "the token's allowed_audiences lack this issuer: it may concern itself alone";
+            return Err(Error::with_message(Reason::PermissionMissing, message));
+        }
+        let why = "is required: a platform administrator names the org of what is changed";
+        if self.must_name_org { Err(Error::invalid("org_id", why)) } else { Ok(()) }
+    }
+
+    /// The account that a request names, where no look-up is needed; else an id that no account has.
+    ///
+    /// It is for the rights over oneself: by its id, or by its username.
+    pub(crate) fn before_look_up(&self, named: &AccountRef) -> AccountId {
+        match named {
+            AccountRef::Id(id) => *id,
+            AccountRef::Username(own) if self.caller.username() == own.as_str() => self.caller.account_id(),
+            AccountRef::Username(_) => AccountId::from_u128(0),
         }
     }
 
@@ -100,7 +131,9 @@ impl Acting<'_> {
     /// permission.
     pub(crate) fn may_read_self(&self, account_id: AccountId, permission: &Permission) -> bool {
         let impersonation = self.caller.impersonation();
-        self.is_own(account_id) && impersonation.is_none_or(|as_target| as_target.allows(permission))
+        !self.caller.is_only_for_itself()
+            && self.is_own(account_id)
+            && impersonation.is_none_or(|as_target| as_target.allows(permission))
     }
 
     /// Whether the account is the caller's own, and the caller may change it as its owner.
@@ -109,7 +142,8 @@ impl Acting<'_> {
     /// Under impersonation they apply only if the administrator could make the change with this
     /// permission.
     pub(crate) fn may_change_self(&self, account_id: AccountId, permission: &Permission) -> bool {
-        self.is_own(account_id)
+        !self.caller.is_only_for_itself()
+            && self.is_own(account_id)
             && match self.caller.impersonation() {
                 Some(impersonation) => impersonation.allows(permission),
                 None => !self.caller.is_narrowed(),
@@ -272,6 +306,11 @@ impl Acting<'_> {
         let by_jwt = caller.actor_id().is_none() && caller.session().is_some() && !caller.has_signed_in();
         let own = itself || (!by_jwt && self.may_change_self(account_id, &Permission::TOKENS_WRITE));
         if own { Ok(()) } else { self.require(&Permission::TOKENS_WRITE, &Node::Org) }
+    }
+
+    /// Whether it is the token that the caller presents, itself.
+    pub(crate) fn presents(&self, token_id: TokenId) -> bool {
+        self.caller.actor_id().is_none() && self.caller.credential_id() == token_id.into()
     }
 
     /// The latest time at which a token made with this credential may expire.

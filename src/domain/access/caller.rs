@@ -47,6 +47,8 @@ pub struct Caller {
     narrowed_to: Option<Rights>,
     /// When the JWT expires, in whole seconds since 1970.
     expires_at: Option<i64>,
+    /// Its token's audiences lack the issuer: it is a bearer for what concerns the token itself, alone.
+    only_itself: bool,
     pub context: RequestContext,
 }
 
@@ -88,7 +90,41 @@ impl Caller {
             (None, Some(carried)) => credential.effective_rights().meet(carried).into(),
             (None, None) => credential.effective_rights().clone(),
         };
-        Ok(Self { credential, impersonation, rights, by_token_string, narrowed_to, expires_at, context })
+        let only_itself = false;
+        Ok(Self {
+            credential,
+            impersonation,
+            rights,
+            by_token_string,
+            narrowed_to,
+            expires_at,
+            only_itself,
+            context,
+        })
+    }
+
+    /// Refuses a credential whose list of audiences lacks this issuer, but for a call that concerns the
+    /// token itself (`about_itself`), which its token string alone may make.
+    ///
+    /// # Errors
+    /// `TOKEN_INVALID`, `ACCESS_TOKEN_INVALID` for a JWT.
+    pub(crate) fn for_issuer(mut self, issuer: &str, about_itself: bool) -> Result<Self> {
+        self.only_itself = !self.credential.is_for(issuer);
+        match (self.only_itself, self.by_token_string) {
+            (false, _) => Ok(self),
+            (true, true) if about_itself => Ok(self),
+            (true, by_token_string) => {
+                let reason = if by_token_string { Reason::TokenInvalid } else { Reason::AccessTokenInvalid };
+                let message = "the token's allowed_audiences lack this issuer: it can rotate and revoke itself, \
+                               and call GetCaller";
+                Err(Error::with_message(reason, message))
+            }
+        }
+    }
+
+    /// Whether its calls may concern its own token alone.
+    pub(super) fn is_only_for_itself(&self) -> bool {
+        self.only_itself
     }
 
     /// The account that the caller acts as, in the org in which it acts.
@@ -98,6 +134,11 @@ impl Caller {
 
     pub(crate) fn account_id(&self) -> AccountId {
         self.member().account_id
+    }
+
+    /// The username of that account.
+    pub(crate) fn username(&self) -> &str {
+        &self.member().username
     }
 
     /// The account that impersonates the caller's account; none without impersonation.

@@ -49,7 +49,7 @@ impl Carried {
         rights: &Rights,
         roles: Option<Vec<String>>,
     ) -> Result<Self, Reason> {
-        let (scope, on_paths) = listed(rights, &subject.named_by_org)?;
+        let (scope, on_paths) = listed(rights)?;
         let scope = joined(&scope);
         let details = on_paths.iter().map(|(path, permissions)| Detail {
             kind: GRANT_DETAIL.to_owned(),
@@ -90,7 +90,7 @@ impl Carried {
 }
 
 /// Permissions as a claim `scope` has them (RFC 8693, section 4.2).
-pub(crate) fn joined(scope: &BTreeSet<Permission>) -> String {
+fn joined(scope: &BTreeSet<Permission>) -> String {
     let length = scope.iter().map(|permission| permission.as_str().len() + 1).sum();
     let mut text = String::with_capacity(length);
     for permission in scope {
@@ -111,13 +111,14 @@ type Listed = (BTreeSet<Permission>, BTreeMap<ResourcePath, BTreeSet<Permission>
 ///
 /// # Errors
 /// `SCOPE_TOO_WIDE`.
-fn listed(given: &Rights, named_by_org: &BTreeSet<Permission>) -> Result<Listed, Reason> {
+fn listed(given: &Rights) -> Result<Listed, Reason> {
     // Three bytes of claims are four of the token.
     const ROOM: usize = MAX_LEN / 4 * 3;
-    let scope = given.on_org(named_by_org);
+    let named = BTreeSet::new();
+    let scope = given.on_org(&named);
     let length = scope.iter().map(|permission| permission.as_str().len() + 1).sum::<usize>();
     let room = ROOM.checked_sub(length).ok_or(Reason::ScopeTooWide)?;
-    let on_paths = given.on_paths(named_by_org, room).ok_or(Reason::ScopeTooWide)?;
+    let on_paths = given.on_paths(&named, room).ok_or(Reason::ScopeTooWide)?;
     Ok((scope, on_paths))
 }
 

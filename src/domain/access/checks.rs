@@ -83,12 +83,14 @@ pub struct CheckInput<'a> {
     pub presentation: Presentation<'a>,
     /// The requested audience of an access token; none means the issuer.
     pub audience: Option<&'a Audience>,
+    /// The issuer, where an audience is checked.
+    pub issuer: &'a str,
 }
 
 impl CheckInput<'_> {
     /// Only the time.
     pub(crate) fn at(now: OffsetDateTime) -> Self {
-        Self { now, secret: None, presentation: Presentation::default(), audience: None }
+        Self { now, secret: None, presentation: Presentation::default(), audience: None, issuer: "" }
     }
 }
 
@@ -176,7 +178,10 @@ impl Credential {
                 (works, Reason::OriginNotAllowed)
             }
             Check::Audience => {
-                let may = used.audience.is_none_or(|audience| self.may_target(audience));
+                let may = match used.audience {
+                    Some(audience) => self.may_target(audience),
+                    None => used.issuer.is_empty() || self.is_for(used.issuer),
+                };
                 (may, Reason::InvalidTarget)
             }
         };
@@ -203,6 +208,24 @@ pub(crate) fn explain_string_checks(failed: Option<TokenStringCheck>) -> Vec<Che
         failure: (failed == Some(*check)).then_some(Reason::TokenInvalid),
     };
     made.iter().map(outcome).collect()
+}
+
+/// The outcomes of the first checks of a JWT of this issuer, up to the one that fails: none, `signature`
+/// for a reason, or `known`.
+pub(crate) fn explain_access_token_checks(failed: Option<Result<(), Reason>>) -> Vec<CheckOutcome> {
+    let signature = failed.and_then(Result::err);
+    let mut outcomes = vec![CheckOutcome { name: "signature", failure: signature }];
+    if signature.is_none() {
+        outcomes.push(CheckOutcome::of("known", failed.is_none(), Reason::AccessTokenInvalid));
+    }
+    outcomes
+}
+
+impl CheckOutcome {
+    /// A check that fails for this reason unless it passed.
+    pub(crate) fn of(name: &'static str, passed: bool, reason: Reason) -> Self {
+        Self { name, failure: (!passed).then_some(reason) }
+    }
 }
 
 /// The outcomes of all checks of a token.

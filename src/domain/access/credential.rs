@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use time::OffsetDateTime;
 
-use super::carried::{Carried, joined};
+use super::carried::Carried;
 use super::member::Member;
 use super::rights::Rights;
 use crate::domain::sign_in::sessions::idle_expiry;
@@ -17,7 +17,6 @@ use crate::domain::tokens::secrets::Secret;
 use crate::domain::values::ids::CredentialId;
 use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::names::Audience;
-use crate::domain::values::permissions::Permission;
 use crate::domain::values::web_origin::WebOrigin;
 use crate::error::Reason;
 
@@ -83,18 +82,6 @@ impl Credential {
         carried.clone()
     }
 
-    /// What it holds on the whole org, as a claim `scope` has it. An owner's scope also names those of
-    /// the required permissions that its org does not name.
-    pub(crate) fn scope(&self, required: &[Permission]) -> String {
-        match self.carried() {
-            Ok(carried) if required.is_empty() => carried.scope().to_owned(),
-            _ => {
-                let named = self.account.named_by_org.iter().chain(required).cloned().collect();
-                joined(&self.effective_rights().on_org(&named))
-            }
-        }
-    }
-
     /// The bytes that it takes in a cache.
     pub(crate) fn weight(&self) -> usize {
         let Restrictions { scopes, resources, audiences, networks, origins, purpose } = &self.restrictions;
@@ -154,6 +141,12 @@ impl Credential {
     pub(crate) fn may_target(&self, audience: &Audience) -> bool {
         let allowed = &self.restrictions.audiences;
         (allowed.is_empty() || allowed.contains(audience)) && self.account.rules.allow_audience(audience)
+    }
+
+    /// Whether it may be used for this issuer's own API: its list of audiences names the issuer, or is empty.
+    pub(crate) fn is_for(&self, issuer: &str) -> bool {
+        let allowed = &self.restrictions.audiences;
+        allowed.is_empty() || allowed.iter().any(|audience| audience.as_str() == issuer)
     }
 
     /// The audiences beside the issuer that the token can be used for; empty means any.

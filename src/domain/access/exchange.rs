@@ -101,6 +101,8 @@ pub(crate) fn decide(
         // Less than a second of the token's lifetime is left, and a JWT counts in whole seconds.
         return Err(Reason::TokenExpired.into());
     }
+    // What ownership implies must be asked for: the permissions of applications that are held only as an
+    // owner are listed where they are among the scopes.
     let carried = match request.scopes.as_slice() {
         [] => credential.carried()?,
         scopes => Carried::new(credential, &credential.account, &held.narrowed(scopes, &[]), None)?.into(),
@@ -129,7 +131,7 @@ pub(crate) fn refuse_scopes<'a>(not_held: impl Iterator<Item = &'a Permission>) 
 
 fn audiences(credential: &Credential, asked: &[Audience], issuer: &str) -> Result<Vec<String>> {
     if asked.is_empty() {
-        return Ok(vec![issuer.to_owned()]);
+        return if credential.is_for(issuer) { Ok(vec![issuer.to_owned()]) } else { Err(lacks_issuer()) };
     }
     let mut audiences: Vec<String> = Vec::with_capacity(asked.len());
     for audience in asked {
@@ -150,6 +152,11 @@ fn audiences(credential: &Credential, asked: &[Audience], issuer: &str) -> Resul
         ));
     }
     Ok(audiences)
+}
+
+fn lacks_issuer() -> Error {
+    let message = "the token's allowed_audiences lack this issuer: name one of them";
+    Error::with_message(Reason::InvalidTarget, message)
 }
 
 #[cfg(test)]

@@ -18,6 +18,18 @@ pub struct HeldGrant {
     pub role_permissions: PermissionSet,
 }
 
+impl HeldGrant {
+    /// Whether it gives the permission on the node.
+    pub fn gives(&self, permission: &Permission, node: &Node) -> bool {
+        let carries = match &self.right {
+            Right::System(role) => role.carries(permission),
+            Right::Custom(_) => self.role_permissions.has(permission),
+            Right::Permission(one) => one == permission,
+        };
+        carries && self.node.covers(node)
+    }
+}
+
 /// Where each of some sets of permissions is held: on a node, and on everything below it.
 ///
 /// What grants expand to, a thousand grants of a role of a thousand permissions, never exists in

@@ -1,10 +1,12 @@
 //! Where a call comes from.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::presentation::PresentedAt;
 use super::work::Work;
 use crate::domain::values::client_address::ClientAddress;
+use crate::domain::values::ids::AccountId;
 use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Reason, Result};
 
@@ -19,6 +21,10 @@ pub struct RequestContext {
     pub request_id: String,
     /// What the call does to the database.
     pub work: Work,
+    /// The method or path that is called, for the log.
+    pub method: Arc<str>,
+    /// The account behind the call, for the log; none before it is authenticated.
+    pub caller: Option<AccountId>,
 }
 
 /// The content of a request's `origin` header.

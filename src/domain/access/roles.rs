@@ -7,6 +7,7 @@ use crate::domain::values::ids::RoleId;
 use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::{AccountName, Invalid};
 use crate::domain::values::permissions::{Permission, PermissionSet, Right, SystemRole};
+use crate::domain::values::references::looks_like_id;
 use crate::domain::values::resources::Node;
 use crate::error::{Reason, Result};
 
@@ -64,6 +65,9 @@ pub fn parse_name(text: &str) -> Result<AccountName, Invalid> {
     let name = AccountName::parse(text)?;
     if SystemRole::ALL.iter().any(|role| role.id() == name.key()) {
         return Err(Invalid("is the name of a system role"));
+    }
+    if looks_like_id(text) {
+        return Err(Invalid("must not look like an id, such as role_…"));
     }
     Ok(name)
 }

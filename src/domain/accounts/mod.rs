@@ -12,7 +12,9 @@ use serde::Serialize as _;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 use serde_json::{Map, Value};
 
-use super::values::names::{AccountName, Description, Email, Invalid, LinkKind, LinkSlug, Profile};
+use super::values::names::{
+    AccountName, Description, Email, ExternalId, Invalid, LinkKind, LinkSlug, Profile,
+};
 use crate::domain::values::kinds::AccountKind;
 
 /// The most kinds of links that an account may have.
@@ -158,6 +160,7 @@ pub struct Details {
     pub contact_email: Option<Email>,
     pub description: Option<Description>,
     pub settings: Settings,
+    pub external_id: Option<ExternalId>,
 }
 
 impl Details {
@@ -170,6 +173,7 @@ impl Details {
             contact_email: None,
             description: None,
             settings: Settings::default(),
+            external_id: None,
         }
     }
 

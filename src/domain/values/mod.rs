@@ -7,6 +7,7 @@ pub mod markup;
 pub mod names;
 pub mod networks;
 pub mod permissions;
+pub mod references;
 pub mod resources;
 pub mod subject;
 pub mod token_string;

@@ -48,6 +48,8 @@ texts! {
     Email;
     /// The intended recipient of an access token: 1 to 255 visible ASCII characters.
     Audience;
+    /// What another system calls an account: 1 to 255 visible ASCII characters.
+    ExternalId;
     /// A kind of link of an account: `[a-z][a-z0-9_]{0,30}`.
     LinkKind;
     /// The slug under which a link finds its account: `[a-z0-9][a-z0-9_-]{0,62}`.
@@ -157,6 +159,17 @@ fn is_domain(domain: &str) -> bool {
             && !label.ends_with('-')
             && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
     })
+}
+
+impl ExternalId {
+    /// Validates it as text; what it says is the other system's.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        if (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Invalid("must be 1 to 255 visible ASCII characters"))
+        }
+    }
 }
 
 impl Audience {

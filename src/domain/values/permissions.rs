@@ -247,6 +247,14 @@ impl SystemRole {
         }
     }
 
+    /// Whether it carries this permission.
+    pub fn carries(self, permission: &Permission) -> bool {
+        match permission.is_application() {
+            true => self.carries_applications(),
+            false => self.permissions().any(|carried| carried == permission),
+        }
+    }
+
     /// Whether it includes every application permission, named yet or not.
     pub fn carries_applications(self) -> bool {
         self == Self::Owner

@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 
-use super::grants::{NamedGrant, named, split};
+use super::grants::{NamedGrant, named, rights_of, split};
 use super::{details, messages};
 use crate::db;
 use crate::db::accounts::grants::{Grant, described, subjects, touched};
 use crate::db::accounts::{Account, NewAccount};
 use crate::db::events::{Change, FieldChange};
 use crate::db::orgs::Org;
+use crate::db::references;
 use crate::domain::access::acting::Acting;
 use crate::domain::access::grant_transfer::Divided;
 use crate::domain::access::rights::HeldGrant;
@@ -16,7 +17,8 @@ use crate::domain::accounts::{Details, cloning};
 use crate::domain::values::ids::{AccountId, GrantId};
 use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::{AccountName, Profile};
-use crate::domain::values::permissions::Permission;
+use crate::domain::values::permissions::{Permission, Right};
+use crate::domain::values::references::AccountRef;
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Reason, Result, Violations};
 use crate::flows::emailed_codes::send_first_password;
@@ -29,7 +31,7 @@ use crate::state::State;
 
 /// The request, checked as far as possible without the source account.
 struct CloneRequest {
-    source_id: AccountId,
+    source: AccountRef,
     name: String,
     email: String,
     profile: Profile,
@@ -40,7 +42,7 @@ struct CloneRequest {
 impl CloneRequest {
     fn check(request: &pb::CloneAccountRequest) -> Result<Self> {
         let mut violations = Violations::default();
-        let source_id = violations.check("account_id", AccountId::parse(&request.account_id));
+        let source = violations.check("account_id", AccountRef::parse(&request.account_id));
         match (request.name.as_str(), request.email.as_str()) {
             ("", "") => violations.add("name", "is required: for a user, an email"),
             ("", _) => {}
@@ -54,9 +56,9 @@ impl CloneRequest {
         let profile = messages::profile(&mut violations, request.profile.as_ref());
         let excluded = named(&mut violations, "excluded_grants", &request.excluded_grants);
         violations.check("request_id", idempotency::parse(&request.request_id));
-        let (source_id,) = violations.all((source_id,))?;
+        let (source,) = violations.all((source,))?;
         let (name, email) = (request.name.clone(), request.email.clone());
-        Ok(Self { source_id, name, email, profile, deactivated: request.deactivated, excluded })
+        Ok(Self { source, name, email, profile, deactivated: request.deactivated, excluded })
     }
 
     /// The details of the clone of this source. `slug` is that of the org.
@@ -97,20 +99,27 @@ pub async fn clone_account(
     acting.require(&Permission::ACCOUNTS_WRITE, &Node::Org)?;
     acting.require(&Permission::ACCOUNTS_READ, &Node::Org)?;
     let new = CloneRequest::check(&request)?;
-    if acting.is_self(new.source_id) {
-        return Err(Reason::CannotCloneSelf.into());
-    }
     let request_id = idempotency::parse(&std::mem::take(&mut request.request_id)).unwrap_or_default();
     // A preview does not count as the first call.
     let request_id = request_id.filter(|_| !request.validate_only);
+    request.org_id.clear();
+    request.account_id.clear();
+    request.excluded_grants.clear();
     let once = Idempotency::new(&acting, "CloneAccount", request_id, &request);
     transact!(state, &acting, |mut tx| {
+        let source_id = references::account(&mut tx, &acting, &new.source).await?;
+        if acting.is_self(source_id) {
+            return Err(Reason::CannotCloneSelf.into());
+        }
+        let rights = rights_of(&mut tx, acting.org_id, &new.excluded).await?;
+        let excluded = new.excluded.iter().zip(&rights).map(|(named, right)| named.bound(right.as_ref()));
+        let once = once.bound_to(std::iter::once(source_id.to_string()).chain(excluded));
         let org = db::orgs::lock(&mut tx, acting.org_id).await?;
         let now = tx.now();
         if let Some(before) = once.replayed(&mut tx, now).await? {
             return Ok(before);
         }
-        let mut response = clone(state, &acting, &mut tx, &new, &org).await?;
+        let mut response = clone(state, &acting, &mut tx, (&new, source_id, &rights), &org).await?;
         if request.validate_only {
             // Everything was carried out, and is rolled back with the transaction.
             for account in response.account.iter_mut() {
@@ -131,14 +140,14 @@ async fn clone(
     state: &State,
     acting: &Acting<'_>,
     tx: &mut Transaction<'_>,
-    new: &CloneRequest,
+    (new, source_id, rights): (&CloneRequest, AccountId, &[Option<Right>]),
     org: &Org,
 ) -> Result<pb::CloneAccountResponse> {
     let (org_id, now) = (acting.org_id, tx.now());
-    let source = db::accounts::find(&mut **tx, org_id, new.source_id).await?;
-    let source = source.ok_or_else(|| Error::not_found("account", new.source_id))?;
+    let source = db::accounts::find(&mut **tx, org_id, source_id).await?;
+    let source = source.ok_or_else(|| Error::not_found("account", &new.source))?;
     let details = new.details(state, &source, &org.slug)?;
-    let Divided { given, dropped, .. } = divide(acting, tx, new).await?;
+    let Divided { given, dropped, .. } = divide(acting, tx, (new, source_id, rights)).await?;
 
     let account_id: AccountId = state.clock.new_id();
     let row = NewAccount { account_id, org_id, details: &details, deactivated: new.deactivated };
@@ -146,11 +155,11 @@ async fn clone(
     let numbered: Vec<_> = given.iter().map(|(_, held)| (state.clock.new_id::<GrantId>(), held)).collect();
     let given = db::accounts::grants::insert(&mut *tx, org_id, account_id, &numbered, now).await?;
     let mut fields = details::given(&details);
-    fields.push(FieldChange::set("cloned_from", new.source_id));
+    fields.push(FieldChange::set("cloned_from", source_id));
     fields.extend(new.deactivated.then(|| FieldChange::set("deactivated", true)));
     fields.extend(given.iter().map(|grant| FieldChange::set("grants", described(grant))));
     let mut resource_ids = touched(account_id, &given);
-    resource_ids.push(new.source_id.to_string());
+    resource_ids.push(source_id.to_string());
     let change = Change::of("account.created", resource_ids)
         .fields(fields)
         .subjects(subjects(org_id, account_id, &given));
@@ -166,13 +175,13 @@ async fn clone(
 async fn divide(
     acting: &Acting<'_>,
     tx: &mut Transaction<'_>,
-    new: &CloneRequest,
+    (new, source_id, rights): (&CloneRequest, AccountId, &[Option<Right>]),
 ) -> Result<Divided<(Grant, HeldGrant)>> {
-    let grants = db::accounts::grants::find_of(&mut **tx, acting.org_id, new.source_id).await?;
-    let (excluded, _) = split(new.source_id, grants.clone(), &new.excluded)?;
+    let grants = db::accounts::grants::find_of(&mut **tx, acting.org_id, source_id).await?;
+    let (excluded, _) = split(source_id, grants.clone(), &new.excluded, rights)?;
     let excluded: HashSet<_> = excluded.iter().map(Grant::id).collect();
     // In the same order: the org is locked, so these are the same grants.
-    let held = db::accounts::grants::find_held(&mut *tx, acting.org_id, new.source_id).await?;
+    let held = db::accounts::grants::find_held(&mut *tx, acting.org_id, source_id).await?;
     let opened = grants.into_iter().zip(held.iter().cloned()).collect();
     Ok(acting.divide(opened, |grant: &Grant| excluded.contains(&grant.id())))
 }

@@ -8,7 +8,8 @@ use super::messages;
 use super::owners::{keep_one, refuse_live_tokens};
 use crate::db;
 use crate::db::accounts::grants::{Grant, described, subjects, touched};
-use crate::db::events::{Change, FieldChange};
+use crate::db::events::{Change, EventValue, FieldChange};
+use crate::db::references;
 use crate::domain::access::acting::Acting;
 use crate::domain::access::roles::may_hold;
 use crate::domain::accounts::{AccountState, Details};
@@ -17,6 +18,8 @@ use crate::domain::values::ids::{AccountId, OrgId};
 use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::{AccountName, Description, Email};
 use crate::domain::values::permissions::Permission;
+use crate::domain::values::references::AccountRef;
+use crate::domain::values::resources::Node;
 use crate::error::{Error, Result, Violations};
 use crate::flows::emailed_codes::send_first_password;
 use crate::flows::transaction::{Transaction, transact};
@@ -27,7 +30,7 @@ use crate::state::State;
 
 /// The checked request: which account is converted to what, and why.
 struct Conversion {
-    account_id: AccountId,
+    account: AccountRef,
     /// None converts to a user.
     name: Option<AccountName>,
     username: Email,
@@ -38,11 +41,11 @@ impl Conversion {
     /// Checks a request. `slug` is that of the account's org.
     fn check(state: &State, request: &pb::ConvertAccountRequest, slug: &str) -> Result<Self> {
         let mut violations = Violations::default();
-        let account_id = violations.check("account_id", AccountId::parse(&request.account_id));
+        let account = violations.check("account_id", AccountRef::parse(&request.account_id));
         let identity = identity(state, &mut violations, request, slug);
         let reason = violations.check("reason", Description::required(&request.reason));
-        let (account_id, (name, username), reason) = violations.all((account_id, identity, reason))?;
-        Ok(Self { account_id, name, username, reason })
+        let (account, (name, username), reason) = violations.all((account, identity, reason))?;
+        Ok(Self { account, name, username, reason })
     }
 
     /// The account's details afterwards. Its own settings are reset to the defaults of the new
@@ -87,6 +90,8 @@ pub async fn convert_account(
 ) -> Result<pb::ConvertAccountResponse> {
     call.caller()?.require_platform(&Permission::PLATFORM_ACCOUNTS)?;
     let acting = call.acting_in(state, &request.org_id).await?;
+    // By that right, in the org that the call names.
+    acting.require(&Permission::ACCOUNTS_WRITE, &Node::Org)?;
     let org = db::orgs::find(&state.db, acting.org_id).await?;
     let slug = org.ok_or_else(|| Error::not_found("org", acting.org_id))?.slug;
     let conversion = Conversion::check(state, &request, &slug)?;
@@ -99,10 +104,11 @@ async fn carry_out(
     conversion: &Conversion,
     mut tx: Transaction<'_>,
 ) -> Result<pb::ConvertAccountResponse> {
-    let (org_id, account_id, now) = (acting.org_id, conversion.account_id, tx.now());
+    let (org_id, now) = (acting.org_id, tx.now());
+    let account_id = references::account(&mut tx, acting, &conversion.account).await?;
     let guest_in = db::accounts::lock_orgs(&mut tx, org_id, account_id).await?;
     let found = db::accounts::lock(&mut tx, org_id, account_id).await?;
-    let account = found.ok_or_else(|| Error::not_found("account", account_id))?;
+    let account = found.ok_or_else(|| Error::not_found("account", &conversion.account))?;
     let before = account.details()?;
     let after = conversion.details(&before);
     if before.kind() == after.kind() {
@@ -129,8 +135,8 @@ async fn carry_out(
     let converted = db::accounts::update(&mut tx, org_id, account_id, &before, &after, now).await?;
 
     let kind = FieldChange {
-        old_value: Some(before.kind().name().into()),
-        ..FieldChange::set("kind", after.kind().name())
+        old_value: Some(before.kind().event_value()),
+        ..FieldChange::set("kind", after.kind())
     };
     let mut fields = vec![kind, FieldChange::set("reason", &conversion.reason)];
     fields.extend(changes(&before, &after));

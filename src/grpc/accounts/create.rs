@@ -11,13 +11,15 @@ use crate::db::accounts::grants::{described, subjects, touched};
 use crate::db::accounts::{Account, NewAccount};
 use crate::db::events::{Change, FieldChange};
 use crate::db::orgs::Org;
+use crate::db::{named_permissions, references};
 use crate::domain::access::acting::Acting;
 use crate::domain::access::rights::HeldGrant;
 use crate::domain::accounts::Details;
 use crate::domain::sign_in::password::Password;
 use crate::domain::values::ids::{AccountId, GrantId};
-use crate::domain::values::names::{AccountName, Description, Email};
-use crate::domain::values::permissions::{Permission, Right};
+use crate::domain::values::names::{AccountName, Description, Email, ExternalId};
+use crate::domain::values::permissions::Permission;
+use crate::domain::values::references::RightRef;
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Result, Violations};
 use crate::flows::emailed_codes::send_first_password;
@@ -32,9 +34,11 @@ use crate::state::State;
 /// The checked request for a new account.
 struct NewAccountRequest {
     details: Details,
-    grants: Vec<(Right, Node)>,
+    grants: Vec<(RightRef, Node)>,
     deactivated: bool,
     password: Option<Password>,
+    /// Send a user no email with a link to set the first password.
+    suppress_email: bool,
 }
 
 impl NewAccountRequest {
@@ -58,19 +62,36 @@ impl NewAccountRequest {
         violations.check("request_id", idempotency::parse(&request.request_id));
         let (name, contact_email, username, description, password) =
             violations.all((name, contact_email, username, description, password))?;
-        let details = Details { name: Some(name), username, profile, contact_email, description, settings };
-        Ok(Self { details, grants, deactivated: request.deactivated, password })
+        let details =
+            Details { profile, contact_email, description, settings, ..Details::new(Some(name), username) };
+        Ok(Self { details, grants, deactivated: request.deactivated, password, suppress_email: false })
     }
 
     fn user(state: &State, request: &pb::CreateUserRequest) -> Result<Self> {
         let mut violations = Violations::default();
         let email = violations.check("email", details::mailbox(state, &request.email));
         let profile = messages::profile(&mut violations, request.profile.as_ref());
+        let contact_email =
+            violations.check("contact_email", convert::optional(&request.contact_email, Email::parse));
+        let description =
+            violations.check("description", convert::optional(&request.description, Description::parse));
+        let external_id =
+            violations.check("external_id", convert::optional(&request.external_id, ExternalId::parse));
+        let settings = settings::read(&mut violations, request.settings.as_ref(), None);
         let grants = convert::grants(&mut violations, &request.grants);
         violations.check("request_id", idempotency::parse(&request.request_id));
-        let (email,) = violations.all((email,))?;
-        let details = Details { profile, ..Details::new(None, email) };
-        Ok(Self { details, grants, deactivated: request.deactivated, password: None })
+        let (email, contact_email, description, external_id) =
+            violations.all((email, contact_email, description, external_id))?;
+        let details = Details {
+            profile,
+            contact_email,
+            description,
+            external_id,
+            settings,
+            ..Details::new(None, email)
+        };
+        let (deactivated, suppress_email) = (request.deactivated, request.suppress_email);
+        Ok(Self { details, grants, deactivated, password: None, suppress_email })
     }
 }
 
@@ -90,8 +111,13 @@ pub async fn create_service_account(
         let blinded = state.keyring.peppers.load().blind(Blinded::Request, &request.password);
         request.password = BASE64_STANDARD.encode(blinded);
     }
+    request.org_id.clear();
+    request.grants.clear();
     let once = Idempotency::new(&acting, "CreateServiceAccount", request_id, &request);
-    let answer = |account| pb::CreateServiceAccountResponse { account: Some(account) };
+    let answer = |account, first_seen_permissions| pb::CreateServiceAccountResponse {
+        account: Some(account),
+        first_seen_permissions,
+    };
     create(state, &acting, &new, &once, answer).await
 }
 
@@ -104,34 +130,42 @@ pub async fn create_user(
     acting.require(&Permission::ACCOUNTS_WRITE, &Node::Org)?;
     let new = NewAccountRequest::user(state, &request)?;
     let request_id = idempotency::parse(&std::mem::take(&mut request.request_id)).unwrap_or_default();
+    request.org_id.clear();
+    request.grants.clear();
     let once = Idempotency::new(&acting, "CreateUser", request_id, &request);
-    create(state, &acting, &new, &once, |account| pb::CreateUserResponse { account: Some(account) }).await
+    let answer = |account, first_seen_permissions| pb::CreateUserResponse {
+        account: Some(account),
+        first_seen_permissions,
+    };
+    create(state, &acting, &new, &once, answer).await
 }
 
 /// What the first step of a create has found or made.
-enum Step<R> {
+enum Step<'a, R> {
     /// The request was executed before, with this response.
     Replayed(R),
-    Inserted(Box<(Org, Account, Vec<HeldGrant>)>),
+    Inserted(Box<(Org, Account, Vec<HeldGrant>, Idempotency<'a>)>),
 }
 
 /// Checks the grants, and inserts the account without them and without its password.
-async fn insert<R: Message + Default>(
+async fn insert<'a, R: Message + Default>(
     tx: &mut Transaction<'_>,
     acting: &Acting<'_>,
     new: &NewAccountRequest,
     account_id: AccountId,
-    once: &Idempotency<'_>,
-) -> Result<Step<R>> {
+    once: &Idempotency<'a>,
+) -> Result<Step<'a, R>> {
     let (org_id, now) = (acting.org_id, tx.now());
     let org = db::orgs::lock(tx, org_id).await?;
-    let grants = givable(tx, acting, Some(new.details.kind()), &new.grants).await?;
+    let asked = references::rights(tx, org_id, &new.grants).await?;
+    let grants = givable(tx, acting, Some(new.details.kind()), &asked).await?;
+    let once = once.bound_to(asked.iter().map(|(right, node)| format!("{right} on {node}")));
     if let Some(before) = once.replayed(tx, now).await? {
         return Ok(Step::Replayed(before));
     }
     let row = NewAccount { account_id, org_id, details: &new.details, deactivated: new.deactivated };
     let account = db::accounts::insert(tx, &row, now).await?;
-    Ok(Step::Inserted(Box::new((org, account, grants))))
+    Ok(Step::Inserted(Box::new((org, account, grants, once))))
 }
 
 async fn create<R: Message + Default>(
@@ -139,7 +173,7 @@ async fn create<R: Message + Default>(
     acting: &Acting<'_>,
     new: &NewAccountRequest,
     once: &Idempotency<'_>,
-    answer: impl Fn(pb::Account) -> R,
+    answer: impl Fn(pb::Account, Vec<String>) -> R,
 ) -> Result<R> {
     let account_id: AccountId = state.clock.new_id();
     let mut record = None;
@@ -166,7 +200,7 @@ async fn create<R: Message + Default>(
             Step::Replayed(before) => return Ok(before),
             Step::Inserted(inserted) => inserted,
         };
-        let (org, mut account, grants) = *inserted;
+        let (org, mut account, grants, once) = *inserted;
         if let Some(record) = &record {
             db::sign_in::passwords::set(&mut tx, acting.org_id, account_id, record, now).await?;
             let found = db::accounts::find(&mut *tx, acting.org_id, account_id).await?;
@@ -182,8 +216,12 @@ async fn create<R: Message + Default>(
             .fields(fields)
             .subjects(subjects(acting.org_id, account_id, &given));
         tx.record(change).await?;
-        send_first_password(state, &mut tx, &org, &account).await?;
-        let response = answer(messages::account(&account)?);
+        if !new.suppress_email {
+            send_first_password(state, &mut tx, &org, &account).await?;
+        }
+        let rights: Vec<_> = grants.iter().map(|grant| (grant.right.clone(), grant.node.clone())).collect();
+        let first_seen = named_permissions::note_grants(&mut tx, acting.org_id, &rights).await?;
+        let response = answer(messages::account(&account)?, first_seen);
         once.finish(&mut tx, &account_id.to_string(), &response).await?;
         tx.commit().await?;
         Ok(response)

@@ -3,7 +3,7 @@
 use super::settings;
 use crate::db::events::FieldChange;
 use crate::domain::accounts::{Details, Settings};
-use crate::domain::values::names::{AccountName, Description, Email, Invalid};
+use crate::domain::values::names::{AccountName, Description, Email, ExternalId, Invalid};
 use crate::state::State;
 
 /// `name@<org slug>.<issuer host>`.
@@ -49,7 +49,7 @@ pub fn changes(before: &Details, after: &Details) -> Vec<FieldChange> {
     fields.chain(settings::changes(&before.settings, &after.settings)).collect()
 }
 
-fn shown(details: &Details) -> [(&'static str, Option<&str>); 10] {
+fn shown(details: &Details) -> [(&'static str, Option<&str>); 11] {
     let profile = &details.profile;
     [
         ("name", details.name.as_ref().map(AccountName::as_str)),
@@ -62,5 +62,6 @@ fn shown(details: &Details) -> [(&'static str, Option<&str>); 10] {
         ("profile.zoneinfo", profile.zoneinfo.as_deref()),
         ("contact_email", details.contact_email.as_ref().map(Email::as_str)),
         ("description", details.description.as_ref().map(Description::as_str)),
+        ("external_id", details.external_id.as_ref().map(ExternalId::as_str)),
     ]
 }

@@ -5,7 +5,7 @@ use crate::db;
 use crate::error::{Error, Result};
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
-use crate::grpc::wire::org;
+use crate::grpc::wire::{answer_size, org};
 use crate::state::State;
 
 pub async fn get_caller(
@@ -22,7 +22,7 @@ pub async fn get_caller(
     Ok(pb::GetCallerResponse {
         account: Some(messages::account(&account)?),
         org: Some(org::message(&org, &state.ceilings)?),
-        permissions: caller.permissions(),
+        permissions: answer_size::fitting_texts(caller.permissions(), answer_size::MOST),
         actor: caller.actor_id().map(|id| id.to_string()).unwrap_or_default(),
         credential_id: caller.credential_id().to_string(),
     })

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use sqlx::PgConnection;
 
 use crate::db;
+use crate::db::references;
 use crate::domain::access::acting::Acting;
 use crate::domain::access::rights::{HeldGrant, HeldGrants};
 use crate::domain::access::roles::CustomRole;
@@ -12,6 +13,7 @@ use crate::domain::limits::Limit;
 use crate::domain::values::ids::{AccountId, SYSTEM_ORG};
 use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::permissions::{Permission, PermissionSet, Right, SystemRole};
+use crate::domain::values::references::AccountRef;
 use crate::domain::values::resources::{Node, ResourcePath};
 use crate::error::{Error, Result, Violations};
 use crate::grpc::layers::auth::Call;
@@ -36,17 +38,18 @@ impl Recipient {
     async fn find(
         db: &mut PgConnection,
         acting: &Acting<'_>,
-        account_id: Option<AccountId>,
+        account: Option<AccountRef>,
         kind: Option<AccountKind>,
     ) -> Result<Self> {
-        let Some(id) = account_id else {
+        let Some(named) = account else {
             let kinds = kind.map_or_else(|| AccountKind::ALL.to_vec(), |kind| vec![kind]);
             return Ok(Self { kinds, account_id: None, grants: HeldGrants::default() });
         };
+        let id = references::account(&mut *db, acting, &named).await?;
         let member = db::orgs::memberships::find(&mut *db, acting.org_id, id).await?;
-        let member = member.ok_or_else(|| Error::not_found("account", id))?;
+        let member = member.ok_or_else(|| Error::not_found("account", &named))?;
         let grants = db::accounts::grants::find_held(db, acting.org_id, id).await?;
-        Ok(Self { kinds: vec![member.kind()?], account_id, grants })
+        Ok(Self { kinds: vec![member.kind()?], account_id: Some(id), grants })
     }
 
     /// The rights that are granted there or above; `member` comes with every membership.
@@ -73,7 +76,8 @@ pub async fn list_grantable_access(
 
     let mut violations = Violations::default();
     let node = violations.check("resource", node);
-    let account_id = violations.check("account_id", convert::optional(&request.account_id, AccountId::parse));
+    let account_id =
+        violations.check("account_id", convert::optional(&request.account_id, AccountRef::parse));
     let kind = violations.check("account_kind", kind(&request));
     let (node, account_id, kind) = violations.all((node, account_id, kind))?;
     let filter = pb::ListGrantableAccessRequest {
@@ -101,11 +105,11 @@ pub async fn list_grantable_access(
     let after = paging.after(ResourcePath::parse);
     let page =
         db::orgs::resources::page(&mut db, acting.org_id, node.path(), after.as_ref(), paging.size).await?;
-    response.next_page_token = paging.next(state, &page);
-    response.total_size = page.total;
     let nodes = recipient.nodes();
-    response.resources =
-        page.rows.into_iter().map(|row| resource(&acting, &nodes, row)).collect::<Result<_>>()?;
+    let page = paging.answer(state, page, |row| resource(&acting, &nodes, row))?;
+    response.resources = page.items;
+    response.next_page_token = page.next_page_token;
+    response.total_size = page.total_size;
     Ok(response)
 }
 

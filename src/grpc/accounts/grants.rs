@@ -10,13 +10,15 @@ use crate::db;
 use crate::db::accounts::grants::{Grant, GrantFilter, described, held, subjects, touched};
 use crate::db::events::{Change, FieldChange};
 use crate::db::orgs::memberships::MemberRow;
+use crate::db::{named_permissions, references};
 use crate::domain::access::acting::Acting;
 use crate::domain::access::rights::{HeldGrant, owning_right};
 use crate::domain::access::roles::may_hold;
 use crate::domain::tokens::limits::MAX_LIST;
-use crate::domain::values::ids::{AccountId, GrantId};
+use crate::domain::values::ids::{AccountId, GrantId, OrgId};
 use crate::domain::values::kinds::AccountKind;
-use crate::domain::values::permissions::{Permission, Right};
+use crate::domain::values::permissions::{Permission, Right, SystemRole};
+use crate::domain::values::references::{AccountRef, RightRef, RoleRef};
 use crate::domain::values::resources::{Node, ResourcePath};
 use crate::error::{Error, Result, Violations};
 use crate::flows::transaction::transact;
@@ -34,7 +36,7 @@ pub async fn grant_access(
 ) -> Result<pb::GrantAccessResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
     let mut violations = Violations::default();
-    let account_id = violations.check("account_id", AccountId::parse(&request.account_id));
+    let named = violations.check("account_id", AccountRef::parse(&request.account_id));
     let grants = convert::grants(&mut violations, &request.grants);
     if request.grants.is_empty() {
         violations.add("grants", "is required");
@@ -43,17 +45,20 @@ pub async fn grant_access(
     for node in nodes(grants.iter().map(|(_, node)| node), request.grants.len()) {
         acting.require(&Permission::ACCOUNTS_WRITE, node)?;
     }
-    let (account_id,) = violations.all((account_id,))?;
+    let (named,) = violations.all((named,))?;
 
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
+        let account_id = references::account(&mut tx, &acting, &named).await?;
+        let asked = references::rights(&mut tx, acting.org_id, &grants).await?;
         db::orgs::lock(&mut tx, acting.org_id).await?;
         let member = db::orgs::memberships::lock(&mut tx, acting.org_id, account_id).await?;
         let kind = member.as_ref().map(MemberRow::kind).transpose()?;
-        let grants = givable(&mut tx, &acting, kind, &grants).await?;
-        member.ok_or_else(|| Error::not_found("account", account_id))?;
+        let grants = givable(&mut tx, &acting, kind, &asked).await?;
+        member.ok_or_else(|| Error::not_found("account", &named))?;
         let numbered: Vec<_> = grants.iter().map(|grant| (state.clock.new_id::<GrantId>(), grant)).collect();
         let given = db::accounts::grants::insert(&mut tx, acting.org_id, account_id, &numbered, now).await?;
+        let first_seen_permissions = named_permissions::note_grants(&mut tx, acting.org_id, &asked).await?;
         if !given.is_empty() {
             let change = Change::of("access.granted", touched(account_id, &given))
                 .fields(given.iter().map(|grant| FieldChange::set("grants", described(grant))))
@@ -62,11 +67,14 @@ pub async fn grant_access(
         }
         let all = db::accounts::grants::find_of(&mut *tx, acting.org_id, account_id).await?;
         tx.commit().await?;
-        let named: Vec<_> =
-            grants.into_iter().map(|grant| NamedGrant::Pair(grant.right, grant.node)).collect();
-        let (named, _) = split(account_id, all, &named)?;
+        let (rights, pairs): (Vec<_>, Vec<_>) = grants
+            .into_iter()
+            .map(|grant| (Some(grant.right.clone()), NamedGrant::Pair(grant.right.into(), grant.node)))
+            .unzip();
+        let (named, _) = split(account_id, all, &pairs, &rights)?;
         Ok(pb::GrantAccessResponse {
             account_grants: named.iter().map(messages::grant).collect::<Result<_>>()?,
+            first_seen_permissions,
         })
     })
 }
@@ -74,7 +82,33 @@ pub async fn grant_access(
 /// A grant of an account, as named by a request.
 pub enum NamedGrant {
     Id(GrantId),
-    Pair(Right, Node),
+    Pair(RightRef, Node),
+}
+
+impl NamedGrant {
+    /// What it was found to be, as text that tells it from any other.
+    pub fn bound(&self, right: Option<&Right>) -> String {
+        match (self, right) {
+            (Self::Id(id), _) => id.to_string(),
+            (Self::Pair(_, node), Some(right)) => format!("{right} on {node}"),
+            (Self::Pair(right, node), None) => format!("{right} on {node}"),
+        }
+    }
+}
+
+/// The rights of those that are named by right and resource, in their order; none for the others.
+pub async fn rights_of(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    named: &[NamedGrant],
+) -> Result<Vec<Option<Right>>> {
+    let pair = |name: &NamedGrant| match name {
+        NamedGrant::Id(_) => None,
+        NamedGrant::Pair(right, node) => Some((right.clone(), node.clone())),
+    };
+    let pairs: Vec<_> = named.iter().filter_map(pair).collect();
+    let mut rights = references::rights(tx, org_id, &pairs).await?.into_iter().map(|(right, _)| right);
+    Ok(named.iter().map(|name| if let NamedGrant::Pair(..) = name { rights.next() } else { None }).collect())
 }
 
 pub async fn revoke_access(
@@ -84,7 +118,7 @@ pub async fn revoke_access(
 ) -> Result<pb::RevokeAccessResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
     let mut violations = Violations::default();
-    let account_id = violations.check("account_id", AccountId::parse(&request.account_id));
+    let account = violations.check("account_id", AccountRef::parse(&request.account_id));
     let named = named(&mut violations, "grants", &request.grants);
     if request.grants.is_empty() {
         violations.add("grants", "is required");
@@ -99,15 +133,24 @@ pub async fn revoke_access(
     for node in nodes(pairs, if ids.is_empty() { request.grants.len() } else { 0 }) {
         acting.require(&Permission::ACCOUNTS_WRITE, node)?;
     }
-    let (account_id,) = violations.all((account_id,))?;
+    let (account,) = violations.all((account,))?;
     // Before the org is locked: a caller without the right makes no other call wait.
-    let found = db::accounts::grants::find_by_ids(&state.db, acting.org_id, account_id, &ids).await?;
+    let found = match ids.as_slice() {
+        [] => Vec::new(),
+        ids => {
+            let mut db = state.db.acquire().await?;
+            let account_id = references::account(&mut db, &acting, &account).await?;
+            db::accounts::grants::find_by_ids(&mut *db, acting.org_id, account_id, ids).await?
+        }
+    };
     for id in &ids {
         let named = found.iter().find(|grant| grant.id() == *id);
         may_revoke(&acting, named.ok_or_else(|| Error::not_found("grant", id))?, true)?;
     }
 
     transact!(state, &acting, |mut tx| {
+        let account_id = references::account(&mut tx, &acting, &account).await?;
+        let rights = rights_of(&mut tx, acting.org_id, &named).await?;
         db::orgs::lock(&mut tx, acting.org_id).await?;
         let member = db::orgs::memberships::lock(&mut tx, acting.org_id, account_id).await?.is_some();
         // Deleted accounts as well: their grants would prevent the deletion of a role or a
@@ -117,7 +160,7 @@ pub async fn revoke_access(
             true => db::accounts::grants::find_of(&mut *tx, acting.org_id, account_id).await?,
             false => Vec::new(),
         };
-        let (taken, kept) = split(account_id, grants, &named)?;
+        let (taken, kept) = split(account_id, grants, &named, &rights)?;
         for grant in &taken {
             may_revoke(&acting, grant, ids.contains(&grant.id()))?;
         }
@@ -162,20 +205,22 @@ pub async fn list_grants(
     let acting = call.acting_in(state, &request.org_id).await?;
     let mut violations = Violations::default();
     let filter = match &request.filter {
-        None => violations.check("filter", Err("is required: account_id, role_id or resource")),
+        None => violations.check("filter", Err("is required: account_id, role_id, resource or permission")),
         Some(PbFilter::AccountId(id)) => {
-            violations.check("account_id", AccountId::parse(id)).map(GrantFilter::Account)
+            violations.check("account_id", AccountRef::parse(id)).map(AskedFilter::Account)
         }
-        Some(PbFilter::RoleId(id)) => {
-            violations.check("role_id", Right::parse_role(id)).map(GrantFilter::Right)
-        }
+        Some(PbFilter::RoleId(id)) => violations.check("role_id", RoleRef::parse(id)).map(AskedFilter::Role),
         Some(PbFilter::Resource(node)) => {
-            violations.check("resource", Node::parse(node)).map(GrantFilter::Node)
+            violations.check("resource", Node::parse(node)).map(AskedFilter::Node)
+        }
+        Some(PbFilter::Permission(permission)) => {
+            violations.check("permission", Permission::parse(permission)).map(AskedFilter::Permission)
         }
     };
     match &filter {
-        Some(GrantFilter::Account(id)) if acting.may_read_self(*id, &Permission::ACCOUNTS_READ) => {}
-        Some(GrantFilter::Node(node)) => acting.require(&Permission::ACCOUNTS_READ, node)?,
+        Some(AskedFilter::Account(named))
+            if acting.may_read_self(acting.before_look_up(named), &Permission::ACCOUNTS_READ) => {}
+        Some(AskedFilter::Node(node)) => acting.require(&Permission::ACCOUNTS_READ, node)?,
         _ => acting.require(&Permission::ACCOUNTS_READ, &Node::Org)?,
     }
     let (filter,) = violations.all((filter,))?;
@@ -183,18 +228,47 @@ pub async fn list_grants(
     let same = pb::ListGrantsRequest { filter: request.filter, ..Default::default() };
     let paging = Paging::read(state, &acting, "ListGrants", &same, request.page_size, &request.page_token)?;
     let mut db = state.db.acquire().await?;
-    if let GrantFilter::Account(id) = filter {
-        let there = db::orgs::memberships::find(&mut *db, acting.org_id, id).await?.is_some()
-            || db::accounts::find_any(&mut *db, acting.org_id, id).await?.is_some();
-        there.then_some(()).ok_or_else(|| Error::not_found("account", id))?;
-    }
+    let filter = match filter {
+        AskedFilter::Account(named) => {
+            let id = references::account(&mut db, &acting, &named).await?;
+            let there = db::orgs::memberships::find(&mut *db, acting.org_id, id).await?.is_some()
+                || db::accounts::find_any(&mut *db, acting.org_id, id).await?.is_some();
+            there.then_some(()).ok_or_else(|| Error::not_found("account", &named))?;
+            GrantFilter::Account(id)
+        }
+        AskedFilter::Role(role) => {
+            GrantFilter::Rights(vec![references::role(&mut db, acting.org_id, &role).await?])
+        }
+        AskedFilter::Node(node) => GrantFilter::Node(node),
+        AskedFilter::Permission(permission) => {
+            let custom = db::orgs::roles::find_with(&mut *db, acting.org_id, &permission).await?;
+            let system = SystemRole::ALL.into_iter().filter(|role| role.carries(&permission));
+            let mut rights: Vec<_> = system.map(Right::System).collect();
+            rights.extend(custom.into_iter().map(Right::Custom));
+            rights.push(Right::Permission(permission));
+            GrantFilter::Rights(rights)
+        }
+    };
     let after = paging.after(GrantId::parse);
     let page = db::accounts::grants::page(&mut db, acting.org_id, &filter, after, paging.size).await?;
+    let page = paging.answer(state, page, |grant| messages::grant(&grant))?;
     Ok(pb::ListGrantsResponse {
-        grants: page.rows.iter().map(messages::grant).collect::<Result<_>>()?,
-        next_page_token: paging.next(state, &page),
-        total_size: page.total,
+        grants: page.items,
+        next_page_token: page.next_page_token,
+        total_size: page.total_size,
     })
+}
+
+/// How many grants are listed for one check of what an account may do.
+pub const MAX_LISTED: usize = 100;
+
+/// The filter of a list, before its names are looked up.
+enum AskedFilter {
+    Account(AccountRef),
+    Role(RoleRef),
+    Node(Node),
+    /// Every grant that gives it: by name, or through a role.
+    Permission(Permission),
 }
 
 /// The nodes to require a right on: those that were read. The whole org if some of the `asked`
@@ -266,11 +340,12 @@ fn name(violations: &mut Violations, field: &str, message: &pb::Grant) -> Option
 }
 
 /// Splits the account's grants into those that are named, in the order in which they are, and the
-/// others. A named grant that does not exist refuses the whole call.
+/// others. `rights` are those of [`rights_of`]. A named grant that does not exist refuses the whole call.
 pub fn split(
     account_id: AccountId,
     grants: Vec<Grant>,
     named: &[NamedGrant],
+    rights: &[Option<Right>],
 ) -> Result<(Vec<Grant>, Vec<Grant>)> {
     let mut by_id = HashMap::new();
     let mut by_pair = HashMap::new();
@@ -279,11 +354,12 @@ pub fn split(
         by_pair.insert((grant.right_id.clone(), grant.resource.clone()), place);
     }
     let mut places = Vec::with_capacity(named.len());
-    for name in named {
+    for (name, found) in named.iter().zip(rights) {
         let place = match name {
             NamedGrant::Id(id) => by_id.get(id).ok_or_else(|| Error::not_found("grant", id))?,
             NamedGrant::Pair(right, node) => {
-                let found = by_pair.get(&(right.to_string(), node.path().map(ResourcePath::to_string)));
+                let found = found.as_ref().map(Right::to_string).unwrap_or_default();
+                let found = by_pair.get(&(found, node.path().map(ResourcePath::to_string)));
                 found
                     .ok_or_else(|| Error::not_found("grant", format!("{right} on {node} of {account_id}")))?
             }

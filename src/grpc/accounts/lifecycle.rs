@@ -5,12 +5,13 @@ use time::OffsetDateTime;
 use super::messages;
 use super::owners::{keep_one, refuse_live_tokens};
 use crate::db;
-use crate::db::events::{Change, FieldChange};
+use crate::db::events::{Change, EventValue, FieldChange};
+use crate::db::references;
 use crate::domain::accounts::lifecycle::{AccountLifecycle, AccountTransition};
 use crate::domain::sign_in::emailed_codes::End;
-use crate::domain::values::ids::AccountId;
 use crate::domain::values::names::Description;
 use crate::domain::values::permissions::Permission;
+use crate::domain::values::references::AccountRef;
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Result, Violations};
 use crate::flows::emailed_codes::send_first_password;
@@ -18,6 +19,7 @@ use crate::flows::transaction::transact;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::wire::convert;
+use crate::grpc::wire::update_mask::check_etag;
 use crate::state::State;
 
 /// The account that the transition applies to, and the reason.
@@ -25,6 +27,7 @@ struct TransitionRequest {
     org_id: String,
     account_id: String,
     reason: String,
+    etag: String,
 }
 
 pub async fn activate_account(
@@ -33,9 +36,13 @@ pub async fn activate_account(
     request: pb::ActivateAccountRequest,
 ) -> Result<pb::ActivateAccountResponse> {
     let pb::ActivateAccountRequest { org_id, account_id, reason } = request;
-    let account =
-        take(state, call, TransitionRequest { org_id, account_id, reason }, AccountTransition::Activate)
-            .await?;
+    let account = take(
+        state,
+        call,
+        TransitionRequest { org_id, account_id, reason, etag: String::new() },
+        AccountTransition::Activate,
+    )
+    .await?;
     Ok(pb::ActivateAccountResponse { account: Some(account) })
 }
 
@@ -45,9 +52,13 @@ pub async fn deactivate_account(
     request: pb::DeactivateAccountRequest,
 ) -> Result<pb::DeactivateAccountResponse> {
     let pb::DeactivateAccountRequest { org_id, account_id, reason } = request;
-    let account =
-        take(state, call, TransitionRequest { org_id, account_id, reason }, AccountTransition::Deactivate)
-            .await?;
+    let account = take(
+        state,
+        call,
+        TransitionRequest { org_id, account_id, reason, etag: String::new() },
+        AccountTransition::Deactivate,
+    )
+    .await?;
     Ok(pb::DeactivateAccountResponse { account: Some(account) })
 }
 
@@ -56,8 +67,8 @@ pub async fn delete_account(
     call: &Call,
     request: pb::DeleteAccountRequest,
 ) -> Result<pb::DeleteAccountResponse> {
-    let pb::DeleteAccountRequest { org_id, account_id } = request;
-    let request = TransitionRequest { org_id, account_id, reason: String::new() };
+    let pb::DeleteAccountRequest { org_id, account_id, etag } = request;
+    let request = TransitionRequest { org_id, account_id, reason: String::new(), etag };
     let account = take(state, call, request, AccountTransition::Delete).await?;
     Ok(pb::DeleteAccountResponse { account: Some(account) })
 }
@@ -68,7 +79,7 @@ pub async fn undelete_account(
     request: pb::UndeleteAccountRequest,
 ) -> Result<pb::UndeleteAccountResponse> {
     let pb::UndeleteAccountRequest { org_id, account_id } = request;
-    let request = TransitionRequest { org_id, account_id, reason: String::new() };
+    let request = TransitionRequest { org_id, account_id, reason: String::new(), etag: String::new() };
     let account = take(state, call, request, AccountTransition::Undelete).await?;
     Ok(pb::UndeleteAccountResponse { account: Some(account) })
 }
@@ -83,21 +94,23 @@ async fn take(
     let acting = call.acting_in(state, &request.org_id).await?;
     acting.require(&Permission::ACCOUNTS_WRITE, &Node::Org)?;
     let mut violations = Violations::default();
-    let account_id = violations.check("account_id", AccountId::parse(&request.account_id));
+    let named = violations.check("account_id", AccountRef::parse(&request.account_id));
     let reason = violations.check("reason", convert::optional(&request.reason, Description::parse));
-    let (account_id, reason) = violations.all((account_id, reason))?;
-    if acting.is_self(account_id) {
-        step.refuse_self()?;
-    }
+    let (named, reason) = violations.all((named, reason))?;
     let org_id = acting.org_id;
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
+        let account_id = references::account(&mut tx, &acting, &named).await?;
+        if acting.is_self(account_id) {
+            step.refuse_self()?;
+        }
         let org = db::orgs::lock(&mut tx, org_id).await?;
         let found = db::accounts::lock_any(&mut tx, org_id, account_id).await?;
         let stepped = found.and_then(|account| Some((step.apply(account.lifecycle(), now)?, account)));
-        let (lifecycle, account) = stepped.ok_or_else(|| Error::not_found("account", account_id))?;
+        let (lifecycle, account) = stepped.ok_or_else(|| Error::not_found("account", &named))?;
         let held = db::accounts::grants::find_held(&mut tx, org_id, account_id).await?;
         acting.may_take(step, &held)?;
+        check_etag(&request.etag, account.revision)?;
         if lifecycle == account.lifecycle() {
             return messages::account(&account);
         }
@@ -133,7 +146,7 @@ async fn take(
 }
 
 fn changes(before: AccountLifecycle, after: AccountLifecycle) -> Vec<FieldChange> {
-    let text = |time: Option<OffsetDateTime>| time.map(|time| time.to_string());
+    let text = |time: Option<OffsetDateTime>| time.map(|time| time.event_value());
     let deactivated =
         FieldChange::between("deactivate_time", text(before.deactivate_time), text(after.deactivate_time));
     let deleted = FieldChange::between("delete_time", text(before.delete_time), text(after.delete_time));

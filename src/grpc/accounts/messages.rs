@@ -58,6 +58,7 @@ pub fn account(account: &db::accounts::Account) -> Result<pb::Account> {
         update_time: Some(convert::timestamp(account.update_time)),
         delete_time: account.delete_time.map(convert::timestamp),
         etag: account.revision.to_string(),
+        external_id: account.external_id.clone(),
     })
 }
 

@@ -1,5 +1,6 @@
 //! The handlers of `AccountService`, one file for each noun.
 
+pub mod check_access;
 pub mod clone;
 pub mod conversion;
 pub mod create;

@@ -7,13 +7,15 @@ use sqlx::PgConnection;
 
 use crate::db;
 use crate::db::accounts::Account;
-use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::events::{Actor, Change, EventValue, FieldChange};
+use crate::db::references;
 use crate::domain::access::acting::Acting;
 use crate::domain::sign_in::emailed_codes::End;
 use crate::domain::sign_in::password::{Password, TypedPassword};
 use crate::domain::values::ids::AccountId;
 use crate::domain::values::names::Email;
 use crate::domain::values::permissions::Permission;
+use crate::domain::values::references::AccountRef;
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Reason, Result, Violations};
 use crate::flows::new_password::Rehearsed;
@@ -31,22 +33,27 @@ pub async fn set_password(
     let acting = call.acting_in(state, &request.org_id).await?;
     acting.require(&Permission::ACCOUNTS_WRITE, &Node::Org)?;
     let mut violations = Violations::default();
-    let account_id = violations.check("account_id", AccountId::parse(&request.account_id));
+    let named = violations.check("account_id", AccountRef::parse(&request.account_id));
     let password = violations.check("password", Password::required(&request.password));
-    let (account_id, password) = violations.all((account_id, password))?;
+    let (named, password) = violations.all((named, password))?;
     let org_id = acting.org_id;
     // Nothing is locked during hashing.
-    let rehearsal =
-        async { transact!(state, &acting, |mut tx| { lock(&mut tx, &acting, account_id).await.map(drop) }) };
-    let ((), rehearsed) = Rehearsed::by(rehearsal).await?;
+    let rehearsal = async {
+        transact!(state, &acting, |mut tx| {
+            let account_id = references::account(&mut tx, &acting, &named).await?;
+            lock(&mut tx, &acting, account_id, &named).await?;
+            Ok(account_id)
+        })
+    };
+    let (account_id, rehearsed) = Rehearsed::by(rehearsal).await?;
     let record = rehearsed.hash(state, (org_id, account_id), &password).await?;
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
-        let account = lock(&mut tx, &acting, account_id).await?;
+        let account = lock(&mut tx, &acting, account_id, &named).await?;
         db::sign_in::passwords::set(&mut tx, org_id, account_id, &record, now).await?;
-        let before = account.password_time.map(|time| time.to_string());
+        let before = account.password_time.map(|time| time.event_value());
         let change = Change::of("account.password_set", [account_id])
-            .fields(FieldChange::between("password_time", before, Some(now.to_string())))
+            .fields(FieldChange::between("password_time", before, Some(now.event_value())))
             .subjects([account_id]);
         tx.record(change).await?;
         tx.commit().await?;
@@ -55,9 +62,14 @@ pub async fn set_password(
 }
 
 /// Locks the account, if the caller may set its password.
-async fn lock(tx: &mut PgConnection, acting: &Acting<'_>, account_id: AccountId) -> Result<Account> {
+async fn lock(
+    tx: &mut PgConnection,
+    acting: &Acting<'_>,
+    account_id: AccountId,
+    named: &AccountRef,
+) -> Result<Account> {
     let account = db::accounts::lock(&mut *tx, acting.org_id, account_id).await?;
-    let account = account.ok_or_else(|| Error::not_found("account", account_id))?;
+    let account = account.ok_or_else(|| Error::not_found("account", named))?;
     let held = db::accounts::grants::find_held(tx, acting.org_id, account_id).await?;
     acting.may_set_password(account.kind()?, &held)?;
     Ok(account)
@@ -103,9 +115,9 @@ pub async fn change_password(
         db::sign_in::passwords::change(&mut tx, owner, &record, caller.session(), now).await?;
         // A code from an older email cannot set another password.
         db::sign_in::emailed_codes::end_all(&mut tx, owner.0, owner.1.uuid(), End::Replaced, now).await?;
-        let before = account.password_time.map(|time| time.to_string());
+        let before = account.password_time.map(|time| time.event_value());
         let change = Change::of("account.password_changed", [owner.1])
-            .fields(FieldChange::between("password_time", before, Some(now.to_string())))
+            .fields(FieldChange::between("password_time", before, Some(now.event_value())))
             .subjects([owner.1]);
         tx.record(change).await?;
         tx.commit().await?;

@@ -1,8 +1,8 @@
 //! `AccountService`: the handler of each RPC.
 
 use super::{
-    clone, conversion, create, get, get_caller, grantable, grants, lifecycle, links, password_resets,
-    passwords, update,
+    check_access, clone, conversion, create, get, get_caller, grantable, grants, lifecycle, links,
+    password_resets, passwords, update,
 };
 use crate::grpc::service::service;
 
@@ -13,6 +13,7 @@ service! {
         CreateUser(CreateUserRequest) -> CreateUserResponse = create::create_user;
         CloneAccount(CloneAccountRequest) -> CloneAccountResponse = clone::clone_account;
         GetAccount(GetAccountRequest) -> GetAccountResponse = get::get_account;
+        CheckAccess(CheckAccessRequest) -> CheckAccessResponse = check_access::check_access;
         ListAccounts(ListAccountsRequest) -> ListAccountsResponse = get::list_accounts;
         UpdateAccount(UpdateAccountRequest) -> UpdateAccountResponse = update::update_account;
         ActivateAccount(ActivateAccountRequest) -> ActivateAccountResponse = lifecycle::activate_account;

@@ -3,13 +3,14 @@
 use super::{details, messages, settings};
 use crate::db;
 use crate::db::events::Change;
+use crate::db::references;
 use crate::domain::access::acting::Acting;
 use crate::domain::accounts::Details;
 use crate::domain::sign_in::emailed_codes::End;
-use crate::domain::values::ids::AccountId;
 use crate::domain::values::kinds::AccountKind;
-use crate::domain::values::names::{AccountName, Description, Email, Profile};
+use crate::domain::values::names::{AccountName, Description, Email, ExternalId, Profile};
 use crate::domain::values::permissions::Permission;
+use crate::domain::values::references::AccountRef;
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Reason, Result, Violations};
 use crate::flows::emailed_codes::send_first_password;
@@ -21,7 +22,8 @@ use crate::grpc::wire::update_mask::{Mask, check_etag};
 use crate::state::State;
 
 /// The fields that may be updated.
-const KNOWN: [&str; 14] = [
+const KNOWN: [&str; 15] = [
+    "external_id",
     // Known, so that it is refused with its own reason.
     "kind",
     "name",
@@ -54,11 +56,12 @@ pub async fn update_account(
     let acting = call.acting_in(state, &request.org_id).await?;
     let asked = request.account.unwrap_or_default();
     let mut violations = Violations::default();
-    let account_id = violations.check("account.id", AccountId::parse(&asked.id));
+    let named = violations.check("account.id", AccountRef::parse(&asked.id));
     let has_mask = request.update_mask.as_ref().is_some_and(|mask| !mask.paths.is_empty());
     let mask = Mask::read(&mut violations, request.update_mask.as_ref(), &KNOWN, |path| is_set(&asked, path));
 
-    let own = account_id.is_some_and(|id| acting.may_change_self(id, &Permission::ACCOUNTS_WRITE))
+    let known = named.as_ref().map(|named| acting.before_look_up(named));
+    let own = known.is_some_and(|id| acting.may_change_self(id, &Permission::ACCOUNTS_WRITE))
         && mask.paths().all(is_ones_own);
     if !own {
         acting.require(&Permission::ACCOUNTS_WRITE, &Node::Org)?;
@@ -66,12 +69,13 @@ pub async fn update_account(
     if has_mask && mask.has("kind") {
         return Err(Reason::KindIsImmutable.into());
     }
-    let (account_id,) = violations.all((account_id,))?;
+    let (named,) = violations.all((named,))?;
 
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
+        let account_id = references::account(&mut tx, &acting, &named).await?;
         let found = db::accounts::lock(&mut tx, acting.org_id, account_id).await?;
-        let account = found.ok_or_else(|| Error::not_found("account", account_id))?;
+        let account = found.ok_or_else(|| Error::not_found("account", &named))?;
         check_etag(&asked.etag, account.revision)?;
         if mask.has("kind") && asked.kind != i32::from(convert::account_kind(account.kind()?)) {
             return Err(Reason::KindIsImmutable.into());
@@ -134,6 +138,10 @@ fn updated(
     if mask.has("description") {
         let parsed = convert::optional(asked.description(), Description::parse);
         after.description = violations.check("description", parsed).flatten();
+    }
+    if mask.has("external_id") {
+        let parsed = convert::optional(asked.external_id(), ExternalId::parse);
+        after.external_id = violations.check("external_id", parsed).flatten();
     }
     let given = asked.settings.clone().unwrap_or_default();
     // Setting the current value, even if it is the default, changes nothing.
@@ -214,6 +222,7 @@ fn is_set(asked: &pb::Account, path: &str) -> bool {
         "profile.zoneinfo" => in_profile(|profile| profile.zoneinfo.is_some()),
         "contact_email" => asked.contact_email.is_some(),
         "description" => asked.description.is_some(),
+        "external_id" => asked.external_id.is_some(),
         "settings.email_notifications" => in_settings(|settings| settings.email_notifications.is_some()),
         "settings.links" => in_settings(|settings| !settings.links.is_empty()),
         "settings.attributes" => in_settings(|settings| settings.attributes.is_some()),

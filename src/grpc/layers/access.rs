@@ -26,6 +26,19 @@ pub fn serves_pages(path: &str) -> bool {
     )
 }
 
+/// Whether a call may concern the credential itself alone: what a token may do whose list of audiences
+/// lacks the issuer. The handler holds it to that token.
+pub fn concerns_itself(path: &str) -> bool {
+    matches!(
+        path,
+        "/countersign.v1.AccountService/GetCaller"
+            | "/countersign.v1.TokenService/RotateToken"
+            | "/countersign.v1.TokenService/FinishRotation"
+            | "/countersign.v1.TokenService/CancelRotation"
+            | "/countersign.v1.TokenService/RevokeToken"
+    )
+}
+
 /// The row of a path: what the RPC requires of its caller, and what it does to the database, by which
 /// it gets its share of the connections. None for an unknown path.
 ///
@@ -39,6 +52,7 @@ pub fn row(path: &str) -> Option<(Access, Work)> {
         "/countersign.v1.AccountService/CreateUser" => (Requires(&Permission::ACCOUNTS_WRITE), Changes),
         "/countersign.v1.AccountService/CloneAccount" => (Requires(&Permission::ACCOUNTS_WRITE), Changes),
         "/countersign.v1.AccountService/GetAccount" => (Authenticated, Reads),
+        "/countersign.v1.AccountService/CheckAccess" => (Authenticated, Reads),
         "/countersign.v1.AccountService/ListAccounts" => (Requires(&Permission::ACCOUNTS_READ), Reads),
         "/countersign.v1.AccountService/ActivateAccount" => (Requires(&Permission::ACCOUNTS_WRITE), Changes),
         "/countersign.v1.AccountService/DeactivateAccount" => (Requires(&Permission::ACCOUNTS_WRITE), Stops),

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderValue, header};
 
-use super::access::Access;
+use super::access::{Access, concerns_itself};
 use crate::db;
 use crate::domain::access::acting::Acting;
 use crate::domain::access::caller;
@@ -11,6 +11,7 @@ use crate::domain::access::credential::Credential;
 use crate::domain::access::request_context::RequestContext;
 use crate::domain::access::work::Work;
 use crate::domain::values::ids::OrgId;
+use crate::domain::values::references::OrgRef;
 use crate::error::{Error, Reason, Result};
 use crate::grpc::wire::convert;
 use crate::state::State;
@@ -60,6 +61,7 @@ impl Call {
             return Err(Error::with_message(Reason::PermissionMissing, message)
                 .with_metadata("permission", permission.as_str()));
         }
+        call.context.caller = Some(caller.account_id());
         call.caller = Some(caller);
         Ok(call)
     }
@@ -74,7 +76,18 @@ impl Call {
     /// # Errors
     /// `RESOURCE_NOT_FOUND` for an org that does not exist, or that the caller may not see.
     pub async fn acting_in(&self, state: &State, org_id: &str) -> Result<Acting<'_>> {
-        let (caller, org_id) = (self.caller()?, convert::org_id(org_id)?);
+        let caller = self.caller()?;
+        let org_id = match convert::org(org_id)? {
+            None => None,
+            Some(OrgRef::Id(id)) => Some(id),
+            Some(OrgRef::Slug(slug)) => {
+                let found = db::references::org(&state.db, &slug).await?;
+                // Another org that the caller may not act in is answered with what the caller said.
+                let there = found
+                    .filter(|id| caller.may_travel(*id).is_some() || caller.acting_in(Some(*id)).is_ok());
+                Some(there.ok_or_else(|| Error::not_found("org", &slug))?)
+            }
+        };
         if let Some((session, there)) = org_id.and_then(|there| Some((caller.may_travel(there)?, there))) {
             return travel(state, caller, session, there).await;
         }
@@ -115,30 +128,39 @@ impl Call {
         if !looks_like_jwt(bearer) {
             let found = state.authenticator.by_string(bearer, self.context.address).await?;
             let now = state.clock.now();
+            let refused = |error: Error| error.of_credential(found.credential.credential_id);
             found.check(now)?;
             let caller = Caller::new(
                 found.credential.clone(),
                 caller::AuthenticatedBy::TokenString,
                 self.context.clone(),
-            )?;
+            );
+            let issuer = state.keyring.signer.issuer();
+            let about_itself = concerns_itself(&self.context.method);
+            let caller =
+                caller.and_then(|caller| caller.for_issuer(issuer, about_itself)).map_err(refused)?;
             state.authenticator.record_use(&found, self.context.address.shown(), now);
             return Ok(caller);
         }
         let verified = Box::pin(state.authenticator.by_access_token(bearer, self.context.address)).await?;
         let Verified { found, token, impersonation } = verified;
+        let credential_id = found.credential.credential_id;
         // A JWT issued for another service must not work here, even if it leaked.
         if token.claims.aud.as_slice() != [state.keyring.signer.issuer()] {
             return Err(Error::with_message(
                 Reason::AccessTokenInvalid,
                 "the access token is for another audience",
-            ));
+            )
+            .of_credential(credential_id));
         }
         let bearer = caller::AuthenticatedBy::AccessToken {
             narrowed_to: token.narrowed_to,
             impersonation,
             expires_at: token.claims.exp,
         };
-        Caller::new(found.credential, bearer, self.context.clone())
+        let caller = Caller::new(found.credential, bearer, self.context.clone());
+        let caller = caller.and_then(|caller| caller.for_issuer(state.keyring.signer.issuer(), false));
+        caller.map_err(|error| error.of_credential(credential_id))
     }
 }
 

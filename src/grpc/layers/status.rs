@@ -4,26 +4,35 @@
 use std::collections::HashMap;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt as _};
 
 use crate::domain::access::request_context::RequestContext;
 use crate::error;
 use crate::error::{Error, Precondition, Reason};
+use crate::flows::failure_log;
 
 /// The `domain` of every `ErrorInfo`.
 pub const DOMAIN: &str = "countersign";
-/// How many encoded bytes the message and details of a status may take in headers. Clients limit
-/// header size: gRPC's C core starts to refuse at 8 KiB. The ids of as many tokens as an account
-/// may have fit. List entries that do not fit are left out, and the message says that there are
-/// more.
-const STATUS_BUDGET: usize = 6_500;
+/// The plain trailer (a header of a refusal) with the reason, for clients that read no protobuf.
+pub const REASON_HEADER: &str = "countersign-reason";
+/// How many bytes the message and details of a status take at most in headers, as they are encoded.
+///
+/// All headers of a refusal stay below 3.5 KB: a proxy in front, such as nginx with its defaults, has
+/// 4 KB for them, and answers 502 to what is larger. What remains is for the other headers. List
+/// entries that do not fit are left out and counted in `ErrorInfo.metadata["omitted"]`.
+const STATUS_BUDGET: usize = 2_800;
 /// The size of a list without its entries: its type's name, three lengths and their tags.
 const LIST_FRAME: usize = 64;
+/// The size of the count of entries that are left out, with its key.
+const OMITTED_FRAME: usize = 24;
 /// The maximum length of each string in an entry, in bytes.
 const MAX_ENTRY: usize = 200;
-/// The maximum length of a message, in bytes: it is sent twice, once percent-encoded.
+/// The maximum length of a message, percent-encoded.
 const MAX_MESSAGE: usize = 600;
+/// The maximum length of a value of `ErrorInfo.metadata`, in bytes: a resource path fits.
+const MAX_METADATA: usize = 512;
 
 /// The header or trailer with the code of a call.
 pub(in crate::grpc) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -36,21 +45,13 @@ pub(in crate::grpc) fn trailers_of_success() -> HeaderMap {
 /// The status of an error. Its source is logged here, once, and not sent anywhere.
 pub fn answer(error: Error, origin: &RequestContext) -> Status {
     let parts = error.into_parts();
-    let (reason, request_id) = (parts.reason, origin.request_id.as_str());
-    if let Some(source) = &parts.source {
-        if reason == Reason::Internal {
-            tracing::error!(request_id, reason = reason.name(), error = %Chain(source.as_ref()), "call failed");
-        } else {
-            tracing::warn!(request_id, reason = reason.name(), error = %Chain(source.as_ref()), "call failed");
-        }
-    } else if reason == Reason::Internal {
-        tracing::error!(request_id, reason = reason.name(), "call failed");
-    }
-    let metadata: HashMap<String, String> =
-        parts.metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    let mut details = ErrorDetails::with_error_info(reason.name(), DOMAIN, metadata);
+    failure_log::record(&parts, origin);
+    let reason = parts.reason;
+    let metadata = parts.metadata.into_iter().map(|(key, value)| (key.to_owned(), cut(&value, MAX_METADATA)));
+    let mut metadata: HashMap<_, _> = metadata.collect();
+    let mut details = ErrorDetails::with_error_info(reason.name(), DOMAIN, metadata.clone());
     if !origin.request_id.is_empty() {
-        details.set_request_info(request_id, "");
+        details.set_request_info(&origin.request_id, "");
     }
     if let Some((kind, name)) = parts.resource {
         details.set_resource_info(kind, cut(&name, MAX_ENTRY), "", "");
@@ -58,21 +59,35 @@ pub fn answer(error: Error, origin: &RequestContext) -> Status {
     if let Some(delay) = parts.retry_after {
         details.set_retry_info(Some(delay));
     }
-    let message = cut(&parts.message, MAX_MESSAGE);
-    let status = |details| Status::with_error_details(code(reason), message.as_str(), details);
-    if parts.violations.is_empty() && parts.preconditions.is_empty() {
+    let message = cut_encoded(&parts.message, MAX_MESSAGE);
+    let status = |details| {
+        let mut metadata = MetadataMap::new();
+        metadata.insert(REASON_HEADER, MetadataValue::from_static(reason.name()));
+        Status::with_error_details_and_metadata(code(reason), message.as_str(), details, metadata)
+    };
+    let entries = parts.violations.len() + parts.preconditions.len();
+    if entries == 0 {
         return status(details);
     }
     let mut left = room(&status(details.clone()));
+    let mut listed = 0;
     if !parts.violations.is_empty() {
         let entries = parts.violations.iter().map(|v| [v.field.as_str(), &v.description]);
         let violations = fitting(entries, &mut left).map(|[field, why]| FieldViolation::new(field, why));
-        details.set_bad_request(violations.collect::<Vec<_>>());
+        let violations: Vec<_> = violations.collect();
+        listed += violations.len();
+        details.set_bad_request(violations);
     }
     if !parts.preconditions.is_empty() {
         let violations = fitting(said_once(&parts.preconditions), &mut left)
             .map(|[kind, subject, why]| PreconditionViolation::new(kind, subject, why));
-        details.set_precondition_failure(violations.collect::<Vec<_>>());
+        let violations: Vec<_> = violations.collect();
+        listed += violations.len();
+        details.set_precondition_failure(violations);
+    }
+    if listed < entries {
+        metadata.insert("omitted".to_owned(), (entries - listed).to_string());
+        details.set_error_info(reason.name(), DOMAIN, metadata);
     }
     status(details)
 }
@@ -125,10 +140,15 @@ fn code(reason: Reason) -> Code {
 /// How many bytes of lists fit into a status. The message is percent-encoded in its own header,
 /// and the details, which contain it again, are base64.
 fn room(status: &Status) -> usize {
-    let encoded = |byte: u8| if byte.is_ascii_alphanumeric() { 1 } else { 3 };
-    let message: usize = status.message().bytes().map(encoded).sum();
+    let message: usize = status.message().chars().map(encoded).sum();
     let details = STATUS_BUDGET.saturating_sub(message) / 4 * 3;
-    details.saturating_sub(status.details().len() + LIST_FRAME)
+    details.saturating_sub(status.details().len() + LIST_FRAME + OMITTED_FRAME)
+}
+
+/// The bytes of a character in a percent-encoded message.
+fn encoded(character: char) -> usize {
+    let plain = character.is_ascii_graphic() && !"\"#<>`?{}%".contains(character);
+    if plain { 1 } else { 3 * character.len_utf8() }
 }
 
 /// The first entries that fit into the remaining space, each string cut to its maximum length.
@@ -164,25 +184,21 @@ fn said_once(preconditions: &[Precondition]) -> impl Iterator<Item = [&str; 3]> 
     })
 }
 
+/// The text as far as it fits, percent-encoded.
+fn cut_encoded(text: &str, max: usize) -> String {
+    let mut length = 0;
+    let fits = |character: &char| {
+        length += encoded(*character);
+        length <= max
+    };
+    let kept: String = text.chars().take_while(fits).collect();
+    if kept.len() == text.len() { kept } else { format!("{kept}…") }
+}
+
 fn cut(text: &str, max: usize) -> String {
     if text.len() <= max {
         return text.to_owned();
     }
     let end = (0..=max).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
     format!("{}…", &text[..end])
-}
-
-/// An error with all its causes, for the log.
-struct Chain<'a>(&'a (dyn std::error::Error + 'static));
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        std::fmt::Display::fmt(self.0, f)?;
-        let mut source = self.0.source();
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
-        }
-        Ok(())
-    }
 }

@@ -3,10 +3,11 @@
 use super::messages;
 use crate::db;
 use crate::db::events::log::{EventFilter, LogPosition};
+use crate::db::references;
 use crate::domain::event_types;
-use crate::domain::values::ids::AccountId;
 use crate::domain::values::names;
 use crate::domain::values::permissions::Permission;
+use crate::domain::values::references::AccountRef;
 use crate::domain::values::resources::Node;
 use crate::error::{Result, Violations};
 use crate::grpc::layers::auth::Call;
@@ -22,7 +23,7 @@ pub async fn list_events(
 ) -> Result<pb::ListEventsResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
     acting.require(&Permission::EVENTS_READ, &Node::Org)?;
-    let filter = filter(&request)?;
+    let (mut filter, actor) = filter(&request)?;
 
     let same = pb::ListEventsRequest {
         org_id: String::new(),
@@ -32,19 +33,24 @@ pub async fn list_events(
     };
     let paging = Paging::read(state, &acting, "ListEvents", &same, request.page_size, &request.page_token)?;
     let mut db = state.db.acquire().await?;
+    if let Some(actor) = &actor {
+        filter.actor_id = Some(references::account(&mut db, &acting, actor).await?);
+    }
     let after = paging.after(str::parse::<LogPosition>);
     let page = db::events::log::page(&mut db, acting.org_id, &filter, after, paging.size).await?;
+    let page = paging.answer(state, page, |event| Ok(messages::event(acting.org_id, event)))?;
     Ok(pb::ListEventsResponse {
-        next_page_token: paging.next(state, &page),
-        total_size: page.total,
-        events: page.rows.into_iter().map(|event| messages::event(acting.org_id, event)).collect(),
+        events: page.items,
+        next_page_token: page.next_page_token,
+        total_size: page.total_size,
     })
 }
 
-fn filter(request: &pb::ListEventsRequest) -> Result<EventFilter> {
+/// The filter without its actor, which may be named.
+fn filter(request: &pb::ListEventsRequest) -> Result<(EventFilter, Option<AccountRef>)> {
     let mut violations = Violations::default();
     let time = |time: &Option<prost_types::Timestamp>| time.as_ref().map(convert::time).transpose();
-    let actor_id = violations.check("actor_id", convert::optional(&request.actor_id, AccountId::parse));
+    let actor = violations.check("actor_id", convert::optional(&request.actor_id, AccountRef::parse));
     let resource_id =
         violations.check("resource_id", convert::optional(&request.resource_id, names::resource_id));
     let kind = violations.check("type", convert::optional(&request.r#type, event_types::parse));
@@ -56,11 +62,12 @@ fn filter(request: &pb::ListEventsRequest) -> Result<EventFilter> {
         violations.add("end_time", "must be after start_time");
     }
     violations.finish()?;
-    Ok(EventFilter {
-        actor_id: actor_id.flatten(),
+    let filter = EventFilter {
+        actor_id: None,
         resource_id: resource_id.flatten(),
         kind: kind.flatten().map(str::to_owned),
         start,
         end,
-    })
+    };
+    Ok((filter, actor.flatten()))
 }

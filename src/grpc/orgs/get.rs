@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::wire::org;
-use crate::grpc::wire::page_token::Paging;
+use crate::grpc::wire::page_token::{Answer, Paging};
 use crate::state::State;
 
 pub async fn get_org(state: &State, call: &Call, request: pb::GetOrgRequest) -> Result<pb::GetOrgResponse> {
@@ -26,21 +26,22 @@ pub async fn list_orgs(
     let acting = caller.acting_in(None)?;
     let filter = pb::ListOrgsRequest::default();
     let paging = Paging::read(state, &acting, "ListOrgs", &filter, request.page_size, &request.page_token)?;
-    let seen = |org: &db::orgs::Org| org::message(org, &state.ceilings);
+    let seen = |org: db::orgs::Org| org::message(&org, &state.ceilings);
+    let response = |page: Answer<pb::Org>| pb::ListOrgsResponse {
+        orgs: page.items,
+        next_page_token: page.next_page_token,
+        total_size: page.total_size,
+    };
     if caller.has_signed_in() && !caller.is_operator() {
         // A session acts in every org in which its account is a member.
         let mut db = state.db.acquire().await?;
         let after = paging.after(OrgId::parse);
         let page = db::orgs::page_of_member(&mut db, caller.account_id(), after, paging.size).await?;
-        return Ok(pb::ListOrgsResponse {
-            orgs: page.rows.iter().map(seen).collect::<Result<_>>()?,
-            next_page_token: paging.next(state, &page),
-            total_size: page.total,
-        });
+        return Ok(response(paging.answer(state, page, seen)?));
     }
     if !caller.is_operator() {
         let own = db::orgs::find(&state.db, acting.org_id).await?;
-        let orgs: Vec<_> = own.iter().map(seen).collect::<Result<_>>()?;
+        let orgs: Vec<_> = own.into_iter().map(seen).collect::<Result<_>>()?;
         return Ok(pb::ListOrgsResponse {
             total_size: Some(orgs.len() as i32),
             orgs,
@@ -49,9 +50,5 @@ pub async fn list_orgs(
     }
     let mut db = state.db.acquire().await?;
     let page = db::orgs::page(&mut db, paging.after(OrgId::parse), paging.size).await?;
-    Ok(pb::ListOrgsResponse {
-        orgs: page.rows.iter().map(seen).collect::<Result<_>>()?,
-        next_page_token: paging.next(state, &page),
-        total_size: page.total,
-    })
+    Ok(response(paging.answer(state, page, seen)?))
 }

@@ -6,9 +6,10 @@ use time::OffsetDateTime;
 
 use crate::db;
 use crate::db::accounts::grants::held;
-use crate::db::events::{Change, FieldChange};
+use crate::db::events::{Change, EventValue, FieldChange};
 use crate::db::orgs::Org;
 use crate::db::orgs::invitations::{Invitation, Sending};
+use crate::db::{named_permissions, references};
 use crate::domain::access::acting::Acting;
 use crate::domain::limits::Limit;
 use crate::domain::mail::Mail;
@@ -50,9 +51,13 @@ pub async fn create_invitation(
         violations.check("request_id", idempotency::parse(&std::mem::take(&mut request.request_id)));
     let (email, request_id) = violations.all((email, request_id))?;
 
+    request.org_id.clear();
+    request.grants.clear();
     let once = Idempotency::new(&acting, "CreateInvitation", request_id, &request);
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
+        let grants = references::rights(&mut tx, acting.org_id, &grants).await?;
+        let once = once.bound_to(grants.iter().map(|(right, node)| format!("{right} on {node}")));
         let org = db::orgs::lock(&mut tx, acting.org_id).await?;
         givable(&mut tx, &acting, Some(AccountKind::User), &grants).await?;
         if let Some(before) = once.replayed(&mut tx, now).await? {
@@ -73,7 +78,10 @@ pub async fn create_invitation(
         let change = change("invitation.created", invitation_id, fields);
         tx.record(change).await?;
         let invitation = send(state, &acting, &mut tx, &org, invitation_id).await?;
-        let response = pb::CreateInvitationResponse { invitation: Some(shown(&invitation, now)?) };
+        let response = pb::CreateInvitationResponse {
+            invitation: Some(shown(&invitation, now)?),
+            first_seen_permissions: named_permissions::note_grants(&mut tx, acting.org_id, &grants).await?,
+        };
         once.finish(&mut tx, &invitation_id.to_string(), &response).await?;
         tx.commit().await?;
         Ok(response)
@@ -95,10 +103,11 @@ pub async fn list_invitations(
     let mut db = state.db.acquire().await?;
     let after = paging.after(InvitationId::parse);
     let page = db::orgs::invitations::page(&mut db, acting.org_id, wanted, after, paging.size, now).await?;
+    let page = paging.answer(state, page, |row| shown(&row, now))?;
     Ok(pb::ListInvitationsResponse {
-        invitations: page.rows.iter().map(|row| shown(row, now)).collect::<Result<_>>()?,
-        next_page_token: paging.next(state, &page),
-        total_size: page.total,
+        invitations: page.items,
+        next_page_token: page.next_page_token,
+        total_size: page.total_size,
     })
 }
 
@@ -137,7 +146,7 @@ pub async fn resend_invitation(
         db::orgs::invitations::resend(&mut tx, acting.org_id, invitation_id, &sending, now).await?;
         let text = |value: String| Some(value);
         let (before, after) = (invitation.inviter().to_string(), sending.inviter.1.to_string());
-        let ends = (invitation.expire_time.to_string(), sending.expire_time.to_string());
+        let ends = (invitation.expire_time.event_value(), sending.expire_time.event_value());
         let fields = [
             FieldChange::between("inviter_id", text(before), text(after)),
             FieldChange::between("expire_time", text(ends.0), text(ends.1)),

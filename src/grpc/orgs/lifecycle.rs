@@ -4,15 +4,17 @@
 use time::OffsetDateTime;
 
 use crate::db;
-use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::events::{Actor, Change, EventValue, FieldChange};
 use crate::domain::orgs::OrgTransition;
 use crate::domain::values::ids::{OrgId, SYSTEM_ORG};
 use crate::domain::values::names::Description;
 use crate::domain::values::permissions::Permission;
-use crate::error::{Result, Violations};
+use crate::domain::values::references::OrgRef;
+use crate::error::{Error, Result, Violations};
 use crate::flows::transaction::transact;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
+use crate::grpc::wire::update_mask::check_etag;
 use crate::grpc::wire::{convert, org};
 use crate::state::State;
 
@@ -21,7 +23,7 @@ pub async fn suspend_org(
     call: &Call,
     request: pb::SuspendOrgRequest,
 ) -> Result<pb::SuspendOrgResponse> {
-    let org = take(state, call, OrgTransition::Suspend, &request.org_id, &request.reason).await?;
+    let org = take(state, call, (OrgTransition::Suspend, ""), &request.org_id, &request.reason).await?;
     Ok(pb::SuspendOrgResponse { org: Some(org) })
 }
 
@@ -30,7 +32,7 @@ pub async fn resume_org(
     call: &Call,
     request: pb::ResumeOrgRequest,
 ) -> Result<pb::ResumeOrgResponse> {
-    let org = take(state, call, OrgTransition::Resume, &request.org_id, &request.reason).await?;
+    let org = take(state, call, (OrgTransition::Resume, ""), &request.org_id, &request.reason).await?;
     Ok(pb::ResumeOrgResponse { org: Some(org) })
 }
 
@@ -39,7 +41,8 @@ pub async fn delete_org(
     call: &Call,
     request: pb::DeleteOrgRequest,
 ) -> Result<pb::DeleteOrgResponse> {
-    let org = take(state, call, OrgTransition::Delete, &request.org_id, &request.reason).await?;
+    let org =
+        take(state, call, (OrgTransition::Delete, &request.etag), &request.org_id, &request.reason).await?;
     Ok(pb::DeleteOrgResponse { org: Some(org) })
 }
 
@@ -48,7 +51,7 @@ pub async fn undelete_org(
     call: &Call,
     request: pb::UndeleteOrgRequest,
 ) -> Result<pb::UndeleteOrgResponse> {
-    let org = take(state, call, OrgTransition::Undelete, &request.org_id, &request.reason).await?;
+    let org = take(state, call, (OrgTransition::Undelete, ""), &request.org_id, &request.reason).await?;
     Ok(pb::UndeleteOrgResponse { org: Some(org) })
 }
 
@@ -56,20 +59,22 @@ pub async fn undelete_org(
 async fn take(
     state: &State,
     call: &Call,
-    step: OrgTransition,
+    (step, etag): (OrgTransition, &str),
     org_id: &str,
     reason: &str,
 ) -> Result<pb::Org> {
     let caller = call.caller()?;
     caller.require_platform(&Permission::PLATFORM_ORGS)?;
     let mut violations = Violations::default();
-    let org_id = violations.check("org_id", target(org_id));
+    let named = violations.check("org_id", OrgRef::parse(org_id));
     let reason = violations.check("reason", convert::optional(reason, Description::parse));
-    let (org_id, reason) = violations.all((org_id, reason))?;
+    let (named, reason) = violations.all((named, reason))?;
+    let org_id = target(state, &named).await?;
 
     transact!(state, Actor::from(caller).in_org(org_id), |mut tx| {
         let now = tx.now();
         let before = db::orgs::lock(&mut tx, org_id).await?;
+        check_etag(etag, before.revision)?;
         let lifecycle = before.lifecycle().after(step, now);
         if lifecycle == before.lifecycle() {
             return org::message(&before, &state.ceilings);
@@ -78,7 +83,7 @@ async fn take(
         if step.stops() {
             db::sign_in::sessions::end_for_org(&mut tx, org_id, now).await?;
         }
-        let text = |time: Option<OffsetDateTime>| time.map(|time| time.to_string());
+        let text = |time: Option<OffsetDateTime>| time.map(|time| time.event_value());
         let fields = [
             FieldChange::between("suspend_time", text(before.suspend_time), text(org.suspend_time)),
             FieldChange::between("delete_time", text(before.delete_time), text(org.delete_time)),
@@ -93,9 +98,15 @@ async fn take(
 }
 
 /// The org to disable or enable again. Never the system org: without it, nothing could be undone.
-fn target(text: &str) -> Result<OrgId, String> {
-    match OrgId::parse(text) {
-        Ok(SYSTEM_ORG) => Err("must not be the system org, which is never suspended or deleted".to_owned()),
-        other => other.map_err(|wrong| wrong.to_string()),
+async fn target(state: &State, named: &OrgRef) -> Result<OrgId> {
+    let found = match named {
+        OrgRef::Id(id) => Some(*id),
+        OrgRef::Slug(slug) => db::references::org(&state.db, slug).await?,
+    };
+    match found {
+        Some(SYSTEM_ORG) => {
+            Err(Error::invalid("org_id", "must not be the system org, which is never suspended or deleted"))
+        }
+        found => found.ok_or_else(|| Error::not_found("org", named)),
     }
 }

@@ -3,8 +3,10 @@
 use super::messages;
 use crate::db;
 use crate::db::accounts::grants::Grant;
+use crate::db::references;
 use crate::domain::values::ids::{AccountId, OrgId};
 use crate::domain::values::permissions::Permission;
+use crate::domain::values::references::AccountRef;
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Reason, Result};
 use crate::flows::transaction::transact;
@@ -27,10 +29,11 @@ pub async fn list_members(
     let mut db = state.db.acquire().await?;
     let after = paging.after(AccountId::parse);
     let page = db::orgs::memberships::page(&mut db, acting.org_id, after, paging.size).await?;
+    let page = paging.answer(state, page, |row| messages::member(&row))?;
     Ok(pb::ListMembersResponse {
-        members: page.rows.iter().map(messages::member).collect::<Result<_>>()?,
-        next_page_token: paging.next(state, &page),
-        total_size: page.total,
+        members: page.items,
+        next_page_token: page.next_page_token,
+        total_size: page.total_size,
     })
 }
 
@@ -41,14 +44,15 @@ pub async fn remove_member(
 ) -> Result<pb::RemoveMemberResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
     acting.require(&Permission::ACCOUNTS_WRITE, &Node::Org)?;
-    let account_id = AccountId::parse(&request.account_id);
-    let account_id = account_id.map_err(|wrong| Error::invalid("account_id", wrong.to_string()))?;
+    let named = AccountRef::parse(&request.account_id);
+    let named = named.map_err(|wrong| Error::invalid("account_id", wrong.to_string()))?;
 
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
+        let account_id = references::account(&mut tx, &acting, &named).await?;
         db::orgs::lock(&mut tx, acting.org_id).await?;
         let member = db::orgs::memberships::find(&mut *tx, acting.org_id, account_id).await?;
-        let member = member.ok_or_else(|| Error::not_found("member", account_id))?;
+        let member = member.ok_or_else(|| Error::not_found("member", &named))?;
         let held = db::accounts::grants::find_held(&mut tx, acting.org_id, account_id).await?;
         acting.may_stop(&held)?;
         if member.home_org_id == acting.org_id.uuid() {

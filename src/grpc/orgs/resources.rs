@@ -41,6 +41,7 @@ pub async fn create_resource(
     let request_id = violations.check("request_id", idempotency::parse(&request_id));
     let (path, display_name, request_id) = violations.all((path, display_name, request_id))?;
 
+    request.org_id.clear();
     let once = Idempotency::new(&acting, "CreateResource", request_id, &request);
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
@@ -82,10 +83,11 @@ pub async fn list_resources(
     let page =
         db::orgs::resources::page(&mut db, acting.org_id, parent.as_ref(), after.as_ref(), paging.size)
             .await?;
+    let page = paging.answer(state, page, |row| Ok(messages::resource(&row)))?;
     Ok(pb::ListResourcesResponse {
-        resources: page.rows.iter().map(messages::resource).collect(),
-        next_page_token: paging.next(state, &page),
-        total_size: page.total,
+        resources: page.items,
+        next_page_token: page.next_page_token,
+        total_size: page.total_size,
     })
 }
 

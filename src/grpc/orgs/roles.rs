@@ -1,16 +1,20 @@
 //! Roles: the custom ones, which an org defines, and the system ones, which are read-only.
 
+use sqlx::PgConnection;
+
 use super::messages;
 use crate::db;
 use crate::db::events::{Change, FieldChange};
 use crate::db::orgs::roles::RoleFields;
+use crate::db::{named_permissions, references};
 use crate::domain::access::roles::{CustomRole, parse_name};
 use crate::domain::limits::Limit;
 use crate::domain::paging::Page;
-use crate::domain::values::ids::{AccountId, RoleId};
+use crate::domain::values::ids::{AccountId, OrgId, RoleId};
 use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::{AccountName, Description, DisplayName};
 use crate::domain::values::permissions::{Permission, PermissionSet, Right, SystemRole};
+use crate::domain::values::references::RoleRef;
 use crate::domain::values::resources::Node;
 use crate::domain::values::subject::Subject;
 use crate::error::{Error, Precondition, Reason, Result, Violations};
@@ -116,6 +120,7 @@ pub async fn create_role(
     let (fields, request_id) = violations.all((given.alone(), request_id))?;
     acting.may_define(&fields.terms)?;
 
+    request.org_id.clear();
     let once = Idempotency::new(&acting, "CreateRole", request_id, &request);
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
@@ -129,7 +134,9 @@ pub async fn create_role(
             .fields(changes(None, Some(&fields)))
             .subjects([Subject::Owners(acting.org_id)]);
         tx.record(change).await?;
-        let response = pb::CreateRoleResponse { role: Some(messages::role(&role)?) };
+        let first_seen_permissions =
+            named_permissions::note(&mut tx, acting.org_id, fields.terms.permissions.iter()).await?;
+        let response = pb::CreateRoleResponse { role: Some(messages::role(&role)?), first_seen_permissions };
         once.finish(&mut tx, &role_id.to_string(), &response).await?;
         tx.commit().await?;
         Ok(response)
@@ -143,11 +150,13 @@ pub async fn get_role(
 ) -> Result<pb::GetRoleResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
     acting.require(&Permission::ROLES_READ, &Node::Org)?;
-    let right = Right::parse_role(&request.role_id);
-    let role = match right.map_err(|wrong| Error::invalid("role_id", wrong.to_string()))? {
+    let named = RoleRef::parse(&request.role_id);
+    let named = named.map_err(|wrong| Error::invalid("role_id", wrong.to_string()))?;
+    let mut db = state.db.acquire().await?;
+    let role = match references::role(&mut db, acting.org_id, &named).await? {
         Right::Custom(id) => {
-            let found = db::orgs::roles::find(&state.db, acting.org_id, id).await?;
-            messages::role(&found.ok_or_else(|| Error::not_found("role", id))?)?
+            let found = db::orgs::roles::find(&mut *db, acting.org_id, id).await?;
+            messages::role(&found.ok_or_else(|| Error::not_found("role", &named))?)?
         }
         Right::System(role) => messages::system_role(role),
         Right::Permission(_) => return Err(Error::internal("a role was read as a permission")),
@@ -180,10 +189,11 @@ pub async fn list_roles(
     let counted = SystemRole::ALL.len() as i64 + db::orgs::roles::count(&mut *db, acting.org_id).await?;
     let page = Page::of(roles, paging.size, counted, |role| role.id.clone());
     let is_first = request.page_token.is_empty();
+    let page = paging.answer(state, page, Ok)?;
     Ok(pb::ListRolesResponse {
-        next_page_token: paging.next(state, &page),
-        total_size: page.total,
-        roles: page.rows,
+        roles: page.items,
+        next_page_token: page.next_page_token,
+        total_size: page.total_size,
         own_permissions: if is_first { messages::own_permissions() } else { Vec::new() },
     })
 }
@@ -198,23 +208,25 @@ pub async fn update_role(
 
     let message = request.role.unwrap_or_default();
     let mut violations = Violations::default();
-    let role_id = violations.check("role.id", custom(&message.id));
+    let named = violations.check("role.id", custom(&message.id));
     let mask =
         Mask::read(&mut violations, request.update_mask.as_ref(), &UPDATABLE, |path| is_set(&message, path));
     let given = GivenRoleFields::read(&mut violations, &message, |path| mask.has(path))?;
-    let (role_id,) = violations.all((role_id,))?;
+    let (named,) = violations.all((named,))?;
 
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
+        let role_id = custom_id(&mut tx, acting.org_id, &named).await?;
         db::orgs::lock(&mut tx, acting.org_id).await?;
         let found = db::orgs::roles::find(&mut *tx, acting.org_id, role_id).await?;
-        let found = found.ok_or_else(|| Error::not_found("role", role_id))?;
+        let found = found.ok_or_else(|| Error::not_found("role", &named))?;
         let before = found.fields()?;
         let after = given.over(&before);
         acting.may_redefine(&before.terms, &after.terms)?;
         check_etag(&message.etag, found.revision)?;
         if before == after {
-            return Ok(pb::UpdateRoleResponse { role: Some(messages::role(&found)?) });
+            let role = Some(messages::role(&found)?);
+            return Ok(pb::UpdateRoleResponse { role, first_seen_permissions: Vec::new() });
         }
         let lost = before.terms.kinds_beyond(&after.terms);
         if !lost.is_empty() {
@@ -234,8 +246,10 @@ pub async fn update_role(
             // One row for all accounts that hold it, and for the org's version.
             .subjects(carries_other.then_some(acting.org_id));
         tx.record(change).await?;
+        let first_seen_permissions =
+            named_permissions::note(&mut tx, acting.org_id, after.terms.permissions.iter()).await?;
         tx.commit().await?;
-        Ok(pb::UpdateRoleResponse { role: Some(messages::role(&role)?) })
+        Ok(pb::UpdateRoleResponse { role: Some(messages::role(&role)?), first_seen_permissions })
     })
 }
 
@@ -246,12 +260,13 @@ pub async fn delete_role(
 ) -> Result<pb::DeleteRoleResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
     acting.require(&Permission::ROLES_WRITE, &Node::Org)?;
-    let role_id = custom(&request.role_id).map_err(|wrong| Error::invalid("role_id", wrong))?;
+    let named = custom(&request.role_id).map_err(|wrong| Error::invalid("role_id", wrong))?;
 
     transact!(state, &acting, |mut tx| {
+        let role_id = custom_id(&mut tx, acting.org_id, &named).await?;
         db::orgs::lock(&mut tx, acting.org_id).await?;
         let found = db::orgs::roles::find(&mut *tx, acting.org_id, role_id).await?;
-        let found = found.ok_or_else(|| Error::not_found("role", role_id))?;
+        let found = found.ok_or_else(|| Error::not_found("role", &named))?;
         check_etag(&request.etag, found.revision)?;
         in_use(&db::orgs::roles::find_holders(&mut *tx, acting.org_id, role_id, &AccountKind::ALL).await?)?;
         db::orgs::roles::delete(&mut tx, acting.org_id, role_id).await?;
@@ -264,11 +279,21 @@ pub async fn delete_role(
     })
 }
 
+/// A role that can be changed.
+fn custom(id: &str) -> Result<RoleRef, String> {
+    match RoleRef::parse(id) {
+        Ok(RoleRef::System(_)) => Err("is a system role, which cannot be changed".into()),
+        named => named.map_err(|wrong| wrong.to_string()),
+    }
+}
+
 /// The id of a role that can be changed.
-fn custom(id: &str) -> Result<RoleId, String> {
-    match Right::parse_role(id) {
-        Ok(Right::System(_)) => Err("is a system role, which cannot be changed".into()),
-        _ => RoleId::parse(id).map_err(|wrong| wrong.to_string()),
+async fn custom_id(tx: &mut PgConnection, org_id: OrgId, named: &RoleRef) -> Result<RoleId> {
+    match references::role(tx, org_id, named).await? {
+        Right::Custom(id) => Ok(id),
+        Right::System(_) | Right::Permission(_) => {
+            Err(Error::internal("a custom role was read as another right"))
+        }
     }
 }
 
@@ -285,9 +310,8 @@ fn is_set(role: &pb::Role, path: &str) -> bool {
 
 /// The changed fields for the event.
 fn changes(before: Option<&RoleFields>, after: Option<&RoleFields>) -> Vec<FieldChange> {
-    fn names(fields: Option<&RoleFields>) -> Vec<&'static str> {
-        let kinds = fields.map_or(&[][..], |fields| &fields.terms.account_kinds);
-        kinds.iter().map(|kind| kind.name()).collect()
+    fn kinds(fields: Option<&RoleFields>) -> &[AccountKind] {
+        fields.map_or(&[][..], |fields| &fields.terms.account_kinds)
     }
     fn permissions(fields: Option<&RoleFields>) -> &[Permission] {
         fields.map_or(&[], |fields| &fields.terms.permissions)
@@ -302,7 +326,7 @@ fn changes(before: Option<&RoleFields>, after: Option<&RoleFields>) -> Vec<Field
     ];
     let mut all: Vec<_> = texts.into_iter().flatten().collect();
     all.extend(FieldChange::of_lists("permissions", permissions(before), permissions(after)));
-    all.extend(FieldChange::of_lists("account_kinds", &names(before), &names(after)));
+    all.extend(FieldChange::of_lists("account_kinds", kinds(before), kinds(after)));
     all
 }
 

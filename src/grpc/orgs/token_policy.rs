@@ -23,7 +23,7 @@ use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::tokens::messages::token as token_message;
 use crate::grpc::wire::update_mask::{Mask, check_etag};
-use crate::grpc::wire::{convert, org};
+use crate::grpc::wire::{answer_size, convert, org};
 use crate::state::State;
 
 /// At most this many of the tokens that a change blocks are listed; their count is returned too.
@@ -80,7 +80,7 @@ pub async fn update_token_policy(
         let mut revision = org.revision;
         if !fields.is_empty() && !request.validate_only {
             // Verifiers that cache JWTs must learn that some issued earlier are no longer valid.
-            let stale = stopped.total != Some(0) || new.cut_access_tokens_of(&old);
+            let stale = stopped.total() != Some(0) || new.cut_access_tokens_of(&old);
             db::orgs::policies::set(&mut tx, acting.org_id, &after, stale, now).await?;
             revision += 1;
             let change = Change::of("org.token_policy_updated", [acting.org_id])
@@ -90,12 +90,12 @@ pub async fn update_token_policy(
             tx.record(change).await?;
             tx.commit().await?;
         }
-        let Page { rows, total, .. } = stopped;
-        let token = |token: &Token| Ok(seen(token_message(token, &new, now)?, in_full));
+        let token = |token: Token| token_message(&token, &new, now).map(|token| seen(token, in_full));
+        let listed = stopped.fit(answer_size::MOST, answer_size::in_list, token)?;
         Ok(pb::UpdateTokenPolicyResponse {
             policy: Some(org::policy(&after, &state.ceilings, revision)),
-            affected_tokens: rows.iter().map(token).collect::<Result<_>>()?,
-            affected_count: total,
+            affected_tokens: listed.items,
+            affected_count: listed.total,
         })
     })
 }
@@ -110,7 +110,7 @@ async fn stopped(
 ) -> Result<Page<Token>> {
     if new.allow_all_that(old) {
         // Avoids reading all tokens of the org, of which there may be many.
-        return Ok(Page { rows: Vec::new(), next: None, total: Some(0) });
+        return Ok(Page::of(Vec::new(), 0, 0, |token: &Token| token.id().to_string()));
     }
     let states = vec![(TokenState::Active, old.clone()), (TokenState::Blocked, new.clone())];
     let filter = TokenFilter { states, ..TokenFilter::default() };

@@ -2,9 +2,9 @@
 
 use crate::db;
 use crate::db::events::{Change, FieldChange};
-use crate::domain::values::ids::OrgId;
 use crate::domain::values::names::DisplayName;
 use crate::domain::values::permissions::Permission;
+use crate::domain::values::references::OrgRef;
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Result, Violations};
 use crate::flows::transaction::transact;
@@ -20,7 +20,7 @@ pub async fn update_org(
     request: pb::UpdateOrgRequest,
 ) -> Result<pb::UpdateOrgResponse> {
     let new = request.org.unwrap_or_default();
-    if let Err(wrong) = convert::optional(&new.id, OrgId::parse) {
+    if let Err(wrong) = convert::optional(&new.id, OrgRef::parse) {
         return Err(Error::invalid("org.id", wrong.to_string()));
     }
     let acting = call.acting_in(state, &new.id).await?;

@@ -9,6 +9,7 @@ use super::messages;
 use crate::clock::random;
 use crate::db;
 use crate::db::tokens::{Labels, NewToken};
+use crate::db::{named_permissions, references};
 use crate::domain::access::acting::Acting;
 use crate::domain::tokens::expiration::Expiration;
 use crate::domain::tokens::limits::{MAX_LABELS, MAX_LIST};
@@ -20,6 +21,7 @@ use crate::domain::values::names;
 use crate::domain::values::names::{Audience, DisplayName, Purpose};
 use crate::domain::values::networks::Network;
 use crate::domain::values::permissions::Permission;
+use crate::domain::values::references::AccountRef;
 use crate::domain::values::resources::{Node, ResourcePath};
 use crate::domain::values::token_string::TokenString;
 use crate::domain::values::web_origin::WebOrigin;
@@ -34,7 +36,7 @@ use crate::state::State;
 
 /// The checked request for a new token.
 struct NewTokenRequest {
-    account_id: Option<AccountId>,
+    account: Option<AccountRef>,
     kind: TokenKind,
     display_name: Option<DisplayName>,
     labels: Labels,
@@ -47,8 +49,8 @@ impl TryFrom<&pb::CreateTokenRequest> for NewTokenRequest {
 
     fn try_from(request: &pb::CreateTokenRequest) -> Result<Self> {
         let mut violations = Violations::default();
-        let account_id =
-            violations.check("account_id", convert::optional(&request.account_id, AccountId::parse));
+        let account =
+            violations.check("account_id", convert::optional(&request.account_id, AccountRef::parse));
         let display_name =
             violations.check("display_name", convert::optional(&request.display_name, DisplayName::parse));
         let kind = violations.check("kind", kind(request.kind));
@@ -93,9 +95,9 @@ impl TryFrom<&pb::CreateTokenRequest> for NewTokenRequest {
             }
         };
         violations.check("request_id", idempotency::parse(&request.request_id));
-        let (account_id, kind, display_name, expiration) =
-            violations.all((account_id, kind, display_name, expiration))?;
-        Ok(Self { account_id, kind, display_name, labels, lists, expiration })
+        let (account, kind, display_name, expiration) =
+            violations.all((account, kind, display_name, expiration))?;
+        Ok(Self { account, kind, display_name, labels, lists, expiration })
     }
 }
 
@@ -156,20 +158,25 @@ pub async fn create_token(
     mut request: pb::CreateTokenRequest,
 ) -> Result<pb::CreateTokenResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
-    let account_id = convert::optional(&request.account_id, AccountId::parse).ok();
-    match account_id.map(|account_id| account_id.unwrap_or(acting.caller.account_id())) {
-        Some(account_id) => acting.require_token_creation(account_id)?,
-        None => acting.require(&Permission::TOKENS_WRITE, &Node::Org)?,
+    match convert::optional(&request.account_id, AccountRef::parse) {
+        Ok(Some(named)) => acting.require_token_creation(acting.before_look_up(&named))?,
+        Ok(None) => acting.require_token_creation(acting.caller.account_id())?,
+        Err(_) => acting.require(&Permission::TOKENS_WRITE, &Node::Org)?,
     }
     acting.require_token_management()?;
     let new = NewTokenRequest::try_from(&request)?;
     acting.may_make(&new.lists, request.may_manage_tokens)?;
 
     let request_id = idempotency::parse(&std::mem::take(&mut request.request_id)).unwrap_or_default();
-    let account_id = new.account_id.unwrap_or(acting.caller.account_id());
+    request.org_id.clear();
+    request.account_id.clear();
     let once = Idempotency::new(&acting, "CreateToken", request_id, &request);
+    let own = AccountRef::Id(acting.caller.account_id());
+    let named = new.account.as_ref().unwrap_or(&own);
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
+        let account_id = references::account(&mut tx, &acting, named).await?;
+        let once = once.bound_to([account_id]);
         if !new.lists.origins.is_empty() {
             // The origins of all tokens of the org are counted.
             db::orgs::lock(&mut tx, acting.org_id).await?;
@@ -177,7 +184,7 @@ pub async fn create_token(
         let (credential_org, credential_id) = (acting.caller.credential_org(), acting.caller.credential_id());
         db::tokens::credentials::hold_unrevoked(&mut tx, credential_org, credential_id).await?;
         let rules = db::orgs::policies::find_rules(&mut *tx, acting.org_id, &state.ceilings).await?;
-        authorise(&mut tx, &acting, account_id, &new.lists, &rules).await?;
+        authorise(&mut tx, &acting, (account_id, named), &new.lists, &rules).await?;
         if let Some(replay) = once.claim(&mut tx, now).await? {
             return Err(replay.secret_is_gone());
         }
@@ -200,15 +207,17 @@ pub async fn create_token(
         };
         let token = db::tokens::insert(&mut tx, &row, now).await?;
         let token = Some(messages::token(&token, &rules, now)?);
+        let first_seen_permissions =
+            named_permissions::note(&mut tx, acting.org_id, &new.lists.scopes).await?;
         if request.validate_only {
             // Never committed: the response is the token that would have been created.
-            return Ok(pb::CreateTokenResponse { token, secret: String::new() });
+            return Ok(pb::CreateTokenResponse { token, secret: String::new(), first_seen_permissions });
         }
         tx.record(row.created()).await?;
         // A replay has no use for the response: the part that matters, the secret, is not stored.
         once.finish(&mut tx, &text.id().to_string(), &()).await?;
         tx.commit().await?;
-        Ok(pb::CreateTokenResponse { token, secret: text.expose().to_owned() })
+        Ok(pb::CreateTokenResponse { token, secret: text.expose().to_owned(), first_seen_permissions })
     })
 }
 
@@ -252,7 +261,7 @@ pub fn audiences_within_policy(
 async fn authorise(
     tx: &mut PgConnection,
     acting: &Acting<'_>,
-    account_id: AccountId,
+    (account_id, named): (AccountId, &AccountRef),
     lists: &Restrictions,
     rules: &Rules,
 ) -> Result<()> {
@@ -260,7 +269,7 @@ async fn authorise(
         let guest = db::orgs::memberships::find(tx, acting.org_id, account_id).await?;
         let message = "a guest cannot own tokens in this org: create one for a service account";
         let refusal = guest.map(|_| Error::with_message(Reason::TargetNotServiceAccount, message));
-        return Err(refusal.unwrap_or_else(|| Error::not_found("account", account_id)));
+        return Err(refusal.unwrap_or_else(|| Error::not_found("account", named)));
     };
     let held = db::accounts::grants::find_held(tx, acting.org_id, account_id).await?;
     acting.may_make_for(rules, account.kind()?, held.rights(), lists)?;

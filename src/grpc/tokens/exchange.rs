@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 
 use super::claims::sign;
 use super::presented_at::PresentedAtFields;
+use crate::db;
 use crate::domain::access::carried::Carried;
 use crate::domain::access::credential::Credential;
 use crate::domain::access::exchange;
@@ -15,6 +16,7 @@ use crate::domain::values::ids::OrgId;
 use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::names::{Audience, Purpose};
 use crate::domain::values::permissions::Permission;
+use crate::domain::values::references::OrgRef;
 use crate::error::{Code, Error, Reason, Result, Violations};
 use crate::grpc::layers::auth::{Call, looks_like_jwt};
 use crate::grpc::pb;
@@ -44,6 +46,7 @@ pub async fn exchange_token(
     }
     let found = state.authenticator.by_string(subject, call.context.address).await?;
     let now = state.clock.now();
+    let credential_id = found.credential.credential_id;
     found.check(now)?;
     let Authenticated { credential, in_outage, .. } = &found;
     let mut asked = asked(state, call, &request, credential.account.org_id).await?;
@@ -52,9 +55,10 @@ pub async fn exchange_token(
         asked.limit_ttl(OUTAGE_LIFE);
     }
     let issued = match elsewhere(state, credential, &request.org_id).await? {
-        None => issue(state, credential, &asked, now)?,
-        Some(there) => issue(state, &there, &asked, now)?,
+        None => issue(state, credential, &asked, now),
+        Some(there) => issue(state, &there, &asked, now),
     };
+    let issued = issued.map_err(|error| error.of_credential(credential_id))?;
     state.authenticator.record_use(&found, asked.address(), now);
     Ok(pb::ExchangeTokenResponse {
         access_token: issued.access_token,
@@ -95,14 +99,23 @@ pub fn issue(
 /// # Errors
 /// `RESOURCE_NOT_FOUND` if the account may not act there, and for a token.
 async fn elsewhere(state: &State, credential: &Credential, org_id: &str) -> Result<Option<Arc<Credential>>> {
-    match convert::org_id(org_id)? {
-        Some(org_id) if org_id != credential.account.org_id => {
+    let named = convert::org(org_id)?;
+    let there = match &named {
+        None => None,
+        Some(OrgRef::Id(id)) => Some(*id),
+        Some(OrgRef::Slug(slug)) => {
+            let found = db::references::org(&state.db, slug).await?;
+            Some(found.ok_or_else(|| Error::not_found("org", slug))?)
+        }
+    };
+    match (there, named) {
+        (Some(org_id), Some(named)) if org_id != credential.account.org_id => {
             let there = match credential.kind {
                 TokenKind::Session => Box::pin(state.authenticator.within(credential, org_id)).await?,
                 TokenKind::Secret | TokenKind::Publishable => None,
             };
             let there = there.filter(|there| there.account.check_active().is_ok());
-            there.map(Some).ok_or_else(|| Error::not_found("org", org_id))
+            there.map(Some).ok_or_else(|| Error::not_found("org", named))
         }
         _ => Ok(None),
     }

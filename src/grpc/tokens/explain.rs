@@ -3,9 +3,11 @@
 use super::presented_at::PresentedAtFields;
 use crate::domain::access::acting::Acting;
 use crate::domain::access::checks::{
-    CheckInput, CheckOutcome, TokenStringCheck, explain_credential_checks, explain_string_checks,
+    Check, CheckInput, CheckOutcome, TokenStringCheck, explain_access_token_checks,
+    explain_credential_checks, explain_string_checks,
 };
 use crate::domain::access::presentation::PresentedAt;
+use crate::domain::tokens::limits::MAX_LIST;
 use crate::domain::values::client_address::ClientAddress;
 use crate::domain::values::ids::{OrgId, TokenId};
 use crate::domain::values::names::{Audience, Purpose};
@@ -22,6 +24,7 @@ use crate::state::authenticate::TokenStringLookup;
 /// The token to explain, checked.
 enum ExplainTarget<'a> {
     Text(&'a str),
+    AccessToken(&'a str),
     Id(TokenId),
 }
 
@@ -38,9 +41,29 @@ pub async fn explain_token(
     let purpose = violations.check("purpose", convert::optional(&request.purpose, Purpose::parse));
     let PresentedAtFields { origin, address } =
         PresentedAtFields::read(&mut violations, &request.origin, &request.client_address);
-    let (asked, audience, purpose) = violations.all((asked, audience, purpose))?;
+    let scopes = violations.check_each("scopes", &request.scopes, MAX_LIST, Permission::parse);
+    let node = violations.check("resource", convert::optional(&request.resource, Node::parse));
+    let (asked, audience, purpose, node) = violations.all((asked, audience, purpose, node))?;
 
+    // The rights that a JWT carries, and why it is refused beside the checks of its token.
+    let (mut carried, mut version) = (None, None);
     let (mut outcomes, credential, secret) = match asked {
+        ExplainTarget::AccessToken(jwt) => {
+            let named = !request.org_id.is_empty();
+            let found = state.authenticator.explain_access_token(jwt).await?;
+            let found = found.map(|found| found.filter(|found| may_read(&acting, named, found.token.org_id)));
+            match found {
+                Err(reason) => (explain_access_token_checks(Some(Err(reason))), None, None),
+                Ok(None) => (explain_access_token_checks(Some(Ok(()))), None, None),
+                Ok(Some(found)) => {
+                    version = Some(found.refusal);
+                    let aud = found.token.claims.aud.as_slice();
+                    let wanted = audience.as_ref().map_or(state.keyring.signer.issuer(), Audience::as_str);
+                    carried = Some((found.token.listed.clone(), aud.iter().any(|aud| aud == wanted)));
+                    (explain_access_token_checks(None), Some(found.credential), None)
+                }
+            }
+        }
         ExplainTarget::Id(id) => {
             let found = state.authenticator.by_id(id).await?;
             let found = found.filter(|credential| credential.account.org_id == acting.org_id);
@@ -73,8 +96,33 @@ pub async fn explain_token(
             secret,
             presentation: presented,
             audience: audience.as_ref(),
+            issuer: state.keyring.signer.issuer(),
         };
-        outcomes.extend(explain_credential_checks(&credential, &used));
+        let mut of_token = explain_credential_checks(&credential, &used);
+        let held = |permission: &Permission| {
+            let rights = credential.effective_rights();
+            let own = node
+                .as_ref()
+                .map_or(rights.hold_somewhere(permission), |node| rights.cover(permission, node));
+            own && carried.as_ref().is_none_or(|(carried, _)| {
+                node.as_ref()
+                    .map_or(carried.hold_somewhere(permission), |node| carried.cover(permission, node))
+            })
+        };
+        of_token.push(CheckOutcome::of("scopes", scopes.iter().all(held), Reason::ScopeNotHeld));
+        if let Some((_, is_for)) = &carried {
+            of_token.retain(|outcome| outcome.name != "audience");
+            let at = of_token.len() - 1;
+            of_token.insert(at, CheckOutcome::of("audience", *is_for, Reason::InvalidTarget));
+        }
+        if let Some(refusal) = version {
+            // What a check of the token says already is not said again.
+            let known = of_token.iter().any(|outcome| outcome.failure == refusal);
+            let at = Check::OF_STATE.len();
+            let failure = refusal.filter(|_| !known);
+            of_token.insert(at, CheckOutcome { name: "version", failure });
+        }
+        outcomes.extend(of_token);
     }
     Ok(pb::ExplainTokenResponse { checks: outcomes.iter().map(check).collect() })
 }
@@ -89,9 +137,7 @@ fn target<'a>(
         Some(Target::TokenText(text)) if text.is_empty() => {
             violations.check("token_text", Err("is required"))
         }
-        Some(Target::TokenText(text)) if looks_like_jwt(text) => {
-            violations.check("token_text", Err("is a JWT: use IntrospectToken for those"))
-        }
+        Some(Target::TokenText(text)) if looks_like_jwt(text) => Some(ExplainTarget::AccessToken(text)),
         Some(Target::TokenText(text)) => Some(ExplainTarget::Text(text)),
     }
 }

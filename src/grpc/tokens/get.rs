@@ -3,12 +3,14 @@
 use super::create::labels;
 use super::messages;
 use crate::db;
+use crate::db::references;
 use crate::db::tokens::TokenFilter;
 use crate::domain::tokens::policy::{Rules, TokenState};
-use crate::domain::values::ids::{AccountId, TokenId};
+use crate::domain::values::ids::TokenId;
 use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::names::Purpose;
 use crate::domain::values::permissions::Permission;
+use crate::domain::values::references::AccountRef;
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Result, Violations};
 use crate::grpc::layers::auth::Call;
@@ -49,38 +51,41 @@ pub async fn list_tokens(
     mut request: pb::ListTokensRequest,
 ) -> Result<pb::ListTokensResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
-    let account_id = convert::optional(&request.account_id, AccountId::parse);
-    if !matches!(account_id, Ok(Some(id)) if acting.may_read_self(id, &Permission::TOKENS_READ)) {
+    let account = convert::optional(&request.account_id, AccountRef::parse);
+    let own =
+        |named: &AccountRef| acting.may_read_self(acting.before_look_up(named), &Permission::TOKENS_READ);
+    if !matches!(&account, Ok(Some(named)) if own(named)) {
         acting.require(&Permission::TOKENS_READ, &Node::Org)?;
     }
     let now = state.clock.now();
     let mut violations = Violations::default();
     let rules = db::orgs::policies::find_rules(&state.db, acting.org_id, &state.ceilings).await?;
-    let filter = filter(&mut violations, account_id.map_err(|wrong| wrong.to_string()), &request, &rules);
+    let account = violations.check("account_id", account).flatten();
+    let mut filter = filter(&mut violations, &request, &rules);
     violations.finish()?;
     let (size, token) = (request.page_size, std::mem::take(&mut request.page_token));
     request.page_size = 0;
     let paging = Paging::read(state, &acting, "ListTokens", &request, size, &token)?;
     let mut db = state.db.acquire().await?;
-    if let Some(id) = filter.account_id {
-        let account = db::accounts::find(&mut *db, acting.org_id, id).await?;
-        account.ok_or_else(|| Error::not_found("account", id))?;
+    if let Some(named) = &account {
+        let id = references::account(&mut db, &acting, named).await?;
+        // A deleted account as well: what it had is asked about afterwards.
+        let found = db::accounts::find_any(&mut *db, acting.org_id, id).await?;
+        found.ok_or_else(|| Error::not_found("account", named))?;
+        filter.account_id = Some(id);
     }
     let after = paging.after(TokenId::parse);
     let page = db::tokens::page(&mut db, acting.org_id, &filter, after, paging.size, now).await?;
+    let page = paging.answer(state, page, |token| messages::token(&token, &rules, now))?;
     Ok(pb::ListTokensResponse {
-        tokens: page.rows.iter().map(|token| messages::token(token, &rules, now)).collect::<Result<_>>()?,
-        next_page_token: paging.next(state, &page),
-        total_size: page.total,
+        tokens: page.items,
+        next_page_token: page.next_page_token,
+        total_size: page.total_size,
     })
 }
 
-fn filter(
-    violations: &mut Violations,
-    account_id: Result<Option<AccountId>, String>,
-    request: &pb::ListTokensRequest,
-    rules: &Rules,
-) -> TokenFilter {
+/// The filter without its account, which may be named.
+fn filter(violations: &mut Violations, request: &pb::ListTokensRequest, rules: &Rules) -> TokenFilter {
     let time = |time: &Option<prost_types::Timestamp>| time.as_ref().map(convert::time).transpose();
     let kind = match pb::TokenKind::try_from(request.kind) {
         Ok(pb::TokenKind::Unspecified) => Ok(None),
@@ -97,7 +102,7 @@ fn filter(
         Err(_) => Err("is not a known state"),
     };
     TokenFilter {
-        account_id: violations.check("account_id", account_id).flatten(),
+        account_id: None,
         kind: violations.check("kind", kind).flatten(),
         purpose: violations.check("purpose", convert::optional(&request.purpose, Purpose::parse)).flatten(),
         states: violations

@@ -5,10 +5,11 @@ use uuid::Uuid;
 use super::claims::sign;
 use crate::db;
 use crate::db::events::{Change, FieldChange};
+use crate::db::references;
 use crate::domain::access::access_token::Act;
 use crate::domain::access::impersonation_token;
-use crate::domain::values::ids::AccountId;
 use crate::domain::values::names::Description;
+use crate::domain::values::references::AccountRef;
 use crate::error::{Error, Result, Violations};
 use crate::flows::transaction::Transaction;
 use crate::grpc::layers::auth::Call;
@@ -24,16 +25,17 @@ pub async fn impersonate_account(
     let acting = call.acting_in(state, &request.org_id).await?;
     impersonation_token::authorise(&acting)?;
     let mut violations = Violations::default();
-    let account_id = violations.check("account_id", AccountId::parse(&request.account_id));
+    let named = violations.check("account_id", AccountRef::parse(&request.account_id));
     let reason = violations.check("reason", Description::required(&request.reason));
     let ttl = request.ttl.as_ref().map(convert::duration).transpose();
     let ttl = violations.check("ttl", ttl.and_then(impersonation_token::lifetime));
-    let (account_id, reason, ttl) = violations.all((account_id, reason, ttl))?;
+    let (named, reason, ttl) = violations.all((named, reason, ttl))?;
 
     let now = state.clock.now();
+    let account_id = references::account(&mut *state.db.acquire().await?, &acting, &named).await?;
     // Later changes invalidate the access token when it is used.
     let target = state.principals.member(acting.org_id, account_id).await?;
-    let target = target.ok_or_else(|| Error::not_found("account", account_id))?;
+    let target = target.ok_or_else(|| Error::not_found("account", &named))?;
     let rules = db::orgs::policies::find_rules(&state.db, acting.org_id, &state.ceilings).await?;
     let decision =
         impersonation_token::decide(&acting, &target, ttl, &rules, state.keyring.signer.issuer(), now)?;
@@ -45,7 +47,7 @@ pub async fn impersonate_account(
     let mut tx = Transaction::begin(state, &acting).await?;
     // Nothing that is cached becomes outdated by it.
     let change = Change::of("account.impersonated", [account_id])
-        .fields([FieldChange::set("reason", reason), FieldChange::set("access_token.jti", jti)]);
+        .fields([FieldChange::set("reason", reason), FieldChange::set("access_token.jti", jti.to_string())]);
     tx.record(change).await?;
     tx.commit().await?;
     Ok(pb::ImpersonateAccountResponse { access_token, expire_time: Some(expire_time) })

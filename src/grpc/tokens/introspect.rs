@@ -1,24 +1,26 @@
 //! `IntrospectToken` and `BatchIntrospectTokens`: is a token valid now, and for what (RFC 7662).
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use time::OffsetDateTime;
 
 use super::presented_at::PresentedAtFields;
+use crate::domain::access::access_token::{Detail, GRANT_DETAIL};
 use crate::domain::access::caller::Caller;
-use crate::domain::access::carried::joined;
 use crate::domain::access::member::Member;
 use crate::domain::access::presentation::PresentedAt;
+use crate::domain::access::rights::Rights;
 use crate::domain::tokens::limits::MAX_LIST;
 use crate::domain::values::client_address::ClientAddress;
 use crate::domain::values::ids::{CredentialId, OrgId};
 use crate::domain::values::names::{Audience, Purpose};
 use crate::domain::values::permissions::Permission;
+use crate::domain::values::resources::Node;
 use crate::error::{Code, Error, Reason, Result, Violations};
 use crate::grpc::layers::auth::{Call, looks_like_jwt};
 use crate::grpc::pb;
-use crate::grpc::wire::convert;
+use crate::grpc::wire::{answer_size, convert};
 use crate::state::State;
 
 /// The maximum time to cache a response: a revocation must not go unseen for longer.
@@ -91,6 +93,8 @@ struct IntrospectionRequest<'a> {
     purpose: Option<Purpose>,
     fields: PresentedAtFields,
     required: Vec<Permission>,
+    /// Where they are required.
+    node: Node,
 }
 
 impl<'a> IntrospectionRequest<'a> {
@@ -104,13 +108,20 @@ impl<'a> IntrospectionRequest<'a> {
         let fields = PresentedAtFields::read(violations, &request.origin, &request.client_address);
         let required =
             violations.check_each("required_scopes", &request.required_scopes, MAX_LIST, Permission::parse);
+        let node = violations.check("resource", convert::optional(&request.resource, Node::parse));
         Some(Self {
             token_text: &request.token_text,
             audience: audience?,
             purpose: purpose?,
             fields,
             required,
+            node: node?.unwrap_or(Node::Org),
         })
+    }
+
+    /// Whether each required scope is held where it is required.
+    fn is_covered(&self, held: impl Fn(&Permission, &Node) -> bool) -> bool {
+        self.required.iter().all(|permission| held(permission, &self.node))
     }
 }
 
@@ -136,12 +147,8 @@ async fn introspect(
         Err(error) if error.reason().code() == Code::Unauthenticated => None,
         Err(error) => return Err(error),
     };
-    let held = |response: &pb::IntrospectTokenResponse| {
-        let scopes: HashSet<_> = response.scope.split_ascii_whitespace().collect();
-        asked.required.iter().all(|scope| scopes.contains(scope.as_str()))
-    };
     Ok(match found {
-        Some((org_id, response)) if caller.may_verify(org_id) && held(&response) => response,
+        Some((org_id, response)) if caller.may_verify(org_id) => response,
         _ => pb::IntrospectTokenResponse::default(),
     })
 }
@@ -162,11 +169,17 @@ async fn service_token(
     if !may_target || credential.admit(&presentation.with(asked.purpose.as_ref())).is_err() {
         return Ok(None);
     }
+    let held = credential.effective_rights();
+    if !asked.is_covered(|permission, node| held.cover(permission, node)) {
+        return Ok(None);
+    }
+    let (scope, authorization_details) = listed(held, &credential.account.named_by_org, asked);
     let left = end.map(|end| (end - now).unsigned_abs());
     Ok(Some((
         credential.account.org_id,
         pb::IntrospectTokenResponse {
-            scope: credential.scope(&asked.required),
+            scope,
+            authorization_details,
             exp: end.map_or(0, OffsetDateTime::unix_timestamp),
             iat: credential.create_time.unix_timestamp(),
             nbf: credential.create_time.unix_timestamp(),
@@ -187,19 +200,38 @@ async fn access_token(
     let (credential, claims) = (&verified.found.credential, &verified.token.claims);
     let is_for = |audience: &Audience| claims.aud.as_slice().iter().any(|aud| aud == audience.as_str());
     let presented = presentation.with(asked.purpose.as_ref());
-    if !asked.audience.as_ref().is_none_or(is_for) || credential.admit_access_token(&presented).is_err() {
+    let issuer = state.keyring.signer.issuer();
+    // The token may have been limited to other audiences since.
+    let is_still_for = |aud: &String| match aud == issuer {
+        true => credential.is_for(issuer),
+        false => Audience::parse(aud).is_ok_and(|audience| credential.may_target(&audience)),
+    };
+    if !asked.audience.as_ref().is_none_or(is_for)
+        || !claims.aud.as_slice().iter().all(is_still_for)
+        || credential.admit_access_token(&presented).is_err()
+    {
         return Ok(None);
     }
     // If the token's expiry was brought forward since, its JWTs expire with it.
     let exp = credential.expire_time.map_or(claims.exp, |end| claims.exp.min(end.unix_timestamp()));
     let left = Duration::from_secs((exp - state.clock.now().unix_timestamp()).max(0) as u64);
     let member = verified.member();
-    let scope = match (&verified.impersonation, &verified.token.narrowed_to) {
+    let carried = &verified.token.listed;
+    let (scope, authorization_details) = match &verified.impersonation {
         // The administrator's rights may have been narrowed since.
-        (Some(impersonation), Some(carried)) => {
-            joined(&impersonation.rights(carried).on_org(&named(&member.named_by_org, asked)))
+        Some(impersonation) => {
+            let held = impersonation.rights(carried);
+            if !asked.is_covered(|permission, node| held.cover(permission, node)) {
+                return Ok(None);
+            }
+            listed(&held, &member.named_by_org, asked)
         }
-        _ => claims.scope.clone(),
+        None => {
+            if !asked.is_covered(|permission, node| carried.cover(permission, node)) {
+                return Ok(None);
+            }
+            (claims.scope.clone(), claims.authorization_details.iter().map(detail).collect())
+        }
     };
     Ok(Some((
         member.org_id,
@@ -210,17 +242,49 @@ async fn access_token(
             nbf: claims.nbf,
             aud: claims.aud.as_slice().to_vec(),
             jti: claims.jti.clone(),
-            actor: verified.token.actor_id.map(|id| id.to_string()).unwrap_or_default(),
+            act: verified.token.actor_id.map(|id| pb::Act { sub: id.to_string() }),
+            authorization_details,
             max_cache_ttl: Some(convert::proto_duration(left.min(MAX_CACHE))),
             ..common(state, credential.credential_id, member)
         },
     )))
 }
 
-/// What an owner's scopes may list: permissions that the org names, and requested ones, which the
-/// org need not name.
-fn named(by_org: &BTreeSet<Permission>, asked: &IntrospectionRequest<'_>) -> BTreeSet<Permission> {
-    by_org.iter().chain(&asked.required).cloned().collect()
+/// The most bytes of scopes that are listed, beside those that were required. A batch has 100 of them.
+const MOST_SCOPES: usize = 16 << 10;
+/// The most bytes of details that are listed.
+const MOST_DETAILS: usize = 8 << 10;
+
+/// The scopes on the whole org, and the details of single resources.
+///
+/// An owner's list has the permissions that the org names, and requested ones, which the org need not name.
+fn listed(
+    held: &Rights,
+    by_org: &BTreeSet<Permission>,
+    asked: &IntrospectionRequest<'_>,
+) -> (String, Vec<pb::AuthorizationDetail>) {
+    let named: BTreeSet<_> = by_org.iter().chain(&asked.required).cloned().collect();
+    let scopes = held.on_org(&named);
+    let required =
+        asked.required.iter().filter(|permission| scopes.contains(permission)).map(Permission::as_str);
+    let mut kept: BTreeSet<&str> =
+        answer_size::fitting_texts(scopes.iter().map(Permission::as_str), MOST_SCOPES).into_iter().collect();
+    kept.extend(required);
+    let on_paths = held.on_paths(&named, MOST_DETAILS).unwrap_or_default();
+    let details = on_paths.into_iter().map(|(path, permissions)| pb::AuthorizationDetail {
+        r#type: GRANT_DETAIL.to_owned(),
+        identifier: path.to_string(),
+        actions: permissions.iter().map(Permission::to_string).collect(),
+    });
+    (kept.into_iter().collect::<Vec<_>>().join(" "), details.collect())
+}
+
+fn detail(detail: &Detail) -> pb::AuthorizationDetail {
+    pb::AuthorizationDetail {
+        r#type: detail.kind.clone(),
+        identifier: detail.identifier.clone(),
+        actions: detail.actions.clone(),
+    }
 }
 
 fn common(state: &State, client_id: CredentialId, member: &Member) -> pb::IntrospectTokenResponse {

@@ -20,7 +20,6 @@ use crate::flows::{emailed_codes, notify};
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::pb::RevokeReason;
-use crate::grpc::wire::convert;
 use crate::state::State;
 
 /// What leaked, grouped by org.
@@ -190,7 +189,7 @@ async fn take_away(tx: &mut PgConnection, leaked: &Leaked, now: OffsetDateTime) 
     whole.extend(made_by(tx, &makers, now).await?);
     let reason = RevokeReason::KeyCompromise;
     for (org_id, tokens) in stop(tx, whole, reason, now).await? {
-        let field = FieldChange::set("revoke_reason", convert::revoke_reason_name(reason));
+        let field = FieldChange::set("revoke_reason", reason.as_str_name());
         lost.entry(org_id).or_default().add(&tokens, field);
     }
     Ok(lost.into_iter().map(|(org_id, lost)| lost.change().in_org(org_id)).collect())

@@ -15,6 +15,7 @@ use crate::domain::sign_in::password::TypedPassword;
 use crate::domain::sign_in::sessions::lifetime;
 use crate::domain::values::ids::{OrgId, SessionId};
 use crate::domain::values::names::{Email, Invalid};
+use crate::domain::values::references::OrgRef;
 use crate::domain::values::token_string::{TokenString, TokenStringKind};
 use crate::error::{Error, Reason, Result, Violations};
 use crate::flows::sign_in;
@@ -32,12 +33,19 @@ pub async fn login(state: &Arc<State>, call: &Call, request: pb::LoginRequest) -
     if request.password.is_empty() {
         violations.add("password", "is required");
     }
-    let org_id = violations.check("org_id", convert::optional(&request.org_id, OrgId::parse));
+    let org_id = violations.check("org_id", convert::optional(&request.org_id, OrgRef::parse));
     let (username, org_id) = violations.all((username, org_id))?;
     let typed = TypedPassword::new(&request.password);
     drop(request);
     let who = sign_in::with_password(state, &username, &typed, &call.context, None).await?;
-    let there = org_id.unwrap_or(who.org_id);
+    let there = match org_id {
+        None => who.org_id,
+        Some(OrgRef::Id(id)) => id,
+        Some(OrgRef::Slug(slug)) => {
+            let found = db::references::org(&state.db, &slug).await?;
+            found.ok_or_else(|| Error::from(Reason::LoginFailed))?
+        }
+    };
     if !acts_in(state, &who, there).await? {
         return Err(Reason::LoginFailed.into());
     }

@@ -3,30 +3,36 @@
 use super::messages;
 use crate::db;
 use crate::db::events::{Change, FieldChange};
+use crate::db::references;
 use crate::db::tokens::Token;
 use crate::domain::access::acting::Acting;
 use crate::domain::access::reassignment::Reassignment;
 use crate::domain::limits::Limit;
-use crate::domain::values::ids::{AccountId, TokenId};
+use crate::domain::values::ids::TokenId;
 use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::permissions::Permission;
+use crate::domain::values::references::AccountRef;
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Reason, Result, Violations};
 use crate::flows::transaction::transact;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
+use crate::grpc::wire::answer_size;
 use crate::state::State;
+
+/// The most bytes of the scopes that are listed as lost.
+const MOST_LOST: usize = 256 << 10;
 
 /// Which tokens to move.
 enum ReassignedTokens {
     One(TokenId),
-    AllOf(AccountId),
+    AllOf(AccountRef),
 }
 
 /// The checked request for a move.
 struct ReassignRequest {
     which: ReassignedTokens,
-    to: AccountId,
+    to: AccountRef,
     allow_narrowing: bool,
     validate_only: bool,
 }
@@ -39,7 +45,7 @@ pub async fn reassign_token(
     let acting = authorised(state, call, &request.org_id).await?;
     let mut violations = Violations::default();
     let token_id = violations.check("token_id", TokenId::parse(&request.token_id));
-    let to = violations.check("account_id", AccountId::parse(&request.account_id));
+    let to = violations.check("account_id", AccountRef::parse(&request.account_id));
     let (token_id, to) = violations.all((token_id, to))?;
     let asked = ReassignRequest {
         which: ReassignedTokens::One(token_id),
@@ -58,8 +64,8 @@ pub async fn reassign_account_tokens(
 ) -> Result<pb::ReassignAccountTokensResponse> {
     let acting = authorised(state, call, &request.org_id).await?;
     let mut violations = Violations::default();
-    let from = violations.check("from_account_id", AccountId::parse(&request.from_account_id));
-    let to = violations.check("account_id", AccountId::parse(&request.account_id));
+    let from = violations.check("from_account_id", AccountRef::parse(&request.from_account_id));
+    let to = violations.check("account_id", AccountRef::parse(&request.account_id));
     let (from, to) = violations.all((from, to))?;
     let asked = ReassignRequest {
         which: ReassignedTokens::AllOf(from),
@@ -84,17 +90,19 @@ async fn reassign(
     acting: &Acting<'_>,
     asked: &ReassignRequest,
 ) -> Result<(Vec<pb::Token>, Vec<String>)> {
-    let (org_id, to) = (acting.org_id, asked.to);
+    let org_id = acting.org_id;
     transact!(state, acting, |mut tx| {
         let now = tx.now();
+        let to = references::account(&mut tx, acting, &asked.to).await?;
         db::orgs::lock(&mut tx, org_id).await?;
         let target = db::accounts::lock(&mut tx, org_id, to).await?;
-        let target = target.ok_or_else(|| Error::not_found("account", to))?;
-        let ids = match asked.which {
-            ReassignedTokens::One(token_id) => vec![token_id],
-            ReassignedTokens::AllOf(from) => {
+        let target = target.ok_or_else(|| Error::not_found("account", &asked.to))?;
+        let ids = match &asked.which {
+            ReassignedTokens::One(token_id) => vec![*token_id],
+            ReassignedTokens::AllOf(named) => {
+                let from = references::account(&mut tx, acting, named).await?;
                 let account = db::accounts::find(&mut *tx, org_id, from).await?;
-                account.ok_or_else(|| Error::not_found("account", from))?;
+                account.ok_or_else(|| Error::not_found("account", named))?;
                 {
                     let most = Limit::ACTIVE_TOKENS_OF_ACCOUNT.most;
                     db::tokens::find_active(&mut tx, &[org_id], from, now, most).await?
@@ -112,8 +120,8 @@ async fn reassign(
         let shown = |token: &Token| messages::token(token, &rules, now);
         let Some(from) = tokens.first().map(Token::account).filter(|from| *from != to) else {
             // There is no token, or it belongs to the target account already.
-            let tokens = tokens.iter().map(shown).collect::<Result<_>>()?;
-            return Ok((tokens, Vec::new()));
+            let tokens = tokens.iter().map(shown).collect::<Result<Vec<_>>>()?;
+            return Ok((answer_size::fitting(tokens), Vec::new()));
         };
         let rights = Reassignment {
             before: db::accounts::grants::find_held(&mut tx, org_id, from).await?,
@@ -133,11 +141,11 @@ async fn reassign(
         fields.extend(lacking.iter().map(|scope| FieldChange::cleared("scopes", scope)));
         let change = Change::of("token.reassigned", &ids).fields(fields).subjects(ids.iter().copied());
         let moved = db::tokens::lock_active(&mut tx, org_id, &ids, now).await?;
-        let moved = moved.iter().map(shown).collect::<Result<_>>()?;
+        let moved = moved.iter().map(shown).collect::<Result<Vec<_>>>()?;
         if !asked.validate_only {
             tx.record(change).await?;
             tx.commit().await?;
         }
-        Ok((moved, lost.permissions.into_iter().collect()))
+        Ok((answer_size::fitting(moved), answer_size::fitting_texts(lost.permissions, MOST_LOST)))
     })
 }

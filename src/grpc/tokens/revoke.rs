@@ -10,9 +10,11 @@ use uuid::Uuid;
 use super::{messages, sessions};
 use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::references;
 use crate::domain::limits::Limit;
-use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SessionId, TokenId};
+use crate::domain::values::ids::{CredentialId, OrgId, SessionId, TokenId};
 use crate::domain::values::permissions::Permission;
+use crate::domain::values::references::AccountRef;
 use crate::domain::values::resources::Node;
 use crate::domain::values::token_string::{TokenString, TokenStringKind};
 use crate::error::{Code, Error, Result, Violations};
@@ -55,7 +57,9 @@ async fn by_id(
 ) -> Result<pb::RevokeTokenResponse> {
     let call = call.authenticated(state).await?;
     let acting = call.acting_in(state, &request.org_id).await?;
-    acting.require(&Permission::TOKENS_WRITE, &Node::Org)?;
+    if !TokenId::parse(token_id).is_ok_and(|id| acting.presents(id)) {
+        acting.require(&Permission::TOKENS_WRITE, &Node::Org)?;
+    }
     let mut violations = Violations::default();
     let token_id = violations.check("token_id", TokenId::parse(token_id));
     let reason = violations.check("reason", known(request.reason));
@@ -131,7 +135,7 @@ pub async fn end_session(
 ) -> Result<Vec<Change>> {
     let mut ended = Vec::new();
     if db::sign_in::sessions::end(tx, org_id, session_id, now).await? {
-        let why = FieldChange::set("revoke_reason", convert::revoke_reason_name(reason));
+        let why = FieldChange::set("revoke_reason", reason.as_str_name());
         ended.push(sessions::change("session.ended", session_id, vec![why]).in_org(org_id));
     }
     if reason == RevokeReason::KeyCompromise {
@@ -150,14 +154,15 @@ pub async fn revoke_account_tokens(
     let acting = call.acting_in(state, &request.org_id).await?;
     acting.require(&Permission::TOKENS_WRITE, &Node::Org)?;
     let mut violations = Violations::default();
-    let account_id = violations.check("account_id", AccountId::parse(&request.account_id));
+    let named = violations.check("account_id", AccountRef::parse(&request.account_id));
     let reason = violations.check("reason", known(request.reason));
-    let (account_id, reason) = violations.all((account_id, reason))?;
+    let (named, reason) = violations.all((named, reason))?;
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
+        let account_id = references::account(&mut tx, &acting, &named).await?;
         // Locked, so that no token is created meanwhile.
         let account = db::accounts::lock(&mut tx, acting.org_id, account_id).await?;
-        account.ok_or_else(|| Error::not_found("account", account_id))?;
+        account.ok_or_else(|| Error::not_found("account", &named))?;
         acting.may_stop(&db::accounts::grants::find_held(&mut tx, acting.org_id, account_id).await?)?;
         let live = db::tokens::find_active(
             &mut tx,
@@ -194,7 +199,7 @@ fn changes(revoked: &ByOrg, reason: RevokeReason) -> Vec<Change> {
     let change = |(org_id, tokens): (&OrgId, &Vec<TokenId>)| {
         Change::of("token.revoked", tokens)
             .in_org(*org_id)
-            .fields([FieldChange::set("revoke_reason", convert::revoke_reason_name(reason))])
+            .fields([FieldChange::set("revoke_reason", reason.as_str_name())])
             .subjects(tokens.iter().copied())
     };
     revoked.iter().map(change).collect()

@@ -2,8 +2,10 @@
 
 use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
-use crate::domain::values::ids::{AccountId, SessionId};
+use crate::db::references;
+use crate::domain::values::ids::SessionId;
 use crate::domain::values::permissions::Permission;
+use crate::domain::values::references::AccountRef;
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Reason, Result};
 use crate::flows::transaction::transact;
@@ -42,19 +44,20 @@ pub async fn revoke_account_sessions(
     request: pb::RevokeAccountSessionsRequest,
 ) -> Result<pb::RevokeAccountSessionsResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
-    let account_id = AccountId::parse(&request.account_id);
-    let own =
-        account_id.is_ok_and(|account_id| acting.may_change_self(account_id, &Permission::ACCOUNTS_WRITE));
+    let named = AccountRef::parse(&request.account_id);
+    let known = named.as_ref().map(|named| acting.before_look_up(named));
+    let own = known.is_ok_and(|account_id| acting.may_change_self(account_id, &Permission::ACCOUNTS_WRITE));
     if !own {
         acting.require(&Permission::ACCOUNTS_WRITE, &Node::Org)?;
     }
-    let account_id = account_id.map_err(|wrong| Error::invalid("account_id", wrong.to_string()))?;
+    let named = named.map_err(|wrong| Error::invalid("account_id", wrong.to_string()))?;
     let org_id = acting.org_id;
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
+        let account_id = references::account(&mut tx, &acting, &named).await?;
         // Locked, so that no sign-in happens meanwhile.
         let account = db::accounts::lock(&mut tx, org_id, account_id).await?;
-        account.ok_or_else(|| Error::not_found("account", account_id))?;
+        account.ok_or_else(|| Error::not_found("account", &named))?;
         if !own {
             acting.may_stop(&db::accounts::grants::find_held(&mut tx, org_id, account_id).await?)?;
         }

@@ -3,7 +3,7 @@
 use super::messages;
 use crate::crypto::key_pair::NewKey;
 use crate::db;
-use crate::db::events::{Actor, FieldChange};
+use crate::db::events::{Actor, EventValue, FieldChange};
 use crate::db::keys::signing_keys::parse_place;
 use crate::domain::signing_keys::{KeyState, is_kid};
 use crate::domain::values::ids::SYSTEM_ORG;
@@ -31,10 +31,11 @@ pub async fn list_signing_keys(
         Paging::read(state, &acting, "ListSigningKeys", &filter, request.page_size, &request.page_token)?;
     let mut db = state.db.acquire().await?;
     let page = db::keys::signing_keys::page(&mut db, paging.after(parse_place), paging.size).await?;
+    let page = paging.answer(state, page, |key| Ok(messages::signing_key(&key)))?;
     Ok(pb::ListSigningKeysResponse {
-        signing_keys: page.rows.iter().map(messages::signing_key).collect(),
-        next_page_token: paging.next(state, &page),
-        total_size: page.total,
+        signing_keys: page.items,
+        next_page_token: page.next_page_token,
+        total_size: page.total_size,
     })
 }
 
@@ -100,10 +101,10 @@ pub async fn revoke_signing_key(
         let mut fields = vec![
             FieldChange {
                 field: "state",
-                old_value: Some(key.state.clone()),
-                new_value: Some(KeyState::Revoked.name().to_owned()),
+                old_value: key.state().map(|state| state.event_value()),
+                new_value: Some(KeyState::Revoked.event_value()),
             },
-            FieldChange::set("revoke_reason", reason),
+            FieldChange::set("revoke_reason", format!("REVOKE_REASON_{reason}")),
         ];
         if key.state() == Some(KeyState::Active) {
             // Never the next key: an attacker who took the active key may have taken that one,

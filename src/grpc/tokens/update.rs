@@ -6,7 +6,8 @@ use time::OffsetDateTime;
 use super::create::{audiences_within_policy, existing, labels};
 use super::messages;
 use crate::db;
-use crate::db::events::{Change, FieldChange};
+use crate::db::events::{Change, EventValue, FieldChange};
+use crate::db::named_permissions;
 use crate::db::tokens::{Labels, Token, TokenUpdate};
 use crate::domain::access::exchange::refuse_scopes;
 use crate::domain::tokens::limits::MAX_LIST;
@@ -177,7 +178,8 @@ pub async fn update_token(
         fields.extend(differ("display_name", token.display_name.as_deref(), named));
         fields.extend(differ("labels", shown(&old_labels).as_deref(), shown(new_labels).as_deref()));
         if fields.is_empty() {
-            return Ok(pb::UpdateTokenResponse { token: Some(messages::token(&token, &rules, now)?) });
+            let token = Some(messages::token(&token, &rules, now)?);
+            return Ok(pb::UpdateTokenResponse { token, first_seen_permissions: Vec::new() });
         }
         let new = TokenUpdate { display_name: named, labels: new_labels, limits: &after };
         db::tokens::update(&mut tx, acting.org_id, token_id, &new, now).await?;
@@ -190,10 +192,13 @@ pub async fn update_token(
         }
         let change = Change::of("token.updated", [token_id]).fields(fields).subjects(subjects);
         tx.record(change).await?;
+        let first_seen_permissions =
+            named_permissions::note(&mut tx, acting.org_id, &after.restrictions.scopes).await?;
         let token = db::tokens::find(&mut *tx, acting.org_id, token_id).await?;
         let token = token.ok_or_else(|| Error::internal("a locked token is gone"))?;
         tx.commit().await?;
-        Ok(pb::UpdateTokenResponse { token: Some(messages::token(&token, &rules, now)?) })
+        let token = Some(messages::token(&token, &rules, now)?);
+        Ok(pb::UpdateTokenResponse { token, first_seen_permissions })
     })
 }
 
@@ -217,7 +222,7 @@ fn within_policy(
 /// The limits that changed, for the event.
 fn changed(before: &RestrictionsAndExpiry, after: &RestrictionsAndExpiry) -> Vec<FieldChange> {
     let (old, new) = (&before.restrictions, &after.restrictions);
-    let times = |limits: &RestrictionsAndExpiry| limits.expire_time.map(|end| end.to_string());
+    let times = |limits: &RestrictionsAndExpiry| limits.expire_time.map(|end| end.event_value());
     [
         lists("scopes", &old.scopes, &new.scopes),
         lists("resources", &old.resources, &new.resources),

@@ -7,20 +7,18 @@ use time::OffsetDateTime;
 
 use crate::domain::accounts::AccountState;
 use crate::domain::tokens::limits::MAX_LIST;
-use crate::domain::values::ids::{OrgId, RoleId};
+use crate::domain::values::ids::RoleId;
 use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names;
 use crate::domain::values::permissions::{Permission, Right};
+use crate::domain::values::references::{OrgRef, RightRef, RoleRef};
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Result, Violations};
 use crate::grpc::pb;
 
-/// The `org_id` of a request; empty is none.
-pub fn org_id(text: &str) -> Result<Option<OrgId>> {
-    match text {
-        "" => Ok(None),
-        text => OrgId::parse(text).map(Some).map_err(|wrong| Error::invalid("org_id", wrong.to_string())),
-    }
+/// The org that a request names in its `org_id`; empty is none.
+pub fn org(text: &str) -> Result<Option<OrgRef>> {
+    optional(text, OrgRef::parse).map_err(|wrong| Error::invalid("org_id", wrong.to_string()))
 }
 
 /// A time as a protocol message.
@@ -61,12 +59,12 @@ pub fn optional<T, E>(text: &str, parse: impl Fn(&str) -> Result<T, E>) -> Resul
 }
 
 /// The grants in a request: each needs a right and a resource. At most 100.
-pub fn grants(violations: &mut Violations, messages: &[pb::Grant]) -> Vec<(Right, Node)> {
+pub fn grants(violations: &mut Violations, messages: &[pb::Grant]) -> Vec<(RightRef, Node)> {
     if messages.len() > MAX_LIST {
         violations.add("grants", format!("holds {} grants; at most {MAX_LIST} are allowed", messages.len()));
         return Vec::new();
     }
-    let mut grants: Vec<(Right, Node)> = Vec::with_capacity(messages.len());
+    let mut grants: Vec<(RightRef, Node)> = Vec::with_capacity(messages.len());
     for (i, message) in messages.iter().enumerate() {
         let right = violations.check(&format!("grants[{i}].right"), right(message.right.as_ref()));
         let node = violations.check(&format!("grants[{i}].resource"), Node::parse(&message.resource));
@@ -78,12 +76,12 @@ pub fn grants(violations: &mut Violations, messages: &[pb::Grant]) -> Vec<(Right
 }
 
 /// The right of a grant.
-pub fn right(message: Option<&pb::grant::Right>) -> Result<Right, names::Invalid> {
+pub fn right(message: Option<&pb::grant::Right>) -> Result<RightRef, names::Invalid> {
     match message {
         None => Err(names::Invalid("is required: role_id or permission")),
-        Some(pb::grant::Right::RoleId(role)) => Right::parse_role(role),
+        Some(pb::grant::Right::RoleId(role)) => RoleRef::parse(role).map(RightRef::Role),
         Some(pb::grant::Right::Permission(permission)) => {
-            Permission::parse(permission).map(Right::Permission)
+            Permission::parse(permission).map(RightRef::Permission)
         }
     }
 }

@@ -1,5 +1,7 @@
 //! `request_id`: a repeated create returns the first response and is not executed again.
 
+use std::fmt::Display;
+
 use prost::Message;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -29,6 +31,12 @@ impl<'a> Idempotency<'a> {
         body: &impl Message,
     ) -> Self {
         Self(request_id.map(|id| IdempotentRequest::new(acting, method, id, &body.encode_to_vec())))
+    }
+
+    /// The same create, bound to what its names were found to be: another account of the same name is
+    /// another request.
+    pub fn bound_to<T: Display>(&self, found: impl IntoIterator<Item = T>) -> Self {
+        Self(self.0.as_ref().map(|request| request.bound_to(found)))
     }
 
     /// Claims the request in this transaction, or returns its earlier result.

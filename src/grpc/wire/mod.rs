@@ -1,5 +1,6 @@
 //! Conversions and request fields that the messages of all services share.
 
+pub mod answer_size;
 pub mod bounds;
 pub mod convert;
 pub mod idempotency;

@@ -9,8 +9,9 @@ use time::Duration;
 use crate::crypto::seal::SealPurpose;
 use crate::domain::access::acting::Acting;
 use crate::domain::paging;
-use crate::domain::paging::Page;
+use crate::domain::paging::{Listed, Page};
 use crate::error::{Result, Violations};
+use crate::grpc::wire::answer_size;
 use crate::state::State;
 
 const LIFE: Duration = Duration::hours(24);
@@ -53,15 +54,31 @@ impl Paging {
         self.after.as_deref().and_then(|key| parse(key).ok())
     }
 
-    /// `next_page_token`; empty on the last page.
-    pub fn next<T>(&self, state: &State, page: &Page<T>) -> String {
-        let Some(key) = &page.next else {
-            return String::new();
-        };
+    /// The messages of a page, as many as fit into an answer.
+    pub fn answer<T, M: Message>(
+        &self,
+        state: &State,
+        page: Page<T>,
+        message: impl FnMut(T) -> Result<M>,
+    ) -> Result<Answer<M>> {
+        let Listed { items, next, total } = page.fit(answer_size::MOST, answer_size::in_list, message)?;
+        let next_page_token = next.map(|key| self.seal(state, &key)).unwrap_or_default();
+        Ok(Answer { items, next_page_token, total_size: total })
+    }
+
+    fn seal(&self, state: &State, key: &str) -> String {
         let mut plain = (state.clock.now() + LIFE).unix_timestamp().to_be_bytes().to_vec();
         plain.extend(key.as_bytes());
         BASE64URL.encode(state.keyring.master.seal(SealPurpose::PageToken, &self.binding, &plain))
     }
+}
+
+/// A page as it is answered.
+pub struct Answer<M> {
+    pub items: Vec<M>,
+    /// Empty on the last page.
+    pub next_page_token: String,
+    pub total_size: Option<i32>,
 }
 
 fn open(state: &State, binding: &str, text: &str) -> Result<String, &'static str> {

@@ -9,6 +9,7 @@ use http::{HeaderValue, StatusCode};
 use super::html::HtmlPage;
 use crate::domain::access::request_context::RequestContext;
 use crate::error::{Error, Reason};
+use crate::flows::failure_log;
 
 /// A page with this status.
 pub(super) fn page(status: StatusCode, page: &HtmlPage<'_>) -> Response {
@@ -56,9 +57,7 @@ pub(super) fn busy(status: StatusCode, retry_after: Option<Duration>) -> Respons
 pub(super) fn failed(error: Error, origin: &RequestContext) -> Response {
     let reason = error.reason();
     let parts = error.into_parts();
-    if let Some(source) = &parts.source {
-        tracing::error!(request_id = origin.request_id, reason = reason.name(), error = %source, "page request failed");
-    }
+    failure_log::record(&parts, origin);
     match reason {
         Reason::TokenExpired => sorry(
             StatusCode::GONE,

@@ -101,6 +101,7 @@ async fn guard(
     next: Next,
 ) -> Response {
     let visit = RequestUnderWay::begin(
+        request.uri().path(),
         request.headers(),
         request.extensions().get::<Connection>(),
         EntryPoint::Page,

@@ -91,10 +91,12 @@ impl Authenticated {
     /// What blocks the token; `TOKEN_EXPIRED` also when another secret has replaced this one.
     pub fn check(&self, now: OffsetDateTime) -> Result<()> {
         self.credential.check_secret(self.secret, now).map_err(|reason| {
-            if reason == Reason::TokenExpired && self.credential.was_replaced(self.secret, now) {
-                return Error::with_message(reason, "the secret has expired: the token was rotated");
-            }
-            reason.into()
+            let replaced = reason == Reason::TokenExpired && self.credential.was_replaced(self.secret, now);
+            let error = match replaced {
+                true => Error::with_message(reason, "the secret has expired: the token was rotated"),
+                false => reason.into(),
+            };
+            error.of_credential(self.credential.credential_id)
         })
     }
 }

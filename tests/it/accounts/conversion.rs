@@ -107,7 +107,7 @@ async fn a_workload_becomes_a_person() {
     assert!(version(&server, &bot.id).await > before, "access tokens from before are stale");
     let said = event(&server, "account.converted", &bot.id).await;
     let text = |text: &str| Some(text.to_owned());
-    assert_eq!(said["kind"], (text("SERVICE_ACCOUNT"), text("USER")));
+    assert_eq!(said["kind"], (text("ACCOUNT_KIND_SERVICE_ACCOUNT"), text("ACCOUNT_KIND_USER")));
     assert_eq!(said["name"], (text("bot"), None));
     assert_eq!(said["username"], (text(&bot.username), text("ann@example.org")));
     assert_eq!(said["reason"].1, text("it was a person all along"));

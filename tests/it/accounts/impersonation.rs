@@ -83,11 +83,14 @@ async fn an_administrator_acts_as_a_service_account_and_both_are_shown() {
     assert_eq!((caller.credential_id, caller.permissions), (me.credential_id, vec!["x.y".to_owned()]));
     let seen = introspect(&org.owner, &jwt).await;
     assert!(seen.active && seen.scope == "x.y");
-    assert_eq!((seen.sub, seen.actor, seen.username), (bot.id.clone(), org.owner_id.clone(), bot.username));
+    assert_eq!(
+        (seen.sub, seen.act.unwrap().sub, seen.username),
+        (bot.id.clone(), org.owner_id.clone(), bot.username)
+    );
     assert_eq!((seen.client_id.as_str(), seen.org_id), (said["client_id"].as_str().unwrap(), org.id.clone()));
     // A JWT without impersonation has no actor.
     let own = org.owner.exchange().await.unwrap().access_token;
-    assert_eq!((introspect(&org.owner, &own).await.actor, claims(&own).get("act")), (String::new(), None));
+    assert_eq!((introspect(&org.owner, &own).await.act, claims(&own).get("act")), (None, None));
 
     // It is never exchanged, and impersonates no account: not even where both may.
     let request = pb::ExchangeTokenRequest { subject_token: jwt, ..Default::default() };

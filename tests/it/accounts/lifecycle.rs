@@ -342,7 +342,10 @@ async fn an_org_keeps_an_owner_on_each_of_these_paths() {
     let as_operator = async |name: &str, id: &str| -> Result<(), Status> {
         let (org_id, account_id) = (org.id.clone(), id.to_owned());
         if name == "deleted" {
-            operator.accounts().delete_account(pb::DeleteAccountRequest { org_id, account_id }).await?;
+            operator
+                .accounts()
+                .delete_account(pb::DeleteAccountRequest { org_id, account_id, ..Default::default() })
+                .await?;
         } else {
             let request = pb::DeactivateAccountRequest { org_id, account_id, ..Default::default() };
             operator.accounts().deactivate_account(request).await?;

@@ -40,6 +40,7 @@ const MATRIX: &[(&str, [&str; 12])] = &[
     // RPC                                  none  garbage foreign member auditor manager owner operator narrow imperson session visitor
     ("AccountService/ActivateAccount",      [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
     ("AccountService/ConvertAccount",       [NONE, JUNK, DENY, DENY, DENY, DENY, DENY, OK,   DENY, DENY, DENY, DENY]),
+    ("AccountService/CheckAccess",          [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
     ("AccountService/CloneAccount",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
     ("AccountService/CreateServiceAccount", [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
     ("AccountService/CreateUser",           [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
@@ -187,7 +188,11 @@ impl Things<'_> {
             }
             "AccountService/DeleteAccount" => {
                 let account_id = self.new_account(unique, false).await;
-                pb::DeleteAccountRequest { org_id, account_id }.encode_to_vec()
+                pb::DeleteAccountRequest { org_id, account_id, ..Default::default() }.encode_to_vec()
+            }
+            "AccountService/CheckAccess" => {
+                let checks = vec![pb::AccessCheck { permission: "x.y".into(), resource: "*".into() }];
+                pb::CheckAccessRequest { org_id, account_id, checks }.encode_to_vec()
             }
             "AccountService/GetAccount" => pb::GetAccountRequest { org_id, account_id }.encode_to_vec(),
             "AccountService/GetCaller" => pb::GetCallerRequest {}.encode_to_vec(),
@@ -254,8 +259,11 @@ impl Things<'_> {
             }
             "AccountService/UndeleteAccount" => {
                 let account_id = self.new_account(unique, false).await;
-                let delete =
-                    pb::DeleteAccountRequest { org_id: org_id.clone(), account_id: account_id.clone() };
+                let delete = pb::DeleteAccountRequest {
+                    org_id: org_id.clone(),
+                    account_id: account_id.clone(),
+                    ..Default::default()
+                };
                 self.server.operator.accounts().delete_account(delete).await.unwrap();
                 pb::UndeleteAccountRequest { org_id, account_id }.encode_to_vec()
             }

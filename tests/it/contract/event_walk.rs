@@ -6,6 +6,8 @@ use countersign::domain::values::ids::{AccountId, OrgId, SYSTEM_ORG};
 use countersign::domain::values::token_string::TokenString;
 use countersign::grpc::layers::access::row;
 use sqlx::PgPool;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use crate::contract::access_matrix::{Things, for_owner};
@@ -15,6 +17,7 @@ use crate::harness::{Client, TestServer, call_named, hides_secrets, reason, watc
 
 /// What only reads.
 const READS: &[&str] = &[
+    "AccountService/CheckAccess",
     "AccountService/GetAccount",
     "AccountService/ListAccounts",
     "AccountService/ListGrants",
@@ -70,7 +73,29 @@ async fn news(db: &PgPool, seen: &mut Vec<Uuid>) -> Vec<Written> {
     .await
     .unwrap();
     seen.extend(rows.iter().map(|row| row.event_id));
+    rows.iter().for_each(|row| spelled_as_in_the_api(&row.changes));
     rows
+}
+
+/// Times are in RFC 3339, and enums have their full names.
+fn spelled_as_in_the_api(changes: &str) {
+    let changes: Vec<serde_json::Value> = serde_json::from_str(changes).unwrap();
+    for change in changes {
+        let field = change["field"].as_str().unwrap();
+        for value in ["old_value", "new_value"].iter().filter_map(|side| change[side].as_str()) {
+            if field.ends_with("_time") {
+                OffsetDateTime::parse(value, &Rfc3339).unwrap_or_else(|_| panic!("{field}: {value}"));
+            }
+            let prefix = match field {
+                "kind" => ["ACCOUNT_KIND_", "TOKEN_KIND_"].as_slice(),
+                "account_kinds" => &["ACCOUNT_KIND_"],
+                "state" => &["SIGNING_KEY_STATE_"],
+                "revoke_reason" => &["REVOKE_REASON_"],
+                _ => continue,
+            };
+            assert!(prefix.iter().any(|prefix| value.starts_with(prefix)), "{field}: {value}");
+        }
+    }
 }
 
 /// What is in no cache: the catalogue (a node with something on it is not deleted), an

@@ -99,6 +99,8 @@ impl List {
                         "parent" | "resource" => "a",
                         "type" => "token.created",
                         "query" => "root",
+                        "external_id" => "x",
+                        "permission" => "x.y",
                         "purpose" => "SCIM",
                         other => panic!("say what another {other} is"),
                     };

@@ -30,7 +30,7 @@ async fn from_empty_to_head_and_again() {
     let applied: i64 =
         sqlx::query_scalar("select count(*) from _sqlx_migrations").fetch_one(&pool).await.unwrap();
     assert_eq!(recorded, applied, "each migration records the oldest binary that can live with it");
-    assert_eq!(applied, schema::newest());
+    assert_eq!(applied, schema::versions().count() as i64);
 }
 
 #[tokio::test]

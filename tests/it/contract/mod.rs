@@ -1,6 +1,7 @@
 //! What holds for the whole surface: every RPC, every reason, every table, every source file.
 
 mod access_matrix;
+mod answer_sizes;
 mod architecture_map;
 mod bounds;
 mod circles;
@@ -10,7 +11,7 @@ mod floors;
 mod imports;
 mod isolation;
 mod list_walk;
-mod message_bytes;
+pub mod message_bytes;
 mod migrations;
 mod one_place;
 mod paging;

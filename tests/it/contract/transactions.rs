@@ -8,6 +8,7 @@ use super::sources::repository;
 
 /// What begins a transaction of the database itself, or in one that was begun.
 const BEGIN: &[&str] = &[
+    "commands/issuer.rs",
     "commands/keys.rs",
     "db/accounts/list.rs",
     "db/distribution.rs",
@@ -30,6 +31,7 @@ const JOBS: &[&str] = &[
 /// What changes something as the server itself, which has no share: jobs and commands.
 const SERVER: &[&str] = &[
     "commands/bootstrap.rs",
+    "commands/issuer.rs",
     "commands/keys.rs",
     "db/events/mod.rs",
     "flows/password_reset.rs",

@@ -119,6 +119,7 @@ async fn exchanges_that_ask_too_much() {
     };
     let scopes = |scopes: &[&str]| pb::ExchangeTokenRequest {
         scopes: scopes.iter().map(|scope| (*scope).into()).collect(),
+        audiences: vec!["https://a.example".into()],
         ..Default::default()
     };
     let refusal = refused(
@@ -146,6 +147,7 @@ async fn exchanges_that_ask_too_much() {
 
     let ttl = |seconds, nanos| pb::ExchangeTokenRequest {
         requested_ttl: Some(Duration { seconds, nanos }),
+        audiences: vec!["https://a.example".into()],
         ..Default::default()
     };
     for (seconds, nanos) in [

@@ -195,7 +195,9 @@ async fn take_owner(client: &Client, way: Way, org_id: &str, account_id: &str) -
             accounts.deactivate_account(request).await?;
         }
         Way::Delete => {
-            accounts.delete_account(pb::DeleteAccountRequest { org_id, account_id }).await?;
+            accounts
+                .delete_account(pb::DeleteAccountRequest { org_id, account_id, ..Default::default() })
+                .await?;
         }
         Way::Convert => {
             let email = format!("{}@example.org", account_id.to_lowercase());

@@ -203,6 +203,7 @@ async fn a_cancelled_call_keeps_its_place_while_its_session_is_busy() {
         page: BrowserOrigin::None,
         request_id: "cancelled".into(),
         work: Work::Changes,
+        ..Default::default()
     };
     let author = Actor::account(account_id, None, &context).in_org(org_id);
     let count = || state.shares.count(Group::Org(org_id), Work::Changes).0;

@@ -149,6 +149,11 @@ impl Database {
         pool::lazy(self.options(), 3)
     }
 
+    /// Its name on the server.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The `--database-url` of it.
     pub fn url(&self) -> String {
         match given_server() {

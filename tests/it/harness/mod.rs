@@ -44,7 +44,7 @@ pub use http::{Answer, http, http_get};
 pub use people::{PASSWORD, accept, invite, sign_up};
 pub use process::{
     Running, Scratch, bootstrap, countersign, fails, output, read_token, serve, serve_on, start, succeeds,
-    variables,
+    variables, write_private,
 };
 pub use proxy::Proxy;
 pub use raw::{call_held, call_named, call_raw};
@@ -610,7 +610,7 @@ pub fn read_keys(text: &str) -> MasterKeys {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let path = std::env::temp_dir().join(format!("countersign-it-{}-{count}.key", std::process::id()));
-    std::fs::write(&path, text).unwrap();
+    write_private(&path, text);
     let keys = MasterKeys::read(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
     keys

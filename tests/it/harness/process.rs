@@ -1,7 +1,8 @@
 //! The binary as a process, and a directory for its files.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::JoinHandle;
@@ -41,9 +42,16 @@ impl Scratch {
         let path = self.path("master.key");
         let file = MasterKeys::new_file();
         watch_master_keys(&file);
-        fs::write(&path, file.as_bytes()).unwrap();
+        write_private(&path, &file);
         path
     }
+}
+
+/// Writes a file that its owner alone can read, such as a master key.
+pub fn write_private(path: &Path, text: &str) {
+    let _ = fs::remove_file(path);
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
 }
 
 /// The logs below a directory, such as those of PostgreSQL, which may still be clearing up.

@@ -400,7 +400,8 @@ async fn whoever_is_without_a_password_is_sent_a_link_and_an_old_one_dies() {
 
     // Deleted, its link is revoked; undeleted, it gets another.
     let old = code("once@example.org").await.unwrap();
-    let delete = pb::DeleteAccountRequest { org_id: org_id(), account_id: once.id.clone() };
+    let delete =
+        pb::DeleteAccountRequest { org_id: org_id(), account_id: once.id.clone(), ..Default::default() };
     accounts().delete_account(delete).await.unwrap();
     assert_eq!(code("once@example.org").await, None);
     refused(reset(&server, &old, PASSWORD).await, Code::Unauthenticated, "TOKEN_REVOKED");

@@ -15,7 +15,7 @@ use tonic::transport::Endpoint;
 
 use crate::harness::{
     Client, Database, PATIENCE, Running, Scratch, bootstrap, countersign, fails, output, read_token, serve,
-    serve_on, start, succeeds, until, variables, watch,
+    serve_on, start, succeeds, until, variables, watch, write_private,
 };
 
 #[tokio::test]
@@ -27,7 +27,7 @@ async fn serve_refuses_what_is_missing_or_wrong() {
     fails(countersign().arg("serve"), "--master-key-file <FILE>");
     fails(serve(&good, &key).args(["--issuer"]), "--issuer");
     fails(&mut serve(&good, &scratch.path("nowhere")), "master key file");
-    fs::write(scratch.path("bad"), "1:AAAA").unwrap();
+    write_private(&scratch.path("bad"), "1:AAAA");
     fails(&mut serve(&good, &scratch.path("bad")), "line 1: the key must be 32 bytes");
     fails(&mut serve(&empty, &key), "run `countersign migrate`");
     let mut unreachable = countersign();

@@ -14,7 +14,8 @@ use countersign::grpc::pb;
 use countersign::state::{Pools, State};
 
 use crate::harness::{
-    Database, LIMITS, Scratch, TestServer, countersign, fails, master_keys, read_keys, serve, start, succeeds,
+    Database, LIMITS, Scratch, TestServer, countersign, fails, master_keys, read_keys, serve, start,
+    succeeds, write_private,
 };
 
 /// A line of a master key file.
@@ -31,7 +32,7 @@ fn keys(database: &Database, file: &Path, command: &str) -> Command {
 
 fn write(scratch: &Scratch, name: &str, text: &str) -> PathBuf {
     let path = scratch.path(name);
-    fs::write(&path, text).unwrap();
+    write_private(&path, text);
     path
 }
 

@@ -356,8 +356,8 @@ async fn a_revoked_key_is_refused_at_once_and_another_one_signs() {
     assert_eq!(
         changes,
         serde_json::json!([
-            changed("state", Some("ACTIVE"), "REVOKED"),
-            changed("revoke_reason", None, "KEY_COMPROMISE"),
+            changed("state", Some("SIGNING_KEY_STATE_ACTIVE"), "SIGNING_KEY_STATE_REVOKED"),
+            changed("revoke_reason", None, "REVOKE_REASON_KEY_COMPROMISE"),
             changed("active_kid", Some(&active), &fresh),
         ])
     );

@@ -388,7 +388,7 @@ async fn a_sender_who_is_stopped_gives_nothing_and_the_member_still_joins() {
                     ..Default::default()
                 };
                 server.operator.tokens().revoke_account_tokens(revoke).await.unwrap();
-                let request = pb::DeleteAccountRequest { org_id, account_id };
+                let request = pb::DeleteAccountRequest { org_id, account_id, ..Default::default() };
                 accounts().delete_account(request).await.map(drop)
             }
             "removed" => {
@@ -653,7 +653,11 @@ async fn a_stopped_org_or_account_takes_nobody_in() {
     let stop = pb::DeactivateAccountRequest { org_id, account_id, ..Default::default() };
     server.operator.accounts().deactivate_account(stop).await.unwrap();
     assert!(accept(&session, &code).await.is_err());
-    let delete = pb::DeleteAccountRequest { org_id: home.id.clone(), account_id: bea.id.clone() };
+    let delete = pb::DeleteAccountRequest {
+        org_id: home.id.clone(),
+        account_id: bea.id.clone(),
+        ..Default::default()
+    };
     server.operator.accounts().delete_account(delete).await.unwrap();
     assert!(accept(&session, &code).await.is_err());
     refused(sign_up(&server, &code).await, Code::Unauthenticated, "CREDENTIAL_MISSING");
@@ -714,7 +718,11 @@ async fn a_guest_leaves_comes_back_and_ends_with_the_account_at_home() {
     // Removed in the home org, at once and on all nodes; and for good when it is purged.
     let on_node = node.client(session.token());
     there(&on_node).await.unwrap();
-    let delete = pb::DeleteAccountRequest { org_id: guest.org_id.clone(), account_id: guest.id.clone() };
+    let delete = pb::DeleteAccountRequest {
+        org_id: guest.org_id.clone(),
+        account_id: guest.id.clone(),
+        ..Default::default()
+    };
     server.operator.accounts().delete_account(delete).await.unwrap();
     assert!(there(&session).await.is_err());
     node.hear_all().await;

@@ -473,7 +473,11 @@ async fn users_own_tokens_where_the_policy_says_so() {
     refused(client.exchange().await, Code::Unauthenticated, "TOKEN_BLOCKED");
     refused(world.make(for_user).await, Code::InvalidArgument, "TARGET_NOT_SERVICE_ACCOUNT");
     // It is active: the user is not deleted before it has moved, and under a service account it works.
-    let delete = pb::DeleteAccountRequest { org_id: world.org.id.clone(), account_id: user.id.clone() };
+    let delete = pb::DeleteAccountRequest {
+        org_id: world.org.id.clone(),
+        account_id: user.id.clone(),
+        ..Default::default()
+    };
     let refusal = operator.accounts().delete_account(delete.clone()).await;
     refused(refusal, Code::FailedPrecondition, "ACCOUNT_OWNS_TOKENS");
     let moved = operator.tokens().reassign_token(move_to(&token.id, &world.bot.id)).await.unwrap();

@@ -145,7 +145,11 @@ async fn a_stopped_token_is_alive_for_everything_else() {
     }
     world.decide(pb::TokenPolicy { max_secret_lifetime: days(30), ..Default::default() }, &[]).await;
     // It counts among the account's active ones.
-    let delete = pb::DeleteAccountRequest { org_id: world.org.id.clone(), account_id: world.bot.id.clone() };
+    let delete = pb::DeleteAccountRequest {
+        org_id: world.org.id.clone(),
+        account_id: world.bot.id.clone(),
+        ..Default::default()
+    };
     let refusal = operator.accounts().delete_account(delete).await;
     refused(refusal, Code::FailedPrecondition, "ACCOUNT_OWNS_TOKENS");
     for _ in 0..96 {
@@ -242,7 +246,7 @@ async fn what_is_made_while_the_policy_is_tightened_is_refused_or_stopped() {
 async fn audiences_are_those_of_token_and_policy_and_jwts_live_as_the_policy_says() {
     let world = World::new().await;
     let request = pb::CreateTokenRequest {
-        allowed_audiences: vec!["a".into(), "b".into()],
+        allowed_audiences: vec!["a".into(), "b".into(), world.server.endpoint.clone()],
         ..token_for(&world.org.id, &world.bot.id)
     };
     let (_, token) = world.make(request).await;

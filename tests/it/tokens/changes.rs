@@ -63,7 +63,7 @@ async fn a_token_is_narrowed_and_jwts_from_before_are_stale() {
     let narrowed = pb::Token {
         id: token.id.clone(),
         scopes: texts(&["invoices.read"]),
-        allowed_audiences: texts(&["https://a.example"]),
+        allowed_audiences: texts(&[&world.server.endpoint]),
         etag: token.etag.clone(),
         ..Default::default()
     };

@@ -67,7 +67,7 @@ async fn what_leaked_stops_with_what_it_made_and_the_org_is_told() {
     let shown = server.operator.tokens().get_token(get).await.unwrap().into_inner().token.unwrap();
     assert_eq!(shown.revoke_reason(), pb::RevokeReason::KeyCompromise);
 
-    let why = ("revoke_reason".to_owned(), String::new(), "KEY_COMPROMISE".to_owned());
+    let why = ("revoke_reason".to_owned(), String::new(), "REVOKE_REASON_KEY_COMPROMISE".to_owned());
     let (mut named, says) = told(&server, &org).await.pop().unwrap();
     let mut expected = vec![id, child_id, rotated_id];
     named.sort();

@@ -1,5 +1,6 @@
 //! Tokens, from their creation to their expiry, and what they are exchanged for.
 
+mod audiences;
 mod blocked;
 mod changes;
 mod exchange;

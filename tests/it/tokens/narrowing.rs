@@ -66,7 +66,7 @@ async fn a_token_made_by_a_token_never_exceeds_it() {
         allowed_audiences: audiences.iter().map(|audience| (*audience).into()).collect(),
         ..Default::default()
     };
-    let maker = narrow(&server, &org, audiences(&["x", "y"])).await;
+    let maker = narrow(&server, &org, audiences(&[&server.endpoint, "x", "y"])).await;
     for too_wide in [audiences(&[]), audiences(&["x", "z"])] {
         refused(make(&maker, too_wide).await, Code::PermissionDenied, exceeds);
     }

@@ -371,7 +371,7 @@ async fn nobody_rotates_what_exceeds_them() {
     };
     let by_scopes = ["tokens.write", "accounts.read"].map(String::from).to_vec();
     let by_scopes = narrow(pb::CreateTokenRequest { scopes: by_scopes, ..Default::default() }).await;
-    let by_audience = vec!["https://a.example".into()];
+    let by_audience = vec!["https://a.example".into(), server.endpoint.clone()];
     let by_audience =
         narrow(pb::CreateTokenRequest { allowed_audiences: by_audience, ..Default::default() }).await;
     let (member, _) = server.account(&org.id, "member", &[]).await;
