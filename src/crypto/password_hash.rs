@@ -67,7 +67,7 @@ pub enum Verdict {
     RightButOutdated,
 }
 
-/// Hashes and verifies passwords on its own low-priority threads.
+/// Hashes and verifies passwords on its own threads.
 ///
 /// As many run at once as their memory budget allows. One more waits for its turn, if not too many
 /// do, and holds no connection meanwhile.
@@ -78,11 +78,42 @@ pub struct Passwords {
     /// How many hashes were computed.
     computed: AtomicU64,
     memory: Arc<Memory>,
-    /// None after shutdown. It runs only blocking work.
-    threads: Option<Runtime>,
+    /// None after shutdown.
+    threads: Option<Threads>,
     /// Not the hash of any password: compared with when there is no record.
     dummy: PasswordHash,
     master: Arc<MasterKeys>,
+}
+
+/// The threads that compute: runtimes of nothing but blocking work.
+struct Threads {
+    /// For passwords of known clients. Their parts of the places are small, and one that signs in must
+    /// not wait until a busy core has nothing else to do.
+    known: Runtime,
+    /// For everything else, at the lowest priority.
+    others: Runtime,
+}
+
+impl Threads {
+    fn start(most: u32) -> Self {
+        let threads = |name: &str| {
+            let mut threads = Builder::new_current_thread();
+            threads.thread_name(name).max_blocking_threads(most as usize);
+            threads
+        };
+        let started = "a runtime of nothing but threads needs nothing";
+        Self {
+            known: threads("passwords").build().expect(started),
+            others: threads("new-passwords").on_thread_start(os::give_way).build().expect(started),
+        }
+    }
+
+    fn of(&self, asker: Asker) -> &Runtime {
+        match asker {
+            Asker::Known(_) => &self.known,
+            Asker::Stranger(_) | Asker::Setting(_) => &self.others,
+        }
+    }
 }
 
 /// Buffers in which hashes are computed, reused by the next hash.
@@ -120,17 +151,11 @@ impl Passwords {
         let params = Params::new(hashing.hash_memory_kib, hashing.hash_passes, 1, Some(OUTPUT));
         let params = params.expect("the command line takes only parameters that Argon2 has");
         let places = Places::new(hashing.places());
-        let threads = Builder::new_current_thread()
-            .thread_name("passwords")
-            .max_blocking_threads(places.all() as usize)
-            .on_thread_start(os::give_way)
-            .build()
-            .expect("a runtime of nothing but threads needs nothing");
         Self {
+            threads: Some(Threads::start(places.all())),
             places,
             computed: AtomicU64::new(0),
             memory: Arc::default(),
-            threads: Some(threads),
             dummy: stored_hash(&params, &random::<16>(), &random()),
             params,
             master,
@@ -215,7 +240,7 @@ impl Passwords {
         self.computed.fetch_add(1, Ordering::Relaxed);
         let threads = self.threads.as_ref().ok_or_else(|| Error::internal("no hash is made any more"))?;
         let (span, memory, typed) = (tracing::Span::current(), self.memory.clone(), typed.clone());
-        let made = threads.spawn_blocking(move || {
+        let made = threads.of(asker).spawn_blocking(move || {
             // Held until the memory is free again, even if the call was cancelled meanwhile.
             let _place = place;
             span.in_scope(|| memory.hash(&params, typed.expose().as_bytes(), &salt))
@@ -228,7 +253,8 @@ impl Drop for Passwords {
     fn drop(&mut self) {
         // It may be dropped in an async task, which must not block.
         if let Some(threads) = self.threads.take() {
-            threads.shutdown_background();
+            threads.known.shutdown_background();
+            threads.others.shutdown_background();
         }
     }
 }
