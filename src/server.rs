@@ -148,6 +148,7 @@ async fn serve(
         options.request_timeout,
         options.max_concurrent_requests,
         [&WebUrl::from(&state.issuer), &delivery.pages_url],
+        delivery.appearance.clone(),
     );
     let limits = RequestLimits {
         max_message_size: options.max_message_size,
@@ -155,8 +156,8 @@ async fn serve(
         request_timeout: options.request_timeout,
         trusted_proxies,
     };
-    let app = router(&state, limits, reporter.clone(), options.reflection)
-        .merge(http::router(state.clone(), pages));
+    let rpcs = router(&state, limits, reporter.clone(), options.reflection);
+    let app = http::beside(rpcs, &state, pages);
     let (stop_jobs, jobs_stop) = watch::channel(());
     let context = JobContext {
         state: state.clone(),

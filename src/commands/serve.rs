@@ -15,6 +15,7 @@ use crate::state::State;
 pub(super) async fn run(args: ServeArgs) -> Result<()> {
     let master = MasterKeys::read(&args.master_key.master_key_file)?;
     let mailer = mailer(&args.email)?;
+    let appearance = args.pages.appearance()?;
     let listen = args.server.listening.listen.clone();
     let limits = ServerLimits::from(args.server);
     let pools = database::open_within(
@@ -28,7 +29,7 @@ pub(super) async fn run(args: ServeArgs) -> Result<()> {
     let (issuer, algorithm) = (args.issuer.issuer, args.signing.signing_algorithm);
     let state = State::open(pools, master, algorithm, issuer, limits.credentials(), Clock::default()).await?;
     let pages_url = args.pages.pages_url.unwrap_or_else(|| WebUrl::from(&state.issuer));
-    let delivery = EmailDelivery { pages_url, mailer };
+    let delivery = EmailDelivery { pages_url, appearance, mailer };
     if delivery.mailer.is_none() {
         tracing::warn!("no --smtp-url: emails wait in the database for a server that has one");
     }

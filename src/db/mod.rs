@@ -5,6 +5,7 @@
 
 pub mod accounts;
 pub mod distribution;
+pub mod email_budgets;
 pub mod events;
 pub mod keys;
 pub mod orgs;

@@ -7,16 +7,40 @@ mod well_known;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State as Shared;
+use axum::extract::{Request, State as Shared};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
 use axum::routing::get;
-use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use http::{Method, StatusCode};
+use tower::ServiceExt as _;
 
 use crate::state::State;
 
 pub use pages::PageSettings;
 
+/// The RPCs, and beside them the routes of the edge. What a browser opens and does not exist is a page
+/// that says so: RPCs are not fetched.
+pub fn beside(rpcs: Router, state: &Arc<State>, pages: PageSettings) -> Router {
+    let edge = router(state.clone(), pages.clone());
+    let fetched = edge.clone().fallback_service(pages::elsewhere(state.clone(), pages));
+    rpcs.merge(edge).layer(from_fn_with_state(fetched, fetch))
+}
+
+/// Answers what is fetched, and passes everything else on.
+async fn fetch(Shared(fetched): Shared<Router>, request: Request, next: Next) -> Response {
+    let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let is_rpc = kind.is_some_and(|kind| kind.starts_with("application/grpc"));
+    if matches!(*request.method(), Method::GET | Method::HEAD) && !is_rpc {
+        let Ok(response) = fetched.oneshot(request).await;
+        response
+    } else {
+        next.run(request).await
+    }
+}
+
 /// The routes of the edge.
-pub fn router(state: Arc<State>, pages: PageSettings) -> Router {
+fn router(state: Arc<State>, pages: PageSettings) -> Router {
     let pages = pages::router(state.clone(), pages);
     Router::new()
         .route("/.well-known/jwks.json", get(well_known::jwks))

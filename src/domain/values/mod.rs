@@ -9,5 +9,6 @@ pub mod networks;
 pub mod permissions;
 pub mod resources;
 pub mod subject;
+pub mod text;
 pub mod token_string;
 pub mod web_origin;

@@ -20,7 +20,7 @@ use crate::domain::values::names::{AccountName, Description, Email};
 use crate::domain::values::permissions::{Permission, Right};
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Result, Violations};
-use crate::flows::emailed_codes::send_first_password;
+use crate::flows::emailed_codes::{refuse_beyond_budget, send_first_password};
 use crate::flows::new_password::Rehearsed;
 use crate::flows::transaction::{Transaction, transact};
 use crate::grpc::layers::auth::Call;
@@ -35,6 +35,8 @@ struct NewAccountRequest {
     grants: Vec<(Right, Node)>,
     deactivated: bool,
     password: Option<Password>,
+    /// Whether a user is sent no link to set a password.
+    suppress_email: bool,
 }
 
 impl NewAccountRequest {
@@ -44,7 +46,7 @@ impl NewAccountRequest {
         let name = violations.check("name", AccountName::parse(&request.name));
         let profile = messages::profile(&mut violations, request.profile.as_ref());
         let contact_email =
-            violations.check("contact_email", convert::optional(&request.contact_email, Email::parse));
+            violations.check("contact_email", convert::optional(&request.contact_email, Email::parse_mailbox));
         let username = match (request.username.as_str(), &name) {
             ("", Some(name)) => violations.check("name", details::default_username(state, name, slug)),
             ("", None) => None,
@@ -59,7 +61,7 @@ impl NewAccountRequest {
         let (name, contact_email, username, description, password) =
             violations.all((name, contact_email, username, description, password))?;
         let details = Details { name: Some(name), username, profile, contact_email, description, settings };
-        Ok(Self { details, grants, deactivated: request.deactivated, password })
+        Ok(Self { details, grants, deactivated: request.deactivated, password, suppress_email: false })
     }
 
     fn user(state: &State, request: &pb::CreateUserRequest) -> Result<Self> {
@@ -70,7 +72,13 @@ impl NewAccountRequest {
         violations.check("request_id", idempotency::parse(&request.request_id));
         let (email,) = violations.all((email,))?;
         let details = Details { profile, ..Details::new(None, email) };
-        Ok(Self { details, grants, deactivated: request.deactivated, password: None })
+        Ok(Self {
+            details,
+            grants,
+            deactivated: request.deactivated,
+            password: None,
+            suppress_email: request.suppress_email,
+        })
     }
 }
 
@@ -129,7 +137,11 @@ async fn insert<R: Message + Default>(
     if let Some(before) = once.replayed(tx, now).await? {
         return Ok(Step::Replayed(before));
     }
-    let row = NewAccount { account_id, org_id, details: &new.details, deactivated: new.deactivated };
+    // Before the address is looked up: after it, this refusal would say that the address is free.
+    if !new.suppress_email {
+        refuse_beyond_budget(tx, &org, new.details.kind()).await?;
+    }
+    let row = NewAccount { account_id, org_id, details: &new.details, deactivated: new.deactivated, preview: false };
     let account = db::accounts::insert(tx, &row, now).await?;
     Ok(Step::Inserted(Box::new((org, account, grants))))
 }
@@ -176,13 +188,16 @@ async fn create<R: Message + Default>(
         let given = db::accounts::grants::insert(&mut tx, acting.org_id, account_id, &numbered, now).await?;
         let mut fields = details::given(&new.details);
         fields.extend(new.deactivated.then(|| FieldChange::set("deactivated", true)));
+        fields.extend(new.suppress_email.then(|| FieldChange::set("suppress_email", true)));
         fields.extend(record.as_ref().map(|_| FieldChange::set("password_time", now)));
         fields.extend(given.iter().map(|grant| FieldChange::set("grants", described(grant))));
         let change = Change::of("account.created", touched(account_id, &given))
             .fields(fields)
             .subjects(subjects(acting.org_id, account_id, &given));
         tx.record(change).await?;
-        send_first_password(state, &mut tx, &org, &account).await?;
+        if !new.suppress_email {
+            send_first_password(state, &mut tx, &org, &account).await?;
+        }
         let response = answer(messages::account(&account)?);
         once.finish(&mut tx, &account_id.to_string(), &response).await?;
         tx.commit().await?;
