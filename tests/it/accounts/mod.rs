@@ -10,4 +10,5 @@ mod impersonation;
 mod lifecycle;
 mod limits;
 mod listing;
+mod names;
 mod updates;

@@ -14,6 +14,7 @@ mod message_bytes;
 mod migrations;
 mod one_place;
 mod paging;
+mod people;
 pub mod proto;
 mod references;
 mod refusals;

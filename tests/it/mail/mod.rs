@@ -1,9 +1,11 @@
 //! Emails: that each is sent once, what it contains, and who gets which.
 
+mod budgets;
 mod delivery;
 mod emailed_codes;
 mod expiry_reminders;
 mod notices;
+mod shown_links;
 mod smtp;
 
 use std::time::Duration;
