@@ -297,7 +297,9 @@ pub fn resource_id(text: &str) -> Result<String, Invalid> {
 /// the registry.
 pub fn locale(text: &str) -> Result<String, Invalid> {
     let tag = LanguageTag::parse(text).ok().filter(|_| text.len() <= 35);
-    let tag = tag.filter(|tag| !tag.primary_language().is_empty() && tag.is_valid());
+    // One that begins with a single letter is private, or grandfathered: it names no language.
+    let is_language = |tag: &LanguageTag| tag.as_str().find('-').unwrap_or(usize::MAX) > 1;
+    let tag = tag.filter(|tag| is_language(tag) && tag.is_valid());
     tag.map(LanguageTag::into_string).ok_or(Invalid("must be a BCP 47 tag such as en or pt-BR"))
 }
 
