@@ -2,6 +2,7 @@
 
 mod counts;
 pub mod credentials;
+mod labels;
 mod list;
 pub mod principals;
 pub mod reminders;

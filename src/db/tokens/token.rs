@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::secrets::{self, NewSecret};
-use super::{counts, web_origins};
+use super::{counts, labels, web_origins};
 use crate::db::events::{Change, FieldChange};
 use crate::db::{damaged, one_row};
 use crate::domain::tokens::narrowing::RestrictionsAndExpiry;
@@ -310,6 +310,7 @@ pub async fn insert(tx: &mut PgConnection, new: &NewToken<'_>, now: OffsetDateTi
         new.expire_time.and_then(|end| skipped_threshold(end - now))
     );
     one_row(&token.execute(&mut *tx).await?, "inserting a token")?;
+    labels::store(&mut *tx, new.org_id, new.token_id, new.labels).await?;
     if !lists.origins.is_empty() {
         web_origins::insert(tx, new.org_id, new.token_id, &lists.origins, new.expire_time, now).await?;
     }
@@ -393,6 +394,7 @@ pub async fn update(
         *expire_time
     );
     one_row(&query.execute(&mut *tx).await?, "updating a token")?;
+    labels::store(&mut *tx, org_id, token_id, new.labels).await?;
     web_origins::delete(&mut *tx, org_id, &[token_id]).await?;
     web_origins::insert(tx, org_id, token_id, &restrictions.origins, *expire_time, now).await
 }

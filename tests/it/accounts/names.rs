@@ -151,3 +151,29 @@ async fn locales_zones_and_mailboxes_are_those_that_exist() {
     let status = org.owner.orgs().create_invitation(request).await.unwrap_err();
     assert_eq!(violated(&status), ["email"]);
 }
+
+#[tokio::test]
+async fn labels_are_stored_composed_and_found_whatever_their_case_and_form() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let labels = |value: &str| [("team".to_owned(), value.to_owned())].into();
+    let request = pb::CreateTokenRequest { labels: labels("Zoe\u{308} Strauße"), ..token_for("", "") };
+    let token = org.owner.tokens().create_token(request).await.unwrap().into_inner().token.unwrap();
+    assert_eq!(token.labels["team"], "Zoë Strauße");
+    let found = async |value: &str| {
+        let list = pb::ListTokensRequest { labels: labels(value), ..Default::default() };
+        let tokens = org.owner.tokens().list_tokens(list).await.unwrap().into_inner().tokens;
+        tokens.iter().any(|found| found.id == token.id)
+    };
+    for value in ["Zoë Strauße", "ZOË STRAUSSE", "ｚoe\u{308} strauße"] {
+        assert!(found(value).await, "{value}");
+    }
+    assert!(!found("zoe strausse").await && !found("Zoë").await);
+    let new = pb::Token { id: token.id.clone(), labels: labels("plain"), ..Default::default() };
+    let update = pb::UpdateTokenRequest { token: Some(new), ..Default::default() };
+    org.owner.tokens().update_token(update).await.unwrap();
+    assert!(found("PLAIN").await && !found("Zoë Strauße").await);
+    let request = pb::CreateTokenRequest { labels: labels("a\u{200b}b"), ..token_for("", "") };
+    let status = org.owner.tokens().create_token(request).await.unwrap_err();
+    assert_eq!(violated(&status), ["labels"]);
+}
