@@ -45,7 +45,8 @@ impl PagesArgs {
     /// # Errors
     /// When an image cannot be read.
     pub(crate) fn appearance(&self) -> anyhow::Result<Appearance> {
-        let read = |flag, path: &Option<PathBuf>| path.as_ref().map(|path| Image::read(flag, path)).transpose();
+        let read =
+            |flag, path: &Option<PathBuf>| path.as_ref().map(|path| Image::read(flag, path)).transpose();
         Ok(Appearance {
             sign_in_url: self.sign_in_url.clone(),
             logo: read("--pages-logo", &self.pages_logo)?,

@@ -264,12 +264,7 @@ pub(crate) struct MailShowLinkArgs {
     #[command(flatten)]
     pub master_key: MasterKeyArgs,
     /// What links begin with, as for `countersign serve`. Default: the issuer.
-    #[arg(
-        long,
-        env = "COUNTERSIGN_PAGES_URL",
-        value_name = "URL",
-        help_heading = "Email and pages"
-    )]
+    #[arg(long, env = "COUNTERSIGN_PAGES_URL", value_name = "URL", help_heading = "Email and pages")]
     pub pages_url: Option<WebUrl>,
 }
 
@@ -334,7 +329,8 @@ mod tests {
                 command.get_name()
             );
             for argument in command.get_arguments() {
-                let own = ["data_dir", "exit", "after_restore", "recover", "output", "waiting", "ids", "all", "of"];
+                let own =
+                    ["data_dir", "exit", "after_restore", "recover", "output", "waiting", "ids", "all", "of"];
                 let own = own.contains(&argument.get_id().as_str());
                 assert_eq!(argument.get_help_heading().is_none(), own, "{argument}");
                 let Some(variable) = argument.get_env() else { continue };

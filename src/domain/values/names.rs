@@ -411,7 +411,9 @@ mod tests {
 
     #[test]
     fn locales_and_zones_are_registered() {
-        for (given, stored) in [("en", "en"), ("PT-br", "pt-BR"), ("zh-hant-tw", "zh-Hant-TW"), ("es-419", "es-419")] {
+        for (given, stored) in
+            [("en", "en"), ("PT-br", "pt-BR"), ("zh-hant-tw", "zh-Hant-TW"), ("es-419", "es-419")]
+        {
             assert_eq!(locale(given).as_deref(), Ok(stored));
         }
         for bad in ["", "e", "en_US", "xx", "en-XX-US", "en-Abcd", "x-secret", "english", "en-12345678"] {
@@ -426,7 +428,8 @@ mod tests {
         ] {
             assert_eq!(zoneinfo(given).as_deref(), Ok(stored));
         }
-        for bad in ["", "Europe/", "Europe/Atlantis", "Mars/Base", "+01:00", "../etc/passwd", &"x".repeat(65)] {
+        for bad in ["", "Europe/", "Europe/Atlantis", "Mars/Base", "+01:00", "../etc/passwd", &"x".repeat(65)]
+        {
             assert!(zoneinfo(bad).is_err(), "{bad:?}");
         }
     }

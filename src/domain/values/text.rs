@@ -16,7 +16,8 @@ use unicode_security::{GeneralSecurityProfile as _, RestrictionLevel, Restrictio
 use super::names::Invalid;
 
 /// What a name may hold beside the characters of UTS 39's profile, which is made for identifiers.
-const PUNCTUATION: &str = " \u{2018}\u{2019}\u{201c}\u{201d}\u{201e}\u{ab}\u{bb}\u{2013}\u{2014}\u{20ac}\u{a3}\u{b0}";
+const PUNCTUATION: &str =
+    " \u{2018}\u{2019}\u{201c}\u{201d}\u{201e}\u{ab}\u{bb}\u{2013}\u{2014}\u{20ac}\u{a3}\u{b0}";
 /// The most combining marks on one letter: more draw over the lines around it.
 const MAX_MARKS: usize = 3;
 /// What begins a word that an email program turns into a link.
@@ -97,7 +98,10 @@ fn is_linked(text: &str) -> bool {
     let is_inner = |c: char| c.is_alphanumeric() || is_combining_mark(c) || matches!(c, '-' | '_');
     let mut words = text.split(|c: char| !is_inner(c) && !".:@+".contains(c));
     words.any(|word| {
-        LINKS.iter().any(|link| word.starts_with(link)) || has_address(word) || has_domain(word) || is_ip(word)
+        LINKS.iter().any(|link| word.starts_with(link))
+            || has_address(word)
+            || has_domain(word)
+            || is_ip(word)
     })
 }
 

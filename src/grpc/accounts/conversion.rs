@@ -127,7 +127,8 @@ async fn carry_out(
     db::sign_in::emailed_codes::end_all(&mut tx, org_id, account_id.uuid(), End::Revoked, now).await?;
     db::sign_in::sessions::end_for_account(&mut tx, org_id, account_id, None, now).await?;
     db::accounts::raise_version(&mut tx, org_id, account_id).await?;
-    let converted = db::accounts::update(&mut tx, org_id, account_id, &before, &after, Renames::AtHome, now).await?;
+    let converted =
+        db::accounts::update(&mut tx, org_id, account_id, &before, &after, Renames::AtHome, now).await?;
 
     let kind = FieldChange {
         old_value: Some(before.kind().name().into()),

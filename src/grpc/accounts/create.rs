@@ -45,8 +45,8 @@ impl NewAccountRequest {
         let mut violations = Violations::default();
         let name = violations.check("name", AccountName::parse(&request.name));
         let profile = messages::profile(&mut violations, request.profile.as_ref());
-        let contact_email =
-            violations.check("contact_email", convert::optional(&request.contact_email, Email::parse_mailbox));
+        let contact_email = violations
+            .check("contact_email", convert::optional(&request.contact_email, Email::parse_mailbox));
         let username = match (request.username.as_str(), &name) {
             ("", Some(name)) => violations.check("name", details::default_username(state, name, slug)),
             ("", None) => None,
@@ -141,7 +141,13 @@ async fn insert<R: Message + Default>(
     if !new.suppress_email {
         refuse_beyond_budget(tx, &org, new.details.kind()).await?;
     }
-    let row = NewAccount { account_id, org_id, details: &new.details, deactivated: new.deactivated, preview: false };
+    let row = NewAccount {
+        account_id,
+        org_id,
+        details: &new.details,
+        deactivated: new.deactivated,
+        preview: false,
+    };
     let account = db::accounts::insert(tx, &row, now).await?;
     Ok(Step::Inserted(Box::new((org, account, grants))))
 }

@@ -79,7 +79,10 @@ impl Document {
             _ => "",
         };
         let sign_in = look.appearance.sign_in_url.as_ref().filter(|_| ways.sign_in).map(|url| {
-            format!("<p class=\"way\"><a class=\"button\" href=\"{}\">Sign in</a></p>\n", escaped(url.as_str()))
+            format!(
+                "<p class=\"way\"><a class=\"button\" href=\"{}\">Sign in</a></p>\n",
+                escaped(url.as_str())
+            )
         });
         let sign_in = sign_in.unwrap_or_default();
         let forgot = if ways.forgot_password && !elsewhere {

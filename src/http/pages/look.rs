@@ -1,8 +1,8 @@
 //! How the pages look: the style sheet with the colour of the deployment, its logo and its icon.
 
+use aws_lc_rs::digest::{SHA256, digest};
 use axum::body::Body;
 use axum::response::Response;
-use aws_lc_rs::digest::{SHA256, digest};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
@@ -156,7 +156,10 @@ mod tests {
                         let strong = colour(&style, "accent-strong", dark);
                         let on = colour(&style, "on-accent", dark);
                         for (one, other) in [(accent, CARDS[usize::from(dark)]), (accent, on), (strong, on)] {
-                            assert!(contrast(one, other) >= CONTRAST, "{red} {green} {blue}: {one} on {other}");
+                            assert!(
+                                contrast(one, other) >= CONTRAST,
+                                "{red} {green} {blue}: {one} on {other}"
+                            );
                         }
                     }
                 }
@@ -167,7 +170,9 @@ mod tests {
     #[test]
     fn nothing_comes_from_elsewhere() {
         let look = Look::new(Appearance { colour: Some(Colour([0xff, 0, 0])), ..Appearance::default() });
-        assert!(!look.style.contains("url(") && !look.style.contains("@import") && !look.style.contains("</"));
+        assert!(
+            !look.style.contains("url(") && !look.style.contains("@import") && !look.style.contains("</")
+        );
         let policy = look.policy.to_str().unwrap();
         assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"));
         let icon = std::str::from_utf8(ICON).unwrap();

@@ -86,7 +86,8 @@ pub(super) fn router(state: Arc<State>, settings: PageSettings) -> Router {
     let look = settings.look.clone();
     let icon = get(move || async move { look.icon() });
     let look = settings.look.clone();
-    let logo = get(move || async move { look.logo().unwrap_or_else(|| StatusCode::NOT_FOUND.into_response()) });
+    let logo =
+        get(move || async move { look.logo().unwrap_or_else(|| StatusCode::NOT_FOUND.into_response()) });
     Router::new()
         .route("/", get(home).fallback(not_here))
         .route("/set-password", get(password::show).post(password::set).fallback(not_here))
@@ -115,9 +116,8 @@ pub(super) fn elsewhere(state: Arc<State>, settings: PageSettings) -> Router {
 }
 
 async fn home() -> Response {
-    let paragraphs = vec![
-        "Accounts are created by invitation: open the link in the email that you got.".to_owned(),
-    ];
+    let paragraphs =
+        vec!["Accounts are created by invitation: open the link in the email that you got.".to_owned()];
     let heading = "Sign-in service";
     page(
         StatusCode::OK,

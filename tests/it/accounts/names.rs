@@ -22,22 +22,16 @@ async fn named(client: &Client, name: &str) -> Vec<(&'static str, Result<(), Sta
         field(&mut profile, name.to_owned());
         Some(profile)
     };
-    let user = |profile| pb::CreateUserRequest {
-        email: "ana@example.org".into(),
-        profile,
-        ..Default::default()
-    };
+    let user =
+        |profile| pb::CreateUserRequest { email: "ana@example.org".into(), profile, ..Default::default() };
     let role = pb::Role {
         name: "reader".into(),
         display_name: shown(),
         permissions: vec!["invoices.read".into()],
         ..Default::default()
     };
-    let resource = pb::CreateResourceRequest {
-        path: "a/b".into(),
-        display_name: name.into(),
-        ..Default::default()
-    };
+    let resource =
+        pb::CreateResourceRequest { path: "a/b".into(), display_name: name.into(), ..Default::default() };
     let org = pb::UpdateOrgRequest {
         org: Some(pb::Org { display_name: name.into(), ..Default::default() }),
         ..Default::default()
@@ -114,7 +108,10 @@ async fn names_are_stored_composed_and_found_whatever_their_case_and_form() {
     let made = org.owner.accounts().create_user(request).await.unwrap().into_inner().account.unwrap();
     let profile = made.profile.clone().unwrap();
     assert_eq!(profile.display_name.as_deref(), Some("Zoë Strauße"));
-    assert_eq!((profile.locale.as_deref(), profile.zoneinfo.as_deref()), (Some("pt-BR"), Some("Europe/Madrid")));
+    assert_eq!(
+        (profile.locale.as_deref(), profile.zoneinfo.as_deref()),
+        (Some("pt-BR"), Some("Europe/Madrid"))
+    );
     for query in ["zoë", "ZOË STRAUSSE", "zoe\u{308}", "ｚｏë", "Strauß", "z"] {
         let list = pb::ListAccountsRequest { query: query.into(), ..Default::default() };
         let found = org.owner.accounts().list_accounts(list).await.unwrap().into_inner().accounts;
@@ -131,11 +128,8 @@ async fn locales_zones_and_mailboxes_are_those_that_exist() {
         zoneinfo: Some("Europe/Atlantis".into()),
         ..Default::default()
     };
-    let request = pb::CreateUserRequest {
-        email: "ana@123.456".into(),
-        profile: Some(profile),
-        ..Default::default()
-    };
+    let request =
+        pb::CreateUserRequest { email: "ana@123.456".into(), profile: Some(profile), ..Default::default() };
     let status = org.owner.accounts().create_user(request).await.unwrap_err();
     let mut fields = violated(&status);
     fields.sort();

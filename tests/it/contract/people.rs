@@ -13,7 +13,8 @@ use super::sources::repository;
 
 /// The files of the server with this text, tests aside, by their path below `src/`.
 fn with(text: &str) -> Vec<String> {
-    let (root, mut folders, mut found) = (repository().join("src"), vec![repository().join("src")], Vec::new());
+    let (root, mut folders, mut found) =
+        (repository().join("src"), vec![repository().join("src")], Vec::new());
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -48,8 +49,11 @@ fn fields() -> Vec<(String, String, Type)> {
 /// email, and counts nowhere.
 #[test]
 fn what_is_only_validated_stays_within_its_org() {
-    let previews: BTreeSet<_> =
-        fields().into_iter().filter(|(_, field, _)| field == "validate_only").map(|(name, ..)| name).collect();
+    let previews: BTreeSet<_> = fields()
+        .into_iter()
+        .filter(|(_, field, _)| field == "validate_only")
+        .map(|(name, ..)| name)
+        .collect();
     let known = [
         // `NewAccount::preview`: `a_preview_says_nothing_about_other_orgs`.
         "CloneAccountRequest",
@@ -101,7 +105,8 @@ fn every_email_counts_towards_its_budgets() {
     assert_eq!(with("outbox::claim("), ["mail/deliver.rs"]);
     let source = fs::read_to_string(repository().join("src/mail/deliver.rs")).unwrap();
     let claim = source.split("async fn claim(").nth(1).unwrap();
-    let (taken, claimed) = (claim.find("email_budgets::take(").unwrap(), claim.find("outbox::claim(").unwrap());
+    let (taken, claimed) =
+        (claim.find("email_budgets::take(").unwrap(), claim.find("outbox::claim(").unwrap());
     assert!(taken < claimed);
     // A code is created where it is decided whether it proves a mailbox.
     assert_eq!(with("emailed_codes::insert("), ["flows/emailed_codes.rs"]);
@@ -116,7 +121,8 @@ fn a_guest_is_renamed_in_one_place() {
 /// What people read of others, and chose themselves: each field is read by a type that checks it.
 #[test]
 fn every_name_of_a_request_is_checked() {
-    let is_name = |field: &str| field.ends_with("name") || matches!(field, "title" | "description" | "reason");
+    let is_name =
+        |field: &str| field.ends_with("name") || matches!(field, "title" | "description" | "reason");
     let texts: BTreeSet<_> = fields()
         .into_iter()
         .filter(|(_, field, kind)| *kind == Type::String && is_name(field))
@@ -124,7 +130,10 @@ fn every_name_of_a_request_is_checked() {
         .collect();
     let known: BTreeSet<_> = NAMES.iter().map(|name| (*name).to_owned()).collect();
     let unknown: Vec<_> = texts.difference(&known).collect();
-    assert!(unknown.is_empty(), "which type of domain/values checks {unknown:?}? Add it here, and to tests/it/accounts/names.rs");
+    assert!(
+        unknown.is_empty(),
+        "which type of domain/values checks {unknown:?}? Add it here, and to tests/it/accounts/names.rs"
+    );
     // Text is normalized and compared in one place.
     for (text, files) in [
         ("unicode_security", &["domain/values/text.rs"][..]),

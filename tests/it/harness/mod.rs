@@ -16,8 +16,7 @@ use std::time::{Duration, Instant};
 use countersign::clock::Clock;
 use countersign::commands::bootstrap;
 use countersign::config::{
-    Appearance,
-    ConnectionLimits, PasswordHashing, ServerLimits, SigningAlgorithm, TokenLimits, WebUrl,
+    Appearance, ConnectionLimits, PasswordHashing, ServerLimits, SigningAlgorithm, TokenLimits, WebUrl,
 };
 use countersign::crypto::seal::MasterKeys;
 use countersign::db::keys::sealed::Sealed;
@@ -114,7 +113,14 @@ struct Start<'a> {
 impl Default for Start<'_> {
     fn default() -> Self {
         let algorithm = SigningAlgorithm::EdDsa;
-        Self { operator: None, issuer: None, clock: Clock::default(), algorithm, mailer: None, appearance: Appearance::default() }
+        Self {
+            operator: None,
+            issuer: None,
+            clock: Clock::default(),
+            algorithm,
+            mailer: None,
+            appearance: Appearance::default(),
+        }
     }
 }
 

@@ -21,7 +21,8 @@ async fn to(server: &TestServer, address: &str) -> (i64, i64) {
 async fn settles(server: &TestServer, sent: i64, waiting: i64) {
     until(async || {
         let now = server.state.clock.now();
-        let query = "select count(*) from outbox where next_time <= $1 or claim_id is not null and sent_time is null";
+        let query =
+            "select count(*) from outbox where next_time <= $1 or claim_id is not null and sent_time is null";
         let due: i64 = sqlx::query_scalar(query).bind(now).fetch_one(&server.state.db).await.unwrap();
         due == 0 && counts(server).await == (sent, waiting, 0)
     })
@@ -70,7 +71,11 @@ async fn deleting_and_undeleting_bombs_no_mailbox() {
         let (org_id, account_id) = (String::new(), ana.id.clone());
         let delete = pb::DeleteAccountRequest { org_id: org_id.clone(), account_id: account_id.clone() };
         org.owner.accounts().delete_account(delete).await.unwrap();
-        org.owner.accounts().undelete_account(pb::UndeleteAccountRequest { org_id, account_id }).await.unwrap();
+        org.owner
+            .accounts()
+            .undelete_account(pb::UndeleteAccountRequest { org_id, account_id })
+            .await
+            .unwrap();
     }
     settles(&server, 5, 1).await;
     assert_eq!(smtp.received().len(), 5);
@@ -160,11 +165,8 @@ async fn an_org_sends_a_thousand_a_day_and_its_refusal_says_nothing_of_others() 
     create(&org.owner, "last@example.org", false).await.unwrap();
     // The same for an address that another org has: a refusal after the look-up would tell the two apart.
     for email in ["free@example.org", "taken@example.org"] {
-        let status = refused(
-            create(&org.owner, email, false).await,
-            Code::FailedPrecondition,
-            "LIMIT_REACHED",
-        );
+        let status =
+            refused(create(&org.owner, email, false).await, Code::FailedPrecondition, "LIMIT_REACHED");
         assert!(status.message().contains("1000 in 24 h"), "{status:?}");
         let source = create(&org.owner, "source@example.org", true).await;
         if let Ok(source) = source {
@@ -181,11 +183,7 @@ async fn an_org_sends_a_thousand_a_day_and_its_refusal_says_nothing_of_others() 
             );
         }
     }
-    refused(
-        invite(&org.owner, "", "free@example.org", &[]).await,
-        Code::FailedPrecondition,
-        "LIMIT_REACHED",
-    );
+    refused(invite(&org.owner, "", "free@example.org", &[]).await, Code::FailedPrecondition, "LIMIT_REACHED");
     // Other orgs are not concerned, nor is an import, nor tomorrow.
     create(&elsewhere.owner, "other@example.org", false).await.unwrap();
     create(&org.owner, "import@example.org", true).await.unwrap();

@@ -36,7 +36,10 @@ pub fn with_code(server: &TestServer, address: &str, mail: Mail) -> (OutgoingEma
         TokenString::new(TokenStringKind::SecretToken, server.state.clock.new_id::<TokenId>(), random());
     watch(text.expose());
     let end = server.state.clock.now() + MINUTE * 60;
-    (OutgoingEmail::with_code(SYSTEM_ORG, &Email::parse(address).unwrap(), mail, false, text.clone(), end), text)
+    (
+        OutgoingEmail::with_code(SYSTEM_ORG, &Email::parse(address).unwrap(), mail, false, text.clone(), end),
+        text,
+    )
 }
 
 pub async fn post(server: &TestServer, letter: &OutgoingEmail) {

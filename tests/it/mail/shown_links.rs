@@ -50,10 +50,11 @@ async fn a_shown_link_lets_a_person_in_and_proves_no_mailbox() {
     // A first password: by the id of the email, and by the address of a user who was sent none.
     server.user(&org, "ana@example.org").await;
     let emailed = server.code_for("ana@example.org").await.unwrap();
-    let id: String = sqlx::query_scalar("select mail_id::text from outbox where recipient = 'ana@example.org'")
-        .fetch_one(&server.state.db)
-        .await
-        .unwrap();
+    let id: String =
+        sqlx::query_scalar("select mail_id::text from outbox where recipient = 'ana@example.org'")
+            .fetch_one(&server.state.db)
+            .await
+            .unwrap();
     let printed = succeeds(&mut show(&server, &key, &id));
     assert!(printed.contains("first password for ana@example.org"), "{printed}");
     let shown = codes(&printed, "set-password");

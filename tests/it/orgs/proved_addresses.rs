@@ -208,7 +208,8 @@ async fn an_org_renames_its_account_at_home_only() {
     let home = pb::ListMembersRequest { org_id: guest.org_id.clone(), ..Default::default() };
     let abroad = pb::ListMembersRequest { org_id: host.id.clone(), ..Default::default() };
     let title = async |request: &pb::ListMembersRequest| {
-        let members = server.operator.orgs().list_members(request.clone()).await.unwrap().into_inner().members;
+        let members =
+            server.operator.orgs().list_members(request.clone()).await.unwrap().into_inner().members;
         members.into_iter().find(|member| member.account_id == guest.id).unwrap().title
     };
     let rename = async |by: &Client, org_id: &str, name: &str| {
