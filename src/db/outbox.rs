@@ -153,7 +153,7 @@ pub struct Next {
 
 /// The email that is sent next to the mailbox of a due email; none when no email of it is due any more.
 ///
-/// The orgs that were sent for least within the last hour come first, so that none fills a mailbox and
+/// The orgs for which least was sent within the last hour, or is being sent, come first, so that none fills a mailbox and
 /// keeps the emails of others from it; then the oldest.
 pub async fn find_next(tx: &mut PgConnection, due: Uuid, now: OffsetDateTime) -> Result<Option<Next>> {
     let budget = sqlx::query_as!(
@@ -169,7 +169,8 @@ pub async fn find_next(tx: &mut PgConnection, due: Uuid, now: OffsetDateTime) ->
            where coalesce(w.mailbox, w.recipient) = $1 and w.asked = $2 and w.sent_time is null
              and w.next_time <= $3
            order by (select count(*) from outbox s
-                     where coalesce(s.mailbox, s.recipient) = $1 and s.asked = $2 and s.sent_time > $4
+                     where coalesce(s.mailbox, s.recipient) = $1 and s.asked = $2
+                       and (s.sent_time > $4 or s.claim_id is not null)
                        and s.org_id = w.org_id),
                     mail_id
            limit 1"#,

@@ -100,10 +100,10 @@ async fn no_link_to_an_account_in_use_is_shown() {
     let key = scratch.path("master.key");
     fs::write(&key, server.master_key_file()).unwrap();
     let org = server.org().await;
-    fails(&mut show(&server, &key, "nobody@example.org"), "RESOURCE_NOT_FOUND");
+    fails(&mut show(&server, &key, "nobody@example.org"), "not found");
     fails(&mut show(&server, &key, "rubbish"), "must be the id of an email, or an address");
     server.person(&org.id, "ana@example.org", &[]).await;
-    fails(&mut show(&server, &key, "ana@example.org"), "RESOURCE_NOT_FOUND");
+    fails(&mut show(&server, &key, "ana@example.org"), "not found");
     let request = pb::RequestPasswordResetRequest { email: "ana@example.org".into() };
     server.anonymous().accounts().request_password_reset(request).await.unwrap();
     until(async || server.code_for("ana@example.org").await.is_some()).await;
@@ -112,7 +112,7 @@ async fn no_link_to_an_account_in_use_is_shown() {
         .await
         .unwrap();
     for of in [id.as_str(), "ana@example.org"] {
-        fails(&mut show(&server, &key, of), "RESOURCE_NOT_FOUND");
+        fails(&mut show(&server, &key, of), "not found");
     }
     // The one in the email works still.
     set(&server, &server.code_for("ana@example.org").await.unwrap()).await.unwrap();

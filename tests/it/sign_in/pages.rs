@@ -26,7 +26,11 @@ async fn a_forgotten_password_is_replaced_without_help() {
     let smtp = SmtpServer::start().await;
     let server = TestServer::with_mail(&smtp, LIMITS).await;
     let org = server.org().await;
-    server.proved_person(&org.id, "ana@example.org").await;
+    server.user(&org, "ana@example.org").await;
+    let code = smtp.mail_to("ana@example.org").await.code();
+    let set = pb::ResetPasswordRequest { code, new_password: PASSWORD.into() };
+    watch(PASSWORD);
+    server.anonymous().accounts().reset_password(set).await.unwrap();
     let page = http_get(&server.endpoint, "/forgot-password").await;
     assert_eq!(page.status, 200);
     is_a_page(&page);
