@@ -1,13 +1,17 @@
 //! The labels of tokens, as they are compared: by NFKC with full case folding.
 
+use std::collections::BTreeMap;
+
 use sqlx::PgConnection;
 use sqlx::types::Json;
 
-use super::Labels;
 use crate::db::one_row;
 use crate::domain::values::ids::{OrgId, TokenId};
 use crate::domain::values::text::folded;
 use crate::error::Result;
+
+/// Labels, by which users and programs find tokens.
+pub type Labels = BTreeMap<String, String>;
 
 /// Labels with folded values: the same for labels that are equal when they are compared.
 pub(super) fn compared(labels: &Labels) -> Labels {

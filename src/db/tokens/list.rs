@@ -6,8 +6,8 @@ use sqlx::PgConnection;
 use sqlx::types::Json;
 use time::OffsetDateTime;
 
-use super::labels::compared;
-use super::token::{Labels, Token, select_tokens};
+use super::labels::{Labels, compared};
+use super::token::{Token, select_tokens};
 use crate::domain::paging::{COUNTED, Page};
 use crate::domain::tokens::policy::{Rules, TokenState};
 use crate::domain::values::ids::{AccountId, OrgId, TokenId};

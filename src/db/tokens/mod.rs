@@ -10,5 +10,6 @@ pub mod secrets;
 mod token;
 pub mod web_origins;
 
+pub use labels::Labels;
 pub use list::{TokenFilter, page};
 pub use token::*;

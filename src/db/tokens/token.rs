@@ -1,14 +1,12 @@
 //! `tokens` and `credentials`, and what callers may see of `token_secrets`.
 
-use std::collections::BTreeMap;
-
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::secrets::{self, NewSecret};
-use super::{counts, labels, web_origins};
+use super::{Labels, counts, labels, web_origins};
 use crate::db::events::{Change, FieldChange};
 use crate::db::{damaged, one_row};
 use crate::domain::tokens::narrowing::RestrictionsAndExpiry;
@@ -24,9 +22,6 @@ use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::ResourcePath;
 use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Error, Reason, Result};
-
-/// Labels, by which users and programs find tokens.
-pub type Labels = BTreeMap<String, String>;
 
 /// A token, as it is stored, with what callers may see of its secrets.
 #[derive(Clone, Debug)]
