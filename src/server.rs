@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use ::http::header::CONTENT_TYPE;
-use ::http::{Request, Response, StatusCode};
+use ::http::{Method, Request, Response, StatusCode};
 use anyhow::Context as _;
 use axum::Router;
 use axum::body::Body;
@@ -155,6 +155,7 @@ async fn serve(
         options.request_timeout,
         options.max_concurrent_requests,
         [&WebUrl::from(&state.issuer), &delivery.pages_url],
+        delivery.appearance.clone(),
     );
     let limits = RequestLimits {
         max_message_size: options.max_message_size,
@@ -237,7 +238,11 @@ impl connections::Service for App {
         if let Some(encoding) = Encoding::of(&media_type) {
             return Box::pin(grpc_web::answer(&self.door, request, &connection, encoding)).await;
         }
-        if media_type.starts_with("application/grpc") || self.door.knows(request.uri().path()) {
+        // What a browser opens is a page, also where a program would call an RPC.
+        let is_fetched = matches!(*request.method(), Method::GET | Method::HEAD);
+        if media_type.starts_with("application/grpc")
+            || (!is_fetched && self.door.knows(request.uri().path()))
+        {
             let mut response = Response::new(Reply::default());
             *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             return response;

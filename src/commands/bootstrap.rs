@@ -11,8 +11,8 @@ use sqlx::PgConnection;
 
 use super::{database, issuer};
 use crate::clock::{Clock, random};
+use crate::config::CredentialLimits;
 use crate::config::args::BootstrapArgs;
-use crate::config::{CredentialLimits, PasswordHashing, TokenLimits};
 use crate::crypto::seal::MasterKeys;
 use crate::db;
 use crate::db::accounts::grants::Grant;
@@ -48,14 +48,7 @@ const HAS_OPERATOR: &str = "this deployment already has an operator: bootstrap r
 pub(super) async fn run(args: BootstrapArgs) -> anyhow::Result<()> {
     let master = MasterKeys::read(&args.master_key.master_key_file)?;
     let pools = database::open(&args.database, 2, 1).await?;
-    // This command serves no requests, so that nothing is cached.
-    let limits = CredentialLimits {
-        cache_size: 0,
-        cache_max_age: Duration::ZERO,
-        outage_grace: Duration::ZERO,
-        passwords: PasswordHashing::FLOOR,
-        tokens: TokenLimits::WIDEST,
-    };
+    let limits = CredentialLimits::OF_COMMANDS;
     let (issuer, algorithm) = (args.issuer.issuer()?, args.signing.signing_algorithm);
     let db = pools.main.pool();
     issuer::require(&db, &issuer).await?;
@@ -236,7 +229,8 @@ async fn create_operator(state: &State, tx: &mut PgConnection) -> Result<(Accoun
     db::orgs::insert(&mut *tx, SYSTEM_ORG, &slug, &title, now).await?;
     let details = Details::new(Some(name), username);
     let account_id = state.clock.new_id();
-    let new = NewAccount { account_id, org_id: SYSTEM_ORG, details: &details, deactivated: false };
+    let new =
+        NewAccount { account_id, org_id: SYSTEM_ORG, details: &details, deactivated: false, preview: false };
     db::accounts::insert(&mut *tx, &new, now).await?;
     let grants = grant_platform(state, tx, new.account_id).await?;
     let change = Change::of("operator.created", [new.account_id])

@@ -2,13 +2,20 @@
 
 use std::fmt;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 use super::database;
 use crate::clock::Clock;
-use crate::config::args::{MailCommand, MailListArgs, MailRetryArgs};
+use crate::config::args::{MailCommand, MailListArgs, MailRetryArgs, MailShowLinkArgs};
+use crate::config::{CredentialLimits, SigningAlgorithm, WebUrl};
+use crate::crypto::seal::MasterKeys;
 use crate::db::outbox;
 use crate::db::outbox::UnsentEmail;
+use crate::domain::sign_in::emailed_codes::CodePurpose;
+use crate::domain::values::names::Email;
+use crate::flows::shown_links;
+use crate::flows::shown_links::{ShownLink, Wanted};
+use crate::state::State;
 
 /// How many emails are read at once.
 const PAGE: i64 = 200;
@@ -37,6 +44,7 @@ pub(super) async fn run(command: MailCommand) -> Result<()> {
     match command {
         MailCommand::List(args) => list(args).await,
         MailCommand::Retry(args) => retry(args).await,
+        MailCommand::ShowLink(args) => show_link(args).await,
     }
 }
 
@@ -68,5 +76,32 @@ async fn retry(args: MailRetryArgs) -> Result<()> {
     let left: Vec<_> = args.ids.iter().filter(|id| !retried.contains(id)).map(ToString::to_string).collect();
     ensure!(left.is_empty(), "not given up, or their links have expired: {}", left.join(" "));
     eprintln!("{} emails are retried", retried.len());
+    Ok(())
+}
+
+/// Prints a fresh link for each invitation or first password whose email was not sent.
+async fn show_link(args: MailShowLinkArgs) -> Result<()> {
+    let wanted = match (args.of.parse(), Email::parse(&args.of)) {
+        (Ok(mail_id), _) => Wanted::Email(mail_id),
+        (_, Ok(address)) => Wanted::Address(address),
+        _ => bail!("{}: must be the id of an email, or an address", args.of),
+    };
+    let master = MasterKeys::read(&args.master_key.master_key_file)?;
+    let pools = database::open(&args.database, 2, 1).await?;
+    let issuer = args.issuer.issuer()?;
+    let pages_url = args.pages_url.unwrap_or_else(|| WebUrl::from(&issuer));
+    // The key that signs is there since the first server started: nothing new is signed here.
+    let algorithm = SigningAlgorithm::EdDsa;
+    let clock = Clock::default();
+    let state =
+        State::open(pools, master, algorithm, issuer, CredentialLimits::OF_COMMANDS, clock)
+            .await?;
+    for shown in shown_links::show(&state, &wanted).await? {
+        let ShownLink { org, recipient, purpose, code, expire_time } = shown;
+        let what = if purpose == CodePurpose::Invitation { "invitation" } else { "first password" };
+        println!("{what} for {recipient} at {org}, until {expire_time}:");
+        println!("{pages_url}/{}?code={}", purpose.page(), code.expose());
+    }
+    eprintln!("a link works once; links in emails to the same person no longer do");
     Ok(())
 }

@@ -16,6 +16,7 @@ pub(super) async fn run(args: ServeArgs) -> Result<()> {
     let master = MasterKeys::read(&args.master_key.master_key_file)?;
     let issuer = args.issuer.issuer()?;
     let mailer = mailer(&args.email)?;
+    let appearance = args.pages.appearance()?;
     let listen = args.server.listening.listen.clone();
     let limits = ServerLimits::from(args.server);
     let pools = database::open_within(
@@ -32,7 +33,7 @@ pub(super) async fn run(args: ServeArgs) -> Result<()> {
     let state = State::open(pools, master, algorithm, issuer, limits.credentials(), Clock::default()).await?;
     issuer::claim(&db, &state.issuer).await?;
     let pages_url = args.pages.pages_url.unwrap_or_else(|| WebUrl::from(&state.issuer));
-    let delivery = EmailDelivery { pages_url, mailer };
+    let delivery = EmailDelivery { pages_url, appearance, mailer };
     if delivery.mailer.is_none() {
         tracing::warn!("no --smtp-url: emails wait in the database for a server that has one");
     }

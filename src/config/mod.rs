@@ -1,8 +1,10 @@
 //! Configuration: what the command line gives ([`args`]), and what the rest of the server takes of it.
 
+mod appearance;
 pub(crate) mod args;
 mod settings;
 
+pub use appearance::{Appearance, Colour, Image, LinkUrl};
 pub use settings::{
     ConnectionLimits, CredentialLimits, Issuer, PasswordHashing, ServerLimits, SigningAlgorithm, SmtpUrl,
     TokenLimits, WebUrl,

@@ -97,6 +97,17 @@ pub struct CredentialLimits {
     pub passwords: PasswordHashing,
 }
 
+impl CredentialLimits {
+    /// Those of a command that serves no requests, so that nothing is cached.
+    pub const OF_COMMANDS: Self = Self {
+        cache_size: 0,
+        cache_max_age: Duration::ZERO,
+        outage_grace: Duration::ZERO,
+        tokens: TokenLimits::WIDEST,
+        passwords: PasswordHashing::FLOOR,
+    };
+}
+
 /// The limits of the token policies of all orgs, also of policies that were set before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenLimits {

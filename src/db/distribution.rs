@@ -64,6 +64,7 @@ pub const TABLES: &[(&str, Class)] = &[
     ("feed", Class::Local),
     ("feed_sweeps", Class::Local),
     ("outbox", Class::Local),
+    ("email_budgets", Class::Local),
     ("codes", Class::Local),
     ("reset_requests", Class::Local),
     ("login_buckets", Class::Local),

@@ -6,6 +6,7 @@
 pub mod accounts;
 pub mod deployment;
 pub mod distribution;
+pub mod email_budgets;
 pub mod events;
 pub mod keys;
 pub mod named_permissions;

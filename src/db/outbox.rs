@@ -11,7 +11,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::one_row;
-use crate::domain::mail::Mail;
+use crate::domain::limits::Limit;
+use crate::domain::mail::{BUDGET_WINDOW, Budget, Mail, ORG_WINDOW};
 use crate::domain::values::ids::OrgId;
 use crate::error::{Error, Result};
 
@@ -29,6 +30,7 @@ pub struct NewEmail<'a> {
     pub mail_id: Uuid,
     pub org_id: OrgId,
     pub recipient: &'a str,
+    pub budget: &'a Budget,
     pub mail: &'a Mail,
     pub code: Option<&'a SealedCode>,
 }
@@ -58,13 +60,36 @@ impl Claimed {
     }
 }
 
+/// Refuses another email of an org that has written as many as it may within a day. Those that the
+/// holders of mailboxes requested do not count.
+///
+/// # Errors
+/// `LIMIT_REACHED`.
+pub async fn refuse_too_many(tx: &mut PgConnection, org_id: OrgId, now: OffsetDateTime) -> Result<()> {
+    let query = sqlx::query_scalar!(
+        r#"select count(*) as "n!" from (
+               select 1 from outbox where org_id = $1 and not asked and create_time > $2 limit $3
+           ) few"#,
+        org_id.uuid(),
+        now - ORG_WINDOW,
+        Limit::EMAILS_OF_ORG.most
+    );
+    Limit::EMAILS_OF_ORG.refuse_above(query.fetch_one(tx).await? + 1)
+}
+
 /// Inserts an email, to be sent at once.
+///
+/// # Errors
+/// `LIMIT_REACHED` when the org has written too many.
 pub async fn insert(tx: &mut PgConnection, new: &NewEmail<'_>, now: OffsetDateTime) -> Result<()> {
+    if !new.budget.asked {
+        refuse_too_many(&mut *tx, new.org_id, now).await?;
+    }
     let (template, parameters) = parts(new.mail)?;
     let query = sqlx::query!(
         "insert into outbox (mail_id, org_id, recipient, template, parameters, code_id, sealed, expire_time,
-                attempts, next_time, create_time)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, 0, $9, $9)",
+                attempts, next_time, create_time, mailbox, asked)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, 0, $9, $9, $10, $11)",
         new.mail_id,
         new.org_id.uuid(),
         new.recipient,
@@ -73,7 +98,9 @@ pub async fn insert(tx: &mut PgConnection, new: &NewEmail<'_>, now: OffsetDateTi
         new.code.map(|code| code.code_id),
         new.code.map(|code| code.sealed.as_slice()),
         new.code.map(|code| code.expire_time),
-        now
+        now,
+        new.budget.mailbox,
+        new.budget.asked
     );
     one_row(&query.execute(tx).await?, "inserting an email")
 }
@@ -114,6 +141,64 @@ pub async fn find_due(db: impl PgExecutor<'_>, now: OffsetDateTime, limit: i64) 
         limit
     );
     Ok(query.fetch_all(db).await?)
+}
+
+/// An email that may be sent next, with the budget that it counts towards.
+pub struct Next {
+    pub mail_id: Uuid,
+    pub budget: Budget,
+    /// Whether its code has expired, so that it is not sent.
+    pub expired: bool,
+}
+
+/// The email that is sent next to the mailbox of a due email; none when no email of it is due any more.
+///
+/// The orgs for which least was sent within the last hour, or is being sent, come first, so that none fills a mailbox and
+/// keeps the emails of others from it; then the oldest.
+pub async fn find_next(tx: &mut PgConnection, due: Uuid, now: OffsetDateTime) -> Result<Option<Next>> {
+    let budget = sqlx::query_as!(
+        Budget,
+        r#"select coalesce(mailbox, recipient) as "mailbox!", asked from outbox
+           where mail_id = $1 and next_time <= $2"#,
+        due,
+        now
+    );
+    let Some(budget) = budget.fetch_optional(&mut *tx).await? else { return Ok(None) };
+    let next = sqlx::query!(
+        r#"select mail_id, coalesce(expire_time <= $3, false) as "expired!" from outbox w
+           where coalesce(w.mailbox, w.recipient) = $1 and w.asked = $2 and w.sent_time is null
+             and w.next_time <= $3
+           order by (select count(*) from outbox s
+                     where coalesce(s.mailbox, s.recipient) = $1 and s.asked = $2
+                       and (s.sent_time > $4 or s.claim_id is not null)
+                       and s.org_id = w.org_id),
+                    mail_id
+           limit 1"#,
+        budget.mailbox,
+        budget.asked,
+        now,
+        now - BUDGET_WINDOW
+    );
+    let next = next.fetch_optional(tx).await?;
+    Ok(next.map(|row| Next { mail_id: row.mail_id, budget, expired: row.expired }))
+}
+
+/// Has the due emails of a budget wait until a place in it is free.
+pub async fn wait_for_place(
+    db: impl PgExecutor<'_>,
+    budget: &Budget,
+    free: OffsetDateTime,
+    now: OffsetDateTime,
+) -> Result<u64> {
+    let query = sqlx::query!(
+        "update outbox set next_time = $3, last_error = 'waits: the mailbox was sent its emails of this hour'
+         where coalesce(mailbox, recipient) = $1 and asked = $2 and sent_time is null and next_time <= $4",
+        budget.mailbox,
+        budget.asked,
+        free,
+        now
+    );
+    Ok(query.execute(db).await?.rows_affected())
 }
 
 /// Claims an email until `end`; none when it is not due, because another node was first.
@@ -233,6 +318,36 @@ pub async fn page_unsent(
         waiting,
         after,
         size
+    );
+    Ok(query.fetch_all(db).await?)
+}
+
+/// The code of an email that was not sent.
+pub struct UnsentCode {
+    pub org_id: Uuid,
+    /// The account whose password it sets, or the invitation that it accepts.
+    pub subject_id: Uuid,
+    pub purpose: String,
+}
+
+/// Finds the code of an email that was not sent.
+pub async fn find_unsent_code(db: impl PgExecutor<'_>, mail_id: Uuid) -> Result<Option<UnsentCode>> {
+    let query = sqlx::query_as!(
+        UnsentCode,
+        "select c.org_id, c.subject_id, c.purpose from outbox o join codes c on c.code_id = o.code_id
+         where o.mail_id = $1 and o.sent_time is null",
+        mail_id
+    );
+    Ok(query.fetch_optional(db).await?)
+}
+
+/// Finds the codes of the emails to an address that were not sent, the oldest first.
+pub async fn find_unsent_codes(db: impl PgExecutor<'_>, recipient: &str) -> Result<Vec<UnsentCode>> {
+    let query = sqlx::query_as!(
+        UnsentCode,
+        "select c.org_id, c.subject_id, c.purpose from outbox o join codes c on c.code_id = o.code_id
+         where o.recipient = $1 and o.sent_time is null order by o.mail_id",
+        recipient
     );
     Ok(query.fetch_all(db).await?)
 }

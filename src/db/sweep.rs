@@ -5,6 +5,7 @@ use sqlx::query::Query;
 use sqlx::{PgPool, Postgres};
 use time::{Duration, OffsetDateTime};
 
+use super::email_budgets;
 use super::orgs::invitations;
 use super::pool::begin_job;
 use super::requests;
@@ -81,6 +82,9 @@ pub async fn sweep(db: &PgPool, now: OffsetDateTime) -> Result<u64> {
     tx.commit().await?;
     let mut tx = begin_job(db).await?;
     deleted += invitations::sweep(&mut *tx, now).await?;
+    tx.commit().await?;
+    let mut tx = begin_job(db).await?;
+    deleted += email_budgets::sweep(&mut *tx, now).await?;
     tx.commit().await?;
     for query in [emails, requests, event_resources, events, secrets, origins, logins, codes, resets] {
         deleted += carry_out(db, query).await?;

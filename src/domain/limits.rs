@@ -47,6 +47,12 @@ impl Limit {
         ..Limit::of(100, "invitations of one org", "try again later")
     };
 
+    /// The emails of an org within 24 hours, beside those that the holders of mailboxes requested.
+    pub const EMAILS_OF_ORG: Limit = Limit {
+        counted: " in 24 h",
+        ..Limit::of(1_000, "emails of one org", "try again later, or create users with suppress_email")
+    };
+
     const fn of(most: i64, subject: &'static str, remedy: &'static str) -> Self {
         Self { most, subject, counted: "", remedy }
     }

@@ -14,6 +14,38 @@ const LONGEST_PAUSE: Duration = Duration::minutes(10);
 /// The number of tries, over about a day, after which a message is given up.
 pub const MAX_TRIES: i32 = 150;
 
+/// The period over which the emails to a mailbox are counted.
+pub const BUDGET_WINDOW: Duration = Duration::hours(1);
+/// The period over which the emails of an org are counted ([`Limit::EMAILS_OF_ORG`]).
+///
+/// [`Limit::EMAILS_OF_ORG`]: super::limits::Limit::EMAILS_OF_ORG
+pub const ORG_WINDOW: Duration = Duration::hours(24);
+/// How many emails a mailbox is sent within [`BUDGET_WINDOW`], beside those that its holder requested.
+const MOST_TO_MAILBOX: usize = 5;
+/// How many emails that its holder requested a mailbox is sent within [`BUDGET_WINDOW`].
+const MOST_ASKED: usize = 3;
+
+/// Which of the budgets of a mailbox an email counts towards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// The address without a `+suffix`.
+    pub mailbox: String,
+    /// Whether the holder of the mailbox requested the email.
+    pub asked: bool,
+}
+
+impl Budget {
+    /// The budget of the emails to this address.
+    pub fn of(recipient: &Email, asked: bool) -> Self {
+        Self { mailbox: recipient.mailbox(), asked }
+    }
+
+    /// How many emails of it are sent within [`BUDGET_WINDOW`].
+    pub fn most(&self) -> usize {
+        if self.asked { MOST_ASKED } else { MOST_TO_MAILBOX }
+    }
+}
+
 /// An email message: its template, and all parameters of its text except the code in its link.
 ///
 /// Stored in the outbox by template name and parameters, so that a name or a field that was

@@ -38,13 +38,27 @@ pub struct ToSend<'a> {
     pub mail: Mail,
 }
 
-/// Creates a code and writes the email that delivers it to the outbox. The previous codes of the
-/// subject stop working.
-pub async fn send(state: &State, tx: &mut Transaction<'_>, new: ToSend<'_>) -> Result<()> {
+/// What a new code is for.
+pub struct NewSecret {
+    pub org_id: OrgId,
+    /// The account whose password it sets, or the invitation that it accepts. It is locked.
+    pub subject_id: Uuid,
+    pub purpose: CodePurpose,
+    /// Whether the owner of the mailbox requested it.
+    pub asked: bool,
+}
+
+/// Creates a code. The previous codes of the subject stop working, and their emails are withdrawn.
+pub async fn create(
+    state: &State,
+    tx: &mut Transaction<'_>,
+    new: &NewSecret,
+    proves_mailbox: bool,
+    expire_time: OffsetDateTime,
+) -> Result<TokenString> {
     let now = tx.now();
     db::sign_in::emailed_codes::end_all(&mut *tx, new.org_id, new.subject_id, End::Replaced, now).await?;
     let text = TokenString::new(new.purpose.kind(), state.clock.new_id::<TokenId>(), random());
-    let expire_time = now + new.purpose.lifetime();
     let record = state.keyring.peppers.load().record(&text);
     let row = NewCode {
         code_id: text.id().uuid(),
@@ -53,10 +67,35 @@ pub async fn send(state: &State, tx: &mut Transaction<'_>, new: ToSend<'_>) -> R
         purpose: new.purpose,
         asked: new.asked,
         record: &record,
+        proves_mailbox,
         expire_time,
     };
     db::sign_in::emailed_codes::insert(&mut *tx, &row, now).await?;
-    tx.mail(&OutgoingEmail::with_code(new.org_id, new.recipient, new.mail, text, expire_time)).await
+    Ok(text)
+}
+
+/// Creates a code and writes the email that delivers it to the outbox. The previous codes of the
+/// subject stop working.
+pub async fn send(state: &State, tx: &mut Transaction<'_>, new: ToSend<'_>) -> Result<()> {
+    let ToSend { org_id, subject_id, purpose, asked, recipient, mail } = new;
+    let expire_time = tx.now() + purpose.lifetime();
+    let text =
+        create(state, tx, &NewSecret { org_id, subject_id, purpose, asked }, true, expire_time).await?;
+    tx.mail(&OutgoingEmail::with_code(org_id, recipient, mail, asked, text, expire_time)).await
+}
+
+/// Refuses to create an account of this kind in an org that has written too many emails, for an account
+/// that is sent one. Called before its address is looked up: a refusal after it would say that the
+/// address has no account in any org.
+///
+/// # Errors
+/// `LIMIT_REACHED`.
+pub async fn refuse_beyond_budget(tx: &mut Transaction<'_>, org: &Org, kind: AccountKind) -> Result<()> {
+    let now = tx.now();
+    match kind {
+        AccountKind::User => db::outbox::refuse_too_many(tx, org.id(), now).await,
+        AccountKind::ServiceAccount => Ok(()),
+    }
 }
 
 /// Sends a user without a password the link to set one. No other account is sent anything: a user

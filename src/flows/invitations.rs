@@ -9,10 +9,11 @@
 
 use sqlx::PgConnection;
 
-use super::emailed_codes;
+use super::mailboxes::{Claim, Holder};
 use super::new_password::Rehearsed;
 use super::sign_in::SignedIn;
 use super::transaction::{Transaction, transact};
+use super::{emailed_codes, mailboxes};
 use crate::crypto::password_hash::PasswordRecord;
 use crate::db;
 use crate::db::accounts::grants::{Grant, described, held, subjects, touched};
@@ -41,7 +42,7 @@ pub struct FoundInvitation {
     code: EmailedCode,
     pub org_display_name: String,
     pub email: Email,
-    /// No account has the address.
+    /// No account has the address, or one that never proved it, which loses it.
     pub needs_sign_up: bool,
 }
 
@@ -58,18 +59,21 @@ pub async fn look(state: &State, code: &str, from: ClientAddress) -> Result<Foun
         return Err(Reason::OrgSuspended.into());
     }
     let email = trusted(&mut db, &code).await?.email()?;
-    let holder = db::accounts::find_holder(&mut *db, email.as_str()).await?;
-    Ok(FoundInvitation { code, org_display_name: org.display_name, email, needs_sign_up: holder.is_none() })
+    let holder = mailboxes::holder(&mut db, &code, &email).await?;
+    let needs_sign_up = !matches!(holder, Holder::Owner);
+    Ok(FoundInvitation { code, org_display_name: org.display_name, email, needs_sign_up })
 }
 
-/// The invitation of a code, unless it was sent with a token that is known to have leaked to
-/// another person.
+/// The invitation of a code, unless it was sent with a token or a session that is known to have leaked
+/// to another person.
 async fn trusted(db: &mut PgConnection, code: &EmailedCode) -> Result<Invitation> {
     let invitation = db::orgs::invitations::find(&mut *db, code.org(), code.subject_id.into()).await?;
     let invitation = invitation.ok_or(Reason::TokenRevoked)?;
-    let (org_id, token_id) = invitation.sent_with();
-    if db::tokens::is_compromised(db, org_id, token_id).await? {
-        let message = "the invitation was sent with a compromised token: request another one";
+    let (org_id, credential_id) = invitation.sent_with();
+    if db::tokens::is_compromised(&mut *db, org_id, credential_id.into()).await?
+        || db::sign_in::sessions::is_compromised(db, org_id, credential_id.into()).await?
+    {
+        let message = "the invitation was sent with a compromised credential: request another one";
         return Err(Error::with_message(Reason::TokenRevoked, message));
     }
     Ok(invitation)
@@ -169,17 +173,21 @@ struct Joining<'a> {
 impl Joining<'_> {
     /// Does all of a sign-up that comes before its password.
     async fn rehearse(&self, new: &SignUp, tx: &mut Transaction<'_>) -> Result<()> {
-        self.use_code(tx).await?;
-        self.insert_account(tx, new).await
+        let (_, claim) = self.use_code(tx).await?;
+        self.insert_account(tx, new, claim.as_ref()).await.map(drop)
     }
 
     async fn carry_out(&self, accepting: &Accepting<'_>, mut tx: Transaction<'_>) -> Result<Accepted> {
         let Self { state, org_id, account_id, .. } = *self;
         let now = tx.now();
         let invitation_id = InvitationId::from(self.shown.code.subject_id);
-        let invitation = self.use_code(&mut tx).await?;
+        let (invitation, claim) = self.use_code(&mut tx).await?;
+        let mut changes = Vec::new();
         let (account, mut fields) = match accepting {
-            Accepting::New(new) => self.sign_up(&mut tx, new).await?,
+            Accepting::New(new) => {
+                changes = self.insert_account(&mut tx, new, claim.as_ref()).await?;
+                self.sign_up(&mut tx, new).await?
+            }
             Accepting::Caller { home, .. } => self.join(&mut tx, *home).await?,
             Accepting::SignedIn(who) => {
                 who.conclude(&mut tx).await?;
@@ -193,15 +201,17 @@ impl Joining<'_> {
         fields.extend(given.iter().map(|grant| FieldChange::set("grants", described(grant))));
         let left_out = |grant: &HeldGrant| format!("{} on {}", grant.right, grant.node);
         fields.extend(dropped.iter().map(|grant| FieldChange::set("dropped_grants", left_out(grant))));
-        let change = self.change(invitation_id, &given, fields);
-        tx.record(change).await?;
+        changes.insert(0, self.change(invitation_id, &given, fields));
+        tx.record_all(&changes).await?;
         tx.commit().await?;
         Ok(Accepted { account, dropped })
     }
 
-    /// Ends the code, and returns its invitation. The org is locked.
-    async fn use_code(&self, tx: &mut Transaction<'_>) -> Result<Invitation> {
+    /// Ends the code, and returns its invitation, with an account that loses the address. Their orgs are
+    /// locked.
+    async fn use_code(&self, tx: &mut Transaction<'_>) -> Result<(Invitation, Option<Claim>)> {
         let (code, now) = (&self.shown.code, tx.now());
+        let claim = mailboxes::lock(tx, code, &self.shown.email).await?;
         let org = db::orgs::lock(tx, self.org_id).await?;
         // Of two concurrent acceptances one ends the code; the other one waits here, and then
         // finds why the code no longer works.
@@ -213,7 +223,7 @@ impl Joining<'_> {
         if org.lifecycle() != Default::default() {
             return Err(Reason::OrgSuspended.into());
         }
-        trusted(tx, code).await
+        Ok((trusted(tx, code).await?, claim))
     }
 
     fn change(&self, invitation_id: InvitationId, given: &[Grant], fields: Vec<FieldChange>) -> Change {
@@ -226,10 +236,17 @@ impl Joining<'_> {
         ))
     }
 
-    /// Creates the account, a user of the org, unless one has the address.
-    async fn insert_account(&self, tx: &mut Transaction<'_>, new: &SignUp) -> Result<()> {
+    /// Creates the account, a user of the org, unless one has the address. An account that only claims
+    /// the address is removed: returns that change.
+    async fn insert_account(
+        &self,
+        tx: &mut Transaction<'_>,
+        new: &SignUp,
+        claim: Option<&Claim>,
+    ) -> Result<Vec<Change>> {
         let Self { org_id, account_id, .. } = *self;
         let now = tx.now();
+        let lost = mailboxes::take_address(tx, &self.shown.code, &self.shown.email, claim).await?;
         if db::accounts::find_holder(&mut **tx, self.shown.email.as_str()).await?.is_some() {
             return Err(sign_in_first());
         }
@@ -239,18 +256,18 @@ impl Joining<'_> {
             ..Profile::default()
         };
         let details = Details { profile, ..Details::new(None, self.shown.email.clone()) };
-        let row = NewAccount { account_id, org_id, details: &details, deactivated: false };
-        db::accounts::insert(&mut *tx, &row, now).await.map(drop)
+        let row = NewAccount { account_id, org_id, details: &details, deactivated: false, preview: false };
+        db::accounts::insert(&mut *tx, &row, now).await?;
+        Ok(lost)
     }
 
-    /// Creates the account, with a proved mailbox and a password.
+    /// Gives the account that was created a password, and the proof of its mailbox.
     async fn sign_up(&self, tx: &mut Transaction<'_>, new: &SignUp) -> Result<(Account, Vec<FieldChange>)> {
         let Self { org_id, account_id, .. } = *self;
         let now = tx.now();
-        self.insert_account(tx, new).await?;
         let record = self.record.as_ref().ok_or_else(|| Error::internal("who signs up has a password"))?;
         db::sign_in::passwords::set(&mut *tx, org_id, account_id, record, now).await?;
-        db::accounts::prove_mailbox(&mut *tx, org_id, account_id, now).await?;
+        mailboxes::prove(tx, &self.shown.code, account_id).await?;
         let account = db::accounts::find(&mut **tx, org_id, account_id).await?;
         let account = account.ok_or_else(|| Error::internal("an account just made is gone"))?;
         let fields = vec![

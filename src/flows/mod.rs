@@ -3,10 +3,12 @@
 pub mod emailed_codes;
 pub mod failure_log;
 pub mod invitations;
+pub mod mailboxes;
 pub mod new_password;
 pub mod notify;
 pub mod password_reset;
 pub mod request;
+pub mod shown_links;
 pub mod sign_in;
 pub mod signing_key_rotation;
 pub mod transaction;

@@ -5,11 +5,11 @@
 //! stored, the same for every name, and a node processes it later. So neither the answer nor its
 //! timing reveals whether an account exists.
 
-use super::emailed_codes;
 use super::emailed_codes::send_password_code;
 use super::new_password::Rehearsed;
 use super::sign_in::address_keys;
 use super::transaction::{Transaction, transact};
+use super::{emailed_codes, mailboxes};
 use crate::crypto::peppers::Blinded;
 use crate::db;
 use crate::db::accounts::Account;
@@ -163,7 +163,7 @@ pub async fn reset(
         let now = tx.now();
         let account = use_code(&mut tx, &code).await?;
         db::sign_in::passwords::set(&mut tx, org_id, account_id, &record, now).await?;
-        db::accounts::prove_mailbox(&mut tx, org_id, account_id, now).await?;
+        mailboxes::prove(&mut tx, &code, account_id).await?;
         db::sign_in::emailed_codes::end_all(&mut tx, org_id, code.subject_id, End::Replaced, now).await?;
         db::sign_in::sessions::end_for_account(&mut tx, org_id, account_id, None, now).await?;
         let before = account.password_time.map(|time| time.event_value());

@@ -142,16 +142,21 @@ impl<'a> Transaction<'a> {
     }
 
     /// Writes an email to the outbox. It is sent once the change is committed, and not before.
+    ///
+    /// # Errors
+    /// `LIMIT_REACHED` for a link, where the org has written too many emails. A notice is left out then:
+    /// what it informs of, such as a revocation, is not refused for want of an email.
     pub async fn mail(&mut self, email: &OutgoingEmail) -> Result<()> {
-        email
-            .enqueue(
-                self.inner.as_mut().expect(OPEN),
-                &self.state.keyring.master,
-                self.state.clock.new_id(),
-                self.now,
-            )
-            .await?;
-        self.mailed = true;
+        let (inner, mail_id) = (self.inner.as_mut().expect(OPEN), self.state.clock.new_id());
+        match email.enqueue(inner, &self.state.keyring.master, mail_id, self.now).await {
+            Err(error) if email.is_notice() && error.reason() == Reason::LimitReached => {
+                tracing::warn!(org_id = %email.org_id(), "notice left out: the org has sent its emails of this day");
+            }
+            outcome => {
+                outcome?;
+                self.mailed = true;
+            }
+        }
         Ok(())
     }
 

@@ -15,9 +15,10 @@ use crate::state::State;
 
 pub use pages::PageSettings;
 
-/// The routes of the edge.
-pub fn router(state: Arc<State>, pages: PageSettings) -> Router {
-    let pages = pages::router(state.clone(), pages);
+/// The routes of the edge. What a browser opens and does not exist is a page that says so.
+pub fn router(state: Arc<State>, settings: PageSettings) -> Router {
+    let elsewhere = pages::elsewhere(state.clone(), settings.clone());
+    let pages = pages::router(state.clone(), settings);
     Router::new()
         .route("/.well-known/jwks.json", get(well_known::jwks))
         .route("/.well-known/openid-configuration", get(well_known::openid_configuration))
@@ -26,6 +27,7 @@ pub fn router(state: Arc<State>, pages: PageSettings) -> Router {
         .route("/readyz", get(ready))
         .with_state(state)
         .merge(pages)
+        .fallback_service(elsewhere)
 }
 
 /// Liveness: the process runs.

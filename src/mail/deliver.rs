@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
+use time::OffsetDateTime;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use uuid::Uuid;
@@ -16,9 +17,9 @@ use super::mailer::{EmailDelivery, Mailer, Transport};
 use super::message::Built;
 use super::{message, smtp};
 use crate::clock::Jitter;
-use crate::db::outbox;
-use crate::db::outbox::Claimed;
-use crate::domain::mail::pause_after;
+use crate::db::outbox::{Claimed, Next};
+use crate::db::{email_budgets, outbox};
+use crate::domain::mail::{Budget, pause_after};
 use crate::error::Result;
 use crate::state::State;
 
@@ -81,12 +82,43 @@ impl Delivery {
         }
     }
 
-    /// Claims one message, sends it, and writes the outcome.
-    async fn process(&self, mail_id: Uuid) -> Result<()> {
+    /// Claims the message that is next for the mailbox of a due one, if its budget has a place. Returns it
+    /// with its budget, and the time at which the place was taken.
+    async fn claim(&self, due: Uuid) -> Result<Option<(Claimed, Budget, OffsetDateTime)>> {
         let state = &self.state;
-        let (claim_id, now) = (state.clock.new_id(), state.clock.now());
-        let claimed = outbox::claim(&state.db.pool(), mail_id, claim_id, now, now + CLAIM).await?;
-        let Some(claimed) = claimed else { return Ok(()) };
+        loop {
+            let (claim_id, now) = (state.clock.new_id(), state.clock.now());
+            let mut tx = state.db.begin_job().await?;
+            let Some(Next { mail_id, budget, expired }) = outbox::find_next(&mut tx, due, now).await? else {
+                return Ok(None);
+            };
+            // One whose code has expired is not sent, and takes no place.
+            if !expired && let Some(free) = email_budgets::take(&mut tx, &budget, now).await? {
+                let waiting = outbox::wait_for_place(&mut *tx, &budget, free, now).await?;
+                tx.commit().await?;
+                tracing::info!(waiting, until = %free, "messages wait: their mailbox was sent its messages of this hour");
+                return Ok(None);
+            }
+            // Another node may have claimed it meanwhile; then the next one is looked up.
+            if let Some(claimed) = outbox::claim(&mut *tx, mail_id, claim_id, now, now + CLAIM).await? {
+                tx.commit().await?;
+                return Ok(Some((claimed, budget, now)));
+            }
+        }
+    }
+
+    /// Gives back the place of a message that was not sent.
+    async fn give_back(&self, budget: &Budget, taken: OffsetDateTime) -> Result<()> {
+        let mut tx = self.state.db.begin_job().await?;
+        email_budgets::give_back(&mut tx, budget, taken, self.state.clock.now()).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Claims one message, sends it, and writes the outcome.
+    async fn process(&self, due: Uuid) -> Result<()> {
+        let state = &self.state;
+        let Some((claimed, budget, now)) = self.claim(due).await? else { return Ok(()) };
+        let mail_id = claimed.mail_id;
         let began = Instant::now();
         if claimed.expire_time.is_some_and(|end| end <= now) {
             let error = "its code expired before it could be sent";
@@ -101,8 +133,8 @@ impl Delivery {
             Err(Failure::Passing(error)) => (error, false),
             Err(Failure::Lasting(error)) => (error, true),
         };
-        let now = state.clock.now();
-        match pause_after(claimed.attempts).filter(|_| !lasts) {
+        let (taken, now) = (now, state.clock.now());
+        let outcome = match pause_after(claimed.attempts).filter(|_| !lasts) {
             Some(pause) => {
                 let pause = self.jitter.spread(pause.unsigned_abs());
                 tracing::warn!(%mail_id, error = failure, retry_in = ?pause, "message not sent");
@@ -112,7 +144,9 @@ impl Delivery {
                 tracing::error!(%mail_id, error = failure, "message given up: `countersign mail list` shows it");
                 outbox::give_up(&state.db.pool(), &claimed, now, &failure, false).await
             }
-        }
+        };
+        self.give_back(&budget, taken).await?;
+        outcome
     }
 
     async fn send(&self, claimed: &Claimed) -> std::result::Result<(), Failure> {

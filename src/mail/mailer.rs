@@ -6,13 +6,15 @@ use lettre::message::Mailbox;
 use zeroize::Zeroizing;
 
 use super::smtp::Smtp;
-use crate::config::WebUrl;
+use crate::config::{Appearance, WebUrl};
 
 /// What a server needs to send emails and to serve the pages that their links lead to.
 #[derive(Clone)]
 pub struct EmailDelivery {
     /// The URL that every link starts with.
     pub pages_url: WebUrl,
+    /// How this node's pages look.
+    pub appearance: Appearance,
     /// None if this node sends no emails: they wait in the outbox for a node that does.
     pub mailer: Option<Mailer>,
 }
@@ -20,7 +22,7 @@ pub struct EmailDelivery {
 impl EmailDelivery {
     /// A delivery that sends nothing.
     pub fn closed(pages_url: WebUrl) -> Self {
-        Self { pages_url, mailer: None }
+        Self { pages_url, appearance: Appearance::default(), mailer: None }
     }
 }
 

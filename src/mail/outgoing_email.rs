@@ -8,7 +8,7 @@ use crate::crypto::seal::{MasterKeys, SealPurpose};
 use crate::db::outbox;
 use crate::db::outbox::{NewEmail, SealedCode};
 use crate::domain::accounts::{AccountState, Details};
-use crate::domain::mail::{Mail, recipient};
+use crate::domain::mail::{Budget, Mail, recipient};
 use crate::domain::values::ids::OrgId;
 use crate::domain::values::names::Email;
 use crate::domain::values::token_string::TokenString;
@@ -19,6 +19,8 @@ pub struct OutgoingEmail {
     org_id: OrgId,
     recipient: Email,
     mail: Mail,
+    /// Whether the holder of the mailbox requested it.
+    asked: bool,
     code: Option<LinkCode>,
 }
 
@@ -34,11 +36,12 @@ impl OutgoingEmail {
         org_id: OrgId,
         recipient: &Email,
         mail: Mail,
+        asked: bool,
         code: TokenString,
         expire_time: OffsetDateTime,
     ) -> Self {
         let code = Some(LinkCode { code, expire_time });
-        Self { org_id, recipient: recipient.clone(), mail, code }
+        Self { org_id, recipient: recipient.clone(), mail, asked, code }
     }
 
     /// A notice of the org about an account; none if there is no one to notify ([`recipient`]).
@@ -50,12 +53,22 @@ impl OutgoingEmail {
         mail: Mail,
     ) -> Option<Self> {
         let recipient = recipient(details, state, proved)?.clone();
-        Some(Self { org_id, recipient, mail, code: None })
+        Some(Self { org_id, recipient, mail, asked: false, code: None })
+    }
+
+    /// The org that sends it.
+    pub fn org_id(&self) -> OrgId {
+        self.org_id
     }
 
     /// The mailbox that it is sent to.
     pub fn recipient(&self) -> &Email {
         &self.recipient
+    }
+
+    /// Whether it informs of something, and needs no action.
+    pub fn is_notice(&self) -> bool {
+        self.code.is_none()
     }
 
     /// The template and its parameters.
@@ -81,6 +94,7 @@ impl OutgoingEmail {
             mail_id,
             org_id: self.org_id,
             recipient: self.recipient.as_str(),
+            budget: &Budget::of(&self.recipient, self.asked),
             mail: &self.mail,
             code: code.as_ref(),
         };

@@ -6,11 +6,8 @@
 use time::OffsetDateTime;
 
 use crate::domain::mail::Mail;
+use crate::domain::sign_in::emailed_codes::CodePurpose;
 use crate::domain::values::markup::escaped;
-
-/// The pages that links lead to, relative to the URL of the pages.
-const SET_PASSWORD: &str = "set-password";
-const ACCEPT_INVITATION: &str = "accept-invitation";
 
 /// The most tokens that an email names; of the others it says how many there are.
 const MAX_NAMED: usize = 10;
@@ -18,8 +15,9 @@ const MAX_NAMED: usize = 10;
 /// The page that the link of an email leads to; none for an email without a link.
 pub(super) fn page(mail: &Mail) -> Option<&'static str> {
     match mail {
-        Mail::Invitation { .. } => Some(ACCEPT_INVITATION),
-        Mail::SetPassword { .. } | Mail::ResetPassword { .. } => Some(SET_PASSWORD),
+        Mail::Invitation { .. } => Some(CodePurpose::Invitation.page()),
+        Mail::SetPassword { .. } => Some(CodePurpose::FirstPassword.page()),
+        Mail::ResetPassword { .. } => Some(CodePurpose::Reset.page()),
         Mail::TokenExpiring { .. } | Mail::TokenLeaked { .. } | Mail::SignInThrottled { .. } => None,
     }
 }
@@ -178,9 +176,11 @@ fn sign_in_throttled(org: &str, account: &str, address: Option<String>) -> Conte
     }
 }
 
-/// Keeps a name within its line, so that it cannot look like a text of ours.
+/// Keeps a name within its line, so that it cannot look like a text of ours, and as it is written: a
+/// reader decodes encoded words (RFC 2047) in a subject, also those of ASCII letters alone.
 fn one_line(name: &str) -> String {
-    name.chars().map(|c| if c.is_control() || "\u{2028}\u{2029}".contains(c) { ' ' } else { c }).collect()
+    let line = name.chars().map(|c| if c.is_control() || "\u{2028}\u{2029}".contains(c) { ' ' } else { c });
+    line.collect::<String>().replace("=?", "= ?")
 }
 
 fn text(content: &Content, link: Option<&str>) -> String {
@@ -281,10 +281,10 @@ mod tests {
 
     #[test]
     fn names_cannot_inject_headers_lines_or_markup() {
-        let evil = "<script>alert(1)</script>\"'&\r\nBcc: all@example.org\r\n\r\nPay here\u{2028}now";
+        let evil = "<script>alert(1)</script>\"'&\r\nBcc: all@example.org\r\n\r\nPay here\u{2028}now =?utf-8?q?evil=2Eexample?=";
         for mail in each(evil) {
             let Rendered { subject, text, html } = render(&mail, page(&mail).map(|_| LINK));
-            assert!(!subject.contains(['\r', '\n']), "{subject}");
+            assert!(!subject.contains(['\r', '\n']) && !subject.contains("=?"), "{subject}");
             assert!(!html.contains("<script") && html.contains("&lt;script&gt;"), "{html}");
             assert!(!html.contains("\"'&\r") && html.contains("&quot;&#39;&amp;"), "{html}");
             for part in [&text, &html] {

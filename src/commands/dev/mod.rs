@@ -79,7 +79,8 @@ async fn run_on(
     let (stop, stopped) = oneshot::channel::<()>();
     let pages_url = args.pages.pages_url.clone().unwrap_or_else(|| WebUrl::from(&state.issuer));
     let transport = Transport::Files(args.data_dir.join("mail"));
-    let delivery = EmailDelivery { pages_url, mailer: Some(Mailer { from: MAIL_FROM.parse()?, transport }) };
+    let mailer = Some(Mailer { from: MAIL_FROM.parse()?, transport });
+    let delivery = EmailDelivery { pages_url, appearance: args.pages.appearance()?, mailer };
     let mut serving = tokio::spawn(server::run(listener, state.clone(), limits, delivery, async move {
         // Nothing is sent: the sender is dropped to stop the server.
         let _ = stopped.await;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use lettre::message::Mailbox;
 
-use crate::config::{SmtpUrl, WebUrl};
+use crate::config::{Appearance, Colour, Image, LinkUrl, SmtpUrl, WebUrl};
 
 /// The heading of all arguments of this file.
 const HEADING: &str = "Email and pages";
@@ -22,6 +22,38 @@ pub(crate) struct PagesArgs {
     /// `AcceptInvitation`.
     #[arg(long, env = "COUNTERSIGN_PAGES_URL", value_name = "URL")]
     pub pages_url: Option<WebUrl>,
+    /// Where people sign in, such as `https://app.example.com/login`: pages that have done their work
+    /// lead there.
+    #[arg(long, env = "COUNTERSIGN_SIGN_IN_URL", value_name = "URL")]
+    pub sign_in_url: Option<LinkUrl>,
+    /// An image above each page: `.svg`, `.png`, `.jpg`, `.webp` or `.gif`, at most 256 KiB.
+    #[arg(long, env = "COUNTERSIGN_PAGES_LOGO", value_name = "FILE")]
+    pub pages_logo: Option<PathBuf>,
+    /// The icon of the pages in a browser's tab: `.ico`, `.svg` or `.png`, at most 256 KiB.
+    #[arg(long, env = "COUNTERSIGN_PAGES_FAVICON", value_name = "FILE")]
+    pub pages_favicon: Option<PathBuf>,
+    /// The colour of buttons and links of the pages, such as `#1f4fd8`.
+    ///
+    /// It is made darker on white, and lighter on black, where it could not be read otherwise.
+    #[arg(long, env = "COUNTERSIGN_PAGES_COLOUR", value_name = "COLOUR")]
+    pub pages_colour: Option<Colour>,
+}
+
+impl PagesArgs {
+    /// How the pages look. Reads the images.
+    ///
+    /// # Errors
+    /// When an image cannot be read.
+    pub(crate) fn appearance(&self) -> anyhow::Result<Appearance> {
+        let read =
+            |flag, path: &Option<PathBuf>| path.as_ref().map(|path| Image::read(flag, path)).transpose();
+        Ok(Appearance {
+            sign_in_url: self.sign_in_url.clone(),
+            logo: read("--pages-logo", &self.pages_logo)?,
+            favicon: read("--pages-favicon", &self.pages_favicon)?,
+            colour: self.pages_colour,
+        })
+    }
 }
 
 /// How emails are sent.

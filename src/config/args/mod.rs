@@ -13,6 +13,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use uuid::Uuid;
 
+use crate::config::WebUrl;
+
 pub(crate) use database::DatabaseArgs;
 pub(crate) use email::EmailArgs;
 use email::PagesArgs;
@@ -262,6 +264,34 @@ pub(crate) enum MailCommand {
     #[command(after_help = "Examples:
   countersign mail retry --all --database-url postgres://countersign@localhost/countersign")]
     Retry(MailRetryArgs),
+    /// Show the link of an invitation, or of a first password, whose email was not sent
+    ///
+    /// For deployments without an SMTP server, and for users that were created with `suppress_email`: give
+    /// the link to the person yourself. It is a fresh one, and works once; the link in the email no longer
+    /// works. Who opens it signs up or sets the first password, and proves no mailbox by that. The log of
+    /// the org has an event. The link to reset a password is never shown.
+    #[command(after_help = "Examples:
+  countersign mail show-link ana@example.org --database-url postgres://countersign@localhost/countersign \\
+    --issuer https://id.example.com --master-key-file master.key")]
+    ShowLink(MailShowLinkArgs),
+}
+
+/// `countersign mail show-link`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct MailShowLinkArgs {
+    /// The id of an email, as `countersign mail list --waiting` shows it; or an address: all of its
+    /// invitations, and its first password.
+    #[arg(value_name = "ID or ADDRESS")]
+    pub of: String,
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    #[command(flatten)]
+    pub issuer: IssuerArgs,
+    #[command(flatten)]
+    pub master_key: MasterKeyArgs,
+    /// What links begin with, as for `countersign serve`. Default: the issuer.
+    #[arg(long, env = "COUNTERSIGN_PAGES_URL", value_name = "URL", help_heading = "Email and pages")]
+    pub pages_url: Option<WebUrl>,
 }
 
 /// `countersign mail list`.
@@ -334,6 +364,7 @@ mod tests {
                     "waiting",
                     "ids",
                     "all",
+                    "of",
                     "url",
                 ];
                 let own = own.contains(&argument.get_id().as_str());

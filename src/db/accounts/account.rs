@@ -76,14 +76,14 @@ impl Account {
     pub fn details(&self) -> Result<Details> {
         let name = self.name.as_deref().map(AccountName::parse).transpose();
         let contact_email = self.contact_email.as_deref().map(Email::parse).transpose();
-        let description = self.description.as_deref().map(Description::parse).transpose();
+        let description = self.description.as_deref().map(Description::from_stored);
         let external_id = self.external_id.as_deref().map(ExternalId::parse).transpose();
         Ok(Details {
             name: name.map_err(damaged("account name"))?,
             username: Email::parse(&self.username).map_err(damaged("username"))?,
             profile: self.profile(),
             contact_email: contact_email.map_err(damaged("address"))?,
-            description: description.map_err(damaged("description"))?,
+            description,
             settings: self.settings()?,
             external_id: external_id.map_err(damaged("external id"))?,
         })
@@ -145,6 +145,9 @@ pub struct NewAccount<'a> {
     /// Without a name it is a user.
     pub details: &'a Details,
     pub deactivated: bool,
+    /// Whether the transaction is only a preview, which is rolled back: nothing outside of the org is
+    /// read or written.
+    pub preview: bool,
 }
 
 /// Finds the account, unless it is deleted.
@@ -217,7 +220,11 @@ pub async fn insert(tx: &mut PgConnection, new: &NewAccount<'_>, now: OffsetDate
     if let Some(name) = name {
         check_name_available(&mut *tx, new.org_id, name).await?;
     }
-    take_username(&mut *tx, new.org_id, new.account_id, new.details).await?;
+    if new.preview {
+        check_username_in_org(&mut *tx, new.org_id, &new.details.username).await?;
+    } else {
+        take_username(&mut *tx, new.org_id, new.account_id, new.details).await?;
+    }
     let searchable = Searchable::of_details(new.org_id, new.details);
     let query = sqlx::query!(
         "insert into accounts (org_id, account_id, kind, name, name_key, username, display_name, given_name,
@@ -330,12 +337,7 @@ pub(super) async fn take_username(
                 AccountKind::ServiceAccount => Error::exists("username", username),
             });
         }
-        let exists = find(tx, org_id, held.account_id.into()).await?.is_some();
-        return Err(if exists {
-            Error::exists("username", username)
-        } else {
-            Reason::NameHeldByDeletedAccount.into()
-        });
+        return Err(username_held(tx, org_id, held.account_id.into(), username).await?);
     }
     let query = sqlx::query!(
         "insert into usernames (username, org_id, account_id) values ($1, $2, $3)",
@@ -349,6 +351,31 @@ pub(super) async fn take_username(
         _ => error.into(),
     })?;
     one_row(&taken, "taking a username")
+}
+
+/// Refuses a username that an account of the org has already. Whether an account of another org has it
+/// is not checked, so that nothing, not even the time that it takes, depends on that.
+async fn check_username_in_org(tx: &mut PgConnection, org_id: OrgId, username: &Email) -> Result<()> {
+    let held = sqlx::query_scalar!(
+        "select account_id from usernames where username = $1 and org_id = $2",
+        username.as_str(),
+        org_id.uuid()
+    );
+    match held.fetch_optional(&mut *tx).await? {
+        Some(account_id) => Err(username_held(tx, org_id, account_id.into(), username).await?),
+        None => Ok(()),
+    }
+}
+
+/// The refusal of a username that this account of the org has.
+async fn username_held(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    account_id: AccountId,
+    username: &Email,
+) -> Result<Error> {
+    let exists = find(tx, org_id, account_id).await?.is_some();
+    Ok(if exists { Error::exists("username", username) } else { Reason::NameHeldByDeletedAccount.into() })
 }
 
 /// Finds the account that has this username. Deleted accounts still have theirs.

@@ -70,11 +70,19 @@ pub async fn purge(
         account,
         deleted_by
     );
-    let Some(username) = due.fetch_optional(&mut *tx).await? else {
+    if due.fetch_optional(&mut *tx).await?.is_none() {
         return Ok(false);
-    };
+    }
+    remove(tx, org_id, account_id).await?;
+    Ok(true)
+}
+
+/// Removes an account, whatever its state, with everything that refers to it in its home org.
+///
+/// The org is locked, and none of the account's tokens is active.
+pub async fn remove(tx: &mut PgConnection, org_id: OrgId, account_id: AccountId) -> Result<()> {
+    let (org, account) = (org_id.uuid(), account_id.uuid());
     // What refers to the membership first; the secrets of tokens are deleted with these, by the foreign key.
-    // None of the tokens is active.
     let tokens = sqlx::query_scalar!(
         "delete from tokens where org_id = $1 and account_id = $2 returning token_id",
         org,
@@ -90,14 +98,17 @@ pub async fn purge(
     let listed = sqlx::query!("delete from account_orgs where account_id = $1 and org_id = $2", account, org);
     one_row(&listed.execute(&mut *tx).await?, "purging a listed membership")?;
     // Its links are deleted with it.
-    let deleted = sqlx::query!("delete from accounts where org_id = $1 and account_id = $2", org, account);
-    one_row(&deleted.execute(&mut *tx).await?, "purging an account")?;
+    let deleted = sqlx::query_scalar!(
+        "delete from accounts where org_id = $1 and account_id = $2 returning username",
+        org,
+        account
+    );
+    let username = deleted.fetch_one(&mut *tx).await?;
     let name = sqlx::query!(
         "delete from usernames where username = $1 and org_id = $2 and account_id = $3",
         username,
         org,
         account
     );
-    one_row(&name.execute(tx).await?, "deleting a username")?;
-    Ok(true)
+    one_row(&name.execute(tx).await?, "deleting a username")
 }

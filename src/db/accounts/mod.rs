@@ -11,6 +11,6 @@ pub mod updated;
 
 pub use account::*;
 pub use guests::{find_guest_orgs, leave, lock_orgs};
-pub use lifecycle::{find_deleted_by, purge, set_lifecycle};
+pub use lifecycle::{find_deleted_by, purge, remove, set_lifecycle};
 pub use list::{AccountFilter, fill_searchable, page};
-pub use update::update;
+pub use update::{Renames, update};

@@ -15,6 +15,18 @@ use crate::domain::values::ids::{AccountId, OrgId};
 use crate::domain::values::names::{AccountName, Description, Email, ExternalId};
 use crate::error::{Error, Result};
 
+/// In which orgs a changed title of an account is shown.
+///
+/// Members of an org see their guests by their titles. They must not change by what another org writes
+/// about its account, but by what the account's owner writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renames {
+    /// The account itself, or an operator, names it: in all orgs.
+    Everywhere,
+    /// Its home org names it: nowhere else.
+    AtHome,
+}
+
 /// Changes the details of an account, and with them its kind. Returns the changed account.
 ///
 /// An account without a name is a user. The account is locked, and has the details of `before`.
@@ -27,6 +39,7 @@ pub async fn update(
     account_id: AccountId,
     before: &Details,
     after: &Details,
+    renames: Renames,
     now: OffsetDateTime,
 ) -> Result<Account> {
     let key = |details: &Details| details.name.as_ref().map(AccountName::key);
@@ -45,7 +58,7 @@ pub async fn update(
     }
     write(&mut *tx, org_id, account_id, after, now).await?;
     if before.title() != after.title() {
-        update_titles(&mut *tx, account_id, &after.title()).await?;
+        update_titles(&mut *tx, org_id, account_id, &after.title(), renames).await?;
     }
     if before.settings.links != after.settings.links {
         links::replace(&mut *tx, org_id, account_id, &after.settings.links).await?;
@@ -109,11 +122,24 @@ async fn release_username(
     one_row(&query.execute(tx).await?, "releasing a username")
 }
 
-/// Updates the title of an account in each of its memberships, in all orgs.
-async fn update_titles(tx: &mut PgConnection, account_id: AccountId, title: &str) -> Result<()> {
-    let orgs =
-        sqlx::query_scalar!("select org_id from account_orgs where account_id = $1", account_id.uuid());
-    let orgs = orgs.fetch_all(&mut *tx).await?;
+/// Updates the title of an account in its memberships.
+async fn update_titles(
+    tx: &mut PgConnection,
+    home: OrgId,
+    account_id: AccountId,
+    title: &str,
+    renames: Renames,
+) -> Result<()> {
+    let orgs = match renames {
+        Renames::AtHome => vec![home.uuid()],
+        Renames::Everywhere => {
+            let orgs = sqlx::query_scalar!(
+                "select org_id from account_orgs where account_id = $1",
+                account_id.uuid()
+            );
+            orgs.fetch_all(&mut *tx).await?
+        }
+    };
     let query = sqlx::query!(
         "update memberships set title = $3 where org_id = any($1) and account_id = $2",
         &orgs,

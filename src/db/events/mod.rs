@@ -230,6 +230,8 @@ pub struct Change {
     /// None: that of the transaction's author.
     org_id: Option<OrgId>,
     kind: &'static str,
+    /// Whether its event names the server, and not the transaction's author.
+    by_the_server: bool,
     resource_ids: Vec<String>,
     fields: Vec<FieldChange>,
     subjects: Vec<Subject>,
@@ -241,12 +243,25 @@ impl Change {
     pub fn of(kind: &'static str, resources: impl IntoIterator<Item: ToString>) -> Self {
         debug_assert!(EVENT_TYPES.contains(&kind), "{kind} is not among the event types");
         let resource_ids = resources.into_iter().map(|id| id.to_string()).collect();
-        Self { org_id: None, kind, resource_ids, fields: Vec::new(), subjects: Vec::new() }
+        Self {
+            org_id: None,
+            kind,
+            by_the_server: false,
+            resource_ids,
+            fields: Vec::new(),
+            subjects: Vec::new(),
+        }
     }
 
     /// In another org than the transaction's.
     pub fn in_org(self, org_id: OrgId) -> Self {
         Self { org_id: Some(org_id), ..self }
+    }
+
+    /// An event without the author of the transaction, where that acts in another org and is none of this
+    /// one's business: it names no account, address or request.
+    pub fn by_the_server(self) -> Self {
+        Self { by_the_server: true, ..self }
     }
 
     /// Adds these resources to those that it names.
@@ -298,6 +313,7 @@ pub async fn record(
     for (seq, change) in changes.iter().enumerate() {
         let org_id = change.org_id.unwrap_or(*org_id).uuid();
         let event_id = clock.new_id::<EventId>().uuid();
+        let actor = if change.by_the_server { &Actor::default() } else { actor };
         let subjects: Vec<String> = change.subjects.iter().map(Subject::to_string).collect();
         let event = sqlx::query!(
             "insert into events (org_id, event_id, type, actor_id, impersonator_id, operator, credential_id,

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::db::{damaged, one_row};
 use crate::domain::paging::{COUNTED, Page};
 use crate::domain::sign_in::invitations::{InvitationState, RETENTION, SEND_WINDOW};
-use crate::domain::values::ids::{AccountId, InvitationId, OrgId, TokenId};
+use crate::domain::values::ids::{AccountId, InvitationId, OrgId};
 use crate::domain::values::names::Email;
 use crate::domain::values::permissions::Right;
 use crate::domain::values::resources::Node;
@@ -70,9 +70,9 @@ impl Invitation {
         all.map(|(org_id, account_id)| (org_id.into(), account_id.into())).collect()
     }
 
-    /// The home org and the id of the token that the invitation was sent with, if it was a token.
-    pub fn sent_with(&self) -> (OrgId, TokenId) {
-        (self.impersonator_org_id.unwrap_or(self.inviter_org_id).into(), self.credential_id.into())
+    /// The home org and the id of the token or session that the invitation was sent with.
+    pub fn sent_with(&self) -> (OrgId, Uuid) {
+        (self.impersonator_org_id.unwrap_or(self.inviter_org_id).into(), self.credential_id)
     }
 
     /// The account that accepted the invitation.

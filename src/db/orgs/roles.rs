@@ -35,12 +35,10 @@ impl Role {
 
     /// All fields of the role that a caller can set.
     pub fn fields(&self) -> Result<RoleFields> {
-        let display_name = |text: &String| DisplayName::parse(text).map_err(damaged("display name"));
-        let description = |text: &String| Description::parse(text).map_err(damaged("description"));
         Ok(RoleFields {
             name: AccountName::parse(&self.name).map_err(damaged("role name"))?,
-            display_name: self.display_name.as_ref().map(display_name).transpose()?,
-            description: self.description.as_ref().map(description).transpose()?,
+            display_name: self.display_name.as_deref().map(DisplayName::from_stored),
+            description: self.description.as_deref().map(Description::from_stored),
             terms: terms(&self.permissions, &self.account_kinds)?,
         })
     }

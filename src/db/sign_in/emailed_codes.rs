@@ -20,6 +20,8 @@ pub struct NewCode<'a> {
     /// Whether the holder of the mailbox requested it.
     pub asked: bool,
     pub record: &'a SecretRecord,
+    /// Whether it goes to the mailbox alone.
+    pub proves_mailbox: bool,
     pub expire_time: OffsetDateTime,
 }
 
@@ -32,6 +34,8 @@ pub struct EmailedCode {
     purpose: String,
     mac: Vec<u8>,
     pepper_id: i32,
+    /// Whether it went to the mailbox alone: an operator was shown the others.
+    pub proves_mailbox: bool,
     pub expire_time: OffsetDateTime,
     end_reason: Option<String>,
 }
@@ -77,8 +81,9 @@ impl EmailedCode {
 /// Inserts a code.
 pub async fn insert(tx: &mut PgConnection, new: &NewCode<'_>, now: OffsetDateTime) -> Result<()> {
     let query = sqlx::query!(
-        "insert into codes (code_id, org_id, subject_id, purpose, asked, mac, pepper_id, create_time, expire_time)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        "insert into codes (code_id, org_id, subject_id, purpose, asked, mac, pepper_id, create_time, expire_time,
+                proves_mailbox)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         new.code_id,
         new.org_id.uuid(),
         new.subject_id,
@@ -87,7 +92,8 @@ pub async fn insert(tx: &mut PgConnection, new: &NewCode<'_>, now: OffsetDateTim
         new.record.mac,
         new.record.pepper,
         now,
-        new.expire_time
+        new.expire_time,
+        new.proves_mailbox
     );
     one_row(&query.execute(tx).await?, "inserting a code")
 }
@@ -96,7 +102,7 @@ pub async fn insert(tx: &mut PgConnection, new: &NewCode<'_>, now: OffsetDateTim
 pub async fn find(db: impl PgExecutor<'_>, code_id: Uuid) -> Result<Option<EmailedCode>> {
     let query = sqlx::query_as!(
         EmailedCode,
-        "select code_id, org_id, subject_id, purpose, mac, pepper_id, expire_time, end_reason
+        "select code_id, org_id, subject_id, purpose, mac, pepper_id, proves_mailbox, expire_time, end_reason
          from codes where code_id = $1",
         code_id
     );
@@ -141,6 +147,23 @@ pub async fn end_all(
     let ended = query.fetch_all(&mut *tx).await?;
     outbox::withdraw(tx, &ended).await?;
     Ok(ended.len())
+}
+
+/// Whether a code of a subject is valid.
+pub async fn has_valid(
+    db: impl PgExecutor<'_>,
+    org_id: OrgId,
+    subject_id: Uuid,
+    now: OffsetDateTime,
+) -> Result<bool> {
+    let query = sqlx::query_scalar!(
+        r#"select exists (select 1 from codes
+                          where org_id = $1 and subject_id = $2 and end_time is null and expire_time > $3) as "is!""#,
+        org_id.uuid(),
+        subject_id,
+        now
+    );
+    Ok(query.fetch_one(db).await?)
 }
 
 /// How many codes of a subject, which is locked, the holder of its mailbox has requested since then.

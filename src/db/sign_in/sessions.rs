@@ -5,12 +5,17 @@ use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use crate::db::one_row;
+use crate::domain::sign_in::emailed_codes::CodePurpose;
 use crate::domain::tokens::secrets::SecretRecord;
 use crate::domain::values::ids::{AccountId, OrgId, SessionId};
 use crate::error::{Reason, Result};
 
 /// How long a session is stored after it has expired, so that its use is refused with the right error.
 const RETENTION: Duration = Duration::days(1);
+/// How long a session that another person had is stored after it was revoked: what it sent may be
+/// accepted for as long, and a sweep may be early by the clock of another node.
+const COMPROMISED_RETENTION: Duration =
+    Duration::seconds(CodePurpose::Invitation.lifetime().whole_seconds() + RETENTION.whole_seconds());
 /// How many sessions are swept at once.
 const SWEEP_LIMIT: i64 = 10_000;
 
@@ -107,6 +112,35 @@ pub async fn end(
     Ok(query.execute(tx).await?.rows_affected() == 1)
 }
 
+/// Stores that another person had the session, whether it had ended or not.
+pub async fn mark_compromised(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    session_id: SessionId,
+    now: OffsetDateTime,
+) -> Result<()> {
+    let query = sqlx::query!(
+        "update sessions set compromise_time = coalesce(compromise_time, $3)
+         where org_id = $1 and session_id = $2",
+        org_id.uuid(),
+        session_id.uuid(),
+        now
+    );
+    query.execute(tx).await?;
+    Ok(())
+}
+
+/// Whether the session was revoked because another person had it.
+pub async fn is_compromised(db: impl PgExecutor<'_>, org_id: OrgId, session_id: SessionId) -> Result<bool> {
+    let query = sqlx::query_scalar!(
+        r#"select exists (select 1 from sessions
+                          where org_id = $1 and session_id = $2 and compromise_time is not null) as "is!""#,
+        org_id.uuid(),
+        session_id.uuid()
+    );
+    Ok(query.fetch_one(db).await?)
+}
+
 /// Ends the sessions of an account, except for one. Returns how many were active.
 pub async fn end_for_account(
     tx: &mut PgConnection,
@@ -153,9 +187,12 @@ pub async fn purge(tx: &mut PgConnection, org_id: OrgId, account_id: AccountId) 
 /// Deletes sessions of all orgs whose retention has expired. Returns how many there were.
 pub async fn sweep(tx: &mut PgConnection, now: OffsetDateTime) -> Result<u64> {
     let due = sqlx::query_scalar!(
-        "select session_id from sessions where expire_time < $1 order by expire_time limit $2",
+        "select session_id from sessions
+         where expire_time < $1 and (compromise_time is null or compromise_time < $3)
+         order by expire_time limit $2",
         now - RETENTION,
-        SWEEP_LIMIT
+        SWEEP_LIMIT,
+        now - COMPROMISED_RETENTION
     );
     let due = due.fetch_all(&mut *tx).await?;
     // The rows in `credentials` first: after an interruption the next sweep finds the sessions again.

@@ -6,7 +6,8 @@ use sqlx::PgConnection;
 use sqlx::types::Json;
 use time::OffsetDateTime;
 
-use super::token::{Labels, Token, select_tokens};
+use super::labels::{Labels, compared};
+use super::token::{Token, select_tokens};
 use crate::domain::paging::{COUNTED, Page};
 use crate::domain::tokens::policy::{Rules, TokenState};
 use crate::domain::values::ids::{AccountId, OrgId, TokenId};
@@ -39,7 +40,7 @@ macro_rules! filtered {
         $query!(
             $head + r#" where t.org_id = $1 and ($2::uuid is null or account_id = $2)
                 and ($3::text is null or t.kind = $3) and ($4::text is null or purpose = $4)
-                and ($5::jsonb is null or labels @> $5) and ($6::timestamptz is null or t.expire_time < $6)
+                and ($5::jsonb is null or coalesce(folded_labels, labels) @> $5) and ($6::timestamptz is null or t.expire_time < $6)
                 and ($7::timestamptz is null or t.create_time < $7 and not exists (
                     select 1 from token_secrets used where used.org_id = $1 and used.token_id = t.token_id
                       and used.last_use_time >= $7))
@@ -65,7 +66,7 @@ macro_rules! filtered {
             account_id.map(AccountId::uuid),
             kind.map(TokenKind::name),
             purpose.as_ref().map(Purpose::as_str),
-            (!labels.is_empty()).then_some(Json(labels)) as _,
+            (!labels.is_empty()).then(|| Json(compared(labels))) as _,
             *expires_before,
             *idle_since,
             $now,

@@ -2,6 +2,7 @@
 
 mod counts;
 pub mod credentials;
+mod labels;
 mod list;
 pub mod principals;
 pub mod reminders;
@@ -9,5 +10,6 @@ pub mod secrets;
 mod token;
 pub mod web_origins;
 
+pub use labels::Labels;
 pub use list::{TokenFilter, page};
 pub use token::*;

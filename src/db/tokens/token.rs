@@ -1,14 +1,12 @@
 //! `tokens` and `credentials`, and what callers may see of `token_secrets`.
 
-use std::collections::BTreeMap;
-
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::secrets::{self, NewSecret};
-use super::{counts, web_origins};
+use super::{Labels, counts, labels, web_origins};
 use crate::db::events::{Change, FieldChange};
 use crate::db::{damaged, one_row};
 use crate::domain::tokens::narrowing::RestrictionsAndExpiry;
@@ -24,9 +22,6 @@ use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::ResourcePath;
 use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Error, Reason, Result};
-
-/// Labels, by which users and programs find tokens.
-pub type Labels = BTreeMap<String, String>;
 
 /// A token, as it is stored, with what callers may see of its secrets.
 #[derive(Clone, Debug)]
@@ -310,6 +305,7 @@ pub async fn insert(tx: &mut PgConnection, new: &NewToken<'_>, now: OffsetDateTi
         new.expire_time.and_then(|end| skipped_threshold(end - now))
     );
     one_row(&token.execute(&mut *tx).await?, "inserting a token")?;
+    labels::store(&mut *tx, new.org_id, new.token_id, new.labels).await?;
     if !lists.origins.is_empty() {
         web_origins::insert(tx, new.org_id, new.token_id, &lists.origins, new.expire_time, now).await?;
     }
@@ -393,6 +389,7 @@ pub async fn update(
         *expire_time
     );
     one_row(&query.execute(&mut *tx).await?, "updating a token")?;
+    labels::store(&mut *tx, org_id, token_id, new.labels).await?;
     web_origins::delete(&mut *tx, org_id, &[token_id]).await?;
     web_origins::insert(tx, org_id, token_id, &restrictions.origins, *expire_time, now).await
 }

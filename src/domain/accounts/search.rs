@@ -1,6 +1,6 @@
 //! Search for accounts by a part of their names, without an extension of the database.
 //!
-//! The searchable text of an account is one string in lower case: its name, username and display
+//! The searchable text of an account is one string, folded ([`text`](crate::domain::values::text)): its name, username and display
 //! name, with a line break before each. None of them contains a line break, so a line break and
 //! what follows it mark the beginning of a name. Every three successive characters (trigram) of
 //! that text are stored as a number in an inverted index; a query of three or more characters can
@@ -12,6 +12,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use super::Details;
 use crate::domain::values::ids::OrgId;
 use crate::domain::values::names::{AccountName, Invalid};
+use crate::domain::values::text::folded;
 
 /// The separator before each name.
 const BREAK: char = '\n';
@@ -64,26 +65,19 @@ impl Needle {
     /// # Errors
     /// When it is longer than 254 characters, or contains control characters.
     pub fn parse(org_id: OrgId, query: &str) -> Result<Self, Invalid> {
-        let length = query.chars().count();
-        if length > MAX {
+        if query.chars().count() > MAX {
             return Err(Invalid("must be at most 254 characters"));
         }
         if query.chars().any(char::is_control) {
             return Err(Invalid("must hold no control characters"));
         }
-        let beginning = if length < PIECE { BREAK.to_string() } else { String::new() };
-        let text = beginning + &folded(query);
+        let mut text = folded(query);
+        if text.chars().count() < PIECE {
+            text.insert(0, BREAK);
+        }
         let pieces = pieces(org_id, &text, false);
         Ok(Self { text, pieces })
     }
-}
-
-/// Lower case, one character for each: names that differ only in case match.
-fn folded(text: &str) -> String {
-    // Some capitals become several characters in lower case; a query that ends between them would
-    // miss.
-    let lower = |c: char| c.to_lowercase().next().unwrap_or(c);
-    text.chars().map(lower).collect()
 }
 
 /// The pieces of a text. A text of two characters is one piece.
@@ -171,7 +165,7 @@ mod tests {
             let names = [Some(name.as_str()), Some(username.as_str()), display_name.as_deref()];
             let looked_for = folded(&query);
             let expected = names.into_iter().flatten().map(folded).any(|name| {
-                if query.chars().count() < 3 { name.starts_with(&looked_for) } else { name.contains(&looked_for) }
+                if looked_for.chars().count() < 3 { name.starts_with(&looked_for) } else { name.contains(&looked_for) }
             });
             prop_assert_eq!(finds(&query, (names[0], &username, names[2])), expected);
         }

@@ -48,6 +48,14 @@ impl CodePurpose {
         }
     }
 
+    /// The page that its link leads to, relative to the URL of the pages.
+    pub const fn page(self) -> &'static str {
+        match self {
+            Self::Invitation => "accept-invitation",
+            Self::FirstPassword | Self::Reset => "set-password",
+        }
+    }
+
     /// How long a code is valid.
     pub const fn lifetime(self) -> Duration {
         match self {

@@ -10,5 +10,6 @@ pub mod permissions;
 pub mod references;
 pub mod resources;
 pub mod subject;
+pub mod text;
 pub mod token_string;
 pub mod web_origin;

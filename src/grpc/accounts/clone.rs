@@ -21,7 +21,7 @@ use crate::domain::values::permissions::{Permission, Right};
 use crate::domain::values::references::AccountRef;
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Reason, Result, Violations};
-use crate::flows::emailed_codes::send_first_password;
+use crate::flows::emailed_codes::{refuse_beyond_budget, send_first_password};
 use crate::flows::transaction::{Transaction, transact};
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
@@ -37,6 +37,7 @@ struct CloneRequest {
     profile: Profile,
     deactivated: bool,
     excluded: Vec<NamedGrant>,
+    validate_only: bool,
 }
 
 impl CloneRequest {
@@ -58,7 +59,15 @@ impl CloneRequest {
         violations.check("request_id", idempotency::parse(&request.request_id));
         let (source,) = violations.all((source,))?;
         let (name, email) = (request.name.clone(), request.email.clone());
-        Ok(Self { source, name, email, profile, deactivated: request.deactivated, excluded })
+        Ok(Self {
+            source,
+            name,
+            email,
+            profile,
+            deactivated: request.deactivated,
+            excluded,
+            validate_only: request.validate_only,
+        })
     }
 
     /// The details of the clone of this source. `slug` is that of the org.
@@ -148,9 +157,16 @@ async fn clone(
     let source = source.ok_or_else(|| Error::not_found("account", &new.source))?;
     let details = new.details(state, &source, &org.slug)?;
     let Divided { given, dropped, .. } = divide(acting, tx, (new, source_id, rights)).await?;
+    refuse_beyond_budget(tx, org, details.kind()).await?;
 
     let account_id: AccountId = state.clock.new_id();
-    let row = NewAccount { account_id, org_id, details: &details, deactivated: new.deactivated };
+    let row = NewAccount {
+        account_id,
+        org_id,
+        details: &details,
+        deactivated: new.deactivated,
+        preview: new.validate_only,
+    };
     let account = db::accounts::insert(&mut *tx, &row, now).await?;
     let numbered: Vec<_> = given.iter().map(|(_, held)| (state.clock.new_id::<GrantId>(), held)).collect();
     let given = db::accounts::grants::insert(&mut *tx, org_id, account_id, &numbered, now).await?;

@@ -7,6 +7,7 @@ use super::details::{changes, default_username, mailbox};
 use super::messages;
 use super::owners::{keep_one, refuse_live_tokens};
 use crate::db;
+use crate::db::accounts::Renames;
 use crate::db::accounts::grants::{Grant, described, subjects, touched};
 use crate::db::events::{Change, EventValue, FieldChange};
 use crate::db::references;
@@ -132,7 +133,8 @@ async fn carry_out(
     db::sign_in::emailed_codes::end_all(&mut tx, org_id, account_id.uuid(), End::Revoked, now).await?;
     db::sign_in::sessions::end_for_account(&mut tx, org_id, account_id, None, now).await?;
     db::accounts::raise_version(&mut tx, org_id, account_id).await?;
-    let converted = db::accounts::update(&mut tx, org_id, account_id, &before, &after, now).await?;
+    let converted =
+        db::accounts::update(&mut tx, org_id, account_id, &before, &after, Renames::AtHome, now).await?;
 
     let kind = FieldChange {
         old_value: Some(before.kind().event_value()),

@@ -22,7 +22,7 @@ use crate::domain::values::permissions::Permission;
 use crate::domain::values::references::RightRef;
 use crate::domain::values::resources::Node;
 use crate::error::{Error, Result, Violations};
-use crate::flows::emailed_codes::send_first_password;
+use crate::flows::emailed_codes::{refuse_beyond_budget, send_first_password};
 use crate::flows::new_password::Rehearsed;
 use crate::flows::transaction::{Transaction, transact};
 use crate::grpc::layers::auth::Call;
@@ -37,7 +37,7 @@ struct NewAccountRequest {
     grants: Vec<(RightRef, Node)>,
     deactivated: bool,
     password: Option<Password>,
-    /// Send a user no email with a link to set the first password.
+    /// Whether a user is sent no link to set a password.
     suppress_email: bool,
 }
 
@@ -47,8 +47,8 @@ impl NewAccountRequest {
         let mut violations = Violations::default();
         let name = violations.check("name", AccountName::parse(&request.name));
         let profile = messages::profile(&mut violations, request.profile.as_ref());
-        let contact_email =
-            violations.check("contact_email", convert::optional(&request.contact_email, Email::parse));
+        let contact_email = violations
+            .check("contact_email", convert::optional(&request.contact_email, Email::parse_mailbox));
         let username = match (request.username.as_str(), &name) {
             ("", Some(name)) => violations.check("name", details::default_username(state, name, slug)),
             ("", None) => None,
@@ -163,7 +163,17 @@ async fn insert<'a, R: Message + Default>(
     if let Some(before) = once.replayed(tx, now).await? {
         return Ok(Step::Replayed(before));
     }
-    let row = NewAccount { account_id, org_id, details: &new.details, deactivated: new.deactivated };
+    // Before the address is looked up: after it, this refusal would say that the address is free.
+    if !new.suppress_email {
+        refuse_beyond_budget(tx, &org, new.details.kind()).await?;
+    }
+    let row = NewAccount {
+        account_id,
+        org_id,
+        details: &new.details,
+        deactivated: new.deactivated,
+        preview: false,
+    };
     let account = db::accounts::insert(tx, &row, now).await?;
     Ok(Step::Inserted(Box::new((org, account, grants, once))))
 }
@@ -210,6 +220,7 @@ async fn create<R: Message + Default>(
         let given = db::accounts::grants::insert(&mut tx, acting.org_id, account_id, &numbered, now).await?;
         let mut fields = details::given(&new.details);
         fields.extend(new.deactivated.then(|| FieldChange::set("deactivated", true)));
+        fields.extend(new.suppress_email.then(|| FieldChange::set("suppress_email", true)));
         fields.extend(record.as_ref().map(|_| FieldChange::set("password_time", now)));
         fields.extend(given.iter().map(|grant| FieldChange::set("grants", described(grant))));
         let change = Change::of("account.created", touched(account_id, &given))

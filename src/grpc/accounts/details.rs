@@ -23,7 +23,7 @@ pub fn own_username(state: &State, text: &str, slug: &str) -> Result<Email, Stri
 /// Parses the address of a user, which is a mailbox. Refuses the names that service accounts get,
 /// so that no user takes the name of another org's service account.
 pub fn mailbox(state: &State, text: &str) -> Result<Email, Invalid> {
-    let address = Email::parse(text)?;
+    let address = Email::parse_mailbox(text)?;
     let (domain, host) = (address.domain(), state.issuer.host());
     let made = domain == host || domain.strip_suffix(host).is_some_and(|rest| rest.ends_with('.'));
     if made || !domain.contains('.') {

@@ -2,6 +2,7 @@
 
 use super::{details, messages, settings};
 use crate::db;
+use crate::db::accounts::Renames;
 use crate::db::events::Change;
 use crate::db::references;
 use crate::domain::access::acting::Acting;
@@ -94,7 +95,13 @@ pub async fn update_account(
             let held = db::accounts::grants::find_held(&mut tx, acting.org_id, account_id).await?;
             acting.may_take_over(held.rights())?;
         }
-        let account = db::accounts::update(&mut tx, acting.org_id, account_id, &before, &after, now).await?;
+        let renames = if acting.is_self(account_id) || acting.caller.is_operator() {
+            Renames::Everywhere
+        } else {
+            Renames::AtHome
+        };
+        let account =
+            db::accounts::update(&mut tx, acting.org_id, account_id, &before, &after, renames, now).await?;
         let change = Change::of("account.updated", [account_id]).fields(fields).subjects([account_id]);
         tx.record(change).await?;
         if before.username != after.username {
@@ -132,7 +139,7 @@ fn updated(
     }
     after.profile = profile(&mut violations, &before.profile, mask, asked.profile.as_ref());
     if mask.has("contact_email") {
-        let parsed = convert::optional(asked.contact_email(), Email::parse);
+        let parsed = convert::optional(asked.contact_email(), Email::parse_mailbox);
         after.contact_email = violations.check("contact_email", parsed).flatten();
     }
     if mask.has("description") {

@@ -52,6 +52,7 @@ pub async fn create_org(
             org_id,
             details: &owner,
             deactivated: false,
+            preview: false,
         };
         let account = db::accounts::insert(&mut tx, &new, now).await?;
         let ownership = HeldGrant {

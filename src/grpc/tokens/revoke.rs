@@ -139,6 +139,7 @@ pub async fn end_session(
         ended.push(sessions::change("session.ended", session_id, vec![why]).in_org(org_id));
     }
     if reason == RevokeReason::KeyCompromise {
+        db::sign_in::sessions::mark_compromised(tx, org_id, session_id, now).await?;
         let made = made_by(tx, &[session_id.into()], now).await?;
         ended.extend(changes(&stop(tx, made, reason, now).await?, reason));
     }

@@ -6,27 +6,36 @@ use axum::response::{IntoResponse as _, Response};
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
 
-use super::html::HtmlPage;
+use super::html::{HtmlPage, Ways};
 use crate::domain::access::request_context::RequestContext;
 use crate::error::{Error, Reason};
 use crate::flows::failure_log;
 
-/// A page with this status.
+/// A page with this status. The layer around the pages writes its document.
 pub(super) fn page(status: StatusCode, page: &HtmlPage<'_>) -> Response {
-    (status, page.render()).into_response()
+    let mut response = status.into_response();
+    response.extensions_mut().insert(page.document());
+    response
 }
 
 /// A page that says why the request cannot be completed.
 pub(super) fn sorry(status: StatusCode, heading: &str, text: &str) -> Response {
-    page(status, &HtmlPage { org: None, done: false, heading, paragraphs: vec![text.to_owned()], form: None })
+    text_page(status, heading, text, false, Ways::default())
 }
 
-/// A page that confirms success.
-pub(super) fn done(heading: &str, text: &str) -> Response {
-    page(
-        StatusCode::OK,
-        &HtmlPage { org: None, done: true, heading, paragraphs: vec![text.to_owned()], form: None },
-    )
+/// The same, with a way to another link.
+pub(super) fn sorry_with_way(status: StatusCode, heading: &str, text: &str, ways: Ways) -> Response {
+    text_page(status, heading, text, false, ways)
+}
+
+/// A page that confirms success, with the way on.
+pub(super) fn done(heading: &str, text: &str, ways: Ways) -> Response {
+    text_page(StatusCode::OK, heading, text, true, ways)
+}
+
+fn text_page(status: StatusCode, heading: &str, text: &str, done: bool, ways: Ways) -> Response {
+    let paragraphs = vec![text.to_owned()];
+    page(status, &HtmlPage { org: None, done, heading, paragraphs, form: None, ways })
 }
 
 /// A link that is in no email.
@@ -34,8 +43,8 @@ pub(super) fn no_such_link() -> Response {
     sorry(
         StatusCode::NOT_FOUND,
         "This link does not work",
-        "It may have been cut off on its way. Open it from the mail once more, or copy all of it into \
-         the address bar.",
+        "Part of it may be missing. Open it from the email once more, or copy all of it into the address \
+         bar.",
     )
 }
 
@@ -62,12 +71,12 @@ pub(super) fn failed(error: Error, origin: &RequestContext) -> Response {
         Reason::TokenExpired => sorry(
             StatusCode::GONE,
             "This link has expired",
-            "Links in emails are valid for a limited time. Request a new one where you got this one.",
+            "Links in emails are valid for a limited time. Ask the person who invited you to send another one.",
         ),
         Reason::TokenRevoked => sorry(
             StatusCode::GONE,
-            "This link was used already",
-            "Each link works once, and a newer link replaces an older one. If you did not use it, look for a newer email, or request another one.",
+            "This link no longer works",
+            "Each link works once, and a newer link replaces an older one. Look for a newer email, or ask the person who invited you.",
         ),
         Reason::OrgSuspended | Reason::AccountDeactivated => sorry(
             StatusCode::FORBIDDEN,

@@ -1,22 +1,7 @@
 //! The HTML of the pages. Every text is escaped here, and nowhere else.
 
-use std::sync::LazyLock;
-
-use aws_lc_rs::digest::{SHA256, digest};
-use base64::prelude::{BASE64_STANDARD, Engine as _};
-
+use super::look::Look;
 use crate::domain::values::markup::escaped;
-
-const STYLE: &str = include_str!("style.css");
-
-/// What the page may load: its own style sheet, by its hash, and nothing else. No page may frame
-/// it, and its form is sent only to its own origin.
-pub(super) static POLICY: LazyLock<String> = LazyLock::new(|| {
-    let hash = BASE64_STANDARD.encode(digest(&SHA256, STYLE.as_bytes()));
-    format!(
-        "default-src 'none'; style-src 'sha256-{hash}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    )
-});
 
 /// An input field of a form.
 pub(super) struct Field<'a> {
@@ -38,8 +23,8 @@ pub(super) struct Field<'a> {
 pub(super) struct Form<'a> {
     /// Its target, relative to the page, so that it works at any address of the page.
     pub action: &'static str,
-    /// Sent with it, as a hidden field.
-    pub code: &'a str,
+    /// Sent with it, as a hidden field; none for a form that needs no code.
+    pub code: Option<&'a str>,
     pub fields: Vec<Field<'a>>,
     pub button: &'static str,
     /// An error that concerns none of the fields.
@@ -55,11 +40,69 @@ pub(super) struct HtmlPage<'a> {
     pub heading: &'a str,
     pub paragraphs: Vec<String>,
     pub form: Option<Form<'a>>,
+    pub ways: Ways,
+}
+
+/// Where a page leads, below its text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ways {
+    /// To where people sign in, if that is configured.
+    pub sign_in: bool,
+    /// To the page that sends another link.
+    pub forgot_password: bool,
+}
+
+impl Ways {
+    pub(super) const SIGN_IN: Self = Self { sign_in: true, forgot_password: false };
+    pub(super) const FORGOT_PASSWORD: Self = Self { sign_in: false, forgot_password: true };
+    pub(super) const BOTH: Self = Self { sign_in: true, forgot_password: true };
+}
+
+/// A page without what is the same on all pages, which the layer around the pages adds.
+#[derive(Clone)]
+pub(super) struct Document {
+    title: String,
+    header: String,
+    main: String,
+    ways: Ways,
+}
+
+impl Document {
+    /// The whole document. One that is `elsewhere` has no images: their addresses are relative to those of
+    /// the pages.
+    pub(super) fn render(&self, look: &Look, elsewhere: bool) -> String {
+        let Self { title, header, main, ways } = self;
+        let style = &look.style;
+        let icon = if elsewhere { "" } else { "<link rel=\"icon\" href=\"favicon\">\n" };
+        let logo = match &look.appearance.logo {
+            Some(_) if !elsewhere => "<img class=\"logo\" src=\"logo\" alt=\"\">\n",
+            _ => "",
+        };
+        let sign_in = look.appearance.sign_in_url.as_ref().filter(|_| ways.sign_in).map(|url| {
+            format!(
+                "<p class=\"way\"><a class=\"button\" href=\"{}\">Sign in</a></p>\n",
+                escaped(url.as_str())
+            )
+        });
+        let sign_in = sign_in.unwrap_or_default();
+        let forgot = if ways.forgot_password && !elsewhere {
+            "<p class=\"way\"><a href=\"forgot-password\">Forgot your password?</a></p>\n"
+        } else {
+            ""
+        };
+        format!(
+            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+             <meta name=\"robots\" content=\"noindex\">\n<title>{title}</title>\n{icon}\
+             <style>{style}</style>\n</head>\n<body>\n{logo}{header}<main>\n\
+             {main}{sign_in}{forgot}</main>\n</body>\n</html>\n",
+        )
+    }
 }
 
 impl HtmlPage<'_> {
-    /// The document.
-    pub(super) fn render(&self) -> String {
+    /// What is on this page alone.
+    pub(super) fn document(&self) -> Document {
         let wrong = self.form.as_ref().is_some_and(Form::is_wrong);
         // Read first when the page is announced.
         let title = if wrong { format!("Error: {}", self.heading) } else { self.heading.to_owned() };
@@ -72,15 +115,12 @@ impl HtmlPage<'_> {
             self.paragraphs.iter().map(|text| format!("<p{class}>{}</p>\n", escaped(text))).collect();
         let form = self.form.as_ref().map_or_else(String::new, Form::render);
         let summary = self.form.as_ref().map_or_else(String::new, Form::summary);
-        format!(
-            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-             <meta name=\"robots\" content=\"noindex\">\n<title>{title}</title>\n\
-             <style>{STYLE}</style>\n</head>\n<body>\n{org}<main>\n\
-             {mark}{summary}<h1>{heading}</h1>\n{text}{form}</main>\n</body>\n</html>\n",
-            title = escaped(&title),
-            heading = escaped(self.heading),
-        )
+        Document {
+            title: escaped(&title),
+            header: org,
+            main: format!("{mark}{summary}<h1>{}</h1>\n{text}{form}", escaped(self.heading)),
+            ways: self.ways,
+        }
     }
 }
 
@@ -114,11 +154,13 @@ impl Form<'_> {
         let focus = focus.map(|field| field.name);
         let fields: String =
             self.fields.iter().map(|field| field.render(focus == Some(field.name))).collect();
+        let code = self.code.map_or_else(String::new, |code| {
+            format!("<input type=\"hidden\" name=\"code\" value=\"{}\">\n", escaped(code))
+        });
         format!(
             "<form method=\"post\" action=\"{}\" accept-charset=\"utf-8\">\n\
-             <input type=\"hidden\" name=\"code\" value=\"{}\">\n{fields}<button type=\"submit\">{}</button>\n</form>\n",
+             {code}{fields}<button type=\"submit\">{}</button>\n</form>\n",
             escaped(self.action),
-            escaped(self.code),
             escaped(self.button)
         )
     }
@@ -172,6 +214,7 @@ fn sentence(wrong: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Appearance;
 
     #[test]
     fn names_are_text_and_errors_belong_to_their_fields() {
@@ -187,15 +230,17 @@ mod tests {
             wrong: Some(evil.to_owned()),
         };
         let form =
-            Form { action: "set-password", code: evil, fields: vec![field], button: "Go", wrong: None };
+            Form { action: "set-password", code: Some(evil), fields: vec![field], button: "Go", wrong: None };
         let page = HtmlPage {
             org: Some(evil),
             done: false,
             heading: evil,
             paragraphs: vec![evil.to_owned()],
             form: Some(form),
+            ways: Ways::BOTH,
         };
-        let html = page.render().replace(STYLE, "");
+        let look = Look::new(Appearance::default());
+        let html = page.document().render(&look, false).replace(&look.style, "");
         assert!(!html.contains("<script") && !html.contains("\"'"), "{html}");
         for part in [
             "<label for=\"password\">",
@@ -211,49 +256,5 @@ mod tests {
         ] {
             assert_eq!(html.matches(part).count(), 1, "{part}: {html}");
         }
-    }
-
-    /// The value of a colour of the style sheet: of the light one, or of the dark one.
-    fn colour(name: &str, dark: bool) -> &'static str {
-        let sheet = STYLE.split("prefers-color-scheme: dark").nth(usize::from(dark)).unwrap();
-        sheet.split(&format!("--{name}: #")).nth(1).unwrap().get(..6).unwrap()
-    }
-
-    /// Its brightness: relative luminance (WCAG 2.2).
-    fn luminance(colour: &str) -> f64 {
-        let part = |at: usize| {
-            let value = f64::from(u8::from_str_radix(&colour[at..at + 2], 16).unwrap()) / 255.0;
-            if value <= 0.04045 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
-        };
-        0.2126 * part(0) + 0.7152 * part(2) + 0.0722 * part(4)
-    }
-
-    #[test]
-    fn everybody_can_tell_text_and_edges_from_what_is_behind_them() {
-        // WCAG 2.2, 1.4.3: text.
-        let text: [(&str, &[&str]); 5] = [
-            ("card", &["text", "quiet", "wrong"]),
-            ("page", &["text", "quiet"]),
-            ("accent", &["on-accent"]),
-            ("accent-strong", &["on-accent"]),
-            ("wrong-page", &["text"]),
-        ];
-        // 1.4.11: the border of a field, the focus ring, the success mark.
-        let edges: [(&str, &[&str]); 3] =
-            [("card", &["line", "wrong", "accent"]), ("page", &["line"]), ("good-page", &["good"])];
-        let pairs = text.map(|pair| (pair, 4.5)).into_iter().chain(edges.map(|pair| (pair, 3.0)));
-        for ((behind, names), least) in pairs {
-            for (name, dark) in names.iter().flat_map(|name| [(name, false), (name, true)]) {
-                let [one, other] = [*name, behind].map(|name| luminance(colour(name, dark)) + 0.05);
-                let contrast = one.max(other) / one.min(other);
-                assert!(contrast >= least, "{name} on {behind}, dark {dark}: {contrast:.2}");
-            }
-        }
-    }
-
-    #[test]
-    fn nothing_comes_from_elsewhere() {
-        assert!(!STYLE.contains("url(") && !STYLE.contains("@import") && !STYLE.contains("</"));
-        assert!(POLICY.starts_with("default-src 'none';") && !POLICY.contains("unsafe"));
     }
 }

@@ -8,9 +8,9 @@ use axum::extract::State as Shared;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use http::{StatusCode, Uri};
 
-use super::answer::{self, failed, page, sorry};
+use super::answer::{self, failed, page, sorry, sorry_with_way};
 use super::form::{FormFields, query};
-use super::html::{Field, Form, HtmlPage};
+use super::html::{Field, Form, HtmlPage, Ways};
 use crate::domain::access::request_context::RequestContext;
 use crate::domain::sign_in::password::TypedPassword;
 use crate::domain::values::kinds::AccountKind;
@@ -173,6 +173,7 @@ fn form(status: StatusCode, shown: &FoundInvitation, code: &str, typed: &Typed<'
         readonly: false,
         wrong: typed.wrong(name),
     };
+    let mut ways = Ways::default();
     let (lead, fields) = if shown.needs_sign_up {
         let hint = "12 characters or more. Several unrelated words are easy to remember and hard to guess.";
         let fields = vec![
@@ -187,13 +188,14 @@ fn form(status: StatusCode, shown: &FoundInvitation, code: &str, typed: &Typed<'
             fields,
         )
     } else {
+        ways = Ways::FORGOT_PASSWORD;
         let hint = "If you have not set one yet, do that first, with the link in the email that you got when your account was created.";
         let fields =
             vec![username, password("password", "Password of your account", "current-password", Some(hint))];
         (format!("You are invited to {org}. You already have an account: accept with its password."), fields)
     };
     let wrong = typed.wrong_in_all.clone();
-    let form = Form { action: ACTION, code, fields, button: "Accept the invitation", wrong };
+    let form = Form { action: ACTION, code: Some(code), fields, button: "Accept the invitation", wrong };
     let heading = format!("Join {org}");
     page(
         status,
@@ -203,6 +205,7 @@ fn form(status: StatusCode, shown: &FoundInvitation, code: &str, typed: &Typed<'
             heading: &heading,
             paragraphs: vec![lead],
             form: Some(form),
+            ways,
         },
     )
 }
@@ -211,25 +214,27 @@ fn done_page(done: &str) -> Response {
     let next = "You can sign in with your email address and your password.";
     let text = match done {
         "with-less" => format!(
-            "{next} Some of the access in the invitation could not be granted, because the sender can no longer grant it. Please contact the sender. You can close this page."
+            "{next} Some of the access in the invitation could not be granted, because the sender can no longer grant it. Please contact the sender."
         ),
-        _ => format!("{next} You can close this page."),
+        _ => next.to_owned(),
     };
-    answer::done("You have joined", &text)
+    answer::done("You have joined", &text, Ways::SIGN_IN)
 }
 
 /// The page for errors of this invitation, beside those of any code.
 fn refused(error: Error, origin: &RequestContext) -> Response {
     match error.reason() {
-        Reason::ResourceExists => sorry(
+        Reason::ResourceExists => sorry_with_way(
             StatusCode::CONFLICT,
             "You are already a member",
-            "There is nothing to accept. You can close this page.",
+            "There is nothing to accept.",
+            Ways::SIGN_IN,
         ),
-        Reason::InvitationEmailMismatch => sorry(
+        Reason::InvitationEmailMismatch => sorry_with_way(
             StatusCode::FORBIDDEN,
             "Your email address is not verified yet",
             "Request a new password and set it with the link in the email: that verifies your address. Then open the invitation link again.",
+            Ways::FORGOT_PASSWORD,
         ),
         Reason::CredentialMissing | Reason::UseInvitation => sorry(
             StatusCode::CONFLICT,

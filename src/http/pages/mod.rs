@@ -6,9 +6,11 @@
 //! refused all the same. Fetching a page does not use a code: email scanners fetch links.
 
 mod answer;
+mod forgot_password;
 mod form;
 mod html;
 mod invitation;
+mod look;
 mod password;
 
 use std::sync::Arc;
@@ -17,18 +19,20 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{Request, State as Shared};
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get};
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY};
 use http::{HeaderValue, StatusCode, header};
 
 use crate::client_addr::TrustedProxies;
-use crate::config::WebUrl;
+use crate::config::{Appearance, WebUrl};
 use crate::connections::{Connection, Room};
 use crate::domain::values::web_origin::WebOrigin;
 use crate::flows::request::{EntryPoint, RequestUnderWay};
 use crate::state::State;
-use answer::{busy, no_such_link, sorry};
+use answer::{busy, no_such_link, page, sorry, sorry_with_way};
+use html::{Document, HtmlPage, Ways};
+use look::Look;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -53,6 +57,7 @@ pub struct PageSettings {
     pub places: Arc<Room>,
     /// The origins of the pages: forms come from there.
     pub own_origins: Vec<WebOrigin>,
+    look: Arc<Look>,
 }
 
 impl PageSettings {
@@ -62,6 +67,7 @@ impl PageSettings {
         timeout: Duration,
         places: usize,
         urls: [&WebUrl; 2],
+        appearance: Appearance,
     ) -> Self {
         let origin = |url: &WebUrl| {
             let mut parts = url.as_str().splitn(4, '/');
@@ -69,32 +75,79 @@ impl PageSettings {
             WebOrigin::parse(&format!("{scheme}//{host}")).ok()
         };
         let own_origins = urls.into_iter().filter_map(origin).collect();
-        Self { trusted_proxies, timeout, places: Room::new(places, usize::MAX), own_origins }
+        let (places, look) = (Room::new(places, usize::MAX), Arc::new(Look::new(appearance)));
+        Self { trusted_proxies, timeout, places, own_origins, look }
     }
 }
 
-/// The routes of the pages.
+/// The routes of the pages, without that for all other paths.
 pub(super) fn router(state: Arc<State>, settings: PageSettings) -> Router {
     let nowhere = any(|| async { no_such_link() });
+    let look = settings.look.clone();
+    let icon = get(move || async move { look.icon() });
+    let look = settings.look.clone();
+    let logo =
+        get(move || async move { look.logo().unwrap_or_else(|| StatusCode::NOT_FOUND.into_response()) });
     Router::new()
+        .route("/", get(home).fallback(not_here))
         .route("/set-password", get(password::show).post(password::set).fallback(not_here))
         .route("/accept-invitation", get(invitation::show).post(invitation::accept).fallback(not_here))
+        .route(
+            "/forgot-password",
+            get(forgot_password::show).post(forgot_password::request).fallback(not_here),
+        )
         // Almost the address of a page: it may hold a code, which the answer protects as a page
         // does.
         .route("/set-password/", nowhere.clone())
         .route("/accept-invitation/", nowhere)
         .layer(from_fn_with_state((state.clone(), Arc::new(settings)), guard))
+        .route("/favicon", icon.clone())
+        .route("/favicon.ico", icon)
+        .route("/logo", logo)
         .with_state(state)
 }
+
+/// The page for every path that does not exist.
+pub(super) fn elsewhere(state: Arc<State>, settings: PageSettings) -> Router {
+    Router::new()
+        .fallback(not_found)
+        .layer(from_fn_with_state((state.clone(), Arc::new(settings)), guard))
+        .with_state(state)
+}
+
+async fn home() -> Response {
+    let paragraphs =
+        vec!["Accounts are created by invitation: open the link in the email that you got.".to_owned()];
+    let heading = "Sign-in service";
+    page(
+        StatusCode::OK,
+        &HtmlPage { org: None, done: false, heading, paragraphs, form: None, ways: Ways::BOTH },
+    )
+}
+
+async fn not_found() -> Response {
+    let mut response = sorry_with_way(
+        StatusCode::NOT_FOUND,
+        "Page not found",
+        "There is nothing at this address. If you followed a link in an email, copy all of it into the address bar.",
+        Ways::SIGN_IN,
+    );
+    response.extensions_mut().insert(Elsewhere);
+    response
+}
+
+/// Marks a page that is at none of the addresses of the pages.
+#[derive(Clone)]
+struct Elsewhere;
 
 /// The answer to a method that the page does not support.
 async fn not_here() -> Response {
     sorry(StatusCode::METHOD_NOT_ALLOWED, "This cannot be done here", "Open the link from the email again.")
 }
 
-/// Middleware of every page: assigns a request id, bounds its time and their
-/// number, refuses forms of other sites,
-/// sets the headers, and logs the request without its query, which may hold a code.
+/// Middleware of every page: assigns a request id, bounds its time and their number, refuses forms of
+/// other sites, writes the document, sets the headers, and logs the request without its query, which may
+/// hold a code.
 async fn guard(
     Shared((state, settings)): Shared<(Arc<State>, Arc<PageSettings>)>,
     mut request: Request,
@@ -130,13 +183,15 @@ async fn guard(
         };
         answered.unwrap_or_else(|| busy(StatusCode::SERVICE_UNAVAILABLE, None))
     };
+    if let Some(document) = response.extensions_mut().remove::<Document>() {
+        let elsewhere = response.extensions_mut().remove::<Elsewhere>().is_some();
+        *response.body_mut() = document.render(&settings.look, elsewhere).into();
+    }
     let headers = response.headers_mut();
     for (name, value) in HEADERS {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    if let Ok(policy) = HeaderValue::from_str(&html::POLICY) {
-        headers.insert(CONTENT_SECURITY_POLICY, policy);
-    }
+    headers.insert(CONTENT_SECURITY_POLICY, settings.look.policy.clone());
     visit.name(&mut response);
     tracing::debug!(
         request_id = visit.context.request_id,
@@ -180,6 +235,7 @@ mod tests {
             Duration::from_secs(1),
             1,
             [&issuer, &pages],
+            Appearance::default(),
         );
         for (headers, refused) in [
             (&[][..], false),

@@ -7,13 +7,13 @@ use axum::extract::State as Shared;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use http::{StatusCode, Uri};
 
-use super::answer::{self, failed, page};
+use super::answer::{self, failed, page, sorry_with_way};
 use super::form::{FormFields, query};
-use super::html::{Field, Form, HtmlPage};
+use super::html::{Field, Form, HtmlPage, Ways};
 use crate::domain::access::request_context::RequestContext;
 use crate::domain::accounts::AccountState;
 use crate::domain::sign_in::password::Password;
-use crate::error::Result;
+use crate::error::{Error, Reason, Result};
 use crate::flows::password_reset;
 use crate::flows::password_reset::Found;
 use crate::state::State;
@@ -42,7 +42,7 @@ pub(super) async fn show(
     let code = query(&uri, "code").unwrap_or_default();
     match password_reset::look(&state, &origin, &code).await {
         Ok(found) => form(StatusCode::OK, &found, &code, Wrong::default()),
-        Err(error) => failed(error, &origin),
+        Err(error) => refused(error, &origin),
     }
 }
 
@@ -52,7 +52,7 @@ pub(super) async fn set(
     Extension(origin): Extension<RequestContext>,
     fields: FormFields,
 ) -> Response {
-    take(&state, &origin, &fields).await.unwrap_or_else(|error| failed(error, &origin))
+    take(&state, &origin, &fields).await.unwrap_or_else(|error| refused(error, &origin))
 }
 
 async fn take(state: &State, origin: &RequestContext, fields: &FormFields) -> Result<Response> {
@@ -109,20 +109,52 @@ fn form(status: StatusCode, found: &Found, code: &str, wrong: Wrong) -> Response
         password("password", "Password", hint, wrong.password),
         password("password_again", "Repeat password", None, wrong.again),
     ];
-    let form = Form { action: ACTION, code, fields, button: "Save password", wrong: None };
+    let form = Form { action: ACTION, code: Some(code), fields, button: "Save password", wrong: None };
     page(
         status,
-        &HtmlPage { org: Some(&found.org), done: false, heading, paragraphs: vec![lead], form: Some(form) },
+        &HtmlPage {
+            org: Some(&found.org),
+            done: false,
+            heading,
+            paragraphs: vec![lead],
+            form: Some(form),
+            ways: Ways::default(),
+        },
     )
 }
 
 fn done_page(done: &str) -> Response {
-    let text = match done {
-        "deactivated" => {
+    match done {
+        "deactivated" => answer::done(
+            "Your password is saved",
             "Your account is deactivated at the moment. You can sign in with your email address and the new \
-             password as soon as an administrator activates it. You can close this page."
-        }
-        _ => "You can sign in with your email address and the new password. You can close this page.",
-    };
-    answer::done("Your password is saved", text)
+             password as soon as an administrator activates it.",
+            Ways::default(),
+        ),
+        _ => answer::done(
+            "Your password is saved",
+            "You can sign in with your email address and the new password.",
+            Ways::SIGN_IN,
+        ),
+    }
+}
+
+/// The page for errors of this code: another one is requested without help.
+fn refused(error: Error, origin: &RequestContext) -> Response {
+    match error.reason() {
+        Reason::TokenExpired => sorry_with_way(
+            StatusCode::GONE,
+            "This link has expired",
+            "Links in emails are valid for a limited time. You can request another one.",
+            Ways::FORGOT_PASSWORD,
+        ),
+        Reason::TokenRevoked => sorry_with_way(
+            StatusCode::GONE,
+            "This link no longer works",
+            "Each link works once, and a newer link replaces an older one. If you have set your password, \
+             sign in with it. If not, look for a newer email, or request another one.",
+            Ways::BOTH,
+        ),
+        _ => failed(error, origin),
+    }
 }

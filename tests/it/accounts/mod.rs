@@ -13,4 +13,5 @@ mod lifecycle;
 mod limits;
 mod listing;
 mod names;
+mod names_of_people;
 mod updates;

@@ -15,6 +15,7 @@ pub mod message_bytes;
 mod migrations;
 mod one_place;
 mod paging;
+mod people;
 pub mod proto;
 mod references;
 mod refusals;

@@ -26,6 +26,7 @@ const JOBS: &[&str] = &[
     "flows/transaction.rs",
     "jobs/purge.rs",
     "jobs/reminders.rs",
+    "mail/deliver.rs",
 ];
 
 /// What changes something as the server itself, which has no share: jobs and commands.
@@ -35,6 +36,7 @@ const SERVER: &[&str] = &[
     "commands/keys.rs",
     "db/events/mod.rs",
     "flows/password_reset.rs",
+    "flows/shown_links.rs",
     "flows/signing_key_rotation.rs",
     "jobs/purge.rs",
     "jobs/reminders.rs",

@@ -166,7 +166,7 @@ async fn content_types_methods_and_paths() {
             ("POST", KEY_SET, &typed("application/json"), b"{}", "http 415"),
             ("POST", KEY_SET, &typed("text/plain"), empty, "http 415"),
             ("POST", KEY_SET, &[], empty, "http 415"),
-            ("GET", KEY_SET, &[], b"", "http 415"),
+            ("GET", KEY_SET, &[], b"", "http 404"),
             ("OPTIONS", KEY_SET, &[], b"", "http 415"),
             ("GET", KEY_SET, &typed("application/grpc-web"), b"", "http 405"),
             ("PUT", KEY_SET, &typed("application/grpc-web-text"), b"", "http 405"),

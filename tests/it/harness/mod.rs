@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use countersign::clock::Clock;
 use countersign::commands::bootstrap;
 use countersign::config::{
-    ConnectionLimits, PasswordHashing, ServerLimits, SigningAlgorithm, TokenLimits, WebUrl,
+    Appearance, ConnectionLimits, PasswordHashing, ServerLimits, SigningAlgorithm, TokenLimits, WebUrl,
 };
 use countersign::crypto::seal::MasterKeys;
 use countersign::db::keys::sealed::Sealed;
@@ -107,12 +107,20 @@ struct Start<'a> {
     algorithm: SigningAlgorithm,
     /// None: emails wait.
     mailer: Option<Mailer>,
+    appearance: Appearance,
 }
 
 impl Default for Start<'_> {
     fn default() -> Self {
         let algorithm = SigningAlgorithm::EdDsa;
-        Self { operator: None, issuer: None, clock: Clock::default(), algorithm, mailer: None }
+        Self {
+            operator: None,
+            issuer: None,
+            clock: Clock::default(),
+            algorithm,
+            mailer: None,
+            appearance: Appearance::default(),
+        }
     }
 }
 
@@ -137,6 +145,15 @@ impl TestServer {
         let master = MasterKeys::new_file().as_str().into();
         let start = Start { mailer: Some(smtp.mailer()), ..Start::default() };
         Self::node(options, database, master, start, limits).await
+    }
+
+    /// A server whose pages look like this.
+    pub async fn with_appearance(appearance: Appearance) -> Self {
+        let database = Arc::new(Database::create().await);
+        let options = database.options();
+        let master = MasterKeys::new_file().as_str().into();
+        let start = Start { appearance, ..Start::default() };
+        Self::node(options, database, master, start, LIMITS).await
     }
 
     /// Another node on the same database that delivers emails to this mail server.
@@ -223,6 +240,7 @@ impl TestServer {
             clock: self.state.clock.clone(),
             algorithm,
             mailer: None,
+            appearance: Appearance::default(),
         };
         Self::node(self.database.options(), self.database.clone(), master.into(), start, limits).await
     }
@@ -255,7 +273,7 @@ impl TestServer {
         start: Start<'_>,
         limits: ServerLimits,
     ) -> Self {
-        let Start { operator, issuer, clock, algorithm, mailer } = start;
+        let Start { operator, issuer, clock, algorithm, mailer, appearance } = start;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let settings =
@@ -284,7 +302,7 @@ impl TestServer {
         let shutdown = async {
             let _ = stopped.await;
         };
-        let delivery = EmailDelivery { pages_url: WebUrl::from(&state.issuer), mailer };
+        let delivery = EmailDelivery { pages_url: WebUrl::from(&state.issuer), appearance, mailer };
         let serving = tokio::spawn(server::run(listener, state.clone(), limits, delivery, shutdown));
         let channel = Endpoint::from_shared(endpoint.clone()).unwrap().connect().await.unwrap();
         secrets::watch(&token);

@@ -1,9 +1,11 @@
 //! Emails: that each is sent once, what it contains, and who gets which.
 
+mod budgets;
 mod delivery;
 mod emailed_codes;
 mod expiry_reminders;
 mod notices;
+mod shown_links;
 mod smtp;
 
 use std::time::Duration;
@@ -34,7 +36,10 @@ pub fn with_code(server: &TestServer, address: &str, mail: Mail) -> (OutgoingEma
         TokenString::new(TokenStringKind::SecretToken, server.state.clock.new_id::<TokenId>(), random());
     watch(text.expose());
     let end = server.state.clock.now() + MINUTE * 60;
-    (OutgoingEmail::with_code(SYSTEM_ORG, &Email::parse(address).unwrap(), mail, text.clone(), end), text)
+    (
+        OutgoingEmail::with_code(SYSTEM_ORG, &Email::parse(address).unwrap(), mail, false, text.clone(), end),
+        text,
+    )
 }
 
 pub async fn post(server: &TestServer, letter: &OutgoingEmail) {

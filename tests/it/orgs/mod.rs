@@ -3,6 +3,7 @@
 pub mod audit_log;
 mod invitations;
 mod lifecycle;
+mod proved_addresses;
 mod resources;
 mod roles;
 pub mod token_policy;

@@ -3,6 +3,7 @@
 mod fairness;
 mod invitation_page;
 mod login;
+mod pages;
 mod password_page;
 mod sessions;
 mod throttle;
