@@ -8,6 +8,7 @@
 //! what was meant for its owner.
 
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use super::mailboxes::{Claim, Holder};
 use super::new_password::Rehearsed;
@@ -21,6 +22,8 @@ use crate::db::accounts::{Account, NewAccount};
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::orgs::invitations::Invitation;
 use crate::db::sign_in::emailed_codes::EmailedCode;
+use crate::db::sign_in::password_maker::PasswordMaker;
+use crate::domain::access::caller::Caller;
 use crate::domain::access::grant_transfer::{Received, receive};
 use crate::domain::access::request_context::RequestContext;
 use crate::domain::access::rights::{HeldGrant, Rights};
@@ -28,7 +31,7 @@ use crate::domain::accounts::{AccountState, Details};
 use crate::domain::sign_in::emailed_codes::End;
 use crate::domain::sign_in::password::Password;
 use crate::domain::values::client_address::ClientAddress;
-use crate::domain::values::ids::{AccountId, CredentialId, GrantId, InvitationId, OrgId, SYSTEM_ORG};
+use crate::domain::values::ids::{AccountId, GrantId, InvitationId, OrgId, SYSTEM_ORG};
 use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::{DisplayName, Email, Profile};
 use crate::domain::values::permissions::Permission;
@@ -112,8 +115,8 @@ fn required(text: &str) -> Result<&str, &'static str> {
 pub enum Accepting<'a> {
     /// A person without an account, who becomes a user of the org.
     New(&'a SignUp),
-    /// The account of a session: its home, and the session.
-    Caller { home: OrgId, account_id: AccountId, credential_id: CredentialId },
+    /// The account of a session.
+    Caller(&'a Caller),
     /// An account whose password was just verified.
     SignedIn(&'a SignedIn),
 }
@@ -141,14 +144,14 @@ pub async fn accept(
     let org_id = shown.code.org();
     let account_id = match accepting {
         Accepting::New(_) => state.clock.new_id(),
-        Accepting::Caller { account_id, .. } => *account_id,
+        Accepting::Caller(caller) => caller.account_id(),
         Accepting::SignedIn(who) => who.account_id,
     };
-    let credential_id = match accepting {
-        Accepting::Caller { credential_id, .. } => Some(*credential_id),
-        Accepting::New(_) | Accepting::SignedIn(_) => None,
+    let actor = match accepting {
+        Accepting::Caller(caller) => Actor::from(*caller),
+        Accepting::New(_) | Accepting::SignedIn(_) => Actor::account(account_id, None, origin),
     };
-    let author = Actor::account(account_id, credential_id, origin).in_org(org_id);
+    let author = actor.in_org(org_id);
     let mut joining = Joining { state, shown, org_id, account_id, record: None };
     if let Accepting::New(new) = accepting {
         // Nothing is locked during hashing.
@@ -173,8 +176,8 @@ struct Joining<'a> {
 impl Joining<'_> {
     /// Does all of a sign-up that comes before its password.
     async fn rehearse(&self, new: &SignUp, tx: &mut Transaction<'_>) -> Result<()> {
-        let (_, claim) = self.use_code(tx).await?;
-        self.insert_account(tx, new, claim.as_ref()).await.map(drop)
+        let (invitation, claim) = self.use_code(tx).await?;
+        self.insert_account(tx, new, claim.as_ref(), invitation.credential()).await.map(drop)
     }
 
     async fn carry_out(&self, accepting: &Accepting<'_>, mut tx: Transaction<'_>) -> Result<Accepted> {
@@ -185,10 +188,11 @@ impl Joining<'_> {
         let mut changes = Vec::new();
         let (account, mut fields) = match accepting {
             Accepting::New(new) => {
-                changes = self.insert_account(&mut tx, new, claim.as_ref()).await?;
-                self.sign_up(&mut tx, new).await?
+                let invited_by = invitation.credential();
+                changes = self.insert_account(&mut tx, new, claim.as_ref(), invited_by).await?;
+                self.sign_up(&mut tx, new, invited_by).await?
             }
-            Accepting::Caller { home, .. } => self.join(&mut tx, *home).await?,
+            Accepting::Caller(caller) => self.join(&mut tx, caller.account_home()).await?,
             Accepting::SignedIn(who) => {
                 who.conclude(&mut tx).await?;
                 self.join(&mut tx, who.org_id).await?
@@ -243,6 +247,7 @@ impl Joining<'_> {
         tx: &mut Transaction<'_>,
         new: &SignUp,
         claim: Option<&Claim>,
+        invited_by: Uuid,
     ) -> Result<Vec<Change>> {
         let Self { org_id, account_id, .. } = *self;
         let now = tx.now();
@@ -256,17 +261,25 @@ impl Joining<'_> {
             ..Profile::default()
         };
         let details = Details { profile, ..Details::new(None, self.shown.email.clone()) };
-        let row = NewAccount { account_id, org_id, details: &details, deactivated: false, preview: false };
+        let made_by = Some(invited_by);
+        let row =
+            NewAccount { account_id, org_id, details: &details, deactivated: false, preview: false, made_by };
         db::accounts::insert(&mut *tx, &row, now).await?;
         Ok(lost)
     }
 
     /// Gives the account that was created a password, and the proof of its mailbox.
-    async fn sign_up(&self, tx: &mut Transaction<'_>, new: &SignUp) -> Result<(Account, Vec<FieldChange>)> {
+    async fn sign_up(
+        &self,
+        tx: &mut Transaction<'_>,
+        new: &SignUp,
+        invited_by: Uuid,
+    ) -> Result<(Account, Vec<FieldChange>)> {
         let Self { org_id, account_id, .. } = *self;
         let now = tx.now();
         let record = self.record.as_ref().ok_or_else(|| Error::internal("who signs up has a password"))?;
-        db::sign_in::passwords::set(&mut *tx, org_id, account_id, record, now).await?;
+        let maker = PasswordMaker { made_by: Some(invited_by), ends_with: None };
+        db::sign_in::passwords::set(&mut *tx, org_id, account_id, record, maker, now).await?;
         mailboxes::prove(tx, &self.shown.code, account_id).await?;
         let account = db::accounts::find(&mut **tx, org_id, account_id).await?;
         let account = account.ok_or_else(|| Error::internal("an account just made is gone"))?;

@@ -11,4 +11,5 @@ pub mod request;
 pub mod shown_links;
 pub mod sign_in;
 pub mod signing_key_rotation;
+pub mod standing;
 pub mod transaction;

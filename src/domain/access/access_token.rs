@@ -35,6 +35,9 @@ pub struct Claims {
     pub token_kind: String,
     pub org_ver: i64,
     pub acct_ver: i64,
+    /// The number of the token's secret that it was exchanged for; none for a session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<i32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub act: Option<Act>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,11 +48,14 @@ pub struct Claims {
 
 /// The actor: who acts in place of the subject (RFC 8693, section 4.1).
 ///
-/// An impersonation is never nested, so that there is no `act` inside it.
+/// An impersonation is never nested, so that there is no `act` inside it. The versions are those of the
+/// actor's own membership and org: what ends the actor ends the token, also when it is undone later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Act {
     pub sub: String,
+    pub org_ver: i64,
+    pub acct_ver: i64,
 }
 
 /// `aud`: a string when there is one audience, otherwise an array (RFC 7519, section 4.1.3).
@@ -115,14 +121,18 @@ impl AccessToken {
     /// Parses the claims of a JWT whose signature and issuer are already verified.
     ///
     /// # Errors
-    /// [`ForeignClaims`] when an id, a permission or a path does not parse, or when both `roles` and
-    /// `act` are present.
+    /// [`ForeignClaims`] when an id, a permission or a path does not parse, when both `roles` and `act`
+    /// are present, or when a token's secret is not named, or a session's is.
     pub fn from_claims(claims: Claims) -> Result<Self, ForeignClaims> {
         let org_id = OrgId::parse(&claims.org).map_err(|_| ForeignClaims)?;
         let account_id = AccountId::parse(&claims.sub).map_err(|_| ForeignClaims)?;
         let credential_id = CredentialId::parse(&claims.client_id).map_err(|_| ForeignClaims)?;
         let actor_id = claims.act.as_ref().map(|act| AccountId::parse(&act.sub)).transpose();
         let actor_id = actor_id.map_err(|_| ForeignClaims)?;
+        let is_token = matches!(credential_id, CredentialId::Token(_));
+        if claims.secret.is_some() != is_token {
+            return Err(ForeignClaims);
+        }
         let listed = listed(&claims)?;
         // `roles` is present only if nothing was narrowed; the rights are then those of the token
         // itself.
@@ -133,6 +143,11 @@ impl AccessToken {
             None => Some(listed.clone()),
         };
         Ok(Self { claims, org_id, account_id, credential_id, actor_id, listed, narrowed_to })
+    }
+
+    /// The number of the token's secret that it ends with; none for a session.
+    pub fn secret(&self) -> Option<i32> {
+        self.claims.secret
     }
 }
 
@@ -154,7 +169,7 @@ fn listed(claims: &Claims) -> Result<Rights, ForeignClaims> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::values::ids::TokenId;
+    use crate::domain::values::ids::{SessionId, TokenId};
 
     fn claims() -> Claims {
         Claims {
@@ -172,6 +187,7 @@ mod tests {
             token_kind: "SECRET".into(),
             org_ver: 1,
             acct_ver: 4,
+            secret: Some(1),
             act: None,
             roles: None,
             authorization_details: vec![Detail {
@@ -201,9 +217,11 @@ mod tests {
     #[test]
     fn an_actor_stands_once_and_alone() {
         let actor = AccountId::from_u128(9);
-        let acting = Claims { act: Some(Act { sub: actor.to_string() }), ..claims() };
+        let act = Act { sub: actor.to_string(), org_ver: 3, acct_ver: 5 };
+        let acting = Claims { act: Some(act), ..claims() };
         let json = serde_json::to_string(&acting).unwrap();
-        assert!(json.contains(&format!(r#""act":{{"sub":"{actor}"}}"#)), "{json}");
+        let act = format!(r#"{{"sub":"{actor}","org_ver":3,"acct_ver":5}}"#);
+        assert!(json.contains(&format!(r#""act":{act}"#)), "{json}");
         assert_eq!(serde_json::from_str::<Claims>(&json).unwrap(), acting);
         assert_eq!(AccessToken::from_claims(acting).unwrap().actor_id, Some(actor));
         assert!(!serde_json::to_string(&claims()).unwrap().contains("act\":{"));
@@ -211,9 +229,10 @@ mod tests {
             json.replacen('{', r#"{"act":{"sub":"x"},"#, 1),
             json.replace(r#""act":{"#, r#""act":{"act":{"sub":"x"},"#),
             json.replace(r#""act":{"#, r#""act":{"sub":"x","#),
-            json.replace(&format!(r#"{{"sub":"{actor}"}}"#), "{}"),
-            json.replace(&format!(r#"{{"sub":"{actor}"}}"#), &format!(r#""{actor}""#)),
-            json.replace(&format!(r#"{{"sub":"{actor}"}}"#), "[]"),
+            json.replace(&act, "{}"),
+            json.replace(&act, &format!(r#"{{"sub":"{actor}"}}"#)),
+            json.replace(&act, &format!(r#""{actor}""#)),
+            json.replace(&act, "[]"),
         ] {
             assert_ne!(bad, json);
             assert!(serde_json::from_str::<Claims>(&bad).is_err(), "{bad}");
@@ -238,9 +257,12 @@ mod tests {
             |c: &mut Claims| c.client_id = c.sub.clone(),
             |c: &mut Claims| c.org = String::new(),
             |c: &mut Claims| c.scope = "OWNER".into(),
-            |c: &mut Claims| c.act = Some(Act { sub: "somebody".into() }),
+            |c: &mut Claims| c.act = Some(Act { sub: "somebody".into(), org_ver: 1, acct_ver: 1 }),
+            // The secret of a token is named, and that of a session is not.
+            |c: &mut Claims| c.secret = None,
+            |c: &mut Claims| c.client_id = SessionId::from_u128(3).to_string(),
             |c: &mut Claims| {
-                c.act = Some(Act { sub: c.sub.clone() });
+                c.act = Some(Act { sub: c.sub.clone(), org_ver: 1, acct_ver: 1 });
                 c.roles = Some(vec!["member".into()]);
             },
         ] {

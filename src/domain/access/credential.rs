@@ -14,7 +14,7 @@ use crate::domain::sign_in::sessions::idle_expiry;
 use crate::domain::tokens::policy::Facts;
 use crate::domain::tokens::restrictions::Restrictions;
 use crate::domain::tokens::secrets::Secret;
-use crate::domain::values::ids::CredentialId;
+use crate::domain::values::ids::{CredentialId, TokenId};
 use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::names::Audience;
 use crate::domain::values::web_origin::WebOrigin;
@@ -31,14 +31,26 @@ pub struct Credential {
     pub restrictions: Restrictions,
     pub may_manage_tokens: bool,
     pub create_time: OffsetDateTime,
+    /// When a token was last renewed.
+    pub renew_time: Option<OffsetDateTime>,
     pub expire_time: Option<OffsetDateTime>,
     /// The last time that it was used, or that it or a secret of it was made.
     ///
     /// A use counts as far as it was written when this was loaded.
     pub last_use: OffsetDateTime,
     pub revoked: bool,
+    /// The token with which a session ends, because it gave the password that the session began with.
+    pub tied_to: Option<TiedTo>,
     /// What follows from the rest.
     pub(crate) derived: Derived,
+}
+
+/// The token that gave the password of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TiedTo {
+    pub token_id: TokenId,
+    /// None: it never expires.
+    pub expire_time: Option<OffsetDateTime>,
 }
 
 /// What is computed when it is first needed. A copy, which may be changed, has nothing yet.
@@ -80,6 +92,11 @@ impl Credential {
             Carried::new(self, &self.account, self.effective_rights(), roles).map(Arc::new)
         });
         carried.clone()
+    }
+
+    /// The secret that its access tokens are bound to where this one was presented: none of a session.
+    pub(super) fn bound_to(&self, secret: Option<i32>) -> Option<i32> {
+        secret.filter(|_| matches!(self.credential_id, CredentialId::Token(_)))
     }
 
     /// The bytes that it takes in a cache.
@@ -129,7 +146,7 @@ impl Credential {
         Facts {
             kind: self.kind,
             owner: self.account.account_kind,
-            create_time: self.create_time,
+            create_time: self.renew_time.unwrap_or(self.create_time),
             expire_time: self.expire_time,
             last_use: self.last_use,
         }
@@ -160,6 +177,21 @@ impl Credential {
         if allowed.is_empty() && !listed.is_empty() { vec![issuer.to_owned()] } else { allowed }
     }
 
+    /// When it ends for a client that has the secret with this number: with the token, or before it
+    /// where another secret replaces this one.
+    pub(crate) fn end(&self, secret: Option<i32>) -> Option<OffsetDateTime> {
+        let shown = self.secrets.iter().find(|known| Some(known.number) == secret);
+        [self.expire_time, shown.and_then(|secret| secret.expire_time)].into_iter().flatten().min()
+    }
+
+    /// Whether a JWT that names this secret is still good: it ends with the secret. That of a
+    /// session names none.
+    pub(crate) fn vouches_for(&self, secret: Option<i32>, now: OffsetDateTime) -> bool {
+        let is_active =
+            |number| self.secrets.iter().any(|known| known.number == number && !known.is_expired(now));
+        secret.is_none_or(is_active)
+    }
+
     /// Whether the secret with this number has expired, because the token was rotated.
     pub(crate) fn was_replaced(&self, secret: Option<i32>, now: OffsetDateTime) -> bool {
         let presented = self.secrets.iter().find(|known| Some(known.number) == secret);
@@ -186,7 +218,7 @@ pub(crate) mod tests {
     use crate::domain::access::rights::{HeldGrant, HeldGrants};
     use crate::domain::tokens::policy::tests::default_rules;
     pub(crate) use crate::domain::tokens::policy::tests::now;
-    use crate::domain::values::ids::{AccountId, OrgId, TokenId};
+    use crate::domain::values::ids::{AccountId, OrgId};
     use crate::domain::values::kinds::AccountKind;
     use crate::domain::values::permissions::{PermissionSet, Right};
     use crate::domain::values::resources::Node;
@@ -219,9 +251,11 @@ pub(crate) mod tests {
             restrictions: Restrictions::default(),
             may_manage_tokens: false,
             create_time: now(),
+            renew_time: None,
             expire_time: Some(now() + time::Duration::days(1)),
             last_use: now(),
             revoked: false,
+            tied_to: None,
             derived: Derived::default(),
         }
     }

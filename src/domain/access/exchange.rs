@@ -24,6 +24,8 @@ pub struct ExchangeRequest {
     longest: Option<Duration>,
     purpose: Option<Purpose>,
     presented_at: PresentedAt,
+    /// The number of the subject's secret that was presented.
+    secret: Option<i32>,
 }
 
 impl ExchangeRequest {
@@ -49,6 +51,11 @@ impl ExchangeRequest {
         Self { presented_at, purpose, ..self }
     }
 
+    /// The same request, by the secret with this number.
+    pub(crate) fn by_secret(self, secret: Option<i32>) -> Self {
+        Self { secret, ..self }
+    }
+
     /// The address from which the subject is presented.
     pub(crate) fn address(&self) -> Option<IpAddr> {
         self.presented_at.address
@@ -66,9 +73,11 @@ pub struct Decision {
     pub audiences: Vec<String>,
     /// What follows from the credential and its rights, after every restriction.
     pub carried: Arc<Carried>,
+    /// The number of the secret that it ends with, of a token.
+    pub secret: Option<i32>,
     /// Whole seconds since 1970.
     pub issued_at: i64,
-    /// Whole seconds since 1970, after `issued_at` and never after the token's expiry.
+    /// Whole seconds since 1970, after `issued_at` and never after the expiry of the token or its secret.
     pub expires_at: i64,
 }
 
@@ -85,7 +94,7 @@ pub(crate) fn decide(
     issuer: &str,
     now: OffsetDateTime,
 ) -> Result<Decision> {
-    credential.check(now)?;
+    credential.check_secret(request.secret, now)?;
     credential.admit(&request.presented_at.with(request.purpose.as_ref()))?;
     let audiences = audiences(credential, &request.audiences, issuer)?;
     let held = credential.effective_rights();
@@ -96,7 +105,8 @@ pub(crate) fn decide(
     let ttl = credential.account.rules.access_token_lifetime(request.ttl);
     let ttl = request.longest.map_or(ttl, |longest| ttl.min(longest));
     let asked = (now + ttl).unix_timestamp().max(issued_at + 1);
-    let expires_at = credential.expire_time.map_or(asked, |end| asked.min(end.unix_timestamp()));
+    let end = credential.end(request.secret);
+    let expires_at = end.map_or(asked, |end| asked.min(end.unix_timestamp()));
     if expires_at <= issued_at {
         // Less than a second of the token's lifetime is left, and a JWT counts in whole seconds.
         return Err(Reason::TokenExpired.into());
@@ -107,7 +117,7 @@ pub(crate) fn decide(
         [] => credential.carried()?,
         scopes => Carried::new(credential, &credential.account, &held.narrowed(scopes, &[]), None)?.into(),
     };
-    Ok(Decision { audiences, carried, issued_at, expires_at })
+    Ok(Decision { audiences, carried, secret: credential.bound_to(request.secret), issued_at, expires_at })
 }
 
 /// Refuses scopes that are not held; passes if there are none.

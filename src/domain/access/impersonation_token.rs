@@ -92,7 +92,9 @@ pub(crate) fn decide(
         return Err(Reason::TokenExpired.into());
     }
     let carried = Carried::new(acting.caller.credential(), target, &given, None)?.into();
-    Ok(Decision { audiences: vec![issuer.to_owned()], carried, issued_at, expires_at })
+    // What it is made from ends with this secret, and so does it.
+    let secret = acting.caller.credential().bound_to(acting.caller.secret());
+    Ok(Decision { audiences: vec![issuer.to_owned()], carried, secret, issued_at, expires_at })
 }
 
 #[cfg(test)]
@@ -145,7 +147,7 @@ mod tests {
             let mut target = target(&[("x.y", "*")]);
             change(&mut target);
             let admin = admin(&[("accounts.impersonate", "*"), ("x.y", "*")], &[]);
-            let outcome = decided(admin, AuthenticatedBy::TokenString, &target);
+            let outcome = decided(admin, AuthenticatedBy::TokenString { secret: None }, &target);
             assert_eq!(outcome.err().map(|error| error.reason()), expected);
         }
     }
@@ -155,7 +157,9 @@ mod tests {
         let lasts = |credential: Option<i64>, jwt: Option<i64>| {
             let mut admin = admin(&[("owner", "*")], &[]);
             admin.expire_time = credential.map(|left| now() + time::Duration::seconds(left));
-            let bearer = jwt.map_or(AuthenticatedBy::TokenString, |left| AuthenticatedBy::AccessToken {
+            let string = AuthenticatedBy::TokenString { secret: None };
+            let bearer = jwt.map_or(string, |left| AuthenticatedBy::AccessToken {
+                secret: None,
                 narrowed_to: None,
                 impersonation: None,
                 expires_at: now().unix_timestamp() + left,
@@ -242,7 +246,7 @@ mod tests {
             }
             prop_assert!(theirs.meet(&ours).meet(&carried).beyond(&held).is_empty());
             // The decision carries no more, and is made only for a caller that covers the target.
-            match decided(admin, AuthenticatedBy::TokenString, &target) {
+            match decided(admin, AuthenticatedBy::TokenString { secret: None }, &target) {
                 Ok(decision) => {
                     prop_assert!(theirs.beyond(&ours).is_empty());
                     prop_assert!(decision.carried.rights().beyond(theirs).is_empty());

@@ -123,7 +123,7 @@ pub async fn clone_account(
         let rights = rights_of(&mut tx, acting.org_id, &new.excluded).await?;
         let excluded = new.excluded.iter().zip(&rights).map(|(named, right)| named.bound(right.as_ref()));
         let once = once.bound_to(std::iter::once(source_id.to_string()).chain(excluded));
-        let org = db::orgs::lock(&mut tx, acting.org_id).await?;
+        let org = tx.lock_org().await?;
         let now = tx.now();
         if let Some(before) = once.replayed(&mut tx, now).await? {
             return Ok(before);
@@ -156,6 +156,9 @@ async fn clone(
     let source = db::accounts::find(&mut **tx, org_id, source_id).await?;
     let source = source.ok_or_else(|| Error::not_found("account", &new.source))?;
     let details = new.details(state, &source, &org.slug)?;
+    if details.kind() == AccountKind::User {
+        acting.may_send_code()?;
+    }
     let Divided { given, dropped, .. } = divide(acting, tx, (new, source_id, rights)).await?;
     refuse_beyond_budget(tx, org, details.kind()).await?;
 
@@ -166,6 +169,7 @@ async fn clone(
         details: &details,
         deactivated: new.deactivated,
         preview: new.validate_only,
+        made_by: Some(acting.caller.credential_id().uuid()),
     };
     let account = db::accounts::insert(&mut *tx, &row, now).await?;
     let numbered: Vec<_> = given.iter().map(|(_, held)| (state.clock.new_id::<GrantId>(), held)).collect();

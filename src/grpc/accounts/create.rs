@@ -4,6 +4,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use prost::Message;
 
 use super::grants::givable;
+use super::passwords::maker;
 use super::{details, messages, settings};
 use crate::crypto::peppers::Blinded;
 use crate::db;
@@ -11,6 +12,7 @@ use crate::db::accounts::grants::{described, subjects, touched};
 use crate::db::accounts::{Account, NewAccount};
 use crate::db::events::{Change, FieldChange};
 use crate::db::orgs::Org;
+use crate::db::sign_in::password_maker::PasswordMaker;
 use crate::db::{named_permissions, references};
 use crate::domain::access::acting::Acting;
 use crate::domain::access::rights::HeldGrant;
@@ -39,6 +41,8 @@ struct NewAccountRequest {
     password: Option<Password>,
     /// Whether a user is sent no link to set a password.
     suppress_email: bool,
+    /// The credential that its password comes from.
+    maker: PasswordMaker,
 }
 
 impl NewAccountRequest {
@@ -64,7 +68,8 @@ impl NewAccountRequest {
             violations.all((name, contact_email, username, description, password))?;
         let details =
             Details { profile, contact_email, description, settings, ..Details::new(Some(name), username) };
-        Ok(Self { details, grants, deactivated: request.deactivated, password, suppress_email: false })
+        let (deactivated, maker) = (request.deactivated, PasswordMaker::default());
+        Ok(Self { details, grants, deactivated, password, suppress_email: false, maker })
     }
 
     fn user(state: &State, request: &pb::CreateUserRequest) -> Result<Self> {
@@ -91,7 +96,8 @@ impl NewAccountRequest {
             ..Details::new(None, email)
         };
         let (deactivated, suppress_email) = (request.deactivated, request.suppress_email);
-        Ok(Self { details, grants, deactivated, password: None, suppress_email })
+        let maker = PasswordMaker::default();
+        Ok(Self { details, grants, deactivated, password: None, suppress_email, maker })
     }
 }
 
@@ -102,9 +108,11 @@ pub async fn create_service_account(
 ) -> Result<pb::CreateServiceAccountResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
     acting.require(&Permission::ACCOUNTS_WRITE, &Node::Org)?;
+    let maker = if request.password.is_empty() { PasswordMaker::default() } else { maker(&acting)? };
     let org = db::orgs::find(&state.db, acting.org_id).await?;
     let slug = org.ok_or_else(|| Error::not_found("org", acting.org_id))?.slug;
     let new = NewAccountRequest::service_account(state, &request, &slug)?;
+    let new = NewAccountRequest { maker, ..new };
     let request_id = idempotency::parse(&std::mem::take(&mut request.request_id)).unwrap_or_default();
     if new.password.is_some() {
         // What is stored to recognise the request must not allow guessing the password.
@@ -128,6 +136,7 @@ pub async fn create_user(
 ) -> Result<pb::CreateUserResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
     acting.require(&Permission::ACCOUNTS_WRITE, &Node::Org)?;
+    acting.may_send_code()?;
     let new = NewAccountRequest::user(state, &request)?;
     let request_id = idempotency::parse(&std::mem::take(&mut request.request_id)).unwrap_or_default();
     request.org_id.clear();
@@ -156,7 +165,7 @@ async fn insert<'a, R: Message + Default>(
     once: &Idempotency<'a>,
 ) -> Result<Step<'a, R>> {
     let (org_id, now) = (acting.org_id, tx.now());
-    let org = db::orgs::lock(tx, org_id).await?;
+    let org = tx.lock_org().await?;
     let asked = references::rights(tx, org_id, &new.grants).await?;
     let grants = givable(tx, acting, Some(new.details.kind()), &asked).await?;
     let once = once.bound_to(asked.iter().map(|(right, node)| format!("{right} on {node}")));
@@ -173,6 +182,7 @@ async fn insert<'a, R: Message + Default>(
         details: &new.details,
         deactivated: new.deactivated,
         preview: false,
+        made_by: Some(acting.caller.credential_id().uuid()),
     };
     let account = db::accounts::insert(tx, &row, now).await?;
     Ok(Step::Inserted(Box::new((org, account, grants, once))))
@@ -212,7 +222,8 @@ async fn create<R: Message + Default>(
         };
         let (org, mut account, grants, once) = *inserted;
         if let Some(record) = &record {
-            db::sign_in::passwords::set(&mut tx, acting.org_id, account_id, record, now).await?;
+            let maker = new.maker;
+            db::sign_in::passwords::set(&mut tx, acting.org_id, account_id, record, maker, now).await?;
             let found = db::accounts::find(&mut *tx, acting.org_id, account_id).await?;
             account = found.ok_or_else(|| Error::internal("an account just made is gone"))?;
         }

@@ -51,7 +51,7 @@ pub async fn grant_access(
         let now = tx.now();
         let account_id = references::account(&mut tx, &acting, &named).await?;
         let asked = references::rights(&mut tx, acting.org_id, &grants).await?;
-        db::orgs::lock(&mut tx, acting.org_id).await?;
+        tx.lock_org().await?;
         let member = db::orgs::memberships::lock(&mut tx, acting.org_id, account_id).await?;
         let kind = member.as_ref().map(MemberRow::kind).transpose()?;
         let grants = givable(&mut tx, &acting, kind, &asked).await?;
@@ -151,7 +151,7 @@ pub async fn revoke_access(
     transact!(state, &acting, |mut tx| {
         let account_id = references::account(&mut tx, &acting, &account).await?;
         let rights = rights_of(&mut tx, acting.org_id, &named).await?;
-        db::orgs::lock(&mut tx, acting.org_id).await?;
+        tx.lock_org().await?;
         let member = db::orgs::memberships::lock(&mut tx, acting.org_id, account_id).await?.is_some();
         // Deleted accounts as well: their grants would prevent the deletion of a role or a
         // resource.

@@ -94,6 +94,9 @@ pub async fn update_account(
             // The reader of the named mailbox can set the password.
             let held = db::accounts::grants::find_held(&mut tx, acting.org_id, account_id).await?;
             acting.may_take_over(held.rights())?;
+            if before.kind() == AccountKind::User {
+                acting.may_send_code()?;
+            }
         }
         let renames = if acting.is_self(account_id) || acting.caller.is_operator() {
             Renames::Everywhere

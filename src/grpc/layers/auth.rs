@@ -132,7 +132,7 @@ impl Call {
             found.check(now)?;
             let caller = Caller::new(
                 found.credential.clone(),
-                caller::AuthenticatedBy::TokenString,
+                caller::AuthenticatedBy::TokenString { secret: found.secret },
                 self.context.clone(),
             );
             let issuer = state.keyring.signer.issuer();
@@ -154,6 +154,7 @@ impl Call {
             .of_credential(credential_id));
         }
         let bearer = caller::AuthenticatedBy::AccessToken {
+            secret: token.secret(),
             narrowed_to: token.narrowed_to,
             impersonation,
             expires_at: token.claims.exp,

@@ -124,7 +124,7 @@ pub async fn create_role(
     let once = Idempotency::new(&acting, "CreateRole", request_id, &request);
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
-        db::orgs::lock(&mut tx, acting.org_id).await?;
+        tx.lock_org().await?;
         if let Some(before) = once.replayed(&mut tx, now).await? {
             return Ok(before);
         }
@@ -217,7 +217,7 @@ pub async fn update_role(
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
         let role_id = custom_id(&mut tx, acting.org_id, &named).await?;
-        db::orgs::lock(&mut tx, acting.org_id).await?;
+        tx.lock_org().await?;
         let found = db::orgs::roles::find(&mut *tx, acting.org_id, role_id).await?;
         let found = found.ok_or_else(|| Error::not_found("role", &named))?;
         let before = found.fields()?;
@@ -264,7 +264,7 @@ pub async fn delete_role(
 
     transact!(state, &acting, |mut tx| {
         let role_id = custom_id(&mut tx, acting.org_id, &named).await?;
-        db::orgs::lock(&mut tx, acting.org_id).await?;
+        tx.lock_org().await?;
         let found = db::orgs::roles::find(&mut *tx, acting.org_id, role_id).await?;
         let found = found.ok_or_else(|| Error::not_found("role", &named))?;
         check_etag(&request.etag, found.revision)?;

@@ -17,6 +17,9 @@ struct Written<'a> {
     iat: i64,
     nbf: i64,
     jti: String,
+    /// The number of the token's secret that it was made with; none of a session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     act: Option<Act>,
 }
@@ -34,6 +37,7 @@ pub(super) fn sign(state: &State, decision: Decision, jti: Uuid, act: Option<Act
         iat: decision.issued_at,
         nbf: decision.issued_at,
         jti: jti.to_string(),
+        secret: decision.secret,
         act,
     };
     let carried = decision.carried.json();

@@ -41,7 +41,10 @@ pub async fn impersonate_account(
         impersonation_token::decide(&acting, &target, ttl, &rules, state.keyring.signer.issuer(), now)?;
     let expire_time = prost_types::Timestamp { seconds: decision.expires_at, nanos: 0 };
     let jti = state.clock.new_id::<Uuid>();
-    let act = Act { sub: acting.caller.credential().account.account_id.to_string() };
+    // The administrator, as it is in the org that its credential acts in.
+    let actor = &acting.caller.credential().account;
+    let act =
+        Act { sub: actor.account_id.to_string(), org_ver: actor.org_version, acct_ver: actor.account_version };
     let access_token = sign(state, decision, jti, Some(act))?;
 
     let mut tx = Transaction::begin(state, &acting).await?;

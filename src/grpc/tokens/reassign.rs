@@ -94,7 +94,7 @@ async fn reassign(
     transact!(state, acting, |mut tx| {
         let now = tx.now();
         let to = references::account(&mut tx, acting, &asked.to).await?;
-        db::orgs::lock(&mut tx, org_id).await?;
+        tx.lock_org().await?;
         let target = db::accounts::lock(&mut tx, org_id, to).await?;
         let target = target.ok_or_else(|| Error::not_found("account", &asked.to))?;
         let ids = match &asked.which {

@@ -8,6 +8,7 @@ mod escalation;
 mod external_ids;
 mod grantable;
 mod grants;
+mod impersonated_life;
 mod impersonation;
 mod lifecycle;
 mod limits;

@@ -4,6 +4,7 @@ mod fairness;
 mod invitation_page;
 mod login;
 mod pages;
+mod password_makers;
 mod password_page;
 mod sessions;
 mod throttle;

@@ -2,11 +2,13 @@
 
 mod audiences;
 mod blocked;
+mod bound_jwts;
 mod changes;
 mod exchange;
 mod explain;
 mod last_use;
 mod leaks;
 mod narrowing;
+mod renewals;
 mod restrictions;
 mod secret_rotation;
