@@ -93,9 +93,7 @@ async fn show_link(args: MailShowLinkArgs) -> Result<()> {
     // The key that signs is there since the first server started: nothing new is signed here.
     let algorithm = SigningAlgorithm::EdDsa;
     let clock = Clock::default();
-    let state =
-        State::open(pools, master, algorithm, issuer, CredentialLimits::OF_COMMANDS, clock)
-            .await?;
+    let state = State::open(pools, master, algorithm, issuer, CredentialLimits::OF_COMMANDS, clock).await?;
     for shown in shown_links::show(&state, &wanted).await? {
         let ShownLink { org, recipient, purpose, code, expire_time } = shown;
         let what = if purpose == CodePurpose::Invitation { "invitation" } else { "first password" };

@@ -57,6 +57,7 @@ fn claims() -> Claims {
         token_kind: "SECRET".into(),
         org_ver: 1,
         acct_ver: 1,
+        secret: Some(1),
         act: None,
         roles: None,
         authorization_details: Vec::new(),
@@ -138,7 +139,8 @@ fn the_clock_of_the_node_that_signed_may_be_ahead() {
         [(0, 60, true), (60, 0, true), (61, 0, false), (0, 61, false), (i64::MIN, 0, true)]
     {
         let shifted = |by: i64| if by == i64::MIN { by } else { NOW + by };
-        let jwt = signer.sign(&encoded(&Claims { nbf: shifted(nbf), iat: shifted(iat), ..claims() })).unwrap();
+        let jwt =
+            signer.sign(&encoded(&Claims { nbf: shifted(nbf), iat: shifted(iat), ..claims() })).unwrap();
         assert_eq!(signer.verify(&jwt, now()).is_ok(), good, "{nbf} {iat}");
     }
 }

@@ -385,6 +385,8 @@ pub(crate) mod tests {
                 access_token_lifetime: access.map(Duration::from_secs),
                 allowed_audiences: audiences.iter().map(|text| Audience::parse(text).unwrap()).collect(),
                 idle_limit: idle,
+                // What renews itself is no limit of what there is.
+                ..TokenPolicy::default()
             },
         )
     }

@@ -43,8 +43,11 @@ pub async fn impersonate_account(
     let jti = state.clock.new_id::<Uuid>();
     // The administrator, as it is in the org that its credential acts in.
     let actor = &acting.caller.credential().account;
-    let act =
-        Act { sub: actor.account_id.to_string(), org_ver: actor.org_version, acct_ver: actor.account_version };
+    let act = Act {
+        sub: actor.account_id.to_string(),
+        org_ver: actor.org_version,
+        acct_ver: actor.account_version,
+    };
     let access_token = sign(state, decision, jti, Some(act))?;
 
     let mut tx = Transaction::begin(state, &acting).await?;

@@ -95,7 +95,7 @@ fn prefixed(flag: u8, length: u32, message: &[u8]) -> Vec<u8> {
 async fn framing() {
     let server = TestServer::start().await;
     let connection = Connection::open(&server).await;
-    let subject_token = server.operator.token().to_owned();
+    let subject_token = Some(server.operator.token().to_owned());
     let message = pb::ExchangeTokenRequest { subject_token, ..Default::default() }.encode_to_vec();
     let (whole, length) = (framed(&message), message.len() as u32);
     let largest = crate::harness::LIMITS.max_message_size as u32;

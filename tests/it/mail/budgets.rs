@@ -69,7 +69,11 @@ async fn deleting_and_undeleting_bombs_no_mailbox() {
     for sent in 1..=6 {
         settles(&server, sent.min(5), i64::from(sent > 5)).await;
         let (org_id, account_id) = (String::new(), ana.id.clone());
-        let delete = pb::DeleteAccountRequest { org_id: org_id.clone(), account_id: account_id.clone(), ..Default::default() };
+        let delete = pb::DeleteAccountRequest {
+            org_id: org_id.clone(),
+            account_id: account_id.clone(),
+            ..Default::default()
+        };
         org.owner.accounts().delete_account(delete).await.unwrap();
         org.owner
             .accounts()
