@@ -19,13 +19,12 @@ pub use pages::PageSettings;
 pub fn router(state: Arc<State>, settings: PageSettings) -> Router {
     let elsewhere = pages::elsewhere(state.clone(), settings.clone());
     let pages = pages::router(state.clone(), settings);
+    let documents = well_known::router(state.clone());
     Router::new()
-        .route("/.well-known/jwks.json", get(well_known::jwks))
-        .route("/.well-known/openid-configuration", get(well_known::openid_configuration))
-        .route("/.well-known/oauth-authorization-server", get(well_known::authorization_server))
         .route("/healthz", get(alive))
         .route("/readyz", get(ready))
         .with_state(state)
+        .merge(documents)
         .merge(pages)
         .fallback_service(elsewhere)
 }

@@ -3,37 +3,83 @@
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::State as Shared;
 use axum::response::{IntoResponse, Response};
-use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE};
+use axum::routing::{MethodRouter, get};
+use http::StatusCode;
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL, CONTENT_TYPE,
+};
 use serde_json::{Value, json};
 
 use crate::domain::signing_keys::JWKS_MAX_AGE;
 use crate::state::State;
 
-pub(super) async fn jwks(Shared(state): Shared<Arc<State>>) -> Response {
+/// How long a browser may cache a preflight response, in seconds.
+const PREFLIGHT_MAX_AGE: &str = "86400";
+
+/// The documents, at every address that a client may derive from the issuer.
+pub(super) fn router(state: Arc<State>) -> Router {
+    let documents: [(&str, MethodRouter<Arc<State>>); 3] = [
+        ("jwks.json", get(jwks)),
+        ("openid-configuration", get(openid_configuration)),
+        ("oauth-authorization-server", get(authorization_server)),
+    ];
+    let mut router = Router::new();
+    for (name, document) in documents {
+        for address in addresses(state.issuer.as_str(), name) {
+            router = router.route(&address, document.clone().options(preflight));
+        }
+    }
+    router.with_state(state)
+}
+
+/// The paths of a document. For an issuer with a path: the path before it (OpenID Connect Discovery
+/// 1.0, section 4.1), the path behind it (RFC 8414, section 3.1), and without the path, for a proxy
+/// that removes it.
+fn addresses(issuer: &str, document: &str) -> Vec<String> {
+    let own = format!("/.well-known/{document}");
+    let path = issuer.splitn(4, '/').nth(3).unwrap_or_default().trim_end_matches('/');
+    if path.is_empty() {
+        return vec![own];
+    }
+    vec![format!("/{path}{own}"), format!("{own}/{path}"), own]
+}
+
+/// Any page may fetch the documents, which are the same for all clients.
+async fn preflight() -> Response {
+    let headers = [
+        (ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+        (ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD"),
+        (ACCESS_CONTROL_ALLOW_HEADERS, "*"),
+        (ACCESS_CONTROL_MAX_AGE, PREFLIGHT_MAX_AGE),
+    ];
+    (StatusCode::NO_CONTENT, headers).into_response()
+}
+
+async fn jwks(Shared(state): Shared<Arc<State>>) -> Response {
     document("application/jwk-set+json", state.keyring.signer.jwks_json())
 }
 
-pub(super) async fn openid_configuration(Shared(state): Shared<Arc<State>>) -> Response {
+async fn openid_configuration(Shared(state): Shared<Arc<State>>) -> Response {
     let mut metadata = metadata(state.keyring.signer.issuer());
     metadata["subject_types_supported"] = json!(["public"]);
     metadata["id_token_signing_alg_values_supported"] = json!(state.keyring.signer.algorithms());
     document("application/json", metadata.to_string())
 }
 
-pub(super) async fn authorization_server(Shared(state): Shared<Arc<State>>) -> Response {
+async fn authorization_server(Shared(state): Shared<Arc<State>>) -> Response {
     document("application/json", metadata(state.keyring.signer.issuer()).to_string())
 }
 
 /// There is no authorization endpoint: tokens are exchanged over gRPC, which these documents have
-/// no field for.
+/// no field for. Lists that would be empty are left out (RFC 8414, section 3.2).
 fn metadata(issuer: &str) -> Value {
     json!({
         "issuer": issuer,
         "jwks_uri": format!("{issuer}/.well-known/jwks.json"),
-        "response_types_supported": [],
-        "grant_types_supported": [],
     })
 }
 
@@ -46,4 +92,27 @@ fn document(content_type: &'static str, body: String) -> Response {
         (ACCESS_CONTROL_ALLOW_ORIGIN, "*".to_owned()),
     ];
     (headers, body).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_issuer_with_a_path_is_found_at_both_forms() {
+        let found = |issuer| addresses(issuer, "openid-configuration");
+        for issuer in ["https://id.example", "https://id.example/"] {
+            assert_eq!(found(issuer), ["/.well-known/openid-configuration"]);
+        }
+        for issuer in ["https://id.example/a/b", "https://id.example/a/b/"] {
+            assert_eq!(
+                found(issuer),
+                [
+                    "/a/b/.well-known/openid-configuration",
+                    "/.well-known/openid-configuration/a/b",
+                    "/.well-known/openid-configuration"
+                ]
+            );
+        }
+    }
 }

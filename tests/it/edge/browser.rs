@@ -392,7 +392,12 @@ async fn what_is_public_can_be_read_by_pages() {
         for headers in [&[("origin", OTHER)][..], &[]] {
             let answer = http(&world.server, "GET", path, headers, b"").await;
             assert_eq!((answer.status, answer.reader().as_deref()), (200, Some("*")), "{path}");
+            assert!(!answer.body.windows(2).any(|two| two == b"[]"), "{path}: no empty lists");
         }
+        let asked = preflight(&world.server, path, OTHER).await;
+        assert_eq!((asked.status, asked.reader().as_deref()), (204, Some("*")), "{path}");
+        assert_eq!(asked.header("access-control-allow-methods").unwrap(), "GET, HEAD");
+        assert_eq!(asked.header("access-control-allow-credentials"), None);
     }
     let probe = http(&world.server, "GET", "/readyz", &[("origin", OTHER)], b"").await;
     assert_eq!(probe.status, 200);

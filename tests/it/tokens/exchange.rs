@@ -33,7 +33,7 @@ async fn a_token_becomes_a_jwt_that_a_stranger_verifies() {
         serde_json::from_str(&http_get(&server.endpoint, "/.well-known/openid-configuration").await.body)
             .unwrap();
     assert_eq!(discovery["issuer"], server.endpoint.as_str());
-    assert_eq!(discovery["response_types_supported"], json!([]));
+    assert!(discovery.get("response_types_supported").is_none(), "nothing is listed that is empty");
     let jwks_path =
         discovery["jwks_uri"].as_str().unwrap().strip_prefix(&server.endpoint).unwrap().to_owned();
     let keys: JwkSet = serde_json::from_str(&http_get(&server.endpoint, &jwks_path).await.body).unwrap();
