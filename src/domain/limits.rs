@@ -57,6 +57,11 @@ impl Limit {
         Self { most, subject, counted: "", remedy }
     }
 
+    /// Whether an error refuses more than a limit.
+    pub fn is_reached(error: &Error) -> bool {
+        error.reason() == Reason::LimitReached
+    }
+
     /// Refuses more than the limit.
     ///
     /// # Errors

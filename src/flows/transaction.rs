@@ -16,6 +16,7 @@ use crate::db::orgs::Org;
 use crate::db::sqlstate::{self, AtCommit};
 use crate::db::{events, orgs};
 use crate::domain::access::work::Work;
+use crate::domain::limits::Limit;
 use crate::domain::values::ids::OrgId;
 use crate::domain::values::subject::Subject;
 use crate::error::{Error, Reason, Result};
@@ -184,7 +185,7 @@ impl<'a> Transaction<'a> {
     pub async fn mail(&mut self, email: &OutgoingEmail) -> Result<()> {
         let (inner, mail_id) = (self.inner.as_mut().expect(OPEN), self.state.clock.new_id());
         match email.enqueue(inner, &self.state.keyring.master, mail_id, self.now).await {
-            Err(error) if email.is_notice() && error.reason() == Reason::LimitReached => {
+            Err(error) if email.is_notice() && Limit::is_reached(&error) => {
                 tracing::warn!(org_id = %email.org_id(), "notice left out: the org has sent its emails of this day");
             }
             outcome => {

@@ -5,8 +5,9 @@ use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::labels::Labels;
 use super::secrets::{self, NewSecret};
-use super::{Labels, counts, labels, web_origins};
+use super::{counts, labels, web_origins};
 use crate::db::events::{Change, FieldChange};
 use crate::db::{damaged, one_row};
 use crate::domain::tokens::narrowing::RestrictionsAndExpiry;

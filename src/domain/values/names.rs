@@ -6,15 +6,7 @@ use language_tags::LanguageTag;
 
 use super::text;
 
-/// What is wrong with a string, as a sentence that follows the field's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Invalid(pub &'static str);
-
-impl fmt::Display for Invalid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-}
+pub use super::text::Invalid;
 
 macro_rules! texts {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(

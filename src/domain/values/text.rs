@@ -8,12 +8,22 @@
 //! Text is stored in NFC. It is compared and searched by NFKC with full case folding, so that what looks
 //! the same matches.
 
+use std::fmt;
+
 use caseless::default_case_fold_str;
 use unicode_normalization::UnicodeNormalization as _;
 use unicode_normalization::char::is_combining_mark;
 use unicode_security::{GeneralSecurityProfile as _, RestrictionLevel, RestrictionLevelDetection as _};
 
-use super::names::Invalid;
+/// What is wrong with a string, as a sentence that follows the field's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Invalid(pub &'static str);
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
 
 /// What a name may hold beside the characters of UTS 39's profile, which is made for identifiers.
 const PUNCTUATION: &str =

@@ -135,7 +135,7 @@ async fn a_link_from_a_mail_leads_to_a_page_whose_form_sets_the_password() {
     {
         assert_eq!(answer.status, 410);
         is_a_page(&answer);
-        assert!(answer.body.contains("used already"), "{}", answer.body);
+        assert!(answer.body.contains("no longer works"), "{}", answer.body);
     }
     hides_secrets(&done.body);
 }
