@@ -28,7 +28,7 @@ mod tests {
     fn secrets_do_not_show_in_debug() {
         let target = Some(revoke_token_request::Target::TokenText(SECRET.into()));
         let shown = [
-            format!("{:?}", CreateTokenResponse { token: None, secret: SECRET.into() }),
+            format!("{:?}", CreateTokenResponse { secret: SECRET.into(), ..Default::default() }),
             format!("{:?}", RotateTokenResponse { token: None, secret: SECRET.into() }),
             format!("{:?}", ExchangeTokenRequest { subject_token: SECRET.into(), ..Default::default() }),
             format!("{:?}", ExchangeTokenResponse { access_token: SECRET.into(), ..Default::default() }),

@@ -57,7 +57,8 @@ async fn by_id(
 ) -> Result<pb::RevokeTokenResponse> {
     let call = call.authenticated(state).await?;
     let acting = call.acting_in(state, &request.org_id).await?;
-    if !TokenId::parse(token_id).is_ok_and(|id| acting.presents(id)) {
+    let itself = TokenId::parse(token_id).is_ok_and(|id| acting.presents(id));
+    if !itself {
         acting.require(&Permission::TOKENS_WRITE, &Node::Org)?;
     }
     let mut violations = Violations::default();
@@ -68,7 +69,10 @@ async fn by_id(
         let now = tx.now();
         let token = db::tokens::find(&mut *tx, acting.org_id, token_id).await?;
         let token = token.ok_or_else(|| Error::not_found("token", token_id))?;
-        acting.may_stop(&db::accounts::grants::find_held(&mut tx, acting.org_id, token.account()).await?)?;
+        let held = db::accounts::grants::find_held(&mut tx, acting.org_id, token.account()).await?;
+        if !itself {
+            acting.may_stop(&held)?;
+        }
         revoke(&mut tx, vec![(acting.org_id, token_id)], reason).await?;
         let token = db::tokens::find(&mut *tx, acting.org_id, token_id).await?;
         let rules = db::orgs::policies::find_rules(&mut *tx, acting.org_id, &state.ceilings).await?;

@@ -361,7 +361,7 @@ impl Things<'_> {
             }
             "OrgService/DeleteOrg" => {
                 let org_id = self.server.org().await.id;
-                pb::DeleteOrgRequest { org_id, reason: "left".into() }.encode_to_vec()
+                pb::DeleteOrgRequest { org_id, reason: "left".into(), ..Default::default() }.encode_to_vec()
             }
             "OrgService/UndeleteOrg" => {
                 let org_id = self.server.org().await.id;

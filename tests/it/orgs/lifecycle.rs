@@ -23,7 +23,7 @@ async fn resume(by: &Client, org_id: &str) -> Result<pb::Org, Status> {
 }
 
 async fn delete(by: &Client, org_id: &str) -> Result<pb::Org, Status> {
-    let request = pb::DeleteOrgRequest { org_id: org_id.into(), reason: String::new() };
+    let request = pb::DeleteOrgRequest { org_id: org_id.into(), ..Default::default() };
     Ok(by.orgs().delete_org(request).await?.into_inner().org.unwrap())
 }
 
