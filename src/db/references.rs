@@ -11,16 +11,20 @@ use uuid::Uuid;
 
 use crate::domain::access::acting::Acting;
 use crate::domain::values::ids::{AccountId, OrgId, RoleId};
-use crate::domain::values::names::{AccountName, Slug};
+use crate::domain::values::names::AccountName;
 use crate::domain::values::permissions::Right;
-use crate::domain::values::references::{AccountRef, RightRef, RoleRef};
+use crate::domain::values::references::{AccountRef, OrgRef, RightRef, RoleRef};
 use crate::domain::values::resources::Node;
 use crate::error::Result;
 
-/// The org that has, or had, this slug.
-pub async fn org(db: impl PgExecutor<'_>, slug: &Slug) -> Result<Option<OrgId>> {
-    let found = sqlx::query_scalar!("select org_id from slugs where slug = $1", slug.as_str());
-    Ok(found.fetch_optional(db).await?.map(OrgId::from))
+/// The org of this id, or of this slug, which it keeps when it is deleted.
+pub async fn org(db: impl PgExecutor<'_>, named: &OrgRef) -> Result<OrgId> {
+    let slug = match named {
+        OrgRef::Id(id) => return Ok(*id),
+        OrgRef::Slug(slug) => slug.as_str(),
+    };
+    let found = sqlx::query_scalar!("select org_id from slugs where slug = $1", slug);
+    Ok(found.fetch_optional(db).await?.unwrap_or(Uuid::nil()).into())
 }
 
 /// The account of this name among those of the org, deleted ones included, and its guests.

@@ -2,7 +2,9 @@
 //! The fuzzer drives them (`fuzz_targets/`), and so does a bounded test that runs everywhere
 //! (`tests/it/edge/fuzz.rs`).
 
+use std::io::Write as _;
 use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::OnceLock;
 
 use aws_lc_rs::signature::Ed25519KeyPair;
@@ -158,7 +160,9 @@ fn issuer() -> &'static (Signer, Ed25519KeyPair) {
     static ISSUER_AND_KEY: OnceLock<(Signer, Ed25519KeyPair)> = OnceLock::new();
     ISSUER_AND_KEY.get_or_init(|| {
         let file = std::env::temp_dir().join(format!("countersign-fuzz-{}.key", std::process::id()));
-        std::fs::write(&file, MasterKeys::new_file().as_str()).unwrap();
+        let mut private = std::fs::OpenOptions::new();
+        let opened = private.write(true).create(true).truncate(true).mode(0o600).open(&file);
+        opened.unwrap().write_all(MasterKeys::new_file().as_bytes()).unwrap();
         let master = MasterKeys::read(&file).unwrap();
         std::fs::remove_file(&file).unwrap();
         let key = NewKey::generate(&master, SigningAlgorithm::EdDsa).unwrap();

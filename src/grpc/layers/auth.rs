@@ -11,7 +11,6 @@ use crate::domain::access::credential::Credential;
 use crate::domain::access::request_context::RequestContext;
 use crate::domain::access::work::Work;
 use crate::domain::values::ids::OrgId;
-use crate::domain::values::references::OrgRef;
 use crate::error::{Error, Reason, Result};
 use crate::grpc::wire::convert;
 use crate::state::State;
@@ -76,22 +75,21 @@ impl Call {
     /// # Errors
     /// `RESOURCE_NOT_FOUND` for an org that does not exist, or that the caller may not see.
     pub async fn acting_in(&self, state: &State, org_id: &str) -> Result<Acting<'_>> {
+        let Some(named) = convert::org(org_id)? else { return self.caller()?.acting_in(None) };
+        let org_id = db::references::org(&state.db, &named).await?;
+        // A slug is answered as the caller named it, whether there is such an org or not.
+        self.acting_in_named(state, org_id).await.map_err(|error| match error.reason() {
+            Reason::ResourceNotFound => Error::not_found("org", &named),
+            _ => error,
+        })
+    }
+
+    async fn acting_in_named(&self, state: &State, org_id: OrgId) -> Result<Acting<'_>> {
         let caller = self.caller()?;
-        let org_id = match convert::org(org_id)? {
-            None => None,
-            Some(OrgRef::Id(id)) => Some(id),
-            Some(OrgRef::Slug(slug)) => {
-                let found = db::references::org(&state.db, &slug).await?;
-                // Another org that the caller may not act in is answered with what the caller said.
-                let there = found
-                    .filter(|id| caller.may_travel(*id).is_some() || caller.acting_in(Some(*id)).is_ok());
-                Some(there.ok_or_else(|| Error::not_found("org", &slug))?)
-            }
-        };
-        if let Some((session, there)) = org_id.and_then(|there| Some((caller.may_travel(there)?, there))) {
-            return travel(state, caller, session, there).await;
+        if let Some(session) = caller.may_travel(org_id) {
+            return travel(state, caller, session, org_id).await;
         }
-        let acting = caller.acting_in(org_id)?;
+        let acting = caller.acting_in(Some(org_id))?;
         // The caller's own org exists; an operator may name one that does not.
         if acting.org_id != acting.caller.home() && db::orgs::find(&state.db, acting.org_id).await?.is_none()
         {

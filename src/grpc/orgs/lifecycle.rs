@@ -99,14 +99,13 @@ async fn take(
 
 /// The org to disable or enable again. Never the system org: without it, nothing could be undone.
 async fn target(state: &State, named: &OrgRef) -> Result<OrgId> {
-    let found = match named {
-        OrgRef::Id(id) => Some(*id),
-        OrgRef::Slug(slug) => db::references::org(&state.db, slug).await?,
-    };
-    match found {
-        Some(SYSTEM_ORG) => {
-            Err(Error::invalid("org_id", "must not be the system org, which is never suspended or deleted"))
-        }
-        found => found.ok_or_else(|| Error::not_found("org", named)),
+    let org_id = db::references::org(&state.db, named).await?;
+    if org_id == SYSTEM_ORG {
+        let why = "must not be the system org, which is never suspended or deleted";
+        return Err(Error::invalid("org_id", why));
+    }
+    match db::orgs::find(&state.db, org_id).await? {
+        Some(_) => Ok(org_id),
+        None => Err(Error::not_found("org", named)),
     }
 }

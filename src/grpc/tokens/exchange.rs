@@ -16,7 +16,6 @@ use crate::domain::values::ids::OrgId;
 use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::names::{Audience, Purpose};
 use crate::domain::values::permissions::Permission;
-use crate::domain::values::references::OrgRef;
 use crate::error::{Code, Error, Reason, Result, Violations};
 use crate::grpc::layers::auth::{Call, looks_like_jwt};
 use crate::grpc::pb;
@@ -108,11 +107,7 @@ async fn elsewhere(state: &State, credential: &Credential, org_id: &str) -> Resu
     let named = convert::org(org_id)?;
     let there = match &named {
         None => None,
-        Some(OrgRef::Id(id)) => Some(*id),
-        Some(OrgRef::Slug(slug)) => {
-            let found = db::references::org(&state.db, slug).await?;
-            Some(found.ok_or_else(|| Error::not_found("org", slug))?)
-        }
+        Some(named) => Some(db::references::org(&state.db, named).await?),
     };
     match (there, named) {
         (Some(org_id), Some(named)) if org_id != credential.account.org_id => {

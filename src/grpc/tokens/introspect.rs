@@ -69,8 +69,14 @@ pub async fn batch_introspect_tokens(
     // Sequential: the cache answers most, and a batch uses no more of the database at a time than
     // one call.
     let mut responses = Vec::with_capacity(asked.len());
+    let mut left = answer_size::MOST;
     for one in &asked {
-        responses.push(introspect(state, call, caller, one).await?);
+        let mut response = introspect(state, call, caller, one).await?;
+        if answer_size::in_list(&response) > left {
+            shorten(&mut response, one);
+        }
+        left = left.saturating_sub(answer_size::in_list(&response));
+        responses.push(response);
     }
     Ok(pb::BatchIntrospectTokensResponse { responses })
 }
@@ -123,6 +129,18 @@ impl<'a> IntrospectionRequest<'a> {
     fn is_covered(&self, held: impl Fn(&Permission, &Node) -> bool) -> bool {
         self.required.iter().all(|permission| held(permission, &self.node))
     }
+}
+
+/// Leaves of the lists of a response what was asked for, where a batch is too large with all of them.
+fn shorten(response: &mut pb::IntrospectTokenResponse, asked: &IntrospectionRequest<'_>) {
+    let required: BTreeSet<_> = asked.required.iter().map(Permission::as_str).collect();
+    let scopes = response.scope.split_ascii_whitespace().filter(|scope| required.contains(scope));
+    response.scope = scopes.collect::<Vec<_>>().join(" ");
+    response.authorization_details.clear();
+    // Never none: that would be any audience.
+    let asked_for = |aud: &&String| asked.audience.as_ref().is_some_and(|audience| audience.as_str() == *aud);
+    let kept = response.aud.iter().find(asked_for).or(response.aud.first()).cloned();
+    response.aud = kept.into_iter().collect();
 }
 
 async fn introspect(

@@ -40,11 +40,7 @@ pub async fn login(state: &Arc<State>, call: &Call, request: pb::LoginRequest) -
     let who = sign_in::with_password(state, &username, &typed, &call.context, None).await?;
     let there = match org_id {
         None => who.org_id,
-        Some(OrgRef::Id(id)) => id,
-        Some(OrgRef::Slug(slug)) => {
-            let found = db::references::org(&state.db, &slug).await?;
-            found.ok_or_else(|| Error::from(Reason::LoginFailed))?
-        }
+        Some(named) => db::references::org(&state.db, &named).await?,
     };
     if !acts_in(state, &who, there).await? {
         return Err(Reason::LoginFailed.into());

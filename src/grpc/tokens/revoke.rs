@@ -67,10 +67,10 @@ async fn by_id(
         // A token may end itself, whatever else it may do.
         if !acting.presents(token_id) {
             acting.require_revocation(Some(token.account()))?;
-        }
-        if !acting.may_change_self(token.account(), &Permission::TOKENS_WRITE) {
-            acting
-                .may_stop(&db::accounts::grants::find_held(&mut tx, acting.org_id, token.account()).await?)?;
+            if !acting.may_change_self(token.account(), &Permission::TOKENS_WRITE) {
+                let held = db::accounts::grants::find_held(&mut tx, acting.org_id, token.account()).await?;
+                acting.may_stop(&held)?;
+            }
         }
         revoke(&mut tx, vec![(acting.org_id, token_id)], reason).await?;
         let token = db::tokens::find(&mut *tx, acting.org_id, token_id).await?;

@@ -272,7 +272,12 @@ async fn nobody_takes_over_an_operator_who_can_do_more() {
     let rights = [("platform.accounts", "*"), ("accounts.write", "*"), ("accounts.read", "*")];
     let (_, registrar) = server.account(&system, "registrar", &rights).await;
     let create = async |name: &str, grants: Vec<pb::Grant>| {
-        let request = pb::CreateServiceAccountRequest { name: name.into(), grants, ..Default::default() };
+        let request = pb::CreateServiceAccountRequest {
+            org_id: system.clone(),
+            name: name.into(),
+            grants,
+            ..Default::default()
+        };
         server
             .operator
             .accounts()
@@ -286,11 +291,11 @@ async fn nobody_takes_over_an_operator_who_can_do_more() {
     let keeper = create("keeper", vec![grant("platform.keys", "*")]).await;
     let clerk = create("clerk", vec![grant("accounts.read", "*")]).await;
     let to_user = |account_id: &str, email: &str| pb::ConvertAccountRequest {
+        org_id: system.clone(),
         account_id: account_id.into(),
         kind: pb::AccountKind::User.into(),
         reason: "a person".into(),
         identity: Some(Identity::Email(email.into())),
-        ..Default::default()
     };
     let refusal = convert(&registrar, to_user(&keeper.id, "mallory@example.org")).await;
     refused(refusal, Code::PermissionDenied, "TARGET_EXCEEDS_CALLER");
@@ -298,6 +303,7 @@ async fn nobody_takes_over_an_operator_who_can_do_more() {
 
     let invited = async |email: &str, right: &str| {
         let request = pb::CreateUserRequest {
+            org_id: system.clone(),
             email: email.into(),
             grants: vec![grant(right, "*")],
             ..Default::default()
@@ -306,9 +312,9 @@ async fn nobody_takes_over_an_operator_who_can_do_more() {
     };
     let rename = async |account: pb::Account, username: &str| {
         let request = pb::UpdateAccountRequest {
+            org_id: system.clone(),
             account: Some(pb::Account { username: username.into(), ..account }),
             update_mask: Some(prost_types::FieldMask { paths: vec!["username".into()] }),
-            ..Default::default()
         };
         registrar.accounts().update_account(request).await
     };

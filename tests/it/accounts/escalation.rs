@@ -17,7 +17,7 @@ async fn reach(client: &Client) -> BTreeSet<(String, String)> {
     let jwt = client.exchange().await.unwrap().access_token;
     let claims = claims(&jwt);
     let mut reach = BTreeSet::new();
-    for scope in claims["scope"].as_str().unwrap().split_whitespace() {
+    for scope in claims["scope"].as_str().unwrap_or_default().split_whitespace() {
         reach.insert((scope.to_owned(), "*".to_owned()));
     }
     for detail in claims["authorization_details"].as_array().into_iter().flatten() {
@@ -210,22 +210,28 @@ async fn takes_no_place_of(
 ) {
     let (accounts, tokens) = (|| client.accounts(), || client.tokens());
     let account_id = || strong.id.clone();
+    let org_id = client.org_id().await;
     let token_id = strong_client.caller().await.unwrap().credential_id;
     let password = "a much better secret".into();
-    let request = pb::SetPasswordRequest { account_id: account_id(), password, ..Default::default() };
+    let request = pb::SetPasswordRequest { org_id: org_id.clone(), account_id: account_id(), password };
     refused(accounts().set_password(request).await, Code::PermissionDenied, TARGET);
-    let refusal = tokens().create_token(token_for("", &strong.id)).await;
+    let refusal = tokens().create_token(token_for(&org_id, &strong.id)).await;
     refused(refusal, Code::PermissionDenied, TARGET);
-    let refusal = tokens().rotate_token(rotate_token("", &token_id, None)).await;
+    let refusal = tokens().rotate_token(rotate_token(&org_id, &token_id, None)).await;
     refused(refusal, Code::PermissionDenied, TARGET);
     let token = Some(pb::Token { id: token_id.clone(), display_name: "mine".into(), ..Default::default() });
-    let request = pb::UpdateTokenRequest { token, ..Default::default() };
+    let request = pb::UpdateTokenRequest { org_id: org_id.clone(), token, ..Default::default() };
     refused(tokens().update_token(request).await, Code::PermissionDenied, TARGET);
-    let weak_token = tokens().create_token(token_for("", &weak.id)).await.unwrap().into_inner();
+    let weak_token = tokens().create_token(token_for(&org_id, &weak.id)).await.unwrap().into_inner();
     for (token_id, account_id) in [(token_id, weak.id.clone()), (weak_token.token.unwrap().id, account_id())]
     {
-        let request =
-            pb::ReassignTokenRequest { token_id, account_id, allow_narrowing: true, ..Default::default() };
+        let request = pb::ReassignTokenRequest {
+            org_id: org_id.clone(),
+            token_id,
+            account_id,
+            allow_narrowing: true,
+            ..Default::default()
+        };
         refused(tokens().reassign_token(request).await, Code::PermissionDenied, TARGET);
     }
 }
@@ -248,22 +254,32 @@ async fn a_limited_operator_gains_nothing_by_any_call() {
         permissions: vec![permission.into()],
         ..Default::default()
     };
-    let create = |permission| pb::CreateRoleRequest { role: Some(role(permission)), ..Default::default() };
+    let org_id = || system.clone();
+    let create = |permission| pb::CreateRoleRequest {
+        org_id: org_id(),
+        role: Some(role(permission)),
+        ..Default::default()
+    };
     refused(client.orgs().create_role(create("platform.keys")).await, Code::PermissionDenied, GRANT);
     let made = client.orgs().create_role(create("platform.accounts")).await.unwrap().into_inner().role;
     let role = Some(pb::Role { id: made.unwrap().id, ..role("platform.keys") });
-    let request = pb::UpdateRoleRequest { role, ..Default::default() };
+    let request = pb::UpdateRoleRequest { org_id: org_id(), role, ..Default::default() };
     refused(client.orgs().update_role(request).await, Code::PermissionDenied, GRANT);
     for account_id in [&registrar.id, &weak.id] {
         let grants = vec![grant("platform.keys", "*")];
-        let request = pb::GrantAccessRequest { account_id: account_id.clone(), grants, ..Default::default() };
+        let request = pb::GrantAccessRequest { org_id: org_id(), account_id: account_id.clone(), grants };
         refused(client.accounts().grant_access(request).await, Code::PermissionDenied, GRANT);
     }
 
     // It may deactivate accounts that are no operators, and not activate those that can do more.
-    let stop = pb::DeactivateAccountRequest { account_id: keeper.id.clone(), ..Default::default() };
+    let stop = pb::DeactivateAccountRequest {
+        org_id: org_id(),
+        account_id: keeper.id.clone(),
+        ..Default::default()
+    };
     client.accounts().deactivate_account(stop).await.unwrap();
-    let activate = pb::ActivateAccountRequest { account_id: keeper.id.clone(), ..Default::default() };
+    let activate =
+        pb::ActivateAccountRequest { org_id: org_id(), account_id: keeper.id.clone(), ..Default::default() };
     let refusal = client.accounts().activate_account(activate.clone()).await;
     refused(refusal, Code::PermissionDenied, TARGET);
     server.operator.accounts().activate_account(activate).await.unwrap();

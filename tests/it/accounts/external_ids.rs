@@ -23,8 +23,8 @@ async fn a_user_has_what_it_is_created_with() {
         suppress_email: true,
         ..Default::default()
     };
-    let user = org.owner.accounts().create_user(create("ann@example.org", "00u1")).await;
-    let user = user.unwrap().into_inner().account.unwrap();
+    let made = org.owner.accounts().create_user(create("ann@example.org", "00u1")).await;
+    let user = made.unwrap().into_inner().account.unwrap();
     assert_eq!(user.external_id.as_deref(), Some("00u1"));
     assert_eq!((user.description(), user.contact_email()), ("the boss", "office@example.org"));
     assert_eq!(user.settings.unwrap().links["dropzone"].slug, "ann");

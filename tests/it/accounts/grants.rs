@@ -13,7 +13,8 @@ async fn give(client: &Client, account_id: &str, grants: &[(&str, &str)]) -> Res
 }
 
 async fn take(client: &Client, account_id: &str, grants: Vec<pb::Grant>) -> Result<Vec<pb::Grant>, Status> {
-    let request = pb::RevokeAccessRequest { account_id: account_id.into(), grants, ..Default::default() };
+    let org_id = client.org_id().await;
+    let request = pb::RevokeAccessRequest { org_id, account_id: account_id.into(), grants };
     Ok(client.accounts().revoke_access(request).await?.into_inner().account_grants)
 }
 

@@ -14,23 +14,23 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// One of the four, by its name in the events.
 async fn step(client: &Client, step: &str, account_id: &str) -> Result<pb::Account, Status> {
-    let account_id = account_id.to_owned();
+    let (org_id, account_id) = (client.org_id().await, account_id.to_owned());
     let mut accounts = client.accounts();
     let account = match step {
         "activated" => {
-            let request = pb::ActivateAccountRequest { account_id, ..Default::default() };
+            let request = pb::ActivateAccountRequest { org_id, account_id, ..Default::default() };
             accounts.activate_account(request).await?.into_inner().account
         }
         "deactivated" => {
-            let request = pb::DeactivateAccountRequest { account_id, ..Default::default() };
+            let request = pb::DeactivateAccountRequest { org_id, account_id, ..Default::default() };
             accounts.deactivate_account(request).await?.into_inner().account
         }
         "deleted" => {
-            let request = pb::DeleteAccountRequest { account_id, ..Default::default() };
+            let request = pb::DeleteAccountRequest { org_id, account_id, ..Default::default() };
             accounts.delete_account(request).await?.into_inner().account
         }
         "undeleted" => {
-            let request = pb::UndeleteAccountRequest { account_id, ..Default::default() };
+            let request = pb::UndeleteAccountRequest { org_id, account_id };
             accounts.undelete_account(request).await?.into_inner().account
         }
         other => panic!("{other} is no step"),
@@ -171,9 +171,12 @@ async fn a_hundred_live_tokens_are_named_each() {
     assert!(listed.iter().all(|token| token.r#type == "TOKEN"));
     // The description of the first stands for all.
     assert_eq!((listed[0].description.as_str(), listed[1].description.as_str()), ("is live", ""));
+    // As many as a proxy passes; the others are counted.
     let listed: Vec<_> = listed.into_iter().map(|token| token.subject).collect();
-    assert_eq!(listed, ids);
-    assert!(header_bytes(refusal) < 7_000);
+    assert!(listed.len() > 20 && ids.starts_with(&listed), "{}", listed.len());
+    let omitted = &refusal.get_details_error_info().unwrap().metadata["omitted"];
+    assert_eq!(omitted.parse::<usize>().unwrap() + listed.len(), 100);
+    assert!(header_bytes(refusal) < 3_500);
 }
 
 #[tokio::test]

@@ -248,8 +248,8 @@ async fn an_operator_names_the_org_of_what_it_changes() {
         target: Some(pb::revoke_token_request::Target::TokenId(own.credential_id)),
         ..Default::default()
     };
-    operator.tokens().revoke_token(revoke).await.unwrap();
     // An owner has one org, and need not name it.
     let org = server.org().await;
     org.owner.accounts().create_service_account(create("")).await.unwrap();
+    operator.tokens().revoke_token(revoke).await.unwrap();
 }

@@ -78,7 +78,8 @@ impl Twin {
             "role_id" => &self.role_id,
             "grant_id" => &self.grant_id,
             "invitation_id" => &self.invitation_id,
-            "request_id" => return None,
+            // Ids that others give.
+            "request_id" | "external_id" => return None,
             other if other.ends_with("_id") => panic!("say which id of the other org is for {other}"),
             _ => return None,
         })

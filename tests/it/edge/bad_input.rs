@@ -240,7 +240,7 @@ async fn fields_of_accounts() {
         grants: vec![
             pb::Grant::default(),
             grant("invoices.read", ""),
-            grant("root", "*"),
+            grant("no role", "*"),
             grant("tokens.steal", "A"),
         ],
         request_id: "1".into(),

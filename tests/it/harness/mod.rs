@@ -486,6 +486,7 @@ impl Client {
     /// The JWT with which the caller acts as this account.
     pub async fn impersonate(&self, account_id: &str) -> Result<String, Status> {
         let request = pb::ImpersonateAccountRequest {
+            org_id: self.org_id().await,
             account_id: account_id.into(),
             reason: "to look after it".into(),
             ..Default::default()
@@ -499,6 +500,12 @@ impl Client {
     pub async fn impersonating(&self, account_id: &str) -> Client {
         let jwt = self.impersonate(account_id).await.unwrap();
         Client { channel: self.channel.clone(), bearer: Some(jwt) }
+    }
+
+    /// The org that the credential acts in, which an operator has to name; empty where it is refused.
+    pub async fn org_id(&self) -> String {
+        let org = self.caller().await.ok().and_then(|caller| caller.org);
+        org.map(|org| org.id).unwrap_or_default()
     }
 
     pub async fn caller(&self) -> Result<pb::GetCallerResponse, Status> {

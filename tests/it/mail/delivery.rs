@@ -1,7 +1,5 @@
 //! The outbox: each email is sent, eventually and once, whichever node sends it.
 
-use std::fs;
-
 use countersign::commands::keys;
 use countersign::db::events::Author;
 use countersign::db::keys::sealed::Sealed;
@@ -12,7 +10,7 @@ use countersign::flows::transaction::Transaction;
 use super::{MINUTE, counts, last_error, later, notice, post, quiet, with_code};
 use crate::harness::{
     LIMITS, Manner, Scratch, SmtpServer, TestServer, countersign, fails, read_keys, serve, start, succeeds,
-    until,
+    until, write_private,
 };
 #[tokio::test]
 async fn a_mail_goes_out_with_its_change_and_not_without() {
@@ -124,7 +122,7 @@ async fn a_node_that_is_killed_while_sending_loses_no_mail() {
     let smtp = SmtpServer::start().await;
     let writer = TestServer::start().await;
     let key = scratch.path("master.key");
-    fs::write(&key, writer.master_key_file()).unwrap();
+    write_private(&key, writer.master_key_file());
     smtp.behave(Manner::Hang);
     for n in 0..3 {
         post(&writer, &notice(&format!("p{n}@example.org"))).await;

@@ -15,6 +15,7 @@ use tonic::transport::Endpoint;
 use super::{counts, last_error, notice, post, with_code};
 use crate::harness::{
     Client, LIMITS, Scratch, Security, SmtpServer, TestServer, certificate, fails, serve, start, until,
+    write_private,
 };
 #[tokio::test]
 async fn tls_is_what_was_asked_for_or_nothing_is_sent() {
@@ -100,7 +101,7 @@ async fn links_begin_as_it_was_set_whatever_host_a_call_names() {
     let writer = TestServer::start().await;
     let org = writer.org().await;
     let key = scratch.path("master.key");
-    fs::write(&key, writer.master_key_file()).unwrap();
+    write_private(&key, writer.master_key_file());
     let mut command = serve(writer.database(), &key);
     command.args(["--smtp-url", &smtp.url(), "--mail-from", "no-reply@test.example", "--pages-url", PAGES]);
     let (_node, endpoint) = start(&mut command);
@@ -148,7 +149,7 @@ async fn serve_says_what_is_wrong_with_the_mail_server_and_hides_its_password() 
     let scratch = Scratch::new("mail-settings");
     let server = TestServer::start().await;
     let key = scratch.path("master.key");
-    fs::write(&key, server.master_key_file()).unwrap();
+    write_private(&key, server.master_key_file());
     let run = |arguments: &[&str]| {
         let mut command = serve(server.database(), &key);
         command.args(arguments);

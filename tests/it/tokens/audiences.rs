@@ -96,7 +96,7 @@ async fn audiences_count_at_use() {
     };
     assert!(active().await);
     server.operator.tokens().update_token(narrow).await.unwrap();
-    refused(jwt.caller().await, Code::Unauthenticated, "ACCESS_TOKEN_INVALID");
+    refused(jwt.caller().await, Code::Unauthenticated, "ACCESS_TOKEN_STALE");
     assert!(!active().await);
 }
 
