@@ -29,7 +29,7 @@ pub(super) fn router(state: Arc<State>) -> Router {
     ];
     let mut router = Router::new();
     for (name, document) in documents {
-        for address in addresses(state.issuer.as_str(), name) {
+        for address in addresses(state.keyring.signer.issuer(), name) {
             router = router.route(&address, document.clone().options(preflight));
         }
     }
