@@ -251,7 +251,10 @@ mod tests {
         held.restrictions.audiences = vec![Audience::parse("a").unwrap()];
         assert_eq!(ask(&held, &["a"]), Ok(vec!["a".into()]));
         assert_eq!(ask(&held, &["a", "b"]), Err(Reason::InvalidTarget));
+        // No audience is the issuer, which the list lacks.
         assert_eq!(ask(&held, &[ISSUER]), Err(Reason::InvalidTarget));
+        assert_eq!(ask(&held, &[]), Err(Reason::InvalidTarget));
+        held.restrictions.audiences.push(Audience::parse(ISSUER).unwrap());
         assert_eq!(ask(&held, &[]), Ok(vec![ISSUER.into()]));
     }
 
@@ -283,8 +286,9 @@ mod tests {
                 assert_eq!(ask(audience).unwrap_err().reason(), Reason::InvalidTarget);
             }
             assert_eq!(held.targets(ISSUER), targets, "{own:?} {policy:?}");
-            // Without a requested audience it is the issuer, whatever the lists say.
-            decide(&held, &request(&[], &[], None), ISSUER, now()).unwrap();
+            // Without a requested audience it is the issuer, whatever the policy says, but not for a
+            // token whose own list lacks it.
+            assert_eq!(decide(&held, &request(&[], &[], None), ISSUER, now()).is_ok(), own.is_empty());
         }
         let mut asked = request(&[], &[], Some(3_600));
         let lifetime = |asked: &ExchangeRequest| {
