@@ -275,11 +275,8 @@ async fn a_role_that_makes_operators_is_of_the_system_org_alone() {
     let abroad = pb::GetOrgRequest { org_id: org.id };
     second_client.orgs().get_org(abroad).await.unwrap();
     // An operator by a role is deactivated only by operators, too.
-    let request = pb::RevokeAccessRequest {
-        org_id: system,
-        account_id: second.id,
-        grants: vec![grant(&made.id, "*")],
-    };
+    let request =
+        pb::RevokeAccessRequest { org_id: system, account_id: second.id, grants: vec![grant(&made.id, "*")] };
     let refusal = client.accounts().revoke_access(request.clone()).await;
     refused(refusal, Code::PermissionDenied, "TARGET_EXCEEDS_CALLER");
     server.operator.accounts().revoke_access(request).await.unwrap();
