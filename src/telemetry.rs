@@ -4,13 +4,13 @@ use std::io::{IsTerminal as _, stderr};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt, registry};
 
+use crate::clock::Clock;
 use crate::config::{LogFormat, LogSettings};
 
 /// Starts logging to standard error. Does nothing if it was started before.
@@ -35,7 +35,7 @@ pub(crate) fn start(settings: &LogSettings) -> anyhow::Result<()> {
 ///
 /// It is no log line, since those can be switched off.
 pub(crate) fn print_failure_as_json(error: &str) {
-    let now = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
+    let now = Clock::default().now().format(&Rfc3339).unwrap_or_default();
     let line = serde_json::json!({
         "timestamp": now,
         "level": "ERROR",

@@ -164,7 +164,7 @@ async fn what_cannot_be_stopped_is_told() {
     let operator = &server.operator;
     let system = SYSTEM_ORG.to_string();
     let account = org.id.replace("org_", "acct_");
-    for org_id in [system.as_str(), "", "nonsense", account.as_str()] {
+    for org_id in [system.as_str(), "", "non sense", account.as_str()] {
         let answers = [
             suspend(operator, org_id, "").await,
             resume(operator, org_id).await,

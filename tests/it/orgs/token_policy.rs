@@ -585,7 +585,8 @@ async fn the_operator_comes_back_from_a_policy_that_stops_it() {
         access_token_lifetime: seconds(60),
         ..Default::default()
     };
-    let request = pb::UpdateTokenPolicyRequest { policy: Some(policy), ..Default::default() };
+    let org_id = server.operator.org_id().await;
+    let request = pb::UpdateTokenPolicyRequest { org_id, policy: Some(policy), ..Default::default() };
     let stopped = server.operator.orgs().update_token_policy(request).await.unwrap().into_inner();
     assert_eq!(stopped.affected_count, Some(1));
     refused(server.operator.caller().await, Code::Unauthenticated, "TOKEN_BLOCKED");
