@@ -8,10 +8,9 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::limits::{
-    DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_TOKEN_LIFETIME, MAX_ACCESS_TOKEN_LIFETIME, MAX_TOKEN_LIFETIME,
-    format_lifetime,
+    DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_MAX_RENEWED_LIFETIME, DEFAULT_TOKEN_LIFETIME,
+    MAX_ACCESS_TOKEN_LIFETIME, MAX_TOKEN_LIFETIME, format_lifetime,
 };
-use super::renewal::DEFAULT_MAX_RENEWED_LIFETIME;
 use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::names::Audience;
 

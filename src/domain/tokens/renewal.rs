@@ -9,12 +9,10 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::limits::{DAY, MAX_TOKEN_LIFETIME, format_lifetime};
+use super::limits::{MAX_TOKEN_LIFETIME, format_lifetime};
 use super::policy::Rules;
 use crate::domain::values::kinds::TokenKind;
 
-/// How long after its creation a token can renew itself when the org's policy says nothing: 2 years.
-pub const DEFAULT_MAX_RENEWED_LIFETIME: Duration = DAY.saturating_mul(730);
 /// The shortest overlap of a rotation by which a token renews itself.
 pub const MIN_OVERLAP: Duration = Duration::from_secs(60 * 60);
 
@@ -115,6 +113,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::tokens::limits::{DAY, DEFAULT_MAX_RENEWED_LIFETIME};
     use crate::domain::tokens::policy::tests::now;
     use crate::domain::tokens::policy::{Ceilings, TokenPolicy};
 

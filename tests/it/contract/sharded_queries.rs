@@ -45,7 +45,7 @@ const EXCEPTIONS: &[(&str, Rule, &str)] = &[
     ("delete from requests where create_time", Rule::OwnCondition, "sweep of request ids"),
     ("delete from token_secrets where expire_time", Rule::OwnCondition, "sweep of retired secrets"),
     ("delete from sessions where session_id = any", Rule::OwnCondition, "sweep of sessions"),
-    ("select session_id from sessions where expire_time", Rule::OwnCondition, "sweep of sessions"),
+    ("password_made_by from sessions where expire_time", Rule::OwnCondition, "sweep of sessions"),
     (
         "from accounts where delete_time is not null and delete_time <=",
         Rule::OwnCondition,

@@ -228,5 +228,5 @@ fn callers_are_actors_in_one_place() {
         files_with(&["orgs::lock("]).into_iter().filter(|file| file.starts_with("grpc/")).collect();
     assert_eq!(calls, ["grpc/tokens/compromise.rs"]);
     let standing = ["db/events/mod.rs", "domain/access/caller.rs"];
-    assert_eq!(files_with(&["caller.standing()", "fn standing("]), standing.map(str::to_owned).into());
+    assert_eq!(files_with(&["caller.standing()", "fn standing(&self)"]), standing.map(str::to_owned).into());
 }
