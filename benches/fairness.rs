@@ -168,7 +168,7 @@ async fn call(client: &Client, tenant: &Tenant, flood: &str, lane: usize) {
             let id = TokenId::from_u128(u128::from_be_bytes(random()));
             let junk = TokenString::new(TokenStringKind::SecretToken, id, random());
             let request =
-                pb::ExchangeTokenRequest { subject_token: junk.expose().into(), ..Default::default() };
+                pb::ExchangeTokenRequest { subject_token: Some(junk.expose().into()), ..Default::default() };
             drop(client.tokens().exchange_token(request).await);
         }
         _ => {
@@ -194,7 +194,7 @@ async fn measure(tenant: &Tenant, during: Duration) -> [Sorted; 3] {
                 }
                 "ExchangeToken" => {
                     let request = pb::ExchangeTokenRequest {
-                        subject_token: tenant.token.clone(),
+                        subject_token: Some(tenant.token.clone()),
                         ..Default::default()
                     };
                     tenant.client.tokens().exchange_token(request).await.map(drop)

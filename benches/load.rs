@@ -224,7 +224,7 @@ async fn insert_tokens(
 
 fn exchange_of(token: &str) -> pb::ExchangeTokenRequest {
     let audiences = vec![AUDIENCE.to_owned()];
-    pb::ExchangeTokenRequest { subject_token: token.to_owned(), audiences, ..Default::default() }
+    pb::ExchangeTokenRequest { subject_token: Some(token.to_owned()), audiences, ..Default::default() }
 }
 
 fn introspection_of(token: &str) -> pb::IntrospectTokenRequest {

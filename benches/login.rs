@@ -253,7 +253,7 @@ async fn exchanges(client: &Client, token: &str, during: Duration) -> Result<Sor
     let mut took = Vec::new();
     let began = Instant::now();
     while began.elapsed() < during {
-        let request = pb::ExchangeTokenRequest { subject_token: token.into(), ..Default::default() };
+        let request = pb::ExchangeTokenRequest { subject_token: Some(token.into()), ..Default::default() };
         let sent = Instant::now();
         client.tokens().exchange_token(request).await?;
         took.push(sent.elapsed().as_secs_f64() * 1e3);

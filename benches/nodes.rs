@@ -236,7 +236,7 @@ impl Pair {
 
 async fn exchange(node: &Client, token: &str) -> Result<(), Status> {
     let request = pb::ExchangeTokenRequest {
-        subject_token: token.into(),
+        subject_token: Some(token.into()),
         audiences: vec![AUDIENCE.into()],
         scopes: vec![PERMISSION.into()],
         ..Default::default()

@@ -211,7 +211,7 @@ async fn start_postgres(data_dir: &Path) -> Result<postgres::Server> {
 
 async fn exchange(node: &Client, token: &str) -> Result<(), tonic::Status> {
     let request = pb::ExchangeTokenRequest {
-        subject_token: token.into(),
+        subject_token: Some(token.into()),
         audiences: vec![AUDIENCE.into()],
         ..Default::default()
     };

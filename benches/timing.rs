@@ -39,7 +39,7 @@ struct Guesser {
 impl Guesser {
     /// The microseconds until the refusal.
     async fn guess(&mut self, id: TokenId) -> Result<f64> {
-        let subject_token = guess(id);
+        let subject_token = Some(guess(id));
         let mut request = Request::new(pb::ExchangeTokenRequest { subject_token, ..Default::default() });
         let address = Ipv4Addr::from_bits(0x0b00_0000 + (self.guesses / FAILURES_PER_ADDRESS) as u32);
         request.metadata_mut().insert("x-forwarded-for", address.to_string().parse()?);

@@ -100,7 +100,7 @@ reasons! {
     LimitReached "LIMIT_REACHED" FailedPrecondition "a limit is reached";
     AccountOwnsTokens "ACCOUNT_OWNS_TOKENS" FailedPrecondition "the account owns active tokens: reassign or revoke them first";
     HomeOrg "HOME_ORG" FailedPrecondition "the org is the account's home: delete the account instead";
-    RotationInProgress "ROTATION_IN_PROGRESS" FailedPrecondition "the token has two active secrets: finish or cancel the rotation, or rotate with an overlap of 0 to replace both";
+    RotationInProgress "ROTATION_IN_PROGRESS" FailedPrecondition "the token has two active secrets: finish the rotation with the new one when no client uses the old one any more, or cancel it";
     ResourceInUse "RESOURCE_IN_USE" FailedPrecondition "it is in use";
     Conflict "CONFLICT" Aborted "a concurrent change got in the way: try again";
     EtagMismatch "ETAG_MISMATCH" Aborted "it was changed since the etag was read";

@@ -224,7 +224,8 @@ async fn create_operator(state: &State, tx: &mut PgConnection) -> Result<(Accoun
     db::orgs::insert(&mut *tx, SYSTEM_ORG, &slug, &title, now).await?;
     let details = Details::new(Some(name), username);
     let account_id = state.clock.new_id();
-    let new = NewAccount { account_id, org_id: SYSTEM_ORG, details: &details, deactivated: false };
+    let new =
+        NewAccount { account_id, org_id: SYSTEM_ORG, details: &details, deactivated: false, made_by: None };
     db::accounts::insert(&mut *tx, &new, now).await?;
     let grants = grant_platform(state, tx, new.account_id).await?;
     let change = Change::of("operator.created", [new.account_id])
@@ -323,6 +324,7 @@ async fn issue(
         may_manage_tokens: true,
         expire_time: Some(now + lifetime),
         made_by: None,
+        maker_expire_time: None,
         secret: &state.keyring.peppers.load().record(&token),
         hint: token.hint(),
     };

@@ -29,6 +29,8 @@ pub enum Mail {
     ResetPassword { org: String },
     /// A token expires soon.
     TokenExpiring { org: String, account: String, token: String, expire_time: i64 },
+    /// A token got another lifetime.
+    TokenRenewed { org: String, account: String, token: String, expire_time: i64 },
     /// Tokens were reported as leaked by a person or service that found them, and are revoked.
     TokenLeaked { org: String, account: String, tokens: Vec<String> },
     /// After many wrong passwords, sign-in is delayed.
@@ -50,6 +52,11 @@ impl Mail {
     ) -> Self {
         let (org, account, token) = (org.into(), account.into(), token.into());
         Self::TokenExpiring { org, account, token, expire_time: expire_time.unix_timestamp() }
+    }
+
+    /// The notice that a token of an account, both by their display names, expires at this time only.
+    pub fn token_renewed(org: String, account: String, token: String, expire_time: OffsetDateTime) -> Self {
+        Self::TokenRenewed { org, account, token, expire_time: expire_time.unix_timestamp() }
     }
 
     /// The notice that tokens of an account were leaked and are revoked; all by display names.

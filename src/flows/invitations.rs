@@ -8,6 +8,7 @@
 //! what was meant for its owner.
 
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use super::emailed_codes;
 use super::new_password::Rehearsed;
@@ -20,6 +21,8 @@ use crate::db::accounts::{Account, NewAccount};
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::orgs::invitations::Invitation;
 use crate::db::sign_in::emailed_codes::EmailedCode;
+use crate::db::sign_in::password_maker::PasswordMaker;
+use crate::domain::access::caller::Caller;
 use crate::domain::access::grant_transfer::{Received, receive};
 use crate::domain::access::request_context::RequestContext;
 use crate::domain::access::rights::{HeldGrant, Rights};
@@ -27,7 +30,7 @@ use crate::domain::accounts::{AccountState, Details};
 use crate::domain::sign_in::emailed_codes::End;
 use crate::domain::sign_in::password::Password;
 use crate::domain::values::client_address::ClientAddress;
-use crate::domain::values::ids::{AccountId, CredentialId, GrantId, InvitationId, OrgId, SYSTEM_ORG};
+use crate::domain::values::ids::{AccountId, GrantId, InvitationId, OrgId, SYSTEM_ORG};
 use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::{DisplayName, Email, Profile};
 use crate::domain::values::permissions::Permission;
@@ -108,8 +111,8 @@ fn required(text: &str) -> Result<&str, &'static str> {
 pub enum Accepting<'a> {
     /// A person without an account, who becomes a user of the org.
     New(&'a SignUp),
-    /// The account of a session: its home, and the session.
-    Caller { home: OrgId, account_id: AccountId, credential_id: CredentialId },
+    /// The account of a session.
+    Caller(&'a Caller),
     /// An account whose password was just verified.
     SignedIn(&'a SignedIn),
 }
@@ -137,14 +140,14 @@ pub async fn accept(
     let org_id = shown.code.org();
     let account_id = match accepting {
         Accepting::New(_) => state.clock.new_id(),
-        Accepting::Caller { account_id, .. } => *account_id,
+        Accepting::Caller(caller) => caller.account_id(),
         Accepting::SignedIn(who) => who.account_id,
     };
-    let credential_id = match accepting {
-        Accepting::Caller { credential_id, .. } => Some(*credential_id),
-        Accepting::New(_) | Accepting::SignedIn(_) => None,
+    let actor = match accepting {
+        Accepting::Caller(caller) => Actor::from(*caller),
+        Accepting::New(_) | Accepting::SignedIn(_) => Actor::account(account_id, None, origin),
     };
-    let author = Actor::account(account_id, credential_id, origin).in_org(org_id);
+    let author = actor.in_org(org_id);
     let mut joining = Joining { state, shown, org_id, account_id, record: None };
     if let Accepting::New(new) = accepting {
         // Nothing is locked during hashing.
@@ -169,8 +172,8 @@ struct Joining<'a> {
 impl Joining<'_> {
     /// Does all of a sign-up that comes before its password.
     async fn rehearse(&self, new: &SignUp, tx: &mut Transaction<'_>) -> Result<()> {
-        self.use_code(tx).await?;
-        self.insert_account(tx, new).await
+        let invitation = self.use_code(tx).await?;
+        self.insert_account(tx, new, invitation.credential()).await
     }
 
     async fn carry_out(&self, accepting: &Accepting<'_>, mut tx: Transaction<'_>) -> Result<Accepted> {
@@ -179,8 +182,8 @@ impl Joining<'_> {
         let invitation_id = InvitationId::from(self.shown.code.subject_id);
         let invitation = self.use_code(&mut tx).await?;
         let (account, mut fields) = match accepting {
-            Accepting::New(new) => self.sign_up(&mut tx, new).await?,
-            Accepting::Caller { home, .. } => self.join(&mut tx, *home).await?,
+            Accepting::New(new) => self.sign_up(&mut tx, new, invitation.credential()).await?,
+            Accepting::Caller(caller) => self.join(&mut tx, caller.account_home()).await?,
             Accepting::SignedIn(who) => {
                 who.conclude(&mut tx).await?;
                 self.join(&mut tx, who.org_id).await?
@@ -227,7 +230,7 @@ impl Joining<'_> {
     }
 
     /// Creates the account, a user of the org, unless one has the address.
-    async fn insert_account(&self, tx: &mut Transaction<'_>, new: &SignUp) -> Result<()> {
+    async fn insert_account(&self, tx: &mut Transaction<'_>, new: &SignUp, invited_by: Uuid) -> Result<()> {
         let Self { org_id, account_id, .. } = *self;
         let now = tx.now();
         if db::accounts::find_holder(&mut **tx, self.shown.email.as_str()).await?.is_some() {
@@ -239,17 +242,24 @@ impl Joining<'_> {
             ..Profile::default()
         };
         let details = Details { profile, ..Details::new(None, self.shown.email.clone()) };
-        let row = NewAccount { account_id, org_id, details: &details, deactivated: false };
+        let made_by = Some(invited_by);
+        let row = NewAccount { account_id, org_id, details: &details, deactivated: false, made_by };
         db::accounts::insert(&mut *tx, &row, now).await.map(drop)
     }
 
     /// Creates the account, with a proved mailbox and a password.
-    async fn sign_up(&self, tx: &mut Transaction<'_>, new: &SignUp) -> Result<(Account, Vec<FieldChange>)> {
+    async fn sign_up(
+        &self,
+        tx: &mut Transaction<'_>,
+        new: &SignUp,
+        invited_by: Uuid,
+    ) -> Result<(Account, Vec<FieldChange>)> {
         let Self { org_id, account_id, .. } = *self;
         let now = tx.now();
-        self.insert_account(tx, new).await?;
+        self.insert_account(tx, new, invited_by).await?;
         let record = self.record.as_ref().ok_or_else(|| Error::internal("who signs up has a password"))?;
-        db::sign_in::passwords::set(&mut *tx, org_id, account_id, record, now).await?;
+        let maker = PasswordMaker { made_by: Some(invited_by), ends_with: None };
+        db::sign_in::passwords::set(&mut *tx, org_id, account_id, record, maker, now).await?;
         db::accounts::prove_mailbox(&mut *tx, org_id, account_id, now).await?;
         let account = db::accounts::find(&mut **tx, org_id, account_id).await?;
         let account = account.ok_or_else(|| Error::internal("an account just made is gone"))?;

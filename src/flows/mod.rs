@@ -8,4 +8,5 @@ pub mod password_reset;
 pub mod request;
 pub mod sign_in;
 pub mod signing_key_rotation;
+pub mod standing;
 pub mod transaction;

@@ -15,6 +15,7 @@ use crate::db;
 use crate::db::accounts::Account;
 use crate::db::events::{Actor, Author, Change, FieldChange};
 use crate::db::sign_in::emailed_codes::EmailedCode;
+use crate::db::sign_in::password_maker::PasswordMaker;
 use crate::db::sign_in::reset_requests::ResetRequest;
 use crate::db::sign_in::{login_buckets, reset_requests};
 use crate::domain::access::request_context::RequestContext;
@@ -162,7 +163,9 @@ pub async fn reset(
     transact!(state, author, |mut tx| {
         let now = tx.now();
         let account = use_code(&mut tx, &code).await?;
-        db::sign_in::passwords::set(&mut tx, org_id, account_id, &record, now).await?;
+        // Its owner set it, by an email that the credential had sent which made the account.
+        let maker = PasswordMaker { made_by: account.made_by, ends_with: None };
+        db::sign_in::passwords::set(&mut tx, org_id, account_id, &record, maker, now).await?;
         db::accounts::prove_mailbox(&mut tx, org_id, account_id, now).await?;
         db::sign_in::emailed_codes::end_all(&mut tx, org_id, code.subject_id, End::Replaced, now).await?;
         db::sign_in::sessions::end_for_account(&mut tx, org_id, account_id, None, now).await?;

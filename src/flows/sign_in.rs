@@ -19,6 +19,7 @@ use crate::crypto::peppers::{Blinded, Peppers};
 use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::sign_in::login_buckets::{AddressKeys, Admission, Counted, Key, Keys};
+use crate::db::sign_in::password_maker::PasswordMaker;
 use crate::db::sign_in::{Candidate, login_buckets};
 use crate::domain::access::request_context::RequestContext;
 use crate::domain::mail::Mail;
@@ -38,6 +39,8 @@ pub struct SignedIn {
     pub org_id: OrgId,
     pub account_id: AccountId,
     pub kind: AccountKind,
+    /// The credential that the password comes from.
+    pub maker: PasswordMaker,
     admission: Admission,
     record: PasswordRecord,
     /// The hash to store instead: the parameters rose.
@@ -88,8 +91,8 @@ pub async fn with_password(
                 Verdict::RightButOutdated => state.passwords.rehash(owner, typed).await.ok(),
                 Verdict::Right | Verdict::Wrong => None,
             };
-            let Candidate { org_id, account_id, kind, .. } = candidate;
-            Ok(SignedIn { org_id, account_id, kind, admission, record, renewed })
+            let Candidate { org_id, account_id, kind, maker, .. } = candidate;
+            Ok(SignedIn { org_id, account_id, kind, maker, admission, record, renewed })
         }
         Ok(Err(candidate)) => {
             tell(state, candidate, &admission, origin);
@@ -114,7 +117,7 @@ async fn compare(
     typed: &TypedPassword,
     of_org: impl Fn(OrgId) -> Asker,
 ) -> Result<Compared> {
-    let mut candidate = db::sign_in::find(&state.db.pool(), username).await?;
+    let mut candidate = db::sign_in::find(&state.db.pool(), username, state.clock.now()).await?;
     let record = candidate.as_mut().and_then(|found| found.record.take());
     let owned = candidate.as_ref().map(|found| (found.org_id, found.account_id)).zip(record.as_ref());
     let asker = of_org(candidate.as_ref().map_or(SYSTEM_ORG, |found| found.org_id));

@@ -10,14 +10,16 @@ use time::OffsetDateTime;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use crate::db::events;
 use crate::db::events::feed::wake;
 use crate::db::events::{Actor, Author, Change};
+use crate::db::orgs::Org;
 use crate::db::sqlstate::{self, AtCommit};
+use crate::db::{events, orgs};
 use crate::domain::access::work::Work;
 use crate::domain::values::ids::OrgId;
 use crate::domain::values::subject::Subject;
 use crate::error::{Error, Reason, Result};
+use crate::flows::standing;
 use crate::mail::OutgoingEmail;
 use crate::state::State;
 use crate::state::shares::{Group, Member, Place};
@@ -88,8 +90,11 @@ pub struct Transaction<'a> {
 impl<'a> Transaction<'a> {
     /// Begins a transaction that is not retried after a conflict.
     ///
+    /// That of a caller begins with the lock of the org that it acts in, unless it only stops something; and
+    /// with a check that the caller is what it was when it authenticated ([`standing::check`]).
+    ///
     /// # Errors
-    /// `DATABASE_UNAVAILABLE`, at once where the outage is known already; `OVERLOADED` when too many
+    /// Those of that check;     /// `DATABASE_UNAVAILABLE`, at once where the outage is known already; `OVERLOADED` when too many
     /// calls of the org wait.
     pub async fn begin(state: &'a State, author: impl Into<Author>) -> Result<Self> {
         Self::begin_at(state, author.into(), state.clock.now()).await
@@ -104,7 +109,37 @@ impl<'a> Transaction<'a> {
             Some(_) => state.db.begin().await?,
             None => state.db.begin_job().await?,
         };
-        Ok(Self { state, inner: Some(inner), place, author, now, touched: Vec::new(), mailed: false })
+        let mut tx =
+            Self { state, inner: Some(inner), place, author, now, touched: Vec::new(), mailed: false };
+        // What only stops something does not wait behind changes: it locks its org if it has to.
+        let locks = tx.author.actor.work != Some(Work::Stops);
+        tx.check_caller(locks).await?;
+        Ok(tx)
+    }
+
+    /// Checks that the caller, if it is one, is what it was when it authenticated.
+    async fn check_caller(&mut self, locks: bool) -> Result<()> {
+        let Some(caller) = self.author.actor.standing.clone() else { return Ok(()) };
+        let (state, org_id) = (self.state, self.author.org_id);
+        if locks {
+            standing::lock_orgs(self, &caller, org_id).await?;
+        }
+        standing::check(state, self, &caller).await
+    }
+
+    /// Locks the org in which its author acts, and checks its caller, who may have waited.
+    ///
+    /// # Errors
+    /// `RESOURCE_NOT_FOUND` where there is no such org; those of [`begin`](Self::begin).
+    pub async fn lock_org(&mut self) -> Result<Org> {
+        let org_id = self.author.org_id;
+        if let Some(caller) = self.author.actor.standing.clone()
+            && self.author.actor.work == Some(Work::Stops)
+        {
+            standing::lock_orgs(self, &caller, org_id).await?;
+            standing::check(self.state, self, &caller).await?;
+        }
+        orgs::lock(self, org_id).await
     }
 
     /// The time of everything that it writes.

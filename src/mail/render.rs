@@ -20,7 +20,10 @@ pub(super) fn page(mail: &Mail) -> Option<&'static str> {
     match mail {
         Mail::Invitation { .. } => Some(ACCEPT_INVITATION),
         Mail::SetPassword { .. } | Mail::ResetPassword { .. } => Some(SET_PASSWORD),
-        Mail::TokenExpiring { .. } | Mail::TokenLeaked { .. } | Mail::SignInThrottled { .. } => None,
+        Mail::TokenExpiring { .. }
+        | Mail::TokenRenewed { .. }
+        | Mail::TokenLeaked { .. }
+        | Mail::SignInThrottled { .. } => None,
     }
 }
 
@@ -56,6 +59,9 @@ fn content(mail: &Mail) -> Content {
         Mail::ResetPassword { org } => reset_password(&one_line(org)),
         Mail::TokenExpiring { org, account, token, expire_time } => {
             token_expiring(&one_line(org), &one_line(account), &one_line(token), *expire_time)
+        }
+        Mail::TokenRenewed { org, account, token, expire_time } => {
+            token_renewed(&one_line(org), &one_line(account), &one_line(token), *expire_time)
         }
         Mail::TokenLeaked { org, account, tokens } => {
             let tokens: Vec<_> = tokens.iter().map(|token| one_line(token)).collect();
@@ -113,10 +119,32 @@ fn reset_password(org: &str) -> Content {
     }
 }
 
+/// A time in the text of an email.
+fn moment(seconds: i64) -> String {
+    let time = OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let (day, month, year, hour, minute) =
+        (time.day(), time.month(), time.year(), time.hour(), time.minute());
+    format!("{day} {month} {year}, {hour:02}:{minute:02} UTC")
+}
+
+fn token_renewed(org: &str, account: &str, token: &str, expire_time: i64) -> Content {
+    let end = moment(expire_time);
+    Content {
+        org: org.to_owned(),
+        subject: format!("A token of {account} at {org} was renewed"),
+        heading: "A token was renewed".to_owned(),
+        paragraphs: vec![
+            format!("The token “{token}” of {account} at {org} has a new secret, and now expires on {end}."),
+            "If nothing of yours renews this token, revoke it: another person or program may have it."
+                .to_owned(),
+        ],
+        button: "",
+        small: format!("You receive this email because this is the contact address of {account}."),
+    }
+}
+
 fn token_expiring(org: &str, account: &str, token: &str, expire_time: i64) -> Content {
-    let end = OffsetDateTime::from_unix_timestamp(expire_time).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    let (day, month, year, hour, minute) = (end.day(), end.month(), end.year(), end.hour(), end.minute());
-    let end = format!("{day} {month} {year}, {hour:02}:{minute:02} UTC");
+    let end = moment(expire_time);
     Content {
         org: org.to_owned(),
         subject: format!("A token of {account} at {org} expires soon"),

@@ -15,8 +15,10 @@ use crate::domain::access::credential::Credential;
 use crate::domain::access::impersonation::Impersonation;
 use crate::domain::access::member::Member;
 use crate::domain::values::client_address::ClientAddress;
-use crate::domain::values::ids::{OrgId, TokenId};
+use crate::domain::values::ids::{OrgId, SYSTEM_ORG, TokenId};
 use crate::domain::values::kinds::{AccountKind, TokenKind};
+use crate::domain::values::permissions::Permission;
+use crate::domain::values::resources::Node;
 use crate::domain::values::token_string::{Malformed, TokenString};
 use crate::error::{Reason, Result};
 use crate::state::keyring::Keyring;
@@ -138,7 +140,7 @@ impl Authenticator {
     /// # Errors
     /// `ACCESS_TOKEN_INVALID` for one that is not valid or has no credential behind it; the error
     /// of whatever blocks its token, or the account that it impersonates; `ACCESS_TOKEN_STALE`
-    /// when rights were narrowed since, including the right to impersonate.
+    /// when its secret has ended or rights were narrowed since, including the right to impersonate.
     pub async fn by_access_token(&self, jwt: &str, from: ClientAddress) -> Result<Verified> {
         let now = self.clock.now();
         let refuse = || self.principals.refuse_access_token(from);
@@ -156,12 +158,21 @@ impl Authenticator {
             return Err(refuse());
         }
         if found.credential.kind == TokenKind::Session
+            && !is_operator_who_acts(&found.credential, &token)
             && found.credential.account.org_id != token.org_id
             && let Some(there) = self.within(&found.credential, token.org_id).await?
         {
             found.credential = there;
         }
         found.credential.check(now)?;
+        if !found.credential.vouches_for(token.secret(), now) {
+            return Err(Reason::AccessTokenStale.into());
+        }
+        if let Some(act) = &token.claims.act
+            && is_older((act.org_ver, act.acct_ver), &found.credential.account)
+        {
+            return Err(Reason::AccessTokenStale.into());
+        }
         let impersonation = match token.actor_id {
             None => None,
             Some(actor_id) => {
@@ -181,7 +192,7 @@ impl Authenticator {
         if member.org_id != verified.token.org_id {
             return Err(refuse());
         }
-        if claims.org_ver < member.org_version || claims.acct_ver < member.account_version {
+        if is_older((claims.org_ver, claims.acct_ver), member) {
             return Err(Reason::AccessTokenStale.into());
         }
         Ok(verified)
@@ -191,4 +202,16 @@ impl Authenticator {
     pub fn record_use(&self, found: &Authenticated, from: Option<IpAddr>, now: OffsetDateTime) {
         self.last_uses.record(found, from, now);
     }
+}
+
+/// Whether a JWT with these versions is from before a narrowing of what the member may do.
+fn is_older((org_ver, acct_ver): (i64, i64), member: &Member) -> bool {
+    org_ver < member.org_version || acct_ver < member.account_version
+}
+
+/// Whether the session is that of an operator who impersonates an account: an operator acts in every
+/// org with the rights that it has in its own.
+fn is_operator_who_acts(session: &Credential, token: &AccessToken) -> bool {
+    let operates = || session.effective_rights().cover(&Permission::PLATFORM_ACCOUNTS, &Node::Org);
+    token.actor_id.is_some() && session.account.org_id == SYSTEM_ORG && operates()
 }

@@ -304,6 +304,7 @@ def check_claims(claims, issuer, account, token):
         "token_kind": str,
         "org_ver": int,
         "acct_ver": int,
+        "secret": int,
     }
     for claim, kind in types.items():
         equal(type(claims.get(claim)), kind, f"the type of {claim}")

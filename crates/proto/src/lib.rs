@@ -30,7 +30,10 @@ mod tests {
         let shown = [
             format!("{:?}", CreateTokenResponse { token: None, secret: SECRET.into() }),
             format!("{:?}", RotateTokenResponse { token: None, secret: SECRET.into() }),
-            format!("{:?}", ExchangeTokenRequest { subject_token: SECRET.into(), ..Default::default() }),
+            format!(
+                "{:?}",
+                ExchangeTokenRequest { subject_token: Some(SECRET.into()), ..Default::default() }
+            ),
             format!("{:?}", ExchangeTokenResponse { access_token: SECRET.into(), ..Default::default() }),
             format!("{:?}", IntrospectTokenRequest { token_text: SECRET.into(), ..Default::default() }),
             format!("{:?}", RevokeTokenRequest { target, ..Default::default() }),

@@ -60,7 +60,8 @@ pub(super) async fn run(endpoint: &str, operator_token: &str, earlier: Option<&s
         service_token(&channel, operator_token, &org.id, earlier).await?;
 
     let mut tokens = TokenServiceClient::new(channel);
-    let exchange = pb::ExchangeTokenRequest { subject_token: service_token.clone(), ..Default::default() };
+    let exchange =
+        pb::ExchangeTokenRequest { subject_token: Some(service_token.clone()), ..Default::default() };
     let exchanged =
         tokens.exchange_token(exchange).await.context("exchanging the service token")?.into_inner();
     let keys = tokens.get_json_web_key_set(pb::GetJsonWebKeySetRequest {}).await?.into_inner();

@@ -57,6 +57,7 @@ fn claims() -> Claims {
         token_kind: "SECRET".into(),
         org_ver: 1,
         acct_ver: 1,
+        secret: Some(1),
         act: None,
         roles: None,
         authorization_details: Vec::new(),

@@ -39,6 +39,8 @@ pub struct Account {
     pub password_time: Option<OffsetDateTime>,
     /// When a code that was emailed to the username was last used.
     pub email_proved_time: Option<OffsetDateTime>,
+    /// The credential that created it, or that sent the invitation to it.
+    pub made_by: Option<Uuid>,
     pub revision: i64,
     pub deactivate_time: Option<OffsetDateTime>,
     pub delete_time: Option<OffsetDateTime>,
@@ -123,7 +125,7 @@ macro_rules! select_accounts {
                       (select jsonb_agg(jsonb_build_array(l.kind, l.enabled, l.slug) order by l.kind)
                        from account_links l where l.org_id = $1 and l.account_id = a.account_id)
                           as "links: Json<Vec<(String, bool, String)>>",
-                      password_time, email_proved_time, revision, deactivate_time, delete_time, create_time, update_time
+                      password_time, email_proved_time, made_by, revision, deactivate_time, delete_time, create_time, update_time
                from accounts a "# + $rest,
             $($arg),*
         )
@@ -139,6 +141,17 @@ pub struct NewAccount<'a> {
     /// Without a name it is a user.
     pub details: &'a Details,
     pub deactivated: bool,
+    /// The credential that creates it, or that sent the invitation to it; none for the command line.
+    pub made_by: Option<Uuid>,
+}
+
+/// Finds the accounts that these credentials created, or sent the invitations to.
+///
+/// Searches all orgs, as the search for what a compromised token made does.
+pub async fn find_made_by(db: impl PgExecutor<'_>, makers: &[Uuid]) -> Result<Vec<(OrgId, AccountId)>> {
+    let query = sqlx::query!("select org_id, account_id from accounts where made_by = any($1)", makers);
+    let rows = query.fetch_all(db).await?;
+    Ok(rows.into_iter().map(|row| (row.org_id.into(), row.account_id.into())).collect())
 }
 
 /// Finds the account, unless it is deleted.
@@ -213,8 +226,8 @@ pub async fn insert(tx: &mut PgConnection, new: &NewAccount<'_>, now: OffsetDate
     let query = sqlx::query!(
         "insert into accounts (org_id, account_id, kind, name, name_key, username, display_name, given_name,
                 family_name, phone_number, locale, zoneinfo, contact_email, description, email_notifications,
-                attributes, search_text, search_pieces, revision, deactivate_time, create_time, update_time)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, 1, $19, $20, $20)",
+                attributes, search_text, search_pieces, revision, deactivate_time, create_time, update_time, made_by)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, 1, $19, $20, $20, $21)",
         org_id,
         account_id,
         new.details.kind().name(),
@@ -234,7 +247,8 @@ pub async fn insert(tx: &mut PgConnection, new: &NewAccount<'_>, now: OffsetDate
         searchable.text,
         &searchable.pieces,
         new.deactivated.then_some(now),
-        now
+        now,
+        new.made_by
     );
     one_row(&query.execute(&mut *tx).await.map_err(name_taken)?, "inserting an account")?;
     let member = sqlx::query!(

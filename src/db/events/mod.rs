@@ -7,6 +7,7 @@ pub mod log;
 
 use std::collections::HashSet;
 use std::hash::Hash;
+use std::sync::Arc;
 
 use serde::Serialize;
 use sqlx::PgConnection;
@@ -18,6 +19,7 @@ use crate::clock::Clock;
 use crate::domain::access::acting::Acting;
 use crate::domain::access::caller::Caller;
 use crate::domain::access::request_context::RequestContext;
+use crate::domain::access::standing::Standing;
 use crate::domain::access::work::Work;
 use crate::domain::event_types::EVENT_TYPES;
 use crate::domain::values::ids::{AccountId, CredentialId, EventId, OrgId, SYSTEM_ORG};
@@ -38,6 +40,8 @@ pub struct Actor {
     /// What its call does to the database; none for the server itself and its command line, which
     /// have no share of the connections.
     pub work: Option<Work>,
+    /// The caller of the API that it is, whose transactions begin with a check of it.
+    pub standing: Option<Arc<Standing>>,
 }
 
 impl Actor {
@@ -52,7 +56,7 @@ impl Actor {
     }
 
     /// An account that acts without being a caller of the API, and the credential that it
-    /// presented.
+    /// presented in the message or gets by the call.
     pub fn account(
         account_id: AccountId,
         credential_id: Option<CredentialId>,
@@ -74,6 +78,7 @@ impl From<&Caller> for Actor {
             impersonator_id: caller.actor_id(),
             credential_id: Some(caller.credential_id()),
             operator: caller.credential_org() == SYSTEM_ORG,
+            standing: Some(Arc::new(caller.standing())),
             ..Self::unknown(&caller.context)
         }
     }

@@ -75,6 +75,11 @@ impl Invitation {
         (self.impersonator_org_id.unwrap_or(self.inviter_org_id).into(), self.credential_id.into())
     }
 
+    /// The token or session that the invitation was sent with last.
+    pub fn credential(&self) -> Uuid {
+        self.credential_id
+    }
+
     /// The account that accepted the invitation.
     pub fn accepted_by(&self) -> Option<AccountId> {
         self.account_id.map(AccountId::from)
@@ -247,6 +252,22 @@ pub async fn page(
     Ok(Page::of(rows, size, counted, |invitation| invitation.id().to_string()))
 }
 
+/// Finds the invitations that were sent with these credentials, and that are neither accepted nor revoked.
+///
+/// Searches all orgs, as the search for what a compromised token made does.
+pub async fn find_open_sent_with(
+    db: impl PgExecutor<'_>,
+    credentials: &[Uuid],
+) -> Result<Vec<(OrgId, InvitationId)>> {
+    let query = sqlx::query!(
+        "select org_id, invitation_id from invitations
+         where credential_id = any($1) and accept_time is null and revoke_time is null",
+        credentials
+    );
+    let rows = query.fetch_all(db).await?;
+    Ok(rows.into_iter().map(|row| (row.org_id.into(), row.invitation_id.into())).collect())
+}
+
 /// Revokes an invitation that is neither accepted nor revoked.
 pub async fn revoke(
     tx: &mut PgConnection,
@@ -262,6 +283,24 @@ pub async fn revoke(
         now
     );
     one_row(&query.execute(tx).await?, "revoking an invitation")
+}
+
+/// Revokes those of these invitations that are neither accepted nor revoked, and returns them.
+pub async fn revoke_all(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    invitation_ids: &[Uuid],
+    now: OffsetDateTime,
+) -> Result<Vec<InvitationId>> {
+    let query = sqlx::query_scalar!(
+        "update invitations set revoke_time = $3
+         where org_id = $1 and invitation_id = any($2) and accept_time is null and revoke_time is null
+         returning invitation_id",
+        org_id.uuid(),
+        invitation_ids,
+        now
+    );
+    Ok(query.fetch_all(tx).await?.into_iter().map(InvitationId::from).collect())
 }
 
 /// Marks an invitation, which is neither accepted nor revoked, as accepted by this account.

@@ -7,8 +7,9 @@ use uuid::Uuid;
 use crate::db::accounts::grants::{Grant, described, subjects, touched};
 use crate::db::events::{Change, FieldChange};
 use crate::db::one_row;
+use crate::domain::access::standing::StoredMember;
 use crate::domain::paging::{COUNTED, Page};
-use crate::domain::values::ids::{AccountId, OrgId};
+use crate::domain::values::ids::{AccountId, OrgId, TokenId};
 use crate::domain::values::kinds::AccountKind;
 use crate::error::{Error, Result};
 
@@ -83,6 +84,42 @@ pub async fn find(
         account_id.uuid()
     );
     Ok(query.fetch_optional(db).await?)
+}
+
+/// Finds what is stored of an account in an org, whatever its state, and of a secret of its token.
+///
+/// The org is locked or held.
+pub async fn find_stored(
+    db: impl PgExecutor<'_>,
+    (org_id, account_id): (OrgId, AccountId),
+    secret: Option<(TokenId, i32)>,
+    now: OffsetDateTime,
+) -> Result<Option<StoredMember>> {
+    let query = sqlx::query!(
+        r#"select o.version as org_version, m.version as account_version,
+                  (a.deactivate_time is not null or a.delete_time is not null or m.remove_time is not null)
+                      as "account_stopped!",
+                  (o.suspend_time is not null or o.delete_time is not null) as "org_stopped!",
+                  exists (select 1 from token_secrets s
+                          where s.org_id = $1 and s.token_id = $3 and s.secret_number = $4
+                            and (s.expire_time is null or s.expire_time > $5)) as "secret_is_active!"
+           from memberships m
+           join orgs o on o.org_id = $1
+           left join accounts a on a.org_id = $1 and a.account_id = m.account_id
+           where m.org_id = $1 and m.account_id = $2"#,
+        org_id.uuid(),
+        account_id.uuid(),
+        secret.map(|(token_id, _)| token_id.uuid()),
+        secret.map(|(_, number)| number),
+        now
+    );
+    Ok(query.fetch_optional(db).await?.map(|row| StoredMember {
+        account_stopped: row.account_stopped,
+        org_stopped: row.org_stopped,
+        org_version: row.org_version,
+        account_version: row.account_version,
+        secret_is_active: secret.map(|_| row.secret_is_active),
+    }))
 }
 
 /// Finds a member, and locks its account until the transaction ends if that is stored with this org.

@@ -147,6 +147,21 @@ pub async fn lock(tx: &mut PgConnection, org_id: OrgId) -> Result<Org> {
     row.fetch_optional(tx).await?.ok_or_else(|| Error::not_found("org", org_id))
 }
 
+/// Locks the org as [`lock`] does, if there is one.
+pub async fn lock_existing(tx: &mut PgConnection, org_id: OrgId) -> Result<()> {
+    let row =
+        sqlx::query_scalar!("select org_id from orgs where org_id = $1 for no key update", org_id.uuid());
+    row.fetch_optional(tx).await?;
+    Ok(())
+}
+
+/// Keeps other transactions from locking the org until this one ends, or waits for the one that has.
+pub async fn hold(tx: &mut PgConnection, org_id: OrgId) -> Result<()> {
+    let row = sqlx::query_scalar!("select org_id from orgs where org_id = $1 for share", org_id.uuid());
+    row.fetch_optional(tx).await?;
+    Ok(())
+}
+
 /// Increments the `org_ver` of the org, because earlier JWTs hold rights that an account has lost.
 pub async fn raise_version(tx: &mut PgConnection, org_id: OrgId) -> Result<()> {
     let query = sqlx::query!("update orgs set version = version + 1 where org_id = $1", org_id.uuid());

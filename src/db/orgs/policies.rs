@@ -30,6 +30,9 @@ pub struct Stored {
     allowed_audiences: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     idle_limit: Option<u64>,
+    allow_self_renewal: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_renewed_lifetime: Option<u64>,
 }
 
 impl From<&TokenPolicy> for Stored {
@@ -44,6 +47,8 @@ impl From<&TokenPolicy> for Stored {
             access_token_lifetime: seconds(policy.access_token_lifetime),
             allowed_audiences: policy.allowed_audiences.iter().map(ToString::to_string).collect(),
             idle_limit: seconds(policy.idle_limit),
+            allow_self_renewal: policy.allow_self_renewal,
+            max_renewed_lifetime: seconds(policy.max_renewed_lifetime),
         }
     }
 }
@@ -63,6 +68,8 @@ impl Stored {
             access_token_lifetime: time(stored.access_token_lifetime),
             allowed_audiences: stored.allowed_audiences.iter().map(audience).collect::<Result<_>>()?,
             idle_limit: time(stored.idle_limit),
+            allow_self_renewal: stored.allow_self_renewal,
+            max_renewed_lifetime: time(stored.max_renewed_lifetime),
         })
     }
 }

@@ -143,6 +143,31 @@ pub async fn end_all(
     Ok(ended.len())
 }
 
+/// Ends all codes of these subjects of an org. Returns those that had one.
+///
+/// Their emails are deleted if they were not sent.
+pub async fn end_all_of(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    subjects: &[Uuid],
+    end: End,
+    now: OffsetDateTime,
+) -> Result<Vec<Uuid>> {
+    let query = sqlx::query!(
+        "update codes set end_time = $3, end_reason = $4
+         where org_id = $1 and subject_id = any($2) and end_time is null and expire_time > $3
+         returning code_id, subject_id",
+        org_id.uuid(),
+        subjects,
+        now,
+        end.name()
+    );
+    let ended = query.fetch_all(&mut *tx).await?;
+    let codes: Vec<Uuid> = ended.iter().map(|row| row.code_id).collect();
+    outbox::withdraw(tx, &codes).await?;
+    Ok(ended.into_iter().map(|row| row.subject_id).collect())
+}
+
 /// How many codes of a subject, which is locked, the holder of its mailbox has requested since then.
 pub async fn count_asked(
     tx: &mut PgConnection,

@@ -2,16 +2,19 @@
 
 pub mod emailed_codes;
 pub mod login_buckets;
+pub mod password_maker;
 pub mod passwords;
 pub mod reset_requests;
 pub mod sessions;
 
 use sqlx::{PgConnection, PgPool};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::crypto::password_hash::PasswordRecord;
 use crate::db::orgs;
-use crate::domain::values::ids::{AccountId, OrgId};
+use crate::db::sign_in::password_maker::PasswordMaker;
+use crate::domain::values::ids::{AccountId, OrgId, TokenId};
 use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::Email;
 use crate::error::{Error, Result};
@@ -23,29 +26,37 @@ pub struct Candidate {
     pub kind: AccountKind,
     /// None if the account cannot sign in: a service account without a password, an invited user.
     pub record: Option<PasswordRecord>,
-    /// Whether the account is neither deactivated nor deleted, and its org neither suspended nor deleted.
+    /// Whether the account is neither deactivated nor deleted, its org neither suspended nor deleted, and the
+    /// token active with which the password ends.
     pub may_act: bool,
+    /// The credential that the password comes from.
+    pub maker: PasswordMaker,
 }
 
 /// Finds the account that has this username, deleted or not.
 ///
 /// Makes two queries in any case, so that the time does not tell whether there is such an account.
-pub async fn find(db: &PgPool, username: &Email) -> Result<Option<Candidate>> {
+pub async fn find(db: &PgPool, username: &Email, now: OffsetDateTime) -> Result<Option<Candidate>> {
     let narrow =
         sqlx::query!("select org_id, account_id from usernames where username = $1", username.as_str());
     let narrow = narrow.fetch_optional(db).await?;
     let (org_id, account_id) =
         narrow.map_or((Uuid::nil(), Uuid::nil()), |narrow| (narrow.org_id, narrow.account_id));
     let query = sqlx::query!(
-        r#"select a.kind, p.sealed as "sealed?",
+        r#"select a.kind, p.sealed as "sealed?", p.made_by as "made_by?", p.ends_with as "ends_with?",
+                  (p.ends_with is null
+                   or (t.revoke_time is null and t.token_id is not null
+                       and (t.expire_time is null or t.expire_time > $3))) as "is_active!",
                   (a.deactivate_time is null and a.delete_time is null
                    and o.suspend_time is null and o.delete_time is null) as "may_act!"
            from accounts a
            join orgs o on o.org_id = $1
            left join passwords p on p.org_id = $1 and p.account_id = a.account_id
+           left join tokens t on t.org_id = $1 and t.token_id = p.ends_with
            where a.org_id = $1 and a.account_id = $2"#,
         org_id,
-        account_id
+        account_id,
+        now
     );
     let Some(row) = query.fetch_optional(db).await? else { return Ok(None) };
     Ok(Some(Candidate {
@@ -53,8 +64,10 @@ pub async fn find(db: &PgPool, username: &Email) -> Result<Option<Candidate>> {
         account_id: account_id.into(),
         kind: AccountKind::parse(&row.kind)
             .ok_or_else(|| Error::internal("a stored account kind is unknown"))?,
+        // One that ended with its token is compared all the same: it takes as long.
         record: row.sealed.map(PasswordRecord::from_sealed),
-        may_act: row.may_act,
+        may_act: row.may_act && row.is_active,
+        maker: PasswordMaker { made_by: row.made_by, ends_with: row.ends_with.map(TokenId::from) },
     }))
 }
 

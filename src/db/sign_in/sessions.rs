@@ -4,10 +4,13 @@ use sqlx::{PgConnection, PgExecutor};
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
+use super::password_maker::PasswordMaker;
 use crate::db::one_row;
+use crate::domain::access::credential::TiedTo;
+use crate::domain::access::standing::StoredCredential;
 use crate::domain::tokens::secrets::SecretRecord;
-use crate::domain::values::ids::{AccountId, OrgId, SessionId};
-use crate::error::{Reason, Result};
+use crate::domain::values::ids::{AccountId, OrgId, SessionId, TokenId};
+use crate::error::Result;
 
 /// How long a session is stored after it has expired, so that its use is refused with the right error.
 const RETENTION: Duration = Duration::days(1);
@@ -22,6 +25,8 @@ pub struct NewSession<'a> {
     pub account_id: AccountId,
     pub secret: &'a SecretRecord,
     pub expire_time: OffsetDateTime,
+    /// The credential that the password comes from with which it begins.
+    pub maker: PasswordMaker,
 }
 
 /// A session as it is stored.
@@ -32,6 +37,8 @@ pub struct Session {
     pub expire_time: OffsetDateTime,
     pub use_time: OffsetDateTime,
     pub ended: bool,
+    /// The token with which it ends.
+    pub tied_to: Option<TiedTo>,
 }
 
 /// Inserts a session. The row of the account is locked.
@@ -44,24 +51,33 @@ pub async fn insert(tx: &mut PgConnection, new: &NewSession<'_>, now: OffsetDate
     );
     one_row(&narrow.execute(&mut *tx).await?, "inserting the credential of a session")?;
     let session = sqlx::query!(
-        "insert into sessions (org_id, session_id, account_id, mac, pepper_id, create_time, expire_time, use_time)
-         values ($1, $2, $3, $4, $5, $6, $7, $6)",
+        "insert into sessions (org_id, session_id, account_id, mac, pepper_id, create_time, expire_time, use_time,
+                               password_made_by, ends_with)
+         values ($1, $2, $3, $4, $5, $6, $7, $6, $8, $9)",
         new.org_id.uuid(),
         new.session_id.uuid(),
         new.account_id.uuid(),
         new.secret.mac,
         new.secret.pepper,
         now,
-        new.expire_time
+        new.expire_time,
+        new.maker.made_by,
+        new.maker.ends_with.map(TokenId::uuid)
     );
     one_row(&session.execute(tx).await?, "inserting a session")
 }
 
 /// Finds a session of this org, ended or not.
+///
+/// One that ends with a token has ended when that was revoked, and expires with it.
 pub async fn find(db: impl PgExecutor<'_>, org_id: OrgId, session_id: SessionId) -> Result<Option<Session>> {
     let query = sqlx::query!(
-        r#"select account_id, mac, pepper_id, create_time, expire_time, use_time, end_time is not null as "ended!"
-           from sessions where org_id = $1 and session_id = $2"#,
+        r#"select s.account_id, s.mac, s.pepper_id, s.create_time, s.use_time, s.ends_with,
+                  least(s.expire_time, t.expire_time) as "expire_time!", t.expire_time as "token_expire_time?",
+                  (s.end_time is not null or t.revoke_time is not null
+                   or (s.ends_with is not null and t.token_id is null)) as "ended!"
+           from sessions s left join tokens t on t.org_id = $1 and t.token_id = s.ends_with
+           where s.org_id = $1 and s.session_id = $2"#,
         org_id.uuid(),
         session_id.uuid()
     );
@@ -72,23 +88,26 @@ pub async fn find(db: impl PgExecutor<'_>, org_id: OrgId, session_id: SessionId)
         expire_time: row.expire_time,
         use_time: row.use_time,
         ended: row.ended,
+        tied_to: row
+            .ends_with
+            .map(|token_id| TiedTo { token_id: token_id.into(), expire_time: row.token_expire_time }),
     }))
 }
 
 /// Keeps a session from being ended until the transaction ends.
-///
-/// A transaction that ends the session afterwards finds what it has created.
-///
-/// # Errors
-/// `TOKEN_REVOKED` when the session has been ended.
-pub async fn hold_unrevoked(tx: &mut PgConnection, org_id: OrgId, session_id: SessionId) -> Result<()> {
-    let query = sqlx::query_scalar!(
-        "select session_id from sessions
-         where org_id = $1 and session_id = $2 and end_time is null for share",
+pub async fn hold(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    session_id: SessionId,
+) -> Result<Option<StoredCredential>> {
+    let query = sqlx::query_as!(
+        StoredCredential,
+        r#"select end_time is not null as "revoked!", expire_time as "expire_time?" from sessions
+           where org_id = $1 and session_id = $2 for share"#,
         org_id.uuid(),
         session_id.uuid()
     );
-    query.fetch_optional(tx).await?.map(|_| ()).ok_or_else(|| Reason::TokenRevoked.into())
+    Ok(query.fetch_optional(tx).await?)
 }
 
 /// Ends a session. False if it had been ended before.
@@ -127,6 +146,33 @@ pub async fn end_for_account(
     Ok(query.execute(tx).await?.rows_affected())
 }
 
+/// Ends the sessions that end with these tokens. Returns their accounts.
+pub async fn end_with(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    token_ids: &[Uuid],
+    now: OffsetDateTime,
+) -> Result<Vec<AccountId>> {
+    let query = sqlx::query_scalar!(
+        "update sessions set end_time = $3
+         where org_id = $1 and ends_with = any($2) and end_time is null and expire_time > $3
+         returning account_id",
+        org_id.uuid(),
+        token_ids,
+        now
+    );
+    Ok(query.fetch_all(tx).await?.into_iter().map(AccountId::from).collect())
+}
+
+/// Finds the sessions that began with a password which these credentials made, whatever their state.
+///
+/// Searches all orgs, as the search for what a compromised token made does.
+pub async fn find_begun_by(db: impl PgExecutor<'_>, makers: &[Uuid]) -> Result<Vec<SessionId>> {
+    let query =
+        sqlx::query_scalar!("select session_id from sessions where password_made_by = any($1)", makers);
+    Ok(query.fetch_all(db).await?.into_iter().map(SessionId::from).collect())
+}
+
 /// Ends the sessions of all accounts of an org.
 pub async fn end_for_org(tx: &mut PgConnection, org_id: OrgId, now: OffsetDateTime) -> Result<()> {
     let query = sqlx::query!(
@@ -140,26 +186,83 @@ pub async fn end_for_org(tx: &mut PgConnection, org_id: OrgId, now: OffsetDateTi
 
 /// Deletes the sessions of an account that is purged.
 pub async fn purge(tx: &mut PgConnection, org_id: OrgId, account_id: AccountId) -> Result<()> {
-    let deleted = sqlx::query_scalar!(
-        "delete from sessions where org_id = $1 and account_id = $2 returning session_id",
+    let deleted = sqlx::query!(
+        "delete from sessions where org_id = $1 and account_id = $2 returning session_id, password_made_by",
         org_id.uuid(),
         account_id.uuid()
     );
     let deleted = deleted.fetch_all(&mut *tx).await?;
-    sqlx::query!("delete from credentials where credential_id = any($1)", &deleted).execute(tx).await?;
+    let forgotten: Vec<_> = deleted.into_iter().map(|row| (row.session_id, row.password_made_by)).collect();
+    forget(tx, &forgotten).await
+}
+
+/// Deletes the narrow rows of sessions that are deleted. What a session has made counts from then on as made
+/// by the credential that its password came from, so that this one is still found to be its maker.
+async fn forget(tx: &mut PgConnection, sessions: &[(Uuid, Option<Uuid>)]) -> Result<()> {
+    let with_maker = sessions.iter().filter_map(|(session_id, maker)| Some((*session_id, (*maker)?)));
+    let (ids, makers): (Vec<Uuid>, Vec<Uuid>) = with_maker.unzip();
+    if !ids.is_empty() {
+        let tokens = sqlx::query!(
+            "update credentials c set made_by = u.maker
+             from unnest($1::uuid[], $2::uuid[]) as u (session_id, maker) where c.made_by = u.session_id",
+            &ids,
+            &makers
+        );
+        tokens.execute(&mut *tx).await?;
+        let secrets = sqlx::query!(
+            "update token_secrets s set made_by = u.maker
+             from unnest($1::uuid[], $2::uuid[]) as u (session_id, maker) where s.made_by = u.session_id",
+            &ids,
+            &makers
+        );
+        secrets.execute(&mut *tx).await?;
+        let accounts = sqlx::query!(
+            "update accounts a set made_by = u.maker
+             from unnest($1::uuid[], $2::uuid[]) as u (session_id, maker) where a.made_by = u.session_id",
+            &ids,
+            &makers
+        );
+        accounts.execute(&mut *tx).await?;
+        let passwords = sqlx::query!(
+            "update passwords p set made_by = u.maker
+             from unnest($1::uuid[], $2::uuid[]) as u (session_id, maker) where p.made_by = u.session_id",
+            &ids,
+            &makers
+        );
+        passwords.execute(&mut *tx).await?;
+        let invitations = sqlx::query!(
+            "update invitations i set credential_id = u.maker
+             from unnest($1::uuid[], $2::uuid[]) as u (session_id, maker) where i.credential_id = u.session_id",
+            &ids,
+            &makers
+        );
+        invitations.execute(&mut *tx).await?;
+        let begun = sqlx::query!(
+            "update sessions s set password_made_by = u.maker
+             from unnest($1::uuid[], $2::uuid[]) as u (session_id, maker)
+             where s.password_made_by = u.session_id",
+            &ids,
+            &makers
+        );
+        begun.execute(&mut *tx).await?;
+    }
+    let ids: Vec<Uuid> = sessions.iter().map(|(session_id, _)| *session_id).collect();
+    sqlx::query!("delete from credentials where credential_id = any($1)", &ids).execute(tx).await?;
     Ok(())
 }
 
 /// Deletes sessions of all orgs whose retention has expired. Returns how many there were.
 pub async fn sweep(tx: &mut PgConnection, now: OffsetDateTime) -> Result<u64> {
-    let due = sqlx::query_scalar!(
-        "select session_id from sessions where expire_time < $1 order by expire_time limit $2",
+    let due = sqlx::query!(
+        "select session_id, password_made_by from sessions where expire_time < $1 order by expire_time limit $2",
         now - RETENTION,
         SWEEP_LIMIT
     );
     let due = due.fetch_all(&mut *tx).await?;
+    let due: Vec<_> = due.into_iter().map(|row| (row.session_id, row.password_made_by)).collect();
     // The rows in `credentials` first: after an interruption the next sweep finds the sessions again.
-    sqlx::query!("delete from credentials where credential_id = any($1)", &due).execute(&mut *tx).await?;
+    forget(&mut *tx, &due).await?;
+    let due: Vec<Uuid> = due.into_iter().map(|(session_id, _)| session_id).collect();
     let deleted = sqlx::query!("delete from sessions where session_id = any($1)", &due);
     Ok(deleted.execute(tx).await?.rows_affected())
 }

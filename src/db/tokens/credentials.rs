@@ -5,19 +5,22 @@ use uuid::Uuid;
 
 use crate::db::sign_in::sessions;
 use crate::db::tokens;
+use crate::domain::access::standing::StoredCredential;
 use crate::domain::values::ids::{CredentialId, OrgId};
 use crate::error::Result;
 
-/// Keeps the credential that creates a token from being revoked or ended until the transaction ends.
+/// Keeps the credential of a caller from being changed or revoked until the transaction ends.
 ///
-/// A transaction that revokes or ends it afterwards finds what it has created.
-///
-/// # Errors
-/// `TOKEN_REVOKED` when the credential has been revoked or ended.
-pub async fn hold_unrevoked(tx: &mut PgConnection, org_id: OrgId, id: CredentialId) -> Result<()> {
+/// A transaction that revokes or ends it afterwards finds what the caller has created. None if there is
+/// no such credential any more.
+pub async fn hold(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    id: CredentialId,
+) -> Result<Option<StoredCredential>> {
     match id {
-        CredentialId::Token(id) => tokens::hold_unrevoked(tx, org_id, id).await,
-        CredentialId::Session(id) => sessions::hold_unrevoked(tx, org_id, id).await,
+        CredentialId::Token(id) => tokens::hold(tx, org_id, id).await,
+        CredentialId::Session(id) => sessions::hold(tx, org_id, id).await,
     }
 }
 

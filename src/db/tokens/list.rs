@@ -51,7 +51,7 @@ macro_rules! filtered {
                         when revoke_time is not null then 'REVOKED'
                         when t.expire_time <= $8 then 'EXPIRED'
                         when case when t.expire_time is null then not r.endless
-                                  else t.expire_time > t.create_time + interval '1 second'
+                                  else t.expire_time > coalesce(t.renew_time, t.create_time) + interval '1 second'
                                       * case t.kind when 'SECRET' then r.secret_life else r.publishable_life end
                              end then 'BLOCKED'
                         when not r.user_tokens and not exists (

@@ -73,7 +73,7 @@ pub async fn read(
         r#"select t.account_id, t.kind as token_kind, t.scopes, t.resources, t.allowed_audiences, t.purpose,
                   coalesce(t.allowed_origins, '{}') as "allowed_origins!",
                   coalesce(t.allowed_cidrs, '{}') as "allowed_cidrs!", t.may_manage_tokens, t.create_time,
-                  t.expire_time, t.revoke_time is not null as "revoked!", a.kind, a.username,
+                  t.renew_time, t.expire_time, t.revoke_time is not null as "revoked!", a.kind, a.username,
                   (a.deactivate_time is not null or a.delete_time is not null or m.remove_time is not null)
                       as "account_stopped!",
                   (o.suspend_time is not null or o.delete_time is not null) as "org_stopped!",
@@ -162,9 +162,11 @@ pub async fn read(
         },
         may_manage_tokens: row.may_manage_tokens,
         create_time: row.create_time,
+        renew_time: row.renew_time,
         expire_time: row.expire_time,
         last_use: row.last_use,
         revoked: row.revoked,
+        tied_to: None,
         narrowed: Narrowed::default(),
     }))
 }
@@ -193,9 +195,11 @@ pub async fn find_session(
         // A session may do everything that its account may do.
         may_manage_tokens: true,
         create_time: session.create_time,
+        renew_time: None,
         expire_time: Some(session.expire_time),
         last_use: session.use_time,
         revoked: session.ended,
+        tied_to: session.tied_to,
         narrowed: Narrowed::default(),
     }))
 }

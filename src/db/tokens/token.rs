@@ -14,6 +14,7 @@ use crate::db::{damaged, one_row};
 use crate::domain::tokens::narrowing::RestrictionsAndExpiry;
 use crate::domain::tokens::policy::{Facts, Rules, TokenState};
 use crate::domain::tokens::reminders::skipped_threshold;
+use crate::domain::tokens::renewal::Lifetime;
 use crate::domain::tokens::restrictions::Restrictions;
 use crate::domain::tokens::secrets::SecretRecord;
 use crate::domain::values::ids::{AccountId, CredentialId, OrgId, TokenId};
@@ -23,7 +24,7 @@ use crate::domain::values::networks::Network;
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::ResourcePath;
 use crate::domain::values::web_origin::WebOrigin;
-use crate::error::{Error, Reason, Result};
+use crate::error::{Error, Result};
 
 /// Labels, by which users and programs find tokens.
 pub type Labels = BTreeMap<String, String>;
@@ -48,6 +49,8 @@ pub struct Token {
     pub may_manage_tokens: bool,
     pub revision: i64,
     pub create_time: OffsetDateTime,
+    pub renew_time: Option<OffsetDateTime>,
+    pub maker_expire_time: Option<OffsetDateTime>,
     pub expire_time: Option<OffsetDateTime>,
     pub revoke_time: Option<OffsetDateTime>,
     pub revoke_reason: Option<String>,
@@ -108,6 +111,22 @@ impl Token {
         })
     }
 
+    /// Since when its present lifetime counts.
+    pub fn since(&self) -> OffsetDateTime {
+        self.renew_time.unwrap_or(self.create_time)
+    }
+
+    /// The lifetime of the token up to now.
+    pub fn lifetime(&self) -> Result<Lifetime> {
+        Ok(Lifetime {
+            kind: self.kind()?,
+            create_time: self.create_time,
+            renew_time: self.renew_time,
+            expire_time: self.expire_time,
+            maker_expire_time: self.maker_expire_time,
+        })
+    }
+
     /// The state of the token under these rules.
     pub fn state(&self, rules: &Rules, now: OffsetDateTime) -> Result<TokenState> {
         Ok(rules.state(&self.facts()?, self.revoke_time.is_some(), now))
@@ -120,7 +139,7 @@ impl Token {
         Ok(Facts {
             kind: self.kind()?,
             owner: owner.ok_or_else(|| Error::internal("a stored account kind is unknown"))?,
-            create_time: self.create_time,
+            create_time: self.since(),
             expire_time: self.expire_time,
             last_use: uses.copied().max().map_or(self.create_time, |used| used.max(self.create_time)),
         })
@@ -154,6 +173,8 @@ pub struct NewToken<'a> {
     pub expire_time: Option<OffsetDateTime>,
     /// The credential that creates it; none for the command line.
     pub made_by: Option<CredentialId>,
+    /// When that credential expires, where it limits the token's lifetime.
+    pub maker_expire_time: Option<OffsetDateTime>,
     pub secret: &'a SecretRecord,
     pub hint: &'a str,
 }
@@ -194,7 +215,7 @@ macro_rules! select_tokens {
                       (select a.kind from accounts a where a.org_id = $1 and a.account_id = t.account_id)
                           as owner_kind,
                       scopes, resources, allowed_audiences, coalesce(allowed_origins, '{}') as "allowed_origins!",
-                      coalesce(allowed_cidrs, '{}') as "allowed_cidrs!", may_manage_tokens, revision, create_time, expire_time, revoke_time, revoke_reason,
+                      coalesce(allowed_cidrs, '{}') as "allowed_cidrs!", may_manage_tokens, revision, create_time, renew_time, maker_expire_time, expire_time, revoke_time, revoke_reason,
                       coalesce(s.numbers, '{}') as "secret_numbers!", coalesce(s.hints, '{}') as "hints!",
                       coalesce(s.made, '{}') as "secret_create_times!",
                       coalesce(s.ends, '{}') as "secret_expire_times!: Vec<Option<OffsetDateTime>>",
@@ -290,8 +311,8 @@ pub async fn insert(tx: &mut PgConnection, new: &NewToken<'_>, now: OffsetDateTi
     let token = sqlx::query!(
         "insert into tokens (org_id, token_id, account_id, kind, display_name, scopes, resources, allowed_audiences,
                              may_manage_tokens, revision, create_time, expire_time, purpose, labels,
-                             allowed_origins, allowed_cidrs, reminded_days)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1, $10, $11, $12, $13, $14, $15, $16)",
+                             allowed_origins, allowed_cidrs, reminded_days, maker_expire_time)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1, $10, $11, $12, $13, $14, $15, $16, $17)",
         org_id,
         token_id,
         account_id,
@@ -307,7 +328,8 @@ pub async fn insert(tx: &mut PgConnection, new: &NewToken<'_>, now: OffsetDateTi
         Json(new.labels) as _,
         &texts(&lists.origins),
         &texts(&lists.networks),
-        new.expire_time.and_then(|end| skipped_threshold(end - now))
+        new.expire_time.and_then(|end| skipped_threshold(end - now)),
+        new.maker_expire_time
     );
     one_row(&token.execute(&mut *tx).await?, "inserting a token")?;
     if !lists.origins.is_empty() {
@@ -320,21 +342,6 @@ pub async fn insert(tx: &mut PgConnection, new: &NewToken<'_>, now: OffsetDateTi
         counts::refuse_too_many(&mut *tx, new.org_id, new.account_id, now).await?;
     }
     find(tx, new.org_id, new.token_id).await?.ok_or_else(|| Error::internal("a token just made is gone"))
-}
-
-/// Keeps the token that creates another one from being revoked until the transaction ends.
-///
-/// A transaction that revokes it afterwards finds what it has created.
-///
-/// # Errors
-/// `TOKEN_REVOKED` when the token has been revoked.
-pub async fn hold_unrevoked(tx: &mut PgConnection, org_id: OrgId, token_id: TokenId) -> Result<()> {
-    let query = sqlx::query_scalar!(
-        "select token_id from tokens where org_id = $1 and token_id = $2 and revoke_time is null for share",
-        org_id.uuid(),
-        token_id.uuid()
-    );
-    query.fetch_optional(tx).await?.map(|_| ()).ok_or_else(|| Reason::TokenRevoked.into())
 }
 
 /// Revokes tokens permanently. Returns those that were not revoked before.
@@ -474,25 +481,4 @@ pub async fn reassign(
         return Err(Error::internal(format!("moving {} tokens touched {moved} and {listed}", ids.len())));
     }
     counts::refuse_too_many(tx, org_id, account_id, now).await
-}
-
-/// Finds the tokens that these tokens have created, in any org, whatever their state.
-pub async fn find_made_by(db: impl PgExecutor<'_>, makers: &[Uuid]) -> Result<Vec<(OrgId, TokenId)>> {
-    let query = sqlx::query!(
-        "select org_id, credential_id from credentials where made_by = any($1) order by credential_id",
-        makers
-    );
-    let rows = query.fetch_all(db).await?;
-    Ok(rows.into_iter().map(|row| (row.org_id.into(), row.credential_id.into())).collect())
-}
-
-/// Whether the token was revoked because someone else had it.
-pub async fn is_compromised(db: impl PgExecutor<'_>, org_id: OrgId, token_id: TokenId) -> Result<bool> {
-    let query = sqlx::query_scalar!(
-        r#"select exists (select 1 from tokens
-                          where org_id = $1 and token_id = $2 and revoke_reason = 'KEY_COMPROMISE') as "is!""#,
-        org_id.uuid(),
-        token_id.uuid()
-    );
-    Ok(query.fetch_one(db).await?)
 }

@@ -37,6 +37,14 @@ pub async fn find_of(db: impl PgExecutor<'_>, tokens: &[Uuid]) -> Result<Vec<Nam
     Ok(query.fetch_all(db).await?)
 }
 
+/// Sets until when the origins of a token count.
+pub async fn set_expiry(tx: &mut PgConnection, token_id: TokenId, end: OffsetDateTime) -> Result<()> {
+    let query =
+        sqlx::query!("update token_origins set expire_time = $2 where token_id = $1", token_id.uuid(), end);
+    query.execute(tx).await?;
+    Ok(())
+}
+
 /// Inserts the origins of a token that has none yet. The org is locked if there are any.
 ///
 /// # Errors

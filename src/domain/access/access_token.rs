@@ -33,6 +33,9 @@ pub struct Claims {
     pub token_kind: String,
     pub org_ver: i64,
     pub acct_ver: i64,
+    /// The number of the token's secret that it was exchanged for; none for a session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<i32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub act: Option<Act>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -43,11 +46,14 @@ pub struct Claims {
 
 /// The actor: who acts in place of the subject (RFC 8693, section 4.1).
 ///
-/// An impersonation is never nested, so that there is no `act` inside it.
+/// An impersonation is never nested, so that there is no `act` inside it. The versions are those of the
+/// actor's own membership and org: what ends the actor ends the token, also when it is undone later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Act {
     pub sub: String,
+    pub org_ver: i64,
+    pub acct_ver: i64,
 }
 
 /// `aud`: a string when there is one audience, otherwise an array (RFC 7519, section 4.1.3).
@@ -111,14 +117,18 @@ impl AccessToken {
     /// Parses the claims of a JWT whose signature and issuer are already verified.
     ///
     /// # Errors
-    /// [`ForeignClaims`] when an id, a permission or a path does not parse, or when both `roles` and
-    /// `act` are present.
+    /// [`ForeignClaims`] when an id, a permission or a path does not parse, when both `roles` and `act`
+    /// are present, or when a token's secret is not named, or a session's is.
     pub fn from_claims(claims: Claims) -> Result<Self, ForeignClaims> {
         let org_id = OrgId::parse(&claims.org).map_err(|_| ForeignClaims)?;
         let account_id = AccountId::parse(&claims.sub).map_err(|_| ForeignClaims)?;
         let credential_id = CredentialId::parse(&claims.client_id).map_err(|_| ForeignClaims)?;
         let actor_id = claims.act.as_ref().map(|act| AccountId::parse(&act.sub)).transpose();
         let actor_id = actor_id.map_err(|_| ForeignClaims)?;
+        let is_token = matches!(credential_id, CredentialId::Token(_));
+        if claims.secret.is_some() != is_token {
+            return Err(ForeignClaims);
+        }
         // `roles` is present only if nothing was narrowed; the rights are then those of the token
         // itself.
         let narrowed_to = match &claims.roles {
@@ -128,6 +138,11 @@ impl AccessToken {
             None => Some(carried(&claims)?),
         };
         Ok(Self { claims, org_id, account_id, credential_id, actor_id, narrowed_to })
+    }
+
+    /// The number of the token's secret that it ends with; none for a session.
+    pub fn secret(&self) -> Option<i32> {
+        self.claims.secret
     }
 }
 
@@ -149,7 +164,7 @@ fn carried(claims: &Claims) -> Result<Rights, ForeignClaims> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::values::ids::TokenId;
+    use crate::domain::values::ids::{SessionId, TokenId};
 
     fn claims() -> Claims {
         Claims {
@@ -167,6 +182,7 @@ mod tests {
             token_kind: "SECRET".into(),
             org_ver: 1,
             acct_ver: 4,
+            secret: Some(1),
             act: None,
             roles: None,
             authorization_details: vec![Detail {
@@ -196,9 +212,11 @@ mod tests {
     #[test]
     fn an_actor_stands_once_and_alone() {
         let actor = AccountId::from_u128(9);
-        let acting = Claims { act: Some(Act { sub: actor.to_string() }), ..claims() };
+        let act = Act { sub: actor.to_string(), org_ver: 3, acct_ver: 5 };
+        let acting = Claims { act: Some(act), ..claims() };
         let json = serde_json::to_string(&acting).unwrap();
-        assert!(json.contains(&format!(r#""act":{{"sub":"{actor}"}}"#)), "{json}");
+        let act = format!(r#"{{"sub":"{actor}","org_ver":3,"acct_ver":5}}"#);
+        assert!(json.contains(&format!(r#""act":{act}"#)), "{json}");
         assert_eq!(serde_json::from_str::<Claims>(&json).unwrap(), acting);
         assert_eq!(AccessToken::from_claims(acting).unwrap().actor_id, Some(actor));
         assert!(!serde_json::to_string(&claims()).unwrap().contains("act\":{"));
@@ -206,9 +224,10 @@ mod tests {
             json.replacen('{', r#"{"act":{"sub":"x"},"#, 1),
             json.replace(r#""act":{"#, r#""act":{"act":{"sub":"x"},"#),
             json.replace(r#""act":{"#, r#""act":{"sub":"x","#),
-            json.replace(&format!(r#"{{"sub":"{actor}"}}"#), "{}"),
-            json.replace(&format!(r#"{{"sub":"{actor}"}}"#), &format!(r#""{actor}""#)),
-            json.replace(&format!(r#"{{"sub":"{actor}"}}"#), "[]"),
+            json.replace(&act, "{}"),
+            json.replace(&act, &format!(r#"{{"sub":"{actor}"}}"#)),
+            json.replace(&act, &format!(r#""{actor}""#)),
+            json.replace(&act, "[]"),
         ] {
             assert_ne!(bad, json);
             assert!(serde_json::from_str::<Claims>(&bad).is_err(), "{bad}");
@@ -233,9 +252,12 @@ mod tests {
             |c: &mut Claims| c.client_id = c.sub.clone(),
             |c: &mut Claims| c.org = String::new(),
             |c: &mut Claims| c.scope = "OWNER".into(),
-            |c: &mut Claims| c.act = Some(Act { sub: "somebody".into() }),
+            |c: &mut Claims| c.act = Some(Act { sub: "somebody".into(), org_ver: 1, acct_ver: 1 }),
+            // The secret of a token is named, and that of a session is not.
+            |c: &mut Claims| c.secret = None,
+            |c: &mut Claims| c.client_id = SessionId::from_u128(3).to_string(),
             |c: &mut Claims| {
-                c.act = Some(Act { sub: c.sub.clone() });
+                c.act = Some(Act { sub: c.sub.clone(), org_ver: 1, acct_ver: 1 });
                 c.roles = Some(vec!["member".into()]);
             },
         ] {

@@ -10,7 +10,7 @@ use super::missing::permission_missing;
 use super::rights::{HeldGrant, HeldGrants, Rights, is_owner, may_pass_on, may_take_over};
 use super::roles::{CustomRole, may_define, may_redefine};
 use crate::domain::tokens::restrictions::Restrictions;
-use crate::domain::values::ids::{AccountId, OrgId, TokenId};
+use crate::domain::values::ids::{AccountId, CredentialId, OrgId, TokenId};
 use crate::domain::values::names::Audience;
 use crate::domain::values::networks::Network;
 use crate::domain::values::permissions::Permission;
@@ -243,6 +243,62 @@ impl Acting<'_> {
         Ok(())
     }
 
+    /// Requires what [`CreateToken`](Self::require_token_management) requires, of a credential that no list
+    /// restricts: a password is restricted by none.
+    ///
+    /// Returns the token with which the password ends: the caller's, unless that is a session or belongs
+    /// to an operator who is not bound.
+    ///
+    /// # Errors
+    /// - `PERMISSION_MISSING` under impersonation, or without `may_manage_tokens`.
+    /// - `TARGET_EXCEEDS_CALLER`, naming the restriction.
+    pub(crate) fn may_give_password(&self) -> Result<Option<TokenId>> {
+        if self.caller.actor_id().is_some() {
+            let message = "an impersonation does not set a password: it would outlive the impersonation";
+            return Err(Error::with_message(Reason::PermissionMissing, message));
+        }
+        self.require_token_management()?;
+        if self.caller.is_narrowed() {
+            return Err(exceeds(
+                "CREDENTIAL",
+                "password",
+                "must be set by a credential without scopes and resources, or a JWT that carries all its rights",
+            ));
+        }
+        self.refuse_restricted_to_places()?;
+        let credential = self.caller.credential();
+        Ok(match (credential.credential_id, &credential.tied_to) {
+            (CredentialId::Session(_), tied_to) => tied_to.as_ref().map(|tied_to| tied_to.token_id),
+            (CredentialId::Token(_), _) if self.is_unbound_operator() => None,
+            (CredentialId::Token(token_id), _) => Some(token_id),
+        })
+    }
+
+    /// Requires that the caller may have a code sent to a mailbox of its choice, whose reader signs in
+    /// where it likes.
+    ///
+    /// # Errors
+    /// `TARGET_EXCEEDS_CALLER` for a credential with networks or audiences, or a JWT that carries less than
+    /// its credential.
+    pub(crate) fn may_send_code(&self) -> Result<()> {
+        self.refuse_restricted_to_places()?;
+        self.caller.require_whole_credential()
+    }
+
+    /// Refuses a credential that works only from some networks, or only for some audiences.
+    fn refuse_restricted_to_places(&self) -> Result<()> {
+        let Restrictions { audiences, networks, .. } = &self.caller.credential().restrictions;
+        if !networks.is_empty() {
+            let why = "restrict the credential, and would not restrict a password";
+            return Err(exceeds("NETWORK", "allowed_cidrs", why));
+        }
+        if !audiences.is_empty() {
+            let why = "restrict the credential, and would not restrict a password";
+            return Err(exceeds("AUDIENCE", "allowed_audiences", why));
+        }
+        Ok(())
+    }
+
     /// Requires that the caller may make a token for this account at all.
     ///
     /// There are three ways: by permission; as the account's own caller under impersonation, where
@@ -265,7 +321,13 @@ impl Acting<'_> {
     /// # Errors
     /// `PERMISSION_MISSING`.
     pub(crate) fn require_rotation(&self, token_id: TokenId, account_id: AccountId) -> Result<()> {
-        let itself = self.is_own(account_id) && self.caller.credential_id() == token_id.into();
+        let is_credential = self.caller.credential_id() == token_id.into();
+        if is_credential && !self.caller.by_token_string() {
+            // It is handed to services, and would take the token away from its owner.
+            let message = "a JWT does not rotate the token that it was made from: use the token itself";
+            return Err(Error::with_message(Reason::PermissionMissing, message));
+        }
+        let itself = self.is_own(account_id) && is_credential;
         // Where a login is the only reason, the session's own token string is required, as for
         // making a token.
         let caller = &self.caller;
@@ -274,12 +336,40 @@ impl Acting<'_> {
         if own { Ok(()) } else { self.require(&Permission::TOKENS_WRITE, &Node::Org) }
     }
 
+    /// Refuses a caller that has the secret which retires: a rotation leaves the token to the one that
+    /// has the new secret.
+    ///
+    /// # Errors
+    /// `PERMISSION_MISSING`.
+    pub(crate) fn may_finish_rotation(&self, token_id: TokenId, retiring: i32) -> Result<()> {
+        if self.caller.credential_id() != token_id.into() || self.caller.secret() != Some(retiring) {
+            return Ok(());
+        }
+        let message = "the retiring secret does not finish its own rotation: use the new one";
+        Err(Error::with_message(Reason::PermissionMissing, message))
+    }
+
+    /// Requires that the caller may revoke a token of this account, by permission or as its own.
+    ///
+    /// # Errors
+    /// `PERMISSION_MISSING`.
+    pub(crate) fn require_revocation(&self, account_id: Option<AccountId>) -> Result<()> {
+        if account_id.is_some_and(|account_id| self.may_change_self(account_id, &Permission::TOKENS_WRITE)) {
+            return Ok(());
+        }
+        self.require(&Permission::TOKENS_WRITE, &Node::Org)
+    }
+
     /// The latest time at which a token made with this credential may expire.
     ///
     /// None where only the policy limits it.
     pub(crate) fn token_ceiling(&self) -> Option<OffsetDateTime> {
-        let unbound = self.is_unbound_operator() || self.caller.session().is_some();
-        if unbound { None } else { self.caller.credential().expire_time }
+        let credential = self.caller.credential();
+        match (credential.credential_id, &credential.tied_to) {
+            (CredentialId::Session(_), tied_to) => tied_to.as_ref().and_then(|tied_to| tied_to.expire_time),
+            (CredentialId::Token(_), _) if self.is_unbound_operator() => None,
+            (CredentialId::Token(_), _) => credential.expire_time,
+        }
     }
 
     /// Whether it is a session that may manage tokens.
@@ -289,6 +379,8 @@ impl Acting<'_> {
     fn is_person_who_manages(&self) -> bool {
         let manages = self.rights.cover(&Permission::TOKENS_WRITE, &Node::Org);
         let itself = self.caller.session().is_some() && self.caller.actor_id().is_none();
+        // That of a password which a token gave is no more than the token.
+        let itself = itself && self.caller.credential().tied_to.is_none();
         manages && itself && !self.caller.is_narrowed()
     }
 

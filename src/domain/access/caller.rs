@@ -11,6 +11,7 @@ use super::missing::permission_missing;
 use super::presentation::Presentation;
 use super::request_context::RequestContext;
 use super::rights::Rights;
+use super::standing::Standing;
 use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SYSTEM_ORG, SessionId};
 use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::permissions::Permission;
@@ -20,9 +21,14 @@ use crate::error::{Error, Reason, Result};
 /// How a caller has authenticated.
 pub enum AuthenticatedBy {
     /// With the token string of the token or session itself.
-    TokenString,
+    TokenString {
+        /// The number of the secret that matched.
+        secret: Option<i32>,
+    },
     /// With a JWT made from it.
     AccessToken {
+        /// The number of the secret that it was exchanged for; none for a session.
+        secret: Option<i32>,
         /// The rights that the JWT carries, if fewer than those of the token.
         narrowed_to: Option<Rights>,
         /// The account that the caller impersonates with the JWT, if any.
@@ -41,6 +47,8 @@ pub struct Caller {
     rights: Arc<Rights>,
     /// Whether it presented the credential itself, and not a JWT made from it.
     by_token_string: bool,
+    /// The number of the secret that was presented, or that its JWT was exchanged for.
+    secret: Option<i32>,
     /// The rights that its JWT carries, if fewer than those of the token that it was made from.
     ///
     /// None under impersonation: such a JWT carries everything that it was made for.
@@ -68,17 +76,17 @@ impl Caller {
     ) -> Result<Self> {
         if credential.kind == TokenKind::Publishable {
             let reason = match bearer {
-                AuthenticatedBy::TokenString => Reason::TokenInvalid,
+                AuthenticatedBy::TokenString { .. } => Reason::TokenInvalid,
                 AuthenticatedBy::AccessToken { .. } => Reason::AccessTokenInvalid,
             };
             return Err(Error::with_message(reason, "a publishable token cannot be used with this API"));
         }
         credential.admit(&Presentation { address: context.address.compared(), ..Presentation::default() })?;
-        let by_token_string = matches!(bearer, AuthenticatedBy::TokenString);
-        let (mut narrowed_to, impersonation, expires_at) = match bearer {
-            AuthenticatedBy::TokenString => (None, None, None),
-            AuthenticatedBy::AccessToken { narrowed_to, impersonation, expires_at } => {
-                (narrowed_to, impersonation, Some(expires_at))
+        let by_token_string = matches!(bearer, AuthenticatedBy::TokenString { .. });
+        let (secret, mut narrowed_to, impersonation, expires_at) = match bearer {
+            AuthenticatedBy::TokenString { secret } => (secret, None, None, None),
+            AuthenticatedBy::AccessToken { secret, narrowed_to, impersonation, expires_at } => {
+                (secret, narrowed_to, impersonation, Some(expires_at))
             }
         };
         let rights = match (&impersonation, &mut narrowed_to) {
@@ -88,7 +96,16 @@ impl Caller {
             (None, Some(carried)) => credential.effective_rights().meet(carried).into(),
             (None, None) => credential.effective_rights().clone(),
         };
-        Ok(Self { credential, impersonation, rights, by_token_string, narrowed_to, expires_at, context })
+        Ok(Self {
+            credential,
+            impersonation,
+            rights,
+            by_token_string,
+            secret,
+            narrowed_to,
+            expires_at,
+            context,
+        })
     }
 
     /// The account that the caller acts as, in the org in which it acts.
@@ -147,7 +164,35 @@ impl Caller {
     /// # Errors
     /// Those of [`new`](Self::new).
     pub(crate) fn within(&self, credential: Arc<Credential>) -> Result<Self> {
-        Self::new(credential, AuthenticatedBy::TokenString, self.context.clone())
+        let bearer = AuthenticatedBy::TokenString { secret: self.secret };
+        Self::new(credential, bearer, self.context.clone())
+    }
+
+    /// Whether the call presents the credential's own token string, and not a JWT made from it.
+    pub(crate) fn by_token_string(&self) -> bool {
+        self.by_token_string
+    }
+
+    /// What it is by now, for the transaction that it begins.
+    pub(crate) fn standing(&self) -> Standing {
+        Standing {
+            credential_org: self.credential_org(),
+            credential_id: self.credential_id(),
+            secret: self.secret,
+            account: (&self.credential.account).into(),
+            impersonated: self.impersonation.as_ref().map(|acts| (&*acts.target).into()),
+            rights: self.by_token_string.then(|| self.rights.clone()),
+        }
+    }
+
+    /// The number of the secret that was presented, or that its JWT was exchanged for.
+    pub(crate) fn secret(&self) -> Option<i32> {
+        self.secret
+    }
+
+    /// When the credential behind the call ends by the secret that was presented; none if it never does.
+    pub(crate) fn credential_end(&self) -> Option<OffsetDateTime> {
+        self.credential.end(self.secret)
     }
 
     /// The org that the credential acts in.
@@ -157,7 +202,7 @@ impl Caller {
 
     /// When the presented credential expires, in whole seconds since 1970; none if it never does.
     pub(crate) fn expires_at(&self) -> Option<i64> {
-        let credential = self.credential.expire_time.map(OffsetDateTime::unix_timestamp);
+        let credential = self.credential_end().map(OffsetDateTime::unix_timestamp);
         credential.into_iter().chain(self.expires_at).min()
     }
 

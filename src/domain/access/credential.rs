@@ -13,7 +13,7 @@ use crate::domain::sign_in::sessions::idle_expiry;
 use crate::domain::tokens::policy::Facts;
 use crate::domain::tokens::restrictions::Restrictions;
 use crate::domain::tokens::secrets::Secret;
-use crate::domain::values::ids::CredentialId;
+use crate::domain::values::ids::{CredentialId, TokenId};
 use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::names::Audience;
 use crate::domain::values::web_origin::WebOrigin;
@@ -29,14 +29,26 @@ pub struct Credential {
     pub restrictions: Restrictions,
     pub may_manage_tokens: bool,
     pub create_time: OffsetDateTime,
+    /// When a token was last renewed.
+    pub renew_time: Option<OffsetDateTime>,
     pub expire_time: Option<OffsetDateTime>,
     /// The last time that it was used, or that it or a secret of it was made.
     ///
     /// A use counts as far as it was written when this was loaded.
     pub last_use: OffsetDateTime,
     pub revoked: bool,
+    /// The token with which a session ends, because it gave the password that the session began with.
+    pub tied_to: Option<TiedTo>,
     /// Its own rights, where its lists narrow those of the account.
     pub(crate) narrowed: Narrowed,
+}
+
+/// The token that gave the password of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TiedTo {
+    pub token_id: TokenId,
+    /// None: it never expires.
+    pub expire_time: Option<OffsetDateTime>,
 }
 
 /// Rights that are computed when they are first needed. A copy, which may be changed, has none yet.
@@ -107,7 +119,7 @@ impl Credential {
         Facts {
             kind: self.kind,
             owner: self.account.account_kind,
-            create_time: self.create_time,
+            create_time: self.renew_time.unwrap_or(self.create_time),
             expire_time: self.expire_time,
             last_use: self.last_use,
         }
@@ -130,6 +142,21 @@ impl Credential {
         let allowed = listed.iter().filter(|audience| self.account.rules.allow_audience(audience));
         let allowed: Vec<String> = allowed.map(Audience::to_string).collect();
         if allowed.is_empty() && !listed.is_empty() { vec![issuer.to_owned()] } else { allowed }
+    }
+
+    /// When it ends for a client that has the secret with this number: with the token, or before it
+    /// where another secret replaces this one.
+    pub(crate) fn end(&self, secret: Option<i32>) -> Option<OffsetDateTime> {
+        let shown = self.secrets.iter().find(|known| Some(known.number) == secret);
+        [self.expire_time, shown.and_then(|secret| secret.expire_time)].into_iter().flatten().min()
+    }
+
+    /// Whether a JWT that names this secret is still good: it ends with the secret. That of a
+    /// session names none.
+    pub(crate) fn vouches_for(&self, secret: Option<i32>, now: OffsetDateTime) -> bool {
+        let is_active =
+            |number| self.secrets.iter().any(|known| known.number == number && !known.is_expired(now));
+        secret.is_none_or(is_active)
     }
 
     /// Whether the secret with this number has expired, because the token was rotated.
@@ -158,7 +185,7 @@ pub(crate) mod tests {
     use crate::domain::access::rights::{HeldGrant, HeldGrants};
     use crate::domain::tokens::policy::tests::default_rules;
     pub(crate) use crate::domain::tokens::policy::tests::now;
-    use crate::domain::values::ids::{AccountId, OrgId, TokenId};
+    use crate::domain::values::ids::{AccountId, OrgId};
     use crate::domain::values::kinds::AccountKind;
     use crate::domain::values::permissions::{PermissionSet, Right};
     use crate::domain::values::resources::Node;
@@ -191,9 +218,11 @@ pub(crate) mod tests {
             restrictions: Restrictions::default(),
             may_manage_tokens: false,
             create_time: now(),
+            renew_time: None,
             expire_time: Some(now() + time::Duration::days(1)),
             last_use: now(),
             revoked: false,
+            tied_to: None,
             narrowed: Narrowed::default(),
         }
     }

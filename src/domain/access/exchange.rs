@@ -27,6 +27,8 @@ pub struct ExchangeRequest {
     longest: Option<Duration>,
     purpose: Option<Purpose>,
     presented_at: PresentedAt,
+    /// The number of the subject's secret that was presented.
+    secret: Option<i32>,
 }
 
 impl ExchangeRequest {
@@ -52,6 +54,11 @@ impl ExchangeRequest {
         Self { presented_at, purpose, ..self }
     }
 
+    /// The same request, by the secret with this number.
+    pub(crate) fn by_secret(self, secret: Option<i32>) -> Self {
+        Self { secret, ..self }
+    }
+
     /// The address from which the subject is presented.
     pub(crate) fn address(&self) -> Option<IpAddr> {
         self.presented_at.address
@@ -73,9 +80,11 @@ pub struct Decision {
     pub on_paths: BTreeMap<ResourcePath, BTreeSet<Permission>>,
     /// The roles, only if nothing was narrowed: the token may then do all that its account may.
     pub roles: Option<Vec<String>>,
+    /// The number of the secret that it ends with, of a token.
+    pub secret: Option<i32>,
     /// Whole seconds since 1970.
     pub issued_at: i64,
-    /// Whole seconds since 1970, after `issued_at` and never after the token's expiry.
+    /// Whole seconds since 1970, after `issued_at` and never after the expiry of the token or its secret.
     pub expires_at: i64,
 }
 
@@ -92,7 +101,7 @@ pub(crate) fn decide(
     issuer: &str,
     now: OffsetDateTime,
 ) -> Result<Decision> {
-    credential.check(now)?;
+    credential.check_secret(request.secret, now)?;
     credential.admit(&request.presented_at.with(request.purpose.as_ref()))?;
     let audiences = audiences(credential, &request.audiences, issuer)?;
     let held = credential.effective_rights();
@@ -108,7 +117,8 @@ pub(crate) fn decide(
     let ttl = credential.account.rules.access_token_lifetime(request.ttl);
     let ttl = request.longest.map_or(ttl, |longest| ttl.min(longest));
     let asked = (now + ttl).unix_timestamp().max(issued_at + 1);
-    let expires_at = credential.expire_time.map_or(asked, |end| asked.min(end.unix_timestamp()));
+    let end = credential.end(request.secret);
+    let expires_at = end.map_or(asked, |end| asked.min(end.unix_timestamp()));
     if expires_at <= issued_at {
         // Less than a second of the token's lifetime is left, and a JWT counts in whole seconds.
         return Err(Reason::TokenExpired.into());
@@ -119,6 +129,7 @@ pub(crate) fn decide(
         scope,
         on_paths,
         roles: (!narrowed).then(|| credential.account.roles()),
+        secret: request.secret,
         issued_at,
         expires_at,
     })

@@ -91,7 +91,16 @@ pub(crate) fn decide(
         return Err(Reason::TokenExpired.into());
     }
     let (scope, on_paths) = listed(&given, &target.named_by_org)?;
-    Ok(Decision { audiences: vec![issuer.to_owned()], scope, on_paths, roles: None, issued_at, expires_at })
+    Ok(Decision {
+        audiences: vec![issuer.to_owned()],
+        scope,
+        on_paths,
+        roles: None,
+        // What it is made from ends with this secret, and so does it.
+        secret: acting.caller.secret(),
+        issued_at,
+        expires_at,
+    })
 }
 
 #[cfg(test)]
@@ -145,7 +154,7 @@ mod tests {
             let mut target = target(&[("x.y", "*")]);
             change(&mut target);
             let admin = admin(&[("accounts.impersonate", "*"), ("x.y", "*")], &[]);
-            let outcome = decided(admin, AuthenticatedBy::TokenString, &target);
+            let outcome = decided(admin, AuthenticatedBy::TokenString { secret: None }, &target);
             assert_eq!(outcome.err().map(|error| error.reason()), expected);
         }
     }
@@ -155,7 +164,9 @@ mod tests {
         let lasts = |credential: Option<i64>, jwt: Option<i64>| {
             let mut admin = admin(&[("owner", "*")], &[]);
             admin.expire_time = credential.map(|left| now() + time::Duration::seconds(left));
-            let bearer = jwt.map_or(AuthenticatedBy::TokenString, |left| AuthenticatedBy::AccessToken {
+            let string = AuthenticatedBy::TokenString { secret: None };
+            let bearer = jwt.map_or(string, |left| AuthenticatedBy::AccessToken {
+                secret: None,
                 narrowed_to: None,
                 impersonation: None,
                 expires_at: now().unix_timestamp() + left,
@@ -242,7 +253,7 @@ mod tests {
             }
             prop_assert!(theirs.meet(&ours).meet(&carried).beyond(&held).is_empty());
             // The decision carries no more, and is made only for a caller that covers the target.
-            match decided(admin, AuthenticatedBy::TokenString, &target) {
+            match decided(admin, AuthenticatedBy::TokenString { secret: None }, &target) {
                 Ok(decision) => {
                     prop_assert!(theirs.beyond(&ours).is_empty());
                     let scope = decision.scope.into_iter().map(|permission| (permission, Node::Org));

@@ -21,6 +21,7 @@ pub mod rights;
 #[cfg(test)]
 mod rights_properties;
 pub mod roles;
+pub mod standing;
 pub mod takeover;
 mod visited;
 pub mod work;

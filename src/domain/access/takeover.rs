@@ -9,10 +9,13 @@ use super::exchange::refuse_scopes;
 use super::rights::{HeldGrants, Rights};
 use crate::domain::accounts::lifecycle::AccountTransition;
 use crate::domain::tokens::policy::Rules;
+use crate::domain::tokens::renewal::RenewedBy;
 use crate::domain::tokens::restrictions::Restrictions;
 use crate::domain::values::ids::TokenId;
 use crate::domain::values::kinds::AccountKind;
-use crate::error::{Reason, Result};
+use crate::domain::values::permissions::Permission;
+use crate::domain::values::resources::Node;
+use crate::error::{Error, Reason, Result};
 
 impl Acting<'_> {
     /// Refuses a lifecycle transition of an account with these grants.
@@ -71,6 +74,26 @@ impl Acting<'_> {
         self.may_make(&token.restrictions, false)
     }
 
+    /// Refuses to give a token another lifetime that the caller may rotate.
+    ///
+    /// # Errors
+    /// `PERMISSION_MISSING` without `tokens.write`; and for the token itself where the policy does not allow
+    /// it, or by a secret that retires.
+    pub fn may_renew(&self, token_id: TokenId, token: &Credential) -> Result<RenewedBy> {
+        if self.caller.credential_id() != token_id.into() {
+            self.require(&Permission::TOKENS_WRITE, &Node::Org)?;
+            return Ok(RenewedBy::Another(self.token_ceiling()));
+        }
+        let current = token.secrets.iter().find(|secret| secret.expire_time.is_none());
+        let by_current = current.is_some_and(|current| Some(current.number) == self.caller.secret());
+        if token.account.rules.self_renewal && by_current {
+            return Ok(RenewedBy::Itself);
+        }
+        let message =
+            "the token does not renew itself: the org's policy must allow it, and its current secret ask";
+        Err(Error::with_message(Reason::PermissionMissing, message))
+    }
+
     /// Refuses to change the lists of a token of an account with the rights `held`.
     ///
     /// Whether they are wider is checked separately
@@ -91,7 +114,6 @@ mod tests {
     use super::*;
     use crate::domain::tokens::narrowing::{RestrictionsAndExpiry, may_become};
     use crate::domain::values::names::Audience;
-    use crate::domain::values::permissions::Permission;
     use crate::domain::values::resources::ResourcePath;
 
     fn any_limits() -> impl Strategy<Value = RestrictionsAndExpiry> {

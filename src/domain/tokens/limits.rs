@@ -8,6 +8,8 @@ pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub const DEFAULT_TOKEN_LIFETIME: Duration = DAY.saturating_mul(365);
 /// The longest lifetime that can be requested.
 pub const MAX_TOKEN_LIFETIME: Duration = DAY.saturating_mul(3_650);
+/// How long after its creation a token that renews itself lasts when the org's policy says nothing: 2 years.
+pub const DEFAULT_MAX_RENEWED_LIFETIME: Duration = DAY.saturating_mul(730);
 /// The lifetime of an access token when neither the request nor the org's policy gives one.
 pub const DEFAULT_ACCESS_TOKEN_LIFETIME: Duration = Duration::from_secs(5 * 60);
 /// The longest lifetime of an access token.

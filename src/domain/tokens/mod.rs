@@ -5,6 +5,7 @@ pub mod limits;
 pub mod narrowing;
 pub mod policy;
 pub mod reminders;
+pub mod renewal;
 pub mod restrictions;
 pub mod rotation;
 pub mod secrets;

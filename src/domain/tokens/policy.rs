@@ -8,8 +8,8 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::limits::{
-    DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_TOKEN_LIFETIME, MAX_ACCESS_TOKEN_LIFETIME, MAX_TOKEN_LIFETIME,
-    format_lifetime,
+    DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_MAX_RENEWED_LIFETIME, DEFAULT_TOKEN_LIFETIME,
+    MAX_ACCESS_TOKEN_LIFETIME, MAX_TOKEN_LIFETIME, format_lifetime,
 };
 use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::names::Audience;
@@ -65,6 +65,10 @@ pub struct TokenPolicy {
     /// Empty means any.
     pub allowed_audiences: Vec<Audience>,
     pub idle_limit: Option<Duration>,
+    /// Whether a token may renew itself.
+    pub allow_self_renewal: bool,
+    /// How long after its creation it may.
+    pub max_renewed_lifetime: Option<Duration>,
 }
 
 impl TokenPolicy {
@@ -88,6 +92,8 @@ impl TokenPolicy {
                 .min(ceilings.access_token_lifetime),
             audiences: self.allowed_audiences.clone(),
             idle: idle.into_iter().flatten().min(),
+            self_renewal: self.allow_self_renewal,
+            max_renewed_lifetime: self.max_renewed_lifetime.unwrap_or(DEFAULT_MAX_RENEWED_LIFETIME),
         }
     }
 }
@@ -106,6 +112,10 @@ pub struct Rules {
     pub audiences: Vec<Audience>,
     /// None: no limit to how long tokens may be idle.
     pub idle: Option<Duration>,
+    /// Whether a token may renew itself.
+    pub self_renewal: bool,
+    /// How long after its creation a token that renews itself may last.
+    pub max_renewed_lifetime: Duration,
 }
 
 /// The facts about a token that a policy checks.
@@ -114,6 +124,7 @@ pub struct Facts {
     pub kind: TokenKind,
     /// The kind of the account that owns it.
     pub owner: AccountKind,
+    /// Since when its present lifetime counts: when it was created, or last renewed.
     pub create_time: OffsetDateTime,
     /// None: it never expires.
     pub expire_time: Option<OffsetDateTime>,
@@ -373,6 +384,8 @@ pub(crate) mod tests {
                 access_token_lifetime: access.map(Duration::from_secs),
                 allowed_audiences: audiences.iter().map(|text| Audience::parse(text).unwrap()).collect(),
                 idle_limit: idle,
+                // What renews itself is no limit of what there is.
+                ..TokenPolicy::default()
             },
         )
     }

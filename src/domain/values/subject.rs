@@ -7,12 +7,17 @@ use super::ids::{AccountId, CredentialId, InvitationId, OrgId, SessionId, TokenI
 /// Before an org's id: the owners of it.
 const OWNERS: &str = "owners/";
 const KEYS: &str = "keys";
+/// Between a token's id and the number of its secret.
+const SECRET: char = '/';
 
 /// A cache key that a change touches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// A token or a session.
     Credential(CredentialId),
+    /// The secret of a token with this number, where it ended before the token. What verifiers of JWTs
+    /// need: those that name it are stale.
+    Secret(TokenId, i32),
     Account(AccountId),
     Org(OrgId),
     /// The owners of an org, or of nodes of it: what they hold depends on what the org names.
@@ -32,6 +37,9 @@ impl Subject {
         if let Some(org) = text.strip_prefix(OWNERS) {
             return OrgId::parse(org).ok().map(Self::Owners);
         }
+        if let Some((token, number)) = text.split_once(SECRET) {
+            return Some(Self::Secret(TokenId::parse(token).ok()?, number.parse().ok()?));
+        }
         let credential = CredentialId::parse(text).map(Self::Credential).ok();
         let account = || AccountId::parse(text).map(Self::Account).ok();
         let org = || OrgId::parse(text).map(Self::Org).ok();
@@ -46,6 +54,7 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Credential(id) => id.fmt(f),
+            Self::Secret(id, number) => write!(f, "{id}{SECRET}{number}"),
             Self::Account(id) => id.fmt(f),
             Self::Org(id) => id.fmt(f),
             Self::Owners(id) => write!(f, "{OWNERS}{id}"),
@@ -83,6 +92,7 @@ mod tests {
         let org = OrgId::from_u128(7);
         for (subject, text) in [
             (TokenId::from_u128(7).into(), TokenId::from_u128(7).to_string()),
+            (Subject::Secret(TokenId::from_u128(7), 2), format!("{}/2", TokenId::from_u128(7))),
             (SessionId::from_u128(7).into(), SessionId::from_u128(7).to_string()),
             (AccountId::from_u128(7).into(), AccountId::from_u128(7).to_string()),
             (InvitationId::from_u128(7).into(), InvitationId::from_u128(7).to_string()),
@@ -93,7 +103,7 @@ mod tests {
             assert_eq!(subject.to_string(), text);
             assert_eq!(Subject::parse(&text), Some(subject));
         }
-        for other in ["", "key", "owners/", "owners/acct_0", "customers/acme"] {
+        for other in ["", "key", "tok_0/1", "/1", "owners/", "owners/acct_0", "customers/acme"] {
             assert_eq!(Subject::parse(other), None, "{other:?}");
         }
     }

@@ -105,7 +105,7 @@ pub async fn clone_account(
     let request_id = request_id.filter(|_| !request.validate_only);
     let once = Idempotency::new(&acting, "CloneAccount", request_id, &request);
     transact!(state, &acting, |mut tx| {
-        let org = db::orgs::lock(&mut tx, acting.org_id).await?;
+        let org = tx.lock_org().await?;
         let now = tx.now();
         if let Some(before) = once.replayed(&mut tx, now).await? {
             return Ok(before);
@@ -138,10 +138,14 @@ async fn clone(
     let source = db::accounts::find(&mut **tx, org_id, new.source_id).await?;
     let source = source.ok_or_else(|| Error::not_found("account", new.source_id))?;
     let details = new.details(state, &source, &org.slug)?;
+    if details.kind() == AccountKind::User {
+        acting.may_send_code()?;
+    }
     let Divided { given, dropped, .. } = divide(acting, tx, new).await?;
 
     let account_id: AccountId = state.clock.new_id();
-    let row = NewAccount { account_id, org_id, details: &details, deactivated: new.deactivated };
+    let made_by = Some(acting.caller.credential_id().uuid());
+    let row = NewAccount { account_id, org_id, details: &details, deactivated: new.deactivated, made_by };
     let account = db::accounts::insert(&mut *tx, &row, now).await?;
     let numbered: Vec<_> = given.iter().map(|(_, held)| (state.clock.new_id::<GrantId>(), held)).collect();
     let given = db::accounts::grants::insert(&mut *tx, org_id, account_id, &numbered, now).await?;

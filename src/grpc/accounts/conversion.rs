@@ -116,6 +116,9 @@ async fn carry_out(
     // The reader of the named mailbox, or the caller that sets the next password, acts as the
     // account.
     acting.may_take_over(held.rights())?;
+    if after.kind() == AccountKind::User {
+        acting.may_send_code()?;
+    }
     let becomes = AccountState::of(after.kind(), false, account.deactivate_time.is_some(), false);
     keep_one(&mut tx, org_id, &account, &held, Some(becomes)).await?;
 

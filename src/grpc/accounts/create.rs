@@ -4,6 +4,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use prost::Message;
 
 use super::grants::givable;
+use super::passwords::maker;
 use super::{details, messages, settings};
 use crate::crypto::peppers::Blinded;
 use crate::db;
@@ -11,6 +12,7 @@ use crate::db::accounts::grants::{described, subjects, touched};
 use crate::db::accounts::{Account, NewAccount};
 use crate::db::events::{Change, FieldChange};
 use crate::db::orgs::Org;
+use crate::db::sign_in::password_maker::PasswordMaker;
 use crate::domain::access::acting::Acting;
 use crate::domain::access::rights::HeldGrant;
 use crate::domain::accounts::Details;
@@ -35,6 +37,8 @@ struct NewAccountRequest {
     grants: Vec<(Right, Node)>,
     deactivated: bool,
     password: Option<Password>,
+    /// The credential that its password comes from.
+    maker: PasswordMaker,
 }
 
 impl NewAccountRequest {
@@ -59,7 +63,8 @@ impl NewAccountRequest {
         let (name, contact_email, username, description, password) =
             violations.all((name, contact_email, username, description, password))?;
         let details = Details { name: Some(name), username, profile, contact_email, description, settings };
-        Ok(Self { details, grants, deactivated: request.deactivated, password })
+        let maker = PasswordMaker::default();
+        Ok(Self { details, grants, deactivated: request.deactivated, password, maker })
     }
 
     fn user(state: &State, request: &pb::CreateUserRequest) -> Result<Self> {
@@ -70,7 +75,8 @@ impl NewAccountRequest {
         violations.check("request_id", idempotency::parse(&request.request_id));
         let (email,) = violations.all((email,))?;
         let details = Details { profile, ..Details::new(None, email) };
-        Ok(Self { details, grants, deactivated: request.deactivated, password: None })
+        let maker = PasswordMaker::default();
+        Ok(Self { details, grants, deactivated: request.deactivated, password: None, maker })
     }
 }
 
@@ -81,9 +87,11 @@ pub async fn create_service_account(
 ) -> Result<pb::CreateServiceAccountResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
     acting.require(&Permission::ACCOUNTS_WRITE, &Node::Org)?;
+    let maker = if request.password.is_empty() { PasswordMaker::default() } else { maker(&acting)? };
     let org = db::orgs::find(&state.db, acting.org_id).await?;
     let slug = org.ok_or_else(|| Error::not_found("org", acting.org_id))?.slug;
     let new = NewAccountRequest::service_account(state, &request, &slug)?;
+    let new = NewAccountRequest { maker, ..new };
     let request_id = idempotency::parse(&std::mem::take(&mut request.request_id)).unwrap_or_default();
     if new.password.is_some() {
         // What is stored to recognise the request must not allow guessing the password.
@@ -102,6 +110,7 @@ pub async fn create_user(
 ) -> Result<pb::CreateUserResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
     acting.require(&Permission::ACCOUNTS_WRITE, &Node::Org)?;
+    acting.may_send_code()?;
     let new = NewAccountRequest::user(state, &request)?;
     let request_id = idempotency::parse(&std::mem::take(&mut request.request_id)).unwrap_or_default();
     let once = Idempotency::new(&acting, "CreateUser", request_id, &request);
@@ -124,12 +133,18 @@ async fn insert<R: Message + Default>(
     once: &Idempotency<'_>,
 ) -> Result<Step<R>> {
     let (org_id, now) = (acting.org_id, tx.now());
-    let org = db::orgs::lock(tx, org_id).await?;
+    let org = tx.lock_org().await?;
     let grants = givable(tx, acting, Some(new.details.kind()), &new.grants).await?;
     if let Some(before) = once.replayed(tx, now).await? {
         return Ok(Step::Replayed(before));
     }
-    let row = NewAccount { account_id, org_id, details: &new.details, deactivated: new.deactivated };
+    let row = NewAccount {
+        account_id,
+        org_id,
+        details: &new.details,
+        deactivated: new.deactivated,
+        made_by: Some(acting.caller.credential_id().uuid()),
+    };
     let account = db::accounts::insert(tx, &row, now).await?;
     Ok(Step::Inserted(Box::new((org, account, grants))))
 }
@@ -168,7 +183,8 @@ async fn create<R: Message + Default>(
         };
         let (org, mut account, grants) = *inserted;
         if let Some(record) = &record {
-            db::sign_in::passwords::set(&mut tx, acting.org_id, account_id, record, now).await?;
+            let maker = new.maker;
+            db::sign_in::passwords::set(&mut tx, acting.org_id, account_id, record, maker, now).await?;
             let found = db::accounts::find(&mut *tx, acting.org_id, account_id).await?;
             account = found.ok_or_else(|| Error::internal("an account just made is gone"))?;
         }

@@ -47,7 +47,7 @@ pub async fn grant_access(
 
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
-        db::orgs::lock(&mut tx, acting.org_id).await?;
+        tx.lock_org().await?;
         let member = db::orgs::memberships::lock(&mut tx, acting.org_id, account_id).await?;
         let kind = member.as_ref().map(MemberRow::kind).transpose()?;
         let grants = givable(&mut tx, &acting, kind, &grants).await?;
@@ -108,7 +108,7 @@ pub async fn revoke_access(
     }
 
     transact!(state, &acting, |mut tx| {
-        db::orgs::lock(&mut tx, acting.org_id).await?;
+        tx.lock_org().await?;
         let member = db::orgs::memberships::lock(&mut tx, acting.org_id, account_id).await?.is_some();
         // Deleted accounts as well: their grants would prevent the deletion of a role or a
         // resource.

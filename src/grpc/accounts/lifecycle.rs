@@ -92,7 +92,7 @@ async fn take(
     let org_id = acting.org_id;
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
-        let org = db::orgs::lock(&mut tx, org_id).await?;
+        let org = tx.lock_org().await?;
         let found = db::accounts::lock_any(&mut tx, org_id, account_id).await?;
         let stepped = found.and_then(|account| Some((step.apply(account.lifecycle(), now)?, account)));
         let (lifecycle, account) = stepped.ok_or_else(|| Error::not_found("account", account_id))?;

@@ -8,6 +8,7 @@ use sqlx::PgConnection;
 use crate::db;
 use crate::db::accounts::Account;
 use crate::db::events::{Actor, Change, FieldChange};
+use crate::db::sign_in::password_maker::PasswordMaker;
 use crate::domain::access::acting::Acting;
 use crate::domain::sign_in::emailed_codes::End;
 use crate::domain::sign_in::password::{Password, TypedPassword};
@@ -30,6 +31,7 @@ pub async fn set_password(
 ) -> Result<pb::SetPasswordResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
     acting.require(&Permission::ACCOUNTS_WRITE, &Node::Org)?;
+    let maker = maker(&acting)?;
     let mut violations = Violations::default();
     let account_id = violations.check("account_id", AccountId::parse(&request.account_id));
     let password = violations.check("password", Password::required(&request.password));
@@ -43,7 +45,7 @@ pub async fn set_password(
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
         let account = lock(&mut tx, &acting, account_id).await?;
-        db::sign_in::passwords::set(&mut tx, org_id, account_id, &record, now).await?;
+        db::sign_in::passwords::set(&mut tx, org_id, account_id, &record, maker, now).await?;
         let before = account.password_time.map(|time| time.to_string());
         let change = Change::of("account.password_set", [account_id])
             .fields(FieldChange::between("password_time", before, Some(now.to_string())))
@@ -52,6 +54,12 @@ pub async fn set_password(
         tx.commit().await?;
         Ok(pb::SetPasswordResponse {})
     })
+}
+
+/// The credential that a password comes from which the caller sets, if it may set one.
+pub(super) fn maker(acting: &Acting<'_>) -> Result<PasswordMaker> {
+    let ends_with = acting.may_give_password()?;
+    Ok(PasswordMaker { made_by: Some(acting.caller.credential_id().uuid()), ends_with })
 }
 
 /// Locks the account, if the caller may set its password.

@@ -89,6 +89,9 @@ pub async fn update_account(
             // The reader of the named mailbox can set the password.
             let held = db::accounts::grants::find_held(&mut tx, acting.org_id, account_id).await?;
             acting.may_take_over(held.rights())?;
+            if before.kind() == AccountKind::User {
+                acting.may_send_code()?;
+            }
         }
         let account = db::accounts::update(&mut tx, acting.org_id, account_id, &before, &after, now).await?;
         let change = Change::of("account.updated", [account_id]).fields(fields).subjects([account_id]);

@@ -99,7 +99,7 @@ impl Call {
             found.check(now)?;
             let caller = Caller::new(
                 found.credential.clone(),
-                caller::AuthenticatedBy::TokenString,
+                caller::AuthenticatedBy::TokenString { secret: found.secret },
                 self.context.clone(),
             )?;
             state.authenticator.record_use(&found, self.context.address.shown(), now);
@@ -115,6 +115,7 @@ impl Call {
             ));
         }
         let bearer = caller::AuthenticatedBy::AccessToken {
+            secret: token.secret(),
             narrowed_to: token.narrowed_to,
             impersonation,
             expires_at: token.claims.exp,

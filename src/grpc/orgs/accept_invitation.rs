@@ -52,17 +52,13 @@ pub async fn accept_invitation(
 }
 
 /// The signed-in caller. A token cannot accept: it was created for less than its account may do.
-fn signed_in(caller: &Caller) -> Result<Accepting<'static>> {
+fn signed_in(caller: &Caller) -> Result<Accepting<'_>> {
     if caller.session().is_none() || caller.is_narrowed() || caller.actor_id().is_some() {
         let message =
             "only a session, or a JWT made from one that carries all its rights, accepts an invitation";
         return Err(Error::with_message(Reason::PermissionMissing, message));
     }
-    Ok(Accepting::Caller {
-        home: caller.account_home(),
-        account_id: caller.account_id(),
-        credential_id: caller.credential_id(),
-    })
+    Ok(Accepting::Caller(caller))
 }
 
 /// Refuses names and a password for an existing account, which other calls change.

@@ -6,6 +6,7 @@ use crate::db::events::{Actor, Change, FieldChange};
 use crate::domain::access::rights::HeldGrant;
 use crate::domain::accounts::Details;
 use crate::domain::values::ids::{AccountId, GrantId, OrgId};
+use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::{AccountName, DisplayName, Slug};
 use crate::domain::values::permissions::{Permission, PermissionSet, Right, SystemRole};
 use crate::domain::values::resources::Node;
@@ -39,6 +40,9 @@ pub async fn create_org(
     let (slug, display_name, owner, request_id) = violations.all((slug, display_name, owner, request_id))?;
 
     let acting = caller.acting_in(None)?;
+    if owner.kind() == AccountKind::User {
+        acting.may_send_code()?;
+    }
     let once = Idempotency::new(&acting, "CreateOrg", request_id, &request);
     let org_id: OrgId = state.clock.new_id();
     transact!(state, Actor::from(caller).in_org(org_id), |mut tx| {
@@ -52,6 +56,7 @@ pub async fn create_org(
             org_id,
             details: &owner,
             deactivated: false,
+            made_by: Some(caller.credential_id().uuid()),
         };
         let account = db::accounts::insert(&mut tx, &new, now).await?;
         let ownership = HeldGrant {

@@ -39,6 +39,7 @@ pub async fn create_invitation(
 ) -> Result<pb::CreateInvitationResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
     acting.require(&Permission::INVITATIONS_WRITE, &Node::Org)?;
+    acting.may_send_code()?;
     let mut violations = Violations::default();
     if acting.org_id == SYSTEM_ORG {
         violations
@@ -53,7 +54,7 @@ pub async fn create_invitation(
     let once = Idempotency::new(&acting, "CreateInvitation", request_id, &request);
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
-        let org = db::orgs::lock(&mut tx, acting.org_id).await?;
+        let org = tx.lock_org().await?;
         givable(&mut tx, &acting, Some(AccountKind::User), &grants).await?;
         if let Some(before) = once.replayed(&mut tx, now).await? {
             return Ok(before);
@@ -109,11 +110,12 @@ pub async fn resend_invitation(
 ) -> Result<pb::ResendInvitationResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
     acting.require(&Permission::INVITATIONS_WRITE, &Node::Org)?;
+    acting.may_send_code()?;
     let invitation_id = invitation_id(&request.invitation_id)?;
 
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
-        let org = db::orgs::lock(&mut tx, acting.org_id).await?;
+        let org = tx.lock_org().await?;
         let found = db::orgs::invitations::find(&mut *tx, acting.org_id, invitation_id).await?;
         let invitation = found.ok_or_else(|| Error::not_found("invitation", invitation_id))?;
         // The sender must be allowed to pass on the grants. Grants whose role or resource is gone
@@ -162,7 +164,7 @@ pub async fn revoke_invitation(
 
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
-        db::orgs::lock(&mut tx, acting.org_id).await?;
+        tx.lock_org().await?;
         let found = db::orgs::invitations::find(&mut *tx, acting.org_id, invitation_id).await?;
         let before = found.ok_or_else(|| Error::not_found("invitation", invitation_id))?;
         match before.state(now) {

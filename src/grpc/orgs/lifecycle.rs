@@ -69,7 +69,7 @@ async fn take(
 
     transact!(state, Actor::from(caller).in_org(org_id), |mut tx| {
         let now = tx.now();
-        let before = db::orgs::lock(&mut tx, org_id).await?;
+        let before = tx.lock_org().await?;
         let lifecycle = before.lifecycle().after(step, now);
         if lifecycle == before.lifecycle() {
             return org::message(&before, &state.ceilings);

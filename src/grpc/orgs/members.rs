@@ -46,7 +46,7 @@ pub async fn remove_member(
 
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
-        db::orgs::lock(&mut tx, acting.org_id).await?;
+        tx.lock_org().await?;
         let member = db::orgs::memberships::find(&mut *tx, acting.org_id, account_id).await?;
         let member = member.ok_or_else(|| Error::not_found("member", account_id))?;
         let held = db::accounts::grants::find_held(&mut tx, acting.org_id, account_id).await?;

@@ -44,7 +44,7 @@ pub async fn create_resource(
     let once = Idempotency::new(&acting, "CreateResource", request_id, &request);
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
-        db::orgs::lock(&mut tx, acting.org_id).await?;
+        tx.lock_org().await?;
         if let Some(before) = once.replayed(&mut tx, now).await? {
             return Ok(before);
         }
@@ -139,7 +139,7 @@ pub async fn delete_resource(
 
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
-        db::orgs::lock(&mut tx, acting.org_id).await?;
+        tx.lock_org().await?;
         // A token being created with a restriction to this resource holds a lock on it. This call
         // waits for it, and finds the token.
         let found = db::orgs::resources::lock(&mut tx, acting.org_id, &path).await?;

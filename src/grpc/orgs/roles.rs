@@ -119,7 +119,7 @@ pub async fn create_role(
     let once = Idempotency::new(&acting, "CreateRole", request_id, &request);
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
-        db::orgs::lock(&mut tx, acting.org_id).await?;
+        tx.lock_org().await?;
         if let Some(before) = once.replayed(&mut tx, now).await? {
             return Ok(before);
         }
@@ -206,7 +206,7 @@ pub async fn update_role(
 
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
-        db::orgs::lock(&mut tx, acting.org_id).await?;
+        tx.lock_org().await?;
         let found = db::orgs::roles::find(&mut *tx, acting.org_id, role_id).await?;
         let found = found.ok_or_else(|| Error::not_found("role", role_id))?;
         let before = found.fields()?;
@@ -249,7 +249,7 @@ pub async fn delete_role(
     let role_id = custom(&request.role_id).map_err(|wrong| Error::invalid("role_id", wrong))?;
 
     transact!(state, &acting, |mut tx| {
-        db::orgs::lock(&mut tx, acting.org_id).await?;
+        tx.lock_org().await?;
         let found = db::orgs::roles::find(&mut *tx, acting.org_id, role_id).await?;
         let found = found.ok_or_else(|| Error::not_found("role", role_id))?;
         check_etag(&request.etag, found.revision)?;

@@ -30,14 +30,16 @@ use crate::state::State;
 const MAX_LISTED: i64 = 100;
 
 /// The fields that may be updated.
-const KNOWN: [&str; 8] = [
+const KNOWN: [&str; 10] = [
     "access_token_lifetime",
     "allow_endless",
+    "allow_self_renewal",
     "allow_user_tokens",
     "allowed_audiences",
     "default_lifetime",
     "idle_limit",
     "max_publishable_lifetime",
+    "max_renewed_lifetime",
     "max_secret_lifetime",
 ];
 
@@ -45,11 +47,13 @@ fn is_set(policy: &pb::TokenPolicy, path: &str) -> bool {
     match path {
         "access_token_lifetime" => policy.access_token_lifetime.is_some(),
         "allow_endless" => policy.allow_endless.is_some(),
+        "allow_self_renewal" => policy.allow_self_renewal.is_some(),
         "allow_user_tokens" => policy.allow_user_tokens.is_some(),
         "allowed_audiences" => !policy.allowed_audiences.is_empty(),
         "default_lifetime" => policy.default_lifetime.is_some(),
         "idle_limit" => policy.idle_limit.is_some(),
         "max_publishable_lifetime" => policy.max_publishable_lifetime.is_some(),
+        "max_renewed_lifetime" => policy.max_renewed_lifetime.is_some(),
         _ => policy.max_secret_lifetime.is_some(),
     }
 }
@@ -70,7 +74,7 @@ pub async fn update_token_policy(
     let in_full = acting.require(&Permission::TOKENS_READ, &Node::Org).is_ok();
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
-        let org = db::orgs::lock(&mut tx, acting.org_id).await?;
+        let org = tx.lock_org().await?;
         check_etag(&asked.etag, org.revision)?;
         let before = org.policy()?;
         let after = over(&before, &given, &mask);
@@ -168,6 +172,13 @@ fn read(
             MIN_IDLE,
             ceilings.idle.unwrap_or(MAX_TOKEN_LIFETIME),
         ),
+        max_renewed_lifetime: time(
+            "max_renewed_lifetime",
+            &asked.max_renewed_lifetime,
+            MIN_TOKEN_LIFETIME,
+            MAX_TOKEN_LIFETIME,
+        ),
+        allow_self_renewal: asked.allow_self_renewal(),
         allow_endless: asked.allow_endless(),
         allow_user_tokens: asked.allow_user_tokens(),
         allowed_audiences: Vec::new(),
@@ -217,6 +228,8 @@ fn over(before: &TokenPolicy, given: &TokenPolicy, mask: &Mask) -> TokenPolicy {
         access_token_lifetime: pick("access_token_lifetime").access_token_lifetime,
         allowed_audiences: pick("allowed_audiences").allowed_audiences.clone(),
         idle_limit: pick("idle_limit").idle_limit,
+        allow_self_renewal: pick("allow_self_renewal").allow_self_renewal,
+        max_renewed_lifetime: pick("max_renewed_lifetime").max_renewed_lifetime,
     }
 }
 
@@ -237,6 +250,8 @@ fn changes(before: &TokenPolicy, after: &TokenPolicy) -> Vec<FieldChange> {
         flag("allow_user_tokens", before.allow_user_tokens, after.allow_user_tokens),
         time("access_token_lifetime", before.access_token_lifetime, after.access_token_lifetime),
         time("idle_limit", before.idle_limit, after.idle_limit),
+        flag("allow_self_renewal", before.allow_self_renewal, after.allow_self_renewal),
+        time("max_renewed_lifetime", before.max_renewed_lifetime, after.max_renewed_lifetime),
     ];
     let mut fields: Vec<_> = each.into_iter().flatten().collect();
     let (old, new) = (&before.allowed_audiences, &after.allowed_audiences);

@@ -59,7 +59,7 @@ pub async fn update_org(
 
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
-        let before = db::orgs::lock(&mut tx, acting.org_id).await?;
+        let before = tx.lock_org().await?;
         check_etag(&new.etag, before.revision)?;
         let names = [&before.display_name, display_name.as_str()].map(|name| Some(name.to_owned()));
         let [old, new] = names;

@@ -6,6 +6,7 @@ use crate::domain::access::access_token::{Act, Claims, Detail, GRANT_DETAIL};
 use crate::domain::access::credential::Credential;
 use crate::domain::access::exchange::Decision;
 use crate::domain::access::member::Member;
+use crate::domain::values::ids::CredentialId;
 use crate::domain::values::permissions::Permission;
 use crate::state::State;
 
@@ -34,8 +35,14 @@ pub(super) fn claims(state: &State, credential: &Credential, subject: &Member, d
         token_kind: credential.kind.name().to_owned(),
         org_ver: subject.org_version,
         acct_ver: subject.account_version,
-        act: acts.then(|| Act { sub: credential.account.account_id.to_string() }),
+        secret: decision.secret.filter(|_| matches!(credential.credential_id, CredentialId::Token(_))),
+        act: acts.then(|| act(&credential.account)),
         roles: decision.roles,
         authorization_details: details.collect(),
     }
+}
+
+/// The administrator, as it is in the org that its credential acts in.
+fn act(actor: &Member) -> Act {
+    Act { sub: actor.account_id.to_string(), org_ver: actor.org_version, acct_ver: actor.account_version }
 }

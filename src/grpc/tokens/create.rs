@@ -170,12 +170,6 @@ pub async fn create_token(
     let once = Idempotency::new(&acting, "CreateToken", request_id, &request);
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
-        if !new.lists.origins.is_empty() {
-            // The origins of all tokens of the org are counted.
-            db::orgs::lock(&mut tx, acting.org_id).await?;
-        }
-        let (credential_org, credential_id) = (acting.caller.credential_org(), acting.caller.credential_id());
-        db::tokens::credentials::hold_unrevoked(&mut tx, credential_org, credential_id).await?;
         let rules = db::orgs::policies::find_rules(&mut *tx, acting.org_id, &state.ceilings).await?;
         authorise(&mut tx, &acting, account_id, &new.lists, &rules).await?;
         if let Some(replay) = once.claim(&mut tx, now).await? {
@@ -194,7 +188,8 @@ pub async fn create_token(
             restrictions: &new.lists,
             may_manage_tokens: request.may_manage_tokens,
             expire_time,
-            made_by: Some(credential_id),
+            made_by: Some(acting.caller.credential_id()),
+            maker_expire_time: acting.token_ceiling(),
             secret: &state.keyring.peppers.load().record(&text),
             hint: text.hint(),
         };

@@ -36,7 +36,12 @@ pub async fn exchange_token(
     call: &Call,
     request: pb::ExchangeTokenRequest,
 ) -> Result<pb::ExchangeTokenResponse> {
-    let subject = if request.subject_token.is_empty() { call.bearer()? } else { &request.subject_token };
+    let subject = match request.subject_token.as_deref() {
+        None => call.bearer()?,
+        // A gateway that forwards an empty credential must not get a JWT of its own.
+        Some("") => return Err(Error::invalid("subject_token", "must not be empty where it is present")),
+        Some(subject) => subject,
+    };
     if looks_like_jwt(subject) {
         // An access token cannot be exchanged for another: its lifetime would have no limit.
         return Err(Reason::SubjectNotExchangeable.into());
@@ -45,7 +50,8 @@ pub async fn exchange_token(
     let now = state.clock.now();
     found.check(now)?;
     let Authenticated { credential, in_outage, .. } = &found;
-    let mut asked = asked(state, call, &request, credential.account.org_id).await?;
+    let asked = asked(state, call, &request, credential.account.org_id).await?;
+    let mut asked = asked.by_secret(found.secret);
     if *in_outage {
         // It cannot be revoked now: it must not outlive the outage by much.
         asked.limit_ttl(OUTAGE_LIFE);
@@ -139,7 +145,7 @@ async fn is_believed(
     request: &pb::ExchangeTokenRequest,
     org_id: OrgId,
 ) -> Result<bool> {
-    if request.subject_token.is_empty() {
+    if request.subject_token.is_none() {
         return Ok(false);
     }
     match call.authenticate(state).await {

@@ -191,8 +191,9 @@ async fn access_token(
     if !asked.audience.as_ref().is_none_or(is_for) || credential.admit_access_token(&presented).is_err() {
         return Ok(None);
     }
-    // If the token's expiry was brought forward since, its JWTs expire with it.
-    let exp = credential.expire_time.map_or(claims.exp, |end| claims.exp.min(end.unix_timestamp()));
+    // If the expiry of the token, or of its secret, was brought forward since, its JWTs expire with it.
+    let end = credential.end(verified.token.secret());
+    let exp = end.map_or(claims.exp, |end| claims.exp.min(end.unix_timestamp()));
     let left = Duration::from_secs((exp - state.clock.now().unix_timestamp()).max(0) as u64);
     let member = verified.member();
     let scope = match (&verified.impersonation, &verified.token.narrowed_to) {

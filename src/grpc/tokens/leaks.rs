@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-use super::revoke::{end_session, made_by, stop};
+use super::compromise::stop;
+use super::revoke::end_session;
 use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::tokens::Token;
@@ -13,6 +14,7 @@ use crate::domain::mail::Mail;
 use crate::domain::tokens::limits::MAX_LIST;
 use crate::domain::tokens::rotation::{Leak, SecretState, ended_at, leak};
 use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SYSTEM_ORG, SessionId, TokenId};
+use crate::domain::values::subject::Subject;
 use crate::domain::values::token_string::{TokenString, TokenStringKind, obfuscated};
 use crate::error::{Code, Error, Reason, Result, Violations};
 use crate::flows::transaction::{Transaction, transact};
@@ -143,6 +145,8 @@ async fn known(state: &State, call: &Call, texts: &[String]) -> Result<Leaked> {
 #[derive(Default)]
 struct Lost {
     tokens: Vec<TokenId>,
+    /// The secrets that ended alone.
+    secrets: Vec<Subject>,
     fields: Vec<FieldChange>,
 }
 
@@ -153,7 +157,8 @@ impl Lost {
     }
 
     fn change(self) -> Change {
-        Change::of("token.leaked", &self.tokens).fields(self.fields).subjects(self.tokens)
+        let change = Change::of("token.leaked", &self.tokens).fields(self.fields);
+        change.subjects(self.tokens).subjects(self.secrets)
     }
 }
 
@@ -181,19 +186,22 @@ async fn take_away(tx: &mut PgConnection, leaked: &Leaked, now: OffsetDateTime) 
                     db::tokens::secrets::set_end(tx, org_id, *token_id, &[left], None).await?;
                     db::tokens::secrets::revise(tx, org_id, *token_id).await?;
                     let field = FieldChange::cleared("secrets", shown(token, ended)?);
-                    lost.entry(org_id).or_default().add(&[*token_id], field);
+                    let lost = lost.entry(org_id).or_default();
+                    lost.add(&[*token_id], field);
+                    lost.secrets.push(Subject::Secret(*token_id, ended));
                 }
                 None => {}
             }
         }
     }
-    whole.extend(made_by(tx, &makers, now).await?);
     let reason = RevokeReason::KeyCompromise;
-    for (org_id, tokens) in stop(tx, whole, reason, now).await? {
+    let stopped = stop(tx, &whole, &makers, reason, now).await?;
+    for (org_id, tokens) in &stopped.tokens {
         let field = FieldChange::set("revoke_reason", convert::revoke_reason_name(reason));
-        lost.entry(org_id).or_default().add(&tokens, field);
+        lost.entry(*org_id).or_default().add(tokens, field);
     }
-    Ok(lost.into_iter().map(|(org_id, lost)| lost.change().in_org(org_id)).collect())
+    let of_tokens = lost.into_iter().map(|(org_id, lost)| lost.change().in_org(org_id));
+    Ok(of_tokens.chain(stopped.beside_tokens(reason)).collect())
 }
 
 /// The numbers of its secrets that have not expired.

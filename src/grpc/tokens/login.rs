@@ -71,7 +71,8 @@ async fn begin(state: &State, call: &Call, who: &SignedIn) -> Result<StartedSess
         let now = tx.now();
         let expire_time = now + lifetime(kind);
         who.conclude(&mut tx).await?;
-        let row = NewSession { session_id, org_id, account_id, secret: &secret, expire_time };
+        let maker = who.maker;
+        let row = NewSession { session_id, org_id, account_id, secret: &secret, expire_time, maker };
         db::sign_in::sessions::insert(&mut tx, &row, now).await?;
         let fields =
             vec![FieldChange::set("account_id", account_id), FieldChange::set("expire_time", expire_time)];

@@ -1,6 +1,7 @@
 //! The handlers of `TokenService`, one file for each noun.
 
 mod claims;
+mod compromise;
 pub mod create;
 pub mod exchange;
 pub mod explain;

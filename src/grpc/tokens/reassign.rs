@@ -87,7 +87,7 @@ async fn reassign(
     let (org_id, to) = (acting.org_id, asked.to);
     transact!(state, acting, |mut tx| {
         let now = tx.now();
-        db::orgs::lock(&mut tx, org_id).await?;
+        tx.lock_org().await?;
         let target = db::accounts::lock(&mut tx, org_id, to).await?;
         let target = target.ok_or_else(|| Error::not_found("account", to))?;
         let ids = match asked.which {

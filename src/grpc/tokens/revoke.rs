@@ -1,15 +1,14 @@
 //! `RevokeToken` and `RevokeAccountTokens`: permanent revocation by id, by the token string, or
 //! of all tokens of an account.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use sqlx::PgConnection;
 use time::OffsetDateTime;
-use uuid::Uuid;
 
+use super::compromise::{Stopped, stop};
 use super::{messages, sessions};
 use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
+use crate::domain::access::acting::Acting;
 use crate::domain::limits::Limit;
 use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SessionId, TokenId};
 use crate::domain::values::permissions::Permission;
@@ -55,7 +54,7 @@ async fn by_id(
 ) -> Result<pb::RevokeTokenResponse> {
     let call = call.authenticated(state).await?;
     let acting = call.acting_in(state, &request.org_id).await?;
-    acting.require(&Permission::TOKENS_WRITE, &Node::Org)?;
+    authorise(state, &acting, token_id).await?;
     let mut violations = Violations::default();
     let token_id = violations.check("token_id", TokenId::parse(token_id));
     let reason = violations.check("reason", known(request.reason));
@@ -64,7 +63,11 @@ async fn by_id(
         let now = tx.now();
         let token = db::tokens::find(&mut *tx, acting.org_id, token_id).await?;
         let token = token.ok_or_else(|| Error::not_found("token", token_id))?;
-        acting.may_stop(&db::accounts::grants::find_held(&mut tx, acting.org_id, token.account()).await?)?;
+        acting.require_revocation(Some(token.account()))?;
+        if !acting.may_change_self(token.account(), &Permission::TOKENS_WRITE) {
+            acting
+                .may_stop(&db::accounts::grants::find_held(&mut tx, acting.org_id, token.account()).await?)?;
+        }
         revoke(&mut tx, vec![(acting.org_id, token_id)], reason).await?;
         let token = db::tokens::find(&mut *tx, acting.org_id, token_id).await?;
         let rules = db::orgs::policies::find_rules(&mut *tx, acting.org_id, &state.ceilings).await?;
@@ -72,6 +75,15 @@ async fn by_id(
         let token = token.map(|token| messages::token(&token, &rules, now)).transpose()?;
         Ok(pb::RevokeTokenResponse { token })
     })
+}
+
+/// Checks the rights, which need only the token's id, before everything else. The token's account
+/// matters only for callers that may not revoke all tokens.
+async fn authorise(state: &State, acting: &Acting<'_>, token_id: &str) -> Result<()> {
+    let Err(refusal) = acting.require_revocation(None) else { return Ok(()) };
+    let Ok(token_id) = TokenId::parse(token_id) else { return Err(refusal) };
+    let token = db::tokens::find(&state.db, acting.org_id, token_id).await?.ok_or(refusal)?;
+    acting.require_revocation(Some(token.account()))
 }
 
 /// Revokes by token string: knowing it is enough. Whether it was a token is not revealed (RFC
@@ -121,8 +133,7 @@ async fn by_text(
     })
 }
 
-/// Ends a session, and on `KEY_COMPROMISE` revokes the tokens that descend from it. Returns the
-/// changes to record.
+/// Ends a session, and on `KEY_COMPROMISE` all that descends from it. Returns the changes to record.
 pub async fn end_session(
     tx: &mut PgConnection,
     (org_id, session_id): (OrgId, SessionId),
@@ -135,8 +146,8 @@ pub async fn end_session(
         ended.push(sessions::change("session.ended", session_id, vec![why]).in_org(org_id));
     }
     if reason == RevokeReason::KeyCompromise {
-        let made = made_by(tx, &[session_id.into()], now).await?;
-        ended.extend(changes(&stop(tx, made, reason, now).await?, reason));
+        let stopped = stop(tx, &[], &[session_id.into()], reason, now).await?;
+        ended.extend(changes(&stopped, reason));
     }
     Ok(ended)
 }
@@ -174,75 +185,25 @@ pub async fn revoke_account_tokens(
     })
 }
 
-/// Tokens grouped by org.
-pub type ByOrg = BTreeMap<OrgId, Vec<TokenId>>;
-
-/// Revokes tokens, and what descends from them, as [`stop`] does. Returns how many.
+/// Revokes tokens, and what ends with them, as [`stop`] does. Returns how many.
 async fn revoke(
     tx: &mut Transaction<'_>,
     tokens: Vec<(OrgId, TokenId)>,
     reason: RevokeReason,
 ) -> Result<usize> {
     let now = tx.now();
-    let revoked = stop(tx, tokens, reason, now).await?;
-    tx.record_all(&changes(&revoked, reason)).await?;
-    Ok(revoked.values().map(Vec::len).sum())
+    let stopped = stop(tx, &tokens, &[], reason, now).await?;
+    tx.record_all(&changes(&stopped, reason)).await?;
+    Ok(stopped.tokens.values().map(Vec::len).sum())
 }
 
-/// One event for each org, naming all tokens revoked there.
-fn changes(revoked: &ByOrg, reason: RevokeReason) -> Vec<Change> {
+/// One event for each org, naming all tokens revoked there; and those of what ended with them.
+fn changes(stopped: &Stopped, reason: RevokeReason) -> Vec<Change> {
     let change = |(org_id, tokens): (&OrgId, &Vec<TokenId>)| {
         Change::of("token.revoked", tokens)
             .in_org(*org_id)
             .fields([FieldChange::set("revoke_reason", convert::revoke_reason_name(reason))])
             .subjects(tokens.iter().copied())
     };
-    revoked.iter().map(change).collect()
-}
-
-/// Revokes tokens, and on `KEY_COMPROMISE` all that descend from them. Tokens revoked earlier
-/// stay as they were, but their descendants are searched: a leak may be noticed late. Returns
-/// those that were not revoked before.
-pub async fn stop(
-    tx: &mut PgConnection,
-    tokens: Vec<(OrgId, TokenId)>,
-    reason: RevokeReason,
-    now: OffsetDateTime,
-) -> Result<ByOrg> {
-    let name = convert::revoke_reason_name(reason);
-    let mut revoked = ByOrg::new();
-    let mut generation = tokens;
-    let mut seen = BTreeSet::new();
-    while !generation.is_empty() {
-        let mut by_org = ByOrg::new();
-        generation.iter().for_each(|(org_id, token_id)| by_org.entry(*org_id).or_default().push(*token_id));
-        for (org_id, token_ids) in &by_org {
-            let stopped = db::tokens::revoke(&mut *tx, *org_id, token_ids, name, now).await?;
-            if !stopped.is_empty() {
-                revoked.entry(*org_id).or_default().extend(stopped);
-            }
-        }
-        if reason != RevokeReason::KeyCompromise {
-            break;
-        }
-        seen.extend(generation.iter().map(|(_, id)| *id));
-        let makers: Vec<CredentialId> = generation.iter().map(|(_, id)| (*id).into()).collect();
-        generation = made_by(tx, &makers, now).await?;
-        // Tokens may have rotated each other.
-        generation.retain(|(_, id)| !seen.contains(id));
-    }
-    Ok(revoked)
-}
-
-/// The tokens whose secrets a holder of these tokens or sessions may know: those that they
-/// created, and those with a secret that they created by rotating.
-pub async fn made_by(
-    tx: &mut PgConnection,
-    makers: &[CredentialId],
-    now: OffsetDateTime,
-) -> Result<Vec<(OrgId, TokenId)>> {
-    let makers: Vec<Uuid> = makers.iter().map(|id| id.uuid()).collect();
-    let mut made = db::tokens::find_made_by(&mut *tx, &makers).await?;
-    made.extend(db::tokens::secrets::find_made_by(tx, &makers, now).await?);
-    Ok(made)
+    stopped.tokens.iter().map(change).chain(stopped.beside_tokens(reason)).collect()
 }

@@ -1,6 +1,10 @@
 //! `RotateToken`, `FinishRotation` and `CancelRotation`: a new secret for a token, and the expiry
 //! of the old one.
 
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
 use super::messages;
 use crate::clock::random;
 use crate::db;
@@ -8,13 +12,17 @@ use crate::db::events::{Change, FieldChange};
 use crate::db::tokens::secrets::NewSecret;
 use crate::domain::access::acting::Acting;
 use crate::domain::access::credential::Credential;
-use crate::domain::tokens::rotation;
+use crate::domain::mail::Mail;
+use crate::domain::tokens::renewal::RenewedBy;
 use crate::domain::tokens::rotation::Rotation;
+use crate::domain::tokens::{renewal, rotation};
 use crate::domain::values::ids::{OrgId, TokenId};
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
+use crate::domain::values::subject::Subject;
 use crate::domain::values::token_string::{TokenString, obfuscated};
 use crate::error::{Error, Result, Violations};
+use crate::flows::notify;
 use crate::flows::transaction::{Transaction, transact};
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
@@ -32,14 +40,22 @@ pub async fn rotate_token(
     let token_id = violations.check("token_id", TokenId::parse(&request.token_id));
     let overlap = request.overlap.as_ref().map(convert::duration).transpose();
     let overlap = violations.check("overlap", overlap.and_then(rotation::overlap));
-    let (token_id, overlap) = violations.all((token_id, overlap))?;
+    let ttl = request.ttl.as_ref().map(convert::duration).transpose();
+    let ttl = violations.check("ttl", ttl.and_then(renewal::lifetime));
+    let (token_id, overlap, ttl) = violations.all((token_id, overlap, ttl))?;
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
         let held = LockedToken::lock(state, &mut tx, &acting, token_id).await?;
+        let renewed = ttl.map(|ttl| held.renewed(&acting, ttl, overlap, now)).transpose()?;
         let planned = rotation::rotate(&held.credential.secrets, overlap, now, held.credential.expire_time)?;
         let text = TokenString::new(held.credential.kind.into(), token_id, random());
         let fields = held.replace(state, &mut tx, &acting, &planned, &text).await?;
-        let token = held.conclude(tx, "token.rotated", fields).await?;
+        let ended = if planned.end > now { &[][..] } else { &planned.ending };
+        let mut changes = vec![held.change("token.rotated", fields, ended)];
+        if let Some(end) = renewed {
+            changes.push(held.renew(&mut tx, end).await?);
+        }
+        let token = held.conclude(tx, changes).await?;
         Ok(pb::RotateTokenResponse { token: Some(token), secret: text.expose().to_owned() })
     })
 }
@@ -59,6 +75,7 @@ pub async fn finish_rotation(
             let token = messages::token(&held.before, &held.credential.account.rules, now)?;
             return Ok(pb::FinishRotationResponse { token: Some(token) });
         };
+        acting.may_finish_rotation(token_id, underway.old)?;
         let (org_id, token_id) = held.place();
         db::tokens::secrets::set_end(
             &mut tx,
@@ -69,7 +86,8 @@ pub async fn finish_rotation(
         )
         .await?;
         let fields = vec![FieldChange::cleared("secrets", held.obfuscated(underway.old)?)];
-        let token = held.conclude(tx, "token.rotation_finished", fields).await?;
+        let change = held.change("token.rotation_finished", fields, &[underway.old]);
+        let token = held.conclude(tx, vec![change]).await?;
         Ok(pb::FinishRotationResponse { token: Some(token) })
     })
 }
@@ -102,7 +120,8 @@ pub async fn cancel_rotation(
             FieldChange::cleared("secrets", held.obfuscated(underway.new)?),
             FieldChange::cleared("secrets.expire_time", underway.end),
         ];
-        let token = held.conclude(tx, "token.rotation_cancelled", fields).await?;
+        let change = held.change("token.rotation_cancelled", fields, &[underway.new]);
+        let token = held.conclude(tx, vec![change]).await?;
         Ok(pb::CancelRotationResponse { token: Some(token) })
     })
 }
@@ -139,14 +158,7 @@ impl LockedToken {
         acting: &Acting<'_>,
         token_id: TokenId,
     ) -> Result<Self> {
-        let (org_id, credential_id) = (acting.org_id, acting.caller.credential_id());
-        let now = tx.now();
-        if credential_id != token_id.into() {
-            // Revoking the caller must find what it created. If the caller is the token itself, its row
-            // is only locked below: two calls that had both share-locked it first would deadlock.
-            db::tokens::credentials::hold_unrevoked(tx, acting.caller.credential_org(), credential_id)
-                .await?;
-        }
+        let (org_id, now) = (acting.org_id, tx.now());
         let locked = db::tokens::secrets::lock(tx, org_id, token_id).await?;
         locked.ok_or_else(|| Error::not_found("token", token_id))?;
         let gone = || Error::internal("a locked token is gone");
@@ -212,17 +224,49 @@ impl LockedToken {
         Ok(fields)
     }
 
-    /// Records the change, commits, and returns the token.
-    async fn conclude(
+    /// The expiry that a rotation gives the token which also renews it.
+    ///
+    /// # Errors
+    /// `PERMISSION_MISSING`, `INVALID_FIELD`.
+    fn renewed(
         &self,
-        mut tx: Transaction<'_>,
-        kind: &'static str,
-        fields: Vec<FieldChange>,
-    ) -> Result<pb::Token> {
+        acting: &Acting<'_>,
+        ttl: Duration,
+        overlap: Duration,
+        now: OffsetDateTime,
+    ) -> Result<OffsetDateTime> {
+        let rules = &self.credential.account.rules;
+        let by = acting.may_renew(self.token_id, &self.credential)?;
+        if by == RenewedBy::Itself && overlap < renewal::MIN_OVERLAP {
+            return Err(Error::invalid("overlap", "must be at least 1 h where a token renews itself"));
+        }
+        let renewed = self.before.lifetime()?.renewed(ttl, by, rules, now);
+        renewed.map_err(|wrong| Error::invalid("ttl", wrong))
+    }
+
+    /// Gives the token this expiry, and notifies its account.
+    async fn renew(&self, tx: &mut Transaction<'_>, end: OffsetDateTime) -> Result<Change> {
+        let ((org_id, token_id), now) = (self.place(), tx.now());
+        db::tokens::renewals::renew(tx, org_id, token_id, end, now).await?;
+        let name = self.before.display_name.clone().unwrap_or_else(|| token_id.to_string());
+        let say = |org, account| Mail::token_renewed(org, account, name, end);
+        notify::send(tx, org_id, self.before.account(), say).await?;
+        let before = self.before.expire_time.map(|before| before.to_string());
+        let field = FieldChange::between("expire_time", before, Some(end.to_string()));
+        Ok(Change::of("token.renewed", [token_id]).fields(field).subjects([token_id]))
+    }
+
+    /// A change of its secrets, and which of them it ended.
+    fn change(&self, kind: &'static str, fields: Vec<FieldChange>, ended: &[i32]) -> Change {
+        let ended = ended.iter().map(|number| Subject::Secret(self.token_id, *number));
+        Change::of(kind, [self.token_id]).fields(fields).subjects([self.token_id]).subjects(ended)
+    }
+
+    /// Records the changes, commits, and returns the token.
+    async fn conclude(&self, mut tx: Transaction<'_>, changes: Vec<Change>) -> Result<pb::Token> {
         let ((org_id, token_id), now) = (self.place(), tx.now());
         db::tokens::secrets::revise(&mut tx, org_id, token_id).await?;
-        let change = Change::of(kind, [token_id]).fields(fields).subjects([token_id]);
-        tx.record(change).await?;
+        tx.record_all(&changes).await?;
         let token = db::tokens::find(&mut *tx, org_id, token_id).await?;
         let token = token.ok_or_else(|| Error::internal("a locked token is gone"))?;
         tx.commit().await?;

@@ -48,7 +48,7 @@ pub async fn rotate_signing_key(
     // Created beforehand, needed or not, so that the lock is not held meanwhile.
     let fresh = NewKey::make(&state.keyring.master, state.keyring.signing_algorithm).await?;
     transact!(state, Actor::from(caller).in_org(SYSTEM_ORG), |mut tx| {
-        db::orgs::lock(&mut tx, SYSTEM_ORG).await?;
+        tx.lock_org().await?;
         let keys =
             db::keys::find_signing_keys(&mut *tx, &state.keyring.master).await.map_err(Error::internal)?;
         let next = keys.key_times().iter().find(|key| key.state == KeyState::Next);
@@ -89,7 +89,7 @@ pub async fn revoke_signing_key(
     let fresh = NewKey::make(&state.keyring.master, state.keyring.signing_algorithm).await?;
     transact!(state, Actor::from(caller).in_org(SYSTEM_ORG), |mut tx| {
         let now = tx.now();
-        db::orgs::lock(&mut tx, SYSTEM_ORG).await?;
+        tx.lock_org().await?;
         let key = db::keys::signing_keys::find(&mut *tx, kid).await?;
         let key = key.ok_or_else(|| Error::not_found("signing key", kid))?;
         if key.state() == Some(KeyState::Revoked) {

@@ -140,10 +140,6 @@ pub async fn update_token(
     let (token_id,) = violations.all((token_id,))?;
 
     transact!(state, &acting, |mut tx| {
-        if mask.has("allowed_origins") {
-            // The origins of all tokens of the org are counted.
-            db::orgs::lock(&mut tx, acting.org_id).await?;
-        }
         let live = db::tokens::lock_active(&mut tx, acting.org_id, &[token_id], now).await?;
         let token = live.into_iter().next().ok_or_else(|| Error::not_found("live token", token_id))?;
         let before =
@@ -188,6 +184,12 @@ pub async fn update_token(
             db::accounts::raise_version(&mut tx, acting.org_id, token.account()).await?;
             subjects.push(token.account().into());
         }
+        if before.expire_time != after.expire_time {
+            // The sessions of passwords that end with it are cached with its expiry.
+            let ids = [token_id.uuid()];
+            let tied = db::sign_in::passwords::find_ending_with(&mut *tx, acting.org_id, &ids).await?;
+            subjects.extend(tied.into_iter().map(Subject::from));
+        }
         let change = Change::of("token.updated", [token_id]).fields(fields).subjects(subjects);
         tx.record(change).await?;
         let token = db::tokens::find(&mut *tx, acting.org_id, token_id).await?;
@@ -207,7 +209,7 @@ fn within_policy(
 ) -> Result<()> {
     let mut violations = Violations::default();
     if let Some(end) = after.expire_time.filter(|end| before.expire_time != Some(*end)) {
-        violations.check("token.expire_time", rules.check_expiry(token.kind()?, token.create_time, end));
+        violations.check("token.expire_time", rules.check_expiry(token.kind()?, token.since(), end));
     }
     let (had, has) = (&before.restrictions.audiences, &after.restrictions.audiences);
     audiences_within_policy(&mut violations, "token.allowed_audiences", had, has, rules);

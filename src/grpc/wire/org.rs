@@ -41,5 +41,7 @@ pub fn policy(policy: &TokenPolicy, ceilings: &Ceilings, revision: i64) -> pb::T
         allowed_audiences: rules.audiences.iter().map(ToString::to_string).collect(),
         idle_limit: rules.idle.map(convert::proto_duration),
         etag: revision.to_string(),
+        allow_self_renewal: Some(rules.self_renewal),
+        max_renewed_lifetime: Some(convert::proto_duration(rules.max_renewed_lifetime)),
     }
 }

@@ -83,6 +83,6 @@ pub(super) fn concerns(subject: Subject, key: Key, member: &Member) -> bool {
         Subject::Account(id) => id == member.account_id,
         Subject::Org(id) => id == member.org_id || id == member.home_org_id,
         Subject::Owners(id) => id == member.org_id && member.owns_something(),
-        Subject::Invitation(_) | Subject::Keys => false,
+        Subject::Secret(..) | Subject::Invitation(_) | Subject::Keys => false,
     }
 }

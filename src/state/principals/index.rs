@@ -92,7 +92,7 @@ impl Index {
             }
             Subject::Org(id) => self.orgs.get(&id).into_iter().flatten().copied().collect(),
             Subject::Owners(id) => self.owners.get(&id).into_iter().flatten().copied().collect(),
-            Subject::Invitation(_) | Subject::Keys => Vec::new(),
+            Subject::Secret(..) | Subject::Invitation(_) | Subject::Keys => Vec::new(),
         }
     }
 }

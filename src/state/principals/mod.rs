@@ -80,9 +80,7 @@ impl Authenticated {
     /// When the presented credential expires: the token, or the secret where another replaces it
     /// before.
     pub fn end(&self) -> Option<OffsetDateTime> {
-        let shown = self.credential.secrets.iter().find(|secret| Some(secret.number) == self.secret);
-        let ends = [self.credential.expire_time, shown.and_then(|secret| secret.expire_time)];
-        ends.into_iter().flatten().min()
+        self.credential.end(self.secret)
     }
 
     /// Checks whether it works now, by the secret that was presented.

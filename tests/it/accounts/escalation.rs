@@ -134,7 +134,7 @@ impl Attempts<'_> {
         // What one has none of is not given by a list.
         refused(make(self.own_id, scoped(&["orgs.write"])).await, Code::PermissionDenied, "SCOPE_NOT_HELD");
         let request = pb::ExchangeTokenRequest {
-            subject_token: self.client.token().into(),
+            subject_token: Some(self.client.token().into()),
             scopes: vec!["orgs.write".into()],
             ..Default::default()
         };

@@ -348,7 +348,7 @@ async fn a_jwt_is_never_more_than_the_rights_of_now() {
     after.accounts().list_accounts(read()).await.unwrap();
     // What is gained later does not widen a JWT that asked for less.
     let request = pb::ExchangeTokenRequest {
-        subject_token: client.token().into(),
+        subject_token: Some(client.token().into()),
         scopes: vec!["x.y".into()],
         ..Default::default()
     };

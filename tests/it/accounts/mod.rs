@@ -6,6 +6,7 @@ mod details;
 mod escalation;
 mod grantable;
 mod grants;
+mod impersonated_life;
 mod impersonation;
 mod lifecycle;
 mod limits;

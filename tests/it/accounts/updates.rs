@@ -341,7 +341,7 @@ async fn a_narrowed_credential_only_reads_oneself() {
         server.client(made.secret)
     };
     let request = pb::ExchangeTokenRequest {
-        subject_token: bot.token().into(),
+        subject_token: Some(bot.token().into()),
         scopes: vec!["invoices.read".into()],
         ..Default::default()
     };

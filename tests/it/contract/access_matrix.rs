@@ -381,10 +381,11 @@ impl Things<'_> {
                 pb::RevokeAccountSessionsRequest { org_id, account_id: account.id }.encode_to_vec()
             }
             "TokenService/CreateToken" => token_for(&org_id, &account_id).encode_to_vec(),
-            "TokenService/ExchangeToken" => {
-                pb::ExchangeTokenRequest { subject_token: self.target_token.clone(), ..Default::default() }
-                    .encode_to_vec()
+            "TokenService/ExchangeToken" => pb::ExchangeTokenRequest {
+                subject_token: Some(self.target_token.clone()),
+                ..Default::default()
             }
+            .encode_to_vec(),
             "TokenService/ExplainToken" => {
                 let target = Some(pb::explain_token_request::Target::TokenId(self.new_token().await));
                 pb::ExplainTokenRequest { org_id, target, ..Default::default() }.encode_to_vec()

@@ -20,5 +20,6 @@ mod refusals;
 mod sharded_queries;
 mod sources;
 mod status_contract;
-mod transactions;
+pub mod transactions;
+mod waiting_calls;
 mod words;

@@ -45,7 +45,7 @@ const EXCEPTIONS: &[(&str, Rule, &str)] = &[
     ("delete from requests where create_time", Rule::OwnCondition, "sweep of request ids"),
     ("delete from token_secrets where expire_time", Rule::OwnCondition, "sweep of retired secrets"),
     ("delete from sessions where session_id = any", Rule::OwnCondition, "sweep of sessions"),
-    ("select session_id from sessions where expire_time", Rule::OwnCondition, "sweep of sessions"),
+    ("password_made_by from sessions where expire_time", Rule::OwnCondition, "sweep of sessions"),
     (
         "from accounts where delete_time is not null and delete_time <=",
         Rule::OwnCondition,
@@ -69,6 +69,16 @@ const EXCEPTIONS: &[(&str, Rule, &str)] = &[
     // A compromise is rare, and concerns every org.
     ("from credentials where made_by = any", Rule::OwnCondition, "what a compromised credential made"),
     ("from token_secrets where made_by = any", Rule::OwnCondition, "what a compromised credential made"),
+    ("from accounts where made_by = any", Rule::OwnCondition, "what a compromised credential made"),
+    ("from passwords where made_by = any", Rule::OwnCondition, "what a compromised credential made"),
+    ("from sessions where password_made_by = any", Rule::OwnCondition, "what a compromised credential made"),
+    ("from invitations where credential_id = any", Rule::OwnCondition, "what a compromised credential made"),
+    ("update credentials c set made_by", Rule::OwnCondition, "what a session made that is swept"),
+    ("update token_secrets s set made_by", Rule::OwnCondition, "what a session made that is swept"),
+    ("update accounts a set made_by", Rule::OwnCondition, "what a session made that is swept"),
+    ("update passwords p set made_by", Rule::OwnCondition, "what a session made that is swept"),
+    ("update invitations i set credential_id", Rule::OwnCondition, "what a session made that is swept"),
+    ("update sessions s set password_made_by", Rule::OwnCondition, "what a session made that is swept"),
     // An operator's list.
     ("from orgs where $1::uuid is null or org_id > $1", Rule::OwnCondition, "ListOrgs of an operator"),
     ("select 1 from orgs limit $1", Rule::OwnCondition, "ListOrgs of an operator"),

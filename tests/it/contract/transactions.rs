@@ -49,7 +49,7 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 /// The files below `src/` with one of these in them.
-fn files_with(texts: &[&str]) -> BTreeSet<String> {
+pub fn files_with(texts: &[&str]) -> BTreeSet<String> {
     let (root, mut all) = (repository().join("src"), Vec::new());
     files(&root, &mut all);
     let has = |path: &PathBuf| {

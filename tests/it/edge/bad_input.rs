@@ -40,7 +40,8 @@ async fn before_the_secret_matched_every_failure_looks_alike() {
     let mut messages = std::collections::BTreeSet::new();
     for round in 0..2 {
         for (what, text) in bad_tokens(org.owner.token()) {
-            let request = pb::ExchangeTokenRequest { subject_token: text.clone(), ..Default::default() };
+            let request =
+                pb::ExchangeTokenRequest { subject_token: Some(text.clone()), ..Default::default() };
             let refusal = server.anonymous().tokens().exchange_token(request).await;
             let refusal = refused(refusal, Code::Unauthenticated, "TOKEN_INVALID");
             assert!(messages.insert(refusal.message().to_owned()) || messages.len() == 1, "{what}");
@@ -64,7 +65,7 @@ async fn junk_asks_the_database_nothing() {
     let known_shape = ["unknown id", "wrong secret"];
     for (what, text) in bad_tokens(server.operator.token()) {
         if !known_shape.contains(&what) {
-            let request = pb::ExchangeTokenRequest { subject_token: text, ..Default::default() };
+            let request = pb::ExchangeTokenRequest { subject_token: Some(text), ..Default::default() };
             let refusal = server.anonymous().tokens().exchange_token(request).await;
             refused(refusal, Code::Unauthenticated, "TOKEN_INVALID");
         }
@@ -114,7 +115,7 @@ async fn exchanges_that_ask_too_much() {
     let bot = server.client(org.owner.tokens().create_token(request).await.unwrap().into_inner().secret);
     let ask = async |request: pb::ExchangeTokenRequest| {
         bot.tokens()
-            .exchange_token(pb::ExchangeTokenRequest { subject_token: bot.token().into(), ..request })
+            .exchange_token(pb::ExchangeTokenRequest { subject_token: Some(bot.token().into()), ..request })
             .await
     };
     let scopes = |scopes: &[&str]| pb::ExchangeTokenRequest {
@@ -138,7 +139,7 @@ async fn exchanges_that_ask_too_much() {
         refused(ask(audience(refused_one)).await, Code::InvalidArgument, "INVALID_TARGET");
     }
     let both = pb::ExchangeTokenRequest {
-        subject_token: org.owner.token().into(),
+        subject_token: Some(org.owner.token().into()),
         audiences: vec![server.endpoint.clone(), "https://b.example".into()],
         ..Default::default()
     };
@@ -498,7 +499,7 @@ async fn a_long_refusal_fits_into_the_headers_of_every_client() {
     assert!(header_bytes(refusal) < 7_000);
     let names = vec!["tokens.steal".to_owned(); 100];
     let request = pb::ExchangeTokenRequest {
-        subject_token: org.owner.token().into(),
+        subject_token: Some(org.owner.token().into()),
         scopes: names.clone(),
         audiences: vec!["a b".into(); 100],
         ..Default::default()

@@ -167,7 +167,7 @@ fn unchunked(mut rest: &[u8]) -> Vec<u8> {
 /// A page of this origin exchanges the token.
 async fn exchange(server: &TestServer, token: &str, origin: &str, scopes: &[&str]) -> Answer {
     let request = pb::ExchangeTokenRequest {
-        subject_token: token.into(),
+        subject_token: Some(token.into()),
         scopes: scopes.iter().map(|scope| (*scope).into()).collect(),
         ..Default::default()
     };
@@ -269,8 +269,11 @@ async fn text_is_understood_and_answered() {
     until(&world.server, APP, true).await;
     let message = |scopes: &[&str]| {
         let scopes = scopes.iter().map(|scope| (*scope).into()).collect();
-        let request =
-            pb::ExchangeTokenRequest { subject_token: token.token().into(), scopes, ..Default::default() };
+        let request = pb::ExchangeTokenRequest {
+            subject_token: Some(token.token().into()),
+            scopes,
+            ..Default::default()
+        };
         BASE64_STANDARD.encode(frame(&request.encode_to_vec()))
     };
     let headers = [("content-type", TEXT), ("accept", TEXT), ("origin", APP)];
@@ -313,7 +316,8 @@ async fn another_page_is_told_nothing() {
         assert_eq!(answer.header("vary").as_deref(), Some("origin"));
     }
     // Two origins are none, also where both are allowed; nor is there one where none is named.
-    let request = pb::ExchangeTokenRequest { subject_token: token.token().into(), ..Default::default() };
+    let request =
+        pb::ExchangeTokenRequest { subject_token: Some(token.token().into()), ..Default::default() };
     let message = frame(&request.encode_to_vec());
     for origins in [&[("origin", APP), ("origin", APP)][..], &[]] {
         let headers = [&[("content-type", WEB)], origins].concat();

@@ -74,7 +74,7 @@ impl Attack {
         // A bearer of two dots with anything between them; a header cannot carry control characters.
         refused(self.server.client(jwt).caller().await, Code::Unauthenticated, "ACCESS_TOKEN_INVALID");
         assert!(!self.is_active(jwt).await, "{what} is active");
-        let request = pb::ExchangeTokenRequest { subject_token: jwt.into(), ..Default::default() };
+        let request = pb::ExchangeTokenRequest { subject_token: Some(jwt.into()), ..Default::default() };
         let exchanged = self.server.anonymous().tokens().exchange_token(request).await;
         refused(exchanged, Code::InvalidArgument, "SUBJECT_NOT_EXCHANGEABLE");
     }
@@ -382,7 +382,7 @@ async fn no_shape_but_three_parts_of_a_bounded_size() {
     let padded = attack.with_claim("jti", json!("j".repeat(700_000)));
     assert!(padded.len() < LIMITS.max_message_size && !attack.is_active(&padded).await);
     assert!(attack.server.client(large.clone()).caller().await.is_err());
-    let request = pb::ExchangeTokenRequest { subject_token: large, ..Default::default() };
+    let request = pb::ExchangeTokenRequest { subject_token: Some(large), ..Default::default() };
     let exchanged = attack.server.anonymous().tokens().exchange_token(request).await;
     refused(exchanged, Code::InvalidArgument, "SUBJECT_NOT_EXCHANGEABLE");
     // It goes on unaffected.
@@ -393,7 +393,7 @@ async fn no_shape_but_three_parts_of_a_bounded_size() {
 async fn a_jwt_is_no_subject_however_it_comes() {
     let attack = Attack::new().await;
     let good = attack.org.owner.exchange().await.unwrap().access_token;
-    let by_field = pb::ExchangeTokenRequest { subject_token: good.clone(), ..Default::default() };
+    let by_field = pb::ExchangeTokenRequest { subject_token: Some(good.clone()), ..Default::default() };
     let by_bearer = pb::ExchangeTokenRequest::default();
     for (client, request) in [
         (attack.server.anonymous(), by_field.clone()),

@@ -452,7 +452,8 @@ impl Client {
 
     /// Exchanges the client's token for everything it holds.
     pub async fn exchange(&self) -> Result<pb::ExchangeTokenResponse, Status> {
-        let request = pb::ExchangeTokenRequest { subject_token: self.token().into(), ..Default::default() };
+        let request =
+            pb::ExchangeTokenRequest { subject_token: Some(self.token().into()), ..Default::default() };
         let answer = self.tokens().exchange_token(request).await?.into_inner();
         secrets::watch(&answer.access_token);
         Ok(answer)
@@ -530,6 +531,7 @@ pub fn rotate_token(org_id: &str, token_id: &str, overlap: Option<i64>) -> pb::R
         org_id: org_id.into(),
         token_id: token_id.into(),
         overlap: overlap.map(|seconds| prost_types::Duration { seconds, nanos: 0 }),
+        ttl: None,
     }
 }
 

@@ -55,9 +55,16 @@ impl TestServer {
         let owner = (OrgId::parse(&account.org_id).unwrap(), AccountId::parse(&account.id).unwrap());
         let record = self.state.passwords.hash(owner, &Password::parse(password).unwrap()).await.unwrap();
         let mut tx = self.state.db.begin().await.unwrap();
-        db::sign_in::passwords::set(&mut tx, owner.0, owner.1, &record, self.state.clock.now())
-            .await
-            .unwrap();
+        db::sign_in::passwords::set(
+            &mut tx,
+            owner.0,
+            owner.1,
+            &record,
+            Default::default(),
+            self.state.clock.now(),
+        )
+        .await
+        .unwrap();
         tx.commit().await.unwrap();
         watch(password);
     }

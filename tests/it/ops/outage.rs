@@ -319,7 +319,8 @@ async fn miss_on(anonymous: Client, n: u32, stopped: watch::Receiver<bool>) -> u
         calls += 1;
         let id = TokenId::from_u128(u128::from(n) << 64 | u128::from(calls));
         let text = TokenString::new(TokenStringKind::SecretToken, id, [7; 32]);
-        let request = pb::ExchangeTokenRequest { subject_token: text.expose().into(), ..Default::default() };
+        let request =
+            pb::ExchangeTokenRequest { subject_token: Some(text.expose().into()), ..Default::default() };
         let status = anonymous.tokens().exchange_token(request).await.unwrap_err();
         let told = reason(&status);
         let fits = ["TOKEN_INVALID", "THROTTLED", "DATABASE_UNAVAILABLE"].contains(&told.as_str());

@@ -368,7 +368,7 @@ async fn an_owners_list_names_a_thousand_at_most() {
     assert_eq!((named.len(), named[0].as_str(), named[999].as_str()), (1_000, "x.p1000", "x.p1999"));
     // It holds them all, and a verifier that asks for one gets the answer.
     let request = pb::ExchangeTokenRequest {
-        subject_token: org.owner.token().into(),
+        subject_token: Some(org.owner.token().into()),
         scopes: vec!["x.p4999".into()],
         ..Default::default()
     };

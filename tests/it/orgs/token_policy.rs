@@ -109,6 +109,8 @@ async fn an_org_begins_with_the_defaults() {
         default_lifetime: seconds(365 * DAY),
         allow_endless: Some(false),
         allow_user_tokens: Some(false),
+        allow_self_renewal: Some(false),
+        max_renewed_lifetime: seconds(730 * DAY),
         etag: org.etag,
         ..Default::default()
     };
@@ -134,6 +136,8 @@ async fn fields_change_by_mask_and_go_back_to_their_defaults() {
         max_secret_lifetime: seconds(3_650 * DAY),
         max_publishable_lifetime: seconds(3_650 * DAY),
         allow_user_tokens: Some(false),
+        allow_self_renewal: Some(false),
+        max_renewed_lifetime: seconds(730 * DAY),
         ..wanted.clone()
     };
     assert_eq!(after, expected);
@@ -191,6 +195,7 @@ async fn each_limit_has_its_edges() {
             "max_publishable_lifetime" => &mut policy.max_publishable_lifetime,
             "default_lifetime" => &mut policy.default_lifetime,
             "access_token_lifetime" => &mut policy.access_token_lifetime,
+            "max_renewed_lifetime" => &mut policy.max_renewed_lifetime,
             _ => &mut policy.idle_limit,
         } = asked;
         policy
@@ -202,6 +207,7 @@ async fn each_limit_has_its_edges() {
         ("default_lifetime", 60, most),
         ("access_token_lifetime", 10, 3_600),
         ("idle_limit", DAY, most),
+        ("max_renewed_lifetime", 60, most),
     ] {
         for good in [least, most] {
             let request = pb::UpdateTokenPolicyRequest {
@@ -414,7 +420,7 @@ async fn ceilings_bound_what_is_decided_and_what_was() {
     refused(refusal, Code::Unauthenticated, "TOKEN_BLOCKED");
     wide.server.client(long.secret).exchange().await.unwrap();
     let request = pb::ExchangeTokenRequest {
-        subject_token: short.secret,
+        subject_token: Some(short.secret),
         requested_ttl: seconds(3_600),
         ..Default::default()
     };

@@ -3,6 +3,7 @@
 mod fairness;
 mod invitation_page;
 mod login;
+mod password_makers;
 mod password_page;
 mod sessions;
 mod throttle;

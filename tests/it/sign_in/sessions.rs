@@ -207,7 +207,7 @@ async fn a_session_acts_where_its_account_is_a_member() {
     // Its JWTs are of one org each, and act only there.
     let exchange = async |org_id: &str| {
         let request = pb::ExchangeTokenRequest {
-            subject_token: session.token().into(),
+            subject_token: Some(session.token().into()),
             org_id: org_id.into(),
             ..Default::default()
         };
@@ -239,7 +239,7 @@ async fn a_session_acts_where_its_account_is_a_member() {
     assert_eq!(login.orgs.iter().map(|org| &org.org_id).collect::<Vec<_>>(), [&account.org_id, &host.id]);
     // A token acts only in its own org.
     let request = pb::ExchangeTokenRequest {
-        subject_token: host.owner.token().into(),
+        subject_token: Some(host.owner.token().into()),
         org_id: stranger.id.clone(),
         ..Default::default()
     };
@@ -327,7 +327,7 @@ async fn what_a_session_is_no_good_for() {
     refused(jwt.exchange().await, Code::InvalidArgument, "SUBJECT_NOT_EXCHANGEABLE");
     // A narrowed JWT is no more than it carries.
     let request = pb::ExchangeTokenRequest {
-        subject_token: session.token().into(),
+        subject_token: Some(session.token().into()),
         scopes: vec!["tokens.write".into()],
         ..Default::default()
     };
@@ -395,7 +395,7 @@ async fn what_the_policy_says_of_access_tokens_holds_for_sessions_where_they_act
     host.owner.orgs().update_token_policy(request).await.unwrap();
     let exchange = async |org_id: &str, audience: &str| {
         let request = pb::ExchangeTokenRequest {
-            subject_token: session.token().into(),
+            subject_token: Some(session.token().into()),
             org_id: org_id.into(),
             audiences: vec![audience.into()],
             ..Default::default()

@@ -248,7 +248,7 @@ async fn audiences_are_those_of_token_and_policy_and_jwts_live_as_the_policy_say
     let (_, token) = world.make(request).await;
     let ask = async |audience: &str, life: Option<i64>| {
         let request = pb::ExchangeTokenRequest {
-            subject_token: token.token().into(),
+            subject_token: Some(token.token().into()),
             audiences: [audience].into_iter().filter(|text| !text.is_empty()).map(str::to_owned).collect(),
             requested_ttl: life.and_then(seconds),
             ..Default::default()

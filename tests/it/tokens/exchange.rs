@@ -72,7 +72,12 @@ async fn a_token_becomes_a_jwt_that_a_stranger_verifies() {
     let (iat, exp) = (read["iat"].as_i64().unwrap(), read["exp"].as_i64().unwrap());
     assert!(iat >= before && read["nbf"] == iat && exp == iat + 300);
     assert_eq!(answer.expire_time.unwrap().seconds, exp);
-    assert!(read["org_ver"].is_i64() && read["acct_ver"].is_i64() && read.get("act").is_none());
+    assert!(
+        read["org_ver"].is_i64()
+            && read["acct_ver"].is_i64()
+            && read["secret"] == 1
+            && read.get("act").is_none()
+    );
     assert_ne!(claims(&bot.exchange().await.unwrap().access_token)["jti"], read["jti"]);
     assert!(answer.access_token.len() <= 4_096);
 }
@@ -142,8 +147,10 @@ async fn the_bearer_may_be_the_subject() {
     // The metadata is not checked when there is a subject: clients that add an
     // expired JWT to every call must be able to get a new one.
     let stale = server.client("a.b.c");
-    let request =
-        pb::ExchangeTokenRequest { subject_token: server.operator.token().into(), ..Default::default() };
+    let request = pb::ExchangeTokenRequest {
+        subject_token: Some(server.operator.token().into()),
+        ..Default::default()
+    };
     stale.tokens().exchange_token(request).await.unwrap();
 }
 
@@ -153,7 +160,7 @@ async fn asking_for_less() {
     let org = server.org().await;
     let (_, bot) = server.account(&org.id, "bot", &[("invoices.read", "*"), ("invoices.write", "*")]).await;
     let ask = async |request: pb::ExchangeTokenRequest| {
-        let request = pb::ExchangeTokenRequest { subject_token: bot.token().into(), ..request };
+        let request = pb::ExchangeTokenRequest { subject_token: Some(bot.token().into()), ..request };
         bot.tokens().exchange_token(request).await.map(|answer| claims(&answer.into_inner().access_token))
     };
     let scoped = ask(pb::ExchangeTokenRequest { scopes: vec!["invoices.read".into()], ..Default::default() })
@@ -180,7 +187,7 @@ async fn an_exchange_never_outlives_its_token() {
     let end = made.token.unwrap().expire_time.unwrap().seconds;
     let client = server.client(made.secret);
     let request = pb::ExchangeTokenRequest {
-        subject_token: client.token().into(),
+        subject_token: Some(client.token().into()),
         requested_ttl: Some(prost_types::Duration { seconds: 3_600, nanos: 0 }),
         ..Default::default()
     };
@@ -252,7 +259,7 @@ async fn taking_a_grant_away_narrows_the_next_exchange() {
 async fn a_jwt_for_another_audience_does_not_work_here() {
     let server = TestServer::start().await;
     let ask = |audience: &str| pb::ExchangeTokenRequest {
-        subject_token: server.operator.token().into(),
+        subject_token: Some(server.operator.token().into()),
         audiences: vec![audience.into()],
         ..Default::default()
     };
@@ -263,7 +270,7 @@ async fn a_jwt_for_another_audience_does_not_work_here() {
     let own = tokens.exchange_token(ask(&server.endpoint)).await.unwrap().into_inner().access_token;
     server.client(own.clone()).caller().await.unwrap();
     // An access token expires after five minutes, and yields no other.
-    let subject = pb::ExchangeTokenRequest { subject_token: own.clone(), ..Default::default() };
+    let subject = pb::ExchangeTokenRequest { subject_token: Some(own.clone()), ..Default::default() };
     refused(tokens.exchange_token(subject).await, Code::InvalidArgument, "SUBJECT_NOT_EXCHANGEABLE");
     server.state.clock.advance(std::time::Duration::from_secs(301));
     refused(server.client(own).caller().await, Code::Unauthenticated, "ACCESS_TOKEN_INVALID");
@@ -283,7 +290,7 @@ async fn too_many_rights_for_one_jwt_are_told() {
     }
     refused(bot.exchange().await, Code::FailedPrecondition, "SCOPE_TOO_WIDE");
     let request = pb::ExchangeTokenRequest {
-        subject_token: bot.token().into(),
+        subject_token: Some(bot.token().into()),
         scopes: vec!["application_0_0.read".into()],
         ..Default::default()
     };

@@ -43,7 +43,7 @@ impl Shown {
 
     fn exchange(&self) -> pb::ExchangeTokenRequest {
         pb::ExchangeTokenRequest {
-            subject_token: self.text.clone(),
+            subject_token: Some(self.text.clone()),
             audiences: Some(self.audience)
                 .filter(|audience| !audience.is_empty())
                 .map(Into::into)

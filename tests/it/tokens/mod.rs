@@ -1,11 +1,13 @@
 //! Tokens, from their creation to their expiry, and what they are exchanged for.
 
 mod blocked;
+mod bound_jwts;
 mod changes;
 mod exchange;
 mod explain;
 mod last_use;
 mod leaks;
 mod narrowing;
+mod renewals;
 mod restrictions;
 mod secret_rotation;

@@ -105,7 +105,7 @@ async fn a_narrowed_jwt_makes_nothing_wider_than_itself() {
     let server = TestServer::start().await;
     let org = server.org().await;
     let request = pb::ExchangeTokenRequest {
-        subject_token: org.owner.token().into(),
+        subject_token: Some(org.owner.token().into()),
         scopes: vec!["tokens.write".into(), "invoices.read".into()],
         ..Default::default()
     };
@@ -203,7 +203,7 @@ async fn an_operators_token_gives_any_life_and_may_manage_tokens() {
     // A JWT of it may do as much; a narrowed one may not.
     make(&server.operator.with_jwt().await, long.clone()).await.unwrap();
     let request = pb::ExchangeTokenRequest {
-        subject_token: server.operator.token().into(),
+        subject_token: Some(server.operator.token().into()),
         scopes: vec!["platform.accounts".into()],
         ..Default::default()
     };

@@ -49,8 +49,10 @@ impl World {
 
 /// An exchange by a page of this origin.
 async fn exchange_from(client: &Client, origin: &str) -> Result<pb::ExchangeTokenResponse, Status> {
-    let mut request =
-        Request::new(pb::ExchangeTokenRequest { subject_token: client.token().into(), ..Default::default() });
+    let mut request = Request::new(pb::ExchangeTokenRequest {
+        subject_token: Some(client.token().into()),
+        ..Default::default()
+    });
     request.metadata_mut().insert("origin", origin.parse().unwrap());
     Ok(client.tokens().exchange_token(request).await?.into_inner())
 }
@@ -62,7 +64,7 @@ async fn exchange_told(
     client_address: &str,
 ) -> Result<pb::ExchangeTokenResponse, Status> {
     let request = pb::ExchangeTokenRequest {
-        subject_token: subject.token().into(),
+        subject_token: Some(subject.token().into()),
         origin: origin.into(),
         client_address: client_address.into(),
         ..Default::default()
@@ -255,7 +257,7 @@ async fn a_purpose_matches_when_both_sides_name_it_or_neither() {
     assert_eq!(token.purpose, "SCIM");
     let ask = async |client: &Client, purpose: &str| {
         let request = pb::ExchangeTokenRequest {
-            subject_token: client.token().into(),
+            subject_token: Some(client.token().into()),
             purpose: purpose.into(),
             ..Default::default()
         };
@@ -320,7 +322,7 @@ async fn only_who_may_verify_is_believed_in_what_they_tell() {
     // Only the header of the connection counts.
     let told = |header: &str, field: &str| {
         let mut request = Request::new(pb::ExchangeTokenRequest {
-            subject_token: client.token().into(),
+            subject_token: Some(client.token().into()),
             origin: field.into(),
             ..Default::default()
         });

@@ -10,7 +10,7 @@ use crate::domain::access::impersonation_token::MAX_LIFETIME;
 use crate::domain::access::rights::{HeldGrant, Rights};
 use crate::domain::access::roles::may_hold;
 use crate::domain::accounts::lifecycle::{AccountLifecycle, AccountTransition};
-use crate::domain::values::ids::SYSTEM_ORG;
+use crate::domain::values::ids::{SYSTEM_ORG, TokenId};
 use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::permissions::{Permission, Right};
 use crate::domain::values::resources::Node;
@@ -21,6 +21,11 @@ pub const PATHS: [&str; 3] = ["a", "a/b", "ab"];
 
 pub fn deactivated(deactivated: bool) -> AccountLifecycle {
     AccountLifecycle { deactivate_time: deactivated.then(now), delete_time: None }
+}
+
+/// The token of the model with this id.
+fn tied(token_id: Option<TokenId>) -> Option<usize> {
+    token_id.map(|token_id| token_id.uuid().as_u128() as usize)
 }
 
 fn pairs(grants: Vec<HeldGrant>) -> Vec<(Right, Node)> {
@@ -41,7 +46,14 @@ impl World {
             Call::CreateAccount { kind, grants, deactivated: is_deactivated, mine } => {
                 let grants = self.picked(grants);
                 self.may_give(acting, *kind, &grants)?;
-                Account { kind: *kind, grants, lifecycle: deactivated(*is_deactivated), signs_in: *mine }
+                // The caller gives a password, or has an email sent to its mailbox.
+                let tied_to = match kind {
+                    AccountKind::ServiceAccount if *mine => tied(acting.may_give_password()?),
+                    AccountKind::ServiceAccount => None,
+                    AccountKind::User => acting.may_send_code().map(|()| None)?,
+                };
+                let lifecycle = deactivated(*is_deactivated);
+                Account { kind: *kind, grants, lifecycle, signs_in: *mine, tied_to }
             }
             Call::CloneAccount { source, deactivated: is_deactivated, mine } => {
                 acting.require(&Permission::ACCOUNTS_READ, &Node::Org)?;
@@ -52,7 +64,11 @@ impl World {
                 let held = self.grants_of(source).into_iter().map(|held| ((), held)).collect();
                 let given = acting.divide(held, |()| false).given;
                 let kind = self.accounts[source].kind;
+                if kind == AccountKind::User {
+                    acting.may_send_code()?;
+                }
                 Account {
+                    tied_to: None,
                     kind,
                     grants: pairs(given.into_iter().map(|(_, held)| held).collect()),
                     lifecycle: deactivated(*is_deactivated),
@@ -119,7 +135,8 @@ impl World {
                 acting.require(&Permission::ACCOUNTS_WRITE, &Node::Org)?;
                 let account = self.account(*account)?;
                 acting.may_set_password(self.accounts[account].kind, &self.held_by(account))?;
-                self.accounts[account].signs_in = true;
+                let tied_to = tied(acting.may_give_password()?);
+                (self.accounts[account].signs_in, self.accounts[account].tied_to) = (true, tied_to);
             }
             Call::ConvertAccount { account, mine } => {
                 acting.caller.require_platform(&Permission::PLATFORM_ACCOUNTS)?;
@@ -130,11 +147,15 @@ impl World {
                     AccountKind::User => AccountKind::ServiceAccount,
                 };
                 acting.may_take_over(&self.rights_of(account))?;
+                if becomes == AccountKind::User {
+                    acting.may_send_code()?;
+                }
                 let roles = &self.roles;
                 let converted = &mut self.accounts[account];
                 converted.grants.retain(|(right, _)| may_hold(becomes, right, roles));
                 converted.kind = becomes;
                 converted.signs_in = *mine && becomes == AccountKind::User;
+                converted.tied_to = None;
             }
             Call::UpdateUsername { account, mine } => {
                 acting.require(&Permission::ACCOUNTS_WRITE, &Node::Org)?;
@@ -143,6 +164,9 @@ impl World {
                     return refuse();
                 }
                 acting.may_take_over(&self.rights_of(account))?;
+                if self.accounts[account].kind == AccountKind::User {
+                    acting.may_send_code()?;
+                }
                 let renamed = &mut self.accounts[account];
                 renamed.signs_in |= *mine && renamed.kind == AccountKind::User;
             }
@@ -175,6 +199,7 @@ impl World {
         match call {
             Call::CreateInvitation { grants } => {
                 acting.require(&Permission::INVITATIONS_WRITE, &Node::Org)?;
+                acting.may_send_code()?;
                 if self.org == SYSTEM_ORG {
                     return refuse();
                 }
@@ -185,6 +210,7 @@ impl World {
             }
             Call::ResendInvitation { invitation } => {
                 acting.require(&Permission::INVITATIONS_WRITE, &Node::Org)?;
+                acting.may_send_code()?;
                 let Some(sent) = self.invitations.get(invitation % count) else { return refuse() };
                 acting.may_pass_on(&self.held(&sent.grants))?;
                 if !sent.open {
@@ -211,7 +237,7 @@ impl World {
         let Received { given, .. } =
             receive(&rights, self.held(grants), &self.roles, &PATHS.map(str::to_owned));
         let (kind, lifecycle) = (AccountKind::User, AccountLifecycle::default());
-        self.accounts.push(Account { kind, grants: pairs(given), lifecycle, signs_in: true });
+        self.accounts.push(Account { kind, grants: pairs(given), lifecycle, signs_in: true, tied_to: None });
         self.invitations[invitation].open = false;
         Ok(())
     }

@@ -23,30 +23,89 @@ pub struct Attempt {
 /// `mine` means that the caller chooses the password, or reads the mailbox.
 #[derive(Clone, Debug)]
 pub enum Call {
-    CreateAccount { kind: AccountKind, grants: Vec<(Pick, Node)>, deactivated: bool, mine: bool },
-    CloneAccount { source: usize, deactivated: bool, mine: bool },
-    GrantAccess { account: usize, right: Pick, node: Node },
-    RevokeAccess { account: usize, grant: usize },
-    ChangeLifecycle { account: usize, transition: lifecycle::AccountTransition },
-    SetPassword { account: usize },
-    ConvertAccount { account: usize, mine: bool },
-    UpdateUsername { account: usize, mine: bool },
-    Impersonate { account: usize },
-    CreateInvitation { grants: Vec<(Pick, Node)> },
-    ResendInvitation { invitation: usize },
-    AcceptInvitation { invitation: usize },
-    CreateRole { terms: CustomRole },
-    UpdateRole { role: usize, terms: CustomRole },
-    DeleteRole { role: usize },
-    CreateToken { account: usize, lists: Restrictions, may_manage_tokens: bool },
-    UpdateToken { token: usize, lists: Restrictions },
-    RotateToken { token: usize },
-    ReassignToken { token: usize, account: usize, allow_narrowing: bool },
+    CreateAccount {
+        kind: AccountKind,
+        grants: Vec<(Pick, Node)>,
+        deactivated: bool,
+        mine: bool,
+    },
+    CloneAccount {
+        source: usize,
+        deactivated: bool,
+        mine: bool,
+    },
+    GrantAccess {
+        account: usize,
+        right: Pick,
+        node: Node,
+    },
+    RevokeAccess {
+        account: usize,
+        grant: usize,
+    },
+    ChangeLifecycle {
+        account: usize,
+        transition: lifecycle::AccountTransition,
+    },
+    SetPassword {
+        account: usize,
+    },
+    ConvertAccount {
+        account: usize,
+        mine: bool,
+    },
+    UpdateUsername {
+        account: usize,
+        mine: bool,
+    },
+    Impersonate {
+        account: usize,
+    },
+    CreateInvitation {
+        grants: Vec<(Pick, Node)>,
+    },
+    ResendInvitation {
+        invitation: usize,
+    },
+    AcceptInvitation {
+        invitation: usize,
+    },
+    CreateRole {
+        terms: CustomRole,
+    },
+    UpdateRole {
+        role: usize,
+        terms: CustomRole,
+    },
+    DeleteRole {
+        role: usize,
+    },
+    CreateToken {
+        account: usize,
+        lists: Restrictions,
+        may_manage_tokens: bool,
+    },
+    UpdateToken {
+        token: usize,
+        lists: Restrictions,
+    },
+    /// The token string is exchanged for a JWT, which is not thrown away.
+    Exchange,
+    /// With these many days of another lifetime, if any.
+    RotateToken {
+        token: usize,
+        ttl: Option<u32>,
+    },
+    ReassignToken {
+        token: usize,
+        account: usize,
+        allow_narrowing: bool,
+    },
 }
 
 impl Call {
     /// The number of different names.
-    pub const KINDS: usize = 22;
+    pub const KINDS: usize = 24;
 
     pub fn name(&self) -> &'static str {
         match self {
@@ -67,7 +126,9 @@ impl Call {
             Call::DeleteRole { .. } => "delete role",
             Call::CreateToken { .. } => "create token",
             Call::UpdateToken { .. } => "update token",
-            Call::RotateToken { .. } => "rotate token",
+            Call::Exchange => "exchange",
+            Call::RotateToken { ttl: None, .. } => "rotate token",
+            Call::RotateToken { ttl: Some(_), .. } => "renew token",
             Call::ReassignToken { .. } => "reassign token",
         }
     }
@@ -77,7 +138,7 @@ impl Call {
 pub struct By<'a> {
     pub acting: Acting<'a>,
     pub credential: ModelCredential,
-    presented_as: &'a PresentedAs,
+    pub presented_as: &'a PresentedAs,
 }
 
 impl By<'_> {
@@ -86,11 +147,17 @@ impl By<'_> {
         let caller = &self.acting.caller;
         let Restrictions { scopes, resources, .. } = &caller.credential().restrictions;
         let mut limits = Rights::within(scopes, resources);
-        if let (PresentedAs::NarrowJwt(lists), None) = (self.presented_as, caller.actor_id()) {
+        let narrowed = caller.actor_id().is_none() && !matches!(self.credential, ModelCredential::Jwt(_));
+        if let (PresentedAs::NarrowJwt(lists), true) = (self.presented_as, narrowed) {
             limits = limits.meet(&Rights::within(&lists.scopes, &lists.resources));
         }
         let is_session = caller.session().is_some() && caller.actor_id().is_none();
-        Bound { limits, gives_management: is_session || caller.is_operator() }
+        let is_session = is_session && caller.credential().tied_to.is_none();
+        Bound {
+            limits,
+            gives_management: is_session || caller.is_operator(),
+            until: self.acting.token_ceiling(),
+        }
     }
 }
 
@@ -121,6 +188,7 @@ impl World {
             Call::CreateRole { .. } | Call::UpdateRole { .. } | Call::DeleteRole { .. } => {
                 self.change_roles(&by, &attempt.call)
             }
+            Call::Exchange => self.exchange(&by),
             Call::CreateToken { .. }
             | Call::UpdateToken { .. }
             | Call::RotateToken { .. }

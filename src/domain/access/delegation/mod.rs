@@ -4,7 +4,7 @@
 //! the functions that its handler calls. No account ever gets more than the caller had.
 //!
 //! The model leaves out what other callers do meanwhile, other orgs and their guests, and the
-//! passing of time.
+//! passing of time: of lifetimes it holds that none outlasts what it was made by.
 
 pub mod accounts;
 pub mod calls;
@@ -21,9 +21,10 @@ use proptest::test_runner::{Config, TestRunner};
 
 use super::delegation::calls::Call;
 use super::delegation::strategies::{attempt, world};
-use super::delegation::world::World;
+use super::delegation::world::{ModelCredential, World};
 use super::rights::Rights;
 use super::roles::{CustomRole, may_hold};
+use crate::domain::values::ids::TokenId;
 use crate::domain::values::resources::Node;
 use crate::error::Result;
 
@@ -39,7 +40,23 @@ fn holds(before: &World, now: &World, closure: &Rights) -> Result<(), TestCaseEr
         let Some(bound) = &token.bound else { continue };
         let beyond = Rights::within(&token.lists.scopes, &token.lists.resources).beyond(&bound.limits);
         let managed = !token.may_manage_tokens || bound.gives_management;
-        prop_assert!(beyond.is_empty() && managed, "{token:?} exceeds its maker");
+        let end = token.lifetime.expire_time;
+        let lasts = bound.until.is_none_or(|until| end.is_some_and(|end| end <= until));
+        prop_assert!(beyond.is_empty() && managed && lasts, "{token:?} exceeds its maker");
+    }
+    // A password that a token gave ends with it, and a JWT with the secret that it was exchanged for.
+    for (credential, caller) in now.usable() {
+        match credential {
+            ModelCredential::Session(account) => {
+                let tied_to = now.accounts[account].tied_to.map(|n| TokenId::from_u128(n as u128));
+                prop_assert_eq!(caller.credential().tied_to.map(|tied_to| tied_to.token_id), tied_to);
+            }
+            ModelCredential::Jwt(n) => {
+                let jwt = now.jwts[n];
+                prop_assert_eq!(jwt.secret, now.tokens[jwt.token].secret);
+            }
+            ModelCredential::Token(_) | ModelCredential::Impersonation(_) => {}
+        }
     }
     // A role that exceeds its maker would give too much as soon as another account grants it.
     let everywhere = |role: &CustomRole| {

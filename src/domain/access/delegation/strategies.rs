@@ -8,8 +8,9 @@ use super::world::{APPLICATIONS, Account, Invitation, Pick, PresentedAs, Token, 
 use crate::domain::access::credential::tests::now;
 use crate::domain::access::roles::{CustomRole, may_hold};
 use crate::domain::accounts::lifecycle::{AccountLifecycle, AccountTransition};
+use crate::domain::tokens::renewal::Lifetime;
 use crate::domain::tokens::restrictions::Restrictions;
-use crate::domain::values::kinds::AccountKind;
+use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::permissions::{Permission, Right};
 use crate::domain::values::resources::{Node, ResourcePath};
 
@@ -127,9 +128,11 @@ pub fn world() -> impl Strategy<Value = World> {
 fn world_of(is_system: bool) -> impl Strategy<Value = World> {
     let roles = prop::collection::vec(terms(), 0..4);
     let accounts = prop::collection::vec((kind(), grants(3), lifecycle()), 2..6);
-    let tokens = prop::collection::vec((0..8usize, lists(), any::<bool>()), 0..5);
+    // Some are in the last quarter of their lifetime.
+    let hours = || prop_oneof![Just(6_i64), 1..2_000_i64];
+    let tokens = prop::collection::vec((0..8usize, lists(), any::<bool>(), hours()), 0..5);
     let invited = prop::collection::vec(grants(2), 0..3);
-    let own = (first(is_system), kind(), any::<bool>(), narrow_and_useful());
+    let own = (first(is_system), kind(), any::<bool>(), narrow_and_useful(), hours());
     (any::<bool>(), roles, accounts, tokens, invited, own).prop_map(
         move |(user_tokens, mut roles, accounts, tokens, invited, own)| {
             // No account outside the system org holds a permission of the platform.
@@ -138,22 +141,31 @@ fn world_of(is_system: bool) -> impl Strategy<Value = World> {
                 role.permissions = role.permissions.iter().filter(|p| exists(p)).cloned().collect()
             });
             let mut world = World::new(is_system, user_tokens, roles);
-            let (first, kind, has_session, lists) = own;
+            let (first, kind, has_session, lists, hours) = own;
             let parse = |(right, node)| (Right::parse(right).unwrap(), Node::parse(node).unwrap());
             world.accounts.push(Account {
                 kind: if has_session { kind } else { AccountKind::ServiceAccount },
                 grants: first.into_iter().map(parse).collect(),
                 lifecycle: AccountLifecycle::default(),
                 signs_in: has_session,
+                tied_to: None,
             });
-            let token = |account, lists, may_manage_tokens, known| Token {
+            let token = |account, lists, may_manage_tokens, known, hours: i64| Token {
+                secret: 1,
+                lifetime: Lifetime {
+                    kind: TokenKind::Secret,
+                    create_time: now() - time::Duration::DAY,
+                    renew_time: None,
+                    expire_time: Some(now() + time::Duration::hours(hours)),
+                    maker_expire_time: None,
+                },
                 account,
                 lists,
                 may_manage_tokens,
                 known,
                 bound: None,
             };
-            world.tokens.push(token(0, lists, true, !has_session));
+            world.tokens.push(token(0, lists, true, !has_session, hours));
             for (kind, picks, lifecycle) in accounts {
                 let mut grants = world.picked(&picks);
                 grants.retain(|(right, _)| {
@@ -166,12 +178,13 @@ fn world_of(is_system: bool) -> impl Strategy<Value = World> {
                     grants,
                     lifecycle,
                     signs_in: lifecycle != AccountLifecycle::default(),
+                    tied_to: None,
                 });
             }
-            for (account, lists, may_manage_tokens) in tokens {
+            for (account, lists, may_manage_tokens, hours) in tokens {
                 let account = world.any_account(account);
                 let known = world.accounts[account].lifecycle != AccountLifecycle::default();
-                world.tokens.push(token(account, lists, may_manage_tokens, known));
+                world.tokens.push(token(account, lists, may_manage_tokens, known, hours));
             }
             // Sent by an account that was deactivated or deleted since: as they are, they give
             // nothing.
@@ -224,7 +237,9 @@ fn about_others() -> impl Strategy<Value = Call> {
             Call::CreateToken { account, lists, may_manage_tokens }
         }),
         2 => (n(), lists()).prop_map(|(token, lists)| Call::UpdateToken { token, lists }),
-        2 => n().prop_map(|token| Call::RotateToken { token }),
+        2 => n().prop_map(|token| Call::RotateToken { token, ttl: None }),
+        3 => (n(), 1..400_u32).prop_map(|(token, days)| Call::RotateToken { token, ttl: Some(days) }),
+        2 => Just(Call::Exchange),
         3 => (n(), n(), any::<bool>()).prop_map(|(token, account, allow_narrowing)| {
             Call::ReassignToken { token, account, allow_narrowing }
         }),

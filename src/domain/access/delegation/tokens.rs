@@ -1,12 +1,14 @@
 //! Calls about tokens, each guarded as its handler is.
 
 use super::calls::{By, Call};
-use super::world::{Bound, ModelCredential, Token, World, account_id, refuse};
+use super::world::{Bound, ModelCredential, ModelJwt, PresentedAs, Token, World, account_id, refuse};
+use crate::domain::access::credential::tests::now;
 use crate::domain::access::reassignment::Reassignment;
 use crate::domain::tokens::narrowing::{RestrictionsAndExpiry, may_become};
+use crate::domain::tokens::renewal::{Lifetime, RenewedBy};
 use crate::domain::tokens::restrictions::Restrictions;
 use crate::domain::values::ids::TokenId;
-use crate::domain::values::kinds::AccountKind;
+use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
 use crate::error::Result;
@@ -27,7 +29,16 @@ impl World {
                 acting.may_make(lists, *may_manage_tokens)?;
                 let kind = self.accounts[account].kind;
                 acting.may_make_for(&self.rules, kind, &self.rights_of(account), lists)?;
+                let until = acting.token_ceiling();
                 self.tokens.push(Token {
+                    secret: 1,
+                    lifetime: Lifetime {
+                        kind: TokenKind::Secret,
+                        create_time: now(),
+                        renew_time: None,
+                        expire_time: Some(until.unwrap_or(now() + time::Duration::days(365))),
+                        maker_expire_time: until,
+                    },
                     account,
                     lists: lists.clone(),
                     may_manage_tokens: *may_manage_tokens,
@@ -36,17 +47,38 @@ impl World {
                 });
             }
             Call::UpdateToken { token, lists } => self.update_token(by, *token, lists)?,
-            Call::RotateToken { token } => {
+            Call::RotateToken { token, ttl } => {
                 let token = self.token(*token)?;
-                acting.may_rotate(
-                    TokenId::from_u128(token as u128),
-                    &self.credential_of(ModelCredential::Token(token)),
-                )?;
+                let (token_id, credential) =
+                    (TokenId::from_u128(token as u128), self.credential_of(ModelCredential::Token(token)));
+                acting.may_rotate(token_id, &credential)?;
+                // What is handed to services does not take the token away from its owner.
+                let by_jwt = match by.credential {
+                    ModelCredential::Jwt(n) => self.jwts[n].token == token,
+                    ModelCredential::Token(n) => {
+                        n == token && !matches!(by.presented_as, PresentedAs::TokenString)
+                    }
+                    ModelCredential::Session(_) | ModelCredential::Impersonation(_) => false,
+                };
+                assert!(!by_jwt, "a JWT rotated the token that it was made from");
+                let mut lifetime = self.tokens[token].lifetime;
+                if let Some(days) = ttl {
+                    let renewed_by = acting.may_renew(token_id, &credential)?;
+                    let ttl = std::time::Duration::from_secs(u64::from(*days) * 86_400);
+                    let end = lifetime.renewed(ttl, renewed_by, &self.rules, now()).or_else(|_| refuse())?;
+                    if let RenewedBy::Another(Some(ceiling)) = renewed_by {
+                        assert!(end <= ceiling, "a token outlives the credential that renewed it");
+                    }
+                    (lifetime.renew_time, lifetime.expire_time) = (Some(now()), Some(end));
+                }
                 let rotated = &mut self.tokens[token];
+                rotated.lifetime = lifetime;
+                rotated.secret += 1;
                 rotated.known = true;
                 // It does not matter what gave it `may_manage_tokens`: its holder makes tokens
                 // already.
-                rotated.bound = Some(Bound { gives_management: true, ..by.bound() });
+                let until = rotated.lifetime.maker_expire_time;
+                rotated.bound = Some(Bound { gives_management: true, until, ..by.bound() });
             }
             Call::ReassignToken { token, account, allow_narrowing } => {
                 acting.require(&Permission::TOKENS_WRITE, &Node::Org)?;
@@ -60,10 +92,21 @@ impl World {
                 let moved = &mut self.tokens[token];
                 moved.account = account;
                 moved.lists.scopes.retain(|scope| !lost.scopes.contains(scope));
-                moved.bound = Some(Bound { gives_management: true, ..by.bound() });
+                let until = moved.lifetime.maker_expire_time;
+                moved.bound = Some(Bound { gives_management: true, until, ..by.bound() });
             }
             _ => return refuse(),
         }
+        Ok(())
+    }
+
+    /// The holder of a token string gets a JWT, which names the secret.
+    pub fn exchange(&mut self, by: &By<'_>) -> Result<()> {
+        let (ModelCredential::Token(token), PresentedAs::TokenString) = (by.credential, by.presented_as)
+        else {
+            return refuse();
+        };
+        self.jwts.push(ModelJwt { token, secret: self.tokens[token].secret });
         Ok(())
     }
 

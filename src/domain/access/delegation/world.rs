@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use time::OffsetDateTime;
+
 use crate::domain::access::caller::{AuthenticatedBy, Caller};
-use crate::domain::access::credential::Credential;
 use crate::domain::access::credential::tests::{credential as sample, now};
+use crate::domain::access::credential::{Credential, TiedTo};
 use crate::domain::access::impersonation::Impersonation;
 use crate::domain::access::member::Member;
 use crate::domain::access::request_context::RequestContext;
@@ -12,7 +14,9 @@ use crate::domain::access::rights::{HeldGrant, HeldGrants, Rights};
 use crate::domain::access::roles::{CustomRole, Roles};
 use crate::domain::accounts::lifecycle::AccountLifecycle;
 use crate::domain::tokens::policy::{Ceilings, Rules, TokenPolicy};
+use crate::domain::tokens::renewal::Lifetime;
 use crate::domain::tokens::restrictions::Restrictions;
+use crate::domain::tokens::secrets::{Secret, SecretRecord};
 use crate::domain::values::ids::{AccountId, OrgId, RoleId, SYSTEM_ORG, SessionId, TokenId};
 use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::permissions::{Permission, Right};
@@ -29,6 +33,8 @@ pub struct Account {
     pub lifecycle: AccountLifecycle,
     /// Whether the caller knows its password, or reads the mailbox to which a new one is sent.
     pub signs_in: bool,
+    /// The token with which that password ends.
+    pub tied_to: Option<usize>,
 }
 
 /// A token of the model.
@@ -39,6 +45,9 @@ pub struct Token {
     pub may_manage_tokens: bool,
     /// Whether the caller has its token string.
     pub known: bool,
+    /// The number of its secret: a rotation ends the one before at once.
+    pub secret: i32,
+    pub lifetime: Lifetime,
     /// The limits of the credential that made, moved or rotated it, if that happened in the model.
     pub bound: Option<Bound>,
 }
@@ -48,6 +57,8 @@ pub struct Bound {
     pub limits: Rights,
     /// Whether it could give `may_manage_tokens`.
     pub gives_management: bool,
+    /// When a token that it makes expires at the latest.
+    pub until: Option<OffsetDateTime>,
 }
 
 /// An invitation to one of the caller's mailboxes.
@@ -68,6 +79,13 @@ pub struct ModelImpersonation {
     pub carried: Rights,
 }
 
+/// A JWT that carries all rights of a token, and the secret that it was exchanged for.
+#[derive(Clone, Copy, Debug)]
+pub struct ModelJwt {
+    pub token: usize,
+    pub secret: i32,
+}
+
 /// A credential that the caller can act with, by its index.
 #[derive(Clone, Copy, Debug)]
 pub enum ModelCredential {
@@ -75,6 +93,8 @@ pub enum ModelCredential {
     /// A session of this account: a caller that knows the password can get one at any time.
     Session(usize),
     Impersonation(usize),
+    /// A JWT that is left of an exchange.
+    Jwt(usize),
 }
 
 /// How a credential is presented. That of an impersonation is always a JWT.
@@ -95,6 +115,7 @@ pub struct World {
     pub tokens: Vec<Token>,
     pub invitations: Vec<Invitation>,
     pub impersonations: Vec<ModelImpersonation>,
+    pub jwts: Vec<ModelJwt>,
     /// How many roles were made: ids are never reused.
     pub made_roles: u128,
 }
@@ -117,7 +138,7 @@ pub fn account_id(account: usize) -> AccountId {
 impl World {
     /// An org with these roles and no accounts.
     pub fn new(is_system: bool, allow_user_tokens: bool, roles: Vec<CustomRole>) -> Self {
-        let policy = TokenPolicy { allow_user_tokens, ..TokenPolicy::default() };
+        let policy = TokenPolicy { allow_user_tokens, allow_self_renewal: true, ..TokenPolicy::default() };
         let number = |(n, role)| (RoleId::from_u128(n as u128 + 1), role);
         Self {
             org: if is_system { SYSTEM_ORG } else { OrgId::from_u128(1) },
@@ -127,6 +148,7 @@ impl World {
             tokens: Vec::new(),
             invitations: Vec::new(),
             impersonations: Vec::new(),
+            jwts: Vec::new(),
             made_roles: 0,
         }
     }
@@ -202,12 +224,17 @@ impl World {
     pub fn credential_of(&self, credential: ModelCredential) -> Credential {
         match credential {
             ModelCredential::Token(n) => {
-                let Token { account, lists, may_manage_tokens, .. } = &self.tokens[n];
+                let Token { account, lists, may_manage_tokens, secret, lifetime, .. } = &self.tokens[n];
+                let record = SecretRecord { mac: Vec::new(), pepper: 1 };
                 Credential {
                     credential_id: TokenId::from_u128(n as u128).into(),
                     account: self.member(*account),
                     restrictions: lists.clone(),
                     may_manage_tokens: *may_manage_tokens,
+                    secrets: vec![Secret { number: *secret, expire_time: None, record }],
+                    create_time: lifetime.create_time,
+                    renew_time: lifetime.renew_time,
+                    expire_time: lifetime.expire_time,
                     ..sample(&[])
                 }
             }
@@ -216,8 +243,13 @@ impl World {
                 account: self.member(account),
                 kind: TokenKind::Session,
                 may_manage_tokens: true,
+                tied_to: self.accounts[account].tied_to.map(|token| TiedTo {
+                    token_id: TokenId::from_u128(token as u128),
+                    expire_time: self.tokens[token].lifetime.expire_time,
+                }),
                 ..sample(&[])
             },
+            ModelCredential::Jwt(n) => self.credential_of(ModelCredential::Token(self.jwts[n].token)),
             ModelCredential::Impersonation(n) => self.credential_of(self.impersonations[n].by),
         }
     }
@@ -226,6 +258,7 @@ impl World {
     pub fn behind(&self, credential: ModelCredential) -> Vec<usize> {
         match credential {
             ModelCredential::Token(n) => vec![self.tokens[n].account],
+            ModelCredential::Jwt(n) => vec![self.tokens[self.jwts[n].token].account],
             ModelCredential::Session(account) => vec![account],
             ModelCredential::Impersonation(n) => {
                 vec![self.impersonations[n].target, self.impersonations[n].actor]
@@ -237,7 +270,16 @@ impl World {
     pub fn caller(&self, credential: ModelCredential, presented_as: &PresentedAs) -> Result<Caller> {
         let found = self.credential_of(credential);
         found.check(now())?;
+        let secret = match credential {
+            ModelCredential::Token(n) => Some(self.tokens[n].secret),
+            ModelCredential::Jwt(n) => Some(self.jwts[n].secret),
+            ModelCredential::Session(_) | ModelCredential::Impersonation(_) => None,
+        };
+        if !found.vouches_for(secret, now()) {
+            return Err(Reason::AccessTokenStale.into());
+        }
         let jwt = |narrowed_to, impersonation| AuthenticatedBy::AccessToken {
+            secret,
             narrowed_to,
             impersonation,
             expires_at: now().unix_timestamp() + 60,
@@ -253,7 +295,11 @@ impl World {
                 impersonation.target.check_active()?;
                 jwt(Some(carried.clone()), Some(impersonation))
             }
-            (_, PresentedAs::TokenString) => AuthenticatedBy::TokenString,
+            (ModelCredential::Jwt(_), _) if found.restrictions.narrow_rights() => {
+                jwt(Some(found.effective_rights().as_ref().clone()), None)
+            }
+            (ModelCredential::Jwt(_), _) => jwt(None, None),
+            (_, PresentedAs::TokenString) => AuthenticatedBy::TokenString { secret },
             (_, PresentedAs::Jwt) if found.restrictions.narrow_rights() => {
                 jwt(Some(found.effective_rights().as_ref().clone()), None)
             }
@@ -272,7 +318,8 @@ impl World {
         let signs_in = |account: &usize| self.accounts[*account].signs_in;
         let sessions = (0..self.accounts.len()).filter(signs_in).map(ModelCredential::Session);
         let impersonations = (0..self.impersonations.len()).map(ModelCredential::Impersonation);
-        let all = tokens.chain(sessions).chain(impersonations);
+        let jwts = (0..self.jwts.len()).map(ModelCredential::Jwt);
+        let all = tokens.chain(sessions).chain(impersonations).chain(jwts);
         all.filter_map(|credential| {
             Some((credential, self.caller(credential, &PresentedAs::TokenString).ok()?))
         })
