@@ -168,7 +168,7 @@ impl World {
         let Some((credential, _)) = usable.get(attempt.by % usable.len().max(1)) else { return refuse() };
         let caller = self.caller(*credential, &attempt.presented_as)?;
         let by = By {
-            acting: caller.acting_in(None)?,
+            acting: caller.acting_in(Some(caller.home()))?,
             credential: *credential,
             presented_as: &attempt.presented_as,
         };
