@@ -403,6 +403,8 @@ async fn ceilings_bound_what_is_decided_and_what_was() {
         allow_user_tokens: Some(false),
         access_token_lifetime: seconds(120),
         idle_limit: seconds(30 * DAY),
+        allow_self_renewal: Some(false),
+        max_renewed_lifetime: seconds(730 * DAY),
         etag: shown.etag.clone(),
         ..Default::default()
     };
