@@ -4,8 +4,10 @@
 #![allow(dead_code, unreachable_pub, reason = "no bench uses all of it, and nothing imports a bench")]
 
 use std::fmt::Display;
+use std::fs::OpenOptions;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _, stdout};
 use std::ops::Deref;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -117,7 +119,9 @@ impl Deployment {
         let scratch = std::env::temp_dir().join(format!("countersign-bench-{}", std::process::id()));
         std::fs::create_dir_all(&scratch)?;
         let mut deployment = Self { scratch: Scratch(scratch), operator: String::new(), server };
-        std::fs::write(deployment.master_key(), MasterKeys::new_file().as_bytes())?;
+        // The servers take no file that others can read.
+        let mut key = OpenOptions::new().write(true).create_new(true).mode(0o600).open(deployment.master_key())?;
+        key.write_all(MasterKeys::new_file().as_bytes())?;
         progress("migrate, bootstrap");
         deployment.run(countersign("migrate"))?;
         let token = deployment.scratch.0.join("operator.token");

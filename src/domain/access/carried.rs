@@ -25,6 +25,7 @@ pub struct Carried {
 struct Written<'a> {
     sub: String,
     client_id: String,
+    #[serde(skip_serializing_if = "str::is_empty")]
     scope: &'a str,
     org: String,
     account_kind: &'a str,
