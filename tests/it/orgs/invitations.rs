@@ -785,8 +785,9 @@ async fn what_a_stolen_token_has_sent_is_accepted_by_nobody() {
     server.anonymous().tokens().revoke_token(revoke).await.unwrap();
     refused(look(&server, &code).await, Code::Unauthenticated, "TOKEN_REVOKED");
     refused(sign_up(&server, &code).await, Code::Unauthenticated, "TOKEN_REVOKED");
-    // With another token it was meant.
-    resend(&org.owner, &invitation).await.unwrap();
+    // It was revoked with the token. With another token an invitation is meant.
+    refused(resend(&org.owner, &invitation).await, Code::NotFound, "RESOURCE_NOT_FOUND");
+    invite(&org.owner, "", "thief@example.org", &[("auditor", "*")]).await.unwrap();
     let joined = sign_up(&server, &code_for(&server, "thief@example.org").await).await.unwrap();
     assert!(joined.dropped_grants.is_empty());
 }
