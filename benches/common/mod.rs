@@ -120,7 +120,8 @@ impl Deployment {
         std::fs::create_dir_all(&scratch)?;
         let mut deployment = Self { scratch: Scratch(scratch), operator: String::new(), server };
         // The servers take no file that others can read.
-        let mut key = OpenOptions::new().write(true).create_new(true).mode(0o600).open(deployment.master_key())?;
+        let mut key =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(deployment.master_key())?;
         key.write_all(MasterKeys::new_file().as_bytes())?;
         progress("migrate, bootstrap");
         deployment.run(countersign("migrate"))?;

@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::access_token::{Detail, GRANT_DETAIL, MAX_LEN};
-use super::credential::Credential;
 use super::member::Member;
 use super::rights::Rights;
+use crate::domain::values::ids::CredentialId;
+use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::ResourcePath;
 use crate::error::Reason;
@@ -45,7 +46,7 @@ impl Carried {
     /// # Errors
     /// `SCOPE_TOO_WIDE`.
     pub(crate) fn new(
-        credential: &Credential,
+        (credential_id, kind): (CredentialId, TokenKind),
         subject: &Member,
         rights: &Rights,
         roles: Option<Vec<String>>,
@@ -59,11 +60,11 @@ impl Carried {
         });
         let written = Written {
             sub: subject.account_id.to_string(),
-            client_id: credential.credential_id.to_string(),
+            client_id: credential_id.to_string(),
             scope: &scope,
             org: subject.org_id.to_string(),
             account_kind: subject.account_kind.name(),
-            token_kind: credential.kind.name(),
+            token_kind: kind.name(),
             org_ver: subject.org_version,
             acct_ver: subject.account_version,
             roles,

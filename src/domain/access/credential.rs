@@ -89,7 +89,8 @@ impl Credential {
         let carried = self.derived.carried.get_or_init(|| {
             // A token with roles may do all that its account may.
             let roles = (!self.restrictions.narrow_rights()).then(|| self.account.roles());
-            Carried::new(self, &self.account, self.effective_rights(), roles).map(Arc::new)
+            Carried::new((self.credential_id, self.kind), &self.account, self.effective_rights(), roles)
+                .map(Arc::new)
         });
         carried.clone()
     }

@@ -115,7 +115,10 @@ pub(crate) fn decide(
     // owner are listed where they are among the scopes.
     let carried = match request.scopes.as_slice() {
         [] => credential.carried()?,
-        scopes => Carried::new(credential, &credential.account, &held.narrowed(scopes, &[]), None)?.into(),
+        scopes => {
+            let made_from = (credential.credential_id, credential.kind);
+            Carried::new(made_from, &credential.account, &held.narrowed(scopes, &[]), None)?.into()
+        }
     };
     Ok(Decision { audiences, carried, secret: credential.bound_to(request.secret), issued_at, expires_at })
 }

@@ -91,9 +91,10 @@ pub(crate) fn decide(
     if expires_at <= issued_at {
         return Err(Reason::TokenExpired.into());
     }
-    let carried = Carried::new(acting.caller.credential(), target, &given, None)?.into();
+    let credential = acting.caller.credential();
+    let carried = Carried::new((credential.credential_id, credential.kind), target, &given, None)?.into();
     // What it is made from ends with this secret, and so does it.
-    let secret = acting.caller.credential().bound_to(acting.caller.secret());
+    let secret = credential.bound_to(acting.caller.secret());
     Ok(Decision { audiences: vec![issuer.to_owned()], carried, secret, issued_at, expires_at })
 }
 

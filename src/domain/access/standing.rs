@@ -166,7 +166,8 @@ mod tests {
         let stale = Err(Reason::AccessTokenStale);
         let compare = Ok(Verdict::CompareRights);
         // The outcome for a token string, and for a JWT that impersonates.
-        let cases: [(Change, Result<Verdict, Reason>, Result<Verdict, Reason>); 11] = [
+        type Outcome = Result<Verdict, Reason>;
+        let cases: [(Change, Outcome, Outcome); 11] = [
             (|_, _, _| (), Ok(Verdict::Unchanged), Ok(Verdict::Unchanged)),
             (|c, _, _| c.revoked = true, Err(Reason::TokenRevoked), Err(Reason::TokenRevoked)),
             (|_, m, _| m.org_stopped = true, Err(Reason::OrgSuspended), Err(Reason::OrgSuspended)),

@@ -132,7 +132,7 @@ fn every_name_of_a_request_is_checked() {
     let unknown: Vec<_> = texts.difference(&known).collect();
     assert!(
         unknown.is_empty(),
-        "which type of domain/values checks {unknown:?}? Add it here, and to tests/it/accounts/names.rs"
+        "which type of domain/values checks {unknown:?}? Add it here, and to tests/it/accounts/names_of_people.rs"
     );
     // Text is normalized and compared in one place.
     for (text, files) in [
@@ -174,6 +174,7 @@ const NAMES: &[&str] = &[
     "ActivateAccountRequest.reason",
     "ConvertAccountRequest.reason",
     "CreateServiceAccountRequest.description",
+    "CreateUserRequest.description",
     "DeactivateAccountRequest.reason",
     "DeleteOrgRequest.reason",
     "ImpersonateAccountRequest.reason",

@@ -19,6 +19,10 @@ const KEY_SET: &str = "/countersign.v1.TokenService/GetJsonWebKeySet";
 const CHECK: &str = "/grpc.health.v1.Health/Check";
 const GRPC: (&str, &str) = ("content-type", "application/grpc");
 
+type Headers<'a> = &'a [(&'a str, &'a str)];
+/// Method, path, headers, body; and the answer.
+type Question<'a> = (&'a str, &'a str, Headers<'a>, &'a [u8], &'a str);
+
 /// The whole answer to one request.
 struct Answer {
     status: u16,
@@ -101,7 +105,7 @@ async fn framing() {
     let largest = crate::harness::LIMITS.max_message_size as u32;
     let gzip = ("grpc-encoding", "gzip");
     let unknown_field = [&message[..], &[0xfa, 0x7f, 1, b'x']].concat();
-    let questions: &[(&[(&str, &str)], Vec<u8>, &str)] = &[
+    let questions: &[(Headers<'_>, Vec<u8>, &str)] = &[
         (&[], whole.clone(), "0"),
         (&[], framed(&unknown_field), "0"),
         (&[("grpc-encoding", "identity")], whole.clone(), "0"),
@@ -136,8 +140,8 @@ async fn framing() {
     }
 }
 
-/// Asks each question of a table: method, path, headers, body; and the answer.
-async fn asked(connection: &Connection, questions: &[(&str, &str, &[(&str, &str)], &[u8], &str)]) {
+/// Asks each question of a table.
+async fn asked(connection: &Connection, questions: &[Question<'_>]) {
     for (method, path, headers, body, expected) in questions {
         let answer = connection.ask(method, path, headers, body).await;
         assert_eq!(answer.summary(), *expected, "{method} {path} {headers:?}");

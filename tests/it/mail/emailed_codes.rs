@@ -339,7 +339,7 @@ async fn a_mailbox_gets_three_in_an_hour() {
 #[tokio::test]
 async fn an_address_that_asks_without_end_waits() {
     let limits = || ServerLimits { trusted_proxies: vec!["127.0.0.1/32".parse().unwrap()], ..LIMITS };
-    let a = TestServer::with_limits(limits()).await;
+    let a = TestServer::at_standing_time(limits()).await;
     let b = a.beside(limits()).await;
     let ask = async |server: &TestServer, n: u32, from: &str| {
         let request = pb::RequestPasswordResetRequest { email: format!("p{n}@example.org") };

@@ -1,6 +1,5 @@
 //! `countersign mail show-link`: letting a person in where no email can be sent.
 
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -9,7 +8,7 @@ use tonic::Code;
 
 use crate::harness::{
     Org, PASSWORD, Scratch, TestServer, accept, countersign, fails, invite, refused, search_too, sign_up,
-    until, watch,
+    until, watch, write_private,
 };
 
 fn show(server: &TestServer, key: &Path, of: &str) -> Command {
@@ -52,7 +51,7 @@ async fn a_shown_link_lets_a_person_in_and_proves_no_mailbox() {
     let scratch = Scratch::new("show-link");
     let server = TestServer::start().await;
     let key = scratch.path("master.key");
-    fs::write(&key, server.master_key_file()).unwrap();
+    write_private(&key, server.master_key_file());
     let (org, host) = (server.org().await, server.org().await);
 
     // A first password: by the id of the email, and by the address of a user who was sent none.
@@ -106,7 +105,7 @@ async fn no_link_to_an_account_in_use_is_shown() {
     let scratch = Scratch::new("show-no-link");
     let server = TestServer::start().await;
     let key = scratch.path("master.key");
-    fs::write(&key, server.master_key_file()).unwrap();
+    write_private(&key, server.master_key_file());
     let org = server.org().await;
     fails(&mut show(&server, &key, "nobody@example.org"), "not found");
     fails(&mut show(&server, &key, "rubbish"), "must be the id of an email, or an address");

@@ -142,6 +142,7 @@ async fn bootstrap_recovers_the_operator() {
     // A token of another name was not created by bootstrap, and remains.
     // As the README creates it.
     let lasting = pb::CreateTokenRequest {
+        org_id: "system".into(),
         display_name: "lasting".into(),
         may_manage_tokens: true,
         ..Default::default()

@@ -323,10 +323,13 @@ async fn what_others_sent_to_a_caller_is_no_failure_of_its_address() {
 async fn an_owners_list_names_what_the_org_names_since() {
     let server = TestServer::start().await;
     let org = server.org().await;
-    let names = |scopes: Vec<String>| scopes.iter().any(|scope| scope == "shipments.plan");
-    assert!(!names(org.owner.exchange().await.unwrap().scopes));
+    let names = async || {
+        let caller = org.owner.caller().await.unwrap();
+        caller.permissions.iter().any(|permission| permission == "shipments.plan")
+    };
+    assert!(!names().await);
     server.account(&org.id, "bot", &[("shipments.plan", "*")]).await;
-    assert!(names(org.owner.exchange().await.unwrap().scopes));
+    assert!(names().await);
 }
 
 #[tokio::test]

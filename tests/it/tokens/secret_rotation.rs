@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use countersign::db::events::EventValue as _;
 use countersign::grpc::pb;
 use pb::TokenSecretState::{Active, Expired, Retiring};
 use tonic::{Code, Status};
@@ -476,7 +477,7 @@ async fn each_step_is_one_event_without_a_secret() {
         let end = token.secrets[0].expire_time.unwrap();
         let end = time::OffsetDateTime::from_unix_timestamp(end.seconds).unwrap()
             + Duration::from_nanos(end.nanos as u64);
-        end.to_string()
+        end.event_value()
     };
     let retires = |token| format!("secrets.expire_time null {:?}", end(token));
     let revives = |token| format!("secrets.expire_time {:?} null", end(token));
