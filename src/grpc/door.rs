@@ -8,9 +8,10 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::BoxError;
 use axum::body::{Body, Bytes, HttpBody};
@@ -53,8 +54,10 @@ pub const SERVICES: [&str; 3] =
 /// So many responses each client may leave unread, or a quarter of the calls if that is more.
 const LEAST_UNREAD: usize = 64;
 
-/// How long a client waits for a refusal that tells it to retry later.
+/// How long a client waits for a refusal that tells it to retry later, where there are many.
 const REFUSAL_DELAY: Duration = Duration::from_millis(100);
+/// How many such refusals of a second are not delayed.
+const UNDELAYED: u64 = 500;
 
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
@@ -95,6 +98,8 @@ pub struct Door {
     unread: Arc<UnreadResponses>,
     /// The places of refusals that are delayed.
     refusals: Semaphore,
+    refused: PerSecond,
+    began: Instant,
     health: Arc<HealthOf>,
     reflection: Reflection,
 }
@@ -163,6 +168,8 @@ impl Door {
             streams: Room::new(calls / 2, usize::MAX),
             unread: UnreadResponses::new((calls / 4).max(LEAST_UNREAD)),
             refusals: Semaphore::new(calls),
+            refused: PerSecond::default(),
+            began: Instant::now(),
             health: Arc::new(HealthOf::new(reporter)),
             reflection: Reflection::new(),
             state,
@@ -261,10 +268,13 @@ impl Door {
         response
     }
 
-    /// Delays the refusal of a client that is told to retry later: one that retries at once would keep
-    /// the server busy with refusals. Refusals beyond as many as there are permits are not delayed.
+    /// Delays the refusal of a client that is told to retry later, where there are many: clients that
+    /// retry at once would keep the server busy with refusals. Beyond as many as there are permits, none
+    /// is delayed.
     async fn delay_refusal(&self) {
-        if let Ok(_place) = self.refusals.try_acquire() {
+        if self.refused.is_more_than(UNDELAYED, self.began.elapsed().as_secs())
+            && let Ok(_place) = self.refusals.try_acquire()
+        {
             tokio::time::sleep(REFUSAL_DELAY).await;
         }
     }
@@ -365,6 +375,22 @@ impl Door {
     }
 }
 
+/// How often something happened within the present second, as far as one word counts it: the second
+/// above, and the count below.
+#[derive(Default)]
+struct PerSecond(AtomicU64);
+
+impl PerSecond {
+    /// Counts one more, and says whether that is more than so many.
+    fn is_more_than(&self, most: u64, second: u64) -> bool {
+        const COUNT: u64 = u32::MAX as u64;
+        let now = second << 32;
+        let counted = |before: u64| Some(if before & !COUNT == now { before + 1 } else { now + 1 });
+        let before = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, counted).unwrap_or_default();
+        before & !COUNT == now && before & COUNT >= most
+    }
+}
+
 /// The message of a body, which holds exactly one.
 ///
 /// # Errors
@@ -437,6 +463,16 @@ mod tests {
         assert_eq!(parse("99999999H"), Some(Duration::from_secs(99_999_999 * 3_600)));
         for bad in ["", "m", "10", "-1S", "123456789S", "1.5S", "10x"] {
             assert_eq!(parse(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn more_than_so_many_of_a_second_are_many() {
+        let counted = PerSecond::default();
+        // Each second begins anew.
+        for second in [0, 7, 8] {
+            let many = [(); 5].map(|()| counted.is_more_than(3, second));
+            assert_eq!(many, [false, false, false, true, true], "{second}");
         }
     }
 

@@ -320,7 +320,7 @@ fn settings_of_the_other_commands() {
         assert_eq!(flags, help(&command).into_keys().collect::<BTreeSet<_>>(), "{command}");
         shown.insert(command);
     }
-    assert_eq!(shown.len(), 8);
+    assert_eq!(shown.len(), 9);
 }
 
 /// A document without its code blocks and the code in its lines, where brackets are no links.
