@@ -117,6 +117,22 @@ impl OncePer {
     }
 }
 
+/// How often something happened within the present second, as far as one word counts it: the second
+/// above, and the count below.
+#[derive(Debug, Default)]
+pub struct PerSecond(AtomicU64);
+
+impl PerSecond {
+    /// Counts one more, and says whether that is more than so many.
+    pub fn is_more_than(&self, most: u64, second: u64) -> bool {
+        const COUNT: u64 = u32::MAX as u64;
+        let now = second << 32;
+        let counted = |before: u64| Some(if before & !COUNT == now { before + 1 } else { now + 1 });
+        let before = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, counted).unwrap_or_default();
+        before & !COUNT == now && before & COUNT >= most
+    }
+}
+
 /// Spreads pauses before retries: nodes that failed at the same moment do not retry at the same
 /// moment.
 #[derive(Clone, Copy, Debug)]
@@ -149,6 +165,16 @@ impl Jitter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn more_than_so_many_of_a_second_are_many() {
+        let counted = PerSecond::default();
+        // Each second begins anew.
+        for second in [0, 7, 8] {
+            let many = [(); 5].map(|()| counted.is_more_than(3, second));
+            assert_eq!(many, [false, false, false, true, true], "{second}");
+        }
+    }
 
     #[test]
     fn ids_ascend_also_when_time_stands_or_goes_back() {

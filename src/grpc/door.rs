@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -35,10 +34,11 @@ use super::layers::status::{self, GRPC_STATUS};
 use super::layers::stream::EndingStream;
 use super::layers::unread::UnreadResponses;
 use super::reflection::Reflection;
-use super::service::{Handler, decode, encode};
+use super::service::{GRPC_ENCODING, Handler, IDENTITY, decode, encode, message};
 use super::wire::bounds::Bounds;
 use super::{accounts, health, orgs, reflection, tokens};
 use crate::client_addr::TrustedProxies;
+use crate::clock::PerSecond;
 use crate::connections::{Connection, Room};
 use crate::domain::access::request_context::RequestContext;
 use crate::domain::access::work::Work;
@@ -60,10 +60,7 @@ const REFUSAL_DELAY: Duration = Duration::from_millis(100);
 const UNDELAYED: u64 = 500;
 
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
-const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
-/// The only encoding of messages: they are not compressed.
-const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 
 /// The limits of a server.
 #[derive(Clone, Debug)]
@@ -375,37 +372,6 @@ impl Door {
     }
 }
 
-/// How often something happened within the present second, as far as one word counts it: the second
-/// above, and the count below.
-#[derive(Default)]
-struct PerSecond(AtomicU64);
-
-impl PerSecond {
-    /// Counts one more, and says whether that is more than so many.
-    fn is_more_than(&self, most: u64, second: u64) -> bool {
-        const COUNT: u64 = u32::MAX as u64;
-        let now = second << 32;
-        let counted = |before: u64| Some(if before & !COUNT == now { before + 1 } else { now + 1 });
-        let before = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, counted).unwrap_or_default();
-        before & !COUNT == now && before & COUNT >= most
-    }
-}
-
-/// The message of a body, which holds exactly one.
-///
-/// # Errors
-/// `MALFORMED_REQUEST`; `COMPRESSION_UNSUPPORTED` for a message that is compressed as its headers say.
-fn message<'a>(body: &'a [u8], headers: &HeaderMap) -> Result<&'a [u8]> {
-    let (head, message) = body.split_first_chunk::<MESSAGE_HEAD>().ok_or(Reason::MalformedRequest)?;
-    let [flag, length @ ..] = *head;
-    let is_encoded = || headers.get(GRPC_ENCODING).is_some_and(|encoding| encoding != IDENTITY);
-    match flag {
-        0 if message.len() == u32::from_be_bytes(length) as usize => Ok(message),
-        1 if is_encoded() => Err(Reason::CompressionUnsupported.into()),
-        _ => Err(Reason::MalformedRequest.into()),
-    }
-}
-
 fn success(reply: Reply) -> Response<Reply> {
     let mut response = Response::new(reply);
     response.headers_mut().insert(CONTENT_TYPE, GRPC);
@@ -464,42 +430,6 @@ mod tests {
         for bad in ["", "m", "10", "-1S", "123456789S", "1.5S", "10x"] {
             assert_eq!(parse(bad), None, "{bad:?}");
         }
-    }
-
-    #[test]
-    fn more_than_so_many_of_a_second_are_many() {
-        let counted = PerSecond::default();
-        // Each second begins anew.
-        for second in [0, 7, 8] {
-            let many = [(); 5].map(|()| counted.is_more_than(3, second));
-            assert_eq!(many, [false, false, false, true, true], "{second}");
-        }
-    }
-
-    #[test]
-    fn a_body_holds_one_message() {
-        let found = |body: &[u8], encoding: Option<&'static str>| {
-            let headers = encoding.map(|value| (GRPC_ENCODING, HeaderValue::from_static(value)));
-            message(body, &headers.into_iter().collect()).map(<[u8]>::to_vec).map_err(|error| error.reason())
-        };
-        for encoding in [None, Some("identity"), Some("gzip")] {
-            assert_eq!(found(&[0, 0, 0, 0, 2, 7, 8], encoding), Ok(vec![7, 8]));
-            assert_eq!(found(&[0, 0, 0, 0, 0], encoding), Ok(vec![]));
-        }
-        for body in [
-            &[][..],
-            &[0, 0, 0, 0],
-            &[0, 0, 0, 0, 2, 7],
-            &[0, 0, 0, 0, 1, 7, 8],
-            &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-            &[0, 255, 255, 255, 255, 7],
-            &[1, 0, 0, 0, 1, 7],
-            &[2, 0, 0, 0, 1, 7],
-        ] {
-            assert_eq!(found(body, None), Err(Reason::MalformedRequest), "{body:?}");
-        }
-        assert_eq!(found(&[1, 0, 0, 0, 1, 7], Some("gzip")), Err(Reason::CompressionUnsupported));
-        assert_eq!(found(&[1, 0, 0, 0, 1, 7], Some("identity")), Err(Reason::MalformedRequest));
     }
 
     #[test]

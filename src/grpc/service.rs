@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::body::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use prost::Message;
 
 use super::layers::auth::Call;
@@ -44,6 +45,25 @@ macro_rules! service {
 }
 pub(crate) use service;
 
+pub(super) const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+/// The only encoding of messages: they are not compressed.
+pub(super) const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
+
+/// The message of a body, which holds exactly one.
+///
+/// # Errors
+/// `MALFORMED_REQUEST`; `COMPRESSION_UNSUPPORTED` for a message that is compressed as its headers say.
+pub(super) fn message<'a>(body: &'a [u8], headers: &HeaderMap) -> Result<&'a [u8]> {
+    let (head, message) = body.split_first_chunk::<MESSAGE_HEAD>().ok_or(Reason::MalformedRequest)?;
+    let [flag, length @ ..] = *head;
+    let is_encoded = || headers.get(GRPC_ENCODING).is_some_and(|encoding| encoding != IDENTITY);
+    match flag {
+        0 if message.len() == u32::from_be_bytes(length) as usize => Ok(message),
+        1 if is_encoded() => Err(Reason::CompressionUnsupported.into()),
+        _ => Err(Reason::MalformedRequest.into()),
+    }
+}
+
 /// # Errors
 /// `MALFORMED_REQUEST`.
 pub(super) fn decode<M: Message + Default>(message: &[u8]) -> Result<M> {
@@ -59,4 +79,35 @@ pub(super) fn encode<M: Message>(message: &M) -> Bytes {
     frame.extend_from_slice(&(length as u32).to_be_bytes());
     message.encode_raw(&mut frame);
     frame.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_holds_one_message() {
+        let found = |body: &[u8], encoding: Option<&'static str>| {
+            let headers = encoding.map(|value| (GRPC_ENCODING, HeaderValue::from_static(value)));
+            message(body, &headers.into_iter().collect()).map(<[u8]>::to_vec).map_err(|error| error.reason())
+        };
+        for encoding in [None, Some("identity"), Some("gzip")] {
+            assert_eq!(found(&[0, 0, 0, 0, 2, 7, 8], encoding), Ok(vec![7, 8]));
+            assert_eq!(found(&[0, 0, 0, 0, 0], encoding), Ok(vec![]));
+        }
+        for body in [
+            &[][..],
+            &[0, 0, 0, 0],
+            &[0, 0, 0, 0, 2, 7],
+            &[0, 0, 0, 0, 1, 7, 8],
+            &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            &[0, 255, 255, 255, 255, 7],
+            &[1, 0, 0, 0, 1, 7],
+            &[2, 0, 0, 0, 1, 7],
+        ] {
+            assert_eq!(found(body, None), Err(Reason::MalformedRequest), "{body:?}");
+        }
+        assert_eq!(found(&[1, 0, 0, 0, 1, 7], Some("gzip")), Err(Reason::CompressionUnsupported));
+        assert_eq!(found(&[1, 0, 0, 0, 1, 7], Some("identity")), Err(Reason::MalformedRequest));
+    }
 }

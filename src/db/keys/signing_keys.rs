@@ -36,7 +36,7 @@ impl SigningKey {
     }
 }
 
-/// A key's place in the list, read back from [`Page::next`].
+/// A key's place in the list, read back from [`Listed::next`](crate::domain::paging::Listed::next).
 pub type KeyPosition = (OffsetDateTime, String);
 
 /// Reads a place. A place that this server sealed itself parses.
