@@ -77,7 +77,7 @@ def sign_up(browser, link, address):
         wrong(f"the page shows {browser.text()!r}")
     done("somebody without an account signed up: by keyboard, without JavaScript")
     browser.open(link)
-    if "This link was used already" not in browser.text():
+    if "This link no longer works" not in browser.text():
         wrong(f"the used link shows {browser.text()!r}")
     done("the link works no more")
 

@@ -87,7 +87,7 @@ def fill_in(browser, link, address):
         wrong(f"the page shows {browser.text()!r}")
     done("a good one is saved: by keyboard, without JavaScript")
     browser.open(link)
-    if "This link was used already" not in browser.text():
+    if "This link no longer works" not in browser.text():
         wrong(f"the used link shows {browser.text()!r}")
     done("the link works no more")
 
