@@ -4,7 +4,7 @@ use std::fmt;
 
 use anyhow::{Result, bail, ensure};
 
-use super::database;
+use super::{database, issuer as recorded_issuer};
 use crate::clock::Clock;
 use crate::config::args::{MailCommand, MailListArgs, MailRetryArgs, MailShowLinkArgs};
 use crate::config::{CredentialLimits, SigningAlgorithm, WebUrl};
@@ -89,6 +89,7 @@ async fn show_link(args: MailShowLinkArgs) -> Result<()> {
     let master = MasterKeys::read(&args.master_key.master_key_file)?;
     let pools = database::open(&args.database, 2, 1).await?;
     let issuer = args.issuer.issuer()?;
+    recorded_issuer::require(&pools.main.pool(), &issuer).await?;
     let pages_url = args.pages_url.unwrap_or_else(|| WebUrl::from(&issuer));
     // The key that signs is there since the first server started: nothing new is signed here.
     let algorithm = SigningAlgorithm::EdDsa;

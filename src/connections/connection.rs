@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::activity::{Closing, Ending, Phase};
-use super::calls::Calls;
+use super::calls::{Calls, Unpolled};
 use super::settings::Settings;
 use super::socket::Socket;
 use super::table::Place;
@@ -89,6 +89,7 @@ pub(super) async fn run<S: Service>(
         }
     });
     let calls = Calls::default();
+    let _unpolled = Unpolled(calls.clone());
     let http = http(settings, calls.clone());
     let socket = TokioIo::new(Socket::new(socket, activity.clone(), limits.write_timeout));
     let mut connection = pin!(http.serve_connection(socket, service));

@@ -95,8 +95,8 @@ impl<'a> Transaction<'a> {
     /// with a check that the caller is what it was when it authenticated ([`standing::check`]).
     ///
     /// # Errors
-    /// Those of that check;     /// `DATABASE_UNAVAILABLE`, at once where the outage is known already; `OVERLOADED` when too many
-    /// calls of the org wait.
+    /// Those of that check; `DATABASE_UNAVAILABLE`, at once where the outage is known already; `OVERLOADED`
+    /// when too many calls of the org wait.
     pub async fn begin(state: &'a State, author: impl Into<Author>) -> Result<Self> {
         Self::begin_at(state, author.into(), state.clock.now()).await
     }

@@ -372,7 +372,10 @@ impl Acting<'_> {
 
     /// Whether it is the token that the caller presents, itself.
     pub(crate) fn presents(&self, token_id: TokenId) -> bool {
-        self.caller.actor_id().is_none() && self.caller.credential_id() == token_id.into()
+        // Not by a JWT, which is handed to services.
+        self.caller.actor_id().is_none()
+            && self.caller.by_token_string()
+            && self.caller.credential_id() == token_id.into()
     }
 
     /// Refuses a caller that has the secret which retires: a rotation leaves the token to the one that

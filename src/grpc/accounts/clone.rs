@@ -107,6 +107,9 @@ pub async fn clone_account(
     let acting = call.acting_in(state, &request.org_id).await?;
     acting.require(&Permission::ACCOUNTS_WRITE, &Node::Org)?;
     acting.require(&Permission::ACCOUNTS_READ, &Node::Org)?;
+    if !request.email.is_empty() {
+        acting.may_send_code()?;
+    }
     let new = CloneRequest::check(&request)?;
     let request_id = idempotency::parse(&std::mem::take(&mut request.request_id)).unwrap_or_default();
     // A preview does not count as the first call.

@@ -11,6 +11,7 @@ use crate::domain::access::credential::Credential;
 use crate::domain::access::request_context::RequestContext;
 use crate::domain::access::work::Work;
 use crate::domain::values::ids::OrgId;
+use crate::domain::values::references::OrgRef;
 use crate::error::{Error, Reason, Result};
 use crate::grpc::wire::convert;
 use crate::state::State;
@@ -75,8 +76,9 @@ impl Call {
     /// # Errors
     /// `RESOURCE_NOT_FOUND` for an org that does not exist, or that the caller may not see.
     pub async fn acting_in(&self, state: &State, org_id: &str) -> Result<Acting<'_>> {
-        let Some(named) = convert::org(org_id)? else { return self.caller()?.acting_in(None) };
-        let org_id = db::references::org(&state.db, &named).await?;
+        let caller = self.caller()?;
+        let Some(named) = convert::org(org_id)? else { return caller.acting_in(None) };
+        let org_id = find_org(state, &named, caller.credential(), self.context.work).await?;
         // A slug is answered as the caller named it, whether there is such an org or not.
         self.acting_in_named(state, org_id).await.map_err(|error| match error.reason() {
             Reason::ResourceNotFound => Error::not_found("org", &named),
@@ -161,6 +163,26 @@ impl Call {
         let caller = caller.and_then(|caller| caller.for_issuer(state.keyring.signer.issuer(), false));
         caller.map_err(|error| error.of_credential(credential_id))
     }
+}
+
+/// The org that a request names. A slug takes a query, which takes a place in the share of the
+/// credential's org, unless the call has one already.
+pub(in crate::grpc) async fn find_org(
+    state: &State,
+    named: &OrgRef,
+    credential: &Credential,
+    work: Work,
+) -> Result<OrgId> {
+    let _place = match named {
+        OrgRef::Slug(_) if work != Work::Reads => {
+            let (org_id, credential_id) = (credential.account.org_id, credential.credential_id);
+            let place =
+                state.shares.place(Group::Org(org_id), Member::Credential(credential_id), Work::Reads);
+            Some(place.await?)
+        }
+        _ => None,
+    };
+    db::references::org(&state.db, named).await
 }
 
 /// The caller in an org in which the account of its session is a member.

@@ -10,11 +10,16 @@ use tonic::body::Body;
 use super::status::trailers_of_success;
 use crate::connections::{Closing, GaveWay, Place};
 
+/// The most frames of a stream that is over which are sent before its end.
+const MOST_AFTER: u8 = 8;
+
 /// Ends a stream, without an error, when its connection is being closed or another stream needs its
 /// place: the client opens it again elsewhere.
 pub(in crate::grpc) struct EndingStream {
     body: Body,
     over: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// How many frames are sent at most before the end, once it is over.
+    left: u8,
     ended: bool,
     /// Given back when the stream has ended. It holds the permit, which another stream frees by taking
     /// the place: this one is not polled while its client does not read.
@@ -29,7 +34,7 @@ impl EndingStream {
                 _ = gave_way => {}
             }
         });
-        Self { body, over, ended: false, _place: place }
+        Self { body, over, left: MOST_AFTER, ended: false, _place: place }
     }
 }
 
@@ -44,11 +49,15 @@ impl HttpBody for EndingStream {
         if self.ended {
             return Poll::Ready(None);
         }
-        // What was said before is sent before the end.
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+        let over = self.left < MOST_AFTER || self.over.as_mut().poll(context).is_ready();
+        // What was said before is sent before the end: not more, of a client that goes on asking.
+        if self.left > 0
+            && let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context)
+        {
+            self.left -= u8::from(over);
             return Poll::Ready(frame.map(|frame| frame.map_err(axum::Error::new)));
         }
-        if self.over.as_mut().poll(context).is_pending() {
+        if !over {
             return Poll::Pending;
         }
         self.ended = true;

@@ -41,12 +41,17 @@ pub(super) async fn stop(
     now: OffsetDateTime,
 ) -> Result<Stopped> {
     let mut stopped = Stopped::default();
-    stopped.revoke(tx, tokens, reason, now).await?;
     if reason != RevokeReason::KeyCompromise {
+        stopped.revoke(tx, tokens, reason, now).await?;
         return Ok(stopped);
     }
     let mut makers: Vec<Uuid> = tokens.iter().map(|(_, id)| id.uuid()).collect();
     makers.extend(other_makers.iter().map(|id| id.uuid()));
+    // Orgs before tokens, as calls with these tokens lock them.
+    for org_id in grouped(db::orgs::invitations::find_open_sent_with(&mut *tx, &makers).await?).into_keys() {
+        db::orgs::lock(&mut *tx, org_id).await?;
+    }
+    stopped.revoke(tx, tokens, reason, now).await?;
     let mut seen: BTreeSet<Uuid> = makers.iter().copied().collect();
     while !makers.is_empty() {
         let mut made = db::tokens::find_made_by(&mut *tx, &makers).await?;
@@ -54,9 +59,9 @@ pub(super) async fn stop(
         // Tokens may have rotated each other.
         made.retain(|(_, id)| seen.insert(id.uuid()));
         stopped.revoke(tx, &made, reason, now).await?;
-        // Sessions that have ended may have made something before.
-        let begun = db::sign_in::sessions::find_begun_by(&mut *tx, &makers).await?;
         stopped.end_what_people_use(tx, &makers, now).await?;
+        // Sessions that have ended may have made something before. Searched when no more begin.
+        let begun = db::sign_in::sessions::find_begun_by(&mut *tx, &makers).await?;
         makers = made.iter().map(|(_, id)| id.uuid()).collect();
         makers.extend(begun.into_iter().map(|id| id.uuid()).filter(|id| seen.insert(*id)));
     }
@@ -102,15 +107,16 @@ impl Stopped {
             let revoked = db::orgs::invitations::revoke_all(&mut *tx, org_id, &subjects, now).await?;
             self.invitations.entry(org_id).or_default().extend(revoked);
         }
-        for (org_id, accounts) in grouped(db::sign_in::passwords::find_made_by(&mut *tx, makers).await?) {
-            self.take_passwords(tx, org_id, accounts, now).await?;
-        }
+        // Codes before passwords: one that is being used is waited for, and then its password is found.
         for (org_id, accounts) in grouped(db::accounts::find_made_by(&mut *tx, makers).await?) {
             let subjects: Vec<Uuid> = accounts.iter().map(|id: &AccountId| id.uuid()).collect();
             let ended =
                 db::sign_in::emailed_codes::end_all_of(&mut *tx, org_id, &subjects, End::Revoked, now);
             let ended = ended.await?.into_iter().map(AccountId::from);
             self.codes.entry(org_id).or_default().extend(ended);
+        }
+        for (org_id, accounts) in grouped(db::sign_in::passwords::find_made_by(&mut *tx, makers).await?) {
+            self.take_passwords(tx, org_id, accounts, now).await?;
         }
         Ok(())
     }
@@ -131,7 +137,7 @@ impl Stopped {
 
     /// The events of what was ended beside tokens: one of each type in each org.
     pub(super) fn beside_tokens(&self, reason: RevokeReason) -> Vec<Change> {
-        let why = || FieldChange::set("revoke_reason", convert::revoke_reason_name(reason));
+        let why = || FieldChange::set("revoke_reason", reason.as_str_name());
         let mut changes = Vec::new();
         for (kind, accounts) in
             [("account.password_cleared", &self.passwords), ("account.password_code_revoked", &self.codes)]

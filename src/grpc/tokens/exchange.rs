@@ -7,17 +7,17 @@ use time::OffsetDateTime;
 
 use super::claims::sign;
 use super::presented_at::PresentedAtFields;
-use crate::db;
 use crate::domain::access::carried::Carried;
 use crate::domain::access::credential::Credential;
 use crate::domain::access::exchange;
+use crate::domain::access::work::Work;
 use crate::domain::tokens::limits::MAX_LIST;
 use crate::domain::values::ids::OrgId;
 use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::names::{Audience, Purpose};
 use crate::domain::values::permissions::Permission;
 use crate::error::{Code, Error, Reason, Result, Violations};
-use crate::grpc::layers::auth::{Call, looks_like_jwt};
+use crate::grpc::layers::auth::{Call, find_org, looks_like_jwt};
 use crate::grpc::pb;
 use crate::grpc::wire::convert;
 use crate::state::State;
@@ -107,7 +107,7 @@ async fn elsewhere(state: &State, credential: &Credential, org_id: &str) -> Resu
     let named = convert::org(org_id)?;
     let there = match &named {
         None => None,
-        Some(named) => Some(db::references::org(&state.db, named).await?),
+        Some(named) => Some(Box::pin(find_org(state, named, credential, Work::Cached)).await?),
     };
     match (there, named) {
         (Some(org_id), Some(named)) if org_id != credential.account.org_id => {

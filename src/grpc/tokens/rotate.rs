@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use super::messages;
 use crate::clock::random;
 use crate::db;
-use crate::db::events::{Change, FieldChange};
+use crate::db::events::{Change, EventValue as _, FieldChange};
 use crate::db::tokens::secrets::NewSecret;
 use crate::domain::access::acting::Acting;
 use crate::domain::access::credential::Credential;
@@ -251,8 +251,8 @@ impl LockedToken {
         let name = self.before.display_name.clone().unwrap_or_else(|| token_id.to_string());
         let say = |org, account| Mail::token_renewed(org, account, name, end);
         notify::send(tx, org_id, self.before.account(), say).await?;
-        let before = self.before.expire_time.map(|before| before.to_string());
-        let field = FieldChange::between("expire_time", before, Some(end.to_string()));
+        let before = self.before.expire_time.map(|before| before.event_value());
+        let field = FieldChange::between("expire_time", before, Some(end.event_value()));
         Ok(Change::of("token.renewed", [token_id]).fields(field).subjects([token_id]))
     }
 
