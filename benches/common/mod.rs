@@ -342,6 +342,8 @@ impl Client {
         let request = pb::CreateTokenRequest {
             org_id: org_id.into(),
             account_id: account_id.into(),
+            // Giving a password asks for it.
+            may_manage_tokens: true,
             ..Default::default()
         };
         let created = self.tokens().create_token(request).await?.into_inner();
