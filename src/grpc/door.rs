@@ -351,7 +351,8 @@ impl Door {
         let permit = self.permits.clone().try_acquire_owned().map_err(|_| overloaded())?;
         place.hold(permit);
         // A message that is not compressed is read, whatever the client would like to send.
-        request.headers_mut().remove(GRPC_ENCODING);
+        let encoding = request.headers_mut().remove(GRPC_ENCODING);
+        let encoded = encoding.is_some_and(|encoding| encoding != IDENTITY);
         let reflection = self.reflection.clone();
         let Ok(response) = match stream {
             Stream::HealthWatch => {
@@ -367,8 +368,13 @@ impl Door {
                 server.max_decoding_message_size(reflection::MAX_REQUEST).oneshot(request).await
             }
         };
-        let response = status::normalise(response, context);
-        Ok(response.map(|body| Reply::stream(EndingStream::new(body, connection.closing(), gave_way, place))))
+        let mut response = status::normalise(response, context, encoded);
+        if encoded {
+            response.headers_mut().insert(GRPC_ACCEPT_ENCODING, IDENTITY);
+        }
+        let (closing, place, context) = (connection.closing(), (place, gave_way), context.clone());
+        let stream = |body| Reply::stream(EndingStream::new(body, closing, place, context, encoded));
+        Ok(response.map(stream))
     }
 }
 

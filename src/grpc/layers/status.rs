@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
@@ -94,19 +95,37 @@ pub fn answer(error: Error, origin: &RequestContext) -> Status {
 
 /// Adds code and reason to a status that the framework created. Our own statuses have details,
 /// those of the framework have none.
-pub fn normalise<B: Default>(response: Response<B>, origin: &RequestContext) -> Response<B> {
+pub fn normalise<B: Default>(response: Response<B>, origin: &RequestContext, encoded: bool) -> Response<B> {
     let headers = response.headers();
     if headers.contains_key("grpc-status-details-bin") {
         return response;
     }
     match Status::from_header_map(headers) {
-        Some(status) if status.code() != Code::Ok => answer(foreign(&status), origin).into_http(),
+        Some(status) if status.code() != Code::Ok => answer(foreign(&status, encoded), origin).into_http(),
         _ => response,
     }
 }
 
-fn foreign(status: &Status) -> Error {
+/// The same for the trailers of a stream.
+pub(super) fn normalise_trailers(trailers: HeaderMap, origin: &RequestContext, encoded: bool) -> HeaderMap {
+    if trailers.contains_key("grpc-status-details-bin") {
+        return trailers;
+    }
+    match Status::from_header_map(&trailers) {
+        Some(status) if status.code() != Code::Ok => {
+            let (mut head, _) = answer(foreign(&status, encoded), origin).into_http::<()>().into_parts();
+            head.headers.remove(CONTENT_TYPE);
+            head.headers
+        }
+        _ => trailers,
+    }
+}
+
+/// `encoded`: the headers of the request name an encoding of its messages.
+fn foreign(status: &Status, encoded: bool) -> Error {
     match status.code() {
+        // Without the header, which the framework did not see, a compressed message is wrong.
+        Code::Internal if encoded => Reason::CompressionUnsupported.into(),
         Code::OutOfRange | Code::ResourceExhausted => Reason::MessageTooLarge.into(),
         Code::Cancelled | Code::DeadlineExceeded => Reason::DeadlineExceeded.into(),
         Code::Unimplemented => Reason::MethodUnknown.into(),

@@ -7,8 +7,9 @@ use axum::body::{Bytes, HttpBody};
 use http_body::Frame;
 use tonic::body::Body;
 
-use super::status::trailers_of_success;
+use super::status::{normalise_trailers, trailers_of_success};
 use crate::connections::{Closing, GaveWay, Place};
+use crate::domain::access::request_context::RequestContext;
 
 /// The most frames of a stream that is over which are sent before its end.
 const MOST_AFTER: u8 = 8;
@@ -21,20 +22,41 @@ pub(in crate::grpc) struct EndingStream {
     /// How many frames are sent at most before the end, once it is over.
     left: u8,
     ended: bool,
+    context: RequestContext,
+    /// Whether the headers of the call name an encoding of its messages.
+    encoded: bool,
     /// Given back when the stream has ended. It holds the permit, which another stream frees by taking
     /// the place: this one is not polled while its client does not read.
     _place: Place,
 }
 
 impl EndingStream {
-    pub(in crate::grpc) fn new(body: Body, closing: Closing, gave_way: GaveWay, place: Place) -> Self {
+    /// The body, until the connection is being closed, or the place is taken. `encoded`: the headers of the
+    /// call name an encoding of its messages.
+    pub(in crate::grpc) fn new(
+        body: Body,
+        closing: Closing,
+        (place, gave_way): (Place, GaveWay),
+        context: RequestContext,
+        encoded: bool,
+    ) -> Self {
         let over = Box::pin(async move {
             tokio::select! {
                 () = closing.begun() => {}
                 _ = gave_way => {}
             }
         });
-        Self { body, over, left: MOST_AFTER, ended: false, _place: place }
+        Self { body, over, left: MOST_AFTER, ended: false, context, encoded, _place: place }
+    }
+}
+
+impl EndingStream {
+    /// A refusal of the framework gets its form.
+    fn with_details(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        match frame.into_trailers() {
+            Ok(trailers) => Frame::trailers(normalise_trailers(trailers, &self.context, self.encoded)),
+            Err(data) => data,
+        }
     }
 }
 
@@ -55,7 +77,9 @@ impl HttpBody for EndingStream {
             && let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context)
         {
             self.left -= u8::from(over);
-            return Poll::Ready(frame.map(|frame| frame.map_err(axum::Error::new)));
+            return Poll::Ready(
+                frame.map(|frame| frame.map(|frame| self.with_details(frame)).map_err(axum::Error::new)),
+            );
         }
         if !over {
             return Poll::Pending;

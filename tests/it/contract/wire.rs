@@ -140,6 +140,30 @@ async fn framing() {
     }
 }
 
+#[tokio::test]
+async fn framing_of_streams() {
+    let server = TestServer::start().await;
+    let connection = Connection::open(&server).await;
+    let gzip = ("grpc-encoding", "gzip");
+    for path in [
+        "/grpc.health.v1.Health/Watch",
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    ] {
+        for (headers, body, expected) in [
+            (&[GRPC, gzip][..], prefixed(1, 2, b"ab"), "12 COMPRESSION_UNSUPPORTED"),
+            (&[GRPC], prefixed(1, 2, b"ab"), "3 MALFORMED_REQUEST"),
+            (&[GRPC], framed(&[0xff]), "3 MALFORMED_REQUEST"),
+            (&[GRPC], prefixed(0, 1 << 20, b"ab"), "8 MESSAGE_TOO_LARGE"),
+        ] {
+            let answer = connection.post(path, headers, &body).await;
+            assert_eq!(answer.summary(), expected, "{path} {headers:?}");
+            let accepts = if headers.contains(&gzip) { "identity" } else { "" };
+            assert_eq!(answer.header("grpc-accept-encoding"), accepts, "{path}");
+        }
+    }
+}
+
 /// Asks each question of a table.
 async fn asked(connection: &Connection, questions: &[Question<'_>]) {
     for (method, path, headers, body, expected) in questions {
