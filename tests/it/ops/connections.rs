@@ -151,8 +151,8 @@ async fn streams_leave_permits_to_calls() {
     }
     // The oldest gave way to the newest, and calls have the other permits.
     for watch in &mut watches[..3] {
-        let end = timeout(PATIENCE, watch.message()).await.expect("it stays open");
-        assert!(end.unwrap().is_none());
+        // It ends without an error. On a busy machine the status may change before.
+        while timeout(PATIENCE, watch.message()).await.expect("it stays open").unwrap().is_some() {}
     }
     tokio::try_join!(server.operator.caller(), server.operator.caller()).unwrap();
 }
