@@ -236,49 +236,37 @@ async fn forget(tx: &mut PgConnection, sessions: &[(Uuid, Option<Uuid>)]) -> Res
     let with_maker = sessions.iter().filter_map(|(session_id, maker)| Some((*session_id, (*maker)?)));
     let (ids, makers): (Vec<Uuid>, Vec<Uuid>) = with_maker.unzip();
     if !ids.is_empty() {
-        let tokens = sqlx::query!(
+        // Everything that names the credential that made it.
+        macro_rules! hand_over {
+            ($statement:tt) => {
+                sqlx::query!($statement, &ids, &makers).execute(&mut *tx).await?
+            };
+        }
+        hand_over!(
             "update credentials c set made_by = u.maker
-             from unnest($1::uuid[], $2::uuid[]) as u (session_id, maker) where c.made_by = u.session_id",
-            &ids,
-            &makers
+             from unnest($1::uuid[], $2::uuid[]) as u (session_id, maker) where c.made_by = u.session_id"
         );
-        tokens.execute(&mut *tx).await?;
-        let secrets = sqlx::query!(
+        hand_over!(
             "update token_secrets s set made_by = u.maker
-             from unnest($1::uuid[], $2::uuid[]) as u (session_id, maker) where s.made_by = u.session_id",
-            &ids,
-            &makers
+             from unnest($1::uuid[], $2::uuid[]) as u (session_id, maker) where s.made_by = u.session_id"
         );
-        secrets.execute(&mut *tx).await?;
-        let accounts = sqlx::query!(
+        hand_over!(
             "update accounts a set made_by = u.maker
-             from unnest($1::uuid[], $2::uuid[]) as u (session_id, maker) where a.made_by = u.session_id",
-            &ids,
-            &makers
+             from unnest($1::uuid[], $2::uuid[]) as u (session_id, maker) where a.made_by = u.session_id"
         );
-        accounts.execute(&mut *tx).await?;
-        let passwords = sqlx::query!(
+        hand_over!(
             "update passwords p set made_by = u.maker
-             from unnest($1::uuid[], $2::uuid[]) as u (session_id, maker) where p.made_by = u.session_id",
-            &ids,
-            &makers
+             from unnest($1::uuid[], $2::uuid[]) as u (session_id, maker) where p.made_by = u.session_id"
         );
-        passwords.execute(&mut *tx).await?;
-        let invitations = sqlx::query!(
+        hand_over!(
             "update invitations i set credential_id = u.maker
-             from unnest($1::uuid[], $2::uuid[]) as u (session_id, maker) where i.credential_id = u.session_id",
-            &ids,
-            &makers
+             from unnest($1::uuid[], $2::uuid[]) as u (session_id, maker) where i.credential_id = u.session_id"
         );
-        invitations.execute(&mut *tx).await?;
-        let begun = sqlx::query!(
+        hand_over!(
             "update sessions s set password_made_by = u.maker
              from unnest($1::uuid[], $2::uuid[]) as u (session_id, maker)
-             where s.password_made_by = u.session_id",
-            &ids,
-            &makers
+             where s.password_made_by = u.session_id"
         );
-        begun.execute(&mut *tx).await?;
     }
     let ids: Vec<Uuid> = sessions.iter().map(|(session_id, _)| *session_id).collect();
     sqlx::query!("delete from credentials where credential_id = any($1)", &ids).execute(tx).await?;

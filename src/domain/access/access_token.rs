@@ -257,7 +257,7 @@ mod tests {
             |c: &mut Claims| c.client_id = c.sub.clone(),
             |c: &mut Claims| c.org = String::new(),
             |c: &mut Claims| c.scope = "OWNER".into(),
-            |c: &mut Claims| c.act = Some(Act { sub: "somebody".into(), org_ver: 1, acct_ver: 1 }),
+            |c: &mut Claims| c.act = Some(Act { sub: "no id".into(), org_ver: 1, acct_ver: 1 }),
             // The secret of a token is named, and that of a session is not.
             |c: &mut Claims| c.secret = None,
             |c: &mut Claims| c.client_id = SessionId::from_u128(3).to_string(),

@@ -136,6 +136,23 @@ impl Acting<'_> {
             && impersonation.is_none_or(|as_target| as_target.allows(permission))
     }
 
+    /// Requires that the caller may read the account with this name: its own, or any by the permission.
+    /// Returns whether it is its own.
+    ///
+    /// # Errors
+    /// Those of [`require`](Self::require).
+    pub(crate) fn require_reading(
+        &self,
+        named: Option<&AccountRef>,
+        permission: &Permission,
+    ) -> Result<bool> {
+        let own = named.is_some_and(|named| self.may_read_self(self.before_look_up(named), permission));
+        if !own {
+            self.require(permission, &Node::Org)?;
+        }
+        Ok(own)
+    }
+
     /// Whether the account is the caller's own, and the caller may change it as its owner.
     ///
     /// A credential with scopes or resources has the rights over its own account for reading only.

@@ -19,11 +19,7 @@ pub async fn check_access(
 ) -> Result<pb::CheckAccessResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
     let named = AccountRef::parse(&request.account_id);
-    let known = named.as_ref().map(|named| acting.before_look_up(named));
-    let own = known.is_ok_and(|id| acting.may_read_self(id, &Permission::ACCOUNTS_READ));
-    if !own {
-        acting.require(&Permission::ACCOUNTS_READ, &Node::Org)?;
-    }
+    let own = acting.require_reading(named.as_ref().ok(), &Permission::ACCOUNTS_READ)?;
     let mut violations = Violations::default();
     let named = violations.check("account_id", named);
     let checks = checks(&mut violations, &request.checks);

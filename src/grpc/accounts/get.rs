@@ -27,11 +27,7 @@ pub async fn get_account(
 ) -> Result<pb::GetAccountResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
     let named = AccountRef::parse(&request.account_id);
-    let known = named.as_ref().map(|named| acting.before_look_up(named));
-    let own = known.is_ok_and(|id| acting.may_read_self(id, &Permission::ACCOUNTS_READ));
-    if !own {
-        acting.require(&Permission::ACCOUNTS_READ, &Node::Org)?;
-    }
+    let own = acting.require_reading(named.as_ref().ok(), &Permission::ACCOUNTS_READ)?;
     let named = named.map_err(|wrong| Error::invalid("account_id", wrong.to_string()))?;
     let mut db = state.db.acquire().await?;
     let account_id = references::account(&mut db, &acting, &named).await?;

@@ -52,11 +52,7 @@ pub async fn list_tokens(
 ) -> Result<pb::ListTokensResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
     let account = convert::optional(&request.account_id, AccountRef::parse);
-    let own =
-        |named: &AccountRef| acting.may_read_self(acting.before_look_up(named), &Permission::TOKENS_READ);
-    if !matches!(&account, Ok(Some(named)) if own(named)) {
-        acting.require(&Permission::TOKENS_READ, &Node::Org)?;
-    }
+    acting.require_reading(account.as_ref().ok().and_then(Option::as_ref), &Permission::TOKENS_READ)?;
     let now = state.clock.now();
     let mut violations = Violations::default();
     let rules = db::orgs::policies::find_rules(&state.db, acting.org_id, &state.ceilings).await?;

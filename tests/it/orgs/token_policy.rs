@@ -308,6 +308,7 @@ async fn a_token_without_an_end_is_made_where_the_policy_allows_it() {
     let client = world.server.client(made.secret);
     world.server.state.clock.advance(Duration::from_secs(20 * 365 * DAY as u64));
     client.exchange().await.unwrap();
+    assert_eq!(client.caller().await.unwrap().credential_expire_time, None);
     // A caller that expires creates only what expires; one that does not creates what the policy allows.
     let ending = world.server.client(world.server.managing_token_of(&world.org).await);
     let ask = pb::IntrospectTokenRequest { token_text: client.token().into(), ..Default::default() };
