@@ -46,7 +46,7 @@ impl Calls {
 }
 
 /// Drops the calls that were not polled when its connection has ended. Each holds the list that it is in,
-/// for the calls that it may make itself: they would keep each other for ever.
+/// for the calls that it may make itself: none of them would ever be freed.
 pub(super) struct Unpolled(pub(super) Calls);
 
 impl Drop for Unpolled {
