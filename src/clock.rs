@@ -31,7 +31,10 @@ impl Clock {
         #[expect(clippy::disallowed_methods, reason = "the only place that reads the time")]
         let now = self.stands_at.unwrap_or_else(OffsetDateTime::now_utc);
         let now = now.replace_nanosecond(now.nanosecond() / 1_000 * 1_000).unwrap_or(now);
-        now + time::Duration::microseconds(self.ahead_micros.load(Ordering::Relaxed))
+        match self.ahead_micros.load(Ordering::Relaxed) {
+            0 => now,
+            ahead => now + time::Duration::microseconds(ahead),
+        }
     }
 
     /// Moves this clock and its clones forward.
@@ -54,7 +57,9 @@ impl Clock {
     /// The ids of one process ascend, so that events sort in the order in which they were written,
     /// also those of one transaction (section 6.2, method 3).
     pub fn new_id<T: From<Uuid>>(&self) -> T {
-        let now = (self.now().unix_timestamp_nanos() * 4_096 / 1_000_000) as u64;
+        let now = self.now();
+        let micros = now.unix_timestamp() as u64 * 1_000_000 + u64::from(now.microsecond());
+        let now = micros * 4_096 / 1_000;
         let after = |newest: u64| now.max(newest + 1);
         let newest = self.newest_id.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(after(n)));
         let (Ok(newest) | Err(newest)) = newest;

@@ -64,14 +64,19 @@ impl Verified {
 }
 
 impl Authenticator {
-    /// Finds the credential with this token string.
+    /// Finds the credential with this token string, as it is at this time: when the call began.
     ///
     /// # Errors
     /// `TOKEN_INVALID`, whatever check of the string fails. When the secret is one whose overlap
     /// has ended, `TOKEN_EXPIRED`, and before that whatever blocks the whole token. Whether the
     /// token still works otherwise is for the caller to check ([`Authenticated::check`]).
-    pub async fn by_string(&self, token: &str, from: ClientAddress) -> Result<Authenticated> {
-        let found = match self.read_string(token, from).await? {
+    pub async fn by_string(
+        &self,
+        token: &str,
+        from: ClientAddress,
+        now: OffsetDateTime,
+    ) -> Result<Authenticated> {
+        let found = match self.read_string(token, from, now).await? {
             TokenStringLookup::Good(found) => found,
             TokenStringLookup::WrongSecret(other) => {
                 return Err(self
@@ -81,7 +86,6 @@ impl Authenticator {
             }
             TokenStringLookup::Failed(_) => return Err(self.principals.refuse(from, Reason::TokenInvalid)),
         };
-        let now = self.clock.now();
         if found.credential.was_replaced(found.secret, now) {
             found.check(now)?;
         }
@@ -99,7 +103,12 @@ impl Authenticator {
     /// Length, shape and checksum first (no database call for junk), then what is cached for its
     /// id, then the secret in constant time. Which of them failed may be returned only to callers
     /// that may read the token.
-    pub async fn read_string(&self, token: &str, from: ClientAddress) -> Result<TokenStringLookup> {
+    pub async fn read_string(
+        &self,
+        token: &str,
+        from: ClientAddress,
+        now: OffsetDateTime,
+    ) -> Result<TokenStringLookup> {
         let token = match TokenString::parse(token) {
             Ok(token) => token,
             Err(Malformed::Shape) => return Ok(TokenStringLookup::Failed(TokenStringCheck::Shape)),
@@ -111,7 +120,6 @@ impl Authenticator {
         let found = self.principals.credential(id, from).await?;
         let secrets = found.as_ref().map_or(&[][..], |found| &found.credential.secrets);
         let mut peppers = self.keyring.peppers.load();
-        let now = self.clock.now();
         // An expired one may outlast its pepper.
         if secrets.iter().any(|secret| !secret.is_expired(now) && !peppers.knows(secret.record.pepper)) {
             // Another node loaded a newer pepper before this one.

@@ -2,6 +2,7 @@
 //! same for all tokens of the credential, so that they are put together once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use serde::Serialize;
 
@@ -14,11 +15,13 @@ use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::ResourcePath;
 use crate::error::Reason;
 
-/// These claims, encoded.
+/// These claims, encoded, with the places of those that are read.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Carried {
-    scope: Box<str>,
     json: Box<str>,
+    scope: Range<u32>,
+    /// Where the list of details begins, up to the end; none without details.
+    details: Option<u32>,
 }
 
 /// These claims, in the order in which they are written.
@@ -72,12 +75,22 @@ impl Carried {
         };
         let json = serde_json::to_string(&written).expect("strings and numbers are JSON");
         let members = json.strip_prefix('{').and_then(|json| json.strip_suffix('}')).expect("an object");
-        Ok(Self { json: members.into(), scope: scope.into() })
+        // The claims before them are ids, and permissions are written without escapes.
+        let after = |name: &str| members.find(name).map(|begin| (begin + name.len()) as u32);
+        let begin = after("\"scope\":\"").unwrap_or_default();
+        let details = after("\"authorization_details\":");
+        Ok(Self { scope: begin..begin + scope.len() as u32, details, json: members.into() })
     }
 
     /// The permissions on the whole org: the claim `scope`.
     pub fn scope(&self) -> &str {
-        &self.scope
+        &self.json[self.scope.start as usize..self.scope.end as usize]
+    }
+
+    /// The permissions on single resources: the claim `authorization_details`.
+    pub fn details(&self) -> Vec<Detail> {
+        let Some(begin) = self.details else { return Vec::new() };
+        serde_json::from_str(&self.json[begin as usize..]).expect("it was written here")
     }
 
     /// The members of a JSON object, without its braces.
@@ -87,7 +100,7 @@ impl Carried {
 
     /// The bytes that it takes.
     pub(super) fn weight(&self) -> usize {
-        size_of::<Self>() + 2 * size_of::<usize>() + self.scope.len() + self.json.len()
+        size_of::<Self>() + 2 * size_of::<usize>() + self.json.len()
     }
 }
 
@@ -131,10 +144,8 @@ impl Carried {
         use crate::domain::values::resources::Node;
 
         let permission = |text: &str| Permission::parse(text).unwrap();
-        let claims: serde_json::Value = serde_json::from_str(&format!("{{{}}}", self.json)).unwrap();
-        let details = claims.get("authorization_details").cloned().unwrap_or_else(|| serde_json::json!([]));
-        let details: Vec<Detail> = serde_json::from_value(details).unwrap();
-        let on_org = self.scope.split_ascii_whitespace().map(|scope| (permission(scope), Node::Org));
+        let details = self.details();
+        let on_org = self.scope().split_ascii_whitespace().map(|scope| (permission(scope), Node::Org));
         let on_paths = details.iter().flat_map(|detail| {
             let node = Node::Path(ResourcePath::parse(&detail.identifier).unwrap());
             detail.actions.iter().map(move |action| (permission(action), node.clone()))

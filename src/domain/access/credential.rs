@@ -95,6 +95,14 @@ impl Credential {
         carried.clone()
     }
 
+    /// The claims of its access tokens, where these list its rights as an introspection does.
+    ///
+    /// None where the list depends on what is asked for: an owner holds more permissions than the org
+    /// names. None, too, of more than an access token has room for.
+    pub(crate) fn listed(&self) -> Option<Arc<Carried>> {
+        if self.account.owns_something() { None } else { self.carried().ok() }
+    }
+
     /// The secret that its access tokens are bound to where this one was presented: none of a session.
     pub(super) fn bound_to(&self, secret: Option<i32>) -> Option<i32> {
         secret.filter(|_| matches!(self.credential_id, CredentialId::Token(_)))

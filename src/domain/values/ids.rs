@@ -80,7 +80,8 @@ macro_rules! ids {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 let text = encode(self.0);
-                write!(f, "{}_{}", $prefix, std::str::from_utf8(&text).expect("base32 is ASCII"))
+                f.write_str(concat!($prefix, "_"))?;
+                f.write_str(std::str::from_utf8(&text).expect("base32 is ASCII"))
             }
         }
 

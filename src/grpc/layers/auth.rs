@@ -126,8 +126,8 @@ impl Call {
     pub async fn authenticate(&self, state: &State) -> Result<Caller> {
         let bearer = self.bearer()?;
         if !looks_like_jwt(bearer) {
-            let found = state.authenticator.by_string(bearer, self.context.address).await?;
             let now = state.clock.now();
+            let found = state.authenticator.by_string(bearer, self.context.address, now).await?;
             let refused = |error: Error| error.of_credential(found.credential.credential_id);
             found.check(now)?;
             let caller = Caller::new(

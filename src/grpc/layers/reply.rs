@@ -10,6 +10,13 @@ use super::status::trailers_of_success;
 use super::stream::EndingStream;
 use super::unread::Unread;
 
+/// The longest frame that the transport copies beside others, to write them all at once. A longer one is
+/// written by itself.
+const COPIED: usize = 1_023;
+/// The longest message that is sent in frames of this length: the copies of a longer one cost more than
+/// writing it by itself.
+const SPLIT: usize = 8 * COPIED;
+
 /// The body of a response to an RPC. The default is empty: the headers say everything.
 #[derive(Default)]
 pub struct Reply(Content);
@@ -73,7 +80,12 @@ impl HttpBody for Reply {
         let frame = match &mut self.0 {
             Content::Empty => return Poll::Ready(None),
             Content::Message { frame, .. } => match frame.take() {
-                Some(frame) => Frame::data(frame),
+                Some(mut rest) if (COPIED + 1..=SPLIT).contains(&rest.len()) => {
+                    let first = rest.split_to(COPIED);
+                    *frame = Some(rest);
+                    Frame::data(first)
+                }
+                Some(whole) => Frame::data(whole),
                 None => {
                     self.0 = Content::Empty;
                     Frame::trailers(trailers_of_success())

@@ -48,8 +48,8 @@ pub async fn exchange_token(
         // An access token cannot be exchanged for another: its lifetime would have no limit.
         return Err(Reason::SubjectNotExchangeable.into());
     }
-    let found = state.authenticator.by_string(subject, call.context.address).await?;
     let now = state.clock.now();
+    let found = state.authenticator.by_string(subject, call.context.address, now).await?;
     let credential_id = found.credential.credential_id;
     found.check(now)?;
     let Authenticated { credential, in_outage, .. } = &found;

@@ -73,7 +73,7 @@ pub async fn explain_token(
             let named = !request.org_id.is_empty();
             let may_read = |org_id: OrgId| may_read(&acting, named, org_id);
             // An invalid token of others does not count as a failure of the caller's address.
-            match state.authenticator.read_string(text, ClientAddress::UNKNOWN).await? {
+            match state.authenticator.read_string(text, ClientAddress::UNKNOWN, state.clock.now()).await? {
                 TokenStringLookup::Good(found) if may_read(found.credential.account.org_id) => {
                     (explain_string_checks(None), Some(found.credential), found.secret)
                 }

@@ -179,9 +179,10 @@ async fn service_token(
     presentation: &PresentedAt,
     from: ClientAddress,
 ) -> Result<Found> {
-    let found = state.authenticator.by_string(asked.token_text, from).await?;
-    let (end, now) = (found.end(), state.clock.now());
+    let now = state.clock.now();
+    let found = state.authenticator.by_string(asked.token_text, from, now).await?;
     found.check(now)?;
+    let end = found.end();
     let credential = found.credential;
     let may_target = asked.audience.as_ref().is_none_or(|audience| credential.may_target(audience));
     if !may_target || credential.admit(&presentation.with(asked.purpose.as_ref())).is_err() {
@@ -191,7 +192,12 @@ async fn service_token(
     if !asked.is_covered(|permission, node| held.cover(permission, node)) {
         return Ok(None);
     }
-    let (scope, authorization_details) = listed(held, &credential.account.named_by_org, asked);
+    let (scope, authorization_details) = match credential.listed() {
+        Some(carried) => {
+            (carried.scope().to_owned(), carried.details().into_iter().map(detail).collect())
+        }
+        None => listed(held, &credential.account.named_by_org, asked),
+    };
     let left = end.map(|end| (end - now).unsigned_abs());
     Ok(Some((
         credential.account.org_id,
@@ -249,7 +255,7 @@ async fn access_token(
             if !asked.is_covered(|permission, node| carried.cover(permission, node)) {
                 return Ok(None);
             }
-            (claims.scope.clone(), claims.authorization_details.iter().map(detail).collect())
+            (claims.scope.clone(), claims.authorization_details.iter().cloned().map(detail).collect())
         }
     };
     Ok(Some((
@@ -298,12 +304,9 @@ fn listed(
     (kept.into_iter().collect::<Vec<_>>().join(" "), details.collect())
 }
 
-fn detail(detail: &Detail) -> pb::AuthorizationDetail {
-    pb::AuthorizationDetail {
-        r#type: detail.kind.clone(),
-        identifier: detail.identifier.clone(),
-        actions: detail.actions.clone(),
-    }
+fn detail(detail: Detail) -> pb::AuthorizationDetail {
+    let Detail { kind, identifier, actions } = detail;
+    pb::AuthorizationDetail { r#type: kind, identifier, actions }
 }
 
 fn common(state: &State, client_id: CredentialId, member: &Member) -> pb::IntrospectTokenResponse {

@@ -116,7 +116,7 @@ async fn known(state: &State, call: &Call, texts: &[String]) -> Result<Leaked> {
             }
             Ok(TokenStringKind::PublishableToken) | Err(_) => continue,
         }
-        match state.authenticator.by_string(text, call.context.address).await {
+        match state.authenticator.by_string(text, call.context.address, state.clock.now()).await {
             Ok(found) => {
                 let org_id = found.credential.account.org_id;
                 match found.credential.credential_id {
