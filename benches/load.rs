@@ -3,11 +3,19 @@
 //! `benches/README.md` says what the rows mean.
 #![allow(unreachable_pub, reason = "nothing imports a bench")]
 
+#[path = "load/beside.rs"]
+mod beside;
 mod common;
+#[path = "load/cpu.rs"]
+mod cpu;
 #[path = "load/echo.rs"]
 mod echo;
 #[path = "load/generator.rs"]
 mod generator;
+#[path = "load/report.rs"]
+mod report;
+#[path = "load/tenant.rs"]
+mod tenant;
 
 use std::collections::HashMap;
 use std::process::Command;
@@ -17,20 +25,20 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aws_lc_rs::signature::Ed25519KeyPair;
+use beside::Beside;
 use bytes::Bytes;
 use common::{AUDIENCE, Client, Cores, Deployment, Served, Sorted, option, own_path, pin, progress};
-use countersign::clock::{Clock, random};
 use countersign::db;
+use countersign::db::load_connections::LoadConnections;
+use countersign::db::session::SessionSettings;
 use countersign::domain::tokens::policy::Ceilings;
-use countersign::domain::values::ids::{AccountId, OrgId, TokenId};
-use countersign::domain::values::token_string::{TokenString, TokenStringKind};
+use countersign::domain::values::ids::TokenId;
 use countersign::grpc::pb;
-use generator::{CONNECTIONS, Calls, STREAMS, Slice, framed, load, pass};
-use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
-use nix::unistd::Pid;
+use cpu::{own_thread, used, used_below};
+use generator::{Calls, STREAMS, Slice, framed, load, pass};
 use prost::Message as _;
 use sqlx::PgPool;
-use uuid::Uuid;
+use tenant::{Tenant, Token};
 
 /// The number of tokens that the warm rows use in turn.
 const WARM: usize = 1_000;
@@ -38,12 +46,6 @@ const WARM: usize = 1_000;
 const COLD: usize = 20_000;
 /// The cache size of the server of the cold rows: a token is evicted long before its next turn.
 const COLD_CACHE: &str = "2MiB";
-/// The number of service accounts that the tokens belong to.
-const ACCOUNTS: usize = 100;
-/// The grants of each account.
-const GRANTS: [(&str, &str); 3] =
-    [("invoices.read", "*"), ("payments.read", "*"), ("invoices.write", "customers/acme")];
-
 const EXCHANGE: &str = "/countersign.v1.TokenService/ExchangeToken";
 const INTROSPECT: &str = "/countersign.v1.TokenService/IntrospectToken";
 
@@ -51,23 +53,26 @@ fn main() -> Result<()> {
     if std::env::args().nth(1).is_some_and(|argument| argument == echo::ARGUMENT) {
         return echo::run(std::env::args().skip(2));
     }
-    common::only_options(&["--rounds", "--seconds"])?;
+    common::only_options(&["--rounds", "--seconds", "--scale"])?;
     let rounds: usize = option("--rounds", 7)?;
     let lasts = Duration::from_secs_f64(option("--seconds", 2.0)?);
+    // 0: not measured.
+    let scale = option("--scale", 1_000_000)?;
     ensure!(rounds > 0 && !lasts.is_zero(), "at least one round, of some length");
     let cores = Cores::find();
     pin(cores.map(|cores| cores.others))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(run(rounds, lasts, cores))
+    runtime.block_on(run(rounds, lasts, scale, cores))
 }
 
-async fn run(rounds: usize, lasts: Duration, cores: Option<Cores>) -> Result<()> {
+async fn run(rounds: usize, lasts: Duration, scale: usize, cores: Option<Cores>) -> Result<()> {
     match cores {
         Some(Cores { server, others }) => progress(format_args!(
             "the server that is measured has core {server}; the generator and PostgreSQL have core {others}"
         )),
         None => progress("only one core is available: server, generator and PostgreSQL share it"),
     }
+    tenant::require_space(scale)?;
     let deployment = Deployment::make().await?;
     pin(cores.map(|cores| cores.server))?;
     let warm = deployment.serve(&[])?;
@@ -75,21 +80,21 @@ async fn run(rounds: usize, lasts: Duration, cores: Option<Cores>) -> Result<()>
     pin(cores.map(|cores| cores.others))?;
     let idle = warm.resident_kb()?;
     let tenant = Tenant::make(&deployment, &warm).await?;
+    let tokens = shuffled(tenant.add_tokens(COLD, COLD).await?);
+    let other = warm.client(&deployment.operator).await?;
+    let other_org = other.make_org("other", "things/one").await?;
 
-    let answers = check(&tenant, &warm).await?;
+    let answers = check(&tenant, &warm, &tokens[0].1).await?;
     pin(cores.map(|cores| cores.server))?;
     let lengths = [answers.exchange, answers.introspection].map(|length| length.to_string());
     let echo = Served::start(Command::new(own_path()?).arg(echo::ARGUMENT).args(lengths))?;
     pin(cores.map(|cores| cores.others))?;
-    let exchanges: Vec<Bytes> =
-        tenant.token_strings.iter().map(|token| framed(&exchange_of(token))).collect();
-    let some = exchanges[..WARM].to_vec();
-    let introspections =
-        tenant.token_strings[..WARM].iter().map(|token| framed(&introspection_of(token))).collect();
+    let exchanges = exchanges_of(&tokens);
+    let introspections = tokens[..WARM].iter().map(|(_, token)| framed(&introspection_of(token))).collect();
     let bench = Bench {
         echo: Target::new(&echo, echo::PATHS[0], None, vec![exchanges[0].clone()])?,
         short_echo: Target::new(&echo, echo::PATHS[1], None, vec![exchanges[0].clone()])?,
-        warm: Target::new(&warm, EXCHANGE, None, some)?,
+        warm: Target::new(&warm, EXCHANGE, None, exchanges[..WARM].to_vec())?,
         introspect: Target::new(&warm, INTROSPECT, Some(&tenant.verifier), introspections)?,
         cold: Target::new(&cold, EXCHANGE, None, exchanges.clone())?,
         postgres: deployment.server.pid(),
@@ -97,7 +102,9 @@ async fn run(rounds: usize, lasts: Duration, cores: Option<Cores>) -> Result<()>
         lasts,
         signed: answers.signed,
         deployment: &deployment,
-        token_ids: tenant.token_ids.clone(),
+        token_ids: tokens.iter().map(|(id, _)| *id).collect(),
+        other: &other,
+        other_org,
     };
     progress("a first pass over the warm tokens");
     bench.warm.first_pass(WARM).await?;
@@ -125,108 +132,37 @@ async fn run(rounds: usize, lasts: Duration, cores: Option<Cores>) -> Result<()>
     let last = || bench.cold.first_pass(STREAMS);
     tokio::try_join!(last(), last(), last(), last())?;
     let statements = transactions(&tenant.db).await? - before - background * began.elapsed().as_secs_f64();
+    let finds: f64 = all.iter().map(|round| round.read).sum();
+    let colds: f64 = all.iter().map(|round| round.cold.row.all).sum();
+    let statements = (statements - 2.0 * finds) / colds;
 
-    report(&all, statements);
-    progress(format_args!("\nfilling the cache with {COLD} tokens"));
-    let filling = warm.resident_kb()?;
-    Target::new(&warm, EXCHANGE, None, exchanges)?.first_pass(COLD).await?;
-    let more = COLD - WARM;
-    let each = (warm.resident_kb()?.saturating_sub(filling)) * 1024 / more as u64;
-    goals(&all, each as f64);
-    println!("\nserve: {:.1} MB idle, {each} bytes for each of {more} more tokens", idle as f64 / 1024.0);
-    println!("serve: from exec to ready {} ms, {} ms", warm.took.as_millis(), cold.took.as_millis());
+    progress("the same beside changes, logins and a client that reads nothing");
+    let mut beside = Vec::with_capacity(rounds);
+    for _ in 0..rounds {
+        beside.push(bench.beside().await?);
+    }
+    let scaled = match scale {
+        0 => None,
+        tokens => Some(bench.at_scale(&tenant, tokens, rounds).await?),
+    };
+    report::print(&report::Results {
+        rounds: &all,
+        statements,
+        beside: &beside,
+        scaled: scaled.as_ref(),
+        idle_kb: idle,
+        ready: warm.took.max(cold.took),
+    });
     Ok(())
 }
 
-/// The tokens that are exchanged, and the credential that introspects them.
-struct Tenant {
-    db: PgPool,
-    /// The token strings, in an order that is unrelated to that of the database.
-    token_strings: Vec<String>,
-    token_ids: Vec<TokenId>,
-    /// The credential that introspects.
-    verifier: String,
+/// The tokens in an order that is unrelated to that of the database: a map iterates in one.
+fn shuffled(tokens: Vec<Token>) -> Vec<Token> {
+    tokens.into_iter().collect::<HashMap<_, _>>().into_iter().collect()
 }
 
-impl Tenant {
-    /// Creates the accounts through the API, and the tokens with three statements.
-    ///
-    /// One by one, the tokens would take long.
-    async fn make(deployment: &Deployment, server: &Served) -> Result<Self> {
-        progress(format_args!("making {ACCOUNTS} accounts and {COLD} tokens"));
-        let operator = server.client(&deployment.operator).await?;
-        let org = operator.make_org("bench", "customers/acme").await?;
-        let mut accounts = Vec::with_capacity(ACCOUNTS);
-        for number in 0..ACCOUNTS {
-            let id = operator.make_account(&org, &format!("worker-{number}"), &GRANTS).await?;
-            accounts.push(AccountId::parse(&id).map_err(|wrong| anyhow!("{wrong}"))?.uuid());
-        }
-        let verifier = operator.make_account(&org, "verifier", &[("tokens.introspect", "*")]).await?;
-        let (_, verifier) = operator.make_token(&org, &verifier).await?;
-        let db = deployment.pool(2);
-        let org = OrgId::parse(&org).map_err(|wrong| anyhow!("{wrong}"))?;
-        let tokens = insert_tokens(deployment, &db, org, &accounts).await?;
-        // A map iterates in an unrelated order.
-        let (token_ids, token_strings) = tokens.into_iter().collect::<HashMap<_, _>>().into_iter().unzip();
-        Ok(Self { db, token_strings, token_ids, verifier })
-    }
-}
-
-/// Inserts `COLD` tokens, for the accounts in turn. Returns their ids and token strings.
-async fn insert_tokens(
-    deployment: &Deployment,
-    db: &PgPool,
-    org: OrgId,
-    accounts: &[Uuid],
-) -> Result<Vec<(TokenId, String)>> {
-    let peppers = db::keys::find_peppers(db, &deployment.master_keys()?).await?;
-    let clock = Clock::default();
-    let new = || TokenString::new(TokenStringKind::SecretToken, clock.new_id::<TokenId>(), random());
-    let token_strings: Vec<TokenString> = (0..COLD).map(|_| new()).collect();
-    let records: Vec<_> = token_strings.iter().map(|token| peppers.record(token)).collect();
-    let ids: Vec<Uuid> = token_strings.iter().map(|token| token.id().uuid()).collect();
-    let owners: Vec<Uuid> = accounts.iter().copied().cycle().take(COLD).collect();
-    let macs: Vec<_> = records.iter().map(|record| record.mac.clone()).collect();
-    let numbers: Vec<i32> = records.iter().map(|record| record.pepper).collect();
-    let hints: Vec<_> = token_strings.iter().map(|token| token.hint().to_owned()).collect();
-    let now = clock.now();
-    sqlx::query(
-        "insert into credentials (credential_id, org_id, account_id) select id, $1, account
-         from unnest($2::uuid[], $3::uuid[]) n (id, account)",
-    )
-    .bind(org.uuid())
-    .bind(&ids)
-    .bind(&owners)
-    .execute(db)
-    .await?;
-    sqlx::query(
-        "insert into tokens (org_id, token_id, account_id, kind, scopes, resources, allowed_audiences,
-                             may_manage_tokens, revision, create_time, expire_time)
-         select $1, id, account, 'SECRET', '{}', '{}', '{}', false, 1, $4, $5
-         from unnest($2::uuid[], $3::uuid[]) n (id, account)",
-    )
-    .bind(org.uuid())
-    .bind(&ids)
-    .bind(&owners)
-    .bind(now)
-    .bind(now + Duration::from_secs(30 * 24 * 60 * 60))
-    .execute(db)
-    .await?;
-    sqlx::query(
-        "insert into token_secrets (org_id, token_id, secret_number, mac, pepper_id, hint, create_time)
-         select $1, id, 1, mac, pepper, hint, $6
-         from unnest($2::uuid[], $3::bytea[], $4::int[], $5::text[]) n (id, mac, pepper, hint)",
-    )
-    .bind(org.uuid())
-    .bind(&ids)
-    .bind(&macs)
-    .bind(&numbers)
-    .bind(&hints)
-    .bind(now)
-    .execute(db)
-    .await?;
-    sqlx::query("analyze").execute(db).await?;
-    Ok(token_strings.into_iter().map(|token| (token.id(), token.expose().to_owned())).collect())
+fn exchanges_of(tokens: &[Token]) -> Vec<Bytes> {
+    tokens.iter().map(|(_, token)| framed(&exchange_of(token))).collect()
 }
 
 fn exchange_of(token: &str) -> pb::ExchangeTokenRequest {
@@ -249,10 +185,10 @@ struct Answers {
 }
 
 /// Checks that the responses are correct.
-async fn check(tenant: &Tenant, server: &Served) -> Result<Answers> {
+async fn check(tenant: &Tenant, server: &Served, token: &str) -> Result<Answers> {
     let client: Client = server.client(&tenant.verifier).await?;
-    let exchanged = client.tokens().exchange_token(exchange_of(&tenant.token_strings[0])).await?.into_inner();
-    let introspected = client.tokens().introspect_token(introspection_of(&tenant.token_strings[0])).await?;
+    let exchanged = client.tokens().exchange_token(exchange_of(token)).await?.into_inner();
+    let introspected = client.tokens().introspect_token(introspection_of(token)).await?;
     let introspected = introspected.into_inner();
     ensure!(introspected.active, "one of our tokens is not active");
     let (signed, _) = exchanged.access_token.rsplit_once('.').context("the access token is not a JWT")?;
@@ -310,6 +246,9 @@ struct Bench<'a> {
     signed: usize,
     deployment: &'a Deployment,
     token_ids: Vec<TokenId>,
+    /// A client that changes another org.
+    other: &'a Client,
+    other_org: String,
 }
 
 /// The measurement of a row, and of the echo right before it.
@@ -354,6 +293,21 @@ struct Round {
     read: f64,
 }
 
+/// Warm exchanges: alone, and beside other work.
+struct Besides {
+    alone: Measured,
+    writes: Measured,
+    logins: Measured,
+    stalled: Measured,
+}
+
+/// Warm and cold exchanges, before and after so many tokens were added.
+struct Scaled {
+    tokens: usize,
+    few: Vec<[Pair; 2]>,
+    many: Vec<[Pair; 2]>,
+}
+
 impl Round {
     /// Echo ÷ introspection, in CPU time.
     fn introspection_share(&self) -> f64 {
@@ -379,6 +333,49 @@ impl Bench<'_> {
         let cold = self.pair(&self.echo, &self.cold).await?;
         let (reads, read) = self.reads().await?;
         Ok(Round { warm, introspect, cold, signature, reads, read })
+    }
+
+    /// Warm exchanges alone, and beside other work of the server.
+    async fn beside(&self) -> Result<Besides> {
+        let alone = self.measure(&self.warm).await?;
+        // One change for a hundred exchanges.
+        let every = Duration::from_secs_f64(100.0 / alone.rate);
+        let with = Beside::writes(self.other, &self.other_org, every);
+        let writes = self.measure(&self.warm).await?;
+        drop(with);
+        let with = Beside::logins(self.other);
+        let logins = self.measure(&self.warm).await?;
+        drop(with);
+        let with = Beside::stalled(&self.warm.server.address, &self.warm.calls).await?;
+        let stalled = self.measure(&self.warm).await?;
+        drop(with);
+        Ok(Besides { alone, writes, logins, stalled })
+    }
+
+    /// Warm and cold exchanges before and after so many more tokens are in the database.
+    async fn at_scale(&self, tenant: &Tenant, tokens: usize, rounds: usize) -> Result<Scaled> {
+        let few = self.some_rounds(&self.warm, &self.cold, rounds).await?;
+        let added = shuffled(tenant.add_tokens(tokens, COLD.min(tokens)).await?);
+        let exchanges = exchanges_of(&added);
+        let warm = Target::new(self.warm.server, EXCHANGE, None, exchanges[..WARM.min(tokens)].to_vec())?;
+        let cold = Target::new(self.cold.server, EXCHANGE, None, exchanges)?;
+        warm.first_pass(WARM).await?;
+        cold.first_pass(WARM).await?;
+        let many = self.some_rounds(&warm, &cold, rounds).await?;
+        Ok(Scaled { tokens, few, many })
+    }
+
+    async fn some_rounds(
+        &self,
+        warm: &Target<'_>,
+        cold: &Target<'_>,
+        rounds: usize,
+    ) -> Result<Vec<[Pair; 2]>> {
+        let mut all = Vec::with_capacity(rounds);
+        for _ in 0..rounds {
+            all.push([self.pair(&self.echo, warm).await?, self.pair(&self.echo, cold).await?]);
+        }
+        Ok(all)
     }
 
     async fn pair(&self, echo: &Target<'_>, target: &Target<'_>) -> Result<Pair> {
@@ -425,14 +422,17 @@ impl Bench<'_> {
         let read = move || -> Result<(f64, f64)> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
-                let pool = db::pool::lazy(options, READERS);
-                let next = AtomicUsize::new(0);
+                let settings = SessionSettings::default();
+                let connections = LoadConnections::lazy(options, READERS, settings);
+                let (next, ceilings) = (AtomicUsize::new(0), Ceilings::default());
                 let read = async |until: Option<Instant>| -> Result<()> {
                     loop {
-                        let id = ids[next.fetch_add(1, Ordering::Relaxed) % ids.len()];
-                        let found = db::tokens::principals::find(&pool, id, None, &Ceilings::default()).await;
-                        let found = found.map_err(|e| anyhow!("{e:?}"))?;
-                        ensure!(found.is_some(), "one of our tokens was not found");
+                        let id = [ids[next.fetch_add(1, Ordering::Relaxed) % ids.len()]];
+                        let mut connection = connections.take().await?;
+                        let found = db::tokens::principals::find(connection.get(), &id, None, &ceilings);
+                        let found = found.await.map_err(|e| anyhow!("{e:?}"))?;
+                        connection.give_back();
+                        ensure!(matches!(found[..], [Ok(Some(_))]), "one of our tokens was not found");
                         if until.is_none_or(|until| Instant::now() >= until) {
                             return Ok(());
                         }
@@ -445,7 +445,7 @@ impl Bench<'_> {
                 tokio::try_join!(read(until), read(until), read(until), read(until))?;
                 let all = next.load(Ordering::Relaxed);
                 let each = (own_thread()? - began) / (all - prepared) as f64;
-                pool.close().await;
+                connections.close().await;
                 Ok((each, all as f64))
             })
         };
@@ -463,105 +463,4 @@ impl Bench<'_> {
         }
         thread.join().map_err(|_| anyhow!("a measurement panicked"))?
     }
-}
-
-/// The CPU time of this thread, in microseconds.
-fn own_thread() -> Result<f64> {
-    micros(ClockId::CLOCK_THREAD_CPUTIME_ID)
-}
-
-/// The CPU time of a process, user and system, in microseconds.
-fn used(pid: u32) -> Result<f64> {
-    micros(clock_getcpuclockid(Pid::from_raw(pid.cast_signed()))?)
-}
-
-fn micros(clock: ClockId) -> Result<f64> {
-    let time = clock_gettime(clock)?;
-    Ok(time.tv_sec() as f64 * 1e6 + time.tv_nsec() as f64 / 1e3)
-}
-
-/// The CPU times of a process and of each of its children.
-fn used_below(parent: u32) -> Result<HashMap<u32, f64>> {
-    let mut all = HashMap::from([(parent, used(parent)?)]);
-    for entry in std::fs::read_dir("/proc")?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
-            continue;
-        };
-        // A process that has exited meanwhile does not matter.
-        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
-        // The state and the parent follow the name, which may contain any character.
-        let parent_field = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(1));
-        if parent_field.and_then(|field| field.parse().ok()) == Some(parent)
-            && let Ok(used) = used(pid)
-        {
-            all.insert(pid, used);
-        }
-    }
-    Ok(all)
-}
-
-fn report(rounds: &[Round], statements: f64) {
-    let over = |value: &dyn Fn(&Round) -> f64| rounds.iter().map(value).collect::<Sorted>();
-    let echoes: Vec<&Measured> = rounds
-        .iter()
-        .flat_map(|round| [&round.warm.echo, &round.introspect.echo, &round.cold.echo])
-        .collect();
-    let echo =
-        |value: fn(&Measured) -> f64| echoes.iter().map(|measured| value(measured)).collect::<Sorted>();
-    println!("\n{CONNECTIONS} connections × {STREAMS} streams, {} rounds; median (min–max)\n", rounds.len());
-    println!("| row | throughput ÷ echo | CPU ÷ echo | CPU µs | requests/s | p50 µs | p99 µs |");
-    println!("|---|---|---|---|---|---|---|");
-    println!(
-        "| echo | 1 | 1 | {} | {} | {} | {} |",
-        echo(|m| m.cpu).show(1),
-        echo(|m| m.rate).show(0),
-        echo(|m| m.p50).show(0),
-        echo(|m| m.p99).show(0)
-    );
-    type Row = (&'static str, fn(&Round) -> &Pair);
-    let rows: [Row; 3] = [
-        ("exchange, warm", |round| &round.warm),
-        ("introspection of a token, warm", |round| &round.introspect),
-        ("exchange, cold", |round| &round.cold),
-    ];
-    for (name, pair) in rows {
-        println!(
-            "| {name} | {} | {} | {} | {} | {} | {} |",
-            over(&|round| pair(round).throughput()).show(2),
-            over(&|round| pair(round).cpu()).show(2),
-            over(&|round| pair(round).row.cpu).show(1),
-            over(&|round| pair(round).row.rate).show(0),
-            over(&|round| pair(round).row.p50).show(0),
-            over(&|round| pair(round).row.p99).show(0)
-        );
-    }
-    println!("\n| other figures | |\n|---|---|");
-    println!("| one Ed25519 signature, CPU µs | {} |", over(&|round| round.signature).show(1));
-    println!("| warm exchange, share of the limit | {} |", over(&Round::warm_share).show(2));
-    println!("| introspection, share of echo | {} |", over(&Round::introspection_share).show(2));
-    println!("| only the reads of a cold exchange, CPU µs | {} |", over(&|round| round.reads).show(1));
-    println!("| cold exchange, share of its limit | {} |", over(&Round::cold_share).show(2));
-    println!(
-        "| PostgreSQL for a cold exchange, CPU µs | {} |",
-        over(&|round| round.cold.row.postgres).show(1)
-    );
-    println!(
-        "| PostgreSQL for a warm exchange, CPU µs | {} |",
-        over(&|round| round.warm.row.postgres).show(1)
-    );
-    let finds: f64 = rounds.iter().map(|round| round.read).sum();
-    let colds: f64 = rounds.iter().map(|round| round.cold.row.all).sum();
-    println!("| statements of a cold exchange | {:.2} |", (statements - 2.0 * finds) / colds);
-}
-
-/// Prints each goal of the hot path, what the medians are, and whether they reach it.
-fn goals(rounds: &[Round], bytes: f64) {
-    let median = |value: &dyn Fn(&Round) -> f64| rounds.iter().map(value).collect::<Sorted>().median();
-    let verdict = |reached: bool| if reached { "pass" } else { "short" };
-    let least = |goal: f64, value: f64| format!("≥ {goal} | {value:.2} | {}", verdict(value >= goal));
-    println!("\n| goal | | median | |\n|---|---|---|---|");
-    println!("| warm exchange, share of the limit | {} |", least(0.95, median(&Round::warm_share)));
-    println!("| introspection, share of echo | {} |", least(1.0, median(&Round::introspection_share)));
-    println!("| warm exchange, throughput ÷ echo | {} |", least(0.45, median(&|r| r.warm.throughput())));
-    println!("| bytes for a cached token | ≤ 1000 | {bytes:.0} | {} |", verdict(bytes <= 1000.0));
 }

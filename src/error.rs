@@ -317,7 +317,27 @@ impl Violations {
             return Vec::new();
         }
         let each = values.iter().enumerate();
-        each.filter_map(|(i, value)| self.check(&format!("{field}[{i}]"), parse(value))).collect()
+        each.filter_map(|(i, value)| self.check_nth(field, i, parse(value))).collect()
+    }
+
+    /// Like [`check_each`](Self::check_each) for values that are not copied.
+    pub fn take_each<T, E: fmt::Display>(
+        &mut self,
+        field: &str,
+        values: Vec<String>,
+        limit: usize,
+        parse: impl Fn(String) -> Result<T, E>,
+    ) -> Vec<T> {
+        if values.len() > limit {
+            self.add(field, format!("holds {} values; at most {limit} are allowed", values.len()));
+            return Vec::new();
+        }
+        let each = values.into_iter().enumerate();
+        each.filter_map(|(i, value)| self.check_nth(field, i, parse(value))).collect()
+    }
+
+    fn check_nth<T, E: fmt::Display>(&mut self, field: &str, i: usize, checked: Result<T, E>) -> Option<T> {
+        checked.map_err(|wrong| self.add(format!("{field}[{i}]"), wrong.to_string())).ok()
     }
 
     /// Adds the violations of the message at `field`.

@@ -42,7 +42,13 @@ impl Calls {
         Ok(Self { request: request.body(())?, messages, next: AtomicUsize::new(0) })
     }
 
-    fn message(&self) -> Bytes {
+    /// The head of a call.
+    pub fn request(&self) -> http::Request<()> {
+        self.request.clone()
+    }
+
+    /// The next message.
+    pub fn message(&self) -> Bytes {
         let next = self.next.fetch_add(1, Ordering::Relaxed);
         self.messages[next % self.messages.len()].clone()
     }
@@ -157,7 +163,7 @@ async fn connect(address: &str) -> Result<SendRequest<Bytes>> {
 
 async fn call(send: &mut SendRequest<Bytes>, calls: &Calls) -> Result<()> {
     std::future::poll_fn(|context| send.poll_ready(context)).await?;
-    let (answer, mut stream) = send.send_request(calls.request.clone(), false)?;
+    let (answer, mut stream) = send.send_request(calls.request(), false)?;
     stream.send_data(calls.message(), true)?;
     let answer = answer.await?;
     succeeded(answer.headers(), false)?;

@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::config::args::DatabaseArgs;
-use crate::db::pool::SessionSettings;
+use crate::db::session::SessionSettings;
 use crate::db::{pool, pooler, schema};
 use crate::state::Pools;
 

@@ -21,6 +21,11 @@ const BYTES_A_SECOND: usize = 64 << 10;
 pub struct Closing(watch::Receiver<bool>);
 
 impl Closing {
+    /// There is no connection any more.
+    pub(super) fn begun_already() -> Self {
+        Self(watch::channel(true).1)
+    }
+
     /// Done when the connection is being closed.
     pub async fn begun(mut self) {
         // The sender is dropped with its connection.

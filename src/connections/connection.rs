@@ -41,6 +41,11 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// The origin of a request that came on no connection of this server; its streams end at once.
+    pub fn none(peer: SocketAddr) -> Self {
+        Self { peer, closing: Closing::begun_already() }
+    }
+
     /// Tells a stream that its connection is being closed.
     pub fn closing(&self) -> Closing {
         self.closing.clone()

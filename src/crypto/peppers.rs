@@ -88,7 +88,7 @@ impl Peppers {
     /// If there is no pepper: a server makes the first one before it serves.
     pub fn record(&self, text: &TokenString) -> SecretRecord {
         let (&pepper, key) = self.keys.last_key_value().expect("there is a pepper");
-        SecretRecord { mac: mac(key, text).as_ref().to_vec(), pepper }
+        SecretRecord { mac: mac(key, text), pepper }
     }
 
     /// The MAC of a guessable string, such as a name or a password, under the newest pepper.
@@ -117,7 +117,7 @@ impl Peppers {
         for (position, record) in records.into_iter().enumerate() {
             none = false;
             if let Some(key) = self.keys.get(&record.pepper)
-                && verify_slices_are_equal(mac(key, text).as_ref(), &record.mac).is_ok()
+                && verify_slices_are_equal(&mac(key, text), &record.mac).is_ok()
             {
                 matched = Some(position);
             }
@@ -150,11 +150,11 @@ impl Peppers {
     }
 }
 
-fn mac(key: &hmac::Key, text: &TokenString) -> hmac::Tag {
+fn mac(key: &hmac::Key, text: &TokenString) -> [u8; 32] {
     let mut context = hmac::Context::with_key(key);
     context.update(LABEL);
     context.update(text.expose().as_bytes());
-    context.sign()
+    context.sign().as_ref().try_into().expect("SHA-256 gives 32 bytes")
 }
 
 impl fmt::Debug for Peppers {

@@ -9,6 +9,7 @@ pub mod distribution;
 pub mod email_budgets;
 pub mod events;
 pub mod keys;
+pub mod load_connections;
 pub mod named_permissions;
 pub mod orgs;
 pub mod outbox;
@@ -17,6 +18,7 @@ pub mod pooler;
 pub mod references;
 pub mod requests;
 pub mod schema;
+pub mod session;
 pub mod sign_in;
 pub mod sqlstate;
 pub mod sweep;
@@ -25,6 +27,7 @@ pub mod tokens;
 use std::time::Duration;
 
 use crate::clock::Jitter;
+use crate::domain::tokens::secrets::SecretRecord;
 use crate::domain::values::names::Invalid;
 use crate::error::{Error, Result};
 
@@ -71,6 +74,11 @@ fn constraint_in(message: &str) -> Option<&str> {
 /// The error for a stored value that does not pass the check that it passed before it was stored.
 fn damaged(what: &'static str) -> impl Fn(Invalid) -> Error {
     move |invalid| Error::internal(format!("a stored {what} is damaged: it {invalid}"))
+}
+
+/// What is stored of a secret.
+fn stored_secret(mac: Vec<u8>, pepper: i32) -> Result<SecretRecord> {
+    SecretRecord::new(mac, pepper).ok_or_else(|| Error::internal("a stored hash of a secret is damaged"))
 }
 
 /// Refuses a write that did not touch exactly one row.

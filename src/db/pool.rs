@@ -17,6 +17,8 @@ use sqlx::{
 };
 use tokio_stream::Stream;
 
+use super::load_connections::LoadConnections;
+use super::session::SessionSettings;
 use super::sqlstate;
 
 /// The connections that follow the feed, beside those that can be chosen.
@@ -69,30 +71,6 @@ async fn begin_within(
 /// Begins a transaction of a background job: a statement of it may take longer than any call.
 pub async fn begin_job(pool: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>> {
     begin_within(pool, JOB_STATEMENT_TIMEOUT).await
-}
-
-/// How the sessions of a pool behave.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SessionSettings {
-    /// The time limit of a statement; none for commands, which a person watches.
-    pub statement_timeout: Option<Duration>,
-    /// Whether a pooler gives each transaction another session of the database: what is set for a
-    /// session would be set for other clients.
-    pub shared: bool,
-}
-
-impl SessionSettings {
-    /// The same with a shorter time limit.
-    fn at_most(self, limit: Duration) -> Self {
-        Self { statement_timeout: Some(self.statement_timeout.map_or(limit, |own| own.min(limit))), ..self }
-    }
-
-    /// The statement that a new session begins with.
-    fn first_statement(self) -> Option<String> {
-        // 0 is no limit, whatever the user of the database has by default.
-        let millis = self.statement_timeout.unwrap_or_default().as_millis();
-        (!self.shared).then(|| format!("set statement_timeout = {millis}"))
-    }
 }
 
 /// Options from a URL, `postgres://user:password@host/database`. The PG* variables of the
@@ -236,7 +214,7 @@ pub struct Pools {
     /// For what handlers read and write.
     pub main: Db,
     /// For loading the data behind a credential.
-    pub loads: Db,
+    pub loads: LoadConnections,
     /// For following the feed: one connection listens, one polls, one reads keys, one origins.
     pub feed: Db,
 }
@@ -246,7 +224,7 @@ impl Pools {
     pub fn open(options: &PgConnectOptions, main: u32, loads: u32, settings: SessionSettings) -> Self {
         Self {
             main: Db::lazy(options.clone(), main, settings),
-            loads: Db::lazy(options.clone(), loads, settings.at_most(LOAD_STATEMENT_TIMEOUT)),
+            loads: LoadConnections::lazy(options.clone(), loads, settings.at_most(LOAD_STATEMENT_TIMEOUT)),
             feed: Db::lazy(options.clone(), FEED_CONNECTIONS, settings),
         }
     }

@@ -171,7 +171,7 @@ pub async fn known(
         true => db::sign_in::emailed_codes::find(&state.db.pool(), code_id).await?,
         false => None,
     };
-    let record = found.as_ref().map(EmailedCode::record);
+    let record = found.as_ref().map(EmailedCode::record).transpose()?;
     if record.as_ref().is_some_and(|record| !state.keyring.peppers.load().knows(record.pepper)) {
         // Another node loaded a newer pepper.
         state.keyring.reload_for_unknown_pepper().await;

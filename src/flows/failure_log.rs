@@ -10,7 +10,7 @@ use crate::telemetry::Sampler;
 /// Logs what the operator of the server must see of an error: the cause of a failure, and that a
 /// credential was refused, which is sampled.
 pub fn record(parts: &Parts, origin: &RequestContext) {
-    let (reason, request_id, method) = (parts.reason, origin.request_id.as_str(), &*origin.method);
+    let (reason, request_id, method) = (parts.reason, &*origin.request_id, &*origin.method);
     let address = origin.address.shown().map(tracing::field::display);
     let caller = origin.caller.map(tracing::field::display);
     match &parts.source {

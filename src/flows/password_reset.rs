@@ -38,7 +38,7 @@ const BATCH: i64 = 100;
 pub async fn request(state: &State, origin: &RequestContext, username: &Email) -> Result<()> {
     let asked = ResetRequest {
         address: origin.address.shown().map(|address| address.to_string()),
-        request_id: origin.request_id.clone(),
+        request_id: origin.request_id.to_string(),
     };
     let buckets = address_keys(&state.keyring.peppers.load(), Blinded::ResetAddress, origin.address);
     transact!(state, Actor::unknown(origin).in_org(SYSTEM_ORG), |mut tx| {

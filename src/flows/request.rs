@@ -1,15 +1,14 @@
 //! What every request has, over gRPC and on a page: an id, an origin, and a duration.
 
-use std::sync::Arc;
+use std::borrow::Cow;
 use std::time::Instant;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
-use uuid::Uuid;
 
 use crate::client_addr::TrustedProxies;
 use crate::clock::Clock;
 use crate::connections::Connection;
-use crate::domain::access::request_context::{BrowserOrigin, RequestContext};
+use crate::domain::access::request_context::{BrowserOrigin, RequestContext, RequestId};
 use crate::domain::values::client_address::ClientAddress;
 use crate::domain::values::web_origin::WebOrigin;
 
@@ -35,7 +34,7 @@ pub struct RequestUnderWay {
 impl RequestUnderWay {
     /// Assigns a request id, and records where the request comes from, behind trusted proxies.
     pub fn begin(
-        path: &str,
+        method: Cow<'static, str>,
         headers: &HeaderMap,
         connection: Option<&Connection>,
         entry: EntryPoint,
@@ -51,9 +50,9 @@ impl RequestUnderWay {
         let context = RequestContext {
             address: address.unwrap_or(ClientAddress::UNKNOWN),
             page,
-            request_id: given_id.unwrap_or_else(|| clock.new_id::<Uuid>().to_string()),
+            request_id: given_id.unwrap_or_else(|| RequestId::new(clock.new_id())),
             work: Default::default(),
-            method: logged_path(path),
+            method,
             caller: None,
         };
         Self { context, began }
@@ -73,9 +72,9 @@ impl RequestUnderWay {
 }
 
 /// The path of a request as far as it is logged: an unknown one may be long.
-fn logged_path(path: &str) -> Arc<str> {
+pub fn logged_path(path: &str) -> Cow<'static, str> {
     let end = path.char_indices().nth(MAX_LOGGED_PATH).map_or(path.len(), |(end, _)| end);
-    path[..end].into()
+    Cow::Owned(path[..end].to_owned())
 }
 
 /// The origin of the page that a browser calls for. More than one is treated as untrusted.
@@ -92,10 +91,6 @@ pub fn browser_origin(headers: &HeaderMap) -> BrowserOrigin {
 }
 
 /// The client's own id of the request, if it is safe to log.
-fn given_id(headers: &HeaderMap) -> Option<String> {
-    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
-    let good = |id: &&str| {
-        (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
-    };
-    given.filter(good).map(str::to_owned)
+fn given_id(headers: &HeaderMap) -> Option<RequestId> {
+    headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).and_then(RequestId::given)
 }

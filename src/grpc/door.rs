@@ -4,6 +4,7 @@
 //! authenticates the caller, runs the handler, and logs the outcome. Whatever refuses a call, its
 //! refusal gets its form here.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -44,7 +45,7 @@ use crate::domain::access::request_context::RequestContext;
 use crate::domain::access::work::Work;
 use crate::domain::values::ids::AccountId;
 use crate::error::{Error, Reason, Result};
-use crate::flows::request::{EntryPoint, RequestUnderWay};
+use crate::flows::request::{EntryPoint, RequestUnderWay, logged_path};
 use crate::state::State;
 
 /// The names of the services, for health checks.
@@ -195,15 +196,16 @@ impl Door {
         B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
         let (head, body) = request.into_parts();
+        let rpc = self.rpcs.get_key_value(head.uri.path());
         let mut call = RequestUnderWay::begin(
-            head.uri.path(),
+            rpc.map_or_else(|| logged_path(head.uri.path()), |(path, _)| Cow::Borrowed(*path)),
             &head.headers,
             Some(connection),
             EntryPoint::Rpc,
             &self.limits.trusted_proxies,
             &self.state.clock,
         );
-        let rpc = self.rpcs.get(head.uri.path());
+        let rpc = rpc.map(|(_, rpc)| rpc);
         call.context.work = rpc.map_or(Work::default(), |rpc| rpc.work);
         let context = &call.context;
         let caller = OnceLock::new();
@@ -254,7 +256,7 @@ impl Door {
         if tracing::enabled!(tracing::Level::DEBUG) {
             let code = response.headers().get(GRPC_STATUS).and_then(|code| code.to_str().ok());
             tracing::debug!(
-                request_id = call.context.request_id,
+                request_id = &*call.context.request_id,
                 method = &*call.context.method,
                 code = code.unwrap_or("0"),
                 address = call.context.address.shown().map(tracing::field::display),

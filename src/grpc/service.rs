@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
 use super::layers::auth::Call;
 use super::layers::body::MESSAGE_HEAD;
@@ -34,8 +35,8 @@ macro_rules! service {
                 ) -> $crate::grpc::service::Handling<'a> {
                     Box::pin(async move {
                         let request: $crate::grpc::pb::$request = $crate::grpc::service::decode(message)?;
-                        let response: $crate::grpc::pb::$response = $handler(state, call, request).await?;
-                        Ok($crate::grpc::service::encode(&response))
+                        let answer = $handler(state, call, request).await?;
+                        Ok($crate::grpc::service::Answer::<$crate::grpc::pb::$response>::encode(&answer))
                     })
                 }
                 handle
@@ -68,6 +69,60 @@ pub(super) fn message<'a>(body: &'a [u8], headers: &HeaderMap) -> Result<&'a [u8
 /// `MALFORMED_REQUEST`.
 pub(super) fn decode<M: Message + Default>(message: &[u8]) -> Result<M> {
     M::decode(message).map_err(|_| Reason::MalformedRequest.into())
+}
+
+/// What a handler returns: the message `M`, or what is encoded as one without being put together first.
+pub(in crate::grpc) trait Answer<M> {
+    /// The encoded message, with its prefix.
+    fn encode(&self) -> Bytes;
+}
+
+impl<M: Message> Answer<M> for M {
+    fn encode(&self) -> Bytes {
+        encode(self)
+    }
+}
+
+/// A message that is encoded field by field from borrowed values, in ascending order of their numbers.
+pub(in crate::grpc) struct Fields(Vec<u8>);
+
+impl Fields {
+    /// The bytes that a string takes as a field whose number is below 16.
+    pub(in crate::grpc) fn text_len(text: &str) -> usize {
+        1 + encoded_len_varint(text.len() as u64) + text.len()
+    }
+
+    /// The same for a message.
+    pub(in crate::grpc) fn message_len(message: &impl Message) -> usize {
+        let length = message.encoded_len();
+        1 + encoded_len_varint(length as u64) + length
+    }
+
+    /// A message of this length: then its bytes are not copied in the end.
+    pub(in crate::grpc) fn of_length(length: usize) -> Self {
+        let mut frame = Vec::with_capacity(MESSAGE_HEAD + length);
+        frame.extend_from_slice(&[0; MESSAGE_HEAD]);
+        Self(frame)
+    }
+
+    /// A string, also an empty one, as an element of a repeated field.
+    pub(in crate::grpc) fn text(&mut self, number: u32, text: &str) {
+        encode_key(number, WireType::LengthDelimited, &mut self.0);
+        encode_varint(text.len() as u64, &mut self.0);
+        self.0.extend_from_slice(text.as_bytes());
+    }
+
+    /// A message within it.
+    pub(in crate::grpc) fn message(&mut self, number: u32, message: &impl Message) {
+        prost::encoding::message::encode(number, message, &mut self.0);
+    }
+
+    /// The encoded message, with its prefix.
+    pub(in crate::grpc) fn finish(mut self) -> Bytes {
+        let length = (self.0.len() - MESSAGE_HEAD) as u32;
+        self.0[1..MESSAGE_HEAD].copy_from_slice(&length.to_be_bytes());
+        self.0.into()
+    }
 }
 
 /// The message behind its prefix: not compressed, and its length (gRPC over HTTP/2).

@@ -33,7 +33,7 @@ impl PepperRenewals {
                 org_id: credential.account.org_id,
                 token_id,
                 number: stored.number,
-                before: stored.record.mac.clone(),
+                before: stored.record.mac,
                 secret,
             };
             waiting.insert((token_id, stored.number), renewal);

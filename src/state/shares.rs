@@ -6,8 +6,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
+use std::num::NonZero;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -59,12 +61,14 @@ struct Limits {
 }
 
 impl Limits {
-    /// A quarter of the connections for changes, an eighth for what only stops something, half for
-    /// reads.
-    fn of(connections: u32) -> Self {
+    /// A quarter of the connections for changes and for reads, an eighth for what only stops something.
+    ///
+    /// Reads have no more than two places for each core of this server: encoding a long list takes the core as
+    /// long as reading it takes the database, and the calls of others wait for the core.
+    fn of(connections: u32, cores: usize) -> Self {
         let connections = connections as usize;
         Self {
-            reads: (connections / 2).max(2),
+            reads: (connections / 4).min(2 * cores).max(2),
             changes: (connections / 4).max(2),
             stops: (connections / 8).max(1),
         }
@@ -83,8 +87,8 @@ impl Limits {
     /// How many of them one member may have.
     fn of_member(self, work: Work) -> usize {
         match work {
-            Work::Cached | Work::Reads => self.of_group(work),
-            Work::Changes | Work::Stops => (self.of_group(work) / 2).max(1),
+            Work::Cached => self.of_group(work),
+            Work::Reads | Work::Changes | Work::Stops => (self.of_group(work) / 2).max(1),
         }
     }
 }
@@ -281,7 +285,7 @@ impl Shares {
     /// Shares of a pool of so many connections.
     pub fn new(connections: u32) -> Self {
         Self(Arc::new(Inner {
-            limits: Limits::of(connections),
+            limits: Limits::of(connections, available_parallelism().map_or(1, NonZero::get)),
             groups: Mutex::default(),
             next_id: AtomicU64::new(0),
             asked: Default::default(),
@@ -386,16 +390,18 @@ mod tests {
 
     #[test]
     fn the_shares_of_pools() {
-        let of = |connections| {
-            let Limits { reads, changes, stops } = Limits::of(connections);
+        let of = |connections, cores| {
+            let Limits { reads, changes, stops } = Limits::of(connections, cores);
             (reads, changes, stops)
         };
-        assert_eq!(of(16), (8, 4, 2));
-        assert_eq!(of(100), (50, 25, 12));
-        assert_eq!(of(1), (2, 2, 1));
+        assert_eq!(of(16, 4), (4, 4, 2));
+        assert_eq!(of(16, 1), (2, 4, 2));
+        assert_eq!(of(100, 64), (25, 25, 12));
+        assert_eq!(of(100, 4), (8, 25, 12));
+        assert_eq!(of(1, 1), (2, 2, 1));
         // One org leaves connections to the others.
         for connections in 8..200 {
-            let Limits { reads, changes, stops } = Limits::of(connections);
+            let Limits { reads, changes, stops } = Limits::of(connections, 1_000);
             assert!(reads + changes + stops < connections as usize, "{connections}");
         }
     }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::crypto::key_pair::NewKey;
+use crate::domain::access::access_token::Audiences;
 use crate::domain::values::ids::{AccountId, OrgId, TokenId};
 use SigningAlgorithm::{EdDsa, Es256, Rs256};
 
@@ -45,7 +46,7 @@ fn claims() -> Claims {
     Claims {
         iss: "https://id.example".into(),
         sub: AccountId::from_u128(2).to_string(),
-        aud: vec!["https://id.example".to_owned()].into(),
+        aud: Audiences::One("https://id.example".to_owned()),
         exp: NOW + 300,
         iat: NOW,
         nbf: NOW,

@@ -153,26 +153,6 @@ pub fn held(right: Right, node: Node, roles: &Roles) -> HeldGrant {
     HeldGrant { right, node, role_permissions }
 }
 
-/// A query that begins, or has within it, the recursion over the distinct rights that an org's grants name.
-///
-/// It skips from one right to the next along an index, however many grants there are, and reads no further
-/// than the rest of the query does. `$1` is the org.
-macro_rules! naming_rights {
-    ($query:ident, $before:tt, $after:tt, $($arg:expr),* $(,)?) => {
-        sqlx::$query!(
-            $before + r#"with recursive named (right_id) as (
-                          (select right_id from grants where org_id = $1 order by right_id limit 1)
-                          union all
-                          select (select g.right_id from grants g where g.org_id = $1 and g.right_id > n.right_id
-                                  order by g.right_id limit 1)
-                          from named n where n.right_id is not null
-                      )"# + $after,
-            $($arg),*
-        )
-    };
-}
-pub(in crate::db) use naming_rights;
-
 /// Finds at most `limit` application permissions that the grants and roles of the org name, sorted.
 pub async fn find_named_permissions(
     db: impl PgExecutor<'_>,
@@ -180,10 +160,16 @@ pub async fn find_named_permissions(
     limit: usize,
 ) -> Result<Vec<Permission>> {
     let own: Vec<String> = Permission::OWN.iter().map(Permission::to_string).collect();
-    let query = naming_rights!(
-        query_scalar,
-        "",
-        r#"
+    // The recursion skips from one right to the next along an index, however many grants there are, and goes on
+    // no further than the rest of the query reads.
+    let query = sqlx::query_scalar!(
+        r#"with recursive named (right_id) as (
+               (select right_id from grants where org_id = $1 order by right_id limit 1)
+               union all
+               select (select g.right_id from grants g where g.org_id = $1 and g.right_id > n.right_id
+                       order by g.right_id limit 1)
+               from named n where n.right_id is not null
+           )
            select permission as "permission!" from (
                (select right_id as permission from named where strpos(right_id, '.') > 0 and right_id <> all($2)
                 limit $3)

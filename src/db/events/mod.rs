@@ -59,7 +59,7 @@ impl Actor {
     pub fn unknown(context: &RequestContext) -> Self {
         Self {
             address: context.address.shown().map(|address| address.to_string()),
-            request_id: Some(context.request_id.clone()),
+            request_id: Some(context.request_id.to_string()),
             work: Some(context.work),
             ..Self::default()
         }

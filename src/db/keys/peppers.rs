@@ -20,7 +20,7 @@ pub struct Renewal {
     /// Its number among the token's secrets.
     pub number: i32,
     /// The stored hash before.
-    pub before: Vec<u8>,
+    pub before: [u8; 32],
     pub secret: SecretRecord,
 }
 
@@ -41,8 +41,8 @@ pub async fn renew(db: &PgPool, renewals: &[Renewal]) -> Result<u64> {
     let orgs: Vec<Uuid> = renewals.iter().map(|renewal| renewal.org_id.uuid()).collect();
     let tokens: Vec<Uuid> = renewals.iter().map(|renewal| renewal.token_id.uuid()).collect();
     let numbers: Vec<i32> = renewals.iter().map(|renewal| renewal.number).collect();
-    let before: Vec<Vec<u8>> = renewals.iter().map(|renewal| renewal.before.clone()).collect();
-    let macs: Vec<Vec<u8>> = renewals.iter().map(|renewal| renewal.secret.mac.clone()).collect();
+    let before: Vec<Vec<u8>> = renewals.iter().map(|renewal| renewal.before.to_vec()).collect();
+    let macs: Vec<Vec<u8>> = renewals.iter().map(|renewal| renewal.secret.mac.to_vec()).collect();
     let peppers: Vec<i32> = renewals.iter().map(|renewal| renewal.secret.pepper).collect();
     retrying(|| async {
         let query = sqlx::query!(

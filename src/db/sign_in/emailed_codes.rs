@@ -4,7 +4,7 @@ use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::db::{one_row, outbox};
+use crate::db::{one_row, outbox, stored_secret};
 use crate::domain::sign_in::emailed_codes::{CodePurpose, End, check};
 use crate::domain::tokens::secrets::SecretRecord;
 use crate::domain::values::ids::OrgId;
@@ -58,8 +58,8 @@ impl EmailedCode {
     }
 
     /// The stored form of the code string.
-    pub fn record(&self) -> SecretRecord {
-        SecretRecord { mac: self.mac.clone(), pepper: self.pepper_id }
+    pub fn record(&self) -> Result<SecretRecord> {
+        stored_secret(self.mac.clone(), self.pepper_id)
     }
 
     /// Why the code ended, if it was used or revoked.
@@ -89,7 +89,7 @@ pub async fn insert(tx: &mut PgConnection, new: &NewCode<'_>, now: OffsetDateTim
         new.subject_id,
         new.purpose.name(),
         new.asked,
-        new.record.mac,
+        &new.record.mac,
         new.record.pepper,
         now,
         new.expire_time,

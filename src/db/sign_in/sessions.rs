@@ -5,7 +5,7 @@ use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use super::password_maker::PasswordMaker;
-use crate::db::one_row;
+use crate::db::{one_row, stored_secret};
 use crate::domain::access::credential::TiedTo;
 use crate::domain::access::standing::StoredCredential;
 use crate::domain::sign_in::emailed_codes::CodePurpose;
@@ -62,7 +62,7 @@ pub async fn insert(tx: &mut PgConnection, new: &NewSession<'_>, now: OffsetDate
         new.org_id.uuid(),
         new.session_id.uuid(),
         new.account_id.uuid(),
-        new.secret.mac,
+        &new.secret.mac,
         new.secret.pepper,
         now,
         new.expire_time,
@@ -86,9 +86,10 @@ pub async fn find(db: impl PgExecutor<'_>, org_id: OrgId, session_id: SessionId)
         org_id.uuid(),
         session_id.uuid()
     );
-    Ok(query.fetch_optional(db).await?.map(|row| Session {
+    let Some(row) = query.fetch_optional(db).await? else { return Ok(None) };
+    Ok(Some(Session {
         account_id: row.account_id.into(),
-        secret: SecretRecord { mac: row.mac, pepper: row.pepper_id },
+        secret: stored_secret(row.mac, row.pepper_id)?,
         create_time: row.create_time,
         expire_time: row.expire_time,
         use_time: row.use_time,

@@ -1,6 +1,6 @@
 //! Credentials of either kind: tokens and sessions.
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::db::sign_in::sessions;
@@ -27,10 +27,10 @@ pub async fn hold(
 /// Which of these ids a token, a session or an emailed code has.
 ///
 /// Two reads, because a sharded engine does not read a distributed table together with a local one.
-pub async fn find_existing(db: &PgPool, ids: &[Uuid]) -> Result<Vec<Uuid>> {
+pub async fn find_existing(db: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Uuid>> {
     let credentials =
         sqlx::query_scalar!("select credential_id from credentials where credential_id = any($1)", ids);
-    let mut found = credentials.fetch_all(db).await?;
+    let mut found = credentials.fetch_all(&mut *db).await?;
     let codes = sqlx::query_scalar!("select code_id from codes where code_id = any($1)", ids);
     found.extend(codes.fetch_all(db).await?);
     Ok(found)

@@ -1,25 +1,27 @@
 //! Everything that a credential authenticates with: token, secrets, account, org and grants.
 //!
-//! A token takes two indexed reads: its org, and then everything else. An account without a token takes
-//! one read, or two if it is a guest.
+//! Tokens take two indexed reads: their orgs, and then everything else, for all tokens of an org at once. An account without a token takes
+//! one read, or two if it is a guest. An owner takes one more: what its org names.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use sqlx::PgConnection;
 use sqlx::types::Json;
-use sqlx::{PgExecutor, PgPool};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
-use crate::db::accounts::grants::naming_rights;
-use crate::db::damaged;
+use crate::db::accounts::grants::find_named_permissions;
 use crate::db::orgs::policies::Stored;
 use crate::db::sign_in::sessions;
+use crate::db::{damaged, stored_secret};
 use crate::domain::access::credential::{Credential, Derived};
+use crate::domain::access::held::Held;
 use crate::domain::access::member::Member;
-use crate::domain::access::rights::{HeldGrant, HeldGrants};
+use crate::domain::access::rights::{HeldGrant, owns_something};
 use crate::domain::tokens::policy::{Ceilings, Rules};
-use crate::domain::tokens::restrictions::Restrictions;
-use crate::domain::tokens::secrets::{Secret, SecretRecord};
+use crate::domain::tokens::restrictions::{Lists, Restrictions};
+use crate::domain::tokens::secrets::Secret;
 use crate::domain::values::ids::{AccountId, OrgId, SessionId, TokenId};
 use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::names::{Audience, Purpose};
@@ -29,160 +31,202 @@ use crate::domain::values::resources::{Node, ResourcePath};
 use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Error, Result};
 
-/// A grant as the query returns it: right, path, custom role.
-type GrantRow = (String, Option<String>, Option<String>);
-
-/// A custom role as the query returns it, once for all grants of it: its id and its permissions.
-type RoleRow = (String, Vec<String>);
-
 /// The most application permissions that are listed for an owner: the first ones in order.
 ///
 /// An access token with this many permissions is larger than allowed.
-const MAX_NAMED: i64 = 1_000;
+const MAX_NAMED: usize = 1_000;
 
-/// Finds the credential of a token, with the policy of its org limited by the ceilings.
+/// What was found of a token.
+pub type Found = Result<Option<Credential>>;
+
+/// Finds the credentials of tokens, in their order, with the policies of their orgs limited by the ceilings.
 ///
-/// If the token does not exist, the decoy, which is another token, is read in its place: an id that does
+/// Where a token does not exist, the decoy, which is another token, is read in its place: an id that does
 /// not exist must not be refused sooner than a wrong secret of a token that exists.
 pub async fn find(
-    db: &PgPool,
-    token_id: TokenId,
+    db: &mut PgConnection,
+    ids: &[TokenId],
     decoy: Option<(OrgId, TokenId)>,
     ceilings: &Ceilings,
-) -> Result<Option<Credential>> {
+) -> Result<Vec<Found>> {
+    let all: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
     let narrow =
-        sqlx::query_scalar!("select org_id from credentials where credential_id = $1", token_id.uuid());
-    if let Some(org_id) = narrow.fetch_optional(db).await? {
-        return read(db, org_id.into(), token_id, ceilings).await;
+        sqlx::query!("select credential_id, org_id from credentials where credential_id = any($1)", &all);
+    let narrow = narrow.fetch_all(&mut *db).await?;
+    let mut by_org: BTreeMap<Uuid, BTreeSet<Uuid>> = BTreeMap::new();
+    if let Some((org_id, token_id)) = decoy.filter(|_| narrow.len() < all.len()) {
+        by_org.entry(org_id.uuid()).or_default().insert(token_id.uuid());
     }
-    if let Some((org_id, token_id)) = decoy {
-        read(db, org_id, token_id, ceilings).await?;
+    for row in narrow {
+        by_org.entry(row.org_id).or_default().insert(row.credential_id);
     }
-    Ok(None)
+    let mut found = HashMap::with_capacity(all.len());
+    for (org_id, token_ids) in by_org {
+        let token_ids: Vec<Uuid> = token_ids.into_iter().collect();
+        found.extend(read_all(db, org_id.into(), &token_ids, ceilings).await?);
+    }
+    Ok(all.iter().map(|id| found.remove(id).transpose()).collect())
 }
 
 /// Reads the credential of a token of this org.
-pub async fn read(
-    db: impl PgExecutor<'_>,
+pub async fn read(db: &mut PgConnection, org_id: OrgId, token_id: TokenId, ceilings: &Ceilings) -> Found {
+    let mut found = read_all(db, org_id, &[token_id.uuid()], ceilings).await?;
+    found.remove(&token_id.uuid()).transpose()
+}
+
+/// Reads the credentials of tokens of this org, as far as they exist.
+async fn read_all(
+    db: &mut PgConnection,
     org_id: OrgId,
-    token_id: TokenId,
+    token_ids: &[Uuid],
     ceilings: &Ceilings,
-) -> Result<Option<Credential>> {
-    let query = naming_rights!(
-        query,
-        r#"select t.account_id, t.kind as token_kind, t.scopes, t.resources, t.allowed_audiences, t.purpose,
-                  coalesce(t.allowed_origins, '{}') as "allowed_origins!",
-                  coalesce(t.allowed_cidrs, '{}') as "allowed_cidrs!", t.may_manage_tokens, t.create_time,
-                  t.renew_time, t.expire_time, t.revoke_time is not null as "revoked!", a.kind, a.username,
+) -> Result<HashMap<Uuid, Result<Credential>>> {
+    // A row for each secret: a token has one, or a few while rotations overlap, and to gather them into lists
+    // would cost the database more. Each role stands once, however many grants of it there are.
+    let query = sqlx::query_as!(
+        TokenRow,
+        r#"select t.token_id, t.account_id, t.kind as token_kind, t.scopes, t.resources, t.allowed_audiences,
+                  t.purpose, t.allowed_origins, t.allowed_cidrs, t.may_manage_tokens, t.create_time, t.renew_time,
+                  t.expire_time, t.revoke_time is not null as "revoked!", a.kind, a.username,
                   (a.deactivate_time is not null or a.delete_time is not null or m.remove_time is not null)
                       as "account_stopped!",
                   (o.suspend_time is not null or o.delete_time is not null) as "org_stopped!",
-                  o.token_policy as "token_policy: Json<Stored>",
-                  greatest(t.create_time, s.last_use) as "last_use!",
-                  o.version as org_version, m.version as account_version,
-                  coalesce(s.macs, '{}') as "macs!", coalesce(s.peppers, '{}') as "peppers!",
-                  coalesce(s.numbers, '{}') as "secret_numbers!",
-                  coalesce(s.ends, '{}') as "secret_ends!: Vec<Option<OffsetDateTime>>",
-                  (select coalesce(jsonb_agg(jsonb_build_array(g.right_id, g.resource, g.role_id)), '[]')
-                   from grants g
-                   where g.org_id = $1 and g.account_id = t.account_id) as "grants!: Json<Vec<GrantRow>>",
-                  -- Each role once, however many grants of it there are.
-                  (select coalesce(jsonb_agg(jsonb_build_array(r.role_id, r.permissions)), '[]') from roles r
-                   where r.org_id = $1 and r.role_id in (
-                       select g.role_id from grants g where g.org_id = $1 and g.account_id = t.account_id
-                   )) as "roles!: Json<Vec<RoleRow>>",
-                  -- Only an owner's list needs the application permissions that the org names. The recursion
-                  -- skips from one distinct right to the next along an index, however many grants there are,
-                  -- and goes on no further than somebody reads it.
-                  case when exists (select 1 from grants g where g.org_id = $1 and g.account_id = t.account_id
-                                    and g.right_id = 'owner')
-                  then array(
-                      "#,
-        r#"
-                      (select right_id from named where strpos(right_id, '.') > 0 limit $3)
-                      union
-                      (select distinct unnest(permissions) as right_id from roles where org_id = $1 order by 1 limit $3)
-                      order by 1 limit $3
-                  ) else '{}' end as "named_by_org!"
+                  o.token_policy as "token_policy: Json<Stored>", o.version as org_version,
+                  m.version as account_version, s.secret_number as "secret_number?", s.mac as "mac?",
+                  s.pepper_id as "pepper_id?", s.expire_time as secret_end,
+                  greatest(s.create_time, s.last_use_time) as secret_use,
+                  array(select g.right_id || ' ' || coalesce(g.resource, '*') || ' ' || coalesce(g.role_id::text, '')
+                        from grants g where g.org_id = $1 and g.account_id = t.account_id) as "grants!",
+                  array(select r.role_id::text || ' ' || array_to_string(r.permissions, ' ') from roles r
+                        where r.org_id = $1 and r.role_id = any(array(
+                            select g.role_id from grants g
+                            where g.org_id = $1 and g.account_id = t.account_id and g.role_id is not null
+                        ))) as "roles!"
            from tokens t
            join accounts a on a.org_id = $1 and a.account_id = t.account_id
            join memberships m on m.org_id = $1 and m.account_id = t.account_id
            join orgs o on o.org_id = $1
-           cross join lateral (
-               select array_agg(mac order by secret_number) as macs,
-                      array_agg(pepper_id order by secret_number) as peppers,
-                      array_agg(secret_number order by secret_number) as numbers,
-                      array_agg(expire_time order by secret_number) as ends,
-                      max(greatest(create_time, last_use_time)) as last_use
-               from token_secrets where org_id = $1 and token_id = $2
-           ) s
-           where t.org_id = $1 and t.token_id = $2"#,
+           left join token_secrets s on s.org_id = $1 and s.token_id = t.token_id
+           where t.org_id = $1 and t.token_id = any($2)"#,
         org_id.uuid(),
-        token_id.uuid(),
-        MAX_NAMED
+        token_ids
     );
-    let Some(row) = query.fetch_optional(db).await? else {
-        return Ok(None);
-    };
+    let mut of_tokens: HashMap<Uuid, Vec<TokenRow>> = HashMap::with_capacity(token_ids.len());
+    for row in query.fetch_all(&mut *db).await? {
+        of_tokens.entry(row.token_id).or_default().push(row);
+    }
+    let mut found = HashMap::with_capacity(of_tokens.len());
+    for (token_id, rows) in of_tokens {
+        // A row that is damaged is no error of the others.
+        found.insert(token_id, credential(db, org_id, rows, ceilings).await);
+    }
+    Ok(found)
+}
+
+/// A token with one of its secrets, if it has any left.
+struct TokenRow {
+    token_id: Uuid,
+    account_id: Uuid,
+    token_kind: String,
+    scopes: Vec<String>,
+    resources: Vec<String>,
+    allowed_audiences: Vec<String>,
+    purpose: Option<String>,
+    allowed_origins: Option<Vec<String>>,
+    allowed_cidrs: Option<Vec<String>>,
+    may_manage_tokens: bool,
+    create_time: OffsetDateTime,
+    renew_time: Option<OffsetDateTime>,
+    expire_time: Option<OffsetDateTime>,
+    revoked: bool,
+    kind: String,
+    username: String,
+    account_stopped: bool,
+    org_stopped: bool,
+    token_policy: Option<Json<Stored>>,
+    org_version: i64,
+    account_version: i64,
+    secret_number: Option<i32>,
+    mac: Option<Vec<u8>>,
+    pepper_id: Option<i32>,
+    secret_end: Option<OffsetDateTime>,
+    secret_use: Option<OffsetDateTime>,
+    grants: Vec<String>,
+    roles: Vec<String>,
+}
+
+/// The credential in the rows of one token.
+async fn credential(
+    db: &mut PgConnection,
+    org_id: OrgId,
+    mut rows: Vec<TokenRow>,
+    ceilings: &Ceilings,
+) -> Result<Credential> {
+    let mut secrets = Vec::with_capacity(rows.len());
+    let mut last_use = None;
+    for row in &mut rows {
+        last_use = last_use.max(row.secret_use);
+        if let (Some(number), Some(mac), Some(pepper)) = (row.secret_number, row.mac.take(), row.pepper_id) {
+            secrets.push(Secret { number, expire_time: row.secret_end, record: stored_secret(mac, pepper)? });
+        }
+    }
+    secrets.sort_unstable_by_key(|secret| secret.number);
+    let row = rows.pop().ok_or_else(|| Error::internal("a token without a row"))?;
     let path = |text: &String| ResourcePath::parse(text).map_err(damaged("resource path"));
     let audience = |text: &String| Audience::parse(text).map_err(damaged("audience"));
     let network = |text: &String| Network::parse(text).map_err(damaged("network"));
     let origin = |text: &String| WebOrigin::parse(text).map_err(damaged("web origin"));
     let purpose = |text: String| Purpose::parse(&text).map_err(damaged("purpose"));
-    let records = row.macs.into_iter().zip(row.peppers).map(|(mac, pepper)| SecretRecord { mac, pepper });
-    let numbers_and_ends = row.secret_numbers.into_iter().zip(row.secret_ends);
-    let secrets = numbers_and_ends.zip(records);
-    let secrets = secrets.map(|((number, expire_time), record)| Secret { number, expire_time, record });
-    Ok(Some(Credential {
-        credential_id: token_id.into(),
+    Ok(Credential {
+        credential_id: TokenId::from(row.token_id).into(),
         account: Member {
             org_id,
             account_id: row.account_id.into(),
             home_org_id: org_id,
             account_kind: account_kind(&row.kind)?,
-            username: row.username,
+            username: row.username.into(),
             account_stopped: row.account_stopped,
             org_stopped: row.org_stopped,
             org_version: row.org_version,
             account_version: row.account_version,
-            grants: grants(&row.grants, &row.roles)?,
-            named_by_org: permissions(&row.named_by_org)?,
+            held: held(db, org_id, &row.grants, &row.roles).await?,
             rules: rules(row.token_policy.as_deref(), ceilings)?,
         },
         kind: TokenKind::parse(&row.token_kind)
             .ok_or_else(|| Error::internal("a stored token kind is unknown"))?,
-        secrets: secrets.collect(),
+        secrets: secrets.into(),
         restrictions: Restrictions {
             scopes: permissions(&row.scopes)?,
             resources: row.resources.iter().map(path).collect::<Result<_>>()?,
             audiences: row.allowed_audiences.iter().map(audience).collect::<Result<_>>()?,
-            networks: row.allowed_cidrs.iter().map(network).collect::<Result<_>>()?,
-            origins: row.allowed_origins.iter().map(origin).collect::<Result<_>>()?,
+            networks: row.allowed_cidrs.iter().flatten().map(network).collect::<Result<_>>()?,
+            origins: row.allowed_origins.iter().flatten().map(origin).collect::<Result<_>>()?,
             purpose: row.purpose.map(purpose).transpose()?,
-        },
+        }
+        .into(),
         may_manage_tokens: row.may_manage_tokens,
         create_time: row.create_time,
         renew_time: row.renew_time,
         expire_time: row.expire_time,
-        last_use: row.last_use,
+        last_use: last_use.map_or(row.create_time, |used| used.max(row.create_time)),
         revoked: row.revoked,
         tied_to: None,
         derived: Derived::default(),
-    }))
+    })
 }
 
 /// Finds the credential of a session, in the home org of its account.
 ///
 /// If there is no such session, the same queries are made without a result, so that they take as long.
 pub async fn find_session(
-    db: &PgPool,
+    db: &mut PgConnection,
     session_id: SessionId,
     ceilings: &Ceilings,
 ) -> Result<Option<Credential>> {
     let narrow =
         sqlx::query_scalar!("select org_id from credentials where credential_id = $1", session_id.uuid());
-    let org_id = narrow.fetch_optional(db).await?.map_or(OrgId::from_u128(0), OrgId::from);
-    let session = sessions::find(db, org_id, session_id).await?;
+    let org_id = narrow.fetch_optional(&mut *db).await?.map_or(OrgId::from_u128(0), OrgId::from);
+    let session = sessions::find(&mut *db, org_id, session_id).await?;
     let account_id = session.as_ref().map_or(AccountId::from_u128(0), |session| session.account_id);
     let account = find_member(db, org_id, account_id, ceilings).await?;
     let Some((session, account)) = session.zip(account) else { return Ok(None) };
@@ -190,8 +234,8 @@ pub async fn find_session(
         credential_id: session_id.into(),
         account,
         kind: TokenKind::Session,
-        secrets: vec![Secret { number: 1, expire_time: None, record: session.secret }],
-        restrictions: Restrictions::default(),
+        secrets: [Secret { number: 1, expire_time: None, record: session.secret }].into(),
+        restrictions: Lists::default(),
         // A session may do everything that its account may do.
         may_manage_tokens: true,
         create_time: session.create_time,
@@ -199,7 +243,7 @@ pub async fn find_session(
         expire_time: Some(session.expire_time),
         last_use: session.use_time,
         revoked: session.ended,
-        tied_to: session.tied_to,
+        tied_to: session.tied_to.map(Box::new),
         derived: Derived::default(),
     }))
 }
@@ -208,18 +252,39 @@ fn permissions<C: FromIterator<Permission>>(texts: &[String]) -> Result<C> {
     texts.iter().map(|text| Permission::parse(text).map_err(damaged("permission"))).collect()
 }
 
-/// The grants, each with the list of its role, which all grants of the role share.
-fn grants(grants: &[GrantRow], roles: &[RoleRow]) -> Result<HeldGrants> {
-    let role = |(id, carried): &RoleRow| Ok((id.clone(), permissions(carried)?));
+/// What the grants give, each with the list of its role, which all grants of the role share.
+///
+/// A grant is its right, its path or `*`, and its custom role if it has one; a role is its id and its
+/// permissions. Only an owner's list needs the application permissions that the org names.
+async fn held(
+    db: &mut PgConnection,
+    org_id: OrgId,
+    grants: &[String],
+    roles: &[String],
+) -> Result<Arc<Held>> {
+    let role = |text: &'_ String| {
+        let mut words = text.split_ascii_whitespace();
+        let id = words.next().unwrap_or_default().to_owned();
+        let permission = |text| Permission::parse(text).map_err(damaged("permission"));
+        Ok((id, words.map(permission).collect::<Result<_>>()?))
+    };
     let roles: HashMap<String, PermissionSet> = roles.iter().map(role).collect::<Result<_>>()?;
-    let held = |(right, path, role): &GrantRow| {
+    let grant = |text: &String| {
+        let mut words = text.split(' ');
+        let mut next = || words.next().unwrap_or_default();
+        let (right, node, role) = (next(), next(), next());
         Ok(HeldGrant {
             right: Right::parse(right).map_err(damaged("right"))?,
-            node: Node::parse(path.as_deref().unwrap_or("*")).map_err(damaged("resource path"))?,
-            role_permissions: role.as_ref().and_then(|id| roles.get(id)).cloned().unwrap_or_default(),
+            node: Node::parse(node).map_err(damaged("resource path"))?,
+            role_permissions: roles.get(role).cloned().unwrap_or_default(),
         })
     };
-    Ok(HeldGrants::new(grants.iter().map(held).collect::<Result<_>>()?))
+    let grants: Vec<HeldGrant> = grants.iter().map(grant).collect::<Result<_>>()?;
+    let named_by_org = match owns_something(&grants) {
+        true => find_named_permissions(db, org_id, MAX_NAMED).await?.into_iter().collect(),
+        false => BTreeSet::new(),
+    };
+    Ok(Held::new(grants, named_by_org).into())
 }
 
 fn rules(policy: Option<&Stored>, ceilings: &Ceilings) -> Result<Arc<Rules>> {
@@ -232,52 +297,39 @@ fn account_kind(name: &str) -> Result<AccountKind> {
 
 /// Finds an account as a member of an org; none if it is not a member and never was.
 pub async fn find_member(
-    db: &PgPool,
+    db: &mut PgConnection,
     org_id: OrgId,
     account_id: AccountId,
     ceilings: &Ceilings,
 ) -> Result<Option<Member>> {
-    let query = naming_rights!(
-        query,
+    let query = sqlx::query!(
         r#"select m.home_org_id, m.version as account_version, o.version as org_version, a.kind as "kind?",
                   a.username as "username?",
                   (a.deactivate_time is not null or a.delete_time is not null or m.remove_time is not null)
                       as "account_stopped!",
                   (o.suspend_time is not null or o.delete_time is not null) as "org_stopped!",
                   o.token_policy as "token_policy: Json<Stored>",
-                  (select coalesce(jsonb_agg(jsonb_build_array(g.right_id, g.resource, g.role_id)), '[]')
-                   from grants g
-                   where g.org_id = $1 and g.account_id = $2) as "grants!: Json<Vec<GrantRow>>",
-                  (select coalesce(jsonb_agg(jsonb_build_array(r.role_id, r.permissions)), '[]') from roles r
-                   where r.org_id = $1 and r.role_id in (
-                       select g.role_id from grants g where g.org_id = $1 and g.account_id = $2
-                   )) as "roles!: Json<Vec<RoleRow>>",
-                  -- As for a token.
-                  case when exists (select 1 from grants g where g.org_id = $1 and g.account_id = $2
-                                    and g.right_id = 'owner')
-                  then array(
-                      "#,
-        r#"
-                      (select right_id from named where strpos(right_id, '.') > 0 limit $3)
-                      union
-                      (select distinct unnest(permissions) as right_id from roles where org_id = $1 order by 1 limit $3)
-                      order by 1 limit $3
-                  ) else '{}' end as "named_by_org!"
+                  array(select g.right_id || ' ' || coalesce(g.resource, '*') || ' ' || coalesce(g.role_id::text, '')
+                        from grants g where g.org_id = $1 and g.account_id = $2) as "grants!",
+                  array(select r.role_id::text || ' ' || array_to_string(r.permissions, ' ') from roles r
+                        where r.org_id = $1 and r.role_id = any(array(
+                            select g.role_id from grants g
+                            where g.org_id = $1 and g.account_id = $2 and g.role_id is not null
+                        ))) as "roles!"
            from memberships m
            join orgs o on o.org_id = $1
            left join accounts a on a.org_id = $1 and a.account_id = m.account_id
            where m.org_id = $1 and m.account_id = $2"#,
         org_id.uuid(),
-        account_id.uuid(),
-        MAX_NAMED
+        account_id.uuid()
     );
-    let Some(row) = query.fetch_optional(db).await? else {
+    let Some(row) = query.fetch_optional(&mut *db).await? else {
         return Ok(None);
     };
     let home_org_id = row.home_org_id.into();
     let home = match row.kind.zip(row.username) {
         Some((kind, username)) => Some(Home { kind, username, account_stopped: false, org_stopped: false }),
-        None => find_home(db, home_org_id, account_id).await?,
+        None => find_home(&mut *db, home_org_id, account_id).await?,
     };
     // A guest whose account was purged does not exist any more.
     let Some(home) = home else {
@@ -288,13 +340,12 @@ pub async fn find_member(
         account_id,
         home_org_id,
         account_kind: account_kind(&home.kind)?,
-        username: home.username,
+        username: home.username.into(),
         account_stopped: row.account_stopped || home.account_stopped,
         org_stopped: row.org_stopped || home.org_stopped,
         org_version: row.org_version,
         account_version: row.account_version,
-        grants: grants(&row.grants, &row.roles)?,
-        named_by_org: permissions(&row.named_by_org)?,
+        held: held(db, org_id, &row.grants, &row.roles).await?,
         rules: rules(row.token_policy.as_deref(), ceilings)?,
     }))
 }
@@ -310,7 +361,7 @@ struct Home {
 /// Finds what the home org of a guest says of it.
 ///
 /// A separate query, because the home org may be on another shard, which a join does not reach.
-async fn find_home(db: &PgPool, home: OrgId, account_id: AccountId) -> Result<Option<Home>> {
+async fn find_home(db: &mut PgConnection, home: OrgId, account_id: AccountId) -> Result<Option<Home>> {
     let query = sqlx::query_as!(
         Home,
         r#"select a.kind, a.username,

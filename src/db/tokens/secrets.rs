@@ -35,7 +35,7 @@ pub async fn insert(
         org_id.uuid(),
         token_id.uuid(),
         new.number,
-        new.record.mac,
+        &new.record.mac,
         new.record.pepper,
         new.hint,
         new.made_by,

@@ -76,12 +76,6 @@ impl Audiences {
     }
 }
 
-impl From<Vec<String>> for Audiences {
-    fn from(mut audiences: Vec<String>) -> Self {
-        if audiences.len() == 1 { Self::One(audiences.remove(0)) } else { Self::Many(audiences) }
-    }
-}
-
 /// The permissions on one resource: an entry of `authorization_details` (RFC 9396).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Detail {
@@ -175,7 +169,7 @@ mod tests {
         Claims {
             iss: "https://id.example".into(),
             sub: AccountId::from_u128(2).to_string(),
-            aud: vec!["https://id.example".to_owned()].into(),
+            aud: Audiences::One("https://id.example".to_owned()),
             exp: 1_800_000_300,
             iat: 1_800_000_000,
             nbf: 1_800_000_000,
@@ -203,7 +197,7 @@ mod tests {
         let json = serde_json::to_string(&claims()).unwrap();
         assert!(json.contains(r#""aud":"https://id.example""#), "{json}");
         assert_eq!(serde_json::from_str::<Claims>(&json).unwrap(), claims());
-        let many = Audiences::from(vec!["a".to_owned(), "b".to_owned()]);
+        let many = Audiences::Many(vec!["a".to_owned(), "b".to_owned()]);
         assert_eq!(serde_json::to_string(&many).unwrap(), r#"["a","b"]"#);
     }
 

@@ -252,7 +252,7 @@ impl Acting<'_> {
     /// `TARGET_EXCEEDS_CALLER`, naming what exceeds the limit.
     pub(crate) fn may_make(&self, lists: &Restrictions, may_manage_tokens: bool) -> Result<()> {
         let Restrictions { scopes, resources, audiences, networks, .. } =
-            &self.caller.credential().restrictions;
+            &*self.caller.credential().restrictions;
         let mut limits = Rights::within(scopes, resources);
         if let Some(carried) = self.caller.narrowed_to() {
             limits = limits.meet(carried);
@@ -338,7 +338,7 @@ impl Acting<'_> {
 
     /// Refuses a credential that works only from some networks, or only for some audiences.
     fn refuse_restricted_to_places(&self) -> Result<()> {
-        let Restrictions { audiences, networks, .. } = &self.caller.credential().restrictions;
+        let Restrictions { audiences, networks, .. } = &*self.caller.credential().restrictions;
         if !networks.is_empty() {
             let why = "restrict the credential, and would not restrict a password";
             return Err(exceeds("NETWORK", "allowed_cidrs", why));

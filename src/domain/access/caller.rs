@@ -280,7 +280,7 @@ impl Caller {
 
     /// The permissions that the credential holds on its whole org, sorted.
     pub(crate) fn permissions(&self) -> Vec<String> {
-        self.rights.on_org(&self.member().named_by_org).iter().map(Permission::to_string).collect()
+        self.rights.on_org(self.member().held.named_by_org()).iter().map(Permission::to_string).collect()
     }
 
     /// Whether it is a platform administrator: it holds `platform.accounts` in the system org.

@@ -1,5 +1,5 @@
-//! The claims of an access token that follow from its credential and what that holds. They are the
-//! same for all tokens of the credential, so that they are put together once.
+//! The claims of an access token that follow from what its credential holds. They are put together once, for
+//! all tokens of all accounts that hold the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -7,10 +7,7 @@ use std::ops::Range;
 use serde::Serialize;
 
 use super::access_token::{Detail, GRANT_DETAIL, MAX_LEN};
-use super::member::Member;
 use super::rights::Rights;
-use crate::domain::values::ids::CredentialId;
-use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::ResourcePath;
 use crate::error::Reason;
@@ -27,33 +24,20 @@ pub struct Carried {
 /// These claims, in the order in which they are written.
 #[derive(Serialize)]
 struct Written<'a> {
-    sub: String,
-    client_id: String,
     #[serde(skip_serializing_if = "str::is_empty")]
     scope: &'a str,
-    org: String,
-    account_kind: &'a str,
-    token_kind: &'a str,
-    org_ver: i64,
-    acct_ver: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    roles: Option<Vec<String>>,
+    roles: Option<&'a [Box<str>]>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     authorization_details: Vec<Detail>,
 }
 
 impl Carried {
-    /// The claims of a token of this credential, which speaks for this member with these rights, and
-    /// names these roles.
+    /// The claims of a token with these rights, which names these roles.
     ///
     /// # Errors
     /// `SCOPE_TOO_WIDE`.
-    pub(crate) fn new(
-        (credential_id, kind): (CredentialId, TokenKind),
-        subject: &Member,
-        rights: &Rights,
-        roles: Option<Vec<String>>,
-    ) -> Result<Self, Reason> {
+    pub(crate) fn new(rights: &Rights, roles: Option<&[Box<str>]>) -> Result<Self, Reason> {
         let (scope, on_paths) = listed(rights)?;
         let scope = joined(&scope);
         let details = on_paths.iter().map(|(path, permissions)| Detail {
@@ -61,21 +45,10 @@ impl Carried {
             identifier: path.to_string(),
             actions: permissions.iter().map(Permission::to_string).collect(),
         });
-        let written = Written {
-            sub: subject.account_id.to_string(),
-            client_id: credential_id.to_string(),
-            scope: &scope,
-            org: subject.org_id.to_string(),
-            account_kind: subject.account_kind.name(),
-            token_kind: kind.name(),
-            org_ver: subject.org_version,
-            acct_ver: subject.account_version,
-            roles,
-            authorization_details: details.collect(),
-        };
+        let written = Written { scope: &scope, roles, authorization_details: details.collect() };
         let json = serde_json::to_string(&written).expect("strings and numbers are JSON");
         let members = json.strip_prefix('{').and_then(|json| json.strip_suffix('}')).expect("an object");
-        // The claims before them are ids, and permissions are written without escapes.
+        // Names of permissions and roles are written without escapes.
         let after = |name: &str| members.find(name).map(|begin| (begin + name.len()) as u32);
         let begin = after("\"scope\":\"").unwrap_or_default();
         let details = after("\"authorization_details\":");
@@ -93,7 +66,7 @@ impl Carried {
         serde_json::from_str(&self.json[begin as usize..]).expect("it was written here")
     }
 
-    /// The members of a JSON object, without its braces.
+    /// The members of a JSON object, without its braces; empty where there are none.
     pub fn json(&self) -> &str {
         &self.json
     }

@@ -414,11 +414,12 @@ mod tests {
     #[test]
     fn a_secret_that_was_replaced_has_expired() {
         let mut held = credential(&[]);
-        let record = || SecretRecord { mac: Vec::new(), pepper: 1 };
-        held.secrets = vec![
+        let record = || SecretRecord { mac: [0; 32], pepper: 1 };
+        held.secrets = [
             Secret { number: 1, expire_time: Some(now()), record: record() },
             Secret { number: 2, expire_time: None, record: record() },
-        ];
+        ]
+        .into();
         for (secret, expected) in
             [(None, None), (Some(1), Some(("expiry", Reason::TokenExpired))), (Some(2), None)]
         {

@@ -8,11 +8,12 @@ use std::sync::{Arc, OnceLock};
 use time::OffsetDateTime;
 
 use super::carried::Carried;
+use super::held::Held;
 use super::member::Member;
 use super::rights::Rights;
 use crate::domain::sign_in::sessions::idle_expiry;
 use crate::domain::tokens::policy::Facts;
-use crate::domain::tokens::restrictions::Restrictions;
+use crate::domain::tokens::restrictions::Lists;
 use crate::domain::tokens::secrets::Secret;
 use crate::domain::values::ids::{CredentialId, TokenId};
 use crate::domain::values::kinds::TokenKind;
@@ -27,8 +28,8 @@ pub struct Credential {
     /// The account, as it is in the org in which the credential acts.
     pub account: Member,
     pub kind: TokenKind,
-    pub secrets: Vec<Secret>,
-    pub restrictions: Restrictions,
+    pub secrets: Box<[Secret]>,
+    pub restrictions: Lists,
     pub may_manage_tokens: bool,
     pub create_time: OffsetDateTime,
     /// When a token was last renewed.
@@ -40,9 +41,9 @@ pub struct Credential {
     pub last_use: OffsetDateTime,
     pub revoked: bool,
     /// The token with which a session ends, because it gave the password that the session began with.
-    pub tied_to: Option<TiedTo>,
+    pub tied_to: Option<Box<TiedTo>>,
     /// What follows from the rest.
-    pub(crate) derived: Derived,
+    pub derived: Derived,
 }
 
 /// The token that gave the password of a session.
@@ -55,11 +56,9 @@ pub struct TiedTo {
 
 /// What is computed when it is first needed. A copy, which may be changed, has nothing yet.
 #[derive(Default)]
-pub(crate) struct Derived {
-    /// The credential's own rights, where its lists narrow those of the account.
-    narrowed: OnceLock<Arc<Rights>>,
-    /// What its access tokens carry where nothing less is asked for.
-    carried: OnceLock<Result<Arc<Carried>, Reason>>,
+pub struct Derived {
+    /// What the credential itself holds, where its lists narrow what its account holds.
+    narrowed: OnceLock<Arc<Held>>,
 }
 
 impl Clone for Derived {
@@ -69,16 +68,25 @@ impl Clone for Derived {
 }
 
 impl Credential {
+    /// What it holds now: what the account holds, within the token's lists.
+    fn held(&self) -> &Held {
+        if !self.restrictions.narrow_rights() {
+            return &self.account.held;
+        }
+        self.derived.narrowed.get_or_init(|| self.account.held.narrowed(&self.restrictions).into())
+    }
+
     /// The rights of the token now: the account's rights within the token's lists.
     ///
     /// Exchange, introspection and access control all use this one answer. It is computed once,
     /// before the credential is cached.
     pub(crate) fn effective_rights(&self) -> &Arc<Rights> {
-        if !self.restrictions.narrow_rights() {
-            return self.account.grants.rights();
-        }
-        let Restrictions { scopes, resources, .. } = &self.restrictions;
-        self.derived.narrowed.get_or_init(|| self.account.grants.rights().narrowed(scopes, resources).into())
+        self.held().rights()
+    }
+
+    /// Works out what it holds and the claims of its access tokens, before it is cached.
+    pub fn prepare(&self) {
+        self.held().prepare();
     }
 
     /// The claims of its access tokens where nothing less is asked for.
@@ -86,13 +94,7 @@ impl Credential {
     /// # Errors
     /// `SCOPE_TOO_WIDE`.
     pub(crate) fn carried(&self) -> Result<Arc<Carried>, Reason> {
-        let carried = self.derived.carried.get_or_init(|| {
-            // A token with roles may do all that its account may.
-            let roles = (!self.restrictions.narrow_rights()).then(|| self.account.roles());
-            Carried::new((self.credential_id, self.kind), &self.account, self.effective_rights(), roles)
-                .map(Arc::new)
-        });
-        carried.clone()
+        self.held().carried().cloned()
     }
 
     /// The claims of its access tokens, where these list its rights as an introspection does.
@@ -100,7 +102,7 @@ impl Credential {
     /// None where the list depends on what is asked for: an owner holds more permissions than the org
     /// names. None, too, of more than an access token has room for.
     pub(crate) fn listed(&self) -> Option<Arc<Carried>> {
-        if self.account.owns_something() { None } else { self.carried().ok() }
+        if self.account.held.owns_something() { None } else { self.carried().ok() }
     }
 
     /// The secret that its access tokens are bound to where this one was presented: none of a session.
@@ -108,29 +110,15 @@ impl Credential {
         secret.filter(|_| matches!(self.credential_id, CredentialId::Token(_)))
     }
 
-    /// The bytes that it takes in a cache.
+    /// The bytes that it takes in a cache, without what it shares.
     pub(crate) fn weight(&self) -> usize {
-        let Restrictions { scopes, resources, audiences, networks, origins, purpose } = &self.restrictions;
-        let texts = scopes.iter().map(|scope| scope.as_str().len());
-        let texts = texts.chain(resources.iter().map(|path| path.as_str().len()));
-        let texts = texts.chain(audiences.iter().map(|audience| audience.as_str().len()));
-        let texts = texts.chain(origins.iter().map(|origin| origin.as_str().len()));
-        let texts = texts.chain(purpose.iter().map(|purpose| purpose.as_str().len()));
-        let lists = size_of_val(&**scopes)
-            + size_of_val(&**resources)
-            + size_of_val(&**audiences)
-            + size_of_val(&**networks)
-            + size_of_val(&**origins);
-        let secrets = self.secrets.iter().map(|secret| size_of_val(secret) + secret.record.mac.len());
-        let narrowed = self.derived.narrowed.get().map_or(0, |rights| rights.weight());
-        let carried = self.derived.carried.get().and_then(|carried| carried.as_ref().ok());
+        let narrowed = self.derived.narrowed.get().map_or(0, |held| held.weight());
         size_of::<Self>() - size_of::<Member>()
             + self.account.weight()
-            + lists
-            + texts.sum::<usize>()
-            + secrets.sum::<usize>()
+            + self.restrictions.weight()
+            + size_of_val(&*self.secrets)
+            + self.tied_to.as_ref().map_or(0, |tied_to| size_of_val(&**tied_to))
             + narrowed
-            + carried.map_or(0, |carried| carried.weight())
     }
 
     /// The same credential in another org, where its account is this member.
@@ -224,7 +212,7 @@ pub(crate) mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::domain::access::rights::{HeldGrant, HeldGrants};
+    use crate::domain::access::rights::HeldGrant;
     use crate::domain::tokens::policy::tests::default_rules;
     pub(crate) use crate::domain::tokens::policy::tests::now;
     use crate::domain::values::ids::{AccountId, OrgId};
@@ -232,13 +220,18 @@ pub(crate) mod tests {
     use crate::domain::values::permissions::{PermissionSet, Right};
     use crate::domain::values::resources::Node;
 
-    /// A valid token of a service account with these grants.
-    pub(crate) fn credential(grants: &[(&str, &str)]) -> Credential {
+    /// What an account with these grants holds.
+    pub(crate) fn held(grants: &[(&str, &str)]) -> Held {
         let grant = |(right, node): &(&str, &str)| HeldGrant {
             right: Right::parse(right).unwrap(),
             node: Node::parse(node).unwrap(),
             role_permissions: PermissionSet::default(),
         };
+        Held::new(grants.iter().map(grant).collect(), BTreeSet::new())
+    }
+
+    /// A valid token of a service account with these grants.
+    pub(crate) fn credential(grants: &[(&str, &str)]) -> Credential {
         Credential {
             credential_id: TokenId::from_u128(3).into(),
             account: Member {
@@ -251,13 +244,12 @@ pub(crate) mod tests {
                 org_stopped: false,
                 org_version: 1,
                 account_version: 4,
-                grants: HeldGrants::new(grants.iter().map(grant).collect()),
-                named_by_org: BTreeSet::new(),
+                held: held(grants).into(),
                 rules: Arc::new(default_rules()),
             },
             kind: TokenKind::Secret,
-            secrets: Vec::new(),
-            restrictions: Restrictions::default(),
+            secrets: Box::default(),
+            restrictions: Lists::default(),
             may_manage_tokens: false,
             create_time: now(),
             renew_time: None,
@@ -267,11 +259,5 @@ pub(crate) mod tests {
             tied_to: None,
             derived: Derived::default(),
         }
-    }
-
-    #[test]
-    fn roles_are_those_on_the_whole_org() {
-        let held = credential(&[("manager", "*"), ("owner", "a"), ("invoices.read", "*")]);
-        assert_eq!(held.account.roles(), ["manager", "member"]);
     }
 }

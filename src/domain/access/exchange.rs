@@ -1,15 +1,20 @@
 //! The decision of an exchange: from a valid token and a request to what the access token says.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Serialize, Serializer};
 use time::OffsetDateTime;
 
 use super::carried::Carried;
 use super::credential::Credential;
+use super::member::Member;
 use super::presentation::PresentedAt;
 use crate::domain::tokens::limits::MAX_ACCESS_TOKEN_LIFETIME;
+use crate::domain::values::ids::{AccountId, CredentialId, OrgId};
+use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::names::{Audience, Purpose};
 use crate::domain::values::permissions::Permission;
 use crate::error::{Error, Precondition, Reason, Result};
@@ -42,7 +47,11 @@ impl ExchangeRequest {
     }
 
     /// A request of validated parts, with `ttl` as [`lifetime`](Self::lifetime) returned it.
-    pub(crate) fn new(audiences: Vec<Audience>, scopes: Vec<Permission>, ttl: Option<Duration>) -> Self {
+    pub(crate) fn new(mut audiences: Vec<Audience>, scopes: Vec<Permission>, ttl: Option<Duration>) -> Self {
+        if audiences.len() > 1 {
+            let mut seen = BTreeSet::new();
+            audiences.retain(|audience| seen.insert(audience.clone()));
+        }
         Self { audiences, scopes, ttl, ..Self::default() }
     }
 
@@ -67,11 +76,59 @@ impl ExchangeRequest {
     }
 }
 
+/// The account that an access token speaks for, and the credential that the token is made from.
+#[derive(Debug, PartialEq, Eq)]
+pub struct SpeaksFor {
+    pub account_id: AccountId,
+    pub account_kind: AccountKind,
+    pub account_version: i64,
+    pub org_id: OrgId,
+    pub org_version: i64,
+    pub credential_id: CredentialId,
+    pub token_kind: TokenKind,
+}
+
+impl SpeaksFor {
+    /// This member, by a token that is made from this credential.
+    pub(super) fn new(member: &Member, credential: &Credential) -> Self {
+        Self {
+            account_id: member.account_id,
+            account_kind: member.account_kind,
+            account_version: member.account_version,
+            org_id: member.org_id,
+            org_version: member.org_version,
+            credential_id: credential.credential_id,
+            token_kind: credential.kind,
+        }
+    }
+}
+
+/// Whom an access token is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audiences<'a> {
+    /// Countersign's own API.
+    Issuer(&'a str),
+    /// These, each once.
+    Listed(&'a [Audience]),
+}
+
+/// `aud`: a string when there is one audience, otherwise an array (RFC 7519, section 4.1.3).
+impl Serialize for Audiences<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        match self {
+            Self::Issuer(one) => serializer.serialize_str(one),
+            Self::Listed([one]) => serializer.serialize_str(one.as_str()),
+            Self::Listed(all) => serializer.collect_seq(all.iter().map(Audience::as_str)),
+        }
+    }
+}
+
 /// What the access token will say.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Decision {
-    pub audiences: Vec<String>,
-    /// What follows from the credential and its rights, after every restriction.
+pub struct Decision<'a> {
+    pub speaks_for: SpeaksFor,
+    pub audiences: Audiences<'a>,
+    /// What follows from the rights, after every restriction.
     pub carried: Arc<Carried>,
     /// The number of the secret that it ends with, of a token.
     pub secret: Option<i32>,
@@ -88,12 +145,12 @@ pub struct Decision {
 /// - `SCOPE_NOT_HELD` with the scopes.
 /// - `INVALID_TARGET` with the audience.
 /// - `SCOPE_TOO_WIDE`.
-pub(crate) fn decide(
+pub(crate) fn decide<'a>(
     credential: &Credential,
-    request: &ExchangeRequest,
-    issuer: &str,
+    request: &'a ExchangeRequest,
+    issuer: &'a str,
     now: OffsetDateTime,
-) -> Result<Decision> {
+) -> Result<Decision<'a>> {
     credential.check_secret(request.secret, now)?;
     credential.admit(&request.presented_at.with(request.purpose.as_ref()))?;
     let audiences = audiences(credential, &request.audiences, issuer)?;
@@ -115,12 +172,11 @@ pub(crate) fn decide(
     // owner are listed where they are among the scopes.
     let carried = match request.scopes.as_slice() {
         [] => credential.carried()?,
-        scopes => {
-            let made_from = (credential.credential_id, credential.kind);
-            Carried::new(made_from, &credential.account, &held.narrowed(scopes, &[]), None)?.into()
-        }
+        scopes => Carried::new(&held.narrowed(scopes, &[]), None)?.into(),
     };
-    Ok(Decision { audiences, carried, secret: credential.bound_to(request.secret), issued_at, expires_at })
+    let speaks_for = SpeaksFor::new(&credential.account, credential);
+    let secret = credential.bound_to(request.secret);
+    Ok(Decision { speaks_for, audiences, carried, secret, issued_at, expires_at })
 }
 
 /// Refuses scopes that are not held; passes if there are none.
@@ -142,29 +198,23 @@ pub(crate) fn refuse_scopes<'a>(not_held: impl Iterator<Item = &'a Permission>) 
     ))
 }
 
-fn audiences(credential: &Credential, asked: &[Audience], issuer: &str) -> Result<Vec<String>> {
+fn audiences<'a>(credential: &Credential, asked: &'a [Audience], issuer: &'a str) -> Result<Audiences<'a>> {
     if asked.is_empty() {
-        return if credential.is_for(issuer) { Ok(vec![issuer.to_owned()]) } else { Err(lacks_issuer()) };
+        return if credential.is_for(issuer) { Ok(Audiences::Issuer(issuer)) } else { Err(lacks_issuer()) };
     }
-    let mut audiences: Vec<String> = Vec::with_capacity(asked.len());
-    for audience in asked {
-        if !credential.may_target(audience) {
-            let message =
-                format!("the token or the org's policy allows no access token for the audience {audience}");
-            return Err(Error::with_message(Reason::InvalidTarget, message));
-        }
-        if !audiences.iter().any(|known| known == audience.as_str()) {
-            audiences.push(audience.to_string());
-        }
+    if let Some(audience) = asked.iter().find(|audience| !credential.may_target(audience)) {
+        let message =
+            format!("the token or the org's policy allows no access token for the audience {audience}");
+        return Err(Error::with_message(Reason::InvalidTarget, message));
     }
     // A JWT that is valid for Countersign's own API must not be handed to another service.
-    if audiences.len() > 1 && audiences.iter().any(|audience| audience == issuer) {
+    if asked.len() > 1 && asked.iter().any(|audience| audience.as_str() == issuer) {
         return Err(Error::with_message(
             Reason::InvalidTarget,
             "the issuer cannot be combined with other audiences",
         ));
     }
-    Ok(audiences)
+    Ok(Audiences::Listed(asked))
 }
 
 fn lacks_issuer() -> Error {
@@ -190,12 +240,19 @@ mod tests {
         )
     }
 
-    fn scope(decision: &Decision) -> Vec<&str> {
+    fn listed(decision: &Decision<'_>) -> Vec<String> {
+        match decision.audiences {
+            Audiences::Issuer(issuer) => vec![issuer.to_owned()],
+            Audiences::Listed(listed) => listed.iter().map(Audience::to_string).collect(),
+        }
+    }
+
+    fn scope<'a>(decision: &'a Decision<'_>) -> Vec<&'a str> {
         decision.carried.scope().split_ascii_whitespace().collect()
     }
 
     /// The claims beside the scope: the number of paths, and the roles.
-    fn others(decision: &Decision) -> (usize, Option<Vec<String>>) {
+    fn others(decision: &Decision<'_>) -> (usize, Option<Vec<String>>) {
         let claims = serde_json::from_str(&format!("{{{}}}", decision.carried.json()));
         let claims: serde_json::Value = claims.unwrap();
         let paths = claims["authorization_details"].as_array().map_or(0, Vec::len);
@@ -205,8 +262,9 @@ mod tests {
     #[test]
     fn an_empty_request_gives_everything_held_for_the_issuer_for_five_minutes() {
         let held = credential(&[("auditor", "*"), ("invoices.read", "customers/acme")]);
-        let decision = decide(&held, &ExchangeRequest::default(), ISSUER, now()).unwrap();
-        assert_eq!(decision.audiences, [ISSUER]);
+        let asked = ExchangeRequest::default();
+        let decision = decide(&held, &asked, ISSUER, now()).unwrap();
+        assert_eq!(decision.audiences, Audiences::Issuer(ISSUER));
         assert_eq!(scope(&decision).len(), 7);
         assert_eq!(others(&decision), (1, Some(vec!["auditor".into(), "member".into()])));
         assert_eq!(decision.expires_at - decision.issued_at, 300);
@@ -215,11 +273,13 @@ mod tests {
     #[test]
     fn a_request_narrows_and_never_widens() {
         let held = credential(&[("invoices.read", "*"), ("invoices.write", "a")]);
-        let decision = decide(&held, &request(&[], &["invoices.read"], None), ISSUER, now()).unwrap();
+        let asked = request(&[], &["invoices.read"], None);
+        let decision = decide(&held, &asked, ISSUER, now()).unwrap();
         assert_eq!(scope(&decision), ["invoices.read"]);
         assert_eq!(others(&decision), (0, None));
         // Held only on a path: it counts as held, and appears only in the details.
-        let decision = decide(&held, &request(&[], &["invoices.write"], None), ISSUER, now()).unwrap();
+        let asked = request(&[], &["invoices.write"], None);
+        let decision = decide(&held, &asked, ISSUER, now()).unwrap();
         assert!(scope(&decision).is_empty());
         assert_eq!(others(&decision), (1, None));
         let refused =
@@ -232,7 +292,8 @@ mod tests {
     fn the_tokens_own_lists_narrow_too() {
         let mut held = credential(&[("owner", "*")]);
         held.restrictions.scopes = vec![Permission::ACCOUNTS_READ];
-        let decision = decide(&held, &ExchangeRequest::default(), ISSUER, now()).unwrap();
+        let asked = ExchangeRequest::default();
+        let decision = decide(&held, &asked, ISSUER, now()).unwrap();
         assert_eq!(scope(&decision), ["accounts.read"]);
         assert_eq!(others(&decision).1, None);
         let refused = decide(&held, &request(&[], &["accounts.write"], None), ISSUER, now()).unwrap_err();
@@ -244,7 +305,7 @@ mod tests {
         let mut held = credential(&[]);
         let ask = |held: &Credential, audiences: &[&str]| {
             decide(held, &request(audiences, &[], None), ISSUER, now())
-                .map(|d| d.audiences)
+                .map(|decision| listed(&decision))
                 .map_err(|e| e.reason())
         };
         assert_eq!(ask(&held, &["https://b.example", "a"]), Ok(vec!["https://b.example".into(), "a".into()]));
@@ -283,10 +344,13 @@ mod tests {
             (&["a"], &["b"], &[], &["a", "b"], &[ISSUER]),
         ] {
             let held = ruled(own, policy);
-            let ask = |audience: &str| decide(&held, &request(&[audience], &[], None), ISSUER, now());
+            let ask = |audience: &str| {
+                let asked = request(&[audience], &[], None);
+                decide(&held, &asked, ISSUER, now()).map(drop).map_err(|error| error.reason())
+            };
             assert!(good.iter().all(|audience| ask(audience).is_ok()), "{own:?} {policy:?}");
             for audience in bad {
-                assert_eq!(ask(audience).unwrap_err().reason(), Reason::InvalidTarget);
+                assert_eq!(ask(audience), Err(Reason::InvalidTarget));
             }
             assert_eq!(held.targets(ISSUER), targets, "{own:?} {policy:?}");
             // Without a requested audience it is the issuer, whatever the policy says, but not for a
@@ -309,7 +373,8 @@ mod tests {
         let lasts = |left: time::Duration, ttl: Option<u64>| {
             let mut held = credential(&[]);
             held.expire_time = Some(now() + left);
-            let decision = decide(&held, &request(&[], &[], ttl), ISSUER, now());
+            let asked = request(&[], &[], ttl);
+            let decision = decide(&held, &asked, ISSUER, now());
             decision.map(|d| d.expires_at - d.issued_at).map_err(|e| e.reason())
         };
         assert_eq!(lasts(time::Duration::days(1), Some(3_600)), Ok(3_600));

@@ -1,6 +1,7 @@
 //! Grants, compiled: which sets of permissions are held on which nodes.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use crate::domain::values::permissions::{Permission, PermissionSet, Right, SystemRole};
@@ -36,7 +37,7 @@ impl HeldGrant {
 /// memory. A set is the list of a role, shared by all its grants; a node has the numbers of the sets
 /// that are held on it. So the size is that of the grants and the distinct roles added up, and a
 /// permission is found on a node in the depth of its path, however many grants there are.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(super) struct Holdings {
     /// Each is held on some node.
     sets: Box<[HeldSet]>,
@@ -48,8 +49,24 @@ pub(super) struct Holdings {
     index: Option<HashMap<Permission, Vec<u32>>>,
 }
 
+impl PartialEq for Holdings {
+    fn eq(&self, other: &Self) -> bool {
+        // The rest follows from these.
+        self.sets == other.sets && self.nodes == other.nodes
+    }
+}
+
+impl Eq for Holdings {}
+
+impl Hash for Holdings {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.sets.hash(state);
+        self.nodes.hash(state);
+    }
+}
+
 /// What a grant carries.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct HeldSet {
     permissions: PermissionSet,
     /// Also every application permission, named or not.

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use super::acting::Acting;
 use super::carried::Carried;
-use super::exchange::Decision;
+use super::exchange::{Audiences, Decision, SpeaksFor};
 use super::member::Member;
 use crate::domain::tokens::policy::Rules;
 use crate::domain::values::kinds::AccountKind;
@@ -61,14 +61,14 @@ pub(crate) fn authorise(acting: &Acting<'_>) -> Result<()> {
 /// - `TARGET_EXCEEDS_CALLER` with what the target can do and the caller cannot.
 /// - `TOKEN_EXPIRED` in the last second of the caller's credential.
 /// - `SCOPE_TOO_WIDE`.
-pub(crate) fn decide(
+pub(crate) fn decide<'a>(
     acting: &Acting<'_>,
     target: &Member,
     lifetime: Duration,
     rules: &Rules,
-    issuer: &str,
+    issuer: &'a str,
     now: OffsetDateTime,
-) -> Result<Decision> {
+) -> Result<Decision<'a>> {
     if acting.is_self(target.account_id) {
         return Err(Error::invalid("account_id", "must be another account than the caller's own"));
     }
@@ -92,10 +92,11 @@ pub(crate) fn decide(
         return Err(Reason::TokenExpired.into());
     }
     let credential = acting.caller.credential();
-    let carried = Carried::new((credential.credential_id, credential.kind), target, &given, None)?.into();
+    let carried = Carried::new(&given, None)?.into();
     // What it is made from ends with this secret, and so does it.
     let secret = credential.bound_to(acting.caller.secret());
-    Ok(Decision { audiences: vec![issuer.to_owned()], carried, secret, issued_at, expires_at })
+    let (speaks_for, audiences) = (SpeaksFor::new(target, credential), Audiences::Issuer(issuer));
+    Ok(Decision { speaks_for, audiences, carried, secret, issued_at, expires_at })
 }
 
 #[cfg(test)]
@@ -127,7 +128,7 @@ mod tests {
         credential(grants).account
     }
 
-    fn decided(by: Credential, bearer: AuthenticatedBy, target: &Member) -> Result<Decision> {
+    fn decided(by: Credential, bearer: AuthenticatedBy, target: &Member) -> Result<Decision<'static>> {
         let caller = Caller::new(Arc::new(by), bearer, RequestContext::default())?;
         decide(&caller.acting_in(Some(target.org_id))?, target, MAX_LIFETIME, &default_rules(), ISSUER, now())
     }
@@ -141,8 +142,8 @@ mod tests {
             (|m| m.account_kind = AccountKind::User, Some(Reason::TargetNotServiceAccount)),
             (|m| m.account_stopped = true, Some(Reason::ResourceNotFound)),
             (|m| m.org_stopped = true, Some(Reason::ResourceNotFound)),
-            (|m| m.grants = target(&[("owner", "a")]).grants, Some(Reason::TargetExceedsCaller)),
-            (|m| m.grants = target(&[("x.y", "a")]).grants, None),
+            (|m| m.held = target(&[("owner", "a")]).held, Some(Reason::TargetExceedsCaller)),
+            (|m| m.held = target(&[("x.y", "a")]).held, None),
         ];
         for (change, expected) in cases {
             let mut target = target(&[("x.y", "*")]);
@@ -165,7 +166,8 @@ mod tests {
                 impersonation: None,
                 expires_at: now().unix_timestamp() + left,
             });
-            let decision = decided(admin, bearer, &target(&[]));
+            let target = target(&[]);
+            let decision = decided(admin, bearer, &target);
             decision.map(|d| d.expires_at - d.issued_at).map_err(|error| error.reason())
         };
         assert_eq!(lasts(None, None), Ok(900));
@@ -207,7 +209,7 @@ mod tests {
         let mut operator = admin(&[("platform.accounts", "*")], &[]);
         operator.account.org_id = SYSTEM_ORG;
         assert_eq!(may(&operator, own), Ok(()));
-        operator.account.grants = target(&[("owner", "*"), ("platform.orgs", "*")]).grants;
+        operator.account.held = target(&[("owner", "*"), ("platform.orgs", "*")]).held;
         assert_eq!(may(&operator, own), stale);
     }
 

@@ -10,6 +10,7 @@ pub mod credential;
 mod delegation;
 pub mod exchange;
 pub mod grant_transfer;
+pub mod held;
 mod holdings;
 pub mod impersonation;
 pub mod impersonation_token;

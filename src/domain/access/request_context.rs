@@ -1,7 +1,11 @@
 //! Where a call comes from.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::ops::Deref;
+
+use uuid::Uuid;
 
 use super::presentation::PresentedAt;
 use super::work::Work;
@@ -18,13 +22,68 @@ pub struct RequestContext {
     /// The origin of the page that calls, as its browser sends it.
     pub page: BrowserOrigin,
     /// Identifies the call in responses, events and logs.
-    pub request_id: String,
+    pub request_id: RequestId,
     /// What the call does to the database.
     pub work: Work,
     /// The method or path that is called, for the log.
-    pub method: Arc<str>,
+    pub method: Cow<'static, str>,
     /// The account behind the call, for the log; none before it is authenticated.
     pub caller: Option<AccountId>,
+}
+
+/// The id of a request: at most 64 bytes of ASCII, held in place, since every request has one.
+#[derive(Clone, Copy)]
+pub struct RequestId {
+    length: u8,
+    text: [u8; RequestId::MAX_LEN],
+}
+
+impl RequestId {
+    pub const MAX_LEN: usize = 64;
+
+    /// An id that the caller chose; none if it is empty, too long, or not safe to log.
+    pub fn given(text: &str) -> Option<Self> {
+        let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        let good = (1..=Self::MAX_LEN).contains(&text.len()) && text.bytes().all(is_safe);
+        good.then(|| Self::of(text))
+    }
+
+    /// A new id.
+    pub fn new(id: Uuid) -> Self {
+        Self::of(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()))
+    }
+
+    fn of(text: &str) -> Self {
+        let mut id = Self { length: text.len() as u8, ..Self::default() };
+        id.text[..text.len()].copy_from_slice(text.as_bytes());
+        id
+    }
+}
+
+impl Default for RequestId {
+    fn default() -> Self {
+        Self { length: 0, text: [0; Self::MAX_LEN] }
+    }
+}
+
+impl Deref for RequestId {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        std::str::from_utf8(&self.text[..usize::from(self.length)]).expect("it is ASCII")
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
 }
 
 /// The content of a request's `origin` header.

@@ -71,7 +71,7 @@ const MOST_COMPARED: usize = 100_000;
 /// It holds what one of its alternatives holds, and an alternative holds what all of its parts
 /// hold. So rights that limit each other (an account's, a JWT's, an administrator's) are held
 /// together, which costs the same however many they are; nothing is multiplied out.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Rights {
     alternatives: Vec<Vec<Arc<Holdings>>>,
 }
@@ -396,6 +396,11 @@ pub fn is_owner(org_id: OrgId, grants: &[HeldGrant]) -> bool {
             org_id == SYSTEM_ORG && grant.role_permissions.has(&Permission::PLATFORM_ACCOUNTS)
         }
     })
+}
+
+/// Whether these grants make an account an owner of the org or of a node of it.
+pub fn owns_something(grants: &[HeldGrant]) -> bool {
+    grants.iter().any(|grant| grant.right == Right::System(SystemRole::Owner))
 }
 
 /// The right that makes an account an owner of this org, as the database stores it.

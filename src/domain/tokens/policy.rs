@@ -99,7 +99,7 @@ impl TokenPolicy {
 }
 
 /// The rules in effect for the tokens of an org.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Rules {
     pub max_secret_lifetime: Duration,
     pub max_publishable_lifetime: Duration,
@@ -155,6 +155,12 @@ impl TokenState {
 }
 
 impl Rules {
+    /// The bytes that they take in a cache.
+    pub(crate) fn weight(&self) -> usize {
+        let audiences = self.audiences.iter().map(|audience| audience.as_str().len());
+        size_of::<Self>() + size_of_val(&*self.audiences) + audiences.sum::<usize>()
+    }
+
     /// Whether the policy allows the token to be used now.
     ///
     /// A blocked token is valid again when the policy allows it again.

@@ -5,8 +5,15 @@ use time::OffsetDateTime;
 /// What is stored of a secret instead of its plaintext, with the number of the pepper.
 #[derive(Clone)]
 pub struct SecretRecord {
-    pub mac: Vec<u8>,
+    pub mac: [u8; 32],
     pub pepper: i32,
+}
+
+impl SecretRecord {
+    /// The record as it was stored; none if its MAC has another length.
+    pub fn new(mac: Vec<u8>, pepper: i32) -> Option<Self> {
+        Some(Self { mac: mac.try_into().ok()?, pepper })
+    }
 }
 
 /// One secret of a token, with its expiry.

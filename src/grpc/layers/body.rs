@@ -34,7 +34,7 @@ pub struct BodyBuffer {
 
 /// The complete body of a call.
 pub struct WholeBody {
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
     /// What it has of the memory, until the call is done.
     _place: Option<Place>,
 }
@@ -81,14 +81,14 @@ impl BodyBuffer {
             if bytes.len() + data.len() > self.max_size {
                 return Err(Reason::MessageTooLarge.into());
             }
+            let is_whole = bytes.is_empty() && waiting.is_none() && body.is_end_stream();
+            if is_whole && data.len() <= SMALL {
+                self.check_announced(&data)?;
+                return Ok(WholeBody { bytes: data, _place: None });
+            }
             // Copied: a one-byte frame may hold much more than one byte of memory.
             bytes.extend_from_slice(&data);
-            // What it announces need not arrive to be refused.
-            if let Some(&[_, a, b, c, d]) = bytes.first_chunk::<MESSAGE_HEAD>()
-                && u32::from_be_bytes([a, b, c, d]) as usize > self.max_size - MESSAGE_HEAD
-            {
-                return Err(Reason::MessageTooLarge.into());
-            }
+            self.check_announced(&bytes)?;
             match &waiting {
                 Some((place, _)) => place.grow(data.len()),
                 None if bytes.len() > SMALL => waiting = Some(self.room.enter(address, bytes.len())),
@@ -104,7 +104,19 @@ impl BodyBuffer {
         if place.as_ref().is_some_and(|place| !place.settle()) {
             return Err(overloaded());
         }
-        Ok(WholeBody { bytes, _place: place })
+        Ok(WholeBody { bytes: bytes.into(), _place: place })
+    }
+
+    /// Refuses a message whose prefix announces too much: that need not arrive.
+    fn check_announced(&self, body: &[u8]) -> Result<()> {
+        match body.first_chunk::<MESSAGE_HEAD>() {
+            Some(&[_, a, b, c, d])
+                if u32::from_be_bytes([a, b, c, d]) as usize > self.max_size - MESSAGE_HEAD =>
+            {
+                Err(Reason::MessageTooLarge.into())
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -129,7 +141,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_is_read_up_to_its_limit() {
         let arrivals = BodyBuffer::new(1, 10);
-        assert_eq!(arrivals.whole(ADDRESS, Body::from(vec![0; 15])).await.unwrap().bytes, [0; 15]);
+        assert_eq!(arrivals.whole(ADDRESS, Body::from(vec![0; 15])).await.unwrap().bytes, vec![0; 15]);
         let error = arrivals.whole(ADDRESS, Body::from(vec![0; 16])).await.err().unwrap();
         assert_eq!(error.reason(), Reason::MessageTooLarge);
     }

@@ -52,7 +52,7 @@ pub fn answer(error: Error, origin: &RequestContext) -> Status {
     let mut metadata: HashMap<_, _> = metadata.collect();
     let mut details = ErrorDetails::with_error_info(reason.name(), DOMAIN, metadata.clone());
     if !origin.request_id.is_empty() {
-        details.set_request_info(&origin.request_id, "");
+        details.set_request_info(&*origin.request_id, "");
     }
     if let Some((kind, name)) = parts.resource {
         details.set_resource_info(kind, cut(&name, MAX_ENTRY), "", "");

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Bytes;
 use time::OffsetDateTime;
 
 use super::claims::sign;
@@ -19,12 +20,16 @@ use crate::domain::values::permissions::Permission;
 use crate::error::{Code, Error, Reason, Result, Violations};
 use crate::grpc::layers::auth::{Call, find_org, looks_like_jwt};
 use crate::grpc::pb;
+use crate::grpc::service::{Answer, Fields};
 use crate::grpc::wire::convert;
 use crate::state::State;
 use crate::state::principals::Authenticated;
 
 /// `issued_token_type` (RFC 8693, section 3).
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+
+/// `token_type` (RFC 6750).
+const BEARER: &str = "Bearer";
 
 /// The message for an `origin` and a `client_address` that are not accepted.
 const UNBELIEVED: &str = "counts only from a caller that authenticates beside the subject_token and holds \
@@ -36,8 +41,9 @@ const OUTAGE_LIFE: Duration = Duration::from_secs(60);
 pub async fn exchange_token(
     state: &State,
     call: &Call,
-    request: pb::ExchangeTokenRequest,
-) -> Result<pb::ExchangeTokenResponse> {
+    mut request: pb::ExchangeTokenRequest,
+) -> Result<Issued> {
+    let audiences = std::mem::take(&mut request.audiences);
     let subject = match request.subject_token.as_deref() {
         None => call.bearer()?,
         // A gateway that forwards an empty credential must not get a JWT of its own.
@@ -53,7 +59,7 @@ pub async fn exchange_token(
     let credential_id = found.credential.credential_id;
     found.check(now)?;
     let Authenticated { credential, in_outage, .. } = &found;
-    let asked = asked(state, call, &request, credential.account.org_id).await?;
+    let asked = asked(state, call, audiences, &request, credential.account.org_id).await?;
     let mut asked = asked.by_secret(found.secret);
     if *in_outage {
         // It cannot be revoked now: it must not outlive the outage by much.
@@ -65,13 +71,7 @@ pub async fn exchange_token(
     };
     let issued = issued.map_err(|error| error.of_credential(credential_id))?;
     state.authenticator.record_use(&found, asked.address(), now);
-    Ok(pb::ExchangeTokenResponse {
-        access_token: issued.access_token,
-        issued_token_type: ACCESS_TOKEN.to_owned(),
-        token_type: "Bearer".to_owned(),
-        expire_time: Some(issued.expire_time),
-        scopes: issued.carried.scope().split_ascii_whitespace().map(str::to_owned).collect(),
-    })
+    Ok(issued)
 }
 
 /// An issued JWT, and what is returned with it.
@@ -80,6 +80,21 @@ pub struct Issued {
     pub expire_time: prost_types::Timestamp,
     /// The claims that it has of its credential.
     pub carried: Arc<Carried>,
+}
+
+impl Answer<pb::ExchangeTokenResponse> for Issued {
+    fn encode(&self) -> Bytes {
+        let texts = [(1, &*self.access_token), (2, ACCESS_TOKEN), (3, BEARER)];
+        let scopes = || self.carried.scope().split_ascii_whitespace();
+        let length = texts.iter().map(|(_, text)| Fields::text_len(text)).sum::<usize>()
+            + Fields::message_len(&self.expire_time)
+            + scopes().map(Fields::text_len).sum::<usize>();
+        let mut fields = Fields::of_length(length);
+        texts.into_iter().for_each(|(number, text)| fields.text(number, text));
+        fields.message(4, &self.expire_time);
+        scopes().for_each(|permission| fields.text(5, permission));
+        fields.finish()
+    }
 }
 
 /// Issues the requested JWT.
@@ -125,11 +140,12 @@ async fn elsewhere(state: &State, credential: &Credential, org_id: &str) -> Resu
 async fn asked(
     state: &State,
     call: &Call,
+    audiences: Vec<String>,
     request: &pb::ExchangeTokenRequest,
     org_id: OrgId,
 ) -> Result<exchange::ExchangeRequest> {
     let mut violations = Violations::default();
-    let audiences = violations.check_each("audiences", &request.audiences, MAX_LIST, Audience::parse);
+    let audiences = violations.take_each("audiences", audiences, MAX_LIST, Audience::new);
     let scopes = violations.check_each("scopes", &request.scopes, MAX_LIST, Permission::parse);
     let ttl = request.requested_ttl.as_ref().map(convert::duration).transpose();
     let ttl = violations.check("requested_ttl", ttl.and_then(exchange::ExchangeRequest::lifetime));
@@ -164,5 +180,33 @@ async fn is_believed(
             Ok(false)
         }
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+    use crate::domain::access::credential::tests::credential;
+
+    #[test]
+    fn an_answer_is_encoded_as_its_message() {
+        for grants in [&[][..], &[("auditor", "*"), ("invoices.read", "*"), ("invoices.write", "a")]] {
+            let carried = credential(grants).carried().unwrap();
+            let scopes: Vec<String> = carried.scope().split_ascii_whitespace().map(str::to_owned).collect();
+            let expire_time = prost_types::Timestamp { seconds: 1_795_000_000, nanos: 0 };
+            let issued = Issued { access_token: "a.b.c".repeat(100), expire_time, carried };
+            let message = pb::ExchangeTokenResponse {
+                access_token: issued.access_token.clone(),
+                issued_token_type: ACCESS_TOKEN.into(),
+                token_type: BEARER.into(),
+                expire_time: Some(expire_time),
+                scopes,
+            };
+            let encoded = Answer::<pb::ExchangeTokenResponse>::encode(&issued);
+            assert_eq!(pb::ExchangeTokenResponse::decode(&encoded[5..]).unwrap(), message);
+            assert_eq!(encoded, crate::grpc::service::encode(&message));
+        }
     }
 }

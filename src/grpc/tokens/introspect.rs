@@ -193,10 +193,8 @@ async fn service_token(
         return Ok(None);
     }
     let (scope, authorization_details) = match credential.listed() {
-        Some(carried) => {
-            (carried.scope().to_owned(), carried.details().into_iter().map(detail).collect())
-        }
-        None => listed(held, &credential.account.named_by_org, asked),
+        Some(carried) => (carried.scope().to_owned(), carried.details().into_iter().map(detail).collect()),
+        None => listed(held, credential.account.held.named_by_org(), asked),
     };
     let left = end.map(|end| (end - now).unsigned_abs());
     Ok(Some((
@@ -249,7 +247,7 @@ async fn access_token(
             if !asked.is_covered(|permission, node| held.cover(permission, node)) {
                 return Ok(None);
             }
-            listed(&held, &member.named_by_org, asked)
+            listed(&held, member.held.named_by_org(), asked)
         }
         None => {
             if !asked.is_covered(|permission, node| carried.cover(permission, node)) {
@@ -313,7 +311,7 @@ fn common(state: &State, client_id: CredentialId, member: &Member) -> pb::Intros
     pb::IntrospectTokenResponse {
         active: true,
         client_id: client_id.to_string(),
-        username: member.username.clone(),
+        username: member.username.to_string(),
         token_type: "Bearer".to_owned(),
         sub: member.account_id.to_string(),
         iss: state.keyring.signer.issuer().to_owned(),

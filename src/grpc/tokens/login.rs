@@ -94,7 +94,8 @@ async fn answer(
     session: &StartedSession,
     org_id: OrgId,
 ) -> Result<pb::LoginResponse> {
-    let found = state.authenticator.by_string(session.text.expose(), call.context.address, state.clock.now()).await?;
+    let found =
+        state.authenticator.by_string(session.text.expose(), call.context.address, state.clock.now()).await?;
     let there = match org_id == who.org_id {
         true => found.credential,
         false => {

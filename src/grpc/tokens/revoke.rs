@@ -110,7 +110,8 @@ async fn by_text(
         emailed_codes::revoke(state, &call.context, text, code.kind()).await?;
         return Ok(pb::RevokeTokenResponse::default());
     }
-    let credential = match state.authenticator.by_string(text, call.context.address, state.clock.now()).await {
+    let credential = match state.authenticator.by_string(text, call.context.address, state.clock.now()).await
+    {
         Ok(found) => found.credential,
         // Unknown, or an expired secret, which no longer stands for the token.
         Err(error) if error.reason().code() == Code::Unauthenticated => {

@@ -162,7 +162,7 @@ impl LockedToken {
         let locked = db::tokens::secrets::lock(tx, org_id, token_id).await?;
         locked.ok_or_else(|| Error::not_found("token", token_id))?;
         let gone = || Error::internal("a locked token is gone");
-        let credential = db::tokens::principals::read(&mut **tx, org_id, token_id, &state.ceilings).await?;
+        let credential = db::tokens::principals::read(tx, org_id, token_id, &state.ceilings).await?;
         let credential = credential.ok_or_else(gone)?;
         let before = db::tokens::find(&mut **tx, org_id, token_id).await?.ok_or_else(gone)?;
         acting.may_rotate(token_id, &credential)?;

@@ -28,7 +28,7 @@ use crate::client_addr::TrustedProxies;
 use crate::config::{Appearance, WebUrl};
 use crate::connections::{Connection, Room};
 use crate::domain::values::web_origin::WebOrigin;
-use crate::flows::request::{EntryPoint, RequestUnderWay};
+use crate::flows::request::{EntryPoint, RequestUnderWay, logged_path};
 use crate::state::State;
 use answer::{busy, no_such_link, page, sorry, sorry_with_way};
 use html::{Document, HtmlPage, Ways};
@@ -154,7 +154,7 @@ async fn guard(
     next: Next,
 ) -> Response {
     let visit = RequestUnderWay::begin(
-        request.uri().path(),
+        logged_path(request.uri().path()),
         request.headers(),
         request.extensions().get::<Connection>(),
         EntryPoint::Page,
@@ -194,7 +194,7 @@ async fn guard(
     headers.insert(CONTENT_SECURITY_POLICY, settings.look.policy.clone());
     visit.name(&mut response);
     tracing::debug!(
-        request_id = visit.context.request_id,
+        request_id = &*visit.context.request_id,
         %method,
         path,
         status = response.status().as_u16(),

@@ -9,12 +9,12 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use sqlx::PgPool;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::db;
-use crate::error::Reason;
+use crate::db::load_connections::LoadConnections;
+use crate::error::{Error, Reason};
 
 /// How many ids one query asks for.
 const BATCH: usize = 1_000;
@@ -38,7 +38,7 @@ impl Batches {
     ///
     /// # Errors
     /// `DATABASE_UNAVAILABLE`.
-    pub async fn exists(&self, db: &PgPool, id: Uuid) -> Outcome {
+    pub async fn exists(&self, db: &LoadConnections, id: Uuid) -> Outcome {
         loop {
             let (answer, mut outcome) = oneshot::channel();
             self.queue().push_back((id, answer));
@@ -57,7 +57,7 @@ impl Batches {
     }
 
     /// Asks for the ids that have waited longest.
-    async fn ask(&self, db: &PgPool) {
+    async fn ask(&self, db: &LoadConnections) {
         let batch: Vec<_> = {
             let mut queue = self.queue();
             let count = queue.len().min(BATCH);
@@ -67,7 +67,13 @@ impl Batches {
             return;
         }
         let ids: Vec<Uuid> = batch.iter().map(|(id, _)| *id).collect();
-        let found = tokio::time::timeout(TIMEOUT, db::tokens::credentials::find_existing(db, &ids)).await;
+        let find = async {
+            let mut connection = db.take().await?;
+            let found = db::tokens::credentials::find_existing(connection.get(), &ids).await?;
+            connection.give_back();
+            Ok::<_, Error>(found)
+        };
+        let found = tokio::time::timeout(TIMEOUT, find).await;
         let found: Result<HashSet<Uuid>, Reason> = match found {
             Ok(Ok(found)) => Ok(found.into_iter().collect()),
             Ok(Err(error)) => {

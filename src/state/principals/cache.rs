@@ -5,12 +5,15 @@
 //! progress as well as to the entries. It is bounded by the bytes that it takes, since an entry may
 //! be a thousand times as large as another.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::entry::{CacheEntry, Key, Known, concerns, names};
-use super::index::{Flight, Index, forget, lock};
+use foldhash::fast::RandomState;
+
+use super::entry::{CacheEntry, Key, Known, Loaded, concerns, names};
+use super::index::{Flight, Index, lock};
 use crate::domain::access::member::Member;
 use crate::domain::values::subject::Subject;
 
@@ -18,10 +21,11 @@ use crate::domain::values::subject::Subject;
 const MISSING_FOR: Duration = Duration::from_secs(2);
 /// How many missing ids are remembered.
 pub(super) const MAX_MISSING: usize = 10_000;
-/// How many entries of an org are checked for its rules.
-pub(super) const MAX_LOOKS: usize = 8;
-/// The bytes of the map, the indexes and the queue for one entry, beside what it holds.
-pub(super) const ENTRY_WEIGHT: usize = 600;
+/// So many keys of removed entries may wait for their turn, however few entries there are.
+pub(super) const FEW_REMOVED: usize = 8;
+/// The bytes of the map, the indexes and the queue for one entry, beside what it holds, as
+/// `cargo bench --bench memory` measures them.
+pub(super) const ENTRY_WEIGHT: usize = 490;
 /// The same for a missing id.
 pub(super) const MISSING_WEIGHT: usize = 300;
 /// A value that takes more than this part of the cache is not cached: it would push out too much.
@@ -31,8 +35,8 @@ pub(super) const MISSING_PART: usize = 8;
 
 /// The cache.
 pub struct Cache {
-    entries: papaya::HashMap<Key, Arc<CacheEntry>>,
-    pub(super) missing: papaya::HashMap<Key, Instant>,
+    entries: papaya::HashMap<Key, CacheEntry, RandomState>,
+    pub(super) missing: papaya::HashMap<Key, Instant, RandomState>,
     pub(super) index: Mutex<Index>,
     /// The most bytes that it may take.
     pub(super) capacity: usize,
@@ -42,18 +46,19 @@ impl Cache {
     /// An empty cache that takes at most this many bytes.
     pub fn new(capacity: usize) -> Self {
         Self {
-            entries: papaya::HashMap::new(),
-            missing: papaya::HashMap::new(),
+            entries: papaya::HashMap::with_hasher(RandomState::default()),
+            missing: papaya::HashMap::with_hasher(RandomState::default()),
             index: Mutex::default(),
             capacity,
         }
     }
 
-    /// The entry of a key. Takes no lock.
-    pub fn get(&self, key: Key) -> Option<Arc<CacheEntry>> {
-        let entry = self.entries.pin().get(&key).cloned()?;
+    /// What is cached under a key. Takes no lock.
+    pub fn get(&self, key: Key) -> Option<Loaded> {
+        let entries = self.entries.pin();
+        let entry = entries.get(&key)?;
         entry.used.store(true, Ordering::Relaxed);
-        Some(entry)
+        Some(entry.loaded.clone())
     }
 
     /// Whether the key was found to be missing a moment ago.
@@ -66,12 +71,12 @@ impl Cache {
     }
 
     /// The bytes that it takes.
-    pub(crate) fn weight(&self) -> usize {
+    pub fn weight(&self) -> usize {
         self.total(&lock(&self.index))
     }
 
     fn total(&self, index: &Index) -> usize {
-        index.weight + self.missing.len() * MISSING_WEIGHT
+        index.weight + index.held.weight() + index.rules.weight() + self.missing.len() * MISSING_WEIGHT
     }
 
     /// The load in progress for this key, or a new one.
@@ -102,10 +107,7 @@ impl Cache {
         }
         // A caller that asks after the next change must not join a load from before it.
         index.land(key, flight);
-        let before = self.entries.pin().get(&key).cloned();
-        if let Some(before) = before {
-            self.remove(&mut index, key, &before);
-        }
+        self.remove(&mut index, key);
         match found {
             Some(known) => self.store(&mut index, key, known, began),
             None => self.remember_missing(&mut index, key),
@@ -115,33 +117,24 @@ impl Cache {
     }
 
     fn store(&self, index: &mut Index, key: Key, known: Known, loaded: Instant) {
-        let weight = ENTRY_WEIGHT + known.weight();
+        let own = ENTRY_WEIGHT + known.weight();
+        let weight = own + known.member().held.weight();
         if weight > self.capacity / LARGEST_PART {
             tracing::debug!(?key, weight, "credential not cached");
             return;
         }
-        index.insert(key, known.member());
+        let weight = own + index.insert(key, known.member());
         index.weight += weight;
-        let entry = CacheEntry { known, loaded, used: AtomicBool::new(false), weight };
-        self.entries.pin().insert(key, Arc::new(entry));
-        index.line_up(key);
+        let loaded = Loaded { known, at: loaded };
+        self.entries.pin().insert(key, CacheEntry { loaded, used: AtomicBool::new(false), weight });
+        index.order.push_back(key);
     }
 
-    /// Lets it share the rules of its org with other cached entries of that org: they are the same
-    /// unless a change is just being applied.
-    pub fn share_rules(&self, member: &mut Member) {
-        let keys: Vec<Key> = {
-            let index = lock(&self.index);
-            index.orgs.get(&member.org_id).into_iter().flatten().copied().take(MAX_LOOKS).collect()
-        };
-        let entries = self.entries.pin();
-        let mut others = keys.iter().filter_map(|key| entries.get(key)).map(|entry| entry.known.member());
-        // Some may be of accounts whose home is this org, and which are guests elsewhere.
-        if let Some(other) = others.find(|other| other.org_id == member.org_id)
-            && other.rules == member.rules
-        {
-            member.rules = other.rules.clone();
-        }
+    /// Lets it share what it holds and the rules of its org with the entries that have the same.
+    pub fn share(&self, member: &mut Member) {
+        let index = lock(&self.index);
+        index.held.share(&mut member.held);
+        index.rules.share(&mut member.rules);
     }
 
     pub(super) fn remember_missing(&self, index: &mut Index, key: Key) {
@@ -153,37 +146,38 @@ impl Cache {
         }
         missing.insert(key, Instant::now());
         if let Key::Member(_, account_id) = key {
-            index.missing.entry(account_id).or_default().insert(key);
+            index.missing.insert((account_id, key));
         }
     }
 
     fn forget_missing(&self, index: &mut Index, key: Key) {
         self.missing.pin().remove(&key);
         if let Key::Member(_, account_id) = key {
-            forget(&mut index.missing, account_id, key);
+            index.missing.remove(&(account_id, key));
         }
     }
 
     /// Evicts the oldest entry that was not used since it was last passed over. False if there is none.
     fn evict_one(&self, index: &mut Index) -> bool {
         while let Some(key) = index.order.pop_front() {
-            index.lined_up.remove(&key);
-            let entries = self.entries.pin();
-            let Some(entry) = entries.get(&key).cloned() else { continue };
-            if entry.used.swap(false, Ordering::Relaxed) {
-                index.line_up(key);
-            } else {
-                self.remove(index, key, &entry);
-                return true;
+            let used = self.entries.pin().get(&key).map(|entry| entry.used.swap(false, Ordering::Relaxed));
+            match used {
+                None => {}
+                Some(true) => index.order.push_back(key),
+                Some(false) => {
+                    self.remove(index, key);
+                    return true;
+                }
             }
         }
         false
     }
 
-    fn remove(&self, index: &mut Index, key: Key, entry: &CacheEntry) {
-        self.entries.pin().remove(&key);
-        index.remove(key, entry.known.member());
-        index.weight -= entry.weight;
+    fn remove(&self, index: &mut Index, key: Key) {
+        if let Some(entry) = self.entries.pin().remove(&key) {
+            index.remove(key, entry.member());
+            index.weight -= entry.weight;
+        }
     }
 
     /// Drops what these subjects touch, and marks the loads in progress.
@@ -197,18 +191,17 @@ impl Cache {
                 if names(subject, key) {
                     self.forget_missing(&mut index, key);
                 }
-                let entry = self.entries.pin().get(&key).cloned();
-                if let Some(entry) = entry.filter(|entry| concerns(subject, key, entry.known.member())) {
-                    self.remove(&mut index, key, &entry);
+                let is_concerned = |entry: &CacheEntry| concerns(subject, key, entry.member());
+                if self.entries.pin().get(&key).is_some_and(is_concerned) {
+                    self.remove(&mut index, key);
                 }
             }
         }
         // Removed entries are skipped in their turn; many of them make the queue long.
-        if index.order.len() > 2 * self.entries.len() + MAX_LOOKS {
+        if index.order.len() > 2 * self.entries.len() + FEW_REMOVED {
             let entries = self.entries.pin();
-            let Index { order, lined_up, .. } = &mut *index;
-            order.retain(|key| entries.contains_key(key));
-            lined_up.retain(|key| entries.contains_key(key));
+            let mut seen = HashSet::new();
+            index.order.retain(|key| entries.contains_key(key) && seen.insert(*key));
         }
     }
 

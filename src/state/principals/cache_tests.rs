@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::cache::{Cache, ENTRY_WEIGHT, MAX_LOOKS, MAX_MISSING, MISSING_PART, MISSING_WEIGHT};
+use super::cache::{Cache, ENTRY_WEIGHT, FEW_REMOVED, MAX_MISSING, MISSING_PART, MISSING_WEIGHT};
 use super::entry::{Key, Known};
 use super::index::lock;
+use super::shared::PLACE;
 use crate::domain::access::credential::Credential;
 use crate::domain::access::credential::tests::credential;
 use crate::domain::access::member::Member;
@@ -13,9 +14,17 @@ use crate::domain::tokens::policy::{Ceilings, TokenPolicy};
 use crate::domain::values::ids::{AccountId, OrgId, TokenId};
 use crate::domain::values::subject::Subject;
 
-/// A cache with room for this many entries without grants.
+/// A cache with room for this many entries without grants, and for what they share.
 fn cache_for(entries: usize) -> Cache {
-    Cache::new(entries * (ENTRY_WEIGHT + of(1, 1, 1, &[]).weight()))
+    let known = of(1, 1, 1, &[]);
+    let member = known.member();
+    let shared = member.held.weight() + member.rules.weight() + 2 * PLACE;
+    Cache::new(entries * (ENTRY_WEIGHT + known.weight()) + shared)
+}
+
+/// What an entry weighs that shares nothing.
+fn alone(known: &Known) -> usize {
+    ENTRY_WEIGHT + known.weight() + known.member().held.weight() + PLACE
 }
 
 fn of(id: u128, account: u128, org: u128, grants: &[(&str, &str)]) -> Known {
@@ -50,10 +59,23 @@ fn key_of(known: &Known) -> Key {
     }
 }
 
+/// Puts it in as it would be loaded.
 fn put(cache: &Cache, known: &Known) -> bool {
-    let key = key_of(known);
+    let known = match known {
+        Known::Credential(credential) => {
+            let mut credential = credential.as_ref().clone();
+            cache.share(&mut credential.account);
+            Known::Credential(Arc::new(credential))
+        }
+        Known::Member(member) => {
+            let mut member = member.as_ref().clone();
+            cache.share(&mut member);
+            Known::Member(Arc::new(member))
+        }
+    };
+    let key = key_of(&known);
     let flight = cache.join(key);
-    let kept = cache.keep(key, &flight, Some(known.clone()), Instant::now());
+    let kept = cache.keep(key, &flight, Some(known), Instant::now());
     cache.leave(key, flight.clone());
     kept
 }
@@ -91,25 +113,30 @@ fn a_change_drops_what_it_names_and_nothing_else() {
 }
 
 #[test]
-fn what_is_known_of_an_org_shares_its_rules() {
+fn entries_share_what_they_hold_and_their_rules() {
     let cache = cache_for(100);
-    let in_org = || {
-        let mut member = credential(&[]).account;
-        member.org_id = OrgId::from_u128(100);
-        member
-    };
-    let one = Arc::new(Credential { account: in_org(), ..credential(&[]) });
-    // At home in this org, and a guest of another one.
-    assert!(put(&cache, &guest(11, 200, 100, &[])));
-    assert!(put(&cache, &Known::Credential(one.clone())));
     let shared = |mut member: Member| {
-        cache.share_rules(&mut member);
-        member.rules
+        cache.share(&mut member);
+        (member.held, member.rules)
     };
-    assert!(Arc::ptr_eq(&one.account.rules, &shared(in_org())));
+    let grants = [("owner", "a"), ("invoices.read", "*")];
+    let one = Arc::new(Credential { account: credential(&grants).account, ..credential(&[]) });
+    assert!(put(&cache, &Known::Credential(one.clone())));
+    let (held, rules) = shared(credential(&grants).account);
+    assert!(Arc::ptr_eq(&one.account.held, &held) && Arc::ptr_eq(&one.account.rules, &rules));
     let policy = TokenPolicy { allow_endless: true, ..TokenPolicy::default() };
-    let ruled = Member { rules: Arc::new(policy.within(&Ceilings::default())), ..in_org() };
-    assert!(shared(ruled).endless, "others than these are its own");
+    let ruled = Member { rules: Arc::new(policy.within(&Ceilings::default())), ..credential(&[]).account };
+    let (held, rules) = shared(ruled);
+    assert!(rules.endless && *held != *one.account.held, "others than these are its own");
+    // They take their bytes once, and none after the last entry with them.
+    let alone = cache.weight();
+    let mut other = credential(&grants);
+    other.credential_id = TokenId::from_u128(7).into();
+    cache.share(&mut other.account);
+    assert!(put(&cache, &Known::Credential(Arc::new(other))));
+    assert!(cache.weight() < 2 * alone);
+    cache.invalidate(&[one.account.account_id.into()]);
+    assert_eq!(cache.weight(), 0);
 }
 
 #[test]
@@ -205,29 +232,33 @@ fn it_is_bounded_and_keeps_what_is_used() {
         cache.invalidate(&[OrgId::from_u128(1).into()]);
     }
     let index = lock(&cache.index);
-    assert!(index.order.len() <= 2 * MAX_LOOKS && index.accounts.is_empty() && index.orgs.is_empty());
-    assert_eq!(index.weight, 0);
+    assert!(index.order.len() <= 2 * FEW_REMOVED && index.accounts.is_empty() && index.orgs.is_empty());
+    assert_eq!((index.weight, index.held.weight(), index.rules.weight()), (0, 0, 0));
 }
 
 #[test]
 fn it_is_bounded_by_what_entries_hold_and_not_by_their_number() {
-    let names: Vec<String> = (0..100).map(|n| format!("noun{n}.read")).collect();
-    let many: Vec<_> = names.iter().map(|name| (name.as_str(), "*")).collect();
-    let (small, large) = (of(1, 1, 1, &[]), of(2, 2, 1, &many));
-    assert!(large.weight() > 10 * small.weight());
-    let cache = Cache::new(20 * (ENTRY_WEIGHT + large.weight()));
+    // Others than those of any other account.
+    let large = |id: u128| {
+        let names: Vec<String> = (0..100).map(|n| format!("noun{id}_{n}.read")).collect();
+        let many: Vec<_> = names.iter().map(|name| (name.as_str(), "*")).collect();
+        of(id, id, 1, &many)
+    };
+    let small = of(1, 1, 1, &[]);
+    assert!(alone(&large(2)) > 10 * alone(&small));
+    let cache = Cache::new(20 * alone(&large(1_000)));
     for id in 0..1_000 {
-        put(&cache, &of(id, id, 1, if id % 2 == 0 { &[] } else { &many }));
+        put(&cache, &if id % 2 == 0 { of(id, id, 1, &[]) } else { large(id) });
         assert!(cache.weight() <= cache.capacity);
     }
     let held = cache.len();
     assert!((20..60).contains(&held), "{held}");
     // What would take too much of it is loaded again each time, and takes nothing.
     let cache = cache_for(20);
-    assert!(put(&cache, &small) && put(&cache, &large));
+    assert!(put(&cache, &small) && put(&cache, &large(2)));
     assert!(has(&cache, 1) && !has(&cache, 2));
     // Also where it was small before.
-    assert!(put(&cache, &of(1, 1, 1, &many)));
+    assert!(put(&cache, &large(1)));
     assert!(!has(&cache, 1) && cache.weight() == 0);
 }
 

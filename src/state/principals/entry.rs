@@ -10,7 +10,7 @@ use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SessionId, Toke
 use crate::domain::values::subject::Subject;
 
 /// The key of an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
     /// A token, with the account behind it.
     Token(TokenId),
@@ -45,9 +45,7 @@ impl Known {
         }
     }
 
-    /// The bytes that it takes, by what it holds.
-    ///
-    /// What several entries share is counted for each: together they take no more than that.
+    /// The bytes that it takes, without what entries share.
     pub fn weight(&self) -> usize {
         match self {
             Self::Credential(credential) => credential.weight(),
@@ -57,13 +55,25 @@ impl Known {
 }
 
 /// A cached value, and when it was loaded.
-pub struct CacheEntry {
+#[derive(Clone)]
+pub struct Loaded {
     pub known: Known,
     /// When its load began.
-    pub loaded: Instant,
-    pub(super) used: AtomicBool,
+    pub at: Instant,
+}
+
+/// An entry of the cache.
+pub(super) struct CacheEntry {
+    pub loaded: Loaded,
+    pub used: AtomicBool,
     /// The bytes that it takes, with those of the maps and queues that name it.
-    pub(super) weight: usize,
+    pub weight: usize,
+}
+
+impl CacheEntry {
+    pub(super) fn member(&self) -> &Member {
+        self.loaded.known.member()
+    }
 }
 
 /// Whether the change may create something under this key.
@@ -82,7 +92,7 @@ pub(super) fn concerns(subject: Subject, key: Key, member: &Member) -> bool {
         Subject::Credential(id) => key == id.into(),
         Subject::Account(id) => id == member.account_id,
         Subject::Org(id) => id == member.org_id || id == member.home_org_id,
-        Subject::Owners(id) => id == member.org_id && member.owns_something(),
+        Subject::Owners(id) => id == member.org_id && member.held.owns_something(),
         Subject::Secret(..) | Subject::Invitation(_) | Subject::Keys => false,
     }
 }

@@ -1,13 +1,16 @@
 //! What is changed under the lock of the cache: the keys by what they depend on, and their order.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::OnceCell;
 
 use super::entry::{Key, Known, concerns, names};
+use super::shared::Shared;
+use crate::domain::access::held::Held;
 use crate::domain::access::member::Member;
-use crate::domain::values::ids::{AccountId, OrgId};
+use crate::domain::tokens::policy::Rules;
+use crate::domain::values::ids::{AccountId, OrgId, TokenId};
 use crate::domain::values::subject::Subject;
 use crate::error::Reason;
 
@@ -33,21 +36,37 @@ impl Flight {
     }
 }
 
-/// The keys by what they depend on, and in the order in which they were added.
-#[derive(Default)]
+/// The keys by what they depend on, and in the order in which they were added; and what entries share.
 pub(super) struct Index {
-    pub accounts: HashMap<AccountId, HashSet<Key>>,
-    pub orgs: HashMap<OrgId, HashSet<Key>>,
+    pub accounts: BTreeSet<(AccountId, Key)>,
+    pub orgs: BTreeSet<(OrgId, Key)>,
     /// The keys that were found missing, by the account that they name.
-    pub missing: HashMap<AccountId, HashSet<Key>>,
+    pub missing: BTreeSet<(AccountId, Key)>,
     /// The keys of an org whose rights depend on the resources that it names.
-    pub owners: HashMap<OrgId, HashSet<Key>>,
+    pub owners: BTreeSet<(OrgId, Key)>,
+    /// Those that were removed and added again are there more than once.
     pub order: VecDeque<Key>,
-    /// The keys in that queue, each once.
-    pub lined_up: HashSet<Key>,
     pub flights: HashMap<Key, Arc<Flight>>,
-    /// What all entries weigh.
+    pub held: Shared<Held>,
+    pub rules: Shared<Rules>,
+    /// What all entries weigh, without what they share.
     pub weight: usize,
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Self {
+            accounts: BTreeSet::new(),
+            orgs: BTreeSet::new(),
+            missing: BTreeSet::new(),
+            owners: BTreeSet::new(),
+            order: VecDeque::new(),
+            flights: HashMap::new(),
+            held: Shared::new(Held::weight),
+            rules: Shared::new(Rules::weight),
+            weight: 0,
+        }
+    }
 }
 
 impl Index {
@@ -57,53 +76,43 @@ impl Index {
         }
     }
 
-    pub(super) fn insert(&mut self, key: Key, member: &Member) {
-        self.accounts.entry(member.account_id).or_default().insert(key);
-        self.orgs.entry(member.org_id).or_default().insert(key);
-        if member.home_org_id != member.org_id {
-            self.orgs.entry(member.home_org_id).or_default().insert(key);
+    /// Adds an entry. Returns the bytes of what entries share otherwise.
+    pub(super) fn insert(&mut self, key: Key, member: &Member) -> usize {
+        self.accounts.insert((member.account_id, key));
+        self.orgs.insert((member.org_id, key));
+        self.orgs.insert((member.home_org_id, key));
+        if member.held.owns_something() {
+            self.owners.insert((member.org_id, key));
         }
-        if member.owns_something() {
-            self.owners.entry(member.org_id).or_default().insert(key);
-        }
+        self.held.enter(&member.held) + self.rules.enter(&member.rules)
     }
 
     pub(super) fn remove(&mut self, key: Key, member: &Member) {
-        forget(&mut self.accounts, member.account_id, key);
-        forget(&mut self.orgs, member.org_id, key);
-        forget(&mut self.orgs, member.home_org_id, key);
-        forget(&mut self.owners, member.org_id, key);
-    }
-
-    /// Puts a key at the end of the queue, unless it is in the queue already.
-    pub(super) fn line_up(&mut self, key: Key) {
-        if self.lined_up.insert(key) {
-            self.order.push_back(key);
-        }
+        self.accounts.remove(&(member.account_id, key));
+        self.orgs.remove(&(member.org_id, key));
+        self.orgs.remove(&(member.home_org_id, key));
+        self.owners.remove(&(member.org_id, key));
+        self.held.leave(&member.held);
+        self.rules.leave(&member.rules);
     }
 
     /// The keys that the change may touch.
     pub(super) fn touched(&self, subject: Subject) -> Vec<Key> {
         match subject {
             Subject::Credential(id) => vec![id.into()],
-            Subject::Account(id) => {
-                let found = self.accounts.get(&id).into_iter().flatten();
-                found.chain(self.missing.get(&id).into_iter().flatten()).copied().collect()
-            }
-            Subject::Org(id) => self.orgs.get(&id).into_iter().flatten().copied().collect(),
-            Subject::Owners(id) => self.owners.get(&id).into_iter().flatten().copied().collect(),
+            Subject::Account(id) => of(&self.accounts, id).chain(of(&self.missing, id)).collect(),
+            Subject::Org(id) => of(&self.orgs, id).collect(),
+            Subject::Owners(id) => of(&self.owners, id).collect(),
             Subject::Secret(..) | Subject::Invitation(_) | Subject::Keys => Vec::new(),
         }
     }
 }
 
-pub(super) fn forget<K: std::hash::Hash + Eq>(sets: &mut HashMap<K, HashSet<Key>>, of: K, key: Key) {
-    if let Some(set) = sets.get_mut(&of) {
-        set.remove(&key);
-        if set.is_empty() {
-            sets.remove(&of);
-        }
-    }
+/// The keys of one account or org.
+fn of<K: Copy + Ord>(keys: &BTreeSet<(K, Key)>, of: K) -> impl Iterator<Item = Key> {
+    // The first key there is.
+    let first = Key::Token(TokenId::from_u128(0));
+    keys.range((of, first)..).take_while(move |(owner, _)| *owner == of).map(|(_, key)| *key)
 }
 
 /// No code under these locks panics half-way.

@@ -11,9 +11,11 @@ mod cache_tests;
 pub mod entry;
 pub mod failures;
 pub mod index;
+mod loads;
+mod shared;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
@@ -23,26 +25,25 @@ use uuid::Uuid;
 use crate::clock::Clock;
 use crate::config::CredentialLimits;
 use crate::db;
-use crate::db::pool::Db;
+use crate::db::load_connections::LoadConnections;
 use crate::domain::access::credential::Credential;
 use crate::domain::access::member::Member;
 use crate::domain::tokens::policy::Ceilings;
 use crate::domain::values::client_address::ClientAddress;
-use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SYSTEM_ORG, TokenId};
+use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SYSTEM_ORG};
 use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::subject::Subject;
 use crate::error::{Error, Reason, Result};
 use crate::state::feed::Feed;
 use batches::Batches;
 use cache::Cache;
-use entry::{CacheEntry, Key, Known};
+use entry::{Key, Known, Loaded};
 use failures::Failures;
-use index::{Flight, lock};
+use index::Flight;
+use loads::{LOAD_TIMEOUT, TokenLoads};
 
 /// How far behind the feed may be before an entry is loaded again on use.
 const MAX_LAG: Duration = Duration::from_secs(2);
-/// How long one load from the database may take.
-const LOAD_TIMEOUT: Duration = Duration::from_secs(1);
 /// How many loads may be in progress or waiting at once; more are shed.
 const MAX_LOADS: usize = 256;
 /// How often a load is repeated that a change overlapped.
@@ -54,11 +55,10 @@ pub struct Principals {
     failures: Failures,
     /// Where ids are looked up that are likely not to exist.
     batches: Batches,
-    /// A pool of its own: no flood of misses takes a connection from a write.
-    loads: Db,
+    /// Its own: no flood of misses takes a connection from a write.
+    loads: LoadConnections,
     places: Semaphore,
-    /// The token that was read last, used as a decoy for ids that do not exist.
-    decoy: Mutex<Option<(OrgId, TokenId)>>,
+    tokens: Arc<TokenLoads>,
     /// The number of loads from the database.
     looks: AtomicU64,
     feed: Arc<Feed>,
@@ -101,14 +101,14 @@ impl Authenticated {
 
 impl Principals {
     /// An empty cache in front of this pool.
-    pub fn new(loads: Db, feed: Arc<Feed>, clock: Clock, limits: CredentialLimits) -> Self {
+    pub fn new(loads: LoadConnections, feed: Arc<Feed>, clock: Clock, limits: CredentialLimits) -> Self {
         Self {
             cache: Cache::new(limits.cache_size),
             failures: Failures::default(),
             batches: Batches::default(),
-            loads,
             places: Semaphore::new(MAX_LOADS),
-            decoy: Mutex::default(),
+            loads: loads.clone(),
+            tokens: TokenLoads::new(loads, limits.tokens.into()),
             looks: AtomicU64::new(0),
             feed,
             clock,
@@ -184,7 +184,7 @@ impl Principals {
         if !self.failures.ask_for_batches(from) {
             return Ok(true);
         }
-        let exists = self.batches.exists(&self.loads.pool(), id).await?;
+        let exists = self.batches.exists(&self.loads, id).await?;
         if !exists {
             self.failures.note_unknown();
         }
@@ -260,8 +260,8 @@ impl Principals {
 
     /// Whether the database answers, the entry is young enough, and the feed would have named a
     /// change; or it was just read.
-    fn is_fresh(&self, entry: &CacheEntry) -> bool {
-        let age = entry.loaded.elapsed();
+    fn is_fresh(&self, entry: &Loaded) -> bool {
+        let age = entry.at.elapsed();
         self.feed.answers()
             && age <= self.limits.cache_max_age
             && (age <= MAX_LAG || self.feed.staleness() <= MAX_LAG)
@@ -270,24 +270,24 @@ impl Principals {
     /// Whether an entry may have been used elsewhere since it was read: one that was unused for
     /// too long at that time may have been used since, here or on another node. It is read again,
     /// as rarely as an id that does not exist.
-    fn may_have_been_used(&self, entry: &CacheEntry) -> bool {
+    fn may_have_been_used(&self, entry: &Loaded) -> bool {
         let Known::Credential(credential) = &entry.known else { return false };
         (credential.kind == TokenKind::Session || credential.account.rules.idle.is_some())
-            && entry.loaded.elapsed() > MAX_LAG
+            && entry.at.elapsed() > MAX_LAG
             && credential.seems_idle(self.clock.now())
     }
 
     /// Whether an entry stays valid in an outage: one that was valid when the database last
     /// answered is valid for the grace period after it. Platform administrators wait for the
     /// database, and so does a caller that acts without a token of the account.
-    fn outlives_outage(&self, entry: &CacheEntry) -> bool {
+    fn outlives_outage(&self, entry: &Loaded) -> bool {
         let seen = self.feed.last_seen();
         let may = |credential: &Credential| {
             credential.kind != TokenKind::Session && credential.account.org_id != SYSTEM_ORG
         };
         matches!(&entry.known, Known::Credential(credential) if may(credential))
             && self.feed.staleness() <= self.limits.outage_grace
-            && seen.saturating_duration_since(entry.loaded) <= self.limits.cache_max_age
+            && seen.saturating_duration_since(entry.at) <= self.limits.cache_max_age
     }
 
     /// Runs one load, however many callers ask for the same key at once. Where nothing was cached
@@ -324,25 +324,24 @@ impl Principals {
     }
 
     async fn look(&self, key: Key) -> Result<Option<Known>> {
-        let pool = self.loads.pool();
         Ok(match key {
-            Key::Token(id) => {
-                let decoy = *lock(&self.decoy);
-                let found = db::tokens::principals::find(&pool, id, decoy, &self.ceilings).await?;
-                if let Some(found) = &found {
-                    *lock(&self.decoy) = Some((found.account.org_id, id));
-                }
-                found.map(|found| self.credential_of(found))
-            }
+            Key::Token(id) => self.tokens.load(id).await?.map(|found| self.credential_of(found)),
             Key::Session(id) => {
-                let found = db::tokens::principals::find_session(&pool, id, &self.ceilings).await?;
+                let mut connection = self.loads.take().await?;
+                let found =
+                    db::tokens::principals::find_session(connection.get(), id, &self.ceilings).await?;
+                connection.give_back();
                 found.map(|found| self.credential_of(found))
             }
             Key::Member(org_id, account_id) => {
+                let mut connection = self.loads.take().await?;
                 let found =
-                    db::tokens::principals::find_member(&pool, org_id, account_id, &self.ceilings).await?;
+                    db::tokens::principals::find_member(connection.get(), org_id, account_id, &self.ceilings);
+                let found = found.await?;
+                connection.give_back();
                 found.map(|mut found| {
-                    self.cache.share_rules(&mut found);
+                    self.cache.share(&mut found);
+                    found.held.prepare();
                     Known::Member(Arc::new(found))
                 })
             }
@@ -350,10 +349,9 @@ impl Principals {
     }
 
     fn credential_of(&self, mut found: Credential) -> Known {
-        self.cache.share_rules(&mut found.account);
+        self.cache.share(&mut found.account);
         // Worked out here, once, and not on each call.
-        found.effective_rights();
-        let _ = found.carried();
+        found.prepare();
         Known::Credential(Arc::new(found))
     }
 }

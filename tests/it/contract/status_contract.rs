@@ -1,7 +1,7 @@
 //! Every reason has its code and its form, and the statuses that the framework creates
 //! by itself have them too.
 
-use countersign::domain::access::request_context::RequestContext;
+use countersign::domain::access::request_context::{RequestContext, RequestId};
 use countersign::error::{Error, Precondition, Reason, Violations};
 use countersign::grpc::layers::status::answer;
 use countersign::grpc::pb;
@@ -48,7 +48,7 @@ const CODES: &[(Code, &str)] = &[
 
 #[test]
 fn every_reason_comes_with_its_code_and_its_details() {
-    let origin = RequestContext { request_id: "r-1".into(), ..Default::default() };
+    let origin = RequestContext { request_id: RequestId::given("r-1").unwrap(), ..Default::default() };
     let mut seen = 0;
     for (code, names) in CODES {
         for name in names.split_whitespace() {
@@ -67,12 +67,16 @@ fn every_reason_comes_with_its_code_and_its_details() {
 #[test]
 fn a_source_is_never_sent() {
     let error = Error::internal("select secret from vault at /etc/passwd");
-    let status = answer(error, &RequestContext { request_id: "r".into(), ..Default::default() });
+    let status =
+        answer(error, &RequestContext { request_id: RequestId::given("r").unwrap(), ..Default::default() });
     assert_eq!(reason(&status), "INTERNAL");
     assert!(!format!("{status:?}").contains("vault"));
     let error = Error::from(sqlx::Error::Protocol("insert into tokens".into()));
     assert_eq!(
-        reason(&answer(error, &RequestContext { request_id: "r".into(), ..Default::default() })),
+        reason(&answer(
+            error,
+            &RequestContext { request_id: RequestId::given("r").unwrap(), ..Default::default() }
+        )),
         "DATABASE_UNAVAILABLE"
     );
 }
@@ -83,7 +87,8 @@ const FITS: usize = 3_200;
 
 #[test]
 fn a_status_fits_into_the_headers_of_every_client() {
-    let origin = RequestContext { request_id: "r".repeat(64), ..Default::default() };
+    let origin =
+        RequestContext { request_id: RequestId::given(&"r".repeat(64)).unwrap(), ..Default::default() };
     let entries = |subject: &str, description: &str| {
         let entry = |n| Precondition {
             kind: "PERMISSION",

@@ -139,8 +139,13 @@ async fn junk_never_reaches_the_database() {
             continue;
         }
         junk += 1;
-        let refused =
-            server.state.authenticator.by_string(&text, ClientAddress::UNKNOWN).await.err().unwrap();
+        let refused = server
+            .state
+            .authenticator
+            .by_string(&text, ClientAddress::UNKNOWN, server.state.clock.now())
+            .await
+            .err()
+            .unwrap();
         assert_eq!(refused.reason().name(), "TOKEN_INVALID", "{text}");
         // Over the wire too, where a message may carry it: the operator asks about it.
         if junk % 50 == 0 && text.len() < 4_096 && !text.is_empty() {

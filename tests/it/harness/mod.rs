@@ -20,7 +20,7 @@ use countersign::config::{
 };
 use countersign::crypto::seal::MasterKeys;
 use countersign::db::keys::sealed::Sealed;
-use countersign::db::pool::SessionSettings;
+use countersign::db::session::SessionSettings;
 use countersign::grpc::pb;
 use countersign::mail::{EmailDelivery, Mailer};
 use countersign::server;

@@ -130,7 +130,7 @@ async fn what_nothing_was_heard_of_for_two_seconds_is_looked_at_again() {
     let look = async || {
         state
             .authenticator
-            .by_string(server.operator.token(), ClientAddress::UNKNOWN)
+            .by_string(server.operator.token(), ClientAddress::UNKNOWN, state.clock.now())
             .await
             .map(|_| ())
             .unwrap()
@@ -171,7 +171,13 @@ async fn whoever_guesses_has_to_wait_and_others_go_on() {
     let here = here();
     until(async || {
         for _ in 0..101 {
-            server.state.authenticator.by_string("junk", here).await.map(|_| ()).unwrap_err();
+            server
+                .state
+                .authenticator
+                .by_string("junk", here, server.state.clock.now())
+                .await
+                .map(|_| ())
+                .unwrap_err();
         }
         let looks = server.state.principals.looks();
         let mut refusals = Vec::new();
@@ -205,7 +211,13 @@ fn here() -> ClientAddress {
 async fn fail_too_often(server: &TestServer) {
     until(async || {
         for _ in 0..101 {
-            server.state.authenticator.by_string("junk", here()).await.map(|_| ()).unwrap_err();
+            server
+                .state
+                .authenticator
+                .by_string("junk", here(), server.state.clock.now())
+                .await
+                .map(|_| ())
+                .unwrap_err();
         }
         reason(&server.client("junk").caller().await.unwrap_err()) == "THROTTLED"
     })
@@ -271,7 +283,9 @@ async fn ids_that_do_not_exist_are_looked_up_in_batches() {
             number += 1;
             let text = if n % 500 == 250 { bots[n / 500].clone() } else { unknown(number) };
             let state = node.state.clone();
-            calls.spawn(async move { state.authenticator.by_string(&text, here()).await.is_ok() });
+            calls.spawn(async move {
+                state.authenticator.by_string(&text, here(), state.clock.now()).await.is_ok()
+            });
         }
         let found = calls.join_all().await.into_iter().filter(|found| *found).count();
         found == 5 && node.state.principals.looks() <= looks + 5
@@ -291,7 +305,9 @@ async fn a_batch_whose_caller_is_gone_is_asked_for_again() {
         .map(|n| {
             let text = if n == 199 { bot.token().to_owned() } else { unknown(9_000 + n) };
             let state = node.state.clone();
-            tokio::spawn(async move { state.authenticator.by_string(&text, here()).await.is_ok() })
+            tokio::spawn(async move {
+                state.authenticator.by_string(&text, here(), state.clock.now()).await.is_ok()
+            })
         })
         .collect();
     // Some of them have begun, and none has to end.

@@ -145,7 +145,7 @@ impl By<'_> {
     /// The limits of the tokens that come from this credential.
     pub fn bound(&self) -> Bound {
         let caller = &self.acting.caller;
-        let Restrictions { scopes, resources, .. } = &caller.credential().restrictions;
+        let Restrictions { scopes, resources, .. } = &*caller.credential().restrictions;
         let mut limits = Rights::within(scopes, resources);
         let narrowed = caller.actor_id().is_none() && !matches!(self.credential, ModelCredential::Jwt(_));
         if let (PresentedAs::NarrowJwt(lists), true) = (self.presented_as, narrowed) {

@@ -49,7 +49,10 @@ fn holds(before: &World, now: &World, closure: &Rights) -> Result<(), TestCaseEr
         match credential {
             ModelCredential::Session(account) => {
                 let tied_to = now.accounts[account].tied_to.map(|n| TokenId::from_u128(n as u128));
-                prop_assert_eq!(caller.credential().tied_to.map(|tied_to| tied_to.token_id), tied_to);
+                prop_assert_eq!(
+                    caller.credential().tied_to.as_ref().map(|tied_to| tied_to.token_id),
+                    tied_to
+                );
             }
             ModelCredential::Jwt(n) => {
                 let jwt = now.jwts[n];

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use crate::domain::access::caller::{AuthenticatedBy, Caller};
 use crate::domain::access::credential::tests::{credential as sample, now};
 use crate::domain::access::credential::{Credential, TiedTo};
+use crate::domain::access::held::Held;
 use crate::domain::access::impersonation::Impersonation;
 use crate::domain::access::member::Member;
 use crate::domain::access::request_context::RequestContext;
@@ -213,8 +214,11 @@ impl World {
             account_id: account_id(account),
             account_kind: *kind,
             account_stopped: *lifecycle != AccountLifecycle::default(),
-            grants: self.held_by(account),
-            named_by_org: APPLICATIONS.iter().map(|text| Permission::parse(text).unwrap()).collect(),
+            held: Held::new(
+                self.grants_of(account),
+                APPLICATIONS.iter().map(|text| Permission::parse(text).unwrap()).collect(),
+            )
+            .into(),
             rules: self.rules.clone(),
             ..sample(&[]).account
         }
@@ -225,13 +229,13 @@ impl World {
         match credential {
             ModelCredential::Token(n) => {
                 let Token { account, lists, may_manage_tokens, secret, lifetime, .. } = &self.tokens[n];
-                let record = SecretRecord { mac: Vec::new(), pepper: 1 };
+                let record = SecretRecord { mac: [0; 32], pepper: 1 };
                 Credential {
                     credential_id: TokenId::from_u128(n as u128).into(),
                     account: self.member(*account),
-                    restrictions: lists.clone(),
+                    restrictions: lists.clone().into(),
                     may_manage_tokens: *may_manage_tokens,
-                    secrets: vec![Secret { number: *secret, expire_time: None, record }],
+                    secrets: [Secret { number: *secret, expire_time: None, record }].into(),
                     create_time: lifetime.create_time,
                     renew_time: lifetime.renew_time,
                     expire_time: lifetime.expire_time,
@@ -243,9 +247,11 @@ impl World {
                 account: self.member(account),
                 kind: TokenKind::Session,
                 may_manage_tokens: true,
-                tied_to: self.accounts[account].tied_to.map(|token| TiedTo {
-                    token_id: TokenId::from_u128(token as u128),
-                    expire_time: self.tokens[token].lifetime.expire_time,
+                tied_to: self.accounts[account].tied_to.map(|token| {
+                    Box::new(TiedTo {
+                        token_id: TokenId::from_u128(token as u128),
+                        expire_time: self.tokens[token].lifetime.expire_time,
+                    })
                 }),
                 ..sample(&[])
             },

@@ -1,0 +1,160 @@
+//! What an account holds in an org, and what follows from it, worked out once.
+
+use std::collections::BTreeSet;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, OnceLock};
+
+use super::carried::Carried;
+use super::rights::{HeldGrant, Rights, owns_something};
+use crate::domain::tokens::restrictions::Restrictions;
+use crate::domain::values::permissions::{Permission, Right, SystemRole};
+use crate::domain::values::resources::Node;
+use crate::error::Reason;
+
+/// What an account holds in an org, or a credential whose lists narrow that.
+///
+/// Nothing in it names the account, so that all accounts with the same grants can share one.
+#[derive(Debug, Default)]
+pub struct Held {
+    rights: Arc<Rights>,
+    /// The ids of the roles that are held on the whole org, sorted; none of a narrowed credential, which
+    /// may do less than its roles say.
+    roles: Option<Box<[Box<str>]>>,
+    owns_something: bool,
+    /// The application permissions that roles and grants of the org name.
+    ///
+    /// Filled only where an owner's list of permissions needs them.
+    named_by_org: BTreeSet<Permission>,
+    /// The claims of its access tokens where nothing less is asked for.
+    carried: OnceLock<Result<Arc<Carried>, Reason>>,
+}
+
+impl Held {
+    /// What these grants give in an org that names these permissions.
+    pub fn new(mut grants: Vec<HeldGrant>, named_by_org: BTreeSet<Permission>) -> Self {
+        // Their order says nothing: the same grants are equal.
+        grants.sort_by(|one, other| (&one.right, &one.node).cmp(&(&other.right, &other.node)));
+        Self {
+            rights: Rights::of_grants(&grants).into(),
+            roles: Some(roles(&grants)),
+            owns_something: owns_something(&grants),
+            named_by_org,
+            carried: OnceLock::new(),
+        }
+    }
+
+    /// What a credential of the account holds whose lists narrow it.
+    pub(super) fn narrowed(&self, lists: &Restrictions) -> Self {
+        Self {
+            rights: self.rights.narrowed(&lists.scopes, &lists.resources).into(),
+            roles: None,
+            owns_something: self.owns_something,
+            named_by_org: self.named_by_org.clone(),
+            carried: OnceLock::new(),
+        }
+    }
+
+    /// The rights.
+    pub fn rights(&self) -> &Arc<Rights> {
+        &self.rights
+    }
+
+    /// Whether the account owns the org or a node of it: its list of permissions depends on what the org
+    /// names.
+    pub fn owns_something(&self) -> bool {
+        self.owns_something
+    }
+
+    /// The permissions of applications that an owner's list has.
+    pub fn named_by_org(&self) -> &BTreeSet<Permission> {
+        &self.named_by_org
+    }
+
+    /// Works out the claims of access tokens, before it is kept: what it takes is known from then on.
+    pub(crate) fn prepare(&self) {
+        let _ = self.carried();
+    }
+
+    /// The claims of an access token where nothing less is asked for.
+    ///
+    /// # Errors
+    /// `SCOPE_TOO_WIDE`.
+    pub(super) fn carried(&self) -> Result<&Arc<Carried>, Reason> {
+        let carried = || Carried::new(&self.rights, self.roles.as_deref()).map(Arc::new);
+        self.carried.get_or_init(carried).as_ref().map_err(|reason| *reason)
+    }
+
+    /// The bytes that it takes.
+    pub(crate) fn weight(&self) -> usize {
+        let text = |text: &str| size_of::<Box<str>>() + text.len();
+        let roles = self.roles.iter().flatten().map(|role| text(role));
+        let named = self
+            .named_by_org
+            .iter()
+            .map(|permission| size_of::<Permission>() + 2 * size_of::<usize>() + permission.as_str().len());
+        let carried = self.carried.get().and_then(|carried| carried.as_ref().ok());
+        size_of::<Self>()
+            + self.rights.weight()
+            + roles.sum::<usize>()
+            + named.sum::<usize>()
+            + carried.map_or(0, |carried| carried.weight())
+    }
+}
+
+/// The same is held, whoever holds it.
+impl PartialEq for Held {
+    fn eq(&self, other: &Self) -> bool {
+        self.roles == other.roles
+            && self.owns_something == other.owns_something
+            && self.named_by_org == other.named_by_org
+            && self.rights == other.rights
+    }
+}
+
+impl Eq for Held {}
+
+impl Hash for Held {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.roles.hash(state);
+        self.named_by_org.hash(state);
+        self.rights.hash(state);
+    }
+}
+
+/// The ids of the roles on the whole org; `member` always.
+fn roles(grants: &[HeldGrant]) -> Box<[Box<str>]> {
+    let on_org = grants.iter().filter(|grant| grant.node == Node::Org);
+    let roles = on_org.filter_map(|grant| match &grant.right {
+        Right::Permission(_) => None,
+        role => Some(role.to_string()),
+    });
+    let all: BTreeSet<String> = roles.chain([SystemRole::Member.id().to_owned()]).collect();
+    all.into_iter().map(String::into_boxed_str).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::domain::access::credential::tests::held;
+
+    #[test]
+    fn roles_are_those_on_the_whole_org() {
+        let held = held(&[("manager", "*"), ("owner", "a"), ("invoices.read", "*")]);
+        assert_eq!(held.roles.unwrap().iter().map(|role| &**role).collect::<Vec<_>>(), ["manager", "member"]);
+    }
+
+    #[test]
+    fn the_order_of_grants_does_not_matter() {
+        let grants = [("manager", "*"), ("owner", "a"), ("invoices.read", "*"), ("invoices.write", "a/b")];
+        let all = held(&grants);
+        for turn in 1..grants.len() {
+            let mut turned = grants;
+            turned.rotate_left(turn);
+            assert_eq!(held(&turned), all);
+        }
+        for fewer in 0..grants.len() {
+            let mut others = grants.to_vec();
+            others.remove(fewer);
+            assert_ne!(held(&others), all);
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Loads of tokens: what waits for a connection is read together.
+//!
+//! A load goes to the database at once where a connection is free. Under load, those that wait are read by the
+//! statements of one: a round trip costs more than what it brings.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::index::lock;
+use crate::db::load_connections::{LoadConnection, LoadConnections};
+use crate::db::tokens::principals::{self, Found};
+use crate::domain::access::credential::Credential;
+use crate::domain::tokens::policy::Ceilings;
+use crate::domain::values::ids::{CredentialId, OrgId, TokenId};
+use crate::error::{Error, Reason, Result};
+
+/// How long one load from the database may take.
+pub(super) const LOAD_TIMEOUT: Duration = Duration::from_secs(1);
+/// How many tokens are read together.
+const BATCH: usize = 32;
+
+type Outcome = Result<Option<Credential>, Reason>;
+
+/// The tokens that wait to be read. Each is waited for by a call, and calls are limited.
+pub(super) struct TokenLoads {
+    waiting: Mutex<VecDeque<Waiting>>,
+    connections: LoadConnections,
+    /// The token that was read last, used as a decoy for ids that do not exist.
+    decoy: Mutex<Option<(OrgId, TokenId)>>,
+    ceilings: Ceilings,
+}
+
+/// A token, and who waits for it.
+struct Waiting {
+    id: TokenId,
+    answer: oneshot::Sender<Outcome>,
+}
+
+impl TokenLoads {
+    pub(super) fn new(connections: LoadConnections, ceilings: Ceilings) -> Arc<Self> {
+        Arc::new(Self { waiting: Mutex::default(), connections, decoy: Mutex::default(), ceilings })
+    }
+
+    /// The credential of a token; none if there is no such token. How long that may take is for the caller to
+    /// limit.
+    ///
+    /// # Errors
+    /// `DATABASE_UNAVAILABLE` and its kin.
+    pub(super) async fn load(self: &Arc<Self>, id: TokenId) -> Outcome {
+        let (answer, mut outcome) = oneshot::channel();
+        lock(&self.waiting).push_back(Waiting { id, answer });
+        let mut is_read = false;
+        loop {
+            tokio::select! {
+                biased;
+                outcome = &mut outcome => return outcome.unwrap_or(Err(Reason::DatabaseUnavailable)),
+                connection = self.connections.take(), if !is_read => {
+                    let batch = self.next();
+                    is_read = batch.is_empty() || batch.iter().any(|waiting| waiting.id == id);
+                    match connection {
+                        // Others read it meanwhile.
+                        Ok(connection) if batch.is_empty() => connection.give_back(),
+                        // A task of its own, which goes on where this call has ended: others wait for it.
+                        connection => {
+                            let loads = self.clone();
+                            tokio::spawn(async move { loads.read(connection, batch).await });
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Those that have waited longest.
+    fn next(&self) -> Vec<Waiting> {
+        let mut waiting = lock(&self.waiting);
+        let count = waiting.len().min(BATCH);
+        // A call may have ended.
+        waiting.drain(..count).filter(|waiting| !waiting.answer.is_closed()).collect()
+    }
+
+    /// Reads tokens, and answers those that wait for them.
+    async fn read(&self, connection: sqlx::Result<LoadConnection>, batch: Vec<Waiting>) {
+        let ids: Vec<TokenId> = batch.iter().map(|waiting| waiting.id).collect();
+        let find = async { self.find(connection?, &ids).await };
+        let found = match tokio::time::timeout(LOAD_TIMEOUT, find).await {
+            Ok(found) => found.map_err(failed),
+            Err(_) => Err(Reason::DatabaseUnavailable),
+        };
+        let mut found = found.map(Vec::into_iter);
+        for Waiting { answer, .. } in batch {
+            let outcome = match &mut found {
+                Ok(found) => found.next().unwrap_or(Ok(None)).map_err(failed),
+                Err(reason) => Err(*reason),
+            };
+            // The call may have ended.
+            let _ = answer.send(outcome);
+        }
+    }
+
+    async fn find(&self, mut connection: LoadConnection, ids: &[TokenId]) -> Result<Vec<Found>> {
+        let decoy = *lock(&self.decoy);
+        let found = principals::find(connection.get(), ids, decoy, &self.ceilings).await?;
+        connection.give_back();
+        if let Some(credential) = found.iter().flatten().flatten().next()
+            && let CredentialId::Token(id) = credential.credential_id
+        {
+            *lock(&self.decoy) = Some((credential.account.org_id, id));
+        }
+        Ok(found)
+    }
+}
+
+fn failed(error: Error) -> Reason {
+    tracing::warn!(?error, "credential not loaded");
+    error.reason()
+}
