@@ -1,8 +1,7 @@
 //! Logs. No secret has a `Debug` or `Display` that would write it to them.
 
 use std::io::{IsTerminal as _, stderr};
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use time::format_description::well_known::Rfc3339;
 use tracing_subscriber::filter::Targets;
@@ -10,7 +9,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt, registry};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, PerSecond};
 use crate::config::{LogFormat, LogSettings};
 
 /// Starts logging to standard error. Does nothing if it was started before.
@@ -46,44 +45,37 @@ pub(crate) fn print_failure_as_json(error: &str) {
     eprintln!("{line}");
 }
 
-/// How many lines of one kind are logged within each `WINDOW`.
-const LINES: u32 = 10;
-const WINDOW: Duration = Duration::from_secs(10);
+/// How many lines of one kind are logged within a second.
+const LINES: u64 = 10;
 
-/// Limits the log lines that clients can cause: what is not logged is counted.
-pub struct Sampler(Mutex<Window>);
-
-struct Window {
-    began: Option<Instant>,
-    logged: u32,
-    unlogged: u64,
+/// Limits the log lines that clients can cause: what is not logged is counted. It takes no lock.
+#[derive(Debug, Default)]
+pub struct Sampler {
+    lines: PerSecond,
+    unlogged: AtomicU64,
 }
 
 impl Sampler {
-    /// A sampler that has seen nothing yet.
-    pub const fn new() -> Self {
-        Self(Mutex::new(Window { began: None, logged: 0, unlogged: 0 }))
-    }
-
     /// Whether this line is logged, and if so how many before it were not.
-    pub fn admit(&self, now: Instant) -> Option<u64> {
-        let mut window = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if window.began.is_none_or(|began| now.saturating_duration_since(began) >= WINDOW) {
-            window.began = Some(now);
-            window.logged = 0;
-        }
-        if window.logged >= LINES {
-            window.unlogged += 1;
+    pub fn admit(&self, second: u64) -> Option<u64> {
+        if self.lines.is_more_than(LINES, second) {
+            self.unlogged.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        window.logged += 1;
-        Some(std::mem::take(&mut window.unlogged))
+        Some(self.take())
     }
-}
 
-impl Default for Sampler {
-    fn default() -> Self {
-        Self::new()
+    /// How many lines were not logged before this second, where no other line has said so.
+    pub fn take_unlogged(&self, second: u64) -> Option<u64> {
+        let over = self.unlogged.load(Ordering::Relaxed) > 0 && !self.lines.is_in(second);
+        over.then(|| self.take()).filter(|unlogged| *unlogged > 0)
+    }
+
+    fn take(&self) -> u64 {
+        match self.unlogged.load(Ordering::Relaxed) {
+            0 => 0,
+            _ => self.unlogged.swap(0, Ordering::Relaxed),
+        }
     }
 }
 
@@ -93,14 +85,25 @@ mod tests {
 
     #[test]
     fn lines_beyond_the_limit_are_counted_and_the_next_one_says_so() {
-        let (sampler, began) = (Sampler::new(), Instant::now());
+        let sampler = Sampler::default();
         for _ in 0..LINES {
-            assert_eq!(sampler.admit(began), Some(0));
+            assert_eq!(sampler.admit(7), Some(0));
         }
         for _ in 0..5 {
-            assert_eq!(sampler.admit(began + WINDOW / 2), None);
+            assert_eq!(sampler.admit(7), None);
         }
-        assert_eq!(sampler.admit(began + WINDOW), Some(5));
-        assert_eq!(sampler.admit(began + WINDOW), Some(0));
+        assert_eq!(sampler.admit(8), Some(5));
+        assert_eq!(sampler.admit(8), Some(0));
+    }
+
+    #[test]
+    fn what_no_line_says_is_said_once_when_its_second_is_over() {
+        let sampler = Sampler::default();
+        assert_eq!(sampler.take_unlogged(7), None);
+        for _ in 0..LINES + 5 {
+            sampler.admit(7);
+        }
+        assert_eq!([7, 8, 9].map(|second| sampler.take_unlogged(second)), [None, Some(5), None]);
+        assert_eq!(sampler.admit(9), Some(0));
     }
 }

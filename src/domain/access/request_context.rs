@@ -1,12 +1,14 @@
 //! Where a call comes from.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::call_facts::CallFacts;
 use super::presentation::PresentedAt;
 use super::work::Work;
 use crate::domain::values::client_address::ClientAddress;
-use crate::domain::values::ids::AccountId;
+use crate::domain::values::trace_parent::TraceParent;
 use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Reason, Result};
 
@@ -22,9 +24,11 @@ pub struct RequestContext {
     /// What the call does to the database.
     pub work: Work,
     /// The method or path that is called, for the log.
-    pub method: Arc<str>,
-    /// The account behind the call, for the log; none before it is authenticated.
-    pub caller: Option<AccountId>,
+    pub method: Cow<'static, str>,
+    /// The trace that its client says it belongs to.
+    pub trace: Option<TraceParent>,
+    /// What becomes known of the call, for the log.
+    pub facts: Arc<CallFacts>,
 }
 
 /// The content of a request's `origin` header.

@@ -28,9 +28,10 @@ use crate::client_addr::TrustedProxies;
 use crate::config::{Appearance, WebUrl};
 use crate::connections::{Connection, Room};
 use crate::domain::values::web_origin::WebOrigin;
-use crate::flows::request::{EntryPoint, RequestUnderWay};
+use crate::flows::access_log::{AccessLog, Subject};
+use crate::flows::request::{EntryPoint, RequestUnderWay, logged_path};
 use crate::state::State;
-use answer::{busy, no_such_link, page, sorry, sorry_with_way};
+use answer::{Failed, busy, no_such_link, page, sorry, sorry_with_way};
 use html::{Document, HtmlPage, Ways};
 use look::Look;
 
@@ -57,6 +58,7 @@ pub struct PageSettings {
     pub places: Arc<Room>,
     /// The origins of the pages: forms come from there.
     pub own_origins: Vec<WebOrigin>,
+    access_log: Arc<AccessLog>,
     look: Arc<Look>,
 }
 
@@ -68,6 +70,7 @@ impl PageSettings {
         places: usize,
         urls: [&WebUrl; 2],
         appearance: Appearance,
+        access_log: Arc<AccessLog>,
     ) -> Self {
         let origin = |url: &WebUrl| {
             let mut parts = url.as_str().splitn(4, '/');
@@ -76,7 +79,7 @@ impl PageSettings {
         };
         let own_origins = urls.into_iter().filter_map(origin).collect();
         let (places, look) = (Room::new(places, usize::MAX), Arc::new(Look::new(appearance)));
-        Self { trusted_proxies, timeout, places, own_origins, look }
+        Self { trusted_proxies, timeout, places, own_origins, access_log, look }
     }
 }
 
@@ -154,7 +157,7 @@ async fn guard(
     next: Next,
 ) -> Response {
     let visit = RequestUnderWay::begin(
-        request.uri().path(),
+        logged_path(request.uri().path()),
         request.headers(),
         request.extensions().get::<Connection>(),
         EntryPoint::Page,
@@ -162,7 +165,7 @@ async fn guard(
         &state.clock,
     );
     request.extensions_mut().insert(visit.context.clone());
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let method = request.method().clone();
     let mut response = if method == http::Method::POST && is_of_another_site(&request, &settings.own_origins)
     {
         sorry(
@@ -193,15 +196,11 @@ async fn guard(
     }
     headers.insert(CONTENT_SECURITY_POLICY, settings.look.policy.clone());
     visit.name(&mut response);
-    tracing::debug!(
-        request_id = visit.context.request_id,
-        %method,
-        path,
-        status = response.status().as_u16(),
-        address = visit.context.address.shown().map(tracing::field::display),
-        micros = visit.micros(),
-        "page"
-    );
+    let took = visit.began.elapsed();
+    state.metrics.pages.record(response.status().as_u16(), took);
+    let failed = response.extensions_mut().remove::<Failed>();
+    let failure = failed.as_ref().map(|Failed(parts)| parts.as_ref());
+    settings.access_log.record(Subject::Page, &visit.context, failure, Some(took));
     response
 }
 
@@ -224,6 +223,8 @@ fn is_of_another_site(request: &Request, own: &[WebOrigin]) -> bool {
 mod tests {
     use axum::body::Body;
 
+    use crate::config::AccessLogLevel;
+
     use super::*;
 
     #[test]
@@ -236,6 +237,7 @@ mod tests {
             1,
             [&issuer, &pages],
             Appearance::default(),
+            Arc::new(AccessLog::new(AccessLogLevel::Errors, Arc::from([]))),
         );
         for (headers, refused) in [
             (&[][..], false),

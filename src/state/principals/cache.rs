@@ -13,6 +13,7 @@ use super::entry::{CacheEntry, Key, Known, concerns, names};
 use super::index::{Flight, Index, forget, lock};
 use crate::domain::access::member::Member;
 use crate::domain::values::subject::Subject;
+use crate::metrics::Counter;
 
 /// How long a missing id is remembered.
 const MISSING_FOR: Duration = Duration::from_secs(2);
@@ -36,6 +37,8 @@ pub struct Cache {
     pub(super) index: Mutex<Index>,
     /// The most bytes that it may take.
     pub(super) capacity: usize,
+    /// Entries that were dropped to make room.
+    pub(super) evictions: Counter,
 }
 
 impl Cache {
@@ -46,6 +49,7 @@ impl Cache {
             missing: papaya::HashMap::new(),
             index: Mutex::default(),
             capacity,
+            evictions: Counter::default(),
         }
     }
 
@@ -174,6 +178,7 @@ impl Cache {
                 index.line_up(key);
             } else {
                 self.remove(index, key, &entry);
+                self.evictions.one();
                 return true;
             }
         }
