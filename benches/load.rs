@@ -8,6 +8,8 @@ mod common;
 mod echo;
 #[path = "load/generator.rs"]
 mod generator;
+#[path = "load/scrape.rs"]
+mod scrape;
 
 use std::collections::HashMap;
 use std::process::Command;
@@ -29,6 +31,7 @@ use generator::{CONNECTIONS, Calls, STREAMS, Slice, framed, load, pass};
 use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 use prost::Message as _;
+use scrape::{Scraper, counting, free_address};
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -72,6 +75,8 @@ async fn run(rounds: usize, lasts: Duration, cores: Option<Cores>) -> Result<()>
     pin(cores.map(|cores| cores.server))?;
     let warm = deployment.serve(&[])?;
     let cold = deployment.serve(&["--cache-size", COLD_CACHE])?;
+    let metrics = free_address()?;
+    let scraped = deployment.serve(&["--metrics-listen", &metrics.to_string()])?;
     pin(cores.map(|cores| cores.others))?;
     let idle = warm.resident_kb()?;
     let tenant = Tenant::make(&deployment, &warm).await?;
@@ -89,7 +94,9 @@ async fn run(rounds: usize, lasts: Duration, cores: Option<Cores>) -> Result<()>
     let bench = Bench {
         echo: Target::new(&echo, echo::PATHS[0], None, vec![exchanges[0].clone()])?,
         short_echo: Target::new(&echo, echo::PATHS[1], None, vec![exchanges[0].clone()])?,
-        warm: Target::new(&warm, EXCHANGE, None, some)?,
+        warm: Target::new(&warm, EXCHANGE, None, some.clone())?,
+        scraped: Target::new(&scraped, EXCHANGE, None, some)?,
+        scraper: Scraper::start(metrics),
         introspect: Target::new(&warm, INTROSPECT, Some(&tenant.verifier), introspections)?,
         cold: Target::new(&cold, EXCHANGE, None, exchanges.clone())?,
         postgres: deployment.server.pid(),
@@ -102,6 +109,7 @@ async fn run(rounds: usize, lasts: Duration, cores: Option<Cores>) -> Result<()>
     progress("a first pass over the warm tokens");
     bench.warm.first_pass(WARM).await?;
     bench.introspect.first_pass(WARM).await?;
+    bench.scraped.first_pass(WARM).await?;
 
     // The background work of the servers is not part of a cold exchange. A backend reports its statistics
     // when a second has passed since its last report.
@@ -127,6 +135,7 @@ async fn run(rounds: usize, lasts: Duration, cores: Option<Cores>) -> Result<()>
     let statements = transactions(&tenant.db).await? - before - background * began.elapsed().as_secs_f64();
 
     report(&all, statements);
+    ensure!(bench.scraper.scrapes.load(Ordering::Relaxed) > 0, "nothing was scraped");
     progress(format_args!("\nfilling the cache with {COLD} tokens"));
     let filling = warm.resident_kb()?;
     Target::new(&warm, EXCHANGE, None, exchanges)?.first_pass(COLD).await?;
@@ -300,6 +309,9 @@ struct Bench<'a> {
     /// The same for an introspection.
     short_echo: Target<'a>,
     warm: Target<'a>,
+    /// A server as the warm one, whose metrics are read once a second meanwhile.
+    scraped: Target<'a>,
+    scraper: Scraper,
     introspect: Target<'a>,
     cold: Target<'a>,
     /// The process id of the postmaster.
@@ -346,6 +358,10 @@ struct Round {
     warm: Pair,
     introspect: Pair,
     cold: Pair,
+    /// Warm exchanges without a scraper, and with one.
+    scraped: Pair,
+    /// The CPU time of what a warm exchange counts.
+    counting: f64,
     /// The CPU time of one signature.
     signature: f64,
     /// The CPU time of the two reads of a cold exchange, on our side of the connection.
@@ -375,10 +391,16 @@ impl Bench<'_> {
     async fn round(&self) -> Result<Round> {
         let signature = self.signature().await?;
         let warm = self.pair(&self.echo, &self.warm).await?;
+        let plain = self.measure(&self.warm).await?;
+        self.scraper.on.store(true, Ordering::Relaxed);
+        let scraped = self.measure(&self.scraped).await;
+        self.scraper.on.store(false, Ordering::Relaxed);
+        let scraped = Pair { echo: plain, row: scraped? };
+        let counting = self.on_the_servers_core(counting).await?;
         let introspect = self.pair(&self.short_echo, &self.introspect).await?;
         let cold = self.pair(&self.echo, &self.cold).await?;
         let (reads, read) = self.reads().await?;
-        Ok(Round { warm, introspect, cold, signature, reads, read })
+        Ok(Round { warm, introspect, cold, scraped, counting, signature, reads, read })
     }
 
     async fn pair(&self, echo: &Target<'_>, target: &Target<'_>) -> Result<Pair> {
@@ -538,6 +560,11 @@ fn report(rounds: &[Round], statements: f64) {
     println!("\n| other figures | |\n|---|---|");
     println!("| one Ed25519 signature, CPU µs | {} |", over(&|round| round.signature).show(1));
     println!("| warm exchange, share of the limit | {} |", over(&Round::warm_share).show(2));
+    println!(
+        "| warm exchange while metrics are read, CPU ÷ without | {} |",
+        over(&|r| r.scraped.cpu()).show(3)
+    );
+    println!("| what a warm exchange counts, CPU µs | {} |", over(&|round| round.counting).show(3));
     println!("| introspection, share of echo | {} |", over(&Round::introspection_share).show(2));
     println!("| only the reads of a cold exchange, CPU µs | {} |", over(&|round| round.reads).show(1));
     println!("| cold exchange, share of its limit | {} |", over(&Round::cold_share).show(2));
@@ -563,5 +590,12 @@ fn goals(rounds: &[Round], bytes: f64) {
     println!("| warm exchange, share of the limit | {} |", least(0.95, median(&Round::warm_share)));
     println!("| introspection, share of echo | {} |", least(1.0, median(&Round::introspection_share)));
     println!("| warm exchange, throughput ÷ echo | {} |", least(0.45, median(&|r| r.warm.throughput())));
+    let most = |goal: f64, value: f64| format!("≤ {goal} | {value:.3} | {}", verdict(value <= goal));
+    println!(
+        "| warm exchange while metrics are read, CPU ÷ without | {} |",
+        most(1.02, median(&|r| r.scraped.cpu()))
+    );
+    let counting = median(&|round| round.counting / round.warm.row.cpu);
+    println!("| what a warm exchange counts, part of its CPU | {} |", most(0.02, counting));
     println!("| bytes for a cached token | ≤ 1000 | {bytes:.0} | {} |", verdict(bytes <= 1000.0));
 }

@@ -31,6 +31,7 @@ use crate::domain::sign_in::password::{Password, TypedPassword};
 use crate::domain::values::ids::{AccountId, OrgId};
 use crate::error::{Error, Result};
 use crate::metrics;
+use crate::telemetry::spans::span;
 
 /// The length of the hash, in bytes.
 const OUTPUT: usize = 32;
@@ -256,7 +257,8 @@ impl Passwords {
         let made = threads.of(asker).spawn_blocking(move || {
             // Held until the memory is free again, even if the call was cancelled meanwhile.
             let _place = place;
-            let _span = span.entered();
+            let _call = span.entered();
+            let _span = span!("hash").entered();
             let began = Instant::now();
             let hash = memory.hash(&params, typed.expose().as_bytes(), &salt);
             counts.durations[part].record(began.elapsed());

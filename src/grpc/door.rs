@@ -48,6 +48,7 @@ use crate::flows::access_log::{AccessLog, Subject};
 use crate::flows::request::{EntryPoint, RequestUnderWay, logged_path};
 use crate::metrics::Meter;
 use crate::state::State;
+use crate::telemetry::spans;
 
 /// The names of the services, for health checks.
 pub const SERVICES: [&str; 3] =
@@ -225,30 +226,35 @@ impl Door {
             &self.limits.trusted_proxies,
             &self.state.clock,
         );
+        let (span, trace) = spans::of_call(&call.context.method, call.context.trace);
+        call.context.trace = trace;
         let row = rpc.map_or(0, |rpc| rpc.row);
         let mut meter = Meter::new(&self.access_log.rpcs()[row], call.began);
         call.context.work = rpc.map_or(Work::default(), |rpc| rpc.work);
         let context = &call.context;
         let deadline = deadline(&head.headers).unwrap_or(Duration::MAX).min(self.limits.request_timeout);
-        let mut answered = pin!(async {
-            match rpc {
-                Some(rpc) if protocol == Protocol::GrpcWeb && !rpc.over_web => {
-                    let message = "this RPC is not served over gRPC-Web";
-                    Err(Error::with_message(Reason::MethodUnknown, message))
+        let mut answered = pin!(
+            async {
+                match rpc {
+                    Some(rpc) if protocol == Protocol::GrpcWeb && !rpc.over_web => {
+                        let message = "this RPC is not served over gRPC-Web";
+                        Err(Error::with_message(Reason::MethodUnknown, message))
+                    }
+                    Some(Rpc { kind: Kind::Stream(stream), .. }) => {
+                        Box::pin(self.stream(
+                            (*stream, row),
+                            Request::from_parts(head, Body::new(body)),
+                            connection,
+                            context,
+                        ))
+                        .await
+                    }
+                    Some(rpc) => self.unary(rpc, &head, body, context).await,
+                    None => Err(Reason::MethodUnknown.into()),
                 }
-                Some(Rpc { kind: Kind::Stream(stream), .. }) => {
-                    Box::pin(self.stream(
-                        (*stream, row),
-                        Request::from_parts(head, Body::new(body)),
-                        connection,
-                        context,
-                    ))
-                    .await
-                }
-                Some(rpc) => self.unary(rpc, &head, body, context).await,
-                None => Err(Reason::MethodUnknown.into()),
             }
-        });
+            .instrument(span.clone())
+        );
         // A call that panics costs its connection nothing.
         let answered = poll_fn(|task| {
             let polled = catch_unwind(AssertUnwindSafe(|| answered.as_mut().poll(task)));
@@ -272,7 +278,9 @@ impl Door {
             }
         };
         call.name(&mut response);
-        let took = meter.end(failure.as_ref().map(|parts| parts.reason));
+        let ended = failure.as_ref().map(|parts| parts.reason);
+        spans::end_call(&span, ended.map_or("OK", |reason| reason.code().name()), ended.map(Reason::name));
+        let took = meter.end(ended);
         self.access_log.record(Subject::Rpc(row), &call.context, failure.as_ref(), Some(took));
         response
     }

@@ -14,6 +14,12 @@ pub(crate) struct ObservationArgs {
     /// credential: let only those reach it that may see how much the server does.
     #[arg(long, env = "COUNTERSIGN_METRICS_LISTEN", value_name = "HOST:PORT")]
     pub metrics_listen: Option<ListenAddress>,
+    /// The collector that spans are sent to, by OTLP as protobuf over HTTP: `http://127.0.0.1:4318`. Without
+    /// it there are none.
+    ///
+    /// Only programs that were built with the feature `otel` have traces.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
     /// Which calls have a line in the log, at the level `info` and above: `all`, `errors` (those that were
     /// refused or failed), or `none` (but those that failed inside the server).
     ///

@@ -23,14 +23,17 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get};
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY};
 use http::{HeaderValue, StatusCode, header};
+use tracing::Instrument as _;
 
 use crate::client_addr::TrustedProxies;
 use crate::config::{Appearance, WebUrl};
 use crate::connections::{Connection, Room};
 use crate::domain::values::web_origin::WebOrigin;
+use crate::error::Reason;
 use crate::flows::access_log::{AccessLog, Subject};
 use crate::flows::request::{EntryPoint, RequestUnderWay, logged_path};
 use crate::state::State;
+use crate::telemetry::spans;
 use answer::{Failed, busy, no_such_link, page, sorry, sorry_with_way};
 use html::{Document, HtmlPage, Ways};
 use look::Look;
@@ -156,7 +159,7 @@ async fn guard(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let visit = RequestUnderWay::begin(
+    let mut visit = RequestUnderWay::begin(
         logged_path(request.uri().path()),
         request.headers(),
         request.extensions().get::<Connection>(),
@@ -164,6 +167,8 @@ async fn guard(
         &settings.trusted_proxies,
         &state.clock,
     );
+    let (span, trace) = spans::of_call(&visit.context.method, visit.context.trace);
+    visit.context.trace = trace;
     request.extensions_mut().insert(visit.context.clone());
     let method = request.method().clone();
     let mut response = if method == http::Method::POST && is_of_another_site(&request, &settings.own_origins)
@@ -179,7 +184,7 @@ async fn guard(
         let place = Arc::new(place);
         // Once it is read, what it asks for is completed (`form`).
         request.extensions_mut().insert(place.clone());
-        let answered = tokio::time::timeout(settings.timeout, next.run(request));
+        let answered = tokio::time::timeout(settings.timeout, next.run(request).instrument(span.clone()));
         let answered = tokio::select! {
             answered = answered => answered.ok(),
             _ = gave_way => None,
@@ -199,6 +204,8 @@ async fn guard(
     let took = visit.began.elapsed();
     state.metrics.pages.record(response.status().as_u16(), took);
     let failed = response.extensions_mut().remove::<Failed>();
+    let ended = failed.as_ref().map(|Failed(parts)| parts.reason);
+    spans::end_call(&span, ended.map_or("OK", |reason| reason.code().name()), ended.map(Reason::name));
     let failure = failed.as_ref().map(|Failed(parts)| parts.as_ref());
     settings.access_log.record(Subject::Page, &visit.context, failure, Some(took));
     response

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::clock::Clock;
@@ -34,6 +35,7 @@ use crate::domain::values::subject::Subject;
 use crate::error::{Error, Reason, Result};
 use crate::metrics;
 use crate::state::feed::Feed;
+use crate::telemetry::spans::span;
 use batches::Batches;
 use cache::Cache;
 use entry::{CacheEntry, Key, Known};
@@ -317,7 +319,7 @@ impl Principals {
         let look = async || match self.cache.get(key) {
             Some(entry) if !was_known => Ok(Some(entry.known.clone())),
             _ => {
-                let loaded = self.read(key, flight).await;
+                let loaded = self.read(key, flight).instrument(span!("load")).await;
                 self.count_load(&loaded);
                 loaded
             }

@@ -45,14 +45,14 @@ async fn calls_are_counted_by_method_and_reason() {
 async fn abandoned_calls_are_counted() {
     let server = TestServer::start().await;
     let metrics = Metrics::of(&server).await;
-    // Each gives up the call before it: one of them has begun by then.
-    let mut held = Vec::new();
+    // Each gives up the call before it: one of them has begun by then. Their messages never end.
+    let (mut messages, mut held) = (Vec::new(), None::<tokio::task::JoinHandle<_>>);
     until(async || {
-        for (_, answer) in held.drain(..) {
-            let answer: tokio::task::JoinHandle<_> = answer;
-            answer.abort();
+        let (message, answer) = call_held(&server.operator, EXCHANGE_PATH);
+        messages.push(message);
+        if let Some(before) = held.replace(answer) {
+            before.abort();
         }
-        held.push(call_held(&server.operator, EXCHANGE_PATH));
         metrics.value("countersign_rpc_abandoned_total", &EXCHANGE).await >= 1.0
     })
     .await;

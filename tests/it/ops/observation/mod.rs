@@ -4,3 +4,5 @@ mod access_log;
 mod alerts;
 mod metrics;
 mod scraping;
+#[cfg(feature = "otel")]
+mod traces;

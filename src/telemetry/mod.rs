@@ -1,9 +1,17 @@
-//! Logs. No secret has a `Debug` or `Display` that would write it to them.
+//! Logs and traces. No secret has a `Debug` or `Display` that would write it to them.
+
+#[cfg(feature = "otel")]
+mod lines;
+#[cfg(feature = "otel")]
+mod otlp;
+pub mod spans;
 
 use std::io::{IsTerminal as _, stderr};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use time::format_description::well_known::Rfc3339;
+#[cfg(feature = "otel")]
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -12,22 +20,59 @@ use tracing_subscriber::{Layer as _, fmt, registry};
 use crate::clock::{Clock, PerSecond};
 use crate::config::{LogFormat, LogSettings};
 
-/// Starts logging to standard error. Does nothing if it was started before.
+/// Starts logging to standard error, and what exports spans to a collector, if there is one. Does nothing if
+/// it was started before.
 ///
 /// # Errors
-/// When the levels cannot be parsed.
-pub(crate) fn start(settings: &LogSettings) -> anyhow::Result<()> {
+/// When the levels cannot be parsed, or the endpoint cannot be used.
+pub(crate) fn start(settings: &LogSettings, endpoint: Option<&str>) -> anyhow::Result<Option<Exporting>> {
     let levels: Targets =
         settings.levels.parse().map_err(|error| anyhow::anyhow!("--log {:?}: {error}", settings.levels))?;
-    let layer = match settings.format {
-        LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(stderr).boxed(),
+    let lines = match settings.format {
+        // Spans are in traces, and lines have what they need of a call.
+        LogFormat::Json => {
+            let lines =
+                fmt::layer().json().flatten_event(true).with_current_span(false).with_span_list(false);
+            lines.with_writer(stderr).boxed()
+        }
         LogFormat::Pretty => fmt::layer().with_ansi(stderr().is_terminal()).with_writer(stderr).boxed(),
     };
+    #[cfg(feature = "otel")]
+    if let Some(endpoint) = endpoint {
+        let (spans, exporting) = otlp::open(endpoint)?;
+        let all = levels.clone().with_target(spans::SPANS, LevelFilter::TRACE);
+        let all = all.with_target(otlp::STATEMENTS, LevelFilter::DEBUG);
+        let lines = lines::Lines { levels, layer: lines };
+        let _ = registry().with(all).with(lines).with(spans).try_init();
+        return Ok(Some(exporting));
+    }
     // The levels are a separate layer, not a filter of the other one. Such a filter remembers its last
     // refusal for the thread until the next event. A check whether something is enabled, which sqlx makes
     // for each query, has no event: the line that is logged next would be lost.
-    let _ = registry().with(levels).with(layer).try_init();
-    Ok(())
+    let _ = registry().with(levels).with(lines).try_init();
+    if endpoint.is_some() {
+        tracing::warn!("traces not exported: this program was built without the feature `otel`");
+    }
+    Ok(None)
+}
+
+/// Spans on their way to a collector.
+#[cfg(feature = "otel")]
+pub(crate) use otlp::Exporting;
+
+/// Spans on their way to a collector: there is none.
+#[cfg(not(feature = "otel"))]
+pub(crate) enum Exporting {}
+
+#[cfg(not(feature = "otel"))]
+impl Exporting {
+    pub(crate) fn begin(self) -> Self {
+        self
+    }
+
+    pub(crate) async fn finish(self) {
+        match self {}
+    }
 }
 
 /// Prints why the process ends as one line of JSON, with the fields that log lines have.
