@@ -135,7 +135,8 @@ impl AccessLog {
 
 /// Whether the server failed, or what it depends on, and not the call.
 fn is_of_the_server(failure: &Parts) -> bool {
-    failure.source.is_some() || matches!(failure.reason.code(), Code::Internal | Code::Unavailable)
+    failure.source.is_some()
+        || matches!(failure.reason.code(), Code::DeadlineExceeded | Code::Internal | Code::Unavailable)
 }
 
 /// Separated by commas.

@@ -23,7 +23,7 @@ use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
 use super::spans::SPANS;
-use crate::clock::{OncePer, random};
+use crate::clock::{Clock, OncePer, random};
 
 /// The target of the driver's events, one for each statement.
 pub(super) const STATEMENTS: &str = "sqlx::query";
@@ -57,7 +57,8 @@ pub(super) fn open(endpoint: &str) -> anyhow::Result<(Spans, Exporting)> {
     let mut exporter = exporter.build().with_context(wrong)?;
     exporter.set_resource(&Resource::builder().with_service_name("countersign").build());
     let (queue, spans) = mpsc::channel(QUEUE);
-    Ok((Spans(queue.clone()), Exporting { exporter, queue, spans }))
+    let layer = Spans { queue: queue.clone(), clock: Clock::default() };
+    Ok((layer, Exporting { exporter, queue, spans }))
 }
 
 /// The exporter before its task is started.
@@ -125,7 +126,10 @@ impl Exporter {
 }
 
 /// The layer that turns spans of `tracing` into those of OpenTelemetry.
-pub(super) struct Spans(mpsc::Sender<Message>);
+pub(super) struct Spans {
+    queue: mpsc::Sender<Message>,
+    clock: Clock,
+}
 
 /// What a span has until it ends.
 struct Open {
@@ -137,11 +141,6 @@ struct Open {
     sampled: bool,
     began: SystemTime,
     fields: Vec<KeyValue>,
-}
-
-#[expect(clippy::disallowed_methods, reason = "the time of day at which a span begins and ends")]
-fn now() -> SystemTime {
-    SystemTime::now()
 }
 
 /// The fields of a span or event.
@@ -201,6 +200,10 @@ impl Visit for Fields {
 }
 
 impl Spans {
+    fn now(&self) -> SystemTime {
+        self.clock.now().into()
+    }
+
     fn send(&self, name: &'static str, kind: SpanKind, span: Open, ended: SystemTime) {
         if !span.sampled {
             return;
@@ -230,7 +233,7 @@ impl Spans {
                 .build(),
         };
         // A full queue loses it: nothing waits for the collector.
-        let _ = self.0.try_send(Message::Span(Box::new(data)));
+        let _ = self.queue.try_send(Message::Span(Box::new(data)));
     }
 }
 
@@ -256,7 +259,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
             parent_id,
             is_of_client: fields.parent_id.is_some(),
             sampled: sampled.unwrap_or(true),
-            began: now(),
+            began: self.now(),
             fields: fields.rest,
         });
     }
@@ -284,7 +287,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
         let Some(elapsed) = fields.elapsed else { return };
         let wanted = |field: &KeyValue| ["summary", "db.statement"].contains(&field.key.as_str());
         fields.rest.retain(wanted);
-        let ended = now();
+        let ended = self.now();
         let statement = Open {
             trace_id: call.trace_id,
             span_id: u64::from_le_bytes(random()).max(1),
@@ -302,6 +305,6 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
         let Some(open) = span.extensions_mut().remove::<Open>() else { return };
         let name = span.name();
         let kind = if name == "call" { SpanKind::Server } else { SpanKind::Internal };
-        self.send(name, kind, open, now());
+        self.send(name, kind, open, self.now());
     }
 }

@@ -7,11 +7,13 @@ use std::time::Duration;
 use countersign::config::ServerLimits;
 use countersign::grpc::pb;
 use countersign::jobs::table;
+use sqlx::{Connection as _, PgConnection};
+use tokio::task::JoinSet;
 use tonic::Code;
 
 use crate::harness::{
-    Client, LIMITS, Metrics, PASSWORD, Scrape, SmtpServer, TestServer, call_held, call_named, call_raw, http,
-    http_get, refused, until,
+    Client, LIMITS, Metrics, PASSWORD, Scrape, SmtpServer, TestServer, call_named, call_raw, http, http_get,
+    refused, until,
 };
 
 const EXCHANGE_PATH: &str = "/countersign.v1.TokenService/ExchangeToken";
@@ -43,20 +45,24 @@ async fn calls_are_counted_by_method_and_reason() {
 /// A client that goes before it is answered is counted, and no answer is.
 #[tokio::test]
 async fn abandoned_calls_are_counted() {
+    const LIST: [(&str, &str); 1] = [("method", "countersign.v1.OrgService/ListOrgs")];
     let server = TestServer::start().await;
     let metrics = Metrics::of(&server).await;
-    // Each gives up the call before it: one of them has begun by then. Their messages never end.
-    let (mut messages, mut held) = (Vec::new(), None::<tokio::task::JoinHandle<_>>);
+    server.operator.caller().await.unwrap();
+    // No list is answered meanwhile.
+    let mut other = PgConnection::connect_with(&server.database().options()).await.unwrap();
+    let mut lock = other.begin().await.unwrap();
+    sqlx::query("lock table orgs in access exclusive mode").execute(&mut *lock).await.unwrap();
+    // Each gives up the call before it: one of them has begun by then.
+    let mut calls = JoinSet::new();
     until(async || {
-        let (message, answer) = call_held(&server.operator, EXCHANGE_PATH);
-        messages.push(message);
-        if let Some(before) = held.replace(answer) {
-            before.abort();
-        }
-        metrics.value("countersign_rpc_abandoned_total", &EXCHANGE).await >= 1.0
+        calls.abort_all();
+        let operator = server.operator.clone();
+        calls.spawn(async move { operator.orgs().list_orgs(pb::ListOrgsRequest::default()).await });
+        metrics.value("countersign_rpc_abandoned_total", &LIST).await >= 1.0
     })
     .await;
-    assert_eq!(metrics.value("countersign_rpc_duration_seconds_count", &EXCHANGE).await, 0.0);
+    assert_eq!(metrics.value("countersign_rpc_duration_seconds_count", &LIST).await, 0.0);
 }
 
 fn series(scrape: &Scrape) -> BTreeSet<(String, BTreeMap<String, String>)> {
