@@ -14,6 +14,8 @@ mod echo;
 mod generator;
 #[path = "load/report.rs"]
 mod report;
+#[path = "load/scrape.rs"]
+mod scrape;
 #[path = "load/tenant.rs"]
 mod tenant;
 
@@ -37,6 +39,7 @@ use countersign::grpc::pb;
 use cpu::{own_thread, used, used_below};
 use generator::{Calls, STREAMS, Slice, framed, load, pass};
 use prost::Message as _;
+use scrape::{Scraper, counting, free_address};
 use sqlx::PgPool;
 use tenant::{Tenant, Token};
 
@@ -77,6 +80,8 @@ async fn run(rounds: usize, lasts: Duration, scale: usize, cores: Option<Cores>)
     pin(cores.map(|cores| cores.server))?;
     let warm = deployment.serve(&[])?;
     let cold = deployment.serve(&["--cache-size", COLD_CACHE])?;
+    let metrics = free_address()?;
+    let scraped = deployment.serve(&["--metrics-listen", &metrics.to_string()])?;
     pin(cores.map(|cores| cores.others))?;
     let idle = warm.resident_kb()?;
     let tenant = Tenant::make(&deployment, &warm).await?;
@@ -95,6 +100,8 @@ async fn run(rounds: usize, lasts: Duration, scale: usize, cores: Option<Cores>)
         echo: Target::new(&echo, echo::PATHS[0], None, vec![exchanges[0].clone()])?,
         short_echo: Target::new(&echo, echo::PATHS[1], None, vec![exchanges[0].clone()])?,
         warm: Target::new(&warm, EXCHANGE, None, exchanges[..WARM].to_vec())?,
+        scraped: Target::new(&scraped, EXCHANGE, None, exchanges[..WARM].to_vec())?,
+        scraper: Scraper::start(metrics),
         introspect: Target::new(&warm, INTROSPECT, Some(&tenant.verifier), introspections)?,
         cold: Target::new(&cold, EXCHANGE, None, exchanges.clone())?,
         postgres: deployment.server.pid(),
@@ -109,6 +116,7 @@ async fn run(rounds: usize, lasts: Duration, scale: usize, cores: Option<Cores>)
     progress("a first pass over the warm tokens");
     bench.warm.first_pass(WARM).await?;
     bench.introspect.first_pass(WARM).await?;
+    bench.scraped.first_pass(WARM).await?;
 
     // The background work of the servers is not part of a cold exchange. A backend reports its statistics
     // when a second has passed since its last report.
@@ -135,6 +143,8 @@ async fn run(rounds: usize, lasts: Duration, scale: usize, cores: Option<Cores>)
     let finds: f64 = all.iter().map(|round| round.read).sum();
     let colds: f64 = all.iter().map(|round| round.cold.row.all).sum();
     let statements = (statements - 2.0 * finds) / colds;
+
+    ensure!(bench.scraper.scrapes.load(Ordering::Relaxed) > 0, "nothing was scraped");
 
     progress("the same beside changes, logins and a client that reads nothing");
     let mut beside = Vec::with_capacity(rounds);
@@ -236,6 +246,9 @@ struct Bench<'a> {
     /// The same for an introspection.
     short_echo: Target<'a>,
     warm: Target<'a>,
+    /// A server as the warm one, whose metrics are read once a second meanwhile.
+    scraped: Target<'a>,
+    scraper: Scraper,
     introspect: Target<'a>,
     cold: Target<'a>,
     /// The process id of the postmaster.
@@ -285,6 +298,10 @@ struct Round {
     warm: Pair,
     introspect: Pair,
     cold: Pair,
+    /// Warm exchanges without a scraper, and with one.
+    scraped: Pair,
+    /// The CPU time of what a warm exchange counts.
+    counting: f64,
     /// The CPU time of one signature.
     signature: f64,
     /// The CPU time of the two reads of a cold exchange, on our side of the connection.
@@ -329,10 +346,16 @@ impl Bench<'_> {
     async fn round(&self) -> Result<Round> {
         let signature = self.signature().await?;
         let warm = self.pair(&self.echo, &self.warm).await?;
+        let plain = self.measure(&self.warm).await?;
+        self.scraper.on.store(true, Ordering::Relaxed);
+        let scraped = self.measure(&self.scraped).await;
+        self.scraper.on.store(false, Ordering::Relaxed);
+        let scraped = Pair { echo: plain, row: scraped? };
+        let counting = self.on_the_servers_core(counting).await?;
         let introspect = self.pair(&self.short_echo, &self.introspect).await?;
         let cold = self.pair(&self.echo, &self.cold).await?;
         let (reads, read) = self.reads().await?;
-        Ok(Round { warm, introspect, cold, signature, reads, read })
+        Ok(Round { warm, introspect, cold, scraped, counting, signature, reads, read })
     }
 
     /// Warm exchanges alone, and beside other work of the server.

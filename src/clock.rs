@@ -138,6 +138,13 @@ impl PerSecond {
     }
 }
 
+impl PerSecond {
+    /// Whether anything was counted in this second.
+    pub fn is_in(&self, second: u64) -> bool {
+        self.0.load(Ordering::Relaxed) >> 32 == second
+    }
+}
+
 /// Spreads pauses before retries: nodes that failed at the same moment do not retry at the same
 /// moment.
 #[derive(Clone, Copy, Debug)]

@@ -29,6 +29,26 @@ pub enum Code {
     Unimplemented,
 }
 
+impl Code {
+    /// Its name in the specification of gRPC.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Aborted => "ABORTED",
+            Self::AlreadyExists => "ALREADY_EXISTS",
+            Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
+            Self::FailedPrecondition => "FAILED_PRECONDITION",
+            Self::Internal => "INTERNAL",
+            Self::InvalidArgument => "INVALID_ARGUMENT",
+            Self::NotFound => "NOT_FOUND",
+            Self::PermissionDenied => "PERMISSION_DENIED",
+            Self::ResourceExhausted => "RESOURCE_EXHAUSTED",
+            Self::Unauthenticated => "UNAUTHENTICATED",
+            Self::Unavailable => "UNAVAILABLE",
+            Self::Unimplemented => "UNIMPLEMENTED",
+        }
+    }
+}
+
 macro_rules! reasons {
     ($($variant:ident $name:literal $code:ident $message:literal;)*) => {
         /// The precise reason for a failure: the values of the published `ErrorReason`. Each has

@@ -16,6 +16,7 @@ use nix::errno::Errno;
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tonic_health::server::HealthReporter;
 use tower::Service as _;
 
@@ -25,12 +26,14 @@ use crate::config::{ListenAddress, ServerLimits, WebUrl};
 use crate::connections::{self, Connection};
 use crate::db::pool::FEED_CONNECTIONS;
 use crate::domain::values::networks::Network;
-use crate::grpc::door::{Door, Protocol, RequestLimits, SERVICES};
+use crate::flows::access_log::AccessLog;
+use crate::grpc::door::{self, Door, Protocol, RequestLimits, SERVICES};
 use crate::grpc::layers::grpc_web::{self, Encoding, media_type};
 use crate::grpc::layers::reply::Reply;
 use crate::http;
 use crate::jobs::{Job, JobContext, Jobs, health, table};
 use crate::mail::EmailDelivery;
+use crate::metrics::Metrics;
 use crate::state::State;
 
 /// How many connections may wait to be accepted; tokio's own value.
@@ -66,6 +69,17 @@ pub(crate) async fn bind(address: &ListenAddress) -> anyhow::Result<TcpListener>
         },
     };
     bound.with_context(|| format!("listening on {address}"))
+}
+
+/// Listens on the address for metrics, if there is one.
+///
+/// # Errors
+/// The errors of [`bind`].
+pub(crate) async fn bind_metrics(address: Option<&ListenAddress>) -> anyhow::Result<Option<TcpListener>> {
+    match address {
+        Some(address) => bind(address).await.context("metrics").map(Some),
+        None => Ok(None),
+    }
 }
 
 /// Listens on `[::]` for IPv4 as well, whatever the system's default is.
@@ -137,6 +151,22 @@ pub fn run_with_jobs(
     Box::pin(serve(listener, state, options, delivery, jobs, stop))
 }
 
+/// Serves the metrics of a server on an address of their own, until what is returned is dropped.
+///
+/// # Errors
+/// When the listener has no address any more.
+pub fn serve_metrics(listener: TcpListener, state: Arc<State>) -> anyhow::Result<JoinSet<()>> {
+    let address = listener.local_addr()?;
+    if address.ip().is_loopback() {
+        tracing::info!(%address, "metrics served");
+    } else {
+        tracing::warn!(%address, "metrics served to other machines: every client that reaches the address reads them");
+    }
+    let mut serving = JoinSet::new();
+    serving.spawn(http::metrics::serve(listener, state));
+    Ok(serving)
+}
+
 async fn serve(
     listener: TcpListener,
     state: Arc<State>,
@@ -150,12 +180,15 @@ async fn serve(
     health::report(&reporter, &SERVICES, true, true).await;
     let networks = options.trusted_proxies.iter().copied().map(Network::from).collect();
     let trusted_proxies = Arc::new(TrustedProxies::new(networks));
+    let rows = state.metrics.rpcs.rows(door::paths(options.reflection));
+    let access_log = Arc::new(AccessLog::new(options.access_log, rows));
     let pages = http::PageSettings::new(
         trusted_proxies.clone(),
         options.request_timeout,
         options.max_concurrent_requests,
         [&WebUrl::from(&state.issuer), &delivery.pages_url],
         delivery.appearance.clone(),
+        access_log.clone(),
     );
     let limits = RequestLimits {
         max_message_size: options.max_message_size,
@@ -164,15 +197,20 @@ async fn serve(
         trusted_proxies,
     };
     let app = App {
-        door: Door::new(state.clone(), limits, reporter.clone(), options.reflection),
+        door: Door::new(state.clone(), limits, reporter.clone(), options.reflection, access_log.clone()),
         http: http::router(state.clone(), pages),
     };
     let (stop_jobs, jobs_stop) = watch::channel(());
+    state.metrics.set_signing_key_lifetime(options.signing_key_lifetime);
+    let figures = jobs.iter().map(|job| (job.name, job.period));
+    let figures = (state.metrics.jobs.rows(figures, state.clock.now()), 0);
     let context = JobContext {
         state: state.clone(),
         health: reporter.clone(),
         services: &SERVICES,
         delivery,
+        access_log,
+        figures,
         feed_listen: options.feed_listen,
         signing_key_lifetime: options.signing_key_lifetime,
         jitter: Jitter::default(),
@@ -181,7 +219,8 @@ async fn serve(
     let mut jobs = Jobs::start(jobs, &context, stop_jobs);
 
     let (stop_serving, stopped) = watch::channel(false);
-    let mut serving = Box::pin(connections::serve(listener, Arc::new(app), settings(&options), stopped));
+    let mut serving =
+        Box::pin(connections::serve(listener, Arc::new(app), settings(&options, &state.metrics), stopped));
     // Polled throughout: connections are accepted until they are told to close.
     let mut died = None;
     tokio::select! {
@@ -255,7 +294,7 @@ impl connections::Service for App {
 }
 
 /// What the connections of a server may do.
-fn settings(options: &ServerLimits) -> connections::Settings {
+fn settings(options: &ServerLimits, metrics: &Arc<Metrics>) -> connections::Settings {
     let database = options.database_connections + options.database_load_connections + FEED_CONNECTIONS;
     let (open_files, database) = (countersign_os::descriptors::limit(), u64::from(database));
     let max = options.connections.max.unwrap_or_else(|| connections::default_max(open_files, database));
@@ -272,6 +311,7 @@ fn settings(options: &ServerLimits) -> connections::Settings {
         max_header_size: options.max_header_size,
         drain_timeout: options.drain_timeout,
         jitter: Jitter::default(),
+        metrics: metrics.clone(),
     }
 }
 

@@ -66,6 +66,11 @@ fn rows(rounds: &[Round], statements: f64) {
     println!("\n| other figures | |\n|---|---|");
     println!("| one Ed25519 signature, CPU µs | {} |", over(&|round| round.signature).show(1));
     println!("| warm exchange, share of the limit | {} |", over(&Round::warm_share).show(2));
+    println!(
+        "| warm exchange while metrics are read, CPU ÷ without | {} |",
+        over(&|round| round.scraped.cpu()).show(3)
+    );
+    println!("| what a warm exchange counts, CPU µs | {} |", over(&|round| round.counting).show(3));
     println!("| introspection, share of echo | {} |", over(&Round::introspection_share).show(2));
     println!("| only the reads of a cold exchange, CPU µs | {} |", over(&|round| round.reads).show(1));
     println!("| cold exchange, share of its limit | {} |", over(&Round::cold_share).show(2));
@@ -143,6 +148,12 @@ fn goals(results: &Results<'_>) {
     least("throughput beside one change for a hundred", 0.9, beside(&|b| b.writes.rate / b.alone.rate));
     most("p99 beside logins of 64 clients, with ÷ without", 2.0, beside(&|b| b.logins.p99 / b.alone.p99));
     least("throughput beside a client that reads nothing", 0.9, beside(&|b| b.stalled.rate / b.alone.rate));
+    most("warm exchange while metrics are read, CPU ÷ without", 1.02, over(&|round| round.scraped.cpu()));
+    most(
+        "what a warm exchange counts, part of its CPU",
+        0.02,
+        over(&|round| round.counting / round.warm.row.cpu),
+    );
     if let Some(scaled) = results.scaled {
         let ([warm, cold], [warm_after, cold_after]) = (shares(&scaled.few), shares(&scaled.many));
         most("warm exchange, CPU with more tokens ÷ without", 1.05, warm_after / warm);

@@ -124,7 +124,7 @@ impl Rows {
         })
     }
 
-    fn add(&mut self, token: &TokenString, account: Uuid, peppers: &Peppers) -> Result<()> {
+    fn add(&mut self, token: &TokenString<'_>, account: Uuid, peppers: &Peppers) -> Result<()> {
         let Self { org, now, end, credentials, tokens, secrets } = self;
         let (id, record) = (token.id().uuid(), peppers.record(token));
         writeln!(credentials, "{id}\t{org}\t{account}")?;

@@ -176,7 +176,7 @@ pub async fn reissue(
     operator: AccountId,
     token_name: &str,
     lifetime: Duration,
-) -> Result<TokenString> {
+) -> Result<TokenString<'static>> {
     transact!(state, Author::server(SYSTEM_ORG), |mut tx| {
         let account = db::accounts::lock(&mut tx, SYSTEM_ORG, operator).await?;
         account.ok_or_else(|| Error::not_found("account", operator))?;
@@ -317,7 +317,7 @@ async fn issue(
     operator: AccountId,
     name: &str,
     lifetime: Duration,
-) -> Result<(TokenString, Change)> {
+) -> Result<(TokenString<'static>, Change)> {
     let display_name = constant(DisplayName::parse(name))?;
     let now = state.clock.now();
     // A token that exceeds the policy would be blocked at once.

@@ -64,14 +64,21 @@ fn asks_for_json() -> bool {
 }
 
 fn run(cli: Cli, log: &LogSettings) -> anyhow::Result<()> {
-    telemetry::start(log)?;
+    let server = match &cli.command {
+        Command::Serve(args) => Some(&args.server),
+        Command::Dev(args) => Some(&args.server),
+        _ => None,
+    };
+    let endpoint = server.and_then(|server| server.observed.otlp_endpoint.as_deref());
+    let exporting = telemetry::start(log, endpoint.filter(|endpoint| !endpoint.is_empty()))?;
     if matches!(cli.command, Command::Serve(_) | Command::Dev(_)) {
         os::descriptors::raise_limit();
     }
     // Built here and not in the binary, which would compile the whole server a second time.
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
-        match cli.command {
+        let exporter = exporting.map(telemetry::Exporting::begin);
+        let outcome = match cli.command {
             Command::Serve(args) => serve::run(args).await,
             Command::Dev(args) => dev::run(args).await,
             Command::Migrate(args) => migrate::run(args).await,
@@ -79,6 +86,10 @@ fn run(cli: Cli, log: &LogSettings) -> anyhow::Result<()> {
             Command::Issuer(command) => issuer::run(command).await,
             Command::Keys(command) => keys::run(command).await,
             Command::Mail(command) => mail::run(command).await,
+        };
+        if let Some(exporter) = exporter {
+            exporter.finish().await;
         }
+        outcome
     })
 }

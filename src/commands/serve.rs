@@ -18,6 +18,7 @@ pub(super) async fn run(args: ServeArgs) -> Result<()> {
     let mailer = mailer(&args.email)?;
     let appearance = args.pages.appearance()?;
     let listen = args.server.listening.listen.clone();
+    let metrics = args.server.observed.metrics_listen.clone();
     let limits = ServerLimits::from(args.server);
     let pools = database::open_within(
         &args.database,
@@ -29,6 +30,7 @@ pub(super) async fn run(args: ServeArgs) -> Result<()> {
     let db = pools.main.pool();
     issuer::require(&db, &issuer).await?;
     let listener = server::bind(&listen).await?;
+    let metrics = server::bind_metrics(metrics.as_ref()).await?;
     let algorithm = args.signing.signing_algorithm;
     let state = State::open(pools, master, algorithm, issuer, limits.credentials(), Clock::default()).await?;
     issuer::claim(&db, &state.issuer).await?;
@@ -50,6 +52,7 @@ pub(super) async fn run(args: ServeArgs) -> Result<()> {
     if bootstrap::find_operator(&state).await?.is_none() {
         tracing::warn!("ready without an operator: `countersign bootstrap` creates it");
     }
+    let _metrics = metrics.map(|listener| server::serve_metrics(listener, state.clone())).transpose()?;
     server::run_until_signalled(listener, state.clone(), limits, delivery).await
 }
 

@@ -46,6 +46,8 @@ pub struct ServerLimits {
     pub trusted_proxies: Vec<IpNet>,
     /// Whether gRPC server reflection is served.
     pub reflection: bool,
+    /// Which calls have a line in the log.
+    pub access_log: AccessLogLevel,
     pub tokens: TokenLimits,
 }
 
@@ -160,6 +162,16 @@ pub(crate) struct LogSettings {
     /// A level, or levels by target.
     pub levels: String,
     pub format: LogFormat,
+}
+
+/// Which calls have a line in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessLogLevel {
+    All,
+    /// Those that were refused or failed.
+    Errors,
+    /// None but those that failed inside the server.
+    None,
 }
 
 /// How log lines look.

@@ -212,6 +212,7 @@ mod tests {
             write_timeout: LONG,
         };
         let settings = Settings {
+            metrics: Arc::default(),
             max: 1,
             limits,
             max_header_size: 16 << 10,

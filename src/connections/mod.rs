@@ -60,6 +60,9 @@ pub async fn serve<S: Service>(
     mut stop: watch::Receiver<bool>,
 ) {
     let table = Arc::new(Table::new(settings.max));
+    let (metrics, read) = (settings.metrics.clone(), table.clone());
+    let counted = &metrics.connections;
+    counted.read_with(move || (read.len(), read.max()));
     let shared = Arc::new(connection::Shared { service, settings });
     let mut connections = JoinSet::new();
     let mut last_logged = None::<Instant>;
@@ -79,10 +82,13 @@ pub async fn serve<S: Service>(
         match accepted {
             Ok((socket, peer)) => {
                 let Some(entered) = table.enter(peer.ip()) else {
+                    counted.refused.one();
                     say("connection refused: all others are in use", None);
                     continue;
                 };
+                counted.accepted.one();
                 if entered.made_room {
+                    counted.gave_way.one();
                     say("connection without a request closed to make room", None);
                 }
                 prepare(&socket);
@@ -92,6 +98,7 @@ pub async fn serve<S: Service>(
             Err(error) => {
                 // Descriptors or memory ran out, which the next attempt would find as well.
                 table.make_room();
+                counted.accept_failed.one();
                 say("connection not accepted", Some(&error));
                 sleep(OUT_OF_DESCRIPTORS).await;
             }

@@ -1,9 +1,11 @@
 //! What all connections of a server may do.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Jitter;
 use crate::config::ConnectionLimits;
+use crate::metrics::Metrics;
 
 /// What all connections of a server may do.
 pub struct Settings {
@@ -15,4 +17,5 @@ pub struct Settings {
     /// How long requests may take to finish on a connection that is being closed.
     pub drain_timeout: Duration,
     pub jitter: Jitter,
+    pub metrics: Arc<Metrics>,
 }

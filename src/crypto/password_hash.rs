@@ -14,6 +14,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use argon2::password_hash::phc::{Output, PasswordHash, Salt};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
@@ -22,13 +23,15 @@ use countersign_os as os;
 use tokio::runtime::{Builder, Runtime};
 use zeroize::Zeroizing;
 
-use super::password_places::{Asker, Places};
+use super::password_places::{Asker, Places, overloaded};
 use super::seal::{MasterKeys, SealPurpose};
 use crate::clock::random;
 use crate::config::PasswordHashing;
 use crate::domain::sign_in::password::{Password, TypedPassword};
 use crate::domain::values::ids::{AccountId, OrgId};
 use crate::error::{Error, Result};
+use crate::metrics;
+use crate::telemetry::spans::span;
 
 /// The length of the hash, in bytes.
 const OUTPUT: usize = 32;
@@ -77,6 +80,8 @@ pub struct Passwords {
     pub places: Places,
     /// How many hashes were computed.
     computed: AtomicU64,
+    /// How they went, for the metrics.
+    pub counts: Arc<metrics::Passwords>,
     memory: Arc<Memory>,
     /// None after shutdown.
     threads: Option<Threads>,
@@ -155,6 +160,7 @@ impl Passwords {
             threads: Some(Threads::start(places.all())),
             places,
             computed: AtomicU64::new(0),
+            counts: Arc::default(),
             memory: Arc::default(),
             dummy: stored_hash(&params, &random::<16>(), &random()),
             params,
@@ -165,6 +171,12 @@ impl Passwords {
     /// How many hashes were computed since the start.
     pub fn computed(&self) -> u64 {
         self.computed.load(Ordering::Relaxed)
+    }
+
+    /// The refusal of one for which there is no place, which is counted.
+    pub fn shed(&self, asker: Asker) -> Error {
+        self.counts.shed[asker.part()].one();
+        overloaded()
     }
 
     /// Hashes a new password and returns the record to store.
@@ -236,14 +248,21 @@ impl Passwords {
         salt: Vec<u8>,
     ) -> Result<[u8; OUTPUT]> {
         // A hash with earlier, larger parameters needs more memory, and so takes more places.
-        let place = self.places.take(asker, params.m_cost().div_ceil(self.params.m_cost())).await?;
+        let (part, counts) = (asker.part(), self.counts.clone());
+        let place = self.places.take(asker, params.m_cost().div_ceil(self.params.m_cost())).await;
+        let place = place.map_err(|_| self.shed(asker))?;
         self.computed.fetch_add(1, Ordering::Relaxed);
         let threads = self.threads.as_ref().ok_or_else(|| Error::internal("no hash is made any more"))?;
         let (span, memory, typed) = (tracing::Span::current(), self.memory.clone(), typed.clone());
         let made = threads.of(asker).spawn_blocking(move || {
             // Held until the memory is free again, even if the call was cancelled meanwhile.
             let _place = place;
-            span.in_scope(|| memory.hash(&params, typed.expose().as_bytes(), &salt))
+            let _call = span.entered();
+            let _span = span!("hash").entered();
+            let began = Instant::now();
+            let hash = memory.hash(&params, typed.expose().as_bytes(), &salt);
+            counts.durations[part].record(began.elapsed());
+            hash
         });
         made.await.map_err(Error::internal)?.map_err(|error| Error::internal(error.to_string()))
     }

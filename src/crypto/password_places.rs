@@ -47,7 +47,8 @@ enum Turn {
 }
 
 impl Asker {
-    const fn part(self) -> usize {
+    /// The part of the places that it takes its place from.
+    pub(super) const fn part(self) -> usize {
         match self {
             Self::Known(_) => 0,
             Self::Stranger(_) => 1,
@@ -170,7 +171,12 @@ impl Places {
 
     /// How many wait.
     pub fn waiting(&self) -> usize {
-        self.lock().parts.iter().map(|part| part.waiting).sum()
+        self.waiting_by_part().iter().sum()
+    }
+
+    /// How many wait, by part.
+    pub fn waiting_by_part(&self) -> [usize; 3] {
+        self.lock().parts.each_ref().map(|part| part.waiting)
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {

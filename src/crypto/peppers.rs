@@ -86,7 +86,7 @@ impl Peppers {
     ///
     /// # Panics
     /// If there is no pepper: a server makes the first one before it serves.
-    pub fn record(&self, text: &TokenString) -> SecretRecord {
+    pub fn record(&self, text: &TokenString<'_>) -> SecretRecord {
         let (&pepper, key) = self.keys.last_key_value().expect("there is a pepper");
         SecretRecord { mac: mac(key, text), pepper }
     }
@@ -110,7 +110,7 @@ impl Peppers {
     /// For an unknown token, which has no records, this takes the same time as for a wrong secret.
     pub fn find<'a>(
         &self,
-        text: &TokenString,
+        text: &TokenString<'_>,
         records: impl IntoIterator<Item = &'a SecretRecord>,
     ) -> Option<usize> {
         let (mut matched, mut none) = (None, true);
@@ -130,7 +130,7 @@ impl Peppers {
     }
 
     /// The record to store instead of this one, if this one is under an older pepper.
-    pub fn renewed(&self, text: &TokenString, record: &SecretRecord) -> Option<SecretRecord> {
+    pub fn renewed(&self, text: &TokenString<'_>, record: &SecretRecord) -> Option<SecretRecord> {
         (Some(record.pepper) != self.newest()).then(|| self.record(text))
     }
 
@@ -150,7 +150,7 @@ impl Peppers {
     }
 }
 
-fn mac(key: &hmac::Key, text: &TokenString) -> [u8; 32] {
+fn mac(key: &hmac::Key, text: &TokenString<'_>) -> [u8; 32] {
     let mut context = hmac::Context::with_key(key);
     context.update(LABEL);
     context.update(text.expose().as_bytes());

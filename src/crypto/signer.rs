@@ -20,6 +20,7 @@ use crate::config::SigningAlgorithm;
 use crate::domain::access::access_token::{AccessToken, Claims, MAX_LEN, TYP};
 use crate::domain::signing_keys::{KeyState, KeyTimes, is_kid};
 use crate::error::{Reason, Result};
+use crate::telemetry::spans::span;
 
 /// How many seconds ahead of our clock that of the node which signed may be: clocks of two machines
 /// differ.
@@ -181,6 +182,7 @@ impl Signer {
         if length > MAX_LEN {
             return Err(Reason::ScopeTooWide.into());
         }
+        let _span = span!("sign").entered();
         let mut jwt = String::with_capacity(length);
         jwt.push_str(header);
         BASE64URL.encode_string(json, &mut jwt);

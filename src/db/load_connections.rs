@@ -31,6 +31,7 @@ pub struct LoadConnections(Arc<Inner>);
 struct Inner {
     options: PgConnectOptions,
     settings: SessionSettings,
+    max_connections: u32,
     places: Arc<Semaphore>,
     /// The one that was given back last is used next.
     idle: Mutex<Vec<Idle>>,
@@ -64,6 +65,7 @@ impl LoadConnections {
         Self(Arc::new(Inner {
             options,
             settings,
+            max_connections,
             places: Arc::new(Semaphore::new(max_connections as usize)),
             idle: Mutex::default(),
             generation: AtomicU64::new(0),
@@ -104,6 +106,17 @@ impl LoadConnections {
             sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
         }
         Ok(connection)
+    }
+
+    /// How many connections are idle, and how many are in use.
+    pub fn count(&self) -> (usize, usize) {
+        let used = (self.0.max_connections as usize).saturating_sub(self.0.places.available_permits());
+        (self.0.idle().len(), used)
+    }
+
+    /// The most connections that are opened.
+    pub fn max_connections(&self) -> u32 {
+        self.0.max_connections
     }
 
     /// Drops all connections, without a closing message: the other side may be gone.

@@ -15,6 +15,7 @@ use crate::domain::limits::Limit;
 use crate::domain::mail::{BUDGET_WINDOW, Budget, Mail, ORG_WINDOW};
 use crate::domain::values::ids::OrgId;
 use crate::error::{Error, Result};
+use crate::metrics::Queued;
 
 /// The code that the link of an email carries.
 pub struct SealedCode {
@@ -369,4 +370,27 @@ pub async fn retry(
         now
     );
     Ok(query.fetch_all(db).await?)
+}
+
+/// Counts the emails of each state, in the order of [`QueueState::ALL`](crate::metrics::QueueState::ALL).
+pub async fn count_queue(db: impl PgExecutor<'_>, now: OffsetDateTime) -> Result<[Queued; 3]> {
+    let query = sqlx::query!(
+        r#"select count(*) filter (where next_time is not null and attempts = 0) as "new!",
+                  min(create_time) filter (where next_time is not null and attempts = 0) as oldest_new,
+                  count(*) filter (where next_time is not null and attempts > 0) as "retried!",
+                  min(create_time) filter (where next_time is not null and attempts > 0) as oldest_retried,
+                  count(*) filter (where dead_time is not null) as "given_up!",
+                  min(create_time) filter (where dead_time is not null) as oldest_given_up
+           from outbox where next_time is not null or dead_time is not null"#
+    );
+    let found = query.fetch_one(db).await?;
+    let queued = |emails: i64, oldest: Option<OffsetDateTime>| Queued {
+        emails: emails.unsigned_abs(),
+        oldest_seconds: oldest.map_or(0.0, |oldest| (now - oldest).as_seconds_f64().max(0.0)),
+    };
+    Ok([
+        queued(found.new, found.oldest_new),
+        queued(found.retried, found.oldest_retried),
+        queued(found.given_up, found.oldest_given_up),
+    ])
 }

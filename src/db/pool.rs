@@ -161,6 +161,13 @@ impl Db {
         PgPool::clone(&self.0.pool.load())
     }
 
+    /// How many connections are idle, and how many are in use.
+    pub fn count(&self) -> (usize, usize) {
+        let pool = self.pool();
+        let idle = pool.num_idle();
+        (idle, (pool.size() as usize).saturating_sub(idle))
+    }
+
     /// The most connections that it opens.
     pub fn max_connections(&self) -> u32 {
         self.0.max_connections

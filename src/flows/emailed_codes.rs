@@ -55,7 +55,7 @@ pub async fn create(
     new: &NewSecret,
     proves_mailbox: bool,
     expire_time: OffsetDateTime,
-) -> Result<TokenString> {
+) -> Result<TokenString<'static>> {
     let now = tx.now();
     db::sign_in::emailed_codes::end_all(&mut *tx, new.org_id, new.subject_id, End::Replaced, now).await?;
     let text = TokenString::new(new.purpose.kind(), state.clock.new_id::<TokenId>(), random());

@@ -1,7 +1,7 @@
 //! Operations with two entry points, such as an RPC and a page, or an RPC and a job.
 
+pub mod access_log;
 pub mod emailed_codes;
-pub mod failure_log;
 pub mod invitations;
 pub mod mailboxes;
 pub mod new_password;

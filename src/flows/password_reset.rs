@@ -46,6 +46,11 @@ pub async fn request(state: &State, origin: &RequestContext, username: &Email) -
         login_buckets::admit_request(&mut tx, &buckets, now).await?;
         reset_requests::insert(&mut tx, state.clock.new_id(), username, &asked, now).await?;
         tx.commit().await
+    })
+    .inspect_err(|error: &Error| {
+        if error.reason() == Reason::Throttled {
+            state.metrics.credentials.throttled_resets.one();
+        }
     })?;
     state.reset_requested.notify_one();
     Ok(())

@@ -10,11 +10,15 @@ use crate::clock::Clock;
 use crate::connections::Connection;
 use crate::domain::access::request_context::{BrowserOrigin, RequestContext, RequestId};
 use crate::domain::values::client_address::ClientAddress;
+use crate::domain::values::trace_parent::TraceParent;
 use crate::domain::values::web_origin::WebOrigin;
 
 /// The longest path of a log line, in characters.
 const MAX_LOGGED_PATH: usize = 128;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
+/// In a response (W3C Trace Context, level 3): the trace that the call was recorded in.
+const TRACE_RESPONSE: HeaderName = HeaderName::from_static("traceresponse");
 
 /// The entry point that received a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +32,7 @@ pub enum EntryPoint {
 /// A request in progress.
 pub struct RequestUnderWay {
     pub context: RequestContext,
-    began: Instant,
+    pub began: Instant,
 }
 
 impl RequestUnderWay {
@@ -53,21 +57,22 @@ impl RequestUnderWay {
             request_id: given_id.unwrap_or_else(|| RequestId::new(clock.new_id())),
             work: Default::default(),
             method,
-            caller: None,
+            trace: trace_parent(headers),
+            facts: Default::default(),
         };
         Self { context, began }
     }
 
-    /// Adds the request id to the response.
+    /// Adds the request id to the response, and the trace that it belongs to.
     pub fn name<B>(&self, response: &mut Response<B>) {
         if let Ok(id) = HeaderValue::from_str(&self.context.request_id) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
-    }
-
-    /// How long it has taken, in microseconds.
-    pub fn micros(&self) -> u64 {
-        self.began.elapsed().as_micros() as u64
+        if let Some(trace) = self.context.trace
+            && let Ok(trace) = HeaderValue::from_str(&trace.to_string())
+        {
+            response.headers_mut().insert(TRACE_RESPONSE, trace);
+        }
     }
 }
 
@@ -75,6 +80,15 @@ impl RequestUnderWay {
 pub fn logged_path(path: &str) -> Cow<'static, str> {
     let end = path.char_indices().nth(MAX_LOGGED_PATH).map_or(path.len(), |(end, _)| end);
     Cow::Owned(path[..end].to_owned())
+}
+
+/// The trace that the client names. More than one is none.
+fn trace_parent(headers: &HeaderMap) -> Option<TraceParent> {
+    let mut values = headers.get_all(TRACE_PARENT).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => TraceParent::parse(value.to_str().ok()?),
+        _ => None,
+    }
 }
 
 /// The origin of the page that a browser calls for. More than one is treated as untrusted.

@@ -38,7 +38,7 @@ pub struct ShownLink {
     pub org: String,
     pub recipient: String,
     pub purpose: CodePurpose,
-    pub code: TokenString,
+    pub code: TokenString<'static>,
     pub expire_time: OffsetDateTime,
 }
 

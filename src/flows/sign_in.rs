@@ -14,13 +14,14 @@ use std::sync::Arc;
 
 use super::transaction::{Transaction, transact};
 use crate::crypto::password_hash::{PasswordRecord, Verdict};
-use crate::crypto::password_places::{Asker, overloaded};
+use crate::crypto::password_places::Asker;
 use crate::crypto::peppers::{Blinded, Peppers};
 use crate::db;
 use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::sign_in::login_buckets::{AddressKeys, Admission, Counted, Key, Keys};
 use crate::db::sign_in::password_maker::PasswordMaker;
 use crate::db::sign_in::{Candidate, login_buckets};
+use crate::domain::access::call_facts::LoggedCaller;
 use crate::domain::access::request_context::RequestContext;
 use crate::domain::mail::Mail;
 use crate::domain::sign_in::password::TypedPassword;
@@ -69,13 +70,19 @@ pub async fn with_password(
         && !state.passwords.places.have_room(stranger)
         && !login_buckets::is_at_known_address(&state.db.pool(), &keys, state.clock.now()).await?
     {
-        return Err(overloaded());
+        return Err(state.passwords.shed(stranger));
     }
     let admission = transact!(state, Actor::unknown(origin).in_org(SYSTEM_ORG), |mut tx| {
         let now = tx.now();
         let admission = login_buckets::admit(&mut tx, &keys, now).await?;
         tx.commit().await?;
         Ok(admission)
+    });
+    let counts = &state.metrics.credentials;
+    let admission = admission.inspect_err(|error| {
+        if error.reason() == Reason::Throttled {
+            counts.throttled_logins.one();
+        }
     })?;
     let of_org = |home| match session_of {
         Some(org_id) => Asker::Known(org_id),
@@ -92,9 +99,12 @@ pub async fn with_password(
                 Verdict::Right | Verdict::Wrong => None,
             };
             let Candidate { org_id, account_id, kind, maker, .. } = candidate;
+            counts.passwords_right.one();
+            origin.facts.set_caller(LoggedCaller { credential_id: None, account_id, org_id });
             Ok(SignedIn { org_id, account_id, kind, maker, admission, record, renewed })
         }
         Ok(Err(candidate)) => {
+            counts.passwords_wrong.one();
             tell(state, candidate, &admission, origin);
             Err(Reason::LoginFailed.into())
         }

@@ -17,7 +17,7 @@ use crate::db::sqlstate::{self, AtCommit};
 use crate::db::{events, orgs};
 use crate::domain::access::work::Work;
 use crate::domain::limits::Limit;
-use crate::domain::values::ids::OrgId;
+use crate::domain::values::ids::{EventId, OrgId};
 use crate::domain::values::subject::Subject;
 use crate::error::{Error, Reason, Result};
 use crate::flows::standing;
@@ -85,6 +85,8 @@ pub struct Transaction<'a> {
     author: Author,
     now: OffsetDateTime,
     touched: Vec<Subject>,
+    /// The events that it has written.
+    events: Vec<EventId>,
     mailed: bool,
 }
 
@@ -110,8 +112,16 @@ impl<'a> Transaction<'a> {
             Some(_) => state.db.begin().await?,
             None => state.db.begin_job().await?,
         };
-        let mut tx =
-            Self { state, inner: Some(inner), place, author, now, touched: Vec::new(), mailed: false };
+        let mut tx = Self {
+            state,
+            inner: Some(inner),
+            place,
+            author,
+            now,
+            touched: Vec::new(),
+            events: Vec::new(),
+            mailed: false,
+        };
         // What only stops something does not wait behind changes: it locks its org if it has to.
         let locks = tx.author.actor.work != Some(Work::Stops);
         tx.check_caller(locks).await?;
@@ -172,7 +182,8 @@ impl<'a> Transaction<'a> {
     /// Writes the event and the feed row of each change. Called once in a transaction.
     pub async fn record_all(&mut self, changes: &[Change]) -> Result<()> {
         let inner = self.inner.as_mut().expect(OPEN);
-        events::record(inner, &self.author, changes, &self.state.clock, self.now).await?;
+        let written = events::record(inner, &self.author, changes, &self.state.clock, self.now).await?;
+        self.events.extend(written);
         self.touched.extend(changes.iter().flat_map(Change::touched));
         Ok(())
     }
@@ -202,6 +213,9 @@ impl<'a> Transaction<'a> {
             wake(&mut self).await?;
         }
         let outcome = self.inner.take().expect(OPEN).commit().await.map_err(AtCommit::error);
+        if let (Ok(()), Some(facts)) = (&outcome, &self.author.actor.facts) {
+            facts.add_events(&self.events);
+        }
         // Also when it failed: the commit may have succeeded though the answer was lost.
         self.state.principals.invalidate(&self.touched);
         if self.mailed {

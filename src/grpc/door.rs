@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,7 @@ use super::layers::access::{Access, row, serves_pages};
 use super::layers::auth::{Call, read_place};
 use super::layers::body::{BodyBuffer, MESSAGE_HEAD, overloaded};
 use super::layers::reply::Reply;
-use super::layers::status::{self, GRPC_STATUS};
+use super::layers::status;
 use super::layers::stream::EndingStream;
 use super::layers::unread::UnreadResponses;
 use super::reflection::Reflection;
@@ -43,10 +43,12 @@ use crate::clock::PerSecond;
 use crate::connections::{Connection, Room};
 use crate::domain::access::request_context::RequestContext;
 use crate::domain::access::work::Work;
-use crate::domain::values::ids::AccountId;
-use crate::error::{Error, Reason, Result};
+use crate::error::{Error, Parts as ErrorParts, Reason, Result};
+use crate::flows::access_log::{AccessLog, Subject};
 use crate::flows::request::{EntryPoint, RequestUnderWay, logged_path};
+use crate::metrics::Meter;
 use crate::state::State;
+use crate::telemetry::spans;
 
 /// The names of the services, for health checks.
 pub const SERVICES: [&str; 3] =
@@ -100,10 +102,15 @@ pub struct Door {
     began: Instant,
     health: Arc<HealthOf>,
     reflection: Reflection,
+    access_log: Arc<AccessLog>,
 }
 
 /// A row of the table of RPCs.
 struct Rpc {
+    /// Its path.
+    path: &'static str,
+    /// Its row in the metrics.
+    row: usize,
     access: Access,
     work: Work,
     kind: Kind,
@@ -145,24 +152,37 @@ fn rpcs(describes_itself: bool) -> HashMap<&'static str, Rpc> {
     let reflection = reflection.into_iter().filter(|_| describes_itself);
     let row = |(path, kind)| {
         let (access, work) = row(path)?;
-        Some((path, Rpc { access, work, kind, over_web: serves_pages(path) }))
+        Some(Rpc { path, row: 0, access, work, kind, over_web: serves_pages(path) })
     };
-    unary.chain(health).chain(reflection).filter_map(row).collect()
+    let rows = unary.chain(health).chain(reflection).filter_map(row);
+    // The first row of the metrics is that of unknown paths.
+    rows.enumerate().map(|(i, rpc)| (rpc.path, Rpc { row: i + 1, ..rpc })).collect()
+}
+
+/// The paths of all RPCs, in the order of their rows in the metrics.
+pub fn paths(describes_itself: bool) -> impl Iterator<Item = &'static str> {
+    let mut rpcs: Vec<_> = rpcs(describes_itself).into_values().collect();
+    rpcs.sort_by_key(|rpc| rpc.row);
+    rpcs.into_iter().map(|rpc| rpc.path)
 }
 
 impl Door {
-    /// The door of a server. With `describes_itself` it answers reflection.
+    /// The door of a server. With `describes_itself` it answers reflection. The log has a row for each of
+    /// [`paths`].
     pub fn new(
         state: Arc<State>,
         limits: RequestLimits,
         reporter: HealthReporter,
         describes_itself: bool,
+        access_log: Arc<AccessLog>,
     ) -> Self {
         let calls = limits.max_concurrent_requests;
+        let permits = Arc::new(Semaphore::new(calls));
+        state.metrics.rpcs.run_within(&permits, calls);
         Self {
             rpcs: rpcs(describes_itself),
             bodies: BodyBuffer::new(calls, limits.max_message_size),
-            permits: Arc::new(Semaphore::new(calls)),
+            permits,
             streams: Room::new(calls / 2, usize::MAX),
             unread: UnreadResponses::new((calls / 4).max(LEAST_UNREAD)),
             refusals: Semaphore::new(calls),
@@ -170,6 +190,7 @@ impl Door {
             began: Instant::now(),
             health: Arc::new(HealthOf::new(reporter)),
             reflection: Reflection::new(),
+            access_log,
             state,
             limits,
         }
@@ -196,39 +217,44 @@ impl Door {
         B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
         let (head, body) = request.into_parts();
-        let rpc = self.rpcs.get_key_value(head.uri.path());
+        let rpc = self.rpcs.get(head.uri.path());
         let mut call = RequestUnderWay::begin(
-            rpc.map_or_else(|| logged_path(head.uri.path()), |(path, _)| Cow::Borrowed(*path)),
+            rpc.map_or_else(|| logged_path(head.uri.path()), |rpc| Cow::Borrowed(rpc.path)),
             &head.headers,
             Some(connection),
             EntryPoint::Rpc,
             &self.limits.trusted_proxies,
             &self.state.clock,
         );
-        let rpc = rpc.map(|(_, rpc)| rpc);
+        let (span, trace) = spans::of_call(&call.context.method, call.context.trace);
+        call.context.trace = trace;
+        let row = rpc.map_or(0, |rpc| rpc.row);
+        let mut meter = Meter::new(&self.access_log.rpcs()[row], call.began);
         call.context.work = rpc.map_or(Work::default(), |rpc| rpc.work);
         let context = &call.context;
-        let caller = OnceLock::new();
         let deadline = deadline(&head.headers).unwrap_or(Duration::MAX).min(self.limits.request_timeout);
-        let mut answered = pin!(async {
-            match rpc {
-                Some(rpc) if protocol == Protocol::GrpcWeb && !rpc.over_web => {
-                    let message = "this RPC is not served over gRPC-Web";
-                    Err(Error::with_message(Reason::MethodUnknown, message))
+        let mut answered = pin!(
+            async {
+                match rpc {
+                    Some(rpc) if protocol == Protocol::GrpcWeb && !rpc.over_web => {
+                        let message = "this RPC is not served over gRPC-Web";
+                        Err(Error::with_message(Reason::MethodUnknown, message))
+                    }
+                    Some(Rpc { kind: Kind::Stream(stream), .. }) => {
+                        Box::pin(self.stream(
+                            (*stream, row),
+                            Request::from_parts(head, Body::new(body)),
+                            connection,
+                            context,
+                        ))
+                        .await
+                    }
+                    Some(rpc) => self.unary(rpc, &head, body, context).await,
+                    None => Err(Reason::MethodUnknown.into()),
                 }
-                Some(Rpc { kind: Kind::Stream(stream), .. }) => {
-                    Box::pin(self.stream(
-                        *stream,
-                        Request::from_parts(head, Body::new(body)),
-                        connection,
-                        context,
-                    ))
-                    .await
-                }
-                Some(rpc) => self.unary(rpc, &head, body, context, &caller).await,
-                None => Err(Reason::MethodUnknown.into()),
             }
-        });
+            .instrument(span.clone())
+        );
         // A call that panics costs its connection nothing.
         let answered = poll_fn(|task| {
             let polled = catch_unwind(AssertUnwindSafe(|| answered.as_mut().poll(task)));
@@ -241,29 +267,21 @@ impl Door {
             Err(_) if !self.state.feed.answers() => Err(Reason::DatabaseUnavailable.into()),
             Err(_) => Err(Reason::DeadlineExceeded.into()),
         };
-        let mut response = match answered {
-            Ok(response) => response,
+        let (mut response, failure) = match answered {
+            Ok(response) => (response, None),
             Err(error) => {
-                // It is logged with the account behind it.
-                let context = RequestContext { caller: caller.get().copied(), ..context.clone() };
                 if matches!(error.reason(), Reason::Overloaded | Reason::Throttled) {
                     self.delay_refusal().await;
                 }
-                refusal(error, &context)
+                let parts = error.into_parts();
+                (refusal(&parts, context), Some(parts))
             }
         };
         call.name(&mut response);
-        if tracing::enabled!(tracing::Level::DEBUG) {
-            let code = response.headers().get(GRPC_STATUS).and_then(|code| code.to_str().ok());
-            tracing::debug!(
-                request_id = &*call.context.request_id,
-                method = &*call.context.method,
-                code = code.unwrap_or("0"),
-                address = call.context.address.shown().map(tracing::field::display),
-                micros = call.micros(),
-                "call"
-            );
-        }
+        let ended = failure.as_ref().map(|parts| parts.reason);
+        spans::end_call(&span, ended.map_or("OK", |reason| reason.code().name()), ended.map(Reason::name));
+        let took = meter.end(ended);
+        self.access_log.record(Subject::Rpc(row), &call.context, failure.as_ref(), Some(took));
         response
     }
 
@@ -285,7 +303,6 @@ impl Door {
         head: &Parts,
         body: B,
         context: &RequestContext,
-        caller: &OnceLock<AccountId>,
     ) -> Result<Response<Reply>>
     where
         B: HttpBody<Data = Bytes> + Unpin,
@@ -305,9 +322,6 @@ impl Door {
             return Err(overloaded());
         }
         let call = Call::authenticate_for(rpc.access, &self.state, &head.headers, context).await?;
-        if let Some(account_id) = call.context.caller {
-            let _ = caller.set(account_id);
-        }
         let answer = match read_place(&self.state, &call).await? {
             None => {
                 let message = message(&body.bytes, &head.headers)?;
@@ -344,7 +358,7 @@ impl Door {
     /// Begins a stream. Its place holds the permit, until the stream ends or another one takes the place.
     async fn stream(
         &self,
-        stream: Stream,
+        (stream, row): (Stream, usize),
         mut request: Request<Body>,
         connection: &Connection,
         context: &RequestContext,
@@ -370,12 +384,16 @@ impl Door {
                 server.max_decoding_message_size(reflection::MAX_REQUEST).oneshot(request).await
             }
         };
-        let mut response = status::normalise(response, context, encoded);
+        if let Some(error) = status::error_of_framework(response.headers(), encoded) {
+            return Err(error);
+        }
+        let mut response = response;
         if encoded {
             response.headers_mut().insert(GRPC_ACCEPT_ENCODING, IDENTITY);
         }
         let (closing, place, context) = (connection.closing(), (place, gave_way), context.clone());
-        let stream = |body| Reply::stream(EndingStream::new(body, closing, place, context, encoded));
+        let log = (self.access_log.clone(), row);
+        let stream = |body| Reply::stream(EndingStream::new(body, closing, place, context, log, encoded));
         Ok(response.map(stream))
     }
 }
@@ -386,10 +404,9 @@ fn success(reply: Reply) -> Response<Reply> {
     response
 }
 
-fn refusal(error: Error, context: &RequestContext) -> Response<Reply> {
-    let compression = error.reason() == Reason::CompressionUnsupported;
-    let mut response: Response<Reply> = status::answer(error, context).into_http();
-    if compression {
+fn refusal(parts: &ErrorParts, context: &RequestContext) -> Response<Reply> {
+    let mut response: Response<Reply> = status::answer(parts, context).into_http();
+    if parts.reason == Reason::CompressionUnsupported {
         // The specification of gRPC over HTTP/2: which encodings would be understood.
         response.headers_mut().insert(GRPC_ACCEPT_ENCODING, IDENTITY);
     }

@@ -1,6 +1,7 @@
 //! The plain-HTTP edge, on the same port: what verifiers and probes fetch, and the pages that the
 //! links in emails lead to.
 
+pub mod metrics;
 mod pages;
 mod well_known;
 

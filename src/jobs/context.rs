@@ -8,7 +8,9 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use tonic_health::server::HealthReporter;
 
 use crate::clock::Jitter;
+use crate::flows::access_log::AccessLog;
 use crate::mail::EmailDelivery;
+use crate::metrics;
 use crate::state::State;
 
 /// The context that each loop is given.
@@ -19,6 +21,9 @@ pub struct JobContext {
     /// The names of the services, for health.
     pub services: &'static [&'static str],
     pub delivery: EmailDelivery,
+    pub access_log: Arc<AccessLog>,
+    /// The metrics of all jobs, and which of them is that of this one.
+    pub figures: (Arc<[metrics::Job]>, usize),
     /// Whether the node listens to the feed, besides polling it.
     pub feed_listen: bool,
     /// How long a signing key signs before its successor does.
@@ -33,6 +38,20 @@ impl JobContext {
     pub async fn stopped(&self) {
         // Nothing is ever sent: this returns when the sender is dropped.
         while self.stop.clone().changed().await.is_ok() {}
+    }
+
+    /// A run of this job is done: counts whether it succeeded.
+    pub fn ran<T, E>(&self, outcome: &Result<T, E>) {
+        let (jobs, own) = &self.figures;
+        match outcome {
+            Ok(_) => jobs[*own].succeeded(self.state.clock.now()),
+            Err(_) => jobs[*own].failures.one(),
+        }
+    }
+
+    /// A run of this job, which could not fail, is done.
+    pub fn succeeded(&self) {
+        self.ran(&Ok::<_, ()>(()));
     }
 
     /// Ticks at once, and then once in each period.

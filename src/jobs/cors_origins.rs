@@ -18,7 +18,9 @@ pub(super) async fn run(context: JobContext, period: Duration) {
             origins.invalidate_all();
             reloaded = Instant::now();
         }
-        if let Err(error) = origins.reload_stale().await {
+        let outcome = origins.reload_stale().await;
+        context.ran(&outcome);
+        if let Err(error) = outcome {
             tracing::warn!(?error, "origins of publishable tokens not loaded; it is retried");
             sleep(context.jitter.spread(RETRY)).await;
         } else {

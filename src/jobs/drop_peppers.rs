@@ -9,7 +9,9 @@ pub(super) async fn run(context: JobContext, period: Duration) {
     let mut ticks = context.ticks(period);
     loop {
         ticks.next().await;
-        match signing_key_rotation::drop_peppers(&context.state).await {
+        let outcome = signing_key_rotation::drop_peppers(&context.state).await;
+        context.ran(&outcome);
+        match outcome {
             Ok(dropped) if dropped.is_empty() => {}
             Ok(peppers) => tracing::info!(?peppers, "peppers dropped that no active secret names"),
             Err(error) => {

@@ -61,10 +61,11 @@ pub(super) async fn run(context: JobContext, period: Duration) {
         }
     };
     // One task for both: a panic in either of them is a panic of the job.
-    tokio::join!(listening, follow(&state.feed, followed_by, &woken, period, context.jitter));
+    tokio::join!(listening, follow(&context, followed_by, &woken, period));
 }
 
-async fn follow(feed: &Feed, followed_by: FollowedBy, woken: &Notify, period: Duration, jitter: Jitter) {
+async fn follow(context: &JobContext, followed_by: FollowedBy, woken: &Notify, period: Duration) {
+    let (feed, jitter) = (&context.state.feed, context.jitter);
     let mut follower = feed.follower().await;
     let mut connection = None;
     let mut lag_logged = false;
@@ -92,6 +93,7 @@ async fn follow(feed: &Feed, followed_by: FollowedBy, woken: &Notify, period: Du
                 }
                 feed.polled(began, follower.held_back_since());
                 look_began = None;
+                context.succeeded();
             }
             failed => {
                 if !follower.is_behind() {
@@ -99,6 +101,7 @@ async fn follow(feed: &Feed, followed_by: FollowedBy, woken: &Notify, period: Du
                 }
                 // Whatever it hangs in, nothing waits for it.
                 connection = None;
+                context.ran(&Err::<(), _>(()));
                 lost(feed, &followed_by.pools, failed.ok().and_then(Result::err));
             }
         }

@@ -20,6 +20,7 @@ pub async fn run(context: JobContext, period: Duration) {
             report(&context.health, context.services, now.0, now.1).await;
             reported = Some(now);
         }
+        context.succeeded();
     }
 }
 

@@ -25,7 +25,9 @@ pub(super) async fn run(context: JobContext, period: Duration) {
             () = sleep(wait) => false,
         };
         failed = false;
-        if let Err(error) = last_uses.flush().await {
+        let outcome = last_uses.flush().await;
+        context.ran(&outcome);
+        if let Err(error) = outcome {
             tracing::warn!(?error, "last uses not written; they stay buffered");
             failed = true;
         }

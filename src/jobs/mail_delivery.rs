@@ -15,14 +15,23 @@ use crate::mail::Delivery;
 /// was handed over and is not marked is sent twice.
 pub(super) async fn run(context: JobContext, period: Duration) {
     let Some(mailer) = context.delivery.mailer.clone() else {
-        return context.stopped().await;
+        // There is nothing to do, and nothing that could be late.
+        loop {
+            context.succeeded();
+            tokio::select! {
+                () = context.stopped() => return,
+                () = sleep(period) => {}
+            }
+        }
     };
     let state = &context.state;
     let delivery = Arc::new(Delivery::new(state.clone(), context.delivery.clone(), mailer, context.jitter));
     loop {
         let mut pause = period;
         if state.feed.answers() {
-            match delivery.clone().send_due().await {
+            let outcome = delivery.clone().send_due().await;
+            context.ran(&outcome);
+            match outcome {
                 // There may be more.
                 Ok(more) if more && !state.lifecycle.is_stopping() => continue,
                 Ok(_) => {}

@@ -4,6 +4,7 @@ mod context;
 mod cors_origins;
 mod drop_peppers;
 mod feed_follower;
+mod figures;
 pub mod health;
 mod last_use;
 mod mail_delivery;
@@ -62,6 +63,7 @@ pub fn table(last_use_interval: Duration) -> Vec<Job> {
     vec![
         job("health", MILLI * 100, Abort, |c, p| Box::pin(health::run(c, p))),
         job("feed_follower", MILLI * 800, Abort, |c, p| Box::pin(feed_follower::run(c, p))),
+        job("figures", SECOND * 15, Abort, |c, p| Box::pin(figures::run(c, p))),
         job("cors_origins", SECOND * 600, Abort, |c, p| Box::pin(cors_origins::run(c, p))),
         job("reload_keys", SECOND * 30, Abort, |c, p| Box::pin(reload_keys::run(c, p))),
         job("signing_keys", SECOND, Abort, |c, p| Box::pin(signing_keys::run(c, p))),
@@ -108,11 +110,13 @@ impl Jobs {
     /// Starts all jobs of a table. The context's `stop` is the receiver of this sender.
     pub fn start(table: Vec<Job>, context: &JobContext, stop: watch::Sender<()>) -> Self {
         let mut set = JoinSet::new();
-        let start = |job: Job| {
-            let handle = set.spawn((job.run)(context.clone(), job.period));
+        let start = |(own, job): (usize, Job)| {
+            let mut context = context.clone();
+            context.figures.1 = own;
+            let handle = set.spawn((job.run)(context, job.period));
             (handle.id(), (job, handle))
         };
-        let running = table.into_iter().map(start).collect();
+        let running = table.into_iter().enumerate().map(start).collect();
         Self { set, running, stop: Some(stop) }
     }
 

@@ -13,11 +13,13 @@ pub(super) async fn run(context: JobContext, period: Duration) {
     let state = &context.state;
     loop {
         let mut pause = period;
-        if state.feed.answers()
-            && let Err(error) = password_reset::answer_all(state).await
-        {
-            tracing::warn!(?error, "password reset requests not answered; they are retried");
-            pause = context.jitter.spread(period);
+        if state.feed.answers() {
+            let outcome = password_reset::answer_all(state).await;
+            context.ran(&outcome);
+            if let Err(error) = outcome {
+                tracing::warn!(?error, "password reset requests not answered; they are retried");
+                pause = context.jitter.spread(period);
+            }
         }
         tokio::select! {
             () = state.reset_requested.notified() => {}

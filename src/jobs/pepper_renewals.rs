@@ -12,7 +12,9 @@ pub(super) async fn run(context: JobContext, period: Duration) {
     let mut ticks = context.ticks(period);
     loop {
         ticks.next().await;
-        match renew(&context.state).await {
+        let outcome = renew(&context.state).await;
+        context.ran(&outcome);
+        match outcome {
             Ok(0) => {}
             Ok(secrets) => tracing::info!(secrets, "secrets re-hashed under the newest pepper"),
             Err(error) => {

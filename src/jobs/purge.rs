@@ -21,7 +21,9 @@ pub(super) async fn run(context: JobContext, period: Duration) {
     let mut ticks = context.ticks(period);
     loop {
         ticks.next().await;
-        match purge(&context.state).await {
+        let outcome = purge(&context.state).await;
+        context.ran(&outcome);
+        match outcome {
             Ok(0) => {}
             Ok(accounts) => tracing::info!(accounts, "accounts purged that were deleted 30 days ago"),
             Err(error) => {

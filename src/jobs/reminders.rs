@@ -22,7 +22,9 @@ pub(super) async fn run(context: JobContext, period: Duration) {
     let mut ticks = context.ticks(period);
     loop {
         ticks.next().await;
-        match remind(&context.state).await {
+        let outcome = remind(&context.state).await;
+        context.ran(&outcome);
+        match outcome {
             Ok(0) => {}
             Ok(reminders) => tracing::info!(reminders, "reminders written of tokens that expire soon"),
             Err(error) => {

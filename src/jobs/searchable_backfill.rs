@@ -14,7 +14,9 @@ pub(super) async fn run(context: JobContext, period: Duration) {
     let mut ticks = context.ticks(period);
     loop {
         ticks.next().await;
-        match fill_searchable(&context.state).await {
+        let outcome = fill_searchable(&context.state).await;
+        context.ran(&outcome);
+        match outcome {
             Ok(0) => {}
             Ok(accounts) => tracing::info!(accounts, "accounts made searchable"),
             Err(error) => {

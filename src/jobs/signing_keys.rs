@@ -15,9 +15,12 @@ pub(super) async fn run(context: JobContext, period: Duration) {
     let mut ticks = context.ticks(period);
     loop {
         ticks.next().await;
-        if state.feed.answers()
-            && let Err(error) = rotate_signing_keys(state, lifetime).await
-        {
+        if !state.feed.answers() {
+            continue;
+        }
+        let outcome = rotate_signing_keys(state, lifetime).await;
+        context.ran(&outcome);
+        if let Err(error) = outcome {
             tracing::error!(?error, "signing key rotation failed; it is retried");
             ticks.retry_in(RETRY);
         }

@@ -10,7 +10,9 @@ pub(super) async fn run(context: JobContext, period: Duration) {
     let mut ticks = context.ticks(period);
     loop {
         ticks.next().await;
-        match sweep::sweep(&state.db.pool(), state.clock.now()).await {
+        let outcome = sweep::sweep(&state.db.pool(), state.clock.now()).await;
+        context.ran(&outcome);
+        match outcome {
             Ok(0) => {}
             Ok(rows) => tracing::info!(rows, "rows swept"),
             Err(error) => {

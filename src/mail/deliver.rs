@@ -123,10 +123,12 @@ impl Delivery {
         if claimed.expire_time.is_some_and(|end| end <= now) {
             let error = "its code expired before it could be sent";
             tracing::warn!(%mail_id, error, "message given up");
+            state.metrics.mail.given_up.one();
             return outbox::give_up(&state.db.pool(), &claimed, now, error, true).await;
         }
         let (failure, lasts) = match self.send(&claimed).await {
             Ok(()) => {
+                state.metrics.mail.sent.one();
                 self.mark_sent(mail_id, began).await;
                 return Ok(());
             }
@@ -137,10 +139,12 @@ impl Delivery {
         let outcome = match pause_after(claimed.attempts).filter(|_| !lasts) {
             Some(pause) => {
                 let pause = self.jitter.spread(pause.unsigned_abs());
+                state.metrics.mail.postponed.one();
                 tracing::warn!(%mail_id, error = failure, retry_in = ?pause, "message not sent");
                 outbox::reschedule(&state.db.pool(), &claimed, now + pause, &failure).await
             }
             None => {
+                state.metrics.mail.given_up.one();
                 tracing::error!(%mail_id, error = failure, "message given up: `countersign mail list` shows it");
                 outbox::give_up(&state.db.pool(), &claimed, now, &failure, false).await
             }

@@ -26,7 +26,7 @@ pub struct OutgoingEmail {
 
 /// The code that the link of an email carries.
 struct LinkCode {
-    code: TokenString,
+    code: TokenString<'static>,
     expire_time: OffsetDateTime,
 }
 
@@ -37,7 +37,7 @@ impl OutgoingEmail {
         recipient: &Email,
         mail: Mail,
         asked: bool,
-        code: TokenString,
+        code: TokenString<'static>,
         expire_time: OffsetDateTime,
     ) -> Self {
         let code = Some(LinkCode { code, expire_time });

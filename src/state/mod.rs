@@ -22,6 +22,7 @@ use crate::config::Issuer;
 use crate::crypto::password_hash::Passwords;
 use crate::db::pool::Db;
 use crate::domain::tokens::policy::Ceilings;
+use crate::metrics::Metrics;
 use crate::state::authenticate::Authenticator;
 use crate::state::cors_origins::CorsOrigins;
 use crate::state::feed::Feed;
@@ -43,6 +44,7 @@ pub struct State {
     /// How many connections of that pool the calls of one org may use at once.
     pub shares: Shares,
     pub clock: Clock,
+    pub metrics: Arc<Metrics>,
     pub keyring: Arc<Keyring>,
     pub passwords: Passwords,
     pub issuer: Issuer,

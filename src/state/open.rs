@@ -87,6 +87,7 @@ impl State {
             db,
             pools,
             clock,
+            metrics: Arc::default(),
             keyring,
             issuer,
             feed,

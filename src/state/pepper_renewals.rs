@@ -22,7 +22,7 @@ pub struct PepperRenewals(Mutex<HashMap<(TokenId, i32), Renewal>>);
 impl PepperRenewals {
     /// Buffers the secret in this place, which has just matched, where it is under an older
     /// pepper.
-    pub fn record(&self, peppers: &Peppers, token: &TokenString, credential: &Credential, place: usize) {
+    pub fn record(&self, peppers: &Peppers, token: &TokenString<'_>, credential: &Credential, place: usize) {
         // A session expires before a pepper that is no longer the newest is dropped.
         let CredentialId::Token(token_id) = credential.credential_id else { return };
         let Some(stored) = credential.secrets.get(place) else { return };

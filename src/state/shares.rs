@@ -18,6 +18,7 @@ use crate::domain::access::work::Work;
 use crate::domain::values::ids::{AccountId, CredentialId, OrgId};
 use crate::domain::values::networks::neighbourhoods;
 use crate::error::{Error, Reason, Result};
+use crate::metrics;
 
 /// How many calls of one kind of a group may wait.
 pub const MAX_WAITING: usize = 256;
@@ -102,8 +103,7 @@ struct Inner {
     groups: Mutex<HashMap<Group, InGroup>>,
     /// The id of the next call that waits, of whichever group.
     next_id: AtomicU64,
-    /// How many calls have asked for a place, by the kind of work.
-    asked: [AtomicU64; 4],
+    counts: metrics::Shares,
 }
 
 /// What the calls of a group have, and wait for.
@@ -241,11 +241,13 @@ impl Drop for Place {
 struct Queued<'a> {
     shares: &'a Arc<Inner>,
     group: Group,
+    work: Work,
     id: u64,
 }
 
 impl Drop for Queued<'_> {
     fn drop(&mut self) {
+        self.shares.counts.left[self.work as usize].one();
         let mut groups = self.shares.lock();
         if let Some(group) = groups.get_mut(&self.group) {
             group.waiting.retain(|waiting| waiting.id != self.id);
@@ -288,7 +290,7 @@ impl Shares {
             limits: Limits::of(connections, available_parallelism().map_or(1, NonZero::get)),
             groups: Mutex::default(),
             next_id: AtomicU64::new(0),
-            asked: Default::default(),
+            counts: Default::default(),
         }))
     }
 
@@ -297,11 +299,17 @@ impl Shares {
     /// # Errors
     /// `OVERLOADED` when too many calls of the group wait already.
     pub async fn place(&self, group: Group, member: Member, work: Work) -> Result<Place> {
-        self.0.asked[work as usize].fetch_add(1, Ordering::Relaxed);
-        let Some((_queued, ready)) = self.enter(group, member, work)? else {
+        self.counts().asked[work as usize].one();
+        let refused = |_: &Error| self.counts().refused[work as usize].one();
+        let Some((_queued, ready)) = self.enter(group, member, work).inspect_err(refused)? else {
             return Ok(Place { shares: self.0.clone(), group, work, member });
         };
-        ready.await.map_err(|_| overloaded())
+        ready.await.map_err(|_| overloaded()).inspect_err(refused)
+    }
+
+    /// How many calls asked, waited and were refused.
+    pub fn counts(&self) -> &metrics::Shares {
+        &self.0.counts
     }
 
     /// Takes a place, or else a place in the queue.
@@ -322,17 +330,13 @@ impl Shares {
         let (sender, ready) = oneshot::channel();
         let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
         group.waiting.push_back(Waiting { id, work, member, ready: sender });
-        Ok(Some((Queued { shares: &self.0, group: key, id }, ready)))
+        self.0.counts.waited[work as usize].one();
+        Ok(Some((Queued { shares: &self.0, group: key, work, id }, ready)))
     }
 
     /// How many places a group has for this work.
     pub fn limit(&self, work: Work) -> usize {
         self.0.limits.of_group(work)
-    }
-
-    /// How many calls have asked for a place for this work since the start.
-    pub fn asked(&self, work: Work) -> u64 {
-        self.0.asked[work as usize].load(Ordering::Relaxed)
     }
 
     /// How many calls of a group have a place for this work, and how many wait for one.

@@ -40,10 +40,11 @@ pub(super) async fn run(args: DevArgs) -> Result<()> {
     // Before everything else, so that a port in use is an error before anything is created.
     let listen = &args.server.listening.listen;
     let listener = server::bind(listen).await?;
+    let metrics = server::bind_metrics(args.server.observed.metrics_listen.as_ref()).await?;
     let endpoint = endpoint(listen, listener.local_addr()?);
     data_dir::prepare(&args.data_dir)?;
     let database = start_database(&args.data_dir).await?;
-    let outcome = run_on(&args, &database, listener, endpoint, began).await;
+    let outcome = run_on(&args, &database, (listener, metrics), endpoint, began).await;
     let stopped = tokio::task::spawn_blocking(move || database.stop()).await?;
     outcome.and(stopped)
 }
@@ -51,7 +52,7 @@ pub(super) async fn run(args: DevArgs) -> Result<()> {
 async fn run_on(
     args: &DevArgs,
     database: &Server,
-    listener: TcpListener,
+    (listener, metrics): (TcpListener, Option<TcpListener>),
     endpoint: String,
     began: Instant,
 ) -> Result<()> {
@@ -81,6 +82,7 @@ async fn run_on(
     let transport = Transport::Files(args.data_dir.join("mail"));
     let mailer = Some(Mailer { from: MAIL_FROM.parse()?, transport });
     let delivery = EmailDelivery { pages_url, appearance: args.pages.appearance()?, mailer };
+    let _metrics = metrics.map(|listener| server::serve_metrics(listener, state.clone())).transpose()?;
     let mut serving = tokio::spawn(server::run(listener, state.clone(), limits, delivery, async move {
         // Nothing is sent: the sender is dropped to stop the server.
         let _ = stopped.await;

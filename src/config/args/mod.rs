@@ -5,6 +5,7 @@ mod duration;
 mod email;
 mod keys;
 mod logging;
+mod observation;
 mod server;
 mod size;
 

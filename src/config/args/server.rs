@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use super::database::ConnectionArgs;
 use super::duration::{DAY, HOUR, MINUTE, duration};
 use super::keys::RotationArgs;
+use super::observation::ObservationArgs;
 use super::size::{MIB, TIB, size};
 use crate::config::{ConnectionLimits, ListenAddress, PasswordHashing, ServerLimits, TokenLimits};
 
@@ -32,12 +33,23 @@ pub(crate) struct ServerArgs {
     tokens: TokenArgs,
     #[command(flatten)]
     cache: CacheArgs,
+    #[command(flatten)]
+    pub observed: ObservationArgs,
 }
 
 impl From<ServerArgs> for ServerLimits {
     fn from(args: ServerArgs) -> Self {
-        let ServerArgs { connections, rotation, listening, clients, requests, passwords, tokens, cache } =
-            args;
+        let ServerArgs {
+            connections,
+            rotation,
+            listening,
+            clients,
+            requests,
+            passwords,
+            tokens,
+            cache,
+            observed,
+        } = args;
         Self {
             database_connections: connections.database_connections,
             database_load_connections: connections.database_load_connections,
@@ -67,6 +79,7 @@ impl From<ServerArgs> for ServerLimits {
             },
             trusted_proxies: listening.trusted_proxies,
             reflection: listening.reflection,
+            access_log: observed.access_log.into(),
             tokens: TokenLimits {
                 max_lifetime: tokens.max_token_lifetime,
                 max_access_token_lifetime: tokens.max_access_token_lifetime,

@@ -18,6 +18,7 @@ use time::format_description::well_known::Rfc3339;
 use super::one_row;
 use crate::clock::Clock;
 use crate::domain::access::acting::Acting;
+use crate::domain::access::call_facts::CallFacts;
 use crate::domain::access::caller::Caller;
 use crate::domain::access::request_context::RequestContext;
 use crate::domain::access::standing::Standing;
@@ -52,6 +53,8 @@ pub struct Actor {
     pub work: Option<Work>,
     /// The caller of the API that it is, whose transactions begin with a check of it.
     pub standing: Option<Arc<Standing>>,
+    /// Where its call is told of the events that it caused, for the log.
+    pub facts: Option<Arc<CallFacts>>,
 }
 
 impl Actor {
@@ -61,6 +64,7 @@ impl Actor {
             address: context.address.shown().map(|address| address.to_string()),
             request_id: Some(context.request_id.to_string()),
             work: Some(context.work),
+            facts: Some(context.facts.clone()),
             ..Self::default()
         }
     }
@@ -307,17 +311,19 @@ impl Change {
 }
 
 /// Writes the event and the feed row of each change. All changes of one transaction
-/// come here together: a feed row's place is its index among them.
+/// come here together: a feed row's place is its index among them. Returns the ids of the events.
 pub async fn record(
     tx: &mut PgConnection,
     Author { actor, org_id }: &Author,
     changes: &[Change],
     clock: &Clock,
     now: OffsetDateTime,
-) -> Result<()> {
+) -> Result<Vec<EventId>> {
+    let mut events = Vec::with_capacity(changes.len());
     for (seq, change) in changes.iter().enumerate() {
         let org_id = change.org_id.unwrap_or(*org_id).uuid();
-        let event_id = clock.new_id::<EventId>().uuid();
+        events.push(clock.new_id::<EventId>());
+        let event_id = events[seq].uuid();
         let actor = if change.by_the_server { &Actor::default() } else { actor };
         let subjects: Vec<String> = change.subjects.iter().map(Subject::to_string).collect();
         let event = sqlx::query!(
@@ -363,5 +369,5 @@ pub async fn record(
         );
         one_row(&row.execute(&mut *tx).await?, "writing to the feed")?;
     }
-    Ok(())
+    Ok(events)
 }

@@ -2,6 +2,7 @@
 
 pub mod access_token;
 pub mod acting;
+pub mod call_facts;
 pub mod caller;
 pub mod carried;
 pub mod checks;

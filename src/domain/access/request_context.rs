@@ -4,13 +4,15 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::Deref;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::call_facts::CallFacts;
 use super::presentation::PresentedAt;
 use super::work::Work;
 use crate::domain::values::client_address::ClientAddress;
-use crate::domain::values::ids::AccountId;
+use crate::domain::values::trace_parent::TraceParent;
 use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Reason, Result};
 
@@ -27,8 +29,10 @@ pub struct RequestContext {
     pub work: Work,
     /// The method or path that is called, for the log.
     pub method: Cow<'static, str>,
-    /// The account behind the call, for the log; none before it is authenticated.
-    pub caller: Option<AccountId>,
+    /// The trace that its client says it belongs to.
+    pub trace: Option<TraceParent>,
+    /// What becomes known of the call, for the log.
+    pub facts: Arc<CallFacts>,
 }
 
 /// The id of a request: at most 64 bytes of ASCII, held in place, since every request has one.

@@ -37,6 +37,8 @@ pub enum TokenKind {
 }
 
 impl TokenKind {
+    pub const ALL: [TokenKind; 3] = [Self::Secret, Self::Publishable, Self::Session];
+
     /// Its name in the database, in a JWT and on the wire.
     pub const fn name(self) -> &'static str {
         match self {

@@ -12,4 +12,5 @@ pub mod resources;
 pub mod subject;
 pub mod text;
 pub mod token_string;
+pub mod trace_parent;
 pub mod web_origin;

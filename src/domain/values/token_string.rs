@@ -4,6 +4,7 @@
 //! CRC-32 (ISO-HDLC) of everything before the last `_`: junk and typing errors are refused without
 //! a lookup.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use uuid::Uuid;
@@ -67,15 +68,23 @@ impl From<TokenKind> for TokenStringKind {
 
 /// A string of the right form with the right checksum.
 ///
-/// Whether its secret is valid is not known yet.
-#[derive(Clone, ZeroizeOnDrop)]
-pub struct TokenString {
-    text: String,
-    #[zeroize(skip)]
+/// Whether its secret is valid is not known yet. One that was made here is erased when it is dropped.
+#[derive(Clone)]
+pub struct TokenString<'a> {
+    text: Cow<'a, str>,
     kind: TokenStringKind,
-    #[zeroize(skip)]
     id: Uuid,
 }
+
+impl Drop for TokenString<'_> {
+    fn drop(&mut self) {
+        if let Cow::Owned(text) = &mut self.text {
+            text.zeroize();
+        }
+    }
+}
+
+impl ZeroizeOnDrop for TokenString<'_> {}
 
 /// Why a string is not a token string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,17 +93,19 @@ pub enum Malformed {
     Checksum,
 }
 
-impl TokenString {
+impl TokenString<'static> {
     /// Makes the token string of a credential from its id and 32 random bytes.
     pub fn new(kind: TokenStringKind, id: impl Into<Uuid>, mut secret: [u8; 32]) -> Self {
         let id = id.into();
         let text = assemble(BRAND, kind.code(), id.as_bytes(), &secret);
         secret.zeroize();
-        Self { text, kind, id }
+        Self { text: text.into(), kind, id }
     }
+}
 
+impl<'a> TokenString<'a> {
     /// Checks length, form and checksum, in this order.
-    pub fn parse(text: &str) -> Result<Self, Malformed> {
+    pub fn parse(text: &'a str) -> Result<Self, Malformed> {
         if text.len() > MAX_LEN || !text.is_ascii() {
             return Err(Malformed::Shape);
         }
@@ -114,7 +125,7 @@ impl TokenString {
         if crc != crc32fast::hash(body.as_bytes()) {
             return Err(Malformed::Checksum);
         }
-        Ok(Self { text: text.to_owned(), kind, id: Uuid::from_u128(id) })
+        Ok(Self { text: text.into(), kind, id: Uuid::from_u128(id) })
     }
 
     /// The kind of credential that it claims to be.
@@ -159,7 +170,7 @@ pub fn obfuscated(kind: TokenStringKind, id: TokenId, hint: &str) -> String {
     format!("{BRAND}_{}_{id}_…{hint}", kind.code())
 }
 
-impl fmt::Debug for TokenString {
+impl fmt::Debug for TokenString<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TokenString({}, [redacted])", self.id)
     }
@@ -242,7 +253,7 @@ mod tests {
         );
     }
 
-    fn sample() -> TokenString {
+    fn sample() -> TokenString<'static> {
         TokenString::new(TokenStringKind::SecretToken, TokenId::from_u128(1 << 100), [0xa7; 32])
     }
 

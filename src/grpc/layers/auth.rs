@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderValue, header};
 use super::access::{Access, concerns_itself};
 use crate::db;
 use crate::domain::access::acting::Acting;
+use crate::domain::access::call_facts::LoggedCaller;
 use crate::domain::access::caller;
 use crate::domain::access::caller::Caller;
 use crate::domain::access::credential::Credential;
@@ -61,7 +62,6 @@ impl Call {
             return Err(Error::with_message(Reason::PermissionMissing, message)
                 .with_metadata("permission", permission.as_str()));
         }
-        call.context.caller = Some(caller.account_id());
         call.caller = Some(caller);
         Ok(call)
     }
@@ -124,6 +124,16 @@ impl Call {
 
     /// Authenticates the bearer. This was done already for all RPCs except the open ones.
     pub async fn authenticate(&self, state: &State) -> Result<Caller> {
+        let caller = self.authenticate_bearer(state).await?;
+        self.context.facts.set_caller(LoggedCaller {
+            credential_id: Some(caller.credential_id()),
+            account_id: caller.account_id(),
+            org_id: caller.home(),
+        });
+        Ok(caller)
+    }
+
+    async fn authenticate_bearer(&self, state: &State) -> Result<Caller> {
         let bearer = self.bearer()?;
         if !looks_like_jwt(bearer) {
             let now = state.clock.now();

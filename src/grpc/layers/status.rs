@@ -4,15 +4,14 @@
 use std::collections::HashMap;
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt as _};
 
 use crate::domain::access::request_context::RequestContext;
 use crate::error;
-use crate::error::{Error, Precondition, Reason};
-use crate::flows::failure_log;
+use crate::error::{Error, Parts, Precondition, Reason};
 
 /// The `domain` of every `ErrorInfo`.
 pub const DOMAIN: &str = "countersign";
@@ -43,19 +42,18 @@ pub(in crate::grpc) fn trailers_of_success() -> HeaderMap {
     HeaderMap::from_iter([(GRPC_STATUS, HeaderValue::from_static("0"))])
 }
 
-/// The status of an error. Its source is logged here, once, and not sent anywhere.
-pub fn answer(error: Error, origin: &RequestContext) -> Status {
-    let parts = error.into_parts();
-    failure_log::record(&parts, origin);
+/// The status of an error. Its source is logged ([`AccessLog`](crate::flows::access_log::AccessLog)), and
+/// not sent anywhere.
+pub fn answer(parts: &Parts, origin: &RequestContext) -> Status {
     let reason = parts.reason;
-    let metadata = parts.metadata.into_iter().map(|(key, value)| (key.to_owned(), cut(&value, MAX_METADATA)));
+    let metadata = parts.metadata.iter().map(|(key, value)| ((*key).to_owned(), cut(value, MAX_METADATA)));
     let mut metadata: HashMap<_, _> = metadata.collect();
     let mut details = ErrorDetails::with_error_info(reason.name(), DOMAIN, metadata.clone());
     if !origin.request_id.is_empty() {
         details.set_request_info(&*origin.request_id, "");
     }
-    if let Some((kind, name)) = parts.resource {
-        details.set_resource_info(kind, cut(&name, MAX_ENTRY), "", "");
+    if let Some((kind, name)) = &parts.resource {
+        details.set_resource_info(*kind, cut(name, MAX_ENTRY), "", "");
     }
     if let Some(delay) = parts.retry_after {
         details.set_retry_info(Some(delay));
@@ -93,35 +91,24 @@ pub fn answer(error: Error, origin: &RequestContext) -> Status {
     status(details)
 }
 
-/// Adds code and reason to a status that the framework created. Our own statuses have details,
-/// those of the framework have none.
-pub fn normalise<B: Default>(response: Response<B>, origin: &RequestContext, encoded: bool) -> Response<B> {
-    let headers = response.headers();
+/// The error of a status that the framework created, in headers or trailers: it has no reason yet. `encoded`:
+/// the headers of the request name an encoding of its messages.
+pub fn error_of_framework(headers: &HeaderMap, encoded: bool) -> Option<Error> {
+    // Our own statuses have details, those of the framework have none.
     if headers.contains_key("grpc-status-details-bin") {
-        return response;
+        return None;
     }
-    match Status::from_header_map(headers) {
-        Some(status) if status.code() != Code::Ok => answer(foreign(&status, encoded), origin).into_http(),
-        _ => response,
-    }
+    let status = Status::from_header_map(headers).filter(|status| status.code() != Code::Ok);
+    status.map(|status| foreign(&status, encoded))
 }
 
-/// The same for the trailers of a stream.
-pub(super) fn normalise_trailers(trailers: HeaderMap, origin: &RequestContext, encoded: bool) -> HeaderMap {
-    if trailers.contains_key("grpc-status-details-bin") {
-        return trailers;
-    }
-    match Status::from_header_map(&trailers) {
-        Some(status) if status.code() != Code::Ok => {
-            let (mut head, _) = answer(foreign(&status, encoded), origin).into_http::<()>().into_parts();
-            head.headers.remove(CONTENT_TYPE);
-            head.headers
-        }
-        _ => trailers,
-    }
+/// The trailers of an error.
+pub(super) fn trailers_of(parts: &Parts, origin: &RequestContext) -> HeaderMap {
+    let (mut head, _) = answer(parts, origin).into_http::<()>().into_parts();
+    head.headers.remove(CONTENT_TYPE);
+    head.headers
 }
 
-/// `encoded`: the headers of the request name an encoding of its messages.
 fn foreign(status: &Status, encoded: bool) -> Error {
     match status.code() {
         // Without the header, which the framework did not see, a compressed message is wrong.

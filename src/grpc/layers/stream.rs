@@ -1,15 +1,17 @@
 //! The response of a call that has no end of its own: it ends with its connection.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::{Bytes, HttpBody};
 use http_body::Frame;
 use tonic::body::Body;
 
-use super::status::{normalise_trailers, trailers_of_success};
+use super::status::{error_of_framework, trailers_of, trailers_of_success};
 use crate::connections::{Closing, GaveWay, Place};
 use crate::domain::access::request_context::RequestContext;
+use crate::flows::access_log::{AccessLog, Subject};
 
 /// The most frames of a stream that is over which are sent before its end.
 const MOST_AFTER: u8 = 8;
@@ -23,6 +25,8 @@ pub(in crate::grpc) struct EndingStream {
     left: u8,
     ended: bool,
     context: RequestContext,
+    /// Where its refusal is logged and counted, with the row of its RPC.
+    log: (Arc<AccessLog>, usize),
     /// Whether the headers of the call name an encoding of its messages.
     encoded: bool,
     /// Given back when the stream has ended. It holds the permit, which another stream frees by taking
@@ -38,6 +42,7 @@ impl EndingStream {
         closing: Closing,
         (place, gave_way): (Place, GaveWay),
         context: RequestContext,
+        log: (Arc<AccessLog>, usize),
         encoded: bool,
     ) -> Self {
         let over = Box::pin(async move {
@@ -46,7 +51,7 @@ impl EndingStream {
                 _ = gave_way => {}
             }
         });
-        Self { body, over, left: MOST_AFTER, ended: false, context, encoded, _place: place }
+        Self { body, over, left: MOST_AFTER, ended: false, context, log, encoded, _place: place }
     }
 }
 
@@ -54,7 +59,15 @@ impl EndingStream {
     /// A refusal of the framework gets its form.
     fn with_details(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
         match frame.into_trailers() {
-            Ok(trailers) => Frame::trailers(normalise_trailers(trailers, &self.context, self.encoded)),
+            Ok(trailers) => match error_of_framework(&trailers, self.encoded) {
+                Some(error) => {
+                    let (parts, (log, row)) = (error.into_parts(), &self.log);
+                    log.rpcs()[*row].refused(parts.reason);
+                    log.record(Subject::Rpc(*row), &self.context, Some(&parts), None);
+                    Frame::trailers(trailers_of(&parts, &self.context))
+                }
+                None => Frame::trailers(trailers),
+            },
             Err(data) => data,
         }
     }

@@ -57,6 +57,7 @@ pub async fn exchange_token(
     let now = state.clock.now();
     let found = state.authenticator.by_string(subject, call.context.address, now).await?;
     let credential_id = found.credential.credential_id;
+    call.context.facts.set_caller(found.credential.as_ref());
     found.check(now)?;
     let Authenticated { credential, in_outage, .. } = &found;
     let asked = asked(state, call, audiences, &request, credential.account.org_id).await?;
@@ -71,6 +72,7 @@ pub async fn exchange_token(
     };
     let issued = issued.map_err(|error| error.of_credential(credential_id))?;
     state.authenticator.record_use(&found, asked.address(), now);
+    state.metrics.credentials.exchanged(credential.kind, *in_outage);
     Ok(issued)
 }
 

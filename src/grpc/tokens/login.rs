@@ -61,7 +61,7 @@ async fn acts_in(state: &State, who: &SignedIn, org_id: OrgId) -> Result<bool> {
 
 /// A session that was just created.
 struct StartedSession {
-    text: TokenString,
+    text: TokenString<'static>,
     expire_time: OffsetDateTime,
 }
 

@@ -191,7 +191,7 @@ impl LockedToken {
         tx: &mut Transaction<'_>,
         acting: &Acting<'_>,
         planned: &Rotation,
-        text: &TokenString,
+        text: &TokenString<'_>,
     ) -> Result<Vec<FieldChange>> {
         let ((org_id, token_id), now) = (self.place(), tx.now());
         db::tokens::secrets::delete_expired(tx, org_id, token_id, now).await?;

@@ -1,5 +1,6 @@
 //! Answers that several pages give.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::{IntoResponse as _, Response};
@@ -7,9 +8,7 @@ use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
 
 use super::html::{HtmlPage, Ways};
-use crate::domain::access::request_context::RequestContext;
-use crate::error::{Error, Reason};
-use crate::flows::failure_log;
+use crate::error::{Error, Parts, Reason};
 
 /// A page with this status. The layer around the pages writes its document.
 pub(super) fn page(status: StatusCode, page: &HtmlPage<'_>) -> Response {
@@ -62,12 +61,29 @@ pub(super) fn busy(status: StatusCode, retry_after: Option<Duration>) -> Respons
     response
 }
 
-/// The page for an error that concerns no field of a form. Its cause is logged, once.
-pub(super) fn failed(error: Error, origin: &RequestContext) -> Response {
-    let reason = error.reason();
+/// What ended a request, for its line in the log.
+#[derive(Clone)]
+pub(super) struct Failed(pub(super) Arc<Parts>);
+
+/// The page for an error that concerns no field of a form. Its cause is logged with the request.
+pub(super) fn failed(error: Error) -> Response {
     let parts = error.into_parts();
-    failure_log::record(&parts, origin);
-    match reason {
+    let page = page_of(&parts);
+    ended_by(page, parts)
+}
+
+/// The page, whose line in the log says that this error was the reason for it.
+pub(super) fn because(page: Response, error: Error) -> Response {
+    ended_by(page, error.into_parts())
+}
+
+fn ended_by(mut page: Response, parts: Parts) -> Response {
+    page.extensions_mut().insert(Failed(Arc::new(parts)));
+    page
+}
+
+fn page_of(parts: &Parts) -> Response {
+    match parts.reason {
         Reason::TokenExpired => sorry(
             StatusCode::GONE,
             "This link has expired",

@@ -47,7 +47,7 @@ pub(super) async fn request(
     match password_reset::request(&state, &origin, &email).await {
         // A redirect, so that reloading the page does not submit the form again.
         Ok(()) => Redirect::to(DONE).into_response(),
-        Err(error) => failed(error, &origin),
+        Err(error) => failed(error),
     }
 }
 

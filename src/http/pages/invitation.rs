@@ -8,7 +8,7 @@ use axum::extract::State as Shared;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use http::{StatusCode, Uri};
 
-use super::answer::{self, failed, page, sorry, sorry_with_way};
+use super::answer::{self, because, failed, page, sorry, sorry_with_way};
 use super::form::{FormFields, query};
 use super::html::{Field, Form, HtmlPage, Ways};
 use crate::domain::access::request_context::RequestContext;
@@ -54,7 +54,7 @@ pub(super) async fn show(
     let code = query(&uri, "code").unwrap_or_default();
     match invitations::look(&state, &code, origin.address).await {
         Ok(shown) => form(StatusCode::OK, &shown, &code, &Typed::default()),
-        Err(error) => refused(error, &origin),
+        Err(error) => refused(error),
     }
 }
 
@@ -64,7 +64,7 @@ pub(super) async fn accept(
     Extension(origin): Extension<RequestContext>,
     fields: FormFields,
 ) -> Response {
-    take(&state, &origin, &fields).await.unwrap_or_else(|error| refused(error, &origin))
+    take(&state, &origin, &fields).await.unwrap_or_else(|error| refused(error))
 }
 
 async fn take(state: &Arc<State>, origin: &RequestContext, fields: &FormFields) -> Result<Response> {
@@ -222,8 +222,8 @@ fn done_page(done: &str) -> Response {
 }
 
 /// The page for errors of this invitation, beside those of any code.
-fn refused(error: Error, origin: &RequestContext) -> Response {
-    match error.reason() {
+fn refused(error: Error) -> Response {
+    let page = match error.reason() {
         Reason::ResourceExists => sorry_with_way(
             StatusCode::CONFLICT,
             "You are already a member",
@@ -246,6 +246,7 @@ fn refused(error: Error, origin: &RequestContext) -> Response {
             "No one can join now",
             "Ask the person who invited you. The link is valid until it expires.",
         ),
-        _ => failed(error, origin),
-    }
+        _ => return failed(error),
+    };
+    because(page, error)
 }

@@ -23,14 +23,18 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get};
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY};
 use http::{HeaderValue, StatusCode, header};
+use tracing::Instrument as _;
 
 use crate::client_addr::TrustedProxies;
 use crate::config::{Appearance, WebUrl};
 use crate::connections::{Connection, Room};
 use crate::domain::values::web_origin::WebOrigin;
+use crate::error::Reason;
+use crate::flows::access_log::{AccessLog, Subject};
 use crate::flows::request::{EntryPoint, RequestUnderWay, logged_path};
 use crate::state::State;
-use answer::{busy, no_such_link, page, sorry, sorry_with_way};
+use crate::telemetry::spans;
+use answer::{Failed, busy, no_such_link, page, sorry, sorry_with_way};
 use html::{Document, HtmlPage, Ways};
 use look::Look;
 
@@ -57,6 +61,7 @@ pub struct PageSettings {
     pub places: Arc<Room>,
     /// The origins of the pages: forms come from there.
     pub own_origins: Vec<WebOrigin>,
+    access_log: Arc<AccessLog>,
     look: Arc<Look>,
 }
 
@@ -68,6 +73,7 @@ impl PageSettings {
         places: usize,
         urls: [&WebUrl; 2],
         appearance: Appearance,
+        access_log: Arc<AccessLog>,
     ) -> Self {
         let origin = |url: &WebUrl| {
             let mut parts = url.as_str().splitn(4, '/');
@@ -76,7 +82,7 @@ impl PageSettings {
         };
         let own_origins = urls.into_iter().filter_map(origin).collect();
         let (places, look) = (Room::new(places, usize::MAX), Arc::new(Look::new(appearance)));
-        Self { trusted_proxies, timeout, places, own_origins, look }
+        Self { trusted_proxies, timeout, places, own_origins, access_log, look }
     }
 }
 
@@ -153,7 +159,7 @@ async fn guard(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let visit = RequestUnderWay::begin(
+    let mut visit = RequestUnderWay::begin(
         logged_path(request.uri().path()),
         request.headers(),
         request.extensions().get::<Connection>(),
@@ -161,8 +167,10 @@ async fn guard(
         &settings.trusted_proxies,
         &state.clock,
     );
+    let (span, trace) = spans::of_call(&visit.context.method, visit.context.trace);
+    visit.context.trace = trace;
     request.extensions_mut().insert(visit.context.clone());
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let method = request.method().clone();
     let mut response = if method == http::Method::POST && is_of_another_site(&request, &settings.own_origins)
     {
         sorry(
@@ -176,7 +184,7 @@ async fn guard(
         let place = Arc::new(place);
         // Once it is read, what it asks for is completed (`form`).
         request.extensions_mut().insert(place.clone());
-        let answered = tokio::time::timeout(settings.timeout, next.run(request));
+        let answered = tokio::time::timeout(settings.timeout, next.run(request).instrument(span.clone()));
         let answered = tokio::select! {
             answered = answered => answered.ok(),
             _ = gave_way => None,
@@ -193,15 +201,13 @@ async fn guard(
     }
     headers.insert(CONTENT_SECURITY_POLICY, settings.look.policy.clone());
     visit.name(&mut response);
-    tracing::debug!(
-        request_id = &*visit.context.request_id,
-        %method,
-        path,
-        status = response.status().as_u16(),
-        address = visit.context.address.shown().map(tracing::field::display),
-        micros = visit.micros(),
-        "page"
-    );
+    let took = visit.began.elapsed();
+    state.metrics.pages.record(response.status().as_u16(), took);
+    let failed = response.extensions_mut().remove::<Failed>();
+    let ended = failed.as_ref().map(|Failed(parts)| parts.reason);
+    spans::end_call(&span, ended.map_or("OK", |reason| reason.code().name()), ended.map(Reason::name));
+    let failure = failed.as_ref().map(|Failed(parts)| parts.as_ref());
+    settings.access_log.record(Subject::Page, &visit.context, failure, Some(took));
     response
 }
 
@@ -224,6 +230,8 @@ fn is_of_another_site(request: &Request, own: &[WebOrigin]) -> bool {
 mod tests {
     use axum::body::Body;
 
+    use crate::config::AccessLogLevel;
+
     use super::*;
 
     #[test]
@@ -236,6 +244,7 @@ mod tests {
             1,
             [&issuer, &pages],
             Appearance::default(),
+            Arc::new(AccessLog::new(AccessLogLevel::Errors, Arc::from([]))),
         );
         for (headers, refused) in [
             (&[][..], false),

@@ -7,7 +7,7 @@ use axum::extract::State as Shared;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use http::{StatusCode, Uri};
 
-use super::answer::{self, failed, page, sorry_with_way};
+use super::answer::{self, because, failed, page, sorry_with_way};
 use super::form::{FormFields, query};
 use super::html::{Field, Form, HtmlPage, Ways};
 use crate::domain::access::request_context::RequestContext;
@@ -42,7 +42,7 @@ pub(super) async fn show(
     let code = query(&uri, "code").unwrap_or_default();
     match password_reset::look(&state, &origin, &code).await {
         Ok(found) => form(StatusCode::OK, &found, &code, Wrong::default()),
-        Err(error) => refused(error, &origin),
+        Err(error) => refused(error),
     }
 }
 
@@ -52,7 +52,7 @@ pub(super) async fn set(
     Extension(origin): Extension<RequestContext>,
     fields: FormFields,
 ) -> Response {
-    take(&state, &origin, &fields).await.unwrap_or_else(|error| refused(error, &origin))
+    take(&state, &origin, &fields).await.unwrap_or_else(|error| refused(error))
 }
 
 async fn take(state: &State, origin: &RequestContext, fields: &FormFields) -> Result<Response> {
@@ -140,8 +140,8 @@ fn done_page(done: &str) -> Response {
 }
 
 /// The page for errors of this code: another one is requested without help.
-fn refused(error: Error, origin: &RequestContext) -> Response {
-    match error.reason() {
+fn refused(error: Error) -> Response {
+    let page = match error.reason() {
         Reason::TokenExpired => sorry_with_way(
             StatusCode::GONE,
             "This link has expired",
@@ -155,6 +155,7 @@ fn refused(error: Error, origin: &RequestContext) -> Response {
              sign in with it. If not, look for a newer email, or request another one.",
             Ways::BOTH,
         ),
-        _ => failed(error, origin),
-    }
+        _ => return failed(error),
+    };
+    because(page, error)
 }

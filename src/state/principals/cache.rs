@@ -16,6 +16,7 @@ use super::entry::{CacheEntry, Key, Known, Loaded, concerns, names};
 use super::index::{Flight, Index, lock};
 use crate::domain::access::member::Member;
 use crate::domain::values::subject::Subject;
+use crate::metrics::Counter;
 
 /// How long a missing id is remembered.
 const MISSING_FOR: Duration = Duration::from_secs(2);
@@ -40,6 +41,8 @@ pub struct Cache {
     pub(super) index: Mutex<Index>,
     /// The most bytes that it may take.
     pub(super) capacity: usize,
+    /// Entries that were dropped to make room.
+    pub(super) evictions: Counter,
 }
 
 impl Cache {
@@ -50,6 +53,7 @@ impl Cache {
             missing: papaya::HashMap::with_hasher(RandomState::default()),
             index: Mutex::default(),
             capacity,
+            evictions: Counter::default(),
         }
     }
 
@@ -166,6 +170,7 @@ impl Cache {
                 Some(true) => index.order.push_back(key),
                 Some(false) => {
                     self.remove(index, key);
+                    self.evictions.one();
                     return true;
                 }
             }

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::clock::Clock;
@@ -34,7 +35,9 @@ use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SYSTEM_ORG};
 use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::subject::Subject;
 use crate::error::{Error, Reason, Result};
+use crate::metrics;
 use crate::state::feed::Feed;
+use crate::telemetry::spans::span;
 use batches::Batches;
 use cache::Cache;
 use entry::{Key, Known, Loaded};
@@ -61,6 +64,8 @@ pub struct Principals {
     tokens: Arc<TokenLoads>,
     /// The number of loads from the database.
     looks: AtomicU64,
+    /// How credentials were found, for the metrics.
+    pub counts: metrics::Cache,
     feed: Arc<Feed>,
     clock: Clock,
     limits: CredentialLimits,
@@ -110,6 +115,7 @@ impl Principals {
             loads: loads.clone(),
             tokens: TokenLoads::new(loads, limits.tokens.into()),
             looks: AtomicU64::new(0),
+            counts: metrics::Cache::default(),
             feed,
             clock,
             ceilings: limits.tokens.into(),
@@ -142,6 +148,16 @@ impl Principals {
         self.cache.len()
     }
 
+    /// The most bytes that the cache takes.
+    pub fn capacity(&self) -> usize {
+        self.cache.capacity
+    }
+
+    /// How many entries were dropped to make room.
+    pub fn evictions(&self) -> u64 {
+        self.cache.evictions.get()
+    }
+
     /// The bytes that the cache takes.
     pub fn weight(&self) -> usize {
         self.cache.weight()
@@ -156,6 +172,7 @@ impl Principals {
     /// many. Only for a secret that did not match.
     pub fn refuse(&self, from: ClientAddress, reason: Reason) -> Error {
         if self.failures.are_too_many(from) {
+            self.counts.throttled.one();
             return Failures::refusal();
         }
         self.failures.note(from);
@@ -184,6 +201,7 @@ impl Principals {
         if !self.failures.ask_for_batches(from) {
             return Ok(true);
         }
+        self.counts.batched.one();
         let exists = self.batches.exists(&self.loads, id).await?;
         if !exists {
             self.failures.note_unknown();
@@ -227,11 +245,13 @@ impl Principals {
             && self.is_fresh(entry)
             && !self.may_have_been_used(entry)
         {
+            self.counts.hits.one();
             return Ok(Some((entry.known.clone(), false)));
         }
         let loaded = if !self.feed.answers() {
             Err(Reason::DatabaseUnavailable)
         } else if known.is_none() && self.cache.is_missing(key) {
+            self.counts.negative.one();
             return Ok(None);
         } else if let (None, Some(id)) = (&known, guessable(key)) {
             match Box::pin(self.is_worth_a_load(id, from)).await {
@@ -298,9 +318,23 @@ impl Principals {
         let flight = waiting.flight.as_ref().expect("it leaves at the end");
         let look = async || match self.cache.get(key) {
             Some(entry) if !was_known => Ok(Some(entry.known.clone())),
-            _ => self.read(key, flight).await,
+            _ => {
+                let loaded = self.read(key, flight).instrument(span!("load")).await;
+                self.count_load(&loaded);
+                loaded
+            }
         };
         flight.outcome.get_or_init(look).await.clone()
+    }
+
+    fn count_load(&self, loaded: &Result<Option<Known>, Reason>) {
+        let counted = match loaded {
+            Ok(Some(_)) => &self.counts.loads_found,
+            Ok(None) => &self.counts.loads_missing,
+            Err(Reason::Overloaded) => &self.counts.loads_shed,
+            Err(_) => &self.counts.loads_failed,
+        };
+        counted.one();
     }
 
     /// Reads until no change overlapped the read: what was read before a change and stored after

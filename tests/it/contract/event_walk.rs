@@ -147,9 +147,9 @@ async fn every_change_is_one_event_and_nothing_else_is() {
             news(db, &mut seen).await;
             let call = async |client: &Client, message: &[u8], id: &str| {
                 let (_, work) = row(&rpc).unwrap();
-                let before = server.state.shares.asked(work);
+                let before = server.state.shares.counts().asked[work as usize].get();
                 let answer = call_named(client, &rpc, message, id).await;
-                let asked = server.state.shares.asked(work) > before;
+                let asked = server.state.shares.counts().asked[work as usize].get() > before;
                 assert!(asked || work == Work::Cached || answer.is_err(), "{rpc} has no place in a share");
                 answer
             };

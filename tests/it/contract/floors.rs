@@ -25,6 +25,7 @@ const FLOORS: &[&str] = &[
     "connections",
     "telemetry",
     "config",
+    "metrics",
     "domain",
     "error",
     "clock",

@@ -13,6 +13,7 @@ mod isolation;
 mod list_walk;
 pub mod message_bytes;
 mod migrations;
+mod observability;
 mod one_place;
 mod paging;
 mod people;

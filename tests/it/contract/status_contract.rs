@@ -3,15 +3,19 @@
 
 use countersign::domain::access::request_context::{RequestContext, RequestId};
 use countersign::error::{Error, Precondition, Reason, Violations};
-use countersign::grpc::layers::status::answer;
+use countersign::grpc::layers::status;
 use countersign::grpc::pb;
 use prost::Message as _;
-use tonic::{Code, Request};
+use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 
 use crate::harness::{
     LIMITS, TestServer, call_raw, claims, create_org, header_bytes, reason, refused, violated,
 };
+
+fn answer(error: Error, origin: &RequestContext) -> Status {
+    status::answer(&error.into_parts(), origin)
+}
 
 /// The published table: code, reasons.
 const CODES: &[(Code, &str)] = &[

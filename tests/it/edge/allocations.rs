@@ -8,9 +8,10 @@ use allocation_counter::measure;
 use axum::body::Body;
 use bytes::Bytes;
 use countersign::client_addr::TrustedProxies;
-use countersign::config::WebUrl;
+use countersign::config::{AccessLogLevel, WebUrl};
 use countersign::connections::Connection;
-use countersign::grpc::door::{Door, Protocol, RequestLimits};
+use countersign::flows::access_log::AccessLog;
+use countersign::grpc::door::{Door, Protocol, RequestLimits, paths};
 use countersign::grpc::pb;
 use countersign::mail::EmailDelivery;
 use countersign::server;
@@ -51,7 +52,9 @@ async fn a_warm_call_takes_few_allocations_and_no_statement() {
         request_timeout: LIMITS.request_timeout,
         trusted_proxies: Arc::new(TrustedProxies::new(Vec::new())),
     };
-    let door = Door::new(server.state.clone(), limits, health_reporter().0, false);
+    let access_log =
+        Arc::new(AccessLog::new(AccessLogLevel::Errors, server.state.metrics.rpcs.rows(paths(false))));
+    let door = Door::new(server.state.clone(), limits, health_reporter().0, false, access_log);
     let connection = Connection::none("192.0.2.1:1234".parse().unwrap());
     let token = client.token();
     let exchange = pb::ExchangeTokenRequest {

@@ -2,6 +2,8 @@
 
 mod database;
 mod http;
+mod log;
+mod metrics;
 mod people;
 mod process;
 mod proxy;
@@ -16,7 +18,8 @@ use std::time::{Duration, Instant};
 use countersign::clock::Clock;
 use countersign::commands::bootstrap;
 use countersign::config::{
-    Appearance, ConnectionLimits, PasswordHashing, ServerLimits, SigningAlgorithm, TokenLimits, WebUrl,
+    AccessLogLevel, Appearance, ConnectionLimits, PasswordHashing, ServerLimits, SigningAlgorithm,
+    TokenLimits, WebUrl,
 };
 use countersign::crypto::seal::MasterKeys;
 use countersign::db::keys::sealed::Sealed;
@@ -41,6 +44,8 @@ use tonic_types::StatusExt as _;
 
 pub use database::{Database, start_postgres};
 pub use http::{Answer, http, http_get};
+pub use log::{connect, lines, logging};
+pub use metrics::{Metrics, Scrape};
 pub use people::{PASSWORD, accept, invite, sign_up};
 pub use process::{
     Running, Scratch, bootstrap, countersign, fails, output, read_token, serve, serve_on, start, succeeds,
@@ -84,6 +89,7 @@ pub const LIMITS: ServerLimits = ServerLimits {
     trusted_proxies: Vec::new(),
     tokens: TokenLimits::WIDEST,
     reflection: true,
+    access_log: AccessLogLevel::All,
 };
 
 /// A running server.

@@ -31,7 +31,7 @@ pub fn notice(address: &str) -> OutgoingEmail {
 }
 
 /// An email with a code to this address, and the code.
-pub fn with_code(server: &TestServer, address: &str, mail: Mail) -> (OutgoingEmail, TokenString) {
+pub fn with_code(server: &TestServer, address: &str, mail: Mail) -> (OutgoingEmail, TokenString<'static>) {
     let text =
         TokenString::new(TokenStringKind::SecretToken, server.state.clock.new_id::<TokenId>(), random());
     watch(text.expose());

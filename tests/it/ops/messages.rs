@@ -1,42 +1,18 @@
 //! What the operator of a server reads: errors at the start, log lines, and the output of commands.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Command;
 
 use countersign::grpc::pb;
 use serde_json::Value;
+use tokio::task::JoinSet;
 use tonic::Code;
-use tonic::transport::Endpoint;
 
 use crate::harness::{
-    Client, Database, Running, Scratch, bootstrap, countersign, fails, output, refused, search_too, serve,
-    succeeds, until, watch,
+    Client, Database, Scratch, bootstrap, connect, countersign, fails, lines, logging, output, refused,
+    search_too, serve, succeeds, until, watch,
 };
-
-/// The lines of a log in JSON with this message.
-fn lines(log: &Path, message: &str) -> Vec<Value> {
-    let text = fs::read_to_string(log).unwrap_or_default();
-    // The last line may be written just now.
-    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-    let all = whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    all.filter(|line| line["message"] == message).collect()
-}
-
-/// A server whose log is a file, and its address.
-async fn logging(command: &mut Command, log: &Path) -> (Running, String) {
-    command.args(["--log-format", "json"]).stderr(File::create(log).unwrap());
-    let running = Running::new(command);
-    until(async || !lines(log, "ready").is_empty()).await;
-    let address = lines(log, "ready")[0]["address"].as_str().unwrap().to_owned();
-    (running, format!("http://{address}"))
-}
-
-async fn connect(endpoint: &str, bearer: &str) -> Client {
-    let channel = Endpoint::from_shared(endpoint.to_owned()).unwrap().connect().await.unwrap();
-    Client { channel, bearer: Some(bearer.to_owned()) }
-}
 
 #[tokio::test]
 async fn a_master_key_file_that_others_can_read_is_refused() {
@@ -177,8 +153,13 @@ async fn refused_credentials_are_lines_and_a_flood_of_them_is_a_count() {
     let nobody = Client { channel: operator.channel.clone(), bearer: None };
     refused(nobody.caller().await, Code::Unauthenticated, "CREDENTIAL_MISSING");
     // Of a flood a few lines are logged; how they are counted is tested with the sampler.
+    let mut flood = JoinSet::new();
     for _ in 0..300 {
-        refused(operator.caller().await, Code::Unauthenticated, "TOKEN_REVOKED");
+        let operator = operator.clone();
+        flood.spawn(async move { operator.caller().await });
+    }
+    for answer in flood.join_all().await {
+        refused(answer, Code::Unauthenticated, "TOKEN_REVOKED");
     }
     let logged = lines(&log, REFUSED).len();
     assert!(logged < 150, "{logged}");

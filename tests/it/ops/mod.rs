@@ -13,6 +13,7 @@ mod jobs;
 mod keys_command;
 mod member_cache;
 mod messages;
+mod observation;
 mod outage;
 mod peppers;
 mod pooler;

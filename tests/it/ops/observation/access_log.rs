@@ -1,0 +1,164 @@
+//! The line of each call: what it says, which calls have one, and how a flood of them is sampled.
+
+use std::path::PathBuf;
+
+use countersign::grpc::pb;
+use serde_json::Value;
+use tonic::{Code, Request};
+
+use crate::harness::{
+    Client, Database, Running, Scratch, bootstrap, connect, create_org, lines, logging, refused, serve,
+    token_for, until,
+};
+
+struct Logged {
+    _scratch: Scratch,
+    _database: Database,
+    _running: Running,
+    operator: Client,
+    log: PathBuf,
+}
+
+async fn server(name: &str, level: Option<&str>) -> Logged {
+    let scratch = Scratch::new(name);
+    let key = scratch.master_key();
+    let database = Database::create().await;
+    let token = bootstrap(&scratch, &database, &key);
+    let log = scratch.path("serve.log");
+    let mut command = serve(&database, &key);
+    if let Some(level) = level {
+        command.args(["--access-log", level]);
+    }
+    let (running, endpoint) = logging(&mut command, &log).await;
+    let operator = connect(&endpoint, &token).await;
+    Logged { _scratch: scratch, _database: database, _running: running, operator, log }
+}
+
+impl Logged {
+    /// The first line with this message about this method.
+    async fn line(&self, message: &str, method: &str) -> Value {
+        let found = || {
+            lines(&self.log, message)
+                .into_iter()
+                .find(|line| line["method"].as_str().unwrap().ends_with(method))
+        };
+        until(async || found().is_some()).await;
+        found().unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_line_names_the_caller_and_what_it_changed() {
+    let server = server("access-log", Some("all")).await;
+    let caller = server.operator.caller().await.unwrap();
+    let (account, org) = (caller.account.unwrap().id, caller.org.unwrap().id);
+
+    let mut request = Request::new(pb::ExchangeTokenRequest::default());
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let parent = format!("00-{trace}-b7ad6b7169203331-01");
+    request.metadata_mut().insert("traceparent", parent.parse().unwrap());
+    request.metadata_mut().insert("x-request-id", "mine".parse().unwrap());
+    let answer = server.operator.tokens().exchange_token(request).await.unwrap();
+    crate::harness::watch(&answer.get_ref().access_token);
+    assert!(
+        answer
+            .metadata()
+            .get("traceresponse")
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .starts_with(&format!("00-{trace}-"))
+    );
+    let line = server.line("call answered", "TokenService/ExchangeToken").await;
+    assert_eq!((&line["level"], &line["code"]), (&"INFO".into(), &"OK".into()));
+    assert_eq!((&line["request_id"], &line["trace_id"]), (&"mine".into(), &trace.into()));
+    assert_eq!(line["credential"], caller.credential_id.as_str());
+    assert_eq!((&line["caller"], &line["org"]), (&account.as_str().into(), &org.as_str().into()));
+    assert!(line["micros"].as_u64().unwrap() > 0 && line["address"] == "127.0.0.1", "{line}");
+    assert!(line.get("reason").is_none() && line.get("events").is_none(), "{line}");
+
+    let made = server.operator.orgs().create_org(create_org("acme")).await.unwrap().into_inner();
+    let line = server.line("call answered", "OrgService/CreateOrg").await;
+    let events = server
+        .operator
+        .orgs()
+        .list_events(pb::ListEventsRequest { org_id: made.org.unwrap().id, ..Default::default() })
+        .await
+        .unwrap()
+        .into_inner()
+        .events;
+    let logged: Vec<_> = line["events"].as_str().unwrap().split(',').collect();
+    for event in events {
+        assert!(logged.contains(&event.id.as_str()), "{} is not in {line}", event.id);
+    }
+    // What was rolled back has no event.
+    let again = server.operator.orgs().create_org(create_org("acme")).await;
+    refused(again, Code::AlreadyExists, "RESOURCE_EXISTS");
+    let line = server.line("call refused", "OrgService/CreateOrg").await;
+    assert_eq!((&line["reason"], line.get("events")), (&"RESOURCE_EXISTS".into(), None), "{line}");
+}
+
+#[tokio::test]
+async fn which_calls_have_a_line_is_a_choice() {
+    for (level, [answered, refusals, credentials]) in [
+        (Some("all"), [true, true, true]),
+        (None, [false, true, true]),
+        (Some("errors"), [false, true, true]),
+        (Some("none"), [false, false, false]),
+    ] {
+        let server = server("access-log-level", level).await;
+        server.operator.caller().await.unwrap();
+        let missing = server.operator.accounts().get_account(pb::GetAccountRequest::default()).await;
+        refused(missing, Code::InvalidArgument, "INVALID_FIELD");
+        let guess = Client { bearer: Some("guess".into()), ..server.operator.clone() };
+        refused(guess.caller().await, Code::Unauthenticated, "TOKEN_INVALID");
+        // Lines are written before the answer is sent.
+        for (message, there) in
+            [("call answered", answered), ("call refused", refusals), ("credential refused", credentials)]
+        {
+            assert_eq!(!lines(&server.log, message).is_empty(), there, "{level:?} {message}");
+        }
+    }
+}
+
+/// Whatever is left out is counted: in the next line of the kind, or in one of its own.
+#[tokio::test]
+async fn a_flood_is_sampled_and_nothing_goes_uncounted() {
+    const CALLS: u64 = 300;
+    let server = server("access-log-flood", None).await;
+    let org = server.operator.orgs().create_org(create_org("flood")).await.unwrap().into_inner();
+    let (org, owner) = (org.org.unwrap().id, org.owner.unwrap().id);
+    let token =
+        server.operator.tokens().create_token(token_for(&org, &owner)).await.unwrap().into_inner().secret;
+    crate::harness::watch(&token);
+    let flooding = Client { bearer: Some(token), ..server.operator.clone() };
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..CALLS {
+        let flooding = flooding.clone();
+        calls.spawn(async move { flooding.orgs().get_role(pb::GetRoleRequest::default()).await });
+    }
+    while let Some(answer) = calls.join_next().await {
+        refused(answer.unwrap(), Code::InvalidArgument, "INVALID_FIELD");
+    }
+    let of_flood = |message: &str| {
+        let lines = lines(&server.log, message).into_iter();
+        lines
+            .filter(|line| line["method"].as_str().unwrap().ends_with("OrgService/GetRole"))
+            .collect::<Vec<_>>()
+    };
+    let written = of_flood("call refused");
+    assert!((written.len() as u64) < CALLS / 2, "{}", written.len());
+    // The org that floods is named.
+    assert!(written.iter().all(|line| line["org"] == org.as_str()), "{written:?}");
+    let counted =
+        |lines: &[Value]| lines.iter().map(|line| line["unlogged_before"].as_u64().unwrap_or(0)).sum::<u64>();
+    until(async || {
+        let written = of_flood("call refused");
+        written.len() as u64 + counted(&written) + counted(&of_flood("calls left out of the log")) == CALLS
+    })
+    .await;
+    // Another kind was not hidden by it.
+    let guess = Client { bearer: Some("guess".into()), ..server.operator.clone() };
+    refused(guess.exchange().await, Code::Unauthenticated, "TOKEN_INVALID");
+    server.line("credential refused", "TokenService/ExchangeToken").await;
+}

@@ -1,0 +1,8 @@
+//! What a server says of itself: metrics, and the lines of calls.
+
+mod access_log;
+mod alerts;
+mod metrics;
+mod scraping;
+#[cfg(feature = "otel")]
+mod traces;
