@@ -64,7 +64,7 @@ pub(super) async fn accept(
     Extension(origin): Extension<RequestContext>,
     fields: FormFields,
 ) -> Response {
-    take(&state, &origin, &fields).await.unwrap_or_else(|error| refused(error))
+    take(&state, &origin, &fields).await.unwrap_or_else(refused)
 }
 
 async fn take(state: &Arc<State>, origin: &RequestContext, fields: &FormFields) -> Result<Response> {

@@ -52,7 +52,7 @@ pub(super) async fn set(
     Extension(origin): Extension<RequestContext>,
     fields: FormFields,
 ) -> Response {
-    take(&state, &origin, &fields).await.unwrap_or_else(|error| refused(error))
+    take(&state, &origin, &fields).await.unwrap_or_else(refused)
 }
 
 async fn take(state: &State, origin: &RequestContext, fields: &FormFields) -> Result<Response> {
