@@ -6,7 +6,7 @@ mod settings;
 
 pub use appearance::{Appearance, Colour, Image, LinkUrl};
 pub use settings::{
-    ConnectionLimits, CredentialLimits, Issuer, PasswordHashing, ServerLimits, SigningAlgorithm, SmtpUrl,
-    TokenLimits, WebUrl,
+    ClientAuth, ConnectionLimits, CredentialLimits, Issuer, PasswordHashing, ServerLimits, SigningAlgorithm,
+    SmtpUrl, TlsSettings, TokenLimits, WebUrl,
 };
 pub(crate) use settings::{DatabaseUrl, ListenAddress, LogFormat, LogSettings};

@@ -10,6 +10,7 @@ use tonic_health::server::HealthReporter;
 use crate::clock::Jitter;
 use crate::mail::EmailDelivery;
 use crate::state::State;
+use crate::tls::Tls;
 
 /// The context that each loop is given.
 #[derive(Clone)]
@@ -24,6 +25,8 @@ pub struct JobContext {
     /// How long a signing key signs before its successor does.
     pub signing_key_lifetime: Duration,
     pub jitter: Jitter,
+    /// The TLS of the port, if it speaks any.
+    pub tls: Option<Arc<Tls>>,
     /// Closed when the server stops.
     pub stop: watch::Receiver<()>,
 }

@@ -14,7 +14,6 @@ use anyhow::{Context as _, Result};
 use countersign_embedded_postgres::{Options, Server};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use super::{bootstrap, issuer as recorded_issuer};
@@ -24,7 +23,7 @@ use crate::config::{Issuer, ListenAddress, ServerLimits, WebUrl};
 use crate::db::pool::SessionSettings;
 use crate::db::schema;
 use crate::mail::{EmailDelivery, Mailer, Transport};
-use crate::server;
+use crate::server::{self, Listener};
 use crate::state::{Pools, State};
 use env_file::EnvFile;
 
@@ -38,8 +37,9 @@ const MAIL_FROM: &str = "Countersign <no-reply@countersign.example>";
 pub(super) async fn run(args: DevArgs) -> Result<()> {
     let began = Instant::now();
     // Before everything else, so that a port in use is an error before anything is created.
-    let listen = &args.server.listening.listen;
-    let listener = server::bind(listen).await?;
+    let listening = &args.server.listening;
+    let listen = &listening.listen;
+    let listener = server::bind(listen, None, listening.insecure_listen).await?;
     let endpoint = endpoint(listen, listener.local_addr()?);
     data_dir::prepare(&args.data_dir)?;
     let database = start_database(&args.data_dir).await?;
@@ -51,7 +51,7 @@ pub(super) async fn run(args: DevArgs) -> Result<()> {
 async fn run_on(
     args: &DevArgs,
     database: &Server,
-    listener: TcpListener,
+    listener: Listener,
     endpoint: String,
     began: Instant,
 ) -> Result<()> {

@@ -7,6 +7,7 @@ mod keys;
 mod logging;
 mod server;
 mod size;
+mod tls;
 
 use std::path::PathBuf;
 
@@ -22,6 +23,7 @@ use keys::{IssuerArgs, SigningArgs};
 pub(crate) use keys::{IssuerSetArgs, MasterKeyArgs};
 use logging::LogArgs;
 use server::ServerArgs;
+use tls::TlsArgs;
 
 /// Identities for workloads: service accounts, long-lived tokens, short-lived JWTs.
 ///
@@ -52,7 +54,8 @@ pub(crate) enum Command {
     /// Serve the API on a migrated database
     #[command(after_help = "Examples:
   countersign serve --database-url postgres://countersign@localhost/countersign \\
-    --issuer https://id.example.com --master-key-file master.key --listen :50051
+    --issuer https://id.example.com --master-key-file master.key --listen :443 \\
+    --tls-cert tls.crt --tls-key tls.key
 
   COUNTERSIGN_DATABASE_URL, COUNTERSIGN_ISSUER and COUNTERSIGN_MASTER_KEY_FILE being set:
   countersign serve --trusted-proxies 10.0.0.0/8 --signing-key-lifetime 14d")]
@@ -112,6 +115,8 @@ pub(crate) struct ServeArgs {
     pub master_key: MasterKeyArgs,
     #[command(flatten)]
     pub signing: SigningArgs,
+    #[command(flatten)]
+    pub tls: TlsArgs,
     #[command(flatten)]
     pub server: ServerArgs,
     #[command(flatten)]

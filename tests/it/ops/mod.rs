@@ -19,3 +19,5 @@ mod pooler;
 mod restore;
 mod serving;
 mod signing_keys;
+mod tls;
+mod tls_certificates;
