@@ -57,9 +57,9 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// A port that speaks TLS, and nothing else.
-    pub fn with_tls(socket: TcpListener, tls: Arc<Tls>) -> Self {
-        Self { socket, tls: Some(tls) }
+    /// The same port, which speaks TLS, and nothing else.
+    pub fn with_tls(self, tls: Arc<Tls>) -> Self {
+        Self { tls: Some(tls), ..self }
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {

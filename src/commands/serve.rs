@@ -60,6 +60,8 @@ pub(super) async fn run(args: ServeArgs) -> Result<()> {
 /// The mailer, if an SMTP server is configured.
 fn mailer(args: &EmailArgs) -> Result<Option<Mailer>> {
     let (Some(url), Some(from)) = (&args.smtp_url, &args.mail_from) else { return Ok(None) };
-    let smtp = Smtp::open(url, args.smtp_ca_file.as_deref(), from.email.domain())?;
+    let password = args.smtp_password()?;
+    let password = password.as_ref().map(|password| password.as_str());
+    let smtp = Smtp::open(url, password, args.smtp_ca_file.as_deref(), from.email.domain())?;
     Ok(Some(Mailer { from: from.clone(), transport: Transport::Smtp(smtp) }))
 }

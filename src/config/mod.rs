@@ -2,6 +2,7 @@
 
 mod appearance;
 pub(crate) mod args;
+pub(crate) mod secret_file;
 mod settings;
 
 pub use appearance::{Appearance, Colour, Image, LinkUrl};

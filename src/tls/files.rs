@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use aws_lc_rs::digest;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
-use crate::config::{ClientAuth, TlsSettings};
+use crate::config::{ClientAuth, TlsSettings, secret_file};
 
 /// The most bytes of a file: a chain, or the authorities of an organisation, take far less.
 const MOST_BYTES: u64 = 1 << 20;
@@ -30,7 +30,8 @@ impl Files {
         };
         Ok(Self {
             certificate: read("--tls-cert", &settings.certificate)?,
-            key: Zeroizing::new(read("--tls-key", &settings.key)?),
+            key: secret_file::read(&settings.key)
+                .map_err(|what| anyhow!("--tls-key {}: {what}", settings.key.display()))?,
             authorities,
         })
     }
@@ -73,7 +74,7 @@ fn read(flag: &str, path: &Path) -> Result<Vec<u8>> {
 
 fn certificates(flag: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let all = all.map_err(|_| anyhow::anyhow!("{flag}: a certificate is not PEM"))?;
+    let all = all.map_err(|_| anyhow!("{flag}: a certificate is not PEM"))?;
     ensure!(!all.is_empty(), "{flag}: no certificate in PEM");
     Ok(all)
 }

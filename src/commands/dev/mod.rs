@@ -2,6 +2,7 @@
 //!
 //! An embedded PostgreSQL, a first run of the main job, and the server.
 
+mod certificates;
 mod data_dir;
 mod env_file;
 mod tour;
@@ -25,7 +26,16 @@ use crate::db::schema;
 use crate::mail::{EmailDelivery, Mailer, Transport};
 use crate::server::{self, Listener};
 use crate::state::{Pools, State};
-use env_file::EnvFile;
+use crate::tls::Tls;
+use certificates::Authority;
+use env_file::{EnvFile, shell_quoted};
+
+/// The server, as clients reach it.
+struct Target {
+    endpoint: String,
+    /// Whose certificate it has; none without TLS.
+    authority: Option<Authority>,
+}
 
 /// The lifetime of the operator token of `dev`.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -39,11 +49,20 @@ pub(super) async fn run(args: DevArgs) -> Result<()> {
     // Before everything else, so that a port in use is an error before anything is created.
     let listening = &args.server.listening;
     let listen = &listening.listen;
-    let listener = server::bind(listen, None, listening.insecure_listen).await?;
-    let endpoint = endpoint(listen, listener.local_addr()?);
+    let listener = server::bind(listen, None, listening.insecure_listen || args.tls).await?;
+    let endpoint = endpoint(listen, listener.local_addr()?, args.tls);
     data_dir::prepare(&args.data_dir)?;
+    let clock = Clock::default();
+    let (listener, authority) = if args.tls {
+        let (authority, settings) =
+            certificates::prepare(&args.data_dir, certified_names(listen), clock.now())?;
+        (listener.with_tls(Tls::open(settings, clock.clone())?), Some(authority))
+    } else {
+        (listener, None)
+    };
+    let target = Target { endpoint, authority };
     let database = start_database(&args.data_dir).await?;
-    let outcome = run_on(&args, &database, listener, endpoint, began).await;
+    let outcome = run_on(&args, &database, listener, &target, clock, began).await;
     let stopped = tokio::task::spawn_blocking(move || database.stop()).await?;
     outcome.and(stopped)
 }
@@ -52,9 +71,11 @@ async fn run_on(
     args: &DevArgs,
     database: &Server,
     listener: Listener,
-    endpoint: String,
+    target: &Target,
+    clock: Clock,
     began: Instant,
 ) -> Result<()> {
+    let endpoint = &target.endpoint;
     let options = open_database(database).await?;
     let master = data_dir::master_keys(&args.data_dir.join("master.key"))?;
     let issuer: Issuer =
@@ -72,7 +93,7 @@ async fn run_on(
         args.signing.signing_algorithm,
         issuer,
         limits.credentials(),
-        Clock::default(),
+        clock,
     )
     .await?;
 
@@ -88,10 +109,11 @@ async fn run_on(
     let path = args.data_dir.join("dev.env");
     let earlier = EnvFile::read(&path);
     let work = async {
-        let operator_token = operator_token(&state, &endpoint, earlier.operator_token.as_deref()).await?;
-        let done = tour::run(&endpoint, &operator_token, earlier.service_token.as_deref()).await?;
+        let operator_token = operator_token(&state, target, earlier.operator_token.as_deref()).await?;
+        let done = tour::run(target, &operator_token, earlier.service_token.as_deref()).await?;
         let env = EnvFile {
             endpoint: Some(endpoint.clone()),
+            ca_file: target.authority.as_ref().map(|authority| shell_quoted(&authority.file)),
             operator_token: Some(operator_token),
             org_id: Some(done.org_id.clone()),
             service_token: Some(done.service_token.clone()),
@@ -99,7 +121,7 @@ async fn run_on(
         env.write(&path).with_context(|| format!("writing {}", path.display()))?;
         tour::print(&done, database, began.elapsed())?;
         if !args.exit {
-            tour::suggest(&endpoint, &path)?;
+            tour::suggest(target, &path)?;
             server::asked_to_stop().await;
         }
         anyhow::Ok(())
@@ -120,21 +142,31 @@ async fn run_on(
 ///
 /// Its host is the name that the server was configured to listen on, or `localhost` if it listens on every
 /// interface.
-fn endpoint(listen: &ListenAddress, bound: SocketAddr) -> String {
+fn endpoint(listen: &ListenAddress, bound: SocketAddr, tls: bool) -> String {
+    let scheme = if tls { "https" } else { "http" };
     match &listen.host {
         Some(name) if name.parse::<IpAddr>().is_err() && !name.contains('%') => {
-            format!("http://{name}:{}", bound.port())
+            format!("{scheme}://{name}:{}", bound.port())
         }
-        _ if bound.ip().is_unspecified() => format!("http://localhost:{}", bound.port()),
-        _ => format!("http://{bound}"),
+        _ if bound.ip().is_unspecified() => format!("{scheme}://localhost:{}", bound.port()),
+        _ => format!("{scheme}://{bound}"),
     }
+}
+
+/// What the server's certificate is for: this machine, and the host that it was told to listen on.
+fn certified_names(listen: &ListenAddress) -> Vec<String> {
+    let mut names: Vec<_> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into();
+    // A zone, as in `fe80::1%eth0`, stands in no certificate.
+    let host = listen.host.as_ref().filter(|host| !host.contains('%') && !names.contains(host)).cloned();
+    names.extend(host);
+    names
 }
 
 async fn start_database(data_dir: &Path) -> Result<Server> {
     let data_dir = data_dir.to_owned();
     let start = move || {
         let progress = |line: &str| eprintln!("{line}");
-        Server::start(&Options { data_dir: &data_dir, durable: true, progress: &progress })
+        Server::start(&Options { data_dir: &data_dir, durable: true, settings: &[], progress: &progress })
     };
     tokio::task::spawn_blocking(start).await?
 }
@@ -171,9 +203,9 @@ async fn open_database(server: &Server) -> Result<PgConnectOptions> {
 }
 
 /// The operator's token of an earlier run if it is still valid, else a new one.
-async fn operator_token(state: &State, endpoint: &str, earlier: Option<&str>) -> Result<String> {
+async fn operator_token(state: &State, target: &Target, earlier: Option<&str>) -> Result<String> {
     if let Some(token) = earlier
-        && tour::is_operator(endpoint, token).await?
+        && tour::is_operator(target, token).await?
     {
         return Ok(token.to_owned());
     }
@@ -205,7 +237,10 @@ mod tests {
             ("0.0.0.0:0", "0.0.0.0:1", "http://localhost:1"),
             ("[::]:0", "[::]:1", "http://localhost:1"),
         ] {
-            let endpoint = endpoint(&listen.parse().unwrap(), bound.parse().unwrap());
+            let (listen, bound) = (listen.parse().unwrap(), bound.parse().unwrap());
+            let over_tls = endpoint(&listen, bound, true);
+            let endpoint = endpoint(&listen, bound, false);
+            assert_eq!(over_tls, expected.replace("http:", "https:"));
             assert_eq!(endpoint, expected, "{listen}");
             assert!(endpoint.parse::<Issuer>().is_ok(), "{endpoint}");
         }

@@ -63,6 +63,7 @@ pub(crate) enum Command {
     /// Try it: an embedded PostgreSQL, an org `demo`, a token, a JWT, then serve until Ctrl-C
     #[command(after_help = "Examples:
   countersign dev
+  countersign dev --tls
   countersign dev --exit --listen 127.0.0.1:0 --data-dir /tmp/countersign",
         mut_arg("reflection", |arg| arg.default_value("true")),
         mut_arg("shutdown_delay", |arg| arg.default_value("0")))]
@@ -136,6 +137,10 @@ pub(crate) struct DevArgs {
     /// serving.
     #[arg(long)]
     pub exit: bool,
+    /// Serve over TLS, with a certificate of an authority that is created in the data directory:
+    /// `ca.pem`, which clients need.
+    #[arg(long)]
+    pub tls: bool,
     #[command(flatten)]
     pub signing: SigningArgs,
     #[command(flatten)]
@@ -363,6 +368,7 @@ mod tests {
                 let own = [
                     "data_dir",
                     "exit",
+                    "tls",
                     "after_restore",
                     "recover",
                     "output",
@@ -381,6 +387,33 @@ mod tests {
             }
         });
         assert!(variables > 30, "{variables}");
+    }
+
+    #[test]
+    fn every_secret_can_be_read_from_a_file() {
+        let mut secrets = Vec::new();
+        walk(&Cli::command(), &mut |command| {
+            let has = |flag: &str| command.get_arguments().any(|argument| argument.get_long() == Some(flag));
+            for argument in command.get_arguments().filter(|argument| argument.is_hide_env_values_set()) {
+                let flag = argument.get_long().unwrap();
+                // Of the URL of an SMTP server the password alone is secret.
+                let file = if flag == "smtp-url" { "smtp-password-file" } else { &format!("{flag}-file") };
+                assert!(has(file), "{} --{flag}", command.get_name());
+                secrets.push(flag.to_owned());
+            }
+        });
+        secrets.sort();
+        secrets.dedup();
+        assert_eq!(secrets, ["database-url", "smtp-url"]);
+    }
+
+    #[test]
+    fn a_secret_and_its_file_exclude_each_other() {
+        let both = serve(&["--database-url-file=y"]).unwrap_err();
+        assert_eq!(both.kind(), clap::error::ErrorKind::ArgumentConflict);
+        let neither = Cli::try_parse_from(["countersign", "migrate"]).unwrap_err();
+        assert_eq!(neither.kind(), clap::error::ErrorKind::MissingRequiredArgument);
+        Cli::try_parse_from(["countersign", "migrate", "--database-url-file=y"]).unwrap();
     }
 
     #[test]

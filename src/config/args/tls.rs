@@ -17,7 +17,8 @@ pub(crate) struct TlsArgs {
     /// used is logged, and the former ones stay in use.
     #[arg(long, env = "COUNTERSIGN_TLS_CERT", requires = "tls_key", value_name = "FILE")]
     tls_cert: Option<PathBuf>,
-    /// A PEM file with the private key of the certificate, without a passphrase.
+    /// A PEM file with the private key of the certificate, without a passphrase. One that others can read
+    /// is refused: `chmod 600`.
     #[arg(long, env = "COUNTERSIGN_TLS_KEY", requires = "tls_cert", value_name = "FILE")]
     tls_key: Option<PathBuf>,
     /// A PEM file with the authorities whose client certificates are accepted (mTLS).

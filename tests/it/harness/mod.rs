@@ -334,7 +334,9 @@ impl TestServer {
         let delivery = EmailDelivery { pages_url: WebUrl::from(&state.issuer), appearance, mailer };
         let listener = match &tls {
             None => Listener::from(listener),
-            Some(tls) => Listener::with_tls(listener, tls.files.open(tls.client_auth.clone(), clock)),
+            Some(tls) => {
+                Listener::from(listener).with_tls(tls.files.open(tls.client_auth.clone(), clock))
+            }
         };
         let mut jobs = table(limits.last_use_interval);
         for job in jobs.iter_mut().filter(|job| job.name == "reload_certificates") {

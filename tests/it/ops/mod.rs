@@ -6,6 +6,8 @@ mod connections;
 mod crash;
 mod credential_cache;
 mod database_sessions;
+mod database_tls;
+mod dev_tls;
 mod feed;
 mod feed_cursors;
 mod issuer;
