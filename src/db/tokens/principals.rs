@@ -20,6 +20,7 @@ use crate::domain::access::rights::{HeldGrant, HeldGrants};
 use crate::domain::tokens::policy::{Ceilings, Rules};
 use crate::domain::tokens::restrictions::Restrictions;
 use crate::domain::tokens::secrets::{Secret, SecretRecord};
+use crate::domain::values::client_certificate::AllowedCertificate;
 use crate::domain::values::ids::{AccountId, OrgId, SessionId, TokenId};
 use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::names::{Audience, Purpose};
@@ -72,7 +73,8 @@ pub async fn read(
         query,
         r#"select t.account_id, t.kind as token_kind, t.scopes, t.resources, t.allowed_audiences, t.purpose,
                   coalesce(t.allowed_origins, '{}') as "allowed_origins!",
-                  coalesce(t.allowed_cidrs, '{}') as "allowed_cidrs!", t.may_manage_tokens, t.create_time,
+                  coalesce(t.allowed_cidrs, '{}') as "allowed_cidrs!",
+                  coalesce(t.allowed_client_certs, '{}') as "allowed_client_certs!", t.may_manage_tokens, t.create_time,
                   t.renew_time, t.expire_time, t.revoke_time is not null as "revoked!", a.kind, a.username,
                   (a.deactivate_time is not null or a.delete_time is not null or m.remove_time is not null)
                       as "account_stopped!",
@@ -127,6 +129,8 @@ pub async fn read(
     let path = |text: &String| ResourcePath::parse(text).map_err(damaged("resource path"));
     let audience = |text: &String| Audience::parse(text).map_err(damaged("audience"));
     let network = |text: &String| Network::parse(text).map_err(damaged("network"));
+    let certificate =
+        |text: &String| AllowedCertificate::parse(text).map_err(damaged("client certificate"));
     let origin = |text: &String| WebOrigin::parse(text).map_err(damaged("web origin"));
     let purpose = |text: String| Purpose::parse(&text).map_err(damaged("purpose"));
     let records = row.macs.into_iter().zip(row.peppers).map(|(mac, pepper)| SecretRecord { mac, pepper });
@@ -157,6 +161,7 @@ pub async fn read(
             resources: row.resources.iter().map(path).collect::<Result<_>>()?,
             audiences: row.allowed_audiences.iter().map(audience).collect::<Result<_>>()?,
             networks: row.allowed_cidrs.iter().map(network).collect::<Result<_>>()?,
+            certificates: row.allowed_client_certs.iter().map(certificate).collect::<Result<_>>()?,
             origins: row.allowed_origins.iter().map(origin).collect::<Result<_>>()?,
             purpose: row.purpose.map(purpose).transpose()?,
         },

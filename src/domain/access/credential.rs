@@ -102,7 +102,7 @@ impl Credential {
 
     /// The bytes that it takes in a cache.
     pub(crate) fn weight(&self) -> usize {
-        let Restrictions { scopes, resources, audiences, networks, origins, purpose } = &self.restrictions;
+        let Restrictions { scopes, resources, audiences, networks, certificates, origins, purpose } = &self.restrictions;
         let texts = scopes.iter().map(|scope| scope.as_str().len());
         let texts = texts.chain(resources.iter().map(|path| path.as_str().len()));
         let texts = texts.chain(audiences.iter().map(|audience| audience.as_str().len()));
@@ -112,6 +112,7 @@ impl Credential {
             + size_of_val(&**resources)
             + size_of_val(&**audiences)
             + size_of_val(&**networks)
+            + size_of_val(&**certificates)
             + size_of_val(&**origins);
         let secrets = self.secrets.iter().map(|secret| size_of_val(secret) + secret.record.mac.len());
         let narrowed = self.derived.narrowed.get().map_or(0, |rights| rights.weight());

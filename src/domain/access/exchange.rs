@@ -10,6 +10,7 @@ use super::carried::Carried;
 use super::credential::Credential;
 use super::presentation::PresentedAt;
 use crate::domain::tokens::limits::MAX_ACCESS_TOKEN_LIFETIME;
+use crate::domain::values::client_certificate::Sha256Digest;
 use crate::domain::values::names::{Audience, Purpose};
 use crate::domain::values::permissions::Permission;
 use crate::error::{Error, Precondition, Reason, Result};
@@ -26,6 +27,8 @@ pub struct ExchangeRequest {
     presented_at: PresentedAt,
     /// The number of the subject's secret that was presented.
     secret: Option<i32>,
+    /// Whether the access token is to be bound to the client's certificate.
+    certificate_bound: bool,
 }
 
 impl ExchangeRequest {
@@ -56,6 +59,11 @@ impl ExchangeRequest {
         Self { secret, ..self }
     }
 
+    /// The same request, for an access token that is bound to the client's certificate.
+    pub(crate) fn bound(self, certificate_bound: bool) -> Self {
+        Self { certificate_bound, ..self }
+    }
+
     /// The address from which the subject is presented.
     pub(crate) fn address(&self) -> Option<IpAddr> {
         self.presented_at.address
@@ -75,6 +83,8 @@ pub struct Decision {
     pub carried: Arc<Carried>,
     /// The number of the secret that it ends with, of a token.
     pub secret: Option<i32>,
+    /// The certificate that it is bound to, if any.
+    pub bound_to: Option<Sha256Digest>,
     /// Whole seconds since 1970.
     pub issued_at: i64,
     /// Whole seconds since 1970, after `issued_at` and never after the expiry of the token or its secret.
@@ -88,6 +98,7 @@ pub struct Decision {
 /// - `SCOPE_NOT_HELD` with the scopes.
 /// - `INVALID_TARGET` with the audience.
 /// - `SCOPE_TOO_WIDE`.
+/// - `INVALID_FIELD` for a binding to a certificate that the client does not have.
 pub(crate) fn decide(
     credential: &Credential,
     request: &ExchangeRequest,
@@ -120,7 +131,21 @@ pub(crate) fn decide(
             Carried::new(made_from, &credential.account, &held.narrowed(scopes, &[]), None)?.into()
         }
     };
-    Ok(Decision { audiences, carried, secret: credential.bound_to(request.secret), issued_at, expires_at })
+    let secret = credential.bound_to(request.secret);
+    let bound_to = binding(credential, request)?;
+    Ok(Decision { audiences, carried, secret, bound_to, issued_at, expires_at })
+}
+
+/// The certificate that the access token is bound to: where that was asked for, and where the credential
+/// works with some certificates alone.
+fn binding(credential: &Credential, request: &ExchangeRequest) -> Result<Option<Sha256Digest>> {
+    let own = request.presented_at.certificate.thumbprint();
+    if request.certificate_bound && own.is_none() {
+        let why = "needs a client certificate in the handshake of the connection";
+        return Err(Error::invalid("certificate_bound", why));
+    }
+    let is_bound = request.certificate_bound || !credential.restrictions.certificates.is_empty();
+    Ok(own.filter(|_| is_bound))
 }
 
 /// Refuses scopes that are not held; passes if there are none.

@@ -95,7 +95,8 @@ pub(crate) fn decide(
     let carried = Carried::new((credential.credential_id, credential.kind), target, &given, None)?.into();
     // What it is made from ends with this secret, and so does it.
     let secret = credential.bound_to(acting.caller.secret());
-    Ok(Decision { audiences: vec![issuer.to_owned()], carried, secret, issued_at, expires_at })
+    let bound_to = acting.caller.binds_to();
+    Ok(Decision { audiences: vec![issuer.to_owned()], carried, secret, bound_to, issued_at, expires_at })
 }
 
 #[cfg(test)]
@@ -164,6 +165,7 @@ mod tests {
                 narrowed_to: None,
                 impersonation: None,
                 expires_at: now().unix_timestamp() + left,
+                bound_to: None,
             });
             let decision = decided(admin, bearer, &target(&[]));
             decision.map(|d| d.expires_at - d.issued_at).map_err(|error| error.reason())

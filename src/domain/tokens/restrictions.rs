@@ -1,5 +1,6 @@
 //! The restrictions of a token: what it may be used for, from where, and for which audiences.
 
+use crate::domain::values::client_certificate::AllowedCertificate;
 use crate::domain::values::names::{Audience, Purpose};
 use crate::domain::values::networks::Network;
 use crate::domain::values::permissions::Permission;
@@ -15,6 +16,7 @@ pub struct Restrictions {
     pub resources: Vec<ResourcePath>,
     pub audiences: Vec<Audience>,
     pub networks: Vec<Network>,
+    pub certificates: Vec<AllowedCertificate>,
     pub origins: Vec<WebOrigin>,
     pub purpose: Option<Purpose>,
 }

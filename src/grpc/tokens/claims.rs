@@ -3,7 +3,7 @@
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::domain::access::access_token::{Act, Audiences};
+use crate::domain::access::access_token::{Act, Audiences, Confirmation};
 use crate::domain::access::exchange::Decision;
 use crate::error::{Error, Result};
 use crate::state::State;
@@ -20,6 +20,8 @@ struct Written<'a> {
     /// The number of the token's secret that it was made with; none of a session.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cnf: Option<Confirmation>,
     #[serde(skip_serializing_if = "Option::is_none")]
     act: Option<Act>,
 }
@@ -38,6 +40,7 @@ pub(super) fn sign(state: &State, decision: Decision, jti: Uuid, act: Option<Act
         nbf: decision.issued_at,
         jti: jti.to_string(),
         secret: decision.secret,
+        cnf: decision.bound_to.map(Confirmation::from),
         act,
     };
     let carried = decision.carried.json();

@@ -12,7 +12,7 @@ use tonic::Code;
 use crate::harness::{Client, Org, TestServer, by_id, reason, refused, rotate_token, violated};
 
 const STATE: [&str; 5] = ["revoked", "org", "account", "expiry", "policy"];
-const USE: [&str; 5] = ["purpose", "network", "origin", "audience", "scopes"];
+const USE: [&str; 6] = ["purpose", "network", "certificate", "origin", "audience", "scopes"];
 const TEXT: [&str; 4] = ["shape", "checksum", "known", "secret"];
 
 /// What would be exchanged, and how.

@@ -283,6 +283,7 @@ impl World {
             narrowed_to,
             impersonation,
             expires_at: now().unix_timestamp() + 60,
+            bound_to: None,
         };
         let bearer = match (credential, presented_as) {
             (ModelCredential::Impersonation(n), _) => {
