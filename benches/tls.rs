@@ -66,9 +66,7 @@ async fn run(rounds: usize, connections: usize, cores: Option<Cores>) -> Result<
     fs::create_dir_all(&files.0)?;
     let (authority, server, client) = certificates()?;
     let path = |name: &str| files.0.join(name).display().to_string();
-    for (name, text) in
-        [("ca.pem", &authority), ("tls.pem", &server.certificate), ("tls.key", &server.key)]
-    {
+    for (name, text) in [("ca.pem", &authority), ("tls.pem", &server.certificate), ("tls.key", &server.key)] {
         fs::write(path(name), text)?;
         fs::set_permissions(path(name), fs::Permissions::from_mode(0o600))?;
     }

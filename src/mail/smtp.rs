@@ -60,7 +60,8 @@ impl Smtp {
         ca_file: Option<&Path>,
         hello: &str,
     ) -> anyhow::Result<Self> {
-        let url = SmtpParts::parse(url.expose(), password).map_err(|wrong| anyhow::anyhow!("--smtp-url {wrong}"))?;
+        let url = SmtpParts::parse(url.expose(), password)
+            .map_err(|wrong| anyhow::anyhow!("--smtp-url {wrong}"))?;
         let security = match url.security {
             SmtpSecurity::None => Security::None,
             SmtpSecurity::Tls => Security::Tls(tls(&url.host, ca_file)?),

@@ -12,9 +12,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use ::aws_lc_rs::digest::{SHA256, digest};
 use anyhow::{Context as _, Result, anyhow};
 use arc_swap::ArcSwap;
-use ::aws_lc_rs::digest::{SHA256, digest};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
@@ -81,7 +81,8 @@ impl Tls {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let files = Files::read(&settings)?;
         let served = served(&files, &provider)?;
-        let made_of = MadeOf { provider, certificate: Arc::new(Certificate(ArcSwap::from_pointee(served))), clock };
+        let made_of =
+            MadeOf { provider, certificate: Arc::new(Certificate(ArcSwap::from_pointee(served))), clock };
         let terms = Terms::new(&made_of, &settings.client_auth, authorities(&settings.client_auth, &files)?)?;
         let tried = Mutex::new(files.digest());
         Ok(Arc::new(Self { settings, made_of, terms: watch::Sender::new(Arc::new(terms)), tried }))
@@ -95,7 +96,9 @@ impl Tls {
     pub fn reload(&self) -> Result<bool> {
         let files = Files::read(&self.settings)?;
         let digest = files.digest();
-        if std::mem::replace(&mut *self.tried.lock().unwrap_or_else(PoisonError::into_inner), digest) == digest {
+        if std::mem::replace(&mut *self.tried.lock().unwrap_or_else(PoisonError::into_inner), digest)
+            == digest
+        {
             return Ok(false);
         }
         // All of it is parsed before any of it is taken.
@@ -181,8 +184,7 @@ impl Terms {
             self.verifier.verify_client_cert(certificate, intermediates, now)?;
         }
         let key = ParsedCertificate::try_from(certificate)?.subject_public_key_info();
-        let [thumbprint, public_key] =
-            [&**certificate, &*key].map(|der| sha256(digest(&SHA256, der)).into());
+        let [thumbprint, public_key] = [&**certificate, &*key].map(|der| sha256(digest(&SHA256, der)).into());
         Ok(Some(ClientCertificate { thumbprint, public_key }))
     }
 }

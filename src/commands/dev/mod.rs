@@ -5,6 +5,7 @@
 mod certificates;
 mod data_dir;
 mod env_file;
+mod target;
 mod tour;
 
 use std::net::{IpAddr, SocketAddr};
@@ -27,15 +28,8 @@ use crate::mail::{EmailDelivery, Mailer, Transport};
 use crate::server::{self, Listener};
 use crate::state::{Pools, State};
 use crate::tls::Tls;
-use certificates::Authority;
 use env_file::{EnvFile, shell_quoted};
-
-/// The server, as clients reach it.
-struct Target {
-    endpoint: String,
-    /// Whose certificate it has; none without TLS.
-    authority: Option<Authority>,
-}
+use target::Target;
 
 /// The lifetime of the operator token of `dev`.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -87,15 +81,9 @@ async fn run_on(
         Pools::open(&options, limits.database_connections, limits.database_load_connections, settings);
     // It owns its database: the port, and with it the issuer, may be another one at each start.
     recorded_issuer::own(&pools.main.pool(), &issuer).await?;
-    let state = State::open(
-        pools,
-        master,
-        args.signing.signing_algorithm,
-        issuer,
-        limits.credentials(),
-        clock,
-    )
-    .await?;
+    let state =
+        State::open(pools, master, args.signing.signing_algorithm, issuer, limits.credentials(), clock)
+            .await?;
 
     let (stop, stopped) = oneshot::channel::<()>();
     let pages_url = args.pages.pages_url.clone().unwrap_or_else(|| WebUrl::from(&state.issuer));

@@ -16,8 +16,8 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request};
 
-use super::Target;
 use super::env_file::shell_quoted;
+use super::target::Target;
 use crate::grpc::pb;
 use pb::account_service_client::AccountServiceClient;
 use pb::org_service_client::OrgServiceClient;
@@ -88,8 +88,7 @@ async fn connect(target: &Target) -> Result<Channel> {
     if let Some(authority) = &target.authority {
         let host = endpoint.uri().host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let authority = Certificate::from_pem(&authority.pem);
-        endpoint =
-            endpoint.tls_config(ClientTlsConfig::new().ca_certificate(authority).domain_name(host))?;
+        endpoint = endpoint.tls_config(ClientTlsConfig::new().ca_certificate(authority).domain_name(host))?;
     }
     Ok(endpoint.connect().await?)
 }

@@ -59,7 +59,7 @@ pub(crate) enum Command {
 
   COUNTERSIGN_DATABASE_URL, COUNTERSIGN_ISSUER and COUNTERSIGN_MASTER_KEY_FILE being set:
   countersign serve --trusted-proxies 10.0.0.0/8 --signing-key-lifetime 14d")]
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Try it: an embedded PostgreSQL, an org `demo`, a token, a JWT, then serve until Ctrl-C
     #[command(after_help = "Examples:
   countersign dev
@@ -67,7 +67,7 @@ pub(crate) enum Command {
   countersign dev --exit --listen 127.0.0.1:0 --data-dir /tmp/countersign",
         mut_arg("reflection", |arg| arg.default_value("true")),
         mut_arg("shutdown_delay", |arg| arg.default_value("0")))]
-    Dev(DevArgs),
+    Dev(Box<DevArgs>),
     /// Create or update the schema of the database
     ///
     /// Safe while servers run, and many times at once.
@@ -339,7 +339,7 @@ mod tests {
         let needed =
             ["countersign", "serve", "--database-url=x", "--issuer=https://x", "--master-key-file=x"];
         match Cli::try_parse_from(needed.iter().chain(arguments))?.command {
-            Command::Serve(args) => Ok(args),
+            Command::Serve(args) => Ok(*args),
             other => panic!("another command: {other:?}"),
         }
     }

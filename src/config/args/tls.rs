@@ -54,7 +54,9 @@ impl TlsArgs {
             (None, None) => ClientAuth::None,
             (None, Some(HowClients::Optional)) => ClientAuth::AnyAuthority,
             (None, Some(HowClients::Required)) => {
-                anyhow::bail!("--tls-client-auth required needs --tls-client-ca: without it any certificate would do")
+                anyhow::bail!(
+                    "--tls-client-auth required needs --tls-client-ca: without it any certificate would do"
+                )
             }
             (Some(file), how) => {
                 ClientAuth::Authorities { file, required: !matches!(how, Some(HowClients::Optional)) }

@@ -129,8 +129,7 @@ pub async fn read(
     let path = |text: &String| ResourcePath::parse(text).map_err(damaged("resource path"));
     let audience = |text: &String| Audience::parse(text).map_err(damaged("audience"));
     let network = |text: &String| Network::parse(text).map_err(damaged("network"));
-    let certificate =
-        |text: &String| AllowedCertificate::parse(text).map_err(damaged("client certificate"));
+    let certificate = |text: &String| AllowedCertificate::parse(text).map_err(damaged("client certificate"));
     let origin = |text: &String| WebOrigin::parse(text).map_err(damaged("web origin"));
     let purpose = |text: String| Purpose::parse(&text).map_err(damaged("purpose"));
     let records = row.macs.into_iter().zip(row.peppers).map(|(mac, pepper)| SecretRecord { mac, pepper });

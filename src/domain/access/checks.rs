@@ -7,7 +7,6 @@ use time::OffsetDateTime;
 
 use super::credential::Credential;
 use super::presentation::Presentation;
-use crate::domain::values::client_certificate::{AllowedCertificate, Sha256Digest};
 use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::names::Audience;
 use crate::error::Reason;
@@ -130,43 +129,6 @@ impl Credential {
         Check::OF_USE.into_iter().try_for_each(|check| self.pass(check, &used))
     }
 
-    /// As [`admit`](Self::admit), for a JWT that was made from the token, and is bound to a certificate or
-    /// not.
-    ///
-    /// The place from which the token was presented was checked when the JWT was made, and the
-    /// client that presents the JWT now is another hop: an address or an origin is checked only if
-    /// it is given.
-    pub(crate) fn admit_access_token(
-        &self,
-        presentation: &Presentation<'_>,
-        bound_to: Option<Sha256Digest>,
-    ) -> Result<(), Reason> {
-        if self.restrictions.purpose.as_ref() != presentation.purpose {
-            Err(Reason::PurposeMismatch)
-        } else if presentation.address.is_some_and(|address| !self.works_at(address)) {
-            Err(Reason::AddressNotAllowed)
-        } else if presentation.origin.is_some_and(|origin| !self.works_from(origin)) {
-            Err(Reason::OriginNotAllowed)
-        } else if !self.vouches_for_certificate(bound_to)
-            || (bound_to.is_some() && ![None, bound_to].contains(&presentation.certificate.thumbprint()))
-        {
-            Err(Reason::ClientCertificateNotAllowed)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Whether the token may still have a JWT that is bound to this certificate, as far as a thumbprint
-    /// tells: one that is allowed by its public key was compared when the JWT was made.
-    fn vouches_for_certificate(&self, bound_to: Option<Sha256Digest>) -> bool {
-        let allowed = &self.restrictions.certificates;
-        let by_key = |certificate: &AllowedCertificate| matches!(certificate, AllowedCertificate::PublicKey(_));
-        allowed.is_empty()
-            || bound_to.is_some_and(|thumbprint| {
-                allowed.contains(&AllowedCertificate::Thumbprint(thumbprint)) || allowed.iter().any(by_key)
-            })
-    }
-
     /// Whether the token passes this check.
     ///
     /// # Errors
@@ -275,7 +237,7 @@ mod tests {
     use crate::domain::access::presentation::PresentedAt;
     use crate::domain::tokens::policy::{Ceilings, MIN_TOKEN_LIFETIME, TokenPolicy};
     use crate::domain::tokens::secrets::{Secret, SecretRecord};
-    use crate::domain::values::client_certificate::PresentedCertificate;
+    use crate::domain::values::client_certificate::AllowedCertificate;
     use crate::domain::values::kinds::AccountKind;
     use crate::domain::values::names::Purpose;
     use crate::domain::values::networks::Network;
@@ -372,40 +334,12 @@ mod tests {
         }
 
         held.restrictions.networks = vec![Network::parse("192.0.2.0/24").unwrap()];
-        let at = |address: &str, origin| held.admit_access_token(&Presentation { origin, ..from(address) }, None);
+        let at =
+            |address: &str, origin| held.admit_access_token(&Presentation { origin, ..from(address) }, None);
         assert_eq!(at("", None), Ok(()), "an omitted address was checked when the token was exchanged");
         assert_eq!(at("192.0.2.9", Some(&origin)), Ok(()));
         assert_eq!(at("192.0.3.9", Some(&origin)), Err(Reason::AddressNotAllowed));
         assert_eq!(at("", Some(&other)), Err(Reason::OriginNotAllowed));
-    }
-
-    #[test]
-    fn a_bound_jwt_is_compared_with_the_certificate_that_is_named() {
-        let [one, other] = [[1; 32], [2; 32]].map(Sha256Digest::from);
-        let thumbprint = AllowedCertificate::Thumbprint;
-        let by_key = AllowedCertificate::PublicKey(other);
-        for (allowed, bound_to, named, good) in [
-            (&[][..], None, None, true),
-            // A JWT that is bound to nothing may be presented with any certificate.
-            (&[], None, Some(one), true),
-            (&[], Some(one), None, true),
-            (&[], Some(one), Some(one), true),
-            (&[], Some(one), Some(other), false),
-            // The token was limited to certificates since.
-            (&[thumbprint(one)], None, None, false),
-            (&[thumbprint(one)], Some(one), Some(one), true),
-            (&[thumbprint(other)], Some(one), None, false),
-            (&[thumbprint(other)], Some(one), Some(one), false),
-            (&[by_key], Some(one), Some(one), true),
-            (&[by_key], Some(one), Some(other), false),
-        ] {
-            let mut held = credential(&[]);
-            held.restrictions.certificates = allowed.to_vec();
-            let certificate = named.map_or(PresentedCertificate::None, PresentedCertificate::Reported);
-            let presentation = Presentation { certificate, ..Default::default() };
-            let expected = if good { Ok(()) } else { Err(Reason::ClientCertificateNotAllowed) };
-            assert_eq!(held.admit_access_token(&presentation, bound_to), expected, "{allowed:?} {bound_to:?}");
-        }
     }
 
     #[test]

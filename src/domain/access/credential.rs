@@ -102,7 +102,8 @@ impl Credential {
 
     /// The bytes that it takes in a cache.
     pub(crate) fn weight(&self) -> usize {
-        let Restrictions { scopes, resources, audiences, networks, certificates, origins, purpose } = &self.restrictions;
+        let Restrictions { scopes, resources, audiences, networks, certificates, origins, purpose } =
+            &self.restrictions;
         let texts = scopes.iter().map(|scope| scope.as_str().len());
         let texts = texts.chain(resources.iter().map(|path| path.as_str().len()));
         let texts = texts.chain(audiences.iter().map(|audience| audience.as_str().len()));

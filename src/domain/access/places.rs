@@ -5,11 +5,53 @@
 use std::borrow::Cow;
 
 use super::acting::{Acting, exceeds};
+use super::credential::Credential;
+use super::presentation::Presentation;
 use crate::domain::tokens::restrictions::Restrictions;
-use crate::domain::values::client_certificate::AllowedCertificate;
+use crate::domain::values::client_certificate::{AllowedCertificate, Sha256Digest};
 use crate::domain::values::names::Audience;
 use crate::domain::values::networks::Network;
-use crate::error::Result;
+use crate::error::{Reason, Result};
+
+impl Credential {
+    /// As [`admit`](Self::admit), for a JWT that was made from the token, and is bound to a certificate or
+    /// not.
+    ///
+    /// The place from which the token was presented was checked when the JWT was made, and the
+    /// client that presents the JWT now is another hop: an address or an origin is checked only if
+    /// it is given.
+    pub(crate) fn admit_access_token(
+        &self,
+        presentation: &Presentation<'_>,
+        bound_to: Option<Sha256Digest>,
+    ) -> Result<(), Reason> {
+        if self.restrictions.purpose.as_ref() != presentation.purpose {
+            Err(Reason::PurposeMismatch)
+        } else if presentation.address.is_some_and(|address| !self.works_at(address)) {
+            Err(Reason::AddressNotAllowed)
+        } else if presentation.origin.is_some_and(|origin| !self.works_from(origin)) {
+            Err(Reason::OriginNotAllowed)
+        } else if !self.vouches_for_certificate(bound_to)
+            || (bound_to.is_some() && ![None, bound_to].contains(&presentation.certificate.thumbprint()))
+        {
+            Err(Reason::ClientCertificateNotAllowed)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether the token may still have a JWT that is bound to this certificate, as far as a thumbprint
+    /// tells: one that is allowed by its public key was compared when the JWT was made.
+    fn vouches_for_certificate(&self, bound_to: Option<Sha256Digest>) -> bool {
+        let allowed = &self.restrictions.certificates;
+        let by_key =
+            |certificate: &AllowedCertificate| matches!(certificate, AllowedCertificate::PublicKey(_));
+        allowed.is_empty()
+            || bound_to.is_some_and(|thumbprint| {
+                allowed.contains(&AllowedCertificate::Thumbprint(thumbprint)) || allowed.iter().any(by_key)
+            })
+    }
+}
 
 impl Acting<'_> {
     /// Refuses a token with these lists that would work in more places than the caller's credential.
@@ -17,7 +59,16 @@ impl Acting<'_> {
     /// # Errors
     /// `TARGET_EXCEEDS_CALLER`, naming the list.
     pub(super) fn stays_within_places(&self, lists: &Restrictions) -> Result<()> {
-        let Restrictions { audiences, networks, .. } = &self.caller.credential().restrictions;
+        // Each list by its name: a new one is a place, or it is not.
+        let Restrictions {
+            scopes: _,
+            resources: _,
+            audiences,
+            networks,
+            certificates: _,
+            origins: _,
+            purpose: _,
+        } = &self.caller.credential().restrictions;
         let allowed = |audience: &Audience| audiences.is_empty() || audiences.contains(audience);
         if (lists.audiences.is_empty() && !audiences.is_empty()) || !lists.audiences.iter().all(allowed) {
             return Err(exceeds(
@@ -79,8 +130,7 @@ mod tests {
     use crate::domain::access::caller::{AuthenticatedBy, Caller};
     use crate::domain::access::credential::tests::{credential, now};
     use crate::domain::access::request_context::RequestContext;
-    use crate::domain::values::client_certificate::{ClientCertificate, Sha256Digest};
-    use crate::error::Reason;
+    use crate::domain::values::client_certificate::{ClientCertificate, PresentedCertificate};
 
     #[test]
     fn what_a_bound_credential_makes_is_bound_to_the_same() {
@@ -145,6 +195,39 @@ mod tests {
         assert_eq!(with(Some(one)), Ok(()));
         for wrong in [Some(other), None] {
             assert_eq!(with(wrong), Err(Reason::ClientCertificateNotAllowed));
+        }
+    }
+
+    #[test]
+    fn a_bound_jwt_is_compared_with_the_certificate_that_is_named() {
+        let [one, other] = [[1; 32], [2; 32]].map(Sha256Digest::from);
+        let thumbprint = AllowedCertificate::Thumbprint;
+        let by_key = AllowedCertificate::PublicKey(other);
+        for (allowed, bound_to, named, good) in [
+            (&[][..], None, None, true),
+            // A JWT that is bound to nothing may be presented with any certificate.
+            (&[], None, Some(one), true),
+            (&[], Some(one), None, true),
+            (&[], Some(one), Some(one), true),
+            (&[], Some(one), Some(other), false),
+            // The token was limited to certificates since.
+            (&[thumbprint(one)], None, None, false),
+            (&[thumbprint(one)], Some(one), Some(one), true),
+            (&[thumbprint(other)], Some(one), None, false),
+            (&[thumbprint(other)], Some(one), Some(one), false),
+            (&[by_key], Some(one), Some(one), true),
+            (&[by_key], Some(one), Some(other), false),
+        ] {
+            let mut held = credential(&[]);
+            held.restrictions.certificates = allowed.to_vec();
+            let certificate = named.map_or(PresentedCertificate::None, PresentedCertificate::Reported);
+            let presentation = Presentation { certificate, ..Default::default() };
+            let expected = if good { Ok(()) } else { Err(Reason::ClientCertificateNotAllowed) };
+            assert_eq!(
+                held.admit_access_token(&presentation, bound_to),
+                expected,
+                "{allowed:?} {bound_to:?}"
+            );
         }
     }
 }

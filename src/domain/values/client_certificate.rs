@@ -16,9 +16,9 @@ pub struct Sha256Digest([u8; 32]);
 impl Sha256Digest {
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let decoded = BASE64_URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
-        decoded.map(Self).ok_or(Invalid(
-            "must be a SHA-256 digest in base64url without padding, which has 43 characters",
-        ))
+        decoded
+            .map(Self)
+            .ok_or(Invalid("must be a SHA-256 digest in base64url without padding, which has 43 characters"))
     }
 }
 

@@ -41,8 +41,7 @@ pub async fn explain_token(
     let purpose = violations.check("purpose", convert::optional(&request.purpose, Purpose::parse));
     let PresentedAtFields { origin, address } =
         PresentedAtFields::read(&mut violations, &request.origin, &request.client_address);
-    let certificate =
-        PresentedAtFields::certificate(&mut violations, &request.client_certificate_thumbprint);
+    let certificate = PresentedAtFields::certificate(&mut violations, &request.client_certificate_thumbprint);
     let scopes = violations.check_each("scopes", &request.scopes, MAX_LIST, Permission::parse);
     let node = violations.check("resource", convert::optional(&request.resource, Node::parse));
     let (asked, audience, purpose, certificate, node) =

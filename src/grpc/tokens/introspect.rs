@@ -114,8 +114,7 @@ impl<'a> IntrospectionRequest<'a> {
         let audience = violations.check("audience", convert::optional(&request.audience, Audience::parse));
         let purpose = violations.check("purpose", convert::optional(&request.purpose, Purpose::parse));
         let fields = PresentedAtFields::read(violations, &request.origin, &request.client_address);
-        let certificate =
-            PresentedAtFields::certificate(violations, &request.client_certificate_thumbprint);
+        let certificate = PresentedAtFields::certificate(violations, &request.client_certificate_thumbprint);
         let required =
             violations.check_each("required_scopes", &request.required_scopes, MAX_LIST, Permission::parse);
         let node = violations.check("resource", convert::optional(&request.resource, Node::parse));
@@ -154,11 +153,8 @@ async fn introspect(
     caller: &Caller,
     asked: &IntrospectionRequest<'_>,
 ) -> Result<pb::IntrospectTokenResponse> {
-    let presentation = call.context.presented_at(
-        asked.fields.origin.clone(),
-        asked.fields.address,
-        asked.certificate,
-    )?;
+    let presentation =
+        call.context.presented_at(asked.fields.origin.clone(), asked.fields.address, asked.certificate)?;
     // Credentials that others sent to the caller do not count as failures of the caller's
     // address.
     let from = ClientAddress::UNKNOWN;

@@ -17,14 +17,15 @@ use std::time::{Duration, Instant};
 use countersign::clock::Clock;
 use countersign::commands::bootstrap;
 use countersign::config::{
-    Appearance, ClientAuth, ConnectionLimits, PasswordHashing, ServerLimits, SigningAlgorithm, TokenLimits, WebUrl,
+    Appearance, ClientAuth, ConnectionLimits, PasswordHashing, ServerLimits, SigningAlgorithm, TokenLimits,
+    WebUrl,
 };
 use countersign::crypto::seal::MasterKeys;
 use countersign::db::keys::sealed::Sealed;
 use countersign::db::pool::SessionSettings;
 use countersign::grpc::pb;
-use countersign::mail::{EmailDelivery, Mailer};
 use countersign::jobs::table;
+use countersign::mail::{EmailDelivery, Mailer};
 use countersign::server::{self, Listener};
 use countersign::state::{Pools, State};
 use pb::account_service_client::AccountServiceClient;
@@ -51,8 +52,8 @@ pub use process::{
 pub use proxy::Proxy;
 pub use raw::{call_held, call_named, call_raw};
 pub use secrets::{hides_secrets, search_too, watch, watch_master_keys};
-pub use tls::{Authority, Pair, TlsFiles, get, self_signed, shake};
 pub use smtp::{Manner, Security, SmtpServer, certificate};
+pub use tls::{Authority, Pair, TlsFiles, get, self_signed, shake};
 
 /// The time after which a waiting test fails. Working code takes far less, however busy the
 /// machine is: tests check the order of things, and never how soon they happen.
@@ -334,9 +335,7 @@ impl TestServer {
         let delivery = EmailDelivery { pages_url: WebUrl::from(&state.issuer), appearance, mailer };
         let listener = match &tls {
             None => Listener::from(listener),
-            Some(tls) => {
-                Listener::from(listener).with_tls(tls.files.open(tls.client_auth.clone(), clock))
-            }
+            Some(tls) => Listener::from(listener).with_tls(tls.files.open(tls.client_auth.clone(), clock)),
         };
         let mut jobs = table(limits.last_use_interval);
         for job in jobs.iter_mut().filter(|job| job.name == "reload_certificates") {

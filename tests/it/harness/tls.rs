@@ -183,7 +183,11 @@ impl TlsFiles {
         self.client_of(rustls::ALL_VERSIONS, pair)
     }
 
-    pub fn client_of(&self, versions: &[&'static SupportedProtocolVersion], pair: Option<&Pair>) -> ClientConfig {
+    pub fn client_of(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+        pair: Option<&Pair>,
+    ) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.authority.certificate.as_bytes()).unwrap()).unwrap();
         let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
@@ -197,7 +201,11 @@ impl TlsFiles {
     }
 
     /// A gRPC channel to a server, over a connection with this certificate.
-    pub async fn channel(&self, endpoint: &str, pair: Option<&Pair>) -> Result<Channel, tonic::transport::Error> {
+    pub async fn channel(
+        &self,
+        endpoint: &str,
+        pair: Option<&Pair>,
+    ) -> Result<Channel, tonic::transport::Error> {
         let ca = tonic::transport::Certificate::from_pem(&self.authority.certificate);
         let tls = ClientTlsConfig::new().ca_certificate(ca);
         let tls = pair.map_or(tls.clone(), |pair| tls.identity(pair.identity()));

@@ -147,7 +147,10 @@ async fn without_tls_a_server_listens_on_its_own_machine_alone() {
     for listen in ["127.0.0.1:0", "localhost:0"] {
         let (_running, _) = start(&mut serve_on(listen, &database, &key));
     }
-    fails(countersign().args(["dev", "--listen", "0.0.0.0:0", "--data-dir"]).arg(scratch.path("dev")), "--insecure-listen");
+    fails(
+        countersign().args(["dev", "--listen", "0.0.0.0:0", "--data-dir"]).arg(scratch.path("dev")),
+        "--insecure-listen",
+    );
     assert!(!scratch.path("dev").exists(), "nothing was created");
 }
 
@@ -175,10 +178,18 @@ async fn files_that_cannot_be_used_are_named_at_the_start() {
     fails(&mut serve(&["--tls-client-ca", &key]), "--tls-client-ca: no certificate in PEM");
     for (name, content, says) in [
         ("tls.key", "", "--tls-key: no private key"),
-        ("tls.key", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMA==\n-----END ENCRYPTED PRIVATE KEY-----\n", "passphrase"),
+        (
+            "tls.key",
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMA==\n-----END ENCRYPTED PRIVATE KEY-----\n",
+            "passphrase",
+        ),
         ("tls.key", &files.authority.server().key, "do not belong together"),
         ("tls.crt", "", "--tls-cert: no certificate"),
-        ("tls.crt", "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n", "--tls-cert: malformed"),
+        (
+            "tls.crt",
+            "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n",
+            "--tls-cert: malformed",
+        ),
     ] {
         let path = files.path(name);
         let good = std::fs::read(&path).unwrap();

@@ -14,7 +14,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
-use crate::harness::{Authority, LIMITS, PATIENCE, Pair, TestServer, TlsFiles, get, self_signed, shake, until};
+use crate::harness::{
+    Authority, LIMITS, PATIENCE, Pair, TestServer, TlsFiles, get, self_signed, shake, until,
+};
 
 /// Whether a client with this certificate is served.
 async fn is_served(server: &TestServer, config: &Arc<ClientConfig>) -> bool {

@@ -166,7 +166,8 @@ async fn introspection_says_what_a_token_is_bound_to() {
             ..Default::default()
         };
         // By a caller with a certificate of its own, which does not matter.
-        let answer = on(&world.with_other, owner).tokens().introspect_token(request).await.unwrap().into_inner();
+        let answer =
+            on(&world.with_other, owner).tokens().introspect_token(request).await.unwrap().into_inner();
         assert_eq!(answer.active, active, "{named}");
         assert_eq!(answer.cnf.map(|cnf| cnf.x5t_s256).as_ref(), cnf);
     }
@@ -232,7 +233,11 @@ async fn what_is_made_from_a_bound_jwt_is_bound_to_the_same() {
     refused(caller.tokens().rotate_token(rotate).await, Code::PermissionDenied, "TARGET_EXCEEDS_CALLER");
     let update = pb::UpdateTokenRequest {
         org_id: world.org.id.clone(),
-        token: Some(pb::Token { id: made.id.clone(), allowed_client_certs: vec![other], ..Default::default() }),
+        token: Some(pb::Token {
+            id: made.id.clone(),
+            allowed_client_certs: vec![other],
+            ..Default::default()
+        }),
         update_mask: Some(prost_types::FieldMask { paths: vec!["allowed_client_certs".into()] }),
     };
     refused(caller.tokens().update_token(update).await, Code::PermissionDenied, "TARGET_EXCEEDS_CALLER");
