@@ -246,7 +246,6 @@ async fn what_is_made_from_a_bound_jwt_is_bound_to_the_same() {
         org_id: world.org.id.clone(),
         account_id: user.id,
         password: "correct horse battery staple".into(),
-        ..Default::default()
     };
     let outcome = caller.accounts().set_password(request).await;
     refused(outcome, Code::PermissionDenied, "TARGET_EXCEEDS_CALLER");
