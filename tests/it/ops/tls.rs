@@ -98,7 +98,7 @@ async fn a_handshake_that_is_not_finished_ends() {
 }
 
 #[tokio::test]
-async fn a_thousand_half_open_handshakes_keep_nobody_away() {
+async fn a_thousand_half_open_handshakes_keep_no_client_away() {
     descriptors::raise_limit();
     let files = TlsFiles::new("tls-flood");
     // Fewer places than there are half-open handshakes: these give way.
