@@ -55,8 +55,10 @@ fn rights_are_computed_only_where_grants_are_loaded() {
 #[test]
 fn client_certificates_come_from_the_handshake_alone() {
     const VALUE: &str = "domain/values/client_certificate.rs";
+    // That of the tests.
+    const MODEL: &str = "domain/access/delegation";
     assert_eq!(elsewhere("peer_certificates(", &["tls"]), NOWHERE);
-    assert_eq!(elsewhere("ClientCertificate {", &["tls", VALUE]), NOWHERE);
+    assert_eq!(elsewhere("ClientCertificate {", &["tls", VALUE, MODEL]), NOWHERE);
     assert_eq!(elsewhere("PresentedCertificate::Own(", &["domain/access/request_context.rs"]), NOWHERE);
     assert_eq!(elsewhere("PresentedCertificate::Reported", &["grpc/tokens/presented_at.rs"]), NOWHERE);
     assert_eq!(elsewhere("connection.certificate", &["flows/request.rs"]), NOWHERE);

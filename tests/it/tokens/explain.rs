@@ -135,8 +135,8 @@ async fn the_first_check_that_fails_is_why_the_exchange_is_refused() {
         ("x".repeat(129), "shape", 1),
         (flipped, "checksum", 2),
         (unknown, "known", 3),
-        (wrong, "secret", 14),
-        (other_kind, "secret", 14),
+        (wrong, "secret", 15),
+        (other_kind, "secret", 15),
     ] {
         let shown = Shown::text(&text);
         world.agree(&shown, None, Some((check, "TOKEN_INVALID"))).await;
