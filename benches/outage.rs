@@ -204,7 +204,12 @@ impl Drop for Bench {
 async fn start_postgres(data_dir: &Path) -> Result<postgres::Server> {
     let data_dir = data_dir.to_owned();
     let start = move || {
-        postgres::Server::start(&postgres::Options { data_dir: &data_dir, durable: true, progress: &|_| () })
+        postgres::Server::start(&postgres::Options {
+            data_dir: &data_dir,
+            durable: true,
+            settings: &[],
+            progress: &|_| (),
+        })
     };
     tokio::task::spawn_blocking(start).await?
 }

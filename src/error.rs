@@ -95,6 +95,7 @@ reasons! {
     ScopeNotHeld "SCOPE_NOT_HELD" PermissionDenied "a scope that was asked for is not held";
     OriginNotAllowed "ORIGIN_NOT_ALLOWED" PermissionDenied "the publishable token does not work from this origin";
     AddressNotAllowed "ADDRESS_NOT_ALLOWED" PermissionDenied "the credential does not work from this address";
+    ClientCertificateNotAllowed "CLIENT_CERTIFICATE_NOT_ALLOWED" PermissionDenied "the credential does not work with this client certificate, or without one";
     PurposeMismatch "PURPOSE_MISMATCH" PermissionDenied "the credential is for another purpose";
     InvitationEmailMismatch "INVITATION_EMAIL_MISMATCH" PermissionDenied "the invitation is for the account whose verified email address it names";
     InvalidField "INVALID_FIELD" InvalidArgument "a field is not valid";
@@ -140,7 +141,11 @@ impl Reason {
     pub fn refuses_a_credential(self) -> bool {
         matches!(
             self,
-            Self::OriginNotAllowed | Self::AddressNotAllowed | Self::PurposeMismatch | Self::Throttled
+            Self::OriginNotAllowed
+                | Self::AddressNotAllowed
+                | Self::ClientCertificateNotAllowed
+                | Self::PurposeMismatch
+                | Self::Throttled
         ) || (self.code() == Code::Unauthenticated && self != Self::CredentialMissing)
     }
 }

@@ -7,7 +7,7 @@
 //! - transport: [`grpc`], [`http`], over [`connections`]
 //! - flows, state and tables: [`flows`], [`mail`], [`client_addr`], [`state`], [`db`], [`crypto`]
 //! - rules, pure: [`domain`]
-//! - the ground: [`error`], [`clock`], [`config`], [`metrics`], [`telemetry`]
+//! - the ground: [`error`], [`clock`], [`config`], [`metrics`], [`telemetry`], [`tls`]
 //! - crates of their own, below all of it: the messages ([`grpc::pb`]), the embedded PostgreSQL, the system's calls
 #![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "public for the tests and the benches alone; what needs no words has none")]
@@ -31,3 +31,4 @@ pub mod metrics;
 pub mod server;
 pub mod state;
 pub mod telemetry;
+pub mod tls;

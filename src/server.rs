@@ -35,6 +35,7 @@ use crate::jobs::{Job, JobContext, Jobs, health, table};
 use crate::mail::EmailDelivery;
 use crate::metrics::Metrics;
 use crate::state::State;
+use crate::tls::Tls;
 
 /// How many connections may wait to be accepted; tokio's own value.
 const BACKLOG: i32 = 1_024;
@@ -52,12 +53,51 @@ struct Stop {
     asked_again: Shutdown,
 }
 
+/// A bound port, and the TLS that it speaks.
+pub struct Listener {
+    socket: TcpListener,
+    tls: Option<Arc<Tls>>,
+}
+
+impl Listener {
+    /// The same port, which speaks TLS, and nothing else.
+    pub fn with_tls(self, tls: Arc<Tls>) -> Self {
+        Self { tls: Some(tls), ..self }
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+}
+
+impl From<TcpListener> for Listener {
+    fn from(socket: TcpListener) -> Self {
+        Self { socket, tls: None }
+    }
+}
+
 /// Listens on the first of the addresses of a host that allows it; without a host on every
 /// interface.
 ///
 /// # Errors
-/// A name without an address, or the error of the last address.
-pub(crate) async fn bind(address: &ListenAddress) -> anyhow::Result<TcpListener> {
+/// A name without an address, or the error of the last address. Without TLS also an address that other
+/// machines reach, unless that was allowed.
+pub(crate) async fn bind(
+    address: &ListenAddress,
+    tls: Option<Arc<Tls>>,
+    insecure: bool,
+) -> anyhow::Result<Listener> {
+    let socket = bind_socket(address).await?;
+    let reachable = !socket.local_addr()?.ip().to_canonical().is_loopback();
+    anyhow::ensure!(
+        tls.is_some() || insecure || !reachable,
+        "--listen {address}: without TLS, tokens would be readable on the network: use --tls-cert and --tls-key, \
+         an address of this machine itself such as 127.0.0.1, or --insecure-listen behind a proxy that ends TLS"
+    );
+    Ok(Listener { socket, tls })
+}
+
+async fn bind_socket(address: &ListenAddress) -> anyhow::Result<TcpListener> {
     let bound = match &address.host {
         Some(host) => TcpListener::bind((host.as_str(), address.port)).await,
         None => match bind_both_families(address.port) {
@@ -74,10 +114,10 @@ pub(crate) async fn bind(address: &ListenAddress) -> anyhow::Result<TcpListener>
 /// Listens on the address for metrics, if there is one.
 ///
 /// # Errors
-/// The errors of [`bind`].
+/// A name without an address, or the error of the last address.
 pub(crate) async fn bind_metrics(address: Option<&ListenAddress>) -> anyhow::Result<Option<TcpListener>> {
     match address {
-        Some(address) => bind(address).await.context("metrics").map(Some),
+        Some(address) => bind_socket(address).await.context("metrics").map(Some),
         None => Ok(None),
     }
 }
@@ -109,7 +149,7 @@ fn is_without_ipv6(error: &io::Error) -> bool {
 /// # Errors
 /// When the listener fails, or a job died.
 pub fn run(
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     state: Arc<State>,
     options: ServerLimits,
     delivery: EmailDelivery,
@@ -124,8 +164,8 @@ pub fn run(
 ///
 /// # Errors
 /// The errors of [`run`].
-pub fn run_until_signalled(
-    listener: TcpListener,
+pub(crate) fn run_until_signalled(
+    listener: Listener,
     state: Arc<State>,
     options: ServerLimits,
     delivery: EmailDelivery,
@@ -140,7 +180,7 @@ pub fn run_until_signalled(
 /// # Errors
 /// The errors of [`run`].
 pub fn run_with_jobs(
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     state: Arc<State>,
     options: ServerLimits,
     delivery: EmailDelivery,
@@ -148,7 +188,7 @@ pub fn run_with_jobs(
     shutdown: Shutdown,
 ) -> Serving {
     let stop = Stop { asked: shutdown, asked_again: Box::pin(std::future::pending()) };
-    Box::pin(serve(listener, state, options, delivery, jobs, stop))
+    Box::pin(serve(listener.into(), state, options, delivery, jobs, stop))
 }
 
 /// Serves the metrics of a server on an address of their own, until what is returned is dropped.
@@ -168,7 +208,7 @@ pub fn serve_metrics(listener: TcpListener, state: Arc<State>) -> anyhow::Result
 }
 
 async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     state: Arc<State>,
     options: ServerLimits,
     delivery: EmailDelivery,
@@ -214,13 +254,15 @@ async fn serve(
         feed_listen: options.feed_listen,
         signing_key_lifetime: options.signing_key_lifetime,
         jitter: Jitter::default(),
+        tls: listener.tls.clone(),
         stop: jobs_stop,
     };
     let mut jobs = Jobs::start(jobs, &context, stop_jobs);
 
     let (stop_serving, stopped) = watch::channel(false);
-    let mut serving =
-        Box::pin(connections::serve(listener, Arc::new(app), settings(&options, &state.metrics), stopped));
+    let Listener { socket, tls } = listener;
+    let settings = settings(&options, tls, &state.metrics);
+    let mut serving = Box::pin(connections::serve(socket, Arc::new(app), settings, stopped));
     // Polled throughout: connections are accepted until they are told to close.
     let mut died = None;
     tokio::select! {
@@ -294,7 +336,7 @@ impl connections::Service for App {
 }
 
 /// What the connections of a server may do.
-fn settings(options: &ServerLimits, metrics: &Arc<Metrics>) -> connections::Settings {
+fn settings(options: &ServerLimits, tls: Option<Arc<Tls>>, metrics: &Arc<Metrics>) -> connections::Settings {
     let database = options.database_connections + options.database_load_connections + FEED_CONNECTIONS;
     let (open_files, database) = (countersign_os::descriptors::limit(), u64::from(database));
     let max = options.connections.max.unwrap_or_else(|| connections::default_max(open_files, database));
@@ -310,6 +352,7 @@ fn settings(options: &ServerLimits, metrics: &Arc<Metrics>) -> connections::Sett
         limits: options.connections,
         max_header_size: options.max_header_size,
         drain_timeout: options.drain_timeout,
+        tls,
         jitter: Jitter::default(),
         metrics: metrics.clone(),
     }

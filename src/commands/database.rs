@@ -55,5 +55,6 @@ pub(super) fn shown(args: &DatabaseArgs) -> Result<String> {
 }
 
 fn options(args: &DatabaseArgs) -> Result<PgConnectOptions> {
-    pool::options(args.database_url.expose()).map_err(|wrong| anyhow::anyhow!("--database-url {wrong}"))
+    let (url, flag) = args.url()?;
+    pool::options(url.expose()).map_err(|wrong| anyhow::anyhow!("{flag} {wrong}"))
 }

@@ -79,8 +79,8 @@ fn run(cli: Cli, log: &LogSettings) -> anyhow::Result<()> {
     runtime.block_on(async {
         let exporter = exporting.map(telemetry::Exporting::begin);
         let outcome = match cli.command {
-            Command::Serve(args) => serve::run(args).await,
-            Command::Dev(args) => dev::run(args).await,
+            Command::Serve(args) => serve::run(*args).await,
+            Command::Dev(args) => dev::run(*args).await,
             Command::Migrate(args) => migrate::run(args).await,
             Command::Bootstrap(args) => bootstrap::run(args).await,
             Command::Issuer(command) => issuer::run(command).await,

@@ -10,6 +10,7 @@ use crate::crypto::seal::MasterKeys;
 use crate::mail::{EmailDelivery, Mailer, Smtp, Transport};
 use crate::server;
 use crate::state::State;
+use crate::tls::Tls;
 
 /// Serves until the process is asked to stop.
 pub(super) async fn run(args: ServeArgs) -> Result<()> {
@@ -17,8 +18,10 @@ pub(super) async fn run(args: ServeArgs) -> Result<()> {
     let issuer = args.issuer.issuer()?;
     let mailer = mailer(&args.email)?;
     let appearance = args.pages.appearance()?;
-    let listen = args.server.listening.listen.clone();
+    let listening = args.server.listening.clone();
     let metrics = args.server.observed.metrics_listen.clone();
+    let clock = Clock::default();
+    let tls = args.tls.settings()?.map(|settings| Tls::open(settings, clock.clone())).transpose()?;
     let limits = ServerLimits::from(args.server);
     let pools = database::open_within(
         &args.database,
@@ -29,10 +32,10 @@ pub(super) async fn run(args: ServeArgs) -> Result<()> {
     .await?;
     let db = pools.main.pool();
     issuer::require(&db, &issuer).await?;
-    let listener = server::bind(&listen).await?;
+    let listener = server::bind(&listening.listen, tls.clone(), listening.insecure_listen).await?;
     let metrics = server::bind_metrics(metrics.as_ref()).await?;
     let algorithm = args.signing.signing_algorithm;
-    let state = State::open(pools, master, algorithm, issuer, limits.credentials(), Clock::default()).await?;
+    let state = State::open(pools, master, algorithm, issuer, limits.credentials(), clock).await?;
     issuer::claim(&db, &state.issuer).await?;
     let pages_url = args.pages.pages_url.unwrap_or_else(|| WebUrl::from(&state.issuer));
     let delivery = EmailDelivery { pages_url, appearance, mailer };
@@ -42,6 +45,7 @@ pub(super) async fn run(args: ServeArgs) -> Result<()> {
     let proxies: Vec<_> = limits.trusted_proxies.iter().map(ToString::to_string).collect();
     tracing::info!(
         address = %listener.local_addr()?,
+        tls = tls.is_some(),
         issuer = %state.issuer,
         database = database::shown(&args.database)?,
         signing_algorithm = %state.keyring.signer.signs_with(),
@@ -59,6 +63,8 @@ pub(super) async fn run(args: ServeArgs) -> Result<()> {
 /// The mailer, if an SMTP server is configured.
 fn mailer(args: &EmailArgs) -> Result<Option<Mailer>> {
     let (Some(url), Some(from)) = (&args.smtp_url, &args.mail_from) else { return Ok(None) };
-    let smtp = Smtp::open(url, args.smtp_ca_file.as_deref(), from.email.domain())?;
+    let password = args.smtp_password()?;
+    let password = password.as_ref().map(|password| password.as_str());
+    let smtp = Smtp::open(url, password, args.smtp_ca_file.as_deref(), from.email.domain())?;
     Ok(Some(Mailer { from: from.clone(), transport: Transport::Smtp(smtp) }))
 }

@@ -2,11 +2,12 @@
 
 mod appearance;
 pub(crate) mod args;
+pub(crate) mod secret_file;
 mod settings;
 
 pub use appearance::{Appearance, Colour, Image, LinkUrl};
 pub use settings::{
-    AccessLogLevel, ConnectionLimits, CredentialLimits, Issuer, PasswordHashing, ServerLimits,
-    SigningAlgorithm, SmtpUrl, TokenLimits, WebUrl,
+    AccessLogLevel, ClientAuth, ConnectionLimits, CredentialLimits, Issuer, PasswordHashing, ServerLimits,
+    SigningAlgorithm, SmtpUrl, TlsSettings, TokenLimits, WebUrl,
 };
 pub(crate) use settings::{DatabaseUrl, ListenAddress, LogFormat, LogSettings};

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -83,6 +84,27 @@ pub struct ConnectionLimits {
     pub max_age: Duration,
     /// How long a client may read nothing of a response.
     pub write_timeout: Duration,
+}
+
+/// The files of TLS, and which certificates clients may have.
+#[derive(Clone, Debug)]
+pub struct TlsSettings {
+    /// The server's certificate, followed by those between it and its authority.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    pub client_auth: ClientAuth,
+}
+
+/// Which certificates clients may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// None is asked for.
+    None,
+    /// One of any authority, or none.
+    AnyAuthority,
+    /// One of the authorities of this file; where it is not required, also none.
+    Authorities { file: PathBuf, required: bool },
 }
 
 /// The limits for credentials: their cache, the token policies, the cost of password hashes.

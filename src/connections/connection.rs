@@ -17,14 +17,16 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::activity::{Closing, Ending, Phase};
 use super::calls::{Calls, Unpolled};
+use super::handshake::Ready;
 use super::settings::Settings;
 use super::socket::Socket;
 use super::table::Place;
 use super::tracked_body::TrackedBody;
+use crate::domain::values::client_certificate::ClientCertificate;
 
 /// How much an age varies, so that connections that were opened together are not closed together.
 const AGE_JITTER: f64 = 0.1;
@@ -32,18 +34,22 @@ const AGE_JITTER: f64 = 0.1;
 /// The smallest buffer that the HTTP/1 implementation accepts.
 const LEAST_HTTP1_BUFFER: usize = 8 << 10;
 
+const GAVE_WAY: &str = "it gave way to another connection";
+
 /// The connection that a request came on.
 #[derive(Clone)]
 pub struct Connection {
     /// The other end of it: the client, or a proxy.
     pub(crate) peer: SocketAddr,
+    /// The certificate that the client has shown in the handshake of this connection, if any.
+    pub(crate) certificate: Option<Arc<ClientCertificate>>,
     closing: Closing,
 }
 
 impl Connection {
     /// The origin of a request that came on no connection of this server; its streams end at once.
     pub fn none(peer: SocketAddr) -> Self {
-        Self { peer, closing: Closing::begun_already() }
+        Self { peer, certificate: None, closing: Closing::begun_already() }
     }
 
     /// Tells a stream that its connection is being closed.
@@ -82,7 +88,37 @@ pub(super) async fn run<S: Service>(
     let Shared { service: answers, settings } = &*shared;
     let (limits, activity) = (settings.limits, place.activity.clone());
     let max_age = settings.jitter.within(limits.max_age, AGE_JITTER);
-    let from = Connection { peer, closing: activity.closing() };
+    let mut gave_way = pin!(activity.gave_way());
+    let mut stopped = pin!(async move {
+        let _ = stop.wait_for(|stop| *stop).await;
+    });
+    let socket = Socket::new(socket, activity.clone(), limits.write_timeout);
+    let mut ready = match &settings.tls {
+        None => Ready::plain(socket),
+        // Boxed: it is large, and done before most of a connection's life.
+        Some(tls) => {
+            let handshake = timeout(limits.first_request_timeout, Box::pin(Ready::tls(socket, tls)));
+            let failed = tokio::select! {
+                ready = handshake => match ready {
+                    Ok(Ok(ready)) => Ok(ready),
+                    Ok(Err(error)) => Err(error.to_string()),
+                    Err(_) => Err("the client took too long".to_owned()),
+                },
+                () = &mut gave_way => Err(GAVE_WAY.to_owned()),
+                () = &mut stopped => Err("server stops".to_owned()),
+            };
+            match failed {
+                Ok(ready) => ready,
+                Err(reason) => {
+                    tracing::debug!(%peer, reason, "TLS handshake failed");
+                    return;
+                }
+            }
+        }
+    };
+    let certificate = ready.certificate.map(Arc::new);
+    let mut withdrawn = pin!(ready.withdrawn());
+    let from = Connection { peer, certificate, closing: activity.closing() };
     let service = service_fn(|request: Request<Incoming>| {
         let exchange = activity.begin(request.version());
         // Boxed: the transport moves the future of a call several times.
@@ -96,12 +132,7 @@ pub(super) async fn run<S: Service>(
     let calls = Calls::default();
     let _unpolled = Unpolled(calls.clone());
     let http = http(settings, calls.clone());
-    let socket = TokioIo::new(Socket::new(socket, activity.clone(), limits.write_timeout));
-    let mut connection = pin!(http.serve_connection(socket, service));
-    let mut gave_way = pin!(activity.gave_way());
-    let mut stopped = pin!(async move {
-        let _ = stop.wait_for(|stop| *stop).await;
-    });
+    let mut connection = pin!(http.serve_connection(TokioIo::new(ready.stream), service));
     let mut timer = pin!(sleep_until(Instant::now() + limits.first_request_timeout));
     let (mut closing, mut gives_way) = (false, false);
     let ended = poll_fn(|context| {
@@ -112,16 +143,18 @@ pub(super) async fn run<S: Service>(
             calls.run(context);
             let mut why = None;
             if !gives_way && gave_way.as_mut().poll(context).is_ready() {
-                const REASON: &str = "it gave way to another connection";
                 gives_way = true;
                 // A request may have begun since, which is still answered.
                 if activity.phase() != Phase::Busy {
-                    return Poll::Ready(Err(REASON.to_owned()));
+                    return Poll::Ready(Err(GAVE_WAY.to_owned()));
                 }
-                why = Some(REASON);
+                why = Some(GAVE_WAY);
             }
             if !closing && stopped.as_mut().poll(context).is_ready() {
                 why = Some("server stops");
+            }
+            if !closing && withdrawn.as_mut().poll(context).is_ready() {
+                why = Some("authorities of client certificates were replaced");
             }
             while why.is_none() {
                 let (at, ending) = activity.due(&limits, max_age, settings.drain_timeout);
@@ -217,6 +250,7 @@ mod tests {
             limits,
             max_header_size: 16 << 10,
             drain_timeout: LONG,
+            tls: None,
             jitter: Jitter::default(),
         };
         let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));

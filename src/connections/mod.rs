@@ -7,9 +7,11 @@
 mod activity;
 mod calls;
 mod connection;
+mod handshake;
 mod room;
 mod settings;
 mod socket;
+mod stream;
 mod table;
 mod tracked_body;
 

@@ -7,9 +7,6 @@
 //! moved to another row does not open.
 
 use std::fmt;
-use std::fs::File;
-use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -18,6 +15,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use zeroize::Zeroizing;
 
 use crate::clock::random;
+use crate::config::secret_file;
 
 /// The first byte of every sealed value.
 const VERSION: u8 = 1;
@@ -86,17 +84,9 @@ impl MasterKeys {
     /// names the line.
     pub fn read(path: &Path) -> Result<Self, BadMasterKeys> {
         let named = |what: String| BadMasterKeys(format!("master key file {}: {what}", path.display()));
-        let failed = |error: std::io::Error| named(error.to_string());
-        // Of the opened file: what a path names may change meanwhile.
-        let mut file = File::open(path).map_err(failed)?;
-        let metadata = file.metadata().map_err(failed)?;
-        if metadata.is_file() && is_open_to_others(metadata.mode(), metadata.uid(), countersign_os::user()) {
-            let mode = metadata.mode() & 0o777;
-            return Err(named(format!("others can read it (mode {mode:04o}): chmod 600")));
-        }
-        let mut text = Zeroizing::new(String::new());
-        file.read_to_string(&mut text).map_err(failed)?;
-        Self::parse(&text).map_err(|BadMasterKeys(what)| named(what))
+        let content = secret_file::read(path).map_err(named)?;
+        let text = str::from_utf8(&content).map_err(|_| named("is no text in UTF-8".to_owned()))?;
+        Self::parse(text).map_err(|BadMasterKeys(what)| named(what))
     }
 
     fn parse(text: &str) -> Result<Self, BadMasterKeys> {
@@ -214,15 +204,6 @@ impl fmt::Debug for MasterKeys {
     }
 }
 
-/// Whether others than this process may read or change a file of this mode and owner.
-///
-/// What an orchestrator mounts belongs to root, and is readable through the group of the process: then
-/// the group counts as its own.
-fn is_open_to_others(mode: u32, owner: u32, user: u32) -> bool {
-    let others = if owner == user { 0o077 } else { 0o007 };
-    mode & others != 0
-}
-
 /// The additional data: the parts joined with a length, so that no two pairs give the same bytes.
 fn additional_data(purpose: SealPurpose, id: &str) -> Vec<u8> {
     let label = purpose.label();
@@ -263,23 +244,6 @@ mod tests {
             assert!(keys.open(SealPurpose::Pepper, "1", &sealed[..at]).is_err(), "cut at {at}");
         }
         assert!(!sealed.windows(6).any(|window| window == b"secret"));
-    }
-
-    #[test]
-    fn a_file_is_closed_where_only_its_owner_or_the_group_of_a_mount_reads_it() {
-        for (mode, owner, open) in [
-            (0o600, 5, false),
-            (0o400, 5, false),
-            (0o640, 5, true),
-            (0o604, 5, true),
-            (0o644, 5, true),
-            (0o620, 5, true),
-            (0o440, 0, false),
-            (0o444, 0, true),
-            (0o642, 0, true),
-        ] {
-            assert_eq!(is_open_to_others(mode, owner, 5), open, "{mode:o} of {owner}");
-        }
     }
 
     #[test]

@@ -15,6 +15,8 @@ use crate::domain::values::web_origin::WebOrigin;
 
 /// The longest path of a log line, in characters.
 const MAX_LOGGED_PATH: usize = 128;
+/// What every browser sends of its own requests (Fetch Metadata).
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 /// In a response (W3C Trace Context, level 3): the trace that the call was recorded in.
@@ -53,6 +55,9 @@ impl RequestUnderWay {
         let address = connection.map(|connection| proxies.client(connection, headers));
         let context = RequestContext {
             address: address.unwrap_or(ClientAddress::UNKNOWN),
+            certificate: connection
+                .and_then(|connection| connection.certificate.clone())
+                .filter(|_| entry == EntryPoint::Rpc && !is_of_a_page(headers)),
             page,
             request_id: given_id.unwrap_or_else(|| RequestId::new(clock.new_id())),
             work: Default::default(),
@@ -89,6 +94,12 @@ fn trace_parent(headers: &HeaderMap) -> Option<TraceParent> {
         (Some(value), None) => TraceParent::parse(value.to_str().ok()?),
         _ => None,
     }
+}
+
+/// Whether a page makes the request. A browser sends its certificate along whatever page asks, so that the
+/// certificate says nothing about the page.
+fn is_of_a_page(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::ORIGIN) || headers.contains_key(FETCH_SITE)
 }
 
 /// The origin of the page that a browser calls for. More than one is treated as untrusted.

@@ -12,6 +12,7 @@ use crate::flows::access_log::AccessLog;
 use crate::mail::EmailDelivery;
 use crate::metrics;
 use crate::state::State;
+use crate::tls::Tls;
 
 /// The context that each loop is given.
 #[derive(Clone)]
@@ -29,6 +30,8 @@ pub struct JobContext {
     /// How long a signing key signs before its successor does.
     pub signing_key_lifetime: Duration,
     pub jitter: Jitter,
+    /// The TLS of the port, if it speaks any.
+    pub tls: Option<Arc<Tls>>,
     /// Closed when the server stops.
     pub stop: watch::Receiver<()>,
 }

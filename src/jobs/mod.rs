@@ -11,6 +11,7 @@ mod mail_delivery;
 mod password_resets;
 mod pepper_renewals;
 mod purge;
+mod reload_certificates;
 mod reload_keys;
 mod reminders;
 mod searchable_backfill;
@@ -66,6 +67,7 @@ pub fn table(last_use_interval: Duration) -> Vec<Job> {
         job("figures", SECOND * 15, Abort, |c, p| Box::pin(figures::run(c, p))),
         job("cors_origins", SECOND * 600, Abort, |c, p| Box::pin(cors_origins::run(c, p))),
         job("reload_keys", SECOND * 30, Abort, |c, p| Box::pin(reload_keys::run(c, p))),
+        job("reload_certificates", SECOND * 10, Abort, |c, p| Box::pin(reload_certificates::run(c, p))),
         job("signing_keys", SECOND, Abort, |c, p| Box::pin(signing_keys::run(c, p))),
         job("pepper_renewals", SECOND, Abort, |c, p| Box::pin(pepper_renewals::run(c, p))),
         job("password_resets", SECOND * 2, Abort, |c, p| Box::pin(password_resets::run(c, p))),

@@ -50,12 +50,18 @@ enum Security {
 }
 
 impl Smtp {
-    /// Reads `--smtp-url` and `--smtp-ca-file`. `hello` is the domain of our EHLO.
+    /// Reads `--smtp-url` and `--smtp-ca-file`. `password` is that of `--smtp-password-file`; `hello` is the domain of our EHLO.
     ///
     /// # Errors
     /// A message that does not contain the URL, which may hold a password.
-    pub fn open(url: &SmtpUrl, ca_file: Option<&Path>, hello: &str) -> anyhow::Result<Self> {
-        let url = SmtpParts::parse(url.expose()).map_err(|wrong| anyhow::anyhow!("--smtp-url {wrong}"))?;
+    pub fn open(
+        url: &SmtpUrl,
+        password: Option<&str>,
+        ca_file: Option<&Path>,
+        hello: &str,
+    ) -> anyhow::Result<Self> {
+        let url = SmtpParts::parse(url.expose(), password)
+            .map_err(|wrong| anyhow::anyhow!("--smtp-url {wrong}"))?;
         let security = match url.security {
             SmtpSecurity::None => Security::None,
             SmtpSecurity::Tls => Security::Tls(tls(&url.host, ca_file)?),
@@ -156,7 +162,7 @@ enum SmtpSecurity {
 }
 
 impl SmtpParts {
-    fn parse(text: &str) -> Result<Self, &'static str> {
+    fn parse(text: &str, password: Option<&str>) -> Result<Self, &'static str> {
         const WRONG: &str = "must be smtp://user:password@host:587 or smtps://user:password@host:465";
         let url = Url::parse(text).map_err(|_| WRONG)?;
         let security = match (url.scheme(), url.query()) {
@@ -178,12 +184,17 @@ impl SmtpParts {
         }
         let decoded =
             |text| percent_decode_str(text).decode_utf8().map_err(|_| "holds bytes that are not UTF-8");
-        let credentials = match (url.username(), url.password()) {
-            ("", None) => None,
-            (user, Some(password)) if !user.is_empty() => {
+        let credentials = match (url.username(), url.password(), password) {
+            ("", None, None) => None,
+            (user, Some(password), None) if !user.is_empty() => {
                 Some(Credentials::new(decoded(user)?.into_owned(), decoded(password)?.into_owned()))
             }
-            _ => return Err("must have both a user and a password, or neither"),
+            // As it stands in the file: nothing is encoded there.
+            (user, None, Some(password)) if !user.is_empty() => {
+                Some(Credentials::new(decoded(user)?.into_owned(), password.to_owned()))
+            }
+            (_, _, None) => return Err("must have both a user and a password, or neither"),
+            _ => return Err("must have a user and no password beside --smtp-password-file"),
         };
         let loopback = host == "localhost"
             || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
@@ -209,11 +220,11 @@ mod tests {
             ("smtp://mailpit:1025?tls=none", "mailpit", 1025, SmtpSecurity::None, false),
             ("smtp://u:p@[::1]:1025?tls=none", "::1", 1025, SmtpSecurity::None, true),
         ] {
-            let parts = SmtpParts::parse(text).unwrap();
+            let parts = SmtpParts::parse(text, None).unwrap();
             let parsed = (parts.host.as_str(), parts.port, parts.security, parts.credentials.is_some());
             assert_eq!(parsed, (host, port, security, credentials), "{text}");
         }
-        let credentials = SmtpParts::parse("smtp://a%40b:p%40+@mail.example").unwrap().credentials;
+        let credentials = SmtpParts::parse("smtp://a%40b:p%40+@mail.example", None).unwrap().credentials;
         assert_eq!(credentials, Some(Credentials::new("a@b".to_owned(), "p@+".to_owned())));
         for bad in [
             "",
@@ -229,7 +240,14 @@ mod tests {
             "smtp://u:p@mail.example?tls=none",
             "smtp://%ff:%ff@mail.example",
         ] {
-            assert!(SmtpParts::parse(bad).is_err(), "{bad:?}");
+            assert!(SmtpParts::parse(bad, None).is_err(), "{bad:?}");
+        }
+        let from_file = |url| SmtpParts::parse(url, Some("p%40+"));
+        let credentials = from_file("smtp://a%40b@mail.example").unwrap().credentials;
+        assert_eq!(credentials, Some(Credentials::new("a@b".to_owned(), "p%40+".to_owned())));
+        // Both, no user, and a password that would be readable on the way.
+        for bad in ["smtp://u:p@mail.example", "smtp://mail.example", "smtp://u@mail.example?tls=none"] {
+            assert!(from_file(bad).is_err(), "{bad:?}");
         }
     }
 

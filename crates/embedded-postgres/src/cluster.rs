@@ -109,13 +109,13 @@ pub(crate) fn clear_stale_files(place: &Place, socket_dir: &Path) {
     }
 }
 
-/// The command that serves the cluster. All settings are arguments, so that they can change
+/// The command that serves the cluster, with `further` settings after its own. All settings are arguments, so that they can change
 /// between releases.
 pub(crate) fn server(
     place: &Place,
     binaries: &Binaries,
     socket_dir: &Path,
-    durable: bool,
+    (durable, further): (bool, &[&str]),
     log: &Log,
 ) -> Result<Command> {
     let mut postgres = binaries.command("postgres", &place.account);
@@ -148,7 +148,7 @@ pub(crate) fn server(
         "logging_collector=off",
         "log_destination=stderr",
     ];
-    for setting in common.iter().chain(settings) {
+    for setting in common.iter().chain(settings).chain(further) {
         postgres.args(["-c", setting]);
     }
     postgres.current_dir(&place.home).stdout(log.output()?).stderr(log.output()?);

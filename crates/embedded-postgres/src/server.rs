@@ -31,6 +31,8 @@ pub struct Options<'a> {
     pub data_dir: &'a Path,
     /// Whether committed data survives a power failure. Tests do not need that.
     pub durable: bool,
+    /// Further settings, `name=value`, which override the server's own.
+    pub settings: &'a [&'a str],
     /// Called with one readable line at a time.
     pub progress: &'a (dyn Fn(&str) + Sync),
 }
@@ -68,7 +70,7 @@ impl Server {
         lock: File,
         programs: Option<&Path>,
     ) -> Result<Server> {
-        let &Options { durable, progress, .. } = options;
+        let &Options { durable, settings, progress, .. } = options;
         let place = Place::choose(data_dir, progress)?;
         let log = Log::open_alone(&place, progress)?;
         let written_by = cluster::major_version(&place)?;
@@ -87,7 +89,7 @@ impl Server {
         }
         let socket_dir = place.make_socket_dir()?;
         cluster::clear_stale_files(&place, &socket_dir);
-        let command = cluster::server(&place, &binaries, &socket_dir, durable, &log)?;
+        let command = cluster::server(&place, &binaries, &socket_dir, (durable, settings), &log)?;
         // A server killed with this process must not lose a commit; only the tests need not write
         // everything to disk.
         let when_we_die = if durable { Signal::SIGINT } else { Signal::SIGQUIT };
@@ -127,6 +129,11 @@ impl Server {
     /// The directory of the socket, which has the name of port 5432.
     pub fn socket_dir(&self) -> &Path {
         &self.socket_dir
+    }
+
+    /// PostgreSQL's own data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.place.data()
     }
 
     /// The role to connect as: a superuser, without a password.
@@ -200,7 +207,7 @@ mod tests {
         }
 
         fn start(&self) -> Result<Server> {
-            Server::start(&Options { data_dir: &self.0, durable: false, progress: &|_| {} })
+            Server::start(&Options { data_dir: &self.0, durable: false, settings: &[], progress: &|_| {} })
         }
     }
 

@@ -59,7 +59,7 @@ impl TestRun {
             sweep(&root);
             new_run(&root)?
         };
-        let options = Options { data_dir: &dir, durable: false, progress: &tell };
+        let options = Options { data_dir: &dir, durable: false, settings: &[], progress: &tell };
         // Not in the run's own directory, so that the next run finds what was fetched once.
         let server = Server::start_locked(&options, &dir, lock, Some(&root.join("programs")))?;
         Ok(TestRun { server, dir })

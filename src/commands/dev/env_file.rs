@@ -9,6 +9,8 @@ use super::data_dir::write_private;
 #[derive(Default)]
 pub(super) struct EnvFile {
     pub endpoint: Option<String>,
+    /// The authority of the server's certificate, quoted for a shell.
+    pub ca_file: Option<String>,
     pub operator_token: Option<String>,
     pub org_id: Option<String>,
     pub service_token: Option<String>,
@@ -23,6 +25,7 @@ impl EnvFile {
             let value = Some(value.to_owned());
             match name {
                 "COUNTERSIGN_ENDPOINT" => file.endpoint = value,
+                "COUNTERSIGN_CA_FILE" => file.ca_file = value,
                 "COUNTERSIGN_OPERATOR_TOKEN" => file.operator_token = value,
                 "COUNTERSIGN_ORG_ID" => file.org_id = value,
                 "COUNTERSIGN_SERVICE_TOKEN" => file.service_token = value,
@@ -32,10 +35,12 @@ impl EnvFile {
         file
     }
 
-    /// Replaces the file atomically, with mode 0600. No value holds a character that is special to a shell.
+    /// Replaces the file atomically, with mode 0600. Tokens and ids hold no character that is special to a
+    /// shell.
     pub(super) fn write(&self, path: &Path) -> io::Result<()> {
         let lines = [
             ("COUNTERSIGN_ENDPOINT", &self.endpoint),
+            ("COUNTERSIGN_CA_FILE", &self.ca_file),
             ("COUNTERSIGN_OPERATOR_TOKEN", &self.operator_token),
             ("COUNTERSIGN_ORG_ID", &self.org_id),
             ("COUNTERSIGN_SERVICE_TOKEN", &self.service_token),
@@ -43,6 +48,14 @@ impl EnvFile {
         let line = |(name, value): (&str, &Option<String>)| Some(format!("{name}={}\n", value.as_ref()?));
         write_private(path, &lines.into_iter().filter_map(line).collect::<String>())
     }
+}
+
+/// A path, quoted for a shell. It starts with `./`, because `source` searches a bare name in `PATH`.
+pub(super) fn shell_quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let text = if text.starts_with(['/', '.']) { text } else { format!("./{text}") };
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 #[cfg(test)]

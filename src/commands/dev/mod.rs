@@ -2,8 +2,10 @@
 //!
 //! An embedded PostgreSQL, a first run of the main job, and the server.
 
+mod certificates;
 mod data_dir;
 mod env_file;
+mod target;
 mod tour;
 
 use std::net::{IpAddr, SocketAddr};
@@ -24,9 +26,11 @@ use crate::config::{Issuer, ListenAddress, ServerLimits, WebUrl};
 use crate::db::schema;
 use crate::db::session::SessionSettings;
 use crate::mail::{EmailDelivery, Mailer, Transport};
-use crate::server;
+use crate::server::{self, Listener};
 use crate::state::{Pools, State};
-use env_file::EnvFile;
+use crate::tls::Tls;
+use env_file::{EnvFile, shell_quoted};
+use target::Target;
 
 /// The lifetime of the operator token of `dev`.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -38,13 +42,23 @@ const MAIL_FROM: &str = "Countersign <no-reply@countersign.example>";
 pub(super) async fn run(args: DevArgs) -> Result<()> {
     let began = Instant::now();
     // Before everything else, so that a port in use is an error before anything is created.
-    let listen = &args.server.listening.listen;
-    let listener = server::bind(listen).await?;
+    let listening = &args.server.listening;
+    let listen = &listening.listen;
+    let listener = server::bind(listen, None, listening.insecure_listen || args.tls).await?;
     let metrics = server::bind_metrics(args.server.observed.metrics_listen.as_ref()).await?;
-    let endpoint = endpoint(listen, listener.local_addr()?);
+    let endpoint = endpoint(listen, listener.local_addr()?, args.tls);
     data_dir::prepare(&args.data_dir)?;
+    let clock = Clock::default();
+    let (listener, authority) = if args.tls {
+        let (authority, settings) =
+            certificates::prepare(&args.data_dir, certified_names(listen), clock.now())?;
+        (listener.with_tls(Tls::open(settings, clock.clone())?), Some(authority))
+    } else {
+        (listener, None)
+    };
+    let target = Target { endpoint, authority };
     let database = start_database(&args.data_dir).await?;
-    let outcome = run_on(&args, &database, (listener, metrics), endpoint, began).await;
+    let outcome = run_on(&args, &database, (listener, metrics), &target, clock, began).await;
     let stopped = tokio::task::spawn_blocking(move || database.stop()).await?;
     outcome.and(stopped)
 }
@@ -52,10 +66,12 @@ pub(super) async fn run(args: DevArgs) -> Result<()> {
 async fn run_on(
     args: &DevArgs,
     database: &Server,
-    (listener, metrics): (TcpListener, Option<TcpListener>),
-    endpoint: String,
+    (listener, metrics): (Listener, Option<TcpListener>),
+    target: &Target,
+    clock: Clock,
     began: Instant,
 ) -> Result<()> {
+    let endpoint = &target.endpoint;
     let options = open_database(database).await?;
     let master = data_dir::master_keys(&args.data_dir.join("master.key"))?;
     let issuer: Issuer =
@@ -67,15 +83,9 @@ async fn run_on(
         Pools::open(&options, limits.database_connections, limits.database_load_connections, settings);
     // It owns its database: the port, and with it the issuer, may be another one at each start.
     recorded_issuer::own(&pools.main.pool(), &issuer).await?;
-    let state = State::open(
-        pools,
-        master,
-        args.signing.signing_algorithm,
-        issuer,
-        limits.credentials(),
-        Clock::default(),
-    )
-    .await?;
+    let state =
+        State::open(pools, master, args.signing.signing_algorithm, issuer, limits.credentials(), clock)
+            .await?;
 
     let (stop, stopped) = oneshot::channel::<()>();
     let pages_url = args.pages.pages_url.clone().unwrap_or_else(|| WebUrl::from(&state.issuer));
@@ -90,10 +100,11 @@ async fn run_on(
     let path = args.data_dir.join("dev.env");
     let earlier = EnvFile::read(&path);
     let work = async {
-        let operator_token = operator_token(&state, &endpoint, earlier.operator_token.as_deref()).await?;
-        let done = tour::run(&endpoint, &operator_token, earlier.service_token.as_deref()).await?;
+        let operator_token = operator_token(&state, target, earlier.operator_token.as_deref()).await?;
+        let done = tour::run(target, &operator_token, earlier.service_token.as_deref()).await?;
         let env = EnvFile {
             endpoint: Some(endpoint.clone()),
+            ca_file: target.authority.as_ref().map(|authority| shell_quoted(&authority.file)),
             operator_token: Some(operator_token),
             org_id: Some(done.org_id.clone()),
             service_token: Some(done.service_token.clone()),
@@ -101,7 +112,7 @@ async fn run_on(
         env.write(&path).with_context(|| format!("writing {}", path.display()))?;
         tour::print(&done, database, began.elapsed())?;
         if !args.exit {
-            tour::suggest(&endpoint, &path)?;
+            tour::suggest(target, &path)?;
             server::asked_to_stop().await;
         }
         anyhow::Ok(())
@@ -122,21 +133,31 @@ async fn run_on(
 ///
 /// Its host is the name that the server was configured to listen on, or `localhost` if it listens on every
 /// interface.
-fn endpoint(listen: &ListenAddress, bound: SocketAddr) -> String {
+fn endpoint(listen: &ListenAddress, bound: SocketAddr, tls: bool) -> String {
+    let scheme = if tls { "https" } else { "http" };
     match &listen.host {
         Some(name) if name.parse::<IpAddr>().is_err() && !name.contains('%') => {
-            format!("http://{name}:{}", bound.port())
+            format!("{scheme}://{name}:{}", bound.port())
         }
-        _ if bound.ip().is_unspecified() => format!("http://localhost:{}", bound.port()),
-        _ => format!("http://{bound}"),
+        _ if bound.ip().is_unspecified() => format!("{scheme}://localhost:{}", bound.port()),
+        _ => format!("{scheme}://{bound}"),
     }
+}
+
+/// What the server's certificate is for: this machine, and the host that it was told to listen on.
+fn certified_names(listen: &ListenAddress) -> Vec<String> {
+    let mut names: Vec<_> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into();
+    // A zone, as in `fe80::1%eth0`, stands in no certificate.
+    let host = listen.host.as_ref().filter(|host| !host.contains('%') && !names.contains(host)).cloned();
+    names.extend(host);
+    names
 }
 
 async fn start_database(data_dir: &Path) -> Result<Server> {
     let data_dir = data_dir.to_owned();
     let start = move || {
         let progress = |line: &str| eprintln!("{line}");
-        Server::start(&Options { data_dir: &data_dir, durable: true, progress: &progress })
+        Server::start(&Options { data_dir: &data_dir, durable: true, settings: &[], progress: &progress })
     };
     tokio::task::spawn_blocking(start).await?
 }
@@ -173,9 +194,9 @@ async fn open_database(server: &Server) -> Result<PgConnectOptions> {
 }
 
 /// The operator's token of an earlier run if it is still valid, else a new one.
-async fn operator_token(state: &State, endpoint: &str, earlier: Option<&str>) -> Result<String> {
+async fn operator_token(state: &State, target: &Target, earlier: Option<&str>) -> Result<String> {
     if let Some(token) = earlier
-        && tour::is_operator(endpoint, token).await?
+        && tour::is_operator(target, token).await?
     {
         return Ok(token.to_owned());
     }
@@ -207,7 +228,10 @@ mod tests {
             ("0.0.0.0:0", "0.0.0.0:1", "http://localhost:1"),
             ("[::]:0", "[::]:1", "http://localhost:1"),
         ] {
-            let endpoint = endpoint(&listen.parse().unwrap(), bound.parse().unwrap());
+            let (listen, bound) = (listen.parse().unwrap(), bound.parse().unwrap());
+            let over_tls = endpoint(&listen, bound, true);
+            let endpoint = endpoint(&listen, bound, false);
+            assert_eq!(over_tls, expected.replace("http:", "https:"));
             assert_eq!(endpoint, expected, "{listen}");
             assert!(endpoint.parse::<Issuer>().is_ok(), "{endpoint}");
         }

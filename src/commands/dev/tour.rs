@@ -13,9 +13,11 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tonic::metadata::MetadataValue;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request};
 
+use super::env_file::shell_quoted;
+use super::target::Target;
 use crate::grpc::pb;
 use pb::account_service_client::AccountServiceClient;
 use pb::org_service_client::OrgServiceClient;
@@ -43,8 +45,8 @@ pub(super) struct Done {
 }
 
 /// Whether the token is valid, and belongs to an operator.
-pub(super) async fn is_operator(endpoint: &str, token: &str) -> Result<bool> {
-    let mut accounts = AccountServiceClient::new(connect(endpoint).await?);
+pub(super) async fn is_operator(target: &Target, token: &str) -> Result<bool> {
+    let mut accounts = AccountServiceClient::new(connect(target).await?);
     match accounts.get_caller(bearing(token, pb::GetCallerRequest {})?).await {
         Ok(caller) => Ok(caller.into_inner().permissions.iter().any(|held| held == "platform.accounts")),
         Err(status) if status.code() == Code::Unauthenticated => Ok(false),
@@ -53,8 +55,8 @@ pub(super) async fn is_operator(endpoint: &str, token: &str) -> Result<bool> {
 }
 
 /// Creates what does not exist yet, and exchanges the token each time.
-pub(super) async fn run(endpoint: &str, operator_token: &str, earlier: Option<&str>) -> Result<Done> {
-    let channel = connect(endpoint).await?;
+pub(super) async fn run(target: &Target, operator_token: &str, earlier: Option<&str>) -> Result<Done> {
+    let channel = connect(target).await?;
     let (org, org_is_new) = demo_org(&channel, operator_token).await?;
     let (account, token, service_token, token_is_new) =
         service_token(&channel, operator_token, &org.id, earlier).await?;
@@ -65,7 +67,7 @@ pub(super) async fn run(endpoint: &str, operator_token: &str, earlier: Option<&s
     let exchanged =
         tokens.exchange_token(exchange).await.context("exchanging the service token")?.into_inner();
     let keys = tokens.get_json_web_key_set(pb::GetJsonWebKeySetRequest {}).await?.into_inner();
-    let (claims, key) = verify(endpoint, &exchanged.access_token, keys)?;
+    let (claims, key) = verify(&target.endpoint, &exchanged.access_token, keys)?;
     ensure!(claims["sub"] == account.id, "the JWT is of another account");
     Ok(Done {
         org_id: org.id,
@@ -81,8 +83,14 @@ pub(super) async fn run(endpoint: &str, operator_token: &str, earlier: Option<&s
     })
 }
 
-async fn connect(endpoint: &str) -> Result<Channel> {
-    Ok(Endpoint::from_shared(endpoint.to_owned())?.connect().await?)
+async fn connect(target: &Target) -> Result<Channel> {
+    let mut endpoint = Endpoint::from_shared(target.endpoint.clone())?;
+    if let Some(authority) = &target.authority {
+        let host = endpoint.uri().host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let authority = Certificate::from_pem(&authority.pem);
+        endpoint = endpoint.tls_config(ClientTlsConfig::new().ca_certificate(authority).domain_name(host))?;
+    }
+    Ok(endpoint.connect().await?)
 }
 
 fn bearing<T>(token: &str, message: T) -> Result<Request<T>> {
@@ -260,33 +268,32 @@ fn day(time: Option<&prost_types::Timestamp>) -> String {
 }
 
 /// Prints commands to paste while the server runs.
-pub(super) fn suggest(endpoint: &str, env: &Path) -> Result<()> {
-    let address = endpoint.trim_start_matches("http://");
+pub(super) fn suggest(target: &Target, env: &Path) -> Result<()> {
+    let endpoint = &target.endpoint;
+    let address = endpoint.split_once("://").map_or("", |(_, address)| address);
+    let (grpcurl, curl) = match target.authority {
+        None => ("grpcurl -plaintext", "curl -s"),
+        Some(_) => {
+            (r#"grpcurl -cacert "$COUNTERSIGN_CA_FILE""#, r#"curl -s --cacert "$COUNTERSIGN_CA_FILE""#)
+        }
+    };
     let text = format!(
         r#"
 Paste into another terminal:
 
   source {env}
-  grpcurl -plaintext {address} list
-  grpcurl -plaintext -H "authorization: Bearer $COUNTERSIGN_SERVICE_TOKEN" {address} \
+  {grpcurl} {address} list
+  {grpcurl} -H "authorization: Bearer $COUNTERSIGN_SERVICE_TOKEN" {address} \
     countersign.v1.AccountService/GetCaller
-  grpcurl -plaintext -H "authorization: Bearer $COUNTERSIGN_SERVICE_TOKEN" {address} \
+  {grpcurl} -H "authorization: Bearer $COUNTERSIGN_SERVICE_TOKEN" {address} \
     countersign.v1.TokenService/ExchangeToken
-  grpcurl -plaintext -H "authorization: Bearer $COUNTERSIGN_OPERATOR_TOKEN" {address} \
+  {grpcurl} -H "authorization: Bearer $COUNTERSIGN_OPERATOR_TOKEN" {address} \
     countersign.v1.OrgService/ListOrgs
-  curl -s $COUNTERSIGN_ENDPOINT/.well-known/jwks.json
+  {curl} $COUNTERSIGN_ENDPOINT/.well-known/jwks.json
 
 Serving gRPC and HTTP on {endpoint} until Ctrl-C.
 "#,
         env = shell_quoted(env),
     );
     Ok(std::io::stdout().write_all(text.as_bytes())?)
-}
-
-/// A path, quoted for a shell. It starts with `./`, because `source` searches a bare name in `PATH`.
-fn shell_quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let text = if text.starts_with(['/', '.']) { text } else { format!("./{text}") };
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
-    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }

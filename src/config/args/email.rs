@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use lettre::message::Mailbox;
+use zeroize::Zeroizing;
 
-use crate::config::{Appearance, Colour, Image, LinkUrl, SmtpUrl, WebUrl};
+use crate::config::{Appearance, Colour, Image, LinkUrl, SmtpUrl, WebUrl, secret_file};
 
 /// The heading of all arguments of this file.
 const HEADING: &str = "Email and pages";
@@ -75,6 +76,10 @@ pub(crate) struct EmailArgs {
         requires = "mail_from"
     )]
     pub smtp_url: Option<SmtpUrl>,
+    /// A file with the password of the SMTP server, where `--smtp-url` names a user without one, as in
+    /// `smtp://user@host:587`. One that others can read is refused: `chmod 600`.
+    #[arg(long, env = "COUNTERSIGN_SMTP_PASSWORD_FILE", value_name = "FILE", requires = "smtp_url")]
+    pub smtp_password_file: Option<PathBuf>,
     /// The sender of emails: `Example <no-reply@example.com>`, or only the address.
     #[arg(long, env = "COUNTERSIGN_MAIL_FROM", value_name = "MAILBOX")]
     pub mail_from: Option<Mailbox>,
@@ -83,4 +88,15 @@ pub(crate) struct EmailArgs {
     /// With it no other authority is trusted; without it those that browsers trust are.
     #[arg(long, env = "COUNTERSIGN_SMTP_CA_FILE", value_name = "FILE")]
     pub smtp_ca_file: Option<PathBuf>,
+}
+
+impl EmailArgs {
+    /// The password of its file, if there is one.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub(crate) fn smtp_password(&self) -> anyhow::Result<Option<Zeroizing<String>>> {
+        let file = self.smtp_password_file.as_ref();
+        file.map(|file| secret_file::line("--smtp-password-file", file)).transpose()
+    }
 }

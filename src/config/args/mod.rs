@@ -8,6 +8,7 @@ mod logging;
 mod observation;
 mod server;
 mod size;
+mod tls;
 
 use std::path::PathBuf;
 
@@ -23,6 +24,7 @@ use keys::{IssuerArgs, SigningArgs};
 pub(crate) use keys::{IssuerSetArgs, MasterKeyArgs};
 use logging::LogArgs;
 use server::ServerArgs;
+use tls::TlsArgs;
 
 /// Identities for workloads: service accounts, long-lived tokens, short-lived JWTs.
 ///
@@ -53,18 +55,20 @@ pub(crate) enum Command {
     /// Serve the API on a migrated database
     #[command(after_help = "Examples:
   countersign serve --database-url postgres://countersign@localhost/countersign \\
-    --issuer https://id.example.com --master-key-file master.key --listen :50051
+    --issuer https://id.example.com --master-key-file master.key --listen :443 \\
+    --tls-cert tls.crt --tls-key tls.key
 
   COUNTERSIGN_DATABASE_URL, COUNTERSIGN_ISSUER and COUNTERSIGN_MASTER_KEY_FILE being set:
   countersign serve --trusted-proxies 10.0.0.0/8 --signing-key-lifetime 14d")]
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Try it: an embedded PostgreSQL, an org `demo`, a token, a JWT, then serve until Ctrl-C
     #[command(after_help = "Examples:
   countersign dev
+  countersign dev --tls
   countersign dev --exit --listen 127.0.0.1:0 --data-dir /tmp/countersign",
         mut_arg("reflection", |arg| arg.default_value("true")),
         mut_arg("shutdown_delay", |arg| arg.default_value("0")))]
-    Dev(DevArgs),
+    Dev(Box<DevArgs>),
     /// Create or update the schema of the database
     ///
     /// Safe while servers run, and many times at once.
@@ -114,6 +118,8 @@ pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub signing: SigningArgs,
     #[command(flatten)]
+    pub tls: TlsArgs,
+    #[command(flatten)]
     pub server: ServerArgs,
     #[command(flatten)]
     pub email: EmailArgs,
@@ -132,6 +138,10 @@ pub(crate) struct DevArgs {
     /// serving.
     #[arg(long)]
     pub exit: bool,
+    /// Serve over TLS, with a certificate of an authority that is created in the data directory:
+    /// `ca.pem`, which clients need.
+    #[arg(long)]
+    pub tls: bool,
     #[command(flatten)]
     pub signing: SigningArgs,
     #[command(flatten)]
@@ -330,7 +340,7 @@ mod tests {
         let needed =
             ["countersign", "serve", "--database-url=x", "--issuer=https://x", "--master-key-file=x"];
         match Cli::try_parse_from(needed.iter().chain(arguments))?.command {
-            Command::Serve(args) => Ok(args),
+            Command::Serve(args) => Ok(*args),
             other => panic!("another command: {other:?}"),
         }
     }
@@ -359,6 +369,7 @@ mod tests {
                 let own = [
                     "data_dir",
                     "exit",
+                    "tls",
                     "after_restore",
                     "recover",
                     "output",
@@ -377,6 +388,33 @@ mod tests {
             }
         });
         assert!(variables > 30, "{variables}");
+    }
+
+    #[test]
+    fn every_secret_can_be_read_from_a_file() {
+        let mut secrets = Vec::new();
+        walk(&Cli::command(), &mut |command| {
+            let has = |flag: &str| command.get_arguments().any(|argument| argument.get_long() == Some(flag));
+            for argument in command.get_arguments().filter(|argument| argument.is_hide_env_values_set()) {
+                let flag = argument.get_long().unwrap();
+                // Of the URL of an SMTP server the password alone is secret.
+                let file = if flag == "smtp-url" { "smtp-password-file" } else { &format!("{flag}-file") };
+                assert!(has(file), "{} --{flag}", command.get_name());
+                secrets.push(flag.to_owned());
+            }
+        });
+        secrets.sort();
+        secrets.dedup();
+        assert_eq!(secrets, ["database-url", "smtp-url"]);
+    }
+
+    #[test]
+    fn a_secret_and_its_file_exclude_each_other() {
+        let both = serve(&["--database-url-file=y"]).unwrap_err();
+        assert_eq!(both.kind(), clap::error::ErrorKind::ArgumentConflict);
+        let neither = Cli::try_parse_from(["countersign", "migrate"]).unwrap_err();
+        assert_eq!(neither.kind(), clap::error::ErrorKind::MissingRequiredArgument);
+        Cli::try_parse_from(["countersign", "migrate", "--database-url-file=y"]).unwrap();
     }
 
     #[test]

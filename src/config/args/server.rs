@@ -99,9 +99,19 @@ pub(crate) struct ListeningArgs {
     /// `localhost:50051`, or `:50051` for every interface.
     ///
     /// Of the addresses of a name, the first one that can be listened on is taken. Port 0 takes a free
-    /// one.
+    /// one. Other addresses than those of this machine itself need `--tls-cert` or `--insecure-listen`.
     #[arg(long, env = "COUNTERSIGN_LISTEN", default_value = "127.0.0.1:50051", value_name = "HOST:PORT")]
     pub listen: ListenAddress,
+    /// Listen without TLS on addresses that other machines reach.
+    ///
+    /// For a container or a network in which only the proxy that ends TLS reaches the port: tokens are
+    /// readable there.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_INSECURE_LISTEN",
+        action = ArgAction::SetTrue
+    )]
+    pub insecure_listen: bool,
     /// The proxies in front of the server, as networks or addresses: `10.0.0.0/8,2001:db8::1`.
     ///
     /// Where a call comes from is what their `x-forwarded-for` or `forwarded` says. No other client's is

@@ -25,6 +25,7 @@ use crate::domain::access::standing::Standing;
 use crate::domain::access::work::Work;
 use crate::domain::event_types::EVENT_TYPES;
 use crate::domain::signing_keys::KeyState;
+use crate::domain::values::client_certificate::AllowedCertificate;
 use crate::domain::values::ids::{AccountId, CredentialId, EventId, OrgId, SYSTEM_ORG};
 use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::names::{
@@ -178,6 +179,7 @@ as_displayed!(
     AccountId,
     OrgId,
     AccountName,
+    AllowedCertificate,
     Audience,
     Description,
     DisplayName,

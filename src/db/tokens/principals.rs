@@ -22,6 +22,7 @@ use crate::domain::access::rights::{HeldGrant, owns_something};
 use crate::domain::tokens::policy::{Ceilings, Rules};
 use crate::domain::tokens::restrictions::{Lists, Restrictions};
 use crate::domain::tokens::secrets::Secret;
+use crate::domain::values::client_certificate::AllowedCertificate;
 use crate::domain::values::ids::{AccountId, OrgId, SessionId, TokenId};
 use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::names::{Audience, Purpose};
@@ -86,7 +87,8 @@ async fn read_all(
     let query = sqlx::query_as!(
         TokenRow,
         r#"select t.token_id, t.account_id, t.kind as token_kind, t.scopes, t.resources, t.allowed_audiences,
-                  t.purpose, t.allowed_origins, t.allowed_cidrs, t.may_manage_tokens, t.create_time, t.renew_time,
+                  t.purpose, t.allowed_origins, t.allowed_cidrs, t.allowed_client_certs, t.may_manage_tokens,
+                  t.create_time, t.renew_time,
                   t.expire_time, t.revoke_time is not null as "revoked!", a.kind, a.username,
                   (a.deactivate_time is not null or a.delete_time is not null or m.remove_time is not null)
                       as "account_stopped!",
@@ -134,6 +136,7 @@ struct TokenRow {
     purpose: Option<String>,
     allowed_origins: Option<Vec<String>>,
     allowed_cidrs: Option<Vec<String>>,
+    allowed_client_certs: Option<Vec<String>>,
     may_manage_tokens: bool,
     create_time: OffsetDateTime,
     renew_time: Option<OffsetDateTime>,
@@ -175,6 +178,7 @@ async fn credential(
     let path = |text: &String| ResourcePath::parse(text).map_err(damaged("resource path"));
     let audience = |text: &String| Audience::parse(text).map_err(damaged("audience"));
     let network = |text: &String| Network::parse(text).map_err(damaged("network"));
+    let certificate = |text: &String| AllowedCertificate::parse(text).map_err(damaged("client certificate"));
     let origin = |text: &String| WebOrigin::parse(text).map_err(damaged("web origin"));
     let purpose = |text: String| Purpose::parse(&text).map_err(damaged("purpose"));
     Ok(Credential {
@@ -200,6 +204,12 @@ async fn credential(
             resources: row.resources.iter().map(path).collect::<Result<_>>()?,
             audiences: row.allowed_audiences.iter().map(audience).collect::<Result<_>>()?,
             networks: row.allowed_cidrs.iter().flatten().map(network).collect::<Result<_>>()?,
+            certificates: row
+                .allowed_client_certs
+                .iter()
+                .flatten()
+                .map(certificate)
+                .collect::<Result<_>>()?,
             origins: row.allowed_origins.iter().flatten().map(origin).collect::<Result<_>>()?,
             purpose: row.purpose.map(purpose).transpose()?,
         }

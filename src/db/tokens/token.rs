@@ -16,6 +16,7 @@ use crate::domain::tokens::reminders::skipped_threshold;
 use crate::domain::tokens::renewal::Lifetime;
 use crate::domain::tokens::restrictions::Restrictions;
 use crate::domain::tokens::secrets::SecretRecord;
+use crate::domain::values::client_certificate::AllowedCertificate;
 use crate::domain::values::ids::{AccountId, CredentialId, OrgId, TokenId};
 use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::names::{Audience, DisplayName, Purpose};
@@ -42,6 +43,7 @@ pub struct Token {
     pub allowed_audiences: Vec<String>,
     pub allowed_origins: Vec<String>,
     pub allowed_cidrs: Vec<String>,
+    pub allowed_client_certs: Vec<String>,
     pub may_manage_tokens: bool,
     pub revision: i64,
     pub create_time: OffsetDateTime,
@@ -95,6 +97,8 @@ impl Token {
         let path = |text: &String| ResourcePath::parse(text).map_err(damaged("resource path"));
         let audience = |text: &String| Audience::parse(text).map_err(damaged("audience"));
         let network = |text: &String| Network::parse(text).map_err(damaged("network"));
+        let certificate =
+            |text: &String| AllowedCertificate::parse(text).map_err(damaged("client certificate"));
         let origin = |text: &String| WebOrigin::parse(text).map_err(damaged("web origin"));
         let purpose = |text: &String| Purpose::parse(text).map_err(damaged("purpose"));
         Ok(Restrictions {
@@ -102,6 +106,7 @@ impl Token {
             resources: self.resources.iter().map(path).collect::<Result<_>>()?,
             audiences: self.allowed_audiences.iter().map(audience).collect::<Result<_>>()?,
             networks: self.allowed_cidrs.iter().map(network).collect::<Result<_>>()?,
+            certificates: self.allowed_client_certs.iter().map(certificate).collect::<Result<_>>()?,
             origins: self.allowed_origins.iter().map(origin).collect::<Result<_>>()?,
             purpose: self.purpose.as_ref().map(purpose).transpose()?,
         })
@@ -193,6 +198,9 @@ impl NewToken<'_> {
         fields.extend(lists.resources.iter().map(|resource| FieldChange::set("resources", resource)));
         fields.extend(lists.audiences.iter().map(|audience| FieldChange::set("allowed_audiences", audience)));
         fields.extend(lists.networks.iter().map(|network| FieldChange::set("allowed_cidrs", network)));
+        fields.extend(
+            lists.certificates.iter().map(|allowed| FieldChange::set("allowed_client_certs", allowed)),
+        );
         fields.extend(lists.origins.iter().map(|origin| FieldChange::set("allowed_origins", origin)));
         fields.extend(lists.purpose.iter().map(|purpose| FieldChange::set("purpose", purpose)));
         fields.extend(
@@ -211,7 +219,8 @@ macro_rules! select_tokens {
                       (select a.kind from accounts a where a.org_id = $1 and a.account_id = t.account_id)
                           as owner_kind,
                       scopes, resources, allowed_audiences, coalesce(allowed_origins, '{}') as "allowed_origins!",
-                      coalesce(allowed_cidrs, '{}') as "allowed_cidrs!", may_manage_tokens, revision, create_time, renew_time, maker_expire_time, expire_time, revoke_time, revoke_reason,
+                      coalesce(allowed_cidrs, '{}') as "allowed_cidrs!",
+                      coalesce(allowed_client_certs, '{}') as "allowed_client_certs!", may_manage_tokens, revision, create_time, renew_time, maker_expire_time, expire_time, revoke_time, revoke_reason,
                       coalesce(s.numbers, '{}') as "secret_numbers!", coalesce(s.hints, '{}') as "hints!",
                       coalesce(s.made, '{}') as "secret_create_times!",
                       coalesce(s.ends, '{}') as "secret_expire_times!: Vec<Option<OffsetDateTime>>",
@@ -307,8 +316,9 @@ pub async fn insert(tx: &mut PgConnection, new: &NewToken<'_>, now: OffsetDateTi
     let token = sqlx::query!(
         "insert into tokens (org_id, token_id, account_id, kind, display_name, scopes, resources, allowed_audiences,
                              may_manage_tokens, revision, create_time, expire_time, purpose, labels,
-                             allowed_origins, allowed_cidrs, reminded_days, maker_expire_time)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1, $10, $11, $12, $13, $14, $15, $16, $17)",
+                             allowed_origins, allowed_cidrs, reminded_days, maker_expire_time,
+                             allowed_client_certs)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
         org_id,
         token_id,
         account_id,
@@ -325,7 +335,8 @@ pub async fn insert(tx: &mut PgConnection, new: &NewToken<'_>, now: OffsetDateTi
         &texts(&lists.origins),
         &texts(&lists.networks),
         new.expire_time.and_then(|end| skipped_threshold(end - now)),
-        new.maker_expire_time
+        new.maker_expire_time,
+        &texts(&lists.certificates)
     );
     one_row(&token.execute(&mut *tx).await?, "inserting a token")?;
     labels::store(&mut *tx, new.org_id, new.token_id, new.labels).await?;
@@ -383,7 +394,8 @@ pub async fn update(
     let RestrictionsAndExpiry { restrictions, expire_time } = new.limits;
     let query = sqlx::query!(
         "update tokens set display_name = $3, labels = $4, scopes = $5, resources = $6, allowed_audiences = $7,
-                allowed_origins = $8, allowed_cidrs = $9, expire_time = $10, revision = revision + 1
+                allowed_origins = $8, allowed_cidrs = $9, expire_time = $10,
+                allowed_client_certs = $11, revision = revision + 1
          where org_id = $1 and token_id = $2",
         org_id.uuid(),
         token_id.uuid(),
@@ -394,7 +406,8 @@ pub async fn update(
         &texts(&restrictions.audiences),
         &texts(&restrictions.origins),
         &texts(&restrictions.networks),
-        *expire_time
+        *expire_time,
+        &texts(&restrictions.certificates)
     );
     one_row(&query.execute(&mut *tx).await?, "updating a token")?;
     labels::store(&mut *tx, org_id, token_id, new.labels).await?;

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::rights::Rights;
+use crate::domain::values::client_certificate::Sha256Digest;
 use crate::domain::values::ids::{AccountId, CredentialId, OrgId};
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::{Node, ResourcePath};
@@ -38,12 +39,32 @@ pub struct Claims {
     /// The number of the token's secret that it was exchanged for; none for a session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<i32>,
+    /// The certificate that it is bound to, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cnf: Option<Confirmation>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub act: Option<Act>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub roles: Option<Vec<String>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub authorization_details: Vec<Detail>,
+}
+
+/// How a presenter confirms that the token is its own (RFC 7800): by a client certificate (RFC 8705).
+///
+/// Any other way could not be compared, so that a token with one is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Confirmation {
+    /// The thumbprint of the certificate.
+    #[serde(rename = "x5t#S256")]
+    pub thumbprint: String,
+}
+
+impl From<Sha256Digest> for Confirmation {
+    fn from(thumbprint: Sha256Digest) -> Self {
+        Self { thumbprint: thumbprint.to_string() }
+    }
 }
 
 /// The actor: who acts in place of the subject (RFC 8693, section 4.1).
@@ -95,6 +116,8 @@ pub struct AccessToken {
     pub credential_id: CredentialId,
     /// The account that impersonates the subject, if one does.
     pub actor_id: Option<AccountId>,
+    /// The certificate that it is bound to, if any.
+    pub bound_to: Option<Sha256Digest>,
     /// The rights that its claims list.
     pub listed: Rights,
     /// The rights that it carries, if fewer than those of the token that it was made from.
@@ -127,6 +150,8 @@ impl AccessToken {
         if claims.secret.is_some() != is_token {
             return Err(ForeignClaims);
         }
+        let bound_to = claims.cnf.as_ref().map(|cnf| Sha256Digest::parse(&cnf.thumbprint)).transpose();
+        let bound_to = bound_to.map_err(|_| ForeignClaims)?;
         let listed = listed(&claims)?;
         // `roles` is present only if nothing was narrowed; the rights are then those of the token
         // itself.
@@ -136,7 +161,7 @@ impl AccessToken {
             Some(_) => None,
             None => Some(listed.clone()),
         };
-        Ok(Self { claims, org_id, account_id, credential_id, actor_id, listed, narrowed_to })
+        Ok(Self { claims, org_id, account_id, credential_id, actor_id, bound_to, listed, narrowed_to })
     }
 
     /// The number of the token's secret that it ends with; none for a session.
@@ -182,6 +207,7 @@ mod tests {
             org_ver: 1,
             acct_ver: 4,
             secret: Some(1),
+            cnf: None,
             act: None,
             roles: None,
             authorization_details: vec![Detail {
@@ -231,6 +257,28 @@ mod tests {
             assert_ne!(bad, json);
             assert!(serde_json::from_str::<Claims>(&bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_confirmation_that_cannot_be_compared_is_refused() {
+        let digest = Sha256Digest::from([7; 32]);
+        let bound = Claims { cnf: Some(digest.into()), ..claims() };
+        let json = serde_json::to_string(&bound).unwrap();
+        let cnf = format!(r#""cnf":{{"x5t#S256":"{digest}"}}"#);
+        assert!(json.contains(&cnf), "{json}");
+        let read = |json: &str| serde_json::from_str::<Claims>(json);
+        assert_eq!(AccessToken::from_claims(read(&json).unwrap()).unwrap().bound_to, Some(digest));
+        for other in [
+            r#""cnf":{"jkt":"x"}"#,
+            r#""cnf":{}"#,
+            r#""cnf":"x""#,
+            &format!(r#""cnf":{{"x5t#S256":"{digest}","jkt":"x"}}"#),
+            &format!(r#""cnf":{{"x5t#S256":"{digest}"}},{cnf}"#),
+        ] {
+            assert!(read(&json.replace(&cnf, other)).is_err(), "{other}");
+        }
+        let bad = json.replace(&digest.to_string(), "no digest");
+        assert_eq!(AccessToken::from_claims(read(&bad).unwrap()).unwrap_err(), ForeignClaims);
     }
 
     #[test]

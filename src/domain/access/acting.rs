@@ -12,8 +12,6 @@ use super::roles::{CustomRole, may_define, may_redefine};
 use super::work::Work;
 use crate::domain::tokens::restrictions::Restrictions;
 use crate::domain::values::ids::{AccountId, CredentialId, OrgId, TokenId};
-use crate::domain::values::names::Audience;
-use crate::domain::values::networks::Network;
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::references::AccountRef;
 use crate::domain::values::resources::Node;
@@ -251,8 +249,7 @@ impl Acting<'_> {
     /// # Errors
     /// `TARGET_EXCEEDS_CALLER`, naming what exceeds the limit.
     pub(crate) fn may_make(&self, lists: &Restrictions, may_manage_tokens: bool) -> Result<()> {
-        let Restrictions { scopes, resources, audiences, networks, .. } =
-            &*self.caller.credential().restrictions;
+        let Restrictions { scopes, resources, .. } = &*self.caller.credential().restrictions;
         let mut limits = Rights::within(scopes, resources);
         if let Some(carried) = self.caller.narrowed_to() {
             limits = limits.meet(carried);
@@ -270,22 +267,7 @@ impl Acting<'_> {
             let asked = Rights::within(&lists.scopes, &lists.resources);
             asked.refuse_beyond(&limits, Reason::TargetExceedsCaller)?;
         }
-        let allowed = |audience: &Audience| audiences.is_empty() || audiences.contains(audience);
-        if (lists.audiences.is_empty() && !audiences.is_empty()) || !lists.audiences.iter().all(allowed) {
-            return Err(exceeds(
-                "AUDIENCE",
-                "allowed_audiences",
-                "must be among those of the credential that creates the token",
-            ));
-        }
-        let inside = |network: &Network| networks.iter().any(|own| own.covers(network));
-        if !networks.is_empty() && (lists.networks.is_empty() || !lists.networks.iter().all(inside)) {
-            return Err(exceeds(
-                "NETWORK",
-                "allowed_cidrs",
-                "must lie within those of the credential that creates the token",
-            ));
-        }
+        self.stays_within_places(lists)?;
         if may_manage_tokens && !self.is_unbound_operator() && !self.is_person_who_manages() {
             let why = "only an operator's token without scopes, itself with may_manage_tokens, gives it, \
                        or a session that holds tokens.write";
@@ -329,25 +311,11 @@ impl Acting<'_> {
     /// where it likes.
     ///
     /// # Errors
-    /// `TARGET_EXCEEDS_CALLER` for a credential with networks or audiences, or a JWT that carries less than
+    /// `TARGET_EXCEEDS_CALLER` for a credential with networks, audiences or certificates, or a JWT that carries less than
     /// its credential.
     pub(crate) fn may_send_code(&self) -> Result<()> {
         self.refuse_restricted_to_places()?;
         self.caller.require_whole_credential()
-    }
-
-    /// Refuses a credential that works only from some networks, or only for some audiences.
-    fn refuse_restricted_to_places(&self) -> Result<()> {
-        let Restrictions { audiences, networks, .. } = &*self.caller.credential().restrictions;
-        if !networks.is_empty() {
-            let why = "restrict the credential, and would not restrict a password";
-            return Err(exceeds("NETWORK", "allowed_cidrs", why));
-        }
-        if !audiences.is_empty() {
-            let why = "restrict the credential, and would not restrict a password";
-            return Err(exceeds("AUDIENCE", "allowed_audiences", why));
-        }
-        Ok(())
     }
 
     /// Requires that the caller may make a token for this account at all.
@@ -452,7 +420,7 @@ impl Acting<'_> {
     }
 }
 
-fn exceeds(kind: &'static str, subject: &str, why: &'static str) -> Error {
+pub(super) fn exceeds(kind: &'static str, subject: &str, why: &'static str) -> Error {
     let message = format!("{}: {subject} {why}", Reason::TargetExceedsCaller.message());
     let precondition = Precondition { kind, subject: subject.into(), description: why.into() };
     Error::with_message(Reason::TargetExceedsCaller, message).with_preconditions([precondition])

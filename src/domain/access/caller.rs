@@ -12,6 +12,7 @@ use super::presentation::Presentation;
 use super::request_context::RequestContext;
 use super::rights::Rights;
 use super::standing::Standing;
+use crate::domain::values::client_certificate::Sha256Digest;
 use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SYSTEM_ORG, SessionId};
 use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::permissions::Permission;
@@ -35,6 +36,8 @@ pub enum AuthenticatedBy {
         impersonation: Option<Impersonation>,
         /// When the JWT expires, in whole seconds since 1970.
         expires_at: i64,
+        /// The certificate that the JWT is bound to, if any.
+        bound_to: Option<Sha256Digest>,
     },
 }
 
@@ -55,6 +58,8 @@ pub struct Caller {
     narrowed_to: Option<Rights>,
     /// When the JWT expires, in whole seconds since 1970.
     expires_at: Option<i64>,
+    /// The certificate that the JWT is bound to, if any.
+    bound_to: Option<Sha256Digest>,
     /// Its token's audiences lack the issuer: it is a bearer for what concerns the token itself, alone.
     only_itself: bool,
     pub context: RequestContext,
@@ -71,6 +76,8 @@ impl Caller {
     ///   they authenticate no call to this API, wherever they come from.
     /// - `PURPOSE_MISMATCH` for a token with a purpose, since this API names none.
     /// - `ADDRESS_NOT_ALLOWED`.
+    /// - `CLIENT_CERTIFICATE_NOT_ALLOWED`, also for a JWT that is bound to another certificate than the
+    ///   connection's.
     pub(crate) fn new(
         credential: Arc<Credential>,
         bearer: AuthenticatedBy,
@@ -83,14 +90,22 @@ impl Caller {
             };
             return Err(Error::with_message(reason, "a publishable token cannot be used with this API"));
         }
-        credential.admit(&Presentation { address: context.address.compared(), ..Presentation::default() })?;
+        let certificate = context.presented_certificate();
+        credential.admit(&Presentation {
+            address: context.address.compared(),
+            certificate,
+            ..Presentation::default()
+        })?;
         let by_token_string = matches!(bearer, AuthenticatedBy::TokenString { .. });
-        let (secret, mut narrowed_to, impersonation, expires_at) = match bearer {
-            AuthenticatedBy::TokenString { secret } => (secret, None, None, None),
-            AuthenticatedBy::AccessToken { secret, narrowed_to, impersonation, expires_at } => {
-                (secret, narrowed_to, impersonation, Some(expires_at))
+        let (secret, mut narrowed_to, impersonation, expires_at, bound_to) = match bearer {
+            AuthenticatedBy::TokenString { secret } => (secret, None, None, None, None),
+            AuthenticatedBy::AccessToken { secret, narrowed_to, impersonation, expires_at, bound_to } => {
+                (secret, narrowed_to, impersonation, Some(expires_at), bound_to)
             }
         };
+        if bound_to.is_some() && certificate.thumbprint() != bound_to {
+            return Err(Reason::ClientCertificateNotAllowed.into());
+        }
         let rights = match (&impersonation, &mut narrowed_to) {
             (Some(impersonation), carried) => {
                 impersonation.rights(&carried.take().unwrap_or_default()).into()
@@ -107,6 +122,7 @@ impl Caller {
             secret,
             narrowed_to,
             expires_at,
+            bound_to,
             only_itself,
             context,
         })
@@ -266,6 +282,19 @@ impl Caller {
     pub(crate) fn require_whole_credential(&self) -> Result<()> {
         let Some(carried) = &self.narrowed_to else { return Ok(()) };
         self.credential.effective_rights().refuse_beyond(carried, Reason::TargetExceedsCaller)
+    }
+
+    /// The certificate that its JWT is bound to, if any.
+    pub(super) fn bound_to(&self) -> Option<Sha256Digest> {
+        self.bound_to
+    }
+
+    /// The certificate that a JWT which is made from this call is bound to, if any: that of the JWT, or
+    /// the connection's where the credential works with some alone.
+    pub(super) fn binds_to(&self) -> Option<Sha256Digest> {
+        let by_credential = !self.credential.restrictions.certificates.is_empty();
+        let own = || self.context.presented_certificate().thumbprint();
+        self.bound_to.or_else(|| by_credential.then(own).flatten())
     }
 
     /// The home org of the account that the caller acts as.

@@ -49,6 +49,7 @@ pub enum Check {
     Policy,
     Purpose,
     Network,
+    Certificate,
     Origin,
     Audience,
 }
@@ -57,7 +58,7 @@ impl Check {
     /// The checks of whether the token works at all.
     pub const OF_STATE: [Check; 5] = [Self::Revoked, Self::Org, Self::Account, Self::Expiry, Self::Policy];
     /// The checks of whether it may be used from this client, for this purpose.
-    pub const OF_USE: [Check; 3] = [Self::Purpose, Self::Network, Self::Origin];
+    pub const OF_USE: [Check; 4] = [Self::Purpose, Self::Network, Self::Certificate, Self::Origin];
 
     const fn name(self) -> &'static str {
         match self {
@@ -68,6 +69,7 @@ impl Check {
             Self::Policy => "policy",
             Self::Purpose => "purpose",
             Self::Network => "network",
+            Self::Certificate => "certificate",
             Self::Origin => "origin",
             Self::Audience => "audience",
         }
@@ -119,28 +121,12 @@ impl Credential {
     /// # Errors
     /// - `PURPOSE_MISMATCH` unless both sides name the same purpose, or neither names one.
     /// - `ADDRESS_NOT_ALLOWED`, also if the address is not known.
+    /// - `CLIENT_CERTIFICATE_NOT_ALLOWED`, also if there is no certificate.
     /// - `ORIGIN_NOT_ALLOWED` for a publishable token without one of its origins.
     pub(crate) fn admit(&self, presentation: &Presentation<'_>) -> Result<(), Reason> {
         // None of these checks the time.
         let used = CheckInput { presentation: *presentation, ..CheckInput::at(OffsetDateTime::UNIX_EPOCH) };
         Check::OF_USE.into_iter().try_for_each(|check| self.pass(check, &used))
-    }
-
-    /// As [`admit`](Self::admit), for a JWT that was made from the token.
-    ///
-    /// The place from which the token was presented was checked when the JWT was made, and the
-    /// client that presents the JWT now is another hop: an address or an origin is checked only if
-    /// it is given.
-    pub(crate) fn admit_access_token(&self, presentation: &Presentation<'_>) -> Result<(), Reason> {
-        if self.restrictions.purpose.as_ref() != presentation.purpose {
-            Err(Reason::PurposeMismatch)
-        } else if presentation.address.is_some_and(|address| !self.works_at(address)) {
-            Err(Reason::AddressNotAllowed)
-        } else if presentation.origin.is_some_and(|origin| !self.works_from(origin)) {
-            Err(Reason::OriginNotAllowed)
-        } else {
-            Ok(())
-        }
     }
 
     /// Whether the token passes this check.
@@ -171,6 +157,11 @@ impl Credential {
                 let unknown = self.restrictions.networks.is_empty();
                 let works = used.presentation.address.map_or(unknown, |address| self.works_at(address));
                 (works, Reason::AddressNotAllowed)
+            }
+            Check::Certificate => {
+                let allowed = &self.restrictions.certificates;
+                let works = allowed.is_empty() || used.presentation.certificate.is_among(allowed);
+                (works, Reason::ClientCertificateNotAllowed)
             }
             Check::Origin => {
                 let none = self.kind != TokenKind::Publishable;
@@ -246,6 +237,7 @@ mod tests {
     use crate::domain::access::presentation::PresentedAt;
     use crate::domain::tokens::policy::{Ceilings, MIN_TOKEN_LIFETIME, TokenPolicy};
     use crate::domain::tokens::secrets::{Secret, SecretRecord};
+    use crate::domain::values::client_certificate::AllowedCertificate;
     use crate::domain::values::kinds::AccountKind;
     use crate::domain::values::names::Purpose;
     use crate::domain::values::networks::Network;
@@ -342,7 +334,8 @@ mod tests {
         }
 
         held.restrictions.networks = vec![Network::parse("192.0.2.0/24").unwrap()];
-        let at = |address: &str, origin| held.admit_access_token(&Presentation { origin, ..from(address) });
+        let at =
+            |address: &str, origin| held.admit_access_token(&Presentation { origin, ..from(address) }, None);
         assert_eq!(at("", None), Ok(()), "an omitted address was checked when the token was exchanged");
         assert_eq!(at("192.0.2.9", Some(&origin)), Ok(()));
         assert_eq!(at("192.0.3.9", Some(&origin)), Err(Reason::AddressNotAllowed));
@@ -368,7 +361,7 @@ mod tests {
     #[test]
     fn an_explanation_says_what_the_exchange_says() {
         type Change = fn(&mut Credential);
-        let changes: [(&str, Change); 9] = [
+        let changes: [(&str, Change); 10] = [
             ("revoked", |p| p.revoked = true),
             ("org", |p| p.account.org_stopped = true),
             ("account", |p| p.account.account_stopped = true),
@@ -382,6 +375,9 @@ mod tests {
             }),
             ("purpose", |p| p.restrictions.purpose = Purpose::parse("SCIM").ok()),
             ("network", |p| p.restrictions.networks = vec![Network::parse("192.0.2.0/24").unwrap()]),
+            ("certificate", |p| {
+                p.restrictions.certificates = vec![AllowedCertificate::Thumbprint([1; 32].into())]
+            }),
             ("origin", |p| p.kind = TokenKind::Publishable),
             ("audience", |p| p.restrictions.audiences = vec![Audience::parse("a").unwrap()]),
         ];
@@ -389,6 +385,7 @@ mod tests {
         let presented_at = || PresentedAt {
             origin: WebOrigin::parse("https://app.example").ok(),
             address: "198.51.100.1".parse().ok(),
+            ..PresentedAt::default()
         };
         for set in 0..1_u32 << changes.len() {
             let mut held = credential(&[]);

@@ -13,6 +13,7 @@ use super::credential::Credential;
 use super::member::Member;
 use super::presentation::PresentedAt;
 use crate::domain::tokens::limits::MAX_ACCESS_TOKEN_LIFETIME;
+use crate::domain::values::client_certificate::Sha256Digest;
 use crate::domain::values::ids::{AccountId, CredentialId, OrgId};
 use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::names::{Audience, Purpose};
@@ -31,6 +32,8 @@ pub struct ExchangeRequest {
     presented_at: PresentedAt,
     /// The number of the subject's secret that was presented.
     secret: Option<i32>,
+    /// Whether the access token is to be bound to the client's certificate.
+    certificate_bound: bool,
 }
 
 impl ExchangeRequest {
@@ -63,6 +66,11 @@ impl ExchangeRequest {
     /// The same request, by the secret with this number.
     pub(crate) fn by_secret(self, secret: Option<i32>) -> Self {
         Self { secret, ..self }
+    }
+
+    /// The same request, for an access token that is bound to the client's certificate.
+    pub(crate) fn bound(self, certificate_bound: bool) -> Self {
+        Self { certificate_bound, ..self }
     }
 
     /// The address from which the subject is presented.
@@ -132,6 +140,8 @@ pub struct Decision<'a> {
     pub carried: Arc<Carried>,
     /// The number of the secret that it ends with, of a token.
     pub secret: Option<i32>,
+    /// The certificate that it is bound to, if any.
+    pub bound_to: Option<Sha256Digest>,
     /// Whole seconds since 1970.
     pub issued_at: i64,
     /// Whole seconds since 1970, after `issued_at` and never after the expiry of the token or its secret.
@@ -145,6 +155,7 @@ pub struct Decision<'a> {
 /// - `SCOPE_NOT_HELD` with the scopes.
 /// - `INVALID_TARGET` with the audience.
 /// - `SCOPE_TOO_WIDE`.
+/// - `INVALID_FIELD` for a binding to a certificate that the client does not have.
 pub(crate) fn decide<'a>(
     credential: &Credential,
     request: &'a ExchangeRequest,
@@ -176,7 +187,20 @@ pub(crate) fn decide<'a>(
     };
     let speaks_for = SpeaksFor::new(&credential.account, credential);
     let secret = credential.bound_to(request.secret);
-    Ok(Decision { speaks_for, audiences, carried, secret, issued_at, expires_at })
+    let bound_to = binding(credential, request)?;
+    Ok(Decision { speaks_for, audiences, carried, secret, bound_to, issued_at, expires_at })
+}
+
+/// The certificate that the access token is bound to: where that was asked for, and where the credential
+/// works with some certificates alone.
+fn binding(credential: &Credential, request: &ExchangeRequest) -> Result<Option<Sha256Digest>> {
+    let own = request.presented_at.certificate.thumbprint();
+    if request.certificate_bound && own.is_none() {
+        let why = "needs a client certificate in the handshake of the connection";
+        return Err(Error::invalid("certificate_bound", why));
+    }
+    let is_bound = request.certificate_bound || !credential.restrictions.certificates.is_empty();
+    Ok(own.filter(|_| is_bound))
 }
 
 /// Refuses scopes that are not held; passes if there are none.

@@ -95,8 +95,9 @@ pub(crate) fn decide<'a>(
     let carried = Carried::new(&given, None)?.into();
     // What it is made from ends with this secret, and so does it.
     let secret = credential.bound_to(acting.caller.secret());
+    let bound_to = acting.caller.binds_to();
     let (speaks_for, audiences) = (SpeaksFor::new(target, credential), Audiences::Issuer(issuer));
-    Ok(Decision { speaks_for, audiences, carried, secret, issued_at, expires_at })
+    Ok(Decision { speaks_for, audiences, carried, secret, bound_to, issued_at, expires_at })
 }
 
 #[cfg(test)]
@@ -165,6 +166,7 @@ mod tests {
                 narrowed_to: None,
                 impersonation: None,
                 expires_at: now().unix_timestamp() + left,
+                bound_to: None,
             });
             let target = target(&[]);
             let decision = decided(admin, bearer, &target);

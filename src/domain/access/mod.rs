@@ -17,6 +17,7 @@ pub mod impersonation;
 pub mod impersonation_token;
 pub mod member;
 pub mod missing;
+mod places;
 pub mod presentation;
 pub mod reassignment;
 pub mod request_context;

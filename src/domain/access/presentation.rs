@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::domain::values::client_certificate::PresentedCertificate;
 use crate::domain::values::names::Purpose;
 use crate::domain::values::web_origin::WebOrigin;
 
@@ -13,6 +14,8 @@ pub struct Presentation<'a> {
     /// The origin of the page that presents it; none outside a browser, or if it is invalid.
     pub origin: Option<&'a WebOrigin>,
     pub purpose: Option<&'a Purpose>,
+    /// The certificate of the client that presents it.
+    pub certificate: PresentedCertificate,
 }
 
 /// Where the subject of an exchange or introspection is presented.
@@ -20,11 +23,13 @@ pub struct Presentation<'a> {
 pub struct PresentedAt {
     pub address: Option<IpAddr>,
     pub origin: Option<WebOrigin>,
+    pub certificate: PresentedCertificate,
 }
 
 impl PresentedAt {
     /// The presentation here for this purpose.
     pub(crate) fn with<'a>(&'a self, purpose: Option<&'a Purpose>) -> Presentation<'a> {
-        Presentation { address: self.address, origin: self.origin.as_ref(), purpose }
+        let Self { address, origin, certificate } = self;
+        Presentation { address: *address, origin: origin.as_ref(), purpose, certificate: *certificate }
     }
 }

@@ -12,6 +12,7 @@ use super::call_facts::CallFacts;
 use super::presentation::PresentedAt;
 use super::work::Work;
 use crate::domain::values::client_address::ClientAddress;
+use crate::domain::values::client_certificate::{ClientCertificate, PresentedCertificate};
 use crate::domain::values::trace_parent::TraceParent;
 use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Reason, Result};
@@ -21,6 +22,8 @@ use crate::error::{Reason, Result};
 pub struct RequestContext {
     /// The client's address.
     pub address: ClientAddress,
+    /// The certificate of the connection's own handshake; none for a page's call.
+    pub certificate: Option<Arc<ClientCertificate>>,
     /// The origin of the page that calls, as its browser sends it.
     pub page: BrowserOrigin,
     /// Identifies the call in responses, events and logs.
@@ -102,6 +105,11 @@ pub enum BrowserOrigin {
 }
 
 impl RequestContext {
+    /// The certificate of the connection, as credentials are checked against it.
+    pub(crate) fn presented_certificate(&self) -> PresentedCertificate {
+        self.certificate.as_deref().map_or(PresentedCertificate::None, |own| PresentedCertificate::Own(*own))
+    }
+
     /// Where a credential is presented that the caller checks on behalf of another client.
     ///
     /// The fields of the request say it, except that where the connection has an `origin` header of
@@ -113,6 +121,7 @@ impl RequestContext {
         &self,
         origin: Option<WebOrigin>,
         address: Option<IpAddr>,
+        certificate: PresentedCertificate,
     ) -> Result<PresentedAt> {
         let origin = match (&self.page, origin) {
             (BrowserOrigin::None, field) => field,
@@ -121,6 +130,6 @@ impl RequestContext {
             (BrowserOrigin::Web(page), Some(field)) if *page == field => Some(field),
             _ => return Err(Reason::OriginMismatch.into()),
         };
-        Ok(PresentedAt { origin, address })
+        Ok(PresentedAt { origin, address, certificate })
     }
 }

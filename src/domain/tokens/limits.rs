@@ -19,6 +19,9 @@ pub const MAX_LABELS: usize = 16;
 /// The most scopes, resources, audiences, networks, origins and grants in one list.
 pub const MAX_LIST: usize = 100;
 
+/// The most client certificates of one token.
+pub const MAX_CLIENT_CERTS: usize = 20;
+
 /// Formats a lifetime for people: in whole days if possible, otherwise in seconds.
 pub fn format_lifetime(lifetime: Duration) -> String {
     match (lifetime.as_secs() / DAY.as_secs(), lifetime.as_secs() % DAY.as_secs()) {

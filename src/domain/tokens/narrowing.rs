@@ -25,6 +25,8 @@ impl RestrictionsAndExpiry {
         !same(&old.scopes, &new.scopes)
             || !same(&old.resources, &new.resources)
             || !same(&old.audiences, &new.audiences)
+            // One from before is bound to another certificate, or to none.
+            || !same(&old.certificates, &new.certificates)
     }
 }
 
@@ -35,7 +37,7 @@ pub fn same<T: PartialEq>(one: &[T], other: &[T]) -> bool {
 
 /// Refuses an update that would widen the token.
 ///
-/// Origins and networks say from where it works: they may change, but not be emptied. Its purpose
+/// Origins, networks and client certificates say from where it works: they may change, but not be emptied. Its purpose
 /// may not change.
 ///
 /// # Errors
@@ -49,6 +51,7 @@ pub fn may_become(before: &RestrictionsAndExpiry, after: &RestrictionsAndExpiry)
         ("resources", old.resources.len(), new.resources.len()),
         ("allowed_audiences", old.audiences.len(), new.audiences.len()),
         ("allowed_cidrs", old.networks.len(), new.networks.len()),
+        ("allowed_client_certs", old.certificates.len(), new.certificates.len()),
         ("allowed_origins", old.origins.len(), new.origins.len()),
     ] {
         if had > 0 && has == 0 {
@@ -92,6 +95,7 @@ pub fn may_become(before: &RestrictionsAndExpiry, after: &RestrictionsAndExpiry)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::values::client_certificate::AllowedCertificate;
     use crate::domain::values::names::{Audience, Purpose};
     use crate::domain::values::networks::Network;
     use crate::domain::values::web_origin::WebOrigin;
@@ -143,6 +147,15 @@ mod tests {
         after.restrictions.origins = vec![WebOrigin::parse("https://b.example").unwrap()];
         assert_eq!(refused(&before, &after), [""; 0]);
         assert!(!after.narrow_rights_of(&before));
+        let certificates = |byte| vec![AllowedCertificate::Thumbprint([byte; 32].into())];
+        after.restrictions.certificates = certificates(1);
+        assert_eq!(refused(&before, &after), [""; 0], "a first one narrows");
+        assert!(after.narrow_rights_of(&before), "JWTs from before are bound to none");
+        let mut renewed = after.clone();
+        renewed.restrictions.certificates = certificates(2);
+        assert_eq!(refused(&after, &renewed), [""; 0]);
+        assert!(renewed.narrow_rights_of(&after));
+        assert_eq!(refused(&after, &before), ["allowed_client_certs"]);
         after.restrictions.networks.clear();
         after.restrictions.origins.clear();
         assert_eq!(refused(&before, &after), ["allowed_cidrs", "allowed_origins"]);

@@ -2,6 +2,7 @@
 
 use std::ops::Deref;
 
+use crate::domain::values::client_certificate::AllowedCertificate;
 use crate::domain::values::names::{Audience, Purpose};
 use crate::domain::values::networks::Network;
 use crate::domain::values::permissions::Permission;
@@ -17,6 +18,7 @@ pub struct Restrictions {
     pub resources: Vec<ResourcePath>,
     pub audiences: Vec<Audience>,
     pub networks: Vec<Network>,
+    pub certificates: Vec<AllowedCertificate>,
     pub origins: Vec<WebOrigin>,
     pub purpose: Option<Purpose>,
 }
@@ -60,12 +62,13 @@ impl Restrictions {
         resources: Vec::new(),
         audiences: Vec::new(),
         networks: Vec::new(),
+        certificates: Vec::new(),
         origins: Vec::new(),
         purpose: None,
     };
 
     fn weight(&self) -> usize {
-        let Self { scopes, resources, audiences, networks, origins, purpose } = self;
+        let Self { scopes, resources, audiences, networks, certificates, origins, purpose } = self;
         let texts = scopes.iter().map(|scope| scope.as_str().len());
         let texts = texts.chain(resources.iter().map(|path| path.as_str().len()));
         let texts = texts.chain(audiences.iter().map(|audience| audience.as_str().len()));
@@ -75,6 +78,7 @@ impl Restrictions {
             + size_of_val(&**resources)
             + size_of_val(&**audiences)
             + size_of_val(&**networks)
+            + size_of_val(&**certificates)
             + size_of_val(&**origins)
             + texts.sum::<usize>()
     }

@@ -1,6 +1,7 @@
 //! Strings and numbers that are validated once, when they come in.
 
 pub mod client_address;
+pub mod client_certificate;
 pub mod ids;
 pub mod kinds;
 pub mod markup;

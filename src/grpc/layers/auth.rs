@@ -168,6 +168,7 @@ impl Call {
             narrowed_to: token.narrowed_to,
             impersonation,
             expires_at: token.claims.exp,
+            bound_to: token.bound_to,
         };
         let caller = Caller::new(found.credential, bearer, self.context.clone());
         let caller = caller.and_then(|caller| caller.for_issuer(state.keyring.signer.issuer(), false));

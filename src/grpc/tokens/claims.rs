@@ -5,7 +5,7 @@ use std::fmt::Display;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use crate::domain::access::access_token::Act;
+use crate::domain::access::access_token::{Act, Confirmation};
 use crate::domain::access::exchange::{Audiences, Decision};
 use crate::domain::values::ids::{AccountId, CredentialId, OrgId};
 use crate::error::{Error, Result};
@@ -34,6 +34,8 @@ struct Written<'a> {
     /// The number of the token's secret that it was made with; none of a session.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cnf: Option<Confirmation>,
     #[serde(skip_serializing_if = "Option::is_none")]
     act: Option<Act>,
 }
@@ -64,6 +66,7 @@ pub(super) fn sign(state: &State, decision: Decision<'_>, jti: Uuid, act: Option
         org_ver: for_whom.org_version,
         acct_ver: for_whom.account_version,
         secret: decision.secret,
+        cnf: decision.bound_to.map(Confirmation::from),
         act,
     };
     let carried = decision.carried.json();

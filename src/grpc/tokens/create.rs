@@ -12,9 +12,10 @@ use crate::db::tokens::{Labels, NewToken};
 use crate::db::{named_permissions, references};
 use crate::domain::access::acting::Acting;
 use crate::domain::tokens::expiration::Expiration;
-use crate::domain::tokens::limits::{MAX_LABELS, MAX_LIST};
+use crate::domain::tokens::limits::{MAX_CLIENT_CERTS, MAX_LABELS, MAX_LIST};
 use crate::domain::tokens::policy::Rules;
 use crate::domain::tokens::restrictions::Restrictions;
+use crate::domain::values::client_certificate::AllowedCertificate;
 use crate::domain::values::ids::{AccountId, OrgId, TokenId};
 use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::names;
@@ -70,6 +71,12 @@ impl TryFrom<&pb::CreateTokenRequest> for NewTokenRequest {
                 &request.allowed_cidrs,
                 MAX_LIST,
                 Network::parse,
+            ),
+            certificates: violations.check_each(
+                "allowed_client_certs",
+                &request.allowed_client_certs,
+                MAX_CLIENT_CERTS,
+                AllowedCertificate::parse,
             ),
             origins: violations.check_each(
                 "allowed_origins",

@@ -161,9 +161,12 @@ async fn asked(
         }
     }
     let (ttl, purpose) = violations.all((ttl, purpose))?;
-    let presented_at =
-        call.context.presented_at(told.origin, told.address.or(call.context.address.compared()))?;
-    Ok(exchange::ExchangeRequest::new(audiences, scopes, ttl).presented(presented_at, purpose))
+    // Whatever the caller says of the client: the connection's own.
+    let certificate = call.context.presented_certificate();
+    let address = told.address.or(call.context.address.compared());
+    let presented_at = call.context.presented_at(told.origin, address, certificate)?;
+    let asked = exchange::ExchangeRequest::new(audiences, scopes, ttl).presented(presented_at, purpose);
+    Ok(asked.bound(request.certificate_bound))
 }
 
 /// Whether the bearer sent with the subject is trusted to say who presents the subject.

@@ -41,12 +41,14 @@ pub async fn explain_token(
     let purpose = violations.check("purpose", convert::optional(&request.purpose, Purpose::parse));
     let PresentedAtFields { origin, address } =
         PresentedAtFields::read(&mut violations, &request.origin, &request.client_address);
+    let certificate = PresentedAtFields::certificate(&mut violations, &request.client_certificate_thumbprint);
     let scopes = violations.check_each("scopes", &request.scopes, MAX_LIST, Permission::parse);
     let node = violations.check("resource", convert::optional(&request.resource, Node::parse));
-    let (asked, audience, purpose, node) = violations.all((asked, audience, purpose, node))?;
+    let (asked, audience, purpose, certificate, node) =
+        violations.all((asked, audience, purpose, certificate, node))?;
 
     // The rights that a JWT carries, and why it is refused beside the checks of its token.
-    let (mut carried, mut version) = (None, None);
+    let (mut carried, mut version, mut bound_to) = (None, None, None);
     let (mut outcomes, credential, secret) = match asked {
         ExplainTarget::AccessToken(jwt) => {
             let named = !request.org_id.is_empty();
@@ -57,6 +59,7 @@ pub async fn explain_token(
                 Ok(None) => (explain_access_token_checks(Some(Ok(()))), None, None),
                 Ok(Some(found)) => {
                     version = Some(found.refusal);
+                    bound_to = found.token.bound_to;
                     let aud = found.token.claims.aud.as_slice();
                     let wanted = audience.as_ref().map_or(state.keyring.signer.issuer(), Audience::as_str);
                     carried = Some((found.token.listed.clone(), aud.iter().any(|aud| aud == wanted)));
@@ -89,7 +92,7 @@ pub async fn explain_token(
         }
     };
     if let Some(credential) = credential {
-        let presentation = PresentedAt { address, origin };
+        let presentation = PresentedAt { address, origin, certificate };
         let presented = presentation.with(purpose.as_ref());
         let used = CheckInput {
             now: state.clock.now(),
@@ -99,6 +102,12 @@ pub async fn explain_token(
             issuer: state.keyring.signer.issuer(),
         };
         let mut of_token = explain_credential_checks(&credential, &used);
+        if let Some(bound) = of_token.iter_mut().find(|outcome| outcome.name == "certificate")
+            && bound_to.is_some()
+            && certificate.thumbprint() != bound_to
+        {
+            bound.failure = Some(Reason::ClientCertificateNotAllowed);
+        }
         let held = |permission: &Permission| {
             let rights = credential.effective_rights();
             let own = node

@@ -13,6 +13,7 @@ use crate::domain::access::presentation::PresentedAt;
 use crate::domain::access::rights::Rights;
 use crate::domain::tokens::limits::MAX_LIST;
 use crate::domain::values::client_address::ClientAddress;
+use crate::domain::values::client_certificate::{PresentedCertificate, Sha256Digest};
 use crate::domain::values::ids::{CredentialId, OrgId};
 use crate::domain::values::names::{Audience, Purpose};
 use crate::domain::values::permissions::Permission;
@@ -98,6 +99,7 @@ struct IntrospectionRequest<'a> {
     audience: Option<Audience>,
     purpose: Option<Purpose>,
     fields: PresentedAtFields,
+    certificate: PresentedCertificate,
     required: Vec<Permission>,
     /// Where they are required.
     node: Node,
@@ -112,6 +114,7 @@ impl<'a> IntrospectionRequest<'a> {
         let audience = violations.check("audience", convert::optional(&request.audience, Audience::parse));
         let purpose = violations.check("purpose", convert::optional(&request.purpose, Purpose::parse));
         let fields = PresentedAtFields::read(violations, &request.origin, &request.client_address);
+        let certificate = PresentedAtFields::certificate(violations, &request.client_certificate_thumbprint);
         let required =
             violations.check_each("required_scopes", &request.required_scopes, MAX_LIST, Permission::parse);
         let node = violations.check("resource", convert::optional(&request.resource, Node::parse));
@@ -120,6 +123,7 @@ impl<'a> IntrospectionRequest<'a> {
             audience: audience?,
             purpose: purpose?,
             fields,
+            certificate: certificate?,
             required,
             node: node?.unwrap_or(Node::Org),
         })
@@ -149,7 +153,8 @@ async fn introspect(
     caller: &Caller,
     asked: &IntrospectionRequest<'_>,
 ) -> Result<pb::IntrospectTokenResponse> {
-    let presentation = call.context.presented_at(asked.fields.origin.clone(), asked.fields.address)?;
+    let presentation =
+        call.context.presented_at(asked.fields.origin.clone(), asked.fields.address, asked.certificate)?;
     // Credentials that others sent to the caller do not count as failures of the caller's
     // address.
     let from = ClientAddress::UNKNOWN;
@@ -206,6 +211,12 @@ async fn service_token(
             iat: credential.create_time.unix_timestamp(),
             nbf: credential.create_time.unix_timestamp(),
             aud: credential.targets(state.keyring.signer.issuer()),
+            // The one that was compared.
+            cnf: asked
+                .certificate
+                .thumbprint()
+                .filter(|_| !credential.restrictions.certificates.is_empty())
+                .map(confirmation),
             max_cache_ttl: Some(convert::proto_duration(left.unwrap_or(MAX_CACHE).min(MAX_CACHE))),
             ..common(state, credential.credential_id, &credential.account)
         },
@@ -230,7 +241,7 @@ async fn access_token(
     };
     if !asked.audience.as_ref().is_none_or(is_for)
         || !claims.aud.as_slice().iter().all(is_still_for)
-        || credential.admit_access_token(&presented).is_err()
+        || credential.admit_access_token(&presented, verified.token.bound_to).is_err()
     {
         return Ok(None);
     }
@@ -265,6 +276,7 @@ async fn access_token(
             nbf: claims.nbf,
             aud: claims.aud.as_slice().to_vec(),
             jti: claims.jti.clone(),
+            cnf: verified.token.bound_to.map(confirmation),
             act: verified.token.actor_id.map(|id| pb::Act { sub: id.to_string() }),
             authorization_details,
             max_cache_ttl: Some(convert::proto_duration(left.min(MAX_CACHE))),
@@ -305,6 +317,10 @@ fn listed(
 fn detail(detail: Detail) -> pb::AuthorizationDetail {
     let Detail { kind, identifier, actions } = detail;
     pb::AuthorizationDetail { r#type: kind, identifier, actions }
+}
+
+fn confirmation(thumbprint: Sha256Digest) -> pb::Confirmation {
+    pb::Confirmation { x5t_s256: thumbprint.to_string() }
 }
 
 fn common(state: &State, client_id: CredentialId, member: &Member) -> pb::IntrospectTokenResponse {

@@ -39,6 +39,7 @@ pub fn token(token: &db::tokens::Token, rules: &Rules, now: OffsetDateTime) -> R
         allowed_origins: token.allowed_origins.clone(),
         allowed_cidrs: token.allowed_cidrs.clone(),
         allowed_audiences: token.allowed_audiences.clone(),
+        allowed_client_certs: token.allowed_client_certs.clone(),
         may_manage_tokens: token.may_manage_tokens,
         secrets: secrets.collect(),
         create_time: Some(convert::timestamp(token.create_time)),

@@ -10,10 +10,11 @@ use crate::db::events::{Change, EventValue, FieldChange};
 use crate::db::named_permissions;
 use crate::db::tokens::{Labels, Token, TokenUpdate};
 use crate::domain::access::exchange::refuse_scopes;
-use crate::domain::tokens::limits::MAX_LIST;
+use crate::domain::tokens::limits::{MAX_CLIENT_CERTS, MAX_LIST};
 use crate::domain::tokens::narrowing::{RestrictionsAndExpiry, may_become, same};
 use crate::domain::tokens::policy::Rules;
 use crate::domain::tokens::restrictions::Restrictions;
+use crate::domain::values::client_certificate::AllowedCertificate;
 use crate::domain::values::ids::TokenId;
 use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::names::{Audience, DisplayName};
@@ -31,13 +32,14 @@ use crate::grpc::wire::update_mask::{Mask, check_etag};
 use crate::state::State;
 
 /// The fields that may be updated.
-const KNOWN: [&str; 8] = [
+const KNOWN: [&str; 9] = [
     "display_name",
     "labels",
     "scopes",
     "resources",
     "allowed_audiences",
     "allowed_cidrs",
+    "allowed_client_certs",
     "allowed_origins",
     "expire_time",
 ];
@@ -50,6 +52,7 @@ fn is_set(token: &pb::Token, path: &str) -> bool {
         "resources" => !token.resources.is_empty(),
         "allowed_audiences" => !token.allowed_audiences.is_empty(),
         "allowed_cidrs" => !token.allowed_cidrs.is_empty(),
+        "allowed_client_certs" => !token.allowed_client_certs.is_empty(),
         "allowed_origins" => !token.allowed_origins.is_empty(),
         _ => token.expire_time.is_some(),
     }
@@ -94,6 +97,12 @@ impl GivenTokenFields {
                 MAX_LIST,
                 Network::parse,
             ),
+            certificates: violations.check_each(
+                "token.allowed_client_certs",
+                &asked.allowed_client_certs,
+                MAX_CLIENT_CERTS,
+                AllowedCertificate::parse,
+            ),
             origins: violations.check_each(
                 "token.allowed_origins",
                 &asked.allowed_origins,
@@ -116,6 +125,7 @@ impl GivenTokenFields {
                 resources: pick("resources").resources.clone(),
                 audiences: pick("allowed_audiences").audiences.clone(),
                 networks: pick("allowed_cidrs").networks.clone(),
+                certificates: pick("allowed_client_certs").certificates.clone(),
                 origins: pick("allowed_origins").origins.clone(),
                 purpose: old.purpose.clone(),
             },
@@ -230,6 +240,7 @@ fn changed(before: &RestrictionsAndExpiry, after: &RestrictionsAndExpiry) -> Vec
         lists("resources", &old.resources, &new.resources),
         lists("allowed_audiences", &old.audiences, &new.audiences),
         lists("allowed_cidrs", &old.networks, &new.networks),
+        lists("allowed_client_certs", &old.certificates, &new.certificates),
         lists("allowed_origins", &old.origins, &new.origins),
         differ("expire_time", times(before).as_deref(), times(after).as_deref()),
     ]

@@ -23,6 +23,7 @@ const FLOORS: &[&str] = &[
     "crypto",
     "client_addr",
     "connections",
+    "tls",
     "telemetry",
     "config",
     "metrics",

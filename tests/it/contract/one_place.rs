@@ -50,6 +50,35 @@ fn rights_are_computed_only_where_grants_are_loaded() {
     }
 }
 
+/// The certificate that a credential is checked against is that of the connection's own handshake, or for
+/// introspection the one that a verifier reports. No header is one.
+#[test]
+fn client_certificates_come_from_the_handshake_alone() {
+    const VALUE: &str = "domain/values/client_certificate.rs";
+    // That of the tests.
+    const MODEL: &str = "domain/access/delegation";
+    assert_eq!(elsewhere("peer_certificates(", &["tls"]), NOWHERE);
+    assert_eq!(elsewhere("ClientCertificate {", &["tls", VALUE, MODEL]), NOWHERE);
+    assert_eq!(elsewhere("PresentedCertificate::Own(", &["domain/access/request_context.rs"]), NOWHERE);
+    assert_eq!(elsewhere("PresentedCertificate::Reported", &["grpc/tokens/presented_at.rs"]), NOWHERE);
+    assert_eq!(elsewhere("connection.certificate", &["flows/request.rs"]), NOWHERE);
+}
+
+/// Files with secrets are read by one function, which refuses those that others can read.
+#[test]
+fn secrets_are_read_from_files_in_one_place() {
+    assert_eq!(elsewhere("is_open_to_others(", &["config/secret_file.rs"]), NOWHERE);
+    for (file, reads) in [
+        ("crypto/seal.rs", "secret_file::read("),
+        ("tls/files.rs", "secret_file::read("),
+        ("config/args/database.rs", "secret_file::line("),
+        ("config/args/email.rs", "secret_file::line("),
+    ] {
+        let text = fs::read_to_string(repository().join("src").join(file)).unwrap();
+        assert!(text.contains(reads), "{file}");
+    }
+}
+
 /// A limit is checked where the rows are written, so that no new way of writing them goes round it.
 #[test]
 fn limits_are_checked_where_rows_are_written() {

@@ -191,7 +191,8 @@ pub async fn start_postgres(data_dir: &Path) -> postgres::Server {
     let data_dir = data_dir.to_owned();
     let start = move || {
         // Durable: what was acknowledged must be there after the crash.
-        let options = postgres::Options { data_dir: &data_dir, durable: true, progress: &|_| () };
+        let options =
+            postgres::Options { data_dir: &data_dir, durable: true, settings: &[], progress: &|_| () };
         postgres::Server::start(&options).unwrap()
     };
     tokio::task::spawn_blocking(start).await.unwrap()

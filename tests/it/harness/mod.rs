@@ -10,6 +10,7 @@ mod proxy;
 mod raw;
 mod secrets;
 mod smtp;
+mod tls;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,15 +19,16 @@ use std::time::{Duration, Instant};
 use countersign::clock::Clock;
 use countersign::commands::bootstrap;
 use countersign::config::{
-    AccessLogLevel, Appearance, ConnectionLimits, PasswordHashing, ServerLimits, SigningAlgorithm,
-    TokenLimits, WebUrl,
+    AccessLogLevel, Appearance, ClientAuth, ConnectionLimits, PasswordHashing, ServerLimits,
+    SigningAlgorithm, TokenLimits, WebUrl,
 };
 use countersign::crypto::seal::MasterKeys;
 use countersign::db::keys::sealed::Sealed;
 use countersign::db::session::SessionSettings;
 use countersign::grpc::pb;
+use countersign::jobs::table;
 use countersign::mail::{EmailDelivery, Mailer};
-use countersign::server;
+use countersign::server::{self, Listener};
 use countersign::state::{Pools, State};
 use pb::account_service_client::AccountServiceClient;
 use pb::org_service_client::OrgServiceClient;
@@ -55,6 +57,7 @@ pub use proxy::Proxy;
 pub use raw::{call_held, call_named, call_raw};
 pub use secrets::{hides_secrets, search_too, watch, watch_master_keys};
 pub use smtp::{Manner, Security, SmtpServer, certificate};
+pub use tls::{Authority, Pair, TlsFiles, get, self_signed, shake};
 
 /// The time after which a waiting test fails. Working code takes far less, however busy the
 /// machine is: tests check the order of things, and never how soon they happen.
@@ -114,6 +117,15 @@ struct Start<'a> {
     /// None: emails wait.
     mailer: Option<Mailer>,
     appearance: Appearance,
+    /// The TLS of its port, with the certificate of the harness's own client.
+    tls: Option<OverTls<'a>>,
+}
+
+/// A server over TLS, and how the harness reaches it.
+struct OverTls<'a> {
+    files: &'a TlsFiles,
+    client_auth: ClientAuth,
+    certificate: Option<&'a Pair>,
 }
 
 impl Default for Start<'_> {
@@ -126,6 +138,7 @@ impl Default for Start<'_> {
             algorithm,
             mailer: None,
             appearance: Appearance::default(),
+            tls: None,
         }
     }
 }
@@ -150,6 +163,22 @@ impl TestServer {
         let options = database.options();
         let master = MasterKeys::new_file().as_str().into();
         let start = Start { mailer: Some(smtp.mailer()), ..Start::default() };
+        Self::node(options, database, master, start, limits).await
+    }
+
+    /// A server over TLS, whose clock only moves when a test advances it. The harness's own client has
+    /// this certificate.
+    pub async fn over_tls(
+        files: &TlsFiles,
+        client_auth: ClientAuth,
+        certificate: Option<&Pair>,
+        limits: ServerLimits,
+    ) -> Self {
+        let database = Arc::new(Database::create().await);
+        let options = database.options();
+        let master = MasterKeys::new_file().as_str().into();
+        let tls = Some(OverTls { files, client_auth, certificate });
+        let start = Start { tls, clock: Clock::standing(), ..Start::default() };
         Self::node(options, database, master, start, limits).await
     }
 
@@ -245,8 +274,7 @@ impl TestServer {
             issuer: Some(self.state.issuer.to_string()),
             clock: self.state.clock.clone(),
             algorithm,
-            mailer: None,
-            appearance: Appearance::default(),
+            ..Start::default()
         };
         Self::node(self.database.options(), self.database.clone(), master.into(), start, limits).await
     }
@@ -279,9 +307,10 @@ impl TestServer {
         start: Start<'_>,
         limits: ServerLimits,
     ) -> Self {
-        let Start { operator, issuer, clock, algorithm, mailer, appearance } = start;
+        let Start { operator, issuer, clock, algorithm, mailer, appearance, tls } = start;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let endpoint = format!("{scheme}://{}", listener.local_addr().unwrap());
         let settings =
             SessionSettings { statement_timeout: Some(limits.statement_timeout()), ..Default::default() };
         let pools =
@@ -292,7 +321,7 @@ impl TestServer {
             algorithm,
             issuer.as_deref().unwrap_or(&endpoint).parse().unwrap(),
             limits.credentials(),
-            clock,
+            clock.clone(),
         )
         .await
         .unwrap();
@@ -309,8 +338,21 @@ impl TestServer {
             let _ = stopped.await;
         };
         let delivery = EmailDelivery { pages_url: WebUrl::from(&state.issuer), appearance, mailer };
-        let serving = tokio::spawn(server::run(listener, state.clone(), limits, delivery, shutdown));
-        let channel = Endpoint::from_shared(endpoint.clone()).unwrap().connect().await.unwrap();
+        let listener = match &tls {
+            None => Listener::from(listener),
+            Some(tls) => Listener::from(listener).with_tls(tls.files.open(tls.client_auth.clone(), clock)),
+        };
+        let mut jobs = table(limits.last_use_interval);
+        for job in jobs.iter_mut().filter(|job| job.name == "reload_certificates") {
+            job.period = Duration::from_millis(10);
+        }
+        let running =
+            server::run_with_jobs(listener, state.clone(), limits, delivery, jobs, Box::pin(shutdown));
+        let serving = tokio::spawn(running);
+        let channel = match &tls {
+            None => Endpoint::from_shared(endpoint.clone()).unwrap().connect().await.unwrap(),
+            Some(tls) => tls.files.channel(&endpoint, tls.certificate).await.unwrap(),
+        };
         secrets::watch(&token);
         secrets::watch_master_keys(&master);
         let operator = Client { channel: channel.clone(), bearer: Some(token) };

@@ -128,7 +128,7 @@ impl SmtpServer {
     /// A mailer that goes by this URL, and trusts the authority of the tests.
     pub fn postman_to(&self, url: &str) -> Mailer {
         let url = SmtpUrl::from(url.to_owned());
-        let smtp = Smtp::open(&url, Some(&certificate("authority.pem")), "test.example").unwrap();
+        let smtp = Smtp::open(&url, None, Some(&certificate("authority.pem")), "test.example").unwrap();
         Mailer {
             from: "Countersign <no-reply@test.example>".parse().unwrap(),
             transport: Transport::Smtp(smtp),

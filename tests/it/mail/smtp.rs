@@ -36,7 +36,8 @@ async fn tls_is_what_was_asked_for_or_nothing_is_sent() {
             (url.replace("s3cret", "other"), Some("authority.pem"), "wrong password"),
         ] {
             let ca = ca.map(certificate);
-            let smtp_way = Smtp::open(&SmtpUrl::from(wrong.clone()), ca.as_deref(), "test.example").unwrap();
+            let smtp_way =
+                Smtp::open(&SmtpUrl::from(wrong.clone()), None, ca.as_deref(), "test.example").unwrap();
             postman.transport = countersign::mail::Transport::Smtp(smtp_way);
             let node = server.beside_with_postman(postman.clone()).await;
             post(&server, &notice("bea@example.org")).await;

@@ -258,7 +258,7 @@ async fn a_server_listens_on_names_and_on_every_interface() {
     assert!(bound.ip().is_loopback(), "{bound}");
     assert_eq!(answers("localhost", bound.port()).await, 200);
 
-    let (_everywhere, endpoint) = start(&mut serve_on(":0", &database, &key));
+    let (_everywhere, endpoint) = start(serve_on(":0", &database, &key).arg("--insecure-listen"));
     let bound = address(endpoint);
     assert!(bound.ip().is_unspecified(), "{bound}");
     assert_eq!(answers("127.0.0.1", bound.port()).await, 200);
@@ -267,6 +267,7 @@ async fn a_server_listens_on_names_and_on_every_interface() {
         assert_eq!(answers("[::1]", bound.port()).await, 200);
     }
     let mut second = serve_on(&format!(":{}", bound.port()), &database, &key);
+    second.arg("--insecure-listen");
     fails(&mut second, &format!("listening on :{}: Address already in use", bound.port()));
 }
 
@@ -278,6 +279,7 @@ fn help_has_groups_and_examples() {
         "Options:",
         "Database:",
         "Issuer and keys:",
+        "TLS:",
         "Listening:",
         "Connections:",
         "Request limits:",

@@ -12,7 +12,7 @@ use tonic::Code;
 use crate::harness::{Client, Org, TestServer, by_id, reason, refused, rotate_token, violated};
 
 const STATE: [&str; 5] = ["revoked", "org", "account", "expiry", "policy"];
-const USE: [&str; 5] = ["purpose", "network", "origin", "audience", "scopes"];
+const USE: [&str; 6] = ["purpose", "network", "certificate", "origin", "audience", "scopes"];
 const TEXT: [&str; 4] = ["shape", "checksum", "known", "secret"];
 
 /// What would be exchanged, and how.
@@ -135,8 +135,8 @@ async fn the_first_check_that_fails_is_why_the_exchange_is_refused() {
         ("x".repeat(129), "shape", 1),
         (flipped, "checksum", 2),
         (unknown, "known", 3),
-        (wrong, "secret", 14),
-        (other_kind, "secret", 14),
+        (wrong, "secret", 15),
+        (other_kind, "secret", 15),
     ] {
         let shown = Shown::text(&text);
         world.agree(&shown, None, Some((check, "TOKEN_INVALID"))).await;

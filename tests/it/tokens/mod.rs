@@ -3,6 +3,7 @@
 mod audiences;
 mod blocked;
 mod bound_jwts;
+mod certificates;
 mod changes;
 mod exchange;
 mod explain;

@@ -1,11 +1,12 @@
 //! The calls that a caller attempts, and the credential behind each.
 
-use super::world::{Bound, ModelCredential, Pick, PresentedAs, World, refuse};
+use super::world::{Bound, ModelCredential, Pick, PresentedAs, World, certificate, refuse};
 use crate::domain::access::acting::Acting;
 use crate::domain::access::rights::Rights;
 use crate::domain::access::roles::CustomRole;
 use crate::domain::accounts::lifecycle;
 use crate::domain::tokens::restrictions::Restrictions;
+use crate::domain::values::client_certificate::AllowedCertificate;
 use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::resources::Node;
 use crate::error::Result;
@@ -145,7 +146,7 @@ impl By<'_> {
     /// The limits of the tokens that come from this credential.
     pub fn bound(&self) -> Bound {
         let caller = &self.acting.caller;
-        let Restrictions { scopes, resources, .. } = &*caller.credential().restrictions;
+        let Restrictions { scopes, resources, certificates, .. } = &*caller.credential().restrictions;
         let mut limits = Rights::within(scopes, resources);
         let narrowed = caller.actor_id().is_none() && !matches!(self.credential, ModelCredential::Jwt(_));
         if let (PresentedAs::NarrowJwt(lists), true) = (self.presented_as, narrowed) {
@@ -157,6 +158,10 @@ impl By<'_> {
             limits,
             gives_management: is_session || caller.is_operator(),
             until: self.acting.token_ceiling(),
+            certificates: match certificates.is_empty() || caller.by_token_string() {
+                true => certificates.clone(),
+                false => vec![AllowedCertificate::Thumbprint(certificate().thumbprint)],
+            },
         }
     }
 }

@@ -42,7 +42,10 @@ fn holds(before: &World, now: &World, closure: &Rights) -> Result<(), TestCaseEr
         let managed = !token.may_manage_tokens || bound.gives_management;
         let end = token.lifetime.expire_time;
         let lasts = bound.until.is_none_or(|until| end.is_some_and(|end| end <= until));
-        prop_assert!(beyond.is_empty() && managed && lasts, "{token:?} exceeds its maker");
+        let certificates = &token.lists.certificates;
+        let works_with = bound.certificates.is_empty()
+            || (!certificates.is_empty() && certificates.iter().all(|one| bound.certificates.contains(one)));
+        prop_assert!(beyond.is_empty() && managed && lasts && works_with, "{token:?} exceeds its maker");
     }
     // A password that a token gave ends with it, and a JWT with the secret that it was exchanged for.
     for (credential, caller) in now.usable() {

@@ -4,12 +4,13 @@ use proptest::prelude::*;
 
 use super::accounts::{PATHS, deactivated};
 use super::calls::{Attempt, Call};
-use super::world::{APPLICATIONS, Account, Invitation, Pick, PresentedAs, Token, World};
+use super::world::{APPLICATIONS, Account, Invitation, Pick, PresentedAs, Token, World, certificate};
 use crate::domain::access::credential::tests::now;
 use crate::domain::access::roles::{CustomRole, may_hold};
 use crate::domain::accounts::lifecycle::{AccountLifecycle, AccountTransition};
 use crate::domain::tokens::renewal::Lifetime;
 use crate::domain::tokens::restrictions::Restrictions;
+use crate::domain::values::client_certificate::AllowedCertificate;
 use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::permissions::{Permission, Right};
 use crate::domain::values::resources::{Node, ResourcePath};
@@ -78,9 +79,18 @@ fn lists() -> impl Strategy<Value = Restrictions> {
     let path = prop::sample::select(&["a", "a/b"][..]).prop_map(|text| ResourcePath::parse(text).unwrap());
     let resources = prop_oneof![3 => Just(Vec::new()), 1 => path.prop_map(|path| vec![path])];
     let scopes = prop_oneof![2 => Just(Vec::new()), 1 => permissions(6)];
-    (scopes, resources).prop_map(|(scopes, resources)| Restrictions {
+    let by_thumbprint = AllowedCertificate::Thumbprint(certificate().thumbprint);
+    let by_key = AllowedCertificate::PublicKey(certificate().public_key);
+    let certificates = prop_oneof![
+        6 => Just(Vec::new()),
+        1 => Just(vec![by_thumbprint]),
+        1 => Just(vec![by_key]),
+        1 => Just(vec![by_thumbprint, by_key])
+    ];
+    (scopes, resources, certificates).prop_map(|(scopes, resources, certificates)| Restrictions {
         scopes,
         resources,
+        certificates,
         ..Restrictions::default()
     })
 }

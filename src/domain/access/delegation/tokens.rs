@@ -93,7 +93,9 @@ impl World {
                 moved.account = account;
                 moved.lists.scopes.retain(|scope| !lost.scopes.contains(scope));
                 let until = moved.lifetime.maker_expire_time;
-                moved.bound = Some(Bound { gives_management: true, until, ..by.bound() });
+                // No secret is told, and the token stays where it works.
+                let certificates = moved.bound.take().map(|bound| bound.certificates).unwrap_or_default();
+                moved.bound = Some(Bound { gives_management: true, until, certificates, ..by.bound() });
             }
             _ => return refuse(),
         }
@@ -122,11 +124,21 @@ impl World {
         if !given.resources.is_empty() {
             after.resources = given.resources.clone();
         }
+        if !given.certificates.is_empty() {
+            after.certificates = given.certificates.clone();
+        }
         by.acting.may_narrow(&self.rights_of(*account), lists, &after)?;
         let limits =
             |lists: &Restrictions| RestrictionsAndExpiry { restrictions: lists.clone(), expire_time: None };
         may_become(&limits(lists), &limits(&after))?;
-        self.tokens[token].lists = after;
+        let changed = &mut self.tokens[token];
+        // Certificates may be replaced, by a caller that may make a token with them.
+        if changed.lists.certificates != after.certificates
+            && let Some(bound) = &mut changed.bound
+        {
+            bound.certificates = by.bound().certificates;
+        }
+        changed.lists = after;
         Ok(())
     }
 }

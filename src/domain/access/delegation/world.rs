@@ -18,6 +18,7 @@ use crate::domain::tokens::policy::{Ceilings, Rules, TokenPolicy};
 use crate::domain::tokens::renewal::Lifetime;
 use crate::domain::tokens::restrictions::Restrictions;
 use crate::domain::tokens::secrets::{Secret, SecretRecord};
+use crate::domain::values::client_certificate::{AllowedCertificate, ClientCertificate};
 use crate::domain::values::ids::{AccountId, OrgId, RoleId, SYSTEM_ORG, SessionId, TokenId};
 use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::permissions::{Permission, Right};
@@ -60,6 +61,13 @@ pub struct Bound {
     pub gives_management: bool,
     /// When a token that it makes expires at the latest.
     pub until: Option<OffsetDateTime>,
+    /// The client certificates that a token which it makes stays within; empty: any.
+    pub certificates: Vec<AllowedCertificate>,
+}
+
+/// The client certificate of every connection of the model.
+pub fn certificate() -> ClientCertificate {
+    ClientCertificate { thumbprint: [1; 32].into(), public_key: [2; 32].into() }
 }
 
 /// An invitation to one of the caller's mailboxes.
@@ -284,11 +292,14 @@ impl World {
         if !found.vouches_for(secret, now()) {
             return Err(Reason::AccessTokenStale.into());
         }
+        // That of a token with certificates is bound to the one that the token was shown with.
+        let bound_to = (!found.restrictions.certificates.is_empty()).then_some(certificate().thumbprint);
         let jwt = |narrowed_to, impersonation| AuthenticatedBy::AccessToken {
             secret,
             narrowed_to,
             impersonation,
             expires_at: now().unix_timestamp() + 60,
+            bound_to,
         };
         let bearer = match (credential, presented_as) {
             (ModelCredential::Impersonation(n), _) => {
@@ -314,7 +325,8 @@ impl World {
                 jwt(Some(Rights::within(&lists.scopes, &lists.resources)), None)
             }
         };
-        Caller::new(Arc::new(found), bearer, RequestContext::default())
+        let context = RequestContext { certificate: Some(Arc::new(certificate())), ..Default::default() };
+        Caller::new(Arc::new(found), bearer, context)
     }
 
     /// The valid credentials that the caller has, each with the caller that presents it.
