@@ -3,6 +3,8 @@
 //! `benches/README.md` says what the rows mean.
 #![allow(unreachable_pub, reason = "nothing imports a bench")]
 
+#[path = "load/answers.rs"]
+mod answers;
 #[path = "load/beside.rs"]
 mod beside;
 mod common;
@@ -12,6 +14,8 @@ mod cpu;
 mod echo;
 #[path = "load/generator.rs"]
 mod generator;
+#[path = "load/peer.rs"]
+mod peer;
 #[path = "load/report.rs"]
 mod report;
 #[path = "load/scrape.rs"]
@@ -25,20 +29,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use answers::{check, exchange_of, introspection_of};
+use anyhow::{Result, anyhow, ensure};
 use aws_lc_rs::signature::Ed25519KeyPair;
 use beside::Beside;
 use bytes::Bytes;
-use common::{AUDIENCE, Client, Cores, Deployment, Served, Sorted, option, own_path, pin, progress};
+use common::{Client, Cores, Deployment, Served, Sorted, option, own_path, pin, progress};
 use countersign::db;
 use countersign::db::load_connections::LoadConnections;
 use countersign::db::session::SessionSettings;
 use countersign::domain::tokens::policy::Ceilings;
 use countersign::domain::values::ids::TokenId;
-use countersign::grpc::pb;
 use cpu::{own_thread, used, used_below};
 use generator::{Calls, STREAMS, Slice, framed, load, pass};
-use prost::Message as _;
+use peer::{Issued, Peer};
 use scrape::{Scraper, counting, free_address};
 use sqlx::PgPool;
 use tenant::{Tenant, Token};
@@ -155,11 +159,16 @@ async fn run(rounds: usize, lasts: Duration, scale: usize, cores: Option<Cores>)
         0 => None,
         tokens => Some(bench.at_scale(&tenant, tokens, rounds).await?),
     };
+    pin(cores.map(|cores| cores.server))?;
+    let peer = Peer::start()?;
+    pin(cores.map(|cores| cores.others))?;
+    let beside_peer = bench.beside_peer(peer.as_ref(), rounds).await?;
     report::print(&report::Results {
         rounds: &all,
         statements,
         beside: &beside,
         scaled: scaled.as_ref(),
+        beside_peer: &beside_peer,
         idle_kb: idle,
         ready: warm.took.max(cold.took),
     });
@@ -173,47 +182,6 @@ fn shuffled(tokens: Vec<Token>) -> Vec<Token> {
 
 fn exchanges_of(tokens: &[Token]) -> Vec<Bytes> {
     tokens.iter().map(|(_, token)| framed(&exchange_of(token))).collect()
-}
-
-fn exchange_of(token: &str) -> pb::ExchangeTokenRequest {
-    let audiences = vec![AUDIENCE.to_owned()];
-    pb::ExchangeTokenRequest { subject_token: Some(token.to_owned()), audiences, ..Default::default() }
-}
-
-fn introspection_of(token: &str) -> pb::IntrospectTokenRequest {
-    pb::IntrospectTokenRequest { token_text: token.to_owned(), ..Default::default() }
-}
-
-/// What the answers of the server look like.
-struct Answers {
-    /// The bytes of the answer to an exchange.
-    exchange: usize,
-    /// The same for an introspection.
-    introspection: usize,
-    /// How many bytes of a JWT are signed.
-    signed: usize,
-}
-
-/// Checks that the responses are correct.
-async fn check(tenant: &Tenant, server: &Served, token: &str) -> Result<Answers> {
-    let client: Client = server.client(&tenant.verifier).await?;
-    let exchanged = client.tokens().exchange_token(exchange_of(token)).await?.into_inner();
-    let introspected = client.tokens().introspect_token(introspection_of(token)).await?;
-    let introspected = introspected.into_inner();
-    ensure!(introspected.active, "one of our tokens is not active");
-    let (signed, _) = exchanged.access_token.rsplit_once('.').context("the access token is not a JWT")?;
-    let answers = Answers {
-        exchange: exchanged.encoded_len(),
-        introspection: introspected.encoded_len(),
-        signed: signed.len(),
-    };
-    progress(format_args!(
-        "an exchange is answered with {} bytes, an introspection with {}; a JWT has {}",
-        answers.exchange,
-        answers.introspection,
-        exchanged.access_token.len()
-    ));
-    Ok(answers)
 }
 
 /// The number of transactions committed in our database, where each single read counts as one.
@@ -373,6 +341,15 @@ impl Bench<'_> {
         let stalled = self.measure(&self.warm).await?;
         drop(with);
         Ok(Besides { alone, writes, logins, stalled })
+    }
+
+    /// Warm exchanges, and what a peer issued right after.
+    async fn beside_peer(&self, peer: Option<&Peer>, rounds: usize) -> Result<Vec<(Measured, Issued)>> {
+        let mut all = Vec::with_capacity(rounds);
+        for peer in peer.into_iter().cycle().take(rounds) {
+            all.push((self.measure(&self.warm).await?, peer.measure(self.lasts).await?));
+        }
+        Ok(all)
     }
 
     /// Warm and cold exchanges before and after so many more tokens are in the database.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::common::Sorted;
 use crate::generator::{CONNECTIONS, STREAMS};
+use crate::peer::Issued;
 use crate::{Besides, Measured, Pair, Round, Scaled};
 
 /// Everything that was measured.
@@ -13,6 +14,8 @@ pub struct Results<'a> {
     pub statements: f64,
     pub beside: &'a [Besides],
     pub scaled: Option<&'a Scaled>,
+    /// Exchanges, and what a peer issued right after; none where it could not be installed.
+    pub beside_peer: &'a [(Measured, Issued)],
     pub idle_kb: u64,
     /// From exec to ready.
     pub ready: Duration,
@@ -25,6 +28,7 @@ pub fn print(results: &Results<'_>) {
     if let Some(scaled) = results.scaled {
         scale(scaled);
     }
+    peer(results.beside_peer);
     goals(results);
 }
 
@@ -83,6 +87,23 @@ fn rows(rounds: &[Round], statements: f64) {
         over(&|round| round.warm.row.postgres).show(1)
     );
     println!("| statements of a cold exchange | {statements:.2} |");
+}
+
+fn peer(rounds: &[(Measured, Issued)]) {
+    if rounds.is_empty() {
+        println!("\noidc-provider is not measured: npm could not install it");
+        return;
+    }
+    let over = |value: &dyn Fn(&(Measured, Issued)) -> f64| rounds.iter().map(value).collect::<Sorted>();
+    println!(
+        "\n| peer | throughput of an exchange ÷ its | its CPU µs for a token | its tokens/s |\n|---|---|---|---|"
+    );
+    println!(
+        "| oidc-provider, client credentials, HTTP/1.1 | {} | {} | {} |",
+        over(&|(own, peer)| own.rate / peer.rate).show(1),
+        over(&|(_, peer)| peer.cpu).show(0),
+        over(&|(_, peer)| peer.rate).show(0)
+    );
 }
 
 type Part = fn(&Besides) -> &Measured;
@@ -154,6 +175,10 @@ fn goals(results: &Results<'_>) {
         0.02,
         over(&|round| round.counting / round.warm.row.cpu),
     );
+    if !results.beside_peer.is_empty() {
+        let ratios = results.beside_peer.iter().map(|(own, peer)| own.rate / peer.rate);
+        least("throughput of an exchange ÷ oidc-provider's", 8.0, ratios.collect::<Sorted>().median());
+    }
     if let Some(scaled) = results.scaled {
         let ([warm, cold], [warm_after, cold_after]) = (shares(&scaled.few), shares(&scaled.many));
         most("warm exchange, CPU with more tokens ÷ without", 1.05, warm_after / warm);

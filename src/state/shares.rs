@@ -64,8 +64,7 @@ struct Limits {
 impl Limits {
     /// A quarter of the connections for changes and for reads, an eighth for what only stops something.
     ///
-    /// Reads have no more than two places for each core of this server: encoding a long list takes the core as
-    /// long as reading it takes the database, and the calls of others wait for the core.
+    /// Reads have at most two places for each core: encoding a long list keeps it as busy as the database.
     fn of(connections: u32, cores: usize) -> Self {
         let connections = connections as usize;
         Self {
@@ -107,6 +106,7 @@ struct Inner {
 }
 
 /// What the calls of a group have, and wait for.
+#[derive(Default)]
 struct InGroup {
     /// Whether its calls wait for one row, that of their org.
     is_org: bool,
@@ -125,12 +125,7 @@ struct Waiting {
 
 impl InGroup {
     fn of(group: Group) -> Self {
-        Self {
-            is_org: matches!(group, Group::Org(_)),
-            held: HashMap::new(),
-            by_member: HashMap::new(),
-            waiting: VecDeque::new(),
-        }
+        Self { is_org: matches!(group, Group::Org(_)), ..Self::default() }
     }
 
     fn held(&self, work: Work) -> usize {

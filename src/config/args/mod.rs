@@ -384,7 +384,9 @@ mod tests {
                 let Some(variable) = argument.get_env() else { continue };
                 variables += 1;
                 let flag = argument.get_long().unwrap().replace('-', "_").to_uppercase();
-                assert_eq!(variable.to_str(), Some(format!("COUNTERSIGN_{flag}").as_str()));
+                // One has the name that all programs of OpenTelemetry read.
+                let prefix = if flag == "OTLP_ENDPOINT" { "OTEL_EXPORTER" } else { "COUNTERSIGN" };
+                assert_eq!(variable.to_str(), Some(format!("{prefix}_{flag}").as_str()));
             }
         });
         assert!(variables > 30, "{variables}");

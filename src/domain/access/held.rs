@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
 use super::carried::Carried;
-use super::rights::{HeldGrant, Rights, owns_something};
+use super::rights::{HeldGrant, Rights};
 use crate::domain::tokens::restrictions::Restrictions;
 use crate::domain::values::permissions::{Permission, Right, SystemRole};
 use crate::domain::values::resources::Node;
@@ -119,6 +119,11 @@ impl Hash for Held {
         self.named_by_org.hash(state);
         self.rights.hash(state);
     }
+}
+
+/// Whether these grants make an account an owner of the org or of a node of it.
+pub fn owns_something(grants: &[HeldGrant]) -> bool {
+    grants.iter().any(|grant| grant.right == Right::System(SystemRole::Owner))
 }
 
 /// The ids of the roles on the whole org; `member` always.

@@ -398,11 +398,6 @@ pub fn is_owner(org_id: OrgId, grants: &[HeldGrant]) -> bool {
     })
 }
 
-/// Whether these grants make an account an owner of the org or of a node of it.
-pub fn owns_something(grants: &[HeldGrant]) -> bool {
-    grants.iter().any(|grant| grant.right == Right::System(SystemRole::Owner))
-}
-
 /// The right that makes an account an owner of this org, as the database stores it.
 pub fn owning_right(org_id: OrgId) -> &'static str {
     if org_id == SYSTEM_ORG { "platform.accounts" } else { "owner" }

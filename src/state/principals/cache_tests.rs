@@ -254,7 +254,7 @@ fn it_is_bounded_by_what_entries_hold_and_not_by_their_number() {
     let held = cache.len();
     assert!((20..60).contains(&held), "{held}");
     // What would take too much of it is loaded again each time, and takes nothing.
-    let cache = cache_for(20);
+    let cache = cache_for(30);
     assert!(put(&cache, &small) && put(&cache, &large(2)));
     assert!(has(&cache, 1) && !has(&cache, 2));
     // Also where it was small before.

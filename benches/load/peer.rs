@@ -1,0 +1,132 @@
+//! A peer in the same run: `oidc-provider`, which issues a JWT for a client's secret over HTTP/1.1.
+//!
+//! It is installed by npm into a temporary directory. Where that cannot be done, it is not measured.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use countersign_os as os;
+use nix::sys::signal::Signal;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use crate::common::progress;
+use crate::cpu::used;
+use crate::generator::{CONNECTIONS, STREAMS};
+
+const PACKAGES: [&str; 2] = ["oidc-provider@9", "jose"];
+const SERVER: &str = include_str!("peer.mjs");
+const BODY: &str = "grant_type=client_credentials&scope=invoices.read+payments.read";
+/// How long it runs before it is measured: its code is compiled while it runs.
+const RAMP: Duration = Duration::from_secs(2);
+
+/// What a peer issued: tokens a second, and its CPU time for each in microseconds.
+pub struct Issued {
+    pub rate: f64,
+    pub cpu: f64,
+}
+
+/// The peer in its own process, which ends when this is dropped.
+pub struct Peer {
+    child: Child,
+    directory: PathBuf,
+    address: String,
+}
+
+impl Peer {
+    /// Installs and starts it; none where npm or its registry is not there.
+    pub fn start() -> Result<Option<Self>> {
+        let directory = std::env::temp_dir().join(format!("countersign-bench-peer-{}", std::process::id()));
+        std::fs::create_dir_all(&directory)?;
+        progress(format_args!("installing {}", PACKAGES.join(" ")));
+        let install = Command::new("npm")
+            .args(["install", "--no-audit", "--no-fund", "--silent", "--prefix"])
+            .arg(&directory)
+            .args(PACKAGES)
+            .status();
+        if !install.is_ok_and(|status| status.success()) {
+            let _ = std::fs::remove_dir_all(&directory);
+            return Ok(None);
+        }
+        std::fs::write(directory.join("peer.mjs"), SERVER)?;
+        let mut command = Command::new("node");
+        command.arg("peer.mjs").current_dir(&directory).env("NODE_ENV", "production");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        os::child::die_with_parent(&mut command, Signal::SIGKILL);
+        let mut child = command.spawn()?;
+        let output = child.stdout.take().context("no standard output")?;
+        let mut peer = Self { child, directory, address: String::new() };
+        let mut port = String::new();
+        BufReader::new(output).read_line(&mut port)?;
+        ensure!(!port.trim().is_empty(), "the peer ended before it was ready");
+        peer.address = format!("127.0.0.1:{}", port.trim());
+        Ok(Some(peer))
+    }
+
+    /// Requests tokens for this long, on as many connections as the generator has streams.
+    pub async fn measure(&self, lasts: Duration) -> Result<Issued> {
+        let meter = || used(self.child.id());
+        let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let mut connections = JoinSet::new();
+        for _ in 0..CONNECTIONS * STREAMS {
+            let (address, stop, done) = (self.address.clone(), stop.clone(), done.clone());
+            connections.spawn(async move {
+                let mut socket = TcpStream::connect(&address).await?;
+                socket.set_nodelay(true)?;
+                let head = "POST /token HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Basic YmVuY2g6YmVuY2gtc2VjcmV0\r\n\
+                            content-type: application/x-www-form-urlencoded\r\n";
+                let request = format!("{head}content-length: {}\r\n\r\n{BODY}", BODY.len());
+                let mut answer = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    socket.write_all(request.as_bytes()).await?;
+                    read_answer(&mut socket, &mut answer).await?;
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+                anyhow::Ok(())
+            });
+        }
+        tokio::time::sleep(RAMP).await;
+        let (first, began, before) = (done.load(Ordering::Relaxed), Instant::now(), meter()?);
+        tokio::time::sleep(lasts).await;
+        let (last, took, after) = (done.load(Ordering::Relaxed), began.elapsed(), meter()?);
+        stop.store(true, Ordering::Relaxed);
+        while let Some(connection) = connections.join_next().await {
+            connection??;
+        }
+        ensure!(last > first, "the peer issued nothing");
+        let tokens = (last - first) as f64;
+        Ok(Issued { rate: tokens / took.as_secs_f64(), cpu: (after - before) / tokens })
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// Reads one answer, which must be 200 with a length.
+async fn read_answer(socket: &mut TcpStream, answer: &mut Vec<u8>) -> Result<()> {
+    answer.clear();
+    loop {
+        if socket.read_buf(answer).await? == 0 {
+            bail!("the peer closed a connection");
+        }
+        let Some(end) = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { continue };
+        let head = std::str::from_utf8(&answer[..end])?.to_ascii_lowercase();
+        ensure!(head.starts_with("http/1.1 200"), "the peer answered {head}");
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let length: usize = length.context("an answer of the peer without a length")?.parse()?;
+        if answer.len() >= end + 4 + length {
+            return Ok(());
+        }
+    }
+}
