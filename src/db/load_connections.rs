@@ -4,7 +4,6 @@
 //! many round trips again as a load takes.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,7 +16,7 @@ use super::sqlstate;
 
 /// How long an idle connection is assumed to work.
 const FRESH: Duration = Duration::from_secs(1);
-/// How long a connection may be idle before it is closed.
+/// How long a connection may be idle: after that it is closed when a connection is taken or given back.
 const MAX_IDLE: Duration = Duration::from_secs(300);
 /// How long a statement may take that was left half-way, before its connection is closed.
 const LEFT_HALF_WAY: Duration = Duration::from_secs(1);
@@ -33,10 +32,15 @@ struct Inner {
     settings: SessionSettings,
     max_connections: u32,
     places: Arc<Semaphore>,
+    idle: Mutex<IdleConnections>,
+}
+
+#[derive(Default)]
+struct IdleConnections {
     /// The one that was given back last is used next.
-    idle: Mutex<Vec<Idle>>,
+    connections: Vec<Idle>,
     /// Raised when all connections are dropped: those in use are not given back.
-    generation: AtomicU64,
+    generation: u64,
 }
 
 struct Idle {
@@ -68,7 +72,6 @@ impl LoadConnections {
             max_connections,
             places: Arc::new(Semaphore::new(max_connections as usize)),
             idle: Mutex::default(),
-            generation: AtomicU64::new(0),
         }))
     }
 
@@ -78,40 +81,34 @@ impl LoadConnections {
     /// If the database cannot be connected to, or all connections were closed.
     pub async fn take(&self) -> sqlx::Result<LoadConnection> {
         let place = self.0.places.clone().acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)?;
-        let generation = self.0.generation.load(Ordering::Relaxed);
-        let (connection, opened) = match self.idle().await {
-            Some(idle) => idle,
-            None => (self.open().await?, Instant::now()),
-        };
         let of = self.0.clone();
-        Ok(LoadConnection(Some(InUse { connection, opened, generation, of, _place: place })))
-    }
-
-    /// An idle connection that works.
-    async fn idle(&self) -> Option<(PgConnection, Instant)> {
-        loop {
-            let Idle { mut connection, opened, since } = self.0.idle().pop()?;
-            if opened.elapsed() > MAX_AGE || since.elapsed() > MAX_IDLE || is_suspect(opened) {
-                continue;
+        // A task of its own: where the caller gives up, the connection is there for the next one.
+        let taking = tokio::spawn(async move {
+            loop {
+                let (idle, generation) = of.pop();
+                let found = match idle {
+                    Some(idle) => idle.is_good().await,
+                    None => Some((of.open().await?, Instant::now())),
+                };
+                // All may have been dropped meanwhile.
+                if let Some((connection, opened)) = found.filter(|_| of.generation() == generation) {
+                    return Ok(LoadConnection(Some(InUse {
+                        connection,
+                        opened,
+                        generation,
+                        of,
+                        _place: place,
+                    })));
+                }
             }
-            if since.elapsed() < FRESH || connection.ping().await.is_ok() {
-                return Some((connection, opened));
-            }
-        }
-    }
-
-    async fn open(&self) -> sqlx::Result<PgConnection> {
-        let mut connection = PgConnection::connect_with(&self.0.options).await?;
-        if let Some(statement) = self.0.settings.first_statement() {
-            sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
-        }
-        Ok(connection)
+        });
+        taking.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
     }
 
     /// How many connections are idle, and how many are in use.
     pub fn count(&self) -> (usize, usize) {
         let used = (self.0.max_connections as usize).saturating_sub(self.0.places.available_permits());
-        (self.0.idle().len(), used)
+        (self.0.idle().connections.len(), used)
     }
 
     /// The most connections that are opened.
@@ -121,15 +118,13 @@ impl LoadConnections {
 
     /// Drops all connections, without a closing message: the other side may be gone.
     pub fn renew(&self) {
-        self.0.generation.fetch_add(1, Ordering::Relaxed);
-        self.0.idle().clear();
+        drop(self.0.drop_all());
     }
 
     /// Closes all connections permanently; those in use when they are given back.
     pub async fn close(&self) {
         self.0.places.close();
-        self.0.generation.fetch_add(1, Ordering::Relaxed);
-        let idle = std::mem::take(&mut *self.0.idle());
+        let idle = self.0.drop_all();
         for Idle { connection, .. } in idle {
             // The database may be gone already.
             let _ = connection.close().await;
@@ -138,8 +133,44 @@ impl LoadConnections {
 }
 
 impl Inner {
-    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
+    async fn open(&self) -> sqlx::Result<PgConnection> {
+        let mut connection = PgConnection::connect_with(&self.options).await?;
+        if let Some(statement) = self.settings.first_statement() {
+            sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
+        }
+        Ok(connection)
+    }
+
+    fn idle(&self) -> MutexGuard<'_, IdleConnections> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn generation(&self) -> u64 {
+        self.idle().generation
+    }
+
+    /// The connection that was given back last, if any is idle, and the generation that it is of.
+    fn pop(&self) -> (Option<Idle>, u64) {
+        let mut idle = self.idle();
+        (idle.connections.pop(), idle.generation)
+    }
+
+    fn drop_all(&self) -> Vec<Idle> {
+        let mut idle = self.idle();
+        idle.generation += 1;
+        std::mem::take(&mut idle.connections)
+    }
+}
+
+impl Idle {
+    /// The connection and when it was opened, if it works.
+    async fn is_good(self) -> Option<(PgConnection, Instant)> {
+        let Self { mut connection, opened, since } = self;
+        if opened.elapsed() > MAX_AGE || since.elapsed() > MAX_IDLE || is_suspect(opened) {
+            return None;
+        }
+        let works = since.elapsed() < FRESH || connection.ping().await.is_ok();
+        works.then_some((connection, opened))
     }
 }
 
@@ -147,6 +178,11 @@ impl LoadConnection {
     /// The connection.
     pub fn get(&mut self) -> &mut PgConnection {
         &mut self.0.as_mut().expect("it is taken out when it is given back").connection
+    }
+
+    /// Whether all connections were dropped since it was taken: it may lead to the former database.
+    pub fn is_dropped(&self) -> bool {
+        self.0.as_ref().is_none_or(|used| used.of.generation() != used.generation)
     }
 
     /// Gives it back, after its statements were carried out to the end.
@@ -174,12 +210,12 @@ impl InUse {
     fn give_back(self) {
         let Self { connection, opened, generation, of, _place } = self;
         let mut idle = of.idle();
-        if generation == of.generation.load(Ordering::Relaxed) && !is_suspect(opened) {
-            // The oldest one is at the front.
-            if idle.first().is_some_and(|idle| idle.since.elapsed() > MAX_IDLE) {
-                idle.remove(0);
-            }
-            idle.push(Idle { connection, opened, since: Instant::now() });
+        if generation == idle.generation && !is_suspect(opened) {
+            // The oldest ones are at the front.
+            let fresh = idle.connections.iter().position(|idle| idle.since.elapsed() <= MAX_IDLE);
+            let stale = fresh.unwrap_or(idle.connections.len());
+            idle.connections.drain(..stale);
+            idle.connections.push(Idle { connection, opened, since: Instant::now() });
         }
     }
 }
@@ -191,6 +227,6 @@ fn is_suspect(opened: Instant) -> bool {
 
 impl fmt::Debug for LoadConnections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LoadConnections").field("idle", &self.0.idle().len()).finish_non_exhaustive()
+        f.debug_struct("LoadConnections").field("count", &self.count()).finish_non_exhaustive()
     }
 }

@@ -86,6 +86,7 @@ impl Authenticator {
             }
             TokenStringLookup::Failed(_) => return Err(self.principals.refuse(from, Reason::TokenInvalid)),
         };
+        let now = found.time(now, &self.clock);
         if found.credential.was_replaced(found.secret, now) {
             found.check(now)?;
         }

@@ -209,11 +209,12 @@ mod tests {
     use super::*;
     use crate::db::pool;
     use crate::domain::access::credential::tests::{credential, now};
+    use crate::state::principals::Source;
 
     fn found(token: u128, secret: Option<i32>) -> Authenticated {
         let mut credential = credential(&[]);
         credential.credential_id = TokenId::from_u128(token).into();
-        Authenticated { credential: Arc::new(credential), in_outage: false, secret }
+        Authenticated { credential: Arc::new(credential), source: Source::Cache, secret }
     }
 
     /// With a database that is not queried.

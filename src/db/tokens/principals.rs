@@ -37,6 +37,9 @@ use crate::error::{Error, Result};
 /// An access token with this many permissions is larger than allowed.
 const MAX_NAMED: usize = 1_000;
 
+/// The application permissions that an org names, once they were read.
+type Named = Option<BTreeSet<Permission>>;
+
 /// What was found of a token.
 pub type Found = Result<Option<Credential>>;
 
@@ -64,7 +67,15 @@ pub async fn find(
     let mut found = HashMap::with_capacity(all.len());
     for (org_id, token_ids) in by_org {
         let token_ids: Vec<Uuid> = token_ids.into_iter().collect();
-        found.extend(read_all(db, org_id.into(), &token_ids, ceilings).await?);
+        match read_all(db, org_id.into(), &token_ids, ceilings).await {
+            Ok(credentials) => found.extend(credentials),
+            // What is wrong with one org is no error of the others.
+            Err(error) => {
+                let reason = error.reason();
+                tracing::warn!(?error, %org_id, "credentials of an org not loaded");
+                found.extend(token_ids.into_iter().map(|id| (id, Err(reason.into()))));
+            }
+        }
     }
     Ok(all.iter().map(|id| found.remove(id).transpose()).collect())
 }
@@ -118,9 +129,10 @@ async fn read_all(
         of_tokens.entry(row.token_id).or_default().push(row);
     }
     let mut found = HashMap::with_capacity(of_tokens.len());
+    let mut named = None;
     for (token_id, rows) in of_tokens {
         // A row that is damaged is no error of the others.
-        found.insert(token_id, credential(db, org_id, rows, ceilings).await);
+        found.insert(token_id, credential(db, (org_id, &mut named), rows, ceilings).await);
     }
     Ok(found)
 }
@@ -161,7 +173,7 @@ struct TokenRow {
 /// The credential in the rows of one token.
 async fn credential(
     db: &mut PgConnection,
-    org_id: OrgId,
+    (org_id, named): (OrgId, &mut Named),
     mut rows: Vec<TokenRow>,
     ceilings: &Ceilings,
 ) -> Result<Credential> {
@@ -193,7 +205,7 @@ async fn credential(
             org_stopped: row.org_stopped,
             org_version: row.org_version,
             account_version: row.account_version,
-            held: held(db, org_id, &row.grants, &row.roles).await?,
+            held: held(db, (org_id, named), &row.grants, &row.roles).await?,
             rules: rules(row.token_policy.as_deref(), ceilings)?,
         },
         kind: TokenKind::parse(&row.token_kind)
@@ -268,7 +280,7 @@ fn permissions<C: FromIterator<Permission>>(texts: &[String]) -> Result<C> {
 /// permissions. Only an owner's list needs the application permissions that the org names.
 async fn held(
     db: &mut PgConnection,
-    org_id: OrgId,
+    (org_id, named): (OrgId, &mut Named),
     grants: &[String],
     roles: &[String],
 ) -> Result<Arc<Held>> {
@@ -290,9 +302,13 @@ async fn held(
         })
     };
     let grants: Vec<HeldGrant> = grants.iter().map(grant).collect::<Result<_>>()?;
-    let named_by_org = match owns_something(&grants) {
-        true => find_named_permissions(db, org_id, MAX_NAMED).await?.into_iter().collect(),
-        false => BTreeSet::new(),
+    let named_by_org = match (owns_something(&grants), &*named) {
+        (false, _) => BTreeSet::new(),
+        (true, Some(known)) => known.clone(),
+        (true, None) => {
+            let found = find_named_permissions(db, org_id, MAX_NAMED).await?.into_iter().collect();
+            named.insert(found).clone()
+        }
     };
     Ok(Held::new(grants, named_by_org).into())
 }
@@ -355,7 +371,7 @@ pub async fn find_member(
         org_stopped: row.org_stopped || home.org_stopped,
         org_version: row.org_version,
         account_version: row.account_version,
-        held: held(db, org_id, &row.grants, &row.roles).await?,
+        held: held(db, (org_id, &mut None), &row.grants, &row.roles).await?,
         rules: rules(row.token_policy.as_deref(), ceilings)?,
     }))
 }

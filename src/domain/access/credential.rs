@@ -87,6 +87,8 @@ impl Credential {
     /// Works out what it holds and the claims of its access tokens, before it is cached.
     pub fn prepare(&self) {
         self.held().prepare();
+        // Others share it, whose tokens are not narrowed.
+        self.account.held.prepare();
     }
 
     /// The claims of its access tokens where nothing less is asked for.

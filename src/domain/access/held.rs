@@ -1,8 +1,8 @@
 //! What an account holds in an org, and what follows from it, worked out once.
 
 use std::collections::BTreeSet;
-use std::hash::{Hash, Hasher};
-use std::sync::{Arc, OnceLock};
+use std::hash::{BuildHasher as _, Hash, Hasher, RandomState};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use super::carried::Carried;
 use super::rights::{HeldGrant, Rights};
@@ -14,7 +14,7 @@ use crate::error::Reason;
 /// What an account holds in an org, or a credential whose lists narrow that.
 ///
 /// Nothing in it names the account, so that all accounts with the same grants can share one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Held {
     rights: Arc<Rights>,
     /// The ids of the roles that are held on the whole org, sorted; none of a narrowed credential, which
@@ -27,6 +27,10 @@ pub struct Held {
     named_by_org: BTreeSet<Permission>,
     /// The claims of its access tokens where nothing less is asked for.
     carried: OnceLock<Result<Arc<Carried>, Reason>>,
+    /// Of what is compared: worked out once, and not under the lock of the cache.
+    hash: u64,
+    /// The bytes that it takes, once its claims are known.
+    weight: OnceLock<usize>,
 }
 
 impl Held {
@@ -34,24 +38,26 @@ impl Held {
     pub fn new(mut grants: Vec<HeldGrant>, named_by_org: BTreeSet<Permission>) -> Self {
         // Their order says nothing: the same grants are equal.
         grants.sort_by(|one, other| (&one.right, &one.node).cmp(&(&other.right, &other.node)));
-        Self {
-            rights: Rights::of_grants(&grants).into(),
-            roles: Some(roles(&grants)),
-            owns_something: owns_something(&grants),
-            named_by_org,
-            carried: OnceLock::new(),
-        }
+        let (rights, roles) = (Rights::of_grants(&grants), roles(&grants));
+        Self::of(rights, Some(roles), owns_something(&grants), named_by_org)
     }
 
     /// What a credential of the account holds whose lists narrow it.
     pub(super) fn narrowed(&self, lists: &Restrictions) -> Self {
-        Self {
-            rights: self.rights.narrowed(&lists.scopes, &lists.resources).into(),
-            roles: None,
-            owns_something: self.owns_something,
-            named_by_org: self.named_by_org.clone(),
-            carried: OnceLock::new(),
-        }
+        let rights = self.rights.narrowed(&lists.scopes, &lists.resources);
+        Self::of(rights, None, self.owns_something, self.named_by_org.clone())
+    }
+
+    fn of(
+        rights: Rights,
+        roles: Option<Box<[Box<str>]>>,
+        owns_something: bool,
+        named_by_org: BTreeSet<Permission>,
+    ) -> Self {
+        static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        let hash = HASHER.hash_one((&rights, &roles, &named_by_org));
+        let (carried, weight) = (OnceLock::new(), OnceLock::new());
+        Self { rights: rights.into(), roles, owns_something, named_by_org, carried, hash, weight }
     }
 
     /// The rights.
@@ -73,6 +79,7 @@ impl Held {
     /// Works out the claims of access tokens, before it is kept: what it takes is known from then on.
     pub(crate) fn prepare(&self) {
         let _ = self.carried();
+        self.weight.get_or_init(|| self.weigh());
     }
 
     /// The claims of an access token where nothing less is asked for.
@@ -86,6 +93,10 @@ impl Held {
 
     /// The bytes that it takes.
     pub(crate) fn weight(&self) -> usize {
+        self.weight.get().copied().unwrap_or_else(|| self.weigh())
+    }
+
+    fn weigh(&self) -> usize {
         let text = |text: &str| size_of::<Box<str>>() + text.len();
         let roles = self.roles.iter().flatten().map(|role| text(role));
         let named = self
@@ -104,7 +115,8 @@ impl Held {
 /// The same is held, whoever holds it.
 impl PartialEq for Held {
     fn eq(&self, other: &Self) -> bool {
-        self.roles == other.roles
+        self.hash == other.hash
+            && self.roles == other.roles
             && self.owns_something == other.owns_something
             && self.named_by_org == other.named_by_org
             && self.rights == other.rights
@@ -115,9 +127,7 @@ impl Eq for Held {}
 
 impl Hash for Held {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.roles.hash(state);
-        self.named_by_org.hash(state);
-        self.rights.hash(state);
+        self.hash.hash(state);
     }
 }
 

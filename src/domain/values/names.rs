@@ -190,13 +190,17 @@ impl ExternalId {
 impl Audience {
     /// Validates an audience.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        Self::new(text.to_owned())
+        Self::check(text).map(|()| Self(text.to_owned()))
     }
 
     /// Validates an audience, without copying it.
     pub fn new(text: String) -> Result<Self, Invalid> {
+        Self::check(&text).map(|()| Self(text))
+    }
+
+    fn check(text: &str) -> Result<(), Invalid> {
         if (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) {
-            Ok(Self(text))
+            Ok(())
         } else {
             Err(Invalid("must be 1 to 255 visible ASCII characters, without spaces"))
         }

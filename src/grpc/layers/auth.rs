@@ -138,6 +138,7 @@ impl Call {
         if !looks_like_jwt(bearer) {
             let now = state.clock.now();
             let found = state.authenticator.by_string(bearer, self.context.address, now).await?;
+            let now = found.time(now, &state.clock);
             let refused = |error: Error| error.of_credential(found.credential.credential_id);
             found.check(now)?;
             let caller = Caller::new(

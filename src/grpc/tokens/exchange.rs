@@ -23,7 +23,7 @@ use crate::grpc::pb;
 use crate::grpc::service::{Answer, Fields};
 use crate::grpc::wire::convert;
 use crate::state::State;
-use crate::state::principals::Authenticated;
+use crate::state::principals::Source;
 
 /// `issued_token_type` (RFC 8693, section 3).
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
@@ -56,13 +56,14 @@ pub async fn exchange_token(
     }
     let now = state.clock.now();
     let found = state.authenticator.by_string(subject, call.context.address, now).await?;
+    let now = found.time(now, &state.clock);
     let credential_id = found.credential.credential_id;
     call.context.facts.set_caller(found.credential.as_ref());
     found.check(now)?;
-    let Authenticated { credential, in_outage, .. } = &found;
+    let (credential, in_outage) = (&found.credential, found.source == Source::BeforeOutage);
     let asked = asked(state, call, audiences, &request, credential.account.org_id).await?;
     let mut asked = asked.by_secret(found.secret);
-    if *in_outage {
+    if in_outage {
         // It cannot be revoked now: it must not outlive the outage by much.
         asked.limit_ttl(OUTAGE_LIFE);
     }
@@ -72,7 +73,7 @@ pub async fn exchange_token(
     };
     let issued = issued.map_err(|error| error.of_credential(credential_id))?;
     state.authenticator.record_use(&found, asked.address(), now);
-    state.metrics.credentials.exchanged(credential.kind, *in_outage);
+    state.metrics.credentials.exchanged(credential.kind, in_outage);
     Ok(issued)
 }
 

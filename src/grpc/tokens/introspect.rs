@@ -186,6 +186,7 @@ async fn service_token(
 ) -> Result<Found> {
     let now = state.clock.now();
     let found = state.authenticator.by_string(asked.token_text, from, now).await?;
+    let now = found.time(now, &state.clock);
     found.check(now)?;
     let end = found.end();
     let credential = found.credential;

@@ -111,16 +111,17 @@ impl Cache {
         }
         // A caller that asks after the next change must not join a load from before it.
         index.land(key, flight);
-        self.remove(&mut index, key);
+        // Then it is in the queue already.
+        let replaced = self.remove(&mut index, key);
         match found {
-            Some(known) => self.store(&mut index, key, known, began),
+            Some(known) => self.store(&mut index, key, known, began, replaced),
             None => self.remember_missing(&mut index, key),
         }
         while self.total(&index) > self.capacity && self.evict_one(&mut index) {}
         true
     }
 
-    fn store(&self, index: &mut Index, key: Key, known: Known, loaded: Instant) {
+    fn store(&self, index: &mut Index, key: Key, known: Known, loaded: Instant, is_queued: bool) {
         let own = ENTRY_WEIGHT + known.weight();
         let weight = own + known.member().held.weight();
         if weight > self.capacity / LARGEST_PART {
@@ -131,7 +132,9 @@ impl Cache {
         index.weight += weight;
         let loaded = Loaded { known, at: loaded };
         self.entries.pin().insert(key, CacheEntry { loaded, used: AtomicBool::new(false), weight });
-        index.order.push_back(key);
+        if !is_queued {
+            index.order.push_back(key);
+        }
     }
 
     /// Lets it share what it holds and the rules of its org with the entries that have the same.
@@ -178,11 +181,13 @@ impl Cache {
         false
     }
 
-    fn remove(&self, index: &mut Index, key: Key) {
-        if let Some(entry) = self.entries.pin().remove(&key) {
-            index.remove(key, entry.member());
-            index.weight -= entry.weight;
-        }
+    /// Removes an entry, and says whether there was one.
+    fn remove(&self, index: &mut Index, key: Key) -> bool {
+        let entries = self.entries.pin();
+        let Some(entry) = entries.remove(&key) else { return false };
+        index.remove(key, entry.member());
+        index.weight -= entry.weight;
+        true
     }
 
     /// Drops what these subjects touch, and marks the loads in progress.

@@ -12,6 +12,7 @@ use crate::domain::access::credential::tests::credential;
 use crate::domain::access::member::Member;
 use crate::domain::tokens::policy::{Ceilings, TokenPolicy};
 use crate::domain::values::ids::{AccountId, OrgId, TokenId};
+use crate::domain::values::permissions::Permission;
 use crate::domain::values::subject::Subject;
 
 /// A cache with room for this many entries without grants, and for what they share.
@@ -137,6 +138,43 @@ fn entries_share_what_they_hold_and_their_rules() {
     assert!(cache.weight() < 2 * alone);
     cache.invalidate(&[one.account.account_id.into()]);
     assert_eq!(cache.weight(), 0);
+}
+
+#[test]
+fn what_is_loaded_again_stands_in_the_queue_once() {
+    let cache = cache_for(100);
+    for _ in 0..1_000 {
+        assert!(put(&cache, &of(1, 1, 1, &[])));
+    }
+    assert_eq!(lock(&cache.index).order.len(), 1);
+    // Also where it was dropped in between: then as often as there are entries, and a few times more.
+    for _ in 0..1_000 {
+        cache.invalidate(&[TokenId::from_u128(1).into()]);
+        assert!(put(&cache, &of(1, 1, 1, &[])));
+    }
+    assert!(lock(&cache.index).order.len() <= 2 + FEW_REMOVED);
+}
+
+#[test]
+fn what_is_shared_weighs_the_same_whoever_loads_it_first() {
+    let grants = [("invoices.read", "*"), ("invoices.write", "customers/acme")];
+    let narrowed = || {
+        let mut narrowed = credential(&grants);
+        narrowed.credential_id = TokenId::from_u128(7).into();
+        narrowed.restrictions.scopes = vec![Permission::parse("invoices.read").unwrap()];
+        narrowed
+    };
+    let weigh = |credentials: [Credential; 2]| {
+        let cache = cache_for(100);
+        for mut credential in credentials {
+            cache.share(&mut credential.account);
+            credential.prepare();
+            assert!(put(&cache, &Known::Credential(Arc::new(credential))));
+        }
+        let weight = lock(&cache.index).held.weight();
+        weight
+    };
+    assert_eq!(weigh([narrowed(), credential(&grants)]), weigh([credential(&grants), narrowed()]));
 }
 
 #[test]

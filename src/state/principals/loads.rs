@@ -19,8 +19,8 @@ use crate::error::{Error, Reason, Result};
 
 /// How long one load from the database may take.
 pub(super) const LOAD_TIMEOUT: Duration = Duration::from_secs(1);
-/// How many tokens are read together.
-const BATCH: usize = 32;
+/// How many tokens are read together. They may be of as many orgs, each of which takes a round trip.
+const BATCH: usize = 16;
 
 type Outcome = Result<Option<Credential>, Reason>;
 
@@ -57,18 +57,19 @@ impl TokenLoads {
             tokio::select! {
                 biased;
                 outcome = &mut outcome => return outcome.unwrap_or(Err(Reason::DatabaseUnavailable)),
-                connection = self.connections.take(), if !is_read => {
-                    let batch = self.next();
-                    is_read = batch.is_empty() || batch.iter().any(|waiting| waiting.id == id);
-                    match connection {
-                        // Others read it meanwhile.
-                        Ok(connection) if batch.is_empty() => connection.give_back(),
+                connection = self.connections.take(), if !is_read => match connection {
+                    Ok(connection) => {
+                        let batch = self.next();
+                        is_read = batch.is_empty() || batch.iter().any(|waiting| waiting.id == id);
                         // A task of its own, which goes on where this call has ended: others wait for it.
-                        connection => {
-                            let loads = self.clone();
-                            tokio::spawn(async move { loads.read(connection, batch).await });
-                        }
+                        let loads = self.clone();
+                        tokio::spawn(async move { loads.read(connection, batch).await });
                     }
+                    // Of the others, each tries itself; one that has a connection may read this one.
+                    Err(error) => match self.leave(id) {
+                        true => return Err(failed(error.into())),
+                        false => is_read = true,
+                    },
                 }
             }
         }
@@ -82,29 +83,47 @@ impl TokenLoads {
         waiting.drain(..count).filter(|waiting| !waiting.answer.is_closed()).collect()
     }
 
-    /// Reads tokens, and answers those that wait for them.
-    async fn read(&self, connection: sqlx::Result<LoadConnection>, batch: Vec<Waiting>) {
-        let ids: Vec<TokenId> = batch.iter().map(|waiting| waiting.id).collect();
-        let find = async { self.find(connection?, &ids).await };
-        let found = match tokio::time::timeout(LOAD_TIMEOUT, find).await {
-            Ok(found) => found.map_err(failed),
-            Err(_) => Err(Reason::DatabaseUnavailable),
-        };
-        let mut found = found.map(Vec::into_iter);
-        for Waiting { answer, .. } in batch {
-            let outcome = match &mut found {
-                Ok(found) => found.next().unwrap_or(Ok(None)).map_err(failed),
-                Err(reason) => Err(*reason),
-            };
-            // The call may have ended.
-            let _ = answer.send(outcome);
-        }
+    /// Takes a token out that was not read yet. False if it is being read.
+    fn leave(&self, id: TokenId) -> bool {
+        let mut waiting = lock(&self.waiting);
+        let place = waiting.iter().position(|waiting| waiting.id == id);
+        place.and_then(|place| waiting.remove(place)).is_some()
     }
 
-    async fn find(&self, mut connection: LoadConnection, ids: &[TokenId]) -> Result<Vec<Found>> {
+    /// Reads tokens, and answers those that wait for them, until none waits.
+    async fn read(&self, mut connection: LoadConnection, mut batch: Vec<Waiting>) {
+        while !batch.is_empty() {
+            let ids: Vec<TokenId> = batch.iter().map(|waiting| waiting.id).collect();
+            let found = tokio::time::timeout(LOAD_TIMEOUT, self.find(&mut connection, &ids)).await;
+            let found =
+                found.map_err(|_| Reason::DatabaseUnavailable).and_then(|found| found.map_err(failed));
+            let failed_for_all = found.as_ref().err().copied();
+            let failed = found.as_ref().map_or(true, |found| found.iter().any(Result::is_err));
+            let mut found = found.unwrap_or_default().into_iter();
+            for Waiting { answer, .. } in batch {
+                let outcome = match failed_for_all {
+                    Some(reason) => Err(reason),
+                    None => found.next().unwrap_or(Ok(None)).map_err(|error| error.reason()),
+                };
+                // The call may have ended.
+                let _ = answer.send(outcome);
+            }
+            if failed {
+                // It is asked whether it works before it is used again.
+                return;
+            }
+            batch = self.next();
+        }
+        connection.give_back();
+    }
+
+    async fn find(&self, connection: &mut LoadConnection, ids: &[TokenId]) -> Result<Vec<Found>> {
         let decoy = *lock(&self.decoy);
         let found = principals::find(connection.get(), ids, decoy, &self.ceilings).await?;
-        connection.give_back();
+        if connection.is_dropped() {
+            // What was read may be of the former database.
+            return Err(Reason::DatabaseUnavailable.into());
+        }
         if let Some(credential) = found.iter().flatten().flatten().next()
             && let CredentialId::Token(id) = credential.credential_id
         {

@@ -26,7 +26,7 @@ use uuid::Uuid;
 use crate::clock::Clock;
 use crate::config::CredentialLimits;
 use crate::db;
-use crate::db::load_connections::LoadConnections;
+use crate::db::load_connections::{LoadConnection, LoadConnections};
 use crate::domain::access::credential::Credential;
 use crate::domain::access::member::Member;
 use crate::domain::tokens::policy::Ceilings;
@@ -72,16 +72,30 @@ pub struct Principals {
     ceilings: Ceilings,
 }
 
+/// Where a credential is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    Cache,
+    /// The database, which was waited for.
+    Load,
+    /// The database is unavailable, and this is what was cached when it last answered.
+    BeforeOutage,
+}
+
 /// A credential that authenticated.
 pub struct Authenticated {
     pub credential: Arc<Credential>,
-    /// The database is unavailable, and this is what was cached when it last answered.
-    pub in_outage: bool,
+    pub source: Source,
     /// The number of the secret that matched; none for a JWT.
     pub secret: Option<i32>,
 }
 
 impl Authenticated {
+    /// The time to check it at: when its call began, or now if it was waited for.
+    pub fn time(&self, began: OffsetDateTime, clock: &Clock) -> OffsetDateTime {
+        if self.source == Source::Load { clock.now() } else { began }
+    }
+
     /// When the presented credential expires: the token, or the secret where another replaces it
     /// before.
     pub fn end(&self) -> Option<OffsetDateTime> {
@@ -230,23 +244,23 @@ impl Principals {
     /// `DATABASE_UNAVAILABLE`, or `OVERLOADED`.
     pub async fn credential(&self, id: CredentialId, from: ClientAddress) -> Result<Option<Authenticated>> {
         let found = self.find(id.into(), from).await?;
-        Ok(found.and_then(|(known, in_outage)| match known {
-            Known::Credential(credential) => Some(Authenticated { credential, in_outage, secret: None }),
+        Ok(found.and_then(|(known, source)| match known {
+            Known::Credential(credential) => Some(Authenticated { credential, source, secret: None }),
             Known::Member(_) => None,
         }))
     }
 
-    /// The value behind the key, and whether it is the one cached before an outage.
+    /// The value behind the key, and where it is from.
     ///
     /// What waits for the database is boxed, so that the future of a call that does not is small.
-    async fn find(&self, key: Key, from: ClientAddress) -> Result<Option<(Known, bool)>> {
+    async fn find(&self, key: Key, from: ClientAddress) -> Result<Option<(Known, Source)>> {
         let known = self.cache.get(key);
         if let Some(entry) = &known
             && self.is_fresh(entry)
             && !self.may_have_been_used(entry)
         {
             self.counts.hits.one();
-            return Ok(Some((entry.known.clone(), false)));
+            return Ok(Some((entry.known.clone(), Source::Cache)));
         }
         let loaded = if !self.feed.answers() {
             Err(Reason::DatabaseUnavailable)
@@ -267,9 +281,9 @@ impl Principals {
             Box::pin(self.load(key, known.is_some())).await
         };
         match (loaded, known) {
-            (Ok(found), _) => Ok(found.map(|known| (known, false))),
+            (Ok(found), _) => Ok(found.map(|known| (known, Source::Load))),
             (Err(Reason::DatabaseUnavailable), Some(entry)) if self.outlives_outage(&entry) => {
-                Ok(Some((entry.known.clone(), true)))
+                Ok(Some((entry.known.clone(), Source::BeforeOutage)))
             }
             (Err(Reason::Overloaded), _) => {
                 Err(Error::new(Reason::Overloaded).retry_after(Duration::from_secs(1)))
@@ -364,7 +378,7 @@ impl Principals {
                 let mut connection = self.loads.take().await?;
                 let found =
                     db::tokens::principals::find_session(connection.get(), id, &self.ceilings).await?;
-                connection.give_back();
+                give_back(connection)?;
                 found.map(|found| self.credential_of(found))
             }
             Key::Member(org_id, account_id) => {
@@ -372,7 +386,7 @@ impl Principals {
                 let found =
                     db::tokens::principals::find_member(connection.get(), org_id, account_id, &self.ceilings);
                 let found = found.await?;
-                connection.give_back();
+                give_back(connection)?;
                 found.map(|mut found| {
                     self.cache.share(&mut found);
                     found.held.prepare();
@@ -388,6 +402,18 @@ impl Principals {
         found.prepare();
         Known::Credential(Arc::new(found))
     }
+}
+
+/// Gives a connection back.
+///
+/// # Errors
+/// `DATABASE_UNAVAILABLE` if all connections were dropped: what was read may be of the former database.
+fn give_back(connection: LoadConnection) -> Result<()> {
+    if connection.is_dropped() {
+        return Err(Reason::DatabaseUnavailable.into());
+    }
+    connection.give_back();
+    Ok(())
 }
 
 /// The id of a credential, which any client may name; none of an account, which only a caller that

@@ -1,6 +1,7 @@
 //! Values that many entries of the cache have in common.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -42,28 +43,30 @@ impl<T: Eq + Hash> Shared<T> {
     /// Returns the bytes that the value takes for this entry alone: none, unless an equal one was entered
     /// since it was [shared](Self::share).
     pub(super) fn enter(&mut self, value: &Arc<T>) -> usize {
-        let weight = (self.weigh)(value) + PLACE;
-        if self.values.get_key_value(value).is_some_and(|(known, _)| !Arc::ptr_eq(known, value)) {
-            return weight;
+        match self.values.entry(value.clone()) {
+            Entry::Occupied(known) if !Arc::ptr_eq(known.key(), value) => (self.weigh)(value) + PLACE,
+            Entry::Occupied(mut known) => {
+                known.get_mut().entries += 1;
+                0
+            }
+            Entry::Vacant(place) => {
+                let weight = (self.weigh)(value) + PLACE;
+                place.insert(Uses { entries: 1, weight });
+                self.weight += weight;
+                0
+            }
         }
-        let uses = self.values.entry(value.clone()).or_insert(Uses { entries: 0, weight });
-        if uses.entries == 0 {
-            self.weight += weight;
-        }
-        uses.entries += 1;
-        0
     }
 
     /// Counts an entry with this value less.
     pub(super) fn leave(&mut self, value: &Arc<T>) {
-        if self.values.get_key_value(value).is_none_or(|(known, _)| !Arc::ptr_eq(known, value)) {
+        let Entry::Occupied(mut known) = self.values.entry(value.clone()) else { return };
+        if !Arc::ptr_eq(known.key(), value) {
             return;
         }
-        let Some(uses) = self.values.get_mut(value) else { return };
-        uses.entries -= 1;
-        if uses.entries == 0 {
-            self.weight -= uses.weight;
-            self.values.remove(value);
+        known.get_mut().entries -= 1;
+        if known.get().entries == 0 {
+            self.weight -= known.remove().weight;
         }
     }
 }

@@ -286,6 +286,7 @@ fn help_has_groups_and_examples() {
         "Passwords:",
         "Token limits:",
         "Cache and feed:",
+        "Observation:",
         "Email and pages:",
         "Logging:",
         "Examples:",

@@ -24,3 +24,4 @@ mod serving;
 mod signing_keys;
 mod tls;
 mod tls_certificates;
+mod token_loads;
