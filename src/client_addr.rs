@@ -39,6 +39,12 @@ impl TrustedProxies {
         self.behind(connection.peer.ip(), headers)
     }
 
+    /// Whether a trusted proxy sends the request for somebody else: its own certificate is not that client's.
+    pub fn speaks_for_another(&self, connection: &Connection, headers: &HeaderMap) -> bool {
+        let names_a_client = headers.contains_key(FORWARDED_FOR) || headers.contains_key(FORWARDED);
+        names_a_client && self.networks.iter().any(|network| network.contains(connection.peer.ip()))
+    }
+
     fn behind(&self, peer: IpAddr, headers: &HeaderMap) -> ClientAddress {
         let (list, elements) = (lines(headers, FORWARDED_FOR), lines(headers, FORWARDED));
         let headers = ForwardedHeaders {

@@ -56,6 +56,7 @@ impl RequestUnderWay {
         let context = RequestContext {
             address: address.unwrap_or(ClientAddress::UNKNOWN),
             certificate: connection
+                .filter(|connection| !proxies.speaks_for_another(connection, headers))
                 .and_then(|connection| connection.certificate.clone())
                 .filter(|_| entry == EntryPoint::Rpc && !is_of_a_page(headers)),
             page,

@@ -1,5 +1,6 @@
 //! Tokens and JWTs that are bound to a client certificate (RFC 8705).
 
+use countersign::config::ServerLimits;
 use countersign::grpc::pb;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
@@ -96,6 +97,24 @@ async fn a_token_works_with_its_certificates_alone() {
     on(&world.with_renewed, &jwt).caller().await.unwrap();
     for other in [&world.with_own, &world.with_other, &world.without] {
         refused(on(other, &jwt).caller().await, Code::PermissionDenied, REFUSED);
+    }
+}
+
+#[tokio::test]
+async fn the_certificate_of_a_proxy_is_none_of_its_clients() {
+    let (files, clients) = (TlsFiles::new("certs-proxy"), Authority::new("clients"));
+    files.accept(&clients);
+    let limits = ServerLimits { trusted_proxies: vec!["127.0.0.1/32".parse().unwrap()], ..LIMITS };
+    let server = TestServer::over_tls(&files, files.authorities(false), None, limits).await;
+    let channel = files.channel(&server.endpoint, Some(&clients.client())).await.unwrap();
+    let client = on(&channel, server.operator.token());
+    bound(&client).await.unwrap();
+    for header in ["x-forwarded-for", "forwarded"] {
+        let mut request =
+            Request::new(pb::ExchangeTokenRequest { certificate_bound: true, ..Default::default() });
+        request.metadata_mut().insert(header, "for=192.0.2.1".parse().unwrap());
+        let refusal = client.tokens().exchange_token(request).await.unwrap_err();
+        assert_eq!(violated(&refusal), ["certificate_bound"]);
     }
 }
 
