@@ -95,6 +95,15 @@ impl TokenLoads {
         while !batch.is_empty() {
             let ids: Vec<TokenId> = batch.iter().map(|waiting| waiting.id).collect();
             let found = tokio::time::timeout(LOAD_TIMEOUT, self.find(&mut connection, &ids)).await;
+            if connection.is_dropped() {
+                // What was read may be of the former database: it is read again.
+                match self.connections.take().await {
+                    Ok(other) => connection = other,
+                    Err(error) => return answer_all(batch, failed(error.into())),
+                }
+                batch.retain(|waiting| !waiting.answer.is_closed());
+                continue;
+            }
             let found =
                 found.map_err(|_| Reason::DatabaseUnavailable).and_then(|found| found.map_err(failed));
             let failed_for_all = found.as_ref().err().copied();
@@ -120,16 +129,19 @@ impl TokenLoads {
     async fn find(&self, connection: &mut LoadConnection, ids: &[TokenId]) -> Result<Vec<Found>> {
         let decoy = *lock(&self.decoy);
         let found = principals::find(connection.get(), ids, decoy, &self.ceilings).await?;
-        if connection.is_dropped() {
-            // What was read may be of the former database.
-            return Err(Reason::DatabaseUnavailable.into());
-        }
         if let Some(credential) = found.iter().flatten().flatten().next()
             && let CredentialId::Token(id) = credential.credential_id
         {
             *lock(&self.decoy) = Some((credential.account.org_id, id));
         }
         Ok(found)
+    }
+}
+
+fn answer_all(batch: Vec<Waiting>, reason: Reason) {
+    for Waiting { answer, .. } in batch {
+        // The call may have ended.
+        let _ = answer.send(Err(reason));
     }
 }
 

@@ -374,25 +374,26 @@ impl Principals {
     async fn look(&self, key: Key) -> Result<Option<Known>> {
         Ok(match key {
             Key::Token(id) => self.tokens.load(id).await?.map(|found| self.credential_of(found)),
-            Key::Session(id) => {
+            Key::Session(id) => loop {
                 let mut connection = self.loads.take().await?;
                 let found =
                     db::tokens::principals::find_session(connection.get(), id, &self.ceilings).await?;
-                give_back(connection)?;
-                found.map(|found| self.credential_of(found))
-            }
-            Key::Member(org_id, account_id) => {
+                if give_back(connection) {
+                    break found.map(|found| self.credential_of(found));
+                }
+            },
+            Key::Member(org_id, account_id) => loop {
                 let mut connection = self.loads.take().await?;
-                let found =
-                    db::tokens::principals::find_member(connection.get(), org_id, account_id, &self.ceilings);
-                let found = found.await?;
-                give_back(connection)?;
-                found.map(|mut found| {
-                    self.cache.share(&mut found);
-                    found.held.prepare();
-                    Known::Member(Arc::new(found))
-                })
-            }
+                let (db, ceilings) = (connection.get(), &self.ceilings);
+                let found = db::tokens::principals::find_member(db, org_id, account_id, ceilings).await?;
+                if give_back(connection) {
+                    break found.map(|mut found| {
+                        self.cache.share(&mut found);
+                        found.held.prepare();
+                        Known::Member(Arc::new(found))
+                    });
+                }
+            },
         })
     }
 
@@ -404,16 +405,12 @@ impl Principals {
     }
 }
 
-/// Gives a connection back.
-///
-/// # Errors
-/// `DATABASE_UNAVAILABLE` if all connections were dropped: what was read may be of the former database.
-fn give_back(connection: LoadConnection) -> Result<()> {
-    if connection.is_dropped() {
-        return Err(Reason::DatabaseUnavailable.into());
-    }
+/// Gives a connection back. False if all connections were dropped meanwhile: what was read may be of the
+/// former database, and is read again.
+fn give_back(connection: LoadConnection) -> bool {
+    let counts = !connection.is_dropped();
     connection.give_back();
-    Ok(())
+    counts
 }
 
 /// The id of a credential, which any client may name; none of an account, which only a caller that
