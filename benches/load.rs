@@ -41,7 +41,7 @@ use countersign::db::session::SessionSettings;
 use countersign::domain::tokens::policy::Ceilings;
 use countersign::domain::values::ids::TokenId;
 use cpu::{own_thread, used, used_below};
-use generator::{Calls, STREAMS, Slice, framed, load, pass};
+use generator::{Calls, Slice, framed, load, pass};
 use peer::{Issued, Peer};
 use scrape::{Scraper, counting, free_address};
 use sqlx::PgPool;
@@ -113,6 +113,7 @@ async fn run(rounds: usize, lasts: Duration, scale: usize, cores: Option<Cores>)
         lasts,
         signed: answers.signed,
         deployment: &deployment,
+        db: &tenant.db,
         token_ids: tokens.iter().map(|(id, _)| *id).collect(),
         other: &other,
         other_org,
@@ -122,13 +123,6 @@ async fn run(rounds: usize, lasts: Duration, scale: usize, cores: Option<Cores>)
     bench.introspect.first_pass(WARM).await?;
     bench.scraped.first_pass(WARM).await?;
 
-    // The background work of the servers is not part of a cold exchange. A backend reports its statistics
-    // when a second has passed since its last report.
-    let idle_from = (Instant::now(), transactions(&tenant.db).await?);
-    tokio::time::sleep(Duration::from_secs(4)).await;
-    let before = transactions(&tenant.db).await?;
-    let background = (before - idle_from.1) / idle_from.0.elapsed().as_secs_f64();
-    let began = Instant::now();
     let mut all = Vec::with_capacity(rounds);
     for number in 1..=rounds {
         let round = bench.round().await?;
@@ -140,14 +134,6 @@ async fn run(rounds: usize, lasts: Duration, scale: usize, cores: Option<Cores>)
         ));
         all.push(round);
     }
-    tokio::time::sleep(Duration::from_millis(1_100)).await;
-    let last = || bench.cold.first_pass(STREAMS);
-    tokio::try_join!(last(), last(), last(), last())?;
-    let statements = transactions(&tenant.db).await? - before - background * began.elapsed().as_secs_f64();
-    let finds: f64 = all.iter().map(|round| round.read).sum();
-    let colds: f64 = all.iter().map(|round| round.cold.row.all).sum();
-    let statements = (statements - 2.0 * finds) / colds;
-
     ensure!(bench.scraper.scrapes.load(Ordering::Relaxed) > 0, "nothing was scraped");
 
     progress("the same beside changes, logins and a client that reads nothing");
@@ -165,7 +151,6 @@ async fn run(rounds: usize, lasts: Duration, scale: usize, cores: Option<Cores>)
     let beside_peer = bench.beside_peer(peer.as_ref(), rounds).await?;
     report::print(&report::Results {
         rounds: &all,
-        statements,
         beside: &beside,
         scaled: scaled.as_ref(),
         beside_peer: &beside_peer,
@@ -226,6 +211,7 @@ struct Bench<'a> {
     /// How many bytes of a JWT are signed.
     signed: usize,
     deployment: &'a Deployment,
+    db: &'a PgPool,
     token_ids: Vec<TokenId>,
     /// A client that changes another org.
     other: &'a Client,
@@ -258,8 +244,6 @@ struct Measured {
     postgres: f64,
     p50: f64,
     p99: f64,
-    /// The number of all requests, including those before and after the measured time.
-    all: f64,
 }
 
 struct Round {
@@ -274,8 +258,8 @@ struct Round {
     signature: f64,
     /// The CPU time of the two reads of a cold exchange, on our side of the connection.
     reads: f64,
-    /// How many times these were made to measure them.
-    read: f64,
+    /// The statements of a load that is alone.
+    statements: f64,
 }
 
 /// Warm exchanges: alone, and beside other work.
@@ -322,8 +306,12 @@ impl Bench<'_> {
         let counting = self.on_the_servers_core(counting).await?;
         let introspect = self.pair(&self.short_echo, &self.introspect).await?;
         let cold = self.pair(&self.echo, &self.cold).await?;
-        let (reads, read) = self.reads().await?;
-        Ok(Round { warm, introspect, cold, scraped, counting, signature, reads, read })
+        let before = transactions(self.db).await?;
+        let (reads, loads) = self.reads().await?;
+        // The statistics of a session are complete once it has ended.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let statements = (transactions(self.db).await? - before) / loads;
+        Ok(Round { warm, introspect, cold, scraped, counting, signature, reads, statements })
     }
 
     /// Warm exchanges alone, and beside other work of the server.
@@ -385,7 +373,7 @@ impl Bench<'_> {
     async fn measure(&self, target: &Target<'_>) -> Result<Measured> {
         let meter = || Ok((used(target.server.pid())?, used_below(self.postgres)?));
         let slice = load(&target.server.address, &target.calls, self.lasts, meter).await?;
-        let Slice { requests, seconds, before, after, latencies, all } = slice;
+        let Slice { requests, seconds, before, after, latencies } = slice;
         let postgres = after.1.iter().map(|(pid, now)| now - before.1.get(pid).unwrap_or(&0.0)).sum::<f64>();
         let latencies: Sorted = latencies.into_iter().collect();
         Ok(Measured {
@@ -394,7 +382,6 @@ impl Bench<'_> {
             postgres: postgres / requests,
             p50: latencies.median(),
             p99: latencies.quantile(0.99),
-            all,
         })
     }
 
@@ -415,7 +402,8 @@ impl Bench<'_> {
         self.on_the_servers_core(sign).await
     }
 
-    /// Measures only the reads of a cold exchange, with the server's own function on as many connections.
+    /// Measures only the reads of a cold exchange, with the server's own function, one token at a time on each of
+    /// a few connections. Returns the CPU time of one, and how many were made.
     async fn reads(&self) -> Result<(f64, f64)> {
         const READERS: u32 = 4;
         let (options, ids, lasts) = (self.deployment.options(), self.token_ids.clone(), self.lasts / 2);

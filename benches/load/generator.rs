@@ -72,8 +72,6 @@ pub struct Slice<M> {
     pub after: M,
     /// The latencies in microseconds.
     pub latencies: Vec<f64>,
-    /// The number of all requests, including those before and after the measured time.
-    pub all: f64,
 }
 
 /// Makes this many calls on one connection, one on each of its streams at once, without measuring.
@@ -143,7 +141,6 @@ pub async fn load<M>(
         before,
         after,
         latencies: counted.map(|(_, latency)| latency.as_secs_f64() * 1e6).collect(),
-        all: done.load(Ordering::Relaxed) as f64,
     })
 }
 

@@ -1,6 +1,9 @@
 //! What was measured, in the tables of `benches/README.md`.
 
+use std::process::Command;
 use std::time::Duration;
+
+use countersign::clock::Clock;
 
 use crate::common::Sorted;
 use crate::generator::{CONNECTIONS, STREAMS};
@@ -10,8 +13,6 @@ use crate::{Besides, Measured, Pair, Round, Scaled};
 /// Everything that was measured.
 pub struct Results<'a> {
     pub rounds: &'a [Round],
-    /// For each cold exchange.
-    pub statements: f64,
     pub beside: &'a [Besides],
     pub scaled: Option<&'a Scaled>,
     /// Exchanges, and what a peer issued right after; none where it could not be installed.
@@ -23,7 +24,8 @@ pub struct Results<'a> {
 
 /// Prints them.
 pub fn print(results: &Results<'_>) {
-    rows(results.rounds, results.statements);
+    head();
+    rows(results.rounds);
     beside(results.beside);
     if let Some(scaled) = results.scaled {
         scale(scaled);
@@ -32,7 +34,22 @@ pub fn print(results: &Results<'_>) {
     goals(results);
 }
 
-fn rows(rounds: &[Round], statements: f64) {
+/// The machine, the date and the commit.
+fn head() {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let commit = Command::new("git").args(["rev-parse", "--short", "HEAD"]).output();
+    let commit = commit.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    println!(
+        "\n{}, {cores} core(s) for the bench, {}, commit {}",
+        model.trim_start_matches([' ', '\t', ':']),
+        Clock::default().now().date(),
+        commit.unwrap_or_default()
+    );
+}
+
+fn rows(rounds: &[Round]) {
     let over = |value: &dyn Fn(&Round) -> f64| rounds.iter().map(value).collect::<Sorted>();
     let echoes: Vec<&Measured> = rounds
         .iter()
@@ -86,7 +103,7 @@ fn rows(rounds: &[Round], statements: f64) {
         "| PostgreSQL for a warm exchange, CPU µs | {} |",
         over(&|round| round.warm.row.postgres).show(1)
     );
-    println!("| statements of a cold exchange | {statements:.2} |");
+    println!("| statements of a load that is alone | {} |", over(&|round| round.statements).show(2));
 }
 
 fn peer(rounds: &[(Measured, Issued)]) {
@@ -158,7 +175,7 @@ fn goals(results: &Results<'_>) {
     least("warm exchange, share of the limit", 0.95, over(&Round::warm_share));
     least("introspection, share of echo", 1.0, over(&Round::introspection_share));
     least("warm exchange, throughput ÷ echo", 0.45, over(&|round| round.warm.throughput()));
-    most("cold exchange, statements", 2.05, results.statements);
+    most("statements of a load that is alone", 2.05, over(&|round| round.statements));
     most("cold exchange, CPU µs", 80.0, over(&|round| round.cold.row.cpu));
     // Half of what it was on 28 November: 217 µs where an echo took 13.5.
     most(
