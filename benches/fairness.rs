@@ -27,6 +27,9 @@ const PASSWORD: &str = "correct horse battery staple";
 /// The pause between two calls of the tenant that is measured.
 const PAUSE: Duration = Duration::from_millis(5);
 
+/// How many of the other calls are made for each login.
+const OTHERS: usize = 20;
+
 /// What the measured tenant does.
 const CALLS: [&str; 3] = ["GetAccount", "ExchangeToken", "Login"];
 
@@ -183,8 +186,15 @@ async fn call(client: &Client, tenant: &Tenant, flood: &str, lane: usize) {
 async fn measure(tenant: &Tenant, during: Duration) -> [Sorted; 3] {
     let began = Instant::now();
     let mut took = CALLS.map(|_| Vec::new());
-    while began.elapsed() < during {
+    for turn in 0_usize.. {
+        if began.elapsed() >= during {
+            break;
+        }
         for (name, took) in CALLS.iter().zip(&mut took) {
+            // A login takes as long as many of the others, whose p99 would be that of a few.
+            if *name == "Login" && turn % OTHERS != 0 {
+                continue;
+            }
             let began = Instant::now();
             let outcome = match *name {
                 "GetAccount" => {
