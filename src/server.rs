@@ -77,7 +77,7 @@ impl From<TcpListener> for Listener {
 }
 
 /// Listens on the first of the addresses of a host that allows it; without a host on every
-/// interface.
+/// interface. `tls_options` is what the command calls its options for TLS.
 ///
 /// # Errors
 /// A name without an address, or the error of the last address. Without TLS also an address that other
@@ -86,13 +86,14 @@ pub(crate) async fn bind(
     address: &ListenAddress,
     tls: Option<Arc<Tls>>,
     insecure: bool,
+    tls_options: &str,
 ) -> anyhow::Result<Listener> {
     let socket = bind_socket(address).await?;
     let reachable = !socket.local_addr()?.ip().to_canonical().is_loopback();
     anyhow::ensure!(
         tls.is_some() || insecure || !reachable,
-        "--listen {address}: without TLS, tokens would be readable on the network: use --tls-cert and --tls-key, \
-         an address of this machine itself such as 127.0.0.1, or --insecure-listen behind a proxy that ends TLS"
+        "--listen {address}: without TLS, tokens would be readable on the network: use {tls_options}, an \
+         address of this machine itself such as 127.0.0.1, or --insecure-listen behind a proxy that ends TLS"
     );
     Ok(Listener { socket, tls })
 }
