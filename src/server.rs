@@ -241,6 +241,10 @@ async fn serve(
         door: Door::new(state.clone(), limits, reporter.clone(), options.reflection, access_log.clone()),
         http: http::router(state.clone(), pages),
     };
+    if let Some(tls) = listener.tls.clone() {
+        let times = move || [tls.expires_soon_from(), tls.expires()];
+        state.metrics.connections.read_certificate_with(times);
+    }
     let (stop_jobs, jobs_stop) = watch::channel(());
     state.metrics.set_signing_key_lifetime(options.signing_key_lifetime);
     let figures = jobs.iter().map(|job| (job.name, job.period));
