@@ -271,10 +271,10 @@ fn mail(out: &mut Writer<'_>, state: &State) -> fmt::Result {
         queue().map(|(state, queued)| ([("state", state.name())], queued.emails as f64)),
     )?;
     out.gauges(
-        "email_queue_oldest_age",
-        "The age of the oldest of them",
+        "email_queue_overdue",
+        "How long one of them has been due, at most",
         Some(Unit::Seconds),
-        queue().map(|(state, queued)| ([("state", state.name())], queued.oldest_seconds)),
+        queue().filter_map(|(state, queued)| Some(([("state", state.name())], queued.overdue_seconds?))),
     )
 }
 
