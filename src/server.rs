@@ -77,7 +77,7 @@ impl From<TcpListener> for Listener {
 }
 
 /// Listens on the first of the addresses of a host that allows it; without a host on every
-/// interface.
+/// interface. `tls_options` is what the command calls its options for TLS.
 ///
 /// # Errors
 /// A name without an address, or the error of the last address. Without TLS also an address that other
@@ -86,13 +86,14 @@ pub(crate) async fn bind(
     address: &ListenAddress,
     tls: Option<Arc<Tls>>,
     insecure: bool,
+    tls_options: &str,
 ) -> anyhow::Result<Listener> {
     let socket = bind_socket(address).await?;
     let reachable = !socket.local_addr()?.ip().to_canonical().is_loopback();
     anyhow::ensure!(
         tls.is_some() || insecure || !reachable,
-        "--listen {address}: without TLS, tokens would be readable on the network: use --tls-cert and --tls-key, \
-         an address of this machine itself such as 127.0.0.1, or --insecure-listen behind a proxy that ends TLS"
+        "--listen {address}: without TLS, tokens would be readable on the network: use {tls_options}, an \
+         address of this machine itself such as 127.0.0.1, or --insecure-listen behind a proxy that ends TLS"
     );
     Ok(Listener { socket, tls })
 }
@@ -240,6 +241,10 @@ async fn serve(
         door: Door::new(state.clone(), limits, reporter.clone(), options.reflection, access_log.clone()),
         http: http::router(state.clone(), pages),
     };
+    if let Some(tls) = listener.tls.clone() {
+        let times = move || [tls.expires_soon_from(), tls.expires()];
+        state.metrics.connections.read_certificate_with(times);
+    }
     let (stop_jobs, jobs_stop) = watch::channel(());
     state.metrics.set_signing_key_lifetime(options.signing_key_lifetime);
     let figures = jobs.iter().map(|job| (job.name, job.period));

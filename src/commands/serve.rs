@@ -32,7 +32,9 @@ pub(super) async fn run(args: ServeArgs) -> Result<()> {
     .await?;
     let db = pools.main.pool();
     issuer::require(&db, &issuer).await?;
-    let listener = server::bind(&listening.listen, tls.clone(), listening.insecure_listen).await?;
+    let listener =
+        server::bind(&listening.listen, tls.clone(), listening.insecure_listen, "--tls-cert and --tls-key")
+            .await?;
     let metrics = server::bind_metrics(metrics.as_ref()).await?;
     let algorithm = args.signing.signing_algorithm;
     let state = State::open(pools, master, algorithm, issuer, limits.credentials(), clock).await?;

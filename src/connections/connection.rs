@@ -21,12 +21,13 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::activity::{Closing, Ending, Phase};
 use super::calls::{Calls, Unpolled};
-use super::handshake::Ready;
+use super::handshake::{Handshakes, Ready, outcome_of};
 use super::settings::Settings;
 use super::socket::Socket;
 use super::table::Place;
 use super::tracked_body::TrackedBody;
 use crate::domain::values::client_certificate::ClientCertificate;
+use crate::metrics::Handshake;
 
 /// How much an age varies, so that connections that were opened together are not closed together.
 const AGE_JITTER: f64 = 0.1;
@@ -75,6 +76,7 @@ pub trait Service: Send + Sync + 'static {
 pub(super) struct Shared<S> {
     pub(super) service: Arc<S>,
     pub(super) settings: Settings,
+    pub(super) handshakes: Handshakes,
 }
 
 /// Answers the requests of a connection until it ends.
@@ -85,7 +87,7 @@ pub(super) async fn run<S: Service>(
     shared: Arc<Shared<S>>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let Shared { service: answers, settings } = &*shared;
+    let Shared { service: answers, settings, handshakes } = &*shared;
     let (limits, activity) = (settings.limits, place.activity.clone());
     let max_age = settings.jitter.within(limits.max_age, AGE_JITTER);
     let mut gave_way = pin!(activity.gave_way());
@@ -101,16 +103,20 @@ pub(super) async fn run<S: Service>(
             let failed = tokio::select! {
                 ready = handshake => match ready {
                     Ok(Ok(ready)) => Ok(ready),
-                    Ok(Err(error)) => Err(error.to_string()),
-                    Err(_) => Err("the client took too long".to_owned()),
+                    Ok(Err(error)) => Err((outcome_of(&error), error.to_string())),
+                    Err(_) => Err((Handshake::TimedOut, "the client took too long".to_owned())),
                 },
-                () = &mut gave_way => Err(GAVE_WAY.to_owned()),
-                () = &mut stopped => Err("server stops".to_owned()),
+                () = &mut gave_way => Err((Handshake::Closed, GAVE_WAY.to_owned())),
+                () = &mut stopped => Err((Handshake::Closed, "server stops".to_owned())),
             };
+            let counted = &settings.metrics.connections;
             match failed {
-                Ok(ready) => ready,
-                Err(reason) => {
-                    tracing::debug!(%peer, reason, "TLS handshake failed");
+                Ok(ready) => {
+                    counted.shaken(Handshake::Ok);
+                    ready
+                }
+                Err((outcome, reason)) => {
+                    handshakes.failed(outcome, &reason, peer, counted);
                     return;
                 }
             }
@@ -256,7 +262,7 @@ mod tests {
         let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (begins, goes_on) = (begun.clone(), go_on.clone());
         let service = Arc::new(Waits { begins, goes_on });
-        let shared = Arc::new(Shared { service, settings });
+        let shared = Arc::new(Shared { service, settings, handshakes: Handshakes::default() });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (socket, peer) = listener.accept().await.unwrap();

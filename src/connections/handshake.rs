@@ -1,7 +1,9 @@
 //! What precedes the first request of a connection: nothing, or the handshake of TLS.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use rustls::server::Acceptor;
 use tokio::sync::watch;
@@ -10,6 +12,8 @@ use tokio_rustls::LazyConfigAcceptor;
 use super::socket::Socket;
 use super::stream::Stream;
 use crate::domain::values::client_certificate::ClientCertificate;
+use crate::metrics::{Connections, Handshake};
+use crate::telemetry::Sampler;
 use crate::tls::{Terms, Tls};
 
 /// A connection that can answer requests.
@@ -50,5 +54,43 @@ impl Ready {
                 std::future::pending().await
             }
         }
+    }
+}
+
+/// Counts and logs how handshakes ended. A flood of those that failed is sampled, by how they did.
+pub(super) struct Handshakes {
+    samplers: [Sampler; Handshake::ALL.len()],
+    began: Instant,
+}
+
+impl Default for Handshakes {
+    fn default() -> Self {
+        Self { samplers: Default::default(), began: Instant::now() }
+    }
+}
+
+impl Handshakes {
+    /// A handshake with this client has failed.
+    pub(super) fn failed(&self, outcome: Handshake, reason: &str, peer: SocketAddr, counted: &Connections) {
+        counted.shaken(outcome);
+        if !matches!(outcome, Handshake::Refused | Handshake::TimedOut) {
+            // No fault of a client: a check of the port, or this server.
+            tracing::debug!(%peer, reason, outcome = outcome.name(), "TLS handshake not finished");
+            return;
+        }
+        let sampler = &self.samplers[outcome as usize];
+        let Some(unlogged) = sampler.admit(self.began.elapsed().as_secs()) else { return };
+        let unlogged_before = (unlogged > 0).then_some(unlogged);
+        let (address, outcome) = (peer.ip().to_canonical(), outcome.name());
+        tracing::info!(%address, reason, outcome, unlogged_before, "TLS handshake failed");
+    }
+}
+
+/// How a handshake with this error ended.
+pub(super) fn outcome_of(error: &io::Error) -> Handshake {
+    match error.kind() {
+        // An error of TLS, as its implementation says it.
+        io::ErrorKind::InvalidData => Handshake::Refused,
+        _ => Handshake::Left,
     }
 }

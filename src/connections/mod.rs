@@ -65,7 +65,7 @@ pub async fn serve<S: Service>(
     let (metrics, read) = (settings.metrics.clone(), table.clone());
     let counted = &metrics.connections;
     counted.read_with(move || (read.len(), read.max()));
-    let shared = Arc::new(connection::Shared { service, settings });
+    let shared = Arc::new(connection::Shared { service, settings, handshakes: Default::default() });
     let mut connections = JoinSet::new();
     let mut last_logged = None::<Instant>;
     let mut say = |what: &str, error: Option<&io::Error>| {

@@ -376,21 +376,21 @@ pub async fn retry(
 pub async fn count_queue(db: impl PgExecutor<'_>, now: OffsetDateTime) -> Result<[Queued; 3]> {
     let query = sqlx::query!(
         r#"select count(*) filter (where next_time is not null and attempts = 0) as "new!",
-                  min(create_time) filter (where next_time is not null and attempts = 0) as oldest_new,
+                  min(next_time) filter (where attempts = 0) as due_new,
                   count(*) filter (where next_time is not null and attempts > 0) as "retried!",
-                  min(create_time) filter (where next_time is not null and attempts > 0) as oldest_retried,
-                  count(*) filter (where dead_time is not null) as "given_up!",
-                  min(create_time) filter (where dead_time is not null) as oldest_given_up
+                  min(next_time) filter (where attempts > 0) as due_retried,
+                  count(*) filter (where dead_time is not null) as "given_up!"
            from outbox where next_time is not null or dead_time is not null"#
     );
     let found = query.fetch_one(db).await?;
-    let queued = |emails: i64, oldest: Option<OffsetDateTime>| Queued {
+    // One that is put off, such as over the budget of its mailbox, is due later, however old it is.
+    let waiting = |emails: i64, due: Option<OffsetDateTime>| Queued {
         emails: emails.unsigned_abs(),
-        oldest_seconds: oldest.map_or(0.0, |oldest| (now - oldest).as_seconds_f64().max(0.0)),
+        overdue_seconds: Some(due.map_or(0.0, |due| (now - due).as_seconds_f64().max(0.0))),
     };
     Ok([
-        queued(found.new, found.oldest_new),
-        queued(found.retried, found.oldest_retried),
-        queued(found.given_up, found.oldest_given_up),
+        waiting(found.new, found.due_new),
+        waiting(found.retried, found.due_retried),
+        Queued { emails: found.given_up.unsigned_abs(), overdue_seconds: None },
     ])
 }

@@ -13,8 +13,12 @@ use crate::error::{Code, Parts, Reason};
 use crate::metrics::Rpc;
 use crate::telemetry::Sampler;
 
-/// The kinds of lines about one RPC: a call that succeeded, and each reason to refuse one.
-const OUTCOMES: usize = Reason::ALL.len() + 1;
+/// The kinds of lines about one RPC: a call that succeeded, each reason to refuse one, and a call that was given
+/// up.
+const OUTCOMES: usize = Reason::ALL.len() + 2;
+const GIVEN_UP: usize = OUTCOMES - 1;
+/// The code of a call that its client gave up, which is the client's own.
+const CANCELLED: &str = "CANCELLED";
 
 /// Writes one line for each call that is to have one. A flood of one kind is sampled: a kind is an RPC and an
 /// outcome, so that none hides another.
@@ -31,7 +35,43 @@ pub struct AccessLog {
 pub enum Subject {
     /// The RPC with this row.
     Rpc(usize),
-    Page,
+    Page {
+        status: u16,
+        http_method: &'static str,
+    },
+}
+
+/// How a call ended.
+#[derive(Clone, Copy)]
+enum End<'a> {
+    Answered,
+    Failed(&'a Parts),
+    GivenUp,
+}
+
+impl<'a> End<'a> {
+    fn failure(self) -> Option<&'a Parts> {
+        match self {
+            Self::Failed(failure) => Some(failure),
+            Self::Answered | Self::GivenUp => None,
+        }
+    }
+
+    fn kind(self) -> usize {
+        match self {
+            Self::Answered => 0,
+            Self::Failed(failure) => failure.reason as usize + 1,
+            Self::GivenUp => GIVEN_UP,
+        }
+    }
+
+    fn code(self) -> &'static str {
+        match self {
+            Self::Answered => "OK",
+            Self::Failed(failure) => failure.reason.code().name(),
+            Self::GivenUp => CANCELLED,
+        }
+    }
 }
 
 impl AccessLog {
@@ -62,25 +102,28 @@ impl AccessLog {
             (AccessLogLevel::Errors | AccessLogLevel::None, None) => false,
         };
         if is_wanted {
-            self.write(subject, context, failure, took);
+            self.write(subject, context, failure.map_or(End::Answered, End::Failed), took);
         }
     }
 
-    fn write(
-        &self,
-        subject: Subject,
-        context: &RequestContext,
-        failure: Option<&Parts>,
-        took: Option<Duration>,
-    ) {
-        let of_subject = match subject {
-            Subject::Rpc(row) => &self.samplers[row],
-            Subject::Page => &self.samplers[self.rpcs.len()],
+    /// Logs a call that its client gave up before it was answered, where all calls have lines.
+    pub fn record_given_up(&self, row: usize, context: &RequestContext, took: Duration) {
+        if self.level == AccessLogLevel::All {
+            self.write(Subject::Rpc(row), context, End::GivenUp, Some(took));
+        }
+    }
+
+    fn write(&self, subject: Subject, context: &RequestContext, end: End<'_>, took: Option<Duration>) {
+        let (of_subject, status, http_method) = match subject {
+            Subject::Rpc(row) => (&self.samplers[row], None, None),
+            Subject::Page { status, http_method } => {
+                (&self.samplers[self.rpcs.len()], Some(status), Some(http_method))
+            }
         };
-        let sampler = &of_subject[failure.map_or(0, |failure| failure.reason as usize + 1)];
+        let sampler = &of_subject[end.kind()];
         let Some(unlogged) = sampler.admit(self.began.elapsed().as_secs()) else { return };
         let unlogged_before = (unlogged > 0).then_some(unlogged);
-        let caller = context.facts.caller();
+        let (caller, failure) = (context.facts.caller(), end.failure());
         // The one that is refused may not be that of the caller.
         let refused = failure.and_then(|failure| failure.credential.clone());
         let of_caller = || Some(caller?.credential_id?.to_string());
@@ -95,11 +138,14 @@ impl AccessLog {
                     request_id = &*context.request_id,
                     trace_id = context.trace.map(|trace| display(format!("{:032x}", trace.trace_id))),
                     method = &*context.method,
-                    code = failure.map_or("OK", |failure| failure.reason.code().name()),
+                    http_method,
+                    status,
+                    code = end.code(),
                     reason = failure.map(|failure| failure.reason.name()),
                     micros = took.map(|took| took.as_micros() as u64),
                     credential,
                     caller = caller.map(|caller| display(caller.account_id)),
+                    actor = caller.and_then(|caller| caller.actor_id).map(display),
                     org = caller.map(|caller| display(caller.org_id)),
                     address = context.address.shown().map(display),
                     events,
@@ -109,12 +155,15 @@ impl AccessLog {
                 )
             };
         }
-        match failure {
-            None => line!(info, "call answered"),
-            Some(failure) if failure.reason == Reason::Internal => line!(error, "call failed"),
-            Some(failure) if is_of_the_server(failure) => line!(warn, "call failed"),
-            Some(failure) if failure.reason.refuses_a_credential() => line!(warn, "credential refused"),
-            Some(_) => line!(info, "call refused"),
+        match end {
+            End::Answered => line!(info, "call answered"),
+            End::GivenUp => line!(info, "call given up"),
+            End::Failed(failure) if failure.reason == Reason::Internal => line!(error, "call failed"),
+            End::Failed(failure) if is_of_the_server(failure) => line!(warn, "call failed"),
+            End::Failed(failure) if failure.reason.refuses_a_credential() => {
+                line!(warn, "credential refused")
+            }
+            End::Failed(_) => line!(info, "call refused"),
         }
     }
 
@@ -126,8 +175,10 @@ impl AccessLog {
             for (outcome, sampler) in samplers.iter().enumerate() {
                 let Some(unlogged) = sampler.take_unlogged(second) else { continue };
                 let method = self.rpcs.get(row).map_or("pages", |rpc| rpc.method);
-                let reason = outcome.checked_sub(1).map(|reason| Reason::ALL[reason].name());
-                tracing::warn!(method, reason, unlogged_before = unlogged, "calls left out of the log");
+                let reason = outcome.checked_sub(1).and_then(|reason| Reason::ALL.get(reason));
+                let (reason, code) =
+                    (reason.map(|reason| reason.name()), (outcome == GIVEN_UP).then_some(CANCELLED));
+                tracing::warn!(method, reason, code, unlogged_before = unlogged, "calls left out of the log");
             }
         }
     }

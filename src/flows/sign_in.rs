@@ -100,7 +100,8 @@ pub async fn with_password(
             };
             let Candidate { org_id, account_id, kind, maker, .. } = candidate;
             counts.passwords_right.one();
-            origin.facts.set_caller(LoggedCaller { credential_id: None, account_id, org_id });
+            let signs_in = LoggedCaller { credential_id: None, account_id, org_id, actor_id: None };
+            origin.facts.set_caller(signs_in);
             Ok(SignedIn { org_id, account_id, kind, maker, admission, record, renewed })
         }
         Ok(Err(candidate)) => {

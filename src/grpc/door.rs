@@ -105,6 +105,22 @@ pub struct Door {
     access_log: Arc<AccessLog>,
 }
 
+/// A call that runs. Dropped before its answer, it is one that its client gave up.
+struct Running<'a> {
+    meter: Meter<'a>,
+    row: usize,
+    context: &'a RequestContext,
+    log: &'a AccessLog,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if let Some(took) = self.meter.unanswered_for() {
+            self.log.record_given_up(self.row, self.context, took);
+        }
+    }
+}
+
 /// A row of the table of RPCs.
 struct Rpc {
     /// Its path.
@@ -229,9 +245,10 @@ impl Door {
         let (span, trace) = spans::of_call(&call.context.method, call.context.trace);
         call.context.trace = trace;
         let row = rpc.map_or(0, |rpc| rpc.row);
-        let mut meter = Meter::new(&self.access_log.rpcs()[row], call.began);
         call.context.work = rpc.map_or(Work::default(), |rpc| rpc.work);
         let context = &call.context;
+        let meter = Meter::new(&self.access_log.rpcs()[row], call.began);
+        let mut running = Running { meter, row, context, log: &self.access_log };
         let deadline = deadline(&head.headers).unwrap_or(Duration::MAX).min(self.limits.request_timeout);
         let mut answered = pin!(
             async {
@@ -280,7 +297,7 @@ impl Door {
         call.name(&mut response);
         let ended = failure.as_ref().map(|parts| parts.reason);
         spans::end_call(&span, ended.map_or("OK", |reason| reason.code().name()), ended.map(Reason::name));
-        let took = meter.end(ended);
+        let took = running.meter.end(ended);
         self.access_log.record(Subject::Rpc(row), &call.context, failure.as_ref(), Some(took));
         response
     }

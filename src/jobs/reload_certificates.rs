@@ -11,21 +11,29 @@ use crate::tls::Tls;
 const WARNING_PERIOD: Duration = Duration::from_hours(24);
 
 pub(super) async fn run(context: JobContext, period: Duration) {
-    let Some(tls) = &context.tls else { return std::future::pending().await };
     let mut ticks = context.ticks(period);
+    let Some(tls) = &context.tls else {
+        // There is nothing to do, and nothing that could be late.
+        loop {
+            ticks.next().await;
+            context.succeeded();
+        }
+    };
     let warning = OncePer::new(WARNING_PERIOD);
     let mut last_error = None;
     loop {
         // The first tick is immediate: nothing has changed yet, but it may expire soon.
         ticks.next().await;
-        match reload(tls).await {
+        let outcome = reload(tls).await;
+        context.ran(&outcome);
+        match outcome {
             Ok(changed) => {
                 if changed {
                     tracing::info!(expires = %tls.expires(), "certificates read again");
-                    last_error = None;
                 }
+                last_error = None;
             }
-            // Once for each: a file that cannot be read is tried each time.
+            // Once for each: files that cannot be used fail each time.
             Err(error) if last_error.as_ref() != Some(&error) => {
                 tracing::error!(error, "certificates not read again; the former ones stay in use");
                 last_error = Some(error);

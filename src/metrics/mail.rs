@@ -20,8 +20,8 @@ pub struct Mail {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Queued {
     pub emails: u64,
-    /// The age of the oldest of them.
-    pub oldest_seconds: f64,
+    /// How long one of them has been due, at most; none where they are not tried any more.
+    pub overdue_seconds: Option<f64>,
 }
 
 /// What an email waits for.

@@ -19,7 +19,7 @@ mod shares;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-pub use connections::Connections;
+pub use connections::{Connections, Handshake};
 pub use counter::Counter;
 pub use credentials::{Cache, Credentials};
 pub use histogram::{BOUNDS, Histogram, Reading};

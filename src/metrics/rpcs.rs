@@ -87,6 +87,11 @@ impl<'a> Meter<'a> {
         Self { rpc, began, ended: false }
     }
 
+    /// How long it has taken, where it was not answered yet.
+    pub fn unanswered_for(&self) -> Option<Duration> {
+        (!self.ended).then(|| self.began.elapsed())
+    }
+
     /// The call was answered. Returns how long it took.
     pub fn end(&mut self, refused: Option<Reason>) -> Duration {
         let took = self.began.elapsed();

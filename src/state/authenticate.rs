@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 
 use crate::clock::Clock;
 use crate::domain::access::access_token::AccessToken;
+use crate::domain::access::call_facts::CallFacts;
 use crate::domain::access::checks::TokenStringCheck;
 use crate::domain::access::credential::Credential;
 use crate::domain::access::impersonation::Impersonation;
@@ -76,21 +77,31 @@ impl Authenticator {
         from: ClientAddress,
         now: OffsetDateTime,
     ) -> Result<Authenticated> {
-        let found = match self.read_string(token, from, now).await? {
-            TokenStringLookup::Good(found) => found,
-            TokenStringLookup::WrongSecret(other) => {
-                return Err(self
-                    .principals
-                    .refuse(from, Reason::TokenInvalid)
-                    .of_credential(other.credential_id));
-            }
-            TokenStringLookup::Failed(_) => return Err(self.principals.refuse(from, Reason::TokenInvalid)),
-        };
+        let found = self.by_secret(token, from, now).await?;
         let now = found.time(now, &self.clock);
         if found.credential.was_replaced(found.secret, now) {
             found.check(now)?;
         }
         Ok(found)
+    }
+
+    /// Finds the credential with this token string, which may be one whose overlap has ended: all checks but
+    /// that of the string are for the caller ([`Authenticated::check`]).
+    ///
+    /// # Errors
+    /// `TOKEN_INVALID`, whatever check of the string fails.
+    pub async fn by_secret(
+        &self,
+        token: &str,
+        from: ClientAddress,
+        now: OffsetDateTime,
+    ) -> Result<Authenticated> {
+        let refuse = || self.principals.refuse(from, Reason::TokenInvalid);
+        match self.read_string(token, from, now).await? {
+            TokenStringLookup::Good(found) => Ok(found),
+            TokenStringLookup::WrongSecret(other) => Err(refuse().of_credential(other.credential_id)),
+            TokenStringLookup::Failed(_) => Err(refuse()),
+        }
     }
 
     /// Finds the token of this id, without its token string: the caller's right to it is checked
@@ -158,6 +169,20 @@ impl Authenticator {
     /// of whatever blocks its token, or the account that it impersonates; `ACCESS_TOKEN_STALE`
     /// when its secret has ended or rights were narrowed since, including the right to impersonate.
     pub async fn by_access_token(&self, jwt: &str, from: ClientAddress) -> Result<Verified> {
+        self.by_access_token_of(None, jwt, from).await
+    }
+
+    /// Does what [`by_access_token`](Self::by_access_token) does for the bearer of the call with these facts,
+    /// which name the caller once the signature is verified.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn by_access_token_of(
+        &self,
+        call: Option<&CallFacts>,
+        jwt: &str,
+        from: ClientAddress,
+    ) -> Result<Verified> {
         let now = self.clock.now();
         let refuse = || self.principals.refuse_access_token(from);
         let mut verified = self.keyring.signer.verify(jwt, now);
@@ -168,6 +193,9 @@ impl Authenticator {
             verified = self.keyring.signer.verify(jwt, now);
         }
         let token = verified.map_err(|_| refuse())?;
+        if let Some(facts) = call {
+            facts.set_caller(&token);
+        }
         let found = self.principals.credential(token.credential_id, from).await?;
         let mut found = found.ok_or_else(refuse)?;
         if found.credential.account.account_id != token.actor_id.unwrap_or(token.account_id) {

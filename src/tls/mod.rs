@@ -46,8 +46,14 @@ pub struct Tls {
     made_of: MadeOf,
     /// What new connections are accepted with; replaced with the authorities of client certificates.
     terms: watch::Sender<Arc<Terms>>,
-    /// The digest of the files that were last tried, good or not.
-    tried: Mutex<[u8; 32]>,
+    tried: Mutex<Tried>,
+}
+
+/// The files that were last tried.
+struct Tried {
+    digest: [u8; 32],
+    /// Why they cannot be used, if so.
+    error: Option<String>,
 }
 
 /// What all terms of a server have in common.
@@ -84,7 +90,7 @@ impl Tls {
         let made_of =
             MadeOf { provider, certificate: Arc::new(Certificate(ArcSwap::from_pointee(served))), clock };
         let terms = Terms::new(&made_of, &settings.client_auth, authorities(&settings.client_auth, &files)?)?;
-        let tried = Mutex::new(files.digest());
+        let tried = Mutex::new(Tried { digest: files.digest(), error: None });
         Ok(Arc::new(Self { settings, made_of, terms: watch::Sender::new(Arc::new(terms)), tried }))
     }
 
@@ -92,19 +98,24 @@ impl Tls {
     /// Blocks.
     ///
     /// # Errors
-    /// When what is there now cannot be used: all stays as it is.
+    /// When what is there now cannot be used, as long as it is there: all stays as it is.
     pub fn reload(&self) -> Result<bool> {
         let files = Files::read(&self.settings)?;
         let digest = files.digest();
-        if std::mem::replace(&mut *self.tried.lock().unwrap_or_else(PoisonError::into_inner), digest)
-            == digest
-        {
-            return Ok(false);
+        let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        if tried.digest == digest {
+            return tried.error.clone().map_or(Ok(false), |error| Err(anyhow!(error)));
         }
-        // All of it is parsed before any of it is taken.
+        let taken = self.take(&files);
+        *tried = Tried { digest, error: taken.as_ref().err().map(|error| format!("{error:#}")) };
+        taken.map(|()| true)
+    }
+
+    /// Takes what these files have. All of it is parsed before any of it is taken.
+    fn take(&self, files: &Files) -> Result<()> {
         let client_auth = &self.settings.client_auth;
-        let served = served(&files, &self.made_of.provider)?;
-        let authorities = authorities(client_auth, &files)?;
+        let served = served(files, &self.made_of.provider)?;
+        let authorities = authorities(client_auth, files)?;
         let are_new = authorities != self.terms.borrow().authorities;
         let terms = are_new.then(|| Terms::new(&self.made_of, client_auth, authorities)).transpose()?;
         self.made_of.certificate.0.store(Arc::new(served));
@@ -112,7 +123,7 @@ impl Tls {
             tracing::info!("authorities of client certificates replaced");
             self.terms.send_replace(Arc::new(terms));
         }
-        Ok(true)
+        Ok(())
     }
 
     /// When the server's certificate expires.

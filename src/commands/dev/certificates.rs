@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    KeyUsagePurpose, PublicKeyData as _,
 };
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::server::ParsedCertificate;
 use time::{Duration, OffsetDateTime};
 
 use super::data_dir::write_private;
@@ -38,7 +41,8 @@ pub(super) fn prepare(
     let [authority_file, authority_key] = [path("ca.pem"), path("ca.key")];
     let [certificate, key] = [path("tls.pem"), path("tls.key")];
     let params = authority_params();
-    if !authority_file.exists() || !authority_key.exists() {
+    // A process that was killed may have left one of the two, or two that do not belong together.
+    if !are_a_pair(&authority_file, &authority_key) {
         let new = KeyPair::generate()?;
         let mut params = params.clone();
         (params.not_before, params.not_after) = (now - SKEW, now + AUTHORITY_LIFETIME);
@@ -65,6 +69,16 @@ pub(super) fn prepare(
     // So that bound tokens can be tried, with any certificate.
     let client_auth = ClientAuth::AnyAuthority;
     Ok((Authority { file, pem }, TlsSettings { certificate, key, client_auth }))
+}
+
+/// Whether there are a certificate and its key.
+fn are_a_pair(certificate: &Path, key: &Path) -> bool {
+    let read = |path| fs::read_to_string(path).ok();
+    let key = read(key).and_then(|pem| KeyPair::from_pem(&pem).ok());
+    let certificate = read(certificate).and_then(|pem| CertificateDer::from_pem_slice(pem.as_bytes()).ok());
+    let (Some(key), Some(certificate)) = (key, certificate) else { return false };
+    ParsedCertificate::try_from(&certificate)
+        .is_ok_and(|parsed| *parsed.subject_public_key_info() == key.subject_public_key_info()[..])
 }
 
 fn authority_params() -> CertificateParams {
@@ -102,7 +116,13 @@ mod tests {
         }
         // Without its key it is another one.
         fs::remove_file(dir.join("ca.key")).unwrap();
-        assert_ne!(prepare(&dir, names(), now).unwrap().0.pem, first.pem);
+        let second = prepare(&dir, names(), now).unwrap().0.pem;
+        assert_ne!(second, first.pem);
+        // So it is with the key of another one.
+        fs::write(dir.join("ca.key"), KeyPair::generate().unwrap().serialize_pem()).unwrap();
+        let third = prepare(&dir, names(), now).unwrap().0.pem;
+        assert_ne!(third, second);
+        assert_eq!(prepare(&dir, names(), now).unwrap().0.pem, third);
         fs::remove_dir_all(&dir).unwrap();
     }
 }

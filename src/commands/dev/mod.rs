@@ -44,7 +44,7 @@ pub(super) async fn run(args: DevArgs) -> Result<()> {
     // Before everything else, so that a port in use is an error before anything is created.
     let listening = &args.server.listening;
     let listen = &listening.listen;
-    let listener = server::bind(listen, None, listening.insecure_listen || args.tls).await?;
+    let listener = server::bind(listen, None, listening.insecure_listen || args.tls, "--tls").await?;
     let metrics = server::bind_metrics(args.server.observed.metrics_listen.as_ref()).await?;
     let endpoint = endpoint(listen, listener.local_addr()?, args.tls);
     data_dir::prepare(&args.data_dir)?;

@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use super::access_token::AccessToken;
 use super::credential::Credential;
 use crate::domain::values::ids::{AccountId, CredentialId, EventId, OrgId};
 
@@ -20,18 +21,27 @@ pub struct LoggedCaller {
     pub account_id: AccountId,
     /// The org in which it acts.
     pub org_id: OrgId,
+    /// Under impersonation, the account that acts as it.
+    pub actor_id: Option<AccountId>,
 }
 
 impl From<&Credential> for LoggedCaller {
     fn from(credential: &Credential) -> Self {
         let account = &credential.account;
         let (account_id, org_id) = (account.account_id, account.org_id);
-        Self { credential_id: Some(credential.credential_id), account_id, org_id }
+        Self { credential_id: Some(credential.credential_id), account_id, org_id, actor_id: None }
+    }
+}
+
+impl From<&AccessToken> for LoggedCaller {
+    fn from(token: &AccessToken) -> Self {
+        let &AccessToken { credential_id, account_id, org_id, actor_id, .. } = token;
+        Self { credential_id: Some(credential_id), account_id, org_id, actor_id }
     }
 }
 
 impl CallFacts {
-    /// The caller has authenticated. Of several credentials the first one counts, which is the one that the
+    /// The caller has authenticated: its secret matches, or its signature. It may be refused all the same. Of several credentials the first one counts, which is the one that the
     /// call is about.
     pub fn set_caller(&self, caller: impl Into<LoggedCaller>) {
         let _ = self.caller.set(caller.into());

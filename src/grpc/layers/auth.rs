@@ -5,7 +5,6 @@ use http::{HeaderMap, HeaderValue, header};
 use super::access::{Access, concerns_itself};
 use crate::db;
 use crate::domain::access::acting::Acting;
-use crate::domain::access::call_facts::LoggedCaller;
 use crate::domain::access::caller;
 use crate::domain::access::caller::Caller;
 use crate::domain::access::credential::Credential;
@@ -124,21 +123,13 @@ impl Call {
 
     /// Authenticates the bearer. This was done already for all RPCs except the open ones.
     pub async fn authenticate(&self, state: &State) -> Result<Caller> {
-        let caller = self.authenticate_bearer(state).await?;
-        self.context.facts.set_caller(LoggedCaller {
-            credential_id: Some(caller.credential_id()),
-            account_id: caller.account_id(),
-            org_id: caller.home(),
-        });
-        Ok(caller)
-    }
-
-    async fn authenticate_bearer(&self, state: &State) -> Result<Caller> {
         let bearer = self.bearer()?;
         if !looks_like_jwt(bearer) {
             let now = state.clock.now();
-            let found = state.authenticator.by_string(bearer, self.context.address, now).await?;
+            let found = state.authenticator.by_secret(bearer, self.context.address, now).await?;
             let now = found.time(now, &state.clock);
+            // Before what may refuse it: the line of the call says whose it was.
+            self.context.facts.set_caller(found.credential.as_ref());
             let refused = |error: Error| error.of_credential(found.credential.credential_id);
             found.check(now)?;
             let caller = Caller::new(
@@ -153,7 +144,8 @@ impl Call {
             state.authenticator.record_use(&found, self.context.address.shown(), now);
             return Ok(caller);
         }
-        let verified = Box::pin(state.authenticator.by_access_token(bearer, self.context.address)).await?;
+        let (facts, from) = (Some(&*self.context.facts), self.context.address);
+        let verified = Box::pin(state.authenticator.by_access_token_of(facts, bearer, from)).await?;
         let Verified { found, token, impersonation } = verified;
         let credential_id = found.credential.credential_id;
         // A JWT issued for another service must not work here, even if it leaked.

@@ -55,7 +55,7 @@ pub async fn exchange_token(
         return Err(Reason::SubjectNotExchangeable.into());
     }
     let now = state.clock.now();
-    let found = state.authenticator.by_string(subject, call.context.address, now).await?;
+    let found = state.authenticator.by_secret(subject, call.context.address, now).await?;
     let now = found.time(now, &state.clock);
     let credential_id = found.credential.credential_id;
     call.context.facts.set_caller(found.credential.as_ref());

@@ -233,6 +233,24 @@ fn connections(out: &mut Writer<'_>, state: &State) -> fmt::Result {
         "connections_shed",
         "Connections that were refused, closed for another one, or could not be accepted",
         closed.map(|(why, counter)| ([("why", why)], counter.get())),
+    )?;
+    out.counters(
+        "tls_handshakes",
+        "Handshakes of TLS, by how they ended",
+        counted.handshakes().map(|(outcome, handshakes)| ([("outcome", outcome.name())], handshakes)),
+    )?;
+    let times = counted.certificate_times().map(|times| times.map(|time| time.unix_timestamp() as f64));
+    out.gauges(
+        "tls_certificate_expiry_timestamp",
+        "When the certificate of the server expires, in Unix time; none without TLS",
+        Some(Unit::Seconds),
+        times.map(|[_, expiry]| ([], expiry)),
+    )?;
+    out.gauges(
+        "tls_certificate_warning_timestamp",
+        "From when on that is near: in the last fifth of its lifetime, and at most two weeks",
+        Some(Unit::Seconds),
+        times.map(|[warning, _]| ([], warning)),
     )
 }
 
@@ -253,10 +271,10 @@ fn mail(out: &mut Writer<'_>, state: &State) -> fmt::Result {
         queue().map(|(state, queued)| ([("state", state.name())], queued.emails as f64)),
     )?;
     out.gauges(
-        "email_queue_oldest_age",
-        "The age of the oldest of them",
+        "email_queue_overdue",
+        "How long one of them has been due, at most",
         Some(Unit::Seconds),
-        queue().map(|(state, queued)| ([("state", state.name())], queued.oldest_seconds)),
+        queue().filter_map(|(state, queued)| Some(([("state", state.name())], queued.overdue_seconds?))),
     )
 }
 

@@ -65,6 +65,22 @@ pub(super) fn busy(status: StatusCode, retry_after: Option<Duration>) -> Respons
 #[derive(Clone)]
 pub(super) struct Failed(pub(super) Arc<Parts>);
 
+/// What ended a request whose answer does not say so, by its status; none where it succeeded.
+pub(super) fn failure_of(status: StatusCode) -> Option<Failed> {
+    let reason = match status {
+        _ if !status.is_client_error() && !status.is_server_error() => return None,
+        StatusCode::FORBIDDEN => Reason::PermissionMissing,
+        StatusCode::NOT_FOUND => Reason::ResourceNotFound,
+        StatusCode::METHOD_NOT_ALLOWED => Reason::MethodUnknown,
+        StatusCode::PAYLOAD_TOO_LARGE => Reason::MessageTooLarge,
+        StatusCode::TOO_MANY_REQUESTS => Reason::Throttled,
+        StatusCode::SERVICE_UNAVAILABLE => Reason::Overloaded,
+        _ if status.is_client_error() => Reason::MalformedRequest,
+        _ => Reason::Internal,
+    };
+    Some(Failed(Arc::new(Error::from(reason).into_parts())))
+}
+
 /// The page for an error that concerns no field of a form. Its cause is logged with the request.
 pub(super) fn failed(error: Error) -> Response {
     let parts = error.into_parts();

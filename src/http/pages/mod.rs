@@ -34,7 +34,7 @@ use crate::flows::access_log::{AccessLog, Subject};
 use crate::flows::request::{EntryPoint, RequestUnderWay, logged_path};
 use crate::state::State;
 use crate::telemetry::spans;
-use answer::{Failed, busy, no_such_link, page, sorry, sorry_with_way};
+use answer::{Failed, because, busy, failure_of, no_such_link, page, sorry, sorry_with_way};
 use html::{Document, HtmlPage, Ways};
 use look::Look;
 
@@ -186,10 +186,10 @@ async fn guard(
         request.extensions_mut().insert(place.clone());
         let answered = tokio::time::timeout(settings.timeout, next.run(request).instrument(span.clone()));
         let answered = tokio::select! {
-            answered = answered => answered.ok(),
-            _ = gave_way => None,
+            answered = answered => answered.map_err(|_| Reason::DeadlineExceeded),
+            _ = gave_way => Err(Reason::Overloaded),
         };
-        answered.unwrap_or_else(|| busy(StatusCode::SERVICE_UNAVAILABLE, None))
+        answered.unwrap_or_else(|reason| because(busy(StatusCode::SERVICE_UNAVAILABLE, None), reason.into()))
     };
     if let Some(document) = response.extensions_mut().remove::<Document>() {
         let elsewhere = response.extensions_mut().remove::<Elsewhere>().is_some();
@@ -202,13 +202,25 @@ async fn guard(
     headers.insert(CONTENT_SECURITY_POLICY, settings.look.policy.clone());
     visit.name(&mut response);
     let took = visit.began.elapsed();
-    state.metrics.pages.record(response.status().as_u16(), took);
-    let failed = response.extensions_mut().remove::<Failed>();
+    let status = response.status();
+    state.metrics.pages.record(status.as_u16(), took);
+    let failed = response.extensions_mut().remove::<Failed>().or_else(|| failure_of(status));
     let ended = failed.as_ref().map(|Failed(parts)| parts.reason);
     spans::end_call(&span, ended.map_or("OK", |reason| reason.code().name()), ended.map(Reason::name));
     let failure = failed.as_ref().map(|Failed(parts)| parts.as_ref());
-    settings.access_log.record(Subject::Page, &visit.context, failure, Some(took));
+    let subject = Subject::Page { status: status.as_u16(), http_method: logged_method(&method) };
+    settings.access_log.record(subject, &visit.context, failure, Some(took));
     response
+}
+
+/// The method as it is logged: a client may send any word.
+fn logged_method(method: &http::Method) -> &'static str {
+    match *method {
+        http::Method::GET => "GET",
+        http::Method::HEAD => "HEAD",
+        http::Method::POST => "POST",
+        _ => "other",
+    }
 }
 
 /// Whether a browser says that a form was sent from another site. For a page that sends no

@@ -1,5 +1,5 @@
 //! `deploy/observability/` and its documents name what exists. That each expression parses, and each alert
-//! fires, is for `promtool` (`.ci/run observability`).
+//! fires, is for `promtool` (`.ci/run alerts`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -7,8 +7,8 @@ use serde_json::Value;
 use tonic::{Code, Request};
 
 use crate::harness::{
-    Client, Database, Running, Scratch, bootstrap, connect, create_org, lines, logging, refused, serve,
-    token_for, until,
+    Client, Database, Running, Scratch, bootstrap, by_id, connect, create_org, http, lines, logging, refused,
+    serve, token_for, until,
 };
 
 struct Logged {
@@ -16,6 +16,7 @@ struct Logged {
     _database: Database,
     _running: Running,
     operator: Client,
+    endpoint: String,
     log: PathBuf,
 }
 
@@ -31,7 +32,7 @@ async fn server(name: &str, level: Option<&str>) -> Logged {
     }
     let (running, endpoint) = logging(&mut command, &log).await;
     let operator = connect(&endpoint, &token).await;
-    Logged { _scratch: scratch, _database: database, _running: running, operator, log }
+    Logged { _scratch: scratch, _database: database, _running: running, operator, endpoint, log }
 }
 
 impl Logged {
@@ -96,6 +97,55 @@ async fn a_line_names_the_caller_and_what_it_changed() {
     refused(again, Code::AlreadyExists, "RESOURCE_EXISTS");
     let line = server.line("call refused", "OrgService/CreateOrg").await;
     assert_eq!((&line["reason"], line.get("events")), (&"RESOURCE_EXISTS".into(), None), "{line}");
+}
+
+/// A credential that is refused although its secret is right says whose it was.
+#[tokio::test]
+async fn a_refused_credential_names_its_account() {
+    let server = server("access-log-refused", None).await;
+    let org = server.operator.orgs().create_org(create_org("acme")).await.unwrap().into_inner();
+    let (org, owner) = (org.org.unwrap().id, org.owner.unwrap().id);
+    let made = server.operator.tokens().create_token(token_for(&org, &owner)).await.unwrap().into_inner();
+    crate::harness::watch(&made.secret);
+    let client = Client { bearer: Some(made.secret), ..server.operator.clone() };
+    let jwt = client.exchange().await.unwrap().access_token;
+    crate::harness::watch(&jwt);
+    let id = made.token.unwrap().id;
+    server.operator.tokens().revoke_token(by_id(&org, &id)).await.unwrap();
+    refused(client.caller().await, Code::Unauthenticated, "TOKEN_REVOKED");
+    let line = server.line("credential refused", "/GetCaller").await;
+    assert_eq!(line["credential"], id.as_str(), "{line}");
+    assert_eq!((&line["caller"], &line["org"]), (&owner.as_str().into(), &org.as_str().into()), "{line}");
+    let with_jwt = Client { bearer: Some(jwt), ..server.operator.clone() };
+    let roles = with_jwt.orgs().get_role(pb::GetRoleRequest::default()).await;
+    refused(roles, Code::Unauthenticated, "TOKEN_REVOKED");
+    let line = server.line("credential refused", "/GetRole").await;
+    assert_eq!((&line["caller"], &line["org"]), (&owner.as_str().into(), &org.as_str().into()), "{line}");
+}
+
+/// A page that refuses what was asked for has the line of a refusal, whatever has refused it.
+#[tokio::test]
+async fn pages_that_refuse_are_no_successes() {
+    let server = server("access-log-pages", None).await;
+    for (path, method, header, status, reason) in [
+        ("/nothing", "GET", "x: y", 404, "RESOURCE_NOT_FOUND"),
+        ("/set-password", "POST", "sec-fetch-site: cross-site", 403, "PERMISSION_MISSING"),
+        ("/forgot-password", "DELETE", "x: y", 405, "METHOD_UNKNOWN"),
+    ] {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\n{header}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+        );
+        assert_eq!(http(&server.endpoint, &request).await.status, status, "{path}");
+        let line = server.line("call refused", path).await;
+        assert_eq!((&line["status"], &line["reason"]), (&status.into(), &reason.into()), "{line}");
+        let logged = if method == "DELETE" { "other" } else { method };
+        assert_eq!(line["http_method"], logged, "{line}");
+    }
+    assert_eq!(
+        http(&server.endpoint, "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.status,
+        200
+    );
+    assert!(lines(&server.log, "call answered").is_empty());
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
-use countersign::config::{ConnectionLimits, ServerLimits};
+use countersign::config::{ClientAuth, ConnectionLimits, ServerLimits};
 use countersign::crypto::password_places::Asker;
 use countersign::domain::access::work::Work;
 use countersign::domain::values::client_address::{ClientAddress, ForwardedHeaders};
@@ -18,7 +18,9 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tonic::Code;
 
-use crate::harness::{LIMITS, Manner, Metrics, PASSWORD, SmtpServer, TestServer, refused, token_for, until};
+use crate::harness::{
+    LIMITS, Manner, Metrics, PASSWORD, SmtpServer, TestServer, TlsFiles, refused, token_for, until,
+};
 
 /// The alerts whose condition was seen.
 type Seen = Vec<&'static str>;
@@ -37,6 +39,7 @@ async fn the_condition_of_each_alert_moves_its_metric() {
     seen.extend(Box::pin(busy_passwords()).await);
     seen.extend(Box::pin(mail()).await);
     seen.extend(Box::pin(other_master_keys()).await);
+    seen.extend(Box::pin(expiring_certificate()).await);
     seen.extend(Box::pin(full_of_connections()).await);
     seen.extend(Box::pin(small_cache()).await);
     let alerts = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/observability/alerts.yaml");
@@ -252,9 +255,19 @@ async fn mail() -> Seen {
     smtp.behave(Manner::Refuse("451 4.7.1 come back later\r\n"));
     server.user(&org, "later@example.com").await;
     until(async || emails("postponed").await >= 1.0).await;
+    assert_eq!(emails("sent").await, 0.0);
+    // Put off, it is not overdue until its time has come.
+    let overdue = async |after: Duration| {
+        let at = server.state.clock.now() + after;
+        countersign::db::outbox::count_queue(&server.state.db, at).await.unwrap()[1].overdue_seconds
+    };
+    let put_off = "update outbox set next_time = next_time + interval '1 hour' where attempts > 0";
+    sqlx::query(put_off).execute(&mut connect(&server).await).await.unwrap();
+    assert_eq!(overdue(Duration::ZERO).await, Some(0.0));
+    assert!(overdue(Duration::from_hours(2)).await.unwrap() > 900.0);
     // The queue is read now and then.
     let retried = [("state", "retried")];
-    until(async || metrics.value("countersign_email_queue_oldest_age_seconds", &retried).await > 0.0).await;
+    until(async || metrics.value("countersign_email_queue", &retried).await >= 1.0).await;
     smtp.behave(Manner::Refuse("550 5.1.1 no such mailbox\r\n"));
     server.user(&org, "never@example.com").await;
     until(async || emails("given_up").await >= 1.0).await;
@@ -272,6 +285,18 @@ async fn other_master_keys() -> Seen {
     server.state.keyring.reload().await.unwrap_err();
     assert_eq!(metrics.value("countersign_keys_open", &[]).await, 0.0);
     vec!["CountersignKeysDoNotOpen"]
+}
+
+async fn expiring_certificate() -> Seen {
+    let files = TlsFiles::new("tls-expires");
+    let server = TestServer::over_tls(&files, ClientAuth::None, None, LIMITS).await;
+    let metrics = Metrics::of(&server).await;
+    let scrape = metrics.scrape().await;
+    let warning = scrape.value("countersign_tls_certificate_warning_timestamp_seconds", &[]);
+    let expiry = scrape.value("countersign_tls_certificate_expiry_timestamp_seconds", &[]);
+    let now = server.state.clock.now().unix_timestamp() as f64;
+    assert!(now < warning && warning < expiry, "{now} {warning} {expiry}");
+    vec!["CountersignCertificateExpires"]
 }
 
 async fn full_of_connections() -> Seen {

@@ -4,5 +4,6 @@ mod access_log;
 mod alerts;
 mod metrics;
 mod scraping;
+mod tls;
 #[cfg(feature = "otel")]
 mod traces;
