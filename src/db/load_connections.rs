@@ -87,7 +87,7 @@ impl LoadConnections {
             loop {
                 let (idle, generation) = of.pop();
                 let found = match idle {
-                    Some(idle) => idle.is_good().await,
+                    Some(idle) => idle.checked().await,
                     None => Some((of.open().await?, Instant::now())),
                 };
                 // All may have been dropped meanwhile.
@@ -164,7 +164,7 @@ impl Inner {
 
 impl Idle {
     /// The connection and when it was opened, if it works.
-    async fn is_good(self) -> Option<(PgConnection, Instant)> {
+    async fn checked(self) -> Option<(PgConnection, Instant)> {
         let Self { mut connection, opened, since } = self;
         if opened.elapsed() > MAX_AGE || since.elapsed() > MAX_IDLE || is_suspect(opened) {
             return None;

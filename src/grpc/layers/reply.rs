@@ -35,7 +35,7 @@ enum Content {
         bytes: Bytes,
         _unread: Option<Unread>,
     },
-    Stream(EndingStream),
+    Stream(Box<EndingStream>),
     /// The answer to a request of plain HTTP.
     Http(Body),
 }
@@ -52,7 +52,7 @@ impl Reply {
     }
 
     pub(in crate::grpc) fn stream(stream: EndingStream) -> Self {
-        Self(Content::Stream(stream))
+        Self(Content::Stream(Box::new(stream)))
     }
 
     /// The answer to a request of plain HTTP, on the same port.

@@ -171,8 +171,7 @@ fn what_is_shared_weighs_the_same_whoever_loads_it_first() {
             credential.prepare();
             assert!(put(&cache, &Known::Credential(Arc::new(credential))));
         }
-        let weight = lock(&cache.index).held.weight();
-        weight
+        lock(&cache.index).held.weight()
     };
     assert_eq!(weigh([narrowed(), credential(&grants)]), weigh([credential(&grants), narrowed()]));
 }
