@@ -90,7 +90,7 @@ async fn a_miss_is_looked_up_once_however_many_ask() {
 
 #[tokio::test]
 async fn the_cache_is_bounded() {
-    let cache_size = 64 << 10;
+    let cache_size = 32 << 10;
     let server = TestServer::with_limits(ServerLimits { cache_size, ..LIMITS }).await;
     let org = server.org().await;
     let (bot, _) = server.account(&org.id, "bot", &[]).await;
