@@ -111,7 +111,8 @@ async fn an_entry_is_looked_at_again_after_its_time() {
     let looks = server.state.principals.looks();
     tokio::time::sleep(Duration::from_millis(2)).await;
     server.operator.exchange().await.unwrap();
-    assert_eq!(server.state.principals.looks(), looks + 1);
+    // A change that is heard of meanwhile has it read once more.
+    assert!(server.state.principals.looks() > looks);
 }
 
 #[tokio::test]

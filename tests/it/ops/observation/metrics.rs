@@ -36,9 +36,9 @@ async fn calls_are_counted_by_method_and_reason() {
     let reason = [EXCHANGE[0], ("code", "UNAUTHENTICATED"), ("reason", "TOKEN_INVALID")];
     assert_eq!(scrape.value("countersign_rpc_errors_total", &reason), 1.0);
     assert_eq!(scrape.value("countersign_exchanges_total", &[("credential", "SECRET")]), before + 3.0);
-    // Found in memory, but for the first time.
-    assert!(scrape.value("countersign_cache_hits_total", &[]) >= 2.0);
-    assert!(scrape.value("countersign_cache_loads_total", &[("outcome", "found")]) >= 1.0);
+    // Found in memory, but for the first time, and where nothing was heard of the feed for a while.
+    let loads = scrape.value("countersign_cache_loads_total", &[("outcome", "found")]);
+    assert!(loads >= 1.0 && scrape.value("countersign_cache_hits_total", &[]) + loads >= 3.0);
     assert!(scrape.value("countersign_cache_entries", &[]) >= 1.0);
 }
 
