@@ -32,6 +32,9 @@ use crate::metrics::Handshake;
 /// How much an age varies, so that connections that were opened together are not closed together.
 const AGE_JITTER: f64 = 0.1;
 
+/// How many calls a connection has at once.
+const MAX_STREAMS: u32 = 256;
+
 /// The smallest buffer that the HTTP/1 implementation accepts.
 const LEAST_HTTP1_BUFFER: usize = 8 << 10;
 
@@ -201,7 +204,9 @@ fn http(settings: &Settings, calls: Calls) -> auto::Builder<Calls> {
         .max_header_list_size(settings.max_header_size)
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(10))
-        .max_concurrent_streams(256);
+        .max_concurrent_streams(MAX_STREAMS)
+        // By default the 20th call that its client gives up before it was begun ends all of its connection.
+        .max_pending_accept_reset_streams(MAX_STREAMS as usize);
     // How long a header may take is limited here (`activity`): the implementation's own limit also
     // counts while nothing is sent between two requests.
     http.http1()

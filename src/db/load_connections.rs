@@ -82,27 +82,17 @@ impl LoadConnections {
     pub async fn take(&self) -> sqlx::Result<LoadConnection> {
         let place = self.0.places.clone().acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)?;
         let of = self.0.clone();
-        // A task of its own: where the caller gives up, the connection is there for the next one.
-        let taking = tokio::spawn(async move {
-            loop {
-                let (idle, generation) = of.pop();
-                let found = match idle {
-                    Some(idle) => idle.checked().await,
-                    None => Some((of.open().await?, Instant::now())),
-                };
-                // All may have been dropped meanwhile.
-                if let Some((connection, opened)) = found.filter(|_| of.generation() == generation) {
-                    return Ok(LoadConnection(Some(InUse {
-                        connection,
-                        opened,
-                        generation,
-                        of,
-                        _place: place,
-                    })));
-                }
+        let (idle, generation) = of.pop();
+        match idle {
+            Some(Idle { connection, opened, since }) if since.elapsed() < FRESH && is_usable(opened) => {
+                Ok(InUse { connection, opened, generation, of, _place: place }.into())
             }
-        });
-        taking.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
+            // A task of its own: where the caller gives up, the connection is there for the next one.
+            idle => {
+                let checking = tokio::spawn(of.check_or_open(idle, generation, place));
+                checking.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
+            }
+        }
     }
 
     /// How many connections are idle, and how many are in use.
@@ -141,6 +131,30 @@ impl Inner {
         Ok(connection)
     }
 
+    /// An idle connection that still works, or else a new one.
+    async fn check_or_open(
+        self: Arc<Self>,
+        mut idle: Option<Idle>,
+        mut generation: u64,
+        place: OwnedSemaphorePermit,
+    ) -> sqlx::Result<LoadConnection> {
+        loop {
+            let found = match idle {
+                Some(Idle { mut connection, opened, since }) => {
+                    let works =
+                        since.elapsed() <= MAX_IDLE && is_usable(opened) && connection.ping().await.is_ok();
+                    works.then_some((connection, opened))
+                }
+                None => Some((self.open().await?, Instant::now())),
+            };
+            // All may have been dropped meanwhile.
+            if let Some((connection, opened)) = found.filter(|_| self.generation() == generation) {
+                return Ok(InUse { connection, opened, generation, of: self, _place: place }.into());
+            }
+            (idle, generation) = self.pop();
+        }
+    }
+
     fn idle(&self) -> MutexGuard<'_, IdleConnections> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -162,15 +176,9 @@ impl Inner {
     }
 }
 
-impl Idle {
-    /// The connection and when it was opened, if it works.
-    async fn checked(self) -> Option<(PgConnection, Instant)> {
-        let Self { mut connection, opened, since } = self;
-        if opened.elapsed() > MAX_AGE || since.elapsed() > MAX_IDLE || is_suspect(opened) {
-            return None;
-        }
-        let works = since.elapsed() < FRESH || connection.ping().await.is_ok();
-        works.then_some((connection, opened))
+impl From<InUse> for LoadConnection {
+    fn from(used: InUse) -> Self {
+        Self(Some(used))
     }
 }
 
@@ -218,6 +226,11 @@ impl InUse {
             idle.connections.push(Idle { connection, opened, since: Instant::now() });
         }
     }
+}
+
+/// Whether a connection that was opened then may be used on.
+fn is_usable(opened: Instant) -> bool {
+    opened.elapsed() <= MAX_AGE && !is_suspect(opened)
 }
 
 /// Whether a session as old as this one was found to be unable to go on.
