@@ -163,8 +163,8 @@ fn a_bad_file_leaves_everything_as_it_was() {
     std::fs::write(files.path("clients.pem"), "none").unwrap();
     assert!(tls.reload().unwrap_err().to_string().contains("--tls-client-ca"));
     assert_eq!(tls.expires(), expires);
-    // It is tried, and logged, once.
-    assert!(!tls.reload().unwrap());
+    // It is not good for as long as it is there.
+    assert!(tls.reload().unwrap_err().to_string().contains("--tls-client-ca"));
     files.accept(&clients);
     assert!(tls.reload().unwrap());
     assert_eq!(tls.expires(), date_time_ymd(2060, 1, 1));

@@ -342,7 +342,9 @@ fn what_gives_a_password_asks_first() {
         "flows/password_reset.rs",
     ];
     assert_eq!(sets, expected.map(str::to_owned).into());
-    let asks = ["domain/access/delegation/accounts.rs", "grpc/accounts/passwords.rs"];
+    // The second one tests it.
+    let asks =
+        ["domain/access/delegation/accounts.rs", "domain/access/places.rs", "grpc/accounts/passwords.rs"];
     assert_eq!(files_with(&["may_give_password()"]), asks.map(str::to_owned).into());
     let sends = files_with(&["send_first_password(", "send_password_code(", "emailed_codes::send("]);
     let asks = files_with(&["may_send_code()"]);
