@@ -193,6 +193,7 @@ async fn jwts_scopes_and_resources_are_explained() {
             "version",
             "purpose",
             "network",
+            "certificate",
             "origin",
             "audience",
             "scopes"
