@@ -39,7 +39,7 @@ impl TrustedProxies {
         self.behind(connection.peer.ip(), headers)
     }
 
-    /// Whether a trusted proxy sends the request for somebody else: its own certificate is not that client's.
+    /// Whether a trusted proxy sends the request for another client, whose certificate is not the proxy's.
     pub fn speaks_for_another(&self, connection: &Connection, headers: &HeaderMap) -> bool {
         let names_a_client = headers.contains_key(FORWARDED_FOR) || headers.contains_key(FORWARDED);
         names_a_client && self.networks.iter().any(|network| network.contains(connection.peer.ip()))

@@ -337,12 +337,7 @@ impl Violations {
         limit: usize,
         parse: impl Fn(&str) -> Result<T, E>,
     ) -> Vec<T> {
-        if values.len() > limit {
-            self.add(field, format!("holds {} values; at most {limit} are allowed", values.len()));
-            return Vec::new();
-        }
-        let each = values.iter().enumerate();
-        each.filter_map(|(i, value)| self.check_nth(field, i, parse(value))).collect()
+        self.each(field, values.iter(), limit, |value| parse(value))
     }
 
     /// Like [`check_each`](Self::check_each) for values that are not copied.
@@ -353,16 +348,25 @@ impl Violations {
         limit: usize,
         parse: impl Fn(String) -> Result<T, E>,
     ) -> Vec<T> {
-        if values.len() > limit {
-            self.add(field, format!("holds {} values; at most {limit} are allowed", values.len()));
-            return Vec::new();
-        }
-        let each = values.into_iter().enumerate();
-        each.filter_map(|(i, value)| self.check_nth(field, i, parse(value))).collect()
+        self.each(field, values.into_iter(), limit, parse)
     }
 
-    fn check_nth<T, E: fmt::Display>(&mut self, field: &str, i: usize, checked: Result<T, E>) -> Option<T> {
-        checked.map_err(|wrong| self.add(format!("{field}[{i}]"), wrong.to_string())).ok()
+    fn each<V, T, E: fmt::Display>(
+        &mut self,
+        field: &str,
+        values: impl ExactSizeIterator<Item = V>,
+        limit: usize,
+        parse: impl Fn(V) -> Result<T, E>,
+    ) -> Vec<T> {
+        let count = values.len();
+        if count > limit {
+            self.add(field, format!("holds {count} values; at most {limit} are allowed"));
+            return Vec::new();
+        }
+        let checked = values.enumerate().filter_map(|(i, value)| {
+            parse(value).map_err(|wrong| self.add(format!("{field}[{i}]"), wrong.to_string())).ok()
+        });
+        checked.collect()
     }
 
     /// Adds the violations of the message at `field`.

@@ -4,10 +4,13 @@ mod appearance;
 pub(crate) mod args;
 pub(crate) mod secret_file;
 mod settings;
+mod urls;
 
 pub use appearance::{Appearance, Colour, Image, LinkUrl};
 pub use settings::{
-    AccessLogLevel, ClientAuth, ConnectionLimits, CredentialLimits, Issuer, PasswordHashing, ServerLimits,
-    SigningAlgorithm, SmtpUrl, TlsSettings, TokenLimits, WebUrl,
+    AccessLogLevel, ClientAuth, ConnectionLimits, CredentialLimits, PasswordHashing, ServerLimits,
+    SigningAlgorithm, TlsSettings, TokenLimits,
 };
-pub(crate) use settings::{DatabaseUrl, ListenAddress, LogFormat, LogSettings};
+pub(crate) use settings::{ListenAddress, LogFormat, LogSettings};
+pub(crate) use urls::DatabaseUrl;
+pub use urls::{Issuer, SmtpUrl, WebUrl};

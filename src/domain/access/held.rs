@@ -112,7 +112,7 @@ impl Held {
     }
 }
 
-/// The same is held, whoever holds it.
+/// Equal where the same is held. The account that holds it does not count.
 impl PartialEq for Held {
     fn eq(&self, other: &Self) -> bool {
         self.hash == other.hash

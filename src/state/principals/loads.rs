@@ -99,25 +99,24 @@ impl TokenLoads {
                 // What was read may be of the former database: it is read again.
                 match self.connections.take().await {
                     Ok(other) => connection = other,
-                    Err(error) => return answer_all(batch, failed(error.into())),
+                    Err(error) => {
+                        let outcomes = vec![Err(failed(error.into())); batch.len()];
+                        return answer(batch, outcomes);
+                    }
                 }
                 batch.retain(|waiting| !waiting.answer.is_closed());
                 continue;
             }
-            let found =
-                found.map_err(|_| Reason::DatabaseUnavailable).and_then(|found| found.map_err(failed));
-            let failed_for_all = found.as_ref().err().copied();
-            let failed = found.as_ref().map_or(true, |found| found.iter().any(Result::is_err));
-            let mut found = found.unwrap_or_default().into_iter();
-            for Waiting { answer, .. } in batch {
-                let outcome = match failed_for_all {
-                    Some(reason) => Err(reason),
-                    None => found.next().unwrap_or(Ok(None)).map_err(|error| error.reason()),
-                };
-                // The call may have ended.
-                let _ = answer.send(outcome);
-            }
-            if failed {
+            let outcomes: Vec<Outcome> = match found {
+                Ok(Ok(found)) => {
+                    found.into_iter().map(|found| found.map_err(|error| error.reason())).collect()
+                }
+                Ok(Err(error)) => vec![Err(failed(error)); batch.len()],
+                Err(_) => vec![Err(Reason::DatabaseUnavailable); batch.len()],
+            };
+            let works = outcomes.iter().all(Result::is_ok);
+            answer(batch, outcomes);
+            if !works {
                 // It is asked whether it works before it is used again.
                 return;
             }
@@ -138,10 +137,11 @@ impl TokenLoads {
     }
 }
 
-fn answer_all(batch: Vec<Waiting>, reason: Reason) {
-    for Waiting { answer, .. } in batch {
+/// Answers each call with its outcome.
+fn answer(batch: Vec<Waiting>, outcomes: Vec<Outcome>) {
+    for (Waiting { answer, .. }, outcome) in batch.into_iter().zip(outcomes) {
         // The call may have ended.
-        let _ = answer.send(Err(reason));
+        let _ = answer.send(outcome);
     }
 }
 
