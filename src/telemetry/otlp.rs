@@ -4,6 +4,8 @@
 //! of a fixed length to a task that sends them: a collector that is slow or gone costs spans, and nothing else.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
@@ -15,7 +17,7 @@ use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanExporter as _, SpanLink
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tracing::field::{Field, Visit};
+use tracing::field::{Field, Visit, display};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
@@ -57,8 +59,9 @@ pub(super) fn open(endpoint: &str) -> anyhow::Result<(Spans, Exporting)> {
     let mut exporter = exporter.build().with_context(wrong)?;
     exporter.set_resource(&Resource::builder().with_service_name("countersign").build());
     let (queue, spans) = mpsc::channel(QUEUE);
-    let layer = Spans { queue: queue.clone(), clock: Clock::default() };
-    Ok((layer, Exporting { exporter, queue, spans }))
+    let lost = Arc::<AtomicU64>::default();
+    let layer = Spans { queue: queue.clone(), lost: lost.clone(), clock: Clock::default() };
+    Ok((layer, Exporting { exporter, queue, spans, lost }))
 }
 
 /// The exporter before its task is started.
@@ -66,6 +69,7 @@ pub(crate) struct Exporting {
     exporter: SpanExporter,
     queue: mpsc::Sender<Message>,
     spans: mpsc::Receiver<Message>,
+    lost: Arc<AtomicU64>,
 }
 
 /// The running exporter.
@@ -77,7 +81,7 @@ pub(crate) struct Exporter {
 impl Exporting {
     /// Sends spans from now on.
     pub(crate) fn begin(self) -> Exporter {
-        let Self { exporter, queue, mut spans } = self;
+        let Self { exporter, queue, mut spans, lost } = self;
         let task = tokio::spawn(async move {
             let logged = OncePer::new(LOG_PERIOD);
             loop {
@@ -95,12 +99,14 @@ impl Exporting {
                     }
                 };
                 let _ = timeout(DELAY, collect).await;
-                let count = batch.len();
-                if count > 0
-                    && let Err(error) = exporter.export(batch).await
-                    && logged.may()
-                {
-                    tracing::warn!(%error, spans = count, "spans not exported");
+                let count = batch.len() as u64;
+                let exported = if count > 0 { exporter.export(batch).await } else { Ok(()) };
+                if exported.is_err() {
+                    lost.fetch_add(count, Ordering::Relaxed);
+                }
+                if lost.load(Ordering::Relaxed) > 0 && logged.may() {
+                    let error = exported.err().map(display);
+                    tracing::warn!(error, spans = lost.swap(0, Ordering::Relaxed), "spans not exported");
                 }
                 if let Some(done) = flushed {
                     let _ = done.send(());
@@ -128,6 +134,8 @@ impl Exporter {
 /// The layer that turns spans of `tracing` into those of OpenTelemetry.
 pub(super) struct Spans {
     queue: mpsc::Sender<Message>,
+    /// The spans that were not sent, since it was last logged how many.
+    lost: Arc<AtomicU64>,
     clock: Clock,
 }
 
@@ -233,7 +241,9 @@ impl Spans {
                 .build(),
         };
         // A full queue loses it: nothing waits for the collector.
-        let _ = self.queue.try_send(Message::Span(Box::new(data)));
+        if self.queue.try_send(Message::Span(Box::new(data))).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -306,5 +316,29 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
         let name = span.name();
         let kind = if name == "call" { SpanKind::Server } else { SpanKind::Internal };
         self.send(name, kind, open, self.now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_queue_loses_spans_and_counts_them() {
+        let (queue, _spans) = mpsc::channel(2);
+        let layer = Spans { queue, lost: Arc::default(), clock: Clock::default() };
+        for _ in 0..5 {
+            let open = Open {
+                trace_id: 1,
+                span_id: 1,
+                parent_id: 0,
+                is_of_client: false,
+                sampled: true,
+                began: layer.now(),
+                fields: Vec::new(),
+            };
+            layer.send("call", SpanKind::Server, open, layer.now());
+        }
+        assert_eq!(layer.lost.load(Ordering::Relaxed), 3);
     }
 }

@@ -6,7 +6,9 @@ use std::process::Stdio;
 use countersign::grpc::pb;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
-use crate::harness::{Client, PATIENCE, Running, Scratch, claims, countersign, succeeds, until, variables};
+use crate::harness::{
+    Client, PATIENCE, Running, Scratch, claims, countersign, http_get, succeeds, until, variables,
+};
 
 #[tokio::test]
 async fn dev_serves_over_tls_with_an_authority_of_its_own() {
@@ -32,7 +34,10 @@ async fn dev_serves_over_tls_with_an_authority_of_its_own() {
 
     // The next start has the same authority, and so clients need nothing new.
     std::fs::remove_file(data_dir.join("dev.env")).unwrap();
-    let _running = Running::new(dev().stdout(Stdio::null()).stderr(Stdio::null()));
+    let log = scratch.path("dev.log");
+    let mut command = dev();
+    command.args(["--metrics-listen", "127.0.0.1:0"]).stdout(Stdio::null());
+    let _running = Running::new(command.stderr(std::fs::File::create(&log).unwrap()));
     let began = std::time::Instant::now();
     until(async || {
         assert!(began.elapsed() < PATIENCE);
@@ -50,4 +55,12 @@ async fn dev_serves_over_tls_with_an_authority_of_its_own() {
     assert_eq!(claims(&client.exchange().await.unwrap().access_token)["iss"], endpoint.as_str());
     let keys = client.tokens().get_json_web_key_set(pb::GetJsonWebKeySetRequest {}).await.unwrap();
     assert!(!keys.into_inner().keys.is_empty());
+
+    // Metrics stay plain HTTP.
+    let said = std::fs::read_to_string(&log).unwrap();
+    let (_, address) = said.split_once("metrics served address=").unwrap();
+    let address = address.split_whitespace().next().unwrap();
+    let answer = http_get(&format!("http://{address}"), "/metrics").await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.body.contains("\ncountersign_ready 1"), "{}", answer.body);
 }

@@ -99,6 +99,25 @@ async fn a_line_names_the_caller_and_what_it_changed() {
     assert_eq!((&line["reason"], line.get("events")), (&"RESOURCE_EXISTS".into(), None), "{line}");
 }
 
+/// A call of an account that another one impersonates names both.
+#[tokio::test]
+async fn a_line_names_who_impersonates_the_caller() {
+    let server = server("access-log-actor", Some("all")).await;
+    let org = server.operator.orgs().create_org(create_org("acme")).await.unwrap().into_inner();
+    let (org, owner) = (org.org.unwrap().id, org.owner.unwrap().id);
+    let made = server.operator.tokens().create_token(token_for(&org, &owner)).await.unwrap().into_inner();
+    crate::harness::watch(&made.secret);
+    let client = Client { bearer: Some(made.secret), ..server.operator.clone() };
+    let bot = pb::CreateServiceAccountRequest { name: "bot".into(), ..Default::default() };
+    let bot = client.accounts().create_service_account(bot).await.unwrap().into_inner().account.unwrap().id;
+    let role = client.impersonating(&bot).await.orgs().get_role(pb::GetRoleRequest::default()).await;
+    refused(role, Code::PermissionDenied, "PERMISSION_MISSING");
+    let line = server.line("call refused", "/GetRole").await;
+    assert_eq!((&line["caller"], &line["actor"]), (&bot.as_str().into(), &owner.as_str().into()), "{line}");
+    let line = server.line("call answered", "/CreateServiceAccount").await;
+    assert_eq!((&line["caller"], line.get("actor")), (&owner.as_str().into(), None), "{line}");
+}
+
 /// A credential that is refused although its secret is right says whose it was.
 #[tokio::test]
 async fn a_refused_credential_names_its_account() {

@@ -246,5 +246,6 @@ async fn without_its_collector_a_server_works() {
         operator.caller().await.unwrap();
     }
     until(async || !lines(&log, "spans not exported").is_empty()).await;
+    assert!(lines(&log, "spans not exported")[0]["spans"].as_u64().unwrap() > 0);
     operator.caller().await.unwrap();
 }
