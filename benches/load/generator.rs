@@ -124,24 +124,47 @@ pub async fn load<M>(
             });
         }
     }
-    tokio::time::sleep(RAMP).await;
-    let (first, began, before) = (done.load(Ordering::Relaxed), Instant::now(), meter()?);
-    tokio::time::sleep(lasts).await;
-    let (last, took, after) = (done.load(Ordering::Relaxed), began.elapsed(), meter()?);
-    stop.store(true, Ordering::Relaxed);
-    while let Some(stream) = streams.join_next().await {
-        stream??;
-    }
-    ensure!(last > first, "no call was answered");
+    let Measured { count, began, took, before, after } =
+        measure(streams, (&stop, &done), RAMP, lasts, meter).await?;
     let latencies = latencies.lock().unwrap_or_else(PoisonError::into_inner);
     let counted = latencies.iter().filter(|(at, _)| *at >= began && *at < began + took);
     Ok(Slice {
-        requests: (last - first) as f64,
+        requests: count,
         seconds: took.as_secs_f64(),
         before,
         after,
         latencies: counted.map(|(_, latency)| latency.as_secs_f64() * 1e6).collect(),
     })
+}
+
+/// What tasks did in a time, with the values of a meter at its begin and end.
+pub struct Measured<M> {
+    pub count: f64,
+    pub began: Instant,
+    pub took: Duration,
+    pub before: M,
+    pub after: M,
+}
+
+/// Lets tasks run that count what is `done` until they are to `stop`, and measures them for this long after
+/// the ramp. A task that fails ends the bench.
+pub async fn measure<M>(
+    mut tasks: JoinSet<Result<()>>,
+    (stop, done): (&AtomicBool, &AtomicUsize),
+    ramp: Duration,
+    lasts: Duration,
+    meter: impl Fn() -> Result<M>,
+) -> Result<Measured<M>> {
+    tokio::time::sleep(ramp).await;
+    let (first, began, before) = (done.load(Ordering::Relaxed), Instant::now(), meter()?);
+    tokio::time::sleep(lasts).await;
+    let (last, took, after) = (done.load(Ordering::Relaxed), began.elapsed(), meter()?);
+    stop.store(true, Ordering::Relaxed);
+    while let Some(task) = tasks.join_next().await {
+        task??;
+    }
+    ensure!(last > first, "no call was answered");
+    Ok(Measured { count: (last - first) as f64, began, took, before, after })
 }
 
 async fn connect(address: &str) -> Result<SendRequest<Bytes>> {

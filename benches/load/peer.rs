@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use countersign_os as os;
@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::common::progress;
 use crate::cpu::used;
-use crate::generator::{CONNECTIONS, STREAMS};
+use crate::generator::{CONNECTIONS, STREAMS, measure};
 
 const PACKAGES: [&str; 2] = ["oidc-provider@9", "jose"];
 const SERVER: &str = include_str!("peer.mjs");
@@ -91,17 +91,9 @@ impl Peer {
                 anyhow::Ok(())
             });
         }
-        tokio::time::sleep(RAMP).await;
-        let (first, began, before) = (done.load(Ordering::Relaxed), Instant::now(), meter()?);
-        tokio::time::sleep(lasts).await;
-        let (last, took, after) = (done.load(Ordering::Relaxed), began.elapsed(), meter()?);
-        stop.store(true, Ordering::Relaxed);
-        while let Some(connection) = connections.join_next().await {
-            connection??;
-        }
-        ensure!(last > first, "the peer issued nothing");
-        let tokens = (last - first) as f64;
-        Ok(Issued { rate: tokens / took.as_secs_f64(), cpu: (after - before) / tokens })
+        let issued = measure(connections, (&stop, &done), RAMP, lasts, meter).await?;
+        let (tokens, cpu) = (issued.count, issued.after - issued.before);
+        Ok(Issued { rate: tokens / issued.took.as_secs_f64(), cpu: cpu / tokens })
     }
 }
 
