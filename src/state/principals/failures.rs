@@ -131,11 +131,25 @@ impl Failures {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
     use crate::domain::values::client_address::ForwardedHeaders;
 
     fn from(address: &str) -> ClientAddress {
         ClientAddress::of_request(address.parse().unwrap(), &ForwardedHeaders::default(), &[])
+    }
+
+    /// Counts, of which no two networks of these addresses have the same one.
+    fn without_shared_counts(addresses: &[ClientAddress]) -> Failures {
+        let networks = addresses.iter().flat_map(|address| neighbourhoods(address.shown().unwrap()));
+        let networks = networks.collect::<HashSet<_>>().len();
+        let counts = |failures: &Failures| {
+            let slots = addresses.iter().flat_map(|address| failures.slots_of(*address));
+            slots.map(|(slot, _)| std::ptr::from_ref(slot)).collect::<HashSet<_>>().len()
+        };
+        let mut tried = std::iter::repeat_with(Failures::default);
+        tried.find(|failures| counts(failures) == networks).unwrap()
     }
 
     #[test]
@@ -155,11 +169,12 @@ mod tests {
     #[test]
     fn networks_of_ipv6_are_counted_by_their_size() {
         for (step, limit) in [(0, 100), (1_u128 << 64, 400), (1 << 72, 2_000)] {
-            let failures = Failures::default();
             let address = |n: u32| {
-                let bits = (0x2001_0db8 << 96) | (step * u128::from(n % 250)) | u128::from(n);
+                let bits = (0x2001_0db8 << 96) | (step * u128::from(n % 25)) | u128::from(n);
                 from(&std::net::Ipv6Addr::from_bits(bits).to_string())
             };
+            let all: Vec<_> = (0..25).map(address).chain([from("2001:db9::1")]).collect();
+            let failures = without_shared_counts(&all);
             for n in 0..limit {
                 failures.note(address(n));
             }
