@@ -4,6 +4,7 @@
 pub mod access;
 pub mod auth;
 pub mod body;
+pub(super) mod deadline;
 pub mod grpc_web;
 pub mod reply;
 pub mod status;
