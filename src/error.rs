@@ -104,6 +104,8 @@ reasons! {
     SubjectNotExchangeable "SUBJECT_NOT_EXCHANGEABLE" InvalidArgument "a subject of this kind cannot be exchanged";
     TargetNotServiceAccount "TARGET_NOT_SERVICE_ACCOUNT" InvalidArgument "the account must be a service account";
     RequestIdReused "REQUEST_ID_REUSED" InvalidArgument "the request_id was used before with another request";
+    UnsupportedGrantType "UNSUPPORTED_GRANT_TYPE" InvalidArgument "the token endpoint has no such grant";
+    UnsupportedTokenType "UNSUPPORTED_TOKEN_TYPE" InvalidArgument "a token of this type cannot be revoked by its text";
     OriginMismatch "ORIGIN_MISMATCH" InvalidArgument "the origin field differs from the connection's own origin header";
     KindIsImmutable "KIND_IS_IMMUTABLE" InvalidArgument "only ConvertAccount changes an account's kind";
     EmailIsImmutable "EMAIL_IS_IMMUTABLE" InvalidArgument "a user's email address is the username, and cannot be changed within the org";

@@ -30,6 +30,7 @@ use crate::flows::access_log::AccessLog;
 use crate::grpc::door::{self, Door, Protocol, RequestLimits, SERVICES};
 use crate::grpc::layers::grpc_web::{self, Encoding, media_type};
 use crate::grpc::layers::reply::Reply;
+use crate::grpc::oauth;
 use crate::http;
 use crate::jobs::{Job, JobContext, Jobs, health, table};
 use crate::mail::EmailDelivery;
@@ -238,6 +239,7 @@ async fn serve(
         trusted_proxies,
     };
     let app = App {
+        issuer: state.keyring.signer.issuer().to_owned(),
         door: Door::new(state.clone(), limits, reporter.clone(), options.reflection, access_log.clone()),
         http: http::router(state.clone(), pages),
     };
@@ -302,6 +304,8 @@ async fn serve(
 
 /// What answers on the one port: calls by gRPC or gRPC-Web, and plain HTTP.
 struct App {
+    /// Whose endpoints of OAuth 2.0 these are.
+    issuer: String,
     door: Door,
     http: Router,
 }
@@ -313,6 +317,12 @@ impl connections::Service for App {
         // What most requests have, without a copy.
         if request.headers().get(CONTENT_TYPE).is_some_and(|value| value == "application/grpc") {
             return self.door.answer(request, &connection, Protocol::Grpc).await;
+        }
+        if let Some(path) = oauth::path(&self.issuer, request.uri().path()) {
+            return match oauth::endpoint(request.method(), path, request.headers()) {
+                Ok(endpoint) => self.door.answer(request, &connection, Protocol::OAuth(endpoint)).await,
+                Err(refusal) => refusal,
+            };
         }
         if grpc_web::is_preflight(&request) {
             return grpc_web::preflight(&self.door, request.headers());

@@ -5,6 +5,7 @@ pub mod accounts;
 pub mod event_types;
 pub mod limits;
 pub mod mail;
+pub mod oauth;
 pub mod orgs;
 pub mod paging;
 pub mod sign_in;

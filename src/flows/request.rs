@@ -97,6 +97,11 @@ fn trace_parent(headers: &HeaderMap) -> Option<TraceParent> {
     }
 }
 
+/// Whether a browser says that a page of another site makes the request.
+pub fn is_cross_site(headers: &HeaderMap) -> bool {
+    headers.get(FETCH_SITE).is_some_and(|site| site == "cross-site")
+}
+
 /// Whether a page makes the request. A browser sends its certificate along whatever page asks, so that the
 /// certificate says nothing about the page.
 fn is_of_a_page(headers: &HeaderMap) -> bool {

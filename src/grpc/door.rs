@@ -18,6 +18,7 @@ use axum::body::{Body, Bytes, HttpBody};
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Response};
+use hyper::body::Buf as _;
 use tokio::sync::Semaphore;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_server::{Health as _, HealthServer};
@@ -28,13 +29,14 @@ use tracing::Instrument as _;
 
 use super::health::HealthOf;
 use super::layers::access::{Access, row, serves_pages};
-use super::layers::auth::{Call, read_place};
+use super::layers::auth::{Call, Presented, read_place};
 use super::layers::body::{BodyBuffer, MESSAGE_HEAD, overloaded};
 use super::layers::deadline::deadline;
 use super::layers::reply::Reply;
 use super::layers::status;
 use super::layers::stream::EndingStream;
 use super::layers::unread::UnreadResponses;
+use super::oauth;
 use super::reflection::Reflection;
 use super::service::{GRPC_ENCODING, Handler, IDENTITY, decode, encode, message};
 use super::wire::bounds::Bounds;
@@ -44,6 +46,7 @@ use crate::clock::PerSecond;
 use crate::connections::{Connection, Room};
 use crate::domain::access::request_context::RequestContext;
 use crate::domain::access::work::Work;
+use crate::domain::oauth::Endpoint;
 use crate::error::{Error, Parts as ErrorParts, Reason, Result};
 use crate::flows::access_log::{AccessLog, Subject};
 use crate::flows::request::{EntryPoint, RequestUnderWay, logged_path};
@@ -85,6 +88,8 @@ pub enum Protocol {
     Grpc,
     /// gRPC-Web, translated.
     GrpcWeb,
+    /// OAuth 2.0 over HTTP, at this endpoint.
+    OAuth(Endpoint),
 }
 
 /// All RPCs, and what their calls share.
@@ -176,11 +181,22 @@ fn rpcs(describes_itself: bool) -> HashMap<&'static str, Rpc> {
     rows.enumerate().map(|(i, rpc)| (rpc.path, Rpc { row: i + 1, ..rpc })).collect()
 }
 
-/// The paths of all RPCs, in the order of their rows in the metrics.
+/// The paths of all RPCs, and of the endpoints of OAuth 2.0, in the order of their rows in the metrics.
 pub fn paths(describes_itself: bool) -> impl Iterator<Item = &'static str> {
     let mut rpcs: Vec<_> = rpcs(describes_itself).into_values().collect();
     rpcs.sort_by_key(|rpc| rpc.row);
-    rpcs.into_iter().map(|rpc| rpc.path)
+    let endpoints = Endpoint::ALL.into_iter().map(Endpoint::path);
+    rpcs.into_iter().map(|rpc| rpc.path).chain(endpoints)
+}
+
+impl Protocol {
+    /// The answer to a call that is refused.
+    fn refusal(self, parts: &ErrorParts, context: &RequestContext) -> Response<Reply> {
+        match self {
+            Self::Grpc | Self::GrpcWeb => refusal(parts, context),
+            Self::OAuth(endpoint) => oauth::refusal(endpoint, parts),
+        }
+    }
 }
 
 impl Door {
@@ -223,6 +239,17 @@ impl Door {
         self.rpcs.contains_key(path)
     }
 
+    /// What answers a call at this path, and its row in the metrics: none for an unknown path.
+    fn find(&self, path: &str, protocol: Protocol) -> Option<(&Rpc, usize)> {
+        match protocol {
+            Protocol::Grpc | Protocol::GrpcWeb => self.rpcs.get(path).map(|rpc| (rpc, rpc.row)),
+            Protocol::OAuth(endpoint) => {
+                let rpc = self.rpcs.get(oauth::rpc(endpoint))?;
+                Some((rpc, self.rpcs.len() + 1 + endpoint as usize))
+            }
+        }
+    }
+
     /// Answers a call.
     pub async fn answer<B>(
         &self,
@@ -234,9 +261,13 @@ impl Door {
         B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
         let (head, body) = request.into_parts();
-        let rpc = self.rpcs.get(head.uri.path());
+        let (rpc, row) = self.find(head.uri.path(), protocol).unzip();
+        let method = match protocol {
+            Protocol::OAuth(endpoint) => Some(endpoint.path()),
+            Protocol::Grpc | Protocol::GrpcWeb => rpc.map(|rpc| rpc.path),
+        };
         let mut call = RequestUnderWay::begin(
-            rpc.map_or_else(|| logged_path(head.uri.path()), |rpc| Cow::Borrowed(rpc.path)),
+            method.map_or_else(|| logged_path(head.uri.path()), Cow::Borrowed),
             &head.headers,
             Some(connection),
             EntryPoint::Rpc,
@@ -245,7 +276,7 @@ impl Door {
         );
         let (span, trace) = spans::of_call(&call.context.method, call.context.trace);
         call.context.trace = trace;
-        let row = rpc.map_or(0, |rpc| rpc.row);
+        let row = row.unwrap_or(0);
         call.context.work = rpc.map_or(Work::default(), |rpc| rpc.work);
         let context = &call.context;
         let meter = Meter::new(&self.access_log.rpcs()[row], call.began);
@@ -271,7 +302,7 @@ impl Door {
                         ))
                         .await
                     }
-                    Some(rpc) => self.unary(rpc, &head, body, context).await,
+                    Some(rpc) => self.unary(rpc, &head, body, context, protocol).await,
                     None => Err(Reason::MethodUnknown.into()),
                 }
             }
@@ -296,7 +327,7 @@ impl Door {
                     self.delay_refusal().await;
                 }
                 let parts = error.into_parts();
-                (refusal(&parts, context), Some(parts))
+                (protocol.refusal(&parts, context), Some(parts))
             }
         };
         call.name(&mut response);
@@ -325,6 +356,7 @@ impl Door {
         head: &Parts,
         body: B,
         context: &RequestContext,
+        protocol: Protocol,
     ) -> Result<Response<Reply>>
     where
         B: HttpBody<Data = Bytes> + Unpin,
@@ -343,28 +375,50 @@ impl Door {
         if self.unread.too_many(address) {
             return Err(overloaded());
         }
-        let call = Call::authenticate_for(rpc.access, &self.state, &head.headers, context).await?;
-        let answer = match read_place(&self.state, &call).await? {
+        let oauth = match protocol {
+            Protocol::OAuth(endpoint) => Some(oauth::translate(endpoint, head, &body.bytes)?),
+            Protocol::Grpc | Protocol::GrpcWeb => None,
+        };
+        let call = match &oauth {
+            Some(request) => request.call(rpc.access, &self.state, context).await?,
             None => {
-                let message = message(&body.bytes, &head.headers)?;
-                bounds.check(message)?;
-                handler(&self.state, &call, message).await?
+                let presented = Presented::of(&head.headers);
+                Call::authenticate_for(rpc.access, &self.state, presented, context).await?
             }
+        };
+        let message = match &oauth {
+            Some(request) => request.message.clone(),
+            None => {
+                message(&body.bytes, &head.headers)?;
+                let mut message = std::mem::take(&mut body.bytes);
+                message.advance(MESSAGE_HEAD);
+                message
+            }
+        };
+        let place = read_place(&self.state, &call).await?;
+        bounds.check(&message)?;
+        let answer = match place {
+            None => handler(&self.state, &call, &message).await,
             Some(place) => {
-                bounds.check(message(&body.bytes, &head.headers)?)?;
                 let (handler, state) = (*handler, self.state.clone());
-                let bytes = std::mem::take(&mut body.bytes);
                 // A task of its own, which goes on where the client has gone: the connection to the
                 // database is busy until the statement ends, and so is the place.
                 let reads = async move {
-                    let answer = handler(&state, &call, bytes.get(MESSAGE_HEAD..).unwrap_or_default()).await;
+                    let answer = handler(&state, &call, &message).await;
                     drop(place);
                     answer
                 };
-                tokio::spawn(reads.in_current_span()).await.map_err(|_| panicked())??
+                tokio::spawn(reads.in_current_span()).await.map_err(|_| panicked())?
             }
         };
-        Ok(success(Reply::message(answer, self.unread.count(address))))
+        let unread = self.unread.count(address);
+        match (oauth, protocol) {
+            (Some(request), Protocol::OAuth(endpoint)) => {
+                let answer = answer.map_err(|error| request.refused(error))?;
+                oauth::answer(endpoint, &answer, self.state.clock.now().unix_timestamp(), unread)
+            }
+            _ => Ok(success(Reply::message(answer?, unread))),
+        }
     }
 
     async fn check_health(&self, message: &[u8]) -> Result<Bytes> {

@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod door;
 mod health;
 pub mod layers;
+pub mod oauth;
 pub mod orgs;
 mod reflection;
 mod service;

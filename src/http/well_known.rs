@@ -1,5 +1,6 @@
-//! What a verifier reads: the key set (RFC 7517) and the documents that lead to it (OpenID Connect
-//! Discovery 1.0, RFC 8414). They name only what exists.
+//! What clients and verifiers read: the key set (RFC 7517), the documents that lead to it and to the
+//! endpoints of OAuth 2.0 (OpenID Connect Discovery 1.0, RFC 8414), and what this API takes as a protected
+//! resource (RFC 9728). They name only what exists.
 
 use std::sync::Arc;
 
@@ -14,7 +15,9 @@ use http::header::{
 };
 use serde_json::{Value, json};
 
+use crate::domain::oauth::{self, ClientAuthentication, Endpoint, Grant};
 use crate::domain::signing_keys::JWKS_MAX_AGE;
+use crate::domain::values::permissions::Permission;
 use crate::state::State;
 
 /// How long a browser may cache a preflight response, in seconds.
@@ -22,10 +25,11 @@ const PREFLIGHT_MAX_AGE: &str = "86400";
 
 /// The documents, at every address that a client may derive from the issuer.
 pub(super) fn router(state: Arc<State>) -> Router {
-    let documents: [(&str, MethodRouter<Arc<State>>); 3] = [
+    let documents: [(&str, MethodRouter<Arc<State>>); 4] = [
         ("jwks.json", get(jwks)),
         ("openid-configuration", get(openid_configuration)),
         ("oauth-authorization-server", get(authorization_server)),
+        ("oauth-protected-resource", get(protected_resource)),
     ];
     let mut router = Router::new();
     for (name, document) in documents {
@@ -41,11 +45,10 @@ pub(super) fn router(state: Arc<State>) -> Router {
 /// that removes it.
 fn addresses(issuer: &str, document: &str) -> Vec<String> {
     let own = format!("/.well-known/{document}");
-    let path = issuer.splitn(4, '/').nth(3).unwrap_or_default().trim_end_matches('/');
-    if path.is_empty() {
-        return vec![own];
+    match oauth::path_of(issuer) {
+        "" => vec![own],
+        path => vec![format!("{path}{own}"), format!("{own}{path}"), own],
     }
-    vec![format!("/{path}{own}"), format!("{own}/{path}"), own]
 }
 
 /// Any page may fetch the documents, which are the same for all clients.
@@ -74,13 +77,38 @@ async fn authorization_server(Shared(state): Shared<Arc<State>>) -> Response {
     document("application/json", metadata(state.keyring.signer.issuer()).to_string())
 }
 
-/// There is no authorization endpoint: tokens are exchanged over gRPC, which these documents have
-/// no field for. Lists that would be empty are left out (RFC 8414, section 3.2).
+/// There is no authorization endpoint, and so no response type: a list that would be empty is left out
+/// (RFC 8414, section 3.2).
 fn metadata(issuer: &str) -> Value {
+    let address = |endpoint: Endpoint| format!("{issuer}{}", endpoint.path());
+    let methods = ClientAuthentication::ALL.map(ClientAuthentication::name);
+    let methods_and = |other: &'static str| methods.into_iter().chain([other]).collect::<Vec<_>>();
     json!({
         "issuer": issuer,
         "jwks_uri": format!("{issuer}/.well-known/jwks.json"),
+        "token_endpoint": address(Endpoint::Token),
+        "token_endpoint_auth_methods_supported": methods_and(oauth::NONE),
+        "grant_types_supported": Grant::ALL.map(Grant::name),
+        "introspection_endpoint": address(Endpoint::Introspect),
+        "introspection_endpoint_auth_methods_supported": methods_and(oauth::BEARER),
+        "revocation_endpoint": address(Endpoint::Revoke),
+        "revocation_endpoint_auth_methods_supported": methods_and(oauth::NONE),
+        "tls_client_certificate_bound_access_tokens": true,
     })
+}
+
+/// This API, as a protected resource (RFC 9728): a JWT of this issuer for itself, or a service token.
+async fn protected_resource(Shared(state): Shared<Arc<State>>) -> Response {
+    let issuer = state.keyring.signer.issuer();
+    let metadata = json!({
+        "resource": issuer,
+        "authorization_servers": [issuer],
+        "jwks_uri": format!("{issuer}/.well-known/jwks.json"),
+        "bearer_methods_supported": ["header"],
+        "scopes_supported": Permission::OWN.iter().map(Permission::as_str).collect::<Vec<_>>(),
+        "tls_client_certificate_bound_access_tokens": true,
+    });
+    document("application/json", metadata.to_string())
 }
 
 /// Any page may read it: it is the same for all clients.

@@ -38,7 +38,24 @@ impl Carried {
     /// # Errors
     /// `SCOPE_TOO_WIDE`.
     pub(crate) fn new(rights: &Rights, roles: Option<&[Box<str>]>) -> Result<Self, Reason> {
-        let (scope, on_paths) = listed(rights)?;
+        Ok(Self::written(listed(rights)?, roles))
+    }
+
+    /// The claims of a token with the permissions of applications among these rights.
+    ///
+    /// # Errors
+    /// `SCOPE_TOO_WIDE`.
+    pub(crate) fn of_applications(rights: &Rights) -> Result<Self, Reason> {
+        let (mut scope, mut on_paths) = listed(rights)?;
+        scope.retain(|permission| permission.is_application());
+        for permissions in on_paths.values_mut() {
+            permissions.retain(|permission| permission.is_application());
+        }
+        on_paths.retain(|_, permissions| !permissions.is_empty());
+        Ok(Self::written((scope, on_paths), None))
+    }
+
+    fn written((scope, on_paths): Listed, roles: Option<&[Box<str>]>) -> Self {
         let scope = joined(&scope);
         let details = on_paths.iter().map(|(path, permissions)| Detail {
             kind: GRANT_DETAIL.to_owned(),
@@ -52,7 +69,7 @@ impl Carried {
         let after = |name: &str| members.find(name).map(|begin| (begin + name.len()) as u32);
         let begin = after("\"scope\":\"").unwrap_or_default();
         let details = after("\"authorization_details\":");
-        Ok(Self { scope: begin..begin + scope.len() as u32, details, json: members.into() })
+        Self { scope: begin..begin + scope.len() as u32, details, json: members.into() }
     }
 
     /// The permissions on the whole org: the claim `scope`.

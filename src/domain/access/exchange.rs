@@ -34,6 +34,8 @@ pub struct ExchangeRequest {
     secret: Option<i32>,
     /// Whether the access token is to be bound to the client's certificate.
     certificate_bound: bool,
+    /// Whether what is left out means what it means in OAuth 2.0.
+    oauth_defaults: bool,
 }
 
 impl ExchangeRequest {
@@ -73,9 +75,24 @@ impl ExchangeRequest {
         Self { certificate_bound, ..self }
     }
 
+    /// The same request, as OAuth 2.0 reads what it leaves out: without an audience it is for the only one
+    /// that the token may be used for, or else for the issuer, and then Countersign's own permissions are
+    /// only those that were asked for.
+    pub(crate) fn with_oauth_defaults(self) -> Self {
+        Self { oauth_defaults: true, ..self }
+    }
+
     /// The address from which the subject is presented.
     pub(crate) fn address(&self) -> Option<IpAddr> {
         self.presented_at.address
+    }
+
+    /// The audiences that it names, or that follow from the token; none is the issuer.
+    fn named_audiences<'a>(&'a self, credential: &'a Credential) -> &'a [Audience] {
+        match credential.restrictions.audiences.as_slice() {
+            [only] if self.audiences.is_empty() && self.oauth_defaults => std::slice::from_ref(only),
+            _ => &self.audiences,
+        }
     }
 
     /// Also limits the lifetime to this bound.
@@ -120,6 +137,16 @@ pub enum Audiences<'a> {
     Listed(&'a [Audience]),
 }
 
+impl Audiences<'_> {
+    /// Whether they are this issuer alone.
+    fn are(&self, issuer: &str) -> bool {
+        match self {
+            Self::Issuer(_) => true,
+            Self::Listed(listed) => matches!(listed, [one] if one.as_str() == issuer),
+        }
+    }
+}
+
 /// `aud`: a string when there is one audience, otherwise an array (RFC 7519, section 4.1.3).
 impl Serialize for Audiences<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
@@ -157,14 +184,15 @@ pub struct Decision<'a> {
 /// - `SCOPE_TOO_WIDE`.
 /// - `INVALID_FIELD` for a binding to a certificate that the client does not have.
 pub(crate) fn decide<'a>(
-    credential: &Credential,
+    credential: &'a Credential,
     request: &'a ExchangeRequest,
     issuer: &'a str,
     now: OffsetDateTime,
 ) -> Result<Decision<'a>> {
     credential.check_secret(request.secret, now)?;
     credential.admit(&request.presented_at.with(request.purpose.as_ref()))?;
-    let audiences = audiences(credential, &request.audiences, issuer)?;
+    let named = request.named_audiences(credential);
+    let audiences = audiences(credential, named, issuer)?;
     let held = credential.effective_rights();
     let not_held = request.scopes.iter().filter(|scope| !held.hold_somewhere(scope));
     refuse_scopes(not_held)?;
@@ -182,6 +210,9 @@ pub(crate) fn decide<'a>(
     // What ownership implies must be asked for: the permissions of applications that are held only as an
     // owner are listed where they are among the scopes.
     let carried = match request.scopes.as_slice() {
+        [] if request.oauth_defaults && request.audiences.is_empty() && audiences.are(issuer) => {
+            Carried::of_applications(held)?.into()
+        }
         [] => credential.carried()?,
         scopes => Carried::new(&held.narrowed(scopes, &[]), None)?.into(),
     };

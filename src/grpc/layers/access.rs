@@ -36,6 +36,7 @@ pub fn concerns_itself(path: &str) -> bool {
             | "/countersign.v1.TokenService/FinishRotation"
             | "/countersign.v1.TokenService/CancelRotation"
             | "/countersign.v1.TokenService/RevokeToken"
+            | "/oauth2/revoke"
     )
 }
 

@@ -12,7 +12,7 @@ use crate::domain::access::request_context::RequestContext;
 use crate::domain::access::work::Work;
 use crate::domain::values::ids::OrgId;
 use crate::domain::values::references::OrgRef;
-use crate::error::{Error, Reason, Result};
+use crate::error::{Error, Parts, Reason, Result};
 use crate::grpc::wire::convert;
 use crate::state::State;
 use crate::state::authenticate::Verified;
@@ -22,13 +22,19 @@ use crate::state::shares::{Group, Member, Place};
 #[derive(Clone, Default)]
 pub struct Call {
     caller: Option<Caller>,
-    bearer: AuthorizationHeader,
+    presented: Presented,
     pub context: RequestContext,
+    /// Whether it came in by OAuth 2.0, where what a request leaves out means something else.
+    pub over_oauth: bool,
 }
 
-/// The content of the `authorization` metadata.
+/// The credential with which a call is made: that of its `authorization` metadata, or of a client of
+/// OAuth 2.0.
 #[derive(Clone, Default)]
-enum AuthorizationHeader {
+pub struct Presented(Credentials);
+
+#[derive(Clone, Default)]
+enum Credentials {
     #[default]
     None,
     /// A bearer credential, with the place where it begins.
@@ -37,16 +43,41 @@ enum AuthorizationHeader {
     Garbage,
 }
 
+impl Presented {
+    /// That of these headers.
+    pub(in crate::grpc) fn of(headers: &HeaderMap) -> Self {
+        Self(authorization(headers))
+    }
+
+    /// A token string.
+    pub(in crate::grpc) fn bearer(text: HeaderValue) -> Self {
+        Self(Credentials::Bearer(text, 0))
+    }
+}
+
+/// In `ErrorInfo.metadata`: which credential of a call is refused, where the call has a subject as well.
+const CREDENTIAL: (&str, &str) = ("credential", "caller");
+
+/// The error of a credential of the caller, in a call that presents another one as its subject.
+pub fn of_caller(error: Error) -> Error {
+    error.with_metadata(CREDENTIAL.0, CREDENTIAL.1)
+}
+
+/// Whether an error is about the credential of the caller, as [`of_caller`] says.
+pub fn is_of_caller(parts: &Parts) -> bool {
+    parts.metadata.iter().any(|(key, value)| (*key, value.as_str()) == CREDENTIAL)
+}
+
 impl Call {
-    /// The call with these headers, whose caller is authenticated and has what the access table
+    /// The call with this credential, whose caller is authenticated and has what the access table
     /// requires.
     pub(in crate::grpc) async fn authenticate_for(
         access: Access,
         state: &State,
-        headers: &HeaderMap,
+        presented: Presented,
         context: &RequestContext,
     ) -> Result<Self> {
-        let mut call = Self { caller: None, bearer: authorization(headers), context: context.clone() };
+        let mut call = Self { presented, context: context.clone(), ..Self::default() };
         if access == Access::Open {
             return Ok(call);
         }
@@ -101,18 +132,30 @@ impl Call {
 
     /// Whether a call of an open RPC carries a credential, valid or not.
     pub fn has_bearer(&self) -> bool {
-        !matches!(self.bearer, AuthorizationHeader::None)
+        !matches!(self.presented.0, Credentials::None)
     }
 
     /// The bearer of an open RPC, treated as a credential of any kind.
     pub fn bearer(&self) -> Result<&str> {
-        match &self.bearer {
-            AuthorizationHeader::None => Err(Reason::CredentialMissing.into()),
-            AuthorizationHeader::Garbage => Err(Reason::TokenInvalid.into()),
-            AuthorizationHeader::Bearer(value, start) => {
+        match &self.presented.0 {
+            Credentials::None => Err(Reason::CredentialMissing.into()),
+            Credentials::Garbage => Err(Reason::TokenInvalid.into()),
+            Credentials::Bearer(value, start) => {
                 let text = value.to_str().map_err(|_| Reason::TokenInvalid)?;
                 Ok(text[*start..].trim_end())
             }
+        }
+    }
+
+    /// The caller that makes the call beside the subject that its message presents, if there is one.
+    ///
+    /// # Errors
+    /// Those of [`authenticate`](Self::authenticate), marked by [`of_caller`].
+    pub async fn speaker(&self, state: &State) -> Result<Option<Caller>> {
+        match &self.caller {
+            Some(caller) => Ok(Some(caller.clone())),
+            None if self.has_bearer() => self.authenticate(state).await.map(Some).map_err(of_caller),
+            None => Ok(None),
         }
     }
 
@@ -223,10 +266,10 @@ pub(in crate::grpc) async fn read_place(state: &State, call: &Call) -> Result<Op
     state.shares.place(group, member, Work::Reads).await.map(Some)
 }
 
-fn authorization(headers: &HeaderMap) -> AuthorizationHeader {
+fn authorization(headers: &HeaderMap) -> Credentials {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else {
-        return AuthorizationHeader::None;
+        return Credentials::None;
     };
     let start = value.to_str().ok().and_then(|value| {
         let (scheme, text) = value.split_once(' ')?;
@@ -234,7 +277,7 @@ fn authorization(headers: &HeaderMap) -> AuthorizationHeader {
         (scheme.eq_ignore_ascii_case("bearer") && !text.is_empty()).then(|| value.len() - text.len())
     });
     match (start, values.next()) {
-        (Some(start), None) => AuthorizationHeader::Bearer(value.clone(), start),
-        _ => AuthorizationHeader::Garbage,
+        (Some(start), None) => Credentials::Bearer(value.clone(), start),
+        _ => Credentials::Garbage,
     }
 }

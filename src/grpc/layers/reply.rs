@@ -47,7 +47,7 @@ impl Reply {
     }
 
     /// A body without trailers, counted until it was read.
-    pub(super) fn bytes(bytes: Bytes, unread: Option<Unread>) -> Self {
+    pub(in crate::grpc) fn bytes(bytes: Bytes, unread: Option<Unread>) -> Self {
         Self(Content::Bytes { bytes, _unread: unread })
     }
 

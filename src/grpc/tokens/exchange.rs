@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 
 use super::claims::sign;
 use super::presented_at::PresentedAtFields;
+use crate::domain::access::caller::Caller;
 use crate::domain::access::carried::Carried;
 use crate::domain::access::credential::Credential;
 use crate::domain::access::exchange;
@@ -17,7 +18,7 @@ use crate::domain::values::ids::OrgId;
 use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::names::{Audience, Purpose};
 use crate::domain::values::permissions::Permission;
-use crate::error::{Code, Error, Reason, Result, Violations};
+use crate::error::{Error, Reason, Result, Violations};
 use crate::grpc::layers::auth::{Call, find_org, looks_like_jwt};
 use crate::grpc::pb;
 use crate::grpc::service::{Answer, Fields};
@@ -50,6 +51,11 @@ pub async fn exchange_token(
         Some("") => return Err(Error::invalid("subject_token", "must not be empty where it is present")),
         Some(subject) => subject,
     };
+    // A caller that speaks for the subject is refused first, also where none is needed.
+    let speaker = match request.subject_token {
+        Some(_) => Box::pin(call.speaker(state)).await?,
+        None => None,
+    };
     if looks_like_jwt(subject) {
         // An access token cannot be exchanged for another: its lifetime would have no limit.
         return Err(Reason::SubjectNotExchangeable.into());
@@ -61,7 +67,7 @@ pub async fn exchange_token(
     call.context.facts.set_caller(found.credential.as_ref());
     found.check(now)?;
     let (credential, in_outage) = (&found.credential, found.source == Source::BeforeOutage);
-    let asked = asked(state, call, audiences, &request, credential.account.org_id).await?;
+    let asked = asked(call, speaker.as_ref(), audiences, &request, credential.account.org_id)?;
     let mut asked = asked.by_secret(found.secret);
     if in_outage {
         // It cannot be revoked now: it must not outlive the outage by much.
@@ -140,9 +146,9 @@ async fn elsewhere(state: &State, credential: &Credential, org_id: &str) -> Resu
     }
 }
 
-async fn asked(
-    state: &State,
+fn asked(
     call: &Call,
+    speaker: Option<&Caller>,
     audiences: Vec<String>,
     request: &pb::ExchangeTokenRequest,
     org_id: OrgId,
@@ -154,7 +160,7 @@ async fn asked(
     let ttl = violations.check("requested_ttl", ttl.and_then(exchange::ExchangeRequest::lifetime));
     let purpose = violations.check("purpose", convert::optional(&request.purpose, Purpose::parse));
     let told = PresentedAtFields::read(&mut violations, &request.origin, &request.client_address);
-    if told.is_some() && !Box::pin(is_believed(state, call, request, org_id)).await? {
+    if told.is_some() && !speaker.is_some_and(|caller| caller.may_verify(org_id)) {
         for (field, text) in [("origin", &request.origin), ("client_address", &request.client_address)] {
             if !text.is_empty() {
                 violations.add(field, UNBELIEVED);
@@ -167,26 +173,8 @@ async fn asked(
     let address = told.address.or(call.context.address.compared());
     let presented_at = call.context.presented_at(told.origin, address, certificate)?;
     let asked = exchange::ExchangeRequest::new(audiences, scopes, ttl).presented(presented_at, purpose);
-    Ok(asked.bound(request.certificate_bound))
-}
-
-/// Whether the bearer sent with the subject is trusted to say who presents the subject.
-async fn is_believed(
-    state: &State,
-    call: &Call,
-    request: &pb::ExchangeTokenRequest,
-    org_id: OrgId,
-) -> Result<bool> {
-    if request.subject_token.is_none() {
-        return Ok(false);
-    }
-    match call.authenticate(state).await {
-        Ok(caller) => Ok(caller.may_verify(org_id)),
-        Err(error) if matches!(error.reason().code(), Code::Unauthenticated | Code::PermissionDenied) => {
-            Ok(false)
-        }
-        Err(error) => Err(error),
-    }
+    let asked = asked.bound(request.certificate_bound);
+    Ok(if call.over_oauth { asked.with_oauth_defaults() } else { asked })
 }
 
 #[cfg(test)]

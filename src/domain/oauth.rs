@@ -1,0 +1,83 @@
+//! What OAuth 2.0 over HTTP offers, by the names of its registries: what the metadata says, and what the
+//! endpoints take.
+
+/// An endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    Token,
+    Introspect,
+    Revoke,
+}
+
+impl Endpoint {
+    /// All endpoints.
+    pub const ALL: [Self; 3] = [Self::Token, Self::Introspect, Self::Revoke];
+
+    /// Its path below the issuer.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Token => "/oauth2/token",
+            Self::Introspect => "/oauth2/introspect",
+            Self::Revoke => "/oauth2/revoke",
+        }
+    }
+}
+
+/// The path of an issuer, without a slash at its end: empty where it has none.
+pub fn path_of(issuer: &str) -> &str {
+    let begin = issuer.find("://").map_or(0, |scheme| scheme + 3);
+    let path = issuer[begin..].find('/').map_or("", |path| &issuer[begin + path..]);
+    path.trim_end_matches('/')
+}
+
+/// A grant of the token endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// RFC 6749, section 4.4: the client is the subject.
+    ClientCredentials,
+    /// RFC 8693: the client, if there is one, speaks for the subject.
+    TokenExchange,
+}
+
+impl Grant {
+    /// All grants.
+    pub const ALL: [Self; 2] = [Self::ClientCredentials, Self::TokenExchange];
+
+    /// Its `grant_type`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ClientCredentials => "client_credentials",
+            Self::TokenExchange => "urn:ietf:params:oauth:grant-type:token-exchange",
+        }
+    }
+}
+
+/// How a client authenticates itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAuthentication {
+    /// HTTP Basic: the token's id and the token string (RFC 6749, section 2.3.1).
+    SecretBasic,
+    /// The same in the body.
+    SecretPost,
+}
+
+impl ClientAuthentication {
+    /// All methods.
+    pub const ALL: [Self; 2] = [Self::SecretBasic, Self::SecretPost];
+
+    /// Its name in the registry of token endpoint authentication methods (RFC 7591, section 2).
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SecretBasic => "client_secret_basic",
+            Self::SecretPost => "client_secret_post",
+        }
+    }
+}
+
+/// How a client authenticates itself that presents a credential to introspect as for any RPC (RFC 6750),
+/// by its name in the registry of access token types.
+pub const BEARER: &str = "Bearer";
+
+/// How a client of token exchange or revocation authenticates itself that is none: the token that it
+/// presents is the proof.
+pub const NONE: &str = "none";

@@ -1,0 +1,115 @@
+//! The errors of the endpoints (RFC 6749, section 5.2), from the reasons of RPCs.
+
+use axum::body::Bytes;
+use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, Response, StatusCode};
+use serde::Serialize;
+
+use super::json;
+use crate::domain::oauth::Endpoint;
+use crate::error::{Code, Parts, Reason};
+use crate::grpc::layers::auth::is_of_caller;
+use crate::grpc::layers::reply::Reply;
+use crate::grpc::layers::status::REASON_HEADER;
+
+/// What a client whose own credential is refused may authenticate with.
+const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"countersign\", charset=\"UTF-8\"");
+
+/// Whose credential an error is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    Client,
+    Subject,
+}
+
+/// An error as an endpoint says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct OAuthError {
+    status: StatusCode,
+    /// `error`.
+    error: &'static str,
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    error: &'a str,
+    error_description: &'a str,
+}
+
+/// The error for a reason: which one it is depends on whose credential is refused.
+fn error_of(reason: Reason, whose: Whose, field: Option<&str>) -> OAuthError {
+    let bad = |error| OAuthError { status: StatusCode::BAD_REQUEST, error };
+    let client = || OAuthError { status: StatusCode::UNAUTHORIZED, error: "invalid_client" };
+    let away = |status| OAuthError { status, error: "temporarily_unavailable" };
+    match reason {
+        Reason::MessageTooLarge => {
+            OAuthError { status: StatusCode::PAYLOAD_TOO_LARGE, error: "invalid_request" }
+        }
+        Reason::UnsupportedGrantType => bad("unsupported_grant_type"),
+        Reason::UnsupportedTokenType => bad("unsupported_token_type"),
+        Reason::ScopeNotHeld | Reason::ScopeTooWide => bad("invalid_scope"),
+        Reason::InvalidTarget => bad("invalid_target"),
+        Reason::InvalidField => match field.map(|field| field.split('[').next().unwrap_or_default()) {
+            Some("scopes") => bad("invalid_scope"),
+            Some("audiences") => bad("invalid_target"),
+            _ => bad("invalid_request"),
+        },
+        Reason::PermissionMissing => bad("unauthorized_client"),
+        Reason::AddressNotAllowed
+        | Reason::ClientCertificateNotAllowed
+        | Reason::PurposeMismatch
+        | Reason::OriginNotAllowed => match whose {
+            Whose::Client => client(),
+            Whose::Subject => bad("invalid_grant"),
+        },
+        Reason::Throttled => away(StatusCode::TOO_MANY_REQUESTS),
+        Reason::Internal => OAuthError { status: StatusCode::INTERNAL_SERVER_ERROR, error: "server_error" },
+        reason => match (reason.code(), whose) {
+            (Code::Unauthenticated, Whose::Client) => client(),
+            (Code::Unauthenticated, Whose::Subject) => bad("invalid_grant"),
+            // What has to be tried again, or took too long.
+            (Code::Aborted | Code::DeadlineExceeded | Code::ResourceExhausted | Code::Unavailable, _) => {
+                away(StatusCode::SERVICE_UNAVAILABLE)
+            }
+            _ => bad("invalid_request"),
+        },
+    }
+}
+
+/// The answer to a request that is refused.
+pub(in crate::grpc) fn refusal(endpoint: Endpoint, parts: &Parts) -> Response<Reply> {
+    let reason = parts.reason;
+    // Introspection answers for a subject that is refused; only its client is.
+    let whose =
+        if endpoint == Endpoint::Introspect || is_of_caller(parts) { Whose::Client } else { Whose::Subject };
+    let field = parts.violations.first().map(|violation| &*violation.field);
+    let error = error_of(reason, whose, field);
+    let description = match reason {
+        // These messages are ours, and name no value.
+        Reason::MalformedRequest | Reason::InvalidField => format!("{}: {}", reason.name(), parts.message),
+        _ => format!("{}: {}", reason.name(), reason.message()),
+    };
+    let description: String = description.chars().map(speakable).collect();
+    let written = Written { error: error.error, error_description: &description };
+    let body = serde_json::to_vec(&written).unwrap_or_default();
+    let mut response = json(error.status, Reply::bytes(Bytes::from(body), None));
+    let headers = response.headers_mut();
+    headers.insert(REASON_HEADER, HeaderValue::from_static(reason.name()));
+    if error.status == StatusCode::UNAUTHORIZED {
+        headers.insert(WWW_AUTHENTICATE, CHALLENGE);
+    }
+    if matches!(error.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        let delay = parts.retry_after.map_or(1, |delay| delay.as_secs().max(1));
+        headers.insert(RETRY_AFTER, delay.into());
+    }
+    response
+}
+
+/// What `error_description` may contain (RFC 6749, section 5.2).
+fn speakable(character: char) -> char {
+    match character {
+        '"' | '\\' => '\'',
+        ' '..='~' => character,
+        _ => '?',
+    }
+}

@@ -1,0 +1,149 @@
+//! The requests of the endpoints, as messages of RPCs.
+
+use axum::body::Bytes;
+use http::HeaderMap;
+
+use super::Translated;
+use super::client::{Client, invalid};
+use super::form::{Form, malformed};
+use crate::domain::access::request_context::BrowserOrigin;
+use crate::domain::oauth::{Endpoint, Grant};
+use crate::domain::values::token_string::{TokenString, TokenStringKind};
+use crate::error::{Reason, Result};
+use crate::flows::request::{browser_origin, is_cross_site};
+use crate::grpc::layers::auth::{Presented, looks_like_jwt, of_caller};
+use crate::grpc::pb;
+
+/// Token types (RFC 8693, section 3).
+const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+
+/// Reads the parameters of a request.
+///
+/// # Errors
+/// `MALFORMED_REQUEST`, `UNSUPPORTED_GRANT_TYPE`, `UNSUPPORTED_TOKEN_TYPE`, and what refuses a client.
+pub(super) fn read(
+    endpoint: Endpoint,
+    headers: &HeaderMap,
+    form: &Form<'_>,
+    client: Client,
+) -> Result<Translated> {
+    let is_of_a_page = !matches!(browser_origin(headers), BrowserOrigin::None) || is_cross_site(headers);
+    if is_of_a_page && !(endpoint == Endpoint::Token && exchanges_publishable(form, &client)) {
+        return Err(malformed("a page may only exchange a publishable token"));
+    }
+    match endpoint {
+        Endpoint::Token => token(form, client),
+        Endpoint::Introspect => introspect(form, client),
+        Endpoint::Revoke => revoke(form, client),
+    }
+}
+
+/// Whether a request exchanges a publishable token, with no other credential.
+fn exchanges_publishable(form: &Form<'_>, client: &Client) -> bool {
+    let subject = form.get("subject_token").and_then(|subject| TokenString::parse(subject).ok());
+    matches!(client, Client::Unnamed | Client::Named(_))
+        && subject.is_some_and(|subject| subject.kind() == TokenStringKind::PublishableToken)
+}
+
+fn token(form: &Form<'_>, client: Client) -> Result<Translated> {
+    let grant = form.required("grant_type")?;
+    let grant = Grant::ALL.into_iter().find(|known| known.name() == grant);
+    let mut message = pb::ExchangeTokenRequest {
+        audiences: form.all("audience").chain(form.all("resource")).map(str::to_owned).collect(),
+        scopes: form.text("scope").split_ascii_whitespace().map(str::to_owned).collect(),
+        requested_ttl: form.get("requested_ttl").map(seconds).transpose()?,
+        org_id: form.text("org_id"),
+        purpose: form.text("purpose"),
+        origin: form.text("origin"),
+        client_address: form.text("client_address"),
+        ..Default::default()
+    };
+    match grant.ok_or(Reason::UnsupportedGrantType)? {
+        Grant::ClientCredentials => {
+            if form.get("subject_token").is_some() {
+                return Err(malformed("subject_token belongs to token exchange: the client is the subject"));
+            }
+            let presented = match client {
+                Client::Token(presented) => presented,
+                Client::Unnamed | Client::Bearer(_) => Presented::default(),
+                Client::Named(_) => return Err(invalid()),
+            };
+            Ok(translated(presented, false, true, &message))
+        }
+        Grant::TokenExchange => {
+            for name in ["actor_token", "actor_token_type"] {
+                if form.get(name).is_some() {
+                    return Err(malformed(format!("{name} is not supported")));
+                }
+            }
+            let subject = form.required("subject_token")?;
+            if form.required("subject_token_type")? != ACCESS_TOKEN {
+                return Err(malformed(format!("subject_token_type must be {ACCESS_TOKEN}")));
+            }
+            if !form.get("requested_token_type").is_none_or(|kind| kind == ACCESS_TOKEN || kind == JWT) {
+                return Err(malformed(format!("requested_token_type must be {ACCESS_TOKEN} or {JWT}")));
+            }
+            message.subject_token = Some(subject.to_owned());
+            let (presented, authenticates) = speaker(client, subject)?;
+            Ok(translated(presented, authenticates, false, &message))
+        }
+    }
+}
+
+fn introspect(form: &Form<'_>, client: Client) -> Result<Translated> {
+    let (Client::Token(presented) | Client::Bearer(presented)) = client else {
+        return Err(of_caller(Reason::CredentialMissing.into()));
+    };
+    let message = pb::IntrospectTokenRequest {
+        token_text: form.required("token")?.to_owned(),
+        audience: form.text("audience"),
+        purpose: form.text("purpose"),
+        origin: form.text("origin"),
+        client_address: form.text("client_address"),
+        client_certificate_thumbprint: form.text("client_certificate_thumbprint"),
+        required_scopes: form.text("required_scopes").split_ascii_whitespace().map(str::to_owned).collect(),
+        resource: form.text("resource"),
+    };
+    Ok(translated(presented, true, false, &message))
+}
+
+fn revoke(form: &Form<'_>, client: Client) -> Result<Translated> {
+    let text = form.required("token")?;
+    let is_publishable = |token: TokenString<'_>| token.kind() == TokenStringKind::PublishableToken;
+    if looks_like_jwt(text) || TokenString::parse(text).is_ok_and(is_publishable) {
+        return Err(Reason::UnsupportedTokenType.into());
+    }
+    let (presented, authenticates) = speaker(client, text)?;
+    let target = Some(pb::revoke_token_request::Target::TokenText(text.to_owned()));
+    let message = pb::RevokeTokenRequest { target, ..Default::default() };
+    Ok(translated(presented, authenticates, false, &message))
+}
+
+/// The client beside a token that the request presents, and whether it has to be authenticated. The token
+/// itself may be named as the client, which proves nothing.
+fn speaker(client: Client, token: &str) -> Result<(Presented, bool)> {
+    match client {
+        Client::Unnamed => Ok((Presented::default(), false)),
+        Client::Named(id) if TokenString::parse(token).is_ok_and(|token| token.id() == id) => {
+            Ok((Presented::default(), false))
+        }
+        Client::Named(_) => Err(invalid()),
+        Client::Token(presented) | Client::Bearer(presented) => Ok((presented, true)),
+    }
+}
+
+fn translated(
+    presented: Presented,
+    authenticates: bool,
+    client_is_subject: bool,
+    message: &impl prost::Message,
+) -> Translated {
+    let message = Bytes::from(message.encode_to_vec());
+    Translated { presented, authenticates, client_is_subject, message }
+}
+
+fn seconds(text: &str) -> Result<prost_types::Duration> {
+    let seconds = text.parse().map_err(|_| malformed("requested_ttl must be a number of seconds"))?;
+    Ok(prost_types::Duration { seconds, nanos: 0 })
+}
