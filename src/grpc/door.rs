@@ -190,6 +190,11 @@ pub fn paths(describes_itself: bool) -> impl Iterator<Item = &'static str> {
 }
 
 impl Protocol {
+    /// Whether the body of a call is a message behind its length.
+    fn is_framed(self) -> bool {
+        matches!(self, Self::Grpc | Self::GrpcWeb)
+    }
+
     /// The answer to a call that is refused.
     fn refusal(self, parts: &ErrorParts, context: &RequestContext) -> Response<Reply> {
         match self {
@@ -362,7 +367,7 @@ impl Door {
         B: HttpBody<Data = Bytes> + Unpin,
     {
         let address = context.address.shown();
-        let mut body = self.bodies.whole(address, body).await?;
+        let mut body = self.bodies.whole(address, body, protocol.is_framed()).await?;
         let (handler, bounds) = match &rpc.kind {
             Kind::Unary(handler, bounds) => (handler, bounds),
             Kind::HealthCheck | Kind::Stream(_) => {

@@ -7,6 +7,7 @@ mod contract;
 mod edge;
 mod harness;
 mod mail;
+mod oauth;
 mod ops;
 mod orgs;
 mod sign_in;

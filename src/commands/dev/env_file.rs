@@ -4,6 +4,7 @@ use std::path::Path;
 use std::{fs, io};
 
 use super::data_dir::write_private;
+use crate::domain::values::token_string::TokenString;
 
 /// The variables of the file.
 #[derive(Default)]
@@ -35,6 +36,12 @@ impl EnvFile {
         file
     }
 
+    /// The id of the service token, which is what a client of OAuth 2.0 is called.
+    fn client_id(&self) -> Option<String> {
+        let token = TokenString::parse(self.service_token.as_deref()?).ok()?;
+        Some(token.id().to_string())
+    }
+
     /// Replaces the file atomically, with mode 0600. Tokens and ids hold no character that is special to a
     /// shell.
     pub(super) fn write(&self, path: &Path) -> io::Result<()> {
@@ -44,6 +51,7 @@ impl EnvFile {
             ("COUNTERSIGN_OPERATOR_TOKEN", &self.operator_token),
             ("COUNTERSIGN_ORG_ID", &self.org_id),
             ("COUNTERSIGN_SERVICE_TOKEN", &self.service_token),
+            ("COUNTERSIGN_CLIENT_ID", &self.client_id()),
         ];
         let line = |(name, value): (&str, &Option<String>)| Some(format!("{name}={}\n", value.as_ref()?));
         write_private(path, &lines.into_iter().filter_map(line).collect::<String>())

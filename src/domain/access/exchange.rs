@@ -414,7 +414,8 @@ mod tests {
         }
         let mut asked = request(&[], &[], Some(3_600));
         let lifetime = |asked: &ExchangeRequest| {
-            let decision = decide(&ruled(&[], &[]), asked, ISSUER, now()).unwrap();
+            let held = ruled(&[], &[]);
+            let decision = decide(&held, asked, ISSUER, now()).unwrap();
             decision.expires_at - decision.issued_at
         };
         assert_eq!(lifetime(&asked), 120);

@@ -53,6 +53,14 @@ impl Presented {
     pub(in crate::grpc) fn bearer(text: HeaderValue) -> Self {
         Self(Credentials::Bearer(text, 0))
     }
+
+    /// The text of a bearer credential.
+    pub(in crate::grpc) fn text(&self) -> Option<&str> {
+        match &self.0 {
+            Credentials::Bearer(value, start) => value.to_str().ok().map(|text| text[*start..].trim_end()),
+            Credentials::None | Credentials::Garbage => None,
+        }
+    }
 }
 
 /// In `ErrorInfo.metadata`: which credential of a call is refused, where the call has a subject as well.
@@ -77,7 +85,7 @@ impl Call {
         presented: Presented,
         context: &RequestContext,
     ) -> Result<Self> {
-        let mut call = Self { presented, context: context.clone(), ..Self::default() };
+        let mut call = Self { caller: None, presented, context: context.clone(), over_oauth: false };
         if access == Access::Open {
             return Ok(call);
         }
@@ -140,22 +148,20 @@ impl Call {
         match &self.presented.0 {
             Credentials::None => Err(Reason::CredentialMissing.into()),
             Credentials::Garbage => Err(Reason::TokenInvalid.into()),
-            Credentials::Bearer(value, start) => {
-                let text = value.to_str().map_err(|_| Reason::TokenInvalid)?;
-                Ok(text[*start..].trim_end())
-            }
+            Credentials::Bearer(..) => self.presented.text().ok_or_else(|| Reason::TokenInvalid.into()),
         }
     }
 
-    /// The caller that makes the call beside the subject that its message presents, if there is one.
+    /// The caller that makes the call beside the subject that its message presents, if there is one: a
+    /// credential that is there twice is the subject alone.
     ///
     /// # Errors
     /// Those of [`authenticate`](Self::authenticate), marked by [`of_caller`].
-    pub async fn speaker(&self, state: &State) -> Result<Option<Caller>> {
+    pub async fn speaker(&self, state: &State, subject: &str) -> Result<Option<Caller>> {
         match &self.caller {
             Some(caller) => Ok(Some(caller.clone())),
-            None if self.has_bearer() => self.authenticate(state).await.map(Some).map_err(of_caller),
-            None => Ok(None),
+            None if !self.has_bearer() || self.bearer().is_ok_and(|bearer| bearer == subject) => Ok(None),
+            None => Box::pin(self.authenticate(state)).await.map(Some).map_err(of_caller),
         }
     }
 

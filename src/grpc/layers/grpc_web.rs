@@ -17,6 +17,7 @@ use http_body::Frame;
 use hyper::body::Incoming;
 
 use super::access::serves_pages;
+use super::media_type::media_type;
 use super::reply::Reply;
 use super::status::trailers_of_success;
 use crate::connections::Connection;
@@ -69,12 +70,6 @@ impl Encoding {
             Self::Text => "application/grpc-web-text+proto",
         })
     }
-}
-
-/// The media type of a header, in lower case and without parameters (RFC 9110, section 8.3.1).
-pub fn media_type(headers: &HeaderMap, name: HeaderName) -> String {
-    let value = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
 /// Whether this is a preflight request for an RPC that pages may call.

@@ -6,6 +6,7 @@ pub mod auth;
 pub mod body;
 pub(super) mod deadline;
 pub mod grpc_web;
+pub mod media_type;
 pub mod reply;
 pub mod status;
 pub(super) mod stream;

@@ -5,7 +5,7 @@ use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
-use super::json;
+use super::json::json;
 use crate::domain::oauth::Endpoint;
 use crate::error::{Code, Parts, Reason};
 use crate::grpc::layers::auth::is_of_caller;
@@ -111,5 +111,89 @@ fn speakable(character: char) -> char {
         '"' | '\\' => '\'',
         ' '..='~' => character,
         _ => '?',
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Error, Reason as R};
+
+    /// Each reason: the error of a client, and that of a subject.
+    const TABLE: &[(Reason, &str, &str)] = &[
+        (R::CredentialMissing, "401 invalid_client", "400 invalid_grant"),
+        (R::TokenInvalid, "401 invalid_client", "400 invalid_grant"),
+        (R::TokenExpired, "401 invalid_client", "400 invalid_grant"),
+        (R::TokenRevoked, "401 invalid_client", "400 invalid_grant"),
+        (R::TokenBlocked, "401 invalid_client", "400 invalid_grant"),
+        (R::AccessTokenInvalid, "401 invalid_client", "400 invalid_grant"),
+        (R::AccessTokenStale, "401 invalid_client", "400 invalid_grant"),
+        (R::AccountDeactivated, "401 invalid_client", "400 invalid_grant"),
+        (R::OrgSuspended, "401 invalid_client", "400 invalid_grant"),
+        (R::LoginFailed, "401 invalid_client", "400 invalid_grant"),
+        (R::OriginNotAllowed, "401 invalid_client", "400 invalid_grant"),
+        (R::AddressNotAllowed, "401 invalid_client", "400 invalid_grant"),
+        (R::ClientCertificateNotAllowed, "401 invalid_client", "400 invalid_grant"),
+        (R::PurposeMismatch, "401 invalid_client", "400 invalid_grant"),
+        (R::PermissionMissing, "400 unauthorized_client", "400 unauthorized_client"),
+        (R::ScopeNotHeld, "400 invalid_scope", "400 invalid_scope"),
+        (R::ScopeTooWide, "400 invalid_scope", "400 invalid_scope"),
+        (R::InvalidTarget, "400 invalid_target", "400 invalid_target"),
+        (R::UnsupportedGrantType, "400 unsupported_grant_type", "400 unsupported_grant_type"),
+        (R::UnsupportedTokenType, "400 unsupported_token_type", "400 unsupported_token_type"),
+        (R::MessageTooLarge, "413 invalid_request", "413 invalid_request"),
+        (R::Throttled, "429 temporarily_unavailable", "429 temporarily_unavailable"),
+        (R::Overloaded, "503 temporarily_unavailable", "503 temporarily_unavailable"),
+        (R::DatabaseUnavailable, "503 temporarily_unavailable", "503 temporarily_unavailable"),
+        (R::DeadlineExceeded, "503 temporarily_unavailable", "503 temporarily_unavailable"),
+        (R::Conflict, "503 temporarily_unavailable", "503 temporarily_unavailable"),
+        (R::EtagMismatch, "503 temporarily_unavailable", "503 temporarily_unavailable"),
+        (R::Internal, "500 server_error", "500 server_error"),
+    ];
+
+    #[test]
+    fn every_reason_has_its_error() {
+        let said = |error: OAuthError| format!("{} {}", error.status.as_u16(), error.error);
+        for reason in Reason::ALL {
+            let row = TABLE.iter().find(|(known, ..)| known == reason);
+            let (client, subject) =
+                row.map_or(("400 invalid_request", "400 invalid_request"), |row| (row.1, row.2));
+            assert_eq!(said(error_of(*reason, Whose::Client, None)), client, "{reason:?}");
+            assert_eq!(said(error_of(*reason, Whose::Subject, None)), subject, "{reason:?}");
+        }
+        for (field, error) in [
+            ("scopes[3]", "400 invalid_scope"),
+            ("audiences", "400 invalid_target"),
+            ("purpose", "400 invalid_request"),
+        ] {
+            assert_eq!(said(error_of(R::InvalidField, Whose::Subject, Some(field))), error);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_says_when_to_retry_and_nothing_of_the_request() {
+        let answered = |error: Error| refusal(Endpoint::Token, &error.into_parts());
+        let header = |response: &Response<Reply>, name: &str| {
+            response.headers().get(name).map(|value| value.to_str().unwrap().to_owned())
+        };
+        let throttled = answered(Error::new(R::Throttled).retry_after(std::time::Duration::from_secs(90)));
+        assert_eq!(header(&throttled, "retry-after").as_deref(), Some("90"));
+        let overloaded = answered(Error::new(R::Overloaded));
+        assert_eq!(
+            (overloaded.status(), header(&overloaded, "retry-after").as_deref()),
+            (StatusCode::SERVICE_UNAVAILABLE, Some("1"))
+        );
+        let said = "no \"secret\\\u{1}\u{e9}";
+        for (error, expected) in [
+            (
+                Error::with_message(R::ScopeNotHeld, said),
+                "SCOPE_NOT_HELD: a scope that was asked for is not held",
+            ),
+            (Error::with_message(R::MalformedRequest, said), "MALFORMED_REQUEST: no 'secret'??"),
+        ] {
+            let body = axum::body::to_bytes(axum::body::Body::new(answered(error).into_body()), 1_024).await;
+            let body: serde_json::Value = serde_json::from_slice(&body.unwrap()).unwrap();
+            assert_eq!(body["error_description"], expected);
+        }
     }
 }

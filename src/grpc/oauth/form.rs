@@ -11,6 +11,34 @@ const MAX_PARAMETERS: usize = 250;
 /// The parameters that may occur more than once (RFC 8693, section 2.1).
 const REPEATED: [&str; 2] = ["audience", "resource"];
 
+/// The parameters that have a meaning. Others are ignored (RFC 6749, section 3.2).
+const PARAMETERS: [&str; 24] = [
+    "grant_type",
+    "scope",
+    "resource",
+    "audience",
+    "subject_token",
+    "subject_token_type",
+    "requested_token_type",
+    "actor_token",
+    "actor_token_type",
+    "client_id",
+    "client_secret",
+    "client_assertion",
+    "client_assertion_type",
+    "assertion",
+    "token",
+    "token_type_hint",
+    "requested_ttl",
+    "purpose",
+    "origin",
+    "client_address",
+    "client_certificate_thumbprint",
+    "required_scopes",
+    "org_id",
+    "federation_rule_id",
+];
+
 /// The parameters of a request. A parameter without a value counts as absent (RFC 6749, section 3.2).
 pub(super) struct Form<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
@@ -77,7 +105,7 @@ pub(super) fn malformed(what: impl Into<Cow<'static, str>>) -> Error {
 
 /// The name of a parameter as an answer may repeat it: one of ours, or none.
 fn said(name: &str) -> &str {
-    super::PARAMETERS.into_iter().find(|known| *known == name).unwrap_or("a parameter")
+    PARAMETERS.into_iter().find(|known| *known == name).unwrap_or("a parameter")
 }
 
 /// Decodes a name or a value; none for what is no percent-encoding or not UTF-8.

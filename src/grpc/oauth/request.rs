@@ -3,20 +3,58 @@
 use axum::body::Bytes;
 use http::HeaderMap;
 
-use super::Translated;
 use super::client::{Client, invalid};
 use super::form::{Form, malformed};
-use crate::domain::access::request_context::BrowserOrigin;
+use crate::domain::access::request_context::{BrowserOrigin, RequestContext};
 use crate::domain::oauth::{Endpoint, Grant};
 use crate::domain::values::token_string::{TokenString, TokenStringKind};
-use crate::error::{Reason, Result};
+use crate::error::{Error, Reason, Result};
 use crate::flows::request::{browser_origin, is_cross_site};
-use crate::grpc::layers::auth::{Presented, looks_like_jwt, of_caller};
+use crate::grpc::layers::access::Access;
+use crate::grpc::layers::auth::{Call, Presented, looks_like_jwt, of_caller};
 use crate::grpc::pb;
+use crate::state::State;
 
 /// Token types (RFC 8693, section 3).
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+
+/// A request of an endpoint, as its RPC takes it.
+pub(in crate::grpc) struct Translated {
+    /// The credential of the client.
+    pub presented: Presented,
+    /// Whether the client has to be authenticated, though the RPC asks for none: it said who it is.
+    pub authenticates: bool,
+    /// Whether the client is the subject as well, so that a subject that is refused is a client that is.
+    pub client_is_subject: bool,
+    /// The encoded message of the RPC.
+    pub message: Bytes,
+}
+
+impl Translated {
+    /// The call, with its client authenticated, if there is one that is not the subject.
+    ///
+    /// # Errors
+    /// Why the client is refused.
+    pub(in crate::grpc) async fn call(
+        &self,
+        access: Access,
+        state: &State,
+        context: &RequestContext,
+    ) -> Result<Call> {
+        let access =
+            if self.authenticates && access == Access::Open { Access::Authenticated } else { access };
+        let call = Call::authenticate_for(access, state, self.presented.clone(), context).await;
+        let mut call = call.map_err(of_caller)?;
+        call.over_oauth = true;
+        Ok(call)
+    }
+
+    /// The error of the RPC, as one of the client where that is the subject.
+    pub(in crate::grpc) fn refused(&self, error: Error) -> Error {
+        if self.client_is_subject { of_caller(error) } else { error }
+    }
+}
 
 /// Reads the parameters of a request.
 ///
@@ -129,6 +167,8 @@ fn speaker(client: Client, token: &str) -> Result<(Presented, bool)> {
             Ok((Presented::default(), false))
         }
         Client::Named(_) => Err(invalid()),
+        // It is there twice: as the subject alone.
+        Client::Token(presented) if presented.text() == Some(token) => Ok((Presented::default(), false)),
         Client::Token(presented) | Client::Bearer(presented) => Ok((presented, true)),
     }
 }

@@ -4,7 +4,7 @@ use axum::body::Bytes;
 use http::{Response, StatusCode};
 use serde::Serialize;
 
-use super::json;
+use super::json::json;
 use crate::domain::oauth::Endpoint;
 use crate::error::{Error, Result};
 use crate::grpc::layers::body::MESSAGE_HEAD;

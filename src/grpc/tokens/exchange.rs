@@ -53,7 +53,7 @@ pub async fn exchange_token(
     };
     // A caller that speaks for the subject is refused first, also where none is needed.
     let speaker = match request.subject_token {
-        Some(_) => Box::pin(call.speaker(state)).await?,
+        Some(_) => call.speaker(state, subject).await?,
         None => None,
     };
     if looks_like_jwt(subject) {

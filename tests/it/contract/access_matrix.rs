@@ -92,7 +92,8 @@ const MATRIX: &[(&str, [&str; 12])] = &[
     ("TokenService/BatchIntrospectTokens",  [NONE, JUNK, OK,   DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
     ("TokenService/CancelRotation",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
     ("TokenService/CreateToken",            [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
-    ("TokenService/ExchangeToken",          [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
+    // The subject stands in the message: a caller beside it needs no right, and must be a valid one.
+    ("TokenService/ExchangeToken",          [OK,   JUNK, OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),
     ("TokenService/ExplainToken",           [NONE, JUNK, HIDE, DENY, OK,   OK,   OK,   OK,   OK,   OK,   OK,   DENY]),
     ("TokenService/FinishRotation",         [NONE, JUNK, HIDE, DENY, DENY, OK,   OK,   OK,   DENY, OK,   OK,   DENY]),
     ("TokenService/GetJsonWebKeySet",       [OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK,   OK]),

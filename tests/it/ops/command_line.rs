@@ -346,6 +346,7 @@ fn dev_does_the_main_job_and_keeps_what_it_made() {
     assert_eq!(
         before.keys().collect::<Vec<_>>(),
         [
+            "COUNTERSIGN_CLIENT_ID",
             "COUNTERSIGN_ENDPOINT",
             "COUNTERSIGN_OPERATOR_TOKEN",
             "COUNTERSIGN_ORG_ID",

@@ -144,14 +144,16 @@ async fn the_bearer_may_be_the_subject() {
     let answer = server.operator.tokens().exchange_token(pb::ExchangeTokenRequest::default()).await.unwrap();
     let scope = answer.into_inner().scopes;
     assert_eq!(scope, ["platform.accounts", "platform.keys", "platform.orgs", "platform.verify"]);
-    // The metadata is not checked when there is a subject: clients that add an
-    // expired JWT to every call must be able to get a new one.
-    let stale = server.client("a.b.c");
+    // It may be there twice. Another bearer is that of the caller, and refused where it is wrong.
     let request = pb::ExchangeTokenRequest {
         subject_token: Some(server.operator.token().into()),
         ..Default::default()
     };
-    stale.tokens().exchange_token(request).await.unwrap();
+    server.operator.tokens().exchange_token(request.clone()).await.unwrap();
+    let stale = server.client("a.b.c").tokens().exchange_token(request).await;
+    let stale = refused(stale, Code::Unauthenticated, "ACCESS_TOKEN_INVALID");
+    let info = tonic_types::StatusExt::get_details_error_info(&stale).unwrap();
+    assert_eq!(info.metadata["credential"], "caller");
 }
 
 #[tokio::test]

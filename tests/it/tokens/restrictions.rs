@@ -310,7 +310,9 @@ async fn only_who_may_verify_is_believed_in_what_they_tell() {
     let (_, member) = world.server.account(&world.org.id, "member", &[("invoices.read", "*")]).await;
     let other = world.server.org().await;
     let garbage = world.server.client("csign_sat_garbage");
-    for nobody in [&member, &other.owner, &world.server.anonymous(), &garbage] {
+    let refusal = exchange_told(&garbage, &client, APP, "192.0.2.9").await;
+    refused(refusal, Code::Unauthenticated, "TOKEN_INVALID");
+    for nobody in [&member, &other.owner, &world.server.anonymous()] {
         let refusal = exchange_told(nobody, &client, APP, "192.0.2.9").await;
         let refusal = refused(refusal, Code::InvalidArgument, "INVALID_FIELD");
         assert_eq!(violated(&refusal), ["origin", "client_address"]);
