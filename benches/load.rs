@@ -10,10 +10,14 @@ mod beside;
 mod common;
 #[path = "load/cpu.rs"]
 mod cpu;
+#[path = "load/doors.rs"]
+mod doors;
 #[path = "load/echo.rs"]
 mod echo;
 #[path = "load/generator.rs"]
 mod generator;
+#[path = "load/http1.rs"]
+mod http1;
 #[path = "load/peer.rs"]
 mod peer;
 #[path = "load/report.rs"]
@@ -41,6 +45,7 @@ use countersign::db::session::SessionSettings;
 use countersign::domain::tokens::policy::Ceilings;
 use countersign::domain::values::ids::TokenId;
 use cpu::{own_thread, used, used_below};
+use doors::Doors;
 use generator::{Calls, Slice, framed, load, pass};
 use peer::{Issued, Peer};
 use scrape::{Scraper, counting, free_address};
@@ -136,6 +141,13 @@ async fn run(rounds: usize, lasts: Duration, scale: usize, cores: Option<Cores>)
     }
     ensure!(bench.scraper.scrapes.load(Ordering::Relaxed) > 0, "nothing was scraped");
 
+    progress("the same by OAuth over HTTP");
+    let strings: Vec<_> = tokens[..WARM].iter().map(|(_, token)| token.as_str()).collect();
+    let doors = Doors::new(&bench.warm, &strings)?;
+    let mut by_door = Vec::with_capacity(rounds);
+    for _ in 0..rounds {
+        by_door.push(doors.round(&bench).await?);
+    }
     progress("the same beside changes, logins and a client that reads nothing");
     let mut beside = Vec::with_capacity(rounds);
     for _ in 0..rounds {
@@ -151,6 +163,7 @@ async fn run(rounds: usize, lasts: Duration, scale: usize, cores: Option<Cores>)
     let beside_peer = bench.beside_peer(peer.as_ref(), rounds).await?;
     report::print(&report::Results {
         rounds: &all,
+        doors: &by_door,
         beside: &beside,
         scaled: scaled.as_ref(),
         beside_peer: &beside_peer,

@@ -24,6 +24,8 @@ const RAMP: Duration = Duration::from_millis(300);
 /// Calls of one method, with the messages in turn, starting again after the last one.
 pub struct Calls {
     request: http::Request<()>,
+    /// Whether an answer ends with trailers that say how the call ended; else its status does.
+    is_grpc: bool,
     messages: Vec<Bytes>,
     next: AtomicUsize,
 }
@@ -39,7 +41,18 @@ impl Calls {
         if let Some(bearer) = bearer {
             request = request.header(header::AUTHORIZATION, format!("Bearer {bearer}"));
         }
-        Ok(Self { request: request.body(())?, messages, next: AtomicUsize::new(0) })
+        Ok(Self { request: request.body(())?, is_grpc: true, messages, next: AtomicUsize::new(0) })
+    }
+
+    /// Requests of plain HTTP with bodies of this content type.
+    pub fn plain(address: &str, path: &str, content_type: &str, bodies: Vec<Bytes>) -> Result<Self> {
+        let request = http::Request::builder()
+            .method(Method::POST)
+            .version(Version::HTTP_2)
+            .uri(format!("http://{address}{path}"))
+            .header(header::CONTENT_TYPE, content_type)
+            .body(())?;
+        Ok(Self { request, is_grpc: false, messages: bodies, next: AtomicUsize::new(0) })
     }
 
     /// The head of a call.
@@ -186,11 +199,15 @@ async fn call(send: &mut SendRequest<Bytes>, calls: &Calls) -> Result<()> {
     let (answer, mut stream) = send.send_request(calls.request(), false)?;
     stream.send_data(calls.message(), true)?;
     let answer = answer.await?;
+    ensure!(answer.status() == 200, "a request was answered {}", answer.status());
     succeeded(answer.headers(), false)?;
     let mut body = answer.into_body();
     while let Some(data) = body.data().await {
         let data = data?;
         body.flow_control().release_capacity(data.len())?;
+    }
+    if !calls.is_grpc {
+        return Ok(());
     }
     let trailers = body.trailers().await?.context("an answer without trailers")?;
     succeeded(&trailers, true)

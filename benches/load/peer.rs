@@ -5,20 +5,15 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use countersign_os as os;
 use nix::sys::signal::Signal;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::task::JoinSet;
 
 use crate::common::progress;
 use crate::cpu::used;
-use crate::generator::{CONNECTIONS, STREAMS, measure};
+use crate::http1::Posts;
 
 const PACKAGES: [&str; 2] = ["oidc-provider@9", "jose"];
 const SERVER: &str = include_str!("peer.mjs");
@@ -71,27 +66,10 @@ impl Peer {
 
     /// Requests tokens for this long, on as many connections as the generator has streams.
     pub async fn measure(&self, lasts: Duration) -> Result<Issued> {
-        let meter = || used(self.child.id());
-        let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let mut connections = JoinSet::new();
-        for _ in 0..CONNECTIONS * STREAMS {
-            let (address, stop, done) = (self.address.clone(), stop.clone(), done.clone());
-            connections.spawn(async move {
-                let mut socket = TcpStream::connect(&address).await?;
-                socket.set_nodelay(true)?;
-                let head = "POST /token HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Basic YmVuY2g6YmVuY2gtc2VjcmV0\r\n\
-                            content-type: application/x-www-form-urlencoded\r\n";
-                let request = format!("{head}content-length: {}\r\n\r\n{BODY}", BODY.len());
-                let mut answer = Vec::new();
-                while !stop.load(Ordering::Relaxed) {
-                    socket.write_all(request.as_bytes()).await?;
-                    read_answer(&mut socket, &mut answer).await?;
-                    done.fetch_add(1, Ordering::Relaxed);
-                }
-                anyhow::Ok(())
-            });
-        }
-        let issued = measure(connections, (&stop, &done), RAMP, lasts, meter).await?;
+        let headers = "authorization: Basic YmVuY2g6YmVuY2gtc2VjcmV0\r\n\
+                       content-type: application/x-www-form-urlencoded\r\n";
+        let posts = Posts::new(&self.address, "/token", headers, &[BODY.to_owned()]);
+        let issued = posts.load(RAMP, lasts, || used(self.child.id())).await?;
         let (tokens, cpu) = (issued.count, issued.after - issued.before);
         Ok(Issued { rate: tokens / issued.took.as_secs_f64(), cpu: cpu / tokens })
     }
@@ -102,23 +80,5 @@ impl Drop for Peer {
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(&self.directory);
-    }
-}
-
-/// Reads one answer, which must be 200 with a length.
-async fn read_answer(socket: &mut TcpStream, answer: &mut Vec<u8>) -> Result<()> {
-    answer.clear();
-    loop {
-        if socket.read_buf(answer).await? == 0 {
-            bail!("the peer closed a connection");
-        }
-        let Some(end) = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { continue };
-        let head = std::str::from_utf8(&answer[..end])?.to_ascii_lowercase();
-        ensure!(head.starts_with("http/1.1 200"), "the peer answered {head}");
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-        let length: usize = length.context("an answer of the peer without a length")?.parse()?;
-        if answer.len() >= end + 4 + length {
-            return Ok(());
-        }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use countersign::clock::Clock;
 
 use crate::common::Sorted;
+use crate::doors::{self, Passed};
 use crate::generator::{CONNECTIONS, STREAMS};
 use crate::peer::Issued;
 use crate::{Besides, Measured, Pair, Round, Scaled};
@@ -13,6 +14,7 @@ use crate::{Besides, Measured, Pair, Round, Scaled};
 /// Everything that was measured.
 pub struct Results<'a> {
     pub rounds: &'a [Round],
+    pub doors: &'a [doors::Round],
     pub beside: &'a [Besides],
     pub scaled: Option<&'a Scaled>,
     /// Exchanges, and what a peer issued right after; none where it could not be installed.
@@ -26,6 +28,7 @@ pub struct Results<'a> {
 pub fn print(results: &Results<'_>) {
     head();
     rows(results.rounds);
+    doors(results.doors);
     beside(results.beside);
     if let Some(scaled) = results.scaled {
         scale(scaled);
@@ -104,6 +107,28 @@ fn rows(rounds: &[Round]) {
         over(&|round| round.warm.row.postgres).show(1)
     );
     println!("| statements of a load that is alone | {} |", over(&|round| round.statements).show(2));
+}
+
+type Door = fn(&doors::Round) -> &Passed;
+const DOORS: [(&str, Door); 2] = [
+    ("token endpoint, HTTP/1.1", |round| &round.token_http1),
+    ("token endpoint, HTTP/2", |round| &round.token_http2),
+];
+
+fn doors(rounds: &[doors::Round]) {
+    println!(
+        "\n| warm exchange by | throughput ÷ gRPC | CPU ÷ gRPC | CPU µs | requests/s |\n|---|---|---|---|---|"
+    );
+    for (name, door) in DOORS {
+        let over = |value: &dyn Fn(&doors::Round) -> f64| rounds.iter().map(value).collect::<Sorted>();
+        println!(
+            "| {name} | {} | {} | {} | {} |",
+            over(&|round| door(round).rate / round.grpc.rate).show(2),
+            over(&|round| door(round).cpu / round.grpc.cpu).show(2),
+            over(&|round| door(round).cpu).show(1),
+            over(&|round| door(round).rate).show(0)
+        );
+    }
 }
 
 fn peer(rounds: &[(Measured, Issued)]) {
@@ -192,6 +217,10 @@ fn goals(results: &Results<'_>) {
         0.02,
         over(&|round| round.counting / round.warm.row.cpu),
     );
+    for (name, door) in DOORS {
+        let ratios = results.doors.iter().map(|round| door(round).rate / round.grpc.rate);
+        least(&format!("{name}, throughput ÷ gRPC"), 0.8, ratios.collect::<Sorted>().median());
+    }
     if !results.beside_peer.is_empty() {
         let ratios = results.beside_peer.iter().map(|(own, peer)| own.rate / peer.rate);
         least("throughput of an exchange ÷ oidc-provider's", 8.0, ratios.collect::<Sorted>().median());
