@@ -58,8 +58,8 @@ impl Clock {
     /// also those of one transaction (section 6.2, method 3).
     pub fn new_id<T: From<Uuid>>(&self) -> T {
         let now = self.now();
-        let micros = now.unix_timestamp() as u64 * 1_000_000 + u64::from(now.microsecond());
-        let now = micros * 4_096 / 1_000;
+        let (seconds, micros) = (now.unix_timestamp() as u64, u64::from(now.microsecond()));
+        let now = seconds * 4_096_000 + micros * 4_096 / 1_000;
         let after = |newest: u64| now.max(newest + 1);
         let newest = self.newest_id.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(after(n)));
         let (Ok(newest) | Err(newest)) = newest;

@@ -32,8 +32,11 @@ use crate::metrics::Handshake;
 /// How much an age varies, so that connections that were opened together are not closed together.
 const AGE_JITTER: f64 = 0.1;
 
-/// How many calls a connection has at once.
-const MAX_STREAMS: u32 = 256;
+/// How many calls a connection has at once: as many as a server processes by default, since a client may have
+/// one connection for all of its threads.
+const MAX_STREAMS: u32 = 1_024;
+/// How many calls of a connection may have been reset before they were looked at; then it is closed.
+const MAX_PENDING_RESETS: usize = 256;
 
 /// The smallest buffer that the HTTP/1 implementation accepts.
 const LEAST_HTTP1_BUFFER: usize = 8 << 10;
@@ -206,7 +209,7 @@ fn http(settings: &Settings, calls: Calls) -> auto::Builder<Calls> {
         .keep_alive_timeout(Duration::from_secs(10))
         .max_concurrent_streams(MAX_STREAMS)
         // By default the 20th call that its client gives up before it was begun ends all of its connection.
-        .max_pending_accept_reset_streams(MAX_STREAMS as usize);
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS);
     // How long a header may take is limited here (`activity`): the implementation's own limit also
     // counts while nothing is sent between two requests.
     http.http1()

@@ -3,16 +3,24 @@
 use std::time::Duration;
 
 use countersign::clock::random;
+use countersign::config::WebUrl;
 use countersign::domain::values::ids::TokenId;
 use countersign::domain::values::token_string::{TokenString, TokenStringKind};
 use countersign::grpc::pb;
+use countersign::mail::EmailDelivery;
+use countersign::server::run_with_jobs;
+use prost_types::FieldMask;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tonic::Request;
+use tonic::{Code, Request};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 
-use crate::harness::{TestServer, until};
+use crate::harness::{LIMITS, TestServer, connect, refused, token_for, until};
 
 /// As many as a connection has at once, but for a few.
-const HANGING: usize = 250;
+const HANGING: usize = 999;
 
 fn exchange(token: &str) -> pb::ExchangeTokenRequest {
     pb::ExchangeTokenRequest { subject_token: Some(token.into()), ..Default::default() }
@@ -61,4 +69,57 @@ async fn calls_that_wait_for_the_database_cost_others_of_their_connection_nothin
         warm.spawn(async move { client.tokens().exchange_token(exchange(client.token())).await.is_ok() });
     }
     assert!(warm.join_all().await.into_iter().all(|answered| answered));
+}
+
+/// 9999-12-31 23:58: the last minutes that there are. What ends later cannot be worked out.
+const END: i64 = 253_402_300_680;
+
+#[tokio::test]
+async fn a_call_that_panics_is_answered_and_costs_no_other_of_its_connection() {
+    let server = TestServer::at_standing_time(LIMITS).await;
+    let org = server.org().await;
+    let policy = pb::TokenPolicy { allow_endless: Some(true), ..Default::default() };
+    let update_mask = Some(FieldMask { paths: vec!["allow_endless".into()] });
+    let request = pb::UpdateTokenPolicyRequest {
+        org_id: org.id.clone(),
+        policy: Some(policy),
+        update_mask,
+        ..Default::default()
+    };
+    org.owner.orgs().update_token_policy(request).await.unwrap();
+    let (account, _) = server.account(&org.id, "bot", &[]).await;
+    let expiration = Some(pb::create_token_request::Expiration::NeverExpires(true));
+    let request = pb::CreateTokenRequest { expiration, ..token_for(&org.id, &account.id) };
+    let token = server.operator.tokens().create_token(request).await.unwrap().into_inner().secret;
+    // A server without jobs, which have ends to work out as well.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let (state, (stop, stopped)) = (server.state.clone(), oneshot::channel::<()>());
+    let delivery = EmailDelivery::closed(WebUrl::from(&state.issuer));
+    let stopped = Box::pin(async move { drop(stopped.await) });
+    let serving = tokio::spawn(run_with_jobs(listener, state, LIMITS, delivery, Vec::new(), stopped));
+    let client = connect(&endpoint, &token).await;
+    client.exchange().await.unwrap();
+
+    let mut health = HealthClient::new(client.channel.clone());
+    let mut watched = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert!(watched.message().await.unwrap().is_some());
+    let left = END - server.state.clock.now().unix_timestamp();
+    server.state.clock.advance(Duration::from_secs(left as u64));
+    for _ in 0..3 {
+        let refusal = refused(client.exchange().await, Code::Internal, "INTERNAL");
+        assert!(!refusal.message().contains("panic"), "{refusal:?}");
+        // The stream that is open and the next calls of the connection go on.
+        client.tokens().get_json_web_key_set(pb::GetJsonWebKeySetRequest {}).await.unwrap();
+    }
+    let is_open = tokio::select! {
+        biased;
+        _ = watched.message() => false,
+        () = std::future::ready(()) => true,
+    };
+    assert!(is_open, "the stream ended");
+    stop.send(()).unwrap();
+    // The server says so at its end: nothing ended the stream before.
+    while let Ok(Some(_)) = watched.message().await {}
+    serving.await.unwrap().unwrap();
 }
