@@ -1,7 +1,7 @@
 """The proxy configurations of deploy/proxy/, each run in front of a server that trusts it.
 
 Runs nginx, HAProxy or Envoy with the file as it is, but for its ports, and speaks to the server through it:
-gRPC with its errors and a stream that stays open, gRPC-Web, the key set, the readiness probe. The client has
+gRPC with its errors and a stream that stays open, gRPC-Web, OAuth, the key set, the readiness probe. The client has
 an address of its own, 127.0.0.2, and writes another one into the header: the server must see the client's. The
 access log must hold the path of a link from an email, and not its code. Prints a line for each step; fails at
 the first error, and ends the proxy.
@@ -28,6 +28,7 @@ import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlencode
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
@@ -80,11 +81,13 @@ def run(client, channel, http1, http2, log, directory):
     fails(lambda: token(scopes=["accounts.read"]), grpc.StatusCode.PERMISSION_DENIED, "SCOPE_NOT_HELD")
     done("gRPC passes, and errors with their details")
 
-    tokens = {address: token(allowed_cidrs=[f"{address}/32"]).secret for address in (CLIENT, FORGED)}
+    tokens = {address: token(allowed_cidrs=[f"{address}/32"]) for address in (CLIENT, FORGED)}
     for address, expected in {CLIENT: "OK", FORGED: "ADDRESS_NOT_ALLOWED"}.items():
-        equal(grpc_exchange(http2, tokens[address], directory), expected, f"gRPC for {address} alone")
-        equal(web_exchange(http1, tokens[address]), expected, f"gRPC-Web for {address} alone")
-    done(f"by gRPC and gRPC-Web the server sees {CLIENT}, whatever the header claims")
+        made = tokens[address]
+        equal(grpc_exchange(http2, made.secret, directory), expected, f"gRPC for {address} alone")
+        equal(web_exchange(http1, made.secret), expected, f"gRPC-Web for {address} alone")
+        equal(token_endpoint(http1, made), expected, f"the token endpoint for {address} alone")
+    done(f"by gRPC, gRPC-Web and OAuth the server sees {CLIENT}, whatever the header claims")
 
     watch = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"", timeout=PATIENCE)
     equal(next(watch), bytes([8, 1]), "the first message of Health/Watch")
@@ -197,6 +200,20 @@ def web_exchange(port, token):
             text += body[5:end].decode()
         body = body[end:]
     return outcome(text)
+
+
+def token_endpoint(port, made):
+    """Client credentials at the token endpoint, over HTTP/1.1."""
+    connection = connect(port)
+    body = urlencode({"grant_type": "client_credentials", "client_id": made.token.id, "client_secret": made.secret})
+    headers = {"content-type": "application/x-www-form-urlencoded", "x-forwarded-for": FORGED}
+    connection.request("POST", "/oauth2/token", body=body, headers=headers)
+    answer = connection.getresponse()
+    said = json.loads(answer.read())
+    if answer.status == 200:
+        equal(said["token_type"], "Bearer", "the type of what the token endpoint issued")
+        return "OK"
+    return answer.getheader("countersign-reason")
 
 
 def claims(token):

@@ -1,5 +1,6 @@
 //! Certificates: which ones of clients are accepted, and what happens when files change.
 
+use std::os::unix::fs::symlink;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
 use crate::harness::{
-    Authority, LIMITS, PATIENCE, Pair, TestServer, TlsFiles, get, self_signed, shake, until,
+    Authority, LIMITS, PATIENCE, Pair, TestServer, TlsFiles, get, self_signed, shake, until, write_private,
 };
 
 /// Whether a client with this certificate is served.
@@ -149,6 +150,41 @@ async fn a_new_certificate_is_served_without_dropping_a_connection() {
     calling.await.unwrap();
     connecting.await.unwrap();
     assert!(get(&mut kept, "/healthz").await.is_ok(), "the oldest connection");
+}
+
+/// As Kubernetes replaces a mounted secret: the files are links through `..data`, itself a link that is
+/// replaced as a whole.
+#[tokio::test]
+async fn files_that_are_links_are_replaced_together() {
+    let files = TlsFiles::new("tls-links");
+    let swap = |version: &str, pair: &Pair| {
+        let directory = files.path(version);
+        std::fs::create_dir(&directory).unwrap();
+        std::fs::write(directory.join("tls.crt"), &pair.certificate).unwrap();
+        write_private(&directory.join("tls.key"), &pair.key);
+        symlink(version, files.path("..data_tmp")).unwrap();
+        std::fs::rename(files.path("..data_tmp"), files.path("..data")).unwrap();
+    };
+    let first = files.authority.server();
+    swap("..1", &first);
+    for name in ["tls.crt", "tls.key"] {
+        std::fs::remove_file(files.path(name)).unwrap();
+        symlink(format!("..data/{name}"), files.path(name)).unwrap();
+    }
+    let server = TestServer::over_tls(&files, ClientAuth::None, None, LIMITS).await;
+    let mut kept = shake(&server.endpoint, &Arc::new(files.client(None))).await.unwrap();
+    assert_eq!(shown(&kept), der(&first));
+    for version in 2..5 {
+        let next = files.authority.server();
+        swap(&format!("..{version}"), &next);
+        std::fs::remove_dir_all(files.path(&format!("..{}", version - 1))).unwrap();
+        until(async || {
+            let fresh = Arc::new(files.client(None));
+            shown(&shake(&server.endpoint, &fresh).await.unwrap()) == der(&next)
+        })
+        .await;
+        assert!(get(&mut kept, "/healthz").await.is_ok());
+    }
 }
 
 #[test]
