@@ -1,6 +1,6 @@
 //! What holds for the whole surface: every RPC, every reason, every table, every source file.
 
-mod access_matrix;
+pub mod access_matrix;
 mod answer_sizes;
 mod architecture_map;
 mod bounds;

@@ -3,6 +3,7 @@
 mod bad_input;
 mod clients;
 mod introspection;
+mod matrix;
 mod metadata;
 mod revocation;
 mod token;
