@@ -500,7 +500,8 @@ async fn a_server_follows_the_feed_under_an_open_transaction() {
     let beside = server.beside(crate::harness::LIMITS).await;
     let mut open = connect(server.database()).await;
     sqlx::raw_sql("begin; select pg_current_xact_id()").execute(&mut open).await.unwrap();
-    write_many(server.database(), 4 * PAGE).await;
+    // As many as filled each look once, which then took too long, and never ended.
+    write_many(server.database(), 300_000).await;
     // Both keep up, and hear of what is changed above it.
     server.hear_all().await;
     let there = beside.client(bot.token());
@@ -511,4 +512,8 @@ async fn a_server_follows_the_feed_under_an_open_transaction() {
     until(async || there.exchange().await.unwrap().scopes.is_empty()).await;
     beside.hear_all().await;
     assert!(server.state.feed.answers() && beside.state.feed.answers());
+    // And recover by themselves once it has ended.
+    sqlx::raw_sql("rollback").execute(&mut open).await.unwrap();
+    until(async || beside.state.feed.cursor_lag().is_zero()).await;
+    assert!(beside.state.feed.answers());
 }
