@@ -69,6 +69,12 @@ impl Reply {
     }
 }
 
+/// Takes the next frame of what is left.
+fn next_frame(rest: &mut Bytes) -> Bytes {
+    let length = if (COPIED + 1..=SPLIT).contains(&rest.len()) { COPIED } else { rest.len() };
+    rest.split_to(length)
+}
+
 impl HttpBody for Reply {
     type Data = Bytes;
     type Error = axum::Error;
@@ -80,21 +86,22 @@ impl HttpBody for Reply {
         let frame = match &mut self.0 {
             Content::Empty => return Poll::Ready(None),
             Content::Message { frame, .. } => match frame.take() {
-                Some(mut rest) if (COPIED + 1..=SPLIT).contains(&rest.len()) => {
-                    let first = rest.split_to(COPIED);
-                    *frame = Some(rest);
+                Some(mut rest) => {
+                    let first = next_frame(&mut rest);
+                    *frame = Some(rest).filter(|rest| !rest.is_empty());
                     Frame::data(first)
                 }
-                Some(whole) => Frame::data(whole),
                 None => {
                     self.0 = Content::Empty;
                     Frame::trailers(trailers_of_success())
                 }
             },
             Content::Bytes { bytes, .. } => {
-                let bytes = std::mem::take(bytes);
-                self.0 = Content::Empty;
-                Frame::data(bytes)
+                let first = next_frame(bytes);
+                if bytes.is_empty() {
+                    self.0 = Content::Empty;
+                }
+                Frame::data(first)
             }
             Content::Stream(stream) => return Pin::new(stream).poll_frame(context),
             Content::Http(body) => return Pin::new(body).poll_frame(context),
