@@ -48,7 +48,8 @@ impl BodyBuffer {
         Self { max_size, room: Room::new(room, memory) }
     }
 
-    /// The complete body of a call from this address.
+    /// The complete body of a call from this address: a message with its prefix, or as `is_framed` says
+    /// something else of the size of a message.
     ///
     /// # Errors
     /// `MESSAGE_TOO_LARGE`; `MALFORMED_REQUEST` if it breaks off; `OVERLOADED` if more calls wait
@@ -56,10 +57,11 @@ impl BodyBuffer {
     /// that has the most, and has waited longest of its calls, or the complete messages of its
     /// client have a quarter of the memory. A message that is on its way arrives
     /// soon, so calls without a message give way to calls with one in a flood.
-    pub async fn whole<B>(&self, address: Option<IpAddr>, mut body: B) -> Result<WholeBody>
+    pub async fn whole<B>(&self, address: Option<IpAddr>, mut body: B, is_framed: bool) -> Result<WholeBody>
     where
         B: HttpBody<Data = Bytes> + Unpin,
     {
+        let max_size = if is_framed { self.max_size } else { self.max_size - MESSAGE_HEAD };
         let mut bytes = Vec::new();
         let mut waiting: Option<(Place, GaveWay)> = None;
         loop {
@@ -78,17 +80,17 @@ impl BodyBuffer {
             };
             let Some(frame) = frame else { break };
             let Ok(data) = frame.map_err(|_| Reason::MalformedRequest)?.into_data() else { continue };
-            if bytes.len() + data.len() > self.max_size {
+            if bytes.len() + data.len() > max_size {
                 return Err(Reason::MessageTooLarge.into());
             }
             let is_whole = bytes.is_empty() && waiting.is_none() && body.is_end_stream();
             if is_whole && data.len() <= SMALL {
-                self.check_announced(&data)?;
+                self.check_announced(&data, is_framed)?;
                 return Ok(WholeBody { bytes: data, _place: None });
             }
             // Copied: a one-byte frame may hold much more than one byte of memory.
             bytes.extend_from_slice(&data);
-            self.check_announced(&bytes)?;
+            self.check_announced(&bytes, is_framed)?;
             match &waiting {
                 Some((place, _)) => place.grow(data.len()),
                 None if bytes.len() > SMALL => waiting = Some(self.room.enter(address, bytes.len())),
@@ -108,10 +110,10 @@ impl BodyBuffer {
     }
 
     /// Refuses a message whose prefix announces too much: that need not arrive.
-    fn check_announced(&self, body: &[u8]) -> Result<()> {
+    fn check_announced(&self, body: &[u8], is_framed: bool) -> Result<()> {
         match body.first_chunk::<MESSAGE_HEAD>() {
             Some(&[_, a, b, c, d])
-                if u32::from_be_bytes([a, b, c, d]) as usize > self.max_size - MESSAGE_HEAD =>
+                if is_framed && u32::from_be_bytes([a, b, c, d]) as usize > self.max_size - MESSAGE_HEAD =>
             {
                 Err(Reason::MessageTooLarge.into())
             }
@@ -141,8 +143,8 @@ mod tests {
     #[tokio::test]
     async fn a_body_is_read_up_to_its_limit() {
         let arrivals = BodyBuffer::new(1, 10);
-        assert_eq!(arrivals.whole(ADDRESS, Body::from(vec![0; 15])).await.unwrap().bytes, vec![0; 15]);
-        let error = arrivals.whole(ADDRESS, Body::from(vec![0; 16])).await.err().unwrap();
+        assert_eq!(arrivals.whole(ADDRESS, Body::from(vec![0; 15]), true).await.unwrap().bytes, vec![0; 15]);
+        let error = arrivals.whole(ADDRESS, Body::from(vec![0; 16]), true).await.err().unwrap();
         assert_eq!(error.reason(), Reason::MessageTooLarge);
     }
 
@@ -162,7 +164,7 @@ mod tests {
             let (sender, body) = held();
             let arrivals = arrivals.clone();
             let address = Some(IpAddr::from([192, 0, 2, last]));
-            let reading = tokio::spawn(async move { arrivals.whole(address, body).await });
+            let reading = tokio::spawn(async move { arrivals.whole(address, body, true).await });
             // The second frame is taken when the first one was read.
             for part in [largest - 1 - nth.min(1), 0, 0] {
                 let _ = sender.send(Bytes::from(vec![0; part])).await;
@@ -178,10 +180,10 @@ mod tests {
             done.push(reading.await.unwrap().unwrap());
         }
         let large = || Body::from(vec![0; largest]);
-        assert_eq!(arrivals.whole(ADDRESS, large()).await.err().unwrap().reason(), Reason::Overloaded);
-        assert!(arrivals.whole(ADDRESS, Body::from(vec![0; SMALL])).await.is_ok());
+        assert_eq!(arrivals.whole(ADDRESS, large(), true).await.err().unwrap().reason(), Reason::Overloaded);
+        assert!(arrivals.whole(ADDRESS, Body::from(vec![0; SMALL]), true).await.is_ok());
         done.pop();
-        assert!(arrivals.whole(ADDRESS, large()).await.is_ok());
+        assert!(arrivals.whole(ADDRESS, large(), true).await.is_ok());
     }
 
     #[tokio::test]
@@ -190,14 +192,14 @@ mod tests {
         let large = || Body::from(vec![0; 1 << 20]);
         let mut held = Vec::new();
         let refusal = loop {
-            match arrivals.whole(ADDRESS, large()).await {
+            match arrivals.whole(ADDRESS, large(), true).await {
                 Ok(whole) => held.push(whole),
                 Err(error) => break error,
             }
         };
         assert_eq!((refusal.reason(), held.len()), (Reason::Overloaded, MEMORY / (1 << 20) / 4));
-        assert!(arrivals.whole(Some(IpAddr::from([192, 0, 2, 1])), large()).await.is_ok());
+        assert!(arrivals.whole(Some(IpAddr::from([192, 0, 2, 1])), large(), true).await.is_ok());
         held.pop();
-        assert!(arrivals.whole(ADDRESS, large()).await.is_ok());
+        assert!(arrivals.whole(ADDRESS, large(), true).await.is_ok());
     }
 }
