@@ -99,3 +99,89 @@ fn challenge(issuer: &str) -> HeaderValue {
     // An issuer is a URL, which every header can hold.
     challenge.unwrap_or(HeaderValue::from_static("Bearer"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use axum::body::to_bytes;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::domain::access::request_context::RequestId;
+    use crate::error::{Error, Precondition};
+
+    /// The table of the specification, as far as a reason has these codes.
+    const STATUSES: [(&str, u16); 12] = [
+        ("aborted", 409),
+        ("already_exists", 409),
+        ("deadline_exceeded", 504),
+        ("failed_precondition", 400),
+        ("internal", 500),
+        ("invalid_argument", 400),
+        ("not_found", 404),
+        ("permission_denied", 403),
+        ("resource_exhausted", 429),
+        ("unauthenticated", 401),
+        ("unavailable", 503),
+        ("unimplemented", 501),
+    ];
+
+    async fn shown(error: Error) -> (Response<()>, Value) {
+        let context =
+            RequestContext { request_id: RequestId::given("r-1").unwrap(), ..RequestContext::default() };
+        let (head, body) = refusal(&error.into_parts(), &context, "https://id.example/a").into_parts();
+        let body = to_bytes(axum::body::Body::new(body), usize::MAX).await.unwrap();
+        (Response::from_parts(head, ()), serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn every_reason_has_the_form_of_the_protocol() {
+        for reason in Reason::ALL {
+            let (head, body) = shown(Error::new(*reason)).await;
+            let code = body["code"].as_str().unwrap();
+            let expected = STATUSES.iter().find(|(name, _)| *name == code).unwrap();
+            assert_eq!(head.status().as_u16(), expected.1, "{}", reason.name());
+            assert_eq!(code.to_ascii_uppercase(), reason.code().name());
+            assert_eq!(body["message"], reason.message());
+            assert_eq!(head.headers()[REASON_HEADER], reason.name());
+            let challenge = head.headers().get(WWW_AUTHENTICATE).map(|value| value.to_str().unwrap());
+            let metadata = "https://id.example/.well-known/oauth-protected-resource/a";
+            let expected = format!("Bearer resource_metadata=\"{metadata}\"");
+            assert_eq!(challenge, (code == "unauthenticated").then_some(&*expected), "{}", reason.name());
+            assert!(!head.headers().contains_key(RETRY_AFTER));
+            let info = &body["details"][0];
+            assert_eq!(
+                (&info["type"], &info["debug"]["reason"]),
+                (&"google.rpc.ErrorInfo".into(), &reason.name().into())
+            );
+            let members: Vec<_> = body.as_object().unwrap().keys().collect();
+            assert_eq!(members, ["code", "details", "message"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn every_kind_of_detail_is_shown() {
+        let precondition =
+            Precondition { kind: "TOKEN", subject: "tok_1".into(), description: "is active".into() };
+        let error = Error::not_found("account", "acct_1")
+            .with_metadata("permission", "a.b")
+            .with_preconditions([precondition])
+            .retry_after(Duration::from_millis(1_500));
+        let (head, body) = shown(error).await;
+        assert_eq!(head.headers()[RETRY_AFTER], "2");
+        for (name, member, expected) in [
+            ("ErrorInfo", "/metadata/permission", "a.b"),
+            ("RetryInfo", "/retryDelay", "1.500s"),
+            ("RequestInfo", "/requestId", "r-1"),
+            ("ResourceInfo", "/resourceName", "acct_1"),
+            ("PreconditionFailure", "/violations/0/subject", "tok_1"),
+        ] {
+            let details = body["details"].as_array().unwrap().iter();
+            let mut named = details.filter(|detail| detail["type"] == format!("google.rpc.{name}"));
+            let (detail, more) = (named.next().unwrap_or_else(|| panic!("{name}: {body}")), named.next());
+            assert_eq!(detail["debug"].pointer(member), Some(&expected.into()), "{name}: {body}");
+            assert!(more.is_none() && !detail["value"].as_str().unwrap().contains('='), "{name}");
+        }
+    }
+}
