@@ -1,7 +1,7 @@
 """The proxy configurations of deploy/proxy/, each run in front of a server that trusts it.
 
 Runs nginx, HAProxy or Envoy with the file as it is, but for its ports, and speaks to the server through it:
-gRPC with its errors and a stream that stays open, gRPC-Web, the key set, the readiness probe. The client has
+gRPC with its errors and a stream that stays open, gRPC-Web, JSON, the key set, the readiness probe. The client has
 an address of its own, 127.0.0.2, and writes another one into the header: the server must see the client's. The
 access log must hold the path of a link from an email, and not its code. Prints a line for each step; fails at
 the first error, and ends the proxy.
@@ -84,7 +84,8 @@ def run(client, channel, http1, http2, log, directory):
     for address, expected in {CLIENT: "OK", FORGED: "ADDRESS_NOT_ALLOWED"}.items():
         equal(grpc_exchange(http2, tokens[address], directory), expected, f"gRPC for {address} alone")
         equal(web_exchange(http1, tokens[address]), expected, f"gRPC-Web for {address} alone")
-    done(f"by gRPC and gRPC-Web the server sees {CLIENT}, whatever the header claims")
+        equal(json_exchange(http1, tokens[address]), expected, f"JSON for {address} alone")
+    done(f"by gRPC, gRPC-Web and JSON the server sees {CLIENT}, whatever the header claims")
 
     watch = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"", timeout=PATIENCE)
     equal(next(watch), bytes([8, 1]), "the first message of Health/Watch")
@@ -197,6 +198,15 @@ def web_exchange(port, token):
             text += body[5:end].decode()
         body = body[end:]
     return outcome(text)
+
+
+def json_exchange(port, token):
+    """The same in JSON over HTTP/1.1."""
+    connection = connect(port)
+    headers = ["content-type: application/json", *claims(token)]
+    connection.request("POST", EXCHANGE, body=b"{}", headers=dict(line.split(": ", 1) for line in headers))
+    answer = connection.getresponse()
+    return "OK" if "accessToken" in json.loads(answer.read()) else answer.headers["countersign-reason"]
 
 
 def claims(token):
