@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use ::http::header::CONTENT_TYPE;
-use ::http::{Method, Request, Response, StatusCode};
+use ::http::{Request, Response};
 use anyhow::Context as _;
 use axum::Router;
 use axum::body::Body;
@@ -27,11 +27,12 @@ use crate::connections::{self, Connection};
 use crate::db::pool::FEED_CONNECTIONS;
 use crate::domain::values::networks::Network;
 use crate::flows::access_log::AccessLog;
-use crate::grpc::door::{self, Door, Protocol, RequestLimits, SERVICES};
+use crate::grpc::door::{Door, Protocol, RequestLimits, SERVICES};
 use crate::grpc::layers::grpc_web::{self, Encoding};
 use crate::grpc::layers::media_type::media_type;
 use crate::grpc::layers::reply::Reply;
-use crate::grpc::oauth;
+use crate::grpc::layers::{connect, cors};
+use crate::grpc::{json, oauth, rpcs};
 use crate::http;
 use crate::jobs::{Job, JobContext, Jobs, health, table};
 use crate::mail::EmailDelivery;
@@ -223,7 +224,7 @@ async fn serve(
     health::report(&reporter, &SERVICES, true, true).await;
     let networks = options.trusted_proxies.iter().copied().map(Network::from).collect();
     let trusted_proxies = Arc::new(TrustedProxies::new(networks));
-    let rows = state.metrics.rpcs.rows(door::paths(options.reflection));
+    let rows = state.metrics.rpcs.rows(rpcs::paths(options.reflection));
     let access_log = Arc::new(AccessLog::new(options.access_log, rows));
     let pages = http::PageSettings::new(
         trusted_proxies.clone(),
@@ -303,7 +304,7 @@ async fn serve(
     Ok(())
 }
 
-/// What answers on the one port: calls by gRPC or gRPC-Web, and plain HTTP.
+/// What answers on the one port: calls by gRPC, gRPC-Web or JSON, and plain HTTP.
 struct App {
     /// Whose endpoints of OAuth 2.0 these are.
     issuer: String,
@@ -325,8 +326,8 @@ impl connections::Service for App {
                 Err(refusal) => refusal,
             };
         }
-        if grpc_web::is_preflight(&request) {
-            return grpc_web::preflight(&self.door, request.headers());
+        if cors::is_preflight(&request) {
+            return cors::preflight(&self.door, request.headers());
         }
         let media_type = media_type(request.headers(), CONTENT_TYPE);
         if media_type == "application/grpc" || media_type == "application/grpc+proto" {
@@ -335,14 +336,12 @@ impl connections::Service for App {
         if let Some(encoding) = Encoding::of(&media_type) {
             return Box::pin(grpc_web::answer(&self.door, request, &connection, encoding)).await;
         }
-        // What a browser opens is a page, also where a program would call an RPC.
-        let is_fetched = matches!(*request.method(), Method::GET | Method::HEAD);
-        if media_type.starts_with("application/grpc")
-            || (!is_fetched && self.door.knows(request.uri().path()))
-        {
-            let mut response = Response::new(Reply::default());
-            *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-            return response;
+        let path = request.uri().path();
+        if media_type == json::MEDIA_TYPE && connect::is_of_rpcs(path) {
+            return Box::pin(connect::answer(&self.door, request, &connection)).await;
+        }
+        if media_type.starts_with("application/grpc") || self.door.knows(path) {
+            return connect::refusal(request.method());
         }
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(connection);

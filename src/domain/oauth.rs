@@ -30,6 +30,14 @@ pub fn path_of(issuer: &str) -> &str {
     path.trim_end_matches('/')
 }
 
+/// Where the metadata of this API as a protected resource is (RFC 9728, section 3.1): the path of the issuer
+/// comes behind that of the document.
+pub fn protected_resource_url(issuer: &str) -> String {
+    let (path, issuer) = (path_of(issuer), issuer.trim_end_matches('/'));
+    let origin = issuer.strip_suffix(path).unwrap_or(issuer);
+    format!("{origin}/.well-known/oauth-protected-resource{path}")
+}
+
 /// A grant of the token endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Grant {
@@ -81,3 +89,20 @@ pub const BEARER: &str = "Bearer";
 /// How a client of token exchange or revocation authenticates itself that is none: the token that it
 /// presents is the proof.
 pub const NONE: &str = "none";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_metadata_of_a_resource_is_before_its_path() {
+        for (issuer, url) in [
+            ("https://id.example", "https://id.example/.well-known/oauth-protected-resource"),
+            ("https://id.example:8443/", "https://id.example:8443/.well-known/oauth-protected-resource"),
+            ("https://id.example/a/b", "https://id.example/.well-known/oauth-protected-resource/a/b"),
+            ("https://id.example/a/b/", "https://id.example/.well-known/oauth-protected-resource/a/b"),
+        ] {
+            assert_eq!(protected_resource_url(issuer), url);
+        }
+    }
+}

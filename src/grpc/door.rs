@@ -17,7 +17,7 @@ use axum::BoxError;
 use axum::body::{Body, Bytes, HttpBody};
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use hyper::body::Buf as _;
 use tokio::sync::Semaphore;
 use tonic_health::pb::HealthCheckRequest;
@@ -28,28 +28,26 @@ use tower::ServiceExt as _;
 use tracing::Instrument as _;
 
 use super::health::HealthOf;
-use super::layers::access::{Access, row, serves_pages};
 use super::layers::auth::{Call, Presented, read_place};
 use super::layers::body::{BodyBuffer, MESSAGE_HEAD, overloaded};
-use super::layers::deadline::deadline;
+use super::layers::deadline::{connect_deadline, deadline};
 use super::layers::reply::Reply;
 use super::layers::status;
 use super::layers::stream::EndingStream;
-use super::layers::unread::UnreadResponses;
-use super::oauth;
+use super::layers::unread::{Unread, UnreadResponses};
 use super::reflection::Reflection;
-use super::service::{GRPC_ENCODING, Handler, IDENTITY, decode, encode, message};
-use super::wire::bounds::Bounds;
-use super::{accounts, health, orgs, reflection, tokens};
+use super::rpcs::{self, Kind, Rpc, Stream};
+use super::service::{GRPC_ENCODING, IDENTITY, decode, encode, message};
+use super::{health, json, oauth, reflection};
 use crate::client_addr::TrustedProxies;
 use crate::clock::PerSecond;
 use crate::connections::{Connection, Room};
-use crate::domain::access::request_context::RequestContext;
+use crate::domain::access::request_context::{BrowserOrigin, RequestContext};
 use crate::domain::access::work::Work;
 use crate::domain::oauth::Endpoint;
 use crate::error::{Error, Parts as ErrorParts, Reason, Result};
 use crate::flows::access_log::{AccessLog, Subject};
-use crate::flows::request::{EntryPoint, RequestUnderWay, logged_path};
+use crate::flows::request::{EntryPoint, RequestUnderWay, is_cross_site, logged_path};
 use crate::metrics::Meter;
 use crate::state::State;
 use crate::telemetry::spans;
@@ -88,6 +86,8 @@ pub enum Protocol {
     Grpc,
     /// gRPC-Web, translated.
     GrpcWeb,
+    /// The Connect protocol with JSON, translated.
+    Json,
     /// OAuth 2.0 over HTTP, at this endpoint.
     OAuth(Endpoint),
 }
@@ -127,86 +127,9 @@ impl Drop for Running<'_> {
     }
 }
 
-/// A row of the table of RPCs.
-struct Rpc {
-    /// Its path.
-    path: &'static str,
-    /// Its row in the metrics.
-    row: usize,
-    access: Access,
-    work: Work,
-    kind: Kind,
-    over_web: bool,
-}
-
-enum Kind {
-    Unary(Handler, Bounds),
-    /// Answered from memory, and also by a server that is overloaded: it would be taken out of
-    /// service with all that it does.
-    HealthCheck,
-    Stream(Stream),
-}
-
-/// An RPC of the framework's that answers with a stream, which has no end to wait for.
-#[derive(Clone, Copy)]
-enum Stream {
-    HealthWatch,
-    ReflectionV1,
-    /// Older grpcurl builds and Python's client speak only this one.
-    ReflectionV1Alpha,
-}
-
-/// The table of RPCs. A path without a row in the access table is denied.
-fn rpcs(describes_itself: bool) -> HashMap<&'static str, Rpc> {
-    use Stream::{HealthWatch, ReflectionV1, ReflectionV1Alpha};
-
-    let services = [accounts::service::RPCS, orgs::service::RPCS, tokens::service::RPCS];
-    let unary = services.into_iter().flatten();
-    let unary = unary.map(|&(path, handler)| (path, Kind::Unary(handler, Bounds::of(path))));
-    let health = [
-        ("/grpc.health.v1.Health/Check", Kind::HealthCheck),
-        ("/grpc.health.v1.Health/Watch", Kind::Stream(HealthWatch)),
-    ];
-    let reflection = [
-        ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Kind::Stream(ReflectionV1)),
-        ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Kind::Stream(ReflectionV1Alpha)),
-    ];
-    let reflection = reflection.into_iter().filter(|_| describes_itself);
-    let row = |(path, kind)| {
-        let (access, work) = row(path)?;
-        Some(Rpc { path, row: 0, access, work, kind, over_web: serves_pages(path) })
-    };
-    let rows = unary.chain(health).chain(reflection).filter_map(row);
-    // The first row of the metrics is that of unknown paths.
-    rows.enumerate().map(|(i, rpc)| (rpc.path, Rpc { row: i + 1, ..rpc })).collect()
-}
-
-/// The paths of all RPCs, and of the endpoints of OAuth 2.0, in the order of their rows in the metrics.
-pub fn paths(describes_itself: bool) -> impl Iterator<Item = &'static str> {
-    let mut rpcs: Vec<_> = rpcs(describes_itself).into_values().collect();
-    rpcs.sort_by_key(|rpc| rpc.row);
-    let endpoints = Endpoint::ALL.into_iter().map(Endpoint::path);
-    rpcs.into_iter().map(|rpc| rpc.path).chain(endpoints)
-}
-
-impl Protocol {
-    /// Whether the body of a call is a message behind its length.
-    fn is_framed(self) -> bool {
-        matches!(self, Self::Grpc | Self::GrpcWeb)
-    }
-
-    /// The answer to a call that is refused.
-    fn refusal(self, parts: &ErrorParts, context: &RequestContext) -> Response<Reply> {
-        match self {
-            Self::Grpc | Self::GrpcWeb => refusal(parts, context),
-            Self::OAuth(endpoint) => oauth::refusal(endpoint, parts),
-        }
-    }
-}
-
 impl Door {
     /// The door of a server. With `describes_itself` it answers reflection. The log has a row for each of
-    /// [`paths`].
+    /// [`rpcs::paths`].
     pub fn new(
         state: Arc<State>,
         limits: RequestLimits,
@@ -218,7 +141,7 @@ impl Door {
         let permits = Arc::new(Semaphore::new(calls));
         state.metrics.rpcs.run_within(&permits, calls);
         Self {
-            rpcs: rpcs(describes_itself),
+            rpcs: rpcs::table(describes_itself),
             bodies: BodyBuffer::new(calls, limits.max_message_size),
             permits,
             streams: Room::new(calls / 2, usize::MAX),
@@ -244,10 +167,21 @@ impl Door {
         self.rpcs.contains_key(path)
     }
 
+    /// The answer to a call that is refused.
+    fn refusal(&self, protocol: Protocol, parts: &ErrorParts, context: &RequestContext) -> Response<Reply> {
+        match protocol {
+            Protocol::Grpc | Protocol::GrpcWeb => refusal(parts, context),
+            Protocol::Json => json::refusal(parts, context, self.state.keyring.signer.issuer()),
+            Protocol::OAuth(endpoint) => oauth::refusal(endpoint, parts),
+        }
+    }
+
     /// What answers a call at this path, and its row in the metrics: none for an unknown path.
     fn find(&self, path: &str, protocol: Protocol) -> Option<(&Rpc, usize)> {
         match protocol {
-            Protocol::Grpc | Protocol::GrpcWeb => self.rpcs.get(path).map(|rpc| (rpc, rpc.row)),
+            Protocol::Grpc | Protocol::GrpcWeb | Protocol::Json => {
+                self.rpcs.get(path).map(|rpc| (rpc, rpc.row))
+            }
             Protocol::OAuth(endpoint) => {
                 let rpc = self.rpcs.get(oauth::rpc(endpoint))?;
                 Some((rpc, self.rpcs.len() + 1 + endpoint as usize))
@@ -269,7 +203,7 @@ impl Door {
         let (rpc, row) = self.find(head.uri.path(), protocol).unzip();
         let method = match protocol {
             Protocol::OAuth(endpoint) => Some(endpoint.path()),
-            Protocol::Grpc | Protocol::GrpcWeb => rpc.map(|rpc| rpc.path),
+            _ => rpc.map(|rpc| rpc.path),
         };
         let mut call = RequestUnderWay::begin(
             method.map_or_else(|| logged_path(head.uri.path()), Cow::Borrowed),
@@ -286,7 +220,11 @@ impl Door {
         let context = &call.context;
         let meter = Meter::new(&self.access_log.rpcs()[row], call.began);
         let mut running = Running { meter, row, context, log: &self.access_log };
-        let deadline = deadline(&head.headers).unwrap_or(Duration::MAX).min(self.limits.request_timeout);
+        let deadline = match protocol {
+            Protocol::Json => connect_deadline(&head.headers),
+            _ => deadline(&head.headers),
+        };
+        let deadline = deadline.unwrap_or(Duration::MAX).min(self.limits.request_timeout);
         let mut answered = pin!(
             async {
                 // A call that has no time left does nothing.
@@ -294,9 +232,15 @@ impl Door {
                     return Err(Reason::DeadlineExceeded.into());
                 }
                 match rpc {
-                    Some(rpc) if protocol == Protocol::GrpcWeb && !rpc.over_web => {
-                        let message = "this RPC is not served over gRPC-Web";
+                    Some(rpc) if !rpc.serves_pages && is_of_a_page(protocol, &head.headers, context) => {
+                        let message = "this RPC is not served to pages in browsers";
                         Err(Error::with_message(Reason::MethodUnknown, message))
+                    }
+                    Some(Rpc { kind: Kind::Stream(_), .. }) if protocol == Protocol::Json => {
+                        Err(Error::with_message(
+                            Reason::MethodUnknown,
+                            "an RPC that streams is not served as JSON",
+                        ))
                     }
                     Some(Rpc { kind: Kind::Stream(stream), .. }) => {
                         Box::pin(self.stream(
@@ -332,7 +276,7 @@ impl Door {
                     self.delay_refusal().await;
                 }
                 let parts = error.into_parts();
-                (protocol.refusal(&parts, context), Some(parts))
+                (self.refusal(protocol, &parts, context), Some(parts))
             }
         };
         call.name(&mut response);
@@ -367,12 +311,14 @@ impl Door {
         B: HttpBody<Data = Bytes> + Unpin,
     {
         let address = context.address.shown();
-        let mut body = self.bodies.whole(address, body, protocol.is_framed()).await?;
+        let is_framed = matches!(protocol, Protocol::Grpc | Protocol::GrpcWeb);
+        let mut body = self.bodies.whole(address, body, is_framed).await?;
         let (handler, bounds) = match &rpc.kind {
             Kind::Unary(handler, bounds) => (handler, bounds),
             Kind::HealthCheck | Kind::Stream(_) => {
-                let answer = self.check_health(message(&body.bytes, &head.headers)?).await?;
-                return Ok(success(Reply::message(answer, self.unread.count(address))));
+                let message = message_of(protocol, rpc, head, std::mem::take(&mut body.bytes))?;
+                let answer = self.check_health(&message).await?;
+                return success(protocol, rpc, answer, self.unread.count(address));
             }
         };
         let _permit = self.permits.try_acquire().map_err(|_| overloaded())?;
@@ -382,7 +328,7 @@ impl Door {
         }
         let oauth = match protocol {
             Protocol::OAuth(endpoint) => Some(oauth::translate(endpoint, head, &body.bytes)?),
-            Protocol::Grpc | Protocol::GrpcWeb => None,
+            _ => None,
         };
         let call = match &oauth {
             Some(request) => request.call(rpc.access, &self.state, context).await?,
@@ -393,12 +339,7 @@ impl Door {
         };
         let message = match &oauth {
             Some(request) => request.message.clone(),
-            None => {
-                message(&body.bytes, &head.headers)?;
-                let mut message = std::mem::take(&mut body.bytes);
-                message.advance(MESSAGE_HEAD);
-                message
-            }
+            None => message_of(protocol, rpc, head, std::mem::take(&mut body.bytes))?,
         };
         let place = read_place(&self.state, &call).await?;
         bounds.check(&message)?;
@@ -422,7 +363,7 @@ impl Door {
                 let answer = answer.map_err(|error| request.refused(error))?;
                 oauth::answer(endpoint, &answer, self.state.clock.now().unix_timestamp(), unread)
             }
-            _ => Ok(success(Reply::message(answer?, unread))),
+            _ => success(protocol, rpc, answer?, unread),
         }
     }
 
@@ -479,10 +420,36 @@ impl Door {
     }
 }
 
-fn success(reply: Reply) -> Response<Reply> {
-    let mut response = Response::new(reply);
+/// Whether a page in a browser makes a call, over whichever protocol. The endpoints of OAuth 2.0 have their
+/// own rule. What such a call presents is never the certificate of its connection ([`RequestUnderWay`]).
+fn is_of_a_page(protocol: Protocol, headers: &HeaderMap, context: &RequestContext) -> bool {
+    match protocol {
+        Protocol::GrpcWeb => true,
+        Protocol::Grpc | Protocol::Json => {
+            !matches!(context.page, BrowserOrigin::None) || is_cross_site(headers)
+        }
+        Protocol::OAuth(_) => false,
+    }
+}
+
+/// The encoded message of a call that is no request of OAuth 2.0.
+fn message_of(protocol: Protocol, rpc: &Rpc, head: &Parts, mut body: Bytes) -> Result<Bytes> {
+    if protocol == Protocol::Json {
+        return json::request(rpc.path, &head.headers, &body);
+    }
+    message(&body, &head.headers)?;
+    body.advance(MESSAGE_HEAD);
+    Ok(body)
+}
+
+/// The answer to such a call: its message, with its prefix.
+fn success(protocol: Protocol, rpc: &Rpc, answer: Bytes, unread: Unread) -> Result<Response<Reply>> {
+    if protocol == Protocol::Json {
+        return json::answer(rpc.path, &answer, unread);
+    }
+    let mut response = Response::new(Reply::message(answer, unread));
     response.headers_mut().insert(CONTENT_TYPE, GRPC);
-    response
+    Ok(response)
 }
 
 fn refusal(parts: &ErrorParts, context: &RequestContext) -> Response<Reply> {
@@ -497,37 +464,4 @@ fn refusal(parts: &ErrorParts, context: &RequestContext) -> Response<Reply> {
 /// The error of a call whose code panicked. The panic itself is logged where it happens.
 fn panicked() -> Error {
     Error::internal("the call panicked")
-}
-
-#[cfg(test)]
-mod tests {
-    use prost::Message as _;
-    use prost_types::FileDescriptorSet;
-
-    use super::*;
-    use crate::grpc::pb::DESCRIPTORS;
-
-    #[test]
-    fn every_rpc_is_in_the_table() {
-        let sets = [
-            DESCRIPTORS,
-            tonic_health::pb::FILE_DESCRIPTOR_SET,
-            v1::FILE_DESCRIPTOR_SET,
-            v1alpha::FILE_DESCRIPTOR_SET,
-        ];
-        let mut table = rpcs(true);
-        for file in sets.iter().flat_map(|set| FileDescriptorSet::decode(*set).unwrap().file) {
-            for service in &file.service {
-                for method in &service.method {
-                    let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
-                    let rpc = table.remove(&*path).unwrap_or_else(|| panic!("{path} has no row"));
-                    let streams = method.server_streaming() || method.client_streaming();
-                    assert_eq!(matches!(rpc.kind, Kind::Stream(_)), streams, "{path}");
-                    // The others are called before anybody is authenticated.
-                    assert!(matches!(rpc.kind, Kind::Unary(..)) || rpc.access == Access::Open, "{path}");
-                }
-            }
-        }
-        assert!(table.is_empty(), "{:?}", table.keys());
-    }
 }

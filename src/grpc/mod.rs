@@ -3,10 +3,12 @@
 pub mod accounts;
 pub mod door;
 mod health;
+pub mod json;
 pub mod layers;
 pub mod oauth;
 pub mod orgs;
 mod reflection;
+pub mod rpcs;
 mod service;
 pub mod tokens;
 pub mod wire;

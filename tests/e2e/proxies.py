@@ -1,7 +1,7 @@
 """The proxy configurations of deploy/proxy/, each run in front of a server that trusts it.
 
 Runs nginx, HAProxy or Envoy with the file as it is, but for its ports, and speaks to the server through it:
-gRPC with its errors and a stream that stays open, gRPC-Web, OAuth, the key set, the readiness probe. The client has
+gRPC with its errors and a stream that stays open, gRPC-Web, JSON, OAuth, the key set, the readiness probe. The client has
 an address of its own, 127.0.0.2, and writes another one into the header: the server must see the client's. The
 access log must hold the path of a link from an email, and not its code. Prints a line for each step; fails at
 the first error, and ends the proxy.
@@ -86,8 +86,9 @@ def run(client, channel, http1, http2, log, directory):
         made = tokens[address]
         equal(grpc_exchange(http2, made.secret, directory), expected, f"gRPC for {address} alone")
         equal(web_exchange(http1, made.secret), expected, f"gRPC-Web for {address} alone")
+        equal(json_exchange(http1, made.secret), expected, f"JSON for {address} alone")
         equal(token_endpoint(http1, made), expected, f"the token endpoint for {address} alone")
-    done(f"by gRPC, gRPC-Web and OAuth the server sees {CLIENT}, whatever the header claims")
+    done(f"by gRPC, gRPC-Web, JSON and OAuth the server sees {CLIENT}, whatever the header claims")
 
     watch = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"", timeout=PATIENCE)
     equal(next(watch), bytes([8, 1]), "the first message of Health/Watch")
@@ -214,6 +215,15 @@ def token_endpoint(port, made):
         equal(said["token_type"], "Bearer", "the type of what the token endpoint issued")
         return "OK"
     return answer.getheader("countersign-reason")
+
+
+def json_exchange(port, token):
+    """The same in JSON over HTTP/1.1."""
+    connection = connect(port)
+    headers = ["content-type: application/json", *claims(token)]
+    connection.request("POST", EXCHANGE, body=b"{}", headers=dict(line.split(": ", 1) for line in headers))
+    answer = connection.getresponse()
+    return "OK" if "accessToken" in json.loads(answer.read()) else answer.headers["countersign-reason"]
 
 
 def claims(token):

@@ -22,18 +22,20 @@ use countersign::domain::values::permissions::{Permission, Right};
 use countersign::domain::values::resources::{Node, ResourcePath};
 use countersign::domain::values::token_string::{MAX_LEN, TokenString};
 use countersign::domain::values::web_origin::WebOrigin;
+use countersign::grpc::json;
 use time::OffsetDateTime;
 
 /// A target: its name, and what it does with its input.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them; each has a file of its name in `fuzz_targets/` and a folder in `corpus/`.
-pub const ALL: [Target; 5] = [
+pub const ALL: [Target; 6] = [
     ("token_text", token_text),
     ("web_origin", web_origin),
     ("network", network),
     ("scope", scope),
     ("jwt", jwt),
+    ("json", json),
 ];
 
 /// A token string or another credential.
@@ -151,6 +153,24 @@ pub fn jwt(data: &[u8]) {
         (said.org.clone(), said.sub.clone())
     );
     assert!(jwt.len() <= 4 * 1024);
+}
+
+/// A message in JSON: the RPC, in the first line, and the body in the rest.
+pub fn json(data: &[u8]) {
+    let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
+    let rpc = format!("/countersign.v1.{}", String::from_utf8_lossy(&data[..end]));
+    let Some(method) = json::method(&rpc) else { return };
+    let Ok(message) = json::to_protobuf(&method.input, data.get(end + 1..).unwrap_or_default()) else {
+        return;
+    };
+    // A name in a mask may have no form in JSON; whatever has one comes back as it was.
+    let Ok(written) = json::to_json(&method.input, &message) else { return };
+    let read = json::to_protobuf(&method.input, &written).expect("what was written is read");
+    let again = json::to_json(&method.input, &read).expect("what was read is written");
+    // A map has no order.
+    let [first, second] =
+        [written, again].map(|text| serde_json::from_slice::<serde_json::Value>(&text).unwrap());
+    assert_eq!(first, second);
 }
 
 const ISSUER: &str = "https://id.example";

@@ -48,7 +48,8 @@ impl BodyBuffer {
         Self { max_size, room: Room::new(room, memory) }
     }
 
-    /// The complete body of a call from this address. One that is framed begins with its length.
+    /// The complete body of a call from this address: a message with its prefix, or as `is_framed` says
+    /// something else of the size of a message.
     ///
     /// # Errors
     /// `MESSAGE_TOO_LARGE`; `MALFORMED_REQUEST` if it breaks off; `OVERLOADED` if more calls wait
@@ -60,6 +61,7 @@ impl BodyBuffer {
     where
         B: HttpBody<Data = Bytes> + Unpin,
     {
+        let max_size = if is_framed { self.max_size } else { self.max_size - MESSAGE_HEAD };
         let mut bytes = Vec::new();
         let mut waiting: Option<(Place, GaveWay)> = None;
         loop {
@@ -78,21 +80,17 @@ impl BodyBuffer {
             };
             let Some(frame) = frame else { break };
             let Ok(data) = frame.map_err(|_| Reason::MalformedRequest)?.into_data() else { continue };
-            if bytes.len() + data.len() > self.max_size {
+            if bytes.len() + data.len() > max_size {
                 return Err(Reason::MessageTooLarge.into());
             }
             let is_whole = bytes.is_empty() && waiting.is_none() && body.is_end_stream();
             if is_whole && data.len() <= SMALL {
-                if is_framed {
-                    self.check_announced(&data)?;
-                }
+                self.check_announced(&data, is_framed)?;
                 return Ok(WholeBody { bytes: data, _place: None });
             }
             // Copied: a one-byte frame may hold much more than one byte of memory.
             bytes.extend_from_slice(&data);
-            if is_framed {
-                self.check_announced(&bytes)?;
-            }
+            self.check_announced(&bytes, is_framed)?;
             match &waiting {
                 Some((place, _)) => place.grow(data.len()),
                 None if bytes.len() > SMALL => waiting = Some(self.room.enter(address, bytes.len())),
@@ -112,10 +110,10 @@ impl BodyBuffer {
     }
 
     /// Refuses a message whose prefix announces too much: that need not arrive.
-    fn check_announced(&self, body: &[u8]) -> Result<()> {
+    fn check_announced(&self, body: &[u8], is_framed: bool) -> Result<()> {
         match body.first_chunk::<MESSAGE_HEAD>() {
             Some(&[_, a, b, c, d])
-                if u32::from_be_bytes([a, b, c, d]) as usize > self.max_size - MESSAGE_HEAD =>
+                if is_framed && u32::from_be_bytes([a, b, c, d]) as usize > self.max_size - MESSAGE_HEAD =>
             {
                 Err(Reason::MessageTooLarge.into())
             }

@@ -1,41 +1,22 @@
-//! gRPC-Web, which browser pages speak, and CORS. CORS tells a browser which pages may send
-//! requests and read responses: those of origins that an active publishable token names. CORS
-//! grants no rights: the token that a page presents still decides what it gets.
+//! gRPC-Web, which browser pages speak.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use axum::body::{Bytes, HttpBody};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use http::header::{
-    ACCEPT, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, ALLOW,
-    CONTENT_LENGTH, CONTENT_TYPE, VARY,
-};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Method, Request, Response};
 use http_body::Frame;
 use hyper::body::Incoming;
 
-use super::access::serves_pages;
+use super::cors::Page;
 use super::media_type::media_type;
 use super::reply::Reply;
 use super::status::trailers_of_success;
 use crate::connections::Connection;
-use crate::domain::access::request_context::BrowserOrigin;
-use crate::flows::request::browser_origin;
 use crate::grpc::door::{Door, Protocol};
-use crate::state::State;
 
-/// The headers that a page may send besides the message.
-const REQUEST_HEADERS: &str =
-    "content-type, x-grpc-web, x-user-agent, grpc-timeout, x-request-id, traceparent";
-/// The headers that a page may read besides the message.
-const RESPONSE_HEADERS: &str =
-    "grpc-status, grpc-message, grpc-status-details-bin, countersign-reason, x-request-id";
-/// How long a browser may cache a preflight response, in seconds. For that time it may still send
-/// requests from pages of an origin that no token names any more. It does not let those pages
-/// read the response.
-const MAX_AGE: &str = "600";
 /// The headers of a refusal that belong into its last frame.
 const TRAILERS: [HeaderName; 4] = [
     HeaderName::from_static("grpc-status"),
@@ -72,33 +53,6 @@ impl Encoding {
     }
 }
 
-/// Whether this is a preflight request for an RPC that pages may call.
-pub fn is_preflight<B>(request: &Request<B>) -> bool {
-    request.method() == Method::OPTIONS
-        && serves_pages(request.uri().path())
-        && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
-}
-
-/// Answers a browser's preflight request. It presents no token, so the answer uses only what is
-/// already loaded, and reveals only which origins may send requests.
-pub fn preflight(door: &Door, headers: &HeaderMap) -> Response<Reply> {
-    let mut response = Response::new(Reply::default());
-    let answer = response.headers_mut();
-    // A refusal depends on the origin as well.
-    let vary = "origin, access-control-request-method, access-control-request-headers";
-    answer.insert(VARY, HeaderValue::from_static(vary));
-    let Some(origin) = reader(door.state(), headers) else {
-        *response.status_mut() = StatusCode::FORBIDDEN;
-        return response;
-    };
-    answer.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST"));
-    answer.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(REQUEST_HEADERS));
-    answer.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(MAX_AGE));
-    answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    response
-}
-
 /// Translates a call of a page, and its answer.
 pub async fn answer(
     door: &Door,
@@ -107,33 +61,15 @@ pub async fn answer(
     encoding: Encoding,
 ) -> Response<Reply> {
     if request.method() != Method::POST {
-        let mut response = Response::new(Reply::default());
-        *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
-        return response;
+        return Reply::only_post();
     }
-    let served = serves_pages(request.uri().path());
-    let reader = if served { reader(door.state(), request.headers()) } else { None };
+    let page = Page::of(door, &request);
     // Where nothing is said about the answer, it is written as the request is.
     let accepted = Encoding::of(&media_type(request.headers(), ACCEPT)).unwrap_or(encoding);
     let request = request.map(|body| WebBody::new(body, encoding));
     let mut response = framed(door.answer(request, connection, Protocol::GrpcWeb).await, accepted);
-    let headers = response.headers_mut();
-    if served {
-        headers.append(VARY, HeaderValue::from_static("origin"));
-    }
-    if let Some(origin) = reader {
-        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(RESPONSE_HEADERS));
-    }
+    page.allow(response.headers_mut());
     response
-}
-
-/// The origin of the calling page, if it may read the response.
-fn reader(state: &State, headers: &HeaderMap) -> Option<HeaderValue> {
-    let BrowserOrigin::Web(origin) = browser_origin(headers) else { return None };
-    let live = state.cors_origins.are_active(&origin, state.clock.now());
-    live.then(|| HeaderValue::from_str(origin.as_str()).ok()).flatten()
 }
 
 /// Moves the status into the last frame of the body, where pages expect it. A refusal has it in

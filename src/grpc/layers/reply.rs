@@ -4,6 +4,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes, HttpBody};
+use http::header::ALLOW;
+use http::{HeaderValue, Response, StatusCode};
 use http_body::{Frame, SizeHint};
 
 use super::status::trailers_of_success;
@@ -58,6 +60,14 @@ impl Reply {
     /// The answer to a request of plain HTTP, on the same port.
     pub fn http(body: Body) -> Self {
         Self(Content::Http(body))
+    }
+
+    /// The answer to a request for an RPC with another method than POST.
+    pub(super) fn only_post() -> Response<Self> {
+        let mut response = Response::new(Self::default());
+        *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+        response
     }
 
     /// The message, if nothing of it was sent.

@@ -24,7 +24,7 @@ pub const MOST_ELEMENTS: u32 = 1_000;
 pub const MOST_PATHS: u32 = 100;
 
 /// The most values in all lists and objects of a JSON object: each takes two bytes of its text.
-const MOST_JSON_VALUES: u32 = (MAX_ATTRIBUTES / 2) as u32;
+pub const MOST_JSON_VALUES: u32 = (MAX_ATTRIBUTES / 2) as u32;
 
 /// The most repeated fields of one message with the messages that it contains once. Checked when
 /// the plan is made, which a test does for all RPCs.

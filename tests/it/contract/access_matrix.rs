@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use countersign::domain::values::token_string::TokenString;
 use countersign::grpc::layers::access::{Access, row};
-use countersign::grpc::pb;
+use countersign::grpc::{json, pb};
 use prost::Message as _;
 use tonic::Status;
 
 use crate::contract::proto::rpcs;
 use crate::harness::{
-    Client, LIMITS, Org, PASSWORD, TestServer, by_id, call_raw, grant, invite, reason, rotate_token,
-    token_for, watch,
+    Client, LIMITS, Org, PASSWORD, TestServer, by_id, call_json, call_raw, grant, invite, reason,
+    rotate_token, token_for, watch,
 };
 
 /// The kinds of caller, in the order of the columns below. `foreign` owns another org
@@ -595,6 +595,18 @@ pub async fn callers(server: &TestServer, org: &Org) -> Vec<Client> {
 /// Those of the last columns, and what they hold.
 const SIGNED_IN: [(&str, &str); 2] = [("owner@example.org", "owner"), ("visitor@example.org", "member")];
 
+/// What a call with an encoded message comes to over JSON: the reason, and an answer that is one.
+async fn outcome_over_json(client: &Client, rpc: &str, message: &[u8]) -> String {
+    let method = json::method(rpc).unwrap_or_else(|| panic!("{rpc} has no descriptors"));
+    let request = json::to_json(&method.input, message).unwrap();
+    let answer = call_json(client, rpc, request).await;
+    answer.reason().unwrap_or_else(|| {
+        json::to_protobuf(&method.output, answer.text.as_bytes())
+            .unwrap_or_else(|error| panic!("{rpc}: {error}"));
+        OK.to_owned()
+    })
+}
+
 pub fn outcome(result: Result<Vec<u8>, Status>) -> String {
     match result {
         Ok(_) => OK.to_owned(),
@@ -602,8 +614,24 @@ pub fn outcome(result: Result<Vec<u8>, Status>) -> String {
     }
 }
 
+/// By which door a call comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Door {
+    Grpc,
+    Json,
+}
+
 #[tokio::test]
 async fn every_rpc_answers_every_kind_of_caller_as_the_matrix_says() {
+    follows_the_matrix(Door::Grpc).await;
+}
+
+#[tokio::test]
+async fn every_rpc_answers_every_kind_of_caller_alike_over_json() {
+    follows_the_matrix(Door::Json).await;
+}
+
+async fn follows_the_matrix(door: Door) {
     // No JWT expires, however long this takes.
     let server = TestServer::at_standing_time(LIMITS).await;
     let org = server.org().await;
@@ -639,7 +667,10 @@ async fn every_rpc_answers_every_kind_of_caller_as_the_matrix_says() {
             for (i, kind) in KINDS.iter().enumerate() {
                 let unique = format!("{form}-{kind}-{}", short.len());
                 let request = things.request(short, &unique).await;
-                let got = outcome(call_raw(&callers[i], &rpc, request).await);
+                let got = match door {
+                    Door::Grpc => outcome(call_raw(&callers[i], &rpc, request).await),
+                    Door::Json => outcome_over_json(&callers[i], &rpc, &request).await,
+                };
                 let expected = if form == "jwt" && row[i] == JUNK { "ACCESS_TOKEN_INVALID" } else { row[i] };
                 if got != expected {
                     wrong.push(format!("{rpc} by {kind} with a {form}: {got}, not {expected}"));

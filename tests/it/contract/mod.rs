@@ -10,6 +10,7 @@ mod event_walk;
 mod floors;
 mod imports;
 mod isolation;
+mod json;
 mod list_walk;
 pub mod message_bytes;
 mod migrations;

@@ -18,6 +18,7 @@ const CALLER: &str = "/countersign.v1.AccountService/GetCaller";
 const KEY_SET: &str = "/countersign.v1.TokenService/GetJsonWebKeySet";
 const CHECK: &str = "/grpc.health.v1.Health/Check";
 const GRPC: (&str, &str) = ("content-type", "application/grpc");
+const JSON: (&str, &str) = ("content-type", "application/json");
 
 type Headers<'a> = &'a [(&'a str, &'a str)];
 /// Method, path, headers, body; and the answer.
@@ -191,11 +192,30 @@ async fn content_types_methods_and_paths() {
             ("POST", KEY_SET, &typed("application/grpc+json"), empty, "http 415"),
             ("POST", KEY_SET, &typed("application/grpcx"), empty, "http 415"),
             ("POST", KEY_SET, &typed("application/grpc-web+thrift"), empty, "http 415"),
-            ("POST", KEY_SET, &typed("application/json"), b"{}", "http 415"),
+            ("POST", KEY_SET, &typed("application/json"), b"{}", "http 200"),
+            ("POST", KEY_SET, &typed("Application/JSON; charset=utf-8"), b"{}", "http 200"),
+            ("POST", KEY_SET, &[JSON, JSON], b"{}", "http 415"),
+            ("POST", KEY_SET, &[JSON, GRPC], b"{}", "http 415"),
+            ("POST", KEY_SET, &typed("application/json+connect"), b"{}", "http 415"),
+            ("POST", KEY_SET, &typed("application/connect+json"), b"{}", "http 415"),
+            ("POST", KEY_SET, &typed("application/proto"), b"", "http 415"),
+            ("POST", KEY_SET, &typed("application/json, text/plain"), b"{}", "http 415"),
+            ("POST", KEY_SET, &typed("text/json"), b"{}", "http 415"),
+            ("POST", KEY_SET, &typed("text/plain"), b"{}", "http 415"),
             ("POST", KEY_SET, &typed("text/plain"), empty, "http 415"),
             ("POST", KEY_SET, &[], empty, "http 415"),
-            ("GET", KEY_SET, &[], b"", "http 404"),
-            ("OPTIONS", KEY_SET, &[], b"", "http 415"),
+            ("GET", KEY_SET, &[], b"", "http 405"),
+            ("GET", KEY_SET, &[JSON], b"", "http 405"),
+            ("PUT", KEY_SET, &[JSON], b"{}", "http 405"),
+            ("OPTIONS", KEY_SET, &[], b"", "http 405"),
+            ("OPTIONS", KEY_SET, &[JSON], b"", "http 405"),
+            ("POST", "/countersign.v1.TokenService/Nothing", &[JSON], b"{}", "http 501"),
+            ("POST", "/countersign.v1.TokenService/getjsonwebkeyset", &[JSON], b"{}", "http 501"),
+            ("POST", "/countersign.v1.TokenService/GetJsonWebKeySet/", &[JSON], b"{}", "http 501"),
+            ("POST", "/countersign.v1.TokenService/%47etJsonWebKeySet", &[JSON], b"{}", "http 501"),
+            ("POST", "//countersign.v1.TokenService/GetJsonWebKeySet", &[JSON], b"{}", "http 404"),
+            ("POST", "/idp/countersign.v1.TokenService/GetJsonWebKeySet", &[JSON], b"{}", "http 404"),
+            ("POST", "/countersign.v1.TokenService/GetJsonWebKeySet?a=b", &[JSON], b"{}", "http 200"),
             ("GET", KEY_SET, &typed("application/grpc-web"), b"", "http 405"),
             ("PUT", KEY_SET, &typed("application/grpc-web-text"), b"", "http 405"),
             ("POST", "/countersign.v1.TokenService/Nothing", &[GRPC], empty, "12 METHOD_UNKNOWN"),
@@ -214,6 +234,11 @@ async fn content_types_methods_and_paths() {
             ("HEAD", "/healthz", &[], b"", "http 200"),
             ("GET", "/.well-known/jwks.json", &[], b"", "http 200"),
             ("POST", "/.well-known/jwks.json", &[], b"", "http 405"),
+            ("POST", CHECK, &[JSON], br#"{"service":"countersign.v1.TokenService"}"#, "http 200"),
+            ("POST", CHECK, &[JSON], b"{}", "http 200"),
+            ("POST", CHECK, &[JSON], br#"{"service":"acme.Nothing"}"#, "http 404"),
+            ("POST", "/grpc.health.v1.Health/Watch", &[JSON], b"{}", "http 501"),
+            ("POST", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", &[JSON], b"{}", "http 501"),
             ("POST", CHECK, &[GRPC], &health, "0"),
             ("POST", CHECK, &[GRPC], empty, "0"),
             ("POST", CHECK, &[GRPC], &unknown, "5 RESOURCE_NOT_FOUND"),

@@ -230,7 +230,11 @@ async fn the_allowed_page_gets_a_jwt_and_reads_what_is_refused() {
     assert_eq!((asked.status, asked.reader().as_deref()), (204, Some(APP)));
     assert_eq!(asked.header("access-control-allow-methods").unwrap(), "POST");
     let headers = asked.header("access-control-allow-headers").unwrap();
-    assert_eq!(headers, "content-type, x-grpc-web, x-user-agent, grpc-timeout, x-request-id, traceparent");
+    assert_eq!(
+        headers,
+        "content-type, x-grpc-web, x-user-agent, grpc-timeout, connect-protocol-version, connect-timeout-ms, \
+         x-request-id, traceparent"
+    );
     assert!(asked.header("access-control-max-age").unwrap().parse::<u32>().unwrap() <= 600);
     assert!(asked.header("vary").unwrap().split(", ").any(|name| name == "origin"));
 
@@ -242,7 +246,8 @@ async fn the_allowed_page_gets_a_jwt_and_reads_what_is_refused() {
         let readable = answer.header("access-control-expose-headers").unwrap();
         assert_eq!(
             readable,
-            "grpc-status, grpc-message, grpc-status-details-bin, countersign-reason, x-request-id"
+            "grpc-status, grpc-message, grpc-status-details-bin, countersign-reason, retry-after, \
+             www-authenticate, x-request-id"
         );
         assert_eq!(answer.header("x-request-id").as_deref(), Some("page-1"));
     }
@@ -372,12 +377,72 @@ async fn nothing_else_is_served_to_pages() {
         ("POST", "multipart/form-data", 415),
         ("GET", WEB, 405),
         ("PUT", TEXT, 405),
-        ("OPTIONS", "text/plain", 415),
+        ("OPTIONS", "text/plain", 405),
+        ("GET", "application/json", 405),
     ] {
         let headers = [("content-type", content_type), ("origin", OTHER)];
         let answer = http(&world.server, method, EXCHANGE, &headers, &frame(b"")).await;
         assert_eq!(answer.status, status, "{method} {content_type}");
         answer.is_for_nobody();
+    }
+}
+
+#[tokio::test]
+async fn pages_speak_json_as_well() {
+    let world = World::new().await;
+    let (_, token) = world.make(world.publishable(&[APP])).await;
+    until(&world.server, APP, true).await;
+    let subject = format!(r#"{{"subjectToken":"{}"}}"#, token.token());
+    for (origin, reader) in [(APP, Some(APP)), (OTHER, None), ("null", None), ("", None)] {
+        let headers = [("content-type", "application/json"), ("origin", origin), ("x-request-id", "page-1")];
+        let answer = http(&world.server, "POST", EXCHANGE, &headers, subject.as_bytes()).await;
+        let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(answer.header("vary").as_deref(), Some("origin"));
+        assert_eq!(answer.reader().as_deref(), reader);
+        if reader.is_some() {
+            assert_eq!(claims(body["accessToken"].as_str().unwrap())["token_kind"], "PUBLISHABLE");
+        } else {
+            assert_eq!((answer.status, &body["code"]), (403, &"permission_denied".into()));
+            assert_eq!(answer.header("countersign-reason").as_deref(), Some("ORIGIN_NOT_ALLOWED"));
+            answer.is_for_nobody();
+        }
+        let keys = http(&world.server, "POST", KEY_SET, &headers, b"{}").await;
+        assert_eq!((keys.status, keys.reader().as_deref()), (200, reader));
+    }
+    let headers = [("content-type", "application/json"), ("origin", APP)];
+    let refused = http(&world.server, "POST", EXCHANGE, &headers, b"{}").await;
+    assert_eq!((refused.status, refused.reader().as_deref()), (401, Some(APP)));
+    let readable = refused.header("access-control-expose-headers").unwrap();
+    for name in ["countersign-reason", "www-authenticate", "x-request-id", "retry-after"] {
+        assert!(readable.split(", ").any(|readable| readable == name), "{name}");
+    }
+}
+
+/// Whichever protocol a page speaks, and whatever it presents.
+#[tokio::test]
+async fn a_page_calls_nothing_else_over_any_protocol() {
+    let world = World::new().await;
+    let bearer = format!("Bearer {}", world.server.operator.token());
+    let mut paths = rpcs();
+    paths.push("/grpc.health.v1.Health/Check".into());
+    let pages = [&[("origin", APP)][..], &[("origin", "")], &[("sec-fetch-site", "cross-site")]];
+    for path in &paths {
+        let served = path == EXCHANGE || path == KEY_SET;
+        for page in pages {
+            for (content_type, body) in [("application/json", &b"{}"[..]), ("application/grpc", &[0; 5])] {
+                let headers = [&[("content-type", content_type), ("authorization", &bearer)], page].concat();
+                let answer = http(&world.server, "POST", path, &headers, body).await;
+                let unknown = answer.header("countersign-reason").as_deref() == Some("METHOD_UNKNOWN");
+                assert_eq!(unknown, !served, "{path} {headers:?}: {answer:?}");
+                answer.is_for_nobody();
+            }
+        }
+    }
+    // A program of the same machine, and a page of the API's own site, are none of these.
+    for (name, value) in [("sec-fetch-site", "same-origin"), ("sec-fetch-mode", "cors")] {
+        let headers = [("content-type", "application/json"), ("authorization", &bearer), (name, value)];
+        let caller = "/countersign.v1.AccountService/GetCaller";
+        assert_eq!(http(&world.server, "POST", caller, &headers, b"{}").await.status, 200, "{name}");
     }
 }
 

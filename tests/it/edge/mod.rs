@@ -5,6 +5,7 @@ mod bad_input;
 mod browser;
 mod fuzz;
 mod held_calls;
+mod json;
 mod jwt_attacks;
 mod one_connection;
 mod races;

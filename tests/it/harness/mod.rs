@@ -2,6 +2,7 @@
 
 mod database;
 mod http;
+mod json;
 mod log;
 mod metrics;
 mod people;
@@ -46,6 +47,7 @@ use tonic_types::StatusExt as _;
 
 pub use database::{Database, start_postgres};
 pub use http::{Answer, http, http_get};
+pub use json::{call_json, request_json};
 pub use log::{connect, lines, logging};
 pub use metrics::{Metrics, Scrape};
 pub use people::{PASSWORD, accept, invite, sign_up};
