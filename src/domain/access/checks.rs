@@ -413,8 +413,8 @@ mod tests {
         let mut held = credential(&[]);
         let record = || SecretRecord { mac: [0; 32], pepper: 1 };
         held.secrets = [
-            Secret { number: 1, expire_time: Some(now()), record: record() },
-            Secret { number: 2, expire_time: None, record: record() },
+            Secret { number: 1, expire_time: Some(now()), proof: record().into() },
+            Secret { number: 2, expire_time: None, proof: record().into() },
         ]
         .into();
         for (secret, expected) in

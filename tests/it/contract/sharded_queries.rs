@@ -54,7 +54,11 @@ const EXCEPTIONS: &[(&str, Rule, &str)] = &[
     ("from accounts where search_pieces is null limit 1", Rule::OwnCondition, "backfill: finds an org"),
     // Background work over all orgs, in pages.
     ("reminded_days is null and expire_time <= $2", Rule::OwnCondition, "reminders"),
-    ("distinct s.pepper_id from token_secrets", Rule::OwnCondition, "peppers that are still used"),
+    (
+        "distinct s.pepper_id as \"pepper_id!\" from token_secrets",
+        Rule::OwnCondition,
+        "peppers that are still used",
+    ),
     ("distinct pepper_id from sessions", Rule::OwnCondition, "peppers that are still used"),
     ("select org_id from passwords where $1::uuid", Rule::OwnCondition, "re-sealing: finds an org"),
     (
