@@ -4,19 +4,12 @@
 use std::sync::Arc;
 
 use time::OffsetDateTime;
-use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
 
 use super::authenticate::Authenticator;
-use super::feed::Feed;
 use super::principals::Authenticated;
-use super::shares::{Group, Member, Shares};
-use crate::db::pool::Db;
-use crate::db::retrying;
-use crate::db::tokens::used_assertions::{self, Spending};
+use super::shares::Member;
 use crate::domain::access::credential::Credential;
 use crate::domain::access::presentation::Presentation;
-use crate::domain::access::work::Work;
 use crate::domain::tokens::assertion::{Assertion, AssertionCheck, AssertionFault, AssertionUse};
 use crate::domain::tokens::public_key::{PublicKey, decoy};
 use crate::domain::tokens::secrets::Secret;
@@ -24,26 +17,6 @@ use crate::domain::values::client_address::ClientAddress;
 use crate::domain::values::client_certificate::ClientCertificate;
 use crate::domain::values::ids::TokenId;
 use crate::error::{Error, Reason, Result};
-
-/// When to retry where too many assertions of one token have not expired: the oldest of them soon have.
-const RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(30);
-
-/// The assertions that were used, in the database, which all nodes share.
-pub struct UsedAssertions {
-    db: Db,
-    feed: Arc<Feed>,
-    shares: Shares,
-    /// How many slow signatures may be verified at once.
-    slow: Arc<Semaphore>,
-}
-
-impl UsedAssertions {
-    /// Those in this database.
-    pub fn new(db: Db, feed: Arc<Feed>, shares: Shares) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { db, feed, shares, slow: Arc::new(Semaphore::new(cores)) }
-    }
-}
 
 /// An assertion that a key of its token signed, and that was not used yet.
 ///
@@ -114,28 +87,11 @@ impl Authenticator {
     /// were used that have not expired; `DATABASE_UNAVAILABLE`.
     pub async fn spend(&self, assertion: SignedAssertion, now: OffsetDateTime) -> Result<Authenticated> {
         let SignedAssertion { found, used } = assertion;
-        let UsedAssertions { db, feed, shares, .. } = &self.used_assertions;
-        if !feed.answers() {
-            return Err(Reason::DatabaseUnavailable.into());
-        }
-        let Credential { credential_id, account, .. } = &*found.credential;
-        let (group, member) = (Group::Org(account.org_id), Member::Credential(*credential_id));
-        // Not among the changes, some of which wait for the row of the org.
-        let _place = shares.place(group, member, Work::Reads).await?;
-        let signer = credential_id.uuid();
-        let spending = retrying(|| used_assertions::spend(db, signer, &used, now)).await?;
-        let refused = match spending {
-            Spending::Spent => return Ok(found),
-            Spending::Replayed => {
-                let message = "the assertion was used before: sign another one, with a jti of its own";
-                Error::with_message(Reason::TokenInvalid, message)
-            }
-            Spending::TooMany => {
-                let message = "too many assertions of this token have not expired: try again later";
-                Error::with_message(Reason::Throttled, message).retry_after(RETRY_AFTER)
-            }
-        };
-        Err(refused.of_credential(credential_id))
+        let id = found.credential.credential_id;
+        let who = (found.credential.account.org_id, Member::Credential(id));
+        let spent = self.used_assertions.spend(who, id.uuid(), &used, now).await;
+        spent.map_err(|error| error.of_credential(id))?;
+        Ok(found)
     }
 
     /// Authenticates a client by its assertion (`private_key_jwt`, OpenID Connect Core, section 9): all checks of
@@ -225,12 +181,9 @@ impl Authenticator {
             let verified = match key.is_slow() {
                 false => key.verifies(message.as_bytes(), signature),
                 true => {
-                    let key = key.clone();
-                    self.verifies_slowly(
-                        move |message, signature| key.verifies(message, signature),
-                        assertion,
-                    )
-                    .await?
+                    let (key, message, signature) = (key.clone(), message.to_owned(), signature.to_vec());
+                    let verify = move || key.verifies(message.as_bytes(), &signature);
+                    self.used_assertions.verify_slowly(verify).await?
                 }
             };
             if verified {
@@ -243,27 +196,13 @@ impl Authenticator {
             let _: bool = match key.is_slow() {
                 false => key.verifies(message.as_bytes(), &padded),
                 true => {
-                    self.verifies_slowly(move |message, _| key.verifies(message, &padded), assertion).await?
+                    let message = message.to_owned();
+                    let verify = move || key.verifies(message.as_bytes(), &padded);
+                    self.used_assertions.verify_slowly(verify).await?
                 }
             };
         }
         Ok(None)
-    }
-
-    /// Verifies beside the task of the connection, which has other calls to answer.
-    async fn verifies_slowly(
-        &self,
-        verify: impl FnOnce(&[u8], &[u8]) -> bool + Send + 'static,
-        assertion: &Assertion<'_>,
-    ) -> Result<bool> {
-        let place = self.used_assertions.slow.clone().acquire_owned().await.map_err(Error::internal)?;
-        let (message, signature) = assertion.signed();
-        let (message, signature) = (message.to_owned(), signature.to_vec());
-        let verified = spawn_blocking(move || {
-            let _place = place;
-            verify(message.as_bytes(), &signature)
-        });
-        verified.await.map_err(Error::internal)
     }
 }
 

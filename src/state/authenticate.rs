@@ -23,11 +23,11 @@ use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
 use crate::domain::values::token_string::{Malformed, TokenString};
 use crate::error::{Error, Reason, Result};
-use crate::state::assertions::UsedAssertions;
 use crate::state::keyring::Keyring;
 use crate::state::last_use::LastUses;
 use crate::state::pepper_renewals::PepperRenewals;
 use crate::state::principals::{Authenticated, Principals};
+use crate::state::used_assertions::UsedAssertions;
 
 /// Authenticates token strings and JWTs.
 pub struct Authenticator {

@@ -13,6 +13,7 @@ mod open;
 pub mod pepper_renewals;
 pub mod principals;
 pub mod shares;
+pub mod used_assertions;
 
 use std::sync::Arc;
 

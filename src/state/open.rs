@@ -12,7 +12,6 @@ use crate::crypto::seal::MasterKeys;
 use crate::db::keys::KeysError;
 use crate::db::pool::Pools;
 use crate::domain::tokens::policy::Ceilings;
-use crate::state::assertions::UsedAssertions;
 use crate::state::authenticate::Authenticator;
 use crate::state::cors_origins::CorsOrigins;
 use crate::state::feed::Feed;
@@ -22,6 +21,7 @@ use crate::state::lifecycle::Lifecycle;
 use crate::state::pepper_renewals::PepperRenewals;
 use crate::state::principals::Principals;
 use crate::state::shares::Shares;
+use crate::state::used_assertions::UsedAssertions;
 
 impl From<TokenLimits> for Ceilings {
     fn from(limits: TokenLimits) -> Self {

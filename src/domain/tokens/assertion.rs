@@ -51,6 +51,9 @@ impl AssertionCheck {
         Self::Signature,
     ];
 
+    /// Those that depend on the token.
+    pub const OF_TOKEN: [AssertionCheck; 2] = [Self::Known, Self::Signature];
+
     /// Its name in an explanation.
     pub const fn name(self) -> &'static str {
         match self {
