@@ -42,6 +42,7 @@ use common::{Client, Cores, Deployment, Served, Sorted, option, own_path, pin, p
 use countersign::db;
 use countersign::db::load_connections::LoadConnections;
 use countersign::db::session::SessionSettings;
+use countersign::db::tokens::principals::LoadedWith;
 use countersign::domain::tokens::policy::Ceilings;
 use countersign::domain::values::ids::TokenId;
 use cpu::{own_thread, used, used_below};
@@ -420,17 +421,19 @@ impl Bench<'_> {
     async fn reads(&self) -> Result<(f64, f64)> {
         const READERS: u32 = 4;
         let (options, ids, lasts) = (self.deployment.options(), self.token_ids.clone(), self.lasts / 2);
+        let master = self.deployment.master_keys()?;
         let read = move || -> Result<(f64, f64)> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
                 let settings = SessionSettings::default();
                 let connections = LoadConnections::lazy(options, READERS, settings);
                 let (next, ceilings) = (AtomicUsize::new(0), Ceilings::default());
+                let with = LoadedWith { ceilings: &ceilings, master: &master };
                 let read = async |until: Option<Instant>| -> Result<()> {
                     loop {
                         let id = [ids[next.fetch_add(1, Ordering::Relaxed) % ids.len()]];
                         let mut connection = connections.take().await?;
-                        let found = db::tokens::principals::find(connection.get(), &id, None, &ceilings);
+                        let found = db::tokens::principals::find(connection.get(), &id, None, with);
                         let found = found.await.map_err(|e| anyhow!("{e:?}"))?;
                         connection.give_back();
                         ensure!(matches!(found[..], [Ok(Some(_))]), "one of our tokens was not found");

@@ -121,8 +121,12 @@ fn token(clock: &Clock, org_id: OrgId, number: usize, rules: Arc<Rules>) -> Resu
             rules,
         },
         kind: TokenKind::Secret,
-        secrets: [Secret { number: 1, expire_time: None, record: SecretRecord { mac: [7; 32], pepper: 1 } }]
-            .into(),
+        secrets: [Secret {
+            number: 1,
+            expire_time: None,
+            proof: SecretRecord { mac: [7; 32], pepper: 1 }.into(),
+        }]
+        .into(),
         restrictions: Lists::default(),
         may_manage_tokens: false,
         create_time: now,

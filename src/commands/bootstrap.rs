@@ -18,6 +18,7 @@ use crate::db;
 use crate::db::accounts::grants::Grant;
 use crate::db::accounts::{Account, NewAccount};
 use crate::db::events::{Author, Change, FieldChange};
+use crate::db::tokens::secrets::NewProof;
 use crate::db::tokens::{Labels, NewToken};
 use crate::domain::access::rights::HeldGrant;
 use crate::domain::accounts::Details;
@@ -336,8 +337,7 @@ async fn issue(
         expire_time: Some(now + lifetime),
         made_by: None,
         maker_expire_time: None,
-        secret: &state.keyring.peppers.load().record(&token),
-        hint: token.hint(),
+        proof: &NewProof::Secret(state.keyring.peppers.load().record(&token), token.hint().to_owned()),
     };
     db::tokens::insert(tx, &row, now).await?;
     let change = row.created();

@@ -1,10 +1,11 @@
 //! Cryptography with stored keys.
 //!
-//! Encryption at rest, the peppers of token secrets, password hashes, and the signing key pairs.
+//! Encryption at rest, the peppers of token secrets, the public keys of tokens, password hashes, and the signing key pairs.
 
 pub mod key_pair;
 pub mod password_hash;
 pub mod password_places;
 pub mod peppers;
+pub mod public_keys;
 pub mod seal;
 pub mod signer;

@@ -28,6 +28,7 @@ pub enum SealPurpose {
     PageToken,
     Mail,
     Password,
+    PublicKey,
 }
 
 impl SealPurpose {
@@ -38,6 +39,7 @@ impl SealPurpose {
             Self::PageToken => "countersign/seal/v1/page-token",
             Self::Mail => "countersign/seal/v1/mail",
             Self::Password => "countersign/seal/v1/password",
+            Self::PublicKey => "countersign/seal/v1/public-key",
         }
     }
 }

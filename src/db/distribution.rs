@@ -56,6 +56,8 @@ pub const TABLES: &[(&str, Class)] = &[
     ("usernames", Class::Lookup("username")),
     ("slugs", Class::Lookup("slug")),
     ("account_orgs", Class::Lookup("account_id")),
+    ("token_keys", Class::Lookup("thumbprint")),
+    ("used_assertions", Class::Lookup("signer_id")),
     ("_sqlx_migrations", Class::Local),
     ("schema_versions", Class::Local),
     ("deployment", Class::Local),

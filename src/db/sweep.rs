@@ -10,6 +10,7 @@ use super::orgs::invitations;
 use super::pool::begin_job;
 use super::requests;
 use super::sign_in::sessions;
+use super::tokens::{secrets, used_assertions};
 use crate::error::Result;
 
 /// How long feed rows are stored.
@@ -62,7 +63,6 @@ pub async fn sweep(db: &PgPool, now: OffsetDateTime) -> Result<u64> {
     tx.commit().await?;
     let requests = sqlx::query!("delete from requests where create_time < $1", now - requests::RETENTION);
     let events = sqlx::query!("delete from events where create_time < $1", now - EVENT_RETENTION);
-    let secrets = sqlx::query!("delete from token_secrets where expire_time < $1", now - SECRET_RETENTION);
     let event_resources =
         sqlx::query!("delete from event_resources where create_time < $1", now - EVENT_RETENTION);
     let origins = sqlx::query!("delete from token_origins where expire_time < $1", now - ORIGIN_RETENTION);
@@ -86,7 +86,13 @@ pub async fn sweep(db: &PgPool, now: OffsetDateTime) -> Result<u64> {
     let mut tx = begin_job(db).await?;
     deleted += email_budgets::sweep(&mut *tx, now).await?;
     tx.commit().await?;
-    for query in [emails, requests, event_resources, events, secrets, origins, logins, codes, resets] {
+    let mut tx = begin_job(db).await?;
+    deleted += secrets::sweep(&mut tx, now - SECRET_RETENTION).await?;
+    tx.commit().await?;
+    let mut tx = begin_job(db).await?;
+    deleted += used_assertions::sweep(&mut *tx, now).await?;
+    tx.commit().await?;
+    for query in [emails, requests, event_resources, events, origins, logins, codes, resets] {
         deleted += carry_out(db, query).await?;
     }
     Ok(deleted)

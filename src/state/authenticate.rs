@@ -15,6 +15,7 @@ use crate::domain::access::checks::TokenStringCheck;
 use crate::domain::access::credential::Credential;
 use crate::domain::access::impersonation::Impersonation;
 use crate::domain::access::member::Member;
+use crate::domain::tokens::secrets::Secret;
 use crate::domain::values::client_address::ClientAddress;
 use crate::domain::values::ids::{OrgId, SYSTEM_ORG, TokenId};
 use crate::domain::values::kinds::{AccountKind, TokenKind};
@@ -26,6 +27,7 @@ use crate::state::keyring::Keyring;
 use crate::state::last_use::LastUses;
 use crate::state::pepper_renewals::PepperRenewals;
 use crate::state::principals::{Authenticated, Principals};
+use crate::state::used_assertions::UsedAssertions;
 
 /// Authenticates token strings and JWTs.
 pub struct Authenticator {
@@ -33,6 +35,7 @@ pub struct Authenticator {
     pub(super) keyring: Arc<Keyring>,
     pub(super) pepper_renewals: Arc<PepperRenewals>,
     pub(super) last_uses: Arc<LastUses>,
+    pub(super) used_assertions: UsedAssertions,
     pub(super) clock: Clock,
 }
 
@@ -133,13 +136,16 @@ impl Authenticator {
         let secrets = found.as_ref().map_or(&[][..], |found| &found.credential.secrets);
         let mut peppers = self.keyring.peppers.load();
         // An expired one may outlast its pepper.
-        if secrets.iter().any(|secret| !secret.is_expired(now) && !peppers.knows(secret.record.pepper)) {
+        let is_unknown =
+            |secret: &Secret| secret.record().is_some_and(|record| !peppers.knows(record.pepper));
+        if secrets.iter().any(|secret| !secret.is_expired(now) && is_unknown(secret)) {
             // Another node loaded a newer pepper before this one.
             Box::pin(self.keyring.reload_for_unknown_pepper()).await;
             peppers = self.keyring.peppers.load();
         }
         // Compared even where nothing was found, so that both cases take the same time.
-        let place = peppers.find(&token, secrets.iter().map(|secret| &secret.record));
+        // The keys of a token of kind `KEY` match no string.
+        let place = peppers.find(&token, secrets.iter().map_while(Secret::record));
         Ok(match (place, found) {
             (Some(place), Some(mut found)) => {
                 let secret = &found.credential.secrets[place];

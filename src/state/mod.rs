@@ -1,6 +1,7 @@
 //! The in-memory state of one process. [`State`] holds the parts; each part gets what it needs
 //! when it is created, and none takes the whole state.
 
+pub mod assertions;
 pub mod authenticate;
 pub mod cors_origins;
 pub mod explain;
@@ -12,6 +13,7 @@ mod open;
 pub mod pepper_renewals;
 pub mod principals;
 pub mod shares;
+pub mod used_assertions;
 
 use std::sync::Arc;
 

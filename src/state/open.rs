@@ -21,6 +21,7 @@ use crate::state::lifecycle::Lifecycle;
 use crate::state::pepper_renewals::PepperRenewals;
 use crate::state::principals::Principals;
 use crate::state::shares::Shares;
+use crate::state::used_assertions::UsedAssertions;
 
 impl From<TokenLimits> for Ceilings {
     fn from(limits: TokenLimits) -> Self {
@@ -54,7 +55,9 @@ impl State {
         let master = Arc::new(master);
         // Before anything is read: the feed has every change from here on.
         let feed = Arc::new(Feed::begin(pools.feed.clone()).await?);
-        let principals = Arc::new(Principals::new(pools.loads.clone(), feed.clone(), clock.clone(), limits));
+        let (loads, sealed) = (pools.loads.clone(), master.clone());
+        let principals = Principals::new(loads, feed.clone(), clock.clone(), limits, sealed);
+        let principals = Arc::new(principals);
         let keyring = Keyring::open(
             &db.pool(),
             master.clone(),
@@ -69,12 +72,14 @@ impl State {
         let cors_origins = CorsOrigins::load(pools.feed.clone(), clock.clone()).await?;
         let last_uses = Arc::new(LastUses::new(db.clone()));
         let pepper_renewals = Arc::<PepperRenewals>::default();
+        let shares = Shares::new(db.max_connections());
         Ok(Arc::new(Self {
             authenticator: Authenticator {
                 principals: principals.clone(),
                 keyring: keyring.clone(),
                 pepper_renewals: pepper_renewals.clone(),
                 last_uses: last_uses.clone(),
+                used_assertions: UsedAssertions::new(db.clone(), feed.clone(), shares.clone()),
                 clock: clock.clone(),
             },
             lifecycle: Lifecycle::new(feed.clone(), keyring.clone(), limits.outage_grace),
@@ -83,7 +88,7 @@ impl State {
             cors_origins: Arc::new(cors_origins),
             outbox_filled: Notify::new(),
             reset_requested: Notify::new(),
-            shares: Shares::new(db.max_connections()),
+            shares,
             db,
             pools,
             clock,

@@ -26,14 +26,15 @@ impl PepperRenewals {
         // A session expires before a pepper that is no longer the newest is dropped.
         let CredentialId::Token(token_id) = credential.credential_id else { return };
         let Some(stored) = credential.secrets.get(place) else { return };
-        let Some(secret) = peppers.renewed(token, &stored.record) else { return };
+        let Some(record) = stored.record() else { return };
+        let Some(secret) = peppers.renewed(token, record) else { return };
         let mut waiting = self.lock();
         if waiting.len() < MAX {
             let renewal = Renewal {
                 org_id: credential.account.org_id,
                 token_id,
                 number: stored.number,
-                before: stored.record.mac,
+                before: record.mac,
                 secret,
             };
             waiting.insert((token_id, stored.number), renewal);

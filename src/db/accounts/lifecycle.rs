@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::account::{Account, find_any};
 use crate::db::one_row;
 use crate::db::sign_in::sessions;
+use crate::db::tokens::keys;
 use crate::domain::accounts::lifecycle::AccountLifecycle;
 use crate::domain::values::ids::{AccountId, OrgId};
 use crate::error::{Error, Result};
@@ -83,6 +84,15 @@ pub async fn purge(
 pub async fn remove(tx: &mut PgConnection, org_id: OrgId, account_id: AccountId) -> Result<()> {
     let (org, account) = (org_id.uuid(), account_id.uuid());
     // What refers to the membership first; the secrets of tokens are deleted with these, by the foreign key.
+    let sealed = sqlx::query!(
+        "select s.token_id, s.hint from token_secrets s join tokens t on t.org_id = $1 and t.token_id = s.token_id
+         where s.org_id = $1 and t.account_id = $2 and s.public_jwk is not null",
+        org,
+        account
+    );
+    let sealed = sealed.fetch_all(&mut *tx).await?;
+    let sealed: Vec<_> = sealed.into_iter().map(|row| (row.token_id, row.hint)).collect();
+    keys::free(&mut *tx, &sealed).await?;
     let tokens = sqlx::query_scalar!(
         "delete from tokens where org_id = $1 and account_id = $2 returning token_id",
         org,

@@ -86,11 +86,11 @@ pub async fn find_unused(db: &mut PgConnection, newest: i32, now: OffsetDateTime
         return Ok(unused);
     }
     let of_tokens = sqlx::query_scalar!(
-        "select distinct s.pepper_id from token_secrets s
+        r#"select distinct s.pepper_id as "pepper_id!" from token_secrets s
          join tokens t on t.org_id = s.org_id and t.token_id = s.token_id
          where s.pepper_id = any($1) and t.revoke_time is null
            and (t.expire_time is null or t.expire_time > $2)
-           and (s.expire_time is null or s.expire_time > $2)",
+           and (s.expire_time is null or s.expire_time > $2)"#,
         &unused,
         now
     );

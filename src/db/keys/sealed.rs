@@ -14,10 +14,12 @@ pub enum Sealed {
     SigningKeys,
     Outbox,
     Passwords,
+    PublicKeys,
 }
 
 impl Sealed {
-    pub const ALL: [Self; 4] = [Self::Outbox, Self::Passwords, Self::Peppers, Self::SigningKeys];
+    pub const ALL: [Self; 5] =
+        [Self::Outbox, Self::Passwords, Self::Peppers, Self::SigningKeys, Self::PublicKeys];
 
     /// Its name in the schema.
     pub const fn table(self) -> &'static str {
@@ -26,6 +28,7 @@ impl Sealed {
             Self::SigningKeys => "signing_keys",
             Self::Outbox => "outbox",
             Self::Passwords => "passwords",
+            Self::PublicKeys => "token_secrets",
         }
     }
 
@@ -36,6 +39,7 @@ impl Sealed {
             Self::SigningKeys => SealPurpose::SigningKey,
             Self::Outbox => SealPurpose::Mail,
             Self::Passwords => SealPurpose::Password,
+            Self::PublicKeys => SealPurpose::PublicKey,
         }
     }
 }
@@ -54,14 +58,15 @@ impl SealedRow {
             Sealed::SigningKeys => format!("signing_key {}", self.id),
             Sealed::Outbox => format!("mail {}", self.id),
             Sealed::Passwords => format!("password {}", self.id),
+            Sealed::PublicKeys => format!("public_key {}", self.id),
         }
     }
 }
 
 /// A page of a table's rows, in order of their ids, with what comes after `limit`; those of
-/// passwords are read by `$passwords`.
+/// passwords are read by `$passwords`, and public keys by `$keys`.
 macro_rules! select_page {
-    ($db:expr, $table:expr, $after:expr, $size:expr, $lock:literal, $passwords:expr) => {
+    ($db:expr, $table:expr, $after:expr, $size:expr, $lock:literal, $passwords:expr, $keys:expr) => {
         match $table {
             Sealed::Peppers => {
                 let query = sqlx::query_as!(
@@ -96,6 +101,7 @@ macro_rules! select_page {
                 query.fetch_all($db).await?
             }
             Sealed::Passwords => $passwords.await?,
+            Sealed::PublicKeys => $keys.await?,
         }
     };
 }
@@ -107,7 +113,15 @@ pub async fn page(
     after: Option<&str>,
     size: i64,
 ) -> Result<Vec<SealedRow>> {
-    Ok(select_page!(db, table, after, size, "", page_of_passwords(db, after, size)))
+    Ok(select_page!(
+        db,
+        table,
+        after,
+        size,
+        "",
+        page_of_passwords(db, after, size),
+        page_of_keys(db, after, size)
+    ))
 }
 
 async fn page_of_passwords(
@@ -135,7 +149,15 @@ pub async fn lock_page(
     after: Option<&str>,
     size: i64,
 ) -> Result<Vec<SealedRow>> {
-    Ok(select_page!(&mut *tx, table, after, size, " for update", lock_page_of_passwords(tx, after, size)))
+    Ok(select_page!(
+        &mut *tx,
+        table,
+        after,
+        size,
+        " for update",
+        lock_page_of_passwords(tx, after, size),
+        lock_page_of_keys(tx, after, size)
+    ))
 }
 
 /// One org at a time: rows are locked where the org is named.
@@ -159,6 +181,52 @@ async fn lock_page_of_passwords(
                    order by account_id limit $3 for update"#,
         next,
         account_id.filter(|_| org_id == Some(next)),
+        size
+    );
+    Ok(query.fetch_all(tx).await?)
+}
+
+async fn page_of_keys(db: impl PgExecutor<'_>, after: Option<&str>, size: i64) -> Result<Vec<SealedRow>> {
+    let (org_id, token_id, number) = place(after)?;
+    let query = sqlx::query_as!(
+        SealedRow,
+        r#"select org_id::text || '/' || token_id::text || '/' || secret_number::text as "id!", sealed as "sealed!"
+           from token_secrets
+           where sealed is not null
+             and ($1::uuid is null or (org_id, token_id, secret_number) > ($1, $2::uuid, $3::integer))
+           order by org_id, token_id, secret_number limit $4"#,
+        org_id,
+        token_id,
+        number,
+        size
+    );
+    Ok(query.fetch_all(db).await?)
+}
+
+/// One org at a time, as [`lock_page_of_passwords`].
+async fn lock_page_of_keys(tx: &mut PgConnection, after: Option<&str>, size: i64) -> Result<Vec<SealedRow>> {
+    let (org_id, token_id, number) = place(after)?;
+    let next = sqlx::query_scalar!(
+        "select org_id from token_secrets
+         where sealed is not null
+           and ($1::uuid is null or (org_id, token_id, secret_number) > ($1, $2::uuid, $3::integer))
+         order by org_id, token_id, secret_number limit 1",
+        org_id,
+        token_id,
+        number
+    );
+    let Some(next) = next.fetch_optional(&mut *tx).await? else { return Ok(Vec::new()) };
+    let is_same = org_id == Some(next);
+    let query = sqlx::query_as!(
+        SealedRow,
+        r#"select org_id::text || '/' || token_id::text || '/' || secret_number::text as "id!", sealed as "sealed!"
+           from token_secrets
+           where org_id = $1 and sealed is not null
+             and ($2::uuid is null or (token_id, secret_number) > ($2, $3::integer))
+           order by token_id, secret_number limit $4 for update"#,
+        next,
+        token_id.filter(|_| is_same),
+        number.filter(|_| is_same),
         size
     );
     Ok(query.fetch_all(tx).await?)
@@ -207,6 +275,26 @@ pub async fn replace(tx: &mut PgConnection, table: Sealed, ids: &[String], anew:
             );
             query.execute(tx).await?
         }
+        Sealed::PublicKeys => {
+            let (mut orgs, mut tokens, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
+            for id in ids {
+                let (org_id, token_id, number) = place(Some(id))?;
+                orgs.extend(org_id);
+                tokens.extend(token_id);
+                numbers.extend(number);
+            }
+            let query = sqlx::query!(
+                "update token_secrets s set sealed = n.sealed
+                 from unnest($1::uuid[], $2::uuid[], $3::integer[], $4::bytea[])
+                      as n (org_id, token_id, secret_number, sealed)
+                 where s.org_id = n.org_id and s.token_id = n.token_id and s.secret_number = n.secret_number",
+                &orgs,
+                &tokens,
+                &numbers,
+                anew
+            );
+            query.execute(tx).await?
+        }
     };
     match done.rows_affected() {
         rows if rows == ids.len() as u64 => Ok(()),
@@ -230,4 +318,17 @@ fn owner(id: Option<&str>) -> Result<Option<(Uuid, Uuid)>> {
         Ok((org.parse().map_err(Error::internal)?, account.parse().map_err(Error::internal)?))
     };
     halves.transpose()?.map(owner).transpose()
+}
+
+/// The parts of the id of a public key, which is that of its seal.
+fn place(id: Option<&str>) -> Result<(Option<Uuid>, Option<Uuid>, Option<i32>)> {
+    let Some(id) = id else { return Ok((None, None, None)) };
+    let mut parts = id.split('/');
+    let mut part = || parts.next().ok_or_else(|| Error::internal("the id of a public key is damaged"));
+    let (org, token, number) = (part()?, part()?, part()?);
+    Ok((
+        Some(org.parse().map_err(Error::internal)?),
+        Some(token.parse().map_err(Error::internal)?),
+        Some(number.parse().map_err(Error::internal)?),
+    ))
 }

@@ -2,6 +2,7 @@
 
 mod counts;
 pub mod credentials;
+pub mod keys;
 mod labels;
 mod list;
 mod makers;
@@ -10,6 +11,7 @@ pub mod reminders;
 pub mod renewals;
 pub mod secrets;
 mod token;
+pub mod used_assertions;
 pub mod web_origins;
 
 pub use labels::Labels;

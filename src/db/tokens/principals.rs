@@ -11,6 +11,8 @@ use sqlx::types::Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::crypto::public_keys::{self, KeyPlace};
+use crate::crypto::seal::MasterKeys;
 use crate::db::accounts::grants::find_named_permissions;
 use crate::db::orgs::policies::Stored;
 use crate::db::sign_in::sessions;
@@ -21,7 +23,7 @@ use crate::domain::access::member::Member;
 use crate::domain::access::rights::HeldGrant;
 use crate::domain::tokens::policy::{Ceilings, Rules};
 use crate::domain::tokens::restrictions::{Lists, Restrictions};
-use crate::domain::tokens::secrets::Secret;
+use crate::domain::tokens::secrets::{Proof, Secret};
 use crate::domain::values::client_certificate::AllowedCertificate;
 use crate::domain::values::ids::{AccountId, OrgId, SessionId, TokenId};
 use crate::domain::values::kinds::{AccountKind, TokenKind};
@@ -43,6 +45,15 @@ type Named = Option<BTreeSet<Permission>>;
 /// What was found of a token.
 pub type Found = Result<Option<Credential>>;
 
+/// What a token is loaded with beside its rows.
+#[derive(Clone, Copy)]
+pub struct LoadedWith<'a> {
+    /// The limits of every org's policy.
+    pub ceilings: &'a Ceilings,
+    /// With which public keys were sealed.
+    pub master: &'a MasterKeys,
+}
+
 /// Finds the credentials of tokens, in their order, with the policies of their orgs limited by the ceilings.
 ///
 /// Where a token does not exist, the decoy, which is another token, is read in its place: an id that does
@@ -51,7 +62,7 @@ pub async fn find(
     db: &mut PgConnection,
     ids: &[TokenId],
     decoy: Option<(OrgId, TokenId)>,
-    ceilings: &Ceilings,
+    with: LoadedWith<'_>,
 ) -> Result<Vec<Found>> {
     let all: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
     let narrow =
@@ -67,7 +78,7 @@ pub async fn find(
     let mut found = HashMap::with_capacity(all.len());
     for (org_id, token_ids) in by_org {
         let token_ids: Vec<Uuid> = token_ids.into_iter().collect();
-        match read_all(db, org_id.into(), &token_ids, ceilings).await {
+        match read_all(db, org_id.into(), &token_ids, with).await {
             Ok(credentials) => found.extend(credentials),
             // What is wrong with one org is no error of the others.
             Err(error) => {
@@ -81,8 +92,8 @@ pub async fn find(
 }
 
 /// Reads the credential of a token of this org.
-pub async fn read(db: &mut PgConnection, org_id: OrgId, token_id: TokenId, ceilings: &Ceilings) -> Found {
-    let mut found = read_all(db, org_id, &[token_id.uuid()], ceilings).await?;
+pub async fn read(db: &mut PgConnection, org_id: OrgId, token_id: TokenId, with: LoadedWith<'_>) -> Found {
+    let mut found = read_all(db, org_id, &[token_id.uuid()], with).await?;
     found.remove(&token_id.uuid()).transpose()
 }
 
@@ -91,7 +102,7 @@ async fn read_all(
     db: &mut PgConnection,
     org_id: OrgId,
     token_ids: &[Uuid],
-    ceilings: &Ceilings,
+    with: LoadedWith<'_>,
 ) -> Result<HashMap<Uuid, Result<Credential>>> {
     // A row for each secret: a token has one, or a few while rotations overlap, and to gather them into lists
     // would cost the database more. Each role stands once, however many grants of it there are.
@@ -106,7 +117,8 @@ async fn read_all(
                   (o.suspend_time is not null or o.delete_time is not null) as "org_stopped!",
                   o.token_policy as "token_policy: Json<Stored>", o.version as org_version,
                   m.version as account_version, s.secret_number as "secret_number?", s.mac as "mac?",
-                  s.pepper_id as "pepper_id?", s.expire_time as secret_end,
+                  s.pepper_id as "pepper_id?", s.public_jwk as "public_jwk?", s.sealed as "sealed?",
+                  s.expire_time as secret_end,
                   greatest(s.create_time, s.last_use_time) as secret_use,
                   array(select g.right_id || ' ' || coalesce(g.resource, '*') || ' ' || coalesce(g.role_id::text, '')
                         from grants g where g.org_id = $1 and g.account_id = t.account_id) as "grants!",
@@ -132,7 +144,7 @@ async fn read_all(
     let mut named = None;
     for (token_id, rows) in of_tokens {
         // A row that is damaged is no error of the others.
-        found.insert(token_id, credential(db, (org_id, &mut named), rows, ceilings).await);
+        found.insert(token_id, credential(db, (org_id, &mut named), rows, with).await);
     }
     Ok(found)
 }
@@ -164,6 +176,8 @@ struct TokenRow {
     secret_number: Option<i32>,
     mac: Option<Vec<u8>>,
     pepper_id: Option<i32>,
+    public_jwk: Option<String>,
+    sealed: Option<Vec<u8>>,
     secret_end: Option<OffsetDateTime>,
     secret_use: Option<OffsetDateTime>,
     grants: Vec<String>,
@@ -175,15 +189,21 @@ async fn credential(
     db: &mut PgConnection,
     (org_id, named): (OrgId, &mut Named),
     mut rows: Vec<TokenRow>,
-    ceilings: &Ceilings,
+    with: LoadedWith<'_>,
 ) -> Result<Credential> {
     let mut secrets = Vec::with_capacity(rows.len());
     let mut last_use = None;
     for row in &mut rows {
         last_use = last_use.max(row.secret_use);
-        if let (Some(number), Some(mac), Some(pepper)) = (row.secret_number, row.mac.take(), row.pepper_id) {
-            secrets.push(Secret { number, expire_time: row.secret_end, record: stored_secret(mac, pepper)? });
-        }
+        let Some(number) = row.secret_number else { continue };
+        let proof = match (row.mac.take(), row.pepper_id, row.public_jwk.take()) {
+            (Some(mac), Some(pepper), None) => stored_secret(mac, pepper)?.into(),
+            (_, _, jwk) => {
+                let place = KeyPlace { org_id, token_id: row.token_id.into(), number };
+                key(with.master, place, &jwk.unwrap_or_default(), &row.sealed.take().unwrap_or_default())
+            }
+        };
+        secrets.push(Secret { number, expire_time: row.secret_end, proof });
     }
     secrets.sort_unstable_by_key(|secret| secret.number);
     let row = rows.pop().ok_or_else(|| Error::internal("a token without a row"))?;
@@ -206,7 +226,7 @@ async fn credential(
             org_version: row.org_version,
             account_version: row.account_version,
             held: held(db, (org_id, named), &row.grants, &row.roles).await?,
-            rules: rules(row.token_policy.as_deref(), ceilings)?,
+            rules: rules(row.token_policy.as_deref(), with.ceilings)?,
         },
         kind: TokenKind::parse(&row.token_kind)
             .ok_or_else(|| Error::internal("a stored token kind is unknown"))?,
@@ -237,6 +257,18 @@ async fn credential(
     })
 }
 
+/// The public key in this place. One without our seal is not trusted: it may have been written by others.
+fn key(master: &MasterKeys, place: KeyPlace, jwk: &str, sealed: &[u8]) -> Proof {
+    match public_keys::open(master, place, jwk, sealed) {
+        Ok(key) => Proof::Key(key.into()),
+        Err(error) => {
+            let KeyPlace { org_id, token_id, number } = place;
+            tracing::error!(%error, %org_id, %token_id, number, "public key of a token left out");
+            Proof::Untrusted
+        }
+    }
+}
+
 /// Finds the credential of a session, in the home org of its account.
 ///
 /// If there is no such session, the same queries are made without a result, so that they take as long.
@@ -256,7 +288,7 @@ pub async fn find_session(
         credential_id: session_id.into(),
         account,
         kind: TokenKind::Session,
-        secrets: [Secret { number: 1, expire_time: None, record: session.secret }].into(),
+        secrets: [Secret { number: 1, expire_time: None, proof: session.secret.into() }].into(),
         restrictions: Lists::default(),
         // A session may do everything that its account may do.
         may_manage_tokens: true,

@@ -1,19 +1,41 @@
 //! `token_secrets`: the stored form of the secrets of a token, and their use.
 
+use std::sync::Arc;
+
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::keys;
+use crate::crypto::public_keys::KeyPlace;
 use crate::db::one_row;
+use crate::domain::tokens::public_key::PublicKey;
 use crate::domain::tokens::secrets::SecretRecord;
 use crate::domain::values::ids::{AccountId, OrgId, TokenId};
 use crate::error::{Error, Result};
 
+/// What is stored of a secret, or in its place.
+pub enum NewProof {
+    /// The record of a token string, with the part of that by which people recognise it.
+    Secret(SecretRecord, String),
+    /// A public key, with its seal for the place where it is stored.
+    Key(Arc<PublicKey>, Vec<u8>),
+}
+
+impl NewProof {
+    /// By what people recognise it: a part of the token string, or the thumbprint of the key.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Secret(_, hint) => hint.clone(),
+            Self::Key(key, _) => key.thumbprint().to_string(),
+        }
+    }
+}
+
 /// A secret to be inserted.
 pub struct NewSecret<'a> {
     pub number: i32,
-    pub record: &'a SecretRecord,
-    pub hint: &'a str,
+    pub proof: &'a NewProof,
     /// The other token or session that is responsible for it because it rotated this token, if any.
     pub made_by: Option<Uuid>,
     /// Whether the token rotated itself.
@@ -21,6 +43,9 @@ pub struct NewSecret<'a> {
 }
 
 /// Inserts another secret of a token.
+///
+/// # Errors
+/// `RESOURCE_EXISTS` for a public key that another active token has.
 pub async fn insert(
     tx: &mut PgConnection,
     org_id: OrgId,
@@ -28,19 +53,28 @@ pub async fn insert(
     new: &NewSecret<'_>,
     now: OffsetDateTime,
 ) -> Result<()> {
+    let (record, key) = match new.proof {
+        NewProof::Secret(record, _) => (Some(record), None),
+        NewProof::Key(key, sealed) => (None, Some((key, sealed))),
+    };
+    if let Some((key, _)) = key {
+        keys::claim(&mut *tx, KeyPlace { org_id, token_id, number: new.number }, key, now).await?;
+    }
     let query = sqlx::query!(
         "insert into token_secrets (org_id, token_id, secret_number, mac, pepper_id, hint, made_by, create_time,
-                                    made_by_itself)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                                    made_by_itself, public_jwk, sealed)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
         org_id.uuid(),
         token_id.uuid(),
         new.number,
-        &new.record.mac,
-        new.record.pepper,
-        new.hint,
+        record.map(|record| record.mac.as_slice()),
+        record.map(|record| record.pepper),
+        new.proof.hint(),
         new.made_by,
         now,
-        new.made_by_itself
+        new.made_by_itself,
+        key.map(|(key, _)| key.jwk()),
+        key.map(|(_, sealed)| sealed.as_slice())
     );
     one_row(&query.execute(tx).await?, "inserting a secret")
 }
@@ -102,13 +136,27 @@ pub async fn delete_expired(
     now: OffsetDateTime,
 ) -> Result<()> {
     let query = sqlx::query!(
-        "delete from token_secrets where org_id = $1 and token_id = $2 and expire_time <= $3",
+        "delete from token_secrets where org_id = $1 and token_id = $2 and expire_time <= $3
+         returning token_id, hint",
         org_id.uuid(),
         token_id.uuid(),
         now
     );
-    query.execute(tx).await?;
-    Ok(())
+    let deleted = query.fetch_all(&mut *tx).await?;
+    let deleted: Vec<_> = deleted.into_iter().map(|row| (row.token_id, row.hint)).collect();
+    keys::free(tx, &deleted).await
+}
+
+/// Deletes the secrets that expired before this time. Returns how many there were.
+pub async fn sweep(tx: &mut PgConnection, expired_before: OffsetDateTime) -> Result<u64> {
+    let query = sqlx::query!(
+        "delete from token_secrets where expire_time < $1 returning token_id, hint",
+        expired_before
+    );
+    let deleted = query.fetch_all(&mut *tx).await?;
+    let deleted: Vec<_> = deleted.into_iter().map(|row| (row.token_id, row.hint)).collect();
+    keys::free(tx, &deleted).await?;
+    Ok(deleted.len() as u64)
 }
 
 /// Sets when these secrets expire; none means with their token.

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::labels::Labels;
-use super::secrets::{self, NewSecret};
+use super::secrets::{self, NewProof, NewSecret};
 use super::{counts, labels, web_origins};
 use crate::db::events::{Change, FieldChange};
 use crate::db::{damaged, one_row};
@@ -15,7 +15,6 @@ use crate::domain::tokens::policy::{Facts, Rules, TokenState};
 use crate::domain::tokens::reminders::skipped_threshold;
 use crate::domain::tokens::renewal::Lifetime;
 use crate::domain::tokens::restrictions::Restrictions;
-use crate::domain::tokens::secrets::SecretRecord;
 use crate::domain::values::client_certificate::AllowedCertificate;
 use crate::domain::values::ids::{AccountId, CredentialId, OrgId, TokenId};
 use crate::domain::values::kinds::{AccountKind, TokenKind};
@@ -55,6 +54,7 @@ pub struct Token {
     // One entry for each secret, in the order in which they were created.
     pub secret_numbers: Vec<i32>,
     pub hints: Vec<String>,
+    pub public_jwks: Vec<Option<String>>,
     pub secret_create_times: Vec<OffsetDateTime>,
     pub secret_expire_times: Vec<Option<OffsetDateTime>>,
     pub last_use_times: Vec<Option<OffsetDateTime>>,
@@ -67,6 +67,8 @@ pub struct Token {
 pub struct SecretInfo<'a> {
     pub number: i32,
     pub hint: &'a str,
+    /// The key that stands in its place, of a token of kind `KEY`.
+    pub public_jwk: Option<&'a str>,
     pub create_time: OffsetDateTime,
     /// When it expires, if that is before its token does.
     pub expire_time: Option<OffsetDateTime>,
@@ -151,6 +153,7 @@ impl Token {
         (0..self.hints.len()).map(|i| SecretInfo {
             number: self.secret_numbers[i],
             hint: &self.hints[i],
+            public_jwk: self.public_jwks[i].as_deref(),
             create_time: self.secret_create_times[i],
             expire_time: self.secret_expire_times[i],
             last_use_time: self.last_use_times[i],
@@ -176,8 +179,8 @@ pub struct NewToken<'a> {
     pub made_by: Option<CredentialId>,
     /// When that credential expires, where it limits the token's lifetime.
     pub maker_expire_time: Option<OffsetDateTime>,
-    pub secret: &'a SecretRecord,
-    pub hint: &'a str,
+    /// Its first secret, or its public key.
+    pub proof: &'a NewProof,
 }
 
 impl NewToken<'_> {
@@ -192,6 +195,9 @@ impl NewToken<'_> {
             ),
             FieldChange::set("may_manage_tokens", self.may_manage_tokens),
         ];
+        if let NewProof::Key(..) = self.proof {
+            fields.push(FieldChange::set("secrets", self.proof.hint()));
+        }
         fields.extend(self.display_name.map(|name| FieldChange::set("display_name", name)));
         let lists = self.restrictions;
         fields.extend(lists.scopes.iter().map(|scope| FieldChange::set("scopes", scope)));
@@ -222,6 +228,7 @@ macro_rules! select_tokens {
                       coalesce(allowed_cidrs, '{}') as "allowed_cidrs!",
                       coalesce(allowed_client_certs, '{}') as "allowed_client_certs!", may_manage_tokens, revision, create_time, renew_time, maker_expire_time, expire_time, revoke_time, revoke_reason,
                       coalesce(s.numbers, '{}') as "secret_numbers!", coalesce(s.hints, '{}') as "hints!",
+                      coalesce(s.jwks, '{}') as "public_jwks!: Vec<Option<String>>",
                       coalesce(s.made, '{}') as "secret_create_times!",
                       coalesce(s.ends, '{}') as "secret_expire_times!: Vec<Option<OffsetDateTime>>",
                       coalesce(s.used, '{}') as "last_use_times!: Vec<Option<OffsetDateTime>>",
@@ -230,6 +237,7 @@ macro_rules! select_tokens {
                from tokens t cross join lateral (
                    select array_agg(secret_number order by secret_number) as numbers,
                           array_agg(hint order by secret_number) as hints,
+                          array_agg(public_jwk order by secret_number) as jwks,
                           array_agg(create_time order by secret_number) as made,
                           array_agg(expire_time order by secret_number) as ends,
                           array_agg(last_use_time order by secret_number) as used,
@@ -301,7 +309,7 @@ pub async fn find_active(
 ///
 /// # Errors
 /// `LIMIT_REACHED`, except for a token that the command line makes: it is the way back in where all
-/// others are lost.
+/// others are lost. `RESOURCE_EXISTS` for a public key that another active token has.
 pub async fn insert(tx: &mut PgConnection, new: &NewToken<'_>, now: OffsetDateTime) -> Result<Token> {
     let (org_id, token_id, account_id) = (new.org_id.uuid(), new.token_id.uuid(), new.account_id.uuid());
     let narrow = sqlx::query!(
@@ -343,8 +351,7 @@ pub async fn insert(tx: &mut PgConnection, new: &NewToken<'_>, now: OffsetDateTi
     if !lists.origins.is_empty() {
         web_origins::insert(tx, new.org_id, new.token_id, &lists.origins, new.expire_time, now).await?;
     }
-    let first =
-        NewSecret { number: 1, record: new.secret, hint: new.hint, made_by: None, made_by_itself: false };
+    let first = NewSecret { number: 1, proof: new.proof, made_by: None, made_by_itself: false };
     secrets::insert(&mut *tx, new.org_id, new.token_id, &first, now).await?;
     if new.made_by.is_some() {
         counts::refuse_too_many(&mut *tx, new.org_id, new.account_id, now).await?;

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 
 use super::credential::Credential;
 use super::presentation::Presentation;
+use crate::domain::tokens::assertion::AssertionCheck;
 use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::names::Audience;
 use crate::error::Reason;
@@ -199,6 +200,18 @@ pub(crate) fn explain_string_checks(failed: Option<TokenStringCheck>) -> Vec<Che
         failure: (failed == Some(*check)).then_some(Reason::TokenInvalid),
     };
     made.iter().map(outcome).collect()
+}
+
+/// The outcomes of the checks of an assertion, up to the first that fails.
+pub(crate) fn explain_assertion_checks(failed: Option<AssertionCheck>) -> Vec<CheckOutcome> {
+    let mut outcomes = Vec::new();
+    for check in AssertionCheck::ALL {
+        outcomes.push(CheckOutcome::of(check.name(), failed != Some(check), Reason::TokenInvalid));
+        if failed == Some(check) {
+            break;
+        }
+    }
+    outcomes
 }
 
 /// The outcomes of the first checks of a JWT of this issuer, up to the one that fails: none, `signature`
@@ -413,8 +426,8 @@ mod tests {
         let mut held = credential(&[]);
         let record = || SecretRecord { mac: [0; 32], pepper: 1 };
         held.secrets = [
-            Secret { number: 1, expire_time: Some(now()), record: record() },
-            Secret { number: 2, expire_time: None, record: record() },
+            Secret { number: 1, expire_time: Some(now()), proof: record().into() },
+            Secret { number: 2, expire_time: None, proof: record().into() },
         ]
         .into();
         for (secret, expected) in

@@ -119,6 +119,7 @@ impl Credential {
             + self.account.weight()
             + self.restrictions.weight()
             + size_of_val(&*self.secrets)
+            + self.secrets.iter().map(Secret::weight).sum::<usize>()
             + self.tied_to.as_ref().map_or(0, |tied_to| size_of_val(&**tied_to))
             + narrowed
     }
@@ -134,7 +135,7 @@ impl Credential {
     pub(crate) fn seems_idle(&self, now: OffsetDateTime) -> bool {
         match self.kind {
             TokenKind::Session => idle_expiry(self.last_use) <= now,
-            TokenKind::Secret | TokenKind::Publishable => {
+            TokenKind::Secret | TokenKind::Publishable | TokenKind::Key => {
                 self.account.rules.idle_before(now).is_some_and(|limit| self.last_use < limit)
             }
         }
@@ -187,7 +188,7 @@ impl Credential {
     /// session names none.
     pub(crate) fn vouches_for(&self, secret: Option<i32>, now: OffsetDateTime) -> bool {
         let is_active =
-            |number| self.secrets.iter().any(|known| known.number == number && !known.is_expired(now));
+            |number| self.secrets.iter().any(|known| known.number == number && known.vouches(now));
         secret.is_none_or(is_active)
     }
 

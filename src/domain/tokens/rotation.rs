@@ -150,7 +150,7 @@ mod tests {
     use crate::domain::tokens::secrets::SecretRecord;
 
     fn secret(number: i32, expire_time: Option<OffsetDateTime>) -> Secret {
-        Secret { number, expire_time, record: SecretRecord { mac: [0; 32], pepper: 1 } }
+        Secret { number, expire_time, proof: SecretRecord { mac: [0; 32], pepper: 1 }.into() }
     }
 
     /// What the handler writes: expired secrets are deleted, active ones get an expiry, the new one

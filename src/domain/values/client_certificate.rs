@@ -22,6 +22,12 @@ impl Sha256Digest {
     }
 }
 
+impl Sha256Digest {
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
 impl From<[u8; 32]> for Sha256Digest {
     fn from(digest: [u8; 32]) -> Self {
         Self(digest)

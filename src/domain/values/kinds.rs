@@ -34,10 +34,12 @@ pub enum TokenKind {
     Publishable,
     /// Made by a login: authenticates as its account, for a limited time.
     Session,
+    /// Has a public key instead of a secret: its holder signs assertions, which authenticate by exchange alone.
+    Key,
 }
 
 impl TokenKind {
-    pub const ALL: [TokenKind; 3] = [Self::Secret, Self::Publishable, Self::Session];
+    pub const ALL: [TokenKind; 4] = [Self::Secret, Self::Publishable, Self::Session, Self::Key];
 
     /// Its name in the database, in a JWT and on the wire.
     pub const fn name(self) -> &'static str {
@@ -45,11 +47,12 @@ impl TokenKind {
             Self::Secret => "SECRET",
             Self::Publishable => "PUBLISHABLE",
             Self::Session => "SESSION",
+            Self::Key => "KEY",
         }
     }
 
     /// The reverse of [`name`](Self::name), for the kinds that are tokens.
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Secret, Self::Publishable].into_iter().find(|kind| kind.name() == name)
+        [Self::Secret, Self::Publishable, Self::Key].into_iter().find(|kind| kind.name() == name)
     }
 }

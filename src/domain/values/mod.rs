@@ -10,6 +10,8 @@ pub mod networks;
 pub mod permissions;
 pub mod references;
 pub mod resources;
+pub mod signed_jwt;
+pub mod strict_json;
 pub mod subject;
 pub mod text;
 pub mod token_string;

@@ -54,14 +54,14 @@ impl TokenStringKind {
     fn parse(code: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.code() == code)
     }
-}
 
-impl From<TokenKind> for TokenStringKind {
-    fn from(kind: TokenKind) -> Self {
+    /// The kind of the token strings of credentials of this kind; none for keys, which have no token string.
+    pub const fn of(kind: TokenKind) -> Option<Self> {
         match kind {
-            TokenKind::Secret => Self::SecretToken,
-            TokenKind::Publishable => Self::PublishableToken,
-            TokenKind::Session => Self::Session,
+            TokenKind::Secret => Some(Self::SecretToken),
+            TokenKind::Publishable => Some(Self::PublishableToken),
+            TokenKind::Session => Some(Self::Session),
+            TokenKind::Key => None,
         }
     }
 }

@@ -3,8 +3,8 @@
 use super::messages;
 use crate::db;
 use crate::db::tokens::Token;
+use crate::domain::tokens::secrets::shown;
 use crate::domain::values::ids::CredentialId;
-use crate::domain::values::token_string::obfuscated;
 use crate::error::{Error, Result};
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
@@ -47,5 +47,5 @@ pub async fn get_caller(
 fn presented(token: &Token, number: Option<i32>) -> Result<Option<String>> {
     let kind = token.kind()?;
     let secret = token.secrets().find(|secret| Some(secret.number) == number);
-    Ok(secret.map(|secret| obfuscated(kind.into(), token.id(), secret.hint)))
+    Ok(secret.map(|secret| shown(kind, token.id(), secret.hint)))
 }

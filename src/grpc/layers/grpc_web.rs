@@ -169,6 +169,8 @@ impl HttpBody for WebBody {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+
     use super::*;
 
     #[test]

@@ -1,22 +1,27 @@
 //! `CreateToken`: creates a long-lived credential, whose secret is returned once.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use prost::Message as _;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::messages;
-use crate::clock::random;
+use super::new_secret::{FOR_KEYS, MadeSecret, NOT_FOR_SECRETS};
+use crate::crypto::public_keys::KeyPlace;
 use crate::db;
+use crate::db::requests::Replay;
 use crate::db::tokens::{Labels, NewToken};
 use crate::db::{named_permissions, references};
 use crate::domain::access::acting::Acting;
 use crate::domain::tokens::expiration::Expiration;
 use crate::domain::tokens::limits::{MAX_CLIENT_CERTS, MAX_LABELS, MAX_LIST};
 use crate::domain::tokens::policy::Rules;
+use crate::domain::tokens::public_key::PublicKey;
 use crate::domain::tokens::restrictions::Restrictions;
 use crate::domain::values::client_certificate::AllowedCertificate;
-use crate::domain::values::ids::{AccountId, OrgId, TokenId};
+use crate::domain::values::ids::{AccountId, OrgId};
 use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::names;
 use crate::domain::values::names::{Audience, DisplayName, Purpose};
@@ -24,7 +29,6 @@ use crate::domain::values::networks::Network;
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::references::AccountRef;
 use crate::domain::values::resources::{Node, ResourcePath};
-use crate::domain::values::token_string::TokenString;
 use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Error, Reason, Result, Violations};
 use crate::flows::transaction::transact;
@@ -43,6 +47,7 @@ struct NewTokenRequest {
     labels: Labels,
     lists: Restrictions,
     expiration: Expiration,
+    public_key: Option<Arc<PublicKey>>,
 }
 
 impl TryFrom<&pb::CreateTokenRequest> for NewTokenRequest {
@@ -89,6 +94,8 @@ impl TryFrom<&pb::CreateTokenRequest> for NewTokenRequest {
         if let Some(kind) = kind {
             fits_kind(&mut violations, kind, request);
         }
+        let key = |jwk: &str| PublicKey::parse(jwk).map(Arc::new);
+        let public_key = violations.check("public_jwk", convert::optional(&request.public_jwk, key));
         let expiration = match &request.expiration {
             None => Some(Expiration::Unspecified),
             Some(PbExpiration::Ttl(ttl)) => violations.check("ttl", lifetime(ttl)),
@@ -102,9 +109,9 @@ impl TryFrom<&pb::CreateTokenRequest> for NewTokenRequest {
             }
         };
         violations.check("request_id", idempotency::parse(&request.request_id));
-        let (account, kind, display_name, expiration) =
-            violations.all((account, kind, display_name, expiration))?;
-        Ok(Self { account, kind, display_name, labels, lists, expiration })
+        let (account, kind, display_name, expiration, public_key) =
+            violations.all((account, kind, display_name, expiration, public_key))?;
+        Ok(Self { account, kind, display_name, labels, lists, expiration, public_key })
     }
 }
 
@@ -112,15 +119,22 @@ fn kind(kind: i32) -> Result<TokenKind, &'static str> {
     match pb::TokenKind::try_from(kind) {
         Ok(pb::TokenKind::Unspecified | pb::TokenKind::Secret) => Ok(TokenKind::Secret),
         Ok(pb::TokenKind::Publishable) => Ok(TokenKind::Publishable),
-        Err(_) => Err("must be TOKEN_KIND_SECRET or TOKEN_KIND_PUBLISHABLE"),
+        Ok(pb::TokenKind::Key) => Ok(TokenKind::Key),
+        Err(_) => Err("must be TOKEN_KIND_SECRET, TOKEN_KIND_PUBLISHABLE or TOKEN_KIND_KEY"),
     }
 }
 
 /// What a token of this kind must have, and must not have.
 fn fits_kind(violations: &mut Violations, kind: TokenKind, request: &pb::CreateTokenRequest) {
-    if kind == TokenKind::Secret {
+    match (kind, request.public_jwk.is_empty()) {
+        (TokenKind::Key, true) => violations.add("public_jwk", FOR_KEYS),
+        (TokenKind::Secret | TokenKind::Publishable, false) => violations.add("public_jwk", NOT_FOR_SECRETS),
+        _ => {}
+    }
+    if kind != TokenKind::Publishable {
         if !request.allowed_origins.is_empty() {
-            violations.add("allowed_origins", "must be empty: a secret token works from any origin");
+            violations
+                .add("allowed_origins", "must be empty: only a publishable token is limited to origins");
         }
         return;
     }
@@ -187,13 +201,14 @@ pub async fn create_token(
         let rules = db::orgs::policies::find_rules(&mut *tx, acting.org_id, &state.ceilings).await?;
         authorise(&mut tx, &acting, (account_id, named), &new.lists, &rules).await?;
         if let Some(replay) = once.claim(&mut tx, now).await? {
-            return Err(replay.secret_is_gone());
+            return replayed(&new, replay);
         }
         // After the replay check: the expiry of the first call may have passed since.
         let expire_time = within_policy(&new, &rules, now, acting.token_ceiling())?;
-        let text = TokenString::new(new.kind.into(), state.clock.new_id::<TokenId>(), random());
+        let place = KeyPlace { org_id: acting.org_id, token_id: state.clock.new_id(), number: 1 };
+        let secret = MadeSecret::make(state, new.kind, place, new.public_key.as_ref())?;
         let row = NewToken {
-            token_id: text.id(),
+            token_id: place.token_id,
             org_id: acting.org_id,
             account_id,
             kind: new.kind,
@@ -204,23 +219,33 @@ pub async fn create_token(
             expire_time,
             made_by: Some(acting.caller.credential_id()),
             maker_expire_time: acting.token_ceiling(),
-            secret: &state.keyring.peppers.load().record(&text),
-            hint: text.hint(),
+            proof: &secret.proof,
         };
         let token = db::tokens::insert(&mut tx, &row, now).await?;
         let token = Some(messages::token(&token, &rules, now)?);
         let first_seen_permissions =
             named_permissions::note(&mut tx, acting.org_id, &new.lists.scopes).await?;
+        let response = pb::CreateTokenResponse { token, secret: String::new(), first_seen_permissions };
         if request.validate_only {
             // Never committed: the response is the token that would have been created.
-            return Ok(pb::CreateTokenResponse { token, secret: String::new(), first_seen_permissions });
+            return Ok(response);
         }
         tx.record(row.created()).await?;
-        // A replay has no use for the response: the part that matters, the secret, is not stored.
-        once.finish(&mut tx, &text.id().to_string(), &()).await?;
+        // Without the secret, which is not stored.
+        once.finish(&mut tx, &place.token_id.to_string(), &response).await?;
         tx.commit().await?;
-        Ok(pb::CreateTokenResponse { token, secret: text.expose().to_owned(), first_seen_permissions })
+        Ok(pb::CreateTokenResponse { secret: secret.exposed(), ..response })
     })
+}
+
+/// The answer to a request that was carried out before: what it was then, for a key. A secret is gone.
+fn replayed(new: &NewTokenRequest, replay: Replay) -> Result<pb::CreateTokenResponse> {
+    match new.kind {
+        TokenKind::Key => {
+            pb::CreateTokenResponse::decode(replay.response.as_slice()).map_err(Error::internal)
+        }
+        TokenKind::Secret | TokenKind::Publishable | TokenKind::Session => Err(replay.secret_is_gone()),
+    }
 }
 
 /// When the token expires; none if it does not expire.

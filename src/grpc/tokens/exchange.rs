@@ -1,4 +1,5 @@
-//! `ExchangeToken`: exchanges a long-lived token for a short-lived JWT. Nothing is written.
+//! `ExchangeToken`: exchanges a long-lived token for a short-lived JWT. Nothing is written, except that an
+//! assertion was used.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,10 +25,18 @@ use crate::grpc::pb;
 use crate::grpc::service::{Answer, Fields};
 use crate::grpc::wire::convert;
 use crate::state::State;
-use crate::state::principals::Source;
+use crate::state::assertions::SignedAssertion;
+use crate::state::principals::{Authenticated, Source};
 
 /// `issued_token_type` (RFC 8693, section 3).
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+
+/// The `subject_token_type` of an assertion (RFC 8693, section 3).
+const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+
+/// The message for a `subject_token_type` that is not known.
+const UNKNOWN_TYPE: &str = "must be urn:ietf:params:oauth:token-type:access_token, which is the default, or \
+                            urn:ietf:params:oauth:token-type:jwt";
 
 /// `token_type` (RFC 6750).
 const BEARER: &str = "Bearer";
@@ -45,42 +54,96 @@ pub async fn exchange_token(
     mut request: pb::ExchangeTokenRequest,
 ) -> Result<Issued> {
     let audiences = std::mem::take(&mut request.audiences);
-    let subject = match request.subject_token.as_deref() {
-        None => call.bearer()?,
-        // A gateway that forwards an empty credential must not get a JWT of its own.
-        Some("") => return Err(Error::invalid("subject_token", "must not be empty where it is present")),
-        Some(subject) => subject,
-    };
-    // A caller that speaks for the subject is refused first, also where none is needed.
-    let speaker = match request.subject_token {
-        Some(_) => call.speaker(state, subject).await?,
-        None => None,
-    };
-    if looks_like_jwt(subject) {
-        // An access token cannot be exchanged for another: its lifetime would have no limit.
-        return Err(Reason::SubjectNotExchangeable.into());
-    }
     let now = state.clock.now();
-    let found = state.authenticator.by_secret(subject, call.context.address, now).await?;
+    // A caller that speaks for the subject is refused first, also where none is needed.
+    let speaker = match request.subject_token.as_deref() {
+        None | Some("") => None,
+        Some(subject) => call.speaker(state, subject).await?,
+    };
+    let subject = subject(state, call, &request, now).await?;
+    let found = subject.found();
     let now = found.time(now, &state.clock);
     let credential_id = found.credential.credential_id;
     call.context.facts.set_caller(found.credential.as_ref());
     found.check(now)?;
-    let (credential, in_outage) = (&found.credential, found.source == Source::BeforeOutage);
+    let (credential, in_outage) = (&found.credential.clone(), found.source == Source::BeforeOutage);
     let asked = asked(call, speaker.as_ref(), audiences, &request, credential.account.org_id)?;
     let mut asked = asked.by_secret(found.secret);
     if in_outage {
         // It cannot be revoked now: it must not outlive the outage by much.
         asked.limit_ttl(OUTAGE_LIFE);
     }
-    let issued = match elsewhere(state, credential, &request.org_id).await? {
-        None => issue(state, credential, &asked, now),
-        Some(there) => issue(state, &there, &asked, now),
-    };
-    let issued = issued.map_err(|error| error.of_credential(credential_id))?;
+    let there = elsewhere(state, credential, &request.org_id).await?;
+    let refused = |error: Error| error.of_credential(credential_id);
+    let decision = decide(state, there.as_ref().unwrap_or(credential), &asked, now).map_err(refused)?;
+    // After every other check, and before anything is signed.
+    let found = subject.settled(state, now).await?;
+    let issued = sign_decision(state, decision).map_err(refused)?;
     state.authenticator.record_use(&found, asked.address(), now);
-    state.metrics.credentials.exchanged(credential.kind, in_outage);
+    state.metrics.credentials.exchanged(found.credential.kind, in_outage);
     Ok(issued)
+}
+
+/// What is exchanged.
+enum SubjectToken {
+    /// A token string whose secret matched.
+    TokenString(Authenticated),
+    /// An assertion whose signature was verified, and that was not used yet.
+    Assertion(SignedAssertion),
+}
+
+impl SubjectToken {
+    fn found(&self) -> &Authenticated {
+        match self {
+            Self::TokenString(found) => found,
+            Self::Assertion(assertion) => assertion.found(),
+        }
+    }
+
+    /// The same, once it has been used that can be used once.
+    async fn settled(self, state: &State, now: OffsetDateTime) -> Result<Authenticated> {
+        match self {
+            Self::TokenString(found) => Ok(found),
+            Self::Assertion(assertion) => Box::pin(state.authenticator.spend(assertion, now)).await,
+        }
+    }
+}
+
+/// The subject of the request, by the type that this says.
+async fn subject(
+    state: &State,
+    call: &Call,
+    request: &pb::ExchangeTokenRequest,
+    now: OffsetDateTime,
+) -> Result<SubjectToken> {
+    let is_assertion = match request.subject_token_type.as_str() {
+        "" | ACCESS_TOKEN => false,
+        JWT => true,
+        _ => return Err(Error::invalid("subject_token_type", UNKNOWN_TYPE)),
+    };
+    let subject = match request.subject_token.as_deref() {
+        // An assertion is none of a call, whose metadata is sent with each of them.
+        None if is_assertion => return Err(Error::invalid("subject_token", "is required with this type")),
+        None => call.bearer()?,
+        // A gateway that forwards an empty credential must not get a JWT of its own.
+        Some("") => return Err(Error::invalid("subject_token", "must not be empty where it is present")),
+        Some(subject) => subject,
+    };
+    let from = call.context.address;
+    match (is_assertion, looks_like_jwt(subject)) {
+        (false, false) => {
+            state.authenticator.by_secret(subject, from, now).await.map(SubjectToken::TokenString)
+        }
+        // An access token cannot be exchanged for another: its lifetime would have no limit.
+        (false, true) => Err(Reason::SubjectNotExchangeable.into()),
+        (true, true) => {
+            let assertion = Box::pin(state.authenticator.by_assertion(subject, from, now)).await?;
+            Ok(SubjectToken::Assertion(assertion))
+        }
+        (true, false) => {
+            Err(Error::invalid("subject_token_type", "is that of a JWT, which the subject_token is not"))
+        }
+    }
 }
 
 /// An issued JWT, and what is returned with it.
@@ -116,7 +179,19 @@ pub fn issue(
     asked: &exchange::ExchangeRequest,
     now: OffsetDateTime,
 ) -> Result<Issued> {
-    let decision = exchange::decide(credential, asked, state.keyring.signer.issuer(), now)?;
+    sign_decision(state, decide(state, credential, asked, now)?)
+}
+
+fn decide<'a>(
+    state: &'a State,
+    credential: &'a Credential,
+    asked: &'a exchange::ExchangeRequest,
+    now: OffsetDateTime,
+) -> Result<exchange::Decision<'a>> {
+    exchange::decide(credential, asked, state.keyring.signer.issuer(), now)
+}
+
+fn sign_decision(state: &State, decision: exchange::Decision<'_>) -> Result<Issued> {
     let expire_time = prost_types::Timestamp { seconds: decision.expires_at, nanos: 0 };
     let carried = decision.carried.clone();
     let access_token = sign(state, decision, state.clock.new_id(), None)?;
@@ -137,7 +212,7 @@ async fn elsewhere(state: &State, credential: &Credential, org_id: &str) -> Resu
         (Some(org_id), Some(named)) if org_id != credential.account.org_id => {
             let there = match credential.kind {
                 TokenKind::Session => Box::pin(state.authenticator.within(credential, org_id)).await?,
-                TokenKind::Secret | TokenKind::Publishable => None,
+                TokenKind::Secret | TokenKind::Publishable | TokenKind::Key => None,
             };
             let there = there.filter(|there| there.account.check_active().is_ok());
             there.map(Some).ok_or_else(|| Error::not_found("org", named))

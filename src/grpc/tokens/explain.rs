@@ -3,10 +3,12 @@
 use super::presented_at::PresentedAtFields;
 use crate::domain::access::acting::Acting;
 use crate::domain::access::checks::{
-    Check, CheckInput, CheckOutcome, TokenStringCheck, explain_access_token_checks,
+    Check, CheckInput, CheckOutcome, TokenStringCheck, explain_access_token_checks, explain_assertion_checks,
     explain_credential_checks, explain_string_checks,
 };
+use crate::domain::access::credential::Credential;
 use crate::domain::access::presentation::PresentedAt;
+use crate::domain::tokens::assertion::AssertionCheck;
 use crate::domain::tokens::limits::MAX_LIST;
 use crate::domain::values::client_address::ClientAddress;
 use crate::domain::values::ids::{OrgId, TokenId};
@@ -19,12 +21,14 @@ use crate::grpc::pb;
 use crate::grpc::pb::explain_token_request::Target;
 use crate::grpc::wire::convert;
 use crate::state::State;
+use crate::state::assertions::ExplainedAssertion;
 use crate::state::authenticate::TokenStringLookup;
 
 /// The token to explain, checked.
 enum ExplainTarget<'a> {
     Text(&'a str),
     AccessToken(&'a str),
+    Assertion(&'a str),
     Id(TokenId),
 }
 
@@ -64,6 +68,20 @@ pub async fn explain_token(
                     let wanted = audience.as_ref().map_or(state.keyring.signer.issuer(), Audience::as_str);
                     carried = Some((found.token.listed.clone(), aud.iter().any(|aud| aud == wanted)));
                     (explain_access_token_checks(None), Some(found.credential), None)
+                }
+            }
+        }
+        ExplainTarget::Assertion(text) => {
+            let named = !request.org_id.is_empty();
+            let explained = state.authenticator.explain_assertion(text, state.clock.now()).await?;
+            let ExplainedAssertion { failed, found } = explained;
+            let may_read = |credential: &Credential| may_read(&acting, named, credential.account.org_id);
+            match found.filter(|(credential, _)| may_read(credential)) {
+                Some((credential, number)) => (explain_assertion_checks(failed), Some(credential), number),
+                // That of a token of others is answered as if there were none.
+                None => {
+                    let of_text = failed.filter(|failed| !AssertionCheck::OF_TOKEN.contains(failed));
+                    (explain_assertion_checks(of_text.or(Some(AssertionCheck::Known))), None, None)
                 }
             }
         }
@@ -141,11 +159,13 @@ fn target<'a>(
     request: &'a pb::ExplainTokenRequest,
 ) -> Option<ExplainTarget<'a>> {
     match &request.target {
-        None => violations.check("target", Err("is required: token_text or token_id")),
+        None => violations.check("target", Err("is required: token_text, token_id or assertion")),
         Some(Target::TokenId(id)) => violations.check("token_id", TokenId::parse(id)).map(ExplainTarget::Id),
         Some(Target::TokenText(text)) if text.is_empty() => {
             violations.check("token_text", Err("is required"))
         }
+        Some(Target::Assertion(text)) if text.is_empty() => violations.check("assertion", Err("is required")),
+        Some(Target::Assertion(text)) => Some(ExplainTarget::Assertion(text)),
         Some(Target::TokenText(text)) if looks_like_jwt(text) => Some(ExplainTarget::AccessToken(text)),
         Some(Target::TokenText(text)) => Some(ExplainTarget::Text(text)),
     }

@@ -87,6 +87,7 @@ fn filter(violations: &mut Violations, request: &pb::ListTokensRequest, rules: &
         Ok(pb::TokenKind::Unspecified) => Ok(None),
         Ok(pb::TokenKind::Secret) => Ok(Some(TokenKind::Secret)),
         Ok(pb::TokenKind::Publishable) => Ok(Some(TokenKind::Publishable)),
+        Ok(pb::TokenKind::Key) => Ok(Some(TokenKind::Key)),
         Err(_) => Err("is not a known kind"),
     };
     let state = match pb::TokenState::try_from(request.state) {

@@ -13,9 +13,10 @@ use crate::db::tokens::Token;
 use crate::domain::mail::Mail;
 use crate::domain::tokens::limits::MAX_LIST;
 use crate::domain::tokens::rotation::{Leak, SecretState, ended_at, leak};
+use crate::domain::tokens::secrets;
 use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SYSTEM_ORG, SessionId, TokenId};
 use crate::domain::values::subject::Subject;
-use crate::domain::values::token_string::{TokenString, TokenStringKind, obfuscated};
+use crate::domain::values::token_string::{TokenString, TokenStringKind};
 use crate::error::{Code, Error, Reason, Result, Violations};
 use crate::flows::transaction::{Transaction, transact};
 use crate::flows::{emailed_codes, notify};
@@ -214,5 +215,5 @@ fn live(token: &Token, now: OffsetDateTime) -> Vec<i32> {
 fn shown(token: &Token, number: i32) -> Result<String> {
     let secret = token.secrets().find(|secret| secret.number == number);
     let secret = secret.ok_or_else(|| Error::internal("a secret of a locked token is gone"))?;
-    Ok(obfuscated(token.kind()?.into(), token.id(), secret.hint))
+    Ok(secrets::shown(token.kind()?, token.id(), secret.hint))
 }

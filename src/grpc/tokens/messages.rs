@@ -7,9 +7,9 @@ use crate::db::tokens::SecretInfo;
 use crate::domain::signing_keys::KeyState;
 use crate::domain::tokens::policy::{Rules, TokenState};
 use crate::domain::tokens::rotation::SecretState;
+use crate::domain::tokens::secrets::shown;
 use crate::domain::values::ids::OrgId;
 use crate::domain::values::kinds::TokenKind;
-use crate::domain::values::token_string::obfuscated;
 use crate::error::Result;
 use crate::grpc::pb;
 use crate::grpc::wire::convert;
@@ -25,6 +25,8 @@ pub fn token(token: &db::tokens::Token, rules: &Rules, now: OffsetDateTime) -> R
     };
     let secrets = token.secrets().map(|secret| token_secret(token, kind, &secret, now));
     let reason = token.revoke_reason.as_deref().and_then(convert::revoke_reason);
+    // The one that a rotation leaves.
+    let stays = token.secrets().filter(|secret| secret.expire_time.is_none()).last();
     Ok(pb::Token {
         id: token.id().to_string(),
         org_id: OrgId::from(token.org_id).to_string(),
@@ -47,6 +49,7 @@ pub fn token(token: &db::tokens::Token, rules: &Rules, now: OffsetDateTime) -> R
         revoke_time: token.revoke_time.map(convert::timestamp),
         revoke_reason: reason.unwrap_or(pb::RevokeReason::Unspecified).into(),
         etag: token.revision.to_string(),
+        public_jwk: stays.and_then(|secret| secret.public_jwk).unwrap_or_default().to_owned(),
     })
 }
 
@@ -54,6 +57,7 @@ fn token_kind(kind: TokenKind) -> pb::TokenKind {
     match kind {
         TokenKind::Secret => pb::TokenKind::Secret,
         TokenKind::Publishable => pb::TokenKind::Publishable,
+        TokenKind::Key => pb::TokenKind::Key,
         // Never returned as a token.
         TokenKind::Session => pb::TokenKind::Unspecified,
     }
@@ -71,7 +75,7 @@ fn token_secret(
         SecretState::Expired => pb::TokenSecretState::Expired,
     };
     pb::TokenSecret {
-        obfuscated: obfuscated(kind.into(), token.id(), secret.hint),
+        obfuscated: shown(kind, token.id(), secret.hint),
         state: state.into(),
         create_time: Some(convert::timestamp(secret.create_time)),
         expire_time: secret.expire_time.map(convert::timestamp),

@@ -12,6 +12,7 @@ pub mod keys;
 pub mod leaks;
 pub mod login;
 pub mod messages;
+mod new_secret;
 pub mod presented_at;
 pub mod reassign;
 pub mod revoke;

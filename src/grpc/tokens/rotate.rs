@@ -1,26 +1,30 @@
 //! `RotateToken`, `FinishRotation` and `CancelRotation`: a new secret for a token, and the expiry
 //! of the old one.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use time::OffsetDateTime;
 
 use super::messages;
-use crate::clock::random;
+use super::new_secret::MadeSecret;
+use crate::crypto::public_keys::KeyPlace;
 use crate::db;
 use crate::db::events::{Change, EventValue as _, FieldChange};
+use crate::db::tokens::principals::LoadedWith;
 use crate::db::tokens::secrets::NewSecret;
 use crate::domain::access::acting::Acting;
 use crate::domain::access::credential::Credential;
 use crate::domain::mail::Mail;
+use crate::domain::tokens::public_key::PublicKey;
 use crate::domain::tokens::renewal::RenewedBy;
 use crate::domain::tokens::rotation::Rotation;
+use crate::domain::tokens::secrets::shown;
 use crate::domain::tokens::{renewal, rotation};
 use crate::domain::values::ids::{OrgId, TokenId};
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
 use crate::domain::values::subject::Subject;
-use crate::domain::values::token_string::{TokenString, obfuscated};
 use crate::error::{Error, Result, Violations};
 use crate::flows::notify;
 use crate::flows::transaction::{Transaction, transact};
@@ -42,21 +46,24 @@ pub async fn rotate_token(
     let overlap = violations.check("overlap", overlap.and_then(rotation::overlap));
     let ttl = request.ttl.as_ref().map(convert::duration).transpose();
     let ttl = violations.check("ttl", ttl.and_then(renewal::lifetime));
-    let (token_id, overlap, ttl) = violations.all((token_id, overlap, ttl))?;
+    let key = |jwk: &str| PublicKey::parse(jwk).map(Arc::new);
+    let public_key = violations.check("public_jwk", convert::optional(&request.public_jwk, key));
+    let (token_id, overlap, ttl, public_key) = violations.all((token_id, overlap, ttl, public_key))?;
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
         let held = LockedToken::lock(state, &mut tx, &acting, token_id).await?;
         let renewed = ttl.map(|ttl| held.renewed(&acting, ttl, overlap, now)).transpose()?;
         let planned = rotation::rotate(&held.credential.secrets, overlap, now, held.credential.expire_time)?;
-        let text = TokenString::new(held.credential.kind.into(), token_id, random());
-        let fields = held.replace(state, &mut tx, &acting, &planned, &text).await?;
+        let place = KeyPlace { org_id: acting.org_id, token_id, number: planned.number };
+        let secret = MadeSecret::make(state, held.credential.kind, place, public_key.as_ref())?;
+        let fields = held.replace(&mut tx, &acting, &planned, &secret).await?;
         let ended = if planned.end > now { &[][..] } else { &planned.ending };
         let mut changes = vec![held.change("token.rotated", fields, ended)];
         if let Some(end) = renewed {
             changes.push(held.renew(&mut tx, end).await?);
         }
         let token = held.conclude(tx, changes).await?;
-        Ok(pb::RotateTokenResponse { token: Some(token), secret: text.expose().to_owned() })
+        Ok(pb::RotateTokenResponse { token: Some(token), secret: secret.exposed() })
     })
 }
 
@@ -162,7 +169,8 @@ impl LockedToken {
         let locked = db::tokens::secrets::lock(tx, org_id, token_id).await?;
         locked.ok_or_else(|| Error::not_found("token", token_id))?;
         let gone = || Error::internal("a locked token is gone");
-        let credential = db::tokens::principals::read(tx, org_id, token_id, &state.ceilings).await?;
+        let with = LoadedWith { ceilings: &state.ceilings, master: &state.keyring.master };
+        let credential = db::tokens::principals::read(tx, org_id, token_id, with).await?;
         let credential = credential.ok_or_else(gone)?;
         let before = db::tokens::find(&mut **tx, org_id, token_id).await?.ok_or_else(gone)?;
         acting.may_rotate(token_id, &credential)?;
@@ -180,18 +188,16 @@ impl LockedToken {
     fn obfuscated(&self, number: i32) -> Result<String> {
         let known = self.before.secrets().find(|secret| secret.number == number);
         let known = known.ok_or_else(|| Error::internal("a secret of a locked token is gone"))?;
-        Ok(obfuscated(self.credential.kind.into(), self.token_id, known.hint))
+        Ok(shown(self.credential.kind, self.token_id, known.hint))
     }
 
-    /// Adds the secret of this token string, and sets the expiry of the others. Returns the
-    /// fields to record.
+    /// Adds the secret, and sets the expiry of the others. Returns the fields to record.
     async fn replace(
         &self,
-        state: &State,
         tx: &mut Transaction<'_>,
         acting: &Acting<'_>,
         planned: &Rotation,
-        text: &TokenString<'_>,
+        secret: &MadeSecret,
     ) -> Result<Vec<FieldChange>> {
         let ((org_id, token_id), now) = (self.place(), tx.now());
         db::tokens::secrets::delete_expired(tx, org_id, token_id, now).await?;
@@ -204,16 +210,15 @@ impl LockedToken {
             other => Some(other.uuid()),
         };
         db::tokens::secrets::set_end(tx, org_id, token_id, &planned.ending, Some(planned.end)).await?;
-        let record = &state.keyring.peppers.load().record(text);
         let new = NewSecret {
             number: planned.number,
-            record,
-            hint: text.hint(),
+            proof: &secret.proof,
             made_by,
             made_by_itself: acting.caller.credential_id() == token_id.into(),
         };
         db::tokens::secrets::insert(tx, org_id, token_id, &new, now).await?;
-        let mut fields = vec![FieldChange::set("secrets", obfuscated(text.kind(), token_id, text.hint()))];
+        let mut fields =
+            vec![FieldChange::set("secrets", shown(self.credential.kind, token_id, &secret.proof.hint()))];
         if planned.end > now {
             fields.push(FieldChange::set("secrets.expire_time", planned.end));
         } else {

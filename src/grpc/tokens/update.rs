@@ -161,8 +161,8 @@ pub async fn update_token(
         acting.may_narrow(held, &before.restrictions, &after.restrictions)?;
         let Restrictions { scopes, origins, .. } = &before.restrictions;
         check_etag(&asked.etag, token.revision)?;
-        if token.kind()? == TokenKind::Secret && after.restrictions.origins != *origins {
-            let why = "must be empty: a secret token works from any origin";
+        if token.kind()? != TokenKind::Publishable && after.restrictions.origins != *origins {
+            let why = "must be empty: it is for publishable tokens";
             return Err(Error::invalid("token.allowed_origins", why));
         }
         may_become(&before, &after)?;

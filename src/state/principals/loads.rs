@@ -10,8 +10,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::index::lock;
+use crate::crypto::seal::MasterKeys;
 use crate::db::load_connections::{LoadConnection, LoadConnections};
-use crate::db::tokens::principals::{self, Found};
+use crate::db::tokens::principals::{self, Found, LoadedWith};
 use crate::domain::access::credential::Credential;
 use crate::domain::tokens::policy::Ceilings;
 use crate::domain::values::ids::{CredentialId, OrgId, TokenId};
@@ -31,6 +32,7 @@ pub(super) struct TokenLoads {
     /// The token that was read last, used as a decoy for ids that do not exist.
     decoy: Mutex<Option<(OrgId, TokenId)>>,
     ceilings: Ceilings,
+    master: Arc<MasterKeys>,
 }
 
 /// A token, and who waits for it.
@@ -40,8 +42,12 @@ struct Waiting {
 }
 
 impl TokenLoads {
-    pub(super) fn new(connections: LoadConnections, ceilings: Ceilings) -> Arc<Self> {
-        Arc::new(Self { waiting: Mutex::default(), connections, decoy: Mutex::default(), ceilings })
+    pub(super) fn new(
+        connections: LoadConnections,
+        ceilings: Ceilings,
+        master: Arc<MasterKeys>,
+    ) -> Arc<Self> {
+        Arc::new(Self { waiting: Mutex::default(), connections, decoy: Mutex::default(), ceilings, master })
     }
 
     /// The credential of a token; none if there is no such token. How long that may take is for the caller to
@@ -127,7 +133,8 @@ impl TokenLoads {
 
     async fn find(&self, connection: &mut LoadConnection, ids: &[TokenId]) -> Result<Vec<Found>> {
         let decoy = *lock(&self.decoy);
-        let found = principals::find(connection.get(), ids, decoy, &self.ceilings).await?;
+        let with = LoadedWith { ceilings: &self.ceilings, master: &self.master };
+        let found = principals::find(connection.get(), ids, decoy, with).await?;
         if let Some(credential) = found.iter().flatten().flatten().next()
             && let CredentialId::Token(id) = credential.credential_id
         {

@@ -25,6 +25,7 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::config::CredentialLimits;
+use crate::crypto::seal::MasterKeys;
 use crate::db;
 use crate::db::load_connections::{LoadConnection, LoadConnections};
 use crate::domain::access::credential::Credential;
@@ -120,14 +121,20 @@ impl Authenticated {
 
 impl Principals {
     /// An empty cache in front of this pool.
-    pub fn new(loads: LoadConnections, feed: Arc<Feed>, clock: Clock, limits: CredentialLimits) -> Self {
+    pub fn new(
+        loads: LoadConnections,
+        feed: Arc<Feed>,
+        clock: Clock,
+        limits: CredentialLimits,
+        master: Arc<MasterKeys>,
+    ) -> Self {
         Self {
             cache: Cache::new(limits.cache_size),
             failures: Failures::default(),
             batches: Batches::default(),
             places: Semaphore::new(MAX_LOADS),
             loads: loads.clone(),
-            tokens: TokenLoads::new(loads, limits.tokens.into()),
+            tokens: TokenLoads::new(loads, limits.tokens.into(), master),
             looks: AtomicU64::new(0),
             counts: metrics::Cache::default(),
             feed,

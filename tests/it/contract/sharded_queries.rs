@@ -44,6 +44,7 @@ const EXCEPTIONS: &[(&str, Rule, &str)] = &[
     ("delete from invitations where expire_time", Rule::OwnCondition, "sweep of invitations"),
     ("delete from requests where create_time", Rule::OwnCondition, "sweep of request ids"),
     ("delete from token_secrets where expire_time", Rule::OwnCondition, "sweep of retired secrets"),
+    ("delete from used_assertions where keep_until", Rule::OwnCondition, "sweep of used assertions"),
     ("delete from sessions where session_id = any", Rule::OwnCondition, "sweep of sessions"),
     ("password_made_by from sessions where expire_time", Rule::OwnCondition, "sweep of sessions"),
     (
@@ -54,7 +55,11 @@ const EXCEPTIONS: &[(&str, Rule, &str)] = &[
     ("from accounts where search_pieces is null limit 1", Rule::OwnCondition, "backfill: finds an org"),
     // Background work over all orgs, in pages.
     ("reminded_days is null and expire_time <= $2", Rule::OwnCondition, "reminders"),
-    ("distinct s.pepper_id from token_secrets", Rule::OwnCondition, "peppers that are still used"),
+    (
+        "distinct s.pepper_id as \"pepper_id!\" from token_secrets",
+        Rule::OwnCondition,
+        "peppers that are still used",
+    ),
     ("distinct pepper_id from sessions", Rule::OwnCondition, "peppers that are still used"),
     ("select org_id from passwords where $1::uuid", Rule::OwnCondition, "re-sealing: finds an org"),
     (
@@ -63,6 +68,13 @@ const EXCEPTIONS: &[(&str, Rule, &str)] = &[
         "check of what is sealed",
     ),
     ("update passwords p set sealed = n.sealed", Rule::OwnCondition, "re-sealing, in batches"),
+    ("select org_id from token_secrets where sealed", Rule::OwnCondition, "re-sealing: finds an org"),
+    (
+        "from token_secrets where sealed is not null and ($1::uuid is null or (org_id, token_id, secret_number) > ($1, $2::uuid, $3::integer)) order by org_id, token_id, secret_number limit $4",
+        Rule::OwnCondition,
+        "check of what is sealed",
+    ),
+    ("update token_secrets s set sealed = n.sealed", Rule::OwnCondition, "re-sealing, in batches"),
     ("update token_secrets s set mac = n.mac", Rule::OwnCondition, "re-hashed secrets, in batches"),
     ("update token_secrets s set last_use_address", Rule::OwnCondition, "last uses, in batches"),
     ("update sessions s set use_time", Rule::OwnCondition, "last uses, in batches"),
@@ -90,6 +102,7 @@ const EXCEPTIONS: &[(&str, Rule, &str)] = &[
     ),
     ("insert into grants", Rule::NoInsertSelect, "roles and resources are locked before"),
     ("insert into named_permissions", Rule::NoInsertSelect, "it refers to nothing"),
+    ("insert into used_assertions", Rule::NoInsertSelect, "it refers to nothing"),
     (
         "insert into resources (org_id, path, parent, revision",
         Rule::NoInsertSelect,

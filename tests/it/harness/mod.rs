@@ -3,6 +3,7 @@
 mod database;
 mod http;
 mod json;
+mod keys;
 mod log;
 mod metrics;
 mod people;
@@ -48,6 +49,7 @@ use tonic_types::StatusExt as _;
 pub use database::{Database, start_postgres};
 pub use http::{Answer, http, http_get};
 pub use json::{call_json, request_json};
+pub use keys::{Signer, assertion_claims, key_for, of_assertion};
 pub use log::{connect, lines, logging};
 pub use metrics::{Metrics, Scrape};
 pub use people::{PASSWORD, accept, invite, sign_up};
@@ -606,7 +608,7 @@ pub fn rotate_token(org_id: &str, token_id: &str, overlap: Option<i64>) -> pb::R
         org_id: org_id.into(),
         token_id: token_id.into(),
         overlap: overlap.map(|seconds| prost_types::Duration { seconds, nanos: 0 }),
-        ttl: None,
+        ..Default::default()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Tokens, from their creation to their expiry, and what they are exchanged for.
 
+mod assertions;
 mod audiences;
 mod blocked;
 mod bound_jwts;
@@ -7,6 +8,7 @@ mod certificates;
 mod changes;
 mod exchange;
 mod explain;
+mod keys;
 mod last_use;
 mod leaks;
 mod narrowing;

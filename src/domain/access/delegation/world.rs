@@ -243,7 +243,7 @@ impl World {
                     account: self.member(*account),
                     restrictions: lists.clone().into(),
                     may_manage_tokens: *may_manage_tokens,
-                    secrets: [Secret { number: *secret, expire_time: None, record }].into(),
+                    secrets: [Secret { number: *secret, expire_time: None, proof: record.into() }].into(),
                     create_time: lifetime.create_time,
                     renew_time: lifetime.renew_time,
                     expire_time: lifetime.expire_time,

@@ -1,0 +1,219 @@
+//! Assertions of tokens of kind `KEY` (RFC 7523), each of which authenticates once; and the certificates that
+//! stand for such a token (RFC 8705, section 2.2).
+
+use std::sync::Arc;
+
+use time::OffsetDateTime;
+
+use super::authenticate::Authenticator;
+use super::principals::Authenticated;
+use super::shares::Member;
+use crate::domain::access::credential::Credential;
+use crate::domain::access::presentation::Presentation;
+use crate::domain::tokens::assertion::{Assertion, AssertionCheck, AssertionFault, AssertionUse};
+use crate::domain::tokens::public_key::{PublicKey, decoy};
+use crate::domain::tokens::secrets::Secret;
+use crate::domain::values::client_address::ClientAddress;
+use crate::domain::values::client_certificate::ClientCertificate;
+use crate::domain::values::ids::TokenId;
+use crate::error::{Error, Reason, Result};
+
+/// An assertion that a key of its token signed, and that was not used yet.
+///
+/// Whoever accepts it makes all other checks, and then [spends](Authenticator::spend) it: only then it has
+/// authenticated.
+#[must_use = "it authenticates once it is spent"]
+pub struct SignedAssertion {
+    found: Authenticated,
+    used: AssertionUse,
+}
+
+impl SignedAssertion {
+    /// The token that it is from, with the number of the key that signed it: for checks, and for the log.
+    pub fn found(&self) -> &Authenticated {
+        &self.found
+    }
+}
+
+/// What is known of an assertion whose checks are explained.
+pub struct ExplainedAssertion {
+    /// The first check that fails, if any.
+    pub failed: Option<AssertionCheck>,
+    /// The token that it claims to be from, and the number of the key that signed it.
+    pub found: Option<(Arc<Credential>, Option<i32>)>,
+}
+
+impl Authenticator {
+    /// Finds the token whose key signed this assertion, as it is at this time: when the call began.
+    ///
+    /// The text is checked first, then the signature, by the key that the assertion names, or by each key of the
+    /// token that is for its algorithm. Whether the token works otherwise, and by that key, is for the caller to
+    /// check ([`Authenticated::check`]), as after a token string that matched. Then it is to be spent.
+    ///
+    /// # Errors
+    /// `TOKEN_INVALID`, whatever is wrong with the text or the signature, and for a token that does not exist, which
+    /// takes as long. `THROTTLED` instead after too many failures of the address.
+    pub async fn by_assertion(
+        &self,
+        text: &str,
+        from: ClientAddress,
+        now: OffsetDateTime,
+    ) -> Result<SignedAssertion> {
+        let refuse = || self.principals.refuse(from, Reason::TokenInvalid);
+        let assertion = Assertion::read(text, self.keyring.signer.issuer(), now).map_err(|fault| {
+            let error = refuse();
+            // Its text alone is to blame, which the caller has.
+            if error.reason() == Reason::TokenInvalid { said(fault) } else { error }
+        })?;
+        let found = self.principals.credential(assertion.token_id.into(), from).await?;
+        let secrets = found.as_ref().map_or(&[][..], |found| &found.credential.secrets);
+        let number = self.signed_by(&assertion, secrets).await?;
+        match (number, found) {
+            (Some(number), Some(mut found)) => {
+                found.secret = Some(number);
+                Ok(SignedAssertion { found, used: assertion.used })
+            }
+            (_, Some(other)) => Err(refuse().of_credential(other.credential.credential_id)),
+            (_, None) => Err(refuse()),
+        }
+    }
+
+    /// Uses an assertion, which can be done once: the last check, before anything is made of it.
+    ///
+    /// One statement, in the share of its org.
+    ///
+    /// # Errors
+    /// `TOKEN_INVALID` if it was used before, on whichever node; `THROTTLED` if too many assertions of its token
+    /// were used that have not expired; `DATABASE_UNAVAILABLE`.
+    pub async fn spend(&self, assertion: SignedAssertion, now: OffsetDateTime) -> Result<Authenticated> {
+        let SignedAssertion { found, used } = assertion;
+        let id = found.credential.credential_id;
+        let who = (found.credential.account.org_id, Member::Credential(id));
+        let spent = self.used_assertions.spend(who, id.uuid(), &used, now).await;
+        spent.map_err(|error| error.of_credential(id))?;
+        Ok(found)
+    }
+
+    /// Authenticates a client by its assertion (`private_key_jwt`, OpenID Connect Core, section 9): all checks of
+    /// the token, as for a token string, and of where it is presented; then the assertion is spent, and its use
+    /// recorded.
+    ///
+    /// Where the client is also the subject of an exchange, use [`by_assertion`](Self::by_assertion) instead: the
+    /// exchange has checks of its own, which come before it is spent.
+    ///
+    /// # Errors
+    /// As [`by_assertion`](Self::by_assertion) and [`spend`](Self::spend); the reason for which the token does not
+    /// work, now or here.
+    pub async fn client_by_assertion(
+        &self,
+        text: &str,
+        from: ClientAddress,
+        presented: &Presentation<'_>,
+        now: OffsetDateTime,
+    ) -> Result<Authenticated> {
+        let assertion = self.by_assertion(text, from, now).await?;
+        let now = assertion.found.time(now, &self.clock);
+        admit(&assertion.found, presented, now)?;
+        let found = self.spend(assertion, now).await?;
+        self.record_use(&found, presented.address, now);
+        Ok(found)
+    }
+
+    /// Authenticates a client by the certificate of its connection (`self_signed_tls_client_auth`, RFC 8705,
+    /// section 2.2): its public key is that of this token of kind `KEY`, one of the two while a rotation overlaps.
+    ///
+    /// The certificate is that of the connection's own handshake, which proved that the client has the private
+    /// key. Its chain and the names in it prove nothing. All checks of the token follow, as for a token string,
+    /// and its use is recorded.
+    ///
+    /// # Errors
+    /// `TOKEN_INVALID` for a token that does not exist, that has no keys, or that has another one; `THROTTLED`
+    /// instead after too many failures of the address. After the key matched, the reason for which the token does
+    /// not work, now or here.
+    pub async fn client_by_certificate(
+        &self,
+        token_id: TokenId,
+        certificate: &ClientCertificate,
+        from: ClientAddress,
+        presented: &Presentation<'_>,
+        now: OffsetDateTime,
+    ) -> Result<Authenticated> {
+        let refuse = || self.principals.refuse(from, Reason::TokenInvalid);
+        let mut found = self.principals.credential(token_id.into(), from).await?.ok_or_else(refuse)?;
+        let is_its = |secret: &&Secret| secret.key().is_some_and(|key| key.spki() == certificate.public_key);
+        // The newest first: an older one may have expired.
+        let secret = found.credential.secrets.iter().rev().find(is_its);
+        found.secret =
+            Some(secret.ok_or_else(|| refuse().of_credential(found.credential.credential_id))?.number);
+        let now = found.time(now, &self.clock);
+        admit(&found, presented, now)?;
+        self.record_use(&found, presented.address, now);
+        Ok(found)
+    }
+
+    /// Explains an assertion: its checks up to the first that fails. Nothing is spent or counted.
+    pub async fn explain_assertion(&self, text: &str, now: OffsetDateTime) -> Result<ExplainedAssertion> {
+        let of = |failed, found| ExplainedAssertion { failed: Some(failed), found };
+        let assertion = match Assertion::read(text, self.keyring.signer.issuer(), now) {
+            Ok(assertion) => assertion,
+            Err(fault) => return Ok(of(fault.check, None)),
+        };
+        let found = self.by_id(assertion.token_id).await?;
+        let Some(credential) =
+            found.filter(|found| found.secrets.iter().any(|secret| secret.key().is_some()))
+        else {
+            return Ok(of(AssertionCheck::Known, None));
+        };
+        let number = self.signed_by(&assertion, &credential.secrets).await?;
+        let failed = number.is_none().then_some(AssertionCheck::Signature);
+        Ok(ExplainedAssertion { failed, found: Some((credential, number)) })
+    }
+
+    /// The number of the key among these that signed the assertion.
+    ///
+    /// One verification is made where there is none that could have signed it.
+    async fn signed_by(&self, assertion: &Assertion<'_>, secrets: &[Secret]) -> Result<Option<i32>> {
+        let (message, signature) = assertion.signed();
+        let mut none = true;
+        for secret in assertion.may_be_by_each(secrets) {
+            let Some(key) = secret.key() else { continue };
+            none = false;
+            let verified = match key.is_slow() {
+                false => key.verifies(message.as_bytes(), signature),
+                true => {
+                    let (key, message, signature) = (key.clone(), message.to_owned(), signature.to_vec());
+                    let verify = move || key.verifies(message.as_bytes(), &signature);
+                    self.used_assertions.verify_slowly(verify).await?
+                }
+            };
+            if verified {
+                return Ok(Some(secret.number));
+            }
+        }
+        if none {
+            let (key, padded): (&'static PublicKey, _) = decoy(assertion.algorithm(), signature);
+            // Whatever comes of it, no key of a token has verified anything.
+            let _: bool = match key.is_slow() {
+                false => key.verifies(message.as_bytes(), &padded),
+                true => {
+                    let message = message.to_owned();
+                    let verify = move || key.verifies(message.as_bytes(), &padded);
+                    self.used_assertions.verify_slowly(verify).await?
+                }
+            };
+        }
+        Ok(None)
+    }
+}
+
+/// The error for an assertion whose text is not in order.
+fn said(fault: AssertionFault) -> Error {
+    Error::with_message(Reason::TokenInvalid, format!("the assertion {}", fault.why))
+}
+
+/// All checks of a client: whether its token works now, by the key that it has shown, and from here.
+fn admit(found: &Authenticated, presented: &Presentation<'_>, now: OffsetDateTime) -> Result<()> {
+    found.check(now)?;
+    let id = found.credential.credential_id;
+    found.credential.admit(presented).map_err(|reason| Error::from(reason).of_credential(id))
+}

@@ -1,0 +1,80 @@
+//! The assertions that were used, which all nodes share: each works once.
+
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use uuid::Uuid;
+
+use super::feed::Feed;
+use super::shares::{Group, Member, Shares};
+use crate::db::pool::Db;
+use crate::db::retrying;
+use crate::db::tokens::used_assertions::{Spending, spend};
+use crate::domain::access::work::Work;
+use crate::domain::tokens::assertion::AssertionUse;
+use crate::domain::values::ids::OrgId;
+use crate::error::{Error, Reason, Result};
+
+/// When to retry where too many assertions of one signer have not expired: some of them have by then.
+const RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// What is used once, in the database; and the places in which slow signatures are verified.
+pub struct UsedAssertions {
+    db: Db,
+    feed: Arc<Feed>,
+    shares: Shares,
+    slow: Arc<Semaphore>,
+}
+
+impl UsedAssertions {
+    /// Those in this database.
+    pub fn new(db: Db, feed: Arc<Feed>, shares: Shares) -> Self {
+        let cores = available_parallelism().map_or(1, usize::from);
+        Self { db, feed, shares, slow: Arc::new(Semaphore::new(cores)) }
+    }
+
+    /// Uses an assertion of this signer, which can be done once. One statement, in the share of its org.
+    ///
+    /// # Errors
+    /// `TOKEN_INVALID` if it was used before, on whichever node; `THROTTLED` if too many assertions of the signer
+    /// were used that have not expired; `DATABASE_UNAVAILABLE`.
+    pub async fn spend(
+        &self,
+        (org_id, member): (OrgId, Member),
+        signer: Uuid,
+        used: &AssertionUse,
+        now: OffsetDateTime,
+    ) -> Result<()> {
+        if !self.feed.answers() {
+            return Err(Reason::DatabaseUnavailable.into());
+        }
+        // Not among the changes, some of which wait for the row of the org.
+        let _place = self.shares.place(Group::Org(org_id), member, Work::Reads).await?;
+        match retrying(|| spend(&self.db, signer, used, now)).await? {
+            Spending::Spent => Ok(()),
+            Spending::Replayed => {
+                let message = "the assertion was used before: sign another one, with a jti of its own";
+                Err(Error::with_message(Reason::TokenInvalid, message))
+            }
+            Spending::TooMany => {
+                let message = "too many assertions of this token have not expired: try again later";
+                Err(Error::with_message(Reason::Throttled, message).retry_after(RETRY_AFTER))
+            }
+        }
+    }
+
+    /// Verifies a signature beside the task of a connection, which has other calls to answer. As many at once as
+    /// there are cores.
+    pub async fn verify_slowly(&self, verify: impl FnOnce() -> bool + Send + 'static) -> Result<bool> {
+        let place = self.slow.clone().acquire_owned().await.map_err(Error::internal)?;
+        let verified = spawn_blocking(move || {
+            let _place = place;
+            verify()
+        });
+        verified.await.map_err(Error::internal)
+    }
+}
