@@ -243,7 +243,11 @@ async fn serve(
     let app = App {
         issuer: state.keyring.signer.issuer().to_owned(),
         door: Door::new(state.clone(), limits, reporter.clone(), options.reflection, access_log.clone()),
-        http: http::router(state.clone(), pages),
+        http: http::router(
+            state.clone(),
+            pages,
+            listener.tls.as_ref().is_some_and(|tls| tls.takes_certificates()),
+        ),
     };
     if let Some(tls) = listener.tls.clone() {
         let times = move || [tls.expires_soon_from(), tls.expires()];

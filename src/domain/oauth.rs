@@ -67,20 +67,35 @@ pub enum ClientAuthentication {
     SecretBasic,
     /// The same in the body.
     SecretPost,
+    /// An assertion that a key signed (RFC 7523, section 2.2).
+    PrivateKeyJwt,
+    /// The certificate of the connection, whose public key is that of a token (RFC 8705, section 2.2).
+    SelfSignedTls,
 }
 
 impl ClientAuthentication {
     /// All methods.
-    pub const ALL: [Self; 2] = [Self::SecretBasic, Self::SecretPost];
+    pub const ALL: [Self; 4] =
+        [Self::SecretBasic, Self::SecretPost, Self::PrivateKeyJwt, Self::SelfSignedTls];
 
     /// Its name in the registry of token endpoint authentication methods (RFC 7591, section 2).
     pub const fn name(self) -> &'static str {
         match self {
             Self::SecretBasic => "client_secret_basic",
             Self::SecretPost => "client_secret_post",
+            Self::PrivateKeyJwt => "private_key_jwt",
+            Self::SelfSignedTls => "self_signed_tls_client_auth",
         }
     }
 }
+
+/// `client_assertion_type` (RFC 7523, section 2.2).
+pub const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// Types of tokens (RFC 8693, section 3).
+pub const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+pub const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+pub const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
 
 /// How a client authenticates itself that presents a credential to introspect as for any RPC (RFC 6750),
 /// by its name in the registry of access token types.

@@ -327,7 +327,7 @@ impl Door {
             return Err(overloaded());
         }
         let oauth = match protocol {
-            Protocol::OAuth(endpoint) => Some(oauth::translate(endpoint, head, &body.bytes)?),
+            Protocol::OAuth(endpoint) => Some(oauth::translate(endpoint, head, &body.bytes, context)?),
             _ => None,
         };
         let call = match &oauth {

@@ -16,11 +16,12 @@ use crate::state::State;
 
 pub use pages::PageSettings;
 
-/// The routes of the edge. What a browser opens and does not exist is a page that says so.
-pub fn router(state: Arc<State>, settings: PageSettings) -> Router {
+/// The routes of the edge, on a port that takes client certificates or not. What a browser opens and does not
+/// exist is a page that says so.
+pub fn router(state: Arc<State>, settings: PageSettings, takes_certificates: bool) -> Router {
     let elsewhere = pages::elsewhere(state.clone(), settings.clone());
     let pages = pages::router(state.clone(), settings);
-    let documents = well_known::router(state.clone());
+    let documents = well_known::router(state.clone(), takes_certificates);
     Router::new()
         .route("/healthz", get(alive))
         .route("/readyz", get(ready))

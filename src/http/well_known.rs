@@ -17,19 +17,21 @@ use serde_json::{Value, json};
 
 use crate::domain::oauth::{self, ClientAuthentication, Endpoint, Grant};
 use crate::domain::signing_keys::JWKS_MAX_AGE;
+use crate::domain::tokens::public_key::KeyAlgorithm;
 use crate::domain::values::permissions::Permission;
 use crate::state::State;
 
 /// How long a browser may cache a preflight response, in seconds.
 const PREFLIGHT_MAX_AGE: &str = "86400";
 
-/// The documents, at every address that a client may derive from the issuer.
-pub(super) fn router(state: Arc<State>) -> Router {
+/// The documents, at every address that a client may derive from the issuer. Whether the port takes client
+/// certificates decides what works with them.
+pub(super) fn router(state: Arc<State>, takes_certificates: bool) -> Router {
     let documents: [(&str, MethodRouter<Arc<State>>); 4] = [
         ("jwks.json", get(jwks)),
-        ("openid-configuration", get(openid_configuration)),
-        ("oauth-authorization-server", get(authorization_server)),
-        ("oauth-protected-resource", get(protected_resource)),
+        ("openid-configuration", get(move |state| openid_configuration(state, takes_certificates))),
+        ("oauth-authorization-server", get(move |state| authorization_server(state, takes_certificates))),
+        ("oauth-protected-resource", get(move |state| protected_resource(state, takes_certificates))),
     ];
     let mut router = Router::new();
     for (name, document) in documents {
@@ -66,39 +68,45 @@ async fn jwks(Shared(state): Shared<Arc<State>>) -> Response {
     document("application/jwk-set+json", state.keyring.signer.jwks_json())
 }
 
-async fn openid_configuration(Shared(state): Shared<Arc<State>>) -> Response {
-    let mut metadata = metadata(state.keyring.signer.issuer());
+async fn openid_configuration(Shared(state): Shared<Arc<State>>, takes_certificates: bool) -> Response {
+    let mut metadata = metadata(state.keyring.signer.issuer(), takes_certificates);
     metadata["subject_types_supported"] = json!(["public"]);
     metadata["id_token_signing_alg_values_supported"] = json!(state.keyring.signer.algorithms());
     document("application/json", metadata.to_string())
 }
 
-async fn authorization_server(Shared(state): Shared<Arc<State>>) -> Response {
-    document("application/json", metadata(state.keyring.signer.issuer()).to_string())
+async fn authorization_server(Shared(state): Shared<Arc<State>>, takes_certificates: bool) -> Response {
+    document("application/json", metadata(state.keyring.signer.issuer(), takes_certificates).to_string())
 }
 
 /// There is no authorization endpoint, and so no response type: a list that would be empty is left out
 /// (RFC 8414, section 3.2).
-fn metadata(issuer: &str) -> Value {
+fn metadata(issuer: &str, takes_certificates: bool) -> Value {
     let address = |endpoint: Endpoint| format!("{issuer}{}", endpoint.path());
-    let methods = ClientAuthentication::ALL.map(ClientAuthentication::name);
-    let methods_and = |other: &'static str| methods.into_iter().chain([other]).collect::<Vec<_>>();
+    let works =
+        |method: &ClientAuthentication| takes_certificates || *method != ClientAuthentication::SelfSignedTls;
+    let methods = ClientAuthentication::ALL.into_iter().filter(works).map(ClientAuthentication::name);
+    let methods_and = |other: &'static str| methods.clone().chain([other]).collect::<Vec<_>>();
+    let algorithms = KeyAlgorithm::ALL.map(KeyAlgorithm::name);
     json!({
         "issuer": issuer,
         "jwks_uri": format!("{issuer}/.well-known/jwks.json"),
         "token_endpoint": address(Endpoint::Token),
         "token_endpoint_auth_methods_supported": methods_and(oauth::NONE),
+        "token_endpoint_auth_signing_alg_values_supported": algorithms,
         "grant_types_supported": Grant::ALL.map(Grant::name),
         "introspection_endpoint": address(Endpoint::Introspect),
         "introspection_endpoint_auth_methods_supported": methods_and(oauth::BEARER),
+        "introspection_endpoint_auth_signing_alg_values_supported": algorithms,
         "revocation_endpoint": address(Endpoint::Revoke),
         "revocation_endpoint_auth_methods_supported": methods_and(oauth::NONE),
-        "tls_client_certificate_bound_access_tokens": true,
+        "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
+        "tls_client_certificate_bound_access_tokens": takes_certificates,
     })
 }
 
 /// This API, as a protected resource (RFC 9728): a JWT of this issuer for itself, or a service token.
-async fn protected_resource(Shared(state): Shared<Arc<State>>) -> Response {
+async fn protected_resource(Shared(state): Shared<Arc<State>>, takes_certificates: bool) -> Response {
     let issuer = state.keyring.signer.issuer();
     let metadata = json!({
         "resource": issuer,
@@ -106,7 +114,7 @@ async fn protected_resource(Shared(state): Shared<Arc<State>>) -> Response {
         "jwks_uri": format!("{issuer}/.well-known/jwks.json"),
         "bearer_methods_supported": ["header"],
         "scopes_supported": Permission::OWN.iter().map(Permission::as_str).collect::<Vec<_>>(),
-        "tls_client_certificate_bound_access_tokens": true,
+        "tls_client_certificate_bound_access_tokens": takes_certificates,
     });
     document("application/json", metadata.to_string())
 }

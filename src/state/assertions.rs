@@ -9,7 +9,6 @@ use super::authenticate::Authenticator;
 use super::principals::Authenticated;
 use super::shares::Member;
 use crate::domain::access::credential::Credential;
-use crate::domain::access::presentation::Presentation;
 use crate::domain::tokens::assertion::{Assertion, AssertionCheck, AssertionFault, AssertionUse};
 use crate::domain::tokens::public_key::{PublicKey, decoy};
 use crate::domain::tokens::secrets::Secret;
@@ -94,60 +93,29 @@ impl Authenticator {
         Ok(found)
     }
 
-    /// Authenticates a client by its assertion (`private_key_jwt`, OpenID Connect Core, section 9): all checks of
-    /// the token, as for a token string, and of where it is presented; then the assertion is spent, and its use
-    /// recorded.
-    ///
-    /// Where the client is also the subject of an exchange, use [`by_assertion`](Self::by_assertion) instead: the
-    /// exchange has checks of its own, which come before it is spent.
-    ///
-    /// # Errors
-    /// As [`by_assertion`](Self::by_assertion) and [`spend`](Self::spend); the reason for which the token does not
-    /// work, now or here.
-    pub async fn client_by_assertion(
-        &self,
-        text: &str,
-        from: ClientAddress,
-        presented: &Presentation<'_>,
-        now: OffsetDateTime,
-    ) -> Result<Authenticated> {
-        let assertion = self.by_assertion(text, from, now).await?;
-        let now = assertion.found.time(now, &self.clock);
-        admit(&assertion.found, presented, now)?;
-        let found = self.spend(assertion, now).await?;
-        self.record_use(&found, presented.address, now);
-        Ok(found)
-    }
-
-    /// Authenticates a client by the certificate of its connection (`self_signed_tls_client_auth`, RFC 8705,
-    /// section 2.2): its public key is that of this token of kind `KEY`, one of the two while a rotation overlaps.
+    /// Finds the token of kind `KEY` whose public key is that of a client's certificate
+    /// (`self_signed_tls_client_auth`, RFC 8705, section 2.2): one of two while a rotation overlaps.
     ///
     /// The certificate is that of the connection's own handshake, which proved that the client has the private
-    /// key. Its chain and the names in it prove nothing. All checks of the token follow, as for a token string,
-    /// and its use is recorded.
+    /// key. Its chain and the names in it prove nothing. Whether the token works otherwise is for the caller to
+    /// check, as after a token string that matched.
     ///
     /// # Errors
     /// `TOKEN_INVALID` for a token that does not exist, that has no keys, or that has another one; `THROTTLED`
-    /// instead after too many failures of the address. After the key matched, the reason for which the token does
-    /// not work, now or here.
-    pub async fn client_by_certificate(
+    /// instead after too many failures of the address.
+    pub async fn by_certificate(
         &self,
         token_id: TokenId,
         certificate: &ClientCertificate,
         from: ClientAddress,
-        presented: &Presentation<'_>,
-        now: OffsetDateTime,
     ) -> Result<Authenticated> {
         let refuse = || self.principals.refuse(from, Reason::TokenInvalid);
         let mut found = self.principals.credential(token_id.into(), from).await?.ok_or_else(refuse)?;
         let is_its = |secret: &&Secret| secret.key().is_some_and(|key| key.spki() == certificate.public_key);
         // The newest first: an older one may have expired.
         let secret = found.credential.secrets.iter().rev().find(is_its);
-        found.secret =
-            Some(secret.ok_or_else(|| refuse().of_credential(found.credential.credential_id))?.number);
-        let now = found.time(now, &self.clock);
-        admit(&found, presented, now)?;
-        self.record_use(&found, presented.address, now);
+        let secret = secret.ok_or_else(|| refuse().of_credential(found.credential.credential_id))?;
+        found.secret = Some(secret.number);
         Ok(found)
     }
 
@@ -209,11 +177,4 @@ impl Authenticator {
 /// The error for an assertion whose text is not in order.
 fn said(fault: AssertionFault) -> Error {
     Error::with_message(Reason::TokenInvalid, format!("the assertion {}", fault.why))
-}
-
-/// All checks of a client: whether its token works now, by the key that it has shown, and from here.
-fn admit(found: &Authenticated, presented: &Presentation<'_>, now: OffsetDateTime) -> Result<()> {
-    found.check(now)?;
-    let id = found.credential.credential_id;
-    found.credential.admit(presented).map_err(|reason| Error::from(reason).of_credential(id))
 }

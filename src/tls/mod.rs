@@ -94,6 +94,11 @@ impl Tls {
         Ok(Arc::new(Self { settings, made_of, terms: watch::Sender::new(Arc::new(terms)), tried }))
     }
 
+    /// Whether clients may show certificates.
+    pub fn takes_certificates(&self) -> bool {
+        !matches!(self.settings.client_auth, ClientAuth::None)
+    }
+
     /// Reads the files again, and takes what has changed. False where nothing has since the last time.
     /// Blocks.
     ///

@@ -2,17 +2,22 @@
 
 Discovery, client credentials, token exchange, introspection, revocation, and what a client is told that is none.
 
-Needs the packages of tests/e2e/requirements.txt, and in the environment COUNTERSIGN_ENDPOINT, COUNTERSIGN_CLIENT_ID
-and COUNTERSIGN_SERVICE_TOKEN, as `countersign dev` writes them into dev.env.
+Needs the packages of tests/e2e/requirements.txt, and in the environment COUNTERSIGN_ENDPOINT, COUNTERSIGN_CLIENT_ID,
+COUNTERSIGN_SERVICE_TOKEN, COUNTERSIGN_OPERATOR_TOKEN and COUNTERSIGN_ORG_ID, as `countersign dev` writes them into
+dev.env.
 """
 
 import os
+import secrets
 
 os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"  # the server is on loopback
 
 import jwt
 import requests
-from authlib.integrations.requests_client import OAuth2Session
+from authlib.oauth2.rfc7523 import PrivateKeyJWT
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from authlib.integrations.requests_client import OAuth2Session, OAuthError
 from authlib.oauth2.rfc8414 import AuthorizationServerMetadata
 from oauthlib.oauth2 import BackendApplicationClient, InvalidClientError
 from requests_oauthlib import OAuth2Session as Session
@@ -30,6 +35,8 @@ def main():
     for method in "client_secret_basic", "client_secret_post":
         with_authlib(metadata, method)
     with_oauthlib(metadata)
+    for algorithm in "EdDSA", "ES256":
+        with_key(metadata, algorithm)
     print("all good")
 
 
@@ -94,6 +101,42 @@ def with_oauthlib(metadata):
     else:
         raise AssertionError("a wrong secret was accepted")
     done("oauthlib: client credentials, and what a wrong secret is told")
+
+
+def with_key(metadata, algorithm):
+    """A token with a key: Authlib signs the assertion, whose audience has to be said."""
+    key = ed25519.Ed25519PrivateKey.generate() if algorithm == "EdDSA" else ec.generate_private_key(ec.SECP256R1())
+    kind = jwt.algorithms.OKPAlgorithm if algorithm == "EdDSA" else jwt.algorithms.ECAlgorithm
+    account = call("AccountService/CreateServiceAccount", name=f"keys-{secrets.token_hex(4)}")["account"]
+    asked = {"accountId": account["id"], "kind": "TOKEN_KIND_KEY", "publicJwk": kind.to_jwk(key.public_key())}
+    token_id = call("TokenService/CreateToken", **asked)["token"]["id"]
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+    def ask(**claims):
+        session = OAuth2Session(token_id, pem.decode(), token_endpoint_auth_method="private_key_jwt")
+        session.register_client_auth_method(PrivateKeyJWT(claims=claims or None, alg=algorithm))
+        return session.fetch_token(metadata["token_endpoint"], grant_type="client_credentials", audience=BILLING)
+
+    token = ask(aud=metadata["issuer"])
+    assert verified(metadata, token["access_token"], BILLING)["client_id"] == token_id
+    try:
+        ask()
+    except OAuthError as error:
+        assert error.error == "invalid_client", error
+    else:
+        raise AssertionError("an assertion for the endpoint was accepted")
+    done(f"Authlib, private_key_jwt, {algorithm}: client credentials, and what an assertion for the endpoint is told")
+
+
+def call(method, **message):
+    """Calls an RPC as the operator, in JSON."""
+    headers = {"authorization": f"Bearer {os.environ['COUNTERSIGN_OPERATOR_TOKEN']}"}
+    message["orgId"] = os.environ["COUNTERSIGN_ORG_ID"]
+    answer = requests.post(f"{ENDPOINT}/countersign.v1.{method}", json=message, headers=headers, timeout=60)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
 
 
 def done(what):

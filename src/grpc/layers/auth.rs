@@ -1,6 +1,7 @@
 //! Authentication: from the metadata of a call to its [`Caller`].
 
 use http::{HeaderMap, HeaderValue, header};
+use time::OffsetDateTime;
 
 use super::access::{Access, concerns_itself};
 use crate::db;
@@ -10,12 +11,13 @@ use crate::domain::access::caller::Caller;
 use crate::domain::access::credential::Credential;
 use crate::domain::access::request_context::RequestContext;
 use crate::domain::access::work::Work;
-use crate::domain::values::ids::OrgId;
+use crate::domain::values::ids::{OrgId, TokenId};
 use crate::domain::values::references::OrgRef;
 use crate::error::{Error, Parts, Reason, Result};
 use crate::grpc::wire::convert;
 use crate::state::State;
 use crate::state::authenticate::Verified;
+use crate::state::principals::Authenticated;
 use crate::state::shares::{Group, Member, Place};
 
 /// What a handler knows about a call besides its message.
@@ -39,6 +41,10 @@ enum Credentials {
     None,
     /// A bearer credential, with the place where it begins.
     Bearer(HeaderValue, usize),
+    /// An assertion of a key (RFC 7523).
+    Assertion(String),
+    /// The certificate of the connection, which stands for this token (RFC 8705, section 2.2).
+    Certificate(TokenId),
     /// Not a bearer credential, or more than one.
     Garbage,
 }
@@ -54,11 +60,26 @@ impl Presented {
         Self(Credentials::Bearer(text, 0))
     }
 
+    /// An assertion of a key, by which the caller authenticates.
+    pub(in crate::grpc) fn assertion(text: &str) -> Self {
+        Self(Credentials::Assertion(text.to_owned()))
+    }
+
+    /// The certificate of the connection, for this token.
+    pub(in crate::grpc) fn certificate(token_id: TokenId) -> Self {
+        Self(Credentials::Certificate(token_id))
+    }
+
+    /// Whether it is the certificate of the connection.
+    pub(in crate::grpc) fn is_certificate(&self) -> bool {
+        matches!(self.0, Credentials::Certificate(_))
+    }
+
     /// The text of a bearer credential.
     pub(in crate::grpc) fn text(&self) -> Option<&str> {
         match &self.0 {
             Credentials::Bearer(value, start) => value.to_str().ok().map(|text| text[*start..].trim_end()),
-            Credentials::None | Credentials::Garbage => None,
+            _ => None,
         }
     }
 }
@@ -147,7 +168,9 @@ impl Call {
     pub fn bearer(&self) -> Result<&str> {
         match &self.presented.0 {
             Credentials::None => Err(Reason::CredentialMissing.into()),
-            Credentials::Garbage => Err(Reason::TokenInvalid.into()),
+            Credentials::Garbage | Credentials::Assertion(_) | Credentials::Certificate(_) => {
+                Err(Reason::TokenInvalid.into())
+            }
             Credentials::Bearer(..) => self.presented.text().ok_or_else(|| Reason::TokenInvalid.into()),
         }
     }
@@ -170,26 +193,51 @@ impl Call {
         Ok(Self { caller: Some(self.authenticate(state).await?), ..self.clone() })
     }
 
+    /// Whether the call presents the certificate of its connection as its credential.
+    pub fn presents_certificate(&self) -> bool {
+        self.presented.is_certificate()
+    }
+
+    /// The token that the certificate of the connection stands for, where it is presented as its credential.
+    ///
+    /// # Errors
+    /// `TOKEN_INVALID` for another token, and without a certificate.
+    pub async fn by_certificate(&self, state: &State) -> Result<Authenticated> {
+        match (&self.presented.0, &self.context.certificate) {
+            (Credentials::Certificate(token_id), Some(certificate)) => {
+                let found = state.authenticator.by_certificate(*token_id, certificate, self.context.address);
+                Box::pin(found).await
+            }
+            _ => Err(Reason::TokenInvalid.into()),
+        }
+    }
+
     /// Authenticates the bearer. This was done already for all RPCs except the open ones.
     pub async fn authenticate(&self, state: &State) -> Result<Caller> {
+        let now = state.clock.now();
+        match &self.presented.0 {
+            Credentials::Assertion(text) => {
+                let assertion =
+                    Box::pin(state.authenticator.by_assertion(text, self.context.address, now)).await?;
+                let caller = self.caller_of(state, assertion.found(), now)?;
+                // After every other check.
+                let found = Box::pin(state.authenticator.spend(assertion, now)).await?;
+                state.authenticator.record_use(&found, self.context.address.shown(), now);
+                return Ok(caller);
+            }
+            Credentials::Certificate(_) => {
+                let found = self.by_certificate(state).await?;
+                let caller = self.caller_of(state, &found, now)?;
+                state.authenticator.record_use(&found, self.context.address.shown(), now);
+                return Ok(caller);
+            }
+            Credentials::None | Credentials::Bearer(..) | Credentials::Garbage => {}
+        }
         let bearer = self.bearer()?;
         if !looks_like_jwt(bearer) {
-            let now = state.clock.now();
             let found = state.authenticator.by_secret(bearer, self.context.address, now).await?;
             let now = found.time(now, &state.clock);
-            // Before what may refuse it: the line of the call says whose it was.
-            self.context.facts.set_caller(found.credential.as_ref());
-            let refused = |error: Error| error.of_credential(found.credential.credential_id);
-            found.check(now)?;
-            let caller = Caller::new(
-                found.credential.clone(),
-                caller::AuthenticatedBy::TokenString { secret: found.secret },
-                self.context.clone(),
-            );
-            let issuer = state.keyring.signer.issuer();
-            let about_itself = concerns_itself(&self.context.method);
-            let caller =
-                caller.and_then(|caller| caller.for_issuer(issuer, about_itself)).map_err(refused)?;
+            let caller = self.caller_of(state, &found, now)?;
             state.authenticator.record_use(&found, self.context.address.shown(), now);
             return Ok(caller);
         }
@@ -215,6 +263,20 @@ impl Call {
         let caller = Caller::new(found.credential, bearer, self.context.clone());
         let caller = caller.and_then(|caller| caller.for_issuer(state.keyring.signer.issuer(), false));
         caller.map_err(|error| error.of_credential(credential_id))
+    }
+}
+
+impl Call {
+    /// The caller with a credential that was found, whose own secret or key matched.
+    fn caller_of(&self, state: &State, found: &Authenticated, now: OffsetDateTime) -> Result<Caller> {
+        // Before what may refuse it: the line of the call says whose it was.
+        self.context.facts.set_caller(found.credential.as_ref());
+        found.check(now)?;
+        let by = caller::AuthenticatedBy::TokenString { secret: found.secret };
+        let caller = Caller::new(found.credential.clone(), by, self.context.clone());
+        let (issuer, about_itself) = (state.keyring.signer.issuer(), concerns_itself(&self.context.method));
+        let caller = caller.and_then(|caller| caller.for_issuer(issuer, about_itself));
+        caller.map_err(|error| error.of_credential(found.credential.credential_id))
     }
 }
 

@@ -1,15 +1,17 @@
-//! How a client says who it is (RFC 6749, section 2.3; RFC 6750, section 2.1).
+//! How a client says who it is (RFC 6749, section 2.3; RFC 6750, section 2.1; RFC 7523, section 2.2; RFC 8705,
+//! section 2.2).
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 
 use super::form::{Form, decode, malformed};
-use crate::domain::oauth::Endpoint;
+use crate::domain::oauth::{Endpoint, JWT_BEARER};
 use crate::domain::values::ids::TokenId;
+use crate::domain::values::signed_jwt::SignedJwt;
 use crate::domain::values::token_string::{TokenString, TokenStringKind};
 use crate::error::{Error, Reason, Result};
-use crate::grpc::layers::auth::{Presented, of_caller};
+use crate::grpc::layers::auth::{Presented, looks_like_jwt, of_caller};
 
 /// The client of a request.
 pub(super) enum Client {
@@ -17,8 +19,12 @@ pub(super) enum Client {
     Unnamed,
     /// It says who it is, and proves nothing.
     Named(TokenId),
-    /// It presents the credential of this token, which is not verified yet.
+    /// It presents the secret of a token, which is not verified yet.
     Token(Presented),
+    /// It presents an assertion of a key, which is not verified yet.
+    Assertion(String),
+    /// It names a token, whose key that of its connection's certificate has to be.
+    Certificate(TokenId),
     /// It presents a credential as a bearer, to introspect.
     Bearer(Presented),
 }
@@ -29,14 +35,20 @@ impl Client {
     /// # Errors
     /// `MALFORMED_REQUEST` for more than one way; `TOKEN_INVALID`, of the caller, for what is the
     /// credential of no client.
-    pub(super) fn read(endpoint: Endpoint, headers: &HeaderMap, form: &Form<'_>) -> Result<Self> {
+    pub(super) fn read(
+        endpoint: Endpoint,
+        headers: &HeaderMap,
+        form: &Form<'_>,
+        has_certificate: bool,
+    ) -> Result<Self> {
         let mut authorizations = headers.get_all(AUTHORIZATION).iter();
         let authorization = authorizations.next();
         if authorizations.next().is_some() {
             return Err(malformed("there is more than one authorization header"));
         }
         let (client_id, secret) = (form.get("client_id"), form.get("client_secret"));
-        let ways = [authorization.is_some(), secret.is_some()];
+        let assertion = assertion(form)?;
+        let ways = [authorization.is_some(), secret.is_some(), assertion.is_some()];
         if ways.into_iter().filter(|way| *way).count() > 1 {
             return Err(malformed("the client authenticates in more than one way"));
         }
@@ -52,13 +64,42 @@ impl Client {
                 _ => Err(invalid()),
             };
         }
+        if let Some(assertion) = assertion {
+            return by_assertion(assertion, client_id);
+        }
         match (client_id, secret) {
             (None, None) => Ok(Self::Unnamed),
-            (Some(id), None) => TokenId::parse(id).map(Self::Named).map_err(|_| invalid()),
+            (Some(id), None) => {
+                let named = if has_certificate { Self::Certificate } else { Self::Named };
+                TokenId::parse(id).map(named).map_err(|_| invalid())
+            }
             (Some(id), Some(secret)) => with_secret(id, secret),
             (None, Some(_)) => Err(malformed("client_id is required beside client_secret")),
         }
     }
+}
+
+/// The assertion of a request, whose type is the only one that there is.
+fn assertion<'a>(form: &'a Form<'_>) -> Result<Option<&'a str>> {
+    match (form.get("client_assertion"), form.get("client_assertion_type")) {
+        (None, None) => Ok(None),
+        (Some(assertion), Some(JWT_BEARER)) => Ok(Some(assertion)),
+        _ => Err(malformed(format!("client_assertion goes with client_assertion_type={JWT_BEARER}"))),
+    }
+}
+
+/// `private_key_jwt`: a `client_id` beside it must be its `sub`.
+fn by_assertion(assertion: &str, client_id: Option<&str>) -> Result<Client> {
+    if !looks_like_jwt(assertion) {
+        return Err(invalid());
+    }
+    if let Some(named) = client_id {
+        let jwt = SignedJwt::read(assertion).map_err(|_| invalid())?;
+        if jwt.claim_text("sub").ok().flatten() != Some(named) {
+            return Err(invalid());
+        }
+    }
+    Ok(Client::Assertion(assertion.to_owned()))
 }
 
 /// `client_secret_basic`: both parts are encoded as a form's (RFC 6749, section 2.3.1).

@@ -13,6 +13,7 @@ mod routes;
 
 use http::request::Parts;
 
+use crate::domain::access::request_context::RequestContext;
 use crate::domain::oauth::Endpoint;
 use crate::error::Result;
 
@@ -35,11 +36,16 @@ pub(super) const fn rpc(endpoint: Endpoint) -> &'static str {
 /// # Errors
 /// `MALFORMED_REQUEST`, `MESSAGE_TOO_LARGE`, `UNSUPPORTED_GRANT_TYPE`, `UNSUPPORTED_TOKEN_TYPE`, and the
 /// reasons for which a client is refused.
-pub(super) fn translate(endpoint: Endpoint, head: &Parts, body: &[u8]) -> Result<Translated> {
+pub(super) fn translate(
+    endpoint: Endpoint,
+    head: &Parts,
+    body: &[u8],
+    context: &RequestContext,
+) -> Result<Translated> {
     if head.uri.query().is_some() {
         return Err(form::malformed("parameters belong into the body, and not into the URL"));
     }
     let form = form::Form::read(body)?;
-    let client = client::Client::read(endpoint, &head.headers, &form)?;
+    let client = client::Client::read(endpoint, &head.headers, &form, context.certificate.is_some())?;
     request::read(endpoint, &head.headers, &form, client)
 }

@@ -6,7 +6,8 @@ use http::HeaderMap;
 use super::client::{Client, invalid};
 use super::form::{Form, malformed};
 use crate::domain::access::request_context::{BrowserOrigin, RequestContext};
-use crate::domain::oauth::{Endpoint, Grant};
+use crate::domain::oauth::{ACCESS_TOKEN, Endpoint, Grant, ID_TOKEN, JWT};
+use crate::domain::values::ids::TokenId;
 use crate::domain::values::token_string::{TokenString, TokenStringKind};
 use crate::error::{Error, Reason, Result};
 use crate::flows::request::{browser_origin, is_cross_site};
@@ -14,10 +15,6 @@ use crate::grpc::layers::access::Access;
 use crate::grpc::layers::auth::{Call, Presented, looks_like_jwt, of_caller};
 use crate::grpc::pb;
 use crate::state::State;
-
-/// Token types (RFC 8693, section 3).
-const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
-const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
 /// A request of an endpoint, as its RPC takes it.
 pub(in crate::grpc) struct Translated {
@@ -104,6 +101,15 @@ fn token(form: &Form<'_>, client: Client) -> Result<Translated> {
             }
             let presented = match client {
                 Client::Token(presented) => presented,
+                Client::Assertion(assertion) => {
+                    message.subject_token = Some(assertion);
+                    message.subject_token_type = JWT.to_owned();
+                    Presented::default()
+                }
+                Client::Certificate(token_id) => {
+                    message.certificate_bound = true;
+                    Presented::certificate(token_id)
+                }
                 Client::Unnamed | Client::Bearer(_) => Presented::default(),
                 Client::Named(_) => return Err(invalid()),
             };
@@ -116,22 +122,29 @@ fn token(form: &Form<'_>, client: Client) -> Result<Translated> {
                 }
             }
             let subject = form.required("subject_token")?;
-            if form.required("subject_token_type")? != ACCESS_TOKEN {
-                return Err(malformed(format!("subject_token_type must be {ACCESS_TOKEN}")));
+            message.subject_token_type = match form.required("subject_token_type")? {
+                ACCESS_TOKEN => ACCESS_TOKEN,
+                JWT | ID_TOKEN => JWT,
+                _ => return Err(malformed(format!("subject_token_type must be {ACCESS_TOKEN} or {JWT}"))),
             }
+            .to_owned();
             if !form.get("requested_token_type").is_none_or(|kind| kind == ACCESS_TOKEN || kind == JWT) {
                 return Err(malformed(format!("requested_token_type must be {ACCESS_TOKEN} or {JWT}")));
             }
             message.subject_token = Some(subject.to_owned());
             let (presented, authenticates) = speaker(client, subject)?;
+            message.certificate_bound = authenticates && presented.is_certificate();
             Ok(translated(presented, authenticates, false, &message))
         }
     }
 }
 
 fn introspect(form: &Form<'_>, client: Client) -> Result<Translated> {
-    let (Client::Token(presented) | Client::Bearer(presented)) = client else {
-        return Err(of_caller(Reason::CredentialMissing.into()));
+    let presented = match client {
+        Client::Token(presented) | Client::Bearer(presented) => presented,
+        Client::Assertion(assertion) => Presented::assertion(&assertion),
+        Client::Certificate(token_id) => Presented::certificate(token_id),
+        Client::Unnamed | Client::Named(_) => return Err(of_caller(Reason::CredentialMissing.into())),
     };
     let message = pb::IntrospectTokenRequest {
         token_text: form.required("token")?.to_owned(),
@@ -161,12 +174,15 @@ fn revoke(form: &Form<'_>, client: Client) -> Result<Translated> {
 /// The client beside a token that the request presents, and whether it has to be authenticated. The token
 /// itself may be named as the client, which proves nothing.
 fn speaker(client: Client, token: &str) -> Result<(Presented, bool)> {
+    let is_itself = |id: TokenId| TokenString::parse(token).is_ok_and(|token| token.id() == id);
     match client {
         Client::Unnamed => Ok((Presented::default(), false)),
-        Client::Named(id) if TokenString::parse(token).is_ok_and(|token| token.id() == id) => {
-            Ok((Presented::default(), false))
-        }
+        Client::Named(id) | Client::Certificate(id) if is_itself(id) => Ok((Presented::default(), false)),
         Client::Named(_) => Err(invalid()),
+        Client::Certificate(token_id) => Ok((Presented::certificate(token_id), true)),
+        // An assertion works once: it is the subject alone.
+        Client::Assertion(assertion) if assertion == token => Ok((Presented::default(), false)),
+        Client::Assertion(assertion) => Ok((Presented::assertion(&assertion), true)),
         // It is there twice: as the subject alone.
         Client::Token(presented) if presented.text() == Some(token) => Ok((Presented::default(), false)),
         Client::Token(presented) | Client::Bearer(presented) => Ok((presented, true)),

@@ -14,6 +14,7 @@ use crate::domain::access::carried::Carried;
 use crate::domain::access::credential::Credential;
 use crate::domain::access::exchange;
 use crate::domain::access::work::Work;
+use crate::domain::oauth::{ACCESS_TOKEN, JWT};
 use crate::domain::tokens::limits::MAX_LIST;
 use crate::domain::values::ids::OrgId;
 use crate::domain::values::kinds::TokenKind;
@@ -27,12 +28,6 @@ use crate::grpc::wire::convert;
 use crate::state::State;
 use crate::state::assertions::SignedAssertion;
 use crate::state::principals::{Authenticated, Source};
-
-/// `issued_token_type` (RFC 8693, section 3).
-const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
-
-/// The `subject_token_type` of an assertion (RFC 8693, section 3).
-const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
 /// The message for a `subject_token_type` that is not known.
 const UNKNOWN_TYPE: &str = "must be urn:ietf:params:oauth:token-type:access_token, which is the default, or \
@@ -86,7 +81,7 @@ pub async fn exchange_token(
 
 /// What is exchanged.
 enum SubjectToken {
-    /// A token string whose secret matched.
+    /// A token whose string, or the key of its certificate, matched.
     TokenString(Authenticated),
     /// An assertion whose signature was verified, and that was not used yet.
     Assertion(SignedAssertion),
@@ -124,6 +119,9 @@ async fn subject(
     let subject = match request.subject_token.as_deref() {
         // An assertion is none of a call, whose metadata is sent with each of them.
         None if is_assertion => return Err(Error::invalid("subject_token", "is required with this type")),
+        None if call.presents_certificate() => {
+            return call.by_certificate(state).await.map(SubjectToken::TokenString);
+        }
         None => call.bearer()?,
         // A gateway that forwards an empty credential must not get a JWT of its own.
         Some("") => return Err(Error::invalid("subject_token", "must not be empty where it is present")),

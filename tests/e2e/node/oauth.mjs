@@ -2,11 +2,13 @@
 //
 // Discovery, client credentials, token exchange, introspection, revocation, and what a client is told that is none.
 //
-// Needs the packages of package.json, and in the environment COUNTERSIGN_ENDPOINT, COUNTERSIGN_CLIENT_ID and
-// COUNTERSIGN_SERVICE_TOKEN, as `countersign dev` writes them into dev.env.
+// Needs the packages of package.json, and in the environment COUNTERSIGN_ENDPOINT, COUNTERSIGN_CLIENT_ID,
+// COUNTERSIGN_SERVICE_TOKEN, COUNTERSIGN_OPERATOR_TOKEN and COUNTERSIGN_ORG_ID, as `countersign dev` writes them into
+// dev.env.
 
 import assert from 'node:assert/strict'
-import { createRemoteJWKSet, jwtVerify } from 'jose'
+import { randomUUID } from 'node:crypto'
+import { createRemoteJWKSet, exportJWK, generateKeyPair, jwtVerify } from 'jose'
 import * as oauth from 'oauth4webapi'
 import * as openid from 'openid-client'
 
@@ -86,7 +88,42 @@ async function withOauth4webapi() {
   done('oauth4webapi: what a wrong secret is told')
 }
 
+async function call(method, message) {
+  const answer = await fetch(new URL(`/countersign.v1.${method}`, issuer), {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', authorization: `Bearer ${process.env.COUNTERSIGN_OPERATOR_TOKEN}` },
+    body: JSON.stringify({ ...message, orgId: process.env.COUNTERSIGN_ORG_ID }),
+  })
+  assert.equal(answer.status, 200, await answer.clone().text())
+  return answer.json()
+}
+
+// A token with a key: the library signs the assertion, whose audience has to be the issuer alone.
+async function withKey() {
+  const { publicKey, privateKey } = await generateKeyPair('ES256')
+  const { account } = await call('AccountService/CreateServiceAccount', { name: `keys-${randomUUID().slice(0, 8)}` })
+  const publicJwk = JSON.stringify(await exportJWK(publicKey))
+  const created = await call('TokenService/CreateToken', { accountId: account.id, kind: 'TOKEN_KIND_KEY', publicJwk })
+  const id = created.token.id
+  const forIssuer = (_header, payload) => { payload.aud = process.env.COUNTERSIGN_ENDPOINT }
+  const config = await openid.discovery(
+    issuer, id, undefined, openid.PrivateKeyJwt(privateKey, { [openid.modifyAssertion]: forIssuer }),
+    { algorithm: 'oauth2', execute: [openid.allowInsecureRequests] })
+  const token = await openid.clientCredentialsGrant(config, { audience: billing })
+  assert.equal((await verified(config.serverMetadata().jwks_uri, token.access_token)).client_id, id)
+  done('openid-client, private_key_jwt: client credentials')
+
+  const server = await oauth.processDiscoveryResponse(
+    issuer, await oauth.discoveryRequest(issuer, { algorithm: 'oauth2', ...insecure }))
+  const signed = oauth.PrivateKeyJwt(privateKey, { [oauth.modifyAssertion]: forIssuer })
+  const parameters = new URLSearchParams({ audience: billing })
+  const answer = await oauth.clientCredentialsGrantRequest(server, { client_id: id }, signed, parameters, insecure)
+  await oauth.processClientCredentialsResponse(server, { client_id: id }, answer)
+  done('oauth4webapi, private_key_jwt: client credentials')
+}
+
 await withOpenidClient('client_secret_basic', openid.ClientSecretBasic(secret))
 await withOpenidClient('client_secret_post', openid.ClientSecretPost(secret))
 await withOauth4webapi()
+await withKey()
 console.log('all good')

@@ -2,8 +2,6 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{self, KeySize};
 use aws_lc_rs::signature::{
@@ -68,16 +66,6 @@ impl Signer {
     pub fn thumbprint(&self) -> String {
         let jwk: Jwk = serde_json::from_value(self.jwk()).unwrap();
         jwk.thumbprint(ThumbprintHash::SHA256).unwrap()
-    }
-
-    /// The digest of its SubjectPublicKeyInfo.
-    pub fn spki(&self) -> [u8; 32] {
-        let der: PublicKeyX509Der<'_> = match self {
-            Self::Ed25519(pair) => pair.public_key().as_der().unwrap(),
-            Self::P256(pair) => pair.public_key().as_der().unwrap(),
-            Self::Rsa(pair, _) => pair.public_key().as_der().unwrap(),
-        };
-        digest(&SHA256, der.as_ref()).as_ref().try_into().unwrap()
     }
 
     /// A JWT with this header and these claims, whatever they are.

@@ -5,20 +5,26 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::{ACCESS_TOKEN, CLIENT_CREDENTIALS, TOKEN_EXCHANGE, basic, id, post};
-use crate::harness::{TestServer, http, http_get};
+use crate::harness::{Signer, TestServer, http, http_get};
+
+const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// The members, each of which is looked at below.
-const MEMBERS: [&str; 10] = [
+const MEMBERS: [&str; 13] = [
     "grant_types_supported",
     "introspection_endpoint",
     "introspection_endpoint_auth_methods_supported",
+    "introspection_endpoint_auth_signing_alg_values_supported",
     "issuer",
     "jwks_uri",
     "revocation_endpoint",
     "revocation_endpoint_auth_methods_supported",
+    "revocation_endpoint_auth_signing_alg_values_supported",
     "tls_client_certificate_bound_access_tokens",
     "token_endpoint",
     "token_endpoint_auth_methods_supported",
+    // Each is tried in `keys`.
+    "token_endpoint_auth_signing_alg_values_supported",
 ];
 
 fn listed<'a>(document: &'a Value, member: &str) -> Vec<&'a str> {
@@ -31,7 +37,7 @@ fn listed<'a>(document: &'a Value, member: &str) -> Vec<&'a str> {
 async fn whatever_the_metadata_lists_works() {
     let server = TestServer::start().await;
     let org = server.org().await;
-    let (_, bot) = server.account(&org.id, "bot", &[("tokens.introspect", "*")]).await;
+    let (account, bot) = server.account(&org.id, "bot", &[("tokens.introspect", "*")]).await;
     let document = http_get(&server.endpoint, "/.well-known/oauth-authorization-server").await;
     assert_eq!(document.header("access-control-allow-origin"), Some("*"));
     let document: Value = serde_json::from_str(&document.body).unwrap();
@@ -40,13 +46,16 @@ async fn whatever_the_metadata_lists_works() {
         assert!(known.contains(member.as_str()), "{member} is not tried here");
     }
     assert_eq!(document["issuer"], server.endpoint);
-    assert_eq!(document["tls_client_certificate_bound_access_tokens"], true);
+    // A port without TLS takes no certificates: what needs one is not listed. With one: `keys`.
+    assert_eq!(document["tls_client_certificate_bound_access_tokens"], false);
     let path = |member: &str| document[member].as_str().unwrap().strip_prefix(&server.endpoint).unwrap();
     let keys: Value = serde_json::from_str(&http_get(&server.endpoint, path("jwks_uri")).await.body).unwrap();
     assert!(keys["keys"].is_array());
 
     let (bot_id, secret, header) = (id(&bot), bot.token(), basic(&bot));
     let bearer = format!("Bearer {secret}");
+    let signer = Signer::ed25519();
+    let key = server.key_token(&org.id, &account.id, &signer).await;
     for (endpoint, methods) in [
         ("token_endpoint", "token_endpoint_auth_methods_supported"),
         ("introspection_endpoint", "introspection_endpoint_auth_methods_supported"),
@@ -54,18 +63,21 @@ async fn whatever_the_metadata_lists_works() {
     ] {
         for method in listed(&document, methods) {
             let in_body = [("client_id", bot_id.as_str()), ("client_secret", secret)];
-            let (headers, client): (Vec<_>, &[_]) = match method {
-                "client_secret_basic" => (vec![("authorization", header.as_str())], &[]),
-                "client_secret_post" => (vec![], &in_body),
-                "Bearer" => (vec![("authorization", bearer.as_str())], &[]),
-                "none" => (vec![], &[]),
-                other => panic!("{other} is not tried"),
-            };
             let grants = match endpoint {
                 "token_endpoint" => listed(&document, "grant_types_supported"),
                 _ => vec![""],
             };
             for grant in grants {
+                let assertion = signer.assertion(&server, &key.id);
+                let by_assertion = [("client_assertion_type", JWT_BEARER), ("client_assertion", &assertion)];
+                let (headers, client): (Vec<_>, &[_]) = match method {
+                    "client_secret_basic" => (vec![("authorization", header.as_str())], &[]),
+                    "client_secret_post" => (vec![], &in_body),
+                    "private_key_jwt" => (vec![], &by_assertion),
+                    "Bearer" => (vec![("authorization", bearer.as_str())], &[]),
+                    "none" => (vec![], &[]),
+                    other => panic!("{other} is not tried"),
+                };
                 let asked: &[_] = match grant {
                     CLIENT_CREDENTIALS => &[("grant_type", CLIENT_CREDENTIALS)],
                     TOKEN_EXCHANGE => &[

@@ -3,6 +3,7 @@
 mod bad_input;
 mod clients;
 mod introspection;
+mod keys;
 mod matrix;
 mod metadata;
 mod revocation;
