@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from authlib.integrations.requests_client import OAuth2Session, OAuthError
 from authlib.oauth2.rfc8414 import AuthorizationServerMetadata
+from joserfc.jwk import ECKey, OKPKey
 from oauthlib.oauth2 import BackendApplicationClient, InvalidClientError
 from requests_oauthlib import OAuth2Session as Session
 
@@ -114,8 +115,10 @@ def with_key(metadata, algorithm):
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
 
+    signing = (OKPKey if algorithm == "EdDSA" else ECKey).import_key(pem)
+
     def ask(**claims):
-        session = OAuth2Session(token_id, pem.decode(), token_endpoint_auth_method="private_key_jwt")
+        session = OAuth2Session(token_id, signing, token_endpoint_auth_method="private_key_jwt")
         session.register_client_auth_method(PrivateKeyJWT(claims=claims or None, alg=algorithm))
         return session.fetch_token(metadata["token_endpoint"], grant_type="client_credentials", audience=BILLING)
 
