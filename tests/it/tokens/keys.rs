@@ -3,7 +3,6 @@
 use aws_lc_rs::rsa::KeySize;
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD as BASE64URL, Engine as _};
 use countersign::grpc::pb;
-use countersign::state::principals::Authenticated;
 use serde_json::{Value, json};
 use tonic::Code;
 
@@ -13,16 +12,16 @@ use crate::harness::{
 };
 
 /// A server with an account that has a token of kind `KEY`.
-struct World {
-    server: TestServer,
-    org: Org,
+pub(super) struct World {
+    pub(super) server: TestServer,
+    pub(super) org: Org,
     account: pb::Account,
-    signer: Signer,
-    token: pb::Token,
+    pub(super) signer: Signer,
+    pub(super) token: pb::Token,
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let server = TestServer::at_standing_time(LIMITS).await;
         let org = server.org().await;
         let (account, _) = server.account(&org.id, "bot", &[("auditor", "*"), ("x.y", "*")]).await;
@@ -31,7 +30,7 @@ impl World {
         Self { server, org, account, signer, token }
     }
 
-    fn assertion(&self) -> String {
+    pub(super) fn assertion(&self) -> String {
         self.signer.assertion(&self.server, &self.token.id)
     }
 
@@ -41,7 +40,11 @@ impl World {
         self.server.client(self.server.anonymous().exchange_assertion(&assertion).await.unwrap())
     }
 
-    async fn rotate(&self, signer: &Signer, overlap: Option<i64>) -> Result<pb::Token, tonic::Status> {
+    pub(super) async fn rotate(
+        &self,
+        signer: &Signer,
+        overlap: Option<i64>,
+    ) -> Result<pb::Token, tonic::Status> {
         let request = pb::RotateTokenRequest {
             public_jwk: signer.jwk().to_string(),
             ..rotate_token(&self.org.id, &self.token.id, overlap)
@@ -63,9 +66,9 @@ async fn a_key_of_each_kind_authenticates_by_its_assertions() {
     for signer in [
         Signer::ed25519(),
         Signer::p256(),
-        Signer::rsa(KeySize::Rsa2048, "RS256"),
-        Signer::rsa(KeySize::Rsa3072, "PS256"),
-        Signer::rsa(KeySize::Rsa4096, "RS256"),
+        Signer::rsa(KeySize::Rsa2048, "RS256").await,
+        Signer::rsa(KeySize::Rsa3072, "PS256").await,
+        Signer::rsa(KeySize::Rsa4096, "RS256").await,
     ] {
         let algorithm = signer.algorithm();
         let token = server.key_token(&org.id, &account.id, &signer).await;
@@ -155,7 +158,7 @@ async fn an_assertion_is_taken_where_it_is_asked_for_alone() {
 async fn what_is_no_public_key_makes_no_token() {
     let World { server, org, account, .. } = World::new().await;
     let (ed25519, p256) = (Signer::ed25519(), Signer::p256());
-    let small = Signer::rsa(KeySize::Rsa2048, "RS256").jwk();
+    let small = Signer::rsa(KeySize::Rsa2048, "RS256").await.jwk();
     let with = |jwk: &Value, name: &str, value: Value| {
         let mut jwk = jwk.clone();
         jwk[name] = value;
@@ -324,7 +327,7 @@ async fn a_key_token_is_managed_like_any_other() {
         let tokens = tokens().list_tokens(request).await.unwrap().into_inner().tokens;
         tokens.into_iter().map(|token| token.id).collect::<Vec<_>>()
     };
-    assert_eq!(listed(pb::TokenKind::Key).await, [token.id.clone()]);
+    assert_eq!(listed(pb::TokenKind::Key).await, [token.id.as_str()]);
     assert!(!listed(pb::TokenKind::Secret).await.contains(&token.id));
 
     // Its use is counted, by its number.
@@ -372,6 +375,29 @@ async fn a_key_token_is_managed_like_any_other() {
         (Some("TOKEN_KIND_KEY".into()), Some(signer.thumbprint()))
     );
     assert!(events.iter().any(|event| event.r#type == "token.revoked"));
+}
+
+/// What a purged account had is free, and nothing of it is left.
+#[tokio::test]
+async fn a_purged_account_leaves_no_key() {
+    let World { server, org, account, token, .. } = World::new().await;
+    server.operator.tokens().revoke_token(by_id(&org.id, &token.id)).await.unwrap();
+    let tokens = pb::RevokeAccountTokensRequest {
+        org_id: org.id.clone(),
+        account_id: account.id.clone(),
+        ..Default::default()
+    };
+    server.operator.tokens().revoke_account_tokens(tokens).await.unwrap();
+    let delete = pb::DeleteAccountRequest { org_id: org.id, account_id: account.id, ..Default::default() };
+    server.operator.accounts().delete_account(delete).await.unwrap();
+    let kept = async || {
+        let query = sqlx::query_scalar::<_, i64>("select count(*) from token_keys");
+        query.fetch_one(&server.database().pool()).await.unwrap()
+    };
+    assert_eq!(kept().await, 1);
+    server.state.clock.advance(std::time::Duration::from_secs(31 * 24 * 3_600));
+    countersign::jobs::purge(&server.state).await.unwrap();
+    assert_eq!(kept().await, 0);
 }
 
 #[tokio::test]
@@ -432,63 +458,4 @@ async fn a_planted_key_opens_nothing() {
         let restore = "update token_secrets set expire_time = null where token_id = $1";
         sqlx::query(restore).bind(row(&token.id)).execute(&pool).await.unwrap();
     }
-}
-
-/// The two entries of other doors, for a client that authenticates by a key.
-#[tokio::test]
-async fn a_client_authenticates_by_assertion_or_certificate() {
-    use countersign::domain::access::presentation::Presentation;
-    use countersign::domain::values::client_address::ClientAddress;
-    use countersign::domain::values::client_certificate::ClientCertificate;
-    use countersign::domain::values::ids::TokenId;
-    use countersign::error::Reason;
-
-    let world = World::new().await;
-    let (authenticator, now) = (&world.server.state.authenticator, world.server.state.clock.now());
-    let id = TokenId::parse(&world.token.id).unwrap();
-    let from = ClientAddress::UNKNOWN;
-    let anywhere = Presentation::default();
-    let reason =
-        |found: Result<Authenticated, countersign::error::Error>| found.map(drop).unwrap_err().reason();
-    let by_assertion = async |text: &str| authenticator.client_by_assertion(text, from, &anywhere, now).await;
-    let assertion = world.assertion();
-    let found = by_assertion(&assertion).await.unwrap();
-    assert_eq!((found.credential.credential_id, found.secret), (id.into(), Some(1)));
-    assert_eq!(reason(by_assertion(&assertion).await), Reason::TokenInvalid);
-    assert_eq!(reason(by_assertion("a.b.c").await), Reason::TokenInvalid);
-
-    let by_key = async |id: TokenId, spki: [u8; 32]| {
-        let certificate = ClientCertificate { thumbprint: [1; 32].into(), public_key: spki.into() };
-        authenticator.client_by_certificate(id, &certificate, from, &anywhere, now).await
-    };
-    let found = by_key(id, world.signer.spki()).await.unwrap();
-    assert_eq!((found.credential.credential_id, found.secret), (id.into(), Some(1)));
-    assert_eq!(reason(by_key(id, Signer::p256().spki()).await), Reason::TokenInvalid);
-    assert_eq!(reason(by_key(TokenId::from_u128(1), world.signer.spki()).await), Reason::TokenInvalid);
-    // While a rotation overlaps, either.
-    let (p256, rsa) = (Signer::p256(), Signer::rsa(KeySize::Rsa2048, "RS256"));
-    world.rotate(&p256, Some(60)).await.unwrap();
-    assert_eq!(by_key(id, world.signer.spki()).await.unwrap().secret, Some(1));
-    assert_eq!(by_key(id, p256.spki()).await.unwrap().secret, Some(2));
-    world.rotate(&rsa, Some(0)).await.unwrap();
-    assert_eq!(by_key(id, rsa.spki()).await.unwrap().secret, Some(3));
-    assert_eq!(reason(by_key(id, p256.spki()).await), Reason::TokenExpired);
-    // A restriction of the token holds, and the true reason is said once the key matched.
-    let request = pb::UpdateTokenRequest {
-        token: Some(pb::Token {
-            id: world.token.id.clone(),
-            allowed_cidrs: vec!["192.0.2.0/24".into()],
-            ..Default::default()
-        }),
-        ..Default::default()
-    };
-    world.org.owner.tokens().update_token(request).await.unwrap();
-    assert_eq!(reason(by_key(id, rsa.spki()).await), Reason::AddressNotAllowed);
-    let assertion = rsa.assertion(&world.server, &world.token.id);
-    assert_eq!(reason(by_assertion(&assertion).await), Reason::AddressNotAllowed);
-    let there = Presentation { address: "192.0.2.1".parse().ok(), ..Presentation::default() };
-    // It was not spent by that.
-    authenticator.client_by_assertion(&assertion, from, &there, now).await.unwrap();
-    world.server.operator.tokens().revoke_token(by_id(&world.org.id, &world.token.id)).await.unwrap();
-    assert_eq!(reason(by_key(id, rsa.spki()).await), Reason::TokenRevoked);
 }
