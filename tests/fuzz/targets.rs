@@ -15,6 +15,8 @@ use countersign::crypto::seal;
 use countersign::crypto::seal::MasterKeys;
 use countersign::crypto::signer::{KeySet, Signer};
 use countersign::domain::signing_keys::{KeyState, KeyTimes};
+use countersign::domain::tokens::assertion::{Assertion, LEEWAY, MAX_LIFETIME};
+use countersign::domain::tokens::public_key::{PublicKey, decoy};
 use countersign::domain::values::client_address::{ClientAddress, ForwardedHeaders};
 use countersign::domain::values::names::{Audience, Purpose};
 use countersign::domain::values::networks::Network;
@@ -29,13 +31,14 @@ use time::OffsetDateTime;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them; each has a file of its name in `fuzz_targets/` and a folder in `corpus/`.
-pub const ALL: [Target; 6] = [
+pub const ALL: [Target; 7] = [
     ("token_text", token_text),
     ("web_origin", web_origin),
     ("network", network),
     ("scope", scope),
     ("jwt", jwt),
     ("json", json),
+    ("assertion", assertion),
 ];
 
 /// A token string or another credential.
@@ -130,6 +133,33 @@ pub fn scope(data: &[u8]) {
     if let Ok(audience) = Audience::parse(text) {
         assert!(audience.as_str() == text && (1..=255).contains(&text.len()));
         assert!(!text.contains(char::is_whitespace));
+    }
+}
+
+/// A JWK; and an assertion, as it is and of a header (the first line) and claims (the rest).
+pub fn assertion(data: &[u8]) {
+    const ISSUER: &str = "https://id.example";
+    let now = OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(key) = PublicKey::parse(text) {
+        let again = PublicKey::parse(key.jwk()).unwrap();
+        assert_eq!(
+            (again.jwk(), again.thumbprint(), again.spki()),
+            (key.jwk(), key.thumbprint(), key.spki())
+        );
+        assert!(!key.verifies(b"message", &vec![1; key.signature_len()]));
+    }
+    let (header, claims) = text.split_once('\n').unwrap_or((text, ""));
+    let signature = BASE64URL.encode([1; 64]);
+    let made = format!("{}.{}.{signature}", BASE64URL.encode(header), BASE64URL.encode(claims));
+    for text in [text, &made] {
+        let Ok(read) = Assertion::read(text, ISSUER, now) else { continue };
+        let left = (read.used.keep_until - now).whole_seconds();
+        assert!((120..=120 + MAX_LIFETIME + LEEWAY).contains(&left), "{left} s: {text}");
+        let (signed, signature) = read.signed();
+        assert!(text.starts_with(signed) && read.algorithm().may_sign_with(signature.len()));
+        let (key, padded) = decoy(read.algorithm(), signature);
+        assert!(padded.len() == key.signature_len() && !read.token_id.to_string().is_empty());
     }
 }
 

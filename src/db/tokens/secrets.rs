@@ -30,6 +30,14 @@ impl NewProof {
             Self::Key(key, _) => key.thumbprint().to_string(),
         }
     }
+
+    /// The thumbprint of the key, if it is one.
+    pub fn thumbprint(&self) -> Option<String> {
+        match self {
+            Self::Secret(..) => None,
+            Self::Key(..) => Some(self.hint()),
+        }
+    }
 }
 
 /// A secret to be inserted.

@@ -195,9 +195,7 @@ impl NewToken<'_> {
             ),
             FieldChange::set("may_manage_tokens", self.may_manage_tokens),
         ];
-        if let NewProof::Key(..) = self.proof {
-            fields.push(FieldChange::set("secrets", self.proof.hint()));
-        }
+        fields.extend(self.proof.thumbprint().map(|key| FieldChange::set("secrets", key)));
         fields.extend(self.display_name.map(|name| FieldChange::set("display_name", name)));
         let lists = self.restrictions;
         fields.extend(lists.scopes.iter().map(|scope| FieldChange::set("scopes", scope)));

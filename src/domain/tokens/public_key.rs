@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::encoding::AsDer as _;
+use aws_lc_rs::error::KeyRejected;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256,
     RsaPublicKeyComponents,
@@ -161,15 +162,12 @@ impl PublicKey {
             .map_err(|_| WRONG)
     }
 
-    fn prepare_rsa<E>(algorithm: KeyAlgorithm, modulus: &[u8]) -> Result<ParsedPublicKey, E>
-    where
-        E: From<aws_lc_rs::error::KeyRejected>,
-    {
+    fn prepare_rsa(algorithm: KeyAlgorithm, modulus: &[u8]) -> Result<ParsedPublicKey, KeyRejected> {
         let parameters = match algorithm {
             KeyAlgorithm::Ps256 => &RSA_PSS_2048_8192_SHA256,
             _ => &RSA_PKCS1_2048_8192_SHA256,
         };
-        Ok(RsaPublicKeyComponents { n: modulus, e: &EXPONENT[..] }.to_parsed_public_key(parameters)?)
+        RsaPublicKeyComponents { n: modulus, e: &EXPONENT[..] }.to_parsed_public_key(parameters)
     }
 
     /// A key whose `required` members, in JSON, are those of its thumbprint (RFC 7638, section 3.2).
@@ -177,7 +175,7 @@ impl PublicKey {
         algorithm: KeyAlgorithm,
         required: &str,
         signature_len: usize,
-        prepared: Result<ParsedPublicKey, aws_lc_rs::error::KeyRejected>,
+        prepared: Result<ParsedPublicKey, KeyRejected>,
     ) -> Result<Self, Invalid> {
         const REFUSED: Invalid = Invalid("is no valid public key");
         let prepared = prepared.map_err(|_| REFUSED)?;
@@ -305,7 +303,7 @@ pub fn decoy(algorithm: KeyAlgorithm, signature: &[u8]) -> (&'static PublicKey, 
         KeyAlgorithm::Es256 => &DECOYS.p256,
         KeyAlgorithm::Rs256 | KeyAlgorithm::Ps256 => {
             let of = DECOYS.rsa.iter().filter(|key| key.algorithm == algorithm);
-            let longest = of.clone().last().expect("there are some");
+            let longest = of.clone().next_back().expect("there are some");
             of.clone().find(|key| key.signature_len >= signature.len()).unwrap_or(longest)
         }
     };

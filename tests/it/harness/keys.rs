@@ -32,8 +32,10 @@ impl Signer {
         Self::P256(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap())
     }
 
-    pub fn rsa(size: KeySize, algorithm: &'static str) -> Self {
-        Self::Rsa(rsa::KeyPair::generate(size).unwrap(), algorithm)
+    /// Made beside the server of the test, which would not hear of its database meanwhile.
+    pub async fn rsa(size: KeySize, algorithm: &'static str) -> Self {
+        let made = tokio::task::spawn_blocking(move || rsa::KeyPair::generate(size).unwrap());
+        Self::Rsa(made.await.unwrap(), algorithm)
     }
 
     pub fn algorithm(&self) -> &'static str {

@@ -14,7 +14,7 @@ use countersign::grpc::pb;
 use countersign::state::{Pools, State};
 
 use crate::harness::{
-    Database, LIMITS, Scratch, TestServer, countersign, fails, master_keys, read_keys, serve, start,
+    Database, LIMITS, Scratch, Signer, TestServer, countersign, fails, master_keys, read_keys, serve, start,
     succeeds, write_private,
 };
 
@@ -55,7 +55,9 @@ async fn the_master_key_is_changed_while_servers_run() {
     let first = TestServer::start().await;
     let (old, new) = (first.master_key_file().to_owned(), line("new"));
     let org = first.org().await;
-    // A key in each state, and two peppers.
+    let signer = Signer::ed25519();
+    let token = first.key_token(&org.id, &org.owner_id, &signer).await;
+    // A key in each state, and two peppers; and the public key of a token.
     let tokens = || first.operator.tokens();
     let jwt = first.operator.exchange().await.unwrap().access_token;
     for activate_now in [true, true, false] {
@@ -77,12 +79,12 @@ async fn the_master_key_is_changed_while_servers_run() {
     fails(&mut keys(database, &new_file, "reseal"), "DOES NOT OPEN");
     let said = succeeds(&mut keys(database, &both_file, "list"));
     assert!(said.starts_with("the current master key is new\n"), "{said}");
-    assert_eq!(said.matches(": sealed under master key 1\n").count(), 5, "{said}");
+    assert_eq!(said.matches(": sealed under master key 1\n").count(), 6, "{said}");
     let sealed_before = record_of(&first, &kids[0]).await;
 
     let said = succeeds(&mut keys(database, &both_file, "reseal"));
-    assert_eq!(said.matches(": now sealed under master key new\n").count(), 5, "{said}");
-    assert!(said.ends_with("5 of 5 were resealed\nnothing names another master key than new\n"), "{said}");
+    assert_eq!(said.matches(": now sealed under master key new\n").count(), 6, "{said}");
+    assert!(said.ends_with("6 of 6 were resealed\nnothing names another master key than new\n"), "{said}");
     // Running servers go on: they keep their cached keys, and can read what is stored now.
     running.state.keyring.reload().await.unwrap();
     for server in [&first, &running] {
@@ -97,15 +99,16 @@ async fn the_master_key_is_changed_while_servers_run() {
     let made = alone.client(org.owner.token()).exchange().await.unwrap().access_token;
     running.client(made).caller().await.unwrap();
     alone.client(jwt).caller().await.unwrap();
+    alone.anonymous().exchange_assertion(&signer.assertion(&first, &token.id)).await.unwrap();
     assert_eq!(alone.state.keyring.signer.jwks_json(), running.state.keyring.signer.jwks_json());
 
     // Again there is nothing to do, and nothing is written.
     let events = "select count(*) from events where type = 'master_key.resealed'";
     let count = async || sqlx::query_scalar::<_, i64>(events).fetch_one(&first.state.db).await.unwrap();
-    assert_eq!(count().await, 2, "one for each table");
+    assert_eq!(count().await, 3, "one for each table");
     let said = succeeds(&mut keys(database, &both_file, "reseal"));
-    assert!(said.contains("0 of 5 were resealed"), "{said}");
-    assert_eq!(count().await, 2);
+    assert!(said.contains("0 of 6 were resealed"), "{said}");
+    assert_eq!(count().await, 3);
 }
 
 async fn record_of(server: &TestServer, kid: &str) -> serde_json::Value {

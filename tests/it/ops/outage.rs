@@ -28,8 +28,8 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::harness::{
-    Client, Database, LIMITS, Org, PASSWORD, PATIENCE, Proxy, TestServer, claims, http_get, reason, refused,
-    start_postgres, until,
+    Client, Database, LIMITS, Org, PASSWORD, PATIENCE, Proxy, Signer, TestServer, claims, http_get, reason,
+    refused, start_postgres, until,
 };
 
 /// Longer than the calls within it take.
@@ -45,6 +45,9 @@ struct Own {
     server: TestServer,
     org: Org,
     bot: Client,
+    /// A token with this key, which no assertion can be exchanged for meanwhile, and a JWT of before.
+    key: (Signer, String),
+    key_jwt: String,
     /// A person, and a JWT of the session: neither outlives an outage.
     session: Client,
     session_jwt: Client,
@@ -73,6 +76,11 @@ impl Own {
         server.hear_all().await;
         bot.exchange().await.unwrap();
         server.operator.exchange().await.unwrap();
+        let signer = Signer::ed25519();
+        let key = server.key_token(&org.id, &org.owner_id, &signer).await.id;
+        server.hear_all().await;
+        let assertion = signer.assertion(&server, &key);
+        let key_jwt = server.anonymous().exchange_assertion(&assertion).await.unwrap();
         server.person(&org.id, "ann@example.org", &[]).await;
         let session = server.session("ann@example.org").await;
         let session_jwt = session.with_jwt().await;
@@ -83,6 +91,8 @@ impl Own {
             server,
             org,
             bot,
+            key: (signer, key),
+            key_jwt,
             session,
             session_jwt,
             impersonation,
@@ -146,6 +156,11 @@ impl Own {
             refused(signed_in.caller().await, Code::Unavailable, "DATABASE_UNAVAILABLE");
         }
         refused(self.session.exchange().await, Code::Unavailable, "DATABASE_UNAVAILABLE");
+        // Nothing could say that an assertion was not used before.
+        let (signer, id) = &self.key;
+        let assertion = signer.assertion(&self.server, id);
+        let exchanged = self.server.anonymous().exchange_assertion(&assertion).await;
+        refused(exchanged, Code::Unavailable, "DATABASE_UNAVAILABLE");
         let login = self.server.login("ann@example.org", PASSWORD, None).await;
         refused(login, Code::Unavailable, "DATABASE_UNAVAILABLE");
         let introspect = async |jwt: &str| {
@@ -155,6 +170,9 @@ impl Own {
         if let Some(own) = self.within_the_grace(self.bot.exchange().await)
             && let Some(seen) = self.within_the_grace(introspect(&own.access_token).await)
         {
+            assert!(seen.into_inner().active);
+        }
+        if let Some(seen) = self.within_the_grace(introspect(&self.key_jwt).await) {
             assert!(seen.into_inner().active);
         }
         refused(introspect(&self.impersonation).await, Code::Unavailable, "DATABASE_UNAVAILABLE");

@@ -59,7 +59,7 @@ async fn an_assertion_that_is_not_in_order_is_refused() {
     let world = World::new().await;
     let (signer, issuer) = (&world.signer, world.server.state.issuer.to_string());
     let now = world.server.state.clock.now().unix_timestamp();
-    let rsa = Signer::rsa(aws_lc_rs::rsa::KeySize::Rsa2048, "RS256");
+    let rsa = Signer::rsa(aws_lc_rs::rsa::KeySize::Rsa2048, "RS256").await;
     let good = json!({"alg": "EdDSA", "typ": "JWT"});
     let plain = world.claims(&json!({}));
     let mut bad = vec![
@@ -206,8 +206,7 @@ async fn the_true_reason_is_for_the_holder_of_the_key() {
     };
     server.operator.orgs().update_token_policy(request).await.unwrap();
     check("TOKEN_BLOCKED").await;
-    let request =
-        pb::SuspendOrgRequest { org_id: org.id.clone(), reason: "test".into(), ..Default::default() };
+    let request = pb::SuspendOrgRequest { org_id: org.id.clone(), reason: "test".into() };
     server.operator.orgs().suspend_org(request).await.unwrap();
     check("ORG_SUSPENDED").await;
     server.operator.tokens().revoke_token(by_id(&org.id, &world.token_id)).await.unwrap();

@@ -12,16 +12,16 @@ use crate::harness::{
 };
 
 /// A server with an account that has a token of kind `KEY`.
-struct World {
-    server: TestServer,
-    org: Org,
+pub(super) struct World {
+    pub(super) server: TestServer,
+    pub(super) org: Org,
     account: pb::Account,
-    signer: Signer,
-    token: pb::Token,
+    pub(super) signer: Signer,
+    pub(super) token: pb::Token,
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let server = TestServer::at_standing_time(LIMITS).await;
         let org = server.org().await;
         let (account, _) = server.account(&org.id, "bot", &[("auditor", "*"), ("x.y", "*")]).await;
@@ -30,7 +30,7 @@ impl World {
         Self { server, org, account, signer, token }
     }
 
-    fn assertion(&self) -> String {
+    pub(super) fn assertion(&self) -> String {
         self.signer.assertion(&self.server, &self.token.id)
     }
 
@@ -40,7 +40,11 @@ impl World {
         self.server.client(self.server.anonymous().exchange_assertion(&assertion).await.unwrap())
     }
 
-    async fn rotate(&self, signer: &Signer, overlap: Option<i64>) -> Result<pb::Token, tonic::Status> {
+    pub(super) async fn rotate(
+        &self,
+        signer: &Signer,
+        overlap: Option<i64>,
+    ) -> Result<pb::Token, tonic::Status> {
         let request = pb::RotateTokenRequest {
             public_jwk: signer.jwk().to_string(),
             ..rotate_token(&self.org.id, &self.token.id, overlap)
@@ -62,9 +66,9 @@ async fn a_key_of_each_kind_authenticates_by_its_assertions() {
     for signer in [
         Signer::ed25519(),
         Signer::p256(),
-        Signer::rsa(KeySize::Rsa2048, "RS256"),
-        Signer::rsa(KeySize::Rsa3072, "PS256"),
-        Signer::rsa(KeySize::Rsa4096, "RS256"),
+        Signer::rsa(KeySize::Rsa2048, "RS256").await,
+        Signer::rsa(KeySize::Rsa3072, "PS256").await,
+        Signer::rsa(KeySize::Rsa4096, "RS256").await,
     ] {
         let algorithm = signer.algorithm();
         let token = server.key_token(&org.id, &account.id, &signer).await;
@@ -154,7 +158,7 @@ async fn an_assertion_is_taken_where_it_is_asked_for_alone() {
 async fn what_is_no_public_key_makes_no_token() {
     let World { server, org, account, .. } = World::new().await;
     let (ed25519, p256) = (Signer::ed25519(), Signer::p256());
-    let small = Signer::rsa(KeySize::Rsa2048, "RS256").jwk();
+    let small = Signer::rsa(KeySize::Rsa2048, "RS256").await.jwk();
     let with = |jwk: &Value, name: &str, value: Value| {
         let mut jwk = jwk.clone();
         jwk[name] = value;
@@ -323,7 +327,7 @@ async fn a_key_token_is_managed_like_any_other() {
         let tokens = tokens().list_tokens(request).await.unwrap().into_inner().tokens;
         tokens.into_iter().map(|token| token.id).collect::<Vec<_>>()
     };
-    assert_eq!(listed(pb::TokenKind::Key).await, [token.id.clone()]);
+    assert_eq!(listed(pb::TokenKind::Key).await, [token.id.as_str()]);
     assert!(!listed(pb::TokenKind::Secret).await.contains(&token.id));
 
     // Its use is counted, by its number.
@@ -371,6 +375,29 @@ async fn a_key_token_is_managed_like_any_other() {
         (Some("TOKEN_KIND_KEY".into()), Some(signer.thumbprint()))
     );
     assert!(events.iter().any(|event| event.r#type == "token.revoked"));
+}
+
+/// What a purged account had is free, and nothing of it is left.
+#[tokio::test]
+async fn a_purged_account_leaves_no_key() {
+    let World { server, org, account, token, .. } = World::new().await;
+    server.operator.tokens().revoke_token(by_id(&org.id, &token.id)).await.unwrap();
+    let tokens = pb::RevokeAccountTokensRequest {
+        org_id: org.id.clone(),
+        account_id: account.id.clone(),
+        ..Default::default()
+    };
+    server.operator.tokens().revoke_account_tokens(tokens).await.unwrap();
+    let delete = pb::DeleteAccountRequest { org_id: org.id, account_id: account.id, ..Default::default() };
+    server.operator.accounts().delete_account(delete).await.unwrap();
+    let kept = async || {
+        let query = sqlx::query_scalar::<_, i64>("select count(*) from token_keys");
+        query.fetch_one(&server.database().pool()).await.unwrap()
+    };
+    assert_eq!(kept().await, 1);
+    server.state.clock.advance(std::time::Duration::from_secs(31 * 24 * 3_600));
+    countersign::jobs::purge(&server.state).await.unwrap();
+    assert_eq!(kept().await, 0);
 }
 
 #[tokio::test]

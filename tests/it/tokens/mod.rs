@@ -8,6 +8,7 @@ mod certificates;
 mod changes;
 mod exchange;
 mod explain;
+mod key_clients;
 mod keys;
 mod last_use;
 mod leaks;
