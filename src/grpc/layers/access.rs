@@ -18,7 +18,7 @@ pub enum Access {
 use Access::{Authenticated, Open, Requires};
 use Work::{Cached, Changes, Reads, Stops};
 
-/// Whether pages may call this RPC, over gRPC-Web. All others are for programs.
+/// Whether pages may call this RPC, over whichever protocol. All others are for programs.
 pub fn serves_pages(path: &str) -> bool {
     matches!(
         path,
