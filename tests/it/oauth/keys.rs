@@ -63,8 +63,8 @@ async fn a_client_authenticates_by_an_assertion() {
         let signer = match algorithm.as_str().unwrap() {
             "EdDSA" => Signer::ed25519(),
             "ES256" => Signer::p256(),
-            "RS256" => Signer::rsa(KeySize::Rsa2048, "RS256"),
-            "PS256" => Signer::rsa(KeySize::Rsa2048, "PS256"),
+            "RS256" => Signer::rsa(KeySize::Rsa2048, "RS256").await,
+            "PS256" => Signer::rsa(KeySize::Rsa2048, "PS256").await,
             other => panic!("{other} is not tried"),
         };
         let token = server.key_token(&org.id, &account.id, &signer).await;

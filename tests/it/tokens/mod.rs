@@ -8,7 +8,6 @@ mod certificates;
 mod changes;
 mod exchange;
 mod explain;
-mod key_clients;
 mod keys;
 mod last_use;
 mod leaks;
