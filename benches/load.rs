@@ -142,7 +142,7 @@ async fn run(rounds: usize, lasts: Duration, scale: usize, cores: Option<Cores>)
     }
     ensure!(bench.scraper.scrapes.load(Ordering::Relaxed) > 0, "nothing was scraped");
 
-    progress("the same by OAuth over HTTP");
+    progress("the same by OAuth over HTTP, and as JSON");
     let strings: Vec<_> = tokens[..WARM].iter().map(|(_, token)| token.as_str()).collect();
     let doors = Doors::new(&bench.warm, &strings)?;
     let mut by_door = Vec::with_capacity(rounds);
