@@ -51,7 +51,7 @@ impl Detail {
 }
 
 /// The status of HTTP for a code (Connect protocol, "Error codes").
-pub fn http_status(code: Code) -> StatusCode {
+fn http_status(code: Code) -> StatusCode {
     match code {
         Code::FailedPrecondition | Code::InvalidArgument => StatusCode::BAD_REQUEST,
         Code::Unauthenticated => StatusCode::UNAUTHORIZED,

@@ -24,7 +24,6 @@ use super::layers::unread::Unread;
 use super::service::IDENTITY;
 use crate::error::{Error, Reason, Result};
 
-pub use errors::http_status;
 pub(super) use errors::refusal;
 pub use methods::{Method, POOL, method};
 pub use reading::MAX_DEPTH;

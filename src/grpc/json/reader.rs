@@ -108,10 +108,10 @@ impl<'de> DeserializeSeed<'de> for Place<'_, '_> {
     fn deserialize<D: Deserializer<'de>>(self, parser: D) -> Result<Option<Value>, D::Error> {
         match self.target {
             Target::Attributes(message) => {
-                let read = attributes::read(self.reading, parser)?;
+                let Some(read) = attributes::read(self.reading, parser)? else { return Ok(None) };
                 let mut attributes = DynamicMessage::new(message.clone());
-                let Some(read) = read else { return Ok(None) };
-                attributes.transcode_from(&read).map_err(D::Error::custom)?;
+                // Each level is two or three messages within each other, and those are bounded as well.
+                attributes.transcode_from(&read).map_err(|_| self.reading.too_deep())?;
                 Ok(Some(Value::Message(attributes)))
             }
             _ => parser.deserialize_any(self),

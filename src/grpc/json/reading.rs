@@ -80,11 +80,13 @@ impl Reading {
     /// Enters an array or an object.
     pub(super) fn enter<E: serde::de::Error>(&mut self) -> Result<(), E> {
         self.depth += 1;
-        if self.depth > MAX_DEPTH {
-            let message = format!("the body is nested more than {MAX_DEPTH} levels deep");
-            return Err(self.refuse(Error::with_message(Reason::MalformedRequest, message)));
-        }
-        Ok(())
+        if self.depth > MAX_DEPTH { Err(self.too_deep()) } else { Ok(()) }
+    }
+
+    /// Ends the reading where too much is nested.
+    pub(super) fn too_deep<E: serde::de::Error>(&mut self) -> E {
+        let message = "arrays and objects are nested too deeply in the body";
+        self.refuse(Error::with_message(Reason::MalformedRequest, message))
     }
 
     /// Leaves what was entered last.
