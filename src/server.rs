@@ -327,7 +327,7 @@ impl connections::Service for App {
         if let Some(path) = oauth::path(&self.issuer, request.uri().path()) {
             return match oauth::endpoint(request.method(), path, request.headers()) {
                 Ok(endpoint) => self.door.answer(request, &connection, Protocol::OAuth(endpoint)).await,
-                Err(refusal) => refusal,
+                Err(refusal) => *refusal,
             };
         }
         if cors::is_preflight(&request) {

@@ -27,18 +27,18 @@ pub fn endpoint(
     method: &Method,
     path: &str,
     headers: &HeaderMap,
-) -> std::result::Result<Endpoint, Response<Reply>> {
+) -> std::result::Result<Endpoint, Box<Response<Reply>>> {
     let Some(endpoint) = Endpoint::ALL.into_iter().find(|endpoint| endpoint.path() == path) else {
-        return Err(refused(StatusCode::NOT_FOUND, "there is no such endpoint"));
+        return Err(Box::new(refused(StatusCode::NOT_FOUND, "there is no such endpoint")));
     };
     if method != Method::POST {
         let mut response = refused(StatusCode::METHOD_NOT_ALLOWED, "an endpoint takes POST only");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
-        return Err(response);
+        return Err(Box::new(response));
     }
     if media_type(headers, CONTENT_TYPE) != "application/x-www-form-urlencoded" {
         let what = "the content type must be application/x-www-form-urlencoded";
-        return Err(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, what));
+        return Err(Box::new(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, what)));
     }
     Ok(endpoint)
 }
