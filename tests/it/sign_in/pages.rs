@@ -91,7 +91,6 @@ async fn what_is_opened_in_a_browser_is_a_page_and_calls_are_calls() {
         "/nowhere",
         "/a/b/c",
         "/index.html",
-        "/countersign.v1.TokenService/ExchangeToken",
         "/.well-known/nothing",
         "/set-password/x",
         &format!("/nowhere?code={code}"),
@@ -115,6 +114,10 @@ async fn what_is_opened_in_a_browser_is_a_page_and_calls_are_calls() {
     assert_eq!((icon.status, icon.header("content-type")), (200, Some("image/svg+xml")));
     assert_eq!(icon.header("referrer-policy"), Some("no-referrer"));
     assert_eq!(http_get(&server.endpoint, "/logo").await.status, 404);
+    // A call is no page, with whichever method.
+    let opened = http_get(&server.endpoint, "/countersign.v1.TokenService/ExchangeToken").await;
+    assert_eq!((opened.status, opened.header("allow")), (405, Some("POST")));
+    assert!(!opened.body.contains("<html"), "{}", opened.body);
     // An unknown RPC is refused as one.
     let call = "POST /countersign.v1.TokenService/Nothing HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
                 content-type: application/grpc\r\ncontent-length: 5\r\n\r\n\0\0\0\0\0";
