@@ -34,7 +34,7 @@ async fn plain_http_finds_documents_and_nothing_else() {
     assert_eq!(http_get(&server.endpoint, "/readyz").await.status, 200);
     assert_eq!(http_get(&server.endpoint, "/nothing").await.status, 404);
     // An RPC is no page.
-    assert_eq!(http_get(&server.endpoint, "/countersign.v1.OrgService/GetOrg").await.status, 404);
+    assert_eq!(http_get(&server.endpoint, "/countersign.v1.OrgService/GetOrg").await.status, 405);
 }
 
 #[tokio::test]

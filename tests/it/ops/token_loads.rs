@@ -44,7 +44,8 @@ async fn loads_that_wait_get_their_own_whatever_the_others_get() {
     let db = server.state.db.pool();
     sqlx::query(policy).bind(OrgId::parse(&damaged.id).unwrap().uuid()).execute(&db).await.unwrap();
     server.state.principals.clear();
-    let client = one.owner.clone();
+    // Without a credential of its own, which would be loaded first.
+    let client = server.anonymous();
     // All wait for the same lock, on as many connections as there are.
     let mut lock = db.begin().await.unwrap();
     sqlx::raw_sql("lock table credentials in access exclusive mode").execute(&mut *lock).await.unwrap();

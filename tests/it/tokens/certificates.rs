@@ -145,11 +145,24 @@ async fn a_jwt_is_bound_where_that_is_asked_for() {
         refused(outcome, Code::PermissionDenied, REFUSED);
     }
     // A page has the certificate of its browser, which says nothing about the page.
-    for header in ["origin", "sec-fetch-site"] {
+    for (header, value, code, reason) in [
+        // It may exchange tokens, and nothing else.
+        ("origin", "https://app.example", Code::Unimplemented, "METHOD_UNKNOWN"),
+        ("sec-fetch-site", "cross-site", Code::Unimplemented, "METHOD_UNKNOWN"),
+        ("sec-fetch-site", "same-site", Code::PermissionDenied, REFUSED),
+    ] {
         let mut request = Request::new(pb::GetCallerRequest {});
-        request.metadata_mut().insert(header, "https://app.example".parse().unwrap());
+        request.metadata_mut().insert(header, value.parse().unwrap());
         let outcome = on(&world.with_own, &jwt).accounts().get_caller(request).await;
-        refused(outcome, Code::PermissionDenied, REFUSED);
+        refused(outcome, code, reason);
+        let mut request =
+            Request::new(pb::ExchangeTokenRequest { certificate_bound: true, ..Default::default() });
+        request.metadata_mut().insert(header, value.parse().unwrap());
+        let outcome = on(&world.with_own, owner).tokens().exchange_token(request).await;
+        assert_eq!(
+            violated(&refused(outcome, Code::InvalidArgument, "INVALID_FIELD")),
+            ["certificate_bound"]
+        );
     }
 }
 
