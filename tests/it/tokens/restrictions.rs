@@ -116,7 +116,8 @@ async fn what_is_publishable_opens_nothing_of_our_own() {
     refused(by_jwt.caller().await, Code::Unauthenticated, "ACCESS_TOKEN_INVALID");
     let mut from_page = Request::new(pb::GetCallerRequest {});
     from_page.metadata_mut().insert("origin", APP.parse().unwrap());
-    refused(by_jwt.accounts().get_caller(from_page).await, Code::Unauthenticated, "ACCESS_TOKEN_INVALID");
+    // A page may exchange tokens, and nothing else.
+    refused(by_jwt.accounts().get_caller(from_page).await, Code::Unimplemented, "METHOD_UNKNOWN");
     // Its string is public, and revokes nothing.
     let refusal = world.server.anonymous().tokens().revoke_token(by_text(client.token())).await;
     assert_eq!(violated(&refused(refusal, Code::InvalidArgument, "INVALID_FIELD")), ["token_text"]);
