@@ -95,8 +95,9 @@ def with_oauthlib(metadata):
     assert token.scope == "accounts.read" and token["expires_in"] <= 300, token
     verified(metadata, token["access_token"], BILLING)
     session = Session(client=BackendApplicationClient(client_id=CLIENT_ID))
+    wrong = SECRET[:-1] + ("1" if SECRET.endswith("0") else "0")
     try:
-        session.fetch_token(metadata["token_endpoint"], client_id=CLIENT_ID, client_secret=SECRET[:-1] + "0")
+        session.fetch_token(metadata["token_endpoint"], client_id=CLIENT_ID, client_secret=wrong)
     except InvalidClientError as error:
         assert error.status_code == 401 and error.description.startswith("TOKEN_INVALID"), error.description
     else:
