@@ -1,0 +1,200 @@
+"""What a workload has to prove who it is: a secret, a file with a secret, or a private key."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import uuid
+import zlib
+from dataclasses import dataclass
+from typing import Protocol
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from countersign._clock import Clock, SystemClock
+from countersign.errors import CountersignError
+
+ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
+JWT = "urn:ietf:params:oauth:token-type:jwt"
+_TOKEN = re.compile(r"(csign_(?:sat|pub|ses)_[0-9A-Za-z]{22}_[0-9A-Za-z]{43})_([0-9A-Za-z]{6})")
+_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+# Of a file; a token has 83 bytes.
+_LONGEST = 16 * 1024
+
+
+@dataclass(frozen=True, repr=False)
+class Subject:
+    """What an exchange presents."""
+
+    token: str
+    token_type: str
+
+
+class Credential(Protocol):
+    """What a token source exchanges."""
+
+    def subject(self) -> Subject:
+        """What to present now; a `CountersignError` where there is nothing to present."""
+
+    def bearer(self) -> str | None:
+        """What authenticates a call by itself; None for a credential that has to be exchanged first."""
+
+    def version(self) -> object:
+        """Changes when the credential has changed."""
+
+
+class Secret:
+    """The token string of a service account: `csign_sat_…`."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text.strip()
+        if not is_token(self._text):
+            raise ValueError("this is no token: csign_…, 83 characters with its checksum")
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+    def subject(self) -> Subject:
+        return Subject(self._text, ACCESS_TOKEN)
+
+    def bearer(self) -> str | None:
+        return self._text
+
+    def version(self) -> object:
+        return self._text
+
+
+class TokenFile:
+    """A file that holds a token string, and is read again when it changes.
+
+    What is no token, such as an empty file that is being written, keeps the token that was read before.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = os.fspath(path)
+        self._lock = threading.Lock()
+        self._seen: tuple[int, ...] | None = None
+        self._text: str | None = None
+
+    def __repr__(self) -> str:
+        return f"TokenFile({self._path!r})"
+
+    def _read(self) -> str | None:
+        with self._lock:
+            try:
+                found = os.stat(self._path)
+                seen = (found.st_mtime_ns, found.st_ino, found.st_size, found.st_dev)
+                if seen == self._seen:
+                    return self._text
+                with open(self._path, "rb") as file:
+                    text = file.read(_LONGEST + 1).decode("ascii", "replace").strip()
+            except OSError:
+                return self._text
+            if is_token(text):
+                # A file that is no token yet is read each time until it is one.
+                self._text, self._seen = text, seen
+            return self._text
+
+    def subject(self) -> Subject:
+        return Subject(self._needed(), ACCESS_TOKEN)
+
+    def bearer(self) -> str | None:
+        return self._needed()
+
+    def _needed(self) -> str:
+        text = self._read()
+        if text is None:
+            raise CountersignError("CREDENTIAL_MISSING", f"{self._path} holds no token", retryable=True)
+        return text
+
+    def version(self) -> object:
+        return self._read()
+
+
+class Key:
+    """The private key of a token of kind `KEY`: signs an assertion for each exchange (RFC 7523).
+
+    `issuer` is the server's, exactly, which the assertion is for: default the endpoint of the token source.
+    """
+
+    def __init__(
+        self,
+        token_id: str,
+        key: bytes | str | os.PathLike[str],
+        *,
+        issuer: str | None = None,
+        algorithm: str | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """`key`: PEM as bytes, or the path of a file with it."""
+        if not isinstance(key, bytes):
+            with open(key, "rb") as file:
+                key = file.read()
+        self._token_id = token_id
+        self.issuer = issuer
+        self._key = load_pem_private_key(key, password=None)
+        self._algorithm = algorithm or _algorithm(self._key)
+        self._clock = clock or SystemClock()
+
+    def __repr__(self) -> str:
+        return f"Key({self._token_id!r}, …)"
+
+    def subject(self) -> Subject:
+        if self.issuer is None:
+            raise ValueError("the key's assertions need the issuer")
+        now = int(self._clock.wall())
+        claims = {
+            "iss": self._token_id,
+            "sub": self._token_id,
+            # One string: the server refuses an array.
+            "aud": self.issuer,
+            "iat": now,
+            "exp": now + 120,
+            "jti": str(uuid.uuid4()),
+        }
+        return Subject(jwt.encode(claims, self._key, algorithm=self._algorithm), JWT)  # type: ignore[arg-type]
+
+    def bearer(self) -> str | None:
+        return None
+
+    def version(self) -> object:
+        return self._token_id
+
+
+def _algorithm(key: object) -> str:
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        return "EdDSA"
+    if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1):
+        return "ES256"
+    if isinstance(key, rsa.RSAPrivateKey) and 2048 <= key.key_size <= 4096:
+        return "RS256"
+    raise ValueError("a key is Ed25519, P-256, or RSA of 2048 to 4096 bits")
+
+
+def is_token(text: str) -> bool:
+    """Whether it has the form of a token string, and its checksum."""
+    found = _TOKEN.fullmatch(text)
+    if not found:
+        return False
+    checksum = 0
+    for digit in found[2]:
+        checksum = checksum * 62 + _DIGITS.index(digit)
+    return checksum == zlib.crc32(found[1].encode())
+
+
+def from_environment(environment: os._Environ[str] | dict[str, str] | None = None) -> Credential:
+    """`COUNTERSIGN_TOKEN_FILE`, or `COUNTERSIGN_TOKEN`."""
+    environment = os.environ if environment is None else environment
+    if path := environment.get("COUNTERSIGN_TOKEN_FILE"):
+        return TokenFile(path)
+    if text := environment.get("COUNTERSIGN_TOKEN"):
+        return Secret(text)
+    raise ValueError("neither COUNTERSIGN_TOKEN_FILE nor COUNTERSIGN_TOKEN is set")
+
+
+def credential_of(given: Credential | str) -> Credential:
+    """A credential, also from the text of a token."""
+    return Secret(given) if isinstance(given, str) else given
