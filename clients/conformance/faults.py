@@ -1,0 +1,2 @@
+def faults(driver, results):
+    pass
