@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from run import Failed, equal, read
+from suite import Failed, equal, read
 
 # Two token strings with a right checksum, of no deployment.
 TOKENS = [
@@ -72,6 +72,9 @@ class Endpoint:
         class Server(ThreadingHTTPServer):
             daemon_threads = True
             request_queue_size = 256
+
+            def handle_error(self, *_arguments):
+                """Clients go away, as they do."""
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives import hashes, hmac
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 from jwt.algorithms import get_default_algorithms
@@ -690,6 +690,16 @@ def key_sets():
     }
 
 
+def private_keys():
+    """For tokens of kind KEY; those of a deployment differ, so each language has its own."""
+    made = {}
+    for name, seed in (("python", 11), ("typescript", 12), ("rust", 13)):
+        pair = ed25519_pair(seed)
+        pem = pair.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+        made[name] = {"pem": pem, "public_jwk": {name: pair.jwk[name] for name in ("kty", "crv", "x")}}
+    return {"keys": made, "cases": []}
+
+
 def pack(message):
     packed = any_pb2.Any()
     packed.Pack(message)
@@ -714,6 +724,7 @@ def main():
     write("errors.json", {"cases": errors()})
     write("services.json", services())
     write("key_sets.json", key_sets())
+    write("private_keys.json", private_keys())
     for path in sorted(VECTORS.iterdir()):
         print(path.name, len(json.loads(path.read_text())["cases"]), "cases", path.stat().st_size // 1024, "KiB")
 

@@ -17,7 +17,8 @@ import threading
 import time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
+from suite import HERE, Failed, Unsupported, equal, read
+
 CLIENTS = HERE.parent
 LANGUAGES = ["python", "typescript", "rust"]
 NOT_RUN = 77
@@ -67,14 +68,6 @@ ROWS = {
     "Interceptor": ["gRPC", "HTTP", "stale"],
     "Errors": ["reasons and details", "live: pages", "live: request ids"],
 }
-
-
-class Failed(Exception):
-    """A check that did not hold."""
-
-
-class Unsupported(Exception):
-    """An operation that the driver does not have."""
 
 
 class Driver:
@@ -188,10 +181,6 @@ class Results:
 ### The vectors.
 
 
-def read(name):
-    return json.loads((HERE / "vectors" / name).read_text(encoding="utf-8"))
-
-
 def holds(answer, expect):
     """Whether an answer of `verify` is what the vector expects."""
     if "reason" in expect:
@@ -206,11 +195,6 @@ def holds(answer, expect):
         raise Failed(f"refused: {answer['error']}")
     if "claims" in expect:
         equal(answer["ok"]["claims"], expect["claims"], "the claims")
-
-
-def equal(found, expected, what):
-    if found != expected:
-        raise Failed(f"{what}: {found!r}, and not {expected!r}")
 
 
 def vectors(driver, results):
