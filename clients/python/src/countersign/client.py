@@ -49,11 +49,12 @@ class Client:
 
     @classmethod
     def from_env(cls, *, org_id: str | None = None) -> Self:
-        """By `COUNTERSIGN_ENDPOINT`, `COUNTERSIGN_TOKEN_FILE` or `COUNTERSIGN_TOKEN`, and `COUNTERSIGN_CA_FILE`."""
+        """By `COUNTERSIGN_ENDPOINT`, `COUNTERSIGN_TOKEN_FILE` or `COUNTERSIGN_TOKEN`, `COUNTERSIGN_ORG_ID` and
+        `COUNTERSIGN_CA_FILE`."""
         return cls(
             os.environ["COUNTERSIGN_ENDPOINT"],
             from_environment(),
-            org_id=org_id,
+            org_id=org_id or os.environ.get("COUNTERSIGN_ORG_ID"),
             ca_file=os.environ.get("COUNTERSIGN_CA_FILE"),
         )
 

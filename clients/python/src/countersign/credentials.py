@@ -113,6 +113,17 @@ class TokenFile:
     def version(self) -> object:
         return self._read()
 
+    def write(self, text: str) -> None:
+        """Replaces the token, whole or not at all; for the owner alone to read."""
+        if not is_token(text):
+            raise ValueError("this is no token")
+        beside = f"{self._path}.{uuid.uuid4().hex}"
+        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, self._path)
+
 
 class Key:
     """The private key of a token of kind `KEY`: signs an assertion for each exchange (RFC 7523).
