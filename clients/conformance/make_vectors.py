@@ -498,6 +498,14 @@ def streams():
     )
     scenario(
         row,
+        "the later end counts, also where it is heard later",
+        feed(revocation(token_id=TOKEN, expire_time=NOW + 1), revocation(token_id=TOKEN, expire_time=NOW + 1000)),
+        clock(wall=NOW + 200),
+        feed(checkpoint("c2", time=NOW + 200)),
+        verify(bad("token", reason="TOKEN_REVOKED")),
+    )
+    scenario(
+        row,
         "without an end, for ever",
         feed(revocation(token_id=TOKEN, expire_time=...)),
         clock(wall=NOW + 90_000),
@@ -671,6 +679,8 @@ def services():
         ("dots behind the path that needs none", "/healthz/../reports/customers/umbrella"),
     ):
         http(name, acme, path, [403, 404])
+        # Also with the right in the whole org: what the path means is not certain.
+        http(f"{name}, with a right in the whole org", whole, path, [403, 404])
     begin = [{"key_set": {"keys": KEYS}}, revocation(token_id=OTHER_TOKEN), checkpoint()]
     return {"issuer": ISSUER, "audience": AUDIENCE, "orgs": [ORG], "clock": CLOCK, "feed": begin, "cases": made}
 
