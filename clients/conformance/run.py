@@ -360,6 +360,7 @@ def main():
     parser.add_argument("--clients", type=Path, default=CLIENTS)
     parser.add_argument("--only", default="")
     parser.add_argument("--no-table", action="store_true")
+    parser.add_argument("--installed", action="store_true", help="the libraries are installed already")
     parser.add_argument("languages", nargs="*")
     options = parser.parse_args()
     chosen = options.languages or LANGUAGES
@@ -369,13 +370,14 @@ def main():
         if not tasks.exists():
             missing[language] = "not there"
             continue
-        probe = subprocess.run([tasks, "install"], stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
-        if probe.returncode == NOT_RUN:
-            missing[language] = f"not run, {probe.stdout.strip()}"
-            print(f"not run: {language}: {probe.stdout.strip()}", flush=True)
-            continue
-        if probe.returncode:
-            sys.exit(f"{language}: the installation failed")
+        if not options.installed:
+            probe = subprocess.run([tasks, "install"], stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
+            if probe.returncode == NOT_RUN:
+                missing[language] = f"not run, {probe.stdout.strip()}"
+                print(f"not run: {language}: {probe.stdout.strip()}", flush=True)
+                continue
+            if probe.returncode:
+                sys.exit(f"{language}: the installation failed")
         driver = Driver(language, tasks)
         runtimes[language] = driver.hello["runtime"]
         drivers.append(driver)

@@ -100,7 +100,7 @@ class CountersignError(Exception):
         self.message = message
         #: The name of the gRPC code, `PERMISSION_DENIED`.
         self.code = code or CODE_OF_REASON.get(reason, "UNKNOWN")
-        #: Whether the same call may succeed later, without a change by anybody.
+        #: Whether the same call may succeed later, without any change.
         self.retryable = is_retryable(self.reason, self.code) if retryable is None else retryable
         #: Seconds to wait at least, where the server said so.
         self.retry_after = retry_after
