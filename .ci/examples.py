@@ -34,7 +34,9 @@ def services(client, work):
     port = free_port()
     watcher = token(client, work, "receiver", [("tokens.introspect", "*")])
     reader = token(client, work, "caller", [("reports.read", "*")])
-    receiver = subprocess.Popen([sys.executable, EXAMPLES / "receiver.py", str(port)], env=variables(COUNTERSIGN_TOKEN_FILE=watcher))
+    receiver = subprocess.Popen(
+        [sys.executable, EXAMPLES / "receiver.py", str(port)], env=variables(COUNTERSIGN_TOKEN_FILE=watcher)
+    )
     try:
         wait_for(port)
         url = f"http://127.0.0.1:{port}/reports/customers/acme"
@@ -42,7 +44,10 @@ def services(client, work):
         has(answer, "/reports/customers/acme for acct_")
         # The receiver's own token lacks the right.
         ended = subprocess.run(
-            [sys.executable, EXAMPLES / "token_source.py", url], env=variables(COUNTERSIGN_TOKEN_FILE=watcher), capture_output=True, text=True
+            [sys.executable, EXAMPLES / "token_source.py", url],
+            env=variables(COUNTERSIGN_TOKEN_FILE=watcher),
+            capture_output=True,
+            text=True,
         )
         has(ended.stderr, "SCOPE_NOT_HELD")
     finally:

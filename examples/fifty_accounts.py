@@ -1,6 +1,6 @@
 """50 accounts: one for each device, with a token of 90 days in a file of its own. What is there already stays.
 
-    COUNTERSIGN_TOKEN=… COUNTERSIGN_ORG_ID=… fifty_accounts.py FOLDER
+COUNTERSIGN_TOKEN=… COUNTERSIGN_ORG_ID=… fifty_accounts.py FOLDER
 """
 
 import sys

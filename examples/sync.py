@@ -1,6 +1,6 @@
 """Sync: makes the service accounts whose names begin with `svc-` those of a JSON file: {"svc-a": ["reports.read"]}.
 
-    COUNTERSIGN_TOKEN=… sync.py FILE
+COUNTERSIGN_TOKEN=… sync.py FILE
 """
 
 import json
@@ -11,7 +11,9 @@ from countersign import Client
 
 wanted = json.loads(Path(sys.argv[1]).read_text())
 with Client.from_env() as client:
-    there = {each.name: each.id for each in client.accounts.list_accounts(query="svc-", kind="ACCOUNT_KIND_SERVICE_ACCOUNT")}
+    there = {
+        each.name: each.id for each in client.accounts.list_accounts(query="svc-", kind="ACCOUNT_KIND_SERVICE_ACCOUNT")
+    }
     for name, permissions in wanted.items():
         if name not in there:
             there[name] = client.accounts.create_service_account(name=name).account.id

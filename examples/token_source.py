@@ -1,6 +1,6 @@
 """Token source: calls a service with a JWT that is fresh for as long as the program runs.
 
-    COUNTERSIGN_TOKEN_FILE=… token_source.py http://127.0.0.1:8080/reports/customers/acme
+COUNTERSIGN_TOKEN_FILE=… token_source.py http://127.0.0.1:8080/reports/customers/acme
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Unused tokens: lists those that nothing has used for so many days, and revokes them with --revoke.
 
-    COUNTERSIGN_TOKEN=… unused_tokens.py 90 [--revoke]
+COUNTERSIGN_TOKEN=… unused_tokens.py 90 [--revoke]
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Why refused: every check of a token, by its id or its text, or of a JWT.
 
-    COUNTERSIGN_TOKEN=… why_refused.py tok_… [AUDIENCE]
+COUNTERSIGN_TOKEN=… why_refused.py tok_… [AUDIENCE]
 """
 
 import sys

@@ -147,7 +147,9 @@ def at_most(found, most, what):
 def caches(driver):
     with source(driver) as server:
         first = server.get(audiences=["a", "b"], scopes=["x", "y"])
-        equal(server.get(audiences=["b", "a"], scopes=["y", "x"]), first, "the same audiences and scopes in another order")
+        equal(
+            server.get(audiences=["b", "a"], scopes=["y", "x"]), first, "the same audiences and scopes in another order"
+        )
         equal(server.count, 1, "requests")
         others = {server.get(audiences=["a"]), server.get(audiences=["a"], scopes=["x"]), server.get()}
         equal((len(others), server.count), (3, 4), "tokens and requests of other audiences and scopes")
@@ -413,7 +415,10 @@ def rotated(driver):
 
 
 def large(driver):
-    with key_set_verifier(driver, lambda _given: (200, {}, b'{"keys": [' + b" " * 10_000_000 + b"]}")) as (server, given):
+    with key_set_verifier(driver, lambda _given: (200, {}, b'{"keys": [' + b" " * 10_000_000 + b"]}")) as (
+        server,
+        given,
+    ):
         refuses(server.verify(given["good"]), "VERIFIER_STALE", "fresh")
 
 
@@ -444,7 +449,11 @@ def until(holds, seconds, what):
 
 
 SOURCES = {
-    "cache and single flight": {"cached by audiences and scopes": caches, "50 callers at once": one_flight, "bounded": bounded},
+    "cache and single flight": {
+        "cached by audiences and scopes": caches,
+        "50 callers at once": one_flight,
+        "bounded": bounded,
+    },
     "refresh ahead of expiry": {"in the background": refreshes},
     "server away, backoff": {
         "it serves on": serves_on,
@@ -461,7 +470,13 @@ SOURCES = {
     "token file": {"it changes": file_changes, "it changes after the end": file_revives},
     "answers that are none": {"garbage": garbage, "slower than the token lives": too_slow},
 }
-KEY_SETS = {"a flood of kids": flood, "a new key": rotated, "10 MB": large, "garbage keeps the set before": keeps, "no set": away}
+KEY_SETS = {
+    "a flood of kids": flood,
+    "a new key": rotated,
+    "10 MB": large,
+    "garbage keeps the set before": keeps,
+    "no set": away,
+}
 
 
 def faults(driver, results):

@@ -52,7 +52,17 @@ class Postgres:
         self.start()
 
     def start(self):
-        command = [self._bin / "postgres", "-D", self._data, "-k", self.directory, "-c", "listen_addresses=", "-c", "fsync=off"]
+        command = [
+            self._bin / "postgres",
+            "-D",
+            self._data,
+            "-k",
+            self.directory,
+            "-c",
+            "listen_addresses=",
+            "-c",
+            "fsync=off",
+        ]
         log = (self.directory / "log").open("ab")
         self._process = subprocess.Popen(command, stdout=log, stderr=log, **self._owner)
         ask = [self._bin / "pg_isready", "-q", "-h", self.directory, "-U", "countersign", "-d", "postgres"]
@@ -420,7 +430,9 @@ def suspended(place):
     # A verifier of every org: that of the org itself ends with it.
     body = {"name": f"verify-{place.name}", "grants": [{"permission": "platform.verify", "resource": "*"}]}
     caller = place.deployment.call("AccountService/GetCaller", {}, place.deployment.operator)
-    made = place.deployment.call("AccountService/CreateServiceAccount", {"org_id": caller["org"]["id"]} | body, place.deployment.operator)
+    made = place.deployment.call(
+        "AccountService/CreateServiceAccount", {"org_id": caller["org"]["id"]} | body, place.deployment.operator
+    )
     token = {"org_id": caller["org"]["id"], "account_id": made["account"]["id"]}
     watcher = place.deployment.call("TokenService/CreateToken", token, place.deployment.operator)["secret"]
     place.verifier("all", credential={"secret": watcher})
@@ -511,7 +523,12 @@ def source_key(place):
     credential = {"key_file": str(path), "token_id": made["token"]["id"]}
     for transport in ("grpc", "http"):
         place.driver.ok(
-            "source", id="s", endpoint=place.proxy.url, transport=transport, credential=credential, issuer=place.deployment.issuer
+            "source",
+            id="s",
+            endpoint=place.proxy.url,
+            transport=transport,
+            credential=credential,
+            issuer=place.deployment.issuer,
         )
         for audience in (AUDIENCE, "https://ledger.example"):
             answer = place.driver.ok("get", id="s", audiences=[audience])
@@ -550,7 +567,9 @@ def pages(place):
     if len(found["ids"]) != len(set(found["ids"])) or not ids <= set(found["ids"]):
         raise Failed(f"{len(found['ids'])} ids, and not each account once")
     equal(found["calls"], -(-len(found["ids"]) // 3), "calls")
-    some = place.driver.ok("list_accounts", endpoint=place.proxy.url, credential={"secret": place.admin}, page_size=3, limit=4)
+    some = place.driver.ok(
+        "list_accounts", endpoint=place.proxy.url, credential={"secret": place.admin}, page_size=3, limit=4
+    )
     equal((len(some["ids"]), some["calls"]), (4, 2), "ids and calls of a caller that stops")
 
 
@@ -602,7 +621,9 @@ def signing_keys(places, deployment, each):
         olds[place] = True
 
     each(after_rotation)
-    deployment.call("TokenService/RevokeSigningKey", {"kid": old, "reason": "REVOKE_REASON_KEY_COMPROMISE"}, deployment.operator)
+    deployment.call(
+        "TokenService/RevokeSigningKey", {"kid": old, "reason": "REVOKE_REASON_KEY_COMPROMISE"}, deployment.operator
+    )
 
     def after_revocation(place):
         place.refused(jwts[place][1], "ACCESS_TOKEN_INVALID")
@@ -642,7 +663,10 @@ def killed(places, deployment, each):
     for node in deployment.nodes:
         node.start()
     each(lambda place: place.good(jwts[place], "short", within=20))
-    each(lambda place: place.driver.ok("get", id="kept", audiences=["https://b.example"], timeout=20), part="Token source")
+    each(
+        lambda place: place.driver.ok("get", id="kept", audiences=["https://b.example"], timeout=20),
+        part="Token source",
+    )
     for place in places:
         place.driver.ok("close", id="short")
         place.driver.ok("close", id="kept")

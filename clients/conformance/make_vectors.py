@@ -3,8 +3,8 @@
 
     make_vectors.py        needs PyJWT, cryptography and googleapis-common-protos
 
-Signatures of ES256 differ with each run, and so do the keys of ES256 and RS256: what they are for does not. All keys are
-made here and sign nothing else.
+Signatures of ES256 differ with each run, and so do the keys of ES256 and RS256: what they are for does not. All keys
+are made here and sign nothing else.
 """
 
 import base64
@@ -89,7 +89,10 @@ def jwt(payload=None, key=ED, *, header=None, signature=None, header_text=None, 
     head = {"typ": "at+jwt", "alg": key.alg, "kid": key.kid} | (header or {})
     head = {name: value for name, value in head.items() if value is not ...}
     payload = claims() if payload is None else payload
-    parts = [header_text or json.dumps(head, separators=(",", ":")), payload_text or json.dumps(payload, separators=(",", ":"))]
+    parts = [
+        header_text or json.dumps(head, separators=(",", ":")),
+        payload_text or json.dumps(payload, separators=(",", ":")),
+    ]
     message = ".".join(encode(part.encode()) for part in parts).encode()
     signed = key.sign(message) if signature is None else signature
     return f"{message.decode()}.{encode(signed)}"
@@ -167,7 +170,9 @@ def attacks():
     refused("a header that is no JSON", jwt(header_text='{"typ":"at+jwt",'), "format")
     refused("a payload that is a list", jwt(payload_text="[1]"), "format", "claims")
     refused("a payload that is no JSON", jwt(payload_text="{"), "format", "claims")
-    refused("a payload nested 6 000 deep", jwt(payload_text='{"a":' + "[" * 6000 + "]" * 6000 + "}"), "format", "claims")
+    refused(
+        "a payload nested 6 000 deep", jwt(payload_text='{"a":' + "[" * 6000 + "]" * 6000 + "}"), "format", "claims"
+    )
     refused("a token string", "csign_sat_0355bvSkJr56MDq5mft6iA_" + "0" * 43 + "_000000", "format")
 
     refused("typ JWT", jwt(header={"typ": "JWT"}), "typ")
@@ -210,14 +215,31 @@ def attacks():
     refused("one bit of the signature", f"{head}.{payload}.{encode(bytes(flipped))}", "signature")
     refused("a shorter signature", f"{head}.{payload}.{encode(bytes(flipped)[:63])}", "signature", "format")
     refused("a signature of zeros", jwt(signature=bytes(64)), "signature")
-    refused("another payload under the signature", f"{head}.{encode(json.dumps(claims(sub=OTHER_ACCOUNT)).encode())}.{signature}", "signature")
-    refused("another header under the signature", f"{encode(json.dumps({'typ': 'at+jwt', 'alg': 'EdDSA', 'kid': ED.kid, 'x': 1}).encode())}.{payload}.{signature}", "signature")
+    refused(
+        "another payload under the signature",
+        f"{head}.{encode(json.dumps(claims(sub=OTHER_ACCOUNT)).encode())}.{signature}",
+        "signature",
+    )
+    refused(
+        "another header under the signature",
+        f"{encode(json.dumps({'typ': 'at+jwt', 'alg': 'EdDSA', 'kid': ED.kid, 'x': 1}).encode())}.{payload}.{signature}",
+        "signature",
+    )
     refused("signed by another key of the set's algorithm", jwt(key=STRANGER, header={"kid": ED.kid}), "signature")
-    refused("an ES256 signature in DER", jwt(key=EC, signature=EC.private.sign(b"x", ec.ECDSA(hashes.SHA256()))), "signature", "format")
+    refused(
+        "an ES256 signature in DER",
+        jwt(key=EC, signature=EC.private.sign(b"x", ec.ECDSA(hashes.SHA256()))),
+        "signature",
+        "format",
+    )
     refused("an ES256 signature of zeros", jwt(key=EC, signature=bytes(64)), "signature")
     refused("an ES256 signature of 0xff", jwt(key=EC, signature=b"\xff" * 64), "signature")
     order = 2**255 - 19
-    refused("a small-order point as signature", jwt(signature=(1).to_bytes(32, "little") + order.to_bytes(32, "little")), "signature")
+    refused(
+        "a small-order point as signature",
+        jwt(signature=(1).to_bytes(32, "little") + order.to_bytes(32, "little")),
+        "signature",
+    )
 
 
 def bad_claims():
@@ -257,8 +279,15 @@ def bad_claims():
     refused("no secret, of a token", claims(**without("secret")), "claims", "format")
     refused("secret a string", claims(secret="2"), "claims", "format")
     refused("scope a list", claims(scope=["reports.read"]), "claims", "format")
-    refused("authorization_details an object", claims(authorization_details={"type": "countersign_grant"}), "claims", "format")
-    refused("authorization_details with a text", claims(authorization_details=["countersign_grant"]), "claims", "format")
+    refused(
+        "authorization_details an object",
+        claims(authorization_details={"type": "countersign_grant"}),
+        "claims",
+        "format",
+    )
+    refused(
+        "authorization_details with a text", claims(authorization_details=["countersign_grant"]), "claims", "format"
+    )
     refused("act", claims(act={"sub": OTHER_ACCOUNT, "org_ver": 1, "acct_ver": 1}), "act")
     refused("another tenant", claims(), "org", orgs=[OTHER_ORG])
     refused("no tenant at all", claims(), "org", orgs=[])
@@ -328,7 +357,9 @@ def rights():
     right("a detail of another type", foreign, "reports.read", "customers/acme", False)
     empty = claims(scope="", authorization_details=[detail | {"identifier": ""}])
     right("a detail with an empty path", empty, "reports.read", "customers/acme", False)
-    broken = claims(scope="", authorization_details=[{"type": "countersign_grant"}, detail | {"actions": "reports.read"}])
+    broken = claims(
+        scope="", authorization_details=[{"type": "countersign_grant"}, detail | {"actions": "reports.read"}]
+    )
     right("details that lack members", broken, "reports.read", "customers/acme", False)
     right("no details", claims(**without("scope")), "reports.read", "customers/acme", False)
     return made
@@ -399,9 +430,15 @@ def streams():
         "a version of an org": ({"org": True, "min_version": 4}, {}, bad("org_version", reason="ACCESS_TOKEN_STALE")),
     }
     for name, (subject, changes, expect) in ends.items():
-        scenario(row, name, verify(OK, claims(**changes)), feed(revocation(**subject)), verify(expect, claims(**changes)))
+        scenario(
+            row, name, verify(OK, claims(**changes)), feed(revocation(**subject)), verify(expect, claims(**changes))
+        )
     reasons = {
-        "an account that was deactivated": ({"account_id": ACCOUNT, "min_version": 6}, "account_version", "ACCOUNT_DEACTIVATED"),
+        "an account that was deactivated": (
+            {"account_id": ACCOUNT, "min_version": 6},
+            "account_version",
+            "ACCOUNT_DEACTIVATED",
+        ),
         "an org that was suspended": ({"org": True, "min_version": 4}, "org_version", "ORG_SUSPENDED"),
         "a token that expired early": ({"token_id": TOKEN}, "token", "TOKEN_EXPIRED"),
         "a token that is blocked": ({"token_id": TOKEN}, "token", "TOKEN_BLOCKED"),
@@ -433,12 +470,29 @@ def streams():
         verify(bad("account_version", reason="ACCOUNT_DEACTIVATED")),
         verify(OK, claims(acct_ver=6)),
     )
-    scenario(row, "before the first checkpoint of a resumed stream", feed(revocation(token_id=TOKEN)), feed(checkpoint("c2")), verify(bad("token", reason="TOKEN_REVOKED")))
+    scenario(
+        row,
+        "before the first checkpoint of a resumed stream",
+        feed(revocation(token_id=TOKEN)),
+        feed(checkpoint("c2")),
+        verify(bad("token", reason="TOKEN_REVOKED")),
+    )
 
     row = "secrets"
     secret = {"token_id": TOKEN, "number": 1}
-    scenario(row, "the secret before", feed(revocation(secret=secret)), verify(OK), verify(bad("secret", reason="ACCESS_TOKEN_STALE"), claims(secret=1)))
-    scenario(row, "the same number of another token", feed(revocation(secret={"token_id": OTHER_TOKEN, "number": 2})), verify(OK))
+    scenario(
+        row,
+        "the secret before",
+        feed(revocation(secret=secret)),
+        verify(OK),
+        verify(bad("secret", reason="ACCESS_TOKEN_STALE"), claims(secret=1)),
+    )
+    scenario(
+        row,
+        "the same number of another token",
+        feed(revocation(secret={"token_id": OTHER_TOKEN, "number": 2})),
+        verify(OK),
+    )
     scenario(
         row,
         "one secret, and then the token",
@@ -448,7 +502,13 @@ def streams():
         verify(bad("token", reason="TOKEN_REVOKED")),
     )
     leaked = {"token_id": TOKEN, "number": 2}
-    scenario(row, "a leak, with its reason", feed(revocation(secret=leaked, reason="ACCESS_TOKEN_STALE")), verify(bad("secret", reason="ACCESS_TOKEN_STALE")), verify(OK, claims(secret=3)))
+    scenario(
+        row,
+        "a leak, with its reason",
+        feed(revocation(secret=leaked, reason="ACCESS_TOKEN_STALE")),
+        verify(bad("secret", reason="ACCESS_TOKEN_STALE")),
+        verify(OK, claims(secret=3)),
+    )
 
     # Clocks.
     row = "staleness and clocks"
@@ -456,18 +516,57 @@ def streams():
     scenario(row, "keys, and no checkpoint yet", feed(key_set(ED)), verify(STALE), begin=False)
     scenario(row, "30 s", clock(monotonic=1030), verify(OK), clock(monotonic=1030.5), verify(STALE))
     scenario(row, "heard again", clock(monotonic=1040), verify(STALE), feed(checkpoint("c2")), verify(OK))
-    scenario(row, "the lag counts", feed(checkpoint("c2", lag=20)), clock(monotonic=1009), verify(OK), clock(monotonic=1011), verify(STALE))
+    scenario(
+        row,
+        "the lag counts",
+        feed(checkpoint("c2", lag=20)),
+        clock(monotonic=1009),
+        verify(OK),
+        clock(monotonic=1011),
+        verify(STALE),
+    )
     scenario(row, "a lag beyond the bound", feed(checkpoint("c2", lag=31)), verify(STALE))
     scenario(row, "a lag below zero", feed(checkpoint("c2", lag=-100)), clock(monotonic=1031), verify(STALE))
     scenario(row, "a bound of its own", clock(monotonic=1006), verify(STALE), staleness=5)
     scenario(row, "a wall clock an hour back", clock(wall=NOW - 3600), verify(bad("nbf", "iat")))
     scenario(row, "a wall clock 30 s back", clock(wall=NOW - 30), verify(OK))
     scenario(row, "a wall clock 30 s ahead", clock(wall=NOW + 30), verify(OK))
-    scenario(row, "a wall clock that steps, and freshness", clock(wall=NOW + 200), verify(OK), clock(wall=NOW - 50), verify(OK), clock(monotonic=1031), verify(STALE))
-    scenario(row, "it goes on where that was asked for", clock(monotonic=1119), verify(OK), clock(monotonic=1121), verify(STALE), open_for=120)
-    scenario(row, "open, and what was heard before", feed(revocation(token_id=TOKEN)), clock(monotonic=1060), verify(bad("token", reason="TOKEN_REVOKED")), open_for=120)
+    scenario(
+        row,
+        "a wall clock that steps, and freshness",
+        clock(wall=NOW + 200),
+        verify(OK),
+        clock(wall=NOW - 50),
+        verify(OK),
+        clock(monotonic=1031),
+        verify(STALE),
+    )
+    scenario(
+        row,
+        "it goes on where that was asked for",
+        clock(monotonic=1119),
+        verify(OK),
+        clock(monotonic=1121),
+        verify(STALE),
+        open_for=120,
+    )
+    scenario(
+        row,
+        "open, and what was heard before",
+        feed(revocation(token_id=TOKEN)),
+        clock(monotonic=1060),
+        verify(bad("token", reason="TOKEN_REVOKED")),
+        open_for=120,
+    )
     scenario(row, "open, and nothing heard ever", verify(STALE), begin=False, open_for=120)
-    scenario(row, "open, and a key that was revoked", feed({"revocation": {"key_id": ED.kid}}), clock(monotonic=1060), verify(bad("kid")), open_for=120)
+    scenario(
+        row,
+        "open, and a key that was revoked",
+        feed({"revocation": {"key_id": ED.kid}}),
+        clock(monotonic=1060),
+        verify(bad("kid")),
+        open_for=120,
+    )
     scenario(
         row,
         "forgotten in its time",
@@ -516,19 +615,62 @@ def streams():
     row = "keys"
     scenario(row, "a new key", verify(bad("kid"), key=NEXT), feed(key_set(ED, NEXT)), verify(OK, key=NEXT), verify(OK))
     scenario(row, "a key that is gone", feed(key_set(NEXT)), verify(bad("kid")), verify(OK, key=NEXT))
-    scenario(row, "a key that was revoked", feed({"revocation": {"key_id": ED.kid}}), verify(bad("kid")), verify(OK, key=EC))
-    scenario(row, "it never comes back", feed({"revocation": {"key_id": ED.kid}}, key_set(ED, EC)), verify(bad("kid")), verify(OK, key=EC))
-    scenario(row, "revoked before it was seen", feed({"revocation": {"key_id": NEXT.kid}}, key_set(ED, NEXT)), verify(bad("kid"), key=NEXT), verify(OK))
+    scenario(
+        row, "a key that was revoked", feed({"revocation": {"key_id": ED.kid}}), verify(bad("kid")), verify(OK, key=EC)
+    )
+    scenario(
+        row,
+        "it never comes back",
+        feed({"revocation": {"key_id": ED.kid}}, key_set(ED, EC)),
+        verify(bad("kid")),
+        verify(OK, key=EC),
+    )
+    scenario(
+        row,
+        "revoked before it was seen",
+        feed({"revocation": {"key_id": NEXT.kid}}, key_set(ED, NEXT)),
+        verify(bad("kid"), key=NEXT),
+        verify(OK),
+    )
     strange = [{"kty": "AKP", "alg": "ML-DSA-44", "kid": "pq", "use": "sig"}, NEXT.jwk | {"use": "enc"}, ED.jwk]
-    scenario(row, "keys of another kind beside it", feed({"key_set": {"keys": strange}}), verify(OK), verify(bad("kid"), key=NEXT))
+    scenario(
+        row,
+        "keys of another kind beside it",
+        feed({"key_set": {"keys": strange}}),
+        verify(OK),
+        verify(bad("kid"), key=NEXT),
+    )
     broken = [NEXT.jwk | {"x": "AAAA"}, ED.jwk]
-    scenario(row, "a key that is broken beside it", feed({"key_set": {"keys": broken}}), verify(OK), verify(bad("kid"), key=NEXT))
+    scenario(
+        row,
+        "a key that is broken beside it",
+        feed({"key_set": {"keys": broken}}),
+        verify(OK),
+        verify(bad("kid"), key=NEXT),
+    )
     twisted = [ED.jwk | {"alg": "ES256"}, EC.jwk]
-    scenario(row, "an algorithm that is not the key's", feed({"key_set": {"keys": twisted}}), verify(bad("kid", "alg")), verify(OK, key=EC))
+    scenario(
+        row,
+        "an algorithm that is not the key's",
+        feed({"key_set": {"keys": twisted}}),
+        verify(bad("kid", "alg")),
+        verify(OK, key=EC),
+    )
     scenario(row, "a set without keys", feed(key_set()), verify(bad("kid")))
 
     row = "streams that misbehave"
-    for code in ("UNAVAILABLE", "UNKNOWN", "INTERNAL", "CANCELLED", "DEADLINE_EXCEEDED", "UNAUTHENTICATED", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "UNIMPLEMENTED", "OUT_OF_RANGE"):
+    for code in (
+        "UNAVAILABLE",
+        "UNKNOWN",
+        "INTERNAL",
+        "CANCELLED",
+        "DEADLINE_EXCEEDED",
+        "UNAUTHENTICATED",
+        "PERMISSION_DENIED",
+        "RESOURCE_EXHAUSTED",
+        "UNIMPLEMENTED",
+        "OUT_OF_RANGE",
+    ):
         scenario(
             row,
             f"it ends with {code}",
@@ -544,7 +686,12 @@ def streams():
         feed(key_set(ED), checkpoint("n1"), cursor="n1"),
         verify(bad("token", reason="TOKEN_REVOKED")),
     )
-    scenario(row, "it repeats itself", feed(*[revocation(token_id=OTHER_TOKEN), checkpoint("c2")] * 50, cursor="c2"), verify(OK))
+    scenario(
+        row,
+        "it repeats itself",
+        feed(*[revocation(token_id=OTHER_TOKEN), checkpoint("c2")] * 50, cursor="c2"),
+        verify(OK),
+    )
     scenario(
         row,
         "it goes back in time",
@@ -553,9 +700,22 @@ def streams():
         verify(bad("account_version", reason="ACCESS_TOKEN_STALE")),
     )
     flood = [revocation(token_id=f"tok_{number:026}") for number in range(500)]
-    scenario(row, "500 revocations at once", feed(*flood), verify(OK), verify(bad("token", reason="TOKEN_REVOKED"), claims(client_id=f"tok_{499:026}")))
+    scenario(
+        row,
+        "500 revocations at once",
+        feed(*flood),
+        verify(OK),
+        verify(bad("token", reason="TOKEN_REVOKED"), claims(client_id=f"tok_{499:026}")),
+    )
     scenario(row, "it is silent", clock(monotonic=1031), verify(STALE), verify(STALE))
-    scenario(row, "a revocation of something unknown", feed({"revocation": {"org_id": ORG, "expire_time": NOW + 99}}), verify(STALE), feed(checkpoint("c2")), verify(STALE))
+    scenario(
+        row,
+        "a revocation of something unknown",
+        feed({"revocation": {"org_id": ORG, "expire_time": NOW + 99}}),
+        verify(STALE),
+        feed(checkpoint("c2")),
+        verify(STALE),
+    )
     return made
 
 
@@ -587,39 +747,195 @@ def errors():
     request = error_details_pb2.RequestInfo(request_id="01m8hx6g6zf3msazvk845t3et9")
     known = {"request_id": request.request_id}
     status(
-        "a permission that is missing", 7, "not allowed", [info("PERMISSION_MISSING", permission="tokens.write", resource="customers/acme"), request],
-        reason="PERMISSION_MISSING", code_name="PERMISSION_DENIED", retryable=False, metadata={"permission": "tokens.write", "resource": "customers/acme"}, **known,
+        "a permission that is missing",
+        7,
+        "not allowed",
+        [info("PERMISSION_MISSING", permission="tokens.write", resource="customers/acme"), request],
+        reason="PERMISSION_MISSING",
+        code_name="PERMISSION_DENIED",
+        retryable=False,
+        metadata={"permission": "tokens.write", "resource": "customers/acme"},
+        **known,
     )
     bad_request = error_details_pb2.BadRequest()
     bad_request.field_violations.add(field="grants[0].resource", description="no such resource")
     bad_request.field_violations.add(field="name", description="too long")
     status(
-        "wrong fields", 3, "2 fields", [info("INVALID_FIELD"), request, bad_request],
-        reason="INVALID_FIELD", code_name="INVALID_ARGUMENT", retryable=False,
-        violations=[{"field": "grants[0].resource", "description": "no such resource"}, {"field": "name", "description": "too long"}], **known,
+        "wrong fields",
+        3,
+        "2 fields",
+        [info("INVALID_FIELD"), request, bad_request],
+        reason="INVALID_FIELD",
+        code_name="INVALID_ARGUMENT",
+        retryable=False,
+        violations=[
+            {"field": "grants[0].resource", "description": "no such resource"},
+            {"field": "name", "description": "too long"},
+        ],
+        **known,
     )
-    status("overloaded", 8, "later", [info("OVERLOADED"), retry(1, 500_000_000)], reason="OVERLOADED", code_name="RESOURCE_EXHAUSTED", retryable=True, retry_after=1.5)
-    status("throttled", 8, "later", [info("THROTTLED"), retry(60)], reason="THROTTLED", code_name="RESOURCE_EXHAUSTED", retryable=True, retry_after=60)
-    status("too large, which stays so", 8, "large", [info("MESSAGE_TOO_LARGE")], reason="MESSAGE_TOO_LARGE", code_name="RESOURCE_EXHAUSTED", retryable=False)
-    status("the database is away", 14, "away", [info("DATABASE_UNAVAILABLE")], reason="DATABASE_UNAVAILABLE", code_name="UNAVAILABLE", retryable=True)
+    status(
+        "overloaded",
+        8,
+        "later",
+        [info("OVERLOADED"), retry(1, 500_000_000)],
+        reason="OVERLOADED",
+        code_name="RESOURCE_EXHAUSTED",
+        retryable=True,
+        retry_after=1.5,
+    )
+    status(
+        "throttled",
+        8,
+        "later",
+        [info("THROTTLED"), retry(60)],
+        reason="THROTTLED",
+        code_name="RESOURCE_EXHAUSTED",
+        retryable=True,
+        retry_after=60,
+    )
+    status(
+        "too large, which stays so",
+        8,
+        "large",
+        [info("MESSAGE_TOO_LARGE")],
+        reason="MESSAGE_TOO_LARGE",
+        code_name="RESOURCE_EXHAUSTED",
+        retryable=False,
+    )
+    status(
+        "the database is away",
+        14,
+        "away",
+        [info("DATABASE_UNAVAILABLE")],
+        reason="DATABASE_UNAVAILABLE",
+        code_name="UNAVAILABLE",
+        retryable=True,
+    )
     status("a conflict", 10, "again", [info("CONFLICT")], reason="CONFLICT", code_name="ABORTED", retryable=True)
-    status("an etag of before", 10, "changed", [info("ETAG_MISMATCH")], reason="ETAG_MISMATCH", code_name="ABORTED", retryable=False)
-    status("too slow", 4, "slow", [info("DEADLINE_EXCEEDED")], reason="DEADLINE_EXCEEDED", code_name="DEADLINE_EXCEEDED", retryable=True)
-    status("a fault", 13, "fault", [info("INTERNAL"), request], reason="INTERNAL", code_name="INTERNAL", retryable=False, **known)
-    status("revoked", 16, "revoked", [info("TOKEN_REVOKED")], reason="TOKEN_REVOKED", code_name="UNAUTHENTICATED", retryable=False)
-    status("a replay", 6, "made before", [info("REQUEST_REPLAYED", id=TOKEN)], reason="REQUEST_REPLAYED", code_name="ALREADY_EXISTS", retryable=False, metadata={"id": TOKEN})
-    status("a cursor that expired", 11, "old", [info("CURSOR_EXPIRED")], reason="CURSOR_EXPIRED", code_name="OUT_OF_RANGE", retryable=False)
-    status("a reason of next year, by its code", 14, "new", [info("MOON_IN_THE_WAY")], reason="MOON_IN_THE_WAY", code_name="UNAVAILABLE", retryable=True)
-    status("a reason of next year that stays", 9, "new", [info("MOON_FULL")], reason="MOON_FULL", code_name="FAILED_PRECONDITION", retryable=False)
+    status(
+        "an etag of before",
+        10,
+        "changed",
+        [info("ETAG_MISMATCH")],
+        reason="ETAG_MISMATCH",
+        code_name="ABORTED",
+        retryable=False,
+    )
+    status(
+        "too slow",
+        4,
+        "slow",
+        [info("DEADLINE_EXCEEDED")],
+        reason="DEADLINE_EXCEEDED",
+        code_name="DEADLINE_EXCEEDED",
+        retryable=True,
+    )
+    status(
+        "a fault",
+        13,
+        "fault",
+        [info("INTERNAL"), request],
+        reason="INTERNAL",
+        code_name="INTERNAL",
+        retryable=False,
+        **known,
+    )
+    status(
+        "revoked",
+        16,
+        "revoked",
+        [info("TOKEN_REVOKED")],
+        reason="TOKEN_REVOKED",
+        code_name="UNAUTHENTICATED",
+        retryable=False,
+    )
+    status(
+        "a replay",
+        6,
+        "made before",
+        [info("REQUEST_REPLAYED", id=TOKEN)],
+        reason="REQUEST_REPLAYED",
+        code_name="ALREADY_EXISTS",
+        retryable=False,
+        metadata={"id": TOKEN},
+    )
+    status(
+        "a cursor that expired",
+        11,
+        "old",
+        [info("CURSOR_EXPIRED")],
+        reason="CURSOR_EXPIRED",
+        code_name="OUT_OF_RANGE",
+        retryable=False,
+    )
+    status(
+        "a reason of next year, by its code",
+        14,
+        "new",
+        [info("MOON_IN_THE_WAY")],
+        reason="MOON_IN_THE_WAY",
+        code_name="UNAVAILABLE",
+        retryable=True,
+    )
+    status(
+        "a reason of next year that stays",
+        9,
+        "new",
+        [info("MOON_FULL")],
+        reason="MOON_FULL",
+        code_name="FAILED_PRECONDITION",
+        retryable=False,
+    )
     status("no details, away", 14, "connection refused", None, reason="", code_name="UNAVAILABLE", retryable=True)
     status("no details, not known", 2, "odd", None, reason="", code_name="UNKNOWN", retryable=False)
-    status("details of another domain", 7, "of a proxy", [error_details_pb2.ErrorInfo(domain="proxy.example", reason="TOKEN_REVOKED")], reason="", code_name="PERMISSION_DENIED", retryable=False)
+    status(
+        "details of another domain",
+        7,
+        "of a proxy",
+        [error_details_pb2.ErrorInfo(domain="proxy.example", reason="TOKEN_REVOKED")],
+        reason="",
+        code_name="PERMISSION_DENIED",
+        retryable=False,
+    )
     odd = any_pb2.Any(type_url="type.googleapis.com/example.Unknown", value=b"\x01\x02")
-    status("a detail that is not known", 16, "revoked", [odd, info("TOKEN_EXPIRED")], reason="TOKEN_EXPIRED", code_name="UNAUTHENTICATED", retryable=False)
+    status(
+        "a detail that is not known",
+        16,
+        "revoked",
+        [odd, info("TOKEN_EXPIRED")],
+        reason="TOKEN_EXPIRED",
+        code_name="UNAUTHENTICATED",
+        retryable=False,
+    )
     torn = any_pb2.Any(type_url="type.googleapis.com/google.rpc.RetryInfo", value=b"\xff\xff")
-    status("a detail that is broken", 8, "later", [torn, info("OVERLOADED")], reason="OVERLOADED", code_name="RESOURCE_EXHAUSTED", retryable=True)
-    made.append({"row": "reasons and details", "name": "details that are no status", "code": 14, "message": "x", "details": base64.b64encode(b"\xff\xff\xff").decode(),
-                 "expect": {"reason": "", "code_name": "UNAVAILABLE", "retryable": True, "retry_after": None, "metadata": {}, "violations": [], "request_id": ""}})
+    status(
+        "a detail that is broken",
+        8,
+        "later",
+        [torn, info("OVERLOADED")],
+        reason="OVERLOADED",
+        code_name="RESOURCE_EXHAUSTED",
+        retryable=True,
+    )
+    made.append(
+        {
+            "row": "reasons and details",
+            "name": "details that are no status",
+            "code": 14,
+            "message": "x",
+            "details": base64.b64encode(b"\xff\xff\xff").decode(),
+            "expect": {
+                "reason": "",
+                "code_name": "UNAVAILABLE",
+                "retryable": True,
+                "retry_after": None,
+                "metadata": {},
+                "violations": [],
+                "request_id": "",
+            },
+        }
+    )
     return made
 
 
@@ -634,13 +950,33 @@ def services():
     made = []
 
     def grpc(name, token, path, expect, **more):
-        made.append({"row": "gRPC", "name": name, "path": path, **({"access_token": token} if token else {}), **more, "expect": expect})
+        made.append(
+            {
+                "row": "gRPC",
+                "name": name,
+                "path": path,
+                **({"access_token": token} if token else {}),
+                **more,
+                "expect": expect,
+            }
+        )
 
     def http(name, token, path, status, reason="", **expect):
-        made.append({"row": "HTTP", "name": name, "target": path, **({"access_token": token} if token else {}), "expect": {"status": status, "reason": reason} | expect})
+        made.append(
+            {
+                "row": "HTTP",
+                "name": name,
+                "target": path,
+                **({"access_token": token} if token else {}),
+                "expect": {"status": status, "reason": reason} | expect,
+            }
+        )
 
     passed = {"path": "customers/acme", "display_name": ACCOUNT}
-    denied = {"reason": "PERMISSION_MISSING", "metadata": {"permission": "reports.write", "resource": "customers/umbrella"}}
+    denied = {
+        "reason": "PERMISSION_MISSING",
+        "metadata": {"permission": "reports.write", "resource": "customers/umbrella"},
+    }
     grpc("a right in the whole org", whole, "customers/acme", passed)
     grpc("a right on the resource", acme, "customers/acme", passed)
     grpc("below it", acme, "customers/acme/2026", passed | {"path": "customers/acme/2026"})
@@ -649,11 +985,37 @@ def services():
     grpc("no credential", None, "customers/acme", {"reason": "CREDENTIAL_MISSING"})
     grpc("no JWT", "hello", "customers/acme", {"reason": "ACCESS_TOKEN_INVALID"})
     grpc("expired", jwt(claims(exp=NOW - 1)), "customers/acme", {"reason": "ACCESS_TOKEN_INVALID"})
-    grpc("for another audience", jwt(claims(aud="https://ledger.example", scope="reports.write")), "customers/acme", {"reason": "ACCESS_TOKEN_INVALID"})
-    grpc("of another tenant", jwt(claims(org=OTHER_ORG, scope="reports.write")), "customers/acme", {"reason": "ACCESS_TOKEN_INVALID"})
-    grpc("bound to a certificate", jwt(claims(cnf={"x5t#S256": "x" * 43}, scope="reports.write")), "customers/acme", {"reason": "CLIENT_CERTIFICATE_NOT_ALLOWED"})
-    grpc("revoked", jwt(claims(client_id=OTHER_TOKEN, scope="reports.write")), "customers/acme", {"reason": "TOKEN_REVOKED"})
-    grpc("a method without a rule", whole, "customers/acme", {"reason": "PERMISSION_MISSING"}, method="/countersign.v1.OrgService/UpdateResource")
+    grpc(
+        "for another audience",
+        jwt(claims(aud="https://ledger.example", scope="reports.write")),
+        "customers/acme",
+        {"reason": "ACCESS_TOKEN_INVALID"},
+    )
+    grpc(
+        "of another tenant",
+        jwt(claims(org=OTHER_ORG, scope="reports.write")),
+        "customers/acme",
+        {"reason": "ACCESS_TOKEN_INVALID"},
+    )
+    grpc(
+        "bound to a certificate",
+        jwt(claims(cnf={"x5t#S256": "x" * 43}, scope="reports.write")),
+        "customers/acme",
+        {"reason": "CLIENT_CERTIFICATE_NOT_ALLOWED"},
+    )
+    grpc(
+        "revoked",
+        jwt(claims(client_id=OTHER_TOKEN, scope="reports.write")),
+        "customers/acme",
+        {"reason": "TOKEN_REVOKED"},
+    )
+    grpc(
+        "a method without a rule",
+        whole,
+        "customers/acme",
+        {"reason": "PERMISSION_MISSING"},
+        method="/countersign.v1.OrgService/UpdateResource",
+    )
     grpc("dots", acme, "customers/acme/../umbrella", {"reason": "PERMISSION_MISSING"})
     http("a right in the whole org", whole, "/reports/customers/acme", 200)
     http("a right on the resource", acme, "/reports/customers/acme", 200)
@@ -663,10 +1025,38 @@ def services():
     http("no such right", reader, "/reports/customers/acme", 403, "PERMISSION_MISSING", **scoped)
     http("no credential", None, "/reports/customers/acme", 401, "CREDENTIAL_MISSING", error=None)
     http("no JWT", "hello", "/reports/customers/acme", 401, "ACCESS_TOKEN_INVALID", error="invalid_token")
-    http("expired", jwt(claims(exp=NOW - 1)), "/reports/customers/acme", 401, "ACCESS_TOKEN_INVALID", error="invalid_token")
-    http("of another tenant", jwt(claims(org=OTHER_ORG)), "/reports/customers/acme", 401, "ACCESS_TOKEN_INVALID", error="invalid_token")
-    http("bound to a certificate", jwt(claims(cnf={"x5t#S256": "x" * 43})), "/reports/customers/acme", 401, "CLIENT_CERTIFICATE_NOT_ALLOWED", error="invalid_token")
-    http("revoked", jwt(claims(client_id=OTHER_TOKEN)), "/reports/customers/acme", 401, "TOKEN_REVOKED", error="invalid_token")
+    http(
+        "expired",
+        jwt(claims(exp=NOW - 1)),
+        "/reports/customers/acme",
+        401,
+        "ACCESS_TOKEN_INVALID",
+        error="invalid_token",
+    )
+    http(
+        "of another tenant",
+        jwt(claims(org=OTHER_ORG)),
+        "/reports/customers/acme",
+        401,
+        "ACCESS_TOKEN_INVALID",
+        error="invalid_token",
+    )
+    http(
+        "bound to a certificate",
+        jwt(claims(cnf={"x5t#S256": "x" * 43})),
+        "/reports/customers/acme",
+        401,
+        "CLIENT_CERTIFICATE_NOT_ALLOWED",
+        error="invalid_token",
+    )
+    http(
+        "revoked",
+        jwt(claims(client_id=OTHER_TOKEN)),
+        "/reports/customers/acme",
+        401,
+        "TOKEN_REVOKED",
+        error="invalid_token",
+    )
     http("a path that needs none", None, "/healthz", 200)
     for name, path in (
         ("dots", "/reports/customers/acme/../umbrella"),
@@ -717,7 +1107,11 @@ def pack(message):
 
 
 def write(name, content):
-    lines = [f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)},\n" for key, value in content.items() if key != "cases"]
+    lines = [
+        f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)},\n"
+        for key, value in content.items()
+        if key != "cases"
+    ]
     each = ",\n".join("    " + json.dumps(entry, ensure_ascii=False) for entry in content["cases"])
     (VECTORS / name).write_text("{\n" + "".join(lines) + '  "cases": [\n' + each + "\n  ]\n}\n")
 

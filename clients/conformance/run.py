@@ -134,7 +134,9 @@ class Driver:
         if "error" not in answer:
             raise Failed(f"{op} passed, and not {' or '.join(reasons)}")
         if answer["error"]["reason"] not in reasons:
-            raise Failed(f"{op}: {answer['error']['reason']} ({answer['error'].get('message')}), and not {' or '.join(reasons)}")
+            raise Failed(
+                f"{op}: {answer['error']['reason']} ({answer['error'].get('message')}), and not {' or '.join(reasons)}"
+            )
         return answer["error"]
 
     def close(self):
@@ -189,7 +191,9 @@ def holds(answer, expect):
         error = answer["error"]
         if error["reason"] != expect["reason"] or error.get("check") not in expect["checks"]:
             found = f"{error['reason']} {error.get('check')}"
-            raise Failed(f"{found} ({error.get('message')}), and not {expect['reason']} {' or '.join(expect['checks'])}")
+            raise Failed(
+                f"{found} ({error.get('message')}), and not {expect['reason']} {' or '.join(expect['checks'])}"
+            )
         return
     if "ok" not in answer:
         raise Failed(f"refused: {answer['error']}")
@@ -285,7 +289,10 @@ def services(driver, results):
         if expect["reason"]:
             equal(headers.get("countersign-reason"), expect["reason"], "countersign-reason")
             challenge = headers.get("www-authenticate", "")
-            for part in (f'resource_metadata="{metadata}"', *([f'error="{expect["error"]}"'] if expect["error"] else [])):
+            for part in (
+                f'resource_metadata="{metadata}"',
+                *([f'error="{expect["error"]}"'] if expect["error"] else []),
+            ):
                 if not challenge.startswith("Bearer ") or part not in challenge:
                     raise Failed(f"www-authenticate: {challenge!r} without {part}")
             if expect["error"] is None and "error=" in challenge:
@@ -315,7 +322,13 @@ def services(driver, results):
         driver.ok("clock", id="door", monotonic=given["clock"]["monotonic"] + 60)
         if "gRPC" in addresses:
             case = first["gRPC"]
-            error = driver.error("call", "VERIFIER_STALE", address=addresses["gRPC"], path=case["path"], access_token=case["access_token"])
+            error = driver.error(
+                "call",
+                "VERIFIER_STALE",
+                address=addresses["gRPC"],
+                path=case["path"],
+                access_token=case["access_token"],
+            )
             equal(error["retryable"], True, "retryable")
         if "HTTP" in addresses:
             status, headers, _ = fetch(first["HTTP"]["target"], first["HTTP"]["access_token"])
@@ -340,7 +353,10 @@ def table(results, runtimes, missing):
             cells = [results.cell(part, row, language) for language in languages]
             lines.append(f"| {row} | " + " | ".join(cells) + " |")
     versions = [f"{names[name]} {version}" for name, version in runtimes.items()]
-    lines += ["", f"Run with {', '.join(versions)}." + "".join(f" {names[name]}: {why}." for name, why in missing.items())]
+    lines += [
+        "",
+        f"Run with {', '.join(versions)}." + "".join(f" {names[name]}: {why}." for name, why in missing.items()),
+    ]
     return "\n".join(lines)
 
 

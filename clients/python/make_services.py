@@ -27,7 +27,9 @@ def main():
     text = HEAD.format(modules=", ".join(f"{name}_pb2" for name in sorted(imports())))
     for service, module in SERVICES.items():
         descriptor = import_module(f"countersign.v1.{module}_pb2").DESCRIPTOR.services_by_name[service]
-        text += f'\n\nclass {service}:\n    """`countersign.v1.{service}`. Fields are given by name, or as a request."""\n'
+        text += (
+            f'\n\nclass {service}:\n    """`countersign.v1.{service}`. Fields are given by name, or as a request."""\n'
+        )
         text += "\n    def __init__(self, caller: Caller) -> None:\n        self._caller = caller\n"
         for method in descriptor.methods:
             text += "\n" + rpc(service, method)

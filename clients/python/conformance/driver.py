@@ -10,10 +10,10 @@ import traceback
 from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 
-import grpc
 import uvicorn
 
 import countersign
+import grpc
 from countersign import (
     Client,
     CountersignError,

@@ -38,7 +38,9 @@ def main():
     whole = fastest(lambda: verifier.verify(token, "https://billing.example", ["org_1"]))
     bare = fastest(lambda: public.verify(signature, message))
     print(
-        json.dumps({"language": "python", "runtime": platform.python_version(), "verify_us": whole, "signature_us": bare})
+        json.dumps(
+            {"language": "python", "runtime": platform.python_version(), "verify_us": whole, "signature_us": bare}
+        )
     )
 
 

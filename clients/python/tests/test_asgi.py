@@ -3,9 +3,8 @@ import json
 
 import pytest
 
-from countersign import Middleware, Route, current_claims
-
 from conftest import AUDIENCE
+from countersign import Middleware, Route, current_claims
 
 ROUTES = [
     Route("GET", "/reports/{path:path}", "a.write", "reports/{path}"),
@@ -70,7 +69,13 @@ def test_routes(middleware, issuer):
 
 
 def test_public(middleware):
-    for path, status in {"/healthz": 200, "/static/app.js": 200, "/static": 401, "/healthz/x": 401, "/static/../me": 401}.items():
+    for path, status in {
+        "/healthz": 200,
+        "/static/app.js": 200,
+        "/static": 401,
+        "/healthz/x": 401,
+        "/static/../me": 401,
+    }.items():
         assert ask(middleware, path)[0] == status, path
 
 

@@ -1,10 +1,10 @@
 import datetime
 from concurrent.futures import ThreadPoolExecutor
 
-import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
+import grpc
 from countersign import Client, CountersignError
 from countersign._call import Backoff
 from countersign.v1 import account_service_pb2, token_service_pb2, tokens_pb2

@@ -13,7 +13,15 @@ GOOD = "csign_sat_02xEbsg6yCEU5pMibQo2gB_003aUlTJC7tjlCTQj2uNU3MFagCXG9LRKRcwGkB
 
 def test_the_checksum():
     assert is_token(GOOD)
-    for wrong in (GOOD[:-1], GOOD + "0", GOOD[:-1] + "q", GOOD.replace("sat", "inv"), GOOD.replace("2xE", "2xF"), "", "csign_sat_"):
+    for wrong in (
+        GOOD[:-1],
+        GOOD + "0",
+        GOOD[:-1] + "q",
+        GOOD.replace("sat", "inv"),
+        GOOD.replace("2xE", "2xF"),
+        "",
+        "csign_sat_",
+    ):
         assert not is_token(wrong)
     with pytest.raises(ValueError):
         Secret("hello")

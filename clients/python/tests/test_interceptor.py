@@ -1,15 +1,19 @@
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
-import grpc
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
+import grpc
+from conftest import AUDIENCE, revoked
 from countersign import AioInterceptor, CountersignError, Interceptor, Rule, current_claims
 
-from conftest import AUDIENCE, revoked
-
-KINDS = {"UnaryUnary": (False, False), "UnaryStream": (False, True), "StreamUnary": (True, False), "StreamStream": (True, True)}
+KINDS = {
+    "UnaryUnary": (False, False),
+    "UnaryStream": (False, True),
+    "StreamUnary": (True, False),
+    "StreamStream": (True, True),
+}
 RULES = {f"/test.Echo/{kind}": Rule("a.write", resource="value") for kind in KINDS} | {
     "/test.Echo/Org": Rule("a.read", org="value"),
     "/test.Echo/Whole": Rule("a.read"),

@@ -5,12 +5,11 @@ import multiprocessing
 import threading
 import time
 
-import grpc
 import pytest
-
-from countersign import CountersignError, ForkedError, Secret, TokenSource
-
 from test_credentials import GOOD
+
+import grpc
+from countersign import CountersignError, ForkedError, Secret, TokenSource
 
 
 class Endpoint:
@@ -119,7 +118,13 @@ def test_a_fork_before_the_first_use(endpoint):
 
 
 def test_nothing_in_the_clear():
-    for url in ("http://id.example", "http://10.0.0.1:50052", "ftp://id.example", "https://id.example/path", "id.example"):
+    for url in (
+        "http://id.example",
+        "http://10.0.0.1:50052",
+        "ftp://id.example",
+        "https://id.example/path",
+        "id.example",
+    ):
         with pytest.raises(ValueError):
             TokenSource(url, Secret(GOOD))
     TokenSource("http://id.example", Secret(GOOD), allow_plaintext=True)

@@ -4,9 +4,8 @@ import threading
 
 import pytest
 
-from countersign import ForkedError, VerificationError, Verifier
-
 from conftest import AUDIENCE, ISSUER, checkpoint, revoked
+from countersign import ForkedError, VerificationError, Verifier
 
 
 def test_a_thousand_threads_at_the_first_use(issuer):
@@ -77,7 +76,11 @@ def test_no_server(issuer):
     """The first verification waits a while, and says then what is the matter."""
     import countersign.verifier as module
 
-    verifier = Verifier("http://127.0.0.1:1", "csign_sat_02xEbsg6yCEU5pMibQo2gB_003aUlTJC7tjlCTQj2uNU3MFagCXG9LRKRcwGkBIDlf_23JG8D", ISSUER)
+    verifier = Verifier(
+        "http://127.0.0.1:1",
+        "csign_sat_02xEbsg6yCEU5pMibQo2gB_003aUlTJC7tjlCTQj2uNU3MFagCXG9LRKRcwGkBIDlf_23JG8D",
+        ISSUER,
+    )
     before, module.FIRST_WAIT = module.FIRST_WAIT, 0.3
     try:
         with pytest.raises(VerificationError) as error:

@@ -9,9 +9,9 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
-import grpc
 from google.protobuf.message import Message
 
+import grpc
 from countersign._channel import OwnProcess
 from countersign.errors import NOTHING_DONE, CountersignError
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
-
 from countersign.errors import ForkedError
 
 OPTIONS = [

@@ -121,9 +121,7 @@ class Middleware:
         given = [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"authorization"]
         token = bearer_of(given)
         thumbprint = self._thumbprint(scope) if self._thumbprint else None
-        claims = await self._verifier.verify_async(
-            token, self._audience, self._orgs, certificate_thumbprint=thumbprint
-        )
+        claims = await self._verifier.verify_async(token, self._audience, self._orgs, certificate_thumbprint=thumbprint)
         if not _is_ambiguous(path):
             for route in self._routes:
                 parameters = route.match(method, path)

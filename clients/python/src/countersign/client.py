@@ -7,7 +7,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import grpc
-
 from countersign._call import Caller
 from countersign._channel import Endpoint
 from countersign.credentials import Credential, credential_of, from_environment

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
+
+import grpc
 
 DOMAIN = "countersign"
 DETAILS = "grpc-status-details-bin"
@@ -138,7 +139,11 @@ class CountersignError(Exception):
         found: dict[str, Any] = {"violations": [], "preconditions": []}
         reason = ""
         for detail in status.details:
-            info, request, bad = error_details_pb2.ErrorInfo(), error_details_pb2.RequestInfo(), error_details_pb2.BadRequest()
+            info, request, bad = (
+                error_details_pb2.ErrorInfo(),
+                error_details_pb2.RequestInfo(),
+                error_details_pb2.BadRequest(),
+            )
             failure, retry = error_details_pb2.PreconditionFailure(), error_details_pb2.RetryInfo()
             try:
                 if detail.Unpack(info):

@@ -11,10 +11,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+import grpc
 from countersign.claims import Claims
 from countersign.errors import DETAILS, CountersignError
 from countersign.verifier import Verifier

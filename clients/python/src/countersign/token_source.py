@@ -20,7 +20,6 @@ from types import TracebackType
 from typing import Any, NoReturn, Self
 
 import grpc
-
 from countersign import _http
 from countersign._call import Backoff
 from countersign._channel import Endpoint, OwnProcess
@@ -276,9 +275,7 @@ class TokenSource:
 
     def _fly(self, key: _Key, entry: _Entry, probe: bool = False) -> _Flight:
         flight = entry.flight = _Flight(probe)
-        threading.Thread(
-            target=self._run, args=(key, entry, flight), name="countersign-exchange", daemon=True
-        ).start()
+        threading.Thread(target=self._run, args=(key, entry, flight), name="countersign-exchange", daemon=True).start()
         return flight
 
     def _late(self, flight: _Flight) -> NoReturn:

@@ -15,7 +15,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import grpc
-
 from countersign import _http, _jws
 from countersign._call import Backoff
 from countersign._channel import Endpoint, OwnProcess
@@ -91,7 +90,10 @@ class Verifier:
         if endpoint and self._streams:
             if not isinstance(credential, TokenSource):
                 self._own_source = TokenSource(
-                    endpoint, credential_of(credential), ca_file=ca_file, allow_plaintext=allow_plaintext  # type: ignore[arg-type]
+                    endpoint,
+                    credential_of(credential),
+                    ca_file=ca_file,
+                    allow_plaintext=allow_plaintext,  # type: ignore[arg-type]
                 )
             self._source = credential if isinstance(credential, TokenSource) else self._own_source
         self._org_ids = tuple(org_ids)
@@ -316,9 +318,7 @@ class Verifier:
                 threading.Thread(target=job, name=name, daemon=True).start()
 
     def _wait_needed(self) -> bool:
-        return (
-            not self._ready.is_set() and self._endpoint is not None and self._clock.monotonic() < self._wait_until
-        )
+        return not self._ready.is_set() and self._endpoint is not None and self._clock.monotonic() < self._wait_until
 
     def _may_fetch(self, kid: str) -> bool:
         return self._endpoint is not None and not self._state.is_revoked_key(kid)
