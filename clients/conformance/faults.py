@@ -207,7 +207,7 @@ def serves_on(driver):
         equal(server.get(), first, "while the server is away")
         at_most(server.count, 12, "requests while it is away")
         time.sleep(1.5)
-        error = server.fails("DATABASE_UNAVAILABLE", timeout=0.5)
+        error = server.fails("DATABASE_UNAVAILABLE", "UNAVAILABLE", timeout=0.5)
         equal(error["retryable"], True, "retryable")
         server.answer = numbered(life=300)
         server.get(timeout=10)

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Runs the conformance suite against the client libraries, and writes the table of clients/README.md.
 
-    clients/conformance/run.py [--binary BINARY] [--clients DIRECTORY] [--only NAME] [--no-table] [LANGUAGE…]
+    clients/conformance/run.py [--binary BINARY] [--only NAME] [--no-table] [LANGUAGE[=FOLDER]…]
 
-Default: every language in clients/ that has `tasks`. Without --binary the scenarios against a running server are not
+Default: every language in clients/ that has `tasks`; FOLDER is where that of a language is. Without --binary the scenarios against a running server are not
 run. --only: those parts whose name begins so (vectors, faults, live). Fails where a check of any language fails.
 """
 
@@ -373,7 +373,6 @@ def write_table(text):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", type=Path)
-    parser.add_argument("--clients", type=Path, default=CLIENTS)
     parser.add_argument("--only", default="")
     parser.add_argument("--no-table", action="store_true")
     parser.add_argument("--installed", action="store_true", help="the libraries are installed already")
@@ -381,8 +380,8 @@ def main():
     options = parser.parse_args()
     chosen = options.languages or LANGUAGES
     results, runtimes, missing, drivers = Results(), {}, {}, []
-    for language in chosen:
-        tasks = options.clients / language / "tasks"
+    for language, _, folder in (name.partition("=") for name in chosen):
+        tasks = (Path(folder) if folder else CLIENTS / language) / "tasks"
         if not tasks.exists():
             missing[language] = "not there"
             continue

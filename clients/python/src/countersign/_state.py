@@ -201,7 +201,7 @@ def _jwk(key: token_service_pb2.JsonWebKey) -> dict[str, str]:
 def _reason(number: int) -> str:
     """The name of a reason that a refusal may have; empty for none, and for one that is not known here."""
     try:
-        name = error_reason_pb2.ErrorReason.Name(number).removeprefix("ERROR_REASON_")  # type: ignore[arg-type]
+        name = error_reason_pb2.ErrorReason.Name(number).removeprefix("ERROR_REASON_")
     except ValueError:
         return ""
     return name if name in CODE_OF_REASON else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import threading
@@ -152,6 +153,12 @@ class Key:
 
     def __repr__(self) -> str:
         return f"Key({self._token_id!r}, …)"
+
+    def for_issuer(self, issuer: str) -> Key:
+        """The same key, for the issuer that it was made for, or else for this one."""
+        made = copy.copy(self)
+        made.issuer = self.issuer or issuer
+        return made
 
     def subject(self) -> Subject:
         if self.issuer is None:

@@ -121,7 +121,8 @@ class CountersignError(Exception):
     def from_rpc(cls, error: grpc.RpcError) -> CountersignError:
         """That of a call of any gRPC stub."""
         details = None
-        for name, value in (error.trailing_metadata() if hasattr(error, "trailing_metadata") else None) or ():
+        trailers: Any = error.trailing_metadata() if hasattr(error, "trailing_metadata") else None
+        for name, value in trailers or ():
             if name == DETAILS:
                 details = value
         code = error.code() if hasattr(error, "code") else None

@@ -110,9 +110,8 @@ class TokenSource:
         self._endpoint = Endpoint.parse(
             endpoint, ca_file=ca_file, cert_file=cert_file, key_file=key_file, allow_plaintext=allow_plaintext
         )
-        self._credential = credential_of(credential)
-        if isinstance(self._credential, Key) and self._credential.issuer is None:
-            self._credential.issuer = self._endpoint.url
+        credential = credential_of(credential)
+        self._credential = credential.for_issuer(self._endpoint.url) if isinstance(credential, Key) else credential
         self._http = transport == "http"
         self._max_entries = max_entries
         self._clock = clock or SystemClock()
@@ -124,6 +123,7 @@ class TokenSource:
         self._closed = False
         self._backoff = Backoff()
         self._not_before = 0.0
+        self._last_error: CountersignError | None = None
         self._keeper: threading.Thread | None = None
         self._channel: grpc.Channel | None = None
         #: How many exchanges were sent.
@@ -275,6 +275,9 @@ class TokenSource:
 
     def _fly(self, key: _Key, entry: _Entry, probe: bool = False) -> _Flight:
         flight = entry.flight = _Flight(probe)
+        if self._clock.monotonic() < self._not_before:
+            # A caller that gives up before the next request learns how the last one failed.
+            flight.last_error = self._last_error
         threading.Thread(target=self._run, args=(key, entry, flight), name="countersign-exchange", daemon=True).start()
         return flight
 
@@ -314,6 +317,7 @@ class TokenSource:
             flight.last_error = error
             if error.retryable:
                 with self._lock:
+                    self._last_error = error
                     wait = self._backoff.next(error)
                     self._not_before = max(self._not_before, self._clock.monotonic() + wait)
                 log.warning("exchange failed: %s; asking again in %.1f s", error.reason or error.code, wait)
@@ -548,10 +552,10 @@ class Interceptor(
     def _call(self, continuation: Any, details: grpc.ClientCallDetails, request: Any) -> Any:
         return continuation(_Details(details, self._source.get(*self._wanted)), request)
 
-    intercept_unary_unary = _call
-    intercept_unary_stream = _call
-    intercept_stream_unary = _call
-    intercept_stream_stream = _call
+    intercept_unary_unary = _call  # type: ignore[assignment]
+    intercept_unary_stream = _call  # type: ignore[assignment]
+    intercept_stream_unary = _call  # type: ignore[assignment]
+    intercept_stream_stream = _call  # type: ignore[assignment]
 
 
 class _Aio:

@@ -87,15 +87,14 @@ class Verifier:
             Endpoint.parse(endpoint, ca_file=ca_file, allow_plaintext=allow_plaintext) if endpoint else None
         )
         self._own_source: TokenSource | None = None
-        if endpoint and self._streams:
-            if not isinstance(credential, TokenSource):
-                self._own_source = TokenSource(
-                    endpoint,
-                    credential_of(credential),
-                    ca_file=ca_file,
-                    allow_plaintext=allow_plaintext,  # type: ignore[arg-type]
+        self._source: TokenSource | None = None
+        if endpoint is not None and self._streams and credential is not None:
+            if isinstance(credential, TokenSource):
+                self._source = credential
+            else:
+                self._source = self._own_source = TokenSource(
+                    endpoint, credential_of(credential), ca_file=ca_file, allow_plaintext=allow_plaintext
                 )
-            self._source = credential if isinstance(credential, TokenSource) else self._own_source
         self._org_ids = tuple(org_ids)
         self._name = (verifier_name or f"{socket.gethostname()}-{os.getpid()}")[:100]
         self._process = OwnProcess("verifier")
@@ -321,7 +320,12 @@ class Verifier:
         return not self._ready.is_set() and self._endpoint is not None and self._clock.monotonic() < self._wait_until
 
     def _may_fetch(self, kid: str) -> bool:
-        return self._endpoint is not None and not self._state.is_revoked_key(kid)
+        if self._endpoint is None or self._state.is_revoked_key(kid):
+            return False
+        fetched_at = self._fetched_at
+        # A fetch that is going on is waited for.
+        recent = fetched_at is not None and self._clock.monotonic() - fetched_at < FETCH_INTERVAL
+        return not recent or self._fetching.locked()
 
     def _method(self, name: str, kind: str, answer: Any) -> Any:
         assert self._channel is not None
