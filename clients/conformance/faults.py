@@ -199,18 +199,22 @@ def refreshes(driver):
 
 
 def serves_on(driver):
-    with source(driver, answer=numbered(life=6)) as server:
+    with source(driver, answer=numbered(life=8)) as server:
         first = server.get()
+        time.sleep(0.2)
         server.get()
         server.answer = lambda _server, _form: refusal("DATABASE_UNAVAILABLE", 503, "temporarily_unavailable")
-        time.sleep(5)
+        time.sleep(6.3)
         equal(server.get(), first, "while the server is away")
+        if server.count < 2:
+            raise Failed("it was not asked for another token")
         at_most(server.count, 12, "requests while it is away")
-        time.sleep(1.5)
+        time.sleep(2)
         error = server.fails("DATABASE_UNAVAILABLE", "UNAVAILABLE", timeout=0.5)
         equal(error["retryable"], True, "retryable")
         server.answer = numbered(life=300)
-        server.get(timeout=10)
+        # The wait between two requests is up to 30 s.
+        server.get(timeout=45)
 
 
 def refused_connection(driver):
@@ -330,6 +334,39 @@ def file_revives(driver):
             server.get(timeout=10)
 
 
+def assertion_file(driver):
+    first, second = ("eyJhbGciOiJFZERTQSJ9.eyJqdGkiOiIxIn0.c2lnbmF0dXJl", "eyJhbGciOiJFZERTQSJ9.eyJqdGkiOiIyIn0.c2lnbmF0dXJl")
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "assertion"
+        path.write_text(first)
+        with source(driver, {"assertion_file": str(path), "rule_id": "fed_1"}) as server:
+
+            def presented():
+                form = server.requests[-1][1]
+                equal(form.get("federation_rule_id") or form.get("client_id"), "fed_1", "the rule")
+                return form.get("assertion") or form.get("subject_token")
+
+            server.get()
+            equal(presented(), first, "the assertion")
+            for wrong in ("", "garbage", "a.b"):
+                path.write_text(wrong)
+                server.get(audiences=[f"a{len(wrong)}"])
+                equal(presented(), first, f"the assertion of before, while the file is {wrong!r}")
+            path.write_text(second + "\n")
+            server.get(audiences=["next"])
+            equal(presented(), second, "the next assertion")
+            server.answer = lambda _server, _form: refusal("TOKEN_INVALID")
+            server.fails("TOKEN_INVALID", audiences=["refused"])
+            before = server.count
+            server.fails("TOKEN_INVALID", audiences=["again"])
+            equal(server.count, before, "requests after the refusal")
+            # A platform replaces it before it expires.
+            server.answer = numbered()
+            path.write_text(first)
+            server.get(audiences=["later"], timeout=10)
+            equal(presented(), first, "the assertion after the refusal")
+
+
 def garbage(driver):
     bodies = [
         b"",
@@ -360,7 +397,7 @@ def too_slow(driver):
     with source(driver, answer=numbered(life=1, delay=1.4)) as server:
         server.fails("UNAVAILABLE", "DEADLINE_EXCEEDED", timeout=4)
         server.answer = numbered(life=300)
-        server.get(timeout=15)
+        server.get(timeout=45)
 
 
 ### Key sets.
@@ -468,6 +505,7 @@ SOURCES = {
         "one of the request alone": of_the_request,
     },
     "token file": {"it changes": file_changes, "it changes after the end": file_revives},
+    "federation assertion in a file": {"it changes": assertion_file},
     "answers that are none": {"garbage": garbage, "slower than the token lives": too_slow},
 }
 KEY_SETS = {

@@ -31,6 +31,7 @@ ROWS = {
         "server away, backoff",
         "final reasons",
         "token file",
+        "federation assertion in a file",
         "answers that are none",
         "live: secret over gRPC and HTTP",
         "live: key",

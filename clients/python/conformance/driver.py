@@ -15,6 +15,7 @@ import uvicorn
 import countersign
 import grpc
 from countersign import (
+    AssertionFile,
     Client,
     CountersignError,
     Interceptor,
@@ -329,6 +330,8 @@ def credential_of(given, issuer=None):
         return TokenFile(given["token_file"])
     if "key_file" in given:
         return Key(given["token_id"], given["key_file"], issuer=issuer)
+    if "assertion_file" in given:
+        return AssertionFile(given["assertion_file"], given["rule_id"])
     raise CountersignError("NOT_SUPPORTED")
 
 

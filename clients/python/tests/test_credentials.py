@@ -5,7 +5,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from countersign import CountersignError, Key, Secret, TokenFile
+from countersign import AssertionFile, CountersignError, Key, Secret, TokenFile
 from countersign.credentials import is_token
 
 GOOD = "csign_sat_02xEbsg6yCEU5pMibQo2gB_003aUlTJC7tjlCTQj2uNU3MFagCXG9LRKRcwGkBIDlf_23JG8D"
@@ -77,3 +77,13 @@ def test_keys_that_are_refused():
     for private in (ec.generate_private_key(ec.SECP384R1()), rsa.generate_private_key(65537, 1024)):
         with pytest.raises(ValueError):
             Key("tok_1", private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+
+def test_an_assertion_of_another_issuer(tmp_path):
+    path = tmp_path / "assertion"
+    path.write_text("a.b.c\n")
+    file = AssertionFile(path, "fed_1")
+    assert (file.subject().token, file.subject().rule_id, file.bearer()) == ("a.b.c", "fed_1", None)
+    for wrong in ("", "a.b", "a.b.c.d", "a.b.c!", "a." + "b" * 20_000 + ".c"):
+        path.write_text(wrong)
+        assert file.subject().token == "a.b.c"

@@ -5,7 +5,7 @@ from countersign._clock import Clock, SystemClock
 from countersign.asgi import Middleware, Route
 from countersign.claims import Claims, allows
 from countersign.client import Client
-from countersign.credentials import Credential, Key, Secret, TokenFile
+from countersign.credentials import AssertionFile, Credential, Key, Secret, TokenFile
 from countersign.errors import CountersignError, ForkedError, VerificationError, Violation
 from countersign.interceptor import AioInterceptor, Interceptor, Rule, current_claims
 from countersign.token_source import AccessToken, TokenSource
@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AccessToken",
     "AioInterceptor",
+    "AssertionFile",
     "Claims",
     "Client",
     "Clock",

@@ -21,6 +21,7 @@ from countersign.errors import CountersignError
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 JWT = "urn:ietf:params:oauth:token-type:jwt"
 _TOKEN = re.compile(r"(csign_(?:sat|pub|ses)_[0-9A-Za-z]{22}_[0-9A-Za-z]{43})_([0-9A-Za-z]{6})")
+_JWT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 # Of a file; a token has 83 bytes.
 _LONGEST = 16 * 1024
@@ -32,6 +33,8 @@ class Subject:
 
     token: str
     token_type: str
+    #: Of an assertion of another issuer: the rule that it is for.
+    rule_id: str = ""
 
 
 class Credential(Protocol):
@@ -68,11 +71,9 @@ class Secret:
         return self._text
 
 
-class TokenFile:
-    """A file that holds a token string, and is read again when it changes.
-
-    What is no token, such as an empty file that is being written, keeps the token that was read before.
-    """
+class _File:
+    """A file that is read again when it changes. What is not of the right form, such as an empty file that is being
+    written, keeps what was read before."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = os.fspath(path)
@@ -81,7 +82,10 @@ class TokenFile:
         self._text: str | None = None
 
     def __repr__(self) -> str:
-        return f"TokenFile({self._path!r})"
+        return f"{type(self).__name__}({self._path!r})"
+
+    def _is_good(self, text: str) -> bool:
+        raise NotImplementedError
 
     def _read(self) -> str | None:
         with self._lock:
@@ -94,25 +98,35 @@ class TokenFile:
                     text = file.read(_LONGEST + 1).decode("ascii", "replace").strip()
             except OSError:
                 return self._text
-            if is_token(text):
-                # A file that is no token yet is read each time until it is one.
+            if self._is_good(text):
+                # A file that is not good yet is read each time until it is.
                 self._text, self._seen = text, seen
             return self._text
+
+    def _needed(self) -> str:
+        text = self._read()
+        if text is None:
+            raise CountersignError("CREDENTIAL_MISSING", f"{self._path} holds no credential", retryable=True)
+        return text
+
+    def version(self) -> object:
+        return self._read()
+
+
+class TokenFile(_File):
+    """A file that holds a token string, and is read again when it changes.
+
+    What is no token, such as an empty file that is being written, keeps the token that was read before.
+    """
+
+    def _is_good(self, text: str) -> bool:
+        return is_token(text)
 
     def subject(self) -> Subject:
         return Subject(self._needed(), ACCESS_TOKEN)
 
     def bearer(self) -> str | None:
         return self._needed()
-
-    def _needed(self) -> str:
-        text = self._read()
-        if text is None:
-            raise CountersignError("CREDENTIAL_MISSING", f"{self._path} holds no token", retryable=True)
-        return text
-
-    def version(self) -> object:
-        return self._read()
 
     def write(self, text: str) -> None:
         """Replaces the token, whole or not at all; for the owner alone to read."""
@@ -124,6 +138,24 @@ class TokenFile:
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, self._path)
+
+
+class AssertionFile(_File):
+    """A file with the JWT of another issuer, as a platform gives it to a workload, and the federation rule that it is
+    for (`fed_…`). It is read again when it changes; what is no JWT keeps the one before."""
+
+    def __init__(self, path: str | os.PathLike[str], rule_id: str) -> None:
+        super().__init__(path)
+        self._rule_id = rule_id
+
+    def _is_good(self, text: str) -> bool:
+        return len(text) <= _LONGEST and _JWT.fullmatch(text) is not None
+
+    def subject(self) -> Subject:
+        return Subject(self._needed(), JWT, self._rule_id)
+
+    def bearer(self) -> str | None:
+        return None
 
 
 class Key:

@@ -24,17 +24,20 @@ from countersign import _http
 from countersign._call import Backoff
 from countersign._channel import Endpoint, OwnProcess
 from countersign._clock import Clock, SystemClock
-from countersign.credentials import ACCESS_TOKEN, Credential, Key, credential_of, from_environment
+from countersign.credentials import AssertionFile, Credential, Key, Subject, credential_of, from_environment
 from countersign.errors import FINAL, LIFTABLE, CountersignError
 from countersign.v1 import token_service_pb2
 
 log = logging.getLogger("countersign")
 
 EXCHANGE = "/countersign.v1.TokenService/ExchangeToken"
+JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 # For one request to the server.
 REQUEST_TIMEOUT = 10.0
 LARGEST_ANSWER = 64 * 1024
+# Whether the stubs know of federation.
+_FEDERATES = "federation_rule_id" in token_service_pb2.ExchangeTokenRequest.DESCRIPTOR.fields_by_name
 # How often a file is asked whether it has changed, for the JWTs that are kept.
 FILE_INTERVAL = 5.0
 Names = str | Iterable[str]
@@ -113,6 +116,8 @@ class TokenSource:
         credential = credential_of(credential)
         self._credential = credential.for_issuer(self._endpoint.url) if isinstance(credential, Key) else credential
         self._http = transport == "http"
+        if isinstance(credential, AssertionFile) and not self._http and not _FEDERATES:
+            raise ValueError('the assertion of another issuer is exchanged with transport="http"')
         self._max_entries = max_entries
         self._clock = clock or SystemClock()
         self._process = OwnProcess("token source")
@@ -353,7 +358,7 @@ class TokenSource:
             with self._lock:
                 self.exchanges += 1
             exchange = self._over_http if self._http else self._over_grpc
-            token, life = exchange(subject.token, subject.token_type, key)
+            token, life = exchange(subject, key)
         except CountersignError as error:
             if error.reason in FINAL and not error.retryable:
                 return self._end(error, version)
@@ -422,11 +427,13 @@ class TokenSource:
                         wake_at = min(wake_at, entry.refresh_at)
                 self._changed.wait(max(wake_at - self._clock.monotonic(), 0.01))
 
-    def _over_grpc(self, subject: str, subject_type: str, key: _Key) -> tuple[AccessToken, float]:
+    def _over_grpc(self, subject: Subject, key: _Key) -> tuple[AccessToken, float]:
         audiences, scopes, ttl = key
         request = token_service_pb2.ExchangeTokenRequest(
-            subject_token=subject, audiences=audiences, scopes=scopes, subject_token_type=subject_type
+            subject_token=subject.token, audiences=audiences, scopes=scopes, subject_token_type=subject.token_type
         )
+        if subject.rule_id:
+            request.federation_rule_id = subject.rule_id  # type: ignore[attr-defined]
         if ttl is not None:
             request.requested_ttl.FromNanoseconds(int(ttl * 1e9))
         with self._lock:
@@ -454,13 +461,16 @@ class TokenSource:
             life = expires - self._clock.wall()
         return AccessToken(answer.access_token, expires, tuple(answer.scopes)), life
 
-    def _over_http(self, subject: str, subject_type: str, key: _Key) -> tuple[AccessToken, float]:
+    def _over_http(self, subject: Subject, key: _Key) -> tuple[AccessToken, float]:
         audiences, scopes, ttl = key
-        form = [
-            ("grant_type", TOKEN_EXCHANGE),
-            ("subject_token", subject),
-            ("subject_token_type", subject_type or ACCESS_TOKEN),
-        ]
+        if subject.rule_id:
+            form = [("grant_type", JWT_BEARER), ("assertion", subject.token), ("federation_rule_id", subject.rule_id)]
+        else:
+            form = [
+                ("grant_type", TOKEN_EXCHANGE),
+                ("subject_token", subject.token),
+                ("subject_token_type", subject.token_type),
+            ]
         form += [("audience", audience) for audience in audiences]
         if scopes:
             form.append(("scope", " ".join(scopes)))
