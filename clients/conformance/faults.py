@@ -335,7 +335,10 @@ def file_revives(driver):
 
 
 def assertion_file(driver):
-    first, second = ("eyJhbGciOiJFZERTQSJ9.eyJqdGkiOiIxIn0.c2lnbmF0dXJl", "eyJhbGciOiJFZERTQSJ9.eyJqdGkiOiIyIn0.c2lnbmF0dXJl")
+    first, second = (
+        "eyJhbGciOiJFZERTQSJ9.eyJqdGkiOiIxIn0.c2lnbmF0dXJl",
+        "eyJhbGciOiJFZERTQSJ9.eyJqdGkiOiIyIn0.c2lnbmF0dXJl",
+    )
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "assertion"
         path.write_text(first)

@@ -187,6 +187,8 @@ class Proxy:
 
     def __init__(self, port):
         self.target, self.delay, self.refuses, self.swallows = port, 0.0, False, 0
+        # Sockets that lead nowhere any more, and do not say so.
+        self._silent = set()
         self._pairs, self._lock = [], threading.Lock()
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
@@ -223,6 +225,8 @@ class Proxy:
             while data := source.recv(65536):
                 if self.delay:
                     time.sleep(self.delay)
+                if source in self._silent:
+                    continue
                 if frames and not swallow.is_set() and frames.has_call(data):
                     swallow.set()
                     # The server has the time to do it; its answer goes nowhere.
@@ -233,6 +237,11 @@ class Proxy:
         except OSError:
             pass
         close(source, sink)
+
+    def silence(self):
+        """As a firewall that has forgotten the connections."""
+        with self._lock:
+            self._silent.update(each for pair in self._pairs for each in pair)
 
     def cut(self):
         with self._lock:
@@ -365,6 +374,15 @@ class Place:
         except Failed as error:
             raise Failed(f"{error}: {last[0].get('error', 'accepted')}") from None
 
+    def acknowledges(self, key_ids):
+        """The server has heard from the library which keys it holds; else an operator revokes blindly."""
+
+        def holds():
+            listed = self.call("TokenService/ListVerifiers", {}).get("verifiers", [])
+            return any(each["verifierName"] == "v" and set(each.get("heldKeyIds", [])) == key_ids for each in listed)
+
+        wait_for(holds, 40, f"the acknowledgement of {len(key_ids)} keys")
+
     def still(self, jwt, name="v"):
         """It is accepted now."""
         answer = self.verify(jwt, name)
@@ -475,6 +493,30 @@ def slowed(place):
         place.proxy.delay = 0.0
 
 
+def silent(place):
+    _, token, secret = place.subject()
+    jwt = place.exchange(secret)
+    place.good(jwt)
+    place.proxy.silence()
+    place.call("TokenService/RevokeToken", {"token_id": token})
+    # The library notices by itself that no checkpoint comes, and connects anew.
+    place.refused(jwt, "TOKEN_REVOKED", within=40)
+
+
+def flood(place):
+    given = read("key_sets.json")
+    _, _, secret = place.subject()
+    jwt = place.exchange(secret)
+    place.good(jwt)
+    before = place.driver.ok("state", id="v")["key_set_fetches"]
+    for unknown in given["cases"]:
+        place.driver.error("verify", "ACCESS_TOKEN_INVALID", id="v", jwt=unknown, audience=AUDIENCE)
+    fetches = place.driver.ok("state", id="v")["key_set_fetches"] - before
+    if fetches > 1:
+        raise Failed(f"{fetches} fetches of the key set at 200 unknown kids")
+    place.still(jwt)
+
+
 def other_node(place):
     _, token, secret = place.subject()
     jwt = place.exchange(secret)
@@ -518,7 +560,7 @@ def source_key(place):
     path = place.directory / f"{place.language}.pem"
     path.write_text(given["pem"])
     path.chmod(0o600)
-    account = place.account("signer", "reports.read")
+    account = place.account("signer", "reports.read", "tokens.introspect")
     made = place.token(account, kind="TOKEN_KIND_KEY", public_jwk=json.dumps(given["public_jwk"]))
     credential = {"key_file": str(path), "token_id": made["token"]["id"]}
     for transport in ("grpc", "http"):
@@ -534,6 +576,11 @@ def source_key(place):
             answer = place.driver.ok("get", id="s", audiences=[audience])
             equal(claims_of(answer["access_token"])["client_id"], made["token"]["id"], "client_id")
         place.driver.ok("close", id="s")
+    # The stream, too, is read with a key.
+    place.verifier("key", credential=credential)
+    _, _, secret = place.subject()
+    place.good(place.exchange(secret), "key")
+    place.driver.ok("close", id="key")
 
 
 def source_file(place):
@@ -597,7 +644,7 @@ def claims_of(jwt):
 
 
 def signing_keys(places, deployment, each):
-    jwts, news, olds = {}, {}, {}
+    jwts, news = {}, {}
 
     def before(place):
         _, _, secret = place.subject()
@@ -618,9 +665,11 @@ def signing_keys(places, deployment, each):
         wait_for(signs, 20, "the new key signs")
         place.good(news[place])
         place.still(jwts[place][1])
-        olds[place] = True
+        place.acknowledges({old, kid_of(news[place])})
 
     each(after_rotation)
+    # What a verifier says is recorded once a second.
+    time.sleep(1.1)
     deployment.call(
         "TokenService/RevokeSigningKey", {"kid": old, "reason": "REVOKE_REASON_KEY_COMPROMISE"}, deployment.operator
     )
@@ -628,6 +677,7 @@ def signing_keys(places, deployment, each):
     def after_revocation(place):
         place.refused(jwts[place][1], "ACCESS_TOKEN_INVALID")
         place.still(news[place])
+        place.acknowledges({kid_of(news[place])})
 
     each(after_revocation)
 
@@ -722,7 +772,9 @@ OWN = {
     ("Verifier", "live: org suspended"): suspended,
     ("Verifier", "live: stream cut"): cut,
     ("Verifier", "live: stream slowed"): slowed,
+    ("Verifier", "live: stream silent"): silent,
     ("Verifier", "live: node changed"): other_node,
+    ("Verifier", "live: flood of unknown keys"): flood,
     ("Verifier", "live: clock 30 s off"): clock_off,
     ("Errors", "live: pages"): pages,
     ("Errors", "live: request ids"): request_ids,

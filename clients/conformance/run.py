@@ -61,12 +61,14 @@ ROWS = {
         "live: rule disabled",
         "live: stream cut",
         "live: stream slowed",
+        "live: stream silent",
         "live: node changed",
+        "live: flood of unknown keys",
         "live: server killed",
         "live: database restored",
         "live: clock 30 s off",
     ],
-    "Interceptor": ["gRPC", "HTTP", "stale"],
+    "Interceptor": ["gRPC", "gRPC, called from the other languages", "HTTP", "stale"],
     "Errors": ["reasons and details", "live: pages", "live: request ids"],
 }
 
@@ -341,6 +343,32 @@ def services(driver, results):
         driver.ask("close", id=transport)
 
 
+def across(drivers, results):
+    """Each library calls the services of the others: the refusals are understood there."""
+    given = read("services.json")
+    cases = [case for case in given["cases"] if case["row"] == "gRPC"]
+    for serving in drivers:
+        serving.ok("verifier", id="across", issuer=given["issuer"], clock=given["clock"])
+        serving.ok("feed", id="across", items=given["feed"])
+        options = {"audience": given["audience"], "orgs": given["orgs"], "verifier": "across", "transport": "grpc"}
+        answer = serving.ask("serve", id="across-service", **options)
+        for calling in drivers:
+            if calling is serving or "ok" not in answer:
+                continue
+            for case in cases:
+
+                def call(case=case, calling=calling, address=answer["ok"]["address"]):
+                    asked = {name: case[name] for name in ("path", "access_token", "method") if name in case}
+                    if "reason" in case["expect"]:
+                        calling.error("call", case["expect"]["reason"], address=address, **asked)
+                    else:
+                        equal(calling.ok("call", address=address, **asked), case["expect"], "the answer")
+
+                row = "gRPC, called from the other languages"
+                results.check("Interceptor", row, serving.language, f"{case['name']}, from {calling.language}", call)
+        serving.ask("close", id="across-service")
+
+
 ### The table.
 
 
@@ -402,6 +430,8 @@ def main():
         if "vectors".startswith(options.only):
             vectors(driver, results)
         print(f"{driver.language}: vectors, {time.monotonic() - began:.1f} s", flush=True)
+    if "vectors".startswith(options.only):
+        across(drivers, results)
     from faults import faults
 
     began = time.monotonic()

@@ -173,14 +173,17 @@ class Stream(Generic[Answer]):
 
     def __init__(self, call: Any) -> None:
         self._stream = call
+        self._cancelled = False
 
     def __iter__(self) -> Iterator[Answer]:
         try:
             yield from self._stream
         except grpc.RpcError as failed:
-            raise CountersignError.from_rpc(failed) from None
+            if not self._cancelled:
+                raise CountersignError.from_rpc(failed) from None
 
     def cancel(self) -> None:
+        self._cancelled = True
         self._stream.cancel()
 
 

@@ -5,8 +5,19 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-# On Linux it goes on while the machine is suspended, when no checkpoint comes either.
-_SINCE_BOOT: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+
+def _since_boot() -> int | None:
+    """On Linux a clock that goes on while the machine is suspended, when no checkpoint comes either."""
+    number: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+    try:
+        if number is not None:
+            time.clock_gettime(number)
+    except OSError:
+        return None
+    return number
+
+
+_SINCE_BOOT = _since_boot()
 
 
 class Clock(Protocol):

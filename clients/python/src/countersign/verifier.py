@@ -22,7 +22,7 @@ from countersign._clock import Clock, SystemClock
 from countersign._jws import invalid
 from countersign._state import State
 from countersign.claims import Claims
-from countersign.credentials import Credential, credential_of, from_environment
+from countersign.credentials import Credential, Key, credential_of, from_environment
 from countersign.errors import CountersignError, VerificationError
 from countersign.token_source import TokenSource
 from countersign.v1 import token_service_pb2
@@ -38,7 +38,7 @@ FETCH_INTERVAL = 30.0
 FETCH_TIMEOUT = 5.0
 ACKNOWLEDGE_INTERVAL = 25.0
 # Checkpoints come each 5 s: a stream that is this silent is dead, whatever TCP says.
-SILENCE = 15.0
+SILENCE = 12.0
 # The first verification waits at most this long for the first checkpoint.
 FIRST_WAIT = 5.0
 # Of a key set without a stream: max-age of the server's.
@@ -92,8 +92,11 @@ class Verifier:
             if isinstance(credential, TokenSource):
                 self._source = credential
             else:
+                credential = credential_of(credential)
+                if isinstance(credential, Key):
+                    credential = credential.for_issuer(issuer)
                 self._source = self._own_source = TokenSource(
-                    endpoint, credential_of(credential), ca_file=ca_file, allow_plaintext=allow_plaintext
+                    endpoint, credential, ca_file=ca_file, allow_plaintext=allow_plaintext
                 )
         self._org_ids = tuple(org_ids)
         self._name = (verifier_name or f"{socket.gethostname()}-{os.getpid()}")[:100]
@@ -116,8 +119,8 @@ class Verifier:
 
     @classmethod
     def from_env(cls, **options: Any) -> Self:
-        """By `COUNTERSIGN_ENDPOINT`, `COUNTERSIGN_TOKEN_FILE` or `COUNTERSIGN_TOKEN`, `COUNTERSIGN_ISSUER` (default: the
-        endpoint) and `COUNTERSIGN_CA_FILE`."""
+        """By `COUNTERSIGN_ENDPOINT`, `COUNTERSIGN_TOKEN_FILE` or `COUNTERSIGN_TOKEN`, `COUNTERSIGN_ISSUER` (default:
+        the endpoint) and `COUNTERSIGN_CA_FILE`."""
         endpoint = os.environ["COUNTERSIGN_ENDPOINT"]
         options.setdefault("ca_file", os.environ.get("COUNTERSIGN_CA_FILE"))
         credential = None if options.get("revocation") == "none" else from_environment()
@@ -310,11 +313,15 @@ class Verifier:
             if self._endpoint is None:
                 return
             self._wait_until = self._clock.monotonic() + FIRST_WAIT
-            self._channel = self._endpoint.channel([("grpc.max_receive_message_length", LARGEST_SET)])
+            self._channel = self._connect()
             jobs = (self._watch, self._report) if self._streams else (self._refresh,)
             for job in jobs:
                 name = f"countersign-{job.__name__.strip('_')}"
                 threading.Thread(target=job, name=name, daemon=True).start()
+
+    def _connect(self) -> grpc.Channel:
+        assert self._endpoint is not None
+        return self._endpoint.channel([("grpc.max_receive_message_length", LARGEST_SET)])
 
     def _wait_needed(self) -> bool:
         return not self._ready.is_set() and self._endpoint is not None and self._clock.monotonic() < self._wait_until
@@ -375,7 +382,10 @@ class Verifier:
             if self._closed.is_set():
                 return
             self._heard_at = self._clock.monotonic()
-            call = self._call = method(request, metadata=bearer)
+            try:
+                call = self._call = method(request, metadata=bearer)
+            except ValueError:  # of a channel that was replaced meanwhile
+                raise CountersignError("UNAVAILABLE", "the connection was replaced") from None
         for item in call:
             self._heard_at = self._clock.monotonic()
             self.feed(item)
@@ -393,7 +403,7 @@ class Verifier:
             now = self._clock.monotonic()
             if now - self._heard_at > SILENCE and self._call is not None:
                 self._heard_at = now
-                self._call.cancel()
+                self._reconnect()
             if not due and now - acknowledged_at < ACKNOWLEDGE_INTERVAL:
                 continue
             self._acknowledge.clear()
@@ -410,6 +420,17 @@ class Verifier:
             except (grpc.RpcError, CountersignError, ValueError) as failed:
                 error = CountersignError.from_rpc(failed) if isinstance(failed, grpc.RpcError) else failed
                 log.debug("acknowledgement failed: %s", error)
+
+    def _reconnect(self) -> None:
+        """Another connection: the one of before may lead nowhere, and not say so."""
+        log.warning("stream of revocations is silent: connecting anew")
+        with self._lock:
+            if self._closed.is_set():
+                return
+            before, self._channel = self._channel, self._connect()
+        # Ends the stream, too.
+        if before is not None:
+            before.close()
 
     def _refresh(self) -> None:
         """Without a stream: keeps the key set."""
