@@ -222,7 +222,7 @@ def attacks():
     )
     refused(
         "another header under the signature",
-        f"{encode(json.dumps({'typ': 'at+jwt', 'alg': 'EdDSA', 'kid': ED.kid, 'x': 1}).encode())}.{payload}.{signature}",
+        f"{encode(json.dumps({'typ': 'at+jwt', 'alg': ED.alg, 'kid': ED.kid, 'x': 1}).encode())}.{payload}.{signature}",
         "signature",
     )
     refused("signed by another key of the set's algorithm", jwt(key=STRANGER, header={"kid": ED.kid}), "signature")

@@ -3,8 +3,9 @@
 
     clients/conformance/run.py [--binary BINARY] [--only NAME] [--no-table] [LANGUAGE[=FOLDER]…]
 
-Default: every language in clients/ that has `tasks`; FOLDER is where that of a language is. Without --binary the scenarios against a running server are not
-run. --only: those parts whose name begins so (vectors, faults, live). Fails where a check of any language fails.
+Default: every language in clients/ that has `tasks`; FOLDER is where that of a language is. Without --binary the
+scenarios against a running server are not run. --only: those parts whose name begins so (vectors, faults, live). Fails
+where a check of any language fails.
 """
 
 import argparse
