@@ -1,6 +1,6 @@
 //! The table of RPCs: what answers at which path.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use super::layers::access::{Access, row, serves_pages};
 use super::service::Handler;

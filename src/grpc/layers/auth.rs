@@ -1,5 +1,7 @@
 //! Authentication: from the metadata of a call to its [`Caller`].
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderValue, header};
 use time::OffsetDateTime;
 
@@ -25,7 +27,7 @@ use crate::state::shares::{Group, Member, Place};
 pub struct Call {
     caller: Option<Caller>,
     presented: Presented,
-    pub context: RequestContext,
+    pub context: Arc<RequestContext>,
     /// Whether it came in by OAuth 2.0, where what a request leaves out means something else.
     pub over_oauth: bool,
 }
@@ -104,7 +106,7 @@ impl Call {
         access: Access,
         state: &State,
         presented: Presented,
-        context: &RequestContext,
+        context: &Arc<RequestContext>,
     ) -> Result<Self> {
         let mut call = Self { caller: None, presented, context: context.clone(), over_oauth: false };
         if access == Access::Open {

@@ -24,7 +24,7 @@ pub(in crate::grpc) struct EndingStream {
     /// How many frames are sent at most before the end, once it is over.
     left: u8,
     ended: bool,
-    context: RequestContext,
+    context: Arc<RequestContext>,
     /// Where its refusal is logged and counted, with the row of its RPC.
     log: (Arc<AccessLog>, usize),
     /// Whether the headers of the call name an encoding of its messages.
@@ -41,7 +41,7 @@ impl EndingStream {
         body: Body,
         closing: Closing,
         (place, gave_way): (Place, GaveWay),
-        context: RequestContext,
+        context: Arc<RequestContext>,
         log: (Arc<AccessLog>, usize),
         encoded: bool,
     ) -> Self {
