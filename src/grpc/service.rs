@@ -10,7 +10,7 @@ use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
 use super::layers::auth::Call;
 use super::layers::body::MESSAGE_HEAD;
-use super::streams::Frames;
+use super::streams::frames::Frames;
 use crate::error::{Reason, Result};
 use crate::state::State;
 

@@ -71,7 +71,7 @@ pub struct Mark {
     place: u64,
     /// Everything settled up to here was read.
     pub settled: Position,
-    /// Every scheduled end up to this time was looked at, as far as it is before now.
+    /// Every scheduled end up to this time was checked.
     pub ends: OffsetDateTime,
 }
 
@@ -97,7 +97,7 @@ struct Kept {
     settled: Position,
     /// Scheduled ends up to this time may be missing.
     ends_floor: OffsetDateTime,
-    /// Those after this time were not looked at yet.
+    /// Those after this time were not checked yet.
     ends: OffsetDateTime,
     /// What is due soon, by the time and what it is.
     due: BTreeMap<(OffsetDateTime, String), (OrgId, Vec<OrgId>, Revocation)>,
@@ -208,7 +208,7 @@ impl Streams {
         }
     }
 
-    /// The scheduled ends that are due, and when the next one is. They stay until they are told.
+    /// The scheduled ends that are due, and when the next one is. They stay until [`ended`](Self::ended).
     pub fn due(&self, now: OffsetDateTime) -> (Vec<Ends>, Option<OffsetDateTime>) {
         let kept = self.kept();
         let is_due =
@@ -223,7 +223,7 @@ impl Streams {
         (due, next)
     }
 
-    /// All that was due at this time was looked at; these have come about.
+    /// All that was due at this time was checked; these have come about.
     pub fn ended(&self, came_about: Vec<Ends>, at: OffsetDateTime) {
         let mut kept = self.kept();
         while let Some(first) = kept.due.first_entry()
@@ -331,7 +331,7 @@ impl Kept {
     fn schedule(&mut self, org_id: OrgId, told: &[OrgId], revocation: &Revocation) {
         let key = (revocation.from, revocation.subject.to_string());
         self.due.insert(key, (org_id, told.to_vec(), revocation.clone()));
-        // A checkpoint must not say that it was looked at.
+        // A checkpoint must not say that it was checked.
         self.ends = self.ends.min(revocation.from - Duration::from_micros(1));
     }
 }

@@ -13,7 +13,7 @@ use crate::connections::{Closing, GaveWay, Place};
 use crate::domain::access::request_context::RequestContext;
 use crate::error::Error;
 use crate::flows::access_log::{AccessLog, Subject};
-use crate::grpc::streams::Frames;
+use crate::grpc::streams::frames::Frames;
 
 /// The most frames of a stream that is over which are sent before its end.
 const MOST_AFTER: u8 = 8;

@@ -10,6 +10,7 @@ use super::messages;
 use crate::db;
 use crate::db::events::feed::{self, Position};
 use crate::db::events::log;
+use crate::domain::access::work::Work;
 use crate::domain::event_types;
 use crate::domain::values::ids::{EventId, OrgId};
 use crate::domain::values::permissions::Permission;
@@ -19,8 +20,10 @@ use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::pb::watch_events_response::Item;
 use crate::grpc::streams::cursor::{Binding, Cursor};
-use crate::grpc::streams::{self, Frames, Over, Session};
+use crate::grpc::streams::frames::Frames;
+use crate::grpc::streams::{self, Over, Session};
 use crate::state::State;
+use crate::state::shares::{Group, Member};
 use crate::state::streams::{Mark, News};
 
 const RPC: &str = "WatchEvents";
@@ -48,8 +51,16 @@ pub(in crate::grpc) async fn watch_events(
     types.dedup();
     let binding = Binding::new(RPC, org_id, &types);
     let cursor = binding.open(state, &request.cursor)?;
-    let (reader, mark) = state.streams.reader();
-    let at = cursor.map_or(mark.settled, |cursor| cursor.position);
+    let at = match cursor {
+        Some(cursor) => cursor.position,
+        None => {
+            let caller = call.caller()?;
+            let (group, member) = (Group::Org(caller.home()), Member::Credential(caller.credential_id()));
+            let _place = state.shares.place(group, member, Work::Reads).await?;
+            feed::latest(&mut *state.db.acquire().await?).await?
+        }
+    };
+    let (reader, _) = state.streams.reader();
     streams::begin(state, call, reader, |session| {
         let watch = Watch { session, org_id, types, binding, at, pending: Vec::new() };
         Box::pin(watch.run())

@@ -2,10 +2,10 @@
 //! and the cursors.
 
 pub(in crate::grpc) mod cursor;
+pub(in crate::grpc) mod frames;
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -13,6 +13,7 @@ use prost::Message;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use self::frames::Frames;
 use super::layers::auth::Call;
 use super::service::encode;
 use crate::db::events::feed::FeedRow;
@@ -33,23 +34,6 @@ const UNREAD: Duration = Duration::from_secs(30);
 const WAITING: usize = 16;
 /// From this size on what is to be sent is a piece.
 const PIECE: usize = 16 << 10;
-
-/// The frames of a stream, as its client reads them.
-pub(in crate::grpc) struct Frames {
-    frames: mpsc::Receiver<Bytes>,
-    end: oneshot::Receiver<Error>,
-}
-
-impl Frames {
-    /// The next frames. None: the stream ended without an error.
-    pub(in crate::grpc) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
-        match self.frames.poll_recv(context) {
-            Poll::Ready(Some(frames)) => Poll::Ready(Some(Ok(frames))),
-            Poll::Ready(None) => Pin::new(&mut self.end).poll(context).map(|end| end.ok().map(Err)),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-}
 
 /// Why a stream is over.
 pub(in crate::grpc) enum Over {
@@ -101,7 +85,7 @@ pub(in crate::grpc) fn begin(
             let _ = end.send(error);
         }
     });
-    Ok(Frames { frames, end: ended })
+    Ok(Frames::new(frames, ended))
 }
 
 /// A stream under way.
