@@ -33,11 +33,11 @@ use super::layers::body::{BodyBuffer, MESSAGE_HEAD, overloaded};
 use super::layers::deadline::{connect_deadline, deadline};
 use super::layers::reply::Reply;
 use super::layers::status;
-use super::layers::stream::EndingStream;
+use super::layers::stream::{EndingStream, Source};
 use super::layers::unread::{Unread, UnreadResponses};
 use super::reflection::Reflection;
 use super::rpcs::{self, Kind, Rpc, Stream};
-use super::service::{GRPC_ENCODING, Handler, IDENTITY, decode, encode, message};
+use super::service::{GRPC_ENCODING, Handler, IDENTITY, StreamHandler, decode, encode, message};
 use super::wire::bounds::Bounds;
 use super::{health, json, oauth, reflection};
 use crate::client_addr::TrustedProxies;
@@ -237,7 +237,9 @@ impl Door {
                         let message = "this RPC is not served to pages in browsers";
                         Err(Error::with_message(Reason::MethodUnknown, message))
                     }
-                    Some(Rpc { kind: Kind::Stream(_), .. }) if protocol == Protocol::Json => {
+                    Some(Rpc { kind: Kind::Stream(_) | Kind::Watch(..), .. })
+                        if protocol == Protocol::Json =>
+                    {
                         Err(Error::with_message(
                             Reason::MethodUnknown,
                             "an RPC that streams is not served as JSON",
@@ -251,6 +253,10 @@ impl Door {
                             context,
                         ))
                         .await
+                    }
+                    Some(rpc @ Rpc { kind: Kind::Watch(handler, bounds), .. }) => {
+                        let answers = (rpc, *handler, bounds);
+                        Box::pin(self.watch(answers, (&head, body), row, connection, context)).await
                     }
                     Some(rpc) => self.unary(rpc, &head, body, context, protocol).await,
                     None => Err(Reason::MethodUnknown.into()),
@@ -316,7 +322,7 @@ impl Door {
         let mut body = self.bodies.whole(address, body, is_framed).await?;
         let (handler, bounds) = match &rpc.kind {
             Kind::Unary(handler, bounds) => (handler, bounds),
-            Kind::HealthCheck | Kind::Stream(_) => {
+            Kind::HealthCheck | Kind::Stream(_) | Kind::Watch(..) => {
                 let message = message_of(protocol, rpc, head, std::mem::take(&mut body.bytes))?;
                 let answer = self.check_health(&message).await?;
                 return success(protocol, rpc, answer, self.unread.count(address));
@@ -372,7 +378,39 @@ impl Door {
         Ok(encode(answer.get_ref()))
     }
 
-    /// Begins a stream. Its place holds the permit, until the stream ends or another one takes the place.
+    /// Begins a stream of ours, once its one message has arrived. Its place holds the permit, as that of the
+    /// framework's streams does. It is taken last: a caller that is refused takes it from no other.
+    async fn watch<B>(
+        &self,
+        (rpc, handler, bounds): (&Rpc, StreamHandler, &Bounds),
+        (head, body): (&Parts, B),
+        row: usize,
+        connection: &Connection,
+        context: &Arc<RequestContext>,
+    ) -> Result<Response<Reply>>
+    where
+        B: HttpBody<Data = Bytes> + Unpin,
+    {
+        let address = context.address.shown();
+        let mut body = self.bodies.whole(address, body, true).await?;
+        let permit = self.permits.clone().try_acquire_owned().map_err(|_| overloaded())?;
+        let presented = Presented::of(&head.headers);
+        let call = Call::authenticate_for(rpc.access, &self.state, presented, context).await?;
+        let message = message_of(Protocol::Grpc, rpc, head, std::mem::take(&mut body.bytes))?;
+        bounds.check(&message)?;
+        let frames = handler(&self.state, &call, &message).await?;
+        let (place, gave_way) = self.streams.enter(address, 0);
+        place.hold(permit);
+        let (closing, place, context) = (connection.closing(), (place, gave_way), context.clone());
+        let log = (self.access_log.clone(), row);
+        let stream = EndingStream::new(Source::Ours(frames), closing, place, context, log, false);
+        let mut response = Response::new(Reply::stream(stream));
+        response.headers_mut().insert(CONTENT_TYPE, GRPC);
+        Ok(response)
+    }
+
+    /// Begins a stream of the framework's. Its place holds the permit, until the stream ends or another one takes
+    /// the place.
     async fn stream(
         &self,
         (stream, row): (Stream, usize),
@@ -410,7 +448,10 @@ impl Door {
         }
         let (closing, place, context) = (connection.closing(), (place, gave_way), context.clone());
         let log = (self.access_log.clone(), row);
-        let stream = |body| Reply::stream(EndingStream::new(body, closing, place, context, log, encoded));
+        let stream = |body| {
+            let source = Source::Framework(body);
+            Reply::stream(EndingStream::new(source, closing, place, context, log, encoded))
+        };
         Ok(response.map(stream))
     }
 }

@@ -102,5 +102,6 @@ pub async fn set(
         stale,
         now
     );
-    one_row(&query.execute(tx).await?, "setting a token policy")
+    one_row(&query.execute(&mut *tx).await?, "setting a token policy")?;
+    if stale { super::raise_operators(tx, org_id).await } else { Ok(()) }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue, header};
 use time::OffsetDateTime;
 
-use super::access::{Access, concerns_itself};
+use super::access::{Access, concerns_itself, row};
 use crate::db;
 use crate::domain::access::acting::Acting;
 use crate::domain::access::caller;
@@ -193,6 +193,12 @@ impl Call {
     /// This call of an open RPC, with its caller authenticated.
     pub async fn authenticated(&self, state: &State) -> Result<Self> {
         Ok(Self { caller: Some(self.authenticate(state).await?), ..self.clone() })
+    }
+
+    /// This call, whose caller is authenticated again and has what the access table requires.
+    pub(in crate::grpc) async fn again(&self, state: &State) -> Result<Self> {
+        let access = row(&self.context.method).map_or(Access::Authenticated, |(access, _)| access);
+        Self::authenticate_for(access, state, self.presented.clone(), &self.context).await
     }
 
     /// Whether the call presents the certificate of its connection as its credential.

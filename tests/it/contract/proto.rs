@@ -27,6 +27,14 @@ pub fn rpcs() -> Vec<String> {
     paths
 }
 
+/// Whether an RPC answers with a stream.
+pub fn is_stream(rpc: &str) -> bool {
+    let (_, name) = rpc.rsplit_once('/').unwrap();
+    let files = files();
+    let mut methods = files.iter().flat_map(|file| &file.service).flat_map(|service| &service.method);
+    methods.any(|method| method.name() == name && method.server_streaming())
+}
+
 /// The request and the response message of an RPC, by its path.
 pub fn messages(rpc: &str) -> (DescriptorProto, DescriptorProto) {
     let files = files();
