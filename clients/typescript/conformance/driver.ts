@@ -123,7 +123,7 @@ const operations: Record<string, (request: Request) => object | Promise<object>>
       message: error.message,
       metadata: error.metadata,
       violations: error.fieldViolations,
-      request_id: error.requestId ?? null,
+      request_id: error.requestId ?? "",
     };
   },
 
@@ -157,10 +157,12 @@ const operations: Record<string, (request: Request) => object | Promise<object>>
     return { address };
   },
 
-  async call({ address, access_token: bearer, path }) {
+  async call({ address, access_token: bearer, path, method }) {
     const channel = new Channel({ endpoint: `http://${address}` });
     try {
-      const { createResource } = OrgService.method;
+      const { createResource: declared } = OrgService.method;
+      // Another path with the same messages.
+      const createResource = method ? { ...declared, name: method.split("/").at(-1) } : declared;
       const { resource } = await channel.unary(createResource, { path }, { bearer, timeout: 10 });
       return { path: resource?.path, display_name: resource?.displayName };
     } finally {

@@ -225,33 +225,37 @@ function connectDetails(details: unknown[]): Details {
     if (typeof type !== "string" || !(value instanceof Uint8Array)) return [];
     return [{ $typeName: "google.protobuf.Any" as const, typeUrl: `type.googleapis.com/${type}`, value }];
   });
-  try {
-    return unpack(packed);
-  } catch {
-    return {};
-  }
+  return unpack(packed);
 }
 
 function unpack(packed: Any[]): Details {
   const details: Details = {};
   for (const any of packed) {
-    const info = anyUnpack(any, ErrorInfoSchema);
-    if (info && info.domain === DOMAIN) {
-      details.reason = info.reason;
-      details.metadata = info.metadata;
+    try {
+      unpackOne(any, details);
+    } catch {
+      // The others count.
     }
-    const retry = anyUnpack(any, RetryInfoSchema);
-    if (retry?.retryDelay) details.retryAfter = secondsOf(retry.retryDelay);
-    const bad = anyUnpack(any, BadRequestSchema);
-    if (bad) details.fieldViolations = bad.fieldViolations.map(({ field, description }) => ({ field, description }));
-    const failure = anyUnpack(any, PreconditionFailureSchema);
-    if (failure) details.preconditions = described(failure.violations);
-    const resource = anyUnpack(any, ResourceInfoSchema);
-    if (resource) details.resource = { type: resource.resourceType, name: resource.resourceName };
-    const request = anyUnpack(any, RequestInfoSchema);
-    if (request) details.requestId = request.requestId;
   }
   return details;
+}
+
+function unpackOne(any: Any, details: Details): void {
+  const info = anyUnpack(any, ErrorInfoSchema);
+  if (info && info.domain === DOMAIN) {
+    details.reason = info.reason;
+    details.metadata = info.metadata;
+  }
+  const retry = anyUnpack(any, RetryInfoSchema);
+  if (retry?.retryDelay) details.retryAfter = secondsOf(retry.retryDelay);
+  const bad = anyUnpack(any, BadRequestSchema);
+  if (bad) details.fieldViolations = bad.fieldViolations.map(({ field, description }) => ({ field, description }));
+  const failure = anyUnpack(any, PreconditionFailureSchema);
+  if (failure) details.preconditions = described(failure.violations);
+  const resource = anyUnpack(any, ResourceInfoSchema);
+  if (resource) details.resource = { type: resource.resourceType, name: resource.resourceName };
+  const request = anyUnpack(any, RequestInfoSchema);
+  if (request) details.requestId = request.requestId;
 }
 
 /** A description that is left out is that of the entry before. */

@@ -4,7 +4,7 @@ import { type Channel, type ConnectionOptions, http } from "./channel.js";
 import type { Subject } from "./credential.js";
 import { CountersignError } from "./errors.js";
 import { TokenService } from "./gen/countersign/v1/token_service_pb.js";
-import { isObject, parseObject } from "./json.js";
+import { parseObject } from "./json.js";
 
 /** What a JWT is asked for. */
 export interface TokenRequest {
@@ -18,7 +18,7 @@ export interface TokenRequest {
 
 export interface Exchanged {
   accessToken: string;
-  /** Unix time, by the server's clock. */
+  /** Unix time. */
   expireTime: number;
   /** Seconds from its making to its end. */
   life: number;
@@ -45,7 +45,14 @@ export function overGrpc(channel: Channel): Exchange {
       ...(purpose !== undefined && { purpose }),
     };
     const { accessToken } = await channel.unary(exchangeToken, request, { timeout });
-    return read(accessToken);
+    try {
+      // Its life is told by its own claims, since the two clocks may differ.
+      const { exp = NaN, iat = NaN } = decodeJwt(accessToken);
+      if (exp > iat) return { accessToken, expireTime: exp, life: exp - iat };
+    } catch {
+      // No JWT.
+    }
+    throw noToken();
   };
 }
 
@@ -63,22 +70,19 @@ export function overHttp(connection: ConnectionOptions): Exchange {
     if (scopes.length > 0) form.set("scope", scopes.join(" "));
     if (ttl !== undefined) form.set("requested_ttl", String(Math.ceil(ttl)));
     if (purpose !== undefined) form.set("purpose", purpose);
+    const sent = Date.now() / 1000;
     const { status, headers, body } = await http(connection, url, { form, limit: MAX_ANSWER, timeout });
     const answer = parseObject(body);
     if (status !== 200) throw CountersignError.fromHttp(status, headers, answer);
-    return read(isObject(answer) ? answer["access_token"] : undefined);
+    const { access_token: accessToken, token_type: type, expires_in: life } = answer ?? {};
+    if (typeof type !== "string" || type.toLowerCase() !== "bearer") throw noToken();
+    if (typeof accessToken !== "string" || !/^[\x21-\x7e]+$/.test(accessToken)) throw noToken();
+    if (typeof life !== "number" || !(life > 0)) throw noToken();
+    return { accessToken, expireTime: sent + life, life };
   };
 }
 
-/** Its life is told by its own claims, since the two clocks may differ. */
-function read(accessToken: unknown): Exchanged {
-  try {
-    const { exp, iat } = decodeJwt(accessToken as string);
-    if (Number.isFinite(exp) && Number.isFinite(iat)) {
-      return { accessToken: accessToken as string, expireTime: exp as number, life: (exp as number) - (iat as number) };
-    }
-  } catch {
-    // No JWT.
-  }
-  throw new CountersignError({ code: "INTERNAL", reason: "INTERNAL", message: "the answer has no JWT", retryable: true });
+function noToken(): CountersignError {
+  const message = "the answer has no access token";
+  return new CountersignError({ code: "INTERNAL", reason: "INTERNAL", message, retryable: true });
 }

@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import { Channel, type ConnectionOptions } from "./channel.js";
 import { Backoff, sleep } from "./clock.js";
 import { type Credential, type SubjectReader, readerOf } from "./credential.js";
@@ -82,6 +83,8 @@ export class TokenSource {
   #fileSeen = now();
 
   constructor(options: TokenSourceOptions) {
+    // One listener for each wait.
+    setMaxListeners(0, this.#closed.signal);
     this.#reader = readerOf(options.credential, options.issuer ?? options.endpoint);
     this.#purpose = options.purpose;
     this.#certificateBound = options.certificateBound ?? false;

@@ -163,10 +163,13 @@ export class VerifierCore {
   async #checkSignature(header: JsonObject, parts: Parts, key: VerifyingKey): Promise<Claims> {
     if (header["alg"] !== key.alg) throw invalid("alg", "its algorithm is not that of its key");
     const [head, payload, signature] = parts;
+    const imported = await key.imported().catch(() => {
+      throw invalid("kid", "the key of its kid is broken");
+    });
     let bytes: Uint8Array;
     try {
       const jws = { protected: head, payload, signature };
-      bytes = (await flattenedVerify(jws, await key.imported(), { algorithms: [key.alg] })).payload;
+      bytes = (await flattenedVerify(jws, imported, { algorithms: [key.alg] })).payload;
     } catch {
       throw invalid("signature", "its signature does not match");
     }

@@ -1,4 +1,5 @@
 import { type Timestamp, timestampMs } from "@bufbuild/protobuf/wkt";
+import { setMaxListeners } from "node:events";
 import { hostname } from "node:os";
 import { type Authentication, type Bearer, bearerOf } from "../bearer.js";
 import { Channel, type ConnectionOptions, http } from "../channel.js";
@@ -59,7 +60,9 @@ export interface Internals {
 
 const STALENESS = 30;
 const MAX_OPEN = 3600;
-const FETCH_EVERY = 30;
+/** How often keys are fetched that are not there, and a set that could not be fetched. */
+const SEEK_EVERY = 30;
+const LOAD_EVERY = 1;
 const FETCH_TIMEOUT = 5;
 /** A stream without an item for so long is dead: checkpoints come every 5 s. */
 const SILENCE = 15;
@@ -81,7 +84,8 @@ export class Verifier {
   readonly #closed = new AbortController();
   readonly #waiting = new Set<() => void>();
   #fetching: Promise<void> | undefined;
-  #fetchedAt = -Infinity;
+  #soughtAt = -Infinity;
+  #failedAt = -Infinity;
   #fetches = 0;
   #keySetEnd = -Infinity;
   #acknowledgement: NodeJS.Timeout | undefined;
@@ -89,6 +93,7 @@ export class Verifier {
 
   constructor(options: VerifierOptions, internals: Internals = {}) {
     const watching = options.revocation === "none" ? undefined : options;
+    setMaxListeners(0, this.#closed.signal);
     const { staleness = STALENESS, openFor = 0 } = watching ?? {};
     requireSeconds("staleness", staleness, Infinity);
     requireSeconds("openFor", openFor, MAX_OPEN);
@@ -143,12 +148,12 @@ export class Verifier {
   async verify(jwt: string, expected: VerifyOptions): Promise<Claims> {
     if (this.#core.options.revocation === "none" && !this.#offline && this.#clock.monotonic() > this.#keySetEnd) {
       // At the first use, or after an outage.
-      await this.#fetchKeys();
+      await this.#load();
       if (this.#clock.monotonic() > this.#keySetEnd) {
         throw new VerificationError("VERIFIER_STALE", "fresh", "there is no recent key set");
       }
     }
-    const find = this.#offline ? undefined : () => this.#fetchKeys();
+    const find = this.#offline ? undefined : () => this.#seek();
     return this.#core.verify(jwt, expected, find);
   }
 
@@ -260,33 +265,47 @@ export class Verifier {
     this.#acknowledgement.unref();
   }
 
-  /** One at a time, and one in 30 s, whoever asks for keys that are not there. */
+  /** For a key that is not there: one fetch in 30 s, however many are asked for. */
+  #seek(): Promise<void> {
+    const now = this.#clock.monotonic();
+    if (this.#fetching || now - this.#soughtAt < SEEK_EVERY) return this.#fetching ?? Promise.resolve();
+    this.#soughtAt = now;
+    return this.#fetchKeys();
+  }
+
+  /** Without a stream: where there is no recent set. */
+  #load(): Promise<void> {
+    if (this.#clock.monotonic() - this.#failedAt < LOAD_EVERY) return this.#fetching ?? Promise.resolve();
+    return this.#fetchKeys();
+  }
+
+  /** One at a time. */
   #fetchKeys(): Promise<void> {
-    if (!this.#fetching && this.#clock.monotonic() - this.#fetchedAt >= FETCH_EVERY) {
-      this.#fetchedAt = this.#clock.monotonic();
-      this.#fetches += 1;
-      this.#fetching = this.#fetch().finally(() => {
-        this.#fetching = undefined;
-      });
-    }
-    return this.#fetching ?? Promise.resolve();
+    this.#fetching ??= this.#fetch().finally(() => {
+      this.#fetching = undefined;
+    });
+    return this.#fetching;
   }
 
   async #fetch(): Promise<void> {
+    this.#fetches += 1;
     const url = `${this.#options.endpoint.replace(/\/$/, "")}/.well-known/jwks.json`;
     try {
       const limits = { limit: MAX_KEY_SET, timeout: FETCH_TIMEOUT };
       const { status, headers, body } = await http(this.#options, url, limits);
-      const keys = status === 200 ? parseObject(body)?.["keys"] : undefined;
-      if (!Array.isArray(keys)) throw CountersignError.fromHttp(status === 200 ? 502 : status, headers, undefined);
+      const keys = parseObject(body)?.["keys"];
+      if (status !== 200) throw CountersignError.fromHttp(status, headers, undefined);
+      if (!Array.isArray(keys)) {
+        throw new CountersignError({ code: "INTERNAL", reason: "", message: "the answer is no key set" });
+      }
       if (this.#core.options.revocation === "stream") {
         this.#core.addKeys(keys);
-      } else {
-        this.#core.replaceKeys(keys);
+      } else if (this.#core.replaceKeys(keys)) {
         this.#keySetEnd = this.#clock.monotonic() + KEY_SET_LIFE;
         if (this.#isReady) for (const wake of [...this.#waiting]) wake();
       }
     } catch (error) {
+      this.#failedAt = this.#clock.monotonic();
       this.#report(CountersignError.from(error));
     }
   }
@@ -294,10 +313,13 @@ export class Verifier {
   /** Without a stream: the key set is read again well before it is too old. */
   async #refetch(): Promise<void> {
     const { signal } = this.#closed;
+    const backoff = new Backoff(LOAD_EVERY, SEEK_EVERY);
     while (!signal.aborted) {
+      const before = this.#keySetEnd;
       await this.#fetchKeys();
+      if (this.#keySetEnd > before) backoff.reset();
       const left = this.#keySetEnd - this.#clock.monotonic();
-      await sleep(Math.max(FETCH_EVERY + 1, (left * 2) / 3), signal);
+      await sleep(this.#keySetEnd > before ? (left * 2) / 3 : LOAD_EVERY + backoff.next(), signal);
     }
   }
 
