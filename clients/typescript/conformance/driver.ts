@@ -15,7 +15,6 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { createInterface } from "node:readline";
 
-// eslint-disable-next-line @typescript-eslint/no-explicit-any
 type Request = Record<string, any>;
 type Answer = { ok: object } | { error: object };
 

@@ -157,7 +157,11 @@ export function nodeListener(
   handler: (request: Request, connection: Connection) => Promise<Response>,
 ): (request: IncomingMessage, response: ServerResponse) => void {
   return (incoming, outgoing) => {
-    answer(handler, incoming, outgoing).catch(() => outgoing.destroy());
+    answer(handler, incoming, outgoing).catch(() => {
+      // Of the cause a caller learns nothing.
+      if (outgoing.headersSent) outgoing.destroy();
+      else outgoing.writeHead(500).end();
+    });
   };
 }
 
@@ -177,11 +181,14 @@ async function answer(
   else outgoing.end();
 }
 
+/** A backslash, or a segment `.` or `..`, however it is written: a URL resolves them. */
+const RESOLVED = /\\|\/(?:\.|%2e){1,2}(?:$|\/)/i;
+
 /** Undefined where the target is no path, or one that a URL would resolve to another one. */
 function requestOf(incoming: IncomingMessage, outgoing: ServerResponse): Request | undefined {
   const { url = "", method = "GET", headers, socket } = incoming;
   const path = url.split("?", 1)[0] as string;
-  if (!url.startsWith("/") || url.startsWith("//") || /(?:^|[/\\])(?:\.|%2e){1,2}(?:$|[/\\])|\\/i.test(path)) return undefined;
+  if (!url.startsWith("/") || url.startsWith("//") || RESOLVED.test(path)) return undefined;
   const gone = new AbortController();
   outgoing.on("close", () => gone.abort());
   const pairs = Object.entries(headers).flatMap(([name, value]) =>

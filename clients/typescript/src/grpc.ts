@@ -78,11 +78,15 @@ export function bearer(
   return (callOptions, nextCall) => {
     let isCancelled = false;
     let hasBegun = false;
-    // A call that has not begun ends here.
+    const inner = nextCall(callOptions);
     let end = (_status: grpc.StatusObject) => {};
-    return new grpc.InterceptingCall(nextCall(callOptions), {
+    return new grpc.InterceptingCall(inner, {
       start(metadata, listener, next) {
-        end = (status) => (listener as grpc.InterceptingListener).onReceiveStatus(status);
+        // A call that has not begun ends here.
+        end = (status) => {
+          inner.cancelWithStatus(status.code, status.details);
+          (listener as grpc.InterceptingListener).onReceiveStatus(status);
+        };
         source.get(audience, { ...options, ...timeoutOf(callOptions) }).then(
           (accessToken) => {
             if (isCancelled) return;

@@ -29,7 +29,6 @@ export interface Rule<M> {
 export type Access<M> = Rule<M> | "authenticated" | "open";
 
 /** By path: `/billing.v1.Invoices/GetInvoice`. A method without an entry is denied. */
-// eslint-disable-next-line @typescript-eslint/no-explicit-any
 export type Rules = Readonly<Record<string, Access<any>>>;
 
 /** The rules of a service of `@bufbuild/protobuf`, by the names of its methods and with the types of its messages. */

@@ -102,7 +102,7 @@ test("a thousand callers make one exchange, by the sets of audiences and scopes"
 test("the cache is bounded", async (t) => {
   const server = await exchanges(t);
   const source = sourceOf(t, server.endpoint);
-  for (let i = 0; i < 1010; i += 1) await source.get(`https://${i}.example`);
+  await Promise.all(Array.from({ length: 1010 }, (_, i) => source.get(`https://${i}.example`)));
   assert.deepEqual(source.statistics, { cached: 1000, exchanges: 1010 });
   await source.get("https://1009.example");
   await source.get("https://0.example");

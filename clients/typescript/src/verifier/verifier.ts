@@ -70,6 +70,8 @@ const ACKNOWLEDGE_EVERY = 25;
 /** How long a key set serves that no stream replaces. */
 const KEY_SET_LIFE = 300;
 const MAX_HELD = 20;
+/** At these another JWT does. */
+const STALE = new Set(["ACCESS_TOKEN_INVALID", "ACCESS_TOKEN_STALE"]);
 
 const { watchRevocations, acknowledgeRevocations } = TokenService.method;
 
@@ -205,11 +207,13 @@ export class Verifier {
 
   async #watch(options: WatchingOptions, channel: Channel, bearer: Bearer): Promise<void> {
     const backoff = new Backoff(0.1, 5);
+    // What is refused is not soon allowed.
+    const refusedBackoff = new Backoff(1, 30);
     const { signal } = this.#closed;
     const verifierName = options.verifierName ?? hostname().slice(0, 100);
     while (!signal.aborted) {
       let sent: string | undefined;
-      let retryAfter = 0;
+      let wait = () => backoff.next();
       const dead = new AbortController();
       const kill = () => dead.abort();
       signal.addEventListener("abort", kill);
@@ -223,7 +227,7 @@ export class Verifier {
           const item = itemOf(message);
           if (!item) continue;
           this.receive(item);
-          if ("checkpoint" in item) backoff.reset();
+          if ("checkpoint" in item) for (const each of [backoff, refusedBackoff]) each.reset();
           // The first cursor at once, too: until then the server has nothing to measure its lag by.
           if ("keySet" in item || ("checkpoint" in item && this.#acknowledgedCursor === "")) {
             this.#acknowledge(channel, bearer, verifierName);
@@ -235,13 +239,15 @@ export class Verifier {
         if (signal.aborted) break;
         this.cut(error.reason);
         if (sent !== undefined) bearer.refused(sent, error);
-        retryAfter = error.retryAfter ?? 0;
+        const refusals = ["UNAUTHENTICATED", "PERMISSION_DENIED", "INVALID_ARGUMENT", "UNIMPLEMENTED"];
+        const pace = refusals.includes(error.code) && !STALE.has(error.reason) ? refusedBackoff : backoff;
+        wait = () => pace.next(error.retryAfter);
         this.#report(error);
       } finally {
         clearTimeout(watchdog);
         signal.removeEventListener("abort", kill);
       }
-      await sleep(backoff.next(retryAfter), signal);
+      await sleep(wait(), signal);
     }
   }
 
