@@ -178,7 +178,7 @@ export type Checkpoint = Message<"countersign.v1.Checkpoint"> & {
 
   /**
    * Output only. How long ago the server has last read all changes: what was committed within this time
-   * may be missing. Well below a second, unless the database does not answer.
+   * may be missing. Around a second at most, unless the database does not answer.
    *
    * @generated from field: google.protobuf.Duration lag = 3;
    */

@@ -2243,8 +2243,8 @@ export type WatchRevocationsRequest = Message<"countersign.v1.WatchRevocationsRe
   orgIds: string[];
 
   /**
-   * Optional. The name by which `AcknowledgeRevocations` records this verifier, for the server's log: 1
-   * to 100 characters, no control characters.
+   * Optional. The name by which `AcknowledgeRevocations` records this verifier: 1 to 100 characters, with
+   * the rules of `Org.display_name`.
    *
    * @generated from field: string verifier_name = 3;
    */
@@ -2339,7 +2339,7 @@ export const KeySetSchema: GenMessage<KeySet> = /*@__PURE__*/
 export type AcknowledgeRevocationsRequest = Message<"countersign.v1.AcknowledgeRevocationsRequest"> & {
   /**
    * Required. The verifier's name, unique among those of its credential, such as the name of the
-   * process: 1 to 100 characters, no control characters.
+   * process: 1 to 100 characters, with the rules of `Org.display_name`.
    *
    * @generated from field: string verifier_name = 1;
    */
@@ -3111,9 +3111,9 @@ export const TokenService: GenService<{
    * `RevokeSigningKey` report this alone, never what was sent.
    *
    * A verifier is known by the credential that it authenticates with and its name. A credential has at
-   * most 100 verifiers, an org 1 000; of further ones nothing is recorded.
+   * most 100 verifiers, an org 1 000.
    *
-   * The caller must hold `tokens.introspect` in the org, or `platform.verify`.
+   * The caller must hold `tokens.introspect` in the org of its credential, or `platform.verify`.
    *
    * Fails with:
    *
