@@ -37,6 +37,7 @@ const MAX_FILE = 64 * 1024;
 
 /** `issuer`: the audience of assertions. */
 export function readerOf(credential: Credential, issuer: string): SubjectReader {
+  if (credential === "") throw new TypeError("the token string is empty");
   if (typeof credential === "string") return constant(async () => ({ text: credential, isAssertion: false }));
   if ("tokenFile" in credential) {
     return new FileReader(credential.tokenFile, (content) => {

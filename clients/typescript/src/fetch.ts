@@ -44,9 +44,9 @@ export function guard(
   requires: (request: Request) => Requirement | undefined,
   handler: (request: Request, caller: Caller) => Response | Promise<Response>,
 ): (request: Request, connection?: Connection) => Promise<Response> {
-  const metadataPath = new URL(options.resourceMetadata).pathname;
+  const metadata = new URL(options.resourceMetadata);
   return async (request, connection = {}) => {
-    if (request.method === "GET" && new URL(request.url).pathname === metadataPath) return metadataOf(options);
+    if (request.method === "GET" && new URL(request.url).pathname === metadata.pathname) return metadataOf(options);
     let caller: Caller;
     try {
       const requirement = requires(request);
@@ -60,7 +60,7 @@ export function guard(
         caller = { claims };
       }
     } catch (thrown) {
-      return denial(denialOf(thrown), options);
+      return denial(denialOf(thrown), metadata.href);
     }
     return handler(request, caller);
   };
@@ -101,7 +101,7 @@ function metadataOf({ verifier, audience }: FetchGuardOptions): Response {
   return Response.json(metadata, { headers: { "cache-control": "public, max-age=300" } });
 }
 
-function denial(error: CountersignError, { resourceMetadata }: FetchGuardOptions): Response {
+function denial(error: CountersignError, resourceMetadata: string): Response {
   const { code, reason, message, metadata } = error;
   const headers = new Headers({ "cache-control": "no-store", [REASON_HEADER]: reason });
   const challenge = (...parameters: string[]) => {
