@@ -34,6 +34,7 @@ export interface AccessToken {
 }
 
 interface Entry {
+  key: string;
   request: TokenRequest;
   token?: AccessToken | undefined;
   /** Monotonic times. */
@@ -148,7 +149,8 @@ export class TokenSource {
       certificateBound: this.#certificateBound,
     };
     const key = JSON.stringify([request.audiences, request.scopes, ttl ?? null]);
-    const entry = this.#entries.get(key) ?? { request, obtained: 0, refreshAt: 0, end: 0, lastUse: 0, awaitedUntil: 0 };
+    const none = { obtained: 0, refreshAt: 0, end: 0, lastUse: 0, awaitedUntil: 0 };
+    const entry = this.#entries.get(key) ?? { key, request, ...none };
     // The order of the map is that of use.
     this.#entries.delete(key);
     this.#entries.set(key, entry);
@@ -177,7 +179,7 @@ export class TokenSource {
   async #fly(entry: Entry): Promise<AccessToken> {
     for (;;) {
       await this.#mayExchange();
-      await sleep(this.#notBefore - now(), this.#closed.signal);
+      if (now() < this.#notBefore) await sleep(this.#notBefore - now(), this.#closed.signal);
       if (this.#closed.signal.aborted) {
         throw new CountersignError({ code: "CANCELLED", reason: "", message: "the token source is closed" });
       }
@@ -255,6 +257,8 @@ export class TokenSource {
 
   #schedule(entry: Entry): void {
     clearTimeout(entry.timer);
+    // It may have given way to others meanwhile.
+    if (this.#entries.get(entry.key) !== entry) return;
     const isUsed = () => entry.lastUse >= entry.obtained || now() - entry.lastUse < IDLE;
     entry.timer = setTimeout(
       () => {
@@ -314,8 +318,8 @@ function waited(
       stop();
       reject(entry.lastError ?? new CountersignError({ ...unavailable, retryable: true }));
     }, timeout * 1000);
-    if (signal?.aborted) return cancelled();
-    signal?.addEventListener("abort", cancelled);
     flight.then(resolve, reject).finally(stop);
+    if (signal?.aborted) cancelled();
+    else signal?.addEventListener("abort", cancelled);
   });
 }

@@ -189,6 +189,7 @@ test("a stale JWT is exchanged anew; what waits ends with its signal and with th
 
   server.behaviour = { code: grpc.status.UNAVAILABLE };
   await assert.rejects(source.get("a", { signal: AbortSignal.timeout(50) }), reasonOf("CANCELLED"));
+  await assert.rejects(source.get("c", { signal: AbortSignal.abort() }), reasonOf("CANCELLED"));
   const waiting = source.get("b");
   await pause(50);
   source.close();

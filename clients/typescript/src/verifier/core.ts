@@ -78,11 +78,11 @@ export class VerifierCore {
     return age !== undefined && age <= Math.max(staleness, openFor) && !this.#revocations.incomplete;
   }
 
-  receive(item: Item): void {
+  /** Whether it was taken: a key set that is too large is not. */
+  receive(item: Item): boolean {
     const { clock } = this.options;
-    if ("keySet" in item) {
-      this.replaceKeys(item.keySet);
-    } else if ("revocation" in item) {
+    if ("keySet" in item) return this.replaceKeys(item.keySet);
+    if ("revocation" in item) {
       this.#revocations.add(item.revocation);
       const { subject } = item.revocation;
       if (subject && "key_id" in subject) this.#setKeys(this.#keys);
@@ -96,6 +96,7 @@ export class VerifierCore {
         this.#forget();
       }
     }
+    return true;
   }
 
   /** What has expired by both clocks: one that steps forward and back must lose nothing. */

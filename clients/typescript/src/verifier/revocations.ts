@@ -62,7 +62,9 @@ export class Revocations {
       return;
     }
     const key = keyOf(orgId, subject);
-    const expires = expireTime === undefined ? Infinity : expireTime + MARGIN;
+    // What a stolen key signed may claim any time.
+    const isForEver = expireTime === undefined || "key_id" in subject;
+    const expires = isForEver ? Infinity : expireTime + MARGIN;
     const reason = told !== undefined && told !== "UNSPECIFIED" && told in ErrorReason ? told : undefined;
     if (this.size >= MOST && !this.#ends.has(key) && !this.#versions.has(key)) {
       this.#incomplete = true;

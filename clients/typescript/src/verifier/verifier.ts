@@ -190,9 +190,11 @@ export class Verifier {
     this.close();
   }
 
-  /** What the stream brings. For tests: the stream itself does it else. */
+  /** What the stream brings. A test of a service gives it to a verifier that is offline. */
   receive(item: Item): void {
-    this.#core.receive(item);
+    if (!this.#core.receive(item)) {
+      this.#report(new CountersignError({ code: "INTERNAL", reason: "", message: "a key set was too large" }));
+    }
     if (this.#isReady) for (const wake of [...this.#waiting]) wake();
   }
 
