@@ -29,7 +29,7 @@ const jwt = await new CompactSign(Buffer.from(JSON.stringify(claims)))
   .setProtectedHeader({ typ: "at+jwt", alg: "EdDSA", kid: "k1" })
   .sign(privateKey);
 
-const verifier = new Verifier({ endpoint: ISSUER }, { offline: true });
+const verifier = Verifier.offline(ISSUER);
 verifier.receive({ keySet: [jwk] });
 for (let i = 0; i < 1000; i += 1) {
   const subject = { token_id: `tok_${i}` };

@@ -15,8 +15,10 @@ import { CountersignError } from "./errors.js";
 
 /** Where the server is, and what TLS needs. */
 export interface ConnectionOptions {
-  /** `https://host[:port]`, or `http://…` on loopback. */
+  /** `https://host[:port]`; `http://…` on this machine, or with `allowPlaintext`. */
   endpoint: string;
+  /** Credentials may cross a network without TLS, since something else encrypts it. */
+  allowPlaintext?: boolean;
   /** A private CA, in PEM. */
   ca?: string | Buffer;
   /** The certificate that this client shows, and its key, in PEM. */
@@ -38,8 +40,9 @@ const MAX_MESSAGE = 4 * 1024 * 1024;
 export class Channel {
   readonly #client: grpc.Client;
 
-  constructor({ endpoint, ca, clientCertificate }: ConnectionOptions) {
-    const { secure, address } = parseEndpoint(endpoint);
+  constructor(connection: ConnectionOptions) {
+    const { ca, clientCertificate } = connection;
+    const { secure, address } = parseEndpoint(connection);
     const bytes = (pem: string | Buffer | undefined) => (pem === undefined ? null : Buffer.from(pem));
     const credentials = secure
       ? grpc.credentials.createSsl(
@@ -141,13 +144,20 @@ function aborted(signal: AbortSignal): CountersignError {
   return new CountersignError({ code: "CANCELLED", reason: "", message: "the call was cancelled", cause: signal.reason });
 }
 
-function parseEndpoint(endpoint: string): { secure: boolean; address: string } {
-  const url = new URL(endpoint);
-  if (url.protocol !== "https:" && url.protocol !== "http:") {
-    throw new TypeError("an endpoint begins with https:// or http://");
+const LOOPBACK = /^(?:localhost|127(?:\.\d+){3}|\[::1\])$/;
+
+/** Throws where the endpoint is none, or would show credentials to a network. */
+export function parseEndpoint({ endpoint, allowPlaintext = false }: ConnectionOptions): {
+  secure: boolean;
+  address: string;
+} {
+  const { protocol, hostname, port } = new URL(endpoint);
+  const secure = protocol === "https:";
+  if (!secure && protocol !== "http:") throw new TypeError("an endpoint begins with https:// or http://");
+  if (!secure && !allowPlaintext && !LOOPBACK.test(hostname)) {
+    throw new TypeError("an http:// endpoint that is not on this machine needs allowPlaintext: true");
   }
-  const secure = url.protocol === "https:";
-  return { secure, address: `${url.hostname}:${url.port || (secure ? 443 : 80)}` };
+  return { secure, address: `${hostname}:${port || (secure ? 443 : 80)}` };
 }
 
 export interface HttpAnswer {

@@ -50,6 +50,8 @@ export type ServiceClient<S extends DescService> = {
 };
 
 const TIMEOUT = 10;
+/** Reasons that say that nothing was done. */
+const NOTHING_DONE = new Set(["OVERLOADED", "THROTTLED", "CONFLICT"]);
 /** What changes nothing when it is repeated, as its name says. */
 const READS = /^(?:Get|List|Check|Introspect|BatchIntrospect|Explain|Resolve)/;
 
@@ -107,7 +109,8 @@ export class Client {
         if (bearer !== undefined && options.bearer === undefined) this.#bearer.refused(bearer, error);
         // A JWT that went stale is replaced; what was refused has changed nothing.
         const isStale = isFirst && error.reason === "ACCESS_TOKEN_STALE" && options.bearer === undefined;
-        if (!isStale && !(error.retryable && isRepeatable)) throw error;
+        const mayRepeat = error.retryable && (isRepeatable || NOTHING_DONE.has(error.reason));
+        if (!isStale && !mayRepeat) throw error;
         const wait = isStale ? 0 : backoff.next(error.retryAfter);
         if (performance.now() + wait * 1000 >= end || options.signal?.aborted) throw error;
         await waitAwake(wait, options.signal);

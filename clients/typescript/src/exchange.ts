@@ -1,6 +1,6 @@
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { decodeJwt } from "jose";
-import { type Channel, type ConnectionOptions, http } from "./channel.js";
+import { type Channel, type ConnectionOptions, http, parseEndpoint } from "./channel.js";
 import type { Subject } from "./credential.js";
 import { CountersignError } from "./errors.js";
 import { TokenService } from "./gen/countersign/v1/token_service_pb.js";
@@ -58,6 +58,7 @@ export function overGrpc(channel: Channel): Exchange {
 
 /** `POST /oauth2/token`. A JWT is bound to the client certificate where the server finds the token bound to it. */
 export function overHttp(connection: ConnectionOptions): Exchange {
+  parseEndpoint(connection);
   const url = `${connection.endpoint.replace(/\/$/, "")}/oauth2/token`;
   return async (subject, { audiences, scopes, ttl, purpose, certificateBound }, timeout) => {
     if (certificateBound) throw new TypeError("certificateBound needs the transport grpc");

@@ -16,10 +16,12 @@ function refusal(code: grpc.status, reason: string) {
 test("a create is repeated with the same request id; what is not repeatable is not", async (t) => {
   const seen: string[] = [];
   const bearers: unknown[] = [];
+  let overloaded = false;
   const fails: Unary = ({ request, metadata }, callback) => {
     seen.push(request["requestId"] ?? "none");
     bearers.push(metadata.get("authorization")[0]);
-    if (seen.length % 3 !== 0) callback(refusal(grpc.status.UNAVAILABLE, "DATABASE_UNAVAILABLE"));
+    const away = refusal(grpc.status.UNAVAILABLE, "DATABASE_UNAVAILABLE");
+    if (seen.length % 3 !== 0) callback(overloaded ? refusal(grpc.status.RESOURCE_EXHAUSTED, "OVERLOADED") : away);
     else callback(null, { account: { id: "acct_1" } });
   };
   const { endpoint } = await grpcServer(t, [
@@ -37,6 +39,9 @@ test("a create is repeated with the same request id; what is not repeatable is n
   assert.equal(seen.length, 9);
   await assert.rejects(client.accounts.deactivateAccount({ accountId: "acct_1" }), { reason: "DATABASE_UNAVAILABLE" });
   assert.equal(seen.length, 10);
+  overloaded = true;
+  await client.accounts.deactivateAccount({ accountId: "acct_1" });
+  assert.equal(seen.length, 12);
   await assert.rejects(
     client.accounts.getAccount({}, { timeout: 0.01 }),
     (error) => error instanceof CountersignError && error.retryable,

@@ -77,7 +77,7 @@ export class TestClock implements Clock {
 
 /** A verifier without a network, which has heard of these keys and of a checkpoint. */
 export function offlineVerifier(keys: SigningKey[], options: object = {}, clock: Clock = systemClock): Verifier {
-  const verifier = new Verifier({ endpoint: ISSUER, ...options }, { clock, offline: true });
+  const verifier = Verifier.offline(ISSUER, { ...options, clock });
   verifier.receive({ keySet: keys.map(({ jwk }) => jwk) });
   verifier.receive({ checkpoint: { cursor: "c1", time: clock.wall(), lag: 0 } });
   return verifier;

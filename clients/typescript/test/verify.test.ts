@@ -210,7 +210,7 @@ test("without a recent checkpoint a verifier is closed, or open for as long as i
   const jwt = await sign(key, goodClaims(clock.now, { exp: clock.now + 10_000 }));
   const closed = offlineVerifier([key], {}, clock);
   const open = offlineVerifier([key], { openFor: 600 }, clock);
-  const fresh = new Verifier({ endpoint: "https://id.example" }, { clock, offline: true });
+  const fresh = Verifier.offline("https://id.example", { clock });
   fresh.receive({ keySet: [key.jwk] });
   await refused(fresh, jwt, "VERIFIER_STALE", "fresh");
 

@@ -1,4 +1,4 @@
-import { type CountersignError, Verifier } from "@countersign/client";
+import { type CountersignError, TokenSource, Verifier } from "@countersign/client";
 import { TokenService } from "@countersign/client/api";
 import * as grpc from "@grpc/grpc-js";
 import assert from "node:assert/strict";
@@ -153,6 +153,19 @@ test("a flood of revocations is kept, and a stalled verifier closes by the lag",
   server.checkpoint("c2");
   await verifier.ready();
   await refused(verifier, await sign(key, goodClaims(undefined, { client_id: "tok_20999" })), "TOKEN_REVOKED");
+});
+
+test("no credential crosses a network in plain text, unless that is asked for", () => {
+  const credential = "secret";
+  for (const endpoint of ["http://id.example", "http://10.0.0.1:8080", "http://127.0.0.1.id.example", "ftp://id.example"]) {
+    assert.throws(() => new Verifier({ endpoint, credential }), TypeError, endpoint);
+    assert.throws(() => new TokenSource({ endpoint, credential, transport: "http" }), TypeError, endpoint);
+    assert.throws(() => new TokenSource({ endpoint, credential }), TypeError, endpoint);
+  }
+  for (const endpoint of ["https://id.example", "http://127.1.2.3:1", "http://[::1]:1", "http://localhost:1"]) {
+    new TokenSource({ endpoint, credential }).close();
+  }
+  new TokenSource({ endpoint: "http://10.0.0.1", credential, allowPlaintext: true }).close();
 });
 
 test("without a credential there is no stream, and no silence about it", () => {

@@ -2,7 +2,7 @@ import { type Timestamp, timestampMs } from "@bufbuild/protobuf/wkt";
 import { setMaxListeners } from "node:events";
 import { hostname } from "node:os";
 import { type Authentication, type Bearer, bearerOf } from "../bearer.js";
-import { Channel, type ConnectionOptions, http } from "../channel.js";
+import { Channel, type ConnectionOptions, http, parseEndpoint } from "../channel.js";
 import { Backoff, type Clock, sleep, systemClock } from "../clock.js";
 import { CountersignError, secondsOf } from "../errors.js";
 import { ErrorReason } from "../gen/countersign/v1/error_reason_pb.js";
@@ -51,10 +51,14 @@ export interface VerifyOptions {
   certificateThumbprint?: string | undefined;
 }
 
-/** What a test gives in place of the machine's. */
-export interface Internals {
+export interface OfflineTestOptions {
+  staleness?: number;
+  openFor?: number;
   clock?: Clock;
-  /** Without a network: what the stream brings is given to `core`. */
+}
+
+interface Internals {
+  clock?: Clock;
   offline?: boolean;
 }
 
@@ -110,6 +114,7 @@ export class Verifier {
       clock: this.#clock,
     });
     if (this.#offline) return;
+    parseEndpoint(options);
     if (watching) {
       if (!watching.credential && !watching.tokenSource) {
         throw new TypeError("a verifier watches with a credential; without one ask for revocation: \"none\"");
@@ -120,6 +125,11 @@ export class Verifier {
     } else {
       void this.#refetch();
     }
+  }
+
+  /** One without a network, for tests: it knows what `receive` is given. */
+  static offline(issuer: string, { clock, ...options }: OfflineTestOptions = {}): Verifier {
+    return new Verifier({ endpoint: issuer, ...options }, { offline: true, ...(clock && { clock }) });
   }
 
   /** Waits until the keys and all revocations were read; rejects after so many seconds. */
