@@ -228,7 +228,8 @@ const SUBJECTS = ["token_id", "secret", "session_id", "rule_id", "account_id", "
 
 function itemOf({ key_set: keySet, revocation, checkpoint }: Request): Item {
   if (keySet) return { keySet: keySet.keys };
-  if (checkpoint) return { checkpoint: { ...checkpoint, lag: checkpoint.lag ?? 0, time: checkpoint.time ?? -Infinity } };
+  if (checkpoint)
+    return { checkpoint: { ...checkpoint, lag: checkpoint.lag ?? 0, time: checkpoint.time ?? -Infinity } };
   const name = SUBJECTS.find((subject) => subject in revocation);
   const item: Revocation = {
     orgId: revocation.org_id ?? "",

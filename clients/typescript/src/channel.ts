@@ -141,7 +141,12 @@ function callOptions({ timeout }: CallOptions): grpc.CallOptions {
 }
 
 function aborted(signal: AbortSignal): CountersignError {
-  return new CountersignError({ code: "CANCELLED", reason: "", message: "the call was cancelled", cause: signal.reason });
+  return new CountersignError({
+    code: "CANCELLED",
+    reason: "",
+    message: "the call was cancelled",
+    cause: signal.reason,
+  });
 }
 
 const LOOPBACK = /^(?:localhost|127(?:\.\d+){3}|\[::1\])$/;

@@ -82,11 +82,7 @@ async function* checked(
 }
 
 /** An interceptor for clients of Connect: each call carries a JWT for this audience. */
-export function bearer(
-  source: TokenSource,
-  audience: string,
-  options: Omit<GetOptions, "signal"> = {},
-): Interceptor {
+export function bearer(source: TokenSource, audience: string, options: Omit<GetOptions, "signal"> = {}): Interceptor {
   return (next) => async (request) => {
     const accessToken = await source.get(audience, { ...options, signal: request.signal });
     request.header.set("authorization", `Bearer ${accessToken}`);

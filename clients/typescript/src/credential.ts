@@ -10,7 +10,7 @@ export type Credential =
   | string
   /** A file that holds the token string, read again when it changes. */
   | { tokenFile: string }
-  /** The private key of a token of kind `KEY`: each exchange signs an assertion. PEM (PKCS#8), a JWK or a `KeyObject`. */
+  /** The private key of a token of kind `KEY`, in PEM (PKCS#8), as JWK or `KeyObject`: each exchange signs an assertion. */
   | { tokenId: string; privateKey: string | Buffer | JWK | KeyObject }
   /** The same from a file in PEM, read again when it changes. */
   | { tokenId: string; privateKeyFile: string };

@@ -115,7 +115,7 @@ export class CountersignError extends Error {
     this.requestId = fields.requestId;
   }
 
-  /** The error for whatever a client of gRPC (`@grpc/grpc-js`) or Connect threw; another error of this library as it is. */
+  /** The error for what a client of gRPC (`@grpc/grpc-js`) or Connect threw; an error of this library as it is. */
   static from(error: unknown): CountersignError {
     if (error instanceof CountersignError) return error;
     if (isObject(error) && typeof error["code"] === "number") {

@@ -20,9 +20,7 @@ export interface FetchGuardOptions extends GuardOptions {
 
 /** What a request asks for: this permission, on a resource or the whole org; or any good JWT; or nothing at all. */
 export type Requirement =
-  | { permission: string; resource?: string | undefined; org?: string | undefined }
-  | "authenticated"
-  | "open";
+  { permission: string; resource?: string | undefined; org?: string | undefined } | "authenticated" | "open";
 
 /** What is known of the caller. */
 export interface Caller {

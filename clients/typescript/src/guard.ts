@@ -93,7 +93,12 @@ const RETRY_AFTER = 1;
 /** What a caller of this service is answered. What is no denial is `INTERNAL`, and says nothing of its cause. */
 export function denialOf(thrown: unknown): CountersignError {
   if (thrown instanceof CountersignError) return thrown;
-  return new CountersignError({ code: "INTERNAL", reason: "INTERNAL", message: "a fault of the service", cause: thrown });
+  return new CountersignError({
+    code: "INTERNAL",
+    reason: "INTERNAL",
+    message: "a fault of the service",
+    cause: thrown,
+  });
 }
 
 export function errorInfoOf({ reason, metadata }: CountersignError) {

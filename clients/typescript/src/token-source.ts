@@ -125,7 +125,10 @@ export class TokenSource {
 
   /** How many JWTs are cached, and how many requests were sent. */
   get statistics(): { cached: number; exchanges: number } {
-    return { cached: [...this.#entries.values()].filter((entry) => hasToken(entry)).length, exchanges: this.#exchanges };
+    return {
+      cached: [...this.#entries.values()].filter((entry) => hasToken(entry)).length,
+      exchanges: this.#exchanges,
+    };
   }
 
   /** Ends what runs in the background. */

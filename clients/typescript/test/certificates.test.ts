@@ -67,7 +67,11 @@ test("a bound JWT is taken on a connection with its certificate alone", async (t
   assert.deepEqual([await overGrpc(client), await overGrpc(other)], [expected.mine, expected.another]);
 
   // Fetch and Connect by node:https, which asks for a certificate and looks at none.
-  const handler = fetchParts.guard(options, () => "authenticated", () => new Response("ok"));
+  const handler = fetchParts.guard(
+    options,
+    () => "authenticated",
+    () => new Response("ok"),
+  );
   const adapter = connectNodeAdapter({
     interceptors: [connectParts.guard(options, rules)],
     contextValues: connectParts.peerCertificate,

@@ -32,7 +32,10 @@ test("the details of a status of gRPC are read", () => {
   const details = [
     info("ELSE", {}, "example.com"),
     info("INVALID_FIELD", { omitted: "3" }),
-    anyPack(BadRequestSchema, create(BadRequestSchema, { fieldViolations: [{ field: "a[0].b", description: "is bad" }] })),
+    anyPack(
+      BadRequestSchema,
+      create(BadRequestSchema, { fieldViolations: [{ field: "a[0].b", description: "is bad" }] }),
+    ),
     anyPack(
       PreconditionFailureSchema,
       create(PreconditionFailureSchema, {
@@ -116,7 +119,14 @@ test("errors of Connect and of HTTP are read", () => {
     [http.code, http.reason, http.retryable, http.retryAfter, http.message],
     ["RESOURCE_EXHAUSTED", "THROTTLED", true, 7, "THROTTLED: later"],
   );
-  for (const [status, retryable] of [[429, true], [502, true], [503, true], [504, true], [500, false], [404, false]] as const) {
+  for (const [status, retryable] of [
+    [429, true],
+    [502, true],
+    [503, true],
+    [504, true],
+    [500, false],
+    [404, false],
+  ] as const) {
     const error = CountersignError.fromHttp(status, new Headers({ "retry-after": "soon" }), undefined);
     assert.deepEqual([error.retryable, error.retryAfter], [retryable, undefined], `${status}`);
   }

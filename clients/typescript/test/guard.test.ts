@@ -30,7 +30,12 @@ import {
 const { createResource, getOrg, watchEvents } = OrgService.method;
 const METADATA = "https://billing.example/.well-known/oauth-protected-resource";
 
-async function setting(): Promise<{ key: SigningKey; verifier: Verifier; clock: TestClock; options: fetchParts.FetchGuardOptions }> {
+async function setting(): Promise<{
+  key: SigningKey;
+  verifier: Verifier;
+  clock: TestClock;
+  options: fetchParts.FetchGuardOptions;
+}> {
   const key = await signingKey();
   const clock = new TestClock(Date.now() / 1000);
   const verifier = offlineVerifier([key], {}, clock);
@@ -87,12 +92,16 @@ test("grpc-js: the rule of a method decides, on the resource of its message", as
       call.end();
     },
   };
-  const { endpoint } = await grpcServer(t, [[OrgService, handlers]], { interceptors: [grpcParts.guard(options, rules)] });
+  const { endpoint } = await grpcServer(t, [[OrgService, handlers]], {
+    interceptors: [grpcParts.guard(options, rules)],
+  });
   const channel = new Channel({ endpoint });
   t.after(() => channel.close());
   const bearer = await sign(key, goodClaims());
   const create_ = (path: string, given: string | undefined = bearer, orgId = "") =>
-    outcome(channel.unary(createResource, { path, orgId }, { bearer: given }).then(({ resource }) => resource?.displayName));
+    outcome(
+      channel.unary(createResource, { path, orgId }, { bearer: given }).then(({ resource }) => resource?.displayName),
+    );
 
   assert.equal(await create_("customers/acme/2026"), ACCOUNT);
   assert.equal(calls, 1);
@@ -123,11 +132,12 @@ test("grpc-js: the rule of a method decides, on the resource of its message", as
 
   const watched = async (cursor: string) => {
     const ids = [];
-    for await (const { item } of channel.stream(watchEvents, { cursor }, { bearer })) ids.push(item.case === "event" && item.value.id);
+    for await (const { item } of channel.stream(watchEvents, { cursor }, { bearer }))
+      ids.push(item.case === "event" && item.value.id);
     return ids;
   };
   assert.deepEqual(await watched("customers/acme"), [ACCOUNT]);
-  assert.equal((((await outcome(watched("customers/other"))) as Outcome).reason), "PERMISSION_MISSING");
+  assert.equal(((await outcome(watched("customers/other"))) as Outcome).reason, "PERMISSION_MISSING");
   assert.equal(calls, 2);
 
   clock.passed += 100;
@@ -140,7 +150,9 @@ test("grpc-js: the interceptor of clients sends a JWT, and drops one that is ref
   const handlers = {
     CreateResource: (_: unknown, callback: grpc.sendUnaryData<object>) => callback(null, {}),
   };
-  const { endpoint } = await grpcServer(t, [[OrgService, handlers]], { interceptors: [grpcParts.guard(options, rules)] });
+  const { endpoint } = await grpcServer(t, [[OrgService, handlers]], {
+    interceptors: [grpcParts.guard(options, rules)],
+  });
   const Client = grpc.makeClientConstructor(definitionOf(OrgService.methods), "OrgService");
   const call = (source: TokenSource, cancel = false, deadline = Date.now() + 5000) =>
     new Promise((resolve) => {
@@ -158,7 +170,10 @@ test("grpc-js: the interceptor of clients sends a JWT, and drops one that is ref
   const expired = sourceOf(await sign(key, goodClaims(0)));
   assert.equal(await call(expired), "ACCESS_TOKEN_INVALID");
   assert.equal(expired.invalidated.length, 1);
-  const failing = { get: async () => Promise.reject(new CountersignError({ code: "UNAUTHENTICATED", reason: "TOKEN_REVOKED", message: "" })) };
+  const failing = {
+    get: async () =>
+      Promise.reject(new CountersignError({ code: "UNAUTHENTICATED", reason: "TOKEN_REVOKED", message: "" })),
+  };
   assert.equal(await call(failing as never), "TOKEN_REVOKED");
   assert.equal(await call({ get: () => new Promise(() => {}) } as never, true), "CANCELLED");
 });
@@ -192,7 +207,10 @@ test("Connect: the same, with its own errors", async (t) => {
   };
   const client = clientOf(await sign(key, goodClaims()));
   const refused = async (call: Promise<unknown>, code: Code, reason: string, metadata: object = {}) => {
-    const error = await call.then(() => assert.fail(`${reason} was expected`), (error) => error);
+    const error = await call.then(
+      () => assert.fail(`${reason} was expected`),
+      (error) => error,
+    );
     assert.ok(error instanceof ConnectError, String(error));
     const [info] = error.findDetails(ErrorInfoSchema);
     assert.deepEqual([error.code, info?.reason, info?.domain, info?.metadata], [code, reason, "countersign", metadata]);
@@ -202,7 +220,10 @@ test("Connect: the same, with its own errors", async (t) => {
   const { resource } = await client.createResource({ path: "customers/acme" });
   assert.deepEqual([resource?.displayName, calls], [ACCOUNT, 1]);
   const permission = "reports.write";
-  await refused(client.createResource({ path: "a" }), Code.PermissionDenied, "PERMISSION_MISSING", { permission, resource: "a" });
+  await refused(client.createResource({ path: "a" }), Code.PermissionDenied, "PERMISSION_MISSING", {
+    permission,
+    resource: "a",
+  });
   await refused(client.createResource({ path: "A" }), Code.PermissionDenied, "PERMISSION_MISSING", { permission });
   await refused(client.getOrg({}), Code.PermissionDenied, "PERMISSION_MISSING");
   await refused(clientOf().createResource({ path: "a" }), Code.Unauthenticated, "CREDENTIAL_MISSING");
@@ -254,14 +275,29 @@ test("Fetch: 401 and 403 say what is missing, with RFC 9728", async (t) => {
   const invalid = [401, "ACCESS_TOKEN_INVALID", `Bearer error="invalid_token", ${metadata}`];
   assert.deepEqual(await get("/reports/a", "x.y.z"), invalid);
   assert.deepEqual(await get("/reports/a", await sign(key, goodClaims(0))), invalid);
-  const insufficient = [403, "PERMISSION_MISSING", `Bearer error="insufficient_scope", scope="reports.read", ${metadata}`];
+  const insufficient = [
+    403,
+    "PERMISSION_MISSING",
+    `Bearer error="insufficient_scope", scope="reports.read", ${metadata}`,
+  ];
   assert.deepEqual(await get("/reports/customers", good), insufficient);
   for (const path of ["customers//acme", "customers/acme%00", "customers/acme%2F%2Fx", "%", "", "A"]) {
     assert.deepEqual(await get(`/reports/${path}`, wide), insufficient, path);
   }
   assert.deepEqual(await get("/reports/customers%2Facme", good), [200, null, null]);
-  assert.deepEqual(await get("/elsewhere", wide), [403, "PERMISSION_MISSING", `Bearer error="insufficient_scope", ${metadata}`]);
-  for (const path of ["/reports/a/../b", "/reports/a/%2e%2E/b", "/reports/a/..%2Fb", "/reports/..", "//reports/a", "/reports/a\\b"]) {
+  assert.deepEqual(await get("/elsewhere", wide), [
+    403,
+    "PERMISSION_MISSING",
+    `Bearer error="insufficient_scope", ${metadata}`,
+  ]);
+  for (const path of [
+    "/reports/a/../b",
+    "/reports/a/%2e%2E/b",
+    "/reports/a/..%2Fb",
+    "/reports/..",
+    "//reports/a",
+    "/reports/a\\b",
+  ]) {
     const status = await raw(base, path, wide);
     assert.ok(status === 404 || status === 403, `${path}: ${status}`);
   }
@@ -271,7 +307,11 @@ test("Fetch: 401 and 403 say what is missing, with RFC 9728", async (t) => {
     authorization_servers: ["https://id.example"],
     bearer_methods_supported: ["header"],
   });
-  const posted = await fetch(`${base}/reports/a`, { method: "POST", body: "x".repeat(100_000), headers: { authorization: `Bearer ${wide}` } });
+  const posted = await fetch(`${base}/reports/a`, {
+    method: "POST",
+    body: "x".repeat(100_000),
+    headers: { authorization: `Bearer ${wide}` },
+  });
   assert.equal(((await posted.json()) as { body: string }).body.length, 100_000);
   clock.passed += 100;
   assert.deepEqual((await get("/reports/customers/acme", good)).slice(0, 2), [503, "VERIFIER_STALE"]);

@@ -55,7 +55,11 @@ export function goodClaims(now: number = Date.now() / 1000, changes: AnyClaims =
 }
 
 /** Signs a text or the JSON of an object, under the header of a good JWT with these changes. */
-export function sign({ kid, alg, key }: SigningKey, claims: AnyClaims | string, header: AnyClaims = {}): Promise<string> {
+export function sign(
+  { kid, alg, key }: SigningKey,
+  claims: AnyClaims | string,
+  header: AnyClaims = {},
+): Promise<string> {
   const text = typeof claims === "string" ? claims : JSON.stringify(claims);
   const all = { typ: "at+jwt", alg, kid, ...header };
   return new CompactSign(Buffer.from(text)).setProtectedHeader(all as { alg: string }).sign(key);

@@ -154,7 +154,8 @@ test("a reason that is final ends the source; one that can be lifted is asked ag
   server.behaviour = { code: grpc.status.UNAUTHENTICATED, reason: "TOKEN_REVOKED" };
   await assert.rejects(source.get("other"), reasonOf("TOKEN_REVOKED"));
   server.behaviour = 300;
-  for (const audience of ["other", AUDIENCE, "third"]) await assert.rejects(source.get(audience), reasonOf("TOKEN_REVOKED"));
+  for (const audience of ["other", AUDIENCE, "third"])
+    await assert.rejects(source.get(audience), reasonOf("TOKEN_REVOKED"));
   assert.deepEqual(source.statistics, { cached: 0, exchanges: 2 });
 
   const suspended = sourceOf(t, server.endpoint);
@@ -214,7 +215,14 @@ test("a token file is read again when it changes, and garbage keeps what was the
   writeFileSync(path, "");
   setTimeout(() => writeFileSync(path, ` ${FIRST}\n`), 100);
   assert.equal(await presented(source), FIRST);
-  for (const garbage of ["", FIRST.slice(0, 60), `${FIRST}0`, FIRST.replace(/.$/, "0").replace(/0$/, "1"), "\0\xff", "x".repeat(70_000)]) {
+  for (const garbage of [
+    "",
+    FIRST.slice(0, 60),
+    `${FIRST}0`,
+    FIRST.replace(/.$/, "0").replace(/0$/, "1"),
+    "\0\xff",
+    "x".repeat(70_000),
+  ]) {
     writeFileSync(path, garbage);
     assert.equal(await presented(source), FIRST);
   }
@@ -296,7 +304,9 @@ test("over HTTP the token endpoint is asked, and its errors are read", async (t)
 
   for (const garbage of ["", "no JSON", '{"access_token":"x"}', '{"access_token":5}', "x".repeat(70_000)]) {
     body = () => garbage;
-    const error = await another().get("other", { timeout: 0.2 }).catch((error) => error);
+    const error = await another()
+      .get("other", { timeout: 0.2 })
+      .catch((error) => error);
     assert.ok(error instanceof CountersignError && error.retryable, `${garbage.slice(0, 30)}: ${error}`);
   }
   status = 400;

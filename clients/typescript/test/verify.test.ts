@@ -89,7 +89,11 @@ test("headers and texts that are not in order are refused", async () => {
     ["a list", await sign(key, "[]"), "format"],
     ["no JSON", await sign(key, "claims"), "format"],
     ["no UTF-8", `${head}.${Buffer.from([0xff, 0xfe]).toString("base64url")}.${signature}`, "signature"],
-    ["a header twice", `${Buffer.from(`{"typ":"x","typ":"at+jwt","alg":"EdDSA","kid":"${key.kid}"}`).toString("base64url")}.${body}.${signature}`, "format"],
+    [
+      "a header twice",
+      `${Buffer.from(`{"typ":"x","typ":"at+jwt","alg":"EdDSA","kid":"${key.kid}"}`).toString("base64url")}.${body}.${signature}`,
+      "format",
+    ],
   ];
   for (const [what, jwt, check] of cases) {
     await refused(verifier, jwt, "ACCESS_TOKEN_INVALID", check).catch((error) => assert.fail(`${what}: ${error}`));
@@ -132,7 +136,12 @@ test("claims that are not in order are refused", async () => {
       assert.fail(`${JSON.stringify(changes)}: ${error}`),
     );
   }
-  for (const changes of [{ nbf: now + 60 }, { iat: now + 60 }, { exp: now + 1 }, { client_id: "ses_1", secret: undefined }]) {
+  for (const changes of [
+    { nbf: now + 60 },
+    { iat: now + 60 },
+    { exp: now + 1 },
+    { client_id: "ses_1", secret: undefined },
+  ]) {
     await verifier.verify(await sign(key, goodClaims(now, changes)), expected);
   }
 });
@@ -162,7 +171,11 @@ test("what the stream names is refused, with its reason", async () => {
     [revoke({ secret: { token_id: TOKEN, number: 1 } }), "ACCESS_TOKEN_STALE", "secret"],
     [revoke({ account_id: ACCOUNT }), "ACCOUNT_DEACTIVATED", "account"],
     [revoke({ account_id: ACCOUNT }, { minVersion: 8 }), "ACCESS_TOKEN_STALE", "account_version"],
-    [revoke({ account_id: ACCOUNT }, { minVersion: 8, reason: "ACCOUNT_DEACTIVATED" }), "ACCOUNT_DEACTIVATED", "account_version"],
+    [
+      revoke({ account_id: ACCOUNT }, { minVersion: 8, reason: "ACCOUNT_DEACTIVATED" }),
+      "ACCOUNT_DEACTIVATED",
+      "account_version",
+    ],
     [revoke({ org: true }), "ORG_SUSPENDED", "org_state"],
     [revoke({ org: true }, { minVersion: 6, reason: "A_NEWER_ONE" }), "ACCESS_TOKEN_STALE", "org_version"],
     [revoke({ key_id: key.kid }, { orgId: "" }), "ACCESS_TOKEN_INVALID", "kid"],

@@ -4,7 +4,18 @@ import * as grpc from "@grpc/grpc-js";
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
-import { ACCOUNT, AUDIENCE, ISSUER, ORG, type SigningKey, goodClaims, grpcServer, sign, signingKey, waitFor } from "./support.js";
+import {
+  ACCOUNT,
+  AUDIENCE,
+  ISSUER,
+  ORG,
+  type SigningKey,
+  goodClaims,
+  grpcServer,
+  sign,
+  signingKey,
+  waitFor,
+} from "./support.js";
 
 type Call = grpc.ServerWritableStream<{ cursor: string; orgIds: string[]; verifierName: string }, object>;
 
@@ -39,14 +50,22 @@ async function streams(t: TestContext, port = 0) {
     const time = { seconds: BigInt(Math.floor(Date.now() / 1000)), nanos: 0 };
     last().write({ item: { case: "checkpoint", value: { cursor, time, lag: { seconds: lag, nanos: 0 } } } });
   };
-  const revoke = (revocation: object) => last().write({ item: { case: "revocation", value: { orgId: ORG, ...revocation } } });
+  const revoke = (revocation: object) =>
+    last().write({ item: { case: "revocation", value: { orgId: ORG, ...revocation } } });
   return { endpoint, server, calls, acknowledged, bearers, last, keySet, checkpoint, revoke };
 }
 
 function verifierOf(t: TestContext, endpoint: string, more: object = {}) {
   const errors: CountersignError[] = [];
   const onError = (error: CountersignError) => errors.push(error);
-  const verifier = new Verifier({ endpoint, issuer: ISSUER, credential: "secret", verifierName: "v", onError, ...more });
+  const verifier = new Verifier({
+    endpoint,
+    issuer: ISSUER,
+    credential: "secret",
+    verifierName: "v",
+    onError,
+    ...more,
+  });
   t.after(() => verifier.close());
   return { verifier, errors };
 }
@@ -109,7 +128,10 @@ test("a stream that ends is resumed where it was, and what was heard stays", asy
   server.last().emit("error", { code: grpc.status.OUT_OF_RANGE, details: "expired", metadata });
   await waitFor(() => server.calls.length === 3);
   assert.equal(server.last().request.cursor, "");
-  assert.deepEqual(errors.map(({ reason }) => reason), ["CURSOR_EXPIRED"]);
+  assert.deepEqual(
+    errors.map(({ reason }) => reason),
+    ["CURSOR_EXPIRED"],
+  );
   await refused(verifier, await sign(key, goodClaims(undefined, { client_id: "tok_9" })), "TOKEN_REVOKED");
 
   // The server is gone, and comes back elsewhere than it was.
@@ -157,7 +179,12 @@ test("a flood of revocations is kept, and a stalled verifier closes by the lag",
 
 test("no credential crosses a network in plain text, unless that is asked for", () => {
   const credential = "secret";
-  for (const endpoint of ["http://id.example", "http://10.0.0.1:8080", "http://127.0.0.1.id.example", "ftp://id.example"]) {
+  for (const endpoint of [
+    "http://id.example",
+    "http://10.0.0.1:8080",
+    "http://127.0.0.1.id.example",
+    "ftp://id.example",
+  ]) {
     assert.throws(() => new Verifier({ endpoint, credential }), TypeError, endpoint);
     assert.throws(() => new TokenSource({ endpoint, credential, transport: "http" }), TypeError, endpoint);
     assert.throws(() => new TokenSource({ endpoint, credential }), TypeError, endpoint);

@@ -41,7 +41,9 @@ export async function serveDashboard(endpoint: string, tokenFile: string, org: s
   );
   const getTotal = (customer: string) =>
     new Promise<{ cents: number }>((resolve, reject) => {
-      invoices.GetTotal({ customer }, (error, answer) => (error ? reject(error) : resolve(answer as { cents: number })));
+      invoices.GetTotal({ customer }, (error, answer) =>
+        error ? reject(error) : resolve(answer as { cents: number }),
+      );
     });
 
   const server = createServer(nodeListener(handler));

@@ -27,7 +27,10 @@ async function tokenFor(name: string, grants: [permission: string, resource: str
   const { account } = await operator.accounts.createServiceAccount({
     orgId: org,
     name: `${name}-${suffix}`,
-    grants: grants.map(([permission, resource]) => ({ right: { case: "permission" as const, value: permission }, resource })),
+    grants: grants.map(([permission, resource]) => ({
+      right: { case: "permission" as const, value: permission },
+      resource,
+    })),
   });
   const { token, secret } = await operator.tokens.createToken({ orgId: org, accountId: account?.id as string });
   return { tokenId: token?.id as string, secret };

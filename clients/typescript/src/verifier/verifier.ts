@@ -117,7 +117,7 @@ export class Verifier {
     parseEndpoint(options);
     if (watching) {
       if (!watching.credential && !watching.tokenSource) {
-        throw new TypeError("a verifier watches with a credential; without one ask for revocation: \"none\"");
+        throw new TypeError('a verifier watches with a credential; without one ask for revocation: "none"');
       }
       this.#channel = new Channel(watching);
       this.#bearer = bearerOf(watching, watching);
