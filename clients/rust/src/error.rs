@@ -6,7 +6,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prost::Message as _;
 use tonic::{Code, Status};
+use tonic_types::pb::{
+    BadRequest, ErrorInfo, PreconditionFailure, RequestInfo, RetryInfo, precondition_failure,
+};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::pb::ErrorReason;
@@ -258,15 +262,11 @@ fn is_retryable(code: Code, reason: &str) -> bool {
 
 impl From<Status> for Error {
     fn from(status: Status) -> Self {
-        let details = status.get_error_details();
-        let info = details.error_info().filter(|info| info.domain == DOMAIN);
-        let reason = match info {
+        let details = Details::of(&status);
+        let reason = match &details.info {
             Some(info) => info.reason.clone(),
             // It needs no protobuf to be read, and so passes where something cuts the details off.
-            None => match status.metadata().get("countersign-reason").and_then(|value| value.to_str().ok()) {
-                Some(reason) => reason.to_owned(),
-                None => String::new(),
-            },
+            None => metadata(&status, "countersign-reason"),
         };
         // Made here, of a connection that broke: tonic gives it one of several codes.
         let broken = std::error::Error::source(&status).is_some() && reason.is_empty();
@@ -275,39 +275,72 @@ impl From<Status> for Error {
             code => code,
         };
         Self::new(code, reason, status.message()).with(|inner| {
-            if let Some(info) = info {
-                inner.metadata = info.metadata.clone().into_iter().collect();
-            }
-            inner.retry_after = details.retry_info().and_then(|info| info.retry_delay);
-            if let Some(bad) = details.bad_request() {
-                inner.violations = bad
-                    .field_violations
-                    .iter()
-                    .map(|v| FieldViolation { field: v.field.clone(), description: v.description.clone() })
-                    .collect();
-            }
-            if let Some(failure) = details.precondition_failure() {
-                inner.preconditions = failure
-                    .violations
-                    .iter()
-                    .map(|v| Precondition {
-                        kind: v.r#type.clone(),
-                        subject: v.subject.clone(),
-                        description: v.description.clone(),
-                    })
-                    .collect();
-            }
-            inner.request_id = match details.request_info() {
-                Some(info) => info.request_id.clone(),
-                None => {
-                    let header = status.metadata().get("x-request-id");
-                    header.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
-                }
-            };
+            inner.metadata = details.info.map(|info| info.metadata.into_iter().collect()).unwrap_or_default();
+            inner.retry_after = details.retry_after;
+            inner.violations = details.violations;
+            inner.preconditions = details.preconditions;
+            inner.request_id = details.request_id.unwrap_or_else(|| metadata(&status, "x-request-id"));
             if broken {
                 inner.source = Some(Arc::new(status));
             }
         })
+    }
+}
+
+fn metadata(status: &Status, name: &str) -> String {
+    status.metadata().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+}
+
+/// What the details of a status say.
+#[derive(Default)]
+struct Details {
+    info: Option<ErrorInfo>,
+    retry_after: Option<Duration>,
+    violations: Vec<FieldViolation>,
+    preconditions: Vec<Precondition>,
+    request_id: Option<String>,
+}
+
+impl Details {
+    /// Each detail by itself: of one that is broken the others still count.
+    fn of(status: &Status) -> Self {
+        let mut found = Self::default();
+        let Ok(all) = tonic_types::pb::Status::decode(status.details()) else { return found };
+        for detail in &all.details {
+            // A broken one is skipped.
+            let _ = found.add(detail);
+        }
+        found
+    }
+
+    fn add(&mut self, detail: &prost_types::Any) -> Result<(), prost::DecodeError> {
+        let bytes = detail.value.as_slice();
+        match detail.type_url.rsplit('/').next().unwrap_or_default() {
+            "google.rpc.ErrorInfo" => {
+                self.info = Some(ErrorInfo::decode(bytes)?).filter(|info| info.domain == DOMAIN);
+            }
+            "google.rpc.RetryInfo" => {
+                let delay = RetryInfo::decode(bytes)?.retry_delay;
+                self.retry_after = delay.and_then(|delay| Duration::try_from(delay).ok());
+            }
+            "google.rpc.BadRequest" => {
+                let all = BadRequest::decode(bytes)?.field_violations.into_iter();
+                self.violations =
+                    all.map(|v| FieldViolation { field: v.field, description: v.description }).collect();
+            }
+            "google.rpc.PreconditionFailure" => {
+                let all = PreconditionFailure::decode(bytes)?.violations.into_iter();
+                let one = |v: precondition_failure::Violation| Precondition {
+                    kind: v.r#type,
+                    subject: v.subject,
+                    description: v.description,
+                };
+                self.preconditions = all.map(one).collect();
+            }
+            "google.rpc.RequestInfo" => self.request_id = Some(RequestInfo::decode(bytes)?.request_id),
+            _ => {}
+        }
+        Ok(())
     }
 }
 

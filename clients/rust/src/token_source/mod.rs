@@ -349,7 +349,8 @@ impl Inner {
 
     /// Reads the file again if it is time, and tells the tasks if it changed.
     fn reread(&self, cache: &mut Cache) {
-        if self.credential.is_file() && cache.read_at.elapsed() >= REREAD {
+        // Once it was refused, only another credential helps.
+        if self.credential.is_file() && (cache.stop.is_some() || cache.read_at.elapsed() >= REREAD) {
             cache.read_at = Instant::now();
             self.note_generation();
         }

@@ -151,15 +151,6 @@ impl Claims {
         })
     }
 
-    /// Whether it carries the permission anywhere at all.
-    pub(crate) fn allows_somewhere(&self, permission: &str) -> bool {
-        self.allows(permission, None)
-            || self
-                .authorization_details
-                .iter()
-                .any(|detail| detail.actions.iter().any(|held| held == permission))
-    }
-
     /// All claims, as they stand in the JWT: also those that have no field here.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.json).unwrap_or_default()
@@ -252,6 +243,5 @@ mod tests {
             assert!(!claims.allows("invoices.read", Some(path)), "{path}");
         }
         assert!(!claims.allows("invoices.read", None));
-        assert!(claims.allows_somewhere("invoices.read") && !claims.allows_somewhere("invoices.write"));
     }
 }

@@ -1,11 +1,11 @@
 //! The key set by HTTP: for a verifier without the stream, and for keys that the stream has not brought.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderMap, Method, header};
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tonic::Code;
@@ -30,44 +30,48 @@ pub(super) struct Fetcher {
     /// One at a time.
     gate: AsyncMutex<()>,
     times: Mutex<Times>,
+    /// Whether the first fetch in the background is done, where there is one.
+    first: watch::Sender<bool>,
     pub(super) fetches: AtomicU64,
 }
 
 #[derive(Default)]
 struct Times {
-    began: Option<Duration>,
+    /// When an unknown key last had the set fetched.
+    for_unknown: Option<Duration>,
     succeeded: Option<Duration>,
 }
 
 impl Fetcher {
-    pub(super) fn new(endpoint: Endpoint) -> Self {
+    /// `in_background`: whether [`spawn`] follows.
+    pub(super) fn new(endpoint: Endpoint, in_background: bool) -> Self {
         let (gate, times, fetches) = (AsyncMutex::default(), Mutex::default(), AtomicU64::new(0));
-        Self { endpoint, gate, times, fetches }
+        Self { endpoint, gate, times, first: watch::Sender::new(!in_background), fetches }
+    }
+
+    fn times(&self) -> MutexGuard<'_, Times> {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn may_begin(&self, now: Duration) -> bool {
-        let times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
-        times.began.is_none_or(|began| now.saturating_sub(began) >= BETWEEN)
+        self.times().for_unknown.is_none_or(|began| now.saturating_sub(began) >= BETWEEN)
     }
 
     /// Whether the last set that came still counts.
     pub(super) fn is_recent(&self, now: Duration) -> bool {
-        let times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
-        times.succeeded.is_some_and(|at| now.saturating_sub(at) <= LAST_AGE)
+        self.times().succeeded.is_some_and(|at| now.saturating_sub(at) <= LAST_AGE)
     }
 
     /// Fetches in the background, if it is time.
-    pub(super) fn begin(inner: &Arc<Inner>) {
+    pub(super) fn begin(inner: &Arc<Inner>, kid: String) {
         let due = inner.fetcher.as_ref().is_some_and(|fetcher| fetcher.may_begin(inner.clock.monotonic()));
         if due && let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let inner = Arc::clone(inner);
-            runtime.spawn(async move { inner.fetch_unknown().await });
+            runtime.spawn(async move { inner.fetch_unknown(&kid).await });
         }
     }
 
     async fn fetch(&self, inner: &Inner) -> Result<Duration> {
-        let now = inner.clock.monotonic();
-        self.times.lock().unwrap_or_else(PoisonError::into_inner).began = Some(now);
         self.fetches.fetch_add(1, Ordering::Relaxed);
         let request = HttpRequest {
             method: Method::GET,
@@ -89,7 +93,7 @@ impl Fetcher {
             state.replace_keys(keys);
         }
         drop(state);
-        self.times.lock().unwrap_or_else(PoisonError::into_inner).succeeded = Some(inner.clock.monotonic());
+        self.times().succeeded = Some(inner.clock.monotonic());
         if !inner.with_revocations {
             inner.note(None);
         }
@@ -99,12 +103,17 @@ impl Fetcher {
 
 impl Inner {
     /// Fetches the set for a key that is not known, unless that was done a moment ago; waits for one that is under way.
-    pub(super) async fn fetch_unknown(&self) {
+    pub(super) async fn fetch_unknown(&self, kid: &str) {
         let Some(fetcher) = &self.fetcher else { return };
+        // It fails only when there is no fetcher any more.
+        let _ = fetcher.first.subscribe().wait_for(|done| *done).await;
         let _gate = fetcher.gate.lock().await;
-        if fetcher.may_begin(self.clock.monotonic())
-            && let Err(error) = fetcher.fetch(self).await
-        {
+        let now = self.clock.monotonic();
+        if self.read().keys.get(kid).is_some() || !fetcher.may_begin(now) {
+            return;
+        }
+        fetcher.times().for_unknown = Some(now);
+        if let Err(error) = fetcher.fetch(self).await {
             tracing::debug!(%error, "key set not fetched");
         }
     }
@@ -119,6 +128,7 @@ pub(super) fn spawn(inner: &Arc<Inner>) -> JoinHandle<()> {
         loop {
             let gate = fetcher.gate.lock().await;
             let fetched = fetcher.fetch(&inner).await;
+            fetcher.first.send_replace(true);
             drop(gate);
             let wait = match fetched {
                 Ok(age) => {

@@ -60,7 +60,7 @@ impl<'a> Unverified<'a> {
         }
         let (signed, signature) = jwt.rsplit_once('.').ok_or_else(malformed)?;
         let (header, payload) = signed.split_once('.').ok_or_else(malformed)?;
-        if payload.contains('.') {
+        if header.is_empty() || payload.is_empty() || payload.contains('.') {
             return Err(malformed());
         }
         let header: Header = object(&BASE64URL.decode(header).map_err(|_| malformed())?, "format")?;

@@ -171,7 +171,8 @@ impl VerifierBuilder {
             return Err(Error::invalid("open_for", "is more than an hour"));
         }
         let fetcher = match &self.source {
-            Source::Stream(endpoint, _) | Source::KeySet(endpoint) => Some(Fetcher::new(endpoint.clone())),
+            Source::Stream(endpoint, _) => Some(Fetcher::new(endpoint.clone(), false)),
+            Source::KeySet(endpoint) => Some(Fetcher::new(endpoint.clone(), true)),
             Source::Fed { .. } => None,
         };
         let inner = Arc::new(Inner {
@@ -275,9 +276,9 @@ impl Verifier {
         certificate: Option<&Thumbprint>,
     ) -> Result<Claims> {
         self.inner.verify(jwt, audience, orgs, certificate).map_err(|refusal| match refusal {
-            Refusal::UnknownKey => {
-                Fetcher::begin(&self.inner);
-                unknown_key()
+            Refusal::UnknownKey(kid) => {
+                Fetcher::begin(&self.inner, kid);
+                self.inner.unknown_key()
             }
             Refusal::Other(error) => error,
         })
@@ -298,11 +299,10 @@ impl Verifier {
         match self.inner.verify(jwt, audience, orgs, certificate) {
             Ok(claims) => return Ok(claims),
             Err(Refusal::Other(error)) => return Err(error),
-            Err(Refusal::UnknownKey) => {}
+            Err(Refusal::UnknownKey(kid)) => self.inner.fetch_unknown(&kid).await,
         }
-        self.inner.fetch_unknown().await;
         self.inner.verify(jwt, audience, orgs, certificate).map_err(|refusal| match refusal {
-            Refusal::UnknownKey => unknown_key(),
+            Refusal::UnknownKey(_) => self.inner.unknown_key(),
             Refusal::Other(error) => error,
         })
     }
@@ -362,7 +362,7 @@ impl fmt::Debug for Verifier {
 }
 
 enum Refusal {
-    UnknownKey,
+    UnknownKey(String),
     Other(Error),
 }
 
@@ -396,6 +396,11 @@ impl Inner {
 
     fn now(&self) -> Now {
         Now { unix: self.clock.unix(), monotonic: self.clock.monotonic() }
+    }
+
+    /// Without any key set it says nothing of the JWT that its key is not known.
+    fn unknown_key(&self) -> Error {
+        if self.is_ready() { unknown_key() } else { stale() }
     }
 
     fn is_ready(&self) -> bool {
@@ -438,7 +443,7 @@ impl Inner {
                 None if !self.is_ready_in(&state, self.now()) && self.with_revocations => {
                     return Err(stale().into());
                 }
-                None => return Err(Refusal::UnknownKey),
+                None => return Err(Refusal::UnknownKey(kid.to_owned())),
             }
         };
         let claims = jwt.verify(&key)?;

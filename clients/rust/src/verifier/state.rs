@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::claims::Claims;
 use super::keys::KeySet;
-use crate::error::{Error, reason};
+use crate::error::Error;
+use crate::error::reason::ACCESS_TOKEN_STALE;
 use crate::pb;
 use crate::pb::revocation::Subject;
 use crate::pb::watch_revocations_response::Item;
@@ -48,8 +49,24 @@ pub(super) struct State {
     overflowed: bool,
     /// A revocation of a kind that this version does not know: what it ended cannot be told.
     unknown: bool,
-    checkpoint: Option<(Duration, Duration)>,
+    checkpoint: Option<Checkpoint>,
     pub(super) cursor: String,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Checkpoint {
+    /// By the monotonic clock.
+    received: Duration,
+    lag: Duration,
+    /// By the server's clock, in seconds since 1970.
+    time: Option<i64>,
+}
+
+/// Two wall clocks: that of this machine, and the server's as the last checkpoint had it.
+#[derive(Clone, Copy, Debug)]
+struct Clocks {
+    here: i64,
+    server: Option<i64>,
 }
 
 #[derive(Debug, Default)]
@@ -65,47 +82,45 @@ struct Version {
     kept: Kept,
 }
 
-/// Until when a revocation counts.
+/// A revocation, and until when it counts.
 #[derive(Clone, Copy, Debug)]
 struct Kept {
-    /// By the wall clock, in seconds since 1970; for ever where absent.
+    /// In seconds since 1970; for ever where absent.
     until: Option<i64>,
-    /// It stays in memory until then at least, whatever steps the wall clock makes.
-    stays: Duration,
+    /// Why the server refuses such a JWT, where it said so and this version knows it.
+    reason: Option<&'static str>,
 }
 
 impl Kept {
-    fn new(expire_time: Option<i64>, now: Now) -> Self {
-        let until = expire_time.map(|time| time.saturating_add(KEPT_BEYOND));
-        let left = until.map_or(0, |until| until.saturating_sub(now.unix));
-        let stays = now.monotonic + Duration::from_secs(u64::try_from(left).unwrap_or(0));
-        Self { until, stays }
+    /// It is forgotten once both clocks have passed its end, so that a clock that steps forward and back loses none.
+    fn counts(&self, clocks: Clocks) -> bool {
+        self.until
+            .is_none_or(|until| clocks.here <= until || clocks.server.is_none_or(|server| server <= until))
     }
 
-    fn counts(&self, now: Now) -> bool {
-        self.until.is_none_or(|until| now.unix <= until)
-    }
-
-    fn is_over(&self, now: Now) -> bool {
-        !self.counts(now) && now.monotonic > self.stays
-    }
-
-    /// The later end of both.
+    /// The later end of both. The reason that was heard last counts.
     fn extend(&mut self, other: Self) {
         self.until = self.until.zip(other.until).map(|(mine, theirs)| mine.max(theirs));
-        self.stays = self.stays.max(other.stays);
+        self.reason = other.reason;
     }
 }
 
 impl Version {
-    fn refuses(&self, version: Option<i64>, now: Now) -> bool {
-        self.kept.counts(now) && self.least.is_none_or(|least| version.is_none_or(|version| version < least))
+    fn refuses(&self, version: Option<i64>, clocks: Clocks) -> bool {
+        self.kept.counts(clocks)
+            && self.least.is_none_or(|least| version.is_none_or(|version| version < least))
     }
 
-    /// Versions only rise.
+    /// Versions only rise. The reason is that of the version that counts.
     fn raise(&mut self, other: Self) {
+        let reason = match (self.least, other.least) {
+            (None, Some(_)) => self.kept.reason,
+            (Some(mine), Some(theirs)) if theirs < mine => self.kept.reason,
+            _ => other.kept.reason,
+        };
         self.least = self.least.zip(other.least).map(|(mine, theirs)| mine.max(theirs));
         self.kept.extend(other.kept);
+        self.kept.reason = reason;
     }
 }
 
@@ -117,8 +132,10 @@ impl State {
             Item::Revocation(revocation) => self.revoke(revocation, now),
             Item::Checkpoint(checkpoint) => {
                 self.forget(now);
+                // Less than none is none.
                 let lag = checkpoint.lag.and_then(|lag| Duration::try_from(lag).ok()).unwrap_or_default();
-                self.checkpoint = Some((now.monotonic, lag));
+                let time = checkpoint.time.map(|time| time.seconds);
+                self.checkpoint = Some(Checkpoint { received: now.monotonic, lag, time });
                 self.cursor = checkpoint.cursor;
             }
         }
@@ -142,7 +159,8 @@ impl State {
     }
 
     fn revoke(&mut self, revocation: pb::Revocation, now: Now) {
-        let kept = Kept::new(revocation.expire_time.map(|time| time.seconds), now);
+        let until = revocation.expire_time.map(|time| time.seconds.saturating_add(KEPT_BEYOND));
+        let kept = Kept { until, reason: known_reason(revocation.reason()) };
         let version = Version { least: Some(revocation.min_version).filter(|least| *least > 0), kept };
         if self.count >= MOST_REVOCATIONS {
             self.forget(now);
@@ -192,7 +210,8 @@ impl State {
 
     /// Drops what has ended.
     fn forget(&mut self, now: Now) {
-        let stays = |kept: &Kept| !kept.is_over(now);
+        let clocks = self.clocks(now);
+        let stays = |kept: &Kept| kept.counts(clocks);
         for ids in [&mut self.tokens, &mut self.sessions, &mut self.rules] {
             ids.retain(|_, kept| stays(kept));
         }
@@ -209,6 +228,10 @@ impl State {
         self.overflowed &= self.count >= MOST_REVOCATIONS;
     }
 
+    fn clocks(&self, now: Now) -> Clocks {
+        Clocks { here: now.unix, server: self.checkpoint.and_then(|checkpoint| checkpoint.time) }
+    }
+
     fn kept(&self) -> impl Iterator<Item = &Kept> {
         let ids = self.tokens.values().chain(self.sessions.values()).chain(self.rules.values());
         let versions = self.orgs.values().flat_map(|org| org.itself.iter().chain(org.accounts.values()));
@@ -218,12 +241,13 @@ impl State {
 
     /// How many revocations count now.
     pub(super) fn revocations(&self, now: Now) -> usize {
-        self.kept().filter(|kept| kept.counts(now)).count() + self.revoked_keys.len()
+        let clocks = self.clocks(now);
+        self.kept().filter(|kept| kept.counts(clocks)).count() + self.revoked_keys.len()
     }
 
     /// How old the news are. `None` where there were none.
     pub(super) fn age(&self, now: Now) -> Option<Duration> {
-        self.checkpoint.map(|(received, lag)| now.monotonic.saturating_sub(received).saturating_add(lag))
+        self.checkpoint.map(|last| now.monotonic.saturating_sub(last.received).saturating_add(last.lag))
     }
 
     pub(super) fn is_fresh(&self, now: Now, staleness: Staleness) -> bool {
@@ -237,54 +261,61 @@ impl State {
 
     /// Refuses the claims if something that was heard ended them.
     pub(super) fn check(&self, claims: &Claims, now: Now) -> Result<(), Error> {
-        let ended =
-            |ids: &HashMap<String, Kept>| ids.get(&claims.client_id).is_some_and(|kept| kept.counts(now));
-        if ended(&self.tokens) {
-            return Err(Error::refused("TOKEN_REVOKED", "token", "the token was revoked"));
+        let clocks = self.clocks(now);
+        let refused = |kept: &Kept, reason, check, message| {
+            Err(Error::refused(kept.reason.unwrap_or(reason), check, message))
+        };
+        let id = claims.client_id.as_str();
+        for (ids, check, message) in [
+            (&self.tokens, "token", "the token has ended"),
+            (&self.sessions, "session", "the session has ended"),
+            (&self.rules, "rule", "the federation rule was changed or revoked"),
+        ] {
+            if let Some(kept) = ids.get(id).filter(|kept| kept.counts(clocks)) {
+                return refused(kept, "TOKEN_REVOKED", check, message);
+            }
         }
-        if ended(&self.sessions) {
-            return Err(Error::refused("TOKEN_REVOKED", "session", "the session was revoked"));
-        }
-        if ended(&self.rules) {
-            return Err(Error::refused(
-                "TOKEN_REVOKED",
-                "rule",
-                "the federation rule was changed or revoked",
-            ));
-        }
-        let number = claims.secret.and_then(|number| self.secrets.get(&claims.client_id)?.get(&number));
-        if number.is_some_and(|kept| kept.counts(now)) {
-            return Err(Error::refused(reason::ACCESS_TOKEN_STALE, "secret", "its secret has ended"));
+        let secret = claims.secret.and_then(|number| self.secrets.get(id)?.get(&number));
+        if let Some(kept) = secret.filter(|kept| kept.counts(clocks)) {
+            return refused(
+                kept,
+                ACCESS_TOKEN_STALE,
+                "secret",
+                "the secret that it was exchanged for has ended",
+            );
         }
         let Some(org) = self.orgs.get(&claims.org) else { return Ok(()) };
-        if let Some(version) = &org.itself
-            && version.refuses(claims.org_ver, now)
-        {
-            return Err(match version.least {
-                None => Error::refused("ORG_SUSPENDED", "org_state", "the org is suspended or deleted"),
-                Some(_) => Error::refused(
-                    reason::ACCESS_TOKEN_STALE,
-                    "org_version",
-                    "rights of the org were narrowed since it was issued",
-                ),
-            });
-        }
-        if let Some(version) = org.accounts.get(&claims.sub)
-            && version.refuses(claims.acct_ver, now)
-        {
-            return Err(match version.least {
+        if let Some(version) = org.itself.filter(|version| version.refuses(claims.org_ver, clocks)) {
+            return match version.least {
                 None => {
-                    Error::refused("ACCOUNT_DEACTIVATED", "account", "the account is deactivated or deleted")
+                    refused(&version.kept, "ORG_SUSPENDED", "org_state", "the org is suspended or deleted")
                 }
-                Some(_) => Error::refused(
-                    reason::ACCESS_TOKEN_STALE,
-                    "account_version",
-                    "rights of the account were narrowed since it was issued",
-                ),
-            });
+                Some(_) => {
+                    let message = "the org was suspended, or its rights narrowed, since it was issued";
+                    refused(&version.kept, ACCESS_TOKEN_STALE, "org_version", message)
+                }
+            };
+        }
+        let account = org.accounts.get(&claims.sub);
+        if let Some(version) = account.filter(|version| version.refuses(claims.acct_ver, clocks)) {
+            return match version.least {
+                None => {
+                    let message = "the account is deactivated or deleted";
+                    refused(&version.kept, "ACCOUNT_DEACTIVATED", "account", message)
+                }
+                Some(_) => {
+                    let message = "the account was deactivated, or its rights narrowed, since it was issued";
+                    refused(&version.kept, ACCESS_TOKEN_STALE, "account_version", message)
+                }
+            };
         }
         Ok(())
     }
+}
+
+/// The reason without the prefix of the enum.
+fn known_reason(reason: pb::ErrorReason) -> Option<&'static str> {
+    (reason != pb::ErrorReason::Unspecified).then(|| reason.as_str_name().trim_start_matches("ERROR_REASON_"))
 }
 
 /// Keeps it until the later of both ends. Whether it is new.
