@@ -306,3 +306,71 @@ impl<R: List> Pages<R> {
         self.calls
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_may_help_is_repeated_and_nothing_else_is() {
+        let attempts = AtomicUsize::new(0);
+        let answer = retry(Duration::from_secs(60), || {
+            let number = attempts.fetch_add(1, Ordering::Relaxed);
+            async move {
+                match number {
+                    0 => Err(Status::unavailable("away")),
+                    1 => Err(Error::new(Code::Aborted, "CONFLICT", "").into()),
+                    number => Ok(Response::new(number)),
+                }
+            }
+        });
+        assert_eq!(answer.await.unwrap(), 2);
+        let attempts = AtomicUsize::new(0);
+        let refused = retry::<(), _>(Duration::from_secs(60), || {
+            attempts.fetch_add(1, Ordering::Relaxed);
+            async { Err(Error::denied("invoices.read", None).into()) }
+        });
+        assert_eq!(refused.await.unwrap_err().reason(), "PERMISSION_MISSING");
+        assert_eq!(attempts.into_inner(), 1);
+        // A wait beyond the end of the call is no use.
+        let attempts = AtomicUsize::new(0);
+        let throttled = retry::<(), _>(Duration::from_secs(5), || {
+            attempts.fetch_add(1, Ordering::Relaxed);
+            let wait = Some(Duration::from_secs(3_600));
+            async move { Err(Error::new(Code::ResourceExhausted, "THROTTLED", "").after(wait).into()) }
+        });
+        assert_eq!(throttled.await.unwrap_err().reason(), "THROTTLED");
+        assert_eq!(attempts.into_inner(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_create_has_one_id_for_all_its_attempts() {
+        /// It fails once, and then answers with its id.
+        #[derive(Clone, Default)]
+        struct Made {
+            id: String,
+            seen: std::sync::Arc<std::sync::Mutex<Vec<String>>>,
+        }
+        impl Create for Made {
+            type Response = String;
+
+            fn request_id(&mut self) -> &mut String {
+                &mut self.id
+            }
+
+            async fn call(self, _: Client) -> Result<Response<String>, Status> {
+                let mut seen = self.seen.lock().unwrap();
+                seen.push(self.id.clone());
+                if seen.len() < 3 { Err(Status::unavailable("away")) } else { Ok(Response::new(self.id)) }
+            }
+        }
+        let client = Client::new(&Endpoint::new("http://localhost").unwrap(), Credential::secret("x"));
+        let made = Made::default();
+        let id = client.create(made.clone()).await.unwrap();
+        assert_eq!((id.len(), &*made.seen.lock().unwrap()), (36, &vec![id.clone(); 3]));
+        let given = Made { id: "mine".into(), ..Made::default() };
+        assert_eq!(client.create(given).await.unwrap(), "mine");
+    }
+}

@@ -137,3 +137,61 @@ impl Interceptor for TokenInterceptor {
         Ok(call)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::{Ready, ready};
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::connect::Endpoint;
+    use crate::credential::Credential;
+
+    /// Keeps what it was called with.
+    #[derive(Clone, Default)]
+    struct Seen(Arc<Mutex<Option<HeaderValue>>>);
+
+    impl Service<Request<()>> for Seen {
+        type Response = Response<()>;
+        type Error = Status;
+        type Future = Ready<Result<Response<()>, Status>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, call: Request<()>) -> Self::Future {
+            *self.0.lock().unwrap() = call.headers().get(header::AUTHORIZATION).cloned();
+            ready(Ok(Response::new(())))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_has_the_credential_in_a_header_that_is_not_logged() {
+        let endpoint = Endpoint::new("http://localhost").unwrap();
+        let layer = TokenLayer::of(Bearer::new(&endpoint, Credential::secret("token"), "x"));
+        let seen = Seen::default();
+        layer.layer(seen.clone()).call(Request::new(())).await.unwrap();
+        let header = seen.0.lock().unwrap().take().unwrap();
+        assert!(header.is_sensitive());
+        assert_eq!(header.to_str().unwrap(), "Bearer token");
+        // What no header carries never gets there, and the error does not show it.
+        let layer = TokenLayer::of(Bearer::new(&endpoint, Credential::secret("to\nken"), "x"));
+        let error = layer.layer(seen.clone()).call(Request::new(())).await.unwrap_err();
+        assert!(seen.0.lock().unwrap().is_none() && !error.to_string().contains("ken"), "{error}");
+    }
+
+    #[test]
+    fn a_refusal_is_seen_over_grpc_and_http() {
+        let answer = |status: u16, grpc: Option<&'static str>| {
+            let mut answer = Response::new(());
+            *answer.status_mut() = StatusCode::from_u16(status).unwrap();
+            if let Some(code) = grpc {
+                answer.headers_mut().insert(Status::GRPC_STATUS, HeaderValue::from_static(code));
+            }
+            is_refused(&answer)
+        };
+        assert!(answer(401, None) && answer(200, Some("16")));
+        assert!(!answer(200, None) && !answer(200, Some("7")) && !answer(403, None));
+    }
+}

@@ -59,23 +59,24 @@ pub(crate) mod tests {
 
     use super::*;
 
-    fn pem<'a>(key: &impl AsDer<Pkcs8V1Der<'a>>) -> String {
-        let der = key.as_der().unwrap();
-        let text = BASE64_STANDARD.encode(der.as_ref());
+    fn pem(der: impl AsRef<[u8]>) -> String {
+        let text = BASE64_STANDARD.encode(der);
         format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n")
     }
 
     pub(crate) fn ed25519() -> String {
-        pem(&Ed25519KeyPair::generate().unwrap())
+        pem(Ed25519KeyPair::generate().unwrap().to_pkcs8().unwrap())
     }
 
     #[test]
     fn keys_of_the_three_kinds_sign() {
         let p256 = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
-        let rsa = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
-        for (pem, algorithm, length) in
-            [(ed25519(), "EdDSA", 64), (pem(&p256), "ES256", 64), (pem(&rsa), "RS256", 256)]
-        {
+        let rsa: Pkcs8V1Der<'_> = RsaKeyPair::generate(KeySize::Rsa2048).unwrap().as_der().unwrap();
+        for (pem, algorithm, length) in [
+            (ed25519(), "EdDSA", 64),
+            (pem(p256.to_pkcs8v1().unwrap()), "ES256", 64),
+            (pem(rsa.as_ref()), "RS256", 256),
+        ] {
             let key = SigningKey::from_pem(pem.as_bytes()).unwrap();
             assert_eq!((key.algorithm(), key.sign(b"message").unwrap().len()), (algorithm, length));
         }

@@ -63,27 +63,4 @@ fn bearer(headers: &HeaderMap) -> Result<&str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use ::http::HeaderValue;
-
-    use super::*;
-
-    #[test]
-    fn one_bearer_is_read_and_two_are_none() {
-        let headers = |values: &[&'static str]| {
-            let mut headers = HeaderMap::new();
-            for value in values {
-                headers.append(AUTHORIZATION, HeaderValue::from_static(value));
-            }
-            headers
-        };
-        assert_eq!(bearer(&headers(&["Bearer a.b.c"])).unwrap(), "a.b.c");
-        assert_eq!(bearer(&headers(&["bearer a.b.c"])).unwrap(), "a.b.c");
-        assert_eq!(bearer(&headers(&[])).unwrap_err().reason(), "CREDENTIAL_MISSING");
-        for wrong in
-            [&["Bearer a.b.c", "Bearer a.b.c"][..], &["Basic YTpi"], &["Bearer"], &["Bearer "], &["a.b.c"]]
-        {
-            assert_eq!(bearer(&headers(wrong)).unwrap_err().reason(), "ACCESS_TOKEN_INVALID", "{wrong:?}");
-        }
-    }
-}
+mod tests;

@@ -121,6 +121,10 @@ impl Jwk {
             }
             ("RSA", _, "RS256") => {
                 let parts = PublicKeyComponents { n: bytes(&self.n)?, e: bytes(&self.e)? };
+                // 2048 to 4096 bits, with the exponent 65537.
+                if !(256..=512).contains(&parts.n.len()) || parts.n[0] == 0 || parts.e != [1, 0, 1] {
+                    return None;
+                }
                 ("RS256", parts.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256).ok()?)
             }
             _ => return None,
