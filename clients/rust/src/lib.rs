@@ -11,6 +11,10 @@
 //! It runs within a Tokio runtime, and works in the background of it.
 #![forbid(unsafe_code)]
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod api;
 mod bearer;
 mod call_credentials;

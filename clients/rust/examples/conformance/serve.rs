@@ -8,6 +8,9 @@ use axum::extract::Request as HttpRequest;
 use axum::response::IntoResponse as _;
 use countersign_client::{Access, Claims, Error, GrpcGuard, HttpGuard, Verifier, path_resource, pb};
 use http::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -62,8 +65,13 @@ pub(crate) async fn serve(verifier: Verifier, ask: &Ask<'_>) -> Result<Served, F
         });
         let app = axum::Router::new().fallback(report).layer(guard);
         tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, app).await {
-                eprintln!("the service ended: {error}");
+            while let Ok((stream, _)) = listener.accept().await {
+                let app = TowerToHyperService::new(app.clone());
+                tokio::spawn(async move {
+                    // A connection that breaks is the client's.
+                    let _ =
+                        Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), app).await;
+                });
             }
         })
     } else {

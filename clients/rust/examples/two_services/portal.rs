@@ -9,6 +9,9 @@ use countersign_client::{
     Access, Authenticated, Endpoint, HttpGuard, Orgs, TokenLayer, TokenRequest, TokenSource, Verifier,
 };
 use http::StatusCode;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tower_layer::Layer as _;
 
@@ -51,6 +54,17 @@ pub(crate) async fn start(
         .layer(guard);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
-    tokio::spawn(async move { axum::serve(listener, app).await });
+    tokio::spawn(serve(listener, app));
     Ok(address)
+}
+
+/// As `axum::serve` does, where axum has its feature `tokio`.
+async fn serve(listener: TcpListener, app: Router) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let app = TowerToHyperService::new(app.clone());
+        tokio::spawn(async move {
+            // A connection that breaks is the client's.
+            let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), app).await;
+        });
+    }
 }
