@@ -93,6 +93,7 @@ const operations: Record<string, (request: Request) => object | Promise<object>>
 
   source({ id, ...request }) {
     close(id);
+    if (request["credential"].assertion_file && request["transport"] !== "http") throw new NotSupported();
     const source = new TokenSource({
       endpoint: request["endpoint"],
       credential: credentialOf(request["credential"]),
@@ -210,6 +211,9 @@ function credentialOf(credential: Request): Credential {
   if (credential["secret"] !== undefined) return credential["secret"];
   if (credential["token_file"]) return { tokenFile: credential["token_file"] };
   if (credential["key_file"]) return { privateKeyFile: credential["key_file"], tokenId: credential["token_id"] };
+  if (credential["assertion_file"]) {
+    return { assertionFile: credential["assertion_file"], federationRuleId: credential["rule_id"] };
+  }
   throw new NotSupported();
 }
 
@@ -319,7 +323,8 @@ async function answer(request: Request): Promise<Answer> {
   try {
     return { ok: await operation(request) };
   } catch (error) {
-    if (error instanceof NotSupported) return { error: { reason: "NOT_SUPPORTED" } };
+    if (error instanceof NotSupported)
+      return { error: { reason: "NOT_SUPPORTED" } };
     if (!(error instanceof CountersignError)) {
       return { error: { reason: "DRIVER_FAULT", message: error instanceof Error ? error.stack : String(error) } };
     }

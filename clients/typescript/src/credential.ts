@@ -13,13 +13,14 @@ export type Credential =
   /** The private key of a token of kind `KEY`, in PEM (PKCS#8), as JWK or `KeyObject`: each exchange signs an assertion. */
   | { tokenId: string; privateKey: string | Buffer | JWK | KeyObject }
   /** The same from a file in PEM, read again when it changes. */
-  | { tokenId: string; privateKeyFile: string };
+  | { tokenId: string; privateKeyFile: string }
+  /** A JWT of the platform and the federation rule that takes it, over HTTP alone; read again when it changes. */
+  | { assertionFile: string; federationRuleId: string };
 
-export interface Subject {
-  /** The token string, or an assertion. */
-  text: string;
-  isAssertion: boolean;
-}
+/** A token string; the assertion of a key; or one of another issuer, for a rule. */
+export type Subject = { text: string } & (
+  { kind: "token" } | { kind: "assertion" } | { kind: "federation"; ruleId: string }
+);
 
 /** A credential as it is read for each exchange. */
 export interface SubjectReader {
@@ -33,16 +34,24 @@ export interface SubjectReader {
 
 /** Half of what the server takes, so that clocks may differ by as much either way. */
 const ASSERTION_LIFE = 150;
+const JWT = /^[\w-]+\.[\w-]+\.[\w-]+$/;
 const MAX_FILE = 64 * 1024;
 
 /** `issuer`: the audience of assertions. */
 export function readerOf(credential: Credential, issuer: string): SubjectReader {
   if (credential === "") throw new TypeError("the token string is empty");
-  if (typeof credential === "string") return constant(async () => ({ text: credential, isAssertion: false }));
+  if (typeof credential === "string") return constant(async () => ({ text: credential, kind: "token" }));
   if ("tokenFile" in credential) {
     return new FileReader(credential.tokenFile, (content) => {
       const text = content.toString().trim();
-      return isTokenString(text) ? async () => ({ text, isAssertion: false }) : undefined;
+      return isTokenString(text) ? async () => ({ text, kind: "token" }) : undefined;
+    });
+  }
+  if ("assertionFile" in credential) {
+    const { assertionFile, federationRuleId: ruleId } = credential;
+    return new FileReader(assertionFile, (content) => {
+      const text = content.toString().trim();
+      return JWT.test(text) ? async () => ({ text, kind: "federation", ruleId }) : undefined;
     });
   }
   const { tokenId } = credential;
@@ -50,7 +59,7 @@ export function readerOf(credential: Credential, issuer: string): SubjectReader 
     return new FileReader(credential.privateKeyFile, (content) => {
       try {
         const sign = signer(tokenId, issuer, createPrivateKey(content));
-        return async () => ({ text: await sign(), isAssertion: true });
+        return async () => ({ text: await sign(), kind: "assertion" });
       } catch {
         return undefined;
       }
@@ -59,7 +68,7 @@ export function readerOf(credential: Credential, issuer: string): SubjectReader 
   const { privateKey } = credential;
   const isPem = typeof privateKey === "string" || Buffer.isBuffer(privateKey);
   const sign = signer(tokenId, issuer, isPem ? createPrivateKey(privateKey) : privateKey);
-  return constant(async () => ({ text: await sign(), isAssertion: true }));
+  return constant(async () => ({ text: await sign(), kind: "assertion" }));
 }
 
 function constant(read: () => Promise<Subject>): SubjectReader {

@@ -29,6 +29,7 @@ export type Exchange = (subject: Subject, request: TokenRequest, timeout: number
 const ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token";
 const JWT = "urn:ietf:params:oauth:token-type:jwt";
 const TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange";
+const JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const MAX_ANSWER = 64 * 1024;
 
 const { exchangeToken } = TokenService.method;
@@ -37,7 +38,7 @@ export function overGrpc(channel: Channel): Exchange {
   return async (subject, { audiences, scopes, ttl, purpose, certificateBound }, timeout) => {
     const request = {
       subjectToken: subject.text,
-      subjectTokenType: subject.isAssertion ? JWT : ACCESS_TOKEN,
+      subjectTokenType: subject.kind === "assertion" ? JWT : ACCESS_TOKEN,
       audiences: [...audiences],
       scopes: [...scopes],
       certificateBound,
@@ -62,11 +63,7 @@ export function overHttp(connection: ConnectionOptions): Exchange {
   const url = `${connection.endpoint.replace(/\/$/, "")}/oauth2/token`;
   return async (subject, { audiences, scopes, ttl, purpose, certificateBound }, timeout) => {
     if (certificateBound) throw new TypeError("certificateBound needs the transport grpc");
-    const form = new URLSearchParams({
-      grant_type: TOKEN_EXCHANGE,
-      subject_token: subject.text,
-      subject_token_type: subject.isAssertion ? JWT : ACCESS_TOKEN,
-    });
+    const form = new URLSearchParams(grantOf(subject));
     for (const audience of audiences) form.append("audience", audience);
     if (scopes.length > 0) form.set("scope", scopes.join(" "));
     if (ttl !== undefined) form.set("requested_ttl", String(Math.ceil(ttl)));
@@ -80,6 +77,17 @@ export function overHttp(connection: ConnectionOptions): Exchange {
     if (typeof accessToken !== "string" || !/^[\x21-\x7e]+$/.test(accessToken)) throw noToken();
     if (typeof life !== "number" || !(life > 0)) throw noToken();
     return { accessToken, expireTime: sent + life, life };
+  };
+}
+
+function grantOf(subject: Subject): Record<string, string> {
+  if (subject.kind === "federation") {
+    return { grant_type: JWT_BEARER, assertion: subject.text, federation_rule_id: subject.ruleId };
+  }
+  return {
+    grant_type: TOKEN_EXCHANGE,
+    subject_token: subject.text,
+    subject_token_type: subject.kind === "assertion" ? JWT : ACCESS_TOKEN,
   };
 }
 

@@ -315,6 +315,30 @@ test("over HTTP the token endpoint is asked, and its errors are read", async (t)
   await assert.rejects(another().get("third"), reasonOf("INVALID_TARGET"));
 });
 
+test("a federation assertion is read from its file, and goes with its rule over HTTP", async (t) => {
+  const asked: URLSearchParams[] = [];
+  const endpoint = await httpServer(t, async (request, response) => {
+    asked.push(new URLSearchParams(await text(request)));
+    response.end(JSON.stringify({ access_token: jwt(300), token_type: "Bearer", expires_in: 300 }));
+  });
+  const folder = mkdtempSync(join(tmpdir(), "countersign-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const assertionFile = join(folder, "assertion");
+  const credential = { assertionFile, federationRuleId: "fed_1" };
+  writeFileSync(assertionFile, "a.b.c\n");
+  const source = sourceOf(t, endpoint, credential, { transport: "http" });
+  await source.get("one");
+  writeFileSync(assertionFile, "a.b");
+  await source.get("two");
+  writeFileSync(assertionFile, "d.e.f");
+  await source.get("three");
+  assert.deepEqual(
+    asked.map((form) => [form.get("grant_type"), form.get("assertion"), form.get("federation_rule_id")]),
+    ["a.b.c", "a.b.c", "d.e.f"].map((text) => ["urn:ietf:params:oauth:grant-type:jwt-bearer", text, "fed_1"]),
+  );
+  assert.throws(() => sourceOf(t, endpoint, credential), /needs the transport http/);
+});
+
 async function text(request: IncomingMessage): Promise<string> {
   let all = "";
   for await (const chunk of request) all += chunk;

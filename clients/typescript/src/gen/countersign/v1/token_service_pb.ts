@@ -3108,7 +3108,7 @@ export const TokenService: GenService<{
   /**
    * Records what a verifier holds: how far it has read, and which keys. To be called after each key
    * set, and at least every 30 s. It is forgotten after an hour without a call. `ListVerifiers` and
-   * `RevokeSigningKey` report this alone, never what was sent.
+   * `RevokeSigningKey` report this alone, never what was sent. Changes nothing else.
    *
    * A verifier is known by the credential that it authenticates with and its name. A credential has at
    * most 100 verifiers, an org 1 000.
