@@ -2476,7 +2476,7 @@ pub struct Checkpoint {
     #[prost(message, optional, tag = "2")]
     pub time: ::core::option::Option<::prost_types::Timestamp>,
     /// Output only. How long ago the server has last read all changes: what was committed within this time
-    /// may be missing. Well below a second, unless the database does not answer.
+    /// may be missing. Around a second at most, unless the database does not answer.
     #[prost(message, optional, tag = "3")]
     pub lag: ::core::option::Option<::prost_types::Duration>,
 }
@@ -5300,8 +5300,8 @@ pub struct WatchRevocationsRequest {
     /// `platform.verify` every org.
     #[prost(string, repeated, tag = "2")]
     pub org_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Optional. The name by which `AcknowledgeRevocations` records this verifier, for the server's log: 1
-    /// to 100 characters, no control characters.
+    /// Optional. The name by which `AcknowledgeRevocations` records this verifier: 1 to 100 characters, with
+    /// the rules of `Org.display_name`.
     #[prost(string, tag = "3")]
     pub verifier_name: ::prost::alloc::string::String,
 }
@@ -5342,7 +5342,7 @@ pub struct KeySet {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AcknowledgeRevocationsRequest {
     /// Required. The verifier's name, unique among those of its credential, such as the name of the
-    /// process: 1 to 100 characters, no control characters.
+    /// process: 1 to 100 characters, with the rules of `Org.display_name`.
     #[prost(string, tag = "1")]
     pub verifier_name: ::prost::alloc::string::String,
     /// Optional. The cursor of the last checkpoint that was applied. Empty = none yet.
@@ -6252,12 +6252,12 @@ pub mod token_service_client {
         }
         /// Records what a verifier holds: how far it has read, and which keys. To be called after each key
         /// set, and at least every 30 s. It is forgotten after an hour without a call. `ListVerifiers` and
-        /// `RevokeSigningKey` report this alone, never what was sent.
+        /// `RevokeSigningKey` report this alone, never what was sent. Changes nothing else.
         ///
         /// A verifier is known by the credential that it authenticates with and its name. A credential has at
-        /// most 100 verifiers, an org 1 000; of further ones nothing is recorded.
+        /// most 100 verifiers, an org 1 000.
         ///
-        /// The caller must hold `tokens.introspect` in the org, or `platform.verify`.
+        /// The caller must hold `tokens.introspect` in the org of its credential, or `platform.verify`.
         ///
         /// Fails with:
         ///

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 use tonic::Code;
 
@@ -20,10 +21,10 @@ const LAST_BACKOFF: Duration = Duration::from_secs(30);
 const IDLE: Duration = Duration::from_secs(3_600);
 
 /// Keeps the entry until it is not used any more, the source is dropped, or a reason ends it.
-pub(super) fn spawn(source: &Arc<Inner>, request: TokenRequest, entry: &Arc<Entry>) {
+pub(super) fn spawn(source: &Arc<Inner>, request: TokenRequest, entry: &Arc<Entry>) -> AbortHandle {
     let changes = source.changes.subscribe();
     let keeper = Keeper { source: Arc::downgrade(source), entry: Arc::downgrade(entry), request, changes };
-    tokio::spawn(keeper.run());
+    tokio::spawn(keeper.run()).abort_handle()
 }
 
 struct Keeper {
@@ -72,7 +73,7 @@ impl Keeper {
             let next = match answer {
                 Ok((token, life)) => {
                     failures = 0;
-                    source.lock().stop = None;
+                    source.resume();
                     // Two thirds, give or take a tenth.
                     let refresh = began + life.mul_f64(2.0 / 3.0 * (0.9 + 0.2 * unit()));
                     let held = Held { token, since: began, refresh, expires: began + life };
@@ -141,6 +142,14 @@ impl Inner {
         let subject = self.credential.subject(&self.issuer, &self.clock)?;
         self.exchanges.fetch_add(1, Ordering::Relaxed);
         self.exchanger.exchange(subject, request, &self.clock, EXCHANGE_WITHIN).await
+    }
+
+    /// A stop was lifted.
+    fn resume(&self) {
+        let stop = &mut self.lock().stop;
+        if stop.as_ref().is_some_and(|stop| stop.again.is_some()) {
+            *stop = None;
+        }
     }
 
     fn forget(&self, request: &TokenRequest, entry: &Arc<Entry>) {

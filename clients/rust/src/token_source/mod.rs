@@ -5,11 +5,12 @@ mod keeper;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 use tonic::Code;
 
@@ -203,7 +204,17 @@ struct Entry {
     /// The number of its last use among those of the cache, and when that was.
     last_use: Mutex<(u64, Instant)>,
     /// Whether a task keeps it. Changed under the lock of the cache alone.
-    kept: std::sync::atomic::AtomicBool,
+    kept: AtomicBool,
+    task: Mutex<Option<AbortHandle>>,
+}
+
+/// One that gave way to others in the cache, or was refused, has nothing left to keep.
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            task.abort();
+        }
+    }
 }
 
 #[derive(Clone, Default)]
@@ -392,7 +403,8 @@ impl Inner {
                 let entry = Arc::new(Entry {
                     state: watch::Sender::new(State::default()),
                     last_use: Mutex::new(used),
-                    kept: false.into(),
+                    kept: AtomicBool::new(false),
+                    task: Mutex::new(None),
                 });
                 cache.entries.insert(request.clone(), Arc::clone(&entry));
                 entry
@@ -407,7 +419,8 @@ impl Inner {
             if is_refused {
                 entry.state.send_modify(|state| state.failure = None);
             }
-            keeper::spawn(self, request.clone(), &entry);
+            let task = keeper::spawn(self, request.clone(), &entry);
+            *entry.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
         }
         Ok(entry)
     }

@@ -13,9 +13,11 @@ use crate::pb::watch_revocations_response::Item;
 
 /// How long a revocation is kept beyond its end, in seconds: clocks differ.
 const KEPT_BEYOND: i64 = 60;
-/// The most revocations that are kept. With more the verifier closes until some have ended: one that it cannot keep
-/// would be one that it does not heed.
-const MOST_REVOCATIONS: usize = 1_000_000;
+/// The most revocations that are kept. With more the verifier closes until some have ended, and begins anew: one that
+/// it cannot keep would be one that it does not heed.
+const MOST_REVOCATIONS: usize = if cfg!(test) { 1_000 } else { 1_000_000 };
+/// How often what has ended is dropped.
+const FORGET_EACH: Duration = Duration::from_secs(30);
 
 /// Two clocks at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +48,10 @@ pub(super) struct State {
     secrets: HashMap<String, HashMap<i64, Kept>>,
     orgs: HashMap<String, Org>,
     count: usize,
+    /// Revocations were left out for lack of room: only a stream from the beginning brings them.
     overflowed: bool,
+    /// When what has ended was last dropped.
+    forgotten: Duration,
     /// A revocation of a kind that this version does not know: what it ended cannot be told.
     unknown: bool,
     checkpoint: Option<Checkpoint>,
@@ -129,16 +134,29 @@ impl State {
     pub(super) fn apply(&mut self, item: Item, now: Now) {
         match item {
             Item::KeySet(set) => self.replace_keys(KeySet::new(&set.keys)),
-            Item::Revocation(revocation) => self.revoke(revocation, now),
+            Item::Revocation(revocation) => self.revoke(revocation),
             Item::Checkpoint(checkpoint) => {
-                self.forget(now);
                 // Less than none is none.
                 let lag = checkpoint.lag.and_then(|lag| Duration::try_from(lag).ok()).unwrap_or_default();
                 let time = checkpoint.time.map(|time| time.seconds);
                 self.checkpoint = Some(Checkpoint { received: now.monotonic, lag, time });
                 self.cursor = checkpoint.cursor;
+                if now.monotonic.saturating_sub(self.forgotten) >= FORGET_EACH {
+                    self.forget(now);
+                }
             }
         }
+    }
+
+    /// Whether the stream has to begin anew, now that there is room for what was left out.
+    pub(super) fn begins_anew(&mut self) -> bool {
+        let anew = self.overflowed && self.count < MOST_REVOCATIONS;
+        if anew {
+            self.overflowed = false;
+            self.checkpoint = None;
+            self.cursor.clear();
+        }
+        anew
     }
 
     /// A set replaces the one before; a key that was revoked never comes back.
@@ -158,16 +176,14 @@ impl State {
         self.has_keys = true;
     }
 
-    fn revoke(&mut self, revocation: pb::Revocation, now: Now) {
+    fn revoke(&mut self, revocation: pb::Revocation) {
         let until = revocation.expire_time.map(|time| time.seconds.saturating_add(KEPT_BEYOND));
         let kept = Kept { until, reason: known_reason(revocation.reason()) };
         let version = Version { least: Some(revocation.min_version).filter(|least| *least > 0), kept };
-        if self.count >= MOST_REVOCATIONS {
-            self.forget(now);
-            self.overflowed = self.count >= MOST_REVOCATIONS;
-            if self.overflowed {
-                return;
-            }
+        let is_key = matches!(revocation.subject, Some(Subject::KeyId(_)));
+        if self.count >= MOST_REVOCATIONS && !is_key {
+            self.overflowed = true;
+            return;
         }
         let new = match revocation.subject {
             Some(Subject::TokenId(id)) => keep(&mut self.tokens, id, kept),
@@ -198,7 +214,8 @@ impl State {
             }
             Some(Subject::KeyId(kid)) => {
                 self.keys.remove(&kid);
-                self.revoked_keys.insert(kid)
+                self.revoked_keys.insert(kid);
+                false
             }
             Some(Subject::Org(false)) | None => {
                 self.unknown = true;
@@ -224,8 +241,8 @@ impl State {
             org.accounts.retain(|_, version| stays(&version.kept));
             org.itself.is_some() || !org.accounts.is_empty()
         });
-        self.count = self.kept().count() + self.revoked_keys.len();
-        self.overflowed &= self.count >= MOST_REVOCATIONS;
+        self.count = self.kept().count();
+        self.forgotten = now.monotonic;
     }
 
     fn clocks(&self, now: Now) -> Clocks {
@@ -326,5 +343,52 @@ fn keep<K: std::hash::Hash + Eq>(all: &mut HashMap<K, Kept>, id: K, kept: Kept) 
             false
         }
         None => all.insert(id, kept).is_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now(seconds: u64) -> Now {
+        Now { unix: i64::try_from(seconds).unwrap(), monotonic: Duration::from_secs(seconds) }
+    }
+
+    #[test]
+    fn with_too_many_revocations_it_closes_until_they_have_ended_and_begins_anew() {
+        let staleness = Staleness { closed_after: Duration::from_secs(30), open_for: None };
+        let checkpoint = |seconds: i64| {
+            Item::Checkpoint(pb::Checkpoint {
+                cursor: "c".into(),
+                time: Some(prost_types::Timestamp { seconds, nanos: 0 }),
+                lag: None,
+            })
+        };
+        let revocation = |subject| {
+            Item::Revocation(pb::Revocation {
+                subject: Some(subject),
+                expire_time: Some(prost_types::Timestamp { seconds: 100, nanos: 0 }),
+                ..Default::default()
+            })
+        };
+        let mut state = State::default();
+        for number in 0..MOST_REVOCATIONS {
+            state.apply(revocation(Subject::TokenId(format!("{number:x}"))), now(0));
+        }
+        state.apply(checkpoint(0), now(0));
+        assert!(state.is_fresh(now(0), staleness) && !state.begins_anew());
+        state.apply(revocation(Subject::TokenId("one more".into())), now(0));
+        // A key is heeded all the same.
+        state.apply(revocation(Subject::KeyId("key".into())), now(0));
+        state.apply(checkpoint(5), now(5));
+        assert!(!state.is_fresh(now(5), staleness) && !state.begins_anew());
+        assert!(state.is_revoked_key("key"));
+        assert_eq!(state.revocations(now(5)), MOST_REVOCATIONS + 1);
+        state.apply(checkpoint(200), now(200));
+        assert!(state.begins_anew());
+        assert_eq!((state.cursor.as_str(), state.revocations(now(200))), ("", 1));
+        assert!(!state.is_fresh(now(200), staleness));
+        state.apply(checkpoint(201), now(201));
+        assert!(state.is_fresh(now(201), staleness) && !state.begins_anew());
     }
 }

@@ -116,20 +116,22 @@ impl Watcher {
                 message.map_err(Error::from).inspect_err(|error| self.bearer.refused(&used, error))?;
             let Some(message) = message else { return Ok(()) };
             let Some(item) = message.item else { continue };
-            if matches!(item, pb::watch_revocations_response::Item::Checkpoint(_)) {
-                *failures = 0;
-            }
+            let is_checkpoint = matches!(item, pb::watch_revocations_response::Item::Checkpoint(_));
             self.inner.apply(item);
+            if is_checkpoint {
+                *failures = 0;
+                if self.inner.write().begins_anew() {
+                    return Ok(());
+                }
+            }
         }
     }
 
     async fn acknowledge(&self) {
         loop {
-            // At most each second, however often the set changes.
-            let next = sleep(ACKNOWLEDGE_EACH);
             tokio::select! {
-                () = self.inner.key_set_came.notified() => sleep(Duration::from_millis(50)).await,
-                () = next => {}
+                () = self.inner.key_set_came.notified() => {}
+                () = sleep(ACKNOWLEDGE_EACH) => {}
             }
             if !self.inner.read().has_keys {
                 continue;
@@ -139,6 +141,7 @@ impl Watcher {
                 sleep(Duration::from_secs(2)).await;
                 self.inner.key_set_came.notify_one();
             } else {
+                // However often the set changes.
                 sleep(Duration::from_secs(1)).await;
             }
         }
