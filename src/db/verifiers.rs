@@ -4,15 +4,13 @@ use sqlx::{PgConnection, PgExecutor};
 use time::{Duration, OffsetDateTime};
 
 use super::one_row;
+use crate::domain::limits::Limit;
 use crate::domain::paging::{COUNTED, Page};
 use crate::domain::values::ids::{AccountId, CredentialId, OrgId};
-use crate::error::{Error, Reason, Result};
+use crate::error::Result;
 
 /// How long a verifier is known that says nothing.
 pub const RETENTION: Duration = Duration::hours(1);
-/// The most of one credential, and of one org.
-const MOST_OF_CREDENTIAL: i64 = 100;
-const MOST_OF_ORG: i64 = 1_000;
 /// Between a credential's id and the name.
 const SEPARATOR: char = '/';
 
@@ -71,12 +69,8 @@ pub async fn acknowledge(
         now - RETENTION
     );
     let count = count.fetch_one(&mut *db).await?;
-    if count.of_credential >= MOST_OF_CREDENTIAL || count.of_org >= MOST_OF_ORG {
-        let message = format!(
-            "at most {MOST_OF_CREDENTIAL} verifiers of a credential and {MOST_OF_ORG} of an org are recorded"
-        );
-        return Err(Error::with_message(Reason::LimitReached, message));
-    }
+    Limit::VERIFIERS_OF_CREDENTIAL.refuse_above(count.of_credential + 1)?;
+    Limit::VERIFIERS_OF_ORG.refuse_above(count.of_org + 1)?;
     let new = sqlx::query!(
         "insert into verifiers (org_id, credential_id, name, account_id, cursor_time, held_key_ids, seen_time)
          values ($1, $2, $3, $4, $5, $6, $7)
@@ -98,9 +92,9 @@ pub async fn acknowledge(
 pub type VerifierPosition = (String, String);
 
 /// Reads the key of a page.
-pub fn parse_place(text: &str) -> Result<VerifierPosition, ()> {
-    let (credential_id, name) = text.split_once(SEPARATOR).ok_or(())?;
-    Ok((credential_id.to_owned(), name.to_owned()))
+pub fn parse_place(text: &str) -> Option<VerifierPosition> {
+    let (credential_id, name) = text.split_once(SEPARATOR)?;
+    Some((credential_id.to_owned(), name.to_owned()))
 }
 
 /// A page of the verifiers of an org, by credential and name.

@@ -2,6 +2,7 @@
 
 pub mod invitations;
 pub mod memberships;
+mod operators;
 pub mod policies;
 pub mod resources;
 pub mod roles;
@@ -18,7 +19,7 @@ use super::{constraint, one_row};
 use crate::domain::orgs::OrgLifecycle;
 use crate::domain::paging::{COUNTED, Page};
 use crate::domain::tokens::policy::TokenPolicy;
-use crate::domain::values::ids::{AccountId, OrgId, SYSTEM_ORG};
+use crate::domain::values::ids::{AccountId, OrgId};
 use crate::domain::values::names::{DisplayName, Slug};
 use crate::error::{Error, Result};
 
@@ -166,18 +167,7 @@ pub async fn hold(tx: &mut PgConnection, org_id: OrgId) -> Result<()> {
 pub async fn raise_version(tx: &mut PgConnection, org_id: OrgId) -> Result<()> {
     let query = sqlx::query!("update orgs set version = version + 1 where org_id = $1", org_id.uuid());
     one_row(&query.execute(&mut *tx).await?, "raising an org's version")?;
-    raise_operators(tx, org_id).await
-}
-
-/// Increments the versions of all members where the org is that of the operators: they act in every org, in which
-/// verifiers know the version of the account that acts, and not that of its org.
-async fn raise_operators(tx: &mut PgConnection, org_id: OrgId) -> Result<()> {
-    if org_id == SYSTEM_ORG {
-        let query =
-            sqlx::query!("update memberships set version = version + 1 where org_id = $1", org_id.uuid());
-        query.execute(tx).await?;
-    }
-    Ok(())
+    operators::raise(tx, org_id).await
 }
 
 /// Locks several orgs, always in the same order.

@@ -7,6 +7,7 @@ use sqlx::types::Json;
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
 
+use super::operators;
 use crate::db::{damaged, one_row};
 use crate::domain::tokens::policy::{Ceilings, Rules, TokenPolicy};
 use crate::domain::values::ids::OrgId;
@@ -103,5 +104,5 @@ pub async fn set(
         now
     );
     one_row(&query.execute(&mut *tx).await?, "setting a token policy")?;
-    if stale { super::raise_operators(tx, org_id).await } else { Ok(()) }
+    if stale { operators::raise(tx, org_id).await } else { Ok(()) }
 }

@@ -69,8 +69,14 @@ pub async fn list_verifiers(
         Paging::read(state, &acting, "ListVerifiers", &filter, request.page_size, &request.page_token)?;
     let now = state.clock.now();
     let mut db = state.db.acquire().await?;
-    let page =
-        db::verifiers::page(&mut db, acting.org_id, paging.after(parse_place), paging.size, now).await?;
+    let page = db::verifiers::page(
+        &mut db,
+        acting.org_id,
+        paging.after.as_deref().and_then(parse_place),
+        paging.size,
+        now,
+    )
+    .await?;
     let page = paging.answer(state, page, |verifier| Ok(message(verifier, now)))?;
     Ok(pb::ListVerifiersResponse {
         verifiers: page.items,

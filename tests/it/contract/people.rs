@@ -159,6 +159,9 @@ const NAMES: &[&str] = &[
     "CreateServiceAccountRequest.username",
     "LoginRequest.username",
     // `DisplayName`.
+    "AcknowledgeRevocationsRequest.verifier_name",
+    "Verifier.verifier_name",
+    "WatchRevocationsRequest.verifier_name",
     "AcceptInvitationRequest.family_name",
     "AcceptInvitationRequest.given_name",
     "CreateOrgRequest.display_name",

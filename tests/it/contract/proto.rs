@@ -27,6 +27,11 @@ pub fn rpcs() -> Vec<String> {
     paths
 }
 
+/// The paths of those with one answer.
+pub fn unary() -> Vec<String> {
+    rpcs().into_iter().filter(|rpc| !is_stream(rpc)).collect()
+}
+
 /// Whether an RPC answers with a stream.
 pub fn is_stream(rpc: &str) -> bool {
     let (_, name) = rpc.rsplit_once('/').unwrap();
