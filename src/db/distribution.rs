@@ -52,6 +52,7 @@ pub const TABLES: &[(&str, Class)] = &[
     ("passwords", Class::Org),
     ("sessions", Class::Org),
     ("invitations", Class::Org),
+    ("verifiers", Class::Org),
     ("credentials", Class::Lookup("credential_id")),
     ("usernames", Class::Lookup("username")),
     ("slugs", Class::Lookup("slug")),

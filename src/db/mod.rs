@@ -23,6 +23,7 @@ pub mod sign_in;
 pub mod sqlstate;
 pub mod sweep;
 pub mod tokens;
+pub mod verifiers;
 
 use std::time::Duration;
 

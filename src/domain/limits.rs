@@ -53,6 +53,17 @@ impl Limit {
         ..Limit::of(1_000, "emails of one org", "try again later, or create users with suppress_email")
     };
 
+    /// The verifiers that acknowledge with one credential, within an hour.
+    pub const VERIFIERS_OF_CREDENTIAL: Limit = Limit {
+        counted: " in 1 h",
+        ..Limit::of(100, "verifiers of one credential", "give verifiers names that stay, or try again later")
+    };
+    /// The verifiers of an org, within an hour.
+    pub const VERIFIERS_OF_ORG: Limit = Limit {
+        counted: " in 1 h",
+        ..Limit::of(1_000, "verifiers of one org", "give verifiers names that stay, or try again later")
+    };
+
     const fn of(most: i64, subject: &'static str, remedy: &'static str) -> Self {
         Self { most, subject, counted: "", remedy }
     }

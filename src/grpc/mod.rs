@@ -10,6 +10,7 @@ pub mod orgs;
 mod reflection;
 pub mod rpcs;
 mod service;
+mod streams;
 pub mod tokens;
 pub mod wire;
 

@@ -14,6 +14,7 @@ mod purge;
 mod reload_certificates;
 mod reload_keys;
 mod reminders;
+mod scheduled_ends;
 mod searchable_backfill;
 mod second_invalidations;
 mod signing_keys;
@@ -64,6 +65,7 @@ pub fn table(last_use_interval: Duration) -> Vec<Job> {
     vec![
         job("health", MILLI * 100, Abort, |c, p| Box::pin(health::run(c, p))),
         job("feed_follower", MILLI * 800, Abort, |c, p| Box::pin(feed_follower::run(c, p))),
+        job("scheduled_ends", SECOND, Abort, |c, p| Box::pin(scheduled_ends::run(c, p))),
         job("figures", SECOND * 15, Abort, |c, p| Box::pin(figures::run(c, p))),
         job("cors_origins", SECOND * 600, Abort, |c, p| Box::pin(cors_origins::run(c, p))),
         job("reload_keys", SECOND * 30, Abort, |c, p| Box::pin(reload_keys::run(c, p))),

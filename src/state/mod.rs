@@ -13,7 +13,9 @@ mod open;
 pub mod pepper_renewals;
 pub mod principals;
 pub mod shares;
+pub mod streams;
 pub mod used_assertions;
+pub mod verifiers;
 
 use std::sync::Arc;
 
@@ -34,6 +36,8 @@ use crate::state::lifecycle::Lifecycle;
 use crate::state::pepper_renewals::PepperRenewals;
 use crate::state::principals::Principals;
 use crate::state::shares::Shares;
+use crate::state::streams::Streams;
+use crate::state::verifiers::Verifiers;
 
 pub use crate::db::pool::Pools;
 
@@ -59,6 +63,10 @@ pub struct State {
     pub last_uses: Arc<LastUses>,
     pub cors_origins: Arc<CorsOrigins>,
     pub lifecycle: Lifecycle,
+    /// What the streams of this node read.
+    pub streams: Arc<Streams>,
+    /// What verifiers last acknowledged on this node.
+    pub verifiers: Verifiers,
     /// Notified when this node put something into the outbox.
     pub outbox_filled: Notify,
     /// Notified when a password reset was requested on this node.

@@ -21,7 +21,9 @@ use crate::state::lifecycle::Lifecycle;
 use crate::state::pepper_renewals::PepperRenewals;
 use crate::state::principals::Principals;
 use crate::state::shares::Shares;
+use crate::state::streams::Streams;
 use crate::state::used_assertions::UsedAssertions;
+use crate::state::verifiers::Verifiers;
 
 impl From<TokenLimits> for Ceilings {
     fn from(limits: TokenLimits) -> Self {
@@ -73,6 +75,7 @@ impl State {
         let last_uses = Arc::new(LastUses::new(db.clone()));
         let pepper_renewals = Arc::<PepperRenewals>::default();
         let shares = Shares::new(db.max_connections());
+        let streams = Streams::new(feed.follower().await.settled(), clock.now());
         Ok(Arc::new(Self {
             authenticator: Authenticator {
                 principals: principals.clone(),
@@ -89,6 +92,8 @@ impl State {
             outbox_filled: Notify::new(),
             reset_requested: Notify::new(),
             shares,
+            streams,
+            verifiers: Verifiers::default(),
             db,
             pools,
             clock,

@@ -11,4 +11,5 @@ mod oauth;
 mod ops;
 mod orgs;
 mod sign_in;
+mod streams;
 mod tokens;

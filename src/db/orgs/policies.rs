@@ -7,6 +7,7 @@ use sqlx::types::Json;
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
 
+use super::operators;
 use crate::db::{damaged, one_row};
 use crate::domain::tokens::policy::{Ceilings, Rules, TokenPolicy};
 use crate::domain::values::ids::OrgId;
@@ -102,5 +103,6 @@ pub async fn set(
         stale,
         now
     );
-    one_row(&query.execute(tx).await?, "setting a token policy")
+    one_row(&query.execute(&mut *tx).await?, "setting a token policy")?;
+    if stale { operators::raise(tx, org_id).await } else { Ok(()) }
 }

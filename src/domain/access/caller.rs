@@ -62,7 +62,7 @@ pub struct Caller {
     bound_to: Option<Sha256Digest>,
     /// Its token's audiences lack the issuer: it is a bearer for what concerns the token itself, alone.
     only_itself: bool,
-    pub context: RequestContext,
+    pub context: Arc<RequestContext>,
 }
 
 impl Caller {
@@ -81,7 +81,7 @@ impl Caller {
     pub(crate) fn new(
         credential: Arc<Credential>,
         bearer: AuthenticatedBy,
-        context: RequestContext,
+        context: Arc<RequestContext>,
     ) -> Result<Self> {
         if credential.kind == TokenKind::Publishable {
             let reason = match bearer {

@@ -111,7 +111,6 @@ mod tests {
     use crate::domain::access::credential::Credential;
     use crate::domain::access::credential::tests::{credential, now};
     use crate::domain::access::impersonation::Impersonation;
-    use crate::domain::access::request_context::RequestContext;
     use crate::domain::tokens::policy::tests::default_rules;
     use crate::domain::values::ids::{AccountId, OrgId, SYSTEM_ORG};
 
@@ -130,7 +129,7 @@ mod tests {
     }
 
     fn decided(by: Credential, bearer: AuthenticatedBy, target: &Member) -> Result<Decision<'static>> {
-        let caller = Caller::new(Arc::new(by), bearer, RequestContext::default())?;
+        let caller = Caller::new(Arc::new(by), bearer, Arc::default())?;
         decide(&caller.acting_in(Some(target.org_id))?, target, MAX_LIFETIME, &default_rules(), ISSUER, now())
     }
 

@@ -10,5 +10,6 @@ pub mod public_key;
 pub mod reminders;
 pub mod renewal;
 pub mod restrictions;
+pub mod revocations;
 pub mod rotation;
 pub mod secrets;

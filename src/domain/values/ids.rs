@@ -8,9 +8,12 @@ use uuid::Uuid;
 
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
-fn encode(uuid: Uuid) -> [u8; 26] {
+/// 26 digits hold 130 bits.
+const DIGITS: usize = 26;
+
+fn encode(uuid: Uuid) -> [u8; DIGITS] {
     let mut value = uuid.as_u128();
-    let mut text = [0; 26];
+    let mut text = [0; DIGITS];
     for digit in text.iter_mut().rev() {
         *digit = ALPHABET[(value & 31) as usize];
         value >>= 5;
@@ -19,8 +22,8 @@ fn encode(uuid: Uuid) -> [u8; 26] {
 }
 
 fn decode(text: &str) -> Option<Uuid> {
-    // 26 digits hold 130 bits: a first digit above 7 would overflow.
-    if text.len() != 26 || text.as_bytes()[0] > b'7' {
+    // A first digit above 7 would overflow.
+    if text.len() != DIGITS || text.as_bytes()[0] > b'7' {
         return None;
     }
     let digits = text.bytes().map(|byte| ALPHABET.iter().position(|&digit| digit == byte));
@@ -79,9 +82,12 @@ macro_rules! ids {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let text = encode(self.0);
-                f.write_str(concat!($prefix, "_"))?;
-                f.write_str(std::str::from_utf8(&text).expect("base32 is ASCII"))
+                const PREFIX: &[u8] = concat!($prefix, "_").as_bytes();
+                // Written at once: a string that grows is allocated twice.
+                let mut text = [0; PREFIX.len() + DIGITS];
+                text[..PREFIX.len()].copy_from_slice(PREFIX);
+                text[PREFIX.len()..].copy_from_slice(&encode(self.0));
+                f.write_str(std::str::from_utf8(&text).expect("prefix and base32 are ASCII"))
             }
         }
 

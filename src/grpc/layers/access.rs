@@ -106,6 +106,7 @@ pub fn row(path: &str) -> Option<(Access, Work)> {
         "/countersign.v1.OrgService/GetInvitation" => (Open, Reads),
         "/countersign.v1.OrgService/AcceptInvitation" => (Open, Changes),
         "/countersign.v1.OrgService/ListEvents" => (Requires(&Permission::EVENTS_READ), Reads),
+        "/countersign.v1.OrgService/WatchEvents" => (Requires(&Permission::EVENTS_READ), Cached),
 
         // Takes a username and a password instead of a credential.
         "/countersign.v1.TokenService/Login" => (Open, Changes),
@@ -143,6 +144,12 @@ pub fn row(path: &str) -> Option<(Access, Work)> {
         "/countersign.v1.TokenService/ListSigningKeys" => (Requires(&Permission::PLATFORM_KEYS), Reads),
         "/countersign.v1.TokenService/RotateSigningKey" => (Requires(&Permission::PLATFORM_KEYS), Changes),
         "/countersign.v1.TokenService/RevokeSigningKey" => (Requires(&Permission::PLATFORM_KEYS), Stops),
+
+        // Held in each of the orgs, or `platform.verify`: the handler decides which.
+        "/countersign.v1.TokenService/WatchRevocations" => (Authenticated, Cached),
+        // It changes nothing that is in the log of an org.
+        "/countersign.v1.TokenService/AcknowledgeRevocations" => (Authenticated, Reads),
+        "/countersign.v1.TokenService/ListVerifiers" => (Requires(&Permission::TOKENS_INTROSPECT), Reads),
 
         "/grpc.health.v1.Health/Check"
         | "/grpc.health.v1.Health/Watch"

@@ -1,5 +1,7 @@
 //! The requests of the endpoints, as messages of RPCs.
 
+use std::sync::Arc;
+
 use axum::body::Bytes;
 use http::HeaderMap;
 
@@ -37,7 +39,7 @@ impl Translated {
         &self,
         access: Access,
         state: &State,
-        context: &RequestContext,
+        context: &Arc<RequestContext>,
     ) -> Result<Call> {
         let access =
             if self.authenticates && access == Access::Open { Access::Authenticated } else { access };

@@ -2,9 +2,9 @@
 
 use super::{
     accept_invitation, create, events, get, invitations, lifecycle, members, resources, roles, token_policy,
-    update,
+    update, watch_events,
 };
-use crate::grpc::service::service;
+use crate::grpc::service::{service, streams};
 
 service! {
     /// Tenants and what they own besides accounts and tokens.
@@ -36,5 +36,11 @@ service! {
         GetInvitation(GetInvitationRequest) -> GetInvitationResponse = accept_invitation::get_invitation;
         AcceptInvitation(AcceptInvitationRequest) -> AcceptInvitationResponse = accept_invitation::accept_invitation;
         ListEvents(ListEventsRequest) -> ListEventsResponse = events::list_events;
+    }
+}
+
+streams! {
+    "countersign.v1.OrgService" {
+        WatchEvents(WatchEventsRequest) = watch_events::watch_events;
     }
 }

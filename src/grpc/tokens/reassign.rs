@@ -133,13 +133,18 @@ async fn reassign(
 
         let ids: Vec<TokenId> = tokens.iter().map(Token::id).collect();
         db::tokens::reassign(&mut tx, org_id, &ids, to, &lacking, now).await?;
+        // Verifiers must learn that JWTs which name the former account are good no more.
+        db::accounts::raise_version(&mut tx, org_id, from).await?;
         let mut fields = vec![FieldChange {
             field: "account_id",
             old_value: Some(from.to_string()),
             new_value: Some(to.to_string()),
         }];
         fields.extend(lacking.iter().map(|scope| FieldChange::cleared("scopes", scope)));
-        let change = Change::of("token.reassigned", &ids).fields(fields).subjects(ids.iter().copied());
+        let change = Change::of("token.reassigned", &ids)
+            .fields(fields)
+            .subjects(ids.iter().copied())
+            .subjects([from]);
         let moved = db::tokens::lock_active(&mut tx, org_id, &ids, now).await?;
         let moved = moved.iter().map(shown).collect::<Result<Vec<_>>>()?;
         if !asked.validate_only {

@@ -33,6 +33,7 @@ const READS: &[&str] = &[
     "OrgService/ListInvitations",
     "OrgService/GetInvitation",
     "OrgService/ListEvents",
+    "OrgService/WatchEvents",
     "TokenService/GetToken",
     "TokenService/ListTokens",
     "TokenService/ExchangeToken",
@@ -41,6 +42,9 @@ const READS: &[&str] = &[
     "TokenService/GetJsonWebKeySet",
     "TokenService/ListSigningKeys",
     "TokenService/BatchIntrospectTokens",
+    "TokenService/AcknowledgeRevocations",
+    "TokenService/ListVerifiers",
+    "TokenService/WatchRevocations",
 ];
 
 /// An event with its feed row.

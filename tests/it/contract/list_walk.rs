@@ -136,6 +136,13 @@ async fn grow(server: &TestServer, org: &Org, target: &pb::Account, n: usize) {
     server.operator.accounts().grant_access(give).await.unwrap();
     server.operator.tokens().create_token(token_for(&org.id, &target.id)).await.unwrap();
     invite(&server.operator, &org.id, &format!("late-{n}@example.org"), &[]).await.unwrap();
+    acknowledge(org, &format!("late-{n}")).await;
+}
+
+/// Makes a verifier.
+async fn acknowledge(org: &Org, name: &str) {
+    let request = pb::AcknowledgeRevocationsRequest { verifier_name: name.into(), ..Default::default() };
+    org.owner.tokens().acknowledge_revocations(request).await.unwrap();
 }
 
 #[tokio::test]
@@ -148,6 +155,7 @@ async fn a_page_token_is_good_for_one_question_of_one_caller() {
     let operator = &server.operator;
     for n in 0..2 {
         invite(operator, &org.id, &format!("invited-{n}@example.org"), &[]).await.unwrap();
+        acknowledge(&org, &format!("verifier-{n}")).await;
     }
     let lists = List::all(&things).await;
     let mut tokens = BTreeMap::new();

@@ -61,6 +61,8 @@ fn what_is_only_validated_stays_within_its_org() {
         "CreateTokenRequest",
         "ReassignAccountTokensRequest",
         "ReassignTokenRequest",
+        // Of the platform alone: other orgs' verifiers are counted, not named.
+        "RevokeSigningKeyRequest",
         "UpdateTokenPolicyRequest",
     ];
     let known: BTreeSet<_> = known.into_iter().map(str::to_owned).collect();
@@ -157,6 +159,9 @@ const NAMES: &[&str] = &[
     "CreateServiceAccountRequest.username",
     "LoginRequest.username",
     // `DisplayName`.
+    "AcknowledgeRevocationsRequest.verifier_name",
+    "Verifier.verifier_name",
+    "WatchRevocationsRequest.verifier_name",
     "AcceptInvitationRequest.family_name",
     "AcceptInvitationRequest.given_name",
     "CreateOrgRequest.display_name",

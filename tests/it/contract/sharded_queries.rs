@@ -44,6 +44,12 @@ const EXCEPTIONS: &[(&str, Rule, &str)] = &[
     ("delete from invitations where expire_time", Rule::OwnCondition, "sweep of invitations"),
     ("delete from requests where create_time", Rule::OwnCondition, "sweep of request ids"),
     ("delete from token_secrets where expire_time", Rule::OwnCondition, "sweep of retired secrets"),
+    ("delete from verifiers where seen_time", Rule::OwnCondition, "sweep of verifiers"),
+    (
+        "from verifiers where $1 = any(held_key_ids)",
+        Rule::OwnCondition,
+        "revoking a signing key counts verifiers",
+    ),
     ("delete from used_assertions where keep_until", Rule::OwnCondition, "sweep of used assertions"),
     ("delete from sessions where session_id = any", Rule::OwnCondition, "sweep of sessions"),
     ("password_made_by from sessions where expire_time", Rule::OwnCondition, "sweep of sessions"),

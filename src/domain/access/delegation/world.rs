@@ -326,6 +326,7 @@ impl World {
             }
         };
         let context = RequestContext { certificate: Some(Arc::new(certificate())), ..Default::default() };
+        let context = Arc::new(context);
         Caller::new(Arc::new(found), bearer, context)
     }
 
