@@ -22,7 +22,7 @@ pub const MAX_VALUES: usize = 100;
 /// The longest subject, segment of a path or value, in bytes.
 pub const MAX_TEXT: usize = 255;
 
-/// The claims that a rule has fields for, or that identify nobody (RFC 7519, section 4.1).
+/// The claims that a rule has fields for, or that identify no workload (RFC 7519, section 4.1).
 const REGISTERED: [&str; 7] = ["iss", "aud", "exp", "nbf", "iat", "jti", "sub"];
 
 /// Which `sub` an assertion must have.
@@ -130,7 +130,7 @@ pub struct RuleMatch {
 }
 
 impl RuleMatch {
-    /// Checks what was asked for, each and together: whether it identifies anybody. Violations name the fields as they
+    /// Checks what was asked for, each and together: whether it identifies a workload. Violations name the fields as they
     /// are called in a rule. Whether it fits the issuer is checked by [`pins`](super::pins).
     pub fn read(
         violations: &mut Violations,
@@ -157,7 +157,7 @@ impl RuleMatch {
         if subject == SubjectMatch::Any && claims.is_empty() {
             violations.add(
                 "subject",
-                "is required, or a subject_prefix or claims: an audience alone identifies nobody",
+                "is required, or a subject_prefix or claims: an audience alone identifies no workload",
             );
         }
         (violations.count() == before).then_some(Self { audiences: checked, subject, claims })
@@ -265,11 +265,16 @@ fn identifies(prefix: &str) -> Result<(), Invalid> {
 }
 
 /// Whether the subject of a rule can be one of the trust domain.
-pub(super) fn fits_trust_domain(subject: &SubjectMatch, domain: &IssuerName) -> Result<(), (&'static str, Invalid)> {
+pub(super) fn fits_trust_domain(
+    subject: &SubjectMatch,
+    domain: &IssuerName,
+) -> Result<(), (&'static str, Invalid)> {
     match subject {
         SubjectMatch::Any => Ok(()),
         SubjectMatch::Exact(id) if domain.is_trust_domain_of(id) => Ok(()),
-        SubjectMatch::Exact(_) => Err(("subject", Invalid("must be a SPIFFE id of the issuer's trust domain"))),
+        SubjectMatch::Exact(_) => {
+            Err(("subject", Invalid("must be a SPIFFE id of the issuer's trust domain")))
+        }
         SubjectMatch::Prefix(prefix) => {
             let within = prefix.strip_suffix('/').is_some_and(|id| domain.is_trust_domain_of(id));
             let why = "must be a path below the issuer's trust domain, and end in `/`";
@@ -300,7 +305,8 @@ pub(super) mod tests {
     }
 
     pub(crate) fn matches(subject: SubjectMatch, claims: Vec<ClaimMatch>) -> RuleMatch {
-        RuleMatch::read(&mut Violations::default(), &["https://id.example".to_owned()], subject, claims).unwrap()
+        RuleMatch::read(&mut Violations::default(), &["https://id.example".to_owned()], subject, claims)
+            .unwrap()
     }
 
     fn wrong(violations: Violations) -> Vec<String> {

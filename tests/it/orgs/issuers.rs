@@ -1,15 +1,18 @@
 //! Issuers of an org: what they may be, and who may change them.
 
+use countersign::commands::keys;
 use countersign::config::{FederationSettings, ServerLimits};
+use countersign::crypto::seal::MasterKeys;
+use countersign::db::federation::{issuers, rules};
 use countersign::domain::federation::ceiling::{Ceiling, CeilingEntry};
-use countersign::domain::values::ids::IssuerId;
+use countersign::domain::values::ids::{IssuerId, OrgId, RuleId};
 use countersign::grpc::pb;
 use prost_types::FieldMask;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::harness::federation::{KEY_SET, allow_federation, issuer, issuer_of, rule, rule_for};
-use crate::harness::{Client, LIMITS, TestServer, refused, token_for, violated};
+use crate::harness::{Client, LIMITS, TestServer, read_keys, refused, token_for, violated};
 
 async fn create(client: &Client, issuer: pb::Issuer) -> Result<pb::CreateIssuerResponse, Status> {
     let request = pb::CreateIssuerRequest { issuer: Some(issuer), ..Default::default() };
@@ -64,11 +67,8 @@ async fn an_issuer_is_created_changed_and_deleted() {
     allow_federation(&server, &org.id).await;
     let owner = server.client(server.managing_token_of(&org).await);
 
-    let tried = pb::CreateIssuerRequest {
-        issuer: Some(issuer_of("a")),
-        validate_only: true,
-        ..Default::default()
-    };
+    let tried =
+        pb::CreateIssuerRequest { issuer: Some(issuer_of("a")), validate_only: true, ..Default::default() };
     let tried = owner.orgs().create_issuer(tried).await.unwrap().into_inner().issuer.unwrap();
     refused(get(&owner, &tried.id).await, Code::NotFound, "RESOURCE_NOT_FOUND");
 
@@ -105,7 +105,10 @@ async fn an_issuer_is_created_changed_and_deleted() {
     };
     let changed = update(&owner, change.clone(), &[]).await.unwrap();
     assert_eq!((changed.single_use_jti, changed.algorithms.len()), (Some(true), 1));
-    assert_eq!((changed.max_assertion_lifetime, changed.display_name.as_deref()), (seconds(600), Some("Cluster")));
+    assert_eq!(
+        (changed.max_assertion_lifetime, changed.display_name.as_deref()),
+        (seconds(600), Some("Cluster"))
+    );
     assert_ne!(changed.etag, made.etag);
     assert_eq!(version(&server, &made.id).await, 2);
     refused(update(&owner, change.clone(), &[]).await, Code::Aborted, "ETAG_MISMATCH");
@@ -117,15 +120,28 @@ async fn an_issuer_is_created_changed_and_deleted() {
     assert_eq!(version(&server, &made.id).await, 2);
 
     for (wrong, fields) in [
-        (pb::Issuer { kind: pb::IssuerKind::Oidc.into(), shared: Some(true), ..Default::default() }, "issuer.kind"),
-        (pb::Issuer { issuer: "https://localhost:1/b".into(), shared: Some(true), ..Default::default() }, "issuer.issuer"),
+        (
+            pb::Issuer { kind: pb::IssuerKind::Oidc.into(), shared: Some(true), ..Default::default() },
+            "issuer.kind",
+        ),
+        (
+            pb::Issuer { issuer: "https://localhost:1/b".into(), shared: Some(true), ..Default::default() },
+            "issuer.issuer",
+        ),
         (pb::Issuer { jwks: "{}".into(), ..Default::default() }, "issuer.jwks"),
-        (pb::Issuer { bundle_uri: Some("https://localhost:1/".into()), ..Default::default() }, "issuer.bundle_uri"),
-        (pb::Issuer { algorithms: vec!["HS256".into()], ..Default::default() }, "issuer.algorithms[0]"),
+        (
+            pb::Issuer { bundle_uri: Some("https://localhost:1/".into()), ..Default::default() },
+            "issuer.bundle_uri",
+        ),
     ] {
         let refusal = update(&owner, pb::Issuer { id: made.id.clone(), ..wrong }, &[]).await;
         assert_eq!(violated(&refused(refusal, Code::InvalidArgument, "INVALID_FIELD")), [fields]);
     }
+
+    let symmetric =
+        pb::Issuer { id: made.id.clone(), algorithms: vec!["HS256".into()], ..Default::default() };
+    let refusal = refused(update(&owner, symmetric, &[]).await, Code::InvalidArgument, "INVALID_FIELD");
+    assert!(violated(&refusal).contains(&"issuer.algorithms[0]".to_owned()));
 
     let (account, _) = server.account(&org.id, "deployer", &[]).await;
     let named = rule(&server, &org.id, rule_for(&made.id, &account.id)).await;
@@ -160,10 +176,13 @@ async fn an_issuer_is_what_the_deployment_and_the_policy_admit() {
     // The policy of an org allows none by default.
     assert!(wrong(create(&owner, named("https://one.example")).await).contains("does not allow federation"));
     allow_federation(&server, &org.id).await;
-    for not in ["https://one.example/", "https://a.b.two.example", "https://three.example", "https://localhost:8443"] {
+    for not in
+        ["https://one.example/", "https://a.b.two.example", "https://three.example", "https://localhost:8443"]
+    {
         assert!(wrong(create(&owner, named(not)).await).contains("admits"), "{not}");
     }
-    let policy = pb::TokenPolicy { allowed_issuers: vec!["https://a.two.example".into()], ..Default::default() };
+    let policy =
+        pb::TokenPolicy { allowed_issuers: vec!["https://a.two.example".into()], ..Default::default() };
     let request = pb::UpdateTokenPolicyRequest { policy: Some(policy), ..Default::default() };
     owner.orgs().update_token_policy(request).await.unwrap();
     assert!(wrong(create(&owner, named("https://one.example")).await).contains("token policy"));
@@ -208,11 +227,17 @@ async fn bad_issuers_are_refused_by_the_field() {
         (pb::Issuer { jwks: secret, ..good() }, &["issuer.jwks"]),
         (pb::Issuer { kind: pb::IssuerKind::Oidc.into(), ..good() }, &["issuer.jwks"]),
         (pb::Issuer { max_assertion_lifetime: seconds(0), ..good() }, &["issuer.max_assertion_lifetime"]),
-        (pb::Issuer { max_assertion_lifetime: seconds(86_401), ..good() }, &["issuer.max_assertion_lifetime"]),
+        (
+            pb::Issuer { max_assertion_lifetime: seconds(86_401), ..good() },
+            &["issuer.max_assertion_lifetime"],
+        ),
         (pb::Issuer { max_assertion_lifetime: seconds(-1), ..good() }, &["issuer.max_assertion_lifetime"]),
         (pb::Issuer { display_name: Some("a://b".into()), ..good() }, &["issuer.display_name"]),
         (pb::Issuer { issuer: "https://localhost:1".into(), ..spiffe() }, &["issuer.issuer"]),
-        (pb::Issuer { bundle_uri: Some("https://other.example/".into()), ..spiffe() }, &["issuer.bundle_uri"]),
+        (
+            pb::Issuer { bundle_uri: Some("https://other.example/".into()), ..spiffe() },
+            &["issuer.bundle_uri"],
+        ),
     ] {
         let refusal = refused(create(&owner, issuer.clone()).await, Code::InvalidArgument, "INVALID_FIELD");
         assert_eq!(violated(&refusal), fields, "{issuer:?}");
@@ -258,7 +283,8 @@ async fn a_change_of_an_issuer_asks_for_every_rule_of_it() {
         assert_eq!(listed, [beyond.id.as_str()]);
     }
     assert_eq!(rule_versions(&server).await, [1, 1]);
-    let gone = pb::DeleteFederationRuleRequest { rule_id: beyond.id, org_id: org.id.clone(), ..Default::default() };
+    let gone =
+        pb::DeleteFederationRuleRequest { rule_id: beyond.id, org_id: org.id.clone(), ..Default::default() };
     server.operator.orgs().delete_federation_rule(gone).await.unwrap();
     assert_eq!(update(&keeper, swap(&made.id), &[]).await.unwrap().key_ids, ["two"]);
     // What its rules gave before is stale.
@@ -296,10 +322,8 @@ async fn an_issuer_becomes_shared_only_when_its_rules_name_an_owner() {
     assert_eq!(violated(&refusal), ["issuer.shared"]);
     let gone = pb::DeleteFederationRuleRequest { rule_id: by_prefix.id, ..Default::default() };
     owner.orgs().delete_federation_rule(gone).await.unwrap();
-    let exact = pb::CreateFederationRuleRequest {
-        rule: Some(rule_for(&made.id, &account.id)),
-        ..Default::default()
-    };
+    let exact =
+        pb::CreateFederationRuleRequest { rule: Some(rule_for(&made.id, &account.id)), ..Default::default() };
     owner.orgs().create_federation_rule(exact).await.unwrap();
     update(&owner, share(), &[]).await.unwrap();
 }
@@ -318,4 +342,35 @@ async fn an_org_has_a_hundred_issuers() {
     let owner = server.client(server.managing_token_of(&org).await);
     create(&owner, issuer_of("hundredth")).await.unwrap();
     refused(create(&owner, issuer_of("next")).await, Code::FailedPrecondition, "LIMIT_REACHED");
+}
+
+/// A row that was written past the server opens nothing, whichever master key is the current one.
+#[tokio::test]
+async fn issuers_and_rules_are_sealed() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let made = issuer(&server, &org.id, "a").await;
+    let (account, _) = server.account(&org.id, "deployer", &[]).await;
+    let made_rule = rule(&server, &org.id, rule_for(&made.id, &account.id)).await;
+    let db = &server.state.db;
+    let org_id = OrgId::parse(&org.id).unwrap();
+    let (issuer_id, rule_id) = (IssuerId::parse(&made.id).unwrap(), RuleId::parse(&made_rule.id).unwrap());
+    let are_ours = async |master: &MasterKeys| {
+        let issuer = issuers::find(db, org_id, issuer_id).await.unwrap().unwrap();
+        let rule = rules::find(db, org_id, rule_id).await.unwrap().unwrap();
+        let read = (issuer.issuer().unwrap(), rule.rule().unwrap());
+        (issuer.is_ours(master, &read.0), rule.is_ours(master, &read.1))
+    };
+    assert_eq!(are_ours(&server.state.master).await, (true, true));
+    let new = MasterKeys::new_file().replacen("1:", "new:", 1);
+    let both = read_keys(&format!("{new}{}", server.master_key_file()));
+    keys::reseal(&db.pool(), &both, &server.state.clock, |_| ()).await.unwrap();
+    assert_eq!(are_ours(&read_keys(&new)).await, (true, true));
+    assert_eq!(are_ours(&server.state.master).await, (false, false));
+
+    let planted = "update federation_rules set subject = 'mallory'";
+    sqlx::query(planted).execute(db).await.unwrap();
+    assert_eq!(are_ours(&both).await, (true, false));
+    sqlx::query("update issuers set single_use_jti = true").execute(db).await.unwrap();
+    assert_eq!(are_ours(&both).await, (false, false));
 }
