@@ -1,6 +1,7 @@
 //! A real server on port 0 with a database of its own, and real clients.
 
 mod database;
+pub mod federation;
 mod http;
 mod json;
 mod keys;
@@ -21,12 +22,13 @@ use std::time::{Duration, Instant};
 use countersign::clock::Clock;
 use countersign::commands::bootstrap;
 use countersign::config::{
-    AccessLogLevel, Appearance, ClientAuth, ConnectionLimits, PasswordHashing, ServerLimits,
-    SigningAlgorithm, TokenLimits, WebUrl,
+    AccessLogLevel, Appearance, ClientAuth, ConnectionLimits, FederationSettings, PasswordHashing,
+    ServerLimits, SigningAlgorithm, TokenLimits, WebUrl,
 };
 use countersign::crypto::seal::MasterKeys;
 use countersign::db::keys::sealed::Sealed;
 use countersign::db::session::SessionSettings;
+use countersign::domain::federation::ceiling::Ceiling;
 use countersign::grpc::pb;
 use countersign::jobs::table;
 use countersign::mail::{EmailDelivery, Mailer};
@@ -97,6 +99,7 @@ pub const LIMITS: ServerLimits = ServerLimits {
     tokens: TokenLimits::WIDEST,
     reflection: true,
     access_log: AccessLogLevel::All,
+    federation: FederationSettings { ceiling: Ceiling::THIS_MACHINE, networks: Vec::new(), ca: None },
 };
 
 /// A running server.

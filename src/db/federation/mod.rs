@@ -1,0 +1,9 @@
+//! Issuers, federation rules, and what was presented to them.
+
+pub mod issuers;
+pub mod makers;
+pub mod presentations;
+pub mod rules;
+
+pub use issuers::StoredIssuer;
+pub use rules::StoredRule;
