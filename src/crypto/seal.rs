@@ -29,6 +29,7 @@ pub enum SealPurpose {
     Mail,
     Password,
     PublicKey,
+    Federation,
 }
 
 impl SealPurpose {
@@ -40,6 +41,7 @@ impl SealPurpose {
             Self::Mail => "countersign/seal/v1/mail",
             Self::Password => "countersign/seal/v1/password",
             Self::PublicKey => "countersign/seal/v1/public-key",
+            Self::Federation => "countersign/seal/v1/federation",
         }
     }
 }

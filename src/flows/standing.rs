@@ -35,7 +35,7 @@ pub async fn check(state: &State, tx: &mut PgConnection, standing: &Standing) ->
     let now = state.clock.now();
     let secret = match standing.credential_id {
         CredentialId::Token(token_id) => standing.secret.map(|number| (token_id, number)),
-        CredentialId::Session(_) => None,
+        CredentialId::Session(_) | CredentialId::Rule(_) => None,
     };
     let account_id = standing.account.account_id;
     let account =

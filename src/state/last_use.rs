@@ -144,6 +144,7 @@ impl LastUses {
                 CredentialId::Session(session_id) => {
                     of_sessions.push(SessionUse { org_id: used.org_id, session_id, time: used.time });
                 }
+                CredentialId::Rule(_) => {}
             }
         }
         // Another node may write the same rows at the same time, in another order. Sessions first:

@@ -21,6 +21,8 @@ pub async fn hold(
     match id {
         CredentialId::Token(id) => tokens::hold(tx, org_id, id).await,
         CredentialId::Session(id) => sessions::hold(tx, org_id, id).await,
+        // As one that was revoked, until rules are stored.
+        CredentialId::Rule(_) => Ok(None),
     }
 }
 

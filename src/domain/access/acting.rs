@@ -304,6 +304,10 @@ impl Acting<'_> {
             (CredentialId::Session(_), tied_to) => tied_to.as_ref().map(|tied_to| tied_to.token_id),
             (CredentialId::Token(_), _) if self.is_unbound_operator() => None,
             (CredentialId::Token(token_id), _) => Some(token_id),
+            // It never manages tokens.
+            (CredentialId::Rule(_), _) => {
+                return Err(permission_missing(&Permission::TOKENS_WRITE, &Node::Org));
+            }
         })
     }
 
@@ -395,7 +399,7 @@ impl Acting<'_> {
         match (credential.credential_id, &credential.tied_to) {
             (CredentialId::Session(_), tied_to) => tied_to.as_ref().and_then(|tied_to| tied_to.expire_time),
             (CredentialId::Token(_), _) if self.is_unbound_operator() => None,
-            (CredentialId::Token(_), _) => credential.expire_time,
+            (CredentialId::Token(_) | CredentialId::Rule(_), _) => credential.expire_time,
         }
     }
 

@@ -181,7 +181,7 @@ impl Caller {
     /// For a session this is the home org of its account, wherever it acts.
     pub(crate) fn credential_org(&self) -> OrgId {
         match self.credential.credential_id {
-            CredentialId::Token(_) => self.credential.account.org_id,
+            CredentialId::Token(_) | CredentialId::Rule(_) => self.credential.account.org_id,
             CredentialId::Session(_) => self.credential.account.home_org_id,
         }
     }
@@ -189,7 +189,7 @@ impl Caller {
     /// The session behind the call, if any: presented by its token string or by a JWT made from it.
     pub(crate) fn session(&self) -> Option<SessionId> {
         match self.credential.credential_id {
-            CredentialId::Token(_) => None,
+            CredentialId::Token(_) | CredentialId::Rule(_) => None,
             CredentialId::Session(id) => Some(id),
         }
     }

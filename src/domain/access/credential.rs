@@ -135,7 +135,7 @@ impl Credential {
     pub(crate) fn seems_idle(&self, now: OffsetDateTime) -> bool {
         match self.kind {
             TokenKind::Session => idle_expiry(self.last_use) <= now,
-            TokenKind::Secret | TokenKind::Publishable | TokenKind::Key => {
+            TokenKind::Secret | TokenKind::Publishable | TokenKind::Key | TokenKind::Federated => {
                 self.account.rules.idle_before(now).is_some_and(|limit| self.last_use < limit)
             }
         }

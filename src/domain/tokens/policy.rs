@@ -205,7 +205,9 @@ impl Rules {
     pub fn max_lifetime(&self, kind: TokenKind) -> Duration {
         match kind {
             // A policy does not cover sessions, and is not asked about them.
-            TokenKind::Secret | TokenKind::Session | TokenKind::Key => self.max_secret_lifetime,
+            TokenKind::Secret | TokenKind::Session | TokenKind::Key | TokenKind::Federated => {
+                self.max_secret_lifetime
+            }
             TokenKind::Publishable => self.max_publishable_lifetime,
         }
     }
@@ -225,7 +227,7 @@ impl Rules {
             return Ok(());
         }
         let kind = match kind {
-            TokenKind::Secret | TokenKind::Session | TokenKind::Key => "secret",
+            TokenKind::Secret | TokenKind::Session | TokenKind::Key | TokenKind::Federated => "secret",
             TokenKind::Publishable => "publishable",
         };
         Err(format!(

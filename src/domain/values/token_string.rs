@@ -55,13 +55,14 @@ impl TokenStringKind {
         Self::ALL.into_iter().find(|kind| kind.code() == code)
     }
 
-    /// The kind of the token strings of credentials of this kind; none for keys, which have no token string.
+    /// The kind of the token strings of credentials of this kind; none for keys and rules, which have no
+    /// token string.
     pub const fn of(kind: TokenKind) -> Option<Self> {
         match kind {
             TokenKind::Secret => Some(Self::SecretToken),
             TokenKind::Publishable => Some(Self::PublishableToken),
             TokenKind::Session => Some(Self::Session),
-            TokenKind::Key => None,
+            TokenKind::Key | TokenKind::Federated => None,
         }
     }
 }

@@ -210,7 +210,7 @@ async fn elsewhere(state: &State, credential: &Credential, org_id: &str) -> Resu
         (Some(org_id), Some(named)) if org_id != credential.account.org_id => {
             let there = match credential.kind {
                 TokenKind::Session => Box::pin(state.authenticator.within(credential, org_id)).await?,
-                TokenKind::Secret | TokenKind::Publishable | TokenKind::Key => None,
+                TokenKind::Secret | TokenKind::Publishable | TokenKind::Key | TokenKind::Federated => None,
             };
             let there = there.filter(|there| there.account.check_active().is_ok());
             there.map(Some).ok_or_else(|| Error::not_found("org", named))

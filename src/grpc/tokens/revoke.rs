@@ -135,6 +135,8 @@ async fn by_text(
                 let ended = end_session(&mut tx, (credential.account.org_id, id), reason, now).await?;
                 tx.record_all(&ended).await?;
             }
+            // It has no token string.
+            CredentialId::Rule(_) => {}
         }
         tx.commit().await?;
         Ok(pb::RevokeTokenResponse::default())

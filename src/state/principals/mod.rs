@@ -389,6 +389,8 @@ impl Principals {
                     break found.map(|found| self.credential_of(found));
                 }
             },
+            // Not stored yet.
+            Key::Rule(_) => None,
             Key::Member(org_id, account_id) => loop {
                 let mut connection = self.loads.take().await?;
                 let (db, ceilings) = (connection.get(), &self.ceilings);
@@ -426,6 +428,7 @@ fn guessable(key: Key) -> Option<Uuid> {
     match key {
         Key::Token(id) => Some(id.uuid()),
         Key::Session(id) => Some(id.uuid()),
+        Key::Rule(id) => Some(id.uuid()),
         Key::Member(..) => None,
     }
 }
