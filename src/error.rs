@@ -379,6 +379,11 @@ impl Violations {
         }
     }
 
+    /// How many were recorded.
+    pub fn count(&self) -> usize {
+        self.listed.len() + self.more
+    }
+
     /// `Ok` when no violation was recorded.
     pub fn finish(self) -> Result<()> {
         if self.listed.is_empty() { Ok(()) } else { Err(self.error()) }

@@ -8,7 +8,7 @@ mod urls;
 
 pub use appearance::{Appearance, Colour, Image, LinkUrl};
 pub use settings::{
-    AccessLogLevel, ClientAuth, ConnectionLimits, CredentialLimits, PasswordHashing, ServerLimits,
+    AccessLogLevel, ClientAuth, ConnectionLimits, CredentialLimits, FederationSettings, PasswordHashing, ServerLimits,
     SigningAlgorithm, TlsSettings, TokenLimits,
 };
 pub(crate) use settings::{ListenAddress, LogFormat, LogSettings};

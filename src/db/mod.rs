@@ -8,6 +8,7 @@ pub mod deployment;
 pub mod distribution;
 pub mod email_budgets;
 pub mod events;
+pub mod federation;
 pub mod keys;
 pub mod load_connections;
 pub mod named_permissions;

@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod door;
+pub mod federation;
 mod health;
 pub mod json;
 pub mod layers;

@@ -22,7 +22,9 @@ use tokio::sync::Notify;
 use crate::clock::Clock;
 use crate::config::Issuer;
 use crate::crypto::password_hash::Passwords;
+use crate::crypto::seal::MasterKeys;
 use crate::db::pool::Db;
+use crate::domain::federation::ceiling::Ceiling;
 use crate::domain::tokens::policy::Ceilings;
 use crate::metrics::Metrics;
 use crate::state::authenticate::Authenticator;
@@ -48,10 +50,14 @@ pub struct State {
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     pub keyring: Arc<Keyring>,
+    /// What is stored and must not be planted is sealed under these.
+    pub master: Arc<MasterKeys>,
     pub passwords: Passwords,
     pub issuer: Issuer,
     /// The limits that no org's token policy may exceed.
     pub ceilings: Ceilings,
+    /// The issuers that orgs may trust.
+    pub federation_ceiling: Arc<Ceiling>,
     pub feed: Arc<Feed>,
     pub principals: Arc<Principals>,
     pub authenticator: Authenticator,

@@ -56,7 +56,7 @@ impl State {
         // Before anything is read: the feed has every change from here on.
         let feed = Arc::new(Feed::begin(pools.feed.clone()).await?);
         let (loads, sealed) = (pools.loads.clone(), master.clone());
-        let principals = Principals::new(loads, feed.clone(), clock.clone(), limits, sealed);
+        let principals = Principals::new(loads, feed.clone(), clock.clone(), limits.clone(), sealed);
         let principals = Arc::new(principals);
         let keyring = Keyring::open(
             &db.pool(),
@@ -83,8 +83,10 @@ impl State {
                 clock: clock.clone(),
             },
             lifecycle: Lifecycle::new(feed.clone(), keyring.clone(), limits.outage_grace),
-            passwords: Passwords::new(limits.passwords, master),
+            passwords: Passwords::new(limits.passwords, master.clone()),
+            master,
             ceilings: limits.tokens.into(),
+            federation_ceiling: Arc::new(limits.federation.ceiling),
             cors_origins: Arc::new(cors_origins),
             outbox_filled: Notify::new(),
             reset_requested: Notify::new(),

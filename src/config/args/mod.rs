@@ -3,6 +3,7 @@
 mod database;
 mod duration;
 mod email;
+mod federation;
 mod keys;
 mod logging;
 mod observation;

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::database::ConnectionArgs;
 use super::duration::{DAY, HOUR, MINUTE, duration};
+use super::federation::FederationArgs;
 use super::keys::RotationArgs;
 use super::observation::ObservationArgs;
 use super::size::{MIB, TIB, size};
@@ -32,6 +33,8 @@ pub(crate) struct ServerArgs {
     #[command(flatten)]
     tokens: TokenArgs,
     #[command(flatten)]
+    federation: FederationArgs,
+    #[command(flatten)]
     cache: CacheArgs,
     #[command(flatten)]
     pub observed: ObservationArgs,
@@ -47,6 +50,7 @@ impl From<ServerArgs> for ServerLimits {
             requests,
             passwords,
             tokens,
+            federation,
             cache,
             observed,
         } = args;
@@ -87,6 +91,7 @@ impl From<ServerArgs> for ServerLimits {
                 allow_user_tokens: tokens.allow_user_tokens,
                 max_idle: tokens.max_token_idle,
             },
+            federation: federation.into(),
         }
     }
 }
@@ -421,7 +426,7 @@ pub(crate) struct CacheArgs {
 }
 
 /// A network, or a single address.
-fn network(text: &str) -> Result<IpNet, &'static str> {
+pub(super) fn network(text: &str) -> Result<IpNet, &'static str> {
     let single = text.parse::<IpAddr>().map(IpNet::from);
     single.or_else(|_| text.parse()).map_err(|_| "must be like 10.0.0.0/8 or 2001:db8::1")
 }

@@ -24,9 +24,10 @@ use crate::domain::access::request_context::RequestContext;
 use crate::domain::access::standing::Standing;
 use crate::domain::access::work::Work;
 use crate::domain::event_types::EVENT_TYPES;
+use crate::domain::federation::issuer_name::IssuerName;
 use crate::domain::signing_keys::KeyState;
 use crate::domain::values::client_certificate::AllowedCertificate;
-use crate::domain::values::ids::{AccountId, CredentialId, EventId, OrgId, SYSTEM_ORG};
+use crate::domain::values::ids::{AccountId, CredentialId, EventId, IssuerId, OrgId, SYSTEM_ORG};
 use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::names::{
     AccountName, Audience, Description, DisplayName, Email, ExternalId, Purpose, Slug,
@@ -168,6 +169,8 @@ macro_rules! as_displayed {
 }
 
 as_displayed!(
+    IssuerId,
+    IssuerName,
     str,
     String,
     bool,

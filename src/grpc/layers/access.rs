@@ -106,6 +106,21 @@ pub fn row(path: &str) -> Option<(Access, Work)> {
         "/countersign.v1.OrgService/GetInvitation" => (Open, Reads),
         "/countersign.v1.OrgService/AcceptInvitation" => (Open, Changes),
         "/countersign.v1.OrgService/ListEvents" => (Requires(&Permission::EVENTS_READ), Reads),
+        "/countersign.v1.OrgService/CreateIssuer" => (Requires(&Permission::FEDERATION_WRITE), Changes),
+        "/countersign.v1.OrgService/GetIssuer" => (Requires(&Permission::FEDERATION_READ), Reads),
+        "/countersign.v1.OrgService/ListIssuers" => (Requires(&Permission::FEDERATION_READ), Reads),
+        "/countersign.v1.OrgService/UpdateIssuer" => (Requires(&Permission::FEDERATION_WRITE), Changes),
+        "/countersign.v1.OrgService/DeleteIssuer" => (Requires(&Permission::FEDERATION_WRITE), Changes),
+        "/countersign.v1.OrgService/CreateFederationRule" => {
+            (Requires(&Permission::FEDERATION_WRITE), Changes)
+        }
+        "/countersign.v1.OrgService/GetFederationRule" => (Requires(&Permission::FEDERATION_READ), Reads),
+        "/countersign.v1.OrgService/ListFederationRules" => (Requires(&Permission::FEDERATION_READ), Reads),
+        "/countersign.v1.OrgService/UpdateFederationRule" => {
+            (Requires(&Permission::FEDERATION_WRITE), Changes)
+        }
+        "/countersign.v1.OrgService/DeleteFederationRule" => (Requires(&Permission::FEDERATION_WRITE), Stops),
+        "/countersign.v1.OrgService/ListPresentations" => (Requires(&Permission::FEDERATION_READ), Reads),
 
         // Takes a username and a password instead of a credential.
         "/countersign.v1.TokenService/Login" => (Open, Changes),

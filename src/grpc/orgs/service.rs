@@ -4,6 +4,7 @@ use super::{
     accept_invitation, create, events, get, invitations, lifecycle, members, resources, roles, token_policy,
     update,
 };
+use crate::grpc::federation::{issuers, presentations, rules};
 use crate::grpc::service::service;
 
 service! {
@@ -36,5 +37,16 @@ service! {
         GetInvitation(GetInvitationRequest) -> GetInvitationResponse = accept_invitation::get_invitation;
         AcceptInvitation(AcceptInvitationRequest) -> AcceptInvitationResponse = accept_invitation::accept_invitation;
         ListEvents(ListEventsRequest) -> ListEventsResponse = events::list_events;
+        CreateIssuer(CreateIssuerRequest) -> CreateIssuerResponse = issuers::create_issuer;
+        GetIssuer(GetIssuerRequest) -> GetIssuerResponse = issuers::get_issuer;
+        ListIssuers(ListIssuersRequest) -> ListIssuersResponse = issuers::list_issuers;
+        UpdateIssuer(UpdateIssuerRequest) -> UpdateIssuerResponse = issuers::update_issuer;
+        DeleteIssuer(DeleteIssuerRequest) -> DeleteIssuerResponse = issuers::delete_issuer;
+        CreateFederationRule(CreateFederationRuleRequest) -> CreateFederationRuleResponse = rules::create_federation_rule;
+        GetFederationRule(GetFederationRuleRequest) -> GetFederationRuleResponse = rules::get_federation_rule;
+        ListFederationRules(ListFederationRulesRequest) -> ListFederationRulesResponse = rules::list_federation_rules;
+        UpdateFederationRule(UpdateFederationRuleRequest) -> UpdateFederationRuleResponse = rules::update_federation_rule;
+        DeleteFederationRule(DeleteFederationRuleRequest) -> DeleteFederationRuleResponse = rules::delete_federation_rule;
+        ListPresentations(ListPresentationsRequest) -> ListPresentationsResponse = presentations::list_presentations;
     }
 }

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use countersign::clock::Clock;
 use countersign::commands::bootstrap;
 use countersign::config::{
-    AccessLogLevel, Appearance, ClientAuth, ConnectionLimits, PasswordHashing, ServerLimits,
+    AccessLogLevel, Appearance, ClientAuth, ConnectionLimits, FederationSettings, PasswordHashing, ServerLimits,
     SigningAlgorithm, TokenLimits, WebUrl,
 };
 use countersign::crypto::seal::MasterKeys;
@@ -97,6 +97,7 @@ pub const LIMITS: ServerLimits = ServerLimits {
     tokens: TokenLimits::WIDEST,
     reflection: true,
     access_log: AccessLogLevel::All,
+    federation: FederationSettings { ceiling: Ceiling::THIS_MACHINE, networks: Vec::new(), ca: None },
 };
 
 /// A running server.
