@@ -21,6 +21,7 @@ use crate::db::sqlstate;
 use crate::domain::values::subject::Subject;
 use crate::error::{Error, Result};
 use crate::state::cors_origins::CorsOrigins;
+use crate::state::federation::keys::IssuerKeys;
 use crate::state::feed::Feed;
 use crate::state::keyring::Keyring;
 use crate::state::principals::Principals;
@@ -38,6 +39,7 @@ struct FollowedBy {
     principals: Arc<Principals>,
     cors_origins: Arc<CorsOrigins>,
     keyring: Arc<Keyring>,
+    issuer_keys: Arc<IssuerKeys>,
     pools: Pools,
 }
 
@@ -52,6 +54,7 @@ pub(super) async fn run(context: JobContext, period: Duration) {
         principals: state.principals.clone(),
         cors_origins: state.cors_origins.clone(),
         keyring: state.keyring.clone(),
+        issuer_keys: state.issuer_keys.clone(),
         pools: state.pools.clone(),
     };
     let woken = Notify::new();
@@ -145,6 +148,11 @@ async fn apply(to: &FollowedBy, news: News, keys_changed: &mut bool, seconds: &m
             if !subjects.is_empty() {
                 to.principals.invalidate(&subjects);
                 to.cors_origins.invalidate(&subjects);
+                for subject in &subjects {
+                    if let Subject::Issuer(issuer_id) = subject {
+                        to.issuer_keys.changed(*issuer_id);
+                    }
+                }
                 seconds.note(&subjects, Instant::now());
             }
             *keys_changed |= subjects.contains(&Subject::Keys);

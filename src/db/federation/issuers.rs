@@ -133,16 +133,13 @@ pub async fn page(
 }
 
 async fn count(db: impl PgExecutor<'_>, org_id: OrgId) -> Result<i64> {
-    let query = sqlx::query_scalar!(r#"select count(*) as "n!" from issuers where org_id = $1"#, org_id.uuid());
+    let query =
+        sqlx::query_scalar!(r#"select count(*) as "n!" from issuers where org_id = $1"#, org_id.uuid());
     Ok(query.fetch_one(db).await?)
 }
 
 /// Finds an issuer of the org by its name.
-async fn find_named(
-    db: impl PgExecutor<'_>,
-    org_id: OrgId,
-    name: &IssuerName,
-) -> Result<Option<IssuerId>> {
+async fn find_named(db: impl PgExecutor<'_>, org_id: OrgId, name: &IssuerName) -> Result<Option<IssuerId>> {
     let query = sqlx::query_scalar!(
         "select issuer_id from issuers where org_id = $1 and issuer = $2 limit 1",
         org_id.uuid(),
@@ -214,7 +211,8 @@ pub async fn update(
 ) -> Result<StoredIssuer> {
     let NewIssuer { issuer, .. } = new;
     let sealed = federation_seals::seal_issuer(new.master, org_id, issuer);
-    let forgets = before.bundle_uri.as_deref() != issuer.bundle_uri() || before.jwks.as_deref() != issuer.jwks();
+    let forgets =
+        before.bundle_uri.as_deref() != issuer.bundle_uri() || before.jwks.as_deref() != issuer.jwks();
     let makers =
         if is_trust_changed { made_by(before.makers.clone(), new.made_by) } else { before.makers.clone() };
     let query = issuers!(

@@ -1,9 +1,12 @@
 //! Issuers, federation rules, and what was presented to them.
 
+pub mod credentials;
+pub mod fetches;
 pub mod issuers;
 pub mod makers;
 pub mod presentations;
 pub mod rules;
+pub mod uses;
 
 pub use issuers::StoredIssuer;
 pub use rules::StoredRule;
@@ -39,9 +42,8 @@ mod tests {
     #[test]
     fn every_maker_is_kept_once_and_the_first_for_ever() {
         let id = |n: u128| TokenId::from_u128(n);
-        let after = |makers: &[u128]| {
-            makers.iter().fold(Vec::new(), |before, n| made_by(before, id(*n).into()))
-        };
+        let after =
+            |makers: &[u128]| makers.iter().fold(Vec::new(), |before, n| made_by(before, id(*n).into()));
         let ids = |numbers: &[u128]| numbers.iter().map(|n| id(*n).uuid()).collect::<Vec<_>>();
         assert_eq!(after(&[1]), ids(&[1]));
         assert_eq!(after(&[1, 1, 1]), ids(&[1]));

@@ -177,11 +177,7 @@ pub async fn lock(tx: &mut PgConnection, org_id: OrgId, rule_id: RuleId) -> Resu
 /// Keeps a rule from being changed or revoked until the transaction ends, as the credential of a caller.
 ///
 /// One that is disabled counts as revoked.
-pub async fn hold(
-    tx: &mut PgConnection,
-    org_id: OrgId,
-    rule_id: RuleId,
-) -> Result<Option<StoredCredential>> {
+pub async fn hold(tx: &mut PgConnection, org_id: OrgId, rule_id: RuleId) -> Result<Option<StoredCredential>> {
     let query = sqlx::query_as!(
         StoredCredential,
         r#"select (revoke_time is not null or disabled) as "revoked!", expire_time from federation_rules
@@ -438,7 +434,11 @@ pub async fn update(
 }
 
 /// Raises the versions of all rules of an issuer that was changed, so that the JWTs that they gave are stale.
-pub async fn raise_versions(tx: &mut PgConnection, org_id: OrgId, issuer_id: IssuerId) -> Result<Vec<RuleId>> {
+pub async fn raise_versions(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    issuer_id: IssuerId,
+) -> Result<Vec<RuleId>> {
     let query = sqlx::query_scalar!(
         "update federation_rules set version = version + 1 where org_id = $1 and issuer_id = $2 returning rule_id",
         org_id.uuid(),

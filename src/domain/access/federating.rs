@@ -23,7 +23,8 @@ impl Acting<'_> {
     pub fn require_federation(&self) -> Result<()> {
         self.require(&Permission::FEDERATION_WRITE, &Node::Org)?;
         if self.caller.actor_id().is_some() {
-            let message = "an impersonation makes no federation rule or issuer: they would outlive the impersonation";
+            let message =
+                "an impersonation makes no federation rule or issuer: they would outlive the impersonation";
             return Err(Error::with_message(Reason::PermissionMissing, message));
         }
         self.require_token_management()

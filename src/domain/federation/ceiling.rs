@@ -115,7 +115,8 @@ mod tests {
 
     #[test]
     fn a_wildcard_is_one_whole_label() {
-        let ceiling = ceiling(&["https://exact.example/path", "https://*.example.com", "spiffe://prod.example"]);
+        let ceiling =
+            ceiling(&["https://exact.example/path", "https://*.example.com", "spiffe://prod.example"]);
         let admits = |text: &str| ceiling.admits(&IssuerName::parse(text).unwrap());
         for (name, expected) in [
             ("https://exact.example/path", Some(Admitted::Exactly)),

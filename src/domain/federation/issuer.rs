@@ -127,10 +127,12 @@ impl Trust {
             (IssuerKind::Spiffe, false, false) => {
                 Err(("bundle_uri", "must be empty where jwks is given".to_owned()))
             }
-            (IssuerKind::Jwks | IssuerKind::Spiffe, false, true) => match inline_keys(kind, jwks, &algorithms) {
-                Ok(_) => Ok(KeySource::Inline(jwks.to_owned())),
-                Err(why) => Err(("jwks", why)),
-            },
+            (IssuerKind::Jwks | IssuerKind::Spiffe, false, true) => {
+                match inline_keys(kind, jwks, &algorithms) {
+                    Ok(_) => Ok(KeySource::Inline(jwks.to_owned())),
+                    Err(why) => Err(("jwks", why)),
+                }
+            }
             (IssuerKind::Spiffe, true, false) => match bundle(bundle_uri, name.as_ref()) {
                 Ok(uri) => Ok(KeySource::Bundle(uri)),
                 Err(Invalid(why)) => Err(("bundle_uri", why.to_owned())),
@@ -282,7 +284,8 @@ fn bundle(uri: &str, domain: Option<&IssuerName>) -> Result<IssuerName, Invalid>
 /// # Errors
 /// The sentence that follows the field's name.
 fn inline_keys(kind: IssuerKind, jwks: &str, algorithms: &[Algorithm]) -> Result<KeySet, String> {
-    let keys = KeySet::parse(jwks.as_bytes(), kind.key_use(), algorithms).map_err(|wrong| wrong.to_string())?;
+    let keys =
+        KeySet::parse(jwks.as_bytes(), kind.key_use(), algorithms).map_err(|wrong| wrong.to_string())?;
     if keys.left_out().contains(&Unusable::Private) {
         return Err("holds a private or symmetric key: send the public part alone, of another pair, since others may \
                     have seen this one"
@@ -299,7 +302,8 @@ fn inline_keys(kind: IssuerKind, jwks: &str, algorithms: &[Algorithm]) -> Result
 mod tests {
     use super::*;
 
-    const KEYS: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+    const KEYS: &str =
+        r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
 
     fn fields<'a>(kind: IssuerKind, issuer: &'a str) -> TrustFields<'a> {
         TrustFields {
@@ -360,7 +364,11 @@ mod tests {
         let oidc = fields(IssuerKind::Oidc, "https://issuer.example");
         for bad in ["none", "HS256", "rs256", ""] {
             let given = [bad.to_owned()];
-            assert_eq!(refused(&TrustFields { algorithms: &given, ..oidc.clone() }), ["algorithms[0]"], "{bad}");
+            assert_eq!(
+                refused(&TrustFields { algorithms: &given, ..oidc.clone() }),
+                ["algorithms[0]"],
+                "{bad}"
+            );
         }
         for (lifetime, good) in [
             (Duration::ZERO, false),
@@ -408,7 +416,8 @@ mod tests {
 
     #[test]
     fn what_is_sealed_differs_with_each_field() {
-        let read = |fields: &TrustFields<'_>| Trust::read(&mut Violations::default(), fields).unwrap().sealed_text();
+        let read =
+            |fields: &TrustFields<'_>| Trust::read(&mut Violations::default(), fields).unwrap().sealed_text();
         let base = TrustFields { jwks: KEYS, ..fields(IssuerKind::Jwks, "https://issuer.example") };
         let algorithms = ["EdDSA".to_owned()];
         let other_keys = KEYS.replace("{\"kty", "{\"kid\":\"1\",\"kty");

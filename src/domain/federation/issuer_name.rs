@@ -248,7 +248,14 @@ mod tests {
     fn a_trust_domain_has_ids() {
         let domain = IssuerName::parse("spiffe://example.org").unwrap();
         assert_eq!((domain.host(), domain.path(), domain.is_spiffe()), ("example.org", "", true));
-        for bad in ["spiffe://", "spiffe://Example.org", "spiffe://a/b", "spiffe://a:1", "spiffe://a%62", "SPIFFE://a"] {
+        for bad in [
+            "spiffe://",
+            "spiffe://Example.org",
+            "spiffe://a/b",
+            "spiffe://a:1",
+            "spiffe://a%62",
+            "SPIFFE://a",
+        ] {
             assert!(IssuerName::parse_spiffe(bad).is_err(), "{bad}");
         }
         for good in ["spiffe://example.org/a", "spiffe://example.org/ns/Prod/sa/web-1_x.y"] {
@@ -275,7 +282,9 @@ mod tests {
     #[test]
     fn our_own_issuer_is_found_in_every_spelling() {
         let is_own = |text: &str, own: &str| IssuerName::parse(text).unwrap().is_own(own);
-        for own in ["https://id.example", "https://ID.example/", "https://id.example:443", "https://id.example./"] {
+        for own in
+            ["https://id.example", "https://ID.example/", "https://id.example:443", "https://id.example./"]
+        {
             assert!(is_own("https://id.example", own), "{own}");
             assert!(is_own("https://id.example/", own), "{own}");
             assert!(!is_own("https://id.example/a", own), "{own}");

@@ -252,6 +252,11 @@ impl KeySet {
         }
     }
 
+    /// Whether one of its keys has this thumbprint.
+    pub fn holds(&self, thumbprint: Sha256Digest) -> bool {
+        self.keys.iter().any(|key| key.thumbprint == thumbprint)
+    }
+
     /// Whether one of its keys has one of these thumbprints.
     pub fn holds_any(&self, thumbprints: &[Sha256Digest]) -> bool {
         self.keys.iter().any(|key| thumbprints.contains(&key.thumbprint))
@@ -298,19 +303,18 @@ fn read_key(
     };
     let material = Material::read(jwk)?;
     let own = jwk.get("alg");
-    let fitting = algorithms.iter().copied().filter(|algorithm| {
-        material.is_for(*algorithm) && own.is_none_or(|own| own == algorithm.name())
-    });
+    let fitting = algorithms
+        .iter()
+        .copied()
+        .filter(|algorithm| material.is_for(*algorithm) && own.is_none_or(|own| own == algorithm.name()));
     let ways: Result<Box<[_]>, KeyRejected> =
         fitting.map(|algorithm| Ok((algorithm, material.prepare(algorithm)?))).collect();
     let ways = ways.map_err(|_| material.refused())?;
     if ways.is_empty() {
         return Err(Unusable::OtherUse);
     }
-    let thumbprint: [u8; 32] = digest(&SHA256, material.required().as_bytes())
-        .as_ref()
-        .try_into()
-        .expect("SHA-256 gives 32 bytes");
+    let thumbprint: [u8; 32] =
+        digest(&SHA256, material.required().as_bytes()).as_ref().try_into().expect("SHA-256 gives 32 bytes");
     Ok(IssuerKey { kid, thumbprint: thumbprint.into(), signature_len: material.signature_len(), ways })
 }
 
@@ -452,7 +456,8 @@ fn rsa(algorithm: Algorithm) -> Option<&'static RsaParameters> {
 /// The points are the base points of the curves: anyone could sign for them. What they say of a signature is
 /// thrown away.
 static DECOYS: LazyLock<KeySet> = LazyLock::new(|| {
-    let rsa = |bytes: usize| format!(r#"{{"kty":"RSA","e":"AQAB","n":"{}"}}"#, BASE64URL.encode(vec![0xff; bytes]));
+    let rsa =
+        |bytes: usize| format!(r#"{{"kty":"RSA","e":"AQAB","n":"{}"}}"#, BASE64URL.encode(vec![0xff; bytes]));
     let keys = [
         r#"{"kty":"OKP","crv":"Ed25519","x":"WGZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmY"}"#.to_owned(),
         concat!(

@@ -44,14 +44,18 @@ pub fn check(violations: &mut Violations, issuer: &Trust, rule: &RuleMatch, plac
     let by_wildcard = place.admitted == Admitted::ByWildcard;
     if (known.is_some() || issuer.shared() || by_wildcard) && !is_exact && !pins_owner(known, rule) {
         let why = match known {
-            Some(shared) => format!("strangers have JWTs of {}, too: match {}, exactly", shared.title, listed(shared)),
+            Some(shared) => {
+                format!("strangers have JWTs of {}, too: match {}, exactly", shared.title, listed(shared))
+            }
             None => "strangers may have JWTs of this issuer, too".to_owned(),
         };
-        violations.add("claims", format!("must say whose workload it is, since {why}; or give an exact subject"));
+        violations
+            .add("claims", format!("must say whose workload it is, since {why}; or give an exact subject"));
     }
     if place.in_system_org {
         if !is_exact {
-            violations.add("subject", "is required in the system org: a prefix or claims alone are not enough");
+            violations
+                .add("subject", "is required in the system org: a prefix or claims alone are not enough");
         }
         if place.admitted == Admitted::ByWildcard {
             violations.add(
@@ -190,7 +194,12 @@ mod tests {
             (GITHUB, prefix("repo:acme/"), vec![], (&["claims"][..], &["subject_prefix"][..])),
             (GITHUB, SubjectMatch::Any, vec![claim(&["environment"], &["prod"])], (&["claims"], &[])),
             (GITHUB, SubjectMatch::Any, vec![contains], (&["claims"], &[])),
-            (GITHUB, SubjectMatch::Any, vec![claim(&["a", "repository_owner_id"], &["1"])], (&["claims"], &[])),
+            (
+                GITHUB,
+                SubjectMatch::Any,
+                vec![claim(&["a", "repository_owner_id"], &["1"])],
+                (&["claims"], &[]),
+            ),
             (GITHUB, SubjectMatch::Any, vec![claim(&["repository_owner"], &["acme"])], (&[], &["claims"])),
             (GITHUB, SubjectMatch::Any, vec![claim(&["repository"], &["acme/app"]), owner()], none),
             (GITHUB, exact("repo:acme/app:ref:refs/heads/main"), vec![], (&[], &["subject"])),
@@ -209,7 +218,11 @@ mod tests {
             ("https://accounts.google.com", exact("114222333444"), vec![], none),
         ] {
             let found = checked(&trust(issuer, false), &matches(subject.clone(), claims), LISTED);
-            assert_eq!((&found.0[..], &found.1[..]), (&strings(expected.0)[..], expected.1), "{issuer} {subject:?}");
+            assert_eq!(
+                (&found.0[..], &found.1[..]),
+                (&strings(expected.0)[..], expected.1),
+                "{issuer} {subject:?}"
+            );
         }
     }
 

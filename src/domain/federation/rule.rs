@@ -265,11 +265,16 @@ fn identifies(prefix: &str) -> Result<(), Invalid> {
 }
 
 /// Whether the subject of a rule can be one of the trust domain.
-pub(super) fn fits_trust_domain(subject: &SubjectMatch, domain: &IssuerName) -> Result<(), (&'static str, Invalid)> {
+pub(super) fn fits_trust_domain(
+    subject: &SubjectMatch,
+    domain: &IssuerName,
+) -> Result<(), (&'static str, Invalid)> {
     match subject {
         SubjectMatch::Any => Ok(()),
         SubjectMatch::Exact(id) if domain.is_trust_domain_of(id) => Ok(()),
-        SubjectMatch::Exact(_) => Err(("subject", Invalid("must be a SPIFFE id of the issuer's trust domain"))),
+        SubjectMatch::Exact(_) => {
+            Err(("subject", Invalid("must be a SPIFFE id of the issuer's trust domain")))
+        }
         SubjectMatch::Prefix(prefix) => {
             let within = prefix.strip_suffix('/').is_some_and(|id| domain.is_trust_domain_of(id));
             let why = "must be a path below the issuer's trust domain, and end in `/`";
@@ -300,7 +305,8 @@ pub(super) mod tests {
     }
 
     pub(crate) fn matches(subject: SubjectMatch, claims: Vec<ClaimMatch>) -> RuleMatch {
-        RuleMatch::read(&mut Violations::default(), &["https://id.example".to_owned()], subject, claims).unwrap()
+        RuleMatch::read(&mut Violations::default(), &["https://id.example".to_owned()], subject, claims)
+            .unwrap()
     }
 
     fn wrong(violations: Violations) -> Vec<String> {

@@ -103,11 +103,7 @@ pub const SHARED_ISSUERS: &[SharedIssuer] = &[
         title: "Buildkite",
         hosts: &["agent.buildkite.com"],
         below: false,
-        owners: &[
-            id(&["organization_id"]),
-            id(&["pipeline_id"]),
-            name(&["organization_slug"]),
-        ],
+        owners: &[id(&["organization_id"]), id(&["pipeline_id"]), name(&["organization_slug"])],
         named_subjects: &["organization:"],
         source: "https://buildkite.com/docs/agent/cli/reference/oidc",
     },

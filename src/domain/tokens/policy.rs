@@ -224,7 +224,8 @@ impl Rules {
     /// Whether every issuer that the other rules allow is allowed by these too.
     fn allow_all_issuers_of(&self, other: &Rules) -> bool {
         let some = self.issuers.is_empty()
-            || (!other.issuers.is_empty() && other.issuers.iter().all(|issuer| self.issuers.contains(issuer)));
+            || (!other.issuers.is_empty()
+                && other.issuers.iter().all(|issuer| self.issuers.contains(issuer)));
         !other.federation || (self.federation && some)
     }
 

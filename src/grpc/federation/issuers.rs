@@ -207,8 +207,7 @@ pub async fn update_issuer(
             made_by: acting.caller.credential_id(),
             master: &state.master,
         };
-        let updated =
-            issuers::update(&mut tx, acting.org_id, &stored, &new, is_trust_changed, now).await?;
+        let updated = issuers::update(&mut tx, acting.org_id, &stored, &new, is_trust_changed, now).await?;
         response.issuer = Some(messages::issuer(&updated, &after));
         if request.validate_only {
             return Ok(response);
@@ -413,7 +412,8 @@ fn still_pinned(
         let mut violations = Violations::default();
         pins::check(&mut violations, after, &stored.rule()?.matches, place);
         if violations.count() > 0 {
-            let why = format!("must be false while the rule {} does not say whose workload it means", stored.id());
+            let why =
+                format!("must be false while the rule {} does not say whose workload it means", stored.id());
             return Err(Error::invalid("issuer.shared", why));
         }
     }
@@ -424,7 +424,9 @@ fn still_pinned(
 fn warnings(issuer: &Issuer) -> Vec<Warning> {
     let Some(keys) = issuer.inline_keys() else { return Vec::new() };
     let left_out = keys.left_out().iter();
-    left_out.map(|why| Warning::new("jwks", format!("holds a key that is left out: it {}", why.why()))).collect()
+    left_out
+        .map(|why| Warning::new("jwks", format!("holds a key that is left out: it {}", why.why())))
+        .collect()
 }
 
 fn in_use(rules: &[RuleId]) -> Result<()> {

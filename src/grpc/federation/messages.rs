@@ -141,7 +141,8 @@ pub fn rule(stored: &StoredRule, standing: &Standing<'_>) -> Result<pb::Federati
 }
 
 fn claim(claim: &ClaimMatch) -> pb::ClaimMatch {
-    let text = |value: &ClaimValue| if let ClaimValue::Text(text) = value { Some(text.clone()) } else { None };
+    let text =
+        |value: &ClaimValue| if let ClaimValue::Text(text) = value { Some(text.clone()) } else { None };
     let flag = |value: &ClaimValue| if let ClaimValue::Bool(flag) = value { Some(*flag) } else { None };
     pb::ClaimMatch {
         path: claim.path().to_vec(),

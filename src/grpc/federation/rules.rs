@@ -109,7 +109,8 @@ fn access_token_lifetime(asked: &prost_types::Duration) -> Result<Duration, &'st
 
 fn claims(violations: &mut Violations, messages: &[pb::ClaimMatch]) -> Vec<ClaimMatch> {
     if messages.len() > MAX_CLAIMS {
-        violations.add("claims", format!("holds {} claims; at most {MAX_CLAIMS} are allowed", messages.len()));
+        violations
+            .add("claims", format!("holds {} claims; at most {MAX_CLAIMS} are allowed", messages.len()));
         return Vec::new();
     }
     let mut claims = Vec::with_capacity(messages.len());
@@ -152,8 +153,7 @@ pub async fn create_federation_rule(
     let given = GivenRuleFields::read(&mut inner, &message);
     let matches = RuleMatch::read(&mut inner, &message.audiences, subject(&message), given.claims.clone());
     violations.take_in("rule", inner);
-    let (issuer_id, named, matches, request_id) =
-        violations.all((issuer_id, named, matches, request_id))?;
+    let (issuer_id, named, matches, request_id) = violations.all((issuer_id, named, matches, request_id))?;
     acting.may_make(&given.lists, false)?;
 
     request.org_id.clear();
@@ -171,7 +171,12 @@ pub async fn create_federation_rule(
         let issuer = stored_issuer.issuer()?;
         let (kind, held) = account(&mut tx, acting.org_id, (account_id, &named)).await?;
         let policy = db::orgs::policies::find_rules(&mut *tx, acting.org_id, &state.ceilings).await?;
-        acting.may_make_rule(kind, held.rights(), &given.lists, given.expire_time.or(acting.token_ceiling()))?;
+        acting.may_make_rule(
+            kind,
+            held.rights(),
+            &given.lists,
+            given.expire_time.or(acting.token_ceiling()),
+        )?;
         if let Some(before) = once.replayed(&mut tx, now).await? {
             return Ok(before);
         }
@@ -211,7 +216,8 @@ pub async fn create_federation_rule(
         let response = pb::CreateFederationRuleResponse {
             rule: Some(messages::rule(&stored, &standing)?),
             warnings: messages::warnings("rule", warnings),
-            first_seen_permissions: named_permissions::note(&mut tx, acting.org_id, &given.lists.scopes).await?,
+            first_seen_permissions: named_permissions::note(&mut tx, acting.org_id, &given.lists.scopes)
+                .await?,
         };
         if request.validate_only {
             // Never committed: the response is the rule that would have been created.

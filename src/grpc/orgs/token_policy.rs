@@ -9,8 +9,8 @@ use crate::db;
 use crate::db::events::{Change, FieldChange};
 use crate::db::federation::StoredRule;
 use crate::db::tokens::{Token, TokenFilter};
-use crate::domain::paging::Page;
 use crate::domain::federation::issuer_name::IssuerName;
+use crate::domain::paging::Page;
 use crate::domain::tokens::limits::{MAX_LIST, MAX_TOKEN_LIFETIME, format_lifetime};
 use crate::domain::tokens::policy::{
     Ceilings, MIN_ACCESS_TOKEN_LIFETIME, MIN_IDLE, MIN_TOKEN_LIFETIME, Rules, TokenPolicy, TokenState,

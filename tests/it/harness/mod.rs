@@ -2,6 +2,7 @@
 
 mod database;
 mod http;
+mod issuer;
 mod json;
 mod keys;
 mod log;
@@ -21,8 +22,8 @@ use std::time::{Duration, Instant};
 use countersign::clock::Clock;
 use countersign::commands::bootstrap;
 use countersign::config::{
-    AccessLogLevel, Appearance, ClientAuth, ConnectionLimits, FederationSettings, PasswordHashing, ServerLimits,
-    SigningAlgorithm, TokenLimits, WebUrl,
+    AccessLogLevel, Appearance, ClientAuth, ConnectionLimits, FederationSettings, PasswordHashing,
+    ServerLimits, SigningAlgorithm, TokenLimits, WebUrl,
 };
 use countersign::crypto::seal::MasterKeys;
 use countersign::db::keys::sealed::Sealed;
@@ -48,6 +49,7 @@ use tonic_types::StatusExt as _;
 
 pub use database::{Database, start_postgres};
 pub use http::{Answer, http, http_get};
+pub use issuer::{LiveIssuer, Manners};
 pub use json::{call_json, request_json};
 pub use keys::{Signer, assertion_claims, key_for, of_assertion};
 pub use log::{connect, lines, logging};
