@@ -283,24 +283,43 @@ pub async fn find_naming(
     Ok(query.fetch_all(db).await?.into_iter().map(RuleId::from).collect())
 }
 
-/// Finds the ids of the account's rules that are neither revoked nor expired, oldest first; or of those alone
-/// that are not disabled either. The row of the account is locked, so that the answer stays valid.
+/// Finds the ids of the account's rules that are neither revoked nor expired, oldest first. The row of the account
+/// is locked, so that the answer stays valid.
 pub async fn find_active_of_account(
     tx: &mut PgConnection,
     org_id: OrgId,
     account_id: AccountId,
-    enabled_only: bool,
     now: OffsetDateTime,
 ) -> Result<Vec<RuleId>> {
     let query = sqlx::query_scalar!(
         "select rule_id from federation_rules
          where org_id = $1 and account_id = $2 and revoke_time is null and (expire_time is null or expire_time > $3)
-           and not (disabled and $4)
-         order by rule_id limit 1000",
+         order by rule_id",
         org_id.uuid(),
         account_id.uuid(),
+        now
+    );
+    Ok(query.fetch_all(tx).await?.into_iter().map(RuleId::from).collect())
+}
+
+/// The same in these orgs, without those that are disabled.
+pub async fn find_enabled_of_account(
+    tx: &mut PgConnection,
+    orgs: &[OrgId],
+    account_id: AccountId,
+    now: OffsetDateTime,
+    limit: i64,
+) -> Result<Vec<RuleId>> {
+    let orgs: Vec<Uuid> = orgs.iter().map(|org| org.uuid()).collect();
+    let query = sqlx::query_scalar!(
+        "select rule_id from federation_rules
+         where org_id = any($1) and account_id = $2 and revoke_time is null and not disabled
+           and (expire_time is null or expire_time > $3)
+         order by rule_id limit $4",
+        &orgs,
+        account_id.uuid(),
         now,
-        enabled_only
+        limit
     );
     Ok(query.fetch_all(tx).await?.into_iter().map(RuleId::from).collect())
 }

@@ -315,9 +315,11 @@ impl Acting<'_> {
     /// where it likes.
     ///
     /// # Errors
-    /// `TARGET_EXCEEDS_CALLER` for a credential with networks, audiences or certificates, or a JWT that carries less than
-    /// its credential.
+    /// - `PERMISSION_MISSING` for what a federation rule gave.
+    /// - `TARGET_EXCEEDS_CALLER` for a credential with networks, audiences or certificates, or a JWT that carries
+    ///   less than its credential.
     pub(crate) fn may_send_code(&self) -> Result<()> {
+        self.caller.refuse_rule("makes neither users nor invitations")?;
         self.refuse_restricted_to_places()?;
         self.caller.require_whole_credential()
     }

@@ -285,6 +285,21 @@ impl Caller {
         self.credential.effective_rights().refuse_beyond(carried, Reason::TargetExceedsCaller)
     }
 
+    /// Refuses what a federation rule gave: it acts as its account, and makes nothing that outlives it. `why`
+    /// follows the rule.
+    ///
+    /// # Errors
+    /// `PERMISSION_MISSING`.
+    pub(crate) fn refuse_rule(&self, why: &'static str) -> Result<()> {
+        match self.credential.credential_id {
+            CredentialId::Token(_) | CredentialId::Session(_) => Ok(()),
+            CredentialId::Rule(_) => {
+                let message = format!("a federation rule {why}");
+                Err(Error::with_message(Reason::PermissionMissing, message))
+            }
+        }
+    }
+
     /// The certificate that its JWT is bound to, if any.
     pub(super) fn bound_to(&self) -> Option<Sha256Digest> {
         self.bound_to

@@ -46,7 +46,7 @@ pub(crate) fn authorise(acting: &Acting<'_>) -> Result<()> {
         let message = "an impersonation cannot impersonate further";
         return Err(Error::with_message(Reason::PermissionMissing, message));
     }
-    Ok(())
+    acting.caller.refuse_rule("impersonates no account")
 }
 
 /// Decides what the access token of an impersonation says.

@@ -1,6 +1,7 @@
 //! A real server on port 0 with a database of its own, and real clients.
 
 mod database;
+pub mod federation;
 mod http;
 mod issuer;
 mod json;
@@ -28,6 +29,7 @@ use countersign::config::{
 use countersign::crypto::seal::MasterKeys;
 use countersign::db::keys::sealed::Sealed;
 use countersign::db::session::SessionSettings;
+use countersign::domain::federation::ceiling::Ceiling;
 use countersign::grpc::pb;
 use countersign::jobs::table;
 use countersign::mail::{EmailDelivery, Mailer};
