@@ -77,11 +77,8 @@ pub async fn refuse_live_tokens(
         return Ok(());
     }
     let message = format!("{} ({} in all)", Reason::AccountOwnsTokens.message(), live.len() + rules.len());
-    let listed = |kind, subject: String, why: &'static str| Precondition {
-        kind,
-        subject,
-        description: why.into(),
-    };
+    let listed =
+        |kind, subject: String, why: &'static str| Precondition { kind, subject, description: why.into() };
     let tokens = live.iter().map(|id| listed("TOKEN", id.to_string(), "is live"));
     let rules = rules.iter().map(|id| listed("FEDERATION_RULE", id.to_string(), "is enabled"));
     Err(Error::with_message(Reason::AccountOwnsTokens, message).with_preconditions(tokens.chain(rules)))

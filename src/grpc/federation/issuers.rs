@@ -11,8 +11,8 @@ use crate::db::federation::issuers::{self, NewIssuer, StoredIssuer};
 use crate::db::federation::{StoredRule, rules};
 use crate::domain::access::acting::Acting;
 use crate::domain::federation::ceiling::Admitted;
-use crate::domain::federation::issuer::{Issuer, KeySource, Trust, TrustFields};
 use crate::domain::federation::fetching::{FetchError, FetchFacts};
+use crate::domain::federation::issuer::{Issuer, KeySource, Trust, TrustFields};
 use crate::domain::federation::jwk_set::{IssuerKey, KeySet};
 use crate::domain::federation::pins::{self, Place, Warning};
 use crate::domain::tokens::policy::Rules;
@@ -129,7 +129,12 @@ pub async fn create_issuer(
 ///
 /// # Errors
 /// `SUBJECT_NOT_EXCHANGEABLE` for a set that holds a key of this deployment.
-async fn probe(state: &State, org_id: OrgId, issuer: &Issuer, message: &mut pb::Issuer) -> Result<Vec<Warning>> {
+async fn probe(
+    state: &State,
+    org_id: OrgId,
+    issuer: &Issuer,
+    message: &mut pb::Issuer,
+) -> Result<Vec<Warning>> {
     if issuer.jwks().is_some() {
         return Ok(Vec::new());
     }
@@ -150,17 +155,23 @@ async fn probe(state: &State, org_id: OrgId, issuer: &Issuer, message: &mut pb::
     message.fetch_time = Some(convert::timestamp(state.clock.now()));
     message.fetch_error.clear();
     let (keys, left_out) = (fetched.set.keys(), fetched.set.left_out());
-    let without = issuer.algorithms().iter().filter(|algorithm| {
-        !keys.iter().flat_map(IssuerKey::algorithms).any(|known| known == **algorithm)
-    });
+    let without = issuer
+        .algorithms()
+        .iter()
+        .filter(|algorithm| !keys.iter().flat_map(IssuerKey::algorithms).any(|known| known == **algorithm));
     let mut warnings: Vec<_> = without
-        .map(|algorithm| Warning::new("algorithms", format!("has {}, for which the issuer has no key", algorithm.name())))
+        .map(|algorithm| {
+            Warning::new("algorithms", format!("has {}, for which the issuer has no key", algorithm.name()))
+        })
         .collect();
-    warnings.extend(left_out.iter().map(|why| {
-        Warning::new("issuer", format!("has a key that is left out: it {}", why.why()))
-    }));
+    warnings.extend(
+        left_out
+            .iter()
+            .map(|why| Warning::new("issuer", format!("has a key that is left out: it {}", why.why()))),
+    );
     if keys.is_empty() {
-        warnings.push(Warning::new("issuer", "has no key that can be used: none of its JWTs would be accepted"));
+        warnings
+            .push(Warning::new("issuer", "has no key that can be used: none of its JWTs would be accepted"));
     }
     Ok(warnings)
 }

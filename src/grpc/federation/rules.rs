@@ -481,7 +481,8 @@ impl Effects<'_> {
                 (false, _) => effect(&recorded, outcome, &stored.failed_check, self.changed),
             };
             if effect == wanted && listed.len() < MAX_PRESENTED {
-                let failed = first_failure(&recorded, self.changed).map(|check| check.name(Some(self.changed)));
+                let failed =
+                    first_failure(&recorded, self.changed).map(|check| check.name(Some(self.changed)));
                 let message = messages::presentation(stored)?;
                 let failed_check = match wanted {
                     Effect::Stops => failed.unwrap_or_default(),

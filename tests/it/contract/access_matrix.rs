@@ -577,8 +577,11 @@ impl Things<'_> {
 
     /// The federation rule of the org, made with the first call.
     pub async fn rule(&self) -> String {
-        let request =
-            pb::ListFederationRulesRequest { org_id: self.org.id.clone(), page_size: 200, ..Default::default() };
+        let request = pb::ListFederationRulesRequest {
+            org_id: self.org.id.clone(),
+            page_size: 200,
+            ..Default::default()
+        };
         let rules =
             self.server.operator.orgs().list_federation_rules(request).await.unwrap().into_inner().rules;
         if let Some(rule) = rules.into_iter().find(|rule| rule.audiences == ["kept"]) {

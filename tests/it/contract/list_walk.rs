@@ -131,8 +131,7 @@ impl List {
 async fn grow(server: &TestServer, org: &Org, target: &pb::Account, n: usize) {
     let issuer = federation::issuer(server, &org.id, &format!("late-{n}")).await;
     federation::rule(server, &org.id, federation::rule_for(&issuer.id, &target.id)).await;
-    let things =
-        Things { server, org, target: target.clone(), target_token: String::new() };
+    let things = Things { server, org, target: target.clone(), target_token: String::new() };
     presented(server, &things.rule().await, &format!("late-{n}")).await;
     server.org().await;
     server.account(&org.id, &format!("late-{n}"), &[]).await;

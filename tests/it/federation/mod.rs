@@ -5,6 +5,7 @@ mod exchange;
 mod explain;
 mod keys;
 mod oauth;
+mod platforms;
 mod rights;
 
 use countersign::config::ServerLimits;

@@ -6,8 +6,7 @@ use pb::federation_rule::SubjectMatch;
 use super::TestServer;
 
 /// The key set of an issuer whose private key nobody needs (RFC 8037, appendix A.2).
-pub const KEY_SET: &str =
-    r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"one","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+pub const KEY_SET: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"one","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
 
 /// Lets federation rules of an org work.
 pub async fn allow_federation(server: &TestServer, org_id: &str) {
@@ -54,10 +53,7 @@ pub async fn issuer(server: &TestServer, org_id: &str, path: &str) -> pb::Issuer
 
 /// Creates a rule for an issuer of the org.
 pub async fn rule(server: &TestServer, org_id: &str, rule: pb::FederationRule) -> pb::FederationRule {
-    let request = pb::CreateFederationRuleRequest {
-        org_id: org_id.to_owned(),
-        rule: Some(rule),
-        ..Default::default()
-    };
+    let request =
+        pb::CreateFederationRuleRequest { org_id: org_id.to_owned(), rule: Some(rule), ..Default::default() };
     server.operator.orgs().create_federation_rule(request).await.unwrap().into_inner().rule.unwrap()
 }

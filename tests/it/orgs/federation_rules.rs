@@ -14,7 +14,10 @@ use crate::harness::{Client, LIMITS, Org, TestServer, by_id, refused, token_for,
 const EXCEEDS: &str = "TARGET_EXCEEDS_CALLER";
 const MISSING: &str = "PERMISSION_MISSING";
 
-async fn create(client: &Client, rule: pb::FederationRule) -> Result<pb::CreateFederationRuleResponse, Status> {
+async fn create(
+    client: &Client,
+    rule: pb::FederationRule,
+) -> Result<pb::CreateFederationRuleResponse, Status> {
     let request = pb::CreateFederationRuleRequest { rule: Some(rule), ..Default::default() };
     Ok(client.orgs().create_federation_rule(request).await?.into_inner())
 }
@@ -24,7 +27,11 @@ async fn get(client: &Client, rule_id: &str) -> Result<pb::FederationRule, Statu
     Ok(client.orgs().get_federation_rule(request).await?.into_inner().rule.unwrap())
 }
 
-async fn update(client: &Client, rule: pb::FederationRule, mask: &[&str]) -> Result<pb::FederationRule, Status> {
+async fn update(
+    client: &Client,
+    rule: pb::FederationRule,
+    mask: &[&str],
+) -> Result<pb::FederationRule, Status> {
     let paths: Vec<_> = mask.iter().map(|path| (*path).to_owned()).collect();
     let update_mask = (!paths.is_empty()).then_some(FieldMask { paths });
     let request = pb::UpdateFederationRuleRequest { rule: Some(rule), update_mask, ..Default::default() };
@@ -107,7 +114,8 @@ impl World {
     }
 
     async fn events(&self) -> Vec<(String, Vec<String>)> {
-        let sql = "select type, resource_ids from events where type like 'federation_rule.%' order by event_id";
+        let sql =
+            "select type, resource_ids from events where type like 'federation_rule.%' order by event_id";
         sqlx::query_as(sql).fetch_all(&self.server.state.db).await.unwrap()
     }
 
@@ -224,7 +232,10 @@ async fn a_rule_is_created_changed_and_deleted() {
         (pb::FederationRule::default(), "scopes"),
         (pb::FederationRule { resources: texts(&["a"]), ..Default::default() }, "resources"),
         (pb::FederationRule::default(), "resources"),
-        (pb::FederationRule { allowed_audiences: texts(&["https://b.example"]), ..Default::default() }, "allowed_audiences"),
+        (
+            pb::FederationRule { allowed_audiences: texts(&["https://b.example"]), ..Default::default() },
+            "allowed_audiences",
+        ),
         (pb::FederationRule::default(), "allowed_audiences"),
         (pb::FederationRule::default(), "allowed_cidrs"),
     ] {
@@ -239,7 +250,10 @@ async fn a_rule_is_created_changed_and_deleted() {
     let wide = world.owner_with(pb::CreateTokenRequest::default()).await;
     refused(update(&wide, longer, &[]).await, Code::InvalidArgument, "WIDENING_NOT_ALLOWED");
     for (wrong, field) in [
-        (pb::FederationRule { issuer_id: "iss_01h455vb4pex5vsknk084sn02q".into(), ..named("x") }, "rule.issuer_id"),
+        (
+            pb::FederationRule { issuer_id: "iss_01h455vb4pex5vsknk084sn02q".into(), ..named("x") },
+            "rule.issuer_id",
+        ),
         (pb::FederationRule { account_id: world.org.owner_id.clone(), ..named("x") }, "rule.account_id"),
     ] {
         let refusal = refused(update(owner, wrong, &[]).await, Code::InvalidArgument, "INVALID_FIELD");
@@ -272,15 +286,27 @@ async fn bad_rules_are_refused_by_the_field() {
         (pb::FederationRule { subject_match: None, ..world.rule() }, &["rule.subject"]),
         (pb::FederationRule { subject_match: prefix("repo:"), ..world.rule() }, &["rule.subject_prefix"]),
         (pb::FederationRule { subject_match: prefix("repo:acme"), ..world.rule() }, &["rule.subject_prefix"]),
-        (pb::FederationRule { claims: vec![claim(&["sub"], &["a"])], ..world.rule() }, &["rule.claims[0].path"]),
+        (
+            pb::FederationRule { claims: vec![claim(&["sub"], &["a"])], ..world.rule() },
+            &["rule.claims[0].path"],
+        ),
         (pb::FederationRule { claims: vec![claim(&[], &["a"])], ..world.rule() }, &["rule.claims[0].path"]),
         (pb::FederationRule { claims: vec![claim(&["a"], &[])], ..world.rule() }, &["rule.claims[0].values"]),
         (pb::FederationRule { claims: vec![flagged], ..world.rule() }, &["rule.claims[0].flag"]),
         (pb::FederationRule { scopes: texts(&["x"]), ..world.rule() }, &["rule.scopes[0]"]),
         (pb::FederationRule { resources: texts(&["none"]), ..world.rule() }, &["rule.resources[0]"]),
-        (pb::FederationRule { allowed_cidrs: texts(&["10.0.0.1/8"]), ..world.rule() }, &["rule.allowed_cidrs[0]"]),
-        (pb::FederationRule { access_token_lifetime: seconds(9), ..world.rule() }, &["rule.access_token_lifetime"]),
-        (pb::FederationRule { access_token_lifetime: seconds(3_601), ..world.rule() }, &["rule.access_token_lifetime"]),
+        (
+            pb::FederationRule { allowed_cidrs: texts(&["10.0.0.1/8"]), ..world.rule() },
+            &["rule.allowed_cidrs[0]"],
+        ),
+        (
+            pb::FederationRule { access_token_lifetime: seconds(9), ..world.rule() },
+            &["rule.access_token_lifetime"],
+        ),
+        (
+            pb::FederationRule { access_token_lifetime: seconds(3_601), ..world.rule() },
+            &["rule.access_token_lifetime"],
+        ),
         (pb::FederationRule { expire_time: Some(expired), ..world.rule() }, &["rule.expire_time"]),
     ] {
         let refusal = refused(create(owner, rule.clone()).await, Code::InvalidArgument, "INVALID_FIELD");
@@ -398,7 +424,10 @@ async fn a_rule_never_exceeds_its_maker() {
 
     // And it is restricted no less than what makes it.
     let scoped = world
-        .owner_with(pb::CreateTokenRequest { scopes: texts(&["federation.write", "x.y"]), ..Default::default() })
+        .owner_with(pb::CreateTokenRequest {
+            scopes: texts(&["federation.write", "x.y"]),
+            ..Default::default()
+        })
         .await;
     refused(make(&scoped, world.rule()).await, Code::PermissionDenied, EXCEEDS);
     make(&scoped, pb::FederationRule { scopes: texts(&["x.y"]), ..world.rule() }).await.unwrap();
@@ -496,7 +525,8 @@ async fn rules_count_as_tokens_of_their_account() {
     let as_listed = |ids: &[&str]| -> Vec<(String, String)> {
         ids.iter().map(|id| ("FEDERATION_RULE".to_owned(), (*id).to_owned())).collect()
     };
-    let delete_account = || pb::DeleteAccountRequest { account_id: world.account.id.clone(), ..Default::default() };
+    let delete_account =
+        || pb::DeleteAccountRequest { account_id: world.account.id.clone(), ..Default::default() };
     let refusal = owner.accounts().delete_account(delete_account()).await;
     let refusal = refused(refusal, Code::FailedPrecondition, "ACCOUNT_OWNS_TOKENS");
     assert_eq!(listed(&refusal), as_listed(&[&made.id, &kept.id]));
@@ -578,10 +608,8 @@ async fn key_compromise_revokes_the_rules_of_a_maker() {
     let safe = create(owner, of_other).await.unwrap().rule.unwrap();
     let compromise = async |client: &Client| {
         let token_id = client.caller().await.unwrap().credential_id;
-        let request = pb::RevokeTokenRequest {
-            reason: pb::RevokeReason::KeyCompromise.into(),
-            ..by_id("", &token_id)
-        };
+        let request =
+            pb::RevokeTokenRequest { reason: pb::RevokeReason::KeyCompromise.into(), ..by_id("", &token_id) };
         owner.tokens().revoke_token(request).await.unwrap();
     };
     let states = async || {
@@ -609,7 +637,8 @@ async fn key_compromise_revokes_the_rules_of_a_maker() {
     assert_eq!(states().await, [Active, Revoked, Revoked, Active, Revoked]);
     compromise(&makers[0]).await;
     assert_eq!(states().await, [Revoked, Revoked, Revoked, Active, Revoked]);
-    let revoked: Vec<_> = world.events().await.into_iter().filter(|(kind, _)| kind.ends_with("revoked")).collect();
+    let revoked: Vec<_> =
+        world.events().await.into_iter().filter(|(kind, _)| kind.ends_with("revoked")).collect();
     assert_eq!(revoked.len(), 3);
 }
 
@@ -621,7 +650,8 @@ async fn a_policy_stops_rules_and_lists_them() {
     let off = pb::FederationRule { disabled: Some(true), ..world.rule() };
     create(owner, off).await.unwrap();
     let change = async |by: &Client, policy: pb::TokenPolicy, validate_only: bool| {
-        let request = pb::UpdateTokenPolicyRequest { policy: Some(policy), validate_only, ..Default::default() };
+        let request =
+            pb::UpdateTokenPolicyRequest { policy: Some(policy), validate_only, ..Default::default() };
         by.orgs().update_token_policy(request).await.unwrap().into_inner()
     };
     let other = pb::TokenPolicy { allowed_issuers: texts(&["https://other.example"]), ..Default::default() };
@@ -638,7 +668,10 @@ async fn a_policy_stops_rules_and_lists_them() {
     // Without `federation.read` no more than what it is.
     let (_, writer) = world.server.account(&world.org.id, "writer", &[("orgs.write", "*")]).await;
     let tried = change(&writer, other.clone(), true).await;
-    assert_eq!((tried.affected_rules[0].id.as_str(), &tried.affected_rules[0].audiences[..]), (made.id.as_str(), &[][..]));
+    assert_eq!(
+        (tried.affected_rules[0].id.as_str(), &tried.affected_rules[0].audiences[..]),
+        (made.id.as_str(), &[][..])
+    );
     let changed = change(owner, none, false).await;
     assert_eq!(changed.policy.unwrap().allow_federation, Some(false));
     assert_eq!(get(owner, &made.id).await.unwrap().state(), pb::TokenState::Blocked);

@@ -64,11 +64,8 @@ async fn an_issuer_is_created_changed_and_deleted() {
     allow_federation(&server, &org.id).await;
     let owner = server.client(server.managing_token_of(&org).await);
 
-    let tried = pb::CreateIssuerRequest {
-        issuer: Some(issuer_of("a")),
-        validate_only: true,
-        ..Default::default()
-    };
+    let tried =
+        pb::CreateIssuerRequest { issuer: Some(issuer_of("a")), validate_only: true, ..Default::default() };
     let tried = owner.orgs().create_issuer(tried).await.unwrap().into_inner().issuer.unwrap();
     refused(get(&owner, &tried.id).await, Code::NotFound, "RESOURCE_NOT_FOUND");
 
@@ -105,7 +102,10 @@ async fn an_issuer_is_created_changed_and_deleted() {
     };
     let changed = update(&owner, change.clone(), &[]).await.unwrap();
     assert_eq!((changed.single_use_jti, changed.algorithms.len()), (Some(true), 1));
-    assert_eq!((changed.max_assertion_lifetime, changed.display_name.as_deref()), (seconds(600), Some("Cluster")));
+    assert_eq!(
+        (changed.max_assertion_lifetime, changed.display_name.as_deref()),
+        (seconds(600), Some("Cluster"))
+    );
     assert_ne!(changed.etag, made.etag);
     assert_eq!(version(&server, &made.id).await, 2);
     refused(update(&owner, change.clone(), &[]).await, Code::Aborted, "ETAG_MISMATCH");
@@ -117,10 +117,19 @@ async fn an_issuer_is_created_changed_and_deleted() {
     assert_eq!(version(&server, &made.id).await, 2);
 
     for (wrong, fields) in [
-        (pb::Issuer { kind: pb::IssuerKind::Oidc.into(), shared: Some(true), ..Default::default() }, "issuer.kind"),
-        (pb::Issuer { issuer: "https://localhost:1/b".into(), shared: Some(true), ..Default::default() }, "issuer.issuer"),
+        (
+            pb::Issuer { kind: pb::IssuerKind::Oidc.into(), shared: Some(true), ..Default::default() },
+            "issuer.kind",
+        ),
+        (
+            pb::Issuer { issuer: "https://localhost:1/b".into(), shared: Some(true), ..Default::default() },
+            "issuer.issuer",
+        ),
         (pb::Issuer { jwks: "{}".into(), ..Default::default() }, "issuer.jwks"),
-        (pb::Issuer { bundle_uri: Some("https://localhost:1/".into()), ..Default::default() }, "issuer.bundle_uri"),
+        (
+            pb::Issuer { bundle_uri: Some("https://localhost:1/".into()), ..Default::default() },
+            "issuer.bundle_uri",
+        ),
         (pb::Issuer { algorithms: vec!["HS256".into()], ..Default::default() }, "issuer.algorithms[0]"),
     ] {
         let refusal = update(&owner, pb::Issuer { id: made.id.clone(), ..wrong }, &[]).await;
@@ -160,10 +169,13 @@ async fn an_issuer_is_what_the_deployment_and_the_policy_admit() {
     // The policy of an org allows none by default.
     assert!(wrong(create(&owner, named("https://one.example")).await).contains("does not allow federation"));
     allow_federation(&server, &org.id).await;
-    for not in ["https://one.example/", "https://a.b.two.example", "https://three.example", "https://localhost:8443"] {
+    for not in
+        ["https://one.example/", "https://a.b.two.example", "https://three.example", "https://localhost:8443"]
+    {
         assert!(wrong(create(&owner, named(not)).await).contains("admits"), "{not}");
     }
-    let policy = pb::TokenPolicy { allowed_issuers: vec!["https://a.two.example".into()], ..Default::default() };
+    let policy =
+        pb::TokenPolicy { allowed_issuers: vec!["https://a.two.example".into()], ..Default::default() };
     let request = pb::UpdateTokenPolicyRequest { policy: Some(policy), ..Default::default() };
     owner.orgs().update_token_policy(request).await.unwrap();
     assert!(wrong(create(&owner, named("https://one.example")).await).contains("token policy"));
@@ -208,11 +220,17 @@ async fn bad_issuers_are_refused_by_the_field() {
         (pb::Issuer { jwks: secret, ..good() }, &["issuer.jwks"]),
         (pb::Issuer { kind: pb::IssuerKind::Oidc.into(), ..good() }, &["issuer.jwks"]),
         (pb::Issuer { max_assertion_lifetime: seconds(0), ..good() }, &["issuer.max_assertion_lifetime"]),
-        (pb::Issuer { max_assertion_lifetime: seconds(86_401), ..good() }, &["issuer.max_assertion_lifetime"]),
+        (
+            pb::Issuer { max_assertion_lifetime: seconds(86_401), ..good() },
+            &["issuer.max_assertion_lifetime"],
+        ),
         (pb::Issuer { max_assertion_lifetime: seconds(-1), ..good() }, &["issuer.max_assertion_lifetime"]),
         (pb::Issuer { display_name: Some("a://b".into()), ..good() }, &["issuer.display_name"]),
         (pb::Issuer { issuer: "https://localhost:1".into(), ..spiffe() }, &["issuer.issuer"]),
-        (pb::Issuer { bundle_uri: Some("https://other.example/".into()), ..spiffe() }, &["issuer.bundle_uri"]),
+        (
+            pb::Issuer { bundle_uri: Some("https://other.example/".into()), ..spiffe() },
+            &["issuer.bundle_uri"],
+        ),
     ] {
         let refusal = refused(create(&owner, issuer.clone()).await, Code::InvalidArgument, "INVALID_FIELD");
         assert_eq!(violated(&refusal), fields, "{issuer:?}");
@@ -258,7 +276,8 @@ async fn a_change_of_an_issuer_asks_for_every_rule_of_it() {
         assert_eq!(listed, [beyond.id.as_str()]);
     }
     assert_eq!(rule_versions(&server).await, [1, 1]);
-    let gone = pb::DeleteFederationRuleRequest { rule_id: beyond.id, org_id: org.id.clone(), ..Default::default() };
+    let gone =
+        pb::DeleteFederationRuleRequest { rule_id: beyond.id, org_id: org.id.clone(), ..Default::default() };
     server.operator.orgs().delete_federation_rule(gone).await.unwrap();
     assert_eq!(update(&keeper, swap(&made.id), &[]).await.unwrap().key_ids, ["two"]);
     // What its rules gave before is stale.
@@ -296,10 +315,8 @@ async fn an_issuer_becomes_shared_only_when_its_rules_name_an_owner() {
     assert_eq!(violated(&refusal), ["issuer.shared"]);
     let gone = pb::DeleteFederationRuleRequest { rule_id: by_prefix.id, ..Default::default() };
     owner.orgs().delete_federation_rule(gone).await.unwrap();
-    let exact = pb::CreateFederationRuleRequest {
-        rule: Some(rule_for(&made.id, &account.id)),
-        ..Default::default()
-    };
+    let exact =
+        pb::CreateFederationRuleRequest { rule: Some(rule_for(&made.id, &account.id)), ..Default::default() };
     owner.orgs().create_federation_rule(exact).await.unwrap();
     update(&owner, share(), &[]).await.unwrap();
 }

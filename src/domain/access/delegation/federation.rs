@@ -102,8 +102,13 @@ impl World {
                 may_become(&limits(&before.lists), &limits(&after))?;
                 // Enabled, for a workload of the caller's.
                 let before = before.clone();
-                self.federation[rule] =
-                    ModelRule { lists: after, disabled: false, mine: true, bound: Some(by.bound()), ..before };
+                self.federation[rule] = ModelRule {
+                    lists: after,
+                    disabled: false,
+                    mine: true,
+                    bound: Some(by.bound()),
+                    ..before
+                };
             }
             _ => return refuse(),
         }

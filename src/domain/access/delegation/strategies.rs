@@ -118,8 +118,21 @@ fn first(is_system: bool) -> BoxedStrategy<Vec<(&'static str, &'static str)>> {
     let all = |rights: &[&'static str]| rights.iter().map(|right| (*right, "*")).collect::<Vec<_>>();
     let own = prop_oneof![
         Just(vec![("manager", "*"), ("x.z", "a"), ("federation.write", "*")]),
-        Just(vec![("manager", "*"), ("x.y", "*"), ("federation.write", "*"), ("accounts.impersonate", "*"), ("orgs.write", "a/b")]),
-        Just(all(&["accounts.write", "roles.write", "tokens.write", "invitations.write", "federation.write", "x.y"])),
+        Just(vec![
+            ("manager", "*"),
+            ("x.y", "*"),
+            ("federation.write", "*"),
+            ("accounts.impersonate", "*"),
+            ("orgs.write", "a/b")
+        ]),
+        Just(all(&[
+            "accounts.write",
+            "roles.write",
+            "tokens.write",
+            "invitations.write",
+            "federation.write",
+            "x.y"
+        ])),
         Just(all(&["owner"]))
     ];
     let operators = prop_oneof![

@@ -314,7 +314,9 @@ impl World {
         let secret = match credential {
             ModelCredential::Token(n) => Some(self.tokens[n].secret),
             ModelCredential::Jwt(n) => Some(self.jwts[n].secret),
-            ModelCredential::Session(_) | ModelCredential::Impersonation(_) | ModelCredential::Rule(_) => None,
+            ModelCredential::Session(_) | ModelCredential::Impersonation(_) | ModelCredential::Rule(_) => {
+                None
+            }
         };
         if !found.vouches_for(secret, now()) {
             return Err(Reason::AccessTokenStale.into());
