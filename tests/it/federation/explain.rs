@@ -6,7 +6,7 @@ use serde_json::json;
 use tonic::Code;
 
 use super::World;
-use crate::harness::{Client, Signer, grant, reason, refused};
+use crate::harness::{Client, Signer, reason, refused};
 
 fn request(world: &World, assertion: &str) -> pb::ExplainTokenRequest {
     pb::ExplainTokenRequest {
@@ -129,7 +129,7 @@ async fn who_may_have_an_assertion_explained() {
     world.exchange(&good).await.unwrap();
     let (_, reader) = world.server.account(&world.org.id, "reader", &[("federation.read", "*")]).await;
     assert_eq!(first_failed(&explain(&reader, request(&world, &good)).await), None);
-    let (account, other) = world.server.account(&world.org.id, "other", &[("tokens.read", "*")]).await;
+    let (_, other) = world.server.account(&world.org.id, "other", &[("tokens.read", "*")]).await;
     let denied = other.tokens().explain_token(request(&world, &good)).await;
     refused(denied, Code::PermissionDenied, "PERMISSION_MISSING");
     // Of a token it is the other permission.
@@ -152,5 +152,4 @@ async fn who_may_have_an_assertion_explained() {
     let without =
         pb::ExplainTokenRequest { target: Some(Target::TokenText("x".into())), ..request(&world, &good) };
     refused(reader.tokens().explain_token(without).await, Code::InvalidArgument, "INVALID_FIELD");
-    drop((account, grant("x.y", "*")));
 }

@@ -1,7 +1,6 @@
 //! What the JWT of a rule may do: everything that its account may, but nothing that yields another credential.
 
 use countersign::grpc::pb;
-use serde_json::json;
 use tonic::Code;
 
 use super::{World, create_issuer, create_rule, rule_for};
@@ -65,7 +64,6 @@ async fn a_jwt_of_a_rule_makes_no_credential() {
     // It is no subject of another exchange.
     let again = pb::ExchangeTokenRequest { subject_token: Some(by.token().into()), ..Default::default() };
     refused(by.tokens().exchange_token(again).await, Code::InvalidArgument, "SUBJECT_NOT_EXCHANGEABLE");
-    drop(json!({}));
 }
 
 #[tokio::test]
