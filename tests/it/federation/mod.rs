@@ -7,6 +7,7 @@ mod keys;
 mod oauth;
 mod platforms;
 mod rights;
+mod trial;
 
 use countersign::config::ServerLimits;
 use countersign::grpc::pb;
