@@ -1,7 +1,7 @@
 //! Issuers and federation rules in their rows: a seal under the master key says that we stored them.
 //!
-//! Nothing in them is secret. But a row that somebody wrote who can write the database would open an account to the
-//! workloads of another.
+//! Nothing in them is secret. But a row that was written past the server, by what can write the database, would open
+//! an account to the workloads of another.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use uuid::Uuid;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use ipnet::IpNet;
 
-use super::server::network;
+use super::network::network;
 use crate::config::FederationSettings;
 use crate::domain::federation::ceiling::{Ceiling, CeilingEntry};
 use crate::domain::values::networks::Network;

@@ -6,6 +6,7 @@ mod email;
 mod federation;
 mod keys;
 mod logging;
+mod network;
 mod observation;
 mod server;
 mod size;

@@ -1,6 +1,5 @@
 //! Arguments of a server, which `serve` and `dev` have in common.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
@@ -11,6 +10,7 @@ use super::database::ConnectionArgs;
 use super::duration::{DAY, HOUR, MINUTE, duration};
 use super::federation::FederationArgs;
 use super::keys::RotationArgs;
+use super::network::network;
 use super::observation::ObservationArgs;
 use super::size::{MIB, TIB, size};
 use crate::config::{ConnectionLimits, ListenAddress, PasswordHashing, ServerLimits, TokenLimits};
@@ -423,10 +423,4 @@ pub(crate) struct CacheArgs {
         value_name = "DURATION"
     )]
     last_use_interval: Duration,
-}
-
-/// A network, or a single address.
-pub(super) fn network(text: &str) -> Result<IpNet, &'static str> {
-    let single = text.parse::<IpAddr>().map(IpNet::from);
-    single.or_else(|_| text.parse()).map_err(|_| "must be like 10.0.0.0/8 or 2001:db8::1")
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use sqlx::PgConnection;
 
-use super::{StoredIssuer, StoredRule, issuers, rules};
+use super::issuers::{self, StoredIssuer};
+use super::rules::{self, StoredRule};
 use crate::crypto::seal::MasterKeys;
 use crate::db::tokens::principals::{LoadedWith, find_member};
 use crate::domain::access::credential::{Credential, Derived};

@@ -6,7 +6,7 @@ use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::made_by;
+use super::makers::made_by;
 use crate::crypto::federation_seals;
 use crate::crypto::seal::MasterKeys;
 use crate::db::one_row;

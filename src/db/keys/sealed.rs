@@ -21,13 +21,13 @@ pub enum Sealed {
 
 impl Sealed {
     pub const ALL: [Self; 7] = [
+        Self::FederationRules,
+        Self::Issuers,
         Self::Outbox,
         Self::Passwords,
         Self::Peppers,
         Self::SigningKeys,
         Self::PublicKeys,
-        Self::Issuers,
-        Self::FederationRules,
     ];
 
     /// Its name in the schema.

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use time::{Duration, OffsetDateTime};
 
 use super::algorithm::Algorithm;
-use super::claims::claim_passes;
+use super::claims::{audiences, claim_passes, subject};
 use super::issuer::{IssuerKind, Trust};
 use super::issuer_name::IssuerName;
 use super::rule::{RuleMatch, SubjectMatch};
@@ -202,20 +202,6 @@ pub(super) fn passes_rule(check: RuleCheck, claims: &Map<String, Value>, rule: &
         },
         RuleCheck::Claim(place) => rule.claims().get(place).is_some_and(|claim| claim_passes(claim, claims)),
         _ => true,
-    }
-}
-
-/// `sub`.
-pub(super) fn subject(claims: &Map<String, Value>) -> Option<&str> {
-    claims.get("sub")?.as_str()
-}
-
-/// `aud`: a string, or an array of strings; none where it is something else.
-pub(super) fn audiences(claims: &Map<String, Value>) -> Option<Vec<&str>> {
-    match claims.get("aud")? {
-        Value::String(one) => Some(vec![one]),
-        Value::Array(many) => many.iter().map(Value::as_str).collect(),
-        _ => None,
     }
 }
 

@@ -2,7 +2,6 @@
 
 use serde_json::{Map, Value};
 
-use super::assertion::{audiences, subject};
 use super::rule::{ClaimMatch, ClaimValue, MAX_PATH, MAX_TEXT};
 use crate::domain::values::text::is_deceptive;
 
@@ -34,6 +33,20 @@ pub(super) fn claim_passes(claim: &ClaimMatch, claims: &Map<String, Value>) -> b
         Some(Value::String(text)) if !claim.contains() => is_text(text),
         Some(Value::Bool(flag)) if !claim.contains() => claim.values().contains(&ClaimValue::Bool(*flag)),
         _ => false,
+    }
+}
+
+/// `sub`.
+pub(super) fn subject(claims: &Map<String, Value>) -> Option<&str> {
+    claims.get("sub")?.as_str()
+}
+
+/// `aud`: a string, or an array of strings; none where it is something else.
+pub(super) fn audiences(claims: &Map<String, Value>) -> Option<Vec<&str>> {
+    match claims.get("aud")? {
+        Value::String(one) => Some(vec![one]),
+        Value::Array(many) => many.iter().map(Value::as_str).collect(),
+        _ => None,
     }
 }
 

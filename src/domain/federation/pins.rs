@@ -57,7 +57,7 @@ pub fn check(violations: &mut Violations, issuer: &Trust, rule: &RuleMatch, plac
             violations
                 .add("subject", "is required in the system org: a prefix or claims alone are not enough");
         }
-        if place.admitted == Admitted::ByWildcard {
+        if place.admitted != Admitted::Exactly {
             violations.add(
                 "issuer_id",
                 "must be an issuer that the deployment lists exactly, for a rule of the system org",

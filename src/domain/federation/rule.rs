@@ -22,7 +22,7 @@ pub const MAX_VALUES: usize = 100;
 /// The longest subject, segment of a path or value, in bytes.
 pub const MAX_TEXT: usize = 255;
 
-/// The claims that a rule has fields for, or that identify nobody (RFC 7519, section 4.1).
+/// The claims that a rule has fields for, or that identify no workload (RFC 7519, section 4.1).
 const REGISTERED: [&str; 7] = ["iss", "aud", "exp", "nbf", "iat", "jti", "sub"];
 
 /// Which `sub` an assertion must have.
@@ -130,7 +130,7 @@ pub struct RuleMatch {
 }
 
 impl RuleMatch {
-    /// Checks what was asked for, each and together: whether it identifies anybody. Violations name the fields as they
+    /// Checks what was asked for, each and together: whether it identifies a workload. Violations name the fields as they
     /// are called in a rule. Whether it fits the issuer is checked by [`pins`](super::pins).
     pub fn read(
         violations: &mut Violations,
@@ -157,7 +157,7 @@ impl RuleMatch {
         if subject == SubjectMatch::Any && claims.is_empty() {
             violations.add(
                 "subject",
-                "is required, or a subject_prefix or claims: an audience alone identifies nobody",
+                "is required, or a subject_prefix or claims: an audience alone identifies no workload",
             );
         }
         (violations.count() == before).then_some(Self { audiences: checked, subject, claims })

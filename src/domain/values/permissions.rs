@@ -338,6 +338,7 @@ mod tests {
             "invoices.*",
             "tokens.reed",
             "platform.all",
+            "federation.delete",
             "accounts.delete",
             &format!("{}.a", "a".repeat(32)),
         ] {
@@ -349,12 +350,13 @@ mod tests {
     fn system_roles_carry_what_the_model_says() {
         let names = |role: SystemRole| role.permissions().map(|p| p.as_str()).collect::<Vec<_>>();
         assert_eq!(names(SystemRole::Owner).len(), Permission::OWN.len() - 4);
-        assert_eq!(names(SystemRole::Manager).len(), names(SystemRole::Owner).len() - 2);
+        assert_eq!(names(SystemRole::Manager).len(), names(SystemRole::Owner).len() - 3);
         assert_eq!(
             names(SystemRole::Auditor),
             [
                 "accounts.read",
                 "events.read",
+                "federation.read",
                 "invitations.read",
                 "orgs.read",
                 "resources.read",

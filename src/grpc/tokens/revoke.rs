@@ -80,7 +80,7 @@ async fn by_id(
                 acting.may_stop(&held)?;
             }
         }
-        revoke(&mut tx, vec![(acting.org_id, token_id)], reason).await?;
+        revoke(&mut tx, (acting.org_id, token_id), reason).await?;
         let token = db::tokens::find(&mut *tx, acting.org_id, token_id).await?;
         let rules = db::orgs::policies::find_rules(&mut *tx, acting.org_id, &state.ceilings).await?;
         tx.commit().await?;
@@ -168,7 +168,7 @@ async fn by_text(
         let now = tx.now();
         match credential.credential_id {
             CredentialId::Token(id) => {
-                revoke(&mut tx, vec![(credential.account.org_id, id)], reason).await?;
+                revoke(&mut tx, (credential.account.org_id, id), reason).await?;
             }
             CredentialId::Session(id) => {
                 let ended = end_session(&mut tx, (credential.account.org_id, id), reason, now).await?;
@@ -229,30 +229,25 @@ pub async fn revoke_account_tokens(
             Limit::ACTIVE_TOKENS_OF_ACCOUNT.most,
         )
         .await?;
-        let live = live.into_iter().map(|token_id| (acting.org_id, token_id)).collect();
+        let live: Vec<_> = live.into_iter().map(|token_id| (acting.org_id, token_id)).collect();
         let rules =
             db::federation::rules::find_active_of_account(&mut tx, acting.org_id, account_id, now).await?;
         let rules: Vec<_> = rules.into_iter().map(|rule_id| (acting.org_id, rule_id)).collect();
-        let mut stopped = Stopped::default();
+        let mut stopped = stop(&mut tx, &live, &[], reason, now).await?;
         stopped.revoke_rules(&mut tx, &rules, reason, now).await?;
         tx.record_all(&changes(&stopped, reason)).await?;
-        let rules: usize = stopped.rules.values().map(BTreeSet::len).sum();
-        let revoked = rules + revoke(&mut tx, live, reason).await?;
+        let revoked = stopped.tokens.values().map(Vec::len).sum::<usize>()
+            + stopped.rules.values().map(BTreeSet::len).sum::<usize>();
         tx.commit().await?;
         Ok(pb::RevokeAccountTokensResponse { revoked_count: revoked as i32 })
     })
 }
 
-/// Revokes tokens, and what ends with them, as [`stop`] does. Returns how many.
-async fn revoke(
-    tx: &mut Transaction<'_>,
-    tokens: Vec<(OrgId, TokenId)>,
-    reason: RevokeReason,
-) -> Result<usize> {
+/// Revokes a token, and what ends with it, as [`stop`] does.
+async fn revoke(tx: &mut Transaction<'_>, token: (OrgId, TokenId), reason: RevokeReason) -> Result<()> {
     let now = tx.now();
-    let stopped = stop(tx, &tokens, &[], reason, now).await?;
-    tx.record_all(&changes(&stopped, reason)).await?;
-    Ok(stopped.tokens.values().map(Vec::len).sum())
+    let stopped = stop(tx, &[token], &[], reason, now).await?;
+    tx.record_all(&changes(&stopped, reason)).await
 }
 
 /// One event for each org, naming all tokens revoked there; and those of what ended with them.

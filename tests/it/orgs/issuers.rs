@@ -1,15 +1,18 @@
 //! Issuers of an org: what they may be, and who may change them.
 
+use countersign::commands::keys;
 use countersign::config::{FederationSettings, ServerLimits};
+use countersign::crypto::seal::MasterKeys;
+use countersign::db::federation::{issuers, rules};
 use countersign::domain::federation::ceiling::{Ceiling, CeilingEntry};
-use countersign::domain::values::ids::IssuerId;
+use countersign::domain::values::ids::{IssuerId, OrgId, RuleId};
 use countersign::grpc::pb;
 use prost_types::FieldMask;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::harness::federation::{KEY_SET, allow_federation, issuer, issuer_of, rule, rule_for};
-use crate::harness::{Client, LIMITS, TestServer, refused, token_for, violated};
+use crate::harness::{Client, LIMITS, TestServer, read_keys, refused, token_for, violated};
 
 async fn create(client: &Client, issuer: pb::Issuer) -> Result<pb::CreateIssuerResponse, Status> {
     let request = pb::CreateIssuerRequest { issuer: Some(issuer), ..Default::default() };
@@ -130,11 +133,15 @@ async fn an_issuer_is_created_changed_and_deleted() {
             pb::Issuer { bundle_uri: Some("https://localhost:1/".into()), ..Default::default() },
             "issuer.bundle_uri",
         ),
-        (pb::Issuer { algorithms: vec!["HS256".into()], ..Default::default() }, "issuer.algorithms[0]"),
     ] {
         let refusal = update(&owner, pb::Issuer { id: made.id.clone(), ..wrong }, &[]).await;
         assert_eq!(violated(&refused(refusal, Code::InvalidArgument, "INVALID_FIELD")), [fields]);
     }
+
+    let symmetric =
+        pb::Issuer { id: made.id.clone(), algorithms: vec!["HS256".into()], ..Default::default() };
+    let refusal = refused(update(&owner, symmetric, &[]).await, Code::InvalidArgument, "INVALID_FIELD");
+    assert!(violated(&refusal).contains(&"issuer.algorithms[0]".to_owned()));
 
     let (account, _) = server.account(&org.id, "deployer", &[]).await;
     let named = rule(&server, &org.id, rule_for(&made.id, &account.id)).await;
@@ -335,4 +342,35 @@ async fn an_org_has_a_hundred_issuers() {
     let owner = server.client(server.managing_token_of(&org).await);
     create(&owner, issuer_of("hundredth")).await.unwrap();
     refused(create(&owner, issuer_of("next")).await, Code::FailedPrecondition, "LIMIT_REACHED");
+}
+
+/// A row that was written past the server opens nothing, whichever master key is the current one.
+#[tokio::test]
+async fn issuers_and_rules_are_sealed() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let made = issuer(&server, &org.id, "a").await;
+    let (account, _) = server.account(&org.id, "deployer", &[]).await;
+    let made_rule = rule(&server, &org.id, rule_for(&made.id, &account.id)).await;
+    let db = &server.state.db;
+    let org_id = OrgId::parse(&org.id).unwrap();
+    let (issuer_id, rule_id) = (IssuerId::parse(&made.id).unwrap(), RuleId::parse(&made_rule.id).unwrap());
+    let are_ours = async |master: &MasterKeys| {
+        let issuer = issuers::find(db, org_id, issuer_id).await.unwrap().unwrap();
+        let rule = rules::find(db, org_id, rule_id).await.unwrap().unwrap();
+        let read = (issuer.issuer().unwrap(), rule.rule().unwrap());
+        (issuer.is_ours(master, &read.0), rule.is_ours(master, &read.1))
+    };
+    assert_eq!(are_ours(&server.state.master).await, (true, true));
+    let new = MasterKeys::new_file().replacen("1:", "new:", 1);
+    let both = read_keys(&format!("{new}{}", server.master_key_file()));
+    keys::reseal(&db.pool(), &both, &server.state.clock, |_| ()).await.unwrap();
+    assert_eq!(are_ours(&read_keys(&new)).await, (true, true));
+    assert_eq!(are_ours(&server.state.master).await, (false, false));
+
+    let planted = "update federation_rules set subject = 'mallory'";
+    sqlx::query(planted).execute(db).await.unwrap();
+    assert_eq!(are_ours(&both).await, (true, false));
+    sqlx::query("update issuers set single_use_jti = true").execute(db).await.unwrap();
+    assert_eq!(are_ours(&both).await, (false, false));
 }
