@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -10,6 +11,7 @@ use super::authenticate::Authenticator;
 use super::principals::Authenticated;
 use super::shares::Member;
 use crate::domain::access::credential::Credential;
+use crate::domain::federation::assertion::RuleCheck;
 use crate::domain::tokens::assertion::{Assertion, AssertionCheck, AssertionFault, AssertionUse};
 use crate::domain::tokens::public_key::{PublicKey, decoy};
 use crate::domain::tokens::secrets::Secret;
@@ -29,6 +31,8 @@ pub struct SignedAssertion {
     signer: (Uuid, Option<RuleId>),
     /// None where it works more than once.
     used: Option<AssertionUse>,
+    /// What one of another issuer says that works once: whether it passed is known when it is spent.
+    claims: Option<Map<String, Value>>,
 }
 
 impl SignedAssertion {
@@ -37,7 +41,12 @@ impl SignedAssertion {
         signer: (Uuid, Option<RuleId>),
         used: Option<AssertionUse>,
     ) -> Self {
-        Self { found, signer, used }
+        Self { found, signer, used, claims: None }
+    }
+
+    /// The same, with what it says.
+    pub(super) fn with_claims(self, claims: &Map<String, Value>) -> Self {
+        Self { claims: Some(claims.clone()), ..self }
     }
 
     /// The token that it is from, with the number of the key that signed it: for checks, and for the log.
@@ -99,11 +108,19 @@ impl Authenticator {
     /// `TOKEN_INVALID` if it was used before, on whichever node; `THROTTLED` if too many assertions of its token
     /// were used that have not expired; `DATABASE_UNAVAILABLE`.
     pub async fn spend(&self, assertion: SignedAssertion, now: OffsetDateTime) -> Result<Authenticated> {
-        let SignedAssertion { found, signer, used } = assertion;
+        let SignedAssertion { found, signer, used, claims } = assertion;
         if let Some(used) = used {
-            let id = found.credential.credential_id;
-            let who = (found.credential.account.org_id, Member::Credential(id));
+            let credential = &found.credential;
+            let id = credential.credential_id;
+            let who = (credential.account.org_id, Member::Credential(id));
             let spent = self.used_assertions.spend(who, signer, &used, now).await;
+            match (&spent, &claims, &credential.federated) {
+                (Ok(()), Some(claims), _) => self.presentations.passed(credential, claims, now),
+                (Err(error), Some(claims), Some(rule)) if error.reason() == Reason::TokenInvalid => {
+                    self.presentations.refused(credential, rule, RuleCheck::Replay, claims, now);
+                }
+                _ => {}
+            }
             spent.map_err(|error| error.of_credential(id))?;
         }
         Ok(found)

@@ -59,6 +59,9 @@ pub async fn create_issuer(
     let mut violations = Violations::default();
     let request_id = violations.check("request_id", idempotency::parse(&request_id));
     let mut inner = Violations::default();
+    if !message.org_id.is_empty() {
+        inner.add("org_id", "must be empty: the org is that of the request");
+    }
     let kind = inner.check("kind", messages::issuer_kind(message.kind));
     let display_name =
         inner.check("display_name", convert::optional(message.display_name(), DisplayName::parse));

@@ -151,6 +151,9 @@ pub async fn create_federation_rule(
     let mut violations = Violations::default();
     let request_id = violations.check("request_id", idempotency::parse(&request_id));
     let mut inner = Violations::default();
+    if !message.org_id.is_empty() {
+        inner.add("org_id", "must be empty: the org is that of the request");
+    }
     let issuer_id = inner.check("issuer_id", IssuerId::parse(&message.issuer_id));
     let named = inner.check("account_id", AccountRef::parse(&message.account_id));
     let given = GivenRuleFields::read(&mut inner, &message);

@@ -80,11 +80,14 @@ impl Authenticator {
             self.presentations.refused(credential, federated, failed, assertion.claims(), now);
             return Err(refuse().of_credential(rule_id));
         }
-        self.presentations.passed(credential, assertion.claims(), now);
         let used = assertion.used(trust, now);
         let signer = (federated.issuer.id().uuid(), Some(rule_id));
         let found = Authenticated { credential: credential.clone(), source: found.source, secret: None };
-        Ok(SignedAssertion::new(found, signer, used))
+        if used.is_none() {
+            self.presentations.passed(credential, assertion.claims(), now);
+            return Ok(SignedAssertion::new(found, signer, used));
+        }
+        Ok(SignedAssertion::new(found, signer, used).with_claims(assertion.claims()))
     }
 
     /// Explains an assertion for a rule: each of its checks, or those up to the signature where that is not good.

@@ -101,7 +101,10 @@ impl World {
 
     /// A JWT of ours that the rule gave.
     pub async fn access_token(&self) -> String {
-        self.exchange(&self.assertion()).await.unwrap().access_token
+        match self.exchange(&self.assertion()).await {
+            Ok(issued) => issued.access_token,
+            Err(refusal) => panic!("{refusal:?}; fetch_error: {:?}", self.get_issuer().await.fetch_error),
+        }
     }
 
     /// Changes these fields of the rule.
