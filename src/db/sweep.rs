@@ -96,6 +96,8 @@ pub async fn sweep(db: &PgPool, now: OffsetDateTime) -> Result<u64> {
     tx.commit().await?;
     let mut tx = begin_job(db).await?;
     deleted += verifiers::sweep(&mut *tx, now).await?;
+    tx.commit().await?;
+    let mut tx = begin_job(db).await?;
     deleted += presentations::sweep(&mut tx, now).await?;
     tx.commit().await?;
     for query in [emails, requests, event_resources, events, origins, logins, codes, resets] {

@@ -35,6 +35,7 @@ pub const EVENT_TYPES: &[&str] = &[
     "issuer.changed",
     "issuer.created",
     "issuer.deleted",
+    "issuer.keys_changed",
     "issuer.updated",
     "login.throttled",
     "master_key.resealed",

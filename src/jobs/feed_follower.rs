@@ -21,6 +21,7 @@ use crate::db::sqlstate;
 use crate::domain::values::subject::Subject;
 use crate::error::{Error, Result};
 use crate::state::cors_origins::CorsOrigins;
+use crate::state::federation::keys::IssuerKeys;
 use crate::state::feed::Feed;
 use crate::state::keyring::Keyring;
 use crate::state::principals::Principals;
@@ -39,6 +40,7 @@ struct FollowedBy {
     principals: Arc<Principals>,
     cors_origins: Arc<CorsOrigins>,
     keyring: Arc<Keyring>,
+    issuer_keys: Arc<IssuerKeys>,
     pools: Pools,
     streams: Arc<Streams>,
     clock: Clock,
@@ -55,6 +57,7 @@ pub(super) async fn run(context: JobContext, period: Duration) {
         principals: state.principals.clone(),
         cors_origins: state.cors_origins.clone(),
         keyring: state.keyring.clone(),
+        issuer_keys: state.issuer_keys.clone(),
         pools: state.pools.clone(),
         streams: state.streams.clone(),
         clock: state.clock.clone(),
@@ -159,6 +162,11 @@ async fn apply(
             if !subjects.is_empty() {
                 to.principals.invalidate(&subjects);
                 to.cors_origins.invalidate(&subjects);
+                for subject in &subjects {
+                    if let Subject::Issuer(issuer_id) = subject {
+                        to.issuer_keys.changed(*issuer_id);
+                    }
+                }
                 seconds.note(&subjects, Instant::now());
             }
             *keys_changed |= subjects.contains(&Subject::Keys);

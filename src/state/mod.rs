@@ -5,6 +5,7 @@ pub mod assertions;
 pub mod authenticate;
 pub mod cors_origins;
 pub mod explain;
+pub mod federation;
 pub mod feed;
 pub mod keyring;
 pub mod last_use;
@@ -31,6 +32,8 @@ use crate::domain::tokens::policy::Ceilings;
 use crate::metrics::Metrics;
 use crate::state::authenticate::Authenticator;
 use crate::state::cors_origins::CorsOrigins;
+use crate::state::federation::keys::IssuerKeys;
+use crate::state::federation::presentations::Presentations;
 use crate::state::feed::Feed;
 use crate::state::keyring::Keyring;
 use crate::state::last_use::LastUses;
@@ -67,6 +70,10 @@ pub struct State {
     pub authenticator: Authenticator,
     pub pepper_renewals: Arc<PepperRenewals>,
     pub last_uses: Arc<LastUses>,
+    /// The keys of other issuers.
+    pub issuer_keys: Arc<IssuerKeys>,
+    /// What was presented to rules of federation.
+    pub presentations: Arc<Presentations>,
     pub cors_origins: Arc<CorsOrigins>,
     pub lifecycle: Lifecycle,
     /// What the streams of this node read.

@@ -6,14 +6,18 @@ use tokio::sync::Notify;
 
 use super::State;
 use crate::clock::Clock;
-use crate::config::{CredentialLimits, Issuer, SigningAlgorithm, TokenLimits};
+use crate::config::{CredentialLimits, FederationSettings, Issuer, SigningAlgorithm, TokenLimits};
 use crate::crypto::password_hash::Passwords;
 use crate::crypto::seal::MasterKeys;
 use crate::db::keys::KeysError;
 use crate::db::pool::Pools;
 use crate::domain::tokens::policy::Ceilings;
+use crate::error::Error;
 use crate::state::authenticate::Authenticator;
 use crate::state::cors_origins::CorsOrigins;
+use crate::state::federation::fetcher::Fetcher;
+use crate::state::federation::keys::IssuerKeys;
+use crate::state::federation::presentations::Presentations;
 use crate::state::feed::Feed;
 use crate::state::keyring::Keyring;
 use crate::state::last_use::LastUses;
@@ -73,6 +77,10 @@ impl State {
         let keyring = Arc::new(keyring);
         let cors_origins = CorsOrigins::load(pools.feed.clone(), clock.clone()).await?;
         let last_uses = Arc::new(LastUses::new(db.clone()));
+        let FederationSettings { ceiling, networks, ca } = limits.federation.clone();
+        let fetcher = Fetcher::new(ceiling, networks, ca.as_deref()).map_err(Error::internal)?;
+        let issuer_keys = Arc::new(IssuerKeys::new(fetcher, keyring.clone(), clock.clone()));
+        let presentations = Arc::new(Presentations::new(db.clone()));
         let pepper_renewals = Arc::<PepperRenewals>::default();
         let shares = Shares::new(db.max_connections());
         let streams = Streams::new(feed.follower().await.settled(), clock.now());
@@ -83,6 +91,8 @@ impl State {
                 pepper_renewals: pepper_renewals.clone(),
                 last_uses: last_uses.clone(),
                 used_assertions: UsedAssertions::new(db.clone(), feed.clone(), shares.clone()),
+                issuer_keys: issuer_keys.clone(),
+                presentations: presentations.clone(),
                 clock: clock.clone(),
             },
             lifecycle: Lifecycle::new(feed.clone(), keyring.clone(), limits.outage_grace),
@@ -106,6 +116,8 @@ impl State {
             principals,
             pepper_renewals,
             last_uses,
+            issuer_keys,
+            presentations,
         }))
     }
 

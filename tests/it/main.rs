@@ -5,6 +5,7 @@
 mod accounts;
 mod contract;
 mod edge;
+mod federation;
 mod harness;
 mod mail;
 mod oauth;

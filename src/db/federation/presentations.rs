@@ -6,6 +6,7 @@ use time::{Duration, OffsetDateTime};
 
 use serde_json::{Map, Value};
 
+use crate::domain::federation::claims::Recorded;
 use crate::domain::federation::presentation::Outcome;
 use crate::domain::paging::Page;
 use crate::domain::values::ids::{OrgId, RuleId};
@@ -31,6 +32,15 @@ impl StoredPresentation {
     /// Whether it passed.
     pub fn outcome(&self) -> Result<Outcome> {
         Outcome::parse(&self.outcome).ok_or_else(|| Error::internal("a stored outcome is unknown"))
+    }
+
+    /// What was recorded of it.
+    pub fn recorded(&self) -> Recorded {
+        Recorded {
+            subject: self.subject.clone(),
+            audiences: self.audiences.clone(),
+            claims: self.claims.0.clone(),
+        }
     }
 
     /// What it follows and precedes in a list.

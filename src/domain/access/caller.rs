@@ -228,6 +228,7 @@ impl Caller {
             credential_org: self.credential_org(),
             credential_id: self.credential_id(),
             secret: self.secret,
+            rule_version: self.credential.rule_version(),
             account: (&self.credential.account).into(),
             impersonated: self.impersonation.as_ref().map(|acts| (&*acts.target).into()),
             rights: self.by_token_string.then(|| self.rights.clone()),

@@ -11,6 +11,7 @@ use super::carried::Carried;
 use super::held::Held;
 use super::member::Member;
 use super::rights::Rights;
+use crate::domain::federation::federated::Federated;
 use crate::domain::sign_in::sessions::idle_expiry;
 use crate::domain::tokens::policy::Facts;
 use crate::domain::tokens::restrictions::Lists;
@@ -42,6 +43,8 @@ pub struct Credential {
     pub revoked: bool,
     /// The token with which a session ends, because it gave the password that the session began with.
     pub tied_to: Option<Box<TiedTo>>,
+    /// What a rule of federation has beside.
+    pub federated: Option<Box<Federated>>,
     /// What follows from the rest.
     pub derived: Derived,
 }
@@ -121,6 +124,7 @@ impl Credential {
             + size_of_val(&*self.secrets)
             + self.secrets.iter().map(Secret::weight).sum::<usize>()
             + self.tied_to.as_ref().map_or(0, |tied_to| size_of_val(&**tied_to))
+            + self.federated.as_ref().map_or(0, |federated| federated.weight())
             + narrowed
     }
 
@@ -192,6 +196,17 @@ impl Credential {
         secret.is_none_or(is_active)
     }
 
+    /// Whether a JWT with this `rule_ver` is still good: that of a rule is until the rule or its issuer changes. Others
+    /// have none.
+    pub(crate) fn vouches_for_rule(&self, rule_ver: Option<i64>) -> bool {
+        self.federated.as_ref().is_none_or(|federated| federated.vouches_for(rule_ver))
+    }
+
+    /// The version of the rule that its JWTs name.
+    pub(crate) fn rule_version(&self) -> Option<i64> {
+        self.federated.as_ref().map(|federated| federated.version)
+    }
+
     /// Whether the secret with this number has expired, because the token was rotated.
     pub(crate) fn was_replaced(&self, secret: Option<i32>, now: OffsetDateTime) -> bool {
         let presented = self.secrets.iter().find(|known| Some(known.number) == secret);
@@ -260,6 +275,7 @@ pub(crate) mod tests {
             last_use: now(),
             revoked: false,
             tied_to: None,
+            federated: None,
             derived: Derived::default(),
         }
     }

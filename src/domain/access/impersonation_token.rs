@@ -97,7 +97,8 @@ pub(crate) fn decide<'a>(
     let secret = credential.bound_to(acting.caller.secret());
     let bound_to = acting.caller.binds_to();
     let (speaks_for, audiences) = (SpeaksFor::new(target, credential), Audiences::Issuer(issuer));
-    Ok(Decision { speaks_for, audiences, carried, secret, bound_to, issued_at, expires_at })
+    let rule_version = None;
+    Ok(Decision { speaks_for, audiences, carried, secret, rule_version, bound_to, issued_at, expires_at })
 }
 
 #[cfg(test)]

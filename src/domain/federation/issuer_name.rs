@@ -200,7 +200,7 @@ mod tests {
         }
         for bad in [
             "",
-            "issuer.example",
+            "issuer.example.com",
             "http://issuer.example",
             "HTTPS://issuer.example",
             "https://",

@@ -2,11 +2,17 @@
 //! account.
 
 pub mod algorithm;
+pub mod assertion;
 pub mod ceiling;
+pub mod claims;
+pub mod evaluation;
+pub mod federated;
+pub mod fetching;
 pub mod issuer;
 pub mod issuer_name;
 pub mod jwk_set;
 pub mod pins;
 pub mod presentation;
+pub mod reach;
 pub mod rule;
 pub mod shared_issuers;

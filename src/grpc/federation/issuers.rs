@@ -11,12 +11,13 @@ use crate::db::federation::issuers::{self, NewIssuer, StoredIssuer};
 use crate::db::federation::{StoredRule, rules};
 use crate::domain::access::acting::Acting;
 use crate::domain::federation::ceiling::Admitted;
+use crate::domain::federation::fetching::{FetchError, FetchFacts};
 use crate::domain::federation::issuer::{Issuer, KeySource, Trust, TrustFields};
-use crate::domain::federation::jwk_set::KeySet;
+use crate::domain::federation::jwk_set::{IssuerKey, KeySet};
 use crate::domain::federation::pins::{self, Place, Warning};
 use crate::domain::tokens::policy::Rules;
 use crate::domain::values::client_certificate::Sha256Digest;
-use crate::domain::values::ids::{AccountId, IssuerId, RuleId, SYSTEM_ORG};
+use crate::domain::values::ids::{AccountId, IssuerId, OrgId, RuleId, SYSTEM_ORG};
 use crate::domain::values::names::DisplayName;
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
@@ -58,6 +59,9 @@ pub async fn create_issuer(
     let mut violations = Violations::default();
     let request_id = violations.check("request_id", idempotency::parse(&request_id));
     let mut inner = Violations::default();
+    if !message.org_id.is_empty() {
+        inner.add("org_id", "must be empty: the org is that of the request");
+    }
     let kind = inner.check("kind", messages::issuer_kind(message.kind));
     let display_name =
         inner.check("display_name", convert::optional(message.display_name(), DisplayName::parse));
@@ -84,11 +88,11 @@ pub async fn create_issuer(
 
     request.org_id.clear();
     let once = Idempotency::new(&acting, "CreateIssuer", request_id, &request);
-    transact!(state, &acting, |mut tx| {
+    let (mut response, issuer) = transact!(state, &acting, |mut tx| {
         let now = tx.now();
         tx.lock_org().await?;
         if let Some(before) = once.replayed(&mut tx, now).await? {
-            return Ok(before);
+            return Ok((before, None));
         }
         let policy = db::orgs::policies::find_rules(&mut *tx, acting.org_id, &state.ceilings).await?;
         allowed(&policy, &trust).map_err(|why| Error::invalid("issuer.issuer", why))?;
@@ -106,7 +110,7 @@ pub async fn create_issuer(
         };
         if request.validate_only {
             // Never committed: the response is the issuer that would have been created.
-            return Ok(response);
+            return Ok((response, Some(issuer)));
         }
         let change = Change::of("issuer.created", [issuer.id()])
             .fields(changes(None, Some((&stored, &issuer))))
@@ -114,8 +118,65 @@ pub async fn create_issuer(
         tx.record(change).await?;
         once.finish(&mut tx, &issuer.id().to_string(), &response).await?;
         tx.commit().await?;
-        Ok(response)
-    })
+        Ok((response, None))
+    })?;
+    if let (Some(issuer), Some(message)) = (issuer, &mut response.issuer) {
+        // Nothing of the database waits for it.
+        let found = probe(state, acting.org_id, &issuer, message).await?;
+        response.warnings.extend(messages::warnings("issuer", found));
+    }
+    Ok(response)
+}
+
+/// Fetches the keys of an issuer that is to be made or changed, and says what was found.
+///
+/// # Errors
+/// `SUBJECT_NOT_EXCHANGEABLE` for a set that holds a key of this deployment.
+async fn probe(
+    state: &State,
+    org_id: OrgId,
+    issuer: &Issuer,
+    message: &mut pb::Issuer,
+) -> Result<Vec<Warning>> {
+    if issuer.jwks().is_some() {
+        return Ok(Vec::new());
+    }
+    let fetched = match state.issuer_keys.probe(org_id, issuer).await {
+        Ok(fetched) => fetched,
+        Err(FetchError::OwnKey) => {
+            let why = "the issuer has a key of this deployment, whose JWTs are not exchanged";
+            return Err(Error::with_message(Reason::SubjectNotExchangeable, why));
+        }
+        Err(error) => {
+            error.name().clone_into(&mut message.fetch_error);
+            return Ok(vec![Warning::new("issuer", format!("has keys that could not be fetched: {error}"))]);
+        }
+    };
+    let facts = FetchFacts::of(&fetched.set, fetched.jwks_uri);
+    message.jwks_uri = facts.jwks_uri.unwrap_or_default();
+    message.key_ids = facts.key_ids;
+    message.fetch_time = Some(convert::timestamp(state.clock.now()));
+    message.fetch_error.clear();
+    let (keys, left_out) = (fetched.set.keys(), fetched.set.left_out());
+    let without = issuer
+        .algorithms()
+        .iter()
+        .filter(|algorithm| !keys.iter().flat_map(IssuerKey::algorithms).any(|known| known == **algorithm));
+    let mut warnings: Vec<_> = without
+        .map(|algorithm| {
+            Warning::new("algorithms", format!("has {}, for which the issuer has no key", algorithm.name()))
+        })
+        .collect();
+    warnings.extend(
+        left_out
+            .iter()
+            .map(|why| Warning::new("issuer", format!("has a key that is left out: it {}", why.why()))),
+    );
+    if keys.is_empty() {
+        warnings
+            .push(Warning::new("issuer", "has no key that can be used: none of its JWTs would be accepted"));
+    }
+    Ok(warnings)
 }
 
 pub async fn get_issuer(
@@ -170,7 +231,7 @@ pub async fn update_issuer(
     let lifetime = violations.check("issuer.max_assertion_lifetime", lifetime);
     let (issuer_id, display_name, lifetime) = violations.all((issuer_id, display_name, lifetime))?;
 
-    transact!(state, &acting, |mut tx| {
+    let (mut response, issuer) = transact!(state, &acting, |mut tx| {
         let now = tx.now();
         tx.lock_org().await?;
         let found = issuers::find(&mut *tx, acting.org_id, issuer_id).await?;
@@ -199,7 +260,7 @@ pub async fn update_issuer(
             warnings: messages::warnings("issuer", warnings(&after)),
         };
         if !is_trust_changed && name.as_ref().map(DisplayName::as_str) == stored.display_name.as_deref() {
-            return Ok(response);
+            return Ok((response, request.validate_only.then_some(after)));
         }
         let new = NewIssuer {
             issuer: &after,
@@ -210,7 +271,7 @@ pub async fn update_issuer(
         let updated = issuers::update(&mut tx, acting.org_id, &stored, &new, is_trust_changed, now).await?;
         response.issuer = Some(messages::issuer(&updated, &after));
         if request.validate_only {
-            return Ok(response);
+            return Ok((response, Some(after)));
         }
         let mut subjects = vec![Subject::from(issuer_id)];
         if is_trust_changed {
@@ -222,8 +283,13 @@ pub async fn update_issuer(
             .subjects(subjects);
         tx.record(change).await?;
         tx.commit().await?;
-        Ok(response)
-    })
+        Ok((response, None))
+    })?;
+    if let (Some(issuer), Some(message)) = (issuer, &mut response.issuer) {
+        let found = probe(state, acting.org_id, &issuer, message).await?;
+        response.warnings.extend(messages::warnings("issuer", found));
+    }
+    Ok(response)
 }
 
 pub async fn delete_issuer(

@@ -9,13 +9,16 @@ use super::issuers::{admitted, allowed};
 use super::messages::{self, Standing};
 use crate::db;
 use crate::db::events::{Change, EventValue as _, FieldChange};
+use crate::db::federation::presentations::{self, StoredPresentation};
 use crate::db::federation::rules::{self, NewRule, RuleFilter};
 use crate::db::federation::{StoredRule, issuers};
 use crate::db::{named_permissions, references};
 use crate::domain::access::acting::Acting;
 use crate::domain::access::rights::HeldGrants;
+use crate::domain::federation::evaluation::{Effect, effect, first_failure};
 use crate::domain::federation::issuer::Issuer;
 use crate::domain::federation::pins::{self, Place, Warning};
+use crate::domain::federation::presentation::Outcome;
 use crate::domain::federation::rule::{ClaimMatch, ClaimValue, MAX_CLAIMS, Rule, RuleMatch, SubjectMatch};
 use crate::domain::tokens::expiration::Expiration;
 use crate::domain::tokens::limits::{MAX_ACCESS_TOKEN_LIFETIME, MAX_LIST};
@@ -148,6 +151,9 @@ pub async fn create_federation_rule(
     let mut violations = Violations::default();
     let request_id = violations.check("request_id", idempotency::parse(&request_id));
     let mut inner = Violations::default();
+    if !message.org_id.is_empty() {
+        inner.add("org_id", "must be empty: the org is that of the request");
+    }
     let issuer_id = inner.check("issuer_id", IssuerId::parse(&message.issuer_id));
     let named = inner.check("account_id", AccountRef::parse(&message.account_id));
     let given = GivenRuleFields::read(&mut inner, &message);
@@ -350,6 +356,10 @@ pub async fn update_federation_rule(
     } else {
         acting.require_federation()?;
     }
+    if request.validate_only {
+        // It answers with what was presented.
+        acting.require(&Permission::FEDERATION_READ, &Node::Org)?;
+    }
     let mut inner = Violations::default();
     let rule_id = inner.check("id", RuleId::parse(&asked.id));
     let given = GivenRuleFields::read(&mut inner, &asked);
@@ -420,6 +430,7 @@ pub async fn update_federation_rule(
             Ok(pb::UpdateFederationRuleResponse {
                 rule: Some(messages::rule(stored, &standing)?),
                 warnings: messages::warnings("rule", warnings.clone()),
+                ..Default::default()
             })
         };
         if !is_remade && !is_renamed {
@@ -434,7 +445,12 @@ pub async fn update_federation_rule(
         };
         let updated = rules::update(&mut tx, acting.org_id, &stored, &new, is_remade, now).await?;
         if request.validate_only {
-            return response(&updated);
+            let mut response = response(&updated)?;
+            let presented = presentations::find_recent(&mut tx, acting.org_id, rule_id, now).await?;
+            let effects = Effects { disabled, changed: &after.matches };
+            response.would_stop = effects.of(&presented, Effect::Stops)?;
+            response.would_start = effects.of(&presented, Effect::Starts)?;
+            return Ok(response);
         }
         let change = Change::of("federation_rule.updated", [rule_id])
             .fields(changes(Some((&stored, &before)), Some((&updated, &after))))
@@ -445,6 +461,41 @@ pub async fn update_federation_rule(
         tx.commit().await?;
         Ok(response)
     })
+}
+
+/// At most this many presentations are listed that a change would stop, or start.
+const MAX_PRESENTED: usize = 100;
+
+/// What a change of a rule makes of what was presented to it.
+struct Effects<'a> {
+    disabled: bool,
+    changed: &'a RuleMatch,
+}
+
+impl Effects<'_> {
+    /// The presentations on which it has this effect, as they are listed: with the check that they would fail then.
+    fn of(&self, presented: &[StoredPresentation], wanted: Effect) -> Result<Vec<pb::Presentation>> {
+        let mut listed = Vec::new();
+        for stored in presented {
+            let (recorded, outcome) = (stored.recorded(), stored.outcome()?);
+            let effect = match (self.disabled, outcome) {
+                (true, Outcome::Passed) => Effect::Stops,
+                (true, Outcome::Refused) => Effect::None,
+                (false, _) => effect(&recorded, outcome, &stored.failed_check, self.changed),
+            };
+            if effect == wanted && listed.len() < MAX_PRESENTED {
+                let failed =
+                    first_failure(&recorded, self.changed).map(|check| check.name(Some(self.changed)));
+                let message = messages::presentation(stored)?;
+                let failed_check = match wanted {
+                    Effect::Stops => failed.unwrap_or_default(),
+                    Effect::Starts | Effect::None => message.failed_check,
+                };
+                listed.push(pb::Presentation { claims: String::new(), failed_check, ..message });
+            }
+        }
+        Ok(listed)
+    }
 }
 
 /// The rule with the fields that the mask names taken from the request.

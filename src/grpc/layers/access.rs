@@ -148,7 +148,8 @@ pub fn row(path: &str) -> Option<(Access, Work)> {
         }
         "/countersign.v1.TokenService/ReportLeakedToken" => (Open, Stops),
         "/countersign.v1.TokenService/ExchangeToken" => (Open, Cached),
-        "/countersign.v1.TokenService/ExplainToken" => (Requires(&Permission::TOKENS_READ), Cached),
+        // Of an assertion of another issuer it asks for another permission than of a token.
+        "/countersign.v1.TokenService/ExplainToken" => (Authenticated, Cached),
         "/countersign.v1.TokenService/ImpersonateAccount" => {
             (Requires(&Permission::ACCOUNTS_IMPERSONATE), Changes)
         }

@@ -34,6 +34,8 @@ const BOUNDED: &[(&str, &str)] = &[
     ("UpdateFederationRuleResponse.warnings", "the warnings that there are"),
     ("AcceptInvitationResponse.dropped_grants", "those of an invitation: 100"),
     ("LoginResponse.orgs", "1 000"),
+    ("UpdateFederationRuleResponse.would_stop", "100, without claims"),
+    ("UpdateFederationRuleResponse.would_start", "100, without claims"),
     ("ReassignTokenResponse.lost_scopes", "cut to fit"),
     ("ReassignAccountTokensResponse.tokens", "cut to fit"),
     ("ReassignAccountTokensResponse.lost_scopes", "cut to fit"),

@@ -99,6 +99,11 @@ const EXCEPTIONS: &[(&str, Rule, &str)] = &[
     ("update token_secrets s set mac = n.mac", Rule::OwnCondition, "re-hashed secrets, in batches"),
     ("update token_secrets s set last_use_address", Rule::OwnCondition, "last uses, in batches"),
     ("update sessions s set use_time", Rule::OwnCondition, "last uses, in batches"),
+    ("update federation_rules r set last_use_address", Rule::OwnCondition, "last uses, in batches"),
+    ("insert into presentations", Rule::OwnCondition, "presentations, in batches"),
+    // An error is of no use to it: what could not be written is left out.
+    ("insert into presentations", Rule::NoInsertSelect, "presentations, in batches"),
+    ("delete from presentations p using", Rule::OwnCondition, "presentations, in batches"),
     // A compromise is rare, and concerns every org.
     ("from credentials where made_by = any", Rule::OwnCondition, "what a compromised credential made"),
     ("from token_secrets where made_by = any", Rule::OwnCondition, "what a compromised credential made"),

@@ -45,7 +45,8 @@ async fn waits(observer: &mut PgConnection) -> bool {
 }
 
 /// What only stops tokens or sessions, and does not wait for the lock of the org.
-const UNLOCKED: [&str; 5] = [
+const UNLOCKED: [&str; 6] = [
+    "OrgService/DeleteFederationRule",
     "TokenService/CancelRotation",
     "TokenService/FinishRotation",
     "TokenService/RevokeAccountSessions",

@@ -3,6 +3,7 @@
 mod database;
 pub mod federation;
 mod http;
+mod issuer;
 mod json;
 mod keys;
 mod log;
@@ -50,6 +51,7 @@ use tonic_types::StatusExt as _;
 
 pub use database::{Database, start_postgres};
 pub use http::{Answer, http, http_get};
+pub use issuer::{LiveIssuer, Manners};
 pub use json::{call_json, request_json};
 pub use keys::{Signer, assertion_claims, key_for, of_assertion};
 pub use log::{connect, lines, logging};
