@@ -16,7 +16,7 @@ use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SYSTEM_ORG, Ses
 use crate::domain::values::subject::Subject;
 use crate::error::{Reason, Result};
 
-/// The version of an org and of a membership when they are new: no JWT is below it.
+/// The version of an org, a membership and a federation rule when they are new: no JWT is below it.
 const FIRST_VERSION: i64 = 1;
 /// The change after which the key that it names first is not to be trusted.
 const KEY_REVOKED: &str = "signing_key.revoked";
@@ -116,6 +116,7 @@ pub(super) async fn find(
     let ending = tokens(tx, org_id, &touched.tokens, now, &mut told).await?;
     with_sessions.extend(tied_sessions(tx, org_id, &ending, now, &mut told).await?);
     with_sessions.extend(sessions(tx, org_id, &touched, now, &mut told).await?);
+    rules(tx, org_id, &touched.rules, &mut told).await?;
     versions(tx, org_id, &touched, change.kind, &mut told).await?;
     if touched.org && reason_of_version(change.kind) == Reason::OrgSuspended {
         with_sessions.extend(sessions_of_org(tx, org_id, now, &mut told).await?);
@@ -136,6 +137,7 @@ pub(super) async fn find(
 struct Touched {
     tokens: Vec<Uuid>,
     sessions: Vec<Uuid>,
+    rules: Vec<Uuid>,
     accounts: Vec<Uuid>,
     org: bool,
 }
@@ -145,10 +147,15 @@ impl Touched {
         match subject {
             Subject::Credential(CredentialId::Token(id)) => self.tokens.push(id.uuid()),
             Subject::Credential(CredentialId::Session(id)) => self.sessions.push(id.uuid()),
+            Subject::Credential(CredentialId::Rule(id)) => self.rules.push(id.uuid()),
             Subject::Account(id) => self.accounts.push(id.uuid()),
             Subject::Org(_) => self.org = true,
-            // A secret is named beside its token.
-            Subject::Secret(..) | Subject::Owners(_) | Subject::Invitation(_) | Subject::Keys => {}
+            // A secret is named beside its token, and an issuer beside its rules.
+            Subject::Secret(..)
+            | Subject::Issuer(_)
+            | Subject::Owners(_)
+            | Subject::Invitation(_)
+            | Subject::Keys => {}
         }
     }
 }
@@ -264,6 +271,30 @@ async fn sessions(
         told.add(Revoked::Session(row.session_id.into()), Reason::TokenRevoked);
     }
     Ok(found.into_iter().map(|row| row.account_id).collect())
+}
+
+/// What ends of these federation rules: whatever changes one, or its issuer, has raised its version.
+async fn rules(tx: &mut PgConnection, org_id: OrgId, ids: &[Uuid], told: &mut Told) -> Result<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let query = sqlx::query!(
+        r#"select rule_id, version, revoke_time is not null as "revoked!" from federation_rules
+           where org_id = $1 and rule_id = any($2)"#,
+        org_id.uuid(),
+        ids
+    );
+    let mut gone: BTreeSet<Uuid> = ids.iter().copied().collect();
+    for row in query.fetch_all(tx).await?.into_iter().filter(|row| !row.revoked) {
+        gone.remove(&row.rule_id);
+        if row.version > FIRST_VERSION {
+            told.add_version(Revoked::Rule(row.rule_id.into()), Reason::AccessTokenStale, row.version);
+        }
+    }
+    for rule_id in gone {
+        told.add(Revoked::Rule(rule_id.into()), Reason::TokenRevoked);
+    }
+    Ok(())
 }
 
 /// The versions of the accounts and the org as they are now. What did not raise one ends nothing by it.

@@ -194,7 +194,7 @@ impl State {
             match &revocation.subject {
                 Revoked::Token(id) | Revoked::Secret(id, _) => tokens.push(id.uuid()),
                 Revoked::Session(id) => sessions.push(id.uuid()),
-                Revoked::Account(_) | Revoked::Org | Revoked::Key(_) => {
+                Revoked::Rule(_) | Revoked::Account(_) | Revoked::Org | Revoked::Key(_) => {
                     return Err(Error::internal("an end was scheduled that comes with a change"));
                 }
             }
@@ -242,7 +242,7 @@ impl State {
                     || self.secrets.get(&(*id, *number)).is_none_or(|end| is_over(*end))
             }
             Revoked::Session(id) => self.sessions.get(id).is_none_or(|end| *end <= now),
-            Revoked::Account(_) | Revoked::Org | Revoked::Key(_) => true,
+            Revoked::Rule(_) | Revoked::Account(_) | Revoked::Org | Revoked::Key(_) => true,
         }
     }
 }

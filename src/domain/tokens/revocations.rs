@@ -6,7 +6,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::limits::MAX_ACCESS_TOKEN_LIFETIME;
-use crate::domain::values::ids::{AccountId, OrgId, SessionId, TokenId};
+use crate::domain::values::ids::{AccountId, OrgId, RuleId, SessionId, TokenId};
 use crate::error::Reason;
 
 /// How long after an end there may be JWTs that it concerns: the longest life of one, and the time for which a
@@ -26,6 +26,8 @@ pub enum Revoked {
     /// Those of one secret of a token, by its number.
     Secret(TokenId, i32),
     Session(SessionId),
+    /// Those of a federation rule, below a version; all of them where it is gone.
+    Rule(RuleId),
     /// Those of an account in an org, below a version.
     Account(AccountId),
     /// Those of an org, below a version.
@@ -49,6 +51,7 @@ impl Revoked {
         let token = TokenId::parse(text).map(Self::Token).ok();
         token
             .or_else(|| SessionId::parse(text).map(Self::Session).ok())
+            .or_else(|| RuleId::parse(text).map(Self::Rule).ok())
             .or_else(|| AccountId::parse(text).map(Self::Account).ok())
     }
 }
@@ -59,6 +62,7 @@ impl fmt::Display for Revoked {
             Self::Token(id) => id.fmt(f),
             Self::Secret(id, number) => write!(f, "{id}{SECRET}{number}"),
             Self::Session(id) => id.fmt(f),
+            Self::Rule(id) => id.fmt(f),
             Self::Account(id) => id.fmt(f),
             Self::Org => f.write_str(ORG),
             Self::Key(kid) => write!(f, "{KEY}{kid}"),
@@ -120,6 +124,7 @@ mod tests {
             Revoked::Token(token),
             Revoked::Secret(token, 2),
             Revoked::Session(SessionId::from_u128(7)),
+            Revoked::Rule(RuleId::from_u128(7)),
             Revoked::Account(AccountId::from_u128(7)),
             Revoked::Org,
             Revoked::Key("kid_-".to_owned()),

@@ -386,6 +386,7 @@ fn message(revocation: &Revocation) -> pb::Revocation {
             Subject::Secret(pb::RevokedSecret { token_id: id.to_string(), number: *number })
         }
         Revoked::Session(id) => Subject::SessionId(id.to_string()),
+        Revoked::Rule(id) => Subject::RuleId(id.to_string()),
         Revoked::Account(id) => Subject::AccountId(id.to_string()),
         Revoked::Org => Subject::Org(true),
         Revoked::Key(kid) => Subject::KeyId(kid.clone()),
