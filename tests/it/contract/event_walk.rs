@@ -92,7 +92,7 @@ fn spelled_as_in_the_api(changes: &str) {
                 OffsetDateTime::parse(value, &Rfc3339).unwrap_or_else(|_| panic!("{field}: {value}"));
             }
             let prefix = match field {
-                "kind" => ["ACCOUNT_KIND_", "ISSUER_KIND_", "TOKEN_KIND_"].as_slice(),
+                "kind" => ["ACCOUNT_KIND_", "TOKEN_KIND_", "ISSUER_KIND_"].as_slice(),
                 "account_kinds" => &["ACCOUNT_KIND_"],
                 "state" => &["SIGNING_KEY_STATE_"],
                 "revoke_reason" => &["REVOKE_REASON_"],

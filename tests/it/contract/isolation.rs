@@ -120,10 +120,11 @@ impl Twin {
                     .extend(id.map(|id| (name.to_owned(), message_bytes::with_text(request, number, id))));
             } else if field.r#type() == Type::Message && field.type_name().starts_with(".countersign.v1.") {
                 let Some(within) = message(field.type_name()) else { continue };
-                // What is yet to be created has no id: one that is sent is not checked.
+                // What is yet to be created has no id and no org: those that are sent are not checked.
                 let made = message_bytes::number(kind, "request_id").is_some();
+                let is_checked = |inner: &str| !made || !["id", "org_id"].contains(&inner);
                 for (inner, bytes) in
-                    self.messages(&within).into_iter().filter(|(inner, _)| !made || inner != "id")
+                    self.messages(&within).into_iter().filter(|(inner, _)| is_checked(inner))
                 {
                     let bytes = message_bytes::with_bytes(request, number, &bytes);
                     let list = if field.label() == Label::Repeated { "[]" } else { "" };

@@ -178,6 +178,8 @@ const NAMES: &[&str] = &[
     "Resource.display_name",
     "Role.display_name",
     "Token.display_name",
+    // Written by the server.
+    "FederationWarning.description",
     // `Description`.
     "Account.description",
     "ActivateAccountRequest.reason",

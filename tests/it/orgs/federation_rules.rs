@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::harness::federation::{allow_federation, issuer, issuer_of, rule, rule_for};
-use crate::harness::{Client, LIMITS, Org, TestServer, by_id, refused, token_for, violated};
+use crate::harness::{Client, LIMITS, Org, PASSWORD, TestServer, by_id, refused, token_for, violated};
 
 const EXCEEDS: &str = "TARGET_EXCEEDS_CALLER";
 const MISSING: &str = "PERMISSION_MISSING";
@@ -752,4 +752,33 @@ async fn rules_go_with_a_purged_account() {
     let left: i64 =
         sqlx::query_scalar(left).bind(account_id.uuid()).fetch_one(&world.server.state.db).await.unwrap();
     assert_eq!(left, 0);
+}
+
+/// What a session made is that of the credential which gave the password, once the session is swept.
+#[tokio::test]
+async fn a_swept_session_leaves_its_rules_to_what_made_its_password() {
+    let world = World::new().await;
+    let (server, owner) = (&world.server, &world.org.owner);
+    let grants = [("federation.write", "*"), ("x.y", "*")];
+    let robot = server.technical(&world.org.id, "robot", &grants).await;
+    let password = pb::SetPasswordRequest {
+        account_id: robot.id.clone(),
+        password: PASSWORD.into(),
+        ..Default::default()
+    };
+    owner.accounts().set_password(password).await.unwrap();
+    let session = server.session(&robot.username).await;
+    let made = create(&session, world.rule()).await.unwrap().rule.unwrap();
+    server.state.clock.advance(std::time::Duration::from_secs(200 * 24 * 3_600));
+    let now = server.state.clock.now();
+    countersign::db::sweep::sweep(&server.state.db.pool(), now).await.unwrap();
+    let left = "select count(*) from sessions";
+    assert_eq!(sqlx::query_scalar::<_, i64>(left).fetch_one(&server.state.db).await.unwrap(), 0);
+    assert_eq!(get(owner, &made.id).await.unwrap().state(), pb::TokenState::Active);
+    let token_id = owner.caller().await.unwrap().credential_id;
+    let request =
+        pb::RevokeTokenRequest { reason: pb::RevokeReason::KeyCompromise.into(), ..by_id("", &token_id) };
+    owner.tokens().revoke_token(request).await.unwrap();
+    let other = server.client(server.managing_token_of(&world.org).await);
+    assert_eq!(get(&other, &made.id).await.unwrap().state(), pb::TokenState::Revoked);
 }
