@@ -132,7 +132,16 @@ const EXCEPTIONS: &[(&str, Rule, &str)] = &[
     ),
     ("insert into grants", Rule::NoInsertSelect, "roles and resources are locked before"),
     ("insert into named_permissions", Rule::NoInsertSelect, "it refers to nothing"),
-    ("insert into used_assertions", Rule::NoInsertSelect, "it refers to nothing"),
+    (
+        "insert into used_assertions (signer_id, jti_hash, keep_until) select",
+        Rule::NoInsertSelect,
+        "it refers to nothing",
+    ),
+    (
+        "insert into used_assertions (signer_id, jti_hash, keep_until, rule_id) select",
+        Rule::NoInsertSelect,
+        "it refers to nothing",
+    ),
     (
         "insert into resources (org_id, path, parent, revision",
         Rule::NoInsertSelect,

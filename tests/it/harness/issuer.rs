@@ -59,7 +59,8 @@ impl Drop for LiveIssuer {
 impl LiveIssuer {
     /// Starts one, with a certificate of its own authority.
     pub async fn start() -> Self {
-        let files = TlsFiles::new("issuer");
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let files = TlsFiles::new(&format!("issuer-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
         write_private(&files.path("ca.pem"), &files.authority.certificate);
         let read = |name: &str| std::fs::read(files.path(name)).unwrap();
         let chain = CertificateDer::pem_slice_iter(&read("tls.crt")).map(Result::unwrap).collect();

@@ -108,7 +108,7 @@ fn an_issuer_is_compared_byte_by_byte() {
         json!("https://issuer.example."),
         json!("https://issuer.ex%61mple"),
         json!("http://issuer.example"),
-        json!("issuer.example"),
+        json!("issuer.example.com"),
         json!("https://issuer.example "),
         json!("https://\u{456}ssuer.example"),
         json!([ISSUER]),
