@@ -112,7 +112,7 @@ mod tests {
     use crate::error::{Error, Precondition};
 
     /// The table of the specification, as far as a reason has these codes.
-    const STATUSES: [(&str, u16); 12] = [
+    const STATUSES: [(&str, u16); 13] = [
         ("aborted", 409),
         ("already_exists", 409),
         ("deadline_exceeded", 504),
@@ -120,6 +120,7 @@ mod tests {
         ("internal", 500),
         ("invalid_argument", 400),
         ("not_found", 404),
+        ("out_of_range", 400),
         ("permission_denied", 403),
         ("resource_exhausted", 429),
         ("unauthenticated", 401),

@@ -88,12 +88,13 @@ fn limits_are_checked_where_rows_are_written() {
         ("resources", "db/orgs/resources.rs", "Limit::RESOURCES_OF_ORG.refuse_above("),
         ("roles", "db/orgs/roles.rs", "Limit::ROLES_OF_ORG.refuse_above("),
         ("tokens", "db/tokens/token.rs", "counts::refuse_too_many("),
+        ("verifiers", "db/verifiers.rs", "Limit::VERIFIERS_OF_CREDENTIAL.refuse_above("),
         ("token_origins", "db/tokens/web_origins.rs", "counts::refuse_too_many_origins("),
     ] {
         assert_eq!(elsewhere(&format!("insert into {table} ("), &[file]), NOWHERE, "{table}");
         let text = fs::read_to_string(repository().join("src").join(file)).unwrap();
         assert!(text.contains(check), "{file} does not check how many {table} there are");
     }
-    // Tokens change their account in one place, which checks it too.
-    assert_eq!(elsewhere("set account_id = ", &["db/tokens/token.rs"]), NOWHERE);
+    // Tokens change their account in one place, which checks it too. A verifier has that of its credential.
+    assert_eq!(elsewhere("set account_id = ", &["db/tokens/token.rs", "db/verifiers.rs"]), NOWHERE);
 }
