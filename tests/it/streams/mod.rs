@@ -115,8 +115,9 @@ fn concerns(heard: &pb::Revocation, claims: &Value, kid: &str, now: OffsetDateTi
     let in_org = claims["org"] == heard.org_id.as_str();
     let is_below = |version: &Value| version.as_i64().unwrap() < heard.min_version;
     match heard.subject.as_ref().unwrap() {
-        Subject::TokenId(id) | Subject::SessionId(id) | Subject::RuleId(id) => {
-            claims["client_id"] == id.as_str()
+        Subject::TokenId(id) | Subject::SessionId(id) => claims["client_id"] == id.as_str(),
+        Subject::RuleId(id) => {
+            claims["client_id"] == id.as_str() && (heard.min_version == 0 || is_below(&claims["rule_ver"]))
         }
         Subject::Secret(secret) => {
             claims["client_id"] == secret.token_id.as_str() && claims["secret"] == secret.number

@@ -8,9 +8,14 @@ use countersign::domain::access::work::Work;
 use countersign::grpc::layers::access::row;
 use countersign::grpc::pb;
 
+use serde_json::json;
+
 use super::Verifier;
 use crate::contract::proto::rpcs;
-use crate::harness::{Client, Org, PASSWORD, TestServer, by_id, grant, reason, rotate_token, token_for};
+use crate::federation;
+use crate::harness::{
+    Client, Org, PASSWORD, Signer, TestServer, by_id, grant, reason, rotate_token, token_for,
+};
 
 /// What ends no JWT: it makes, widens, renames, or ends what no JWT is made from.
 const ENDS_NOTHING: &[&str] = &[
@@ -23,10 +28,14 @@ const ENDS_NOTHING: &[&str] = &[
     "AccountService/UndeleteAccount",
     "AccountService/UpdateAccount",
     "OrgService/AcceptInvitation",
+    "OrgService/CreateFederationRule",
     "OrgService/CreateInvitation",
+    "OrgService/CreateIssuer",
     "OrgService/CreateOrg",
     "OrgService/CreateResource",
     "OrgService/CreateRole",
+    // One that a rule names is not deleted.
+    "OrgService/DeleteIssuer",
     "OrgService/DeleteResource",
     "OrgService/DeleteRole",
     "OrgService/ResendInvitation",
@@ -56,6 +65,11 @@ const ENDS: &[(&str, &str, &[&str])] = &[
     ("OrgService/DeleteOrg", "", ALL),
     ("OrgService/UpdateRole", "", ALL_BUT_OPERATORS),
     ("OrgService/RemoveMember", "", &["guest"]),
+    ("OrgService/UpdateIssuer", "of a name", &[]),
+    ("OrgService/UpdateIssuer", "", &["workload"]),
+    ("OrgService/UpdateFederationRule", "of a name", &[]),
+    ("OrgService/UpdateFederationRule", "that disables it", &["workload"]),
+    ("OrgService/DeleteFederationRule", "", &["workload"]),
     ("TokenService/Logout", "", &["technical"]),
     ("TokenService/Logout", "of the guest", &["guest"]),
     ("TokenService/RevokeAccountSessions", "", &["technical"]),
@@ -74,14 +88,17 @@ const ENDS: &[(&str, &str, &[&str])] = &[
     ("TokenService/RevokeToken", "", &["bot"]),
     ("TokenService/RevokeToken", "of the token that gave a password", &["tied"]),
     ("TokenService/RevokeToken", "of the operator", &["operator as bot"]),
+    ("TokenService/RevokeToken", "of a rule", &["workload"]),
     ("TokenService/RevokeAccountTokens", "", &["bot"]),
+    ("TokenService/RevokeAccountTokens", "of a workload", &["workload"]),
     ("TokenService/ReassignToken", "", &["bot", "owner as bot", "operator as bot"]),
     ("TokenService/ReassignAccountTokens", "", &["bot", "owner as bot", "operator as bot"]),
     ("TokenService/ReportLeakedToken", "", &["bot"]),
     ("TokenService/RevokeSigningKey", "", ALL),
 ];
 
-const ALL: &[&str] = &["bot", "owner", "technical", "tied", "guest", "owner as bot", "operator as bot"];
+const ALL: &[&str] =
+    &["bot", "owner", "technical", "tied", "guest", "workload", "owner as bot", "operator as bot"];
 const ALL_BUT_OPERATORS: &[&str] = ALL;
 
 /// An org with a JWT of each kind.
@@ -96,6 +113,10 @@ struct World<'a> {
     giver: String,
     operator: Client,
     role_id: String,
+    /// What the rule of a workload acts as, its issuer and the rule.
+    deployer: pb::Account,
+    issuer_id: String,
+    rule_id: String,
     jwts: Vec<(&'static str, Client)>,
 }
 
@@ -133,6 +154,7 @@ impl<'a> World<'a> {
         let guest_session = server.session(&guest.username).await;
         assert_ne!(home, org.id);
         let operator = server.fresh_operator().await;
+        let (deployer, issuer_id, rule_id, workload) = workload(server, &org).await;
         let mut world = Self {
             server,
             org,
@@ -143,6 +165,9 @@ impl<'a> World<'a> {
             giver,
             operator,
             role_id,
+            deployer,
+            issuer_id,
+            rule_id,
             jwts: Vec::new(),
         };
         world.jwts = vec![
@@ -151,6 +176,7 @@ impl<'a> World<'a> {
             ("technical", world.technical.1.with_jwt().await),
             ("tied", tied.with_jwt().await),
             ("guest", world.of_guest().await),
+            ("workload", workload),
             ("owner as bot", world.org.owner.impersonating(&world.bot.id).await),
             ("operator as bot", world.of_operator().await),
         ];
@@ -266,6 +292,29 @@ impl<'a> World<'a> {
                     pb::RemoveMemberRequest { account_id: self.guest.0.id.clone(), ..Default::default() };
                 owner.orgs().remove_member(request).await.map(drop)
             }
+            ("OrgService/UpdateIssuer", variant) => {
+                let mut issuer = pb::Issuer { id: self.issuer_id.clone(), ..Default::default() };
+                match variant {
+                    "of a name" => issuer.display_name = Some("another".into()),
+                    _ => issuer.max_assertion_lifetime = Some(seconds(1_800)),
+                }
+                let request = pb::UpdateIssuerRequest { issuer: Some(issuer), ..Default::default() };
+                owner.orgs().update_issuer(request).await.map(drop)
+            }
+            ("OrgService/UpdateFederationRule", variant) => {
+                let mut rule = pb::FederationRule { id: self.rule_id.clone(), ..Default::default() };
+                match variant {
+                    "of a name" => rule.display_name = Some("another".into()),
+                    _ => rule.disabled = Some(true),
+                }
+                let request = pb::UpdateFederationRuleRequest { rule: Some(rule), ..Default::default() };
+                owner.orgs().update_federation_rule(request).await.map(drop)
+            }
+            ("OrgService/DeleteFederationRule", _) => {
+                let rule_id = self.rule_id.clone();
+                let request = pb::DeleteFederationRuleRequest { rule_id, ..Default::default() };
+                owner.orgs().delete_federation_rule(request).await.map(drop)
+            }
             ("TokenService/Logout", "") => {
                 self.technical.1.tokens().logout(pb::LogoutRequest {}).await.map(drop)
             }
@@ -318,12 +367,17 @@ impl<'a> World<'a> {
                 operator.tokens().revoke_token(by_id(org_id, &id)).await.map(drop)
             }
             ("TokenService/RevokeToken", variant) => {
-                let id = if variant.is_empty() { &token_id } else { &self.giver };
+                let id = match variant {
+                    "" => &token_id,
+                    "of a rule" => &self.rule_id,
+                    _ => &self.giver,
+                };
                 owner.tokens().revoke_token(by_id("", id)).await.map(drop)
             }
-            ("TokenService/RevokeAccountTokens", _) => {
+            ("TokenService/RevokeAccountTokens", variant) => {
+                let account = if variant.is_empty() { &self.bot } else { &self.deployer };
                 let request =
-                    pb::RevokeAccountTokensRequest { account_id: self.bot.id.clone(), ..Default::default() };
+                    pb::RevokeAccountTokensRequest { account_id: account.id.clone(), ..Default::default() };
                 owner.tokens().revoke_account_tokens(request).await.map(drop)
             }
             ("TokenService/ReassignToken", _) => {
@@ -374,6 +428,31 @@ impl<'a> World<'a> {
         crate::harness::watch(&rotated.secret);
         Ok(())
     }
+}
+
+/// A JWT of a federation rule, with its account, issuer and rule.
+async fn workload(server: &TestServer, org: &Org) -> (pb::Account, String, String, Client) {
+    federation::allow_federation(&org.owner).await;
+    let (account, _) = server.account(&org.id, "deployer", &[("invoices.read", "*")]).await;
+    let signer = Signer::ed25519();
+    let mut jwk = signer.jwk();
+    jwk["kid"] = json!("1");
+    let issuer = pb::Issuer {
+        kind: pb::IssuerKind::Jwks.into(),
+        issuer: "https://localhost:8443/walk".into(),
+        jwks: json!({ "keys": [jwk] }).to_string(),
+        ..Default::default()
+    };
+    let issuer_id = federation::create_issuer(&org.owner, issuer.clone()).await.unwrap();
+    let rule = federation::rule_for(&issuer_id, &account.id);
+    let rule_id = federation::create_rule(&org.owner, rule).await.unwrap();
+    let at = server.state.clock.now().unix_timestamp();
+    let aud = crate::harness::claims(org.owner.with_jwt().await.token())["iss"].clone();
+    let claims =
+        json!({"iss": issuer.issuer, "sub": federation::SUBJECT, "aud": aud, "iat": at, "exp": at + 600});
+    let assertion = signer.sign(&json!({"alg": signer.algorithm(), "kid": "1"}), &claims);
+    let issued = federation::exchange(&server.anonymous(), &rule_id, &assertion).await.unwrap();
+    (account, issuer_id, rule_id, server.client(issued.access_token))
 }
 
 fn seconds(seconds: i64) -> prost_types::Duration {
