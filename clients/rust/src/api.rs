@@ -18,6 +18,7 @@ use crate::pb::account_service_client::AccountServiceClient;
 use crate::pb::org_service_client::OrgServiceClient;
 use crate::pb::token_service_client::TokenServiceClient;
 use crate::random::{backoff, uuid};
+use crate::token_source::{TokenRequest, TokenSource};
 
 /// How long a call may take with its retries, where nothing else is said.
 const DEFAULT_WITHIN: Duration = Duration::from_secs(30);
@@ -29,7 +30,8 @@ pub type Authenticated = TokenService<Channel>;
 
 /// A client of Countersign's own API.
 ///
-/// A token string authenticates the calls by itself; a key or an assertion by the JWTs that it is exchanged for.
+/// A token string authenticates the calls by itself; a key by the JWTs that it is exchanged for. Of another platform's
+/// JWT, or where the issuer is not the endpoint, use [`Client::with_source`].
 ///
 /// ```no_run
 /// # use countersign_client::{Client, Credential, Endpoint, pb};
@@ -57,7 +59,17 @@ impl Client {
     /// # Panics
     /// Outside a Tokio runtime.
     pub fn new(endpoint: &Endpoint, credential: Credential) -> Self {
-        let bearer = Bearer::new(endpoint, credential, &endpoint.url());
+        let bearer = Bearer::new(endpoint, credential, &endpoint.url(), &[]);
+        Self { channel: TokenLayer::of(bearer).layer(endpoint.channel()), within: DEFAULT_WITHIN }
+    }
+
+    /// A client that calls with JWTs of a source. Its request names no audience, and over HTTP each of Countersign's own
+    /// permissions that the calls need.
+    ///
+    /// # Panics
+    /// Outside a Tokio runtime.
+    pub fn with_source(endpoint: &Endpoint, source: TokenSource, request: TokenRequest) -> Self {
+        let bearer = Bearer::Source(source, request);
         Self { channel: TokenLayer::of(bearer).layer(endpoint.channel()), within: DEFAULT_WITHIN }
     }
 

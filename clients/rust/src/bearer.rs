@@ -17,14 +17,17 @@ pub(crate) enum Bearer {
 }
 
 impl Bearer {
-    pub(crate) fn new(endpoint: &Endpoint, credential: Credential, issuer: &str) -> Self {
+    /// `scopes` are asked for over HTTP alone, where a JWT for the issuer has only what is named.
+    pub(crate) fn new(endpoint: &Endpoint, credential: Credential, issuer: &str, scopes: &[&str]) -> Self {
         if credential.bearer().is_some() {
             return Self::Credential(credential);
         }
-        let transport = if credential.is_federated() { Transport::Http } else { Transport::Grpc };
+        let (transport, scopes) =
+            if credential.is_federated() { (Transport::Http, scopes) } else { (Transport::Grpc, &[][..]) };
         let source = TokenSource::builder(endpoint, credential).issuer(issuer).transport(transport).build();
         // A stream ends with its JWT.
-        Self::Source(source, TokenRequest::default().with_ttl(Duration::from_secs(3_600)))
+        let request = TokenRequest::new([] as [&str; 0], scopes.iter().copied());
+        Self::Source(source, request.with_ttl(Duration::from_secs(3_600)))
     }
 
     /// The text after `Bearer`, and the JWT if it is one.

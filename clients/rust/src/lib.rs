@@ -49,3 +49,26 @@ pub use token_source::{
     AccessToken, TokenRequest, TokenSource, TokenSourceBuilder, TokenSourceStatistics, Transport,
 };
 pub use verifier::{AuthorizationDetail, Claims, Orgs, Verifier, VerifierBuilder, VerifierStatus};
+
+#[cfg(test)]
+mod tests {
+    use super::pb;
+
+    #[test]
+    fn messages_do_not_show_their_secrets() {
+        let secret = "hunter2";
+        let target = Some(pb::revoke_token_request::Target::TokenText(secret.into()));
+        let shown = [
+            format!("{:?}", pb::CreateTokenResponse { secret: secret.into(), ..Default::default() }),
+            format!(
+                "{:?}",
+                pb::ExchangeTokenRequest { subject_token: Some(secret.into()), ..Default::default() }
+            ),
+            format!("{:?}", pb::ExchangeTokenResponse { access_token: secret.into(), ..Default::default() }),
+            format!("{:?}", pb::RevokeTokenRequest { target, ..Default::default() }),
+        ];
+        for text in shown {
+            assert!(!text.contains(secret) && text.contains("redacted"), "{text}");
+        }
+    }
+}

@@ -111,6 +111,19 @@ impl GrpcGuardBuilder {
 
     /// Where the certificate of the peer is found, with which JWTs that are bound to one are good. Default: a
     /// [`Thumbprint`] among the extensions of the request. Without one such JWTs are refused.
+    ///
+    /// Of a tonic server that ends TLS itself:
+    ///
+    /// ```
+    /// # use countersign_client::{GrpcGuardBuilder, Thumbprint};
+    /// use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
+    /// # fn example(builder: GrpcGuardBuilder) -> GrpcGuardBuilder {
+    /// builder.peer_certificate(|extensions| {
+    ///     let connection = extensions.get::<TlsConnectInfo<TcpConnectInfo>>()?;
+    ///     connection.peer_certs()?.first().map(|certificate| Thumbprint::of(certificate))
+    /// })
+    /// # }
+    /// ```
     pub fn peer_certificate(mut self, find: fn(&http::Extensions) -> Option<Thumbprint>) -> Self {
         self.0.admission.peer_certificate = find;
         self

@@ -67,7 +67,17 @@ pub struct Claims {
     pub(crate) act: bool,
     /// The payload as it stands in the JWT.
     #[serde(skip)]
-    pub(crate) json: Box<[u8]>,
+    pub(crate) json: Payload,
+}
+
+/// JSON text, which the fields show already.
+#[derive(Clone, Default, PartialEq)]
+pub(crate) struct Payload(pub(crate) Box<[u8]>);
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
 }
 
 /// Permissions on one resource and all below it (RFC 9396).
@@ -153,7 +163,7 @@ impl Claims {
 
     /// All claims, as they stand in the JWT: also those that have no field here.
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.json).unwrap_or_default()
+        serde_json::from_slice(&self.json.0).unwrap_or_default()
     }
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::Orgs;
-use super::claims::{Claims, present};
+use super::claims::{Claims, Payload, present};
 use super::keys::Key;
 use crate::error::{Error, reason::ACCESS_TOKEN_INVALID};
 
@@ -94,7 +94,7 @@ impl<'a> Unverified<'a> {
             .map_err(|_| wrong_signature())?;
         let payload = BASE64URL.decode(self.payload).map_err(|_| malformed())?;
         let mut claims: Claims = object(&payload, "claims")?;
-        claims.json = payload.into();
+        claims.json = Payload(payload.into());
         Ok(claims)
     }
 }
@@ -186,7 +186,7 @@ impl Expected<'_> {
         struct Bound {
             cnf: Map<String, Value>,
         }
-        let bound = serde_json::from_slice::<Bound>(&claims.json);
+        let bound = serde_json::from_slice::<Bound>(&claims.json.0);
         bound.is_ok_and(|bound| {
             let thumbprint = bound.cnf.get("x5t#S256").and_then(|value| value.as_str());
             bound.cnf.len() == 1 && thumbprint.is_some() && thumbprint == self.certificate

@@ -47,7 +47,7 @@ pub(super) fn spawn(
     let watcher = Arc::new(Watcher {
         inner: Arc::clone(inner),
         channel: endpoint.channel(),
-        bearer: Bearer::new(endpoint, credential, &inner.issuer),
+        bearer: Bearer::new(endpoint, credential, &inner.issuer, &["tokens.introspect"]),
         org_ids,
         name: name.unwrap_or_else(process_name),
     });
@@ -89,7 +89,7 @@ impl Watcher {
                     wait
                 }
             };
-            failures += 1;
+            failures = failures.saturating_add(1);
             sleep(wait).await;
         }
     }
@@ -128,6 +128,7 @@ impl Watcher {
     }
 
     async fn acknowledge(&self) {
+        let mut failures = 0;
         loop {
             tokio::select! {
                 () = self.inner.key_set_came.notified() => {}
@@ -136,13 +137,20 @@ impl Watcher {
             if !self.inner.read().has_keys {
                 continue;
             }
-            if let Err(error) = self.send_acknowledgement().await {
-                tracing::debug!(reason = error.reason(), code = ?error.code(), "acknowledgement failed");
-                sleep(Duration::from_secs(2)).await;
-                self.inner.key_set_came.notify_one();
-            } else {
-                // However often the set changes.
-                sleep(Duration::from_secs(1)).await;
+            match self.send_acknowledgement().await {
+                Ok(()) => {
+                    failures = 0;
+                    // However often the set changes.
+                    sleep(Duration::from_secs(1)).await;
+                }
+                Err(error) => {
+                    tracing::debug!(reason = error.reason(), code = ?error.code(), "acknowledgement failed");
+                    let wait =
+                        backoff(failures, Duration::from_secs(1), ACKNOWLEDGE_EACH, error.retry_after());
+                    failures = failures.saturating_add(1);
+                    sleep(wait).await;
+                    self.inner.key_set_came.notify_one();
+                }
             }
         }
     }
