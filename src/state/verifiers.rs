@@ -8,8 +8,6 @@ use crate::domain::values::ids::{CredentialId, OrgId};
 
 /// How often a verifier is written that holds what it held.
 const PERIOD: Duration = Duration::from_secs(30);
-/// How often one is written at most, whatever it holds.
-const LEAST: Duration = Duration::from_secs(1);
 /// The most that are remembered. The others are written each time.
 const MOST: usize = 20_000;
 
@@ -24,10 +22,7 @@ impl Verifiers {
     /// Whether what a verifier says now is to be written.
     pub fn is_due(&self, key: &VerifierKey, held: &[String]) -> bool {
         let written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        written.get(key).is_none_or(|(at, before)| {
-            let age = at.elapsed();
-            age >= PERIOD || (age >= LEAST && before != held)
-        })
+        written.get(key).is_none_or(|(at, before)| at.elapsed() >= PERIOD || before != held)
     }
 
     /// Notes that it was written.
@@ -55,7 +50,7 @@ mod tests {
         assert!(verifiers.is_due(&key("a"), &held));
         verifiers.written(key("a"), held.clone());
         assert!(!verifiers.is_due(&key("a"), &held));
-        assert!(!verifiers.is_due(&key("a"), &[]), "not even where it holds something else");
+        assert!(verifiers.is_due(&key("a"), &[]), "where it holds something else, at once");
         assert!(verifiers.is_due(&key("b"), &held));
     }
 }
