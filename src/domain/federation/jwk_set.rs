@@ -488,7 +488,7 @@ static DECOYS: LazyLock<KeySet> = LazyLock::new(|| {
 /// length that the key needs.
 pub fn decoy(algorithm: Algorithm, signature: &[u8]) -> (&'static IssuerKey, Vec<u8>) {
     let of = || DECOYS.keys.iter().filter(|key| key.algorithms().any(|known| known == algorithm));
-    let longest = of().last().expect("there is one for each algorithm");
+    let longest = of().next_back().expect("there is one for each algorithm");
     let key = of().find(|key| key.signature_len >= signature.len()).unwrap_or(longest);
     // What is shorter is a smaller number.
     let mut padded = vec![0; key.signature_len.saturating_sub(signature.len())];

@@ -96,13 +96,14 @@ fn warnings(known: Option<&'static SharedIssuer>, rule: &RuleMatch) -> Vec<Warni
                 format!("match {path}, a name that another owner may take later: match an id as well"),
             ));
         }
-        if !by_id && let Some((field, text)) = text(rule.subject()) {
-            if shared.named_subjects.iter().any(|named| text.starts_with(named)) {
-                warnings.push(Warning::new(
-                    field,
-                    "holds a name that another owner may take later: match an id among the claims as well",
-                ));
-            }
+        if !by_id
+            && let Some((field, text)) = text(rule.subject())
+            && shared.named_subjects.iter().any(|named| text.starts_with(named))
+        {
+            warnings.push(Warning::new(
+                field,
+                "holds a name that another owner may take later: match an id among the claims as well",
+            ));
         }
     }
     if let Some((field, subject)) = text(rule.subject())
