@@ -16,6 +16,10 @@ test *filter:
 sqlx:
     .ci/sqlx
 
+# The stubs of the client libraries, after a change of a proto.
+generate *languages:
+    clients/generate {{ languages }}
+
 # Runs what the documents print, or these of them; `just ci tour` fetches the tools that it needs.
 tour *documents:
     cargo test --no-run --quiet

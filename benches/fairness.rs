@@ -15,6 +15,8 @@ use countersign::domain::values::ids::TokenId;
 use countersign::domain::values::token_string::{TokenString, TokenStringKind};
 use countersign::grpc::pb;
 use tokio::task::JoinSet;
+use tonic::Request;
+use tonic::metadata::MetadataValue;
 
 /// The most that a p99 may grow by.
 const MAX_GROWTH: f64 = 2.0;
@@ -24,6 +26,8 @@ const CONNECTIONS: usize = 4;
 /// The grants of the flooding org that it lists.
 const LISTED: usize = 100;
 const PASSWORD: &str = "correct horse battery staple";
+/// Where the measured tenant signs in from. Its first login makes the address known; loopback never is.
+const HOME: &str = "203.0.113.7";
 /// The pause between two calls of the tenant that is measured.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -59,7 +63,7 @@ fn main() -> Result<()> {
 async fn run(during: Duration, report: bool, cores: Option<Cores>) -> Result<()> {
     let deployment = Deployment::make().await?;
     pin(cores.map(|cores| cores.server))?;
-    let served = deployment.serve(&[])?;
+    let served = deployment.serve(&["--trusted-proxies", "127.0.0.1"])?;
     pin(cores.map(|cores| cores.others))?;
     let operator = served.client(&deployment.operator).await?;
     let measured = tenant(&operator, &served, "measured").await?;
@@ -75,7 +79,7 @@ async fn run(during: Duration, report: bool, cores: Option<Cores>) -> Result<()>
         let (counted, stopped) = (made.clone(), stop.clone());
         // On a thread that gives way: its clients would be on other machines.
         let thread = std::thread::spawn(move || {
-            countersign_os::give_way();
+            countersign_os::give_way(countersign_os::GiveWay::Most);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(pour(&address, &tenant, flood, &counted, &stopped))
         });
@@ -210,11 +214,12 @@ async fn measure(tenant: &Tenant, during: Duration) -> [Sorted; 3] {
                     tenant.client.tokens().exchange_token(request).await.map(drop)
                 }
                 _ => {
-                    let request = pb::LoginRequest {
+                    let mut request = Request::new(pb::LoginRequest {
                         username: tenant.username.clone(),
                         password: PASSWORD.into(),
                         ..Default::default()
-                    };
+                    });
+                    request.metadata_mut().insert("x-forwarded-for", MetadataValue::from_static(HOME));
                     tenant.client.tokens().login(request).await.map(drop)
                 }
             };

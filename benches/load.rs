@@ -30,7 +30,7 @@ mod tenant;
 use std::collections::HashMap;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use answers::{check, exchange_of, introspection_of};
@@ -57,6 +57,8 @@ use tenant::{Tenant, Token};
 const WARM: usize = 1_000;
 /// The number of tokens that the cold rows use in turn.
 const COLD: usize = 20_000;
+/// The orgs that are changed beside the load: one alone may not use so many connections.
+const OTHER_ORGS: usize = 16;
 /// The cache size of the server of the cold rows: a token is evicted long before its next turn.
 const COLD_CACHE: &str = "2MiB";
 const EXCHANGE: &str = "/countersign.v1.TokenService/ExchangeToken";
@@ -97,7 +99,10 @@ async fn run(rounds: usize, lasts: Duration, scale: usize, cores: Option<Cores>)
     let tenant = Tenant::make(&deployment, &warm).await?;
     let tokens = shuffled(tenant.add_tokens(COLD, COLD).await?);
     let other = warm.client(&deployment.operator).await?;
-    let other_org = other.make_org("other", "things/one").await?;
+    let mut other_orgs = Vec::new();
+    for number in 0..OTHER_ORGS {
+        other_orgs.push(other.make_org(&format!("other{number}"), "things/one").await?);
+    }
 
     let answers = check(&tenant, &warm, &tokens[0].1).await?;
     pin(cores.map(|cores| cores.server))?;
@@ -122,7 +127,7 @@ async fn run(rounds: usize, lasts: Duration, scale: usize, cores: Option<Cores>)
         db: &tenant.db,
         token_ids: tokens.iter().map(|(id, _)| *id).collect(),
         other: &other,
-        other_org,
+        other_orgs,
     };
     progress("a first pass over the warm tokens");
     bench.warm.first_pass(WARM).await?;
@@ -227,9 +232,9 @@ struct Bench<'a> {
     deployment: &'a Deployment,
     db: &'a PgPool,
     token_ids: Vec<TokenId>,
-    /// A client that changes another org.
+    /// A client that changes other orgs.
     other: &'a Client,
-    other_org: String,
+    other_orgs: Vec<String>,
 }
 
 /// The measurement of a row, and of the echo right before it.
@@ -333,9 +338,14 @@ impl Bench<'_> {
         let alone = self.measure(&self.warm).await?;
         // One change for a hundred exchanges.
         let every = Duration::from_secs_f64(100.0 / alone.rate);
-        let with = Beside::writes(self.other, &self.other_org, every);
+        let refused = Arc::<AtomicU64>::default();
+        let with = Beside::writes(self.other, &self.other_orgs, every, &refused);
         let writes = self.measure(&self.warm).await?;
         drop(with);
+        let refused = refused.load(Ordering::Relaxed);
+        if refused > 0 {
+            progress(format_args!("{refused} changes beside it were refused"));
+        }
         let with = Beside::logins(self.other);
         let logins = self.measure(&self.warm).await?;
         drop(with);

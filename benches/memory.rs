@@ -135,6 +135,7 @@ fn token(clock: &Clock, org_id: OrgId, number: usize, rules: Arc<Rules>) -> Resu
         last_use: now,
         revoked: false,
         tied_to: None,
+        federated: None,
         derived: Derived::default(),
     })
 }

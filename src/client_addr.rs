@@ -6,15 +6,15 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::header::FORWARDED;
+use http::{HeaderMap, HeaderName};
 
 use crate::clock::OncePer;
 use crate::connections::Connection;
 use crate::domain::values::client_address::{ClientAddress, ForwardedHeaders};
 use crate::domain::values::networks::Network;
 
-const FORWARDED_FOR: &str = "x-forwarded-for";
-const FORWARDED: &str = "forwarded";
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// How often an untrusted proxy is logged.
 const WARNING_PERIOD: Duration = Duration::from_secs(60);
@@ -46,7 +46,7 @@ impl TrustedProxies {
     }
 
     fn behind(&self, peer: IpAddr, headers: &HeaderMap) -> ClientAddress {
-        let (list, elements) = (lines(headers, FORWARDED_FOR), lines(headers, FORWARDED));
+        let (list, elements) = (lines(headers, &FORWARDED_FOR), lines(headers, &FORWARDED));
         let headers = ForwardedHeaders {
             x_forwarded_for: list.iter().map(|line| &**line).collect(),
             forwarded: elements.iter().map(|line| &**line).collect(),
@@ -67,7 +67,7 @@ impl TrustedProxies {
 /// The lines of a header. A hop that is no text is no address; the others of its line are.
 ///
 /// A client may send any bytes, and a trusted proxy appends its address to the same line.
-fn lines<'a>(headers: &'a HeaderMap, name: &str) -> Vec<Cow<'a, str>> {
+fn lines<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Vec<Cow<'a, str>> {
     headers.get_all(name).iter().map(|line| String::from_utf8_lossy(line.as_bytes())).collect()
 }
 
@@ -77,6 +77,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use http::HeaderValue;
+    use http::header::ACCEPT;
 
     use super::*;
 
@@ -96,7 +97,7 @@ mod tests {
     #[test]
     fn bytes_that_are_no_text_hide_no_hop_but_their_own() {
         let proxies = TrustedProxies::new(vec![Network::parse("10.0.0.0/8").unwrap()]);
-        let rows: &[(&str, &[&[u8]], &str)] = &[
+        let rows: &[(HeaderName, &[&[u8]], &str)] = &[
             (FORWARDED_FOR, &[b"\xff, 203.0.113.9"], "203.0.113.9"),
             (FORWARDED_FOR, &[b"\xff,203.0.113.9, 10.0.0.2"], "203.0.113.9"),
             (FORWARDED_FOR, &["198.51.100.1\u{e9}, 203.0.113.9".as_bytes()], "203.0.113.9"),
@@ -115,7 +116,7 @@ mod tests {
         for (name, lines, client) in rows {
             let mut headers = HeaderMap::new();
             for line in *lines {
-                headers.append(*name, HeaderValue::from_bytes(line).unwrap());
+                headers.append(name, HeaderValue::from_bytes(line).unwrap());
             }
             let address = proxies.behind([10, 0, 0, 1].into(), &headers);
             assert_eq!(address.known().map_or_else(String::new, |ip| ip.to_string()), *client, "{headers:?}");
@@ -130,16 +131,15 @@ mod tests {
         let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
         tracing::subscriber::with_default(subscriber, || {
             let proxies = TrustedProxies::new(vec![Network::parse("10.0.0.0/8").unwrap()]);
-            let call = |peer: &str, headers: &[(&'static str, &str)]| {
-                let headers =
-                    headers.iter().map(|(name, line)| (name.parse().unwrap(), line.parse().unwrap()));
+            let call = |peer: &str, headers: &[(HeaderName, &str)]| {
+                let headers = headers.iter().map(|(name, line)| (name.clone(), line.parse().unwrap()));
                 let address = proxies.behind(peer.parse().unwrap(), &headers.collect());
                 address.shown().unwrap().to_string()
             };
             // A trusted one, and clients without a proxy.
             assert_eq!(call("10.0.0.1", &[(FORWARDED_FOR, "203.0.113.9")]), "203.0.113.9");
             assert_eq!(call("10.0.0.1", &[(FORWARDED, "for=\"[2001:db8::9]:1\"")]), "2001:db8::9");
-            assert_eq!(call("192.0.2.1", &[("accept", "*/*")]), "192.0.2.1");
+            assert_eq!(call("192.0.2.1", &[(ACCEPT, "*/*")]), "192.0.2.1");
             assert_eq!(call("127.0.0.1", &[]), "127.0.0.1");
             assert!(log.0.lock().unwrap().is_empty());
             for header in [FORWARDED, FORWARDED_FOR, FORWARDED] {

@@ -22,6 +22,7 @@ pub enum Code {
     Internal,
     InvalidArgument,
     NotFound,
+    OutOfRange,
     PermissionDenied,
     ResourceExhausted,
     Unauthenticated,
@@ -40,6 +41,7 @@ impl Code {
             Self::Internal => "INTERNAL",
             Self::InvalidArgument => "INVALID_ARGUMENT",
             Self::NotFound => "NOT_FOUND",
+            Self::OutOfRange => "OUT_OF_RANGE",
             Self::PermissionDenied => "PERMISSION_DENIED",
             Self::ResourceExhausted => "RESOURCE_EXHAUSTED",
             Self::Unauthenticated => "UNAUTHENTICATED",
@@ -127,6 +129,7 @@ reasons! {
     ResourceInUse "RESOURCE_IN_USE" FailedPrecondition "it is in use";
     Conflict "CONFLICT" Aborted "a concurrent change got in the way: try again";
     EtagMismatch "ETAG_MISMATCH" Aborted "it was changed since the etag was read";
+    CursorExpired "CURSOR_EXPIRED" OutOfRange "the cursor cannot be resumed from: start again without one";
     MessageTooLarge "MESSAGE_TOO_LARGE" ResourceExhausted "the message is larger than the server accepts";
     Overloaded "OVERLOADED" ResourceExhausted "the server is overloaded: try again";
     Throttled "THROTTLED" ResourceExhausted "too many failed attempts: try again later";
@@ -377,6 +380,11 @@ impl Violations {
         for wrong in inner.listed {
             self.add(format!("{field}.{}", wrong.field), wrong.description);
         }
+    }
+
+    /// How many were recorded.
+    pub fn count(&self) -> usize {
+        self.listed.len() + self.more
     }
 
     /// `Ok` when no violation was recorded.

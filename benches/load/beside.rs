@@ -1,5 +1,7 @@
 //! What else a server may be doing while it exchanges tokens.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -22,24 +24,26 @@ const UNREAD: usize = 50;
 pub struct Beside(#[expect(dead_code, reason = "tasks end when it is dropped")] JoinSet<()>);
 
 impl Beside {
-    /// One change in this time: the name of an org that has nothing to do with the tokens.
-    pub fn writes(client: &Client, org_id: &str, every: Duration) -> Self {
+    /// One change in this time: the names, in turn, of orgs that have nothing to do with the tokens.
+    ///
+    /// Those that are refused are counted.
+    pub fn writes(client: &Client, org_ids: &[String], every: Duration, refused: &Arc<AtomicU64>) -> Self {
         let mut tasks = JoinSet::new();
         let mut clock = tokio::time::interval(every);
         clock.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let (client, org_id) = (client.clone(), org_id.to_owned());
+        let (client, org_ids, refused) = (client.clone(), org_ids.to_vec(), refused.clone());
         tasks.spawn(async move {
             let mut changes = JoinSet::new();
-            for number in 0_u64.. {
+            for (number, org_id) in org_ids.iter().cycle().enumerate() {
                 clock.tick().await;
                 let org =
                     pb::Org { id: org_id.clone(), display_name: number.to_string(), ..Default::default() };
                 let update_mask = Some(prost_types::FieldMask { paths: vec!["display_name".into()] });
                 let request = pb::UpdateOrgRequest { org: Some(org), update_mask };
-                let client = client.clone();
+                let (client, refused) = (client.clone(), refused.clone());
                 changes.spawn(async move {
-                    if let Err(status) = client.orgs().update_org(request).await {
-                        eprintln!("a change failed: {status}");
+                    if client.orgs().update_org(request).await.is_err() {
+                        refused.fetch_add(1, Ordering::Relaxed);
                     }
                 });
                 while changes.try_join_next().is_some() {}

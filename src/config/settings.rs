@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::domain::federation::ceiling::Ceiling;
+use crate::domain::values::networks::Network;
+
 /// What a server accepts: its limits, and the few switches beside them.
 #[derive(Clone, Debug)]
 pub struct ServerLimits {
@@ -48,6 +51,7 @@ pub struct ServerLimits {
     /// Which calls have a line in the log.
     pub access_log: AccessLogLevel,
     pub tokens: TokenLimits,
+    pub federation: FederationSettings,
 }
 
 impl ServerLimits {
@@ -65,6 +69,7 @@ impl ServerLimits {
             outage_grace: self.outage_grace,
             tokens: self.tokens,
             passwords: self.passwords,
+            federation: self.federation.clone(),
         }
     }
 }
@@ -105,8 +110,24 @@ pub enum ClientAuth {
     Authorities { file: PathBuf, required: bool },
 }
 
-/// The limits for credentials: their cache, the token policies, the cost of password hashes.
-#[derive(Clone, Copy, Debug)]
+/// Which issuers are trusted at all, and how their keys are fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FederationSettings {
+    /// The issuers that orgs may trust.
+    pub ceiling: Ceiling,
+    /// Networks beside the public ones in which issuers may be that the ceiling lists exactly.
+    pub networks: Vec<Network>,
+    /// A PEM file with the authorities of their certificates, beside the public ones.
+    pub ca: Option<PathBuf>,
+}
+
+impl FederationSettings {
+    /// No issuer is trusted.
+    pub const OFF: Self = Self { ceiling: Ceiling::OFF, networks: Vec::new(), ca: None };
+}
+
+/// The limits for credentials: their cache, the token policies, the cost of password hashes, federation.
+#[derive(Clone, Debug)]
 pub struct CredentialLimits {
     /// The most bytes that cached credentials take.
     pub cache_size: usize,
@@ -117,6 +138,7 @@ pub struct CredentialLimits {
     /// The limits that no token policy of an org can exceed.
     pub tokens: TokenLimits,
     pub passwords: PasswordHashing,
+    pub federation: FederationSettings,
 }
 
 impl CredentialLimits {
@@ -127,6 +149,7 @@ impl CredentialLimits {
         outage_grace: Duration::ZERO,
         tokens: TokenLimits::WIDEST,
         passwords: PasswordHashing::FLOOR,
+        federation: FederationSettings::OFF,
     };
 }
 

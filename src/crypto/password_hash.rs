@@ -19,7 +19,7 @@ use std::time::Instant;
 use argon2::password_hash::phc::{Output, PasswordHash, Salt};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use countersign_os as os;
+use countersign_os::{GiveWay, give_way};
 use tokio::runtime::{Builder, Runtime};
 use zeroize::Zeroizing;
 
@@ -95,8 +95,10 @@ struct Threads {
     /// For passwords of known clients. Their parts of the places are small, and one that signs in must
     /// not wait until a busy core has nothing else to do.
     known: Runtime,
-    /// For everything else, at the lowest priority.
-    others: Runtime,
+    /// For passwords of strangers, which give way to all other work.
+    strangers: Runtime,
+    /// For new passwords, which give way to those who sign in, too.
+    new: Runtime,
 }
 
 impl Threads {
@@ -109,14 +111,19 @@ impl Threads {
         let started = "a runtime of nothing but threads needs nothing";
         Self {
             known: threads("passwords").build().expect(started),
-            others: threads("new-passwords").on_thread_start(os::give_way).build().expect(started),
+            strangers: threads("strangers")
+                .on_thread_start(|| give_way(GiveWay::Much))
+                .build()
+                .expect(started),
+            new: threads("new-passwords").on_thread_start(|| give_way(GiveWay::Most)).build().expect(started),
         }
     }
 
     fn of(&self, asker: Asker) -> &Runtime {
         match asker {
             Asker::Known(_) => &self.known,
-            Asker::Stranger(_) | Asker::Setting(_) => &self.others,
+            Asker::Stranger(_) => &self.strangers,
+            Asker::Setting(_) => &self.new,
         }
     }
 }
@@ -273,7 +280,8 @@ impl Drop for Passwords {
         // It may be dropped in an async task, which must not block.
         if let Some(threads) = self.threads.take() {
             threads.known.shutdown_background();
-            threads.others.shutdown_background();
+            threads.strangers.shutdown_background();
+            threads.new.shutdown_background();
         }
     }
 }

@@ -26,9 +26,11 @@ pub enum SealPurpose {
     Pepper,
     SigningKey,
     PageToken,
+    Cursor,
     Mail,
     Password,
     PublicKey,
+    Federation,
 }
 
 impl SealPurpose {
@@ -37,9 +39,11 @@ impl SealPurpose {
             Self::Pepper => "countersign/seal/v1/pepper",
             Self::SigningKey => "countersign/seal/v1/signing-key",
             Self::PageToken => "countersign/seal/v1/page-token",
+            Self::Cursor => "countersign/seal/v1/cursor",
             Self::Mail => "countersign/seal/v1/mail",
             Self::Password => "countersign/seal/v1/password",
             Self::PublicKey => "countersign/seal/v1/public-key",
+            Self::Federation => "countersign/seal/v1/federation",
         }
     }
 }

@@ -19,6 +19,7 @@ use super::seal::{MasterKeys, Unopenable};
 use crate::config::SigningAlgorithm;
 use crate::domain::access::access_token::{AccessToken, Claims, MAX_LEN, TYP};
 use crate::domain::signing_keys::{KeyState, KeyTimes, is_kid};
+use crate::domain::values::client_certificate::Sha256Digest;
 use crate::error::{Reason, Result};
 use crate::telemetry::spans::span;
 
@@ -46,6 +47,8 @@ pub struct KeySet {
     active: SigningKey,
     published: Vec<PublicKey>,
     json: String,
+    /// Those of all published keys: a `kid` is one (RFC 7638).
+    thumbprints: Vec<Sha256Digest>,
     /// The data that the schedule uses, for all published keys.
     key_times: Vec<KeyTimes>,
     /// The ids of keys whose rows do not open. They are not published.
@@ -110,7 +113,9 @@ impl KeySet {
         }
         let keys = published.iter().map(|key| key.jwk.clone()).collect();
         let json = serde_json::to_string(&JwkSet { keys }).expect("a key set is JSON");
-        Ok(Self { active: active.ok_or(BadKeys::NoneActive)?, published, json, key_times, left_out })
+        let thumbprints = published.iter().filter_map(|key| Sha256Digest::parse(&key.kid).ok()).collect();
+        let active = active.ok_or(BadKeys::NoneActive)?;
+        Ok(Self { active, published, json, thumbprints, key_times, left_out })
     }
 
     /// The data that the schedule uses, for all published keys.
@@ -194,6 +199,11 @@ impl Signer {
     /// The data that the schedule uses, for all published keys.
     pub fn key_times(&self) -> Vec<KeyTimes> {
         self.keys.load().key_times.clone()
+    }
+
+    /// Whether one of the thumbprints of the published keys is one that `is_one` knows.
+    pub fn holds_any(&self, is_one: impl Fn(Sha256Digest) -> bool) -> bool {
+        self.keys.load().thumbprints.iter().any(|own| is_one(*own))
     }
 
     /// Whether the unverified JWT has the form of our own and names a key that is not loaded here.

@@ -8,6 +8,7 @@ pub mod deployment;
 pub mod distribution;
 pub mod email_budgets;
 pub mod events;
+pub mod federation;
 pub mod keys;
 pub mod load_connections;
 pub mod named_permissions;
@@ -23,6 +24,7 @@ pub mod sign_in;
 pub mod sqlstate;
 pub mod sweep;
 pub mod tokens;
+pub mod verifiers;
 
 use std::time::Duration;
 

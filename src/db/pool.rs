@@ -13,7 +13,8 @@ use sqlx::postgres::{
     PgConnectOptions, PgPool, PgPoolOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo,
 };
 use sqlx::{
-    AssertSqlSafe, Connection as _, Describe, Either, Execute, Executor, Postgres, SqlStr, Transaction,
+    AssertSqlSafe, Connection as _, Describe, Either, Execute, Executor, Postgres, SqlSafeStr as _, SqlStr,
+    Transaction,
 };
 use tokio_stream::Stream;
 
@@ -57,15 +58,27 @@ async fn begin_within(
     pool: &PgPool,
     statement_timeout: Duration,
 ) -> sqlx::Result<Transaction<'static, Postgres>> {
-    let begin = begin(statement_timeout);
-    match pool.begin_with(AssertSqlSafe(begin.clone())).await {
+    match begin_on(pool.acquire().await?, statement_timeout).await {
         // The connection was closed while it was idle, and nothing was executed: those that were
         // idle beside it are closed too, and a new one is opened.
         Err(error) if sqlstate::note(&error) == sqlstate::Meaning::DropConnection => {
-            pool.begin_with(AssertSqlSafe(begin)).await
+            begin_on(pool.acquire().await?, statement_timeout).await
         }
         begun => begun,
     }
+}
+
+/// Begins in a task of its own, which goes on where the caller is cancelled: the driver counts a transaction
+/// only once `BEGIN` was answered. Dropped before that, the connection would return to the pool with a
+/// transaction open that the driver does not roll back, and the statements of the next user would not be
+/// committed.
+async fn begin_on(
+    connection: PoolConnection<Postgres>,
+    statement_timeout: Duration,
+) -> sqlx::Result<Transaction<'static, Postgres>> {
+    let statement = AssertSqlSafe(begin(statement_timeout)).into_sql_str();
+    let begun = tokio::spawn(Transaction::begin(connection, Some(statement)));
+    begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
 }
 
 /// Begins a transaction of a background job: a statement of it may take longer than any call.

@@ -6,11 +6,13 @@ use sqlx::{PgPool, Postgres};
 use time::{Duration, OffsetDateTime};
 
 use super::email_budgets;
+use super::federation::presentations;
 use super::orgs::invitations;
 use super::pool::begin_job;
 use super::requests;
 use super::sign_in::sessions;
 use super::tokens::{secrets, used_assertions};
+use super::verifiers;
 use crate::error::Result;
 
 /// How long feed rows are stored.
@@ -91,6 +93,12 @@ pub async fn sweep(db: &PgPool, now: OffsetDateTime) -> Result<u64> {
     tx.commit().await?;
     let mut tx = begin_job(db).await?;
     deleted += used_assertions::sweep(&mut *tx, now).await?;
+    tx.commit().await?;
+    let mut tx = begin_job(db).await?;
+    deleted += verifiers::sweep(&mut *tx, now).await?;
+    tx.commit().await?;
+    let mut tx = begin_job(db).await?;
+    deleted += presentations::sweep(&mut tx, now).await?;
     tx.commit().await?;
     for query in [emails, requests, event_resources, events, origins, logins, codes, resets] {
         deleted += carry_out(db, query).await?;

@@ -41,6 +41,13 @@ impl Limit {
     /// Every node holds them in memory, and no org may use up the memory of the others.
     pub const ORIGINS_OF_ORG: Limit =
         Limit::of(10_000, "origins of all active tokens", "revoke a token first");
+    /// The issuers that an org trusts.
+    pub const ISSUERS_OF_ORG: Limit = Limit::of(100, "issuers of one org", "delete one first");
+    /// The federation rules of an org, whatever their state. What an issuer's change asks is asked for all of them.
+    pub const RULES_OF_ORG: Limit = Limit::of(1_000, "federation rules of one org", "delete some first");
+    /// The federation rules of an account that are neither revoked nor expired.
+    pub const ACTIVE_RULES_OF_ACCOUNT: Limit =
+        Limit::of(100, "active federation rules of one account", "revoke some first");
     /// The invitations that an org sends within 24 hours.
     pub const INVITATIONS_OF_ORG: Limit = Limit {
         counted: " in 24 h, those sent again included",
@@ -51,6 +58,17 @@ impl Limit {
     pub const EMAILS_OF_ORG: Limit = Limit {
         counted: " in 24 h",
         ..Limit::of(1_000, "emails of one org", "try again later, or create users with suppress_email")
+    };
+
+    /// The verifiers that acknowledge with one credential, within an hour.
+    pub const VERIFIERS_OF_CREDENTIAL: Limit = Limit {
+        counted: " in 1 h",
+        ..Limit::of(100, "verifiers of one credential", "give verifiers names that stay, or try again later")
+    };
+    /// The verifiers of an org, within an hour.
+    pub const VERIFIERS_OF_ORG: Limit = Limit {
+        counted: " in 1 h",
+        ..Limit::of(1_000, "verifiers of one org", "give verifiers names that stay, or try again later")
     };
 
     const fn of(most: i64, subject: &'static str, remedy: &'static str) -> Self {

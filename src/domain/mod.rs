@@ -3,6 +3,7 @@
 pub mod access;
 pub mod accounts;
 pub mod event_types;
+pub mod federation;
 pub mod limits;
 pub mod mail;
 pub mod oauth;

@@ -45,17 +45,20 @@ pub enum Grant {
     ClientCredentials,
     /// RFC 8693: the client, if there is one, speaks for the subject.
     TokenExchange,
+    /// RFC 7523, section 2.1: the JWT of another issuer is the subject, by a rule of federation.
+    JwtBearer,
 }
 
 impl Grant {
     /// All grants.
-    pub const ALL: [Self; 2] = [Self::ClientCredentials, Self::TokenExchange];
+    pub const ALL: [Self; 3] = [Self::ClientCredentials, Self::TokenExchange, Self::JwtBearer];
 
     /// Its `grant_type`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::ClientCredentials => "client_credentials",
             Self::TokenExchange => "urn:ietf:params:oauth:grant-type:token-exchange",
+            Self::JwtBearer => "urn:ietf:params:oauth:grant-type:jwt-bearer",
         }
     }
 }

@@ -56,9 +56,13 @@ impl RequestUnderWay {
         let context = RequestContext {
             address: address.unwrap_or(ClientAddress::UNKNOWN),
             certificate: connection
-                .filter(|connection| !proxies.speaks_for_another(connection, headers))
-                .and_then(|connection| connection.certificate.clone())
-                .filter(|_| entry == EntryPoint::Rpc && !is_of_a_page(headers)),
+                .filter(|connection| {
+                    connection.certificate.is_some()
+                        && entry == EntryPoint::Rpc
+                        && !is_of_a_page(headers)
+                        && !proxies.speaks_for_another(connection, headers)
+                })
+                .and_then(|connection| connection.certificate.clone()),
             page,
             request_id: given_id.unwrap_or_else(|| RequestId::new(clock.new_id())),
             work: Default::default(),
@@ -68,17 +72,17 @@ impl RequestUnderWay {
         };
         Self { context, began }
     }
+}
 
-    /// Adds the request id to the response, and the trace that it belongs to.
-    pub fn name<B>(&self, response: &mut Response<B>) {
-        if let Ok(id) = HeaderValue::from_str(&self.context.request_id) {
-            response.headers_mut().insert(REQUEST_ID, id);
-        }
-        if let Some(trace) = self.context.trace
-            && let Ok(trace) = HeaderValue::from_str(&trace.to_string())
-        {
-            response.headers_mut().insert(TRACE_RESPONSE, trace);
-        }
+/// Adds the id of its request to a response, and the trace that it belongs to.
+pub fn name_response<B>(context: &RequestContext, response: &mut Response<B>) {
+    if let Ok(id) = HeaderValue::from_str(&context.request_id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    if let Some(trace) = context.trace
+        && let Ok(trace) = HeaderValue::from_str(&trace.to_string())
+    {
+        response.headers_mut().insert(TRACE_RESPONSE, trace);
     }
 }
 

@@ -7,7 +7,7 @@
 
 use sqlx::PgConnection;
 
-use crate::db::{orgs, tokens};
+use crate::db::{federation, orgs, tokens};
 use crate::domain::access::standing::{Standing, Verdict};
 use crate::domain::values::client_address::ClientAddress;
 use crate::domain::values::ids::{CredentialId, OrgId};
@@ -33,9 +33,18 @@ pub async fn lock_orgs(tx: &mut PgConnection, standing: &Standing, org_id: OrgId
 pub async fn check(state: &State, tx: &mut PgConnection, standing: &Standing) -> Result<()> {
     let credential = tokens::credentials::hold(tx, standing.credential_org, standing.credential_id).await?;
     let now = state.clock.now();
+    if let (CredentialId::Rule(rule_id), Some(version)) = (standing.credential_id, standing.rule_version)
+        && federation::credentials::find_version(&mut *tx, standing.credential_org, rule_id).await?
+            != Some(version)
+    {
+        return Err(credential
+            .filter(|held| !held.revoked)
+            .map_or(Reason::TokenRevoked, |_| Reason::AccessTokenStale)
+            .into());
+    }
     let secret = match standing.credential_id {
         CredentialId::Token(token_id) => standing.secret.map(|number| (token_id, number)),
-        CredentialId::Session(_) => None,
+        CredentialId::Session(_) | CredentialId::Rule(_) => None,
     };
     let account_id = standing.account.account_id;
     let account =

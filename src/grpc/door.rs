@@ -5,7 +5,6 @@
 //! refusal gets its form here.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -15,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use axum::BoxError;
 use axum::body::{Body, Bytes, HttpBody};
+use foldhash::HashMap;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
@@ -33,11 +33,12 @@ use super::layers::body::{BodyBuffer, MESSAGE_HEAD, overloaded};
 use super::layers::deadline::{connect_deadline, deadline};
 use super::layers::reply::Reply;
 use super::layers::status;
-use super::layers::stream::EndingStream;
+use super::layers::stream::{EndingStream, Source};
 use super::layers::unread::{Unread, UnreadResponses};
 use super::reflection::Reflection;
 use super::rpcs::{self, Kind, Rpc, Stream};
-use super::service::{GRPC_ENCODING, IDENTITY, decode, encode, message};
+use super::service::{GRPC_ENCODING, Handler, IDENTITY, StreamHandler, decode, encode, message};
+use super::wire::bounds::Bounds;
 use super::{health, json, oauth, reflection};
 use crate::client_addr::TrustedProxies;
 use crate::clock::PerSecond;
@@ -47,7 +48,7 @@ use crate::domain::access::work::Work;
 use crate::domain::oauth::Endpoint;
 use crate::error::{Error, Parts as ErrorParts, Reason, Result};
 use crate::flows::access_log::{AccessLog, Subject};
-use crate::flows::request::{EntryPoint, RequestUnderWay, is_cross_site, logged_path};
+use crate::flows::request::{EntryPoint, RequestUnderWay, is_cross_site, logged_path, name_response};
 use crate::metrics::Meter;
 use crate::state::State;
 use crate::telemetry::spans;
@@ -205,7 +206,7 @@ impl Door {
             Protocol::OAuth(endpoint) => Some(endpoint.path()),
             _ => rpc.map(|rpc| rpc.path),
         };
-        let mut call = RequestUnderWay::begin(
+        let RequestUnderWay { mut context, began } = RequestUnderWay::begin(
             method.map_or_else(|| logged_path(head.uri.path()), Cow::Borrowed),
             &head.headers,
             Some(connection),
@@ -213,12 +214,12 @@ impl Door {
             &self.limits.trusted_proxies,
             &self.state.clock,
         );
-        let (span, trace) = spans::of_call(&call.context.method, call.context.trace);
-        call.context.trace = trace;
+        let (span, trace) = spans::of_call(&context.method, context.trace);
+        context.trace = trace;
         let row = row.unwrap_or(0);
-        call.context.work = rpc.map_or(Work::default(), |rpc| rpc.work);
-        let context = &call.context;
-        let meter = Meter::new(&self.access_log.rpcs()[row], call.began);
+        context.work = rpc.map_or(Work::default(), |rpc| rpc.work);
+        let context = &Arc::new(context);
+        let meter = Meter::new(&self.access_log.rpcs()[row], began);
         let mut running = Running { meter, row, context, log: &self.access_log };
         let deadline = match protocol {
             Protocol::Json => connect_deadline(&head.headers),
@@ -236,7 +237,9 @@ impl Door {
                         let message = "this RPC is not served to pages in browsers";
                         Err(Error::with_message(Reason::MethodUnknown, message))
                     }
-                    Some(Rpc { kind: Kind::Stream(_), .. }) if protocol == Protocol::Json => {
+                    Some(Rpc { kind: Kind::Stream(_) | Kind::Watch(..), .. })
+                        if protocol == Protocol::Json =>
+                    {
                         Err(Error::with_message(
                             Reason::MethodUnknown,
                             "an RPC that streams is not served as JSON",
@@ -250,6 +253,10 @@ impl Door {
                             context,
                         ))
                         .await
+                    }
+                    Some(rpc @ Rpc { kind: Kind::Watch(handler, bounds), .. }) => {
+                        let answers = (rpc, *handler, bounds);
+                        Box::pin(self.watch(answers, (&head, body), row, connection, context)).await
                     }
                     Some(rpc) => self.unary(rpc, &head, body, context, protocol).await,
                     None => Err(Reason::MethodUnknown.into()),
@@ -279,11 +286,11 @@ impl Door {
                 (self.refusal(protocol, &parts, context), Some(parts))
             }
         };
-        call.name(&mut response);
+        name_response(context, &mut response);
         let ended = failure.as_ref().map(|parts| parts.reason);
         spans::end_call(&span, ended.map_or("OK", |reason| reason.code().name()), ended.map(Reason::name));
         let took = running.meter.end(ended);
-        self.access_log.record(Subject::Rpc(row), &call.context, failure.as_ref(), Some(took));
+        self.access_log.record(Subject::Rpc(row), context, failure.as_ref(), Some(took));
         response
     }
 
@@ -304,7 +311,7 @@ impl Door {
         rpc: &Rpc,
         head: &Parts,
         body: B,
-        context: &RequestContext,
+        context: &Arc<RequestContext>,
         protocol: Protocol,
     ) -> Result<Response<Reply>>
     where
@@ -315,7 +322,7 @@ impl Door {
         let mut body = self.bodies.whole(address, body, is_framed).await?;
         let (handler, bounds) = match &rpc.kind {
             Kind::Unary(handler, bounds) => (handler, bounds),
-            Kind::HealthCheck | Kind::Stream(_) => {
+            Kind::HealthCheck | Kind::Stream(_) | Kind::Watch(..) => {
                 let message = message_of(protocol, rpc, head, std::mem::take(&mut body.bytes))?;
                 let answer = self.check_health(&message).await?;
                 return success(protocol, rpc, answer, self.unread.count(address));
@@ -326,45 +333,39 @@ impl Door {
         if self.unread.too_many(address) {
             return Err(overloaded());
         }
-        let oauth = match protocol {
-            Protocol::OAuth(endpoint) => Some(oauth::translate(endpoint, head, &body.bytes, context)?),
-            _ => None,
-        };
-        let call = match &oauth {
-            Some(request) => request.call(rpc.access, &self.state, context).await?,
-            None => {
-                let presented = Presented::of(&head.headers);
-                Call::authenticate_for(rpc.access, &self.state, presented, context).await?
-            }
-        };
-        let message = match &oauth {
-            Some(request) => request.message.clone(),
-            None => message_of(protocol, rpc, head, std::mem::take(&mut body.bytes))?,
-        };
+        if let Protocol::OAuth(endpoint) = protocol {
+            // Boxed, so that the other calls are not as large as these.
+            let answered = async {
+                let request = oauth::translate(endpoint, head, &body.bytes, context)?;
+                let call = request.call(rpc.access, &self.state, context).await?;
+                let answer = self.perform(*handler, bounds, call, request.message.clone()).await;
+                let answer = answer.map_err(|error| request.refused(error))?;
+                let now = self.state.clock.now().unix_timestamp();
+                oauth::answer(endpoint, &answer, now, self.unread.count(address))
+            };
+            return Box::pin(answered).await;
+        }
+        let presented = Presented::of(&head.headers);
+        let call = Call::authenticate_for(rpc.access, &self.state, presented, context).await?;
+        let message = message_of(protocol, rpc, head, std::mem::take(&mut body.bytes))?;
+        let answer = self.perform(*handler, bounds, call, message).await?;
+        success(protocol, rpc, answer, self.unread.count(address))
+    }
+
+    /// Runs the handler of a call.
+    async fn perform(&self, handler: Handler, bounds: &Bounds, call: Call, message: Bytes) -> Result<Bytes> {
         let place = read_place(&self.state, &call).await?;
         bounds.check(&message)?;
-        let answer = match place {
-            None => handler(&self.state, &call, &message).await,
-            Some(place) => {
-                let (handler, state) = (*handler, self.state.clone());
-                // A task of its own, which goes on where the client has gone: the connection to the
-                // database is busy until the statement ends, and so is the place.
-                let reads = async move {
-                    let answer = handler(&state, &call, &message).await;
-                    drop(place);
-                    answer
-                };
-                tokio::spawn(reads.in_current_span()).await.map_err(|_| panicked())?
-            }
+        let Some(place) = place else { return handler(&self.state, &call, &message).await };
+        let state = self.state.clone();
+        // A task of its own, which goes on where the client has gone: the connection to the database is
+        // busy until the statement ends, and so is the place.
+        let reads = async move {
+            let answer = handler(&state, &call, &message).await;
+            drop(place);
+            answer
         };
-        let unread = self.unread.count(address);
-        match (oauth, protocol) {
-            (Some(request), Protocol::OAuth(endpoint)) => {
-                let answer = answer.map_err(|error| request.refused(error))?;
-                oauth::answer(endpoint, &answer, self.state.clock.now().unix_timestamp(), unread)
-            }
-            _ => success(protocol, rpc, answer?, unread),
-        }
+        tokio::spawn(reads.in_current_span()).await.map_err(|_| panicked())?
     }
 
     async fn check_health(&self, message: &[u8]) -> Result<Bytes> {
@@ -377,13 +378,45 @@ impl Door {
         Ok(encode(answer.get_ref()))
     }
 
-    /// Begins a stream. Its place holds the permit, until the stream ends or another one takes the place.
+    /// Begins a stream of ours, once its one message has arrived. Its place holds the permit, as that of the
+    /// framework's streams does. It is taken last: a caller that is refused takes it from no other.
+    async fn watch<B>(
+        &self,
+        (rpc, handler, bounds): (&Rpc, StreamHandler, &Bounds),
+        (head, body): (&Parts, B),
+        row: usize,
+        connection: &Connection,
+        context: &Arc<RequestContext>,
+    ) -> Result<Response<Reply>>
+    where
+        B: HttpBody<Data = Bytes> + Unpin,
+    {
+        let address = context.address.shown();
+        let mut body = self.bodies.whole(address, body, true).await?;
+        let permit = self.permits.clone().try_acquire_owned().map_err(|_| overloaded())?;
+        let presented = Presented::of(&head.headers);
+        let call = Call::authenticate_for(rpc.access, &self.state, presented, context).await?;
+        let message = message_of(Protocol::Grpc, rpc, head, std::mem::take(&mut body.bytes))?;
+        bounds.check(&message)?;
+        let frames = handler(&self.state, &call, &message).await?;
+        let (place, gave_way) = self.streams.enter(address, 0);
+        place.hold(permit);
+        let (closing, place, context) = (connection.closing(), (place, gave_way), context.clone());
+        let log = (self.access_log.clone(), row);
+        let stream = EndingStream::new(Source::Ours(frames), closing, place, context, log, false);
+        let mut response = Response::new(Reply::stream(stream));
+        response.headers_mut().insert(CONTENT_TYPE, GRPC);
+        Ok(response)
+    }
+
+    /// Begins a stream of the framework's. Its place holds the permit, until the stream ends or another one takes
+    /// the place.
     async fn stream(
         &self,
         (stream, row): (Stream, usize),
         mut request: Request<Body>,
         connection: &Connection,
-        context: &RequestContext,
+        context: &Arc<RequestContext>,
     ) -> Result<Response<Reply>> {
         let (place, gave_way) = self.streams.enter(context.address.shown(), 0);
         let permit = self.permits.clone().try_acquire_owned().map_err(|_| overloaded())?;
@@ -415,7 +448,10 @@ impl Door {
         }
         let (closing, place, context) = (connection.closing(), (place, gave_way), context.clone());
         let log = (self.access_log.clone(), row);
-        let stream = |body| Reply::stream(EndingStream::new(body, closing, place, context, log, encoded));
+        let stream = |body| {
+            let source = Source::Framework(body);
+            Reply::stream(EndingStream::new(source, closing, place, context, log, encoded))
+        };
         Ok(response.map(stream))
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod door;
+pub mod federation;
 mod health;
 pub mod json;
 pub mod layers;
@@ -10,6 +11,7 @@ pub mod orgs;
 mod reflection;
 pub mod rpcs;
 mod service;
+mod streams;
 pub mod tokens;
 pub mod wire;
 

@@ -1,9 +1,9 @@
 //! The table of RPCs: what answers at which path.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use super::layers::access::{Access, row, serves_pages};
-use super::service::Handler;
+use super::service::{Handler, StreamHandler};
 use super::wire::bounds::Bounds;
 use super::{accounts, orgs, tokens};
 use crate::domain::access::work::Work;
@@ -28,7 +28,10 @@ pub(super) enum Kind {
     /// Answered from memory, and also by a server that is overloaded: it would be taken out of
     /// service with all that it does.
     HealthCheck,
+    /// One of the framework's.
     Stream(Stream),
+    /// One message, and a stream of answers.
+    Watch(StreamHandler, Bounds),
 }
 
 /// An RPC of the framework's that answers with a stream, which has no end to wait for.
@@ -47,6 +50,8 @@ pub(super) fn table(describes_itself: bool) -> HashMap<&'static str, Rpc> {
     let services = [accounts::service::RPCS, orgs::service::RPCS, tokens::service::RPCS];
     let unary = services.into_iter().flatten();
     let unary = unary.map(|&(path, handler)| (path, Kind::Unary(handler, Bounds::of(path))));
+    let watches = [orgs::service::STREAMS, tokens::service::STREAMS].into_iter().flatten();
+    let watches = watches.map(|&(path, handler)| (path, Kind::Watch(handler, Bounds::of(path))));
     let health = [
         ("/grpc.health.v1.Health/Check", Kind::HealthCheck),
         ("/grpc.health.v1.Health/Watch", Kind::Stream(HealthWatch)),
@@ -60,7 +65,7 @@ pub(super) fn table(describes_itself: bool) -> HashMap<&'static str, Rpc> {
         let (access, work) = row(path)?;
         Some(Rpc { path, row: 0, access, work, kind, serves_pages: serves_pages(path) })
     };
-    let rows = unary.chain(health).chain(reflection).filter_map(row);
+    let rows = unary.chain(watches).chain(health).chain(reflection).filter_map(row);
     // The first row of the metrics is that of unknown paths.
     rows.enumerate().map(|(i, rpc)| (rpc.path, Rpc { row: i + 1, ..rpc })).collect()
 }
@@ -97,9 +102,10 @@ mod tests {
                     let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
                     let rpc = rpcs.remove(&*path).unwrap_or_else(|| panic!("{path} has no row"));
                     let streams = method.server_streaming() || method.client_streaming();
-                    assert_eq!(matches!(rpc.kind, Kind::Stream(_)), streams, "{path}");
+                    assert_eq!(matches!(rpc.kind, Kind::Stream(_) | Kind::Watch(..)), streams, "{path}");
                     // The others are called before anybody is authenticated.
-                    assert!(matches!(rpc.kind, Kind::Unary(..)) || rpc.access == Access::Open, "{path}");
+                    let ours = matches!(rpc.kind, Kind::Unary(..) | Kind::Watch(..));
+                    assert!(ours || rpc.access == Access::Open, "{path}");
                 }
             }
         }

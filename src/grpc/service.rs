@@ -10,6 +10,7 @@ use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
 use super::layers::auth::Call;
 use super::layers::body::MESSAGE_HEAD;
+use super::streams::frames::Frames;
 use crate::error::{Reason, Result};
 use crate::state::State;
 
@@ -20,6 +21,12 @@ pub(super) type Handling<'a> = Pin<Box<dyn Future<Output = Result<Bytes>> + Send
 
 /// What a unary RPC does with the bytes of its request.
 pub(super) type Handler = for<'a> fn(&'a Arc<State>, &'a Call, &'a [u8]) -> Handling<'a>;
+
+/// The opening of a stream: its frames, each of them messages with their prefixes.
+pub(super) type Opening<'a> = Pin<Box<dyn Future<Output = Result<Frames>> + Send + 'a>>;
+
+/// What an RPC that answers with a stream does with the bytes of its request.
+pub(super) type StreamHandler = for<'a> fn(&'a Arc<State>, &'a Call, &'a [u8]) -> Opening<'a>;
 
 /// Lists a service, with one line for each RPC: the table of its paths and handlers.
 macro_rules! service {
@@ -45,6 +52,30 @@ macro_rules! service {
     };
 }
 pub(crate) use service;
+
+/// Lists the RPCs of a service that answer with a stream: the table of their paths and handlers.
+macro_rules! streams {
+    ($service:literal { $($rpc:ident($request:ident) = $handler:path;)* }) => {
+        /// Those that answer with a stream.
+        pub(in crate::grpc) const STREAMS: &[(&str, $crate::grpc::service::StreamHandler)] = &[$((
+            concat!("/", $service, "/", stringify!($rpc)),
+            {
+                fn handle<'a>(
+                    state: &'a std::sync::Arc<$crate::state::State>,
+                    call: &'a $crate::grpc::layers::auth::Call,
+                    message: &'a [u8],
+                ) -> $crate::grpc::service::Opening<'a> {
+                    Box::pin(async move {
+                        let request: $crate::grpc::pb::$request = $crate::grpc::service::decode(message)?;
+                        $handler(state, call, request).await
+                    })
+                }
+                handle
+            },
+        )),*];
+    };
+}
+pub(crate) use streams;
 
 pub(super) const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 /// The only encoding of messages: they are not compressed.

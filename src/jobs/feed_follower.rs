@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use super::context::JobContext;
 use super::second_invalidations::SecondInvalidations;
-use crate::clock::Jitter;
+use crate::clock::{Clock, Jitter};
 use crate::db::events::feed::CHANNEL;
 use crate::db::events::follower::{Follower, News};
 use crate::db::pool::{Db, Pools};
@@ -21,9 +21,11 @@ use crate::db::sqlstate;
 use crate::domain::values::subject::Subject;
 use crate::error::{Error, Result};
 use crate::state::cors_origins::CorsOrigins;
+use crate::state::federation::keys::IssuerKeys;
 use crate::state::feed::Feed;
 use crate::state::keyring::Keyring;
 use crate::state::principals::Principals;
+use crate::state::streams::Streams;
 
 /// How long a poll may take before the database counts as unavailable.
 const POLL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -38,7 +40,10 @@ struct FollowedBy {
     principals: Arc<Principals>,
     cors_origins: Arc<CorsOrigins>,
     keyring: Arc<Keyring>,
+    issuer_keys: Arc<IssuerKeys>,
     pools: Pools,
+    streams: Arc<Streams>,
+    clock: Clock,
 }
 
 /// Follows the feed. Also woken by notifications, where the context says so.
@@ -52,7 +57,10 @@ pub(super) async fn run(context: JobContext, period: Duration) {
         principals: state.principals.clone(),
         cors_origins: state.cors_origins.clone(),
         keyring: state.keyring.clone(),
+        issuer_keys: state.issuer_keys.clone(),
         pools: state.pools.clone(),
+        streams: state.streams.clone(),
+        clock: state.clock.clone(),
     };
     let woken = Notify::new();
     let listening = async {
@@ -83,7 +91,7 @@ async fn follow(context: &JobContext, followed_by: FollowedBy, woken: &Notify, p
         }
         match timeout(POLL_TIMEOUT, poll(&followed_by.pools.feed, &mut connection, &mut follower)).await {
             Ok(Ok(news)) => {
-                apply(&followed_by, news, &mut keys_changed, &mut seconds).await;
+                apply(&followed_by, news, &follower, &mut keys_changed, &mut seconds).await;
                 if !feed.answers() {
                     tracing::info!("database reachable again");
                 }
@@ -92,6 +100,7 @@ async fn follow(context: &JobContext, followed_by: FollowedBy, woken: &Notify, p
                     continue;
                 }
                 feed.polled(began, follower.held_back_since());
+                followed_by.streams.settled(follower.settled());
                 look_began = None;
                 context.succeeded();
             }
@@ -138,13 +147,26 @@ async fn poll_once(db: &Db, connection: &mut Connected, follower: &mut Follower)
 }
 
 /// Invalidates what was touched. `keys_changed` stays set until the keys are loaded.
-async fn apply(to: &FollowedBy, news: News, keys_changed: &mut bool, seconds: &mut SecondInvalidations) {
+async fn apply(
+    to: &FollowedBy,
+    news: News,
+    follower: &Follower,
+    keys_changed: &mut bool,
+    seconds: &mut SecondInvalidations,
+) {
+    let had_changed = *keys_changed;
     match news {
-        News::Touched(subjects) => {
-            let subjects: Vec<_> = subjects.iter().filter_map(|text| Subject::parse(text)).collect();
+        News::Changes(rows) => {
+            let subjects = rows.iter().flat_map(|row| &row.subjects);
+            let subjects: Vec<_> = subjects.filter_map(|text| Subject::parse(text)).collect();
             if !subjects.is_empty() {
                 to.principals.invalidate(&subjects);
                 to.cors_origins.invalidate(&subjects);
+                for subject in &subjects {
+                    if let Subject::Issuer(issuer_id) = subject {
+                        to.issuer_keys.changed(*issuer_id);
+                    }
+                }
                 seconds.note(&subjects, Instant::now());
             }
             *keys_changed |= subjects.contains(&Subject::Keys);
@@ -153,6 +175,11 @@ async fn apply(to: &FollowedBy, news: News, keys_changed: &mut bool, seconds: &m
                     Ok(()) => *keys_changed = false,
                     Err(error) => tracing::error!(%error, "changed keys not loaded; it is retried"),
                 }
+            }
+            // After what was cached is dropped: a stream that is touched authenticates again.
+            to.streams.changed(rows, to.clock.now());
+            if had_changed && !*keys_changed {
+                to.streams.wake();
             }
         }
         News::AnotherDatabase => {
@@ -166,6 +193,7 @@ async fn apply(to: &FollowedBy, news: News, keys_changed: &mut bool, seconds: &m
                 tracing::error!(%error, "keys of the other database not loaded; it is retried");
                 *keys_changed = true;
             }
+            to.streams.begin_anew(follower.settled(), to.clock.now());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Writes when secrets were last used.
+//! Writes when secrets and rules were last used, and what was presented to rules.
 
 use std::time::Duration;
 
@@ -25,6 +25,9 @@ pub(super) async fn run(context: JobContext, period: Duration) {
             () = sleep(wait) => false,
         };
         failed = false;
+        if let Err(error) = context.state.presentations.flush().await {
+            tracing::warn!(?error, "presentations not written; they are left out");
+        }
         let outcome = last_uses.flush().await;
         context.ran(&outcome);
         if let Err(error) = outcome {

@@ -6,6 +6,7 @@ mod drop_peppers;
 mod feed_follower;
 mod figures;
 pub mod health;
+mod issuer_keys;
 mod last_use;
 mod mail_delivery;
 mod password_resets;
@@ -14,6 +15,7 @@ mod purge;
 mod reload_certificates;
 mod reload_keys;
 mod reminders;
+mod scheduled_ends;
 mod searchable_backfill;
 mod second_invalidations;
 mod signing_keys;
@@ -64,8 +66,10 @@ pub fn table(last_use_interval: Duration) -> Vec<Job> {
     vec![
         job("health", MILLI * 100, Abort, |c, p| Box::pin(health::run(c, p))),
         job("feed_follower", MILLI * 800, Abort, |c, p| Box::pin(feed_follower::run(c, p))),
+        job("scheduled_ends", SECOND, Abort, |c, p| Box::pin(scheduled_ends::run(c, p))),
         job("figures", SECOND * 15, Abort, |c, p| Box::pin(figures::run(c, p))),
         job("cors_origins", SECOND * 600, Abort, |c, p| Box::pin(cors_origins::run(c, p))),
+        job("issuer_keys", SECOND, Abort, |c, p| Box::pin(issuer_keys::run(c, p))),
         job("reload_keys", SECOND * 30, Abort, |c, p| Box::pin(reload_keys::run(c, p))),
         job("reload_certificates", SECOND * 10, Abort, |c, p| Box::pin(reload_certificates::run(c, p))),
         job("signing_keys", SECOND, Abort, |c, p| Box::pin(signing_keys::run(c, p))),

@@ -3,18 +3,21 @@
 
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::authenticate::Authenticator;
 use super::principals::Authenticated;
 use super::shares::Member;
 use crate::domain::access::credential::Credential;
+use crate::domain::federation::assertion::RuleCheck;
 use crate::domain::tokens::assertion::{Assertion, AssertionCheck, AssertionFault, AssertionUse};
 use crate::domain::tokens::public_key::{PublicKey, decoy};
 use crate::domain::tokens::secrets::Secret;
 use crate::domain::values::client_address::ClientAddress;
 use crate::domain::values::client_certificate::ClientCertificate;
-use crate::domain::values::ids::TokenId;
+use crate::domain::values::ids::{RuleId, TokenId};
 use crate::error::{Error, Reason, Result};
 
 /// An assertion that a key of its token signed, and that was not used yet.
@@ -24,10 +27,28 @@ use crate::error::{Error, Reason, Result};
 #[must_use = "it authenticates once it is spent"]
 pub struct SignedAssertion {
     found: Authenticated,
-    used: AssertionUse,
+    /// Who names it by its `jti`, and the rule that it counts for, of federation.
+    signer: (Uuid, Option<RuleId>),
+    /// None where it works more than once.
+    used: Option<AssertionUse>,
+    /// What one of another issuer says that works once: whether it passed is known when it is spent.
+    claims: Option<Map<String, Value>>,
 }
 
 impl SignedAssertion {
+    pub(super) fn new(
+        found: Authenticated,
+        signer: (Uuid, Option<RuleId>),
+        used: Option<AssertionUse>,
+    ) -> Self {
+        Self { found, signer, used, claims: None }
+    }
+
+    /// The same, with what it says.
+    pub(super) fn with_claims(self, claims: &Map<String, Value>) -> Self {
+        Self { claims: Some(claims.clone()), ..self }
+    }
+
     /// The token that it is from, with the number of the key that signed it: for checks, and for the log.
     pub fn found(&self) -> &Authenticated {
         &self.found
@@ -70,14 +91,16 @@ impl Authenticator {
         match (number, found) {
             (Some(number), Some(mut found)) => {
                 found.secret = Some(number);
-                Ok(SignedAssertion { found, used: assertion.used })
+                let signer = (assertion.token_id.uuid(), None);
+                Ok(SignedAssertion::new(found, signer, Some(assertion.used)))
             }
             (_, Some(other)) => Err(refuse().of_credential(other.credential.credential_id)),
             (_, None) => Err(refuse()),
         }
     }
 
-    /// Uses an assertion, which can be done once: the last check, before anything is made of it.
+    /// Uses an assertion, which can be done once, unless it is one of an issuer that says otherwise: the last check,
+    /// before anything is made of it.
     ///
     /// One statement, in the share of its org.
     ///
@@ -85,11 +108,21 @@ impl Authenticator {
     /// `TOKEN_INVALID` if it was used before, on whichever node; `THROTTLED` if too many assertions of its token
     /// were used that have not expired; `DATABASE_UNAVAILABLE`.
     pub async fn spend(&self, assertion: SignedAssertion, now: OffsetDateTime) -> Result<Authenticated> {
-        let SignedAssertion { found, used } = assertion;
-        let id = found.credential.credential_id;
-        let who = (found.credential.account.org_id, Member::Credential(id));
-        let spent = self.used_assertions.spend(who, id.uuid(), &used, now).await;
-        spent.map_err(|error| error.of_credential(id))?;
+        let SignedAssertion { found, signer, used, claims } = assertion;
+        if let Some(used) = used {
+            let credential = &found.credential;
+            let id = credential.credential_id;
+            let who = (credential.account.org_id, Member::Credential(id));
+            let spent = self.used_assertions.spend(who, signer, &used, now).await;
+            match (&spent, &claims, &credential.federated) {
+                (Ok(()), Some(claims), _) => self.presentations.passed(credential, claims, now),
+                (Err(error), Some(claims), Some(rule)) if error.reason() == Reason::TokenInvalid => {
+                    self.presentations.refused(credential, rule, RuleCheck::Replay, claims, now);
+                }
+                _ => {}
+            }
+            spent.map_err(|error| error.of_credential(id))?;
+        }
         Ok(found)
     }
 

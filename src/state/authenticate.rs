@@ -17,12 +17,14 @@ use crate::domain::access::impersonation::Impersonation;
 use crate::domain::access::member::Member;
 use crate::domain::tokens::secrets::Secret;
 use crate::domain::values::client_address::ClientAddress;
-use crate::domain::values::ids::{OrgId, SYSTEM_ORG, TokenId};
+use crate::domain::values::ids::{OrgId, RuleId, SYSTEM_ORG, TokenId};
 use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
 use crate::domain::values::token_string::{Malformed, TokenString};
 use crate::error::{Error, Reason, Result};
+use crate::state::federation::keys::IssuerKeys;
+use crate::state::federation::presentations::Presentations;
 use crate::state::keyring::Keyring;
 use crate::state::last_use::LastUses;
 use crate::state::pepper_renewals::PepperRenewals;
@@ -36,6 +38,8 @@ pub struct Authenticator {
     pub(super) pepper_renewals: Arc<PepperRenewals>,
     pub(super) last_uses: Arc<LastUses>,
     pub(super) used_assertions: UsedAssertions,
+    pub(super) issuer_keys: Arc<IssuerKeys>,
+    pub(super) presentations: Arc<Presentations>,
     pub(super) clock: Clock,
 }
 
@@ -110,6 +114,11 @@ impl Authenticator {
     /// Finds the token of this id, without its token string: the caller's right to it is checked
     /// elsewhere.
     pub async fn by_id(&self, id: TokenId) -> Result<Option<Arc<Credential>>> {
+        Ok(self.principals.credential(id.into(), ClientAddress::UNKNOWN).await?.map(|found| found.credential))
+    }
+
+    /// Finds the rule of federation of this id. The caller's right to it is checked elsewhere.
+    pub async fn by_rule(&self, id: RuleId) -> Result<Option<Arc<Credential>>> {
         Ok(self.principals.credential(id.into(), ClientAddress::UNKNOWN).await?.map(|found| found.credential))
     }
 
@@ -217,7 +226,9 @@ impl Authenticator {
         let credential_id = found.credential.credential_id;
         let refused = |reason: Reason| Error::from(reason).of_credential(credential_id);
         found.credential.check(now).map_err(refused)?;
-        if !found.credential.vouches_for(token.secret(), now) {
+        let credential = &found.credential;
+        if !credential.vouches_for(token.secret(), now) || !credential.vouches_for_rule(token.claims.rule_ver)
+        {
             return Err(refused(Reason::AccessTokenStale));
         }
         if let Some(act) = &token.claims.act

@@ -15,6 +15,8 @@ use time::OffsetDateTime;
 use tokio::sync::Notify;
 
 use super::principals::Authenticated;
+use crate::db::federation::uses;
+use crate::db::federation::uses::RuleUse;
 use crate::db::pool::Db;
 use crate::db::retrying;
 use crate::db::sign_in::sessions;
@@ -75,8 +77,10 @@ impl LastUses {
     /// Records that a secret authenticated. A JWT is not recorded: the exchange that issued it
     /// was.
     pub fn record(&self, found: &Authenticated, from: Option<IpAddr>, now: OffsetDateTime) {
-        if let Some(number) = found.secret {
-            let credential = &found.credential;
+        let credential = &found.credential;
+        // A rule has no secrets, and is counted as a whole.
+        let is_rule = matches!(credential.credential_id, CredentialId::Rule(_));
+        if let Some(number) = found.secret.or(is_rule.then_some(0)) {
             let address = from.map(|address| address.to_canonical());
             let used = BufferedUse { org_id: credential.account.org_id, time: now, address, count: 1 };
             self.add((credential.credential_id, number), used);
@@ -135,21 +139,31 @@ impl LastUses {
         Ok(())
     }
 
-    /// Writes one statement for tokens, and one for sessions where there are any.
+    /// Writes one statement for tokens, and one each for sessions and rules where there are any.
     async fn write(&self, batch: &[(Key, BufferedUse)]) -> Result<()> {
-        let (mut tokens, mut of_sessions) = (Vec::new(), Vec::new());
+        let (mut tokens, mut of_sessions, mut of_rules) = (Vec::new(), Vec::new(), Vec::new());
         for ((id, number), used) in batch {
             match *id {
                 CredentialId::Token(id) => tokens.push(of_secret((id, *number), used)),
                 CredentialId::Session(session_id) => {
                     of_sessions.push(SessionUse { org_id: used.org_id, session_id, time: used.time });
                 }
+                CredentialId::Rule(rule_id) => of_rules.push(RuleUse {
+                    org_id: used.org_id,
+                    rule_id,
+                    time: used.time,
+                    address: used.address.map(|address| address.to_string()),
+                    count: used.count,
+                }),
             }
         }
         // Another node may write the same rows at the same time, in another order. Sessions first:
         // writing them twice adds nothing up.
         if !of_sessions.is_empty() {
             retrying(|| sessions::record_uses(&self.db, &of_sessions)).await?;
+        }
+        if !of_rules.is_empty() {
+            retrying(|| uses::record_uses(&self.db, &of_rules)).await?;
         }
         if !tokens.is_empty() {
             retrying(|| secrets::record_uses(&self.db, &tokens)).await?;

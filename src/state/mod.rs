@@ -5,6 +5,7 @@ pub mod assertions;
 pub mod authenticate;
 pub mod cors_origins;
 pub mod explain;
+pub mod federation;
 pub mod feed;
 pub mod keyring;
 pub mod last_use;
@@ -13,7 +14,9 @@ mod open;
 pub mod pepper_renewals;
 pub mod principals;
 pub mod shares;
+pub mod streams;
 pub mod used_assertions;
+pub mod verifiers;
 
 use std::sync::Arc;
 
@@ -22,11 +25,15 @@ use tokio::sync::Notify;
 use crate::clock::Clock;
 use crate::config::Issuer;
 use crate::crypto::password_hash::Passwords;
+use crate::crypto::seal::MasterKeys;
 use crate::db::pool::Db;
+use crate::domain::federation::ceiling::Ceiling;
 use crate::domain::tokens::policy::Ceilings;
 use crate::metrics::Metrics;
 use crate::state::authenticate::Authenticator;
 use crate::state::cors_origins::CorsOrigins;
+use crate::state::federation::keys::IssuerKeys;
+use crate::state::federation::presentations::Presentations;
 use crate::state::feed::Feed;
 use crate::state::keyring::Keyring;
 use crate::state::last_use::LastUses;
@@ -34,6 +41,8 @@ use crate::state::lifecycle::Lifecycle;
 use crate::state::pepper_renewals::PepperRenewals;
 use crate::state::principals::Principals;
 use crate::state::shares::Shares;
+use crate::state::streams::Streams;
+use crate::state::verifiers::Verifiers;
 
 pub use crate::db::pool::Pools;
 
@@ -48,17 +57,29 @@ pub struct State {
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     pub keyring: Arc<Keyring>,
+    /// What is stored and must not be planted is sealed under these.
+    pub master: Arc<MasterKeys>,
     pub passwords: Passwords,
     pub issuer: Issuer,
     /// The limits that no org's token policy may exceed.
     pub ceilings: Ceilings,
+    /// The issuers that orgs may trust.
+    pub federation_ceiling: Arc<Ceiling>,
     pub feed: Arc<Feed>,
     pub principals: Arc<Principals>,
     pub authenticator: Authenticator,
     pub pepper_renewals: Arc<PepperRenewals>,
     pub last_uses: Arc<LastUses>,
+    /// The keys of other issuers.
+    pub issuer_keys: Arc<IssuerKeys>,
+    /// What was presented to rules of federation.
+    pub presentations: Arc<Presentations>,
     pub cors_origins: Arc<CorsOrigins>,
     pub lifecycle: Lifecycle,
+    /// What the streams of this node read.
+    pub streams: Arc<Streams>,
+    /// What verifiers last acknowledged on this node.
+    pub verifiers: Verifiers,
     /// Notified when this node put something into the outbox.
     pub outbox_filled: Notify,
     /// Notified when a password reset was requested on this node.

@@ -13,10 +13,10 @@ use super::feed::Feed;
 use super::shares::{Group, Member, Shares};
 use crate::db::pool::Db;
 use crate::db::retrying;
-use crate::db::tokens::used_assertions::{Spending, spend};
+use crate::db::tokens::used_assertions::{Spending, spend, was_used};
 use crate::domain::access::work::Work;
 use crate::domain::tokens::assertion::AssertionUse;
-use crate::domain::values::ids::OrgId;
+use crate::domain::values::ids::{OrgId, RuleId};
 use crate::error::{Error, Reason, Result};
 
 /// When to retry where too many assertions of one signer have not expired: some of them have by then.
@@ -40,12 +40,12 @@ impl UsedAssertions {
     /// Uses an assertion of this signer, which can be done once. One statement, in the share of its org.
     ///
     /// # Errors
-    /// `TOKEN_INVALID` if it was used before, on whichever node; `THROTTLED` if too many assertions of the signer
-    /// were used that have not expired; `DATABASE_UNAVAILABLE`.
+    /// `TOKEN_INVALID` if it was used before, on whichever node; `THROTTLED` if too many assertions of the signer,
+    /// or of the rule that it counts for, were used that have not expired; `DATABASE_UNAVAILABLE`.
     pub async fn spend(
         &self,
         (org_id, member): (OrgId, Member),
-        signer: Uuid,
+        signer: (Uuid, Option<RuleId>),
         used: &AssertionUse,
         now: OffsetDateTime,
     ) -> Result<()> {
@@ -61,10 +61,24 @@ impl UsedAssertions {
                 Err(Error::with_message(Reason::TokenInvalid, message))
             }
             Spending::TooMany => {
-                let message = "too many assertions of this token have not expired: try again later";
+                let message = "too many assertions of this token or rule have not expired: try again later";
                 Err(Error::with_message(Reason::Throttled, message).retry_after(RETRY_AFTER))
             }
         }
+    }
+
+    /// Whether an assertion was used, as far as the database says now.
+    ///
+    /// # Errors
+    /// `DATABASE_UNAVAILABLE`.
+    pub async fn was_used(
+        &self,
+        (org_id, member): (OrgId, Member),
+        signer: Uuid,
+        used: &AssertionUse,
+    ) -> Result<bool> {
+        let _place = self.shares.place(Group::Org(org_id), member, Work::Reads).await?;
+        was_used(&self.db, signer, used).await
     }
 
     /// Verifies a signature beside the task of a connection, which has other calls to answer. As many at once as

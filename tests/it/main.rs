@@ -5,10 +5,12 @@
 mod accounts;
 mod contract;
 mod edge;
+mod federation;
 mod harness;
 mod mail;
 mod oauth;
 mod ops;
 mod orgs;
 mod sign_in;
+mod streams;
 mod tokens;

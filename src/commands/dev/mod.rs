@@ -76,7 +76,8 @@ async fn run_on(
     let master = data_dir::master_keys(&args.data_dir.join("master.key"))?;
     let issuer: Issuer =
         endpoint.parse().map_err(|wrong| anyhow::anyhow!("the issuer {endpoint} {wrong}"))?;
-    let limits = ServerLimits::from(args.server.clone());
+    let mut limits = ServerLimits::from(args.server.clone());
+    limits.federation.ceiling = limits.federation.ceiling.with_this_machine();
     let settings =
         SessionSettings { statement_timeout: Some(limits.statement_timeout()), ..Default::default() };
     let pools =

@@ -58,6 +58,9 @@ pub(super) async fn is_operator(target: &Target, token: &str) -> Result<bool> {
 pub(super) async fn run(target: &Target, operator_token: &str, earlier: Option<&str>) -> Result<Done> {
     let channel = connect(target).await?;
     let (org, org_is_new) = demo_org(&channel, operator_token).await?;
+    if org_is_new {
+        allow_federation(&channel, operator_token, &org).await?;
+    }
     let (account, token, service_token, token_is_new) =
         service_token(&channel, operator_token, &org.id, earlier).await?;
 
@@ -125,6 +128,20 @@ async fn demo_org(channel: &Channel, operator_token: &str) -> Result<(pb::Org, b
     let created =
         orgs.create_org(bearing(operator_token, request)?).await.context("creating the org demo")?;
     Ok((created.into_inner().org.context("the response has no org")?, true))
+}
+
+/// Lets federation rules of the org work, to try them with an issuer on this machine.
+///
+/// In a new org alone: what was decided later stays.
+async fn allow_federation(channel: &Channel, operator_token: &str, org: &pb::Org) -> Result<()> {
+    let request = pb::UpdateTokenPolicyRequest {
+        org_id: org.id.clone(),
+        policy: Some(pb::TokenPolicy { allow_federation: Some(true), ..Default::default() }),
+        ..Default::default()
+    };
+    let mut orgs = OrgServiceClient::new(channel.clone());
+    orgs.update_token_policy(bearing(operator_token, request)?).await.context("allowing federation")?;
+    Ok(())
 }
 
 /// The service token of the org: the earlier one if it is still valid, else a new one.

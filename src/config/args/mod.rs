@@ -3,8 +3,10 @@
 mod database;
 mod duration;
 mod email;
+mod federation;
 mod keys;
 mod logging;
+mod network;
 mod observation;
 mod server;
 mod size;

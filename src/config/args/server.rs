@@ -1,6 +1,5 @@
 //! Arguments of a server, which `serve` and `dev` have in common.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
@@ -9,7 +8,9 @@ use ipnet::IpNet;
 
 use super::database::ConnectionArgs;
 use super::duration::{DAY, HOUR, MINUTE, duration};
+use super::federation::FederationArgs;
 use super::keys::RotationArgs;
+use super::network::network;
 use super::observation::ObservationArgs;
 use super::size::{MIB, TIB, size};
 use crate::config::{ConnectionLimits, ListenAddress, PasswordHashing, ServerLimits, TokenLimits};
@@ -32,6 +33,8 @@ pub(crate) struct ServerArgs {
     #[command(flatten)]
     tokens: TokenArgs,
     #[command(flatten)]
+    federation: FederationArgs,
+    #[command(flatten)]
     cache: CacheArgs,
     #[command(flatten)]
     pub observed: ObservationArgs,
@@ -47,6 +50,7 @@ impl From<ServerArgs> for ServerLimits {
             requests,
             passwords,
             tokens,
+            federation,
             cache,
             observed,
         } = args;
@@ -87,6 +91,7 @@ impl From<ServerArgs> for ServerLimits {
                 allow_user_tokens: tokens.allow_user_tokens,
                 max_idle: tokens.max_token_idle,
             },
+            federation: federation.into(),
         }
     }
 }
@@ -418,10 +423,4 @@ pub(crate) struct CacheArgs {
         value_name = "DURATION"
     )]
     last_use_interval: Duration,
-}
-
-/// A network, or a single address.
-fn network(text: &str) -> Result<IpNet, &'static str> {
-    let single = text.parse::<IpAddr>().map(IpNet::from);
-    single.or_else(|_| text.parse()).map_err(|_| "must be like 10.0.0.0/8 or 2001:db8::1")
 }

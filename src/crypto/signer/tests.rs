@@ -59,6 +59,7 @@ fn claims() -> Claims {
         org_ver: 1,
         acct_ver: 1,
         secret: Some(1),
+        rule_ver: None,
         cnf: None,
         act: None,
         roles: None,

@@ -1,5 +1,7 @@
 //! `grants`: the rights that accounts hold, and the nodes that they hold them on.
 
+use std::collections::HashMap;
+
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -142,6 +144,36 @@ pub async fn find_held(db: &mut PgConnection, org_id: OrgId, account_id: Account
         grants.iter().map(|grant| Ok((grant.right()?, grant.node()?))).collect::<Result<_>>()?;
     let roles = crate::db::orgs::roles::find_named(db, org_id, pairs.iter().map(|(right, _)| right)).await?;
     Ok(HeldGrants::new(pairs.into_iter().map(|(right, node)| held(right, node, &roles)).collect()))
+}
+
+/// The same of many accounts; one that is not listed holds nothing.
+pub async fn find_held_of_all(
+    db: &mut PgConnection,
+    org_id: OrgId,
+    account_ids: &[AccountId],
+) -> Result<HashMap<AccountId, HeldGrants>> {
+    if account_ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let ids: Vec<Uuid> = account_ids.iter().map(|id| id.uuid()).collect();
+    let query = sqlx::query_as!(
+        Grant,
+        "select grant_id, account_id, right_id, resource, create_time from grants
+         where org_id = $1 and account_id = any($2) order by grant_id",
+        org_id.uuid(),
+        &ids
+    );
+    let mut of_accounts: HashMap<AccountId, Vec<(Right, Node)>> = HashMap::new();
+    for grant in query.fetch_all(&mut *db).await? {
+        of_accounts.entry(grant.account_id.into()).or_default().push((grant.right()?, grant.node()?));
+    }
+    let rights = of_accounts.values().flatten().map(|(right, _)| right);
+    let roles = crate::db::orgs::roles::find_named(db, org_id, rights).await?;
+    let held_by = |(account_id, pairs): (AccountId, Vec<(Right, Node)>)| {
+        let grants = pairs.into_iter().map(|(right, node)| held(right, node, &roles)).collect();
+        (account_id, HeldGrants::new(grants))
+    };
+    Ok(of_accounts.into_iter().map(held_by).collect())
 }
 
 /// A grant with the permissions of its role.

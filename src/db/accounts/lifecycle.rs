@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::account::{Account, find_any};
+use crate::db::federation::rules;
 use crate::db::one_row;
 use crate::db::sign_in::sessions;
 use crate::db::tokens::keys;
@@ -100,6 +101,7 @@ pub async fn remove(tx: &mut PgConnection, org_id: OrgId, account_id: AccountId)
     );
     let tokens = tokens.fetch_all(&mut *tx).await?;
     sqlx::query!("delete from credentials where credential_id = any($1)", &tokens).execute(&mut *tx).await?;
+    rules::purge(&mut *tx, org_id, account_id).await?;
     sessions::purge(&mut *tx, org_id, account_id).await?;
     let grants = sqlx::query!("delete from grants where org_id = $1 and account_id = $2", org, account);
     grants.execute(&mut *tx).await?;

@@ -5,9 +5,13 @@
 //! any more. Settled rows have an order, and a reader can resume from a place in it. Rows that are
 //! not settled yet are committed all the same, and caches are notified of them at once.
 
+use sqlx::types::Json;
 use sqlx::{Connection as _, PgConnection};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::ends::{self, Stored};
+use crate::domain::tokens::revocations::Revocation;
 use crate::domain::values::ids::{EventId, OrgId};
 use crate::error::Result;
 
@@ -35,12 +39,12 @@ impl Position {
     }
 
     /// The order within an epoch.
-    pub(super) const fn order(&self) -> (i64, i32) {
+    pub const fn order(&self) -> (i64, i32) {
         (self.xid, self.seq)
     }
 
     /// The epoch that it is a place in.
-    pub(super) const fn epoch(&self) -> i64 {
+    pub const fn epoch(&self) -> i64 {
         self.epoch
     }
 
@@ -75,6 +79,11 @@ pub struct FeedRow {
     pub event_id: EventId,
     pub kind: String,
     pub subjects: Vec<String>,
+    /// What verifiers of JWTs are told.
+    pub revocations: Vec<Revocation>,
+    /// The other orgs in which the sessions among these are told.
+    pub told: Vec<OrgId>,
+    pub create_time: OffsetDateTime,
 }
 
 /// Which rows to read.
@@ -161,7 +170,8 @@ pub(super) async fn look(db: &mut PgConnection, at: &Position, which: &Selection
                           and l.event_id = $4) as "there!",
                   l.xid as "newest_xid?", l.seq as "newest_seq?", l.event_id as "newest_event_id?",
                   f.xid as "xid?", f.seq as "seq?", f.org_id as "org_id?", f.event_id as "event_id?",
-                  f.kind as "kind?", f.subjects as "subjects?"
+                  f.kind as "kind?", f.subjects as "subjects?", f.told as "told?",
+                  f.revocations as "revocations?: Json<Vec<Stored>>", f.create_time as "create_time?"
            from deployment d cross join pg_control_system() c
            cross join (select pg_current_snapshot() as snapshot) n
            left join feed_sweeps s on s.epoch = d.feed_epoch
@@ -171,11 +181,13 @@ pub(super) async fn look(db: &mut PgConnection, at: &Position, which: &Selection
                order by f.xid desc, f.seq desc limit 1
            ) l on true
            left join lateral (
-               (select f.xid, f.seq, f.org_id, f.event_id, f.kind, f.subjects from feed f
+               (select f.xid, f.seq, f.org_id, f.event_id, f.kind, f.subjects, f.told, f.revocations,
+                       f.create_time from feed f
                 where f.epoch = d.feed_epoch and f.xid = any($5) and (f.xid, f.seq) > ($7, $8)
                 order by f.xid, f.seq limit $9)
                union all
-               (select f.xid, f.seq, f.org_id, f.event_id, f.kind, f.subjects from feed f
+               (select f.xid, f.seq, f.org_id, f.event_id, f.kind, f.subjects, f.told, f.revocations,
+                       f.create_time from feed f
                 where f.epoch = d.feed_epoch and f.xid >= $6 and (f.xid, f.seq) > ($7, $8)
                   and ($10 or f.xid < pg_snapshot_xmin(n.snapshot)::text::bigint)
                 order by f.xid, f.seq limit $9)
@@ -213,12 +225,31 @@ pub(super) async fn look(db: &mut PgConnection, at: &Position, which: &Selection
         rows: Vec::new(),
     };
     for row in found {
-        if let (Some(xid), Some(seq), Some(org_id), Some(event_id), Some(kind), Some(subjects)) =
-            (row.xid, row.seq, row.org_id, row.event_id, row.kind, row.subjects)
+        if let (
+            Some(xid),
+            Some(seq),
+            Some(org_id),
+            Some(event_id),
+            Some(kind),
+            Some(subjects),
+            Some(create_time),
+        ) = (row.xid, row.seq, row.org_id, row.event_id, row.kind, row.subjects, row.create_time)
         {
             let position = Position { epoch, xid, seq, event_id };
-            let (org_id, event_id) = (org_id.into(), event_id.into());
-            look.rows.push(FeedRow { position, org_id, event_id, kind, subjects });
+            let (org_id, event_id) = (OrgId::from(org_id), event_id.into());
+            let stored = row.revocations.map(|stored| stored.0).unwrap_or_default();
+            let revocations = ends::read(&stored, org_id, create_time);
+            let told = row.told.unwrap_or_default().into_iter().map(OrgId::from).collect();
+            look.rows.push(FeedRow {
+                position,
+                org_id,
+                event_id,
+                kind,
+                subjects,
+                revocations,
+                told,
+                create_time,
+            });
         }
     }
     Ok(look)
@@ -272,6 +303,46 @@ pub async fn resume(db: &mut PgConnection, after: &Position, limit: i64) -> Resu
     }
     let at = look.rows.last().map_or(*after, |row| row.position);
     Ok(FeedPage::Rows(look.rows, at))
+}
+
+/// Whether a reader can go on from a position, and the last row that is settled now; none where it cannot.
+pub async fn newest(db: &mut PgConnection, after: &Position) -> Result<Option<Position>> {
+    let which = Selection { unsettled: false, xids: &[], from_xid: 0, after: after.order(), limit: 1 };
+    let look = look(db, after, &which).await?;
+    if look.lost(after).is_some() {
+        return Ok(None);
+    }
+    let newest = look.newest.filter(|newest| newest.order() > after.order());
+    Ok(Some(newest.unwrap_or(*after)))
+}
+
+/// The events of an org between two settled positions, the first excluded, of these types; none: of all. In order,
+/// at most `limit` of them, each with its position.
+pub async fn events_between(
+    db: &mut PgConnection,
+    org_id: OrgId,
+    kinds: &[String],
+    (after, until): (&Position, &Position),
+    limit: i64,
+) -> Result<Vec<(Position, EventId)>> {
+    let query = sqlx::query!(
+        "select xid, seq, event_id from feed
+         where epoch = $1 and (xid, seq) > ($2, $3) and (xid, seq) <= ($4, $5) and org_id = $6
+           and (cardinality($7::text[]) = 0 or kind = any($7))
+         order by xid, seq limit $8",
+        after.epoch,
+        after.xid,
+        after.seq,
+        until.xid,
+        until.seq,
+        org_id.uuid(),
+        kinds,
+        limit
+    );
+    let epoch = after.epoch;
+    let position = |xid, seq, event_id| Position { epoch, xid, seq, event_id };
+    let rows = query.fetch_all(db).await?.into_iter();
+    Ok(rows.map(|row| (position(row.xid, row.seq, row.event_id), row.event_id.into())).collect())
 }
 
 /// Wakes the nodes when the transaction commits.

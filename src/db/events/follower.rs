@@ -9,7 +9,9 @@ use std::time::Instant;
 
 use sqlx::PgConnection;
 
-use super::feed::{LostPosition, Position, Selection, Snapshot, latest, look, note_system, raise_epoch};
+use super::feed::{
+    FeedRow, LostPosition, Position, Selection, Snapshot, latest, look, note_system, raise_epoch,
+};
 use crate::db::sqlstate;
 use crate::error::{Error, Reason, Result};
 
@@ -51,8 +53,8 @@ struct Pages {
 /// What one read of the feed returned to a follower.
 #[derive(Debug, PartialEq, Eq)]
 pub enum News {
-    /// These subjects were touched since the last read.
-    Touched(Vec<String>),
+    /// These changes have become visible since the last read.
+    Changes(Vec<FeedRow>),
     /// The database is another one than at the last read, or too much was missed: nothing that is
     /// cached is valid.
     AnotherDatabase,
@@ -124,12 +126,12 @@ impl Follower {
             Some(pages) => pages,
             None => Pages { snapshot: found.snapshot, newest: found.newest, after: (0, -1) },
         };
-        let touched = found.rows.into_iter().flat_map(|row| row.subjects).collect();
+        let changes = found.rows;
         if let Some(after) = last {
             self.remember_early(after.0, xmin);
             if is_full {
                 self.pages = Some(Pages { after, ..pages });
-                return Ok(News::Touched(touched));
+                return Ok(News::Changes(changes));
             }
         }
         // Everything that had ended at the first page is returned.
@@ -138,7 +140,7 @@ impl Follower {
         }
         self.early.retain(|(xid, _)| *xid >= pages.snapshot.xmin);
         self.returned = Some(pages.snapshot);
-        Ok(News::Touched(touched))
+        Ok(News::Changes(changes))
     }
 
     fn knows(&mut self, session: (i32, i64)) -> bool {

@@ -1,5 +1,6 @@
 //! `events` and `event_resources`, as read by callers that list what happened in an org.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -159,6 +160,22 @@ pub async fn page(
     Ok(Page::of(rows, size, counted, |event| {
         LogPosition { time: event.create_time, event_id: event.event_id.into() }.to_string()
     }))
+}
+
+/// The events of an org with these ids, in the order of the ids, as far as they exist.
+pub async fn find(db: &mut PgConnection, org_id: OrgId, ids: &[EventId]) -> Result<Vec<Event>> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+    let rows = sqlx::query_as!(
+        Event,
+        r#"select event_id, type as kind, actor_id, impersonator_id, operator, resource_ids,
+                  changes as "changes: Json<Vec<StoredChange>>", address, request_id, create_time
+           from events where org_id = $1 and event_id = any($2)"#,
+        org_id.uuid(),
+        &ids
+    );
+    let mut found: HashMap<Uuid, Event> =
+        rows.fetch_all(db).await?.into_iter().map(|event| (event.event_id, event)).collect();
+    Ok(ids.iter().filter_map(|id| found.remove(id)).collect())
 }
 
 #[cfg(test)]

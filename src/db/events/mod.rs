@@ -1,9 +1,11 @@
 //! `events`, the audit log of each org, and `feed`, which nodes follow. Both are
 //! written in the transaction of the change.
 
+mod ends;
 pub mod feed;
 pub mod follower;
 pub mod log;
+pub mod revocations;
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -24,9 +26,10 @@ use crate::domain::access::request_context::RequestContext;
 use crate::domain::access::standing::Standing;
 use crate::domain::access::work::Work;
 use crate::domain::event_types::EVENT_TYPES;
+use crate::domain::federation::issuer_name::IssuerName;
 use crate::domain::signing_keys::KeyState;
 use crate::domain::values::client_certificate::AllowedCertificate;
-use crate::domain::values::ids::{AccountId, CredentialId, EventId, OrgId, SYSTEM_ORG};
+use crate::domain::values::ids::{AccountId, CredentialId, EventId, IssuerId, OrgId, SYSTEM_ORG};
 use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::names::{
     AccountName, Audience, Description, DisplayName, Email, ExternalId, Purpose, Slug,
@@ -168,6 +171,8 @@ macro_rules! as_displayed {
 }
 
 as_displayed!(
+    IssuerId,
+    IssuerName,
     str,
     String,
     bool,
@@ -358,16 +363,27 @@ pub async fn record(
             event_id
         );
         named.execute(&mut *tx).await?;
+        let recorded = ends::Recorded {
+            kind: change.kind,
+            subjects: &change.subjects,
+            resource_ids: &change.resource_ids,
+        };
+        let told = ends::find(&mut *tx, org_id.into(), recorded, now).await?;
         // Plain VALUES: elsewhere a sharded engine would put in a worker's transaction number.
         let row = sqlx::query!(
-            "insert into feed (epoch, xid, seq, org_id, event_id, kind, subjects, create_time)
-             values ((select feed_epoch from deployment), pg_current_xact_id()::text::bigint, $1, $2, $3, $4, $5, $6)",
+            "insert into feed (epoch, xid, seq, org_id, event_id, kind, subjects, create_time, revocations, told,
+                               effective_time)
+             values ((select feed_epoch from deployment), pg_current_xact_id()::text::bigint, $1, $2, $3, $4, $5, $6,
+                     $7, $8, $9)",
             seq as i32,
             org_id,
             event_id,
             change.kind,
             &subjects,
-            now
+            now,
+            (!told.revocations.is_empty()).then_some(Json(&told.revocations)) as _,
+            (!told.orgs.is_empty()).then_some(&*told.orgs),
+            told.effective_time()
         );
         one_row(&row.execute(&mut *tx).await?, "writing to the feed")?;
     }

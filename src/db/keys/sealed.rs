@@ -15,11 +15,20 @@ pub enum Sealed {
     Outbox,
     Passwords,
     PublicKeys,
+    Issuers,
+    FederationRules,
 }
 
 impl Sealed {
-    pub const ALL: [Self; 5] =
-        [Self::Outbox, Self::Passwords, Self::Peppers, Self::SigningKeys, Self::PublicKeys];
+    pub const ALL: [Self; 7] = [
+        Self::FederationRules,
+        Self::Issuers,
+        Self::Outbox,
+        Self::Passwords,
+        Self::Peppers,
+        Self::SigningKeys,
+        Self::PublicKeys,
+    ];
 
     /// Its name in the schema.
     pub const fn table(self) -> &'static str {
@@ -29,6 +38,8 @@ impl Sealed {
             Self::Outbox => "outbox",
             Self::Passwords => "passwords",
             Self::PublicKeys => "token_secrets",
+            Self::Issuers => "issuers",
+            Self::FederationRules => "federation_rules",
         }
     }
 
@@ -40,6 +51,7 @@ impl Sealed {
             Self::Outbox => SealPurpose::Mail,
             Self::Passwords => SealPurpose::Password,
             Self::PublicKeys => SealPurpose::PublicKey,
+            Self::Issuers | Self::FederationRules => SealPurpose::Federation,
         }
     }
 }
@@ -59,14 +71,17 @@ impl SealedRow {
             Sealed::Outbox => format!("mail {}", self.id),
             Sealed::Passwords => format!("password {}", self.id),
             Sealed::PublicKeys => format!("public_key {}", self.id),
+            // Its id begins with what it is.
+            Sealed::Issuers | Sealed::FederationRules => format!("federation {}", self.id),
         }
     }
 }
 
 /// A page of a table's rows, in order of their ids, with what comes after `limit`; those of
-/// passwords are read by `$passwords`, and public keys by `$keys`.
+/// passwords are read by `$passwords`, public keys by `$keys`, and what is federation's by `$issuers` and `$rules`.
 macro_rules! select_page {
-    ($db:expr, $table:expr, $after:expr, $size:expr, $lock:literal, $passwords:expr, $keys:expr) => {
+    ($db:expr, $table:expr, $after:expr, $size:expr, $lock:literal, $passwords:expr, $keys:expr, $issuers:expr,
+     $rules:expr) => {
         match $table {
             Sealed::Peppers => {
                 let query = sqlx::query_as!(
@@ -102,6 +117,8 @@ macro_rules! select_page {
             }
             Sealed::Passwords => $passwords.await?,
             Sealed::PublicKeys => $keys.await?,
+            Sealed::Issuers => $issuers.await?,
+            Sealed::FederationRules => $rules.await?,
         }
     };
 }
@@ -120,7 +137,9 @@ pub async fn page(
         size,
         "",
         page_of_passwords(db, after, size),
-        page_of_keys(db, after, size)
+        page_of_keys(db, after, size),
+        page_of_issuers(db, after, size),
+        page_of_rules(db, after, size)
     ))
 }
 
@@ -156,7 +175,9 @@ pub async fn lock_page(
         size,
         " for update",
         lock_page_of_passwords(tx, after, size),
-        lock_page_of_keys(tx, after, size)
+        lock_page_of_keys(tx, after, size),
+        lock_page_of_issuers(tx, after, size),
+        lock_page_of_rules(tx, after, size)
     ))
 }
 
@@ -232,6 +253,78 @@ async fn lock_page_of_keys(tx: &mut PgConnection, after: Option<&str>, size: i64
     Ok(query.fetch_all(tx).await?)
 }
 
+async fn page_of_issuers(db: impl PgExecutor<'_>, after: Option<&str>, size: i64) -> Result<Vec<SealedRow>> {
+    let (org_id, issuer_id) = federated(after)?.unzip();
+    let query = sqlx::query_as!(
+        SealedRow,
+        r#"select 'issuer/' || org_id::text || '/' || issuer_id::text as "id!", sealed from issuers
+           where $1::uuid is null or (org_id, issuer_id) > ($1, $2::uuid) order by org_id, issuer_id limit $3"#,
+        org_id,
+        issuer_id,
+        size
+    );
+    Ok(query.fetch_all(db).await?)
+}
+
+/// One org at a time, as [`lock_page_of_passwords`].
+async fn lock_page_of_issuers(
+    tx: &mut PgConnection,
+    after: Option<&str>,
+    size: i64,
+) -> Result<Vec<SealedRow>> {
+    let (org_id, issuer_id) = federated(after)?.unzip();
+    let next = sqlx::query_scalar!(
+        "select org_id from issuers where $1::uuid is null or (org_id, issuer_id) > ($1, $2::uuid)
+         order by org_id, issuer_id limit 1",
+        org_id,
+        issuer_id
+    );
+    let Some(next) = next.fetch_optional(&mut *tx).await? else { return Ok(Vec::new()) };
+    let query = sqlx::query_as!(
+        SealedRow,
+        r#"select 'issuer/' || org_id::text || '/' || issuer_id::text as "id!", sealed from issuers
+           where org_id = $1 and ($2::uuid is null or issuer_id > $2) order by issuer_id limit $3 for update"#,
+        next,
+        issuer_id.filter(|_| org_id == Some(next)),
+        size
+    );
+    Ok(query.fetch_all(tx).await?)
+}
+
+async fn page_of_rules(db: impl PgExecutor<'_>, after: Option<&str>, size: i64) -> Result<Vec<SealedRow>> {
+    let (org_id, rule_id) = federated(after)?.unzip();
+    let query = sqlx::query_as!(
+        SealedRow,
+        r#"select 'rule/' || org_id::text || '/' || rule_id::text as "id!", sealed from federation_rules
+           where $1::uuid is null or (org_id, rule_id) > ($1, $2::uuid) order by org_id, rule_id limit $3"#,
+        org_id,
+        rule_id,
+        size
+    );
+    Ok(query.fetch_all(db).await?)
+}
+
+/// One org at a time, as [`lock_page_of_passwords`].
+async fn lock_page_of_rules(tx: &mut PgConnection, after: Option<&str>, size: i64) -> Result<Vec<SealedRow>> {
+    let (org_id, rule_id) = federated(after)?.unzip();
+    let next = sqlx::query_scalar!(
+        "select org_id from federation_rules where $1::uuid is null or (org_id, rule_id) > ($1, $2::uuid)
+         order by org_id, rule_id limit 1",
+        org_id,
+        rule_id
+    );
+    let Some(next) = next.fetch_optional(&mut *tx).await? else { return Ok(Vec::new()) };
+    let query = sqlx::query_as!(
+        SealedRow,
+        r#"select 'rule/' || org_id::text || '/' || rule_id::text as "id!", sealed from federation_rules
+           where org_id = $1 and ($2::uuid is null or rule_id > $2) order by rule_id limit $3 for update"#,
+        next,
+        rule_id.filter(|_| org_id == Some(next)),
+        size
+    );
+    Ok(query.fetch_all(tx).await?)
+}
+
 /// Replaces these values with others. The rows are locked.
 pub async fn replace(tx: &mut PgConnection, table: Sealed, ids: &[String], anew: &[Vec<u8>]) -> Result<()> {
     let done = match table {
@@ -295,6 +388,30 @@ pub async fn replace(tx: &mut PgConnection, table: Sealed, ids: &[String], anew:
             );
             query.execute(tx).await?
         }
+        Sealed::Issuers => {
+            let (orgs, issuers) = all_federated(ids)?;
+            let query = sqlx::query!(
+                "update issuers i set sealed = n.sealed
+                 from unnest($1::uuid[], $2::uuid[], $3::bytea[]) as n (org_id, issuer_id, sealed)
+                 where i.org_id = n.org_id and i.issuer_id = n.issuer_id",
+                &orgs,
+                &issuers,
+                anew
+            );
+            query.execute(tx).await?
+        }
+        Sealed::FederationRules => {
+            let (orgs, rules) = all_federated(ids)?;
+            let query = sqlx::query!(
+                "update federation_rules r set sealed = n.sealed
+                 from unnest($1::uuid[], $2::uuid[], $3::bytea[]) as n (org_id, rule_id, sealed)
+                 where r.org_id = n.org_id and r.rule_id = n.rule_id",
+                &orgs,
+                &rules,
+                anew
+            );
+            query.execute(tx).await?
+        }
     };
     match done.rows_affected() {
         rows if rows == ids.len() as u64 => Ok(()),
@@ -331,4 +448,14 @@ fn place(id: Option<&str>) -> Result<(Option<Uuid>, Option<Uuid>, Option<i32>)> 
         Some(token.parse().map_err(Error::internal)?),
         Some(number.parse().map_err(Error::internal)?),
     ))
+}
+
+/// The org and the id in the id of the seal of an issuer or a rule, which follow what it is.
+fn federated(id: Option<&str>) -> Result<Option<(Uuid, Uuid)>> {
+    owner(id.map(|id| id.split_once('/').map_or(id, |(_, rest)| rest)))
+}
+
+fn all_federated(ids: &[String]) -> Result<(Vec<Uuid>, Vec<Uuid>)> {
+    let parts: Vec<_> = ids.iter().map(|id| federated(Some(id))).collect::<Result<_>>()?;
+    Ok(parts.into_iter().flatten().unzip())
 }

@@ -2,6 +2,7 @@
 
 pub mod invitations;
 pub mod memberships;
+mod operators;
 pub mod policies;
 pub mod resources;
 pub mod roles;
@@ -165,7 +166,8 @@ pub async fn hold(tx: &mut PgConnection, org_id: OrgId) -> Result<()> {
 /// Increments the `org_ver` of the org, because earlier JWTs hold rights that an account has lost.
 pub async fn raise_version(tx: &mut PgConnection, org_id: OrgId) -> Result<()> {
     let query = sqlx::query!("update orgs set version = version + 1 where org_id = $1", org_id.uuid());
-    one_row(&query.execute(tx).await?, "raising an org's version")
+    one_row(&query.execute(&mut *tx).await?, "raising an org's version")?;
+    operators::raise(tx, org_id).await
 }
 
 /// Locks several orgs, always in the same order.

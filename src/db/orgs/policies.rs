@@ -7,7 +7,9 @@ use sqlx::types::Json;
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
 
+use super::operators;
 use crate::db::{damaged, one_row};
+use crate::domain::federation::issuer_name::IssuerName;
 use crate::domain::tokens::policy::{Ceilings, Rules, TokenPolicy};
 use crate::domain::values::ids::OrgId;
 use crate::domain::values::names::Audience;
@@ -33,6 +35,8 @@ pub struct Stored {
     allow_self_renewal: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_renewed_lifetime: Option<u64>,
+    allow_federation: bool,
+    allowed_issuers: Vec<String>,
 }
 
 impl From<&TokenPolicy> for Stored {
@@ -49,6 +53,8 @@ impl From<&TokenPolicy> for Stored {
             idle_limit: seconds(policy.idle_limit),
             allow_self_renewal: policy.allow_self_renewal,
             max_renewed_lifetime: seconds(policy.max_renewed_lifetime),
+            allow_federation: policy.allow_federation,
+            allowed_issuers: policy.allowed_issuers.iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -59,6 +65,7 @@ impl Stored {
         let Some(stored) = stored else { return Ok(TokenPolicy::default()) };
         let time = |seconds: Option<u64>| seconds.map(Duration::from_secs);
         let audience = |text: &String| Audience::parse(text).map_err(damaged("audience"));
+        let issuer = |text: &String| IssuerName::parse(text).map_err(damaged("issuer"));
         Ok(TokenPolicy {
             max_secret_lifetime: time(stored.max_secret_lifetime),
             max_publishable_lifetime: time(stored.max_publishable_lifetime),
@@ -70,6 +77,8 @@ impl Stored {
             idle_limit: time(stored.idle_limit),
             allow_self_renewal: stored.allow_self_renewal,
             max_renewed_lifetime: time(stored.max_renewed_lifetime),
+            allow_federation: stored.allow_federation,
+            allowed_issuers: stored.allowed_issuers.iter().map(issuer).collect::<Result<_>>()?,
         })
     }
 }
@@ -102,5 +111,6 @@ pub async fn set(
         stale,
         now
     );
-    one_row(&query.execute(tx).await?, "setting a token policy")
+    one_row(&query.execute(&mut *tx).await?, "setting a token policy")?;
+    if stale { operators::raise(tx, org_id).await } else { Ok(()) }
 }

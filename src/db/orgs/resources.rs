@@ -113,11 +113,13 @@ pub enum ResourceUse {
     Below(String),
     Grant(Uuid),
     Token(Uuid),
+    Rule(Uuid),
 }
 
-/// Finds at most `limit` uses of the node: nodes below it, grants on it, and tokens restricted to it.
+/// Finds at most `limit` uses of the node: nodes below it, grants on it, and tokens and federation rules
+/// restricted to it.
 ///
-/// Only tokens that are neither revoked nor expired count. The node is locked, so that no use is added
+/// Only tokens and rules that are neither revoked nor expired count. The node is locked, so that no use is added
 /// meanwhile.
 pub async fn find_uses(
     tx: &mut PgConnection,
@@ -127,13 +129,17 @@ pub async fn find_uses(
     now: OffsetDateTime,
 ) -> Result<Vec<ResourceUse>> {
     let query = sqlx::query!(
-        r#"(select path, null::uuid as grant_id, null::uuid as token_id from resources
+        r#"(select path, null::uuid as grant_id, null::uuid as token_id, null::uuid as rule_id from resources
             where org_id = $1 and parent = $2 order by path limit $3)
            union all
-           (select null, grant_id, null from grants where org_id = $1 and resource = $2
+           (select null, grant_id, null, null from grants where org_id = $1 and resource = $2
             order by grant_id limit $3)
            union all
-           (select null, null, token_id from tokens
+           (select null, null, token_id, null from tokens
+            where org_id = $1 and resources @> array[$2] and resources <> '{}'
+              and revoke_time is null and (expire_time is null or expire_time > $4) limit $3)
+           union all
+           (select null, null, null, rule_id from federation_rules
             where org_id = $1 and resources @> array[$2] and resources <> '{}'
               and revoke_time is null and (expire_time is null or expire_time > $4) limit $3)
            limit $3"#,
@@ -143,11 +149,12 @@ pub async fn find_uses(
         now
     );
     let rows = query.fetch_all(tx).await?;
-    let uses = rows.into_iter().map(|row| match (row.path, row.grant_id, row.token_id) {
-        (Some(path), _, _) => Ok(ResourceUse::Below(path)),
-        (_, Some(id), _) => Ok(ResourceUse::Grant(id)),
-        (_, _, Some(id)) => Ok(ResourceUse::Token(id)),
-        (None, None, None) => Err(Error::internal("a use of a resource without a name")),
+    let uses = rows.into_iter().map(|row| match (row.path, row.grant_id, row.token_id, row.rule_id) {
+        (Some(path), _, _, _) => Ok(ResourceUse::Below(path)),
+        (_, Some(id), _, _) => Ok(ResourceUse::Grant(id)),
+        (_, _, Some(id), _) => Ok(ResourceUse::Token(id)),
+        (_, _, _, Some(id)) => Ok(ResourceUse::Rule(id)),
+        (None, None, None, None) => Err(Error::internal("a use of a resource without a name")),
     });
     uses.collect()
 }

@@ -268,6 +268,21 @@ async fn forget(tx: &mut PgConnection, sessions: &[(Uuid, Option<Uuid>)]) -> Res
              from unnest($1::uuid[], $2::uuid[]) as u (session_id, maker)
              where s.password_made_by = u.session_id"
         );
+        // Of many makers some may be among these sessions.
+        hand_over!(
+            "update federation_rules r set makers = array(
+                 select coalesce(u.maker, m.id) from unnest(r.makers) with ordinality as m (id, place)
+                 left join unnest($1::uuid[], $2::uuid[]) as u (session_id, maker) on u.session_id = m.id
+                 order by m.place)
+             where r.makers && $1"
+        );
+        hand_over!(
+            "update issuers i set makers = array(
+                 select coalesce(u.maker, m.id) from unnest(i.makers) with ordinality as m (id, place)
+                 left join unnest($1::uuid[], $2::uuid[]) as u (session_id, maker) on u.session_id = m.id
+                 order by m.place)
+             where i.makers && $1"
+        );
     }
     let ids: Vec<Uuid> = sessions.iter().map(|(session_id, _)| *session_id).collect();
     sqlx::query!("delete from credentials where credential_id = any($1)", &ids).execute(tx).await?;

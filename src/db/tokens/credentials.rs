@@ -1,8 +1,9 @@
-//! Credentials of either kind: tokens and sessions.
+//! Credentials of every kind: tokens, sessions and federation rules.
 
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::db::federation::rules;
 use crate::db::sign_in::sessions;
 use crate::db::tokens;
 use crate::domain::access::standing::StoredCredential;
@@ -21,6 +22,7 @@ pub async fn hold(
     match id {
         CredentialId::Token(id) => tokens::hold(tx, org_id, id).await,
         CredentialId::Session(id) => sessions::hold(tx, org_id, id).await,
+        CredentialId::Rule(id) => rules::hold(tx, org_id, id).await,
     }
 }
 

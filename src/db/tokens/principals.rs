@@ -253,6 +253,7 @@ async fn credential(
         last_use: last_use.map_or(row.create_time, |used| used.max(row.create_time)),
         revoked: row.revoked,
         tied_to: None,
+        federated: None,
         derived: Derived::default(),
     })
 }
@@ -298,6 +299,7 @@ pub async fn find_session(
         last_use: session.use_time,
         revoked: session.ended,
         tied_to: session.tied_to.map(Box::new),
+        federated: None,
         derived: Derived::default(),
     }))
 }

@@ -39,6 +39,9 @@ pub struct Claims {
     /// The number of the token's secret that it was exchanged for; none for a session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<i32>,
+    /// The version of the rule of federation that it was made by, where it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule_ver: Option<i64>,
     /// The certificate that it is bound to, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cnf: Option<Confirmation>,
@@ -139,7 +142,8 @@ impl AccessToken {
     ///
     /// # Errors
     /// [`ForeignClaims`] when an id, a permission or a path does not parse, when both `roles` and `act`
-    /// are present, or when a token's secret is not named, or a session's is.
+    /// are present, or when a token's secret or a rule's version is not named, or that of another
+    /// credential is.
     pub fn from_claims(claims: Claims) -> Result<Self, ForeignClaims> {
         let org_id = OrgId::parse(&claims.org).map_err(|_| ForeignClaims)?;
         let account_id = AccountId::parse(&claims.sub).map_err(|_| ForeignClaims)?;
@@ -147,7 +151,8 @@ impl AccessToken {
         let actor_id = claims.act.as_ref().map(|act| AccountId::parse(&act.sub)).transpose();
         let actor_id = actor_id.map_err(|_| ForeignClaims)?;
         let is_token = matches!(credential_id, CredentialId::Token(_));
-        if claims.secret.is_some() != is_token {
+        let is_rule = matches!(credential_id, CredentialId::Rule(_));
+        if claims.secret.is_some() != is_token || claims.rule_ver.is_some() != is_rule {
             return Err(ForeignClaims);
         }
         let bound_to = claims.cnf.as_ref().map(|cnf| Sha256Digest::parse(&cnf.thumbprint)).transpose();
@@ -188,7 +193,7 @@ fn listed(claims: &Claims) -> Result<Rights, ForeignClaims> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::values::ids::{SessionId, TokenId};
+    use crate::domain::values::ids::{RuleId, SessionId, TokenId};
 
     fn claims() -> Claims {
         Claims {
@@ -207,6 +212,7 @@ mod tests {
             org_ver: 1,
             acct_ver: 4,
             secret: Some(1),
+            rule_ver: None,
             cnf: None,
             act: None,
             roles: None,
@@ -303,6 +309,9 @@ mod tests {
             // The secret of a token is named, and that of a session is not.
             |c: &mut Claims| c.secret = None,
             |c: &mut Claims| c.client_id = SessionId::from_u128(3).to_string(),
+            // The version of a rule is named, and that of a token is not.
+            |c: &mut Claims| c.rule_ver = Some(1),
+            |c: &mut Claims| (c.client_id, c.secret) = (RuleId::from_u128(3).to_string(), None),
             |c: &mut Claims| {
                 c.act = Some(Act { sub: c.sub.clone(), org_ver: 1, acct_ver: 1 });
                 c.roles = Some(vec!["member".into()]);

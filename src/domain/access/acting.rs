@@ -304,6 +304,10 @@ impl Acting<'_> {
             (CredentialId::Session(_), tied_to) => tied_to.as_ref().map(|tied_to| tied_to.token_id),
             (CredentialId::Token(_), _) if self.is_unbound_operator() => None,
             (CredentialId::Token(token_id), _) => Some(token_id),
+            // It never manages tokens.
+            (CredentialId::Rule(_), _) => {
+                return Err(permission_missing(&Permission::TOKENS_WRITE, &Node::Org));
+            }
         })
     }
 
@@ -311,9 +315,11 @@ impl Acting<'_> {
     /// where it likes.
     ///
     /// # Errors
-    /// `TARGET_EXCEEDS_CALLER` for a credential with networks, audiences or certificates, or a JWT that carries less than
-    /// its credential.
+    /// - `PERMISSION_MISSING` for what a federation rule gave.
+    /// - `TARGET_EXCEEDS_CALLER` for a credential with networks, audiences or certificates, or a JWT that carries
+    ///   less than its credential.
     pub(crate) fn may_send_code(&self) -> Result<()> {
+        self.caller.refuse_rule("makes neither users nor invitations")?;
         self.refuse_restricted_to_places()?;
         self.caller.require_whole_credential()
     }
@@ -395,7 +401,7 @@ impl Acting<'_> {
         match (credential.credential_id, &credential.tied_to) {
             (CredentialId::Session(_), tied_to) => tied_to.as_ref().and_then(|tied_to| tied_to.expire_time),
             (CredentialId::Token(_), _) if self.is_unbound_operator() => None,
-            (CredentialId::Token(_), _) => credential.expire_time,
+            (CredentialId::Token(_) | CredentialId::Rule(_), _) => credential.expire_time,
         }
     }
 

@@ -62,7 +62,7 @@ pub struct Caller {
     bound_to: Option<Sha256Digest>,
     /// Its token's audiences lack the issuer: it is a bearer for what concerns the token itself, alone.
     only_itself: bool,
-    pub context: RequestContext,
+    pub context: Arc<RequestContext>,
 }
 
 impl Caller {
@@ -81,7 +81,7 @@ impl Caller {
     pub(crate) fn new(
         credential: Arc<Credential>,
         bearer: AuthenticatedBy,
-        context: RequestContext,
+        context: Arc<RequestContext>,
     ) -> Result<Self> {
         if credential.kind == TokenKind::Publishable {
             let reason = match bearer {
@@ -181,7 +181,7 @@ impl Caller {
     /// For a session this is the home org of its account, wherever it acts.
     pub(crate) fn credential_org(&self) -> OrgId {
         match self.credential.credential_id {
-            CredentialId::Token(_) => self.credential.account.org_id,
+            CredentialId::Token(_) | CredentialId::Rule(_) => self.credential.account.org_id,
             CredentialId::Session(_) => self.credential.account.home_org_id,
         }
     }
@@ -189,7 +189,7 @@ impl Caller {
     /// The session behind the call, if any: presented by its token string or by a JWT made from it.
     pub(crate) fn session(&self) -> Option<SessionId> {
         match self.credential.credential_id {
-            CredentialId::Token(_) => None,
+            CredentialId::Token(_) | CredentialId::Rule(_) => None,
             CredentialId::Session(id) => Some(id),
         }
     }
@@ -228,6 +228,7 @@ impl Caller {
             credential_org: self.credential_org(),
             credential_id: self.credential_id(),
             secret: self.secret,
+            rule_version: self.credential.rule_version(),
             account: (&self.credential.account).into(),
             impersonated: self.impersonation.as_ref().map(|acts| (&*acts.target).into()),
             rights: self.by_token_string.then(|| self.rights.clone()),
@@ -282,6 +283,21 @@ impl Caller {
     pub(crate) fn require_whole_credential(&self) -> Result<()> {
         let Some(carried) = &self.narrowed_to else { return Ok(()) };
         self.credential.effective_rights().refuse_beyond(carried, Reason::TargetExceedsCaller)
+    }
+
+    /// Refuses what a federation rule gave: it acts as its account, and makes nothing that outlives it. `why`
+    /// follows the rule.
+    ///
+    /// # Errors
+    /// `PERMISSION_MISSING`.
+    pub(crate) fn refuse_rule(&self, why: &'static str) -> Result<()> {
+        match self.credential.credential_id {
+            CredentialId::Token(_) | CredentialId::Session(_) => Ok(()),
+            CredentialId::Rule(_) => {
+                let message = format!("a federation rule {why}");
+                Err(Error::with_message(Reason::PermissionMissing, message))
+            }
+        }
     }
 
     /// The certificate that its JWT is bound to, if any.

@@ -3,12 +3,16 @@
 //! Each check has a name, and they are listed in the order in which they run. Authentication stops
 //! at the first that fails; an explanation lists the outcome of all of them.
 
+use std::borrow::Cow;
+
 use time::OffsetDateTime;
 
 use super::credential::Credential;
 use super::presentation::Presentation;
+use crate::domain::federation::assertion::RuleCheck;
+use crate::domain::federation::federated::Federated;
 use crate::domain::tokens::assertion::AssertionCheck;
-use crate::domain::values::kinds::TokenKind;
+use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::names::Audience;
 use crate::error::Reason;
 
@@ -146,9 +150,14 @@ impl Credential {
                 (!expired && !self.was_replaced(used.secret, used.now), Reason::TokenExpired)
             }
             Check::Policy => {
-                // A token policy applies to tokens and does not cover sessions.
-                let allows =
-                    self.kind == TokenKind::Session || self.account.rules.allow(&self.facts(), used.now);
+                // A token policy applies to tokens and rules, and does not cover sessions.
+                let allows_issuer = self.federated.as_ref().is_none_or(|federated| {
+                    federated.is_admitted
+                        && self.account.account_kind == AccountKind::ServiceAccount
+                        && self.account.rules.allow_issuer(federated.issuer.name())
+                });
+                let allows = self.kind == TokenKind::Session
+                    || (allows_issuer && self.account.rules.allow(&self.facts(), used.now));
                 (allows, Reason::TokenBlocked)
             }
             Check::Purpose => {
@@ -182,9 +191,9 @@ impl Credential {
 }
 
 /// The outcome of a check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckOutcome {
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Why it failed; none if it passed.
     pub failure: Option<Reason>,
 }
@@ -196,7 +205,7 @@ pub(crate) fn explain_string_checks(failed: Option<TokenStringCheck>) -> Vec<Che
     let until = failed.and_then(|failed| TokenStringCheck::ALL.iter().position(|check| *check == failed));
     let made = &TokenStringCheck::ALL[..until.map_or(TokenStringCheck::ALL.len(), |failed| failed + 1)];
     let outcome = |check: &TokenStringCheck| CheckOutcome {
-        name: check.name(),
+        name: check.name().into(),
         failure: (failed == Some(*check)).then_some(Reason::TokenInvalid),
     };
     made.iter().map(outcome).collect()
@@ -214,11 +223,23 @@ pub(crate) fn explain_assertion_checks(failed: Option<AssertionCheck>) -> Vec<Ch
     outcomes
 }
 
+/// The outcomes of the checks of an assertion of another issuer, and of whether the rule that is named works at all.
+pub(crate) fn explain_foreign_checks(
+    checks: &[(RuleCheck, bool)],
+    federated: &Federated,
+) -> Vec<CheckOutcome> {
+    let of_assertion = checks.iter().map(|(check, passed)| {
+        CheckOutcome::of(check.name(Some(&federated.matches)), *passed, Reason::TokenInvalid)
+    });
+    let rule = CheckOutcome::of("rule", federated.is_usable(), Reason::TokenInvalid);
+    of_assertion.chain([rule]).collect()
+}
+
 /// The outcomes of the first checks of a JWT of this issuer, up to the one that fails: none, `signature`
 /// for a reason, or `known`.
 pub(crate) fn explain_access_token_checks(failed: Option<Result<(), Reason>>) -> Vec<CheckOutcome> {
     let signature = failed.and_then(Result::err);
-    let mut outcomes = vec![CheckOutcome { name: "signature", failure: signature }];
+    let mut outcomes = vec![CheckOutcome { name: "signature".into(), failure: signature }];
     if signature.is_none() {
         outcomes.push(CheckOutcome::of("known", failed.is_none(), Reason::AccessTokenInvalid));
     }
@@ -227,8 +248,8 @@ pub(crate) fn explain_access_token_checks(failed: Option<Result<(), Reason>>) ->
 
 impl CheckOutcome {
     /// A check that fails for this reason unless it passed.
-    pub(crate) fn of(name: &'static str, passed: bool, reason: Reason) -> Self {
-        Self { name, failure: (!passed).then_some(reason) }
+    pub(crate) fn of(name: impl Into<Cow<'static, str>>, passed: bool, reason: Reason) -> Self {
+        Self { name: name.into(), failure: (!passed).then_some(reason) }
     }
 }
 
@@ -236,7 +257,7 @@ impl CheckOutcome {
 pub(crate) fn explain_credential_checks(credential: &Credential, used: &CheckInput<'_>) -> Vec<CheckOutcome> {
     let checks = Check::OF_STATE.into_iter().chain(Check::OF_USE).chain([Check::Audience]);
     checks
-        .map(|check| CheckOutcome { name: check.name(), failure: credential.pass(check, used).err() })
+        .map(|check| CheckOutcome { name: check.name().into(), failure: credential.pass(check, used).err() })
         .collect()
 }
 
@@ -251,15 +272,14 @@ mod tests {
     use crate::domain::tokens::policy::{Ceilings, MIN_TOKEN_LIFETIME, TokenPolicy};
     use crate::domain::tokens::secrets::{Secret, SecretRecord};
     use crate::domain::values::client_certificate::AllowedCertificate;
-    use crate::domain::values::kinds::AccountKind;
     use crate::domain::values::names::Purpose;
     use crate::domain::values::networks::Network;
     use crate::domain::values::web_origin::WebOrigin;
 
     const ISSUER: &str = "https://id.example";
 
-    fn first_failure(outcomes: &[CheckOutcome]) -> Option<(&'static str, Reason)> {
-        outcomes.iter().find_map(|outcome| Some((outcome.name, outcome.failure?)))
+    fn first_failure(outcomes: &[CheckOutcome]) -> Option<(&str, Reason)> {
+        outcomes.iter().find_map(|outcome| Some((&*outcome.name, outcome.failure?)))
     }
 
     #[test]
@@ -357,14 +377,16 @@ mod tests {
 
     #[test]
     fn a_token_string_is_explained_up_to_the_first_failure() {
-        let names =
-            |failed| explain_string_checks(failed).iter().map(|outcome| outcome.name).collect::<Vec<_>>();
+        let names = |failed| {
+            explain_string_checks(failed).into_iter().map(|outcome| outcome.name).collect::<Vec<_>>()
+        };
         assert_eq!(names(None), ["shape", "checksum", "known", "secret"]);
         assert_eq!(names(Some(TokenStringCheck::Shape)), ["shape"]);
         assert_eq!(names(Some(TokenStringCheck::Known)), ["shape", "checksum", "known"]);
         assert_eq!(first_failure(&explain_string_checks(None)), None);
         for check in TokenStringCheck::ALL {
-            let failure = first_failure(&explain_string_checks(Some(check)));
+            let explained = explain_string_checks(Some(check));
+            let failure = first_failure(&explained);
             assert_eq!(failure, Some((check.name(), Reason::TokenInvalid)));
         }
     }
@@ -415,7 +437,7 @@ mod tests {
             };
             let outcomes = explain_credential_checks(&held, &used);
             let failed: Vec<_> = outcomes.iter().filter(|outcome| outcome.failure.is_some()).collect();
-            assert_eq!(failed.iter().map(|outcome| outcome.name).collect::<Vec<_>>(), names);
+            assert_eq!(failed.iter().map(|outcome| &*outcome.name).collect::<Vec<_>>(), names);
             assert_eq!(first_failure(&outcomes).map(|(_, reason)| reason), refused, "{names:?}");
             assert_eq!(outcomes.len(), changes.len());
         }

@@ -11,6 +11,7 @@ use super::carried::Carried;
 use super::held::Held;
 use super::member::Member;
 use super::rights::Rights;
+use crate::domain::federation::federated::Federated;
 use crate::domain::sign_in::sessions::idle_expiry;
 use crate::domain::tokens::policy::Facts;
 use crate::domain::tokens::restrictions::Lists;
@@ -42,6 +43,8 @@ pub struct Credential {
     pub revoked: bool,
     /// The token with which a session ends, because it gave the password that the session began with.
     pub tied_to: Option<Box<TiedTo>>,
+    /// What a rule of federation has beside.
+    pub federated: Option<Box<Federated>>,
     /// What follows from the rest.
     pub derived: Derived,
 }
@@ -121,6 +124,7 @@ impl Credential {
             + size_of_val(&*self.secrets)
             + self.secrets.iter().map(Secret::weight).sum::<usize>()
             + self.tied_to.as_ref().map_or(0, |tied_to| size_of_val(&**tied_to))
+            + self.federated.as_ref().map_or(0, |federated| federated.weight())
             + narrowed
     }
 
@@ -135,7 +139,7 @@ impl Credential {
     pub(crate) fn seems_idle(&self, now: OffsetDateTime) -> bool {
         match self.kind {
             TokenKind::Session => idle_expiry(self.last_use) <= now,
-            TokenKind::Secret | TokenKind::Publishable | TokenKind::Key => {
+            TokenKind::Secret | TokenKind::Publishable | TokenKind::Key | TokenKind::Federated => {
                 self.account.rules.idle_before(now).is_some_and(|limit| self.last_use < limit)
             }
         }
@@ -190,6 +194,17 @@ impl Credential {
         let is_active =
             |number| self.secrets.iter().any(|known| known.number == number && known.vouches(now));
         secret.is_none_or(is_active)
+    }
+
+    /// Whether a JWT with this `rule_ver` is still good: that of a rule is until the rule or its issuer changes. Others
+    /// have none.
+    pub(crate) fn vouches_for_rule(&self, rule_ver: Option<i64>) -> bool {
+        self.federated.as_ref().is_none_or(|federated| federated.vouches_for(rule_ver))
+    }
+
+    /// The version of the rule that its JWTs name.
+    pub(crate) fn rule_version(&self) -> Option<i64> {
+        self.federated.as_ref().map(|federated| federated.version)
     }
 
     /// Whether the secret with this number has expired, because the token was rotated.
@@ -260,6 +275,7 @@ pub(crate) mod tests {
             last_use: now(),
             revoked: false,
             tied_to: None,
+            federated: None,
             derived: Derived::default(),
         }
     }

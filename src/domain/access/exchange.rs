@@ -167,6 +167,8 @@ pub struct Decision<'a> {
     pub carried: Arc<Carried>,
     /// The number of the secret that it ends with, of a token.
     pub secret: Option<i32>,
+    /// The version of the rule that it ends with, of a rule.
+    pub rule_version: Option<i64>,
     /// The certificate that it is bound to, if any.
     pub bound_to: Option<Sha256Digest>,
     /// Whole seconds since 1970.
@@ -199,7 +201,8 @@ pub(crate) fn decide<'a>(
 
     let issued_at = now.unix_timestamp();
     let ttl = credential.account.rules.access_token_lifetime(request.ttl);
-    let ttl = request.longest.map_or(ttl, |longest| ttl.min(longest));
+    let of_rule = credential.federated.as_ref().and_then(|federated| federated.access_token_lifetime);
+    let ttl = request.longest.into_iter().chain(of_rule).fold(ttl, Duration::min);
     let asked = (now + ttl).unix_timestamp().max(issued_at + 1);
     let end = credential.end(request.secret);
     let expires_at = end.map_or(asked, |end| asked.min(end.unix_timestamp()));
@@ -219,7 +222,8 @@ pub(crate) fn decide<'a>(
     let speaks_for = SpeaksFor::new(&credential.account, credential);
     let secret = credential.bound_to(request.secret);
     let bound_to = binding(credential, request)?;
-    Ok(Decision { speaks_for, audiences, carried, secret, bound_to, issued_at, expires_at })
+    let rule_version = credential.rule_version();
+    Ok(Decision { speaks_for, audiences, carried, secret, rule_version, bound_to, issued_at, expires_at })
 }
 
 /// The certificate that the access token is bound to: where that was asked for, and where the credential

@@ -46,7 +46,7 @@ pub(crate) fn authorise(acting: &Acting<'_>) -> Result<()> {
         let message = "an impersonation cannot impersonate further";
         return Err(Error::with_message(Reason::PermissionMissing, message));
     }
-    Ok(())
+    acting.caller.refuse_rule("impersonates no account")
 }
 
 /// Decides what the access token of an impersonation says.
@@ -97,7 +97,8 @@ pub(crate) fn decide<'a>(
     let secret = credential.bound_to(acting.caller.secret());
     let bound_to = acting.caller.binds_to();
     let (speaks_for, audiences) = (SpeaksFor::new(target, credential), Audiences::Issuer(issuer));
-    Ok(Decision { speaks_for, audiences, carried, secret, bound_to, issued_at, expires_at })
+    let rule_version = None;
+    Ok(Decision { speaks_for, audiences, carried, secret, rule_version, bound_to, issued_at, expires_at })
 }
 
 #[cfg(test)]
@@ -111,7 +112,6 @@ mod tests {
     use crate::domain::access::credential::Credential;
     use crate::domain::access::credential::tests::{credential, now};
     use crate::domain::access::impersonation::Impersonation;
-    use crate::domain::access::request_context::RequestContext;
     use crate::domain::tokens::policy::tests::default_rules;
     use crate::domain::values::ids::{AccountId, OrgId, SYSTEM_ORG};
 
@@ -130,7 +130,7 @@ mod tests {
     }
 
     fn decided(by: Credential, bearer: AuthenticatedBy, target: &Member) -> Result<Decision<'static>> {
-        let caller = Caller::new(Arc::new(by), bearer, RequestContext::default())?;
+        let caller = Caller::new(Arc::new(by), bearer, Arc::default())?;
         decide(&caller.acting_in(Some(target.org_id))?, target, MAX_LIFETIME, &default_rules(), ISSUER, now())
     }
 

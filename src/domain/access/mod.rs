@@ -10,6 +10,7 @@ pub mod credential;
 #[cfg(test)]
 mod delegation;
 pub mod exchange;
+mod federating;
 pub mod grant_transfer;
 pub mod held;
 mod holdings;

@@ -137,7 +137,8 @@ mod tests {
         let [one, other, key] = [[1; 32], [2; 32], [3; 32]].map(Sha256Digest::from);
         let thumbprint = AllowedCertificate::Thumbprint;
         let certificate = ClientCertificate { thumbprint: one, public_key: key };
-        let context = RequestContext { certificate: Some(Arc::new(certificate)), ..Default::default() };
+        let context =
+            Arc::new(RequestContext { certificate: Some(Arc::new(certificate)), ..Default::default() });
         let makes = |own: &[AllowedCertificate], bound: Option<Sha256Digest>, made: &[AllowedCertificate]| {
             let mut held = credential(&[("owner", "*")]);
             held.may_manage_tokens = true;
@@ -182,7 +183,8 @@ mod tests {
         let with = |certificate: Option<Sha256Digest>| {
             let certificate =
                 certificate.map(|thumbprint| ClientCertificate { thumbprint, public_key: other });
-            let context = RequestContext { certificate: certificate.map(Arc::new), ..Default::default() };
+            let context =
+                Arc::new(RequestContext { certificate: certificate.map(Arc::new), ..Default::default() });
             let bearer = AuthenticatedBy::AccessToken {
                 secret: None,
                 narrowed_to: None,

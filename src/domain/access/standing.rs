@@ -20,6 +20,8 @@ pub struct Standing {
     pub credential_id: CredentialId,
     /// The number of the token's secret that was presented, or that the JWT was exchanged for.
     pub secret: Option<i32>,
+    /// The version of the rule of federation that its JWT was made by.
+    pub rule_version: Option<i64>,
     /// The account of the credential, in the org in which that acts.
     pub account: MemberVersions,
     /// The account that it impersonates, if any.
@@ -154,6 +156,7 @@ mod tests {
             credential_org: OrgId::from_u128(1),
             credential_id: TokenId::from_u128(3).into(),
             secret: Some(1),
+            rule_version: None,
             account: versions(2),
             impersonated: impersonates.then(|| versions(5)),
             rights: (!is_jwt).then(Default::default),

@@ -26,7 +26,7 @@ const OF_SMALL_ORDER: [Element; 5] = [
 ];
 
 /// Whether these bytes are a point of the curve of large order, in its only encoding.
-pub(super) fn is_public_key(bytes: &[u8; 32]) -> bool {
+pub fn is_public_key(bytes: &[u8; 32]) -> bool {
     let mut y: Element = [0; 4];
     for (word, part) in y.iter_mut().zip(bytes.chunks_exact(8)) {
         *word = part.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));

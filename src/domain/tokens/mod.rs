@@ -1,7 +1,7 @@
 //! Long-lived tokens: their limits, their lifetime and what may change about them.
 
 pub mod assertion;
-mod ed25519_point;
+pub mod ed25519_point;
 pub mod expiration;
 pub mod limits;
 pub mod narrowing;
@@ -10,5 +10,6 @@ pub mod public_key;
 pub mod reminders;
 pub mod renewal;
 pub mod restrictions;
+pub mod revocations;
 pub mod rotation;
 pub mod secrets;

@@ -11,6 +11,7 @@ use super::limits::{
     DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_MAX_RENEWED_LIFETIME, DEFAULT_TOKEN_LIFETIME,
     MAX_ACCESS_TOKEN_LIFETIME, MAX_TOKEN_LIFETIME, format_lifetime,
 };
+use crate::domain::federation::issuer_name::IssuerName;
 use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::names::Audience;
 
@@ -69,6 +70,10 @@ pub struct TokenPolicy {
     pub allow_self_renewal: bool,
     /// How long after its creation it may.
     pub max_renewed_lifetime: Option<Duration>,
+    /// Whether federation rules work.
+    pub allow_federation: bool,
+    /// The issuers that they may be for. Empty means any.
+    pub allowed_issuers: Vec<IssuerName>,
 }
 
 impl TokenPolicy {
@@ -94,6 +99,8 @@ impl TokenPolicy {
             idle: idle.into_iter().flatten().min(),
             self_renewal: self.allow_self_renewal,
             max_renewed_lifetime: self.max_renewed_lifetime.unwrap_or(DEFAULT_MAX_RENEWED_LIFETIME),
+            federation: self.allow_federation,
+            issuers: self.allowed_issuers.clone(),
         }
     }
 }
@@ -116,6 +123,10 @@ pub struct Rules {
     pub self_renewal: bool,
     /// How long after its creation a token that renews itself may last.
     pub max_renewed_lifetime: Duration,
+    /// Whether federation rules work.
+    pub federation: bool,
+    /// The issuers that they may be for. Empty means any.
+    pub issuers: Vec<IssuerName>,
 }
 
 /// The facts about a token that a policy checks.
@@ -158,7 +169,11 @@ impl Rules {
     /// The bytes that they take in a cache.
     pub(crate) fn weight(&self) -> usize {
         let audiences = self.audiences.iter().map(|audience| audience.as_str().len());
-        size_of::<Self>() + size_of_val(&*self.audiences) + audiences.sum::<usize>()
+        let issuers = self.issuers.iter().map(|issuer| issuer.as_str().len());
+        size_of::<Self>()
+            + size_of_val(&*self.audiences)
+            + size_of_val(&*self.issuers)
+            + audiences.chain(issuers).sum::<usize>()
     }
 
     /// Whether the policy allows the token to be used now.
@@ -201,11 +216,31 @@ impl Rules {
         self.audiences.is_empty() || self.audiences.contains(audience)
     }
 
+    /// Whether a federation rule may be for this issuer.
+    pub fn allow_issuer(&self, issuer: &IssuerName) -> bool {
+        self.federation && (self.issuers.is_empty() || self.issuers.contains(issuer))
+    }
+
+    /// Whether every issuer that the other rules allow is allowed by these too.
+    fn allow_all_issuers_of(&self, other: &Rules) -> bool {
+        let some = self.issuers.is_empty()
+            || (!other.issuers.is_empty()
+                && other.issuers.iter().all(|issuer| self.issuers.contains(issuer)));
+        !other.federation || (self.federation && some)
+    }
+
+    /// Whether every federation rule that the other rules allow is allowed by these too, at any time.
+    pub fn allow_all_rules_that(&self, other: &Rules) -> bool {
+        self.allow_all_that(other) && self.allow_all_issuers_of(other)
+    }
+
     /// The longest lifetime of a token of this kind, from when it is made.
     pub fn max_lifetime(&self, kind: TokenKind) -> Duration {
         match kind {
             // A policy does not cover sessions, and is not asked about them.
-            TokenKind::Secret | TokenKind::Session | TokenKind::Key => self.max_secret_lifetime,
+            TokenKind::Secret | TokenKind::Session | TokenKind::Key | TokenKind::Federated => {
+                self.max_secret_lifetime
+            }
             TokenKind::Publishable => self.max_publishable_lifetime,
         }
     }
@@ -225,7 +260,7 @@ impl Rules {
             return Ok(());
         }
         let kind = match kind {
-            TokenKind::Secret | TokenKind::Session | TokenKind::Key => "secret",
+            TokenKind::Secret | TokenKind::Session | TokenKind::Key | TokenKind::Federated => "secret",
             TokenKind::Publishable => "publishable",
         };
         Err(format!(

@@ -8,9 +8,12 @@ use uuid::Uuid;
 
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
-fn encode(uuid: Uuid) -> [u8; 26] {
+/// 26 digits hold 130 bits.
+const DIGITS: usize = 26;
+
+fn encode(uuid: Uuid) -> [u8; DIGITS] {
     let mut value = uuid.as_u128();
-    let mut text = [0; 26];
+    let mut text = [0; DIGITS];
     for digit in text.iter_mut().rev() {
         *digit = ALPHABET[(value & 31) as usize];
         value >>= 5;
@@ -19,8 +22,8 @@ fn encode(uuid: Uuid) -> [u8; 26] {
 }
 
 fn decode(text: &str) -> Option<Uuid> {
-    // 26 digits hold 130 bits: a first digit above 7 would overflow.
-    if text.len() != 26 || text.as_bytes()[0] > b'7' {
+    // A first digit above 7 would overflow.
+    if text.len() != DIGITS || text.as_bytes()[0] > b'7' {
         return None;
     }
     let digits = text.bytes().map(|byte| ALPHABET.iter().position(|&digit| digit == byte));
@@ -79,9 +82,12 @@ macro_rules! ids {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let text = encode(self.0);
-                f.write_str(concat!($prefix, "_"))?;
-                f.write_str(std::str::from_utf8(&text).expect("base32 is ASCII"))
+                const PREFIX: &[u8] = concat!($prefix, "_").as_bytes();
+                // Written at once: a string that grows is allocated twice.
+                let mut text = [0; PREFIX.len() + DIGITS];
+                text[..PREFIX.len()].copy_from_slice(PREFIX);
+                text[PREFIX.len()..].copy_from_slice(&encode(self.0));
+                f.write_str(std::str::from_utf8(&text).expect("prefix and base32 are ASCII"))
             }
         }
 
@@ -106,24 +112,32 @@ ids! {
     TokenId "tok";
     /// A session, made by a login.
     SessionId "ses";
+    /// A foreign issuer, whose JWTs an org takes.
+    IssuerId "iss";
+    /// A rule of federation: which JWTs of an issuer act as which account.
+    RuleId "fed";
     /// An invitation to an org.
     InvitationId "inv";
     /// An event in an org's log.
     EventId "evt";
 }
 
-/// The id of what authenticates: a token or a session.
+/// The id of what authenticates: a token, a session, or a rule of federation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CredentialId {
     Token(TokenId),
     Session(SessionId),
+    /// What JWTs of a foreign issuer authenticate as.
+    Rule(RuleId),
 }
 
 impl CredentialId {
-    /// Parses the text form of an id: `tok_…` or `ses_…`.
+    /// Parses the text form of an id: `tok_…`, `ses_…` or `fed_…`.
     pub fn parse(text: &str) -> Result<Self, WrongId> {
         let token = TokenId::parse(text).map(Self::Token);
-        token.or_else(|wrong| SessionId::parse(text).map(Self::Session).map_err(|_| wrong))
+        let session = || SessionId::parse(text).map(Self::Session).ok();
+        let rule = || RuleId::parse(text).map(Self::Rule).ok();
+        token.or_else(|wrong| session().or_else(rule).ok_or(wrong))
     }
 
     /// The UUID inside, as the database stores it.
@@ -131,6 +145,7 @@ impl CredentialId {
         match self {
             Self::Token(id) => id.uuid(),
             Self::Session(id) => id.uuid(),
+            Self::Rule(id) => id.uuid(),
         }
     }
 }
@@ -147,11 +162,18 @@ impl From<SessionId> for CredentialId {
     }
 }
 
+impl From<RuleId> for CredentialId {
+    fn from(id: RuleId) -> Self {
+        Self::Rule(id)
+    }
+}
+
 impl fmt::Display for CredentialId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Token(id) => id.fmt(f),
             Self::Session(id) => id.fmt(f),
+            Self::Rule(id) => id.fmt(f),
         }
     }
 }
@@ -174,9 +196,9 @@ mod tests {
     }
 
     #[test]
-    fn a_credential_is_a_token_or_a_session() {
-        let (token, session) = (TokenId::from_u128(7), SessionId::from_u128(7));
-        for id in [CredentialId::from(token), session.into()] {
+    fn a_credential_is_a_token_a_session_or_a_rule() {
+        let (token, session, rule) = (TokenId::from_u128(7), SessionId::from_u128(7), RuleId::from_u128(7));
+        for id in [CredentialId::from(token), session.into(), rule.into()] {
             assert_eq!(CredentialId::parse(&id.to_string()), Ok(id));
         }
         assert!(CredentialId::parse(&OrgId::from_u128(7).to_string()).is_err());

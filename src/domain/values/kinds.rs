@@ -36,10 +36,13 @@ pub enum TokenKind {
     Session,
     /// Has a public key instead of a secret: its holder signs assertions, which authenticate by exchange alone.
     Key,
+    /// A rule of federation: JWTs of another issuer authenticate as its account, by exchange alone.
+    Federated,
 }
 
 impl TokenKind {
-    pub const ALL: [TokenKind; 4] = [Self::Secret, Self::Publishable, Self::Session, Self::Key];
+    pub const ALL: [TokenKind; 5] =
+        [Self::Secret, Self::Publishable, Self::Session, Self::Key, Self::Federated];
 
     /// Its name in the database, in a JWT and on the wire.
     pub const fn name(self) -> &'static str {
@@ -48,6 +51,7 @@ impl TokenKind {
             Self::Publishable => "PUBLISHABLE",
             Self::Session => "SESSION",
             Self::Key => "KEY",
+            Self::Federated => "FEDERATED",
         }
     }
 

@@ -40,6 +40,8 @@ own_permissions! {
     ACCOUNTS_READ "accounts.read" "Read accounts, members and grants, and what could be granted.";
     ACCOUNTS_WRITE "accounts.write" "Create, change, deactivate, delete and clone accounts; grant and revoke access; remove guests.";
     EVENTS_READ "events.read" "Read the org's audit log.";
+    FEDERATION_READ "federation.read" "Read issuers, federation rules, and what was presented to them.";
+    FEDERATION_WRITE "federation.write" "Create, change and delete issuers and federation rules.";
     INVITATIONS_READ "invitations.read" "Read invitations.";
     INVITATIONS_WRITE "invitations.write" "Send, resend and revoke invitations.";
     ORGS_READ "orgs.read" "Read the org, which every member may do without it.";
@@ -193,7 +195,8 @@ impl Deref for PermissionSet {
 pub enum SystemRole {
     /// Everything in its org, including application permissions; never `platform.*`.
     Owner,
-    /// What an owner has, without `orgs.write`, `accounts.impersonate` and application permissions.
+    /// What an owner has, without `orgs.write`, `accounts.impersonate`, `federation.write` and application
+    /// permissions.
     Manager,
     /// Every `.read` of Countersign's own.
     Auditor,
@@ -222,6 +225,7 @@ impl SystemRole {
                 !permission.is_platform()
                     && **permission != Permission::ORGS_WRITE
                     && **permission != Permission::ACCOUNTS_IMPERSONATE
+                    && **permission != Permission::FEDERATION_WRITE
             }
             Self::Auditor => permission.as_str().ends_with(".read"),
             Self::Member => false,
@@ -240,7 +244,8 @@ impl SystemRole {
         match self {
             Self::Owner => "Everything in the org, including every application permission; never platform.*.",
             Self::Manager => {
-                "What owner carries, without orgs.write, accounts.impersonate and application permissions."
+                "What owner carries, without orgs.write, accounts.impersonate, federation.write and application \
+                 permissions."
             }
             Self::Auditor => "Every .read permission of Countersign's own.",
             Self::Member => "Oneself and the org's name. Every account has it in its org, without a grant.",
@@ -333,6 +338,7 @@ mod tests {
             "invoices.*",
             "tokens.reed",
             "platform.all",
+            "federation.delete",
             "accounts.delete",
             &format!("{}.a", "a".repeat(32)),
         ] {
@@ -344,12 +350,13 @@ mod tests {
     fn system_roles_carry_what_the_model_says() {
         let names = |role: SystemRole| role.permissions().map(|p| p.as_str()).collect::<Vec<_>>();
         assert_eq!(names(SystemRole::Owner).len(), Permission::OWN.len() - 4);
-        assert_eq!(names(SystemRole::Manager).len(), names(SystemRole::Owner).len() - 2);
+        assert_eq!(names(SystemRole::Manager).len(), names(SystemRole::Owner).len() - 3);
         assert_eq!(
             names(SystemRole::Auditor),
             [
                 "accounts.read",
                 "events.read",
+                "federation.read",
                 "invitations.read",
                 "orgs.read",
                 "resources.read",

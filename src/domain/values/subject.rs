@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::ids::{AccountId, CredentialId, InvitationId, OrgId, SessionId, TokenId};
+use super::ids::{AccountId, CredentialId, InvitationId, IssuerId, OrgId, RuleId, SessionId, TokenId};
 
 /// Before an org's id: the owners of it.
 const OWNERS: &str = "owners/";
@@ -13,7 +13,7 @@ const SECRET: char = '/';
 /// A cache key that a change touches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// A token or a session.
+    /// A token, a session or a rule of federation.
     Credential(CredentialId),
     /// The secret of a token with this number, where it ended before the token. What verifiers of JWTs
     /// need: those that name it are stale.
@@ -23,6 +23,8 @@ pub enum Subject {
     /// The owners of an org, or of nodes of it: what they hold depends on what the org names.
     Owners(OrgId),
     Invitation(InvitationId),
+    /// A foreign issuer.
+    Issuer(IssuerId),
     /// Signing keys and peppers.
     Keys,
 }
@@ -47,6 +49,7 @@ impl Subject {
             .or_else(account)
             .or_else(org)
             .or_else(|| InvitationId::parse(text).map(Self::Invitation).ok())
+            .or_else(|| IssuerId::parse(text).map(Self::Issuer).ok())
     }
 }
 
@@ -59,6 +62,7 @@ impl fmt::Display for Subject {
             Self::Org(id) => id.fmt(f),
             Self::Owners(id) => write!(f, "{OWNERS}{id}"),
             Self::Invitation(id) => id.fmt(f),
+            Self::Issuer(id) => id.fmt(f),
             Self::Keys => f.write_str(KEYS),
         }
     }
@@ -78,9 +82,11 @@ from_ids! {
     Credential CredentialId;
     Credential TokenId;
     Credential SessionId;
+    Credential RuleId;
     Account AccountId;
     Org OrgId;
     Invitation InvitationId;
+    Issuer IssuerId;
 }
 
 #[cfg(test)]
@@ -96,6 +102,8 @@ mod tests {
             (SessionId::from_u128(7).into(), SessionId::from_u128(7).to_string()),
             (AccountId::from_u128(7).into(), AccountId::from_u128(7).to_string()),
             (InvitationId::from_u128(7).into(), InvitationId::from_u128(7).to_string()),
+            (RuleId::from_u128(7).into(), RuleId::from_u128(7).to_string()),
+            (IssuerId::from_u128(7).into(), IssuerId::from_u128(7).to_string()),
             (org.into(), org.to_string()),
             (Subject::Owners(org), format!("owners/{org}")),
             (Subject::Keys, "keys".to_owned()),

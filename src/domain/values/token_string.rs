@@ -19,7 +19,7 @@ const ID_DIGITS: usize = 22;
 const SECRET_DIGITS: usize = 43;
 const CRC_DIGITS: usize = 6;
 
-/// The longest string that is parsed, in bytes.
+/// No token string is longer, in bytes.
 pub const MAX_LEN: usize = 128;
 
 /// The kind of credential that a token string is for.
@@ -41,6 +41,7 @@ impl TokenStringKind {
     const ALL: [Self; 5] =
         [Self::SecretToken, Self::PublishableToken, Self::Session, Self::Invitation, Self::PasswordCode];
 
+    /// Three letters.
     const fn code(self) -> &'static str {
         match self {
             Self::SecretToken => "sat",
@@ -51,17 +52,18 @@ impl TokenStringKind {
         }
     }
 
-    fn parse(code: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.code() == code)
+    fn parse(code: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.code().as_bytes() == code)
     }
 
-    /// The kind of the token strings of credentials of this kind; none for keys, which have no token string.
+    /// The kind of the token strings of credentials of this kind; none for keys and rules, which have no
+    /// token string.
     pub const fn of(kind: TokenKind) -> Option<Self> {
         match kind {
             TokenKind::Secret => Some(Self::SecretToken),
             TokenKind::Publishable => Some(Self::PublishableToken),
             TokenKind::Session => Some(Self::Session),
-            TokenKind::Key => None,
+            TokenKind::Key | TokenKind::Federated => None,
         }
     }
 }
@@ -93,6 +95,30 @@ pub enum Malformed {
     Checksum,
 }
 
+/// What a string of the right form consists of. Its secret is not decoded: the whole string is compared.
+struct Parts<'a> {
+    kind: TokenStringKind,
+    id: u128,
+    /// What the checksum is of.
+    body: &'a [u8],
+    crc: u32,
+}
+
+impl<'a> Parts<'a> {
+    /// Reads a string whose parts all have their length and their digits.
+    fn read(text: &'a [u8]) -> Option<Self> {
+        let (body, crc) = text.split_at_checked(text.len().checked_sub(CRC_DIGITS + 1)?)?;
+        let rest = body.strip_prefix(BRAND.as_bytes())?.strip_prefix(b"_")?;
+        let (kind, rest) = rest.split_first_chunk::<3>()?;
+        let (id, rest) = rest.strip_prefix(b"_")?.split_first_chunk::<ID_DIGITS>()?;
+        if !is_secret(rest.strip_prefix(b"_")?) {
+            return None;
+        }
+        let crc = number(crc.strip_prefix(b"_")?)?.try_into().ok()?;
+        Some(Self { kind: TokenStringKind::parse(kind)?, id: number(id)?, body, crc })
+    }
+}
+
 impl TokenString<'static> {
     /// Makes the token string of a credential from its id and 32 random bytes.
     pub fn new(kind: TokenStringKind, id: impl Into<Uuid>, mut secret: [u8; 32]) -> Self {
@@ -106,23 +132,8 @@ impl TokenString<'static> {
 impl<'a> TokenString<'a> {
     /// Checks length, form and checksum, in this order.
     pub fn parse(text: &'a str) -> Result<Self, Malformed> {
-        if text.len() > MAX_LEN || !text.is_ascii() {
-            return Err(Malformed::Shape);
-        }
-        let (body, crc) = text.rsplit_once('_').ok_or(Malformed::Shape)?;
-        let mut parts = body.split('_');
-        let mut next = || parts.next().ok_or(Malformed::Shape);
-        let (brand, kind, id, secret) = (next()?, next()?, next()?, next()?);
-        if parts.next().is_some() || brand != BRAND {
-            return Err(Malformed::Shape);
-        }
-        let kind = TokenStringKind::parse(kind).ok_or(Malformed::Shape)?;
-        let id = number(id, ID_DIGITS).ok_or(Malformed::Shape)?;
-        if !is_secret(secret) {
-            return Err(Malformed::Shape);
-        }
-        let crc = number(crc, CRC_DIGITS).and_then(|crc| u32::try_from(crc).ok()).ok_or(Malformed::Shape)?;
-        if crc != crc32fast::hash(body.as_bytes()) {
+        let Parts { kind, id, body, crc } = Parts::read(text.as_bytes()).ok_or(Malformed::Shape)?;
+        if crc != crc32fast::hash(body) {
             return Err(Malformed::Checksum);
         }
         Ok(Self { text: text.into(), kind, id: Uuid::from_u128(id) })
@@ -208,33 +219,45 @@ fn encode<const DIGITS: usize>(bytes: &[u8]) -> [u8; DIGITS] {
     digits
 }
 
-/// The number that so many digits of base62 are; none if a character is not a digit, or it does not
-/// fit.
-fn number(text: &str, digits: usize) -> Option<u128> {
-    if text.len() != digits {
+/// The number that digits of base62 are; none if a character is not a digit, or it does not fit.
+fn number(digits: &[u8]) -> Option<u128> {
+    /// So many digits fit into 64 bits, with which one multiplies faster.
+    const CHUNK: usize = 10;
+    if !are_digits(digits) {
         return None;
     }
-    text.bytes()
-        .try_fold(0u128, |number, digit| number.checked_mul(62)?.checked_add(u128::from(value(digit)?)))
+    digits.chunks(CHUNK).try_fold(0u128, |number, chunk| {
+        let part = chunk.iter().fold(0, |part, digit| part * 62 + u64::from(VALUES[usize::from(*digit)]));
+        number.checked_mul(62u128.pow(chunk.len() as u32))?.checked_add(part.into())
+    })
 }
 
-const fn value(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'A'..=b'Z' => Some(digit - b'A' + 10),
-        b'a'..=b'z' => Some(digit - b'a' + 36),
-        _ => None,
+/// The value of each character as a digit; [`NO_DIGIT`] of one that is none.
+const VALUES: [u8; 256] = {
+    let mut values = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < ALPHABET.len() {
+        values[ALPHABET[value] as usize] = value as u8;
+        value += 1;
     }
+    values
+};
+
+/// A bit that no value of a digit has.
+const NO_DIGIT: u8 = 0x80;
+
+fn are_digits(text: &[u8]) -> bool {
+    text.iter().fold(0, |all, digit| all | VALUES[usize::from(*digit)]) & NO_DIGIT == 0
 }
 
 /// The 256 bits that are all set, in base62.
-const LARGEST_SECRET: &str = "yhjskwdA6OZ1AL1YmHWZWm8LLG7HjnuCA2j5rOw8Xp1";
+const LARGEST_SECRET: &[u8; SECRET_DIGITS] = b"yhjskwdA6OZ1AL1YmHWZWm8LLG7HjnuCA2j5rOw8Xp1";
 
-/// Whether these are the digits of 256 bits. They are not decoded: the whole string is compared.
+/// Whether these are the digits of 256 bits.
 ///
 /// The digits stand in the order of ASCII, so that numbers of the same length compare as their strings.
-fn is_secret(text: &str) -> bool {
-    text.len() == SECRET_DIGITS && text.bytes().all(|digit| value(digit).is_some()) && text <= LARGEST_SECRET
+fn is_secret(text: &[u8]) -> bool {
+    text.len() == SECRET_DIGITS && are_digits(text) && text <= &LARGEST_SECRET[..]
 }
 
 #[cfg(test)]
@@ -328,8 +351,8 @@ mod tests {
     }
 
     /// Long multiplication, the reverse of `encode`.
-    fn times_62_plus(mut number: [u8; 32], digit: Option<u8>) -> [u8; 32] {
-        let mut carry = u32::from(digit.unwrap());
+    fn times_62_plus(mut number: [u8; 32], digit: u8) -> [u8; 32] {
+        let mut carry = u32::from(digit);
         for byte in number.iter_mut().rev() {
             let value = u32::from(*byte) * 62 + carry;
             *byte = value as u8;
@@ -341,11 +364,12 @@ mod tests {
 
     #[test]
     fn the_largest_secret_is_all_that_fits() {
-        assert_eq!(encode::<SECRET_DIGITS>(&[0xff; 32]), LARGEST_SECRET.as_bytes());
+        assert_eq!(encode::<SECRET_DIGITS>(&[0xff; 32]), *LARGEST_SECRET);
         assert!(ALPHABET.is_sorted());
         assert!(is_secret(LARGEST_SECRET));
-        let next = format!("{}2", &LARGEST_SECRET[..SECRET_DIGITS - 1]);
-        assert!(!is_secret(&next), "{next}");
+        let mut next = *LARGEST_SECRET;
+        next[SECRET_DIGITS - 1] += 1;
+        assert!(!is_secret(&next));
     }
 
     proptest! {
@@ -355,7 +379,7 @@ mod tests {
             let parsed = TokenString::parse(text.expose()).unwrap();
             prop_assert_eq!(parsed.id(), TokenId::from_u128(id));
             let digits = text.expose().split('_').nth(3).unwrap();
-            prop_assert_eq!(digits.bytes().map(value).fold([0; 32], times_62_plus), secret);
+            prop_assert_eq!(digits.bytes().map(|digit| VALUES[usize::from(digit)]).fold([0; 32], times_62_plus), secret);
         }
 
         #[test]

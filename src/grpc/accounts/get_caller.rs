@@ -24,7 +24,7 @@ pub async fn get_caller(
     let org = org.ok_or_else(|| Error::not_found("org", caller.home()))?;
     let token = match caller.credential_id() {
         CredentialId::Token(id) => db::tokens::find(&mut *db, caller.credential_org(), id).await?,
-        CredentialId::Session(_) => None,
+        CredentialId::Session(_) | CredentialId::Rule(_) => None,
     };
     let secret = token.as_ref().map(|token| presented(token, caller.secret())).transpose()?.flatten();
     let rules = org.policy()?.within(&state.ceilings);

@@ -59,7 +59,7 @@ async fn keep_another(
 }
 
 /// Refuses an operation that would invalidate active tokens unexpectedly: they must be reassigned
-/// or revoked first. The account is locked, so that no token is created meanwhile. For an account
+/// or revoked first; federation rules revoked or disabled. The account is locked, so that no token is created meanwhile. For an account
 /// that leaves permanently, the caller passes all orgs that it is a member of.
 ///
 /// # Errors
@@ -71,15 +71,15 @@ pub async fn refuse_live_tokens(
     now: OffsetDateTime,
 ) -> Result<()> {
     let most = Limit::ACTIVE_TOKENS_OF_ACCOUNT.most;
-    let live = db::tokens::find_active(tx, orgs, account_id, now, most).await?;
-    if live.is_empty() {
+    let live = db::tokens::find_active(&mut *tx, orgs, account_id, now, most).await?;
+    let rules = db::federation::rules::find_enabled_of_account(tx, orgs, account_id, now, most).await?;
+    if live.is_empty() && rules.is_empty() {
         return Ok(());
     }
-    let message = format!("{} ({} in all)", Reason::AccountOwnsTokens.message(), live.len());
-    let token = |id: &crate::domain::values::ids::TokenId| Precondition {
-        kind: "TOKEN",
-        subject: id.to_string(),
-        description: "is live".into(),
-    };
-    Err(Error::with_message(Reason::AccountOwnsTokens, message).with_preconditions(live.iter().map(token)))
+    let message = format!("{} ({} in all)", Reason::AccountOwnsTokens.message(), live.len() + rules.len());
+    let listed =
+        |kind, subject: String, why: &'static str| Precondition { kind, subject, description: why.into() };
+    let tokens = live.iter().map(|id| listed("TOKEN", id.to_string(), "is live"));
+    let rules = rules.iter().map(|id| listed("FEDERATION_RULE", id.to_string(), "is enabled"));
+    Err(Error::with_message(Reason::AccountOwnsTokens, message).with_preconditions(tokens.chain(rules)))
 }

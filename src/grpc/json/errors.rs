@@ -53,7 +53,7 @@ impl Detail {
 /// The status of HTTP for a code (Connect protocol, "Error codes").
 fn http_status(code: Code) -> StatusCode {
     match code {
-        Code::FailedPrecondition | Code::InvalidArgument => StatusCode::BAD_REQUEST,
+        Code::FailedPrecondition | Code::InvalidArgument | Code::OutOfRange => StatusCode::BAD_REQUEST,
         Code::Unauthenticated => StatusCode::UNAUTHORIZED,
         Code::PermissionDenied => StatusCode::FORBIDDEN,
         Code::NotFound => StatusCode::NOT_FOUND,

@@ -106,6 +106,22 @@ pub fn row(path: &str) -> Option<(Access, Work)> {
         "/countersign.v1.OrgService/GetInvitation" => (Open, Reads),
         "/countersign.v1.OrgService/AcceptInvitation" => (Open, Changes),
         "/countersign.v1.OrgService/ListEvents" => (Requires(&Permission::EVENTS_READ), Reads),
+        "/countersign.v1.OrgService/WatchEvents" => (Requires(&Permission::EVENTS_READ), Cached),
+        "/countersign.v1.OrgService/CreateIssuer" => (Requires(&Permission::FEDERATION_WRITE), Changes),
+        "/countersign.v1.OrgService/GetIssuer" => (Requires(&Permission::FEDERATION_READ), Reads),
+        "/countersign.v1.OrgService/ListIssuers" => (Requires(&Permission::FEDERATION_READ), Reads),
+        "/countersign.v1.OrgService/UpdateIssuer" => (Requires(&Permission::FEDERATION_WRITE), Changes),
+        "/countersign.v1.OrgService/DeleteIssuer" => (Requires(&Permission::FEDERATION_WRITE), Changes),
+        "/countersign.v1.OrgService/CreateFederationRule" => {
+            (Requires(&Permission::FEDERATION_WRITE), Changes)
+        }
+        "/countersign.v1.OrgService/GetFederationRule" => (Requires(&Permission::FEDERATION_READ), Reads),
+        "/countersign.v1.OrgService/ListFederationRules" => (Requires(&Permission::FEDERATION_READ), Reads),
+        "/countersign.v1.OrgService/UpdateFederationRule" => {
+            (Requires(&Permission::FEDERATION_WRITE), Changes)
+        }
+        "/countersign.v1.OrgService/DeleteFederationRule" => (Requires(&Permission::FEDERATION_WRITE), Stops),
+        "/countersign.v1.OrgService/ListPresentations" => (Requires(&Permission::FEDERATION_READ), Reads),
 
         // Takes a username and a password instead of a credential.
         "/countersign.v1.TokenService/Login" => (Open, Changes),
@@ -132,7 +148,8 @@ pub fn row(path: &str) -> Option<(Access, Work)> {
         }
         "/countersign.v1.TokenService/ReportLeakedToken" => (Open, Stops),
         "/countersign.v1.TokenService/ExchangeToken" => (Open, Cached),
-        "/countersign.v1.TokenService/ExplainToken" => (Requires(&Permission::TOKENS_READ), Cached),
+        // Of an assertion of another issuer it asks for another permission than of a token.
+        "/countersign.v1.TokenService/ExplainToken" => (Authenticated, Cached),
         "/countersign.v1.TokenService/ImpersonateAccount" => {
             (Requires(&Permission::ACCOUNTS_IMPERSONATE), Changes)
         }
@@ -143,6 +160,12 @@ pub fn row(path: &str) -> Option<(Access, Work)> {
         "/countersign.v1.TokenService/ListSigningKeys" => (Requires(&Permission::PLATFORM_KEYS), Reads),
         "/countersign.v1.TokenService/RotateSigningKey" => (Requires(&Permission::PLATFORM_KEYS), Changes),
         "/countersign.v1.TokenService/RevokeSigningKey" => (Requires(&Permission::PLATFORM_KEYS), Stops),
+
+        // Held in each of the orgs, or `platform.verify`: the handler decides which.
+        "/countersign.v1.TokenService/WatchRevocations" => (Authenticated, Cached),
+        // It changes nothing that is in the log of an org.
+        "/countersign.v1.TokenService/AcknowledgeRevocations" => (Authenticated, Reads),
+        "/countersign.v1.TokenService/ListVerifiers" => (Requires(&Permission::TOKENS_INTROSPECT), Reads),
 
         "/grpc.health.v1.Health/Check"
         | "/grpc.health.v1.Health/Watch"

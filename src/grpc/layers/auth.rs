@@ -1,9 +1,11 @@
 //! Authentication: from the metadata of a call to its [`Caller`].
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderValue, header};
 use time::OffsetDateTime;
 
-use super::access::{Access, concerns_itself};
+use super::access::{Access, concerns_itself, row};
 use crate::db;
 use crate::domain::access::acting::Acting;
 use crate::domain::access::caller;
@@ -25,7 +27,7 @@ use crate::state::shares::{Group, Member, Place};
 pub struct Call {
     caller: Option<Caller>,
     presented: Presented,
-    pub context: RequestContext,
+    pub context: Arc<RequestContext>,
     /// Whether it came in by OAuth 2.0, where what a request leaves out means something else.
     pub over_oauth: bool,
 }
@@ -104,7 +106,7 @@ impl Call {
         access: Access,
         state: &State,
         presented: Presented,
-        context: &RequestContext,
+        context: &Arc<RequestContext>,
     ) -> Result<Self> {
         let mut call = Self { caller: None, presented, context: context.clone(), over_oauth: false };
         if access == Access::Open {
@@ -191,6 +193,12 @@ impl Call {
     /// This call of an open RPC, with its caller authenticated.
     pub async fn authenticated(&self, state: &State) -> Result<Self> {
         Ok(Self { caller: Some(self.authenticate(state).await?), ..self.clone() })
+    }
+
+    /// This call, whose caller is authenticated again and has what the access table requires.
+    pub(in crate::grpc) async fn again(&self, state: &State) -> Result<Self> {
+        let access = row(&self.context.method).map_or(Access::Authenticated, |(access, _)| access);
+        Self::authenticate_for(access, state, self.presented.clone(), &self.context).await
     }
 
     /// Whether the call presents the certificate of its connection as its credential.

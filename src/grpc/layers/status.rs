@@ -135,6 +135,7 @@ fn code(reason: Reason) -> Code {
         error::Code::Internal => Code::Internal,
         error::Code::InvalidArgument => Code::InvalidArgument,
         error::Code::NotFound => Code::NotFound,
+        error::Code::OutOfRange => Code::OutOfRange,
         error::Code::PermissionDenied => Code::PermissionDenied,
         error::Code::ResourceExhausted => Code::ResourceExhausted,
         error::Code::Unauthenticated => Code::Unauthenticated,

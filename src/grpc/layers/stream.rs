@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use axum::body::{Bytes, HttpBody};
 use http_body::Frame;
@@ -11,20 +11,29 @@ use tonic::body::Body;
 use super::status::{error_of_framework, trailers_of, trailers_of_success};
 use crate::connections::{Closing, GaveWay, Place};
 use crate::domain::access::request_context::RequestContext;
+use crate::error::Error;
 use crate::flows::access_log::{AccessLog, Subject};
+use crate::grpc::streams::frames::Frames;
 
 /// The most frames of a stream that is over which are sent before its end.
 const MOST_AFTER: u8 = 8;
 
+/// What a stream sends.
+pub(in crate::grpc) enum Source {
+    /// The response of a service of the framework.
+    Framework(Body),
+    Ours(Frames),
+}
+
 /// Ends a stream, without an error, when its connection is being closed or another stream needs its
 /// place: the client opens it again elsewhere.
 pub(in crate::grpc) struct EndingStream {
-    body: Body,
+    source: Source,
     over: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// How many frames are sent at most before the end, once it is over.
     left: u8,
     ended: bool,
-    context: RequestContext,
+    context: Arc<RequestContext>,
     /// Where its refusal is logged and counted, with the row of its RPC.
     log: (Arc<AccessLog>, usize),
     /// Whether the headers of the call name an encoding of its messages.
@@ -38,10 +47,10 @@ impl EndingStream {
     /// The body, until the connection is being closed, or the place is taken. `encoded`: the headers of the
     /// call name an encoding of its messages.
     pub(in crate::grpc) fn new(
-        body: Body,
+        source: Source,
         closing: Closing,
         (place, gave_way): (Place, GaveWay),
-        context: RequestContext,
+        context: Arc<RequestContext>,
         log: (Arc<AccessLog>, usize),
         encoded: bool,
     ) -> Self {
@@ -51,7 +60,7 @@ impl EndingStream {
                 _ = gave_way => {}
             }
         });
-        Self { body, over, left: MOST_AFTER, ended: false, context, log, encoded, _place: place }
+        Self { source, over, left: MOST_AFTER, ended: false, context, log, encoded, _place: place }
     }
 }
 
@@ -60,15 +69,45 @@ impl EndingStream {
     fn with_details(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
         match frame.into_trailers() {
             Ok(trailers) => match error_of_framework(&trailers, self.encoded) {
-                Some(error) => {
-                    let (parts, (log, row)) = (error.into_parts(), &self.log);
-                    log.rpcs()[*row].refused(parts.reason);
-                    log.record(Subject::Rpc(*row), &self.context, Some(&parts), None);
-                    Frame::trailers(trailers_of(&parts, &self.context))
-                }
+                Some(error) => self.failed(error),
                 None => Frame::trailers(trailers),
             },
             Err(data) => data,
+        }
+    }
+
+    /// The trailers of an error.
+    fn failed(&self, error: Error) -> Frame<Bytes> {
+        let (parts, (log, row)) = (error.into_parts(), &self.log);
+        log.rpcs()[*row].refused(parts.reason);
+        log.record(Subject::Rpc(*row), &self.context, Some(&parts), None);
+        Frame::trailers(trailers_of(&parts, &self.context))
+    }
+
+    /// The next frame of what it sends.
+    fn poll_source(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        match &mut self.source {
+            Source::Framework(body) => {
+                let frame = ready!(Pin::new(body).poll_frame(context));
+                Poll::Ready(
+                    frame.map(|frame| frame.map(|frame| self.with_details(frame)).map_err(axum::Error::new)),
+                )
+            }
+            Source::Ours(frames) => {
+                let frames = ready!(frames.poll_next(context));
+                let frame = match frames {
+                    Some(Ok(messages)) => Frame::data(messages),
+                    Some(Err(error)) => {
+                        self.ended = true;
+                        self.failed(error)
+                    }
+                    None => {
+                        self.ended = true;
+                        Frame::trailers(trailers_of_success())
+                    }
+                };
+                Poll::Ready(Some(Ok(frame)))
+            }
         }
     }
 }
@@ -87,12 +126,10 @@ impl HttpBody for EndingStream {
         let over = self.left < MOST_AFTER || self.over.as_mut().poll(context).is_ready();
         // What was said before is sent before the end: not more, of a client that goes on asking.
         if self.left > 0
-            && let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context)
+            && let Poll::Ready(frame) = self.poll_source(context)
         {
             self.left -= u8::from(over);
-            return Poll::Ready(
-                frame.map(|frame| frame.map(|frame| self.with_details(frame)).map_err(axum::Error::new)),
-            );
+            return Poll::Ready(frame);
         }
         if !over {
             return Poll::Pending;
@@ -102,6 +139,6 @@ impl HttpBody for EndingStream {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended || self.body.is_end_stream()
+        self.ended || matches!(&self.source, Source::Framework(body) if body.is_end_stream())
     }
 }

@@ -1,8 +1,9 @@
 //! Counts the responses that each client has not read yet: they take memory until it reads them.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use foldhash::HashMap;
 
 use crate::connections::client_of;
 

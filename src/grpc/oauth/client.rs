@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue};
 
 use super::form::{Form, decode, malformed};
 use crate::domain::oauth::{Endpoint, JWT_BEARER};
-use crate::domain::values::ids::TokenId;
+use crate::domain::values::ids::{RuleId, TokenId};
 use crate::domain::values::signed_jwt::SignedJwt;
 use crate::domain::values::token_string::{TokenString, TokenStringKind};
 use crate::error::{Error, Reason, Result};
@@ -19,6 +19,8 @@ pub(super) enum Client {
     Unnamed,
     /// It says who it is, and proves nothing.
     Named(TokenId),
+    /// It names the rule of federation that its JWT is for, which proves nothing.
+    Rule(RuleId),
     /// It presents the secret of a token, which is not verified yet.
     Token(Presented),
     /// It presents an assertion of a key, which is not verified yet.
@@ -69,6 +71,9 @@ impl Client {
         }
         match (client_id, secret) {
             (None, None) => Ok(Self::Unnamed),
+            (Some(id), None) if RuleId::parse(id).is_ok() => {
+                RuleId::parse(id).map(Self::Rule).map_err(|_| invalid())
+            }
             (Some(id), None) => {
                 let named = if has_certificate { Self::Certificate } else { Self::Named };
                 TokenId::parse(id).map(named).map_err(|_| invalid())

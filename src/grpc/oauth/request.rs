@@ -1,5 +1,7 @@
 //! The requests of the endpoints, as messages of RPCs.
 
+use std::sync::Arc;
+
 use axum::body::Bytes;
 use http::HeaderMap;
 
@@ -37,7 +39,7 @@ impl Translated {
         &self,
         access: Access,
         state: &State,
-        context: &RequestContext,
+        context: &Arc<RequestContext>,
     ) -> Result<Call> {
         let access =
             if self.authenticates && access == Access::Open { Access::Authenticated } else { access };
@@ -95,6 +97,11 @@ fn token(form: &Form<'_>, client: Client) -> Result<Translated> {
         ..Default::default()
     };
     match grant.ok_or(Reason::UnsupportedGrantType)? {
+        Grant::JwtBearer => {
+            let subject = form.required("assertion")?.to_owned();
+            message.subject_token_type = JWT.to_owned();
+            exchange(form, client, subject, message)
+        }
         Grant::ClientCredentials => {
             if form.get("subject_token").is_some() {
                 return Err(malformed("subject_token belongs to token exchange: the client is the subject"));
@@ -111,7 +118,7 @@ fn token(form: &Form<'_>, client: Client) -> Result<Translated> {
                     Presented::certificate(token_id)
                 }
                 Client::Unnamed | Client::Bearer(_) => Presented::default(),
-                Client::Named(_) => return Err(invalid()),
+                Client::Named(_) | Client::Rule(_) => return Err(invalid()),
             };
             Ok(translated(presented, false, true, &message))
         }
@@ -131,12 +138,38 @@ fn token(form: &Form<'_>, client: Client) -> Result<Translated> {
             if !form.get("requested_token_type").is_none_or(|kind| kind == ACCESS_TOKEN || kind == JWT) {
                 return Err(malformed(format!("requested_token_type must be {ACCESS_TOKEN} or {JWT}")));
             }
-            message.subject_token = Some(subject.to_owned());
-            let (presented, authenticates) = speaker(client, subject)?;
-            message.certificate_bound = authenticates && presented.is_certificate();
-            Ok(translated(presented, authenticates, false, &message))
+            exchange(form, client, subject.to_owned(), message)
         }
     }
+}
+
+/// The exchange of this subject. A `client_id` that names a rule of federation stands for `federation_rule_id`: many
+/// libraries cannot add parameters of their own.
+fn exchange(
+    form: &Form<'_>,
+    client: Client,
+    subject: String,
+    mut message: pb::ExchangeTokenRequest,
+) -> Result<Translated> {
+    let named = form.get("federation_rule_id");
+    let (presented, authenticates) = match client {
+        Client::Rule(rule_id) if named.is_none_or(|named| named == rule_id.to_string()) => {
+            message.federation_rule_id = rule_id.to_string();
+            (Presented::default(), false)
+        }
+        client => {
+            message.federation_rule_id = named.unwrap_or_default().to_owned();
+            speaker(client, &subject)?
+        }
+    };
+    if form.get("grant_type") == Some(Grant::JwtBearer.name()) && message.federation_rule_id.is_empty() {
+        return Err(malformed(
+            "federation_rule_id is required, or a client_id that is the id of a federation rule",
+        ));
+    }
+    message.subject_token = Some(subject);
+    message.certificate_bound = authenticates && presented.is_certificate();
+    Ok(translated(presented, authenticates, false, &message))
 }
 
 fn introspect(form: &Form<'_>, client: Client) -> Result<Translated> {
@@ -144,7 +177,9 @@ fn introspect(form: &Form<'_>, client: Client) -> Result<Translated> {
         Client::Token(presented) | Client::Bearer(presented) => presented,
         Client::Assertion(assertion) => Presented::assertion(&assertion),
         Client::Certificate(token_id) => Presented::certificate(token_id),
-        Client::Unnamed | Client::Named(_) => return Err(of_caller(Reason::CredentialMissing.into())),
+        Client::Unnamed | Client::Named(_) | Client::Rule(_) => {
+            return Err(of_caller(Reason::CredentialMissing.into()));
+        }
     };
     let message = pb::IntrospectTokenRequest {
         token_text: form.required("token")?.to_owned(),
@@ -178,7 +213,7 @@ fn speaker(client: Client, token: &str) -> Result<(Presented, bool)> {
     match client {
         Client::Unnamed => Ok((Presented::default(), false)),
         Client::Named(id) | Client::Certificate(id) if is_itself(id) => Ok((Presented::default(), false)),
-        Client::Named(_) => Err(invalid()),
+        Client::Named(_) | Client::Rule(_) => Err(invalid()),
         Client::Certificate(token_id) => Ok((Presented::certificate(token_id), true)),
         // An assertion works once: it is the subject alone.
         Client::Assertion(assertion) if assertion == token => Ok((Presented::default(), false)),

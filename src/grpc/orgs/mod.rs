@@ -13,3 +13,4 @@ pub mod roles;
 pub mod service;
 pub mod token_policy;
 pub mod update;
+pub mod watch_events;

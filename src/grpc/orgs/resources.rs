@@ -4,7 +4,7 @@ use super::messages;
 use crate::db;
 use crate::db::events::{Change, FieldChange};
 use crate::db::orgs::resources::ResourceUse;
-use crate::domain::values::ids::{GrantId, TokenId};
+use crate::domain::values::ids::{GrantId, RuleId, TokenId};
 use crate::domain::values::names::DisplayName;
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::{Node, ResourcePath};
@@ -166,6 +166,9 @@ fn in_use(uses: &[ResourceUse]) -> Result<()> {
     let standing = uses.iter().map(|found| match found {
         ResourceUse::Below(path) => ("RESOURCE", path.clone(), "is below the resource"),
         ResourceUse::Grant(id) => ("GRANT", GrantId::from(*id).to_string(), "is on the resource"),
+        ResourceUse::Rule(id) => {
+            ("FEDERATION_RULE", RuleId::from(*id).to_string(), "is restricted to the resource")
+        }
         ResourceUse::Token(id) => ("TOKEN", TokenId::from(*id).to_string(), "is restricted to the resource"),
     });
     let standing =

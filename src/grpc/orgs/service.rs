@@ -2,9 +2,10 @@
 
 use super::{
     accept_invitation, create, events, get, invitations, lifecycle, members, resources, roles, token_policy,
-    update,
+    update, watch_events,
 };
-use crate::grpc::service::service;
+use crate::grpc::federation::{issuers, presentations, rules};
+use crate::grpc::service::{service, streams};
 
 service! {
     /// Tenants and what they own besides accounts and tokens.
@@ -36,5 +37,22 @@ service! {
         GetInvitation(GetInvitationRequest) -> GetInvitationResponse = accept_invitation::get_invitation;
         AcceptInvitation(AcceptInvitationRequest) -> AcceptInvitationResponse = accept_invitation::accept_invitation;
         ListEvents(ListEventsRequest) -> ListEventsResponse = events::list_events;
+        CreateIssuer(CreateIssuerRequest) -> CreateIssuerResponse = issuers::create_issuer;
+        GetIssuer(GetIssuerRequest) -> GetIssuerResponse = issuers::get_issuer;
+        ListIssuers(ListIssuersRequest) -> ListIssuersResponse = issuers::list_issuers;
+        UpdateIssuer(UpdateIssuerRequest) -> UpdateIssuerResponse = issuers::update_issuer;
+        DeleteIssuer(DeleteIssuerRequest) -> DeleteIssuerResponse = issuers::delete_issuer;
+        CreateFederationRule(CreateFederationRuleRequest) -> CreateFederationRuleResponse = rules::create_federation_rule;
+        GetFederationRule(GetFederationRuleRequest) -> GetFederationRuleResponse = rules::get_federation_rule;
+        ListFederationRules(ListFederationRulesRequest) -> ListFederationRulesResponse = rules::list_federation_rules;
+        UpdateFederationRule(UpdateFederationRuleRequest) -> UpdateFederationRuleResponse = rules::update_federation_rule;
+        DeleteFederationRule(DeleteFederationRuleRequest) -> DeleteFederationRuleResponse = rules::delete_federation_rule;
+        ListPresentations(ListPresentationsRequest) -> ListPresentationsResponse = presentations::list_presentations;
+    }
+}
+
+streams! {
+    "countersign.v1.OrgService" {
+        WatchEvents(WatchEventsRequest) = watch_events::watch_events;
     }
 }

@@ -7,7 +7,9 @@ use time::OffsetDateTime;
 
 use crate::db;
 use crate::db::events::{Change, FieldChange};
+use crate::db::federation::StoredRule;
 use crate::db::tokens::{Token, TokenFilter};
+use crate::domain::federation::issuer_name::IssuerName;
 use crate::domain::paging::Page;
 use crate::domain::tokens::limits::{MAX_LIST, MAX_TOKEN_LIFETIME, format_lifetime};
 use crate::domain::tokens::policy::{
@@ -19,6 +21,7 @@ use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
 use crate::error::{Result, Violations};
 use crate::flows::transaction::transact;
+use crate::grpc::federation::messages::{Standing, rule as rule_message};
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::tokens::messages::token as token_message;
@@ -30,12 +33,14 @@ use crate::state::State;
 const MAX_LISTED: i64 = 100;
 
 /// The fields that may be updated.
-const KNOWN: [&str; 10] = [
+const KNOWN: [&str; 12] = [
     "access_token_lifetime",
     "allow_endless",
+    "allow_federation",
     "allow_self_renewal",
     "allow_user_tokens",
     "allowed_audiences",
+    "allowed_issuers",
     "default_lifetime",
     "idle_limit",
     "max_publishable_lifetime",
@@ -47,8 +52,10 @@ fn is_set(policy: &pb::TokenPolicy, path: &str) -> bool {
     match path {
         "access_token_lifetime" => policy.access_token_lifetime.is_some(),
         "allow_endless" => policy.allow_endless.is_some(),
+        "allow_federation" => policy.allow_federation.is_some(),
         "allow_self_renewal" => policy.allow_self_renewal.is_some(),
         "allow_user_tokens" => policy.allow_user_tokens.is_some(),
+        "allowed_issuers" => !policy.allowed_issuers.is_empty(),
         "allowed_audiences" => !policy.allowed_audiences.is_empty(),
         "default_lifetime" => policy.default_lifetime.is_some(),
         "idle_limit" => policy.idle_limit.is_some(),
@@ -81,10 +88,14 @@ pub async fn update_token_policy(
         let fields = changes(&before, &after);
         let (old, new) = (before.within(&state.ceilings), after.within(&state.ceilings));
         let stopped = stopped(&mut tx, acting.org_id, &old, &new, now).await?;
+        let issuers = db::federation::issuers::find_all(&mut *tx, acting.org_id).await?;
+        let standing = Standing::new(&new, &state.federation_ceiling, &issuers, now)?;
+        let stopped_rules = stopped_rules(&mut tx, acting.org_id, (&old, &new), &standing).await?;
         let mut revision = org.revision;
         if !fields.is_empty() && !request.validate_only {
             // Verifiers that cache JWTs must learn that some issued earlier are no longer valid.
-            let stale = stopped.total() != Some(0) || new.cut_access_tokens_of(&old);
+            let stale =
+                stopped.total() != Some(0) || !stopped_rules.is_empty() || new.cut_access_tokens_of(&old);
             db::orgs::policies::set(&mut tx, acting.org_id, &after, stale, now).await?;
             revision += 1;
             let change = Change::of("org.token_policy_updated", [acting.org_id])
@@ -95,11 +106,17 @@ pub async fn update_token_policy(
             tx.commit().await?;
         }
         let token = |token: Token| token_message(&token, &new, now).map(|token| seen(token, in_full));
-        let listed = stopped.fit(answer_size::MOST, answer_size::in_list, token)?;
+        let listed = stopped.fit(answer_size::MOST / 2, answer_size::in_list, token)?;
+        let all_rules = acting.require(&Permission::FEDERATION_READ, &Node::Org).is_ok();
+        let rule = |rule: &StoredRule| rule_message(rule, &standing).map(|rule| seen_rule(rule, all_rules));
+        let first = stopped_rules.iter().take(MAX_LISTED as usize);
+        let rules = first.map(rule).collect::<Result<Vec<_>>>()?;
         Ok(pb::UpdateTokenPolicyResponse {
             policy: Some(org::policy(&after, &state.ceilings, revision)),
             affected_tokens: listed.items,
             affected_count: listed.total,
+            affected_rule_count: Some(stopped_rules.len() as i32),
+            affected_rules: answer_size::fitting_within(rules, answer_size::MOST / 2),
         })
     })
 }
@@ -119,6 +136,38 @@ async fn stopped(
     let states = vec![(TokenState::Active, old.clone()), (TokenState::Blocked, new.clone())];
     let filter = TokenFilter { states, ..TokenFilter::default() };
     db::tokens::page(tx, org_id, &filter, None, MAX_LISTED, now).await
+}
+
+/// The federation rules that the new rules block and the old ones did not, oldest first.
+///
+/// One that is disabled is not stopped.
+async fn stopped_rules(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    (old, new): (&Rules, &Rules),
+    standing: &Standing<'_>,
+) -> Result<Vec<StoredRule>> {
+    if new.allow_all_rules_that(old) {
+        return Ok(Vec::new());
+    }
+    let before = Standing { rules: old, issuers: standing.issuers.clone(), ..*standing };
+    let mut stopped = Vec::new();
+    for rule in db::federation::rules::find_active(tx, org_id, standing.now).await? {
+        let states = (before.state(&rule)?, standing.state(&rule)?);
+        if !rule.disabled && states == (TokenState::Active, TokenState::Blocked) {
+            stopped.push(rule);
+        }
+    }
+    Ok(stopped)
+}
+
+/// The same of a blocked federation rule, in full with `federation.read`.
+fn seen_rule(rule: pb::FederationRule, in_full: bool) -> pb::FederationRule {
+    if in_full {
+        return rule;
+    }
+    let pb::FederationRule { id, org_id, account_id, state, .. } = rule;
+    pb::FederationRule { id, org_id, account_id, state, ..Default::default() }
 }
 
 /// A blocked token as returned to the caller who changes the policy: in full with `tokens.read`.
@@ -182,6 +231,8 @@ fn read(
         allow_endless: asked.allow_endless(),
         allow_user_tokens: asked.allow_user_tokens(),
         allowed_audiences: Vec::new(),
+        allow_federation: asked.allow_federation(),
+        allowed_issuers: Vec::new(),
     };
     for (path, wanted, allowed) in [
         ("allow_endless", policy.allow_endless, ceilings.endless),
@@ -199,6 +250,13 @@ fn read(
                 policy.allowed_audiences.push(audience);
             }
         }
+    }
+    if mask.has("allowed_issuers") {
+        let field = "policy.allowed_issuers";
+        policy.allowed_issuers =
+            violations.check_each(field, &asked.allowed_issuers, MAX_LIST, IssuerName::parse);
+        policy.allowed_issuers.sort_unstable();
+        policy.allowed_issuers.dedup();
     }
     policy
 }
@@ -230,6 +288,8 @@ fn over(before: &TokenPolicy, given: &TokenPolicy, mask: &Mask) -> TokenPolicy {
         idle_limit: pick("idle_limit").idle_limit,
         allow_self_renewal: pick("allow_self_renewal").allow_self_renewal,
         max_renewed_lifetime: pick("max_renewed_lifetime").max_renewed_lifetime,
+        allow_federation: pick("allow_federation").allow_federation,
+        allowed_issuers: pick("allowed_issuers").allowed_issuers.clone(),
     }
 }
 
@@ -252,9 +312,12 @@ fn changes(before: &TokenPolicy, after: &TokenPolicy) -> Vec<FieldChange> {
         time("idle_limit", before.idle_limit, after.idle_limit),
         flag("allow_self_renewal", before.allow_self_renewal, after.allow_self_renewal),
         time("max_renewed_lifetime", before.max_renewed_lifetime, after.max_renewed_lifetime),
+        flag("allow_federation", before.allow_federation, after.allow_federation),
     ];
     let mut fields: Vec<_> = each.into_iter().flatten().collect();
     let (old, new) = (&before.allowed_audiences, &after.allowed_audiences);
     fields.extend(FieldChange::of_lists("allowed_audiences", old, new));
+    let (old, new) = (&before.allowed_issuers, &after.allowed_issuers);
+    fields.extend(FieldChange::of_lists("allowed_issuers", old, new));
     fields
 }

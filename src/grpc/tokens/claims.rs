@@ -34,6 +34,9 @@ struct Written<'a> {
     /// The number of the token's secret that it was made with; none of a session.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<i32>,
+    /// The version of the rule that it was made by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule_ver: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cnf: Option<Confirmation>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,6 +69,7 @@ pub(super) fn sign(state: &State, decision: Decision<'_>, jti: Uuid, act: Option
         org_ver: for_whom.org_version,
         acct_ver: for_whom.account_version,
         secret: decision.secret,
+        rule_ver: decision.rule_version,
         cnf: decision.bound_to.map(Confirmation::from),
         act,
     };

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::db;
 use crate::db::events::{Change, FieldChange};
 use crate::domain::sign_in::emailed_codes::End;
-use crate::domain::values::ids::{AccountId, CredentialId, InvitationId, OrgId, TokenId};
+use crate::domain::values::ids::{AccountId, CredentialId, InvitationId, OrgId, RuleId, TokenId};
 use crate::error::Result;
 use crate::grpc::pb::RevokeReason;
 use crate::grpc::wire::convert;
@@ -27,10 +27,13 @@ pub(super) struct Stopped {
     /// The accounts whose codes were revoked.
     codes: BTreeMap<OrgId, BTreeSet<AccountId>>,
     invitations: BTreeMap<OrgId, BTreeSet<InvitationId>>,
+    /// The federation rules that were not revoked before.
+    pub(super) rules: BTreeMap<OrgId, BTreeSet<RuleId>>,
 }
 
 /// Revokes tokens, and what ends with them. On `KEY_COMPROMISE` also what they, and the other makers, have
-/// made: tokens, passwords with their sessions, codes and invitations, and what was made with those.
+/// made: tokens, passwords with their sessions, codes and invitations, federation rules, and what was made with
+/// those. Of rules also those that they have changed, and those of issuers that they have made or changed.
 ///
 /// Tokens revoked earlier stay as they were, but what they made is searched: a leak may be noticed late.
 pub(super) async fn stop(
@@ -60,6 +63,8 @@ pub(super) async fn stop(
         made.retain(|(_, id)| seen.insert(id.uuid()));
         stopped.revoke(tx, &made, reason, now).await?;
         stopped.end_what_people_use(tx, &makers, now).await?;
+        let rules = db::federation::makers::find_made_by(&mut *tx, &makers).await?;
+        stopped.revoke_rules(tx, &rules, reason, now).await?;
         // Sessions that have ended may have made something before. Searched when no more begin.
         let begun = db::sign_in::sessions::find_begun_by(&mut *tx, &makers).await?;
         makers = made.iter().map(|(_, id)| id.uuid()).collect();
@@ -89,6 +94,24 @@ impl Stopped {
             let mut ending = db::sign_in::passwords::find_ending_with(&mut *tx, org_id, &ids).await?;
             ending.extend(db::sign_in::sessions::end_with(&mut *tx, org_id, &ids, now).await?);
             self.take_passwords(tx, org_id, ending, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Revokes federation rules.
+    pub(super) async fn revoke_rules(
+        &mut self,
+        tx: &mut PgConnection,
+        rules: &[(OrgId, RuleId)],
+        reason: RevokeReason,
+        now: OffsetDateTime,
+    ) -> Result<()> {
+        let name = convert::revoke_reason_name(reason);
+        for (org_id, rule_ids) in grouped(rules.to_vec()) {
+            let revoked = db::federation::rules::revoke(&mut *tx, org_id, &rule_ids, name, now).await?;
+            if !revoked.is_empty() {
+                self.rules.entry(org_id).or_default().extend(revoked);
+            }
         }
         Ok(())
     }
@@ -149,6 +172,10 @@ impl Stopped {
         }
         for (org_id, ids) in self.invitations.iter().filter(|(_, ids)| !ids.is_empty()) {
             let change = Change::of("invitation.revoked", ids).in_org(*org_id).fields([why()]);
+            changes.push(change.subjects(ids.iter().copied()));
+        }
+        for (org_id, ids) in &self.rules {
+            let change = Change::of("federation_rule.revoked", ids).in_org(*org_id).fields([why()]);
             changes.push(change.subjects(ids.iter().copied()));
         }
         changes

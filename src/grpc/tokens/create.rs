@@ -244,7 +244,9 @@ fn replayed(new: &NewTokenRequest, replay: Replay) -> Result<pb::CreateTokenResp
         TokenKind::Key => {
             pb::CreateTokenResponse::decode(replay.response.as_slice()).map_err(Error::internal)
         }
-        TokenKind::Secret | TokenKind::Publishable | TokenKind::Session => Err(replay.secret_is_gone()),
+        TokenKind::Secret | TokenKind::Publishable | TokenKind::Session | TokenKind::Federated => {
+            Err(replay.secret_is_gone())
+        }
     }
 }
 

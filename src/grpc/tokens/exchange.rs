@@ -16,7 +16,7 @@ use crate::domain::access::exchange;
 use crate::domain::access::work::Work;
 use crate::domain::oauth::{ACCESS_TOKEN, JWT};
 use crate::domain::tokens::limits::MAX_LIST;
-use crate::domain::values::ids::OrgId;
+use crate::domain::values::ids::{OrgId, RuleId};
 use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::names::{Audience, Purpose};
 use crate::domain::values::permissions::Permission;
@@ -32,6 +32,9 @@ use crate::state::principals::{Authenticated, Source};
 /// The message for a `subject_token_type` that is not known.
 const UNKNOWN_TYPE: &str = "must be urn:ietf:params:oauth:token-type:access_token, which is the default, or \
                             urn:ietf:params:oauth:token-type:jwt";
+
+/// The message for another `subject_token_type` than that of a JWT, with a rule.
+const OF_RULE: &str = "must be urn:ietf:params:oauth:token-type:jwt with a federation_rule_id";
 
 /// `token_type` (RFC 6750).
 const BEARER: &str = "Bearer";
@@ -83,7 +86,7 @@ pub async fn exchange_token(
 enum SubjectToken {
     /// A token whose string, or the key of its certificate, matched.
     TokenString(Authenticated),
-    /// An assertion whose signature was verified, and that was not used yet.
+    /// An assertion, of a key or of another issuer, whose signature was verified, and that was not used yet.
     Assertion(SignedAssertion),
 }
 
@@ -111,6 +114,9 @@ async fn subject(
     request: &pb::ExchangeTokenRequest,
     now: OffsetDateTime,
 ) -> Result<SubjectToken> {
+    if !request.federation_rule_id.is_empty() {
+        return Box::pin(foreign_subject(state, call, request, now)).await;
+    }
     let is_assertion = match request.subject_token_type.as_str() {
         "" | ACCESS_TOKEN => false,
         JWT => true,
@@ -142,6 +148,28 @@ async fn subject(
             Err(Error::invalid("subject_token_type", "is that of a JWT, which the subject_token is not"))
         }
     }
+}
+
+/// The JWT of another issuer, by the rule that the request names. It is never looked for among rules.
+async fn foreign_subject(
+    state: &State,
+    call: &Call,
+    request: &pb::ExchangeTokenRequest,
+    now: OffsetDateTime,
+) -> Result<SubjectToken> {
+    let mut violations = Violations::default();
+    let rule_id = violations.check("federation_rule_id", RuleId::parse(&request.federation_rule_id));
+    if request.subject_token_type != JWT {
+        violations.add("subject_token_type", OF_RULE);
+    }
+    let subject = request.subject_token.as_deref().unwrap_or_default();
+    if subject.is_empty() {
+        violations
+            .add("subject_token", "is required with a federation_rule_id: the JWT of the rule's issuer");
+    }
+    let (rule_id, subject) = violations.all((rule_id, Some(subject)))?;
+    let found = state.authenticator.by_foreign_assertion(subject, rule_id, call.context.address, now);
+    found.await.map(SubjectToken::Assertion)
 }
 
 /// An issued JWT, and what is returned with it.
@@ -210,7 +238,7 @@ async fn elsewhere(state: &State, credential: &Credential, org_id: &str) -> Resu
         (Some(org_id), Some(named)) if org_id != credential.account.org_id => {
             let there = match credential.kind {
                 TokenKind::Session => Box::pin(state.authenticator.within(credential, org_id)).await?,
-                TokenKind::Secret | TokenKind::Publishable | TokenKind::Key => None,
+                TokenKind::Secret | TokenKind::Publishable | TokenKind::Key | TokenKind::Federated => None,
             };
             let there = there.filter(|there| there.account.check_active().is_ok());
             there.map(Some).ok_or_else(|| Error::not_found("org", named))

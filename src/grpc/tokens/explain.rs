@@ -4,14 +4,14 @@ use super::presented_at::PresentedAtFields;
 use crate::domain::access::acting::Acting;
 use crate::domain::access::checks::{
     Check, CheckInput, CheckOutcome, TokenStringCheck, explain_access_token_checks, explain_assertion_checks,
-    explain_credential_checks, explain_string_checks,
+    explain_credential_checks, explain_foreign_checks, explain_string_checks,
 };
 use crate::domain::access::credential::Credential;
 use crate::domain::access::presentation::PresentedAt;
 use crate::domain::tokens::assertion::AssertionCheck;
 use crate::domain::tokens::limits::MAX_LIST;
 use crate::domain::values::client_address::ClientAddress;
-use crate::domain::values::ids::{OrgId, TokenId};
+use crate::domain::values::ids::{OrgId, RuleId, TokenId};
 use crate::domain::values::names::{Audience, Purpose};
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
@@ -23,12 +23,15 @@ use crate::grpc::wire::convert;
 use crate::state::State;
 use crate::state::assertions::ExplainedAssertion;
 use crate::state::authenticate::TokenStringLookup;
+use crate::state::federation::ExplainedForeign;
 
 /// The token to explain, checked.
 enum ExplainTarget<'a> {
     Text(&'a str),
     AccessToken(&'a str),
     Assertion(&'a str),
+    /// A JWT of another issuer, for this rule.
+    Foreign(&'a str, RuleId),
     Id(TokenId),
 }
 
@@ -38,7 +41,11 @@ pub async fn explain_token(
     request: pb::ExplainTokenRequest,
 ) -> Result<pb::ExplainTokenResponse> {
     let acting = call.acting_in(state, &request.org_id).await?;
-    acting.require(&Permission::TOKENS_READ, &Node::Org)?;
+    let needed = match request.federation_rule_id.is_empty() {
+        true => &Permission::TOKENS_READ,
+        false => &Permission::FEDERATION_READ,
+    };
+    acting.require(needed, &Node::Org)?;
     let mut violations = Violations::default();
     let asked = target(&mut violations, &request);
     let audience = violations.check("audience", convert::optional(&request.audience, Audience::parse));
@@ -84,6 +91,26 @@ pub async fn explain_token(
                     (explain_assertion_checks(of_text.or(Some(AssertionCheck::Known))), None, None)
                 }
             }
+        }
+        ExplainTarget::Foreign(text, rule_id) => {
+            // The rule is named, in the org of the call alone: nothing is searched.
+            let found = state.authenticator.by_rule(rule_id).await?;
+            let found = found.filter(|credential| credential.account.org_id == acting.org_id);
+            let credential = found.ok_or_else(|| Error::not_found("federation rule", rule_id))?;
+            let federated = credential.federated.as_deref();
+            let federated = federated.ok_or_else(|| Error::internal("a rule that is none"))?;
+            let explained = state.authenticator.explain_foreign_assertion(
+                text,
+                &credential,
+                federated,
+                state.clock.now(),
+            );
+            let ExplainedForeign { checks, is_our_own } = Box::pin(explained).await?;
+            let mut outcomes = explain_foreign_checks(&checks, federated);
+            if is_our_own {
+                outcomes.insert(0, CheckOutcome::of("exchangeable", false, Reason::SubjectNotExchangeable));
+            }
+            (outcomes, Some(credential.clone()), None)
         }
         ExplainTarget::Id(id) => {
             let found = state.authenticator.by_id(id).await?;
@@ -147,7 +174,7 @@ pub async fn explain_token(
             let known = of_token.iter().any(|outcome| outcome.failure == refusal);
             let at = Check::OF_STATE.len();
             let failure = refusal.filter(|_| !known);
-            of_token.insert(at, CheckOutcome { name: "version", failure });
+            of_token.insert(at, CheckOutcome { name: "version".into(), failure });
         }
         outcomes.extend(of_token);
     }
@@ -160,11 +187,18 @@ fn target<'a>(
 ) -> Option<ExplainTarget<'a>> {
     match &request.target {
         None => violations.check("target", Err("is required: token_text, token_id or assertion")),
+        Some(Target::TokenId(_) | Target::TokenText(_)) if !request.federation_rule_id.is_empty() => {
+            violations.check("federation_rule_id", Err("goes with an assertion alone"))
+        }
         Some(Target::TokenId(id)) => violations.check("token_id", TokenId::parse(id)).map(ExplainTarget::Id),
         Some(Target::TokenText(text)) if text.is_empty() => {
             violations.check("token_text", Err("is required"))
         }
         Some(Target::Assertion(text)) if text.is_empty() => violations.check("assertion", Err("is required")),
+        Some(Target::Assertion(text)) if !request.federation_rule_id.is_empty() => {
+            let rule_id = violations.check("federation_rule_id", RuleId::parse(&request.federation_rule_id));
+            rule_id.map(|rule_id| ExplainTarget::Foreign(text, rule_id))
+        }
         Some(Target::Assertion(text)) => Some(ExplainTarget::Assertion(text)),
         Some(Target::TokenText(text)) if looks_like_jwt(text) => Some(ExplainTarget::AccessToken(text)),
         Some(Target::TokenText(text)) => Some(ExplainTarget::Text(text)),
@@ -183,7 +217,7 @@ fn may_read(acting: &Acting<'_>, named: bool, org_id: OrgId) -> bool {
 
 fn check(outcome: &CheckOutcome) -> pb::TokenCheck {
     pb::TokenCheck {
-        name: outcome.name.to_owned(),
+        name: outcome.name.clone().into_owned(),
         passed: outcome.failure.is_none(),
         reason: outcome.failure.map(Reason::name).unwrap_or_default().to_owned(),
     }

@@ -171,7 +171,8 @@ async fn introspect(
         Err(error) => return Err(error),
     };
     Ok(match found {
-        Some((org_id, response)) if caller.may_verify(org_id) => response,
+        // In its own org it may: `verifier` has let it pass.
+        Some((org_id, response)) if org_id == caller.home() || caller.may_verify(org_id) => response,
         _ => pb::IntrospectTokenResponse::default(),
     })
 }

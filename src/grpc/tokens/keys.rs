@@ -7,14 +7,21 @@ use crate::error::{Error, Result};
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::state::State;
+use crate::state::keyring::Keyring;
 
 pub async fn get_json_web_key_set(
     state: &State,
     _: &Call,
     _: pb::GetJsonWebKeySetRequest,
 ) -> Result<pb::GetJsonWebKeySetResponse> {
-    Ok(pb::GetJsonWebKeySetResponse {
-        keys: state.keyring.signer.jwks().iter().map(key).collect::<Result<_>>()?,
+    let pb::KeySet { keys, max_age } = key_set(&state.keyring)?;
+    Ok(pb::GetJsonWebKeySetResponse { keys, max_age })
+}
+
+/// The message for the published keys.
+pub(super) fn key_set(keyring: &Keyring) -> Result<pb::KeySet> {
+    Ok(pb::KeySet {
+        keys: keyring.signer.jwks().iter().map(key).collect::<Result<_>>()?,
         max_age: Some(prost_types::Duration { seconds: JWKS_MAX_AGE.into(), nanos: 0 }),
     })
 }

@@ -126,6 +126,8 @@ async fn known(state: &State, call: &Call, texts: &[String]) -> Result<Leaked> {
                         secrets.or_default().extend(found.secret);
                     }
                     CredentialId::Session(id) => drop(leaked.sessions.insert((org_id, id))),
+                    // It has no token string.
+                    CredentialId::Rule(_) => {}
                 }
             }
             Err(error) if error.reason().code() == Code::Unauthenticated => {}

@@ -59,7 +59,7 @@ fn token_kind(kind: TokenKind) -> pb::TokenKind {
         TokenKind::Publishable => pb::TokenKind::Publishable,
         TokenKind::Key => pb::TokenKind::Key,
         // Never returned as a token.
-        TokenKind::Session => pb::TokenKind::Unspecified,
+        TokenKind::Session | TokenKind::Federated => pb::TokenKind::Unspecified,
     }
 }
 

@@ -21,3 +21,5 @@ pub mod service;
 pub mod sessions;
 pub mod signing_keys;
 pub mod update;
+pub mod verifiers;
+mod watch_revocations;

@@ -1,5 +1,8 @@
 //! `ReassignToken` and `ReassignAccountTokens`: move tokens to another account.
 
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
 use super::messages;
 use crate::db;
 use crate::db::events::{Change, FieldChange};
@@ -8,12 +11,12 @@ use crate::db::tokens::Token;
 use crate::domain::access::acting::Acting;
 use crate::domain::access::reassignment::Reassignment;
 use crate::domain::limits::Limit;
-use crate::domain::values::ids::TokenId;
+use crate::domain::values::ids::{AccountId, OrgId, TokenId};
 use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::references::AccountRef;
 use crate::domain::values::resources::Node;
-use crate::error::{Error, Reason, Result, Violations};
+use crate::error::{Error, Precondition, Reason, Result, Violations};
 use crate::flows::transaction::transact;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
@@ -84,6 +87,32 @@ async fn authorised<'a>(state: &State, call: &'a Call, org_id: &str) -> Result<A
     Ok(acting)
 }
 
+/// Refuses to leave an account with federation rules behind as if nothing acted as it any more.
+///
+/// # Errors
+/// `ACCOUNT_OWNS_TOKENS`, the rules listed.
+async fn refuse_rules(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    account_id: AccountId,
+    now: OffsetDateTime,
+) -> Result<()> {
+    let rules = db::federation::rules::find_active_of_account(tx, org_id, account_id, now).await?;
+    if rules.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "the account has {} active federation rules, which stay with it: revoke them first, and make others",
+        rules.len()
+    );
+    let listed = rules.iter().map(|id| Precondition {
+        kind: "FEDERATION_RULE",
+        subject: id.to_string(),
+        description: "is active".into(),
+    });
+    Err(Error::with_message(Reason::AccountOwnsTokens, message).with_preconditions(listed))
+}
+
 /// Moves all of them or none. Returns them as they are afterwards, and what they lost.
 async fn reassign(
     state: &State,
@@ -103,6 +132,7 @@ async fn reassign(
                 let from = references::account(&mut tx, acting, named).await?;
                 let account = db::accounts::find(&mut *tx, org_id, from).await?;
                 account.ok_or_else(|| Error::not_found("account", named))?;
+                refuse_rules(&mut tx, org_id, from, now).await?;
                 {
                     let most = Limit::ACTIVE_TOKENS_OF_ACCOUNT.most;
                     db::tokens::find_active(&mut tx, &[org_id], from, now, most).await?
@@ -133,13 +163,18 @@ async fn reassign(
 
         let ids: Vec<TokenId> = tokens.iter().map(Token::id).collect();
         db::tokens::reassign(&mut tx, org_id, &ids, to, &lacking, now).await?;
+        // Verifiers must learn that JWTs which name the former account are good no more.
+        db::accounts::raise_version(&mut tx, org_id, from).await?;
         let mut fields = vec![FieldChange {
             field: "account_id",
             old_value: Some(from.to_string()),
             new_value: Some(to.to_string()),
         }];
         fields.extend(lacking.iter().map(|scope| FieldChange::cleared("scopes", scope)));
-        let change = Change::of("token.reassigned", &ids).fields(fields).subjects(ids.iter().copied());
+        let change = Change::of("token.reassigned", &ids)
+            .fields(fields)
+            .subjects(ids.iter().copied())
+            .subjects([from]);
         let moved = db::tokens::lock_active(&mut tx, org_id, &ids, now).await?;
         let moved = moved.iter().map(shown).collect::<Result<Vec<_>>>()?;
         if !asked.validate_only {

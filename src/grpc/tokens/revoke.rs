@@ -1,6 +1,8 @@
 //! `RevokeToken` and `RevokeAccountTokens`: permanent revocation by id, by the token string, or
 //! of all tokens of an account.
 
+use std::collections::BTreeSet;
+
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
@@ -11,7 +13,7 @@ use crate::db::events::{Actor, Change, FieldChange};
 use crate::db::references;
 use crate::domain::access::acting::Acting;
 use crate::domain::limits::Limit;
-use crate::domain::values::ids::{CredentialId, OrgId, SessionId, TokenId};
+use crate::domain::values::ids::{CredentialId, OrgId, RuleId, SessionId, TokenId};
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::references::AccountRef;
 use crate::domain::values::resources::Node;
@@ -19,6 +21,7 @@ use crate::domain::values::token_string::{TokenString, TokenStringKind};
 use crate::error::{Code, Error, Result, Violations};
 use crate::flows::emailed_codes;
 use crate::flows::transaction::{Transaction, transact};
+use crate::grpc::federation::rules::shown as shown_rule;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::pb::RevokeReason;
@@ -57,8 +60,13 @@ async fn by_id(
     let acting = call.acting_in(state, &request.org_id).await?;
     authorise(state, &acting, token_id).await?;
     let mut violations = Violations::default();
-    let token_id = violations.check("token_id", TokenId::parse(token_id));
+    let rule_id = RuleId::parse(token_id).ok();
     let reason = violations.check("reason", known(request.reason));
+    if let Some(rule_id) = rule_id {
+        let (reason,) = violations.all((reason,))?;
+        return rule_by_id(state, &acting, rule_id, reason).await;
+    }
+    let token_id = violations.check("token_id", TokenId::parse(token_id));
     let (token_id, reason) = violations.all((token_id, reason))?;
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
@@ -72,12 +80,39 @@ async fn by_id(
                 acting.may_stop(&held)?;
             }
         }
-        revoke(&mut tx, vec![(acting.org_id, token_id)], reason).await?;
+        revoke(&mut tx, (acting.org_id, token_id), reason).await?;
         let token = db::tokens::find(&mut *tx, acting.org_id, token_id).await?;
         let rules = db::orgs::policies::find_rules(&mut *tx, acting.org_id, &state.ceilings).await?;
         tx.commit().await?;
         let token = token.map(|token| messages::token(&token, &rules, now)).transpose()?;
-        Ok(pb::RevokeTokenResponse { token })
+        Ok(pb::RevokeTokenResponse { token, rule: None })
+    })
+}
+
+/// Revokes a federation rule.
+async fn rule_by_id(
+    state: &State,
+    acting: &Acting<'_>,
+    rule_id: RuleId,
+    reason: RevokeReason,
+) -> Result<pb::RevokeTokenResponse> {
+    let org_id = acting.org_id;
+    transact!(state, acting, |mut tx| {
+        let now = tx.now();
+        let rule = db::federation::rules::find(&mut *tx, org_id, rule_id).await?;
+        let rule = rule.ok_or_else(|| Error::not_found("federation rule", rule_id))?;
+        acting.require_revocation(Some(rule.account()))?;
+        if !acting.may_change_self(rule.account(), &Permission::TOKENS_WRITE) {
+            acting.may_stop(&db::accounts::grants::find_held(&mut tx, org_id, rule.account()).await?)?;
+        }
+        let mut stopped = Stopped::default();
+        stopped.revoke_rules(&mut tx, &[(org_id, rule_id)], reason, now).await?;
+        tx.record_all(&changes(&stopped, reason)).await?;
+        let rule = db::federation::rules::find(&mut *tx, org_id, rule_id).await?;
+        let rule = rule.ok_or_else(|| Error::internal("a federation rule just revoked is gone"))?;
+        let rule = Some(shown_rule(state, &mut tx, org_id, &rule).await?);
+        tx.commit().await?;
+        Ok(pb::RevokeTokenResponse { token: None, rule })
     })
 }
 
@@ -85,6 +120,10 @@ async fn by_id(
 /// matters only for callers that may not revoke all tokens.
 async fn authorise(state: &State, acting: &Acting<'_>, token_id: &str) -> Result<()> {
     let Err(refusal) = acting.require_revocation(None) else { return Ok(()) };
+    if let Ok(rule_id) = RuleId::parse(token_id) {
+        let rule = db::federation::rules::find(&state.db, acting.org_id, rule_id).await?.ok_or(refusal)?;
+        return acting.require_revocation(Some(rule.account()));
+    }
     let Ok(token_id) = TokenId::parse(token_id) else { return Err(refusal) };
     if acting.presents(token_id) {
         return Ok(());
@@ -129,12 +168,14 @@ async fn by_text(
         let now = tx.now();
         match credential.credential_id {
             CredentialId::Token(id) => {
-                revoke(&mut tx, vec![(credential.account.org_id, id)], reason).await?;
+                revoke(&mut tx, (credential.account.org_id, id), reason).await?;
             }
             CredentialId::Session(id) => {
                 let ended = end_session(&mut tx, (credential.account.org_id, id), reason, now).await?;
                 tx.record_all(&ended).await?;
             }
+            // It has no token string.
+            CredentialId::Rule(_) => {}
         }
         tx.commit().await?;
         Ok(pb::RevokeTokenResponse::default())
@@ -188,23 +229,25 @@ pub async fn revoke_account_tokens(
             Limit::ACTIVE_TOKENS_OF_ACCOUNT.most,
         )
         .await?;
-        let live = live.into_iter().map(|token_id| (acting.org_id, token_id)).collect();
-        let revoked = revoke(&mut tx, live, reason).await?;
+        let live: Vec<_> = live.into_iter().map(|token_id| (acting.org_id, token_id)).collect();
+        let rules =
+            db::federation::rules::find_active_of_account(&mut tx, acting.org_id, account_id, now).await?;
+        let rules: Vec<_> = rules.into_iter().map(|rule_id| (acting.org_id, rule_id)).collect();
+        let mut stopped = stop(&mut tx, &live, &[], reason, now).await?;
+        stopped.revoke_rules(&mut tx, &rules, reason, now).await?;
+        tx.record_all(&changes(&stopped, reason)).await?;
+        let revoked = stopped.tokens.values().map(Vec::len).sum::<usize>()
+            + stopped.rules.values().map(BTreeSet::len).sum::<usize>();
         tx.commit().await?;
         Ok(pb::RevokeAccountTokensResponse { revoked_count: revoked as i32 })
     })
 }
 
-/// Revokes tokens, and what ends with them, as [`stop`] does. Returns how many.
-async fn revoke(
-    tx: &mut Transaction<'_>,
-    tokens: Vec<(OrgId, TokenId)>,
-    reason: RevokeReason,
-) -> Result<usize> {
+/// Revokes a token, and what ends with it, as [`stop`] does.
+async fn revoke(tx: &mut Transaction<'_>, token: (OrgId, TokenId), reason: RevokeReason) -> Result<()> {
     let now = tx.now();
-    let stopped = stop(tx, &tokens, &[], reason, now).await?;
-    tx.record_all(&changes(&stopped, reason)).await?;
-    Ok(stopped.tokens.values().map(Vec::len).sum())
+    let stopped = stop(tx, &[token], &[], reason, now).await?;
+    tx.record_all(&changes(&stopped, reason)).await
 }
 
 /// One event for each org, naming all tokens revoked there; and those of what ended with them.

@@ -2,9 +2,9 @@
 
 use super::{
     create, exchange, explain, get, impersonate, introspect, keys, leaks, login, reassign, revoke, rotate,
-    sessions, signing_keys, update,
+    sessions, signing_keys, update, verifiers, watch_revocations,
 };
-use crate::grpc::service::service;
+use crate::grpc::service::{service, streams};
 
 service! {
     /// Long-lived tokens, and the short-lived JWTs that they are exchanged for.
@@ -33,5 +33,13 @@ service! {
         ListSigningKeys(ListSigningKeysRequest) -> ListSigningKeysResponse = signing_keys::list_signing_keys;
         RotateSigningKey(RotateSigningKeyRequest) -> RotateSigningKeyResponse = signing_keys::rotate_signing_key;
         RevokeSigningKey(RevokeSigningKeyRequest) -> RevokeSigningKeyResponse = signing_keys::revoke_signing_key;
+        AcknowledgeRevocations(AcknowledgeRevocationsRequest) -> AcknowledgeRevocationsResponse = verifiers::acknowledge_revocations;
+        ListVerifiers(ListVerifiersRequest) -> ListVerifiersResponse = verifiers::list_verifiers;
+    }
+}
+
+streams! {
+    "countersign.v1.TokenService" {
+        WatchRevocations(WatchRevocationsRequest) = watch_revocations::watch_revocations;
     }
 }

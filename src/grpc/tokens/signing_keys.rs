@@ -1,10 +1,10 @@
 //! `ListSigningKeys`, `RotateSigningKey`, `RevokeSigningKey`.
 
-use super::messages;
+use super::{messages, verifiers};
 use crate::crypto::key_pair::NewKey;
 use crate::db;
 use crate::db::events::{Actor, EventValue, FieldChange};
-use crate::db::keys::signing_keys::parse_place;
+use crate::db::keys::signing_keys::{SigningKey, parse_place};
 use crate::domain::signing_keys::{KeyState, is_kid};
 use crate::domain::values::ids::SYSTEM_ORG;
 use crate::domain::values::permissions::Permission;
@@ -17,6 +17,9 @@ use crate::grpc::pb::RevokeReason;
 use crate::grpc::wire::convert;
 use crate::grpc::wire::page_token::Paging;
 use crate::state::State;
+
+/// The most verifiers that are named.
+const MOST_PENDING: i64 = 200;
 
 pub async fn list_signing_keys(
     state: &State,
@@ -86,15 +89,22 @@ pub async fn revoke_signing_key(
     let (reason,) = violations.all((reason,))?;
     let reason = convert::revoke_reason_name(reason);
     let kid = request.kid.as_str();
+    if request.validate_only {
+        let mut db = state.db.acquire().await?;
+        let key = db::keys::signing_keys::find(&mut *db, kid).await?;
+        let key = key.ok_or_else(|| Error::not_found("signing key", kid))?;
+        drop(db);
+        return with_pending(state, kid, &key).await;
+    }
     // Created beforehand, needed or not, so that the lock is not held meanwhile.
     let fresh = NewKey::make(&state.keyring.master, state.keyring.signing_algorithm).await?;
-    transact!(state, Actor::from(caller).in_org(SYSTEM_ORG), |mut tx| {
+    let key = transact!(state, Actor::from(caller).in_org(SYSTEM_ORG), |mut tx| {
         let now = tx.now();
         tx.lock_org().await?;
         let key = db::keys::signing_keys::find(&mut *tx, kid).await?;
         let key = key.ok_or_else(|| Error::not_found("signing key", kid))?;
         if key.state() == Some(KeyState::Revoked) {
-            return Ok(pb::RevokeSigningKeyResponse { signing_key: Some(messages::signing_key(&key)) });
+            return Ok(key);
         }
         db::keys::signing_keys::revoke(&mut tx, kid, reason, now).await?;
         let mut kids = vec![kid.to_owned()];
@@ -118,9 +128,24 @@ pub async fn revoke_signing_key(
             });
         }
         let revoked = db::keys::signing_keys::find(&mut *tx, kid).await?;
+        let revoked = revoked.ok_or_else(|| Error::internal("a revoked key is gone"))?;
         let change = signing_key_rotation::change("signing_key.revoked", kids, fields);
         tx.record(change).await?;
         tx.commit().await?;
-        Ok(pb::RevokeSigningKeyResponse { signing_key: revoked.as_ref().map(messages::signing_key) })
+        Ok(revoked)
+    })?;
+    with_pending(state, kid, &key).await
+}
+
+/// The answer about a key, with the verifiers that hold it, as they last said.
+async fn with_pending(state: &State, kid: &str, key: &SigningKey) -> Result<pb::RevokeSigningKeyResponse> {
+    let now = state.clock.now();
+    let mut db = state.db.acquire().await?;
+    let pending = db::verifiers::find_holding(&mut db, SYSTEM_ORG, kid, MOST_PENDING, now).await?;
+    let count = db::verifiers::count_holding(&mut db, kid, now).await?;
+    Ok(pb::RevokeSigningKeyResponse {
+        signing_key: Some(messages::signing_key(key)),
+        verifiers_pending: pending.into_iter().map(|verifier| verifiers::message(verifier, now)).collect(),
+        pending_count: i32::try_from(count).unwrap_or(i32::MAX),
     })
 }

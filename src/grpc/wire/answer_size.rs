@@ -14,7 +14,11 @@ pub fn in_list(message: &impl Message) -> usize {
 
 /// The first messages, as many as fit; for an answer that has no pages.
 pub fn fitting<M: Message>(messages: impl IntoIterator<Item = M>) -> Vec<M> {
-    let mut left = MOST;
+    fitting_within(messages, MOST)
+}
+
+/// The same, as many as fit into so many bytes.
+pub fn fitting_within<M: Message>(messages: impl IntoIterator<Item = M>, mut left: usize) -> Vec<M> {
     let fits = |message: &M| {
         let size = in_list(message);
         let fits = size <= left;

@@ -43,5 +43,7 @@ pub fn policy(policy: &TokenPolicy, ceilings: &Ceilings, revision: i64) -> pb::T
         etag: revision.to_string(),
         allow_self_renewal: Some(rules.self_renewal),
         max_renewed_lifetime: Some(convert::proto_duration(rules.max_renewed_lifetime)),
+        allow_federation: Some(rules.federation),
+        allowed_issuers: rules.issuers.iter().map(ToString::to_string).collect(),
     }
 }

@@ -31,7 +31,7 @@ use crate::connections::{Connection, Room};
 use crate::domain::values::web_origin::WebOrigin;
 use crate::error::Reason;
 use crate::flows::access_log::{AccessLog, Subject};
-use crate::flows::request::{EntryPoint, RequestUnderWay, logged_path};
+use crate::flows::request::{EntryPoint, RequestUnderWay, logged_path, name_response};
 use crate::state::State;
 use crate::telemetry::spans;
 use answer::{Failed, because, busy, failure_of, no_such_link, page, sorry, sorry_with_way};
@@ -200,7 +200,7 @@ async fn guard(
         headers.insert(name, HeaderValue::from_static(value));
     }
     headers.insert(CONTENT_SECURITY_POLICY, settings.look.policy.clone());
-    visit.name(&mut response);
+    name_response(&visit.context, &mut response);
     let took = visit.began.elapsed();
     let status = response.status();
     state.metrics.pages.record(status.as_u16(), took);

@@ -227,6 +227,7 @@ impl Cache {
             let named: Subject = match *key {
                 Key::Token(id) => id.into(),
                 Key::Session(id) => id.into(),
+                Key::Rule(id) => id.into(),
                 Key::Member(_, account_id) => account_id.into(),
             };
             lock(&flight.crossed).push(named);

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::domain::access::credential::Credential;
 use crate::domain::access::member::Member;
-use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SessionId, TokenId};
+use crate::domain::values::ids::{AccountId, CredentialId, OrgId, RuleId, SessionId, TokenId};
 use crate::domain::values::subject::Subject;
 
 /// The key of an entry.
@@ -16,6 +16,8 @@ pub enum Key {
     Token(TokenId),
     /// A session, with the account behind it in its home org.
     Session(SessionId),
+    /// A rule of federation, with the account behind it.
+    Rule(RuleId),
     /// An account in an org, without a token.
     Member(OrgId, AccountId),
 }
@@ -25,6 +27,7 @@ impl From<CredentialId> for Key {
         match id {
             CredentialId::Token(id) => Self::Token(id),
             CredentialId::Session(id) => Self::Session(id),
+            CredentialId::Rule(id) => Self::Rule(id),
         }
     }
 }
@@ -93,6 +96,6 @@ pub(super) fn concerns(subject: Subject, key: Key, member: &Member) -> bool {
         Subject::Account(id) => id == member.account_id,
         Subject::Org(id) => id == member.org_id || id == member.home_org_id,
         Subject::Owners(id) => id == member.org_id && member.held.owns_something(),
-        Subject::Secret(..) | Subject::Invitation(_) | Subject::Keys => false,
+        Subject::Secret(..) | Subject::Invitation(_) | Subject::Issuer(_) | Subject::Keys => false,
     }
 }

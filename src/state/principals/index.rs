@@ -103,7 +103,7 @@ impl Index {
             Subject::Account(id) => of(&self.accounts, id).chain(of(&self.missing, id)).collect(),
             Subject::Org(id) => of(&self.orgs, id).collect(),
             Subject::Owners(id) => of(&self.owners, id).collect(),
-            Subject::Secret(..) | Subject::Invitation(_) | Subject::Keys => Vec::new(),
+            Subject::Secret(..) | Subject::Invitation(_) | Subject::Issuer(_) | Subject::Keys => Vec::new(),
         }
     }
 }

@@ -28,8 +28,10 @@ use crate::config::CredentialLimits;
 use crate::crypto::seal::MasterKeys;
 use crate::db;
 use crate::db::load_connections::{LoadConnection, LoadConnections};
+use crate::db::tokens::principals::LoadedWith;
 use crate::domain::access::credential::Credential;
 use crate::domain::access::member::Member;
+use crate::domain::federation::ceiling::Ceiling;
 use crate::domain::tokens::policy::Ceilings;
 use crate::domain::values::client_address::ClientAddress;
 use crate::domain::values::ids::{AccountId, CredentialId, OrgId, SYSTEM_ORG};
@@ -71,6 +73,9 @@ pub struct Principals {
     clock: Clock,
     limits: CredentialLimits,
     ceilings: Ceilings,
+    /// The issuers that the deployment admits.
+    federation: Ceiling,
+    master: Arc<MasterKeys>,
 }
 
 /// Where a credential is from.
@@ -134,12 +139,14 @@ impl Principals {
             batches: Batches::default(),
             places: Semaphore::new(MAX_LOADS),
             loads: loads.clone(),
-            tokens: TokenLoads::new(loads, limits.tokens.into(), master),
+            tokens: TokenLoads::new(loads, limits.tokens.into(), master.clone()),
             looks: AtomicU64::new(0),
             counts: metrics::Cache::default(),
             feed,
             clock,
             ceilings: limits.tokens.into(),
+            federation: limits.federation.ceiling.clone(),
+            master,
             limits,
         }
     }
@@ -389,6 +396,15 @@ impl Principals {
                     break found.map(|found| self.credential_of(found));
                 }
             },
+            Key::Rule(id) => loop {
+                let mut connection = self.loads.take().await?;
+                let with = LoadedWith { ceilings: &self.ceilings, master: &self.master };
+                let found =
+                    db::federation::credentials::find(connection.get(), id, with, &self.federation).await?;
+                if give_back(connection) {
+                    break found.map(|found| self.credential_of(found));
+                }
+            },
             Key::Member(org_id, account_id) => loop {
                 let mut connection = self.loads.take().await?;
                 let (db, ceilings) = (connection.get(), &self.ceilings);
@@ -426,6 +442,7 @@ fn guessable(key: Key) -> Option<Uuid> {
     match key {
         Key::Token(id) => Some(id.uuid()),
         Key::Session(id) => Some(id.uuid()),
+        Key::Rule(id) => Some(id.uuid()),
         Key::Member(..) => None,
     }
 }

@@ -3,6 +3,7 @@
 use countersign::grpc::pb;
 use tonic::{Code, Status};
 
+use crate::harness::federation;
 use crate::harness::{Client, TestServer, create_org, refused, token_for, violated};
 
 /// Names that look like something else, each in its own way.
@@ -37,6 +38,14 @@ async fn named(client: &Client, name: &str) -> Vec<(&'static str, Result<(), Sta
         ..Default::default()
     };
     let token = pb::CreateTokenRequest { display_name: name.into(), ..token_for("", "") };
+    let issuer = pb::CreateIssuerRequest {
+        issuer: Some(pb::Issuer { display_name: shown(), ..federation::issuer_of("a") }),
+        ..Default::default()
+    };
+    let rule = pb::CreateFederationRuleRequest {
+        rule: Some(pb::FederationRule { display_name: shown(), ..federation::rule_for("", "") }),
+        ..Default::default()
+    };
     let mut accounts = client.accounts();
     vec![
         (
@@ -62,6 +71,8 @@ async fn named(client: &Client, name: &str) -> Vec<(&'static str, Result<(), Sta
         ("display_name", client.orgs().create_resource(resource).await.map(drop)),
         ("org.display_name", client.orgs().update_org(org).await.map(drop)),
         ("display_name", client.tokens().create_token(token).await.map(drop)),
+        ("issuer.display_name", client.orgs().create_issuer(issuer).await.map(drop)),
+        ("rule.display_name", client.orgs().create_federation_rule(rule).await.map(drop)),
     ]
 }
 

@@ -33,6 +33,12 @@ const READS: &[&str] = &[
     "OrgService/ListInvitations",
     "OrgService/GetInvitation",
     "OrgService/ListEvents",
+    "OrgService/WatchEvents",
+    "OrgService/GetIssuer",
+    "OrgService/ListIssuers",
+    "OrgService/GetFederationRule",
+    "OrgService/ListFederationRules",
+    "OrgService/ListPresentations",
     "TokenService/GetToken",
     "TokenService/ListTokens",
     "TokenService/ExchangeToken",
@@ -41,6 +47,9 @@ const READS: &[&str] = &[
     "TokenService/GetJsonWebKeySet",
     "TokenService/ListSigningKeys",
     "TokenService/BatchIntrospectTokens",
+    "TokenService/AcknowledgeRevocations",
+    "TokenService/ListVerifiers",
+    "TokenService/WatchRevocations",
 ];
 
 /// An event with its feed row.
@@ -87,7 +96,7 @@ fn spelled_as_in_the_api(changes: &str) {
                 OffsetDateTime::parse(value, &Rfc3339).unwrap_or_else(|_| panic!("{field}: {value}"));
             }
             let prefix = match field {
-                "kind" => ["ACCOUNT_KIND_", "TOKEN_KIND_"].as_slice(),
+                "kind" => ["ACCOUNT_KIND_", "ISSUER_KIND_", "TOKEN_KIND_"].as_slice(),
                 "account_kinds" => &["ACCOUNT_KIND_"],
                 "state" => &["SIGNING_KEY_STATE_"],
                 "revoke_reason" => &["REVOKE_REASON_"],

@@ -17,6 +17,7 @@ use tonic_types::StatusExt as _;
 use crate::contract::access_matrix::{OK, Things, for_owner};
 use crate::contract::message_bytes;
 use crate::contract::proto::{message, messages, rpcs};
+use crate::harness::federation;
 use crate::harness::{Client, Org, TestServer, call_named, grant, invite, reason, token_for, violated};
 
 /// A caller with a token string or a code is its holder, whatever org that is in; and so is one that
@@ -39,6 +40,8 @@ struct Twin {
     role_id: String,
     grant_id: String,
     invitation_id: String,
+    issuer_id: String,
+    rule_id: String,
 }
 
 impl Twin {
@@ -61,7 +64,13 @@ impl Twin {
         let (target_token, token_id) = (made.secret, made.token.unwrap().id);
         let email = format!("invited@{}.example", org.slug);
         let invitation_id = invite(&server.operator, &org.id, &email, &[]).await.unwrap().id;
-        Self { org, target, target_token, token_id, role_id, grant_id, invitation_id }
+        let issuer_id = federation::issuer(server, &org.id, "kept").await.id;
+        let rule = pb::FederationRule {
+            audiences: vec!["kept".into()],
+            ..federation::rule_for(&issuer_id, &target.id)
+        };
+        let rule_id = federation::rule(server, &org.id, rule).await.id;
+        Self { org, target, target_token, token_id, role_id, grant_id, invitation_id, issuer_id, rule_id }
     }
 
     fn things<'a>(&'a self, server: &'a TestServer) -> Things<'a> {
@@ -78,6 +87,8 @@ impl Twin {
             "role_id" => &self.role_id,
             "grant_id" => &self.grant_id,
             "invitation_id" => &self.invitation_id,
+            "issuer_id" => &self.issuer_id,
+            "rule_id" | "federation_rule_id" => &self.rule_id,
             // Ids that others give.
             "request_id" | "external_id" => return None,
             other if other.ends_with("_id") => panic!("say which id of the other org is for {other}"),
@@ -92,6 +103,8 @@ impl Twin {
             "Account" => Some(&self.target.id),
             "Token" => Some(&self.token_id),
             "Role" => Some(&self.role_id),
+            "Issuer" => Some(&self.issuer_id),
+            "FederationRule" => Some(&self.rule_id),
             _ => None,
         }
     }
@@ -107,10 +120,11 @@ impl Twin {
                     .extend(id.map(|id| (name.to_owned(), message_bytes::with_text(request, number, id))));
             } else if field.r#type() == Type::Message && field.type_name().starts_with(".countersign.v1.") {
                 let Some(within) = message(field.type_name()) else { continue };
-                // What is yet to be created has no id: one that is sent is not checked.
+                // What is yet to be created has no id and no org: those that are sent are not checked.
                 let made = message_bytes::number(kind, "request_id").is_some();
+                let is_checked = |inner: &str| !made || !["id", "org_id"].contains(&inner);
                 for (inner, bytes) in
-                    self.messages(&within).into_iter().filter(|(inner, _)| !made || inner != "id")
+                    self.messages(&within).into_iter().filter(|(inner, _)| is_checked(inner))
                 {
                     let bytes = message_bytes::with_bytes(request, number, &bytes);
                     let list = if field.label() == Label::Repeated { "[]" } else { "" };
@@ -273,6 +287,8 @@ async fn ids_of_another_kind_are_refused_by_the_field() {
         &mut wrong.role_id,
         &mut wrong.grant_id,
         &mut wrong.invitation_id,
+        &mut wrong.issuer_id,
+        &mut wrong.rule_id,
     ] {
         an_org.clone_into(id);
     }

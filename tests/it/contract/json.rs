@@ -14,7 +14,7 @@ use prost_reflect::{
     DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, SerializeOptions, Value,
 };
 
-use crate::contract::proto::rpcs;
+use crate::contract::proto::unary;
 use crate::harness::{TestServer, call_json, request_json};
 
 const CALLER: &str = "/countersign.v1.AccountService/GetCaller";
@@ -23,7 +23,7 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 
 /// Every request and response.
 fn messages() -> Vec<MessageDescriptor> {
-    let methods = rpcs().into_iter().map(|rpc| json::method(&rpc).unwrap_or_else(|| panic!("{rpc}")));
+    let methods = unary().into_iter().map(|rpc| json::method(&rpc).unwrap_or_else(|| panic!("{rpc}")));
     methods.flat_map(|method| [method.input.clone(), method.output.clone()]).collect()
 }
 
@@ -235,7 +235,7 @@ fn repeated(
 
 fn all_repeated() -> Vec<(String, MessageDescriptor, Repeated)> {
     let mut all = Vec::new();
-    for rpc in rpcs() {
+    for rpc in unary() {
         let input = &json::method(&rpc).unwrap().input;
         let mut found = Vec::new();
         repeated(input, "", Default::default(), 0, &mut found);

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use countersign::domain::values::ids::RuleId;
 use countersign::grpc::pb;
 use prost_types::DescriptorProto;
 use prost_types::field_descriptor_proto::Type;
@@ -12,6 +13,7 @@ use tonic::{Code, Status};
 use crate::contract::access_matrix::Things;
 use crate::contract::message_bytes;
 use crate::contract::proto::{messages, rpcs};
+use crate::harness::federation;
 use crate::harness::{Client, Org, TestServer, call_raw, grant, invite, refused, token_for, violated};
 
 /// An RPC that gives pages.
@@ -96,6 +98,8 @@ impl List {
                     let other = match name {
                         "account_id" | "actor_id" | "resource_id" => org.owner_id.as_str(),
                         "role_id" => "owner",
+                        "issuer_id" => "iss_01h455vb4pex5vsknk084sn02q",
+                        "rule_id" => "fed_01h455vb4pex5vsknk084sn02q",
                         "parent" | "resource" => "a",
                         "type" => "token.created",
                         "query" => "root",
@@ -125,6 +129,10 @@ impl List {
 
 /// More rows of every list.
 async fn grow(server: &TestServer, org: &Org, target: &pb::Account, n: usize) {
+    let issuer = federation::issuer(server, &org.id, &format!("late-{n}")).await;
+    federation::rule(server, &org.id, federation::rule_for(&issuer.id, &target.id)).await;
+    let things = Things { server, org, target: target.clone(), target_token: String::new() };
+    presented(server, &things.rule().await, &format!("late-{n}")).await;
     server.org().await;
     server.account(&org.id, &format!("late-{n}"), &[]).await;
     server.resources(&org.id, &[&format!("late-{n}")]).await;
@@ -136,6 +144,24 @@ async fn grow(server: &TestServer, org: &Org, target: &pb::Account, n: usize) {
     server.operator.accounts().grant_access(give).await.unwrap();
     server.operator.tokens().create_token(token_for(&org.id, &target.id)).await.unwrap();
     invite(&server.operator, &org.id, &format!("late-{n}@example.org"), &[]).await.unwrap();
+    acknowledge(org, &format!("late-{n}")).await;
+}
+
+/// Makes a verifier.
+async fn acknowledge(org: &Org, name: &str) {
+    let request = pb::AcknowledgeRevocationsRequest { verifier_name: name.into(), ..Default::default() };
+    org.owner.tokens().acknowledge_revocations(request).await.unwrap();
+}
+
+/// Records that this subject presented a JWT to the rule.
+async fn presented(server: &TestServer, rule_id: &str, subject: &str) {
+    let rule_id = RuleId::parse(rule_id).unwrap().uuid();
+    let sql = "insert into presentations (org_id, rule_id, outcome, subject, failed_check, audiences, claims, count,
+                                          first_time, last_time)
+               select org_id, rule_id, 'PASSED', $2, '', '{}', '{}', 1, $3, $3
+               from federation_rules where rule_id = $1";
+    let query = sqlx::query(sql).bind(rule_id).bind(subject).bind(server.state.clock.now());
+    query.execute(&server.state.db).await.unwrap();
 }
 
 #[tokio::test]
@@ -148,6 +174,11 @@ async fn a_page_token_is_good_for_one_question_of_one_caller() {
     let operator = &server.operator;
     for n in 0..2 {
         invite(operator, &org.id, &format!("invited-{n}@example.org"), &[]).await.unwrap();
+        acknowledge(&org, &format!("verifier-{n}")).await;
+        federation::issuer(&server, &org.id, &format!("early-{n}")).await;
+        federation::rule(&server, &org.id, federation::rule_for(&things.issuer().await, &things.target.id))
+            .await;
+        presented(&server, &things.rule().await, &format!("early-{n}")).await;
     }
     let lists = List::all(&things).await;
     let mut tokens = BTreeMap::new();

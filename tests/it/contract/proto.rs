@@ -27,6 +27,19 @@ pub fn rpcs() -> Vec<String> {
     paths
 }
 
+/// The paths of those with one answer.
+pub fn unary() -> Vec<String> {
+    rpcs().into_iter().filter(|rpc| !is_stream(rpc)).collect()
+}
+
+/// Whether an RPC answers with a stream.
+pub fn is_stream(rpc: &str) -> bool {
+    let (_, name) = rpc.rsplit_once('/').unwrap();
+    let files = files();
+    let mut methods = files.iter().flat_map(|file| &file.service).flat_map(|service| &service.method);
+    methods.any(|method| method.name() == name && method.server_streaming())
+}
+
 /// The request and the response message of an RPC, by its path.
 pub fn messages(rpc: &str) -> (DescriptorProto, DescriptorProto) {
     let files = files();

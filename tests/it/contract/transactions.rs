@@ -24,6 +24,7 @@ const JOBS: &[&str] = &[
     "db/sweep.rs",
     "flows/signing_key_rotation.rs",
     "flows/transaction.rs",
+    "jobs/issuer_keys.rs",
     "jobs/purge.rs",
     "jobs/reminders.rs",
     "mail/deliver.rs",
@@ -38,6 +39,7 @@ const SERVER: &[&str] = &[
     "flows/password_reset.rs",
     "flows/shown_links.rs",
     "flows/signing_key_rotation.rs",
+    "jobs/issuer_keys.rs",
     "jobs/purge.rs",
     "jobs/reminders.rs",
 ];

@@ -44,8 +44,9 @@ async fn waits(observer: &mut PgConnection) -> bool {
     sqlx::query_scalar::<_, i64>(sql).fetch_one(observer).await.unwrap() > 0
 }
 
-/// What only stops tokens or sessions, and does not wait for the lock of the org.
-const UNLOCKED: [&str; 5] = [
+/// What only stops tokens, rules or sessions, and does not wait for the lock of the org.
+const UNLOCKED: [&str; 6] = [
+    "OrgService/DeleteFederationRule",
     "TokenService/CancelRotation",
     "TokenService/FinishRotation",
     "TokenService/RevokeAccountSessions",

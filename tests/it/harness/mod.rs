@@ -1,7 +1,9 @@
 //! A real server on port 0 with a database of its own, and real clients.
 
 mod database;
+pub mod federation;
 mod http;
+mod issuer;
 mod json;
 mod keys;
 mod log;
@@ -21,12 +23,13 @@ use std::time::{Duration, Instant};
 use countersign::clock::Clock;
 use countersign::commands::bootstrap;
 use countersign::config::{
-    AccessLogLevel, Appearance, ClientAuth, ConnectionLimits, PasswordHashing, ServerLimits,
-    SigningAlgorithm, TokenLimits, WebUrl,
+    AccessLogLevel, Appearance, ClientAuth, ConnectionLimits, FederationSettings, PasswordHashing,
+    ServerLimits, SigningAlgorithm, TokenLimits, WebUrl,
 };
 use countersign::crypto::seal::MasterKeys;
 use countersign::db::keys::sealed::Sealed;
 use countersign::db::session::SessionSettings;
+use countersign::domain::federation::ceiling::Ceiling;
 use countersign::grpc::pb;
 use countersign::jobs::table;
 use countersign::mail::{EmailDelivery, Mailer};
@@ -48,6 +51,7 @@ use tonic_types::StatusExt as _;
 
 pub use database::{Database, start_postgres};
 pub use http::{Answer, http, http_get};
+pub use issuer::{LiveIssuer, Manners};
 pub use json::{call_json, request_json};
 pub use keys::{Signer, assertion_claims, key_for, of_assertion};
 pub use log::{connect, lines, logging};
@@ -97,6 +101,7 @@ pub const LIMITS: ServerLimits = ServerLimits {
     tokens: TokenLimits::WIDEST,
     reflection: true,
     access_log: AccessLogLevel::All,
+    federation: FederationSettings { ceiling: Ceiling::THIS_MACHINE, networks: Vec::new(), ca: None },
 };
 
 /// A running server.
@@ -402,7 +407,7 @@ impl TestServer {
     pub async fn org(&self) -> Org {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let slug = format!("org-{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let made = self.operator.orgs().create_org(create_org(&slug)).await.unwrap().into_inner();
+        let made = once_available(async || self.operator.orgs().create_org(create_org(&slug)).await).await;
         let (id, owner) = (made.org.unwrap().id, made.owner.unwrap());
         let token = self.managing_token(&id, &owner.id).await;
         Org { id, slug, owner_id: owner.id, owner: self.client(token) }
@@ -474,6 +479,21 @@ impl TestServer {
             self.operator.orgs().create_resource(request).await.unwrap();
         }
     }
+}
+
+/// The answer of the first call that reaches the database: on a busy machine a server that has just started
+/// may miss the time limit of its first polls, and says that the database is unavailable until the next one.
+async fn once_available<T>(mut call: impl AsyncFnMut() -> Result<tonic::Response<T>, Status>) -> T {
+    let mut answer = None;
+    until(async || match call().await {
+        Err(status) if reason(&status) == "DATABASE_UNAVAILABLE" => false,
+        outcome => {
+            answer = Some(outcome.unwrap().into_inner());
+            true
+        }
+    })
+    .await;
+    answer.unwrap()
 }
 
 /// Asks until the answer is yes.

@@ -10,8 +10,9 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Status};
 
 use super::{Bearer, Client};
+use crate::contract::proto::is_stream;
 
-/// Calls an RPC by its path; the message and the answer are encoded.
+/// Calls an RPC by its path; the message and the answer, of a stream its first item, are encoded.
 pub async fn call_raw(client: &Client, path: &str, message: Vec<u8>) -> Result<Vec<u8>, Status> {
     call(client, path, Request::new(Bytes::from(message))).await
 }
@@ -45,6 +46,12 @@ async fn call(client: &Client, path: &str, request: Request<Bytes>) -> Result<Ve
     let service = InterceptedService::new(client.channel.clone(), Bearer(client.bearer.clone()));
     let mut grpc = Grpc::new(service);
     grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    if is_stream(path) {
+        // Its first item: no stream of ours has an end to wait for.
+        let mut items = grpc.server_streaming(request, path.parse().unwrap(), Raw).await?.into_inner();
+        let first = items.message().await?.ok_or_else(|| Status::cancelled("no item"))?;
+        return Ok(first.to_vec());
+    }
     let answer = grpc.unary(request, path.parse().unwrap(), Raw).await?;
     Ok(answer.into_inner().to_vec())
 }

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use countersign::grpc::pb;
 use serde_json::{Value, json};
 
 use super::{ACCESS_TOKEN, CLIENT_CREDENTIALS, TOKEN_EXCHANGE, basic, id, post};
-use crate::harness::{Signer, TestServer, http, http_get};
+use crate::federation::{SUBJECT, allow_federation, create_issuer, create_rule, rule_for};
+use crate::harness::{Org, Signer, TestServer, http, http_get};
 
+const GRANT_BY_JWT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// The members, each of which is looked at below.
@@ -56,6 +59,7 @@ async fn whatever_the_metadata_lists_works() {
     let bearer = format!("Bearer {secret}");
     let signer = Signer::ed25519();
     let key = server.key_token(&org.id, &account.id, &signer).await;
+    let (rule_id, workload) = federated(&server, &org, &account.id, &signer).await;
     for (endpoint, methods) in [
         ("token_endpoint", "token_endpoint_auth_methods_supported"),
         ("introspection_endpoint", "introspection_endpoint_auth_methods_supported"),
@@ -85,6 +89,11 @@ async fn whatever_the_metadata_lists_works() {
                         ("subject_token", secret),
                         ("subject_token_type", ACCESS_TOKEN),
                     ],
+                    GRANT_BY_JWT => &[
+                        ("grant_type", GRANT_BY_JWT),
+                        ("assertion", &workload),
+                        ("federation_rule_id", &rule_id),
+                    ],
                     "" if endpoint == "introspection_endpoint" => &[("token", secret)],
                     "" => &[("token", "rubbish")],
                     other => panic!("{other} is not tried"),
@@ -102,6 +111,25 @@ async fn whatever_the_metadata_lists_works() {
             }
         }
     }
+}
+
+/// A rule for an issuer with this key, and a JWT that it takes.
+async fn federated(server: &TestServer, org: &Org, account_id: &str, signer: &Signer) -> (String, String) {
+    allow_federation(&org.owner).await;
+    let mut jwk = signer.jwk();
+    jwk["kid"] = json!("1");
+    let issuer = "https://localhost:8443/metadata";
+    let message = pb::Issuer {
+        kind: pb::IssuerKind::Jwks.into(),
+        issuer: issuer.into(),
+        jwks: json!({"keys": [jwk]}).to_string(),
+        ..Default::default()
+    };
+    let issuer_id = create_issuer(&org.owner, message).await.unwrap();
+    let rule_id = create_rule(&org.owner, rule_for(&issuer_id, account_id)).await.unwrap();
+    let at = server.state.clock.now().unix_timestamp();
+    let claims = json!({"iss": issuer, "sub": SUBJECT, "aud": server.endpoint, "iat": at, "exp": at + 3_000});
+    (rule_id, signer.sign(&json!({"alg": "EdDSA", "kid": "1"}), &claims))
 }
 
 #[tokio::test]

@@ -1,11 +1,15 @@
 //! Sessions of the database that cannot go on: they are not handed out again, callers are told that
 //! the database is unavailable, and everything works again without a restart.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use countersign::config::ServerLimits;
 use countersign::crypto::seal::MasterKeys;
+use countersign::db::pool::Db;
+use countersign::db::session::SessionSettings;
 use countersign::grpc::pb;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
@@ -100,17 +104,17 @@ const UNAVAILABLE: (&str, Code) = ("DATABASE_UNAVAILABLE", Code::Unavailable);
 /// All at once.
 async fn at_once<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
     let mut futures: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
-    std::future::poll_fn(|context| {
+    poll_fn(|context| {
         let mut all = true;
         for (future, output) in &mut futures {
             if output.is_none() {
                 match future.as_mut().poll(context) {
-                    std::task::Poll::Ready(done) => *output = Some(done),
-                    std::task::Poll::Pending => all = false,
+                    Poll::Ready(done) => *output = Some(done),
+                    Poll::Pending => all = false,
                 }
             }
         }
-        if all { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        if all { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
     futures.into_iter().filter_map(|(_, output)| output).collect()
@@ -241,4 +245,34 @@ async fn a_statement_ends_before_the_call_does() {
                  where datname = current_database() and wait_event_type = 'Lock'";
     until(async || sqlx::query_scalar::<_, i64>(waits).fetch_one(&mut *lock).await.unwrap() == 0).await;
     lock.rollback().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_call_that_is_cancelled_while_it_begins_leaves_no_transaction_open() {
+    let server = TestServer::start().await;
+    let options = server.database().options();
+    let mut other = connect(&options).await;
+    run(&mut other, "create table probes (polls int)").await;
+    let db = Db::lazy(options, 1, SessionSettings::default());
+    for polls in 1..10 {
+        let mut begins = Box::pin(db.begin());
+        let mut left = polls;
+        // Cancelled at each point at which it waits: for the connection, and for the answer to BEGIN.
+        poll_fn(|task| match begins.as_mut().poll(task) {
+            Poll::Pending if left > 1 => {
+                left -= 1;
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
+        })
+        .await;
+        drop(begins);
+        let insert = format!("insert into probes values ({polls})");
+        sqlx::query(AssertSqlSafe(insert)).execute(&db).await.unwrap();
+        let seen: Vec<i32> = sqlx::query_scalar("select polls from probes order by polls")
+            .fetch_all(&mut other)
+            .await
+            .unwrap();
+        assert_eq!(seen, (1..=polls).collect::<Vec<_>>(), "not committed: the session was in a transaction");
+    }
 }

@@ -36,7 +36,7 @@ async fn write(connection: &mut PgConnection, seq: i32, subject: &str) {
 
 async fn news(follower: &mut Follower, db: &mut PgConnection) -> Vec<String> {
     match follower.read(db).await.unwrap() {
-        News::Touched(subjects) => subjects,
+        News::Changes(rows) => rows.into_iter().flat_map(|row| row.subjects).collect(),
         News::AnotherDatabase => panic!("it is the same"),
     }
 }

@@ -78,7 +78,11 @@ async fn rotate(client: &Client, activate_now: bool) -> pb::SigningKey {
 }
 
 fn revocation(kid: &str) -> pb::RevokeSigningKeyRequest {
-    pb::RevokeSigningKeyRequest { kid: kid.into(), reason: pb::RevokeReason::KeyCompromise.into() }
+    pb::RevokeSigningKeyRequest {
+        kid: kid.into(),
+        reason: pb::RevokeReason::KeyCompromise.into(),
+        ..Default::default()
+    }
 }
 
 async fn revoke(client: &Client, kid: &str) -> pb::SigningKey {
@@ -368,7 +372,7 @@ async fn wrong_requests_are_refused_in_full() {
     let server = TestServer::start().await;
     let operator = &server.operator;
     for kid in ["", "short", &"x".repeat(44), &"!".repeat(43), &"é".repeat(22)] {
-        let request = pb::RevokeSigningKeyRequest { kid: kid.into(), reason: 99 };
+        let request = pb::RevokeSigningKeyRequest { kid: kid.into(), reason: 99, ..Default::default() };
         let status = operator.tokens().revoke_signing_key(request).await;
         let status = refused(status, Code::InvalidArgument, "INVALID_FIELD");
         assert_eq!(violated(&status), ["kid", "reason"]);

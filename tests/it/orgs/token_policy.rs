@@ -110,6 +110,7 @@ async fn an_org_begins_with_the_defaults() {
         allow_endless: Some(false),
         allow_user_tokens: Some(false),
         allow_self_renewal: Some(false),
+        allow_federation: Some(false),
         max_renewed_lifetime: seconds(730 * DAY),
         etag: org.etag,
         ..Default::default()
@@ -137,6 +138,7 @@ async fn fields_change_by_mask_and_go_back_to_their_defaults() {
         max_publishable_lifetime: seconds(3_650 * DAY),
         allow_user_tokens: Some(false),
         allow_self_renewal: Some(false),
+        allow_federation: Some(false),
         max_renewed_lifetime: seconds(730 * DAY),
         ..wanted.clone()
     };
@@ -405,6 +407,7 @@ async fn ceilings_bound_what_is_decided_and_what_was() {
         access_token_lifetime: seconds(120),
         idle_limit: seconds(30 * DAY),
         allow_self_renewal: Some(false),
+        allow_federation: Some(false),
         max_renewed_lifetime: seconds(730 * DAY),
         etag: shown.etag.clone(),
         ..Default::default()

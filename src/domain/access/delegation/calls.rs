@@ -102,11 +102,30 @@ pub enum Call {
         account: usize,
         allow_narrowing: bool,
     },
+    CreateIssuer,
+    /// The keys are the caller's from then on.
+    UpdateIssuer {
+        issuer: usize,
+    },
+    /// For a workload of the caller's.
+    CreateRule {
+        issuer: usize,
+        account: usize,
+        lists: Restrictions,
+    },
+    /// It is for a workload of the caller's from then on, and enabled.
+    UpdateRule {
+        rule: usize,
+        lists: Restrictions,
+    },
+    DisableRule {
+        rule: usize,
+    },
 }
 
 impl Call {
     /// The number of different names.
-    pub const KINDS: usize = 24;
+    pub const KINDS: usize = 29;
 
     pub fn name(&self) -> &'static str {
         match self {
@@ -131,6 +150,11 @@ impl Call {
             Call::RotateToken { ttl: None, .. } => "rotate token",
             Call::RotateToken { ttl: Some(_), .. } => "renew token",
             Call::ReassignToken { .. } => "reassign token",
+            Call::CreateIssuer => "create issuer",
+            Call::UpdateIssuer { .. } => "update issuer",
+            Call::CreateRule { .. } => "create rule",
+            Call::UpdateRule { .. } => "update rule",
+            Call::DisableRule { .. } => "disable rule",
         }
     }
 }
@@ -194,6 +218,11 @@ impl World {
                 self.change_roles(&by, &attempt.call)
             }
             Call::Exchange => self.exchange(&by),
+            Call::CreateIssuer
+            | Call::UpdateIssuer { .. }
+            | Call::CreateRule { .. }
+            | Call::UpdateRule { .. }
+            | Call::DisableRule { .. } => self.federate(&by, &attempt.call),
             Call::CreateToken { .. }
             | Call::UpdateToken { .. }
             | Call::RotateToken { .. }

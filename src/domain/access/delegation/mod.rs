@@ -8,6 +8,7 @@
 
 pub mod accounts;
 pub mod calls;
+pub mod federation;
 pub mod roles;
 pub mod strategies;
 pub mod tokens;
@@ -47,6 +48,15 @@ fn holds(before: &World, now: &World, closure: &Rights) -> Result<(), TestCaseEr
             || (!certificates.is_empty() && certificates.iter().all(|one| bound.certificates.contains(one)));
         prop_assert!(beyond.is_empty() && managed && lasts && works_with, "{token:?} exceeds its maker");
     }
+    for rule in now.federation.iter().filter(|rule| now.acts_by(rule)) {
+        let Some(bound) = &rule.bound else { continue };
+        let beyond = Rights::within(&rule.lists.scopes, &rule.lists.resources).beyond(&bound.limits);
+        let lasts = bound.until.is_none_or(|until| rule.expire_time <= until);
+        prop_assert!(
+            beyond.is_empty() && lasts && bound.certificates.is_empty(),
+            "{rule:?} exceeds its maker"
+        );
+    }
     // A password that a token gave ends with it, and a JWT with the secret that it was exchanged for.
     for (credential, caller) in now.usable() {
         match credential {
@@ -61,6 +71,8 @@ fn holds(before: &World, now: &World, closure: &Rights) -> Result<(), TestCaseEr
                 let jwt = now.jwts[n];
                 prop_assert_eq!(jwt.secret, now.tokens[jwt.token].secret);
             }
+            // A rule manages nothing, and needs what was given it.
+            ModelCredential::Rule(_) => prop_assert!(!caller.credential().may_manage_tokens),
             ModelCredential::Token(_) | ModelCredential::Impersonation(_) => {}
         }
     }

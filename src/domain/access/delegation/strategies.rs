@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::accounts::{PATHS, deactivated};
 use super::calls::{Attempt, Call};
+use super::federation::ModelRule;
 use super::world::{APPLICATIONS, Account, Invitation, Pick, PresentedAs, Token, World, certificate};
 use crate::domain::access::credential::tests::now;
 use crate::domain::access::roles::{CustomRole, may_hold};
@@ -15,7 +16,8 @@ use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::permissions::{Permission, Right};
 use crate::domain::values::resources::{Node, ResourcePath};
 
-const OWN: [&str; 7] = [
+const OWN: [&str; 8] = [
+    "federation.write",
     "accounts.read",
     "accounts.write",
     "accounts.impersonate",
@@ -103,6 +105,7 @@ fn narrow_and_useful() -> impl Strategy<Value = Restrictions> {
                 Permission::ACCOUNTS_WRITE,
                 Permission::INVITATIONS_WRITE,
                 Permission::TOKENS_WRITE,
+                Permission::FEDERATION_WRITE,
                 Permission::PLATFORM_ACCOUNTS,
             ]);
         }
@@ -114,9 +117,22 @@ fn narrow_and_useful() -> impl Strategy<Value = Restrictions> {
 fn first(is_system: bool) -> BoxedStrategy<Vec<(&'static str, &'static str)>> {
     let all = |rights: &[&'static str]| rights.iter().map(|right| (*right, "*")).collect::<Vec<_>>();
     let own = prop_oneof![
-        Just(vec![("manager", "*"), ("x.z", "a")]),
-        Just(vec![("manager", "*"), ("x.y", "*"), ("accounts.impersonate", "*"), ("orgs.write", "a/b")]),
-        Just(all(&["accounts.write", "roles.write", "tokens.write", "invitations.write", "x.y"])),
+        Just(vec![("manager", "*"), ("x.z", "a"), ("federation.write", "*")]),
+        Just(vec![
+            ("manager", "*"),
+            ("x.y", "*"),
+            ("federation.write", "*"),
+            ("accounts.impersonate", "*"),
+            ("orgs.write", "a/b")
+        ]),
+        Just(all(&[
+            "accounts.write",
+            "roles.write",
+            "tokens.write",
+            "invitations.write",
+            "federation.write",
+            "x.y"
+        ])),
         Just(all(&["owner"]))
     ];
     let operators = prop_oneof![
@@ -143,8 +159,9 @@ fn world_of(is_system: bool) -> impl Strategy<Value = World> {
     let tokens = prop::collection::vec((0..8usize, lists(), any::<bool>(), hours()), 0..5);
     let invited = prop::collection::vec(grants(2), 0..3);
     let own = (first(is_system), kind(), any::<bool>(), narrow_and_useful(), hours());
-    (any::<bool>(), roles, accounts, tokens, invited, own).prop_map(
-        move |(user_tokens, mut roles, accounts, tokens, invited, own)| {
+    let rules = prop::collection::vec((0..2usize, 0..8usize, lists(), any::<bool>(), hours()), 0..4);
+    (any::<bool>(), roles, accounts, tokens, invited, own, rules).prop_map(
+        move |(user_tokens, mut roles, accounts, tokens, invited, own, rules)| {
             // No account outside the system org holds a permission of the platform.
             let exists = |permission: &Permission| is_system || !permission.is_platform();
             roles.iter_mut().for_each(|role| {
@@ -195,6 +212,19 @@ fn world_of(is_system: bool) -> impl Strategy<Value = World> {
                 let account = world.any_account(account);
                 let known = world.accounts[account].lifecycle != AccountLifecycle::default();
                 world.tokens.push(token(account, lists, may_manage_tokens, known, hours));
+            }
+            for (issuer, account, mut lists, disabled, hours) in rules {
+                let account = world.any_account(account);
+                // A rule has none.
+                lists.certificates.clear();
+                // Those of active accounts are for workloads of others, or disabled.
+                let mine = world.accounts[account].lifecycle != AccountLifecycle::default();
+                if world.accounts[account].kind == AccountKind::ServiceAccount {
+                    let expire_time = now() + time::Duration::hours(hours);
+                    let mine = mine || disabled;
+                    let rule = ModelRule { issuer, account, lists, expire_time, disabled, mine, bound: None };
+                    world.federation.push(rule);
+                }
             }
             // Sent by an account that was deactivated or deleted since: as they are, they give
             // nothing.
@@ -256,12 +286,29 @@ fn about_others() -> impl Strategy<Value = Call> {
     ]
 }
 
+fn about_federation() -> impl Strategy<Value = Call> {
+    let n = || 0..12usize;
+    prop_oneof![
+        1 => Just(Call::CreateIssuer),
+        2 => n().prop_map(|issuer| Call::UpdateIssuer { issuer }),
+        3 => (n(), n(), rule_lists())
+            .prop_map(|(issuer, account, lists)| Call::CreateRule { issuer, account, lists }),
+        3 => (n(), rule_lists()).prop_map(|(rule, lists)| Call::UpdateRule { rule, lists }),
+        1 => n().prop_map(|rule| Call::DisableRule { rule }),
+    ]
+}
+
+/// The lists of a rule, which has no certificates.
+fn rule_lists() -> impl Strategy<Value = Restrictions> {
+    lists().prop_map(|lists| Restrictions { certificates: Vec::new(), ..lists })
+}
+
 pub fn attempt() -> impl Strategy<Value = Attempt> {
     let presented_as = prop_oneof![
         4 => Just(PresentedAs::TokenString),
         1 => Just(PresentedAs::Jwt),
         1 => lists().prop_map(PresentedAs::NarrowJwt)
     ];
-    let call = prop_oneof![about_accounts(), about_others()];
+    let call = prop_oneof![2 => about_accounts(), 2 => about_others(), 1 => about_federation()];
     (0..24usize, presented_as, call).prop_map(|(by, presented_as, call)| Attempt { by, presented_as, call })
 }

@@ -58,7 +58,9 @@ impl World {
                     ModelCredential::Token(n) => {
                         n == token && !matches!(by.presented_as, PresentedAs::TokenString)
                     }
-                    ModelCredential::Session(_) | ModelCredential::Impersonation(_) => false,
+                    ModelCredential::Session(_)
+                    | ModelCredential::Impersonation(_)
+                    | ModelCredential::Rule(_) => false,
                 };
                 assert!(!by_jwt, "a JWT rotated the token that it was made from");
                 let mut lifetime = self.tokens[token].lifetime;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use time::OffsetDateTime;
 
+use super::federation::{ModelIssuer, ModelRule};
 use crate::domain::access::caller::{AuthenticatedBy, Caller};
 use crate::domain::access::credential::tests::{credential as sample, now};
 use crate::domain::access::credential::{Credential, TiedTo};
@@ -19,7 +20,7 @@ use crate::domain::tokens::renewal::Lifetime;
 use crate::domain::tokens::restrictions::Restrictions;
 use crate::domain::tokens::secrets::{Secret, SecretRecord};
 use crate::domain::values::client_certificate::{AllowedCertificate, ClientCertificate};
-use crate::domain::values::ids::{AccountId, OrgId, RoleId, SYSTEM_ORG, SessionId, TokenId};
+use crate::domain::values::ids::{AccountId, OrgId, RoleId, RuleId, SYSTEM_ORG, SessionId, TokenId};
 use crate::domain::values::kinds::{AccountKind, TokenKind};
 use crate::domain::values::permissions::{Permission, Right};
 use crate::domain::values::resources::Node;
@@ -104,6 +105,8 @@ pub enum ModelCredential {
     Impersonation(usize),
     /// A JWT that is left of an exchange.
     Jwt(usize),
+    /// A JWT that a federation rule gave: it can be had again at any time.
+    Rule(usize),
 }
 
 /// How a credential is presented. That of an impersonation is always a JWT.
@@ -125,6 +128,8 @@ pub struct World {
     pub invitations: Vec<Invitation>,
     pub impersonations: Vec<ModelImpersonation>,
     pub jwts: Vec<ModelJwt>,
+    pub issuers: Vec<ModelIssuer>,
+    pub federation: Vec<ModelRule>,
     /// How many roles were made: ids are never reused.
     pub made_roles: u128,
 }
@@ -147,7 +152,12 @@ pub fn account_id(account: usize) -> AccountId {
 impl World {
     /// An org with these roles and no accounts.
     pub fn new(is_system: bool, allow_user_tokens: bool, roles: Vec<CustomRole>) -> Self {
-        let policy = TokenPolicy { allow_user_tokens, allow_self_renewal: true, ..TokenPolicy::default() };
+        let policy = TokenPolicy {
+            allow_user_tokens,
+            allow_self_renewal: true,
+            allow_federation: true,
+            ..TokenPolicy::default()
+        };
         let number = |(n, role)| (RoleId::from_u128(n as u128 + 1), role);
         Self {
             org: if is_system { SYSTEM_ORG } else { OrgId::from_u128(1) },
@@ -158,6 +168,8 @@ impl World {
             invitations: Vec::new(),
             impersonations: Vec::new(),
             jwts: Vec::new(),
+            issuers: vec![ModelIssuer { mine: false }; 2],
+            federation: Vec::new(),
             made_roles: 0,
         }
     }
@@ -196,6 +208,7 @@ impl World {
 
     pub fn owns_tokens(&self, account: usize) -> bool {
         self.tokens.iter().any(|token| token.account == account)
+            || self.federation.iter().any(|rule| rule.account == account && !rule.disabled)
     }
 
     pub fn right(&self, pick: &Pick) -> Option<Right> {
@@ -264,6 +277,19 @@ impl World {
                 ..sample(&[])
             },
             ModelCredential::Jwt(n) => self.credential_of(ModelCredential::Token(self.jwts[n].token)),
+            ModelCredential::Rule(n) => {
+                let ModelRule { account, lists, expire_time, .. } = &self.federation[n];
+                Credential {
+                    credential_id: RuleId::from_u128(n as u128).into(),
+                    account: self.member(*account),
+                    kind: TokenKind::Federated,
+                    restrictions: lists.clone().into(),
+                    may_manage_tokens: false,
+                    secrets: [].into(),
+                    expire_time: Some(*expire_time),
+                    ..sample(&[])
+                }
+            }
             ModelCredential::Impersonation(n) => self.credential_of(self.impersonations[n].by),
         }
     }
@@ -273,6 +299,7 @@ impl World {
         match credential {
             ModelCredential::Token(n) => vec![self.tokens[n].account],
             ModelCredential::Jwt(n) => vec![self.tokens[self.jwts[n].token].account],
+            ModelCredential::Rule(n) => vec![self.federation[n].account],
             ModelCredential::Session(account) => vec![account],
             ModelCredential::Impersonation(n) => {
                 vec![self.impersonations[n].target, self.impersonations[n].actor]
@@ -287,7 +314,9 @@ impl World {
         let secret = match credential {
             ModelCredential::Token(n) => Some(self.tokens[n].secret),
             ModelCredential::Jwt(n) => Some(self.jwts[n].secret),
-            ModelCredential::Session(_) | ModelCredential::Impersonation(_) => None,
+            ModelCredential::Session(_) | ModelCredential::Impersonation(_) | ModelCredential::Rule(_) => {
+                None
+            }
         };
         if !found.vouches_for(secret, now()) {
             return Err(Reason::AccessTokenStale.into());
@@ -312,10 +341,10 @@ impl World {
                 impersonation.target.check_active()?;
                 jwt(Some(carried.clone()), Some(impersonation))
             }
-            (ModelCredential::Jwt(_), _) if found.restrictions.narrow_rights() => {
+            (ModelCredential::Jwt(_) | ModelCredential::Rule(_), _) if found.restrictions.narrow_rights() => {
                 jwt(Some(found.effective_rights().as_ref().clone()), None)
             }
-            (ModelCredential::Jwt(_), _) => jwt(None, None),
+            (ModelCredential::Jwt(_) | ModelCredential::Rule(_), _) => jwt(None, None),
             (_, PresentedAs::TokenString) => AuthenticatedBy::TokenString { secret },
             (_, PresentedAs::Jwt) if found.restrictions.narrow_rights() => {
                 jwt(Some(found.effective_rights().as_ref().clone()), None)
@@ -326,6 +355,7 @@ impl World {
             }
         };
         let context = RequestContext { certificate: Some(Arc::new(certificate())), ..Default::default() };
+        let context = Arc::new(context);
         Caller::new(Arc::new(found), bearer, context)
     }
 
@@ -337,7 +367,9 @@ impl World {
         let sessions = (0..self.accounts.len()).filter(signs_in).map(ModelCredential::Session);
         let impersonations = (0..self.impersonations.len()).map(ModelCredential::Impersonation);
         let jwts = (0..self.jwts.len()).map(ModelCredential::Jwt);
-        let all = tokens.chain(sessions).chain(impersonations).chain(jwts);
+        let acts = |n: &usize| self.acts_by(&self.federation[*n]);
+        let rules = (0..self.federation.len()).filter(acts).map(ModelCredential::Rule);
+        let all = tokens.chain(sessions).chain(impersonations).chain(jwts).chain(rules);
         all.filter_map(|credential| {
             Some((credential, self.caller(credential, &PresentedAs::TokenString).ok()?))
         })

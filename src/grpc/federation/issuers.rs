@@ -1,0 +1,544 @@
+//! Issuers: whose JWTs the federation rules of an org accept.
+
+use std::collections::HashMap;
+
+use sqlx::PgConnection;
+
+use super::messages;
+use crate::db;
+use crate::db::events::{Change, FieldChange};
+use crate::db::federation::issuers::{self, NewIssuer, StoredIssuer};
+use crate::db::federation::{StoredRule, rules};
+use crate::domain::access::acting::Acting;
+use crate::domain::federation::ceiling::Admitted;
+use crate::domain::federation::fetching::{FetchError, FetchFacts};
+use crate::domain::federation::issuer::{Issuer, KeySource, Trust, TrustFields};
+use crate::domain::federation::jwk_set::{IssuerKey, KeySet};
+use crate::domain::federation::pins::{self, Place, Warning};
+use crate::domain::tokens::policy::Rules;
+use crate::domain::values::client_certificate::Sha256Digest;
+use crate::domain::values::ids::{AccountId, IssuerId, OrgId, RuleId, SYSTEM_ORG};
+use crate::domain::values::names::DisplayName;
+use crate::domain::values::permissions::Permission;
+use crate::domain::values::resources::Node;
+use crate::domain::values::subject::Subject;
+use crate::error::{Error, Precondition, Reason, Result, Violations};
+use crate::flows::transaction::transact;
+use crate::grpc::layers::auth::Call;
+use crate::grpc::pb;
+use crate::grpc::wire::idempotency::Idempotency;
+use crate::grpc::wire::page_token::Paging;
+use crate::grpc::wire::update_mask::{Mask, check_etag};
+use crate::grpc::wire::{convert, idempotency};
+use crate::state::State;
+
+/// The fields that an update may change.
+const UPDATABLE: [&str; 7] = [
+    "algorithms",
+    "bundle_uri",
+    "display_name",
+    "jwks",
+    "max_assertion_lifetime",
+    "shared",
+    "single_use_jti",
+];
+
+/// At most this many rules are listed in a refusal.
+const MAX_LISTED: usize = 100;
+
+pub async fn create_issuer(
+    state: &State,
+    call: &Call,
+    mut request: pb::CreateIssuerRequest,
+) -> Result<pb::CreateIssuerResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    acting.require_federation()?;
+
+    let request_id = std::mem::take(&mut request.request_id);
+    let message = request.issuer.clone().unwrap_or_default();
+    let mut violations = Violations::default();
+    let request_id = violations.check("request_id", idempotency::parse(&request_id));
+    let mut inner = Violations::default();
+    if !message.org_id.is_empty() {
+        inner.add("org_id", "must be empty: the org is that of the request");
+    }
+    let kind = inner.check("kind", messages::issuer_kind(message.kind));
+    let display_name =
+        inner.check("display_name", convert::optional(message.display_name(), DisplayName::parse));
+    let lifetime = inner.check("max_assertion_lifetime", lifetime(message.max_assertion_lifetime.as_ref()));
+    let trust = kind.zip(lifetime).and_then(|(kind, max_assertion_lifetime)| {
+        let fields = TrustFields {
+            kind,
+            issuer: &message.issuer,
+            jwks: &message.jwks,
+            bundle_uri: message.bundle_uri(),
+            algorithms: &message.algorithms,
+            max_assertion_lifetime,
+            single_use_jti: message.single_use_jti(),
+            shared: message.shared(),
+        };
+        Trust::read(&mut inner, &fields)
+    });
+    if let Some(trust) = &trust {
+        inner.check("issuer", admitted(state, trust));
+    }
+    violations.take_in("issuer", inner);
+    let (trust, display_name, request_id) = violations.all((trust, display_name, request_id))?;
+    refuse_own(state, &trust)?;
+
+    request.org_id.clear();
+    let once = Idempotency::new(&acting, "CreateIssuer", request_id, &request);
+    let (mut response, issuer) = transact!(state, &acting, |mut tx| {
+        let now = tx.now();
+        tx.lock_org().await?;
+        if let Some(before) = once.replayed(&mut tx, now).await? {
+            return Ok((before, None));
+        }
+        let policy = db::orgs::policies::find_rules(&mut *tx, acting.org_id, &state.ceilings).await?;
+        allowed(&policy, &trust).map_err(|why| Error::invalid("issuer.issuer", why))?;
+        let issuer = Issuer::new(state.clock.new_id(), trust.clone());
+        let new = NewIssuer {
+            issuer: &issuer,
+            display_name: display_name.as_ref(),
+            made_by: acting.caller.credential_id(),
+            master: &state.master,
+        };
+        let stored = issuers::insert(&mut tx, acting.org_id, &new, now).await?;
+        let response = pb::CreateIssuerResponse {
+            issuer: Some(messages::issuer(&stored, &issuer)),
+            warnings: messages::warnings("issuer", warnings(&issuer)),
+        };
+        if request.validate_only {
+            // Never committed: the response is the issuer that would have been created.
+            return Ok((response, Some(issuer)));
+        }
+        let change = Change::of("issuer.created", [issuer.id()])
+            .fields(changes(None, Some((&stored, &issuer))))
+            .subjects([Subject::from(issuer.id())]);
+        tx.record(change).await?;
+        once.finish(&mut tx, &issuer.id().to_string(), &response).await?;
+        tx.commit().await?;
+        Ok((response, None))
+    })?;
+    if let (Some(issuer), Some(message)) = (issuer, &mut response.issuer) {
+        // Nothing of the database waits for it.
+        let found = probe(state, acting.org_id, &issuer, message).await?;
+        response.warnings.extend(messages::warnings("issuer", found));
+    }
+    Ok(response)
+}
+
+/// Fetches the keys of an issuer that is to be made or changed, and says what was found.
+///
+/// # Errors
+/// `SUBJECT_NOT_EXCHANGEABLE` for a set that holds a key of this deployment.
+async fn probe(
+    state: &State,
+    org_id: OrgId,
+    issuer: &Issuer,
+    message: &mut pb::Issuer,
+) -> Result<Vec<Warning>> {
+    if issuer.jwks().is_some() {
+        return Ok(Vec::new());
+    }
+    let fetched = match state.issuer_keys.probe(org_id, issuer).await {
+        Ok(fetched) => fetched,
+        Err(FetchError::OwnKey) => {
+            let why = "the issuer has a key of this deployment, whose JWTs are not exchanged";
+            return Err(Error::with_message(Reason::SubjectNotExchangeable, why));
+        }
+        Err(error) => {
+            error.name().clone_into(&mut message.fetch_error);
+            return Ok(vec![Warning::new("issuer", format!("has keys that could not be fetched: {error}"))]);
+        }
+    };
+    let facts = FetchFacts::of(&fetched.set, fetched.jwks_uri);
+    message.jwks_uri = facts.jwks_uri.unwrap_or_default();
+    message.key_ids = facts.key_ids;
+    message.fetch_time = Some(convert::timestamp(state.clock.now()));
+    message.fetch_error.clear();
+    let (keys, left_out) = (fetched.set.keys(), fetched.set.left_out());
+    let without = issuer
+        .algorithms()
+        .iter()
+        .filter(|algorithm| !keys.iter().flat_map(IssuerKey::algorithms).any(|known| known == **algorithm));
+    let mut warnings: Vec<_> = without
+        .map(|algorithm| {
+            Warning::new("algorithms", format!("has {}, for which the issuer has no key", algorithm.name()))
+        })
+        .collect();
+    warnings.extend(
+        left_out
+            .iter()
+            .map(|why| Warning::new("issuer", format!("has a key that is left out: it {}", why.why()))),
+    );
+    if keys.is_empty() {
+        warnings
+            .push(Warning::new("issuer", "has no key that can be used: none of its JWTs would be accepted"));
+    }
+    Ok(warnings)
+}
+
+pub async fn get_issuer(
+    state: &State,
+    call: &Call,
+    request: pb::GetIssuerRequest,
+) -> Result<pb::GetIssuerResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    acting.require(&Permission::FEDERATION_READ, &Node::Org)?;
+    let issuer_id = parse_id("issuer_id", &request.issuer_id)?;
+    let found = issuers::find(&state.db, acting.org_id, issuer_id).await?;
+    let stored = found.ok_or_else(|| Error::not_found("issuer", issuer_id))?;
+    Ok(pb::GetIssuerResponse { issuer: Some(messages::issuer(&stored, &stored.issuer()?)) })
+}
+
+pub async fn list_issuers(
+    state: &State,
+    call: &Call,
+    request: pb::ListIssuersRequest,
+) -> Result<pb::ListIssuersResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    acting.require(&Permission::FEDERATION_READ, &Node::Org)?;
+    let filter = pb::ListIssuersRequest::default();
+    let paging =
+        Paging::read(state, &acting, "ListIssuers", &filter, request.page_size, &request.page_token)?;
+    let mut db = state.db.acquire().await?;
+    let page = issuers::page(&mut db, acting.org_id, paging.after(IssuerId::parse), paging.size).await?;
+    let page = paging.answer(state, page, |stored| Ok(messages::issuer(&stored, &stored.issuer()?)))?;
+    Ok(pb::ListIssuersResponse {
+        issuers: page.items,
+        next_page_token: page.next_page_token,
+        total_size: page.total_size,
+    })
+}
+
+pub async fn update_issuer(
+    state: &State,
+    call: &Call,
+    request: pb::UpdateIssuerRequest,
+) -> Result<pb::UpdateIssuerResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    acting.require_federation()?;
+
+    let asked = request.issuer.unwrap_or_default();
+    let mut violations = Violations::default();
+    let issuer_id = violations.check("issuer.id", IssuerId::parse(&asked.id));
+    let mask =
+        Mask::read(&mut violations, request.update_mask.as_ref(), &UPDATABLE, |path| is_set(&asked, path));
+    let display_name = convert::optional(asked.display_name(), DisplayName::parse);
+    let display_name = violations.check("issuer.display_name", display_name);
+    let lifetime = lifetime(asked.max_assertion_lifetime.as_ref());
+    let lifetime = violations.check("issuer.max_assertion_lifetime", lifetime);
+    let (issuer_id, display_name, lifetime) = violations.all((issuer_id, display_name, lifetime))?;
+
+    let (mut response, issuer) = transact!(state, &acting, |mut tx| {
+        let now = tx.now();
+        tx.lock_org().await?;
+        let found = issuers::find(&mut *tx, acting.org_id, issuer_id).await?;
+        let stored = found.ok_or_else(|| Error::not_found("issuer", issuer_id))?;
+        let before = stored.issuer()?;
+        let mut violations = Violations::default();
+        let mut inner = Violations::default();
+        let after = over(&mut inner, &before, (&asked, lifetime), &mask);
+        violations.take_in("issuer", inner);
+        let (trust,) = violations.all((after,))?;
+        let after = Issuer::new(issuer_id, trust);
+        let named = rules::find_active_of_issuer(&mut *tx, acting.org_id, issuer_id, now).await?;
+        covers_all(&mut tx, &acting, &named).await?;
+        check_etag(&asked.etag, stored.revision)?;
+        refuse_own(state, &after)?;
+        still_pinned(state, &acting, &before, &after, &named)?;
+
+        let name = if mask.has("display_name") {
+            display_name.clone()
+        } else {
+            stored.display_name.as_deref().map(DisplayName::from_stored)
+        };
+        let is_trust_changed = before != after;
+        let mut response = pb::UpdateIssuerResponse {
+            issuer: Some(messages::issuer(&stored, &before)),
+            warnings: messages::warnings("issuer", warnings(&after)),
+        };
+        if !is_trust_changed && name.as_ref().map(DisplayName::as_str) == stored.display_name.as_deref() {
+            return Ok((response, request.validate_only.then_some(after)));
+        }
+        let new = NewIssuer {
+            issuer: &after,
+            display_name: name.as_ref(),
+            made_by: acting.caller.credential_id(),
+            master: &state.master,
+        };
+        let updated = issuers::update(&mut tx, acting.org_id, &stored, &new, is_trust_changed, now).await?;
+        response.issuer = Some(messages::issuer(&updated, &after));
+        if request.validate_only {
+            return Ok((response, Some(after)));
+        }
+        let mut subjects = vec![Subject::from(issuer_id)];
+        if is_trust_changed {
+            let stale = rules::raise_versions(&mut tx, acting.org_id, issuer_id).await?;
+            subjects.extend(stale.into_iter().map(Subject::from));
+        }
+        let change = Change::of("issuer.updated", [issuer_id])
+            .fields(changes(Some((&stored, &before)), Some((&updated, &after))))
+            .subjects(subjects);
+        tx.record(change).await?;
+        tx.commit().await?;
+        Ok((response, None))
+    })?;
+    if let (Some(issuer), Some(message)) = (issuer, &mut response.issuer) {
+        let found = probe(state, acting.org_id, &issuer, message).await?;
+        response.warnings.extend(messages::warnings("issuer", found));
+    }
+    Ok(response)
+}
+
+pub async fn delete_issuer(
+    state: &State,
+    call: &Call,
+    request: pb::DeleteIssuerRequest,
+) -> Result<pb::DeleteIssuerResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    acting.require_federation()?;
+    let issuer_id = parse_id("issuer_id", &request.issuer_id)?;
+    transact!(state, &acting, |mut tx| {
+        tx.lock_org().await?;
+        let found = issuers::find(&mut *tx, acting.org_id, issuer_id).await?;
+        let stored = found.ok_or_else(|| Error::not_found("issuer", issuer_id))?;
+        check_etag(&request.etag, stored.revision)?;
+        in_use(&rules::find_naming(&mut *tx, acting.org_id, issuer_id, MAX_LISTED as i64).await?)?;
+        issuers::delete(&mut tx, acting.org_id, issuer_id).await?;
+        let change = Change::of("issuer.deleted", [issuer_id])
+            .fields(changes(Some((&stored, &stored.issuer()?)), None))
+            .subjects([Subject::from(issuer_id)]);
+        tx.record(change).await?;
+        tx.commit().await?;
+        Ok(pb::DeleteIssuerResponse {})
+    })
+}
+
+fn parse_id(field: &'static str, id: &str) -> Result<IssuerId> {
+    IssuerId::parse(id).map_err(|wrong| Error::invalid(field, wrong.to_string()))
+}
+
+fn lifetime(asked: Option<&prost_types::Duration>) -> Result<Option<std::time::Duration>, &'static str> {
+    let Some(asked) = asked else { return Ok(None) };
+    std::time::Duration::try_from(convert::duration(asked)?).map(Some).map_err(|_| "must not be negative")
+}
+
+fn is_set(issuer: &pb::Issuer, path: &str) -> bool {
+    match path {
+        "algorithms" => !issuer.algorithms.is_empty(),
+        "bundle_uri" => issuer.bundle_uri.is_some(),
+        "display_name" => issuer.display_name.is_some(),
+        "jwks" => !issuer.jwks.is_empty(),
+        "max_assertion_lifetime" => issuer.max_assertion_lifetime.is_some(),
+        "shared" => issuer.shared.is_some(),
+        _ => issuer.single_use_jti.is_some(),
+    }
+}
+
+/// What is believed of an issuer with the fields that the mask names taken from the request.
+fn over(
+    violations: &mut Violations,
+    before: &Issuer,
+    (asked, lifetime): (&pb::Issuer, Option<std::time::Duration>),
+    mask: &Mask,
+) -> Option<Trust> {
+    if asked.kind != 0 && messages::issuer_kind(asked.kind) != Ok(before.kind()) {
+        violations.add("kind", "cannot be changed");
+    }
+    if !asked.issuer.is_empty() && asked.issuer != before.name().as_str() {
+        violations.add("issuer", "cannot be changed");
+    }
+    let old: Vec<String> = before.algorithms().iter().map(|algorithm| algorithm.name().to_owned()).collect();
+    let fields = TrustFields {
+        kind: before.kind(),
+        issuer: before.name().as_str(),
+        jwks: if mask.has("jwks") { &asked.jwks } else { before.jwks().unwrap_or_default() },
+        bundle_uri: if mask.has("bundle_uri") {
+            asked.bundle_uri()
+        } else {
+            before.bundle_uri().unwrap_or_default()
+        },
+        algorithms: if mask.has("algorithms") { &asked.algorithms } else { &old },
+        max_assertion_lifetime: if mask.has("max_assertion_lifetime") {
+            lifetime
+        } else {
+            Some(before.max_assertion_lifetime())
+        },
+        single_use_jti: if mask.has("single_use_jti") {
+            asked.single_use_jti()
+        } else {
+            before.single_use_jti()
+        },
+        shared: if mask.has("shared") { asked.shared() } else { before.shared() },
+    };
+    Trust::read(violations, &fields)
+}
+
+/// Whether the deployment admits the issuer.
+pub(super) fn admitted(state: &State, issuer: &Trust) -> Result<Admitted, &'static str> {
+    let ceiling = &state.federation_ceiling;
+    if let KeySource::Bundle(uri) = issuer.keys()
+        && uri.is_local()
+        && !ceiling.is_dev()
+    {
+        return Err("must have its bundle on another machine");
+    }
+    ceiling.admits(issuer.name()).ok_or(if ceiling.is_off() {
+        "is not admitted: federation is off in this deployment, which lists no issuers"
+    } else {
+        "is not among the issuers that this deployment admits"
+    })
+}
+
+/// Whether the policy of the org allows the issuer.
+pub(super) fn allowed(policy: &Rules, issuer: &Trust) -> Result<(), &'static str> {
+    if policy.allow_issuer(issuer.name()) {
+        return Ok(());
+    }
+    Err(if policy.federation {
+        "is not among the issuers that the org's token policy allows"
+    } else {
+        "is not allowed: the org's token policy does not allow federation"
+    })
+}
+
+/// Refuses this deployment as an issuer, and keys of it.
+///
+/// # Errors
+/// `SUBJECT_NOT_EXCHANGEABLE`.
+fn refuse_own(state: &State, issuer: &Trust) -> Result<()> {
+    if issuer.name().is_own(&state.issuer.to_string()) {
+        let message = "this deployment is no issuer for its own rules: its JWTs are not exchanged";
+        return Err(Error::with_message(Reason::SubjectNotExchangeable, message));
+    }
+    let own: Vec<Sha256Digest> = state
+        .keyring
+        .signer
+        .key_times()
+        .iter()
+        .filter_map(|times| Sha256Digest::parse(&times.kid).ok())
+        .collect();
+    if issuer.inline_keys().is_some_and(|keys: KeySet| keys.holds_any(&own)) {
+        let message = "the key set holds a key of this deployment, whose JWTs are not exchanged";
+        return Err(Error::with_message(Reason::SubjectNotExchangeable, message));
+    }
+    Ok(())
+}
+
+/// Refuses a change of an issuer by a caller that could not make each of its rules as it is.
+///
+/// # Errors
+/// `TARGET_EXCEEDS_CALLER`, the rules listed.
+async fn covers_all(tx: &mut PgConnection, acting: &Acting<'_>, rules: &[StoredRule]) -> Result<()> {
+    let mut accounts: Vec<AccountId> = rules.iter().map(StoredRule::account).collect();
+    accounts.sort_unstable();
+    accounts.dedup();
+    let held: HashMap<AccountId, _> =
+        db::accounts::grants::find_held_of_all(tx, acting.org_id, &accounts).await?;
+    let mut beyond = Vec::new();
+    for stored in rules {
+        let rule = stored.rule()?;
+        let held = held.get(&rule.account_id).map(|held| held.rights().as_ref().clone()).unwrap_or_default();
+        if acting.covers_rule(&held, &rule.restrictions, rule.expire_time).is_err() {
+            beyond.push(rule.id);
+        }
+    }
+    if beyond.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "{}: {} federation rules of the issuer give more than the caller could give",
+        Reason::TargetExceedsCaller.message(),
+        beyond.len()
+    );
+    let listed = beyond.iter().take(MAX_LISTED).map(|id| Precondition {
+        kind: "FEDERATION_RULE",
+        subject: id.to_string(),
+        description: "gives more than the caller could give".into(),
+    });
+    Err(Error::with_message(Reason::TargetExceedsCaller, message).with_preconditions(listed))
+}
+
+/// Refuses to say that strangers share an issuer while a rule of it does not say whose workload it means.
+fn still_pinned(
+    state: &State,
+    acting: &Acting<'_>,
+    before: &Issuer,
+    after: &Issuer,
+    rules: &[StoredRule],
+) -> Result<()> {
+    if !after.shared() || before.shared() {
+        return Ok(());
+    }
+    let admitted = state.federation_ceiling.admits(after.name()).unwrap_or(Admitted::ByWildcard);
+    let place = Place { admitted, in_system_org: acting.org_id == SYSTEM_ORG };
+    for stored in rules {
+        let mut violations = Violations::default();
+        pins::check(&mut violations, after, &stored.rule()?.matches, place);
+        if violations.count() > 0 {
+            let why =
+                format!("must be false while the rule {} does not say whose workload it means", stored.id());
+            return Err(Error::invalid("issuer.shared", why));
+        }
+    }
+    Ok(())
+}
+
+/// What to warn of about the keys that are stored with an issuer.
+fn warnings(issuer: &Issuer) -> Vec<Warning> {
+    let Some(keys) = issuer.inline_keys() else { return Vec::new() };
+    let left_out = keys.left_out().iter();
+    left_out
+        .map(|why| Warning::new("jwks", format!("holds a key that is left out: it {}", why.why())))
+        .collect()
+}
+
+fn in_use(rules: &[RuleId]) -> Result<()> {
+    if rules.is_empty() {
+        return Ok(());
+    }
+    let naming = rules.iter().map(|id| Precondition {
+        kind: "FEDERATION_RULE",
+        subject: id.to_string(),
+        description: "is for the issuer".into(),
+    });
+    let message = format!("{} or more federation rules are for the issuer: delete them first", rules.len());
+    Err(Error::with_message(Reason::ResourceInUse, message).with_preconditions(naming))
+}
+
+/// The changed fields for the event. Of keys that are stored, their ids.
+fn changes(
+    before: Option<(&StoredIssuer, &Issuer)>,
+    after: Option<(&StoredIssuer, &Issuer)>,
+) -> Vec<FieldChange> {
+    type Pair<'a> = (&'a StoredIssuer, &'a Issuer);
+    fn prints((_, issuer): Pair<'_>) -> Vec<String> {
+        let keys = issuer.inline_keys();
+        keys.iter().flat_map(|keys| keys.keys()).map(|key| key.thumbprint().to_string()).collect()
+    }
+    fn algorithms((_, issuer): Pair<'_>) -> Vec<String> {
+        issuer.algorithms().iter().map(|algorithm| algorithm.name().to_owned()).collect()
+    }
+    let text = |field, read: fn(Pair<'_>) -> Option<String>| {
+        FieldChange::between(field, before.and_then(read), after.and_then(read))
+    };
+    let texts = [
+        text("kind", |(_, issuer)| Some(format!("ISSUER_KIND_{}", issuer.kind().name()))),
+        text("issuer", |(_, issuer)| Some(issuer.name().to_string())),
+        text("bundle_uri", |(_, issuer)| issuer.bundle_uri().map(str::to_owned)),
+        text("max_assertion_lifetime", |(_, issuer)| {
+            Some(format!("{}s", issuer.max_assertion_lifetime().as_secs()))
+        }),
+        text("single_use_jti", |(_, issuer)| Some(issuer.single_use_jti().to_string())),
+        text("shared", |(_, issuer)| Some(issuer.shared().to_string())),
+        text("display_name", |(stored, _)| stored.display_name.clone()),
+    ];
+    let mut all: Vec<_> = texts.into_iter().flatten().collect();
+    for (field, read) in [("jwks", prints as fn(Pair<'_>) -> Vec<String>), ("algorithms", algorithms)] {
+        let list = |pair: Option<Pair<'_>>| pair.map(read).unwrap_or_default();
+        all.extend(FieldChange::of_lists(field, &list(before), &list(after)));
+    }
+    all
+}

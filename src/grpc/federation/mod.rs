@@ -1,0 +1,6 @@
+//! The RPCs of `OrgService` about federation: issuers, rules, and what was presented to them.
+
+pub mod issuers;
+pub mod messages;
+pub mod presentations;
+pub mod rules;

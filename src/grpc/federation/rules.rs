@@ -1,0 +1,635 @@
+//! Federation rules: which JWTs of an issuer act as which service account.
+
+use std::time::Duration;
+
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use super::issuers::{admitted, allowed};
+use super::messages::{self, Standing};
+use crate::db;
+use crate::db::events::{Change, EventValue as _, FieldChange};
+use crate::db::federation::presentations::{self, StoredPresentation};
+use crate::db::federation::rules::{self, NewRule, RuleFilter};
+use crate::db::federation::{StoredRule, issuers};
+use crate::db::{named_permissions, references};
+use crate::domain::access::acting::Acting;
+use crate::domain::access::rights::HeldGrants;
+use crate::domain::federation::evaluation::{Effect, effect, first_failure};
+use crate::domain::federation::issuer::Issuer;
+use crate::domain::federation::pins::{self, Place, Warning};
+use crate::domain::federation::presentation::Outcome;
+use crate::domain::federation::rule::{ClaimMatch, ClaimValue, MAX_CLAIMS, Rule, RuleMatch, SubjectMatch};
+use crate::domain::tokens::expiration::Expiration;
+use crate::domain::tokens::limits::{MAX_ACCESS_TOKEN_LIFETIME, MAX_LIST};
+use crate::domain::tokens::narrowing::{RestrictionsAndExpiry, may_become};
+use crate::domain::tokens::policy::{MIN_ACCESS_TOKEN_LIFETIME, Rules};
+use crate::domain::tokens::restrictions::Restrictions;
+use crate::domain::values::ids::{AccountId, IssuerId, OrgId, RuleId, SYSTEM_ORG};
+use crate::domain::values::kinds::{AccountKind, TokenKind};
+use crate::domain::values::names::{Audience, DisplayName};
+use crate::domain::values::networks::Network;
+use crate::domain::values::permissions::Permission;
+use crate::domain::values::references::AccountRef;
+use crate::domain::values::resources::{Node, ResourcePath};
+use crate::error::{Error, Reason, Result, Violations};
+use crate::flows::transaction::transact;
+use crate::grpc::layers::auth::Call;
+use crate::grpc::pb;
+use crate::grpc::pb::federation_rule::SubjectMatch as PbSubject;
+use crate::grpc::tokens::create::{audiences_within_policy, existing};
+use crate::grpc::wire::idempotency::Idempotency;
+use crate::grpc::wire::page_token::Paging;
+use crate::grpc::wire::update_mask::{Mask, check_etag};
+use crate::grpc::wire::{convert, idempotency};
+use crate::state::State;
+
+/// The fields that an update may change.
+const UPDATABLE: [&str; 12] = [
+    "access_token_lifetime",
+    "allowed_audiences",
+    "allowed_cidrs",
+    "audiences",
+    "claims",
+    "disabled",
+    "display_name",
+    "expire_time",
+    "resources",
+    "scopes",
+    "subject",
+    "subject_prefix",
+];
+
+/// The fields of a request that can be read without the rule before.
+struct GivenRuleFields {
+    lists: Restrictions,
+    expire_time: Option<OffsetDateTime>,
+    access_token_lifetime: Option<Duration>,
+    display_name: Option<DisplayName>,
+    claims: Vec<ClaimMatch>,
+}
+
+impl GivenRuleFields {
+    /// Reads the fields; violations name them as they are called in a rule.
+    fn read(violations: &mut Violations, message: &pb::FederationRule) -> Self {
+        let lists = Restrictions {
+            scopes: violations.check_each("scopes", &message.scopes, MAX_LIST, Permission::parse),
+            resources: violations.check_each("resources", &message.resources, MAX_LIST, ResourcePath::parse),
+            audiences: violations.check_each(
+                "allowed_audiences",
+                &message.allowed_audiences,
+                MAX_LIST,
+                Audience::parse,
+            ),
+            networks: violations.check_each(
+                "allowed_cidrs",
+                &message.allowed_cidrs,
+                MAX_LIST,
+                Network::parse,
+            ),
+            ..Restrictions::default()
+        };
+        let display_name = convert::optional(message.display_name(), DisplayName::parse);
+        let expire_time = message.expire_time.as_ref().map(convert::time).transpose();
+        let lifetime = message.access_token_lifetime.as_ref().map(access_token_lifetime).transpose();
+        Self {
+            lists,
+            expire_time: violations.check("expire_time", expire_time).flatten(),
+            access_token_lifetime: violations.check("access_token_lifetime", lifetime).flatten(),
+            display_name: violations.check("display_name", display_name).flatten(),
+            claims: claims(violations, &message.claims),
+        }
+    }
+}
+
+fn access_token_lifetime(asked: &prost_types::Duration) -> Result<Duration, &'static str> {
+    let bounds = MIN_ACCESS_TOKEN_LIFETIME..=MAX_ACCESS_TOKEN_LIFETIME;
+    match Duration::try_from(convert::duration(asked)?) {
+        Ok(lifetime) if lifetime.subsec_nanos() == 0 && bounds.contains(&lifetime) => Ok(lifetime),
+        _ => Err("must be 10 s to 1 h, in whole seconds"),
+    }
+}
+
+fn claims(violations: &mut Violations, messages: &[pb::ClaimMatch]) -> Vec<ClaimMatch> {
+    if messages.len() > MAX_CLAIMS {
+        violations
+            .add("claims", format!("holds {} claims; at most {MAX_CLAIMS} are allowed", messages.len()));
+        return Vec::new();
+    }
+    let mut claims = Vec::with_capacity(messages.len());
+    for (i, message) in messages.iter().enumerate() {
+        let mut inner = Violations::default();
+        let mut values: Vec<_> = message.values.iter().cloned().map(ClaimValue::Text).collect();
+        if message.flag.is_some() && !values.is_empty() {
+            inner.add("flag", "must not be given with values: a claim is one or the other");
+        }
+        values.extend(message.flag.map(ClaimValue::Bool));
+        claims.extend(ClaimMatch::read(&mut inner, &message.path, values, message.contains));
+        violations.take_in(&format!("claims[{i}]"), inner);
+    }
+    claims
+}
+
+fn subject(message: &pb::FederationRule) -> SubjectMatch {
+    match &message.subject_match {
+        None => SubjectMatch::Any,
+        Some(PbSubject::Subject(subject)) => SubjectMatch::Exact(subject.clone()),
+        Some(PbSubject::SubjectPrefix(prefix)) => SubjectMatch::Prefix(prefix.clone()),
+    }
+}
+
+pub async fn create_federation_rule(
+    state: &State,
+    call: &Call,
+    mut request: pb::CreateFederationRuleRequest,
+) -> Result<pb::CreateFederationRuleResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    acting.require_federation()?;
+
+    let request_id = std::mem::take(&mut request.request_id);
+    let message = request.rule.clone().unwrap_or_default();
+    let mut violations = Violations::default();
+    let request_id = violations.check("request_id", idempotency::parse(&request_id));
+    let mut inner = Violations::default();
+    if !message.org_id.is_empty() {
+        inner.add("org_id", "must be empty: the org is that of the request");
+    }
+    let issuer_id = inner.check("issuer_id", IssuerId::parse(&message.issuer_id));
+    let named = inner.check("account_id", AccountRef::parse(&message.account_id));
+    let given = GivenRuleFields::read(&mut inner, &message);
+    let matches = RuleMatch::read(&mut inner, &message.audiences, subject(&message), given.claims.clone());
+    violations.take_in("rule", inner);
+    let (issuer_id, named, matches, request_id) = violations.all((issuer_id, named, matches, request_id))?;
+    acting.may_make(&given.lists, false)?;
+
+    request.org_id.clear();
+    if let Some(rule) = &mut request.rule {
+        rule.account_id.clear();
+    }
+    let once = Idempotency::new(&acting, "CreateFederationRule", request_id, &request);
+    transact!(state, &acting, |mut tx| {
+        let now = tx.now();
+        tx.lock_org().await?;
+        let account_id = references::account(&mut tx, &acting, &named).await?;
+        let once = once.bound_to([account_id]);
+        let stored_issuer = issuers::find(&mut *tx, acting.org_id, issuer_id).await?;
+        let stored_issuer = stored_issuer.ok_or_else(|| Error::not_found("issuer", issuer_id))?;
+        let issuer = stored_issuer.issuer()?;
+        let (kind, held) = account(&mut tx, acting.org_id, (account_id, &named)).await?;
+        let policy = db::orgs::policies::find_rules(&mut *tx, acting.org_id, &state.ceilings).await?;
+        acting.may_make_rule(
+            kind,
+            held.rights(),
+            &given.lists,
+            given.expire_time.or(acting.token_ceiling()),
+        )?;
+        if let Some(before) = once.replayed(&mut tx, now).await? {
+            return Ok(before);
+        }
+        // After the replay check: the expiry of the first call may have passed since.
+        let mut violations = Violations::default();
+        let expiration = given.expire_time.map_or(Expiration::Unspecified, Expiration::At);
+        let end = expiration.resolve(TokenKind::Federated, &policy, now, acting.token_ceiling());
+        let end = violations.check("rule.expire_time", end);
+        let warnings = fits(state, &acting, &mut violations, (&issuer, &matches), &policy);
+        audiences_within_policy(
+            &mut violations,
+            "rule.allowed_audiences",
+            &[],
+            &given.lists.audiences,
+            &policy,
+        );
+        let (expire_time,) = violations.all((end,))?;
+        existing(&mut tx, acting.org_id, "rule.resources", &given.lists.resources).await?;
+        let rule = Rule {
+            id: state.clock.new_id(),
+            issuer_id,
+            account_id,
+            matches: matches.clone(),
+            restrictions: given.lists.clone(),
+            expire_time,
+            access_token_lifetime: given.access_token_lifetime,
+        };
+        let new = NewRule {
+            rule: &rule,
+            display_name: given.display_name.as_ref(),
+            disabled: message.disabled(),
+            made_by: acting.caller.credential_id(),
+            master: &state.master,
+        };
+        let stored = rules::insert(&mut tx, acting.org_id, &new, now).await?;
+        let standing = Standing::new(&policy, &state.federation_ceiling, &[stored_issuer], now)?;
+        let response = pb::CreateFederationRuleResponse {
+            rule: Some(messages::rule(&stored, &standing)?),
+            warnings: messages::warnings("rule", warnings),
+            first_seen_permissions: named_permissions::note(&mut tx, acting.org_id, &given.lists.scopes)
+                .await?,
+        };
+        if request.validate_only {
+            // Never committed: the response is the rule that would have been created.
+            return Ok(response);
+        }
+        let change = Change::of("federation_rule.created", [rule.id])
+            .fields(changes(None, Some((&stored, &rule))))
+            .subjects([rule.id]);
+        tx.record(change).await?;
+        once.finish(&mut tx, &rule.id.to_string(), &response).await?;
+        tx.commit().await?;
+        Ok(response)
+    })
+}
+
+/// The account of a rule: its kind, and what it holds. It stays as it is until the transaction ends.
+async fn account(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    (account_id, named): (AccountId, &AccountRef),
+) -> Result<(AccountKind, HeldGrants)> {
+    let Some(account) = db::accounts::lock(&mut *tx, org_id, account_id).await? else {
+        let guest = db::orgs::memberships::find(tx, org_id, account_id).await?;
+        let refusal = guest.map(|_| Error::from(Reason::TargetNotServiceAccount));
+        return Err(refusal.unwrap_or_else(|| Error::not_found("account", named)));
+    };
+    Ok((account.kind()?, db::accounts::grants::find_held(tx, org_id, account_id).await?))
+}
+
+/// Refuses a rule for an issuer that the deployment or the policy does not allow, or that does not say whose
+/// workload it means. Returns what to warn of.
+fn fits(
+    state: &State,
+    acting: &Acting<'_>,
+    violations: &mut Violations,
+    (issuer, matches): (&Issuer, &RuleMatch),
+    policy: &Rules,
+) -> Vec<Warning> {
+    violations.check("rule.issuer_id", allowed(policy, issuer));
+    let Some(admitted) = violations.check("rule.issuer_id", admitted(state, issuer)) else {
+        return Vec::new();
+    };
+    let place = Place { admitted, in_system_org: acting.org_id == SYSTEM_ORG };
+    let mut inner = Violations::default();
+    let warnings = pins::check(&mut inner, issuer, matches, place);
+    violations.take_in("rule", inner);
+    warnings
+}
+
+pub async fn get_federation_rule(
+    state: &State,
+    call: &Call,
+    request: pb::GetFederationRuleRequest,
+) -> Result<pb::GetFederationRuleResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    acting.require(&Permission::FEDERATION_READ, &Node::Org)?;
+    let rule_id = parse_id("rule_id", &request.rule_id)?;
+    let mut db = state.db.acquire().await?;
+    let found = rules::find(&mut *db, acting.org_id, rule_id).await?;
+    let stored = found.ok_or_else(|| Error::not_found("federation rule", rule_id))?;
+    let rule = shown(state, &mut db, acting.org_id, &stored).await?;
+    Ok(pb::GetFederationRuleResponse { rule: Some(rule) })
+}
+
+/// The message for a rule as of now.
+pub async fn shown(
+    state: &State,
+    db: &mut PgConnection,
+    org_id: OrgId,
+    stored: &StoredRule,
+) -> Result<pb::FederationRule> {
+    let policy = db::orgs::policies::find_rules(&mut *db, org_id, &state.ceilings).await?;
+    let issuer = issuers::find(db, org_id, stored.issuer()).await?;
+    let issuer = issuer.ok_or_else(|| Error::internal("a federation rule without its issuer"))?;
+    let standing = Standing::new(&policy, &state.federation_ceiling, &[issuer], state.clock.now())?;
+    messages::rule(stored, &standing)
+}
+
+pub async fn list_federation_rules(
+    state: &State,
+    call: &Call,
+    request: pb::ListFederationRulesRequest,
+) -> Result<pb::ListFederationRulesResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    acting.require(&Permission::FEDERATION_READ, &Node::Org)?;
+    let mut violations = Violations::default();
+    let named = violations.check("account_id", convert::optional(&request.account_id, AccountRef::parse));
+    let issuer_id = violations.check("issuer_id", convert::optional(&request.issuer_id, IssuerId::parse));
+    let (named, issuer_id) = violations.all((named, issuer_id))?;
+    let filter = pb::ListFederationRulesRequest {
+        account_id: request.account_id,
+        issuer_id: request.issuer_id,
+        ..Default::default()
+    };
+    let paging =
+        Paging::read(state, &acting, "ListFederationRules", &filter, request.page_size, &request.page_token)?;
+    let mut db = state.db.acquire().await?;
+    let account_id = match &named {
+        Some(named) => Some(references::account(&mut db, &acting, named).await?),
+        None => None,
+    };
+    let filter = RuleFilter { account_id, issuer_id };
+    let after = paging.after(RuleId::parse);
+    let page = rules::page(&mut db, acting.org_id, &filter, after, paging.size).await?;
+    let policy = db::orgs::policies::find_rules(&mut *db, acting.org_id, &state.ceilings).await?;
+    let all = issuers::find_all(&mut *db, acting.org_id).await?;
+    let standing = Standing::new(&policy, &state.federation_ceiling, &all, state.clock.now())?;
+    let page = paging.answer(state, page, |stored| messages::rule(&stored, &standing))?;
+    Ok(pb::ListFederationRulesResponse {
+        rules: page.items,
+        next_page_token: page.next_page_token,
+        total_size: page.total_size,
+    })
+}
+
+pub async fn update_federation_rule(
+    state: &State,
+    call: &Call,
+    request: pb::UpdateFederationRuleRequest,
+) -> Result<pb::UpdateFederationRuleResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    let asked = request.rule.unwrap_or_default();
+    let mut violations = Violations::default();
+    let mask =
+        Mask::read(&mut violations, request.update_mask.as_ref(), &UPDATABLE, |path| is_set(&asked, path));
+    // To disable a rule is to stop something, and asks for less than to make one.
+    let only_disables = mask.paths().eq(["disabled"]) && asked.disabled();
+    if only_disables {
+        acting.require(&Permission::FEDERATION_WRITE, &Node::Org)?;
+    } else {
+        acting.require_federation()?;
+    }
+    if request.validate_only {
+        // It answers with what was presented.
+        acting.require(&Permission::FEDERATION_READ, &Node::Org)?;
+    }
+    let mut inner = Violations::default();
+    let rule_id = inner.check("id", RuleId::parse(&asked.id));
+    let given = GivenRuleFields::read(&mut inner, &asked);
+    violations.take_in("rule", inner);
+    let (rule_id,) = violations.all((rule_id,))?;
+
+    transact!(state, &acting, |mut tx| {
+        let now = tx.now();
+        // An issuer is changed under the same lock, so that of both changes one sees the other.
+        tx.lock_org().await?;
+        let found = rules::lock(&mut tx, acting.org_id, rule_id).await?;
+        let stored = found.filter(|rule| rule.is_active(now));
+        let stored = stored.ok_or_else(|| Error::not_found("active federation rule", rule_id))?;
+        let before = stored.rule()?;
+        let stored_issuer = issuers::find(&mut *tx, acting.org_id, stored.issuer()).await?;
+        let stored_issuer =
+            stored_issuer.ok_or_else(|| Error::internal("a federation rule without its issuer"))?;
+        let issuer = stored_issuer.issuer()?;
+        let policy = db::orgs::policies::find_rules(&mut *tx, acting.org_id, &state.ceilings).await?;
+        let owner = AccountRef::Id(before.account_id);
+        let (kind, held) = account(&mut tx, acting.org_id, (before.account_id, &owner)).await?;
+        let mut violations = Violations::default();
+        let mut inner = Violations::default();
+        let after = over(&mut inner, &before, (&asked, &given), &mask);
+        violations.take_in("rule", inner);
+        let (after,) = violations.all((after,))?;
+        if only_disables {
+            acting.may_stop(&held)?;
+        } else {
+            acting.may_make_rule(kind, held.rights(), &after.restrictions, after.expire_time)?;
+        }
+        check_etag(&asked.etag, stored.revision)?;
+        let limits = |rule: &Rule| RestrictionsAndExpiry {
+            restrictions: rule.restrictions.clone(),
+            expire_time: rule.expire_time,
+        };
+        may_become(&limits(&before), &limits(&after))?;
+        let mut violations = Violations::default();
+        let warnings = if only_disables {
+            Vec::new()
+        } else {
+            let had = &before.restrictions.audiences;
+            let has = &after.restrictions.audiences;
+            audiences_within_policy(&mut violations, "rule.allowed_audiences", had, has, &policy);
+            if let Some(end) = after.expire_time.filter(|end| before.expire_time != Some(*end)) {
+                let end = if end > now {
+                    policy.check_expiry(TokenKind::Federated, stored.create_time, end)
+                } else {
+                    Err("must be after now".into())
+                };
+                violations.check("rule.expire_time", end);
+            }
+            fits(state, &acting, &mut violations, (&issuer, &after.matches), &policy)
+        };
+        violations.finish()?;
+        existing(&mut tx, acting.org_id, "rule.resources", &after.restrictions.resources).await?;
+
+        let display_name = if mask.has("display_name") {
+            given.display_name.clone()
+        } else {
+            stored.display_name.as_deref().map(DisplayName::from_stored)
+        };
+        let disabled = if mask.has("disabled") { asked.disabled() } else { stored.disabled };
+        let is_remade = before != after || disabled != stored.disabled;
+        let is_renamed = display_name.as_ref().map(DisplayName::as_str) != stored.display_name.as_deref();
+        let standing = Standing::new(&policy, &state.federation_ceiling, &[stored_issuer], now)?;
+        let response = |stored: &StoredRule| -> Result<pb::UpdateFederationRuleResponse> {
+            Ok(pb::UpdateFederationRuleResponse {
+                rule: Some(messages::rule(stored, &standing)?),
+                warnings: messages::warnings("rule", warnings.clone()),
+                ..Default::default()
+            })
+        };
+        if !is_remade && !is_renamed {
+            return response(&stored);
+        }
+        let new = NewRule {
+            rule: &after,
+            display_name: display_name.as_ref(),
+            disabled,
+            made_by: acting.caller.credential_id(),
+            master: &state.master,
+        };
+        let updated = rules::update(&mut tx, acting.org_id, &stored, &new, is_remade, now).await?;
+        if request.validate_only {
+            let mut response = response(&updated)?;
+            let presented = presentations::find_recent(&mut tx, acting.org_id, rule_id, now).await?;
+            let effects = Effects { disabled, changed: &after.matches };
+            response.would_stop = effects.of(&presented, Effect::Stops)?;
+            response.would_start = effects.of(&presented, Effect::Starts)?;
+            return Ok(response);
+        }
+        let change = Change::of("federation_rule.updated", [rule_id])
+            .fields(changes(Some((&stored, &before)), Some((&updated, &after))))
+            .subjects([rule_id]);
+        tx.record(change).await?;
+        named_permissions::note(&mut tx, acting.org_id, &after.restrictions.scopes).await?;
+        let response = response(&updated)?;
+        tx.commit().await?;
+        Ok(response)
+    })
+}
+
+/// At most this many presentations are listed that a change would stop, or start.
+const MAX_PRESENTED: usize = 100;
+
+/// What a change of a rule makes of what was presented to it.
+struct Effects<'a> {
+    disabled: bool,
+    changed: &'a RuleMatch,
+}
+
+impl Effects<'_> {
+    /// The presentations on which it has this effect, as they are listed: with the check that they would fail then.
+    fn of(&self, presented: &[StoredPresentation], wanted: Effect) -> Result<Vec<pb::Presentation>> {
+        let mut listed = Vec::new();
+        for stored in presented {
+            let (recorded, outcome) = (stored.recorded(), stored.outcome()?);
+            let effect = match (self.disabled, outcome) {
+                (true, Outcome::Passed) => Effect::Stops,
+                (true, Outcome::Refused) => Effect::None,
+                (false, _) => effect(&recorded, outcome, &stored.failed_check, self.changed),
+            };
+            if effect == wanted && listed.len() < MAX_PRESENTED {
+                let failed =
+                    first_failure(&recorded, self.changed).map(|check| check.name(Some(self.changed)));
+                let message = messages::presentation(stored)?;
+                let failed_check = match wanted {
+                    Effect::Stops => failed.unwrap_or_default(),
+                    Effect::Starts | Effect::None => message.failed_check,
+                };
+                listed.push(pb::Presentation { claims: String::new(), failed_check, ..message });
+            }
+        }
+        Ok(listed)
+    }
+}
+
+/// The rule with the fields that the mask names taken from the request.
+fn over(
+    violations: &mut Violations,
+    before: &Rule,
+    (asked, given): (&pb::FederationRule, &GivenRuleFields),
+    mask: &Mask,
+) -> Option<Rule> {
+    if !asked.issuer_id.is_empty() && asked.issuer_id != before.issuer_id.to_string() {
+        violations.add("issuer_id", "cannot be changed");
+    }
+    if !asked.account_id.is_empty() && asked.account_id != before.account_id.to_string() {
+        violations.add("account_id", "cannot be changed");
+    }
+    let old_audiences: Vec<String> = before.matches.audiences().iter().map(ToString::to_string).collect();
+    let audiences = if mask.has("audiences") { &asked.audiences } else { &old_audiences };
+    let subject = if mask.has("subject") || mask.has("subject_prefix") {
+        subject(asked)
+    } else {
+        before.matches.subject().clone()
+    };
+    let claims = if mask.has("claims") { given.claims.clone() } else { before.matches.claims().to_vec() };
+    let (old, new) = (&before.restrictions, &given.lists);
+    let pick = |path: &str| if mask.has(path) { new } else { old };
+    Some(Rule {
+        matches: RuleMatch::read(violations, audiences, subject, claims)?,
+        restrictions: Restrictions {
+            scopes: pick("scopes").scopes.clone(),
+            resources: pick("resources").resources.clone(),
+            audiences: pick("allowed_audiences").audiences.clone(),
+            networks: pick("allowed_cidrs").networks.clone(),
+            ..Restrictions::default()
+        },
+        expire_time: if mask.has("expire_time") { given.expire_time } else { before.expire_time },
+        access_token_lifetime: if mask.has("access_token_lifetime") {
+            given.access_token_lifetime
+        } else {
+            before.access_token_lifetime
+        },
+        ..before.clone()
+    })
+}
+
+fn is_set(rule: &pb::FederationRule, path: &str) -> bool {
+    match path {
+        "access_token_lifetime" => rule.access_token_lifetime.is_some(),
+        "allowed_audiences" => !rule.allowed_audiences.is_empty(),
+        "allowed_cidrs" => !rule.allowed_cidrs.is_empty(),
+        "audiences" => !rule.audiences.is_empty(),
+        "claims" => !rule.claims.is_empty(),
+        "disabled" => rule.disabled.is_some(),
+        "display_name" => rule.display_name.is_some(),
+        "expire_time" => rule.expire_time.is_some(),
+        "resources" => !rule.resources.is_empty(),
+        "scopes" => !rule.scopes.is_empty(),
+        "subject" => matches!(rule.subject_match, Some(PbSubject::Subject(_))),
+        _ => matches!(rule.subject_match, Some(PbSubject::SubjectPrefix(_))),
+    }
+}
+
+pub async fn delete_federation_rule(
+    state: &State,
+    call: &Call,
+    request: pb::DeleteFederationRuleRequest,
+) -> Result<pb::DeleteFederationRuleResponse> {
+    let acting = call.acting_in(state, &request.org_id).await?;
+    acting.require(&Permission::FEDERATION_WRITE, &Node::Org)?;
+    let rule_id = parse_id("rule_id", &request.rule_id)?;
+    transact!(state, &acting, |mut tx| {
+        let found = rules::lock(&mut tx, acting.org_id, rule_id).await?;
+        let stored = found.ok_or_else(|| Error::not_found("federation rule", rule_id))?;
+        let held = db::accounts::grants::find_held(&mut tx, acting.org_id, stored.account()).await?;
+        acting.may_stop(&held)?;
+        check_etag(&request.etag, stored.revision)?;
+        rules::delete(&mut tx, acting.org_id, rule_id).await?;
+        let change = Change::of("federation_rule.deleted", [rule_id])
+            .fields(changes(Some((&stored, &stored.rule()?)), None))
+            .subjects([rule_id]);
+        tx.record(change).await?;
+        tx.commit().await?;
+        Ok(pb::DeleteFederationRuleResponse {})
+    })
+}
+
+fn parse_id(field: &'static str, id: &str) -> Result<RuleId> {
+    RuleId::parse(id).map_err(|wrong| Error::invalid(field, wrong.to_string()))
+}
+
+/// The changed fields for the event.
+fn changes(before: Option<(&StoredRule, &Rule)>, after: Option<(&StoredRule, &Rule)>) -> Vec<FieldChange> {
+    type Pair<'a> = (&'a StoredRule, &'a Rule);
+    let text = |field, read: fn(Pair<'_>) -> Option<String>| {
+        FieldChange::between(field, before.and_then(read), after.and_then(read))
+    };
+    let texts = [
+        text("issuer_id", |(_, rule)| Some(rule.issuer_id.to_string())),
+        text("account_id", |(_, rule)| Some(rule.account_id.to_string())),
+        text("subject", |(_, rule)| rule.matches.subject().exact().map(str::to_owned)),
+        text("subject_prefix", |(_, rule)| rule.matches.subject().prefix().map(str::to_owned)),
+        text("expire_time", |(_, rule)| rule.expire_time.map(|end| end.event_value())),
+        text("access_token_lifetime", |(_, rule)| {
+            rule.access_token_lifetime.map(|lifetime| format!("{}s", lifetime.as_secs()))
+        }),
+        text("disabled", |(stored, _)| Some(stored.disabled.to_string())),
+        text("display_name", |(stored, _)| stored.display_name.clone()),
+    ];
+    let mut all: Vec<_> = texts.into_iter().flatten().collect();
+    type Read = fn(Pair<'_>) -> Vec<String>;
+    fn texts_of(items: &[impl ToString]) -> Vec<String> {
+        items.iter().map(ToString::to_string).collect()
+    }
+    let lists: [(&'static str, Read); 6] = [
+        ("audiences", |(_, rule)| texts_of(rule.matches.audiences())),
+        ("claims", |(_, rule)| rule.matches.claims().iter().map(claim).collect()),
+        ("scopes", |(_, rule)| texts_of(&rule.restrictions.scopes)),
+        ("resources", |(_, rule)| texts_of(&rule.restrictions.resources)),
+        ("allowed_audiences", |(_, rule)| texts_of(&rule.restrictions.audiences)),
+        ("allowed_cidrs", |(_, rule)| texts_of(&rule.restrictions.networks)),
+    ];
+    for (field, read) in lists {
+        let list = |pair: Option<Pair<'_>>| pair.map(read).unwrap_or_default();
+        all.extend(FieldChange::of_lists(field, &list(before), &list(after)));
+    }
+    all
+}
+
+/// A claim as an event shows it: `path > to > it = "value" or "value"`.
+fn claim(claim: &ClaimMatch) -> String {
+    let value = |value: &ClaimValue| match value {
+        ClaimValue::Text(text) => format!("{text:?}"),
+        ClaimValue::Bool(flag) => flag.to_string(),
+    };
+    let values: Vec<_> = claim.values().iter().map(value).collect();
+    let how = if claim.contains() { "contains" } else { "=" };
+    format!("{} {how} {}", claim.path().join(" > "), values.join(" or "))
+}
